@@ -1,0 +1,38 @@
+# Every target is what CI runs; `make demo` and `make test` are all a newcomer needs.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
+
+.PHONY: demo test lint format clean
+
+demo: $(VENV)/core.stamp
+	$(BIN)/he2her2 demo --out demo-run
+
+test: $(VENV)/full.stamp
+	$(BIN)/python -m pytest -n 2
+
+lint: $(VENV)/full.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/full.stamp
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# The core install: prediction, without torch.
+$(VENV)/core.stamp: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "he2her2 needs Python 3.11 or newer: make PYTHON=python3.12")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --upgrade "pip>=25.1"
+	$(PIP) install -c constraints.txt -e .
+	touch $@
+
+# Everything: training and the developers' tools.
+$(VENV)/full.stamp: $(VENV)/core.stamp
+	$(PIP) install -c constraints.txt -e ".[train]" --group dev
+	touch $@
+
+clean:
+	rm -rf $(VENV) demo-run .mypy_cache .pytest_cache .ruff_cache .hypothesis

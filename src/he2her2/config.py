@@ -1,0 +1,229 @@
+"""Every setting of the method, once; presets are such values under a name.
+
+`paper` follows the text of Oliveira et al. (2020), `released-code` follows the authors' code where it differs, and
+`default` is what we recommend. A TOML file or `--set key=value` overrides single values.
+"""
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from he2her2.errors import ConfigError
+
+_STRICT = ConfigDict(extra="forbid")
+_Share = Annotated[float, Gt(0), Le(1)]
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Tissue:
+    """Where the slide is not glass (paper, 3.1).
+
+    Attributes:
+        blur_px: Side of the Gaussian window that smooths the channel first; 1 is none.
+        weak_margin: For weak IHC (0/1+): keep V < max(V) - this, of 255.
+        min_saturation: Otsu's threshold never falls below this, of 255; 0 is Otsu alone. It keeps blank glass blank.
+    """
+
+    blur_px: Annotated[int, Ge(1), Le(63)] = 15
+    weak_margin: Annotated[int, Ge(0), Lt(255)] = 5
+    min_saturation: Annotated[int, Ge(0), Lt(255)] = 12
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Quality:
+    """Pen ink and blur: always measured and reported, left out of the tissue when `apply` is on."""
+
+    apply: bool = True
+    blur_mpp: PositiveFloat = 1.0
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Adaptive:
+    """HASHI's adaptive sampling of the tumour map (paper, 3.1.2; Cruz-Roa et al., 2018).
+
+    Attributes:
+        iterations: Rounds of sampling.
+        points: Points scored in each round.
+        candidates: Halton points drawn from the second round on, of which the steepest `points` are kept.
+        threshold: The tumour mask is where the map is at least this.
+        coarse: The map is interpolated on a grid this many times coarser than the mask, and enlarged at the end.
+        stop_change: Stop when a round changes the map by less than this on average; 0 always runs every round.
+        seed: Of the Halton sequence's scrambling.
+    """
+
+    iterations: PositiveInt = 20
+    points: Annotated[int, Ge(4)] = 100
+    candidates: Annotated[int, Ge(4)] = 300
+    threshold: _Share = 0.24
+    coarse: PositiveInt = 8
+    stop_change: Annotated[float, Ge(0), Lt(1)] = 0.0
+    seed: NonNegativeInt = 0
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Tiling:
+    """How the tumour is cut into tiles (paper, 3.1 and 3.3).
+
+    Attributes:
+        mask_downsample: Tile pixels per mask pixel.
+        raw_pixels: Take level-0 pixels whatever the scanner, as the released code does.
+        min_tiles: Overlap tiles until there are so many; none means as many as selection needs (M / 0.15).
+    """
+
+    mask_downsample: PositiveInt = 32
+    raw_pixels: bool = False
+    min_tiles: PositiveInt | None = None
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Scoring:
+    """How a tile's four logits become one score (paper, eq. 1)."""
+
+    beta: PositiveFloat = 1000.0
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Selection:
+    """Which tiles of a slide speak for it (paper, 3.3)."""
+
+    top_fraction: _Share = 0.15
+    n_tiles: PositiveInt = 300
+
+    @property
+    def min_tiles(self) -> int:
+        """The least number of tiles of which the top fraction holds `n_tiles`: M / 0.15 = 2 000."""
+        return int(-(-self.n_tiles // self.top_fraction))
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Networks:
+    """Which architectures run, by their names in `models.zoo`."""
+
+    tumour_cnn: str = "compact-tumour-cnn"
+    tile_cnn: str = "compact-tile-cnn"
+    aggregator: str = "mlp"
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Runtime:
+    """How the work is done; never changes a result."""
+
+    backend: Literal["auto", "tiff", "openslide"] = "auto"
+    threads: NonNegativeInt = 0
+    batch_size: PositiveInt = 32
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Config:
+    """All settings of one run."""
+
+    preset: str = "default"
+    networks: Networks = field(default_factory=Networks)
+    tissue: Tissue = field(default_factory=Tissue)
+    quality: Quality = field(default_factory=Quality)
+    adaptive: Adaptive = field(default_factory=Adaptive)
+    tiling: Tiling = field(default_factory=Tiling)
+    scoring: Scoring = field(default_factory=Scoring)
+    selection: Selection = field(default_factory=Selection)
+    threshold: _Share = 0.5
+    runtime: Runtime = field(default_factory=Runtime)
+
+    @property
+    def min_tiles(self) -> int:
+        """Tiles to cut at least."""
+        return self.tiling.min_tiles or self.selection.min_tiles
+
+    def digest(self) -> str:
+        """SHA-256 of every setting that can change a result."""
+        settings = asdict(self)
+        del settings["runtime"]
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+_PAPER = Config(
+    preset="paper",
+    networks=Networks("paper-tumour-cnn", "paper-tile-cnn", "mlp"),
+    tissue=Tissue(blur_px=1, weak_margin=0, min_saturation=0),
+    quality=Quality(apply=False),
+)
+_RELEASED_CODE = replace(
+    _PAPER,
+    preset="released-code",
+    networks=Networks("released-tumour-cnn", "released-tile-cnn", "mlp"),
+    tissue=Tissue(blur_px=15, weak_margin=5, min_saturation=0),
+    tiling=Tiling(raw_pixels=True, min_tiles=4500),
+)
+PRESETS = {config.preset: config for config in (Config(), _PAPER, _RELEASED_CODE)}
+
+
+def load_config(preset: str = "default", file: Path | None = None, overrides: Sequence[str] = ()) -> Config:
+    """The settings of a preset, overridden by a TOML file, overridden by `key=value` strings.
+
+    Args:
+        preset: A name of `PRESETS`; a file's `preset` key outranks it.
+        file: TOML with any part of `Config`.
+        overrides: Such as "selection.n_tiles=100"; the value is read as TOML, or as text where it is none.
+
+    Raises:
+        ConfigError: An unknown preset or key, or a value of the wrong type or range; all problems in one line.
+    """
+    wanted = _read_toml(file) if file else {}
+    for override in overrides:
+        _put(wanted, override)
+    source = f"{file}: " if file else ""
+    name = wanted.pop("preset", preset)
+    if name not in PRESETS:
+        raise ConfigError(f"{source}unknown preset '{name}'; choose one of {', '.join(PRESETS)}")
+    merged = _merge(asdict(PRESETS[name]), wanted)
+    try:
+        return TypeAdapter(Config).validate_python(merged)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {_in_words(e['type'], e['msg'])}" for e in error.errors())
+        raise ConfigError(f"{source}{problems}") from None
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read ({error.strerror}); give a TOML file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: is not TOML: {error}") from None
+
+
+def _put(settings: dict[str, Any], override: str) -> None:
+    """Put "a.b=value" into nested `settings`."""
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"'{override}': write it as key=value, such as selection.n_tiles=300")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *path, last = key.strip().split(".")
+    for part in path:
+        settings = settings.setdefault(part, {})
+        if not isinstance(settings, dict):
+            raise ConfigError(f"{key}: '{part}' is a value, not a group of settings")
+    settings[last] = value
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with every leaf that `over` has replaced."""
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        merged[key] = _merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _in_words(kind: str, message: str) -> str:
+    return "is no setting; `he2her2 config` lists them all" if kind == "unexpected_keyword_argument" else message

@@ -1,0 +1,86 @@
+"""Every error a user can meet, on one page.
+
+A message names what failed, what was found and what to do about it. `ValueError` and `TypeError` stay what they are
+in Python: the caller's bug.
+"""
+
+
+class He2Her2Error(Exception):
+    """A user's situation that we understand; the command line prints it as one line and exits with code 2."""
+
+
+class ConfigError(He2Her2Error):
+    """A setting is unknown, of the wrong type or out of range."""
+
+
+class WeightsError(He2Her2Error):
+    """Weights are missing, damaged, or not those of the network that should run."""
+
+
+class AnnotationError(He2Her2Error):
+    """An annotation file cannot be read or holds no usable region."""
+
+
+class OutputError(He2Her2Error):
+    """Results cannot be written."""
+
+
+class PhantomError(He2Her2Error):
+    """A phantom's parameters cannot be met."""
+
+
+class SlideError(He2Her2Error):
+    """One slide cannot be processed; in a cohort this becomes a row of `failures.csv`.
+
+    Attributes:
+        slide_id: The slide's name.
+        stage: The step that failed: open, tissue, tumour, tiling, scoring.
+        reason: What was found.
+        remedy: What the user can do.
+    """
+
+    stage = "open"
+
+    def __init__(self, slide_id: str, reason: str, remedy: str) -> None:
+        super().__init__(f"{slide_id}: {reason}; {remedy}")
+        self.slide_id = slide_id
+        self.reason = reason
+        self.remedy = remedy
+
+
+class SlideOpenError(SlideError):
+    """The file is missing, of an unknown format, cut short or contradicts itself."""
+
+
+class MppError(SlideError):
+    """The slide's µm per pixel are unknown or impossible."""
+
+
+class UnreadableRegionError(SlideError):
+    """Some pixels of an open slide cannot be decoded; the rest of the slide stays readable."""
+
+    stage = "read"
+
+
+class DamagedSlideError(SlideError):
+    """More of the slide is unreadable than can be left out."""
+
+    stage = "scoring"
+
+
+class TissueError(SlideError):
+    """There is no tissue on the slide, or none that is fit for use."""
+
+    stage = "tissue"
+
+
+class TumourError(SlideError):
+    """No invasive tumour was found in the tissue."""
+
+    stage = "tumour"
+
+
+class TilingError(SlideError):
+    """The tumour is too small for the tiles that the method needs."""
+
+    stage = "tiling"

@@ -1,0 +1,78 @@
+"""Frames, sizes and tile grids: where things are, never what they show.
+
+Frames are named by suffix: `_l0` level-0 pixels of the slide, `_lv` pixels of one level, `_mask` pixels of a mask or
+map, `_px` pixels of an output. Points are (x, y) and sizes (w, h); arrays are indexed `[y, x]`.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rgb: TypeAlias = NDArray[np.uint8]
+"""(h, w, 3) or (n, h, w, 3) colour pixels."""
+
+Mask: TypeAlias = NDArray[np.bool_]
+"""(h, w) raster of yes and no over the whole slide."""
+
+Map: TypeAlias = NDArray[np.float32]
+"""(h, w) raster of numbers in [0, 1] over the whole slide."""
+
+
+class Point(NamedTuple):
+    """A position (x, y)."""
+
+    x: int
+    y: int
+
+
+class Size(NamedTuple):
+    """A width and height."""
+
+    w: int
+    h: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)  # eq=False: it holds an array
+class TileGrid:
+    """Equal square tiles on one slide: where they are, not what they show.
+
+    Attributes:
+        origins_l0: (n, 2) top-left corners (x, y) in level-0 px, in raster order.
+        side_l0: Side of a tile in level-0 px; fractional when the slide is resampled.
+        side_px: Side of a tile in output px.
+        mpp: µm per output px.
+    """
+
+    origins_l0: NDArray[np.int64]
+    side_l0: float
+    side_px: int
+    mpp: float
+
+    def __len__(self) -> int:
+        return len(self.origins_l0)
+
+    def take(self, index: NDArray[Any]) -> "TileGrid":
+        """The tiles that `index` (positions or a bool mask) names, in its order."""
+        return replace(self, origins_l0=self.origins_l0[index])
+
+
+def mask_size(size_l0: Size, px_l0: float) -> Size:
+    """Size of the mask that covers a slide with pixels of `px_l0` level-0 px; the last ones may reach over the border.
+
+    Example:
+        >>> mask_size(Size(100, 64), 32)
+        Size(w=4, h=2)
+    """
+    return Size(*(max(1, int(np.ceil(side / px_l0 - 1e-6))) for side in size_l0))
+
+
+def l0_from_mask(x_mask: NDArray[Any], px_l0: float) -> NDArray[np.float64]:
+    """Level-0 coordinates of mask coordinates."""
+    return np.asarray(x_mask, np.float64) * px_l0
+
+
+def mask_from_l0(x_l0: NDArray[Any], px_l0: float) -> NDArray[np.float64]:
+    """Mask coordinates of level-0 coordinates."""
+    return np.asarray(x_l0, np.float64) / px_l0

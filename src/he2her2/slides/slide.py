@@ -1,0 +1,98 @@
+"""What an open slide is, whichever library decodes it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+from he2her2.geometry import Point, Rgb, Size
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One level of a slide's pyramid.
+
+    Attributes:
+        size: Width and height in px of this level.
+        downsample: Level-0 px per px of this level; whole wherever the sizes allow it.
+        tile: Width and height of its compressed tiles; None where the format has none or hides them.
+        codec: How its pixels are compressed, in words ("JPEG", "JPEG 2000", "LZW", "none", ...).
+    """
+
+    size: Size
+    downsample: float
+    tile: Size | None
+    codec: str
+
+
+class Slide(Protocol):
+    """An open whole-slide image; a context manager, safe to read from several threads."""
+
+    @property
+    def slide_id(self) -> str:
+        """The slide's name: its file name without the ending."""
+
+    @property
+    def path(self) -> Path:
+        """Where the slide lies."""
+
+    @property
+    def backend(self) -> str:
+        """Who decodes it: "tiff" or "openslide"."""
+
+    @property
+    def vendor(self) -> str:
+        """Who wrote it: "aperio", "ome", "generic-tiff", "hamamatsu", ..."""
+
+    @property
+    def mpp(self) -> float:
+        """µm per level-0 pixel."""
+
+    @property
+    def size_l0(self) -> Size:
+        """Width and height in level-0 px."""
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """The pyramid, finest first."""
+
+    @property
+    def associated(self) -> Mapping[str, Rgb]:
+        """Label, macro and thumbnail pictures that the file carries, decoded when asked for."""
+
+    def effective_mpp(self, mpp: float) -> float:
+        """The µm per pixel that `read` delivers when asked for `mpp`: a level's own where one is within 10 %."""
+
+    def read(self, origin_l0: Point, size_px: Size, mpp: float) -> Rgb:
+        """Read a region.
+
+        Args:
+            origin_l0: Top-left corner (x, y) in level-0 px; may lie outside the slide.
+            size_px: Width and height wanted, in output px.
+            mpp: µm per output px. A level within 10 % of it is read natively, else the best level is resampled once.
+
+        Returns:
+            (h, w, 3) uint8; white beyond the slide's border.
+
+        Raises:
+            UnreadableRegionError: Some of these pixels cannot be decoded. Other regions stay readable.
+        """
+
+    def thumbnail(self, mpp: float) -> Rgb:
+        """The whole slide at `mpp`, in bounded memory: what `read` from (0, 0) over the slide's whole size returns.
+
+        Pixels that cannot be decoded are white, up to 1 % of them.
+
+        Raises:
+            DamagedSlideError: More than 1 % cannot be decoded.
+        """
+
+    def close(self) -> None:
+        """Let go of the file."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...

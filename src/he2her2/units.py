@@ -1,0 +1,29 @@
+"""Physical units: lengths are micrometres (µm), resolutions are µm per pixel (mpp), areas are mm²."""
+
+UM_PER_UNIT = {"nm": 1e-3, "µm": 1.0, "um": 1.0, "mm": 1e3, "cm": 1e4, "inch": 25_400.0, "m": 1e6}
+
+MPP_TOLERANCE = 0.10
+"""Native pixels are used when they are within this share of the wanted mpp (HER2SC's 0.23 counts as 0.25)."""
+
+PLAUSIBLE_MPP = (0.05, 10.0)
+"""A microscope's level-0 mpp lies between these; what a file claims outside them is a screen's or a printer's."""
+
+
+def is_close_mpp(mpp: float, wanted_mpp: float, tolerance: float = MPP_TOLERANCE) -> bool:
+    """Whether pixels of `mpp` may stand for pixels of `wanted_mpp` without resampling.
+
+    Example:
+        >>> is_close_mpp(0.23, 0.25), is_close_mpp(0.5, 0.25)
+        (True, False)
+    """
+    return abs(mpp - wanted_mpp) <= tolerance * wanted_mpp + 1e-9
+
+
+def area_mm2(n_px: float, px_mpp: float) -> float:
+    """Area in mm² of `n_px` pixels of side `px_mpp` µm.
+
+    Example:
+        >>> area_mm2(1_000_000, 1.0)
+        1.0
+    """
+    return n_px * px_mpp * px_mpp / 1e6
