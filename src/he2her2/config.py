@@ -6,6 +6,7 @@
 
 import hashlib
 import json
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, field, replace
@@ -100,7 +101,7 @@ class Selection:
     @property
     def min_tiles(self) -> int:
         """The least number of tiles of which the top fraction holds `n_tiles`: M / 0.15 = 2 000."""
-        return int(-(-self.n_tiles // self.top_fraction))
+        return math.ceil(self.n_tiles / self.top_fraction - 1e-9)
 
 
 @dataclass(frozen=True, config=_STRICT)
