@@ -1,0 +1,5 @@
+"""Open slides: one `Slide` protocol, two backends behind it."""
+
+from he2her2.slides.slide import Level, Slide
+
+__all__ = ["Level", "Slide"]
