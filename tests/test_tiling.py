@@ -167,3 +167,12 @@ def test_the_error_tells_found_and_needed():
     """Ten by ten mask px hold nine tiles at the densest stride."""
     with pytest.raises(TooFewTilesError, match=r"9 tiles fit .* 2000 are needed"):
         cut_tiles(np.ones((10, 10), bool), Size(320, 320), px_l0=32, mpp=0.25, min_tiles=2000)
+
+
+def test_rounding_never_pushes_a_tile_over_the_border():
+    """The origin 21.6 would round to 22, and the tile of 32.4 px would end beyond a slide of 54 px."""
+    tile = {**TILE, "px_l0": 10.8}
+
+    grid = cut_tiles(np.ones((3, 5), bool), Size(54, 33), **tile, min_tiles=2).grid
+
+    assert grid.origins_l0.tolist() == [[0, 0], [21, 0]]
