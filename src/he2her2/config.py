@@ -31,11 +31,13 @@ class Tissue:
         blur_px: Side of the Gaussian window that smooths the channel first; 1 is none.
         weak_margin: For weak IHC (0/1+): keep V < max(V) - this, of 255.
         min_saturation: Otsu's threshold never falls below this, of 255; 0 is Otsu alone. It keeps blank glass blank.
+        max_saturation: Nor does it rise above this; 255 is Otsu alone. It keeps pale tissue where there is no glass.
     """
 
     blur_px: Annotated[int, Ge(1), Le(63)] = 15
     weak_margin: Annotated[int, Ge(0), Lt(255)] = 5
     min_saturation: Annotated[int, Ge(0), Lt(255)] = 12
+    max_saturation: Annotated[int, Gt(0), Le(255)] = 30
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -152,14 +154,14 @@ class Config:
 _PAPER = Config(
     preset="paper",
     networks=Networks("paper-tumour-cnn", "paper-tile-cnn", "mlp"),
-    tissue=Tissue(blur_px=1, weak_margin=0, min_saturation=0),
+    tissue=Tissue(blur_px=1, weak_margin=0, min_saturation=0, max_saturation=255),
     quality=Quality(apply=False),
 )
 _RELEASED_CODE = replace(
     _PAPER,
     preset="released-code",
     networks=Networks("released-tumour-cnn", "released-tile-cnn", "mlp"),
-    tissue=Tissue(blur_px=15, weak_margin=5, min_saturation=0),
+    tissue=Tissue(blur_px=15, weak_margin=5, min_saturation=0, max_saturation=255),
     tiling=Tiling(raw_pixels=True, min_tiles=4500),
 )
 PRESETS = {config.preset: config for config in (Config(), _PAPER, _RELEASED_CODE)}
@@ -228,3 +230,22 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 def _in_words(kind: str, message: str) -> str:
     return "is no setting; `he2her2 config` lists them all" if kind == "unexpected_keyword_argument" else message
+
+
+def to_toml(config: Config) -> str:
+    """Every setting as TOML that `load_config` reads back; those without a value are comments.
+
+    Example:
+        >>> print(to_toml(Config()).splitlines()[0])
+        preset = "default"
+    """
+    settings = asdict(config)
+    groups = {key: value for key, value in settings.items() if isinstance(value, dict)}
+    lines = [_toml_line(key, value) for key, value in settings.items() if key not in groups]
+    for name, group in groups.items():
+        lines += ["", f"[{name}]", *(_toml_line(key, value) for key, value in group.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _toml_line(key: str, value: object) -> str:
+    return f"# {key} is not set" if value is None else f"{key} = {json.dumps(value)}"

@@ -1,0 +1,5 @@
+"""`python -m he2her2` is the command `he2her2`."""
+
+from he2her2.cli import main
+
+main()

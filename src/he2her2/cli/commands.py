@@ -1,0 +1,182 @@
+"""What `he2her2` can do, a function a verb."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from he2her2 import __version__
+from he2her2.cli import options as o
+from he2her2.errors import WeightsError
+
+if TYPE_CHECKING:
+    from he2her2.cohort.work import Work
+    from he2her2.config import Config
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,  # rich's help panels would double the start-up time
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001  # typer calls it so
+    if wanted:
+        typer.echo(f"he2her2 {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """HER2 status from an H&E whole-slide image, with the evidence. Research use only."""
+
+
+def _add_slide_command(verb: str, help_text: str) -> None:
+    """`predict` and `segment` take the same options and differ in what `Work` does to a slide."""
+
+    @app.command(verb, help=help_text)
+    def command(  # noqa: PLR0913  # a command's options
+        slide: o.SlidePath,
+        *,
+        out: o.Out,
+        weights: o.Weights = None,
+        mpp: o.Mpp = None,
+        preset: o.PresetName = o.Preset.DEFAULT,
+        config: o.ConfigFile = None,
+        settings: o.Set = None,
+        annotations: o.Annotations = None,
+        annotations_use: o.AnnotationsUse = o.RegionUse.INTERSECT,
+        backend: o.Reader = None,
+        threads: o.Threads = None,
+        overwrite: o.Overwrite = False,
+        as_json: o.Json = False,
+    ) -> None:
+        effective = _settings(preset, config, settings, backend, threads)
+        work = _plan(out, effective, weights, mpp, annotations, annotations_use, overwrite=overwrite)
+        _run(slide, work, verb, as_json=as_json)
+
+
+_add_slide_command("predict", "Predict the HER2 status of a slide, or of every slide in a folder.")
+_add_slide_command("segment", "Write tissue, quality and tumour masks only, without scoring tiles.")
+
+
+@app.command()
+def inspect(
+    slide: o.SlidePath,
+    *,
+    mpp: o.Mpp = None,
+    backend: o.Reader = None,
+    deep: Annotated[bool, typer.Option("--deep", help="Decode every tile of the finest level.")] = False,
+    as_json: o.Json = False,
+) -> None:
+    """Tell what a slide is, whether it is whole, and what we would do with it and why."""
+    from he2her2.cli.reports import print_inspection
+    from he2her2.cohort.listing import list_slides
+    from he2her2.slides.inspection import inspect_slide
+
+    reports = [
+        inspect_slide(path, mpp=mpp, backend=backend.value if backend else "auto", deep=deep)
+        for path in list_slides(slide)
+    ]
+    print_inspection(reports, as_json=as_json)
+    if any(report.problems for report in reports):
+        raise typer.Exit(1 if slide.is_dir() else 2)
+
+
+@app.command()
+def demo(
+    *,
+    out: o.Out = Path("demo-run"),
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the phantom slide.")] = 0,
+    threads: o.Threads = None,
+) -> None:
+    """Make a phantom slide and predict its HER2 status: the whole method in about a minute."""
+    from he2her2.phantom import demo_phantom
+
+    slide = demo_phantom(out / "phantom", seed=seed)
+    typer.echo(f"phantom slide written to {slide}")
+    effective = _settings(o.Preset.DEFAULT, None, None, None, threads)
+    work = _plan(out, effective, "untrained:0", None, None, o.RegionUse.INTERSECT, overwrite=True)
+    _run(slide, work, "predict", as_json=False)
+
+
+@app.command(name="config")
+def show_config(
+    *, preset: o.PresetName = o.Preset.DEFAULT, config: o.ConfigFile = None, settings: o.Set = None
+) -> None:
+    """Print every setting with its effective value, as TOML that --config takes."""
+    from he2her2.config import to_toml
+
+    typer.echo(to_toml(_settings(preset, config, settings, None, None)), nl=False)
+
+
+def _settings(
+    preset: o.Preset, file: Path | None, overrides: list[str] | None, backend: o.Backend | None, threads: int | None
+) -> "Config":
+    """The effective settings: preset, then file, then --set, then options of their own."""
+    from he2her2.config import load_config
+
+    named = [f"runtime.backend={backend.value}"] if backend else []
+    named += [f"runtime.threads={threads}"] if threads else []
+    return load_config(preset.value, file, [*(overrides or []), *named])
+
+
+def _plan(  # noqa: PLR0913  # what a run is made of
+    out: Path,
+    config: "Config",
+    weights: str | None,
+    mpp: float | None,
+    annotations: Path | None,
+    region_use: o.RegionUse,
+    *,
+    overwrite: bool,
+) -> "Work":
+    """Check the output folder, load the networks, and say what is to be done to each slide."""
+    from he2her2.cohort.run import plan_run
+    from he2her2.cohort.work import SlideOptions, Work
+    from he2her2.models.slide_model import load_slide_model
+
+    if weights is None:
+        raise WeightsError(
+            "no trained weights come with this version; pass --weights FOLDER, or --weights untrained:0 to try the "
+            "machinery (its numbers mean nothing)"
+        )
+    model = load_slide_model(weights, config)
+    options = SlideOptions(mpp, annotations, region_use.value)
+    cards = [card.summary() for card in model.cards]
+    run = plan_run(
+        out, command=sys.argv, config=config, weights=cards, overrides=options.digest_parts(), overwrite=overwrite
+    )
+    return Work(run, model, config, options)
+
+
+def _run(slide: Path, work: "Work", verb: str, *, as_json: bool) -> None:
+    """Work on one slide (its failure is the command's) or on a folder (failures are rows, exit code 1)."""
+    from dataclasses import replace
+
+    from he2her2.cli.reports import Printer
+    from he2her2.cohort.listing import list_slides
+    from he2her2.cohort.work import each_slide
+
+    slides = list_slides(slide)
+    with Printer(as_json=as_json) as printer:
+        work = replace(work, progress=printer.progress)
+        process = getattr(work, verb)
+        if not slide.is_dir():
+            work.run.records.append(process(slide))
+            work.run.write_description()
+            work.run.write_tables()
+            printer.slide(work.run, work.run.records[0])
+            return
+        each_slide(slides, process, work.run, printer.on_slide)
+        printer.cohort(work.run)
+    if work.run.failures:
+        raise typer.Exit(1)

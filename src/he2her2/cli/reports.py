@@ -1,0 +1,103 @@
+"""What a person reads: progress on standard error, answers on standard output, as text or as JSON."""
+
+import json
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from he2her2.cohort.run import Failure, Run
+from he2her2.evidence.record import RESEARCH_USE, Record
+
+_STAGES = {"focus": "checking focus", "tumour": "finding tumour", "tiles": "scoring tiles"}
+
+
+class Printer:
+    """Progress bars while a terminal watches, and the answer at the end."""
+
+    def __init__(self, *, as_json: bool = False) -> None:
+        self._as_json = as_json
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+            transient=True,
+            disable=not sys.stderr.isatty(),
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._slide = ""
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        """Show how far a stage is."""
+        if stage not in self._tasks:
+            self._tasks[stage] = self._progress.add_task(_STAGES.get(stage, stage), total=total)
+        self._progress.update(self._tasks[stage], completed=done, total=total)
+
+    def on_slide(self, path: Path, result: Record | Failure) -> None:
+        """Say how a slide of many went."""
+        for task in self._tasks.values():
+            self._progress.remove_task(task)
+        self._tasks.clear()
+        if isinstance(result, Failure):
+            self._say(f"{path.name}: FAILED ({result.stage}): {result.reason}; {result.remedy}", error=True)
+        elif not self._as_json:
+            self._say(f"{result['slide_id']}: {_headline(result)}")
+
+    def slide(self, run: Run, record: Record) -> None:
+        """Print one slide's result."""
+        if self._as_json:
+            self._say(json.dumps(record, indent=2, ensure_ascii=False))
+            return
+        area, quality, counts = record["area_mm2"], record["quality"], record["counts"]
+        lines = [
+            f"{record['slide_id']}: {_headline(record)}",
+            f"  tissue   {area['tissue']:.2f} mm² (pen {quality['pen_share']:.1%}, blur {quality['blur_share']:.1%})",
+            f"  tumour   {area['tumour']:.2f} mm²",
+        ]
+        if "status" in record:
+            per_score = ", ".join(f"{n} x {score}" for score, n in record["tiles"]["per_score"].items())
+            lines.append(f"  tiles    {counts['scored']} scored ({per_score}), {counts['selected']} selected")
+        folder = run.slide_folder(record["slide_id"])
+        lines += [f"  evidence {folder}", f"  overlay  {folder / 'overlay.png'}"]
+        lines += [f"  warning  {text}" for text in record.get("warnings", [])]
+        lines += [f"  NOTICE   {text}" for text in (*record["notices"], RESEARCH_USE)]
+        self._say("\n".join(lines))
+
+    def cohort(self, run: Run) -> None:
+        """Print what became of a folder of slides."""
+        if self._as_json:
+            self._say(json.dumps({"predictions": run.records, "failures": [_plain(f) for f in run.failures]}, indent=2))
+            return
+        notices = sorted({notice for record in run.records for notice in record["notices"]})
+        self._say(f"{len(run.records)} slides done, {len(run.failures)} failed; tables in {run.folder}")
+        for text in (*notices, RESEARCH_USE):
+            self._say(f"  NOTICE   {text}")
+
+    def _say(self, text: str, *, error: bool = False) -> None:
+        """Print plain text: no markup, no wrapping, so that a pipe gets what a reader sees."""
+        console = Console(stderr=error, highlight=False, soft_wrap=True)
+        console.print(text, markup=False)
+
+
+def _headline(record: Record) -> str:
+    if "status" not in record:
+        return f"tumour {record['area_mm2']['tumour']:.2f} mm² in {record['area_mm2']['usable']:.2f} mm² of tissue"
+    return f"HER2 {record['status']}, probability {record['probability']:.3f} (threshold {record['threshold']:g})"
+
+
+def _plain(failure: Failure) -> dict[str, Any]:
+    return {name: getattr(failure, name) for name in Failure.__slots__}

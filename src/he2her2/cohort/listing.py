@@ -1,0 +1,32 @@
+"""Which slides a path stands for."""
+
+from collections import Counter
+from pathlib import Path
+
+from he2her2.errors import He2Her2Error
+from he2her2.slides import slide_id_of
+
+SLIDE_ENDINGS = frozenset(
+    {".bif", ".czi", ".dcm", ".mrxs", ".ndpi", ".scn", ".svs", ".svslide", ".tif", ".tiff", ".vms", ".vmu", ".zvi"}
+)
+
+
+def list_slides(path: Path) -> list[Path]:
+    """The slide that `path` is, or the slides of a folder, by name.
+
+    Raises:
+        He2Her2Error: Nothing there, no slides in the folder, or two slides with one name.
+    """
+    if not path.is_dir():
+        return [path]
+    files = [file for file in path.iterdir() if file.is_file() and not file.name.startswith(".")]
+    slides = sorted(file for file in files if file.suffix.lower() in SLIDE_ENDINGS)
+    if not slides:
+        raise He2Her2Error(
+            f"{path}: no slides among its {len(files)} files; give a slide, or a folder with files that end in "
+            f"{', '.join(sorted(SLIDE_ENDINGS))}"
+        )
+    twice = [name for name, n in Counter(map(slide_id_of, slides)).items() if n > 1]
+    if twice:
+        raise He2Her2Error(f"{path}: several slides are named {', '.join(sorted(twice))}; give every slide its own name")
+    return slides

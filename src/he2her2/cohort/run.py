@@ -1,0 +1,172 @@
+"""The run folder: what was run, with what, and the tables of results and failures."""
+
+import csv
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from he2her2.atomic import atomic
+from he2her2.config import Config
+from he2her2.errors import OutputError, SlideError
+from he2her2.evidence.folder import PREDICTION
+from he2her2.evidence.record import Record
+
+_LIBRARIES = ("he2her2", "numpy", "scipy", "scikit-image", "onnxruntime", "openslide-python", "tifffile", "simplejpeg")
+_FAILURE_COLUMNS = ("slide_id", "path", "stage", "reason", "remedy")
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a slide has no result."""
+
+    slide_id: str
+    path: str
+    stage: str
+    reason: str
+    remedy: str
+
+    @classmethod
+    def of(cls, path: Path, error: SlideError) -> "Failure":
+        """The row of `failures.csv` for an error."""
+        return cls(error.slide_id, str(path), error.stage, error.reason, error.remedy)
+
+
+@dataclass(slots=True)
+class Run:
+    """One execution over one or many slides.
+
+    Attributes:
+        folder: Where everything goes.
+        description: What `run.json` says: command, settings, weights, versions, hardware.
+        records: Results so far.
+        failures: Slides without a result so far.
+    """
+
+    folder: Path
+    description: dict[str, Any]
+    records: list[Record] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all that can change a result: settings, weights and what the user overrode."""
+        return str(self.description["digest"])
+
+    def slide_folder(self, slide_id: str) -> Path:
+        """Where a slide's evidence goes."""
+        return self.folder / "slides" / slide_id
+
+    def finished(self, slide_id: str) -> Record | None:
+        """The slide's result, when this very run configuration has made it already."""
+        path = self.slide_folder(slide_id) / PREDICTION
+        if not path.exists():
+            return None
+        record: Record = json.loads(path.read_text("utf-8"))
+        return record if record.get("run_digest") == self.digest else None
+
+    def write_description(self) -> None:
+        """Write `run.json`."""
+        with atomic(self.folder / "run.json") as draft:
+            draft.write_text(json.dumps(self.description, indent=2) + "\n", "utf-8")
+
+    def write_tables(self) -> None:
+        """Write `predictions.csv` (`segmentations.csv` where nothing was predicted) and `failures.csv`."""
+        rows = [_row(record) for record in self.records]
+        predicted = not rows or "status" in rows[0]
+        name, columns = ("predictions", _PREDICTION_COLUMNS) if predicted else ("segmentations", _SEGMENTATION_COLUMNS)
+        _write_csv(self.folder / f"{name}.csv", columns, rows)
+        _write_csv(self.folder / "failures.csv", _FAILURE_COLUMNS, map(asdict, self.failures))
+
+
+def plan_run(  # noqa: PLR0913  # what a run is described by, by keyword
+    folder: Path,
+    *,
+    command: Sequence[str],
+    config: Config,
+    weights: Sequence[Mapping[str, Any]],
+    overrides: Mapping[str, Any],
+    overwrite: bool = False,
+) -> Run:
+    """Describe a run and check that its folder can take it: new, or with results of the same configuration.
+
+    Args:
+        folder: Where to.
+        command: The command line.
+        config: The settings.
+        weights: Summaries of the networks' cards.
+        overrides: What else the user chose that can change a result (mpp, annotations).
+        overwrite: Take over a folder that holds results of another configuration.
+
+    Raises:
+        OutputError: The folder cannot be written, or holds results of another configuration.
+    """
+    digest = _digest(config.digest(), weights, overrides)
+    _check_folder(folder)
+    path = folder / "run.json"
+    if path.exists() and not overwrite and json.loads(path.read_text("utf-8"))["digest"] != digest:
+        raise OutputError(f"{folder}: holds results of other settings or weights; choose another --out, or --overwrite")
+    description = {
+        "command": list(command),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "digest": digest,
+        "config": asdict(config),
+        "weights": list(weights),
+        "overrides": dict(overrides),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES},
+        "hardware": {"system": platform.platform(), "machine": platform.machine(), "cores": os.cpu_count()},
+    }
+    return Run(folder, description)
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse before any work what could not be written after it."""
+    place = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    if not place.is_dir():
+        raise OutputError(f"{folder}: {place} is a file; choose another --out")
+    if not os.access(place, os.W_OK):
+        raise OutputError(f"{folder}: no permission to write in {place}; choose another --out")
+
+
+_SEGMENTATION_COLUMNS = ("slide_id", "path", "mpp", "tissue_mm2", "tumour_mm2", "pen_share", "blur_share", "notices")
+_PREDICTION_COLUMNS = (
+    "slide_id", "path", "status", "probability", "threshold", "mpp", "tissue_mm2", "tumour_mm2", "pen_share",
+    "blur_share", "tiles", "unreadable", "selected", "warnings", "notices",
+)  # fmt: skip
+
+
+def _row(record: Record) -> dict[str, Any]:
+    """A slide's row of the run's table."""
+    area, quality = record["area_mm2"], record["quality"]
+    row = {
+        "slide_id": record["slide_id"],
+        "path": record["path"],
+        "mpp": record["slide"]["mpp"],
+        "tissue_mm2": area["tissue"],
+        "tumour_mm2": area["tumour"],
+        "pen_share": quality["pen_share"],
+        "blur_share": quality["blur_share"],
+        "notices": "; ".join(record["notices"]),
+    }
+    if "status" in record:
+        row |= {key: record[key] for key in ("status", "probability", "threshold")}
+        row |= {key: record["counts"][key] for key in ("tiles", "unreadable", "selected")}
+        row["warnings"] = "; ".join(record["warnings"])
+    return row
+
+
+def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    with atomic(path) as draft, draft.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,132 @@
+"""One slide after the other: a failing slide becomes a row, never the end."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+from he2her2.cohort.annotations import regions_for
+from he2her2.cohort.run import Failure, Run
+from he2her2.config import Config
+from he2her2.errors import OutputError, SlideError
+from he2her2.evidence import write_evidence, write_segmentation
+from he2her2.evidence.record import Record, prediction_record, segmentation_record
+from he2her2.models.slide_model import SlideModel
+from he2her2.pipeline import Progress, RegionUse, predict, segment, silent
+from he2her2.slides import open_slide, slide_id_of
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SlideOptions:
+    """What the user says of the slides beyond the settings.
+
+    Attributes:
+        mpp: µm per level-0 pixel, over what the files say.
+        annotations: A file for one slide, or a folder with a file per slide.
+        region_use: What the annotated regions are for.
+    """
+
+    mpp: float | None = None
+    annotations: Path | None = None
+    region_use: RegionUse = "intersect"
+
+    def digest_parts(self) -> dict[str, object]:
+        """What of it can change a result."""
+        regions = None if self.annotations is None else [str(self.annotations), self.region_use]
+        return {"mpp": self.mpp, "annotations": regions}
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is done to each slide of a run, and with what."""
+
+    run: Run
+    model: SlideModel
+    config: Config
+    options: SlideOptions = SlideOptions()
+    progress: Progress = silent
+
+    def predict(self, path: Path) -> Record:
+        """Predict one slide and write its evidence, unless this run has done so already.
+
+        Raises:
+            SlideError: The slide cannot be predicted.
+            OutputError: Its folder cannot be written.
+        """
+        done = self.run.finished(slide_id_of(path))
+        if done is not None:
+            return done
+        start = perf_counter()
+        with open_slide(path, mpp=self.options.mpp, backend=self.config.runtime.backend) as slide:
+            regions = regions_for(slide.slide_id, self.options.annotations)
+            prediction = predict(
+                slide,
+                self.model,
+                self.config,
+                regions=regions,
+                region_use=self.options.region_use,
+                progress=self.progress,
+            )
+            record = prediction_record(slide, prediction, self.model, self.config)
+            record |= {"run_digest": self.run.digest, "seconds": round(perf_counter() - start, 2)}
+            write_evidence(self.run.slide_folder(slide.slide_id), slide, prediction, record)
+        return record
+
+    def segment(self, path: Path) -> Record:
+        """Write one slide's masks and maps.
+
+        Raises:
+            SlideError: The slide cannot be segmented.
+            OutputError: Its folder cannot be written.
+        """
+        with open_slide(path, mpp=self.options.mpp, backend=self.config.runtime.backend) as slide:
+            regions = regions_for(slide.slide_id, self.options.annotations)
+            segmentation = segment(
+                slide,
+                self.model,
+                self.config,
+                regions=regions,
+                region_use=self.options.region_use,
+                progress=self.progress,
+            )
+            record = segmentation_record(slide, segmentation, self.config) | {"notices": list(self.model.notices)}
+            write_segmentation(self.run.slide_folder(slide.slide_id), slide, segmentation, record)
+        return record
+
+
+def each_slide(
+    paths: Sequence[Path],
+    process: Callable[[Path], Record],
+    run: Run,
+    on_slide: Callable[[Path, Record | Failure], None],
+) -> None:
+    """Process slides in sequence; the run's tables hold whatever was done, also when it is interrupted.
+
+    Raises:
+        OutputError: The run folder cannot be written any more.
+    """
+    run.write_description()
+    try:
+        for path in paths:
+            result = _attempt(path, process)
+            (run.failures if isinstance(result, Failure) else run.records).append(result)  # type: ignore[arg-type]
+            on_slide(path, result)
+    finally:
+        run.write_tables()
+
+
+def _attempt(path: Path, process: Callable[[Path], Record]) -> Record | Failure:
+    try:
+        return process(path)
+    except SlideError as error:
+        return Failure.of(path, error)
+    except OutputError:
+        raise
+    except Exception as error:  # a bug that one slide brings out must not cost the others
+        _log.exception("%s", path)
+        return Failure(
+            slide_id_of(path), str(path), "internal", f"{type(error).__name__}: {error}", "report it with errors.log"
+        )

@@ -1,0 +1,167 @@
+"""`overlay.png`: one picture of what was looked at, what was found and which tiles decided."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from scipy.ndimage import binary_erosion
+
+from he2her2.evidence.palette import (
+    BLUR_COLOUR,
+    PEN_COLOUR,
+    SCORE_COLOURS,
+    SELECTED_COLOUR,
+    TISSUE_COLOUR,
+    TUMOUR_COLOUR,
+    score_colours,
+)
+from he2her2.evidence.rasters import score_raster
+from he2her2.evidence.tiles_h5 import ScoredTiles
+from he2her2.geometry import Mask, Rgb, Size
+from he2her2.pipeline import Segmentation
+
+PICTURE_PX = 1400
+LEGEND_PX = 330
+MARGIN_PX = 24
+LINE_PX = 26
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """The words on an overlay.
+
+    Attributes:
+        title: The slide's name.
+        lines: What was found, a line each.
+        notices: What must not be overlooked, in red.
+    """
+
+    title: str
+    lines: tuple[str, ...]
+    notices: tuple[str, ...] = ()
+
+
+def draw_overlay(segmentation: Segmentation, tiles: ScoredTiles | None, caption: Caption) -> Image.Image:
+    """Draw the slide with its tissue, tumour, tile scores and selected tiles, a scale bar and a legend."""
+    height, width = segmentation.tissue.shape
+    scale = PICTURE_PX / max(width, height)
+    size = Size(max(1, round(width * scale)), max(1, round(height * scale)))
+    picture = _enlarge(_tinted(segmentation, tiles), size)
+    for mask, colour in ((segmentation.tissue, TISSUE_COLOUR), (segmentation.tumour, TUMOUR_COLOUR)):
+        _draw_edge(picture, _enlarge_mask(mask, size), colour, 2)
+    if tiles is not None:
+        _draw_selected(picture, tiles, scale / segmentation.px_l0)
+    sheet = Image.new("RGB", (size.w + LEGEND_PX + 3 * MARGIN_PX, max(size.h, 620) + 2 * MARGIN_PX + 50), "white")
+    sheet.paste(Image.fromarray(picture), (MARGIN_PX, MARGIN_PX))
+    draw = ImageDraw.Draw(sheet)
+    draw.rectangle((MARGIN_PX - 1, MARGIN_PX - 1, MARGIN_PX + size.w, MARGIN_PX + size.h), outline=(180, 180, 180))
+    _draw_scale_bar(draw, MARGIN_PX, MARGIN_PX + size.h + 16, scale / segmentation.px_mpp, size.w)
+    _draw_legend(draw, size.w + 2 * MARGIN_PX, MARGIN_PX, caption, with_tiles=tiles is not None)
+    return sheet
+
+
+def _tinted(segmentation: Segmentation, tiles: ScoredTiles | None) -> Rgb:
+    """The thumbnail with scores, ink and blur laid over it."""
+    picture = segmentation.thumbnail.astype(np.float64)
+    for mask, colour in ((segmentation.blur, BLUR_COLOUR), (segmentation.pen, PEN_COLOUR)):
+        striped = mask & _stripes(mask.shape)
+        picture[striped] = colour
+    if tiles is not None:
+        size = Size(*segmentation.tissue.shape[::-1])
+        scores = score_raster(tiles.grid, tiles.scores, size, segmentation.px_l0)
+        scored = np.isfinite(scores)
+        picture[scored] = 0.45 * picture[scored] + 0.55 * score_colours(scores[scored])
+    return np.rint(picture).astype(np.uint8)
+
+
+def _stripes(shape: tuple[int, ...]) -> Mask:
+    y, x = np.indices(shape)
+    return np.asarray((x + y) % 6 < 3)
+
+
+def _enlarge(pixels: Rgb, size: Size) -> Rgb:
+    kind = Image.Resampling.NEAREST if size.w > pixels.shape[1] else Image.Resampling.BOX
+    return np.array(Image.fromarray(pixels).resize(size, kind))
+
+
+def _enlarge_mask(mask: Mask, size: Size) -> Mask:
+    return np.array(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST), bool)
+
+
+def _draw_edge(picture: Rgb, mask: Mask, colour: tuple[int, int, int], width: int) -> None:
+    """Colour the inner edge of a mask."""
+    picture[mask & ~binary_erosion(mask, iterations=width, border_value=1)] = colour
+
+
+def _draw_selected(picture: Rgb, tiles: ScoredTiles, px_per_l0: float) -> None:
+    """Frame the tiles that decided."""
+    canvas = Image.fromarray(picture)
+    draw = ImageDraw.Draw(canvas)
+    side = tiles.grid.side_l0 * px_per_l0
+    for x, y in tiles.grid.origins_l0[tiles.selected] * px_per_l0:
+        draw.rectangle((x, y, x + side - 1, y + side - 1), outline=SELECTED_COLOUR, width=1)
+    picture[:] = np.array(canvas)
+
+
+def scale_bar_um(um_per_px: float, width_px: int) -> float:
+    """The longest bar of 1, 2 or 5 times a power of ten µm that fits a quarter of the picture.
+
+    Example:
+        >>> scale_bar_um(10.0, 1000)
+        2000.0
+    """
+    longest = width_px * um_per_px / 4
+    power = 10.0 ** np.floor(np.log10(longest))
+    return float(max(step * power for step in (1, 2, 5) if step * power <= longest))
+
+
+def _draw_scale_bar(draw: ImageDraw.ImageDraw, x: int, y: int, px_per_um: float, width_px: int) -> None:
+    length_um = scale_bar_um(1 / px_per_um, width_px)
+    text = f"{length_um / 1000:g} mm" if length_um >= 1000 else f"{length_um:g} µm"
+    length_px = round(length_um * px_per_um)
+    draw.rectangle((x, y, x + length_px - 1, y + 6), fill="black")
+    draw.text((x, y + 12), text, fill="black", font=_font(18))
+
+
+def _draw_legend(draw: ImageDraw.ImageDraw, x: int, y: int, caption: Caption, *, with_tiles: bool) -> None:
+    y = _draw_text(draw, x, y, (caption.title,), 20, "black")
+    y = _draw_text(draw, x, y + 8, caption.lines, 16, "black")
+    y = _draw_text(draw, x, y + 8, caption.notices, 16, (190, 0, 0)) + 14
+    entries = [("tissue", TISSUE_COLOUR), ("tumour", TUMOUR_COLOUR), ("pen ink", PEN_COLOUR), ("blur", BLUR_COLOUR)]
+    for name, colour in entries:
+        draw.rectangle((x, y + 3, x + 20, y + 17), outline=colour, width=3)
+        draw.text((x + 30, y), name, fill="black", font=_font(16))
+        y += LINE_PX
+    if with_tiles:
+        draw.rectangle((x, y + 3, x + 14, y + 17), outline=SELECTED_COLOUR, width=1)
+        draw.text((x + 30, y), "selected tile", fill="black", font=_font(16))
+        _draw_score_bar(draw, x, y + LINE_PX + 8)
+
+
+def _draw_score_bar(draw: ImageDraw.ImageDraw, x: int, y: int) -> None:
+    draw.text((x, y), "tile score", fill="black", font=_font(16))
+    width = LEGEND_PX - 90
+    for step in range(width):
+        colour = tuple(int(c) for c in score_colours(np.array(3 * step / (width - 1))))
+        draw.line((x + step, y + 24, x + step, y + 40), fill=colour)
+    for k, name in enumerate(SCORE_COLOURS):
+        draw.text((x + k * (width - 1) / 3, y + 44), name, fill="black", font=_font(15), anchor="ma")
+
+
+def _draw_text(
+    draw: ImageDraw.ImageDraw, x: int, y: int, lines: tuple[str, ...], px: int, colour: str | tuple[int, int, int]
+) -> int:
+    """Draw lines, wrapped to the legend's width; returns where the next may start."""
+    font = _font(px)
+    for line in lines:
+        rest = line.split(" ")
+        while rest:
+            fits = max(1, sum(draw.textlength(" ".join(rest[:n]), font) <= LEGEND_PX for n in range(1, len(rest) + 1)))
+            draw.text((x, y), " ".join(rest[:fits]), fill=colour, font=font)
+            rest = rest[fits:]
+            y += px + 6
+    return y
+
+
+def _font(px: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(px)

@@ -1,0 +1,106 @@
+"""`prediction.json`: one slide's result in numbers and words."""
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from he2her2 import __version__
+from he2her2.config import Config
+from he2her2.labels import IhcScore
+from he2her2.models.slide_model import SlideModel
+from he2her2.pipeline import Prediction, Segmentation
+from he2her2.slides import Slide
+from he2her2.units import is_close_mpp
+
+Record = dict[str, Any]
+
+RESEARCH_USE = "research use only: not validated for diagnosis"
+SPOILT_SHARE = 0.2
+
+
+def segmentation_record(slide: Slide, segmentation: Segmentation, config: Config) -> Record:
+    """What was found before any tile was scored: the slide, its quality, areas and the settings."""
+    tissue = max(1, int(segmentation.tissue.sum()))
+    sampling = segmentation.sampling
+    return {
+        "slide_id": slide.slide_id,
+        "path": str(slide.path),
+        "slide": {
+            "vendor": slide.vendor,
+            "backend": slide.backend,
+            "mpp": slide.mpp,
+            "width": slide.size_l0.w,
+            "height": slide.size_l0.h,
+            "levels": len(slide.levels),
+        },
+        "quality": {
+            "pen_share": round(float((segmentation.pen & segmentation.tissue).sum() / tissue), 4),
+            "blur_share": round(float((segmentation.blur & segmentation.tissue).sum() / tissue), 4),
+            "left_out": config.quality.apply,
+        },
+        "area_mm2": {
+            "tissue": round(segmentation.area_mm2(segmentation.tissue), 4),
+            "usable": round(segmentation.area_mm2(segmentation.usable), 4),
+            "tumour": round(segmentation.area_mm2(segmentation.tumour), 4),
+        },
+        "counts": {"points": 0 if sampling is None else len(sampling.points)},
+        "mask": {"px_l0": segmentation.px_l0, "px_mpp": segmentation.px_mpp},
+        "preset": config.preset,
+        "config": asdict(config),
+        "version": __version__,
+        "use": RESEARCH_USE,
+    }
+
+
+def prediction_record(slide: Slide, prediction: Prediction, model: SlideModel, config: Config) -> Record:
+    """Everything that `prediction.json` says, except how and when the run was made."""
+    record = segmentation_record(slide, prediction.segmentation, config)
+    classes = np.bincount(np.rint(prediction.scores).astype(int), minlength=len(IhcScore))
+    record["counts"] |= {
+        "tiles_without_overlap": prediction.tiling.n_plain,
+        "tiles": len(prediction.tiling.grid),
+        "unreadable": prediction.n_unreadable,
+        "scored": len(prediction.grid),
+        "selected": len(prediction.selected),
+    }
+    return {
+        "slide_id": record.pop("slide_id"),
+        "status": prediction.status.value,
+        "probability": round(prediction.probability, 6),
+        "threshold": config.threshold,
+        "notices": list(model.notices),
+        "warnings": warnings(slide, prediction, model, config),
+        **record,
+        "tiles": {
+            "side_px": prediction.grid.side_px,
+            "mpp": prediction.grid.mpp,
+            "stride_px": prediction.tiling.stride_mask * config.tiling.mask_downsample,
+            "per_score": dict(zip([str(s) for s in IhcScore], classes.tolist(), strict=True)),
+        },
+        "weights": [card.summary() for card in model.cards],
+    }
+
+
+def warnings(slide: Slide, prediction: Prediction, model: SlideModel, config: Config) -> list[str]:
+    """What a reader of this result should know before trusting it."""
+    found = []
+    wanted = model.tile_cnn.card.input.mpp
+    if config.tiling.raw_pixels and not is_close_mpp(slide.mpp, wanted):
+        found.append(f"level-0 pixels of {slide.mpp:g} µm were used as if they were {wanted:g} µm, as the preset asks")
+    elif slide.mpp > wanted and not is_close_mpp(slide.mpp, wanted):
+        found.append(f"the slide's {slide.mpp:g} µm/px are coarser than the {wanted:g} that the network was made for")
+    if prediction.n_unreadable:
+        found.append(f"{prediction.n_unreadable} of {len(prediction.tiling.grid)} tiles could not be decoded")
+    if prediction.tiling.n_plain < len(prediction.tiling.grid):
+        found.append(
+            f"little tumour: its {prediction.tiling.n_plain} tiles were cut with overlap to {len(prediction.tiling.grid)}"
+        )
+    tissue = prediction.segmentation.tissue
+    for name, mask in (("under pen ink", prediction.segmentation.pen), ("out of focus", prediction.segmentation.blur)):
+        share = float((mask & tissue).sum() / tissue.sum())
+        if share > SPOILT_SHARE:
+            found.append(f"{share:.0%} of the tissue is {name}")
+    if np.array_equal(prediction.segmentation.tumour, prediction.segmentation.usable):
+        found.append("all usable tissue was taken for invasive tumour")
+    return found

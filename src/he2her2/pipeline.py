@@ -1,0 +1,288 @@
+"""The method on one page (Oliveira et al., 2020, section 3): from an open slide to its HER2 status.
+
+`predict` is the method; `segment` is its first half, where tissue and invasive tumour are. Both are deterministic:
+threads, batch size and backend never change a result.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from he2her2.config import Config
+from he2her2.errors import DamagedSlideError, TilingError, TissueError, TumourError
+from he2her2.geometry import Mask, Rgb, Size, TileGrid, l0_from_mask, mask_size
+from he2her2.labels import Her2Status
+from he2her2.models.engines import Engine
+from he2her2.models.scoring import soft_argmax, softmax
+from he2her2.models.selection import top_tiles
+from he2her2.models.slide_model import SlideModel
+from he2her2.preprocessing.adaptive import AdaptiveMap, adaptive_map
+from he2her2.preprocessing.annotations import Region, regions_mask
+from he2her2.preprocessing.quality import blur_mask, pen_mask, sharpness
+from he2her2.preprocessing.tiling import Tiling, TooFewTilesError, cut_tiles
+from he2her2.preprocessing.tissue import tissue_mask
+from he2her2.slides import Slide
+from he2her2.slides.stream import map_tiles
+from he2her2.units import area_mm2
+
+Progress: TypeAlias = Callable[[str, int, int], None]
+"""Told the stage's name, how much of it is done and how much there is."""
+
+RegionUse: TypeAlias = Literal["intersect", "replace"]
+"""Annotated regions limit the tumour that the network finds, or stand in its place."""
+
+MAX_UNREADABLE_SHARE = 0.01
+BLUR_BLOCK_MASK = 16
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """Report to nobody."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Segmentation:
+    """Where tissue and tumour are; every raster covers the whole slide with pixels of `px_l0` level-0 px.
+
+    Attributes:
+        thumbnail: (h, w, 3) picture of the slide.
+        px_l0: Level-0 px per raster pixel.
+        px_mpp: µm per raster pixel.
+        tissue: (h, w) all tissue.
+        pen: (h, w) pen ink.
+        blur: (h, w) tissue out of focus.
+        usable: (h, w) tissue that may be used: without ink and blur where the settings say so.
+        sampling: The adaptive map and its samples; None where annotated regions stand in its place.
+        tumour: (h, w) usable tissue in invasive tumour.
+    """
+
+    thumbnail: Rgb
+    px_l0: float
+    px_mpp: float
+    tissue: Mask
+    pen: Mask
+    blur: Mask
+    usable: Mask
+    sampling: AdaptiveMap | None
+    tumour: Mask
+
+    def area_mm2(self, mask: Mask) -> float:
+        """Area of one of its masks, in mm²."""
+        return area_mm2(int(np.count_nonzero(mask)), self.px_mpp)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prediction:
+    """A slide's HER2 status with what it rests on.
+
+    Attributes:
+        status: Positive where the probability reaches the threshold.
+        probability: Of HER2-positive.
+        segmentation: Where tissue and tumour are.
+        tiling: The grid that was cut, and its stride.
+        grid: (n) the tiles that could be read, in raster order.
+        logits: (n, 4) of the tile network.
+        scores: (n,) expected IHC score, in [0, 3].
+        selected: (m,) positions in `grid` of the tiles that decided, highest score first.
+    """
+
+    status: Her2Status
+    probability: float
+    segmentation: Segmentation
+    tiling: Tiling
+    grid: TileGrid
+    logits: NDArray[np.float32]
+    scores: NDArray[np.float64]
+    selected: NDArray[np.int64]
+
+    @property
+    def n_unreadable(self) -> int:
+        """Tiles left out because their pixels cannot be decoded."""
+        return len(self.tiling.grid) - len(self.grid)
+
+
+def predict(
+    slide: Slide,
+    model: SlideModel,
+    config: Config,
+    *,
+    regions: Sequence[Region] = (),
+    region_use: RegionUse = "intersect",
+    progress: Progress = silent,
+) -> Prediction:
+    """Predict one slide's HER2 status: segment, cut, score, select, aggregate.
+
+    Args:
+        slide: An open H&E slide.
+        model: The networks.
+        config: The settings.
+        regions: Annotated regions, if any.
+        region_use: What the regions are for.
+        progress: Told how far it is.
+
+    Raises:
+        SlideError: The slide cannot be predicted; the error says at which stage, why, and what to do.
+    """
+    segmentation = segment(slide, model, config, regions=regions, region_use=region_use, progress=progress)
+    tiling = cut(slide, segmentation, model.tile_cnn, config)
+    readable, logits = score_tiles(slide, tiling.grid, model.tile_cnn, config, progress)
+    scores = soft_argmax(logits, config.scoring.beta)
+    selected = top_tiles(scores, config.selection)
+    probability = model.positive_probability(scores[selected])
+    return Prediction(
+        status=Her2Status.POSITIVE if probability >= config.threshold else Her2Status.NEGATIVE,
+        probability=probability,
+        segmentation=segmentation,
+        tiling=tiling,
+        grid=tiling.grid.take(readable),
+        logits=logits,
+        scores=scores,
+        selected=selected,
+    )
+
+
+def segment(
+    slide: Slide,
+    model: SlideModel,
+    config: Config,
+    *,
+    regions: Sequence[Region] = (),
+    region_use: RegionUse = "intersect",
+    progress: Progress = silent,
+) -> Segmentation:
+    """Find tissue, ink, blur and invasive tumour, on rasters so coarse that a tile is a whole number of their pixels.
+
+    Raises:
+        TissueError: No tissue, or none that is fit for use.
+        TumourError: No invasive tumour in it.
+    """
+    px_mpp = native_mpp(slide, model.tile_cnn, config) * config.tiling.mask_downsample
+    px_l0 = px_mpp / slide.mpp
+    thumbnail = slide.thumbnail(px_mpp)
+    tissue = tissue_mask(thumbnail, config.tissue)
+    pen = pen_mask(thumbnail)
+    if not (tissue & ~pen).any():
+        found = "all its tissue is under pen ink" if tissue.any() else "no tissue found, it looks blank"
+        raise TissueError(slide.slide_id, found, "check that it is an H&E slide, clean it and scan it again")
+    blur = tissue & find_blur(slide, tissue, px_l0, config, progress)
+    usable = tissue & ~pen & ~blur if config.quality.apply else tissue
+    if not usable.any():
+        raise TissueError(
+            slide.slide_id, "all its tissue is out of focus", "scan it again, or pass --set quality.apply=false"
+        )
+    size = mask_size(slide.size_l0, px_l0)
+    sampling, tumour = None, usable
+    if not regions or region_use == "intersect":
+        sampling = find_tumour(slide, model.tumour_cnn, size, px_l0, config, progress)
+        tumour = tumour & (sampling.map >= config.adaptive.threshold)
+    if regions:
+        tumour = tumour & regions_mask(regions, size, px_l0)
+    if not tumour.any():
+        found = f"no invasive tumour found in {area_mm2(int(usable.sum()), px_mpp):.1f} mm² of tissue"
+        raise TumourError(slide.slide_id, found, "if there is some, mark it and pass --annotations")
+    return Segmentation(thumbnail, px_l0, px_mpp, tissue, pen, blur, usable, sampling, tumour)
+
+
+def native_mpp(slide: Slide, engine: Engine, config: Config) -> float:
+    """µm per pixel at which a network sees this slide: its own, or the slide's where that is close or asked for."""
+    return slide.mpp if config.tiling.raw_pixels else slide.effective_mpp(engine.card.input.mpp)
+
+
+def find_blur(slide: Slide, tissue: Mask, px_l0: float, config: Config, progress: Progress) -> Mask:
+    """(h, w) where the slide is out of focus, judged at `config.quality.blur_mpp` wherever there is tissue."""
+    height, width = tissue.shape
+    px_mpp = px_l0 * slide.mpp
+    cell_px = max(1, round(px_mpp / config.quality.blur_mpp))
+    rows, columns = np.nonzero(_any_in_blocks(tissue, BLUR_BLOCK_MASK))
+    corners = np.stack([columns, rows], axis=1) * BLUR_BLOCK_MASK
+    grid = TileGrid(
+        np.rint(l0_from_mask(corners, px_l0)).astype(np.int64),
+        side_l0=BLUR_BLOCK_MASK * px_l0,
+        side_px=BLUR_BLOCK_MASK * cell_px,
+        mpp=px_mpp / cell_px,
+    )
+    side = BLUR_BLOCK_MASK
+    field = np.zeros((-(-height // side) * side, -(-width // side) * side), np.float32)
+    for index, blocks in map_tiles(
+        slide, grid, lambda batch: (batch.index, [sharpness(block, cell_px) for block in batch.pixels]), **_run(config)
+    ):
+        for (x, y), block in zip(corners[index], blocks, strict=True):
+            field[y : y + side, x : x + side] = block
+        progress("focus", int(index[-1]) + 1, len(grid))
+    return blur_mask(field[:height, :width], tissue, px_mpp)
+
+
+def find_tumour(
+    slide: Slide, tumour_cnn: Engine, size: Size, px_l0: float, config: Config, progress: Progress
+) -> AdaptiveMap:
+    """Map of invasive tumour's probability by adaptive sampling: HASHI asks for points, the network scores them."""
+    spec = tumour_cnn.card.input
+    mpp = native_mpp(slide, tumour_cnn, config)
+    side_l0 = spec.side_px * mpp / slide.mpp
+    total = config.adaptive.iterations * config.adaptive.points
+    n_scored = 0
+
+    def score(points: NDArray[np.float64]) -> NDArray[np.float64]:
+        nonlocal n_scored
+        origins = np.rint(l0_from_mask(points, px_l0) - side_l0 / 2).astype(np.int64)
+        grid = TileGrid(origins, side_l0, spec.side_px, mpp)
+        readable, logits = infer(slide, grid, tumour_cnn, config)
+        probability = np.full(len(points), np.nan)
+        probability[readable] = softmax(logits)[:, 1]
+        n_scored += len(points)
+        progress("tumour", n_scored, total)
+        return probability
+
+    return adaptive_map(score, size, config.adaptive)
+
+
+def cut(slide: Slide, segmentation: Segmentation, tile_cnn: Engine, config: Config) -> Tiling:
+    """Cut the tumour into tiles, with overlap where it is small.
+
+    Raises:
+        TilingError: Too small even for the densest overlap.
+    """
+    side_px = tile_cnn.card.input.side_px
+    try:
+        return cut_tiles(
+            segmentation.tumour,
+            slide.size_l0,
+            px_l0=segmentation.px_l0,
+            side_mask=side_px // config.tiling.mask_downsample,
+            side_px=side_px,
+            mpp=segmentation.px_mpp / config.tiling.mask_downsample,
+            min_tiles=config.min_tiles,
+        )
+    except TooFewTilesError as error:
+        area = segmentation.area_mm2(segmentation.tumour)
+        found = f"{area:.2f} mm² of tumour hold {error.found} tiles at the densest overlap, {error.needed} are needed"
+        raise TilingError(slide.slide_id, found, "use a slide with more tumour, or lower selection.n_tiles") from None
+
+
+def score_tiles(
+    slide: Slide, grid: TileGrid, tile_cnn: Engine, config: Config, progress: Progress = silent
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Positions of the readable tiles and their (n, 4) logits.
+
+    Raises:
+        DamagedSlideError: More than 1 % of the tiles cannot be decoded.
+    """
+    readable, logits = infer(slide, grid, tile_cnn, config, lambda done: progress("tiles", done, len(grid)))
+    n_unreadable = len(grid) - len(readable)
+    if n_unreadable > MAX_UNREADABLE_SHARE * len(grid):
+        found = f"{n_unreadable} of its {len(grid)} tumour tiles cannot be decoded"
+        raise DamagedSlideError(slide.slide_id, found, "copy or scan the file again")
+    return readable, logits
+
+
+def infer(
+    slide: Slide, grid: TileGrid, engine: Engine, config: Config, done: Callable[[int], None] = lambda n: None
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Positions of the readable tiles of a grid, and what a network says of them: (n,), (n, k)."""
+    results = []
+    for index, logits in map_tiles(slide, grid, lambda batch: (batch.index, engine(batch.pixels)), **_run(config)):
+        results.append((index, logits))
+        done(int(index[-1]) + 1 if len(index) else 0)
+    return np.concatenate([index for index, _ in results]), np.concatenate([logits for _, logits in results])
