@@ -1,0 +1,150 @@
+"""Tissue masks: parity with scikit-image, presets to the letter, and real glass and tissue."""
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from PIL import Image
+from skimage.color import rgb2hsv
+from skimage.filters import threshold_otsu
+
+from he2her2.config import PRESETS, Tissue
+from he2her2.preprocessing.tissue import saturation, smoothed, tissue_mask, value, weak_tissue_mask
+
+PAPER, RELEASED, DEFAULT = (PRESETS[name].tissue for name in ("paper", "released-code", "default"))
+pictures = arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9), st.just(3)))
+
+
+def thumbnail(rgb, mpp):
+    """The mean of blocks of about 8 µm."""
+    side = round(8 / mpp)
+    height, width = rgb.shape[0] // side, rgb.shape[1] // side
+    blocks = rgb[: height * side, : width * side].reshape(height, side, width, side, 3)
+    return np.rint(blocks.mean(axis=(1, 3))).astype(np.uint8)
+
+
+def slow_blur(channel, blur_px):
+    """OpenCV's Gaussian window written out: weights, mirrored border, one pixel after the other."""
+    radius, (height, width) = blur_px // 2, channel.shape
+    sigma = 0.3 * ((blur_px - 1) * 0.5 - 1) + 0.8
+    line = np.exp(-((np.arange(blur_px) - radius) ** 2) / (2 * sigma**2))
+    weights = np.outer(line, line) / line.sum() ** 2
+    padded = np.pad(channel.astype(float), radius, mode="reflect")
+    rows = [[(padded[y : y + blur_px, x : x + blur_px] * weights).sum() for x in range(width)] for y in range(height)]
+    return np.array(rows)
+
+
+@given(rgb=pictures)
+def test_saturation_and_value_are_scikit_images(rgb):
+    """Integer S and V are within rounding of the floating-point conversion."""
+    hsv = rgb2hsv(rgb)
+
+    np.testing.assert_allclose(saturation(rgb), hsv[..., 1] * 255, atol=0.5 + 1e-9)
+    np.testing.assert_allclose(value(rgb), hsv[..., 2] * 255, atol=1e-9)
+
+
+@given(channel=arrays(np.uint8, st.tuples(st.integers(8, 12), st.integers(8, 12))))
+def test_the_blur_is_the_released_codes(channel):
+    """A 15 px window has a sigma of 2.6 px, as the written-out window has."""
+    np.testing.assert_allclose(smoothed(channel, 15), slow_blur(channel, 15), atol=0.5 + 1e-3)
+
+
+@given(channel=arrays(np.uint8, (5, 4)))
+def test_a_window_of_one_pixel_is_no_blur(channel):
+    """The paper's preset smooths nothing."""
+    np.testing.assert_array_equal(smoothed(channel, 1), channel)
+
+
+@given(rgb=pictures)
+def test_the_papers_mask_is_scikit_images_otsu(rgb):
+    """S above Otsu's threshold, to the letter, whatever the picture."""
+    expected = saturation(rgb) > threshold_otsu(saturation(rgb))
+
+    np.testing.assert_array_equal(tissue_mask(rgb, PAPER), expected)
+
+
+@given(rgb=pictures)
+def test_the_released_mask_is_otsu_of_the_blurred_channel(rgb):
+    """Blur first, then Otsu's threshold of what the blur leaves."""
+    blurred = smoothed(saturation(rgb), 15)
+
+    np.testing.assert_array_equal(tissue_mask(rgb, RELEASED), blurred > threshold_otsu(blurred))
+
+
+@given(rgb=pictures)
+def test_the_papers_weak_mask_drops_the_brightest_only(rgb):
+    """Pixels of the greatest V go, all others stay."""
+    brightest = rgb.max(axis=2)
+
+    np.testing.assert_array_equal(weak_tissue_mask(rgb, PAPER), brightest < brightest.max())
+
+
+@given(rgb=pictures)
+def test_the_released_weak_mask_keeps_a_margin_of_five(rgb):
+    """Blurred V below its maximum less 5; near the maximum is background."""
+    blurred = smoothed(value(rgb), 15).astype(int)
+
+    np.testing.assert_array_equal(weak_tissue_mask(rgb, RELEASED), blurred < blurred.max() - 5)
+
+
+@given(rgb=pictures)
+def test_the_default_differs_from_the_released_code_only_by_its_bounds(rgb):
+    """The threshold lies in [12, 30]: less saturated is never tissue, more always is."""
+    mask, blurred = tissue_mask(rgb, DEFAULT), smoothed(saturation(rgb), 15)
+
+    assert not mask[blurred <= 12].any()
+    assert mask[blurred > 30].all()
+
+
+@pytest.mark.parametrize("settings", [PAPER, RELEASED, DEFAULT])
+@pytest.mark.parametrize("mask", [tissue_mask, weak_tissue_mask])
+def test_a_picture_of_one_colour_has_no_tissue(mask, settings):
+    """Otsu has nothing to split, and all is as bright as the brightest."""
+    assert not mask(np.full((6, 7, 3), (200, 100, 150), np.uint8), Tissue(blur_px=1, max_saturation=255)).any()
+    assert not mask(np.full((6, 7, 3), 240, np.uint8), settings).any()
+
+
+@pytest.mark.parametrize("mask", [tissue_mask, weak_tissue_mask])
+def test_an_empty_picture_has_an_empty_mask(mask):
+    """No pixels is no error."""
+    assert mask(np.zeros((0, 5, 3), np.uint8), DEFAULT).shape == (0, 5)
+
+
+@pytest.mark.parametrize("name", ["almost-white-1", "almost-white-ihc", "no-tissue", "no-tissue2", "no-tissue-line"])
+def test_blank_glass_stays_blank(data_dir, name):
+    """On real glass, dust and a cover slip's edge included, the default finds nothing."""
+    rgb = np.asarray(Image.open(data_dir / f"tiles/histolab_{name}.png").convert("RGB"))
+
+    assert not tissue_mask(thumbnail(rgb, 0.5), DEFAULT).any()
+
+
+@pytest.mark.parametrize("name", ["bcss/1008.jpg", "bcss/1015.jpg"])
+def test_a_picture_full_of_tissue_is_tissue(data_dir, name):
+    """Otsu alone would split stained from stained; the default keeps all but gaps."""
+    rgb = thumbnail(np.asarray(Image.open(data_dir / name)), 0.25)
+
+    assert tissue_mask(rgb, DEFAULT).mean() > 0.99
+    assert tissue_mask(rgb, RELEASED).mean() < 0.65
+
+
+def test_pale_stroma_of_a_real_slide_is_kept(data_dir):
+    """CMU-1-Small-Region: nearly all that is coloured is in, nearly all glass is out."""
+    rgb = thumbnail(tifffile.imread(data_dir / "slides/CMU-1-Small-Region.svs", key=0), 0.499)
+
+    mask = tissue_mask(rgb, DEFAULT)
+
+    assert mask[saturation(rgb) > 40].mean() > 0.97
+    assert mask[saturation(rgb) < 8].mean() < 0.04
+
+
+def test_pale_ihc_cores_are_found_on_their_glass(data_dir):
+    """Real 0 and 1+ cores fill between 0.4 and 0.85 of their pictures, whose corners are glass."""
+    for name in ("0_ccb6", "1_fb95"):
+        rgb = thumbnail(np.asarray(Image.open(next((data_dir / "her2_ihc_tma").glob(f"{name}*")))), 0.25)
+        mask = weak_tissue_mask(rgb, DEFAULT)
+
+        assert 0.4 < mask.mean() < 0.85
+        assert not mask[:15, :15].any()
+        assert mask[70:100, 70:100].mean() > 0.99
