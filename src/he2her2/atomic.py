@@ -1,9 +1,8 @@
 """A file or folder appears whole under its name, or not at all."""
 
-import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -48,11 +47,12 @@ def _replace(draft: Path, path: Path) -> None:
         draft.rename(path)
         _remove(old)
     else:
-        os.replace(draft, path)
+        draft.replace(path)
 
 
 def _remove(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        with suppress(OSError):  # there may be nothing to remove, or nothing that can be
+            path.unlink()

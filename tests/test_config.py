@@ -1,0 +1,88 @@
+"""Settings: presets, files, overrides, and what is said of mistakes."""
+
+from dataclasses import asdict, replace
+
+import pytest
+
+from he2her2.config import PRESETS, Config, Runtime, Selection, load_config, to_toml
+from he2her2.errors import ConfigError
+
+
+def test_selection_needs_two_thousand_tiles():
+    """M / 0.15 tiles are needed so that 15 % of them are M (paper, 3.3)."""
+    assert Selection().min_tiles == 2000
+    assert Selection(top_fraction=0.1, n_tiles=7).min_tiles == 70
+
+
+@pytest.mark.parametrize(("preset", "n"), [("default", 2000), ("paper", 2000), ("released-code", 4500)])
+def test_presets_ask_for_their_number_of_tiles(preset, n):
+    """The released code overlaps tiles until there are 4 500."""
+    assert load_config(preset).min_tiles == n
+
+
+def test_a_file_overrides_the_preset_and_set_overrides_the_file(tmp_path):
+    """Each layer replaces single values of the one below."""
+    file = tmp_path / "own.toml"
+    file.write_text('preset = "paper"\n[selection]\nn_tiles = 10\ntop_fraction = 0.5\n')
+
+    config = load_config("default", file, ["selection.n_tiles=20", "runtime.backend=openslide"])
+
+    assert config.preset == "paper"
+    assert config.selection == Selection(top_fraction=0.5, n_tiles=20)
+    assert config.runtime.backend == "openslide"
+    assert config.networks == PRESETS["paper"].networks
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_printed_settings_read_back(preset, tmp_path):
+    """`he2her2 config` prints what `--config` takes."""
+    file = tmp_path / "printed.toml"
+    file.write_text(to_toml(PRESETS[preset]))
+
+    assert load_config("default", file) == PRESETS[preset]
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("selection.m=3", ["selection.m", "no setting"]),
+        ("selection.n_tiles=many", ["selection.n_tiles", "integer"]),
+        ("selection=3", ["selection"]),
+        ("threshold=2", ["threshold", "less than or equal to 1"]),
+        ("threshold.x=2", ["threshold", "number"]),
+        ("n_tiles", ["key=value"]),
+        ("preset=mine", ["mine", "default, paper, released-code"]),
+    ],
+)
+def test_a_mistaken_override_is_one_clear_line(override, words):
+    """The message names the key and what it may be."""
+    with pytest.raises(ConfigError) as caught:
+        load_config(overrides=[override])
+
+    assert all(word in str(caught.value) for word in words)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_no_toml_is_named(tmp_path):
+    """So are a file that is missing and one that is binary."""
+    broken, binary = tmp_path / "broken.toml", tmp_path / "binary.toml"
+    broken.write_text("a = [")
+    binary.write_bytes(b"\xff\xfe\x00")
+
+    for file in (broken, binary, tmp_path / "missing.toml"):
+        with pytest.raises(ConfigError, match=file.name):
+            load_config(file=file)
+
+
+def test_the_digest_ignores_how_the_work_is_done():
+    """Threads and batch size change no result; every other setting may."""
+    config = Config()
+
+    assert replace(config, runtime=Runtime(threads=7)).digest() == config.digest()
+    assert replace(config, selection=Selection(n_tiles=299)).digest() != config.digest()
+    assert len({preset.digest() for preset in PRESETS.values()}) == len(PRESETS)
+
+
+def test_settings_are_plain_data():
+    """They go to JSON and back."""
+    assert asdict(Config())["selection"] == {"top_fraction": 0.15, "n_tiles": 300}
