@@ -1,0 +1,103 @@
+"""What runs a network: ONNX Runtime on the CPU, torch on a GPU. Neither is loaded until an engine is built."""
+
+import os
+import sys
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from he2her2.errors import ConfigError
+from he2her2.geometry import Rgb
+from he2her2.models.card import UNTRAINED_NOTICE, Card
+from he2her2.models.initial import initial_weights
+from he2her2.models.weights import load_tensors, read_card, verify
+from he2her2.models.zoo import CnnRole, CnnSpec
+
+Device: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
+"""Where a CNN runs; `auto` takes a GPU where there is one and torch is installed."""
+
+
+class Engine(Protocol):
+    """A CNN that is ready to run; several threads may call it at once."""
+
+    @property
+    def card(self) -> Card:
+        """What the network is and eats."""
+
+    def __call__(self, pixels: Rgb) -> NDArray[np.float32]:
+        """Logits (n, k) of (n, h, w, 3) tiles; each tile's do not depend on the others.
+
+        Raises:
+            ValueError: The tiles are not of the size that the card says.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Untrained:
+    """A CNN whose weights are drawn from a seed."""
+
+    spec: CnnSpec
+    seed: int
+
+    @property
+    def card(self) -> Card:
+        """Its card, which says that it is untrained."""
+        return Card(self.spec, trained=False, notice=UNTRAINED_NOTICE, seed=self.seed)
+
+
+def load_engine(source: Path | Untrained, role: CnnRole, device: Device = "auto") -> Engine:
+    """Build the engine of a CNN.
+
+    Args:
+        source: A folder of weights, which is verified, or untrained weights.
+        role: What the CNN is for.
+        device: Where it shall run.
+
+    Raises:
+        WeightsError: The folder's weights are missing, damaged or those of another role.
+        ConfigError: The device is not there.
+    """
+    device = resolve_device(device)
+    if isinstance(source, Untrained):
+        card = source.card
+    else:
+        card = read_card(source, role)
+        verify(source, card)
+    if device == "cpu":
+        from he2her2.models.onnx_engine import OnnxEngine  # noqa: PLC0415  loads onnxruntime
+
+        return OnnxEngine.untrained(source) if isinstance(source, Untrained) else OnnxEngine.open(source, card)
+    from he2her2.models.torch_engine import TorchEngine  # noqa: PLC0415  loads torch
+
+    weights = initial_weights(source.spec, source.seed) if isinstance(source, Untrained) else load_tensors(source, card)
+    return TorchEngine(card, weights, device)
+
+
+def resolve_device(device: Device) -> Literal["cpu", "cuda", "mps"]:
+    """The device that will be used.
+
+    Raises:
+        ConfigError: The one asked for is not there.
+    """
+    if device == "cpu" or (device == "auto" and not (find_spec("torch") and _may_have_gpu())):
+        return "cpu"
+    if not find_spec("torch"):
+        raise ConfigError(f"device {device}: needs torch; pip install 'he2her2[train]', or use --device cpu")
+    from he2her2.models.torch_engine import available_devices  # noqa: PLC0415  loads torch
+
+    there = available_devices()
+    if device == "auto":
+        return there[0] if there else "cpu"
+    if device not in there:
+        raise ConfigError(f"device {device}: torch finds none here; use --device {there[0] if there else 'cpu'}")
+    return device
+
+
+def _may_have_gpu() -> bool:
+    """A quick look that spares a machine without GPU the seconds that loading torch takes."""
+    drivers = (Path("/dev/nvidiactl"), Path("/dev/dxg"), Path("/dev/kfd"))
+    return sys.platform == "darwin" or os.name == "nt" or any(driver.exists() for driver in drivers)

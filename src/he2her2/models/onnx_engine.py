@@ -1,0 +1,131 @@
+"""A CNN on the CPU, by ONNX Runtime."""
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
+
+from he2her2.errors import WeightsError
+from he2her2.geometry import Rgb
+from he2her2.models.card import Card
+from he2her2.models.engines import Untrained
+from he2her2.models.initial import initial_weights
+from he2her2.models.onnx_graph import INPUT, OUTPUT, build_onnx
+from he2her2.models.scoring import prepare_input
+from he2her2.models.weights import ONNX_FILE
+from he2her2.models.zoo import CnnSpec, stage_sides
+
+ORT_ERRORS = (  # they share no class of their own
+    ort_state.Fail,
+    ort_state.InvalidArgument,
+    ort_state.InvalidGraph,
+    ort_state.InvalidProtobuf,
+    ort_state.NoSuchFile,
+    ort_state.NotImplemented,
+    ort_state.RuntimeException,
+)
+
+MAX_ACTIVATION_BYTES = 1 << 27
+"""A batch is cut so that its largest layer stays below this, however many tiles the caller hands over."""
+
+
+class OnnxEngine:
+    """Runs on the calling thread alone, so that N threads that call it use N cores, each for its own tiles.
+
+    Attributes:
+        card: What the network is and eats.
+    """
+
+    def __init__(self, card: Card, session: onnxruntime.InferenceSession) -> None:
+        assert isinstance(card.network, CnnSpec)
+        self.card = card
+        self._session = session
+        self._max_rows = max_rows(card.network)
+
+    @classmethod
+    def open(cls, folder: Path, card: Card) -> "OnnxEngine":
+        """Engine of a verified folder of weights.
+
+        Raises:
+            WeightsError: The ONNX file does not run, or is not of the network that the card describes.
+        """
+        file = folder / ONNX_FILE
+        return cls(card, open_session(file, card))
+
+    @classmethod
+    def untrained(cls, source: Untrained) -> "OnnxEngine":
+        """Engine of weights drawn from a seed."""
+        model = build_onnx(source.spec, initial_weights(source.spec, source.seed)).SerializeToString()
+        return cls(source.card, new_session(model))
+
+    def __call__(self, pixels: Rgb) -> NDArray[np.float32]:
+        """Logits (n, k) of (n, h, w, 3) tiles; each tile's do not depend on the others."""
+        logits = np.empty((len(pixels), len(self.card.network.classes)), np.float32)
+        for start in range(0, len(pixels), self._max_rows):
+            rows = slice(start, start + self._max_rows)
+            logits[rows] = run_rows(self._session, prepare_input(pixels[rows], self.card.input))
+        return logits
+
+
+def run_rows(session: onnxruntime.InferenceSession, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Logits of a batch.
+
+    A lone row runs as two: matrix products of one row may take another path, which rounds differently, and soft-argmax
+    with a large beta makes that visible.
+    """
+    if len(rows) == 1:
+        return run_rows(session, np.concatenate([rows, rows]))[:1]
+    logits: NDArray[np.float32] = session.run([OUTPUT], {INPUT: rows})[0]
+    return logits
+
+
+def max_rows(spec: CnnSpec) -> int:
+    """Tiles in a batch at most.
+
+    Example:
+        >>> from he2her2.models.zoo import PAPER_TILE_CNN
+        >>> max_rows(PAPER_TILE_CNN)
+        33
+    """
+    layers = zip(spec.convs, stage_sides(spec), strict=True)
+    largest = max(conv.channels * convolved**2 for conv, (convolved, _) in layers) * np.float32().nbytes
+    return max(2, MAX_ACTIVATION_BYTES // largest)
+
+
+def open_session(file: Path, card: Card) -> onnxruntime.InferenceSession:
+    """Session of a verified ONNX file.
+
+    Raises:
+        WeightsError: It does not run, or is not of the network that the card describes.
+    """
+    try:
+        session = new_session(str(file))
+    except ORT_ERRORS as error:
+        reason = str(error).splitlines()[0]
+        raise WeightsError(f"{file}: ONNX Runtime cannot run it ({reason}); train or import it again") from None
+    shapes = {value.name: value.shape[1:] for value in (*session.get_inputs(), *session.get_outputs())}
+    wanted = io_shapes(card)
+    if shapes != wanted:
+        raise WeightsError(f"{file}: has {shapes} where {card.network.name} has {wanted}; train or import it again")
+    return session
+
+
+def io_shapes(card: Card) -> dict[str, list[int]]:
+    """Shapes of a network's input and output without the batch."""
+    network = card.network
+    if isinstance(network, CnnSpec):
+        entry = [network.input.n_channels, network.input.network_px, network.input.network_px]
+    else:
+        entry = [network.n_tiles]
+    return {INPUT: entry, OUTPUT: [len(network.classes)]}
+
+
+def new_session(model: str | bytes) -> onnxruntime.InferenceSession:
+    """Session with one thread: the caller's."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors only: its warnings are about the graph, which is ours
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

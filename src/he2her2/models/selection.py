@@ -1,0 +1,63 @@
+"""Which tiles speak for the slide: the best 15 %, thinned evenly to the number that the aggregator eats."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from he2her2.config import Selection
+
+
+def top_tiles(scores: NDArray[Any], settings: Selection) -> NDArray[np.int64]:
+    """Positions of the tiles that the aggregator sees (paper, section 3.3).
+
+    Scores are sorted from high to low and the top fraction is kept; of more than M = `n_tiles` of these, M evenly
+    spaced ones, the first and the last among them. Where the fraction of an almost large enough slide falls short of
+    M (a few of its tiles could not be read), the best M are kept.
+
+    Args:
+        scores: (n,) finite.
+        settings: Fraction and M.
+
+    Returns:
+        (M,) positions in `scores`, best first; equal scores in their order, so the chosen *scores* do not depend on
+        the order of the tiles.
+
+    Raises:
+        ValueError: Fewer than M scores, or one that is not a finite number.
+
+    Example:
+        >>> top_tiles(np.array([0.0, 3.0, 1.0, 2.0]), Selection(top_fraction=0.75, n_tiles=2)).tolist()
+        [1, 2]
+    """
+    n_tiles = settings.n_tiles
+    if len(scores) < n_tiles:
+        raise ValueError(f"{n_tiles} tiles cannot be selected of {len(scores)}; cut the tumour with more overlap")
+    if not np.isfinite(scores).all():
+        raise ValueError("every score must be a finite number")
+    n_top = max(top_count(len(scores), settings.top_fraction), n_tiles)
+    ranked = np.argsort(-np.asarray(scores, np.float64), kind="stable")
+    return ranked[evenly_spaced(n_top, n_tiles)].astype(np.int64)
+
+
+def top_count(n: int, fraction: float) -> int:
+    """How many of `n` the top fraction holds: rounded down, but not because 0.15 has no exact binary form.
+
+    Example:
+        >>> top_count(2000, 0.15), top_count(1999, 0.15)
+        (300, 299)
+    """
+    return int(n * fraction * (1 + 1e-12))
+
+
+def evenly_spaced(n: int, m: int) -> NDArray[np.int64]:
+    """`m` distinct positions out of 0 to `n` - 1, as even as whole numbers allow, first and last included.
+
+    One position (m = 1) is the first. Computed in whole numbers, halves rounded up, so it is the same everywhere.
+
+    Example:
+        >>> evenly_spaced(10, 4).tolist()
+        [0, 3, 6, 9]
+    """
+    gaps = max(m - 1, 1)
+    return (2 * np.arange(m) * (n - 1) + gaps) // (2 * gaps)

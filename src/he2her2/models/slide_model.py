@@ -1,0 +1,175 @@
+"""The three networks of the method, loaded together and checked against the settings."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from he2her2.config import Config
+from he2her2.errors import ConfigError, WeightsError
+from he2her2.models.baselines import baseline_probability
+from he2her2.models.card import UNTRAINED_NOTICE, Card, Ranking
+from he2her2.models.engines import Device, Engine, Untrained, load_engine
+from he2her2.models.initial import initial_weights
+from he2her2.models.scoring import softmax
+from he2her2.models.weights import ONNX_FILE, read_card, verify
+from he2her2.models.zoo import AggregatorSpec, CnnRole, CnnSpec, network
+
+Aggregate: TypeAlias = Callable[[NDArray[np.float64]], float]
+"""From the selected tiles' (m,) scores to the probability of HER2-positive."""
+
+UNTRAINED_FORM = "untrained:SEED, such as untrained:0"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Aggregator:
+    """From the selected tiles' scores to the probability of HER2-positive, and the card of what computes it."""
+
+    card: Card
+    aggregate: Aggregate
+
+    def __call__(self, scores: NDArray[np.float64]) -> float:
+        """Probability of HER2-positive, from (m,) scores in any order."""
+        return self.aggregate(scores)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SlideModel:
+    """What predicts a slide: the tumour CNN finds tumour, the tile CNN scores tiles, the aggregator decides."""
+
+    tumour_cnn: Engine
+    tile_cnn: Engine
+    aggregator: Aggregator
+
+    @property
+    def cards(self) -> dict[str, Card]:
+        """The networks' cards, by role."""
+        return {part.card.role: part.card for part in (self.tumour_cnn, self.tile_cnn, self.aggregator)}
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What every output must say of these weights, each once."""
+        return tuple(dict.fromkeys(card.notice for card in self.cards.values() if card.notice))
+
+    def positive_probability(self, scores: NDArray[np.float64]) -> float:
+        """Probability of HER2-positive, from the (m,) scores of the selected tiles."""
+        return self.aggregator(scores)
+
+
+def load_slide_model(weights: str, config: Config, device: Device = "auto") -> SlideModel:
+    """Load the networks that the settings name.
+
+    Args:
+        weights: A folder with `tumour_cnn/`, `tile_cnn/` and `aggregator/` (which a baseline does not need), or
+            "untrained:SEED".
+        config: The settings.
+        device: Where the CNNs run.
+
+    Raises:
+        WeightsError: Weights are missing, damaged, or not those of the networks that the settings name.
+        ConfigError: The settings name an unknown network, or selection differs from what the aggregator was trained on.
+    """
+    return SlideModel(
+        load_cnn(weights, "tumour_cnn", config, device),
+        load_cnn(weights, "tile_cnn", config, device),
+        load_aggregator(weights, config),
+    )
+
+
+def load_cnn(weights: str, role: CnnRole, config: Config, device: Device = "auto") -> Engine:
+    """Load one of the two CNNs alone; arguments and errors are those of `load_slide_model`."""
+    source = weights_source(weights)
+    spec = network(getattr(config.networks, role), role)
+    assert isinstance(spec, CnnSpec)
+    if isinstance(source, int):
+        return load_engine(Untrained(spec, source), role, device)
+    _check_name(read_card(source / role, role), spec.name, source / role)
+    return load_engine(source / role, role, device)
+
+
+def load_aggregator(weights: str, config: Config) -> Aggregator:
+    """Load the aggregator alone; arguments and errors are those of `load_slide_model`."""
+    source = weights_source(weights)
+    spec = network(config.networks.aggregator, "aggregator")
+    assert isinstance(spec, AggregatorSpec)
+    spec = replace(spec, n_tiles=config.selection.n_tiles)
+    ranking = Ranking(config.selection.top_fraction, config.scoring.beta)
+    if spec.rule != "mlp":
+        return Aggregator(Card(spec, trained=True, notice="", ranking=ranking), baseline_probability(spec.rule))
+    from he2her2.models.onnx_engine import new_session, open_session  # noqa: PLC0415  loads onnxruntime
+    from he2her2.models.onnx_graph import build_onnx  # noqa: PLC0415  loads onnx
+
+    if isinstance(source, int):
+        card = Card(spec, trained=False, notice=UNTRAINED_NOTICE, seed=source, ranking=ranking)
+        session = new_session(build_onnx(spec, initial_weights(spec, source)).SerializeToString())
+    else:
+        folder = source / "aggregator"
+        card = read_card(folder, "aggregator")
+        _check_name(card, spec.name, folder)
+        _check_ranking(card, config, folder)
+        verify(folder, card)
+        session = open_session(folder / ONNX_FILE, card)
+    return Aggregator(card, _by_session(session))
+
+
+def _by_session(session: Any) -> Aggregate:  # noqa: ANN401  onnxruntime is untyped and not loaded here
+    def aggregate(scores: NDArray[np.float64]) -> float:
+        """Softmax of the MLP's logits for scores ranked from high to low."""
+        ranked = np.sort(scores)[::-1].astype(np.float32)
+        logits = session.run(None, {session.get_inputs()[0].name: ranked[None]})[0]
+        return float(softmax(logits)[0, 1])
+
+    return aggregate
+
+
+def weights_source(weights: str) -> Path | int:
+    """Read the `--weights` text: a folder, or the seed of untrained weights.
+
+    Raises:
+        WeightsError: It is neither.
+
+    Example:
+        >>> weights_source("untrained:7")
+        7
+    """
+    word, colon, seed = weights.partition(":")
+    if word == "untrained":
+        if not (colon and seed.isascii() and seed.isdigit()):
+            raise WeightsError(f"weights '{weights}': untrained weights need a seed; write {UNTRAINED_FORM}")
+        return int(seed)
+    folder = Path(weights)
+    if not folder.is_dir():
+        raise WeightsError(
+            f"weights '{weights}': there is no such folder; give a folder with tumour_cnn/, tile_cnn/ and aggregator/, "
+            f"or {UNTRAINED_FORM}"
+        )
+    return folder
+
+
+def _check_name(card: Card, wanted: str, folder: Path) -> None:
+    if card.network.name != wanted:
+        raise WeightsError(
+            f"{folder}: holds a {card.network.name} where the settings want a {wanted}; "
+            f"use other weights, or --set networks.{card.role}={card.network.name}"
+        )
+
+
+def _check_ranking(card: Card, config: Config, folder: Path) -> None:
+    """Selection and scoring must be those that the aggregator was trained under."""
+    if card.ranking is None:
+        raise WeightsError(f"{folder}: its card does not say top_fraction and beta; train or import it again")
+    assert isinstance(card.network, AggregatorSpec)
+    trained_with = {
+        "selection.n_tiles": (card.network.n_tiles, config.selection.n_tiles),
+        "selection.top_fraction": (card.ranking.top_fraction, config.selection.top_fraction),
+        "scoring.beta": (card.ranking.beta, config.scoring.beta),
+    }
+    differences = [f"{key} is {now}, trained with {then}" for key, (then, now) in trained_with.items() if then != now]
+    if differences:
+        remedy = " ".join(f"--set {key}={then}" for key, (then, now) in trained_with.items() if then != now)
+        raise ConfigError(
+            f"{folder}: the settings differ from the aggregator's ({'; '.join(differences)}); use {remedy}"
+        )

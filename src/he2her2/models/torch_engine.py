@@ -1,0 +1,83 @@
+"""A CNN on a GPU, by torch; also on the CPU, where it is the yardstick of the ONNX engine."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.utils import convert_conv2d_weight_memory_format
+
+from he2her2.geometry import Rgb
+from he2her2.models.card import Card
+from he2her2.models.cnn import build_cnn
+from he2her2.models.scoring import YUV_FROM_RGB, resize
+from he2her2.models.tensors import put_tensors
+from he2her2.models.zoo import CnnSpec, Colour
+
+MAX_ROWS = 256
+
+
+def available_devices() -> tuple[Literal["cuda", "mps"], ...]:
+    """GPUs that torch can use here, best first."""
+    there: list[Literal["cuda", "mps"]] = []
+    if torch.cuda.is_available():
+        there.append("cuda")
+    if torch.backends.mps.is_available():
+        there.append("mps")
+    return tuple(there)
+
+
+class TorchEngine:
+    """Sends uint8 pixels to the device and does everything else there, in channels-last order.
+
+    Attributes:
+        card: What the network is and eats.
+    """
+
+    def __init__(
+        self, card: Card, weights: Mapping[str, NDArray[np.float32]], device: str, *, mixed_precision: bool = False
+    ) -> None:
+        assert isinstance(card.network, CnnSpec)
+        self.card = card
+        self._device = torch.device(device)
+        self._mixed_precision = mixed_precision
+        with torch.device("meta"):  # the weights come from the caller: draw none
+            module = build_cnn(card.network)
+        module = module.to_empty(device="cpu")
+        put_tensors(module, weights)
+        self._module = convert_conv2d_weight_memory_format(module.eval().to(self._device), torch.channels_last)
+
+    @torch.inference_mode()
+    def __call__(self, pixels: Rgb) -> NDArray[np.float32]:
+        """Logits (n, k) of (n, h, w, 3) tiles."""
+        logits = np.empty((len(pixels), len(self.card.network.classes)), np.float32)
+        for start in range(0, len(pixels), MAX_ROWS):
+            rows = slice(start, start + MAX_ROWS)
+            logits[rows] = self._logits(resize(pixels[rows], self.card.input))
+        return logits
+
+    def _logits(self, pixels: Rgb) -> NDArray[np.float32]:
+        host = torch.from_numpy(np.ascontiguousarray(pixels))
+        if self._device.type == "cuda":
+            host = host.pin_memory()
+        tiles = prepare_on_device(host.to(self._device, non_blocking=True), self.card.input.colour)
+        with torch.autocast(self._device.type, enabled=self._mixed_precision):
+            logits = self._module(tiles)
+        array: NDArray[np.float32] = logits.float().cpu().numpy()
+        return array
+
+
+def prepare_on_device(pixels: Tensor, colour: Colour) -> Tensor:
+    """What `scoring.prepare_input` does, by torch: (n, h, w, 3) uint8 to (n, c, h, w) float32, channels last."""
+    if colour.startswith("lightness"):
+        channels = pixels.to(torch.int16)
+        twice = channels.amax(dim=3) + channels.amin(dim=3)  # (n, h, w) in [0, 510]
+        if colour == "lightness":
+            return (twice.float() * (1 / 510)).unsqueeze(1)
+        return (((twice + (twice >> 1 & 1)) >> 1).float() * (1 / 255)).unsqueeze(1)
+    wide = pixels.float()
+    if colour == "rgb":
+        return (wide * (1 / 255)).permute(0, 3, 1, 2)
+    return (wide @ torch.from_numpy(YUV_FROM_RGB.T / 255).to(pixels.device)).permute(0, 3, 1, 2)
