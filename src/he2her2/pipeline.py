@@ -4,12 +4,15 @@
 threads, batch size and backend never change a result.
 """
 
+import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from he2her2.config import Config
 from he2her2.errors import DamagedSlideError, TilingError, TissueError, TumourError
@@ -160,7 +163,7 @@ def segment(
     """
     px_mpp = native_mpp(slide, model.tile_cnn, config) * config.tiling.mask_downsample
     px_l0 = px_mpp / slide.mpp
-    thumbnail = slide.thumbnail(px_mpp)
+    thumbnail = thumbnail_on_lattice(slide, px_l0)
     tissue = tissue_mask(thumbnail, config.tissue)
     pen = pen_mask(thumbnail)
     if not (tissue & ~pen).any():
@@ -190,13 +193,26 @@ def native_mpp(slide: Slide, engine: Engine, config: Config) -> float:
     return slide.mpp if config.tiling.raw_pixels else slide.effective_mpp(engine.card.input.mpp)
 
 
+def thumbnail_on_lattice(slide: Slide, px_l0: float) -> Rgb:
+    """The slide's thumbnail with pixels of exactly `px_l0` level-0 px, also where a level is only close to that."""
+    px_mpp = px_l0 * slide.mpp
+    thumbnail = slide.thumbnail(px_mpp)
+    size = mask_size(slide.size_l0, px_l0)
+    step = px_mpp / slide.effective_mpp(px_mpp)  # thumbnail px per raster px
+    if step == 1.0 and thumbnail.shape[:2] == (size.h, size.w):
+        return thumbnail
+    sheet = Image.new("RGB", (math.ceil(size.w * step), math.ceil(size.h * step)), "white")
+    sheet.paste(Image.fromarray(thumbnail))
+    window = (0.0, 0.0, size.w * step, size.h * step)
+    return np.array(sheet.resize(size, Image.Resampling.BILINEAR, box=window))
+
+
 def find_blur(slide: Slide, tissue: Mask, px_l0: float, config: Config, progress: Progress) -> Mask:
     """(h, w) where the slide is out of focus, judged at `config.quality.blur_mpp` wherever there is tissue."""
     height, width = tissue.shape
     px_mpp = px_l0 * slide.mpp
     cell_px = max(1, round(px_mpp / config.quality.blur_mpp))
-    rows, columns = np.nonzero(_any_in_blocks(tissue, BLUR_BLOCK_MASK))
-    corners = np.stack([columns, rows], axis=1) * BLUR_BLOCK_MASK
+    corners = blocks_with(tissue, BLUR_BLOCK_MASK)
     grid = TileGrid(
         np.rint(l0_from_mask(corners, px_l0)).astype(np.int64),
         side_l0=BLUR_BLOCK_MASK * px_l0,
@@ -206,12 +222,21 @@ def find_blur(slide: Slide, tissue: Mask, px_l0: float, config: Config, progress
     side = BLUR_BLOCK_MASK
     field = np.zeros((-(-height // side) * side, -(-width // side) * side), np.float32)
     for index, blocks in map_tiles(
-        slide, grid, lambda batch: (batch.index, [sharpness(block, cell_px) for block in batch.pixels]), **_run(config)
+        slide, grid, lambda batch: (batch.index, [sharpness(block, cell_px) for block in batch.pixels]), **_pace(config)
     ):
         for (x, y), block in zip(corners[index], blocks, strict=True):
             field[y : y + side, x : x + side] = block
         progress("focus", int(index[-1]) + 1, len(grid))
     return blur_mask(field[:height, :width], tissue, px_mpp)
+
+
+def blocks_with(mask: Mask, side: int) -> NDArray[np.int64]:
+    """(n, 2) corners (x, y) of the blocks of `side` px that hold any of the mask, in raster order."""
+    height, width = mask.shape
+    padded = np.pad(mask, ((0, -height % side), (0, -width % side)))
+    any_in_block = padded.reshape(len(padded) // side, side, -1, side).any(axis=(1, 3))
+    rows, columns = np.nonzero(any_in_block)
+    return np.stack([columns, rows], axis=1) * side
 
 
 def find_tumour(
@@ -278,11 +303,16 @@ def score_tiles(
 
 
 def infer(
-    slide: Slide, grid: TileGrid, engine: Engine, config: Config, done: Callable[[int], None] = lambda n: None
+    slide: Slide, grid: TileGrid, engine: Engine, config: Config, done: Callable[[int], None] = lambda _: None
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Positions of the readable tiles of a grid, and what a network says of them: (n,), (n, k)."""
     results = []
-    for index, logits in map_tiles(slide, grid, lambda batch: (batch.index, engine(batch.pixels)), **_run(config)):
+    for index, logits in map_tiles(slide, grid, lambda batch: (batch.index, engine(batch.pixels)), **_pace(config)):
         results.append((index, logits))
         done(int(index[-1]) + 1 if len(index) else 0)
     return np.concatenate([index for index, _ in results]), np.concatenate([logits for _, logits in results])
+
+
+def _pace(config: Config) -> dict[str, int]:
+    """How tiles are streamed; no choice of it changes a result."""
+    return {"batch_size": config.runtime.batch_size, "threads": config.runtime.threads or os.cpu_count() or 1}

@@ -43,7 +43,7 @@ def _add_slide_command(verb: str, help_text: str) -> None:
     """`predict` and `segment` take the same options and differ in what `Work` does to a slide."""
 
     @app.command(verb, help=help_text)
-    def command(  # noqa: PLR0913  # a command's options
+    def command(
         slide: o.SlidePath,
         *,
         out: o.Out,
@@ -129,7 +129,7 @@ def _settings(
     return load_config(preset.value, file, [*(overrides or []), *named])
 
 
-def _plan(  # noqa: PLR0913  # what a run is made of
+def _plan(
     out: Path,
     config: "Config",
     weights: str | None,
@@ -151,7 +151,7 @@ def _plan(  # noqa: PLR0913  # what a run is made of
         )
     model = load_slide_model(weights, config)
     options = SlideOptions(mpp, annotations, region_use.value)
-    cards = [card.summary() for card in model.cards]
+    cards = [card.summary for card in model.cards.values()]
     run = plan_run(
         out, command=sys.argv, config=config, weights=cards, overrides=options.digest_parts(), overwrite=overwrite
     )

@@ -28,5 +28,7 @@ def list_slides(path: Path) -> list[Path]:
         )
     twice = [name for name, n in Counter(map(slide_id_of, slides)).items() if n > 1]
     if twice:
-        raise He2Her2Error(f"{path}: several slides are named {', '.join(sorted(twice))}; give every slide its own name")
+        raise He2Her2Error(
+            f"{path}: several slides are named {', '.join(sorted(twice))}; give every slide its own name"
+        )
     return slides

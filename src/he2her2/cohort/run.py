@@ -85,7 +85,7 @@ class Run:
         _write_csv(self.folder / "failures.csv", _FAILURE_COLUMNS, map(asdict, self.failures))
 
 
-def plan_run(  # noqa: PLR0913  # what a run is described by, by keyword
+def plan_run(
     folder: Path,
     *,
     command: Sequence[str],

@@ -1,6 +1,6 @@
 """One slide after the other: a failing slide becomes a row, never the end."""
 
-import logging
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +15,6 @@ from he2her2.evidence.record import Record, prediction_record, segmentation_reco
 from he2her2.models.slide_model import SlideModel
 from he2her2.pipeline import Progress, RegionUse, predict, segment, silent
 from he2her2.slides import open_slide, slide_id_of
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,22 +109,26 @@ def each_slide(
     run.write_description()
     try:
         for path in paths:
-            result = _attempt(path, process)
-            (run.failures if isinstance(result, Failure) else run.records).append(result)  # type: ignore[arg-type]
+            result = _attempt(path, process, run.folder / "errors.log")
+            if isinstance(result, Failure):
+                run.failures.append(result)
+            else:
+                run.records.append(result)
             on_slide(path, result)
     finally:
         run.write_tables()
 
 
-def _attempt(path: Path, process: Callable[[Path], Record]) -> Record | Failure:
+def _attempt(path: Path, process: Callable[[Path], Record], log: Path) -> Record | Failure:
+    """Process one slide; whatever stops it but the run folder itself becomes a failure."""
     try:
         return process(path)
     except SlideError as error:
         return Failure.of(path, error)
     except OutputError:
         raise
-    except Exception as error:  # a bug that one slide brings out must not cost the others
-        _log.exception("%s", path)
-        return Failure(
-            slide_id_of(path), str(path), "internal", f"{type(error).__name__}: {error}", "report it with errors.log"
-        )
+    except Exception as error:  # noqa: BLE001  # a bug that one slide brings out must not cost the others
+        with log.open("a", encoding="utf-8") as file:
+            file.write(f"{path}\n{traceback.format_exc()}\n")
+        reason = f"{type(error).__name__}: {error}"
+        return Failure(slide_id_of(path), str(path), "internal", reason, f"this is our bug; please report {log.name}")

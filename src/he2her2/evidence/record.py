@@ -78,7 +78,7 @@ def prediction_record(slide: Slide, prediction: Prediction, model: SlideModel, c
             "stride_px": prediction.tiling.stride_mask * config.tiling.mask_downsample,
             "per_score": dict(zip([str(s) for s in IhcScore], classes.tolist(), strict=True)),
         },
-        "weights": [card.summary() for card in model.cards],
+        "weights": [card.summary for card in model.cards.values()],
     }
 
 
@@ -93,9 +93,8 @@ def warnings(slide: Slide, prediction: Prediction, model: SlideModel, config: Co
     if prediction.n_unreadable:
         found.append(f"{prediction.n_unreadable} of {len(prediction.tiling.grid)} tiles could not be decoded")
     if prediction.tiling.n_plain < len(prediction.tiling.grid):
-        found.append(
-            f"little tumour: its {prediction.tiling.n_plain} tiles were cut with overlap to {len(prediction.tiling.grid)}"
-        )
+        n_plain, n = prediction.tiling.n_plain, len(prediction.tiling.grid)
+        found.append(f"little tumour: its {n_plain} tiles were cut with overlap to {n}")
     tissue = prediction.segmentation.tissue
     for name, mask in (("under pen ink", prediction.segmentation.pen), ("out of focus", prediction.segmentation.blur)):
         share = float((mask & tissue).sum() / tissue.sum())

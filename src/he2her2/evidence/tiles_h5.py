@@ -27,7 +27,9 @@ class ScoredTiles:
     selected: NDArray[np.bool_]
 
 
-def write_tiles(path: Path, tiles: ScoredTiles, *, slide_id: str, size_l0: Size, mpp_l0: float, overlap_px: int) -> None:
+def write_tiles(
+    path: Path, tiles: ScoredTiles, *, slide_id: str, size_l0: Size, mpp_l0: float, overlap_px: int
+) -> None:
     """Write the tiles to one HDF5 file.
 
     `coords` is (n, 2) int64 level-0 px with TRIDENT's attributes; magnifications follow from µm/px (10 µm/px is 1x).
