@@ -1,5 +1,6 @@
 """Open slides: one `Slide` protocol, two backends behind it."""
 
+from he2her2.slides.opening import open_slide
 from he2her2.slides.slide import Level, Slide
 
-__all__ = ["Level", "Slide"]
+__all__ = ["Level", "Slide", "open_slide"]

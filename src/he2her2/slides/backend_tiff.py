@@ -1,0 +1,113 @@
+"""The fast reader of the tiled TIFF family: tifffile's structure, tiles by `pread`, strict codecs.
+
+Absent tiles (of zero bytes) are white; OpenSlide enlarges or reduces a neighbouring level for them where it can.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from he2her2.errors import UnreadableRegionError
+from he2her2.geometry import Rgb
+from he2her2.slides.base import BaseSlide, Metadata
+from he2her2.slides.codecs import DecodeError
+from he2her2.slides.file_bytes import FileBytes
+from he2her2.slides.lazy_images import LazyImages
+from he2her2.slides.levels import Rect, whole_downsample
+from he2her2.slides.slide import Level
+from he2her2.slides.tiff_header import TiffDamageError, check_directories
+from he2her2.slides.tiff_layout import TiffLayout, read_layout
+
+_REMEDY = "copy the file again; other regions stay readable"
+
+
+class TiffSlide(BaseSlide):
+    """A slide whose compressed tiles we read ourselves."""
+
+    backend: ClassVar[str] = "tiff"
+
+    def __init__(self, path: Path, mpp: float | None = None) -> None:
+        """Open a slide.
+
+        Args:
+            path: The file.
+            mpp: µm per level-0 px; outranks the file's.
+
+        Raises:
+            TiffDamageError: The file is cut short or contradicts itself.
+            LayoutRefusedError: It is not one of the layouts that this reader fully understands.
+            MppError: Its mpp is unknown or impossible.
+        """
+        self._file = FileBytes(path)
+        try:
+            check_directories(self._file)
+            self._layout = read_layout(path, self._file)
+            _check_tables(self._layout, self._file.size)
+            super().__init__(path, _metadata(self._layout), mpp)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def tile_rect(self, level: int, index: int) -> Rect:
+        """What compressed tile `index` (in raster order) of `level` covers, in px of that level."""
+        return self._layout.levels[level].tile_rect(index)
+
+    def decode_tile(self, level: int, index: int, out: Rgb) -> None:
+        """Decode one compressed tile into `out`, C-contiguous and of the tile's size.
+
+        Raises:
+            UnreadableRegionError: The tile is damaged.
+        """
+        try:
+            self._layout.levels[level].decode_tile(self._file, index, out)
+        except DecodeError as error:
+            tile = self.tile_rect(level, index)
+            raise self._unreadable(f"level {level}", f"the tile at ({tile.x}, {tile.y}): {error}") from None
+
+    def _decode(self, level: int, rect: Rect, out: Rgb) -> None:
+        try:
+            self._layout.levels[level].decode_into(self._file, rect, out)
+        except DecodeError as error:
+            raise self._unreadable(f"level {level}", str(error)) from None
+
+    def _associated(self) -> Mapping[str, Rgb]:
+        return LazyImages({name: partial(self._picture, name) for name in self._layout.associated})
+
+    def _picture(self, name: str) -> Rgb:
+        image = self._layout.associated[name]
+        out = np.empty((image.size.h, image.size.w, 3), np.uint8)
+        try:
+            image.decode_into(self._file, Rect(0, 0, *image.size), out)
+        except DecodeError as error:
+            raise self._unreadable(f"the picture '{name}'", str(error)) from None
+        return out
+
+    def _unreadable(self, where: str, what: str) -> UnreadableRegionError:
+        return UnreadableRegionError(self.slide_id, f"{where} cannot be decoded ({what})", _REMEDY)
+
+    def close(self) -> None:
+        """Let go of the file; closing twice does nothing."""
+        self._file.close()
+
+
+def _metadata(layout: TiffLayout) -> Metadata:
+    size_l0 = layout.levels[0].size
+    levels = tuple(
+        Level(image.size, whole_downsample(size_l0, image.size), image.tile, image.codec) for image in layout.levels
+    )
+    absent = sum(int((image.counts == 0).sum()) for image in layout.levels)
+    return Metadata(layout.vendor, levels, layout.stated_mpp, objective=layout.objective, absent_tiles=absent)
+
+
+def _check_tables(layout: TiffLayout, file_size: int) -> None:
+    """Every compressed tile must lie inside the file."""
+    images = (*layout.levels, *layout.associated.values())
+    n_beyond = sum(int((image.offsets + image.counts > file_size).sum()) for image in images)
+    n_bad = sum(int(((image.offsets < 0) | (image.counts < 0)).sum()) for image in images)
+    if n_beyond or n_bad:
+        share = (n_beyond + n_bad) / sum(len(image.offsets) for image in images)
+        shown = f"{share:.0%}" if share >= 0.01 else "some"
+        raise TiffDamageError(f"is cut short: {shown} of its tiles lie beyond its end")

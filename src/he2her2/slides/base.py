@@ -1,0 +1,171 @@
+"""What both backends share: all geometry. A backend supplies metadata and the pixels of one level."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import ClassVar, Self
+
+import numpy as np
+
+from he2her2.errors import DamagedSlideError, UnreadableRegionError
+from he2her2.geometry import Point, Rgb, Size, mask_size
+from he2her2.slides.levels import WHITE, Rect, Sampling, choose_sampling
+from he2her2.slides.microns import StatedMpp, settle_mpp
+from he2her2.slides.slide import Level
+
+_MAX_LOSS = 0.01
+_CELL = Size(256, 256)
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """What a backend found in a file.
+
+    Attributes:
+        vendor: Who wrote it.
+        levels: The pyramid, finest first.
+        stated_mpp: Its resolution, as the file says.
+        objective: Nominal magnification of the objective, where stated.
+        bounds: The part of level 0 that was scanned, where the format tells.
+        absent_tiles: Compressed tiles that the file leaves out, of all levels; they are read as white.
+    """
+
+    vendor: str
+    levels: tuple[Level, ...]
+    stated_mpp: StatedMpp
+    objective: float | None = None
+    bounds: Rect | None = None
+    absent_tiles: int = 0
+
+
+class BaseSlide(ABC):
+    """An open slide behind the `Slide` protocol; levels' pixels come from the subclass."""
+
+    backend: ClassVar[str]
+
+    def __init__(self, path: Path, metadata: Metadata, mpp: float | None) -> None:
+        self.path = path
+        self.slide_id = path.stem
+        self.metadata = metadata
+        self.settled_mpp = settle_mpp(self.slide_id, metadata.stated_mpp, mpp)
+
+    @abstractmethod
+    def _decode(self, level: int, rect: Rect, out: Rgb) -> None:
+        """Fill `out` (h, w, 3) with a rectangle that lies inside `level`, or raise UnreadableRegionError."""
+
+    @abstractmethod
+    def _associated(self) -> Mapping[str, Rgb]:
+        """The label, macro and thumbnail pictures, decoded when asked for."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the file; closing twice does nothing."""
+
+    @property
+    def vendor(self) -> str:
+        """Who wrote the file."""
+        return self.metadata.vendor
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """The pyramid, finest first."""
+        return self.metadata.levels
+
+    @property
+    def size_l0(self) -> Size:
+        """Width and height in level-0 px."""
+        return self.levels[0].size
+
+    @property
+    def mpp(self) -> float:
+        """µm per level-0 px, the mean of both directions."""
+        settled = self.settled_mpp
+        assert settled.x is not None
+        assert settled.y is not None
+        return settled.x if settled.x == settled.y else (settled.x + settled.y) / 2
+
+    @cached_property
+    def associated(self) -> Mapping[str, Rgb]:
+        """The label, macro and thumbnail pictures, decoded when asked for."""
+        return self._associated()
+
+    def sampling(self, mpp: float) -> Sampling:
+        """How `read` delivers `mpp`."""
+        return choose_sampling(self.levels, self.mpp, mpp)
+
+    def effective_mpp(self, mpp: float) -> float:
+        """The µm per pixel that `read` delivers when asked for `mpp`."""
+        return self.mpp * self.sampling(mpp).scale
+
+    def read(self, origin_l0: Point, size_px: Size, mpp: float) -> Rgb:
+        """Read a region; see `Slide.read`."""
+        if min(size_px) < 1:
+            raise ValueError(f"size_px must be at least 1 x 1, got {tuple(size_px)}")
+        sampling = self.sampling(mpp)
+        return sampling.read(lambda rect: self.read_level(sampling.level, rect), Point(*origin_l0), Size(*size_px))
+
+    def read_level(self, level: int, rect: Rect) -> Rgb:
+        """Pixels of a rectangle of one level, in px of that level; white beyond its border.
+
+        Raises:
+            UnreadableRegionError: Some of these pixels cannot be decoded.
+        """
+        inside = rect.clipped(self.levels[level].size)
+        if inside == rect:
+            out = np.empty((rect.h, rect.w, 3), np.uint8)
+        else:
+            out = np.full((rect.h, rect.w, 3), WHITE, np.uint8)
+        if inside.w and inside.h:
+            x, y = inside.x - rect.x, inside.y - rect.y
+            self._decode(level, inside, out[y : y + inside.h, x : x + inside.w])
+        return out
+
+    def thumbnail(self, mpp: float) -> Rgb:
+        """The whole slide at `mpp`; see `Slide.thumbnail`."""
+        sampling = self.sampling(mpp)
+        lost: set[Rect] = set()
+        pixels = sampling.read(
+            lambda rect: self._read_what_can_be(sampling.level, rect, lost),
+            Point(0, 0),
+            mask_size(self.size_l0, sampling.scale),
+        )
+        size = self.levels[sampling.level].size
+        share = sum(rect.w * rect.h for rect in lost) / (size.w * size.h)
+        if share > _MAX_LOSS:
+            reason = f"{share:.1%} of its pixels at level {sampling.level} cannot be decoded"
+            raise DamagedSlideError(self.slide_id, reason, "copy the file again, or scan the slide again")
+        return pixels
+
+    def _read_what_can_be(self, level: int, rect: Rect, lost: set[Rect]) -> Rgb:
+        """`read_level`, but compressed tiles that cannot be decoded are white, and added to `lost`."""
+        try:
+            return self.read_level(level, rect)
+        except UnreadableRegionError:
+            pass
+        size = self.levels[level].size
+        cell = self.levels[level].tile or _CELL
+        out = np.full((rect.h, rect.w, 3), WHITE, np.uint8)
+        columns, rows = rect.clipped(size).cells(cell)
+        for tile in (Rect(i * cell.w, j * cell.h, *cell).clipped(size) for j in rows for i in columns):
+            x0, y0 = max(tile.x, rect.x), max(tile.y, rect.y)
+            w, h = min(tile.x + tile.w, rect.x + rect.w) - x0, min(tile.y + tile.h, rect.y + rect.h) - y0
+            try:
+                piece = self.read_level(level, Rect(x0, y0, w, h))
+            except UnreadableRegionError:
+                lost.add(tile)
+            else:
+                out[y0 - rect.y :, x0 - rect.x :][:h, :w] = piece
+        return out
+
+    def __enter__(self) -> Self:
+        """Use the slide in a `with` block, which closes it."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the slide."""
+        self.close()

@@ -1,0 +1,69 @@
+"""µm per pixel: what a slide's metadata state, and whether it can be true."""
+
+import math
+from dataclasses import dataclass
+
+from he2her2.errors import MppError
+from he2her2.units import PLAUSIBLE_MPP
+
+_REMEDY = "pass --mpp (a 40x scan is about 0.25, 20x about 0.5)"
+_MAX_ANISOTROPY = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class StatedMpp:
+    """What a file says of its resolution.
+
+    Attributes:
+        x: µm per level-0 px across; None where nothing usable is said.
+        y: The same downwards.
+        source: Who says so, in words ("Aperio metadata", "OME-XML", "--mpp", ...).
+    """
+
+    x: float | None
+    y: float | None
+    source: str
+
+
+UNSTATED = StatedMpp(None, None, "nowhere")
+
+
+def is_plausible(mpp: float) -> bool:
+    """Whether a microscope makes pixels of `mpp` µm.
+
+    Example:
+        >>> is_plausible(0.25), is_plausible(264.6)
+        (True, False)
+    """
+    low, high = PLAUSIBLE_MPP
+    return math.isfinite(mpp) and low <= mpp <= high
+
+
+def plausible_or_unstated(x: float, y: float, source: str) -> StatedMpp:
+    """For metadata that often describe a screen or a printer: believed only where a microscope could have meant it."""
+    return StatedMpp(x, y, source) if is_plausible(x) and is_plausible(y) else UNSTATED
+
+
+def settle_mpp(slide_id: str, stated: StatedMpp, given: float | None) -> StatedMpp:
+    """The resolution to work with: the user's where given, else the file's.
+
+    Returns:
+        A `StatedMpp` with x and y, both plausible.
+
+    Raises:
+        MppError: Nothing is known, or it cannot be true, or pixels are not square.
+    """
+    low, high = PLAUSIBLE_MPP
+    if given is not None:
+        if not is_plausible(given):
+            raise MppError(slide_id, f"--mpp {given:g} is no microscope's", f"pass µm per pixel, {low} to {high:g}")
+        return StatedMpp(given, given, "--mpp")
+    if stated.x is None or stated.y is None:
+        raise MppError(slide_id, "no µm per pixel in its metadata", _REMEDY)
+    if not (is_plausible(stated.x) and is_plausible(stated.y)):
+        reason = f"its metadata say {stated.x:g} x {stated.y:g} µm per pixel, which no microscope makes"
+        raise MppError(slide_id, reason, _REMEDY)
+    if abs(stated.x - stated.y) > _MAX_ANISOTROPY * min(stated.x, stated.y):
+        reason = f"its pixels are not square ({stated.x:g} x {stated.y:g} µm)"
+        raise MppError(slide_id, reason, "resample the slide to square pixels, or pass --mpp if its metadata are wrong")
+    return stated

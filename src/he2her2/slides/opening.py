@@ -1,0 +1,93 @@
+"""`open_slide`: who reads a file, and what a user is told when nobody can."""
+
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from he2her2.errors import SlideOpenError
+from he2her2.slides.base import BaseSlide
+from he2her2.slides.tiff_header import LayoutRefusedError, TiffDamageError, is_tiff
+
+Backend: TypeAlias = Literal["auto", "tiff", "openslide"]
+
+
+def open_slide(path: Path | str, *, mpp: float | None = None, backend: Backend = "auto") -> BaseSlide:
+    """Open a whole-slide image.
+
+    Args:
+        path: The file.
+        mpp: µm per level-0 px; outranks what the file says.
+        backend: "tiff" is the fast reader of the tiled TIFF family, "openslide" knows every vendor's format; "auto"
+            takes the fast one for files that it fully understands.
+
+    Returns:
+        The open slide; close it, or use it in a `with` block.
+
+    Raises:
+        SlideOpenError: The file is missing, of an unknown format, cut short or contradicts itself.
+        MppError: Its µm per pixel are unknown or impossible.
+    """
+    path = Path(path)
+    head = _read_head(path)
+    if backend == "openslide":
+        return _open_with_openslide(path, mpp, head, refusal=None)
+    if backend not in ("auto", "tiff"):
+        raise ValueError(f"backend must be auto, tiff or openslide, got {backend}")
+    if is_tiff(head):
+        return _open_tiff(path, mpp, head, alone=backend == "tiff")
+    if backend == "tiff":
+        raise SlideOpenError(path.stem, _what_it_is(head, "no TIFF"), "open it with the backend auto or openslide")
+    return _open_with_openslide(path, mpp, head, refusal=None)
+
+
+def _read_head(path: Path) -> bytes:
+    """The file's first bytes, or a clear word why there are none."""
+    if not path.exists():
+        raise SlideOpenError(path.stem or str(path), f"no file {path}", "check the path")
+    if path.is_dir():
+        raise SlideOpenError(path.name or str(path), f"{path} is a folder", "name a slide file in it")
+    try:
+        with path.open("rb") as file:
+            head = file.read(512)
+    except OSError as error:
+        raise SlideOpenError(path.stem, f"cannot be read ({error.strerror})", "check its permissions") from None
+    if not head:
+        raise SlideOpenError(path.stem, "the file is empty", "copy it again")
+    return head
+
+
+def _open_tiff(path: Path, mpp: float | None, head: bytes, *, alone: bool) -> BaseSlide:
+    from he2her2.slides.backend_tiff import TiffSlide  # noqa: PLC0415 - tifffile and the codecs load here
+
+    try:
+        return TiffSlide(path, mpp)
+    except TiffDamageError as error:
+        raise SlideOpenError(path.stem, error.reason, error.remedy) from None
+    except LayoutRefusedError as error:
+        if alone:
+            reason = f"the TIFF reader does not understand it: {error}"
+            raise SlideOpenError(path.stem, reason, "open it with the backend auto or openslide") from None
+        refusal = str(error)
+    return _open_with_openslide(path, mpp, head, refusal=refusal)
+
+
+def _open_with_openslide(path: Path, mpp: float | None, head: bytes, *, refusal: str | None) -> BaseSlide:
+    from openslide import OpenSlideError, OpenSlideUnsupportedFormatError  # noqa: PLC0415 - loads 20 MB
+
+    from he2her2.slides.backend_openslide import OpenSlideSlide  # noqa: PLC0415
+
+    try:
+        return OpenSlideSlide(path, mpp)
+    except OpenSlideUnsupportedFormatError:
+        if refusal:
+            reason = f"is a TIFF that neither reader understands: {refusal}"
+            raise SlideOpenError(path.stem, reason, "convert it to a tiled RGB TIFF") from None
+        reason = _what_it_is(head, "is of a format that neither reader knows")
+        raise SlideOpenError(path.stem, reason, "give a slide (SVS, TIFF, NDPI, MRXS, DICOM, ...)") from None
+    except OpenSlideError as error:
+        raise SlideOpenError(path.stem, f"OpenSlide cannot open it ({error})", "copy the file again") from None
+
+
+def _what_it_is(head: bytes, otherwise: str) -> str:
+    """Name text for what it is; people rename things."""
+    is_text = all(byte in b"\t\n\r\f" or 32 <= byte < 127 for byte in head)
+    return "is not a slide: it is text" if is_text else otherwise

@@ -1,0 +1,150 @@
+"""A TIFF's directories, checked against the file's size before any library believes them."""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from he2her2.slides.file_bytes import FileBytes
+
+MAX_AREA_PX = 10**11
+"""More level-0 px than any scanner makes (a 100 000 x 80 000 px slide has 8 * 10**9)."""
+
+_MAX_DIRECTORIES = 10_000
+_TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+_INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
+_WIDTH, _LENGTH, _TILE_WIDTH, _TILE_LENGTH = 256, 257, 322, 323
+_OFFSETS, _SUB_DIRECTORIES, _HAMAMATSU = (273, 324), 330, 65420
+
+_Tags: TypeAlias = dict[int, "_Tag"]
+
+
+class TiffDamageError(Exception):
+    """A TIFF that is cut short or contradicts itself.
+
+    Attributes:
+        reason: What was found.
+        remedy: What the user can do.
+    """
+
+    def __init__(self, reason: str, remedy: str = "copy the file again") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.remedy = remedy
+
+
+class LayoutRefusedError(Exception):
+    """A TIFF, or one image of it, that the TIFF reader does not fully understand; OpenSlide may."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Tag:
+    code: int
+    kind: int
+    n: int
+    data: bytes  # the entry's value field
+    offset: int | None  # where the values lie, when they do not fit the entry
+
+
+@dataclass(frozen=True, slots=True)
+class _Dialect:
+    """Byte order and widths of a classic or a big TIFF."""
+
+    order: str
+    big: bool
+
+    def unpack(self, kind: str, data: bytes, n: int = 1) -> tuple[int, ...]:
+        return struct.unpack_from(f"{self.order}{n}{kind}", data)
+
+    @property
+    def word(self) -> tuple[str, int]:
+        return ("Q", 8) if self.big else ("I", 4)
+
+
+def is_tiff(head: bytes) -> bool:
+    """Whether a file that starts with `head` (8 bytes) is a classic or a big TIFF."""
+    return head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+def check_directories(file: FileBytes) -> None:
+    """Walk every directory and make sure that it, its values and its tile tables can be true of a file of this size.
+
+    Hamamatsu's files, whose offsets overflow by design, are left to OpenSlide.
+
+    Raises:
+        TiffDamageError: Something lies beyond the file's end, or the pixels claimed are impossible.
+    """
+    head = file.read(0, 16)
+    if len(head) < 16:
+        raise TiffDamageError(f"is cut short: it has {file.size} bytes")
+    dialect = _Dialect("<" if head[:2] == b"II" else ">", big=head[2:4] in (b"+\0", b"\0+"))
+    kind, _ = dialect.word
+    waiting = [dialect.unpack(kind, head[8:] if dialect.big else head[4:])[0]]
+    seen: set[int] = set()
+    while waiting:
+        offset = waiting.pop()
+        if offset == 0 or offset in seen:
+            continue
+        seen.add(offset)
+        if len(seen) > _MAX_DIRECTORIES:
+            raise TiffDamageError(f"has more than {_MAX_DIRECTORIES} directories", "it is no slide; check the file")
+        tags, following = _directory(file, dialect, offset)
+        if _HAMAMATSU in tags:
+            return
+        for tag in tags.values():
+            _check_inside(file, tag)
+        _check_area(file, dialect, tags)
+        waiting += [following, *_integers(file, dialect, tags.get(_SUB_DIRECTORIES))]
+
+
+def _directory(file: FileBytes, dialect: _Dialect, offset: int) -> tuple[_Tags, int]:
+    """The tags of the directory at `offset`, and the offset of the next."""
+    kind, width = dialect.word
+    head = 8 if dialect.big else 2
+    entry = 20 if dialect.big else 12
+    start = file.read(offset, head)
+    if len(start) == head:
+        (n,) = dialect.unpack("Q" if dialect.big else "H", start)
+        body = file.read(offset + head, min(n, 65_535) * entry + width)
+        if n <= 65_535 and len(body) == n * entry + width:
+            tags = {tag.code: tag for tag in _tags(dialect, body[:-width])}
+            return tags, dialect.unpack(kind, body[-width:])[0]
+    raise TiffDamageError(f"is cut short: its directory at byte {offset} lies beyond its end at {file.size}")
+
+
+def _tags(dialect: _Dialect, entries: bytes) -> Iterator[_Tag]:
+    word, width = dialect.word
+    size = 4 + 2 * width
+    for start in range(0, len(entries), size):
+        code, kind = dialect.unpack("H", entries[start:], 2)
+        (n,) = dialect.unpack(word, entries[start + 4 :])
+        data = entries[start + 4 + width : start + size]
+        outside = n * _TYPE_BYTES.get(kind, 1) > width
+        yield _Tag(code, kind, n, data, dialect.unpack(word, data)[0] if outside else None)
+
+
+def _check_inside(file: FileBytes, tag: _Tag) -> None:
+    if tag.offset is not None and tag.offset + tag.n * _TYPE_BYTES.get(tag.kind, 1) > file.size:
+        raise TiffDamageError(f"is cut short: the values of its tag {tag.code} lie beyond its end")
+
+
+def _integers(file: FileBytes, dialect: _Dialect, tag: _Tag | None) -> tuple[int, ...]:
+    """The values of an integer tag; none when it is absent."""
+    if tag is None or tag.kind not in _INTEGERS:
+        return ()
+    n = min(tag.n, _MAX_DIRECTORIES)
+    data = tag.data if tag.offset is None else file.read(tag.offset, n * _TYPE_BYTES[tag.kind])
+    return dialect.unpack(_INTEGERS[tag.kind], data, n)
+
+
+def _check_area(file: FileBytes, dialect: _Dialect, tags: _Tags) -> None:
+    """Refuse sizes that no slide has, and tile tables that do not hold the tiles of the size claimed."""
+    w, h, tile_w, tile_h = (
+        next(iter(_integers(file, dialect, tags.get(code))), 0) for code in (_WIDTH, _LENGTH, _TILE_WIDTH, _TILE_LENGTH)
+    )
+    if w * h > MAX_AREA_PX:
+        raise TiffDamageError(f"claims {w} x {h} px, more than any slide has", "its header is damaged; copy it again")
+    tables = [tags[code].n for code in _OFFSETS if code in tags]
+    if tile_w and tile_h and tables and max(tables) < -(-w // tile_w) * -(-h // tile_h):
+        reason = f"claims {w} x {h} px but lists only {max(tables)} tiles of {tile_w} x {tile_h}"
+        raise TiffDamageError(reason, "its header is damaged; copy it again")

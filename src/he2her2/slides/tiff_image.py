@@ -1,0 +1,148 @@
+"""One image of a TIFF: where its compressed tiles lie and how they are decoded."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from he2her2.geometry import Rgb, Size
+from he2her2.slides.codecs import NAMES, Decode, DecodeError, jpeg2000_header, make_decoder
+from he2her2.slides.file_bytes import FileBytes
+from he2her2.slides.levels import WHITE, Rect
+from he2her2.slides.tiff_header import LayoutRefusedError
+
+_MAX_TILE_PX = 1 << 26
+_RGB, _YCBCR = 2, 6
+
+
+@dataclass(frozen=True, slots=True, eq=False)  # eq=False: it holds arrays
+class TiffImage:
+    """One image of a TIFF file: compressed tiles in raster order.
+
+    Attributes:
+        size: Width and height in px.
+        tile: Width and height of a tile. A strip is a tile as wide as the image.
+        offsets: (n,) int64 first byte of each tile.
+        counts: (n,) int64 bytes of each tile; 0 is an absent tile, read as white.
+        decode: Decodes one tile.
+        codec: Its compression, in words.
+        striped: Whether the last row of tiles ends with the image.
+    """
+
+    size: Size
+    tile: Size
+    offsets: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    decode: Decode
+    codec: str
+    striped: bool
+
+    @property
+    def n_columns(self) -> int:
+        """Tiles in a row."""
+        return -(-self.size.w // self.tile.w)
+
+    def tile_rect(self, index: int) -> Rect:
+        """What tile `index` covers; it may reach over the border."""
+        row, column = divmod(index, self.n_columns)
+        y = row * self.tile.h
+        h = min(self.tile.h, self.size.h - y) if self.striped else self.tile.h
+        return Rect(column * self.tile.w, y, self.tile.w, h)
+
+    def decode_tile(self, file: FileBytes, index: int, out: Rgb) -> None:
+        """Decode tile `index` into `out`, C-contiguous and of the tile's size.
+
+        Raises:
+            DecodeError: The tile is damaged.
+        """
+        count = int(self.counts[index])
+        if count == 0:
+            out[...] = WHITE
+            return
+        data = file.read(int(self.offsets[index]), count)
+        if len(data) < count:
+            raise DecodeError("it lies beyond the file's end")
+        self.decode(data, out)
+
+    def decode_into(self, file: FileBytes, rect: Rect, out: Rgb) -> None:
+        """Fill `out` with a rectangle that lies inside the image.
+
+        Raises:
+            DecodeError: A tile that it touches is damaged; the message says which.
+        """
+        columns, rows = rect.cells(self.tile)
+        for index in (row * self.n_columns + column for row in rows for column in columns):
+            tile = self.tile_rect(index)
+            try:
+                if tile == rect and out.flags.c_contiguous:
+                    self.decode_tile(file, index, out)
+                else:
+                    pixels = np.empty((tile.h, tile.w, 3), np.uint8)
+                    self.decode_tile(file, index, pixels)
+                    copy_overlap(pixels, tile, out, rect)
+            except DecodeError as error:
+                raise DecodeError(f"the tile at ({tile.x}, {tile.y}): {error}") from None
+
+
+def copy_overlap(source: Rgb, source_rect: Rect, out: Rgb, out_rect: Rect) -> None:
+    """Copy what two rectangles share from the pixels of one to those of the other."""
+    x0, y0 = max(source_rect.x, out_rect.x), max(source_rect.y, out_rect.y)
+    x1 = min(source_rect.x + source_rect.w, out_rect.x + out_rect.w)
+    y1 = min(source_rect.y + source_rect.h, out_rect.y + out_rect.h)
+    out[y0 - out_rect.y : y1 - out_rect.y, x0 - out_rect.x : x1 - out_rect.x] = source[
+        y0 - source_rect.y : y1 - source_rect.y, x0 - source_rect.x : x1 - source_rect.x
+    ]
+
+
+def tiff_image(page: tifffile.TiffPage, file: FileBytes) -> TiffImage:
+    """The image of one TIFF directory.
+
+    Raises:
+        LayoutRefusedError: It is not chunky 8-bit RGB in a codec that we read.
+    """
+    _refuse_unless_rgb(page)
+    size = Size(page.imagewidth, page.imagelength)
+    striped = not page.is_tiled
+    tile = Size(size.w, min(page.rowsperstrip, size.h)) if striped else Size(page.tilewidth, page.tilelength)
+    if min(*size, *tile) < 1 or tile.w * tile.h > _MAX_TILE_PX:
+        raise LayoutRefusedError(f"its tiles are {tile.w} x {tile.h} px")
+    n = -(-size.w // tile.w) * -(-size.h // tile.h)
+    offsets, counts = (np.asarray(table, np.int64) for table in (page.dataoffsets, page.databytecounts))
+    if len(offsets) != n or len(counts) != n:
+        raise LayoutRefusedError(f"it lists {len(offsets)} tiles where its size needs {n}")
+    compression, photometric = int(page.compression), int(page.photometric)
+    try:
+        decode = make_decoder(compression, photometric, int(page.predictor), page.jpegtables)
+    except ValueError as error:
+        raise LayoutRefusedError(f"it is stored as {error}") from None
+    image = TiffImage(size, tile, offsets, counts, decode, NAMES[compression], striped)
+    _refuse_subsampled_jpeg2000(image, file)
+    return image
+
+
+def _refuse_unless_rgb(page: tifffile.TiffPage) -> None:
+    if int(page.photometric) not in (_RGB, _YCBCR):
+        raise LayoutRefusedError(f"its colours are stored in the way {int(page.photometric)}")
+    if page.samplesperpixel != 3 or page.bitspersample != 8 or str(page.dtype) != "uint8":
+        raise LayoutRefusedError(f"it has {page.samplesperpixel} samples of {page.bitspersample} bits, not RGB of 8")
+    if int(page.planarconfig) != 1:
+        raise LayoutRefusedError("its colours are stored in separate planes")
+    if page.imagedepth != 1 or page.tiledepth not in (0, 1):
+        raise LayoutRefusedError("it has depth")
+    if int(page.fillorder) != 1:
+        raise LayoutRefusedError("its bits are reversed")
+
+
+def _refuse_subsampled_jpeg2000(image: TiffImage, file: FileBytes) -> None:
+    """OpenSlide repeats subsampled chroma its own way; leave such files to it."""
+    present = np.flatnonzero(image.counts)
+    if image.codec != "JPEG 2000" or not len(present):
+        return
+    first = int(present[0])
+    try:
+        plain = jpeg2000_header(file.read(int(image.offsets[first]), int(image.counts[first])))[1]
+    except DecodeError:
+        return  # a damaged tile is found, and counted, when it is read
+    if not plain:
+        raise LayoutRefusedError("its JPEG 2000 components are subsampled")
