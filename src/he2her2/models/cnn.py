@@ -5,8 +5,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from he2her2.models.onnx_graph import NORM_EPSILON
-from he2her2.models.zoo import CnnSpec, Conv, dense_widths
+from he2her2.models.zoo import NORM_EPSILON, CnnSpec, Conv, dense_widths
 
 
 class Cnn(nn.Module):

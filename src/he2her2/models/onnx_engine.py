@@ -1,6 +1,8 @@
 """A CNN on the CPU, by ONNX Runtime."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import onnxruntime
@@ -12,10 +14,10 @@ from he2her2.geometry import Rgb
 from he2her2.models.card import Card
 from he2her2.models.engines import Untrained
 from he2her2.models.initial import initial_weights
-from he2her2.models.onnx_graph import INPUT, OUTPUT, build_onnx
+from he2her2.models.onnx_graph import INPUT, OUTPUT, build_onnx, graph_tensors
 from he2her2.models.scoring import prepare_input
 from he2her2.models.weights import ONNX_FILE
-from he2her2.models.zoo import CnnSpec, stage_sides
+from he2her2.models.zoo import CnnSpec, Spec, input_shape, stage_sides
 
 ORT_ERRORS = (  # they share no class of their own
     ort_state.Fail,
@@ -57,8 +59,7 @@ class OnnxEngine:
     @classmethod
     def untrained(cls, source: Untrained) -> "OnnxEngine":
         """Engine of weights drawn from a seed."""
-        model = build_onnx(source.spec, initial_weights(source.spec, source.seed)).SerializeToString()
-        return cls(source.card, new_session(model))
+        return cls(source.card, untrained_session(source.spec, source.seed))
 
     def __call__(self, pixels: Rgb) -> NDArray[np.float32]:
         """Logits (n, k) of (n, h, w, 3) tiles; each tile's do not depend on the others."""
@@ -106,26 +107,33 @@ def open_session(file: Path, card: Card) -> onnxruntime.InferenceSession:
         reason = str(error).splitlines()[0]
         raise WeightsError(f"{file}: ONNX Runtime cannot run it ({reason}); train or import it again") from None
     shapes = {value.name: value.shape[1:] for value in (*session.get_inputs(), *session.get_outputs())}
-    wanted = io_shapes(card)
+    wanted = {INPUT: [*input_shape(card.network)], OUTPUT: [len(card.network.classes)]}
     if shapes != wanted:
         raise WeightsError(f"{file}: has {shapes} where {card.network.name} has {wanted}; train or import it again")
     return session
 
 
-def io_shapes(card: Card) -> dict[str, list[int]]:
-    """Shapes of a network's input and output without the batch."""
-    network = card.network
-    if isinstance(network, CnnSpec):
-        entry = [network.input.n_channels, network.input.network_px, network.input.network_px]
-    else:
-        entry = [network.n_tiles]
-    return {INPUT: entry, OUTPUT: [len(network.classes)]}
+def untrained_session(spec: Spec, seed: int) -> onnxruntime.InferenceSession:
+    """Session of weights drawn from a seed."""
+    weights = initial_weights(spec, seed)
+    model = build_onnx(spec, weights, embed=False)
+    return new_session(model.SerializeToString(), graph_tensors(spec, weights))
 
 
-def new_session(model: str | bytes) -> onnxruntime.InferenceSession:
-    """Session with one thread: the caller's."""
+def new_session(
+    model: str | bytes, tensors: Mapping[str, NDArray[np.float32]] = MappingProxyType({})
+) -> onnxruntime.InferenceSession:
+    """Session with one thread: the caller's.
+
+    Args:
+        model: Path or bytes of an ONNX model.
+        tensors: The numbers of the tensors that the model only declares.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors only: its warnings are about the graph, which is ours
+    if tensors:
+        values = [onnxruntime.OrtValue.ortvalue_from_numpy(tensor) for tensor in tensors.values()]
+        options.add_external_initializers([*tensors], values)
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -28,6 +28,9 @@ Rule: TypeAlias = Literal["mlp", "mean", "median", "lower-median"]
 
 Shape: TypeAlias = tuple[int, ...]
 
+NORM_TENSORS = ("weight", "bias", "running_mean", "running_var")
+NORM_EPSILON = 1e-5
+
 
 @dataclass(frozen=True, config=_STRICT)
 class InputSpec:
@@ -195,6 +198,18 @@ def network(name: str, role: Role) -> Spec:
     return spec
 
 
+def input_shape(spec: Spec) -> Shape:
+    """Shape of one input: (c, s, s) of a CNN, (m,) of an aggregator.
+
+    Example:
+        >>> input_shape(PAPER_TILE_CNN), input_shape(NETWORKS["mlp"])
+        ((1, 256, 256), (300,))
+    """
+    if isinstance(spec, AggregatorSpec):
+        return (spec.n_tiles,)
+    return (spec.input.n_channels, spec.input.network_px, spec.input.network_px)
+
+
 def stage_sides(spec: CnnSpec) -> list[tuple[int, int]]:
     """Side in px after each stage's convolution, and after its pooling.
 
@@ -248,9 +263,6 @@ def tensor_shapes(spec: Spec) -> dict[str, Shape]:
         shapes[f"{part}.{i}.weight"] = (n_out, n_in)
         shapes[f"{part}.{i}.bias"] = (n_out,)
     return shapes
-
-
-NORM_TENSORS = ("weight", "bias", "running_mean", "running_var")
 
 
 def dense_part(spec: Spec) -> str:
