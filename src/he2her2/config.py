@@ -58,6 +58,8 @@ class Adaptive:
         candidates: Halton points drawn from the second round on, of which the steepest `points` are kept.
         threshold: The tumour mask is where the map is at least this.
         coarse: The map is interpolated on a grid this many times coarser than the mask, and enlarged at the end.
+        corners: Begin with the mask's four corners, so that the map reaches its border. In the released code the map
+            ends with the outermost samples, which cuts tumour off at the border of a tight scan.
         stop_change: Stop when a round changes the map by less than this on average; 0 always runs every round.
         seed: Of the Halton sequence's scrambling.
     """
@@ -67,6 +69,7 @@ class Adaptive:
     candidates: Annotated[int, Ge(4)] = 300
     threshold: _Share = 0.24
     coarse: PositiveInt = 8
+    corners: bool = True
     stop_change: Annotated[float, Ge(0), Lt(1)] = 0.0
     seed: NonNegativeInt = 0
 
@@ -156,6 +159,7 @@ _PAPER = Config(
     networks=Networks("paper-tumour-cnn", "paper-tile-cnn", "mlp"),
     tissue=Tissue(blur_px=1, weak_margin=0, min_saturation=0, max_saturation=255),
     quality=Quality(apply=False),
+    adaptive=Adaptive(corners=False),
 )
 _RELEASED_CODE = replace(
     _PAPER,
@@ -189,7 +193,9 @@ def load_config(preset: str = "default", file: Path | None = None, overrides: Se
     try:
         return TypeAdapter(Config).validate_python(merged)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {_in_words(e['type'], e['msg'])}" for e in error.errors())
+        problems = "; ".join(
+            f"{'.'.join(map(str, e['loc']))}: {_in_words(e['type'], e['msg'])}" for e in error.errors()
+        )
         raise ConfigError(f"{source}{problems}") from None
 
 

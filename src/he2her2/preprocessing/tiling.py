@@ -65,7 +65,7 @@ def coverage(mask: Mask, side_mask: int) -> NDArray[np.float64]:
     return area / float(side_mask * side_mask)
 
 
-def cut_tiles(  # noqa: PLR0913  # what a tile is, in both frames, by keyword
+def cut_tiles(
     mask: Mask, size_l0: Size, *, px_l0: float, side_mask: int = 8, side_px: int = 256, mpp: float, min_tiles: int
 ) -> Tiling:
     """Cut a mask into tiles that lie wholly inside it and inside the slide.

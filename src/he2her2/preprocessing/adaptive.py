@@ -1,0 +1,196 @@
+"""HASHI: a whole slide's map from a few thousand samples, taken where the map is steepest.
+
+Cruz-Roa et al. (2018), "High-throughput adaptive sampling for whole-slide histopathology image analysis (HASHI) via
+convolutional neural networks", PLoS ONE 13(5); as used by Oliveira et al. (2020), 3.1.2. The first round scores
+quasi-random points; every later one draws candidates and scores those where the interpolated map is steepest.
+
+The cubic Clough-Tocher surface through the samples is never rastered in full: the slope is asked of it at the
+candidates alone, and the final map is drawn on a coarse grid and enlarged once.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.interpolate import CloughTocher2DInterpolator, NearestNDInterpolator
+from scipy.spatial import Delaunay, QhullError
+from scipy.stats import qmc
+
+from he2her2.config import Adaptive
+from he2her2.geometry import Map, Mask, Size
+
+Points: TypeAlias = NDArray[np.float64]
+"""(n, 2) points (x, y) in mask px; the centre of the mask's first pixel is (0.5, 0.5)."""
+
+Values: TypeAlias = NDArray[np.float64]
+"""(n,) values in [0, 1]; NaN where a point could not be scored."""
+
+Surface: TypeAlias = Callable[[Points], Values]
+"""A map that can be asked anywhere."""
+
+_CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+
+_PREVIEW_COARSE = 32
+"""Mask px per node of the grid on which rounds are compared."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)  # eq=False: it holds arrays
+class AdaptiveMap:
+    """A map and the samples it was made of.
+
+    Attributes:
+        map: (h, w) in [0, 1].
+        points: (n, 2) centres (x, y) of the scored mask px, in the order of scoring; none twice.
+        values: (n,) their scores.
+        changes: Mean absolute change of the map by each round but the first.
+    """
+
+    map: Map
+    points: Points
+    values: Values
+    changes: tuple[float, ...]
+
+
+def adaptive_map(score: Callable[[Points], Values], size: Size, settings: Adaptive) -> AdaptiveMap:
+    """Sample a score adaptively and interpolate it to a map.
+
+    Deterministic: the same score, size and settings give the same map.
+
+    Args:
+        score: Gives the values of (n, 2) points; called once a round. NaN drops a point, which is not asked for again.
+        size: Width and height of the mask.
+        settings: Rounds, points, candidates, corners, coarseness, seed, and when to stop early.
+
+    Raises:
+        ValueError: `size` is empty, or `score` does not return one value a point.
+
+    Example:
+        >>> found = adaptive_map(lambda points: points[:, 0] / 40, Size(40, 30), Adaptive(iterations=3))
+        >>> found.map.shape, round(float(found.map[15, 20]), 2), len(found.changes)
+        ((30, 40), 0.51, 2)
+    """
+    if min(size) < 1:
+        raise ValueError(f"a map needs at least one pixel, got {size}")
+    halton = qmc.Halton(d=2, scramble=True, rng=settings.seed)
+    seen: Mask = np.zeros((size.h, size.w), np.bool_)
+    points, values, changes = np.empty((0, 2)), np.empty(0), list[float]()
+    surface = interpolate(points, values)
+    preview = raster(surface, size, _PREVIEW_COARSE)
+    for iteration in range(settings.iterations):
+        if iteration:
+            candidates = _fresh(halton.random(settings.candidates), seen)
+            wanted = _steepest(surface, candidates, size)[: settings.points]
+        else:
+            corners = _CORNERS if settings.corners else _CORNERS[:0]
+            wanted = _fresh(np.concatenate([corners, halton.random(settings.points - len(corners))]), seen)
+        seen[_rows_columns(wanted)] = True
+        points, values = _with_scores(points, values, wanted, score)
+        surface = interpolate(points, values)
+        before, preview = preview, raster(surface, size, _PREVIEW_COARSE)
+        if iteration:
+            changes.append(float(np.abs(preview - before).mean()))
+            if changes[-1] < settings.stop_change:
+                break
+    return AdaptiveMap(raster(surface, size, settings.coarse), points, values, tuple(changes))
+
+
+def interpolate(points: Points, values: Values) -> Surface:
+    """The cubic surface through scattered values, clipped to [0, 1]; 0 beyond the points' convex hull.
+
+    Args:
+        points: (n, 2), none twice. Where they span no area, the nearest one's value holds; where there are none, 0.
+        values: (n,)
+
+    Example:
+        >>> corners = np.array([[0.0, 0.0], [4.0, 0.0], [0.0, 4.0], [4.0, 4.0]])
+        >>> surface = interpolate(corners, np.array([0.0, 1.0, 0.0, 1.0]))
+        >>> surface(np.array([[2.0, 2.0], [9.0, 9.0]])).round(3).tolist()
+        [0.5, 0.0]
+    """
+    if not len(points):
+        return _ground
+    try:
+        smooth = CloughTocher2DInterpolator(Delaunay(points), values)
+    except (QhullError, ValueError):  # fewer than three points, or all on one line
+        smooth = NearestNDInterpolator(points, values)
+    return lambda at: np.clip(np.nan_to_num(np.asarray(smooth(at), np.float64)), 0.0, 1.0)
+
+
+def raster(surface: Surface, size: Size, coarse: int) -> Map:
+    """Draw a surface on a grid about `coarse` times coarser than the mask, and enlarge it bilinearly.
+
+    The grid's outermost nodes are the mask's outermost pixel centres, so nothing is extrapolated.
+
+    Args:
+        surface: What to draw.
+        size: Width and height of the mask.
+        coarse: Mask px between nodes, at most; 1 draws every pixel.
+
+    Returns:
+        (h, w) float32.
+    """
+    xs, ys = (_nodes(length, coarse) for length in size)
+    across, down = np.meshgrid(xs, ys)
+    heights = surface(np.column_stack([across.ravel(), down.ravel()])).reshape(len(ys), len(xs)).astype(np.float32)
+    return _stretched(_stretched(heights, ys, size.h).T, xs, size.w).T
+
+
+def _ground(at: Points) -> Values:
+    return np.zeros(len(at))
+
+
+def _fresh(unit: Points, seen: Mask) -> Points:
+    """Points of the unit square as pixel centres of the mask: the unseen ones, each once, in their order."""
+    height, width = seen.shape
+    pixels = np.minimum((unit * [width, height]).astype(np.int64), [width - 1, height - 1])
+    _, first = np.unique(pixels, axis=0, return_index=True)
+    pixels = pixels[np.sort(first)]
+    return np.asarray(pixels[~seen[pixels[:, 1], pixels[:, 0]]] + 0.5, np.float64)
+
+
+def _rows_columns(points: Points) -> tuple[NDArray[Any], NDArray[Any]]:
+    columns, rows = points.astype(np.int64).T
+    return rows, columns
+
+
+def _steepest(surface: Surface, candidates: Points, size: Size) -> Points:
+    """Candidates by falling slope, by central differences over one mask px; equals keep their order."""
+    squared = np.zeros(len(candidates))
+    for axis, length in enumerate(size):
+        low, high = candidates.copy(), candidates.copy()
+        low[:, axis] = np.maximum(low[:, axis] - 1, 0.5)
+        high[:, axis] = np.minimum(high[:, axis] + 1, length - 0.5)
+        run = np.maximum(high[:, axis] - low[:, axis], 1.0)
+        squared += ((surface(high) - surface(low)) / run) ** 2
+    return candidates[np.argsort(-squared, kind="stable")]
+
+
+def _with_scores(
+    points: Points, values: Values, wanted: Points, score: Callable[[Points], Values]
+) -> tuple[Points, Values]:
+    """Score the wanted points in one call and add those that have a score."""
+    if not len(wanted):
+        return points, values
+    scores = np.asarray(score(wanted), np.float64)
+    if scores.shape != (len(wanted),):
+        raise ValueError(f"score must return one value for each of {len(wanted)} points, got shape {scores.shape}")
+    readable = ~np.isnan(scores)
+    return np.concatenate([points, wanted[readable]]), np.concatenate([values, scores[readable]])
+
+
+def _nodes(length: int, coarse: int) -> NDArray[np.float64]:
+    """Positions from the first pixel's centre to the last one's, at most `coarse` px apart."""
+    return np.linspace(0.5, length - 0.5, -(-(length - 1) // coarse) + 1)
+
+
+def _stretched(heights: Map, nodes: NDArray[np.float64], length: int) -> Map:
+    """Interpolate rows (along axis 0) that lie at `nodes` linearly to the centres of `length` pixels."""
+    if len(nodes) == 1:
+        return heights
+    place = np.linspace(0, len(nodes) - 1, length)
+    low = np.minimum(place.astype(np.int64), len(nodes) - 2)
+    share = (place - low).astype(np.float32)[:, None]
+    stretched: Map = heights[low] * (1 - share) + heights[low + 1] * share
+    return stretched

@@ -1,0 +1,244 @@
+"""HASHI: the rule to the letter on small maps, Dice on large ones, and every odd shape."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.interpolate import griddata
+from scipy.stats import qmc
+
+from he2her2.config import PRESETS, Adaptive
+from he2her2.geometry import Size
+from he2her2.preprocessing.adaptive import adaptive_map, interpolate, raster
+
+LITERAL, DEFAULT = PRESETS["paper"].adaptive, PRESETS["default"].adaptive
+SLIDE = Size(3000, 2500)
+
+
+def disc(x, y):
+    return np.hypot(x - 1700, y - 1100) < 600
+
+
+def ring(x, y):
+    return np.abs(np.hypot(x - 1500, y - 1250) - 675) < 225
+
+
+def two_foci(x, y):
+    return (np.hypot(x - 800, y - 700) < 350) | (np.hypot(x - 2200, y - 1800) < 250)
+
+
+def at_the_border(x, y):
+    return np.hypot(x - 100, y - 1250) < 900
+
+
+def score_of(tumour):
+    return lambda points: tumour(points[:, 0], points[:, 1]).astype(float)
+
+
+def smooth(points):
+    """A score without equal slopes, so that the order of candidates is one."""
+    return 0.5 + 0.3 * np.sin(points[:, 0] / 9) * np.cos(points[:, 1] / 7 + 0.3) + 0.002 * points[:, 0]
+
+
+def dice(first, second):
+    return 2 * np.logical_and(first, second).sum() / (first.sum() + second.sum())
+
+
+def truth(tumour, size):
+    return tumour(*np.meshgrid(np.arange(size.w) + 0.5, np.arange(size.h) + 0.5))
+
+
+def full_map(points, values, size):
+    """The released way: every pixel of the mask by `griddata`, nothing beyond the hull, clipped."""
+    across, down = np.meshgrid(np.arange(size.w) + 0.5, np.arange(size.h) + 0.5)
+    return np.clip(np.nan_to_num(griddata(points, values, (across, down), method="cubic")), 0, 1)
+
+
+def slow_hashi(score, size, settings):
+    """The rule with a full map, its gradient and a loop over points."""
+    halton = qmc.Halton(d=2, scramble=True, rng=settings.seed)
+    points: list[tuple[float, float]] = []
+    values = np.empty(0)
+    for iteration in range(settings.iterations):
+        drawn = halton.random(settings.candidates if iteration else settings.points)
+        fresh: list[tuple[float, float]] = []
+        for x, y in drawn:
+            centre = (np.floor(x * size.w) + 0.5, np.floor(y * size.h) + 0.5)
+            if centre not in points and centre not in fresh:
+                fresh.append(centre)
+        if iteration:
+            down, across = np.gradient(full_map(np.array(points), values, size))
+            steepness = [np.hypot(down[int(y), int(x)], across[int(y), int(x)]) for x, y in fresh]
+            fresh = [fresh[k] for k in np.argsort(np.negative(steepness), kind="stable")[: settings.points]]
+        points += fresh
+        values = np.append(values, score(np.array(fresh)))
+    return np.array(points), values
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_samples_are_those_of_the_released_rule(seed):
+    """100 Halton points, then of 300 those steepest in the full-resolution map: the same points in the same order."""
+    settings = Adaptive(iterations=4, corners=False, seed=seed)
+
+    found = adaptive_map(smooth, Size(90, 70), settings)
+
+    points, values = slow_hashi(smooth, Size(90, 70), settings)
+    np.testing.assert_array_equal(found.points, points)
+    np.testing.assert_array_equal(found.values, values)
+
+
+def test_the_coarse_map_is_the_full_one():
+    """Dice of at least 0.999 against full-resolution `griddata`, of which the mean difference is small too."""
+    found = adaptive_map(score_of(disc), SLIDE, LITERAL)
+
+    full = full_map(found.points, found.values, SLIDE)
+    assert dice(found.map >= 0.24, full >= 0.24) >= 0.999
+    assert np.abs(found.map - full).mean() < 0.001
+
+
+def test_drawing_every_node_is_the_full_map():
+    """With nodes one pixel apart nothing is enlarged."""
+    found = adaptive_map(smooth, Size(60, 40), Adaptive(iterations=2, coarse=1, corners=False))
+
+    np.testing.assert_allclose(found.map, full_map(found.points, found.values, Size(60, 40)), atol=1e-6)
+
+
+@pytest.mark.parametrize("tumour", [disc, ring, two_foci])
+@pytest.mark.parametrize("settings", [LITERAL, DEFAULT], ids=["paper", "default"])
+def test_two_thousand_samples_find_the_tumour(tumour, settings):
+    """Dice of at least 0.95 against the truth, above as many random points."""
+    expected = truth(tumour, SLIDE)
+    random = np.floor(np.random.default_rng(0).uniform(0, SLIDE, (2000, 2))) + 0.5
+    by_chance = raster(interpolate(random, score_of(tumour)(random)), SLIDE, 8)
+
+    found = adaptive_map(score_of(tumour), SLIDE, settings)
+
+    assert len(found.points) == 2000
+    assert dice(found.map >= 0.24, expected) >= max(0.95, dice(by_chance >= 0.24, expected))
+
+
+def test_tumour_at_the_border_is_found_from_the_corners():
+    """The outermost samples' hull ends before the border; with the corners in it, it does not."""
+    expected = truth(at_the_border, SLIDE)
+
+    assert dice(adaptive_map(score_of(at_the_border), SLIDE, DEFAULT).map >= 0.24, expected) > 0.98
+    assert dice(adaptive_map(score_of(at_the_border), SLIDE, LITERAL).map >= 0.24, expected) < 0.98
+
+
+def test_corners_are_among_the_first_hundred():
+    """They take the place of four points, in the first round."""
+    found = adaptive_map(smooth, Size(50, 40), Adaptive(iterations=1))
+
+    assert found.points[:4].tolist() == [[0.5, 0.5], [49.5, 0.5], [0.5, 39.5], [49.5, 39.5]]
+    assert len(found.points) <= 100
+
+
+def test_a_round_is_one_call():
+    """Every round hands its hundred points to the score at once."""
+    calls = []
+
+    def score(points):
+        calls.append(len(points))
+        return smooth(points)
+
+    adaptive_map(score, Size(2000, 1500), Adaptive(iterations=5))
+
+    assert calls == [100] * 5
+
+
+@given(seed=st.integers(0, 1000))
+def test_the_same_seed_gives_the_same_map(seed):
+    """Two runs agree bit for bit, another seed asks for other points."""
+    first, second, other = (
+        adaptive_map(smooth, Size(64, 48), Adaptive(iterations=2, seed=s)) for s in (seed, seed, seed + 1)
+    )
+
+    np.testing.assert_array_equal(first.map, second.map)
+    np.testing.assert_array_equal(first.points, second.points)
+    assert first.points.tolist() != other.points.tolist()
+
+
+@given(width=st.integers(1, 9), height=st.integers(1, 9), corners=st.booleans())
+def test_small_masks_are_scored_pixel_by_pixel(width, height, corners):
+    """No pixel is asked for twice, all points are pixel centres, and every scored pixel keeps its score."""
+    size = Size(width, height)
+
+    found = adaptive_map(lambda p: (p[:, 0] + p[:, 1]) / 20, size, Adaptive(corners=corners, coarse=1))
+
+    assert found.map.shape == (height, width)
+    assert found.map.dtype == np.float32
+    assert len({tuple(point) for point in found.points.tolist()}) == len(found.points) == width * height
+    columns, rows = found.points.astype(int).T
+    np.testing.assert_array_equal(found.points, np.column_stack([columns, rows]) + 0.5)
+    np.testing.assert_allclose(found.map[rows, columns], found.values, atol=1e-5)
+
+
+@given(values=st.lists(st.floats(-3, 3), min_size=4, max_size=4))
+def test_the_map_lies_between_nought_and_one(values):
+    """Overshoot of the cubic, and scores that are no probabilities, are clipped."""
+    found = adaptive_map(lambda p: np.resize(values, len(p)), Size(30, 20), Adaptive(iterations=2))
+
+    assert found.map.min() >= 0
+    assert found.map.max() <= 1
+
+
+def test_unreadable_points_are_dropped_and_not_asked_for_again():
+    """NaN scores leave neither point nor value, and cost one question each."""
+    asked: list[tuple[float, float]] = []
+
+    def score(points):
+        asked.extend(map(tuple, points.tolist()))
+        return np.where(points[:, 0] < 10, np.nan, 0.5)
+
+    found = adaptive_map(score, Size(20, 20), Adaptive(iterations=10))
+
+    assert len(set(asked)) == len(asked)
+    assert (found.points[:, 0] > 10).all()
+    assert not np.isnan(found.values).any()
+    assert not np.isnan(found.map).any()
+
+
+def test_nothing_readable_gives_an_empty_map():
+    """No sample: no point, and a map of zeros."""
+    found = adaptive_map(lambda p: np.full(len(p), np.nan), Size(20, 10), DEFAULT)
+
+    assert found.points.shape == (0, 2)
+    assert not found.map.any()
+
+
+@pytest.mark.parametrize("line", [lambda p: p[:, 1] == 5.5, lambda p: p[:, 0] == p[:, 1]], ids=["row", "diagonal"])
+def test_points_on_one_line_do_not_crash(line):
+    """They span no area: each pixel takes the nearest one's score."""
+    found = adaptive_map(lambda p: np.where(line(p), 0.7, np.nan), Size(12, 12), Adaptive(iterations=6))
+
+    assert len(found.points) > 2
+    np.testing.assert_allclose(found.map, 0.7, atol=1e-6)
+
+
+def test_it_stops_early_when_the_map_has_settled():
+    """A round that changes less than asked is the last; without the setting every round is run."""
+    settled = adaptive_map(score_of(disc), SLIDE, Adaptive(stop_change=0.02))
+    every = adaptive_map(score_of(disc), SLIDE, DEFAULT)
+
+    assert len(settled.changes) < len(every.changes) == 19
+    assert settled.changes[-1] < 0.02 <= min(settled.changes[:-1])
+    assert settled.changes == every.changes[: len(settled.changes)]
+
+
+def test_changes_are_those_of_the_map():
+    """A round's change is the mean absolute difference of the maps before and after it."""
+    one, two = (adaptive_map(score_of(disc), SLIDE, Adaptive(iterations=n)) for n in (1, 2))
+
+    assert two.changes[0] == pytest.approx(np.abs(two.map - one.map).mean(), rel=0.05)
+
+
+def test_a_score_of_the_wrong_length_is_refused():
+    """One value a point, or the caller has a bug."""
+    with pytest.raises(ValueError, match="one value for each of 100 points"):
+        adaptive_map(lambda p: np.zeros((len(p), 1)), Size(500, 500), DEFAULT)
+
+
+def test_an_empty_mask_is_refused():
+    """A map needs a pixel."""
+    with pytest.raises(ValueError, match="at least one pixel"):
+        adaptive_map(smooth, Size(0, 5), DEFAULT)
