@@ -27,6 +27,15 @@ class Rect(NamedTuple):
         x1, y1 = min(max(self.x + self.w, 0), size.w), min(max(self.y + self.h, 0), size.h)
         return Rect(x0, y0, x1 - x0, y1 - y0)
 
+    def overlaps(self, other: "Rect") -> bool:
+        """Whether the two share a px."""
+        return (
+            self.x < other.x + other.w
+            and other.x < self.x + self.w
+            and self.y < other.y + other.h
+            and other.y < self.y + self.h
+        )
+
     def cells(self, cell: Size) -> tuple[range, range]:
         """Columns and rows of the lattice of `cell`s that the rectangle touches."""
         if not self.w or not self.h:
@@ -39,6 +48,16 @@ Fetch: TypeAlias = Callable[[Rect], Rgb]
 """Pixels of a rectangle of one level, white beyond the border."""
 
 WHITE = 255
+
+
+def copy_overlap(source: Rgb, source_rect: Rect, out: Rgb, out_rect: Rect) -> None:
+    """Copy what two rectangles share from the pixels of one to those of the other."""
+    x0, y0 = max(source_rect.x, out_rect.x), max(source_rect.y, out_rect.y)
+    x1 = min(source_rect.x + source_rect.w, out_rect.x + out_rect.w)
+    y1 = min(source_rect.y + source_rect.h, out_rect.y + out_rect.h)
+    out[y0 - out_rect.y : y1 - out_rect.y, x0 - out_rect.x : x1 - out_rect.x] = source[
+        y0 - source_rect.y : y1 - source_rect.y, x0 - source_rect.x : x1 - source_rect.x
+    ]
 
 
 def whole_downsample(size_l0: Size, size_lv: Size) -> float:

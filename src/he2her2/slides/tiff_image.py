@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from he2her2.geometry import Rgb, Size
 from he2her2.slides.codecs import NAMES, Decode, DecodeError, jpeg2000_header, make_decoder
 from he2her2.slides.file_bytes import FileBytes
-from he2her2.slides.levels import WHITE, Rect
+from he2her2.slides.levels import WHITE, Rect, copy_overlap
 from he2her2.slides.tiff_header import LayoutRefusedError
 
 _MAX_TILE_PX = 1 << 26
@@ -83,16 +83,6 @@ class TiffImage:
                     copy_overlap(pixels, tile, out, rect)
             except DecodeError as error:
                 raise DecodeError(f"the tile at ({tile.x}, {tile.y}): {error}") from None
-
-
-def copy_overlap(source: Rgb, source_rect: Rect, out: Rgb, out_rect: Rect) -> None:
-    """Copy what two rectangles share from the pixels of one to those of the other."""
-    x0, y0 = max(source_rect.x, out_rect.x), max(source_rect.y, out_rect.y)
-    x1 = min(source_rect.x + source_rect.w, out_rect.x + out_rect.w)
-    y1 = min(source_rect.y + source_rect.h, out_rect.y + out_rect.h)
-    out[y0 - out_rect.y : y1 - out_rect.y, x0 - out_rect.x : x1 - out_rect.x] = source[
-        y0 - source_rect.y : y1 - source_rect.y, x0 - source_rect.x : x1 - source_rect.x
-    ]
 
 
 def tiff_image(page: tifffile.TiffPage, file: FileBytes) -> TiffImage:

@@ -1,0 +1,185 @@
+"""Tiles of a grid as a stream of batches: each compressed tile decoded once, in bounded memory, ahead of the consumer.
+
+Where tiles overlap, or straddle compressed tiles, `Slide.read` decodes the same bytes again and again. The stream
+knows the whole grid beforehand: it keeps a decoded tile until the last grid tile that needs it. For a grid in raster
+order that is about one row of compressed tiles, whatever the number of tiles.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Generic, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from he2her2.errors import UnreadableRegionError
+from he2her2.geometry import Point, Rgb, Size, TileGrid
+from he2her2.slides.ordered_work import in_order
+from he2her2.slides.slide import Slide
+from he2her2.slides.tile_store import TiledSlide, TileStore
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, eq=False)  # eq=False: it holds arrays
+class TileBatch:
+    """Some tiles of a grid with their pixels.
+
+    Attributes:
+        index: (m,) positions in the grid, ascending.
+        pixels: (m, side, side, 3) uint8; what `Slide.read` returns for each.
+    """
+
+    index: NDArray[np.int64]
+    pixels: Rgb
+
+
+class TileMapping(Iterator[T], Generic[T]):
+    """An iterator over the batches' results in grid order; closing or dropping it stops its threads."""
+
+    def __init__(self, reader: "_Reader", results: Generator[tuple[T, ...], None, None]) -> None:
+        self._reader = reader
+        self._results = results
+
+    @property
+    def n_decoded(self) -> int:
+        """Compressed tiles decoded so far; stays 0 for a slide that hides its compressed tiles."""
+        return self._reader.n_decoded
+
+    @property
+    def unreadable(self) -> NDArray[np.int64]:
+        """Positions in the grid of the tiles that could not be read, ascending; complete at the stream's end."""
+        return np.sort(np.array(self._reader.unreadable, np.int64))
+
+    def __next__(self) -> T:
+        """The next batch's result; a batch of which no tile can be read has none."""
+        for results in self._results:
+            for result in results:
+                return result
+        raise StopIteration
+
+    def close(self) -> None:
+        """Stop the threads; closing twice does nothing."""
+        self._results.close()
+
+    def __enter__(self) -> Self:
+        """Use the stream in a `with` block, which closes it."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the stream."""
+        self.close()
+
+
+def map_tiles(
+    slide: Slide, grid: TileGrid, apply: Callable[[TileBatch], T], *, batch_size: int = 32, threads: int = 1
+) -> TileMapping[T]:
+    """Read a grid's tiles in batches and apply a function to each, both in the same worker thread.
+
+    Results do not depend on `threads`, and a tile's pixels not on `batch_size`: they are those of `slide.read`.
+
+    Args:
+        slide: Where the tiles are read.
+        grid: The tiles; raster order keeps memory small.
+        apply: Called once for each batch, from several threads at once when `threads` is above 1.
+        batch_size: Tiles in a batch; fewer in the last, and where tiles cannot be read.
+        threads: Symmetric workers; batches are worked on at most `threads` + 1 ahead of the consumer.
+
+    Returns:
+        An iterator over the results in grid order. An exception in `apply` is raised from it in its place.
+    """
+    if batch_size < 1 or threads < 1:
+        raise ValueError(f"batch_size and threads must be at least 1, got {batch_size} and {threads}")
+    reader = _StoreReader(slide, grid) if isinstance(slide, TiledSlide) else _PlainReader(slide, grid)
+
+    def work(block: int) -> tuple[T, ...]:
+        batch = reader.batch(range(block * batch_size, min((block + 1) * batch_size, len(grid))))
+        return (apply(batch),) if len(batch.index) else ()
+
+    return TileMapping(reader, in_order(work, -(-len(grid) // batch_size), threads=threads))
+
+
+def stream_tiles(slide: Slide, grid: TileGrid, *, batch_size: int = 32, threads: int = 1) -> TileMapping[TileBatch]:
+    """Read a grid's tiles in batches, ahead of the consumer; see `map_tiles`."""
+    return map_tiles(slide, grid, _as_it_is, batch_size=batch_size, threads=threads)
+
+
+def _as_it_is(batch: TileBatch) -> TileBatch:
+    return batch
+
+
+class _Reader(ABC):
+    """Reads single tiles of a grid into place, from several threads."""
+
+    def __init__(self, grid: TileGrid) -> None:
+        self.grid = grid
+        self.unreadable: list[int] = []
+
+    @property
+    @abstractmethod
+    def n_decoded(self) -> int:
+        """Compressed tiles decoded so far."""
+
+    @abstractmethod
+    def _read_into(self, position: int, out: Rgb) -> None:
+        """Fill `out` (side, side, 3) with a tile, or raise UnreadableRegionError."""
+
+    def batch(self, positions: range) -> TileBatch:
+        """The readable tiles among `positions`."""
+        side = self.grid.side_px
+        pixels = np.empty((len(positions), side, side, 3), np.uint8)
+        index: list[int] = []
+        for position in positions:
+            try:
+                self._read_into(position, pixels[len(index)])
+            except UnreadableRegionError:
+                self.unreadable.append(position)
+            else:
+                index.append(position)
+        return TileBatch(np.array(index, np.int64), pixels[: len(index)])
+
+    def _origin(self, position: int) -> Point:
+        x, y = self.grid.origins_l0[position]
+        return Point(int(x), int(y))
+
+
+class _PlainReader(_Reader):
+    """For slides that hide their compressed tiles: each tile by `Slide.read`."""
+
+    n_decoded = 0
+
+    def __init__(self, slide: Slide, grid: TileGrid) -> None:
+        super().__init__(grid)
+        self._slide = slide
+
+    def _read_into(self, position: int, out: Rgb) -> None:
+        size = Size(self.grid.side_px, self.grid.side_px)
+        out[...] = self._slide.read(self._origin(position), size, self.grid.mpp)
+
+
+class _StoreReader(_Reader):
+    """For slides whose compressed tiles can be had: each is decoded once."""
+
+    def __init__(self, slide: TiledSlide, grid: TileGrid) -> None:
+        super().__init__(grid)
+        self._sampling = slide.sampling(grid.mpp)
+        self._size = Size(grid.side_px, grid.side_px)
+        self._rects = [self._sampling.rect(Point(x, y), self._size) for x, y in grid.origins_l0.tolist()]
+        self._store = TileStore(slide, self._sampling.level, self._rects)
+
+    @property
+    def n_decoded(self) -> int:
+        """Compressed tiles decoded so far."""
+        return self._store.n_decoded
+
+    def _read_into(self, position: int, out: Rgb) -> None:
+        rect = self._rects[position]
+        with self._store.holding(rect) as hold:
+            if self._sampling.native:
+                hold.copy(rect, out)
+            else:
+                out[...] = self._sampling.read(hold.fetch, self._origin(position), self._size)

@@ -1,0 +1,193 @@
+"""Writers of small test slides: every layout the readers know, and every damage they must survive."""
+
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+import simplejpeg
+import tifffile
+from PIL import Image
+
+APERIO = "Aperio Image Library v12.0.15\n{w}x{h} ({t}x{t}) JPEG/RGB Q=70|AppMag = 40|MPP = {mpp}"
+OME = (
+    '<?xml version="1.0" encoding="UTF-8"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">'
+    '<Instrument ID="Instrument:0"><Objective ID="Objective:0" NominalMagnification="40"/></Instrument>'
+    '<Image ID="Image:0" Name="slide"><Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint8" SizeX="{w}" '
+    'SizeY="{h}" SizeC="3" SizeZ="1" SizeT="1" Interleaved="true" {mpp}>'
+    '<Channel ID="Channel:0:0" SamplesPerPixel="3"/><TiffData IFD="0" PlaneCount="1"/></Pixels></Image></OME>'
+)
+_COMPRESSION = {"jpeg": 7, "jpeg-rgb": 7, "jpeg2000": 33005, "jpeg2000-ycbcr": 33003, "webp": 50001}
+
+
+@dataclass(frozen=True)
+class SlideSpec:
+    """What to write.
+
+    Attributes:
+        codec: jpeg, jpeg-rgb (components are RGB), jpeg2000, jpeg2000-ycbcr, webp, lzw, zlib or none.
+        layout: aperio, generic (reduced directories), subifd (reduced sub-directories) or ome.
+        tile: Side of the compressed tiles; 0 writes strips.
+        mpp: None leaves it out.
+        tables: Put the JPEG tables into the TIFF, as scanners do.
+        predictor: Horizontal differences, for lzw and zlib.
+        absent: Tiles of level 0 to leave out.
+    """
+
+    codec: str = "jpeg"
+    layout: str = "aperio"
+    tile: int = 64
+    mpp: float | None = 0.25
+    bigtiff: bool = False
+    byteorder: str = "<"
+    tables: bool = False
+    predictor: bool = False
+    absent: tuple[int, ...] = ()
+    quality: int = 75
+
+
+def synthetic_pixels(w: int, h: int, seed: int = 0) -> np.ndarray:
+    """(h, w, 3) smooth colours with grain: compressible, and different everywhere."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(60, 250, (h // 12 + 2, w // 12 + 2, 3), dtype=np.uint8)
+    smooth = np.asarray(Image.fromarray(coarse).resize((w, h), Image.Resampling.BICUBIC)).astype(int)
+    return np.clip(smooth + rng.integers(-12, 13, (h, w, 1)), 0, 255).astype(np.uint8)
+
+
+def pyramid(pixels: np.ndarray, downsamples: Sequence[int] = (1,)) -> list[np.ndarray]:
+    """Levels by averaging boxes; the rest at the right and the bottom is cut, as scanners do."""
+    levels = []
+    for n in downsamples:
+        h, w = pixels.shape[0] // n, pixels.shape[1] // n
+        boxes = pixels[: h * n, : w * n].reshape(h, n, w, n, 3).mean(axis=(1, 3))
+        levels.append(np.rint(boxes).astype(np.uint8))
+    return levels
+
+
+def write_slide(path: Path, levels: Sequence[np.ndarray], spec: SlideSpec | None = None) -> Path:
+    """Write a slide; `levels` are (h, w, 3) uint8, finest first."""
+    spec = spec or SlideSpec()
+    with tifffile.TiffWriter(path, bigtiff=spec.bigtiff, byteorder=spec.byteorder) as tiff:
+        for i, pixels in enumerate(levels):
+            tiff.write(**_page(spec, i, pixels, len(levels)))
+    return path
+
+
+def tile_spans(path: Path, page: int = 0) -> list[tuple[int, int]]:
+    """First byte and number of bytes of every compressed tile of a page."""
+    with tifffile.TiffFile(path) as tiff:
+        return list(zip(tiff.pages[page].dataoffsets, tiff.pages[page].databytecounts, strict=True))
+
+
+def corrupt_tile(path: Path, index: int, page: int = 0) -> Path:
+    """Overwrite the middle of a compressed tile by zeros, as a bad disk sector does."""
+    offset, count = tile_spans(path, page)[index]
+    with path.open("r+b") as file:
+        file.seek(offset + count // 4)
+        file.write(bytes(count // 2))
+    return path
+
+
+def truncated(path: Path, share: float) -> Path:
+    """A copy beside the slide that holds only its first `share`."""
+    data = path.read_bytes()
+    cut = path.with_name(f"cut{path.suffix}")
+    cut.write_bytes(data[: int(len(data) * share)])
+    return cut
+
+
+def write_huge_header(path: Path, side: int = 1_000_000) -> Path:
+    """A few bytes of classic TIFF that claim `side` x `side` px in tiles of 256."""
+    tags = [(256, 4, side), (257, 4, side), (258, 3, 8), (259, 3, 7), (262, 3, 6), (277, 3, 3), (322, 3, 256)]
+    tags += [(323, 3, 256), (324, 4, 8), (325, 4, 4)]
+    body = b"".join(struct.pack("<HHII", code, kind, 1, value) for code, kind, value in tags)
+    path.write_bytes(b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + body + bytes(4))
+    return path
+
+
+def _page(spec: SlideSpec, level: int, pixels: np.ndarray, n_levels: int) -> dict:
+    """Arguments of TiffWriter.write for one level."""
+    h, w = pixels.shape[:2]
+    page = {"metadata": None, "photometric": "rgb", "subfiletype": 1 if level else 0}
+    if spec.tile:
+        page["tile"] = (spec.tile, spec.tile)
+    else:
+        page["rowsperstrip"] = 16
+    if spec.layout in ("subifd", "ome") and not level:
+        page["subifds"] = n_levels - 1
+    if not level:
+        page |= _description(spec, w, h)
+    if spec.codec in ("lzw", "zlib", "none"):
+        return page | {
+            "data": pixels,
+            "compression": None if spec.codec == "none" else spec.codec,
+            "predictor": spec.predictor,
+        }
+    tiles = [_encode(spec, tile) for tile in _cut(pixels, spec.tile or w, spec.tile or 16, padded=bool(spec.tile))]
+    if spec.codec == "jpeg":
+        page |= {"photometric": "ycbcr", "subsampling": (2, 2)}
+    if spec.tables:
+        tables, tiles = split_tables(tiles)
+        page["extratags"] = [(347, 7, len(tables), tables, True)]
+    tiles = [b"" if not level and i in spec.absent else tile for i, tile in enumerate(tiles)]
+    return page | {
+        "data": iter(tiles),
+        "shape": pixels.shape,
+        "dtype": np.uint8,
+        "compression": _COMPRESSION[spec.codec],
+    }
+
+
+def _description(spec: SlideSpec, w: int, h: int) -> dict:
+    if spec.layout == "aperio":
+        text = APERIO.format(w=w, h=h, t=spec.tile, mpp=spec.mpp)
+        return {"description": text if spec.mpp is not None else text.partition("|MPP")[0]}
+    if spec.layout == "ome":
+        mpp = "" if spec.mpp is None else f'PhysicalSizeX="{spec.mpp}" PhysicalSizeY="{spec.mpp}"'
+        return {"description": OME.format(w=w, h=h, mpp=mpp).encode()}
+    if spec.mpp is None:
+        return {}
+    return {"resolution": (1e4 / spec.mpp, 1e4 / spec.mpp), "resolutionunit": "CENTIMETER"}
+
+
+def _cut(pixels: np.ndarray, tile_w: int, tile_h: int, *, padded: bool) -> Iterator[np.ndarray]:
+    """Tiles in raster order, padded with black, which no reader may show."""
+    for y in range(0, pixels.shape[0], tile_h):
+        for x in range(0, pixels.shape[1], tile_w):
+            piece = pixels[y : y + tile_h, x : x + tile_w]
+            beyond = ((0, tile_h - piece.shape[0]), (0, tile_w - piece.shape[1]), (0, 0))
+            yield np.ascontiguousarray(np.pad(piece, beyond) if padded else piece)
+
+
+def _encode(spec: SlideSpec, tile: np.ndarray) -> bytes:
+    if spec.codec == "jpeg":
+        return simplejpeg.encode_jpeg(tile, quality=spec.quality, colorspace="RGB", colorsubsampling="420")
+    if spec.codec == "jpeg-rgb":
+        return imagecodecs.jpeg8_encode(tile, level=spec.quality, colorspace="rgb", outcolorspace="rgb")
+    if spec.codec == "webp":
+        return imagecodecs.webp_encode(tile, level=spec.quality)
+    if spec.codec == "jpeg2000-ycbcr":
+        tile = np.asarray(Image.fromarray(tile).convert("YCbCr"))
+        return imagecodecs.jpeg2k_encode(tile, level=0, codecformat="j2k", mct=False)
+    return imagecodecs.jpeg2k_encode(tile, level=40, codecformat="j2k")
+
+
+def split_tables(jpegs: Sequence[bytes]) -> tuple[bytes, list[bytes]]:
+    """JPEGs of equal tables as abbreviated streams: the tables apart, each JPEG without them."""
+    tables = b""
+    short = []
+    for jpeg in jpegs:
+        rest, found, position = b"\xff\xd8", b"", 2
+        while jpeg[position + 1] != 0xDA:  # start of scan: the image's data follow
+            end = position + 2 + int.from_bytes(jpeg[position + 2 : position + 4])
+            segment = jpeg[position:end]
+            if jpeg[position + 1] in (0xDB, 0xC4):  # quantisation and Huffman tables
+                found += segment
+            else:
+                rest += segment
+            position = end
+        tables = found
+        short.append(rest + jpeg[position:])
+    return b"\xff\xd8" + tables + b"\xff\xd9", short
