@@ -14,7 +14,7 @@ from he2her2.errors import DamagedSlideError, UnreadableRegionError
 from he2her2.geometry import Point, Rgb, Size, mask_size
 from he2her2.slides.levels import WHITE, Rect, Sampling, choose_sampling
 from he2her2.slides.microns import StatedMpp, settle_mpp
-from he2her2.slides.slide import Level
+from he2her2.slides.slide import Level, slide_id_of
 
 _MAX_LOSS = 0.01
 _CELL = Size(256, 256)
@@ -48,7 +48,7 @@ class BaseSlide(ABC):
 
     def __init__(self, path: Path, metadata: Metadata, mpp: float | None) -> None:
         self.path = path
-        self.slide_id = path.stem
+        self.slide_id = slide_id_of(path)
         self.metadata = metadata
         self.settled_mpp = settle_mpp(self.slide_id, metadata.stated_mpp, mpp)
 

@@ -35,23 +35,25 @@ def open_slide(path: Path | str, *, mpp: float | None = None, backend: Backend =
     if is_tiff(head):
         return _open_tiff(path, mpp, head, alone=backend == "tiff")
     if backend == "tiff":
-        raise SlideOpenError(path.stem, _what_it_is(head, "no TIFF"), "open it with the backend auto or openslide")
+        raise SlideOpenError(
+            slide_id_of(path), _what_it_is(head, "no TIFF"), "open it with the backend auto or openslide"
+        )
     return _open_with_openslide(path, mpp, head, refusal=None)
 
 
 def _read_head(path: Path) -> bytes:
     """The file's first bytes, or a clear word why there are none."""
     if not path.exists():
-        raise SlideOpenError(path.stem or str(path), f"no file {path}", "check the path")
+        raise SlideOpenError(slide_id_of(path) or str(path), f"no file {path}", "check the path")
     if path.is_dir():
         raise SlideOpenError(path.name or str(path), f"{path} is a folder", "name a slide file in it")
     try:
         with path.open("rb") as file:
             head = file.read(512)
     except OSError as error:
-        raise SlideOpenError(path.stem, f"cannot be read ({error.strerror})", "check its permissions") from None
+        raise SlideOpenError(slide_id_of(path), f"cannot be read ({error.strerror})", "check its permissions") from None
     if not head:
-        raise SlideOpenError(path.stem, "the file is empty", "copy it again")
+        raise SlideOpenError(slide_id_of(path), "the file is empty", "copy it again")
     return head
 
 
@@ -61,11 +63,11 @@ def _open_tiff(path: Path, mpp: float | None, head: bytes, *, alone: bool) -> Ba
     try:
         return TiffSlide(path, mpp)
     except TiffDamageError as error:
-        raise SlideOpenError(path.stem, error.reason, error.remedy) from None
+        raise SlideOpenError(slide_id_of(path), error.reason, error.remedy) from None
     except LayoutRefusedError as error:
         if alone:
             reason = f"the TIFF reader does not understand it: {error}"
-            raise SlideOpenError(path.stem, reason, "open it with the backend auto or openslide") from None
+            raise SlideOpenError(slide_id_of(path), reason, "open it with the backend auto or openslide") from None
         refusal = str(error)
     return _open_with_openslide(path, mpp, head, refusal=refusal)
 
@@ -80,11 +82,11 @@ def _open_with_openslide(path: Path, mpp: float | None, head: bytes, *, refusal:
     except OpenSlideUnsupportedFormatError:
         if refusal:
             reason = f"is a TIFF that neither reader understands: {refusal}"
-            raise SlideOpenError(path.stem, reason, "convert it to a tiled RGB TIFF") from None
+            raise SlideOpenError(slide_id_of(path), reason, "convert it to a tiled RGB TIFF") from None
         reason = _what_it_is(head, "is of a format that neither reader knows")
-        raise SlideOpenError(path.stem, reason, "give a slide (SVS, TIFF, NDPI, MRXS, DICOM, ...)") from None
+        raise SlideOpenError(slide_id_of(path), reason, "give a slide (SVS, TIFF, NDPI, MRXS, DICOM, ...)") from None
     except OpenSlideError as error:
-        raise SlideOpenError(path.stem, f"OpenSlide cannot open it ({error})", "copy the file again") from None
+        raise SlideOpenError(slide_id_of(path), f"OpenSlide cannot open it ({error})", "copy the file again") from None
 
 
 def _what_it_is(head: bytes, otherwise: str) -> str:

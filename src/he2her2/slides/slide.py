@@ -9,6 +9,16 @@ from typing import Protocol, Self
 from he2her2.geometry import Point, Rgb, Size
 
 
+def slide_id_of(path: Path) -> str:
+    """A slide's name: its file name without the ending.
+
+    Example:
+        >>> slide_id_of(Path("a/TCGA-A1.svs")), slide_id_of(Path("b.ome.tif"))
+        ('TCGA-A1', 'b')
+    """
+    return path.stem.removesuffix(".ome")
+
+
 @dataclass(frozen=True, slots=True)
 class Level:
     """One level of a slide's pyramid.
