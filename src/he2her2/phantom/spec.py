@@ -1,0 +1,119 @@
+"""The dials of one phantom slide."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeAlias
+
+from annotated_types import Ge, Gt, Le
+from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError, model_validator
+from pydantic.dataclasses import dataclass
+
+from he2her2.errors import PhantomError
+from he2her2.labels import Her2Status, IhcScore
+
+Stain: TypeAlias = Literal["HE", "IHC"]
+Ish: TypeAlias = Literal["positive", "negative"]
+SiteName: TypeAlias = Literal["her2sc-like", "brca-like"]
+Share: TypeAlias = Annotated[float, Ge(0), Le(1)]
+SideLength: TypeAlias = Annotated[int, Ge(512), Le(200_000)]
+
+STRICT = ConfigDict(extra="forbid")
+
+MPPS = (0.23, 0.25, 0.5)
+"""Resolutions that a phantom's scanner has, µm/px."""
+
+
+def _known_mpp(mpp: float) -> float:
+    if mpp not in MPPS:
+        raise ValueError(f"a phantom's scanner has {', '.join(map(str, MPPS))} µm/px")
+    return mpp
+
+
+@dataclass(frozen=True, config=STRICT)
+class PhantomSpec:
+    """Everything that decides a phantom's bytes.
+
+    Attributes:
+        seed: Of the patient's tissue; an H&E slide and its IHC twin share it.
+        size_px: Width and height of level 0.
+        mpp: µm per px of level 0: 0.23, 0.25 or 0.5.
+        stain: H&E, or HER2 immunohistochemistry of the same tissue.
+        ihc_score: The tumour's true IHC score.
+        ish: In situ hybridisation; needed for 2+, meaningless otherwise.
+        signal: How strongly HER2 shows in H&E morphology: 0 not at all, 1 plainly.
+        site: Colour, sharpness and habits of the laboratory and its scanner.
+        tissue_extent: Share of the slide that tissue covers; none takes the site's habit.
+        tumour_share: Share of the tissue that invasive tumour covers.
+        foci: Separate tumour foci.
+        heterogeneity: 0 spreads HER2 evenly over the tumour, 1 gathers it in clones.
+        pen: Strokes of marker ink.
+        blur: Share of the tissue that is out of focus.
+        folds: Folds of the tissue.
+        jpeg_quality: Of the tiles; none takes the site's habit.
+    """
+
+    seed: Annotated[int, Ge(0), Le(2**63 - 1)] = 0
+    size_px: tuple[SideLength, SideLength] = (12_000, 12_000)
+    mpp: Annotated[float, AfterValidator(_known_mpp)] = 0.25
+    stain: Stain = "HE"
+    ihc_score: IhcScore = IhcScore.ZERO
+    ish: Ish | None = None
+    signal: Share = 0.5
+    site: SiteName = "her2sc-like"
+    tissue_extent: Annotated[float, Gt(0), Le(0.9)] | None = None
+    tumour_share: Annotated[float, Ge(0), Le(0.9)] = 0.45
+    foci: Annotated[int, Ge(1), Le(20)] = 2
+    heterogeneity: Share = 0.3
+    pen: Annotated[int, Ge(0), Le(20)] = 0
+    blur: Annotated[float, Ge(0), Le(0.8)] = 0.0
+    folds: Annotated[int, Ge(0), Le(20)] = 0
+    jpeg_quality: Annotated[int, Ge(20), Le(100)] | None = None
+
+    @model_validator(mode="after")
+    def _ish_belongs_to_2(self) -> Self:
+        if (self.ihc_score == IhcScore.TWO) != (self.ish is not None):
+            raise ValueError(f"an IHC score of {self.ihc_score.value} {'needs' if self.ish is None else 'has no'} ish")
+        return self
+
+    @property
+    def her2_status(self) -> Her2Status:
+        """The patient's true HER2 status (ASCO/CAP 2018)."""
+        positive = self.ihc_score == IhcScore.THREE or self.ish == "positive"
+        return Her2Status.POSITIVE if positive else Her2Status.NEGATIVE
+
+    @property
+    def size_um(self) -> tuple[float, float]:
+        """Width and height in µm."""
+        return self.size_px[0] * self.mpp, self.size_px[1] * self.mpp
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {key: str(value) if isinstance(value, IhcScore) else value for key, value in asdict(self).items()}
+
+
+def make_spec(**dials: Any) -> PhantomSpec:  # noqa: ANN401  (values as they come from a file or the command line)
+    """A `PhantomSpec` of unchecked values.
+
+    Raises:
+        PhantomError: One line that names every dial that is wrong.
+    """
+    spec: PhantomSpec = checked(TypeAdapter(PhantomSpec), dials)
+    return spec
+
+
+def checked(adapter: "TypeAdapter[Any]", values: dict[str, Any], source: Path | None = None) -> Any:  # noqa: ANN401
+    """`values` as the adapter's type, or one line that says what is wrong with them."""
+    try:
+        return adapter.validate_python(values)
+    except ValidationError as error:
+        problems = "; ".join(_in_words(e["loc"], e["type"], e["msg"]) for e in error.errors())
+        raise PhantomError(f"{source}: {problems}" if source else f"phantom: {problems}") from None
+
+
+def _in_words(where: tuple[int | str, ...], kind: str, message: str) -> str:
+    name = ".".join(str(part) for part in where)
+    if kind == "unexpected_keyword_argument":
+        return f"{name} is no dial of a phantom"
+    text = message.removeprefix("Value error, ")
+    text = text[0].lower() + text[1:]
+    return f"{name}: {text}" if name else text

@@ -1,0 +1,81 @@
+"""What lies between the cells: wavy collagen, loose ground substance, fat, necrosis."""
+
+from functools import lru_cache
+
+import numpy as np
+
+from he2her2.phantom.anatomy import Anatomy
+from he2her2.phantom.cells import Box, Kind, make_cells
+from he2her2.phantom.chance import Floats, key_of, normal, uniform
+from he2her2.phantom.places import GridPlace
+from he2her2.phantom.populations import jittered
+from he2her2.phantom.territories import draw_territories
+
+_ALONG_UM, _ACROSS_UM = 2.0, 0.4
+_SHAPE = (2048, 512)  # across, along: 819 µm x 1024 µm
+_FAT_CELL_UM = 62.0
+
+
+def collagen(anatomy: Anatomy, grid: GridPlace) -> tuple[Floats, Floats]:
+    """Fibres on a grid: their density (mean about 0, sd about 1) and the share of each px that is empty cleft."""
+    along, across = anatomy.fibres(grid)
+    i = (across * np.float32(1 / _ACROSS_UM)).astype(np.int32) & (_SHAPE[0] - 1)
+    j = (along * np.float32(1 / _ALONG_UM)).astype(np.int32) & (_SHAPE[1] - 1)
+    index = i * _SHAPE[1] + j
+    fibre = _fibre_tile().ravel()[index]
+    return fibre, np.clip((-fibre - 1.0) * 1.2, 0, 1)
+
+
+def paint_stroma(anatomy: Anatomy, grid: GridPlace) -> tuple[Floats, Floats]:
+    """Haematoxylin and eosin of fibrous stroma on a grid."""
+    fibre, cleft = collagen(anatomy, grid)
+    myxoid = anatomy.myxoid(grid)
+    hyaline = np.clip(grid.read(anatomy.noise("hyaline", 240)) - 0.6, 0, 1)
+    eosin = 0.66 + 0.17 * fibre + 0.25 * hyaline
+    eosin *= 1 - 0.62 * myxoid
+    eosin *= 1 - cleft * (0.45 + 0.5 * myxoid)
+    haematoxylin = (0.10 + 0.13 * myxoid) * (1 - 0.8 * cleft)
+    return haematoxylin.astype(np.float32), np.maximum(eosin, 0.01).astype(np.float32)
+
+
+def paint_fat(anatomy: Anatomy, grid: GridPlace, haematoxylin: Floats, eosin: Floats) -> None:
+    """Put clear fat cells with thin membranes over the stroma, in place, where there is fat."""
+    amount = np.clip(anatomy.fat(grid) * 6 + 0.5, 0, 1)
+    if not amount.any():
+        return
+    box = Box(grid.xs[0], grid.ys[0], grid.xs[-1], grid.ys[-1]).grown(_FAT_CELL_UM)
+    place, h = jittered(key_of(anatomy.seed, "fat cells"), box, _FAT_CELL_UM, jitter=0.75)
+    size = 0.66 * _FAT_CELL_UM + 4 * normal(h, 0)
+    cells = make_cells(
+        Kind.STROMAL, place.x, place.y, h, long_um=1.15, short_um=1.0, angle=6.28 * uniform(h, 1), reach_um=size
+    )
+    bodies = draw_territories(cells, grid)
+    wall = np.clip(1.1 - np.minimum(bodies.border, bodies.depth * 2) / 2.2, 0, 1)
+    eosin += amount * (0.5 * wall - eosin)
+    haematoxylin += amount * (0.08 * wall - haematoxylin)
+
+
+def paint_necrosis(anatomy: Anatomy, grid: GridPlace, haematoxylin: Floats, eosin: Floats) -> None:
+    """Put the pink rubble of necrosis over everything, in place, where there is some."""
+    amount = np.clip(anatomy.necrosis(grid) * 10 + 0.5, 0, 1)
+    if not amount.any():
+        return
+    lumps = grid.read(anatomy.noise("rubble", 7)) + 0.6 * grid.read(anatomy.noise("rubble fine", 3))
+    gaps = np.clip(-lumps - 1.3, 0, 1)
+    eosin += amount * ((0.72 + 0.10 * lumps) * (1 - 0.7 * gaps) - eosin)
+    haematoxylin += amount * (0.16 + 0.03 * lumps - haematoxylin)
+
+
+@lru_cache(maxsize=1)
+def _fibre_tile() -> Floats:
+    """Density of fibres, across x along: streaks of several widths; it repeats itself on all sides."""
+    rng = np.random.default_rng(11)
+    fv = np.fft.fftfreq(_SHAPE[0], _ACROSS_UM)[:, None]
+    fu = np.fft.rfftfreq(_SHAPE[1], _ALONG_UM)[None, :]
+    total = np.zeros(_SHAPE)
+    for width, length, strength in ((1.1, 45.0, 0.7), (3.2, 90.0, 1.0), (9.0, 160.0, 0.9)):
+        spectrum = np.fft.rfft2(rng.standard_normal(_SHAPE))
+        band = np.exp(-((fv * width) ** 2) - (fu * length) ** 2) * (1 - np.exp(-((fv * width * 4) ** 2)))
+        streaks = np.fft.irfft2(spectrum * band, _SHAPE)
+        total += strength * streaks / streaks.std()
+    return np.asarray(total / total.std(), np.float32)

@@ -1,0 +1,140 @@
+"""What is true of a phantom slide, and the files that say so beside it."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from he2her2.atomic import atomic
+from he2her2.geometry import Map, Mask, Size, mask_size
+from he2her2.phantom.artefacts import Artefacts
+from he2her2.phantom.cells import Cells, Kind
+from he2her2.phantom.layout import Layout
+from he2her2.phantom.noise import Raster
+from he2her2.phantom.spec import PhantomSpec
+
+PX_L0 = 32.0
+"""Level-0 px per px of every mask: the frame of a slide's native thumbnail."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)  # eq=False: it holds arrays
+class TumourCells:
+    """Every tumour cell of a slide.
+
+    Attributes:
+        xy_l0: (n, 2) centres of the nuclei in level-0 px.
+        level: (n,) HER2 staining of the membrane, 0 to 3, whether the stain shows it or not.
+    """
+
+    xy_l0: NDArray[np.float32]
+    level: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, eq=False)  # eq=False: it holds arrays
+class PhantomTruth:
+    """What is drawn on a slide; masks are (h, w) with pixels of 32 level-0 px.
+
+    Attributes:
+        spec: The dials.
+        tissue: Tissue.
+        tumour: Invasive tumour with the stroma between its nests.
+        pen: Marker ink.
+        folds: Folded tissue.
+        blur: Tissue out of focus.
+        her2: Mean HER2 of the tumour cells in each px, 0 to 1 (level / 3); 0 where there are none.
+        cells: The tumour cells.
+        counts: Cells drawn of each kind.
+    """
+
+    spec: PhantomSpec
+    tissue: Mask
+    tumour: Mask
+    pen: Mask
+    folds: Mask
+    blur: Mask
+    her2: Map
+    cells: TumourCells
+    counts: dict[str, int]
+
+
+def make_truth(
+    spec: PhantomSpec, layout: Layout, artefacts: Artefacts, cells: TumourCells, n: NDArray[np.int64]
+) -> PhantomTruth:
+    """Gather the truth; `n` counts the cells of each `Kind`."""
+    size = mask_size(Size(*spec.size_px), PX_L0)
+    return PhantomTruth(
+        spec=spec,
+        tissue=_mask(layout.tissue, size, spec.mpp),
+        tumour=_mask(layout.tumour, size, spec.mpp),
+        pen=_mask(artefacts.pen, size, spec.mpp),
+        folds=_mask(artefacts.folds, size, spec.mpp),
+        blur=_mask(artefacts.blur, size, spec.mpp),
+        her2=_her2_map(cells, size),
+        cells=cells,
+        counts={kind.name.lower(): int(n[kind]) for kind in Kind},
+    )
+
+
+def tumour_cells_of(cells: Cells, mpp: float) -> TumourCells:
+    """The tumour cells among `cells`."""
+    own = cells.take((cells.kind == Kind.TUMOUR) | (cells.kind == Kind.MITOSIS))
+    return TumourCells((np.stack([own.x, own.y], axis=1) / mpp).astype(np.float32), own.level)
+
+
+def save_truth(truth: PhantomTruth, folder: Path) -> None:
+    """Write the truth as `truth.json`, PNG masks and `tumour_cells.npz`; the folder appears whole or not at all.
+
+    Raises:
+        OutputError: The place cannot be written.
+    """
+    with atomic(folder) as draft:
+        draft.mkdir()
+        (draft / "truth.json").write_text(json.dumps(summary(truth), indent=1) + "\n", "utf-8")
+        for name in ("tissue", "tumour", "pen", "folds", "blur"):
+            Image.fromarray(getattr(truth, name).astype(np.uint8) * 255).save(draft / f"{name}.png")
+        Image.fromarray(np.rint(truth.her2 * 255).astype(np.uint8)).save(draft / "her2.png")
+        np.savez(draft / "tumour_cells.npz", xy_l0=truth.cells.xy_l0, level=truth.cells.level)
+
+
+def summary(truth: PhantomTruth) -> dict[str, object]:
+    """The truth in numbers, for JSON."""
+    n = max(1, len(truth.cells.level))
+    shares = np.bincount(truth.cells.level, minlength=4) / n
+    return {
+        "phantom": "synthetic tissue; says nothing about patients",
+        "spec": truth.spec.as_dict(),
+        "ihc_score": truth.spec.ihc_score.value,
+        "ish": truth.spec.ish,
+        "her2_status": truth.spec.her2_status.value,
+        "mask_px_l0": PX_L0,
+        "cells": truth.counts,
+        "share_of_tumour_cells": {
+            "unstained": round(float(shares[0]), 4),
+            "faint_incomplete": round(float(shares[1]), 4),
+            "moderate_complete": round(float(shares[2]), 4),
+            "intense_complete": round(float(shares[3]), 4),
+        },
+        "share_of_slide": {
+            "tissue": round(float(truth.tissue.mean()), 4),
+            "tumour": round(float(truth.tumour.mean()), 4),
+        },
+    }
+
+
+def _mask(raster: Raster | None, size: Size, mpp: float) -> Mask:
+    """Where a signed distance is positive, on the slide's mask grid."""
+    if raster is None:
+        return np.zeros((size.h, size.w), bool)
+    xs, ys = ((np.arange(n) + 0.5) * PX_L0 * mpp for n in size)
+    return np.asarray(raster.grid(xs, ys) > 0)
+
+
+def _her2_map(cells: TumourCells, size: Size) -> Map:
+    column, row = np.minimum(cells.xy_l0 / PX_L0, (size.w - 1, size.h - 1)).astype(np.int64).T
+    index = row * size.w + column
+    count = np.bincount(index, minlength=size.w * size.h)
+    total = np.bincount(index, cells.level / 3, minlength=size.w * size.h)
+    return (total / np.maximum(count, 1)).reshape(size.h, size.w).astype(np.float32)
