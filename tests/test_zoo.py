@@ -1,0 +1,137 @@
+"""The networks by name: the paper's sizes, the compact ones' limits, unknown names."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from he2her2.config import PRESETS
+from he2her2.errors import ConfigError
+from he2her2.models.initial import initial_weights
+from he2her2.models.zoo import (
+    COMPACT_TILE_CNN,
+    COMPACT_TUMOUR_CNN,
+    NETWORKS,
+    PAPER_TILE_CNN,
+    PAPER_TUMOUR_CNN,
+    CnnSpec,
+    count_parameters,
+    dense_widths,
+    network,
+    stage_sides,
+    tensor_shapes,
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("paper-tile-cnn", 26_051_972),
+        ("released-tile-cnn", 26_051_972),
+        ("paper-tumour-cnn", 144_819_202),
+        ("released-tumour-cnn", 144_819_202),
+        ("compact-tile-cnn", 131_940),
+        ("compact-tumour-cnn", 389_890),
+        ("mlp", 118_338),
+        ("mean", 0),
+        ("median", 0),
+        ("released-median", 0),
+    ],
+)
+def test_number_of_weights(name, expected):
+    """Every network has exactly as many weights as it is said to have."""
+    assert expected == count_parameters(NETWORKS[name])
+
+
+def test_sides_of_the_papers_tile_cnn():
+    """256 -> 252 -> 126 -> 124 -> 62 -> 60 -> 30 -> 28 -> 14, then 25 088 inputs."""
+    assert stage_sides(PAPER_TILE_CNN) == [(252, 126), (124, 62), (60, 30), (28, 14)]
+    assert dense_widths(PAPER_TILE_CNN) == (25_088, 1024, 256, 4)
+
+
+def test_sides_of_the_papers_tumour_cnn():
+    """101 -> 94 -> 47, then 565 504 inputs."""
+    assert stage_sides(PAPER_TUMOUR_CNN) == [(94, 47)]
+    assert dense_widths(PAPER_TUMOUR_CNN) == (565_504, 256, 2)
+
+
+def test_names_of_the_tensors_are_the_authors():
+    """Weights are called as in the authors' checkpoints."""
+    layers = {name.rpartition(".")[0] for name in (*tensor_shapes(PAPER_TILE_CNN), *tensor_shapes(NETWORKS["mlp"]))}
+
+    assert layers == {
+        *(f"conv_layers.{i}" for i in range(4)),
+        *(f"fc_layers.{i}" for i in range(3)),
+        *(f"mlp_layers.{i}" for i in range(4)),
+    }
+
+
+@pytest.mark.parametrize("spec", [COMPACT_TILE_CNN, COMPACT_TUMOUR_CNN], ids=lambda spec: spec.name)
+def test_compact_networks_are_below_3_mb(spec):
+    """A compact network's tensors, all of them, stay below 3 MB."""
+    assert sum(np.prod(shape) for shape in tensor_shapes(spec).values()) * 4 < 3e6
+
+
+def test_released_networks_differ_in_their_input_only():
+    """The released code's tile CNN is the paper's behind 8-bit lightness."""
+    released = NETWORKS["released-tile-cnn"]
+    assert isinstance(released, CnnSpec)
+
+    assert replace(released, name=PAPER_TILE_CNN.name, input=PAPER_TILE_CNN.input) == PAPER_TILE_CNN
+    assert replace(PAPER_TILE_CNN.input, colour="lightness-uint8") == released.input
+
+
+@pytest.mark.parametrize("config", PRESETS.values(), ids=PRESETS)
+def test_presets_name_networks_that_exist(config):
+    """Every preset's networks are in the zoo, in their roles."""
+    for role in ("tumour_cnn", "tile_cnn", "aggregator"):
+        assert network(getattr(config.networks, role), role).role == role
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    """The message names the setting, what was asked for, and what there is for this role."""
+    with pytest.raises(ConfigError, match=r"networks.tile_cnn: there is no 'resnet'; choose one of compact-tile-cnn, "):
+        network("resnet", "tile_cnn")
+
+
+def test_a_network_of_another_role_is_unknown():
+    """A tumour CNN cannot score tiles."""
+    with pytest.raises(ConfigError, match="there is no 'compact-tumour-cnn'"):
+        network("compact-tumour-cnn", "tile_cnn")
+
+
+def test_an_input_too_small_for_the_layers_is_refused():
+    """A tile that shrinks to nothing on its way is the caller's mistake."""
+    tiny = replace(PAPER_TILE_CNN, input=replace(PAPER_TILE_CNN.input, side_px=32, network_px=32))
+
+    with pytest.raises(ValueError, match="too small"):
+        stage_sides(tiny)
+
+
+def test_initial_weights_are_torchs_distribution():
+    """Uniform in ±1 / sqrt(fan in), as torch starts a convolution and a matrix."""
+    weights = initial_weights(PAPER_TILE_CNN, seed=0)
+
+    for name, fan_in in (("conv_layers.3", 64 * 9), ("fc_layers.1", 1024)):
+        kernel, bound = weights[f"{name}.weight"], fan_in**-0.5
+        assert np.abs(kernel).max() == pytest.approx(bound, rel=1e-2)
+        assert kernel.std() == pytest.approx(bound / 3**0.5, rel=1e-2)
+        assert np.abs(weights[f"{name}.bias"]).max() <= bound
+
+
+def test_initial_weights_follow_the_seed():
+    """The same seed gives the same weights, another seed others, and no two tensors share their numbers."""
+    first, again, other = (initial_weights(COMPACT_TILE_CNN, seed) for seed in (1, 1, 2))
+
+    assert all(np.array_equal(first[name], again[name]) for name in first)
+    assert not np.array_equal(first["fc_layers.0.weight"], other["fc_layers.0.weight"])
+    assert first["conv_layers.1.bias"][0] != first["conv_layers.2.bias"][0]
+
+
+def test_initial_batch_norm_is_the_identity():
+    """Gain 1, offset 0, mean 0, variance 1."""
+    weights = initial_weights(COMPACT_TILE_CNN, seed=0)
+
+    values = {name.rpartition(".")[2]: set(weights[name].tolist()) for name in weights if name.startswith("norm")}
+
+    assert values == {"weight": {1.0}, "bias": {0.0}, "running_mean": {0.0}, "running_var": {1.0}}
