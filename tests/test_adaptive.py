@@ -1,5 +1,7 @@
 """HASHI: the rule to the letter on small maps, Dice on large ones, and every odd shape."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -78,7 +80,7 @@ def slow_hashi(score, size, settings):
 @pytest.mark.parametrize("seed", [0, 1])
 def test_samples_are_those_of_the_released_rule(seed):
     """100 Halton points, then of 300 those steepest in the full-resolution map: the same points in the same order."""
-    settings = Adaptive(iterations=4, corners=False, seed=seed)
+    settings = replace(LITERAL, iterations=4, seed=seed)
 
     found = adaptive_map(smooth, Size(90, 70), settings)
 
@@ -98,7 +100,7 @@ def test_the_coarse_map_is_the_full_one():
 
 def test_drawing_every_node_is_the_full_map():
     """With nodes one pixel apart nothing is enlarged."""
-    found = adaptive_map(smooth, Size(60, 40), Adaptive(iterations=2, coarse=1, corners=False))
+    found = adaptive_map(smooth, Size(60, 40), replace(LITERAL, iterations=2, coarse=1))
 
     np.testing.assert_allclose(found.map, full_map(found.points, found.values, Size(60, 40)), atol=1e-6)
 
@@ -109,7 +111,7 @@ def test_two_thousand_samples_find_the_tumour(tumour, settings):
     """Dice of at least 0.95 against the truth, above as many random points."""
     expected = truth(tumour, SLIDE)
     random = np.floor(np.random.default_rng(0).uniform(0, SLIDE, (2000, 2))) + 0.5
-    by_chance = raster(interpolate(random, score_of(tumour)(random)), SLIDE, 8)
+    by_chance = raster(interpolate(random, score_of(tumour)(random), settings.surface), SLIDE, 8)
 
     found = adaptive_map(score_of(tumour), SLIDE, settings)
 
@@ -123,6 +125,19 @@ def test_tumour_at_the_border_is_found_from_the_corners():
 
     assert dice(adaptive_map(score_of(at_the_border), SLIDE, DEFAULT).map >= 0.24, expected) > 0.98
     assert dice(adaptive_map(score_of(at_the_border), SLIDE, LITERAL).map >= 0.24, expected) < 0.98
+
+
+def test_noisy_scores_do_not_overshoot():
+    """Between noisy samples the default's linear surface finds the tumour better than the cubic one."""
+    noise = np.random.default_rng(0)
+
+    def score(points):
+        return np.clip(0.15 + 0.7 * two_foci(*points.T) + noise.normal(0, 0.15, len(points)), 0, 1)
+
+    expected = truth(two_foci, SLIDE)
+    linear, cubic = (dice(adaptive_map(score, SLIDE, s).map >= 0.5, expected) for s in (DEFAULT, LITERAL))
+
+    assert linear > 0.95 > cubic + 0.01
 
 
 def test_corners_are_among_the_first_hundred():
@@ -158,12 +173,12 @@ def test_the_same_seed_gives_the_same_map(seed):
     assert first.points.tolist() != other.points.tolist()
 
 
-@given(width=st.integers(1, 9), height=st.integers(1, 9), corners=st.booleans())
-def test_small_masks_are_scored_pixel_by_pixel(width, height, corners):
+@given(width=st.integers(1, 9), height=st.integers(1, 9), literal=st.booleans())
+def test_small_masks_are_scored_pixel_by_pixel(width, height, literal):
     """No pixel is asked for twice, all points are pixel centres, and every scored pixel keeps its score."""
     size = Size(width, height)
 
-    found = adaptive_map(lambda p: (p[:, 0] + p[:, 1]) / 20, size, Adaptive(corners=corners, coarse=1))
+    found = adaptive_map(lambda p: (p[:, 0] + p[:, 1]) / 20, size, replace(LITERAL if literal else DEFAULT, coarse=1))
 
     assert found.map.shape == (height, width)
     assert found.map.dtype == np.float32

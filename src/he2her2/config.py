@@ -58,6 +58,8 @@ class Adaptive:
         candidates: Halton points drawn from the second round on, of which the steepest `points` are kept.
         threshold: The tumour mask is where the map is at least this.
         coarse: The map is interpolated on a grid this many times coarser than the mask, and enlarged at the end.
+        surface: Interpolation between samples: the released code's cubic one, or linear, which does not overshoot where
+            scores are noisy.
         corners: Begin with the mask's four corners, so that the map reaches its border. In the released code the map
             ends with the outermost samples, which cuts tumour off at the border of a tight scan.
         stop_change: Stop when a round changes the map by less than this on average; 0 always runs every round.
@@ -69,6 +71,7 @@ class Adaptive:
     candidates: Annotated[int, Ge(4)] = 300
     threshold: _Share = 0.24
     coarse: PositiveInt = 8
+    surface: Literal["linear", "cubic"] = "linear"
     corners: bool = True
     stop_change: Annotated[float, Ge(0), Lt(1)] = 0.0
     seed: NonNegativeInt = 0
@@ -159,7 +162,7 @@ _PAPER = Config(
     networks=Networks("paper-tumour-cnn", "paper-tile-cnn", "mlp"),
     tissue=Tissue(blur_px=1, weak_margin=0, min_saturation=0, max_saturation=255),
     quality=Quality(apply=False),
-    adaptive=Adaptive(corners=False),
+    adaptive=Adaptive(surface="cubic", corners=False),
 )
 _RELEASED_CODE = replace(
     _PAPER,

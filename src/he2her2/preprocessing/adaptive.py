@@ -4,17 +4,17 @@ Cruz-Roa et al. (2018), "High-throughput adaptive sampling for whole-slide histo
 convolutional neural networks", PLoS ONE 13(5); as used by Oliveira et al. (2020), 3.1.2. The first round scores
 quasi-random points; every later one draws candidates and scores those where the interpolated map is steepest.
 
-The cubic Clough-Tocher surface through the samples is never rastered in full: the slope is asked of it at the
-candidates alone, and the final map is drawn on a coarse grid and enlarged once.
+The surface through the samples is never rastered in full: the slope is asked of it at the candidates alone, and the
+final map is drawn on a coarse grid and enlarged once.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import CloughTocher2DInterpolator, NearestNDInterpolator
+from scipy.interpolate import CloughTocher2DInterpolator, LinearNDInterpolator, NearestNDInterpolator
 from scipy.spatial import Delaunay, QhullError
 from scipy.stats import qmc
 
@@ -61,7 +61,7 @@ def adaptive_map(score: Callable[[Points], Values], size: Size, settings: Adapti
     Args:
         score: Gives the values of (n, 2) points; called once a round. NaN drops a point, which is not asked for again.
         size: Width and height of the mask.
-        settings: Rounds, points, candidates, corners, coarseness, seed, and when to stop early.
+        settings: Rounds, points, candidates, corners, surface, coarseness, seed, and when to stop early.
 
     Raises:
         ValueError: `size` is empty, or `score` does not return one value a point.
@@ -76,8 +76,8 @@ def adaptive_map(score: Callable[[Points], Values], size: Size, settings: Adapti
     halton = qmc.Halton(d=2, scramble=True, rng=settings.seed)
     seen: Mask = np.zeros((size.h, size.w), np.bool_)
     points, values, changes = np.empty((0, 2)), np.empty(0), list[float]()
-    surface = interpolate(points, values)
-    preview = raster(surface, size, _PREVIEW_COARSE)
+    surface = interpolate(points, values, settings.surface)
+    preview = _heights(surface, size, _PREVIEW_COARSE)
     for iteration in range(settings.iterations):
         if iteration:
             candidates = _fresh(halton.random(settings.candidates), seen)
@@ -87,8 +87,8 @@ def adaptive_map(score: Callable[[Points], Values], size: Size, settings: Adapti
             wanted = _fresh(np.concatenate([corners, halton.random(settings.points - len(corners))]), seen)
         seen[_rows_columns(wanted)] = True
         points, values = _with_scores(points, values, wanted, score)
-        surface = interpolate(points, values)
-        before, preview = preview, raster(surface, size, _PREVIEW_COARSE)
+        surface = interpolate(points, values, settings.surface)
+        before, preview = preview, _heights(surface, size, _PREVIEW_COARSE)
         if iteration:
             changes.append(float(np.abs(preview - before).mean()))
             if changes[-1] < settings.stop_change:
@@ -96,26 +96,28 @@ def adaptive_map(score: Callable[[Points], Values], size: Size, settings: Adapti
     return AdaptiveMap(raster(surface, size, settings.coarse), points, values, tuple(changes))
 
 
-def interpolate(points: Points, values: Values) -> Surface:
-    """The cubic surface through scattered values, clipped to [0, 1]; 0 beyond the points' convex hull.
+def interpolate(points: Points, values: Values, surface: Literal["cubic", "linear"]) -> Surface:
+    """The surface through scattered values, clipped to [0, 1]; 0 beyond the points' convex hull.
 
     Args:
         points: (n, 2), none twice. Where they span no area, the nearest one's value holds; where there are none, 0.
         values: (n,)
+        surface: Clough and Tocher's cubic, smooth but overshooting beside steps, or linear in each Delaunay triangle.
 
     Example:
         >>> corners = np.array([[0.0, 0.0], [4.0, 0.0], [0.0, 4.0], [4.0, 4.0]])
-        >>> surface = interpolate(corners, np.array([0.0, 1.0, 0.0, 1.0]))
-        >>> surface(np.array([[2.0, 2.0], [9.0, 9.0]])).round(3).tolist()
+        >>> height = interpolate(corners, np.array([0.0, 1.0, 0.0, 1.0]), "cubic")
+        >>> height(np.array([[2.0, 2.0], [9.0, 9.0]])).round(3).tolist()
         [0.5, 0.0]
     """
     if not len(points):
         return _ground
+    through = CloughTocher2DInterpolator if surface == "cubic" else LinearNDInterpolator
     try:
-        smooth = CloughTocher2DInterpolator(Delaunay(points), values)
+        height = through(Delaunay(points), values)
     except (QhullError, ValueError):  # fewer than three points, or all on one line
-        smooth = NearestNDInterpolator(points, values)
-    return lambda at: np.clip(np.nan_to_num(np.asarray(smooth(at), np.float64)), 0.0, 1.0)
+        height = NearestNDInterpolator(points, values)
+    return lambda at: np.clip(np.nan_to_num(np.asarray(height(at), np.float64)), 0.0, 1.0)
 
 
 def raster(surface: Surface, size: Size, coarse: int) -> Map:
@@ -131,10 +133,14 @@ def raster(surface: Surface, size: Size, coarse: int) -> Map:
     Returns:
         (h, w) float32.
     """
-    xs, ys = (_nodes(length, coarse) for length in size)
-    across, down = np.meshgrid(xs, ys)
-    heights = surface(np.column_stack([across.ravel(), down.ravel()])).reshape(len(ys), len(xs)).astype(np.float32)
-    return _stretched(_stretched(heights, ys, size.h).T, xs, size.w).T
+    heights = _heights(surface, size, coarse)
+    return _stretched(_stretched(heights.T, size.w).T, size.h)
+
+
+def _heights(surface: Surface, size: Size, coarse: int) -> Map:
+    """A surface at the nodes of a grid over the mask, at most `coarse` px apart."""
+    across, down = np.meshgrid(*(np.linspace(0.5, side - 0.5, -(-(side - 1) // coarse) + 1) for side in size))
+    return surface(np.column_stack([across.ravel(), down.ravel()])).reshape(across.shape).astype(np.float32)
 
 
 def _ground(at: Points) -> Values:
@@ -180,17 +186,13 @@ def _with_scores(
     return np.concatenate([points, wanted[readable]]), np.concatenate([values, scores[readable]])
 
 
-def _nodes(length: int, coarse: int) -> NDArray[np.float64]:
-    """Positions from the first pixel's centre to the last one's, at most `coarse` px apart."""
-    return np.linspace(0.5, length - 0.5, -(-(length - 1) // coarse) + 1)
-
-
-def _stretched(heights: Map, nodes: NDArray[np.float64], length: int) -> Map:
-    """Interpolate rows (along axis 0) that lie at `nodes` linearly to the centres of `length` pixels."""
-    if len(nodes) == 1:
+def _stretched(heights: Map, length: int) -> Map:
+    """Interpolate rows (along axis 0) linearly to `length` rows, the outermost ones in place."""
+    if len(heights) == length:
         return heights
-    place = np.linspace(0, len(nodes) - 1, length)
-    low = np.minimum(place.astype(np.int64), len(nodes) - 2)
+    place = np.linspace(0, len(heights) - 1, length)
+    low = np.minimum(place.astype(np.int64), len(heights) - 2)
     share = (place - low).astype(np.float32)[:, None]
-    stretched: Map = heights[low] * (1 - share) + heights[low + 1] * share
+    stretched = heights[low]
+    stretched += (heights[low + 1] - stretched) * share
     return stretched
