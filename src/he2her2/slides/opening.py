@@ -5,6 +5,7 @@ from typing import Literal, TypeAlias
 
 from he2her2.errors import SlideOpenError
 from he2her2.slides.base import BaseSlide
+from he2her2.slides.slide import slide_id_of
 from he2her2.slides.tiff_header import LayoutRefusedError, TiffDamageError, is_tiff
 
 Backend: TypeAlias = Literal["auto", "tiff", "openslide"]
@@ -29,7 +30,7 @@ def open_slide(path: Path | str, *, mpp: float | None = None, backend: Backend =
     path = Path(path)
     head = _read_head(path)
     if backend == "openslide":
-        return _open_with_openslide(path, mpp, head, refusal=None)
+        return _open_with_openslide(path, mpp, head, refusal="")
     if backend not in ("auto", "tiff"):
         raise ValueError(f"backend must be auto, tiff or openslide, got {backend}")
     if is_tiff(head):
@@ -38,7 +39,20 @@ def open_slide(path: Path | str, *, mpp: float | None = None, backend: Backend =
         raise SlideOpenError(
             slide_id_of(path), _what_it_is(head, "no TIFF"), "open it with the backend auto or openslide"
         )
-    return _open_with_openslide(path, mpp, head, refusal=None)
+    return _open_with_openslide(path, mpp, head, refusal="")
+
+
+def why_not_the_tiff_reader(path: Path) -> str:
+    """Why "auto" leaves a file that opens to OpenSlide."""
+    from he2her2.slides.backend_tiff import TiffSlide  # noqa: PLC0415 - tifffile and the codecs load here
+
+    if not is_tiff(_read_head(path)):
+        return "it is no TIFF"
+    try:
+        TiffSlide(path, mpp=1.0).close()
+    except (LayoutRefusedError, TiffDamageError) as error:
+        return str(error)
+    return "it was asked for"
 
 
 def _read_head(path: Path) -> bytes:
@@ -72,7 +86,7 @@ def _open_tiff(path: Path, mpp: float | None, head: bytes, *, alone: bool) -> Ba
     return _open_with_openslide(path, mpp, head, refusal=refusal)
 
 
-def _open_with_openslide(path: Path, mpp: float | None, head: bytes, *, refusal: str | None) -> BaseSlide:
+def _open_with_openslide(path: Path, mpp: float | None, head: bytes, *, refusal: str) -> BaseSlide:
     from openslide import OpenSlideError, OpenSlideUnsupportedFormatError  # noqa: PLC0415 - loads 20 MB
 
     from he2her2.slides.backend_openslide import OpenSlideSlide  # noqa: PLC0415
@@ -86,7 +100,11 @@ def _open_with_openslide(path: Path, mpp: float | None, head: bytes, *, refusal:
         reason = _what_it_is(head, "is of a format that neither reader knows")
         raise SlideOpenError(slide_id_of(path), reason, "give a slide (SVS, TIFF, NDPI, MRXS, DICOM, ...)") from None
     except OpenSlideError as error:
-        raise SlideOpenError(slide_id_of(path), f"OpenSlide cannot open it ({error})", "copy the file again") from None
+        raise SlideOpenError(
+            slide_id_of(path),
+            f"OpenSlide cannot open it ({error})",
+            "copy the file again, or convert it to a tiled RGB TIFF",
+        ) from None
 
 
 def _what_it_is(head: bytes, otherwise: str) -> str:
