@@ -163,7 +163,8 @@ def segment(
     """
     px_mpp = native_mpp(slide, model.tile_cnn, config) * config.tiling.mask_downsample
     px_l0 = px_mpp / slide.mpp
-    thumbnail = thumbnail_on_lattice(slide, px_l0)
+    size = mask_size(slide.size_l0, px_l0)
+    thumbnail = thumbnail_on_lattice(slide, px_l0, size)
     tissue = tissue_mask(thumbnail, config.tissue)
     pen = pen_mask(thumbnail)
     if not (tissue & ~pen).any():
@@ -175,7 +176,6 @@ def segment(
         raise TissueError(
             slide.slide_id, "all its tissue is out of focus", "scan it again, or pass --set quality.apply=false"
         )
-    size = mask_size(slide.size_l0, px_l0)
     sampling, tumour = None, usable
     if not regions or region_use == "intersect":
         sampling = find_tumour(slide, model.tumour_cnn, size, px_l0, config, progress)
@@ -193,12 +193,17 @@ def native_mpp(slide: Slide, engine: Engine, config: Config) -> float:
     return slide.mpp if config.tiling.raw_pixels else slide.effective_mpp(engine.card.input.mpp)
 
 
-def thumbnail_on_lattice(slide: Slide, px_l0: float) -> Rgb:
-    """The slide's thumbnail with pixels of exactly `px_l0` level-0 px, also where a level is only close to that."""
+def thumbnail_on_lattice(slide: Slide, px_l0: float, size: Size) -> Rgb:
+    """(h, w, 3) picture of the slide with pixels of exactly `px_l0` level-0 px, also where a level is only close to that.
+
+    Args:
+        slide: An open slide.
+        px_l0: Level-0 px per pixel of the picture.
+        size: Width and height of the picture; white beyond the slide.
+    """
     px_mpp = px_l0 * slide.mpp
     thumbnail = slide.thumbnail(px_mpp)
-    size = mask_size(slide.size_l0, px_l0)
-    step = px_mpp / slide.effective_mpp(px_mpp)  # thumbnail px per raster px
+    step = px_mpp / slide.effective_mpp(px_mpp)  # thumbnail px per picture px
     if step == 1.0 and thumbnail.shape[:2] == (size.h, size.w):
         return thumbnail
     sheet = Image.new("RGB", (math.ceil(size.w * step), math.ceil(size.h * step)), "white")

@@ -1,18 +1,19 @@
 """The folder of one slide in a run: it appears whole, its `prediction.json` with it."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
 
 from he2her2.atomic import atomic
 from he2her2.evidence.geojson import write_geojson
-from he2her2.evidence.overlay import Caption, draw_overlay
+from he2her2.evidence.overlay import PICTURE_PX, Caption, draw_overlay
 from he2her2.evidence.rasters import write_map, write_mask
 from he2her2.evidence.record import RESEARCH_USE, Record
 from he2her2.evidence.tiles_h5 import ScoredTiles, write_tiles
-from he2her2.geometry import Point
-from he2her2.pipeline import Prediction, Segmentation
+from he2her2.geometry import Size
+from he2her2.pipeline import Prediction, Segmentation, thumbnail_on_lattice
 from he2her2.slides import Slide
 
 PREDICTION = "prediction.json"
@@ -40,7 +41,7 @@ def write_evidence(folder: Path, slide: Slide, prediction: Prediction, record: R
             overlap_px=prediction.grid.side_px - record["tiles"]["stride_px"],
         )
         _write_geojson(draft, slide, prediction.segmentation, tiles)
-        draw_overlay(prediction.segmentation, tiles, _caption(record)).save(draft / "overlay.png")
+        _write_overlay(draft, slide, prediction.segmentation, tiles, record)
         _write_json(draft / PREDICTION, record)
 
 
@@ -54,7 +55,7 @@ def write_segmentation(folder: Path, slide: Slide, segmentation: Segmentation, r
         draft.mkdir()
         _write_rasters(draft, segmentation)
         _write_geojson(draft, slide, segmentation, None)
-        draw_overlay(segmentation, None, _caption(record)).save(draft / "overlay.png")
+        _write_overlay(draft, slide, segmentation, None, record)
         _write_json(draft / SEGMENTATION, record)
 
 
@@ -65,8 +66,20 @@ def _write_rasters(folder: Path, segmentation: Segmentation) -> None:
         write_map(folder / "tumour_map.png", segmentation.sampling.map)
 
 
+def _write_overlay(
+    folder: Path, slide: Slide, segmentation: Segmentation, tiles: ScoredTiles | None, record: Record
+) -> None:
+    """Draw the overlay; a small slide is read again, finer, for a sharp picture."""
+    height, width = segmentation.tissue.shape
+    finer = min(math.ceil(PICTURE_PX / max(height, width)), math.floor(segmentation.px_l0))
+    photo = None
+    if finer > 1:
+        photo = thumbnail_on_lattice(slide, segmentation.px_l0 / finer, Size(width * finer, height * finer))
+    draw_overlay(segmentation, tiles, _caption(record), photo).save(folder / "overlay.png")
+
+
 def _write_geojson(folder: Path, slide: Slide, segmentation: Segmentation, tiles: ScoredTiles | None) -> None:
-    write_geojson(folder / "tiles.geojson", segmentation.tumour, segmentation.px_l0, tiles, Point(0, 0))
+    write_geojson(folder / "tiles.geojson", segmentation.tumour, segmentation.px_l0, tiles, slide.bounds_origin_l0)
 
 
 def _write_json(path: Path, record: Record) -> None:

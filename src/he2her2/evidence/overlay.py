@@ -1,10 +1,15 @@
 """`overlay.png`: one picture of what was looked at, what was found and which tiles decided."""
 
 from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from io import BytesIO
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
-from scipy.ndimage import binary_erosion
+from scipy.ndimage import binary_dilation, binary_erosion
 
 from he2her2.evidence.palette import (
     BLUR_COLOUR,
@@ -17,13 +22,14 @@ from he2her2.evidence.palette import (
 )
 from he2her2.evidence.rasters import score_raster
 from he2her2.evidence.tiles_h5 import ScoredTiles
-from he2her2.geometry import Mask, Rgb, Size
+from he2her2.geometry import Rgb, Size
 from he2her2.pipeline import Segmentation
 
 PICTURE_PX = 1400
 LEGEND_PX = 330
 MARGIN_PX = 24
 LINE_PX = 26
+_FONT = files("he2her2.evidence") / "fonts" / "DejaVuSans.ttf"  # Pillow's own has no µ and no ²
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +47,24 @@ class Caption:
     notices: tuple[str, ...] = ()
 
 
-def draw_overlay(segmentation: Segmentation, tiles: ScoredTiles | None, caption: Caption) -> Image.Image:
-    """Draw the slide with its tissue, tumour, tile scores and selected tiles, a scale bar and a legend."""
+def draw_overlay(
+    segmentation: Segmentation, tiles: ScoredTiles | None, caption: Caption, photo: Rgb | None = None
+) -> Image.Image:
+    """Draw the slide with its tissue, tumour, tile scores and selected tiles, a scale bar and a legend.
+
+    Args:
+        segmentation: Where tissue and tumour are.
+        tiles: The scored tiles, if there are any.
+        caption: The words.
+        photo: A finer picture of the same field than the segmentation's thumbnail, for a small slide.
+    """
     height, width = segmentation.tissue.shape
     scale = PICTURE_PX / max(width, height)
     size = Size(max(1, round(width * scale)), max(1, round(height * scale)))
-    picture = _enlarge(_tinted(segmentation, tiles), size)
-    for mask, colour in ((segmentation.tissue, TISSUE_COLOUR), (segmentation.tumour, TUMOUR_COLOUR)):
-        _draw_edge(picture, _enlarge_mask(mask, size), colour, 2)
+    picture = _tinted(_resized(segmentation.thumbnail if photo is None else photo, size), segmentation, tiles, size)
+    tissue, tumour = (_enlarge(mask, size) for mask in (segmentation.tissue, segmentation.tumour))
+    picture[binary_dilation(tissue, iterations=2) & ~tissue] = TISSUE_COLOUR
+    picture[tumour & ~binary_erosion(tumour, iterations=2, border_value=1)] = TUMOUR_COLOUR
     if tiles is not None:
         _draw_selected(picture, tiles, scale / segmentation.px_l0)
     sheet = Image.new("RGB", (size.w + LEGEND_PX + 3 * MARGIN_PX, max(size.h, 620) + 2 * MARGIN_PX + 50), "white")
@@ -60,37 +76,29 @@ def draw_overlay(segmentation: Segmentation, tiles: ScoredTiles | None, caption:
     return sheet
 
 
-def _tinted(segmentation: Segmentation, tiles: ScoredTiles | None) -> Rgb:
-    """The thumbnail with scores, ink and blur laid over it."""
-    picture = segmentation.thumbnail.astype(np.float64)
-    for mask, colour in ((segmentation.blur, BLUR_COLOUR), (segmentation.pen, PEN_COLOUR)):
-        striped = mask & _stripes(mask.shape)
-        picture[striped] = colour
+def _tinted(picture: Rgb, segmentation: Segmentation, tiles: ScoredTiles | None, size: Size) -> Rgb:
+    """The picture with scores, ink and blur laid over it."""
     if tiles is not None:
-        size = Size(*segmentation.tissue.shape[::-1])
-        scores = score_raster(tiles.grid, tiles.scores, size, segmentation.px_l0)
+        raster_size = Size(*segmentation.tissue.shape[::-1])
+        scores = _enlarge(score_raster(tiles.grid, tiles.scores, raster_size, segmentation.px_l0), size)
         scored = np.isfinite(scores)
-        picture[scored] = 0.45 * picture[scored] + 0.55 * score_colours(scores[scored])
-    return np.rint(picture).astype(np.uint8)
+        picture[scored] = np.rint(0.45 * picture[scored] + 0.55 * score_colours(scores[scored]))
+    y, x = np.indices((size.h, size.w), sparse=True)
+    stripes = (x + y) % 16 < 6
+    for mask, colour in ((segmentation.blur, BLUR_COLOUR), (segmentation.pen, PEN_COLOUR)):
+        picture[_enlarge(mask, size) & stripes] = colour
+    return picture
 
 
-def _stripes(shape: tuple[int, ...]) -> Mask:
-    y, x = np.indices(shape)
-    return np.asarray((x + y) % 6 < 3)
+def _resized(picture: Rgb, size: Size) -> Rgb:
+    return np.array(Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR))
 
 
-def _enlarge(pixels: Rgb, size: Size) -> Rgb:
-    kind = Image.Resampling.NEAREST if size.w > pixels.shape[1] else Image.Resampling.BOX
-    return np.array(Image.fromarray(pixels).resize(size, kind))
-
-
-def _enlarge_mask(mask: Mask, size: Size) -> Mask:
-    return np.array(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST), bool)
-
-
-def _draw_edge(picture: Rgb, mask: Mask, colour: tuple[int, int, int], width: int) -> None:
-    """Colour the inner edge of a mask."""
-    picture[mask & ~binary_erosion(mask, iterations=width, border_value=1)] = colour
+def _enlarge(raster: NDArray[Any], size: Size) -> NDArray[Any]:
+    """The raster's nearest values on a finer (or coarser) grid of `size`."""
+    rows = (np.arange(size.h) + 0.5) * len(raster) / size.h
+    columns = (np.arange(size.w) + 0.5) * raster.shape[1] / size.w
+    return raster[rows.astype(np.int64)[:, None], columns.astype(np.int64)]
 
 
 def _draw_selected(picture: Rgb, tiles: ScoredTiles, px_per_l0: float) -> None:
@@ -163,5 +171,6 @@ def _draw_text(
     return y
 
 
-def _font(px: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(px)
+@cache
+def _font(px: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(BytesIO(_FONT.read_bytes()), px)

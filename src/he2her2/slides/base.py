@@ -80,6 +80,12 @@ class BaseSlide(ABC):
         return self.levels[0].size
 
     @property
+    def bounds_origin_l0(self) -> Point:
+        """Top-left corner of the part of level 0 that was scanned."""
+        bounds = self.metadata.bounds
+        return Point(0, 0) if bounds is None else Point(bounds.x, bounds.y)
+
+    @property
     def mpp(self) -> float:
         """µm per level-0 px, the mean of both directions."""
         settled = self.settled_mpp

@@ -64,6 +64,10 @@ class Slide(Protocol):
         """Width and height in level-0 px."""
 
     @property
+    def bounds_origin_l0(self) -> Point:
+        """Top-left corner of the part of level 0 that was scanned: what QuPath calls (0, 0); (0, 0) for most formats."""
+
+    @property
     def levels(self) -> tuple[Level, ...]:
         """The pyramid, finest first."""
 
