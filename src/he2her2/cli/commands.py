@@ -8,11 +8,13 @@ import typer
 
 from he2her2 import __version__
 from he2her2.cli import options as o
-from he2her2.errors import WeightsError
+from he2her2.errors import SlideError, WeightsError
 
 if TYPE_CHECKING:
     from he2her2.cohort.work import Work
     from he2her2.config import Config
+
+_SAMPLED_TILES = 200
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -43,7 +45,7 @@ def _add_slide_command(verb: str, help_text: str) -> None:
     """`predict` and `segment` take the same options and differ in what `Work` does to a slide."""
 
     @app.command(verb, help=help_text)
-    def command(
+    def command(  # noqa: PLR0913  # a command's options
         slide: o.SlidePath,
         *,
         out: o.Out,
@@ -74,21 +76,27 @@ def inspect(
     *,
     mpp: o.Mpp = None,
     backend: o.Reader = None,
-    deep: Annotated[bool, typer.Option("--deep", help="Decode every tile of the finest level.")] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Decode every compressed tile, not a sample.")] = False,
     as_json: o.Json = False,
 ) -> None:
     """Tell what a slide is, whether it is whole, and what we would do with it and why."""
-    from he2her2.cli.reports import print_inspection
+    from he2her2.cli.inspections import print_inspections
     from he2her2.cohort.listing import list_slides
     from he2her2.slides.inspection import inspect_slide
 
-    reports = [
-        inspect_slide(path, mpp=mpp, backend=backend.value if backend else "auto", deep=deep)
-        for path in list_slides(slide)
-    ]
-    print_inspection(reports, as_json=as_json)
-    if any(report.problems for report in reports):
-        raise typer.Exit(1 if slide.is_dir() else 2)
+    chosen = backend.value if backend else "auto"
+    n_check = None if deep else _SAMPLED_TILES
+    reports, failures = [], []
+    for path in list_slides(slide):
+        try:
+            reports.append(inspect_slide(path, mpp, chosen, n_check=n_check))
+        except SlideError as error:
+            if not slide.is_dir():
+                raise
+            failures.append(str(error))
+    print_inspections(reports, failures, as_json=as_json)
+    if failures:
+        raise typer.Exit(1)
 
 
 @app.command()

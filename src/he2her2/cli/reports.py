@@ -2,13 +2,15 @@
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from he2her2.cli.console import say
 from he2her2.cohort.run import Failure, Run
 from he2her2.evidence.record import RESEARCH_USE, Record
 
@@ -53,14 +55,14 @@ class Printer:
             self._progress.remove_task(task)
         self._tasks.clear()
         if isinstance(result, Failure):
-            self._say(f"{path.name}: FAILED ({result.stage}): {result.reason}; {result.remedy}", error=True)
+            say(f"{path.name}: FAILED ({result.stage}): {result.reason}; {result.remedy}", error=True)
         elif not self._as_json:
-            self._say(f"{result['slide_id']}: {_headline(result)}")
+            say(f"{result['slide_id']}: {_headline(result)}")
 
     def slide(self, run: Run, record: Record) -> None:
         """Print one slide's result."""
         if self._as_json:
-            self._say(json.dumps(record, indent=2, ensure_ascii=False))
+            say(json.dumps(record, indent=2, ensure_ascii=False))
             return
         area, quality, counts = record["area_mm2"], record["quality"], record["counts"]
         lines = [
@@ -75,29 +77,24 @@ class Printer:
         lines += [f"  evidence {folder}", f"  overlay  {folder / 'overlay.png'}"]
         lines += [f"  warning  {text}" for text in record.get("warnings", [])]
         lines += [f"  NOTICE   {text}" for text in (*record["notices"], RESEARCH_USE)]
-        self._say("\n".join(lines))
+        say("\n".join(lines))
 
     def cohort(self, run: Run) -> None:
         """Print what became of a folder of slides."""
         if self._as_json:
-            self._say(json.dumps({"predictions": run.records, "failures": [_plain(f) for f in run.failures]}, indent=2))
+            say(
+                json.dumps(
+                    {"predictions": run.records, "failures": [asdict(failure) for failure in run.failures]}, indent=2
+                )
+            )
             return
         notices = sorted({notice for record in run.records for notice in record["notices"]})
-        self._say(f"{len(run.records)} slides done, {len(run.failures)} failed; tables in {run.folder}")
+        say(f"{len(run.records)} slides done, {len(run.failures)} failed; tables in {run.folder}")
         for text in (*notices, RESEARCH_USE):
-            self._say(f"  NOTICE   {text}")
-
-    def _say(self, text: str, *, error: bool = False) -> None:
-        """Print plain text: no markup, no wrapping, so that a pipe gets what a reader sees."""
-        console = Console(stderr=error, highlight=False, soft_wrap=True)
-        console.print(text, markup=False)
+            say(f"  NOTICE   {text}")
 
 
 def _headline(record: Record) -> str:
     if "status" not in record:
         return f"tumour {record['area_mm2']['tumour']:.2f} mm² in {record['area_mm2']['usable']:.2f} mm² of tissue"
     return f"HER2 {record['status']}, probability {record['probability']:.3f} (threshold {record['threshold']:g})"
-
-
-def _plain(failure: Failure) -> dict[str, Any]:
-    return {name: getattr(failure, name) for name in Failure.__slots__}
