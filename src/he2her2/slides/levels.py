@@ -159,10 +159,12 @@ class Sampling:
         """Fill `out` with the output px that start at box position (x, y)."""
         h, w = out.shape[:2]
         boxes = self._boxes(x, y, w, h)
-        x0, y0 = x - boxes.x, y - boxes.y
-        window = (x0, y0, x0 + w * self.step, y0 + h * self.step)
         source = Image.fromarray(_averaged(fetch, boxes, self.box))
-        out[...] = np.asarray(source.resize((w, h), Image.Resampling.LANCZOS, box=window))
+        x0, y0 = x - boxes.x, y - boxes.y
+        lanczos = Image.Resampling.LANCZOS
+        # One direction at a time: in one call, Pillow chooses by the sizes which it rounds first.
+        across = source.resize((w, boxes.h), lanczos, box=(x0, 0, x0 + w * self.step, boxes.h))
+        out[...] = np.asarray(across.resize((w, h), lanczos, box=(0, y0, w, y0 + h * self.step)))
 
 
 def choose_sampling(levels: Sequence[Level], mpp_l0: float, mpp: float) -> Sampling:

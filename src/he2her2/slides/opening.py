@@ -97,6 +97,9 @@ def _open_with_openslide(path: Path, mpp: float | None, head: bytes, *, refusal:
         if refusal:
             reason = f"is a TIFF that neither reader understands: {refusal}"
             raise SlideOpenError(slide_id_of(path), reason, "convert it to a tiled RGB TIFF") from None
+        if is_tiff(head):
+            reason = "is a TIFF of a kind that OpenSlide does not know"
+            raise SlideOpenError(slide_id_of(path), reason, "open it with the backend auto") from None
         reason = _what_it_is(head, "is of a format that neither reader knows")
         raise SlideOpenError(slide_id_of(path), reason, "give a slide (SVS, TIFF, NDPI, MRXS, DICOM, ...)") from None
     except OpenSlideError as error:
