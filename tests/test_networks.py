@@ -233,6 +233,7 @@ def test_baselines_decide_alike_in_torch_and_numpy(rule, scores):
         ([2.0, 2.0, 1.0], {"mean": 1.0, "median": 1.0, "lower-median": 1.0}),
         ([0.0, 0.0, 3.0], {"mean": 0.0, "median": 0.0, "lower-median": 0.0}),
         ([3.0, 3.0, 1.0, 1.0], {"mean": 1.0, "median": 1.0, "lower-median": 0.0}),
+        ([2.0, 2.0, 1.0, 1.0], {"mean": 1.0, "median": 1.0, "lower-median": 0.0}),
         ([1.4, 1.4, 1.4], {"mean": 0.0, "median": 0.0, "lower-median": 0.0}),
         ([1.6, 1.6, 0.0], {"mean": 0.0, "median": 1.0, "lower-median": 1.0}),
     ],

@@ -137,7 +137,7 @@ def test_weights_of_another_network_than_the_settings_name(folder):
     """The message names both networks and how to choose."""
     with pytest.raises(
         WeightsError,
-        match=r"holds a compact-tile-cnn where the settings want a paper-tile-cnn; .*networks\.tile_cnn=compact-tile-cnn",
+        match=r"holds a compact-tile-cnn where the settings want a paper-tile-cnn; use .* networks\.tile_cnn=compact",
     ):
         load_slide_model(str(folder), replace(CONFIG, networks=Networks(tile_cnn="paper-tile-cnn")))
 

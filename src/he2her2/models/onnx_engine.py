@@ -29,7 +29,7 @@ ORT_ERRORS = (  # they share no class of their own
     ort_state.RuntimeException,
 )
 
-MAX_ACTIVATION_BYTES = 1 << 27
+MAX_ACTIVATION_BYTES = 1 << 26
 """A batch is cut so that its largest layer stays below this, however many tiles the caller hands over."""
 
 
@@ -88,7 +88,7 @@ def max_rows(spec: CnnSpec) -> int:
     Example:
         >>> from he2her2.models.zoo import PAPER_TILE_CNN
         >>> max_rows(PAPER_TILE_CNN)
-        33
+        16
     """
     layers = zip(spec.convs, stage_sides(spec), strict=True)
     largest = max(conv.channels * convolved**2 for conv, (convolved, _) in layers) * np.float32().nbytes
@@ -132,6 +132,7 @@ def new_session(
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
+    options.enable_mem_pattern = False  # its plans cost half as much memory again in every thread, and no time is won
     options.log_severity_level = 3  # errors only: its warnings are about the graph, which is ours
     if tensors:
         values = [onnxruntime.OrtValue.ortvalue_from_numpy(tensor) for tensor in tensors.values()]
