@@ -86,22 +86,24 @@ class Anatomy:
     def fibres(self, place: Place) -> tuple[Floats, Floats]:
         """Coordinates along and across the collagen fibres, in µm."""
         u, v = self._along(place)
-        far = place.read(self.noise("fibre far", 2600))
-        near = place.read(self.noise("fibre near", 520))
         bend = place.read(self.noise("fibre bend", 150))
         wave = place.read(self.noise("fibre wave", 48))
         crimp = place.read(self.noise("fibre crimp", 19))
         along = u + 300 * place.read(self.noise("fibre along", 2600)) + 10 * bend
-        across = v + 420 * far + 62 * near + 12 * bend + 2.6 * wave + 0.7 * crimp
+        across = v + self._swerve(place) + 12 * bend + 4.0 * wave + 1.3 * crimp
         return np.asarray(along, np.float32), np.asarray(across, np.float32)
 
     def fibre_angle(self, points: PointPlace) -> Floats:
-        """Direction of the fibres at points, in radians."""
-        step = 4.0
-        here = self.fibres(points)[1]
-        gx = self.fibres(points.moved(step, 0))[1] - here
-        gy = self.fibres(points.moved(0, step))[1] - here
-        return np.asarray(np.arctan2(gx, -gy), np.float32)
+        """Direction of the fibres at points, in radians, without their waves."""
+        step = 20.0
+        across = [
+            self._along(place)[1] + self._swerve(place)
+            for place in (points, points.moved(step, 0), points.moved(0, step))
+        ]
+        return np.asarray(np.arctan2(across[1] - across[0], across[0] - across[2]), np.float32)
+
+    def _swerve(self, place: Place) -> Floats:
+        return 420 * place.read(self.noise("fibre far", 2600)) + 62 * place.read(self.noise("fibre near", 520))
 
     def _along(self, place: Place) -> tuple[Floats, Floats]:
         c, s = np.cos(self.biology.collagen_angle), np.sin(self.biology.collagen_angle)

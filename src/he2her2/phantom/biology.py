@@ -55,15 +55,15 @@ class Biology:
 def draw_biology(spec: PhantomSpec) -> Biology:
     """Draw a patient; nothing but `effect` knows of HER2."""
     rng = np.random.default_rng(key_of(spec.seed, "biology"))
-    nucleus_um = rng.uniform(8.4, 10.4)
+    nucleus_um = rng.uniform(7.0, 8.8)
     amplified = spec.ish == "positive" or _AMPLIFIED[spec.ihc_score] > 0
     return Biology(
         nucleus_um=nucleus_um,
-        pleomorphism=rng.uniform(0.13, 0.22),
+        pleomorphism=rng.uniform(0.11, 0.19),
         chromatin=rng.uniform(0.2, 0.7),
         nucleoli=rng.uniform(0.25, 0.6),
         mitoses=rng.uniform(0.001, 0.006),
-        spacing_um=nucleus_um * rng.uniform(1.22, 1.4),
+        spacing_um=nucleus_um * rng.uniform(1.35, 1.65),
         nest_um=rng.uniform(70.0, 170.0),
         nest_fill=rng.uniform(0.5, 0.75),
         tubules=rng.uniform(0.0, 1.0) ** 2,

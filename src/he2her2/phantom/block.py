@@ -89,7 +89,7 @@ def draw_block(anatomy: Anatomy, expression: Expression, window: Window, stain: 
     first *= inside
     second *= inside
     dab = np.zeros_like(second) if stain == "HE" else _dab(anatomy, grid, bodies, territories, first, second) * inside
-    fine_first, fine_second = _grained(window, first, 0.16, "ground"), _grained(window, second, 0.14, "fibre")
+    fine_first, fine_second = _grained(window, first, 0.22, "ground"), _grained(window, second, 0.18, "fibre")
     stamp_nuclei(fine_first, fine_second, cells, window.box.x0, window.box.y0, window.mpp)
     if stain == "IHC":
         return Densities(fine_first, _grained(window, dab, 0.12, "dab"), cells)
@@ -157,31 +157,41 @@ def _paint_bodies(
     h = bodies.hashes
     owner = np.maximum(territories.owner, 0)
     tumour = (bodies.kind == Kind.TUMOUR) | (bodies.kind == Kind.MITOSIS)
-    blue = np.where(tumour, 0.42, 0.25) * np.exp(0.16 * normal(h, 70))
-    pink = np.where(tumour, 0.42, 0.36) * np.exp(0.2 * normal(h, 71))
-    cover = np.clip(territories.depth / 0.9 + 0.15, 0, 1) * (territories.owner >= 0)
+    blue = np.where(tumour, 0.30, 0.22) * np.exp(0.2 * normal(h, 70))
+    pink = np.where(tumour, 0.46, 0.40) * np.exp(0.2 * normal(h, 71))
     loose = np.clip(grid.read(anatomy.noise("discohesion", 60)) * 0.6 + 2 * anatomy.biology.discohesion - 1, 0, 1)
+    cleft = 1.8 * np.clip(grid.read(anatomy.noise("cleft", 24)) + loose - 0.4, 0, 1)  # nests shrink from the stroma
+    inside = territories.owner >= 0
+    depth = territories.depth + np.minimum(0.8 * grid.grain("body edge", 6.0), 0.5) - cleft
+    cover = np.clip(depth / 0.9 + 0.15, 0, 1) * inside
+    empty = np.clip(territories.depth / 0.8, 0, 1) * inside * 0.85
+    mottle = 0.16 * grid.grain("mottle", 3.5) + 0.10 * grid.read(anatomy.noise("mottle far", 26))
     gap = np.clip(1 - territories.border / 1.3, 0, 1) * loose
-    first += cover * (blue.astype(np.float32)[owner] * (1 - 0.8 * gap) - first)
-    second += cover * (pink.astype(np.float32)[owner] * (1 - 0.8 * gap) - second)
+    vacuoles = np.clip(3 * (grid.grain("vacuoles", 6.0) - 1.9), 0, 1)
+    clear = 1 - 0.85 * np.maximum(gap, vacuoles)
+    for plane, amount, sign in ((first, blue, 1), (second, pink, -1)):
+        body = amount.astype(np.float32)[owner] * np.exp(sign * mottle) * clear
+        plane *= 1 - np.maximum(empty, cover)
+        plane += cover * body
 
 
 def _dab(
     anatomy: Anatomy, grid: GridPlace, bodies: Cells, territories: Territories, first: Floats, second: Floats
 ) -> Floats:
     """DAB on membranes, with a little in the cytoplasm and the background; fades the counterstain, in place."""
-    first *= 0.35
-    first += 0.05 * second
+    first *= 0.5
+    first += 0.3 * second
     background = 0.03 * second + 0.012
     if not len(bodies):
         return np.asarray(background, np.float32)
     owner = np.maximum(territories.owner, 0)
     strength, complete = stain_strength(bodies.level, bodies.hashes), completeness(bodies.level, bodies.hashes)
-    band = np.clip(1.7 - np.minimum(territories.border * 0.5, territories.depth) / 0.65, 0, 1)
-    share = _share_of(grid.read(anatomy.noise("membrane", 9)))
+    band = np.clip(1.6 - np.minimum(territories.border * 0.5, territories.depth) / 0.55, 0, 1)
+    share = _share_of(grid.grain("membrane", 8.0))
     stained = np.clip((complete[owner] - share) * 12 + 0.5, 0, 1)
     inside = (territories.owner >= 0) & (territories.depth > 0)
-    dab = strength[owner] * (band * stained + 0.10) * inside
+    uneven = np.exp(0.3 * grid.grain("deposit", 3.0))
+    dab = strength[owner] * (band * stained * uneven + 0.08) * inside
     return np.asarray(background + dab, np.float32)
 
 

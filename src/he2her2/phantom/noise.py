@@ -94,10 +94,15 @@ def _spline_weights(t: NDArray[Any], *, centred: bool = False) -> tuple[NDArray[
     """The four lattice points around each `t`, (4, n), and their cubic B-spline weights, (4, n)."""
     base = np.floor(t)
     f = (t - base).astype(np.float32)
-    g = 1 - f
-    weights = np.stack([g**3, 3 * f**3 - 6 * f**2 + 4, 3 * g**3 - 6 * g**2 + 4, f**3]) / np.float32(6)
+    g = np.float32(1) - f
+    f2, g2 = f * f, g * g
+    weights = np.empty((4, *f.shape), np.float32)
+    weights[0], weights[3] = g2 * g, f2 * f
+    weights[1] = 3 * weights[3] - 6 * f2 + 4
+    weights[2] = 3 * weights[0] - 6 * g2 + 4
+    weights *= np.float32(1 / 6)
     first = base.astype(np.int64) - (1 if centred else 0)
-    return first[None] + np.arange(4).reshape(-1, *[1] * first.ndim), weights.astype(np.float32)
+    return first[None] + np.arange(4).reshape(-1, *[1] * first.ndim), weights
 
 
 def _dense(first: NDArray[np.int64], weights: Floats, n: int) -> Floats:
@@ -109,7 +114,7 @@ def _dense(first: NDArray[np.int64], weights: Floats, n: int) -> Floats:
     return matrix
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=48)
 def texture(name: str, px_um: float, short_um: float, long_um: float) -> Floats:
     """A texture that repeats itself every `TEXTURE_PX` px: mean 0, sd 1.
 

@@ -1,14 +1,13 @@
 """Nuclei drawn one by one: outline, rim, chromatin, nucleolus; many at once for speed."""
 
 import numpy as np
-from numpy.typing import NDArray
 
 from he2her2.phantom.cells import Cells, Kind
-from he2her2.phantom.chance import Floats, uniform
+from he2her2.phantom.chance import Floats, Hashes, uniform
 from he2her2.phantom.noise import TEXTURE_PX, texture
 
 _SIDES_PX = (16, 24, 32, 48, 64, 96, 128)
-_EOSIN = {Kind.DEBRIS: 0.5, Kind.RED_CELL: 1.75, Kind.LYMPHOCYTE: 0.1}
+_EOSIN = {Kind.DEBRIS: 0.5, Kind.RED_CELL: 1.75, Kind.LYMPHOCYTE: 0.35}
 _BATCH_PX = 40_000
 
 
@@ -52,47 +51,39 @@ def _draw(cells: Cells, x: Floats, y: Floats, side: int, px_um: float) -> tuple[
     c, s = _column(np.cos(cells.angle)), _column(np.sin(cells.angle))
     u = (gx * c + gy * s) / _column(cells.long_um)
     v = (gy * c - gx * s) / _column(cells.short_um)
-    r = np.sqrt(u * u + v * v) + np.float32(1e-3)
-    q = r / _outline(cells, u / r, v / r)  # 1 on the outline
+    q = np.sqrt(u * u + v * v) * _outline(cells, side, px_um)  # 1 on the outline
     alpha = np.clip((1 - q) * _column(cells.short_um / (1.3 * px_um)) + 0.5, 0, 1)
     coarse = _column(cells.coarse)
-    grain = _chromatin(h, side, px_um)
-    rim = np.maximum(0, 1 - np.abs(q - 0.86) * 5)
-    body = 1 - 0.38 * coarse + (0.07 + 0.24 * coarse) * grain + 0.55 * coarse * rim
-    body += _column(cells.nucleolus) * 1.1 * _spot(h, u, v, _column(cells.long_um))
+    grain = _windows(texture("chromatin", px_um, 1.0, 3.0), h, 62, side)
+    rim = np.maximum(0, 1 - np.abs(q - 0.9) * 6)
+    body = 1 - 0.4 * coarse + (0.07 + 0.13 * coarse) * grain + 0.65 * coarse * rim
+    body += _column(cells.nucleolus) * 1.2 * _spot(h, u, v, _column(cells.long_um))
     dividing = cells.kind == Kind.MITOSIS
     if dividing.any():
         alpha[dividing] *= np.clip((0.42 - np.abs(v[dividing]) - 0.12 * grain[dividing]) * 5, 0, 1)
         body[dividing] = 1.7
     dark = np.maximum(body, 0.12) * _column(cells.dark)
-    eosin = np.full(len(cells), 0.16, np.float32)
+    eosin = np.full(len(cells), 0.42, np.float32)
     for kind, strength in _EOSIN.items():
         eosin[cells.kind == kind] = strength
     pink = _column(eosin) * (1 + np.float32(0.25) * grain)
     return alpha, dark.astype(np.float32), pink.astype(np.float32)
 
 
-def _outline(cells: Cells, cosine: Floats, sine: Floats) -> Floats:
-    """Radius of the outline in each direction against the ellipse's: its second and third harmonics."""
-    h, ragged = cells.hashes, _column(cells.ragged)
-    t2, t3 = 6.28 * uniform(h, 60), 6.28 * uniform(h, 61)
-    cos2, sin2 = 2 * cosine * cosine - 1, 2 * sine * cosine
-    cos3, sin3 = cosine * cos2 - sine * sin2, sine * cos2 + cosine * sin2
-    second = cos2 * _column(np.cos(t2)) + sin2 * _column(np.sin(t2))
-    third = cos3 * _column(np.cos(t3)) + sin3 * _column(np.sin(t3))
-    return np.asarray(1 + ragged * (0.8 * second + third), np.float32)
+def _outline(cells: Cells, side: int, px_um: float) -> Floats:
+    """(n, side, side) how much nearer than the ellipse's the outline is at each px: 1 where they agree."""
+    bumps = _windows(texture("outline", px_um, 6.0, 16.0), cells.hashes, 60, side)
+    return np.float32(1) + _column(cells.ragged) * bumps
 
 
-def _chromatin(hashes: NDArray[np.uint64], side: int, px_um: float) -> Floats:
-    """(n, side, side) windows at random places of the chromatin's texture."""
-    tile = texture("chromatin", px_um, 0.55, 1.6)
-    top = (uniform(hashes, 62) * TEXTURE_PX).astype(np.int64)
-    left = (uniform(hashes, 63) * TEXTURE_PX).astype(np.int64)
-    windows = np.lib.stride_tricks.sliding_window_view(tile, (side, side))
-    return np.asarray(windows[top, left])
+def _windows(tile: Floats, hashes: Hashes, stream: int, side: int) -> Floats:
+    """(n, side, side) windows at random places of a texture."""
+    top = (uniform(hashes, stream) * TEXTURE_PX).astype(np.int64)
+    left = (uniform(hashes, stream + 1) * TEXTURE_PX).astype(np.int64)
+    return np.asarray(np.lib.stride_tricks.sliding_window_view(tile, (side, side))[top, left])
 
 
-def _spot(hashes: NDArray[np.uint64], u: Floats, v: Floats, long_um: Floats) -> Floats:
+def _spot(hashes: Hashes, u: Floats, v: Floats, long_um: Floats) -> Floats:
     """One round nucleolus of about 1.8 µm at a random place well inside."""
     su, sv = 0.7 * (_column(uniform(hashes, 64)) - 0.5), 0.7 * (_column(uniform(hashes, 65)) - 0.5)
     d2 = ((u - su) ** 2 + (v - sv) ** 2) * (long_um / 0.95) ** 2

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from he2her2.phantom.chance import Floats
-from he2her2.phantom.noise import Field
+from he2her2.phantom.noise import Field, texture, texture_view
 
 
 class Place(Protocol):
@@ -44,6 +44,13 @@ class GridPlace:
     def read(self, field: Field) -> Floats:
         """(h, w) values."""
         return field.grid(self.xs, self.ys)
+
+    def grain(self, name: str, size_um: float) -> Floats:
+        """(h, w) texture of grains of about `size_um`: mean 0, sd 1; cheaper than noise, for what is small."""
+        px_um = round(float(self.xs[1] - self.xs[0]), 6)
+        tile = texture(name, px_um, 0.6 * size_um, 1.6 * size_um)
+        x, y = (round(float(axis[0]) / px_um - 0.5) for axis in (self.xs, self.ys))
+        return texture_view(tile, x, y, len(self.xs), len(self.ys))
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # eq=False: it holds arrays

@@ -17,14 +17,14 @@ _TWO_PI = np.float32(2 * np.pi)
 def tumour_cells(anatomy: Anatomy, expression: Expression, box: Box) -> Cells:
     """Invasive tumour cells; HER2 moves their nuclei by the biology's `effect`."""
     b = anatomy.biology
-    place, h = jittered(key_of(anatomy.seed, "tumour cells"), box, b.spacing_um, jitter=0.62)
+    place, h = jittered(key_of(anatomy.seed, "tumour cells"), box, b.spacing_um, jitter=0.5)
     keep = (anatomy.nests(place) > 0) & (anatomy.tubules(place) < 0) & (anatomy.necrosis(place) < 0)
     place, h = _some(place, h, keep & (anatomy.tissue(place) > 2))
     level = membrane_levels(anatomy, expression, place, h)
     shift = b.effect * (0.55 + 0.45 * (level >= 2))
     spread = b.pleomorphism * (1 + 0.5 * shift)
-    size = b.nucleus_um * (1 + 0.17 * shift) * np.exp(spread * normal(h, 1) + 0.35 * spread * np.abs(normal(h, 9)))
-    ratio = 1 + np.abs(normal(h, 2)) * 0.22 + 0.05
+    size = b.nucleus_um * (1 + 0.17 * shift) * np.exp(spread * normal(h, 1))
+    ratio = 1.12 + np.abs(normal(h, 2)) * 0.33
     dense = uniform(h, 3) < 0.18 + 0.35 * b.chromatin  # shrunken, dark nuclei beside pale, vesicular ones
     size = np.where(dense, 0.86 * size, size)
     cells = make_cells(
@@ -36,7 +36,7 @@ def tumour_cells(anatomy: Anatomy, expression: Expression, box: Box) -> Cells:
         short_um=size / np.sqrt(ratio) / 2,
         angle=anatomy.fibre_angle(place) + 0.8 * normal(h, 4),
         ragged=0.05 + 0.06 * uniform(h, 5) + 0.04 * shift,
-        dark=np.where(dense, 1.75, 1.05 + 0.25 * b.chromatin) * (1 + 0.14 * normal(h, 6)),
+        dark=np.where(dense, 1.95, 1.1 + 0.4 * b.chromatin) * (1 + 0.18 * normal(h, 6)),
         coarse=np.where(dense, 0.25, 0.55 + 0.4 * uniform(h, 7)),
         nucleolus=(uniform(h, 8) < b.nucleoli + 0.25 * shift) * (~dense) * (0.5 + 0.5 * uniform(h, 10)),
         reach_um=0.78 * b.spacing_um + 0.22 * size,
@@ -47,12 +47,12 @@ def tumour_cells(anatomy: Anatomy, expression: Expression, box: Box) -> Cells:
 
 def stromal_cells(anatomy: Anatomy, box: Box) -> Cells:
     """Fibroblasts along the fibres, and the few flat nuclei of fat cells."""
-    place, h = jittered(key_of(anatomy.seed, "stromal cells"), box, 17.0, jitter=0.95)
+    place, h = jittered(key_of(anatomy.seed, "stromal cells"), box, 14.5, jitter=0.95)
     fat = anatomy.fat(place) > 0
     here = uniform(h, 0) < np.where(fat, 0.02, 0.62 - 0.2 * anatomy.myxoid(place))
     keep = here & (anatomy.tissue(place) > 2) & (anatomy.necrosis(place) < 0) & (anatomy.nests(place) < 0.02)
     place, h = _some(place, h, keep)
-    plump = uniform(h, 1) ** 2
+    plump = uniform(h, 1) ** 3
     return make_cells(
         Kind.STROMAL,
         place.x,
@@ -62,7 +62,7 @@ def stromal_cells(anatomy: Anatomy, box: Box) -> Cells:
         short_um=1.0 + 1.5 * plump,
         angle=anatomy.fibre_angle(place) + 0.16 * normal(h, 3),
         ragged=0.1,
-        dark=1.75 - 0.65 * plump + 0.15 * normal(h, 4),
+        dark=2.0 - 0.8 * plump + 0.2 * normal(h, 4),
         coarse=0.15 + 0.6 * plump,
     )
 
@@ -82,7 +82,7 @@ def lymphocytes(anatomy: Anatomy, box: Box) -> Cells:
         long_um=size * 1.08,
         short_um=size * (0.92 - 0.12 * uniform(h, 5)),
         angle=_TWO_PI * uniform(h, 2),
-        dark=2.0 + 0.22 * normal(h, 3),
+        dark=2.3 + 0.25 * normal(h, 3),
         coarse=0.35,
     )
 

@@ -8,20 +8,20 @@ from he2her2.phantom.artefacts import Artefacts
 from he2her2.phantom.chance import Floats
 from he2her2.phantom.noise import Raster, texture, texture_view
 from he2her2.phantom.places import GridPlace
-from he2her2.phantom.sites import Site
+from he2her2.phantom.sites import Optics
 from he2her2.phantom.stains import LightTable
 
 DEFOCUS_UM = 2.6
 """Standard deviation of the blur in regions out of focus."""
 
 
-def see(planes: tuple[Floats, Floats], grid: GridPlace, site: Site, artefacts: Artefacts, px_um: float) -> None:
+def see(planes: tuple[Floats, Floats], grid: GridPlace, optics: Optics, artefacts: Artefacts, px_um: float) -> None:
     """Fold, defocus and blur two planes of optical density, in place.
 
     Args:
         planes: (h, w) optical densities of the two dyes.
         grid: Centres of their px.
-        site: Whose optics.
+        optics: The microscope and its software.
         artefacts: Where folds and blur lie.
         px_um: µm per px.
     """
@@ -32,7 +32,7 @@ def see(planes: tuple[Floats, Floats], grid: GridPlace, site: Site, artefacts: A
             np.add(plane, fold * (np.roll(plane, (37, 23), axis=(0, 1)) + 0.25 * plane), out=plane)
         if blur is not None:
             np.add(plane, blur * (_defocused(plane, px_um) - plane), out=plane)
-        plane[...] = _through_optics(plane, site, px_um)
+        plane[...] = _through_optics(plane, optics, px_um)
 
 
 def _defocused(plane: Floats, px_um: float) -> Floats:
@@ -43,13 +43,13 @@ def _defocused(plane: Floats, px_um: float) -> Floats:
     return plane
 
 
-def _through_optics(plane: Floats, site: Site, px_um: float) -> Floats:
+def _through_optics(plane: Floats, optics: Optics, px_um: float) -> Floats:
     """The optics' blur and the software's sharpening."""
-    sigma = site.psf_um / px_um
+    sigma = optics.psf_um / px_um
     sharp: Floats = ndimage.gaussian_filter(plane, sigma, truncate=2.2, mode="nearest")
-    if site.sharpening:
+    if optics.sharpening:
         halo = ndimage.gaussian_filter(sharp, 1.2 * sigma, truncate=2.2, mode="nearest")
-        sharp += np.float32(site.sharpening) * (sharp - halo)
+        sharp += np.float32(optics.sharpening) * (sharp - halo)
     return sharp
 
 
@@ -57,7 +57,7 @@ def expose(
     planes: tuple[Floats, Floats],
     grid: GridPlace,
     table: LightTable,
-    site: Site,
+    optics: Optics,
     artefacts: Artefacts,
     origin_px: tuple[int, int],
     px_um: float,
@@ -66,7 +66,7 @@ def expose(
     first, second = planes
     h, w = first.shape
     grain = texture_view(texture("sensor", px_um, 0.4 * px_um, 1e3), *origin_px, w, h)
-    first += np.float32(site.grain) * grain * (0.35 + np.minimum(second + first, 1))
+    first += np.float32(optics.grain) * grain * (0.35 + np.minimum(second + first, 1))
     light = table.develop(first, second)
     ink = _weight(artefacts.pen, grid, 10.0)
     if ink is not None:

@@ -18,7 +18,7 @@ from he2her2.phantom.chance import key_of
 from he2her2.phantom.membranes import Expression, draw_expression
 from he2her2.phantom.noise import Noise
 from he2her2.phantom.scanner import DEFOCUS_UM, expose, see
-from he2her2.phantom.sites import SITES, Site
+from he2her2.phantom.sites import SITES, Optics
 from he2her2.phantom.spec import PhantomSpec
 from he2her2.phantom.stains import Dyes, LightTable, draw_dyes
 from he2her2.phantom.truth import PhantomTruth, TumourCells, make_truth, tumour_cells_of
@@ -46,7 +46,7 @@ class Painter:
     artefacts: Artefacts
     expression: Expression
     dyes: Dyes
-    site: Site
+    optics: Optics
     quality: int
     _tables: dict[int, LightTable] = field(default_factory=dict)
     _glass: dict[int, Block] = field(default_factory=dict)
@@ -65,7 +65,7 @@ class Painter:
             draw_artefacts(spec, anatomy.layout),
             draw_expression(spec),
             draw_dyes(spec),
-            site,
+            site.optics if spec.stain == "HE" else site.ihc_optics,
             spec.jpeg_quality or site.jpeg_quality,
         )
 
@@ -89,8 +89,8 @@ class Painter:
         drawn = draw_block(self.anatomy, self.expression, window, self.spec.stain)
         fine = window.fine_grid
         planes = (drawn.first, drawn.second)
-        see(planes, fine, self.site, self.artefacts, core.mpp)
-        light = expose(planes, fine, self._table(shade), self.site, self.artefacts, (window.x, window.y), core.mpp)
+        see(planes, fine, self.optics, self.artefacts, core.mpp)
+        light = expose(planes, fine, self._table(shade), self.optics, self.artefacts, (window.x, window.y), core.mpp)
         inner = slice(margin, margin + core.h), slice(margin, margin + core.w)
         return np.ascontiguousarray(light[inner]), drawn.cells.within(core.box)
 
@@ -129,7 +129,7 @@ class Painter:
             window = Window(0, 0, BLOCK_PX, BLOCK_PX, self.spec.mpp)
             empty = np.zeros((BLOCK_PX, BLOCK_PX), np.float32), np.zeros((BLOCK_PX, BLOCK_PX), np.float32)
             clean = Artefacts(None, None, None, self.artefacts.ink)
-            light = expose(empty, window.fine_grid, self._table(shade), self.site, clean, (0, 0), self.spec.mpp)
+            light = expose(empty, window.fine_grid, self._table(shade), self.optics, clean, (0, 0), self.spec.mpp)
             self._glass[shade] = encode_block(light, self.quality)
         return self._glass[shade]
 

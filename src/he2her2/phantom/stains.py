@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from he2her2.phantom.chance import Floats, key_of
-from he2her2.phantom.sites import LANDINI, RUIFROK, SITES
+from he2her2.phantom.sites import COUNTERSTAIN, LANDINI, MACENKO, RUIFROK, SITES
 from he2her2.phantom.spec import PhantomSpec
 
 _STEPS = 512
@@ -40,12 +40,12 @@ def draw_dyes(spec: PhantomSpec) -> Dyes:
     site = SITES[spec.site]
     rng = np.random.default_rng(key_of(spec.seed, "dyes", spec.stain))
     spread = np.exp(site.stain_spread * rng.standard_normal(2))
-    mix = np.clip(site.vectors + 0.15 * rng.standard_normal(), -0.2, 1.2)
-    vectors = (1 - mix) * np.array(RUIFROK) + mix * np.array(LANDINI)
-    second = vectors[1 if spec.stain == "HE" else 2]
-    strengths = (site.haematoxylin, site.eosin) if spec.stain == "HE" else (0.62 * site.haematoxylin, 1.0)
+    weights = np.maximum(0, np.array(site.vectors) + 0.08 * rng.standard_normal(3))
+    vectors = np.tensordot(weights / weights.sum(), np.array((RUIFROK, LANDINI, MACENKO)), axes=1)
+    first, second = (vectors[0], vectors[1]) if spec.stain == "HE" else (np.array(COUNTERSTAIN), vectors[2])
+    strengths = (site.haematoxylin, site.eosin) if spec.stain == "HE" else (0.3 * site.haematoxylin, 1.0)
     return Dyes(
-        _vector(vectors[0]),
+        _vector(first),
         _vector(second),
         float(strengths[0] * spread[0]),
         float(strengths[1] * (spread[1] if spec.stain == "HE" else 1.0)),

@@ -11,8 +11,8 @@ from he2her2.phantom.places import GridPlace
 from he2her2.phantom.populations import jittered
 from he2her2.phantom.territories import draw_territories
 
-_ALONG_UM, _ACROSS_UM = 2.0, 0.4
-_SHAPE = (2048, 512)  # across, along: 819 µm x 1024 µm
+_ALONG_UM, _ACROSS_UM = 1.0, 0.4
+_SHAPE = (2048, 512)  # across, along: 819 µm x 512 µm
 _FAT_CELL_UM = 62.0
 
 
@@ -23,7 +23,7 @@ def collagen(anatomy: Anatomy, grid: GridPlace) -> tuple[Floats, Floats]:
     j = (along * np.float32(1 / _ALONG_UM)).astype(np.int32) & (_SHAPE[1] - 1)
     index = i * _SHAPE[1] + j
     fibre = _fibre_tile().ravel()[index]
-    return fibre, np.clip((-fibre - 1.0) * 1.2, 0, 1)
+    return fibre, np.clip((-fibre - 1.15) * 1.6, 0, 1)
 
 
 def paint_stroma(anatomy: Anatomy, grid: GridPlace) -> tuple[Floats, Floats]:
@@ -31,28 +31,40 @@ def paint_stroma(anatomy: Anatomy, grid: GridPlace) -> tuple[Floats, Floats]:
     fibre, cleft = collagen(anatomy, grid)
     myxoid = anatomy.myxoid(grid)
     hyaline = np.clip(grid.read(anatomy.noise("hyaline", 240)) - 0.6, 0, 1)
-    eosin = 0.66 + 0.17 * fibre + 0.25 * hyaline
+    eosin = 0.60 + 0.19 * fibre + 0.3 * hyaline
     eosin *= 1 - 0.62 * myxoid
     eosin *= 1 - cleft * (0.45 + 0.5 * myxoid)
-    haematoxylin = (0.10 + 0.13 * myxoid) * (1 - 0.8 * cleft)
+    bubbles = grid.grain("bubbles", 8.0) + 0.5 * grid.grain("bubbles fine", 3.5)
+    holes = np.clip((bubbles - 1.5 + 0.9 * myxoid) * 1.5, 0, 1) * np.clip(0.6 - 0.5 * fibre, 0, 1)
+    eosin *= (1 - 0.85 * holes) * (1 - 0.10 * bubbles)
+    haematoxylin = (0.09 + 0.2 * myxoid * np.clip(0.6 - 0.3 * fibre, 0, 1)) * (1 - 0.8 * cleft) * (1 - 0.85 * holes)
     return haematoxylin.astype(np.float32), np.maximum(eosin, 0.01).astype(np.float32)
 
 
 def paint_fat(anatomy: Anatomy, grid: GridPlace, haematoxylin: Floats, eosin: Floats) -> None:
     """Put clear fat cells with thin membranes over the stroma, in place, where there is fat."""
-    amount = np.clip(anatomy.fat(grid) * 6 + 0.5, 0, 1)
-    if not amount.any():
+    if anatomy.fat(grid).max() < -0.5:
         return
     box = Box(grid.xs[0], grid.ys[0], grid.xs[-1], grid.ys[-1]).grown(_FAT_CELL_UM)
     place, h = jittered(key_of(anatomy.seed, "fat cells"), box, _FAT_CELL_UM, jitter=0.75)
-    size = 0.66 * _FAT_CELL_UM + 4 * normal(h, 0)
+    keep = anatomy.fat(place) > 0
+    h = h[keep]
     cells = make_cells(
-        Kind.STROMAL, place.x, place.y, h, long_um=1.15, short_um=1.0, angle=6.28 * uniform(h, 1), reach_um=size
+        Kind.STROMAL,
+        place.x[keep],
+        place.y[keep],
+        h,
+        long_um=1.0 + 0.5 * uniform(h, 2),
+        short_um=1.0,
+        angle=6.28 * uniform(h, 1),
+        reach_um=0.62 * _FAT_CELL_UM + 5 * normal(h, 0),
     )
     bodies = draw_territories(cells, grid)
-    wall = np.clip(1.1 - np.minimum(bodies.border, bodies.depth * 2) / 2.2, 0, 1)
-    eosin += amount * (0.5 * wall - eosin)
-    haematoxylin += amount * (0.08 * wall - haematoxylin)
+    edge = np.minimum(0.6 * bodies.border, bodies.depth) + 0.3 * grid.read(anatomy.noise("fat wall", 25))
+    cover = np.clip(bodies.depth / 0.8 + 0.5, 0, 1) * (bodies.owner >= 0)
+    wall = np.clip(1.2 - edge / 1.1, 0, 1)
+    eosin += cover * (0.5 * wall - eosin)
+    haematoxylin += cover * (0.1 * wall - haematoxylin)
 
 
 def paint_necrosis(anatomy: Anatomy, grid: GridPlace, haematoxylin: Floats, eosin: Floats) -> None:
@@ -60,7 +72,7 @@ def paint_necrosis(anatomy: Anatomy, grid: GridPlace, haematoxylin: Floats, eosi
     amount = np.clip(anatomy.necrosis(grid) * 10 + 0.5, 0, 1)
     if not amount.any():
         return
-    lumps = grid.read(anatomy.noise("rubble", 7)) + 0.6 * grid.read(anatomy.noise("rubble fine", 3))
+    lumps = grid.grain("rubble", 7.0) + 0.7 * grid.grain("rubble fine", 2.5)
     gaps = np.clip(-lumps - 1.3, 0, 1)
     eosin += amount * ((0.72 + 0.10 * lumps) * (1 - 0.7 * gaps) - eosin)
     haematoxylin += amount * (0.16 + 0.03 * lumps - haematoxylin)
@@ -73,7 +85,7 @@ def _fibre_tile() -> Floats:
     fv = np.fft.fftfreq(_SHAPE[0], _ACROSS_UM)[:, None]
     fu = np.fft.rfftfreq(_SHAPE[1], _ALONG_UM)[None, :]
     total = np.zeros(_SHAPE)
-    for width, length, strength in ((1.1, 45.0, 0.7), (3.2, 90.0, 1.0), (9.0, 160.0, 0.9)):
+    for width, length, strength in ((1.0, 14.0, 0.8), (2.6, 30.0, 1.0), (7.0, 60.0, 0.8)):
         spectrum = np.fft.rfft2(rng.standard_normal(_SHAPE))
         band = np.exp(-((fv * width) ** 2) - (fu * length) ** 2) * (1 - np.exp(-((fv * width * 4) ** 2)))
         streaks = np.fft.irfft2(spectrum * band, _SHAPE)

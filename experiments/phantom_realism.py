@@ -1,0 +1,270 @@
+"""How like real tissue the phantoms are, in numbers: the same measurement on real and on phantom regions.
+
+Real H&E is BCSS (two TCGA-BRCA regions), real IHC the oesophageal HER2 cores; both lie outside the repository
+(`HE2HER2_DATA`). A phantom's number should lie within the range that the real regions span. `--sheets FOLDER` also
+writes pictures of both side by side, to be looked at and not to be committed.
+
+Run: python experiments/phantom_realism.py [--sheets FOLDER]
+"""
+
+import argparse
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+from skimage import color, filters, measure, segmentation
+
+from he2her2.geometry import Rgb
+from he2her2.phantom import make_spec
+from he2her2.phantom.block import Window
+from he2her2.phantom.slide import Painter
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+RESULTS = REPOSITORY / "experiments" / "results"
+MPP = 0.25
+SIDE_PX = 1024
+HED_FROM_RGB = np.linalg.inv(
+    np.array([[0.650, 0.704, 0.286], [0.072, 0.990, 0.105], [0.268, 0.570, 0.776]])
+    / np.linalg.norm([[0.650, 0.704, 0.286], [0.072, 0.990, 0.105], [0.268, 0.570, 0.776]], axis=1, keepdims=True)
+)
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What is measured on one region of 1024 px at 0.25 µm/px.
+
+    Attributes:
+        nuclei_per_mm2: Segmented nuclei.
+        nuclear_area_um2: Median area of them.
+        nuclear_area_iqr_um2: Spread of it between the quartiles.
+        red: Mean of the red channel.
+        green: Mean of the green channel.
+        blue: Mean of the blue channel.
+        haematoxylin_p50: Median optical density of haematoxylin.
+        haematoxylin_p95: Its 95th percentile.
+        second_p50: Median optical density of eosin (H&E) or DAB (IHC).
+        second_p95: Its 95th percentile.
+        spectrum_slope: Exponent of the power spectrum of lightness between 0.02 and 0.5 cycles/µm.
+        fine_share: Share of lightness's variance above 0.5 cycles/µm.
+    """
+
+    nuclei_per_mm2: float
+    nuclear_area_um2: float
+    nuclear_area_iqr_um2: float
+    red: float
+    green: float
+    blue: float
+    haematoxylin_p50: float
+    haematoxylin_p95: float
+    second_p50: float
+    second_p95: float
+    spectrum_slope: float
+    fine_share: float
+
+
+def measure_region(rgb: Rgb, stain: str) -> Numbers:
+    """Measure one region; the same code for real and phantom."""
+    od = -np.log(np.clip(rgb.astype(np.float64), 1, 255) / 245.0)
+    stains = od @ HED_FROM_RGB
+    areas = nuclear_areas(rgb, stain)
+    area_mm2 = rgb.shape[0] * rgb.shape[1] * MPP**2 / 1e6
+    second = stains[..., 1 if stain == "HE" else 2]
+    slope, fine = spectrum(rgb)
+    quartiles = np.percentile(areas, [25, 50, 75]) if len(areas) else np.zeros(3)
+    r, g, b = rgb.reshape(-1, 3).mean(axis=0)
+    return Numbers(
+        len(areas) / area_mm2,
+        float(quartiles[1]),
+        float(quartiles[2] - quartiles[0]),
+        float(r),
+        float(g),
+        float(b),
+        *(float(v) for v in np.percentile(stains[..., 0], [50, 95])),
+        *(float(v) for v in np.percentile(second, [50, 95])),
+        slope,
+        fine,
+    )
+
+
+def nuclear_areas(rgb: Rgb, stain: str) -> NDArray[np.float64]:
+    """Areas in µm² of nuclei: Otsu on red light, split by watershed; crumbs and clumps are left out."""
+    red = filters.gaussian(rgb[..., 0].astype(np.float64), 1.5)
+    tissue = red[red < 235]
+    if len(tissue) < 1000:
+        return np.zeros(0)
+    dark = red < min(filters.threshold_multiotsu(tissue, 3)[0], 150 if stain == "HE" else 205)
+    dark = ndimage.binary_opening(ndimage.binary_fill_holes(ndimage.binary_closing(dark, iterations=2)), iterations=3)
+    distance = filters.gaussian(ndimage.distance_transform_edt(dark), 2)
+    seeds = measure.label((distance == ndimage.maximum_filter(distance, 17)) & dark)
+    nuclei = segmentation.watershed(-distance, seeds, mask=dark)
+    areas = np.bincount(nuclei.ravel())[1:] * MPP**2
+    return np.asarray(areas[(areas > 6) & (areas < 400)], np.float64)
+
+
+def spectrum(rgb: Rgb) -> tuple[float, float]:
+    """Slope of the power spectrum of lightness, and the share of its finest part."""
+    light = color.rgb2gray(rgb)
+    window = np.hanning(light.shape[0])[:, None] * np.hanning(light.shape[1])[None, :]
+    power = np.abs(np.fft.fft2((light - light.mean()) * window)) ** 2
+    f = np.hypot(np.fft.fftfreq(light.shape[0], MPP)[:, None], np.fft.fftfreq(light.shape[1], MPP)[None, :])
+    edges = np.geomspace(0.02, 2.0, 25)
+    band = np.digitize(f.ravel(), edges)
+    mean = np.bincount(band, power.ravel(), minlength=26)[1:25] / np.maximum(np.bincount(band, minlength=26)[1:25], 1)
+    middle = np.sqrt(edges[1:] * edges[:-1])
+    use = (middle < 0.5) & (mean > 0)
+    slope = np.polyfit(np.log(middle[use]), np.log(mean[use]), 1)[0]
+    return float(slope), float(power[f > 0.5].sum() / power[f > 0.02].sum())
+
+
+def real_regions(data: Path, stain: str) -> Iterator[tuple[str, Rgb]]:
+    """Regions of real tissue that hold little glass."""
+    folder = data / ("bcss" if stain == "HE" else "her2_ihc_tma")
+    for file in sorted(folder.glob("*.jpg")):
+        if "mask" in file.name:
+            continue
+        with Image.open(file) as picture:
+            pixels = np.asarray(picture.convert("RGB"))
+        steps = (
+            (y, x)
+            for y in range(0, pixels.shape[0] - SIDE_PX + 1, SIDE_PX // 2 + 8)
+            for x in range(0, pixels.shape[1] - SIDE_PX + 1, SIDE_PX)
+        )
+        kept = 0
+        for y, x in steps:
+            region = pixels[y : y + SIDE_PX, x : x + SIDE_PX]
+            if (region.min(axis=2) > 215).mean() < (0.25 if stain == "HE" else 0.6) and kept < (
+                9 if stain == "HE" else 3
+            ):
+                kept += 1
+                yield f"{file.stem}:{x},{y}", region
+
+
+def phantom_regions(stain: str, n_slides: int, signal: float = 0.0) -> Iterator[tuple[str, Rgb]]:
+    """Regions of phantoms of both sites: deep in the tumour and at its edge."""
+    scores = ("0", "1+", "2+", "3+")
+    for seed in range(n_slides):
+        score = scores[seed % 4]
+        painter = Painter.of(
+            make_spec(
+                seed=1000 + seed,
+                size_px=(16_000, 16_000),
+                tissue_extent=0.6,
+                stain=stain,
+                signal=signal,
+                ihc_score=score,
+                ish="positive" if score == "2+" else None,
+                site=("her2sc-like", "brca-like")[seed // 4 % 2],
+            )
+        )
+        layout = painter.anatomy.layout
+        rng = np.random.default_rng(seed)
+        for name, where in (("tumour", layout.tumour.values > 150), ("edge", np.abs(layout.tumour.values) < 50)):
+            ys, xs = np.nonzero(where & (layout.tissue.values > 200))
+            if not len(ys):
+                continue
+            k = int(rng.integers(len(ys)))
+            x, y = (int(v[k] * 32 - SIDE_PX // 2) // 2 * 2 for v in (xs, ys))
+            window = Window(x, y, SIDE_PX, SIDE_PX, MPP)
+            yield f"seed {seed} {painter.spec.site} {score} {name}", painter.pixels(window)[0][..., :3]
+
+
+def compare(data: Path, stain: str, n_slides: int, sheets: Path | None) -> dict[str, object]:
+    """Both sides' numbers and whether the phantoms' medians lie in the real range."""
+    real, phantom = list(real_regions(data, stain)), list(phantom_regions(stain, n_slides))
+    if sheets is not None:
+        save_sheet(sheets / f"{stain}.png", [p for _, p in real], [p for _, p in phantom])
+    rows = {
+        "real": [measure_region(p, stain) for _, p in real],
+        "phantom": [measure_region(p, stain) for _, p in phantom],
+    }
+    table = {}
+    for name in Numbers.__dataclass_fields__:
+        a, b = (np.array([asdict(row)[name] for row in rows[side]]) for side in ("real", "phantom"))
+        low, high = float(a.min()), float(a.max())
+        table[name] = {
+            "real_min": round(low, 3),
+            "real_median": round(float(np.median(a)), 3),
+            "real_max": round(high, 3),
+            "phantom_p10": round(float(np.percentile(b, 10)), 3),
+            "phantom_median": round(float(np.median(b)), 3),
+            "phantom_p90": round(float(np.percentile(b, 90)), 3),
+            "median_within": bool(low <= np.median(b) <= high),
+            "share_within": round(float(((b >= low) & (b <= high)).mean()), 2),
+        }
+    return {"real_regions": len(real), "phantom_regions": len(phantom), "table": table}
+
+
+def save_sheet(path: Path, real: list[Rgb], phantom: list[Rgb]) -> None:
+    """Real on the left and phantom on the right, at 1x (512 px), 4x and 16x zoomed out."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for _ in range(4):
+        pair = [side[int(rng.integers(len(side)))] for side in (real, real, phantom, phantom)]
+        rows.append(np.concatenate([p[256:768, 256:768] for p in pair], axis=1))
+    pair = [side[int(rng.integers(len(side)))] for side in (real, real, phantom, phantom)]
+    rows.append(
+        np.concatenate([np.asarray(Image.fromarray(p).resize((512, 512), Image.Resampling.BOX)) for p in pair], axis=1)
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.concatenate(rows)).save(path)
+
+
+def as_markdown(result: dict[str, dict[str, object]]) -> str:
+    """The tables for people."""
+    lines = [
+        "# Phantoms against real tissue",
+        "",
+        "Regions of 1024 px at 0.25 µm/px; one code measures both sides.",
+        "",
+    ]
+    for stain, part in result.items():
+        lines += [
+            f"## {stain}",
+            "",
+            f"{part['real_regions']} real regions, {part['phantom_regions']} phantom regions.",
+            "",
+        ]
+        lines += [
+            "| | real min | median | max | phantom p10 | median | p90 | median in real range | regions in real range |"
+        ]
+        lines += ["|---|---|---|---|---|---|---|---|---|"]
+        table = part["table"]
+        assert isinstance(table, dict)
+        for name, row in table.items():
+            cells = [
+                row[k] for k in ("real_min", "real_median", "real_max", "phantom_p10", "phantom_median", "phantom_p90")
+            ]
+            lines.append(
+                f"| {name} | "
+                + " | ".join(f"{v:g}" for v in cells)
+                + f" | {'yes' if row['median_within'] else 'no'} | {row['share_within']:.0%} |"
+            )
+        lines.append("")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure, print and write the results."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sheets", type=Path)
+    parser.add_argument("--slides", type=int, default=16)
+    parser.add_argument("--dry", action="store_true", help="print only")
+    options = parser.parse_args()
+    data = (REPOSITORY / os.environ.get("HE2HER2_DATA", "../shared/data")).resolve()
+    result = {stain: compare(data, stain, options.slides, options.sheets) for stain in ("HE", "IHC")}
+    text = as_markdown(result)
+    print(text)
+    if not options.dry:
+        RESULTS.mkdir(parents=True, exist_ok=True)
+        (RESULTS / "phantom_realism.json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+        (RESULTS / "phantom_realism.md").write_text(text, "utf-8")
+
+
+if __name__ == "__main__":
+    main()

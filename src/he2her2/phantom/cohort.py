@@ -1,0 +1,208 @@
+"""A cohort of phantom patients: their labels, their slides, and the manifest that the project reads."""
+
+import csv
+import io
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass as plain_dataclass
+from dataclasses import field, replace
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import numpy as np
+from annotated_types import Ge, Le
+from pydantic import PositiveInt, TypeAdapter, model_validator
+from pydantic.dataclasses import dataclass
+
+from he2her2.atomic import atomic
+from he2her2.errors import PhantomError
+from he2her2.labels import IhcScore
+from he2her2.phantom.chance import key_of
+from he2her2.phantom.slide import write_phantom
+from he2her2.phantom.spec import STRICT, PhantomSpec, Share, SiteName, Stain, checked, make_spec
+from he2her2.phantom.truth import PhantomTruth, save_truth
+
+COLUMNS = (
+    "slide_id",
+    "path",
+    "patient_id",
+    "stain",
+    "ihc_score",
+    "ish",
+    "her2_status",
+    "site",
+    "split",
+    "mpp",
+    "annotations",
+)
+
+_SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True, config=STRICT)
+class CohortSpec:
+    """The dials of a cohort; all else is one slide's dials.
+
+    Attributes:
+        n: Patients.
+        seed: Of labels, splits and patients.
+        stains: Slides of each patient.
+        sites: Laboratories, taken by turns.
+        scores: Relative frequency of the IHC scores 0, 1+, 2+ and 3+.
+        ish_positive: Share of the 2+ patients that in situ hybridisation finds amplified.
+        splits: Relative sizes of train, val and test.
+        slide: Dials of every slide, by the names of `PhantomSpec`; those that name a patient are drawn.
+    """
+
+    n: PositiveInt = 4
+    seed: Annotated[int, Ge(0), Le(2**31)] = 0
+    stains: tuple[Stain, ...] = ("HE",)
+    sites: tuple[SiteName, ...] = ("her2sc-like",)
+    scores: tuple[Share, Share, Share, Share] = (0.25, 0.25, 0.25, 0.25)
+    ish_positive: Share = 0.5
+    splits: tuple[Share, Share, Share] = (0.6, 0.2, 0.2)
+    slide: dict[str, Any] = field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _something_is_drawn(self) -> Self:
+        for name in ("stains", "sites", "scores", "splits"):
+            values = getattr(self, name)
+            if not any(values):
+                raise ValueError(f"{name} names nothing to draw")
+        if len(set(self.stains)) < len(self.stains):
+            raise ValueError("stains names a stain twice")
+        if drawn := {"seed", "stain", "ihc_score", "ish", "site"} & self.slide.keys():
+            raise ValueError(f"slide.{min(drawn)} is drawn for each patient; set it for the cohort")
+        return self
+
+
+@plain_dataclass(frozen=True, slots=True)
+class PhantomSlide:
+    """One row of the manifest: a slide of a patient."""
+
+    slide_id: str
+    patient_id: str
+    split: str
+    spec: PhantomSpec
+
+
+def load_cohort(file: Path | None = None, **dials: Any) -> CohortSpec:  # noqa: ANN401  (values as a user gave them)
+    """The dials of a TOML file, overridden by `dials` (those that are None are left as they are).
+
+    Raises:
+        PhantomError: One line that names every dial that is wrong.
+    """
+    values: dict[str, Any] = {}
+    if file is not None:
+        try:
+            values = tomllib.loads(file.read_text("utf-8"))
+        except OSError as error:
+            raise PhantomError(f"{file}: cannot be read ({error.strerror}); give a TOML file") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise PhantomError(f"{file}: is not TOML: {error}") from None
+    slide = {**values.get("slide", {}), **dials.pop("slide", {})} if isinstance(values.get("slide", {}), dict) else None
+    given = {key: value for key, value in dials.items() if value is not None}
+    merged = {**values, **given, "slide": slide if slide is not None else values["slide"]}
+    cohort: CohortSpec = checked(TypeAdapter(CohortSpec), merged, file)
+    make_spec(**cohort.slide)  # a wrong dial is told before any slide is drawn
+    return cohort
+
+
+def plan_cohort(cohort: CohortSpec) -> tuple[PhantomSlide, ...]:
+    """Every slide of the cohort.
+
+    Labels, splits, sites and tissue are drawn independently of each other; scores and splits in fixed shares.
+
+    Raises:
+        PhantomError: A dial of `slide` is wrong.
+    """
+    rng = np.random.default_rng(key_of(cohort.seed, "cohort"))
+    scores = rng.permutation(_in_shares(cohort.n, cohort.scores))
+    splits = rng.permutation(_in_shares(cohort.n, cohort.splits))
+    amplified = rng.permutation(_in_shares(int((scores == 2).sum()), (1 - cohort.ish_positive, cohort.ish_positive)))
+    ish = iter(np.array(("negative", "positive"))[amplified])
+    slides = []
+    for k in range(cohort.n):
+        score = list(IhcScore)[int(scores[k])]
+        base = make_spec(
+            **cohort.slide,
+            seed=key_of(cohort.seed, "patient", k) >> 1,
+            ihc_score=score,
+            ish=str(next(ish)) if score == IhcScore.TWO else None,
+            site=cohort.sites[k % len(cohort.sites)],
+        )
+        patient = f"phantom-{cohort.seed}-{k:04d}"
+        slides += [
+            PhantomSlide(f"{patient}-{stain}", patient, _SPLITS[int(splits[k])], replace(base, stain=stain))
+            for stain in cohort.stains
+        ]
+    return tuple(slides)
+
+
+def write_cohort(
+    out: Path,
+    cohort: CohortSpec,
+    *,
+    threads: int = 1,
+    truth: bool = True,
+    on_slide: Callable[[PhantomSlide, PhantomTruth], None] = lambda _slide, _truth: None,
+) -> Path:
+    """Write a cohort: `slides/`, `truth/` and `manifest.csv`, which comes last.
+
+    Args:
+        out: Folder; made where it is missing.
+        cohort: The dials; the same ones give the same bytes.
+        threads: Blocks drawn at a time; never changes a byte.
+        truth: Whether to write each slide's truth beside it.
+        on_slide: Called after each slide.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        PhantomError: The dials leave no room for tissue or tumour, or the folder holds another cohort.
+        OutputError: The folder cannot be written.
+    """
+    slides = plan_cohort(cohort)
+    manifest = out / "manifest.csv"
+    if manifest.exists():
+        raise PhantomError(f"{manifest}: is there already; give another folder or remove it")
+    for slide in slides:
+        drawn = write_phantom(out / "slides" / f"{slide.slide_id}.tif", slide.spec, threads=threads)
+        if truth:
+            save_truth(drawn, out / "truth" / slide.slide_id)
+        on_slide(slide, drawn)
+    with atomic(manifest) as draft:
+        draft.write_text(_as_csv(slides), "utf-8")
+    return manifest
+
+
+def _as_csv(slides: tuple[PhantomSlide, ...]) -> str:
+    text = io.StringIO()
+    table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    table.writeheader()
+    table.writerows(_rows(slides))
+    return text.getvalue()
+
+
+def _rows(slides: tuple[PhantomSlide, ...]) -> Iterator[dict[str, object]]:
+    for slide in slides:
+        yield {
+            "slide_id": slide.slide_id,
+            "path": f"slides/{slide.slide_id}.tif",
+            "patient_id": slide.patient_id,
+            "stain": slide.spec.stain,
+            "ihc_score": slide.spec.ihc_score.value,
+            "ish": slide.spec.ish or "",
+            "her2_status": slide.spec.her2_status.value,
+            "site": slide.spec.site,
+            "split": slide.split,
+            "mpp": slide.spec.mpp,
+            "annotations": "",
+        }
+
+
+def _in_shares(n: int, shares: tuple[float, ...]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """`n` indices into `shares`, as near to the shares as whole numbers allow, in order."""
+    edges = np.cumsum(shares) / max(sum(shares), 1e-9)
+    return np.searchsorted(edges, (np.arange(n) + 0.5) / max(n, 1), side="right").clip(max=len(shares) - 1)
