@@ -4,6 +4,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import imagecodecs
 import numpy as np
@@ -41,7 +42,7 @@ class SlideSpec:
     tile: int = 64
     mpp: float | None = 0.25
     bigtiff: bool = False
-    byteorder: str = "<"
+    byteorder: Literal["<", ">"] = "<"
     tables: bool = False
     predictor: bool = False
     absent: tuple[int, ...] = ()
@@ -72,6 +73,13 @@ def write_slide(path: Path, levels: Sequence[np.ndarray], spec: SlideSpec | None
     with tifffile.TiffWriter(path, bigtiff=spec.bigtiff, byteorder=spec.byteorder) as tiff:
         for i, pixels in enumerate(levels):
             tiff.write(**_page(spec, i, pixels, len(levels)))
+    return path
+
+
+def write_planar(path: Path, pixels: np.ndarray) -> Path:
+    """A tiled TIFF of three colour planes, which only OpenSlide reads."""
+    planes = np.ascontiguousarray(np.moveaxis(pixels, 2, 0))
+    tifffile.imwrite(path, planes, tile=(64, 64), photometric="rgb", planarconfig="separate", metadata=None)
     return path
 
 
@@ -107,10 +115,10 @@ def write_huge_header(path: Path, side: int = 1_000_000) -> Path:
     return path
 
 
-def _page(spec: SlideSpec, level: int, pixels: np.ndarray, n_levels: int) -> dict:
+def _page(spec: SlideSpec, level: int, pixels: np.ndarray, n_levels: int) -> dict[str, Any]:
     """Arguments of TiffWriter.write for one level."""
     h, w = pixels.shape[:2]
-    page = {"metadata": None, "photometric": "rgb", "subfiletype": 1 if level else 0}
+    page: dict[str, Any] = {"metadata": None, "photometric": "rgb", "subfiletype": 1 if level else 0}
     if spec.tile:
         page["tile"] = (spec.tile, spec.tile)
     else:
@@ -140,7 +148,7 @@ def _page(spec: SlideSpec, level: int, pixels: np.ndarray, n_levels: int) -> dic
     }
 
 
-def _description(spec: SlideSpec, w: int, h: int) -> dict:
+def _description(spec: SlideSpec, w: int, h: int) -> dict[str, Any]:
     if spec.layout == "aperio":
         text = APERIO.format(w=w, h=h, t=spec.tile, mpp=spec.mpp)
         return {"description": text if spec.mpp is not None else text.partition("|MPP")[0]}
@@ -162,16 +170,19 @@ def _cut(pixels: np.ndarray, tile_w: int, tile_h: int, *, padded: bool) -> Itera
 
 
 def _encode(spec: SlideSpec, tile: np.ndarray) -> bytes:
-    if spec.codec == "jpeg":
-        return simplejpeg.encode_jpeg(tile, quality=spec.quality, colorspace="RGB", colorsubsampling="420")
-    if spec.codec == "jpeg-rgb":
-        return imagecodecs.jpeg8_encode(tile, level=spec.quality, colorspace="rgb", outcolorspace="rgb")
-    if spec.codec == "webp":
-        return imagecodecs.webp_encode(tile, level=spec.quality)
-    if spec.codec == "jpeg2000-ycbcr":
-        tile = np.asarray(Image.fromarray(tile).convert("YCbCr"))
-        return imagecodecs.jpeg2k_encode(tile, level=0, codecformat="j2k", mct=False)
-    return imagecodecs.jpeg2k_encode(tile, level=40, codecformat="j2k")
+    match spec.codec:
+        case "jpeg":
+            data = simplejpeg.encode_jpeg(tile, quality=spec.quality, colorspace="RGB", colorsubsampling="420")
+        case "jpeg-rgb":
+            data = imagecodecs.jpeg8_encode(tile, level=spec.quality, colorspace="rgb", outcolorspace="rgb")
+        case "webp":
+            data = imagecodecs.webp_encode(tile, level=spec.quality)
+        case "jpeg2000-ycbcr":
+            ycbcr = np.asarray(Image.fromarray(tile).convert("YCbCr"))
+            data = imagecodecs.jpeg2k_encode(ycbcr, level=0, codecformat="j2k", mct=False)
+        case _:
+            data = imagecodecs.jpeg2k_encode(tile, level=40, codecformat="j2k")
+    return bytes(data)
 
 
 def split_tables(jpegs: Sequence[bytes]) -> tuple[bytes, list[bytes]]:

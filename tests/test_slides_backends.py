@@ -182,7 +182,7 @@ def test_thumbnails_refuse_more_damage(tmp_path, backend):
     for index in (0, 70):
         corrupt_tile(path, index)
 
-    with open_slide(path, backend=backend) as slide, pytest.raises(DamagedSlideError, match=r"d: 1\.5% of its pixels"):
+    with open_slide(path, backend=backend) as slide, pytest.raises(DamagedSlideError, match=r"d: 1\.5 % of its pixels"):
         slide.thumbnail(4.0)
 
 

@@ -109,5 +109,5 @@ def _check_tables(layout: TiffLayout, file_size: int) -> None:
     n_bad = sum(int(((image.offsets < 0) | (image.counts < 0)).sum()) for image in images)
     if n_beyond or n_bad:
         share = (n_beyond + n_bad) / sum(len(image.offsets) for image in images)
-        shown = f"{share:.0%}" if share >= 0.01 else "some"
+        shown = f"{100 * share:.0f} %" if share >= 0.01 else "some"
         raise TiffDamageError(f"is cut short: {shown} of its tiles lie beyond its end")

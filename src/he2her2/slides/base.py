@@ -141,7 +141,7 @@ class BaseSlide(ABC):
         size = self.levels[sampling.level].size
         share = sum(rect.w * rect.h for rect in lost) / (size.w * size.h)
         if share > _MAX_LOSS:
-            reason = f"{share:.1%} of its pixels at level {sampling.level} cannot be decoded"
+            reason = f"{100 * share:.1f} % of its pixels at level {sampling.level} cannot be decoded"
             raise DamagedSlideError(self.slide_id, reason, "copy the file again, or scan the slide again")
         return pixels
 

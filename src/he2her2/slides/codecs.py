@@ -142,12 +142,9 @@ def rgb_from_ycbcr(ycbcr: Rgb) -> Rgb:
 
 def _decode_webp(data: bytes, out: Rgb) -> None:
     try:
-        decoded = imagecodecs.webp_decode(data)
+        imagecodecs.webp_decode(data, hasalpha=False, out=out)
     except (imagecodecs.WebpError, ValueError) as error:
         raise DecodeError(str(error)) from None
-    if decoded.shape not in (out.shape, (*out.shape[:2], 4)):
-        raise DecodeError(f"a WebP of shape {decoded.shape}")
-    out[...] = decoded[..., :3]
 
 
 def _bytes_decoder(name: str, *, differences: bool) -> Decode:

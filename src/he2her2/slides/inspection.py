@@ -183,7 +183,7 @@ def _check_tiles(slide: BaseSlide, n_check: int | None, seed: int) -> TileCheck:
 def _problems(slide: BaseSlide, mpp: float | None, tiles: TileCheck) -> Iterator[Problem]:
     if tiles.n_corrupt:
         share = tiles.n_corrupt / tiles.n_checked
-        found = f"{tiles.n_corrupt} of {tiles.n_checked} compressed tiles ({share:.1%}) cannot be decoded"
+        found = f"{tiles.n_corrupt} of {tiles.n_checked} compressed tiles ({100 * share:.1f} %) cannot be decoded"
         many = share > _MAX_LOSS
         yield Problem(found, "copy the file again, or scan again" if many else "none needed: they will be left out")
     if tiles.n_absent:

@@ -186,7 +186,8 @@ def _count_users(rects: Sequence[Rect], size: Size, tile: Size) -> NDArray[np.in
     """How many of `rects` touch each compressed tile, in raster order, by an integral image of their corners."""
     n_columns, n_rows = -(-size.w // tile.w), -(-size.h // tile.h)
     steps = np.zeros((n_rows + 1, n_columns + 1), np.int32)
-    touched = np.array([(c.start, r.start, c.stop, r.stop) for c, r in (rect.cells(tile) for rect in rects)])
+    corners = [(c.start, r.start, c.stop, r.stop) for c, r in (rect.cells(tile) for rect in rects)]
+    touched = np.array(corners, np.int64)
     x0, y0, x1, y1 = touched.reshape(-1, 4).T
     for x, y, sign in ((x0, y0, 1), (x1, y0, -1), (x0, y1, -1), (x1, y1, 1)):
         np.add.at(steps, (y, x), sign)
