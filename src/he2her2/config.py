@@ -42,10 +42,18 @@ class Tissue:
 
 @dataclass(frozen=True, config=_STRICT)
 class Quality:
-    """Pen ink and blur: always measured and reported, left out of the tissue when `apply` is on."""
+    """Pen ink and blur: always measured and reported, left out of the tissue when `apply` is on.
+
+    Attributes:
+        apply: Whether they are left out.
+        blur_mpp: µm per pixel at which blur is measured.
+        min_sharpness: Tissue is blurred below this: 0.25 is perfectly smooth, 0.36 and more is sharp tissue, and a
+            Gaussian blur with a sigma of 1.5 µm falls below 0.30.
+    """
 
     apply: bool = True
-    blur_mpp: PositiveFloat = 1.0
+    blur_mpp: Annotated[float, Gt(0), Le(2)] = 1.0
+    min_sharpness: Annotated[float, Gt(0), Lt(1)] = 0.30
 
 
 @dataclass(frozen=True, config=_STRICT)
