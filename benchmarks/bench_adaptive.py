@@ -1,0 +1,171 @@
+"""HASHI: samples against Dice on analytic tumours, and the time of a map's update.
+
+Run: python benchmarks/bench_adaptive.py --out FOLDER [--seeds 8]. Writes adaptive.csv (mean Dice with its 95 % interval
+over seeds), adaptive.png and adaptive.json (times). One core; mask of 3000 x 2500 px, as of a 96 000 x 80 000 px slide.
+"""
+
+import argparse
+import csv
+import json
+import platform
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+from scipy.interpolate import griddata
+from scipy.stats import qmc
+
+from he2her2.config import PRESETS
+from he2her2.geometry import Size
+from he2her2.preprocessing.adaptive import Points, Values, adaptive_map, interpolate, raster
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt
+
+SIZE = Size(3000, 2500)
+BUDGETS = (100, 200, 400, 700, 1000, 1500, 2000)
+THRESHOLD = 0.24
+NOISES = (0.0, 0.1)
+NODES = np.stack(np.meshgrid(np.arange(2.5, SIZE.w, 5), np.arange(2.5, SIZE.h, 5)), axis=-1).reshape(-1, 2)
+TUMOURS: dict[str, Callable[[Points], NDArray[np.bool_]]] = {
+    "disc": lambda at: np.hypot(at[:, 0] - 1700, at[:, 1] - 1100) < 600,
+    "ring": lambda at: np.abs(np.hypot(at[:, 0] - 1500, at[:, 1] - 1250) - 675) < 225,
+    "two foci": lambda at: (
+        (np.hypot(at[:, 0] - 800, at[:, 1] - 700) < 350) | (np.hypot(at[:, 0] - 2200, at[:, 1] - 1800) < 250)
+    ),
+    "at the border": lambda at: np.hypot(at[:, 0] - 100, at[:, 1] - 1250) < 900,
+}
+
+
+class Row(NamedTuple):
+    """One point of a curve: mean Dice over seeds and its 95 % interval."""
+
+    tumour: str
+    noise: float
+    method: str
+    samples: int
+    dice: float
+    low: float
+    high: float
+
+
+def score_of(tumour: str, noise: float, seed: int) -> Callable[[Points], Values]:
+    """The truth, or what a noisy classifier would say: 0.05 and 0.9 on average."""
+    draw = np.random.default_rng(seed)
+
+    def score(points: Points) -> Values:
+        inside = TUMOURS[tumour](points).astype(np.float64)
+        return np.clip(0.05 + 0.85 * inside + draw.normal(0, noise, len(points)), 0, 1) if noise else inside
+
+    return score
+
+
+def samples_of(method: str, score: Callable[[Points], Values], seed: int) -> tuple[Points, Values]:
+    """2000 points and their scores, in the order in which a method asks for them."""
+    if method in PRESETS:
+        found = adaptive_map(score, SIZE, replace(PRESETS[method].adaptive, seed=seed))
+        return found.points, found.values
+    uniform = np.random.default_rng(seed).random if method == "random" else None
+    unit = uniform((2000, 2)) if uniform else qmc.Halton(d=2, scramble=True, rng=seed).random(2000)
+    points = np.unique(np.floor(unit * SIZE) + 0.5, axis=0)
+    np.random.default_rng(seed).shuffle(points)
+    return points, score(points)
+
+
+def dices(method: str, tumour: str, noise: float, seed: int) -> list[float]:
+    """Dice at every budget, from the first so many samples."""
+    points, values = samples_of(method, score_of(tumour, noise, seed), seed)
+    surface = PRESETS[method].adaptive.surface if method in PRESETS else "cubic"
+    truth = TUMOURS[tumour](NODES)
+    found = [interpolate(points[:n], values[:n], surface)(NODES) >= THRESHOLD for n in BUDGETS]
+    return [float(2 * (mask & truth).sum() / (mask.sum() + truth.sum())) for mask in found]
+
+
+def curves(seeds: int) -> Iterator[Row]:
+    """Every curve, point by point."""
+    for tumour in TUMOURS:
+        for noise in NOISES:
+            for method in ("random", "halton", "paper", "default"):
+                table = np.array([dices(method, tumour, noise, seed) for seed in range(seeds)])
+                half = stats.t.ppf(0.975, seeds - 1) * table.std(axis=0, ddof=1) / np.sqrt(seeds)
+                for samples, mean, width in zip(BUDGETS, table.mean(axis=0), half, strict=True):
+                    yield Row(tumour, noise, method, samples, float(mean), float(mean - width), float(mean + width))
+
+
+def draw(rows: list[Row], file: Path) -> None:
+    """Samples against Dice, one panel a tumour and noise."""
+    figure, axes = plt.subplots(len(NOISES), len(TUMOURS), figsize=(16, 7), sharex=True, sharey=True)
+    for column, tumour in enumerate(TUMOURS):
+        for line, noise in enumerate(NOISES):
+            axis = axes[line][column]
+            for method in dict.fromkeys(row.method for row in rows):
+                curve = [row for row in rows if (row.tumour, row.noise, row.method) == (tumour, noise, method)]
+                axis.plot([row.samples for row in curve], [row.dice for row in curve], marker=".", label=method)
+                axis.fill_between(
+                    [row.samples for row in curve], [row.low for row in curve], [row.high for row in curve], alpha=0.2
+                )
+            axis.axhline(0.95, color="grey", linewidth=0.5)
+            axis.set(title=f"{tumour}, noise {noise}", xlabel="samples", ylabel="Dice", ylim=(0.6, 1))
+    axes[0][0].legend()
+    figure.tight_layout()
+    figure.savefig(file, dpi=80)
+
+
+def times(rounds: int) -> dict[str, Any]:
+    """Seconds of a map's update against full-resolution `griddata`, taken in turns; and their agreement."""
+    points, values = samples_of("paper", score_of("disc", 0, 0), 0)
+    across, down = np.meshgrid(np.arange(SIZE.w) + 0.5, np.arange(SIZE.h) + 0.5)
+    ours, full = list[float](), list[float]()
+    coarse = np.empty((SIZE.h, SIZE.w), np.float32)
+    for _ in range(rounds):
+        start = time.perf_counter()
+        coarse = raster(interpolate(points, values, "cubic"), SIZE, 8)
+        middle = time.perf_counter()
+        reference = np.clip(np.nan_to_num(griddata(points, values, (across, down), method="cubic")), 0, 1)
+        ours.append(middle - start)
+        full.append(time.perf_counter() - middle)
+    start = time.perf_counter()
+    adaptive_map(score_of("disc", 0, 0), SIZE, PRESETS["paper"].adaptive)
+    both = (coarse >= THRESHOLD) & (reference >= THRESHOLD)
+    return {
+        "machine": platform.processor() or platform.machine(),
+        "size": SIZE,
+        "samples": len(points),
+        "coarse map and enlargement, s": float(np.median(ours)),
+        "full griddata, s": float(np.median(full)),
+        "times faster": float(np.median(np.array(full) / np.array(ours))),
+        "Dice against griddata": float(2 * both.sum() / ((coarse >= THRESHOLD).sum() + (reference >= THRESHOLD).sum())),
+        "all 20 rounds, s": time.perf_counter() - start,
+    }
+
+
+def main() -> None:
+    """Measure, write and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=5)
+    wanted = parser.parse_args()
+    wanted.out.mkdir(parents=True, exist_ok=True)
+    (wanted.out / "adaptive.json").write_text(json.dumps(times(wanted.rounds), indent=1))
+    print((wanted.out / "adaptive.json").read_text())
+    rows = list(curves(wanted.seeds))
+    with (wanted.out / "adaptive.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(Row._fields)
+        table.writerows(rows)
+    draw(rows, wanted.out / "adaptive.png")
+    for row in rows:
+        if row.samples == BUDGETS[-1]:
+            interval = f"{row.dice:.3f} ({row.low:.3f}-{row.high:.3f})"
+            print(f"{row.tumour:14} noise {row.noise:3}  {row.method:8} {interval}")
+
+
+if __name__ == "__main__":
+    main()
