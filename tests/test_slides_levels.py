@@ -105,13 +105,13 @@ def _read_at(sampling, origin, size):
 
 def test_regions_larger_than_a_block_are_seamless():
     """Reading in blocks leaves no seam: the lower right part equals the same part read by itself."""
-    pixels = synthetic_pixels(1300, 1300, seed=3)
-    sampling = choose_sampling((Level(Size(1300, 1300), 1.0, None, ""),), 0.5, 0.25)
-    whole = sampling.read(fetch_from(pixels), Point(0, 0), Size(1200, 1200))
+    pixels = synthetic_pixels(1800, 1800, seed=3)
+    sampling = choose_sampling((Level(Size(1800, 1800), 1.0, None, ""),), 0.5, 0.25)
+    whole = sampling.read(fetch_from(pixels), Point(0, 0), Size(3500, 3500))
 
-    part = sampling.read(fetch_from(pixels), Point(250, 255), Size(300, 300))
+    part = sampling.read(fetch_from(pixels), Point(1300, 1405), Size(500, 500))
 
-    assert np.array_equal(whole[510:810, 500:800], part)
+    assert np.array_equal(whole[2810:3310, 2600:3100], part)
 
 
 @pytest.mark.parametrize("ratio", [0.5, 1.5, 3.0, 7.9])

@@ -75,7 +75,8 @@ def whole_downsample(size_l0: Size, size_lv: Size) -> float:
 
 _BITS = 12
 _MAX_BITS = 18
-_BLOCK_PX = 512
+_FLOAT32_BITS = 24
+_BLOCK_BOXES = 3072
 _SOURCE_PX = 1 << 24
 _LANCZOS_SUPPORT = 3
 
@@ -137,9 +138,11 @@ class Sampling:
             return fetch(self.rect(origin_l0, size_px))
         x, y = self._origin(origin_l0)
         out = np.empty((size_px.h, size_px.w, 3), np.uint8)
-        for top in range(0, size_px.h, _BLOCK_PX):
-            for left in range(0, size_px.w, _BLOCK_PX):
-                block = out[top : top + _BLOCK_PX, left : left + _BLOCK_PX]
+        exact = 1 << (_FLOAT32_BITS - self.bits)
+        side = max(1, int(min(_BLOCK_BOXES, 0.7 * exact) / self.step))
+        for top in range(0, size_px.h, side):
+            for left in range(0, size_px.w, side):
+                block = out[top : top + side, left : left + side]
                 self._resample(fetch, x + left * self.step, y + top * self.step, block)
         return out
 
