@@ -12,7 +12,9 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,8 +87,10 @@ def measure_region(rgb: Rgb, stain: str) -> Numbers:
         float(r),
         float(g),
         float(b),
-        *(float(v) for v in np.percentile(stains[..., 0], [50, 95])),
-        *(float(v) for v in np.percentile(second, [50, 95])),
+        float(np.percentile(stains[..., 0], 50)),
+        float(np.percentile(stains[..., 0], 95)),
+        float(np.percentile(second, 50)),
+        float(np.percentile(second, 95)),
         slope,
         fine,
     )
@@ -124,25 +128,14 @@ def spectrum(rgb: Rgb) -> tuple[float, float]:
 
 def real_regions(data: Path, stain: str) -> Iterator[tuple[str, Rgb]]:
     """Regions of real tissue that hold little glass."""
-    folder = data / ("bcss" if stain == "HE" else "her2_ihc_tma")
-    for file in sorted(folder.glob("*.jpg")):
-        if "mask" in file.name:
-            continue
+    folder, most_glass, most = (data / "bcss", 0.25, 9) if stain == "HE" else (data / "her2_ihc_tma", 0.6, 3)
+    for file in sorted(f for f in folder.glob("*.jpg") if "mask" not in f.name):
         with Image.open(file) as picture:
             pixels = np.asarray(picture.convert("RGB"))
-        steps = (
-            (y, x)
-            for y in range(0, pixels.shape[0] - SIDE_PX + 1, SIDE_PX // 2 + 8)
-            for x in range(0, pixels.shape[1] - SIDE_PX + 1, SIDE_PX)
-        )
-        kept = 0
-        for y, x in steps:
-            region = pixels[y : y + SIDE_PX, x : x + SIDE_PX]
-            if (region.min(axis=2) > 215).mean() < (0.25 if stain == "HE" else 0.6) and kept < (
-                9 if stain == "HE" else 3
-            ):
-                kept += 1
-                yield f"{file.stem}:{x},{y}", region
+        rows, columns = pixels.shape[0] - SIDE_PX + 1, pixels.shape[1] - SIDE_PX + 1
+        corners = [(y, x) for y in range(0, rows, SIDE_PX // 2 + 8) for x in range(0, columns, SIDE_PX)]
+        regions = [(f"{file.stem}:{x},{y}", pixels[y : y + SIDE_PX, x : x + SIDE_PX]) for y, x in corners]
+        yield from islice(((n, r) for n, r in regions if (r.min(axis=2) > 215).mean() < most_glass), most)
 
 
 def phantom_regions(stain: str, n_slides: int, signal: float = 0.0) -> Iterator[tuple[str, Rgb]]:
@@ -174,14 +167,13 @@ def phantom_regions(stain: str, n_slides: int, signal: float = 0.0) -> Iterator[
             yield f"seed {seed} {painter.spec.site} {score} {name}", painter.pixels(window)[0][..., :3]
 
 
-def compare(data: Path, stain: str, n_slides: int, sheets: Path | None) -> dict[str, object]:
+def compare(data: Path, stain: str, n_slides: int, sheets: Path | None) -> dict[str, Any]:
     """Both sides' numbers and whether the phantoms' medians lie in the real range."""
     real, phantom = list(real_regions(data, stain)), list(phantom_regions(stain, n_slides))
     if sheets is not None:
         save_sheet(sheets / f"{stain}.png", [p for _, p in real], [p for _, p in phantom])
     rows = {
-        "real": [measure_region(p, stain) for _, p in real],
-        "phantom": [measure_region(p, stain) for _, p in phantom],
+        side: [measure_region(p, stain) for _, p in regions] for side, regions in (("real", real), ("phantom", phantom))
     }
     table = {}
     for name in Numbers.__dataclass_fields__:
@@ -201,52 +193,33 @@ def compare(data: Path, stain: str, n_slides: int, sheets: Path | None) -> dict[
 
 
 def save_sheet(path: Path, real: list[Rgb], phantom: list[Rgb]) -> None:
-    """Real on the left and phantom on the right, at 1x (512 px), 4x and 16x zoomed out."""
+    """Real on the left and phantom on the right, at 1x (512 px) and, in the last row, 2x zoomed out."""
     rng = np.random.default_rng(0)
     rows = []
     for _ in range(4):
         pair = [side[int(rng.integers(len(side)))] for side in (real, real, phantom, phantom)]
         rows.append(np.concatenate([p[256:768, 256:768] for p in pair], axis=1))
     pair = [side[int(rng.integers(len(side)))] for side in (real, real, phantom, phantom)]
-    rows.append(
-        np.concatenate([np.asarray(Image.fromarray(p).resize((512, 512), Image.Resampling.BOX)) for p in pair], axis=1)
-    )
+    halves = [np.asarray(Image.fromarray(p).resize((512, 512), Image.Resampling.BOX)) for p in pair]
+    rows.append(np.concatenate(halves, axis=1))
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.concatenate(rows)).save(path)
 
 
-def as_markdown(result: dict[str, dict[str, object]]) -> str:
+def as_markdown(result: dict[str, dict[str, Any]]) -> str:
     """The tables for people."""
-    lines = [
-        "# Phantoms against real tissue",
-        "",
-        "Regions of 1024 px at 0.25 µm/px; one code measures both sides.",
-        "",
-    ]
+    lines = ["# Phantoms against real tissue", "", "Regions of 1024 px at 0.25 µm/px; one code measures both."]
+    columns = ("real_min", "real_median", "real_max", "phantom_p10", "phantom_median", "phantom_p90")
+    head = [*(name.replace("_", " ") for name in columns), "median in real range", "regions in real range"]
     for stain, part in result.items():
-        lines += [
-            f"## {stain}",
-            "",
-            f"{part['real_regions']} real regions, {part['phantom_regions']} phantom regions.",
-            "",
-        ]
-        lines += [
-            "| | real min | median | max | phantom p10 | median | p90 | median in real range | regions in real range |"
-        ]
-        lines += ["|---|---|---|---|---|---|---|---|---|"]
-        table = part["table"]
-        assert isinstance(table, dict)
-        for name, row in table.items():
-            cells = [
-                row[k] for k in ("real_min", "real_median", "real_max", "phantom_p10", "phantom_median", "phantom_p90")
-            ]
-            lines.append(
-                f"| {name} | "
-                + " | ".join(f"{v:g}" for v in cells)
-                + f" | {'yes' if row['median_within'] else 'no'} | {row['share_within']:.0%} |"
-            )
-        lines.append("")
-    return "\n".join(lines)
+        lines += ["", f"## {stain}", ""]
+        lines += [f"{part['real_regions']} real regions, {part['phantom_regions']} phantom regions.", ""]
+        lines += ["| | " + " | ".join(head) + " |", "|---" * (len(head) + 1) + "|"]
+        for name, row in part["table"].items():
+            cells = [f"{row[k]:g}" for k in columns]
+            cells += ["yes" if row["median_within"] else "no", f"{row['share_within']:.0%}"]
+            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:

@@ -96,14 +96,13 @@ class Anatomy:
     def fibre_angle(self, points: PointPlace) -> Floats:
         """Direction of the fibres at points, in radians, without their waves."""
         step = 20.0
-        across = [
-            self._along(place)[1] + self._swerve(place)
-            for place in (points, points.moved(step, 0), points.moved(0, step))
-        ]
+        places = (points, points.moved(step, 0), points.moved(0, step))
+        across = [self._along(place)[1] + self._swerve(place) for place in places]
         return np.asarray(np.arctan2(across[1] - across[0], across[0] - across[2]), np.float32)
 
     def _swerve(self, place: Place) -> Floats:
-        return 420 * place.read(self.noise("fibre far", 2600)) + 62 * place.read(self.noise("fibre near", 520))
+        far, near = place.read(self.noise("fibre far", 2600)), place.read(self.noise("fibre near", 520))
+        return np.asarray(420 * far + 62 * near, np.float32)
 
     def _along(self, place: Place) -> tuple[Floats, Floats]:
         c, s = np.cos(self.biology.collagen_angle), np.sin(self.biology.collagen_angle)

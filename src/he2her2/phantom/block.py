@@ -88,7 +88,7 @@ def draw_block(anatomy: Anatomy, expression: Expression, window: Window, stain: 
     inside = np.clip(anatomy.tissue(grid) / 1.5 + 0.5, 0, 1)
     first *= inside
     second *= inside
-    dab = np.zeros_like(second) if stain == "HE" else _dab(anatomy, grid, bodies, territories, first, second) * inside
+    dab = np.zeros_like(second) if stain == "HE" else _dab(grid, bodies, territories, first, second) * inside
     fine_first, fine_second = _grained(window, first, 0.22, "ground"), _grained(window, second, 0.18, "fibre")
     stamp_nuclei(fine_first, fine_second, cells, window.box.x0, window.box.y0, window.mpp)
     if stain == "IHC":
@@ -167,17 +167,15 @@ def _paint_bodies(
     empty = np.clip(territories.depth / 0.8, 0, 1) * inside * 0.85
     mottle = 0.16 * grid.grain("mottle", 3.5) + 0.10 * grid.read(anatomy.noise("mottle far", 26))
     gap = np.clip(1 - territories.border / 1.3, 0, 1) * loose
-    vacuoles = np.clip(3 * (grid.grain("vacuoles", 6.0) - 1.9), 0, 1)
+    vacuoles = np.clip(3 * (grid.grain("vacuoles", 6.0) - 2.4), 0, 1)
     clear = 1 - 0.85 * np.maximum(gap, vacuoles)
     for plane, amount, sign in ((first, blue, 1), (second, pink, -1)):
         body = amount.astype(np.float32)[owner] * np.exp(sign * mottle) * clear
-        plane *= 1 - np.maximum(empty, cover)
-        plane += cover * body
+        np.multiply(plane, 1 - np.maximum(empty, cover), out=plane)
+        np.add(plane, cover * body, out=plane)
 
 
-def _dab(
-    anatomy: Anatomy, grid: GridPlace, bodies: Cells, territories: Territories, first: Floats, second: Floats
-) -> Floats:
+def _dab(grid: GridPlace, bodies: Cells, territories: Territories, first: Floats, second: Floats) -> Floats:
     """DAB on membranes, with a little in the cytoplasm and the background; fades the counterstain, in place."""
     first *= 0.5
     first += 0.3 * second

@@ -4,15 +4,19 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr, ndtri
 
 from he2her2.labels import IhcScore
 from he2her2.phantom.anatomy import Anatomy
 from he2her2.phantom.chance import Hashes, key_of, normal, uniform
+from he2her2.phantom.layout import PX_UM
 from he2her2.phantom.places import PointPlace
 from he2her2.phantom.spec import PhantomSpec
 
+_QUANTILES = 101
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True, eq=False)  # eq=False: it holds an array
 class Expression:
     """Shares of the tumour's cells by the staining of their membrane.
 
@@ -21,15 +25,18 @@ class Expression:
         moderate: Weak to moderate and complete.
         intense: Intense and complete.
         heterogeneity: 0 spreads them evenly, 1 gathers the stained ones in clones.
+        clone_quantiles: (n,) evenly spaced quantiles of the clone field over this tumour, so that the shares hold
+            on a small slide too.
     """
 
     faint: float
     moderate: float
     intense: float
     heterogeneity: float
+    clone_quantiles: NDArray[np.float32]
 
 
-def draw_expression(spec: PhantomSpec) -> Expression:
+def draw_expression(spec: PhantomSpec, anatomy: Anatomy) -> Expression:
     """Shares that make the slide's IHC score true, well off the 10 % rule's edge."""
     rng = np.random.default_rng(key_of(spec.seed, "expression"))
     few, many, more = rng.uniform(0.0, 0.05), rng.uniform(0.0, 1.0), rng.uniform(0.0, 1.0)
@@ -39,7 +46,16 @@ def draw_expression(spec: PhantomSpec) -> Expression:
         IhcScore.TWO: (0.35, 0.3 + 0.3 * many, 0.0),
         IhcScore.THREE: (0.1 * more, 0.2 - 0.1 * many, 0.45 + 0.4 * many),
     }[spec.ihc_score]
-    return Expression(faint, moderate, intense, spec.heterogeneity)
+    return Expression(faint, moderate, intense, spec.heterogeneity, _clone_quantiles(anatomy, rng))
+
+
+def _clone_quantiles(anatomy: Anatomy, rng: np.random.Generator) -> NDArray[np.float32]:
+    ys, xs = np.nonzero(anatomy.layout.tumour.values > 0)
+    if not len(xs):
+        return np.linspace(-2, 2, _QUANTILES, dtype=np.float32)
+    pick = rng.integers(len(xs), size=4000)
+    clones = anatomy.clones(PointPlace((xs[pick] + 0.5) * PX_UM, (ys[pick] + 0.5) * PX_UM))
+    return np.quantile(clones, np.linspace(0, 1, _QUANTILES)).astype(np.float32)
 
 
 def membrane_levels(anatomy: Anatomy, expression: Expression, place: PointPlace, hashes: Hashes) -> NDArray[np.uint8]:
@@ -48,13 +64,13 @@ def membrane_levels(anatomy: Anatomy, expression: Expression, place: PointPlace,
     A cell's rank among all is uniform in [0, 1), part its own chance and part its clone's, and the highest ranks stain.
     """
     mix = 0.75 * expression.heterogeneity
-    own = normal(hashes, 40)
-    shared = anatomy.clones(place)
-    rank = _normal_share(np.sqrt(1 - mix**2) * own + mix * shared)
+    steps = np.linspace(0.002, 0.998, _QUANTILES)
+    shared = ndtri(np.interp(anatomy.clones(place), expression.clone_quantiles, steps))
+    rank = ndtr(np.sqrt(1 - mix**2) * normal(hashes, 40) + mix * shared)
     intense = rank >= 1 - expression.intense
     moderate = rank >= 1 - expression.intense - expression.moderate
     faint = rank >= 1 - expression.intense - expression.moderate - expression.faint
-    return (intense.astype(np.uint8) + moderate + faint).astype(np.uint8)
+    return np.asarray(intense.astype(np.uint8) + moderate + faint, np.uint8)
 
 
 def stain_strength(level: NDArray[np.uint8], hashes: Hashes) -> NDArray[np.float32]:
@@ -66,8 +82,3 @@ def stain_strength(level: NDArray[np.uint8], hashes: Hashes) -> NDArray[np.float
 def completeness(level: NDArray[np.uint8], hashes: Hashes) -> NDArray[np.float32]:
     """Share of each cell's circumference that stains."""
     return np.where(level >= 2, np.float32(1.0), 0.3 + 0.25 * uniform(hashes, 42)).astype(np.float32)
-
-
-def _normal_share(z: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Normal distribution function (logistic approximation of Bowling et al., 2009)."""
-    return np.asarray(1 / (1 + np.exp(-(1.5976 * z + 0.07056 * z**3))), np.float32)

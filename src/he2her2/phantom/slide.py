@@ -63,7 +63,7 @@ class Painter:
             spec,
             anatomy,
             draw_artefacts(spec, anatomy.layout),
-            draw_expression(spec),
+            draw_expression(spec, anatomy),
             draw_dyes(spec),
             site.optics if spec.stain == "HE" else site.ihc_optics,
             spec.jpeg_quality or site.jpeg_quality,
