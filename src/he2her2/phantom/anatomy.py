@@ -71,7 +71,7 @@ class Anatomy:
         fine = np.abs(bent.read(self.noise("septa fine", 0.75 * size)))
         broad = points.read(self.noise("fill", 5 * size))
         fill = np.clip(self.biology.nest_fill + 0.18 * broad, 0.12, 0.95)
-        shape = np.minimum(ridge, 0.9 + 0.75 * fine) - ndtri(1 - fill / 2)
+        shape = np.minimum(ridge, 0.7 + 0.75 * fine) - ndtri(1 - fill / 2)
         return np.asarray(np.minimum(shape, self.tumour(points) / 15), np.float32)
 
     def tubules(self, place: Place) -> Floats:

@@ -143,7 +143,7 @@ def write_cohort(
     out: Path,
     cohort: CohortSpec,
     *,
-    threads: int = 1,
+    workers: int = 1,
     truth: bool = True,
     on_slide: Callable[[PhantomSlide, PhantomTruth], None] = lambda _slide, _truth: None,
 ) -> Path:
@@ -152,7 +152,7 @@ def write_cohort(
     Args:
         out: Folder; made where it is missing.
         cohort: The dials; the same ones give the same bytes.
-        threads: Blocks drawn at a time; never changes a byte.
+        workers: Processes that draw blocks at a time; never changes a byte.
         truth: Whether to write each slide's truth beside it.
         on_slide: Called after each slide.
 
@@ -168,7 +168,7 @@ def write_cohort(
     if manifest.exists():
         raise PhantomError(f"{manifest}: is there already; give another folder or remove it")
     for slide in slides:
-        drawn = write_phantom(out / "slides" / f"{slide.slide_id}.tif", slide.spec, threads=threads)
+        drawn = write_phantom(out / "slides" / f"{slide.slide_id}.tif", slide.spec, workers=workers)
         if truth:
             save_truth(drawn, out / "truth" / slide.slide_id)
         on_slide(slide, drawn)

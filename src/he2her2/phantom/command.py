@@ -19,7 +19,7 @@ def run(  # noqa: PLR0913  (a command's options)
     stains: list[str] | None = None,
     sites: list[str] | None = None,
     dials: list[str] | None = None,
-    threads: int = 1,
+    workers: int = 1,
     echo: Callable[[str], None] = lambda _line: None,
 ) -> Path:
     """Write a cohort of phantom slides.
@@ -32,7 +32,7 @@ def run(  # noqa: PLR0913  (a command's options)
         stains: HE, IHC or both.
         sites: her2sc-like, brca-like or both.
         dials: One slide's dials as "name=value", such as "signal=1" or "size_px=[12000, 12000]".
-        threads: Blocks drawn at a time.
+        workers: Processes that draw blocks at a time.
         echo: Takes one line for each slide written.
 
     Returns:
@@ -42,8 +42,8 @@ def run(  # noqa: PLR0913  (a command's options)
         PhantomError: One line that names every dial that is wrong.
         OutputError: The folder cannot be written.
     """
-    if threads < 1:
-        raise PhantomError(f"phantom: threads must be at least 1, got {threads}")
+    if workers < 1:
+        raise PhantomError(f"phantom: workers must be at least 1, got {workers}")
     cohort = load_cohort(
         config,
         n=n,
@@ -58,7 +58,7 @@ def run(  # noqa: PLR0913  (a command's options)
         score, status = slide.spec.ihc_score.value, slide.spec.her2_status.value
         echo(f"{slide.slide_id}  {slide.spec.stain}  IHC {score}  {status}  {cells} tumour cells")
 
-    return write_cohort(out, cohort, threads=threads, on_slide=tell)
+    return write_cohort(out, cohort, workers=workers, on_slide=tell)
 
 
 def _dial(text: str) -> tuple[str, Any]:

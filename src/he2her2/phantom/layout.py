@@ -86,9 +86,11 @@ def _tumour(spec: PhantomSpec, axes: _Axes, tissue: Mask) -> Mask:
     inside = ndimage.distance_transform_edt(np.pad(tissue, 1))[1:-1, 1:-1].astype(np.float32) * PX_UM
     centres = _spread_points(inside, spec.foci, rng)
     distances = np.stack([np.hypot(axes[0][None, :] - x, axes[1][:, None] - y).astype(np.float32) for x, y in centres])
+    side = float(np.sqrt(tissue.sum() / spec.foci)) * PX_UM
+    for k, distance in enumerate(distances):  # so that the border between two foci is not straight
+        np.add(distance, 0.12 * side * Noise(key_of(spec.seed, "focus", k), 0.5 * side).grid(*axes), out=distance)
     owner = distances.argmin(axis=0)
     nearest = distances.min(axis=0)
-    side = float(np.sqrt(tissue.sum() / spec.foci)) * PX_UM
     score = -nearest / side
     for k, (share, amplitude) in enumerate(((0.7, 0.10), (0.25, 0.05))):
         score += amplitude * Noise(key_of(spec.seed, "tumour outline", k), side * share).grid(*axes)

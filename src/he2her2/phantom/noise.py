@@ -15,7 +15,7 @@ _SPLINE_SD = 0.2768
 TEXTURE_PX = 768
 """Period of a texture in px."""
 
-_TEXTURE_REACH_PX = 1_344
+_TEXTURE_REACH_PX = 1_152
 """A view of a texture may be this large: a block and its margins."""
 
 
@@ -128,14 +128,15 @@ def texture(name: str, px_um: float, short_um: float, long_um: float) -> Floats:
         Read-only array that covers any window up to a block's size from any offset below `TEXTURE_PX`.
     """
     rng = np.random.default_rng([*name.encode(), 7])
-    spectrum = np.fft.rfft2(rng.standard_normal((TEXTURE_PX, TEXTURE_PX)))
+    spectrum = np.fft.rfft2(rng.standard_normal((TEXTURE_PX, TEXTURE_PX), np.float32))
     fy = np.fft.fftfreq(TEXTURE_PX, px_um)[:, None]
     fx = np.fft.rfftfreq(TEXTURE_PX, px_um)[None, :]
     f2 = fx**2 + fy**2
     band = np.exp(-f2 * short_um**2) * (1 - np.exp(-f2 * long_um**2))
     tile = np.fft.irfft2(spectrum * band, (TEXTURE_PX, TEXTURE_PX))
     tile = ((tile - tile.mean()) / tile.std()).astype(np.float32)
-    wide = np.pad(tile, (0, _TEXTURE_REACH_PX), mode="wrap")
+    around = np.arange(TEXTURE_PX + _TEXTURE_REACH_PX) % TEXTURE_PX
+    wide = np.ascontiguousarray(tile[around][:, around])
     wide.setflags(write=False)
     return wide
 

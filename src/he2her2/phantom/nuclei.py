@@ -6,7 +6,7 @@ from he2her2.phantom.cells import Cells, Kind
 from he2her2.phantom.chance import Floats, Hashes, uniform
 from he2her2.phantom.noise import TEXTURE_PX, texture
 
-_SIDES_PX = (16, 24, 32, 48, 64, 96, 128)
+_SIDES_PX = (12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 56, 64, 80, 96, 128)
 _EOSIN = {Kind.DEBRIS: 0.5, Kind.RED_CELL: 1.75, Kind.LYMPHOCYTE: 0.35}
 _BATCH_PX = 40_000
 
@@ -23,7 +23,7 @@ def stamp_nuclei(haematoxylin: Floats, eosin: Floats, cells: Cells, x0_um: float
         px_um: µm per px.
     """
     h, w = haematoxylin.shape
-    span = 2.5 * np.maximum(cells.long_um, cells.short_um) / px_um + 4
+    span = 2.3 * np.maximum(cells.long_um, cells.short_um) / px_um + 4
     sides = np.array(_SIDES_PX)[np.minimum(np.searchsorted(_SIDES_PX, span), len(_SIDES_PX) - 1)]
     column = np.floor((cells.x - x0_um) / px_um).astype(np.int64) - sides // 2
     row = np.floor((cells.y - y0_um) / px_um).astype(np.int64) - sides // 2

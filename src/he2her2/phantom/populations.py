@@ -11,6 +11,9 @@ from he2her2.phantom.chance import Hashes, key_of, lattice_hashes, normal, unifo
 from he2her2.phantom.membranes import Expression, membrane_levels
 from he2her2.phantom.places import PointPlace
 
+_STROMAL = 0.62
+"""Share of the stroma's lattice that fibroblasts take at most."""
+
 _TWO_PI = np.float32(2 * np.pi)
 
 
@@ -18,6 +21,7 @@ def tumour_cells(anatomy: Anatomy, expression: Expression, box: Box) -> Cells:
     """Invasive tumour cells; HER2 moves their nuclei by the biology's `effect`."""
     b = anatomy.biology
     place, h = jittered(key_of(anatomy.seed, "tumour cells"), box, b.spacing_um, jitter=0.5)
+    place, h = _some(place, h, anatomy.tumour(place) > 0)
     keep = (anatomy.nests(place) > 0) & (anatomy.tubules(place) < 0) & (anatomy.necrosis(place) < 0)
     place, h = _some(place, h, keep & (anatomy.tissue(place) > 2))
     level = membrane_levels(anatomy, expression, place, h)
@@ -48,8 +52,9 @@ def tumour_cells(anatomy: Anatomy, expression: Expression, box: Box) -> Cells:
 def stromal_cells(anatomy: Anatomy, box: Box) -> Cells:
     """Fibroblasts along the fibres, and the few flat nuclei of fat cells."""
     place, h = jittered(key_of(anatomy.seed, "stromal cells"), box, 14.5, jitter=0.95)
+    place, h = _some(place, h, uniform(h, 0) < _STROMAL)
     fat = anatomy.fat(place) > 0
-    here = uniform(h, 0) < np.where(fat, 0.02, 0.62 - 0.2 * anatomy.myxoid(place))
+    here = uniform(h, 0) < np.where(fat, 0.02, _STROMAL - 0.2 * anatomy.myxoid(place))
     keep = here & (anatomy.tissue(place) > 2) & (anatomy.necrosis(place) < 0) & (anatomy.nests(place) < 0.02)
     place, h = _some(place, h, keep)
     plump = uniform(h, 1) ** 3
@@ -70,8 +75,9 @@ def stromal_cells(anatomy: Anatomy, box: Box) -> Cells:
 def lymphocytes(anatomy: Anatomy, box: Box) -> Cells:
     """Lymphocytes, crowded near the tumour's edge and scattered elsewhere."""
     place, h = jittered(key_of(anatomy.seed, "lymphocytes"), box, 7.4, jitter=0.7)
-    here = uniform(h, 0) < anatomy.lymphocytes(place) * np.where(anatomy.nests(place) > 0, 0.12, 1.0)
-    keep = here & (anatomy.tissue(place) > 2) & (anatomy.fat(place) < 0) & (anatomy.necrosis(place) < 0.1)
+    place, h = _some(place, h, uniform(h, 0) < anatomy.lymphocytes(place))
+    place, h = _some(place, h, (anatomy.nests(place) < 0) | (uniform(h, 6) < 0.12))
+    keep = (anatomy.tissue(place) > 2) & (anatomy.fat(place) < 0) & (anatomy.necrosis(place) < 0.1)
     place, h = _some(place, h, keep)
     size = 2.45 + 0.3 * normal(h, 1)
     return make_cells(
@@ -90,6 +96,7 @@ def lymphocytes(anatomy: Anatomy, box: Box) -> Cells:
 def debris(anatomy: Anatomy, box: Box) -> Cells:
     """Nuclear dust and red cells in necrosis."""
     place, h = jittered(key_of(anatomy.seed, "debris"), box, 9.0, jitter=0.95)
+    place, h = _some(place, h, anatomy.tumour(place) > 60)
     necrosis = anatomy.necrosis(place)
     here = uniform(h, 0) < 0.10 + 0.35 * np.exp(-np.maximum(necrosis, 0) / 0.15)
     place, h = _some(place, h, here & (necrosis > 0) & (anatomy.tissue(place) > 2))

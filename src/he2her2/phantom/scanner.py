@@ -14,6 +14,9 @@ from he2her2.phantom.stains import LightTable
 DEFOCUS_UM = 2.6
 """Standard deviation of the blur in regions out of focus."""
 
+FOLD_SHIFT_UM = 9.0
+"""How far away the tissue comes from that lies on top in a fold."""
+
 
 def see(planes: tuple[Floats, Floats], grid: GridPlace, optics: Optics, artefacts: Artefacts, px_um: float) -> None:
     """Fold, defocus and blur two planes of optical density, in place.
@@ -26,10 +29,11 @@ def see(planes: tuple[Floats, Floats], grid: GridPlace, optics: Optics, artefact
         px_um: µm per px.
     """
     fold = _weight(artefacts.folds, grid, 6.0)
+    shift = round(FOLD_SHIFT_UM / px_um), round(0.6 * FOLD_SHIFT_UM / px_um)
     blur = _weight(artefacts.blur, grid, 30.0)
     for plane in planes:
         if fold is not None:
-            np.add(plane, fold * (np.roll(plane, (37, 23), axis=(0, 1)) + 0.25 * plane), out=plane)
+            np.add(plane, fold * (np.roll(plane, shift, axis=(0, 1)) + 0.25 * plane), out=plane)
         if blur is not None:
             np.add(plane, blur * (_defocused(plane, px_um) - plane), out=plane)
         plane[...] = _through_optics(plane, optics, px_um)

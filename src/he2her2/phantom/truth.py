@@ -10,14 +10,17 @@ from PIL import Image
 
 from he2her2.atomic import atomic
 from he2her2.geometry import Map, Mask, Size, mask_size
+from he2her2.phantom.anatomy import Anatomy
 from he2her2.phantom.artefacts import Artefacts
 from he2her2.phantom.cells import Cells, Kind
-from he2her2.phantom.layout import Layout
 from he2her2.phantom.noise import Raster
+from he2her2.phantom.places import GridPlace
 from he2her2.phantom.spec import PhantomSpec
 
 PX_L0 = 32.0
 """Level-0 px per px of every mask: the frame of a slide's native thumbnail."""
+
+_ROWS = 256
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # eq=False: it holds arrays
@@ -44,6 +47,7 @@ class PhantomTruth:
         pen: Marker ink.
         folds: Folded tissue.
         blur: Tissue out of focus.
+        fat: Tissue that is clear fat cells, and so looks like glass between thin walls.
         her2: Mean HER2 of the tumour cells in each px, 0 to 1 (level / 3); 0 where there are none.
         cells: The tumour cells.
         counts: Cells drawn of each kind.
@@ -55,23 +59,25 @@ class PhantomTruth:
     pen: Mask
     folds: Mask
     blur: Mask
+    fat: Mask
     her2: Map
     cells: TumourCells
     counts: dict[str, int]
 
 
 def make_truth(
-    spec: PhantomSpec, layout: Layout, artefacts: Artefacts, cells: TumourCells, n: NDArray[np.int64]
+    spec: PhantomSpec, anatomy: Anatomy, artefacts: Artefacts, cells: TumourCells, n: NDArray[np.int64]
 ) -> PhantomTruth:
     """Gather the truth; `n` counts the cells of each `Kind`."""
     size = mask_size(Size(*spec.size_px), PX_L0)
     return PhantomTruth(
         spec=spec,
-        tissue=_mask(layout.tissue, size, spec.mpp),
-        tumour=_mask(layout.tumour, size, spec.mpp),
+        tissue=_mask(anatomy.layout.tissue, size, spec.mpp),
+        tumour=_mask(anatomy.layout.tumour, size, spec.mpp),
         pen=_mask(artefacts.pen, size, spec.mpp),
         folds=_mask(artefacts.folds, size, spec.mpp),
         blur=_mask(artefacts.blur, size, spec.mpp),
+        fat=_fat(anatomy, size, spec.mpp),
         her2=_her2_map(cells, size),
         cells=cells,
         counts={kind.name.lower(): int(n[kind]) for kind in Kind},
@@ -93,7 +99,7 @@ def save_truth(truth: PhantomTruth, folder: Path) -> None:
     with atomic(folder) as draft:
         draft.mkdir()
         (draft / "truth.json").write_text(json.dumps(summary(truth), indent=1) + "\n", "utf-8")
-        for name in ("tissue", "tumour", "pen", "folds", "blur"):
+        for name in ("tissue", "tumour", "pen", "folds", "blur", "fat"):
             Image.fromarray(getattr(truth, name).astype(np.uint8) * 255).save(draft / f"{name}.png")
         Image.fromarray(np.rint(truth.her2 * 255).astype(np.uint8)).save(draft / "her2.png")
         np.savez(draft / "tumour_cells.npz", xy_l0=truth.cells.xy_l0, level=truth.cells.level)
@@ -130,6 +136,15 @@ def _mask(raster: Raster | None, size: Size, mpp: float) -> Mask:
         return np.zeros((size.h, size.w), bool)
     xs, ys = ((np.arange(n) + 0.5) * PX_L0 * mpp for n in size)
     return np.asarray(raster.grid(xs, ys) > 0)
+
+
+def _fat(anatomy: Anatomy, size: Size, mpp: float) -> Mask:
+    xs, ys = ((np.arange(n) + 0.5) * PX_L0 * mpp for n in size)
+    mask = np.zeros((size.h, size.w), bool)
+    for top in range(0, size.h, _ROWS):  # in bands: the fields of a large slide are large
+        band = GridPlace(xs, ys[top : top + _ROWS])
+        mask[top : top + _ROWS] = (anatomy.fat(band) > 0) & (anatomy.tissue(band) > 0)
+    return mask
 
 
 def _her2_map(cells: TumourCells, size: Size) -> Map:
