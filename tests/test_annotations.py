@@ -37,8 +37,8 @@ ASAP = """<?xml version="1.0"?>
 <ASAP_Annotations>
  <Annotations>
   <Annotation Name="Annotation 0" Type="Polygon" PartOfGroup="Tumor" Color="#F4FA58"><Coordinates>
-   <Coordinate Order="1" X="10" Y="0"/><Coordinate Order="0" X="0" Y="0"/>
-   <Coordinate Order="10" X="0" Y="10.5"/><Coordinate Order="2" X="10" Y="10.5"/></Coordinates></Annotation>
+   <Coordinate Order="1" X="10" Y="0"/><Coordinate Order="10" X="0" Y="10.5"/>
+   <Coordinate Order="0" X="0" Y="0"/><Coordinate Order="2" X="10" Y="10.5"/></Coordinates></Annotation>
   <Annotation Name="Annotation 1" Type="Spline" PartOfGroup="None" Color="#F4FA58"><Coordinates>
    <Coordinate Order="0" X="20" Y="0"/><Coordinate Order="1" X="30" Y="0"/><Coordinate Order="2" X="30" Y="10"/>
   </Coordinates></Annotation>
