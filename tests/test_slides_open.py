@@ -203,7 +203,7 @@ def test_a_header_that_claims_a_terapixel(tmp_path, backend):
     path = write_huge_header(tmp_path / "huge.tif")
     start = time.perf_counter()
 
-    assert failure(path, backend=backend).startswith("huge: claims 1000000 x 1000000 px")
+    assert failure(path, backend=backend).startswith("huge: claims 1000000 x 1000000 px, more than any slide has; ")
     assert time.perf_counter() - start < 1
 
 
@@ -212,7 +212,7 @@ def test_a_header_that_claims_tiles_it_does_not_list(tmp_path, backend):
     """A size that passes for a slide's still needs its tile tables."""
     path = write_huge_header(tmp_path / "huge.tif", side=200_000)
 
-    assert "lists only 1 tiles" in failure(path, backend=backend)
+    assert "its table lists 1 tiles" in failure(path, backend=backend)
 
 
 def test_directories_that_lead_in_a_circle_end(tmp_path):

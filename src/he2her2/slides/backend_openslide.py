@@ -22,7 +22,7 @@ from he2her2.geometry import Rgb, Size
 from he2her2.slides.base import BaseSlide, Metadata
 from he2her2.slides.lazy_images import LazyImages
 from he2her2.slides.levels import WHITE, Rect, whole_downsample
-from he2her2.slides.microns import UNSTATED, StatedMpp, plausible_or_unstated
+from he2her2.slides.microns import UNSTATED, StatedMpp, number_or_none, plausible_or_unstated
 from he2her2.slides.slide import Level
 
 _MAX_READ_PX = 1 << 24
@@ -62,22 +62,18 @@ class OpenSlideSlide(BaseSlide):
     def _read_region(self, level: int, rect: Rect) -> Image.Image:
         """RGBA pixels; a second try on a fresh handle tells a damaged region from a handle that died elsewhere."""
         downsample = self._downsamples[level]
-        origin_l0 = round(rect.x * downsample), round(rect.y * downsample)
+        region = (round(rect.x * downsample), round(rect.y * downsample)), level, (rect.w, rect.h)
         handle = self._open_handle()
         try:
-            return handle.read_region(origin_l0, level, (rect.w, rect.h))
+            return handle.read_region(*region)
         except openslide.OpenSlideError:
             pass
-        with openslide.OpenSlide(self.path) as fresh:
-            try:
-                image = fresh.read_region(origin_l0, level, (rect.w, rect.h))
-            except openslide.OpenSlideError as error:
-                self._replace(handle)
-                where = f"level {level} at ({rect.x}, {rect.y}) cannot be decoded ({error})"
-                raise UnreadableRegionError(
-                    self.slide_id, where, "copy the file again; other regions stay readable"
-                ) from None
-        self._replace(handle)
+        try:
+            fresh = openslide.OpenSlide(self.path)
+            image = fresh.read_region(*region)
+        except openslide.OpenSlideError as error:
+            raise self._unreadable(f"level {level} at ({rect.x}, {rect.y})", error) from None
+        self._replace(handle, fresh)
         return image
 
     def _open_handle(self) -> openslide.OpenSlide:
@@ -86,22 +82,26 @@ class OpenSlideSlide(BaseSlide):
                 raise ValueError("the slide is closed")
             return self._handle
 
-    def _replace(self, dead: openslide.OpenSlide) -> None:
-        """Open the file again, unless another thread has; who still reads from the dead handle keeps it alive."""
+    def _replace(self, dead: openslide.OpenSlide, fresh: openslide.OpenSlide) -> None:
+        """Go on with a fresh handle, unless another thread does; who still reads from the dead one keeps it alive."""
         with self._lock:
             if self._handle is dead:
-                self._handle = openslide.OpenSlide(self.path)
+                self._handle = fresh
+
+    def _unreadable(self, what: str, error: openslide.OpenSlideError) -> UnreadableRegionError:
+        remedy = "copy the file again; other regions stay readable"
+        return UnreadableRegionError(self.slide_id, f"{what} cannot be decoded ({error})", remedy)
 
     def _associated(self) -> Mapping[str, Rgb]:
         return LazyImages({name: partial(self._picture, name) for name in self._open_handle().associated_images})
 
     def _picture(self, name: str) -> Rgb:
+        self._open_handle()  # a closed slide has no pictures
         try:
-            return _on_white(self._open_handle().associated_images[name])
+            with openslide.OpenSlide(self.path) as own:  # damage must not kill the handle that reads levels
+                return _on_white(own.associated_images[name])
         except openslide.OpenSlideError as error:
-            self._replace(self._open_handle())
-            where = f"the picture '{name}' cannot be decoded ({error})"
-            raise UnreadableRegionError(self.slide_id, where, "copy the file again") from None
+            raise self._unreadable(f"the picture '{name}'", error) from None
 
     def close(self) -> None:
         """Let go of the file; closing twice does nothing."""
@@ -128,10 +128,8 @@ def _metadata(handle: openslide.OpenSlide) -> Metadata:
         Level(size, whole_downsample(sizes[0], size), _tile(properties, i), "as OpenSlide decodes it")
         for i, size in enumerate(sizes)
     )
-    objective = properties.get(openslide.PROPERTY_NAME_OBJECTIVE_POWER)
-    return Metadata(
-        vendor, levels, _stated_mpp(properties, vendor), float(objective) if objective else None, _bounds(properties)
-    )
+    objective = number_or_none(properties.get(openslide.PROPERTY_NAME_OBJECTIVE_POWER))
+    return Metadata(vendor, levels, _stated_mpp(properties, vendor), objective, _bounds(properties))
 
 
 def _tile(properties: Mapping[str, str], level: int) -> Size | None:
@@ -140,12 +138,13 @@ def _tile(properties: Mapping[str, str], level: int) -> Size | None:
 
 
 def _stated_mpp(properties: Mapping[str, str], vendor: str) -> StatedMpp:
-    x, y = (properties.get(name) for name in (openslide.PROPERTY_NAME_MPP_X, openslide.PROPERTY_NAME_MPP_Y))
-    if not x or not y:
+    names = (openslide.PROPERTY_NAME_MPP_X, openslide.PROPERTY_NAME_MPP_Y)
+    x, y = (number_or_none(properties.get(name)) for name in names)
+    if x is None or y is None:
         return UNSTATED
     if vendor == "generic-tiff":
-        return plausible_or_unstated(float(x), float(y), "TIFF resolution tags")
-    return StatedMpp(float(x), float(y), f"{vendor.capitalize()} metadata")
+        return plausible_or_unstated(x, y, "TIFF resolution tags")
+    return StatedMpp(x, y, f"{vendor.capitalize()} metadata")
 
 
 def _bounds(properties: Mapping[str, str]) -> Rect | None:

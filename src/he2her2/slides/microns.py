@@ -28,6 +28,19 @@ class StatedMpp:
 UNSTATED = StatedMpp(None, None, "nowhere")
 
 
+def number_or_none(text: str | None) -> float | None:
+    """The number that metadata state, if it is one.
+
+    Example:
+        >>> number_or_none("0.25"), number_or_none("20x"), number_or_none(None)
+        (0.25, None, None)
+    """
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return None
+
+
 def is_plausible(mpp: float) -> bool:
     """Whether a microscope makes pixels of `mpp` µm.
 

@@ -65,7 +65,7 @@ class Slide(Protocol):
 
     @property
     def bounds_origin_l0(self) -> Point:
-        """Top-left corner of the part of level 0 that was scanned: what QuPath calls (0, 0); (0, 0) for most formats."""
+        """Top-left corner of the scanned part of level 0, which QuPath calls (0, 0); it is (0, 0) for most formats."""
 
     @property
     def levels(self) -> tuple[Level, ...]:

@@ -146,5 +146,5 @@ def _check_area(file: FileBytes, dialect: _Dialect, tags: _Tags) -> None:
         raise TiffDamageError(f"claims {w} x {h} px, more than any slide has", "its header is damaged; copy it again")
     tables = [tags[code].n for code in _OFFSETS if code in tags]
     if tile_w and tile_h and tables and max(tables) < -(-w // tile_w) * -(-h // tile_h):
-        reason = f"claims {w} x {h} px but lists only {max(tables)} tiles of {tile_w} x {tile_h}"
+        reason = f"claims {w} x {h} px but its table lists {max(tables)} tiles of {tile_w} x {tile_h}"
         raise TiffDamageError(reason, "its header is damaged; copy it again")

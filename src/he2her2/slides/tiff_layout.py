@@ -14,7 +14,7 @@ from defusedxml.ElementTree import fromstring
 
 from he2her2.geometry import Size
 from he2her2.slides.file_bytes import FileBytes
-from he2her2.slides.microns import UNSTATED, StatedMpp, plausible_or_unstated
+from he2her2.slides.microns import UNSTATED, StatedMpp, number_or_none, plausible_or_unstated
 from he2her2.slides.tiff_header import LayoutRefusedError, TiffDamageError
 from he2her2.slides.tiff_image import TiffImage, tiff_image
 from he2her2.units import UM_PER_UNIT
@@ -88,9 +88,9 @@ def _aperio(tiff: tifffile.TiffFile, file: FileBytes) -> TiffLayout:
         names.setdefault(i, second_line[0].lower() if second_line else f"image {i}")
     associated = _pictures(((names[i], page) for i, page in enumerate(pages) if not page.is_tiled), file)
     found = dict(re.findall(r"\|\s*(MPP|AppMag)\s*=\s*([\d.eE+-]+)", tiff.pages.first.description))
-    mpp = _number(found.get("MPP"))
+    mpp = number_or_none(found.get("MPP"))
     stated = UNSTATED if mpp is None else StatedMpp(mpp, mpp, "Aperio metadata")
-    return TiffLayout("aperio", levels, associated, stated, _number(found.get("AppMag")))
+    return TiffLayout("aperio", levels, associated, stated, number_or_none(found.get("AppMag")))
 
 
 def _ome(tiff: tifffile.TiffFile, file: FileBytes) -> TiffLayout:
@@ -101,7 +101,9 @@ def _ome(tiff: tifffile.TiffFile, file: FileBytes) -> TiffLayout:
         raise LayoutRefusedError(f"its first image has the axes {series[0].axes if series else 'none'}, not YXS")
     levels = _pyramid([tiff_image(level.keyframe.aspage(), file) for level in series[0].levels])
     others = ((s.name or f"image {i}", s.keyframe.aspage()) for i, s in enumerate(series) if i and s.axes == "YXS")
-    objective = next((_number(e.get("NominalMagnification")) for e in description.iterfind(".//{*}Objective")), None)
+    objective = next(
+        (number_or_none(e.get("NominalMagnification")) for e in description.iterfind(".//{*}Objective")), None
+    )
     return TiffLayout("ome", levels, _pictures(others, file), _ome_mpp(description), objective)
 
 
@@ -119,7 +121,7 @@ def _ome_mpp(description: Element) -> StatedMpp:
         return UNSTATED
     sides = []
     for axis in ("X", "Y"):
-        size = _number(pixels.get(f"PhysicalSize{axis}"))
+        size = number_or_none(pixels.get(f"PhysicalSize{axis}"))
         unit = UM_PER_UNIT.get(pixels.get(f"PhysicalSize{axis}Unit", "µm").replace("\u03bc", "\u00b5"))
         if size is None or unit is None:
             return UNSTATED
@@ -179,10 +181,3 @@ def _pictures(pages: Iterable[tuple[str, tifffile.TiffPage]], file: FileBytes) -
         except LayoutRefusedError:
             continue
     return pictures
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        return None if text is None else float(text)
-    except ValueError:
-        return None
