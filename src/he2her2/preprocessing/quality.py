@@ -53,7 +53,7 @@ def pen_mask(rgb: Rgb) -> Mask:
     spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
     dusky = (total > 2.1) & (green > 0.42 * total) & (green - blue < 0.12 * total)
     grey = (spread < 0.15 * total) & (total > 0.9)
-    black = _strokes((grey & (spread < 0.08 * total) & (total > 1.8)) | dusky, grey | dusky)
+    black = _strokes((grey & (spread < 0.08 * total) & (total > 1.8)) | dusky, grey)
     return np.asarray(ndimage.binary_dilation(cold | warm | black, iterations=_FRINGE_PX))
 
 
