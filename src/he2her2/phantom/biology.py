@@ -55,7 +55,7 @@ class Biology:
 def draw_biology(spec: PhantomSpec) -> Biology:
     """Draw a patient; nothing but `effect` knows of HER2."""
     rng = np.random.default_rng(key_of(spec.seed, "biology"))
-    nucleus_um = rng.uniform(7.0, 8.8)
+    nucleus_um = rng.uniform(6.8, 8.5)
     amplified = spec.ish == "positive" or _AMPLIFIED[spec.ihc_score] > 0
     return Biology(
         nucleus_um=nucleus_um,

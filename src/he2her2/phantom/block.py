@@ -165,7 +165,7 @@ def _paint_bodies(
     depth = territories.depth + np.minimum(0.8 * grid.grain("body edge", 6.0), 0.5) - cleft
     cover = np.clip(depth / 0.9 + 0.15, 0, 1) * inside
     empty = np.clip(territories.depth / 0.8, 0, 1) * inside * 0.85
-    mottle = 0.16 * grid.grain("mottle", 3.5) + 0.10 * grid.read(anatomy.noise("mottle far", 26))
+    mottle = 0.24 * grid.grain("mottle", 3.5) + 0.10 * grid.read(anatomy.noise("mottle far", 26))
     gap = np.clip(1 - territories.border / 1.3, 0, 1) * loose
     vacuoles = np.clip(3 * (grid.grain("vacuoles", 6.0) - 2.4), 0, 1)
     clear = 1 - 0.85 * np.maximum(gap, vacuoles)

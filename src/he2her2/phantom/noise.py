@@ -144,4 +144,6 @@ def texture(name: str, px_um: float, short_um: float, long_um: float) -> Floats:
 def texture_view(tile: Floats, x_px: int, y_px: int, w: int, h: int) -> Floats:
     """The (h, w) part of a texture that lies at (x, y) of the slide."""
     x, y = x_px % TEXTURE_PX, y_px % TEXTURE_PX
+    if max(x + w, y + h) > len(tile):  # a window larger than any block
+        return tile[((y + np.arange(h)) % TEXTURE_PX)[:, None], (x + np.arange(w)) % TEXTURE_PX]
     return tile[y : y + h, x : x + w]

@@ -27,7 +27,7 @@ def tumour_cells(anatomy: Anatomy, expression: Expression, box: Box) -> Cells:
     level = membrane_levels(anatomy, expression, place, h)
     shift = b.effect * (0.55 + 0.45 * (level >= 2))
     spread = b.pleomorphism * (1 + 0.5 * shift)
-    size = b.nucleus_um * (1 + 0.17 * shift) * np.exp(spread * normal(h, 1))
+    size = b.nucleus_um * (1 + 0.24 * shift) * np.exp(spread * normal(h, 1))
     ratio = 1.12 + np.abs(normal(h, 2)) * 0.33
     dense = uniform(h, 3) < 0.18 + 0.35 * b.chromatin  # shrunken, dark nuclei beside pale, vesicular ones
     size = np.where(dense, 0.86 * size, size)

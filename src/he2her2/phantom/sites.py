@@ -71,7 +71,7 @@ SITES: dict[SiteName, Site] = {
     "her2sc-like": Site(
         vectors=(0.0, 0.55, 0.45),
         haematoxylin=0.9,
-        eosin=0.85,
+        eosin=0.98,
         stain_spread=0.08,
         glass=(240.0, 238.0, 243.0),
         gamma=1.0,
@@ -83,7 +83,7 @@ SITES: dict[SiteName, Site] = {
     "brca-like": Site(
         vectors=(0.35, 0.35, 0.3),
         haematoxylin=1.1,
-        eosin=1.05,
+        eosin=1.15,
         stain_spread=0.14,
         glass=(246.0, 245.0, 247.0),
         gamma=1.0,

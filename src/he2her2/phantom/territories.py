@@ -10,6 +10,10 @@ from he2her2.phantom.chance import Floats
 from he2her2.phantom.places import GridPlace
 
 
+_BATCH = 64
+"""Cells whose windows are held at a time: as many as the processor's cache takes."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)  # eq=False: it holds arrays
 class Territories:
     """Cell bodies on a grid.
@@ -32,25 +36,23 @@ def draw_territories(cells: Cells, grid: GridPlace) -> Territories:
     px = float(grid.xs[1] - grid.xs[0])
     h, w = len(grid.ys), len(grid.xs)
     reach = float(cells.reach_um.max(initial=0.0))
-    half = int(np.ceil(reach * 1.25 / px)) + 1
+    half = int(np.ceil(reach * 1.17 / px)) + 1
     # A frame of `half` px lets every window lie inside the arrays.
-    first = np.full((h + 2 * half, w + 2 * half), np.float32(0))
-    second = np.full_like(first, 0.0)
+    first, second = (np.zeros((h + 2 * half, w + 2 * half), np.float32) for _ in range(2))
     owner = np.full(first.shape, -1, np.int32)
     column = np.floor((cells.x - grid.xs[0]) / px + 0.5).astype(np.int64)
     row = np.floor((cells.y - grid.ys[0]) / px + 0.5).astype(np.int64)
-    seen = (column > -half) & (column < w + half) & (row > -half) & (row < h + half)
-    depth = _depths(cells, column, row, grid, half)
-    for k in np.flatnonzero(seen):
-        top, left = row[k], column[k]
-        window = (slice(max(top, 0), top + 2 * half), slice(max(left, 0), left + 2 * half))
-        d = depth[k, max(-top, 0) :, max(-left, 0) :]
-        f, s, o = first[window], second[window], owner[window]
-        d = d[: f.shape[0], : f.shape[1]]
-        closer = d > f
-        np.maximum(s, np.minimum(f, d), out=s)
-        np.maximum(f, d, out=f)
-        np.copyto(o, np.int32(k), where=closer)
+    seen = np.flatnonzero((column > -half) & (column < w + half) & (row > -half) & (row < h + half))
+    for part in np.array_split(seen, len(seen) // _BATCH + 1):
+        depths = _depths(cells.take(part), column[part], row[part], grid, half)
+        for k, d in zip(part, depths, strict=True):
+            top, left = int(row[k]), int(column[k])
+            window = (slice(max(top, 0), top + 2 * half), slice(max(left, 0), left + 2 * half))
+            f, s = first[window], second[window]
+            d_seen = d[max(-top, 0) :, max(-left, 0) :][: f.shape[0], : f.shape[1]]
+            np.copyto(owner[window], np.int32(k), where=d_seen > f)
+            np.maximum(s, np.minimum(f, d_seen), out=s)
+            np.maximum(f, d_seen, out=f)
     core = (slice(half, half + h), slice(half, half + w))
     return Territories(reach - first[core], first[core] - second[core], first[core], owner[core])
 
