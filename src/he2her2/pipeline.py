@@ -25,7 +25,7 @@ from he2her2.models.slide_model import SlideModel
 from he2her2.preprocessing.adaptive import AdaptiveMap, adaptive_map
 from he2her2.preprocessing.annotations import Region, regions_mask
 from he2her2.preprocessing.quality import blur_mask, pen_mask, sharpness
-from he2her2.preprocessing.tiling import Tiling, TooFewTilesError, cut_tiles
+from he2her2.preprocessing.tiling import Tiling, TooFewTilesError, coverage, cut_tiles
 from he2her2.preprocessing.tissue import tissue_mask
 from he2her2.slides import Slide
 from he2her2.slides.stream import map_tiles
@@ -158,24 +158,19 @@ def segment(
     """Find tissue, ink, blur and invasive tumour, on rasters so coarse that a tile is a whole number of their pixels.
 
     Raises:
-        TissueError: No tissue, or none that is fit for use.
+        TissueError: No tissue, or none that is fit for use: not one tile of it.
         TumourError: No invasive tumour in it.
     """
     px_mpp = native_mpp(slide, model.tile_cnn, config) * config.tiling.mask_downsample
     px_l0 = px_mpp / slide.mpp
     size = mask_size(slide.size_l0, px_l0)
     thumbnail = thumbnail_on_lattice(slide, px_l0, size)
-    tissue = tissue_mask(thumbnail, config.tissue)
-    pen = pen_mask(thumbnail)
-    if not (tissue & ~pen).any():
-        found = "all its tissue is under pen ink" if tissue.any() else "no tissue found, it looks blank"
-        raise TissueError(slide.slide_id, found, "check that it is an H&E slide, clean it and scan it again")
-    blur = tissue & find_blur(slide, tissue, px_l0, config, progress)
+    tissue, pen = find_tissue(thumbnail, config)
+    blur = find_blur(slide, tissue, px_l0, config, progress)
     usable = tissue & ~pen & ~blur if config.quality.apply else tissue
-    if not usable.any():
-        raise TissueError(
-            slide.slide_id, "all its tissue is out of focus", "scan it again, or pass --set quality.apply=false"
-        )
+    side_mask = model.tile_cnn.card.input.side_px // config.tiling.mask_downsample
+    if not (coverage(usable, side_mask) == 1).any():
+        raise TissueError(slide.slide_id, *_why_unusable(tissue, pen, blur, side_mask * px_mpp))
     sampling, tumour = None, usable
     if not regions or region_use == "intersect":
         sampling = find_tumour(slide, model.tumour_cnn, size, px_l0, config, progress)
@@ -188,13 +183,24 @@ def segment(
     return Segmentation(thumbnail, px_l0, px_mpp, tissue, pen, blur, usable, sampling, tumour)
 
 
+def _why_unusable(tissue: Mask, pen: Mask, blur: Mask, side_um: float) -> tuple[str, str]:
+    """Why not even one tile can be cut, and what to do."""
+    if np.count_nonzero(pen) > np.count_nonzero(tissue & ~pen):
+        return "no tissue beside pen ink", "clean the slide and scan it again"
+    if np.count_nonzero(tissue & blur) > np.count_nonzero(tissue & ~blur):
+        return "its tissue is out of focus", "scan it again, or pass --set quality.apply=false"
+    if not tissue.any():
+        return "no tissue found, it looks blank", "check that it is an H&E slide"
+    return f"no piece of tissue is as large as a tile ({side_um:.0f} µm)", "use a slide with more tissue"
+
+
 def native_mpp(slide: Slide, engine: Engine, config: Config) -> float:
     """µm per pixel at which a network sees this slide: its own, or the slide's where that is close or asked for."""
     return slide.mpp if config.tiling.raw_pixels else slide.effective_mpp(engine.card.input.mpp)
 
 
 def thumbnail_on_lattice(slide: Slide, px_l0: float, size: Size) -> Rgb:
-    """(h, w, 3) picture of the slide with pixels of exactly `px_l0` level-0 px, also where a level is only close to that.
+    """(h, w, 3) picture of the slide with pixels of exactly `px_l0` level-0 px, whatever levels there are.
 
     Args:
         slide: An open slide.
@@ -212,6 +218,15 @@ def thumbnail_on_lattice(slide: Slide, px_l0: float, size: Size) -> Rgb:
     return np.array(sheet.resize(size, Image.Resampling.BILINEAR, box=window))
 
 
+def find_tissue(thumbnail: Rgb, config: Config) -> tuple[Mask, Mask]:
+    """(h, w) tissue and (h, w) pen ink; strong ink must not decide what counts as stained, nor its halo be tissue."""
+    tissue, pen = tissue_mask(thumbnail, config.tissue), pen_mask(thumbnail)
+    if config.quality.apply and pen.any():
+        clean = np.where(pen[..., None], np.uint8(255), thumbnail)
+        tissue = (tissue & pen) | tissue_mask(clean, config.tissue)
+    return tissue, pen
+
+
 def find_blur(slide: Slide, tissue: Mask, px_l0: float, config: Config, progress: Progress) -> Mask:
     """(h, w) where the slide is out of focus, judged at `config.quality.blur_mpp` wherever there is tissue."""
     height, width = tissue.shape
@@ -225,14 +240,14 @@ def find_blur(slide: Slide, tissue: Mask, px_l0: float, config: Config, progress
         mpp=px_mpp / cell_px,
     )
     side = BLUR_BLOCK_MASK
-    field = np.zeros((-(-height // side) * side, -(-width // side) * side), np.float32)
+    field = np.zeros((-(-height // side) * side, -(-width // side) * side, 2), np.float32)
     for index, blocks in map_tiles(
         slide, grid, lambda batch: (batch.index, [sharpness(block, cell_px) for block in batch.pixels]), **_pace(config)
     ):
         for (x, y), block in zip(corners[index], blocks, strict=True):
             field[y : y + side, x : x + side] = block
         progress("focus", int(index[-1]) + 1, len(grid))
-    return blur_mask(field[:height, :width], tissue, px_mpp)
+    return blur_mask(field[:height, :width], tissue, px_mpp, config.quality.min_sharpness)
 
 
 def blocks_with(mask: Mask, side: int) -> NDArray[np.int64]:

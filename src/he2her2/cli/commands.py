@@ -1,5 +1,6 @@
 """What `he2her2` can do, a function a verb."""
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -51,12 +52,12 @@ def _add_slide_command(verb: str, help_text: str) -> None:
         out: o.Out,
         weights: o.Weights = None,
         mpp: o.Mpp = None,
-        preset: o.PresetName = o.Preset.DEFAULT,
+        preset: o.PresetName = "default",
         config: o.ConfigFile = None,
         settings: o.Set = None,
         annotations: o.Annotations = None,
-        annotations_use: o.AnnotationsUse = o.RegionUse.INTERSECT,
-        backend: o.Reader = None,
+        annotations_use: o.AnnotationsUse = "intersect",
+        backend: o.Reader = "auto",
         threads: o.Threads = None,
         overwrite: o.Overwrite = False,
         as_json: o.Json = False,
@@ -75,7 +76,7 @@ def inspect(
     slide: o.SlidePath,
     *,
     mpp: o.Mpp = None,
-    backend: o.Reader = None,
+    backend: o.Reader = "auto",
     deep: Annotated[bool, typer.Option("--deep", help="Decode every compressed tile, not a sample.")] = False,
     as_json: o.Json = False,
 ) -> None:
@@ -84,12 +85,11 @@ def inspect(
     from he2her2.cohort.listing import list_slides
     from he2her2.slides.inspection import inspect_slide
 
-    chosen = backend.value if backend else "auto"
     n_check = None if deep else _SAMPLED_TILES
     reports, failures = [], []
     for path in list_slides(slide):
         try:
-            reports.append(inspect_slide(path, mpp, chosen, n_check=n_check))
+            reports.append(inspect_slide(path, mpp, backend, n_check=n_check))
         except SlideError as error:
             if not slide.is_dir():
                 raise
@@ -106,35 +106,65 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the phantom slide.")] = 0,
     threads: o.Threads = None,
 ) -> None:
-    """Make a phantom slide and predict its HER2 status: the whole method in about a minute."""
-    from he2her2.phantom import demo_phantom
+    """Draw a phantom slide and predict its HER2 status: the whole method in about a minute."""
+    from he2her2.phantom import make_spec, save_truth, write_phantom
 
-    slide = demo_phantom(out / "phantom", seed=seed)
-    typer.echo(f"phantom slide written to {slide}")
-    effective = _settings(o.Preset.DEFAULT, None, None, None, threads)
-    work = _plan(out, effective, "untrained:0", None, None, o.RegionUse.INTERSECT, overwrite=True)
+    slide = out / "phantom.tif"
+    spec = make_spec(seed=seed, ihc_score="3+", signal=1.0, pen=1, blur=0.1)
+    typer.echo(f"drawing a phantom slide of {spec.size_px[0]} x {spec.size_px[1]} px: {slide}")
+    save_truth(write_phantom(slide, spec, workers=threads or os.cpu_count() or 1), out / "phantom-truth")
+    typer.echo(f"its truth, HER2 {spec.her2_status.value}, is in {out / 'phantom-truth'}")
+    effective = _settings("default", None, None, "auto", threads)
+    work = _plan(out, effective, "untrained:0", None, None, "intersect", overwrite=True)
     _run(slide, work, "predict", as_json=False)
 
 
-@app.command(name="config")
-def show_config(
-    *, preset: o.PresetName = o.Preset.DEFAULT, config: o.ConfigFile = None, settings: o.Set = None
+@app.command()
+def phantom(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for slides, truth and manifest.")],
+    *,
+    n: Annotated[int | None, typer.Option("--patients", "-n", help="How many patients.", show_default=False)] = None,
+    seed: Annotated[int | None, typer.Option(help="Of everything; the same gives the same bytes.")] = None,
+    stain: Annotated[list[str] | None, typer.Option(help="HE or IHC; may be given twice.", show_default=False)] = None,
+    site: Annotated[list[str] | None, typer.Option(help="her2sc-like or brca-like; may be given twice.")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file with a cohort's dials.", show_default=False)] = None,
+    dials: Annotated[list[str] | None, typer.Option("--set", help="A slide's dial, such as signal=1.")] = None,
+    threads: o.Threads = None,
 ) -> None:
+    """Draw phantom slides whose truth is known, H&E and IHC, with a manifest."""
+    from he2her2.phantom.command import run
+
+    manifest = run(
+        out,
+        config=config,
+        n=n,
+        seed=seed,
+        stains=stain,
+        sites=site,
+        dials=dials,
+        workers=threads or os.cpu_count() or 1,
+        echo=typer.echo,
+    )
+    typer.echo(f"manifest {manifest}; phantoms prove the machinery, never the medicine")
+
+
+@app.command(name="config")
+def show_config(*, preset: o.PresetName = "default", config: o.ConfigFile = None, settings: o.Set = None) -> None:
     """Print every setting with its effective value, as TOML that --config takes."""
     from he2her2.config import to_toml
 
-    typer.echo(to_toml(_settings(preset, config, settings, None, None)), nl=False)
+    typer.echo(to_toml(_settings(preset, config, settings, "auto", None)), nl=False)
 
 
 def _settings(
-    preset: o.Preset, file: Path | None, overrides: list[str] | None, backend: o.Backend | None, threads: int | None
+    preset: o.Preset, file: Path | None, overrides: list[str] | None, backend: o.Backend, threads: int | None
 ) -> "Config":
     """The effective settings: preset, then file, then --set, then options of their own."""
     from he2her2.config import load_config
 
-    named = [f"runtime.backend={backend.value}"] if backend else []
+    named = [f"runtime.backend={backend}"] if backend != "auto" else []
     named += [f"runtime.threads={threads}"] if threads else []
-    return load_config(preset.value, file, [*(overrides or []), *named])
+    return load_config(preset, file, [*(overrides or []), *named])
 
 
 def _plan(
@@ -158,7 +188,7 @@ def _plan(
             "machinery (its numbers mean nothing)"
         )
     model = load_slide_model(weights, config)
-    options = SlideOptions(mpp, annotations, region_use.value)
+    options = SlideOptions(mpp, annotations, region_use)
     cards = [card.summary for card in model.cards.values()]
     run = plan_run(
         out, command=sys.argv, config=config, weights=cards, overrides=options.digest_parts(), overwrite=overwrite

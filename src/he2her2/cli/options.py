@@ -1,50 +1,31 @@
 """The options that commands share, each once."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, TypeAlias
 
 import typer
 
-
-class Backend(StrEnum):
-    """Who decodes slides."""
-
-    AUTO = "auto"
-    TIFF = "tiff"
-    OPENSLIDE = "openslide"
-
-
-class RegionUse(StrEnum):
-    """What annotated regions are for."""
-
-    INTERSECT = "intersect"
-    REPLACE = "replace"
-
-
-class Preset(StrEnum):
-    """Names of the settings that come with the package."""
-
-    DEFAULT = "default"
-    PAPER = "paper"
-    RELEASED_CODE = "released-code"
-
+Backend: TypeAlias = Literal["auto", "tiff", "openslide"]
+RegionUse: TypeAlias = Literal["intersect", "replace"]
+Preset: TypeAlias = Literal["default", "paper", "released-code"]
 
 SlidePath = Annotated[Path, typer.Argument(metavar="SLIDE", help="A slide, or a folder of slides.", show_default=False)]
-Out = Annotated[Path, typer.Option("--out", "-o", help="Run folder to write.", show_default=False)]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Run folder to write.")]
 Weights = Annotated[
     str | None, typer.Option(help="Weights folder, or untrained:SEED to try the machinery.", show_default=False)
 ]
 Mpp = Annotated[float | None, typer.Option(help="µm per level-0 pixel, over what the file says.", show_default=False)]
 PresetName = Annotated[Preset, typer.Option("--preset", help="Settings to start from.")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file, over the preset.", show_default=False)]
-Set = Annotated[list[str] | None, typer.Option("--set", help="key=value, over preset and file.", show_default=False)]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Over preset and file.", show_default=False)
+]
 Annotations = Annotated[
     Path | None,
     typer.Option(help="QuPath GeoJSON, ASAP or Sedeen XML; or a folder with one per slide.", show_default=False),
 ]
 AnnotationsUse = Annotated[RegionUse, typer.Option(help="Limit the tumour that is found, or replace it.")]
-Reader = Annotated[Backend | None, typer.Option("--backend", help="Slide reader.", show_default="auto")]
+Reader = Annotated[Backend, typer.Option("--backend", help="Slide reader.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Worker threads.", show_default="every core")]
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Take over a folder with other results.")]

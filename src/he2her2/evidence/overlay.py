@@ -98,7 +98,7 @@ def _enlarge(raster: NDArray[Any], size: Size) -> NDArray[Any]:
     """The raster's nearest values on a finer (or coarser) grid of `size`."""
     rows = (np.arange(size.h) + 0.5) * len(raster) / size.h
     columns = (np.arange(size.w) + 0.5) * raster.shape[1] / size.w
-    return raster[rows.astype(np.int64)[:, None], columns.astype(np.int64)]
+    return np.asarray(raster[rows.astype(np.int64)[:, None], columns.astype(np.int64)])
 
 
 def _draw_selected(picture: Rgb, tiles: ScoredTiles, px_per_l0: float) -> None:

@@ -26,4 +26,4 @@ def score_colours(scores: NDArray[np.floating]) -> Rgb:
     """Colours (..., 3) of scores (...,) in [0, 3], blended between the classes' colours."""
     table = np.array(list(SCORE_COLOURS.values()), np.float64)
     channels = [np.interp(scores, np.arange(len(table)), table[:, c]) for c in range(3)]
-    return np.rint(np.stack(channels, axis=-1)).astype(np.uint8)
+    return np.asarray(np.rint(np.stack(channels, axis=-1)), np.uint8)

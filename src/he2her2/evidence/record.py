@@ -10,6 +10,7 @@ from he2her2.config import Config
 from he2her2.labels import IhcScore
 from he2her2.models.slide_model import SlideModel
 from he2her2.pipeline import Prediction, Segmentation
+from he2her2.preprocessing.quality import quality_shares
 from he2her2.slides import Slide
 from he2her2.units import is_close_mpp
 
@@ -21,7 +22,7 @@ SPOILT_SHARE = 0.2
 
 def segmentation_record(slide: Slide, segmentation: Segmentation, config: Config) -> Record:
     """What was found before any tile was scored: the slide, its quality, areas and the settings."""
-    tissue = max(1, int(segmentation.tissue.sum()))
+    shares = quality_shares(segmentation.tissue, segmentation.pen, segmentation.blur)
     sampling = segmentation.sampling
     return {
         "slide_id": slide.slide_id,
@@ -35,8 +36,8 @@ def segmentation_record(slide: Slide, segmentation: Segmentation, config: Config
             "levels": len(slide.levels),
         },
         "quality": {
-            "pen_share": round(float((segmentation.pen & segmentation.tissue).sum() / tissue), 4),
-            "blur_share": round(float((segmentation.blur & segmentation.tissue).sum() / tissue), 4),
+            "pen_share": round(shares.pen, 4),
+            "blur_share": round(shares.blur, 4),
             "left_out": config.quality.apply,
         },
         "area_mm2": {
@@ -95,11 +96,11 @@ def warnings(slide: Slide, prediction: Prediction, model: SlideModel, config: Co
     if prediction.tiling.n_plain < len(prediction.tiling.grid):
         n_plain, n = prediction.tiling.n_plain, len(prediction.tiling.grid)
         found.append(f"little tumour: its {n_plain} tiles were cut with overlap to {n}")
-    tissue = prediction.segmentation.tissue
-    for name, mask in (("under pen ink", prediction.segmentation.pen), ("out of focus", prediction.segmentation.blur)):
-        share = float((mask & tissue).sum() / tissue.sum())
+    segmentation = prediction.segmentation
+    shares = quality_shares(segmentation.tissue, segmentation.pen, segmentation.blur)
+    for what, share in (("under pen ink", shares.pen), ("out of focus", shares.blur)):
         if share > SPOILT_SHARE:
-            found.append(f"{share:.0%} of the tissue is {name}")
-    if np.array_equal(prediction.segmentation.tumour, prediction.segmentation.usable):
+            found.append(f"{share:.0%} of the tissue is {what}")
+    if np.array_equal(segmentation.tumour, segmentation.usable):
         found.append("all usable tissue was taken for invasive tumour")
     return found

@@ -1,0 +1,259 @@
+"""What users hand us by mistake: one line that says what and what to do, the exit code, and nothing left behind."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+
+from he2her2.cli import main
+from he2her2.models.card import UNTRAINED_NOTICE, Card
+from he2her2.models.initial import initial_weights
+from he2her2.models.weights import save_weights
+from he2her2.models.zoo import NETWORKS
+from tests.slide_files import corrupt_tile, truncated, write_huge_header
+from tests.tissue_slides import GLASS, QUICK, SIDE, tissue_pixels, write_tissue
+
+
+@pytest.fixture
+def he2her2(monkeypatch, capsys):
+    """Run a command line; gives its exit code, standard output and standard error."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["he2her2", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        return stop.value.code or 0, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def refused(he2her2, tmp_path):
+    """Predict, and expect one line with these words, exit code 2 and nothing written."""
+
+    def check(slide, *words, options=QUICK):
+        out = tmp_path / "run"
+        code, _, err = he2her2("predict", slide, "--out", out, *options)
+        assert code == 2
+        assert err.count("\n") == 1, err
+        assert "Traceback" not in err
+        for word in words:
+            assert word in err
+        assert not out.exists() or not list(out.rglob("*"))
+
+    return check
+
+
+def test_a_missing_path(refused, tmp_path):
+    """The path is named."""
+    refused(tmp_path / "nothing.svs", "nothing", "no file", "check the path")
+
+
+def test_a_folder_without_slides(refused, tmp_path):
+    """What a slide's name ends in is said."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "notes.txt").touch()
+
+    refused(folder, "no slides among its 1 files", ".svs")
+
+
+def test_two_slides_of_one_name(refused, tmp_path):
+    """Their evidence would go to one folder."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name in ("a.svs", "a.tiff"):
+        (folder / name).touch()
+
+    refused(folder, "several slides are named a")
+
+
+def test_text_named_svs(refused, tmp_path):
+    """It is recognised as text."""
+    path = tmp_path / "letter.svs"
+    path.write_text("Dear colleague, the slide is attached.\n")
+
+    refused(path, "letter", "text")
+
+
+def test_a_corrupt_slide(refused, data_dir):
+    """A real broken file of the field."""
+    refused(data_dir / "slides" / "broken.svs", "broken", "not a slide")
+
+
+def test_a_slide_cut_off(refused, tmp_path):
+    """How much is missing is said, and that a copy may help."""
+    refused(truncated(write_tissue(tmp_path / "whole.svs"), 0.6), "cut", "copy")
+
+
+def test_one_corrupt_tile_is_left_out_and_reported(he2her2, tmp_path):
+    """Under one per cent of the tiles: the slide is predicted without it, and says so."""
+    slide = corrupt_tile(write_tissue(tmp_path / "scratched.svs", tissue_pixels(3584, 0.95)), 14 * 7 + 7)
+
+    code, out, _ = he2her2("predict", slide, "--out", tmp_path / "run", "--json", *QUICK)
+    record = json.loads(out)
+
+    assert code == 0
+    assert record["counts"]["unreadable"] == 1
+    assert record["counts"]["scored"] == record["counts"]["tiles"] - 1
+    assert any("could not be decoded" in text for text in record["warnings"])
+
+
+def test_many_corrupt_tiles_fail_the_slide(refused, tmp_path):
+    """Over one per cent is too much to leave out."""
+    slide = write_tissue(tmp_path / "shattered.svs")
+    for index in (18, 19, 20, 27, 28, 36):
+        corrupt_tile(slide, index)
+
+    refused(slide, "shattered", "cannot be decoded", "again")
+
+
+def test_no_mpp(refused, tmp_path):
+    """The option that helps is named."""
+    refused(write_tissue(tmp_path / "unscaled.svs", mpp=None), "unscaled", "µm per pixel", "--mpp")
+
+
+@pytest.mark.parametrize("mpp", ["250", "0.0001", "-1", "nan"])
+def test_an_absurd_mpp(refused, tmp_path, mpp):
+    """No microscope has such pixels."""
+    refused(write_tissue(tmp_path / "slide.svs"), "slide", "--mpp", options=(*QUICK, "--mpp", mpp))
+
+
+def test_a_blank_slide(refused, tmp_path):
+    """Glass is not tissue."""
+    noise = np.random.default_rng(0).integers(-3, 4, (SIDE, SIDE, 1))
+    refused(write_tissue(tmp_path / "glass.svs", (np.array(GLASS) + noise).astype(np.uint8)), "glass", "no tissue")
+
+
+@pytest.mark.parametrize("ink", [(20, 120, 60), (30, 60, 160), (200, 30, 50), (25, 25, 25)])
+def test_a_slide_all_pen(refused, tmp_path, ink):
+    """Ink of any colour is not tissue."""
+    pixels = tissue_pixels()
+    inked = (pixels != np.array(GLASS)).any(axis=2)
+    noise = np.random.default_rng(0).integers(-6, 7, (SIDE, SIDE, 1))
+    pixels[inked] = np.clip(np.array(ink) + noise, 0, 255)[inked]
+
+    refused(write_tissue(tmp_path / "inked.svs", pixels), "inked", "pen ink")
+
+
+def test_a_blurred_slide(refused, tmp_path):
+    """A slide out of focus everywhere is not used by default."""
+    blurred = np.asarray(Image.fromarray(tissue_pixels()).filter(ImageFilter.GaussianBlur(24)))
+
+    refused(write_tissue(tmp_path / "dim.svs", blurred), "dim", "out of focus", "quality.apply=false")
+
+
+def test_tissue_under_one_tile(refused, tmp_path):
+    """Not one tile can be cut: its size is said. A little more tissue: the numbers of tiles are."""
+    refused(write_tissue(tmp_path / "crumb.svs", tissue_pixels(share=0.06)), "crumb", "as large as a tile (64 µm)")
+    refused(write_tissue(tmp_path / "bit.svs", tissue_pixels(share=0.2)), "bit", "tiles", "34 are needed")
+
+
+def test_a_header_that_claims_a_million_pixels(refused, tmp_path):
+    """Refused at once, without allocating what it claims."""
+    path = tmp_path / "huge.svs"
+    write_huge_header(path)
+
+    refused(path, "huge", "1000000")
+
+
+def test_weights_that_are_not_there(refused, tmp_path):
+    """None, a missing folder, and a word that is no folder."""
+    slide = write_tissue(tmp_path / "slide.svs")
+
+    refused(slide, "--weights", "untrained:0", options=())
+    refused(slide, "nowhere", options=("--weights", tmp_path / "nowhere"))
+    refused(slide, "untrained:SEED", options=("--weights", "untrained"))
+
+
+def test_swapped_weights(refused, tmp_path):
+    """The tumour network in the tile network's place is noticed."""
+    spec = NETWORKS["compact-tumour-cnn"]
+    card = Card(spec, trained=False, notice=UNTRAINED_NOTICE, seed=0)
+    for role in ("tumour_cnn", "tile_cnn", "aggregator"):
+        save_weights(tmp_path / "weights" / role, card, initial_weights(spec, 0))
+    slide = write_tissue(tmp_path / "slide.svs")
+
+    refused(slide, "tile_cnn", "tumour_cnn", options=("--weights", tmp_path / "weights"))
+
+
+def test_an_output_folder_that_is_a_file(he2her2, tmp_path):
+    """Refused before any work is done, and the file stays."""
+    slide, out = write_tissue(tmp_path / "slide.svs"), tmp_path / "file"
+    out.write_text("mine")
+
+    code, _, err = he2her2("predict", slide, "--out", out, *QUICK)
+
+    assert code == 2
+    assert "is a file" in err
+    assert err.count("\n") == 1
+    assert out.read_text() == "mine"
+
+
+def test_an_output_folder_of_other_settings(he2her2, tmp_path):
+    """Results of two configurations never mix, unless asked to."""
+    slide, out = write_tissue(tmp_path / "slide.svs"), tmp_path / "run"
+    again = ("predict", slide, "--out", out, *QUICK, "--set", "threshold=0.4")
+    assert he2her2("predict", slide, "--out", out, *QUICK)[0] == 0
+
+    code, _, err = he2her2(*again)
+
+    assert code == 2
+    assert "--overwrite" in err
+    assert he2her2(*again, "--overwrite")[0] == 0
+
+
+def test_a_full_disk(tmp_path):
+    """Files that cannot grow stop the command with one line; no half slide is left."""
+    slide, out = write_tissue(tmp_path / "slide.svs"), tmp_path / "run"
+    script = (
+        "import resource, sys; from he2her2.cli import main;"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)); main()"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", script, "predict", slide, "--out", out, *QUICK],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 2, done.stderr
+    assert "cannot be written" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not [path for path in out.rglob("*") if path.is_file()]
+
+
+def test_a_mistaken_setting(refused, tmp_path):
+    """Settings are checked before the slide is opened."""
+    refused(tmp_path / "slide.svs", "selection.m", options=("--weights", "untrained:0", "--set", "selection.m=3"))
+
+
+def test_annotations_that_are_not_there(refused, tmp_path):
+    """The file that was looked for is named."""
+    slide = write_tissue(tmp_path / "slide.svs")
+
+    refused(slide, "slide", "regions.xml", options=(*QUICK, "--annotations", tmp_path / "regions.xml"))
+
+
+def test_a_folder_with_a_bad_slide_goes_on(he2her2, tmp_path):
+    """Good slides are predicted, the bad one is a row with stage, reason and remedy, and the exit code is 1."""
+    folder, out = tmp_path / "slides", tmp_path / "run"
+    folder.mkdir()
+    write_tissue(folder / "good.svs")
+    (folder / "bad.svs").write_text("no slide")
+    write_tissue(folder / "unscaled.svs", mpp=None)
+
+    code, text, err = he2her2("predict", folder, "--out", out, *QUICK)
+    predictions = (out / "predictions.csv").read_text().splitlines()
+    failures = (out / "failures.csv").read_text().splitlines()
+
+    assert code == 1
+    assert "1 slides done, 2 failed" in text
+    assert err.count("FAILED") == 2
+    assert [line.split(",")[0] for line in predictions] == ["slide_id", "good"]
+    assert [line.split(",")[0] for line in failures] == ["slide_id", "bad", "unscaled"]
+    assert failures[0] == "slide_id,path,stage,reason,remedy"
+    assert (out / "slides" / "good" / "prediction.json").exists()
+    assert not (out / "slides" / "bad").exists()

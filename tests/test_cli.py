@@ -1,0 +1,169 @@
+"""The commands as a user runs them."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+import pytest
+import typer
+from PIL import Image
+
+from he2her2.cli import main
+from he2her2.cli.commands import app
+from he2her2.config import PRESETS, load_config
+from tests.conftest import REPOSITORY
+from tests.tissue_slides import QUICK, write_tissue
+
+
+@pytest.fixture
+def he2her2(monkeypatch, capsys):
+    """Run a command line that succeeds; gives its standard output."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["he2her2", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        out, err = capsys.readouterr()
+        assert not stop.value.code, err
+        return out
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def slide(tmp_path_factory):
+    """A small slide."""
+    return write_tissue(tmp_path_factory.mktemp("slides") / "S1.svs")
+
+
+def test_predict_leaves_the_whole_run_folder(he2her2, slide, tmp_path):
+    """Every file that DESIGN names, each readable and consistent with the others."""
+    out = he2her2("predict", slide, "--out", tmp_path / "run", *QUICK)
+    folder = tmp_path / "run" / "slides" / "S1"
+    record = json.loads((folder / "prediction.json").read_text())
+    run = json.loads((tmp_path / "run" / "run.json").read_text())
+    with (tmp_path / "run" / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "blur.png", "overlay.png", "pen.png", "prediction.json", "tiles.geojson", "tiles.h5", "tissue.png",
+        "tumour.png", "tumour_map.png",
+    ]  # fmt: skip
+    assert f"HER2 {record['status']}" in out
+    assert str(folder / "overlay.png") in out
+    assert record["status"] == ("positive" if record["probability"] >= 0.5 else "negative")
+    assert record["run_digest"] == run["digest"]
+    assert run["config"]["selection"]["n_tiles"] == 5
+    assert [row["slide_id"] for row in rows] == ["S1"]
+    assert float(rows[0]["probability"]) == record["probability"]
+    tumour = np.array(Image.open(folder / "tumour.png"))
+    assert record["area_mm2"]["tumour"] == pytest.approx(tumour.sum() * 64e-6, abs=1e-4)
+    with h5py.File(folder / "tiles.h5") as file:
+        assert len(file["coords"]) == record["counts"]["scored"]
+        assert file["selected"][:].sum() == record["counts"]["selected"] == 5
+    features = json.loads((folder / "tiles.geojson").read_text())["features"]
+    assert len(features) == record["counts"]["scored"] + 1
+
+
+def test_untrained_weights_are_said_everywhere(he2her2, slide, tmp_path):
+    """On the terminal, in the record, in the table."""
+    out = he2her2("predict", slide, "--out", tmp_path / "run", *QUICK)
+    notice = "untrained weights: the numbers mean nothing"
+
+    assert notice in out
+    assert notice in (tmp_path / "run" / "slides" / "S1" / "prediction.json").read_text()
+    assert notice in (tmp_path / "run" / "predictions.csv").read_text()
+    assert "research use only" in out
+
+
+def test_the_same_command_again_keeps_what_is_done(he2her2, slide, tmp_path):
+    """The slide's folder is not written again, and the answer is the same."""
+    command = ("predict", slide, "--out", tmp_path / "run", "--json", *QUICK)
+    first = he2her2(*command)
+    overlay = tmp_path / "run" / "slides" / "S1" / "overlay.png"
+    written = overlay.stat().st_mtime_ns
+
+    assert he2her2(*command) == first
+    assert overlay.stat().st_mtime_ns == written
+
+
+def test_segment_writes_masks_only(he2her2, slide, tmp_path):
+    """Masks, map and overlay, and no score."""
+    out = he2her2("segment", slide, "--out", tmp_path / "run", *QUICK)
+    folder = tmp_path / "run" / "slides" / "S1"
+
+    assert "mm² of tissue" in out
+    assert {"tissue.png", "tumour.png", "overlay.png", "segmentation.json"} <= {p.name for p in folder.iterdir()}
+    assert not (folder / "tiles.h5").exists()
+    assert (tmp_path / "run" / "segmentations.csv").read_text().startswith("slide_id,")
+
+
+def test_inspect_tells_what_a_slide_is(he2her2, slide):
+    """As text and as JSON."""
+    text = he2her2("inspect", slide)
+    (report,) = json.loads(he2her2("inspect", slide, "--deep", "--json"))["slides"]
+
+    assert "2048 x 2048 px" in text
+    assert "0.25 µm/px" in text
+    assert report["mpp"] == 0.25
+    assert report["tiles"]["n_checked"] == report["tiles"]["n_tiles"]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_config_prints_the_preset(he2her2, preset, tmp_path):
+    """As a file that --config takes."""
+    file = tmp_path / "own.toml"
+    file.write_text(he2her2("config", "--preset", preset))
+
+    assert load_config(file=file) == PRESETS[preset]
+
+
+def test_help_needs_no_heavy_library():
+    """`--help` is instant because it loads none of them."""
+    code = (
+        "import sys; from he2her2.cli import main; sys.argv = ['he2her2', '--help']\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "print([name for name in ('numpy', 'torch', 'onnxruntime', 'scipy', 'tifffile') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_prediction_needs_no_torch(slide, tmp_path):
+    """Prediction on the CPU loads neither torch nor what only training and plotting need."""
+    code = (
+        "import sys; from he2her2.cli import main\n"
+        "try: main()\nexcept SystemExit as stop: assert not stop.code\n"
+        "print([name for name in ('torch', 'lightning', 'matplotlib') if name in sys.modules])"
+    )
+    command = ["predict", str(slide), "--out", str(tmp_path / "run"), *QUICK]
+    done = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True, check=False)
+
+    assert done.stdout.splitlines()[-1] == "[]", done.stderr
+    assert "\x1b" not in done.stdout + done.stderr  # plain text when not a terminal
+
+
+def test_the_readme_names_every_command():
+    """A command that nobody can find does not exist."""
+    readme = (REPOSITORY / "README.md").read_text()
+    names = typer.main.get_group(app).commands
+
+    assert names
+    for name in names:
+        assert f"he2her2 {name}" in readme, name
+
+
+def test_version(he2her2):
+    """It prints name and number."""
+    assert he2her2("--version").split()[0] == "he2her2"
+
+
+def test_module_is_the_command():
+    """`python -m he2her2` does the same."""
+    done = subprocess.run([sys.executable, "-m", "he2her2", "--help"], capture_output=True, text=True, check=True)
+
+    assert "predict" in done.stdout

@@ -1,0 +1,160 @@
+"""The method end to end on small slides."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from shapely import box
+
+from he2her2.config import Runtime, load_config
+from he2her2.errors import TilingError, TumourError
+from he2her2.models.slide_model import load_slide_model
+from he2her2.pipeline import blocks_with, predict, segment, thumbnail_on_lattice
+from he2her2.preprocessing.annotations import Region
+from he2her2.slides import open_slide
+from tests.tissue_slides import tissue_pixels, write_tissue
+
+OVERRIDES = ("selection.n_tiles=5", "adaptive.iterations=2", "adaptive.points=20")
+
+
+@pytest.fixture(scope="module")
+def config():
+    """Few tiles and few points."""
+    return load_config(overrides=OVERRIDES)
+
+
+@pytest.fixture(scope="module")
+def model(config):
+    """Untrained networks."""
+    return load_slide_model("untrained:0", config)
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    """A slide of 2 048 px with tissue in its middle."""
+    return write_tissue(tmp_path_factory.mktemp("slides") / "slide.svs")
+
+
+@pytest.fixture(scope="module")
+def reference(path, model, config):
+    """Its prediction, one thread, tile by tile."""
+    with open_slide(path) as slide:
+        return predict(slide, model, replace(config, runtime=Runtime(threads=1, batch_size=1)))
+
+
+@pytest.mark.parametrize(
+    "runtime",
+    [Runtime(threads=3, batch_size=7), Runtime(threads=2, batch_size=64), Runtime("openslide", threads=2)],
+    ids=["3 threads", "large batches", "openslide"],
+)
+def test_how_the_work_is_done_changes_nothing(path, model, config, reference, runtime):
+    """Threads, batch size and backend give the same masks, tiles, selection and status, and scores within 1e-5."""
+    with open_slide(path, backend=runtime.backend) as slide:
+        found = predict(slide, model, replace(config, runtime=runtime))
+
+    assert np.array_equal(found.segmentation.tumour, reference.segmentation.tumour)
+    assert np.array_equal(found.grid.origins_l0, reference.grid.origins_l0)
+    assert np.allclose(found.logits, reference.logits, atol=1e-5)
+    assert np.allclose(found.scores, reference.scores, atol=1e-5)
+    assert np.array_equal(found.selected, reference.selected)
+    assert abs(found.probability - reference.probability) < 1e-5
+    assert found.status == reference.status
+
+
+def test_tiles_lie_wholly_in_the_tumour_on_its_lattice(reference):
+    """Each of a tile's 8 x 8 mask pixels is tumour (paper, 3.1)."""
+    tumour = reference.segmentation.tumour
+    for x, y in reference.grid.origins_l0:
+        assert x % 32 == 0
+        assert y % 32 == 0
+        assert tumour[y // 32 : y // 32 + 8, x // 32 : x // 32 + 8].all()
+    assert (reference.grid.side_l0, reference.grid.side_px) == (256.0, 256)
+
+
+def test_the_selected_tiles_score_highest_and_decide(reference, model):
+    """The probability is the aggregator's on the best scores, in falling order."""
+    chosen = reference.scores[reference.selected]
+
+    assert len(chosen) == 5
+    assert (np.diff(chosen) <= 0).all()
+    assert chosen[0] == reference.scores.max()
+    assert reference.probability == pytest.approx(model.positive_probability(chosen))
+
+
+def test_a_close_mpp_is_taken_as_it_is(tmp_path, model, config, reference):
+    """0.23 µm/px are read natively: the same tiles in level-0 px as at 0.25."""
+    with open_slide(write_tissue(tmp_path / "slide.svs", mpp=0.23)) as slide:
+        found = predict(slide, model, config)
+
+    assert np.array_equal(found.segmentation.tissue, reference.segmentation.tissue)
+    assert found.grid.mpp == pytest.approx(0.23)
+    assert found.grid.side_l0 == 256.0
+
+
+def test_a_coarser_slide_is_resampled_to_the_same_microns(tmp_path, model, config):
+    """At 0.5 µm/px a tile is 128 level-0 px wide: still 64 µm."""
+    with open_slide(write_tissue(tmp_path / "slide.svs", mpp=0.5)) as slide:
+        found = predict(slide, model, config)
+        raw = predict(slide, model, replace(config, tiling=replace(config.tiling, raw_pixels=True)))
+
+    assert found.grid.side_l0 * 0.5 == pytest.approx(64.0, rel=1e-3)
+    assert raw.grid.side_l0 == 256.0
+
+
+def test_regions_limit_the_tumour_or_stand_in_its_place(path, model, config, reference):
+    """Intersected with what the network finds, or without asking it."""
+    region = Region(box(0, 0, 1024, 2048), "Tumor")
+    with open_slide(path) as slide:
+        limited = segment(slide, model, config, regions=[region])
+        replaced = segment(slide, model, config, regions=[region], region_use="replace")
+
+    left = np.zeros_like(limited.tumour)
+    left[:, :32] = True
+    assert np.array_equal(limited.tumour, reference.segmentation.tumour & left)
+    assert np.array_equal(replaced.tumour, reference.segmentation.usable & left)
+    assert replaced.sampling is None
+
+
+def test_no_tumour_is_an_error_that_says_so(path, model, config):
+    """A region on glass leaves nothing."""
+    with open_slide(path) as slide, pytest.raises(TumourError, match="--annotations"):
+        segment(slide, model, config, regions=[Region(box(0, 0, 64, 64), "Tumor")])
+
+
+def test_too_little_tumour_is_an_error_with_numbers(tmp_path, model, config):
+    """It tells how many tiles there are and how many are needed."""
+    path = write_tissue(tmp_path / "crumb.svs", tissue_pixels(share=0.2))
+    with open_slide(path) as slide, pytest.raises(TilingError, match=r"34 are needed"):
+        predict(slide, model, config)
+
+
+def test_progress_reaches_its_total(path, model, config):
+    """Every stage that takes time says how far it is, up to the end."""
+    told = {}
+    with open_slide(path) as slide:
+        predict(slide, model, config, progress=lambda stage, done, total: told.update({stage: (done, total)}))
+
+    assert told.keys() == {"focus", "tumour", "tiles"}
+    assert all(done == total for done, total in told.values())
+
+
+@pytest.mark.parametrize("px_l0", [32.0, 33.1, 20.0])
+def test_the_lattices_thumbnail_shows_the_slide_in_place(path, px_l0):
+    """Whatever the pyramid has, a raster pixel shows what lies under it."""
+    with open_slide(path) as slide:
+        size = (int(2048 / px_l0), int(2048 / px_l0))
+        picture = thumbnail_on_lattice(slide, px_l0, type(slide.size_l0)(*size))
+
+    tissue = picture.min(axis=2) < 225
+    expected = slice(round(205 / px_l0) + 1, round(1843 / px_l0) - 1)
+    assert picture.shape == (*size, 3)
+    assert tissue[expected, expected].all()
+    assert not tissue[: round(205 / px_l0) - 1].any()
+
+
+def test_blocks_hold_every_pixel_of_the_mask():
+    """And each holds at least one."""
+    mask = np.zeros((20, 30), bool)
+    mask[[0, 19, 7], [0, 29, 8]] = True
+
+    assert blocks_with(mask, 8).tolist() == [[0, 0], [8, 0], [24, 16]]

@@ -1,0 +1,39 @@
+"""Small slides with something like tissue on them, quick to write and quick to predict on."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from tests.slide_files import SlideSpec, pyramid, write_slide
+
+GLASS = (243, 241, 244)
+SIDE = 2048
+
+QUICK = (
+    "--weights", "untrained:0", "--threads", "2",
+    "--set", "selection.n_tiles=5", "--set", "adaptive.iterations=2", "--set", "adaptive.points=20",
+)  # fmt: skip
+"""Options of a prediction in about a second: 34 tiles are enough."""
+
+
+def tissue_pixels(side: int = SIDE, share: float = 0.8, seed: int = 0) -> np.ndarray:
+    """(side, side, 3) glass with a square of sharp, stained texture in the middle, `share` of the side wide."""
+    rng = np.random.default_rng(seed)
+    pixels = np.full((side, side, 3), GLASS, np.uint8)
+    wide = int(side * share)
+    start = (side - wide) // 2
+    cells = Image.new("RGB", (wide, wide), (226, 170, 205))
+    draw = ImageDraw.Draw(cells)
+    for x, y in rng.integers(0, wide, ((wide // 24) ** 2, 2)):
+        r = int(rng.integers(8, 14))
+        draw.ellipse((x - r, y - r, x + r, y + r), fill=(int(rng.integers(80, 120)), 60, 150), outline=(60, 30, 110))
+    grain = rng.integers(-14, 15, (wide, wide, 1))
+    pixels[start : start + wide, start : start + wide] = np.clip(np.asarray(cells) + grain, 0, 255)
+    return pixels
+
+
+def write_tissue(path: Path, pixels: np.ndarray | None = None, **spec) -> Path:
+    """An Aperio-like slide of 256 px tiles with levels 1, 4, 16 and 32."""
+    pixels = tissue_pixels() if pixels is None else pixels
+    return write_slide(path, pyramid(pixels, (1, 4, 16, 32)), SlideSpec(**{"tile": 256} | spec))
