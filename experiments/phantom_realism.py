@@ -4,7 +4,7 @@ Real H&E is BCSS (two TCGA-BRCA regions), real IHC the oesophageal HER2 cores; b
 (`HE2HER2_DATA`). A phantom's number should lie within the range that the real regions span. `--sheets FOLDER` also
 writes pictures of both side by side, to be looked at and not to be committed.
 
-Run: python experiments/phantom_realism.py [--sheets FOLDER]
+Run: python -m experiments.phantom_realism [--sheets FOLDER]
 """
 
 import argparse

@@ -4,7 +4,7 @@ Small slides, half of them HER2-positive (3+, and 2+ with amplification). A nega
 slide is the same at every signal, so it is drawn once.
 Every feature's AUC carries a DeLong interval, widened for the number of features (Bonferroni).
 
-Run: python experiments/phantom_signal.py [--slides 200]
+Run: python -m experiments.phantom_signal [--slides 200]
 """
 
 import argparse
@@ -13,13 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from experiments.phantom_realism import HED_FROM_RGB, nuclear_areas, spectrum
 from numpy.typing import NDArray
 from scipy import stats
 
 from he2her2.phantom import PhantomSpec, make_spec
 from he2her2.phantom.block import Window
 from he2her2.phantom.slide import Painter
-from phantom_realism import HED_FROM_RGB, nuclear_areas, spectrum
 
 RESULTS = Path(__file__).resolve().parents[1] / "experiments" / "results"
 SIGNALS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -133,7 +133,7 @@ def as_markdown(result: dict[str, object]) -> Iterator[str]:
     assert isinstance(rows, dict)
     yield "# What separates the classes of phantom H&E"
     yield ""
-    yield f"{result['slides']} slides, half HER2-positive; AUC (interval). Features: Bonferroni intervals; morphology: 95 %."
+    yield f"{result['slides']} slides, half HER2-positive; AUC (interval; Bonferroni for features, 95 % for morphology)."
     yield ""
     yield "| | " + " | ".join(f"signal {signal}" for signal in rows) + " |"
     yield "|---" * (len(rows) + 1) + "|"

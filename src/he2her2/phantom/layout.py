@@ -104,7 +104,7 @@ def _tumour(spec: PhantomSpec, axes: _Axes, tissue: Mask) -> Mask:
             f"phantom: {spec.foci} foci cannot cover {spec.tumour_share:.0%} of the tissue; lower foci or tumour_share"
         )
     score[~allowed] = -np.inf
-    return _whole_foci(np.asarray(score > _cut(score, wanted)), owner, spec.foci)
+    return _whole_foci(np.asarray(score > _cut(score, wanted)), owner, spec.foci, tissue)
 
 
 def _cut(score: Floats, wanted: int) -> float:
@@ -129,14 +129,14 @@ def _spread_points(inside: Floats, n: int, rng: np.random.Generator) -> list[tup
     return points
 
 
-def _whole_foci(mask: Mask, owner: NDArray[np.int64], n: int) -> Mask:
-    """Each focus's largest piece, with its holes filled."""
+def _whole_foci(mask: Mask, owner: NDArray[np.int64], n: int, tissue: Mask) -> Mask:
+    """Each focus's largest piece, with its holes filled but for glass."""
     whole = np.zeros_like(mask)
     for k in range(n):
         pieces, count = ndimage.label(mask & (owner == k))
         if count:
             sizes = np.bincount(pieces.ravel())[1:]
-            whole |= ndimage.binary_fill_holes(pieces == 1 + int(sizes.argmax()))
+            whole |= ndimage.binary_fill_holes(pieces == 1 + int(sizes.argmax())) & tissue
     return whole
 
 

@@ -9,7 +9,6 @@ from he2her2.phantom.cells import Cells
 from he2her2.phantom.chance import Floats
 from he2her2.phantom.places import GridPlace
 
-
 _BATCH = 64
 """Cells whose windows are held at a time: as many as the processor's cache takes."""
 

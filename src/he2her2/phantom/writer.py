@@ -19,6 +19,9 @@ TILE_PX = 256
 BLOCK_PX = 1024
 LEVELS = (1, 4, 16, 32)
 _TILES = BLOCK_PX // TILE_PX
+_SMALL_QUALITY = 92
+"""JPEG quality of levels 16 and 32 at least: they are small, and masks are drawn from them."""
+
 _BIG_BYTES = 2**31
 """From this uncompressed size on the file is a BigTIFF: classic TIFF ends at 4 GiB."""
 
@@ -92,7 +95,8 @@ def write_pyramid(path: Path, size: Size, mpp: float, quality: int, blocks: Iter
                 if k % columns < -(-(size.w // 4) // TILE_PX) and k // columns < -(-(size.h // 4) // TILE_PX):
                     yield tile
 
-        feeds = (level_0(), level_4(), _tiles_of(small, size, 16, quality), _tiles_of(tiny, size, 32, quality))
+        fine = max(quality, _SMALL_QUALITY)
+        feeds = (level_0(), level_4(), _tiles_of(small, size, 16, fine), _tiles_of(tiny, size, 32, fine))
         for downsample, feed in zip(LEVELS, feeds, strict=True):
             _write_level(tiff, feed, size, downsample, mpp, quality)
 

@@ -1,0 +1,45 @@
+"""How often the rule written from ASCO/CAP's words finds the IHC score that a phantom was drawn with.
+
+The rule is the tests' (`tests/test_phantom_ihc.py`): it sees pixels only.
+
+Run: python -m experiments.phantom_ihc [--seeds 12]
+"""
+
+import argparse
+import importlib
+import json
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+RESULTS = REPOSITORY / "experiments" / "results"
+SCORES = ("0", "1+", "2+", "3+")
+
+
+def main() -> None:
+    """Score many twins and write the confusion matrix."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=12)
+    seeds = parser.parse_args().seeds
+    sys.path.insert(0, str(REPOSITORY / "tests"))
+    rule = importlib.import_module("test_phantom_ihc")
+    found = {score: dict.fromkeys(SCORES, 0) for score in SCORES}
+    for seed in range(seeds):
+        for site in ("her2sc-like", "brca-like"):
+            for score in SCORES:
+                rgb = rule.twin(score, seed=5000 + seed, site=site)
+                found[score][rule.ihc_score(rgb, 0.25)[0]] += 1
+    right, total = sum(found[score][score] for score in SCORES), 8 * seeds
+    text = [f"# IHC phantoms scored by ASCO/CAP's words\n\n{right} of {total} regions of 1536 px right.\n"]
+    text += ["| drawn \\ found | " + " | ".join(SCORES) + " |", "|---" * 5 + "|"]
+    text += [f"| {score} | " + " | ".join(str(found[score][other]) for other in SCORES) + " |" for score in SCORES]
+    print("\n".join(text))
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / "phantom_ihc.json").write_text(
+        json.dumps({"right": right, "total": total, "found": found}) + "\n", "utf-8"
+    )
+    (RESULTS / "phantom_ihc.md").write_text("\n".join(text) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
