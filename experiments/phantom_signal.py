@@ -133,7 +133,7 @@ def as_markdown(result: dict[str, object]) -> Iterator[str]:
     assert isinstance(rows, dict)
     yield "# What separates the classes of phantom H&E"
     yield ""
-    yield f"{result['slides']} slides, half HER2-positive; AUC (interval; Bonferroni for features, 95 % for morphology)."
+    yield f"{result['slides']} slides, half HER2-positive; AUC (Bonferroni interval; morphology: 95 %)."
     yield ""
     yield "| | " + " | ".join(f"signal {signal}" for signal in rows) + " |"
     yield "|---" * (len(rows) + 1) + "|"

@@ -57,7 +57,10 @@ def _draw(cells: Cells, x: Floats, y: Floats, side: int, px_um: float) -> tuple[
     grain = _windows(texture("chromatin", px_um, 1.0, 3.0), h, 62, side)
     rim = np.maximum(0, 1 - np.abs(q - 0.9) * 6)
     body = 1 - 0.4 * coarse + (0.07 + 0.13 * coarse) * grain + 0.65 * coarse * rim
-    body += _column(cells.nucleolus) * 1.2 * _spot(h, u, v, _column(cells.long_um))
+    with_spot = np.flatnonzero(cells.nucleolus > 0)
+    if len(with_spot):
+        spot = _spot(h[with_spot], u[with_spot], v[with_spot], _column(cells.long_um[with_spot]))
+        body[with_spot] += 1.2 * _column(cells.nucleolus[with_spot]) * spot
     dividing = cells.kind == Kind.MITOSIS
     if dividing.any():
         alpha[dividing] *= np.clip((0.42 - np.abs(v[dividing]) - 0.12 * grain[dividing]) * 5, 0, 1)

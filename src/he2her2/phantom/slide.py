@@ -25,7 +25,7 @@ from he2her2.phantom.stains import Dyes, LightTable, draw_dyes
 from he2her2.phantom.truth import PhantomTruth, TumourCells, make_truth, tumour_cells_of
 from he2her2.phantom.writer import BLOCK_PX, TILE_PX, Block, encode_block, write_pyramid
 
-_SHADES = 512
+_SHADES = 256
 """The lamp's brightness is told apart in steps of one part in so many."""
 
 
