@@ -46,9 +46,10 @@ class Anatomy:
 
     def necrosis(self, place: Place) -> Floats:
         """Necrosis where positive; only deep in the tumour."""
-        level = ndtri(1 - 0.3 * self.biology.necrosis - 1e-6)
-        field = place.read(self.noise("necrosis", 800)) + 0.3 * place.read(self.noise("necrosis edge", 90)) - level
-        return np.asarray(np.minimum(field, (self.tumour(place) - 60) / 60), np.float32)
+        level = ndtri(1 - 0.2 * self.biology.necrosis - 1e-6)
+        edge = place.read(self.noise("necrosis edge", 110))
+        field = place.read(self.noise("necrosis", 600)) + 0.35 * edge - level
+        return np.asarray(np.minimum(field, (self.tumour(place) - 70 + 30 * edge) / 60), np.float32)
 
     def lymphocytes(self, place: Place) -> Floats:
         """Share of the room that lymphocytes take, 0 to 1: dense near the tumour's edge."""

@@ -96,9 +96,10 @@ def lymphocytes(anatomy: Anatomy, box: Box) -> Cells:
 def debris(anatomy: Anatomy, box: Box) -> Cells:
     """Nuclear dust and red cells in necrosis."""
     place, h = jittered(key_of(anatomy.seed, "debris"), box, 9.0, jitter=0.95)
-    place, h = _some(place, h, anatomy.tumour(place) > 60)
+    place, h = _some(place, h, anatomy.tumour(place) > 0)
     necrosis = anatomy.necrosis(place)
-    here = uniform(h, 0) < 0.10 + 0.35 * np.exp(-np.maximum(necrosis, 0) / 0.15)
+    dust = np.clip(place.read(anatomy.noise("dust", 140)), 0, 1)
+    here = uniform(h, 0) < 0.08 + 0.3 * dust + 0.35 * np.exp(-np.maximum(necrosis, 0) / 0.15)
     place, h = _some(place, h, here & (necrosis > 0) & (anatomy.tissue(place) > 2))
     size = 0.8 + 1.7 * uniform(h, 1) ** 2
     cells = make_cells(

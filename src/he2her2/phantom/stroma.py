@@ -73,9 +73,11 @@ def paint_necrosis(anatomy: Anatomy, grid: GridPlace, haematoxylin: Floats, eosi
     if not amount.any():
         return
     lumps = grid.grain("rubble", 7.0) + 0.7 * grid.grain("rubble fine", 2.5)
-    gaps = np.clip(-lumps - 1.3, 0, 1)
-    eosin += amount * ((0.72 + 0.10 * lumps) * (1 - 0.7 * gaps) - eosin)
-    haematoxylin += amount * (0.16 + 0.03 * lumps - haematoxylin)
+    clumps = grid.read(anatomy.noise("clumps", 22)) + 0.8 * grid.read(anatomy.noise("clumps far", 90))
+    gaps = np.clip(-lumps - 1.1 - 0.5 * clumps, 0, 1)
+    remains = (0.55 + 0.13 * lumps + 0.14 * clumps) * (1 - 0.85 * gaps)
+    eosin += amount * (np.maximum(remains, 0.02) - eosin)
+    haematoxylin += amount * (np.maximum(0.16 + 0.05 * lumps - 0.05 * clumps, 0.02) * (1 - gaps) - haematoxylin)
 
 
 @lru_cache(maxsize=1)
