@@ -73,7 +73,7 @@ def main() -> None:
         numbers["HE_12000px_wall_s_2_processes"] = round(seconds_of(spec, folder, 2)[1], 2)
         numbers["peak_gb_12000px"] = round(peak_gb(), 3)
         if options.large:
-            spec = make_spec(seed=7, size_px=(100_000, 80_000), tissue_extent=0.1, ihc_score="3+")
+            spec = make_spec(seed=7, size_px=(100_000, 80_000), tissue_extent=0.05, ihc_score="3+")
             cpu, wall, tissue = seconds_of(spec, folder, 1)
             numbers["large_wall_s"] = round(wall, 1)
             numbers["large_tissue_mp"] = round(tissue, 1)
