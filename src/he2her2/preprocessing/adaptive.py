@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import CloughTocher2DInterpolator, LinearNDInterpolator, NearestNDInterpolator
 from scipy.spatial import Delaunay, QhullError
 from scipy.stats import qmc
+from threadpoolctl import threadpool_limits
 
 from he2her2.config import Adaptive
 from he2her2.geometry import Map, Mask, Size
@@ -73,6 +74,14 @@ def adaptive_map(score: Callable[[Points], Values], size: Size, settings: Adapti
     """
     if min(size) < 1:
         raise ValueError(f"a map needs at least one pixel, got {size}")
+    # The interpolation solves thousands of tiny systems, where BLAS threads only wait for each other: on a busy machine
+    # a hundred times longer than the work takes.
+    with threadpool_limits(limits=1, user_api="blas"):
+        return _sampled(score, size, settings)
+
+
+def _sampled(score: Callable[[Points], Values], size: Size, settings: Adaptive) -> AdaptiveMap:
+    """Sample round by round."""
     halton = qmc.Halton(d=2, scramble=True, rng=settings.seed)
     seen: Mask = np.zeros((size.h, size.w), np.bool_)
     points, values, changes = np.empty((0, 2)), np.empty(0), list[float]()
