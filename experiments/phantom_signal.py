@@ -10,6 +10,7 @@ Run: python -m experiments.phantom_signal [--slides 200]
 import argparse
 import json
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -106,14 +107,20 @@ def rank_together(table: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(stats.rankdata(table[:, columns], axis=0).mean(axis=1))
 
 
-def run(n_slides: int) -> dict[str, object]:
+def table_of(n: int, pool: ProcessPoolExecutor, *, positive: bool, signal: float) -> NDArray[np.float64]:
+    """(n, features) of `n` patients of a class."""
+    specs = [spec_of(k, positive=positive, signal=signal) for k in range(n)]
+    return np.array(list(pool.map(features_of, specs, chunksize=5)))
+
+
+def run(n_slides: int, pool: ProcessPoolExecutor) -> dict[str, object]:
     """Draw, measure and compare."""
     half = n_slides // 2
-    negative = np.array([features_of(spec_of(k, positive=False, signal=0.0)) for k in range(half)])
+    negative = table_of(half, pool, positive=False, signal=0.0)
     confidence = 1 - 0.05 / len(FEATURES)
     rows: dict[str, object] = {}
     for signal in SIGNALS:
-        positive = np.array([features_of(spec_of(k, positive=True, signal=signal)) for k in range(half)])
+        positive = table_of(half, pool, positive=True, signal=signal)
         row: dict[str, list[float]] = {}
         for i, name in enumerate(FEATURES):
             row[name] = _rounded(auc_interval(negative[:, i], positive[:, i], confidence))
@@ -146,8 +153,10 @@ def main() -> None:
     """Run and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--slides", type=int, default=200)
+    parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args()
-    result = run(options.slides)
+    with ProcessPoolExecutor(options.workers) as pool:
+        result = run(options.slides, pool)
     text = "\n".join(as_markdown(result)) + "\n"
     print(text)
     RESULTS.mkdir(parents=True, exist_ok=True)

@@ -51,4 +51,4 @@ def test_nuclei_separate_the_classes_the_better_the_higher_the_signal():
     assert curve == sorted(curve)
     assert curve[2] > 0.85
     assert curve[2] - curve[0] > 0.2
-    assert all(a < b for a, b in zip(positive[0.0], positive[1.0], strict=True))
+    assert np.mean(np.divide(positive[1.0], positive[0.0])) > 1.15
