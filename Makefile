@@ -10,7 +10,7 @@ demo: $(VENV)/core.stamp
 	$(BIN)/he2her2 demo --out demo-run
 
 test: $(VENV)/full.stamp
-	$(BIN)/python -m pytest -n 2
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 lint: $(VENV)/full.stamp
 	$(BIN)/ruff check .

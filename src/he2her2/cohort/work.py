@@ -59,7 +59,7 @@ class Work:
             return done
         start = perf_counter()
         with open_slide(path, mpp=self.options.mpp, backend=self.config.runtime.backend) as slide:
-            regions = regions_for(slide.slide_id, self.options.annotations)
+            regions = regions_for(slide, self.options.annotations)
             prediction = predict(
                 slide,
                 self.model,
@@ -81,7 +81,7 @@ class Work:
             OutputError: Its folder cannot be written.
         """
         with open_slide(path, mpp=self.options.mpp, backend=self.config.runtime.backend) as slide:
-            regions = regions_for(slide.slide_id, self.options.annotations)
+            regions = regions_for(slide, self.options.annotations)
             segmentation = segment(
                 slide,
                 self.model,

@@ -135,9 +135,13 @@ def _draw_legend(draw: ImageDraw.ImageDraw, x: int, y: int, caption: Caption, *,
     y = _draw_text(draw, x, y, (caption.title,), 20, "black")
     y = _draw_text(draw, x, y + 8, caption.lines, 16, "black")
     y = _draw_text(draw, x, y + 8, caption.notices, 16, (190, 0, 0)) + 14
-    entries = [("tissue", TISSUE_COLOUR), ("tumour", TUMOUR_COLOUR), ("pen ink", PEN_COLOUR), ("blur", BLUR_COLOUR)]
-    for name, colour in entries:
+    for name, colour in (("tissue", TISSUE_COLOUR), ("tumour", TUMOUR_COLOUR)):
         draw.rectangle((x, y + 3, x + 20, y + 17), outline=colour, width=3)
+        draw.text((x + 30, y), name, fill="black", font=_font(16))
+        y += LINE_PX
+    for name, colour in (("pen ink", PEN_COLOUR), ("out of focus", BLUR_COLOUR)):
+        for shift in (4, 12, 20):
+            draw.line((x + shift - 4, y + 17, x + shift, y + 3), fill=colour, width=4)
         draw.text((x + 30, y), name, fill="black", font=_font(16))
         y += LINE_PX
     if with_tiles:

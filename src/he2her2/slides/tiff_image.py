@@ -85,8 +85,14 @@ class TiffImage:
                 raise DecodeError(f"the tile at ({tile.x}, {tile.y}): {error}") from None
 
 
-def tiff_image(page: tifffile.TiffPage, file: FileBytes) -> TiffImage:
+def tiff_image(page: tifffile.TiffPage, file: FileBytes, *, jfif_outranks: bool = False) -> TiffImage:
     """The image of one TIFF directory.
+
+    Args:
+        page: The directory.
+        file: The file's bytes.
+        jfif_outranks: Believe a JPEG whose JFIF marker makes it YCbCr where the TIFF says RGB: Bio-Formats writes such
+            OME-TIFF. Elsewhere the TIFF outranks, as it does for OpenSlide.
 
     Raises:
         LayoutRefusedError: It is not chunky 8-bit RGB in a codec that we read.
@@ -102,6 +108,8 @@ def tiff_image(page: tifffile.TiffPage, file: FileBytes) -> TiffImage:
     if len(offsets) != n or len(counts) != n:
         raise LayoutRefusedError(f"it lists {len(offsets)} tiles where its size needs {n}")
     compression, photometric = int(page.compression), int(page.photometric)
+    if jfif_outranks and page.is_jfif:
+        photometric = _YCBCR
     try:
         decode = make_decoder(compression, photometric, int(page.predictor), page.jpegtables)
     except ValueError as error:

@@ -99,7 +99,7 @@ def _ome(tiff: tifffile.TiffFile, file: FileBytes) -> TiffLayout:
     series = tiff.series
     if not series or series[0].axes != "YXS":
         raise LayoutRefusedError(f"its first image has the axes {series[0].axes if series else 'none'}, not YXS")
-    levels = _pyramid([tiff_image(level.keyframe.aspage(), file) for level in series[0].levels])
+    levels = _pyramid([tiff_image(level.keyframe.aspage(), file, jfif_outranks=True) for level in series[0].levels])
     others = ((s.name or f"image {i}", s.keyframe.aspage()) for i, s in enumerate(series) if i and s.axes == "YXS")
     objective = next(
         (number_or_none(e.get("NominalMagnification")) for e in description.iterfind(".//{*}Objective")), None
