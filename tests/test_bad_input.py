@@ -148,7 +148,8 @@ def test_a_blurred_slide(refused, tmp_path):
 
 def test_tissue_under_one_tile(refused, tmp_path):
     """Not one tile can be cut: its size is said. A little more tissue: the numbers of tiles are."""
-    refused(write_tissue(tmp_path / "crumb.svs", tissue_pixels(share=0.05)), "crumb", "as large as a tile (64 µm)")
+    crumb = write_tissue(tmp_path / "crumb.svs", tissue_pixels(share=0.1))
+    refused(crumb, "crumb", "as large as a tile (64 µm)", options=(*QUICK, "--set", "tissue.blur_px=1"))
     refused(write_tissue(tmp_path / "bit.svs", tissue_pixels(share=0.2)), "bit", "tiles", "34 are needed")
 
 
