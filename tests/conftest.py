@@ -1,10 +1,13 @@
 """What every test may ask for."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from he2her2.cli import main
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -24,3 +27,16 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data in {folder}; set HE2HER2_DATA")
     return folder
+
+
+@pytest.fixture
+def command_line(monkeypatch, capsys):
+    """Run a command line in this process; gives its exit code, standard output and standard error."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["he2her2", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        return stop.value.code or 0, *capsys.readouterr()
+
+    return run

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from he2her2.cli import main
 from he2her2.models.card import UNTRAINED_NOTICE, Card
 from he2her2.models.initial import initial_weights
 from he2her2.models.weights import save_weights
@@ -18,25 +17,12 @@ from tests.tissue_slides import GLASS, QUICK, SIDE, tissue_pixels, write_tissue
 
 
 @pytest.fixture
-def he2her2(monkeypatch, capsys):
-    """Run a command line; gives its exit code, standard output and standard error."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["he2her2", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        return stop.value.code or 0, *capsys.readouterr()
-
-    return run
-
-
-@pytest.fixture
-def refused(he2her2, tmp_path):
+def refused(command_line, tmp_path):
     """Predict, and expect one line with these words, exit code 2 and nothing written."""
 
     def check(slide, *words, options=QUICK):
         out = tmp_path / "run"
-        code, _, err = he2her2("predict", slide, "--out", out, *options)
+        code, _, err = command_line("predict", slide, "--out", out, *options)
         assert code == 2
         assert err.count("\n") == 1, err
         assert "Traceback" not in err
@@ -89,11 +75,11 @@ def test_a_slide_cut_off(refused, tmp_path):
     refused(truncated(write_tissue(tmp_path / "whole.svs"), 0.6), "cut", "copy")
 
 
-def test_one_corrupt_tile_is_left_out_and_reported(he2her2, tmp_path):
+def test_one_corrupt_tile_is_left_out_and_reported(command_line, tmp_path):
     """Under one per cent of the tiles: the slide is predicted without it, and says so."""
     slide = corrupt_tile(write_tissue(tmp_path / "scratched.svs", tissue_pixels(3584, 0.95)), 14 * 7 + 7)
 
-    code, out, _ = he2her2("predict", slide, "--out", tmp_path / "run", "--json", *QUICK)
+    code, out, _ = command_line("predict", slide, "--out", tmp_path / "run", "--json", *QUICK)
     record = json.loads(out)
 
     assert code == 0
@@ -181,12 +167,12 @@ def test_swapped_weights(refused, tmp_path):
     refused(slide, "tile_cnn", "tumour_cnn", options=("--weights", tmp_path / "weights"))
 
 
-def test_an_output_folder_that_is_a_file(he2her2, tmp_path):
+def test_an_output_folder_that_is_a_file(command_line, tmp_path):
     """Refused before any work is done, and the file stays."""
     slide, out = write_tissue(tmp_path / "slide.svs"), tmp_path / "file"
     out.write_text("mine")
 
-    code, _, err = he2her2("predict", slide, "--out", out, *QUICK)
+    code, _, err = command_line("predict", slide, "--out", out, *QUICK)
 
     assert code == 2
     assert "is a file" in err
@@ -194,17 +180,17 @@ def test_an_output_folder_that_is_a_file(he2her2, tmp_path):
     assert out.read_text() == "mine"
 
 
-def test_an_output_folder_of_other_settings(he2her2, tmp_path):
+def test_an_output_folder_of_other_settings(command_line, tmp_path):
     """Results of two configurations never mix, unless asked to."""
     slide, out = write_tissue(tmp_path / "slide.svs"), tmp_path / "run"
     again = ("predict", slide, "--out", out, *QUICK, "--set", "threshold=0.4")
-    assert he2her2("predict", slide, "--out", out, *QUICK)[0] == 0
+    assert command_line("predict", slide, "--out", out, *QUICK)[0] == 0
 
-    code, _, err = he2her2(*again)
+    code, _, err = command_line(*again)
 
     assert code == 2
     assert "--overwrite" in err
-    assert he2her2(*again, "--overwrite")[0] == 0
+    assert command_line(*again, "--overwrite")[0] == 0
 
 
 def test_a_full_disk(tmp_path):
@@ -238,7 +224,7 @@ def test_annotations_that_are_not_there(refused, tmp_path):
     refused(slide, "slide", "regions.xml", options=(*QUICK, "--annotations", tmp_path / "regions.xml"))
 
 
-def test_a_folder_with_a_bad_slide_goes_on(he2her2, tmp_path):
+def test_a_folder_with_a_bad_slide_goes_on(command_line, tmp_path):
     """Good slides are predicted, the bad one is a row with stage, reason and remedy, and the exit code is 1."""
     folder, out = tmp_path / "slides", tmp_path / "run"
     folder.mkdir()
@@ -246,7 +232,7 @@ def test_a_folder_with_a_bad_slide_goes_on(he2her2, tmp_path):
     (folder / "bad.svs").write_text("no slide")
     write_tissue(folder / "unscaled.svs", mpp=None)
 
-    code, text, err = he2her2("predict", folder, "--out", out, *QUICK)
+    code, text, err = command_line("predict", folder, "--out", out, *QUICK)
     predictions = (out / "predictions.csv").read_text().splitlines()
     failures = (out / "failures.csv").read_text().splitlines()
 

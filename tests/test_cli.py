@@ -11,7 +11,6 @@ import pytest
 import typer
 from PIL import Image
 
-from he2her2.cli import main
 from he2her2.cli.commands import app
 from he2her2.config import PRESETS, load_config
 from tests.conftest import REPOSITORY
@@ -19,15 +18,12 @@ from tests.tissue_slides import QUICK, write_tissue
 
 
 @pytest.fixture
-def he2her2(monkeypatch, capsys):
+def he2her2(command_line):
     """Run a command line that succeeds; gives its standard output."""
 
     def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["he2her2", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        out, err = capsys.readouterr()
-        assert not stop.value.code, err
+        code, out, err = command_line(*arguments)
+        assert code == 0, err
         return out
 
     return run
