@@ -64,6 +64,26 @@ def test_predict_leaves_the_whole_run_folder(he2her2, slide, tmp_path):
     assert len(features) == record["counts"]["scored"] + 1
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "tissue_mm2"),
+    [
+        ("CMU-1-Small-Region.svs", (), (0.5, 0.75)),
+        ("tcga-cr-7395-01a-01-ts1.svs", ("--mpp", "0.5"), (2.3, 2.8)),
+        ("OS-1-detail.ome.tif", (), (0.055, 0.065)),
+    ],
+)
+def test_real_slides_are_predicted(he2her2, data_dir, tmp_path, name, options, tissue_mm2):
+    """An SVS at 20x, JPEG 2000 without mpp, and an OME-TIFF: tissue where the overlays were looked at and found right."""
+    record = json.loads(
+        he2her2("predict", data_dir / "slides" / name, "--out", tmp_path / "run", "--json", *QUICK, *options)
+    )
+
+    assert tissue_mm2[0] < record["area_mm2"]["tissue"] < tissue_mm2[1]
+    assert record["quality"]["pen_share"] < 0.02  # the teal dye on CMU-1's margin
+    assert record["quality"]["blur_share"] < 0.02
+    assert record["counts"]["selected"] == 5
+
+
 def test_untrained_weights_are_said_everywhere(he2her2, slide, tmp_path):
     """On the terminal, in the record, in the table."""
     out = he2her2("predict", slide, "--out", tmp_path / "run", *QUICK)
