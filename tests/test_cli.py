@@ -73,7 +73,7 @@ def test_predict_leaves_the_whole_run_folder(he2her2, slide, tmp_path):
     ],
 )
 def test_real_slides_are_predicted(he2her2, data_dir, tmp_path, name, options, tissue_mm2):
-    """An SVS at 20x, JPEG 2000 without mpp, and an OME-TIFF: tissue where the overlays were looked at and found right."""
+    """An SVS at 20x, JPEG 2000 without mpp, and an OME-TIFF: tissue where the overlays, looked at, have it."""
     record = json.loads(
         he2her2("predict", data_dir / "slides" / name, "--out", tmp_path / "run", "--json", *QUICK, *options)
     )

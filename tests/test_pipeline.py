@@ -4,12 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.ndimage import binary_dilation
 from shapely import box
 
 from he2her2.config import Runtime, load_config
 from he2her2.errors import TilingError, TumourError
 from he2her2.models.slide_model import load_slide_model
-from he2her2.pipeline import blocks_with, predict, segment, thumbnail_on_lattice
+from he2her2.phantom import make_spec, write_phantom
+from he2her2.pipeline import blocks_with, find_tissue, predict, segment, thumbnail_on_lattice
 from he2her2.preprocessing.annotations import Region
 from he2her2.slides import open_slide
 from tests.tissue_slides import tissue_pixels, write_tissue
@@ -150,6 +152,19 @@ def test_the_lattices_thumbnail_shows_the_slide_in_place(path, px_l0):
     assert picture.shape == (*size, 3)
     assert tissue[expected, expected].all()
     assert not tissue[: round(205 / px_l0) - 1].any()
+
+
+@pytest.mark.parametrize("seed", [0, 2, 3, 5], ids=["red", "blue", "black", "green"])
+def test_ink_of_any_colour_is_found_on_a_phantom(tmp_path, config, seed):
+    """At least 85 % of what is drawn, and beyond it no more than a stroke's fringe."""
+    truth = write_phantom(tmp_path / "inked.tif", make_spec(seed=seed, size_px=[3072, 3072], pen=2))
+    with open_slide(tmp_path / "inked.tif") as slide:
+        _, pen = find_tissue(slide.thumbnail(8.0), config)
+
+    drawn = truth.pen
+    assert drawn.sum() > 100
+    assert (pen & drawn).sum() >= 0.85 * drawn.sum()
+    assert not (pen & ~binary_dilation(drawn, iterations=4)).any()
 
 
 def test_blocks_hold_every_pixel_of_the_mask():

@@ -16,8 +16,8 @@ from he2her2.phantom.spec import PhantomSpec
 
 _Path: TypeAlias = NDArray[np.float64]
 
-_INKS = ((2.2, 1.3, 0.35), (1.9, 0.5, 1.7), (0.35, 2.2, 1.9), (1.9, 1.9, 1.8))
-"""Optical density of blue, green, red and black marker in red, green and blue."""
+_INKS = ((2.2, 1.3, 0.35), (1.9, 0.5, 1.7), (0.12, 2.2, 1.8), (1.9, 1.9, 1.8))
+"""Optical density of blue, green, red and black marker in red, green and blue; over glass they look as real ones do."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # eq=False: it holds arrays
