@@ -14,7 +14,7 @@ from PIL import Image
 from he2her2.cli.commands import app
 from he2her2.config import PRESETS, load_config
 from tests.conftest import REPOSITORY
-from tests.tissue_slides import QUICK, write_tissue
+from tests.tissue_slides import QUICK, tissue_pixels, write_tissue
 
 
 @pytest.fixture
@@ -104,6 +104,23 @@ def test_the_same_command_again_keeps_what_is_done(he2her2, slide, tmp_path):
 
     assert he2her2(*command) == first
     assert overlay.stat().st_mtime_ns == written
+
+
+def test_a_changed_slide_or_annotation_is_predicted_again(he2her2, tmp_path):
+    """What is kept is the result of these very files."""
+    slide, regions = write_tissue(tmp_path / "S1.svs"), tmp_path / "S1.geojson"
+    command = ("predict", slide, "--out", tmp_path / "run", "--json", "--annotations", regions, *QUICK)
+
+    def tumour(width):
+        ring = [[0, 0], [width, 0], [width, 2048], [0, 2048], [0, 0]]
+        regions.write_text(json.dumps({"type": "Polygon", "coordinates": [ring]}))
+        return json.loads(he2her2(*command))["area_mm2"]["tumour"]
+
+    whole, half = tumour(2048), tumour(1024)
+    write_tissue(slide, tissue_pixels(share=0.6))
+
+    assert half == pytest.approx(whole / 2, rel=0.05)
+    assert tumour(2048) < 0.8 * whole
 
 
 def test_segment_writes_masks_only(he2her2, slide, tmp_path):

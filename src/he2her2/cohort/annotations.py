@@ -18,26 +18,30 @@ class MissingAnnotationError(SlideError):
     stage = "annotations"
 
 
+def annotation_file(slide_id: str, annotations: Path | None) -> Path | None:
+    """The file given, or the file of the slide's name in the folder given, which may be missing."""
+    if annotations is None or not annotations.is_dir():
+        return annotations
+    candidates = [annotations / f"{slide_id}{ending}" for ending in _ENDINGS]
+    return next((file for file in candidates if file.exists()), candidates[0])
+
+
 def regions_for(slide: Slide, annotations: Path | None) -> tuple[Region, ...]:
-    """A slide's annotated regions: from the file given, or from the file of the slide's name in the folder given.
+    """A slide's annotated regions, in its frame.
 
     QuPath counts from the scanned part's corner where a format has one (MRXS); its regions are moved accordingly.
 
     Raises:
         MissingAnnotationError: No such file, or it cannot be used.
     """
-    if annotations is None:
+    file = annotation_file(slide.slide_id, annotations)
+    if file is None:
         return ()
-    file = annotations
-    if annotations.is_dir():
-        candidates = [annotations / f"{slide.slide_id}{ending}" for ending in _ENDINGS]
-        file = next((c for c in candidates if c.exists()), candidates[0])
     try:
         regions = read_annotations(file)
     except AnnotationError as error:
-        raise MissingAnnotationError(
-            slide.slide_id, str(error), "give its regions, or leave --annotations out"
-        ) from error
+        remedy = "give its regions, or leave --annotations out"
+        raise MissingAnnotationError(slide.slide_id, str(error), remedy) from error
     if file.suffix.lower() == ".xml":
         return regions
     return tuple(replace(region, polygon=translate(region.polygon, *slide.bounds_origin_l0)) for region in regions)

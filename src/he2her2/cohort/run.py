@@ -63,13 +63,13 @@ class Run:
         """Where a slide's evidence goes."""
         return self.folder / "slides" / slide_id
 
-    def finished(self, slide_id: str) -> Record | None:
-        """The slide's result, when this very run configuration has made it already."""
+    def finished(self, slide_id: str, inputs: Mapping[str, object]) -> Record | None:
+        """The slide's result, when this very run configuration has made it already, of these very input files."""
         path = self.slide_folder(slide_id) / PREDICTION
         if not path.exists():
             return None
         record: Record = json.loads(path.read_text("utf-8"))
-        return record if record.get("run_digest") == self.digest else None
+        return record if (record["run_digest"], record["inputs"]) == (self.digest, inputs) else None
 
     def write_description(self) -> None:
         """Write `run.json`."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
-from he2her2.cohort.annotations import regions_for
+from he2her2.cohort.annotations import annotation_file, regions_for
 from he2her2.cohort.run import Failure, Run
 from he2her2.config import Config
 from he2her2.errors import OutputError, SlideError
@@ -54,7 +54,8 @@ class Work:
             SlideError: The slide cannot be predicted.
             OutputError: Its folder cannot be written.
         """
-        done = self.run.finished(slide_id_of(path))
+        inputs = _inputs(path, self.options.annotations)
+        done = self.run.finished(slide_id_of(path), inputs)
         if done is not None:
             return done
         start = perf_counter()
@@ -69,7 +70,7 @@ class Work:
                 progress=self.progress,
             )
             record = prediction_record(slide, prediction, self.model, self.config)
-            record |= {"run_digest": self.run.digest, "seconds": round(perf_counter() - start, 2)}
+            record |= {"run_digest": self.run.digest, "inputs": inputs, "seconds": round(perf_counter() - start, 2)}
             write_evidence(self.run.slide_folder(slide.slide_id), slide, prediction, record)
         return record
 
@@ -93,6 +94,14 @@ class Work:
             record = segmentation_record(slide, segmentation, self.config) | {"notices": list(self.model.notices)}
             write_segmentation(self.run.slide_folder(slide.slide_id), slide, segmentation, record)
         return record
+
+
+def _inputs(path: Path, annotations: Path | None) -> dict[str, object]:
+    """What tells that a slide or its annotation is no longer the file it was; empty for a file that is not there."""
+    regions = annotation_file(slide_id_of(path), annotations)
+    files = {"slide": path, "annotations": regions}
+    stats = {name: file.stat() for name, file in files.items() if file is not None and file.is_file()}
+    return {name: {"bytes": stat.st_size, "modified_ns": stat.st_mtime_ns} for name, stat in stats.items()}
 
 
 def each_slide(
