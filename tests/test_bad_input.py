@@ -1,6 +1,7 @@
 """What users hand us by mistake: one line that says what and what to do, the exit code, and nothing left behind."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -218,10 +219,99 @@ def test_a_mistaken_setting(refused, tmp_path):
 
 
 def test_annotations_that_are_not_there(refused, tmp_path):
-    """The file that was looked for is named."""
-    slide = write_tissue(tmp_path / "slide.svs")
+    """The file that was looked for is named; regions beside the slide are told from no tumour."""
+    slide, regions = write_tissue(tmp_path / "slide.svs"), tmp_path / "regions.geojson"
+    ring = [[9000, 9000], [9999, 9000], [9999, 9999], [9000, 9000]]
 
-    refused(slide, "slide", "regions.xml", options=(*QUICK, "--annotations", tmp_path / "regions.xml"))
+    refused(slide, "regions.geojson", "no such file", options=(*QUICK, "--annotations", regions))
+    regions.write_text(json.dumps({"type": "Polygon", "coordinates": [ring]}))
+    refused(slide, "slide", "outside the slide", options=(*QUICK, "--annotations", regions))
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("tiling.mask_downsample=96", "does not divide"),
+        ("scoring.beta=inf", "scoring.beta"),
+        ("quality.blur_mpp=0.001", "quality.blur_mpp"),
+        ("tissue.min_saturation=200", "above max_saturation"),
+        ("adaptive.candidates=10", "fewer than points"),
+        ("preset=[1]", "preset"),
+    ],
+)
+def test_settings_that_cannot_work_together(refused, tmp_path, setting, words):
+    """Each is one line, before anything is computed with it."""
+    refused(write_tissue(tmp_path / "slide.svs"), words, options=(*QUICK, "--set", setting))
+
+
+def test_a_slide_far_too_coarse(refused, tmp_path):
+    """Nothing can be made up: 40 times coarser than the network's pixels is refused."""
+    refused(write_tissue(tmp_path / "slide.svs"), "slide", "too coarse", options=(*QUICK, "--mpp", "9.9"))
+
+
+def test_a_named_pipe(refused, tmp_path):
+    """Waiting for it would take for ever."""
+    os.mkfifo(tmp_path / "pipe.svs")
+
+    refused(tmp_path / "pipe.svs", "pipe", "no ordinary file")
+
+
+@pytest.mark.parametrize(
+    "arguments", [("predict",), ("predict", "a.svs"), ("predict", "a.svs", "--out", "x", "--mpp", "y")]
+)
+def test_a_mistyped_command(command_line, arguments):
+    """One line that names the option, exit code 2."""
+    code, _, err = command_line(*arguments)
+
+    assert code == 2
+    assert err.count("\n") == 1
+    assert "--help" in err
+
+
+def test_another_slide_of_the_same_name_is_not_the_one_that_is_done(command_line, tmp_path):
+    """Neither another file nor none gets the result of the first."""
+    out, first, second = tmp_path / "run", tmp_path / "1" / "a.svs", tmp_path / "2" / "a.svs"
+    for slide, share in ((first, 0.8), (second, 0.2)):
+        slide.parent.mkdir()
+        write_tissue(slide, tissue_pixels(share=share))
+
+    assert command_line("predict", first, "--out", out, *QUICK)[0] == 0
+    assert "34 are needed" in command_line("predict", second, "--out", out, *QUICK)[2]
+    assert not (out / "slides" / "a").exists()
+    assert "no file" in command_line("predict", tmp_path / "3" / "a.svs", "--out", out, *QUICK)[2]
+
+
+def test_segment_does_not_replace_predictions(command_line, tmp_path):
+    """A run folder holds one kind of result."""
+    slide, out = write_tissue(tmp_path / "slide.svs"), tmp_path / "run"
+    assert command_line("predict", slide, "--out", out, *QUICK)[0] == 0
+
+    code, _, err = command_line("segment", slide, "--out", out, *QUICK)
+
+    assert code == 2
+    assert "--overwrite" in err
+    assert (out / "slides" / "slide" / "prediction.json").exists()
+
+
+def test_two_commands_of_one_run_share_its_table(command_line, tmp_path):
+    """A row of an earlier slide stays."""
+    out = tmp_path / "run"
+    for name in ("b", "a"):
+        assert command_line("predict", write_tissue(tmp_path / f"{name}.svs"), "--out", out, *QUICK)[0] == 0
+
+    assert [row.split(",")[0] for row in (out / "predictions.csv").read_text().splitlines()] == ["slide_id", "a", "b"]
+
+
+@pytest.mark.parametrize("text", ["junk", "[]"])
+def test_a_damaged_run_folder_is_refused(command_line, tmp_path, text):
+    """Nothing is known of it, so nothing is mixed into it."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text(text)
+
+    code, _, err = command_line("predict", write_tissue(tmp_path / "a.svs"), "--out", tmp_path / "run", *QUICK)
+
+    assert code == 2
+    assert "--overwrite" in err
 
 
 def test_a_folder_with_a_bad_slide_goes_on(command_line, tmp_path):

@@ -44,7 +44,11 @@ def _replace(draft: Path, path: Path) -> None:
     if draft.is_dir() and path.is_dir():
         old = path.with_name(f".{uuid4().hex[:8]}.old.{path.name}")
         path.rename(old)
-        draft.rename(path)
+        try:
+            draft.rename(path)
+        except BaseException:
+            old.rename(path)
+            raise
         _remove(old)
     else:
         draft.replace(path)

@@ -11,15 +11,23 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt, TypeAdapter, ValidationError
+from pydantic import (
+    ConfigDict,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 from pydantic.dataclasses import dataclass
 
 from he2her2.errors import ConfigError
 
-_STRICT = ConfigDict(extra="forbid")
+_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 _Share = Annotated[float, Gt(0), Le(1)]
 
 
@@ -39,6 +47,12 @@ class Tissue:
     min_saturation: Annotated[int, Ge(0), Lt(255)] = 12
     max_saturation: Annotated[int, Gt(0), Le(255)] = 30
 
+    @model_validator(mode="after")
+    def _bounds_in_order(self) -> Self:
+        if self.min_saturation > self.max_saturation:
+            raise ValueError(f"min_saturation {self.min_saturation} is above max_saturation {self.max_saturation}")
+        return self
+
 
 @dataclass(frozen=True, config=_STRICT)
 class Quality:
@@ -52,7 +66,7 @@ class Quality:
     """
 
     apply: bool = True
-    blur_mpp: Annotated[float, Gt(0), Le(2)] = 1.0
+    blur_mpp: Annotated[float, Ge(0.25), Le(2)] = 1.0
     min_sharpness: Annotated[float, Gt(0), Lt(1)] = 0.30
 
 
@@ -83,6 +97,12 @@ class Adaptive:
     corners: bool = True
     stop_change: Annotated[float, Ge(0), Lt(1)] = 0.0
     seed: NonNegativeInt = 0
+
+    @model_validator(mode="after")
+    def _enough_candidates(self) -> Self:
+        if self.candidates < self.points:
+            raise ValueError(f"candidates {self.candidates} are fewer than points {self.points}")
+        return self
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -156,7 +176,7 @@ class Config:
     @property
     def min_tiles(self) -> int:
         """Tiles to cut at least."""
-        return self.tiling.min_tiles or self.selection.min_tiles
+        return max(self.tiling.min_tiles or self.selection.min_tiles, self.selection.n_tiles)
 
     def digest(self) -> str:
         """SHA-256 of every setting that can change a result."""
@@ -198,7 +218,7 @@ def load_config(preset: str = "default", file: Path | None = None, overrides: Se
         _put(wanted, override)
     source = f"{file}: " if file else ""
     name = wanted.pop("preset", preset)
-    if name not in PRESETS:
+    if not isinstance(name, str) or name not in PRESETS:
         raise ConfigError(f"{source}unknown preset '{name}'; choose one of {', '.join(PRESETS)}")
     merged = _merge(asdict(PRESETS[name]), wanted)
     try:

@@ -34,7 +34,7 @@ class SlideError(He2Her2Error):
 
     Attributes:
         slide_id: The slide's name.
-        stage: The step that failed: open, tissue, tumour, tiling, scoring.
+        stage: The step that failed: open, annotations, read, tissue, tumour, tiling, scoring.
         reason: What was found.
         remedy: What the user can do.
     """

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from he2her2.config import Config
-from he2her2.errors import DamagedSlideError, TilingError, TissueError, TumourError
+from he2her2.errors import ConfigError, DamagedSlideError, MppError, TilingError, TissueError, TumourError
 from he2her2.geometry import Mask, Rgb, Size, TileGrid, l0_from_mask, mask_size
 from he2her2.labels import Her2Status
 from he2her2.models.engines import Engine
@@ -38,6 +38,7 @@ RegionUse: TypeAlias = Literal["intersect", "replace"]
 """Annotated regions limit the tumour that the network finds, or stand in its place."""
 
 MAX_UNREADABLE_SHARE = 0.01
+MAX_ENLARGEMENT = 4.0
 BLUR_BLOCK_MASK = 16
 
 
@@ -161,6 +162,7 @@ def segment(
         TissueError: No tissue, or none that is fit for use: not one tile of it.
         TumourError: No invasive tumour in it.
     """
+    side_mask = tile_side_mask(model.tile_cnn, config)
     px_mpp = native_mpp(slide, model.tile_cnn, config) * config.tiling.mask_downsample
     px_l0 = px_mpp / slide.mpp
     size = mask_size(slide.size_l0, px_l0)
@@ -168,7 +170,6 @@ def segment(
     tissue, pen = find_tissue(thumbnail, config)
     blur = find_blur(slide, tissue, px_l0, config, progress)
     usable = tissue & ~pen & ~blur if config.quality.apply else tissue
-    side_mask = model.tile_cnn.card.input.side_px // config.tiling.mask_downsample
     if not (coverage(usable, side_mask) == 1).any():
         raise TissueError(slide.slide_id, *_why_unusable(tissue, pen, blur, side_mask * px_mpp))
     sampling, tumour = None, usable
@@ -176,10 +177,14 @@ def segment(
         sampling = find_tumour(slide, model.tumour_cnn, size, px_l0, config, progress)
         tumour = tumour & (sampling.map >= config.adaptive.threshold)
     if regions:
-        tumour = tumour & regions_mask(regions, size, px_l0)
+        inside = regions_mask(regions, size, px_l0)
+        if not inside.any():
+            raise TumourError(slide.slide_id, "its annotated regions lie outside the slide", "check --annotations")
+        tumour = tumour & inside
     if not tumour.any():
         found = f"no invasive tumour found in {area_mm2(int(usable.sum()), px_mpp):.1f} mm² of tissue"
-        raise TumourError(slide.slide_id, found, "if there is some, mark it and pass --annotations")
+        remedy = "check --annotations" if regions else "if there is some, mark it and pass --annotations"
+        raise TumourError(slide.slide_id, found, remedy)
     return Segmentation(thumbnail, px_l0, px_mpp, tissue, pen, blur, usable, sampling, tumour)
 
 
@@ -194,9 +199,31 @@ def _why_unusable(tissue: Mask, pen: Mask, blur: Mask, side_um: float) -> tuple[
     return f"no piece of tissue is as large as a tile ({side_um:.0f} µm)", "use a slide with more tissue"
 
 
+def tile_side_mask(tile_cnn: Engine, config: Config) -> int:
+    """Side of a tile in mask px.
+
+    Raises:
+        ConfigError: It is not a whole number.
+    """
+    side_px, downsample = tile_cnn.card.input.side_px, config.tiling.mask_downsample
+    if side_px % downsample:
+        raise ConfigError(f"tiling.mask_downsample: {downsample} does not divide a tile's {side_px} px; use 32")
+    return side_px // downsample
+
+
 def native_mpp(slide: Slide, engine: Engine, config: Config) -> float:
-    """µm per pixel at which a network sees this slide: its own, or the slide's where that is close or asked for."""
-    return slide.mpp if config.tiling.raw_pixels else slide.effective_mpp(engine.card.input.mpp)
+    """µm per pixel at which a network sees this slide: its own, or the slide's where that is close or asked for.
+
+    Raises:
+        MppError: The slide is so coarse that there is nothing to see.
+    """
+    if config.tiling.raw_pixels:
+        return slide.mpp
+    wanted = engine.card.input.mpp
+    if slide.mpp > MAX_ENLARGEMENT * wanted:
+        found = f"its {slide.mpp:g} µm/px are too coarse for a network made for {wanted:g}"
+        raise MppError(slide.slide_id, found, "scan it at 20x or finer, or correct --mpp")
+    return slide.effective_mpp(wanted)
 
 
 def thumbnail_on_lattice(slide: Slide, px_l0: float, size: Size) -> Rgb:
@@ -231,7 +258,7 @@ def find_blur(slide: Slide, tissue: Mask, px_l0: float, config: Config, progress
     """(h, w) where the slide is out of focus, judged at `config.quality.blur_mpp` wherever there is tissue."""
     height, width = tissue.shape
     px_mpp = px_l0 * slide.mpp
-    cell_px = max(1, round(px_mpp / config.quality.blur_mpp))
+    cell_px = max(3, round(px_mpp / config.quality.blur_mpp))
     corners = blocks_with(tissue, BLUR_BLOCK_MASK)
     grid = TileGrid(
         np.rint(l0_from_mask(corners, px_l0)).astype(np.int64),
@@ -295,7 +322,7 @@ def cut(slide: Slide, segmentation: Segmentation, tile_cnn: Engine, config: Conf
             segmentation.tumour,
             slide.size_l0,
             px_l0=segmentation.px_l0,
-            side_mask=side_px // config.tiling.mask_downsample,
+            side_mask=tile_side_mask(tile_cnn, config),
             side_px=side_px,
             mpp=segmentation.px_mpp / config.tiling.mask_downsample,
             min_tiles=config.min_tiles,
@@ -303,7 +330,8 @@ def cut(slide: Slide, segmentation: Segmentation, tile_cnn: Engine, config: Conf
     except TooFewTilesError as error:
         area = segmentation.area_mm2(segmentation.tumour)
         found = f"{area:.2f} mm² of tumour hold {error.found} tiles at the densest overlap, {error.needed} are needed"
-        raise TilingError(slide.slide_id, found, "use a slide with more tumour, or lower selection.n_tiles") from None
+        deciding = "tiling.min_tiles" if config.tiling.min_tiles else "selection.n_tiles"
+        raise TilingError(slide.slide_id, found, f"use a slide with more tumour, or lower {deciding}") from None
 
 
 def score_tiles(
@@ -316,7 +344,7 @@ def score_tiles(
     """
     readable, logits = infer(slide, grid, tile_cnn, config, lambda done: progress("tiles", done, len(grid)))
     n_unreadable = len(grid) - len(readable)
-    if n_unreadable > MAX_UNREADABLE_SHARE * len(grid):
+    if n_unreadable > MAX_UNREADABLE_SHARE * len(grid) or len(readable) < config.selection.n_tiles:
         found = f"{n_unreadable} of its {len(grid)} tumour tiles cannot be decoded"
         raise DamagedSlideError(slide.slide_id, found, "copy or scan the file again")
     return readable, logits
@@ -330,6 +358,8 @@ def infer(
     for index, logits in map_tiles(slide, grid, lambda batch: (batch.index, engine(batch.pixels)), **_pace(config)):
         results.append((index, logits))
         done(int(index[-1]) + 1 if len(index) else 0)
+    if not results:
+        return np.empty(0, np.int64), np.empty((0, len(engine.card.network.classes)), np.float32)
     return np.concatenate([index for index, _ in results]), np.concatenate([logits for _, logits in results])
 
 

@@ -9,7 +9,7 @@ import typer
 
 from he2her2 import __version__
 from he2her2.cli import options as o
-from he2her2.errors import SlideError, WeightsError
+from he2her2.errors import AnnotationError, OutputError, SlideError, WeightsError
 
 if TYPE_CHECKING:
     from he2her2.cohort.work import Work
@@ -63,7 +63,7 @@ def _add_slide_command(verb: str, help_text: str) -> None:
         as_json: o.Json = False,
     ) -> None:
         effective = _settings(preset, config, settings, backend, threads)
-        work = _plan(out, effective, weights, mpp, annotations, annotations_use, overwrite=overwrite)
+        work = _plan(verb, out, effective, weights, mpp, annotations, annotations_use, overwrite=overwrite)
         _run(slide, work, verb, as_json=as_json)
 
 
@@ -110,12 +110,14 @@ def demo(
     from he2her2.phantom import make_spec, save_truth, write_phantom
 
     slide = out / "phantom.tif"
+    if (out / "run.json").exists() and not slide.exists():
+        raise OutputError(f"{out}: holds results of your own; choose another --out")
     spec = make_spec(seed=seed, ihc_score="3+", signal=1.0, pen=1, blur=0.1)
     typer.echo(f"drawing a phantom slide of {spec.size_px[0]} x {spec.size_px[1]} px: {slide}")
     save_truth(write_phantom(slide, spec, workers=threads or os.cpu_count() or 1), out / "phantom-truth")
     typer.echo(f"its truth, HER2 {spec.her2_status.value}, is in {out / 'phantom-truth'}")
     effective = _settings("default", None, None, "auto", threads)
-    work = _plan(out, effective, "untrained:0", None, None, "intersect", overwrite=True)
+    work = _plan("predict", out, effective, "untrained:0", None, None, "intersect", overwrite=True)
     _run(slide, work, "predict", as_json=False)
 
 
@@ -168,6 +170,7 @@ def _settings(
 
 
 def _plan(
+    verb: str,
     out: Path,
     config: "Config",
     weights: str | None,
@@ -187,11 +190,18 @@ def _plan(
             "no trained weights come with this version; pass --weights FOLDER, or --weights untrained:0 to try the "
             "machinery (its numbers mean nothing)"
         )
+    if annotations is not None and not annotations.exists():
+        raise AnnotationError(f"{annotations}: no such file or folder; check --annotations")
     model = load_slide_model(weights, config)
     options = SlideOptions(mpp, annotations, region_use)
     cards = [card.summary for card in model.cards.values()]
     run = plan_run(
-        out, command=sys.argv, config=config, weights=cards, overrides=options.digest_parts(), overwrite=overwrite
+        out,
+        command=sys.argv,
+        config=config,
+        weights=cards,
+        overrides={"verb": verb} | options.digest_parts(),
+        overwrite=overwrite,
     )
     return Work(run, model, config, options)
 

@@ -55,7 +55,7 @@ class Printer:
             self._progress.remove_task(task)
         self._tasks.clear()
         if isinstance(result, Failure):
-            say(f"{path.name}: FAILED ({result.stage}): {result.reason}; {result.remedy}", error=True)
+            say(f"{' '.join(path.name.split())}: FAILED ({result.stage}): {result.reason}; {result.remedy}", error=True)
         elif not self._as_json:
             say(f"{result['slide_id']}: {_headline(result)}")
 
@@ -82,11 +82,8 @@ class Printer:
     def cohort(self, run: Run) -> None:
         """Print what became of a folder of slides."""
         if self._as_json:
-            say(
-                json.dumps(
-                    {"predictions": run.records, "failures": [asdict(failure) for failure in run.failures]}, indent=2
-                )
-            )
+            found = {"slides": run.records, "failures": [asdict(failure) for failure in run.failures]}
+            say(json.dumps(found, indent=2, ensure_ascii=False))
             return
         notices = sorted({notice for record in run.records for notice in record["notices"]})
         say(f"{len(run.records)} slides done, {len(run.failures)} failed; tables in {run.folder}")

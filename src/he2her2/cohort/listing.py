@@ -19,7 +19,7 @@ def list_slides(path: Path) -> list[Path]:
     """
     if not path.is_dir():
         return [path]
-    files = [file for file in path.iterdir() if file.is_file() and not file.name.startswith(".")]
+    files = [file for file in path.iterdir() if not file.is_dir() and not file.name.startswith(".")]
     slides = sorted(file for file in files if file.suffix.lower() in SLIDE_ENDINGS)
     if not slides:
         raise He2Her2Error(

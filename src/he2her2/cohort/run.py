@@ -5,13 +5,16 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
+from he2her2 import __version__
 from he2her2.atomic import atomic
 from he2her2.config import Config
 from he2her2.errors import OutputError, SlideError
@@ -65,11 +68,13 @@ class Run:
 
     def finished(self, slide_id: str, inputs: Mapping[str, object]) -> Record | None:
         """The slide's result, when this very run configuration has made it already, of these very input files."""
-        path = self.slide_folder(slide_id) / PREDICTION
-        if not path.exists():
-            return None
-        record: Record = json.loads(path.read_text("utf-8"))
-        return record if (record["run_digest"], record["inputs"]) == (self.digest, inputs) else None
+        record = _read_json(self.slide_folder(slide_id) / PREDICTION)
+        same = (record.get("run_digest"), record.get("inputs")) == (self.digest, inputs)
+        return record if same else None
+
+    def discard(self, slide_id: str) -> None:
+        """Remove what an earlier run left of a slide: should it fail now, nothing must pass for its result."""
+        shutil.rmtree(self.slide_folder(slide_id), ignore_errors=True)
 
     def write_description(self) -> None:
         """Write `run.json`."""
@@ -77,12 +82,25 @@ class Run:
             draft.write_text(json.dumps(self.description, indent=2) + "\n", "utf-8")
 
     def write_tables(self) -> None:
-        """Write `predictions.csv` (`segmentations.csv` where nothing was predicted) and `failures.csv`."""
-        rows = [_row(record) for record in self.records]
+        """Write `predictions.csv` (`segmentations.csv` where nothing was predicted) and `failures.csv`.
+
+        Rows that an earlier command of this run made of other slides stay.
+        """
+        rows = [_row(record) for record in self._all_records()]
         predicted = not rows or "status" in rows[0]
         name, columns = ("predictions", _PREDICTION_COLUMNS) if predicted else ("segmentations", _SEGMENTATION_COLUMNS)
         _write_csv(self.folder / f"{name}.csv", columns, rows)
-        _write_csv(self.folder / "failures.csv", _FAILURE_COLUMNS, map(asdict, self.failures))
+        now = {row["slide_id"] for row in rows} | {failure.slide_id for failure in self.failures}
+        earlier = [row for row in _read_csv(self.folder / "failures.csv") if row["slide_id"] not in now]
+        _write_csv(self.folder / "failures.csv", _FAILURE_COLUMNS, [*earlier, *map(asdict, self.failures)])
+
+    def _all_records(self) -> list[Record]:
+        """This command's records, and those of the same run's other slides."""
+        now = {record["slide_id"] for record in self.records} | {failure.slide_id for failure in self.failures}
+        files = sorted((self.folder / "slides").glob(f"[!.]*/{PREDICTION}"))
+        found = [record for record in map(_read_json, files) if record.get("run_digest") == self.digest]
+        earlier = [record for record in found if record["slide_id"] not in now]
+        return sorted([*earlier, *self.records], key=lambda record: str(record["slide_id"]))
 
 
 def plan_run(
@@ -107,10 +125,10 @@ def plan_run(
     Raises:
         OutputError: The folder cannot be written, or holds results of another configuration.
     """
-    digest = _digest(config.digest(), weights, overrides)
+    digest = _digest(__version__, config.digest(), weights, overrides)
     _check_folder(folder)
     path = folder / "run.json"
-    if path.exists() and not overwrite and json.loads(path.read_text("utf-8"))["digest"] != digest:
+    if path.exists() and not overwrite and _read_json(path).get("digest") != digest:
         raise OutputError(f"{folder}: holds results of other settings or weights; choose another --out, or --overwrite")
     description = {
         "command": list(command),
@@ -130,8 +148,11 @@ def _check_folder(folder: Path) -> None:
     place = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     if not place.is_dir():
         raise OutputError(f"{folder}: {place} is a file; choose another --out")
-    if not os.access(place, os.W_OK):
-        raise OutputError(f"{folder}: no permission to write in {place}; choose another --out")
+    try:
+        with TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise OutputError(f"{folder}: {place} cannot be written ({error.strerror}); choose another --out") from None
 
 
 _SEGMENTATION_COLUMNS = ("slide_id", "path", "mpp", "tissue_mm2", "tumour_mm2", "pen_share", "blur_share", "notices")
@@ -166,6 +187,22 @@ def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, A
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)
+
+
+def _read_csv(path: Path) -> list[dict[str, str]]:
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _read_json(path: Path) -> Record:
+    """What a file of the run says; nothing where it is missing or damaged."""
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _digest(*parts: object) -> str:

@@ -33,8 +33,7 @@ class SlideOptions:
 
     def digest_parts(self) -> dict[str, object]:
         """What of it can change a result."""
-        regions = None if self.annotations is None else [str(self.annotations), self.region_use]
-        return {"mpp": self.mpp, "annotations": regions}
+        return {"mpp": self.mpp, "annotations": None if self.annotations is None else self.region_use}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +59,7 @@ class Work:
             return done
         start = perf_counter()
         with open_slide(path, mpp=self.options.mpp, backend=self.config.runtime.backend) as slide:
+            self.run.discard(slide.slide_id)
             regions = regions_for(slide, self.options.annotations)
             prediction = predict(
                 slide,
@@ -97,11 +97,14 @@ class Work:
 
 
 def _inputs(path: Path, annotations: Path | None) -> dict[str, object]:
-    """What tells that a slide or its annotation is no longer the file it was; empty for a file that is not there."""
+    """What tells that a slide or its annotation is no longer the file it was; less a file that is not there."""
     regions = annotation_file(slide_id_of(path), annotations)
     files = {"slide": path, "annotations": regions}
     stats = {name: file.stat() for name, file in files.items() if file is not None and file.is_file()}
-    return {name: {"bytes": stat.st_size, "modified_ns": stat.st_mtime_ns} for name, stat in stats.items()}
+    found: dict[str, object] = {
+        name: {"bytes": stat.st_size, "modified_ns": stat.st_mtime_ns} for name, stat in stats.items()
+    }
+    return found | {"path": str(path.absolute())}
 
 
 def each_slide(
@@ -140,4 +143,4 @@ def _attempt(path: Path, process: Callable[[Path], Record], log: Path) -> Record
         with log.open("a", encoding="utf-8") as file:
             file.write(f"{path}\n{traceback.format_exc()}\n")
         reason = f"{type(error).__name__}: {error}"
-        return Failure(slide_id_of(path), str(path), "internal", reason, f"this is our bug; please report {log.name}")
+        return Failure(slide_id_of(path), str(path), "internal", reason, f"this is our bug; please report {log}")

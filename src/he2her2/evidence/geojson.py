@@ -13,6 +13,7 @@ from he2her2.evidence.palette import SCORE_COLOURS, TUMOUR_COLOUR
 from he2her2.evidence.tiles_h5 import ScoredTiles
 from he2her2.geometry import Mask, Point
 from he2her2.labels import IhcScore
+from he2her2.models.baselines import tile_classes
 
 _Feature = dict[str, Any]
 
@@ -63,7 +64,7 @@ def _tumour_feature(tumour: Mask, px_l0: float, offset_l0: Point) -> _Feature:
 
 def _tile_features(tiles: ScoredTiles, offset_l0: Point) -> list[_Feature]:
     origins = tiles.grid.origins_l0 - np.asarray(offset_l0)
-    classes = np.rint(tiles.scores).astype(int)
+    classes = tile_classes(tiles.scores).astype(int)
     return [
         _tile_feature(origin, tiles.grid.side_l0, float(score), list(IhcScore)[k], chosen=bool(chosen))
         for origin, score, k, chosen in zip(origins, tiles.scores, classes, tiles.selected, strict=True)

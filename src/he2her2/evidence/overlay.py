@@ -166,7 +166,7 @@ def _draw_text(
     """Draw lines, wrapped to the legend's width; returns where the next may start."""
     font = _font(px)
     for line in lines:
-        rest = line.split(" ")
+        rest = line.split()
         while rest:
             fits = max(1, sum(draw.textlength(" ".join(rest[:n]), font) <= LEGEND_PX for n in range(1, len(rest) + 1)))
             draw.text((x, y), " ".join(rest[:fits]), fill=colour, font=font)

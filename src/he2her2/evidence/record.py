@@ -8,6 +8,7 @@ import numpy as np
 from he2her2 import __version__
 from he2her2.config import Config
 from he2her2.labels import IhcScore
+from he2her2.models.baselines import tile_classes
 from he2her2.models.slide_model import SlideModel
 from he2her2.pipeline import Prediction, Segmentation
 from he2her2.preprocessing.quality import quality_shares
@@ -57,7 +58,7 @@ def segmentation_record(slide: Slide, segmentation: Segmentation, config: Config
 def prediction_record(slide: Slide, prediction: Prediction, model: SlideModel, config: Config) -> Record:
     """Everything that `prediction.json` says, except how and when the run was made."""
     record = segmentation_record(slide, prediction.segmentation, config)
-    classes = np.bincount(np.rint(prediction.scores).astype(int), minlength=len(IhcScore))
+    classes = np.bincount(tile_classes(prediction.scores).astype(int), minlength=len(IhcScore))
     record["counts"] |= {
         "tiles_without_overlap": prediction.tiling.n_plain,
         "tiles": len(prediction.tiling.grid),
@@ -101,6 +102,8 @@ def warnings(slide: Slide, prediction: Prediction, model: SlideModel, config: Co
     for what, share in (("under pen ink", shares.pen), ("out of focus", shares.blur)):
         if share > SPOILT_SHARE:
             found.append(f"{share:.0%} of the tissue is {what}")
+    if config.networks.aggregator != "mlp":
+        found.append(f"the {config.networks.aggregator} aggregator decides without a probability: 1 is yes, 0 is no")
     if np.array_equal(segmentation.tumour, segmentation.usable):
         found.append("all usable tissue was taken for invasive tumour")
     return found

@@ -8,6 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from he2her2.geometry import Size, TileGrid
+from he2her2.units import is_close_mpp
+
+_POWERS = (80, 60, 40, 20, 10, 5)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,7 +48,7 @@ def write_tiles(
                 "target_magnification": _magnification(grid.mpp),
                 "overlap": overlap_px,
                 "name": slide_id,
-                "savetodir": str(path.parent.name),
+                "savetodir": slide_id,
                 "level0_width": size_l0.w,
                 "level0_height": size_l0.h,
                 "mpp": grid.mpp,
@@ -69,11 +72,11 @@ def read_tiles(path: Path) -> ScoredTiles:
 
 
 def _magnification(mpp: float) -> float:
-    """Objective power that µm/px stand for by custom; whole wherever it is close to whole.
+    """Objective power that µm/px stand for by custom, within 10 %; 10 / mpp beyond.
 
     Example:
-        >>> _magnification(0.2505), _magnification(0.5)
-        (40, 20)
+        >>> _magnification(0.23), _magnification(0.5), _magnification(0.35)
+        (40, 20, 28.57)
     """
-    power = 10.0 / mpp
-    return round(power) if abs(power - round(power)) < 0.05 * power else round(power, 2)
+    custom = (power for power in _POWERS if is_close_mpp(mpp, 10.0 / power))
+    return next(custom, round(10.0 / mpp, 2))

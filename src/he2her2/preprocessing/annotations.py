@@ -1,7 +1,7 @@
 """Regions drawn by hand, from Sedeen, QuPath or ASAP, as polygons in level-0 px and as masks.
 
 All three programs count pixels of the full-resolution picture from its top-left corner, as level 0 does here. (QuPath
-crops some MRXS slides to their scanned bounds; such files are off by that crop.)
+crops some MRXS slides to their scanned bounds: whoever knows the slide moves its regions by that crop.)
 """
 
 import json

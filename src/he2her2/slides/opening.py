@@ -61,6 +61,11 @@ def _read_head(path: Path) -> bytes:
         raise SlideOpenError(slide_id_of(path) or str(path), f"no file {path}", "check the path")
     if path.is_dir():
         raise SlideOpenError(path.name or str(path), f"{path} is a folder", "name a slide file in it")
+    if not path.is_file():
+        raise SlideOpenError(slide_id_of(path), f"{path} is no ordinary file", "name a slide file")
+    if not str(path).isprintable():
+        name = ascii(path.name)
+        raise SlideOpenError(name, "its name cannot be written in a result", "rename it: letters, digits, - and _")
     try:
         with path.open("rb") as file:
             head = file.read(512)

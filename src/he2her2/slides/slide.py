@@ -16,7 +16,7 @@ def slide_id_of(path: Path) -> str:
         >>> slide_id_of(Path("a/TCGA-A1.svs")), slide_id_of(Path("b.ome.tif"))
         ('TCGA-A1', 'b')
     """
-    return path.stem.removesuffix(".ome")
+    return " ".join(path.stem.removesuffix(".ome").split())
 
 
 @dataclass(frozen=True, slots=True)
