@@ -194,6 +194,24 @@ def test_an_output_folder_of_other_settings(command_line, tmp_path):
     assert command_line(*again, "--overwrite")[0] == 0
 
 
+def test_an_interrupted_prediction(tmp_path):
+    """Ctrl-C says so in one line and leaves nothing half."""
+    slide, out = write_tissue(tmp_path / "slide.svs", tissue_pixels()), tmp_path / "run"
+    script = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "from he2her2.cli import main; from he2her2.cohort import work;"
+        "work.write_evidence = lambda *_: signal.raise_signal(signal.SIGINT); main()"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", script, "predict", slide, "--out", out, *QUICK],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert (done.returncode, done.stderr) == (130, "he2her2: stopped\n")
+    assert not [path for path in out.rglob("*") if path.is_file()]
+
+
 def test_a_full_disk(tmp_path):
     """Files that cannot grow stop the command with one line; no half slide is left."""
     slide, out = write_tissue(tmp_path / "slide.svs"), tmp_path / "run"

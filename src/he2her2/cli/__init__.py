@@ -11,6 +11,8 @@ from he2her2.errors import He2Her2Error
 
 _UsageError = cast("type[Exception]", typer.BadParameter.__bases__[0])  # typer keeps its parent private
 
+_INTERRUPTED = 130
+
 
 def main() -> None:
     """Run a command; a user's mistake is one line and exit code 2, our own bug is a traceback."""
@@ -18,16 +20,18 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without µ gets a question mark
     try:
-        raise SystemExit(app(standalone_mode=False) or 0)
+        code = app(standalone_mode=False) or 0
     except _UsageError as error:
         sys.stderr.write(_usage(error))
         raise SystemExit(2) from None
     except He2Her2Error as error:
         sys.stderr.write(f"he2her2: {' '.join(str(error).split())}\n")
         raise SystemExit(2) from None
-    except (KeyboardInterrupt, typer.Abort):
+    except KeyboardInterrupt:
+        code = _INTERRUPTED
+    if code == _INTERRUPTED:
         sys.stderr.write("he2her2: stopped\n")
-        raise SystemExit(130) from None
+    raise SystemExit(code)
 
 
 def _usage(error: Exception) -> str:
