@@ -49,7 +49,8 @@ def pen_mask(rgb: Rgb) -> Mask:
     excess = red - green
     cold = _strokes((excess > 0.08 * total) & (total > 0.3), (excess > 0.06 * total) & (total > 0.2))
     pure = (red < 0.1 * total) & (blue > 0.37 * total) & (total > 0.5)
-    warm = _strokes(pure & (red < 0.065 * total) & (total > 1.0), pure)
+    over_tissue = (red < 0.22 * total) & (blue > 0.33 * total) & (total > 1.2)
+    warm = _strokes(pure & (red < 0.065 * total) & (total > 1.0), pure | over_tissue)
     spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
     dusky = (total > 2.1) & (green > 0.42 * total) & (green - blue < 0.12 * total)
     grey = (spread < 0.15 * total) & (total > 0.9)
