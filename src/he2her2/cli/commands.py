@@ -81,6 +81,7 @@ def inspect(
     as_json: o.Json = False,
 ) -> None:
     """Tell what a slide is, whether it is whole, and what we would do with it and why."""
+    from he2her2.cli.console import working
     from he2her2.cli.inspections import print_inspections
     from he2her2.cohort.listing import list_slides
     from he2her2.slides.inspection import inspect_slide
@@ -89,7 +90,8 @@ def inspect(
     reports, failures = [], []
     for path in list_slides(slide):
         try:
-            reports.append(inspect_slide(path, mpp, backend, n_check=n_check))
+            with working(f"checking {path.name}"):
+                reports.append(inspect_slide(path, mpp, backend, n_check=n_check))
         except SlideError as error:
             if not slide.is_dir():
                 raise
@@ -107,6 +109,7 @@ def demo(
     threads: o.Threads = None,
 ) -> None:
     """Draw a phantom slide and predict its HER2 status: the whole method in about a minute."""
+    from he2her2.cli.console import working
     from he2her2.phantom import make_spec, save_truth, write_phantom
 
     slide = out / "phantom.tif"
@@ -114,7 +117,8 @@ def demo(
         raise OutputError(f"{out}: holds results of your own; choose another --out")
     spec = make_spec(seed=seed, ihc_score="3+", signal=1.0, pen=1, blur=0.1)
     typer.echo(f"drawing a phantom slide of {spec.size_px[0]} x {spec.size_px[1]} px: {slide}")
-    save_truth(write_phantom(slide, spec, workers=threads or os.cpu_count() or 1), out / "phantom-truth")
+    with working("drawing"):
+        save_truth(write_phantom(slide, spec, workers=threads or os.cpu_count() or 1), out / "phantom-truth")
     typer.echo(f"its truth, HER2 {spec.her2_status.value}, is in {out / 'phantom-truth'}")
     effective = _settings("default", None, None, "auto", threads)
     work = _plan("predict", out, effective, "untrained:0", None, None, "intersect", overwrite=True)
@@ -134,19 +138,21 @@ def phantom(
     threads: o.Threads = None,
 ) -> None:
     """Draw phantom slides whose truth is known, H&E and IHC, with a manifest."""
+    from he2her2.cli.console import working
     from he2her2.phantom.command import run
 
-    manifest = run(
-        out,
-        config=config,
-        n=n,
-        seed=seed,
-        stains=stain,
-        sites=site,
-        dials=dials,
-        workers=threads or os.cpu_count() or 1,
-        echo=typer.echo,
-    )
+    with working("drawing"):
+        manifest = run(
+            out,
+            config=config,
+            n=n,
+            seed=seed,
+            stains=stain,
+            sites=site,
+            dials=dials,
+            workers=threads or os.cpu_count() or 1,
+            echo=typer.echo,
+        )
     typer.echo(f"manifest {manifest}; phantoms prove the machinery, never the medicine")
 
 
