@@ -82,6 +82,7 @@ class Work:
             OutputError: Its folder cannot be written.
         """
         with open_slide(path, mpp=self.options.mpp, backend=self.config.runtime.backend) as slide:
+            self.run.discard(slide.slide_id)
             regions = regions_for(slide, self.options.annotations)
             segmentation = segment(
                 slide,
