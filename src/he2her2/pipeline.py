@@ -1,27 +1,28 @@
 """The method on one page (Oliveira et al., 2020, section 3): from an open slide to its HER2 status.
 
-`predict` is the method; `segment` is its first half, where tissue and invasive tumour are. Both are deterministic:
-threads, batch size and backend never change a result.
+`predict` is the method: `segment` finds tissue and invasive tumour, `cut` cuts it into tiles, `decide` scores these and
+decides. All are deterministic: threads, batch size and backend never change a result.
 """
 
 import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from he2her2.config import Config
+from he2her2.config import Config, Tissue
 from he2her2.errors import ConfigError, DamagedSlideError, MppError, TilingError, TissueError, TumourError
 from he2her2.geometry import Mask, Rgb, Size, TileGrid, l0_from_mask, mask_size
-from he2her2.labels import Her2Status
+from he2her2.models.decision import Decision, decide_on
 from he2her2.models.engines import Engine
-from he2her2.models.scoring import soft_argmax, softmax
-from he2her2.models.selection import top_tiles
+from he2her2.models.scoring import softmax
 from he2her2.models.slide_model import SlideModel
+from he2her2.models.zoo import InputSpec
 from he2her2.preprocessing.adaptive import AdaptiveMap, adaptive_map
 from he2her2.preprocessing.annotations import Region, regions_mask
 from he2her2.preprocessing.quality import blur_mask, pen_mask, sharpness
@@ -36,6 +37,9 @@ Progress: TypeAlias = Callable[[str, int, int], None]
 
 RegionUse: TypeAlias = Literal["intersect", "replace"]
 """Annotated regions limit the tumour that the network finds, or stand in its place."""
+
+Where: TypeAlias = Callable[[Size, float], Mask]
+"""From a raster's size and its level-0 px per pixel to the mask of the annotated regions on it."""
 
 MAX_UNREADABLE_SHARE = 0.01
 MAX_ENLARGEMENT = 4.0
@@ -78,28 +82,16 @@ class Segmentation:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Prediction:
-    """A slide's HER2 status with what it rests on.
+class Prediction(Decision):
+    """A slide's HER2 status with all that it rests on.
 
     Attributes:
-        status: Positive where the probability reaches the threshold.
-        probability: Of HER2-positive.
         segmentation: Where tissue and tumour are.
         tiling: The grid that was cut, and its stride.
-        grid: (n) the tiles that could be read, in raster order.
-        logits: (n, 4) of the tile network.
-        scores: (n,) expected IHC score, in [0, 3].
-        selected: (m,) positions in `grid` of the tiles that decided, highest score first.
     """
 
-    status: Her2Status
-    probability: float
     segmentation: Segmentation
     tiling: Tiling
-    grid: TileGrid
-    logits: NDArray[np.float32]
-    scores: NDArray[np.float64]
-    selected: NDArray[np.int64]
 
     @property
     def n_unreadable(self) -> int:
@@ -131,19 +123,16 @@ def predict(
     """
     segmentation = segment(slide, model, config, regions=regions, region_use=region_use, progress=progress)
     tiling = cut(slide, segmentation, model.tile_cnn, config)
-    readable, logits = score_tiles(slide, tiling.grid, model.tile_cnn, config, progress)
-    scores = soft_argmax(logits, config.scoring.beta)
-    selected = top_tiles(scores, config.selection)
-    probability = model.positive_probability(scores[selected])
+    decision = decide(slide, tiling.grid, model, config, progress)
     return Prediction(
-        status=Her2Status.POSITIVE if probability >= config.threshold else Her2Status.NEGATIVE,
-        probability=probability,
+        status=decision.status,
+        probability=decision.probability,
+        grid=decision.grid,
+        logits=decision.logits,
+        scores=decision.scores,
+        selected=decision.selected,
         segmentation=segmentation,
         tiling=tiling,
-        grid=tiling.grid.take(readable),
-        logits=logits,
-        scores=scores,
-        selected=selected,
     )
 
 
@@ -156,14 +145,37 @@ def segment(
     region_use: RegionUse = "intersect",
     progress: Progress = silent,
 ) -> Segmentation:
+    """Find tissue, ink, blur and invasive tumour; arguments are those of `predict`, errors those of `segment_where`."""
+    where = partial(regions_mask, regions) if regions else None
+    tumour_cnn = None if regions and region_use == "replace" else model.tumour_cnn
+    return segment_where(slide, model.tile_cnn, config, tumour_cnn=tumour_cnn, where=where, progress=progress)
+
+
+def segment_where(
+    slide: Slide,
+    tile_cnn: Engine,
+    config: Config,
+    *,
+    tumour_cnn: Engine | None,
+    where: Where | None = None,
+    progress: Progress = silent,
+) -> Segmentation:
     """Find tissue, ink, blur and invasive tumour, on rasters so coarse that a tile is a whole number of their pixels.
+
+    Args:
+        slide: An open slide.
+        tile_cnn: Whose tiles will be cut.
+        config: The settings.
+        tumour_cnn: Finds the tumour; None takes all usable tissue for it.
+        where: Limits the tumour to annotated regions.
+        progress: Told how far it is.
 
     Raises:
         TissueError: No tissue, or none that is fit for use: not one tile of it.
         TumourError: No invasive tumour in it.
     """
-    side_mask = tile_side_mask(model.tile_cnn, config)
-    px_mpp = native_mpp(slide, model.tile_cnn, config) * config.tiling.mask_downsample
+    side_mask = tile_side_mask(tile_cnn, config)
+    px_mpp = native_mpp(slide, tile_cnn, config) * config.tiling.mask_downsample
     px_l0 = px_mpp / slide.mpp
     size = mask_size(slide.size_l0, px_l0)
     thumbnail = thumbnail_on_lattice(slide, px_l0, size)
@@ -173,17 +185,17 @@ def segment(
     if not (coverage(usable, side_mask) == 1).any():
         raise TissueError(slide.slide_id, *_why_unusable(tissue, pen, blur, side_mask * px_mpp))
     sampling, tumour = None, usable
-    if not regions or region_use == "intersect":
-        sampling = find_tumour(slide, model.tumour_cnn, size, px_l0, config, progress)
+    if tumour_cnn is not None:
+        sampling = find_tumour(slide, tumour_cnn, size, px_l0, config, progress)
         tumour = tumour & (sampling.map >= config.adaptive.threshold)
-    if regions:
-        inside = regions_mask(regions, size, px_l0)
+    if where is not None:
+        inside = where(size, px_l0)
         if not inside.any():
             raise TumourError(slide.slide_id, "its annotated regions lie outside the slide", "check --annotations")
         tumour = tumour & inside
     if not tumour.any():
         found = f"no invasive tumour found in {area_mm2(int(usable.sum()), px_mpp):.1f} mm² of tissue"
-        remedy = "check --annotations" if regions else "if there is some, mark it and pass --annotations"
+        remedy = "if there is some, mark it and pass --annotations" if where is None else "check --annotations"
         raise TumourError(slide.slide_id, found, remedy)
     return Segmentation(thumbnail, px_l0, px_mpp, tissue, pen, blur, usable, sampling, tumour)
 
@@ -199,19 +211,19 @@ def _why_unusable(tissue: Mask, pen: Mask, blur: Mask, side_um: float) -> tuple[
     return f"no piece of tissue is as large as a tile ({side_um:.0f} µm)", "use a slide with more tissue"
 
 
-def tile_side_mask(tile_cnn: Engine, config: Config) -> int:
+def tile_side_mask(spec: InputSpec, config: Config) -> int:
     """Side of a tile in mask px.
 
     Raises:
         ConfigError: It is not a whole number.
     """
-    side_px, downsample = tile_cnn.card.input.side_px, config.tiling.mask_downsample
+    side_px, downsample = spec.side_px, config.tiling.mask_downsample
     if side_px % downsample:
         raise ConfigError(f"tiling.mask_downsample: {downsample} does not divide a tile's {side_px} px; use 32")
     return side_px // downsample
 
 
-def native_mpp(slide: Slide, engine: Engine, config: Config) -> float:
+def native_mpp(slide: Slide, spec: InputSpec, config: Config) -> float:
     """µm per pixel at which a network sees this slide: its own, or the slide's where that is close or asked for.
 
     Raises:
@@ -219,11 +231,10 @@ def native_mpp(slide: Slide, engine: Engine, config: Config) -> float:
     """
     if config.tiling.raw_pixels:
         return slide.mpp
-    wanted = engine.card.input.mpp
-    if slide.mpp > MAX_ENLARGEMENT * wanted:
-        found = f"its {slide.mpp:g} µm/px are too coarse for a network made for {wanted:g}"
+    if slide.mpp > MAX_ENLARGEMENT * spec.mpp:
+        found = f"its {slide.mpp:g} µm/px are too coarse for a network made for {spec.mpp:g}"
         raise MppError(slide.slide_id, found, "scan it at 20x or finer, or correct --mpp")
-    return slide.effective_mpp(wanted)
+    return slide.effective_mpp(spec.mpp)
 
 
 def thumbnail_on_lattice(slide: Slide, px_l0: float, size: Size) -> Rgb:
@@ -245,12 +256,12 @@ def thumbnail_on_lattice(slide: Slide, px_l0: float, size: Size) -> Rgb:
     return np.array(sheet.resize(size, Image.Resampling.BILINEAR, box=window))
 
 
-def find_tissue(thumbnail: Rgb, config: Config) -> tuple[Mask, Mask]:
+def find_tissue(thumbnail: Rgb, config: Config, find: Callable[[Rgb, Tissue], Mask] = tissue_mask) -> tuple[Mask, Mask]:
     """(h, w) tissue and (h, w) pen ink; strong ink must not decide what counts as stained, nor its halo be tissue."""
-    tissue, pen = tissue_mask(thumbnail, config.tissue), pen_mask(thumbnail)
+    tissue, pen = find(thumbnail, config.tissue), pen_mask(thumbnail)
     if config.quality.apply and pen.any():
         clean = np.where(pen[..., None], np.uint8(255), thumbnail)
-        tissue = (tissue & pen) | tissue_mask(clean, config.tissue)
+        tissue = (tissue & pen) | find(clean, config.tissue)
     return tissue, pen
 
 
@@ -291,7 +302,7 @@ def find_tumour(
 ) -> AdaptiveMap:
     """Map of invasive tumour's probability by adaptive sampling: HASHI asks for points, the network scores them."""
     spec = tumour_cnn.card.input
-    mpp = native_mpp(slide, tumour_cnn, config)
+    mpp = native_mpp(slide, spec, config)
     side_l0 = spec.side_px * mpp / slide.mpp
     total = config.adaptive.iterations * config.adaptive.points
     n_scored = 0
@@ -322,7 +333,7 @@ def cut(slide: Slide, segmentation: Segmentation, tile_cnn: Engine, config: Conf
             segmentation.tumour,
             slide.size_l0,
             px_l0=segmentation.px_l0,
-            side_mask=tile_side_mask(tile_cnn, config),
+            side_mask=tile_side_mask(tile_cnn.card.input, config),
             side_px=side_px,
             mpp=segmentation.px_mpp / config.tiling.mask_downsample,
             min_tiles=config.min_tiles,
@@ -332,6 +343,16 @@ def cut(slide: Slide, segmentation: Segmentation, tile_cnn: Engine, config: Conf
         found = f"{area:.2f} mm² of tumour hold {error.found} tiles at the densest overlap, {error.needed} are needed"
         deciding = "tiling.min_tiles" if config.tiling.min_tiles else "selection.n_tiles"
         raise TilingError(slide.slide_id, found, f"use a slide with more tumour, or lower {deciding}") from None
+
+
+def decide(slide: Slide, grid: TileGrid, model: SlideModel, config: Config, progress: Progress = silent) -> Decision:
+    """Score a slide's tiles, select the best and let the aggregator decide.
+
+    Raises:
+        DamagedSlideError: More than 1 % of the tiles cannot be decoded.
+    """
+    readable, logits = score_tiles(slide, grid, model.tile_cnn, config, progress)
+    return decide_on(grid.take(readable), logits, model.aggregator, config)
 
 
 def score_tiles(
