@@ -260,8 +260,8 @@ def find_tissue(thumbnail: Rgb, config: Config, find: Callable[[Rgb, Tissue], Ma
     """(h, w) tissue and (h, w) pen ink; strong ink must not decide what counts as stained, nor its halo be tissue."""
     tissue, pen = find(thumbnail, config.tissue), pen_mask(thumbnail)
     if config.quality.apply and pen.any():
-        clean = np.where(pen[..., None], np.uint8(255), thumbnail)
-        tissue = (tissue & pen) | find(clean, config.tissue)
+        glass = thumbnail[~pen].max(initial=0)  # grey, and no brighter than what there is: weak tissue is told by V
+        tissue = (tissue & pen) | find(np.where(pen[..., None], glass, thumbnail), config.tissue)
     return tissue, pen
 
 
