@@ -122,7 +122,7 @@ def predict(
         SlideError: The slide cannot be predicted; the error says at which stage, why, and what to do.
     """
     segmentation = segment(slide, model, config, regions=regions, region_use=region_use, progress=progress)
-    tiling = cut(slide, segmentation, model.tile_cnn, config)
+    tiling = cut(slide, segmentation, model.tile_cnn.card.input, config)
     decision = decide(slide, tiling.grid, model, config, progress)
     return Prediction(
         status=decision.status,
@@ -148,12 +148,14 @@ def segment(
     """Find tissue, ink, blur and invasive tumour; arguments are those of `predict`, errors those of `segment_where`."""
     where = partial(regions_mask, regions) if regions else None
     tumour_cnn = None if regions and region_use == "replace" else model.tumour_cnn
-    return segment_where(slide, model.tile_cnn, config, tumour_cnn=tumour_cnn, where=where, progress=progress)
+    return segment_where(
+        slide, model.tile_cnn.card.input, config, tumour_cnn=tumour_cnn, where=where, progress=progress
+    )
 
 
 def segment_where(
     slide: Slide,
-    tile_cnn: Engine,
+    tile: InputSpec,
     config: Config,
     *,
     tumour_cnn: Engine | None,
@@ -164,7 +166,7 @@ def segment_where(
 
     Args:
         slide: An open slide.
-        tile_cnn: Whose tiles will be cut.
+        tile: The tiles that will be cut.
         config: The settings.
         tumour_cnn: Finds the tumour; None takes all usable tissue for it.
         where: Limits the tumour to annotated regions.
@@ -174,8 +176,8 @@ def segment_where(
         TissueError: No tissue, or none that is fit for use: not one tile of it.
         TumourError: No invasive tumour in it.
     """
-    side_mask = tile_side_mask(tile_cnn, config)
-    px_mpp = native_mpp(slide, tile_cnn, config) * config.tiling.mask_downsample
+    side_mask = tile_side_mask(tile, config)
+    px_mpp = native_mpp(slide, tile, config) * config.tiling.mask_downsample
     px_l0 = px_mpp / slide.mpp
     size = mask_size(slide.size_l0, px_l0)
     thumbnail = thumbnail_on_lattice(slide, px_l0, size)
@@ -321,20 +323,19 @@ def find_tumour(
     return adaptive_map(score, size, config.adaptive)
 
 
-def cut(slide: Slide, segmentation: Segmentation, tile_cnn: Engine, config: Config) -> Tiling:
+def cut(slide: Slide, segmentation: Segmentation, tile: InputSpec, config: Config) -> Tiling:
     """Cut the tumour into tiles, with overlap where it is small.
 
     Raises:
         TilingError: Too small even for the densest overlap.
     """
-    side_px = tile_cnn.card.input.side_px
     try:
         return cut_tiles(
             segmentation.tumour,
             slide.size_l0,
             px_l0=segmentation.px_l0,
-            side_mask=tile_side_mask(tile_cnn.card.input, config),
-            side_px=side_px,
+            side_mask=tile_side_mask(tile, config),
+            side_px=tile.side_px,
             mpp=segmentation.px_mpp / config.tiling.mask_downsample,
             min_tiles=config.min_tiles,
         )
