@@ -21,6 +21,7 @@ FLOORS = [
     {"slides"},
     {"phantom"},
     {"config"},
+    {"manifest"},
     {"labels"},
     {"geometry", "units", "atomic"},
     {"errors"},
@@ -33,7 +34,12 @@ NEVER = {  # what a room may not import although it lies below
     "preprocessing": {"slides", "phantom"},
     "models": {"slides", "phantom", "preprocessing"},
 }
-HEAVY_ROOMS = {"torch": {"models", "training"}, "lightning": {"training"}, "matplotlib": set()}
+HEAVY_ROOMS = {
+    "torch": {"models", "training"},
+    "lightning": {"training"},
+    "matplotlib": {"evaluation"},
+    "sklearn": {"evaluation", "manifest"},
+}
 
 
 def room_of(module: str) -> str:

@@ -4,6 +4,8 @@ A message names what failed, what was found and what to do about it. `ValueError
 in Python: the caller's bug.
 """
 
+from collections.abc import Sequence
+
 
 class He2Her2Error(Exception):
     """A user's situation that we understand; the command line prints it as one line and exits with code 2."""
@@ -15,6 +17,18 @@ class ConfigError(He2Her2Error):
 
 class WeightsError(He2Her2Error):
     """Weights are missing, damaged, or not those of the network that should run."""
+
+
+class ManifestError(He2Her2Error):
+    """A manifest, or a table of labels, cannot be used; the command line prints one problem a line.
+
+    Attributes:
+        problems: Everything that is wrong, one line each.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)
 
 
 class AnnotationError(He2Her2Error):

@@ -7,7 +7,7 @@ from typing import cast
 import typer
 
 from he2her2.cli.commands import app
-from he2her2.errors import He2Her2Error
+from he2her2.errors import He2Her2Error, ManifestError
 
 _UsageError = cast("type[Exception]", typer.BadParameter.__bases__[0])  # typer keeps its parent private
 
@@ -23,6 +23,9 @@ def main() -> None:
         code = app(standalone_mode=False) or 0
     except _UsageError as error:
         sys.stderr.write(_usage(error))
+        raise SystemExit(2) from None
+    except ManifestError as error:
+        sys.stderr.writelines(f"he2her2: {' '.join(problem.split())}\n" for problem in error.problems)
         raise SystemExit(2) from None
     except He2Her2Error as error:
         sys.stderr.write(f"he2her2: {' '.join(str(error).split())}\n")

@@ -17,24 +17,11 @@ from pydantic.dataclasses import dataclass
 from he2her2.atomic import atomic
 from he2her2.errors import PhantomError
 from he2her2.labels import IhcScore
+from he2her2.manifest import COLUMNS
 from he2her2.phantom.chance import key_of
 from he2her2.phantom.slide import write_phantom
 from he2her2.phantom.spec import STRICT, PhantomSpec, Share, SiteName, Stain, checked, make_spec
 from he2her2.phantom.truth import PhantomTruth, save_truth
-
-COLUMNS = (
-    "slide_id",
-    "path",
-    "patient_id",
-    "stain",
-    "ihc_score",
-    "ish",
-    "her2_status",
-    "site",
-    "split",
-    "mpp",
-    "annotations",
-)
 
 _SPLITS = ("train", "val", "test")
 
@@ -173,19 +160,19 @@ def write_cohort(
             save_truth(drawn, out / "truth" / slide.slide_id)
         on_slide(slide, drawn)
     with atomic(manifest) as draft:
-        draft.write_text(_as_csv(slides), "utf-8")
+        draft.write_text(_as_csv(slides, truth=truth), "utf-8")
     return manifest
 
 
-def _as_csv(slides: tuple[PhantomSlide, ...]) -> str:
+def _as_csv(slides: tuple[PhantomSlide, ...], *, truth: bool) -> str:
     text = io.StringIO()
     table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     table.writeheader()
-    table.writerows(_rows(slides))
+    table.writerows(_rows(slides, truth=truth))
     return text.getvalue()
 
 
-def _rows(slides: tuple[PhantomSlide, ...]) -> Iterator[dict[str, object]]:
+def _rows(slides: tuple[PhantomSlide, ...], *, truth: bool) -> Iterator[dict[str, object]]:
     for slide in slides:
         yield {
             "slide_id": slide.slide_id,
@@ -198,7 +185,7 @@ def _rows(slides: tuple[PhantomSlide, ...]) -> Iterator[dict[str, object]]:
             "site": slide.spec.site,
             "split": slide.split,
             "mpp": slide.spec.mpp,
-            "annotations": "",
+            "annotations": f"truth/{slide.slide_id}/tumour.png" if truth else "",
         }
 
 

@@ -1,0 +1,174 @@
+"""What ASCO/CAP makes of IHC and ISH: HER2 status, and the strata that treatment asks for.
+
+Sources, cited by these names:
+
+- ASCO/CAP 2018: Wolff et al., J Clin Oncol 2018;36:2105-2122 (Arch Pathol Lab Med 2018;142:1364-1382).
+- ASCO/CAP 2023: Wolff et al., J Clin Oncol 2023;41:3867-3872, which affirms the 2018 rules unchanged.
+- DESTINY-Breast04: Modi et al., N Engl J Med 2022;387:9-20 (HER2-low).
+- DESTINY-Breast06: Bardia et al., N Engl J Med 2024;391:2110-2122 (HER2-ultralow).
+- Oliveira et al., Appl Sci 2020;10:4728, section 5.4 (`Policy.PAPER`).
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from he2her2.labels.ish import Ish, IshCounts, IshGroup, IshResult
+from he2her2.labels.scores import Her2Status, IhcScore, Policy
+
+ASCO_CAP = "ASCO/CAP 2018, affirmed 2023"
+PAPER = "Oliveira et al. 2020, section 5.4"
+
+
+class Stratum(StrEnum):
+    """How much HER2 a tumour shows, in the words that treatment uses; no result category of ASCO/CAP 2023.
+
+    Attributes:
+        NULL: IHC 0 without any staining.
+        ULTRALOW: IHC 0 with faint, incomplete staining in at most 10 % of the cells (DESTINY-Breast06).
+        ZERO_OR_ULTRALOW: IHC 0, and nobody said whether there was faint staining.
+        LOW: IHC 1+, or 2+ that ISH finds not amplified (DESTINY-Breast04).
+        POSITIVE: HER2 positive.
+        UNDETERMINED: The tests do not decide.
+    """
+
+    NULL = "null"
+    ULTRALOW = "ultralow"
+    ZERO_OR_ULTRALOW = "zero or ultralow"
+    LOW = "low"
+    POSITIVE = "positive"
+    UNDETERMINED = "undetermined"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the tests of one sample amount to.
+
+    Attributes:
+        status: HER2 status.
+        stratum: HER2 stratum.
+        group: ISH group; None where ratio and copies were not both given.
+        rule: The rule that decided the status, in words.
+        source: Who made it.
+        conflict: IHC and ISH, each by itself, would decide differently.
+    """
+
+    status: Her2Status
+    stratum: Stratum
+    group: IshGroup | None
+    rule: str
+    source: str
+    conflict: bool = False
+
+
+def decide(
+    ihc: IhcScore | None,
+    ish: Ish | None = None,
+    *,
+    faint_staining: bool | None = None,
+    recounted: bool = True,
+    policy: Policy = Policy.GUIDELINE,
+) -> Decision:
+    """Apply the guideline to the tests of one sample.
+
+    Args:
+        ihc: IHC score; None where it was not done.
+        ish: ISH result; None where it was not done.
+        faint_staining: Whether an IHC 0 shows any faint staining; None where nobody said.
+        recounted: The counts of groups 2 to 4 with IHC 2+ are those after the blinded recount of at least 20 cells
+            that the guideline demands (ASCO/CAP 2018, Figures 4 to 6); without it they decide nothing.
+        policy: Whether an IHC 2+ that stays open is left open, or counts as positive.
+
+    Returns:
+        Status and stratum with the rule behind them; what the tests leave open is `UNDETERMINED`.
+
+    Example:
+        >>> decision = decide(IhcScore.TWO, IshCounts(ratio=2.3, copies=4.5))
+        >>> decision.group, decision.status, decision.stratum
+        (<IshGroup.GROUP_1: 1>, <Her2Status.POSITIVE: 'positive'>, <Stratum.POSITIVE: 'positive'>)
+    """
+    status, rule = _status(ihc, ish, recounted=recounted)
+    source = ASCO_CAP
+    if policy == Policy.PAPER and status == Her2Status.UNDETERMINED and ihc == IhcScore.TWO:
+        status, rule, source = Her2Status.POSITIVE, "an uncertain IHC 2+ counts as positive", PAPER
+    return Decision(
+        status,
+        _stratum(ihc, status, faint_staining=faint_staining),
+        ish.group if isinstance(ish, IshCounts) else None,
+        rule,
+        source,
+        conflict=_conflict(ihc, ish),
+    )
+
+
+def _status(ihc: IhcScore | None, ish: Ish | None, *, recounted: bool) -> tuple[Her2Status, str]:
+    """The guideline's status, and the rule that gives it."""
+    if ihc == IhcScore.THREE:
+        return Her2Status.POSITIVE, "IHC 3+ is positive, whatever ISH says"
+    if not isinstance(ish, IshCounts):
+        return _by_result(ihc, ish)
+    if (result := ish.single_probe_result) is not None:
+        status, rule = _by_result(ihc, result)
+        return status, f"single-probe ISH with {ish} is {result}: {rule}"
+    found = [_by_group(ihc, group, recounted=recounted) for group in ish.possible_groups]
+    if len({status for status, _ in found}) > 1:
+        groups = " or ".join(str(group.value) for group in ish.possible_groups)
+        return Her2Status.UNDETERMINED, f"ISH {ish} alone may be group {groups}, which differ: copies are needed"
+    return found[0]
+
+
+def _by_result(ihc: IhcScore | None, result: IshResult | None) -> tuple[Her2Status, str]:
+    """By IHC up to 2+ and a stated ISH result (ASCO/CAP 2018, Figures 1 and 2, and the ISH report categories)."""
+    if result == IshResult.POSITIVE:
+        return Her2Status.POSITIVE, "ISH positive is positive"
+    if result == IshResult.NEGATIVE:
+        return Her2Status.NEGATIVE, "ISH negative, and IHC not 3+, is negative"
+    if ihc is None:
+        told = "ISH equivocal" if result else "no test"
+        return Her2Status.UNDETERMINED, f"{told} without IHC decides nothing"
+    if ihc == IhcScore.TWO:
+        return Her2Status.UNDETERMINED, f"IHC 2+ is equivocal, and ISH {'is so too' if result else 'is missing'}"
+    return Her2Status.NEGATIVE, f"IHC {ihc} is negative"
+
+
+def _by_group(ihc: IhcScore | None, group: IshGroup, *, recounted: bool) -> tuple[Her2Status, str]:
+    """By IHC up to 2+ and an ISH group (ASCO/CAP 2018, Figure 3)."""
+    name = f"ISH group {group.value}"
+    if group == IshGroup.GROUP_1:
+        return Her2Status.POSITIVE, f"{name} is positive"
+    if group == IshGroup.GROUP_5:
+        return Her2Status.NEGATIVE, f"{name}, and IHC not 3+, is negative"
+    return _by_rare_group(ihc, group, recounted=recounted)
+
+
+def _by_rare_group(ihc: IhcScore | None, group: IshGroup, *, recounted: bool) -> tuple[Her2Status, str]:
+    """By IHC up to 2+ and an ISH group from 2 to 4 (ASCO/CAP 2018, Figures 4 to 6)."""
+    name = f"ISH group {group.value}"
+    if ihc is None:
+        return Her2Status.UNDETERMINED, f"{name} needs IHC on the same sample"
+    if ihc != IhcScore.TWO:
+        return Her2Status.NEGATIVE, f"{name} with IHC {ihc} is negative, with a comment"
+    if not recounted:
+        return Her2Status.UNDETERMINED, f"{name} with IHC 2+ needs a blinded recount of at least 20 cells"
+    if group == IshGroup.GROUP_3:
+        return Her2Status.POSITIVE, f"{name} with IHC 2+, unchanged by the recount, is positive"
+    return Her2Status.NEGATIVE, f"{name} with IHC 2+, unchanged by the recount, is negative, with a comment"
+
+
+def _stratum(ihc: IhcScore | None, status: Her2Status, *, faint_staining: bool | None) -> Stratum:
+    if status == Her2Status.POSITIVE:
+        return Stratum.POSITIVE
+    if status == Her2Status.UNDETERMINED or ihc is None:
+        return Stratum.UNDETERMINED
+    if ihc != IhcScore.ZERO:
+        return Stratum.LOW
+    if faint_staining is None:
+        return Stratum.ZERO_OR_ULTRALOW
+    return Stratum.ULTRALOW if faint_staining else Stratum.NULL
+
+
+def _conflict(ihc: IhcScore | None, ish: Ish | None) -> bool:
+    """Whether IHC 3+ meets an ISH that is negative, or IHC 0 or 1+ one that is positive."""
+    if ihc in (None, IhcScore.TWO) or ish is None:
+        return False
+    status, _ = _status(None, ish, recounted=True)
+    return status == (Her2Status.NEGATIVE if ihc == IhcScore.THREE else Her2Status.POSITIVE)

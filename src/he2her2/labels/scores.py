@@ -1,0 +1,70 @@
+"""The two labels of HER2: the IHC score of a slide or tile, and the HER2 status of a patient. Never one int."""
+
+from enum import StrEnum
+
+
+class IhcScore(StrEnum):
+    """HER2 immunohistochemistry score (ASCO/CAP 2018)."""
+
+    ZERO = "0"
+    ONE = "1+"
+    TWO = "2+"
+    THREE = "3+"
+
+
+class Her2Status(StrEnum):
+    """HER2 status of a tumour; `UNDETERMINED` is equivocal IHC without in situ hybridisation."""
+
+    NEGATIVE = "negative"
+    POSITIVE = "positive"
+    UNDETERMINED = "undetermined"
+
+
+class Policy(StrEnum):
+    """Whose rule turns tests into a status.
+
+    Attributes:
+        GUIDELINE: ASCO/CAP 2018, affirmed 2023: an equivocal 2+ waits for in situ hybridisation.
+        PAPER: Oliveira et al. (2020), section 5.4: the IHC score alone decides, and an uncertain 2+ counts as positive.
+    """
+
+    GUIDELINE = "guideline"
+    PAPER = "paper"
+
+
+def parse_ihc(text: str) -> IhcScore:
+    """The IHC score that `text` names; the plus may be missing, and "3+" may follow "HER2" or "IHC".
+
+    Raises:
+        ValueError: It names none.
+
+    Example:
+        >>> parse_ihc("2"), parse_ihc("IHC 0")
+        (<IhcScore.TWO: '2+'>, <IhcScore.ZERO: '0'>)
+    """
+    bare = text.strip().upper().removeprefix("HER2").removeprefix("IHC").strip().removesuffix("+").strip()
+    if bare not in ("0", "1", "2", "3"):
+        raise ValueError(f"{text.strip()!r} is no IHC score: use 0, 1+, 2+ or 3+")
+    return tuple(IhcScore)[int(bare)]
+
+
+def parse_status(text: str) -> Her2Status:
+    """The HER2 status that `text` names.
+
+    Raises:
+        ValueError: It names none.
+
+    Example:
+        >>> parse_status("Positive")
+        <Her2Status.POSITIVE: 'positive'>
+    """
+    try:
+        return Her2Status(text.strip().lower())
+    except ValueError:
+        names = ", ".join(Her2Status)
+        raise ValueError(f"{text.strip()!r} is no HER2 status: use one of {names}") from None
+
+
+def paper_status(score: IhcScore) -> Her2Status:
+    """HER2 status by the paper's policy (section 5.4): an uncertain 2+ counts as positive."""
+    return Her2Status.POSITIVE if score in (IhcScore.TWO, IhcScore.THREE) else Her2Status.NEGATIVE

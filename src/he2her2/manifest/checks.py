@@ -1,0 +1,136 @@
+"""What must be true of a manifest before anything runs; every problem is told at once."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Literal, TypeAlias
+
+from he2her2.errors import ManifestError
+from he2her2.labels import Her2Status, IhcScore, Policy
+from he2her2.manifest.patients import patient_key
+from he2her2.manifest.table import Manifest, SlideRow, Split, Stain
+
+Label: TypeAlias = Literal["ihc_score", "her2_status"]
+
+_ENDS = 3
+
+
+def label_of(row: SlideRow, label: Label, policy: Policy = Policy.GUIDELINE) -> IhcScore | Her2Status | None:
+    """What a slide is trained towards or measured against; None where the manifest leaves it open."""
+    if label == "ihc_score":
+        return row.ihc_score
+    status = row.status(policy)
+    return None if status == Her2Status.UNDETERMINED else status
+
+
+def require(
+    manifest: Manifest,
+    *,
+    stain: Stain,
+    label: Label | None,
+    splits: Sequence[Split],
+    policy: Policy = Policy.GUIDELINE,
+) -> None:
+    """Refuse a manifest with which the work cannot be done as it should.
+
+    Args:
+        manifest: The cohort.
+        stain: Stain of the slides that will be used.
+        label: What they must be labelled with; None: nothing.
+        splits: The splits that will be used; each needs slides, and of more than one class.
+        policy: Decides a status that the manifest does not state.
+
+    Raises:
+        ManifestError: All that is wrong: cells without meaning, a slide named twice, a patient in two splits; and of
+            the slides that will be used, missing files, missing labels, an empty split and one with a single class.
+    """
+    used = [row for row in manifest.select(stain=stain) if row.split in splits]
+    problems = [*manifest.problems, *_twice(manifest.rows), *_on_two_sides(manifest.rows), *_missing_files(used)]
+    problems += _not_labelled(used, label, policy) if label else ()
+    for split in splits:
+        problems += _poor_split(manifest, split, stain, label, policy)
+    refuse(manifest, problems)
+
+
+def check(manifest: Manifest) -> None:
+    """Refuse a manifest that contradicts itself or names missing files, whatever it will be used for.
+
+    Raises:
+        ManifestError: All that is wrong.
+    """
+    rows = manifest.rows
+    refuse(manifest, [*manifest.problems, *_twice(rows), *_on_two_sides(rows), *_missing_files(rows)])
+
+
+def refuse(manifest: Manifest, problems: Sequence[str]) -> None:
+    """Raise `ManifestError` if there are problems, in the order of the manifest's lines."""
+    if problems:
+        raise ManifestError([f"{manifest.path}: {problem}" for problem in sorted(problems, key=_line)])
+
+
+def _line(problem: str) -> int:
+    """The first line that a problem names; those of the whole manifest come last."""
+    number = problem.removeprefix("line ").removeprefix("lines ").split(":")[0].split(",")[0].split(" ")[0]
+    return int(number) if number.isdigit() else 2**63
+
+
+def _twice(rows: Sequence[SlideRow]) -> Iterator[str]:
+    by_name = defaultdict(list)
+    for row in rows:
+        by_name[row.slide_id.casefold()].append(row)
+    for found in by_name.values():
+        if len(found) > 1:
+            yield f"{_lines(found)}: slide_id {found[0].slide_id!r} is given {len(found)} times"
+
+
+def _on_two_sides(rows: Sequence[SlideRow]) -> Iterator[str]:
+    by_patient = defaultdict(list)
+    for row in rows:
+        if row.split is not None:
+            by_patient[patient_key(row.patient_id)].append(row)
+    for found in by_patient.values():
+        splits = list(dict.fromkeys(str(row.split) for row in found))
+        if len(splits) > 1:
+            yield f"{_lines(found)}: patient {found[0].patient_id!r} is in {' and '.join(splits)}; choose one split"
+
+
+def _missing_files(rows: Sequence[SlideRow]) -> Iterator[str]:
+    for row in rows:
+        if not row.path.exists():
+            yield f"line {row.line}: path: {row.path} is missing"
+        if row.annotations is not None and not row.annotations.exists():
+            yield f"line {row.line}: annotations: {row.annotations} is missing"
+
+
+def _not_labelled(rows: Sequence[SlideRow], label: Label, policy: Policy) -> Iterator[str]:
+    for row in rows:
+        if label_of(row, label, policy) is not None:
+            continue
+        if label == "her2_status" and row.status(policy) is not None:
+            yield (
+                f"line {row.line}: HER2 status is undetermined ({_tests(row)}); give ish or her2_status, "
+                "or leave split empty"
+            )
+        else:
+            yield f"line {row.line}: no {label}; give it, or leave split empty"
+
+
+def _tests(row: SlideRow) -> str:
+    return f"IHC {row.ihc_score or 'not given'}, ISH {row.ish or 'not given'}"
+
+
+def _poor_split(manifest: Manifest, split: Split, stain: Stain, label: Label | None, policy: Policy) -> Iterator[str]:
+    """Whether a split is empty or holds a single class."""
+    rows = manifest.select(stain=stain, split=split)
+    if not rows:
+        yield f"split {split} has no {stain} slides"
+    elif label:
+        classes = {found for row in rows if (found := label_of(row, label, policy)) is not None}
+        if len(classes) == 1:
+            only = next(iter(classes))
+            yield f"split {split}: all {len(rows)} {stain} slides have {label} {only}; two classes are needed"
+
+
+def _lines(rows: Sequence[SlideRow]) -> str:
+    numbers = [str(row.line) for row in rows]
+    shown = numbers if len(numbers) <= 2 * _ENDS else [*numbers[:_ENDS], "...", *numbers[-_ENDS:]]
+    return f"lines {', '.join(shown)}" if len(numbers) > 1 else f"line {numbers[0]}"
