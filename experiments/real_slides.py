@@ -1,0 +1,121 @@
+"""Real pictures without a pyramid as tiled slides with a manifest, so that every command takes them.
+
+None of it is copied into the project: pictures are read from the folder of real data, slides are written where the
+user says.
+
+Run: python -m experiments.real_slides tma OUT [--data ../shared/data]
+"""
+
+import argparse
+import csv
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from PIL import Image
+
+from he2her2.atomic import atomic
+from he2her2.geometry import Rgb
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+LEVELS = (1, 4, 16, 32)
+TILE_PX = 256
+TMA_MPP = 0.25
+"""About; the cores' files do not say."""
+
+COLUMNS = ("slide_id", "path", "patient_id", "stain", "ihc_score", "her2_status", "site", "split", "mpp", "annotations")
+_IHC_SCORES = {"0": "0", "1": "1+", "2": "2+", "3": "3+"}
+
+
+def tma_slides(data: Path, out: Path) -> Path:
+    """HER2 IHC tissue cores as slides; each core is a patient without a split, to be left out in turn.
+
+    Args:
+        data: Folder with `her2_ihc_tma/`.
+        out: Where slides and manifest go.
+
+    Returns:
+        The manifest.
+    """
+    rows = []
+    for label in _read_csv(data / "her2_ihc_tma" / "labels.csv"):
+        picture = data / "her2_ihc_tma" / label["file"]
+        name = picture.stem.split("-")[0]  # such as 0_9b0f64d1
+        write_slide(out / "slides" / f"tma-{name}.tif", read_picture(picture), TMA_MPP)
+        rows.append(
+            {
+                "slide_id": f"tma-{name}",
+                "path": f"slides/tma-{name}.tif",
+                "patient_id": f"tma-{name}",
+                "stain": "IHC",
+                "ihc_score": _IHC_SCORES[label["ihc_score"]],
+                "her2_status": label["her2_status"],
+                "site": "bozeklab-tma",
+                "mpp": TMA_MPP,
+            }
+        )
+    return write_rows(out / "manifest.csv", rows)
+
+
+def read_picture(path: Path) -> Rgb:
+    """(h, w, 3) pixels of a picture file."""
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGB"))
+
+
+def write_slide(path: Path, pixels: Rgb, mpp: float) -> None:
+    """Write a pyramidal, JPEG-tiled TIFF.
+
+    Args:
+        path: Where to.
+        pixels: (h, w, 3) of level 0.
+        mpp: µm per px of level 0.
+    """
+    whole = Image.fromarray(pixels)
+    with atomic(path) as draft, tifffile.TiffWriter(draft) as tiff:
+        for downsample in LEVELS:
+            # "rgb": tifffile would label the JPEG's colours falsely as "ycbcr" without converting them.
+            tiff.write(
+                np.asarray(whole.reduce(downsample)),
+                tile=(TILE_PX, TILE_PX),
+                photometric="rgb",
+                compression="jpeg",
+                compressionargs={"level": 95},
+                subfiletype=0 if downsample == 1 else 1,
+                resolution=(1e4 / (mpp * downsample),) * 2,
+                resolutionunit="CENTIMETER",
+                metadata=None,
+            )
+
+
+def write_rows(path: Path, rows: Sequence[dict[str, object]]) -> Path:
+    """Write a manifest."""
+    with atomic(path) as draft, draft.open("w", encoding="utf-8", newline="") as file:
+        table = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+    return path
+
+
+def _read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+SETS = {"tma": tma_slides}
+
+
+def main() -> None:
+    """Write one set of real pictures as slides."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("set", choices=SETS)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--data", type=Path, default=REPOSITORY / os.environ.get("HE2HER2_DATA", "../shared/data"))
+    arguments = parser.parse_args()
+    print(SETS[arguments.set](arguments.data, arguments.out))
+
+
+if __name__ == "__main__":
+    main()
