@@ -1,0 +1,1 @@
+"""How good a model is, with an interval on every number."""
