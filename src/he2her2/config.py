@@ -8,10 +8,10 @@ import hashlib
 import json
 import math
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import (
@@ -26,6 +26,8 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 
 from he2her2.errors import ConfigError
+
+T = TypeVar("T")
 
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 _Share = Annotated[float, Gt(0), Le(1)]
@@ -207,27 +209,68 @@ def load_config(preset: str = "default", file: Path | None = None, overrides: Se
 
     Args:
         preset: A name of `PRESETS`; a file's `preset` key outranks it.
-        file: TOML with any part of `Config`.
+        file: TOML with any part of `Config`; its table `training`, if any, is what `he2her2 train` reads.
         overrides: Such as "selection.n_tiles=100"; the value is read as TOML, or as text where it is none.
 
     Raises:
         ConfigError: An unknown preset or key, or a value of the wrong type or range; all problems in one line.
     """
+    wanted = gather(file, ())
+    wanted.pop("training", None)
+    for override in overrides:
+        _put(wanted, override)
+    name = take_preset(wanted, preset, PRESETS, file)
+    return settle(PRESETS[name], wanted, file)
+
+
+def gather(file: Path | None, overrides: Sequence[str]) -> dict[str, Any]:
+    """What a TOML file and `key=value` strings want, nested and not checked yet.
+
+    Raises:
+        ConfigError: The file cannot be read, or a string is no `key=value`.
+    """
     wanted = _read_toml(file) if file else {}
     for override in overrides:
         _put(wanted, override)
-    source = f"{file}: " if file else ""
+    return wanted
+
+
+def take_preset(wanted: dict[str, Any], preset: str, presets: Collection[str], file: Path | None = None) -> str:
+    """Take the preset's name out of what is wanted, or else the one given.
+
+    Raises:
+        ConfigError: It is not one of `presets`.
+    """
     name = wanted.pop("preset", preset)
-    if not isinstance(name, str) or name not in PRESETS:
-        raise ConfigError(f"{source}unknown preset '{name}'; choose one of {', '.join(PRESETS)}")
-    merged = _merge(asdict(PRESETS[name]), wanted)
+    if not isinstance(name, str) or name not in presets:
+        raise ConfigError(f"{_source(file)}unknown preset '{name}'; choose one of {', '.join(presets)}")
+    return name
+
+
+def settle(base: T, wanted: Mapping[str, Any], file: Path | None = None, prefix: str = "") -> T:
+    """Settings (a pydantic dataclass) with every value that `wanted` has replaced, and all of them checked.
+
+    Args:
+        base: What is not wanted otherwise.
+        wanted: Nested values by key.
+        file: Where they come from, for messages.
+        prefix: Of the keys in messages, such as "training.".
+
+    Raises:
+        ConfigError: An unknown key, or a value of the wrong type or range; all problems in one line.
+    """
+    merged = _merge(asdict(base), wanted)  # type: ignore[call-overload]  # every T here is a dataclass
     try:
-        return TypeAdapter(Config).validate_python(merged)
+        return TypeAdapter(type(base)).validate_python(merged)
     except ValidationError as error:
         problems = "; ".join(
-            f"{'.'.join(map(str, e['loc']))}: {_in_words(e['type'], e['msg'])}" for e in error.errors()
+            f"{prefix}{'.'.join(map(str, e['loc']))}: {_in_words(e['type'], e['msg'])}" for e in error.errors()
         )
-        raise ConfigError(f"{source}{problems}") from None
+        raise ConfigError(f"{_source(file)}{problems}") from None
+
+
+def _source(file: Path | None) -> str:
+    return f"{file}: " if file else ""
 
 
 def _read_toml(file: Path) -> dict[str, Any]:

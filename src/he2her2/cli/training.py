@@ -1,0 +1,91 @@
+"""`he2her2 train`: the three networks."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from he2her2.cli import options as o
+from he2her2.cli.extras import require_extra
+
+if TYPE_CHECKING:
+    from he2her2.training.settings import Hardware
+
+train = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Train the tumour CNN, the tile CNN, and tile CNN with aggregator on slides.",
+)
+
+Resume = Annotated[bool, typer.Option("--resume", help="Go on where a stopped training was; begin where none was.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace another training in the folder.")]
+Accelerator = Annotated[str, typer.Option(help="cpu, gpu, mps, ...; for Lightning.")]
+Devices = Annotated[str, typer.Option(help="How many devices, or which; for Lightning.")]
+Strategy = Annotated[str, typer.Option(help="Such as ddp; for Lightning.")]
+Precision = Annotated[str, typer.Option(help="Such as 16-mixed or bf16-mixed; for Lightning.")]
+Workers = Annotated[int, typer.Option(min=0, help="Processes that read pixels; 0 reads in the training process.")]
+ManifestFile = Annotated[Path, typer.Option("--manifest", help="CSV of slides; see docs.", show_default=False)]
+
+
+def need_training() -> None:
+    """Refuse where torch and lightning are not installed.
+
+    Raises:
+        ConfigError: One of them is missing.
+    """
+    require_extra("train", "torch", "lightning")
+
+
+def hardware(accelerator: str, devices: str, strategy: str, precision: str, workers: int) -> "Hardware":
+    """What Lightning is told."""
+    from he2her2.training.settings import Hardware
+
+    return Hardware(accelerator, devices, strategy, precision, workers)
+
+
+@train.command()
+def tumour(  # noqa: PLR0913  # a command's options
+    *,
+    out: o.Out,
+    patches: Annotated[
+        Path | None, typer.Option(help="NPZ of patches: patch, invasive, patient, x, y.", show_default=False)
+    ] = None,
+    patches_mpp: Annotated[
+        float | None, typer.Option(help="µm per px of the patches.", show_default="the network's")
+    ] = None,
+    manifest: Annotated[
+        Path | None, typer.Option(help="CSV of H&E slides whose annotations show tumour.", show_default=False)
+    ] = None,
+    folds: Annotated[int, typer.Option(min=0, help="Cross-validate by patient in so many folds; 0: do not.")] = 0,
+    preset: o.PresetName = "default",
+    config: o.ConfigFile = None,
+    settings: o.Set = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    accelerator: Accelerator = "auto",
+    devices: Devices = "auto",
+    strategy: Strategy = "auto",
+    precision: Precision = "32-true",
+    workers: Workers = 0,
+) -> None:
+    """Train the tumour CNN, invasive against not, from patches, from annotated slides, or from both."""
+    need_training()
+    from he2her2.cli.console import say
+    from he2her2.training.settings import load_training
+    from he2her2.training.tumour import TumourData, train_tumour
+
+    effective, training = load_training("tumour", preset, config, settings or [])
+    report = train_tumour(
+        TumourData(patches, patches_mpp, manifest),
+        out,
+        effective,
+        training,
+        folds=folds,
+        hardware=hardware(accelerator, devices, strategy, precision, workers),
+        command=sys.argv,
+        resume=resume,
+        overwrite=overwrite,
+        say=say,
+    )
+    say(report)

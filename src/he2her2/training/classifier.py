@@ -1,0 +1,124 @@
+"""A CNN that learns the classes of tiles: invasive tumour or not, or IHC scores. The same training serves both."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+from torch.nn.utils import convert_conv2d_weight_memory_format
+
+from he2her2.models.cnn import build_cnn
+from he2her2.models.initial import initial_weights
+from he2her2.models.tensors import put_tensors
+from he2her2.models.torch_engine import prepare_on_device
+from he2her2.models.zoo import CnnSpec
+from he2her2.training.augment import varied_channels
+from he2her2.training.settings import Schedule, TileTraining, TumourTraining
+
+WARM_UP = 0.1
+
+
+class Batch(NamedTuple):
+    """Some tiles with their classes.
+
+    Attributes:
+        pixels: (n, s, s, 3) uint8, at the network's side.
+        labels: (n,) int64 class of each.
+        chance: (n, 8) float32, what augmentation makes of each.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+    chance: Tensor
+
+
+class CnnClassifier(LightningModule):
+    """Cross-entropy, Adam, accuracy; `val_accuracy` is the mean of the classes' accuracies (balanced accuracy).
+
+    Args:
+        spec: The network.
+        settings: How it is trained.
+        start: Weights to start from; none draws them from the settings' seed.
+    """
+
+    def __init__(
+        self,
+        spec: CnnSpec,
+        settings: TumourTraining | TileTraining,
+        start: Mapping[str, NDArray[np.float32]] | None = None,
+    ) -> None:
+        super().__init__()
+        self.spec = spec
+        self.settings = settings
+        self.cnn = build_cnn(spec)
+        put_tensors(self.cnn, start if start is not None else initial_weights(spec, settings.seed))
+        convert_conv2d_weight_memory_format(self.cnn, torch.channels_last)
+        n_classes = len(spec.classes)
+        self.register_buffer("confusion", torch.zeros(n_classes, n_classes, dtype=torch.int64), persistent=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Map (n, s, s, 3) uint8 pixels to (n, k) logits."""
+        logits: Tensor = self.cnn(prepare_on_device(pixels, self.spec.input.colour))
+        return logits
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        """Loss of a batch, each tile varied by its chance."""
+        settings = self.settings
+        colour = self.spec.input.colour
+        tiles = varied_channels(batch.pixels, batch.chance, settings.augment, colour, settings.crop_px)
+        loss = functional.cross_entropy(self.cnn(tiles), batch.labels)
+        self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(tiles), sync_dist=True)
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin to count."""
+        self.confusion.zero_()
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        """Count a batch's decisions."""
+        logits = self(batch.pixels)
+        k = logits.shape[1]
+        cells = batch.labels * k + logits.argmax(dim=1)
+        self.confusion += torch.bincount(cells, minlength=k * k).view(k, k)
+        loss = functional.cross_entropy(logits, batch.labels)
+        self.log("val_loss", loss, prog_bar=True, batch_size=len(logits))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the mean of the classes' accuracies, of the classes that occur."""
+        counts = self.confusion.sum(dim=1)
+        there = counts > 0
+        accuracy = (self.confusion.diagonal()[there] / counts[there]).mean()
+        self.log("val_accuracy", accuracy, prog_bar=True)
+
+    def configure_optimizers(self) -> Any:  # noqa: ANN401  # Lightning's union of many
+        """Adam (AdamW where weights decay), its rate set before every step."""
+        settings = self.settings
+        return adam(self, settings.learning_rate, settings.weight_decay, settings.schedule)
+
+
+def adam(module: LightningModule, learning_rate: float, weight_decay: float, schedule: Schedule) -> Any:  # noqa: ANN401
+    """Adam (AdamW where weights decay) over all that can be trained, for `configure_optimizers`."""
+    weights = [weight for weight in module.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(weights, learning_rate, weight_decay=weight_decay)
+    total = int(module.trainer.estimated_stepping_batches)
+    by_step = torch.optim.lr_scheduler.LambdaLR(optimizer, rate_of(schedule, total))
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": by_step, "interval": "step"}}
+
+
+def rate_of(schedule: Schedule, total: int) -> Callable[[int], float]:
+    """The learning rate's share of its highest value, for each of `total` steps."""
+    if schedule == "constant":
+        return lambda _: 1.0
+    warm = max(1, round(WARM_UP * total))
+
+    def share(step: int) -> float:
+        if step < warm:
+            return (step + 1) / warm
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm + 1) / (total - warm + 1))))
+
+    return share

@@ -1,0 +1,262 @@
+"""One training run on Lightning: checkpoints, logs, resuming after any stop, and nothing left to chance.
+
+A training that was killed and goes on ends with the same weights, bit for bit, as one that was not (on CPU): its state
+is saved after every epoch, and order and augmentation derive from seed, epoch and position (`sampling`).
+"""
+
+import csv
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback, Checkpoint, RichProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from he2her2.atomic import atomic
+from he2her2.errors import ConfigError
+from he2her2.training.settings import Hardware, Keep
+
+OVERFITTING_EPOCHS = 3
+
+_HARMLESS = (
+    r".*does not have many workers.*",  # a slide's tiles are read by threads of our own
+    r".*smaller than the logging interval.*",
+    r".*tensorboardX.*",
+    r".*isinstance\(treespec, LeafSpec\).*",
+    r".*You are using `torch.load` with `weights_only=False`.*",
+    r".*Found keys that are not in the model state dict.*",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What a training left.
+
+    Attributes:
+        best: Checkpoint of the best epoch; the last one's where nothing was validated.
+        last: Checkpoint of the last epoch.
+        history: Each epoch's figures, as in `logs/metrics.csv`.
+    """
+
+    best: Path
+    last: Path
+    history: list[dict[str, float]]
+
+
+def fit(  # noqa: PLR0913  # a training's circumstances
+    module: LightningModule,
+    train: Iterable[Any],
+    val: Iterable[Any] | None,
+    folder: Path,
+    *,
+    epochs: int,
+    hardware: Hardware,
+    seed: int,
+    resume: bool = False,
+    keep: Keep = "first",
+    monitor: str = "val_accuracy",
+    say: Callable[[str], None] = lambda _: None,
+) -> Fitted:
+    """Train a module; it logs `train_loss`, `val_loss` and what is monitored, by epoch.
+
+    Args:
+        module: What is trained; on return it holds the last epoch's weights.
+        train: Loader of training batches; with an `EpochSampler` resuming is exact.
+        val: Loader of validation batches; none keeps the last epoch alone.
+        folder: Of the run: `checkpoints/` and `logs/` go there.
+        epochs: How many in all, those before a stop counted.
+        hardware: What it runs on.
+        seed: Of whatever randomness the module itself uses.
+        resume: Go on from `checkpoints/last.ckpt`, if there is one.
+        keep: Which of equally good epochs is the best one.
+        monitor: The figure whose greatest value is the best.
+        say: Told, in a line, what a user should see, such as overfitting.
+
+    Raises:
+        ConfigError: The hardware asked for is not there or cannot do it.
+    """
+    keeper = Keeper(folder, keep, monitor if val is not None else None, say)
+    last = keeper.last if resume and keeper.last.exists() else None
+    with _quiet(), _same_determinism():
+        trainer = _trainer(folder, epochs, hardware, [keeper, _Seeding(seed)])
+        trainer.fit(module, train, val, ckpt_path=last, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    return Fitted(keeper.best if keeper.best.exists() else keeper.last, keeper.last, keeper.history)
+
+
+def load_checkpoint(module: LightningModule, checkpoint: Path) -> None:
+    """Put a checkpoint's weights into a module of the same make."""
+    module.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"])
+
+
+def _trainer(folder: Path, epochs: int, hardware: Hardware, callbacks: list[Callback]) -> Trainer:
+    on_terminal = sys.stderr.isatty()
+    bar: list[Callback] = [RichProgressBar(console_kwargs={"stderr": True})] if on_terminal else []
+    try:
+        return Trainer(
+            accelerator=hardware.accelerator,
+            devices=int(hardware.devices) if hardware.devices.lstrip("-").isdigit() else hardware.devices,
+            strategy=hardware.strategy,
+            precision=hardware.precision,  # type: ignore[arg-type]  # Lightning checks it
+            max_epochs=epochs,
+            callbacks=[*callbacks, *bar],
+            logger=TensorBoardLogger(folder, name="logs", version=""),
+            enable_progress_bar=on_terminal,
+            enable_model_summary=False,
+            use_distributed_sampler=False,  # EpochSampler shares batches out by itself
+            num_sanity_val_steps=0,
+            log_every_n_steps=1,
+            deterministic="warn",
+            default_root_dir=folder,
+        )
+    except (ValueError, RuntimeError, TypeError) as error:  # what Lightning says of an impossible wish
+        found = " ".join(str(error).split())
+        raise ConfigError(f"{found}; change --accelerator, --devices, --strategy or --precision") from error
+
+
+class _Seeding(Callback):
+    """Makes whatever a module draws by itself in an epoch depend on seed and epoch alone."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        torch.manual_seed(self._seed * 1_000_003 + trainer.current_epoch)
+
+
+@dataclass(eq=False)
+class Keeper(Checkpoint):
+    """After every epoch: the log as CSV, the checkpoint if it is the best so far, and always the last one.
+
+    Each file appears whole or not at all. The best is written before the last: a kill between the two costs the
+    epoch, which is then done again, the same.
+
+    Attributes:
+        folder: Of the run.
+        keep: Which of equally good epochs is the best one.
+        monitor: The figure whose greatest value is the best; none keeps the last alone.
+        say: Told of overfitting, once.
+        history: Each epoch's figures.
+    """
+
+    folder: Path
+    keep: Keep
+    monitor: str | None
+    say: Callable[[str], None]
+    history: list[dict[str, float]] = field(default_factory=list)
+
+    @property
+    def best(self) -> Path:
+        """Checkpoint of the best epoch."""
+        return self.folder / "checkpoints" / "best.ckpt"
+
+    @property
+    def last(self) -> Path:
+        """Checkpoint of the last epoch."""
+        return self.folder / "checkpoints" / "last.ckpt"
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"history": self.history}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.history = list(state_dict["history"])
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        figures = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
+        self.history.append({"epoch": trainer.current_epoch, **figures})
+        if trainer.is_global_zero:
+            write_history(self.folder / "logs" / "metrics.csv", self.history)
+        if self.monitor is not None and is_best([row[self.monitor] for row in self.history], self.keep):
+            self._save(trainer, self.best)
+        self._save(trainer, self.last)
+        if (warning := overfitting(self.history)) and trainer.is_global_zero:
+            self.say(warning)
+
+    def _save(self, trainer: Trainer, path: Path) -> None:
+        """Every process takes part; the first one writes, and gives the file its name when it is whole."""
+        draft = path.with_name(f".{path.name}.draft")
+        trainer.save_checkpoint(draft)
+        if trainer.is_global_zero:
+            draft.replace(path)
+
+
+def is_best(values: list[float], keep: Keep) -> bool:
+    """Whether the last of some values is the best of them all.
+
+    Example:
+        >>> is_best([0.5, 0.7, 0.7], "first"), is_best([0.5, 0.7, 0.7], "last")
+        (False, True)
+    """
+    *earlier, now = values
+    return all(now >= value if keep == "last" else now > value for value in earlier)
+
+
+def overfitting(history: list[dict[str, float]]) -> str | None:
+    """A line when validation loss has risen for three epochs while training loss went on falling; else none.
+
+    Only in the first epoch in which it is so, that it be said once.
+    """
+    here = _overfits(history)
+    if here is None or any(_overfits(history[:n]) for n in range(1, len(history))):
+        return None
+    best, now = here
+    return (
+        f"overfitting: validation loss rose from {best['val_loss']:.4f} (epoch {best['epoch']:.0f}) to "
+        f"{now['val_loss']:.4f} (epoch {now['epoch']:.0f}) while training loss fell from {best['train_loss']:.4f} to "
+        f"{now['train_loss']:.4f}; the best epoch is kept"
+    )
+
+
+def _overfits(history: list[dict[str, float]]) -> tuple[dict[str, float], dict[str, float]] | None:
+    """The epoch of the least validation loss and the present one, where only training loss fell since."""
+    rows = [row for row in history if {"val_loss", "train_loss"} <= row.keys()]
+    if len(rows) <= OVERFITTING_EPOCHS:
+        return None
+    best, now = min(rows, key=lambda row: row["val_loss"]), rows[-1]
+    recent = rows[-OVERFITTING_EPOCHS - 1 :]
+    rising = all(later["val_loss"] > earlier["val_loss"] for earlier, later in zip(recent, recent[1:], strict=False))
+    return (best, now) if rising and now["train_loss"] < best["train_loss"] else None
+
+
+def write_history(path: Path, history: list[dict[str, float]]) -> None:
+    """Write each epoch's figures as CSV."""
+    columns = list(dict.fromkeys(name for row in history for name in row))
+    with atomic(path) as draft, draft.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(history)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Lightning's chatter down, not its warnings, but for those that do not matter here."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.WARNING)
+        with warnings.catch_warnings():
+            for message in _HARMLESS:
+                warnings.filterwarnings("ignore", message)
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+@contextmanager
+def _same_determinism() -> Iterator[None]:
+    """Give torch's global switch back as it was."""
+    enabled, warn_only = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(enabled, warn_only=warn_only)

@@ -1,0 +1,110 @@
+"""Which cases an epoch sees, in which order, and the chance that augments each: from (seed, epoch, position) only.
+
+So a training that was stopped and goes on sees what it would have seen, and so do several devices together.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import distributed
+from torch.utils.data import Sampler
+
+N_CHANCES = 8
+
+Order: TypeAlias = Callable[[np.random.Generator], NDArray[np.int64]]
+"""Draws an epoch: the cases in the order in which they are seen. Every epoch has the same number."""
+
+
+class Draw(NamedTuple):
+    """A batch that is to be read.
+
+    Attributes:
+        index: (n,) which cases.
+        chance: (n, N_CHANCES) uniform in [0, 1): what augmentation makes of each.
+    """
+
+    index: NDArray[np.int64]
+    chance: NDArray[np.float32]
+
+
+def in_sequence(n: int) -> Order:
+    """All of `n` cases, always in the same order: for validation."""
+    return lambda _: np.arange(n)
+
+
+def shuffled(n: int) -> Order:
+    """All of `n` cases in any order."""
+    return lambda rng: rng.permutation(n)
+
+
+def balanced(labels: NDArray[Any], per_class: int | None = None) -> Order:
+    """As many cases of every class, in any order; where a class has too few, they come again.
+
+    Args:
+        labels: (n,) class of each case.
+        per_class: Cases of each class in an epoch; none is the mean number of cases of a class.
+    """
+    classes = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    wanted = per_class or max(1, round(len(labels) / len(classes)))
+    return lambda rng: rng.permutation(np.concatenate([again_and_again(cases, wanted, rng) for cases in classes]))
+
+
+def alternating(labels: NDArray[Any]) -> Order:
+    """Classes in turn (0, 1, 0, 1), twice the larger class in all; cases of smaller classes come again."""
+    classes = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    wanted = max(map(len, classes))
+    return lambda rng: np.stack([again_and_again(cases, wanted, rng) for cases in classes], axis=1).ravel()
+
+
+def again_and_again(cases: NDArray[np.int64], wanted: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """`wanted` of the cases in any order; none comes again before all have come.
+
+    Example:
+        >>> sorted(again_and_again(np.array([5, 7]), 4, np.random.default_rng(0)).tolist())
+        [5, 5, 7, 7]
+    """
+    rounds = -(-wanted // len(cases))
+    return np.concatenate([rng.permutation(cases) for _ in range(rounds)])[:wanted]
+
+
+class EpochSampler(Sampler[Draw]):
+    """Yields an epoch's batches; for a DataLoader with `batch_size=None`, whose dataset reads a whole Draw.
+
+    With several devices each gets every w-th case of a batch, so the batch they see together does not depend on
+    their number; the last batch is filled up by its first cases where it cannot be shared out evenly.
+
+    Args:
+        order: Of the cases.
+        batch_size: Cases a step, over all devices together.
+        seed: Of order and chance.
+        share: Share the batches out among devices; without it each sees them all (validation).
+    """
+
+    def __init__(self, order: Order, batch_size: int, seed: int, *, share: bool = True) -> None:
+        self._order = order
+        self._batch_size = batch_size
+        self._seed = seed
+        self._share = share
+        self._epoch = 0
+        self._n = len(order(np.random.default_rng(0)))
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        return -(-self._n // self._batch_size)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Which epoch comes next; Lightning calls it."""
+        self._epoch = epoch
+
+    def __iter__(self) -> Iterator[Draw]:
+        rng = np.random.default_rng((self._seed, self._epoch))
+        index = self._order(rng)
+        chance = rng.random((len(index), N_CHANCES), np.float32)
+        several = self._share and distributed.is_available() and distributed.is_initialized()
+        world, rank = (distributed.get_world_size(), distributed.get_rank()) if several else (1, 0)
+        for start in range(0, len(index), self._batch_size):
+            rows = np.arange(start, min(start + self._batch_size, len(index)))
+            rows = np.resize(rows, -(-len(rows) // world) * world)[rank::world]
+            yield Draw(index[rows], chance[rows])

@@ -1,0 +1,243 @@
+"""Every setting of training, once: what the paper prints, what the released code did, what we recommend.
+
+They are read as those of the method are (`config`): from the table `training` of the same TOML file, and from
+`--set training.key=value`. No torch here.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, TypeAlias
+
+from annotated_types import Ge, Gt, Le
+from pydantic import ConfigDict, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic.dataclasses import dataclass
+
+from he2her2.config import PRESETS, Config, gather, settle, take_preset
+from he2her2.errors import ConfigError
+
+_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+Kind: TypeAlias = Literal["tumour", "tiles", "slides"]
+"""Which network is trained."""
+
+Schedule: TypeAlias = Literal["constant", "cosine"]
+"""The learning rate: always the same, or a tenth of the training rising to it, then half a cosine down to 0."""
+
+Keep: TypeAlias = Literal["first", "last"]
+"""Which of several epochs with the same best validation accuracy is kept."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Augmentation:
+    """How training pictures are varied, each with a draw of its own; validation never is.
+
+    Attributes:
+        dihedral: The eight flips and quarter turns, equally often.
+        brightness: Up to so much is added to or taken from values in [0, 1].
+        contrast: Deviations from the picture's mean are scaled by 1 ± up to so much.
+        stain: Haematoxylin and eosin (or DAB) are each scaled by 1 ± up to so much (Tellez et al., 2018).
+    """
+
+    dihedral: bool = False
+    brightness: Annotated[float, Ge(0), Le(0.5)] = 0.0
+    contrast: Annotated[float, Ge(0), Le(0.9)] = 0.0
+    stain: Annotated[float, Ge(0), Le(0.9)] = 0.0
+
+
+_MILD = Augmentation(dihedral=True, brightness=0.05, contrast=0.1, stain=0.1)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class TumourTraining:
+    """How the tumour CNN is trained: invasive tumour against everything else.
+
+    Attributes:
+        epochs: Passes over the patches.
+        batch_size: Patches a step, over all devices together.
+        learning_rate: Of Adam; its highest where the schedule varies it.
+        schedule: Of the learning rate.
+        weight_decay: Of AdamW; 0 is Adam.
+        seed: Of initial weights, order, augmentation, splits and the places of patches.
+        augment: How patches are varied.
+        crop_px: Train on random crops of so many px; none is the whole input.
+        balanced: As many patches of either class in every epoch.
+        patches_per_slide: Drawn from each slide of a manifest, half of them invasive where there is so much tumour.
+        min_share: A patch is invasive where at least this share of it is; 0 asks for the patch's centre instead.
+        val_share: Of a patch set's patients, to validate on where no folds are asked for.
+    """
+
+    epochs: PositiveInt = 16
+    batch_size: PositiveInt = 128
+    learning_rate: PositiveFloat = 2e-3
+    schedule: Schedule = "cosine"
+    weight_decay: NonNegativeFloat = 1e-2
+    seed: NonNegativeInt = 0
+    augment: Augmentation = field(default_factory=lambda: replace(_MILD, brightness=0.1, contrast=0.2, stain=0.2))
+    crop_px: PositiveInt | None = None
+    balanced: bool = True
+    patches_per_slide: PositiveInt = 400
+    min_share: Annotated[float, Ge(0), Le(1)] = 0.0
+    val_share: Annotated[float, Gt(0), Le(0.5)] = 0.15
+
+
+@dataclass(frozen=True, config=_STRICT)
+class TileTraining:
+    """How the tile CNN is trained on IHC tiles that inherit their slide's score (paper, 3.2 and 4.2).
+
+    Attributes:
+        epochs: Passes over the tiles.
+        batch_size: Tiles a step, over all devices together.
+        learning_rate: Of Adam; its highest where the schedule varies it.
+        schedule: Of the learning rate.
+        weight_decay: Of AdamW; 0 is Adam.
+        seed: Of initial weights, order, augmentation and choice of tiles.
+        augment: How tiles are varied.
+        crop_px: Train on random crops of so many px, which only globally pooled networks can; none is the whole tile.
+        tiles_per_class: Chosen of each class for training.
+        val_tiles_per_class: And for validation.
+        keep: Which of equally good epochs is kept.
+    """
+
+    epochs: PositiveInt = 24
+    batch_size: PositiveInt = 64
+    learning_rate: PositiveFloat = 1e-3
+    schedule: Schedule = "cosine"
+    weight_decay: NonNegativeFloat = 1e-2
+    seed: NonNegativeInt = 0
+    augment: Augmentation = field(default_factory=lambda: _MILD)
+    crop_px: PositiveInt | None = 128
+    tiles_per_class: PositiveInt = 2000
+    val_tiles_per_class: PositiveInt = 624
+    keep: Keep = "first"
+
+
+@dataclass(frozen=True, config=_STRICT)
+class SlideTraining:
+    """How tile CNN and aggregator are trained on H&E slides with one status each (paper, 3.3 and 4.3).
+
+    Attributes:
+        epochs: Passes over the slides.
+        learning_rate: Of Adam; its highest where the schedule varies it.
+        schedule: Of the learning rate.
+        weight_decay: Of AdamW; 0 is Adam.
+        seed: Of initial weights, order and augmentation.
+        augment: How tiles are varied.
+        crop_px: Train on random crops of so many px; none is the whole tile.
+        accumulate: Slides whose gradients are summed before a step.
+        alternate: Negative and positive slides take turns, those of the smaller class again and again.
+        keep: Which of equally good epochs is kept.
+        freeze_cnn: Leave the tile CNN as it is; only the aggregator learns.
+        beta_start: Soft-argmax's sharpness at first; it rises geometrically to `scoring.beta`. None: always that.
+        anneal_epochs: Over so many epochs; none is all of them.
+    """
+
+    epochs: PositiveInt = 60
+    learning_rate: PositiveFloat = 3e-4
+    schedule: Schedule = "cosine"
+    weight_decay: NonNegativeFloat = 1e-2
+    seed: NonNegativeInt = 0
+    augment: Augmentation = field(default_factory=Augmentation)
+    crop_px: PositiveInt | None = None
+    accumulate: PositiveInt = 2
+    alternate: bool = True
+    keep: Keep = "first"
+    freeze_cnn: bool = False
+    beta_start: PositiveFloat | None = 1.0
+    anneal_epochs: PositiveInt | None = None
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Hardware:
+    """On what a training runs, in Lightning's words; on one CPU core or another, the result is the same.
+
+    Attributes:
+        accelerator: cpu, gpu, mps, ... or auto.
+        devices: How many, which, or auto.
+        strategy: Such as ddp; auto takes what fits.
+        precision: Such as 32-true, 16-mixed or bf16-mixed.
+        workers: Processes that read pixels; 0 reads in the training process.
+    """
+
+    accelerator: str = "auto"
+    devices: str = "auto"
+    strategy: str = "auto"
+    precision: str = "32-true"
+    workers: NonNegativeInt = 0
+
+
+Settings: TypeAlias = TumourTraining | TileTraining | SlideTraining
+
+_PAPER_RATE = 1e-5
+_PLAIN = Augmentation()
+
+_PAPER_TILES = TileTraining(  # paper, section 4.2
+    epochs=200,
+    batch_size=128,
+    learning_rate=_PAPER_RATE,
+    schedule="constant",
+    weight_decay=0,
+    augment=_PLAIN,
+    crop_px=None,
+    tiles_per_class=7591,
+    val_tiles_per_class=624,
+)
+_PAPER_SLIDES = SlideTraining(  # paper, section 4.3
+    epochs=150,
+    learning_rate=_PAPER_RATE,
+    schedule="constant",
+    weight_decay=0,
+    augment=_PLAIN,
+    crop_px=None,
+    accumulate=1,
+    alternate=False,
+    keep="first",
+    beta_start=None,
+)
+_RELEASED_SLIDES = replace(_PAPER_SLIDES, learning_rate=1e-3, accumulate=2, alternate=True, keep="last")
+_PAPER_TUMOUR = TumourTraining(  # the paper took its tumour network ready-made: all but the architecture is our choice
+    epochs=20, learning_rate=1e-4, schedule="constant", weight_decay=0, augment=Augmentation(dihedral=True)
+)
+
+TRAININGS: Mapping[Kind, Mapping[str, Settings]] = MappingProxyType(
+    {
+        "tumour": {"default": TumourTraining(), "paper": _PAPER_TUMOUR, "released-code": _PAPER_TUMOUR},
+        "tiles": {"default": TileTraining(), "paper": _PAPER_TILES, "released-code": _PAPER_TILES},
+        "slides": {"default": SlideTraining(), "paper": _PAPER_SLIDES, "released-code": _RELEASED_SLIDES},
+    }
+)
+"""Training settings by kind and preset."""
+
+
+def load_training(
+    kind: Kind, preset: str = "default", file: Path | None = None, overrides: Sequence[str] = ()
+) -> tuple[Config, Any]:
+    """The method's settings and those of a training, from one preset, one file and one list of overrides.
+
+    Args:
+        kind: What is trained.
+        preset: A name of `config.PRESETS`; a file's `preset` key outranks it.
+        file: TOML with any part of `Config`, and training values in its table `training`.
+        overrides: Such as "training.epochs=3" or "selection.n_tiles=100".
+
+    Returns:
+        The method's settings, and a TumourTraining, TileTraining or SlideTraining.
+
+    Raises:
+        ConfigError: An unknown preset or key, or a value of the wrong type or range; all problems in one line.
+    """
+    wanted = gather(file, overrides)
+    name = take_preset(wanted, preset, PRESETS, file)
+    training = wanted.pop("training", {})
+    if not isinstance(training, dict):
+        raise ConfigError("training: is a group of settings; write it as training.epochs=3")
+    return settle(PRESETS[name], wanted, file), settle(TRAININGS[kind][name], training, file, "training.")
+
+
+def digest(*parts: object) -> str:
+    """SHA-256 of settings and other plain data."""
+    plain = [asdict(part) if hasattr(part, "__dataclass_fields__") else part for part in parts]  # type: ignore[call-overload]
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
