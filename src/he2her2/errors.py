@@ -31,6 +31,10 @@ class ManifestError(He2Her2Error):
         self.problems = tuple(problems)
 
 
+class EvaluationError(He2Her2Error):
+    """A run cannot be evaluated: it is no run, or its results and the labels do not meet."""
+
+
 class AnnotationError(He2Her2Error):
     """An annotation file cannot be read or holds no usable region."""
 
