@@ -41,6 +41,9 @@ RegionUse: TypeAlias = Literal["intersect", "replace"]
 Where: TypeAlias = Callable[[Size, float], Mask]
 """From a raster's size and its level-0 px per pixel to the mask of the annotated regions on it."""
 
+TissueRule: TypeAlias = Callable[[Rgb, Tissue], Mask]
+"""From a thumbnail to the mask of its tissue."""
+
 MAX_UNREADABLE_SHARE = 0.01
 MAX_ENLARGEMENT = 4.0
 BLUR_BLOCK_MASK = 16
@@ -160,6 +163,7 @@ def segment_where(
     *,
     tumour_cnn: Engine | None,
     where: Where | None = None,
+    find: TissueRule = tissue_mask,
     progress: Progress = silent,
 ) -> Segmentation:
     """Find tissue, ink, blur and invasive tumour, on rasters so coarse that a tile is a whole number of their pixels.
@@ -170,6 +174,7 @@ def segment_where(
         config: The settings.
         tumour_cnn: Finds the tumour; None takes all usable tissue for it.
         where: Limits the tumour to annotated regions.
+        find: What counts as tissue.
         progress: Told how far it is.
 
     Raises:
@@ -181,7 +186,7 @@ def segment_where(
     px_l0 = px_mpp / slide.mpp
     size = mask_size(slide.size_l0, px_l0)
     thumbnail = thumbnail_on_lattice(slide, px_l0, size)
-    tissue, pen = find_tissue(thumbnail, config)
+    tissue, pen = find_tissue(thumbnail, config, find)
     blur = find_blur(slide, tissue, px_l0, config, progress)
     usable = tissue & ~pen & ~blur if config.quality.apply else tissue
     if not (coverage(usable, side_mask) == 1).any():
@@ -209,7 +214,7 @@ def _why_unusable(tissue: Mask, pen: Mask, blur: Mask, side_um: float) -> tuple[
     if np.count_nonzero(tissue & blur) > np.count_nonzero(tissue & ~blur):
         return "its tissue is out of focus", "scan it again, or pass --set quality.apply=false"
     if not tissue.any():
-        return "no tissue found, it looks blank", "check that it is an H&E slide"
+        return "no tissue found, it looks blank", "look at it with `he2her2 inspect`"
     return f"no piece of tissue is as large as a tile ({side_um:.0f} µm)", "use a slide with more tissue"
 
 
@@ -258,7 +263,7 @@ def thumbnail_on_lattice(slide: Slide, px_l0: float, size: Size) -> Rgb:
     return np.array(sheet.resize(size, Image.Resampling.BILINEAR, box=window))
 
 
-def find_tissue(thumbnail: Rgb, config: Config, find: Callable[[Rgb, Tissue], Mask] = tissue_mask) -> tuple[Mask, Mask]:
+def find_tissue(thumbnail: Rgb, config: Config, find: TissueRule = tissue_mask) -> tuple[Mask, Mask]:
     """(h, w) tissue and (h, w) pen ink; strong ink must not decide what counts as stained, nor its halo be tissue."""
     tissue, pen = find(thumbnail, config.tissue), pen_mask(thumbnail)
     if config.quality.apply and pen.any():
