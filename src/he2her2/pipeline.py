@@ -287,7 +287,7 @@ def find_blur(slide: Slide, tissue: Mask, px_l0: float, config: Config, progress
     side = BLUR_BLOCK_MASK
     field = np.zeros((-(-height // side) * side, -(-width // side) * side, 2), np.float32)
     for index, blocks in map_tiles(
-        slide, grid, lambda batch: (batch.index, [sharpness(block, cell_px) for block in batch.pixels]), **_pace(config)
+        slide, grid, lambda batch: (batch.index, [sharpness(block, cell_px) for block in batch.pixels]), **pace(config)
     ):
         for (x, y), block in zip(corners[index], blocks, strict=True):
             field[y : y + side, x : x + side] = block
@@ -352,11 +352,7 @@ def cut(slide: Slide, segmentation: Segmentation, tile: InputSpec, config: Confi
 
 
 def decide(slide: Slide, grid: TileGrid, model: SlideModel, config: Config, progress: Progress = silent) -> Decision:
-    """Score a slide's tiles, select the best and let the aggregator decide.
-
-    Raises:
-        DamagedSlideError: More than 1 % of the tiles cannot be decoded.
-    """
+    """Score a slide's tiles, select the best and let the aggregator decide; errors are those of `score_tiles`."""
     readable, logits = score_tiles(slide, grid, model.tile_cnn, config, progress)
     return decide_on(grid.take(readable), logits, model.aggregator, config)
 
@@ -370,11 +366,19 @@ def score_tiles(
         DamagedSlideError: More than 1 % of the tiles cannot be decoded.
     """
     readable, logits = infer(slide, grid, tile_cnn, config, lambda done: progress("tiles", done, len(grid)))
-    n_unreadable = len(grid) - len(readable)
-    if n_unreadable > MAX_UNREADABLE_SHARE * len(grid) or len(readable) < config.selection.n_tiles:
-        found = f"{n_unreadable} of its {len(grid)} tumour tiles cannot be decoded"
-        raise DamagedSlideError(slide.slide_id, found, "copy or scan the file again")
+    require_readable(slide, len(readable), len(grid), config)
     return readable, logits
+
+
+def require_readable(slide: Slide, n_readable: int, n: int, config: Config) -> None:
+    """Refuse a slide of which too much is damaged.
+
+    Raises:
+        DamagedSlideError: More than 1 % of the tiles cannot be decoded, or too few are left.
+    """
+    if n - n_readable > MAX_UNREADABLE_SHARE * n or n_readable < config.selection.n_tiles:
+        found = f"{n - n_readable} of its {n} tumour tiles cannot be decoded"
+        raise DamagedSlideError(slide.slide_id, found, "copy or scan the file again")
 
 
 def infer(
@@ -382,7 +386,7 @@ def infer(
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Positions of the readable tiles of a grid, and what a network says of them: (n,), (n, k)."""
     results = []
-    for index, logits in map_tiles(slide, grid, lambda batch: (batch.index, engine(batch.pixels)), **_pace(config)):
+    for index, logits in map_tiles(slide, grid, lambda batch: (batch.index, engine(batch.pixels)), **pace(config)):
         results.append((index, logits))
         done(int(index[-1]) + 1 if len(index) else 0)
     if not results:
@@ -390,6 +394,6 @@ def infer(
     return np.concatenate([index for index, _ in results]), np.concatenate([logits for _, logits in results])
 
 
-def _pace(config: Config) -> dict[str, int]:
+def pace(config: Config) -> dict[str, int]:
     """How tiles are streamed; no choice of it changes a result."""
     return {"batch_size": config.runtime.batch_size, "threads": config.runtime.threads or os.cpu_count() or 1}
