@@ -122,14 +122,16 @@ class SlideTraining:
     Attributes:
         epochs: Passes over the slides.
         learning_rate: Of Adam; its highest where the schedule varies it.
-        schedule: Of the learning rate.
-        weight_decay: Of AdamW; 0 is Adam.
+        aggregator_rate: The aggregator's own learning rate; none is `learning_rate`.
+        schedule: Of the learning rates.
+        weight_decay: Of AdamW, on the aggregator alone: the CNN moves where gradients move it; 0 is Adam.
         seed: Of initial weights, order and augmentation.
         augment: How tiles are varied.
         crop_px: Train on random crops of so many px; none is the whole tile.
         accumulate: Slides whose gradients are summed before a step.
         alternate: Negative and positive slides take turns, those of the smaller class again and again.
         keep: Which of equally good epochs is kept.
+        auc_breaks_ties: Of epochs with the same validation accuracy, the one of the greatest AUC is the best.
         freeze_cnn: Leave the tile CNN as it is; only the aggregator learns.
         beta_start: Soft-argmax's sharpness at first; it rises geometrically to `scoring.beta`. None: always that.
         anneal_epochs: Over so many epochs; none is all of them.
@@ -137,6 +139,7 @@ class SlideTraining:
 
     epochs: PositiveInt = 60
     learning_rate: PositiveFloat = 3e-4
+    aggregator_rate: PositiveFloat | None = None
     schedule: Schedule = "cosine"
     weight_decay: NonNegativeFloat = 1e-2
     seed: NonNegativeInt = 0
@@ -145,6 +148,7 @@ class SlideTraining:
     accumulate: PositiveInt = 2
     alternate: bool = True
     keep: Keep = "first"
+    auc_breaks_ties: bool = True
     freeze_cnn: bool = False
     beta_start: PositiveFloat | None = 1.0
     anneal_epochs: PositiveInt | None = None
@@ -195,6 +199,7 @@ _PAPER_SLIDES = SlideTraining(  # paper, section 4.3
     accumulate=1,
     alternate=False,
     keep="first",
+    auc_breaks_ties=False,
     beta_start=None,
 )
 _RELEASED_SLIDES = replace(_PAPER_SLIDES, learning_rate=1e-3, accumulate=2, alternate=True, keep="last")
