@@ -99,6 +99,8 @@ class TileTraining:
         crop_px: Train on random crops of so many px, which only globally pooled networks can; none is the whole tile.
         tiles_per_class: Chosen of each class for training.
         val_tiles_per_class: And for validation.
+        tissue_by_score: Find tissue by brightness on slides of 0 and 1+ and by saturation on those of 2+ and 3+, as the
+            paper does; else by brightness on all IHC slides, so that what is cut never depends on the score.
         keep: Which of equally good epochs is kept.
     """
 
@@ -112,6 +114,7 @@ class TileTraining:
     crop_px: PositiveInt | None = 128
     tiles_per_class: PositiveInt = 2000
     val_tiles_per_class: PositiveInt = 624
+    tissue_by_score: bool = False
     keep: Keep = "first"
 
 
@@ -188,6 +191,7 @@ _PAPER_TILES = TileTraining(  # paper, section 4.2
     crop_px=None,
     tiles_per_class=7591,
     val_tiles_per_class=624,
+    tissue_by_score=True,
 )
 _PAPER_SLIDES = SlideTraining(  # paper, section 4.3
     epochs=150,
