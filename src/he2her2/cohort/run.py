@@ -3,25 +3,20 @@
 import csv
 import hashlib
 import json
-import os
-import platform
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
 from he2her2 import __version__
 from he2her2.atomic import atomic
 from he2her2.config import Config
 from he2her2.errors import OutputError, SlideError
+from he2her2.evidence.environment import check_writable, describe_environment
 from he2her2.evidence.folder import PREDICTION
 from he2her2.evidence.record import Record
 
-_LIBRARIES = ("he2her2", "numpy", "scipy", "scikit-image", "onnxruntime", "openslide-python", "tifffile", "simplejpeg")
 _FAILURE_COLUMNS = ("slide_id", "path", "stage", "reason", "remedy")
 
 
@@ -126,33 +121,17 @@ def plan_run(
         OutputError: The folder cannot be written, or holds results of another configuration.
     """
     digest = _digest(__version__, config.digest(), weights, overrides)
-    _check_folder(folder)
+    check_writable(folder)
     path = folder / "run.json"
     if path.exists() and not overwrite and _read_json(path).get("digest") != digest:
         raise OutputError(f"{folder}: holds results of other settings or weights; choose another --out, or --overwrite")
     description = {
-        "command": list(command),
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "digest": digest,
         "config": asdict(config),
         "weights": list(weights),
         "overrides": dict(overrides),
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES},
-        "hardware": {"system": platform.platform(), "machine": platform.machine(), "cores": os.cpu_count()},
     }
-    return Run(folder, description)
-
-
-def _check_folder(folder: Path) -> None:
-    """Refuse before any work what could not be written after it."""
-    place = next(p for p in (folder, *folder.absolute().parents) if p.exists())
-    if not place.is_dir():
-        raise OutputError(f"{folder}: {place} is a file; choose another --out")
-    try:
-        with TemporaryFile(dir=place):
-            pass
-    except OSError as error:
-        raise OutputError(f"{folder}: {place} cannot be written ({error.strerror}); choose another --out") from None
+    return Run(folder, describe_environment(command) | description)
 
 
 _SEGMENTATION_COLUMNS = ("slide_id", "path", "mpp", "tissue_mm2", "tumour_mm2", "pen_share", "blur_share", "notices")
