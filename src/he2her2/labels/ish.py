@@ -66,7 +66,7 @@ class IshCounts:
 
     def __str__(self) -> str:
         parts = (("ratio", self.ratio), ("copies", self.copies))
-        return " ".join(f"{name} {value:g}" for name, value in parts if value is not None)
+        return " ".join(f"{name} {value}" for name, value in parts if value is not None)
 
 
 Ish: TypeAlias = IshResult | IshCounts
@@ -75,7 +75,8 @@ _MOST = 1000
 _AMPLIFIED_RATIO = 2.0
 _RAISED_COPIES = 4.0
 _POSITIVE_COPIES = 6.0
-_COUNTS = re.compile(r"(?:ratio\s*[:=]?\s*([\d.]+))?[\s,;]*(?:copies\s*[:=]?\s*([\d.]+))?")
+_NUMBER = r"\s*[:=]?\s*([0-9][0-9.e+-]*)"
+_COUNTS = re.compile(rf"(?:ratio{_NUMBER})?[\s,;]*(?:copies{_NUMBER})?")
 
 
 class IshGroup(IntEnum):

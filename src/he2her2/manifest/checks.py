@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Literal, TypeAlias
 
 from he2her2.errors import ManifestError
-from he2her2.labels import Her2Status, IhcScore, Policy
+from he2her2.labels import Her2Status, IhcScore, Policy, decide
 from he2her2.manifest.patients import patient_key
 from he2her2.manifest.table import Manifest, SlideRow, Split, Stain
 
@@ -59,6 +59,21 @@ def check(manifest: Manifest) -> None:
     """
     rows = manifest.rows
     refuse(manifest, [*manifest.problems, *_twice(rows), *_on_two_sides(rows), *_missing_files(rows)])
+
+
+def doubts(manifest: Manifest) -> tuple[str, ...]:
+    """What a manifest may say and yet is worth a second look: a stated status that its own tests contradict."""
+    found = []
+    for row in manifest.rows:
+        told = row.her2_status
+        tests = None if row.ihc_score is None and row.ish is None else decide(row.ihc_score, row.ish)
+        if tests is None or told is None:
+            continue
+        if Her2Status.UNDETERMINED not in (told, tests.status) and told != tests.status:
+            found.append(f"line {row.line}: stated {told}, but {_tests(row)} amount to {tests.status}: {tests.rule}")
+        elif tests.conflict:
+            found.append(f"line {row.line}: {_tests(row)} contradict each other")
+    return tuple(found)
 
 
 def refuse(manifest: Manifest, problems: Sequence[str]) -> None:

@@ -1,0 +1,216 @@
+"""`he2her2 labels`, `manifest` and `split`: a study's labels, slides and splits, before anything is trained."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+
+import typer
+
+from he2her2.cli import options as o
+from he2her2.cli.extras import require_extra
+from he2her2.labels import Decision, IshCounts, Policy, decide, parse_ihc, parse_ish
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from he2her2.labels import IhcScore, Ish
+    from he2her2.manifest.splits import Patient
+    from he2her2.manifest.table import Manifest, Split
+
+LabelName: TypeAlias = Literal["her2_status", "ihc_score"]
+
+manifest = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Make and check manifests; find leaks between them.",
+)
+
+PolicyName = Annotated[Policy, typer.Option("--policy", help="guideline: 2+ waits for ISH; paper: it is positive.")]
+
+
+def labels(  # noqa: PLR0913  # a command's options
+    table: Annotated[
+        Path | None, typer.Argument(metavar="[TABLE]", help="CSV of tests to label.", show_default=False)
+    ] = None,
+    *,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Labelled CSV.", show_default=False)] = None,
+    ihc: Annotated[str | None, typer.Option(help="IHC score: 0, 1+, 2+ or 3+.", show_default=False)] = None,
+    ratio: Annotated[float | None, typer.Option(help="HER2/CEP17 ratio of ISH.", show_default=False)] = None,
+    copies: Annotated[float | None, typer.Option(help="HER2 copies per cell.", show_default=False)] = None,
+    ish: Annotated[
+        str | None, typer.Option(help="ISH in words: positive, negative, equivocal.", show_default=False)
+    ] = None,
+    faint: Annotated[
+        bool | None, typer.Option("--faint/--no-faint", help="Faint staining in an IHC 0.", show_default=False)
+    ] = None,
+    recounted: Annotated[
+        bool, typer.Option("--recounted/--not-recounted", help="The counts are those after the guideline's recount.")
+    ] = True,
+    policy: PolicyName = Policy.GUIDELINE,
+    ihc_column: Annotated[str, typer.Option(help="Column of TABLE.")] = "ihc_score",
+    ish_column: Annotated[str, typer.Option(help="Column of TABLE.")] = "ish",
+    ratio_column: Annotated[str, typer.Option(help="Column of TABLE.")] = "ratio",
+    copies_column: Annotated[str, typer.Option(help="Column of TABLE.")] = "copies",
+    faint_column: Annotated[str, typer.Option(help="Column of TABLE.")] = "faint_staining",
+    as_json: o.Json = False,
+) -> None:
+    """Make of IHC and ISH the HER2 status and stratum, by ASCO/CAP 2018 (affirmed 2023): of one sample or a table."""
+    if table is None:
+        score, hybridisation = _tests(ihc, ish, ratio, copies)
+        decision = decide(score, hybridisation, faint_staining=faint, recounted=recounted, policy=policy)
+        typer.echo(json.dumps(_as_json(decision), indent=2) if as_json else "\n".join(_in_words(decision)))
+        return
+    from he2her2.manifest.label_table import TestColumns, label_table, write_label_table
+
+    if out is None:
+        raise typer.BadParameter("give --out for the labelled table")
+    columns = TestColumns(ihc_column, ish_column, ratio_column, copies_column, faint_column)
+    labelled = label_table(table, columns, policy=policy, recounted=recounted)
+    write_label_table(labelled, out)
+    decisions = [decision for _, decision in labelled.rows]
+    typer.echo("\n".join([*_counts(decisions), f"labelled table {out}"]))
+
+
+def _tests(
+    ihc: str | None, ish: str | None, ratio: float | None, copies: float | None
+) -> "tuple[IhcScore | None, Ish | None]":
+    """The tests that options name."""
+    counts = ratio is not None or copies is not None
+    if ihc is None and ish is None and not counts:
+        raise typer.BadParameter("give --ihc, --ish, or --ratio and --copies; or a table")
+    if ish is not None and counts:
+        raise typer.BadParameter("give --ish in words, or --ratio and --copies, not both")
+    try:
+        score = None if ihc is None else parse_ihc(ihc)
+        if counts:
+            return score, IshCounts(ratio, copies)
+        return score, None if ish is None else parse_ish(ish)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def _as_json(decision: Decision) -> dict[str, object]:
+    return {
+        "ish_group": None if decision.group is None else decision.group.value,
+        "her2_status": decision.status,
+        "stratum": decision.stratum,
+        "rule": decision.rule,
+        "source": decision.source,
+        "conflict": decision.conflict,
+    }
+
+
+def _in_words(decision: Decision) -> list[str]:
+    group = "none, ratio and copies were not both given" if decision.group is None else str(decision.group.value)
+    lines = [
+        f"ISH group  {group}",
+        f"status     {decision.status}",
+        f"stratum    {decision.stratum}",
+        f"rule       {decision.rule}",
+        f"source     {decision.source}",
+    ]
+    return (
+        lines + ["CONFLICT   IHC and ISH, each by itself, decide differently; look at both again"] * decision.conflict
+    )
+
+
+def _counts(decisions: list[Decision]) -> list[str]:
+    """How many of each, for a table."""
+    from collections import Counter
+
+    total = len(decisions)
+    lines = [f"{total} rows"]
+    for title, found in (
+        ("status", Counter(str(decision.status) for decision in decisions)),
+        ("stratum", Counter(str(decision.stratum) for decision in decisions)),
+    ):
+        lines += [f"  {title} {name}: {n}" for name, n in found.most_common()]
+    conflicts = sum(decision.conflict for decision in decisions)
+    return [*lines, f"  conflicts of IHC and ISH: {conflicts}"]
+
+
+def split(  # noqa: PLR0913  # a command's options
+    file: Annotated[Path, typer.Argument(metavar="MANIFEST", help="Manifest to split.", show_default=False)],
+    *,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Manifest to write; with --folds a folder of them.")],
+    shares: Annotated[str, typer.Option(help="Of patients in train, val and test.")] = "0.6,0.2,0.2",
+    folds: Annotated[int, typer.Option(min=0, help="Cross-validate in so many folds instead of shares.")] = 0,
+    repeats: Annotated[int, typer.Option(min=1, help="Repeat the folds, each time shuffled anew.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="The same gives the same split.")] = 0,
+    by_site: Annotated[bool, typer.Option("--by-site", help="Keep the patients of a site on one side.")] = False,
+    label: Annotated[LabelName, typer.Option(help="What to stratify by.")] = "her2_status",
+    policy: PolicyName = Policy.GUIDELINE,
+) -> None:
+    """Split a manifest by patient, stratified by label."""
+    from he2her2.manifest.splits import patients_of, split_by_shares, split_in_folds
+    from he2her2.manifest.table import read_manifest
+
+    read = read_manifest(file)
+    cohort = patients_of(read, label, policy)
+    if folds == 0:
+        wish = _shares(shares)
+        plans = {out: split_by_shares(cohort.patients, wish, seed=seed, by_site=by_site)}
+    else:
+        if by_site:
+            require_extra("evaluate", "sklearn")
+        if folds == 1:
+            raise typer.BadParameter("one fold leaves nothing to train on; give --folds 2 or more")
+        found = split_in_folds(cohort.patients, folds, repeats=repeats, seed=seed, by_site=by_site)
+        plans = {
+            out / f"repeat-{r}-fold-{f}.csv": fold
+            for r, repeat in enumerate(found, 1)
+            for f, fold in enumerate(repeat, 1)
+        }
+    if cohort.left_out:
+        typer.echo(f"{len(cohort.left_out)} patients have no {label} and get no split")
+    for path, plan in plans.items():
+        _write_split(read, plan, path, cohort.patients, policy)
+
+
+def _write_split(
+    read: "Manifest", plan: "dict[str, Split]", path: Path, patients: "Sequence[Patient]", policy: Policy
+) -> None:
+    """Write one split and say what is in it."""
+    from he2her2.manifest.counts import count_all
+    from he2her2.manifest.splits import classes_missing, with_splits
+    from he2her2.manifest.table import write_manifest
+
+    done = with_splits(read, plan)
+    write_manifest(done, path)
+    typer.echo(str(path))
+    for part in count_all(done, policy):
+        if part.name.startswith("split"):
+            typer.echo(f"  {part}")
+    for problem in classes_missing(patients, plan):
+        typer.echo(f"  CAUTION {problem}")
+
+
+def _shares(text: str) -> "dict[Split, float]":
+    from he2her2.manifest.table import SPLITS
+
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != len(SPLITS) or not all(0 <= n < float("inf") for n in numbers) or not any(numbers):
+        raise typer.BadParameter(f"--shares {text}: give three numbers for {', '.join(SPLITS)}, such as 0.6,0.2,0.2")
+    return dict(zip(SPLITS, numbers, strict=True))
+
+
+@manifest.command("check")
+def check_manifest(
+    file: Annotated[Path, typer.Argument(metavar="MANIFEST", help="Manifest to check.", show_default=False)],
+    *,
+    policy: PolicyName = Policy.GUIDELINE,
+) -> None:
+    """Find everything that is wrong with a manifest; count what it holds."""
+    from he2her2.manifest.checks import check, doubts
+    from he2her2.manifest.counts import count_all
+    from he2her2.manifest.table import read_manifest
+
+    read = read_manifest(file)
+    check(read)
+    for part in count_all(read, policy):
+        typer.echo(str(part))
+    for doubt in doubts(read):
+        typer.echo(f"CAUTION {doubt}")

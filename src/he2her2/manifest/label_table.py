@@ -1,0 +1,133 @@
+"""A table of tests becomes a table of labels, each with the rule that gave it."""
+
+import csv
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from he2her2.atomic import atomic
+from he2her2.errors import ManifestError
+from he2her2.labels import Decision, IshCounts, Policy, decide, parse_ihc, parse_ish
+from he2her2.manifest.reading import TableRow, is_blank, read_table
+
+ADDED = ("ish_group", "her2_status", "stratum", "rule", "source", "conflict")
+"""Columns that a labelled table gains; those of the same name are replaced."""
+
+_T = TypeVar("_T")
+_TRUTHS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
+
+
+@dataclass(frozen=True, slots=True)
+class TestColumns:
+    """Which columns hold which test; a column that a table lacks was not done.
+
+    Attributes:
+        ihc: IHC score.
+        ish: ISH in words, or counts in words.
+        ratio: HER2/CEP17 ratio.
+        copies: HER2 copies per cell.
+        faint: Whether an IHC 0 shows any faint staining (yes or no).
+    """
+
+    ihc: str = "ihc_score"
+    ish: str = "ish"
+    ratio: str = "ratio"
+    copies: str = "copies"
+    faint: str = "faint_staining"
+
+
+@dataclass(frozen=True, slots=True)
+class LabelTable:
+    """A table with its labels: the columns, each row's text and what it amounts to."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Mapping[str, str], Decision], ...]
+
+
+def label_table(
+    path: Path, columns: TestColumns, *, policy: Policy = Policy.GUIDELINE, recounted: bool = True
+) -> LabelTable:
+    """Decide every row of a table of tests; counts outrank a stated ISH result.
+
+    Raises:
+        ManifestError: The table cannot be read, has none of the test columns, or holds cells that mean nothing: all
+            of them.
+    """
+    table = read_table(path)
+    tests = (columns.ihc, columns.ish, columns.ratio, columns.copies)
+    if not set(tests) & set(table.columns):
+        raise ManifestError(
+            [f"{path}: has none of the columns {', '.join(tests)}; name yours by --ihc-column and so on"]
+        )
+    problems = list(table.problems)
+    rows = []
+    for row in table.rows:
+        try:
+            rows.append((row.cells, _decide(row, columns, policy, recounted=recounted)))
+        except ValueError as error:
+            problems.append(f"line {row.line}: {error}")
+    if problems:
+        raise ManifestError([f"{path}: {problem}" for problem in problems])
+    return LabelTable(table.columns, tuple(rows))
+
+
+def write_label_table(table: LabelTable, out: Path) -> None:
+    """Write a table with its labels as CSV.
+
+    Raises:
+        OutputError: The place cannot be written.
+    """
+    text = io.StringIO()
+    writer = csv.DictWriter(text, (*(name for name in table.columns if name not in ADDED), *ADDED), lineterminator="\n")
+    writer.writeheader()
+    for cells, decision in table.rows:
+        kept = {name: cell for name, cell in cells.items() if name not in ADDED}
+        writer.writerow(kept | dict(zip(ADDED, _cells(decision), strict=True)))
+    with atomic(out) as draft:
+        draft.write_text(text.getvalue(), "utf-8", newline="")
+
+
+def _cells(decision: Decision) -> tuple[str, ...]:
+    group = "" if decision.group is None else str(decision.group.value)
+    conflict = "yes" if decision.conflict else ""
+    return group, str(decision.status), str(decision.stratum), decision.rule, decision.source, conflict
+
+
+def _decide(row: TableRow, columns: TestColumns, policy: Policy, *, recounted: bool) -> Decision:
+    """What a row's tests amount to; `ValueError` names every cell that means nothing."""
+    problems: list[str] = []
+
+    def value(name: str, parse: Callable[[str], _T]) -> _T | None:
+        text = row.cells.get(name, "")
+        if is_blank(text):
+            return None
+        try:
+            return parse(text)
+        except ValueError as error:
+            problems.append(f"{name}: {error}")
+            return None
+
+    ihc = value(columns.ihc, parse_ihc)
+    ish = value(columns.ish, parse_ish)
+    ratio, copies = value(columns.ratio, _number), value(columns.copies, _number)
+    faint = value(columns.faint, _truth)
+    if problems:
+        raise ValueError("; ".join(problems))
+    counts = IshCounts(ratio, copies) if ratio is not None or copies is not None else None
+    return decide(ihc, counts or ish, faint_staining=faint, recounted=recounted, policy=policy)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no number") from None
+
+
+def _truth(text: str) -> bool:
+    try:
+        return _TRUTHS[text.lower()]
+    except KeyError:
+        raise ValueError(f"{text!r} is neither yes nor no") from None
