@@ -9,6 +9,9 @@ import typer
 
 from he2her2 import __version__
 from he2her2.cli import options as o
+from he2her2.cli.ablating import import_weights
+from he2her2.cli.studies import labels, manifest, split
+from he2her2.cli.training import train
 from he2her2.errors import AnnotationError, OutputError, SlideError, WeightsError
 
 if TYPE_CHECKING:
@@ -162,6 +165,13 @@ def show_config(*, preset: o.PresetName = "default", config: o.ConfigFile = None
     from he2her2.config import to_toml
 
     typer.echo(to_toml(_settings(preset, config, settings, "auto", None)), nl=False)
+
+
+app.command()(import_weights)
+app.add_typer(train, name="train")
+app.command()(labels)
+app.add_typer(manifest, name="manifest")
+app.command()(split)
 
 
 def _settings(
