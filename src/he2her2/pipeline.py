@@ -21,7 +21,7 @@ from he2her2.geometry import Mask, Rgb, Size, TileGrid, l0_from_mask, mask_size
 from he2her2.models.decision import Decision, decide_on
 from he2her2.models.engines import Engine
 from he2her2.models.scoring import softmax
-from he2her2.models.slide_model import SlideModel
+from he2her2.models.slide_model import Aggregator, SlideModel
 from he2her2.models.zoo import InputSpec
 from he2her2.preprocessing.adaptive import AdaptiveMap, adaptive_map
 from he2her2.preprocessing.annotations import Region, regions_mask
@@ -126,7 +126,7 @@ def predict(
     """
     segmentation = segment(slide, model, config, regions=regions, region_use=region_use, progress=progress)
     tiling = cut(slide, segmentation, model.tile_cnn.card.input, config)
-    decision = decide(slide, tiling.grid, model, config, progress)
+    decision = decide(slide, tiling.grid, model.tile_cnn, model.aggregator, config, progress)
     return Prediction(
         status=decision.status,
         probability=decision.probability,
@@ -351,10 +351,12 @@ def cut(slide: Slide, segmentation: Segmentation, tile: InputSpec, config: Confi
         raise TilingError(slide.slide_id, found, f"use a slide with more tumour, or lower {deciding}") from None
 
 
-def decide(slide: Slide, grid: TileGrid, model: SlideModel, config: Config, progress: Progress = silent) -> Decision:
+def decide(
+    slide: Slide, grid: TileGrid, tile_cnn: Engine, aggregator: Aggregator, config: Config, progress: Progress = silent
+) -> Decision:
     """Score a slide's tiles, select the best and let the aggregator decide; errors are those of `score_tiles`."""
-    readable, logits = score_tiles(slide, grid, model.tile_cnn, config, progress)
-    return decide_on(grid.take(readable), logits, model.aggregator, config)
+    readable, logits = score_tiles(slide, grid, tile_cnn, config, progress)
+    return decide_on(grid.take(readable), logits, aggregator, config)
 
 
 def score_tiles(
@@ -385,12 +387,10 @@ def infer(
     slide: Slide, grid: TileGrid, engine: Engine, config: Config, done: Callable[[int], None] = lambda _: None
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Positions of the readable tiles of a grid, and what a network says of them: (n,), (n, k)."""
-    results = []
+    results = [(np.empty(0, np.int64), np.empty((0, len(engine.card.network.classes)), np.float32))]
     for index, logits in map_tiles(slide, grid, lambda batch: (batch.index, engine(batch.pixels)), **pace(config)):
         results.append((index, logits))
-        done(int(index[-1]) + 1 if len(index) else 0)
-    if not results:
-        return np.empty(0, np.int64), np.empty((0, len(engine.card.network.classes)), np.float32)
+        done(int(index[-1]) + 1)
     return np.concatenate([index for index, _ in results]), np.concatenate([logits for _, logits in results])
 
 
