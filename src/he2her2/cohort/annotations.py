@@ -1,12 +1,9 @@
 """Which annotation file belongs to which slide."""
 
-from dataclasses import replace
 from pathlib import Path
 
-from shapely.affinity import translate
-
 from he2her2.errors import AnnotationError, SlideError
-from he2her2.preprocessing.annotations import Region, read_annotations
+from he2her2.preprocessing.annotations import Region, in_slide_frame, read_annotations
 from he2her2.slides import Slide
 
 _ENDINGS = (".geojson", ".json", ".xml", ".session.xml")
@@ -29,8 +26,6 @@ def annotation_file(slide_id: str, annotations: Path | None) -> Path | None:
 def regions_for(slide: Slide, annotations: Path | None) -> tuple[Region, ...]:
     """A slide's annotated regions, in its frame.
 
-    QuPath counts from the scanned part's corner where a format has one (MRXS); its regions are moved accordingly.
-
     Raises:
         MissingAnnotationError: No such file, or it cannot be used.
     """
@@ -38,10 +33,7 @@ def regions_for(slide: Slide, annotations: Path | None) -> tuple[Region, ...]:
     if file is None:
         return ()
     try:
-        regions = read_annotations(file)
+        return in_slide_frame(read_annotations(file), file, slide.bounds_origin_l0)
     except AnnotationError as error:
         remedy = "give its regions, or leave --annotations out"
         raise MissingAnnotationError(slide.slide_id, str(error), remedy) from error
-    if file.suffix.lower() == ".xml":
-        return regions
-    return tuple(replace(region, polygon=translate(region.polygon, *slide.bounds_origin_l0)) for region in regions)

@@ -1,12 +1,12 @@
 """Regions drawn by hand, from Sedeen, QuPath or ASAP, as polygons in level-0 px and as masks.
 
 All three programs count pixels of the full-resolution picture from its top-left corner, as level 0 does here. (QuPath
-crops some MRXS slides to their scanned bounds: whoever knows the slide moves its regions by that crop.)
+crops some MRXS slides to their scanned bounds: `in_slide_frame` moves its regions by that crop.)
 """
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 from xml.etree.ElementTree import Element, ParseError
@@ -16,11 +16,12 @@ import shapely
 from defusedxml import DefusedXmlException
 from defusedxml import ElementTree as SafeXml
 from numpy.typing import NDArray
+from shapely.affinity import translate
 from shapely.errors import ShapelyError
 from shapely.geometry import shape
 
 from he2her2.errors import AnnotationError
-from he2her2.geometry import Mask, Size
+from he2her2.geometry import Mask, Point, Size
 
 _Drawn: TypeAlias = Iterator[tuple[str, Any]]
 """Names and shapely geometries as they are in the file, valid or not."""
@@ -85,6 +86,19 @@ def regions_mask(regions: Sequence[Region], size_mask: Size, px_l0: float) -> Ma
     for region in regions:
         _fill(mask, region.polygon, px_l0)
     return mask
+
+
+def in_slide_frame(regions: Sequence[Region], file: Path, scanned_origin_l0: Point) -> tuple[Region, ...]:
+    """Regions in the slide's frame: QuPath counts from the scanned part's corner where a format has one (MRXS).
+
+    Args:
+        regions: Of the file.
+        file: A name that ends in .xml is not QuPath's.
+        scanned_origin_l0: Top-left corner of the scanned part; (0, 0) for most formats.
+    """
+    if file.suffix.lower() == ".xml" or tuple(scanned_origin_l0) == (0, 0):
+        return tuple(regions)
+    return tuple(replace(region, polygon=translate(region.polygon, *scanned_origin_l0)) for region in regions)
 
 
 class _FormatError(Exception):

@@ -46,6 +46,8 @@ class CnnClassifier(LightningModule):
         start: Weights to start from; none draws them from the settings' seed.
     """
 
+    confusion: Tensor
+
     def __init__(
         self,
         spec: CnnSpec,

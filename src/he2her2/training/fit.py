@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,8 @@ class _Seeding(Callback):
     def __init__(self, seed: int) -> None:
         self._seed = seed
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002  # Lightning's
+        """Seed torch for the epoch."""
         torch.manual_seed(self._seed * 1_000_003 + trainer.current_epoch)
 
 
@@ -164,12 +166,15 @@ class Keeper(Checkpoint):
         return self.folder / "checkpoints" / "last.ckpt"
 
     def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint remembers of it."""
         return {"history": self.history}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from what a checkpoint remembers."""
         self.history = list(state_dict["history"])
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002  # Lightning's
+        """Write the log and the checkpoints; validation is over by now."""
         figures = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
         self.history.append({"epoch": trainer.current_epoch, **figures})
         if trainer.is_global_zero:
@@ -222,7 +227,7 @@ def _overfits(history: list[dict[str, float]]) -> tuple[dict[str, float], dict[s
         return None
     best, now = min(rows, key=lambda row: row["val_loss"]), rows[-1]
     recent = rows[-OVERFITTING_EPOCHS - 1 :]
-    rising = all(later["val_loss"] > earlier["val_loss"] for earlier, later in zip(recent, recent[1:], strict=False))
+    rising = all(later["val_loss"] > earlier["val_loss"] for earlier, later in pairwise(recent))
     return (best, now) if rising and now["train_loss"] < best["train_loss"] else None
 
 
@@ -255,7 +260,8 @@ def _quiet() -> Iterator[None]:
 @contextmanager
 def _same_determinism() -> Iterator[None]:
     """Give torch's global switch back as it was."""
-    enabled, warn_only = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    enabled = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     try:
         yield
     finally:

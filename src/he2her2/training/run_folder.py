@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only
 
 from he2her2.atomic import atomic
 from he2her2.config import Config
@@ -20,7 +20,7 @@ RUN_FILE = "run.json"
 _OWN_FOLDERS = ("checkpoints", "logs", "weights", "folds")
 
 
-def open_run(
+def open_run(  # noqa: PLR0913  # all that a run is
     folder: Path,
     kind: Kind,
     *,
@@ -29,6 +29,7 @@ def open_run(
     settings: Settings,
     inputs: Mapping[str, Any],
     hardware: Hardware,
+    patients: Mapping[str, Any] | None = None,
     resume: bool = False,
     overwrite: bool = False,
 ) -> None:
@@ -42,6 +43,7 @@ def open_run(
         settings: The training's settings.
         inputs: All else that changes the result: files by `fingerprint`, folds.
         hardware: What it runs on; a training may be resumed on other hardware.
+        patients: Who has a say in the weights, by `manifest.describe_patients`.
         resume: Go on with the same training, or begin where there is none.
         overwrite: Remove another training first.
 
@@ -63,7 +65,7 @@ def open_run(
             shutil.rmtree(folder / name, ignore_errors=True)
     environment = describe_environment(command, (*LIBRARIES, "torch", "lightning"))
     with atomic(folder / RUN_FILE) as draft:
-        text = json.dumps(environment | {"run_on": asdict(hardware)} | wanted, indent=2)
+        text = json.dumps(environment | {"run_on": asdict(hardware)} | wanted | dict(patients or {}), indent=2)
         draft.write_text(text + "\n", "utf-8")
 
 

@@ -3,8 +3,10 @@
 So a training that was stopped and goes on sees what it would have seen, and so do several devices together.
 """
 
+import math
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, TypeAlias
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +19,8 @@ Order: TypeAlias = Callable[[np.random.Generator], NDArray[np.int64]]
 """Draws an epoch: the cases in the order in which they are seen. Every epoch has the same number."""
 
 
-class Draw(NamedTuple):
+@dataclass(frozen=True, slots=True, eq=False)  # eq=False: it holds arrays
+class Draw:
     """A batch that is to be read.
 
     Attributes:
@@ -92,7 +95,7 @@ class EpochSampler(Sampler[Draw]):
 
     def __len__(self) -> int:
         """Batches in an epoch."""
-        return -(-self._n // self._batch_size)
+        return math.ceil(self._n / self._batch_size)
 
     def set_epoch(self, epoch: int) -> None:
         """Which epoch comes next; Lightning calls it."""
