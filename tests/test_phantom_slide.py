@@ -214,6 +214,16 @@ def test_tissue_and_foci_are_as_asked_for(extent, foci):
     assert ndimage.label(tumour)[1] == foci
 
 
+def test_foci_that_fall_too_close_are_drawn_anew():
+    """A patient whose first two foci leave too little tissue around them gets two others, not an error."""
+    spec = make_spec(seed=8100351505084185960, size_px=(8192, 8192))
+
+    layout = Painter.of(spec).anatomy.layout
+    tumour = layout.tumour.values > 0
+
+    assert tumour.sum() / (layout.tissue.values > 0).sum() == pytest.approx(0.45, abs=0.06)
+
+
 @pytest.mark.parametrize("mpp", [0.23, 0.25, 0.5])
 def test_the_same_tissue_at_every_resolution(tmp_path, mpp):
     """Resolution changes the pixels, not the patient: the tumour cells stand at the same places in µm."""

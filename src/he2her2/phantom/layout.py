@@ -22,6 +22,9 @@ _Axes: TypeAlias = tuple[NDArray[Any], NDArray[Any]]
 _MARGIN = 0.04
 """Share of the slide's sides that tissue leaves free."""
 
+_LAYOUTS = 10
+"""Layouts of the foci that are tried."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)  # eq=False: it holds arrays
 class Layout:
@@ -79,12 +82,25 @@ def _tissue(spec: PhantomSpec, axes: _Axes) -> Mask:
 
 
 def _tumour(spec: PhantomSpec, axes: _Axes, tissue: Mask) -> Mask:
-    """`foci` separate patches that together cover the wanted share of the tissue."""
+    """`foci` separate patches that together cover the wanted share of the tissue.
+
+    Where the foci happen to lie too close to each other for that, others are drawn.
+    """
     if spec.tumour_share == 0:
         return np.zeros_like(tissue)
     rng = np.random.default_rng(key_of(spec.seed, "tumour"))
     inside = ndimage.distance_transform_edt(np.pad(tissue, 1))[1:-1, 1:-1].astype(np.float32) * PX_UM
-    centres = _spread_points(inside, spec.foci, rng)
+    for _ in range(_LAYOUTS):
+        tumour = _foci_around(_spread_points(inside, spec.foci, rng), spec, axes, tissue)
+        if tumour is not None:
+            return tumour
+    raise PhantomError(
+        f"phantom: {spec.foci} foci cannot cover {spec.tumour_share:.0%} of the tissue; lower foci or tumour_share"
+    )
+
+
+def _foci_around(centres: list[tuple[float, float]], spec: PhantomSpec, axes: _Axes, tissue: Mask) -> Mask | None:
+    """A focus around each centre; none where the gaps between them leave too little tissue."""
     distances = np.stack([np.hypot(axes[0][None, :] - x, axes[1][:, None] - y).astype(np.float32) for x, y in centres])
     side = float(np.sqrt(tissue.sum() / spec.foci)) * PX_UM
     for k, distance in enumerate(distances):  # so that the border between two foci is not straight
@@ -100,9 +116,7 @@ def _tumour(spec: PhantomSpec, axes: _Axes, tissue: Mask) -> Mask:
         allowed &= second - nearest > min(0.25 * side, 200.0)
     wanted = round(spec.tumour_share * int(tissue.sum()))
     if wanted > allowed.sum():
-        raise PhantomError(
-            f"phantom: {spec.foci} foci cannot cover {spec.tumour_share:.0%} of the tissue; lower foci or tumour_share"
-        )
+        return None
     score[~allowed] = -np.inf
     return _whole_foci(np.asarray(score > _cut(score, wanted)), owner, spec.foci, tissue)
 
