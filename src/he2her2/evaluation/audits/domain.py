@@ -1,0 +1,125 @@
+"""Is a slide like those that the model was made with? A flag per slide from colour and scores.
+
+The distance of a slide is Mahalanobis's, to the reference slides' centre, in units of median and MAD, with centre and
+covariance estimated from values cut off at 3 MAD (so that a few odd reference slides do not widen the domain) and a
+small ridge. Its p-value is empirical: the share of reference slides, each measured against the others, that lie at
+least as far away (conformal anomaly detection: Laxhammar & Falkman, Ann Math Artif Intell 2015;74:67-94; a jackknife,
+so right on average rather than guaranteed).
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import betabinom
+
+from he2her2.evaluation.audits.finding import Audit, not_done
+from he2her2.evaluation.features import COLOUR, Properties
+from he2her2.evaluation.intervals import rate
+from he2her2.evaluation.words import percent
+
+NAME = "domain"
+MEASURED = (*COLOUR, *(f"{channel}_spread" for channel in COLOUR), "score_mean", "score_spread")
+MIN_REFERENCE = 20
+OUTSIDE = 0.05
+_CUT = 3.0
+_MAD_OF_NORMAL = 0.6745
+_RIDGE = 0.05
+_METHOD = (
+    "Robust Mahalanobis distance of mean and spread of tissue colour and of tile scores to the reference run's slides; "
+    "empirical p-value against the reference slides, each left out in turn (conformal anomaly detection, Laxhammar & "
+    "Falkman 2015). Outside: p at most 0.05, so 5 % of like slides would be outside too."
+)
+
+
+def domain_audit(
+    slides: Properties, patients: NDArray[np.str_], reference: Properties | None, reference_name: str
+) -> Audit:
+    """Flag the slides that are unlike the reference's.
+
+    Args:
+        slides: Of the evaluated run.
+        patients: (n,) their patients.
+        reference: Of the run over training or validation slides; None where none was given.
+        reference_name: What to call it.
+    """
+    if reference is None:
+        return not_done(NAME, "give a run over the training or validation slides (--reference, --validation)", _METHOD)
+    names = [name for name in MEASURED if not any(np.isnan(side.values[name]).all() for side in (slides, reference))]
+    known = ~np.isnan(reference.matrix(names)).any(axis=1)
+    if not names or known.sum() < MIN_REFERENCE:
+        why = f"{reference_name} has {int(known.sum())} slides with colour and scores, {MIN_REFERENCE} are needed"
+        return not_done(NAME, why, _METHOD)
+    measured = slides.matrix(names)
+    whole = ~np.isnan(measured).any(axis=1)
+    p = np.full(len(measured), np.nan)
+    p[whole] = domain_p(reference.matrix(names)[known], measured[whole])
+    outside = p <= OUTSIDE
+    share = rate(outside[whole], patients[whole], name="slides outside")
+    n_patients = len(np.unique(patients[whole]))
+    surprise = surprise_of(share.value, n_patients, int(known.sum()))
+    alarm = surprise < 0.05
+    verdict = "more than chance explains" if alarm else "no more than chance explains"
+    sentence = (
+        f"{int(outside.sum())} of {int(whole.sum())} slides, {percent(share)}, look unlike those of {reference_name} "
+        f"(n = {int(known.sum())}) in colour or scores, "
+        f"{verdict} (5 % are expected; p = {surprise:.2g})."
+    )
+    rows = tuple(
+        {
+            "slide_id": slide_id,
+            "p": None if np.isnan(value) else round(float(value), 4),
+            "outside": bool(value <= OUTSIDE),
+        }
+        for slide_id, value in zip(slides.ids.tolist(), p, strict=True)
+    )
+    return Audit(NAME, sentence, alarm, rows, _METHOD)
+
+
+def domain_p(reference: NDArray[np.float64], slides: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n,) empirical p-value of each slide's distance to the reference.
+
+    Args:
+        reference: (m, k) properties of the reference slides.
+        slides: (n, k) the same properties of other slides.
+    """
+    centre = np.median(reference, axis=0)
+    scale = _scale(reference - centre)
+    inside = (reference - centre) / scale
+    cut = np.clip(inside, -_CUT, _CUT)
+    m = len(cut)
+    total, products = cut.sum(axis=0), cut.T @ cut
+    without = (total - cut) / (m - 1)  # (m, k) centre without each slide
+    covariance = (products - cut[:, :, None] * cut[:, None, :]) / (m - 1) - without[:, :, None] * without[:, None, :]
+    own = _distances(inside - without, covariance)
+    mean = total / m
+    new = _distances((slides - centre) / scale - mean, (products / m - np.outer(mean, mean))[None])
+    at_least_as_far = m - np.searchsorted(np.sort(own), new, side="left")
+    p: NDArray[np.float64] = (1 + at_least_as_far) / (m + 1)
+    return p
+
+
+def surprise_of(share: float, n: int, m: int) -> float:
+    """P-value of so great a share outside, among n patients like the m reference slides.
+
+    How many of n exchangeable values exceed the r-th greatest of m others is beta-binomial with r and m + 1 - r.
+
+    Example:
+        >>> round(surprise_of(share=0.05, n=100, m=1000), 2), surprise_of(share=0.5, n=100, m=1000) < 1e-6
+        (0.55, True)
+    """
+    r = int(OUTSIDE * (m + 1))
+    return float(betabinom.sf(np.floor(share * n) - 1, n, r, m + 1 - r))
+
+
+def _scale(centred: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(k,) MAD in standard deviations of a normal; the standard deviation, then 1, where most values are equal."""
+    mad = np.median(np.abs(centred), axis=0) / _MAD_OF_NORMAL
+    spread = np.sqrt((centred**2).mean(axis=0))
+    return np.where(mad > 0, mad, np.where(spread > 0, spread, 1.0))
+
+
+def _distances(offsets: NDArray[np.float64], covariance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n,) squared Mahalanobis distances of (n, k) offsets under (n or 1, k, k) covariances."""
+    ridged = covariance + _RIDGE * np.eye(offsets.shape[1])
+    solved = np.linalg.solve(np.broadcast_to(ridged, (len(offsets), *ridged.shape[1:])), offsets[:, :, None])[:, :, 0]
+    distances: NDArray[np.float64] = np.einsum("nk,nk->n", offsets, solved)
+    return distances

@@ -1,0 +1,170 @@
+"""Would the answer be the same with other tiles, or with weights of another seed?
+
+A slide's tile scores are redrawn with replacement and go through the same selection and the same aggregator as in the
+run: tile by tile, and in square blocks of neighbouring tiles, since neighbours are alike and tile by tile flatters
+(block bootstrap: Künsch, Ann Stat 1989;17:1217-1241).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from he2her2.config import Selection
+from he2her2.evaluation.audits.finding import Audit, Cell, not_done
+from he2her2.evaluation.cases import Cases
+from he2her2.evaluation.intervals import Estimate, bootstrap, rate
+from he2her2.evaluation.words import span
+from he2her2.models.selection import top_tiles
+
+NAME, SEEDS_NAME = "stability", "seeds"
+DRAWS = 100
+BLOCK_TILES = 8
+MIN_BLOCKS = 10
+SAME = 1e-4
+"""Probabilities are written with 6 digits."""
+
+_METHOD = (
+    f"Each slide's tile scores redrawn {DRAWS} times with replacement, tile by tile and in blocks of {BLOCK_TILES} x "
+    f"{BLOCK_TILES} tiles, smaller where that gives fewer than {MIN_BLOCKS} (block bootstrap, Künsch 1989), through "
+    "the run's selection and aggregator; intervals by patient."
+)
+_SEEDS_METHOD = "The same slides predicted by runs that differ in their seeds; intervals by patient."
+
+
+@dataclass(frozen=True, slots=True)
+class Redrawn:
+    """What redrawing does to one slide.
+
+    Attributes:
+        slide_id: The slide.
+        probability: As the run wrote it.
+        sd_tiles: Standard deviation of the probability when tiles are redrawn one by one.
+        sd_blocks: The same when they are redrawn in blocks.
+        flips: Share of the block redraws that are decided otherwise.
+    """
+
+    slide_id: str
+    probability: float
+    sd_tiles: float
+    sd_blocks: float
+    flips: float
+
+
+def redraw(
+    scores: NDArray[np.float64],
+    groups: NDArray[np.int64] | None,
+    selection: Selection,
+    aggregate: Callable[[NDArray[np.float64]], float],
+    rng: np.random.Generator,
+    draws: int = DRAWS,
+) -> NDArray[np.float64]:
+    """(draws,) probabilities of a slide whose tiles are redrawn in groups, about as many tiles as there are.
+
+    Args:
+        scores: (n,) of the tiles.
+        groups: (n,) group of each tile, from 0; None redraws tile by tile.
+        selection: As in the run.
+        aggregate: As in the run.
+        rng: Draws the groups.
+        draws: How often.
+    """
+    found = np.empty(draws)
+    for k in range(draws):
+        if groups is None:
+            drawn = scores[rng.integers(len(scores), size=len(scores))]
+        else:
+            drawn = scores[_whole_groups(groups, selection.n_tiles, rng)]
+        found[k] = aggregate(drawn[top_tiles(drawn, selection)])
+    return found
+
+
+def _whole_groups(groups: NDArray[np.int64], at_least: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Positions of the tiles of as many groups as there are, drawn with replacement; of more where tiles are few."""
+    sizes = np.bincount(groups)
+    times = np.bincount(rng.integers(len(sizes), size=len(sizes)), minlength=len(sizes))
+    while times @ sizes < at_least:
+        times[rng.integers(len(sizes))] += 1
+    return np.repeat(np.arange(len(groups)), times[groups])
+
+
+def blocks_of(cells: NDArray[np.int64], side: int) -> NDArray[np.int64]:
+    """(n,) block of each tile, from 0, of (n, 2) lattice cells in squares of `side` cells, halved until there are ten.
+
+    Example:
+        >>> blocks_of(np.array([[0, 0], [7, 7], [8, 0]]), 1).tolist()
+        [0, 1, 2]
+    """
+    while True:
+        names = np.unique(cells // side, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
+        if side == 1 or names.max() + 1 >= MIN_BLOCKS:
+            return names
+        side //= 2
+
+
+def stability_audit(redrawn: Sequence[Redrawn], patients: NDArray[np.str_], n_slides: int) -> Audit:
+    """Sum up what redrawing did to the slides.
+
+    Args:
+        redrawn: The slides that were redrawn.
+        patients: (n,) their patients.
+        n_slides: How many evaluated slides there are, redrawn or not.
+    """
+    if not redrawn:
+        return not_done(NAME, "the run has no tiles.h5", _METHOD)
+    flips = np.array([slide.flips for slide in redrawn])
+    sd = _mean(np.array([slide.sd_blocks for slide in redrawn]), patients, "mean SD, blocks")
+    sd_tiles = _mean(np.array([slide.sd_tiles for slide in redrawn]), patients, "mean SD, tiles")
+    flipped = _mean(flips, patients, "share of redraws that flip")
+    unstable = rate(flips > 0.05, patients, name="slides that flip in over 5 % of redraws")
+    sampled = "" if len(redrawn) == n_slides else f" drawn from {n_slides}"
+    sentence = (
+        f"With the tiles of a slide redrawn in blocks its probability moves by a standard deviation of {span(sd, 3)} "
+        f"({sd_tiles.value:.3f} tile by tile), and {100 * flipped.value:.1f} % ({100 * flipped.low:.1f} to "
+        f"{100 * flipped.high:.1f}) of the redraws decide otherwise; {int((flips > 0.05).sum())} of {len(redrawn)} "
+        f"slides{sampled} flip in more than 5 % of them."
+    )
+    rows: list[dict[str, Cell]] = [
+        {
+            "slide_id": slide.slide_id,
+            "probability": round(slide.probability, 6),
+            "sd_tiles": round(slide.sd_tiles, 4),
+            "sd_blocks": round(slide.sd_blocks, 4),
+            "flips": round(slide.flips, 4),
+        }
+        for slide in redrawn
+    ]
+    return Audit(NAME, sentence, unstable.low > 0.1, tuple(rows), _METHOD)
+
+
+def seeds_audit(cases: Cases, probabilities: NDArray[np.float64]) -> Audit:
+    """Sum up how far runs with other seeds agree.
+
+    Args:
+        cases: Evaluated slides.
+        probabilities: (r, n) of every run, the evaluated one first; nan where a run lacks a slide.
+    """
+    whole = ~np.isnan(probabilities).any(axis=0)
+    if len(probabilities) < 2 or not whole.any():
+        return not_done(SEEDS_NAME, "give runs of other seeds over the same slides (--seeds)", _SEEDS_METHOD)
+    found = probabilities[:, whole]
+    calls = found >= cases.threshold
+    flips = (calls != calls[0]).any(axis=0)
+    sd = found.std(axis=0, ddof=1)
+    patients = cases.patients[whole]
+    spread, flipped = _mean(sd, patients, "mean SD over seeds"), rate(flips, patients, name="slides that flip")
+    sentence = (
+        f"Over {len(found)} seeds a slide's probability has a standard deviation of {span(spread, 3)}, and "
+        f"{int(flips.sum())} of {int(whole.sum())} slides ({100 * flipped.low:.0f} to {100 * flipped.high:.0f} %) are "
+        "decided otherwise by at least one of them."
+    )
+    rows: list[dict[str, Cell]] = [
+        {"slide_id": slide_id, "mean": round(float(p.mean()), 4), "sd": round(float(s), 4), "flips": bool(f)}
+        for slide_id, p, s, f in zip(cases.ids[whole].tolist(), found.T, sd, flips, strict=True)
+    ]
+    return Audit(SEEDS_NAME, sentence, flipped.low > 0.1, tuple(rows), _SEEDS_METHOD)
+
+
+def _mean(values: NDArray[np.float64], patients: NDArray[np.str_], name: str) -> Estimate:
+    return bootstrap(lambda weights: float(weights @ values / weights.sum()), patients, name=name)

@@ -1,0 +1,293 @@
+"""Which slides and patients are evaluated: predictions joined with labels, and every slide accounted for."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from enum import StrEnum
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from he2her2.errors import EvaluationError
+from he2her2.evaluation.run_folder import RunFolder
+from he2her2.labels import Her2Status, IhcScore, Policy
+from he2her2.manifest import Manifest, SlideRow, patient_key
+from he2her2.manifest.table import Split, Stain
+
+Level: TypeAlias = Literal["slide", "patient"]
+PatientRule: TypeAlias = Literal["mean", "max"]
+
+UNKNOWN_SCORE = -1
+PATIENT_RULES: Mapping[PatientRule, Callable[[NDArray[np.float64]], float]] = {
+    "mean": lambda probabilities: float(np.mean(probabilities)),
+    "max": lambda probabilities: float(np.max(probabilities)),
+}
+"""A patient's probability from those of the slides. `max` calls a patient positive as soon as one slide is, so more
+slides mean more calls; `mean` does not depend on their number."""
+
+
+class Reason(StrEnum):
+    """Why a slide of the manifest, or of the run, is not evaluated; in the order in which it is asked."""
+
+    OTHER_STAIN = "another stain"
+    OTHER_SPLIT = "another split"
+    UNLABELLED = "no label"
+    UNDETERMINED = "label undetermined (equivocal without in situ hybridisation)"
+    FAILED = "failed in the run"
+    MISSING = "not in the run"
+    NOT_IN_MANIFEST = "in the run, not in the manifest"
+    CONFLICT = "its patient's slides have different labels"
+
+
+@dataclass(frozen=True, slots=True)
+class Exclusion:
+    """A slide that is not evaluated.
+
+    Attributes:
+        slide_id: The slide.
+        patient_id: Its patient; empty where the manifest does not know it.
+        reason: Why.
+        detail: What more is known, such as the run's own words for a failure.
+        truth: Its label where there is one.
+    """
+
+    slide_id: str
+    patient_id: str
+    reason: Reason
+    detail: str = ""
+    truth: Her2Status | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)  # eq=False: it holds arrays
+class Cases:
+    """What is evaluated, slides or patients; all arrays are (n,).
+
+    Attributes:
+        level: Whether a case is a slide or a patient.
+        ids: The case's name.
+        patients: Its patient.
+        sites: Its site; empty where unknown.
+        truth: Whether it is HER2-positive.
+        probability: Of HER2-positive.
+        decided: Whether it was called positive.
+        true_score: IHC score 0 to 3; -1 where unknown.
+        predicted_score: Predicted IHC score 0 to 3; -1 where the run has none.
+        threshold: The probability from which a case is called positive.
+    """
+
+    level: Level
+    ids: NDArray[np.str_]
+    patients: NDArray[np.str_]
+    sites: NDArray[np.str_]
+    truth: NDArray[np.bool_]
+    probability: NDArray[np.float64]
+    decided: NDArray[np.bool_]
+    true_score: NDArray[np.int64]
+    predicted_score: NDArray[np.int64]
+    threshold: float
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def n_positive(self) -> int:
+        """How many are HER2-positive."""
+        return int(np.count_nonzero(self.truth))
+
+    def take(self, index: NDArray[Any]) -> "Cases":
+        """The cases that `index` (positions or a bool mask) names, in its order."""
+        arrays = {f.name: getattr(self, f.name)[index] for f in fields(self) if f.name not in ("level", "threshold")}
+        return replace(self, **arrays)
+
+    def decided_at(self, threshold: float) -> "Cases":
+        """The same cases, called positive from another probability."""
+        return replace(self, decided=self.probability >= threshold, threshold=threshold)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Joined:
+    """A run and its labels.
+
+    Attributes:
+        slides: Evaluated slides, in the manifest's order.
+        patients: Evaluated patients, in the order of their first slide.
+        n_rows: Rows of the manifest.
+        exclusions: Every other slide, with its reason.
+        lost_patients: Labelled patients of the evaluated split of whom no slide was predicted.
+        rule: How a patient's probability follows from the slides.
+    """
+
+    slides: Cases
+    patients: Cases
+    n_rows: int
+    exclusions: tuple[Exclusion, ...]
+    lost_patients: tuple[str, ...]
+    rule: PatientRule
+
+    def count(self, reason: Reason) -> int:
+        """How many slides are out for a reason."""
+        return sum(exclusion.reason is reason for exclusion in self.exclusions)
+
+    @property
+    def unpredicted(self) -> tuple[Exclusion, ...]:
+        """Labelled slides that the run should have predicted and did not."""
+        return tuple(e for e in self.exclusions if e.reason in (Reason.FAILED, Reason.MISSING))
+
+    @property
+    def flow(self) -> tuple[tuple[str, int], ...]:
+        """The manifest's rows, what is taken off them step by step, and what remains; it adds up."""
+        steps = [r for r in Reason if r not in (Reason.NOT_IN_MANIFEST, Reason.CONFLICT)]
+        taken = [(str(reason), -self.count(reason)) for reason in steps]
+        return (("slides in the manifest", self.n_rows), *taken, ("slides evaluated", len(self.slides)))
+
+
+def join(
+    run: RunFolder,
+    manifest: Manifest,
+    *,
+    split: Split | None = None,
+    stain: Stain = "HE",
+    policy: Policy = Policy.GUIDELINE,
+    rule: PatientRule = "mean",
+) -> Joined:
+    """Join predictions with labels by slide; nothing is dropped without a row that says why.
+
+    Args:
+        run: A predict run.
+        manifest: The labels.
+        split: Only slides of this split; None takes all.
+        stain: Only slides of this stain, or of none stated.
+        policy: What becomes of an equivocal 2+ without in situ hybridisation.
+        rule: How a patient's probability follows from the slides.
+
+    Raises:
+        EvaluationError: The manifest names a slide twice, or not one slide can be evaluated.
+    """
+    _refuse_twice(manifest)
+    names = {patient_key(row.patient_id): row.patient_id for row in reversed(manifest.rows)}  # the first spelling stays
+    kept: list[tuple[SlideRow, Her2Status]] = []
+    out: list[Exclusion] = []
+    for row in (replace(row, patient_id=names[patient_key(row.patient_id)]) for row in manifest.rows):
+        status = row.status(policy)
+        reason = _reason(row, status, run, split, stain)
+        if reason is None:
+            assert status is not None
+            kept.append((row, status))
+        else:
+            out.append(Exclusion(row.slide_id, row.patient_id, reason, _detail(run, row.slide_id, reason), status))
+    known = {row.slide_id for row in manifest.rows}
+    out += [Exclusion(s, "", Reason.NOT_IN_MANIFEST) for s in run.predictions if s not in known]
+    if not kept:
+        raise EvaluationError(f"{run.path}: none of its slides can be evaluated with {manifest.path} ({_why(out)})")
+    slides = _slides(run, kept)
+    patients, in_conflict = by_patient(slides, rule)
+    conflicts = [
+        Exclusion(s, p, Reason.CONFLICT, "kept among slides, left out among patients")
+        for s, p in zip(slides.ids.tolist(), slides.patients.tolist(), strict=True)
+        if p in in_conflict
+    ]
+    seen = set(slides.patients.tolist())
+    lost = dict.fromkeys(e.patient_id for e in out if e.reason in (Reason.FAILED, Reason.MISSING))
+    return Joined(
+        slides, patients, len(manifest.rows), (*out, *conflicts), tuple(p for p in lost if p not in seen), rule
+    )
+
+
+def _refuse_twice(manifest: Manifest) -> None:
+    counts = Counter(row.slide_id for row in manifest.rows)
+    if twice := [slide_id for slide_id, n in counts.items() if n > 1]:
+        raise EvaluationError(f"{manifest.path}: names slide {', '.join(twice)} more than once; keep one row of each")
+
+
+def _reason(row: SlideRow, status: Her2Status | None, run: RunFolder, split: Split | None, stain: str) -> Reason | None:
+    if row.stain not in (None, stain):
+        return Reason.OTHER_STAIN
+    if split is not None and row.split != split:
+        return Reason.OTHER_SPLIT
+    if status is None:
+        return Reason.UNLABELLED
+    if status is Her2Status.UNDETERMINED:
+        return Reason.UNDETERMINED
+    if row.slide_id in run.predictions:
+        return None
+    return Reason.FAILED if row.slide_id in run.failures else Reason.MISSING
+
+
+def _detail(run: RunFolder, slide_id: str, reason: Reason) -> str:
+    if reason is not Reason.FAILED:
+        return ""
+    failure = run.failures[slide_id]
+    return f"{failure.get('stage', '')}: {failure.get('reason', '')}"
+
+
+def _why(exclusions: Iterable[Exclusion]) -> str:
+    counts = Counter(exclusion.reason for exclusion in exclusions)
+    return ", ".join(f"{n} {reason}" for reason, n in counts.items()) or "the manifest is empty"
+
+
+def _slides(run: RunFolder, kept: Sequence[tuple[SlideRow, Her2Status]]) -> Cases:
+    rows = [row for row, _ in kept]
+    predictions = [run.predictions[row.slide_id] for row in rows]
+    scores = list(IhcScore)
+    true_score = [UNKNOWN_SCORE if row.ihc_score is None else scores.index(row.ihc_score) for row in rows]
+    predicted = [prediction.get("tile_score") for prediction in predictions]
+    ids = np.array([row.slide_id for row in rows])
+    return Cases(
+        level="slide",
+        ids=ids,
+        patients=np.array([row.patient_id for row in rows]),
+        sites=np.array([row.site or "" for row in rows]),
+        truth=np.array([status is Her2Status.POSITIVE for _, status in kept]),
+        probability=run.probabilities(ids),
+        decided=np.array([prediction["status"] == Her2Status.POSITIVE for prediction in predictions]),
+        true_score=np.array(true_score),
+        predicted_score=np.array([scores.index(IhcScore(text)) if text else UNKNOWN_SCORE for text in predicted]),
+        threshold=run.threshold,
+    )
+
+
+def by_patient(slides: Cases, rule: PatientRule) -> tuple[Cases, frozenset[str]]:
+    """Patients from their slides; those whose slides have different labels are left out and named.
+
+    Site and IHC score are those that all slides of a patient share; a predicted score is the greatest of the slides'.
+
+    Args:
+        slides: Evaluated slides.
+        rule: How a patient's probability follows from the slides.
+
+    Returns:
+        Patients in the order of their first slide, and the names of those left out.
+    """
+    names, first, group = np.unique(slides.patients, return_index=True, return_inverse=True)
+    members = np.split(np.argsort(group, kind="stable"), np.cumsum(np.bincount(group))[:-1])
+    conflict = np.array([len(set(slides.truth[m].tolist())) > 1 for m in members])
+    order = [int(k) for k in np.argsort(first, kind="stable") if not conflict[k]]
+    combine = PATIENT_RULES[rule]
+    index = [members[k] for k in order]
+    probability = np.array([combine(slides.probability[m]) for m in index], np.float64)
+    patients = Cases(
+        level="patient",
+        ids=names[order],
+        patients=names[order],
+        sites=np.array([_shared(slides.sites[m], "several") for m in index], np.str_),
+        truth=np.array([slides.truth[m[0]] for m in index], np.bool_),
+        probability=probability,
+        # One slide decides as the run decided: its probability was rounded when it was written.
+        decided=np.array(
+            [
+                slides.decided[m[0]] if len(m) == 1 else p >= slides.threshold
+                for m, p in zip(index, probability, strict=True)
+            ],
+            np.bool_,
+        ),
+        true_score=np.array([_shared(slides.true_score[m], UNKNOWN_SCORE) for m in index], np.int64),
+        predicted_score=np.array([slides.predicted_score[m].max() for m in index], np.int64),
+        threshold=slides.threshold,
+    )
+    return patients, frozenset(names[conflict].tolist())
+
+
+def _shared(values: NDArray[Any], otherwise: Any) -> Any:  # noqa: ANN401  (a text or a number)
+    """The one value, or `otherwise` where there are several."""
+    return values[0] if (values == values[0]).all() else otherwise

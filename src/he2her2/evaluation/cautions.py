@@ -1,0 +1,121 @@
+"""What a reader must be told before believing the figures, in words."""
+
+import math
+from collections.abc import Iterator
+
+from he2her2.evaluation.cases import Joined
+from he2her2.evaluation.intervals import exact_binomial
+from he2her2.evaluation.summary import Summary
+
+CLINIC_PREVALENCE = 0.15
+"""About 15 % of invasive breast cancers are HER2-positive (Wolff et al., J Clin Oncol 2018;36:2105-2122)."""
+
+FEW = 10
+MANY_LOST = 0.05
+WIDE = 0.2
+FAR_FROM_CLINIC = 1.5
+
+
+def cautions(joined: Joined, patients: Summary, subgroup: Summary) -> tuple[str, ...]:
+    """Everything that limits what the patients' figures may be taken for.
+
+    Args:
+        joined: The cases and what is missing.
+        patients: Figures of all patients.
+        subgroup: Figures of those with IHC 2+.
+    """
+    return (*_constant(patients), *_small(patients), *_chance(patients), *_prevalence(patients), *_lost(joined),
+            *_conflicts(joined), *_subgroup(subgroup))  # fmt: skip
+
+
+def _constant(of: Summary) -> Iterator[str]:
+    called = round(of.counts.called_positive)
+    if of.counts.constant and of.n:
+        what = "positive" if called else "negative"
+        share = max(of.n_positive, of.n - of.n_positive) / of.n
+        yield (
+            f"Constant predictor: all {of.n} {of.title} are called {what} at the threshold {of.threshold:.3g}. Plain "
+            f"accuracy then only counts the larger class ({100 * share:.0f} %); balanced accuracy is 0.5 whatever the "
+            "data."
+        )
+    elif of.n >= FEW and min(called, of.n - called) <= 0.05 * of.n:
+        yield (
+            f"Almost constant predictor: {called} of {of.n} {of.title} are called positive; plain accuracy mostly "
+            "counts the larger class."
+        )
+
+
+def _small(of: Summary) -> Iterator[str]:
+    n_positive, n_negative = of.n_positive, of.n - of.n_positive
+    for n, what in ((n_positive, "positive"), (n_negative, "negative")):
+        if n == 0:
+            yield f"No {what} {of.title}: AUC, and every rate of the {what} ones, cannot be known."
+        elif n < FEW:
+            yield (
+                f"Only {n} {what} {of.title}: even with all of them right, the interval of their rate would reach down "
+                f"to {exact_binomial(n, n).low:.2f}."
+            )
+    auc = of["AUC"]
+    if min(n_positive, n_negative) >= FEW and auc.high - auc.low > WIDE:
+        yield (
+            f"The AUC's interval is {auc.high - auc.low:.2f} wide: {of.n} {of.title} do not settle how good it is."
+        )
+
+
+def _chance(of: Summary) -> Iterator[str]:
+    auc, balanced = of["AUC"], of["balanced accuracy"]
+    if auc.low <= 0.5 <= auc.high and not math.isnan(auc.value):
+        yield (
+            f"The AUC's interval ({auc.low:.2f} to {auc.high:.2f}) holds 0.5: these data do not show that the model is "
+            "better than tossing a coin."
+        )
+    if auc.high < 0.5:
+        yield f"The AUC lies below 0.5 ({auc.low:.2f} to {auc.high:.2f}): the model ranks the wrong way round."
+    if not auc.low <= 0.5 and balanced.low <= 0.5 <= balanced.high and not of.counts.constant:
+        yield (
+            f"The ranking is better than chance, the decisions at the threshold {of.threshold:.3g} are not shown to be "
+            f"(balanced accuracy {balanced.low:.2f} to {balanced.high:.2f}): choose an operating point on validation "
+            "data."
+        )
+
+
+def _prevalence(of: Summary) -> Iterator[str]:
+    if not of.n:
+        return
+    share = exact_binomial(of.n_positive, of.n)
+    outside = not share.low <= CLINIC_PREVALENCE <= share.high
+    ratio = share.value / CLINIC_PREVALENCE
+    if outside and not 1 / FAR_FROM_CLINIC < ratio < FAR_FROM_CLINIC:
+        yield (
+            f"{100 * share.value:.0f} % of the {of.title} are positive, in a clinic about "
+            f"{100 * CLINIC_PREVALENCE:.0f} %: PPV, NPV, accuracy, F1 and average precision do not carry over; see "
+            "them recomputed below."
+        )
+
+
+def _lost(joined: Joined) -> Iterator[str]:
+    lost, n = len(joined.unpredicted), len(joined.unpredicted) + len(joined.slides)
+    if lost:
+        n_positive = sum(e.truth == "positive" for e in joined.unpredicted)
+        weight = "That is many enough to matter" if lost > MANY_LOST * n else "Their labels could still matter"
+        yield (
+            f"{lost} of {n} labelled slides have no prediction ({n_positive} of them positive), among them all slides "
+            f"of {len(joined.lost_patients)} patients. {weight}: the figures hold for slides that the program can read."
+        )
+
+
+def _conflicts(joined: Joined) -> Iterator[str]:
+    names = sorted({e.patient_id for e in joined.exclusions if "different labels" in e.reason})
+    if names:
+        yield (
+            f"{len(names)} patients have slides with different labels and are left out at patient level: "
+            f"{', '.join(names)}."
+        )
+
+
+def _subgroup(of: Summary) -> Iterator[str]:
+    if not of.n:
+        yield "No patient with IHC 2+ and a known status: how the model does where it is needed most is not known."
+    elif not 0 < of.n_positive < of.n:
+        what = "positive" if of.n_positive else "negative"
+        yield f"All {of.n} patients with IHC 2+ are {what}: the model's ranking among them is not known."

@@ -1,0 +1,92 @@
+"""What a run knows of each slide besides the tissue's meaning: size, colour, ink, blur, site. No pixel is read."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from he2her2.evaluation.run_folder import RunFolder
+from he2her2.units import area_mm2
+
+COLOUR = ("red", "green", "blue")
+PROPERTIES = (
+    "slide_mm2", "tissue_mm2", "tumour_mm2", "tile_count", "mpp", "pen_share", "blur_share",
+    *COLOUR, *(f"{channel}_spread" for channel in COLOUR), "score_mean", "score_spread",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Properties:
+    """Measured properties of cases.
+
+    Attributes:
+        ids: (n,) slides or patients.
+        values: Property to its (n,) values; nan where the run did not record it.
+    """
+
+    ids: NDArray[np.str_]
+    values: Mapping[str, NDArray[np.float64]]
+
+    def matrix(self, names: Sequence[str]) -> NDArray[np.float64]:
+        """(n, k) values of some properties."""
+        return np.stack([self.values[name] for name in names], axis=1) if names else np.empty((len(self.ids), 0))
+
+    def of_patients(self, patients: NDArray[np.str_], wanted: NDArray[np.str_]) -> "Properties":
+        """Mean over each patient's slides.
+
+        Args:
+            patients: (n,) patient of every slide.
+            wanted: (p,) the patients to give, in this order.
+        """
+        names, group = np.unique(patients, return_inverse=True)
+        at = np.searchsorted(names, wanted)
+        means = {}
+        for name, values in self.values.items():
+            known = ~np.isnan(values)
+            total = np.bincount(group, np.where(known, values, 0.0), len(names))
+            count = np.bincount(group, known, len(names))
+            means[name] = np.divide(total, count, out=np.full(len(names), np.nan), where=count > 0)[at]
+        return Properties(wanted, means)
+
+
+def slide_properties(run: RunFolder, slide_ids: NDArray[np.str_]) -> Properties:
+    """The properties of slides as the run recorded them."""
+    rows = [_of_record(run.record(slide_id)) for slide_id in slide_ids.tolist()]
+    return Properties(slide_ids, {name: np.array([row.get(name, np.nan) for row in rows]) for name in PROPERTIES})
+
+
+def _of_record(record: Mapping[str, Any]) -> dict[str, float]:
+    """What one `prediction.json` says; properties that it lacks are left out."""
+    slide, area, quality, counts, tiles = (
+        record.get(part, {}) for part in ("slide", "area_mm2", "quality", "counts", "tiles")
+    )
+    found = {
+        "tissue_mm2": area.get("tissue"),
+        "tumour_mm2": area.get("tumour"),
+        "tile_count": counts.get("tiles_without_overlap"),
+        "mpp": slide.get("mpp"),
+        "pen_share": quality.get("pen_share"),
+        "blur_share": quality.get("blur_share"),
+    }
+    if {"width", "height", "mpp"} <= slide.keys():
+        found["slide_mm2"] = area_mm2(slide["width"] * slide["height"], slide["mpp"])
+    if colour := record.get("colour"):
+        found |= dict(zip(COLOUR, colour["mean"], strict=True))
+        found |= {f"{channel}_spread": value for channel, value in zip(COLOUR, colour["spread"], strict=True)}
+    if per_score := tiles.get("per_score"):
+        found |= _score_moments(list(per_score.values()))
+    return {name: float(value) for name, value in found.items() if value is not None}
+
+
+def _score_moments(n_tiles: Sequence[int]) -> dict[str, float]:
+    """Mean and spread of the tiles' IHC scores, of the number of tiles of each."""
+    weights, scores = np.asarray(n_tiles, float), np.arange(len(n_tiles))
+    if not weights.sum():
+        return {}
+    mean = float(np.average(scores, weights=weights))
+    return {
+        "score_mean": mean,
+        "score_spread": float(np.sqrt(np.average((scores - mean) ** 2, weights=weights))),
+    }
