@@ -10,7 +10,8 @@ import typer
 from he2her2 import __version__
 from he2her2.cli import options as o
 from he2her2.cli.ablating import import_weights
-from he2her2.cli.studies import labels, manifest, split
+from he2her2.cli.manifests import manifest
+from he2her2.cli.studies import labels, split
 from he2her2.cli.training import train
 from he2her2.errors import AnnotationError, OutputError, SlideError, WeightsError
 

@@ -8,6 +8,7 @@ import typer
 Backend: TypeAlias = Literal["auto", "tiff", "openslide"]
 RegionUse: TypeAlias = Literal["intersect", "replace"]
 Preset: TypeAlias = Literal["default", "paper", "released-code"]
+PolicyName: TypeAlias = Literal["guideline", "paper"]
 
 SlidePath = Annotated[Path, typer.Argument(metavar="SLIDE", help="A slide, or a folder of slides.", show_default=False)]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Run folder to write.")]
@@ -27,5 +28,8 @@ Annotations = Annotated[
 AnnotationsUse = Annotated[RegionUse, typer.Option(help="Limit the tumour that is found, or replace it.")]
 Reader = Annotated[Backend, typer.Option("--backend", help="Slide reader.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Worker threads.", show_default="every core")]
+PolicyOption = Annotated[
+    PolicyName, typer.Option("--policy", help="guideline: 2+ waits for ISH; paper: it is positive.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Take over a folder with other results.")]

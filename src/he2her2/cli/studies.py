@@ -1,4 +1,4 @@
-"""`he2her2 labels`, `manifest` and `split`: a study's labels, slides and splits, before anything is trained."""
+"""`he2her2 labels` and `split`: a study's labels and splits, before anything is trained."""
 
 import json
 from pathlib import Path
@@ -8,24 +8,15 @@ import typer
 
 from he2her2.cli import options as o
 from he2her2.cli.extras import require_extra
-from he2her2.labels import Decision, IshCounts, Policy, decide, parse_ihc, parse_ish
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from he2her2.labels import IhcScore, Ish
+    from he2her2.labels import Decision, IhcScore, Ish, Policy
     from he2her2.manifest.splits import Patient
     from he2her2.manifest.table import Manifest, Split
 
 LabelName: TypeAlias = Literal["her2_status", "ihc_score"]
-
-manifest = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    help="Make and check manifests; find leaks between them.",
-)
-
-PolicyName = Annotated[Policy, typer.Option("--policy", help="guideline: 2+ waits for ISH; paper: it is positive.")]
 
 
 def labels(  # noqa: PLR0913  # a command's options
@@ -46,7 +37,7 @@ def labels(  # noqa: PLR0913  # a command's options
     recounted: Annotated[
         bool, typer.Option("--recounted/--not-recounted", help="The counts are those after the guideline's recount.")
     ] = True,
-    policy: PolicyName = Policy.GUIDELINE,
+    policy: o.PolicyOption = "guideline",
     ihc_column: Annotated[str, typer.Option(help="Column of TABLE.")] = "ihc_score",
     ish_column: Annotated[str, typer.Option(help="Column of TABLE.")] = "ish",
     ratio_column: Annotated[str, typer.Option(help="Column of TABLE.")] = "ratio",
@@ -55,9 +46,12 @@ def labels(  # noqa: PLR0913  # a command's options
     as_json: o.Json = False,
 ) -> None:
     """Make of IHC and ISH the HER2 status and stratum, by ASCO/CAP 2018 (affirmed 2023): of one sample or a table."""
+    from he2her2.labels import Policy, decide
+
+    rule = Policy(policy)
     if table is None:
         score, hybridisation = _tests(ihc, ish, ratio, copies)
-        decision = decide(score, hybridisation, faint_staining=faint, recounted=recounted, policy=policy)
+        decision = decide(score, hybridisation, faint_staining=faint, recounted=recounted, policy=rule)
         typer.echo(json.dumps(_as_json(decision), indent=2) if as_json else "\n".join(_in_words(decision)))
         return
     from he2her2.manifest.label_table import TestColumns, label_table, write_label_table
@@ -65,7 +59,7 @@ def labels(  # noqa: PLR0913  # a command's options
     if out is None:
         raise typer.BadParameter("give --out for the labelled table")
     columns = TestColumns(ihc_column, ish_column, ratio_column, copies_column, faint_column)
-    labelled = label_table(table, columns, policy=policy, recounted=recounted)
+    labelled = label_table(table, columns, policy=rule, recounted=recounted)
     write_label_table(labelled, out)
     decisions = [decision for _, decision in labelled.rows]
     typer.echo("\n".join([*_counts(decisions), f"labelled table {out}"]))
@@ -75,6 +69,8 @@ def _tests(
     ihc: str | None, ish: str | None, ratio: float | None, copies: float | None
 ) -> "tuple[IhcScore | None, Ish | None]":
     """The tests that options name."""
+    from he2her2.labels import IshCounts, parse_ihc, parse_ish
+
     counts = ratio is not None or copies is not None
     if ihc is None and ish is None and not counts:
         raise typer.BadParameter("give --ihc, --ish, or --ratio and --copies; or a table")
@@ -89,7 +85,7 @@ def _tests(
         raise typer.BadParameter(str(error)) from None
 
 
-def _as_json(decision: Decision) -> dict[str, object]:
+def _as_json(decision: "Decision") -> dict[str, object]:
     return {
         "ish_group": None if decision.group is None else decision.group.value,
         "her2_status": decision.status,
@@ -100,7 +96,7 @@ def _as_json(decision: Decision) -> dict[str, object]:
     }
 
 
-def _in_words(decision: Decision) -> list[str]:
+def _in_words(decision: "Decision") -> list[str]:
     group = "none, ratio and copies were not both given" if decision.group is None else str(decision.group.value)
     lines = [
         f"ISH group  {group}",
@@ -114,7 +110,7 @@ def _in_words(decision: Decision) -> list[str]:
     )
 
 
-def _counts(decisions: list[Decision]) -> list[str]:
+def _counts(decisions: "list[Decision]") -> list[str]:
     """How many of each, for a table."""
     from collections import Counter
 
@@ -139,14 +135,16 @@ def split(  # noqa: PLR0913  # a command's options
     seed: Annotated[int, typer.Option(min=0, help="The same gives the same split.")] = 0,
     by_site: Annotated[bool, typer.Option("--by-site", help="Keep the patients of a site on one side.")] = False,
     label: Annotated[LabelName, typer.Option(help="What to stratify by.")] = "her2_status",
-    policy: PolicyName = Policy.GUIDELINE,
+    policy: o.PolicyOption = "guideline",
 ) -> None:
     """Split a manifest by patient, stratified by label."""
+    from he2her2.labels import Policy
     from he2her2.manifest.splits import patients_of, split_by_shares, split_in_folds
     from he2her2.manifest.table import read_manifest
 
     read = read_manifest(file)
-    cohort = patients_of(read, label, policy)
+    rule = Policy(policy)
+    cohort = patients_of(read, label, rule)
     if folds == 0:
         wish = _shares(shares)
         plans = {out: split_by_shares(cohort.patients, wish, seed=seed, by_site=by_site)}
@@ -164,11 +162,11 @@ def split(  # noqa: PLR0913  # a command's options
     if cohort.left_out:
         typer.echo(f"{len(cohort.left_out)} patients have no {label} and get no split")
     for path, plan in plans.items():
-        _write_split(read, plan, path, cohort.patients, policy)
+        _write_split(read, plan, path, cohort.patients, rule)
 
 
 def _write_split(
-    read: "Manifest", plan: "dict[str, Split]", path: Path, patients: "Sequence[Patient]", policy: Policy
+    read: "Manifest", plan: "dict[str, Split]", path: Path, patients: "Sequence[Patient]", rule: "Policy"
 ) -> None:
     """Write one split and say what is in it."""
     from he2her2.manifest.counts import count_all
@@ -178,7 +176,7 @@ def _write_split(
     done = with_splits(read, plan)
     write_manifest(done, path)
     typer.echo(str(path))
-    for part in count_all(done, policy):
+    for part in count_all(done, rule):
         if part.name.startswith("split"):
             typer.echo(f"  {part}")
     for problem in classes_missing(patients, plan):
@@ -195,22 +193,3 @@ def _shares(text: str) -> "dict[Split, float]":
     if len(numbers) != len(SPLITS) or not all(0 <= n < float("inf") for n in numbers) or not any(numbers):
         raise typer.BadParameter(f"--shares {text}: give three numbers for {', '.join(SPLITS)}, such as 0.6,0.2,0.2")
     return dict(zip(SPLITS, numbers, strict=True))
-
-
-@manifest.command("check")
-def check_manifest(
-    file: Annotated[Path, typer.Argument(metavar="MANIFEST", help="Manifest to check.", show_default=False)],
-    *,
-    policy: PolicyName = Policy.GUIDELINE,
-) -> None:
-    """Find everything that is wrong with a manifest; count what it holds."""
-    from he2her2.manifest.checks import check, doubts
-    from he2her2.manifest.counts import count_all
-    from he2her2.manifest.table import read_manifest
-
-    read = read_manifest(file)
-    check(read)
-    for part in count_all(read, policy):
-        typer.echo(str(part))
-    for doubt in doubts(read):
-        typer.echo(f"CAUTION {doubt}")

@@ -1,0 +1,154 @@
+"""`he2her2 manifest`: make manifests of public cohorts, check them, find leaks between them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from he2her2.cli import options as o
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from he2her2.cohort.adapters.slide_files import SlideName
+    from he2her2.cohort.adapters.study import Study
+    from he2her2.manifest.table import Split
+
+manifest = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Make and check manifests; find leaks between them.",
+)
+
+
+@manifest.command("check")
+def check_manifest(
+    file: Annotated[Path, typer.Argument(metavar="MANIFEST", help="Manifest to check.", show_default=False)],
+    *,
+    policy: o.PolicyOption = "guideline",
+) -> None:
+    """Find everything that is wrong with a manifest; count what it holds."""
+    from he2her2.labels import Policy
+    from he2her2.manifest.checks import check, doubts
+    from he2her2.manifest.counts import count_all
+    from he2her2.manifest.table import read_manifest
+
+    read = read_manifest(file)
+    check(read)
+    for part in count_all(read, Policy(policy)):
+        typer.echo(str(part))
+    for doubt in doubts(read):
+        typer.echo(f"CAUTION {doubt}")
+
+
+Slides = Annotated[Path | None, typer.Option(help="Folder of slides; also below it.", show_default=False)]
+StudyOut = Annotated[Path, typer.Option("--out", "-o", help="Manifest; without --slides a table of labels.")]
+Conflicts = Annotated[Path | None, typer.Option(help="Log of conflicts.", show_default="beside --out")]
+SplitName = Annotated[
+    Literal["train", "val", "test"] | None, typer.Option("--split", help="Split of every slide.", show_default=False)
+]
+NamedColumns = Annotated[
+    list[str] | None, typer.Option("--column", metavar="OURS=NAME", help="A column by another name.")
+]
+Prefix = Annotated[str, typer.Option(help="Put before each case to name the patient.")]
+
+
+@manifest.command("tcga-brca")
+def tcga_brca(
+    *,
+    clinical: Annotated[Path, typer.Option(help="Clinical table, CSV or TSV.", show_default=False)],
+    out: StudyOut,
+    slides: Slides = None,
+    conflicts: Conflicts = None,
+    policy: o.PolicyOption = "guideline",
+    strict: Annotated[bool, typer.Option("--strict", help="Leave out every patient with a conflict.")] = False,
+    split_name: SplitName = None,
+    column: NamedColumns = None,
+) -> None:
+    """TCGA-BRCA: reconcile status, IHC and FISH of its clinical table; find slides by barcode."""
+    from he2her2.cohort.adapters import tcga_brca as adapter
+    from he2her2.labels import Policy
+
+    columns = _columns(column, adapter.ALIASES)
+    study = adapter.read_tcga_brca(clinical, columns=columns, policy=Policy(policy), strict=strict)
+    _write_study(study, adapter.name_of, out, slides, conflicts, split_name)
+
+
+@manifest.command("herohe")
+def herohe(
+    *,
+    table: Annotated[Path, typer.Option(help="Table of cases and HER2 status.", show_default=False)],
+    out: StudyOut,
+    slides: Slides = None,
+    conflicts: Conflicts = None,
+    prefix: Prefix = "herohe",
+    split_name: SplitName = None,
+    column: NamedColumns = None,
+) -> None:
+    """HEROHE: case numbers with HER2 status, and MIRAX slides named by case."""
+    from he2her2.cohort.adapters import herohe as adapter
+
+    study = adapter.read_herohe(table, prefix=prefix, columns=_columns(column, adapter.ALIASES))
+    _write_study(study, adapter.name_of, out, slides, conflicts, split_name)
+
+
+@manifest.command("her2sc")
+def her2sc(  # noqa: PLR0913  # a command's options
+    *,
+    table: Annotated[Path, typer.Option(help="Ground truth: cases and IHC scores.", show_default=False)],
+    out: StudyOut,
+    slides: Slides = None,
+    conflicts: Conflicts = None,
+    pattern: Annotated[
+        str | None, typer.Option(help="Regular expression of slide names: (?P<case>..), (?P<stain>..).")
+    ] = None,
+    prefix: Prefix = "her2sc",
+    policy: o.PolicyOption = "guideline",
+    split_name: SplitName = None,
+    column: NamedColumns = None,
+) -> None:
+    """HER2 Scoring Contest: IHC scores by case, H&E and IHC slides (NDPI)."""
+    from he2her2.cohort.adapters import her2sc as adapter
+    from he2her2.labels import Policy
+
+    columns = _columns(column, adapter.ALIASES)
+    study = adapter.read_her2sc(table, prefix=prefix, policy=Policy(policy), columns=columns)
+    _write_study(study, adapter.namer(pattern), out, slides, conflicts, split_name)
+
+
+def _columns(named: list[str] | None, aliases: "Mapping[str, object]") -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for text in named or []:
+        ours, _, theirs = text.partition("=")
+        if ours not in aliases or not theirs:
+            raise typer.BadParameter(f"--column {text}: give one of {', '.join(aliases)}, '=' and the column's name")
+        found[ours] = theirs
+    return found
+
+
+def _write_study(
+    study: "Study",
+    name_of: "Callable[[Path], SlideName | str]",
+    out: Path,
+    slides: Path | None,
+    conflicts: Path | None,
+    split_name: "Split | None",
+) -> None:
+    """Print how the patients were reconciled; write the conflicts, and the manifest or the labels."""
+    from he2her2.cohort.adapters.slide_files import find_slides, match_slides
+    from he2her2.cohort.adapters.study import write_conflicts, write_labels
+    from he2her2.manifest.table import write_manifest
+
+    typer.echo("\n".join((study.name, *study.funnel())))
+    match = (
+        None if slides is None else match_slides(study.patients, find_slides(slides), name_of, out, split=split_name)
+    )
+    log = conflicts or out.with_name(f"{out.stem}-conflicts.csv")
+    write_conflicts(study.conflicts, log)
+    typer.echo(f"{len(study.conflicts)} conflicts, each with its resolution: {log}")
+    if match is None:
+        write_labels(study.patients, out)
+        typer.echo(f"labels {out}")
+    else:
+        write_manifest(match.manifest)
+        typer.echo("\n".join((*match.lines(), f"manifest {out}")))
