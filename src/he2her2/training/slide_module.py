@@ -75,10 +75,17 @@ class SlideModule(LightningModule):
         config: The method's settings; validation decides as prediction does.
         train: Slides to learn from.
         val: Slides to validate on.
+        kept: Logits that a training before this one left, of the same slides on the same hardware.
     """
 
     def __init__(
-        self, start: Start, settings: SlideTraining, config: Config, train: Sequence[Bag], val: Sequence[Bag]
+        self,
+        start: Start,
+        settings: SlideTraining,
+        config: Config,
+        train: Sequence[Bag],
+        val: Sequence[Bag],
+        kept: "KeptLogits | None" = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -94,7 +101,7 @@ class SlideModule(LightningModule):
             raise ConfigError(f"training.freeze_cnn: a frozen CNN with the {rule} aggregator leaves nothing to train")
         self._at_start = [weight.detach().clone() for weight in self.cnn.parameters()]
         self._train_bags, self._val_bags = train, val
-        self._kept = KeptLogits(self.cnn)
+        self._kept = kept or KeptLogits()
         self._judged: list[tuple[int, Decision]] = []
 
     def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002  # as torch calls it
@@ -115,6 +122,10 @@ class SlideModule(LightningModule):
         if start is None:
             return end
         return geometric(start, end, self.current_epoch, self.settings.anneal_epochs or self.settings.epochs)
+
+    def transfer_batch_to_device(self, batch: Draw, device: torch.device, dataloader_idx: int) -> Draw:  # noqa: ARG002
+        """A draw names slides; it stays where it is."""
+        return batch
 
     def training_step(self, draw: Draw, _: int) -> None:
         """One step of Adam, from the summed gradients of the draw's slides."""
@@ -214,7 +225,7 @@ class SlideModule(LightningModule):
 
         if varied:
             return self._score(bag, chance)
-        return self._kept.get(bag.row.slide_id, lambda: self._score(bag, None))
+        return self._kept.get(self.cnn, bag.row.slide_id, lambda: self._score(bag, None))
 
     @property
     def _varies(self) -> bool:
@@ -271,20 +282,15 @@ class SlideModule(LightningModule):
 
 
 class KeptLogits:
-    """Slides' logits, as long as the network that gave them has the very same weights.
+    """Slides' logits, as long as the network that gave them has the very same weights."""
 
-    Args:
-        cnn: The network.
-    """
-
-    def __init__(self, cnn: nn.Module) -> None:
-        self._cnn = cnn
+    def __init__(self) -> None:
         self._weights: list[Tensor] = []
         self._logits: dict[str, NDArray[np.float32]] = {}
 
-    def get(self, slide_id: str, score: Callable[[], NDArray[np.float32]]) -> NDArray[np.float32]:
-        """A slide's logits, kept or else computed."""
-        now = [tensor.detach() for tensor in self._cnn.state_dict().values()]
+    def get(self, cnn: nn.Module, slide_id: str, score: Callable[[], NDArray[np.float32]]) -> NDArray[np.float32]:
+        """What a network says of a slide, kept or else computed."""
+        now = [tensor.detach() for tensor in cnn.state_dict().values()]
         same = len(now) == len(self._weights) and all(map(torch.equal, now, self._weights))
         if not same:
             self._weights = [tensor.clone() for tensor in now]

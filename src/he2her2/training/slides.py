@@ -24,7 +24,7 @@ from he2her2.training.fit import Fitted, fit, load_checkpoint
 from he2her2.training.run_folder import is_first_process, open_run
 from he2her2.training.sampling import Draw, EpochSampler, Order, alternating, in_sequence, shuffled
 from he2her2.training.settings import Hardware, SlideTraining
-from he2her2.training.slide_module import SlideModule
+from he2her2.training.slide_module import KeptLogits, SlideModule
 from he2her2.training.slide_report import REPORT, Judged, Story, metrics, write_report
 from he2her2.training.slide_start import (
     SlideData,
@@ -53,6 +53,7 @@ def train_slides(  # noqa: PLR0913  # a training's circumstances
     command: Sequence[str] = (),
     resume: bool = False,
     overwrite: bool = False,
+    kept: KeptLogits | None = None,
     progress: Progress = silent,
     say: Callable[[str], None] = lambda _: None,
 ) -> Path:
@@ -67,6 +68,7 @@ def train_slides(  # noqa: PLR0913  # a training's circumstances
         command: The command line.
         resume: Go on with the same training, or begin where there is none.
         overwrite: Replace another training in the folder.
+        kept: Shared by trainings, one after the other, that start from the same CNN on the same slides.
         progress: Told how many bags are found.
         say: Told, in a line, what a user should see.
 
@@ -104,7 +106,7 @@ def train_slides(  # noqa: PLR0913  # a training's circumstances
         on_bag=lambda n: progress("finding tumour tiles", n, len(rows)),
     )
     train, val = ([bag for bag in bags if bag.row.split == split] for split in ("train", "val"))
-    module = SlideModule(start, settings, config, train, val)
+    module = SlideModule(start, settings, config, train, val, kept)
     fitted = fit(
         module,
         slide_loader(_order(train, settings), settings.accumulate, settings.seed),
