@@ -35,6 +35,10 @@ class EvaluationError(He2Her2Error):
     """A run cannot be evaluated: it is no run, or its results and the labels do not meet."""
 
 
+class PatchError(He2Her2Error):
+    """A set of labelled patches cannot be trained on."""
+
+
 class AnnotationError(He2Her2Error):
     """An annotation file cannot be read or holds no usable region."""
 

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -26,6 +26,46 @@ Strategy = Annotated[str, typer.Option(help="Such as ddp; for Lightning.")]
 Precision = Annotated[str, typer.Option(help="Such as 16-mixed or bf16-mixed; for Lightning.")]
 Workers = Annotated[int, typer.Option(min=0, help="Processes that read pixels; 0 reads in the training process.")]
 ManifestFile = Annotated[Path, typer.Option("--manifest", help="CSV of slides; see docs.", show_default=False)]
+Licence = Annotated[str, typer.Option(help="Licence of the data, for the card.", show_default="not stated")]
+Notice = Annotated[str, typer.Option(help="What every output of the weights must say.", show_default=False)]
+
+
+class Stages:
+    """A bar for each stage of reading, gone when the stage is done: then Lightning has the terminal to itself."""
+
+    def __init__(self) -> None:
+        self._stage = ""
+        self._bar: Any = None
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        """Show how far a stage is, while a terminal watches."""
+        from rich.console import Console
+        from rich.progress import Progress
+
+        if stage != self._stage:
+            self._stop()
+            self._stage = stage
+            self._bar = Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+            self._bar.start()
+            self._bar.add_task(stage, total=total)
+        self._bar.update(self._bar.task_ids[0], completed=done)
+        if done >= total:
+            self._stop()
+
+    def _stop(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        self._stage, self._bar = "", None
+
+
+def finish(report: Path) -> None:
+    """Print a training's report, in the process that wrote it."""
+    from he2her2.cli.console import say
+    from he2her2.training.run_folder import is_first_process
+
+    if is_first_process():
+        say(report.read_text("utf-8").rstrip())
+        say(f"weights {report.parent / 'weights'}; report {report}")
 
 
 def need_training() -> None:
@@ -58,6 +98,8 @@ def tumour(  # noqa: PLR0913  # a command's options
         Path | None, typer.Option(help="CSV of H&E slides whose annotations show tumour.", show_default=False)
     ] = None,
     folds: Annotated[int, typer.Option(min=0, help="Cross-validate by patient in so many folds; 0: do not.")] = 0,
+    licence: Licence = "not stated",
+    notice: Notice = "",
     preset: o.PresetName = "default",
     config: o.ConfigFile = None,
     settings: o.Set = None,
@@ -67,25 +109,26 @@ def tumour(  # noqa: PLR0913  # a command's options
     devices: Devices = "auto",
     strategy: Strategy = "auto",
     precision: Precision = "32-true",
-    workers: Workers = 0,
 ) -> None:
     """Train the tumour CNN, invasive against not, from patches, from annotated slides, or from both."""
     need_training()
     from he2her2.cli.console import say
     from he2her2.training.settings import load_training
-    from he2her2.training.tumour import TumourData, train_tumour
+    from he2her2.training.tumour import train_tumour
+    from he2her2.training.tumour_data import TumourData
 
     effective, training = load_training("tumour", preset, config, settings or [])
     report = train_tumour(
-        TumourData(patches, patches_mpp, manifest),
+        TumourData(patches, patches_mpp, manifest, licence, notice),
         out,
         effective,
         training,
         folds=folds,
-        hardware=hardware(accelerator, devices, strategy, precision, workers),
+        hardware=hardware(accelerator, devices, strategy, precision, workers=0),  # patches lie in memory
         command=sys.argv,
         resume=resume,
         overwrite=overwrite,
-        say=say,
+        progress=Stages().progress,
+        say=lambda text: say(text, error=True),
     )
-    say(report)
+    finish(report)

@@ -66,8 +66,9 @@ class TumourTraining:
         crop_px: Train on random crops of so many px; none is the whole input.
         balanced: As many patches of either class in every epoch.
         patches_per_slide: Drawn from each slide of a manifest, half of them invasive where there is so much tumour.
+        glass_share: Of a slide's patches, drawn from beside its tissue, since HASHI asks about glass too.
         min_share: A patch is invasive where at least this share of it is; 0 asks for the patch's centre instead.
-        val_share: Of a patch set's patients, to validate on where no folds are asked for.
+        val_share: Of the patches, those of whole patients, to validate on where neither folds nor a manifest say.
     """
 
     epochs: PositiveInt = 16
@@ -80,6 +81,7 @@ class TumourTraining:
     crop_px: PositiveInt | None = None
     balanced: bool = True
     patches_per_slide: PositiveInt = 400
+    glass_share: Annotated[float, Ge(0), Le(0.5)] = 0.05
     min_share: Annotated[float, Ge(0), Le(1)] = 0.0
     val_share: Annotated[float, Gt(0), Le(0.5)] = 0.15
 

@@ -1,0 +1,230 @@
+"""`he2her2 train tumour`: the network that tells invasive tumour from everything else, by patches of patients."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset
+
+from he2her2.config import Config
+from he2her2.errors import ConfigError
+from he2her2.manifest import patient_key
+from he2her2.models.zoo import CnnSpec, network
+from he2her2.pipeline import Progress, silent
+from he2her2.training.classifier import Batch, CnnClassifier
+from he2her2.training.export import Provenance, export
+from he2her2.training.fit import fit, load_checkpoint
+from he2her2.training.patches import Patches, draw_patches, joined
+from he2her2.training.run_folder import is_first_process, open_run
+from he2her2.training.sampling import Draw, EpochSampler, Order, balanced, in_sequence, shuffled
+from he2her2.training.settings import Hardware, TumourTraining
+from he2her2.training.tumour_data import (
+    TRAINS_ONLY,
+    TumourData,
+    as_inputs,
+    check_folds,
+    deal,
+    describe,
+    name_patients,
+    read_sources,
+    validation,
+)
+from he2her2.training.tumour_report import REPORT, Judged, card_metrics, write_report
+
+_LIMITS = (
+    "research use only: not validated for diagnosis",
+    "the share of invasive patches was evened out in training: a probability is no share of tumour",
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Plan:
+    """What is trained, and how."""
+
+    spec: CnnSpec
+    settings: TumourTraining
+    hardware: Hardware
+    resume: bool
+    say: Callable[[str], None]
+
+
+def train_tumour(  # noqa: PLR0913  # all that a training is
+    data: TumourData,
+    out: Path,
+    config: Config,
+    settings: TumourTraining,
+    *,
+    hardware: Hardware,
+    folds: int = 0,
+    command: Sequence[str] = (),
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: Progress = silent,
+    say: Callable[[str], None] = lambda _: None,
+) -> Path:
+    """Train a tumour CNN; `out/weights/tumour_cnn` holds it and `out/report.md` tells how good it is.
+
+    With folds, K networks each judge the patients that they never saw, and the network that is kept learns from all
+    patients for as many epochs. Without, validation patients choose the epoch, and the report says so.
+
+    Args:
+        data: What it is trained on.
+        out: Run folder.
+        config: The method's settings; `networks.tumour_cnn` is trained.
+        settings: Of the training.
+        hardware: What it runs on.
+        folds: Cross-validation in so many; 0 for none.
+        command: The command line.
+        resume: Go on with a stopped training.
+        overwrite: Replace another training in the folder.
+        progress: Told how far the drawing of patches is.
+        say: Told, in a line, what a user should see.
+
+    Returns:
+        The report.
+
+    Raises:
+        He2Her2Error: The data, the settings, the hardware or the folder cannot be used. Data and settings are looked
+            at before any training starts, and all that is wrong with the data is told at once.
+    """
+    spec = _spec(config, settings, folds)
+    given, rows = read_sources(data, spec)
+    open_run(
+        out,
+        "tumour",
+        command=command,
+        config=config,
+        settings=settings,
+        inputs=as_inputs(data, folds),
+        hardware=hardware,
+        patients=name_patients(given, rows),
+        resume=resume,
+        overwrite=overwrite,
+    )
+    if rows:
+        given.append(draw_patches(rows, spec.input, config, settings, progress))
+    patches = joined(given)
+    stated = {patient_key(row.patient_id): row.split for row in rows}
+    fold = deal(patches, folds, settings.seed) if folds else validation(patches, stated, settings)
+    check_folds(patches, fold)
+    plan = _Plan(spec, settings, hardware, resume, say)
+    module, judged = (_cross_validated if folds else _validated)(plan, patches, fold, out)
+    if is_first_process():
+        words = f"{describe(patches)}; {data.licence}"
+        provenance = Provenance(
+            words, data.licence, _recipe(settings, folds), card_metrics(judged), _LIMITS, data.notice
+        )
+        export(module.cnn, spec, out / "weights" / "tumour_cnn", provenance)
+        write_report(out, judged, provenance)
+    return out / REPORT
+
+
+def probabilities(module: CnnClassifier, patches: Patches) -> NDArray[np.float64]:
+    """Probability of invasive tumour in each patch: (n,)."""
+    module.eval().to("cpu")
+    size = module.settings.batch_size
+    with torch.inference_mode():
+        parts = [module(torch.from_numpy(patches.pixels[i : i + size])) for i in range(0, len(patches), size)]
+        found: NDArray[np.float64] = torch.cat(parts).double().softmax(dim=1)[:, 1].numpy()
+    return found
+
+
+class PatchDataset(Dataset[Batch]):
+    """Patches in memory, a batch at a time."""
+
+    def __init__(self, patches: Patches) -> None:
+        self._patches = patches
+
+    def __getitem__(self, draw: Draw) -> Batch:
+        """Take a batch."""
+        chosen = self._patches.take(draw.index)
+        return Batch(torch.from_numpy(chosen.pixels), torch.from_numpy(chosen.labels), torch.from_numpy(draw.chance))
+
+
+def _cross_validated(plan: _Plan, patches: Patches, fold: NDArray[np.int64], out: Path) -> tuple[CnnClassifier, Judged]:
+    """A network that learned from all patients, and what K others say of patients that they never saw."""
+    n_folds = int(fold.max()) + 1
+    probability = np.empty(len(patches))
+    for k in range(n_folds):
+        plan.say(f"fold {k + 1} of {n_folds}")
+        module = _learn(plan, patches, fold != k, fold == k, out / "folds" / str(k + 1))
+        probability[fold == k] = probabilities(module, patches.take(fold == k))
+    plan.say("all patients")
+    module = _learn(plan, patches, np.ones(len(patches), bool), None, out)
+    how = f"cross-validated by patient in {n_folds} folds, each network after its last epoch"
+    return module, Judged(patches, fold, probability, how)
+
+
+def _validated(plan: _Plan, patches: Patches, fold: NDArray[np.int64], out: Path) -> tuple[CnnClassifier, Judged]:
+    """The network of the best epoch, and what it says of the patients who chose that epoch."""
+    module = _learn(plan, patches, fold == TRAINS_ONLY, fold == 0, out)
+    load_checkpoint(module, out / "checkpoints" / "best.ckpt")
+    judged = patches.take(fold == 0)
+    how = "on validation patients, who also chose the epoch: the figures flatter"
+    return module, Judged(judged, fold[fold == 0], probabilities(module, judged), how)
+
+
+def _learn(
+    plan: _Plan,
+    patches: Patches,
+    trains: NDArray[np.bool_],
+    validates: NDArray[np.bool_] | None,
+    folder: Path,
+) -> CnnClassifier:
+    """Train one network to its last epoch."""
+    settings = plan.settings
+    learned = patches.take(trains)
+    order = balanced(learned.labels) if settings.balanced else shuffled(len(learned))
+    module = CnnClassifier(plan.spec, settings)
+    train = _loader(learned, order, settings)
+    val = None
+    if validates is not None:
+        judged = patches.take(validates)
+        val = _loader(judged, in_sequence(len(judged)), settings, share=False)
+    fit(
+        module,
+        train,
+        val,
+        folder,
+        epochs=settings.epochs,
+        hardware=plan.hardware,
+        seed=settings.seed,
+        resume=plan.resume,
+        say=plan.say,
+    )
+    return module
+
+
+def _loader(patches: Patches, order: Order, settings: TumourTraining, *, share: bool = True) -> DataLoader[Batch]:
+    sampler = EpochSampler(order, settings.batch_size, settings.seed, share=share)
+    return DataLoader(PatchDataset(patches), batch_size=None, sampler=sampler)
+
+
+def _spec(config: Config, settings: TumourTraining, folds: int) -> CnnSpec:
+    """The network to train.
+
+    Raises:
+        ConfigError: There is none of that name, or it cannot be trained so.
+    """
+    spec = network(config.networks.tumour_cnn, "tumour_cnn")
+    assert isinstance(spec, CnnSpec)
+    side, crop = spec.input.network_px, settings.crop_px
+    if crop is not None and (crop > side or not (spec.global_pool or crop == side)):
+        raise ConfigError(f"training.crop_px: {crop} does not suit a {spec.name}, which eats {side} px; leave it out")
+    if folds == 1:
+        raise ConfigError("--folds 1: one fold leaves nobody to train on; use 2 or more, or 0 for none")
+    return spec
+
+
+def _recipe(settings: TumourTraining, folds: int) -> str:
+    """The training in words."""
+    vary = [name for name in ("dihedral", "brightness", "contrast", "stain") if getattr(settings.augment, name)]
+    kept = "last epoch kept" if folds else "best epoch kept"
+    return (
+        f"AdamW, {settings.schedule} learning rate up to {settings.learning_rate:g}, {settings.epochs} epochs of "
+        f"batches of {settings.batch_size}, {'balanced classes, ' if settings.balanced else ''}"
+        f"augmentation: {', '.join(vary) or 'none'}; {kept}; seed {settings.seed}"
+    )

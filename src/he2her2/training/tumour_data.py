@@ -1,0 +1,178 @@
+"""Who trains a tumour CNN and who judges it: patch sets and slides, looked at before any training, dealt by patient."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from he2her2.errors import ConfigError, ManifestError, PatchError
+from he2her2.manifest import Manifest, SlideRow, read_manifest, require
+from he2her2.manifest.checks import check
+from he2her2.manifest.provenance import patient_mark
+from he2her2.manifest.table import Split
+from he2her2.models.zoo import CnnSpec
+from he2her2.training.patches import Patches, read_patch_set
+from he2her2.training.run_folder import fingerprint
+from he2her2.training.settings import TumourTraining
+
+_USED: tuple[Split, ...] = ("train", "val")
+
+TRAINS_ONLY = -1
+"""In place of a fold: nobody judges these patches."""
+
+
+@dataclass(frozen=True, slots=True)
+class TumourData:
+    """What a tumour CNN is trained on; a patch set, a manifest or both.
+
+    Attributes:
+        patches: Patch set (NPZ).
+        patches_mpp: µm per px of its patches; none is the network's.
+        manifest: H&E slides whose annotations show invasive tumour; of those with a split, train and val are used.
+        licence: Of the data, for the card.
+        notice: What every output of the weights must say.
+    """
+
+    patches: Path | None = None
+    patches_mpp: float | None = None
+    manifest: Path | None = None
+    licence: str = "not stated"
+    notice: str = ""
+
+
+def read_sources(data: TumourData, spec: CnnSpec) -> tuple[list[Patches], tuple[SlideRow, ...]]:
+    """The patches of a patch set, and the slides to draw others from.
+
+    Raises:
+        ConfigError: Neither was given.
+        PatchError: The patch set cannot be used.
+        ManifestError: The manifest cannot, or neither of them.
+    """
+    if data.patches is None and data.manifest is None:
+        raise ConfigError("nothing to train on; give --patches, --manifest or both")
+    given: list[Patches] = []
+    rows: tuple[SlideRow, ...] = ()
+    problems: list[str] = []
+    if data.manifest is not None:
+        try:
+            rows = annotated_rows(read_manifest(data.manifest))
+        except ManifestError as error:
+            problems += error.problems
+    if data.patches is not None:
+        try:
+            given.append(read_patch_set(data.patches, spec.input, data.patches_mpp))
+        except PatchError as error:
+            if not problems:
+                raise
+            problems.append(str(error))
+    if problems:
+        raise ManifestError(problems)
+    return given, rows
+
+
+def annotated_rows(manifest: Manifest) -> tuple[SlideRow, ...]:
+    """The slides of a manifest to train on: H&E, of the splits train and val where any slide has a split.
+
+    Raises:
+        ManifestError: It has none, contradicts itself, or a slide's files or annotations are missing; all problems.
+    """
+    slides = manifest.select(stain="HE")
+    splits = [split for split in _USED if any(row.split == split for row in slides)]
+    rows = tuple(row for row in slides if row.split in splits) if splits else slides
+    problems: list[str] = []
+    try:
+        if splits:
+            require(manifest, stain="HE", label=None, splits=splits)
+        else:
+            check(manifest)
+    except ManifestError as error:
+        problems += error.problems
+    problems += [
+        f"{manifest.path}: line {row.line}: {row.slide_id} has no annotations; give its tumour, or leave split empty"
+        for row in rows
+        if row.annotations is None
+    ]
+    if not rows:
+        problems.append(f"{manifest.path}: no H&E slides to train on")
+    if problems:
+        raise ManifestError(problems)
+    return rows
+
+
+def deal(patches: Patches, folds: int, seed: int) -> NDArray[np.int64]:
+    """Deal patients to folds, in an order drawn from the seed, each to the one with the fewest patches so far: (n,).
+
+    Raises:
+        PatchError: There are fewer patients than folds.
+    """
+    names, whose, counts = np.unique(patches.patients, return_inverse=True, return_counts=True)
+    if len(names) < folds:
+        raise PatchError(f"{len(names)} patients cannot be dealt to {folds} folds; use fewer --folds")
+    sizes = np.zeros(folds, np.int64)
+    part = np.empty(len(names), np.int64)
+    for name in np.random.default_rng(seed).permutation(len(names)):
+        part[name] = sizes.argmin()
+        sizes[part[name]] += counts[name]
+    return part[whose]
+
+
+def validation(patches: Patches, stated: Mapping[str, str | None], settings: TumourTraining) -> NDArray[np.int64]:
+    """Which patches validate (0), and which only train (-1): (n,).
+
+    Patients are in the split that the manifest states. The others, and all of them where it states no `val`, are drawn
+    from the seed until they have `val_share` of their patches.
+    """
+    has_val = "val" in stated.values()
+    names, whose, counts = np.unique(patches.patients, return_inverse=True, return_counts=True)
+    known = np.array([has_val and stated.get(str(name)) is not None for name in names])
+    validates = np.array([has_val and stated.get(str(name)) == "val" for name in names])
+    free = np.random.default_rng(settings.seed).permutation(np.flatnonzero(~known))
+    wanted = settings.val_share * counts[free].sum()
+    before = np.cumsum(counts[free]) - counts[free]
+    validates[free[(before < wanted) & (np.arange(len(free)) < len(free) - 1)]] = True
+    return np.where(validates[whose], 0, TRAINS_ONLY)
+
+
+def check_folds(patches: Patches, fold: NDArray[np.int64]) -> None:
+    """Whether every network has both classes to learn from and to be judged by.
+
+    Raises:
+        PatchError: One has not.
+    """
+    problems = []
+    for k in range(int(fold.max(initial=0)) + 1):
+        for verb, chosen in (("train", fold != k), ("validate", fold == k)):
+            found = np.unique(patches.labels[chosen])
+            if len(found) < 2:
+                what = "no patches" if not len(found) else f"only {('other', 'invasive')[found[0]]} patches"
+                problems.append(f"fold {k + 1} has {what} to {verb} on")
+    if problems:
+        raise PatchError(f"{'; '.join(problems)}; give more patients of both kinds, or use fewer --folds")
+
+
+def as_inputs(data: TumourData, folds: int) -> dict[str, Any]:
+    """What of it changes the result, for `run.json`."""
+    return {
+        "patches": fingerprint(data.patches),
+        "patches_mpp": data.patches_mpp,
+        "manifest": fingerprint(data.manifest),
+        "folds": folds,
+    }
+
+
+def name_patients(given: Sequence[Patches], rows: Sequence[SlideRow]) -> dict[str, list[str]]:
+    """Everybody whose patches are seen, as `manifest.provenance` names them."""
+    names = {str(name) for patches in given for name in np.unique(patches.patients)}
+    return {"training_patients": sorted({patient_mark(name) for name in names | {row.patient_id for row in rows}})}
+
+
+def describe(patches: Patches) -> str:
+    """The data in words."""
+    sources = [f"{source}: {(patches.sources == source).sum()}" for source in np.unique(patches.sources)]
+    n_patients = len(np.unique(patches.patients))
+    return (
+        f"{len(patches)} patches of {n_patients} patients ({', '.join(sources)}), {patches.labels.mean():.0%} invasive"
+    )

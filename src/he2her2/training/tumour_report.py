@@ -1,0 +1,105 @@
+"""What a tumour training tells: how well it judges patients that it never saw, together, by source and by fold."""
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from he2her2.atomic import atomic
+from he2her2.evaluation.intervals import Estimate, decision_interval, delong
+from he2her2.evaluation.metrics import balanced_accuracy
+from he2her2.models.card import RESEARCH_USE, Metric
+from he2her2.training.export import Provenance
+from he2her2.training.patches import INVASIVE, Patches
+
+REPORT = "report.md"
+PREDICTIONS = "predictions.csv"
+THRESHOLD = 0.5
+_COLUMNS = ("patient", "source", "fold", "label", "probability")
+
+
+@dataclass(frozen=True, slots=True, eq=False)  # eq=False: it holds arrays
+class Judged:
+    """Patches with what networks that never saw their patients say of them.
+
+    Attributes:
+        patches: (n,) the patches that were judged.
+        fold: (n,) which of the networks judged each.
+        probability: (n,) of invasive tumour.
+        how: How the patients were kept apart, in words.
+    """
+
+    patches: Patches
+    fold: NDArray[np.int64]
+    probability: NDArray[np.float64]
+    how: str
+
+    def part(self, chosen: NDArray[np.bool_]) -> "Judged":
+        """Some of the patches."""
+        return Judged(self.patches.take(chosen), self.fold[chosen], self.probability[chosen], self.how)
+
+    @property
+    def groups(self) -> Iterator[tuple[str, "Judged"]]:
+        """All of them; then each source and each fold, where there are several."""
+        yield "all", self
+        sources, folds = np.unique(self.patches.sources), np.unique(self.fold)
+        if len(sources) > 1:
+            yield from ((str(source), self.part(self.patches.sources == source)) for source in sources)
+        if len(folds) > 1:
+            yield from ((f"fold {fold + 1}", self.part(self.fold == fold)) for fold in folds)
+
+
+def figures(judged: Judged) -> tuple[Estimate, Estimate]:
+    """Balanced accuracy at a probability of 0.5, and AUC; both with intervals by patient."""
+    truth = judged.patches.labels == INVASIVE
+    patients = judged.patches.patients
+    decided = judged.probability >= THRESHOLD
+    return decision_interval(balanced_accuracy, truth, decided, patients), delong(truth, judged.probability, patients)
+
+
+def card_metrics(judged: Judged) -> tuple[Metric, ...]:
+    """The figures that a card holds: of all patches, and of each source that has both classes."""
+    return tuple(
+        Metric(f.name, f"patches ({name}), {judged.how}", f.n, f.value, f.low, f.high, f.level)
+        for name, part in judged.groups
+        if not name.startswith("fold ")
+        for f in figures(part)
+        if not np.isnan(f.value)
+    )
+
+
+def write_report(folder: Path, judged: Judged, provenance: Provenance) -> Path:
+    """Write `report.md`, and `predictions.csv` with every judged patch."""
+    _write_predictions(folder / PREDICTIONS, judged)
+    lines = ["# Tumour CNN", "", f"Trained on {provenance.data}. {provenance.recipe}.", ""]
+    lines += [f"How well it tells patches with invasive tumour from others, {judged.how}:", ""]
+    lines += [
+        "| patches | n | patients | invasive | balanced accuracy (95 %) | AUC (95 %) |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [_line(name, part) for name, part in judged.groups]
+    lines += ["", "Intervals are by patient. The decision is at a probability of 0.5.", ""]
+    lines += [f"**{text}**" for text in (provenance.notice, RESEARCH_USE) if text]
+    report = folder / REPORT
+    with atomic(report) as draft:
+        draft.write_text("\n".join(lines) + "\n", "utf-8")
+    return report
+
+
+def _line(name: str, part: Judged) -> str:
+    patients = len(np.unique(part.patches.patients))
+    share = (part.patches.labels == INVASIVE).mean()
+    cells = (f"{f.value:.3f} ({f.low:.3f}-{f.high:.3f})" for f in figures(part))
+    return f"| {name} | {len(part.patches)} | {patients} | {share:.0%} | {' | '.join(cells)} |"
+
+
+def _write_predictions(path: Path, judged: Judged) -> None:
+    patches = judged.patches
+    rows = zip(patches.patients, patches.sources, judged.fold, patches.labels, judged.probability, strict=True)
+    with atomic(path) as draft, draft.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(_COLUMNS)
+        writer.writerows((*row[:4], f"{row[4]:.6f}") for row in rows)
