@@ -282,17 +282,22 @@ class SlideModule(LightningModule):
 
 
 class KeptLogits:
-    """Slides' logits, as long as the network that gave them has the very same weights."""
+    """Slides' logits, as long as the network that gave them has the very same weights; trainings may share them."""
 
     def __init__(self) -> None:
         self._weights: list[Tensor] = []
         self._logits: dict[str, NDArray[np.float32]] = {}
 
     def get(self, cnn: nn.Module, slide_id: str, score: Callable[[], NDArray[np.float32]]) -> NDArray[np.float32]:
-        """What a network says of a slide, kept or else computed."""
-        now = [tensor.detach() for tensor in cnn.state_dict().values()]
-        same = len(now) == len(self._weights) and all(map(torch.equal, now, self._weights))
-        if not same:
+        """A slide's logits, kept or else computed.
+
+        Args:
+            cnn: The network as it is now.
+            slide_id: The slide.
+            score: Computes them.
+        """
+        now = [tensor.detach().cpu() for tensor in cnn.state_dict().values()]
+        if len(now) != len(self._weights) or not all(map(torch.equal, now, self._weights)):
             self._weights = [tensor.clone() for tensor in now]
             self._logits.clear()
         if slide_id not in self._logits:
