@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -125,6 +125,74 @@ def tumour(  # noqa: PLR0913  # a command's options
         training,
         folds=folds,
         hardware=hardware(accelerator, devices, strategy, precision, workers=0),  # patches lie in memory
+        command=sys.argv,
+        resume=resume,
+        overwrite=overwrite,
+        progress=Stages().progress,
+        say=lambda text: say(text, error=True),
+    )
+    finish(report)
+
+
+@train.command()
+def slides(  # noqa: PLR0913  # a command's options
+    *,
+    manifest: ManifestFile,
+    out: o.Out,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="Weights to start from: tile_cnn/, and tumour_cnn/ to find tumour.", show_default=False),
+    ] = None,
+    tile_weights: Annotated[
+        Literal["given", "none"], typer.Option(help="given: the tile CNN of --weights; none: random, as an ablation.")
+    ] = "given",
+    annotations_use: Annotated[
+        Literal["intersect", "replace", "ignore"],
+        typer.Option(help="The manifest's annotations limit the tumour that is found, or replace it."),
+    ] = "intersect",
+    bags: Annotated[
+        Path | None, typer.Option(help="Folder of bags that several trainings share.", show_default="OUT/bags")
+    ] = None,
+    policy: o.PolicyOption = "guideline",
+    licence: Licence = "not stated",
+    notice: Notice = "",
+    preset: o.PresetName = "default",
+    config: o.ConfigFile = None,
+    settings: o.Set = None,
+    threads: o.Threads = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    accelerator: Accelerator = "auto",
+    devices: Devices = "auto",
+    strategy: Strategy = "auto",
+    precision: Precision = "32-true",
+) -> None:
+    """Train tile CNN and aggregator together, from H&E slides with a HER2 status each."""
+    need_training()
+    from he2her2.cli.console import say
+    from he2her2.labels import Policy
+    from he2her2.training.settings import load_training
+    from he2her2.training.slide_start import SlideData
+    from he2her2.training.slides import train_slides
+
+    named = [f"runtime.threads={threads}"] if threads else []
+    effective, training = load_training("slides", preset, config, [*(settings or []), *named])
+    data = SlideData(
+        manifest,
+        weights=weights,
+        pretrained=tile_weights == "given",
+        annotations_use=annotations_use,
+        policy=Policy(policy),
+        notice=notice,
+        licence=licence,
+        bags=bags,
+    )
+    report = train_slides(
+        data,
+        out,
+        effective,
+        training,
+        hardware=hardware(accelerator, devices, strategy, precision, workers=0),  # threads read a slide's tiles
         command=sys.argv,
         resume=resume,
         overwrite=overwrite,
