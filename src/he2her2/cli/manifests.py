@@ -152,3 +152,33 @@ def _write_study(
     else:
         write_manifest(match.manifest)
         typer.echo("\n".join((*match.lines(), f"manifest {out}")))
+
+
+@manifest.command("leaks")
+def leaks(
+    files: Annotated[list[Path], typer.Argument(metavar="MANIFEST...", help="Manifests, all used together.")],
+    *,
+    run: Annotated[
+        Path | None,
+        typer.Option(help="Run or weights folder; none of its patients may be tested.", show_default=False),
+    ] = None,
+) -> None:
+    """Find a patient, a file or the same tissue on two sides; exit code 2 where there is one."""
+    from he2her2.cli.console import working
+    from he2her2.cohort.leaks import refuse_chosen_with, refuse_leaks
+    from he2her2.manifest.checks import check
+    from he2her2.manifest.table import read_manifest
+
+    read = [read_manifest(file) for file in files]
+    for one in read:
+        check(one)
+    with working("comparing slides"):
+        told = refuse_leaks(read)
+    rows = [row for one in read for row in one.rows]
+    if run is not None:
+        tested = [row for row in rows if row.split == "test"] or rows
+        told += refuse_chosen_with(tested, run)
+    for line in told:
+        typer.echo(f"CAUTION {line}")
+    n = len({row.path for row in rows})
+    typer.echo(f"no leak between the sides of {len(read)} manifests with {n} slides")

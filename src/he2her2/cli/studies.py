@@ -35,8 +35,8 @@ def labels(  # noqa: PLR0913  # a command's options
         bool | None, typer.Option("--faint/--no-faint", help="Faint staining in an IHC 0.", show_default=False)
     ] = None,
     recounted: Annotated[
-        bool, typer.Option("--recounted/--not-recounted", help="The counts are those after the guideline's recount.")
-    ] = True,
+        bool, typer.Option("--recounted", help="The counts are those of the recount that groups 2 to 4 need.")
+    ] = False,
     policy: o.PolicyOption = "guideline",
     ihc_column: Annotated[str, typer.Option(help="Column of TABLE.")] = "ihc_score",
     ish_column: Annotated[str, typer.Option(help="Column of TABLE.")] = "ish",

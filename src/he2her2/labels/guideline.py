@@ -65,7 +65,7 @@ def decide(
     ish: Ish | None = None,
     *,
     faint_staining: bool | None = None,
-    recounted: bool = True,
+    recounted: bool = False,
     policy: Policy = Policy.GUIDELINE,
 ) -> Decision:
     """Apply the guideline to the tests of one sample.
@@ -74,7 +74,7 @@ def decide(
         ihc: IHC score; None where it was not done.
         ish: ISH result; None where it was not done.
         faint_staining: Whether an IHC 0 shows any faint staining; None where nobody said.
-        recounted: The counts of groups 2 to 4 with IHC 2+ are those after the blinded recount of at least 20 cells
+        recounted: Whether counts of groups 2 to 4 with IHC 2+ are those of the blinded recount of at least 20 cells
             that the guideline demands (ASCO/CAP 2018, Figures 4 to 6); without it they decide nothing.
         policy: Whether an IHC 2+ that stays open is left open, or counts as positive.
 

@@ -47,7 +47,7 @@ class LabelTable:
 
 
 def label_table(
-    path: Path, columns: TestColumns, *, policy: Policy = Policy.GUIDELINE, recounted: bool = True
+    path: Path, columns: TestColumns, *, policy: Policy = Policy.GUIDELINE, recounted: bool = False
 ) -> LabelTable:
     """Decide every row of a table of tests; counts outrank a stated ISH result.
 

@@ -25,10 +25,12 @@ class UsedPatients:
     Attributes:
         marks: Their marks, see `patient_mark`.
         sources: The files that say so; empty where nothing was written down, which is no proof of anything.
+        trained: Of the marks, those of patients that were learned from, not only chosen with.
     """
 
     marks: frozenset[str]
     sources: tuple[Path, ...]
+    trained: frozenset[str] = frozenset()
 
 
 def patient_mark(patient_id: str) -> str:
@@ -67,14 +69,16 @@ def used_for_choice(folder: Path) -> UsedPatients:
         ManifestError: A record is damaged.
     """
     marks: set[str] = set()
+    trained: set[str] = set()
     sources = []
     for path in _records(folder):
         found = _read(path)
         lists = [found[key] for key in _KEYS if key in found]
         if lists:
             marks.update(mark for names in lists for mark in names)
+            trained.update(found.get(_KEYS[0], ()))
             sources.append(path)
-    return UsedPatients(frozenset(marks), tuple(sources))
+    return UsedPatients(frozenset(marks), tuple(sources), frozenset(trained))
 
 
 def shared_with_choice(rows: Iterable[SlideRow], folder: Path) -> tuple[str, ...]:

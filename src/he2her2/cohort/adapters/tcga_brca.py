@@ -59,6 +59,7 @@ REASONS = (
     "ISH fields contradict each other, and IHC does not decide",
     "IHC status and ISH contradict each other, and there is no IHC score",
     "IHC equivocal (2+) without ISH",
+    "ISH group 2 to 4 with IHC 2+, and no recount on record",
     "ISH without IHC, of a group that needs it",
     "a conflict, and --strict was asked for",
 )
@@ -220,7 +221,9 @@ def _why_open(
         return REASONS[2]
     if ish is None and ish_conflicts:
         return REASONS[3]
-    return REASONS[5 if ihc == IhcScore.TWO else 6]
+    if ihc == IhcScore.TWO:
+        return REASONS[5 if ish is None or isinstance(ish, IshResult) else 6]
+    return REASONS[7]
 
 
 def _ihc(fields: _Fields) -> tuple[IhcScore | None, list[Conflict]]:

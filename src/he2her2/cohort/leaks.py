@@ -1,0 +1,234 @@
+"""Leaks: what makes a test no test. A patient, a file or the same tissue on two sides, or a choice made with test data.
+
+A side is a split of all manifests together (train, val, test); a manifest without splits is a side of its own. Slides
+of one patient on one side, such as H&E and its IHC twin, are no leak.
+"""
+
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from he2her2.cohort.likeness import ALIKE, THUMBNAIL_PX, Print, likeness, print_of
+from he2her2.errors import ManifestError, MppError, SlideError
+from he2her2.manifest.patients import patient_key
+from he2her2.manifest.provenance import shared_with_choice, used_for_choice
+from he2her2.manifest.table import Manifest, SlideRow
+from he2her2.slides import open_slide
+
+_PROBED = 1 << 16  # bytes at each end of a file
+_ANY_MPP = 0.25  # for a thumbnail of a fixed size in px, any will do
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a slide is named: its side, its manifest and its row."""
+
+    side: str
+    manifest: Path
+    row: SlideRow
+
+    def __str__(self) -> str:
+        return f"{self.manifest} line {self.row.line} ({self.side}): {self.row.slide_id} of {self.row.patient_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """Two places that must not be on two sides.
+
+    Attributes:
+        kind: "patient", "file" or "tissue".
+        first: One place.
+        second: The other.
+        why: What they share.
+    """
+
+    kind: str
+    first: Place
+    second: Place
+    why: str
+
+    @property
+    def crosses(self) -> bool:
+        """Whether they are on two sides; if not, one slide passes for two patients."""
+        return self.first.side != self.second.side
+
+    def __str__(self) -> str:
+        return f"{self.why}: {self.first}, and {self.second}"
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What was found: leaks, and slides whose tissue could not be compared."""
+
+    leaks: tuple[Leak, ...]
+    unread: tuple[str, ...]
+
+
+def refuse_leaks(manifests: Sequence[Manifest], *, workers: int | None = None) -> tuple[str, ...]:
+    """Refuse to go on where a patient, a file or the same tissue is on two sides.
+
+    Args:
+        manifests: All that will be trained, validated and tested with.
+        workers: Threads that read thumbnails.
+
+    Returns:
+        What is no leak and yet must be told: one slide under two patients' names on one side, and slides that could
+        not be read and so not compared.
+
+    Raises:
+        ManifestError: All leaks.
+    """
+    search = find_leaks(manifests, workers=workers)
+    if crossing := [f"leak: {leak}" for leak in search.leaks if leak.crosses]:
+        raise ManifestError(crossing)
+    return (*(f"one slide, two patients? {leak}" for leak in search.leaks), *search.unread)
+
+
+def refuse_chosen_with(rows: Iterable[SlideRow], folder: Path) -> tuple[str, ...]:
+    """Refuse to evaluate on patients with whom the weights or thresholds were chosen.
+
+    Args:
+        rows: What will be evaluated.
+        folder: A run, or a folder of weights.
+
+    Returns:
+        What must be told: that nothing is on record, where it is so.
+
+    Raises:
+        ManifestError: Every such patient.
+    """
+    if shared := shared_with_choice(rows, folder):
+        raise ManifestError(
+            [f"leak: patient {name} trained or chose the weights or thresholds of {folder}" for name in shared]
+        )
+    if not used_for_choice(folder).sources:
+        return (f"{folder}: nothing says with which patients its weights were chosen; a leak cannot be ruled out",)
+    return ()
+
+
+def find_leaks(manifests: Sequence[Manifest], *, workers: int | None = None) -> Search:
+    """Everything that two sides share, and slides that pass for two patients on one side.
+
+    Args:
+        manifests: All that will be trained, validated and tested with.
+        workers: Threads that read thumbnails.
+    """
+    places = [place for manifest in _once(manifests) for place in _places(manifest)]
+    shared = [*_shared_patients(places), *_shared_files(places)]
+    told = {_pair(leak.first, leak.second) for leak in shared}
+    prints, unread = _prints(places, workers)
+    alike = [leak for leak in _alike(places, prints) if _pair(leak.first, leak.second) not in told]
+    return Search((*shared, *alike), tuple(unread))
+
+
+def _once(manifests: Sequence[Manifest]) -> Iterable[Manifest]:
+    """Each manifest file once: the same one given twice is no leak."""
+    return {manifest.path.resolve(): manifest for manifest in manifests}.values()
+
+
+def _places(manifest: Manifest) -> Iterator[Place]:
+    """The slides that are used; rows without a split are so only where no row has one."""
+    whole = all(row.split is None for row in manifest.rows)
+    for row in manifest.rows:
+        if whole or row.split is not None:
+            yield Place(row.split or f"all of {manifest.path}", manifest.path, row)
+
+
+def _shared_patients(places: Iterable[Place]) -> Iterator[Leak]:
+    """Patients on two sides, told once for each pair of sides."""
+    by_patient: dict[str, dict[str, Place]] = defaultdict(dict)
+    for place in places:
+        by_patient[patient_key(place.row.patient_id)].setdefault(place.side, place)
+    for sides in by_patient.values():
+        for first, second in combinations(sides.values(), 2):
+            yield Leak("patient", first, second, "the same patient")
+
+
+def _shared_files(places: Sequence[Place]) -> Iterator[Leak]:
+    """The same file twice, by path or by size and both its ends, unless it is one patient's on one side."""
+    by_size: dict[int, list[Place]] = defaultdict(list)
+    for place in places:
+        if place.row.path.is_file():
+            by_size[place.row.path.stat().st_size].append(place)
+    for group in by_size.values():
+        by_ends: dict[bytes, list[Place]] = defaultdict(list)
+        for place in group if len(group) > 1 else ():
+            by_ends[_ends(place.row.path)].append(place)
+        for same in by_ends.values():
+            for first, second in combinations(same, 2):
+                if _matters(first, second):
+                    yield Leak("file", first, second, "the same file")
+
+
+def _ends(path: Path) -> bytes:
+    """A digest of a file's head and tail."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(_PROBED)
+        file.seek(max(0, size - _PROBED), os.SEEK_SET)
+        tail = file.read(_PROBED)
+    return hashlib.sha256(head + tail).digest()
+
+
+def _prints(places: Sequence[Place], workers: int | None) -> tuple[dict[Path, Print], list[str]]:
+    """The print of each file, and a line for each that cannot be read."""
+    files = {place.row.path: place.row for place in places}
+    prints, unread = {}, []
+    with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
+        for path, found in zip(files, pool.map(_print_or_reason, files.values()), strict=True):
+            if isinstance(found, str):
+                unread.append(f"not compared for its tissue: {found}")
+            else:
+                prints[path] = found
+    return prints, unread
+
+
+def _print_or_reason(row: SlideRow) -> Print | str:
+    try:
+        return _print_at(row.path, row.mpp)
+    except MppError:
+        return _print_or_reason_without_mpp(row.path)
+    except SlideError as error:
+        return str(error)
+
+
+def _print_or_reason_without_mpp(path: Path) -> Print | str:
+    try:
+        return _print_at(path, _ANY_MPP)
+    except SlideError as error:
+        return str(error)
+
+
+def _print_at(path: Path, mpp: float | None) -> Print:
+    with open_slide(path, mpp=mpp) as slide:
+        return print_of(slide.thumbnail(max(slide.size_l0) * slide.mpp / THUMBNAIL_PX))
+
+
+def _alike(places: Sequence[Place], prints: Mapping[Path, Print]) -> Iterator[Leak]:
+    """The same tissue in two files, unless they are one patient's on one side."""
+    seen = [place for place in places if place.row.path in prints and prints[place.row.path].any()]
+    if len(seen) < 2:
+        return
+    stack = np.stack([prints[place.row.path] for place in seen])
+    for i, j in zip(*np.nonzero(np.triu(likeness(stack, stack) >= ALIKE, k=1)), strict=True):
+        first, second = seen[i], seen[j]
+        same_patient = patient_key(first.row.patient_id) == patient_key(second.row.patient_id)
+        if _matters(first, second) and not same_patient:
+            yield Leak("tissue", first, second, "the same tissue")
+
+
+def _matters(first: Place, second: Place) -> bool:
+    """Whether two places may not show one slide: on two sides, or as two patients."""
+    patients = patient_key(first.row.patient_id), patient_key(second.row.patient_id)
+    return first.side != second.side or patients[0] != patients[1]
+
+
+def _pair(first: Place, second: Place) -> frozenset[tuple[Path, int]]:
+    return frozenset((place.manifest, place.row.line) for place in (first, second))
