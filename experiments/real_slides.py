@@ -3,7 +3,7 @@
 None of it is copied into the project: pictures are read from the folder of real data, slides are written where the
 user says.
 
-Run: python -m experiments.real_slides tma OUT [--data ../shared/data]
+Run: python -m experiments.real_slides tma|bcss OUT [--data ../shared/data]
 """
 
 import argparse
@@ -26,6 +26,8 @@ TMA_MPP = 0.25
 """About; the cores' files do not say."""
 
 COLUMNS = ("slide_id", "path", "patient_id", "stain", "ihc_score", "her2_status", "site", "split", "mpp", "annotations")
+BCSS_MPP = 0.25
+_MASK_THRESHOLD = 128
 _IHC_SCORES = {"0": "0", "1": "1+", "2": "2+", "3": "3+"}
 
 
@@ -54,6 +56,38 @@ def tma_slides(data: Path, out: Path) -> Path:
                 "her2_status": label["her2_status"],
                 "site": "bozeklab-tma",
                 "mpp": TMA_MPP,
+            }
+        )
+    return write_rows(out / "manifest.csv", rows)
+
+
+def bcss_slides(data: Path, out: Path) -> Path:
+    """H&E regions of breast cancer as slides, annotated with their invasive tumour; each is a patient.
+
+    Args:
+        data: Folder with `bcss/`.
+        out: Where slides, masks and manifest go.
+
+    Returns:
+        The manifest.
+    """
+    rows = []
+    for file in sorted((data / "bcss").glob("*_tumour_mask.jpg")):
+        name = file.name.split("_")[0]
+        picture = read_picture(file.with_name(f"{name}.jpg"))
+        mask = read_picture(file)[..., 0] >= _MASK_THRESHOLD
+        write_slide(out / "slides" / f"bcss-{name}.tif", picture, BCSS_MPP)
+        with atomic(out / "masks" / f"bcss-{name}.png") as draft:
+            Image.fromarray(mask).save(draft, "png")
+        rows.append(
+            {
+                "slide_id": f"bcss-{name}",
+                "path": f"slides/bcss-{name}.tif",
+                "patient_id": f"bcss-{name}",
+                "stain": "HE",
+                "site": "bcss",
+                "mpp": BCSS_MPP,
+                "annotations": f"masks/bcss-{name}.png",
             }
         )
     return write_rows(out / "manifest.csv", rows)
@@ -104,7 +138,7 @@ def _read_csv(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-SETS = {"tma": tma_slides}
+SETS = {"tma": tma_slides, "bcss": bcss_slides}
 
 
 def main() -> None:
