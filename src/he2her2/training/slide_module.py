@@ -190,7 +190,7 @@ class SlideModule(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the figures of all validation slides; `val_rank` lets AUC decide among epochs of equal accuracy."""
-        truth = [target for target, _ in self._judged]
+        truth = [bool(target) for target, _ in self._judged]
         decided = [decision.status == Her2Status.POSITIVE for _, decision in self._judged]
         counts, area = (
             BinaryCounts.of(truth, decided),
