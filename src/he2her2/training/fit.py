@@ -29,6 +29,7 @@ OVERFITTING_EPOCHS = 3
 _HARMLESS = (
     r".*does not have many workers.*",  # a slide's tiles are read by threads of our own
     r".*smaller than the logging interval.*",
+    r".*You defined a `validation_step` but have no `val_dataloader`.*",
     r".*tensorboardX.*",
     r".*isinstance\(treespec, LeafSpec\).*",
     r".*You are using `torch.load` with `weights_only=False`.*",

@@ -1,0 +1,104 @@
+"""What an epoch sees: from seed, epoch and position only, on any number of devices."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from he2her2.training import sampling
+from he2her2.training.sampling import EpochSampler, alternating, balanced, in_sequence, shuffled
+
+
+def epoch_of(sampler, epoch):
+    sampler.set_epoch(epoch)
+    return list(sampler)
+
+
+@given(n=st.integers(1, 40), size=st.integers(1, 9), seed=st.integers(0, 5), epoch=st.integers(0, 5))
+def test_an_epoch_is_a_function_of_seed_and_epoch(n, size, seed, epoch):
+    """A sampler that was just made draws what one that ran before draws: so a resumed training goes on as it would."""
+    used = EpochSampler(shuffled(n), size, seed)
+    for earlier in range(epoch):
+        epoch_of(used, earlier)
+
+    for ours, theirs in zip(epoch_of(used, epoch), epoch_of(EpochSampler(shuffled(n), size, seed), epoch), strict=True):
+        np.testing.assert_array_equal(ours.index, theirs.index)
+        np.testing.assert_array_equal(ours.chance, theirs.chance)
+
+
+@given(n=st.integers(1, 40), size=st.integers(1, 9))
+def test_an_epoch_sees_every_case_once(n, size):
+    """No batch is larger than asked for, and their number is the sampler's length."""
+    sampler = EpochSampler(shuffled(n), size, seed=0)
+    batches = epoch_of(sampler, 3)
+
+    assert sorted(np.concatenate([draw.index for draw in batches]).tolist()) == list(range(n))
+    assert max(len(draw.index) for draw in batches) <= size
+    assert len(batches) == len(sampler)
+
+
+def test_epochs_and_seeds_differ():
+    """Another epoch is another order and other chances; so is another seed."""
+    first = epoch_of(EpochSampler(shuffled(50), 50, seed=0), 0)[0]
+    for other in (
+        epoch_of(EpochSampler(shuffled(50), 50, seed=0), 1)[0],
+        epoch_of(EpochSampler(shuffled(50), 50, 1), 0)[0],
+    ):
+        assert not np.array_equal(first.index, other.index)
+        assert not np.array_equal(first.chance, other.chance)
+
+
+@given(labels=st.lists(st.integers(0, 3), min_size=1, max_size=60), per_class=st.integers(1, 20))
+def test_balanced_classes_are_equally_often(labels, per_class):
+    """Cases of a small class come again, and none comes again before all of its class have come."""
+    labels = np.array(labels)
+    order = balanced(labels, per_class)(np.random.default_rng(0))
+
+    counts = np.bincount(labels[order], minlength=4)
+    assert set(counts[np.unique(labels)].tolist()) == {per_class}
+    for label in np.unique(labels):
+        times = np.bincount(order, minlength=len(labels))[labels == label]
+        assert times.max() - times.min() <= 1
+
+
+def test_an_epoch_of_balanced_classes_is_as_long_as_the_data():
+    """Unless told otherwise."""
+    labels = np.repeat([0, 1], [90, 10])
+
+    assert len(balanced(labels)(np.random.default_rng(0))) == 100
+
+
+def test_classes_alternate():
+    """0, 1, 0, 1, ... as the released code does, the smaller class again and again (PAPER_FACTS)."""
+    labels = np.repeat([0, 1], [7, 3])
+    order = alternating(labels)(np.random.default_rng(0))
+
+    assert labels[order].tolist() == [0, 1] * 7
+    assert set(order.tolist()) == set(range(10))
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_devices_share_a_batch_out(monkeypatch, world):
+    """Together they see what one alone sees; the last batch is filled up so that all have equally many."""
+    alone = epoch_of(EpochSampler(shuffled(22), 6, seed=0), 1)
+    monkeypatch.setattr(sampling.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(sampling.distributed, "get_world_size", lambda: world)
+    shares = []
+    for rank in range(world):
+        monkeypatch.setattr(sampling.distributed, "get_rank", lambda rank=rank: rank)
+        shares.append(epoch_of(EpochSampler(shuffled(22), 6, seed=0), 1))
+
+    for step, whole in enumerate(alone):
+        parts = [share[step].index for share in shares]
+        assert len({len(part) for part in parts}) == 1
+        assert set(np.concatenate(parts).tolist()) == set(whole.index.tolist())
+
+
+def test_validation_is_not_shared_out(monkeypatch):
+    """Every device validates everything: figures are exact on any number of them."""
+    monkeypatch.setattr(sampling.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(sampling.distributed, "get_world_size", lambda: 2)
+
+    batches = epoch_of(EpochSampler(in_sequence(5), 2, seed=0, share=False), 0)
+
+    assert [draw.index.tolist() for draw in batches] == [[0, 1], [2, 3], [4]]
