@@ -19,6 +19,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, Checkpoint, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from he2her2.atomic import atomic
 from he2her2.errors import ConfigError
@@ -119,7 +120,7 @@ def _trainer(folder: Path, epochs: int, hardware: Hardware, callbacks: list[Call
             deterministic="warn",
             default_root_dir=folder,
         )
-    except (ValueError, RuntimeError, TypeError) as error:  # what Lightning says of an impossible wish
+    except (MisconfigurationException, ValueError, RuntimeError, TypeError) as error:  # Lightning's many ways to say no
         found = " ".join(str(error).split())
         raise ConfigError(f"{found}; change --accelerator, --devices, --strategy or --precision") from error
 

@@ -1,0 +1,219 @@
+"""One training on Lightning: killed at any moment and resumed it ends as if nothing had happened."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+
+from he2her2.errors import ConfigError
+from he2her2.models.tensors import tensors_of
+from he2her2.training import fit as fitting
+from he2her2.training.classifier import rate_of
+from he2her2.training.fit import is_best, load_checkpoint, overfitting
+from he2her2.training.settings import Hardware
+from tests.tiny_training import SETTINGS, train_tiny
+
+BATCHES_AN_EPOCH = 3
+
+
+class KilledError(BaseException):
+    """Stands for a kill: nothing below catches it as an error."""
+
+
+def same_weights(one, other):
+    ours, theirs = tensors_of(one.cnn), tensors_of(other.cnn)
+    return all((ours[name] == theirs[name]).all() for name in theirs)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """A training that nothing stops."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    return (*train_tiny(folder), folder)
+
+
+def test_it_learns(undisturbed):
+    """Bright from dark, in a few steps."""
+    _, fitted, _ = undisturbed
+
+    assert max(row["val_accuracy"] for row in fitted.history) == 1
+    assert fitted.history[-1]["train_loss"] < fitted.history[0]["train_loss"]
+
+
+def test_it_is_the_same_every_time(undisturbed, tmp_path):
+    """The same seed gives the same weights, bit for bit; another seed does not."""
+    assert same_weights(train_tiny(tmp_path / "again")[0], undisturbed[0])
+    assert not same_weights(train_tiny(tmp_path / "other", settings=replace(SETTINGS, seed=1))[0], undisturbed[0])
+
+
+@pytest.mark.parametrize("stop", [1, BATCHES_AN_EPOCH, 2 * BATCHES_AN_EPOCH + 1])
+def test_stopped_between_two_batches_it_goes_on_as_if_nothing_had_happened(undisturbed, tmp_path, stop):
+    """In the first epoch, at the border of two, and in the middle."""
+
+    def kill(number):
+        if number == stop:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        train_tiny(tmp_path, before=kill)
+    module, fitted = train_tiny(tmp_path, resume=True)
+
+    assert same_weights(module, undisturbed[0])
+    assert fitted.history == undisturbed[1].history
+
+
+@pytest.mark.parametrize(("name", "nth"), [("best.ckpt", 1), ("last.ckpt", 2)])
+def test_stopped_while_a_checkpoint_is_written(undisturbed, tmp_path, monkeypatch, name, nth):
+    """A checkpoint appears whole or not at all, and the epoch is done again, the same."""
+    save = fitting.Keeper._save
+    n_saved = 0
+
+    def stop_in_the_middle(keeper, trainer, path):
+        nonlocal n_saved
+        n_saved += path.name == name
+        if path.name == name and n_saved == nth:
+            path.parent.mkdir(exist_ok=True)
+            path.with_name(f".{name}.draft").write_bytes(b"half a checkpoint")
+            raise KilledError
+        save(keeper, trainer, path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fitting.Keeper, "_save", stop_in_the_middle)
+        with pytest.raises(KilledError):
+            train_tiny(tmp_path)
+    module, _ = train_tiny(tmp_path, resume=True)
+
+    assert same_weights(module, undisturbed[0])
+
+
+_VICTIM = """
+import sys, time
+from pathlib import Path
+from tests.tiny_training import train_tiny
+train_tiny(Path(sys.argv[1]), before=lambda number: time.sleep(0.05))
+"""
+
+
+def test_killed_at_random_it_resumes_to_the_same_weights(undisturbed, tmp_path):
+    """A process that gets SIGKILL at a random moment of its training, and another that goes on."""
+    victim = subprocess.Popen([sys.executable, "-c", _VICTIM, str(tmp_path)], stderr=subprocess.DEVNULL)
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    while not last.exists():
+        assert victim.poll() is None
+        time.sleep(0.005)
+    time.sleep(int.from_bytes(os.urandom(1)) / 255 * 0.3)  # less than the two epochs that follow take
+    victim.send_signal(signal.SIGKILL)
+
+    assert victim.wait() == -signal.SIGKILL
+    assert same_weights(train_tiny(tmp_path, resume=True)[0], undisturbed[0])
+
+
+def test_a_finished_training_resumes_to_itself(undisturbed):
+    """Nothing is trained again, and the module holds the last epoch's weights."""
+    finished, fitted, folder = undisturbed
+
+    module, again = train_tiny(folder, before=pytest.fail, resume=True)
+
+    assert same_weights(module, finished)
+    assert again.history == fitted.history
+
+
+def test_the_best_epoch_is_kept(undisturbed):
+    """The checkpoint is the first with the best validation accuracy, not the last."""
+    module, fitted, _ = undisturbed
+    best = max(fitted.history, key=lambda row: row["val_accuracy"])
+    state = torch.load(fitted.best, weights_only=True)
+
+    assert state["epoch"] == best["epoch"]
+    load_checkpoint(module, fitted.best)
+    load_checkpoint(module, fitted.last)
+
+
+def test_logs_are_there_for_people_and_for_tensorboard(undisturbed):
+    """A row an epoch, also across a stop; and an event file."""
+    _, fitted, folder = undisturbed
+    with (folder / "logs" / "metrics.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+
+    assert [int(row["epoch"]) for row in rows] == [0, 1, 2, 3]
+    assert float(rows[2]["val_loss"]) == fitted.history[2]["val_loss"]
+    events = b"".join(file.read_bytes() for file in (folder / "logs").glob("events.*"))
+    assert b"val_accuracy" in events
+
+
+def test_nothing_is_said_of_lightning(undisturbed, tmp_path, capfd):
+    """No tips, no tables, no warnings that a user can do nothing about."""
+    train_tiny(tmp_path)
+
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [Hardware("quantum"), Hardware("cpu", strategy="magic"), Hardware("cpu", precision="3-bit"), Hardware("gpu")],
+)
+def test_hardware_that_is_not_there_is_one_clear_line(tmp_path, wish):
+    """Whatever Lightning says of it, the user hears which options to change."""
+    if wish.accelerator == "gpu" and torch.cuda.is_available():
+        wish = Hardware("gpu", devices="99")
+
+    with pytest.raises(ConfigError, match="--accelerator") as caught:
+        train_tiny(tmp_path, hardware=wish)
+
+    assert "\n" not in str(caught.value)
+
+
+def test_the_global_switch_of_torch_is_given_back(undisturbed):
+    """Training asks for deterministic algorithms; who comes after may not."""
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def history(train, val):
+    return [{"epoch": i, "train_loss": t, "val_loss": v} for i, (t, v) in enumerate(zip(train, val, strict=True))]
+
+
+def test_overfitting_is_said_once():
+    """When validation loss has risen three times in a row, and not again in later epochs."""
+    falling, rising = [9, 8, 7, 6, 5, 4], [5, 3, 4, 5, 6, 7]
+
+    said = [overfitting(history(falling[:n], rising[:n])) for n in range(7)]
+
+    assert [text is not None for text in said] == [False] * 5 + [True, False]
+    assert "from 3.0000 (epoch 1) to 6.0000 (epoch 4)" in str(said[5])
+
+
+@pytest.mark.parametrize(
+    ("train", "val"),
+    [
+        ([9, 8, 7, 6, 5], [5, 3, 4, 3.5, 5]),  # up and down
+        ([4, 5, 6, 7, 8], [5, 3, 4, 5, 6]),  # training is no better: that is another trouble
+    ],
+)
+def test_other_troubles_are_not_overfitting(train, val):
+    """Only a validation loss that keeps rising while training loss falls."""
+    assert overfitting(history(train, val)) is None
+
+
+def test_ties_of_the_best_epoch():
+    """The paper keeps the first, the released code the last (PAPER_FACTS)."""
+    values = [0.5, 0.75, 0.75, 0.7]
+
+    assert [is_best(values[: n + 1], "first") for n in range(4)] == [True, True, False, False]
+    assert [is_best(values[: n + 1], "last") for n in range(4)] == [True, True, True, False]
+
+
+def test_the_learning_rate_rises_and_falls():
+    """A tenth of the steps up to its highest, the others down to almost nothing."""
+    shares = [rate_of("cosine", 100)(step) for step in range(100)]
+
+    assert max(shares) == shares[9] == 1
+    assert shares[:10] == sorted(shares[:10])
+    assert shares[9:] == sorted(shares[9:], reverse=True)
+    assert 0 < shares[-1] < 0.01
+    assert {rate_of("constant", 100)(step) for step in range(100)} == {1.0}
