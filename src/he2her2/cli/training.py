@@ -95,7 +95,8 @@ def tumour(  # noqa: PLR0913  # a command's options
         float | None, typer.Option(help="µm per px of the patches.", show_default="the network's")
     ] = None,
     manifest: Annotated[
-        Path | None, typer.Option(help="CSV of H&E slides whose annotations show tumour.", show_default=False)
+        list[Path] | None,
+        typer.Option(help="CSV of H&E slides whose annotations show tumour; may be given again.", show_default=False),
     ] = None,
     folds: Annotated[int, typer.Option(min=0, help="Cross-validate by patient in so many folds; 0: do not.")] = 0,
     licence: Licence = "not stated",
@@ -119,7 +120,7 @@ def tumour(  # noqa: PLR0913  # a command's options
 
     effective, training = load_training("tumour", preset, config, settings or [])
     report = train_tumour(
-        TumourData(patches, patches_mpp, manifest, licence, notice),
+        TumourData(patches, patches_mpp, tuple(manifest or ()), licence, notice),
         out,
         effective,
         training,
@@ -193,6 +194,60 @@ def slides(  # noqa: PLR0913  # a command's options
         effective,
         training,
         hardware=hardware(accelerator, devices, strategy, precision, workers=0),  # threads read a slide's tiles
+        command=sys.argv,
+        resume=resume,
+        overwrite=overwrite,
+        progress=Stages().progress,
+        say=lambda text: say(text, error=True),
+    )
+    finish(report)
+
+
+@train.command()
+def tiles(  # noqa: PLR0913  # a command's options
+    *,
+    manifest: ManifestFile,
+    out: o.Out,
+    stain: Annotated[
+        Literal["IHC", "HE"], typer.Option(help="HE: tiles of H&E slides inherit the IHC score, to adapt to H&E.")
+    ] = "IHC",
+    init: Annotated[
+        Path | None, typer.Option(help="Weights to start from: a folder with tile_cnn/.", show_default="random")
+    ] = None,
+    folds: Annotated[
+        int,
+        typer.Option(min=0, help="Leave patients without a split out in turn, in so many folds; if all have one, all."),
+    ] = 0,
+    licence: Licence = "not stated",
+    notice: Notice = "",
+    preset: o.PresetName = "default",
+    config: o.ConfigFile = None,
+    settings: o.Set = None,
+    threads: o.Threads = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    accelerator: Accelerator = "auto",
+    devices: Devices = "auto",
+    strategy: Strategy = "auto",
+    precision: Precision = "32-true",
+    workers: Workers = 0,
+) -> None:
+    """Train the tile CNN, from tiles that inherit their slide's IHC score."""
+    need_training()
+    from he2her2.cli.console import say
+    from he2her2.training.settings import load_training
+    from he2her2.training.tile_parts import TileData
+    from he2her2.training.tiles import train_tiles
+
+    named = [f"runtime.threads={threads}"] if threads else []
+    effective, training = load_training("tiles", preset, config, [*(settings or []), *named])
+    report = train_tiles(
+        TileData(manifest, stain, init, licence, notice),
+        out,
+        effective,
+        training,
+        hardware=hardware(accelerator, devices, strategy, precision, workers),
+        folds=folds,
         command=sys.argv,
         resume=resume,
         overwrite=overwrite,
