@@ -57,9 +57,7 @@ def _small(of: Summary) -> Iterator[str]:
             )
     auc = of["AUC"]
     if min(n_positive, n_negative) >= FEW and auc.high - auc.low > WIDE:
-        yield (
-            f"The AUC's interval is {auc.high - auc.low:.2f} wide: {of.n} {of.title} do not settle how good it is."
-        )
+        yield (f"The AUC's interval is {auc.high - auc.low:.2f} wide: {of.n} {of.title} do not settle how good it is.")
 
 
 def _chance(of: Summary) -> Iterator[str]:

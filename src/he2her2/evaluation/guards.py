@@ -25,9 +25,9 @@ def refuse_training_patients(run: Path, shared: Sequence[str]) -> None:
     """
     if shared:
         raise EvaluationError(
-            f"{run}: its weights were trained or chosen with {len(shared)} of the patients to evaluate ({_some(shared)}); "
-            "mark them as train or val in the manifest's split column, or pass --split train or --split val to look at "
-            "them as what they are"
+            f"{run}: its weights were trained or chosen with {len(shared)} of the patients to evaluate "
+            f"({_some(shared)}); mark them as train or val in the manifest's split column, or pass --split train or "
+            "--split val to look at them as what they are"
         )
 
 
@@ -47,8 +47,8 @@ def refuse_shared(tested: Cases, validation: Cases) -> None:
     }
     if both:
         raise EvaluationError(
-            f"{len(both)} patients are both evaluated and used to choose the operating point ({_some(sorted(both))}); give "
-            "validation slides of other patients"
+            f"{len(both)} patients are both evaluated and used to choose the operating point ({_some(sorted(both))}); "
+            "give validation slides of other patients"
         )
 
 

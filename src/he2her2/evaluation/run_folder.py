@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 
+from he2her2.config import Config
 from he2her2.errors import EvaluationError
 from he2her2.evidence.folder import PREDICTION
 from he2her2.evidence.tiles_h5 import ScoredTiles, read_tiles
@@ -54,6 +56,20 @@ class RunFolder:
                 "predict them again into one folder"
             )
         return float(next(iter(found)))
+
+    @cached_property
+    def config(self) -> Config:
+        """The settings of the run.
+
+        Raises:
+            EvaluationError: `run.json` does not hold them, or those of another version.
+        """
+        try:
+            return TypeAdapter(Config).validate_python(self.description["config"])
+        except (KeyError, ValidationError):
+            raise EvaluationError(
+                f"{self.path / 'run.json'}: holds no settings that this version knows; predict again with it"
+            ) from None
 
     @cached_property
     def notices(self) -> tuple[str, ...]:

@@ -1,5 +1,7 @@
 """Figures with their intervals, as people read them."""
 
+from dataclasses import replace
+
 from he2her2.evaluation.intervals import Estimate
 
 
@@ -12,6 +14,11 @@ def span(estimate: Estimate, digits: int = 2) -> str:
     """
     value, low, high = (f"{number:.{digits}f}" for number in (estimate.value, estimate.low, estimate.high))
     return f"{value} ({low} to {high})"
+
+
+def negated(estimate: Estimate) -> Estimate:
+    """A difference the other way round."""
+    return replace(estimate, value=-estimate.value, low=-estimate.high, high=-estimate.low)
 
 
 def percent(estimate: Estimate, digits: int = 0) -> str:

@@ -41,6 +41,7 @@ def segmentation_record(slide: Slide, segmentation: Segmentation, config: Config
             "blur_share": round(shares.blur, 4),
             "left_out": config.quality.apply,
         },
+        "colour": _colour(segmentation),
         "area_mm2": {
             "tissue": round(segmentation.area_mm2(segmentation.tissue), 4),
             "usable": round(segmentation.area_mm2(segmentation.usable), 4),
@@ -55,10 +56,18 @@ def segmentation_record(slide: Slide, segmentation: Segmentation, config: Config
     }
 
 
+def _colour(segmentation: Segmentation) -> dict[str, list[float]]:
+    """Mean and standard deviation of red, green and blue over the usable tissue: scanner and stain, not the tumour."""
+    pixels = segmentation.thumbnail[segmentation.usable].astype(np.float64)  # (n, 3)
+    return {"mean": pixels.mean(axis=0).round(2).tolist(), "spread": pixels.std(axis=0).round(2).tolist()}
+
+
 def prediction_record(slide: Slide, prediction: Prediction, model: SlideModel, config: Config) -> Record:
     """Everything that `prediction.json` says, except how and when the run was made."""
     record = segmentation_record(slide, prediction.segmentation, config)
-    classes = np.bincount(tile_classes(prediction.scores).astype(int), minlength=len(IhcScore))
+    classes = tile_classes(prediction.scores).astype(int)
+    per_score = np.bincount(classes, minlength=len(IhcScore)).tolist()
+    chosen = np.sort(classes[prediction.selected])
     record["counts"] |= {
         "tiles_without_overlap": prediction.tiling.n_plain,
         "tiles": len(prediction.tiling.grid),
@@ -71,6 +80,7 @@ def prediction_record(slide: Slide, prediction: Prediction, model: SlideModel, c
         "status": prediction.status.value,
         "probability": round(prediction.probability, 6),
         "threshold": config.threshold,
+        "tile_score": str(list(IhcScore)[chosen[(len(chosen) - 1) // 2]]),  # the lower median of those that decided
         "notices": list(model.notices),
         "warnings": warnings(slide, prediction, model, config),
         **record,
@@ -78,7 +88,7 @@ def prediction_record(slide: Slide, prediction: Prediction, model: SlideModel, c
             "side_px": prediction.grid.side_px,
             "mpp": prediction.grid.mpp,
             "stride_px": prediction.tiling.stride_mask * config.tiling.mask_downsample,
-            "per_score": dict(zip([str(s) for s in IhcScore], classes.tolist(), strict=True)),
+            "per_score": dict(zip([str(s) for s in IhcScore], per_score, strict=True)),
         },
         "weights": [card.summary for card in model.cards.values()],
     }

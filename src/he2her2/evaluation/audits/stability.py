@@ -103,6 +103,11 @@ def blocks_of(cells: NDArray[np.int64], side: int) -> NDArray[np.int64]:
         side //= 2
 
 
+def not_redrawn(why: str) -> Audit:
+    """The audit where no tile could be redrawn."""
+    return not_done(NAME, why, _METHOD)
+
+
 def stability_audit(redrawn: Sequence[Redrawn], patients: NDArray[np.str_], n_slides: int) -> Audit:
     """Sum up what redrawing did to the slides.
 
@@ -112,7 +117,7 @@ def stability_audit(redrawn: Sequence[Redrawn], patients: NDArray[np.str_], n_sl
         n_slides: How many evaluated slides there are, redrawn or not.
     """
     if not redrawn:
-        return not_done(NAME, "the run has no tiles.h5", _METHOD)
+        return not_redrawn("the run has no tiles.h5")
     flips = np.array([slide.flips for slide in redrawn])
     sd = _mean(np.array([slide.sd_blocks for slide in redrawn]), patients, "mean SD, blocks")
     sd_tiles = _mean(np.array([slide.sd_tiles for slide in redrawn]), patients, "mean SD, tiles")

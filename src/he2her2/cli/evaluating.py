@@ -1,0 +1,87 @@
+"""`he2her2 evaluate`: a run against its labels."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from he2her2.cli.extras import require_extra
+
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of he2her2 predict.", show_default=False)]
+ManifestPath = Annotated[Path, typer.Option("--manifest", "-m", help="CSV with the labels.", show_default=False)]
+OutPath = Annotated[Path, typer.Option("--out", "-o", help="Folder to write.", show_default=False)]
+SplitName = Annotated[
+    Literal["auto", "train", "val", "test", "all"],
+    typer.Option(help="Slides to evaluate; auto is test where the manifest has a test split, else all."),
+]
+PolicyName = Annotated[
+    Literal["guideline", "paper"], typer.Option(help="An open 2+ is left out (guideline) or positive (paper).")
+]
+Rule = Annotated[
+    Literal["mean", "max"], typer.Option("--patient", help="A patient's probability: mean or max over the slides.")
+]
+Compare = Annotated[Path | None, typer.Option(help="Another run over the same slides.", show_default=False)]
+Seeds = Annotated[
+    list[Path] | None, typer.Option(help="A run with weights of another seed; may be given again.", show_default=False)
+]
+Reference = Annotated[Path | None, typer.Option(help="A run over slides like the training slides.", show_default=False)]
+WeightsOfRun = Annotated[
+    str | None, typer.Option("--weights", help="Weights of the run, to redraw tiles.", show_default=False)
+]
+Prevalence = Annotated[float, typer.Option(min=0.001, max=0.999, help="Share of positives in the clinic.")]
+AuditSlides = Annotated[int, typer.Option(min=0, help="Slides that the audits of tiles read, at most.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of every draw.")]
+
+
+def evaluate(  # noqa: PLR0913  # a command's options
+    run: RunPath,
+    *,
+    manifest: ManifestPath,
+    out: OutPath,
+    split: SplitName = "auto",
+    policy: PolicyName = "guideline",
+    patient: Rule = "mean",
+    compare: Compare = None,
+    seeds: Seeds = None,
+    reference: Reference = None,
+    weights: WeightsOfRun = None,
+    prevalence: Prevalence = 0.15,
+    audit_slides: AuditSlides = 200,
+    seed: Seed = 0,
+) -> None:
+    """Measure a predict run against its labels: figures with intervals, plots, audits, and a page to read."""
+    require_extra("evaluate", "matplotlib", "sklearn")
+    from he2her2.cli.console import say, working
+    from he2her2.evaluation.evaluate import Question
+    from he2her2.evaluation.evaluate import evaluate as measure
+    from he2her2.evaluation.folder import check_folder, write_evaluation
+    from he2her2.evaluation.report import abstract
+    from he2her2.labels import Policy
+
+    check_folder(out)
+    question = Question(
+        run,
+        manifest,
+        split=split,
+        policy=Policy(policy),
+        rule=patient,
+        compare=compare,
+        seeds=tuple(seeds or ()),
+        reference=reference,
+        weights=weights,
+        prevalence=prevalence,
+        audit_slides=audit_slides,
+        seed=seed,
+    )
+    with working("evaluating"):
+        evaluation = measure(question)
+        write_evaluation(evaluation, out)
+    lines = [abstract(evaluation)]
+    lines += [evaluation.versus.sentence] if evaluation.versus else []
+    lines += [f"  caution  {text}" for text in evaluation.cautions]
+    lines += [
+        f"  {'ALARM' if audit.alarm else 'audit'}    {audit.sentence}" for audit in evaluation.audits if audit.done
+    ]
+    lines += [f"  page     {out / 'evaluation.md'}"]
+    lines += [f"  NOTICE   {text}" for text in evaluation.notices]
+    say("\n".join(lines))

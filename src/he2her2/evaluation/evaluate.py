@@ -1,0 +1,226 @@
+"""A run against its labels, from the folders to everything that the page says."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from he2her2.errors import EvaluationError
+from he2her2.evaluation.audits.domain import domain_audit
+from he2her2.evaluation.audits.finding import Audit
+from he2her2.evaluation.audits.shortcuts import shortcut_audit
+from he2her2.evaluation.audits.sites import SiteResult, site_audit, site_results
+from he2her2.evaluation.audits.stability import seeds_audit
+from he2her2.evaluation.cases import Joined, PatientRule, join
+from he2her2.evaluation.cautions import CLINIC_PREVALENCE, cautions
+from he2her2.evaluation.features import Properties, slide_properties
+from he2her2.evaluation.guards import (
+    provenance_known,
+    refuse_training_patients,
+    training_patients,
+)
+from he2her2.evaluation.run_folder import RunFolder, open_run
+from he2her2.evaluation.summary import Summary, equivocal, summarise
+from he2her2.evaluation.tile_audits import N_SLIDES, aggregator_of, tile_audits
+from he2her2.evaluation.versus import Versus, compare
+from he2her2.labels import Policy
+from he2her2.manifest import Manifest, read_manifest
+from he2her2.manifest.checks import refuse
+from he2her2.manifest.table import Split
+
+SplitChoice: TypeAlias = Literal["auto", "train", "val", "test", "all"]
+Say: TypeAlias = Callable[[str], None]
+
+PHANTOM_NOTICE = "phantom slides: they prove the machinery, never the medicine"
+PROVENANCE_UNKNOWN = (
+    "Nothing beside the run says which patients its weights were trained with, so nobody can exclude that some of them "
+    "are evaluated here."
+)
+_PHANTOM_PREFIX = "phantom-"
+NOT_A_TEST = "not a test: these patients trained or chose the weights"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked of an evaluation.
+
+    Attributes:
+        run: Folder of `he2her2 predict`.
+        manifest: The labels.
+        split: Which slides; "auto" is test where the manifest has a test split, else all.
+        policy: What becomes of an equivocal 2+ without in situ hybridisation.
+        rule: How a patient's probability follows from the slides.
+        compare: Another run over the same slides.
+        seeds: Runs over the same slides with weights of other seeds.
+        reference: A run over slides like the training slides.
+        weights: Of the run, to redraw tiles.
+        prevalence: Share of positives in the clinic.
+        audit_slides: How many slides the tile audits read at most.
+        seed: Of every draw.
+    """
+
+    run: Path
+    manifest: Path
+    split: SplitChoice = "auto"
+    policy: Policy = Policy.GUIDELINE
+    rule: PatientRule = "mean"
+    compare: Path | None = None
+    seeds: tuple[Path, ...] = ()
+    reference: Path | None = None
+    weights: str | None = None
+    prevalence: float = CLINIC_PREVALENCE
+    audit_slides: int = N_SLIDES
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evaluation:
+    """Everything that is known of a run.
+
+    Attributes:
+        question: What was asked.
+        run: The run.
+        manifest_sha256: Of the manifest's file.
+        split: Which slides were taken; None is all.
+        joined: The cases, and what is missing.
+        notices: What every page and plot must say.
+        slides: Figures of the slides.
+        patients: Figures of the patients.
+        equivocal: Figures of the patients with IHC 2+.
+        cautions: What limits the figures, in words.
+        audits: What else could explain them.
+        sites: Every site.
+        versus: The comparison with another run, if one was asked for.
+    """
+
+    question: Question
+    run: RunFolder
+    manifest_sha256: str
+    split: Split | None
+    joined: Joined
+    notices: tuple[str, ...]
+    slides: Summary
+    patients: Summary
+    equivocal: Summary
+    cautions: tuple[str, ...]
+    audits: tuple[Audit, ...]
+    sites: tuple[SiteResult, ...]
+    versus: Versus | None
+
+
+def evaluate(question: Question, say: Say = lambda _: None) -> Evaluation:
+    """Evaluate a run.
+
+    Args:
+        question: What is asked.
+        say: Told what goes on.
+
+    Raises:
+        EvaluationError: The run, or a run to compare with, cannot be evaluated.
+        ManifestError: The manifest cannot be used.
+    """
+    run, manifest = open_run(question.run), read_manifest(question.manifest)
+    refuse(manifest, manifest.problems)
+    split = chosen_split(question.split, manifest)
+    joined = _joined(run, manifest, split, question)
+    shared = training_patients(run.path, manifest, joined.slides)
+    if split not in ("train", "val"):
+        refuse_training_patients(run.path, shared)
+    say(f"{len(joined.slides)} slides of {len(joined.patients)} patients; measuring")
+    patients = summarise(joined.patients, "patients")
+    subgroup = summarise(equivocal(joined.patients), "patients with IHC 2+")
+    sites = site_results(joined.patients)
+    versus = None
+    if question.compare is not None:
+        other = open_run(question.compare)
+        names = (run.name, other.name) if run.name != other.name else (str(run.path), str(other.path))
+        versus = compare(joined.patients, _joined(other, manifest, split, question).patients, names)
+    say("auditing")
+    return Evaluation(
+        question,
+        run,
+        hashlib.sha256(question.manifest.read_bytes()).hexdigest(),
+        split,
+        joined,
+        notices_of(run, joined, split, chosen_with=bool(shared)),
+        summarise(joined.slides, "slides"),
+        patients,
+        subgroup,
+        (*cautions(joined, patients, subgroup), *_provenance(run)),
+        audits_of(question, run, joined, sites),
+        sites,
+        versus,
+    )
+
+
+def chosen_split(choice: SplitChoice, manifest: Manifest) -> Split | None:
+    """The split to evaluate; None is all slides."""
+    if choice == "auto":
+        return "test" if any(row.split == "test" for row in manifest.rows) else None
+    return None if choice == "all" else choice
+
+
+def _joined(run: RunFolder, manifest: Manifest, split: Split | None, question: Question) -> Joined:
+    return join(run, manifest, split=split, policy=question.policy, rule=question.rule)
+
+
+def notices_of(run: RunFolder, joined: Joined, split: Split | None, *, chosen_with: bool) -> tuple[str, ...]:
+    """What must be known before any figure: untrained or phantom weights, phantom slides, no test set."""
+    found = list(run.notices)
+    if any(name.startswith(_PHANTOM_PREFIX) for name in joined.slides.ids.tolist()):
+        found.append(PHANTOM_NOTICE)
+    if split in ("train", "val") or chosen_with:
+        found.append(NOT_A_TEST)
+    return tuple(dict.fromkeys(found))
+
+
+def _provenance(run: RunFolder) -> tuple[str, ...]:
+    if provenance_known(run.path):
+        return ()
+    return (PROVENANCE_UNKNOWN,)
+
+
+def audits_of(question: Question, run: RunFolder, joined: Joined, sites: tuple[SiteResult, ...]) -> tuple[Audit, ...]:
+    """Every audit of a run.
+
+    Raises:
+        EvaluationError: A run that was given for it cannot be used.
+    """
+    slides, patients = joined.slides, joined.patients
+    properties = slide_properties(run, slides.ids)
+    stability, heterogeneity = tile_audits(
+        run,
+        slides,
+        aggregator_of(run.config, question.weights) if run.description else None,
+        n_slides=question.audit_slides,
+        seed=question.seed,
+    )
+    others = [open_run(path) for path in question.seeds]
+    seeds = seeds_audit(slides, np.stack([other.probabilities(slides.ids) for other in (run, *others)]))
+    return (
+        shortcut_audit(patients, properties.of_patients(slides.patients, patients.ids), question.seed),
+        site_audit(sites),
+        domain_audit(properties, slides.patients, *_reference(question, joined)),
+        stability,
+        seeds,
+        heterogeneity,
+    )
+
+
+def _reference(question: Question, joined: Joined) -> tuple[Properties | None, str]:
+    """The slides that the evaluated ones are measured against, and their run's name.
+
+    Raises:
+        EvaluationError: They are the evaluated slides themselves.
+    """
+    if question.reference is None:
+        return None, ""
+    run = open_run(question.reference)
+    evaluated = set(joined.slides.ids.tolist())
+    ids = np.array([slide_id for slide_id in run.predictions if slide_id not in evaluated])
+    if not len(ids):
+        raise EvaluationError(f"{run.path}: holds no slides but the evaluated ones; give a run over training slides")
+    return slide_properties(run, ids), run.name

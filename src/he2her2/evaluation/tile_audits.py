@@ -1,0 +1,120 @@
+"""The audits that look at tiles: a sample of slides is read from tiles.h5, since thousands would take hours."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from he2her2.config import Config
+from he2her2.errors import EvaluationError
+from he2her2.evaluation.audits.finding import Audit
+from he2her2.evaluation.audits.heterogeneity import Heterogeneity, heterogeneity, heterogeneity_audit, lattice
+from he2her2.evaluation.audits.stability import (
+    BLOCK_TILES,
+    SAME,
+    Redrawn,
+    blocks_of,
+    not_redrawn,
+    redraw,
+    stability_audit,
+)
+from he2her2.evaluation.cases import Cases
+from he2her2.evaluation.run_folder import RunFolder
+from he2her2.evidence.tiles_h5 import ScoredTiles
+from he2her2.models.selection import top_tiles
+from he2her2.models.slide_model import load_aggregator
+
+Aggregate = Callable[[NDArray[np.float64]], float]
+
+N_SLIDES = 200
+_NO_WEIGHTS = "an MLP decided, so give its weights (--weights) to redraw the tiles"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Slide:
+    """A slide of the sample: its tiles and the distance between them."""
+
+    slide_id: str
+    tiles: ScoredTiles
+    stride_px: int
+
+
+def aggregator_of(config: Config, weights: str | None) -> Aggregate | None:
+    """What made a probability of the selected scores in the run; None where that takes weights and there are none.
+
+    Raises:
+        WeightsError: The weights cannot be loaded.
+        ConfigError: They are for other settings than the run's.
+    """
+    if weights is None and config.networks.aggregator == "mlp":
+        return None
+    return load_aggregator(weights or "untrained:0", config)
+
+
+def tile_audits(
+    run: RunFolder, slides: Cases, aggregate: Aggregate | None, *, n_slides: int = N_SLIDES, seed: int = 0
+) -> tuple[Audit, Audit]:
+    """Stability under other tiles, and heterogeneity, of a random sample of the slides.
+
+    Args:
+        run: The predict run.
+        slides: Evaluated slides.
+        aggregate: As in the run; None leaves stability out.
+        n_slides: How many slides at most.
+        seed: Of the sample and of all draws.
+
+    Raises:
+        EvaluationError: The aggregator does not give the run's own probabilities.
+    """
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(slides))[:n_slides]
+    redrawn: list[Redrawn] = []
+    spread: dict[str, Heterogeneity] = {}
+    owners: list[str] = []
+    for k in np.sort(order):
+        slide = _read(run, str(slides.ids[k]))
+        if slide is None:
+            continue
+        if aggregate is not None:
+            redrawn.append(_redrawn(run, slide, float(slides.probability[k]), aggregate, rng))
+            owners.append(str(slides.patients[k]))
+        index = heterogeneity(slide.tiles.grid, slide.tiles.scores, slide.stride_px, rng)
+        if index is not None:
+            spread[slide.slide_id] = index
+    patient_of = dict(zip(slides.ids.tolist(), slides.patients.tolist(), strict=True))
+    if aggregate is None:
+        stability = not_redrawn(_NO_WEIGHTS)
+    else:
+        stability = stability_audit(redrawn, np.array(owners), len(slides))
+    return stability, heterogeneity_audit(spread, np.array([patient_of[name] for name in spread]), len(slides))
+
+
+def _read(run: RunFolder, slide_id: str) -> _Slide | None:
+    tiles, record = run.tiles(slide_id), run.record(slide_id)
+    if tiles is None or "tiles" not in record:
+        return None
+    return _Slide(slide_id, tiles, int(record["tiles"]["stride_px"]))
+
+
+def _redrawn(
+    run: RunFolder, slide: _Slide, probability: float, aggregate: Aggregate, rng: np.random.Generator
+) -> Redrawn:
+    scores, selection = slide.tiles.scores, run.config.selection
+    again = aggregate(scores[top_tiles(scores, selection)])
+    if abs(again - probability) > SAME:
+        raise EvaluationError(
+            f"{run.path}: slide {slide.slide_id} was predicted with probability {probability:.4f}, these weights make "
+            f"{again:.4f} of its tiles; pass the --weights of the run"
+        )
+    blocks = blocks_of(lattice(slide.tiles.grid, slide.stride_px), _block_side(slide))
+    by_tile = redraw(scores, None, selection, aggregate, rng)
+    by_block = redraw(scores, blocks, selection, aggregate, rng)
+    called = probability >= run.threshold
+    flips = float(((by_block >= run.threshold) != called).mean())
+    return Redrawn(slide.slide_id, probability, float(by_tile.std()), float(by_block.std()), flips)
+
+
+def _block_side(slide: _Slide) -> int:
+    """Side of a block in steps of the lattice, which is finer than a tile where tiles overlap."""
+    return BLOCK_TILES * slide.tiles.grid.side_px // slide.stride_px
