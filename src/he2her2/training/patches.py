@@ -19,7 +19,7 @@ from scipy import ndimage
 from he2her2.config import Config
 from he2her2.errors import AnnotationError, DamagedSlideError, ManifestError, PatchError, SlideError
 from he2her2.geometry import Mask, Rgb, TileGrid, l0_from_mask, mask_size
-from he2her2.manifest import SlideRow, patient_key
+from he2her2.manifest import Manifest, SlideRow, patient_key
 from he2her2.models.scoring import resize
 from he2her2.models.zoo import InputSpec
 from he2her2.pipeline import MAX_UNREADABLE_SHARE, Progress, find_tissue, native_mpp, pace, silent, thumbnail_on_lattice
@@ -95,10 +95,11 @@ def read_patch_set(file: Path, spec: InputSpec, mpp: float | None = None) -> Pat
 
 def _read_npz(file: Path) -> Mapping[str, NDArray[Any]]:
     try:
-        with np.load(file, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
+        with file.open("rb") as stream:
+            found = np.load(stream, allow_pickle=False)
+            if isinstance(found, np.ndarray):
                 raise PatchError(f"{file}: is a single array; give an NPZ with {', '.join(_NEEDED)}")
-            return {name: archive[name] for name in _NEEDED if name in archive}
+            return {name: found[name] for name in _NEEDED if name in found}
     except OSError as error:
         raise PatchError(f"{file}: cannot be read ({error.strerror or error}); give an NPZ of patches") from None
     except (ValueError, BadZipFile, EOFError, zlib.error) as error:
@@ -160,6 +161,7 @@ def at_network_size(patches: Rgb, mpp: float, spec: InputSpec) -> Rgb:
 
 
 def draw_patches(
+    manifest: Manifest,
     rows: Sequence[SlideRow],
     spec: InputSpec,
     config: Config,
@@ -169,7 +171,8 @@ def draw_patches(
     """Draw patches from annotated slides; what is drawn from one does not depend on the others.
 
     Args:
-        rows: H&E slides, each with annotations of its invasive tumour.
+        manifest: To name in messages.
+        rows: Its H&E slides, each with annotations of its invasive tumour.
         spec: What the network eats.
         config: Tissue, quality and runtime are used.
         settings: How many patches, and how they are labelled.
@@ -186,7 +189,7 @@ def draw_patches(
             problems.append(f"line {row.line}: {error}")
         progress("drawing patches", n_done, len(rows))
     if problems:
-        raise ManifestError([f"{len(problems)} of {len(rows)} slides give no patches", *problems])
+        raise ManifestError([f"{manifest.path}: {len(problems)} of {len(rows)} slides give no patches", *problems])
     return joined(parts)
 
 

@@ -11,7 +11,6 @@ from torch.utils.data import DataLoader, Dataset
 
 from he2her2.config import Config
 from he2her2.errors import ConfigError
-from he2her2.manifest import patient_key
 from he2her2.models.zoo import CnnSpec, network
 from he2her2.pipeline import Progress, silent
 from he2her2.training.classifier import Batch, CnnClassifier
@@ -28,7 +27,6 @@ from he2her2.training.tumour_data import (
     check_folds,
     deal,
     describe,
-    name_patients,
     read_sources,
     validation,
 )
@@ -91,7 +89,7 @@ def train_tumour(  # noqa: PLR0913  # all that a training is
             at before any training starts, and all that is wrong with the data is told at once.
     """
     spec = _spec(config, settings, folds)
-    given, rows = read_sources(data, spec)
+    sources = read_sources(data, spec)
     open_run(
         out,
         "tumour",
@@ -100,23 +98,19 @@ def train_tumour(  # noqa: PLR0913  # all that a training is
         settings=settings,
         inputs=as_inputs(data, folds),
         hardware=hardware,
-        patients=name_patients(given, rows),
+        patients=sources.patients,
         resume=resume,
         overwrite=overwrite,
     )
-    if rows:
-        given.append(draw_patches(rows, spec.input, config, settings, progress))
-    patches = joined(given)
-    stated = {patient_key(row.patient_id): row.split for row in rows}
-    fold = deal(patches, folds, settings.seed) if folds else validation(patches, stated, settings)
+    drawn = (draw_patches(manifest, rows, spec.input, config, settings, progress) for manifest, rows in sources.cohorts)
+    patches = joined([*sources.sets, *drawn])
+    fold = deal(patches, folds, settings.seed) if folds else validation(patches, sources.stated, settings)
     check_folds(patches, fold)
     plan = _Plan(spec, settings, hardware, resume, say)
     module, judged = (_cross_validated if folds else _validated)(plan, patches, fold, out)
     if is_first_process():
-        words = f"{describe(patches)}; {data.licence}"
-        provenance = Provenance(
-            words, data.licence, _recipe(settings, folds), card_metrics(judged), _LIMITS, data.notice
-        )
+        recipe = _recipe(settings, folds)
+        provenance = Provenance(describe(patches), data.licence, recipe, card_metrics(judged), _LIMITS, data.notice)
         export(module.cnn, spec, out / "weights" / "tumour_cnn", provenance)
         write_report(out, judged, provenance)
     return out / REPORT

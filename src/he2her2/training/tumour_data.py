@@ -1,6 +1,6 @@
 """Who trains a tumour CNN and who judges it: patch sets and slides, looked at before any training, dealt by patient."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from he2her2.errors import ConfigError, ManifestError, PatchError
-from he2her2.manifest import Manifest, SlideRow, read_manifest, require
+from he2her2.manifest import Manifest, SlideRow, patient_key, read_manifest, require
 from he2her2.manifest.checks import check
 from he2her2.manifest.provenance import patient_mark
 from he2her2.manifest.table import Split
@@ -26,51 +26,82 @@ TRAINS_ONLY = -1
 
 @dataclass(frozen=True, slots=True)
 class TumourData:
-    """What a tumour CNN is trained on; a patch set, a manifest or both.
+    """What a tumour CNN is trained on; a patch set, manifests or both.
 
     Attributes:
         patches: Patch set (NPZ).
         patches_mpp: µm per px of its patches; none is the network's.
-        manifest: H&E slides whose annotations show invasive tumour; of those with a split, train and val are used.
+        manifests: H&E slides whose annotations show invasive tumour; of those with a split, train and val are used.
         licence: Of the data, for the card.
         notice: What every output of the weights must say.
     """
 
     patches: Path | None = None
     patches_mpp: float | None = None
-    manifest: Path | None = None
+    manifests: tuple[Path, ...] = ()
     licence: str = "not stated"
     notice: str = ""
 
 
-def read_sources(data: TumourData, spec: CnnSpec) -> tuple[list[Patches], tuple[SlideRow, ...]]:
-    """The patches of a patch set, and the slides to draw others from.
+@dataclass(frozen=True, slots=True, eq=False)
+class Sources:
+    """What was given, checked.
+
+    Attributes:
+        sets: Patches of patch sets.
+        cohorts: Manifests with those of their slides that patches are to be drawn from.
+    """
+
+    sets: tuple[Patches, ...]
+    cohorts: tuple[tuple[Manifest, tuple[SlideRow, ...]], ...]
+
+    @property
+    def rows(self) -> tuple[SlideRow, ...]:
+        """All slides."""
+        return tuple(row for _, rows in self.cohorts for row in rows)
+
+    @property
+    def stated(self) -> dict[str, Split | None]:
+        """The split that a manifest states for each patient."""
+        return {patient_key(row.patient_id): row.split for row in self.rows}
+
+    @property
+    def patients(self) -> dict[str, list[str]]:
+        """Everybody whose patches are seen, as `manifest.provenance` names them."""
+        names = {str(name) for patches in self.sets for name in np.unique(patches.patients)}
+        names |= {row.patient_id for row in self.rows}
+        return {"training_patients": sorted(map(patient_mark, names))}
+
+
+def read_sources(data: TumourData, spec: CnnSpec) -> Sources:
+    """Read the patch set, and the manifests of the slides to draw others from.
 
     Raises:
         ConfigError: Neither was given.
         PatchError: The patch set cannot be used.
-        ManifestError: The manifest cannot, or neither of them.
+        ManifestError: A manifest cannot, with all problems of all that was given.
     """
-    if data.patches is None and data.manifest is None:
+    if data.patches is None and not data.manifests:
         raise ConfigError("nothing to train on; give --patches, --manifest or both")
-    given: list[Patches] = []
-    rows: tuple[SlideRow, ...] = ()
+    sets: list[Patches] = []
+    cohorts: list[tuple[Manifest, tuple[SlideRow, ...]]] = []
     problems: list[str] = []
-    if data.manifest is not None:
+    for path in data.manifests:
         try:
-            rows = annotated_rows(read_manifest(data.manifest))
+            manifest = read_manifest(path)
+            cohorts.append((manifest, annotated_rows(manifest)))
         except ManifestError as error:
             problems += error.problems
     if data.patches is not None:
         try:
-            given.append(read_patch_set(data.patches, spec.input, data.patches_mpp))
+            sets.append(read_patch_set(data.patches, spec.input, data.patches_mpp))
         except PatchError as error:
             if not problems:
                 raise
             problems.append(str(error))
     if problems:
         raise ManifestError(problems)
-    return given, rows
+    return Sources(tuple(sets), tuple(cohorts))
 
 
 def annotated_rows(manifest: Manifest) -> tuple[SlideRow, ...]:
@@ -158,15 +189,9 @@ def as_inputs(data: TumourData, folds: int) -> dict[str, Any]:
     return {
         "patches": fingerprint(data.patches),
         "patches_mpp": data.patches_mpp,
-        "manifest": fingerprint(data.manifest),
+        "manifests": [fingerprint(path) for path in data.manifests],
         "folds": folds,
     }
-
-
-def name_patients(given: Sequence[Patches], rows: Sequence[SlideRow]) -> dict[str, list[str]]:
-    """Everybody whose patches are seen, as `manifest.provenance` names them."""
-    names = {str(name) for patches in given for name in np.unique(patches.patients)}
-    return {"training_patients": sorted({patient_mark(name) for name in names | {row.patient_id for row in rows}})}
 
 
 def describe(patches: Patches) -> str:

@@ -1,0 +1,116 @@
+"""The folder of a training: never two trainings in one, and no resuming with other settings."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from he2her2.config import Config, Runtime, Selection
+from he2her2.errors import ConfigError, OutputError
+from he2her2.training.run_folder import fingerprint, open_run
+from he2her2.training.settings import Augmentation, Hardware, TumourTraining
+
+INPUTS = {"patches": {"file": "a.npz", "sha256": "0"}, "folds": 2}
+
+
+def begin(folder, settings=TumourTraining(), config=Config(), inputs=INPUTS, **options):  # noqa: B008  # frozen
+    open_run(
+        folder,
+        "tumour",
+        command=["he2her2", "train", "tumour"],
+        config=config,
+        settings=settings,
+        inputs=inputs,
+        hardware=Hardware(),
+        **options,
+    )
+
+
+def test_it_is_described(tmp_path):
+    """Command, settings of method and training, inputs, versions and hardware, and who was seen."""
+    begin(tmp_path / "run", patients={"training_patients": ["ab"]})
+
+    found = json.loads((tmp_path / "run" / "run.json").read_text("utf-8"))
+    assert found["kind"] == "tumour"
+    assert found["training"]["epochs"] == TumourTraining().epochs
+    assert found["config"]["selection"]["n_tiles"] == 300
+    assert found["inputs"] == INPUTS
+    assert found["training_patients"] == ["ab"]
+    assert {"torch", "lightning", "python", "numpy"} <= found["versions"].keys()
+    assert found["hardware"]["cores"]
+    assert found["run_on"]["accelerator"] == "auto"
+
+
+def test_a_second_training_is_refused(tmp_path):
+    """Unless it is the same one going on, or the first may go."""
+    begin(tmp_path)
+
+    with pytest.raises(OutputError, match=r"--resume.*--overwrite"):
+        begin(tmp_path)
+    begin(tmp_path, resume=True)
+
+
+def test_overwriting_leaves_nothing_of_the_old_training(tmp_path):
+    """Its checkpoints could otherwise be resumed by the new one; what is not a training's stays."""
+    begin(tmp_path)
+    for name in ("checkpoints", "logs", "weights", "folds", "mine"):
+        (tmp_path / name).mkdir()
+
+    begin(tmp_path, replace(TumourTraining(), epochs=3), overwrite=True)
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "run.json"]
+    assert json.loads((tmp_path / "run.json").read_text("utf-8"))["training"]["epochs"] == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"settings": replace(TumourTraining(), epochs=3)}, "training.epochs was 16, now 3"),
+        ({"settings": TumourTraining(augment=Augmentation(stain=0.3))}, "training.augment.stain was 0.2, now 0.3"),
+        ({"config": Config(selection=Selection(n_tiles=5))}, "config.selection.n_tiles was 300, now 5"),
+        ({"inputs": INPUTS | {"folds": 3}}, "inputs.folds was 2, now 3"),
+        ({"inputs": INPUTS | {"patches": {"file": "a.npz", "sha256": "1"}}}, "inputs.patches.sha256 was 0, now 1"),
+    ],
+)
+def test_resuming_another_training_names_the_difference(tmp_path, change, words):
+    """Settings of the method, of the training, and the data itself."""
+    begin(tmp_path)
+
+    with pytest.raises(ConfigError) as caught:
+        begin(tmp_path, resume=True, **change)
+    assert words in str(caught.value)
+    assert str(caught.value).count(" was ") >= 1
+
+
+def test_how_the_work_is_done_may_change(tmp_path):
+    """Other hardware, other threads: the same training."""
+    begin(tmp_path)
+
+    begin(tmp_path, config=Config(runtime=Runtime(threads=7)), resume=True)
+
+
+def test_results_of_another_command_are_never_touched(tmp_path):
+    """Not even with --overwrite."""
+    (tmp_path / "run.json").write_text('{"digest": "0"}')
+
+    with pytest.raises(OutputError, match="another command"):
+        begin(tmp_path, overwrite=True)
+
+
+def test_a_damaged_description_is_refused(tmp_path):
+    """Nobody knows what would be resumed."""
+    (tmp_path / "run.json").write_text("{")
+
+    with pytest.raises(OutputError, match="cannot be understood"):
+        begin(tmp_path, resume=True)
+
+
+def test_a_file_is_known_by_its_content(tmp_path):
+    """It may be moved, not changed."""
+    one, other = tmp_path / "a", tmp_path / "b"
+    one.write_text("1")
+    before = fingerprint(one)
+    one.rename(other)
+
+    assert fingerprint(other) | {"file": "a"} == before
+    assert fingerprint(None) is None

@@ -1,0 +1,356 @@
+"""`train tumour`: patches of patch sets and slides, dealt by patient, to weights that predict."""
+
+import csv
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from he2her2.config import Config
+from he2her2.errors import ManifestError, PatchError
+from he2her2.manifest import read_manifest
+from he2her2.models.slide_model import load_cnn
+from he2her2.models.weights import read_card
+from he2her2.models.zoo import COMPACT_TUMOUR_CNN, PAPER_TUMOUR_CNN
+from he2her2.training import tumour
+from he2her2.training.classifier import CnnClassifier
+from he2her2.training.patches import (
+    Patches,
+    at_network_size,
+    draw_patches,
+    draw_places,
+    invasive_centres,
+    read_patch_set,
+)
+from he2her2.training.settings import TumourTraining
+from he2her2.training.tumour import probabilities
+from he2her2.training.tumour_data import TRAINS_ONLY, check_folds, deal, validation
+from tests.tiny_training import SETTINGS, TINY, bright_and_dark
+from tests.tissue_slides import write_tissue
+
+EAT = COMPACT_TUMOUR_CNN.input
+QUICK = ("--set", "training.epochs=2", "--set", "training.batch_size=8", "--set", "training.learning_rate=0.01")
+
+
+def patches_of(patients, labels):
+    n = len(patients)
+    return Patches(np.zeros((n, 2, 2, 3), np.uint8), np.array(labels), np.array(patients), np.full(n, "set"))
+
+
+def write_set(path, **changes):
+    """A patch set of 24 patches of six patients, each with both classes."""
+    pixels, labels = bright_and_dark()
+    arrays = {"patch": pixels, "invasive": labels.astype(np.uint8), "patient": np.arange(24) // 4}
+    arrays |= {"x": np.arange(24), "y": np.arange(24)} | changes
+    np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
+    return path
+
+
+@pytest.fixture
+def tiny_network(monkeypatch):
+    """The compact network of the zoo, much smaller."""
+    monkeypatch.setattr(tumour, "network", lambda *_: TINY)
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    """Two slides of 512 µm; the left half of the first is tumour, nothing of the second."""
+    folder = tmp_path_factory.mktemp("cohort")
+    rows = ["slide_id,path,patient_id,stain,split,site,annotations"]
+    for name, split, share in (("a", "train", 32), ("b", "val", 0)):
+        write_tissue(folder / f"{name}.tif")
+        mask = np.zeros((64, 64), np.uint8)
+        mask[:, :share] = 255
+        Image.fromarray(mask).save(folder / f"{name}.png")
+        rows.append(f"{name},{name}.tif,P-{name},HE,{split},here,{name}.png")
+    (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
+    return folder / "manifest.csv"
+
+
+def test_a_patch_set_becomes_weights_that_predict(tmp_path, tiny_network, command_line):
+    """Cross-validated by patient, reported with intervals, and usable by `predict`."""
+    run = tmp_path / "run"
+    patches = write_set(tmp_path / "set.npz")
+    licence = ("--licence", "CC0", "--notice", "toy data")
+
+    code, told, _ = command_line("train", "tumour", "--patches", patches, "--out", run, "--folds", 2, *licence, *QUICK)
+
+    assert code == 0
+    assert "| all | 24 | 6 | 50% |" in told
+    with (run / "predictions.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 24
+    assert {row["fold"] for row in rows} == {"0", "1"}
+    card = read_card(run / "weights" / "tumour_cnn", "tumour_cnn")
+    assert (card.training_licence, card.notice, card.trained) == ("CC0", "toy data", True)
+    assert [metric.name for metric in card.metrics] == ["balanced accuracy", "AUC"]
+    assert all(metric.low <= metric.value <= metric.high for metric in card.metrics)
+    assert len(json.loads((run / "run.json").read_text("utf-8"))["training_patients"]) == 6
+    engine = load_cnn(str(run / "weights"), "tumour_cnn", Config())
+    assert engine(bright_and_dark()[0]).shape == (24, 2)
+
+
+def test_a_cross_validation_resumes_to_the_same_weights(tmp_path, tiny_network, command_line, monkeypatch):
+    """Stopped in the second fold; the first is not trained again, and the weights' hashes are the same."""
+    patches = write_set(tmp_path / "set.npz")
+    options = ("train", "tumour", "--patches", patches, "--folds", 2, *QUICK)
+    assert command_line(*options, "--out", tmp_path / "whole")[0] == 0
+    fit, folders = tumour.fit, []
+
+    def stop_in_the_second(module, train, val, folder, **settings):
+        folders.append(folder.name)
+        if len(folders) == 2:
+            raise KeyboardInterrupt
+        return fit(module, train, val, folder, **settings)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tumour, "fit", stop_in_the_second)
+        assert command_line(*options, "--out", tmp_path / "stopped")[0] == 130
+    assert command_line(*options, "--out", tmp_path / "stopped", "--resume")[0] == 0
+
+    cards = [read_card(tmp_path / name / "weights" / "tumour_cnn", "tumour_cnn") for name in ("whole", "stopped")]
+    assert cards[0].files == cards[1].files
+    assert cards[0].metrics == cards[1].metrics
+
+
+def test_slides_and_patches_together(tmp_path, tiny_network, cohort, command_line):
+    """Validation is on the manifest's own split and on some of the patch set's patients; the best epoch is exported."""
+    patches = write_set(tmp_path / "set.npz")
+    few = ("--set", "training.patches_per_slide=10")
+
+    code, told, _ = command_line(
+        "train", "tumour", "--patches", patches, "--manifest", cohort, "--out", tmp_path / "run", *QUICK, *few
+    )
+
+    assert code == 0
+    assert "the figures flatter" in told
+    with (tmp_path / "run" / "predictions.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["patient"] for row in rows if row["source"] == "here"} == {"p-b"}
+    assert 1 <= len({row["patient"] for row in rows if row["source"] == "set"}) < 6
+
+
+def test_every_problem_of_manifest_and_patches_is_told_at_once(tmp_path, tiny_network, cohort, command_line):
+    """And nothing is written."""
+    rows = cohort.read_text().replace("a.png", "none.png").replace("b.png", "").replace("P-b", "P-a")
+    (cohort.parent / "bad.csv").write_text(rows)
+    patches = write_set(tmp_path / "set.npz", invasive=None)
+
+    code, _, told = command_line(
+        "train", "tumour", "--patches", patches, "--manifest", cohort.parent / "bad.csv", "--out", tmp_path / "run"
+    )
+
+    assert code == 2
+    for words in ("none.png is missing", "b has no annotations", "is in train and val", "has no array invasive"):
+        assert words in " ".join(told.split())
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ((), "--patches, --manifest or both"),
+        (("--patches", "none.npz"), "none.npz: cannot be read"),
+        (("--patches", "SET", "--folds", "1"), "nobody to train on"),
+        (("--patches", "SET", "--folds", "9"), "6 patients cannot be dealt to 9 folds"),
+        (("--patches", "SET", "--set", "training.crop_px=64"), "training.crop_px: 64"),
+        (("--patches", "SET", "--set", "networks.tumour_cnn=vgg"), "there is no 'vgg'"),
+        (("--patches", "SET", "--accelerator", "quantum"), "--accelerator"),
+    ],
+)
+def test_a_mistake_is_one_line(tmp_path, command_line, options, words):
+    """Whatever it is, before any training."""
+    patches = str(write_set(tmp_path / "set.npz"))
+    given = [patches if option == "SET" else option for option in options]
+
+    code, _, told = command_line("train", "tumour", "--out", tmp_path / "run", *given)
+
+    assert code == 2
+    assert words in told
+    assert told.count("\n") == 1 + ("fold 1" in told)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"patch": None, "patient": None}, ["no array patch, patient"]),
+        ({"patch": np.zeros((24, 50, 40, 3), np.uint8)}, ["(24, 50, 40, 3)", "(n, h, h, 3) uint8"]),
+        ({"patch": np.zeros((24, 50, 50, 3))}, ["float64"]),
+        ({"patch": np.zeros((24, 40, 40, 3), np.uint8)}, ["160 µm wide", "200 µm", "--patches-mpp"]),
+        ({"invasive": np.arange(24)}, ["0 and 1"]),
+        ({"invasive": np.ones(24, int)}, ["only invasive patches"]),
+        ({"invasive": np.zeros(23, int)}, ["differ in length", "only other patches"]),
+        ({"patient": np.zeros(24, int), "invasive": np.zeros(24, int)}, ["one patient", "only other"]),
+        ({"patient": np.zeros(24)}, ["patient is (24,) float64"]),
+        ({"patient": np.array([None] * 24)}, ["numpy.savez"]),
+    ],
+)
+def test_a_bad_patch_set_is_refused_with_all_its_problems(tmp_path, changes, words):
+    """In one line."""
+    file = write_set(tmp_path / "set.npz", **changes)
+
+    with pytest.raises(PatchError) as caught:
+        read_patch_set(file, EAT)
+
+    assert all(word in str(caught.value) for word in words)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut short", b"text", None])
+def test_a_file_that_is_no_patch_set(tmp_path, content):
+    """Empty, cut, text, or a single array."""
+    file = tmp_path / "set.npz"
+    if content is None:
+        with file.open("wb") as stream:
+            np.save(stream, np.zeros(3))
+    else:
+        file.write_bytes(content)
+
+    with pytest.raises(PatchError, match=r"set\.npz"):
+        read_patch_set(file, EAT)
+
+
+def test_finer_patches_are_cut_to_the_field_of_view():
+    """Patches of 120 px at 2 µm show 240 µm, of which the network sees the middle 200."""
+    patch = np.zeros((1, 120, 120, 3), np.uint8)
+    patch[:, 10:110, 10:110] = 200
+
+    found = at_network_size(patch, 2.0, EAT)
+
+    assert found.shape == (1, 50, 50, 3)
+    assert found[:, 1:-1, 1:-1].min() == 200  # the outermost px are antialiased with what lies beside them
+    assert at_network_size(found, 4.0, EAT) is found
+
+
+def test_patches_reach_the_paper_s_network_small():
+    """512 px of the slide are 101 px of its input."""
+    assert at_network_size(np.zeros((2, 512, 512, 3), np.uint8), 0.25, PAPER_TUMOUR_CNN.input).shape == (2, 101, 101, 3)
+
+
+def test_patches_of_a_slide_are_labelled_by_the_mask_at_their_centre(cohort):
+    """Half of them invasive; what is read there is tissue; glass comes along as "other"."""
+    manifest = read_manifest(cohort)
+    settings = TumourTraining(patches_per_slide=40, glass_share=0.2)
+
+    found = draw_patches(manifest, manifest.rows[:1], EAT, Config(), settings)
+
+    assert found.pixels.shape == (40, 50, 50, 3)
+    assert np.bincount(found.labels).tolist() == [24, 16]
+    assert set(found.patients.tolist()) == {"p-a"}
+    assert set(found.sources.tolist()) == {"here"}
+    centre = found.pixels[:, 20:30, 20:30].mean(axis=(1, 2, 3))
+    assert (centre[found.labels == 1] < 225).mean() > 0.9
+    assert 6 <= (centre > 235).sum() <= 10
+
+
+def test_what_is_drawn_from_a_slide_does_not_depend_on_the_others(cohort):
+    """Its name and the seed decide, not its place in the manifest."""
+    manifest = read_manifest(cohort)
+    settings = TumourTraining(patches_per_slide=10)
+
+    both = draw_patches(manifest, manifest.rows, EAT, Config(), settings)
+    alone = draw_patches(manifest, manifest.rows[1:], EAT, Config(), settings)
+
+    np.testing.assert_array_equal(both.take(both.patients == "p-b").pixels, alone.pixels)
+    assert alone.labels.sum() == 0
+
+
+def test_every_slide_that_gives_nothing_is_named(cohort, tmp_path):
+    """Broken files and masks of other slides, all in one message."""
+    rows = read_manifest(cohort).rows
+    (tmp_path / "broken.tif").write_bytes(b"II*\0")
+    Image.fromarray(np.zeros((10, 90), np.uint8)).save(tmp_path / "wide.png")
+    bad = [replace(rows[0], path=tmp_path / "broken.tif"), replace(rows[1], annotations=tmp_path / "wide.png")]
+
+    with pytest.raises(ManifestError) as caught:
+        draw_patches(read_manifest(cohort), bad, EAT, Config(), TumourTraining())
+
+    assert "2 of 2 slides" in caught.value.problems[0]
+    assert "broken" in caught.value.problems[1]
+    assert "90 x 10" in caught.value.problems[2]
+
+
+def test_a_share_of_tumour_may_decide_instead_of_the_centre():
+    """At the border of a half plane a patch's share is a half."""
+    inside = np.zeros((21, 40), bool)
+    inside[:, :20] = True
+
+    assert invasive_centres(inside, 5, 0.0) is inside
+    assert invasive_centres(inside, 5, 1.0)[10].nonzero()[0].max() == 17
+    assert invasive_centres(inside, 5, 0.2)[10].nonzero()[0].max() == 21
+
+
+def test_places_are_drawn_from_different_pixels_of_the_mask():
+    """As many as there are, at most."""
+    mask = np.eye(6, dtype=bool)
+
+    places = draw_places(mask, 9, np.random.default_rng(0))
+
+    assert sorted(map(tuple, np.floor(places).astype(int).tolist())) == [(i, i) for i in range(6)]
+
+
+@given(counts=st.lists(st.integers(1, 30), min_size=2, max_size=30), folds=st.integers(2, 5), seed=st.integers(0, 9))
+def test_no_patient_is_on_two_sides(counts, folds, seed):
+    """Folds hold whole patients, and differ by no more patches than the largest patient has."""
+    names = np.repeat([f"p{i}" for i in range(len(counts))], counts)
+    patches = patches_of(names, np.zeros(len(names), int))
+    if len(counts) < folds:
+        with pytest.raises(PatchError, match="fewer --folds"):
+            deal(patches, folds, seed)
+        return
+    fold = deal(patches, folds, seed)
+
+    assert all(len(set(fold[names == name])) == 1 for name in set(names))
+    sizes = np.bincount(fold, minlength=folds)
+    assert sizes.max() - sizes.min() <= max(counts)
+    np.testing.assert_array_equal(deal(patches.take(np.arange(len(names))[::-1]), folds, seed)[::-1], fold)
+
+
+@given(counts=st.lists(st.integers(1, 30), min_size=2, max_size=30), seed=st.integers(0, 9))
+def test_validation_holds_whole_patients(counts, seed):
+    """At least one, never all, and about the share that was asked for."""
+    names = np.repeat([f"p{i}" for i in range(len(counts))], counts)
+    side = validation(patches_of(names, np.zeros(len(names), int)), {}, TumourTraining(seed=seed, val_share=0.2))
+
+    assert all(len(set(side[names == name])) == 1 for name in set(names))
+    assert set(side.tolist()) == {0, TRAINS_ONLY}
+    assert (side == 0).sum() <= 0.2 * len(names) + max(counts)
+
+
+def test_a_manifest_s_split_is_kept():
+    """Only patients it says nothing of are drawn."""
+    names = np.repeat(["a", "b", "c", "d"], 5)
+    stated = {"a": "train", "b": "val"}
+
+    side = validation(patches_of(names, np.zeros(20, int)), stated, TumourTraining())
+
+    assert set(side[names == "a"]) == {TRAINS_ONLY}
+    assert set(side[names == "b"]) == {0}
+    assert {len(set(side[names == name])) for name in "cd"} == {1}
+
+
+def test_a_fold_without_both_classes_is_refused():
+    """All such folds are named."""
+    patches = patches_of(["a", "b", "c"], [0, 1, 0])
+
+    with pytest.raises(PatchError, match=r"fold 1 has only other patches to validate on.*fold 2 has only invasive"):
+        check_folds(patches, np.array([0, 1, 0]))
+
+
+def test_probabilities_are_those_of_prediction(tmp_path, tiny_network, command_line):
+    """The trained module and the engine that prediction loads say the same of a patch."""
+    assert (
+        command_line("train", "tumour", "--patches", write_set(tmp_path / "s.npz"), "--out", tmp_path, *QUICK)[0] == 0
+    )
+    module = CnnClassifier(TINY, SETTINGS)
+    tumour.load_checkpoint(module, tmp_path / "checkpoints" / "best.ckpt")
+    pixels, labels = bright_and_dark()
+    logits = load_cnn(str(tmp_path / "weights"), "tumour_cnn", Config())(pixels)
+
+    expected = 1 / (1 + np.exp(np.float64(logits[:, 0] - logits[:, 1])))
+    found = probabilities(module, Patches(pixels, labels, np.array(["p"] * 24), np.array(["s"] * 24)))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
