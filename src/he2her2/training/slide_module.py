@@ -22,6 +22,7 @@ from he2her2.models.aggregators import build_aggregator
 from he2her2.models.baselines import baseline_probability
 from he2her2.models.cnn import build_cnn
 from he2her2.models.decision import Decision, decide_on
+from he2her2.models.onnx_engine import max_rows
 from he2her2.models.scoring import resize, soft_argmax
 from he2her2.models.selection import top_tiles
 from he2her2.models.tensors import put_tensors
@@ -164,7 +165,7 @@ class SlideModule(LightningModule):
         if len(learning) and not self.settings.freeze_cnn:
             grid = bag.grid.take(learning)
             with bag.open(self.config) as slide:
-                batches = stream_tiles(slide, grid, **pace(self.config))
+                batches = stream_tiles(slide, grid, **self._pace)
                 send_through(lambda pixels: self._forward(pixels, chance), batches, gradient)
         return flow
 
@@ -231,6 +232,14 @@ class SlideModule(LightningModule):
     def _varies(self) -> bool:
         return self.settings.augment != Augmentation() or self.settings.crop_px is not None
 
+    @property
+    def _pace(self) -> dict[str, int]:
+        """How tiles are streamed; on a CPU few at a time, for a layer beyond 32 MB costs twice the time in new pages."""
+        found = pace(self.config)
+        if self.device.type == "cpu":
+            found["batch_size"] = min(found["batch_size"], max_rows(self.start.tile_spec) // 2)
+        return found
+
     def _score(self, bag: Bag, chance: Tensor | None) -> NDArray[np.float32]:
         """Read all tiles of a bag and let the CNN see them, in symmetric threads."""
         kind = self.device.type
@@ -242,7 +251,7 @@ class SlideModule(LightningModule):
             return seen
 
         with bag.open(self.config) as slide, _one_core_a_thread():
-            parts = [*map_tiles(slide, bag.grid, see, **pace(self.config))]
+            parts = [*map_tiles(slide, bag.grid, see, **self._pace)]
         n_seen = sum(map(len, parts))
         if n_seen < len(bag.grid):
             found = f"{len(bag.grid) - n_seen} tiles that could be decoded before cannot be any more"
