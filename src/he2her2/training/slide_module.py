@@ -234,7 +234,7 @@ class SlideModule(LightningModule):
 
     @property
     def _pace(self) -> dict[str, int]:
-        """How tiles are streamed; on a CPU few at a time, for a layer beyond 32 MB costs twice the time in new pages."""
+        """How tiles are streamed; on a CPU few at a time: a layer beyond 32 MB doubles the time, in new pages."""
         found = pace(self.config)
         if self.device.type == "cpu":
             found["batch_size"] = min(found["batch_size"], max_rows(self.start.tile_spec) // 2)
