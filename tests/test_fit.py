@@ -17,6 +17,7 @@ from he2her2.training import fit as fitting
 from he2her2.training.classifier import rate_of
 from he2her2.training.fit import is_best, load_checkpoint, overfitting
 from he2her2.training.settings import Hardware
+from tests.conftest import REPOSITORY
 from tests.tiny_training import SETTINGS, train_tiny
 
 BATCHES_AN_EPOCH = 3
@@ -112,6 +113,32 @@ def test_killed_at_random_it_resumes_to_the_same_weights(undisturbed, tmp_path):
 
     assert victim.wait() == -signal.SIGKILL
     assert same_weights(train_tiny(tmp_path, resume=True)[0], undisturbed[0])
+
+
+_TWO_DEVICES = """
+import sys
+from pathlib import Path
+from he2her2.training.settings import Hardware
+from tests.tiny_training import train_tiny
+train_tiny(Path(sys.argv[1]), hardware=Hardware("cpu", "2", "ddp"))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_train_together(undisturbed, tmp_path):
+    """By Lightning's strategy `ddp`; what they leave goes on anywhere."""
+    script = tmp_path / "two.py"
+    script.write_text(_TWO_DEVICES)
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+
+    done = subprocess.run(
+        [sys.executable, script, tmp_path / "run"], env=environment, capture_output=True, text=True, check=False
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    module, fitted = train_tiny(tmp_path / "run", before=pytest.fail, resume=True)
+    assert [row["epoch"] for row in fitted.history] == [0, 1, 2, 3]
+    assert tensors_of(module.cnn).keys() == tensors_of(undisturbed[0].cnn).keys()
 
 
 def test_a_finished_training_resumes_to_itself(undisturbed):

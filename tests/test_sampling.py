@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import distributed
 
-from he2her2.training import sampling
 from he2her2.training.sampling import EpochSampler, alternating, balanced, in_sequence, shuffled
 
 
@@ -81,11 +81,11 @@ def test_classes_alternate():
 def test_devices_share_a_batch_out(monkeypatch, world):
     """Together they see what one alone sees; the last batch is filled up so that all have equally many."""
     alone = epoch_of(EpochSampler(shuffled(22), 6, seed=0), 1)
-    monkeypatch.setattr(sampling.distributed, "is_initialized", lambda: True)
-    monkeypatch.setattr(sampling.distributed, "get_world_size", lambda: world)
+    monkeypatch.setattr(distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(distributed, "get_world_size", lambda: world)
     shares = []
     for rank in range(world):
-        monkeypatch.setattr(sampling.distributed, "get_rank", lambda rank=rank: rank)
+        monkeypatch.setattr(distributed, "get_rank", lambda rank=rank: rank)
         shares.append(epoch_of(EpochSampler(shuffled(22), 6, seed=0), 1))
 
     for step, whole in enumerate(alone):
@@ -96,8 +96,8 @@ def test_devices_share_a_batch_out(monkeypatch, world):
 
 def test_validation_is_not_shared_out(monkeypatch):
     """Every device validates everything: figures are exact on any number of them."""
-    monkeypatch.setattr(sampling.distributed, "is_initialized", lambda: True)
-    monkeypatch.setattr(sampling.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(distributed, "get_world_size", lambda: 2)
 
     batches = epoch_of(EpochSampler(in_sequence(5), 2, seed=0, share=False), 0)
 

@@ -112,5 +112,8 @@ def test_a_file_is_known_by_its_content(tmp_path):
     before = fingerprint(one)
     one.rename(other)
 
-    assert fingerprint(other) | {"file": "a"} == before
+    after = fingerprint(other)
+    assert before is not None
+    assert after is not None
+    assert before["sha256"] == after["sha256"]
     assert fingerprint(None) is None

@@ -3,6 +3,8 @@
 import csv
 import json
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from he2her2.models.weights import read_card
 from he2her2.models.zoo import COMPACT_TUMOUR_CNN, PAPER_TUMOUR_CNN
 from he2her2.training import tumour
 from he2her2.training.classifier import CnnClassifier
+from he2her2.training.fit import fit, load_checkpoint
 from he2her2.training.patches import (
     Patches,
     at_network_size,
@@ -41,10 +44,10 @@ def patches_of(patients, labels):
     return Patches(np.zeros((n, 2, 2, 3), np.uint8), np.array(labels), np.array(patients), np.full(n, "set"))
 
 
-def write_set(path, **changes):
+def write_set(path: Path, **changes: Any) -> Path:
     """A patch set of 24 patches of six patients, each with both classes."""
     pixels, labels = bright_and_dark()
-    arrays = {"patch": pixels, "invasive": labels.astype(np.uint8), "patient": np.arange(24) // 4}
+    arrays: dict[str, Any] = {"patch": pixels, "invasive": labels.astype(np.uint8), "patient": np.arange(24) // 4}
     arrays |= {"x": np.arange(24), "y": np.arange(24)} | changes
     np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
     return path
@@ -99,7 +102,7 @@ def test_a_cross_validation_resumes_to_the_same_weights(tmp_path, tiny_network, 
     patches = write_set(tmp_path / "set.npz")
     options = ("train", "tumour", "--patches", patches, "--folds", 2, *QUICK)
     assert command_line(*options, "--out", tmp_path / "whole")[0] == 0
-    fit, folders = tumour.fit, []
+    folders = []
 
     def stop_in_the_second(module, train, val, folder, **settings):
         folders.append(folder.name)
@@ -108,7 +111,7 @@ def test_a_cross_validation_resumes_to_the_same_weights(tmp_path, tiny_network, 
         return fit(module, train, val, folder, **settings)
 
     with monkeypatch.context() as patched:
-        patched.setattr(tumour, "fit", stop_in_the_second)
+        patched.setattr("he2her2.training.tumour.fit", stop_in_the_second)
         assert command_line(*options, "--out", tmp_path / "stopped")[0] == 130
     assert command_line(*options, "--out", tmp_path / "stopped", "--resume")[0] == 0
 
@@ -347,7 +350,7 @@ def test_probabilities_are_those_of_prediction(tmp_path, tiny_network, command_l
         command_line("train", "tumour", "--patches", write_set(tmp_path / "s.npz"), "--out", tmp_path, *QUICK)[0] == 0
     )
     module = CnnClassifier(TINY, SETTINGS)
-    tumour.load_checkpoint(module, tmp_path / "checkpoints" / "best.ckpt")
+    load_checkpoint(module, tmp_path / "checkpoints" / "best.ckpt")
     pixels, labels = bright_and_dark()
     logits = load_cnn(str(tmp_path / "weights"), "tumour_cnn", Config())(pixels)
 

@@ -28,7 +28,7 @@ def bright_and_dark(n: int = 24, side: int = 50, seed: int = 0) -> tuple[np.ndar
     return pixels, labels
 
 
-class Tiles(Dataset):
+class Tiles(Dataset[Batch]):
     """The patches above; `before` is called with every batch's number, counted from the first ever read."""
 
     def __init__(self, before=lambda _: None):

@@ -19,7 +19,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, Checkpoint, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from he2her2.atomic import atomic
 from he2her2.errors import ConfigError
@@ -31,6 +31,7 @@ _HARMLESS = (
     r".*does not have many workers.*",  # a slide's tiles are read by threads of our own
     r".*smaller than the logging interval.*",
     r".*You defined a `validation_step` but have no `val_dataloader`.*",
+    r".*recommended to use `self.log\(.*sync_dist=True.*",  # every process validates everything
     r".*tensorboardX.*",
     r".*isinstance\(treespec, LeafSpec\).*",
     r".*You are using `torch.load` with `weights_only=False`.*",
@@ -80,7 +81,7 @@ def fit(  # noqa: PLR0913  # a training's circumstances
         resume: Go on from `checkpoints/last.ckpt`, if there is one.
         keep: Which of equally good epochs is the best one.
         monitor: The figure whose greatest value is the best.
-        say: Told, in a line, what a user should see, such as overfitting.
+        say: Told, in a line, what a user should see, such as overfitting; by the first of several processes only.
 
     Raises:
         ConfigError: The hardware asked for is not there or cannot do it.
@@ -178,6 +179,8 @@ class Keeper(Checkpoint):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002  # Lightning's
         """Write the log and the checkpoints; validation is over by now."""
         figures = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
+        # All processes must agree on what is best: each has running statistics of its own.
+        figures = trainer.strategy.broadcast(figures)
         self.history.append({"epoch": trainer.current_epoch, **figures})
         if trainer.is_global_zero:
             write_history(self.folder / "logs" / "metrics.csv", self.history)

@@ -106,7 +106,7 @@ def train_tumour(  # noqa: PLR0913  # all that a training is
     patches = joined([*sources.sets, *drawn])
     fold = deal(patches, folds, settings.seed) if folds else validation(patches, sources.stated, settings)
     check_folds(patches, fold)
-    plan = _Plan(spec, settings, hardware, resume, say)
+    plan = _Plan(spec, settings, hardware, resume, say if is_first_process() else _unheard)
     module, judged = (_cross_validated if folds else _validated)(plan, patches, fold, out)
     if is_first_process():
         recipe = _recipe(settings, folds)
@@ -114,6 +114,10 @@ def train_tumour(  # noqa: PLR0913  # all that a training is
         export(module.cnn, spec, out / "weights" / "tumour_cnn", provenance)
         write_report(out, judged, provenance)
     return out / REPORT
+
+
+def _unheard(_: str) -> None:
+    """What the other processes of a training say: nothing."""
 
 
 def probabilities(module: CnnClassifier, patches: Patches) -> NDArray[np.float64]:
