@@ -30,6 +30,7 @@ WeightsOfRun = Annotated[
 ]
 Prevalence = Annotated[float, typer.Option(min=0.001, max=0.999, help="Share of positives in the clinic.")]
 AuditSlides = Annotated[int, typer.Option(min=0, help="Slides that the audits of tiles read, at most.")]
+Plots = Annotated[bool, typer.Option("--plots/--no-plots", help="Draw plots.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of every draw.")]
 
 
@@ -47,6 +48,7 @@ def evaluate(  # noqa: PLR0913  # a command's options
     weights: WeightsOfRun = None,
     prevalence: Prevalence = 0.15,
     audit_slides: AuditSlides = 200,
+    plots: Plots = True,
     seed: Seed = 0,
 ) -> None:
     """Measure a predict run against its labels: figures with intervals, plots, audits, and a page to read."""
@@ -75,7 +77,7 @@ def evaluate(  # noqa: PLR0913  # a command's options
     )
     with working("evaluating"):
         evaluation = measure(question)
-        write_evaluation(evaluation, out)
+        write_evaluation(evaluation, out, draw=plots)
     lines = [abstract(evaluation)]
     lines += [evaluation.versus.sentence] if evaluation.versus else []
     lines += [f"  caution  {text}" for text in evaluation.cautions]

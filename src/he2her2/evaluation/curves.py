@@ -39,23 +39,24 @@ class Curve:
     high: NDArray[np.float64]
 
 
-def roc(cases: Cases, seed: int = 0) -> Curve:
+def roc(cases: Cases, seed: int = 0, draws: int = N_DRAWS) -> Curve:
     """Sensitivity over 1 - specificity; between tied scores the curve slopes."""
-    return _banded(cases, _roc_corners, np.interp, seed)
+    return _banded(cases, _roc_corners, np.interp, seed, draws)
 
 
-def precision_recall(cases: Cases, seed: int = 0) -> Curve:
+def precision_recall(cases: Cases, seed: int = 0, draws: int = N_DRAWS) -> Curve:
     """PPV over sensitivity."""
-    return _banded(cases, _precision_corners, _next_step, seed)
+    return _banded(cases, _precision_corners, _next_step, seed, draws)
 
 
-def saved_against_missed(cases: Cases, prevalence: float | None = None, seed: int = 0) -> Curve:
+def saved_against_missed(cases: Cases, prevalence: float | None = None, seed: int = 0, draws: int = N_DRAWS) -> Curve:
     """Share of all patients called negative (IHC tests saved) over the share of positives missed thereby.
 
     Args:
         cases: Evaluated patients.
         prevalence: Share of positives to reckon with; None takes the cases' own.
         seed: Of the band's draws.
+        draws: How many of them.
     """
 
     def corners(positive: NDArray[np.float64], negative: NDArray[np.float64]) -> Corners:
@@ -64,7 +65,7 @@ def saved_against_missed(cases: Cases, prevalence: float | None = None, seed: in
         spared = np.append(0.0, np.cumsum(negative) / negative.sum())
         return missed, share * missed + (1 - share) * spared
 
-    return _banded(cases, corners, _last_step, seed)
+    return _banded(cases, corners, _last_step, seed, draws)
 
 
 def _roc_corners(positive: NDArray[np.float64], negative: NDArray[np.float64]) -> Corners:
@@ -94,6 +95,7 @@ def _banded(
     corners: Callable[[NDArray[np.float64], NDArray[np.float64]], Corners],
     read: Callable[[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]],
     seed: int,
+    n_draws: int,
 ) -> Curve:
     """The curve of the cases, and how far it moves when patients are redrawn.
 
@@ -102,6 +104,7 @@ def _banded(
         corners: From the weight of positives and of negatives at each score, ascending, to the curve.
         read: The curve's height at given places, of its corners.
         seed: Of the draws.
+        n_draws: How many of them.
     """
     # Half a patient of each class on the wrong side keeps the band from being a line where few cases are all right.
     ranking = Ranking.of(np.append(cases.truth, [True, False]), np.append(cases.probability, [-np.inf, np.inf]))
@@ -110,8 +113,8 @@ def _banded(
     weights = np.append(np.ones(len(cases)), [0.0, 0.0])
     x, y = corners(*ranking.masses(weights))
     rng = np.random.default_rng(seed)
-    draws = np.empty((N_DRAWS, len(GRID)))
-    for k in range(N_DRAWS):
+    draws = np.empty((n_draws, len(GRID)))
+    for k in range(n_draws):
         weights[:-2] = rng.standard_exponential(n_patients)[index]
         weights[-2:] = rng.standard_gamma(PRIOR, 2) * (len(cases) / n_patients)
         draws[k] = read(GRID, *corners(*ranking.masses(weights)))

@@ -24,8 +24,13 @@ def check_folder(folder: Path) -> None:
         raise OutputError(f"{folder}: holds something that is no evaluation; choose another --out")
 
 
-def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
+def write_evaluation(evaluation: Evaluation, folder: Path, *, draw: bool = True) -> None:
     """Write page, tables and plots; an earlier evaluation in the folder is replaced.
+
+    Args:
+        evaluation: What to write.
+        folder: Where to.
+        draw: Whether to draw plots.
 
     Raises:
         OutputError: The folder holds something else, or cannot be written.
@@ -33,7 +38,7 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
     check_folder(folder)
     with atomic(folder) as draft:
         draft.mkdir()
-        pictures = write_plots(evaluation, draft / "plots")
+        pictures = write_plots(evaluation, draft / "plots") if draw else {}
         write_report(evaluation, pictures, draft / "evaluation.md")
         write_tables(evaluation, draft)
 

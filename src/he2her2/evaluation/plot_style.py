@@ -93,6 +93,7 @@ def save(figure: "Figure", note: Note, stem: Path) -> tuple[Path, ...]:
         file = stem.with_suffix(ending)
         with atomic(file) as draft:
             figure.savefig(draft, dpi=_DPI, metadata=metadata)
+        figure.set_layout_engine("none")  # it lies as it should: no need to lay it out again
         files.append(file)
     return tuple(files)
 

@@ -137,7 +137,8 @@ def _cell_of(group: Summary, name: str) -> str:
 
 
 def _plots(plots: Mapping[str, Path], folder: Path) -> Iterator[str]:
-    yield "## Plots\n"
+    if plots:
+        yield "## Plots\n"
     for name, file in plots.items():
         yield f"![{_CAPTIONS[name]}]({file.relative_to(folder).as_posix()})\n"
 

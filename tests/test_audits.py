@@ -1,0 +1,466 @@
+"""Audits: what they catch when it is there, and how often they cry when it is not."""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import ndimage, stats
+from sklearn.linear_model import Ridge
+
+from he2her2.config import Selection
+from he2her2.errors import EvaluationError
+from he2her2.evaluation.audits.domain import domain_audit, domain_p, surprise_of
+from he2her2.evaluation.audits.finding import holm
+from he2her2.evaluation.audits.heterogeneity import clustered_share, heterogeneity, moran, neighbours
+from he2her2.evaluation.audits.shortcuts import (
+    candidates_of,
+    detectable_auc,
+    fitted,
+    measure,
+    permutation_p,
+    ranked,
+    shortcut_audit,
+)
+from he2her2.evaluation.audits.sites import auc_difference, site_audit, site_results, threshold_keeping
+from he2her2.evaluation.audits.stability import blocks_of, redraw, seeds_audit
+from he2her2.evaluation.features import PROPERTIES, Properties, slide_properties
+from he2her2.evaluation.run_folder import open_run
+from he2her2.evaluation.tile_audits import aggregator_of, tile_audits
+from he2her2.geometry import TileGrid
+from tests.made_up_runs import QUICK, MadeUpSlide, decided_by, made_up_cases, write_run
+
+
+def properties_of(cases, *, size_gap=0.0, seed=0):
+    """Noise for every property; tissue area differs between the classes by `size_gap` standard deviations."""
+    rng = np.random.default_rng(seed)
+    values = {name: rng.normal(size=len(cases)) for name in PROPERTIES}
+    values["tissue_mm2"] = np.exp(rng.normal(size=len(cases)) + size_gap * cases.truth)
+    values["pen_share"] = np.where(rng.random(len(cases)) < 0.8, 0.0, rng.random(len(cases)))
+    return Properties(cases.ids, values)
+
+
+def test_tissue_area_that_encodes_the_label_is_caught():
+    """The sentence names the shortcut, its AUC and that the model does no better."""
+    patients = made_up_cases(80, gap=1.0)
+
+    audit = shortcut_audit(patients, properties_of(patients, size_gap=2.0))
+
+    assert audit.alarm
+    assert audit.sentence.startswith("Tissue area alone predicts the label with an AUC of 0.9")
+    assert "the model's AUC is lower by" in audit.sentence or "not shown to be better" in audit.sentence
+    assert [row["shortcut"] for row in audit.rows if row["predicts"]] == ["tissue area", "all together"]
+
+
+def test_shortcuts_are_silent_where_there_is_none():
+    """Over 80 cohorts without one the family cries in about 5 % or fewer; the experiment draws 1 000."""
+    alarms = 0
+    for seed in range(80):
+        patients = made_up_cases(40, seed=seed, sites=("a", "b"))
+        rng = np.random.default_rng(seed)
+        labels = np.stack([patients.truth, *(rng.permutation(patients.truth) for _ in range(199))])
+        found = candidates_of(patients, properties_of(patients, seed=seed + 1000)).values()
+        alarms += min(holm([permutation_p(columns, labels) for columns in found])) < 0.05
+
+    assert alarms <= stats.binom.ppf(0.999, 80, 0.05)
+
+
+def test_a_silent_audit_says_what_it_could_not_see():
+    """No alarm in a small cohort is no proof, and the sentence says so."""
+    patients = made_up_cases(30, seed=3)
+
+    audit = shortcut_audit(patients, properties_of(patients, seed=5))
+
+    assert not audit.alarm
+    assert "None of the 8 shortcuts tried predicts the label beyond chance" in audit.sentence
+    assert f"under {detectable_auc(12, 18, 0.05 / 8):.2f} could go unseen" in audit.sentence
+
+
+def test_the_site_is_a_shortcut_where_positives_come_from_one():
+    """Sites are tested together, as one property."""
+    patients = made_up_cases(60)
+    patients = replace(patients, sites=np.where(patients.truth, "a", np.where(np.arange(60) % 2, "a", "b")))
+
+    audit = shortcut_audit(patients, properties_of(patients))
+
+    assert "Site alone predicts the label" in audit.sentence
+
+
+def test_missing_values_can_be_a_shortcut():
+    """Where a property was recorded for the negatives only, that alone tells them apart."""
+    patients = made_up_cases(60)
+    properties = properties_of(patients)
+    properties.values["mpp"][patients.truth] = np.nan
+
+    found = {s.name: s for s in measure(candidates_of(patients, properties), patients, 0)}
+
+    assert found["scanner resolution"].alarm
+
+
+def test_too_few_patients_are_said_to_be_too_few():
+    """With under five of a class the audit is not made."""
+    patients = made_up_cases(8)
+
+    audit = shortcut_audit(patients, properties_of(patients))
+
+    assert not audit.done
+    assert audit.sentence == "Not done: 4 of 8 patients are positive, 5 of each class are needed."
+
+
+def test_what_is_the_same_for_all_is_not_a_shortcut():
+    """A constant column is left out; a table names it as not tested."""
+    columns = ranked(np.column_stack([np.arange(6.0), np.ones(6)]))
+
+    assert columns.shape == (6, 1)
+
+
+def test_the_permutation_test_equals_scipys_for_one_property():
+    """For a single column the statistic orders the shuffles as the difference of means does."""
+    rng = np.random.default_rng(0)
+    column, truth = rng.normal(size=9), np.arange(9) < 4
+    every = np.array([np.isin(np.arange(9), chosen) for chosen in itertools.combinations(range(9), 4)])
+    labels = np.concatenate([truth[None], every])
+
+    ours = permutation_p(column[:, None], labels)
+
+    theirs = stats.permutation_test(
+        (column[truth], column[~truth]), lambda x, y, axis: np.abs(x.mean(axis) - y.mean(axis)), alternative="greater"
+    ).pvalue
+    assert ours * len(labels) == pytest.approx(theirs * (len(labels) - 1) + 1)
+
+
+def test_the_regression_equals_scikit_learns():
+    """Weighted ridge regression on standardised columns orders patients as scikit-learn's does."""
+    rng = np.random.default_rng(1)
+    columns, truth = rng.normal(size=(50, 3)) * (1, 5, 0.2), rng.random(50) < 0.4
+    weights = rng.integers(0, 3, 50).astype(float)
+    centre = np.average(columns, axis=0, weights=weights)
+    spread = np.sqrt(np.average((columns - centre) ** 2, axis=0, weights=weights))
+
+    ours = fitted(columns, truth, weights)
+
+    standard = (columns - centre) / spread
+    theirs = Ridge(alpha=1.0).fit(standard, truth.astype(float), sample_weight=weights).predict(standard)
+    assert np.ptp(ours - theirs) == pytest.approx(0, abs=1e-9)
+
+
+@given(p_values=st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_agrees_with_stepping_down_by_hand(p_values):
+    """The k-th smallest is rejected exactly when all smaller ones are and it is under alpha / (m - k)."""
+    adjusted = holm(p_values)
+
+    alpha, going = 0.05, True
+    for rank, k in enumerate(sorted(range(len(p_values)), key=lambda k: p_values[k])):
+        going = going and p_values[k] * (len(p_values) - rank) < alpha
+        assert (adjusted[k] < alpha) == going
+
+
+def test_a_site_where_the_model_fails_is_found():
+    """The sentence names it, with how much lower its AUC is."""
+    cases = made_up_cases(300, gap=3.0, sites=("north", "south"))
+    guess = np.random.default_rng(1).random(300)
+    cases = replace(cases, probability=np.where(cases.sites == "south", guess, cases.probability))
+
+    audit = site_audit(site_results(cases))
+
+    assert audit.alarm
+    assert "against all other sites it differs at" in audit.sentence
+    assert {row["site"] for row in audit.rows if row["differs"]} == {"north", "south"}
+
+
+def test_sites_of_equal_quality_rarely_alarm():
+    """Over 40 cohorts of three like sites there are few alarms."""
+    results = [site_results(made_up_cases(120, seed=seed, sites=("a", "b", "c"))) for seed in range(40)]
+
+    assert sum(any(site.differs for site in found) for found in results) <= 6
+
+
+def test_one_site_is_no_comparison():
+    """Without a second site the audit is not made."""
+    assert not site_audit(site_results(made_up_cases(20))).done
+
+
+def test_a_carried_threshold_finds_its_share_of_the_other_sites_positives():
+    """At the greatest such threshold, 95 % of the positives are called positive, and no more than needed."""
+    cases = made_up_cases(200, share=0.5)
+
+    threshold = threshold_keeping(cases, 0.95)
+
+    found = cases.probability[cases.truth]
+    assert (found >= threshold).sum() == 95
+    assert (found > threshold).sum() == 94
+
+
+def test_an_auc_difference_of_like_groups_holds_zero():
+    """MOVER's interval covers 0 in about 95 of 100 draws."""
+    pairs = [(made_up_cases(60, seed=k), made_up_cases(80, seed=k + 500)) for k in range(100)]
+
+    covered = sum((d := auc_difference(one, two)).low <= 0 <= d.high for one, two in pairs)
+
+    assert covered >= 90
+
+
+def test_p_values_of_like_slides_are_even():
+    """Slides of the reference's own kind are outside in about 5 % of draws, also with skewed properties."""
+    rng = np.random.default_rng(0)
+    p = np.concatenate([domain_p(*(np.exp(rng.normal(size=(n, 4))) for n in (60, 30))) for _ in range(100)])
+
+    assert 0.03 < (p <= 0.05).mean() < 0.075
+    assert 0.45 < (p <= 0.5).mean() < 0.56
+
+
+def test_leaving_one_out_equals_doing_it():
+    """The closed form's p-values are those of recomputing centre and covariance without each reference slide."""
+    rng = np.random.default_rng(2)
+    reference, slides = rng.normal(size=(25, 3)), rng.normal(size=(10, 3)) * 2
+
+    ours = domain_p(reference, slides)
+
+    middle = np.median(reference, axis=0)
+    unit = np.median(np.abs(reference - middle), axis=0) / 0.6745
+    cut = np.clip((reference - middle) / unit, -3, 3)
+
+    def distance(point, of):
+        covariance = np.cov(of.T, bias=True) + 0.05 * np.eye(3)
+        offset = (point - middle) / unit - of.mean(axis=0)
+        return offset @ np.linalg.inv(covariance) @ offset
+
+    own = np.array([distance(reference[k], np.delete(cut, k, axis=0)) for k in range(25)])
+    theirs = [(1 + (own >= distance(slide, cut)).sum()) / 26 for slide in slides]
+    assert theirs == pytest.approx(ours.tolist())
+
+
+def test_slides_of_another_scanner_are_flagged():
+    """A shift of colour puts slides outside, and the sentence says that chance does not explain it."""
+    reference, slides = (properties_of(made_up_cases(n, seed=n), seed=n) for n in (60, 40))
+    slides.values["red"][:20] += 8
+
+    audit = domain_audit(slides, slides.ids, reference, "the training run")
+
+    assert audit.alarm
+    assert all(row["outside"] for row in audit.rows[:20])
+    assert "more than chance explains" in audit.sentence
+
+
+def test_like_slides_do_not_alarm():
+    """Over 200 pairs of like runs about 5 % alarm, or fewer, whatever the size of the reference."""
+    rng = np.random.default_rng(3)
+    alarms = 0
+    for _ in range(200):
+        outside = domain_p(rng.normal(size=(25, 3)), rng.normal(size=(50, 3))) <= 0.05
+        alarms += surprise_of(float(outside.mean()), 50, 25) < 0.05
+
+    assert alarms <= stats.binom.ppf(0.999, 200, 0.05)
+
+
+def grid_of(height, width, stride_px=256):
+    """A full lattice of tiles."""
+    y, x = np.divmod(np.arange(height * width), width)
+    return TileGrid(np.stack([x, y], axis=1) * stride_px, 256.0, 256, 0.25)
+
+
+def indexed(*arguments, **options):
+    found = heterogeneity(*arguments, **options)
+    assert found is not None
+    return found
+
+
+def test_morans_index_equals_the_double_sum():
+    """The pair list gives what the definition gives with its full weight matrix."""
+    rng = np.random.default_rng(0)
+    cells = np.unique(rng.integers(0, 6, (25, 2)), axis=0)
+    values = rng.normal(size=len(cells))
+
+    ours = moran(values[None], neighbours(cells))[0]
+
+    near = np.abs(cells[:, None] - cells[None]).max(axis=2) == 1
+    centred = values - values.mean()
+    theirs = len(cells) / near.sum() * (near * np.outer(centred, centred)).sum() / (centred @ centred)
+    assert ours == pytest.approx(theirs)
+
+
+def test_clustered_scores_have_order_and_shuffled_ones_do_not():
+    """A half of high tiles gives a high index at the least p-value; the same tiles at random do not."""
+    rng = np.random.default_rng(0)
+    halves = np.repeat([0.0, 3.0], 60)
+    grid = grid_of(12, 10)
+
+    ordered = indexed(grid, halves, 256, rng)
+    mixed = indexed(grid, rng.permutation(halves), 256, rng)
+
+    assert ordered.moran > 0.8
+    assert ordered.p == pytest.approx(1 / 200)
+    assert abs(mixed.moran) < 0.2
+    assert mixed.p > 0.05
+    assert (ordered.clustered, ordered.high_share) == (1.0, 0.5)
+
+
+def test_spatial_order_is_found_no_oftener_than_its_level():
+    """Of 80 slides without order 5 % have a p-value of at most 0.05."""
+    rng = np.random.default_rng(1)
+    grid = grid_of(6, 6)
+    found = [indexed(grid, rng.integers(0, 4, 36).astype(float), 256, rng, draws=39) for _ in range(80)]
+
+    assert sum(index.p <= 0.05 for index in found) <= stats.binom.ppf(0.999, 80, 0.05)
+
+
+def test_overlap_makes_no_order():
+    """Tiles that overlap by half are thinned to those that share no pixel."""
+    fine = grid_of(20, 20, stride_px=128)
+    rng = np.random.default_rng(0)
+    noise = rng.normal(1.5, 1, (21, 21))
+    smooth = ndimage.uniform_filter(noise, 2)[:20, :20]
+
+    index = indexed(fine, smooth.ravel(), 128, rng)
+
+    assert index.n_tiles == 100
+    assert index.p > 0.05
+
+
+@given(high=st.lists(st.booleans(), min_size=30, max_size=30))
+def test_clusters_agree_with_growing_them_by_hand(high):
+    """Connected groups of at least five high tiles, found by a slow walk."""
+    cells = np.stack(np.divmod(np.arange(30), 6)[::-1], axis=1)
+    scores = np.where(high, 3.0, 0.0)
+
+    ours = clustered_share(cells, scores)
+
+    todo = {tuple(cell) for cell, yes in zip(cells.tolist(), high, strict=True) if yes}
+    sizes = []
+    while todo:
+        group, edge = set(), {todo.pop()}
+        while edge:
+            x, y = edge.pop()
+            group.add((x, y))
+            near = {(x + dx, y + dy) for dx in (-1, 0, 1) for dy in (-1, 0, 1)} & todo
+            todo -= near
+            edge |= near
+        sizes.append(len(group))
+    assert (sum(s for s in sizes if s >= 5) / sum(sizes) if sizes else np.nan) == pytest.approx(ours, nan_ok=True)
+
+
+def test_a_handful_of_tiles_has_no_index():
+    """Under 20 tiles nothing is said."""
+    assert heterogeneity(grid_of(3, 4), np.arange(12.0), 256, np.random.default_rng(0)) is None
+
+
+def test_equal_scores_redraw_to_the_same_probability():
+    """Where all tiles say the same, other tiles change nothing."""
+    found = redraw(np.full(40, 2.0), None, Selection(n_tiles=5), lambda scores: scores.mean(), np.random.default_rng(0))
+
+    assert set(found.tolist()) == {2.0}
+
+
+def test_redraws_spread_as_the_theory_says():
+    """With all tiles selected and the mean as aggregator, the spread is the standard error of the mean."""
+    rng = np.random.default_rng(0)
+    scores = rng.normal(1.5, 0.5, 100)
+
+    found = redraw(scores, None, Selection(top_fraction=1.0, n_tiles=100), np.mean, rng, draws=2000)
+
+    assert scores.std() / 10 == pytest.approx(found.std(), rel=0.08)
+
+
+def test_blocks_of_like_tiles_spread_more_than_tiles():
+    """Where neighbours are alike, redrawing tile by tile flatters."""
+    rng = np.random.default_rng(0)
+    cells = np.stack(np.divmod(np.arange(400), 20)[::-1], axis=1)
+    scores = np.kron(rng.normal(1.5, 0.5, (5, 5)), np.ones((4, 4))).ravel().astype(np.float64)
+    settings = Selection(top_fraction=1.0, n_tiles=300)
+
+    by_tile = redraw(scores, None, settings, np.mean, rng)
+    by_block = redraw(scores, blocks_of(cells, 4), settings, np.mean, rng)
+
+    assert by_block.std() > 2 * by_tile.std()
+
+
+@pytest.fixture(scope="module")
+def tiled_run(tmp_path_factory):
+    """A run of six slides with tiles, decided by the untrained MLP of the settings."""
+    rng = np.random.default_rng(0)
+    slides = [
+        decided_by(MadeUpSlide(f"s{k}", status="positive", scores=rng.integers(0, 4, (10, 10)).astype(float)))
+        for k in range(6)
+    ]
+    return write_run(tmp_path_factory.mktemp("tiled") / "run", slides)
+
+
+def cases_of(folder):
+    run = open_run(folder)
+    ids = np.array(list(run.predictions))
+    cases = made_up_cases(len(ids))
+    return run, replace(cases, ids=ids, patients=ids, probability=run.probabilities(ids))
+
+
+def test_stability_redraws_the_runs_own_tiles(tiled_run):
+    """Selection and aggregator of the run give back its probabilities, and then the spread."""
+    run, slides = cases_of(tiled_run)
+
+    stability, heterogeneous = tile_audits(run, slides, aggregator_of(run.config, "untrained:0"))
+
+    assert len(stability.rows) == len(heterogeneous.rows) == 6
+    assert "moves by a standard deviation of 0.0" in stability.sentence
+
+
+def test_other_weights_than_the_runs_are_refused(tiled_run):
+    """A spread by other weights would be of another model."""
+    run, slides = cases_of(tiled_run)
+
+    with pytest.raises(EvaluationError, match="these weights make"):
+        tile_audits(run, slides, aggregator_of(run.config, "untrained:1"))
+
+
+def test_without_weights_an_mlp_cannot_be_redrawn():
+    """A baseline needs none."""
+    mean = replace(QUICK, networks=replace(QUICK.networks, aggregator="mean"))
+
+    by_mean = aggregator_of(mean, None)
+
+    assert aggregator_of(QUICK, None) is None
+    assert by_mean is not None
+    assert by_mean(np.array([2.0, 2.0])) == 1.0
+
+
+def test_only_a_sample_of_many_slides_is_read(tiled_run):
+    """The sentence says of how many it was drawn."""
+    run, slides = cases_of(tiled_run)
+
+    stability, _ = tile_audits(run, slides, aggregator_of(run.config, "untrained:0"), n_slides=2)
+
+    assert len(stability.rows) == 2
+    assert "of 2 slides drawn from 6" in stability.sentence
+
+
+def test_seeds_that_disagree_are_counted():
+    """A slide counts once, whichever run decides it otherwise."""
+    cases = made_up_cases(4)
+    same = np.array([0.9, 0.9, 0.1, 0.1])
+    other = np.array([0.9, 0.2, 0.1, np.nan])
+
+    audit = seeds_audit(replace(cases, probability=same), np.stack([same, same, other]))
+
+    assert "1 of 3 slides" in audit.sentence
+    assert [row["flips"] for row in audit.rows] == [False, True, False]
+
+
+def test_properties_come_from_the_records(tmp_path):
+    """Sizes in mm², colours by channel, spread of the tile scores; what a record lacks is nan."""
+    slide = MadeUpSlide("s", status="positive", probability=0.5, size=40_000, scores=np.array([[0.0, 3.0]] * 10))
+    run = open_run(write_run(tmp_path / "run", [slide]))
+
+    values = slide_properties(run, np.array(["s", "gone"])).values
+
+    assert [values[name][0] for name in ("slide_mm2", "red", "score_mean", "score_spread")] == [100.0, 200.0, 1.5, 1.5]
+    assert np.isnan(values["slide_mm2"][1])
+
+
+def test_a_patients_property_is_the_mean_over_slides():
+    """Slides without the property do not count."""
+    slides = Properties(np.array(["a", "b", "c"]), {"mpp": np.array([0.2, 0.4, np.nan])})
+
+    patients = slides.of_patients(np.array(["p", "p", "q"]), np.array(["q", "p"]))
+
+    assert np.isnan(patients.values["mpp"][0])
+    assert patients.values["mpp"][1] == pytest.approx(0.3)

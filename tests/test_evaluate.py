@@ -1,0 +1,486 @@
+"""`he2her2 evaluate`: cases and their joins, warnings, guards, and a made-up run from folder to page."""
+
+import csv
+import functools
+import json
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from he2her2.cli.commands import app
+from he2her2.errors import EvaluationError
+from he2her2.evaluation.cases import Reason, by_patient, join
+from he2her2.evaluation.cautions import cautions
+from he2her2.evaluation.evaluate import NOT_A_TEST, PHANTOM_NOTICE
+from he2her2.evaluation.run_folder import open_run
+from he2her2.evaluation.summary import equivocal, summarise
+from he2her2.evaluation.versus import compare
+from he2her2.labels import Policy
+from he2her2.manifest import read_manifest
+from he2her2.manifest.provenance import patient_mark
+from tests.made_up_runs import MadeUpSlide, made_up_cases, write_labels, write_run
+
+EIGHT = (0.9, 0.8, 0.7, 0.6, 0.55, 0.2, 0.3, 0.95)
+
+
+def eight_slides():
+    """The paper's headline: five positive slides, all found, and one of three negative ones called positive."""
+    return [
+        MadeUpSlide(f"s{k}", f"p{k}", "positive" if k < 5 else "negative", "3+" if k < 5 else "1+", probability=p)
+        for k, p in enumerate(EIGHT)
+    ]
+
+
+def joined_of(folder, slides, **options):
+    run = open_run(write_run(folder / "run", slides))
+    return join(run, read_manifest(write_labels(folder / "manifest.csv", slides)), **options)
+
+
+def test_every_slide_is_accounted_for(tmp_path):
+    """Each way to be left out is counted once, and the flow adds up to the manifest's rows."""
+    good = MadeUpSlide("good", status="positive", probability=0.9)
+    slides = [
+        good,
+        replace(good, slide_id="ihc", stain="IHC"),
+        replace(good, slide_id="train", split="train"),
+        replace(good, slide_id="unlabelled", status=""),
+        replace(good, slide_id="open", status="", ihc_score="2+"),
+        replace(good, slide_id="blank", probability=None, failure="no tissue found"),
+        replace(good, slide_id="absent", probability=None),
+    ]
+
+    joined = joined_of(tmp_path, slides, split="test")
+
+    assert joined.slides.ids.tolist() == ["good"]
+    assert [n for _, n in joined.flow] == [7, -1, -1, -1, -1, -1, -1, 1]
+    assert {e.slide_id: str(e.reason) for e in joined.exclusions}["open"].startswith("label undetermined")
+    assert [e.detail for e in joined.unpredicted] == ["tissue: no tissue found", ""]
+    assert joined.lost_patients == ("blank", "absent")
+
+
+def test_a_slide_outside_the_manifest_is_named(tmp_path):
+    """Predictions without a label are counted, not lost."""
+    slides = eight_slides()
+    run = open_run(write_run(tmp_path / "run", slides))
+
+    joined = join(run, read_manifest(write_labels(tmp_path / "m.csv", slides[1:])))
+
+    assert [(e.slide_id, e.reason) for e in joined.exclusions] == [("s0", Reason.NOT_IN_MANIFEST)]
+
+
+def test_the_papers_policy_counts_an_open_score_as_positive(tmp_path):
+    """The guideline leaves it out; the policy is asked for by name."""
+    slides = [*eight_slides(), MadeUpSlide("open", ihc_score="2+", probability=0.4)]
+    run = open_run(write_run(tmp_path / "run", slides))
+    labels = read_manifest(write_labels(tmp_path / "m.csv", slides))
+
+    assert len(join(run, labels).slides) == 8
+    assert join(run, labels, policy=Policy.PAPER).slides.truth[-1]
+
+
+def test_nothing_to_evaluate_is_refused_with_the_reasons(tmp_path):
+    """The message counts why."""
+    with pytest.raises(EvaluationError, match=r"none of its slides can be evaluated .*\(8 another split\)"):
+        joined_of(tmp_path, [replace(slide, split="train") for slide in eight_slides()], split="test")
+
+
+def test_a_slide_named_twice_is_refused(tmp_path):
+    """It would count twice."""
+    slides = eight_slides()
+    run = open_run(write_run(tmp_path / "run", slides))
+    labels = read_manifest(write_labels(tmp_path / "m.csv", [*slides, slides[0]]))
+
+    with pytest.raises(EvaluationError, match="names slide s0 more than once"):
+        join(run, labels)
+
+
+def test_patients_are_told_apart_by_their_key(tmp_path):
+    """One patient written in two ways is one patient, under the first way."""
+    slides = eight_slides()
+    slides[1] = replace(slides[1], patient_id=" P0")
+
+    joined = joined_of(tmp_path, slides)
+
+    assert joined.patients.ids.tolist()[:2] == ["p0", "p2"]
+
+
+@pytest.mark.parametrize(("rule", "expected"), [("mean", 0.5), ("max", 0.8)])
+def test_a_patients_probability_follows_the_rule(rule, expected):
+    """Mean or greatest of the slides'; one slide's own where there is one."""
+    slides = made_up_cases(4, slides_a_patient=2)
+    slides = replace(
+        slides, truth=np.array([True, True, False, False]), probability=np.array([0.2, 0.8, 0.1, 0.1]), threshold=0.7
+    )
+
+    patients, _ = by_patient(slides, rule)
+
+    assert patients.probability.tolist() == pytest.approx([expected, 0.1])
+    assert patients.decided.tolist() == [expected >= 0.7, False]
+
+
+def test_a_patient_with_two_labels_is_left_out_and_named(tmp_path):
+    """The slides stay; the patient cannot be judged."""
+    slides = eight_slides()
+    slides[7] = replace(slides[7], patient_id="p0")
+
+    joined = joined_of(tmp_path, slides)
+
+    assert len(joined.slides) == 8
+    assert "p0" not in joined.patients.ids.tolist()
+    assert joined.count(Reason.CONFLICT) == 2
+
+
+def test_a_patient_of_one_slide_keeps_the_runs_decision(tmp_path):
+    """A probability is rounded when it is written and may fall below the threshold; the status is what was decided."""
+    slides = eight_slides()
+    run = write_run(tmp_path / "run", slides, threshold=0.7)
+    table = (run / "predictions.csv").read_text().replace("s2.tif,positive,0.7,", "s2.tif,positive,0.699999,")
+    (run / "predictions.csv").write_text(table)
+
+    joined = join(open_run(run), read_manifest(write_labels(tmp_path / "m.csv", slides)))
+
+    assert joined.patients.decided[2]
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        (None, "holds no predictions.csv"),
+        ("slide_id,status,probability,threshold\n", "holds no slide"),
+        ("slide_id,status,probability,threshold\na,positive,,0.5\n", "slide a has no probability"),
+        ("slide_id,status,probability,threshold\na,positive,1.2,0.5\n", "from 0 to 1"),
+        ("slide_id,status,probability,threshold\na,positive,high,0.5\n", "give numbers"),
+        ("slide_id,status,probability,threshold\na,positive,1,0.5\na,positive,1,0.5\n", "line 3: names slide a twice"),
+    ],
+)
+def test_a_folder_that_is_no_run_is_refused(tmp_path, table, said):
+    """One line says what was found and what to do."""
+    if table is not None:
+        (tmp_path / "predictions.csv").write_text(table)
+
+    with pytest.raises(EvaluationError, match=said):
+        open_run(tmp_path)
+
+
+def test_several_thresholds_are_refused(tmp_path):
+    """Slides of one run were decided in one way."""
+    run = write_run(tmp_path / "run", eight_slides())
+    (run / "predictions.csv").write_text((run / "predictions.csv").read_text().replace("0.9,0.5", "0.9,0.6"))
+
+    with pytest.raises(EvaluationError, match=r"several thresholds \(0.5, 0.6\)"):
+        _ = open_run(run).threshold
+
+
+@functools.cache
+def subgroup():
+    return summarise(equivocal(made_up_cases(40)), "with IHC 2+")
+
+
+def cautions_of(patients, joined):
+    return " ".join(cautions(joined, summarise(patients, "patients"), subgroup()))
+
+
+@pytest.fixture
+def joined(tmp_path):
+    """Eight slides, nothing missing."""
+    return joined_of(tmp_path, eight_slides())
+
+
+def test_a_constant_predictor_is_named(joined):
+    """51 of 54 slides called positive is the paper's own case; all of them is a constant."""
+    patients = made_up_cases(54, share=14 / 54)
+    always = replace(patients, decided=np.ones(54, bool))
+    nearly = replace(patients, decided=np.arange(54) >= 2)
+
+    assert "Constant predictor: all 54 patients are called positive" in cautions_of(always, joined)
+    assert "Almost constant predictor: 52 of 54" in cautions_of(nearly, joined)
+    assert "onstant predictor" not in cautions_of(patients, joined)
+
+
+def test_chance_is_named(joined):
+    """An AUC interval that holds 0.5 is said to show nothing; one above does not bring the warning."""
+    text = "do not show that the model is better than tossing a coin"
+
+    assert text in cautions_of(made_up_cases(40, gap=0.0), joined)
+    assert text not in cautions_of(made_up_cases(40, gap=4.0), joined)
+
+
+def test_a_model_that_ranks_the_wrong_way_round_is_named(joined):
+    """An AUC surely below 0.5 is a swapped label, not a bad model."""
+    assert "ranks the wrong way round" in cautions_of(made_up_cases(60, gap=-3.0), joined)
+
+
+def test_few_positives_are_named(joined):
+    """With nine right out of nine the interval still reaches down to 0.66."""
+    text = cautions_of(made_up_cases(100, share=0.09), joined)
+
+    assert "Only 9 positive patients" in text
+    assert "reach down to 0.66" in text
+
+
+def test_a_share_of_positives_unlike_the_clinics_is_named(joined):
+    """Half positive is not 15 %; 15 % is."""
+    text = "in a clinic about 15 %"
+
+    assert text in cautions_of(made_up_cases(100, share=0.5), joined)
+    assert text not in cautions_of(made_up_cases(100, share=0.15), joined)
+
+
+def test_missing_predictions_are_named(tmp_path):
+    """With how many of them are positive."""
+    slides = eight_slides()
+    slides[0] = replace(slides[0], probability=None, failure="no tissue found")
+    joined = joined_of(tmp_path, slides)
+
+    text = cautions_of(joined.patients, joined)
+
+    assert "1 of 8 labelled slides have no prediction (1 of them positive)" in text
+
+
+def test_the_subgroup_with_2_plus_is_always_spoken_of(joined):
+    """Also when there is nobody in it."""
+    nobody = summarise(made_up_cases(40).take(np.arange(0)), "with IHC 2+")
+
+    assert "No patient with IHC 2+" in " ".join(cautions(joined, subgroup(), nobody))
+
+
+def test_two_equal_runs_are_not_shown_to_differ():
+    """The difference is 0, and the sentence claims nothing."""
+    cases = made_up_cases(60)
+
+    versus = compare(cases, cases, ("one", "two"))
+
+    assert versus.auc.estimate.value == 0
+    assert "not shown to differ" in versus.sentence
+
+
+def test_a_better_run_is_said_to_be_better():
+    """By the paired test, whatever the two intervals do."""
+    cases = made_up_cases(200, gap=3.0)
+    worse = replace(cases, probability=np.random.default_rng(0).random(200))
+
+    versus = compare(worse, cases, ("guess", "model"))
+
+    assert versus.sentence.startswith("model ranks patients better than guess")
+    assert versus.aucs[0].value < versus.aucs[1].value
+
+
+def test_runs_are_compared_on_what_they_share():
+    """Cases of one run only are counted."""
+    cases = made_up_cases(30)
+
+    versus = compare(cases.take(np.arange(25)), cases.take(np.arange(5, 30)), ("one", "two"))
+
+    assert (versus.n, versus.only_first, versus.only_second) == (20, 5, 5)
+
+
+def test_runs_without_a_shared_case_are_refused():
+    """There is nothing to pair."""
+    cases = made_up_cases(10)
+
+    with pytest.raises(EvaluationError, match="share no patient"):
+        compare(cases.take(np.arange(5)), cases.take(np.arange(5, 10)), ("one", "two"))
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A cohort of 40 phantom slides from two sites with tiles, its manifest, and a second run over it."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path_factory.mktemp("study")
+    slides = []
+    for k in range(40):
+        positive = k % 5 < 2
+        ihc = str(rng.choice(["2+", "3+"] if positive else ["0", "1+", "2+"]))
+        status = "positive" if positive else "negative"
+        slides.append(
+            MadeUpSlide(
+                f"phantom-7-{k:04d}-HE",
+                f"phantom-7-{k:04d}",
+                status,
+                ihc,
+                ("north", "south")[k % 2],
+                ish=status if ihc == "2+" else "",
+                probability=round(float(1 / (1 + np.exp(-rng.normal(1.5 * positive - 0.8)))), 6),
+                tissue_mm2=float(rng.uniform(10, 40)),
+                colour=tuple(rng.normal((200, 150, 190), 5)),
+                scores=np.clip(np.rint(rng.normal(1 + positive, 1, (6, 6))), 0, 3),
+            )
+        )
+    slides[3] = replace(slides[3], probability=None, failure="no tissue found")
+    write_run(folder / "run", slides, notices=["untrained weights: the numbers mean nothing"])
+    again = [replace(s, probability=s.probability and round(s.probability**1.1, 6)) for s in slides]
+    write_run(folder / "again", again)
+    write_labels(folder / "manifest.csv", slides)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def evaluated(study):
+    """The evaluation of the study, by the command line: its output and its folder."""
+    out = study / "evaluation"
+    line = ["evaluate", study / "run", "--manifest", study / "manifest.csv", "--out", out]
+    line += ["--compare", study / "again", "--seeds", study / "again", "--reference", study / "again"]
+    result = CliRunner().invoke(app, [str(word) for word in line[:-2]])
+    assert result.exit_code == 0, result.output
+    return result.output, out
+
+
+def test_the_command_writes_page_tables_and_plots(evaluated):
+    """Everything that the page names is there."""
+    _, out = evaluated
+    page = (out / "evaluation.md").read_text()
+
+    names = ("roc", "precision_recall", "saved", "scores", "confusion", "score_matrix", "sites")
+    assert [f"](plots/{name}.png)" in page for name in names] == [True] * len(names)
+    assert {file.name for file in (out / "plots").iterdir()} == {f"{n}.{e}" for n in names for e in ("png", "svg")}
+    tables = {"metrics.csv", "slides.csv", "patients.csv", "exclusions.csv", "flow.csv", "evaluation.json"}
+    assert tables <= {file.name for file in out.iterdir()}
+
+
+def test_the_page_reads_like_a_results_section(evaluated):
+    """It begins with the notices and the result, and has every section."""
+    _, out = evaluated
+    page = (out / "evaluation.md").read_text()
+
+    first = "Of 39 patients 16 were HER2-positive (39 slides, test split of manifest.csv). The model ranked them with"
+    assert page.index("NOTICE: untrained weights") < page.index(f"NOTICE: {PHANTOM_NOTICE}") < page.index(first)
+    headings = [line[3:] for line in page.splitlines() if line.startswith("## ")]
+    assert headings[:4] == ["What limits these figures", "Participants", "Performance", "Plots"]
+    assert "| failed in the run | - 1 |" in page
+    assert "| 17 | Ethical approval | not known to the program |" in page
+
+
+def test_the_figures_are_those_of_the_table(evaluated):
+    """evaluation.json, metrics.csv and the counts of patients.csv agree."""
+    _, out = evaluated
+    found = json.loads((out / "evaluation.json").read_text())
+    with (out / "patients.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    with (out / "metrics.csv").open() as file:
+        metrics = {(row["cases"], row["figure"]): row for row in csv.DictReader(file)}
+
+    hits = sum(row["her2_positive"] == row["called_positive"] == "True" for row in rows)
+    patients = found["groups"]["patients"]
+    assert patients["counts"]["tp"] == hits
+    assert patients["figures"]["sensitivity"]["value"] == hits / 16
+    assert float(metrics["patients", "AUC"]["low"]) == patients["figures"]["AUC"]["low"]
+    assert set(found["groups"]) == {"patients", "slides", "patients with IHC 2+"}
+
+
+def test_every_figure_has_an_interval_and_n(evaluated):
+    """Low, value and high in order, and the cases that it rests on."""
+    _, out = evaluated
+    with (out / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+
+    assert len(rows) == 3 * 13
+    for row in rows:
+        assert float(row["low"]) <= float(row["value"]) <= float(row["high"])
+        assert int(row["n"]) > 0
+        assert row["method"]
+
+
+def test_the_terminal_says_the_result_its_cautions_and_its_notices(evaluated):
+    """Whoever reads only the terminal is warned too."""
+    output, _ = evaluated
+
+    assert output.startswith("Of 39 patients 16 were HER2-positive")
+    assert "caution  " in output
+    assert f"NOTICE   {PHANTOM_NOTICE}" in output
+    assert "The AUCs of run and again" in output
+
+
+def test_every_audit_ends_in_one_sentence(evaluated):
+    """Done or not, with the reason."""
+    _, out = evaluated
+    audits = {audit["name"]: audit for audit in json.loads((out / "evaluation.json").read_text())["audits"]}
+
+    assert list(audits) == ["shortcuts", "sites", "domain", "stability", "seeds", "heterogeneity"]
+    assert all(audit["sentence"].endswith(".") for audit in audits.values())
+    assert not audits["stability"]["done"]
+    assert "give its weights" in audits["stability"]["sentence"]
+
+
+def test_the_same_question_has_the_same_answer(study, evaluated, command_line):
+    """Draws are seeded: a second evaluation writes the same bytes."""
+    _, out = evaluated
+    again = study / "evaluation-again"
+
+    code, *_ = command_line(
+        "evaluate", study / "run", "-m", study / "manifest.csv", "-o", again, "--compare", study / "again",
+        "--seeds", study / "again", "--no-plots",
+    )  # fmt: skip
+
+    assert code == 0
+    for name in ("evaluation.json", "metrics.csv", "audit_shortcuts.csv", "audit_heterogeneity.csv"):
+        assert (again / name).read_bytes() == (out / name).read_bytes(), name
+
+
+def test_a_folder_of_something_else_is_not_overwritten(study, tmp_path, command_line):
+    """Refused before any work."""
+    (tmp_path / "thesis.txt").write_text("years of work")
+
+    code, _, error = command_line("evaluate", study / "run", "-m", study / "manifest.csv", "-o", tmp_path)
+
+    assert (code, (tmp_path / "thesis.txt").read_text()) == (2, "years of work")
+    assert "holds something that is no evaluation" in error
+
+
+def test_without_matplotlib_one_line_names_the_extra(study, tmp_path, command_line, monkeypatch):
+    """The core install has no plots; the line says what to install."""
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setattr("he2her2.cli.extras.find_spec", lambda name: None if name == "matplotlib" else object())
+
+    code, _, error = command_line("evaluate", study / "run", "-m", study / "manifest.csv", "-o", tmp_path / "out")
+
+    assert code == 2
+    assert error == "he2her2: this command needs matplotlib: pip install 'he2her2[evaluate]'\n"
+
+
+def test_patients_of_the_training_are_refused(tmp_path, command_line):
+    """A test on them would be none; asked for by split, they are shown as what they are."""
+    slides = eight_slides()
+    run = write_run(tmp_path / "run", slides, training_patients=[patient_mark("p3")], validation_patients=[])
+    labels = write_labels(tmp_path / "m.csv", [replace(slide, split="val") for slide in slides])
+
+    refused, _, error = command_line("evaluate", run, "-m", labels, "-o", tmp_path / "a")
+    shown, output, _ = command_line("evaluate", run, "-m", labels, "-o", tmp_path / "b", "--split", "val", "--no-plots")
+
+    assert refused == 2
+    assert "trained or chosen with 1 of the patients to evaluate (p3)" in error
+    assert shown == 0
+    assert f"NOTICE   {NOT_A_TEST}" in output
+
+
+def test_the_papers_headline_brings_its_warnings(tmp_path, command_line):
+    """Seven of eight right is 0.88 with an interval from 0.47 to 1.00, and few of each class."""
+    slides = eight_slides()
+    run, labels = write_run(tmp_path / "run", slides), write_labels(tmp_path / "m.csv", slides)
+
+    code, output, _ = command_line("evaluate", run, "-m", labels, "-o", tmp_path / "out", "--no-plots")
+
+    page = (tmp_path / "out" / "evaluation.md").read_text()
+    assert code == 0
+    assert "| plain accuracy (= support-weighted recall) | 0.88 (0.47 to 1.00) |" in page
+    assert "Only 5 positive patients" in output
+    assert "Only 3 negative patients" in output
+    assert "Nothing beside the run says which patients its weights were trained with" in output
+
+
+def test_one_class_only_is_evaluated_as_far_as_it_goes(tmp_path, command_line):
+    """Sensitivity is known, the rest is undefined and drawn nowhere."""
+    slides = eight_slides()[:5]
+    run, labels = write_run(tmp_path / "run", slides), write_labels(tmp_path / "m.csv", slides)
+
+    code, output, _ = command_line("evaluate", run, "-m", labels, "-o", tmp_path / "out")
+
+    assert code == 0
+    assert "An AUC cannot be given" in output
+    assert not (tmp_path / "out" / "plots" / "roc.png").exists()
+    assert (
+        json.loads((tmp_path / "out" / "evaluation.json").read_text())["groups"]["patients"]["figures"]["AUC"]["value"]
+        is None
+    )
