@@ -1,0 +1,152 @@
+"""How well HASHI with a tumour CNN finds the tumour of annotated slides, and how near it comes to asking everywhere.
+
+Dice is that of the tumour mask that prediction uses and the annotation, both inside usable tissue; "whole" counts the
+annotation outside it too (blurred, inked or pale). Agreement is the share of usable tissue where the adaptive map and a
+dense map by the same network (a point every `--step` mask px) decide the same.
+
+Run: python -m experiments.tumour_maps WEIGHTS MANIFEST [--dense] [--limit 12] [--out FILE.md]
+"""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from he2her2.atomic import atomic
+from he2her2.config import Config, load_config
+from he2her2.evaluation.intervals import Estimate, bootstrap
+from he2her2.geometry import Mask, Size, TileGrid, l0_from_mask
+from he2her2.manifest import SlideRow, read_manifest
+from he2her2.models.engines import Engine
+from he2her2.models.scoring import softmax
+from he2her2.models.slide_model import load_cnn
+from he2her2.models.zoo import COMPACT_TILE_CNN
+from he2her2.pipeline import Segmentation, infer, native_mpp, segment_where
+from he2her2.slides import Slide, open_slide
+from he2her2.training.regions import region_mask
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found on one slide.
+
+    Attributes:
+        row: The slide.
+        dice: Of tumour and annotation, in usable tissue.
+        whole: Of tumour and the whole annotation.
+        samples: Points that HASHI asked about.
+        agreement: With the dense map; None where it was not made.
+    """
+
+    row: SlideRow
+    dice: float
+    whole: float
+    samples: int
+    agreement: float | None
+
+
+def dice(one: Mask, other: Mask) -> float:
+    """Twice what both hold of what each holds; 1 where both are empty."""
+    total = np.count_nonzero(one) + np.count_nonzero(other)
+    return 2 * np.count_nonzero(one & other) / total if total else 1.0
+
+
+def judge(row: SlideRow, engine: Engine, config: Config, step: int | None) -> Found:
+    """Find a slide's tumour and hold it against its annotation."""
+    assert row.annotations is not None
+    with open_slide(row.path, mpp=row.mpp) as slide:
+        found = segment_where(slide, COMPACT_TILE_CNN.input, config, tumour_cnn=engine)
+        assert found.sampling is not None
+        height, width = found.tissue.shape
+        truth = region_mask(slide, row.annotations, size=Size(width, height), px_l0=found.px_l0)
+        agreement = None if step is None else _agreement(slide, found, engine, config, step)
+    usable = dice(found.tumour, truth & found.usable)
+    return Found(row, usable, dice(found.tumour, truth), len(found.sampling.points), agreement)
+
+
+def _agreement(slide: Slide, found: Segmentation, engine: Engine, config: Config, step: int) -> float:
+    """Share of usable tissue where both maps decide the same, asked at the dense map's points."""
+    assert found.sampling is not None
+    rows, columns = np.nonzero(found.usable)
+    on_grid = (rows % step == 0) & (columns % step == 0)
+    centres = np.stack([columns[on_grid], rows[on_grid]], axis=1) + 0.5
+    probability = score_points(slide, centres, found.px_l0, engine, config)
+    adaptive = found.sampling.map[rows[on_grid], columns[on_grid]]
+    threshold = config.adaptive.threshold
+    return float(((probability >= threshold) == (adaptive >= threshold)).mean())
+
+
+def score_points(
+    slide: Slide, centres: NDArray[np.float64], px_l0: float, engine: Engine, config: Config
+) -> NDArray[np.float64]:
+    """Probability of tumour at (n, 2) centres in mask px."""
+    spec = engine.card.input
+    mpp = native_mpp(slide, spec, config)
+    side_l0 = spec.side_px * mpp / slide.mpp
+    origins = np.rint(l0_from_mask(centres, px_l0) - side_l0 / 2).astype(np.int64)
+    readable, logits = infer(slide, TileGrid(origins, side_l0, spec.side_px, mpp), engine, config)
+    assert len(readable) == len(centres)
+    return softmax(logits)[:, 1]
+
+
+def report(found: Sequence[Found]) -> list[str]:
+    """The figures as Markdown, by site."""
+    lines = ["| slides | n | Dice (95 %) | Dice, whole annotation | worst | samples | agreement with a dense map |"]
+    lines += ["|---|---|---|---|---|---|---|"]
+    sites = sorted({str(slide.row.site) for slide in found})
+    return lines + [_line(site, [slide for slide in found if str(slide.row.site) == site]) for site in sites]
+
+
+def _line(site: str, found: Sequence[Found]) -> str:
+    agreed = [slide.agreement for slide in found if slide.agreement is not None]
+    cells = [
+        site,
+        str(len(found)),
+        _mean([slide.dice for slide in found], found),
+        _mean([slide.whole for slide in found], found),
+        f"{min(slide.dice for slide in found):.3f}",
+        f"{np.mean([slide.samples for slide in found]):.0f}",
+        _mean(agreed, found) if agreed else "not asked",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _mean(values: Sequence[float], found: Sequence[Found]) -> str:
+    figures = np.array(values)
+    mean: Estimate = bootstrap(lambda w: float(w @ figures / w.sum()), [slide.row.patient_id for slide in found])
+    return f"{mean.value:.3f} ({mean.low:.3f}-{mean.high:.3f})"
+
+
+def main() -> None:
+    """Judge the annotated slides of a manifest."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("weights", help="a folder with tumour_cnn/")
+    parser.add_argument("manifest", type=Path, nargs="+")
+    parser.add_argument("--dense", action="store_true", help="compare with a dense map too")
+    parser.add_argument("--step", type=int, default=2, help="mask px between the dense map's points")
+    parser.add_argument("--limit", type=int, help="judge so many slides of each manifest")
+    parser.add_argument("--set", dest="settings", action="append", default=[], help="key=value, as for predict")
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    config = load_config(overrides=arguments.settings)
+    engine = load_cnn(arguments.weights, "tumour_cnn", config)
+    rows = [
+        row
+        for path in arguments.manifest
+        for row in read_manifest(path).select(stain="HE")[: arguments.limit]
+        if row.annotations is not None
+    ]
+    work = partial(judge, engine=engine, config=config, step=arguments.step if arguments.dense else None)
+    text = "\n".join(report([work(row) for row in rows]))
+    print(text)
+    if arguments.out:
+        with atomic(arguments.out) as draft:
+            draft.write_text(f"{text}\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
