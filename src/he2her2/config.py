@@ -124,9 +124,15 @@ class Tiling:
 
 @dataclass(frozen=True, config=_STRICT)
 class Scoring:
-    """How a tile's four logits become one score (paper, eq. 1)."""
+    """How a tile's four logits become one score (paper, eq. 1).
 
-    beta: PositiveFloat = 1000.0
+    Attributes:
+        beta: Sharpness of soft-argmax. At 1 a score is the mean IHC score under the tile CNN's own probabilities: no two
+            tiles tie, and every tile's gradient reaches the CNN. At the paper's 1000 it is the most probable class:
+            tiles tie, the first in raster order are selected, and training hands the CNN next to no gradient.
+    """
+
+    beta: PositiveFloat = 1.0
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -193,6 +199,7 @@ _PAPER = Config(
     tissue=Tissue(blur_px=1, weak_margin=0, min_saturation=0, max_saturation=255),
     quality=Quality(apply=False),
     adaptive=Adaptive(surface="cubic", corners=False),
+    scoring=Scoring(beta=1000.0),
 )
 _RELEASED_CODE = replace(
     _PAPER,

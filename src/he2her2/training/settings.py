@@ -155,7 +155,7 @@ class SlideTraining:
     keep: Keep = "first"
     auc_breaks_ties: bool = True
     freeze_cnn: bool = False
-    beta_start: PositiveFloat | None = 1.0
+    beta_start: PositiveFloat | None = None
     anneal_epochs: PositiveInt | None = None
 
 
