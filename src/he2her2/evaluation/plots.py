@@ -168,7 +168,7 @@ def plot_forest(
     height = 1.9 + 0.75 * len(labels)
     with canvas("Sites", size_inch=(8.2, height)) as (figure, axes):
         axes.remove()
-        figure.suptitle("Every site", x=0.02, ha="left", fontweight="bold", fontsize=12)
+        figure.suptitle("Every site", x=0.02, y=0.985, va="top", ha="left", fontweight="bold", fontsize=12)
         panels = figure.subplots(1, 3, sharey=True)
         y = np.arange(len(labels))[::-1].astype(float)
         for panel, (name, estimates) in zip(panels, figures.items(), strict=True):
@@ -187,9 +187,9 @@ def _forest(axes: "Axes", name: str, estimates: Sequence[Estimate], y: NDArray[n
         axes.axvline(0.5, color=GREY, linewidth=1, linestyle=(0, (4, 3)))
     for k, (estimate, at) in enumerate(zip(estimates, y, strict=True)):
         colour, marker = (ORANGE, "D") if k == last else (BLUE, "o")
-        axes.plot([estimate.low, estimate.high], [at, at], color=colour, linewidth=2, solid_capstyle="butt")
+        axes.plot([estimate.low, estimate.high], [at, at], color=colour, linewidth=2, solid_capstyle="butt", clip_on=False)
         if not math.isnan(estimate.value):
-            axes.plot([estimate.value], [at], marker, color=colour, markersize=7)
+            axes.plot([estimate.value], [at], marker, color=colour, markersize=7, clip_on=False)
         text = "not known" if math.isnan(estimate.value) else span(estimate)
         axes.annotate(
             text, (0.5, at), xycoords=("axes fraction", "data"), xytext=(0, 8), textcoords="offset points", ha="center",
