@@ -10,6 +10,7 @@ import typer
 from he2her2 import __version__
 from he2her2.cli import options as o
 from he2her2.cli.ablating import import_weights
+from he2her2.cli.evaluating import evaluate
 from he2her2.cli.manifests import manifest
 from he2her2.cli.studies import labels, split
 from he2her2.cli.training import train
@@ -173,6 +174,7 @@ app.add_typer(train, name="train")
 app.command()(labels)
 app.add_typer(manifest, name="manifest")
 app.command()(split)
+app.command()(evaluate)
 
 
 def _settings(
