@@ -44,6 +44,7 @@ class CnnClassifier(LightningModule):
         spec: The network.
         settings: How it is trained.
         start: Weights to start from; none draws them from the settings' seed.
+        threshold: Of two classes, the second is decided for from this probability on; none: the more probable one.
     """
 
     confusion: Tensor
@@ -53,10 +54,12 @@ class CnnClassifier(LightningModule):
         spec: CnnSpec,
         settings: TumourTraining | TileTraining,
         start: Mapping[str, NDArray[np.float32]] | None = None,
+        threshold: float | None = None,
     ) -> None:
         super().__init__()
         self.spec = spec
         self.settings = settings
+        self.threshold = threshold
         self.cnn = build_cnn(spec)
         put_tensors(self.cnn, start if start is not None else initial_weights(spec, settings.seed))
         convert_conv2d_weight_memory_format(self.cnn, torch.channels_last)
@@ -85,10 +88,16 @@ class CnnClassifier(LightningModule):
         """Count a batch's decisions."""
         logits = self(batch.pixels)
         k = logits.shape[1]
-        cells = batch.labels * k + logits.argmax(dim=1)
+        cells = batch.labels * k + self._decide(logits)
         self.confusion += torch.bincount(cells, minlength=k * k).view(k, k)
         loss = functional.cross_entropy(logits, batch.labels)
         self.log("val_loss", loss, prog_bar=True, batch_size=len(logits))
+
+    def _decide(self, logits: Tensor) -> Tensor:
+        """The class of each of (n, k) logits: (n,)."""
+        if self.threshold is None:
+            return logits.argmax(dim=1)
+        return (logits.softmax(dim=1)[:, 1] >= self.threshold).long()
 
     def on_validation_epoch_end(self) -> None:
         """Log the mean of the classes' accuracies, of the classes that occur."""

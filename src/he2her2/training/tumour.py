@@ -32,10 +32,7 @@ from he2her2.training.tumour_data import (
 )
 from he2her2.training.tumour_report import REPORT, Judged, card_metrics, write_report
 
-_LIMITS = (
-    "research use only: not validated for diagnosis",
-    "the share of invasive patches was evened out in training: a probability is no share of tumour",
-)
+_LIMITS = ("research use only: not validated for diagnosis",)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,6 +44,7 @@ class _Plan:
     hardware: Hardware
     resume: bool
     say: Callable[[str], None]
+    threshold: float
 
 
 def train_tumour(  # noqa: PLR0913  # all that a training is
@@ -106,7 +104,7 @@ def train_tumour(  # noqa: PLR0913  # all that a training is
     patches = joined([*sources.sets, *drawn])
     fold = deal(patches, folds, settings.seed) if folds else validation(patches, sources.stated, settings)
     check_folds(patches, fold)
-    plan = _Plan(spec, settings, hardware, resume, say if is_first_process() else _unheard)
+    plan = _Plan(spec, settings, hardware, resume, say if is_first_process() else _unheard, config.adaptive.threshold)
     module, judged = (_cross_validated if folds else _validated)(plan, patches, fold, out)
     if is_first_process():
         recipe = _recipe(settings, folds)
@@ -153,7 +151,7 @@ def _cross_validated(plan: _Plan, patches: Patches, fold: NDArray[np.int64], out
     plan.say("all patients")
     module = _learn(plan, patches, np.ones(len(patches), bool), None, out)
     how = f"cross-validated by patient in {n_folds} folds, each network after its last epoch"
-    return module, Judged(patches, fold, probability, how)
+    return module, Judged(patches, fold, probability, how, plan.threshold)
 
 
 def _validated(plan: _Plan, patches: Patches, fold: NDArray[np.int64], out: Path) -> tuple[CnnClassifier, Judged]:
@@ -162,7 +160,7 @@ def _validated(plan: _Plan, patches: Patches, fold: NDArray[np.int64], out: Path
     load_checkpoint(module, out / "checkpoints" / "best.ckpt")
     judged = patches.take(fold == 0)
     how = "on validation patients, who also chose the epoch: the figures flatter"
-    return module, Judged(judged, fold[fold == 0], probabilities(module, judged), how)
+    return module, Judged(judged, fold[fold == 0], probabilities(module, judged), how, plan.threshold)
 
 
 def _learn(
@@ -176,7 +174,7 @@ def _learn(
     settings = plan.settings
     learned = patches.take(trains)
     order = balanced(learned.labels) if settings.balanced else shuffled(len(learned))
-    module = CnnClassifier(plan.spec, settings)
+    module = CnnClassifier(plan.spec, settings, threshold=plan.threshold)
     train = _loader(learned, order, settings)
     val = None
     if validates is not None:

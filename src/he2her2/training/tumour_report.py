@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,6 @@ from he2her2.training.patches import INVASIVE, Patches
 
 REPORT = "report.md"
 PREDICTIONS = "predictions.csv"
-THRESHOLD = 0.5
 _COLUMNS = ("patient", "source", "fold", "label", "probability")
 
 
@@ -30,16 +29,20 @@ class Judged:
         fold: (n,) which of the networks judged each.
         probability: (n,) of invasive tumour.
         how: How the patients were kept apart, in words.
+        threshold: From which probability on a patch counts as invasive; prediction's own.
     """
 
     patches: Patches
     fold: NDArray[np.int64]
     probability: NDArray[np.float64]
     how: str
+    threshold: float
 
     def part(self, chosen: NDArray[np.bool_]) -> "Judged":
         """Some of the patches."""
-        return Judged(self.patches.take(chosen), self.fold[chosen], self.probability[chosen], self.how)
+        return replace(
+            self, patches=self.patches.take(chosen), fold=self.fold[chosen], probability=self.probability[chosen]
+        )
 
     @property
     def groups(self) -> Iterator[tuple[str, "Judged"]]:
@@ -53,10 +56,10 @@ class Judged:
 
 
 def figures(judged: Judged) -> tuple[Estimate, Estimate]:
-    """Balanced accuracy at a probability of 0.5, and AUC; both with intervals by patient."""
+    """Balanced accuracy at prediction's threshold, and AUC; both with intervals by patient."""
     truth = judged.patches.labels == INVASIVE
     patients = judged.patches.patients
-    decided = judged.probability >= THRESHOLD
+    decided = judged.probability >= judged.threshold
     return decision_interval(balanced_accuracy, truth, decided, patients), delong(truth, judged.probability, patients)
 
 
@@ -81,7 +84,11 @@ def write_report(folder: Path, judged: Judged, provenance: Provenance) -> Path:
         "|---|---|---|---|---|---|",
     ]
     lines += [_line(name, part) for name, part in judged.groups]
-    lines += ["", "Intervals are by patient. The decision is at a probability of 0.5.", ""]
+    lines += [
+        "",
+        f"Intervals are by patient. A patch counts as invasive from a probability of {judged.threshold:g} on.",
+        "",
+    ]
     lines += [f"**{text}**" for text in (provenance.notice, RESEARCH_USE) if text]
     report = folder / REPORT
     with atomic(report) as draft:
