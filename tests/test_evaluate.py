@@ -180,7 +180,7 @@ def subgroup():
 
 
 def cautions_of(patients, joined):
-    return " ".join(cautions(joined, summarise(patients, "patients"), subgroup()))
+    return " ".join(cautions(joined, summarise(patients, "patients"), subgroup(), 0.15))
 
 
 @pytest.fixture
@@ -238,13 +238,14 @@ def test_missing_predictions_are_named(tmp_path):
     text = cautions_of(joined.patients, joined)
 
     assert "1 of 8 labelled slides have no prediction (1 of them positive)" in text
+    assert "called wrongly, sensitivity would be 80 % (28 to 99 %) and specificity 67 %" in text
 
 
 def test_the_subgroup_with_2_plus_is_always_spoken_of(joined):
     """Also when there is nobody in it."""
     nobody = summarise(made_up_cases(40).take(np.arange(0)), "with IHC 2+")
 
-    assert "No patient with IHC 2+" in " ".join(cautions(joined, subgroup(), nobody))
+    assert "No patient with IHC 2+" in " ".join(cautions(joined, subgroup(), nobody, 0.15))
 
 
 def test_two_equal_runs_are_not_shown_to_differ():
@@ -376,7 +377,7 @@ def test_every_figure_has_an_interval_and_n(evaluated):
     with (out / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
 
-    assert len(rows) == 3 * 13
+    assert len(rows) == 3 * 16
     for row in rows:
         assert float(row["low"]) <= float(row["value"]) <= float(row["high"])
         assert int(row["n"]) > 0

@@ -6,26 +6,32 @@ from collections.abc import Iterator
 from he2her2.evaluation.cases import Joined
 from he2her2.evaluation.intervals import exact_binomial
 from he2her2.evaluation.summary import Summary
-
-CLINIC_PREVALENCE = 0.15
-"""About 15 % of invasive breast cancers are HER2-positive (Wolff et al., J Clin Oncol 2018;36:2105-2122)."""
+from he2her2.evaluation.words import percent
+from he2her2.labels import Her2Status
 
 FEW = 10
-MANY_LOST = 0.05
 WIDE = 0.2
 FAR_FROM_CLINIC = 1.5
 
 
-def cautions(joined: Joined, patients: Summary, subgroup: Summary) -> tuple[str, ...]:
+def cautions(joined: Joined, patients: Summary, subgroup: Summary, prevalence: float) -> tuple[str, ...]:
     """Everything that limits what the patients' figures may be taken for.
 
     Args:
         joined: The cases and what is missing.
         patients: Figures of all patients.
         subgroup: Figures of those with IHC 2+.
+        prevalence: Share of positives in the clinic.
     """
-    return (*_constant(patients), *_small(patients), *_chance(patients), *_prevalence(patients), *_lost(joined),
-            *_conflicts(joined), *_subgroup(subgroup))  # fmt: skip
+    return (
+        *_constant(patients),
+        *_small(patients),
+        *_chance(patients),
+        *_prevalence(patients, prevalence),
+        *_lost(joined, patients),
+        *_conflicts(joined),
+        *_subgroup(subgroup),
+    )
 
 
 def _constant(of: Summary) -> Iterator[str]:
@@ -77,28 +83,38 @@ def _chance(of: Summary) -> Iterator[str]:
         )
 
 
-def _prevalence(of: Summary) -> Iterator[str]:
+def _prevalence(of: Summary, prevalence: float) -> Iterator[str]:
     if not of.n:
         return
     share = exact_binomial(of.n_positive, of.n)
-    outside = not share.low <= CLINIC_PREVALENCE <= share.high
-    ratio = share.value / CLINIC_PREVALENCE
+    outside = not share.low <= prevalence <= share.high
+    ratio = share.value / prevalence
     if outside and not 1 / FAR_FROM_CLINIC < ratio < FAR_FROM_CLINIC:
         yield (
             f"{100 * share.value:.0f} % of the {of.title} are positive, in a clinic about "
-            f"{100 * CLINIC_PREVALENCE:.0f} %: PPV, NPV, accuracy, F1 and average precision do not carry over; see "
-            "them recomputed below."
+            f"{100 * prevalence:.0f} %: PPV, NPV, accuracy, F1 and average precision do not carry over; PPV and NPV "
+            "are recomputed below."
         )
 
 
-def _lost(joined: Joined) -> Iterator[str]:
-    lost, n = len(joined.unpredicted), len(joined.unpredicted) + len(joined.slides)
-    if lost:
-        n_positive = sum(e.truth == "positive" for e in joined.unpredicted)
-        weight = "That is many enough to matter" if lost > MANY_LOST * n else "Their labels could still matter"
+def _lost(joined: Joined, of: Summary) -> Iterator[str]:
+    lost, n = joined.unpredicted, len(joined.unpredicted) + len(joined.slides)
+    if not lost:
+        return
+    n_positive = sum(e.truth is Her2Status.POSITIVE for e in lost)
+    yield (
+        f"{len(lost)} of {n} labelled slides have no prediction ({n_positive} of them positive): the figures hold for "
+        "slides that the program can read."
+    )
+    if joined.lost_patients:
+        truth = {e.patient_id: e.truth for e in lost}
+        positive = sum(truth[name] is Her2Status.POSITIVE for name in joined.lost_patients)
+        negative = len(joined.lost_patients) - positive
+        found = exact_binomial(of.counts.tp, of.counts.positives + positive, name="sensitivity")
+        right = exact_binomial(of.counts.tn, of.counts.negatives + negative, name="specificity")
         yield (
-            f"{lost} of {n} labelled slides have no prediction ({n_positive} of them positive), among them all slides "
-            f"of {len(joined.lost_patients)} patients. {weight}: the figures hold for slides that the program can read."
+            f"{len(joined.lost_patients)} patients have no prediction at all. Were all of them called wrongly, "
+            f"sensitivity would be {percent(found)} and specificity {percent(right)}."
         )
 
 

@@ -15,7 +15,7 @@ from he2her2.evaluation.audits.shortcuts import shortcut_audit
 from he2her2.evaluation.audits.sites import SiteResult, site_audit, site_results
 from he2her2.evaluation.audits.stability import seeds_audit
 from he2her2.evaluation.cases import Joined, PatientRule, join
-from he2her2.evaluation.cautions import CLINIC_PREVALENCE, cautions
+from he2her2.evaluation.cautions import cautions
 from he2her2.evaluation.features import Properties, slide_properties
 from he2her2.evaluation.guards import (
     provenance_known,
@@ -23,7 +23,7 @@ from he2her2.evaluation.guards import (
     training_patients,
 )
 from he2her2.evaluation.run_folder import RunFolder, open_run
-from he2her2.evaluation.summary import Summary, equivocal, summarise
+from he2her2.evaluation.summary import CLINIC_PREVALENCE, Summary, equivocal, summarise
 from he2her2.evaluation.tile_audits import N_SLIDES, aggregator_of, tile_audits
 from he2her2.evaluation.versus import Versus, compare
 from he2her2.labels import Policy
@@ -130,8 +130,8 @@ def evaluate(question: Question, say: Say = lambda _: None) -> Evaluation:
     if split not in ("train", "val"):
         refuse_training_patients(run.path, shared)
     say(f"{len(joined.slides)} slides of {len(joined.patients)} patients; measuring")
-    patients = summarise(joined.patients, "patients")
-    subgroup = summarise(equivocal(joined.patients), "patients with IHC 2+")
+    patients = summarise(joined.patients, "patients", question.prevalence)
+    subgroup = summarise(equivocal(joined.patients), "patients with IHC 2+", question.prevalence)
     sites = site_results(joined.patients)
     versus = None
     if question.compare is not None:
@@ -146,10 +146,10 @@ def evaluate(question: Question, say: Say = lambda _: None) -> Evaluation:
         split,
         joined,
         notices_of(run, joined, split, chosen_with=bool(shared)),
-        summarise(joined.slides, "slides"),
+        summarise(joined.slides, "slides", question.prevalence),
         patients,
         subgroup,
-        (*cautions(joined, patients, subgroup), *_provenance(run)),
+        (*cautions(joined, patients, subgroup, question.prevalence), *_provenance(run)),
         audits_of(question, run, joined, sites),
         sites,
         versus,

@@ -1,5 +1,6 @@
 """The figures of one group of cases: the paper's and the field's, each with its interval."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -29,6 +30,8 @@ OF_COUNTS: Mapping[str, tuple[Family, Callable[[m.BinaryCounts], float]]] = {
     "Matthews correlation": ("field", m.mcc),
 }
 N_SCORES = len(IhcScore)
+CLINIC_PREVALENCE = 0.15
+"""About 15 % of invasive breast cancers are HER2-positive (Wolff et al., J Clin Oncol 2018;36:2105-2122)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +73,14 @@ class Summary:
         return self.figures[name].estimate
 
 
-def summarise(cases: Cases, title: str) -> Summary:
-    """Every figure of the cases; what is undefined (a class is absent) is nan with an interval that says so."""
+def summarise(cases: Cases, title: str, prevalence: float = CLINIC_PREVALENCE) -> Summary:
+    """Every figure of the cases; what is undefined (a class is absent) is nan with an interval that says so.
+
+    Args:
+        cases: What to measure.
+        title: What to call them.
+        prevalence: Share of positives in the clinic, at which predictive values are computed once more.
+    """
     truth, decided, patients = cases.truth, cases.decided, cases.patients
     right = truth == decided
     found = [
@@ -86,6 +95,10 @@ def summarise(cases: Cases, title: str) -> Summary:
     found += [
         Figure(family, decision_interval(metric, truth, decided, patients, name=name))
         for name, (family, metric) in OF_COUNTS.items()
+    ]
+    found += [
+        Figure("field", decision_interval(metric, truth, decided, patients, name=name))
+        for name, metric in at_prevalence(prevalence).items()
     ]
     matrix = None
     scored = (cases.true_score != UNKNOWN_SCORE) & (cases.predicted_score != UNKNOWN_SCORE)
@@ -102,6 +115,35 @@ def summarise(cases: Cases, title: str) -> Summary:
         {figure.estimate.name: figure for figure in found},
         matrix,
     )
+
+
+def at_prevalence(prevalence: float) -> dict[str, Callable[[m.BinaryCounts], float]]:
+    """What follows from sensitivity and specificity where another share of patients is positive (Bayes' theorem).
+
+    Example:
+        >>> counts = m.BinaryCounts(tp=9, fp=2, tn=8, fn=1)
+        >>> [round(figure(counts), 3) for figure in at_prevalence(0.15).values()]
+        [0.443, 0.978, 0.695]
+    """
+
+    def rates(counts: m.BinaryCounts) -> tuple[float, float, float, float]:
+        found, right = m.sensitivity(counts), m.specificity(counts)
+        return prevalence * found, (1 - prevalence) * (1 - right), (1 - prevalence) * right, prevalence * (1 - found)
+
+    def ppv(counts: m.BinaryCounts) -> float:
+        true, false, _, _ = rates(counts)
+        return true / (true + false) if true + false else math.nan
+
+    def npv(counts: m.BinaryCounts) -> float:
+        _, _, true, false = rates(counts)
+        return true / (true + false) if true + false else math.nan
+
+    def called_negative(counts: m.BinaryCounts) -> float:
+        _, _, true, false = rates(counts)
+        return true + false
+
+    where = f"if {100 * prevalence:g} % are positive"
+    return {f"PPV {where}": ppv, f"NPV {where}": npv, f"share called negative {where}": called_negative}
 
 
 def equivocal(cases: Cases) -> Cases:

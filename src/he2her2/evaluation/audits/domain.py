@@ -104,7 +104,7 @@ def surprise_of(share: float, n: int, m: int) -> float:
 
     Example:
         >>> round(surprise_of(share=0.05, n=100, m=1000), 2), surprise_of(share=0.5, n=100, m=1000) < 1e-6
-        (0.55, True)
+        (0.56, True)
     """
     r = int(OUTSIDE * (m + 1))
     return float(betabinom.sf(np.floor(share * n) - 1, n, r, m + 1 - r))

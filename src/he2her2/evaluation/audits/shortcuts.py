@@ -222,7 +222,7 @@ def detectable_auc(n_positive: int, n_negative: int, alpha: float, power: float 
 
     Example:
         >>> round(detectable_auc(50, 50, 0.05), 2)
-        0.66
+        0.65
     """
     z = float(norm.isf(alpha / 2) + norm.ppf(power))
     grid = np.linspace(0.5, 1, 501)
