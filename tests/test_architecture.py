@@ -38,7 +38,7 @@ HEAVY_ROOMS = {
     "torch": {"models", "training"},
     "lightning": {"training"},
     "matplotlib": {"evaluation"},
-    "sklearn": {"evaluation", "manifest"},
+    "sklearn": {"evaluation"},
 }
 
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 import typer
 
 from he2her2.cli import options as o
-from he2her2.cli.extras import require_extra
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -149,8 +148,6 @@ def split(  # noqa: PLR0913  # a command's options
         wish = _shares(shares)
         plans = {out: split_by_shares(cohort.patients, wish, seed=seed, by_site=by_site)}
     else:
-        if by_site:
-            require_extra("evaluate", "sklearn")
         if folds == 1:
             raise typer.BadParameter("one fold leaves nothing to train on; give --folds 2 or more")
         found = split_in_folds(cohort.patients, folds, repeats=repeats, seed=seed, by_site=by_site)

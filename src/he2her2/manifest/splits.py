@@ -1,6 +1,5 @@
 """Splits by patient: stratified by label, in given shares or in folds, and on request with whole sites on one side."""
 
-import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,8 +11,6 @@ from he2her2.manifest.apportion import apportion, share_groups
 from he2her2.manifest.checks import Label, label_of
 from he2her2.manifest.patients import patient_key
 from he2her2.manifest.table import SPLITS, Manifest, SlideRow, Split
-
-MOST_SEED = 2**32 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +130,10 @@ def split_in_folds(
         ManifestError: There are fewer patients, or sites, than folds.
     """
     people = sorted(patients, key=lambda patient: patient.key)
+    rng = Random(seed)  # noqa: S311  (not cryptography)
     return [
         [_fold(people, parts, f, folds) for f in range(folds)]
-        for parts in (_parts(people, folds, (seed + 1_000_003 * r) % MOST_SEED, by_site) for r in range(repeats))
+        for parts in (_parts(people, folds, rng, by_site=by_site) for _ in range(repeats))
     ]
 
 
@@ -189,32 +187,9 @@ def _whole_sites(people: Sequence[Patient], wish: Sequence[float], rng: Random) 
     return [by_site[patient.site] for patient in people]
 
 
-def _parts(people: Sequence[Patient], folds: int, seed: int, by_site: bool) -> list[int]:  # noqa: FBT001
+def _parts(people: Sequence[Patient], folds: int, rng: Random, *, by_site: bool) -> list[int]:
     """The part of each patient."""
-    if by_site:
-        return _parts_of_whole_sites(people, folds, seed)
-    return _by_label(people, [1 / folds] * folds, Random(seed))  # noqa: S311  (not cryptography)
-
-
-def _parts_of_whole_sites(people: Sequence[Patient], folds: int, seed: int) -> list[int]:
-    from sklearn.model_selection import StratifiedGroupKFold  # noqa: PLC0415  (an optional library)
-
-    groups = [patient.site for patient in people]
-    labels = [patient.label for patient in people]
-    if len(set(groups)) < folds:
-        raise ManifestError([f"{len(set(groups))} sites cannot fill {folds} folds whole; split without --by-site"])
-    if max(Counter(labels).values()) < folds:
-        raise ManifestError([f"no class has {folds} patients; ask for fewer folds"])
-    part = [-1] * len(people)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a class smaller than the folds is told by `classes_missing`
-        splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-        for i, (_, test) in enumerate(splitter.split(people, labels, groups)):
-            for k in test:
-                part[int(k)] = i
-    if len(set(part)) < folds:
-        raise ManifestError([f"the sites are too unequal for {folds} folds; ask for fewer, or split without --by-site"])
-    return part
+    return (_whole_sites if by_site else _by_label)(people, [1 / folds] * folds, rng)
 
 
 def _fold(people: Sequence[Patient], parts: Sequence[int], fold: int, folds: int) -> dict[str, Split]:

@@ -1,0 +1,328 @@
+"""ASCO/CAP's rules, against a transcription of the guideline's own figures."""
+
+import csv
+import json
+from itertools import product
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from he2her2.labels import (
+    Her2Status,
+    IhcScore,
+    IshCounts,
+    IshGroup,
+    IshResult,
+    Policy,
+    Stratum,
+    decide,
+    ish_group,
+    paper_status,
+    parse_ihc,
+    parse_ish,
+    parse_status,
+)
+
+POSITIVE, NEGATIVE, OPEN = Her2Status.POSITIVE, Her2Status.NEGATIVE, Her2Status.UNDETERMINED
+SCORES = (None, *IhcScore)
+
+# Figures 3 to 6 of ASCO/CAP 2018, by hand: for each group its columns are IHC not done, 0, 1+, 2+ (recounted,
+# unchanged) and 3+. Groups 1 and 5 need no IHC; a 3+ is positive by Figure 1, whatever the group.
+FIGURES = {
+    1: (POSITIVE, POSITIVE, POSITIVE, POSITIVE, POSITIVE),
+    2: (OPEN, NEGATIVE, NEGATIVE, NEGATIVE, POSITIVE),
+    3: (OPEN, NEGATIVE, NEGATIVE, POSITIVE, POSITIVE),
+    4: (OPEN, NEGATIVE, NEGATIVE, NEGATIVE, POSITIVE),
+    5: (NEGATIVE, NEGATIVE, NEGATIVE, NEGATIVE, POSITIVE),
+}
+# Counts of each group, on and off its borders.
+COUNTS = {
+    1: ((2.0, 4.0), (2.0, 100.0), (7.5, 4.0), (2.3, 4.5)),
+    2: ((2.0, 3.99), (9.0, 0.0)),
+    3: ((1.99, 6.0), (0.0, 50.0)),
+    4: ((1.99, 4.0), (0.5, 5.99)),
+    5: ((1.99, 3.99), (0.0, 0.0), (1.1, 2.2)),
+}
+# Figure 1 (IHC), with the stated result of ISH: not done, negative, positive, equivocal.
+STATED = {
+    None: (OPEN, NEGATIVE, POSITIVE, OPEN),
+    "0": (NEGATIVE, NEGATIVE, POSITIVE, NEGATIVE),
+    "1+": (NEGATIVE, NEGATIVE, POSITIVE, NEGATIVE),
+    "2+": (OPEN, NEGATIVE, POSITIVE, OPEN),
+    "3+": (POSITIVE, POSITIVE, POSITIVE, POSITIVE),
+}
+# Figure 2 (single-probe ISH): copies < 4, 4 to < 6, >= 6.
+SINGLE_PROBE = {
+    None: (NEGATIVE, OPEN, POSITIVE),
+    "0": (NEGATIVE, NEGATIVE, POSITIVE),
+    "1+": (NEGATIVE, NEGATIVE, POSITIVE),
+    "2+": (NEGATIVE, OPEN, POSITIVE),
+    "3+": (POSITIVE, POSITIVE, POSITIVE),
+}
+
+numbers = st.floats(0, 60, allow_nan=False)
+counts = st.builds(IshCounts, numbers, numbers)
+any_ish = st.one_of(
+    st.none(),
+    st.sampled_from(list(IshResult)),
+    counts,
+    st.builds(IshCounts, numbers, st.none()),
+    st.builds(IshCounts, st.none(), numbers),
+)
+
+
+@pytest.mark.parametrize(("group", "pair"), [(group, pair) for group, pairs in COUNTS.items() for pair in pairs])
+def test_counts_fall_into_their_group(group, pair):
+    """Ratio 2.0, copies 4.0 and 6.0 belong to the upper side."""
+    assert ish_group(*pair) == IshGroup(group)
+
+
+@pytest.mark.parametrize(("group", "column"), list(product(FIGURES, range(5))))
+def test_every_group_with_every_score_is_as_the_figures_say(group, column):
+    """Figures 3 to 6, all 25 cells, for all counts of the group."""
+    for ratio, copies in COUNTS[group]:
+        decision = decide(SCORES[column], IshCounts(ratio, copies), recounted=True)
+
+        assert decision.status == FIGURES[group][column], (ratio, copies)
+        assert decision.group == IshGroup(group)
+
+
+@pytest.mark.parametrize("group", FIGURES)
+def test_groups_2_to_4_with_2_plus_wait_for_the_recount(group):
+    """Without the recount of 20 cells the guideline has no answer to these; the others need none."""
+    decision = decide(IhcScore.TWO, IshCounts(*COUNTS[group][0]))
+
+    assert decision.status == (OPEN if group in (2, 3, 4) else FIGURES[group][3])
+    assert ("recount" in decision.rule) == (group in (2, 3, 4))
+
+
+@pytest.mark.parametrize(("score", "column"), list(product(STATED, range(4))))
+def test_every_score_with_every_stated_result(score, column):
+    """Figure 1, and what a report without counts can say."""
+    ish = (None, IshResult.NEGATIVE, IshResult.POSITIVE, IshResult.EQUIVOCAL)[column]
+
+    assert decide(score and IhcScore(score), ish).status == STATED[score][column]
+
+
+@pytest.mark.parametrize(("score", "column"), list(product(SINGLE_PROBE, range(3))))
+def test_copies_alone_are_a_single_probe_assay(score, column):
+    """Figure 2, on its borders and between them."""
+    for copies in ((0.0, 3.99), (4.0, 5.99), (6.0, 40.0))[column]:
+        assert decide(score and IhcScore(score), IshCounts(None, copies)).status == SINGLE_PROBE[score][column]
+
+
+@pytest.mark.parametrize("score", SCORES)
+@pytest.mark.parametrize("ratio", [1.2, 2.5])
+def test_a_ratio_alone_decides_only_what_all_its_groups_share(score, ratio):
+    """Without copies a ratio leaves two or three groups; where they differ nothing is guessed."""
+    groups = (1, 2) if ratio >= 2 else (3, 4, 5)
+    possible = {FIGURES[group][SCORES.index(score)] for group in groups}
+
+    status = decide(score, IshCounts(ratio, None), recounted=True).status
+
+    assert status == (possible.pop() if len(possible) == 1 else OPEN)
+
+
+@pytest.mark.parametrize(
+    ("score", "ish", "faint", "stratum"),
+    [
+        ("0", None, None, Stratum.ZERO_OR_ULTRALOW),
+        ("0", None, True, Stratum.ULTRALOW),
+        ("0", None, False, Stratum.NULL),
+        ("1+", None, None, Stratum.LOW),
+        ("1+", IshResult.NEGATIVE, None, Stratum.LOW),
+        ("2+", IshResult.NEGATIVE, None, Stratum.LOW),
+        ("2+", None, None, Stratum.UNDETERMINED),
+        ("2+", IshResult.POSITIVE, None, Stratum.POSITIVE),
+        ("1+", IshResult.POSITIVE, None, Stratum.POSITIVE),
+        ("3+", None, None, Stratum.POSITIVE),
+        (None, IshResult.NEGATIVE, None, Stratum.UNDETERMINED),
+    ],
+)
+def test_strata_are_those_of_the_trials(score, ish, faint, stratum):
+    """HER2-low is 1+, or 2+ that ISH finds negative; a plain 0 is not guessed to be null."""
+    assert decide(score and IhcScore(score), ish, faint_staining=faint).stratum == stratum
+
+
+@given(ihc=st.sampled_from(SCORES), ish=any_ish, policy=st.sampled_from(list(Policy)), recounted=st.booleans())
+def test_every_decision_is_whole(ihc, ish, policy, recounted):
+    """A decision names its rule and source; positive status and positive stratum go together."""
+    decision = decide(ihc, ish, policy=policy, recounted=recounted)
+
+    assert decision.rule
+    assert decision.source
+    assert (decision.status == POSITIVE) == (decision.stratum == Stratum.POSITIVE)
+    assert decision.status != OPEN or decision.stratum == Stratum.UNDETERMINED
+
+
+@given(ihc=st.sampled_from(SCORES), ish=any_ish, recounted=st.booleans())
+def test_the_papers_policy_answers_only_what_the_guideline_leaves_open(ihc, ish, recounted):
+    """It makes an open 2+ positive and changes nothing else."""
+    guideline = decide(ihc, ish, recounted=recounted)
+    paper = decide(ihc, ish, recounted=recounted, policy=Policy.PAPER)
+
+    if guideline.status == OPEN and ihc == IhcScore.TWO:
+        assert (paper.status, paper.source) == (POSITIVE, "Oliveira et al. 2020, section 5.4")
+    else:
+        assert paper == guideline
+
+
+@pytest.mark.parametrize("score", IhcScore)
+def test_the_papers_policy_without_ish_is_the_papers_table(score):
+    """Section 5.4: 0 and 1+ are negative, 2+ and 3+ positive."""
+    assert decide(score, policy=Policy.PAPER).status == paper_status(score)
+
+
+@given(ihc=st.sampled_from(list(IhcScore)), lower=counts, more=st.tuples(numbers, numbers))
+def test_more_signal_never_makes_a_tumour_negative(ihc, lower, more):
+    """With IHC at hand, a higher ratio or more copies never turn positive into negative."""
+    higher = IshCounts(lower.ratio + more[0], lower.copies + more[1])
+    before, after = (decide(ihc, ish, recounted=True).status for ish in (lower, higher))
+
+    assert (before, after) != (POSITIVE, NEGATIVE)
+
+
+@given(ish=any_ish, low=st.integers(0, 3), high=st.integers(0, 3))
+def test_a_higher_score_never_makes_a_tumour_negative(ish, low, high):
+    """Whatever ISH says, more staining never turns positive into negative."""
+    scores = list(IhcScore)
+    before, after = (decide(scores[i], ish, recounted=True).status for i in sorted((low, high)))
+
+    assert (before, after) != (POSITIVE, NEGATIVE)
+
+
+@pytest.mark.parametrize(
+    ("score", "ish", "conflict"),
+    [
+        ("3+", IshResult.NEGATIVE, True),
+        ("3+", IshCounts(1.1, 2.0), True),
+        ("0", IshResult.POSITIVE, True),
+        ("1+", IshCounts(3.0, 9.0), True),
+        ("2+", IshResult.POSITIVE, False),
+        ("3+", IshCounts(1.1, 5.0), False),
+        ("0", None, False),
+    ],
+)
+def test_tests_that_contradict_each_other_are_told(score, ish, conflict):
+    """A 3+ that ISH calls negative, or a 0 or 1+ that it calls positive."""
+    assert decide(IhcScore(score), ish).conflict is conflict
+
+
+@given(ish=any_ish.filter(lambda ish: ish is not None))
+def test_ish_survives_text(ish):
+    """What a manifest writes it reads again, to the last digit: a ratio of 1.9999999 stays below 2."""
+    assert parse_ish(str(ish)) == ish
+
+
+@pytest.mark.parametrize("text", ["4+", "", "2.5", "++", "positive"])
+def test_other_text_is_no_score(text):
+    """Nothing is guessed from a cell that names no score."""
+    with pytest.raises(ValueError, match="no IHC score"):
+        parse_ihc(text)
+
+
+@pytest.mark.parametrize("text", ["", "2.3", "ratio", "ratio x", "copies 4..5", "ratio 2 copies 4 cells", "ratio 5000"])
+def test_other_text_is_no_ish(text):
+    """A number without a name could be ratio or copies."""
+    with pytest.raises(ValueError, match="ISH"):
+        parse_ish(text)
+
+
+def test_the_two_types_do_not_mix():
+    """A score is no status: neither parses as the other."""
+    with pytest.raises(ValueError, match="no HER2 status"):
+        parse_status("3+")
+    with pytest.raises(ValueError, match="no IHC score"):
+        parse_ihc("positive")
+
+
+@pytest.mark.parametrize("pair", [(None, None), (-1, 4), (float("nan"), 4), (2, float("inf")), (2, 1001)])
+def test_impossible_counts_are_a_callers_mistake(pair):
+    """Counts are finite, non-negative, and at least one of them is given."""
+    with pytest.raises(ValueError, match=r"ISH|copy number"):
+        IshCounts(*pair)
+
+
+def test_the_command_line_tells_group_status_stratum_rule_and_source(command_line):
+    """The issue's example: 2+ with ratio 2.3 and 4.5 copies."""
+    code, out, _ = command_line("labels", "--ihc", "2+", "--ratio", 2.3, "--copies", 4.5)
+
+    assert code == 0
+    assert out.splitlines() == [
+        "ISH group  1",
+        "status     positive",
+        "stratum    positive",
+        "rule       ISH group 1 is positive",
+        "source     ASCO/CAP 2018, affirmed 2023",
+    ]
+
+
+def test_the_command_line_speaks_json(command_line):
+    """A script reads the same as a person."""
+    _, out, _ = command_line("labels", "--ihc", "2+", "--policy", "paper", "--json")
+
+    assert json.loads(out)["her2_status"] == "positive"
+    assert json.loads(out)["ish_group"] is None
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ((), "give --ihc"),
+        (("--ihc", "5"), "'5' is no IHC score"),
+        (("--ish", "positive", "--ratio", "2"), "not both"),
+        (("--ratio", "-1"), "-1.0 is no ISH ratio"),
+        (("--policy", "mine", "--ihc", "0"), "guideline"),
+    ],
+)
+def test_impossible_options_are_one_line(command_line, options, told):
+    """A mistake on the command line is told in one line."""
+    code, _, err = command_line("labels", *options)
+
+    assert code == 2
+    assert told in err
+    assert err.count("\n") == 1
+
+
+def test_a_table_gains_labels_and_keeps_its_columns(command_line, tmp_path):
+    """Each row is decided by its own tests, whatever the columns are called; the rest of the row stays."""
+    table, out = tmp_path / "tests.csv", tmp_path / "labels.csv"
+    table.write_text(
+        "case;score;ratio;copies;faint_staining;note\n1;2+;2.3;4.5;;a\n2;0;;;yes;b\n3;2+;;;;c\n4;NA;;;;d\n"
+    )
+
+    code, told, err = command_line("labels", table, "--out", out, "--ihc-column", "score")
+
+    assert code == 0, err
+    with out.open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["her2_status"] for row in rows] == ["positive", "negative", "undetermined", "undetermined"]
+    assert [row["stratum"] for row in rows] == ["positive", "ultralow", "undetermined", "undetermined"]
+    assert [row["note"] for row in rows] == list("abcd")
+    assert rows[0]["ish_group"] == "1"
+    assert "status undetermined: 2" in told
+
+
+def test_all_bad_cells_of_a_table_are_told_at_once(command_line, tmp_path):
+    """Each with its line and column; nothing is written."""
+    table, out = tmp_path / "tests.csv", tmp_path / "labels.csv"
+    table.write_text("ihc_score,ratio,copies,faint_staining\n7,2,4,\n1+,x,,maybe\n0,,,\n2+,-3,4,\n")
+
+    code, _, err = command_line("labels", table, "--out", out)
+
+    assert code == 2
+    assert [line.split(": ", 2)[2][:9] for line in err.splitlines()] == ["line 2: i", "line 3: r", "line 5: -"]
+    assert "ratio: 'x' is no number; faint_staining: 'maybe'" in err
+    assert not out.exists()
+
+
+def test_a_table_without_tests_is_refused(command_line, tmp_path):
+    """Nothing to label by: the message names the columns that are looked for."""
+    table = tmp_path / "tests.csv"
+    table.write_text("case,her2\n1,positive\n")
+
+    code, _, err = command_line("labels", table, "--out", tmp_path / "out.csv")
+
+    assert code == 2
+    assert "ihc_score, ish, ratio, copies" in err
