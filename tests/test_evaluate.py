@@ -377,7 +377,7 @@ def test_every_figure_has_an_interval_and_n(evaluated):
     with (out / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
 
-    assert len(rows) == 3 * 16
+    assert len(rows) == 16 + 16 + 12
     for row in rows:
         assert float(row["low"]) <= float(row["value"]) <= float(row["high"])
         assert int(row["n"]) > 0

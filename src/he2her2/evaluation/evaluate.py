@@ -131,7 +131,7 @@ def evaluate(question: Question, say: Say = lambda _: None) -> Evaluation:
         refuse_training_patients(run.path, shared)
     say(f"{len(joined.slides)} slides of {len(joined.patients)} patients; measuring")
     patients = summarise(joined.patients, "patients", question.prevalence)
-    subgroup = summarise(equivocal(joined.patients), "patients with IHC 2+", question.prevalence)
+    subgroup = summarise(equivocal(joined.patients), "patients with IHC 2+")
     sites = site_results(joined.patients)
     versus = None
     if question.compare is not None:

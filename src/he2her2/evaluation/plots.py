@@ -187,7 +187,9 @@ def _forest(axes: "Axes", name: str, estimates: Sequence[Estimate], y: NDArray[n
         axes.axvline(0.5, color=GREY, linewidth=1, linestyle=(0, (4, 3)))
     for k, (estimate, at) in enumerate(zip(estimates, y, strict=True)):
         colour, marker = (ORANGE, "D") if k == last else (BLUE, "o")
-        axes.plot([estimate.low, estimate.high], [at, at], color=colour, linewidth=2, solid_capstyle="butt", clip_on=False)
+        axes.plot(
+            [estimate.low, estimate.high], [at, at], color=colour, linewidth=2, solid_capstyle="butt", clip_on=False
+        )
         if not math.isnan(estimate.value):
             axes.plot([estimate.value], [at], marker, color=colour, markersize=7, clip_on=False)
         text = "not known" if math.isnan(estimate.value) else span(estimate)

@@ -53,7 +53,8 @@ class Summary:
         counts: Truth against decision.
         threshold: The probability from which a case is called positive.
         figures: By name, in the order of reading.
-        score_matrix: (4, 4) IHC score against predicted score, row = truth; None where scores were not predicted.
+        score_matrix: (4, 4) IHC score against predicted score, row = truth; None where scores were not predicted, or all
+            cases have the same one.
     """
 
     title: str
@@ -73,13 +74,14 @@ class Summary:
         return self.figures[name].estimate
 
 
-def summarise(cases: Cases, title: str, prevalence: float = CLINIC_PREVALENCE) -> Summary:
+def summarise(cases: Cases, title: str, prevalence: float | None = None) -> Summary:
     """Every figure of the cases; what is undefined (a class is absent) is nan with an interval that says so.
 
     Args:
         cases: What to measure.
         title: What to call them.
-        prevalence: Share of positives in the clinic, at which predictive values are computed once more.
+        prevalence: Share of positives in the clinic, at which predictive values are computed once more; None does not,
+            as for a subgroup in which another share is positive.
     """
     truth, decided, patients = cases.truth, cases.decided, cases.patients
     right = truth == decided
@@ -98,11 +100,11 @@ def summarise(cases: Cases, title: str, prevalence: float = CLINIC_PREVALENCE) -
     ]
     found += [
         Figure("field", decision_interval(metric, truth, decided, patients, name=name))
-        for name, metric in at_prevalence(prevalence).items()
+        for name, metric in (at_prevalence(prevalence) if prevalence else {}).items()
     ]
     matrix = None
     scored = (cases.true_score != UNKNOWN_SCORE) & (cases.predicted_score != UNKNOWN_SCORE)
-    if scored.any():
+    if len(np.unique(cases.true_score[scored])) > 1:
         pair = cases.true_score[scored], cases.predicted_score[scored]
         matrix = m.confusion_matrix(*pair, N_SCORES)
         found.append(Figure("field", kappa_interval(*pair, N_SCORES, patients[scored])))
