@@ -53,8 +53,8 @@ class Summary:
         counts: Truth against decision.
         threshold: The probability from which a case is called positive.
         figures: By name, in the order of reading.
-        score_matrix: (4, 4) IHC score against predicted score, row = truth; None where scores were not predicted, or all
-            cases have the same one.
+        score_matrix: (4, 4) IHC score against predicted score, row = truth; None where no score was predicted, or
+            all cases have the same one.
     """
 
     title: str
