@@ -1,0 +1,464 @@
+"""Public cohorts: every patient is accounted for, every contradiction is told, and slides find their patients."""
+
+import csv
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from he2her2.cohort.adapters.her2sc import name_of as her2sc_name
+from he2her2.cohort.adapters.her2sc import namer, read_her2sc
+from he2her2.cohort.adapters.herohe import read_herohe
+from he2her2.cohort.adapters.slide_files import SlideName, find_slides
+from he2her2.cohort.adapters.tcga_brca import ALIASES, REASONS, read_tcga_brca
+from he2her2.cohort.adapters.tcga_brca import name_of as tcga_name
+from he2her2.errors import ConfigError, ManifestError
+from he2her2.labels import Her2Status, IhcScore, IshCounts, IshResult, Policy
+from he2her2.manifest import read_manifest, require
+
+TCGA_HEAD = "patient_id,HER2_ihc_score,IHC_HER2,HER2_fish_status,HER2_cent17_ratio,HER2_copy_number,her2_clinical"
+BARCODE = "TCGA-A1-A0S"
+
+
+@pytest.fixture
+def clinical(tmp_path):
+    """Write a clinical table of HER2 fields, a patient each; gives its path."""
+
+    def write(*fields, head=TCGA_HEAD):
+        path = tmp_path / "clinical.csv"
+        lines = (f"{BARCODE}{i:X},{row}" for i, row in enumerate(fields))
+        path.write_text("\n".join((head, *lines)) + "\n")
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def public_table(data_dir):
+    """The clinical table of 935 patients."""
+    return data_dir / "labels" / "tcga_brca_her2.csv"
+
+
+def only(study):
+    """The study's one labelled patient."""
+    (patient,) = study.patients
+    return patient
+
+
+def reason(study):
+    """Why the study's one patient was left out."""
+    (found,) = [exclusion.reason for exclusion in study.exclusions if exclusion.patients]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("fields", "score", "ish", "status"),
+    [
+        ("0,Negative,NA,NA,NA,", "0", None, "negative"),
+        ("1,Negative,NA,NA,NA,", "1+", None, "negative"),
+        ("3,Positive,NA,NA,NA,", "3+", None, "positive"),
+        ("NA,Negative,NA,NA,NA,", None, None, "negative"),
+        ("NA,Positive,NA,NA,NA,", None, None, "positive"),
+        ("2,Equivocal,Negative,NA,NA,", "2+", IshResult.NEGATIVE, "negative"),
+        ("2,Positive,Positive,NA,NA,", "2+", IshResult.POSITIVE, "positive"),
+        ("2,Equivocal,Negative,1.1,2.3,", "2+", IshCounts(1.1, 2.3), "negative"),
+        ("2,Equivocal,Positive,NA,>6,", "2+", IshResult.POSITIVE, "positive"),
+        ("NA,NA,Negative,1.1,NA,", None, IshResult.NEGATIVE, "negative"),
+        ("NA,NA,NA,2.4,7,", None, IshCounts(2.4, 7), "positive"),
+        ("2,Indeterminate,Positive,NA,NA,", "2+", IshResult.POSITIVE, "positive"),
+    ],
+)
+def test_fields_that_agree_give_their_label(clinical, fields, score, ish, status):
+    """A score stands as it is, a status without a score becomes none; nothing is told as a conflict."""
+    study = read_tcga_brca(clinical(fields))
+    patient = only(study)
+
+    assert (patient.ihc_score, patient.ish, patient.status) == (score, ish, status)
+    assert patient.site == "A1"
+    assert study.conflicts == ()
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind", "score", "status"),
+    [
+        ("1,Positive,Negative,NA,NA,", "IHC score and IHC status", None, "negative"),
+        ("2,Positive,Negative,NA,NA,", "IHC score and IHC status", "2+", "negative"),
+        ("3,Positive,Negative,NA,NA,", "IHC and ISH", "3+", "positive"),
+        ("1,Negative,Positive,2.2,NA,", "IHC and ISH", "1+", "positive"),
+        ("1,Negative,Negative,1.1,185,", "copies per cell", "1+", "negative"),
+        ("1,Negative,Negative,1.3,6.4,", "FISH and counts", "1+", "negative"),
+        ("3,Positive,NA,NA,NA,HER2neg", "tests and the table's own status", "3+", "positive"),
+    ],
+)
+def test_fields_that_disagree_are_told_and_decided_by_rule(clinical, fields, kind, score, status):
+    """Each kind of contradiction, with what was made of it."""
+    study = read_tcga_brca(clinical(fields))
+
+    assert [conflict.conflict for conflict in study.conflicts] == [kind]
+    assert study.conflicts[0].line == 2
+    assert (only(study).ihc_score, only(study).status) == (score, status)
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ("NA,NA,NA,NA,NA,", 0),
+        ("NA,Indeterminate,NA,NA,NA,HER2pos", 0),
+        ("1,Positive,NA,NA,NA,", 2),
+        ("2,Equivocal,Positive,NA,not amplified,", 3),
+        ("2,Equivocal,Negative,2.9,NA,", 3),
+        ("NA,Positive,Negative,NA,NA,", 4),
+        ("2,Equivocal,NA,NA,NA,", 5),
+        ("2,Positive,NA,NA,NA,", 5),
+        ("2,Equivocal,Negative,1.5,5.0,", 6),
+        ("NA,NA,Negative,1.06,4.7,", 7),
+    ],
+)
+def test_what_cannot_be_decided_is_left_out_by_reason(clinical, fields, why):
+    """Nothing is guessed."""
+    study = read_tcga_brca(clinical(fields))
+
+    assert study.patients == ()
+    assert reason(study) == REASONS[why]
+    assert all(conflict.resolution == "left out" for conflict in study.conflicts)
+
+
+def test_strict_leaves_out_who_has_a_conflict(clinical):
+    """A copy number that is a total contradicts nothing."""
+    rows = ("3,Positive,Negative,NA,NA,", "1,Negative,Negative,1.1,185,", "0,Negative,NA,NA,NA,")
+
+    study = read_tcga_brca(clinical(*rows), strict=True)
+
+    assert [patient.patient_id for patient in study.patients] == [f"{BARCODE}1", f"{BARCODE}2"]
+    assert study.exclusions[-1].patients == (f"{BARCODE}0",)
+
+
+def test_the_papers_policy_takes_an_open_2_plus_as_positive(clinical):
+    """As an option, by name."""
+    study = read_tcga_brca(clinical("2,Equivocal,NA,NA,NA,"), policy=Policy.PAPER)
+
+    assert only(study).status == Her2Status.POSITIVE
+
+
+def test_the_other_ihc_score_column_is_never_read(clinical):
+    """The IHC_Score of cBioPortal is not HER2's."""
+    head = TCGA_HEAD.replace("HER2_ihc_score", "IHC_Score")
+
+    study = read_tcga_brca(clinical("3,Negative,NA,NA,NA,", head=head))
+
+    assert (only(study).ihc_score, only(study).status) == (None, Her2Status.NEGATIVE)
+
+
+def test_a_patient_of_several_rows_is_one_patient(tmp_path):
+    """Rows that agree are one; rows that do not leave the patient out, with both told."""
+    path = tmp_path / "clinical.csv"
+    path.write_text(
+        "bcr_patient_barcode\ther2_immunohistochemistry_level_result\n"
+        "TCGA-A1-A0SB-01\t1+\nTCGA-A1-A0SB-06\t1+\nTCGA-A1-A0SD\t1+\nTCGA-A1-A0SD\t3+\n"
+    )
+
+    study = read_tcga_brca(path)
+
+    assert (study.n_patients, only(study).patient_id) == (2, "TCGA-A1-A0SB")
+    assert reason(study) == REASONS[1]
+    assert "line 4: IHC score 1+" in study.conflicts[0].found
+
+
+def test_all_bad_cells_are_told_at_once(clinical, command_line):
+    """With line, column and text."""
+    path = clinical("9,Negative,NA,NA,NA,", "0,Maybe,NA,x,NA,")
+    path.write_text(path.read_text() + "somebody,0,NA,NA,NA,NA,\n,0,NA,NA,NA,NA,\n")
+
+    code, _, err = command_line("manifest", "tcga-brca", "--clinical", path, "--out", path.parent / "out.csv")
+
+    assert code == 2
+    assert [line.split(": ")[2:4] for line in err.splitlines()] == [
+        ["line 2", "HER2_ihc_score"],
+        ["line 3", "IHC_HER2"],
+        ["line 3", "HER2_cent17_ratio"],
+        ["line 4", "patient_id"],
+        ["line 5", "no patient"],
+    ]
+
+
+cells = st.tuples(
+    st.sampled_from(["0", "1", "2", "3", "NA"]),
+    st.sampled_from(["Negative", "Positive", "Equivocal", "Indeterminate", "NA"]),
+    st.sampled_from(["Negative", "Positive", "Equivocal", "NA"]),
+    st.sampled_from(["0.9", "1.9", "2.0", "5", "NA"]),
+    st.sampled_from(["1.5", "4.2", "6", "15", "300", "not amplified", "NA"]),
+    st.sampled_from(["HER2neg", "HER2pos", ""]),
+)
+
+
+@given(rows=st.lists(cells, min_size=1, max_size=15), strict=st.booleans(), policy=st.sampled_from(list(Policy)))
+def test_every_patient_is_labelled_or_left_out_for_one_reason(tmp_path_factory, rows, strict, policy):
+    """Whatever the fields say, the counts add up, and no label is open."""
+    path = tmp_path_factory.mktemp("tcga") / "clinical.csv"
+    path.write_text("\n".join((TCGA_HEAD, *(f"{BARCODE}{i:X},{','.join(row)}" for i, row in enumerate(rows)))))
+
+    study = read_tcga_brca(path, strict=strict, policy=policy)
+
+    named = [patient.patient_id for patient in study.patients]
+    named += [name for exclusion in study.exclusions for name in exclusion.patients]
+    assert sorted(named) == sorted(f"{BARCODE}{i:X}" for i in range(len(rows)))
+    assert all(patient.status != Her2Status.UNDETERMINED for patient in study.patients)
+
+
+def test_the_public_table_adds_up_to_935(public_table, command_line, tmp_path):
+    """The count at each exclusion, printed, and each conflict in the log."""
+    out = tmp_path / "labels.csv"
+
+    code, told, err = command_line("manifest", "tcga-brca", "--clinical", public_table, "--out", out)
+
+    assert code == 0, err
+    lines = [line for line in told.splitlines() if line.startswith("  ")]
+    numbers = [int(line.split()[0]) for line in lines]
+    assert (numbers[0], lines[0]) == (935, "   935 patients in the table")
+    assert sum(numbers[: 1 + len(REASONS)]) == numbers[1 + len(REASONS)] == 907
+    assert numbers[2 + len(REASONS) :] == [744, 163]
+    with (tmp_path / "labels-conflicts.csv").open() as file:
+        conflicts = list(csv.DictReader(file))
+    assert f"{len(conflicts)} conflicts" in told
+    assert {row["patient_id"] for row in conflicts} > {"TCGA-A7-A4SD", "TCGA-D8-A1JB"}
+    with out.open() as file:
+        assert len(list(csv.DictReader(file))) == 907
+
+
+def test_the_public_table_differs_from_its_own_status_only_as_told(public_table):
+    """Where our label is not the table's derived one, the log says so."""
+    study = read_tcga_brca(public_table)
+    with public_table.open() as file:
+        own = {row["patient_id"]: row["her2_source"].lower() for row in csv.DictReader(file)}
+
+    differing = {patient.patient_id for patient in study.patients if own[patient.patient_id] != patient.status}
+
+    assert differing == {c.patient_id for c in study.conflicts if c.conflict == "tests and the table's own status"}
+    assert len(differing) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("TCGA-A1-A0SK-01Z-00-DX1.A44D70FA-4D96.svs", SlideName("TCGA-A1-A0SK", "HE")),
+        ("tcga-a1-a0sk-01z-00-dx2.svs", SlideName("TCGA-A1-A0SK", "HE")),
+        ("TCGA-A1-A0SK-01Z-00-DXA.svs", SlideName("TCGA-A1-A0SK", "HE")),
+        ("TCGA-A1-A0SK-01A-01-TS1.svs", "frozen section (TS)"),
+        ("TCGA-A1-A0SK-06A-00-DX1.svs", "no primary tumour (sample type 06)"),
+        ("TCGA-A1-A0SK-11A-01-BS1.svs", "no primary tumour (sample type 11)"),
+        ("A1-A0SK.svs", "no TCGA slide barcode"),
+    ],
+)
+def test_tcga_slides_are_known_by_their_barcode(name, said):
+    """Diagnostic slides of primary tumours are taken, others told."""
+    assert tcga_name(Path(name)) == said
+
+
+def test_tcga_slides_become_a_manifest(clinical, command_line, tmp_path):
+    """Slides below the folder are matched, others counted by reason; the manifest is ready for use."""
+    slides = tmp_path / "slides"
+    names = (
+        f"uuid/{BARCODE}0-01Z-00-DX1.x.svs", f"{BARCODE}0-01Z-00-DX2.svs", f"{BARCODE}1-01Z-00-DX1.svs",
+        f"{BARCODE}1-01A-01-TS1.svs", f"{BARCODE}9-01Z-00-DX1.svs", ".hidden.svs", "notes.txt",
+    )  # fmt: skip
+    for name in names:
+        (slides / name).parent.mkdir(parents=True, exist_ok=True)
+        (slides / name).touch()
+    table = clinical("0,Negative,NA,NA,NA,", "3,Positive,NA,NA,NA,", "0,Negative,NA,NA,NA,")
+    out = tmp_path / "manifest.csv"
+
+    code, told, err = command_line(
+        "manifest", "tcga-brca", "--clinical", table, "--slides", slides, "--out", out, "--split", "test"
+    )
+
+    assert code == 0, err
+    manifest = read_manifest(out)
+    require(manifest, stain="HE", label="her2_status", splits=("test",))
+    assert Counter(row.patient_id for row in manifest.rows) == {f"{BARCODE}0": 2, f"{BARCODE}1": 1}
+    assert {row.slide_id for row in manifest.rows} >= {f"{BARCODE}0-01Z-00-DX1.x"}
+    assert told.splitlines()[-5:-1] == [
+        "    -1 files: frozen section (TS)",
+        "    -1 slides of nobody with a label",
+        "    -1 labelled patients without a slide",
+        "     3 slides of 2 patients in the manifest",
+    ]
+
+
+@pytest.mark.parametrize("folder", ["missing", "."])
+def test_a_folder_without_slides_is_refused(clinical, command_line, tmp_path, folder):
+    """In one line."""
+    table = clinical("0,Negative,NA,NA,NA,")
+
+    code, _, err = command_line(
+        "manifest", "tcga-brca", "--clinical", table, "--slides", tmp_path / folder, "--out", tmp_path / "m.csv"
+    )
+
+    assert (code, err.count("\n")) == (2, 1)
+
+
+def test_slides_of_nobody_are_refused(clinical, command_line, tmp_path):
+    """A folder in which no name matches is a mistake, not an empty manifest."""
+    (tmp_path / "slides").mkdir()
+    (tmp_path / "slides" / "foo.svs").touch()
+
+    code, _, err = command_line(
+        "manifest", "tcga-brca", "--clinical", clinical("0,Negative,NA,NA,NA,"), "--slides", tmp_path / "slides",
+        "--out", tmp_path / "m.csv",
+    )  # fmt: skip
+
+    assert (code, "none of the slides' names" in err) == (2, True)
+
+
+def test_a_dicom_series_is_one_slide(tmp_path):
+    """Its first file stands for it."""
+    for name in ("s1/1.dcm", "s1/2.dcm", "s2/1.dcm", "x.svs"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+
+    assert [str(path.relative_to(tmp_path)) for path in find_slides(tmp_path)] == ["s1/1.dcm", "s2/1.dcm", "x.svs"]
+
+
+def test_herohe_becomes_a_manifest(command_line, tmp_path):
+    """Semicolons, case numbers with and without zeros, a case without status, slides without a case."""
+    (tmp_path / "slides").mkdir()
+    for name in ("1.mrxs", "002.mrxs", "9.mrxs"):
+        (tmp_path / "slides" / name).touch()
+    table, out = tmp_path / "gt.csv", tmp_path / "manifest.csv"
+    table.write_text(
+        "Case;HER2 Status;Immunohistochemistry\n1;Negative;0\n2;Positive;3\n3;Negative;2\n4;;1\n5;Positive;1\n"
+    )
+
+    code, told, err = command_line(
+        "manifest",
+        "herohe",
+        "--table",
+        table,
+        "--slides",
+        tmp_path / "slides",
+        "--out",
+        out,
+        "--prefix",
+        "herohe-train",
+    )
+
+    assert code == 0, err
+    rows = {row.patient_id: row for row in read_manifest(out).rows}
+    assert {name: (row.her2_status, row.ihc_score) for name, row in rows.items()} == {
+        "herohe-train-1": ("negative", "0"),
+        "herohe-train-2": ("positive", "3+"),
+    }
+    assert "-1 no HER2 status" in told
+    assert "1 conflicts" in told
+
+
+def test_herohe_labels_a_negative_2_plus_low(tmp_path):
+    """Its status includes ISH: a negative 2+ was so by ISH; the stated status is never overruled."""
+    table = tmp_path / "gt.csv"
+    table.write_text("Case;HER2 Status;IHC\n1;Negative;2\n2;Positive;2\n3;Negative;\n4;Negative;3\n")
+
+    study = read_herohe(table)
+
+    assert [(patient.status, patient.stratum) for patient in study.patients] == [
+        ("negative", "low"), ("positive", "positive"), ("negative", "undetermined"), ("negative", "undetermined"),
+    ]  # fmt: skip
+    assert [conflict.patient_id for conflict in study.conflicts] == ["herohe-4"]
+
+
+def test_herohe_tells_all_its_problems(tmp_path):
+    """A case twice, none at all, and a status that means nothing."""
+    table = tmp_path / "gt.csv"
+    table.write_text("Case;HER2 Status\n1;Negative\n01;Positive\n;Negative\n4;perhaps\n")
+
+    with pytest.raises(ManifestError) as caught:
+        read_herohe(table)
+
+    assert [problem.split(": ")[1] for problem in caught.value.problems] == ["line 3", "line 4", "line 5"]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("12_HER2.ndpi", SlideName("12", "IHC")),
+        ("12_HE.ndpi", SlideName("12", "HE")),
+        ("H&E/Case 07.ndpi", SlideName("7", "HE")),
+        ("IHC/case07.ndpi", SlideName("7", "IHC")),
+        ("HER2-01.ndpi", SlideName("1", "IHC")),
+        ("12.ndpi", "no case and stain in its name"),
+        ("HER2.ndpi", "no case and stain in its name"),
+    ],
+)
+def test_contest_slides_are_known_by_case_and_stain(name, said):
+    """The 2 of HER2 is no case number."""
+    assert her2sc_name(Path(name)) == said
+
+
+def test_a_pattern_names_slides_that_are_called_otherwise():
+    """A regular expression with two groups; one without them is refused."""
+    name = namer(r"^(?P<stain>he|ihc)(?P<case>\d+)x")
+
+    assert name(Path("IHC012x.ndpi")) == SlideName("12", "IHC")
+    assert name(Path("foo.ndpi")) == "not named by the pattern"
+    for pattern in ("(", r"(?P<case>\d+)"):
+        with pytest.raises(ConfigError, match="--pattern"):
+            namer(pattern)
+
+
+@pytest.mark.parametrize("policy", ["guideline", "paper"])
+def test_the_contest_becomes_a_manifest_of_both_stains(command_line, tmp_path, policy):
+    """Its 2+ cases are open by the guideline and positive by the paper; test cases without a score are counted."""
+    slides = tmp_path / "slides"
+    slides.mkdir()
+    for case in ("01", "02", "03"):
+        for stain in ("HE", "HER2"):
+            (slides / f"{case}_{stain}.ndpi").touch()
+    table, out = tmp_path / "gt.csv", tmp_path / "manifest.csv"
+    table.write_text("Case No,HER2 Score,Percent\nCase 1,0,5\nCase 2,2+,20\nCase 3,3,90\nCase 4,,\n")
+
+    code, told, err = command_line(
+        "manifest", "her2sc", "--table", table, "--slides", slides, "--out", out, "--policy", policy
+    )
+
+    assert code == 0, err
+    rows = read_manifest(out).rows
+    assert {(row.patient_id, row.stain) for row in rows} == {
+        (f"her2sc-{case}", stain) for case in (1, 2, 3) for stain in ("HE", "IHC")
+    }
+    middle = next(row for row in rows if row.patient_id == "her2sc-2")
+    assert middle.her2_status == ("positive" if policy == "paper" else "undetermined")
+    assert middle.ihc_score == IhcScore.TWO
+    assert "-1 no IHC score" in told
+
+
+def test_columns_by_another_name_are_given(command_line, tmp_path):
+    """A column that the aliases do not know is named; one that is not there is told."""
+    table = tmp_path / "gt.csv"
+    table.write_text("nummer,wert\n1,0\n")
+
+    assert read_her2sc(table, columns={"case": "nummer", "score": "wert"}).n_patients == 1
+    code, _, err = command_line("manifest", "her2sc", "--table", table, "--out", tmp_path / "o.csv")
+    assert (code, err.count("name it by --column")) == (2, 2)
+    code, _, err = command_line(
+        "manifest",
+        "her2sc",
+        "--table",
+        table,
+        "--out",
+        tmp_path / "o.csv",
+        "--column",
+        "case=no",
+        "--column",
+        "score=wert",
+    )
+    assert "has no column 'no' for case" in err
+    code, _, err = command_line("manifest", "her2sc", "--table", table, "--out", tmp_path / "o.csv", "--column", "x=no")
+    assert (code, "--column x=no" in err) == (2, True)
+
+
+def test_the_real_columns_are_found_by_their_aliases(public_table):
+    """All of the public table's HER2 fields, and none of its decoys."""
+    heading = public_table.read_text().partition("\n")[0].replace('"', "").lower().split(",")
+
+    assert all(any(alias in heading for alias in aliases) for aliases in ALIASES.values())
+    assert not any("ihc_score" in aliases for aliases in ALIASES.values())
