@@ -59,13 +59,15 @@ def test_the_eight_turns():
 
 def test_crops_are_parts_of_their_tile():
     """Every crop is found in its tile, first and last places included."""
-    chance = torch.zeros(2, 8)
+    chance = torch.zeros(3, 8)
     chance[1] = 0.9999
+    chance[2, 1] = 0.5  # to the right, not down
 
-    first, last = crops(PIXELS[:2], chance, 5)
+    first, last, right = crops(PIXELS[:3], chance, 5)
 
     assert torch.equal(first, PIXELS[0, :5, :5])
     assert torch.equal(last, PIXELS[1, 7:, 7:])
+    assert torch.equal(right, PIXELS[2, :5, 4:9])
 
 
 def test_a_crop_larger_than_the_tile_is_refused():

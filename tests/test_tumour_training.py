@@ -97,6 +97,32 @@ def test_a_patch_set_becomes_weights_that_predict(tmp_path, tiny_network, comman
     assert engine(bright_and_dark()[0]).shape == (24, 2)
 
 
+@pytest.mark.parametrize("folds", [0, 3])
+def test_nobody_is_judged_by_a_network_that_saw_them(tmp_path, tiny_network, command_line, monkeypatch, folds):
+    """Each network's training and validation patients are apart; only the one that is kept may see them all."""
+    seen = []
+
+    def spy(module, train, val, folder, **settings):
+        seen.append(({*train.dataset.patches.patients}, {*val.dataset.patches.patients} if val else set()))
+        return fit(module, train, val, folder, **settings)
+
+    monkeypatch.setattr("he2her2.training.tumour.fit", spy)
+    patches = write_set(tmp_path / "set.npz")
+    assert command_line("train", "tumour", "--patches", patches, "--out", tmp_path, "--folds", folds, *QUICK)[0] == 0
+
+    everybody = {str(patient) for patient in range(6)}
+    for trained, judged in seen[: folds or 1]:
+        assert trained
+        assert judged
+        assert trained | judged == everybody
+        assert not trained & judged
+    assert seen[folds:] == ([(everybody, set())] if folds else seen)
+    with (tmp_path / "predictions.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    for fold, (_, judged) in enumerate(seen[: folds or 1]):
+        assert {row["patient"] for row in rows if row["fold"] == str(fold)} == judged
+
+
 def test_a_cross_validation_resumes_to_the_same_weights(tmp_path, tiny_network, command_line, monkeypatch):
     """Stopped in the second fold; the first is not trained again, and the weights' hashes are the same."""
     patches = write_set(tmp_path / "set.npz")

@@ -129,14 +129,18 @@ def probabilities(module: CnnClassifier, patches: Patches) -> NDArray[np.float64
 
 
 class PatchDataset(Dataset[Batch]):
-    """Patches in memory, a batch at a time."""
+    """Patches in memory, a batch at a time.
+
+    Attributes:
+        patches: All of them.
+    """
 
     def __init__(self, patches: Patches) -> None:
-        self._patches = patches
+        self.patches = patches
 
     def __getitem__(self, draw: Draw) -> Batch:
         """Take a batch."""
-        chosen = self._patches.take(draw.index)
+        chosen = self.patches.take(draw.index)
         return Batch(torch.from_numpy(chosen.pixels), torch.from_numpy(chosen.labels), torch.from_numpy(draw.chance))
 
 
