@@ -14,11 +14,11 @@ from lightning.pytorch import Trainer
 
 from he2her2.errors import ConfigError
 from he2her2.models.tensors import tensors_of
-from he2her2.training.classifier import rate_of
+from he2her2.training.classifier import CnnClassifier, rate_of
 from he2her2.training.fit import is_best, load_checkpoint, overfitting
 from he2her2.training.settings import Hardware
 from tests.conftest import REPOSITORY
-from tests.tiny_training import SETTINGS, train_tiny
+from tests.tiny_training import SETTINGS, TINY, fit_tiny, train_tiny
 
 BATCHES_AN_EPOCH = 3
 
@@ -55,6 +55,27 @@ def test_it_is_the_same_every_time(undisturbed, tmp_path):
     """The same seed gives the same weights, bit for bit; another seed does not."""
     assert same_weights(train_tiny(tmp_path / "again")[0], undisturbed[0])
     assert not same_weights(train_tiny(tmp_path / "other", settings=replace(SETTINGS, seed=1))[0], undisturbed[0])
+
+
+def test_the_average_follows_the_weights_that_learn(tmp_path):
+    """With a decay of d it is d of what it was and 1 - d of what was learned, step by step; without, the weights."""
+    steps: list[dict[str, torch.Tensor]] = []
+
+    def remember(number):
+        steps.append({name: tensor.clone() for name, tensor in module.learner.state_dict().items()})
+
+    module = CnnClassifier(TINY, replace(SETTINGS, epochs=2), average=0.5)
+    fit_tiny(module, tmp_path, before=remember)
+    remember(-1)
+
+    for name, found in module.cnn.state_dict().items():
+        expected = steps[0][name]
+        for n, step in enumerate(steps[1:], start=1):
+            decay = min(0.5, (1 + n) / (10 + n)) if step[name].is_floating_point() else 0
+            expected = decay * expected + (1 - decay) * step[name]
+        torch.testing.assert_close(found, expected.to(found.dtype))
+    plain = CnnClassifier(TINY, SETTINGS)
+    assert plain.learner is plain.cnn
 
 
 @pytest.mark.parametrize("stop", [1, BATCHES_AN_EPOCH, 2 * BATCHES_AN_EPOCH + 1])

@@ -375,7 +375,7 @@ def test_probabilities_are_those_of_prediction(tmp_path, tiny_network, command_l
     assert (
         command_line("train", "tumour", "--patches", write_set(tmp_path / "s.npz"), "--out", tmp_path, *QUICK)[0] == 0
     )
-    module = CnnClassifier(TINY, SETTINGS)
+    module = CnnClassifier(TINY, SETTINGS, average=SETTINGS.average)
     load_checkpoint(module, tmp_path / "checkpoints" / "best.ckpt")
     pixels, labels = bright_and_dark()
     logits = load_cnn(str(tmp_path / "weights"), "tumour_cnn", Config())(pixels)

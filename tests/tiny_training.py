@@ -16,7 +16,9 @@ from he2her2.training.settings import Augmentation, Hardware, TumourTraining
 TINY = replace(
     COMPACT_TUMOUR_CNN, convs=(Conv(4, kernel=3, padding=1, norm=True), Conv(4, kernel=3, padding=1, norm=True))
 )
-SETTINGS = TumourTraining(epochs=4, batch_size=8, learning_rate=1e-2, augment=Augmentation(dihedral=True, stain=0.1))
+SETTINGS = TumourTraining(
+    epochs=4, batch_size=8, learning_rate=1e-2, average=0.05, augment=Augmentation(dihedral=True, stain=0.1)
+)
 ON_CPU = Hardware(accelerator="cpu", devices="1")
 
 
@@ -45,13 +47,18 @@ class Tiles(Dataset[Batch]):
         )
 
 
-def train_tiny(folder: Path, *, before=lambda _: None, settings=SETTINGS, hardware=ON_CPU, **options):
+def train_tiny(folder: Path, *, settings=SETTINGS, **options):
     """Train the tiny network; gives it and what is left of the training."""
-    data = Tiles(before)
-    module = CnnClassifier(TINY, settings)
+    module = CnnClassifier(TINY, settings, average=settings.average)
+    return module, fit_tiny(module, folder, **options)
+
+
+def fit_tiny(module: CnnClassifier, folder: Path, *, before=lambda _: None, hardware=ON_CPU, **options):
+    """Train a module on the patches above."""
+    data, settings = Tiles(before), module.settings
     train = EpochSampler(balanced(data.labels), settings.batch_size, settings.seed)
     val = EpochSampler(in_sequence(24), settings.batch_size, settings.seed, share=False)
-    fitted = fit(
+    return fit(
         module,
         DataLoader(data, batch_size=None, sampler=train),
         DataLoader(Tiles(), batch_size=None, sampler=val),
@@ -61,4 +68,3 @@ def train_tiny(folder: Path, *, before=lambda _: None, settings=SETTINGS, hardwa
         seed=settings.seed,
         **options,
     )
-    return module, fitted

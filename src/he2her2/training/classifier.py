@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
-from he2her2.models.cnn import build_cnn
+from he2her2.models.cnn import Cnn, build_cnn
 from he2her2.models.initial import initial_weights
 from he2her2.models.tensors import put_tensors
 from he2her2.models.torch_engine import prepare_on_device
@@ -21,6 +22,7 @@ from he2her2.training.augment import varied_channels
 from he2her2.training.settings import Schedule, TileTraining, TumourTraining
 
 WARM_UP = 0.1
+_FOLLOWS = 10  # after n steps the average holds about n / 10 of them, until its decay is reached
 
 
 class Batch(NamedTuple):
@@ -45,6 +47,12 @@ class CnnClassifier(LightningModule):
         settings: How it is trained.
         start: Weights to start from; none draws them from the settings' seed.
         threshold: Of two classes, the second is decided for from this probability on; none: the more probable one.
+        average: Decay of the moving average (Polyak's) of the weights that learn, which validates and is kept; at first
+            it forgets faster. 0 keeps the weights that learn.
+
+    Attributes:
+        cnn: The network that validates and is kept.
+        learner: The network that the steps move; `cnn` itself where nothing is averaged.
     """
 
     confusion: Tensor
@@ -55,6 +63,7 @@ class CnnClassifier(LightningModule):
         settings: TumourTraining | TileTraining,
         start: Mapping[str, NDArray[np.float32]] | None = None,
         threshold: float | None = None,
+        average: float = 0.0,
     ) -> None:
         super().__init__()
         self.spec = spec
@@ -63,8 +72,17 @@ class CnnClassifier(LightningModule):
         self.cnn = build_cnn(spec)
         put_tensors(self.cnn, start if start is not None else initial_weights(spec, settings.seed))
         convert_conv2d_weight_memory_format(self.cnn, torch.channels_last)
+        self.average = average
+        if average:
+            self._learner = deepcopy(self.cnn)
+            self.cnn.requires_grad_(requires_grad=False)
         n_classes = len(spec.classes)
         self.register_buffer("confusion", torch.zeros(n_classes, n_classes, dtype=torch.int64), persistent=False)
+
+    @property
+    def learner(self) -> Cnn:
+        """The network that the steps move."""
+        return self._learner if self.average else self.cnn
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Map (n, s, s, 3) uint8 pixels to (n, k) logits."""
@@ -76,9 +94,22 @@ class CnnClassifier(LightningModule):
         settings = self.settings
         colour = self.spec.input.colour
         tiles = varied_channels(batch.pixels, batch.chance, settings.augment, colour, settings.crop_px)
-        loss = functional.cross_entropy(self.cnn(tiles), batch.labels)
+        loss = functional.cross_entropy(self.learner(tiles), batch.labels)
         self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(tiles), sync_dist=True)
         return loss
+
+    @torch.no_grad()
+    def on_train_batch_end(self, *_: object) -> None:
+        """Let the average follow, running statistics of batch norm included."""
+        if not self.average:
+            return
+        share = 1 - min(self.average, (1 + self.global_step) / (_FOLLOWS + self.global_step))
+        pairs = zip(self.cnn.state_dict().values(), self.learner.state_dict().values(), strict=True)
+        for mean, now in pairs:
+            if mean.is_floating_point():
+                mean.lerp_(now, share)
+            else:
+                mean.copy_(now)
 
     def on_validation_epoch_start(self) -> None:
         """Begin to count."""

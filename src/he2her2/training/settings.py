@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeAlias
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic import ConfigDict, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
@@ -61,6 +61,7 @@ class TumourTraining:
         learning_rate: Of Adam; its highest where the schedule varies it.
         schedule: Of the learning rate.
         weight_decay: Of AdamW; 0 is Adam.
+        average: Decay of the moving average of the weights, which is what is kept; 0 keeps the weights themselves.
         seed: Of initial weights, order, augmentation, splits and the places of patches.
         augment: How patches are varied.
         crop_px: Train on random crops of so many px; none is the whole input.
@@ -76,6 +77,7 @@ class TumourTraining:
     learning_rate: PositiveFloat = 2e-3
     schedule: Schedule = "cosine"
     weight_decay: NonNegativeFloat = 1e-2
+    average: Annotated[float, Ge(0), Lt(1)] = 0.998
     seed: NonNegativeInt = 0
     augment: Augmentation = field(default_factory=lambda: replace(_MILD, brightness=0.1, contrast=0.2, stain=0.2))
     crop_px: PositiveInt | None = None
@@ -210,7 +212,13 @@ _PAPER_SLIDES = SlideTraining(  # paper, section 4.3
 )
 _RELEASED_SLIDES = replace(_PAPER_SLIDES, learning_rate=1e-3, accumulate=2, alternate=True, keep="last")
 _PAPER_TUMOUR = TumourTraining(  # the paper took its tumour network ready-made: all but the architecture is our choice
-    epochs=20, learning_rate=1e-4, schedule="constant", weight_decay=0, augment=Augmentation(dihedral=True)
+    epochs=20,
+    batch_size=128,
+    learning_rate=1e-4,
+    schedule="constant",
+    weight_decay=0,
+    average=0,
+    augment=Augmentation(dihedral=True),
 )
 
 TRAININGS: Mapping[Kind, Mapping[str, Settings]] = MappingProxyType(

@@ -178,7 +178,7 @@ def _learn(
     settings = plan.settings
     learned = patches.take(trains)
     order = balanced(learned.labels) if settings.balanced else shuffled(len(learned))
-    module = CnnClassifier(plan.spec, settings, threshold=plan.threshold)
+    module = CnnClassifier(plan.spec, settings, threshold=plan.threshold, average=settings.average)
     train = _loader(learned, order, settings)
     val = None
     if validates is not None:
@@ -226,5 +226,6 @@ def _recipe(settings: TumourTraining, folds: int) -> str:
     return (
         f"AdamW, {settings.schedule} learning rate up to {settings.learning_rate:g}, {settings.epochs} epochs of "
         f"batches of {settings.batch_size}, {'balanced classes, ' if settings.balanced else ''}"
+        f"{f'averaged weights ({settings.average:g}), ' if settings.average else ''}"
         f"augmentation: {', '.join(vary) or 'none'}; {kept}; seed {settings.seed}"
     )
