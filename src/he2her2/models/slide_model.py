@@ -22,6 +22,12 @@ Aggregate: TypeAlias = Callable[[NDArray[np.float64]], float]
 
 UNTRAINED_FORM = "untrained:SEED, such as untrained:0"
 
+BUNDLED = "bundled"
+"""Names the weights that come with the program: a folder beside this file, of the default preset's networks."""
+
+BUNDLED_IHC = "bundled-ihc"
+"""Names the tile CNN for IHC that comes with the program: what training on H&E starts from."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Aggregator:
@@ -62,8 +68,8 @@ def load_slide_model(weights: str, config: Config, device: Device = "auto") -> S
     """Load the networks that the settings name.
 
     Args:
-        weights: A folder with `tumour_cnn/`, `tile_cnn/` and `aggregator/` (which a baseline does not need), or
-            "untrained:SEED".
+        weights: A folder with `tumour_cnn/`, `tile_cnn/` and `aggregator/` (which a baseline does not need), "bundled",
+            or "untrained:SEED".
         config: The settings.
         device: Where the CNNs run.
 
@@ -124,15 +130,17 @@ def _by_session(session: Any) -> Aggregate:  # noqa: ANN401  onnxruntime is unty
 
 
 def weights_source(weights: str) -> Path | int:
-    """Read the `--weights` text: a folder, or the seed of untrained weights.
+    """Read the `--weights` text: a folder, the folder of bundled weights, or the seed of untrained ones.
 
     Raises:
-        WeightsError: It is neither.
+        WeightsError: It is none of these.
 
     Example:
-        >>> weights_source("untrained:7")
-        7
+        >>> weights_source("untrained:7"), weights_source("bundled").name
+        (7, 'bundled')
     """
+    if weights in (BUNDLED, BUNDLED_IHC):
+        return Path(__file__).parent / weights
     word, colon, seed = weights.partition(":")
     if word == "untrained":
         if not (colon and seed.isascii() and seed.isdigit()):
@@ -142,7 +150,7 @@ def weights_source(weights: str) -> Path | int:
     if not folder.is_dir():
         raise WeightsError(
             f"weights '{weights}': there is no such folder; give a folder with tumour_cnn/, tile_cnn/ and aggregator/, "
-            f"or {UNTRAINED_FORM}"
+            f"{BUNDLED}, or {UNTRAINED_FORM}"
         )
     return folder
 
