@@ -254,6 +254,14 @@ def test_groups_fill_every_side():
         assert sides[0] == 0
 
 
+def test_groups_spread_classes_before_they_meet_shares():
+    """The nearest sizes would leave one side without the rare class; both sides get it instead."""
+    for seed in range(10):
+        sides = share_groups([[5, 1], [5, 1], [20, 0]], [0.625, 0.375], Random(seed))
+
+        assert sides[0] != sides[1]
+
+
 def test_patients_of_one_name_stay_together(manifest_file):
     """Both slides of a patient, and both spellings of its barcode, get one split."""
     path = manifest_file([("TCGA-A1-A0S1", "positive", "a"), ("TCGA-A1-A0S2", "negative", "a"), ("q", "negative", "b")])

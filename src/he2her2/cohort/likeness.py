@@ -17,11 +17,11 @@ THUMBNAIL_PX = 256
 ALIKE = 0.85
 """Likeness from which two slides count as the same tissue.
 
-Measured on 216 phantom slides of different patients, H&E and IHC, two sites (experiments/slide_likeness.py): 0 of 23 220
-pairs reach it, the highest of them 0.72 (upper 95 % bound 0.013 %, were pairs independent). Of 32 of them, each compressed
-again, rescaled to 50 and 170 %, shifted by 5 %, turned by quarters, mirrored, stained otherwise, noisy, cropped, padded
-or turned by 3 degrees, all 416 copies reach 0.91. Where tissue is cut by the picture's border, as on cropped regions, a
-shift or padding may hide a copy.
+Measured on 216 phantom slides of different patients, H&E and IHC, two sites (experiments/slide_likeness.py): 0 of
+23 220 pairs reach it, the highest of them 0.72 (upper 95 % bound 0.013 %, were pairs independent). Of 32 of them, each
+compressed again, rescaled to 50 and 170 %, shifted by 5 %, turned by quarters, mirrored, stained otherwise, noisy,
+cropped, padded or turned by 3 degrees, all 416 copies reach 0.91. Where tissue is cut by the picture's border, as on
+cropped regions, a shift or padding may hide a copy.
 """
 
 _SIDE = 32
