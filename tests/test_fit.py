@@ -12,7 +12,7 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 
-from he2her2.errors import ConfigError
+from he2her2.errors import ConfigError, OutputError
 from he2her2.models.tensors import tensors_of
 from he2her2.training.classifier import CnnClassifier, rate_of
 from he2her2.training.fit import is_best, load_checkpoint, overfitting
@@ -139,6 +139,32 @@ def test_killed_at_random_it_resumes_to_the_same_weights(undisturbed, tmp_path):
 
     assert victim.wait() == -signal.SIGKILL
     assert same_weights(train_tiny(tmp_path, resume=True)[0], undisturbed[0])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_sigterm_stop_it_and_it_goes_on(undisturbed, tmp_path, number):
+    """The command ends as "stopped", not as a success; signals mean what they meant before."""
+    answers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+
+    def stop(batch):
+        if batch == 2 * BATCHES_AN_EPOCH:
+            signal.raise_signal(number)
+
+    with pytest.raises(KeyboardInterrupt):
+        train_tiny(tmp_path, before=stop)
+
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == answers
+    assert same_weights(train_tiny(tmp_path, resume=True)[0], undisturbed[0])
+
+
+def test_a_damaged_checkpoint_is_one_clear_line(undisturbed, tmp_path):
+    """Copied by half, say."""
+    (tmp_path / "checkpoints").mkdir()
+    whole = undisturbed[1].last.read_bytes()
+    (tmp_path / "checkpoints" / "last.ckpt").write_bytes(whole[: len(whole) // 2])
+
+    with pytest.raises(OutputError, match=r"last\.ckpt: is damaged.*--overwrite"):
+        train_tiny(tmp_path, resume=True)
 
 
 _TWO_DEVICES = """

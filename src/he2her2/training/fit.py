@@ -6,7 +6,9 @@ is saved after every epoch, and order and augmentation derive from seed, epoch a
 
 import csv
 import logging
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -14,15 +16,16 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, Checkpoint, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from he2her2.atomic import atomic
-from he2her2.errors import ConfigError
+from he2her2.errors import ConfigError, OutputError
 from he2her2.training.settings import Hardware, Keep
 
 OVERFITTING_EPOCHS = 3
@@ -85,14 +88,19 @@ def fit(  # noqa: PLR0913  # a training's circumstances
 
     Raises:
         ConfigError: The hardware asked for is not there or cannot do it.
+        OutputError: The checkpoint to go on from is damaged.
+        KeyboardInterrupt: By Ctrl-C or SIGTERM; resuming goes on with the epoch that was stopped.
     """
     keeper = Keeper(folder, keep, monitor if val is not None else None, say)
     last = keeper.last if resume and keeper.last.exists() else None
-    with _quiet(), _same_determinism():
+    if last is not None and not is_zipfile(last):
+        raise OutputError(f"{last}: is damaged, so the training cannot go on from it; begin anew with --overwrite")
+    with _quiet(), _same_switches():
         trainer = _trainer(folder, epochs, hardware, [keeper, _Seeding(seed)])
-        trainer.fit(module, train, val, ckpt_path=last, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+        try:
+            trainer.fit(module, train, val, ckpt_path=last, weights_only=True)
+        except SystemExit:  # how Lightning answers Ctrl-C and SIGTERM
+            raise KeyboardInterrupt from None
     return Fitted(keeper.best if keeper.best.exists() else keeper.last, keeper.last, keeper.history)
 
 
@@ -263,11 +271,15 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _same_determinism() -> Iterator[None]:
-    """Give torch's global switch back as it was."""
+def _same_switches() -> Iterator[None]:
+    """Give back as they were: torch's determinism, and the answers to Ctrl-C and SIGTERM, which Lightning replaces."""
     enabled = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    on_main_thread = threading.current_thread() is threading.main_thread()
+    answers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
+        for number, answer in answers.items() if on_main_thread else ():
+            signal.signal(number, answer)
