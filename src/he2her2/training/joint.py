@@ -20,6 +20,9 @@ from he2her2.geometry import Rgb
 from he2her2.models.aggregators import soft_argmax
 from he2her2.slides.stream import TileBatch
 
+NOTHING = 1e-20
+"""A smaller gradient counts as none: Adam divides by at least 1e-8, so it would move weights by a rate's 1e-12."""
+
 Forward: TypeAlias = Callable[[Rgb], Tensor]
 """From (n, h, w, 3) tiles to (n, k) logits, with a graph."""
 
@@ -63,13 +66,14 @@ def send_back(aggregator: nn.Module, logits: Tensor, target: int, beta: float) -
     loss.backward()  # type: ignore[no-untyped-call]
     assert leaf.grad is not None
     assert scores.grad is not None
+    gradient = torch.where(leaf.grad.abs() < NOTHING, 0.0, leaf.grad)
     return Flow(
         loss=float(loss.detach()),
         positive=float(of_slide.detach().softmax(dim=1)[0, 1]),
         at_scores=float(scores.grad.norm()),
-        at_logits=float(leaf.grad.norm()),
-        share=float((leaf.grad != 0).any(dim=1).float().mean()),
-        gradient=leaf.grad,
+        at_logits=float(gradient.norm()),
+        share=float((gradient != 0).any(dim=1).float().mean()),
+        gradient=gradient,
     )
 
 

@@ -104,6 +104,7 @@ class SlideModule(LightningModule):
         self._train_bags, self._val_bags = train, val
         self._kept = kept or KeptLogits()
         self._judged: list[tuple[int, Decision]] = []
+        self.train()
 
     def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002  # as torch calls it
         """Switch to training; the CNN's batch norms stay as they are."""
