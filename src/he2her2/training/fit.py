@@ -38,6 +38,7 @@ _HARMLESS = (
     r".*tensorboardX.*",
     r".*isinstance\(treespec, LeafSpec\).*",
     r".*You are using `torch.load` with `weights_only=False`.*",
+    r"Found \d+ module\(s\) in eval mode.*",  # slide training keeps its batch norms still
     r".*Found keys that are not in the model state dict.*",
 )
 
