@@ -69,12 +69,28 @@ def finish(report: Path) -> None:
 
 
 def need_training() -> None:
-    """Refuse where torch and lightning are not installed.
+    """Refuse where the libraries of the extra `train` are not installed.
 
     Raises:
         ConfigError: One of them is missing.
     """
-    require_extra("train", "torch", "lightning")
+    require_extra("train", "torch", "lightning", "tensorboardX")
+
+
+def refuse_leaks(*manifests: Path) -> None:
+    """Refuse a patient, a file or the same tissue on two sides, before anything is trained; see `cohort.leaks`.
+
+    Raises:
+        ManifestError: All leaks.
+    """
+    from he2her2.cli.console import say, working
+    from he2her2.cohort import leaks
+    from he2her2.manifest import read_manifest
+
+    with working("comparing slides"):
+        told = leaks.refuse_leaks([read_manifest(file) for file in manifests])
+    for line in told:
+        say(f"CAUTION {line}", error=True)
 
 
 def hardware(accelerator: str, devices: str, strategy: str, precision: str, workers: int) -> "Hardware":
@@ -176,6 +192,7 @@ def slides(  # noqa: PLR0913  # a command's options
     from he2her2.training.slide_start import SlideData
     from he2her2.training.slides import train_slides
 
+    refuse_leaks(manifest)
     named = [f"runtime.threads={threads}"] if threads else []
     effective, training = load_training("slides", preset, config, [*(settings or []), *named])
     data = SlideData(
@@ -239,6 +256,7 @@ def tiles(  # noqa: PLR0913  # a command's options
     from he2her2.training.tile_parts import TileData
     from he2her2.training.tiles import train_tiles
 
+    refuse_leaks(manifest)
     named = [f"runtime.threads={threads}"] if threads else []
     effective, training = load_training("tiles", preset, config, [*(settings or []), *named])
     report = train_tiles(
