@@ -1,11 +1,19 @@
 """`import-weights` and `ablate`: the authors' files, and the six methods of Tables 3 and 4."""
 
+import re
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+from he2her2.cli import options as o
+from he2her2.cli import training as c
 from he2her2.cli.extras import require_extra
+from he2her2.errors import ConfigError, WeightsError
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def import_weights(
@@ -34,3 +42,104 @@ def import_weights(
     if not missing:
         rule = "" if (out / "aggregator").is_dir() else " --set networks.aggregator=mean"
         say(f"  run      he2her2 predict SLIDE --preset {AUTHORS_PRESET}{rule} --weights {out} --out RUN")
+
+
+def ablate(  # noqa: PLR0913  # a command's options
+    *,
+    train: Annotated[Path, typer.Option("--train", help="H&E slides, splits train and val.", show_default=False)],
+    test: Annotated[
+        list[str],
+        typer.Option("--test", metavar="NAME=CSV", help="A test cohort; may be given twice.", show_default=False),
+    ],
+    out: o.Out,
+    ihc: Annotated[
+        Path | None, typer.Option("--ihc", help="IHC slides to learn tile scores from.", show_default=False)
+    ] = None,
+    tile_weights: Annotated[
+        str | None, typer.Option(help="In place of --ihc: folder with a tile_cnn/ that did.", show_default=False)
+    ] = None,
+    weights: Annotated[
+        str, typer.Option(help="Folder with the tumour_cnn/ that finds tumour, or bundled.")
+    ] = "bundled",
+    annotations_use: Annotated[
+        Literal["intersect", "replace", "ignore"],
+        typer.Option(help="Annotations of H&E slides limit the tumour that is found, or replace it."),
+    ] = "intersect",
+    policy: o.PolicyOption = "guideline",
+    licence: c.Licence = "not stated",
+    notice: c.Notice = "",
+    preset: o.PresetName = "default",
+    config: o.ConfigFile = None,
+    settings: o.Set = None,
+    threads: o.Threads = None,
+    overwrite: c.Overwrite = False,
+    accelerator: c.Accelerator = "auto",
+    devices: c.Devices = "auto",
+    strategy: c.Strategy = "auto",
+    precision: c.Precision = "32-true",
+    workers: c.Workers = 0,
+) -> None:
+    """Train and test the six methods of the paper's Tables 3 and 4; the same command again goes on where it stopped."""
+    c.need_training()
+    tests = _tests(test)
+    if (ihc is None) == (tile_weights is None):
+        raise ConfigError(
+            "the tile CNN learns from IHC or is given: pass --ihc CSV, or --tile-weights FOLDER, not both"
+        )
+    from he2her2.cli.console import say
+    from he2her2.labels import Policy
+    from he2her2.training.ablation import AblationData
+    from he2her2.training.ablation import ablate as run
+    from he2her2.training.cohorts import StudyFiles
+    from he2her2.training.methods import load_ablation
+
+    named = [f"runtime.threads={threads}"] if threads else []
+    effective = load_ablation(preset, config, [*(settings or []), *named])
+    data = AblationData(
+        StudyFiles(train, tests, ihc),
+        tile_weights=_folder(tile_weights),
+        weights=None if annotations_use == "replace" else _folder(weights),
+        annotations_use=annotations_use,
+        policy=Policy(policy),
+        notice=notice,
+        licence=licence,
+    )
+    data.read()  # whatever is wrong with the manifests is told before their slides are compared
+    c.refuse_leaks(train, *tests.values(), *([ihc] if ihc else []))
+    report = run(
+        data,
+        out,
+        effective,
+        hardware=c.hardware(accelerator, devices, strategy, precision, workers),
+        command=sys.argv,
+        overwrite=overwrite,
+        progress=c.Stages().progress,
+        say=lambda text: say(text, error=True),
+    )
+    say(report.read_text("utf-8").rstrip())
+    say(f"tables {report.parent / 'tables'}; report {report}")
+
+
+def _tests(texts: Sequence[str]) -> dict[str, Path]:
+    """The test cohorts of NAME=CSV texts."""
+    tests: dict[str, Path] = {}
+    for text in texts:
+        name, equals, path = text.partition("=")
+        if not (equals and path and _NAME.fullmatch(name)):
+            raise ConfigError(f"--test '{text}': write it as NAME=CSV, the name of letters, digits, dots and dashes")
+        if name in tests:
+            raise ConfigError(f"--test: {name} is given twice; name each cohort once")
+        tests[name] = Path(path)
+    return tests
+
+
+def _folder(weights: str | None) -> Path | None:
+    """A folder of weights by its path or by the name of weights that come with the program."""
+    if weights is None:
+        return None
+    from he2her2.models.slide_model import weights_source
+
+    source = weights_source(weights)
+    if isinstance(source, int):
+        raise WeightsError(f"weights '{weights}': an ablation trains its own; give a folder")
+    return source

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -14,7 +14,10 @@ from he2her2.config import Config
 from he2her2.errors import ConfigError, OutputError
 from he2her2.evidence.environment import LIBRARIES, check_writable, describe_environment
 from he2her2.models.weights import sha256_of
-from he2her2.training.settings import Hardware, Kind, Settings
+from he2her2.training.settings import Hardware, Kind
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 RUN_FILE = "run.json"
 _OWN_FOLDERS = ("checkpoints", "logs", "weights", "folds")
@@ -22,11 +25,11 @@ _OWN_FOLDERS = ("checkpoints", "logs", "weights", "folds")
 
 def open_run(  # noqa: PLR0913  # all that a run is
     folder: Path,
-    kind: Kind,
+    kind: Kind | Literal["ablation"],
     *,
     command: Sequence[str],
     config: Config,
-    settings: Settings,
+    settings: "DataclassInstance",
     inputs: Mapping[str, Any],
     hardware: Hardware,
     patients: Mapping[str, Any] | None = None,
@@ -40,7 +43,7 @@ def open_run(  # noqa: PLR0913  # all that a run is
         kind: What is trained.
         command: The command line.
         config: The method's settings.
-        settings: The training's settings.
+        settings: The training's settings, or those of an ablation's two trainings.
         inputs: All else that changes the result: files by `fingerprint`, folds.
         hardware: What it runs on; a training may be resumed on other hardware.
         patients: Who has a say in the weights, by `manifest.describe_patients`.
