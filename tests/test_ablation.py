@@ -28,6 +28,8 @@ from he2her2.evaluation.run_folder import open_run
 from he2her2.manifest import used_for_choice
 from he2her2.manifest.provenance import patient_mark
 from he2her2.models import zoo
+from he2her2.models.card import UNTRAINED_NOTICE
+from he2her2.models.weights import read_card
 from he2her2.models.zoo import COMPACT_TILE_CNN, NETWORKS, PAPER_MLP, Conv
 from he2her2.training import ablation
 from he2her2.training.methods import METHODS, PROPOSED, load_ablation
@@ -254,6 +256,28 @@ def test_other_settings_are_refused(run, study, command_line, monkeypatch):
     assert "training.slides.epochs was 2, now 3" in err
 
 
+def test_a_frozen_cnn_that_was_given(run, study, command_line, monkeypatch, tmp_path):
+    """Only MLPs learn; mean and median keep the tile CNN that was given, or the random one, and say so."""
+    monkeypatch.setattr(zoo, "NETWORKS", TINY)
+    given = run.out / "tiles" / "weights"
+    tests = ("--test", f"here={study / 'here.csv'}")
+    frozen = ("--set", "training.slides.freeze_cnn=true", "--tile-weights", given)
+
+    code, text, err = command_line(
+        "ablate", "--train", study / "he.csv", *tests, "--out", tmp_path, *QUICK[: QUICK.index("--notice")], *frozen
+    )
+
+    assert code == 0, err
+    kept = read_card(tmp_path / "methods" / "mean-pretrained" / "weights" / "tile_cnn", "tile_cnn")
+    assert read_card(given / "tile_cnn", "tile_cnn") == kept
+    assert not read_card(tmp_path / "methods" / "median-from-scratch" / "weights" / "tile_cnn", "tile_cnn").trained
+    assert "Table 1" not in text
+    with (tmp_path / "tables" / "gradient.csv").open(newline="") as file:
+        assert [float(row["cnn_movement"]) for row in csv.DictReader(file)] == [0, 0]
+    with (tmp_path / "tests" / "here" / "mean-from-scratch" / "predictions.csv").open(newline="") as file:
+        assert {row["notices"] for row in csv.DictReader(file)} == {UNTRAINED_NOTICE}
+
+
 def test_evaluate_reads_what_is_left(run):
     """Each method's folder of a cohort is a run of predictions, with the patients that it must not be evaluated on."""
     folder = open_run(run.out / "tests" / "here" / PROPOSED.key)
@@ -297,7 +321,6 @@ def test_every_manifests_problems_are_told_at_once(refused, study, tmp_path):
         (("--tile-weights", "x"), "pass --ihc CSV, or --tile-weights FOLDER, not both"),
         (("--set", "training.epochs=3"), "training.epochs: an ablation trains twice; write training.tiles.KEY"),
         (("--set", "training.slides.epoch=3"), "training.slides.epoch: is no setting"),
-        (("--set", "training.slides.freeze_cnn=true"), "would have nothing to train"),
         (("--set", "networks.aggregator=mean"), "mean is no MLP"),
         (("--annotations-use", "intersect", "--weights", "none"), "weights 'none': there is no such folder"),
     ],

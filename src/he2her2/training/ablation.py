@@ -15,9 +15,11 @@ from he2her2.atomic import atomic
 from he2her2.errors import ConfigError
 from he2her2.labels import Policy
 from he2her2.manifest import SlideRow
+from he2her2.models.card import UNTRAINED_NOTICE, Card
 from he2her2.models.engines import Engine
+from he2her2.models.initial import initial_weights
 from he2her2.models.slide_model import load_cnn
-from he2her2.models.weights import CARD_FILE, sha256_of
+from he2her2.models.weights import CARD_FILE, save_weights, sha256_of
 from he2her2.models.zoo import CnnSpec, network
 from he2her2.pipeline import Progress, silent
 from he2her2.training.ablation_report import write_tables
@@ -116,7 +118,7 @@ def ablate(
         policy=data.policy,
         on_bag=lambda n: progress("finding tumour tiles", n, len(rows)),
     )
-    run = _Steps(data, out, settings, study, recipe, hardware, command, progress, say)
+    run = _Steps(data, out, settings, study, spec, recipe, hardware, command, progress, say)
     tile_weights = run.learn_tiles()
     run.gather_start(tile_weights)
     for method in sorted(METHODS, key=lambda method: not method.pretrained):  # those of one start share its logits
@@ -148,10 +150,11 @@ def _about(study: Study, settings: AblationSettings) -> str:
     """What was trained on what, in words."""
     ihc = f"{len(study.ihc_rows)} IHC slides" if study.ihc_rows else "given weights"
     networks, slides = settings.config.networks, settings.slides
+    frozen = "; the tile CNN is frozen there, only MLPs learn" if slides.freeze_cnn else ""
     return (
         f"Preset {settings.config.preset}: {networks.tile_cnn} from {ihc}, then {slides.epochs} epochs on "
         f"{len(study.training_rows)} H&E slides (train and val), {settings.config.selection.n_tiles} tiles a slide, "
-        f"β = {settings.config.scoring.beta:g} in prediction. All settings: `run.json`."
+        f"β = {settings.config.scoring.beta:g} in prediction{frozen}. All settings: `run.json`."
     )
 
 
@@ -210,6 +213,7 @@ class _Steps:
     out: Path
     settings: AblationSettings
     study: Study
+    spec: CnnSpec
     recipe: BagRecipe
     hardware: Hardware
     command: Sequence[str]
@@ -261,8 +265,8 @@ class _Steps:
             _copy(self.data.weights / "tumour_cnn", self.start / "tumour_cnn")
 
     def train(self, method: Method) -> None:
-        """Train a method on slides."""
-        data = self.data
+        """Train a method on slides; with a frozen CNN a baseline has nothing to learn and keeps its start."""
+        data, settings = self.data, self.settings
         slides = SlideData(
             data.files.train,
             weights=self.start,
@@ -275,11 +279,14 @@ class _Steps:
         )
 
         def work() -> None:
+            if settings.slides.freeze_cnn and method.aggregation != "mlp":
+                self._keep_start(method)
+                return
             train_slides(
                 slides,
                 self.folder_of(method),
-                method.config(self.settings.config),
-                self.settings.slides,
+                method.config(settings.config),
+                settings.slides,
                 hardware=self.hardware,
                 command=self.command,
                 resume=True,
@@ -290,6 +297,16 @@ class _Steps:
 
         made_of = self._made_of(self.study.training_rows, sha256_of(self.start / "tile_cnn" / CARD_FILE))
         self._once(f"{method.key} learns from slides", self.folder_of(method), made_of, work)
+
+    def _keep_start(self, method: Method) -> None:
+        """Write the tile CNN that a method would have started from as the one that it ends with."""
+        folder = self.folder_of(method) / "weights" / "tile_cnn"
+        if method.pretrained:
+            _copy(self.start / "tile_cnn", folder)
+            return
+        seed = self.settings.slides.seed
+        card = Card(self.spec, trained=False, notice=UNTRAINED_NOTICE, seed=seed)
+        save_weights(folder, card, initial_weights(self.spec, seed))
 
     def _made_of(self, rows: Sequence[SlideRow], *more: str) -> str:
         """SHA-256 of the slides that a step looks at; all else is in `run.json`."""

@@ -16,6 +16,7 @@ from he2her2.training.testing import write_if_new
 REPORT = "report.md"
 _TABLE = {"HER2SC": 3, "BRCA": 4}
 _TILES = "validation"
+_HISTORY = Path("logs", "metrics.csv")
 
 
 class Page(NamedTuple):
@@ -109,11 +110,12 @@ def _comparison_page(results: Sequence[Results]) -> Page:
 
 
 def _gradient_page(methods: Mapping[Method, Path]) -> Page:
-    records = t.gradient_records({method: _history(folder) for method, folder in methods.items()})
+    trained = {method: folder for method, folder in methods.items() if (folder / _HISTORY).is_file()}
+    records = t.gradient_records({method: _history(folder) for method, folder in trained.items()})
     return Page("gradient", "The gradient that reaches the tile CNN", t.gradient_table(records), t.as_csv(records))
 
 
 def _history(folder: Path) -> list[dict[str, float]]:
     """Each epoch's figures of a training."""
-    with (folder / "logs" / "metrics.csv").open(encoding="utf-8", newline="") as file:
+    with (folder / _HISTORY).open(encoding="utf-8", newline="") as file:
         return [{name: float(text) for name, text in row.items() if text} for row in csv.DictReader(file)]
