@@ -1,0 +1,376 @@
+"""Tile CNN and aggregator learn together from slides: end to end, resumed, refused, and told plainly."""
+
+import csv
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from he2her2.errors import ConfigError, ManifestError, OutputError, WeightsError
+from he2her2.manifest.provenance import used_for_choice
+from he2her2.models import zoo
+from he2her2.models.card import Card, Ranking
+from he2her2.models.initial import initial_weights
+from he2her2.models.weights import load_tensors, read_card, save_weights
+from he2her2.models.zoo import COMPACT_TUMOUR_CNN
+from he2her2.training.settings import Hardware, load_training
+from he2her2.training.slide_module import KeptLogits, SlideModule
+from he2her2.training.slide_start import SlideData, load_start
+from he2her2.training.slides import train_slides
+from tests.labelled_slides import OVERRIDES, TINY, able_weights, write_labelled
+from tests.tissue_slides import tissue_pixels, write_tissue
+
+CPU = Hardware(accelerator="cpu")
+NOTICE = "trained on toys: no clinical meaning"
+LEARN = ("training.learning_rate=0.003", "training.schedule=constant", "training.epochs=6")
+
+
+@pytest.fixture(autouse=True)
+def tiny_network(monkeypatch):
+    """The tiny CNN is in the zoo."""
+    monkeypatch.setattr(zoo, "NETWORKS", {**zoo.NETWORKS, TINY.name: TINY})
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    """A manifest of eight slides; positive ones are darker."""
+    return write_labelled(tmp_path_factory.mktemp("cohort"))
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    """Weights to start from."""
+    folder = tmp_path_factory.mktemp("start")
+    for spec, weights in ((TINY, able_weights()), (COMPACT_TUMOUR_CNN, initial_weights(COMPACT_TUMOUR_CNN, seed=3))):
+        save_weights(folder / spec.role, Card(spec, trained=True, notice=NOTICE), weights)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bags(tmp_path_factory):
+    """Bags that the tests share."""
+    return tmp_path_factory.mktemp("bags")
+
+
+@pytest.fixture
+def train(data, tmp_path):
+    """Train with overrides; gives the run's folder."""
+
+    def run(*overrides, out="run", resume=False, preset="default"):
+        config, settings = load_training("slides", preset, None, [*OVERRIDES, *overrides])
+        train_slides(data, tmp_path / out, config, settings, hardware=CPU, resume=resume)
+        return tmp_path / out
+
+    return run
+
+
+@pytest.fixture
+def data(cohort, start, bags):
+    return SlideData(cohort, start, annotations_use="replace", bags=bags)
+
+
+def weights_of(run, role="tile_cnn"):
+    folder = run / "weights" / role
+    return load_tensors(folder, read_card(folder, role))
+
+
+def log_of(run):
+    with (run / "logs" / "metrics.csv").open() as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def predictions_of(run):
+    with (run / "val_predictions.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def learned(cohort, start, bags, tmp_path_factory):
+    """A training that has something to learn, from the start weights."""
+    out = tmp_path_factory.mktemp("learned")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(zoo, "NETWORKS", {**zoo.NETWORKS, TINY.name: TINY})
+        config, settings = load_training("slides", "default", None, [*OVERRIDES, *LEARN])
+        train_slides(
+            SlideData(cohort, start, annotations_use="replace", bags=bags, notice="toys"),
+            out,
+            config,
+            settings,
+            hardware=CPU,
+        )
+    return out
+
+
+def test_it_learns_what_can_be_seen(learned):
+    """Loss falls, the validation slides are told apart, and both networks have moved."""
+    log = log_of(learned)
+
+    assert log[-1]["train_loss"] < 0.7 * log[0]["train_loss"]
+    assert max(row["val_accuracy"] for row in log) == 1.0
+    assert log[-1]["cnn_movement"] > 1e-3
+    assert log[-1]["gradient_share"] == 1.0
+
+
+def test_the_report_tells_each_slide_and_each_interval(learned):
+    """Figures with n and interval, every validation slide, the notices and where the gradient went."""
+    report = (learned / "report.md").read_text("utf-8")
+
+    assert "| accuracy | 1.000 | 0.398 to 1.000 | 4 |" in report
+    assert all(f"| val{i} |" in report for i in range(4))
+    assert "**toys**" in report
+    assert f"**{NOTICE}**" in report
+    assert "100.00% of the selected tiles got any gradient" in report
+    assert "did not learn" not in report
+    assert "these figures flatter" in report
+
+
+def test_the_cards_say_where_the_weights_come_from(learned, cohort):
+    """Data, recipe, figures with intervals, and the notices of user and start weights, in both cards."""
+    cards = [read_card(learned / "weights" / role, role) for role in ("tile_cnn", "aggregator")]
+
+    for card in cards:
+        assert card.notice == f"toys; {NOTICE}"
+        assert "trained on 4 H&E slides (2 positive) of 4 patients" in card.training_data
+        assert '"learning_rate": 0.003' in card.recipe
+        assert {metric.name for metric in card.metrics} == {"accuracy", "balanced accuracy", "AUC"}
+    assert cards[1].ranking == Ranking(0.15, 1.0)
+    assert used_for_choice(learned / "weights").marks == used_for_choice(learned).marks
+    assert len(used_for_choice(learned / "weights").marks) == 8
+
+
+def test_the_weights_predict_as_validation_said(learned, cohort, tmp_path, command_line):
+    """`predict --weights RUN/weights` gives each validation slide the probability of the report."""
+    said = {row["slide_id"]: float(row["probability"]) for row in predictions_of(learned)}
+    polygon = {"type": "Polygon", "coordinates": [[[0, 0], [640, 0], [640, 1024], [0, 1024], [0, 0]]]}
+    (tmp_path / "left.geojson").write_text(json.dumps(polygon))
+    options = [part for override in OVERRIDES for part in ("--set", override)]
+    code, _, _ = command_line(
+        "predict", cohort.parent / "val1.svs", "--weights", learned / "weights", "--out", tmp_path / "run",
+        "--annotations", tmp_path / "left.geojson", "--annotations-use", "replace", *options,
+    )  # fmt: skip
+    record = json.loads((tmp_path / "run" / "slides" / "val1" / "prediction.json").read_text())
+
+    assert code == 0
+    assert record["probability"] == pytest.approx(said["val1"], abs=1e-4)
+    assert f"toys; {NOTICE}" in record["notices"]
+
+
+def test_the_log_of_the_kept_epoch_is_what_the_weights_do(learned):
+    """Validation in training and prediction by the saved weights decide alike."""
+    right = [row["predicted"] == row["her2_status"] for row in predictions_of(learned)]
+
+    assert np.mean(right) == max(row["val_accuracy"] for row in log_of(learned))
+
+
+def test_the_command_line(cohort, bags, tmp_path, command_line):
+    """From random weights, without a tumour CNN: the report is printed, with what the weights lack."""
+    options = [part for override in (*OVERRIDES, "training.epochs=1") for part in ("--set", override)]
+    code, out, _ = command_line(
+        "train", "slides", "--manifest", cohort, "--out", tmp_path / "run", "--tile-weights", "none",
+        "--annotations-use", "replace", "--bags", bags, "--notice", "toys", "--accelerator", "cpu", *options,
+    )  # fmt: skip
+
+    assert code == 0
+    assert "**toys**" in out
+    assert "`weights/` has no `tumour_cnn/`" in out
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["inputs"]["pretrained"] is False
+
+
+def test_a_stopped_training_goes_on_to_the_same_weights(train, monkeypatch):
+    """Stopped in the midst of an epoch and resumed, it ends bit for bit where an unbroken one does; so does beta."""
+    overrides = (
+        "training.epochs=3",
+        "training.augment.brightness=0.1",
+        "scoring.beta=100.0",
+        "training.beta_start=1.0",
+    )
+    whole = train(*overrides, out="whole")
+    steps = 0
+    learn = SlideModule.training_step
+
+    def stop(self, draw, index):
+        nonlocal steps
+        steps += 1
+        if steps == 4:  # two draws of two slides an epoch: in the second epoch
+            raise RuntimeError("killed")
+        return learn(self, draw, index)
+
+    monkeypatch.setattr(SlideModule, "training_step", stop)
+    with pytest.raises(RuntimeError, match="killed"):
+        train(*overrides, out="broken")
+    broken = train(*overrides, out="broken", resume=True)
+
+    for role in ("tile_cnn", "aggregator"):
+        for name, tensor in weights_of(whole, role).items():
+            assert np.array_equal(tensor, weights_of(broken, role)[name])
+    assert log_of(whole) == log_of(broken)
+    assert [row["beta"] for row in log_of(broken)] == pytest.approx([1.0, 10.0, 100.0])
+    assert steps > 4
+
+
+def test_a_saturated_soft_argmax_leaves_the_cnn_and_scores_once(train, start, monkeypatch):
+    """At beta = 1000 the CNN stays what it was, each slide is scored once in all epochs, and the report says so."""
+    scored = []
+    score = SlideModule._score
+
+    def count(self, bag, chance):
+        scored.append(bag.row.slide_id)
+        return score(self, bag, chance)
+
+    monkeypatch.setattr(SlideModule, "_score", count)
+
+    run = train("training.epochs=3", preset="paper")
+
+    before = load_tensors(start / "tile_cnn", read_card(start / "tile_cnn", "tile_cnn"))
+    assert sorted(scored) == sorted({*scored})
+    assert len(scored) == 8
+    assert all(np.array_equal(tensor, before[name]) for name, tensor in weights_of(run).items())
+    assert "**The tile CNN did not learn: only the aggregator did.**" in (run / "report.md").read_text("utf-8")
+    assert [row["beta"] for row in log_of(run)] == [1000.0] * 3
+
+
+def test_a_frozen_cnn_stays_and_the_aggregator_learns(train, start):
+    """Only the aggregator's weights change."""
+    run = train(*LEARN, "training.freeze_cnn=true", "training.epochs=2")
+
+    before = load_tensors(start / "tile_cnn", read_card(start / "tile_cnn", "tile_cnn"))
+    fresh = initial_weights(replace(zoo.PAPER_MLP, n_tiles=5), seed=0)
+    assert all(np.array_equal(tensor, before[name]) for name, tensor in weights_of(run).items())
+    assert any(not np.array_equal(tensor, fresh[name]) for name, tensor in weights_of(run, "aggregator").items())
+
+
+def test_running_statistics_stay(learned, start):
+    """Batch norms learn weight and bias, but a slide is no sample of all tiles."""
+    before = load_tensors(start / "tile_cnn", read_card(start / "tile_cnn", "tile_cnn"))
+    after = weights_of(learned)
+
+    assert all(np.array_equal(before[name], after[name]) for name in before if ".running_" in name)
+    assert not np.array_equal(before["norm_layers.0.weight"], after["norm_layers.0.weight"])
+
+
+def test_baselines_train_the_cnn_without_weights_of_their_own(train):
+    """They send their gradient straight through, and need no aggregator's folder to predict."""
+    run = train(*LEARN, "networks.aggregator=released-median", "training.epochs=1")
+
+    assert log_of(run)[0]["cnn_movement"] > 0
+    assert not (run / "weights" / "aggregator").exists()
+    assert {row["probability"] for row in predictions_of(run)} <= {"0.000000", "1.000000"}
+
+
+def test_a_frozen_cnn_under_a_baseline_is_refused(train):
+    """Nothing would learn."""
+    with pytest.raises(ConfigError, match=r"training.freeze_cnn: .* leaves nothing to train"):
+        train("networks.aggregator=mean", "training.freeze_cnn=true")
+
+
+def test_each_network_has_its_rate(train, learned):
+    """A CNN at a rate a thousand times smaller moves a thousand times less, under the same aggregator."""
+    run = train(*LEARN, "training.epochs=1", "training.learning_rate=3e-6", "training.aggregator_rate=0.003")
+
+    moved, moved_by_both = log_of(run)[0]["cnn_movement"], log_of(learned)[0]["cnn_movement"]
+    assert 3e-4 * moved_by_both < moved < 3e-3 * moved_by_both
+
+
+def module_for(data, *overrides):
+    config, settings = load_training("slides", "default", None, [*OVERRIDES, *overrides])
+    return SlideModule(load_start(data, config, settings), settings, config, [], [])
+
+
+def test_augmentation_varies_a_slide_as_a_whole(data):
+    """All its tiles by the same chance, in scoring as in learning; validation never."""
+    module = module_for(data, "training.augment.brightness=0.2", "training.augment.dihedral=true")
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
+    pixels[2] = pixels[0]
+    chance = torch.rand(8, generator=torch.Generator().manual_seed(0))
+
+    plain, varied = module._forward(pixels, None), module._forward(pixels, chance)
+
+    assert torch.allclose(varied[0], varied[2], atol=1e-6)
+    assert not torch.allclose(plain, varied)
+
+
+def test_shared_logits_hold_for_one_network_only(data):
+    """Other weights are scored anew; the same, from another training, are not."""
+    kept, module = KeptLogits(), module_for(data)
+    first = kept.get(module.cnn, "a", lambda: np.zeros((1, 4), np.float32))
+    again = kept.get(module_for(data).cnn, "a", lambda: np.ones((1, 4), np.float32))
+    with torch.no_grad():
+        module.cnn.fc_layers[0].bias[0] += 1e-6
+    moved = kept.get(module.cnn, "a", lambda: np.ones((1, 4), np.float32))
+
+    assert first is again
+    assert moved[0, 0] == 1
+
+
+@pytest.mark.parametrize("precision", ["16-mixed", "16-true"])
+def test_half_precision_is_refused(data, tmp_path, precision):
+    """Pieces of a gradient cannot be scaled as a loss can."""
+    config, settings = load_training("slides", "default", None, OVERRIDES)
+
+    with pytest.raises(ConfigError, match="use 32-true or bf16-mixed"):
+        train_slides(data, tmp_path, config, settings, hardware=replace(CPU, precision=precision))
+
+
+def test_all_that_is_wrong_is_told_before_training(cohort, start, tmp_path):
+    """Slides that give no bag, each with its line; no epoch has begun."""
+    folder = shutil.copytree(cohort.parent, tmp_path / "cohort")
+    write_tissue(folder / "train0.svs", tissue_pixels(1024, share=0.0))
+    Image.fromarray(np.zeros((32, 32), np.uint8)).save(folder / "val1.png")
+    config, settings = load_training("slides", "default", None, OVERRIDES)
+
+    with pytest.raises(ManifestError) as caught:
+        train_slides(
+            SlideData(folder / "manifest.csv", start, annotations_use="replace"),
+            tmp_path / "run",
+            config,
+            settings,
+            hardware=CPU,
+        )
+
+    assert [problem.split(":")[0] for problem in caught.value.problems[1:]] == ["line 2", "line 7"]
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_one_class_and_shared_patients_are_refused(cohort, start, tmp_path):
+    """The manifest's own faults come first, all of them."""
+    text = cohort.read_text("utf-8").replace("p-val0", "p-train0")
+    for i in (1, 3):
+        text = text.replace(f"p-train{i},HE,positive", f"p-train{i},HE,negative")
+    folder = shutil.copytree(cohort.parent, tmp_path / "cohort")
+    (folder / "manifest.csv").write_text(text, "utf-8")
+    config, settings = load_training("slides", "default", None, OVERRIDES)
+
+    with pytest.raises(ManifestError, match=r"(?s)p-train0.*two classes are needed"):
+        train_slides(SlideData(folder / "manifest.csv", start), tmp_path / "run", config, settings, hardware=CPU)
+
+
+def test_a_start_without_weights(cohort, tmp_path):
+    """The message names both ways on."""
+    config, settings = load_training("slides", "default", None, OVERRIDES)
+
+    with pytest.raises(ConfigError, match="give --weights FOLDER, or --tile-weights none"):
+        train_slides(SlideData(cohort), tmp_path / "run", config, settings, hardware=CPU)
+    with pytest.raises(ConfigError, match="no tumour CNN: give --weights FOLDER"):
+        train_slides(SlideData(cohort, pretrained=False), tmp_path / "run", config, settings, hardware=CPU)
+
+
+def test_start_weights_of_another_network(cohort, start, tmp_path):
+    """The settings name a network that the folder does not hold."""
+    config, settings = load_training("slides")
+
+    with pytest.raises(WeightsError, match="holds a tiny-tile-cnn where the settings want a compact-tile-cnn"):
+        train_slides(SlideData(cohort, start), tmp_path / "run", config, settings, hardware=CPU)
+
+
+def test_another_training_in_the_folder_is_left_alone(train):
+    """Neither begun over nor resumed with other settings."""
+    train("training.epochs=1")
+
+    with pytest.raises(OutputError, match="--resume goes on with it, --overwrite replaces it"):
+        train("training.epochs=1")
+    with pytest.raises(ConfigError, match=r"training\.epochs was 1, now 2"):
+        train("training.epochs=2", resume=True)
