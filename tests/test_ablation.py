@@ -31,7 +31,7 @@ from he2her2.models import zoo
 from he2her2.models.card import UNTRAINED_NOTICE
 from he2her2.models.weights import read_card
 from he2her2.models.zoo import COMPACT_TILE_CNN, NETWORKS, PAPER_MLP, Conv
-from he2her2.training import ablation
+from he2her2.training import ablation_steps
 from he2her2.training.methods import METHODS, PROPOSED, load_ablation
 from he2her2.training.outcomes import Results, compare, lines_of, our_line
 from he2her2.training.slides import train_slides
@@ -55,6 +55,7 @@ QUICK = (
     "--set", "training.tiles.tiles_per_class=8", "--set", "training.tiles.val_tiles_per_class=8",
     "--notice", "phantoms, no meaning",
 )  # fmt: skip
+ADAPT = ("--adapt", *(f"--set=training.adapt.{key}" for key in ("epochs=1", "crop_px=32", "tiles_per_class=8")))
 
 
 @pytest.fixture(scope="module")
@@ -108,8 +109,8 @@ class Run:
                 raise KeyboardInterrupt
             return train_slides(data, folder, *rest, **options)
 
-        patch.setattr(ablation, "train_slides", train_or_stop)
-        patch.setattr(sys, "argv", ["he2her2", *map(str, arguments(study, self.out))])
+        patch.setattr(ablation_steps, "train_slides", train_or_stop)
+        patch.setattr(sys, "argv", ["he2her2", *map(str, arguments(study, self.out, *ADAPT))])
         with (
             redirect_stdout(io.StringIO()) as out,
             redirect_stderr(io.StringIO()) as err,
@@ -246,11 +247,23 @@ def test_the_same_command_again_writes_nothing(run):
     assert written(run.out) == run.after
 
 
+def test_adapted_networks_learned_from_h_and_e(run):
+    """Those that were pre-trained went on from their weights, the others began with it."""
+    recipes = {
+        name: read_card(run.out / "start" / name / "tile_cnn", "tile_cnn").recipe
+        for name in ("pretrained", "from-scratch")
+    }
+
+    assert "from the weights in" in recipes["pretrained"]
+    assert "from random weights" in recipes["from-scratch"]
+    assert "then H&E tiles by their slide's score (not in the paper)" in run.text
+
+
 def test_other_settings_are_refused(run, study, command_line, monkeypatch):
     """The line names what differs."""
     monkeypatch.setattr(zoo, "NETWORKS", TINY)
 
-    code, _, err = command_line(*arguments(study, run.out, "--set", "training.slides.epochs=3"))
+    code, _, err = command_line(*arguments(study, run.out, *ADAPT, "--set", "training.slides.epochs=3"))
 
     assert code == 2
     assert "training.slides.epochs was 2, now 3" in err
@@ -319,7 +332,10 @@ def test_every_manifests_problems_are_told_at_once(refused, study, tmp_path):
         (("--test", "x.csv"), "write it as NAME=CSV"),
         (("--test", "a/b=x.csv"), "write it as NAME=CSV"),
         (("--tile-weights", "x"), "pass --ihc CSV, or --tile-weights FOLDER, not both"),
-        (("--set", "training.epochs=3"), "training.epochs: an ablation trains twice; write training.tiles.KEY"),
+        (
+            ("--set", "training.epochs=3"),
+            "training.epochs: an ablation has several trainings; write training.tiles.KEY",
+        ),
         (("--set", "training.slides.epoch=3"), "training.slides.epoch: is no setting"),
         (("--set", "networks.aggregator=mean"), "mean is no MLP"),
         (("--annotations-use", "intersect", "--weights", "none"), "weights 'none': there is no such folder"),
@@ -360,7 +376,7 @@ def results_of(truth, decided):
     )
 
 
-@settings(max_examples=10)
+@settings(max_examples=5)
 @given(table=arrays(bool, (7, 20)))
 def test_the_figures_are_scikit_learns(table):
     """Of any decisions in which both classes occur."""

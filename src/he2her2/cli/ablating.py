@@ -58,6 +58,10 @@ def ablate(  # noqa: PLR0913  # a command's options
     tile_weights: Annotated[
         str | None, typer.Option(help="In place of --ihc: folder with a tile_cnn/ that did.", show_default=False)
     ] = None,
+    adapt: Annotated[
+        bool,
+        typer.Option("--adapt", help="First teach tile CNNs H&E tiles by their slide's IHC score; not in the paper."),
+    ] = False,
     weights: Annotated[
         str, typer.Option(help="Folder with the tumour_cnn/ that finds tumour, or bundled.")
     ] = "bundled",
@@ -88,8 +92,8 @@ def ablate(  # noqa: PLR0913  # a command's options
         )
     from he2her2.cli.console import say
     from he2her2.labels import Policy
-    from he2her2.training.ablation import AblationData
     from he2her2.training.ablation import ablate as run
+    from he2her2.training.ablation_steps import AblationData
     from he2her2.training.cohorts import StudyFiles
     from he2her2.training.methods import load_ablation
 
@@ -98,6 +102,7 @@ def ablate(  # noqa: PLR0913  # a command's options
     data = AblationData(
         StudyFiles(train, tests, ihc),
         tile_weights=_folder(tile_weights),
+        adapt=adapt,
         weights=None if annotations_use == "replace" else _folder(weights),
         annotations_use=annotations_use,
         policy=Policy(policy),

@@ -63,13 +63,14 @@ class Study:
     tests: tuple[Cohort, ...]
 
 
-def read_study(files: StudyFiles, weights: Sequence[Path], policy: Policy) -> Study:
+def read_study(files: StudyFiles, weights: Sequence[Path], policy: Policy, *, scored: bool = False) -> Study:
     """Read and check every manifest.
 
     Args:
         files: The manifests.
         weights: Folders of weights that will be used; whoever had a say in them must not be tested.
         policy: Decides a status that a manifest does not state.
+        scored: The H&E slides that train need an IHC score as well.
 
     Raises:
         ManifestError: All that is wrong with all of them, a patient who both teaches and tests among it.
@@ -80,6 +81,8 @@ def read_study(files: StudyFiles, weights: Sequence[Path], policy: Policy) -> St
     tests = {name: _all_tested(_read(path, problems)) for name, path in files.tests.items()}
     if train:
         _check(train, problems, stain="HE", label="her2_status", splits=("train", "val"), policy=policy)
+    if train and scored:
+        _check(train, problems, stain="HE", label="ihc_score", splits=("train", "val"), policy=policy)
     if ihc:
         _check(ihc, problems, stain="IHC", label="ihc_score", splits=("train", "val"), policy=policy)
     papers = paper_cohorts(list(tests))
@@ -92,7 +95,7 @@ def read_study(files: StudyFiles, weights: Sequence[Path], policy: Policy) -> St
         problems += _leaks(manifest, cohort.rows, [teaching for teaching in (train, ihc) if teaching], weights)
         cohorts.append(cohort)
     if problems or train is None:
-        raise ManifestError(problems)
+        raise ManifestError(list(dict.fromkeys(problems)))
     return Study(_learning(ihc, "IHC") if ihc else (), _learning(train, "HE"), tuple(cohorts))
 
 

@@ -10,7 +10,7 @@ from he2her2.evaluation.paper_tables import PaperAggregation
 from he2her2.models.zoo import AggregatorSpec, network
 from he2her2.training.settings import TRAININGS, SlideTraining, TileTraining
 
-_TABLES = ("tiles", "slides")
+_TABLES = ("tiles", "adapt", "slides")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,33 +74,37 @@ class AblationSettings:
     Attributes:
         config: The method's settings, with an MLP as the aggregator.
         tiles: How the tile CNN learns from IHC.
+        adapt: How it learns from H&E tiles, where that is asked for.
         slides: How each method learns from H&E slides.
     """
 
     config: Config
     tiles: TileTraining
+    adapt: TileTraining
     slides: SlideTraining
 
     @property
     def trainings(self) -> "Trainings":
-        """Both trainings."""
-        return Trainings(self.tiles, self.slides)
+        """All trainings."""
+        return Trainings(self.tiles, self.adapt, self.slides)
 
 
 @dataclass(frozen=True, slots=True)
 class Trainings:
-    """The two trainings of an ablation, as `run.json` tells them."""
+    """The trainings of an ablation, as `run.json` tells them."""
 
     tiles: TileTraining
+    adapt: TileTraining
     slides: SlideTraining
 
 
 def load_ablation(preset: str = "default", file: Path | None = None, overrides: Sequence[str] = ()) -> AblationSettings:
-    """Settings of the method and of both trainings, from one preset, one file and one list of overrides.
+    """Settings of the method and of all trainings, from one preset, one file and one list of overrides.
 
     Args:
         preset: A name of `config.PRESETS`; a file's `preset` key outranks it.
-        file: TOML with any part of `Config`, and training values in its tables `training.tiles` and `training.slides`.
+        file: TOML with any part of `Config`, and training values in its tables `training.tiles`, `training.adapt` and
+            `training.slides`.
         overrides: Such as "training.slides.epochs=3" or "selection.n_tiles=100".
 
     Raises:
@@ -116,7 +120,9 @@ def load_ablation(preset: str = "default", file: Path | None = None, overrides: 
     unknown = [key for key in training if key not in _TABLES] if isinstance(training, dict) else ["training"]
     if unknown or not all(isinstance(value, dict) for value in training.values()):
         wrong = f"training.{unknown[0]}" if unknown else "training"
-        raise ConfigError(f"{wrong}: an ablation trains twice; write training.tiles.KEY or training.slides.KEY")
+        raise ConfigError(
+            f"{wrong}: an ablation has several trainings; write training.tiles.KEY or training.slides.KEY"
+        )
     config = settle(PRESETS[name], wanted, file)
     spec = network(config.networks.aggregator, "aggregator")
     if not (isinstance(spec, AggregatorSpec) and spec.rule == "mlp"):
@@ -127,5 +133,6 @@ def load_ablation(preset: str = "default", file: Path | None = None, overrides: 
     return AblationSettings(
         config,
         settle(tiles, training.get("tiles", {}), file, "training.tiles."),
+        settle(tiles, training.get("adapt", {}), file, "training.adapt."),
         settle(slides, training.get("slides", {}), file, "training.slides."),
     )
