@@ -241,6 +241,7 @@ def test_a_frozen_cnn_stays_and_the_aggregator_learns(train, start):
     fresh = initial_weights(replace(zoo.PAPER_MLP, n_tiles=5), seed=0)
     assert all(np.array_equal(tensor, before[name]) for name, tensor in weights_of(run).items())
     assert any(not np.array_equal(tensor, fresh[name]) for name, tensor in weights_of(run, "aggregator").items())
+    assert "**The tile CNN was frozen: only the aggregator learned.**" in (run / "report.md").read_text("utf-8")
 
 
 def test_running_statistics_stay(learned, start):
@@ -370,6 +371,7 @@ def test_another_training_in_the_folder_is_left_alone(train):
     """Neither begun over nor resumed with other settings."""
     train("training.epochs=1")
 
+    train("training.epochs=1", resume=True)  # finished already: the same again
     with pytest.raises(OutputError, match="--resume goes on with it, --overwrite replaces it"):
         train("training.epochs=1")
     with pytest.raises(ConfigError, match=r"training\.epochs was 1, now 2"):

@@ -50,6 +50,7 @@ class Story:
         monitor: The figure that decided.
         notices: What every output must say.
         gaps: What `weights/` lacks for prediction, in words.
+        frozen: Whether the tile CNN was kept from learning.
     """
 
     data: str
@@ -60,6 +61,7 @@ class Story:
     monitor: str
     notices: tuple[str, ...]
     gaps: tuple[str, ...]
+    frozen: bool
 
     @property
     def kept(self) -> dict[str, float]:
@@ -88,18 +90,21 @@ def metrics(judged: Sequence[Judged], data: str) -> tuple[Metric, ...]:
     )
 
 
-def gradient_line(history: Sequence[dict[str, float]], kept: dict[str, float], beta: float) -> str:
+def gradient_line(story: Story) -> str:
     """How much of the loss reached the tile CNN, and what it did there."""
+    history, kept = story.history, story.kept
     share = _mean(history, "gradient_share")
     at_scores, at_logits = _mean(history, "gradient_at_scores"), _mean(history, "gradient_at_logits")
     part = at_logits / at_scores if at_scores else 0.0
-    betas = sorted({history[0]["beta"], history[-1]["beta"]})
-    trained = f"β = {betas[0]:g}" if len(betas) == 1 else f"β from {history[0]['beta']:g} to {history[-1]['beta']:g}"
+    first, last = history[0]["beta"], history[-1]["beta"]
+    trained = f"β = {last:g}" if first == last else f"β from {first:g} to {last:g}"
     line = (
         f"At {trained}, {share:.2%} of the selected tiles got any gradient at their logits, whose norm was {part:.3g} "
         f"of that at their scores (means over {len(history)} epochs); the tile CNN's weights moved by "
-        f"{kept['cnn_movement']:.3g} of their size up to the epoch kept (prediction uses β = {beta:g})."
+        f"{kept['cnn_movement']:.3g} of their size up to the epoch kept (prediction uses β = {story.beta:g})."
     )
+    if story.frozen:
+        return f"{line} **The tile CNN was frozen: only the aggregator learned.**"
     if kept["cnn_movement"] < STILL:
         return f"{line} **The tile CNN did not learn: only the aggregator did.**"
     return line
@@ -143,7 +148,7 @@ def _report(story: Story, judged: Sequence[Judged]) -> list[str]:
     lines += ["| " + " | ".join(_COLUMNS) + " |", "|---" * len(_COLUMNS) + "|"]
     lines += ["| " + " | ".join(str(cell) for cell in _row(slide).values()) + " |" for slide in judged]
     lines += ["", *(f"{gap}\n" for gap in story.gaps), "## How joint it was", ""]
-    return [*lines, gradient_line(story.history, story.kept, story.beta)]
+    return [*lines, gradient_line(story)]
 
 
 def _kept_in_words(story: Story) -> str:

@@ -183,6 +183,7 @@ def _finish(data: SlideData, out: Path, module: SlideModule, fitted: Fitted, val
         monitor=_monitor(settings),
         notices=notices(data),
         gaps=gaps,
+        frozen=settings.freeze_cnn,
     )
     write_report(out, story, judged)
 
