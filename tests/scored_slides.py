@@ -12,8 +12,12 @@ from tests.tissue_slides import GLASS, tissue_pixels, write_tissue
 
 SCORES = ("0", "1+", "2+", "3+")
 SIDE = 576
+TILE_L0 = 64
+N_TILES = 50
+"""Of each slide; a tile of the tiny CNN is as wide as a piece of tissue."""
+
 PX_L0 = 32
-"""Level-0 px per mask px; a tile of the tiny CNN is 2 of them wide."""
+"""Level-0 px per mask px."""
 
 QUICK = (*OVERRIDES, "quality.apply=false", "tissue.blur_px=1")
 """Settings of the tiny CNN; ink, blur and a smooth border need more tissue than there is here."""
@@ -26,11 +30,14 @@ def quick_config(*overrides: str) -> Config:
     return load_config(overrides=(*QUICK, *overrides))
 
 
-def scored_pixels(score: str, seed: int, side: int = SIDE) -> np.ndarray:
-    """(h, w, 3) tissue on glass, darker for a higher score."""
-    pixels = tissue_pixels(side, share=0.7, seed=seed)
-    tissue = (pixels != np.array(GLASS)).any(axis=2)
-    pixels[tissue] = (pixels[tissue] * (1 - 0.2 * SCORES.index(score))).astype(np.uint8)
+def scored_pixels(score: str, seed: int) -> np.ndarray:
+    """(h, w, 3) tile-sized pieces of tissue on glass, their places drawn from the seed; darker for a higher score."""
+    pixels = tissue_pixels(SIDE, share=1.0, seed=seed)
+    pixels = (pixels * (1 - 0.2 * SCORES.index(score))).astype(np.uint8)
+    n = SIDE // TILE_L0
+    there = np.random.default_rng(seed).permutation(n * n).reshape(n, n) < N_TILES
+    glass = ~there.repeat(TILE_L0, axis=0).repeat(TILE_L0, axis=1)
+    pixels[glass] = GLASS
     return pixels
 
 

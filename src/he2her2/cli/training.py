@@ -253,14 +253,16 @@ def tiles(  # noqa: PLR0913  # a command's options
     need_training()
     from he2her2.cli.console import say
     from he2her2.training.settings import load_training
-    from he2her2.training.tile_parts import TileData
+    from he2her2.training.tile_parts import TileData, part_rows
     from he2her2.training.tiles import train_tiles
 
-    refuse_leaks(manifest)
     named = [f"runtime.threads={threads}"] if threads else []
     effective, training = load_training("tiles", preset, config, [*(settings or []), *named])
+    data = TileData(manifest, stain, init, licence, notice)
+    part_rows(data, folds, training.seed)  # what is wrong with the table comes first: looking at slides takes a while
+    refuse_leaks(manifest)
     report = train_tiles(
-        TileData(manifest, stain, init, licence, notice),
+        data,
         out,
         effective,
         training,

@@ -1,6 +1,6 @@
 """Which slides a tile training learns from, is judged by, and leaves out; and the weights that it starts from."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -93,22 +93,32 @@ def part_rows(data: TileData, n_folds: int, seed: int) -> Parts:
 def _in_folds(manifest: Manifest, stain: Stain, n_folds: int, seed: int) -> Parts:
     """Patients left out in turn; those who always train or validate stay where they are."""
     slides = manifest.select(stain=stain)
-    free = [row for row in slides if row.split is None and row.ihc_score is not None]
-    pool = free or [row for row in slides if row.split in ("train", "val")]
-    left_out = {row.line for row in pool}
-    kept = {row.line for row in slides if free and row.split in ("train", "val")}
-    sides: dict[int, Split | None] = dict.fromkeys(left_out, "test")
-    checked = replace(
-        manifest,
-        rows=tuple(replace(row, split=sides.get(row.line, row.split if row.line in kept else None)) for row in slides),
-    )
-    used: list[Split] = [split for split in ("train", "val") if any(row.split == split for row in checked.rows)]
-    require(checked, stain=stain, label="ihc_score", splits=[*used, "test"])
-    cohort = patients_of(replace(manifest, rows=tuple(pool)), "ihc_score")
+    free = tuple(row for row in slides if row.split is None and row.ihc_score is not None)
+    pool = free or tuple(row for row in slides if row.split in ("train", "val"))
+    train, val = (tuple(row for row in slides if free and row.split == split) for split in ("train", "val"))
+    learning = tuple(replace(row, split="train") for row in (*train, *pool))
+    splits: list[Split] = ["train", "val"] if val else ["train"]
+    checked = replace(manifest, rows=(*learning, *val))
+    problems = [*_always_and_left_out(manifest, train, pool)]
+    try:
+        require(checked, stain=stain, label="ihc_score", splits=splits)
+    except ManifestError as error:
+        problems += error.problems
+    if problems:
+        raise ManifestError(problems)
+    cohort = patients_of(replace(manifest, rows=pool), "ihc_score")
     dealt = split_in_folds(cohort.patients, n_folds, seed=seed)[0]
-    folds = [tuple(row for row in pool if fold[patient_key(row.patient_id)] == "test") for fold in dealt]
-    train, val = (tuple(row for row in slides if row.line in kept and row.split == split) for split in ("train", "val"))
-    return Parts(train, val, (), tuple(folds))
+    folds = tuple(tuple(row for row in pool if fold[patient_key(row.patient_id)] == "test") for fold in dealt)
+    return Parts(train, val, (), folds)
+
+
+def _always_and_left_out(manifest: Manifest, train: Sequence[SlideRow], pool: Sequence[SlideRow]) -> Iterator[str]:
+    """Patients of whom one slide always trains and another is to be left out."""
+    always = {patient_key(row.patient_id) for row in train}
+    for row in pool:
+        if patient_key(row.patient_id) in always:
+            found = f"patient {row.patient_id!r} has other slides in train; choose one split"
+            yield f"{manifest.path}: line {row.line}: {found}"
 
 
 def load_start(data: TileData, spec: CnnSpec, parts: Parts) -> dict[str, NDArray[np.float32]] | None:
