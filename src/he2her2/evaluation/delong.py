@@ -3,6 +3,7 @@
 Placements come from midranks (Sun and Xu, 2014), in O(n log n).
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,14 +57,48 @@ def pull_variance(truth: NDArray[np.bool_], pull: NDArray[np.float64], index: ND
     Returns:
         DeLong's variance when every patient has one case, else Obuchowski's; nan when a class has one patient only.
     """
-    of_positives = sum_by_patient(np.where(truth, pull, 0.0), index)
-    of_negatives = sum_by_patient(np.where(truth, 0.0, pull), index)
-    n_positive, n_negative = len(np.unique(index[truth])), len(np.unique(index[~truth]))
-    if min(n_positive, n_negative) < 2:
+    return pull_covariance(truth, pull, pull, index)
+
+
+def pull_covariance(
+    truth: NDArray[np.bool_], one: NDArray[np.float64], two: NDArray[np.float64], index: NDArray[np.intp]
+) -> float:
+    """Covariance of two AUCs of the same cases; see `pull_variance`."""
+    of_one, of_two = _by_class(truth, one, index), _by_class(truth, two, index)
+    patients = _patients(truth, index)
+    if min(patients) < 2:
         return float("nan")
-    within = _unbiased(of_positives, of_positives, n_positive) + _unbiased(of_negatives, of_negatives, n_negative)
-    return within + 2 * _unbiased(of_positives, of_negatives, len(of_positives))
+    within = sum(_unbiased(a, b, k) for a, b, k in zip(of_one, of_two, patients, strict=True))
+    across = (float(of_one[0] @ of_two[1]) + float(of_one[1] @ of_two[0])) * _correction(len(of_one[0]))
+    return within + across
+
+
+def pull_freedom(truth: NDArray[np.bool_], pull: NDArray[np.float64], index: NDArray[np.intp]) -> float:
+    """Degrees of freedom of `pull_variance` (Welch and Satterthwaite), with both classes' variances unequal.
+
+    Infinite when the variance is 0.
+    """
+    parts = zip(_by_class(truth, pull, index), _patients(truth, index), strict=True)
+    variances = [(_unbiased(sums, sums, k), k) for sums, k in parts]
+    spread = sum(variance**2 / (k - 1) for variance, k in variances)
+    return sum(variance for variance, _ in variances) ** 2 / spread if spread else math.inf
+
+
+def _by_class(
+    truth: NDArray[np.bool_], pull: NDArray[np.float64], index: NDArray[np.intp]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(p,) sums over each patient's positive and negative cases."""
+    return sum_by_patient(np.where(truth, pull, 0.0), index), sum_by_patient(np.where(truth, 0.0, pull), index)
+
+
+def _patients(truth: NDArray[np.bool_], index: NDArray[np.intp]) -> tuple[int, int]:
+    """How many patients have positive cases, and how many negative ones."""
+    return len(np.unique(index[truth])), len(np.unique(index[~truth]))
 
 
 def _unbiased(one: NDArray[np.float64], two: NDArray[np.float64], k: int) -> float:
-    return float(one @ two) * k / (k - 1)
+    return float(one @ two) * _correction(k)
+
+
+def _correction(k: int) -> float:
+    return k / (k - 1)

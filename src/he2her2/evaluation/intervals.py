@@ -11,21 +11,29 @@ from scipy.optimize import brentq
 from scipy.special import expit, logit
 from scipy.stats import beta, norm, t
 
-from he2her2.evaluation.delong import placements, pull_variance
-from he2her2.evaluation.metrics import BinaryCounts, Ranking, auc, average_precision_of, quadratic_kappa
+from he2her2.evaluation.delong import placements, pull_freedom, pull_variance
+from he2her2.evaluation.metrics import (
+    BinaryCounts,
+    Ranking,
+    auc,
+    average_precision,
+    average_precisions,
+    quadratic_kappa,
+    quadratic_kappas,
+)
 from he2her2.evaluation.resampling import (
     N_DRAWS,
     cells_by_patient,
     draw_counts,
-    draw_statistic,
     draw_tables,
+    draw_weights,
     patient_index,
     sum_by_patient,
 )
 
 LEVEL = 0.95
 
-Patients: TypeAlias = Sequence[str] | NDArray[np.str_] | None
+Patients: TypeAlias = Sequence[str] | NDArray[np.str_] | NDArray[np.intp] | None
 """The patient of every case; None when each case is a patient of its own."""
 
 
@@ -234,7 +242,8 @@ def bootstrap(
     n = len(patients)
     value = statistic(np.concatenate([np.ones(n), np.zeros(pseudo_cases)]))
     index = patient_index(np.asarray(patients), n)
-    values = draw_statistic(statistic, index, pseudo_cases=pseudo_cases, n_draws=n_draws, seed=seed)
+    blocks = draw_weights(index, pseudo_cases=pseudo_cases, n_draws=n_draws, seed=seed)
+    values = np.array([statistic(weights) for block in blocks for weights in block])
     return _from_draws(name, value, values, n, level)
 
 
@@ -254,9 +263,10 @@ def average_precision_interval(
     if not true.any():
         return Estimate(name, math.nan, 0.0, 1.0, len(true), "no positives", level)
     worst_and_best = Ranking.of(np.append(true, [True, False]), np.append(score, [-np.inf, np.inf]))
-    of_weights = lambda weights: average_precision_of(worst_and_best, weights)  # noqa: E731
     index = patient_index(patients, len(true))
-    return bootstrap(of_weights, index, name=name, pseudo_cases=2, seed=seed, level=level)
+    blocks = draw_weights(index, pseudo_cases=2, n_draws=N_DRAWS // 2, seed=seed)
+    values = np.concatenate([average_precisions(worst_and_best, block) for block in blocks])
+    return _from_draws(name, average_precision(true, score), values, len(true), level)
 
 
 def kappa_interval(
@@ -277,9 +287,8 @@ def kappa_interval(
     p = int(index.max()) + 1 if len(index) else 0
     tables = np.bincount(index * k * k + cells, minlength=p * k * k).reshape(p, k * k).astype(float)
     draws = draw_tables(tables, prior=1 / k**2, n_draws=N_DRAWS, seed=seed).reshape(-1, k, k)
-    values = np.array([quadratic_kappa(draw) for draw in draws])
     value = quadratic_kappa(tables.sum(axis=0).reshape(k, k))
-    return _from_draws("quadratic kappa", value, values, len(cells), level)
+    return _from_draws("quadratic kappa", value, quadratic_kappas(draws), len(cells), level)
 
 
 FEW_PATIENTS = 10
@@ -290,6 +299,8 @@ def delong(
     truth: ArrayLike, scores: ArrayLike, patients: Patients = None, *, name: str = "AUC", level: float = LEVEL
 ) -> Estimate:
     """AUC with its interval: DeLong's on the logit scale, Newcombe's score interval where DeLong's cannot be trusted.
+
+    DeLong's variance is that of two samples, so Student's t with Welch and Satterthwaite's degrees of freedom is used.
 
     DeLong's is not used when a class has fewer than `FEW_PATIENTS` patients or its variance is 0 (an AUC of 0 or 1,
     where it would be a point). Newcombe's (2006, method 5) needs the AUC and the class sizes only and never collapses.
@@ -306,13 +317,14 @@ def delong(
     if math.isnan(area):
         return Estimate(name, area, 0.0, 1.0, len(true), "a class is absent", level)
     index = patient_index(patients, len(true))
-    placed = placements(true, scores)
-    variance = pull_variance(true, placed.pull, index)
+    pull = placements(true, scores).pull
+    variance = pull_variance(true, pull, index)
     sizes = len(np.unique(index[true])), len(np.unique(index[~true]))
     if min(sizes) < FEW_PATIENTS or not variance > 0:
         low, high = newcombe_auc(area, *sizes, level)
         return Estimate(name, area, low, high, len(true), "Newcombe's score interval", level)
-    half = float(norm.ppf(0.5 + level / 2)) * math.sqrt(variance) / (area * (1 - area))
+    spread = float(t.ppf(0.5 + level / 2, pull_freedom(true, pull, index))) * math.sqrt(variance)
+    half = spread / (area * (1 - area))
     low, high = expit(logit(area) - half), expit(logit(area) + half)
     return Estimate(name, area, float(low), float(high), len(true), "DeLong on the logit scale", level)
 

@@ -86,6 +86,22 @@ class BinaryCounts:
         """The same decisions with the negative class in the place of the positive one."""
         return BinaryCounts(tp=self.tn, fp=self.fn, tn=self.tp, fn=self.fp)
 
+    def at_prevalence(self, prevalence: float) -> "BinaryCounts":
+        """The same sensitivity and specificity among patients of whom another share is positive.
+
+        Args:
+            prevalence: Share of positives, in [0, 1].
+
+        Returns:
+            Shares of all patients; nan where a class is absent here.
+
+        Example:
+            >>> round(ppv(BinaryCounts(tp=9, fp=2, tn=8, fn=1).at_prevalence(0.15)), 3)
+            0.443
+        """
+        found, right = prevalence * sensitivity(self), (1 - prevalence) * specificity(self)
+        return BinaryCounts(tp=found, fp=1 - prevalence - right, tn=right, fn=prevalence - found)
+
 
 def _ratio(part: float, whole: float) -> float:
     return part / whole if whole else math.nan
@@ -119,6 +135,11 @@ def ppv(counts: BinaryCounts) -> float:
 def npv(counts: BinaryCounts) -> float:
     """Share of those called negative that are; nan when none is called so."""
     return _ratio(counts.tn, counts.called_negative)
+
+
+def called_negative(counts: BinaryCounts) -> float:
+    """Share of cases called negative, who need no further test; nan without cases."""
+    return _ratio(counts.called_negative, counts.n)
 
 
 def f1(counts: BinaryCounts) -> float:
@@ -200,13 +221,20 @@ def quadratic_kappa(matrix: NDArray[np.integer | np.floating]) -> float:
         matrix: (k, k) counts or weights, row = truth, column = decision.
 
     Returns:
-        1 is agreement, 0 is chance; nan when no case is left or all lie in one and the same class twice.
+        1 is agreement, 0 is chance; nan without cases, or when all lie in one and the same class twice.
     """
-    k = len(matrix)
+    return float(quadratic_kappas(matrix[None])[0])
+
+
+def quadratic_kappas(matrices: NDArray[np.integer | np.floating]) -> NDArray[np.float64]:
+    """(b,) quadratic kappas of (b, k, k) confusion matrices."""
+    k = matrices.shape[-1]
     distance = (np.arange(k)[:, None] - np.arange(k)[None, :]) ** 2.0  # (k, k)
-    total = float(matrix.sum())
-    chance = float((distance * np.outer(matrix.sum(axis=1), matrix.sum(axis=0))).sum())
-    return 1 - _ratio(float((distance * matrix).sum()) * total, chance)
+    rows, columns = matrices.sum(axis=2), matrices.sum(axis=1)
+    chance = np.einsum("bi,ij,bj->b", rows, distance, columns)
+    seen = (distance * matrices).sum(axis=(1, 2)) * matrices.sum(axis=(1, 2))
+    undefined = np.full(len(matrices), np.nan)
+    return 1 - np.divide(seen, chance, out=undefined, where=chance > 0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # eq=False: it holds arrays
@@ -247,9 +275,19 @@ class Ranking:
         return cls(order, true[order].astype(np.bool_), last)
 
     def masses(self, weights: NDArray[np.float64] | None = None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Weight of the positives and of the negatives in every group of equal scores, ascending: (g,) and (g,)."""
-        ranked = np.ones(len(self.order)) if weights is None else weights[self.order]
-        groups = (np.diff(np.cumsum(w)[self.last], prepend=0.0) for w in (ranked * self.truth, ranked * ~self.truth))
+        """Weight of the positives and of the negatives in every group of equal scores, ascending.
+
+        Args:
+            weights: (..., n) of the cases; None weighs each 1.
+
+        Returns:
+            (..., g) and (..., g).
+        """
+        ranked = np.ones(len(self.order)) if weights is None else weights[..., self.order]
+        groups = (
+            np.diff(np.cumsum(w, axis=-1)[..., self.last], prepend=0.0)
+            for w in (ranked * self.truth, ranked * ~self.truth)
+        )
         positive, negative = groups
         return positive, negative
 
@@ -280,11 +318,17 @@ def auc(truth: ArrayLike, scores: ArrayLike) -> float:
 
 def average_precision_of(ranking: Ranking, weights: NDArray[np.float64] | None = None) -> float:
     """Average precision of ranked cases, each with a weight; nan without positives."""
-    positive, negative = (mass[::-1] for mass in ranking.masses(weights))  # from the highest score down
-    hits = np.cumsum(positive)
-    called = hits + np.cumsum(negative)
+    return float(average_precisions(ranking, (np.ones(len(ranking.order)) if weights is None else weights)[None])[0])
+
+
+def average_precisions(ranking: Ranking, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(b,) average precisions of ranked cases under (b, n) weightings."""
+    positive, negative = (mass[:, ::-1] for mass in ranking.masses(weights))  # from the highest score down
+    hits = np.cumsum(positive, axis=1)
+    called = hits + np.cumsum(negative, axis=1)
     precision = np.divide(hits, called, out=np.zeros_like(hits), where=called > 0)
-    return _ratio(float(precision @ positive), float(positive.sum()))
+    total = positive.sum(axis=1)
+    return np.divide((precision * positive).sum(axis=1), total, out=np.full(len(total), np.nan), where=total > 0)
 
 
 def average_precision(truth: ArrayLike, scores: ArrayLike) -> float:

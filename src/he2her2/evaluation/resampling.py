@@ -7,7 +7,7 @@ counts the posterior under the Jeffreys prior, which keeps intervals honest at n
 perfect result is a point.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,7 +19,7 @@ PRIOR = 0.5
 """Weight of a pseudo-case in patients (Jeffreys)."""
 
 
-def patient_index(patients: Sequence[str] | NDArray[np.str_] | None, n: int) -> NDArray[np.intp]:
+def patient_index(patients: Sequence[str] | NDArray[np.str_] | NDArray[np.intp] | None, n: int) -> NDArray[np.intp]:
     """Number patients 0 .. p - 1.
 
     Args:
@@ -78,29 +78,29 @@ def draw_counts(
     return np.array([metric(BinaryCounts(*row)) for row in draws.tolist()])
 
 
-def draw_statistic(
-    statistic: Callable[[NDArray[np.float64]], float],
-    index: NDArray[np.intp],
-    *,
-    pseudo_cases: int,
-    n_draws: int,
-    seed: int,
-) -> NDArray[np.float64]:
-    """(n_draws,) values of a statistic of weighted cases.
+def draw_weights(
+    index: NDArray[np.intp], *, pseudo_cases: int, n_draws: int, seed: int
+) -> Iterator[NDArray[np.float64]]:
+    """Draw the weights of all cases many times, in blocks that fit into memory.
 
     Args:
-        statistic: From the (n + pseudo_cases,) weights of cases to a figure.
         index: (n,) patient of every case.
         pseudo_cases: How many cases follow the real ones.
-        n_draws: How many draws.
-        seed: Of the weights.
+        n_draws: How many weightings in all.
+        seed: Of the draws.
+
+    Yields:
+        (b, n + pseudo_cases) weights.
     """
     rng = np.random.default_rng(seed)
     p, n = int(index.max()) + 1, len(index)
-    weights = np.empty(n + pseudo_cases)
-    values = np.empty(n_draws)
-    for k in range(n_draws):
-        weights[:n] = rng.standard_exponential(p)[index]
-        weights[n:] = rng.standard_gamma(PRIOR, pseudo_cases) * (n / p)
-        values[k] = statistic(weights)
-    return values
+    block = max(1, min(n_draws, _BLOCK // (n + pseudo_cases)))
+    for start in range(0, n_draws, block):
+        b = min(block, n_draws - start)
+        real = rng.standard_exponential((b, p))[:, index]
+        pseudo = rng.standard_gamma(PRIOR, (b, pseudo_cases)) * (n / p)
+        yield np.concatenate([real, pseudo], axis=1)
+
+
+_BLOCK = 1 << 20
+"""Weights at a time."""
