@@ -147,14 +147,15 @@ def test_the_regression_equals_scikit_learns():
 
 
 @given(p_values=st.lists(st.floats(0, 1), min_size=1, max_size=8))
-def test_holm_agrees_with_stepping_down_by_hand(p_values):
-    """The k-th smallest is rejected exactly when all smaller ones are and it is under alpha / (m - k)."""
+def test_holm_agrees_with_its_definition(p_values):
+    """The k-th smallest is the greatest of the smaller ones times the number of those not yet passed, at most 1."""
     adjusted = holm(p_values)
 
-    alpha, going = 0.05, True
-    for rank, k in enumerate(sorted(range(len(p_values)), key=lambda k: p_values[k])):
-        going = going and p_values[k] * (len(p_values) - rank) < alpha
-        assert (adjusted[k] < alpha) == going
+    ranked_p = sorted(p_values)
+    expected = [min(1.0, max((len(p_values) - j) * ranked_p[j] for j in range(k + 1))) for k in range(len(p_values))]
+    assert sorted(adjusted) == pytest.approx(expected)
+    pairs = list(zip(p_values, adjusted, strict=True))
+    assert all(a <= b for p, a in pairs for q, b in pairs if p <= q)
 
 
 def test_a_site_where_the_model_fails_is_found():

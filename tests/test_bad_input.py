@@ -149,10 +149,10 @@ def test_a_header_that_claims_a_million_pixels(refused, tmp_path):
 
 
 def test_weights_that_are_not_there(refused, tmp_path):
-    """None, a missing folder, and a word that is no folder."""
+    """Bundled ones of another preset's networks, a missing folder, and a word that is no folder."""
     slide = write_tissue(tmp_path / "slide.svs")
 
-    refused(slide, "--weights", "untrained:0", options=())
+    refused(slide, "compact-tumour-cnn", "paper-tumour-cnn", options=("--preset", "paper"))
     refused(slide, "nowhere", options=("--weights", tmp_path / "nowhere"))
     refused(slide, "untrained:SEED", options=("--weights", "untrained"))
 

@@ -16,7 +16,7 @@ from he2her2.models.weights import save_weights
 from he2her2.models.zoo import COMPACT_TILE_CNN, COMPACT_TUMOUR_CNN, PAPER_MLP
 
 CONFIG = Config()
-RANKING = Ranking(top_fraction=0.15, beta=1000.0)
+RANKING = Ranking(top_fraction=0.15, beta=1.0)
 NOTICE = "trained on toys: no clinical meaning"
 
 
@@ -153,7 +153,7 @@ def test_a_network_that_does_not_exist():
     [
         ({"selection": Selection(n_tiles=100)}, "selection.n_tiles is 100, trained with 300"),
         ({"selection": Selection(top_fraction=0.1)}, "selection.top_fraction is 0.1, trained with 0.15"),
-        ({"scoring": Scoring(beta=10.0)}, "scoring.beta is 10.0, trained with 1000.0"),
+        ({"scoring": Scoring(beta=10.0)}, "scoring.beta is 10.0, trained with 1.0"),
     ],
 )
 def test_settings_that_the_aggregator_was_not_trained_with(folder, settings, found):

@@ -127,7 +127,7 @@ class Scoring:
     """How a tile's four logits become one score (paper, eq. 1).
 
     Attributes:
-        beta: Sharpness of soft-argmax. At 1 a score is the mean IHC score under the tile CNN's own probabilities: no two
+        beta: Sharpness of soft-argmax. At 1 a score is the mean IHC score under the tile CNN's probabilities: no two
             tiles tie, and every tile's gradient reaches the CNN. At the paper's 1000 it is the most probable class:
             tiles tie, the first in raster order are selected, and training hands the CNN next to no gradient.
     """
@@ -168,7 +168,13 @@ class Runtime:
 
 @dataclass(frozen=True, config=_STRICT)
 class Config:
-    """All settings of one run."""
+    """All settings of one run.
+
+    Attributes:
+        threshold: A slide is called positive from this probability on.
+        stored_rules: What was chosen on validation patients and kept beside the weights (operating point, triage,
+            calibration) decides, where there is any, in place of `threshold`.
+    """
 
     preset: str = "default"
     networks: Networks = field(default_factory=Networks)
@@ -179,6 +185,7 @@ class Config:
     scoring: Scoring = field(default_factory=Scoring)
     selection: Selection = field(default_factory=Selection)
     threshold: _Share = 0.5
+    stored_rules: bool = True
     runtime: Runtime = field(default_factory=Runtime)
 
     @property

@@ -128,7 +128,7 @@ def predict(
     tiling = cut(slide, segmentation, model.tile_cnn.card.input, config)
     decision = decide(slide, tiling.grid, model.tile_cnn, model.aggregator, config, progress)
     return Prediction(
-        status=decision.status,
+        status=model.status(decision.probability, config),
         probability=decision.probability,
         grid=decision.grid,
         logits=decision.logits,

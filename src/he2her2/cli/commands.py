@@ -9,12 +9,12 @@ import typer
 
 from he2her2 import __version__
 from he2her2.cli import options as o
-from he2her2.cli.ablating import import_weights
+from he2her2.cli.ablating import ablate, import_weights
 from he2her2.cli.evaluating import evaluate
 from he2her2.cli.manifests import manifest
 from he2her2.cli.studies import labels, split
 from he2her2.cli.training import train
-from he2her2.errors import AnnotationError, OutputError, SlideError, WeightsError
+from he2her2.errors import AnnotationError, OutputError, SlideError
 
 if TYPE_CHECKING:
     from he2her2.cohort.work import Work
@@ -55,7 +55,7 @@ def _add_slide_command(verb: str, help_text: str) -> None:
         slide: o.SlidePath,
         *,
         out: o.Out,
-        weights: o.Weights = None,
+        weights: o.Weights = "bundled",
         mpp: o.Mpp = None,
         preset: o.PresetName = "default",
         config: o.ConfigFile = None,
@@ -126,7 +126,7 @@ def demo(
         save_truth(write_phantom(slide, spec, workers=threads or os.cpu_count() or 1), out / "phantom-truth")
     typer.echo(f"its truth, HER2 {spec.her2_status.value}, is in {out / 'phantom-truth'}")
     effective = _settings("default", None, None, "auto", threads)
-    work = _plan("predict", out, effective, "untrained:0", None, None, "intersect", overwrite=True)
+    work = _plan("predict", out, effective, "bundled", None, None, "intersect", overwrite=True)
     _run(slide, work, "predict", as_json=False)
 
 
@@ -170,6 +170,7 @@ def show_config(*, preset: o.PresetName = "default", config: o.ConfigFile = None
 
 
 app.command()(import_weights)
+app.command()(ablate)
 app.add_typer(train, name="train")
 app.command()(labels)
 app.add_typer(manifest, name="manifest")
@@ -192,7 +193,7 @@ def _plan(
     verb: str,
     out: Path,
     config: "Config",
-    weights: str | None,
+    weights: str,
     mpp: float | None,
     annotations: Path | None,
     region_use: o.RegionUse,
@@ -200,15 +201,12 @@ def _plan(
     overwrite: bool,
 ) -> "Work":
     """Check the output folder, load the networks, and say what is to be done to each slide."""
+    from dataclasses import asdict
+
     from he2her2.cohort.run import plan_run
     from he2her2.cohort.work import SlideOptions, Work
     from he2her2.models.slide_model import load_slide_model
 
-    if weights is None:
-        raise WeightsError(
-            "no trained weights come with this version; pass --weights FOLDER, or --weights untrained:0 to try the "
-            "machinery (its numbers mean nothing)"
-        )
     if annotations is not None and not annotations.exists():
         raise AnnotationError(f"{annotations}: no such file or folder; check --annotations")
     model = load_slide_model(weights, config)
@@ -219,7 +217,7 @@ def _plan(
         command=sys.argv,
         config=config,
         weights=cards,
-        overrides={"verb": verb} | options.digest_parts(),
+        overrides={"verb": verb} | options.digest_parts() | ({"rules": asdict(model.rules)} if model.rules else {}),
         overwrite=overwrite,
     )
     return Work(run, model, config, options)

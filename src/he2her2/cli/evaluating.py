@@ -24,6 +24,27 @@ Compare = Annotated[Path | None, typer.Option(help="Another run over the same sl
 Seeds = Annotated[
     list[Path] | None, typer.Option(help="A run with weights of another seed; may be given again.", show_default=False)
 ]
+Validation = Annotated[
+    Path | None,
+    typer.Option(help="A run over validation slides, to choose on.", show_default="RUN's own slides of split val"),
+]
+ValidationManifest = Annotated[
+    Path | None, typer.Option(help="Their labels, if in another manifest.", show_default=False)
+]
+MissBudget = Annotated[float, typer.Option("--miss", min=0.001, max=0.999, help="Share of positives to miss, at most.")]
+FalseBudget = Annotated[
+    float, typer.Option("--false", min=0.001, max=0.999, help="Share of negatives that triage rules in, at most.")
+]
+Confidence = Annotated[
+    float, typer.Option(min=0.5, max=0.999, help="How sure the operating point must keep its promise.")
+]
+Correction = Annotated[
+    Literal["temperature", "isotonic", "none"], typer.Option("--calibration", help="How probabilities are corrected.")
+]
+Store = Annotated[
+    Path | None,
+    typer.Option(metavar="WEIGHTS", help="Keep the choice with these weights, for predict.", show_default=False),
+]
 Reference = Annotated[Path | None, typer.Option(help="A run over slides like the training slides.", show_default=False)]
 WeightsOfRun = Annotated[
     str | None, typer.Option("--weights", help="Weights of the run, to redraw tiles.", show_default=False)
@@ -44,6 +65,13 @@ def evaluate(  # noqa: PLR0913  # a command's options
     patient: Rule = "mean",
     compare: Compare = None,
     seeds: Seeds = None,
+    validation: Validation = None,
+    validation_manifest: ValidationManifest = None,
+    miss: MissBudget = 0.05,
+    false: FalseBudget = 0.05,
+    confidence: Confidence = 0.95,
+    calibration: Correction = "temperature",
+    store: Store = None,
     reference: Reference = None,
     weights: WeightsOfRun = None,
     prevalence: Prevalence = 0.15,
@@ -54,10 +82,12 @@ def evaluate(  # noqa: PLR0913  # a command's options
     """Measure a predict run against its labels: figures with intervals, plots, audits, and a page to read."""
     require_extra("evaluate", "matplotlib", "sklearn")
     from he2her2.cli.console import say, working
+    from he2her2.evaluation.choice import Wishes
     from he2her2.evaluation.evaluate import Question
     from he2her2.evaluation.evaluate import evaluate as measure
     from he2her2.evaluation.folder import check_folder, write_evaluation
-    from he2her2.evaluation.report import abstract
+    from he2her2.evaluation.report import abstract, choice_sentences
+    from he2her2.evaluation.storing import keep
     from he2her2.labels import Policy
 
     check_folder(out)
@@ -69,21 +99,26 @@ def evaluate(  # noqa: PLR0913  # a command's options
         rule=patient,
         compare=compare,
         seeds=tuple(seeds or ()),
+        validation=validation,
+        validation_manifest=validation_manifest,
+        wishes=Wishes(miss, false, confidence, prevalence, calibration),
         reference=reference,
         weights=weights,
-        prevalence=prevalence,
         audit_slides=audit_slides,
         seed=seed,
     )
     with working("evaluating"):
         evaluation = measure(question)
         write_evaluation(evaluation, out, draw=plots)
-    lines = [abstract(evaluation)]
+        stored = None if store is None else keep(evaluation, store)
+    lines = [abstract(evaluation), *choice_sentences(evaluation)]
+    lines += [f"  refused  {text}" for text in evaluation.applied.choice.refusals] if evaluation.applied else []
     lines += [evaluation.versus.sentence] if evaluation.versus else []
     lines += [f"  caution  {text}" for text in evaluation.cautions]
     lines += [
         f"  {'ALARM' if audit.alarm else 'audit'}    {audit.sentence}" for audit in evaluation.audits if audit.done
     ]
     lines += [f"  page     {out / 'evaluation.md'}"]
+    lines += [f"  stored   {stored}; predict uses it from now on"] if stored else []
     lines += [f"  NOTICE   {text}" for text in evaluation.notices]
     say("\n".join(lines))

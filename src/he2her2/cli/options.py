@@ -12,9 +12,7 @@ PolicyName: TypeAlias = Literal["guideline", "paper"]
 
 SlidePath = Annotated[Path, typer.Argument(metavar="SLIDE", help="A slide, or a folder of slides.", show_default=False)]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Run folder to write.")]
-Weights = Annotated[
-    str | None, typer.Option(help="Weights folder, or untrained:SEED to try the machinery.", show_default=False)
-]
+Weights = Annotated[str, typer.Option(help="Weights folder, bundled, or untrained:SEED to try the machinery.")]
 Mpp = Annotated[float | None, typer.Option(help="µm per level-0 pixel, over what the file says.", show_default=False)]
 PresetName = Annotated[Preset, typer.Option("--preset", help="Settings to start from.")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file, over the preset.", show_default=False)]

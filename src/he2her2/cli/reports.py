@@ -73,6 +73,7 @@ class Printer:
         if "status" in record:
             per_score = ", ".join(f"{n} x {score}" for score, n in record["tiles"]["per_score"].items())
             lines.append(f"  tiles    {counts['scored']} scored ({per_score}), {counts['selected']} selected")
+        lines += _rules(record)
         folder = run.slide_folder(record["slide_id"])
         lines += [f"  evidence {folder}", f"  overlay  {folder / 'overlay.png'}"]
         lines += [f"  warning  {text}" for text in record.get("warnings", [])]
@@ -89,6 +90,24 @@ class Printer:
         say(f"{len(run.records)} slides done, {len(run.failures)} failed; tables in {run.folder}")
         for text in (*notices, RESEARCH_USE):
             say(f"  NOTICE   {text}")
+
+
+def _rules(record: Record) -> list[str]:
+    """What the rules kept beside the weights say of a slide."""
+    lines = []
+    if "calibrated_probability" in record:
+        lines.append(f"  calibrated probability {record['calibrated_probability']:.3f}")
+    if point := record.get("operating_point"):
+        lines.append(
+            f"  threshold chosen to miss at most {100 * point['budget']:.3g} % of positives "
+            f"({100 * point['confidence']:.3g} % sure, on {point['chosen_on']})"
+        )
+    if triage := record.get("triage"):
+        lines.append(
+            f"  triage   {triage['arm']} (rule out below {triage['rule_out_below']:.3g}, rule in from "
+            f"{triage['rule_in_from']:.3g}, on {triage['chosen_on']})"
+        )
+    return lines
 
 
 def _headline(record: Record) -> str:

@@ -136,8 +136,8 @@ def plan_run(
 
 _SEGMENTATION_COLUMNS = ("slide_id", "path", "mpp", "tissue_mm2", "tumour_mm2", "pen_share", "blur_share", "notices")
 _PREDICTION_COLUMNS = (
-    "slide_id", "path", "status", "probability", "threshold", "tile_score", "mpp", "tissue_mm2", "tumour_mm2",
-    "pen_share", "blur_share", "tiles", "unreadable", "selected", "warnings", "notices",
+    "slide_id", "path", "status", "probability", "threshold", "calibrated_probability", "triage", "tile_score", "mpp",
+    "tissue_mm2", "tumour_mm2", "pen_share", "blur_share", "tiles", "unreadable", "selected", "warnings", "notices",
 )  # fmt: skip
 
 
@@ -156,7 +156,8 @@ def _row(record: Record) -> dict[str, Any]:
     }
     if "status" in record:
         row |= {key: record[key] for key in ("status", "probability", "threshold")}
-        row["tile_score"] = record.get("tile_score", "")
+        row |= {key: record.get(key, "") for key in ("calibrated_probability", "tile_score")}
+        row["triage"] = record.get("triage", {}).get("arm", "")
         row |= {key: record["counts"][key] for key in ("tiles", "unreadable", "selected")}
         row["warnings"] = "; ".join(record["warnings"])
     return row

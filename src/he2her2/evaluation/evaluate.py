@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -16,14 +16,17 @@ from he2her2.evaluation.audits.sites import SiteResult, site_audit, site_results
 from he2her2.evaluation.audits.stability import seeds_audit
 from he2her2.evaluation.cases import Joined, PatientRule, join
 from he2her2.evaluation.cautions import cautions
+from he2her2.evaluation.choice import Applied, Reliability, Wishes, apply, choose, reliability
 from he2her2.evaluation.features import Properties, slide_properties
 from he2her2.evaluation.guards import (
     provenance_known,
+    refuse_shared,
     refuse_training_patients,
     training_patients,
 )
 from he2her2.evaluation.run_folder import RunFolder, open_run
-from he2her2.evaluation.summary import CLINIC_PREVALENCE, Summary, equivocal, summarise
+from he2her2.evaluation.storing import same_model
+from he2her2.evaluation.summary import Summary, equivocal, summarise
 from he2her2.evaluation.tile_audits import N_SLIDES, aggregator_of, tile_audits
 from he2her2.evaluation.versus import Versus, compare
 from he2her2.labels import Policy
@@ -55,9 +58,11 @@ class Question:
         rule: How a patient's probability follows from the slides.
         compare: Another run over the same slides.
         seeds: Runs over the same slides with weights of other seeds.
-        reference: A run over slides like the training slides.
+        validation: A run over validation slides, to choose on; None takes the run's own slides of split val, if any.
+        validation_manifest: Their labels, where they are in another manifest.
+        wishes: What may go wrong how often.
+        reference: A run over slides like the training slides; None takes the validation slides.
         weights: Of the run, to redraw tiles.
-        prevalence: Share of positives in the clinic.
         audit_slides: How many slides the tile audits read at most.
         seed: Of every draw.
     """
@@ -69,11 +74,28 @@ class Question:
     rule: PatientRule = "mean"
     compare: Path | None = None
     seeds: tuple[Path, ...] = ()
+    validation: Path | None = None
+    validation_manifest: Path | None = None
+    wishes: Wishes = field(default_factory=Wishes)
     reference: Path | None = None
     weights: str | None = None
-    prevalence: float = CLINIC_PREVALENCE
     audit_slides: int = N_SLIDES
     seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Validation:
+    """The cases that a choice is made on.
+
+    Attributes:
+        run: Their run.
+        joined: Them.
+        name: What to call them.
+    """
+
+    run: RunFolder
+    joined: Joined
+    name: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,6 +116,10 @@ class Evaluation:
         audits: What else could explain them.
         sites: Every site.
         versus: The comparison with another run, if one was asked for.
+        reliability: What the patients' probabilities are worth.
+        validation: The cases on which a choice was made; None where there are none.
+        applied: The choice, and what it does to the patients.
+        at_choice: Figures of the patients at the operating point chosen.
     """
 
     question: Question
@@ -109,6 +135,10 @@ class Evaluation:
     audits: tuple[Audit, ...]
     sites: tuple[SiteResult, ...]
     versus: Versus | None
+    reliability: Reliability
+    validation: Validation | None
+    applied: Applied | None
+    at_choice: Summary | None
 
 
 def evaluate(question: Question, say: Say = lambda _: None) -> Evaluation:
@@ -130,7 +160,7 @@ def evaluate(question: Question, say: Say = lambda _: None) -> Evaluation:
     if split not in ("train", "val"):
         refuse_training_patients(run.path, shared)
     say(f"{len(joined.slides)} slides of {len(joined.patients)} patients; measuring")
-    patients = summarise(joined.patients, "patients", question.prevalence)
+    patients = summarise(joined.patients, "patients", question.wishes.prevalence)
     subgroup = summarise(equivocal(joined.patients), "patients with IHC 2+")
     sites = site_results(joined.patients)
     versus = None
@@ -138,6 +168,21 @@ def evaluate(question: Question, say: Say = lambda _: None) -> Evaluation:
         other = open_run(question.compare)
         names = (run.name, other.name) if run.name != other.name else (str(run.path), str(other.path))
         versus = compare(joined.patients, _joined(other, manifest, split, question).patients, names)
+    validation = validation_of(question, run, manifest, split)
+    applied = at_choice = None
+    if validation is not None:
+        refuse_shared(joined.patients, validation.joined.patients)
+        applied = apply(
+            choose(validation.joined.patients, validation.name, question.wishes),
+            joined.patients,
+            question.wishes.prevalence,
+        )
+        if applied.choice.point is not None:
+            at_choice = summarise(
+                joined.patients.decided_at(applied.choice.point.threshold),
+                "patients, chosen threshold",
+                question.wishes.prevalence,
+            )
     say("auditing")
     return Evaluation(
         question,
@@ -146,14 +191,42 @@ def evaluate(question: Question, say: Say = lambda _: None) -> Evaluation:
         split,
         joined,
         notices_of(run, joined, split, chosen_with=bool(shared)),
-        summarise(joined.slides, "slides", question.prevalence),
+        summarise(joined.slides, "slides", question.wishes.prevalence),
         patients,
         subgroup,
-        (*cautions(joined, patients, subgroup, question.prevalence), *_provenance(run)),
-        audits_of(question, run, joined, sites),
+        (*cautions(joined, patients, subgroup, question.wishes.prevalence), *_provenance(run)),
+        audits_of(question, run, joined, sites, validation),
         sites,
         versus,
+        reliability(joined.patients),
+        validation,
+        applied,
+        at_choice,
     )
+
+
+def validation_of(question: Question, run: RunFolder, manifest: Manifest, split: Split | None) -> Validation | None:
+    """The cases to choose on: those of the run given for it, or the run's own of split val; None without any.
+
+    Raises:
+        EvaluationError: The run given for it cannot be used, or was made with another model.
+        ManifestError: Its manifest cannot be used.
+    """
+    if question.validation is None and split != "test":
+        return None
+    other = run if question.validation is None else open_run(question.validation)
+    same_model(run, other)
+    labels = manifest
+    if question.validation_manifest is not None:
+        labels = read_manifest(question.validation_manifest)
+        refuse(labels, labels.problems)
+    has_split = any(row.split == "val" for row in labels.rows)
+    if question.validation is None and not any(
+        row.split == "val" and row.slide_id in run.predictions for row in labels.rows
+    ):
+        return None
+    joined = _joined(other, labels, "val" if has_split else None, question)
+    return Validation(other, joined, f"{len(joined.patients)} patients of {labels.path.name}, run {other.name}")
 
 
 def chosen_split(choice: SplitChoice, manifest: Manifest) -> Split | None:
@@ -183,7 +256,13 @@ def _provenance(run: RunFolder) -> tuple[str, ...]:
     return (PROVENANCE_UNKNOWN,)
 
 
-def audits_of(question: Question, run: RunFolder, joined: Joined, sites: tuple[SiteResult, ...]) -> tuple[Audit, ...]:
+def audits_of(
+    question: Question,
+    run: RunFolder,
+    joined: Joined,
+    sites: tuple[SiteResult, ...],
+    validation: Validation | None,
+) -> tuple[Audit, ...]:
     """Every audit of a run.
 
     Raises:
@@ -203,21 +282,23 @@ def audits_of(question: Question, run: RunFolder, joined: Joined, sites: tuple[S
     return (
         shortcut_audit(patients, properties.of_patients(slides.patients, patients.ids), question.seed),
         site_audit(sites),
-        domain_audit(properties, slides.patients, *_reference(question, joined)),
+        domain_audit(properties, slides.patients, *_reference(question, joined, validation)),
         stability,
         seeds,
         heterogeneity,
     )
 
 
-def _reference(question: Question, joined: Joined) -> tuple[Properties | None, str]:
+def _reference(question: Question, joined: Joined, validation: Validation | None) -> tuple[Properties | None, str]:
     """The slides that the evaluated ones are measured against, and their run's name.
 
     Raises:
         EvaluationError: They are the evaluated slides themselves.
     """
     if question.reference is None:
-        return None, ""
+        if validation is None:
+            return None, ""
+        return slide_properties(validation.run, validation.joined.slides.ids), f"validation run {validation.run.name}"
     run = open_run(question.reference)
     evaluated = set(joined.slides.ids.tolist())
     ids = np.array([slide_id for slide_id in run.predictions if slide_id not in evaluated])

@@ -54,7 +54,13 @@ def write_plots(evaluation: Evaluation, folder: Path) -> dict[str, Path]:
     if 0 < e.patients.n_positive < e.patients.n:
         drawn["roc"] = plots.plot_roc(cases, e.patients, notices, folder / "roc")
         drawn["precision_recall"] = plots.plot_precision_recall(cases, e.patients, notices, folder / "precision_recall")
-        drawn["saved"] = plots.plot_saved(cases, e.patients, e.question.prevalence, notices, folder / "saved")
+        drawn["saved"] = plots.plot_saved(
+            cases, e.patients, e.question.wishes.prevalence, notices, folder / "saved", e.at_choice
+        )
+    calibrated = None if e.applied is None else e.applied.calibrated
+    drawn["calibration"] = plots.plot_calibration(
+        e.reliability, calibrated, e.patients, notices, folder / "calibration"
+    )
     drawn["scores"] = plots.plot_scores(cases, e.patients, notices, folder / "scores")
     drawn["confusion"] = plots.plot_confusion(e.patients, notices, folder / "confusion")
     if e.patients.score_matrix is not None:

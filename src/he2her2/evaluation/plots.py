@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from he2her2.evaluation.audits.sites import SiteResult, sensitivity_specificity
 from he2her2.evaluation.cases import Cases
+from he2her2.evaluation.choice import Reliability
 from he2her2.evaluation.curves import Curve, precision_recall, roc, saved_against_missed
 from he2her2.evaluation.intervals import Estimate
-from he2her2.evaluation.plot_style import BAND_ALPHA, BLUE, GREEN, GREY, ORANGE, Note, canvas, save
+from he2her2.evaluation.plot_style import BAND_ALPHA, BLUE, GREEN, GREY, ORANGE, PINK, Note, canvas, save
 from he2her2.evaluation.summary import Summary
 from he2her2.evaluation.words import span
 from he2her2.labels import IhcScore
@@ -56,25 +57,67 @@ def plot_precision_recall(cases: Cases, summary: Summary, notices: tuple[str, ..
 
 
 def plot_saved(
-    cases: Cases, summary: Summary, prevalence: float, notices: tuple[str, ...], stem: Path
+    cases: Cases,
+    summary: Summary,
+    prevalence: float,
+    notices: tuple[str, ...],
+    stem: Path,
+    chosen: Summary | None = None,
 ) -> tuple[Path, ...]:
-    """IHC tests saved against positives missed, as in the cohort and at the clinic's prevalence."""
+    """IHC tests saved against positives missed, as in the cohort and at the clinic's prevalence.
+
+    Args:
+        cases: The patients, of both classes.
+        summary: Their figures at the run's threshold.
+        prevalence: The clinic's share of positives.
+        notices: To be shown.
+        stem: Where to, without ending.
+        chosen: Their figures at the operating point chosen on validation patients, if there is one.
+    """
     own, clinic = saved_against_missed(cases), saved_against_missed(cases, prevalence)
     with canvas("IHC tests saved against positives missed") as (figure, axes):
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 3)), label="chance")
         share = cases.n_positive / len(cases)
         _draw(axes, own, BLUE, f"as in these data ({100 * share:.0f} % positive)", "steps-post")
         _draw(axes, clinic, GREEN, f"if {100 * prevalence:.0f} % were positive", "steps-post")
-        if cases.n_positive:
-            missed = 1 - summary["sensitivity"].value
-            axes.plot(
-                [missed], [summary.counts.called_negative / summary.n], "o", color=ORANGE, markersize=7,
-                label=f"threshold {cases.threshold:.3g}, in these data",
-            )  # fmt: skip
+        _mark(axes, summary, ORANGE, "o", f"threshold {summary.threshold:.3g}, in these data")
+        if chosen is not None:
+            _mark(axes, chosen, PINK, "D", f"chosen on validation: {chosen.threshold:.3g}, in these data")
         _share_axes(axes, "share of HER2-positive patients missed", "share of patients without IHC")
         axes.legend(loc="lower right")
         text = "A patient called negative gets no IHC. Bands: pointwise 95 %, bootstrap by patient."
         return save(figure, Note(_caption(summary, text), notices), stem)
+
+
+def _mark(axes: "Axes", summary: Summary, colour: str, marker: str, label: str) -> None:
+    missed, saved = 1 - summary["sensitivity"].value, summary.counts.called_negative / summary.n
+    axes.plot([missed], [saved], marker, color=colour, markersize=8, label=label, clip_on=False, zorder=5)
+
+
+def plot_calibration(
+    found: Reliability, calibrated: Reliability | None, summary: Summary, notices: tuple[str, ...], stem: Path
+) -> tuple[Path, ...]:
+    """Share of positives over the probability, as predicted and as corrected on validation patients."""
+    with canvas("Calibration") as (figure, axes):
+        axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 3)), label="as it should be")
+        _reliability(axes, found, BLUE, "o", "as predicted")
+        if calibrated is not None:
+            _reliability(axes, calibrated, ORANGE, "D", "corrected on validation")
+        _share_axes(axes, "mean probability of the group", "share of HER2-positive patients")
+        axes.legend(loc="upper left")
+        text = "Groups of about equally many patients with exact 95 % intervals; the error is less what chance makes."
+        return save(figure, Note(_caption(summary, text), notices), stem)
+
+
+def _reliability(axes: "Axes", found: Reliability, colour: str, marker: str, name: str) -> None:
+    """The groups with their intervals, joined by a thin line."""
+    x, y = ([bin_.predicted for bin_ in found.bins], [bin_.observed.value for bin_ in found.bins])
+    down, up = ([abs(getattr(b.observed, end) - b.observed.value) for b in found.bins] for end in ("low", "high"))
+    axes.plot(x, y, color=colour, linewidth=0.8, alpha=0.6)
+    axes.errorbar(
+        x, y, yerr=[down, up], fmt=marker, color=colour, markersize=6, linewidth=1.4, capsize=3, clip_on=False,
+        label=f"{name}: calibration error {span(found.error)}",
+    )  # fmt: skip
 
 
 def plot_scores(cases: Cases, summary: Summary, notices: tuple[str, ...], stem: Path) -> tuple[Path, ...]:

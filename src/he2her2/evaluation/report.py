@@ -18,6 +18,7 @@ _CAPTIONS = {
     "roc": "Receiver operating characteristic of the patients.",
     "precision_recall": "Precision and recall of the patients.",
     "saved": "IHC tests saved against positives missed.",
+    "calibration": "Calibration: share of positives over the probability.",
     "scores": "Probabilities of positive and negative patients.",
     "confusion": "Decisions of the patients.",
     "score_matrix": "IHC score against predicted score.",
@@ -41,6 +42,7 @@ def write_report(evaluation: Evaluation, plots: Mapping[str, Path], path: Path) 
         _limits(evaluation),
         _participants(evaluation),
         _performance(evaluation),
+        _choice(evaluation),
         _plots(plots, path.parent),
         _comparison(evaluation),
         _audits(evaluation),
@@ -106,7 +108,7 @@ def _participants(e: Evaluation) -> Iterator[str]:
 
 def _performance(e: Evaluation) -> Iterator[str]:
     yield "## Performance\n"
-    groups = [e.patients, e.slides, e.equivocal]
+    groups = [e.patients, e.slides, e.equivocal, *([e.at_choice] if e.at_choice else [])]
     families: tuple[tuple[Family, str], ...] = (
         ("field", "The figures that the field reports"),
         ("paper", "The figures that Oliveira et al. (2020) report, each under its full name"),
@@ -119,11 +121,15 @@ def _performance(e: Evaluation) -> Iterator[str]:
         for name in names:
             yield f"| {name} | {' | '.join(_cell_of(group, name) for group in groups)} |"
         yield ""
-    yield f"Decisions at the threshold {e.patients.threshold:.3g}:\n"
-    yield "| cases | true positive | false positive | true negative | false negative |\n|:--|--:|--:|--:|--:|"
+    yield "Decisions:\n"
+    yield "| cases | threshold | true positive | false positive | true negative | false negative |"
+    yield "|:--|--:|--:|--:|--:|--:|"
     for group in groups:
         c = group.counts
-        yield f"| {group.title} | {c.tp:.0f} | {c.fp:.0f} | {c.tn:.0f} | {c.fn:.0f} |"
+        yield f"| {group.title} | {group.threshold:.3g} | {c.tp:.0f} | {c.fp:.0f} | {c.tn:.0f} | {c.fn:.0f} |"
+    r = e.reliability
+    yield f"\nOf the patients' probabilities the Brier score is {span(r.brier, 3)}, the calibration error"
+    yield f"{span(r.error, 3)}."
     yield "\nBeside each figure stand its 95 % interval and, where it rests on fewer cases than the column, its n.\n"
 
 
@@ -134,6 +140,62 @@ def _cell_of(group: Summary, name: str) -> str:
     e = figure.estimate
     n = "" if e.n == group.n else f", n = {e.n}"
     return f"undefined{n}" if math.isnan(e.value) else f"{span(e)}{n}"
+
+
+def _choice(e: Evaluation) -> Iterator[str]:
+    yield "## Operating point, triage, calibration\n"
+    if e.applied is None:
+        yield (
+            "Nothing was chosen: no slides of split val were predicted in this run, and no --validation run was given. "
+            "The threshold of the run says nothing of how many positives are missed.\n"
+        )
+        return
+    choice = e.applied.choice
+    source = f"{choice.chosen_on} ({choice.n_positive} positive)"
+    yield f"Chosen on {source}, looked at on the {e.patients.n} evaluated patients.\n"
+    for text in choice.refusals:
+        yield f"Not chosen: {text}.\n"
+    yield from (f"{text}\n" for text in choice_sentences(e))
+    if e.applied.triage is not None:
+        yield "Triage of the evaluated patients:\n"
+        yield "| arm | share of patients | positive | negative |\n|:--|--:|--:|--:|"
+        for arm in e.applied.triage.arms:
+            yield f"| {arm.arm} | {percent(arm.share)} | {arm.n_positive} | {arm.n_negative} |"
+        yield ""
+
+
+def choice_sentences(e: Evaluation) -> Iterator[str]:
+    """What was chosen and what it does, a sentence or two each."""
+    if e.applied is None:
+        return
+    a, point, triage = e.applied, e.applied.choice.point, e.applied.choice.triage
+    prevalence = f"{100 * e.question.wishes.prevalence:.0f} %"
+    if point is not None and a.here is not None:
+        clinic = "" if a.in_clinic is None else f" ({percent(a.in_clinic.saved)} where {prevalence} are positive)"
+        broken = (
+            " The promise is broken here: these patients are not like the validation patients." * a.here.promise_broken
+        )
+        yield (
+            f"Operating point: called positive from a probability of {point.threshold:.3g}, so that at most "
+            f"{100 * point.budget:.3g} % of the positives are missed (with {100 * point.confidence:.3g} % confidence, "
+            f"{point.n_positive} validation positives). Here it missed {percent(a.here.missed)} of {a.here.missed.n} "
+            f"positives and saved {percent(a.here.saved)} of the IHC tests{clinic}.{broken}"
+        )
+    if triage is not None and a.triage is not None:
+        yield (
+            f"Triage: ruled out below {triage.rule_out_below:.3g}, ruled in from {triage.rule_in_from:.3g}, in between "
+            f"referred to IHC, so that on average at most {100 * triage.miss_budget:.3g} % of the positives are ruled "
+            f"out and {100 * triage.false_budget:.3g} % of the negatives ruled in (conformal risk control). Here "
+            f"{percent(a.triage.missed)} of {a.triage.missed.n} positives were ruled out, {percent(a.triage.alarmed)} "
+            f"of {a.triage.alarmed.n} negatives ruled in, and {percent(a.triage.arms[1].share)} of the patients "
+            "referred."
+        )
+    if a.calibrated is not None:
+        yield (
+            f"Calibration: the correction learnt on validation changes the Brier score from "
+            f"{span(e.reliability.brier, 3)} to {span(a.calibrated.brier, 3)} and the calibration error from "
+            f"{span(e.reliability.error, 3)} to {span(a.calibrated.error, 3)}."
+        )
 
 
 def _plots(plots: Mapping[str, Path], folder: Path) -> Iterator[str]:

@@ -1,8 +1,8 @@
 """The figures of one group of cases: the paper's and the field's, each with its interval."""
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -127,25 +127,13 @@ def at_prevalence(prevalence: float) -> dict[str, Callable[[m.BinaryCounts], flo
         >>> [round(figure(counts), 3) for figure in at_prevalence(0.15).values()]
         [0.443, 0.978, 0.695]
     """
-
-    def rates(counts: m.BinaryCounts) -> tuple[float, float, float, float]:
-        found, right = m.sensitivity(counts), m.specificity(counts)
-        return prevalence * found, (1 - prevalence) * (1 - right), (1 - prevalence) * right, prevalence * (1 - found)
-
-    def ppv(counts: m.BinaryCounts) -> float:
-        true, false, _, _ = rates(counts)
-        return true / (true + false) if true + false else math.nan
-
-    def npv(counts: m.BinaryCounts) -> float:
-        _, _, true, false = rates(counts)
-        return true / (true + false) if true + false else math.nan
-
-    def called_negative(counts: m.BinaryCounts) -> float:
-        _, _, true, false = rates(counts)
-        return true + false
-
     where = f"if {100 * prevalence:g} % are positive"
-    return {f"PPV {where}": ppv, f"NPV {where}": npv, f"share called negative {where}": called_negative}
+    figures = {"PPV": m.ppv, "NPV": m.npv, "share called negative": m.called_negative}
+    return {f"{name} {where}": partial(_elsewhere, figure, prevalence) for name, figure in figures.items()}
+
+
+def _elsewhere(figure: Callable[[m.BinaryCounts], float], prevalence: float, counts: m.BinaryCounts) -> float:
+    return figure(counts.at_prevalence(prevalence))
 
 
 def equivocal(cases: Cases) -> Cases:

@@ -26,7 +26,7 @@ def write_tables(evaluation: Evaluation, folder: Path) -> None:
         OutputError: The folder cannot be written.
     """
     joined = evaluation.joined
-    _write(folder / "metrics.csv", metric_rows((evaluation.patients, evaluation.slides, evaluation.equivocal)))
+    _write(folder / "metrics.csv", metric_rows(groups_of(evaluation)))
     for cases in (joined.slides, joined.patients):
         _write(folder / f"{cases.level}s.csv", case_rows(cases))
     _write(folder / "flow.csv", [{"step": step, "slides": n} for step, n in joined.flow])
@@ -44,6 +44,11 @@ def write_tables(evaluation: Evaluation, folder: Path) -> None:
 
 
 _EXCLUSION_COLUMNS = ("slide_id", "patient_id", "reason", "detail", "label")
+
+
+def groups_of(e: Evaluation) -> tuple[Summary, ...]:
+    """Every group of cases that has figures."""
+    return (e.patients, e.slides, e.equivocal, *([e.at_choice] if e.at_choice else []))
 
 
 def metric_rows(summaries: Iterable[Summary]) -> Iterator[Row]:
@@ -107,14 +112,16 @@ def as_json(evaluation: Evaluation) -> dict[str, Any]:
             "split": e.split or "all",
             "policy": str(question.policy),
             "patient_rule": question.rule,
-            "prevalence": question.prevalence,
+            "prevalence": question.wishes.prevalence,
             "seed": question.seed,
             "notices": e.notices,
             "flow": dict(joined.flow),
             "lost_patients": joined.lost_patients,
             "cautions": e.cautions,
-            "groups": {summary.title: _summary(summary) for summary in (e.patients, e.slides, e.equivocal)},
+            "groups": {summary.title: _summary(summary) for summary in groups_of(e)},
             "audits": [_audit(audit) for audit in e.audits],
+            "reliability": asdict(e.reliability),
+            "choice": None if e.applied is None else asdict(e.applied),
             "comparison": None if e.versus is None else asdict(e.versus),
         }
     )

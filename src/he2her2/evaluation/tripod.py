@@ -83,7 +83,11 @@ def tripod(evaluation: Evaluation) -> tuple[Item, ...]:
         Item("22", "Model specification", "weights' SHA-256 and all settings in run.json"),
         Item("23a", "Performance with intervals", f"AUC {span(patients['AUC'])}; see Performance"),
         Item("23b", "Heterogeneity of performance", _sentence_of(evaluation, "sites")),
-        Item("24", "Model updating", "none in this evaluation"),
+        Item(
+            "24",
+            "Model updating",
+            "see Operating point, triage, calibration" if e.applied else "none in this evaluation",
+        ),
         Item("25", "Interpretation", "for the authors; see What limits these figures"),
         Item("26", "Limitations", "see What limits these figures and Audits"),
         Item(
@@ -96,7 +100,7 @@ def tripod(evaluation: Evaluation) -> tuple[Item, ...]:
 
 def _positive(evaluation: Evaluation) -> str:
     share = evaluation.patients.n_positive / evaluation.patients.n
-    return f"{100 * share:.0f} % are positive, {100 * evaluation.question.prevalence:.0f} % assumed in a clinic"
+    return f"{100 * share:.0f} % are positive, {100 * evaluation.question.wishes.prevalence:.0f} % assumed in a clinic"
 
 
 def _apart(evaluation: Evaluation) -> str:

@@ -9,6 +9,7 @@ from he2her2 import __version__
 from he2her2.config import Config
 from he2her2.labels import IhcScore
 from he2her2.models.baselines import tile_classes
+from he2her2.models.decision_rules import DecisionRules
 from he2her2.models.slide_model import SlideModel
 from he2her2.pipeline import Prediction, Segmentation
 from he2her2.preprocessing.quality import quality_shares
@@ -79,7 +80,8 @@ def prediction_record(slide: Slide, prediction: Prediction, model: SlideModel, c
         "slide_id": record.pop("slide_id"),
         "status": prediction.status.value,
         "probability": round(prediction.probability, 6),
-        "threshold": config.threshold,
+        "threshold": model.threshold(config),
+        **_by_rules(prediction.probability, model.rules),
         "tile_score": str(list(IhcScore)[chosen[(len(chosen) - 1) // 2]]),  # the lower median of those that decided
         "notices": list(model.notices),
         "warnings": warnings(slide, prediction, model, config),
@@ -92,6 +94,23 @@ def prediction_record(slide: Slide, prediction: Prediction, model: SlideModel, c
         },
         "weights": [card.summary for card in model.cards.values()],
     }
+
+
+def _by_rules(probability: float, rules: DecisionRules | None) -> dict[str, Any]:
+    """What the rules kept beside the weights make of a probability; nothing where there are none."""
+    if rules is None:
+        return {}
+    found: dict[str, Any] = {}
+    if rules.calibration is not None:
+        found["calibrated_probability"] = round(float(rules.calibration(probability)), 6)
+    if (point := rules.operating_point) is not None:
+        found["operating_point"] = {
+            name: getattr(point, name) for name in ("budget", "confidence", "n_positive", "chosen_on")
+        }
+    if (triage := rules.triage) is not None:
+        limits = ("rule_out_below", "rule_in_from", "miss_budget", "false_budget", "chosen_on")
+        found["triage"] = {"arm": str(triage.arm(probability))} | {name: getattr(triage, name) for name in limits}
+    return found
 
 
 def warnings(slide: Slide, prediction: Prediction, model: SlideModel, config: Config) -> list[str]:

@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from he2her2.config import Config
 from he2her2.errors import ConfigError, WeightsError
+from he2her2.labels import Her2Status
 from he2her2.models.baselines import baseline_probability
 from he2her2.models.card import UNTRAINED_NOTICE, Card, Ranking
+from he2her2.models.decision_rules import DecisionRules, read_rules
 from he2her2.models.engines import Device, Engine, Untrained, load_engine
 from he2her2.models.scoring import softmax
 from he2her2.models.weights import ONNX_FILE, read_card, verify
@@ -43,11 +45,19 @@ class Aggregator:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SlideModel:
-    """What predicts a slide: the tumour CNN finds tumour, the tile CNN scores tiles, the aggregator decides."""
+    """What predicts a slide: the tumour CNN finds tumour, the tile CNN scores tiles, the aggregator decides.
+
+    Attributes:
+        tumour_cnn: Finds tumour.
+        tile_cnn: Scores tiles.
+        aggregator: Makes a probability of the selected scores.
+        rules: What follows from that probability, chosen on validation patients; None where nothing was kept.
+    """
 
     tumour_cnn: Engine
     tile_cnn: Engine
     aggregator: Aggregator
+    rules: DecisionRules | None = None
 
     @property
     def cards(self) -> dict[str, Card]:
@@ -58,6 +68,17 @@ class SlideModel:
     def notices(self) -> tuple[str, ...]:
         """What every output must say of these weights, each once."""
         return tuple(dict.fromkeys(card.notice for card in self.cards.values() if card.notice))
+
+    def threshold(self, config: Config) -> float:
+        """From which probability a slide is called positive: that of the kept operating point, else the settings'."""
+        point = self.rules.operating_point if self.rules else None
+        return config.threshold if point is None else point.threshold
+
+    def status(self, probability: float, config: Config) -> Her2Status:
+        """HER2 status of a slide of this probability."""
+        if self.rules is not None and self.rules.operating_point is not None:
+            return self.rules.operating_point.status(probability)
+        return Her2Status.POSITIVE if probability >= config.threshold else Her2Status.NEGATIVE
 
     def positive_probability(self, scores: NDArray[np.float64]) -> float:
         """Probability of HER2-positive, from the (m,) scores of the selected tiles."""
@@ -75,13 +96,20 @@ def load_slide_model(weights: str, config: Config, device: Device = "auto") -> S
 
     Raises:
         WeightsError: Weights are missing, damaged, or not those of the networks that the settings name.
-        ConfigError: The settings name an unknown network, or selection differs from what the aggregator was trained on.
+        ConfigError: The settings name an unknown network, selection differs from what the aggregator was trained on, or
+            a threshold is set beside a kept operating point.
     """
-    return SlideModel(
+    model = SlideModel(
         load_cnn(weights, "tumour_cnn", config, device),
         load_cnn(weights, "tile_cnn", config, device),
         load_aggregator(weights, config),
     )
+    source = weights_source(weights)
+    if isinstance(source, int) or not config.stored_rules:
+        return model
+    rules = read_rules(source, model.cards)
+    _check_threshold(rules, config, source)
+    return replace(model, rules=rules)
 
 
 def load_cnn(weights: str, role: CnnRole, config: Config, device: Device = "auto") -> Engine:
@@ -153,6 +181,15 @@ def weights_source(weights: str) -> Path | int:
             f"{BUNDLED}, or {UNTRAINED_FORM}"
         )
     return folder
+
+
+def _check_threshold(rules: DecisionRules | None, config: Config, folder: Path) -> None:
+    """A threshold of the user's own and a kept operating point cannot both decide."""
+    if rules is not None and rules.operating_point is not None and config.threshold != Config().threshold:
+        raise ConfigError(
+            f"{folder}: comes with an operating point, called positive from {rules.operating_point.threshold:g} on, "
+            f"and threshold={config.threshold:g} is set; add --set stored_rules=false to use yours"
+        )
 
 
 def _check_name(card: Card, wanted: str, folder: Path) -> None:

@@ -1,0 +1,75 @@
+"""The weights that come with the program: whole, small, honest, and of use on a phantom."""
+
+import numpy as np
+import pytest
+
+from he2her2.config import PRESETS, load_config
+from he2her2.geometry import mask_size
+from he2her2.manifest import used_for_choice
+from he2her2.models.slide_model import BUNDLED, BUNDLED_IHC, load_cnn, load_slide_model, weights_source
+from he2her2.models.weights import read_card, verify
+from he2her2.phantom import make_spec, write_phantom
+from he2her2.pipeline import find_tissue, find_tumour, silent, thumbnail_on_lattice
+from he2her2.slides import open_slide
+from tests.conftest import REPOSITORY
+
+PLACES = [(BUNDLED, "tumour_cnn"), (BUNDLED, "tile_cnn"), (BUNDLED, "aggregator"), (BUNDLED_IHC, "tile_cnn")]
+PHANTOMS = "trained on phantoms: no clinical meaning"
+
+
+@pytest.mark.parametrize(("name", "role"), PLACES)
+def test_every_folder_is_what_its_card_says(name, role):
+    """Hashes, tensors and values are checked; the card tells data, licence, recipe, limits, figures with intervals."""
+    folder = weights_source(name) / role
+
+    card = read_card(folder, role)
+    verify(folder, card)
+
+    assert card.trained
+    assert "none" not in (card.training_data, card.training_licence, card.recipe)
+    assert card.limits
+    assert card.metrics
+    assert all(metric.low <= metric.value <= metric.high for metric in card.metrics)
+
+
+def test_all_of_them_are_small():
+    """Under 20 MB together."""
+    files = [file for name in (BUNDLED, BUNDLED_IHC) for file in weights_source(name).rglob("*") if file.is_file()]
+
+    assert sum(file.stat().st_size for file in files) < 20e6
+
+
+def test_what_decides_says_that_it_learned_from_phantoms():
+    """Every output shows the cards' notices."""
+    model = load_slide_model(BUNDLED, PRESETS["default"])
+
+    assert PHANTOMS in model.notices
+    assert {model.cards[role].notice for role in ("tile_cnn", "aggregator")} == {PHANTOMS}
+
+
+def test_their_patients_are_on_record():
+    """So that nobody evaluates them on slides that they learned from."""
+    assert used_for_choice(weights_source(BUNDLED)).marks
+
+
+def test_the_tumour_network_finds_a_phantoms_tumour(tmp_path):
+    """HASHI with the bundled network, on a patient that it never saw, against the truth."""
+    spec = make_spec(seed=987, size_px=(4096, 4096), tissue_extent=0.5, foci=1, ihc_score="3+", signal=1.0)
+    truth = write_phantom(tmp_path / "phantom.tif", spec)
+    config = load_config("default", None, ["adaptive.iterations=8"])
+    with open_slide(tmp_path / "phantom.tif") as slide:
+        size = mask_size(slide.size_l0, 32.0)
+        tissue, _ = find_tissue(thumbnail_on_lattice(slide, 32.0, size), config)
+        sampling = find_tumour(slide, load_cnn(BUNDLED, "tumour_cnn", config), size, 32.0, config, silent)
+    found = (sampling.map >= config.adaptive.threshold) & tissue
+
+    dice = 2 * np.count_nonzero(found & truth.tumour) / (np.count_nonzero(found) + np.count_nonzero(truth.tumour))
+
+    assert dice >= 0.75
+
+
+def test_the_wheel_carries_them():
+    """They lie inside the package, where the build takes everything."""
+    package = REPOSITORY / "src" / "he2her2"
+
+    assert all((package / "models" / name / role / "model.onnx").is_file() for name, role in PLACES)

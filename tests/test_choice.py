@@ -1,0 +1,284 @@
+"""Operating point, triage, calibration: chosen on validation patients, looked at on others, kept, used by predict."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from he2her2.cli.commands import app
+from he2her2.errors import EvaluationError
+from he2her2.evaluation.choice import Wishes, apply, choose, reliability
+from he2her2.evaluation.guards import refuse_shared
+from he2her2.evaluation.run_folder import open_run
+from he2her2.evaluation.storing import same_model
+from he2her2.manifest.provenance import patient_mark
+from he2her2.models.card import Card, Ranking
+from he2her2.models.decision_rules import Arm, read_rules
+from he2her2.models.initial import initial_weights
+from he2her2.models.weights import read_card, save_weights
+from he2her2.models.zoo import COMPACT_TILE_CNN, COMPACT_TUMOUR_CNN, PAPER_MLP
+from tests.made_up_runs import QUICK, MadeUpSlide, made_up_cases, write_labels, write_run
+from tests.tissue_slides import write_tissue
+
+WISHES = Wishes(miss=0.1, false=0.1)
+N_TILES = 5
+PREDICT = (
+    "--threads", "1", "--set", f"selection.n_tiles={N_TILES}", "--set", "adaptive.iterations=2",
+    "--set", "adaptive.points=20",
+)  # fmt: skip
+
+
+def test_what_was_chosen_is_counted_on_the_test_patients():
+    """Missed, saved, and who went to which arm agree with counting by hand."""
+    tested = made_up_cases(150, seed=1)
+
+    applied = apply(choose(made_up_cases(200), "200 made-up patients", WISHES), tested, 0.15)
+
+    point, triage = applied.choice.point, applied.choice.triage
+    assert point is not None
+    assert triage is not None
+    assert applied.here is not None
+    assert applied.triage is not None
+    p = tested.probability.round(6)
+    assert applied.here.missed.value == (p < point.threshold)[tested.truth].mean()
+    assert applied.here.saved.value == (p < point.threshold).mean()
+    referred = next(arm for arm in applied.triage.arms if arm.arm is Arm.REFER)
+    between = (p >= triage.rule_out_below) & (p < triage.rule_in_from)
+    assert (referred.n_positive, referred.n_negative) == (
+        (between & tested.truth).sum(),
+        (between & ~tested.truth).sum(),
+    )
+    assert applied.triage.missed.value == (p < triage.rule_out_below)[tested.truth].mean()
+    assert applied.triage.alarmed.value == (p >= triage.rule_in_from)[~tested.truth].mean()
+
+
+def test_too_few_patients_are_refused_for_what_they_are_too_few_for():
+    """Twenty positives cannot promise 10 % with 95 % confidence, but can on average."""
+    choice = choose(made_up_cases(50), "50 made-up patients", WISHES)
+
+    assert choice.point is None
+    assert choice.triage is not None
+    assert choice.calibration is not None
+    assert len(choice.refusals) == 1
+    assert "29 are needed" in choice.refusals[0]
+
+
+def test_a_broken_promise_is_noticed():
+    """Where the positives of the test look like the validation's negatives the interval lies above the budget."""
+    other = made_up_cases(150, gap=-4.0, seed=1)
+
+    applied = apply(choose(made_up_cases(300, gap=4.0), "made-up patients", WISHES), other, 0.15)
+
+    assert applied.here is not None
+    assert applied.here.promise_broken
+
+
+def test_correction_helps_where_probabilities_are_too_bold():
+    """Logits four times too large: the Brier score falls on patients that had no part in the correction."""
+    validation, tested = (bold(made_up_cases(400, gap=1.0, seed=seed)) for seed in (0, 1))
+
+    applied = apply(choose(validation, "made-up patients", WISHES), tested, 0.15)
+
+    assert applied.calibrated is not None
+    assert applied.calibrated.brier.value < reliability(tested).brier.value - 0.02
+
+
+def bold(cases):
+    odds = (cases.probability / (1 - cases.probability)) ** 4
+    return replace(cases, probability=odds / (1 + odds))
+
+
+def test_a_patient_of_the_test_has_no_vote():
+    """Validation and test share nobody; names are compared by their key."""
+    tested = made_up_cases(10)
+    validation = replace(made_up_cases(10), patients=np.array([f"v{k}" for k in range(9)] + [" S00003 "]))
+
+    with pytest.raises(EvaluationError, match=r"1 patients are both evaluated and used to choose .*\(s00003\)"):
+        refuse_shared(tested, validation)
+
+
+def test_another_models_probabilities_have_no_vote(tmp_path):
+    """Weights and settings must be the run's; its threads need not."""
+    slides = [MadeUpSlide("s", status="positive", probability=0.5)]
+    run = open_run(write_run(tmp_path / "run", slides))
+    threads = open_run(
+        write_run(tmp_path / "threads", slides, config=replace(QUICK, runtime=replace(QUICK.runtime, threads=3)))
+    )
+    weights = open_run(write_run(tmp_path / "weights", slides, weights=[{"name": "other"}]))
+
+    same_model(run, threads)
+
+    with pytest.raises(EvaluationError, match="predicted with other weights than"):
+        same_model(run, weights)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Weights of all three networks, by the names of the settings."""
+    folder = tmp_path_factory.mktemp("trained") / "weights"
+    for spec in (COMPACT_TUMOUR_CNN, COMPACT_TILE_CNN, replace(PAPER_MLP, n_tiles=N_TILES)):
+        ranking = Ranking(0.15, QUICK.scoring.beta) if spec.role == "aggregator" else None
+        save_weights(
+            folder / spec.role, Card(spec, trained=True, notice="a toy", ranking=ranking), initial_weights(spec, 1)
+        )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def study(trained, tmp_path_factory):
+    """A run with these weights over 120 validation and 60 test slides, and its manifest."""
+    folder = tmp_path_factory.mktemp("study")
+    rng = np.random.default_rng(0)
+    slides = []
+    for k in range(180):
+        positive = k % 2 == 0
+        p = round(float(1 / (1 + np.exp(-rng.normal(2.5 * positive - 1.5)))), 6)
+        split, status = ("val" if k < 120 else "test"), ("positive" if positive else "negative")
+        slides.append(MadeUpSlide(f"s{k}", f"p{k}", status, "3+" if positive else "1+", split=split, probability=p))
+    cards = [read_card(trained / role, role).summary for role in ("tumour_cnn", "tile_cnn", "aggregator")]
+    write_run(folder / "run", slides, weights=cards)
+    write_labels(folder / "manifest.csv", slides)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def kept(study, trained):
+    """The weights with what `evaluate --store` chose for them, and what it printed."""
+    line = ["evaluate", study / "run", "-m", study / "manifest.csv", "-o", study / "out", "--store", trained]
+    result = CliRunner().invoke(app, [*map(str, line), "--miss", "0.1", "--false", "0.1"])
+    assert result.exit_code == 0, result.output
+    return trained, result.output
+
+
+def test_the_choice_is_printed_written_and_drawn(study, kept):
+    """On the run's own slides of split val, without being asked."""
+    _, output = kept
+    page = (study / "out" / "evaluation.md").read_text()
+    found = json.loads((study / "out" / "evaluation.json").read_text())
+
+    assert "Operating point: called positive from a probability of" in output
+    assert (
+        "Chosen on 120 patients of manifest.csv, run run (60 positive), looked at on the 60 evaluated patients" in page
+    )
+    assert "| refer to IHC |" in page
+    assert "![Calibration: share of positives over the probability.](plots/calibration.png)" in page
+    assert found["choice"]["choice"]["point"]["n_positive"] == 60
+    assert "patients, chosen threshold" in found["groups"]
+
+
+def test_kept_rules_name_their_weights_and_patients(study, kept):
+    """Rules are read back for these weights, and the validation patients are marked as having had a vote."""
+    folder, _ = kept
+    cards = {role: read_card(folder / role, role) for role in ("tumour_cnn", "tile_cnn", "aggregator")}
+
+    rules = read_rules(folder, cards)
+
+    assert rules is not None
+    assert rules.operating_point is not None
+    assert rules.triage is not None
+    marks = json.loads((folder / "patients.json").read_text())["validation_patients"]
+    assert patient_mark("p0") in marks
+    assert patient_mark("p179") not in marks
+
+
+@pytest.fixture(scope="module")
+def slide(tmp_path_factory):
+    """A small slide with tissue on it."""
+    return write_tissue(tmp_path_factory.mktemp("slide") / "case.tif")
+
+
+def test_predict_uses_what_was_kept(kept, slide, tmp_path, command_line):
+    """Threshold, arm of the triage and corrected probability are printed and written."""
+    folder, _ = kept
+    rules = json.loads((folder / "decision_rules.json").read_text())
+
+    code, output, error = command_line("predict", slide, "--out", tmp_path, "--weights", folder, *PREDICT)
+
+    record = json.loads((tmp_path / "slides" / "case" / "prediction.json").read_text())
+    row = (tmp_path / "predictions.csv").read_text().splitlines()[1]
+    assert (code, error) == (0, "")
+    assert record["threshold"] == rules["operating_point"]["threshold"]
+    assert record["status"] == ("positive" if record["probability"] >= record["threshold"] else "negative")
+    low, high = rules["triage"]["rule_out_below"], rules["triage"]["rule_in_from"]
+    p = record["probability"]
+    assert record["triage"]["arm"] == ("rule out" if p < low else "rule in" if p >= high else "refer to IHC")
+    assert f"triage   {record['triage']['arm']} (rule out below" in output
+    assert "threshold chosen to miss at most 10 % of positives (95 % sure" in output
+    assert f",{record['calibrated_probability']},{record['triage']['arm']}," in row
+
+
+def test_ones_own_threshold_needs_a_word(kept, slide, tmp_path, command_line):
+    """Two thresholds cannot both decide; with the kept rules switched off one's own does."""
+    folder, _ = kept
+    line = ("predict", slide, "--out", tmp_path, "--weights", folder, *PREDICT, "--set", "threshold=0.4")
+
+    refused, _, error = command_line(*line)
+    code, output, _ = command_line(*line, "--set", "stored_rules=false")
+
+    assert (refused, code) == (2, 0)
+    assert "add --set stored_rules=false to use yours" in error
+    assert "(threshold 0.4)" in output
+    assert "triage" not in output
+
+
+def test_rules_are_part_of_what_a_run_is(kept, slide, tmp_path, command_line):
+    """A run with rules and one without do not share a folder."""
+    folder, _ = kept
+    line = ("predict", slide, "--out", tmp_path, "--weights", folder, *PREDICT)
+
+    command_line(*line)
+    (folder / "decision_rules.json").rename(folder / "away.json")
+    code, _, error = command_line(*line)
+    (folder / "away.json").rename(folder / "decision_rules.json")
+
+    assert code == 2
+    assert "holds results of other settings or weights" in error
+
+
+def test_other_weights_do_not_get_the_rules(study, trained, tmp_path, command_line):
+    """The probabilities of one model say nothing of another's."""
+    for spec in (COMPACT_TUMOUR_CNN, COMPACT_TILE_CNN):
+        save_weights(tmp_path / "other" / spec.role, Card(spec, trained=True, notice=""), initial_weights(spec, 2))
+    line = (
+        "evaluate",
+        study / "run",
+        "-m",
+        study / "manifest.csv",
+        "-o",
+        tmp_path / "out",
+        "--no-plots",
+        "--miss",
+        "0.1",
+    )
+
+    code, _, error = command_line(*line, "--store", tmp_path / "other")
+
+    assert code == 2
+    assert "are not the weights that" in error
+    assert not (tmp_path / "other" / "decision_rules.json").exists()
+
+
+def test_without_validation_slides_nothing_is_kept(study, trained, tmp_path, command_line):
+    """The evaluated slides themselves have no vote."""
+    line = ("evaluate", study / "run", "-m", study / "manifest.csv", "-o", tmp_path / "out", "--no-plots")
+
+    code, _, error = command_line(*line, "--split", "all", "--store", trained)
+
+    assert code == 2
+    assert "no validation slides" in error
+
+
+def test_validation_patients_may_not_be_tested_afterwards(study, kept, tmp_path, command_line):
+    """They chose the threshold: another manifest that calls them test is refused."""
+    folder, _ = kept
+    slides = [MadeUpSlide(f"s{k}", f"p{k}", "positive" if k % 2 else "negative", probability=0.5) for k in range(6)]
+    run = write_run(tmp_path / "run", slides, command=["he2her2", "predict", "--weights", str(folder)])
+
+    code, _, error = command_line(
+        "evaluate", run, "-m", write_labels(tmp_path / "m.csv", slides), "-o", tmp_path / "out"
+    )
+
+    assert code == 2
+    assert "trained or chosen with 6 of the patients to evaluate" in error
