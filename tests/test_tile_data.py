@@ -2,6 +2,7 @@
 
 import pickle
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from he2her2.errors import ManifestError
-from he2her2.geometry import TileGrid
+from he2her2.geometry import Point, Size, TileGrid
 from he2her2.labels import IhcScore
 from he2her2.manifest import SlideRow, read_manifest
 from he2her2.preprocessing.tissue import tissue_mask, weak_tissue_mask
@@ -32,6 +33,7 @@ from tests.slide_files import corrupt_tile
 from tests.tissue_slides import GLASS, write_tissue
 
 CONFIG = quick_config()
+TILE = Size(64, 64)
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +54,12 @@ def look(manifest, config=CONFIG):
 
 def made_up(name, score, n):
     """A slide with `n` tiles."""
-    row = SlideRow(1, name, path=None, patient_id=name, stain="IHC", ihc_score=score)
+    row = SlideRow(1, name, Path(name), patient_id=name, stain="IHC", ihc_score=score)
     return SlideTiles(row, TileGrid(np.arange(2 * n).reshape(n, 2), 64.0, 64, 0.25))
 
 
 def origins(slide):
-    return [tuple(origin) for origin in slide.grid.origins_l0.tolist()]
+    return [Point(*origin) for origin in slide.grid.origins_l0.tolist()]
 
 
 def test_tiles_lie_wholly_in_tissue_side_by_side(tiles):
@@ -65,7 +67,7 @@ def test_tiles_lie_wholly_in_tissue_side_by_side(tiles):
     for slide in tiles:
         x, y = slide.grid.origins_l0.T
         with open_slide(slide.row.path) as opened:
-            shown = np.stack([opened.read(origin, (64, 64), 0.25) for origin in origins(slide)])
+            shown = np.stack([opened.read(origin, TILE, 0.25) for origin in origins(slide)])
         glass = (shown == GLASS).all(axis=3).reshape(-1, 2, 32, 2, 32).all(axis=(2, 4))
 
         assert len(slide) == N_TILES
@@ -190,7 +192,7 @@ def test_a_batch_shows_what_the_slides_show(tiles):
     for pixels, i in zip(batch.pixels.numpy(), index, strict=True):
         path, origin = places[i]
         with open_slide(path) as slide:
-            assert np.array_equal(slide.read(origin, (64, 64), 0.25), pixels)
+            assert np.array_equal(slide.read(origin, TILE, 0.25), pixels)
     assert batch.labels.tolist() == dataset.labels[index].tolist()
     assert batch.pixels.dtype == torch.uint8
 

@@ -3,6 +3,7 @@
 import csv
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from he2her2.models.weights import load_tensors, read_card, save_weights
 from he2her2.pipeline import infer
 from he2her2.training import tiles as training
 from he2her2.training.classifier import CnnClassifier
+from he2her2.training.export import Provenance
 from he2her2.training.settings import Hardware, load_training
 from he2her2.training.tile_data import draw, find_tiles, open_row
 from he2her2.training.tile_parts import TileData, part_rows
@@ -29,7 +31,7 @@ from tests.scored_slides import QUICK, SCORES, changed, quick_config, write_scor
 
 NOTICE = "trained on toys: no clinical meaning"
 LEARN = (
-    "training.epochs=12",
+    "training.epochs=8",
     "training.learning_rate=0.03",
     "training.batch_size=12",
     "training.crop_px=48",
@@ -65,7 +67,8 @@ def loose(tmp_path_factory):
 @pytest.fixture(scope="module")
 def learned(cohort, tmp_path_factory):
     """What a training leaves: its folder and what was said."""
-    folder, said = tmp_path_factory.mktemp("learned"), []
+    folder = tmp_path_factory.mktemp("learned")
+    said: list[str] = []
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(zoo, "NETWORKS", ZOO)
         config, settings = load_training("tiles", overrides=[*QUICK, *LEARN])
@@ -178,7 +181,8 @@ def test_the_command_line(train, cohort):
 
 def test_a_network_never_saw_whom_it_judges(train, loose, monkeypatch):
     """Each patient is left out once; the network that is kept learned from all."""
-    learned, judged = [], []
+    learned: list[set[str]] = []
+    judged: list[set[str]] = []
     learn, judge = training._learn, training.judge
     monkeypatch.setattr(training, "_learn", lambda plan, drawn, *rest: note(learned, drawn, learn(plan, drawn, *rest)))
     monkeypatch.setattr(training, "judge", lambda plan, m, drawn, **o: note(judged, drawn, judge(plan, m, drawn, **o)))
@@ -192,7 +196,7 @@ def test_a_network_never_saw_whom_it_judges(train, loose, monkeypatch):
     assert code == 0
     everybody = {f"p-s{i}-{k}" for i in range(2) for k in range(4)} - {"p-s1-3"}
     assert set().union(*judged) == learned[3] == everybody
-    assert sum(map(len, judged)) == len(everybody)
+    assert sum(len(left_out) for left_out in judged) == len(everybody)
     assert not any(seen & left_out for seen, left_out in zip(learned, judged, strict=False))
     assert len({(run / "folds" / str(k + 1) / "checkpoints" / "last.ckpt").read_bytes() for k in range(3)}) == 3
     told = json.loads((run / "run.json").read_text("utf-8"))
@@ -397,7 +401,7 @@ def test_more_folds_than_patients(train, loose):
 
 def judged(truth, decided, slide, n_slides):
     rows = tuple(
-        SlideRow(i, f"s{i}", path=None, patient_id=f"p{i // 2}", ihc_score=IhcScore.ZERO) for i in range(n_slides)
+        SlideRow(i, f"s{i}", Path(), patient_id=f"p{i // 2}", ihc_score=IhcScore.ZERO) for i in range(n_slides)
     )
     truth, decided = np.array(truth), np.array(decided)
     return Judged("test", "apart", rows, np.array(slide), truth, decided, decided.astype(float))
@@ -441,6 +445,6 @@ def test_a_network_that_says_one_thing_is_called_out(tmp_path):
     """Its accuracy alone would look like something."""
     constant = judged([0, 0, 0, 1], [0, 0, 0, 0], [0, 0, 0, 1], 2)
 
-    report = write_report(tmp_path, [constant], training.Provenance("toys", "CC0", "none"))
+    report = write_report(tmp_path, [constant], Provenance("toys", "CC0", "none"))
 
     assert "It calls every tile 0: it has learned nothing." in report.read_text("utf-8")
