@@ -4,13 +4,17 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test lint format clean
+.PHONY: demo test lint format reproduce clean
 
 demo: $(VENV)/core.stamp
 	$(BIN)/he2her2 demo --out demo-run
 
 test: $(VENV)/full.stamp
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+# The paper's tables on phantoms, reduced to half an hour on two cores: experiments/results/reproduce/.
+reproduce: $(VENV)/full.stamp
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m experiments.reproduce --work reproduce-run
 
 lint: $(VENV)/full.stamp
 	$(BIN)/ruff check .
@@ -35,4 +39,4 @@ $(VENV)/full.stamp: $(VENV)/core.stamp
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo-run .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo-run reproduce-run .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -102,10 +102,13 @@ def plot_calibration(
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 3)), label="as it should be")
         _reliability(axes, found, BLUE, "o", "as predicted")
         if calibrated is not None:
-            _reliability(axes, calibrated, ORANGE, "D", "corrected on validation")
+            _reliability(axes, calibrated, ORANGE, "D", "corrected")
         _share_axes(axes, "mean probability of the group", "share of HER2-positive patients")
-        axes.legend(loc="upper left")
-        text = "Groups of about equally many patients with exact 95 % intervals; the error is less what chance makes."
+        axes.legend(loc="lower right")
+        text = (
+            "Groups of about equally many patients, exact 95 % intervals. Error: mean distance from the line, less what "
+            "chance makes. Corrected: as learnt on validation patients."
+        )
         return save(figure, Note(_caption(summary, text), notices), stem)
 
 
@@ -116,7 +119,7 @@ def _reliability(axes: "Axes", found: Reliability, colour: str, marker: str, nam
     axes.plot(x, y, color=colour, linewidth=0.8, alpha=0.6)
     axes.errorbar(
         x, y, yerr=[down, up], fmt=marker, color=colour, markersize=6, linewidth=1.4, capsize=3, clip_on=False,
-        label=f"{name}: calibration error {span(found.error)}",
+        label=f"{name}, error {span(found.error)}",
     )  # fmt: skip
 
 

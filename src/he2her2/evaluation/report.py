@@ -171,7 +171,7 @@ def choice_sentences(e: Evaluation) -> Iterator[str]:
     a, point, triage = e.applied, e.applied.choice.point, e.applied.choice.triage
     prevalence = f"{100 * e.question.wishes.prevalence:.0f} %"
     if point is not None and a.here is not None:
-        clinic = "" if a.in_clinic is None else f" ({percent(a.in_clinic.saved)} where {prevalence} are positive)"
+        clinic = "" if a.in_clinic is None else f", {percent(a.in_clinic.saved)} where {prevalence} are positive"
         broken = (
             " The promise is broken here: these patients are not like the validation patients." * a.here.promise_broken
         )

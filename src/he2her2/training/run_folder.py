@@ -72,6 +72,12 @@ def open_run(  # noqa: PLR0913  # all that a run is
         draft.write_text(text + "\n", "utf-8")
 
 
+def give_up(folder: Path) -> None:
+    """Leave the folder of a training that could not begin as if it had never been opened; one that has begun stays."""
+    if is_first_process() and not any(folder.rglob("*.ckpt")):
+        (folder / RUN_FILE).unlink(missing_ok=True)
+
+
 def is_first_process() -> bool:
     """Whether this process writes what several processes of one training share."""
     return int(getattr(rank_zero_only, "rank", 0)) == 0

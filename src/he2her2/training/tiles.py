@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from he2her2.config import Config
-from he2her2.errors import ConfigError
+from he2her2.errors import ConfigError, ManifestError
 from he2her2.manifest.provenance import patient_mark
 from he2her2.models.scoring import soft_argmax
 from he2her2.models.zoo import CnnSpec, network, stage_sides
@@ -20,7 +20,7 @@ from he2her2.pipeline import Progress, silent
 from he2her2.training.classifier import Batch, CnnClassifier
 from he2her2.training.export import Provenance, export
 from he2her2.training.fit import fit, load_checkpoint
-from he2her2.training.run_folder import is_first_process, open_run
+from he2her2.training.run_folder import give_up, is_first_process, open_run
 from he2her2.training.sampling import EpochSampler, Order, in_sequence, shuffled
 from he2her2.training.settings import Hardware, TileTraining
 from he2her2.training.tile_data import Drawn, SlideTiles, TileDataset, draw, find_tiles, readable
@@ -102,7 +102,11 @@ def train_tiles(  # noqa: PLR0913  # a training's circumstances
     )
     rows = parts.rows
     say(f"looking for tiles on {len(rows)} slides")
-    found = find_tiles(rows, spec.input, config, tissue_by_score=settings.tissue_by_score, progress=progress)
+    try:
+        found = find_tiles(rows, spec.input, config, tissue_by_score=settings.tissue_by_score, progress=progress)
+    except ManifestError:
+        give_up(out)
+        raise
     tiles = {slide.row.slide_id: slide for slide in found}
     module, trained_on, sets = (_cross_validated if folds else _validated)(plan, parts, tiles, out)
     if not is_first_process():
