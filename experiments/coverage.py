@@ -9,9 +9,9 @@ Run: python -m experiments.coverage [--draws 2000] [--only auc]
 
 import argparse
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from he2her2.evaluation.calibration import brier_interval, calibration_error, ca
 from he2her2.evaluation.comparisons import delong_difference, newcombe_paired
 from he2her2.evaluation.delong import placements, pull_variance
 from he2her2.evaluation.intervals import (
+    FEW_PATIENTS,
     Estimate,
     average_precision_interval,
     counts_interval,
@@ -96,6 +97,7 @@ def rates(_draws: int) -> Iterator[Row]:
 
 
 CLASSIFIERS = {"weak": (0.6, 0.5), "fair": (0.75, 0.7), "good": (0.9, 0.9)}
+OWN = "Bayesian bootstrap, Jeffreys' prior"
 OF_COUNTS = (m.balanced_accuracy, m.f1, m.weighted_f1, m.weighted_precision, m.mcc)
 
 
@@ -109,8 +111,8 @@ def counts_of_eight(_draws: int) -> Iterator[Row]:
     tables = [(a, b, c, 8 - a - b - c) for a in range(9) for b in range(9 - a) for c in range(9 - a - b)]
     for metric in OF_COUNTS:
         methods = {
-            "Bayesian bootstrap with Jeffreys' prior": lambda table, of=metric: ends(counts_interval(of, table)),
-            "percentile bootstrap (for comparison)": lambda table, of=metric: percentile_bootstrap(of, table),
+            OWN: partial(own_interval, metric),
+            "percentile bootstrap (for comparison)": partial(percentile_bootstrap, metric),
         }
         for name, method in methods.items():
             limits = np.array([method(m.BinaryCounts(*table)) for table in tables])
@@ -123,6 +125,11 @@ def counts_of_eight(_draws: int) -> Iterator[Row]:
                     coverage.append(stats.multinomial.pmf(np.array(tables)[inside], 8, shares).sum())
                 width = float((limits[:, 1] - limits[:, 0]).mean())
                 yield Row(label(metric), name, "8", f"{kind} classifier", float(np.mean(coverage)), width)
+
+
+def own_interval(metric: Callable[[m.BinaryCounts], float], table: m.BinaryCounts) -> Interval:
+    """What we do."""
+    return ends(counts_interval(metric, table))
 
 
 def label(metric: Callable[[m.BinaryCounts], float]) -> str:
@@ -143,37 +150,38 @@ def percentile_bootstrap(metric: Callable[[m.BinaryCounts], float], table: m.Bin
 def counts_of_more(draws: int) -> Iterator[Row]:
     """Tables of more patients, by simulation."""
     for metric in OF_COUNTS:
-        cached = lru_cache(None)(lambda cells, of=metric: ends(counts_interval(of, m.BinaryCounts(*cells))))
+        interval = lru_cache(None)(partial(own_interval, metric))
         for n in (20, 100):
             for kind, quality in CLASSIFIERS.items():
                 shares = cell_shares(0.4, *quality)
+                names = (label(metric), OWN, f"{n}", f"{kind} classifier")
+                yield measured(
+                    names, metric(m.BinaryCounts(*shares)), draws, partial(of_drawn_table, n, shares, interval)
+                )
 
-                def once(
-                    rng: np.random.Generator,
-                    n: int = n,
-                    shares: tuple[float, ...] = shares,
-                    cached: Callable[[tuple[int, ...]], Interval] = cached,
-                ) -> Interval:
-                    return cached(tuple(rng.multinomial(n, shares).tolist()))
 
-                names = (label(metric), "Bayesian bootstrap with Jeffreys' prior", f"{n}", f"{kind} classifier")
-                yield measured(names, metric(m.BinaryCounts(*shares)), draws, once)
+def of_drawn_table(
+    n: int, shares: Sequence[float], interval: Callable[[m.BinaryCounts], Interval], rng: np.random.Generator
+) -> Interval:
+    """Draw patients and decide on them."""
+    return interval(m.BinaryCounts(*rng.multinomial(n, shares).tolist()))
 
 
 def kappas(draws: int) -> Iterator[Row]:
-    """Four scores, decided rightly or one off."""
+    """Four scores, decided rightly, one off, or anyhow."""
+    off = np.abs(np.subtract.outer(range(4), range(4)))
     for n in (8, 50, 200):
         for right in (0.5, 0.8):
-            table = np.full((4, 4), 0.02) + np.eye(4) * right
-            table += 0.15 * (np.abs(np.subtract.outer(range(4), range(4))) == 1)
-            table /= table.sum()
+            table = 0.02 + right * (off == 0) + 0.15 * (off == 1)
+            truth = m.quadratic_kappa(table)
+            names = ("quadratic kappa", OWN, f"{n}", f"{truth:.2f}")
+            yield measured(names, truth, draws, partial(of_drawn_scores, n, table / table.sum()))
 
-            def once(rng: np.random.Generator, n: int = n, table: NDArray[np.float64] = table) -> Interval:
-                cells = rng.choice(16, n, p=table.ravel())
-                return ends(kappa_interval(cells // 4, cells % 4, 4))
 
-            names = ("quadratic kappa", "Bayesian bootstrap", f"{n}", f"{m.quadratic_kappa(table):.2f}")
-            yield measured(names, m.quadratic_kappa(table), draws, once)
+def of_drawn_scores(n: int, table: NDArray[np.float64], rng: np.random.Generator) -> Interval:
+    """Draw slides and score them."""
+    cells = rng.choice(16, n, p=table.ravel())
+    return ends(kappa_interval(cells // 4, cells % 4, 4))
 
 
 # --- rankings
@@ -189,9 +197,9 @@ class Normals:
 
     def scores(self, rng: np.random.Generator, truth: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Draw one score a case."""
-        shift = math.sqrt(1 + self.spread**2) * stats.norm.ppf(self.auc)
-        scores = rng.normal(size=len(truth)) * np.where(truth, self.spread, 1) + shift * truth
-        return np.round(scores) if self.ties else scores
+        shift = math.sqrt(1 + self.spread**2) * float(stats.norm.ppf(self.auc))
+        scores: NDArray[np.float64] = rng.normal(size=len(truth)) * np.where(truth, self.spread, 1) + shift * truth
+        return scores.round() if self.ties else scores
 
     def __str__(self) -> str:
         kind = ", five scores" if self.ties else ", unequal spread" if self.spread != 1 else ""
@@ -200,6 +208,11 @@ class Normals:
 
 NORMALS = [Normals(auc, *kind) for auc in (0.5, 0.7, 0.85, 0.95) for kind in ((), (1.0, True), (2.0,))]
 SIZES = ((4, 4), (5, 3), (2, 6), (10, 10), (14, 40), (5, 45), (100, 100))
+
+
+def own_delong(truth: NDArray[np.bool_], scores: NDArray[np.float64]) -> Interval:
+    """What we do."""
+    return ends(delong(truth, scores))
 
 
 def plain_delong(truth: NDArray[np.bool_], scores: NDArray[np.float64]) -> Interval:
@@ -216,19 +229,22 @@ def aucs(draws: int) -> Iterator[Row]:
         true_auc = m.auc(large, normals.scores(np.random.default_rng(0), large)) if normals.ties else normals.auc
         for n_positive, n_negative in SIZES:
             truth = np.arange(n_positive + n_negative) < n_positive
-            methods: dict[str, Callable[[NDArray[np.float64]], Interval]] = {
-                delong(truth, normals.scores(np.random.default_rng(1), truth)).method: (
-                    lambda scores, truth=truth: ends(delong(truth, scores))
-                )
-            }
+            name = "Newcombe" if min(n_positive, n_negative) < FEW_PATIENTS else "DeLong, logit, t"
+            names = ("AUC", name, f"{n_positive} + {n_negative}", str(normals))
+            yield measured(names, true_auc, draws, partial(of_drawn_ranking, normals, truth, own_delong))
             if normals.spread == 1 and not normals.ties:
-                methods["plain DeLong (for comparison)"] = lambda scores, truth=truth: plain_delong(truth, scores)
-            for name, method in methods.items():
-                names = ("AUC", name, f"{n_positive} + {n_negative}", str(normals))
-                yield measured(
-                    names, true_auc, draws,
-                    lambda rng, method=method, truth=truth, normals=normals: method(normals.scores(rng, truth)),
-                )  # fmt: skip
+                names = ("AUC", "plain DeLong (for comparison)", *names[2:])
+                yield measured(names, true_auc, draws, partial(of_drawn_ranking, normals, truth, plain_delong))
+
+
+def of_drawn_ranking(
+    normals: Normals,
+    truth: NDArray[np.bool_],
+    interval: Callable[[NDArray[np.bool_], NDArray[np.float64]], Interval],
+    rng: np.random.Generator,
+) -> Interval:
+    """Draw scores."""
+    return interval(truth, normals.scores(rng, truth))
 
 
 def average_precisions(draws: int) -> Iterator[Row]:
@@ -238,125 +254,134 @@ def average_precisions(draws: int) -> Iterator[Row]:
             large = np.arange(MANY) < prevalence * MANY
             truth = m.average_precision(large, Normals(auc).scores(np.random.default_rng(0), large))
             for n in (8, 54, 200):
+                names = ("average precision", OWN, f"{n}, {prevalence:.0%} positive", f"{truth:.2f}")
+                yield measured(names, truth, draws, partial(of_drawn_patients, Normals(auc), n, prevalence))
 
-                def once(rng: np.random.Generator, n: int = n, auc: float = auc, share: float = prevalence) -> Interval:
-                    drawn = np.zeros(n, dtype=bool)
-                    while not drawn.any():
-                        drawn = rng.random(n) < share
-                    return ends(average_precision_interval(drawn, Normals(auc).scores(rng, drawn)))
 
-                names = ("average precision", "Bayesian bootstrap", f"{n}, {prevalence:.0%} positive", f"{truth:.2f}")
-                yield measured(names, truth, draws, once)
+def of_drawn_patients(normals: Normals, n: int, prevalence: float, rng: np.random.Generator) -> Interval:
+    """Draw patients, at least one of them positive, and score them."""
+    truth = np.zeros(n, dtype=bool)
+    while not truth.any():
+        truth = rng.random(n) < prevalence
+    return ends(average_precision_interval(truth, normals.scores(rng, truth)))
 
 
 def auc_differences(draws: int) -> Iterator[Row]:
     """Two models on the same patients, whose scores go together."""
     for n_positive, n_negative in ((5, 3), (10, 10), (14, 40), (100, 100)):
         truth = np.arange(n_positive + n_negative) < n_positive
-        for one, two in ((0.7, 0.7), (0.9, 0.9), (0.95, 0.8)):
+        for pair in ((0.7, 0.7), (0.9, 0.9), (0.95, 0.8)):
             for together in (0.0, 0.8):
+                names = ("AUC difference", "limits of both AUCs, DeLong's correlation", f"{n_positive} + {n_negative}",
+                         f"{pair[0]} - {pair[1]}, correlation {together}")  # fmt: skip
+                yield measured(names, pair[0] - pair[1], draws, partial(of_drawn_pair, pair, together, truth))
 
-                def once(
-                    rng: np.random.Generator,
-                    aucs: tuple[float, float] = (one, two),
-                    together: float = together,
-                    truth: NDArray[np.bool_] = truth,
-                ) -> Interval:
-                    shared = rng.normal(size=len(truth))
-                    shifts = [math.sqrt(2) * stats.norm.ppf(auc) * truth for auc in aucs]
-                    first, second = (
-                        math.sqrt(together) * shared + math.sqrt(1 - together) * rng.normal(size=len(truth)) + shift
-                        for shift in shifts
-                    )
-                    return ends(delong_difference(truth, first, second).estimate)
 
-                names = ("AUC difference", "DeLong's correlation, both AUCs' limits", f"{n_positive} + {n_negative}",
-                         f"{one} - {two}, correlation {together}")  # fmt: skip
-                yield measured(names, one - two, draws, once)
+def of_drawn_pair(
+    pair: tuple[float, float], together: float, truth: NDArray[np.bool_], rng: np.random.Generator
+) -> Interval:
+    """Score the same patients twice."""
+    shared = math.sqrt(together) * rng.normal(size=len(truth))
+    first, second = (
+        shared + math.sqrt(1 - together) * rng.normal(size=len(truth)) + math.sqrt(2) * stats.norm.ppf(auc) * truth
+        for auc in pair
+    )
+    return ends(delong_difference(truth, first, second).estimate)
 
 
 def rate_differences(draws: int) -> Iterator[Row]:
     """Two decisions on the same patients."""
     for n in (8, 20, 54):
         for shares in ((0.5, 0.2, 0.1, 0.2), (0.8, 0.1, 0.05, 0.05)):
+            truth = shares[1] - shares[2]
+            names = ("difference of rates", "Newcombe, paired", f"{n}", f"{truth:.2f}")
+            yield measured(names, truth, draws, partial(of_drawn_differences, n, shares))
 
-            def once(rng: np.random.Generator, n: int = n, shares: tuple[float, ...] = shares) -> Interval:
-                both, only_first, only_second, _ = rng.multinomial(n, shares).tolist()
-                return ends(newcombe_paired(both, only_first, only_second, n))
 
-            names = ("difference of rates", "Newcombe, paired", f"{n}", f"{shares[1] - shares[2]:.2f}")
-            yield measured(names, shares[1] - shares[2], draws, once)
+def of_drawn_differences(n: int, shares: Sequence[float], rng: np.random.Generator) -> Interval:
+    """Draw where two models are right."""
+    both, only_first, only_second, _ = rng.multinomial(n, shares).tolist()
+    return ends(newcombe_paired(both, only_first, only_second, n))
 
 
 # --- several slides of a patient
 
 
-def clustered(draws: int) -> Iterator[Row]:
-    """One to four slides a patient, going together as those of a patient do."""
+@dataclass(frozen=True)
+class Slides:
+    """Slides, one to four a patient, that go together as those of a patient do."""
+
+    patients: NDArray[np.intp]
+    truth: NDArray[np.bool_]
+    scores: NDArray[np.float64]
+
+    @classmethod
+    def drawn(cls, n: int, alike: float, rng: np.random.Generator) -> "Slides":
+        """Draw those of n patients, 40 % of them positive; `alike` is the correlation of a patient's slides."""
+        patients = np.repeat(np.arange(n), rng.integers(1, 5, n))
+        truth = (np.arange(n) < 0.4 * n)[patients]
+        own, shared = rng.normal(size=len(patients)), rng.normal(size=n)[patients]
+        return cls(patients, truth, math.sqrt(alike) * shared + math.sqrt(1 - alike) * own + truth)
+
+    @property
+    def decided(self) -> NDArray[np.bool_]:
+        """Called positive, at the best threshold."""
+        return self.scores > 0.5
+
+
+def by_patient(draws: int) -> Iterator[Row]:
+    """Several slides of a patient."""
+    right, area = float(stats.norm.cdf(0.5)), float(stats.norm.cdf(1 / math.sqrt(2)))
+    figures: dict[tuple[str, str], tuple[float, Callable[[Slides], Estimate]]] = {
+        ("accuracy", "Clopper-Pearson, effective cases"): (
+            right, lambda s: rate(s.decided == s.truth, s.patients)),
+        ("balanced accuracy", OWN): (
+            right, lambda s: decision_interval(m.balanced_accuracy, s.truth, s.decided, s.patients)),
+        ("AUC", "DeLong-Obuchowski or Newcombe"): (
+            area, lambda s: delong(s.truth, s.scores, s.patients)),
+    }  # fmt: skip
     for n in (8, 30, 100):
         for alike in (0.0, 0.5, 1.0):
+            for (figure, method), (truth, estimate) in figures.items():
+                names = (f"{figure} by patient", method, f"{n} patients, 1-4 slides", f"correlation {alike}")
+                yield measured(names, truth, draws, partial(of_drawn_slides, n, alike, estimate))
 
-            def slides(rng: np.random.Generator, n: int = n, alike: float = alike) -> tuple[NDArray[np.intp], ...]:
-                patients = np.repeat(np.arange(n), rng.integers(1, 5, n))
-                truth = (np.arange(n) < 0.4 * n)[patients]
-                noise = math.sqrt(alike) * rng.normal(size=n)[patients]
-                scores = noise + math.sqrt(1 - alike) * rng.normal(size=len(patients)) + truth
-                return patients, truth, scores
 
-            right = float(stats.norm.cdf(0.5))
-
-            def share(
-                rng: np.random.Generator, slides: Callable[..., tuple[NDArray[np.intp], ...]] = slides
-            ) -> Interval:
-                patients, truth, scores = slides(rng)
-                return ends(rate((scores > 0.5) == truth, patients))
-
-            def balanced(
-                rng: np.random.Generator, slides: Callable[..., tuple[NDArray[np.intp], ...]] = slides
-            ) -> Interval:
-                patients, truth, scores = slides(rng)
-                return ends(decision_interval(m.balanced_accuracy, truth, scores > 0.5, patients))
-
-            def area(
-                rng: np.random.Generator, slides: Callable[..., tuple[NDArray[np.intp], ...]] = slides
-            ) -> Interval:
-                patients, truth, scores = slides(rng)
-                return ends(delong(truth, scores, patients))
-
-            cases, kind = f"{n} patients with 1-4 slides", f"correlation {alike}"
-            yield measured(("accuracy by patient", "Korn-Graubard", cases, kind), right, draws, share)
-            yield measured(("balanced accuracy by patient", "Bayesian bootstrap", cases, kind), right, draws, balanced)
-            true_auc = float(stats.norm.cdf(1 / math.sqrt(2)))
-            yield measured(("AUC by patient", "DeLong-Obuchowski or Newcombe", cases, kind), true_auc, draws, area)
+def of_drawn_slides(n: int, alike: float, estimate: Callable[[Slides], Estimate], rng: np.random.Generator) -> Interval:
+    """Draw slides."""
+    return ends(estimate(Slides.drawn(n, alike, rng)))
 
 
 # --- probabilities
 
+Probabilities = tuple[NDArray[np.bool_], NDArray[np.float64]]
+
+
+def drawn_probabilities(n: int, slope: float, shift: float, rng: np.random.Generator) -> Probabilities:
+    """Truth, and probabilities whose logits should be multiplied by `slope` and moved by `shift`."""
+    logits = rng.normal(scale=1.5, size=n)
+    return rng.random(n) < 1 / (1 + np.exp(-slope * logits - shift)), 1 / (1 + np.exp(-logits))
+
 
 def probabilities(draws: int) -> Iterator[Row]:
-    """Brier score and calibration error of probabilities that are right, too sure or too high."""
-    for kind, (slope, shift) in {"right": (1.0, 0.0), "too sure": (0.4, 0.0), "too high": (1.0, -1.0)}.items():
-
-        def cases(
-            rng: np.random.Generator, n: int, slope: float = slope, shift: float = shift
-        ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-            logits = rng.normal(scale=1.5, size=n)
-            return rng.random(n) < 1 / (1 + np.exp(-slope * logits - shift)), 1 / (1 + np.exp(-logits))
-
-        large = cases(np.random.default_rng(0), MANY)
+    """Brier score and calibration error of probabilities that are right, too sure or too low."""
+    for kind, change in {"right": (1.0, 0.0), "too sure": (0.4, 0.0), "too low": (1.0, 1.0)}.items():
+        large = drawn_probabilities(MANY, *change, np.random.default_rng(0))
         loss = float(np.mean((large[1] - large[0]) ** 2))
         for n in (8, 54, 200):
-            yield measured(
-                ("Brier score", "Bayesian bootstrap", f"{n}", f"probabilities {kind}"), loss, draws,
-                lambda rng, cases=cases, n=n: ends(brier_interval(*cases(rng, n))),
-            )  # fmt: skip
-            bins = max(1, min(10, n // 10))
+            names = ("Brier score", OWN, f"{n}", f"probabilities {kind}")
+            yield measured(names, loss, draws, partial(of_drawn_probabilities, n, change, brier_interval))
             # Right probabilities have no error at all; that of very many cases is chance.
-            error = 0.0 if kind == "right" else calibration_error(*large, n_bins=bins)
-            yield measured(
-                ("calibration error", "inversion", f"{n}", f"probabilities {kind}"), error, draws,
-                lambda rng, cases=cases, n=n: ends(calibration_error_interval(*cases(rng, n))),
-            )  # fmt: skip
+            error = 0.0 if kind == "right" else calibration_error(*large, n_bins=max(1, min(10, n // 10)))
+            names = ("calibration error", "inversion", f"{n}", f"probabilities {kind}")
+            yield measured(names, error, draws, partial(of_drawn_probabilities, n, change, calibration_error_interval))
+
+
+def of_drawn_probabilities(
+    n: int, change: tuple[float, float], estimate: Callable[..., Estimate], rng: np.random.Generator
+) -> Interval:
+    """Draw patients."""
+    return ends(estimate(*drawn_probabilities(n, *change, rng)))
 
 
 # --- promises
@@ -364,34 +389,33 @@ def probabilities(draws: int) -> Iterator[Row]:
 
 def promises(draws: int) -> Iterator[Row]:
     """Share of choices that keep the budget on very many fresh patients; here the width is the mean share missed."""
-
-    def patients(
-        rng: np.random.Generator, n_positive: int, n_negative: int, digits: int
-    ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-        truth = np.arange(n_positive + n_negative) < n_positive
-        probability = 1 / (1 + np.exp(-rng.normal(size=len(truth)) - 1.5 * truth + 0.7))
-        return truth, np.round(probability, digits)
-
     for digits, kind in ((6, "continuous"), (1, "eleven values")):
-        truth, fresh = patients(np.random.default_rng(0), 50_000, 50_000, digits)
+        truth, fresh = scored_patients(50_000, 50_000, digits, np.random.default_rng(0))
         positives, negatives = np.sort(fresh[truth]), np.sort(fresh[~truth])
         for n, budget in ((60, 0.05), (150, 0.05), (60, 0.1), (30, 0.1)):
             rng, missed = np.random.default_rng(n), []
             for _ in range(draws):
-                chosen = choose_operating_point(*patients(rng, n, n, digits), budget=budget, chosen_on="simulation")
-                missed.append(np.searchsorted(positives, chosen.threshold) / len(positives))
-            kept = float(np.mean(np.array(missed) <= budget))
+                point = choose_operating_point(*scored_patients(n, n, digits, rng), budget=budget, chosen_on="x")
+                missed.append(np.searchsorted(positives, point.threshold) / len(positives))
             names = ("promise kept", "operating point, 95 %", f"{n} positives", f"budget {budget:.0%}, {kind}")
-            yield Row(*names, kept, float(np.mean(missed)))
+            yield Row(*names, float(np.mean(np.array(missed) <= budget)), float(np.mean(missed)))
         for n in (30, 100):
-            rng, missed, false = np.random.default_rng(n), [], []
+            rng, lost = np.random.default_rng(n), []
             for _ in range(draws):
-                triage = choose_triage(*patients(rng, n, n, digits), miss_budget=0.05, false_budget=0.1, chosen_on="x")
-                missed.append(np.searchsorted(positives, triage.rule_out_below) / len(positives))
-                false.append(1 - np.searchsorted(negatives, triage.rule_in_from) / len(negatives))
-            for what, found, budget in (("ruled out", missed, 0.05), ("ruled in", false, 0.1)):
+                patients = scored_patients(n, n, digits, rng)
+                triage = choose_triage(*patients, miss_budget=0.05, false_budget=0.1, chosen_on="x")
+                ruled_out = np.searchsorted(positives, triage.rule_out_below) / len(positives)
+                lost.append((ruled_out, 1 - np.searchsorted(negatives, triage.rule_in_from) / len(negatives)))
+            for what, budget, found in (("ruled out", 0.05, 0), ("ruled in", 0.1, 1)):
+                share = np.array(lost)[:, found]
                 names = (f"wrongly {what}", "triage, on average", f"{n} + {n}", f"budget {budget:.0%}, {kind}")
-                yield Row(*names, float(np.mean(np.array(found) <= budget)), float(np.mean(found)))
+                yield Row(*names, float(np.mean(share <= budget)), float(share.mean()))
+
+
+def scored_patients(n_positive: int, n_negative: int, digits: int, rng: np.random.Generator) -> Probabilities:
+    """Truth and probabilities; with one digit there are heavy ties."""
+    truth = np.arange(n_positive + n_negative) < n_positive
+    return truth, np.round(1 / (1 + np.exp(-rng.normal(size=len(truth)) - 1.5 * truth + 0.7)), digits)
 
 
 STUDIES: dict[str, Callable[[int], Iterator[Row]]] = {
@@ -403,7 +427,7 @@ STUDIES: dict[str, Callable[[int], Iterator[Row]]] = {
     "ap": average_precisions,
     "difference": auc_differences,
     "paired": rate_differences,
-    "clusters": clustered,
+    "clusters": by_patient,
     "probabilities": probabilities,
     "promises": promises,
 }

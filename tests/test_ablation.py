@@ -7,9 +7,12 @@ import sys
 import zlib
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
+from experiments.reproduce import COHORTS, FOUND, STUDIES, control
 from hypothesis import assume, given, settings
 from hypothesis.extra.numpy import arrays
 from PIL import Image
@@ -22,6 +25,7 @@ from sklearn.metrics import (
 )
 
 from he2her2.cli import main
+from he2her2.cli.commands import app
 from he2her2.evaluation.intervals import exact_binomial
 from he2her2.evaluation.paper_tables import PAPER_ROWS, TABLE_1
 from he2her2.evaluation.run_folder import open_run
@@ -31,13 +35,17 @@ from he2her2.models import zoo
 from he2her2.models.card import UNTRAINED_NOTICE
 from he2her2.models.weights import read_card
 from he2her2.models.zoo import COMPACT_TILE_CNN, NETWORKS, PAPER_MLP, Conv
+from he2her2.phantom.cohort import load_cohort
 from he2her2.training import ablation_steps
 from he2her2.training.methods import METHODS, PROPOSED, load_ablation
 from he2her2.training.outcomes import Results, compare, lines_of, our_line
+from he2her2.training.settings import load_training
 from he2her2.training.slides import train_slides
-from he2her2.training.tables import ablation_table, tile_table
+from he2her2.training.tables import ablation_table, lines_csv, tile_table
+from tests.conftest import REPOSITORY
 from tests.tissue_slides import tissue_pixels, write_tissue
 
+EXPERIMENTS = REPOSITORY / "experiments"
 TINY_TILE = replace(
     COMPACT_TILE_CNN,
     input=replace(COMPACT_TILE_CNN.input, side_px=64, network_px=64),
@@ -448,3 +456,44 @@ def test_a_cohort_of_which_every_slide_fails():
     assert "0 slides of 0 patients, 0 positive; 4 more failed" in table
     assert "undefined [0.0, 100.0] n=0" in table
     assert "constant: calls all 0" not in table
+
+
+@pytest.mark.parametrize("file", sorted(EXPERIMENTS.glob("reduced/*.toml")), ids=lambda file: file.stem)
+def test_reduced_settings_are_whole(file):
+    """Every file of the reduced reproduction is a cohort's dials or an ablation's settings."""
+    if file.stem in COHORTS:
+        assert load_cohort(file).n > 20
+    else:
+        assert load_ablation(file=file).slides.freeze_cnn
+
+
+def test_the_full_recipe_is_the_papers():
+    """The files at full scale say what the presets say, and not a digit else."""
+    paper = load_ablation("paper")
+
+    assert load_ablation(file=EXPERIMENTS / "tables2to4.toml") == paper
+    assert load_training("tiles", file=EXPERIMENTS / "table1.toml") == (paper.config, paper.tiles)
+
+
+def test_the_reproduction_runs_commands_that_exist():
+    """Its three ablations read the cohorts that it draws, and write to folders of their own."""
+    words = [study.command(Path("work"), 2) for study in STUDIES]
+
+    assert [line[-1] for line in words] == ["work/paper", "work/adapted", "work/signal-0"]
+    assert {study.train for study in STUDIES} | {name for s in STUDIES for name in s.tests} | {"ihc"} == {*COHORTS}
+    options = typer.main.get_group(app).commands["ablate"].params
+    known = {name for option in options for name in option.opts}
+    assert {word for line in words for word in line if word.startswith("--")} <= known
+
+
+def test_a_control_that_finds_something_is_told(tmp_path):
+    """The guard can fail: an AUC interval without 0.5 in it is named."""
+    truth = [i % 2 == 0 for i in range(30)]
+    results = replace(results_of(truth, [truth, *[[True] * 30] * 5]), name="signal-0", paper=None)
+    (tmp_path / "signal-0" / "tables").mkdir(parents=True)
+    (tmp_path / "signal-0" / "tables" / "methods-signal-0.csv").write_text(lines_csv(lines_of(results)))
+
+    sentences = control(tmp_path)
+
+    assert sum(FOUND in sentence for sentence in sentences) == 1
+    assert "AUC 1.00" in sentences[0]

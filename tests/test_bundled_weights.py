@@ -6,7 +6,7 @@ import pytest
 from he2her2.config import PRESETS, load_config
 from he2her2.geometry import mask_size
 from he2her2.manifest import used_for_choice
-from he2her2.models.slide_model import BUNDLED, BUNDLED_IHC, load_cnn, load_slide_model, weights_source
+from he2her2.models.slide_model import BUNDLED, BUNDLED_IHC, load_cnn, load_slide_model, trained_folder
 from he2her2.models.weights import read_card, verify
 from he2her2.phantom import make_spec, write_phantom
 from he2her2.pipeline import find_tissue, find_tumour, silent, thumbnail_on_lattice
@@ -20,7 +20,7 @@ PHANTOMS = "trained on phantoms: no clinical meaning"
 @pytest.mark.parametrize(("name", "role"), PLACES)
 def test_every_folder_is_what_its_card_says(name, role):
     """Hashes, tensors and values are checked; the card tells data, licence, recipe, limits, figures with intervals."""
-    folder = weights_source(name) / role
+    folder = trained_folder(name) / role
 
     card = read_card(folder, role)
     verify(folder, card)
@@ -34,7 +34,7 @@ def test_every_folder_is_what_its_card_says(name, role):
 
 def test_all_of_them_are_small():
     """Under 20 MB together."""
-    files = [file for name in (BUNDLED, BUNDLED_IHC) for file in weights_source(name).rglob("*") if file.is_file()]
+    files = [file for name in (BUNDLED, BUNDLED_IHC) for file in trained_folder(name).rglob("*") if file.is_file()]
 
     assert sum(file.stat().st_size for file in files) < 20e6
 
@@ -49,7 +49,7 @@ def test_what_decides_says_that_it_learned_from_phantoms():
 
 def test_their_patients_are_on_record():
     """So that nobody evaluates them on slides that they learned from."""
-    assert used_for_choice(weights_source(BUNDLED)).marks
+    assert used_for_choice(trained_folder(BUNDLED)).marks
 
 
 def test_the_tumour_network_finds_a_phantoms_tumour(tmp_path):

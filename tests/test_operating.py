@@ -1,5 +1,7 @@
 """An operating point keeps its promise on fresh patients, ties and all, or says that it cannot make it."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -25,7 +27,7 @@ from he2her2.models.decision_rules import (
 from he2her2.models.zoo import NETWORKS
 
 REPEATS = 200
-WANTED = {"chosen_on": "simulated patients"}
+WANTED: dict[str, Any] = {"chosen_on": "simulated patients"}
 
 
 def patients(rng, n_positive, n_negative, digits=6):

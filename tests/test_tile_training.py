@@ -287,7 +287,7 @@ def test_every_problem_of_the_manifest_is_told_before_any_training(train, cohort
 
 
 def test_slides_without_tiles_are_told_before_any_training(train, cohort):
-    """All of them, and no checkpoint is there."""
+    """All of them, and the folder is as free as before."""
     (cohort.parent / "broken.svs").write_bytes(b"II*\0 this is no slide")
     (cohort.parent / "text.svs").write_text("no slide either", "utf-8")
     bad = changed(changed(cohort, "s0-0.svs", "broken.svs", "bad.csv"), "s1-1.svs", "text.svs", "bad.csv")
@@ -297,6 +297,7 @@ def test_slides_without_tiles_are_told_before_any_training(train, cohort):
     assert code == 2
     assert [word in err for word in ("2 of 12 slides", "line 2: broken", "line 7: text")] == [True] * 3
     assert not (run / "checkpoints").exists()
+    assert not (run / "run.json").exists()
 
 
 def test_one_class_is_refused(train, cohort):

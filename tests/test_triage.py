@@ -1,5 +1,7 @@
 """Rule out, refer, rule in: the guarantees by simulation, and the arms' shares."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,7 +12,7 @@ from he2her2.errors import EvaluationError
 from he2her2.evaluation.triage import arm_counts, arms_of, choose_triage
 from he2her2.models.decision_rules import Arm, Triage
 
-BUDGETS = {"miss_budget": 0.05, "false_budget": 0.1, "chosen_on": "simulated patients"}
+BUDGETS: dict[str, Any] = {"miss_budget": 0.05, "false_budget": 0.1, "chosen_on": "simulated patients"}
 
 
 def patients(rng, n_positive, n_negative, digits=6, shift=1.5):

@@ -11,7 +11,7 @@ import typer
 from he2her2.cli import options as o
 from he2her2.cli import training as c
 from he2her2.cli.extras import require_extra
-from he2her2.errors import ConfigError, WeightsError
+from he2her2.errors import ConfigError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -92,6 +92,7 @@ def ablate(  # noqa: PLR0913  # a command's options
         )
     from he2her2.cli.console import say
     from he2her2.labels import Policy
+    from he2her2.models.slide_model import trained_folder
     from he2her2.training.ablation import ablate as run
     from he2her2.training.ablation_steps import AblationData
     from he2her2.training.cohorts import StudyFiles
@@ -101,9 +102,9 @@ def ablate(  # noqa: PLR0913  # a command's options
     effective = load_ablation(preset, config, [*(settings or []), *named])
     data = AblationData(
         StudyFiles(train, tests, ihc),
-        tile_weights=_folder(tile_weights),
+        tile_weights=trained_folder(tile_weights) if tile_weights else None,
         adapt=adapt,
-        weights=None if annotations_use == "replace" else _folder(weights),
+        weights=None if annotations_use == "replace" else trained_folder(weights),
         annotations_use=annotations_use,
         policy=Policy(policy),
         notice=notice,
@@ -136,15 +137,3 @@ def _tests(texts: Sequence[str]) -> dict[str, Path]:
             raise ConfigError(f"--test: {name} is given twice; name each cohort once")
         tests[name] = Path(path)
     return tests
-
-
-def _folder(weights: str | None) -> Path | None:
-    """A folder of weights by its path or by the name of weights that come with the program."""
-    if weights is None:
-        return None
-    from he2her2.models.slide_model import weights_source
-
-    source = weights_source(weights)
-    if isinstance(source, int):
-        raise WeightsError(f"weights '{weights}': an ablation trains its own; give a folder")
-    return source

@@ -157,8 +157,11 @@ def slides(  # noqa: PLR0913  # a command's options
     manifest: ManifestFile,
     out: o.Out,
     weights: Annotated[
-        Path | None,
-        typer.Option(help="Weights to start from: tile_cnn/, and tumour_cnn/ to find tumour.", show_default=False),
+        str | None,
+        typer.Option(
+            help="Weights to start from: a folder with tile_cnn/, and tumour_cnn/ to find tumour; or bundled.",
+            show_default=False,
+        ),
     ] = None,
     tile_weights: Annotated[
         Literal["given", "none"], typer.Option(help="given: the tile CNN of --weights; none: random, as an ablation.")
@@ -188,6 +191,7 @@ def slides(  # noqa: PLR0913  # a command's options
     need_training()
     from he2her2.cli.console import say
     from he2her2.labels import Policy
+    from he2her2.models.slide_model import trained_folder
     from he2her2.training.settings import load_training
     from he2her2.training.slide_start import SlideData
     from he2her2.training.slides import train_slides
@@ -197,7 +201,7 @@ def slides(  # noqa: PLR0913  # a command's options
     effective, training = load_training("slides", preset, config, [*(settings or []), *named])
     data = SlideData(
         manifest,
-        weights=weights,
+        weights=trained_folder(weights) if weights else None,
         pretrained=tile_weights == "given",
         annotations_use=annotations_use,
         policy=Policy(policy),
@@ -229,7 +233,8 @@ def tiles(  # noqa: PLR0913  # a command's options
         Literal["IHC", "HE"], typer.Option(help="HE: tiles of H&E slides inherit the IHC score, to adapt to H&E.")
     ] = "IHC",
     init: Annotated[
-        Path | None, typer.Option(help="Weights to start from: a folder with tile_cnn/.", show_default="random")
+        str | None,
+        typer.Option(help="Weights to start from: a folder with tile_cnn/, or bundled-ihc.", show_default="random"),
     ] = None,
     folds: Annotated[
         int,
@@ -252,13 +257,14 @@ def tiles(  # noqa: PLR0913  # a command's options
     """Train the tile CNN, from tiles that inherit their slide's IHC score."""
     need_training()
     from he2her2.cli.console import say
+    from he2her2.models.slide_model import trained_folder
     from he2her2.training.settings import load_training
     from he2her2.training.tile_parts import TileData, part_rows
     from he2her2.training.tiles import train_tiles
 
     named = [f"runtime.threads={threads}"] if threads else []
     effective, training = load_training("tiles", preset, config, [*(settings or []), *named])
-    data = TileData(manifest, stain, init, licence, notice)
+    data = TileData(manifest, stain, trained_folder(init) if init else None, licence, notice)
     part_rows(data, folds, training.seed)  # what is wrong with the table comes first: looking at slides takes a while
     refuse_leaks(manifest)
     report = train_tiles(

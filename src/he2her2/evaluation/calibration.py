@@ -122,7 +122,7 @@ def calibration_error(
         return math.nan
     w = np.ones(len(p)) if weights is None else weights
     gaps = np.bincount(equal_mass_bins(p, n_bins), w * (true - p))
-    return float(np.abs(gaps).sum() / w.sum())
+    return float(np.abs(gaps).sum()) / float(w.sum())
 
 
 def calibration_error_interval(
@@ -258,7 +258,7 @@ def recalibrate_site(truth: ArrayLike, probability: ArrayLike, *, chosen_on: str
 
     def loss(parameters: NDArray[np.float64]) -> float:
         log_slope, shift = parameters.tolist()
-        prior = (log_slope / SLOPE_SPREAD) ** 2 / 2 + (shift / SHIFT_SPREAD) ** 2 / 2
+        prior: float = (log_slope / SLOPE_SPREAD) ** 2 / 2 + (shift / SHIFT_SPREAD) ** 2 / 2
         return prior + _surprise(true, math.exp(log_slope) * logits + shift)
 
     log_slope, shift = minimize(loss, np.zeros(2), bounds=[_LOG_SLOPES, (-10.0, 10.0)]).x.tolist()

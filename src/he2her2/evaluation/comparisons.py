@@ -45,11 +45,11 @@ def delong_difference(
     if not true.any() or true.all():
         return Difference(Estimate(name, math.nan, -1.0, 1.0, len(true), "a class is absent", level), math.nan)
     index = patient_index(patients, len(true))
-    limits = [delong(true, scores, index, level=level) for scores in (first, second)]
-    pulls = [placements(true, scores).pull for scores in (first, second)]
-    value = limits[0].value - limits[1].value
-    low, high = _by_limits(*limits, _correlation(true, *pulls, index))
-    p_value = _p_value(value, true, pulls[0] - pulls[1], index)
+    one, two = (delong(true, scores, index, level=level) for scores in (first, second))
+    of_one, of_two = (placements(true, scores).pull for scores in (first, second))
+    value = one.value - two.value
+    low, high = _by_limits(one, two, _correlation(true, of_one, of_two, index))
+    p_value = _p_value(value, true, of_one - of_two, index)
     return Difference(Estimate(name, value, low, high, len(true), "DeLong, paired", level), p_value)
 
 

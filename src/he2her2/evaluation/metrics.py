@@ -233,8 +233,9 @@ def quadratic_kappas(matrices: NDArray[np.integer | np.floating]) -> NDArray[np.
     rows, columns = matrices.sum(axis=2), matrices.sum(axis=1)
     chance = np.einsum("bi,ij,bj->b", rows, distance, columns)
     seen = (distance * matrices).sum(axis=(1, 2)) * matrices.sum(axis=(1, 2))
-    undefined = np.full(len(matrices), np.nan)
-    return 1 - np.divide(seen, chance, out=undefined, where=chance > 0)
+    kappas = np.full(len(matrices), np.nan)
+    np.divide(chance - seen, chance, out=kappas, where=chance > 0)
+    return kappas
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # eq=False: it holds arrays
@@ -327,8 +328,9 @@ def average_precisions(ranking: Ranking, weights: NDArray[np.float64]) -> NDArra
     hits = np.cumsum(positive, axis=1)
     called = hits + np.cumsum(negative, axis=1)
     precision = np.divide(hits, called, out=np.zeros_like(hits), where=called > 0)
-    total = positive.sum(axis=1)
-    return np.divide((precision * positive).sum(axis=1), total, out=np.full(len(total), np.nan), where=total > 0)
+    total, means = positive.sum(axis=1), np.full(len(weights), np.nan)
+    np.divide((precision * positive).sum(axis=1), total, out=means, where=total > 0)
+    return means
 
 
 def average_precision(truth: ArrayLike, scores: ArrayLike) -> float:

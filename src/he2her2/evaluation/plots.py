@@ -106,8 +106,8 @@ def plot_calibration(
         _share_axes(axes, "mean probability of the group", "share of HER2-positive patients")
         axes.legend(loc="lower right")
         text = (
-            "Groups of about equally many patients, exact 95 % intervals. Error: mean distance from the line, less what "
-            "chance makes. Corrected: as learnt on validation patients."
+            "Groups of about equally many patients, exact 95 % intervals. Error: mean distance from the line, less "
+            "what chance makes. Corrected: as learnt on validation patients."
         )
         return save(figure, Note(_caption(summary, text), notices), stem)
 

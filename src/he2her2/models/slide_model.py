@@ -183,6 +183,20 @@ def weights_source(weights: str) -> Path | int:
     return folder
 
 
+def trained_folder(weights: str) -> Path:
+    """The folder of trained weights, by its path or by the name of bundled ones.
+
+    Raises:
+        WeightsError: There is no such folder, or the text asks for untrained weights.
+    """
+    source = weights_source(weights)
+    if isinstance(source, int):
+        raise WeightsError(
+            f"weights '{weights}': trained ones are needed here; give a folder, {BUNDLED} or {BUNDLED_IHC}"
+        )
+    return source
+
+
 def _check_threshold(rules: DecisionRules | None, config: Config, folder: Path) -> None:
     """A threshold of the user's own and a kept operating point cannot both decide."""
     if rules is not None and rules.operating_point is not None and config.threshold != Config().threshold:

@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -68,11 +68,10 @@ def fit(  # noqa: PLR0913  # a training's circumstances
     hardware: Hardware,
     seed: int,
     resume: bool = False,
-    keep: Keep = "first",
-    monitor: str = "val_accuracy",
+    keep: Keep = "lowest-loss",
     say: Callable[[str], None] = lambda _: None,
 ) -> Fitted:
-    """Train a module; it logs `train_loss`, `val_loss` and what is monitored, by epoch.
+    """Train a module; it logs `train_loss`, `val_loss` and `val_accuracy` by epoch.
 
     Args:
         module: What is trained; on return it holds the last epoch's weights.
@@ -84,7 +83,6 @@ def fit(  # noqa: PLR0913  # a training's circumstances
         seed: Of whatever randomness the module itself uses.
         resume: Go on from `checkpoints/last.ckpt`, if there is one.
         keep: Which of equally good epochs is the best one.
-        monitor: The figure whose greatest value is the best.
         say: Told, in a line, what a user should see, such as overfitting; by the first of several processes only.
 
     Raises:
@@ -92,7 +90,7 @@ def fit(  # noqa: PLR0913  # a training's circumstances
         OutputError: The checkpoint to go on from is damaged.
         KeyboardInterrupt: By Ctrl-C or SIGTERM; resuming goes on with the epoch that was stopped.
     """
-    keeper = Keeper(folder, keep, monitor if val is not None else None, say)
+    keeper = Keeper(folder, keep if val is not None else None, say)
     last = keeper.last if resume and keeper.last.exists() else None
     if last is not None and not is_zipfile(last):
         raise OutputError(f"{last}: is damaged, so the training cannot go on from it; begin anew with --overwrite")
@@ -155,15 +153,13 @@ class Keeper(Checkpoint):
 
     Attributes:
         folder: Of the run.
-        keep: Which of equally good epochs is the best one.
-        monitor: The figure whose greatest value is the best; none keeps the last alone.
+        keep: Which of equally good epochs is the best one; none keeps the last alone.
         say: Told of overfitting, once.
         history: Each epoch's figures.
     """
 
     folder: Path
-    keep: Keep
-    monitor: str | None
+    keep: Keep | None
     say: Callable[[str], None]
     history: list[dict[str, float]] = field(default_factory=list)
 
@@ -193,7 +189,7 @@ class Keeper(Checkpoint):
         self.history.append({"epoch": trainer.current_epoch, **figures})
         if trainer.is_global_zero:
             write_history(self.folder / "logs" / "metrics.csv", self.history)
-        if self.monitor is not None and is_best([row[self.monitor] for row in self.history], self.keep):
+        if self.keep is not None and is_best(self.history, self.keep):
             self._save(trainer, self.best)
         self._save(trainer, self.last)
         if (warning := overfitting(self.history)) and trainer.is_global_zero:
@@ -207,14 +203,18 @@ class Keeper(Checkpoint):
             draft.replace(path)
 
 
-def is_best(values: list[float], keep: Keep) -> bool:
-    """Whether the last of some values is the best of them all.
+def is_best(history: Sequence[Mapping[str, float]], keep: Keep) -> bool:
+    """Whether the last of some epochs has the best validation accuracy of them all, and wins the ties.
+
+    An early epoch may be as accurate on few slides as later ones, at a loss that says it hardly knows: that the lowest
+    loss wins is our choice.
 
     Example:
-        >>> is_best([0.5, 0.7, 0.7], "first"), is_best([0.5, 0.7, 0.7], "last")
-        (False, True)
+        >>> epochs = [{"val_accuracy": 0.7, "val_loss": 0.6}, {"val_accuracy": 0.7, "val_loss": 0.4}]
+        >>> [is_best(epochs, keep) for keep in ("first", "last", "lowest-loss")]
+        [False, True, True]
     """
-    *earlier, now = values
+    *earlier, now = ((row["val_accuracy"], -row["val_loss"] if keep == "lowest-loss" else 0.0) for row in history)
     return all(now >= value if keep == "last" else now > value for value in earlier)
 
 

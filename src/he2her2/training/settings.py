@@ -27,7 +27,7 @@ Kind: TypeAlias = Literal["tumour", "tiles", "slides"]
 Schedule: TypeAlias = Literal["constant", "cosine"]
 """The learning rate: always the same, or a tenth of the training rising to it, then half a cosine down to 0."""
 
-Keep: TypeAlias = Literal["first", "last"]
+Keep: TypeAlias = Literal["first", "last", "lowest-loss"]
 """Which of several epochs with the same best validation accuracy is kept."""
 
 
@@ -119,7 +119,7 @@ class TileTraining:
     tiles_per_class: PositiveInt = 2000
     val_tiles_per_class: PositiveInt = 624
     tissue_by_score: bool = False
-    keep: Keep = "first"
+    keep: Keep = "lowest-loss"
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -138,7 +138,6 @@ class SlideTraining:
         accumulate: Slides whose gradients are summed before a step.
         alternate: Negative and positive slides take turns, those of the smaller class again and again.
         keep: Which of equally good epochs is kept.
-        auc_breaks_ties: Of epochs with the same validation accuracy, the one of the greatest AUC is the best.
         freeze_cnn: Leave the tile CNN as it is; only the aggregator learns.
         beta_start: Soft-argmax's sharpness at first; it rises geometrically to `scoring.beta`. None: always that.
         anneal_epochs: Over so many epochs; none is all of them.
@@ -154,8 +153,7 @@ class SlideTraining:
     crop_px: PositiveInt | None = None
     accumulate: PositiveInt = 2
     alternate: bool = True
-    keep: Keep = "first"
-    auc_breaks_ties: bool = True
+    keep: Keep = "lowest-loss"
     freeze_cnn: bool = False
     beta_start: PositiveFloat | None = None
     anneal_epochs: PositiveInt | None = None
@@ -196,6 +194,7 @@ _PAPER_TILES = TileTraining(  # paper, section 4.2
     tiles_per_class=7591,
     val_tiles_per_class=624,
     tissue_by_score=True,
+    keep="first",
 )
 _PAPER_SLIDES = SlideTraining(  # paper, section 4.3
     epochs=150,
@@ -207,7 +206,6 @@ _PAPER_SLIDES = SlideTraining(  # paper, section 4.3
     accumulate=1,
     alternate=False,
     keep="first",
-    auc_breaks_ties=False,
     beta_start=None,
 )
 _RELEASED_SLIDES = replace(_PAPER_SLIDES, learning_rate=1e-3, accumulate=2, alternate=True, keep="last")

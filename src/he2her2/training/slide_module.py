@@ -191,19 +191,14 @@ class SlideModule(LightningModule):
             self._judged.append((bag.target, decision))
 
     def on_validation_epoch_end(self) -> None:
-        """Log the figures of all validation slides; `val_rank` lets AUC decide among epochs of equal accuracy."""
+        """Log the figures of all validation slides."""
         truth = [bool(target) for target, _ in self._judged]
         decided = [decision.status == Her2Status.POSITIVE for _, decision in self._judged]
-        counts, area = (
-            BinaryCounts.of(truth, decided),
-            auc(truth, [decision.probability for _, decision in self._judged]),
-        )
-        right = accuracy(counts)
+        counts = BinaryCounts.of(truth, decided)
         figures = {
-            "val_accuracy": right,
+            "val_accuracy": accuracy(counts),
             "val_balanced_accuracy": balanced_accuracy(counts),
-            "val_auc": area,
-            "val_rank": right + area / (2 * len(truth)),  # a step of accuracy is 1 / n
+            "val_auc": auc(truth, [decision.probability for _, decision in self._judged]),
         }
         self.log_dict({name: torch.tensor(value, dtype=torch.float32) for name, value in figures.items()})
 

@@ -47,7 +47,6 @@ class Story:
         beta: Soft-argmax's sharpness in prediction.
         history: Each epoch's figures.
         keep: Which of equally good epochs was kept.
-        monitor: The figure that decided.
         notices: What every output must say.
         gaps: What `weights/` lacks for prediction, in words.
         frozen: Whether the tile CNN was kept from learning.
@@ -58,7 +57,6 @@ class Story:
     beta: float
     history: Sequence[dict[str, float]]
     keep: Keep
-    monitor: str
     notices: tuple[str, ...]
     gaps: tuple[str, ...]
     frozen: bool
@@ -66,8 +64,7 @@ class Story:
     @property
     def kept(self) -> dict[str, float]:
         """Figures of the epoch that was kept."""
-        values = [row[self.monitor] for row in self.history]
-        best = max(n for n in range(len(values)) if is_best(values[: n + 1], self.keep))
+        best = max(n for n in range(len(self.history)) if is_best(self.history[: n + 1], self.keep))
         return self.history[best]
 
 
@@ -154,7 +151,8 @@ def _report(story: Story, judged: Sequence[Judged]) -> list[str]:
 def _kept_in_words(story: Story) -> str:
     kept, last = story.kept, story.history[-1]
     return (
-        f"Kept: epoch {kept['epoch']:.0f} of {len(story.history)} (0 is the first), by {story.monitor}. Loss there: "
+        f"Kept: epoch {kept['epoch']:.0f} of {len(story.history)} (0 is the first), by validation accuracy, "
+        f"of ties the {story.keep.replace('-', ' ')}. Loss there: "
         f"{kept['train_loss']:.4f} in training, {kept['val_loss']:.4f} in validation; in the last epoch "
         f"{last['train_loss']:.4f} and {last['val_loss']:.4f}."
     )

@@ -62,7 +62,9 @@ def load_start(data: SlideData, config: Config, settings: SlideTraining) -> Star
         tile_weights = initial_weights(tile_spec, settings.seed)
         return Start(tile_spec, tile_weights, aggregator_spec, aggregator_weights)
     if data.weights is None:
-        raise ConfigError("no tile CNN to start from: give --weights FOLDER, or --tile-weights none for random weights")
+        raise ConfigError(
+            "no tile CNN to start from: give --weights FOLDER (or bundled), or --tile-weights none for random weights"
+        )
     card = load_cnn(str(data.weights), "tile_cnn", config, "cpu").card
     return Start(tile_spec, load_tensors(data.weights / "tile_cnn", card), aggregator_spec, aggregator_weights)
 

@@ -117,7 +117,6 @@ def train_slides(  # noqa: PLR0913  # a training's circumstances
         seed=settings.seed,
         resume=resume,
         keep=settings.keep,
-        monitor=_monitor(settings),
         say=say,
     )
     if is_first_process():
@@ -180,7 +179,6 @@ def _finish(data: SlideData, out: Path, module: SlideModule, fitted: Fitted, val
         beta=config.scoring.beta,
         history=fitted.history,
         keep=settings.keep,
-        monitor=_monitor(settings),
         notices=notices(data),
         gaps=gaps,
         frozen=settings.freeze_cnn,
@@ -223,7 +221,3 @@ def _copy_tumour_cnn(data: SlideData, weights: Path) -> tuple[str, ...]:
     with atomic(weights / "tumour_cnn") as draft:
         shutil.copytree(source, draft)
     return ()
-
-
-def _monitor(settings: SlideTraining) -> str:
-    return "val_rank" if settings.auc_breaks_ties else "val_accuracy"
