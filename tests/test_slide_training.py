@@ -353,7 +353,7 @@ def test_a_start_without_weights(cohort, tmp_path):
     """The message names both ways on."""
     config, settings = load_training("slides", "default", None, OVERRIDES)
 
-    with pytest.raises(ConfigError, match="give --weights FOLDER .or bundled., or --tile-weights none"):
+    with pytest.raises(ConfigError, match=r"give --weights FOLDER .or bundled., or --tile-weights none"):
         train_slides(SlideData(cohort), tmp_path / "run", config, settings, hardware=CPU)
     with pytest.raises(ConfigError, match="no tumour CNN: give --weights FOLDER"):
         train_slides(SlideData(cohort, pretrained=False), tmp_path / "run", config, settings, hardware=CPU)
