@@ -244,6 +244,18 @@ def test_a_frozen_cnn_stays_and_the_aggregator_learns(train, start):
     assert "**The tile CNN was frozen: only the aggregator learned.**" in (run / "report.md").read_text("utf-8")
 
 
+def test_a_frozen_cnn_is_seen_by_either_engine_alike(data):
+    """ONNX Runtime in place of torch, where nothing has to be learned."""
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 64, 64, 3), np.uint8)
+    frozen, learning = module_for(data, "training.freeze_cnn=true"), module_for(data)
+
+    with torch.no_grad():
+        by_torch = frozen._forward(pixels, None).numpy()
+
+    assert np.allclose(frozen._frozen_engine(pixels), by_torch, atol=1e-5)
+    assert learning._frozen_engine is None
+
+
 def test_running_statistics_stay(learned, start):
     """Batch norms learn weight and bias, but a slide is no sample of all tiles."""
     before = load_tensors(start / "tile_cnn", read_card(start / "tile_cnn", "tile_cnn"))

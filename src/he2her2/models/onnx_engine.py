@@ -57,9 +57,14 @@ class OnnxEngine:
         return cls(card, open_session(file, card))
 
     @classmethod
+    def of(cls, card: Card, weights: Mapping[str, NDArray[np.float32]]) -> "OnnxEngine":
+        """Engine of weights in memory."""
+        return cls(card, session_of(card.network, weights))
+
+    @classmethod
     def untrained(cls, source: Untrained) -> "OnnxEngine":
         """Engine of weights drawn from a seed."""
-        return cls(source.card, untrained_session(source.spec, source.seed))
+        return cls.of(source.card, initial_weights(source.spec, source.seed))
 
     def __call__(self, pixels: Rgb) -> NDArray[np.float32]:
         """Logits (n, k) of (n, h, w, 3) tiles; each tile's do not depend on the others."""
@@ -113,9 +118,8 @@ def open_session(file: Path, card: Card) -> onnxruntime.InferenceSession:
     return session
 
 
-def untrained_session(spec: Spec, seed: int) -> onnxruntime.InferenceSession:
-    """Session of weights drawn from a seed."""
-    weights = initial_weights(spec, seed)
+def session_of(spec: Spec, weights: Mapping[str, NDArray[np.float32]]) -> onnxruntime.InferenceSession:
+    """Session of weights in memory."""
     model = build_onnx(spec, weights, embed=False)
     return new_session(model.SerializeToString(), graph_tensors(spec, weights))
 

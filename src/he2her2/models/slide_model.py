@@ -15,6 +15,7 @@ from he2her2.models.baselines import baseline_probability
 from he2her2.models.card import UNTRAINED_NOTICE, Card, Ranking
 from he2her2.models.decision_rules import DecisionRules, read_rules
 from he2her2.models.engines import Device, Engine, Untrained, load_engine
+from he2her2.models.initial import initial_weights
 from he2her2.models.scoring import softmax
 from he2her2.models.weights import ONNX_FILE, read_card, verify
 from he2her2.models.zoo import AggregatorSpec, CnnRole, CnnSpec, network
@@ -132,11 +133,11 @@ def load_aggregator(weights: str, config: Config) -> Aggregator:
     ranking = Ranking(config.selection.top_fraction, config.scoring.beta)
     if spec.rule != "mlp":
         return Aggregator(Card(spec, trained=True, notice="", ranking=ranking), baseline_probability(spec.rule))
-    from he2her2.models.onnx_engine import open_session, untrained_session  # noqa: PLC0415  loads onnxruntime
+    from he2her2.models.onnx_engine import open_session, session_of  # noqa: PLC0415  loads onnxruntime
 
     if isinstance(source, int):
         card = Card(spec, trained=False, notice=UNTRAINED_NOTICE, seed=source, ranking=ranking)
-        session = untrained_session(spec, source)
+        session = session_of(spec, initial_weights(spec, source))
     else:
         folder = source / "aggregator"
         card = read_card(folder, "aggregator")
