@@ -247,6 +247,13 @@ def test_hardware_that_is_not_there_is_one_clear_line(tmp_path, wish):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("strategy", ["ddp_spawn", "ddp_fork_find_unused_parameters_true", "ddp_notebook"])
+def test_strategies_that_hand_nothing_back_are_refused(tmp_path, strategy):
+    """Their history would be lost with the processes that made it."""
+    with pytest.raises(ConfigError, match=r"--strategy ddp_.*use ddp"):
+        train_tiny(tmp_path, hardware=Hardware("cpu", "2", strategy))
+
+
 def test_the_global_switch_of_torch_is_given_back(undisturbed):
     """Training asks for deterministic algorithms; who comes after may not."""
     assert not torch.are_deterministic_algorithms_enabled()

@@ -109,6 +109,8 @@ def load_checkpoint(module: LightningModule, checkpoint: Path) -> None:
 
 
 def _trainer(folder: Path, epochs: int, hardware: Hardware, callbacks: list[Callback]) -> Trainer:
+    if any(word in hardware.strategy for word in ("spawn", "fork", "notebook")):
+        raise ConfigError(f"--strategy {hardware.strategy}: its processes hand no figures back; use ddp")
     on_terminal = sys.stderr.isatty()
     bar: list[Callback] = [RichProgressBar(console_kwargs={"stderr": True})] if on_terminal else []
     try:
