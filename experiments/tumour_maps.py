@@ -18,14 +18,15 @@ from numpy.typing import NDArray
 
 from he2her2.atomic import atomic
 from he2her2.config import Config, load_config
-from he2her2.evaluation.intervals import Estimate, bootstrap
+from he2her2.evaluation.intervals import Estimate, mean_interval
 from he2her2.geometry import Mask, Size, TileGrid, l0_from_mask
+from he2her2.lattice import native_mpp
 from he2her2.manifest import SlideRow, read_manifest
 from he2her2.models.engines import Engine
 from he2her2.models.scoring import softmax
 from he2her2.models.slide_model import load_cnn
 from he2her2.models.zoo import COMPACT_TILE_CNN
-from he2her2.pipeline import Segmentation, infer, native_mpp, segment_where
+from he2her2.pipeline import Segmentation, infer, segment_where
 from he2her2.slides import Slide, open_slide
 from he2her2.training.regions import region_mask
 
@@ -117,7 +118,7 @@ def _line(site: str, found: Sequence[Found]) -> str:
 
 def _mean(values: Sequence[float], found: Sequence[Found]) -> str:
     figures = np.array(values)
-    mean: Estimate = bootstrap(lambda w: float(w @ figures / w.sum()), [slide.row.patient_id for slide in found])
+    mean: Estimate = mean_interval(figures, [slide.row.patient_id for slide in found])
     return f"{mean.value:.3f} ({mean.low:.3f}-{mean.high:.3f})"
 
 

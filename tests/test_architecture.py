@@ -16,6 +16,7 @@ FLOORS = [
     {"evaluation"},
     {"evidence"},
     {"pipeline"},
+    {"lattice"},
     {"models"},
     {"preprocessing"},
     {"slides"},
@@ -23,7 +24,7 @@ FLOORS = [
     {"config"},
     {"manifest"},
     {"labels"},
-    {"geometry", "units", "atomic"},
+    {"geometry", "units", "atomic", "timing"},
     {"errors"},
     {"__init__"},
 ]

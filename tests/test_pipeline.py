@@ -9,9 +9,10 @@ from shapely import box
 
 from he2her2.config import Runtime, load_config
 from he2her2.errors import TilingError, TumourError
+from he2her2.lattice import blocks_with, thumbnail_on_lattice
 from he2her2.models.slide_model import load_slide_model
 from he2her2.phantom import make_spec, write_phantom
-from he2her2.pipeline import blocks_with, find_tissue, predict, segment, thumbnail_on_lattice
+from he2her2.pipeline import find_tissue, predict, segment
 from he2her2.preprocessing.annotations import Region
 from he2her2.slides import open_slide
 from tests.tissue_slides import tissue_pixels, write_tissue

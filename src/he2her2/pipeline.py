@@ -4,7 +4,6 @@
 decides. All are deterministic: threads, batch size and backend never change a result.
 """
 
-import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,11 +12,11 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from he2her2.config import Config, Tissue
-from he2her2.errors import ConfigError, DamagedSlideError, MppError, TilingError, TissueError, TumourError
+from he2her2.errors import DamagedSlideError, TilingError, TissueError, TumourError
 from he2her2.geometry import Mask, Rgb, Size, TileGrid, l0_from_mask, mask_size
+from he2her2.lattice import blocks_with, native_mpp, thumbnail_on_lattice, tile_side_mask
 from he2her2.models.decision import Decision, decide_on
 from he2her2.models.engines import Engine
 from he2her2.models.scoring import softmax
@@ -30,6 +29,7 @@ from he2her2.preprocessing.tiling import Tiling, TooFewTilesError, coverage, cut
 from he2her2.preprocessing.tissue import tissue_mask
 from he2her2.slides import Slide
 from he2her2.slides.stream import map_tiles
+from he2her2.timing import StreamTimes, Watch
 from he2her2.units import area_mm2
 
 Progress: TypeAlias = Callable[[str, int, int], None]
@@ -45,7 +45,6 @@ TissueRule: TypeAlias = Callable[[Rgb, Tissue], Mask]
 """From a thumbnail to the mask of its tissue."""
 
 MAX_UNREADABLE_SHARE = 0.01
-MAX_ENLARGEMENT = 4.0
 BLUR_BLOCK_MASK = 16
 
 
@@ -110,6 +109,7 @@ def predict(
     regions: Sequence[Region] = (),
     region_use: RegionUse = "intersect",
     progress: Progress = silent,
+    watch: Watch | None = None,
 ) -> Prediction:
     """Predict one slide's HER2 status: segment, cut, score, select, aggregate.
 
@@ -120,13 +120,17 @@ def predict(
         regions: Annotated regions, if any.
         region_use: What the regions are for.
         progress: Told how far it is.
+        watch: Told where the time goes.
 
     Raises:
         SlideError: The slide cannot be predicted; the error says at which stage, why, and what to do.
     """
-    segmentation = segment(slide, model, config, regions=regions, region_use=region_use, progress=progress)
-    tiling = cut(slide, segmentation, model.tile_cnn.card.input, config)
-    decision = decide(slide, tiling.grid, model.tile_cnn, model.aggregator, config, progress)
+    watch = watch or Watch()
+    segmentation = segment(slide, model, config, regions=regions, region_use=region_use, progress=progress, watch=watch)
+    with watch.stage("cut"):
+        tiling = cut(slide, segmentation, model.tile_cnn.card.input, config)
+    with watch.stage("tiles"):
+        decision = decide(slide, tiling.grid, model.tile_cnn, model.aggregator, config, progress, watch)
     return Prediction(
         status=model.status(decision.probability, config),
         probability=decision.probability,
@@ -147,12 +151,13 @@ def segment(
     regions: Sequence[Region] = (),
     region_use: RegionUse = "intersect",
     progress: Progress = silent,
+    watch: Watch | None = None,
 ) -> Segmentation:
     """Find tissue, ink, blur and invasive tumour; arguments are those of `predict`, errors those of `segment_where`."""
     where = partial(regions_mask, regions) if regions else None
     tumour_cnn = None if regions and region_use == "replace" else model.tumour_cnn
     return segment_where(
-        slide, model.tile_cnn.card.input, config, tumour_cnn=tumour_cnn, where=where, progress=progress
+        slide, model.tile_cnn.card.input, config, tumour_cnn=tumour_cnn, where=where, progress=progress, watch=watch
     )
 
 
@@ -165,6 +170,7 @@ def segment_where(
     where: Where | None = None,
     find: TissueRule = tissue_mask,
     progress: Progress = silent,
+    watch: Watch | None = None,
 ) -> Segmentation:
     """Find tissue, ink, blur and invasive tumour, on rasters so coarse that a tile is a whole number of their pixels.
 
@@ -176,24 +182,29 @@ def segment_where(
         where: Limits the tumour to annotated regions.
         find: What counts as tissue.
         progress: Told how far it is.
+        watch: Told where the time goes.
 
     Raises:
         TissueError: No tissue, or none that is fit for use: not one tile of it.
         TumourError: No invasive tumour in it.
     """
+    watch = watch or Watch()
     side_mask = tile_side_mask(tile, config)
     px_mpp = native_mpp(slide, tile, config) * config.tiling.mask_downsample
     px_l0 = px_mpp / slide.mpp
     size = mask_size(slide.size_l0, px_l0)
-    thumbnail = thumbnail_on_lattice(slide, px_l0, size)
-    tissue, pen = find_tissue(thumbnail, config, find)
-    blur = find_blur(slide, tissue, px_l0, config, progress)
+    with watch.stage("tissue"):
+        thumbnail = thumbnail_on_lattice(slide, px_l0, size)
+        tissue, pen = find_tissue(thumbnail, config, find)
+    with watch.stage("focus"):
+        blur = find_blur(slide, tissue, px_l0, config, progress)
     usable = tissue & ~pen & ~blur if config.quality.apply else tissue
     if not (coverage(usable, side_mask) == 1).any():
         raise TissueError(slide.slide_id, *_why_unusable(tissue, pen, blur, side_mask * px_mpp))
     sampling, tumour = None, usable
     if tumour_cnn is not None:
-        sampling = find_tumour(slide, tumour_cnn, size, px_l0, config, progress)
+        with watch.stage("tumour"):
+            sampling = find_tumour(slide, tumour_cnn, size, px_l0, config, progress, watch)
         tumour = tumour & (sampling.map >= config.adaptive.threshold)
     if where is not None:
         inside = where(size, px_l0)
@@ -216,51 +227,6 @@ def _why_unusable(tissue: Mask, pen: Mask, blur: Mask, side_um: float) -> tuple[
     if not tissue.any():
         return "no tissue found, it looks blank", "look at it with `he2her2 inspect`"
     return f"no piece of tissue is as large as a tile ({side_um:.0f} µm)", "use a slide with more tissue"
-
-
-def tile_side_mask(spec: InputSpec, config: Config) -> int:
-    """Side of a tile in mask px.
-
-    Raises:
-        ConfigError: It is not a whole number.
-    """
-    side_px, downsample = spec.side_px, config.tiling.mask_downsample
-    if side_px % downsample:
-        raise ConfigError(f"tiling.mask_downsample: {downsample} does not divide a tile's {side_px} px; use 32")
-    return side_px // downsample
-
-
-def native_mpp(slide: Slide, spec: InputSpec, config: Config) -> float:
-    """µm per pixel at which a network sees this slide: its own, or the slide's where that is close or asked for.
-
-    Raises:
-        MppError: The slide is so coarse that there is nothing to see.
-    """
-    if config.tiling.raw_pixels:
-        return slide.mpp
-    if slide.mpp > MAX_ENLARGEMENT * spec.mpp:
-        found = f"its {slide.mpp:g} µm/px are too coarse for a network made for {spec.mpp:g}"
-        raise MppError(slide.slide_id, found, "scan it at 20x or finer, or correct --mpp")
-    return slide.effective_mpp(spec.mpp)
-
-
-def thumbnail_on_lattice(slide: Slide, px_l0: float, size: Size) -> Rgb:
-    """(h, w, 3) picture of the slide with pixels of exactly `px_l0` level-0 px, whatever levels there are.
-
-    Args:
-        slide: An open slide.
-        px_l0: Level-0 px per pixel of the picture.
-        size: Width and height of the picture; white beyond the slide.
-    """
-    px_mpp = px_l0 * slide.mpp
-    thumbnail = slide.thumbnail(px_mpp)
-    step = px_mpp / slide.effective_mpp(px_mpp)  # thumbnail px per picture px
-    if step == 1.0 and thumbnail.shape[:2] == (size.h, size.w):
-        return thumbnail
-    sheet = Image.new("RGB", (math.ceil(size.w * step), math.ceil(size.h * step)), "white")
-    sheet.paste(Image.fromarray(thumbnail))
-    window = (0.0, 0.0, size.w * step, size.h * step)
-    return np.array(sheet.resize(size, Image.Resampling.BILINEAR, box=window))
 
 
 def find_tissue(thumbnail: Rgb, config: Config, find: TissueRule = tissue_mask) -> tuple[Mask, Mask]:
@@ -295,17 +261,14 @@ def find_blur(slide: Slide, tissue: Mask, px_l0: float, config: Config, progress
     return blur_mask(field[:height, :width], tissue, px_mpp, config.quality.min_sharpness)
 
 
-def blocks_with(mask: Mask, side: int) -> NDArray[np.int64]:
-    """(n, 2) corners (x, y) of the blocks of `side` px that hold any of the mask, in raster order."""
-    height, width = mask.shape
-    padded = np.pad(mask, ((0, -height % side), (0, -width % side)))
-    any_in_block = padded.reshape(len(padded) // side, side, -1, side).any(axis=(1, 3))
-    rows, columns = np.nonzero(any_in_block)
-    return np.stack([columns, rows], axis=1) * side
-
-
 def find_tumour(
-    slide: Slide, tumour_cnn: Engine, size: Size, px_l0: float, config: Config, progress: Progress
+    slide: Slide,
+    tumour_cnn: Engine,
+    size: Size,
+    px_l0: float,
+    config: Config,
+    progress: Progress = silent,
+    watch: Watch | None = None,
 ) -> AdaptiveMap:
     """Map of invasive tumour's probability by adaptive sampling: HASHI asks for points, the network scores them."""
     spec = tumour_cnn.card.input
@@ -313,12 +276,13 @@ def find_tumour(
     side_l0 = spec.side_px * mpp / slide.mpp
     total = config.adaptive.iterations * config.adaptive.points
     n_scored = 0
+    watch = watch or Watch()
 
     def score(points: NDArray[np.float64]) -> NDArray[np.float64]:
         nonlocal n_scored
         origins = np.rint(l0_from_mask(points, px_l0) - side_l0 / 2).astype(np.int64)
         grid = TileGrid(origins, side_l0, spec.side_px, mpp)
-        readable, logits = infer(slide, grid, tumour_cnn, config)
+        readable, logits = infer(slide, grid, tumour_cnn, config, spent=partial(watch.streamed, "tumour"))
         probability = np.full(len(points), np.nan)
         probability[readable] = softmax(logits)[:, 1]
         n_scored += len(points)
@@ -352,22 +316,41 @@ def cut(slide: Slide, segmentation: Segmentation, tile: InputSpec, config: Confi
 
 
 def decide(
-    slide: Slide, grid: TileGrid, tile_cnn: Engine, aggregator: Aggregator, config: Config, progress: Progress = silent
+    slide: Slide,
+    grid: TileGrid,
+    tile_cnn: Engine,
+    aggregator: Aggregator,
+    config: Config,
+    progress: Progress = silent,
+    watch: Watch | None = None,
 ) -> Decision:
     """Score a slide's tiles, select the best and let the aggregator decide; errors are those of `score_tiles`."""
-    readable, logits = score_tiles(slide, grid, tile_cnn, config, progress)
+    readable, logits = score_tiles(slide, grid, tile_cnn, config, progress, watch)
     return decide_on(grid.take(readable), logits, aggregator, config)
 
 
 def score_tiles(
-    slide: Slide, grid: TileGrid, tile_cnn: Engine, config: Config, progress: Progress = silent
+    slide: Slide,
+    grid: TileGrid,
+    tile_cnn: Engine,
+    config: Config,
+    progress: Progress = silent,
+    watch: Watch | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Positions of the readable tiles and their (n, 4) logits.
 
     Raises:
         DamagedSlideError: More than 1 % of the tiles cannot be decoded.
     """
-    readable, logits = infer(slide, grid, tile_cnn, config, lambda done: progress("tiles", done, len(grid)))
+    watch = watch or Watch()
+    readable, logits = infer(
+        slide,
+        grid,
+        tile_cnn,
+        config,
+        lambda done: progress("tiles", done, len(grid)),
+        partial(watch.streamed, "tiles"),
+    )
     require_readable(slide, len(readable), len(grid), config)
     return readable, logits
 
@@ -384,13 +367,29 @@ def require_readable(slide: Slide, n_readable: int, n: int, config: Config) -> N
 
 
 def infer(
-    slide: Slide, grid: TileGrid, engine: Engine, config: Config, done: Callable[[int], None] = lambda _: None
+    slide: Slide,
+    grid: TileGrid,
+    engine: Engine,
+    config: Config,
+    done: Callable[[int], None] = lambda _: None,
+    spent: Callable[[StreamTimes], None] = lambda _: None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Positions of the readable tiles of a grid, and what a network says of them: (n,), (n, k)."""
+    """Positions of the readable tiles of a grid, and what a network says of them: (n,), (n, k).
+
+    Args:
+        slide: Where the tiles are read.
+        grid: The tiles.
+        engine: The network.
+        config: How tiles are streamed.
+        done: Told how many tiles are done.
+        spent: Told at the end what the threads did.
+    """
     results = [(np.empty(0, np.int64), np.empty((0, len(engine.card.network.classes)), np.float32))]
-    for index, logits in map_tiles(slide, grid, lambda batch: (batch.index, engine(batch.pixels)), **pace(config)):
-        results.append((index, logits))
-        done(int(index[-1]) + 1)
+    with map_tiles(slide, grid, lambda batch: (batch.index, engine(batch.pixels)), **pace(config)) as stream:
+        for index, logits in stream:
+            results.append((index, logits))
+            done(int(index[-1]) + 1)
+    spent(stream.times)
     return np.concatenate([index for index, _ in results]), np.concatenate([logits for _, logits in results])
 
 

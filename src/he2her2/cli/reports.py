@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from he2her2.cli.console import say
 from he2her2.cohort.run import Failure, Run
 from he2her2.evidence.record import RESEARCH_USE, Record
+from he2her2.timing import StreamTimes
 
 _STAGES = {"focus": "checking focus", "tumour": "finding tumour", "tiles": "scoring tiles"}
 
@@ -74,6 +76,7 @@ class Printer:
             per_score = ", ".join(f"{n} x {score}" for score, n in record["tiles"]["per_score"].items())
             lines.append(f"  tiles    {counts['scored']} scored ({per_score}), {counts['selected']} selected")
         lines += _rules(record)
+        lines += _speed([record])
         folder = run.slide_folder(record["slide_id"])
         lines += [f"  evidence {folder}", f"  overlay  {folder / 'overlay.png'}"]
         lines += [f"  warning  {text}" for text in record.get("warnings", [])]
@@ -88,6 +91,8 @@ class Printer:
             return
         notices = sorted({notice for record in run.records for notice in record["notices"]})
         say(f"{len(run.records)} slides done, {len(run.failures)} failed; tables in {run.folder}")
+        for line in _speed(run.records):
+            say(line)
         for text in (*notices, RESEARCH_USE):
             say(f"  NOTICE   {text}")
 
@@ -108,6 +113,13 @@ def _rules(record: Record) -> list[str]:
             f"{triage['rule_in_from']:.3g}, on {triage['chosen_on']})"
         )
     return lines
+
+
+def _speed(records: Sequence[Record]) -> list[str]:
+    """How fast tiles were scored, and what limited it; nothing where none were."""
+    parts = [record["timing"]["streams"]["tiles"] for record in records if "timing" in record]
+    times = sum(map(StreamTimes.of_record, parts), StreamTimes())
+    return [f"  speed    {times.in_words()}"] if times.tiles else []
 
 
 def _headline(record: Record) -> str:

@@ -4,7 +4,6 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
 
 from he2her2.cohort.annotations import annotation_file, regions_for
 from he2her2.cohort.run import Failure, Run
@@ -15,6 +14,7 @@ from he2her2.evidence.record import Record, prediction_record, segmentation_reco
 from he2her2.models.slide_model import SlideModel
 from he2her2.pipeline import Progress, RegionUse, predict, segment, silent
 from he2her2.slides import open_slide, slide_id_of
+from he2her2.timing import Watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Work:
         done = self.run.finished(slide_id_of(path), inputs)
         if done is not None:
             return done
-        start = perf_counter()
+        watch = Watch()
         with open_slide(path, mpp=self.options.mpp, backend=self.config.runtime.backend) as slide:
             self.run.discard(slide.slide_id)
             regions = regions_for(slide, self.options.annotations)
@@ -68,9 +68,11 @@ class Work:
                 regions=regions,
                 region_use=self.options.region_use,
                 progress=self.progress,
+                watch=watch,
             )
             record = prediction_record(slide, prediction, self.model, self.config)
-            record |= {"run_digest": self.run.digest, "inputs": inputs, "seconds": round(perf_counter() - start, 2)}
+            record |= {"run_digest": self.run.digest, "inputs": inputs, "seconds": round(watch.seconds, 2)}
+            record |= {"timing": watch.as_record()}
             write_evidence(self.run.slide_folder(slide.slide_id), slide, prediction, record)
         return record
 

@@ -13,7 +13,8 @@ from he2her2.evidence.rasters import write_map, write_mask
 from he2her2.evidence.record import RESEARCH_USE, Record
 from he2her2.evidence.tiles_h5 import ScoredTiles, write_tiles
 from he2her2.geometry import Size
-from he2her2.pipeline import Prediction, Segmentation, thumbnail_on_lattice
+from he2her2.lattice import thumbnail_on_lattice
+from he2her2.pipeline import Prediction, Segmentation
 from he2her2.slides import Slide
 
 PREDICTION = "prediction.json"

@@ -8,6 +8,8 @@ order that is about one row of compressed tiles, whatever the number of tiles.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from threading import Lock
+from time import perf_counter, thread_time
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
@@ -19,6 +21,7 @@ from he2her2.geometry import Point, Rgb, Size, TileGrid
 from he2her2.slides.ordered_work import in_order
 from he2her2.slides.slide import Slide
 from he2her2.slides.tile_store import TiledSlide, TileStore
+from he2her2.timing import StreamTimes
 
 T = TypeVar("T")
 
@@ -39,9 +42,10 @@ class TileBatch:
 class TileMapping(Iterator[T], Generic[T]):
     """An iterator over the batches' results in grid order; closing or dropping it stops its threads."""
 
-    def __init__(self, reader: "_Reader", results: Generator[tuple[T, ...], None, None]) -> None:
+    def __init__(self, reader: "_Reader", results: Generator[tuple[T, ...], None, None], clock: "_Clock") -> None:
         self._reader = reader
         self._results = results
+        self._clock = clock
 
     @property
     def n_decoded(self) -> int:
@@ -52,6 +56,11 @@ class TileMapping(Iterator[T], Generic[T]):
     def unreadable(self) -> NDArray[np.int64]:
         """Positions in the grid of the tiles that could not be read, ascending; complete at the stream's end."""
         return np.sort(np.array(self._reader.unreadable, np.int64))
+
+    @property
+    def times(self) -> StreamTimes:
+        """What the threads have done so far."""
+        return self._clock.times
 
     def __next__(self) -> T:
         """The next batch's result; a batch of which no tile can be read has none."""
@@ -94,13 +103,20 @@ def map_tiles(
     """
     if batch_size < 1 or threads < 1:
         raise ValueError(f"batch_size and threads must be at least 1, got {batch_size} and {threads}")
+    n_blocks = -(-len(grid) // batch_size)
+    threads = max(1, min(threads, n_blocks))
+    clock = _Clock(threads)
     reader = _StoreReader(slide, grid) if isinstance(slide, TiledSlide) else _PlainReader(slide, grid)
 
     def work(block: int) -> tuple[T, ...]:
+        start = clock.start()
         batch = reader.batch(range(block * batch_size, min((block + 1) * batch_size, len(grid))))
-        return (apply(batch),) if len(batch.index) else ()
+        read = clock.read(start, len(batch.index))
+        results = (apply(batch),) if len(batch.index) else ()
+        clock.applied(read)
+        return results
 
-    return TileMapping(reader, in_order(work, -(-len(grid) // batch_size), threads=threads))
+    return TileMapping(reader, in_order(work, n_blocks, threads=threads), clock)
 
 
 def stream_tiles(slide: Slide, grid: TileGrid, *, batch_size: int = 32, threads: int = 1) -> TileMapping[TileBatch]:
@@ -110,6 +126,48 @@ def stream_tiles(slide: Slide, grid: TileGrid, *, batch_size: int = 32, threads:
 
 def _as_it_is(batch: TileBatch) -> TileBatch:
     return batch
+
+
+class _Clock:
+    """Adds up what worker threads do; a few calls a batch."""
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._lock = Lock()
+        self._begin: float | None = None
+        self._end = 0.0
+        self._tiles = 0
+        self._reading = self._waiting = self._applying = 0.0
+
+    @property
+    def times(self) -> StreamTimes:
+        """So far."""
+        with self._lock:
+            wall = 0.0 if self._begin is None else max(0.0, self._end - self._begin)
+            return StreamTimes(self._tiles, wall, wall * self._threads, self._reading, self._waiting, self._applying)
+
+    def start(self) -> tuple[float, float]:
+        """A batch begins; gives the time on the clock and the thread's own processor time."""
+        now = perf_counter(), thread_time()
+        with self._lock:
+            self._begin = now[0] if self._begin is None else min(self._begin, now[0])
+        return now
+
+    def read(self, start: tuple[float, float], n: int) -> float:
+        """Its tiles have been read; gives the time on the clock."""
+        now, busy = perf_counter(), thread_time() - start[1]
+        with self._lock:
+            self._tiles += n
+            self._reading += busy
+            self._waiting += max(0.0, now - start[0] - busy)
+        return now
+
+    def applied(self, read: float) -> None:
+        """The function has been applied to it."""
+        now = perf_counter()
+        with self._lock:
+            self._applying += now - read
+            self._end = max(self._end, now)
 
 
 class _Reader(ABC):
