@@ -10,7 +10,10 @@ from shapely import box
 from he2her2.config import Runtime, load_config
 from he2her2.errors import TilingError, TumourError
 from he2her2.lattice import blocks_with, thumbnail_on_lattice
+from he2her2.models.initial import initial_weights
 from he2her2.models.slide_model import load_slide_model
+from he2her2.models.torch_engine import TorchEngine
+from he2her2.models.zoo import COMPACT_TILE_CNN, COMPACT_TUMOUR_CNN
 from he2her2.phantom import make_spec, write_phantom
 from he2her2.pipeline import find_tissue, predict, segment
 from he2her2.preprocessing.annotations import Region
@@ -54,6 +57,31 @@ def test_how_the_work_is_done_changes_nothing(path, model, config, reference, ru
     """Threads, batch size and backend give the same masks, tiles, selection and status, and scores within 1e-5."""
     with open_slide(path, backend=runtime.backend) as slide:
         found = predict(slide, model, replace(config, runtime=runtime))
+
+    assert np.array_equal(found.segmentation.tumour, reference.segmentation.tumour)
+    assert np.array_equal(found.grid.origins_l0, reference.grid.origins_l0)
+    assert np.allclose(found.logits, reference.logits, atol=1e-5)
+    assert np.allclose(found.scores, reference.scores, atol=1e-5)
+    assert np.array_equal(found.selected, reference.selected)
+    assert abs(found.probability - reference.probability) < 1e-5
+    assert found.status == reference.status
+
+
+def by_torch(engine, spec):
+    """The engine that runs on GPUs, here on the CPU, with the same weights."""
+    return TorchEngine(engine.card, initial_weights(spec, seed=0), "cpu")
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_either_engine_gives_the_same_prediction(path, model, config, reference, threads):
+    """Torch's way through the pixels ends at the same masks, tiles, selection and status, scores within 1e-5."""
+    other = replace(
+        model,
+        tumour_cnn=by_torch(model.tumour_cnn, COMPACT_TUMOUR_CNN),
+        tile_cnn=by_torch(model.tile_cnn, COMPACT_TILE_CNN),
+    )
+    with open_slide(path) as slide:
+        found = predict(slide, other, replace(config, runtime=Runtime(threads=threads, batch_size=16)))
 
     assert np.array_equal(found.segmentation.tumour, reference.segmentation.tumour)
     assert np.array_equal(found.grid.origins_l0, reference.grid.origins_l0)

@@ -64,10 +64,12 @@ def _add_slide_command(verb: str, help_text: str) -> None:
         annotations_use: o.AnnotationsUse = "intersect",
         backend: o.Reader = "auto",
         threads: o.Threads = None,
+        device: o.RunsOn = "auto",
+        precision: o.Arithmetic = "full",
         overwrite: o.Overwrite = False,
         as_json: o.Json = False,
     ) -> None:
-        effective = _settings(preset, config, settings, backend, threads)
+        effective = _settings(preset, config, settings, backend, threads, device, precision)
         work = _plan(verb, out, effective, weights, mpp, annotations, annotations_use, overwrite=overwrite)
         _run(slide, work, verb, as_json=as_json)
 
@@ -179,13 +181,21 @@ app.command()(evaluate)
 
 
 def _settings(
-    preset: o.Preset, file: Path | None, overrides: list[str] | None, backend: o.Backend, threads: int | None
+    preset: o.Preset,
+    file: Path | None,
+    overrides: list[str] | None,
+    backend: o.Backend,
+    threads: int | None,
+    device: o.Device = "auto",
+    precision: o.Precision = "full",
 ) -> "Config":
     """The effective settings: preset, then file, then --set, then options of their own."""
     from he2her2.config import load_config
 
     named = [f"runtime.backend={backend}"] if backend != "auto" else []
     named += [f"runtime.threads={threads}"] if threads else []
+    named += [f"runtime.device={device}"] if device != "auto" else []
+    named += [f"runtime.precision={precision}"] if precision != "full" else []
     return load_config(preset, file, [*(overrides or []), *named])
 
 

@@ -6,6 +6,8 @@ from typing import Annotated, Literal, TypeAlias
 import typer
 
 Backend: TypeAlias = Literal["auto", "tiff", "openslide"]
+Device: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
+Precision: TypeAlias = Literal["full", "mixed"]
 RegionUse: TypeAlias = Literal["intersect", "replace"]
 Preset: TypeAlias = Literal["default", "paper", "released-code"]
 PolicyName: TypeAlias = Literal["guideline", "paper"]
@@ -26,6 +28,8 @@ Annotations = Annotated[
 AnnotationsUse = Annotated[RegionUse, typer.Option(help="Limit the tumour that is found, or replace it.")]
 Reader = Annotated[Backend, typer.Option("--backend", help="Slide reader.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Worker threads.", show_default="every core")]
+RunsOn = Annotated[Device, typer.Option("--device", help="Where the CNNs run; auto takes a GPU where torch has one.")]
+Arithmetic = Annotated[Precision, typer.Option("--precision", help="mixed: a GPU computes in 16 bits where it can.")]
 PolicyOption = Annotated[
     PolicyName, typer.Option("--policy", help="guideline: 2+ waits for ISH; paper: it is positive.")
 ]

@@ -20,6 +20,9 @@ from he2her2.models.zoo import CnnRole, CnnSpec
 Device: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
 """Where a CNN runs; `auto` takes a GPU where there is one and torch is installed."""
 
+Precision: TypeAlias = Literal["full", "mixed"]
+"""How a GPU computes: in 32 bits throughout, or in 16 where that is safe."""
+
 
 class Engine(Protocol):
     """A CNN that is ready to run; several threads may call it at once."""
@@ -49,19 +52,24 @@ class Untrained:
         return Card(self.spec, trained=False, notice=UNTRAINED_NOTICE, seed=self.seed)
 
 
-def load_engine(source: Path | Untrained, role: CnnRole, device: Device = "auto") -> Engine:
+def load_engine(
+    source: Path | Untrained, role: CnnRole, device: Device = "auto", precision: Precision = "full"
+) -> Engine:
     """Build the engine of a CNN.
 
     Args:
         source: A folder of weights, which is verified, or untrained weights.
         role: What the CNN is for.
         device: Where it shall run.
+        precision: How a GPU shall compute.
 
     Raises:
         WeightsError: The folder's weights are missing, damaged or those of another role.
-        ConfigError: The device is not there.
+        ConfigError: The device is not there, or cannot compute in that precision.
     """
     device = resolve_device(device)
+    if device == "cpu" and precision == "mixed":
+        raise ConfigError("precision mixed: is for GPUs, and the CNNs run on the CPU; use --precision full")
     if isinstance(source, Untrained):
         card = source.card
     else:
@@ -74,7 +82,7 @@ def load_engine(source: Path | Untrained, role: CnnRole, device: Device = "auto"
     from he2her2.models.torch_engine import TorchEngine  # noqa: PLC0415  loads torch
 
     weights = initial_weights(source.spec, source.seed) if isinstance(source, Untrained) else load_tensors(source, card)
-    return TorchEngine(card, weights, device)
+    return TorchEngine(card, weights, device, mixed_precision=precision == "mixed")
 
 
 def resolve_device(device: Device) -> Literal["cpu", "cuda", "mps"]:

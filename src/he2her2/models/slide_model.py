@@ -86,14 +86,14 @@ class SlideModel:
         return self.aggregator(scores)
 
 
-def load_slide_model(weights: str, config: Config, device: Device = "auto") -> SlideModel:
+def load_slide_model(weights: str, config: Config, device: Device | None = None) -> SlideModel:
     """Load the networks that the settings name.
 
     Args:
         weights: A folder with `tumour_cnn/`, `tile_cnn/` and `aggregator/` (which a baseline does not need), "bundled",
             or "untrained:SEED".
         config: The settings.
-        device: Where the CNNs run.
+        device: Where the CNNs run, over what the settings say.
 
     Raises:
         WeightsError: Weights are missing, damaged, or not those of the networks that the settings name.
@@ -113,15 +113,16 @@ def load_slide_model(weights: str, config: Config, device: Device = "auto") -> S
     return replace(model, rules=rules)
 
 
-def load_cnn(weights: str, role: CnnRole, config: Config, device: Device = "auto") -> Engine:
+def load_cnn(weights: str, role: CnnRole, config: Config, device: Device | None = None) -> Engine:
     """Load one of the two CNNs alone; arguments and errors are those of `load_slide_model`."""
     source = weights_source(weights)
+    runs_on = (device or config.runtime.device, config.runtime.precision)
     spec = network(getattr(config.networks, role), role)
     assert isinstance(spec, CnnSpec)
     if isinstance(source, int):
-        return load_engine(Untrained(spec, source), role, device)
+        return load_engine(Untrained(spec, source), role, *runs_on)
     _check_name(read_card(source / role, role), spec.name, source / role)
-    return load_engine(source / role, role, device)
+    return load_engine(source / role, role, *runs_on)
 
 
 def load_aggregator(weights: str, config: Config) -> Aggregator:

@@ -32,6 +32,9 @@ def available_devices() -> tuple[Literal["cuda", "mps"], ...]:
 class TorchEngine:
     """Sends uint8 pixels to the device and does everything else there, in channels-last order.
 
+    Several threads may call it: while one waits for the device, others decode. In full precision convolutions are not
+    allowed to round to 10 bits of mantissa (TF32), which torch lets them do by default, in the whole process.
+
     Attributes:
         card: What the network is and eats.
     """
@@ -43,6 +46,8 @@ class TorchEngine:
         self.card = card
         self._device = torch.device(device)
         self._mixed_precision = mixed_precision
+        if not mixed_precision:
+            torch.backends.cudnn.allow_tf32 = False
         with torch.device("meta"):  # the weights come from the caller: draw none
             module = build_cnn(card.network)
         module = module.to_empty(device="cpu")
