@@ -21,17 +21,18 @@ from he2her2.evaluation.comparisons import (
 from he2her2.evaluation.delong import placements, pull_covariance, pull_variance
 from he2her2.evaluation.intervals import (
     average_precision_interval,
-    bootstrap,
     clopper_pearson,
     counts_interval,
     decision_interval,
     delong,
     exact_binomial,
     kappa_interval,
+    mean_interval,
     newcombe_auc,
     rate,
     wilson,
 )
+from he2her2.evaluation.resampling import PRIOR, draw_counts, draw_tables
 
 OF_COUNTS = (m.balanced_accuracy, m.f1, m.weighted_f1, m.weighted_precision, m.mcc)
 
@@ -167,18 +168,28 @@ def test_for_many_patients_the_interval_is_that_of_the_delta_method():
     assert ends(found) == pytest.approx((0.8 - 1.96 * error, 0.8 + 1.96 * error), abs=0.0015)
 
 
-def test_bootstrap_of_a_mean_is_that_of_the_textbook():
+def test_the_interval_of_a_mean_is_that_of_the_textbook():
     """The mean of 400 losses has its standard error; with two copies of each patient the interval stays as wide."""
     losses = np.random.default_rng(1).gamma(2, size=400)
     error = losses.std() / 20
-    once = bootstrap(lambda w: float(w @ losses / w.sum()), np.arange(400))
-    twice = np.repeat(losses, 2)
-    doubled = bootstrap(lambda w: float(w @ twice / w.sum()), np.repeat(np.arange(400), 2))
+    once = mean_interval(losses)
+    doubled = mean_interval(np.repeat(losses, 2), np.repeat(np.arange(400), 2))
 
     assert ends(once) == pytest.approx(
         (losses.mean() - 1.96 * error, losses.mean() + 1.96 * error), abs=0.1 * error * 4
     )
     assert ends(doubled) == pytest.approx(ends(once), abs=0.1 * error * 4)
+
+
+@pytest.mark.parametrize("metric", OF_COUNTS, ids=lambda metric: metric.__name__)
+def test_drawn_figures_are_those_of_each_draw(metric):
+    """All draws at once give what one draw after the other gives."""
+    tables = np.repeat(np.eye(4), [3, 1, 5, 0], axis=0)
+    draws = draw_tables(tables, prior=PRIOR, n_draws=50, seed=3)
+
+    found = draw_counts(metric, tables, n_draws=50, seed=3)
+
+    assert found.tolist() == pytest.approx([metric(m.BinaryCounts(*draw)) for draw in draws.tolist()])
 
 
 def test_intervals_are_the_same_each_time():

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq, minimize, minimize_scalar
 
 from he2her2.errors import ConfigError, EvaluationError
-from he2her2.evaluation.intervals import LEVEL, Estimate, Patients, bootstrap, rate
+from he2her2.evaluation.intervals import LEVEL, Estimate, Patients, mean_interval, rate
 from he2her2.evaluation.resampling import PRIOR, patient_index, sum_by_patient
 from he2her2.models.decision_rules import IsotonicCalibration, LogitCalibration, logit_of
 
@@ -38,11 +38,7 @@ def brier_interval(
     true, p = _cases(truth, probability)
     if not len(p):
         return Estimate("Brier score", math.nan, 0.0, 1.0, 0, "no cases", level)
-    losses = np.append((p - true) ** 2, [0.0, 1.0])
-    index = patient_index(patients, len(p))
-    return bootstrap(
-        lambda w: float(w @ losses / w.sum()), index, name="Brier score", pseudo_cases=2, seed=seed, level=level
-    )
+    return mean_interval((p - true) ** 2, patients, name="Brier score", between=(0, 1), seed=seed, level=level)
 
 
 def _cases(truth: ArrayLike, probability: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:

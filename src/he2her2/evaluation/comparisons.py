@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binom, t
 
 from he2her2.evaluation.delong import placements, pull_covariance, pull_freedom, pull_variance
-from he2her2.evaluation.intervals import LEVEL, Estimate, Patients, bootstrap, delong, wilson_limits
+from he2her2.evaluation.intervals import LEVEL, Estimate, Patients, delong, mean_interval, wilson_limits
 from he2her2.evaluation.resampling import patient_index
 
 
@@ -148,9 +148,7 @@ def rate_difference(
     if len(np.unique(index)) == len(one):
         both, only_first, only_second = (int(x.sum()) for x in (one & two, one & ~two, two & ~one))
         return newcombe_paired(both, only_first, only_second, len(one), name=name, level=level)
-    gain = one.astype(float) - two
-    ends = np.append(gain, [1.0, -1.0])
-    return bootstrap(lambda w: float(w @ ends / w.sum()), index, name=name, pseudo_cases=2, level=level)
+    return mean_interval(one.astype(float) - two, index, name=name, between=(-1, 1), level=level)
 
 
 def newcombe_paired(

@@ -212,39 +212,36 @@ def _from_draws(name: str, value: float, values: NDArray[np.float64], n: int, le
     return Estimate(name, value, low, high, n, BOOTSTRAP, level)
 
 
-def bootstrap(
-    statistic: Callable[[NDArray[np.float64]], float],
-    patients: Sequence[str] | NDArray[np.str_] | NDArray[np.intp],
+def mean_interval(
+    values: ArrayLike,
+    patients: Patients = None,
     *,
-    name: str = "statistic",
-    pseudo_cases: int = 0,
-    n_draws: int = N_DRAWS // 2,
-    seed: int = 0,
+    name: str = "mean",
+    between: tuple[float, float] | None = None,
     level: float = LEVEL,
+    seed: int = 0,
 ) -> Estimate:
-    """Any figure of weighted cases with its interval by patient (`resampling`).
+    """A mean over cases with its interval by patient (`resampling`).
 
     Args:
-        statistic: From (n + pseudo_cases,) weights of the cases to the figure; weight 1 each is the figure itself.
-        patients: (n,) the patient of every case.
+        values: (n,) of the cases, at least one.
+        patients: (n,) their patients.
         name: What was measured.
-        pseudo_cases: How many worst and best cases the statistic knows after the real ones; they weigh nothing in the
-            figure and half a patient each in the draws.
-        n_draws: How many draws.
-        seed: Of the draws.
+        between: The least and the greatest value that can be; half a patient with each keeps the interval of few cases
+            that are all alike from being a point.
         level: Confidence level.
+        seed: Of the draws.
 
     Example:
-        >>> losses = np.array([0.1, 0.4, 0.2])
-        >>> round(bootstrap(lambda w: float(w @ losses / w.sum()), ["a", "b", "b"]).value, 3)
-        0.233
+        >>> print(mean_interval([0.1, 0.4, 0.2], ["a", "b", "b"], between=(0, 1)))
+        0.23 (95 % interval 0.08 to 0.73, n = 3)
     """
-    n = len(patients)
-    value = statistic(np.concatenate([np.ones(n), np.zeros(pseudo_cases)]))
-    index = patient_index(np.asarray(patients), n)
-    blocks = draw_weights(index, pseudo_cases=pseudo_cases, n_draws=n_draws, seed=seed)
-    values = np.array([statistic(weights) for block in blocks for weights in block])
-    return _from_draws(name, value, values, n, level)
+    own = np.asarray(values, dtype=np.float64)
+    every = np.append(own, between or ())
+    index = patient_index(patients, len(own))
+    blocks = draw_weights(index, pseudo_cases=len(every) - len(own), n_draws=N_DRAWS // 2, seed=seed)
+    draws = np.concatenate([weights @ every / weights.sum(axis=1) for weights in blocks])
+    return _from_draws(name, float(own.mean()), draws, len(own), level)
 
 
 def average_precision_interval(

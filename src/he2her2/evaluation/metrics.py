@@ -15,6 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 class BinaryCounts:
     """The four cells of truth against decision; counts of cases, or sums of their weights.
 
+    Every figure of them may also be asked for of arrays, of sums above 0 that were drawn (`resampling.draw_counts`).
+
     Attributes:
         tp: Positive cases called positive.
         fp: Negative cases called positive.
@@ -104,7 +106,7 @@ class BinaryCounts:
 
 
 def _ratio(part: float, whole: float) -> float:
-    return part / whole if whole else math.nan
+    return part / whole if np.all(whole) else math.nan
 
 
 def accuracy(counts: BinaryCounts) -> float:
@@ -153,14 +155,14 @@ def mcc(counts: BinaryCounts) -> float:
     Scikit-learn gives 0 there; we keep "undefined" apart from "no better than chance".
     """
     margins = [counts.positives, counts.negatives, counts.called_positive, counts.called_negative]
-    root = math.prod(math.sqrt(margin) for margin in margins)
+    root = math.prod(margin**0.5 for margin in margins)
     return _ratio(counts.tp * counts.tn - counts.fp * counts.fn, root)
 
 
 def _weighted(counts: BinaryCounts, of_positive: float, of_negative: float) -> float:
     """Mean of a figure over both classes, weighted by support; a class where it is 0/0 counts as 0."""
     terms = ((counts.positives, of_positive), (counts.negatives, of_negative))
-    return _ratio(sum(support * (0.0 if math.isnan(value) else value) for support, value in terms), counts.n)
+    return _ratio(sum(support * (0.0 if np.all(np.isnan(value)) else value) for support, value in terms), counts.n)
 
 
 def weighted_precision(counts: BinaryCounts) -> float:
@@ -324,12 +326,15 @@ def average_precision_of(ranking: Ranking, weights: NDArray[np.float64] | None =
 
 def average_precisions(ranking: Ranking, weights: NDArray[np.float64]) -> NDArray[np.float64]:
     """(b,) average precisions of ranked cases under (b, n) weightings."""
-    positive, negative = (mass[:, ::-1] for mass in ranking.masses(weights))  # from the highest score down
-    hits = np.cumsum(positive, axis=1)
-    called = hits + np.cumsum(negative, axis=1)
+    ranked = weights[:, ranking.order[::-1]]  # from the highest score down
+    starts = np.append(0, ranking.last + 1)[: len(ranking.last)]  # of the groups of equal scores, from the lowest up
+    ends = len(ranking.order) - 1 - starts[::-1]
+    hits = np.cumsum(ranked * ranking.truth[::-1], axis=1)[:, ends]
+    called = np.cumsum(ranked, axis=1)[:, ends]
     precision = np.divide(hits, called, out=np.zeros_like(hits), where=called > 0)
-    total, means = positive.sum(axis=1), np.full(len(weights), np.nan)
-    np.divide((precision * positive).sum(axis=1), total, out=means, where=total > 0)
+    gained = np.diff(hits, prepend=0.0)
+    total, means = gained.sum(axis=1), np.full(len(weights), np.nan)
+    np.divide((precision * gained).sum(axis=1), total, out=means, where=total > 0)
     return means
 
 

@@ -8,6 +8,7 @@ perfect result is a point.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -74,8 +75,8 @@ def draw_counts(
     metric: Callable[[BinaryCounts], float], tables: NDArray[np.float64], *, n_draws: int = N_DRAWS, seed: int = 0
 ) -> NDArray[np.float64]:
     """(n_draws,) values of a metric on weighted sums of patients' (p, 4) counts."""
-    draws = draw_tables(tables, prior=PRIOR, n_draws=n_draws, seed=seed)
-    return np.array([metric(BinaryCounts(*row)) for row in draws.tolist()])
+    drawn: list[Any] = list(draw_tables(tables, prior=PRIOR, n_draws=n_draws, seed=seed).T)
+    return np.asarray(metric(BinaryCounts(*drawn)), dtype=np.float64)
 
 
 def draw_weights(

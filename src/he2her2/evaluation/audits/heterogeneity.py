@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from he2her2.evaluation.audits.finding import Audit, Row, not_done
-from he2her2.evaluation.intervals import bootstrap, rate
+from he2her2.evaluation.intervals import mean_interval, rate
 from he2her2.evaluation.words import percent, span
 from he2her2.geometry import TileGrid
 from he2her2.models.baselines import POSITIVE_FROM
@@ -181,7 +181,7 @@ def heterogeneity_audit(found: dict[str, Heterogeneity], patients: NDArray[np.st
     kept = np.array([slide_id in known for slide_id in found])
     values = np.array([index.moran for index in known.values()])
     ordered = np.array([index.p <= SIGNIFICANT for index in known.values()])
-    mean = bootstrap(lambda weights: float(weights @ values / weights.sum()), patients[kept], name="mean Moran's I")
+    mean = mean_interval(values, patients[kept], name="mean Moran's I")
     share = rate(ordered, patients[kept], name="slides with spatial order")
     sampled = "" if len(found) == n_slides else f" (drawn from {n_slides})"
     sentence = (

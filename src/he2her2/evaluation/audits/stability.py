@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from he2her2.config import Selection
 from he2her2.evaluation.audits.finding import Audit, Cell, not_done
 from he2her2.evaluation.cases import Cases
-from he2her2.evaluation.intervals import Estimate, bootstrap, rate
+from he2her2.evaluation.intervals import mean_interval, rate
 from he2her2.evaluation.words import span
 from he2her2.models.selection import top_tiles
 
@@ -119,9 +119,9 @@ def stability_audit(redrawn: Sequence[Redrawn], patients: NDArray[np.str_], n_sl
     if not redrawn:
         return not_redrawn("the run has no tiles.h5")
     flips = np.array([slide.flips for slide in redrawn])
-    sd = _mean(np.array([slide.sd_blocks for slide in redrawn]), patients, "mean SD, blocks")
-    sd_tiles = _mean(np.array([slide.sd_tiles for slide in redrawn]), patients, "mean SD, tiles")
-    flipped = _mean(flips, patients, "share of redraws that flip")
+    sd = mean_interval(np.array([slide.sd_blocks for slide in redrawn]), patients, name="mean SD, blocks")
+    sd_tiles = mean_interval(np.array([slide.sd_tiles for slide in redrawn]), patients, name="mean SD, tiles")
+    flipped = mean_interval(flips, patients, name="share of redraws that flip")
     unstable = rate(flips > 0.05, patients, name="slides that flip in over 5 % of redraws")
     sampled = "" if len(redrawn) == n_slides else f" drawn from {n_slides}"
     sentence = (
@@ -158,7 +158,8 @@ def seeds_audit(cases: Cases, probabilities: NDArray[np.float64]) -> Audit:
     flips = (calls != calls[0]).any(axis=0)
     sd = found.std(axis=0, ddof=1)
     patients = cases.patients[whole]
-    spread, flipped = _mean(sd, patients, "mean SD over seeds"), rate(flips, patients, name="slides that flip")
+    spread = mean_interval(sd, patients, name="mean SD over seeds")
+    flipped = rate(flips, patients, name="slides that flip")
     sentence = (
         f"Over {len(found)} seeds a slide's probability has a standard deviation of {span(spread, 3)}, and "
         f"{int(flips.sum())} of {int(whole.sum())} slides ({100 * flipped.low:.0f} to {100 * flipped.high:.0f} %) are "
@@ -169,7 +170,3 @@ def seeds_audit(cases: Cases, probabilities: NDArray[np.float64]) -> Audit:
         for slide_id, p, s, f in zip(cases.ids[whole].tolist(), found.T, sd, flips, strict=True)
     ]
     return Audit(SEEDS_NAME, sentence, flipped.low > 0.1, tuple(rows), _SEEDS_METHOD)
-
-
-def _mean(values: NDArray[np.float64], patients: NDArray[np.str_], name: str) -> Estimate:
-    return bootstrap(lambda weights: float(weights @ values / weights.sum()), patients, name=name)
