@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test lint format reproduce clean
+.PHONY: demo test lint format reproduce bench bench-peers clean
 
 demo: $(VENV)/core.stamp
 	$(BIN)/he2her2 demo --out demo-run
@@ -15,6 +15,14 @@ test: $(VENV)/full.stamp
 # The paper's tables on phantoms, reduced to half an hour on two cores: experiments/results/reproduce/.
 reproduce: $(VENV)/full.stamp
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m experiments.reproduce --work reproduce-run
+
+# What docs/performance.md says of this machine: about a quarter of an hour, with nothing else running.
+bench: $(VENV)/full.stamp
+	$(BIN)/python -m benchmarks
+
+# Other libraries on the same slide, each installed from PyPI into bench-work/peers.
+bench-peers: $(VENV)/full.stamp
+	$(BIN)/python -m benchmarks.peers
 
 lint: $(VENV)/full.stamp
 	$(BIN)/ruff check .
@@ -39,4 +47,4 @@ $(VENV)/full.stamp: $(VENV)/core.stamp
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo-run reproduce-run .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo-run reproduce-run bench-work .mypy_cache .pytest_cache .ruff_cache .hypothesis

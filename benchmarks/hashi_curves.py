@@ -1,32 +1,25 @@
-"""HASHI: samples against Dice on analytic tumours, and the time of a map's update.
+"""HASHI: samples against Dice on analytic tumours.
 
-Run: python benchmarks/bench_adaptive.py --out FOLDER [--seeds 8]. Writes adaptive.csv (mean Dice with its 95 % interval
-over seeds), adaptive.png and adaptive.json (times). One core; mask of 3000 x 2500 px, as of a 96 000 x 80 000 px slide.
+Run: `python -m benchmarks.hashi_curves --out FOLDER [--seeds 8]`. Writes adaptive.csv (mean Dice with its 95 % interval
+over seeds) and adaptive.png. One core; mask of 3000 x 2500 px, as of a 96 000 x 80 000 px slide. The time of a map's
+update is in `benchmarks.hashi`.
 """
 
 import argparse
 import csv
-import json
-import platform
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
-from scipy.interpolate import griddata
 from scipy.stats import qmc
 
 from he2her2.config import PRESETS
 from he2her2.geometry import Size
-from he2her2.preprocessing.adaptive import Points, Values, adaptive_map, interpolate, raster
-
-mpl.use("Agg")
-from matplotlib import pyplot as plt
+from he2her2.preprocessing.adaptive import Points, Values, adaptive_map, interpolate
 
 SIZE = Size(3000, 2500)
 BUDGETS = (100, 200, 400, 700, 1000, 1500, 2000)
@@ -100,6 +93,11 @@ def curves(seeds: int) -> Iterator[Row]:
 
 def draw(rows: list[Row], file: Path) -> None:
     """Samples against Dice, one panel a tumour and noise."""
+    import matplotlib as mpl  # noqa: PLC0415  slow to load
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt  # noqa: PLC0415
+
     figure, axes = plt.subplots(len(NOISES), len(TUMOURS), figsize=(16, 7), sharex=True, sharey=True)
     for column, tumour in enumerate(TUMOURS):
         for line, noise in enumerate(NOISES):
@@ -117,44 +115,13 @@ def draw(rows: list[Row], file: Path) -> None:
     figure.savefig(file, dpi=80)
 
 
-def times(rounds: int) -> dict[str, Any]:
-    """Seconds of a map's update against full-resolution `griddata`, taken in turns; and their agreement."""
-    points, values = samples_of("paper", score_of("disc", 0, 0), 0)
-    across, down = np.meshgrid(np.arange(SIZE.w) + 0.5, np.arange(SIZE.h) + 0.5)
-    ours, full = list[float](), list[float]()
-    coarse = np.empty((SIZE.h, SIZE.w), np.float32)
-    for _ in range(rounds):
-        start = time.perf_counter()
-        coarse = raster(interpolate(points, values, "cubic"), SIZE, 8)
-        middle = time.perf_counter()
-        reference = np.clip(np.nan_to_num(griddata(points, values, (across, down), method="cubic")), 0, 1)
-        ours.append(middle - start)
-        full.append(time.perf_counter() - middle)
-    start = time.perf_counter()
-    adaptive_map(score_of("disc", 0, 0), SIZE, PRESETS["paper"].adaptive)
-    both = (coarse >= THRESHOLD) & (reference >= THRESHOLD)
-    return {
-        "machine": platform.processor() or platform.machine(),
-        "size": SIZE,
-        "samples": len(points),
-        "coarse map and enlargement, s": float(np.median(ours)),
-        "full griddata, s": float(np.median(full)),
-        "times faster": float(np.median(np.array(full) / np.array(ours))),
-        "Dice against griddata": float(2 * both.sum() / ((coarse >= THRESHOLD).sum() + (reference >= THRESHOLD).sum())),
-        "all 20 rounds, s": time.perf_counter() - start,
-    }
-
-
 def main() -> None:
     """Measure, write and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=5)
     wanted = parser.parse_args()
     wanted.out.mkdir(parents=True, exist_ok=True)
-    (wanted.out / "adaptive.json").write_text(json.dumps(times(wanted.rounds), indent=1))
-    print((wanted.out / "adaptive.json").read_text())
     rows = list(curves(wanted.seeds))
     with (wanted.out / "adaptive.csv").open("w", newline="") as file:
         table = csv.writer(file)

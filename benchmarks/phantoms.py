@@ -1,6 +1,6 @@
 """How fast phantoms are drawn, and in how much memory.
 
-Run: `python benchmarks/bench_phantom.py [--json FILE] [--large]`. One process. Bars: at least 4 megapixels of tissue a
+Run: `python -m benchmarks.phantoms [--json FILE] [--large]`. One process. Bars: at least 4 megapixels of tissue a
 second of CPU (encoding included), glass nearly free, the demo's slide (12 000 px square) under 20 s on two cores, and
 with `--large` (some minutes) a slide of 100 000 x 80 000 px in less than 1.5 GB.
 """

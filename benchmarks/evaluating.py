@@ -1,6 +1,6 @@
 """How long 10 000 patients take to evaluate, with every interval, plot and audit, on one core.
 
-Run: `OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python -m benchmarks.bench_evaluate [--json FILE] [--patients N]`.
+Run: `OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python -m benchmarks.evaluating [--json FILE] [--patients N]`.
 Bar: under 60 s for 10 000 patients of one slide each. The run folder is made up: tables and records of every slide,
 tiles of the 200 slides that the audits of tiles read at most. Prints seconds of wall clock and of CPU, stage by stage.
 """

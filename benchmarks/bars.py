@@ -1,0 +1,51 @@
+"""What the project must reach, each bar once; topics report under these keys."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A figure that must be reached.
+
+    Attributes:
+        key: What topics call it.
+        what: In words.
+        bar: The figure.
+        aim: What would be better still.
+        form: How it is written, such as "x{:.3g}".
+        at_least: Whether more is better.
+    """
+
+    key: str
+    what: str
+    bar: float
+    aim: float | None
+    form: str
+    at_least: bool = True
+
+    def is_met(self, value: float) -> bool:
+        """Whether a figure reaches it."""
+        return value >= self.bar if self.at_least else value <= self.bar
+
+    def shown(self, value: float) -> str:
+        """A figure as it is written."""
+        return self.form.format(value)
+
+
+BARS = (
+    Bar("stream_vs_openslide", "tile stream against OpenSlide `read_region`, JPEG SVS, 1 thread", 6, 9, "x{:.3g}"),
+    Bar("stream_vs_bare", "tile stream against bare simplejpeg decoding of the same tiles", 0.80, 0.95, "{:.2f}"),
+    Bar("decoded_twice", "half-tile overlap: compressed tiles decoded more than once", 0, 0, "{:.0f}", at_least=False),
+    Bar("cnn_vs_eager", "paper CNN against torch eager one by one, all cores", 3.5, 4.5, "x{:.3g}"),
+    Bar("slide_vs_released", "whole slide, tile scoring against the released way", 5, 6, "x{:.3g}"),
+    Bar("share_of_slower", "share of the slower of (read, CNN) reached end to end", 0.85, 0.95, "{:.2f}"),
+    Bar("hashi_vs_griddata", "HASHI map update against full-resolution `griddata` cubic", 12, 25, "x{:.3g}"),
+    Bar("hashi_dice", "the same: Dice of the two tumour masks", 0.999, None, "{:.4f}"),
+    Bar("peak_gb", "peak memory, 100 000 x 80 000 px slide", 1.5, 1.0, "{:.2f} GB", at_least=False),
+    Bar("cnn_vs_matmul", "paper CNN alone against matrix products on the same core", 0.80, 0.90, "{:.2f}"),
+    Bar("growth", "peak memory growth over 100 slides", 5, 0, "{:.1f} %", at_least=False),
+    Bar("exponent", "time against number of tiles, 1 k to 100 k: exponent", 1.02, None, "{:.3f}", at_least=False),
+    Bar("start_s", "command start (`he2her2 --help`)", 0.3, 0.15, "{:.2f} s", at_least=False),
+    Bar("peers_tiles", "reading tiles against the best peer, 1 thread", 4, None, "x{:.3g}"),
+    Bar("peers_mask", "mask and coordinates: time against the fastest peer", 1, None, "x{:.2f}", at_least=False),
+)

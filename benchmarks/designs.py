@@ -1,0 +1,194 @@
+"""Scoring a slide's tiles from end to end: ours, its rivals and the released way. Needs the train extra."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from queue import Queue
+from threading import Thread
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import openslide
+from numpy.typing import NDArray
+
+from benchmarks.baselines import in_threads, region
+from benchmarks.measuring import Timings, alternate
+from benchmarks.networks import some_tiles
+from benchmarks.phantom_slide import phantom_slide, tile_grid
+from benchmarks.reading import read_stream
+from benchmarks.released import ReleasedCnn, torch_threads
+from benchmarks.results import Found, Setting, Table
+from he2her2.config import Config, Runtime
+from he2her2.geometry import Rgb, Size, TileGrid
+from he2her2.models.engines import Untrained
+from he2her2.models.initial import initial_weights
+from he2her2.models.onnx_engine import OnnxEngine
+from he2her2.models.onnx_graph import INPUT, build_onnx
+from he2her2.models.scoring import prepare_input
+from he2her2.models.zoo import COMPACT_TILE_CNN, PAPER_TILE_CNN, CnnSpec
+from he2her2.phantom.writer import TILE_PX
+from he2her2.pipeline import infer
+from he2her2.slides import open_slide
+from he2her2.slides.stream import TileBatch, map_tiles, stream_tiles
+
+THREADS = 2
+BATCH = 32
+OURS = "2 symmetric threads (ours)"
+RELEASED = "released way: OpenSlide, torch eager, one by one"
+
+Logits = NDArray[np.float32]
+
+
+def measure(setting: Setting) -> Found:
+    """Tiles a second of every design, on the paper's CNN; the share of its limits that ours reaches, on both CNNs."""
+    side = setting.pick(20, 3)
+    path = phantom_slide(setting, Size((side + 1) * TILE_PX, (side + 1) * TILE_PX))
+    grid = tile_grid(side, side)
+    rounds = setting.pick(5, 1)
+    spec = COMPACT_TILE_CNN if setting.quick else PAPER_TILE_CNN
+    with processes(path, spec, grid) if not setting.quick else no_processes() as rival:
+        timings = alternate(_rivals(setting, path, grid, spec) | rival, rounds, warm_up=not setting.quick)
+    limits = {spec.name: timings}
+    if not setting.quick:
+        compact = COMPACT_TILE_CNN
+        found = {OURS: partial(score_ours, path, grid, engine_of(compact))}
+        limits[compact.name] = alternate(found | _limits(setting, path, grid, compact), rounds)
+    shares = {name: share_of_slower(found) for name, found in limits.items()}
+    figures = {"share_of_slower": min(shares.values())} | {f"share_{name}": share for name, share in shares.items()}
+    if RELEASED in timings.seconds:
+        figures["slide_vs_released"] = timings.times_faster(OURS, RELEASED)
+    tables = tuple(_table(name, found, len(grid)) for name, found in limits.items())
+    return Found(figures, tables, {"tiles": len(grid), **{n: dict(t.seconds) for n, t in limits.items()}})
+
+
+def engine_of(spec: CnnSpec) -> OnnxEngine:
+    """The CNN that prediction would run; its weights do not matter here."""
+    return OnnxEngine.untrained(Untrained(spec, 0))
+
+
+def share_of_slower(timings: Timings) -> float:
+    """How near ours comes to the slower of reading alone and the CNN alone."""
+    slower = max(("reading alone", "CNN alone"), key=timings.median)
+    return timings.times_faster(OURS, slower)
+
+
+def _rivals(setting: Setting, path: Path, grid: TileGrid, spec: CnnSpec) -> dict[str, Callable[[], object]]:
+    engine, wide = engine_of(spec), wide_session(spec)
+    found: dict[str, Callable[[], object]] = {}
+    if not spec.global_pool:
+        found[RELEASED] = partial(score_released, path, grid, ReleasedCnn(spec))
+    return found | {
+        "in sequence: read, then a session of 2 threads": partial(score_in_sequence, path, grid, wide, spec),
+        "1 prefetch thread and a session of 2 threads": partial(score_prefetched, path, grid, wide, spec),
+        OURS: partial(score_ours, path, grid, engine),
+        **_limits(setting, path, grid, spec),
+    }
+
+
+def _limits(setting: Setting, path: Path, grid: TileGrid, spec: CnnSpec) -> dict[str, Callable[[], object]]:
+    tiles = some_tiles(setting, 2 * BATCH)
+    return {
+        "reading alone": partial(read_stream, path, grid, THREADS),
+        "CNN alone": partial(in_threads, partial(_score_again, engine_of(spec), tiles), len(grid), THREADS),
+    }
+
+
+def _score_again(engine: OnnxEngine, tiles: Rgb, positions: range) -> None:
+    """Score as many tiles as there are positions, tiles that are in memory."""
+    for start in range(positions.start, positions.stop, BATCH):
+        n = min(BATCH, positions.stop - start)
+        engine(tiles[:n])
+
+
+def score_ours(path: Path, grid: TileGrid, engine: OnnxEngine) -> Logits:
+    """What `predict` does."""
+    config = Config(runtime=Runtime(threads=THREADS, batch_size=BATCH))
+    with open_slide(path) as slide:
+        return infer(slide, grid, engine, config)[1]
+
+
+def score_released(path: Path, grid: TileGrid, network: ReleasedCnn) -> Logits:
+    """OpenSlide and torch, tile by tile; torch has all cores."""
+    with openslide.OpenSlide(path) as slide, torch_threads(THREADS):
+        return np.stack([network(region(slide, origin, grid.side_px)) for origin in grid.origins_l0.tolist()])
+
+
+def wide_session(spec: CnnSpec) -> onnxruntime.InferenceSession:
+    """A session that works with several threads on each batch."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = THREADS
+    model = build_onnx(spec, initial_weights(spec, 0)).SerializeToString()
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def _run(session: onnxruntime.InferenceSession, pixels: Rgb, spec: CnnSpec) -> Logits:
+    logits: Logits = session.run(None, {INPUT: prepare_input(pixels, spec.input)})[0]
+    return logits
+
+
+def score_in_sequence(path: Path, grid: TileGrid, session: Any, spec: CnnSpec) -> Logits:  # noqa: ANN401  untyped
+    """Read a batch, score it, read the next."""
+    found = []
+    with open_slide(path) as slide:
+        for start in range(0, len(grid), BATCH):
+            some = grid.take(np.arange(start, min(start + BATCH, len(grid))))
+            with stream_tiles(slide, some, batch_size=BATCH) as stream:
+                found += [_run(session, batch.pixels, spec) for batch in stream]
+    return np.concatenate(found)
+
+
+def score_prefetched(path: Path, grid: TileGrid, session: Any, spec: CnnSpec) -> Logits:  # noqa: ANN401  untyped
+    """One thread reads ahead, the caller scores."""
+    queue: Queue[TileBatch | None] = Queue(maxsize=3)
+
+    def read() -> None:
+        with open_slide(path) as slide, stream_tiles(slide, grid, batch_size=BATCH) as stream:
+            for batch in stream:
+                queue.put(batch)
+        queue.put(None)
+
+    reader = Thread(target=read)
+    reader.start()
+    found = [_run(session, batch.pixels, spec) for batch in iter(queue.get, None)]
+    reader.join()
+    return np.concatenate(found)
+
+
+@contextmanager
+def processes(path: Path, spec: CnnSpec, grid: TileGrid) -> Iterator[dict[str, Callable[[], object]]]:
+    """Processes with a slide and a session each, started before anything is timed."""
+    parts = [grid.take(part) for part in np.array_split(np.arange(len(grid)), THREADS)]
+    with ProcessPoolExecutor(THREADS, get_context("spawn"), initializer=_begin, initargs=(path, spec)) as pool:
+        yield {"2 symmetric processes": partial(_in_processes, pool, parts)}
+
+
+@contextmanager
+def no_processes() -> Iterator[dict[str, Callable[[], object]]]:
+    """None."""
+    yield {}
+
+
+_mine: dict[str, Any] = {}
+
+
+def _begin(path: Path, spec: CnnSpec) -> None:
+    _mine.update(slide=open_slide(path), engine=engine_of(spec))
+
+
+def _in_processes(pool: Executor, parts: list[TileGrid]) -> Logits:
+    return np.concatenate(list(pool.map(_my_part, parts)))
+
+
+def _my_part(grid: TileGrid) -> Logits:
+    with map_tiles(_mine["slide"], grid, lambda batch: _mine["engine"](batch.pixels), batch_size=BATCH) as stream:
+        return np.concatenate(list(stream))
+
+
+def _table(name: str, timings: Timings, n: int) -> Table:
+    slower = max(("reading alone", "CNN alone"), key=timings.median)
+    rows = tuple((what, timings.rate(what, n), timings.times_faster(what, slower)) for what in timings.seconds)
+    return Table(f"{name}, {n} tiles, {THREADS} threads", ("design", "tiles/s", f"share of {slower}"), rows)

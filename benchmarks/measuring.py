@@ -1,0 +1,109 @@
+"""How things are timed: candidates in turns within one run, medians over the rounds, ratios round by round."""
+
+import gc
+import os
+import platform
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from time import perf_counter
+
+LIBRARIES = (
+    "he2her2", "numpy", "scipy", "tifffile", "simplejpeg", "openslide-python", "openslide-bin", "onnxruntime", "torch",
+    "lightning",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Seconds of each candidate, one a round.
+
+    Attributes:
+        seconds: By candidate; rounds are aligned.
+    """
+
+    seconds: Mapping[str, Sequence[float]]
+
+    def median(self, name: str) -> float:
+        """Seconds of a candidate."""
+        return statistics.median(self.seconds[name])
+
+    def rate(self, name: str, n: int) -> float:
+        """Things a second, of a candidate that does `n` of them."""
+        return n / self.median(name)
+
+    def times_faster(self, name: str, than: str) -> float:
+        """Median over the rounds of how many times faster one candidate was than another in the same round."""
+        pairs = zip(self.seconds[than], self.seconds[name], strict=True)
+        return statistics.median(slow / fast for slow, fast in pairs)
+
+
+def alternate(candidates: Mapping[str, Callable[[], object]], rounds: int, *, warm_up: bool = True) -> Timings:
+    """Run every candidate once a round, back and forth, so that a drifting machine is fair to all.
+
+    Args:
+        candidates: What is run, by name.
+        rounds: How often each is timed.
+        warm_up: Run each once before, untimed.
+    """
+    for run in candidates.values() if warm_up else ():
+        run()
+    seconds: dict[str, list[float]] = {name: [] for name in candidates}
+    for turn in range(rounds):
+        names = [*candidates][:: 1 if turn % 2 == 0 else -1]
+        for name in names:
+            gc.collect()
+            start = perf_counter()
+            candidates[name]()
+            seconds[name].append(perf_counter() - start)
+    return Timings(seconds)
+
+
+def machine() -> dict[str, object]:
+    """Hardware, load, time and versions."""
+    return {
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
+        "gpu": _gpu_name(),
+        "system": platform.system(),
+        "load_1min": round(os.getloadavg()[0], 2),
+        "python": platform.python_version(),
+        "versions": {name: found for name in LIBRARIES if (found := version_of(name))},
+    }
+
+
+def version_of(package: str) -> str | None:
+    """Version of an installed package; none where it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text("utf-8").splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _gpu_name() -> str:
+    """Name of the first GPU that torch can use; it loads torch only where a driver is."""
+    if not Path("/dev/nvidiactl").exists() or version_of("torch") is None:
+        return "none"
+    import torch  # noqa: PLC0415  takes seconds
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+
+
+def status_gb(field: str) -> float:
+    """GB of a field of this process's `/proc/self/status`: VmHWM is the most it ever held, VmRSS what it holds now."""
+    for line in Path("/proc/self/status").read_text("utf-8").splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) * 1024 / 1e9
+    raise ValueError(f"no {field} here")

@@ -1,0 +1,116 @@
+"""Memory: the most that a very large slide takes, and whether a hundred slides take more than ten.
+
+Each is measured in a process of its own, which runs `python -m benchmarks.memory KIND WORK [--quick]` and prints JSON.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from shapely import box
+
+from benchmarks.measuring import status_gb
+from benchmarks.phantom_slide import phantom_slide
+from benchmarks.results import Found, Setting, Table
+from he2her2.cohort.run import plan_run
+from he2her2.cohort.work import Work
+from he2her2.config import Config, load_config
+from he2her2.evaluation.plot_style import BLUE, Note, canvas, save
+from he2her2.evidence import write_evidence
+from he2her2.evidence.record import prediction_record
+from he2her2.geometry import Size
+from he2her2.models.slide_model import load_slide_model
+from he2her2.pipeline import predict
+from he2her2.preprocessing.annotations import Region
+from he2her2.slides import open_slide
+
+LARGE = Size(100_000, 80_000)
+SMALL = Size(6_144, 6_144)
+SETTLED = 10
+"""Slides after which everything that is loaded once is loaded."""
+
+QUICK = ("selection.n_tiles=5", "adaptive.iterations=2", "adaptive.points=20")
+
+
+def measure(setting: Setting) -> Found:
+    """GB at the peak of a large slide, and the growth over many small ones."""
+    large, many = (_in_process(kind, setting) for kind in ("large", "many"))
+    now = many["gb"]
+    early, late = now[SETTLED : 2 * SETTLED] or now[:1], now[-SETTLED:]
+    growth = 100 * (max(late) / max(early) - 1)
+    title = "Memory of a process that predicts (VmHWM, VmRSS)"
+    rows: tuple[tuple[str | float, ...], ...] = (
+        (f"peak, one slide of {large['size'][0]} x {large['size'][1]} px, {large['tiles']} tiles", large["peak_gb"]),
+        (f"after {min(2 * SETTLED, len(now))} slides", max(early)),
+        (f"after {len(now)} slides", max(late)),
+    )
+    plot(setting, now)
+    figures = {"peak_gb": large["peak_gb"], "growth": growth}
+    return Found(figures, (Table(title, ("what", "GB"), rows),), {"large": large, "many": many})
+
+
+def plot(setting: Setting, held: list[float]) -> None:
+    """Memory after each slide."""
+    with canvas("Memory over slides") as (figure, axes):
+        axes.plot(range(1, len(held) + 1), [1000 * gb for gb in held], color=BLUE)
+        axes.set(xlabel="slides predicted by one process", ylabel="MB held", ylim=(0, None))
+        save(figure, Note(f"Resident memory after each of {len(held)} predictions."), setting.plots / "memory.png")
+
+
+def _in_process(kind: str, setting: Setting) -> dict[str, Any]:
+    command = [sys.executable, "-m", "benchmarks.memory", kind, str(setting.work.absolute())]
+    if setting.quick:
+        command.append("--quick")
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def predict_large(setting: Setting) -> dict[str, Any]:
+    """Predict a large slide, the evidence included; its tumour is limited to about 10 000 tiles, to save time."""
+    size = LARGE if not setting.quick else Size(2048, 2048)
+    path = phantom_slide(setting, size)
+    config = load_config(overrides=QUICK if setting.quick else ())
+    model = load_slide_model("bundled" if not setting.quick else "untrained:0", config)
+    side = setting.pick(100, 6) * 256
+    region = Region(box(0, 0, side, side), "Tumor")
+    with tempfile.TemporaryDirectory() as folder, open_slide(path) as slide:
+        found = predict(slide, model, config, regions=[region], region_use="intersect")
+        record = prediction_record(slide, found, model, config)
+        write_evidence(Path(folder) / "slide", slide, found, record)
+    return {"size": size, "tiles": len(found.grid), "peak_gb": status_gb("VmHWM")}
+
+
+def predict_many(setting: Setting) -> dict[str, Any]:
+    """Predict one slide after the other as `he2her2 predict FOLDER` does; GB held after each."""
+    config = load_config(overrides=(*QUICK, "adaptive.iterations=4", "adaptive.points=40"))
+    model = load_slide_model("untrained:0", config)
+    path = phantom_slide(setting, SMALL if not setting.quick else Size(2048, 2048))
+    with tempfile.TemporaryDirectory() as folder:
+        work = _work(Path(folder), config, model)
+        held = []
+        for _ in range(setting.pick(100, 2)):
+            work.predict(path)
+            shutil.rmtree(Path(folder) / "slides")  # else it would be found done
+            held.append(status_gb("VmRSS"))
+    return {"slides": len(held), "gb": held}
+
+
+def _work(folder: Path, config: Config, model: Any) -> Work:  # noqa: ANN401  a SlideModel
+    cards = [card.summary for card in model.cards.values()]
+    return Work(plan_run(folder, command=[], config=config, weights=cards, overrides={}), model, config)
+
+
+def main() -> None:
+    """Measure in this process and print JSON."""
+    kind, work, *quick = sys.argv[1:]
+    setting = Setting(Path(work), quick=bool(quick), plots=Path(work))
+    print(json.dumps({"large": predict_large, "many": predict_many}[kind](setting)))
+
+
+if __name__ == "__main__":
+    main()

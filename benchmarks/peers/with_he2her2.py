@@ -1,0 +1,39 @@
+"""Ours."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.peers.peer import MPP, TILE_PX, Origin, run
+from he2her2.config import Config
+from he2her2.geometry import TileGrid, mask_size
+from he2her2.lattice import thumbnail_on_lattice
+from he2her2.pipeline import find_tissue
+from he2her2.preprocessing.tiling import cut_tiles
+from he2her2.slides import open_slide
+from he2her2.slides.stream import TileBatch, map_tiles
+
+PX_L0 = 32.0
+
+
+def find(path: Path) -> int:
+    """Tissue without pen ink, and the tiles that lie wholly in it."""
+    with open_slide(path) as slide:
+        tissue, pen = find_tissue(thumbnail_on_lattice(slide, PX_L0, mask_size(slide.size_l0, PX_L0)), Config())
+        return len(cut_tiles(tissue & ~pen, slide.size_l0, px_l0=PX_L0, mpp=MPP, min_tiles=1).grid)
+
+
+def read(path: Path, origins: Iterable[Origin]) -> int:
+    """The stream, on one thread."""
+    grid = TileGrid(np.array(list(origins), np.int64), float(TILE_PX), TILE_PX, MPP)
+    with open_slide(path) as slide, map_tiles(slide, grid, _count, threads=1) as stream:
+        return sum(stream)
+
+
+def _count(batch: TileBatch) -> int:
+    return len(batch.pixels)
+
+
+if __name__ == "__main__":
+    run("he2her2", find, read)

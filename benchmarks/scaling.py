@@ -1,0 +1,90 @@
+"""Time against the number of tiles: all that is done for a tile but the CNN, whose time a tile is the same everywhere.
+
+Leaving the CNN out makes the test stricter: its constant share would hide whatever grows faster than the tiles.
+"""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.measuring import Timings, alternate, status_gb
+from benchmarks.phantom_slide import phantom_slide
+from benchmarks.results import Found, Setting, Table
+from he2her2.config import Selection
+from he2her2.evaluation.plot_style import BLUE, GREY, Note, canvas, save
+from he2her2.geometry import Mask, Size
+from he2her2.models.scoring import prepare_input, soft_argmax
+from he2her2.models.selection import top_tiles
+from he2her2.models.zoo import COMPACT_TILE_CNN
+from he2her2.preprocessing.tiling import cut_tiles
+from he2her2.slides import open_slide
+from he2her2.slides.stream import TileBatch, map_tiles
+
+COUNTS = (1_000, 3_000, 10_000, 30_000, 100_000)
+QUICK_COUNTS = (4, 16)
+COLUMNS = 380
+"""Tiles side by side at most; the rest goes into more rows."""
+
+THREADS = 2
+SELECTION = Selection(top_fraction=1.0, n_tiles=1)
+
+
+def measure(setting: Setting) -> Found:
+    """Seconds at each number of tiles, and the exponent of a line through them on logarithmic axes."""
+    counts = QUICK_COUNTS if setting.quick else COUNTS
+    path = phantom_slide(setting, Size(100_000, 80_000) if not setting.quick else Size(2048, 2048))
+    candidates = {str(n): partial(stream, path, n, 4 if setting.quick else COLUMNS) for n in counts}
+    timings = alternate(candidates, setting.pick(3, 1), warm_up=False)
+    exponent, seconds = fit(timings)
+    rows = tuple((n, timings.median(str(n)), timings.rate(str(n), n)) for n in counts)
+    plot(setting, counts, [timings.median(str(n)) for n in counts], exponent, seconds)
+    title = f"Cutting, reading, lightness, scoring and selection of n tiles, {THREADS} threads (no CNN)"
+    table = Table(title, ("tiles", "s", "tiles/s"), rows)
+    raw = {"seconds": dict(timings.seconds), "peak_gb": status_gb("VmHWM")}
+    return Found({"exponent": exponent}, (table,), raw)
+
+
+def stream(path: Path, n: int, columns: int) -> None:
+    """Everything that `predict` does with n tiles after the tumour is found, with the CNN left out."""
+    with open_slide(path) as slide:
+        mask = tumour_of(n, columns, slide.size_l0)
+        grid = cut_tiles(mask, slide.size_l0, px_l0=32.0, mpp=0.25, min_tiles=1).grid
+        with map_tiles(slide, grid, lightness_of, threads=THREADS) as found:
+            logits = np.concatenate(list(found))
+    assert len(logits) == n
+    top_tiles(soft_argmax(logits, 1.0), SELECTION)
+
+
+def lightness_of(batch: TileBatch) -> np.ndarray:
+    """What the CNN would eat, averaged to four numbers a tile in its place."""
+    tiles = prepare_input(batch.pixels, COMPACT_TILE_CNN.input)
+    return np.asarray(tiles.reshape(len(tiles), 4, -1).mean(axis=2))
+
+
+def tumour_of(n: int, columns: int, size_l0: Size) -> Mask:
+    """A mask (32 level-0 px a pixel) that holds exactly n tiles: whole rows and a part of one."""
+    mask = np.zeros((-(-size_l0.h // 32), -(-size_l0.w // 32)), bool)
+    rows, rest = divmod(n, columns)
+    mask[: 8 * rows, : 8 * columns] = True
+    mask[8 * rows : 8 * rows + 8, : 8 * rest] = True
+    return mask
+
+
+def fit(timings: Timings) -> tuple[float, float]:
+    """Exponent and factor of the power law through the medians, by least squares on logarithmic axes."""
+    counts = np.array([int(name) for name in timings.seconds])
+    seconds = np.array([timings.median(name) for name in timings.seconds])
+    exponent, offset = np.polyfit(np.log(counts), np.log(seconds), 1)
+    return float(exponent), float(np.exp(offset))
+
+
+def plot(setting: Setting, counts: tuple[int, ...], seconds: list[float], exponent: float, factor: float) -> None:
+    """Time against number of tiles."""
+    title = "Time against number of tiles"
+    with canvas(title) as (figure, axes):
+        axes.loglog(counts, factor * np.array(counts, float) ** exponent, color=GREY)
+        axes.loglog(counts, seconds, "o", color=BLUE)
+        axes.set(xlabel="tiles", ylabel="seconds")
+        caption = f"All but the CNN; medians of alternating runs; the line has the fitted exponent {exponent:.3f}."
+        save(figure, Note(caption), setting.plots / "tiles_and_time.png")
