@@ -22,12 +22,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from he2her2.config import Config
 from he2her2.evaluation.comparisons import delong_difference
 from he2her2.evaluation.intervals import Estimate, decision_interval, delong
 from he2her2.evaluation.metrics import balanced_accuracy
 
 RESULTS = Path(__file__).resolve().parent / "results"
 BINS = 16
+THRESHOLD = Config().adaptive.threshold
 
 
 @dataclass(frozen=True)
@@ -85,14 +87,14 @@ def table(judged: Judged, probabilities: Mapping[str, NDArray[np.float64]]) -> I
     yield "# Does the tumour CNN see more than colour?\n"
     yield (
         f"{len(judged.invasive)} IDC patches of {n_patients} patients, cross-validated by patient in "
-        f"{len(np.unique(judged.folds))} folds, the same for all. Decided at 0.5; intervals of 95 %, by patient. "
-        "Published on the full set: balanced accuracy 0.842 (Cruz-Roa 2014), 0.847 (Janowczyk and Madabhushi 2016).\n"
+        f"{len(np.unique(judged.folds))} folds, the same for all. Invasive from a probability of {THRESHOLD:g} on, as in "
+        "HASHI; intervals of 95 %, by patient. Published on the full set: balanced accuracy 0.842 (Cruz-Roa 2014), 0.847 (Janowczyk and Madabhushi 2016).\n"
     )
     yield "| from | balanced accuracy | AUC | the CNN's AUC less this | p |"
     yield "|---|---|---|---|---|"
     cnn = probabilities["the tumour CNN"]
     for name, found in probabilities.items():
-        balanced = decision_interval(balanced_accuracy, judged.invasive, found >= 0.5, judged.patients)
+        balanced = decision_interval(balanced_accuracy, judged.invasive, found >= THRESHOLD, judged.patients)
         area = delong(judged.invasive, found, judged.patients)
         difference = delong_difference(judged.invasive, cnn, found, judged.patients)
         apart = f"{shown(difference.estimate)} | {difference.p_value:.2g}" if found is not cnn else "- | -"

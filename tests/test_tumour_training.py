@@ -179,6 +179,22 @@ def test_every_problem_of_manifest_and_patches_is_told_at_once(tmp_path, tiny_ne
     assert not (tmp_path / "run").exists()
 
 
+def test_manifests_that_contradict_each_other_are_told(tmp_path, tiny_network, cohort, command_line):
+    """A slide would count twice; a patient would train and judge."""
+    moved = cohort.read_text().replace("val", "TRAIN").replace("train", "val").replace("TRAIN", "train")
+    (cohort.parent / "again.csv").write_text(moved)
+    twice = ("--manifest", cohort, "--manifest", cohort.parent / "again.csv")
+
+    code, _, told = command_line("train", "tumour", *twice, "--out", tmp_path / "run")
+
+    told = " ".join(told.split())
+    assert code == 2
+    assert told.count("is listed before") == 2
+    assert told.count("is in val here, in train before") == 1
+    assert told.count("is in train here, in val before") == 1
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

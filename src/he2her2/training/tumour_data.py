@@ -1,6 +1,6 @@
 """Who trains a tumour CNN and who judges it: patch sets and slides, looked at before any training, dealt by patient."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,6 +92,7 @@ def read_sources(data: TumourData, spec: CnnSpec) -> Sources:
             cohorts.append((manifest, annotated_rows(manifest)))
         except ManifestError as error:
             problems += error.problems
+    problems += _between(cohorts)
     if data.patches is not None:
         try:
             sets.append(read_patch_set(data.patches, spec.input, data.patches_mpp))
@@ -102,6 +103,21 @@ def read_sources(data: TumourData, spec: CnnSpec) -> Sources:
     if problems:
         raise ManifestError(problems)
     return Sources(tuple(sets), tuple(cohorts))
+
+
+def _between(cohorts: Sequence[tuple[Manifest, tuple[SlideRow, ...]]]) -> Iterator[str]:
+    """What two manifests contradict each other in: a slide that both list, a patient of whom they state two splits."""
+    slides: dict[Path, str] = {}
+    splits: dict[str, tuple[Split | None, str]] = {}
+    for manifest, rows in cohorts:
+        for row in rows:
+            here, patient = f"{manifest.path}: line {row.line}", patient_key(row.patient_id)
+            if (there := slides.setdefault(row.path.resolve(), here)) != here:
+                yield f"{here}: {row.slide_id} is listed before ({there}); list it once"
+            split, there = splits.setdefault(patient, (row.split, here))
+            if split != row.split:
+                found = f"is in {row.split or 'no split'} here, in {split or 'no split'} before ({there})"
+                yield f"{here}: patient {row.patient_id!r} {found}; choose one"
 
 
 def annotated_rows(manifest: Manifest) -> tuple[SlideRow, ...]:
