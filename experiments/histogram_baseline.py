@@ -87,8 +87,9 @@ def table(judged: Judged, probabilities: Mapping[str, NDArray[np.float64]]) -> I
     yield "# Does the tumour CNN see more than colour?\n"
     yield (
         f"{len(judged.invasive)} IDC patches of {n_patients} patients, cross-validated by patient in "
-        f"{len(np.unique(judged.folds))} folds, the same for all. Invasive from a probability of {THRESHOLD:g} on, as in "
-        "HASHI; intervals of 95 %, by patient. Published on the full set: balanced accuracy 0.842 (Cruz-Roa 2014), 0.847 (Janowczyk and Madabhushi 2016).\n"
+        f"{len(np.unique(judged.folds))} folds, the same for all; invasive from a probability of {THRESHOLD:g} on, as "
+        "in HASHI; intervals of 95 %, by patient. Published on the full set: balanced accuracy 0.842 (Cruz-Roa 2014), "
+        "0.847 (Janowczyk and Madabhushi 2016).\n"
     )
     yield "| from | balanced accuracy | AUC | the CNN's AUC less this | p |"
     yield "|---|---|---|---|---|"

@@ -159,7 +159,8 @@ def as_markdown(phantoms: Sequence[OnPhantoms], rates: Sequence[AlarmRate]) -> I
     yield "## Phantom cohorts without any HER2 signal\n"
     for found in phantoms:
         kind = "Tissue size encodes the label" if found.planted else "Tissue size does not know the label"
-        yield f"{kind}: {'ALARM' if found.alarm else 'silent'}. {found.sentence} (The untrained model: {found.model}.)\n"
+        verdict = "ALARM" if found.alarm else "silent"
+        yield f"{kind}: {verdict}. {found.sentence} (AUC of the untrained model: {found.model}.)\n"
     yield "## How often the family of eight shortcuts alarms\n"
     yield "Tissue area (and with it the tile count) differs by so many standard deviations of its logarithm; at 0 every"
     yield "alarm is false, and 5 % are allowed.\n"
