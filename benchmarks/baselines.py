@@ -36,13 +36,14 @@ def region(slide: openslide.OpenSlide, origin: tuple[int, int], side: int) -> Rg
     return np.asarray(slide.read_region((origin[0], origin[1]), 0, (side, side)).convert("RGB"))
 
 
-def decode_bare(path: Path, n: int) -> Callable[[range], None]:
-    """The first n compressed tiles as complete JPEGs in memory, decoded by simplejpeg into fresh arrays."""
+def decode_bare(path: Path, grid: TileGrid) -> Callable[[range], None]:
+    """The compressed tiles at a grid's corners as complete JPEGs in memory, decoded by simplejpeg into fresh arrays."""
     data = path.read_bytes()
     with tifffile.TiffFile(path) as tiff:
         page = tiff.pages.first
         tables = page.jpegtables or b"\xff\xd8\xff\xd9"
-        spans = list(zip(page.dataoffsets[:n], page.databytecounts[:n], strict=True))
+        columns, (x, y) = -(-page.imagewidth // page.tilewidth), (grid.origins_l0 // page.tilewidth).T
+        spans = [(page.dataoffsets[i], page.databytecounts[i]) for i in (y * columns + x).tolist()]
     jpegs = [tables[:-2] + data[start + 2 : start + count] for start, count in spans]
 
     def decode(positions: range) -> None:

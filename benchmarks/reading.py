@@ -47,7 +47,7 @@ def _readers(path: Path, grid: TileGrid, threads: int) -> dict[str, Callable[[],
     return {
         "OpenSlide": partial(in_threads, read_with_openslide(path, grid), n, threads),
         "stream": partial(read_stream, path, grid, threads),
-        "bare simplejpeg": partial(in_threads, decode_bare(path, n), n, threads),
+        "bare simplejpeg": partial(in_threads, decode_bare(path, grid), n, threads),
     }
 
 

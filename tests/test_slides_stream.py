@@ -103,6 +103,20 @@ def test_any_order_of_the_grid_gives_the_same_tiles(slide):
     assert stream.n_decoded == (35 if slide.backend == "tiff" else 0)
 
 
+@pytest.mark.parametrize(
+    ("batch_size", "threads", "most"), [(32, 1, 18), (32, 2, 18), (32, 3, 12), (8, 2, 6), (3, 4, 3)]
+)
+def test_batches_are_shared_out_evenly(slide, batch_size, threads, most):
+    """35 tiles for 2 threads are 18 and 17, not 32 and 3: the last batch keeps nobody waiting."""
+    grid = make_grid(slide, 64, 64)
+
+    sizes = [len(batch.index) for batch in stream_tiles(slide, grid, batch_size=batch_size, threads=threads)]
+
+    assert sum(sizes) == len(grid) == 35
+    assert max(sizes) == most
+    assert max(sizes) - min(sizes[:-1]) == 0
+
+
 def test_an_empty_grid_is_an_empty_stream(slide):
     """No tiles, no batches, no threads."""
     grid = make_grid(slide, 64, 64, last=(0, 0))

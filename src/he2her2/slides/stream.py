@@ -95,7 +95,8 @@ def map_tiles(
         slide: Where the tiles are read.
         grid: The tiles; raster order keeps memory small.
         apply: Called once for each batch, from several threads at once when `threads` is above 1.
-        batch_size: Tiles in a batch; fewer in the last, and where tiles cannot be read.
+        batch_size: Tiles in a batch at most. Batches are made even, so that no thread waits for another's last one, and
+            hold fewer where tiles cannot be read.
         threads: Symmetric workers; batches are worked on at most `threads` + 1 ahead of the consumer.
 
     Returns:
@@ -103,6 +104,7 @@ def map_tiles(
     """
     if batch_size < 1 or threads < 1:
         raise ValueError(f"batch_size and threads must be at least 1, got {batch_size} and {threads}")
+    batch_size = _even(len(grid), batch_size, threads)
     n_blocks = -(-len(grid) // batch_size)
     threads = max(1, min(threads, n_blocks))
     clock = _Clock(threads)
@@ -122,6 +124,17 @@ def map_tiles(
 def stream_tiles(slide: Slide, grid: TileGrid, *, batch_size: int = 32, threads: int = 1) -> TileMapping[TileBatch]:
     """Read a grid's tiles in batches, ahead of the consumer; see `map_tiles`."""
     return map_tiles(slide, grid, _as_it_is, batch_size=batch_size, threads=threads)
+
+
+def _even(n: int, at_most: int, threads: int) -> int:
+    """Tiles in a batch, such that every thread gets about as many of `n` tiles.
+
+    Example:
+        >>> _even(100, 32, threads=2), _even(1000, 32, threads=2), _even(3, 32, threads=2)
+        (25, 32, 2)
+    """
+    n_rounds = -(-n // (at_most * threads))
+    return max(1, -(-n // max(1, n_rounds * threads)))
 
 
 def _as_it_is(batch: TileBatch) -> TileBatch:
