@@ -74,3 +74,13 @@ def test_the_wheel_carries_them():
     package = REPOSITORY / "src" / "he2her2"
 
     assert all((package / "models" / name / role / "model.onnx").is_file() for name, role in PLACES)
+
+
+def test_a_prediction_with_them_names_their_patients(tmp_path, command_line):
+    """A guard finds them in the run alone, by the name "bundled" or none."""
+    (tmp_path / "slides").mkdir()
+    (tmp_path / "slides" / "broken.svs").write_bytes(b"no slide")
+
+    command_line("predict", tmp_path / "slides", "--out", tmp_path / "run")
+
+    assert used_for_choice(tmp_path / "run").marks == used_for_choice(trained_folder(BUNDLED)).marks != frozenset()

@@ -24,7 +24,7 @@ from he2her2.manifest import (
 )
 from he2her2.manifest.checks import check, doubts
 from he2her2.manifest.counts import count_all
-from he2her2.manifest.provenance import patient_mark, shared_with_choice
+from he2her2.manifest.provenance import patient_mark, shared_with_choice, write_patients
 
 HEAD = ",".join(COLUMNS)
 
@@ -146,7 +146,7 @@ def test_every_problem_is_told_at_once_in_the_order_of_lines(cohort):
         "c,c.svs,p1,PAS,0,maybe,neg,y,validation,,",
         "b,b.svs,p3,HE,0,,,y,val,,",
         "d,d.svs,p3,HE,0,,,y,train,,",
-        ",d.svs,,HE,0,,,y,train,,",
+        ",d.svs,,HE,0,,,y,train,x,",
         "e/f,d.svs,p9,HE,2+,,,y,train,,",
         "g,d.svs,p8,HE,0,,,y,val,,,,",
     )
@@ -166,6 +166,7 @@ def test_every_problem_is_told_at_once_in_the_order_of_lines(cohort):
         "line 4: split: 'validation' is no split: use train, val, test, or leave it empty",
         "lines 5, 6: patient 'p3' is in val and train; choose one split",
         "line 7: no slide_id, patient_id",
+        "line 7: mpp: 'x' is no number of µm per px",
         "line 8: slide_id: 'e/f' cannot name a folder; leave out slashes",
         "line 8: HER2 status is undetermined (IHC 2+, ISH not given); give ish or her2_status, or leave split empty",
         "line 9: 13 cells under 11 headings; quote cells with commas",
@@ -372,6 +373,21 @@ def test_a_prediction_leads_back_to_the_patients_of_its_weights(cohort, tmp_path
     (prediction / "run.json").write_text(json.dumps({"command": ["he2her2", "predict", "--weights", str(weights)]}))
 
     assert shared_with_choice(manifest.rows, prediction) == ("p1", "p2", "p3", "p4")
+
+
+def test_weights_remember_the_patients_of_those_they_started_from(cohort, tmp_path):
+    """Also when both folders were copied to where no training run is."""
+    manifest = read_manifest(cohort(*GOOD))
+    teacher, weights = tmp_path / "teacher", tmp_path / "weights"
+    teacher.mkdir()
+    weights.mkdir()
+    write_patients(teacher, {"training_patients": [patient_mark("x")], "validation_patients": [patient_mark("y")]})
+
+    write_patients(weights, describe_patients(manifest), [teacher])
+
+    own, used = describe_patients(manifest), used_for_choice(weights)
+    assert used.trained == {*own["training_patients"], patient_mark("x")}
+    assert used.marks - used.trained == {*own["validation_patients"], patient_mark("y")}
 
 
 def test_a_folder_without_a_record_proves_nothing(tmp_path):

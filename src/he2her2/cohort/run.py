@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from he2her2 import __version__
@@ -105,6 +106,7 @@ def plan_run(
     config: Config,
     weights: Sequence[Mapping[str, Any]],
     overrides: Mapping[str, Any],
+    patients: Mapping[str, Any] = MappingProxyType({}),
     overwrite: bool = False,
 ) -> Run:
     """Describe a run and check that its folder can take it: new, or with results of the same configuration.
@@ -115,6 +117,7 @@ def plan_run(
         config: The settings.
         weights: Summaries of the networks' cards.
         overrides: What else the user chose that can change a result (mpp, annotations).
+        patients: Who had a say in the weights, by `manifest.provenance`.
         overwrite: Take over a folder that holds results of another configuration.
 
     Raises:
@@ -131,7 +134,7 @@ def plan_run(
         "weights": list(weights),
         "overrides": dict(overrides),
     }
-    return Run(folder, describe_environment(command) | description)
+    return Run(folder, describe_environment(command) | description | dict(patients))
 
 
 _SEGMENTATION_COLUMNS = ("slide_id", "path", "mpp", "tissue_mm2", "tumour_mm2", "pen_share", "blur_share", "notices")

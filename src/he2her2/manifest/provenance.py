@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from he2her2.atomic import atomic
 from he2her2.errors import ManifestError
 from he2her2.manifest.patients import patient_key
 from he2her2.manifest.table import Manifest, SlideRow, Split
@@ -57,6 +58,36 @@ def describe_patients(manifest: Manifest) -> dict[str, Any]:
         _KEYS[0]: _marks(manifest.rows, "train"),
         _KEYS[1]: _marks(manifest.rows, "val"),
     }
+
+
+def write_patients(weights: Path, own: Mapping[str, Any], teachers: Iterable[Path] = ()) -> None:
+    """Name beside weights everyone who had a say in them, so that a copy of the folder still knows.
+
+    Args:
+        weights: The folder.
+        own: Those of this training, as `describe_patients` gives them.
+        teachers: Folders of weights that it started from; what they say of their patients is added.
+
+    Raises:
+        ManifestError: A teacher's record is damaged.
+        OutputError: It cannot be written.
+    """
+    known = [own, *map(patients_behind, teachers)]
+    merged = {key: sorted({mark for names in known for mark in names.get(key, ())}) for key in _KEYS}
+    with atomic(weights / RECORD) as draft:
+        draft.write_text(json.dumps({**own, **merged}, indent=2) + "\n", "utf-8")
+
+
+def patients_behind(weights: Path) -> dict[str, list[str]]:
+    """Those who had a say in some weights, for the record of what is made with them; empty where nobody knows.
+
+    Raises:
+        ManifestError: A record is damaged.
+    """
+    used = used_for_choice(weights)
+    if not used.sources:
+        return {}
+    return {_KEYS[0]: sorted(used.trained), _KEYS[1]: sorted(used.marks - used.trained)}
 
 
 def used_for_choice(folder: Path) -> UsedPatients:

@@ -1,6 +1,5 @@
 """`he2her2 train slides`: tile CNN and aggregator, from H&E slides with a HER2 status each (paper, 3.3 and 4.3)."""
 
-import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -14,7 +13,7 @@ from he2her2.atomic import atomic
 from he2her2.config import Config
 from he2her2.errors import ConfigError
 from he2her2.manifest import describe_patients, read_manifest, require
-from he2her2.manifest.provenance import RECORD
+from he2her2.manifest.provenance import write_patients
 from he2her2.models.card import Ranking
 from he2her2.models.slide_model import load_aggregator, load_cnn
 from he2her2.pipeline import Progress, decide, silent
@@ -171,8 +170,8 @@ def _finish(data: SlideData, out: Path, module: SlideModule, fitted: Fitted, val
     measured = metrics(judged, f"the {len(judged)} validation slides, which chose the epoch")
     _save(module, weights, replace(provenance, metrics=measured))
     gaps = _copy_tumour_cnn(data, weights)
-    with atomic(weights / RECORD) as draft:
-        draft.write_text(json.dumps(describe_patients(read_manifest(data.manifest)), indent=2) + "\n", "utf-8")
+    teachers = [] if data.weights is None else [data.weights]
+    write_patients(weights, describe_patients(read_manifest(data.manifest)), teachers)
     story = Story(
         data=provenance.data,
         recipe=provenance.recipe,

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from he2her2.config import Config
 from he2her2.errors import ConfigError, ManifestError
-from he2her2.manifest.provenance import patient_mark
+from he2her2.manifest.provenance import patient_mark, write_patients
 from he2her2.models.scoring import soft_argmax
 from he2her2.models.zoo import CnnSpec, network, stage_sides
 from he2her2.pipeline import Progress, silent
@@ -121,6 +121,7 @@ def train_tiles(  # noqa: PLR0913  # a training's circumstances
         notice="; ".join(notices(data)),
     )
     export(module.cnn, spec, out / "weights" / "tile_cnn", provenance)
+    write_patients(out / "weights", _patients(parts), [data.init] if data.init else [])
     return write_report(out, sets, provenance)
 
 

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from he2her2.config import Config
 from he2her2.errors import ConfigError
+from he2her2.manifest.provenance import write_patients
 from he2her2.models.zoo import CnnSpec, network
 from he2her2.pipeline import Progress, silent
 from he2her2.training.classifier import Batch, CnnClassifier
@@ -110,6 +111,7 @@ def train_tumour(  # noqa: PLR0913  # all that a training is
         recipe = _recipe(settings, folds)
         provenance = Provenance(describe(patches), data.licence, recipe, card_metrics(judged), _LIMITS, data.notice)
         export(module.cnn, spec, out / "weights" / "tumour_cnn", provenance)
+        write_patients(out / "weights", sources.patients)
         write_report(out, judged, provenance)
     return out / REPORT
 
