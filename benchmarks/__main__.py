@@ -4,6 +4,7 @@ import argparse
 import importlib
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,14 +31,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     plots = wanted.work if wanted.quick else ROOT / "docs"
     setting = Setting(wanted.work, quick=wanted.quick, plots=plots)
     setting.work.mkdir(parents=True, exist_ok=True)
+    failed = 0
     for topic in wanted.only or TOPICS:
         start, here = time.perf_counter(), machine()
         try:
-            measure = importlib.import_module(f"benchmarks.{topic}").measure
+            found: Found = importlib.import_module(f"benchmarks.{topic}").measure(setting)
         except ModuleNotFoundError as error:
             print(f"{topic}: {error}; pip install '.[train]'", file=sys.stderr)
-            return 1
-        found: Found = measure(setting)
+            failed += 1
+            continue
+        except Exception:  # noqa: BLE001  a topic that fails must not cost what the others measure
+            traceback.print_exc()
+            failed += 1
+            continue
         print(f"\n{topic} ({time.perf_counter() - start:.0f} s): {TOPICS[topic]}")
         for table in found.tables:
             print(f"{table.title}\n{markdown(table.header, table.rows)}")
@@ -46,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             write_found(wanted.out, topic, found, here)
     if not wanted.quick:
         update_page(ROOT / "docs" / "performance.md", read_all(wanted.out))
-    return 0
+    return min(failed, 1)
 
 
 def _parser() -> argparse.ArgumentParser:

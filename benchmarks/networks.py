@@ -26,20 +26,21 @@ from he2her2.slides.stream import stream_tiles
 
 BATCH = 32
 MATRIX = 1536
+QUICK_MATRIX = 64
 AGREE = 1e-5
 
 
 def measure(setting: Setting) -> Found:
     """Tiles a second of each engine, and GFLOP/s against matrix products; tiles are in memory."""
     specs = (COMPACT_TILE_CNN,) if setting.quick else (PAPER_TILE_CNN, COMPACT_TILE_CNN)
-    rounds = setting.pick(5, 1)
+    rounds, side = setting.pick(5, 1), setting.pick(MATRIX, QUICK_MATRIX)
     pixels = some_tiles(setting, setting.pick(3 * BATCH, 2))
     figures: dict[str, float] = {}
     raw: dict[str, Any] = {}
     rows: list[tuple[str | float, ...]] = []
     for spec in specs:
-        timings = alternate(_candidates(spec, pixels), rounds, warm_up=not setting.quick)
-        product = gflop(MATRIX) / timings.median("matrix product")
+        timings = alternate(_candidates(spec, pixels, side), rounds, warm_up=not setting.quick)
+        product = gflop(side) / timings.median("matrix product")
         alone = len(pixels) * gflop_of(spec) / timings.median("network alone, 1 thread")
         engines = [name for name in timings.seconds if name != "matrix product"]
         rows += [(f"{spec.name}: {name}", timings.rate(name, len(pixels))) for name in engines]
@@ -62,12 +63,12 @@ def some_tiles(setting: Setting, n: int) -> Rgb:
     return np.ascontiguousarray(tiles[np.arange(n) % len(tiles)])
 
 
-def _candidates(spec: CnnSpec, pixels: Rgb) -> dict[str, Callable[[], object]]:
+def _candidates(spec: CnnSpec, pixels: Rgb, side: int) -> dict[str, Callable[[], object]]:
     ours = OnnxEngine.untrained(Untrained(spec, 0))
     by_torch = TorchEngine(ours.card, initial_weights(spec, 0), "cpu")
     n, few = len(pixels), pixels[:2]
     session, prepared = session_of(spec, initial_weights(spec, 0)), prepare_input(pixels, spec.input)
-    matrices = [np.random.default_rng(i).random((MATRIX, MATRIX), np.float32) for i in range(2)]
+    matrices = [np.random.default_rng(i).random((side, side), np.float32) for i in range(2)]
     found: dict[str, Callable[[], object]] = {
         "ours, 1 thread": partial(in_threads, partial(_in_batches, ours, pixels), n, 1),
         "ours, 2 threads": partial(in_threads, partial(_in_batches, ours, pixels), n, 2),
