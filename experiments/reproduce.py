@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,12 +26,12 @@ from experiments import gradient_at_beta as gradient
 from he2her2.config import load_config
 from he2her2.models.engines import Untrained, load_engine
 from he2her2.models.zoo import CnnSpec, network
-from he2her2.phantom.cohort import load_cohort, write_cohort
+from he2her2.phantom.cohort import load_cohort
 
 HERE = Path(__file__).resolve().parent
 REDUCED = HERE / "reduced"
 RESULTS = HERE / "results" / "reproduce"
-COHORTS = ("ihc", "train", "her2sc-like", "brca-like", "signal-0")
+COHORTS = ("signal-0", "train", "ihc", "her2sc-like", "brca-like")
 NOTICE = "phantoms: this proves the machinery, never the medicine"
 FOUND = "found something where nothing is"
 GRADIENT_SLIDES = 8
@@ -126,11 +127,11 @@ def timed(seconds: dict[str, float], name: str, work: Callable[[], None]) -> Non
 
 
 def draw(cohorts: Path, threads: int) -> None:
-    """Draw the cohorts that are not there yet."""
-    for name in COHORTS:
-        if not (cohorts / name / "manifest.csv").exists():
-            print(f"drawing {name}", flush=True)
-            write_cohort(cohorts / name, load_cohort(REDUCED / f"{name}.toml"), workers=threads)
+    """Draw the cohorts that are not there yet, several at a time: small slides are not worth several processes each."""
+    missing = [name for name in COHORTS if not (cohorts / name / "manifest.csv").exists()]
+    commands = [["phantom", cohorts / name, "--config", REDUCED / f"{name}.toml", "--threads", 1] for name in missing]
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(run, ([str(word) for word in words] for words in commands)))
 
 
 def run(words: list[str]) -> None:
