@@ -55,7 +55,7 @@ def test_tissue_area_that_encodes_the_label_is_caught():
 
 
 def test_shortcuts_are_silent_where_there_is_none():
-    """Over 80 cohorts without one the family cries in about 5 % or fewer; the experiment draws 1 000."""
+    """Over 80 cohorts without one the family cries in about 5 % or fewer; the experiment draws more."""
     alarms = 0
     for seed in range(80):
         patients = made_up_cases(40, seed=seed, sites=("a", "b"))

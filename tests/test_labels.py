@@ -252,7 +252,7 @@ def test_the_command_line_tells_group_status_stratum_rule_and_source(command_lin
     assert out.splitlines() == [
         "ISH group  1",
         "status     positive",
-        "stratum    positive",
+        "stratum    positive (ASCO/CAP 2018, affirmed 2023)",
         "rule       ISH group 1 is positive",
         "source     ASCO/CAP 2018, affirmed 2023",
     ]
@@ -264,6 +264,16 @@ def test_the_command_line_speaks_json(command_line):
 
     assert json.loads(out)["her2_status"] == "positive"
     assert json.loads(out)["ish_group"] is None
+
+
+@pytest.mark.parametrize(
+    ("options", "told"), [(("1+",), "low (DESTINY-Breast04"), (("0", "--faint"), "ultralow (DESTINY-Breast06")]
+)
+def test_a_stratum_names_the_trial_that_made_it(command_line, options, told):
+    """HER2-low and ultralow are no categories of ASCO/CAP."""
+    _, out, _ = command_line("labels", "--ihc", *options)
+
+    assert f"stratum    {told}" in out
 
 
 @pytest.mark.parametrize(

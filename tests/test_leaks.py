@@ -135,6 +135,19 @@ def test_a_tissue_leak_names_both_slides_on_the_command_line(phantoms, tmp_path,
     assert err.count("\n") == 1
 
 
+def test_an_evaluation_on_tissue_of_the_training_is_refused(phantoms, tmp_path, command_line):
+    """The same tissue under another patient's name, in train and test of the manifest: no figure of it."""
+    train = one_of(phantoms, "train")
+    copy = altered_copy(train, tmp_path / "copy.svs", np.rot90)
+    leaky = with_row(phantoms, train.slide_id, slide_id="x", path=copy, patient_id="somebody else", split="test")
+    manifest = write_manifest(leaky, tmp_path / "manifest.csv")
+
+    code, _, error = command_line("evaluate", tmp_path, "-m", manifest, "-o", tmp_path / "out")
+
+    assert code == 2
+    assert "leak: the same tissue" in error
+
+
 def test_manifests_without_splits_are_sides_of_their_own(phantoms, tmp_path):
     """A cohort for testing shares a patient with the one for training, although neither says "test"."""
     train = phantoms.select(split="train")

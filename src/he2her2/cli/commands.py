@@ -12,6 +12,7 @@ from he2her2.cli import options as o
 from he2her2.cli.ablating import ablate, import_weights
 from he2her2.cli.evaluating import evaluate
 from he2her2.cli.manifests import manifest
+from he2her2.cli.recalibrating import recalibrate
 from he2her2.cli.studies import labels, split
 from he2her2.cli.training import train
 from he2her2.errors import AnnotationError, OutputError, SlideError
@@ -112,7 +113,7 @@ def inspect(
 def demo(
     *,
     out: o.Out = Path("demo-run"),
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the phantom slide.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the phantom slide.")] = 1,
     threads: o.Threads = None,
 ) -> None:
     """Draw a phantom slide and predict its HER2 status: the whole method in about a minute."""
@@ -178,6 +179,7 @@ app.command()(labels)
 app.add_typer(manifest, name="manifest")
 app.command()(split)
 app.command()(evaluate)
+app.command()(recalibrate)
 
 
 def _settings(
@@ -215,7 +217,8 @@ def _plan(
 
     from he2her2.cohort.run import plan_run
     from he2her2.cohort.work import SlideOptions, Work
-    from he2her2.models.slide_model import load_slide_model
+    from he2her2.manifest.provenance import patients_behind
+    from he2her2.models.slide_model import load_slide_model, weights_source
 
     if annotations is not None and not annotations.exists():
         raise AnnotationError(f"{annotations}: no such file or folder; check --annotations")
@@ -228,6 +231,7 @@ def _plan(
         config=config,
         weights=cards,
         overrides={"verb": verb} | options.digest_parts() | ({"rules": asdict(model.rules)} if model.rules else {}),
+        patients=patients_behind(source) if isinstance(source := weights_source(weights), Path) else {},
         overwrite=overwrite,
     )
     return Work(run, model, config, options)

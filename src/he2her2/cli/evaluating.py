@@ -51,6 +51,10 @@ WeightsOfRun = Annotated[
 ]
 Prevalence = Annotated[float, typer.Option(min=0.001, max=0.999, help="Share of positives in the clinic.")]
 AuditSlides = Annotated[int, typer.Option(min=0, help="Slides that the audits of tiles read, at most.")]
+Leaks = Annotated[
+    bool,
+    typer.Option("--leaks/--no-leaks", help="Look for a patient or the same tissue on two sides of the manifests."),
+]
 Plots = Annotated[bool, typer.Option("--plots/--no-plots", help="Draw plots.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of every draw.")]
 
@@ -76,6 +80,7 @@ def evaluate(  # noqa: PLR0913  # a command's options
     weights: WeightsOfRun = None,
     prevalence: Prevalence = 0.15,
     audit_slides: AuditSlides = 200,
+    leaks: Leaks = True,
     plots: Plots = True,
     seed: Seed = 0,
 ) -> None:
@@ -91,6 +96,7 @@ def evaluate(  # noqa: PLR0913  # a command's options
     from he2her2.labels import Policy
 
     check_folder(out)
+    files = [manifest, *([validation_manifest] if validation_manifest else [])]
     question = Question(
         run,
         manifest,
@@ -106,6 +112,7 @@ def evaluate(  # noqa: PLR0913  # a command's options
         weights=weights,
         audit_slides=audit_slides,
         seed=seed,
+        told=_refuse_leaks(files) if leaks and split not in ("train", "val") else (),
     )
     with working("evaluating"):
         evaluation = measure(question)
@@ -122,3 +129,18 @@ def evaluate(  # noqa: PLR0913  # a command's options
     lines += [f"  stored   {stored}; predict uses it from now on"] if stored else []
     lines += [f"  NOTICE   {text}" for text in evaluation.notices]
     say("\n".join(lines))
+
+
+def _refuse_leaks(files: list[Path]) -> tuple[str, ...]:
+    """Refuse a patient, a file or the same tissue on two sides; say what could not be compared."""
+    from he2her2.cli.console import working
+    from he2her2.cohort.leaks import UNREAD, refuse_leaks
+    from he2her2.manifest import read_manifest
+
+    with working("comparing slides"):
+        told = refuse_leaks([read_manifest(file) for file in files])
+    unread = [line for line in told if line.startswith(UNREAD)]
+    rest = tuple(line for line in told if not line.startswith(UNREAD))
+    if not unread:
+        return rest
+    return (*rest, f"{len(unread)} slides could not be read again, so their tissue may be on two sides unseen.")

@@ -91,6 +91,7 @@ def _as_json(decision: "Decision") -> dict[str, object]:
         "stratum": decision.stratum,
         "rule": decision.rule,
         "source": decision.source,
+        "stratum_source": decision.stratum_source,
         "conflict": decision.conflict,
     }
 
@@ -100,7 +101,7 @@ def _in_words(decision: "Decision") -> list[str]:
     lines = [
         f"ISH group  {group}",
         f"status     {decision.status}",
-        f"stratum    {decision.stratum}",
+        f"stratum    {decision.stratum} ({decision.stratum_source})",
         f"rule       {decision.rule}",
         f"source     {decision.source}",
     ]

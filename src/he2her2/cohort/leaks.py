@@ -22,6 +22,9 @@ from he2her2.manifest.provenance import shared_with_choice, used_for_choice
 from he2her2.manifest.table import Manifest, SlideRow
 from he2her2.slides import open_slide
 
+UNREAD = "not compared for its tissue: "
+"""How the line of a slide that could not be read begins."""
+
 _PROBED = 1 << 16  # bytes at each end of a file
 _ANY_MPP = 0.25  # for a thumbnail of a fixed size in px, any will do
 
@@ -184,7 +187,7 @@ def _prints(places: Sequence[Place], workers: int | None) -> tuple[dict[Path, Pr
     with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
         for path, found in zip(files, pool.map(_print_or_reason, files.values()), strict=True):
             if isinstance(found, str):
-                unread.append(f"not compared for its tissue: {found}")
+                unread.append(f"{UNREAD}{found}")
             else:
                 prints[path] = found
     return prints, unread

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -14,7 +14,7 @@ from he2her2.evaluation.audits.finding import Audit
 from he2her2.evaluation.audits.shortcuts import shortcut_audit
 from he2her2.evaluation.audits.sites import SiteResult, site_audit, site_results
 from he2her2.evaluation.audits.stability import seeds_audit
-from he2her2.evaluation.cases import Joined, PatientRule, join
+from he2her2.evaluation.cases import Joined, PatientRule, by_patient, join
 from he2her2.evaluation.cautions import cautions
 from he2her2.evaluation.choice import Applied, Reliability, Wishes, apply, choose, reliability
 from he2her2.evaluation.features import Properties, slide_properties
@@ -65,6 +65,7 @@ class Question:
         weights: Of the run, to redraw tiles.
         audit_slides: How many slides the tile audits read at most.
         seed: Of every draw.
+        told: What the search for leaks told, to be repeated among the cautions.
     """
 
     run: Path
@@ -81,6 +82,7 @@ class Question:
     weights: str | None = None
     audit_slides: int = N_SLIDES
     seed: int = 0
+    told: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,6 +119,7 @@ class Evaluation:
         sites: Every site.
         versus: The comparison with another run, if one was asked for.
         reliability: What the patients' probabilities are worth.
+        kept: What they are worth as the run corrected them, by the calibration kept with its weights; None without.
         validation: The cases on which a choice was made; None where there are none.
         applied: The choice, and what it does to the patients.
         at_choice: Figures of the patients at the operating point chosen.
@@ -136,6 +139,7 @@ class Evaluation:
     sites: tuple[SiteResult, ...]
     versus: Versus | None
     reliability: Reliability
+    kept: Reliability | None
     validation: Validation | None
     applied: Applied | None
     at_choice: Summary | None
@@ -194,15 +198,25 @@ def evaluate(question: Question, say: Say = lambda _: None) -> Evaluation:
         summarise(joined.slides, "slides", question.wishes.prevalence),
         patients,
         subgroup,
-        (*cautions(joined, patients, subgroup, question.wishes.prevalence), *_provenance(run)),
+        (*cautions(joined, patients, subgroup, question.wishes.prevalence), *_provenance(run), *question.told),
         audits_of(question, run, joined, sites, validation),
         sites,
         versus,
         reliability(joined.patients),
+        kept_reliability(run, joined),
         validation,
         applied,
         at_choice,
     )
+
+
+def kept_reliability(run: RunFolder, joined: Joined) -> Reliability | None:
+    """What the probabilities are worth that the run corrected by the calibration kept with its weights."""
+    corrected = run.probabilities(joined.slides.ids, "calibrated_probability")
+    if np.isnan(corrected).any():
+        return None
+    patients, _ = by_patient(replace(joined.slides, probability=corrected), joined.rule)
+    return reliability(patients)
 
 
 def validation_of(question: Question, run: RunFolder, manifest: Manifest, split: Split | None) -> Validation | None:

@@ -57,7 +57,7 @@ def write_plots(evaluation: Evaluation, folder: Path) -> dict[str, Path]:
         drawn["saved"] = plots.plot_saved(
             cases, e.patients, e.question.wishes.prevalence, notices, folder / "saved", e.at_choice
         )
-    calibrated = None if e.applied is None else e.applied.calibrated
+    calibrated = (e.applied and e.applied.calibrated) or e.kept
     drawn["calibration"] = plots.plot_calibration(
         e.reliability, calibrated, e.patients, notices, folder / "calibration"
     )

@@ -283,7 +283,9 @@ def kappa_interval(
     index = patient_index(patients, len(cells))
     p = int(index.max()) + 1 if len(index) else 0
     tables = np.bincount(index * k * k + cells, minlength=p * k * k).reshape(p, k * k).astype(float)
-    draws = draw_tables(tables, prior=1 / k**2, n_draws=N_DRAWS, seed=seed).reshape(-1, k, k)
+    # A pseudo-patient with agreement, half a one without: equal cells would draw the kappa of few patients towards 0.
+    prior = np.where(np.eye(k, dtype=bool), 1 / k, 0.5 / (k * (k - 1))).ravel()
+    draws = draw_tables(tables, prior=prior, n_draws=N_DRAWS, seed=seed).reshape(-1, k, k)
     value = quadratic_kappa(tables.sum(axis=0).reshape(k, k))
     return _from_draws("quadratic kappa", value, quadratic_kappas(draws), len(cells), level)
 

@@ -107,7 +107,7 @@ def plot_calibration(
         axes.legend(loc="lower right")
         text = (
             "Groups of about equally many patients, exact 95 % intervals. Error: mean distance from the line, less "
-            "what chance makes. Corrected: as learnt on validation patients."
+            "what chance makes. Corrected: as learnt on other patients."
         )
         return save(figure, Note(_caption(summary, text), notices), stem)
 
@@ -243,7 +243,7 @@ def _forest(axes: "Axes", name: str, estimates: Sequence[Estimate], y: NDArray[n
             text, (0.5, at), xycoords=("axes fraction", "data"), xytext=(0, 8), textcoords="offset points", ha="center",
             fontsize=9, color=colour, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
         )  # fmt: skip
-    axes.set_xlim(*_LIMITS)
+    axes.set_xlim(-0.08, 1.08)
     axes.set_ylim(-0.5, len(estimates) - 0.3)
     axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
     axes.grid(visible=False, axis="y")

@@ -130,6 +130,11 @@ def _performance(e: Evaluation) -> Iterator[str]:
     r = e.reliability
     yield f"\nOf the patients' probabilities the Brier score is {span(r.brier, 3)}, the calibration error"
     yield f"{span(r.error, 3)}."
+    if e.kept is not None:
+        yield (
+            f"As the calibration kept with the weights corrects them they are {span(e.kept.brier, 3)} and "
+            f"{span(e.kept.error, 3)}."
+        )
     yield "\nBeside each figure stand its 95 % interval and, where it rests on fewer cases than the column, its n.\n"
 
 
@@ -177,9 +182,10 @@ def choice_sentences(e: Evaluation) -> Iterator[str]:
         )
         yield (
             f"Operating point: called positive from a probability of {point.threshold:.3g}, so that at most "
-            f"{100 * point.budget:.3g} % of the positives are missed (with {100 * point.confidence:.3g} % confidence, "
-            f"{point.n_positive} validation positives). Here it missed {percent(a.here.missed)} of {a.here.missed.n} "
-            f"positives and saved {percent(a.here.saved)} of the IHC tests{clinic}.{broken}"
+            f"{100 * point.budget:.3g} % of the positives are missed ({point.missed} of {point.n_positive} validation "
+            f"positives lie below it; with {100 * point.confidence:.3g} % confidence at most "
+            f"{100 * point.miss_upper_bound:.1f} % of those to come do). Here it missed {percent(a.here.missed)} of "
+            f"{a.here.missed.n} positives and saved {percent(a.here.saved)} of the IHC tests{clinic}.{broken}"
         )
     if triage is not None and a.triage is not None:
         yield (

@@ -51,12 +51,14 @@ def cells_by_patient(truth: ArrayLike, decided: ArrayLike, index: NDArray[np.int
     return np.stack([np.bincount(index, cell, p) for cell in cells], axis=1)
 
 
-def draw_tables(tables: NDArray[np.float64], *, prior: float, n_draws: int, seed: int) -> NDArray[np.float64]:
+def draw_tables(
+    tables: NDArray[np.float64], *, prior: float | NDArray[np.float64], n_draws: int, seed: int
+) -> NDArray[np.float64]:
     """Weighted sums of patients' tables of counts.
 
     Args:
         tables: (p, c) counts of every patient in c cells.
-        prior: Weight of the pseudo-patient of each cell.
+        prior: Weight of the pseudo-patient of each cell, one for all or (c,).
         n_draws: How many sums.
         seed: Of the weights.
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,10 +87,12 @@ class RunFolder:
         file = self.path / "slides" / slide_id / "tiles.h5"
         return read_tiles(file) if file.is_file() else None
 
-    def probabilities(self, slide_ids: NDArray[np.str_]) -> NDArray[np.float64]:
-        """(n,) probability of each slide; nan where it was not predicted."""
-        rows = (self.predictions.get(slide_id) for slide_id in slide_ids.tolist())
-        return np.array([math.nan if row is None else float(row["probability"]) for row in rows])
+    def probabilities(
+        self, slide_ids: NDArray[np.str_], column: Literal["probability", "calibrated_probability"] = "probability"
+    ) -> NDArray[np.float64]:
+        """(n,) probability of each slide, as it is or as kept rules correct it; nan where there is none."""
+        rows = (self.predictions.get(slide_id, {}) for slide_id in slide_ids.tolist())
+        return np.array([float(row.get(column) or math.nan) for row in rows])
 
 
 def open_run(path: Path) -> RunFolder:

@@ -87,7 +87,7 @@ def store(choice: Choice, patients: Iterable[str], run: RunFolder, folder: Path)
     if choice.point is None and choice.triage is None:
         raise EvaluationError(f"there is nothing to store: {'; '.join(choice.refusals)}")
     cards = check_weights(run, folder)
-    _add_patients(folder / RECORD, patients)  # first: a rule without its patients could be tested on them
+    add_patients(folder / RECORD, patients)  # first: a rule without its patients could be tested on them
     write_rules(folder, choice.rules(hashes_of(cards)))
     return folder / RULES_FILE
 
@@ -102,8 +102,13 @@ def keep(evaluation: "Evaluation", folder: Path) -> Path:
     return store(evaluation.applied.choice, patients, evaluation.run, folder)
 
 
-def _add_patients(path: Path, patients: Iterable[str]) -> None:
-    """Add patients to those with whom the weights were chosen."""
+def add_patients(path: Path, patients: Iterable[str]) -> None:
+    """Add patients to those with whom the weights were chosen.
+
+    Raises:
+        EvaluationError: What is there cannot be understood.
+        OutputError: It cannot be written.
+    """
     try:
         found = json.loads(path.read_text("utf-8")) if path.is_file() else {}
         marks = set(found.get(_KEY, ()))

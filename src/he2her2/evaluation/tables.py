@@ -121,6 +121,7 @@ def as_json(evaluation: Evaluation) -> dict[str, Any]:
             "groups": {summary.title: _summary(summary) for summary in groups_of(e)},
             "audits": [_audit(audit) for audit in e.audits],
             "reliability": asdict(e.reliability),
+            "kept_calibration": None if e.kept is None else asdict(e.kept),
             "choice": None if e.applied is None else asdict(e.applied),
             "comparison": None if e.versus is None else asdict(e.versus),
         }

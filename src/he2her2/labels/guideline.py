@@ -17,6 +17,8 @@ from he2her2.labels.scores import Her2Status, IhcScore, Policy
 
 ASCO_CAP = "ASCO/CAP 2018, affirmed 2023"
 PAPER = "Oliveira et al. 2020, section 5.4"
+LOW = "DESTINY-Breast04, Modi et al. 2022"
+ULTRALOW = "DESTINY-Breast06, Bardia et al. 2024"
 
 
 class Stratum(StrEnum):
@@ -58,6 +60,13 @@ class Decision:
     rule: str
     source: str
     conflict: bool = False
+
+    @property
+    def stratum_source(self) -> str:
+        """Who defined the stratum; a positive or undetermined one follows from the status."""
+        if self.stratum in (Stratum.POSITIVE, Stratum.UNDETERMINED):
+            return self.source
+        return LOW if self.stratum == Stratum.LOW else ULTRALOW
 
 
 def decide(

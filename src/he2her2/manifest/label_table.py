@@ -12,7 +12,7 @@ from he2her2.errors import ManifestError
 from he2her2.labels import Decision, IshCounts, Policy, decide, parse_ihc, parse_ish
 from he2her2.manifest.reading import TableRow, is_blank, read_table
 
-ADDED = ("ish_group", "her2_status", "stratum", "rule", "source", "conflict")
+ADDED = ("ish_group", "her2_status", "stratum", "rule", "source", "stratum_source", "conflict")
 """Columns that a labelled table gains; those of the same name are replaced."""
 
 _T = TypeVar("_T")
@@ -92,7 +92,8 @@ def write_label_table(table: LabelTable, out: Path) -> None:
 def _cells(decision: Decision) -> tuple[str, ...]:
     group = "" if decision.group is None else str(decision.group.value)
     conflict = "yes" if decision.conflict else ""
-    return group, str(decision.status), str(decision.stratum), decision.rule, decision.source, conflict
+    found = (decision.status, decision.stratum, decision.rule, decision.source, decision.stratum_source)
+    return group, *map(str, found), conflict
 
 
 def _decide(row: TableRow, columns: TestColumns, policy: Policy, *, recounted: bool) -> Decision:

@@ -189,12 +189,12 @@ def _row(row: TableRow, folder: Path, problems: list[str]) -> SlideRow | None:
             return None
 
     slide_id, path, patient_id = (row.cells[name] for name in REQUIRED)
-    if blank := [name for name in REQUIRED if not row.cells[name]]:
+    blank = [name for name in REQUIRED if not row.cells[name]]
+    if blank:
         problems.append(f"line {row.line}: no {', '.join(blank)}")
-        return None
     if {"/", "\\"} & set(slide_id) or slide_id.startswith("."):
         problems.append(f"line {row.line}: slide_id: {slide_id!r} cannot name a folder; leave out slashes")
-    return SlideRow(
+    found = SlideRow(
         row.line,
         slide_id,
         folder / path,
@@ -209,6 +209,7 @@ def _row(row: TableRow, folder: Path, problems: list[str]) -> SlideRow | None:
         annotations=value("annotations", lambda text: folder / text),
         extra={name: cell for name, cell in row.cells.items() if name not in COLUMNS},
     )
+    return None if blank else found
 
 
 def _stain(text: str) -> Stain:

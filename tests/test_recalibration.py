@@ -1,0 +1,180 @@
+"""Weights for a new site: few labelled slides correct the probabilities, by the command, down to `predict`."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from he2her2.evaluation.recalibration import left_out_in_turn, one_after_other
+from he2her2.manifest.provenance import describe_patients, used_for_choice
+from he2her2.manifest.table import read_manifest
+from he2her2.models.card import Card, Ranking
+from he2her2.models.decision_rules import (
+    DecisionRules,
+    IsotonicCalibration,
+    LogitCalibration,
+    hashes_of,
+    write_rules,
+)
+from he2her2.models.initial import initial_weights
+from he2her2.models.weights import read_card, save_weights
+from he2her2.models.zoo import COMPACT_TILE_CNN, COMPACT_TUMOUR_CNN, PAPER_MLP, Role
+from tests.made_up_runs import QUICK, MadeUpSlide, write_labels, write_run
+from tests.tissue_slides import write_tissue
+
+N_TILES = 5
+ROLES: tuple[Role, ...] = ("tumour_cnn", "tile_cnn", "aggregator")
+FIRST = LogitCalibration(0.5, 0.25, "the first site")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """Weights with a calibration of the site that they were made at."""
+    folder = tmp_path_factory.mktemp("trained") / "weights"
+    for spec in (COMPACT_TUMOUR_CNN, COMPACT_TILE_CNN, replace(PAPER_MLP, n_tiles=N_TILES)):
+        ranking = Ranking(0.15, QUICK.scoring.beta) if spec.role == "aggregator" else None
+        save_weights(folder / spec.role, Card(spec, trained=True, notice="", ranking=ranking), initial_weights(spec, 1))
+    cards: dict[str, Card] = {role: read_card(folder / role, role) for role in ROLES}
+    write_rules(folder, DecisionRules(hashes_of(cards), calibration=FIRST))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def study(weights, tmp_path_factory):
+    """A run over slides of two sites, both classes called far too positive in the north; the last 60 are the test."""
+    folder, rng = tmp_path_factory.mktemp("study"), np.random.default_rng(0)
+    slides = []
+    for k in range(90):
+        positive, site = k % 3 == 0, ("south" if k < 10 else "north")
+        p = round(float(1 / (1 + np.exp(-rng.normal(2.0 * positive + 1.0)))), 6)
+        status = "positive" if positive else "negative"
+        slides.append(
+            MadeUpSlide(f"s{k}", f"p{k}", status, site=site, split="val" if k < 30 else "test", probability=p)
+        )
+    cards = [read_card(weights / role, role).summary for role in ROLES]
+    write_run(folder / "run", slides, weights=cards)
+    write_labels(folder / "manifest.csv", slides)
+    return folder
+
+
+def line(study, weights, out, *more):
+    return ("recalibrate", study / "run", "-m", study / "manifest.csv", "--weights", weights, "-o", out, *more)
+
+
+def test_predict_uses_what_a_site_taught(study, weights, tmp_path, command_line):
+    """Weights of its own for the site: `predict` corrects by both calibrations, the first weights stay as they were."""
+    before = (weights / "decision_rules.json").read_bytes()
+    slide, out = write_tissue(tmp_path / "case.tif"), tmp_path / "north"
+
+    code, output, error = command_line(*line(study, weights, out, "--site", "north"))
+    predicted, _, _ = command_line(
+        "predict", slide, "--out", tmp_path / "run", "--weights", out, "--threads", "1",
+        "--set", f"selection.n_tiles={N_TILES}", "--set", "adaptive.iterations=2", "--set", "adaptive.points=20",
+    )  # fmt: skip
+
+    assert (code, error, predicted) == (0, "", 0)
+    assert "Calibrated on 20 patients of manifest.csv, site north (6 positive)" in output
+    rule = json.loads((out / "decision_rules.json").read_text())["calibration"]
+    record = json.loads((tmp_path / "run" / "slides" / "case" / "prediction.json").read_text())
+    expected = LogitCalibration(rule["slope"], rule["shift"], "")(record["probability"])
+    assert record["calibrated_probability"] == pytest.approx(float(expected), abs=1e-6)
+    assert rule["shift"] < FIRST.shift
+    assert (weights / "decision_rules.json").read_bytes() == before
+
+
+def test_patients_who_taught_had_a_say(study, weights, tmp_path, command_line):
+    """They are on record with the site's weights, so that an evaluation refuses them; those of the test have none."""
+    command_line(*line(study, weights, tmp_path / "north"))
+
+    marks = used_for_choice(tmp_path / "north").marks
+    manifest = read_manifest(study / "manifest.csv")
+    assert marks == set(describe_patients(manifest)["validation_patients"])
+
+
+def test_what_a_site_taught_is_measured_on_its_other_patients(study, weights, tmp_path, command_line):
+    """Slides predicted with the site's weights: the page tells what their correction is worth beside the raw one."""
+    command_line(*line(study, weights, tmp_path / "north", "--site", "north"))
+    rule = json.loads((tmp_path / "north" / "decision_rules.json").read_text())["calibration"]
+    correct = LogitCalibration(rule["slope"], rule["shift"], "")
+    table = study / "run" / "predictions.csv"
+    rows = [row.split(",") for row in table.read_text().splitlines()]
+    at = rows[0].index("probability")
+    again = write_run(tmp_path / "run", [MadeUpSlide("s", probability=0.5)], weights=[])
+    text = [",".join([*rows[0], "calibrated_probability"])]
+    text += [",".join([*row, f"{float(correct(float(row[at]))):.6f}"]) for row in rows[1:]]
+    (again / "predictions.csv").write_text("\n".join(text) + "\n")
+
+    code, _, error = command_line(
+        "evaluate", again, "-m", study / "manifest.csv", "-o", tmp_path / "out", "--no-plots", "--calibration", "none"
+    )
+
+    assert (code, error) == (0, "")
+    found = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert found["kept_calibration"]["brier"]["value"] < found["reliability"]["brier"]["value"] - 0.05
+    assert "As the calibration kept with the weights corrects them" in (tmp_path / "out" / "evaluation.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (("--site", "west"), "has no slide of site west; its sites are north, south"),
+        (("--weights", "untrained:1"), "trained ones are needed here"),
+    ],
+)
+def test_what_cannot_teach_is_one_line(study, weights, tmp_path, command_line, more, told):
+    """The site's name or the weights are wrong, and nothing is written."""
+    code, _, error = command_line(*line(study, weights, tmp_path / "out", *more))
+
+    assert code == 2
+    assert told in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_test_patients_never_teach(study, weights, tmp_path, command_line):
+    """A manifest of test slides only has nobody to learn from."""
+    slides = [MadeUpSlide(f"s{k}", f"p{k}", "positive", probability=0.5) for k in range(5)]
+    write_labels(tmp_path / "manifest.csv", slides)
+
+    code, _, error = command_line(
+        "recalibrate", study / "run", "-m", tmp_path / "manifest.csv", "--weights", weights, "-o", tmp_path / "out"
+    )
+
+    assert code == 2
+    assert "5 slides are of split train or test, which may not calibrate" in error
+
+
+def test_patients_of_the_training_never_teach(study, weights, tmp_path, command_line):
+    """Probabilities of those whom the network knows are too good."""
+    trained = tmp_path / "trained"
+    command_line(*line(study, weights, trained))
+    record = json.loads((trained / "patients.json").read_text())
+    (trained / "patients.json").write_text(json.dumps({"training_patients": record["validation_patients"]}))
+
+    code, _, error = command_line(*line(study, trained, tmp_path / "out"))
+
+    assert code == 2
+    assert "were trained with 30 of these patients" in error
+
+
+@pytest.mark.parametrize(
+    "first",
+    [None, FIRST, IsotonicCalibration((0.1, 0.4, 0.9), (0.0, 0.5, 1.0), "x")],
+    ids=["none", "temperature", "isotonic"],
+)
+def test_two_corrections_are_one(first):
+    """What is kept does what both do, one after the other; a curve does so at its knots."""
+    then, p = LogitCalibration(0.7, -1.0, "y"), np.array([0.1, 0.4, 0.9])
+    expected = then(p if first is None else first(p))
+
+    assert one_after_other(first, then)(p) == pytest.approx(expected, abs=1e-9)
+
+
+def test_nobody_corrects_himself():
+    """Where all others are positive, the one negative is corrected upwards."""
+    truth, p = np.array([True] * 9 + [False]), np.full(10, 0.5)
+
+    found = left_out_in_turn(truth, p)
+
+    assert found[-1] == found.max() > 0.5
