@@ -31,8 +31,8 @@ from tests.scored_slides import QUICK, SCORES, changed, quick_config, write_scor
 
 NOTICE = "trained on toys: no clinical meaning"
 LEARN = (
-    "training.epochs=8",
-    "training.learning_rate=0.03",
+    "training.epochs=16",
+    "training.learning_rate=0.02",
     "training.batch_size=12",
     "training.crop_px=48",
     "training.augment.stain=0",
