@@ -20,6 +20,7 @@ TOPICS = {
     "training": "tiles a second of training (needs the train extra)",
     "one_slide": "where the time of one slide goes",
     "scaling": "time against number of tiles (needs the evaluate extra)",
+    "evaluating": "10 000 patients against their labels (needs the evaluate extra)",
     "memory": "a very large slide, and a hundred slides (needs the evaluate extra)",
 }
 ROOT = Path(__file__).parent.parent

@@ -46,6 +46,7 @@ BARS = (
     Bar("growth", "peak memory growth over 100 slides", 5, 0, "{:.1f} %", at_least=False),
     Bar("exponent", "time against number of tiles, 1 k to 100 k: exponent", 1.02, None, "{:.3f}", at_least=False),
     Bar("start_s", "command start (`he2her2 --help`)", 0.3, 0.15, "{:.2f} s", at_least=False),
+    Bar("evaluate_s", "10 000 patients evaluated, with all intervals", 60, None, "{:.0f} s", at_least=False),
     Bar("peers_tiles", "reading tiles against the best peer, 1 thread", 4, None, "x{:.3g}"),
     Bar("peers_mask", "mask and coordinates: time against the fastest peer", 1, None, "x{:.2f}", at_least=False),
 )

@@ -1,23 +1,20 @@
-"""How long 10 000 patients take to evaluate, with every interval, plot and audit, on one core.
+"""How long 10 000 patients take to evaluate, with every interval, plot and audit. Needs the evaluate extra.
 
-Run: `OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python -m benchmarks.evaluating [--json FILE] [--patients N]`.
-Bar: under 60 s for 10 000 patients of one slide each. The run folder is made up: tables and records of every slide,
-tiles of the 200 slides that the audits of tiles read at most. Prints seconds of wall clock and of CPU, stage by stage.
+The run folder is made up: tables and records of every slide, one a patient, and the tiles of as many slides as the
+audits of tiles read at most.
 """
 
-import argparse
 import csv
 import json
-import platform
 import tempfile
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from time import perf_counter, process_time
 
 import numpy as np
 
+from benchmarks.results import Found, Setting, Table
 from he2her2.config import Config
 from he2her2.evaluation.evaluate import Question, evaluate
 from he2her2.evaluation.folder import write_evaluation
@@ -31,6 +28,29 @@ SIDE_TILES = 48
 
 BASELINE = replace(Config(), networks=replace(Config().networks, aggregator="mean"))
 SITES = ("north", "south", "east", "west")
+
+
+def measure(setting: Setting) -> Found:
+    """Seconds of clock and of processor time, stage by stage."""
+    n = setting.pick(10_000, 40)
+    rows: list[tuple[str | float, ...]] = []
+    with tempfile.TemporaryDirectory() as name:
+        run, manifest = write_run(Path(name), n)
+        marks = [_now()]
+        evaluation = evaluate(Question(run, manifest))
+        marks.append(_now())
+        write_evaluation(evaluation, Path(name) / "evaluation")
+        marks.append(_now())
+    for stage, (start, end) in {
+        "figures, intervals and audits": (0, 1), "plots, tables and page": (1, 2), "all": (0, 2),
+    }.items():  # fmt: skip
+        rows.append((stage, *(late - early for early, late in zip(marks[start], marks[end], strict=True))))
+    table = Table(f"Evaluating {n} patients of one slide each", ("stage", "s", "processor s"), tuple(rows))
+    return Found({"evaluate_s": float(rows[-1][1])}, (table,))
+
+
+def _now() -> tuple[float, float]:
+    return perf_counter(), process_time()
 
 
 def write_run(folder: Path, n: int, seed: int = 0) -> tuple[Path, Path]:
@@ -100,36 +120,3 @@ def write_csv(path: Path, head: list[str], rows: Sequence[Sequence[object]]) -> 
     """A table."""
     with path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([head, *rows])
-
-
-@contextmanager
-def timed(name: str, found: dict[str, dict[str, float]]) -> Iterator[None]:
-    """Seconds of wall clock and of CPU of the block."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    yield
-    found[name] = {"wall_s": round(time.perf_counter() - wall, 1), "cpu_s": round(time.process_time() - cpu, 1)}
-
-
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--patients", type=int, default=10_000)
-    arguments = parser.parse_args()
-    found: dict[str, dict[str, float]] = {}
-    with tempfile.TemporaryDirectory() as name:
-        run, manifest = write_run(Path(name), arguments.patients)
-        with timed("measure and audit", found):
-            evaluation = evaluate(Question(run, manifest))
-        with timed("draw and write", found):
-            write_evaluation(evaluation, Path(name) / "evaluation")
-    total = {unit: round(sum(stage[unit] for stage in found.values()), 1) for unit in ("wall_s", "cpu_s")}
-    result = {"patients": arguments.patients, "machine": platform.processor() or platform.machine()} | found
-    result |= {"total": total}
-    print(json.dumps(result, indent=2))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
-
-
-if __name__ == "__main__":
-    main()

@@ -24,7 +24,7 @@ from sklearn.preprocessing import StandardScaler
 
 from he2her2.config import Config
 from he2her2.evaluation.comparisons import delong_difference
-from he2her2.evaluation.intervals import Estimate, decision_interval, delong
+from he2her2.evaluation.intervals import Estimate, auc_interval, decision_interval
 from he2her2.evaluation.metrics import balanced_accuracy
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -96,7 +96,7 @@ def table(judged: Judged, probabilities: Mapping[str, NDArray[np.float64]]) -> I
     cnn = probabilities["the tumour CNN"]
     for name, found in probabilities.items():
         balanced = decision_interval(balanced_accuracy, judged.invasive, found >= THRESHOLD, judged.patients)
-        area = delong(judged.invasive, found, judged.patients)
+        area = auc_interval(judged.invasive, found, judged.patients)
         difference = delong_difference(judged.invasive, cnn, found, judged.patients)
         apart = f"{shown(difference.estimate)} | {difference.p_value:.2g}" if found is not cnn else "- | -"
         yield f"| {name} | {shown(balanced)} | {shown(area)} | {apart} |"

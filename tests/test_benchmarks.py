@@ -23,7 +23,9 @@ def setting(tmp_path_factory):
     return Setting(work, quick=True, plots=work)
 
 
-@pytest.mark.parametrize("topic", ["reading", "networks", "designs", "hashi", "scaling", "one_slide", "training"])
+@pytest.mark.parametrize(
+    "topic", ["reading", "networks", "designs", "hashi", "scaling", "one_slide", "training", "evaluating"]
+)
 def test_a_topic_runs(topic, setting):
     """It reports figures and a table, which JSON can hold."""
     found = importlib.import_module(f"benchmarks.{topic}").measure(setting)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import special, stats
 
 from he2her2.evaluation import metrics as m
 from he2her2.evaluation.comparisons import (
@@ -20,15 +20,15 @@ from he2her2.evaluation.comparisons import (
 )
 from he2her2.evaluation.delong import placements, pull_covariance, pull_variance
 from he2her2.evaluation.intervals import (
+    auc_interval,
+    auc_limits,
     average_precision_interval,
     clopper_pearson,
     counts_interval,
     decision_interval,
-    delong,
     exact_binomial,
     kappa_interval,
     mean_interval,
-    newcombe_auc,
     rate,
     wilson,
 )
@@ -229,22 +229,47 @@ def test_a_copied_patient_does_not_narrow_the_auc():
     assert clustered == pytest.approx(single)
 
 
-def test_auc_takes_delong_for_many_and_newcombe_for_few():
-    """Which interval is used is said; with 8 patients or a perfect ranking DeLong's would deceive."""
-    many, few = delong(*drawn(40, 60)), delong(*drawn(5, 3))
-    perfect = delong(np.arange(60) < 30, np.arange(60) < 30)
+def test_auc_of_many_is_delongs():
+    """500 patients: the ends lie 1.96 of DeLong's standard errors off on the logit scale, but for the score's bend."""
+    truth, scores = drawn(200, 300)
+    found = auc_interval(truth, scores)
+    error = math.sqrt(pull_variance(truth, placements(truth, scores).pull, np.arange(500)))
+    logits = special.logit([found.low, found.value, found.high])
 
-    assert "DeLong" in many.method
-    assert "Newcombe" in few.method
-    assert "Newcombe" in perfect.method
-    assert perfect.value == perfect.high == 1
-    assert 0.85 < perfect.low < 0.95
-    assert many.low < many.value < many.high
+    assert np.diff(logits) == pytest.approx(1.96 * error / (found.value * (1 - found.value)), rel=0.03)
+
+
+def test_a_perfect_ranking_is_not_certain():
+    """DeLong's variance is 0 there; the interval is still the wider the fewer patients there are."""
+    many, few = (auc_interval(np.arange(2 * n) < n, np.arange(2 * n) < n) for n in (30, 5))
+
+    assert many.value == many.high == few.high == 1
+    assert 0.6 < few.low < 0.85 < many.low < 0.96
+
+
+@pytest.mark.parametrize(("m", "n", "rare"), [(2, 6, False), (3, 3, False), (1, 20, False), (5, 3, True), (2, 8, True)])
+def test_a_perfect_ranking_that_chance_makes_shows_nothing(m, n, rare):
+    """Where more than 5 % of all orders are perfect, one way or the other, an AUC of 1 does not exclude 0.5."""
+    low, high = auc_limits(1.0, 0.0, m, n)
+
+    assert (2 / math.comb(m + n, m) <= 0.05) == rare
+    assert low > 0.5 or not rare
+    assert low <= 0.5 + 1e-12 or rare
+    assert high == 1
+
+
+def test_the_variance_of_few_is_raised_and_never_lowered():
+    """A variance that a lucky draw made small is not believed; one that is larger than expected is."""
+    expected = auc_limits(0.8, math.nan, 10, 10)
+    small, large = auc_limits(0.8, 1e-6, 10, 10), auc_limits(0.8, 0.05, 10, 10)
+
+    assert large[0] < expected[0] < small[0] < 0.75
+    assert auc_limits(0.8, 1e-6, 500, 500)[0] > 0.78
 
 
 def test_auc_without_a_class_may_be_anything():
     """Positives alone: nan, between 0 and 1."""
-    found = delong([True, True], [0.1, 0.2])
+    found = auc_interval([True, True], [0.1, 0.2])
 
     assert math.isnan(found.value)
     assert ends(found) == (0, 1)
@@ -255,29 +280,28 @@ def test_auc_without_a_class_may_be_anything():
 def test_auc_and_its_mirror_have_mirrored_intervals(seed, n_positive, n_negative):
     """Turning the scores round turns value and interval round 1/2."""
     truth, scores = drawn(n_positive, n_negative, seed)
-    one, two = delong(truth, scores), delong(truth, -scores)
+    one, two = auc_interval(truth, scores), auc_interval(truth, -scores)
 
     assert (one.value, one.low, one.high) == pytest.approx((1 - two.value, 1 - two.high, 1 - two.low), abs=1e-6)
     assert 0 <= one.low <= one.value <= one.high <= 1
 
 
-def test_newcombes_interval_of_the_auc_solves_its_equation():
-    """At both ends the AUC lies 1.96 standard errors off; at AUC 1 the upper end is 1."""
-    low, high = newcombe_auc(0.8, 5, 3)
-    for end in (low, high):
-        spread = 1 + 3 * ((1 - end) / (2 - end) + end / (1 + end))
-        assert abs(0.8 - end) == pytest.approx(1.959964 * math.sqrt(end * (1 - end) * spread / 15), abs=1e-6)
-    assert newcombe_auc(1.0, 5, 3)[1] == 1
+@pytest.mark.parametrize(("area", "m", "n"), [(0.8, 5, 3), (0.5, 14, 40), (0.95, 10, 10)])
+def test_an_unknown_variance_is_the_one_expected_of_the_auc(area, m, n):
+    """Without DeLong's variance the interval is Newcombe's: both ends lie 1.96 of their own standard errors off."""
+    for end in auc_limits(area, math.nan, m, n):
+        spread = 1 + ((m + n) / 2 - 1) * ((1 - end) / (2 - end) + end / (1 + end))
+        assert abs(area - end) == pytest.approx(1.959964 * math.sqrt(end * (1 - end) * spread / (m * n)), abs=1e-6)
 
 
-@pytest.mark.parametrize(("n_positive", "n_negative"), [(5, 3), (14, 40)])
+@pytest.mark.parametrize(("n_positive", "n_negative"), [(5, 3), (10, 10), (14, 40)])
 def test_intervals_of_the_auc_cover(n_positive, n_negative):
-    """400 draws from two normals: 92-98.5 %, the noise of so few draws allowed for (coverage.md has 2 000)."""
+    """1 000 draws from two normals: 92.5-99 %, the noise of so few draws allowed for (coverage.md has 2 000)."""
     rng = np.random.default_rng(7)
     truth, shift = np.arange(n_positive + n_negative) < n_positive, math.sqrt(2) * stats.norm.ppf(0.85)
-    found = [delong(truth, rng.normal(size=len(truth)) + shift * truth) for _ in range(400)]
+    found = [auc_interval(truth, rng.normal(size=len(truth)) + shift * truth) for _ in range(1000)]
 
-    assert 0.92 <= np.mean([one.low <= 0.85 <= one.high for one in found]) <= 0.985
+    assert 0.925 <= np.mean([one.low <= 0.85 <= one.high for one in found]) <= 0.99
 
 
 def test_average_precision_of_few_is_not_certain():
@@ -411,7 +435,7 @@ def test_ten_thousand_patients_take_seconds():
     truth = (patients % 6) == 0
     scores = rng.normal(size=15_000) + truth
     with within(10):
-        delong(truth, scores, patients)
+        auc_interval(truth, scores, patients)
         delong_difference(truth, scores, scores + rng.normal(size=15_000), patients)
         average_precision_interval(truth, scores, patients)
         for metric in OF_COUNTS:

@@ -42,7 +42,7 @@ class Peer:
 PEERS = {
     "openslide": Peer(("openslide-python", "openslide-bin", "scikit-image")),
     "hs2p": Peer(("hs2p", "openslide-python", "openslide-bin")),
-    "ratiopath": Peer(("ratiopath", "pyvips-binary", "openslide-bin")),
+    "ratiopath": Peer(("ratiopath", "pyvips-binary", "openslide-bin"), ("--no-binary", "pyvips")),  # it has no wheel
     "wsinfer": Peer(("wsinfer", "openslide-bin", "torch==2.13.0")),
     "lazyslide": Peer(("lazyslide", "openslide-bin", "torch==2.13.0")),
     "tiatoolbox": Peer(("tiatoolbox", "openslide-bin", "torch==2.13.0")),

@@ -9,6 +9,7 @@ from pathlib import Path
 from experiments.coverage import counts, probabilities, rankings
 from experiments.coverage.measuring import Row
 from experiments.coverage.page import Part, as_markdown
+from experiments.coverage.texts import TEXTS
 from pydantic import TypeAdapter
 
 from he2her2.atomic import atomic
@@ -30,20 +31,6 @@ STUDIES: Mapping[str, Callable[[int], Iterator[Row]]] = {
     "promises": probabilities.promises,
 }
 EXACT = ("rates", "eight")
-
-TEXTS: Mapping[str, tuple[str, str]] = {
-    "rates": ("Rates", ""),
-    "eight": ("Figures of eight patients", ""),
-    "counts": ("Figures of the four counts", ""),
-    "kappa": ("Quadratic kappa of the four scores", ""),
-    "paired": ("Differences of rates", ""),
-    "auc": ("AUC", ""),
-    "difference": ("Differences of AUCs", ""),
-    "ap": ("Average precision", ""),
-    "clusters": ("Several slides of a patient", ""),
-    "calibration": ("Brier score and calibration error", ""),
-    "promises": ("Promises of operating point and triage", ""),
-}
 
 
 def read(folder: Path) -> dict[str, Part]:

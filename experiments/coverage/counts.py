@@ -5,7 +5,7 @@ from functools import cache, partial
 from typing import TypeAlias
 
 import numpy as np
-from experiments.coverage.measuring import OWN, Interval, Names, Row, ends, measured
+from experiments.coverage.measuring import OWN, OWN_KAPPA, Interval, Names, Row, ends, measured
 from numpy.typing import NDArray
 from scipy import stats
 
@@ -95,14 +95,27 @@ def of_drawn_table(
     return interval(m.BinaryCounts(*rng.multinomial(n, shares).tolist()))
 
 
+def score_tables() -> dict[str, NDArray[np.float64]]:
+    """Shares of (true score, decided score), four scores each."""
+    true, decided = np.indices((4, 4))
+    off = np.abs(true - decided)
+    seldom = np.array([[0.4], [0.35], [0.15], [0.1]])
+    return {
+        "one off": 0.02 + 0.5 * (off == 0) + 0.15 * (off == 1),
+        "mostly right": 0.02 + 0.8 * (off == 0) + 0.15 * (off == 1),
+        "by chance": np.ones((4, 4)),
+        "too high": 0.02 + 0.5 * (decided == true) + 0.5 * (decided == np.minimum(true + 1, 3)),
+        "positive or not only": 0.02 + 0.4 * ((true > 1) == (decided > 1)),
+        "few 2+ and 3+": seldom * (0.02 + 0.7 * (off == 0) + 0.15 * (off == 1)),
+    }
+
+
 def kappas(draws: int) -> Iterator[Row]:
     """Four scores, decided rightly, one off, or anyhow."""
-    off = np.abs(np.subtract.outer(range(4), range(4)))
-    for n in (8, 50, 200):
-        for right in (0.5, 0.8):
-            table = 0.02 + right * (off == 0) + 0.15 * (off == 1)
+    for n in (8, 20, 50, 200):
+        for kind, table in score_tables().items():
             truth = m.quadratic_kappa(table)
-            names = Names("quadratic kappa", OWN, f"{n}", f"{truth:.2f}")
+            names = Names("quadratic kappa", OWN_KAPPA, f"{n}", f"{kind}, {truth:.2f}")
             yield measured(names, truth, draws, partial(of_drawn_scores, n, table / table.sum()))
 
 

@@ -14,6 +14,7 @@ MANY = 200_000
 """Cases that stand for a population where its truth has no formula."""
 
 OWN = "Bayesian bootstrap, Jeffreys' prior"
+OWN_KAPPA = "Bayesian bootstrap, two priors"
 
 
 @dataclass(frozen=True)

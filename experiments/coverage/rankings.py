@@ -14,11 +14,11 @@ from he2her2.evaluation import metrics as m
 from he2her2.evaluation.comparisons import delong_difference
 from he2her2.evaluation.delong import placements, pull_variance
 from he2her2.evaluation.intervals import (
-    FEW_PATIENTS,
+    AUC_METHOD,
     Estimate,
+    auc_interval,
     average_precision_interval,
     decision_interval,
-    delong,
     rate,
 )
 
@@ -59,9 +59,8 @@ def aucs(draws: int) -> Iterator[Row]:
         true_auc = m.auc(large, normals.scores(np.random.default_rng(0), large)) if normals.ties else normals.auc
         for sizes in SIZES:
             truth, cases = first_positive(*sizes), f"{sizes[0]} + {sizes[1]}"
-            method = "Newcombe" if min(sizes) < FEW_PATIENTS else "DeLong, logit, t"
-            names = Names("AUC", method, cases, str(normals))
-            yield measured(names, true_auc, draws, partial(of_drawn_ranking, normals, truth, delong))
+            names = Names("AUC", AUC_METHOD, cases, str(normals))
+            yield measured(names, true_auc, draws, partial(of_drawn_ranking, normals, truth, auc_interval))
             if normals.spread == 1 and not normals.ties and sizes in COMPARED:
                 names = Names("AUC", "plain DeLong (for comparison)", cases, str(normals))
                 yield measured(names, true_auc, draws, partial(of_drawn_ranking, normals, truth, plain_delong))
@@ -153,8 +152,8 @@ def by_patient(draws: int) -> Iterator[Row]:
             right, lambda s: rate(s.decided == s.truth, s.patients)),
         ("balanced accuracy", OWN): (
             right, lambda s: decision_interval(m.balanced_accuracy, s.truth, s.decided, s.patients)),
-        ("AUC", "DeLong-Obuchowski or Newcombe"): (
-            area, lambda s: delong(s.truth, s.scores, s.patients)),
+        ("AUC", AUC_METHOD): (
+            area, lambda s: auc_interval(s.truth, s.scores, s.patients)),
     }  # fmt: skip
     for n in (8, 30, 100):
         for alike in (0.0, 0.5, 1.0):

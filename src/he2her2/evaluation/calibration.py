@@ -9,7 +9,7 @@ from scipy.optimize import brentq, minimize, minimize_scalar
 
 from he2her2.errors import ConfigError, EvaluationError
 from he2her2.evaluation.intervals import LEVEL, Estimate, Patients, mean_interval, rate
-from he2her2.evaluation.resampling import PRIOR, patient_index, sum_by_patient
+from he2her2.evaluation.resampling import patient_index, sum_by_patient
 from he2her2.models.decision_rules import IsotonicCalibration, LogitCalibration, logit_of
 
 N_BINS = 10
@@ -133,10 +133,11 @@ def calibration_error_interval(
     """Calibration error without the part that chance alone makes, with its interval.
 
     A gap in a bin is a true gap plus binomial noise, and noise adds up in a mean of distances. So the true gaps are
-    taken to be the seen ones times a common factor, and the interval holds the errors under which the plain figure that
-    was seen lies in the middle `level` of what they would show; the value is the error under which it is the median. It
-    is 0 where perfect probabilities would show as much every other time. Several cases of a patient widen the noise by
-    their design effect.
+    taken to be some multiple of those that a smooth correction would close (`recalibrate_site`; the seen gaps hold the
+    noise already), and the interval holds the errors under which the plain figure that was seen lies in the middle
+    `level` of what they would show; the value is the error under which it is the median. It is 0 where perfect
+    probabilities would show as much every other time. Several cases of a patient widen the noise by their design
+    effect.
 
     Args:
         truth: (n,) bool.
@@ -150,20 +151,20 @@ def calibration_error_interval(
     if not len(p):
         return Estimate("calibration error", math.nan, 0.0, 1.0, 0, "no cases", level)
     bins = equal_mass_bins(p, n_bins)
-    gaps = np.bincount(bins, true - p) / len(p)
+    smooth = np.bincount(bins, recalibrate_site(true, p, chosen_on="these cases")(p) - p)
     noise = np.sqrt(_gap_variance(true, bins) * _design_effect(true - p, patient_index(patients, len(p))))
-    draws = np.random.default_rng(seed).standard_normal((NOISE_DRAWS, len(gaps))) * noise
-    seen = float(np.abs(gaps).sum())
-    direction = gaps / seen if seen else np.full(len(gaps), 1 / len(gaps))
+    draws = np.random.default_rng(seed).standard_normal((NOISE_DRAWS, len(smooth))) * noise
+    seen, total = float(np.abs(np.bincount(bins, true - p)).sum()) / len(p), float(np.abs(smooth).sum())
+    direction = smooth / total if total else np.full(len(smooth), 1 / len(smooth))
     tail = (1 - level) / 2
     value, low, high = (_error_showing(seen, direction, draws, quantile) for quantile in (0.5, 1 - tail, tail))
     return Estimate("calibration error", value, low, high, len(p), "noise taken off by inversion", level)
 
 
 def _gap_variance(truth: NDArray[np.bool_], bins: NDArray[np.intp]) -> NDArray[np.float64]:
-    """(b,) binomial variance of each bin's part in the mean gap, from shares that are never quite 0 or 1."""
+    """(b,) binomial variance of each bin's part in the mean gap, from shares that are never 0 or 1 (Laplace's rule)."""
     sizes = np.bincount(bins)
-    shares = (np.bincount(bins, truth.astype(float)) + PRIOR) / (sizes + 2 * PRIOR)
+    shares = (np.bincount(bins, truth.astype(float)) + 1) / (sizes + 2)
     variance: NDArray[np.float64] = sizes * shares * (1 - shares) / len(truth) ** 2
     return variance
 

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binom, t
 
 from he2her2.evaluation.delong import placements, pull_covariance, pull_freedom, pull_variance
-from he2her2.evaluation.intervals import LEVEL, Estimate, Patients, delong, mean_interval, wilson_limits
+from he2her2.evaluation.intervals import LEVEL, Estimate, Patients, auc_interval, mean_interval, wilson_limits
 from he2her2.evaluation.resampling import patient_index
 
 
@@ -30,7 +30,7 @@ def delong_difference(
 ) -> Difference:
     """Difference of two AUCs on the same cases: DeLong's paired test, and an interval that few cases do not deceive.
 
-    The interval comes from both AUCs' own (`intervals.delong`) and DeLong's correlation of the two (Zou and Donner,
+    The interval comes from both AUCs' own (`auc_interval`) and DeLong's correlation of the two (Zou and Donner,
     Statistics in Medicine 27:1693, 2008): for many patients it is DeLong's, for few it stays as wide as they deserve,
     also where both AUCs are 1 and DeLong's variance is 0. So p-value and interval may disagree by a hair.
 
@@ -45,7 +45,7 @@ def delong_difference(
     if not true.any() or true.all():
         return Difference(Estimate(name, math.nan, -1.0, 1.0, len(true), "a class is absent", level), math.nan)
     index = patient_index(patients, len(true))
-    one, two = (delong(true, scores, index, level=level) for scores in (first, second))
+    one, two = (auc_interval(true, scores, index, level=level) for scores in (first, second))
     of_one, of_two = (placements(true, scores).pull for scores in (first, second))
     value = one.value - two.value
     low, high = _by_limits(one, two, _correlation(true, of_one, of_two, index))

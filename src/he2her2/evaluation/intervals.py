@@ -2,16 +2,16 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
-from scipy.special import expit, logit
+from scipy.special import comb
 from scipy.stats import beta, norm, t
 
-from he2her2.evaluation.delong import placements, pull_freedom, pull_variance
+from he2her2.evaluation.delong import placements, pull_variance
 from he2her2.evaluation.metrics import (
     BinaryCounts,
     Ranking,
@@ -283,27 +283,29 @@ def kappa_interval(
     index = patient_index(patients, len(cells))
     p = int(index.max()) + 1 if len(index) else 0
     tables = np.bincount(index * k * k + cells, minlength=p * k * k).reshape(p, k * k).astype(float)
-    # A pseudo-patient with agreement, half a one without: equal cells would draw the kappa of few patients towards 0.
-    prior = np.where(np.eye(k, dtype=bool), 1 / k, 0.5 / (k * (k - 1))).ravel()
-    draws = draw_tables(tables, prior=prior, n_draws=N_DRAWS, seed=seed).reshape(-1, k, k)
+    # A pseudo-patient of agreement and half a one without, or one scored anyhow: each prior draws the kappa of few
+    # patients its own way, so the interval reaches from the lower of both lower ends to the higher of both higher ends.
+    agrees = np.where(np.eye(k, dtype=bool), 1 / k, 0.5 / (k * (k - 1))).ravel()
+    anyhow = np.full(k * k, 1 / k**2)
     value = quadratic_kappa(tables.sum(axis=0).reshape(k, k))
-    return _from_draws("quadratic kappa", value, quadratic_kappas(draws), len(cells), level)
+    ends = []
+    for prior in (agrees, anyhow):
+        draws = draw_tables(tables, prior=prior, n_draws=N_DRAWS, seed=seed).reshape(-1, k, k)
+        ends.append(_from_draws("quadratic kappa", value, quadratic_kappas(draws), len(cells), level))
+    return replace(ends[0], low=min(end.low for end in ends), high=max(end.high for end in ends))
 
 
-FEW_PATIENTS = 10
-"""With fewer patients in a class DeLong's variance is too uncertain."""
+FEW_PATIENTS = 20
+"""Patients in the smaller class with whom a seen variance of an AUC counts as much as the expected one."""
 
 
-def delong(
+def auc_interval(
     truth: ArrayLike, scores: ArrayLike, patients: Patients = None, *, name: str = "AUC", level: float = LEVEL
 ) -> Estimate:
-    """AUC with its interval: DeLong's on the logit scale, Newcombe's score interval where DeLong's cannot be trusted.
+    """AUC with its interval: `auc_limits` of DeLong's variance, with patients as clusters (Obuchowski, 1997).
 
-    DeLong's variance is that of two samples, so Student's t with Welch and Satterthwaite's degrees of freedom is used.
-
-    DeLong's is not used when a class has fewer than `FEW_PATIENTS` patients or its variance is 0 (an AUC of 0 or 1,
-    where it would be a point). Newcombe's (2006, method 5) needs the AUC and the class sizes only and never collapses.
-    Several cases of a patient are a cluster (Obuchowski, 1997); Newcombe's then counts patients.
+    Several cases of a patient are worth as many as the design effect that the data shows leaves of them, at worst one;
+    the worst is the more believed the fewer patients there are.
 
     Args:
         truth: (n,) bool; without one of the classes the AUC is nan in [0, 1].
@@ -315,28 +317,56 @@ def delong(
     area, true = auc(truth, scores), np.asarray(truth, dtype=bool)
     if math.isnan(area):
         return Estimate(name, area, 0.0, 1.0, len(true), "a class is absent", level)
-    index = patient_index(patients, len(true))
-    pull = placements(true, scores).pull
-    variance = pull_variance(true, pull, index)
-    sizes = len(np.unique(index[true])), len(np.unique(index[~true]))
-    if min(sizes) < FEW_PATIENTS or not variance > 0:
-        low, high = newcombe_auc(area, *sizes, level)
-        return Estimate(name, area, low, high, len(true), "Newcombe's score interval", level)
-    spread = float(t.ppf(0.5 + level / 2, pull_freedom(true, pull, index))) * math.sqrt(variance)
-    half = spread / (area * (1 - area))
-    low, high = expit(logit(area) - half), expit(logit(area) + half)
-    return Estimate(name, area, float(low), float(high), len(true), "DeLong on the logit scale", level)
+    index, pull = patient_index(patients, len(true)), placements(true, scores).pull
+    variance, alone = (pull_variance(true, pull, each) for each in (index, np.arange(len(true))))
+    cases = np.array([true.sum(), (~true).sum()])
+    clusters = np.array([len(np.unique(index[kind])) for kind in (true, ~true)])
+    worst = cases / clusters
+    seen = np.clip(variance / alone, 1.0, worst) if alone > 0 and variance > 0 else worst
+    effect = seen + (worst - seen) * _doubt(clusters.min())
+    low, high = auc_limits(area, variance, *(cases / effect).tolist(), level=level)
+    return Estimate(name, area, low, high, len(true), AUC_METHOD, level)
 
 
-def newcombe_auc(area: float, m: int, n: int, level: float = LEVEL) -> tuple[float, float]:
-    """Score interval of an AUC from class sizes alone (Newcombe, Statistics in Medicine 25:559, 2006, method 5)."""
-    z, star = float(norm.ppf(0.5 + level / 2)), (m + n) / 2 - 1
+def _doubt(patients: float) -> float:
+    """How much what was seen of so many patients gives way to what is expected, in (0, 1)."""
+    return FEW_PATIENTS / (FEW_PATIENTS + patients)
+
+
+AUC_METHOD = "score interval on DeLong's variance"
+
+
+def auc_limits(area: float, variance: float, m: float, n: float, *, level: float = LEVEL) -> tuple[float, float]:
+    """Ends of an AUC's score interval (Newcombe, Statistics in Medicine 25:559, 2006, method 5), on the variance seen.
+
+    Newcombe expects the variance that Hanley and McNeil (1982) give an AUC, in a symmetric form; here it is scaled by
+    how much of it DeLong's is. The variance seen on few patients is uncertain, and 0 for a perfect ranking: where it is
+    below the expected one it is raised towards that, the more the fewer patients there are. Where chance alone ranks
+    patients perfectly, one way or the other, more often than the level allows (2 against 6: in 7 % of all orders), 0.5
+    is never excluded.
+
+    Args:
+        area: The AUC.
+        variance: DeLong's; nan where it is unknown.
+        m: Patients of a class; of several cases each, as many as they are worth.
+        n: Patients of the other.
+        level: Confidence level.
+    """
+    z = float(norm.ppf(0.5 + level / 2))
+
+    def expected(theta: float) -> float:
+        spread = (1 - theta) / (2 - theta) + theta / (1 + theta)
+        return theta * (1 - theta) * (1 + ((m + n) / 2 - 1) * spread) / (m * n)
+
+    seen = variance / expected(area) if variance > 0 and 0 < area < 1 else 1.0
+    ratio = seen + max(0.0, 1 - seen) * _doubt(min(m, n))
 
     def excess(theta: float) -> float:
-        spread = 1 + star * ((1 - theta) / (2 - theta) + theta / (1 + theta))
-        return (area - theta) ** 2 - z * z * theta * (1 - theta) * spread / (m * n)
+        return (area - theta) ** 2 - z * z * ratio * expected(theta)
 
     tiny = 1e-9
-    low = brentq(excess, 0.0, min(area, 1 - tiny)) if area > tiny else 0.0
-    high = brentq(excess, max(area, tiny), 1.0) if area < 1 - tiny else 1.0
-    return float(low), float(high)
+    low = float(brentq(excess, 0.0, min(area, 1 - tiny))) if area > tiny else 0.0
+    high = float(brentq(excess, max(area, tiny), 1.0)) if area < 1 - tiny else 1.0
+    if 2 / comb(m + n, m) > 1 - level:
+        low, high = min(low, 0.5), max(high, 0.5)
+    return low, high

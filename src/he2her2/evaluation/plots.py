@@ -221,7 +221,7 @@ def plot_forest(
             _forest(panel, name, estimates, y)
         panels[0].set_yticks(y, labels)
         text = (
-            f"Patient level, threshold {summary.threshold:.3g}. Intervals of 95 %: DeLong's or Newcombe's for the AUC, "
+            f"Patient level, threshold {summary.threshold:.3g}. Intervals of 95 %: by DeLong's variance for the AUC, "
             "exact for the rates."
         )
         return save(figure, Note(text, notices), stem)

@@ -276,8 +276,8 @@ def _methods(e: Evaluation) -> Iterator[str]:
     yield "## Methods\n"
     yield (
         "Rates: Clopper-Pearson, on the effective number of cases where patients have several slides (Korn and "
-        "Graubard 1998). AUC: DeLong on the logit scale, patients as clusters (Obuchowski 1997); Newcombe's score "
-        "interval (2006) with fewer than ten patients in a class. All else: Bayesian bootstrap by patient. Figures "
+        "Graubard 1998). AUC: score interval on DeLong's variance, patients as clusters (Obuchowski 1997), raised "
+        "towards Hanley and McNeil's (1982) where patients are few. All else: Bayesian bootstrap by patient. Figures "
         "that are 0/0 are undefined, not 0.\n"
     )
     used = {figure.estimate.method for group in (e.patients, e.slides) for figure in group.figures.values()}

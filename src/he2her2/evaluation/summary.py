@@ -12,9 +12,9 @@ from he2her2.evaluation import metrics as m
 from he2her2.evaluation.cases import UNKNOWN_SCORE, Cases
 from he2her2.evaluation.intervals import (
     Estimate,
+    auc_interval,
     average_precision_interval,
     decision_interval,
-    delong,
     kappa_interval,
     rate,
 )
@@ -86,7 +86,7 @@ def summarise(cases: Cases, title: str, prevalence: float | None = None) -> Summ
     truth, decided, patients = cases.truth, cases.decided, cases.patients
     right = truth == decided
     found = [
-        Figure("field", delong(truth, cases.probability, patients)),
+        Figure("field", auc_interval(truth, cases.probability, patients)),
         Figure("field", average_precision_interval(truth, cases.probability, patients)),
         Figure("field", rate(decided[truth], patients[truth], name="sensitivity")),
         Figure("field", rate(~decided[~truth], patients[~truth], name="specificity")),

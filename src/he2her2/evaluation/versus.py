@@ -8,7 +8,7 @@ import numpy as np
 from he2her2.errors import EvaluationError
 from he2her2.evaluation.cases import Cases
 from he2her2.evaluation.comparisons import Difference, McNemar, delong_difference, mcnemar, rate_difference
-from he2her2.evaluation.intervals import Estimate, delong
+from he2her2.evaluation.intervals import Estimate, auc_interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def compare(first: Cases, second: Cases, names: tuple[str, str]) -> Versus:
     for name, kept in (("sensitivity", truth), ("specificity", ~truth)):
         rates[name] = rate_difference(right[0][kept], right[1][kept], patients[kept], name=f"difference of {name}")
     auc = delong_difference(truth, one.probability, two.probability, patients)
-    aucs = tuple(delong(truth, side.probability, patients) for side in (one, two))
+    aucs = tuple(auc_interval(truth, side.probability, patients) for side in (one, two))
     test = mcnemar(*right, patients)
     return Versus(
         *names, len(here), len(first) - len(here), len(second) - len(here), (aucs[0], aucs[1]), auc, rates, test,

@@ -7,7 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from he2her2.evaluation.comparisons import mcnemar, rate_difference
-from he2her2.evaluation.intervals import Estimate, counts_interval, decision_interval, delong, exact_binomial, rate
+from he2her2.evaluation.intervals import (
+    Estimate,
+    auc_interval,
+    counts_interval,
+    decision_interval,
+    exact_binomial,
+    rate,
+)
 from he2her2.evaluation.metrics import BinaryCounts, balanced_accuracy, weighted_f1, weighted_precision
 from he2her2.evaluation.paper_tables import Column, PaperCohort, PaperRow, paper_row
 from he2her2.training.methods import METHODS, PROPOSED, Method
@@ -59,7 +66,7 @@ class Results:
             "F1": decision_interval(weighted_f1, self.truth, decided, self.patients),
             "precision": decision_interval(weighted_precision, self.truth, decided, self.patients),
             "recall": right,
-            "AUC": delong(self.truth, self.probability[method], self.patients),
+            "AUC": auc_interval(self.truth, self.probability[method], self.patients),
         }
 
 

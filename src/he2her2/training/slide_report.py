@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from he2her2.atomic import atomic
-from he2her2.evaluation.intervals import Estimate, decision_interval, delong, rate
+from he2her2.evaluation.intervals import Estimate, auc_interval, decision_interval, rate
 from he2her2.evaluation.metrics import balanced_accuracy
 from he2her2.labels import Her2Status
 from he2her2.manifest import SlideRow
@@ -76,7 +76,7 @@ def figures(judged: Sequence[Judged]) -> tuple[Estimate, ...]:
     return (
         rate([slide.right for slide in judged], patients, name="accuracy"),
         decision_interval(balanced_accuracy, truth, decided, patients),
-        delong(truth, [slide.decision.probability for slide in judged], patients),
+        auc_interval(truth, [slide.decision.probability for slide in judged], patients),
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from he2her2.atomic import atomic
-from he2her2.evaluation.intervals import Estimate, decision_interval, delong
+from he2her2.evaluation.intervals import Estimate, auc_interval, decision_interval
 from he2her2.evaluation.metrics import balanced_accuracy
 from he2her2.models.card import RESEARCH_USE, Metric
 from he2her2.training.export import Provenance
@@ -60,7 +60,8 @@ def figures(judged: Judged) -> tuple[Estimate, Estimate]:
     truth = judged.patches.labels == INVASIVE
     patients = judged.patches.patients
     decided = judged.probability >= judged.threshold
-    return decision_interval(balanced_accuracy, truth, decided, patients), delong(truth, judged.probability, patients)
+    accuracy = decision_interval(balanced_accuracy, truth, decided, patients)
+    return accuracy, auc_interval(truth, judged.probability, patients)
 
 
 def card_metrics(judged: Judged) -> tuple[Metric, ...]:

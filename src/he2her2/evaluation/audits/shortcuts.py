@@ -11,14 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, logit
 from scipy.stats import norm, rankdata
 
 from he2her2.evaluation.audits.finding import Audit, Cell, holm, not_done
 from he2her2.evaluation.cases import Cases
 from he2her2.evaluation.delong import Placements, placements, pull_variance
 from he2her2.evaluation.features import COLOUR, Properties
-from he2her2.evaluation.intervals import FEW_PATIENTS, Estimate, newcombe_auc
+from he2her2.evaluation.intervals import AUC_METHOD, Estimate, auc_limits
 from he2her2.evaluation.metrics import Ranking
 from he2her2.evaluation.metrics import auc_of as auc_at
 from he2her2.evaluation.words import negated, span
@@ -195,18 +194,12 @@ def optimism(columns: NDArray[np.float64], truth: NDArray[np.bool_], rng: np.ran
 
 
 def corrected_auc(own: Placements, flattery: float, name: str) -> Estimate:
-    """AUC of a fit less its optimism, with DeLong's interval on the logit scale; Newcombe's where that collapses."""
+    """AUC of a fit less its optimism, with the interval of an AUC moved as far."""
     truth, area = own.truth, own.auc
     variance = pull_variance(truth, own.pull, np.arange(len(truth)))
-    n_positive = int(truth.sum())
-    if variance > 0 and 0 < area < 1 and min(n_positive, len(truth) - n_positive) >= FEW_PATIENTS:
-        half, method = _Z * math.sqrt(variance) / (area * (1 - area)), "DeLong on the logit scale, less optimism"
-        low, high = (float(expit(logit(area) + sign * half)) for sign in (-1, 1))
-    else:
-        low, high = newcombe_auc(area, n_positive, len(truth) - n_positive)
-        method = "Newcombe's score interval, less optimism"
-    value, low, high = (min(1.0, max(0.0, end - flattery)) for end in (area, low, high))
-    return Estimate(name, value, low, high, len(truth), method)
+    limits = auc_limits(area, variance, int(truth.sum()), int((~truth).sum()))
+    value, low, high = (min(1.0, max(0.0, end - flattery)) for end in (area, *limits))
+    return Estimate(name, value, low, high, len(truth), f"{AUC_METHOD}, less optimism")
 
 
 def gain_over(model: Placements, own: Placements, flattery: float) -> Estimate:

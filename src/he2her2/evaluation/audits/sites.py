@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from he2her2.evaluation.audits.finding import Audit, Row, not_done
 from he2her2.evaluation.cases import Cases
-from he2her2.evaluation.intervals import Estimate, delong, exact_binomial
+from he2her2.evaluation.intervals import Estimate, auc_interval, exact_binomial
 from he2her2.evaluation.words import span
 
 NAME = "sites"
@@ -84,7 +84,7 @@ def _site(cases: Cases, name: str, strict: float) -> SiteResult:
         name,
         len(here),
         here.n_positive,
-        delong(here.truth, here.probability, here.patients),
+        auc_interval(here.truth, here.probability, here.patients),
         auc_difference(here, others),
         *sensitivity_specificity(here),
         *sensitivity_specificity(carried),
@@ -94,7 +94,7 @@ def _site(cases: Cases, name: str, strict: float) -> SiteResult:
 
 def auc_difference(first: Cases, second: Cases, level: float = 0.95) -> Estimate:
     """AUC of one group of patients less that of another, with MOVER's interval."""
-    one, two = (delong(group.truth, group.probability, group.patients, level=level) for group in (first, second))
+    one, two = (auc_interval(group.truth, group.probability, group.patients, level=level) for group in (first, second))
     value = one.value - two.value
     low, high = -1.0, 1.0
     if not math.isnan(value):
