@@ -24,6 +24,7 @@ from benchmarks.released import ReleasedCnn, torch_threads
 from benchmarks.results import Found, Setting, Table
 from he2her2.config import Config, Runtime
 from he2her2.geometry import Rgb, Size, TileGrid
+from he2her2.inference import infer
 from he2her2.models.engines import Untrained
 from he2her2.models.initial import initial_weights
 from he2her2.models.onnx_engine import OnnxEngine
@@ -31,7 +32,6 @@ from he2her2.models.onnx_graph import INPUT, build_onnx
 from he2her2.models.scoring import prepare_input
 from he2her2.models.zoo import COMPACT_TILE_CNN, PAPER_TILE_CNN, CnnSpec
 from he2her2.phantom.writer import TILE_PX
-from he2her2.pipeline import infer
 from he2her2.slides import open_slide
 from he2her2.slides.stream import TileBatch, map_tiles, stream_tiles
 

@@ -16,6 +16,7 @@ FLOORS = [
     {"evaluation"},
     {"evidence"},
     {"pipeline"},
+    {"inference"},
     {"lattice"},
     {"models"},
     {"preprocessing"},

@@ -10,6 +10,7 @@ import pytest
 
 from he2her2.errors import ManifestError
 from he2her2.evaluation.intervals import kappa_interval, rate
+from he2her2.inference import infer
 from he2her2.labels import IhcScore
 from he2her2.manifest import SlideRow
 from he2her2.manifest.provenance import patient_mark
@@ -18,7 +19,6 @@ from he2her2.models.card import Card
 from he2her2.models.initial import initial_weights
 from he2her2.models.slide_model import load_cnn
 from he2her2.models.weights import load_tensors, read_card, save_weights
-from he2her2.pipeline import infer
 from he2her2.training import tiles as training
 from he2her2.training.classifier import CnnClassifier
 from he2her2.training.export import Provenance

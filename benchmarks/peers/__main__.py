@@ -43,9 +43,9 @@ PEERS = {
     "openslide": Peer(("openslide-python", "openslide-bin", "scikit-image")),
     "hs2p": Peer(("hs2p", "openslide-python", "openslide-bin")),
     "ratiopath": Peer(("ratiopath", "pyvips-binary", "openslide-bin"), ("--no-binary", "pyvips")),  # it has no wheel
-    "wsinfer": Peer(("wsinfer", "openslide-bin", "torch==2.13.0")),
+    "wsinfer": Peer(("wsinfer", "openslide-python", "openslide-bin", "torch==2.13.0", "zarr<3")),
     "lazyslide": Peer(("lazyslide", "openslide-bin", "torch==2.13.0")),
-    "tiatoolbox": Peer(("tiatoolbox", "openslide-bin", "torch==2.13.0")),
+    "tiatoolbox": Peer(("tiatoolbox", "openslide-bin", "torch==2.13.0", "setuptools<81")),  # for pkg_resources
     "histolab": Peer(
         (
             "histolab", "openslide-python", "openslide-bin", "numpy", "pillow", "scikit-image", "scipy", "lazy-loader",

@@ -1,7 +1,17 @@
 """TIAToolbox: its tissue mask, its patch extractor's coordinates, and `read_rect`."""
 
+# ruff: noqa: E402  torchvision's operators must be declared before TIAToolbox loads it
+
 from collections.abc import Iterable
 from pathlib import Path
+
+import torch
+
+OPERATORS = ("nms", "qnms", "qroi_align", "roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool", "deform_conv2d")
+TORCHVISION = torch.library.Library("torchvision", "DEF")
+for operator in OPERATORS:  # its wheels hold them for CUDA only; neither masks nor reading call one
+    TORCHVISION.define(f"{operator}(Tensor tensor) -> Tensor")
+    TORCHVISION.define(f"_{operator}_backward(Tensor tensor) -> Tensor")
 
 from tiatoolbox.tools.patchextraction import SlidingWindowPatchExtractor
 from tiatoolbox.wsicore.wsireader import WSIReader

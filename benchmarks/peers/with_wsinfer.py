@@ -30,6 +30,7 @@ def read(path: Path, origins: Iterable[Origin]) -> int:
             coords = file.create_dataset("/coords", data=np.array(list(origins)))
             coords.attrs.update({"patch_size": TILE_PX, "patch_level": 0, "patch_spacing_um_px": MPP})
         data = WholeSlideImagePatches(wsi_path=path, patch_path=patches)
+        data.worker_init()
         return sum(np.asarray(data[i][0]).size > 0 for i in range(len(data)))
 
 

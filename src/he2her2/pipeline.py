@@ -4,7 +4,6 @@
 decides. All are deterministic: threads, batch size and backend never change a result.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from he2her2.config import Config, Tissue
 from he2her2.errors import DamagedSlideError, TilingError, TissueError, TumourError
 from he2her2.geometry import Mask, Rgb, Size, TileGrid, l0_from_mask, mask_size
+from he2her2.inference import Scored, infer, pace
 from he2her2.lattice import blocks_with, native_mpp, thumbnail_on_lattice, tile_side_mask
 from he2her2.models.decision import Decision, decide_on
 from he2her2.models.engines import Engine
@@ -29,7 +29,7 @@ from he2her2.preprocessing.tiling import Tiling, TooFewTilesError, coverage, cut
 from he2her2.preprocessing.tissue import tissue_mask
 from he2her2.slides import Slide
 from he2her2.slides.stream import map_tiles
-from he2her2.timing import StreamTimes, Watch
+from he2her2.timing import Watch
 from he2her2.units import area_mm2
 
 Progress: TypeAlias = Callable[[str, int, int], None]
@@ -336,7 +336,7 @@ def score_tiles(
     config: Config,
     progress: Progress = silent,
     watch: Watch | None = None,
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+) -> Scored:
     """Positions of the readable tiles and their (n, 4) logits.
 
     Raises:
@@ -364,35 +364,3 @@ def require_readable(slide: Slide, n_readable: int, n: int, config: Config) -> N
     if n - n_readable > MAX_UNREADABLE_SHARE * n or n_readable < config.selection.n_tiles:
         found = f"{n - n_readable} of its {n} tumour tiles cannot be decoded"
         raise DamagedSlideError(slide.slide_id, found, "copy or scan the file again")
-
-
-def infer(
-    slide: Slide,
-    grid: TileGrid,
-    engine: Engine,
-    config: Config,
-    done: Callable[[int], None] = lambda _: None,
-    spent: Callable[[StreamTimes], None] = lambda _: None,
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Positions of the readable tiles of a grid, and what a network says of them: (n,), (n, k).
-
-    Args:
-        slide: Where the tiles are read.
-        grid: The tiles.
-        engine: The network.
-        config: How tiles are streamed.
-        done: Told how many tiles are done.
-        spent: Told at the end what the threads did.
-    """
-    results = [(np.empty(0, np.int64), np.empty((0, len(engine.card.network.classes)), np.float32))]
-    with map_tiles(slide, grid, lambda batch: (batch.index, engine(batch.pixels)), **pace(config)) as stream:
-        for index, logits in stream:
-            results.append((index, logits))
-            done(int(index[-1]) + 1)
-    spent(stream.times)
-    return np.concatenate([index for index, _ in results]), np.concatenate([logits for _, logits in results])
-
-
-def pace(config: Config) -> dict[str, int]:
-    """How tiles are streamed; no choice of it changes a result."""
-    return {"batch_size": config.runtime.batch_size, "threads": config.runtime.threads or os.cpu_count() or 1}

@@ -38,9 +38,17 @@ class Cnn(nn.Module):
 
     def forward(self, tiles: Tensor) -> Tensor:
         """Map (n, c, h, w) tiles to (n, k) logits."""
-        features = tiles
+        return self.classified(self.features(tiles))
+
+    def features(self, pictures: Tensor) -> Tensor:
+        """Map (n, c, h, w) tiles, or larger pictures, to the (n, d, h', w') output of the last stage."""
+        features = pictures
         for conv, norm, pool in zip(self.conv_layers, self.norm_layers, self.pools, strict=True):
             features = pool(norm(conv(features)))  # (n, filters, h / 2, w / 2)
+        return features
+
+    def classified(self, features: Tensor) -> Tensor:
+        """Map the (n, d, h', w') features of tiles to (n, k) logits."""
         features = self.squeeze(features)  # (n, d)
         for layer in self.fc_layers[:-1]:
             features = layer(features).relu()  # (n, hidden)

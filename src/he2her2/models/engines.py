@@ -38,6 +38,17 @@ class Engine(Protocol):
             ValueError: The tiles are not of the size that the card says.
         """
 
+    def windows(self, picture: Rgb, corners: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Logits of tiles of one larger picture, whose convolutions are computed once for all of them.
+
+        Args:
+            picture: (s, s, 3).
+            corners: (n, 2) top-left (x, y) of the tiles in it, multiples of the network's `zoo.window_step`.
+
+        Returns:
+            (n, k), what calling with the cut-out tiles gives, but for rounding.
+        """
+
 
 @dataclass(frozen=True, slots=True)
 class Untrained:

@@ -1,11 +1,16 @@
 """A CNN on the CPU, by ONNX Runtime."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from threading import Lock
 from types import MappingProxyType
 
 import numpy as np
+import onnx
 import onnxruntime
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
@@ -14,10 +19,10 @@ from he2her2.geometry import Rgb
 from he2her2.models.card import Card
 from he2her2.models.engines import Untrained
 from he2her2.models.initial import initial_weights
-from he2her2.models.onnx_graph import INPUT, OUTPUT, build_onnx, graph_tensors
+from he2her2.models.onnx_graph import FEATURES, INPUT, OUTPUT, build_onnx, graph_tensors, split
 from he2her2.models.scoring import prepare_input
 from he2her2.models.weights import ONNX_FILE
-from he2her2.models.zoo import CnnSpec, Spec, input_shape, stage_sides
+from he2her2.models.zoo import CnnSpec, Spec, input_shape, stage_sides, window_step
 
 ORT_ERRORS = (  # they share no class of their own
     ort_state.Fail,
@@ -32,6 +37,9 @@ ORT_ERRORS = (  # they share no class of their own
 MAX_ACTIVATION_BYTES = 1 << 26
 """A batch is cut so that its largest layer stays below this, however many tiles the caller hands over."""
 
+MAX_WINDOWS = 64
+"""Tiles of a picture whose features go through the fully connected layers at a time."""
+
 
 class OnnxEngine:
     """Runs on the calling thread alone, so that N threads that call it use N cores, each for its own tiles.
@@ -40,11 +48,14 @@ class OnnxEngine:
         card: What the network is and eats.
     """
 
-    def __init__(self, card: Card, session: onnxruntime.InferenceSession) -> None:
+    def __init__(self, card: Card, session: onnxruntime.InferenceSession, model: Callable[[], onnx.ModelProto]) -> None:
         assert isinstance(card.network, CnnSpec)
         self.card = card
         self._session = session
+        self._model = model
         self._max_rows = max_rows(card.network)
+        self._parts: tuple[onnxruntime.InferenceSession, onnxruntime.InferenceSession] | None = None
+        self._lock = Lock()
 
     @classmethod
     def open(cls, folder: Path, card: Card) -> "OnnxEngine":
@@ -54,12 +65,12 @@ class OnnxEngine:
             WeightsError: The ONNX file does not run, or is not of the network that the card describes.
         """
         file = folder / ONNX_FILE
-        return cls(card, open_session(file, card))
+        return cls(card, open_session(file, card), partial(onnx.load, file))
 
     @classmethod
     def of(cls, card: Card, weights: Mapping[str, NDArray[np.float32]]) -> "OnnxEngine":
         """Engine of weights in memory."""
-        return cls(card, session_of(card.network, weights))
+        return cls(card, session_of(card.network, weights), partial(build_onnx, card.network, weights))
 
     @classmethod
     def untrained(cls, source: Untrained) -> "OnnxEngine":
@@ -74,16 +85,41 @@ class OnnxEngine:
             logits[rows] = run_rows(self._session, prepare_input(pixels[rows], self.card.input))
         return logits
 
+    def windows(self, picture: Rgb, corners: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Logits (n, k) of the tiles at (n, 2) `corners` of an (s, s, 3) picture, its convolutions computed once."""
+        spec = self.card.network
+        assert isinstance(spec, CnnSpec)
+        convolutions, rest = self._taken_apart()
+        whole = replace(spec.input, side_px=len(picture), network_px=len(picture))
+        features = convolutions.run([FEATURES], {INPUT: prepare_input(picture[None], whole)})[0][0]  # (d, h', w')
+        side, places = stage_sides(spec)[-1][1], corners // (window_step(spec) or 1)
+        windows = sliding_window_view(features, (side, side), axis=(1, 2))[:, places[:, 1], places[:, 0]]
+        logits = np.empty((len(corners), len(spec.classes)), np.float32)
+        for start in range(0, len(corners), MAX_WINDOWS):
+            rows = slice(start, start + MAX_WINDOWS)
+            logits[rows] = run_rows(rest, np.ascontiguousarray(windows[:, rows].swapaxes(0, 1)), FEATURES)
+        return logits
 
-def run_rows(session: onnxruntime.InferenceSession, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _taken_apart(self) -> tuple[onnxruntime.InferenceSession, onnxruntime.InferenceSession]:
+        """Sessions of the convolutions and of the rest, made when first asked for."""
+        with self._lock:
+            if self._parts is None:
+                convolutions, rest = (new_session(part.SerializeToString()) for part in split(self._model()))
+                self._parts = convolutions, rest
+            return self._parts
+
+
+def run_rows(
+    session: onnxruntime.InferenceSession, rows: NDArray[np.float32], entry: str = INPUT
+) -> NDArray[np.float32]:
     """Logits of a batch.
 
     A lone row runs as two: matrix products of one row may take another path, which rounds differently, and soft-argmax
     with a large beta makes that visible.
     """
     if len(rows) == 1:
-        return run_rows(session, np.concatenate([rows, rows]))[:1]
-    logits: NDArray[np.float32] = session.run([OUTPUT], {INPUT: rows})[0]
+        return run_rows(session, np.concatenate([rows, rows]), entry)[:1]
+    logits: NDArray[np.float32] = session.run([OUTPUT], {entry: rows})[0]
     return logits
 
 

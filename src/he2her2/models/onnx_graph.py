@@ -3,7 +3,7 @@
 Written by hand with `onnx.helper`, so that no torch is needed and the graph stays readable: one node a line.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,6 +16,7 @@ from he2her2.models.zoo import NORM_EPSILON, CnnSpec, Conv, Spec, dense_part, de
 OPSET = 18
 IR_VERSION = 8  # of the same age as the opset, so that every supported onnxruntime reads it
 INPUT = "input"
+FEATURES = "features"
 OUTPUT = "logits"
 
 Weights = Mapping[str, NDArray[np.float32]]
@@ -66,12 +67,51 @@ def build_onnx(spec: Spec, weights: Weights, *, embed: bool = True) -> onnx.Mode
     entry = helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["n", *input_shape(spec)])
     result = helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["n", len(spec.classes)])
     protos = [_embedded(*item) if embed else _declared(*item) for item in tensors.items()]
+    return _model(spec.name, graph.nodes, (entry, result), protos)
+
+
+def _model(
+    name: str,
+    nodes: Sequence[onnx.NodeProto],
+    ends: tuple[onnx.ValueInfoProto, onnx.ValueInfoProto],
+    tensors: Sequence[TensorProto],
+) -> onnx.ModelProto:
     return helper.make_model(
-        helper.make_graph(graph.nodes, spec.name, [entry], [result], protos),
+        helper.make_graph(nodes, name, ends[:1], ends[1:], tensors),
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
         producer_name="he2her2",
     )
+
+
+def split(model: onnx.ModelProto) -> tuple[onnx.ModelProto, onnx.ModelProto]:
+    """Take a CNN apart: its convolutions, for pictures of any size, and the rest, for the features of tiles.
+
+    Args:
+        model: By `build_onnx`, its numbers in it.
+
+    Returns:
+        From `input` (n, c, h, w) to `features` (n, d, h', w'), and from the `features` of tiles to `logits` (n, k).
+    """
+    graph = onnx.GraphProto()
+    graph.CopyFrom(model.graph)
+    nodes = list(graph.node)
+    seam = next(i for i, node in enumerate(nodes) if node.op_type in ("GlobalAveragePool", "Flatten"))
+    nodes[seam - 1].output[0] = nodes[seam].input[0] = FEATURES
+    picture, features = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", f"{name}_c", f"{name}_h", f"{name}_w"])
+        for name in (INPUT, FEATURES)
+    )
+    convolutions, rest = nodes[:seam], nodes[seam:]
+    return (
+        _model(f"{graph.name}-convolutions", convolutions, (picture, features), _used(convolutions, graph)),
+        _model(f"{graph.name}-rest", rest, (features, graph.output[0]), _used(rest, graph)),
+    )
+
+
+def _used(nodes: Sequence[onnx.NodeProto], graph: onnx.GraphProto) -> list[TensorProto]:
+    names = {name for node in nodes for name in node.input}
+    return [tensor for tensor in graph.initializer if tensor.name in names]
 
 
 def _add_stage(graph: _Graph, i: int, conv: Conv) -> None:

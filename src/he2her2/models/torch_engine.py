@@ -14,7 +14,7 @@ from he2her2.models.card import Card
 from he2her2.models.cnn import build_cnn
 from he2her2.models.scoring import YUV_FROM_RGB, resize
 from he2her2.models.tensors import put_tensors
-from he2her2.models.zoo import CnnSpec, Colour
+from he2her2.models.zoo import CnnSpec, Colour, stage_sides, window_step
 
 MAX_ROWS = 256
 
@@ -63,15 +63,32 @@ class TorchEngine:
             logits[rows] = self._logits(resize(pixels[rows], self.card.input))
         return logits
 
+    @torch.inference_mode()
+    def windows(self, picture: Rgb, corners: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Logits (n, k) of the tiles at (n, 2) `corners` of an (s, s, 3) picture, its convolutions computed once."""
+        spec = self.card.network
+        assert isinstance(spec, CnnSpec)
+        side, places = stage_sides(spec)[-1][1], torch.from_numpy(corners // (window_step(spec) or 1)).to(self._device)
+        with torch.autocast(self._device.type, enabled=self._mixed_precision):
+            features = self._module.features(self._on_device(picture[None]))[0]  # (d, h', w')
+            every = features.unfold(1, side, 1).unfold(2, side, 1)  # (d, rows, columns, side, side)
+            return _array(self._module.classified(every[:, places[:, 1], places[:, 0]].transpose(0, 1)))
+
     def _logits(self, pixels: Rgb) -> NDArray[np.float32]:
+        with torch.autocast(self._device.type, enabled=self._mixed_precision):
+            return _array(self._module(self._on_device(pixels)))
+
+    def _on_device(self, pixels: Rgb) -> Tensor:
+        """What the network eats of (n, h, w, 3) pixels, on the device."""
         host = torch.from_numpy(np.ascontiguousarray(pixels))
         if self._device.type == "cuda":
             host = host.pin_memory()
-        tiles = prepare_on_device(host.to(self._device, non_blocking=True), self.card.input.colour)
-        with torch.autocast(self._device.type, enabled=self._mixed_precision):
-            logits = self._module(tiles)
-        array: NDArray[np.float32] = logits.float().cpu().numpy()
-        return array
+        return prepare_on_device(host.to(self._device, non_blocking=True), self.card.input.colour)
+
+
+def _array(logits: Tensor) -> NDArray[np.float32]:
+    array: NDArray[np.float32] = logits.float().cpu().numpy()
+    return array
 
 
 def prepare_on_device(pixels: Tensor, colour: Colour) -> Tensor:

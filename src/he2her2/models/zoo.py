@@ -228,6 +228,21 @@ def stage_sides(spec: CnnSpec) -> list[tuple[int, int]]:
     return sides
 
 
+def window_step(spec: CnnSpec) -> int | None:
+    """By what multiples of px a tile may lie apart from another for both to share their convolutions.
+
+    A filter then sees in a larger picture what it sees in the tile alone, and pooling meets the same px. None for a
+    network that pads, and so sees where its tile ends, and for one whose tiles are resized first.
+
+    Example:
+        >>> window_step(PAPER_TILE_CNN), window_step(PAPER_TUMOUR_CNN)
+        (16, None)
+    """
+    if spec.input.network_px != spec.input.side_px or any(conv.padding for conv in spec.convs):
+        return None
+    return math.prod(1 if conv.pool == "none" else 2 for conv in spec.convs)
+
+
 def dense_widths(spec: Spec) -> Shape:
     """Widths of the fully connected part, from its input to its logits; nothing for a baseline.
 

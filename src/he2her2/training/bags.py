@@ -17,12 +17,13 @@ from he2her2.atomic import atomic
 from he2her2.config import Config
 from he2her2.errors import AnnotationError, ManifestError, SlideError
 from he2her2.geometry import TileGrid
+from he2her2.inference import pace
 from he2her2.labels import Her2Status, Policy
 from he2her2.manifest.checks import label_of
 from he2her2.manifest.table import SlideRow
 from he2her2.models.engines import Engine
 from he2her2.models.zoo import InputSpec
-from he2her2.pipeline import Where, cut, pace, require_readable, segment_where
+from he2her2.pipeline import Where, cut, require_readable, segment_where
 from he2her2.slides import Slide, open_slide
 from he2her2.slides.stream import map_tiles
 from he2her2.training.regions import region_mask

@@ -19,11 +19,12 @@ from scipy import ndimage
 from he2her2.config import Config
 from he2her2.errors import AnnotationError, DamagedSlideError, ManifestError, PatchError, SlideError
 from he2her2.geometry import Mask, Rgb, TileGrid, l0_from_mask, mask_size
+from he2her2.inference import pace
 from he2her2.lattice import native_mpp, thumbnail_on_lattice
 from he2her2.manifest import Manifest, SlideRow, patient_key
 from he2her2.models.scoring import resize
 from he2her2.models.zoo import InputSpec
-from he2her2.pipeline import MAX_UNREADABLE_SHARE, Progress, find_tissue, pace, silent
+from he2her2.pipeline import MAX_UNREADABLE_SHARE, Progress, find_tissue, silent
 from he2her2.slides import Slide, open_slide
 from he2her2.slides.stream import map_tiles
 from he2her2.training.regions import region_mask

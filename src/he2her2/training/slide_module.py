@@ -18,6 +18,7 @@ from he2her2.config import Config
 from he2her2.errors import ConfigError, DamagedSlideError
 from he2her2.evaluation.metrics import BinaryCounts, accuracy, auc, balanced_accuracy
 from he2her2.geometry import Rgb
+from he2her2.inference import pace
 from he2her2.labels import Her2Status
 from he2her2.models.aggregators import build_aggregator
 from he2her2.models.baselines import baseline_probability
@@ -30,7 +31,6 @@ from he2her2.models.selection import top_tiles
 from he2her2.models.tensors import put_tensors
 from he2her2.models.torch_engine import prepare_on_device
 from he2her2.models.zoo import AggregatorSpec, CnnSpec
-from he2her2.pipeline import pace
 from he2her2.slides.stream import TileBatch, map_tiles, stream_tiles
 from he2her2.training.augment import varied_channels
 from he2her2.training.bags import Bag

@@ -19,12 +19,13 @@ from torch.utils.data import Dataset
 from he2her2.config import Config
 from he2her2.errors import AnnotationError, DamagedSlideError, ManifestError, SlideError, TilingError
 from he2her2.geometry import Point, Size, TileGrid
+from he2her2.inference import pace
 from he2her2.labels import IhcScore
 from he2her2.lattice import tile_side_mask
 from he2her2.manifest import SlideRow, patient_key
 from he2her2.models.scoring import resize
 from he2her2.models.zoo import InputSpec
-from he2her2.pipeline import MAX_UNREADABLE_SHARE, Progress, TissueRule, pace, segment_where, silent
+from he2her2.pipeline import MAX_UNREADABLE_SHARE, Progress, TissueRule, segment_where, silent
 from he2her2.preprocessing.tiling import TooFewTilesError, cut_tiles
 from he2her2.preprocessing.tissue import tissue_mask, weak_tissue_mask
 from he2her2.slides import Slide, open_slide

@@ -1,0 +1,89 @@
+"""A network's view of a slide's tiles, however many and however they lie: streamed from the slide, never stored."""
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from he2her2.config import Config
+from he2her2.geometry import TileGrid
+from he2her2.models.engines import Engine
+from he2her2.models.zoo import CnnSpec, window_step
+from he2her2.preprocessing.blocks import Blocks, share_blocks
+from he2her2.slides import Slide
+from he2her2.slides.stream import TileBatch, TileMapping, map_tiles
+from he2her2.timing import StreamTimes
+
+Scored: TypeAlias = tuple[NDArray[np.int64], NDArray[np.float32]]
+"""(n,) positions of tiles in their grid, and (n, k) what a network says of them."""
+
+
+def infer(
+    slide: Slide,
+    grid: TileGrid,
+    engine: Engine,
+    config: Config,
+    done: Callable[[int], None] = lambda _: None,
+    spent: Callable[[StreamTimes], None] = lambda _: None,
+) -> Scored:
+    """Positions of the readable tiles of a grid, and what a network says of them.
+
+    Where tiles overlap, squares that hold many of them are read and convolved once.
+
+    Args:
+        slide: Where the tiles are read.
+        grid: The tiles.
+        engine: The network.
+        config: How tiles are streamed.
+        done: Told how many tiles are done.
+        spent: Told at the end what the threads did.
+    """
+    found = [(np.empty(0, np.int64), np.empty((0, len(engine.card.network.classes)), np.float32))]
+
+    def collect(stream: TileMapping[Scored]) -> None:
+        n_before = n_done = sum(len(positions) for positions, _ in found)
+        with stream:
+            for scored in stream:
+                found.append(scored)
+                n_done += len(scored[0])
+                done(n_done)
+        spent(replace(stream.times, tiles=n_done - n_before))
+
+    rest = np.arange(len(grid))
+    blocks = blocks_of(slide, grid, engine)
+    if blocks is not None:
+        collect(map_tiles(slide, blocks.grid, partial(_see_blocks, engine, blocks), **pace(config) | {"batch_size": 1}))
+        rest = np.setdiff1d(rest, np.concatenate([positions for positions, _ in found]))  # those of damaged squares
+    if blocks is None or len(rest):
+        tiles = grid.take(rest)
+        collect(map_tiles(slide, tiles, lambda batch: (rest[batch.index], engine(batch.pixels)), **pace(config)))
+    done(len(grid))
+    positions = np.concatenate([positions for positions, _ in found])
+    order = np.argsort(positions)
+    return positions[order], np.concatenate([logits for _, logits in found])[order]
+
+
+def blocks_of(slide: Slide, grid: TileGrid, engine: Engine) -> Blocks | None:
+    """The squares in which a network may see a grid's tiles together with the same result; None for one by one.
+
+    Exact where tiles are native px, so that they can be cut out of a larger picture.
+    """
+    step = window_step(engine.card.network) if isinstance(engine.card.network, CnnSpec) else None
+    native = slide.effective_mpp(grid.mpp) == slide.mpp
+    return share_blocks(grid, step) if step and native else None
+
+
+def _see_blocks(engine: Engine, blocks: Blocks, batch: TileBatch) -> Scored:
+    """Positions of the tiles in a batch of squares, and what the network says of them."""
+    squares = batch.index.tolist()
+    logits = [engine.windows(at, blocks.corners_px[k]) for at, k in zip(batch.pixels, squares, strict=True)]
+    return np.concatenate([blocks.positions[k] for k in squares]), np.concatenate(logits)
+
+
+def pace(config: Config) -> dict[str, int]:
+    """How tiles are streamed; no choice of it changes a result."""
+    return {"batch_size": config.runtime.batch_size, "threads": config.runtime.threads or os.cpu_count() or 1}

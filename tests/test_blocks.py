@@ -1,0 +1,175 @@
+"""Overlapping tiles seen together: the same tiles, the same logits, whatever of the slide is damaged."""
+
+from contextlib import suppress
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from he2her2.config import Runtime, load_config
+from he2her2.errors import UnreadableRegionError
+from he2her2.geometry import Size, TileGrid
+from he2her2.inference import blocks_of, infer
+from he2her2.models.engines import Untrained
+from he2her2.models.initial import initial_weights
+from he2her2.models.onnx_engine import OnnxEngine
+from he2her2.models.slide_model import load_slide_model
+from he2her2.models.torch_engine import TorchEngine
+from he2her2.models.zoo import (
+    COMPACT_TILE_CNN,
+    COMPACT_TUMOUR_CNN,
+    NETWORKS,
+    PAPER_TILE_CNN,
+    CnnSpec,
+    Conv,
+    window_step,
+)
+from he2her2.pipeline import predict
+from he2her2.preprocessing.blocks import BLOCK_PX, share_blocks
+from he2her2.preprocessing.tiling import cut_tiles
+from he2her2.slides import open_slide
+from tests.slide_files import SlideSpec, corrupt_tile, synthetic_pixels, write_slide
+from tests.tissue_slides import write_tissue
+
+RELEASED_TILE_CNN = NETWORKS["released-tile-cnn"]
+assert isinstance(RELEASED_TILE_CNN, CnnSpec)
+SHARING = [COMPACT_TILE_CNN, PAPER_TILE_CNN, RELEASED_TILE_CNN]
+
+
+def lattice(columns, rows, stride, side=256, first=(0, 0)):
+    """A full grid of overlapping tiles."""
+    y, x = np.mgrid[:rows, :columns] * stride
+    return TileGrid(np.stack([x.ravel(), y.ravel()], axis=1) + np.array(first), float(side), side, 0.25)
+
+
+@given(
+    mask=st.integers(0, 2**32 - 1),
+    stride=st.sampled_from([16, 32, 64, 128]),
+    first=st.tuples(st.integers(0, 999), st.integers(0, 999)),
+)
+def test_every_tile_lies_in_one_square(mask, stride, first):
+    """At its place, whole, a multiple of the step off the square's corner; squares are no larger than allowed."""
+    grid = lattice(40, 30, stride, first=first)
+    grid = grid.take(np.random.default_rng(mask).random(len(grid)) < 0.7)
+
+    blocks = share_blocks(grid, 16)
+
+    assert blocks is not None
+    assert blocks.grid.side_px <= BLOCK_PX
+    assert np.sort(np.concatenate(blocks.positions)).tolist() == list(range(len(grid)))
+    for origin, positions, corners in zip(blocks.grid.origins_l0, blocks.positions, blocks.corners_px, strict=True):
+        assert np.array_equal(origin + corners, grid.origins_l0[positions])
+        assert not (corners % 16).any()
+        assert corners.min() >= 0
+        assert corners.max() + 256 <= blocks.grid.side_px
+
+
+@pytest.mark.parametrize(
+    ("grid", "why"),
+    [
+        (lattice(9, 9, 256), "side by side"),
+        (lattice(1, 1, 32), "alone"),
+        (lattice(9, 9, 24), "not multiples of the step apart"),
+        (lattice(9, 9, 224), "hardly overlapping"),
+        (lattice(2, 1, 32), "too few for a square"),
+        (replace(lattice(9, 9, 32), side_l0=512.0), "not of level-0 px"),
+        (lattice(9, 9, 32).take(np.arange(0)), "none"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_tiles_that_gain_nothing_are_left_alone(grid, why):
+    """No squares where they would be wrong, or more work."""
+    assert share_blocks(grid, 16) is None, why
+
+
+def test_networks_that_see_where_a_tile_ends_share_nothing():
+    """Padding and resizing depend on the tile; pooling fixes the step."""
+    assert [window_step(spec) for spec in SHARING] == [16, 16, 16]
+    assert window_step(COMPACT_TUMOUR_CNN) is None
+    assert window_step(replace(COMPACT_TILE_CNN, convs=(Conv(8, kernel=3, padding=1),))) is None
+    assert window_step(replace(COMPACT_TILE_CNN, convs=(Conv(8, kernel=3), Conv(8, kernel=3, pool="none")))) == 2
+
+
+@pytest.mark.parametrize("spec", SHARING, ids=lambda spec: spec.name)
+def test_windows_of_a_picture_are_the_tiles_cut_out_of_it(spec):
+    """Both engines: logits of windows are those of the tiles, within 1e-5, and tiles differ."""
+    picture = synthetic_pixels(480, 480)
+    corners = np.array([[0, 0], [224, 224], [16, 160], [208, 32], [64, 64]])
+    tiles = np.stack([picture[y : y + 256, x : x + 256] for x, y in corners])
+    weights = initial_weights(spec, seed=1)
+    card = Untrained(spec, seed=1).card
+
+    for engine in (OnnxEngine.of(card, weights), TorchEngine(card, weights, "cpu")):
+        expected, logits = engine(tiles), engine.windows(picture, corners)
+
+        assert np.abs(expected - logits).max() <= 1e-5 * max(1.0, np.abs(expected).max())
+        assert np.array_equal(expected[:1].argmax(), engine.windows(picture, corners[:1]).argmax())
+        assert np.ptp(logits, axis=0).min() > 1e-5
+
+
+@pytest.fixture(scope="module")
+def engine():
+    return OnnxEngine.untrained(Untrained(COMPACT_TILE_CNN, seed=0))
+
+
+def one_by_one(slide, grid, engine):
+    """What the network says of each tile that can be read."""
+    found = []
+    for position, origin in enumerate(grid.origins_l0.tolist()):
+        with suppress(UnreadableRegionError):
+            found.append((position, engine(slide.read(origin, Size(256, 256), grid.mpp)[None])[0]))
+    return np.array([position for position, _ in found]), np.stack([logits for _, logits in found])
+
+
+@pytest.mark.parametrize("damaged", [False, True], ids=["whole", "damaged"])
+def test_a_damaged_tile_costs_the_tiles_that_touch_it_and_no_others(tmp_path, engine, damaged):
+    """Squares are an arrangement of the work: the same tiles are read and say the same, also on a damaged slide."""
+    path = write_slide(tmp_path / "slide.svs", [synthetic_pixels(1280, 1024)], SlideSpec(tile=128))
+    if damaged:
+        corrupt_tile(path, 23)
+    told: list[int] = []
+    with open_slide(path) as slide:
+        grid = cut_tiles(np.ones((32, 40), bool), slide.size_l0, px_l0=32.0, mpp=slide.mpp, min_tiles=150).grid
+        assert blocks_of(slide, grid, engine) is not None
+        expected = one_by_one(slide, grid, engine)
+        positions, logits = infer(slide, grid, engine, load_config(), told.append)
+
+    assert (len(positions) < len(grid)) == damaged
+    assert np.array_equal(expected[0], positions)
+    assert np.abs(expected[1] - logits).max() < 1e-5
+    assert told == sorted(told)
+    assert told[-1] == len(grid)
+
+
+def test_resampled_tiles_are_read_one_by_one(tmp_path, engine):
+    """At 0.5 µm/px a tile's pixels are computed around its own corner."""
+    path = write_slide(tmp_path / "slide.svs", [synthetic_pixels(640, 640)], SlideSpec(mpp=0.5))
+    with open_slide(path) as slide:
+        grid = cut_tiles(np.ones((40, 40), bool), slide.size_l0, px_l0=16.0, mpp=0.25, min_tiles=150).grid
+
+        assert len(grid) >= 150
+        assert blocks_of(slide, grid, engine) is None
+
+
+@pytest.mark.parametrize(
+    "runtime", [Runtime(threads=3, batch_size=5), Runtime("openslide", threads=1)], ids=["3 threads", "openslide"]
+)
+def test_overlapping_tiles_predict_the_same_however_they_are_read(tmp_path, monkeypatch, runtime):
+    """Squares, threads and backend change neither tiles nor selection nor status, and scores by less than 1e-5."""
+    config = load_config(overrides=("selection.n_tiles=40", "adaptive.iterations=2", "adaptive.points=20"))
+    model = load_slide_model("untrained:0", config)
+    path = write_tissue(tmp_path / "slide.svs")
+    with open_slide(path, backend=runtime.backend) as slide:
+        found = predict(slide, model, replace(config, runtime=runtime))
+    with open_slide(path) as slide:
+        assert blocks_of(slide, found.grid, model.tile_cnn) is not None
+        monkeypatch.setattr("he2her2.inference.share_blocks", lambda *_: None)
+        expected = predict(slide, model, replace(config, runtime=Runtime(threads=1, batch_size=1)))
+
+    assert np.array_equal(expected.grid.origins_l0, found.grid.origins_l0)
+    assert np.abs(expected.scores - found.scores).max() < 1e-5
+    assert np.array_equal(expected.selected, found.selected)
+    assert expected.status == found.status
+    assert abs(expected.probability - found.probability) < 1e-5
