@@ -17,6 +17,7 @@ TOPICS = {
     "hashi": "an update of the tumour map",
     "networks": "the tile CNNs on the CPU, against torch (needs the train extra)",
     "designs": "scoring from end to end, against its rivals and the released way (needs the train extra)",
+    "overlap": "overlapping tiles seen together, against one by one (needs the train extra)",
     "training": "tiles a second of training (needs the train extra)",
     "one_slide": "where the time of one slide goes",
     "scaling": "time against number of tiles (needs the evaluate extra)",

@@ -68,8 +68,8 @@ class StreamTimes:
         rest = ", ".join(f"{name} {share:.0%}".replace("%", " %") for name, share in shares.items())
         n_threads = round(self.available / self.wall)
         return (
-            f"{self.rate:.3g} tiles/s on {n_threads} thread{'s' * (n_threads > 1)}, limited by {_IN_WORDS[limit]} "
-            f"({100 * most:.0f} % of their time; {rest})"
+            f"{_rounded(self.rate)} tiles/s on {n_threads} thread{'s' * (n_threads > 1)}, "
+            f"limited by {_IN_WORDS[limit]} ({100 * most:.0f} % of their time; {rest})"
         )
 
     def as_record(self) -> dict[str, Any]:
@@ -91,6 +91,16 @@ class StreamTimes:
     def __add__(self, other: "StreamTimes") -> "StreamTimes":
         """Both streams, one after the other."""
         return StreamTimes(*map(add, astuple(self), astuple(other)))
+
+
+def _rounded(rate: float) -> str:
+    """Three digits of a small rate, all whole ones of a large rate.
+
+    Example:
+        >>> _rounded(4463.2), _rounded(31.26)
+        ('4 463', '31.3')
+    """
+    return f"{rate:,.0f}".replace(",", " ") if rate >= 1000 else f"{rate:.3g}"
 
 
 _IN_WORDS = {

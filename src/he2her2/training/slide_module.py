@@ -18,7 +18,7 @@ from he2her2.config import Config
 from he2her2.errors import ConfigError, DamagedSlideError
 from he2her2.evaluation.metrics import BinaryCounts, accuracy, auc, balanced_accuracy
 from he2her2.geometry import Rgb
-from he2her2.inference import pace
+from he2her2.inference import infer, pace
 from he2her2.labels import Her2Status
 from he2her2.models.aggregators import build_aggregator
 from he2her2.models.baselines import baseline_probability
@@ -220,9 +220,7 @@ class SlideModule(LightningModule):
 
     def _logits(self, bag: Bag, chance: Tensor | None) -> NDArray[np.float32]:
         """Logits (n, k) of all tiles of a bag, without a graph."""
-        varied = chance is not None and self._varies
-
-        if varied:
+        if chance is not None and self._varies:
             return self._score(bag, chance)
         return self._kept.get(self.cnn, bag.row.slide_id, lambda: self._score(bag, None))
 
@@ -250,12 +248,14 @@ class SlideModule(LightningModule):
 
         engine = self._frozen_engine if kind == "cpu" and chance is None else None
         with bag.open(self.config) as slide, _one_core_a_thread():
-            parts = [*map_tiles(slide, bag.grid, see if engine is None else lambda b: engine(b.pixels), **self._pace)]
-        n_seen = sum(map(len, parts))
-        if n_seen < len(bag.grid):
-            found = f"{len(bag.grid) - n_seen} tiles that could be decoded before cannot be any more"
+            if engine is None:
+                logits = np.concatenate([*map_tiles(slide, bag.grid, see, **self._pace)])
+            else:
+                _, logits = infer(slide, bag.grid, engine, self.config)
+        if len(logits) < len(bag.grid):
+            found = f"{len(bag.grid) - len(logits)} tiles that could be decoded before cannot be any more"
             raise DamagedSlideError(bag.row.slide_id, found, "copy the file again, then --resume")
-        return np.concatenate(parts)
+        return logits
 
     @cached_property
     def _frozen_engine(self) -> OnnxEngine | None:
