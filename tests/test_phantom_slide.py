@@ -314,6 +314,7 @@ def test_truth_is_written_beside_the_slide(drawn, tmp_path):
         ({"signal": 1.5}, "signal"),
         ({"mpp": 0.3}, "mpp"),
         ({"size_px": (100, 4000)}, "size_px"),
+        ({"size_px": "3072,3072"}, "size_px: write it as a list"),
         ({"ihc_score": "4+"}, "ihc_score"),
         ({"ihc_score": "2+"}, "ish"),
         ({"ihc_score": "3+", "ish": "positive"}, "ish"),

@@ -145,7 +145,7 @@ def _write_study(
     )
     log = conflicts or out.with_name(f"{out.stem}-conflicts.csv")
     write_conflicts(study.conflicts, log)
-    typer.echo(f"{len(study.conflicts)} conflicts, each with its resolution: {log}")
+    typer.echo(f"conflicts and their resolution: {len(study.conflicts)}, in {log}")
     if match is None:
         write_labels(study.patients, out)
         typer.echo(f"labels {out}")

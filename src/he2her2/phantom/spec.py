@@ -114,6 +114,8 @@ def _in_words(where: tuple[int | str, ...], kind: str, message: str) -> str:
     name = ".".join(str(part) for part in where)
     if kind == "unexpected_keyword_argument":
         return f"{name} is no dial of a phantom"
+    if kind == "tuple_type":
+        return f"{name}: write it as a list, such as [8192, 8192]"
     text = message.removeprefix("Value error, ")
     text = text[0].lower() + text[1:]
     return f"{name}: {text}" if name else text

@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 
 from he2her2.geometry import TileGrid
 
-BLOCK_PX = 768
+BLOCK_PX = 1024
 """Side of a square at most: larger ones share more, and take more memory in every thread."""
 
-WORTH = 0.8
+WORTH = 0.6
 """Squares are used where their area is at most this share of their tiles'."""
 
 
@@ -30,7 +30,7 @@ class Blocks:
 
 
 def share_blocks(grid: TileGrid, step_px: int) -> Blocks | None:
-    """Group tiles that overlap into squares.
+    """Group tiles that overlap into squares, of the size at which these are least area in all.
 
     Args:
         grid: Tiles of native level-0 px.
@@ -39,7 +39,6 @@ def share_blocks(grid: TileGrid, step_px: int) -> Blocks | None:
     Returns:
         The squares; None where tiles do not overlap, lie otherwise or are not of level-0 px, or where so few of them
         overlap so little that squares would be more work.
-
     """
     if not len(grid):
         return None
@@ -48,16 +47,27 @@ def share_blocks(grid: TileGrid, step_px: int) -> Blocks | None:
     stride = int(np.gcd.reduce(offsets, axis=None))
     if grid.side_l0 != grid.side_px or not 0 < stride < grid.side_px or stride % step_px:
         return None
-    in_a_row = max(1, (BLOCK_PX - grid.side_px) // stride + 1)
-    pitch = in_a_row * stride
-    places = offsets // pitch  # (n, 2) column and row of each tile's square
-    squares, square_of = np.unique(places[:, ::-1], axis=0, return_inverse=True)  # in raster order
-    side_px = grid.side_px + pitch - stride
-    if len(squares) * side_px**2 > WORTH * len(grid) * grid.side_px**2:
+    most = max(1, (BLOCK_PX - grid.side_px) // stride + 1)  # tiles in a row
+    pitches = [stride * in_a_row for in_a_row in range(1, most + 1)]
+    areas = [len(np.unique(_keys(offsets, pitch))) * (grid.side_px + pitch - stride) ** 2 for pitch in pitches]
+    if min(areas) > WORTH * len(grid) * grid.side_px**2:
         return None
-    members = np.split(np.argsort(square_of, kind="stable"), np.bincount(square_of).cumsum()[:-1])
+    pitch = pitches[np.argmin(areas)]
+    keys = _keys(offsets, pitch)
+    counts = np.unique(keys, return_counts=True)[1]
+    members = np.split(np.argsort(keys, kind="stable"), counts.cumsum()[:-1])
+    corners = offsets % pitch
+    side_px = grid.side_px + pitch - stride
+    origins = np.stack([(grid.origins_l0 - corners)[positions[0]] for positions in members])
     return Blocks(
-        TileGrid(first + squares[:, ::-1] * pitch, float(side_px), side_px, grid.mpp),
+        TileGrid(origins, float(side_px), side_px, grid.mpp),
         tuple(members),
-        tuple((offsets - places * pitch)[positions] for positions in members),
+        tuple(corners[positions] for positions in members),
     )
+
+
+def _keys(offsets: NDArray[np.int64], pitch: int) -> NDArray[np.int64]:
+    """(n,) number of the square of `pitch` px that each tile begins in, in raster order."""
+    columns, rows = (offsets // pitch).T
+    keys: NDArray[np.int64] = rows * (columns.max() + 1) + columns
+    return keys
