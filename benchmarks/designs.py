@@ -30,7 +30,7 @@ from he2her2.models.initial import initial_weights
 from he2her2.models.onnx_engine import OnnxEngine
 from he2her2.models.onnx_graph import INPUT, build_onnx
 from he2her2.models.scoring import prepare_input
-from he2her2.models.zoo import COMPACT_TILE_CNN, PAPER_TILE_CNN, CnnSpec
+from he2her2.models.zoo import PAPER_TILE_CNN, STRIDED_TILE_CNN, CnnSpec
 from he2her2.phantom.writer import TILE_PX
 from he2her2.slides import open_slide
 from he2her2.slides.stream import TileBatch, map_tiles, stream_tiles
@@ -49,12 +49,12 @@ def measure(setting: Setting) -> Found:
     path = phantom_slide(setting, Size((side + 1) * TILE_PX, (side + 1) * TILE_PX))
     grid = tile_grid(side, side)
     rounds = setting.pick(5, 1)
-    spec = COMPACT_TILE_CNN if setting.quick else PAPER_TILE_CNN
+    spec = STRIDED_TILE_CNN if setting.quick else PAPER_TILE_CNN
     with processes(path, spec, grid) if not setting.quick else no_processes() as rival:
         timings = alternate(_rivals(setting, path, grid, spec) | rival, rounds, warm_up=not setting.quick)
     limits = {spec.name: timings}
     if not setting.quick:
-        compact = COMPACT_TILE_CNN
+        compact = STRIDED_TILE_CNN
         found = {OURS: partial(score_ours, path, grid, engine_of(compact))}
         limits[compact.name] = alternate(found | _limits(setting, path, grid, compact), rounds)
     shares = {name: share_of_slower(found) for name, found in limits.items()}

@@ -22,7 +22,7 @@ from he2her2.models.onnx_engine import OnnxEngine, new_session, run_rows, sessio
 from he2her2.models.onnx_graph import IR_VERSION, OPSET
 from he2her2.models.scoring import prepare_input
 from he2her2.models.torch_engine import TorchEngine
-from he2her2.models.zoo import COMPACT_TILE_CNN, PAPER_TILE_CNN, CnnSpec, dense_widths, stage_sides
+from he2her2.models.zoo import PAPER_TILE_CNN, STRIDED_TILE_CNN, CnnSpec, dense_widths, stage_sides
 from he2her2.slides import open_slide
 from he2her2.slides.stream import stream_tiles
 
@@ -36,7 +36,7 @@ PRODUCTS = ("matrix product, NumPy", "matrix product, ONNX Runtime")
 
 def measure(setting: Setting) -> Found:
     """Tiles a second of each engine, and GFLOP/s against matrix products; tiles are in memory."""
-    specs = (COMPACT_TILE_CNN,) if setting.quick else (PAPER_TILE_CNN, COMPACT_TILE_CNN)
+    specs = (STRIDED_TILE_CNN,) if setting.quick else (PAPER_TILE_CNN, STRIDED_TILE_CNN)
     rounds, side = setting.pick(5, 1), setting.pick(MATRIX, QUICK_MATRIX)
     pixels = some_tiles(setting, setting.pick(3 * BATCH, 2))
     figures: dict[str, float] = {}

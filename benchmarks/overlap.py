@@ -11,7 +11,7 @@ from benchmarks.phantom_slide import phantom_slide, tile_grid
 from benchmarks.results import Found, Setting, Table
 from he2her2.geometry import Size, TileGrid
 from he2her2.models.onnx_engine import OnnxEngine
-from he2her2.models.zoo import COMPACT_TILE_CNN, PAPER_TILE_CNN
+from he2her2.models.zoo import PAPER_TILE_CNN, STRIDED_TILE_CNN
 from he2her2.phantom.writer import TILE_PX
 from he2her2.slides import open_slide
 from he2her2.slides.stream import map_tiles
@@ -26,7 +26,7 @@ def measure(setting: Setting) -> Found:
     path = phantom_slide(setting, Size(EXTENT_PX + TILE_PX, EXTENT_PX + TILE_PX))
     rows: list[tuple[str | float, ...]] = []
     figures = {}
-    for spec in (COMPACT_TILE_CNN,) if setting.quick else (COMPACT_TILE_CNN, PAPER_TILE_CNN):
+    for spec in (STRIDED_TILE_CNN,) if setting.quick else (STRIDED_TILE_CNN, PAPER_TILE_CNN):
         for stride in STRIDES[1:2] if setting.quick else STRIDES:
             along = setting.pick((EXTENT_PX - TILE_PX) // stride + 1, 4)
             grid, engine = tile_grid(along, along, stride=stride), engine_of(spec)

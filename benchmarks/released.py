@@ -43,7 +43,7 @@ class _PlainCnn(nn.Module):
         assert not any(conv.norm for conv in spec.convs)
         inputs = (spec.input.n_channels, *(conv.channels for conv in spec.convs))
         self.conv_layers = nn.ModuleList(
-            nn.Conv2d(n_in, conv.channels, conv.kernel, padding=conv.padding)
+            nn.Conv2d(n_in, conv.channels, conv.kernel, conv.stride, conv.padding)
             for n_in, conv in zip(inputs, spec.convs, strict=False)
         )
         widths = (*_dense_input(self.conv_layers, spec), *spec.hidden, len(spec.classes))

@@ -16,7 +16,7 @@ from he2her2.evaluation.plot_style import BLUE, GREY, Note, canvas, save
 from he2her2.geometry import Mask, Size
 from he2her2.models.scoring import prepare_input, soft_argmax
 from he2her2.models.selection import top_tiles
-from he2her2.models.zoo import COMPACT_TILE_CNN
+from he2her2.models.zoo import STRIDED_TILE_CNN
 from he2her2.preprocessing.tiling import cut_tiles
 from he2her2.slides import open_slide
 from he2her2.slides.stream import TileBatch, map_tiles
@@ -58,7 +58,7 @@ def stream(path: Path, n: int, columns: int) -> None:
 
 def lightness_of(batch: TileBatch) -> np.ndarray:
     """What the CNN would eat, averaged to four numbers a tile in its place."""
-    tiles = prepare_input(batch.pixels, COMPACT_TILE_CNN.input)
+    tiles = prepare_input(batch.pixels, STRIDED_TILE_CNN.input)
     return np.asarray(tiles.reshape(len(tiles), 4, -1).mean(axis=2))
 
 

@@ -21,7 +21,7 @@ from he2her2.config import Config
 from he2her2.geometry import Size
 from he2her2.labels import IhcScore
 from he2her2.manifest import SlideRow
-from he2her2.models.zoo import COMPACT_TILE_CNN, PAPER_TILE_CNN, CnnSpec
+from he2her2.models.zoo import PAPER_TILE_CNN, STRIDED_TILE_CNN, CnnSpec
 from he2her2.phantom.writer import TILE_PX
 from he2her2.training.classifier import Batch, CnnClassifier
 from he2her2.training.fit import fit
@@ -71,7 +71,7 @@ def cases(setting: Setting) -> list[Case]:
     ours, papers = (TRAININGS["tiles"][name] for name in ("default", "paper"))
     assert isinstance(ours, TileTraining)
     assert isinstance(papers, TileTraining)
-    compact = Case(COMPACT_TILE_CNN, replace(ours, epochs=1, batch_size=setting.pick(64, 4)), setting.pick(384, 8))
+    compact = Case(STRIDED_TILE_CNN, replace(ours, epochs=1, batch_size=setting.pick(64, 4)), setting.pick(384, 8))
     if setting.quick:
         return [compact]
     return [compact, Case(PAPER_TILE_CNN, replace(papers, epochs=1, batch_size=32), 128)]

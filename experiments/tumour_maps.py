@@ -26,7 +26,7 @@ from he2her2.manifest import SlideRow, read_manifest
 from he2her2.models.engines import Engine
 from he2her2.models.scoring import softmax
 from he2her2.models.slide_model import load_cnn
-from he2her2.models.zoo import COMPACT_TILE_CNN
+from he2her2.models.zoo import STRIDED_TILE_CNN
 from he2her2.pipeline import Segmentation, segment_where
 from he2her2.slides import Slide, open_slide
 from he2her2.training.regions import region_mask
@@ -61,7 +61,7 @@ def judge(row: SlideRow, engine: Engine, config: Config, step: int | None) -> Fo
     """Find a slide's tumour and hold it against its annotation."""
     assert row.annotations is not None
     with open_slide(row.path, mpp=row.mpp) as slide:
-        found = segment_where(slide, COMPACT_TILE_CNN.input, config, tumour_cnn=engine)
+        found = segment_where(slide, STRIDED_TILE_CNN.input, config, tumour_cnn=engine)
         assert found.sampling is not None
         height, width = found.tissue.shape
         truth = region_mask(slide, row.annotations, size=Size(width, height), px_l0=found.px_l0)

@@ -13,11 +13,11 @@ from he2her2.models.cnn import Cnn, build_cnn
 from he2her2.models.initial import initial_weights
 from he2her2.models.scoring import prepare_input
 from he2her2.models.tensors import put_tensors, tensors_of
-from he2her2.models.zoo import COMPACT_TILE_CNN, Conv, InputSpec
+from he2her2.models.zoo import STRIDED_TILE_CNN, Conv, InputSpec
 from tests.tissue_slides import GLASS, tissue_pixels, write_tissue
 
 TINY = replace(
-    COMPACT_TILE_CNN,
+    STRIDED_TILE_CNN,
     name="tiny-tile-cnn",
     input=InputSpec(mpp=0.25, side_px=64, network_px=64, colour="lightness"),
     convs=(Conv(4, kernel=5, norm=True), Conv(6, kernel=3, norm=True)),

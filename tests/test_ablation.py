@@ -34,7 +34,7 @@ from he2her2.manifest.provenance import patient_mark
 from he2her2.models import zoo
 from he2her2.models.card import UNTRAINED_NOTICE
 from he2her2.models.weights import read_card
-from he2her2.models.zoo import COMPACT_TILE_CNN, NETWORKS, PAPER_MLP, Conv
+from he2her2.models.zoo import NETWORKS, PAPER_MLP, STRIDED_TILE_CNN, Conv
 from he2her2.phantom.cohort import load_cohort
 from he2her2.training import ablation_steps
 from he2her2.training.methods import METHODS, PROPOSED, load_ablation
@@ -47,8 +47,8 @@ from tests.tissue_slides import tissue_pixels, write_tissue
 
 EXPERIMENTS = REPOSITORY / "experiments"
 TINY_TILE = replace(
-    COMPACT_TILE_CNN,
-    input=replace(COMPACT_TILE_CNN.input, side_px=64, network_px=64),
+    STRIDED_TILE_CNN,
+    input=replace(STRIDED_TILE_CNN.input, side_px=64, network_px=64),
     convs=(Conv(4, kernel=5, norm=True), Conv(4, kernel=3, norm=True)),
     hidden=(4,),
 )

@@ -350,7 +350,7 @@ def test_herohe_becomes_a_manifest(command_line, tmp_path):
         "herohe-train-2": ("positive", "3+"),
     }
     assert "-1 no HER2 status" in told
-    assert "1 conflicts" in told
+    assert "conflicts and their resolution: 1, in" in told
 
 
 def test_herohe_labels_a_negative_2_plus_low(tmp_path):

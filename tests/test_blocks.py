@@ -18,10 +18,10 @@ from he2her2.models.onnx_engine import OnnxEngine
 from he2her2.models.slide_model import load_slide_model
 from he2her2.models.torch_engine import TorchEngine
 from he2her2.models.zoo import (
-    COMPACT_TILE_CNN,
     COMPACT_TUMOUR_CNN,
     NETWORKS,
     PAPER_TILE_CNN,
+    STRIDED_TILE_CNN,
     CnnSpec,
     Conv,
     window_step,
@@ -35,7 +35,7 @@ from tests.tissue_slides import write_tissue
 
 RELEASED_TILE_CNN = NETWORKS["released-tile-cnn"]
 assert isinstance(RELEASED_TILE_CNN, CnnSpec)
-SHARING = [COMPACT_TILE_CNN, PAPER_TILE_CNN, RELEASED_TILE_CNN]
+SHARING = [STRIDED_TILE_CNN, PAPER_TILE_CNN, RELEASED_TILE_CNN]
 
 
 def lattice(columns, rows, stride, side=256, first=(0, 0)):
@@ -85,18 +85,18 @@ def test_tiles_that_gain_nothing_are_left_alone(grid, why):
 
 
 def test_networks_that_see_where_a_tile_ends_share_nothing():
-    """Padding and resizing depend on the tile; pooling fixes the step."""
-    assert [window_step(spec) for spec in SHARING] == [16, 16, 16]
+    """Padding and resizing depend on the tile; strides and pooling fix the step."""
+    assert [window_step(spec) for spec in SHARING] == [32, 16, 16]
     assert window_step(COMPACT_TUMOUR_CNN) is None
-    assert window_step(replace(COMPACT_TILE_CNN, convs=(Conv(8, kernel=3, padding=1),))) is None
-    assert window_step(replace(COMPACT_TILE_CNN, convs=(Conv(8, kernel=3), Conv(8, kernel=3, pool="none")))) == 2
+    assert window_step(replace(STRIDED_TILE_CNN, convs=(Conv(8, kernel=3, padding=1),))) is None
+    assert window_step(replace(STRIDED_TILE_CNN, convs=(Conv(8, kernel=3), Conv(8, kernel=3, pool="none")))) == 2
 
 
 @pytest.mark.parametrize("spec", SHARING, ids=lambda spec: spec.name)
 def test_windows_of_a_picture_are_the_tiles_cut_out_of_it(spec):
     """Both engines: logits of windows are those of the tiles, within 1e-5, and tiles differ."""
     picture = synthetic_pixels(480, 480)
-    corners = np.array([[0, 0], [224, 224], [16, 160], [208, 32], [64, 64]])
+    corners = np.array([[0, 0], [224, 224], [32, 160], [192, 32], [64, 64]])
     tiles = np.stack([picture[y : y + 256, x : x + 256] for x, y in corners])
     weights = initial_weights(spec, seed=1)
     card = Untrained(spec, seed=1).card
@@ -111,7 +111,7 @@ def test_windows_of_a_picture_are_the_tiles_cut_out_of_it(spec):
 
 @pytest.fixture(scope="module")
 def engine():
-    return OnnxEngine.untrained(Untrained(COMPACT_TILE_CNN, seed=0))
+    return OnnxEngine.untrained(Untrained(STRIDED_TILE_CNN, seed=0))
 
 
 def one_by_one(slide, grid, engine):

@@ -18,7 +18,7 @@ from he2her2.models.card import Card, Ranking
 from he2her2.models.decision_rules import Arm, read_rules
 from he2her2.models.initial import initial_weights
 from he2her2.models.weights import read_card, save_weights
-from he2her2.models.zoo import COMPACT_TILE_CNN, COMPACT_TUMOUR_CNN, PAPER_MLP
+from he2her2.models.zoo import COMPACT_TUMOUR_CNN, PAPER_MLP, STRIDED_TILE_CNN
 from tests.made_up_runs import QUICK, MadeUpSlide, made_up_cases, write_labels, write_run
 from tests.tissue_slides import write_tissue
 
@@ -118,7 +118,7 @@ def test_another_models_probabilities_have_no_vote(tmp_path):
 def trained(tmp_path_factory):
     """Weights of all three networks, by the names of the settings."""
     folder = tmp_path_factory.mktemp("trained") / "weights"
-    for spec in (COMPACT_TUMOUR_CNN, COMPACT_TILE_CNN, replace(PAPER_MLP, n_tiles=N_TILES)):
+    for spec in (COMPACT_TUMOUR_CNN, STRIDED_TILE_CNN, replace(PAPER_MLP, n_tiles=N_TILES)):
         ranking = Ranking(0.15, QUICK.scoring.beta) if spec.role == "aggregator" else None
         save_weights(
             folder / spec.role, Card(spec, trained=True, notice="a toy", ranking=ranking), initial_weights(spec, 1)
@@ -239,7 +239,7 @@ def test_rules_are_part_of_what_a_run_is(kept, slide, tmp_path, command_line):
 
 def test_other_weights_do_not_get_the_rules(study, trained, tmp_path, command_line):
     """The probabilities of one model say nothing of another's."""
-    for spec in (COMPACT_TUMOUR_CNN, COMPACT_TILE_CNN):
+    for spec in (COMPACT_TUMOUR_CNN, STRIDED_TILE_CNN):
         save_weights(tmp_path / "other" / spec.role, Card(spec, trained=True, notice=""), initial_weights(spec, 2))
     line = (
         "evaluate",

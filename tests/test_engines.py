@@ -20,16 +20,16 @@ from he2her2.models.scoring import prepare_input
 from he2her2.models.slide_model import load_cnn
 from he2her2.models.torch_engine import TorchEngine, prepare_on_device
 from he2her2.models.zoo import (
-    COMPACT_TILE_CNN,
     COMPACT_TUMOUR_CNN,
     NETWORKS,
     PAPER_TILE_CNN,
+    STRIDED_TILE_CNN,
     CnnSpec,
     Conv,
     InputSpec,
 )
 
-SPECS = [COMPACT_TUMOUR_CNN, COMPACT_TILE_CNN, PAPER_TILE_CNN, NETWORKS["released-tile-cnn"]]
+SPECS = [COMPACT_TUMOUR_CNN, STRIDED_TILE_CNN, PAPER_TILE_CNN, NETWORKS["released-tile-cnn"]]
 YUV_SPEC = CnnSpec(
     name="paper-tumour-cnn",
     role="tumour_cnn",
@@ -52,7 +52,7 @@ def tiles_for(spec, n):
 
 @pytest.fixture(scope="module")
 def compact():
-    return OnnxEngine.untrained(Untrained(COMPACT_TILE_CNN, seed=1))
+    return OnnxEngine.untrained(Untrained(STRIDED_TILE_CNN, seed=1))
 
 
 @pytest.mark.parametrize("spec", [*SPECS, YUV_SPEC], ids=lambda spec: f"{spec.name}-{spec.input.colour}")
@@ -82,8 +82,8 @@ def test_the_device_prepares_tiles_as_numpy_does(colour):
 
 def test_mixed_precision_is_near():
     """The faster kind of arithmetic may differ in the third digit, not more."""
-    source, tiles = Untrained(COMPACT_TILE_CNN, seed=1), tiles_for(COMPACT_TILE_CNN, 4)
-    weights = initial_weights(COMPACT_TILE_CNN, seed=1)
+    source, tiles = Untrained(STRIDED_TILE_CNN, seed=1), tiles_for(STRIDED_TILE_CNN, 4)
+    weights = initial_weights(STRIDED_TILE_CNN, seed=1)
     exact = TorchEngine(source.card, weights, "cpu")(tiles)
 
     mixed = TorchEngine(source.card, weights, "cpu", mixed_precision=True)(tiles)
@@ -93,7 +93,7 @@ def test_mixed_precision_is_near():
     assert np.abs(exact - mixed).max() < 5e-3
 
 
-@pytest.mark.parametrize("spec", [COMPACT_TUMOUR_CNN, COMPACT_TILE_CNN, PAPER_TILE_CNN], ids=lambda spec: spec.name)
+@pytest.mark.parametrize("spec", [COMPACT_TUMOUR_CNN, STRIDED_TILE_CNN, PAPER_TILE_CNN], ids=lambda spec: spec.name)
 def test_a_tiles_logits_do_not_depend_on_the_batch(spec):
     """Bit for bit: soft-argmax at beta = 1000 would make the smallest difference visible."""
     engine, tiles = OnnxEngine.untrained(Untrained(spec, seed=1)), tiles_for(spec, 7)
@@ -107,14 +107,14 @@ def test_a_tiles_logits_do_not_depend_on_the_batch(spec):
 @given(order=st.permutations(range(6)))
 def test_a_tiles_logits_do_not_depend_on_its_neighbours(compact, order):
     """Shuffled tiles give shuffled logits, bit for bit."""
-    tiles = tiles_for(COMPACT_TILE_CNN, 6)
+    tiles = tiles_for(STRIDED_TILE_CNN, 6)
 
     assert np.array_equal(compact(tiles)[order], compact(tiles[order]))
 
 
 def test_large_batches_are_cut(compact, monkeypatch):
     """However many tiles come at once, few of them are in the network at a time, and the logits are the same."""
-    tiles, sizes = tiles_for(COMPACT_TILE_CNN, 7), []
+    tiles, sizes = tiles_for(STRIDED_TILE_CNN, 7), []
     expected = compact(tiles)
 
     def counted(pixels, spec):
@@ -140,7 +140,7 @@ def test_torch_cuts_large_batches_too(monkeypatch):
 
 def test_threads_may_call_at_once(compact):
     """Four threads on one engine get what one thread gets."""
-    tiles = tiles_for(COMPACT_TILE_CNN, 8)
+    tiles = tiles_for(STRIDED_TILE_CNN, 8)
     expected = compact(tiles)
 
     with ThreadPoolExecutor(4) as pool:
@@ -151,7 +151,7 @@ def test_threads_may_call_at_once(compact):
 
 def test_no_tiles_give_no_logits(compact):
     """An empty batch is no special case."""
-    assert compact(tiles_for(COMPACT_TILE_CNN, 1)[:0]).shape == (0, 4)
+    assert compact(tiles_for(STRIDED_TILE_CNN, 1)[:0]).shape == (0, 4)
 
 
 def test_tiles_of_another_size_are_refused(compact):
@@ -252,7 +252,7 @@ def test_the_settings_say_where_networks_run(monkeypatch):
 @pytest.mark.skipif(not torch_engine.available_devices(), reason="no GPU here")
 def test_the_gpu_gives_the_cpus_logits():
     """A GPU's logits are those of the CPU."""
-    spec = COMPACT_TILE_CNN
+    spec = STRIDED_TILE_CNN
     source, tiles = Untrained(spec, seed=1), tiles_for(spec, 5)
 
     logits = load_engine(source, spec.role, torch_engine.available_devices()[0])(tiles)

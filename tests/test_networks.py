@@ -20,12 +20,12 @@ from he2her2.models.onnx_graph import INPUT, build_onnx, graph_tensors
 from he2her2.models.scoring import soft_argmax as numpy_soft_argmax
 from he2her2.models.tensors import put_tensors, tensors_of
 from he2her2.models.zoo import (
-    COMPACT_TILE_CNN,
     COMPACT_TUMOUR_CNN,
     NETWORKS,
     PAPER_MLP,
     PAPER_TILE_CNN,
     PAPER_TUMOUR_CNN,
+    STRIDED_TILE_CNN,
     AggregatorSpec,
     CnnSpec,
     Conv,
@@ -40,7 +40,7 @@ NARROW_TUMOUR_CNN = replace(  # the same family as the paper's, 144.8 M weights 
     convs=(Conv(8, kernel=8, pool="l2"),),
     hidden=(16,),
 )
-CNNS = [PAPER_TILE_CNN, COMPACT_TILE_CNN, COMPACT_TUMOUR_CNN, NARROW_TUMOUR_CNN]
+CNNS = [PAPER_TILE_CNN, STRIDED_TILE_CNN, COMPACT_TUMOUR_CNN, NARROW_TUMOUR_CNN]
 
 
 def lively_weights(spec):
@@ -145,7 +145,7 @@ def test_declared_tensors_give_the_embedded_ones_logits():
 @pytest.mark.parametrize("change", ["missing", "unknown", "misshapen"])
 def test_a_graph_takes_the_specs_weights_only(change):
     """Weights of another network never become a model."""
-    weights = initial_weights(COMPACT_TILE_CNN, seed=0)
+    weights = initial_weights(STRIDED_TILE_CNN, seed=0)
     if change == "missing":
         del weights["norm_layers.0.bias"]
     elif change == "unknown":
@@ -153,8 +153,8 @@ def test_a_graph_takes_the_specs_weights_only(change):
     else:
         weights["fc_layers.0.weight"] = weights["fc_layers.0.weight"].T
 
-    with pytest.raises(ValueError, match="not the weights of compact-tile-cnn"):
-        build_onnx(COMPACT_TILE_CNN, weights)
+    with pytest.raises(ValueError, match="not the weights of strided-tile-cnn"):
+        build_onnx(STRIDED_TILE_CNN, weights)
 
 
 def test_a_baseline_has_no_graph():
@@ -177,7 +177,7 @@ def test_torch_names_and_shapes_are_the_zoos(spec):
 def test_weights_of_another_network_do_not_fit_a_module():
     """Nothing is loaded by halves."""
     with pytest.raises(ValueError, match="not the module's"):
-        put_tensors(build_cnn(COMPACT_TILE_CNN), initial_weights(COMPACT_TUMOUR_CNN, seed=0))
+        put_tensors(build_cnn(STRIDED_TILE_CNN), initial_weights(COMPACT_TUMOUR_CNN, seed=0))
 
 
 def test_the_mlp_does_not_depend_on_the_order_of_scores():

@@ -13,7 +13,7 @@ from he2her2.lattice import blocks_with, thumbnail_on_lattice
 from he2her2.models.initial import initial_weights
 from he2her2.models.slide_model import load_slide_model
 from he2her2.models.torch_engine import TorchEngine
-from he2her2.models.zoo import COMPACT_TILE_CNN, COMPACT_TUMOUR_CNN
+from he2her2.models.zoo import COMPACT_TUMOUR_CNN, STRIDED_TILE_CNN
 from he2her2.phantom import make_spec, write_phantom
 from he2her2.pipeline import find_tissue, predict, segment
 from he2her2.preprocessing.annotations import Region
@@ -78,7 +78,7 @@ def test_either_engine_gives_the_same_prediction(path, model, config, reference,
     other = replace(
         model,
         tumour_cnn=by_torch(model.tumour_cnn, COMPACT_TUMOUR_CNN),
-        tile_cnn=by_torch(model.tile_cnn, COMPACT_TILE_CNN),
+        tile_cnn=by_torch(model.tile_cnn, STRIDED_TILE_CNN),
     )
     with open_slide(path) as slide:
         found = predict(slide, other, replace(config, runtime=Runtime(threads=threads, batch_size=16)))

@@ -19,7 +19,7 @@ from he2her2.models.decision_rules import (
 )
 from he2her2.models.initial import initial_weights
 from he2her2.models.weights import read_card, save_weights
-from he2her2.models.zoo import COMPACT_TILE_CNN, COMPACT_TUMOUR_CNN, PAPER_MLP, Role
+from he2her2.models.zoo import COMPACT_TUMOUR_CNN, PAPER_MLP, STRIDED_TILE_CNN, Role
 from tests.made_up_runs import QUICK, MadeUpSlide, write_labels, write_run
 from tests.tissue_slides import write_tissue
 
@@ -32,7 +32,7 @@ FIRST = LogitCalibration(0.5, 0.25, "the first site")
 def weights(tmp_path_factory):
     """Weights with a calibration of the site that they were made at."""
     folder = tmp_path_factory.mktemp("trained") / "weights"
-    for spec in (COMPACT_TUMOUR_CNN, COMPACT_TILE_CNN, replace(PAPER_MLP, n_tiles=N_TILES)):
+    for spec in (COMPACT_TUMOUR_CNN, STRIDED_TILE_CNN, replace(PAPER_MLP, n_tiles=N_TILES)):
         ranking = Ranking(0.15, QUICK.scoring.beta) if spec.role == "aggregator" else None
         save_weights(folder / spec.role, Card(spec, trained=True, notice="", ranking=ranking), initial_weights(spec, 1))
     cards: dict[str, Card] = {role: read_card(folder / role, role) for role in ROLES}

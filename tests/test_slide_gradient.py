@@ -17,7 +17,7 @@ from he2her2.models.initial import initial_weights
 from he2her2.models.selection import top_tiles
 from he2her2.models.tensors import put_tensors
 from he2her2.models.torch_engine import prepare_on_device
-from he2her2.models.zoo import COMPACT_TILE_CNN, PAPER_MLP, Conv, InputSpec, Rule
+from he2her2.models.zoo import PAPER_MLP, STRIDED_TILE_CNN, Conv, InputSpec, Rule
 from he2her2.slides.stream import TileBatch
 from he2her2.training.joint import (
     geometric,
@@ -30,7 +30,7 @@ from he2her2.training.joint import (
 
 SELECTION = Selection(top_fraction=0.5, n_tiles=6)
 TINY = replace(
-    COMPACT_TILE_CNN,
+    STRIDED_TILE_CNN,
     input=InputSpec(mpp=0.25, side_px=16, network_px=16, colour="lightness"),
     convs=(Conv(4, kernel=3, norm=True), Conv(6, kernel=3, norm=True)),
     hidden=(8,),

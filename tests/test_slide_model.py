@@ -13,7 +13,7 @@ from he2her2.models.initial import initial_weights
 from he2her2.models.scoring import softmax
 from he2her2.models.slide_model import load_slide_model, weights_source
 from he2her2.models.weights import save_weights
-from he2her2.models.zoo import COMPACT_TILE_CNN, COMPACT_TUMOUR_CNN, PAPER_MLP
+from he2her2.models.zoo import COMPACT_TUMOUR_CNN, PAPER_MLP, STRIDED_TILE_CNN
 
 CONFIG = Config()
 RANKING = Ranking(top_fraction=0.15, beta=1.0)
@@ -23,7 +23,7 @@ NOTICE = "trained on toys: no clinical meaning"
 @pytest.fixture(scope="module")
 def original(tmp_path_factory):
     folder = tmp_path_factory.mktemp("weights")
-    for spec in (COMPACT_TUMOUR_CNN, COMPACT_TILE_CNN, PAPER_MLP):
+    for spec in (COMPACT_TUMOUR_CNN, STRIDED_TILE_CNN, PAPER_MLP):
         ranking = RANKING if spec is PAPER_MLP else None
         card = Card(spec, trained=True, notice=NOTICE, ranking=ranking)
         save_weights(folder / spec.role, card, initial_weights(spec, seed=1))
@@ -121,7 +121,7 @@ def test_swapped_folders(folder):
     (folder / "tumour_cnn").rename(folder / "tile_cnn")
     (folder / "x").rename(folder / "tumour_cnn")
 
-    with pytest.raises(WeightsError, match=r"are those of a tile_cnn \(compact-tile-cnn\), a tumour_cnn is wanted"):
+    with pytest.raises(WeightsError, match=r"are those of a tile_cnn \(strided-tile-cnn\), a tumour_cnn is wanted"):
         load_slide_model(str(folder), CONFIG)
 
 
@@ -137,14 +137,14 @@ def test_weights_of_another_network_than_the_settings_name(folder):
     """The message names both networks and how to choose."""
     with pytest.raises(
         WeightsError,
-        match=r"holds a compact-tile-cnn where the settings want a paper-tile-cnn; use .* networks\.tile_cnn=compact",
+        match=r"holds a strided-tile-cnn where the settings want a paper-tile-cnn; use .* networks\.tile_cnn=strided",
     ):
         load_slide_model(str(folder), replace(CONFIG, networks=Networks(tile_cnn="paper-tile-cnn")))
 
 
 def test_a_network_that_does_not_exist():
     """A typing error in the settings is told with the names that exist."""
-    with pytest.raises(ConfigError, match=r"networks.tile_cnn: there is no 'tiny'; choose one of compact-tile-cnn"):
+    with pytest.raises(ConfigError, match=r"networks.tile_cnn: there is no 'tiny'; choose one of strided-tile-cnn"):
         load_slide_model("untrained:0", replace(CONFIG, networks=Networks(tile_cnn="tiny")))
 
 

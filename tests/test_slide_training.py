@@ -375,7 +375,7 @@ def test_start_weights_of_another_network(cohort, start, tmp_path):
     """The settings name a network that the folder does not hold."""
     config, settings = load_training("slides")
 
-    with pytest.raises(WeightsError, match="holds a tiny-tile-cnn where the settings want a compact-tile-cnn"):
+    with pytest.raises(WeightsError, match="holds a tiny-tile-cnn where the settings want a strided-tile-cnn"):
         train_slides(SlideData(cohort, start), tmp_path / "run", config, settings, hardware=CPU)
 
 

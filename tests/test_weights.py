@@ -16,7 +16,7 @@ from he2her2.models.onnx_engine import OnnxEngine
 from he2her2.models.onnx_graph import build_onnx
 from he2her2.models.torch_engine import TorchEngine
 from he2her2.models.weights import load_tensors, read_card, save_weights, sha256_of, verify
-from he2her2.models.zoo import COMPACT_TILE_CNN, COMPACT_TUMOUR_CNN, NETWORKS
+from he2her2.models.zoo import COMPACT_TUMOUR_CNN, NETWORKS, STRIDED_TILE_CNN
 
 CARD = Card(
     COMPACT_TUMOUR_CNN,
@@ -113,7 +113,7 @@ def test_an_aggregator_has_no_tiles_to_eat():
 
 def test_compact_folders_are_small(tmp_path):
     """Both files of both compact networks stay below 3 MB each."""
-    for spec in (COMPACT_TILE_CNN, COMPACT_TUMOUR_CNN):
+    for spec in (STRIDED_TILE_CNN, COMPACT_TUMOUR_CNN):
         save_weights(tmp_path / spec.name, Card(spec, trained=False, notice=""), initial_weights(spec, seed=0))
 
         for name in ("model.onnx", "weights.safetensors"):
@@ -259,7 +259,7 @@ def test_a_file_that_is_no_onnx(folder):
 
 def test_an_onnx_file_of_another_network(folder):
     """Even with the hash that belongs to it."""
-    other = build_onnx(COMPACT_TILE_CNN, initial_weights(COMPACT_TILE_CNN, seed=0))
+    other = build_onnx(STRIDED_TILE_CNN, initial_weights(STRIDED_TILE_CNN, seed=0))
     (folder / "model.onnx").write_bytes(other.SerializeToString())
     note_file(folder, "model.onnx")
 

@@ -9,11 +9,11 @@ from he2her2.config import PRESETS
 from he2her2.errors import ConfigError
 from he2her2.models.initial import initial_weights
 from he2her2.models.zoo import (
-    COMPACT_TILE_CNN,
     COMPACT_TUMOUR_CNN,
     NETWORKS,
     PAPER_TILE_CNN,
     PAPER_TUMOUR_CNN,
+    STRIDED_TILE_CNN,
     CnnSpec,
     count_parameters,
     dense_widths,
@@ -30,7 +30,7 @@ from he2her2.models.zoo import (
         ("released-tile-cnn", 26_051_972),
         ("paper-tumour-cnn", 144_819_202),
         ("released-tumour-cnn", 144_819_202),
-        ("compact-tile-cnn", 131_940),
+        ("strided-tile-cnn", 131_940),
         ("compact-tumour-cnn", 389_890),
         ("mlp", 118_338),
         ("mean", 0),
@@ -66,7 +66,7 @@ def test_names_of_the_tensors_are_the_authors():
     }
 
 
-@pytest.mark.parametrize("spec", [COMPACT_TILE_CNN, COMPACT_TUMOUR_CNN], ids=lambda spec: spec.name)
+@pytest.mark.parametrize("spec", [STRIDED_TILE_CNN, COMPACT_TUMOUR_CNN], ids=lambda spec: spec.name)
 def test_compact_networks_are_below_3_mb(spec):
     """A compact network's tensors, all of them, stay below 3 MB."""
     assert sum(np.prod(shape) for shape in tensor_shapes(spec).values()) * 4 < 3e6
@@ -90,7 +90,7 @@ def test_presets_name_networks_that_exist(config):
 
 def test_an_unknown_name_lists_the_known_ones():
     """The message names the setting, what was asked for, and what there is for this role."""
-    with pytest.raises(ConfigError, match=r"networks.tile_cnn: there is no 'resnet'; choose one of compact-tile-cnn, "):
+    with pytest.raises(ConfigError, match=r"networks.tile_cnn: there is no 'resnet'; choose one of strided-tile-cnn, "):
         network("resnet", "tile_cnn")
 
 
@@ -121,7 +121,7 @@ def test_initial_weights_are_torchs_distribution():
 
 def test_initial_weights_follow_the_seed():
     """The same seed gives the same weights, another seed others."""
-    first, again, other = (initial_weights(COMPACT_TILE_CNN, seed) for seed in (1, 1, 2))
+    first, again, other = (initial_weights(STRIDED_TILE_CNN, seed) for seed in (1, 1, 2))
 
     assert all(np.array_equal(first[name], again[name]) for name in first)
     assert not np.array_equal(first["fc_layers.0.weight"], other["fc_layers.0.weight"])
@@ -129,7 +129,7 @@ def test_initial_weights_follow_the_seed():
 
 def test_no_two_tensors_share_their_numbers():
     """Each tensor has a stream of its own: two layers of one shape and bound start apart."""
-    spec = replace(COMPACT_TILE_CNN, hidden=(128, 128))  # fc_layers.0 and fc_layers.1 are both 128 x 128
+    spec = replace(STRIDED_TILE_CNN, hidden=(128, 128))  # fc_layers.0 and fc_layers.1 are both 128 x 128
     weights = initial_weights(spec, seed=1)
 
     assert not np.isclose(weights["fc_layers.0.weight"], weights["fc_layers.1.weight"]).all()
@@ -137,7 +137,7 @@ def test_no_two_tensors_share_their_numbers():
 
 def test_initial_batch_norm_is_the_identity():
     """Gain 1, offset 0, mean 0, variance 1."""
-    weights = initial_weights(COMPACT_TILE_CNN, seed=0)
+    weights = initial_weights(STRIDED_TILE_CNN, seed=0)
 
     values = {name.rpartition(".")[2]: set(weights[name].tolist()) for name in weights if name.startswith("norm")}
 

@@ -153,7 +153,7 @@ class Networks:
     """Which architectures run, by their names in `models.zoo`."""
 
     tumour_cnn: str = "compact-tumour-cnn"
-    tile_cnn: str = "compact-tile-cnn"
+    tile_cnn: str = "strided-tile-cnn"
     aggregator: str = "mlp"
 
 

@@ -62,7 +62,7 @@ def build_cnn(spec: CnnSpec) -> Cnn:
     widths = dense_widths(spec)
     return Cnn(
         [
-            nn.Conv2d(n_in, conv.channels, conv.kernel, padding=conv.padding)
+            nn.Conv2d(n_in, conv.channels, conv.kernel, conv.stride, conv.padding)
             for n_in, conv in zip(inputs, spec.convs, strict=False)
         ],
         [nn.BatchNorm2d(conv.channels, NORM_EPSILON) if conv.norm else nn.Identity() for conv in spec.convs],

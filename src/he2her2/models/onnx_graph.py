@@ -117,7 +117,7 @@ def _used(nodes: Sequence[onnx.NodeProto], graph: onnx.GraphProto) -> list[Tenso
 def _add_stage(graph: _Graph, i: int, conv: Conv) -> None:
     """Convolution, ReLU (which ONNX Runtime fuses into it), pooling."""
     names = (f"conv_layers.{i}.weight", f"conv_layers.{i}.bias")
-    graph.add("Conv", *names, kernel_shape=[conv.kernel] * 2, pads=[conv.padding] * 4)
+    graph.add("Conv", *names, kernel_shape=[conv.kernel] * 2, pads=[conv.padding] * 4, strides=[conv.stride] * 2)
     graph.add("Relu")
     if conv.pool == "max":
         graph.add("MaxPool", kernel_shape=[2, 2], strides=[2, 2])
