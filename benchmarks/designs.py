@@ -38,13 +38,18 @@ from he2her2.slides.stream import TileBatch, map_tiles, stream_tiles
 THREADS = 2
 BATCH = 32
 OURS = "2 symmetric threads (ours)"
+LIMITS = ("reading alone", "CNN alone")
 RELEASED = "released way: OpenSlide, torch eager, one by one"
 
 Logits = NDArray[np.float32]
 
 
 def measure(setting: Setting) -> Found:
-    """Tiles a second of every design, on the paper's CNN; the share of its limits that ours reaches, on both CNNs."""
+    """Tiles a second of every design, on the paper's CNN; the share of its limits that ours reaches, on both CNNs.
+
+    The bar is about the paper's CNN, beside which reading takes no time. The strided one is so fast that reading and
+    it, which share the cores, cannot each run as if it were alone.
+    """
     side = setting.pick(20, 3)
     path = phantom_slide(setting, Size((side + 1) * TILE_PX, (side + 1) * TILE_PX))
     grid = tile_grid(side, side)
@@ -58,7 +63,7 @@ def measure(setting: Setting) -> Found:
         found = {OURS: partial(score_ours, path, grid, engine_of(compact))}
         limits[compact.name] = alternate(found | _limits(setting, path, grid, compact), rounds)
     shares = {name: share_of_slower(found) for name, found in limits.items()}
-    figures = {"share_of_slower": min(shares.values())} | {f"share_{name}": share for name, share in shares.items()}
+    figures = {"share_of_slower": shares[spec.name]} | {f"share_{name}": share for name, share in shares.items()}
     if RELEASED in timings.seconds:
         figures["slide_vs_released"] = timings.times_faster(OURS, RELEASED)
     tables = tuple(_table(name, found, len(grid)) for name, found in limits.items())
@@ -72,7 +77,7 @@ def engine_of(spec: CnnSpec) -> OnnxEngine:
 
 def share_of_slower(timings: Timings) -> float:
     """How near ours comes to the slower of reading alone and the CNN alone."""
-    slower = max(("reading alone", "CNN alone"), key=timings.median)
+    slower = max(LIMITS, key=timings.median)
     return timings.times_faster(OURS, slower)
 
 
@@ -92,8 +97,8 @@ def _rivals(setting: Setting, path: Path, grid: TileGrid, spec: CnnSpec) -> dict
 def _limits(setting: Setting, path: Path, grid: TileGrid, spec: CnnSpec) -> dict[str, Callable[[], object]]:
     tiles = some_tiles(setting, 2 * BATCH)
     return {
-        "reading alone": partial(read_stream, path, grid, THREADS),
-        "CNN alone": partial(in_threads, partial(_score_again, engine_of(spec), tiles), len(grid), THREADS),
+        LIMITS[0]: partial(read_stream, path, grid, THREADS),
+        LIMITS[1]: partial(in_threads, partial(_score_again, engine_of(spec), tiles), len(grid), THREADS),
     }
 
 
@@ -189,6 +194,8 @@ def _my_part(grid: TileGrid) -> Logits:
 
 
 def _table(name: str, timings: Timings, n: int) -> Table:
-    slower = max(("reading alone", "CNN alone"), key=timings.median)
-    rows = tuple((what, timings.rate(what, n), timings.times_faster(what, slower)) for what in timings.seconds)
-    return Table(f"{name}, {n} tiles, {THREADS} threads", ("design", "tiles/s", f"share of {slower}"), rows)
+    slower = max(LIMITS, key=timings.median)
+    rows = [(what, timings.rate(what, n), timings.times_faster(what, slower)) for what in timings.seconds]
+    both = sum(timings.median(what) for what in LIMITS)
+    rows.append(("reading, then the CNN, on the same cores", n / both, timings.median(slower) / both))
+    return Table(f"{name}, {n} tiles, {THREADS} threads", ("design", "tiles/s", f"share of {slower}"), tuple(rows))

@@ -1,6 +1,7 @@
 """Audits: what they catch when it is there, and how often they cry when it is not."""
 
 import itertools
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -176,6 +177,17 @@ def test_sites_of_equal_quality_rarely_alarm():
     results = [site_results(made_up_cases(120, seed=seed, sites=("a", "b", "c"))) for seed in range(40)]
 
     assert sum(any(site.differs for site in found) for found in results) <= 6
+
+
+def test_the_sentence_names_two_sites_where_both_are_perfect():
+    """Equal AUCs are no reason to name one site twice; a lone site with both classes is not compared with itself."""
+    cases = made_up_cases(40, sites=("north", "south"))
+    perfect = replace(cases, probability=cases.truth.astype(float))
+    lone = perfect.take((perfect.sites == "north") | perfect.truth)
+
+    assert {"at north", "at south"} <= set(re.findall(r"at \w+", site_audit(site_results(perfect)).sentence))
+    assert "at north (n = " in site_audit(site_results(lone)).sentence
+    assert site_audit(site_results(lone)).sentence.endswith("no other site has both classes.")
 
 
 def test_one_site_is_no_comparison():

@@ -123,13 +123,13 @@ def site_audit(results: tuple[SiteResult, ...]) -> Audit:
     if not results:
         return not_done(NAME, "all patients come from one site, or no site is given", _METHOD)
     apart = [result for result in results if result.differs]
-    known = [result for result in results if not math.isnan(result.auc.value)]
+    known = sorted((r for r in results if not math.isnan(r.auc.value)), key=lambda r: r.auc.value)
     if not known:
         return Audit(
             NAME, "No site has patients of both classes, so sites cannot be compared.", alarm=True,
             rows=tuple(r.row for r in results), method=_METHOD,
         )  # fmt: skip
-    low, high = min(known, key=lambda r: r.auc.value), max(known, key=lambda r: r.auc.value)
+    low, high = known[0], known[-1]
     range_of = f"from {span(low.auc)} at {low.site} (n = {low.n}) to {span(high.auc)} at {high.site} (n = {high.n})"
     if apart:
         names = ", ".join(f"{site.site} by {span(site.difference)}" for site in apart)
@@ -137,6 +137,8 @@ def site_audit(results: tuple[SiteResult, ...]) -> Audit:
             f"The AUC is not the same at all {len(results)} sites, {range_of}; against all other sites it differs at "
             f"{names}."
         )
+    elif len(known) == 1:
+        sentence = f"The AUC is {span(low.auc)} at {low.site} (n = {low.n}); no other site has both classes."
     else:
         sentence = f"The AUC goes {range_of}; {len(results)} sites of this size are not shown to differ."
     return Audit(NAME, sentence, bool(apart), tuple(result.row for result in results), _METHOD)
