@@ -93,11 +93,12 @@ class OnnxEngine:
         whole = replace(spec.input, side_px=len(picture), network_px=len(picture))
         features = convolutions.run([FEATURES], {INPUT: prepare_input(picture[None], whole)})[0][0]  # (d, h', w')
         side, places = stage_sides(spec)[-1][1], corners // (window_step(spec) or 1)
-        windows = sliding_window_view(features, (side, side), axis=(1, 2))[:, places[:, 1], places[:, 0]]
+        every = sliding_window_view(features, (side, side), axis=(1, 2))  # (d, rows, columns, side, side), a view
         logits = np.empty((len(corners), len(spec.classes)), np.float32)
         for start in range(0, len(corners), MAX_WINDOWS):
-            rows = slice(start, start + MAX_WINDOWS)
-            logits[rows] = run_rows(rest, np.ascontiguousarray(windows[:, rows].swapaxes(0, 1)), FEATURES)
+            some = slice(start, start + MAX_WINDOWS)
+            columns, rows = places[some].T
+            logits[some] = run_rows(rest, np.ascontiguousarray(every[:, rows, columns].swapaxes(0, 1)), FEATURES)
         return logits
 
     def _taken_apart(self) -> tuple[onnxruntime.InferenceSession, onnxruntime.InferenceSession]:
