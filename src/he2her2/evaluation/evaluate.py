@@ -14,7 +14,7 @@ from he2her2.evaluation.audits.finding import Audit
 from he2her2.evaluation.audits.shortcuts import shortcut_audit
 from he2her2.evaluation.audits.sites import SiteResult, site_audit, site_results
 from he2her2.evaluation.audits.stability import seeds_audit
-from he2her2.evaluation.cases import Joined, PatientRule, by_patient, join
+from he2her2.evaluation.cases import Cases, Joined, PatientRule, by_patient, join
 from he2her2.evaluation.cautions import cautions
 from he2her2.evaluation.choice import Applied, Reliability, Wishes, apply, choose, reliability
 from he2her2.evaluation.features import Properties, slide_properties
@@ -173,20 +173,7 @@ def evaluate(question: Question, say: Say = lambda _: None) -> Evaluation:
         names = (run.name, other.name) if run.name != other.name else (str(run.path), str(other.path))
         versus = compare(joined.patients, _joined(other, manifest, split, question).patients, names)
     validation = validation_of(question, run, manifest, split)
-    applied = at_choice = None
-    if validation is not None:
-        refuse_shared(joined.patients, validation.joined.patients)
-        applied = apply(
-            choose(validation.joined.patients, validation.name, question.wishes),
-            joined.patients,
-            question.wishes.prevalence,
-        )
-        if applied.choice.point is not None:
-            at_choice = summarise(
-                joined.patients.decided_at(applied.choice.point.threshold),
-                "patients, chosen threshold",
-                question.wishes.prevalence,
-            )
+    applied, at_choice = (None, None) if validation is None else chosen(validation, joined.patients, question.wishes)
     say("auditing")
     return Evaluation(
         question,
@@ -208,6 +195,21 @@ def evaluate(question: Question, say: Say = lambda _: None) -> Evaluation:
         applied,
         at_choice,
     )
+
+
+def chosen(validation: Validation, patients: Cases, wishes: Wishes) -> tuple[Applied, Summary | None]:
+    """What is chosen on the validation patients, what it does to the evaluated ones, and their figures with it.
+
+    Raises:
+        EvaluationError: A patient is among both.
+    """
+    refuse_shared(patients, validation.joined.patients)
+    choice = choose(validation.joined.patients, validation.name, wishes)
+    applied = apply(choice, patients, wishes.prevalence)
+    if choice.point is None:
+        return applied, None
+    decided = patients.decided_at(choice.point.threshold)
+    return applied, summarise(decided, "patients, chosen threshold", wishes.prevalence)
 
 
 def kept_reliability(run: RunFolder, joined: Joined) -> Reliability | None:
