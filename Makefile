@@ -12,7 +12,7 @@ demo: $(VENV)/core.stamp
 test: $(VENV)/full.stamp
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
-# The paper's tables on phantoms, reduced to half an hour on two cores: experiments/results/reproduce/.
+# The paper's tables on phantoms, reduced to minutes on two cores: experiments/results/reproduce/.
 reproduce: $(VENV)/full.stamp
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m experiments.reproduce --work reproduce-run
 

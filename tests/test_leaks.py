@@ -233,7 +233,7 @@ def test_the_command_line_checks_a_run_and_tells_that_all_is_well(phantoms, tmp_
     refused, _, told = command_line("manifest", "leaks", tmp_path / "swapped.csv", "--run", tmp_path)
 
     assert (code, err) == (0, "")
-    assert out == "no leak between the sides of 1 manifests with 6 slides\n"
+    assert out == "no leak between the sides of 6 slides in 1 manifest\n"
     assert (refused, "trained or chose" in told) == (2, True)
 
 

@@ -181,4 +181,4 @@ def leaks(
     for line in told:
         typer.echo(f"CAUTION {line}")
     n = len({row.path for row in rows})
-    typer.echo(f"no leak between the sides of {len(read)} manifests with {n} slides")
+    typer.echo(f"no leak between the sides of {n} slides in {len(read)} manifest{'s' * (len(read) > 1)}")
