@@ -109,6 +109,16 @@ def test_the_interval_of_the_calibration_error_covers():
     assert sum(one.low > 0 for one in found) >= 90
 
 
+@pytest.mark.parametrize("n", [8, 40, 400])
+def test_probabilities_that_hold_too_well_are_not_certain(n):
+    """Nobody off by more than a thousandth: the error may be 0, and yet as large as a few of n make it."""
+    truth = np.arange(n) % 2 == 0
+    found = calibration_error_interval(truth, np.where(truth, 0.999, 0.001))
+
+    assert found.value == found.low == 0
+    assert 1 / n < found.high < 6 / math.sqrt(n)
+
+
 def test_slides_of_a_patient_widen_the_calibration_error():
     """Four copies of every patient are no reason to be surer of an error."""
     truth, probability = cases(60, slope=0.3)

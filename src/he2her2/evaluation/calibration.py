@@ -15,6 +15,8 @@ from he2her2.models.decision_rules import IsotonicCalibration, LogitCalibration,
 N_BINS = 10
 FEWEST_IN_BIN = 10
 NOISE_DRAWS = 2000
+LUCK = 0.25
+"""A calibration error below this quantile of what perfect probabilities show is luck, and excludes no more than it."""
 
 
 def brier(truth: ArrayLike, probability: ArrayLike) -> float:
@@ -157,7 +159,9 @@ def calibration_error_interval(
     seen, total = float(np.abs(np.bincount(bins, true - p)).sum()) / len(p), float(np.abs(smooth).sum())
     direction = smooth / total if total else np.full(len(smooth), 1 / len(smooth))
     tail = (1 - level) / 2
-    value, low, high = (_error_showing(seen, direction, draws, quantile) for quantile in (0.5, 1 - tail, tail))
+    luck = float(np.quantile(np.abs(draws).sum(axis=1), LUCK))
+    value, low = (_error_showing(seen, direction, draws, quantile) for quantile in (0.5, 1 - tail))
+    high = _error_showing(max(seen, luck), direction, draws, tail)
     return Estimate("calibration error", value, low, high, len(p), "noise taken off by inversion", level)
 
 
