@@ -221,7 +221,7 @@ def test_the_public_table_adds_up_to_935(public_table, command_line, tmp_path):
     assert numbers[2 + len(REASONS) :] == [744, 163]
     with (tmp_path / "labels-conflicts.csv").open() as file:
         conflicts = list(csv.DictReader(file))
-    assert f"{len(conflicts)} conflicts" in told
+    assert f"conflicts and their resolution: {len(conflicts)}, in" in told
     assert {row["patient_id"] for row in conflicts} > {"TCGA-A7-A4SD", "TCGA-D8-A1JB"}
     with out.open() as file:
         assert len(list(csv.DictReader(file))) == 907

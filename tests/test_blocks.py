@@ -132,7 +132,7 @@ def test_a_damaged_tile_costs_the_tiles_that_touch_it_and_no_others(tmp_path, en
     told: list[int] = []
     with open_slide(path) as slide:
         grid = cut_tiles(np.ones((32, 40), bool), slide.size_l0, px_l0=32.0, mpp=slide.mpp, min_tiles=150).grid
-        assert blocks_of(slide, grid, engine) is not None
+        assert blocks_of(grid, engine) is not None
         expected = one_by_one(slide, grid, engine)
         positions, logits = infer(slide, grid, engine, load_config(), told.append)
 
@@ -150,7 +150,7 @@ def test_resampled_tiles_are_read_one_by_one(tmp_path, engine):
         grid = cut_tiles(np.ones((40, 40), bool), slide.size_l0, px_l0=16.0, mpp=0.25, min_tiles=150).grid
 
         assert len(grid) >= 150
-        assert blocks_of(slide, grid, engine) is None
+        assert blocks_of(grid, engine) is None
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_overlapping_tiles_predict_the_same_however_they_are_read(tmp_path, monk
     with open_slide(path, backend=runtime.backend) as slide:
         found = predict(slide, model, replace(config, runtime=runtime))
     with open_slide(path) as slide:
-        assert blocks_of(slide, found.grid, model.tile_cnn) is not None
+        assert blocks_of(found.grid, model.tile_cnn) is not None
         monkeypatch.setattr("he2her2.inference.share_blocks", lambda *_: None)
         expected = predict(slide, model, replace(config, runtime=Runtime(threads=1, batch_size=1)))
 

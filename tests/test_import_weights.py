@@ -5,6 +5,7 @@ one number (a stride of zero), which makes them small on disk and all the same f
 """
 
 import os
+import re
 from collections import OrderedDict
 from dataclasses import replace
 from functools import partial
@@ -417,6 +418,16 @@ def test_a_damaged_file_is_read_or_refused_in_one_line(whole, at, flip, cut):
         read_authors_file(path, SMALL)
     except WeightsError as error:
         assert "\n" not in str(error)  # noqa: PT017  not every damage is seen: a flipped bit of a weight is a weight
+
+
+def test_a_damaged_storage_key_of_an_old_file_is_refused(tmp_path):
+    """Torch asserts there that it knows the key; the key stands last in the list before the numbers."""
+    path = saved(tmp_path / "x.tar", {"state_dict": drawn(SMALL_TILE)}, _use_new_zipfile_serialization=False)
+    data = path.read_bytes()
+    key = [*re.finditer(rb"\d{9,}", data)][-1]
+    path.write_bytes(data[: key.start()] + b"x" + data[key.start() + 1 :])
+
+    assert "is no whole file of tensors" in refused(path)
 
 
 def test_the_same_file_again_changes_nothing(tmp_path):

@@ -135,7 +135,7 @@ def test_predict_says_what_limited_it(command_line, tmp_path):
     folder.mkdir()
     for name in ("a", "b"):
         write_tissue(folder / f"{name}.svs")
-    line = r"  speed    [\d.e+]+ tiles/s on 2 threads, limited by .+ \(\d+ % of their time; .+\)"
+    line = r"  speed    [\d. ]+ tiles/s on 2 threads, limited by .+ \(\d+ % of their time; .+\)"
 
     one = command_line("predict", folder / "a.svs", "--out", tmp_path / "one", *QUICK)
     many = command_line("predict", folder, "--out", tmp_path / "many", *QUICK)

@@ -54,7 +54,7 @@ def infer(
         spent(replace(stream.times, tiles=n_done - n_before))
 
     rest = np.arange(len(grid))
-    blocks = blocks_of(slide, grid, engine)
+    blocks = blocks_of(grid, engine)
     if blocks is not None:
         collect(map_tiles(slide, blocks.grid, partial(_see_blocks, engine, blocks), **pace(config) | {"batch_size": 1}))
         rest = np.setdiff1d(rest, np.concatenate([positions for positions, _ in found]))  # those of damaged squares
@@ -67,14 +67,10 @@ def infer(
     return positions[order], np.concatenate([logits for _, logits in found])[order]
 
 
-def blocks_of(slide: Slide, grid: TileGrid, engine: Engine) -> Blocks | None:
-    """The squares in which a network may see a grid's tiles together with the same result; None for one by one.
-
-    Exact where tiles are native px, so that they can be cut out of a larger picture.
-    """
+def blocks_of(grid: TileGrid, engine: Engine) -> Blocks | None:
+    """The squares in which a network may see a grid's tiles together with the same result; None for one by one."""
     step = window_step(engine.card.network) if isinstance(engine.card.network, CnnSpec) else None
-    native = slide.effective_mpp(grid.mpp) == slide.mpp
-    return share_blocks(grid, step) if step and native else None
+    return None if step is None else share_blocks(grid, step)
 
 
 def _see_blocks(engine: Engine, blocks: Blocks, batch: TileBatch) -> Scored:

@@ -55,6 +55,7 @@ _PARALLEL = "module."  # what torch's DataParallel puts before every name
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _UNREADABLE = (
     pickle.UnpicklingError, EOFError, OSError, RuntimeError, ValueError, LookupError, AttributeError, TypeError,
+    AssertionError,
 )  # fmt: skip
 """What torch raises of a damaged file."""
 

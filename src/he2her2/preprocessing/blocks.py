@@ -33,7 +33,7 @@ def share_blocks(grid: TileGrid, step_px: int) -> Blocks | None:
     """Group tiles that overlap into squares, of the size at which these are least area in all.
 
     Args:
-        grid: Tiles of native level-0 px.
+        grid: Tiles; those of level-0 px, which are read as they are, can be cut out of a larger square.
         step_px: Tiles of a square must lie whole multiples of so many px apart.
 
     Returns:
