@@ -55,13 +55,18 @@ def stream_all(path, n_rows, threads):
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_streams_memory_does_not_grow_with_the_slides_height(tmp_path, threads):
-    """Five times the rows, the same memory; and that is a few rows of tiles and batches."""
+    """Five times the rows, the same memory; and that is a few rows of tiles and batches.
+
+    How many batches are in flight at once is the scheduler's luck; five times the rows would be 38 MB more.
+    """
     path = write_tall_slide(tmp_path / "tall.svs", n_columns=6, n_rows=40)
     stream_all(path, 2, threads)
 
     low, high = (peak_bytes(lambda rows=rows: stream_all(path, rows, threads)) for rows in (8, 40))
 
-    assert high < 1.15 * low
+    batch = 8 * TILE * TILE * 3
+
+    assert high < 1.15 * low + threads * batch
     assert high < (3 * 6 + 8 * (threads + 3)) * TILE * TILE * 3 * 1.3
 
 
