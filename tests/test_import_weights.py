@@ -430,6 +430,16 @@ def test_a_damaged_storage_key_of_an_old_file_is_refused(tmp_path):
     assert "is no whole file of tensors" in refused(path)
 
 
+def test_an_old_file_cut_anywhere_in_its_head_is_refused(tmp_path):
+    """Between numbers of the pickle, and within one, where Python's own unpacking fails."""
+    path = saved(tmp_path / "x.tar", {"state_dict": drawn(SMALL_TILE)}, _use_new_zipfile_serialization=False)
+    data = path.read_bytes()
+    for length in range(400):
+        path.write_bytes(data[:length])
+
+        assert "is no whole file of tensors" in refused(path), length
+
+
 def test_the_same_file_again_changes_nothing(tmp_path):
     """An import that was stopped between two networks goes on by the same command."""
     found = read_authors_file(saved(tmp_path / "x.tar", drawn(SMALL_TILE, SMALL_MLP)), SMALL)

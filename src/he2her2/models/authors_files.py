@@ -6,6 +6,7 @@ Six files are known (names in `AUTHORS_NAMES`). All but HASHI's are a dict with 
 
 import pickle
 import re
+import struct
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ _PARALLEL = "module."  # what torch's DataParallel puts before every name
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _UNREADABLE = (
     pickle.UnpicklingError, EOFError, OSError, RuntimeError, ValueError, LookupError, AttributeError, TypeError,
-    AssertionError,
+    AssertionError, struct.error,
 )  # fmt: skip
 """What torch raises of a damaged file."""
 
