@@ -39,8 +39,9 @@ TEXTS: Mapping[str, tuple[str, str]] = {
             "Normal scores, of equal or unequal spread, continuous or rounded to about five values. With 2 + 6 "
             "patients chance makes a perfect order, one way or the other, in 7 % of all cohorts, so 0.5 is never "
             "excluded, which covers it always; without that rule 83-93 % would. The slight excess at 5 + 3 comes "
-            "from the few values that the AUC of eight patients has. Plain DeLong covers an AUC of 0.95 in little "
-            "more than a third of such cohorts."
+            "from the few values that the AUC of eight patients has. With 14 + 40, where the few spread twice as far "
+            "as the many, it covers a little less than it should. Plain DeLong covers an AUC of 0.95 in little more "
+            "than a third of the cohorts of eight."
         ),
     ),
     "difference": (
