@@ -43,7 +43,8 @@ _Z = float(norm.ppf(0.975))
 _CHUNK = 250
 _METHOD = (
     f"Permutation test over patients ({DRAWS} shuffles) of rank-transformed properties, p-values by Holm; AUC of a "
-    f"ridge regression on it less its optimism by {_BOOTSTRAPS} bootstraps (Harrell et al. 1996), interval by DeLong; "
+    f"ridge regression on it less its optimism by {_BOOTSTRAPS} bootstraps (Harrell et al. 1996), "
+    "interval by DeLong's variance; "
     "difference to the model by paired DeLong."
 )
 
