@@ -7,6 +7,8 @@ from typing import cast
 
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from he2her2.geometry import TileGrid
 from he2her2.slides import Slide, open_slide
@@ -16,6 +18,7 @@ from tests.tissue_slides import QUICK, write_tissue
 
 NAP = 0.02
 N = 6
+LINE = re.compile(r"(\d+(\.\d+)?|\d{1,3}( \d{3})+) tiles/s on 2 threads, limited by .+ \(\d+ % of their time; .+\)")
 
 
 class SleepySlide:
@@ -103,6 +106,17 @@ def test_an_empty_stream_has_no_times():
     assert results.times.in_words() == "no tiles"
 
 
+@given(st.integers(1, 10**7), st.floats(0.001, 1000))
+@example(72, 0.036 + 0.036)  # 999.9999999999999 tiles/s
+@example(9_995, 10.0)
+def test_any_rate_is_written_in_digits(tiles, wall):
+    """No rate comes out as 1e+03, and none is off by more than its rounding."""
+    written = LINE.fullmatch(StreamTimes(tiles, wall, 2 * wall, applying=wall).in_words())
+
+    assert written
+    assert float(written[1].replace(" ", "")) == pytest.approx(tiles / wall, rel=0.006)
+
+
 def test_a_watch_adds_up():
     """Stages may come again, and streams of one stage are added."""
     watch = Watch()
@@ -135,14 +149,14 @@ def test_predict_says_what_limited_it(command_line, tmp_path):
     folder.mkdir()
     for name in ("a", "b"):
         write_tissue(folder / f"{name}.svs")
-    line = r"  speed    [\d. ]+ tiles/s on 2 threads, limited by .+ \(\d+ % of their time; .+\)"
 
     one = command_line("predict", folder / "a.svs", "--out", tmp_path / "one", *QUICK)
     many = command_line("predict", folder, "--out", tmp_path / "many", *QUICK)
 
     assert (one[0], many[0]) == (0, 0)
     for _, out, _ in (one, many):
-        assert len(re.findall(line, out)) == 1
+        (speed,) = re.findall(r"^  speed    (.+)$", out, re.MULTILINE)
+        assert LINE.fullmatch(speed)
     record = command_line("predict", folder / "a.svs", "--out", tmp_path / "one", "--json", *QUICK)[1]
     timing = json.loads(record)["timing"]
     assert [*timing["stages_s"]] == ["tissue", "focus", "tumour", "cut", "tiles"]

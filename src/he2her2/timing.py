@@ -97,10 +97,10 @@ def _rounded(rate: float) -> str:
     """Three digits of a small rate, all whole ones of a large rate.
 
     Example:
-        >>> _rounded(4463.2), _rounded(31.26)
-        ('4 463', '31.3')
+        >>> _rounded(4463.2), _rounded(999.9), _rounded(31.26)
+        ('4 463', '1 000', '31.3')
     """
-    return f"{rate:,.0f}".replace(",", " ") if rate >= 1000 else f"{rate:.3g}"
+    return f"{rate:.3g}" if rate < 100 else f"{rate:,.0f}".replace(",", " ")
 
 
 _IN_WORDS = {
