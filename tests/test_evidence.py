@@ -133,6 +133,16 @@ def test_score_colours_meet_the_classes():
     assert [tuple(c) for c in score_colours(np.arange(4.0)).tolist()] == list(SCORE_COLOURS.values())
 
 
+@given(st.floats(0, 3))
+def test_score_colours_blend_between_the_classes(score):
+    """Within the colours told apart, the neighbours' mean by distance."""
+    k = min(int(score), 2)
+    below, above = np.array(list(SCORE_COLOURS.values()))[k : k + 2]
+
+    off = score_colours(np.array(score)) - (below + (score - k) * (above - below))
+    assert np.abs(off).max() <= 0.5 + np.abs(above - below).max() / 512
+
+
 def test_the_overlay_shows_scores_where_the_tiles_are(segmentation):
     """A 3+ tile is red, glass stays white, the tumour has its edge."""
     tiles = scored_tiles([(10, 10)], [3.0], [True])

@@ -9,7 +9,7 @@ import numpy as np
 from he2her2.atomic import atomic
 from he2her2.evidence.geojson import write_geojson
 from he2her2.evidence.overlay import PICTURE_PX, Caption, draw_overlay
-from he2her2.evidence.rasters import write_map, write_mask
+from he2her2.evidence.rasters import PNG_LEVEL, write_map, write_mask
 from he2her2.evidence.record import RESEARCH_USE, Record
 from he2her2.evidence.tiles_h5 import ScoredTiles, write_tiles
 from he2her2.geometry import Size
@@ -76,7 +76,8 @@ def _write_overlay(
     photo = None
     if finer > 1:
         photo = thumbnail_on_lattice(slide, segmentation.px_l0 / finer, Size(width * finer, height * finer))
-    draw_overlay(segmentation, tiles, _caption(record), photo).save(folder / "overlay.png")
+    sheet = draw_overlay(segmentation, tiles, _caption(record), photo)
+    sheet.save(folder / "overlay.png", compress_level=PNG_LEVEL)
 
 
 def _write_geojson(folder: Path, slide: Slide, segmentation: Segmentation, tiles: ScoredTiles | None) -> None:

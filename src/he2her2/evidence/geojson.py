@@ -1,11 +1,11 @@
 """`tiles.geojson`: the tumour's outline and every tile with its score, as QuPath objects."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from shapely import MultiPolygon, affinity, box, unary_union
 from shapely.geometry import mapping
 
@@ -65,16 +65,19 @@ def _tumour_feature(tumour: Mask, px_l0: float, offset_l0: Point) -> _Feature:
 def _tile_features(tiles: ScoredTiles, offset_l0: Point) -> list[_Feature]:
     origins = tiles.grid.origins_l0 - np.asarray(offset_l0)
     classes = tile_classes(tiles.scores).astype(int)
+    ihc_scores = list(IhcScore)
     return [
-        _tile_feature(origin, tiles.grid.side_l0, float(score), list(IhcScore)[k], chosen=bool(chosen))
-        for origin, score, k, chosen in zip(origins, tiles.scores, classes, tiles.selected, strict=True)
+        _tile_feature(origin, tiles.grid.side_l0, score, ihc_scores[k], chosen=chosen)
+        for origin, score, k, chosen in zip(
+            origins.tolist(), tiles.scores.tolist(), classes.tolist(), tiles.selected.tolist(), strict=True
+        )
     ]
 
 
 def _tile_feature(
-    origin: NDArray[np.int64], side_l0: float, score: float, ihc_score: IhcScore, *, chosen: bool
+    origin: Sequence[int], side_l0: float, score: float, ihc_score: IhcScore, *, chosen: bool
 ) -> _Feature:
-    left, top = (int(v) for v in origin)
+    left, top = origin
     right, bottom = round(left + side_l0, 2), round(top + side_l0, 2)
     ring = [[left, top], [right, top], [right, bottom], [left, bottom], [left, top]]
     return {

@@ -23,7 +23,17 @@ SELECTED_COLOUR = (20, 20, 20)
 
 
 def score_colours(scores: NDArray[np.floating]) -> Rgb:
-    """Colours (..., 3) of scores (...,) in [0, 3], blended between the classes' colours."""
-    table = np.array(list(SCORE_COLOURS.values()), np.float64)
-    channels = [np.interp(scores, np.arange(len(table)), table[:, c]) for c in range(3)]
+    """Colours (..., 3) of scores (...,) in [0, 3], blended between the classes' colours; told apart to 1/256."""
+    return np.asarray(_SHADES[np.rint(scores * _PER_SCORE).astype(np.intp)])
+
+
+def _shades() -> Rgb:
+    """(3 * 256 + 1, 3) colours of all scores that are told apart."""
+    classes = np.array(list(SCORE_COLOURS.values()), np.float64)  # (4, 3)
+    scores = np.arange((len(classes) - 1) * _PER_SCORE + 1) / _PER_SCORE
+    channels = [np.interp(scores, np.arange(len(classes)), channel) for channel in classes.T]
     return np.asarray(np.rint(np.stack(channels, axis=-1)), np.uint8)
+
+
+_PER_SCORE = 256
+_SHADES = _shades()
