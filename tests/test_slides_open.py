@@ -201,10 +201,10 @@ def test_how_much_is_missing_is_said(tmp_path):
 def test_a_header_that_claims_a_terapixel(tmp_path, backend):
     """10^6 x 10^6 px are refused at once, by their number, before anything is allocated."""
     path = write_huge_header(tmp_path / "huge.tif")
-    start = time.perf_counter()
+    start = time.process_time()
 
     assert failure(path, backend=backend).startswith("huge: claims 1000000 x 1000000 px, more than any slide has; ")
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 @pytest.mark.parametrize("backend", ["auto", "tiff"])
