@@ -55,7 +55,8 @@ def pen_mask(rgb: Rgb) -> Mask:
     dusky = (total > 2.1) & (green > 0.42 * total) & (green - blue < 0.12 * total)
     grey = (spread < 0.15 * total) & (total > 0.9)
     black = _strokes((grey & (spread < 0.08 * total) & (total > 1.8)) | dusky, grey)
-    return np.asarray(ndimage.binary_dilation(cold | warm | black, iterations=_FRINGE_PX))
+    ink = cold | warm | black
+    return np.asarray(ndimage.binary_dilation(ink, iterations=_FRINGE_PX)) if ink.any() else ink
 
 
 def sharpness(rgb: Rgb, cell_px: int = 8) -> Sharpness:

@@ -59,9 +59,10 @@ def coverage(mask: Mask, side_mask: int) -> NDArray[np.float64]:
     if side_mask < 1:
         raise ValueError(f"side_mask must be at least 1, got {side_mask}")
     height, width = (max(0, length - side_mask + 1) for length in mask.shape)
-    total = np.pad(mask.cumsum(axis=0, dtype=np.int64).cumsum(axis=1), ((1, 0), (1, 0)))
+    # Sums over a vast mask may wrap round; their differences come out right all the same.
+    total = np.pad(mask.cumsum(axis=0, dtype=np.int32).cumsum(axis=1, dtype=np.int32), ((1, 0), (1, 0)))
     low, high = total[:height], total[side_mask:][:height]
-    area: NDArray[np.int64] = high[:, side_mask:] - high[:, :width] - low[:, side_mask:] + low[:, :width]
+    area: NDArray[np.int32] = high[:, side_mask:] - high[:, :width] - low[:, side_mask:] + low[:, :width]
     return area / float(side_mask * side_mask)
 
 
@@ -93,16 +94,20 @@ def cut_tiles(
         ([[0, 0], [32, 0]], 1, 1)
     """
     inside = (coverage(mask, side_mask) == 1) & _on_slide(mask, size_l0, px_l0, side_mask)
-    counts = {stride: int(inside[::stride, ::stride].sum()) for stride in range(side_mask, 0, -1)}
     needed = max(1, min_tiles)
-    stride = next((stride for stride, count in counts.items() if count >= needed), None)
+    stride = next((stride for stride in range(side_mask, 0, -1) if _count(inside, stride) >= needed), None)
     if stride is None:
-        raise TooFewTilesError(counts[1], needed)
+        raise TooFewTilesError(_count(inside, 1), needed)
     origins_mask = np.argwhere(inside[::stride, ::stride])[:, ::-1] * stride  # (n, 2) as (x, y), in raster order
     side_l0 = side_mask * px_l0
     last_l0 = np.floor(np.asarray(size_l0) - side_l0 + _EPSILON_L0)  # rounding never pushes a tile over the border
     origins_l0 = np.minimum(np.rint(origins_mask * px_l0), last_l0).astype(np.int64)
-    return Tiling(TileGrid(origins_l0, side_l0, side_px, mpp), stride, counts[side_mask])
+    return Tiling(TileGrid(origins_l0, side_l0, side_px, mpp), stride, _count(inside, side_mask))
+
+
+def _count(inside: Mask, stride: int) -> int:
+    """Tiles that a stride gives."""
+    return int(np.count_nonzero(inside[::stride, ::stride]))
 
 
 _EPSILON_L0 = 1e-6
