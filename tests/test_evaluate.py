@@ -217,7 +217,7 @@ def test_few_positives_are_named(joined):
     """With nine right out of nine the interval still reaches down to 0.66."""
     text = cautions_of(made_up_cases(100, share=0.09), joined)
 
-    assert "Only 9 positive patients" in text
+    assert "Too few positive patients (9)" in text
     assert "reach down to 0.66" in text
 
 
@@ -474,8 +474,8 @@ def test_the_papers_headline_brings_its_warnings(tmp_path, command_line):
     page = (tmp_path / "out" / "evaluation.md").read_text()
     assert code == 0
     assert "| plain accuracy (= support-weighted recall) | 0.88 (0.47 to 1.00) |" in page
-    assert "Only 5 positive patients" in output
-    assert "Only 3 negative patients" in output
+    assert "Too few positive patients (5)" in output
+    assert "Too few negative patients (3)" in output
     assert "Nothing beside the run says which patients its weights were trained with" in output
 
 

@@ -58,8 +58,8 @@ def _small(of: Summary) -> Iterator[str]:
             yield f"No {what} {of.title}: AUC, and every rate of the {what} ones, cannot be known."
         elif n < FEW:
             yield (
-                f"Only {n} {what} {of.title}: even with all of them right, the interval of their rate would reach down "
-                f"to {exact_binomial(n, n).low:.2f}."
+                f"Too few {what} {of.title} ({n}): even with none of them wrong, the interval of their rate would "
+                f"reach down to {exact_binomial(n, n).low:.2f}."
             )
     auc = of["AUC"]
     if min(n_positive, n_negative) >= FEW and auc.high - auc.low > WIDE:

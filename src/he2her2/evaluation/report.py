@@ -67,7 +67,7 @@ def abstract(e: Evaluation) -> str:
     p = e.patients
     split = "all slides" if e.split is None else f"{e.split} split"
     source = f"{e.slides.n} slides, {split} of {e.question.manifest.name}"
-    parts = [f"Of {p.n} patients {p.n_positive} were HER2-positive ({source})."]
+    parts = [f"Of {p.n} patients {p.n_positive} {'was' if p.n_positive == 1 else 'were'} HER2-positive ({source})."]
     if math.isnan(p["AUC"].value):
         parts.append("An AUC cannot be given: one of the classes is absent.")
     else:
