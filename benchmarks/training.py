@@ -24,6 +24,7 @@ from he2her2.manifest import SlideRow
 from he2her2.models.zoo import PAPER_TILE_CNN, STRIDED_TILE_CNN, CnnSpec
 from he2her2.phantom.writer import TILE_PX
 from he2her2.training.classifier import Batch, CnnClassifier
+from he2her2.training.execution import Execution
 from he2her2.training.fit import fit
 from he2her2.training.sampling import EpochSampler, shuffled
 from he2her2.training.settings import TRAININGS, Hardware, TileTraining
@@ -118,7 +119,7 @@ def train(case: Case, data: TileDataset, seconds: list[float]) -> None:
     """Run an epoch of `train tiles`, and add its seconds."""
     module = _Timed(case.spec, case.settings)
     with tempfile.TemporaryDirectory() as folder:
-        fit(module, loader(case, data), None, Path(folder), epochs=1, hardware=Hardware("cpu", devices="1"), seed=0)
+        fit(module, loader(case, data), None, Path(folder), Execution(Hardware("cpu", devices="1")), epochs=1, seed=0)
     seconds.append(module.end - module.begin)
 
 

@@ -11,7 +11,9 @@ from dataclasses import replace
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.utilities import rank_zero_only
 
+from he2her2.cli.training import execution
 from he2her2.errors import ConfigError, OutputError
 from he2her2.models.tensors import tensors_of
 from he2her2.training.classifier import CnnClassifier, rate_of
@@ -201,6 +203,16 @@ def test_two_processes_train_together(undisturbed, tmp_path):
     module, fitted = train_tiny(tmp_path / "run", before=pytest.fail, resume=True)
     assert [row["epoch"] for row in fitted.history] == [0, 1, 2, 3]
     assert tensors_of(module.cnn).keys() == tensors_of(undisturbed[0].cnn).keys()
+
+
+def test_of_several_processes_one_speaks(monkeypatch, capsys):
+    """The terminal is told once what all of them do."""
+    say = execution("cpu", "2", "ddp", "32-true").say
+    for rank in (0, 1):
+        monkeypatch.setattr(rank_zero_only, "rank", rank)
+        say(f"process {rank}")
+
+    assert capsys.readouterr().err == "process 0\n"
 
 
 def test_a_finished_training_resumes_to_itself(undisturbed):

@@ -17,6 +17,7 @@ from he2her2.models.card import Card, Ranking
 from he2her2.models.initial import initial_weights
 from he2her2.models.weights import load_tensors, read_card, save_weights
 from he2her2.models.zoo import COMPACT_TUMOUR_CNN
+from he2her2.training.execution import Execution
 from he2her2.training.settings import Hardware, load_training
 from he2her2.training.slide_module import KeptLogits, SlideModule
 from he2her2.training.slide_start import SlideData, load_start
@@ -25,6 +26,7 @@ from tests.labelled_slides import OVERRIDES, TINY, able_weights, write_labelled
 from tests.tissue_slides import tissue_pixels, write_tissue
 
 CPU = Hardware(accelerator="cpu")
+ON_CPU = Execution(CPU)
 NOTICE = "trained on toys: no clinical meaning"
 LEARN = ("training.learning_rate=0.003", "training.schedule=constant", "training.epochs=6")
 
@@ -62,7 +64,7 @@ def train(data, tmp_path):
 
     def run(*overrides, out="run", resume=False, preset="default"):
         config, settings = load_training("slides", preset, None, [*OVERRIDES, *overrides])
-        train_slides(data, tmp_path / out, config, settings, hardware=CPU, resume=resume)
+        train_slides(data, tmp_path / out, config, settings, replace(ON_CPU, resume=resume))
         return tmp_path / out
 
     return run
@@ -100,7 +102,7 @@ def learned(cohort, start, bags, tmp_path_factory):
             out,
             config,
             settings,
-            hardware=CPU,
+            ON_CPU,
         )
     return out
 
@@ -325,7 +327,7 @@ def test_half_precision_is_refused(data, tmp_path, precision):
     config, settings = load_training("slides", "default", None, OVERRIDES)
 
     with pytest.raises(ConfigError, match="use 32-true or bf16-mixed"):
-        train_slides(data, tmp_path, config, settings, hardware=replace(CPU, precision=precision))
+        train_slides(data, tmp_path, config, settings, Execution(replace(CPU, precision=precision)))
 
 
 def test_all_that_is_wrong_is_told_before_training(cohort, start, tmp_path):
@@ -341,7 +343,7 @@ def test_all_that_is_wrong_is_told_before_training(cohort, start, tmp_path):
             tmp_path / "run",
             config,
             settings,
-            hardware=CPU,
+            ON_CPU,
         )
 
     assert [problem.split(":")[0] for problem in caught.value.problems[1:]] == ["line 2", "line 7"]
@@ -358,7 +360,7 @@ def test_one_class_and_shared_patients_are_refused(cohort, start, tmp_path):
     config, settings = load_training("slides", "default", None, OVERRIDES)
 
     with pytest.raises(ManifestError, match=r"(?s)p-train0.*two classes are needed"):
-        train_slides(SlideData(folder / "manifest.csv", start), tmp_path / "run", config, settings, hardware=CPU)
+        train_slides(SlideData(folder / "manifest.csv", start), tmp_path / "run", config, settings, ON_CPU)
 
 
 def test_a_start_without_weights(cohort, tmp_path):
@@ -366,9 +368,9 @@ def test_a_start_without_weights(cohort, tmp_path):
     config, settings = load_training("slides", "default", None, OVERRIDES)
 
     with pytest.raises(ConfigError, match=r"give --weights FOLDER .or bundled., or --tile-weights none"):
-        train_slides(SlideData(cohort), tmp_path / "run", config, settings, hardware=CPU)
+        train_slides(SlideData(cohort), tmp_path / "run", config, settings, ON_CPU)
     with pytest.raises(ConfigError, match="no tumour CNN: give --weights FOLDER"):
-        train_slides(SlideData(cohort, pretrained=False), tmp_path / "run", config, settings, hardware=CPU)
+        train_slides(SlideData(cohort, pretrained=False), tmp_path / "run", config, settings, ON_CPU)
 
 
 def test_start_weights_of_another_network(cohort, start, tmp_path):
@@ -376,7 +378,7 @@ def test_start_weights_of_another_network(cohort, start, tmp_path):
     config, settings = load_training("slides")
 
     with pytest.raises(WeightsError, match="holds a tiny-tile-cnn where the settings want a strided-tile-cnn"):
-        train_slides(SlideData(cohort, start), tmp_path / "run", config, settings, hardware=CPU)
+        train_slides(SlideData(cohort, start), tmp_path / "run", config, settings, ON_CPU)
 
 
 def test_another_training_in_the_folder_is_left_alone(train):

@@ -21,6 +21,7 @@ from he2her2.models.slide_model import load_cnn
 from he2her2.models.weights import load_tensors, read_card, save_weights
 from he2her2.training import tiles as training
 from he2her2.training.classifier import CnnClassifier
+from he2her2.training.execution import Execution
 from he2her2.training.export import Provenance
 from he2her2.training.settings import Hardware, load_training
 from he2her2.training.tile_data import draw, find_tiles, open_row
@@ -73,7 +74,7 @@ def learned(cohort, tmp_path_factory):
         patched.setattr(zoo, "NETWORKS", ZOO)
         config, settings = load_training("tiles", overrides=[*QUICK, *LEARN])
         data = TileData(cohort, licence="CC0", notice=NOTICE)
-        training.train_tiles(data, folder, config, settings, hardware=CPU, say=said.append)
+        training.train_tiles(data, folder, config, settings, Execution(CPU, say=said.append))
     return folder, said
 
 

@@ -7,22 +7,22 @@ import pytest
 
 from he2her2.config import Config, Runtime, Selection
 from he2her2.errors import ConfigError, OutputError
+from he2her2.training.execution import Execution
 from he2her2.training.run_folder import fingerprint, open_run
 from he2her2.training.settings import Augmentation, Hardware, TumourTraining
 
 INPUTS = {"patches": {"file": "a.npz", "sha256": "0"}, "folds": 2}
 
 
-def begin(folder, settings=TumourTraining(), config=Config(), inputs=INPUTS, **options):  # noqa: B008  # frozen
+def begin(folder, settings=TumourTraining(), config=Config(), inputs=INPUTS, patients=None, **options):  # noqa: B008  # frozen
     open_run(
         folder,
         "tumour",
-        command=["he2her2", "train", "tumour"],
+        Execution(Hardware(), ["he2her2", "train", "tumour"], **options),
         config=config,
         settings=settings,
         inputs=inputs,
-        hardware=Hardware(),
-        **options,
+        patients=patients,
     )
 
 

@@ -102,9 +102,9 @@ def test_nobody_is_judged_by_a_network_that_saw_them(tmp_path, tiny_network, com
     """Each network's training and validation patients are apart; only the one that is kept may see them all."""
     seen = []
 
-    def spy(module, train, val, folder, **settings):
+    def spy(module, train, val, folder, *rest, **settings):
         seen.append(({*train.dataset.patches.patients}, {*val.dataset.patches.patients} if val else set()))
-        return fit(module, train, val, folder, **settings)
+        return fit(module, train, val, folder, *rest, **settings)
 
     monkeypatch.setattr("he2her2.training.tumour.fit", spy)
     patches = write_set(tmp_path / "set.npz")
@@ -130,11 +130,11 @@ def test_a_cross_validation_resumes_to_the_same_weights(tmp_path, tiny_network, 
     assert command_line(*options, "--out", tmp_path / "whole")[0] == 0
     folders = []
 
-    def stop_in_the_second(module, train, val, folder, **settings):
+    def stop_in_the_second(module, train, val, folder, *rest, **settings):
         folders.append(folder.name)
         if len(folders) == 2:
             raise KeyboardInterrupt
-        return fit(module, train, val, folder, **settings)
+        return fit(module, train, val, folder, *rest, **settings)
 
     with monkeypatch.context() as patched:
         patched.setattr("he2her2.training.tumour.fit", stop_in_the_second)

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from he2her2.models.zoo import COMPACT_TUMOUR_CNN, Conv
 from he2her2.training.classifier import Batch, CnnClassifier
+from he2her2.training.execution import Execution
 from he2her2.training.fit import fit
 from he2her2.training.sampling import EpochSampler, balanced, in_sequence
 from he2her2.training.settings import Augmentation, Hardware, TumourTraining
@@ -53,7 +54,7 @@ def train_tiny(folder: Path, *, settings=SETTINGS, **options):
     return module, fit_tiny(module, folder, **options)
 
 
-def fit_tiny(module: CnnClassifier, folder: Path, *, before=lambda _: None, hardware=ON_CPU, **options):
+def fit_tiny(module: CnnClassifier, folder: Path, *, before=lambda _: None, hardware=ON_CPU, **execution):
     """Train a module on the patches above."""
     data, settings = Tiles(before), module.settings
     train = EpochSampler(balanced(data.labels), settings.batch_size, settings.seed)
@@ -63,8 +64,7 @@ def fit_tiny(module: CnnClassifier, folder: Path, *, before=lambda _: None, hard
         DataLoader(data, batch_size=None, sampler=train),
         DataLoader(Tiles(), batch_size=None, sampler=val),
         folder,
+        Execution(hardware, **execution),
         epochs=settings.epochs,
-        hardware=hardware,
         seed=settings.seed,
-        **options,
     )

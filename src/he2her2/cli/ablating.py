@@ -1,7 +1,6 @@
 """`import-weights` and `ablate`: the authors' files, and the six methods of Tables 3 and 4."""
 
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -116,11 +115,7 @@ def ablate(  # noqa: PLR0913  # a command's options
         data,
         out,
         effective,
-        hardware=c.hardware(accelerator, devices, strategy, precision, workers),
-        command=sys.argv,
-        overwrite=overwrite,
-        progress=c.Stages().progress,
-        say=lambda text: say(text, error=True),
+        c.execution(accelerator, devices, strategy, precision, workers=workers, overwrite=overwrite),
     )
     say(report.read_text("utf-8").rstrip())
     say(f"tables {report.parent / 'tables'}; report {report}")

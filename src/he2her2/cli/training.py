@@ -10,7 +10,7 @@ from he2her2.cli import options as o
 from he2her2.cli.extras import require_extra
 
 if TYPE_CHECKING:
-    from he2her2.training.settings import Hardware
+    from he2her2.training.execution import Execution
 
 train = typer.Typer(
     no_args_is_help=True,
@@ -93,11 +93,31 @@ def refuse_leaks(*manifests: Path) -> None:
         say(f"CAUTION {line}", error=True)
 
 
-def hardware(accelerator: str, devices: str, strategy: str, precision: str, workers: int) -> "Hardware":
-    """What Lightning is told."""
+def execution(
+    accelerator: str,
+    devices: str,
+    strategy: str,
+    precision: str,
+    *,
+    workers: int = 0,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> "Execution":
+    """How a command's training is carried out: of several processes only the first one speaks.
+
+    `workers` stays 0 where patches lie in memory, or threads read a slide's tiles.
+    """
+    from he2her2.cli.console import say
+    from he2her2.training.execution import Execution
+    from he2her2.training.run_folder import is_first_process
     from he2her2.training.settings import Hardware
 
-    return Hardware(accelerator, devices, strategy, precision, workers)
+    def tell(text: str) -> None:
+        if is_first_process():
+            say(text, error=True)
+
+    hardware = Hardware(accelerator, devices, strategy, precision, workers)
+    return Execution(hardware, sys.argv, resume, overwrite, Stages().progress, tell)
 
 
 @train.command()
@@ -129,7 +149,6 @@ def tumour(  # noqa: PLR0913  # a command's options
 ) -> None:
     """Train the tumour CNN, invasive against not, from patches, from annotated slides, or from both."""
     need_training()
-    from he2her2.cli.console import say
     from he2her2.training.settings import load_training
     from he2her2.training.tumour import train_tumour
     from he2her2.training.tumour_data import TumourData
@@ -140,13 +159,8 @@ def tumour(  # noqa: PLR0913  # a command's options
         out,
         effective,
         training,
+        execution(accelerator, devices, strategy, precision, resume=resume, overwrite=overwrite),
         folds=folds,
-        hardware=hardware(accelerator, devices, strategy, precision, workers=0),  # patches lie in memory
-        command=sys.argv,
-        resume=resume,
-        overwrite=overwrite,
-        progress=Stages().progress,
-        say=lambda text: say(text, error=True),
     )
     finish(report)
 
@@ -189,7 +203,6 @@ def slides(  # noqa: PLR0913  # a command's options
 ) -> None:
     """Train tile CNN and aggregator together, from H&E slides with a HER2 status each."""
     need_training()
-    from he2her2.cli.console import say
     from he2her2.labels import Policy
     from he2her2.models.slide_model import trained_folder
     from he2her2.training.settings import load_training
@@ -214,12 +227,7 @@ def slides(  # noqa: PLR0913  # a command's options
         out,
         effective,
         training,
-        hardware=hardware(accelerator, devices, strategy, precision, workers=0),  # threads read a slide's tiles
-        command=sys.argv,
-        resume=resume,
-        overwrite=overwrite,
-        progress=Stages().progress,
-        say=lambda text: say(text, error=True),
+        execution(accelerator, devices, strategy, precision, resume=resume, overwrite=overwrite),
     )
     finish(report)
 
@@ -256,7 +264,6 @@ def tiles(  # noqa: PLR0913  # a command's options
 ) -> None:
     """Train the tile CNN, from tiles that inherit their slide's IHC score."""
     need_training()
-    from he2her2.cli.console import say
     from he2her2.models.slide_model import trained_folder
     from he2her2.training.settings import load_training
     from he2her2.training.tile_parts import TileData, part_rows
@@ -272,12 +279,7 @@ def tiles(  # noqa: PLR0913  # a command's options
         out,
         effective,
         training,
-        hardware=hardware(accelerator, devices, strategy, precision, workers),
+        execution(accelerator, devices, strategy, precision, workers=workers, resume=resume, overwrite=overwrite),
         folds=folds,
-        command=sys.argv,
-        resume=resume,
-        overwrite=overwrite,
-        progress=Stages().progress,
-        say=lambda text: say(text, error=True),
     )
     finish(report)

@@ -7,7 +7,7 @@ found on the training slides (`bags/`), the tile CNN learns from IHC (`tiles/`) 
 """
 
 import shutil
-from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,13 @@ from he2her2.models.engines import Engine
 from he2her2.models.slide_model import load_cnn
 from he2her2.models.weights import CARD_FILE
 from he2her2.models.zoo import CnnSpec, network
-from he2her2.pipeline import Progress, silent
 from he2her2.training.ablation_report import write_tables
 from he2her2.training.ablation_steps import AblationData, Steps
 from he2her2.training.bags import BagRecipe, build_bags
 from he2her2.training.cohorts import Study
+from he2her2.training.execution import Execution
 from he2her2.training.methods import METHODS, AblationSettings
 from he2her2.training.run_folder import fingerprint, open_run
-from he2her2.training.settings import Hardware
 from he2her2.training.testing import decide_cohort, load_trained
 
 _FOLDERS = ("bags", "tiles", "adapted", "start", "methods", "tests", "tables")
@@ -33,12 +32,7 @@ def ablate(
     data: AblationData,
     out: Path,
     settings: AblationSettings,
-    *,
-    hardware: Hardware,
-    command: Sequence[str] = (),
-    overwrite: bool = False,
-    progress: Progress = silent,
-    say: Callable[[str], None] = lambda _: None,
+    execution: Execution,
 ) -> Path:
     """Train the six methods, test them on every cohort, and write the paper's tables of them.
 
@@ -46,11 +40,7 @@ def ablate(
         data: Slides and weights.
         out: Folder of the run; one that was stopped goes on.
         settings: How.
-        hardware: What the trainings run on.
-        command: The command line.
-        overwrite: Replace another run in the folder.
-        progress: Told how far a step is.
-        say: Told, in a line, which step begins and what a user should see.
+        execution: How it is carried out; `resume` is taken for granted.
 
     Returns:
         The report.
@@ -63,20 +53,21 @@ def ablate(
     """
     study = data.read()
     tumour_cnn = _tumour_cnn(data, settings)
-    _open(data, out, settings, hardware, command, overwrite=overwrite)
+    execution = replace(execution, resume=True)
+    _open(data, out, settings, execution)
     spec = network(settings.config.networks.tile_cnn, "tile_cnn")
     assert isinstance(spec, CnnSpec)
     recipe = BagRecipe(spec.input, settings.config, tumour_cnn, data.annotations_use)
     rows = study.training_rows
-    say(f"tumour on {len(rows)} training slides")
+    execution.say(f"tumour on {len(rows)} training slides")
     build_bags(
         rows,
         recipe,
         out / "bags",
         policy=data.policy,
-        on_bag=lambda n: progress("finding tumour tiles", n, len(rows)),
+        on_bag=lambda n: execution.progress("finding tumour tiles", n, len(rows)),
     )
-    run = Steps(data, out, settings, study, spec, recipe, hardware, command, progress, say)
+    run = Steps(data, out, settings, study, spec, recipe, replace(execution, overwrite=False))
     run.learn_tiles()
     for method in sorted(METHODS, key=lambda method: not method.pretrained):  # those of one start share its logits
         run.prepare(method)
@@ -91,9 +82,9 @@ def ablate(
     }
     results = []
     for cohort in study.tests:
-        say(f"six methods decide on {len(cohort.rows)} slides of {cohort.name}")
+        execution.say(f"six methods decide on {len(cohort.rows)} slides of {cohort.name}")
         folder = out / "tests" / cohort.name
-        results.append(decide_cohort(cohort, trained, recipe, folder, policy=data.policy, progress=progress))
+        results.append(decide_cohort(cohort, trained, recipe, folder, policy=data.policy, progress=execution.progress))
     return write_tables(
         out,
         results,
@@ -125,15 +116,7 @@ def _tumour_cnn(data: AblationData, settings: AblationSettings) -> Engine | None
     return load_cnn(str(data.weights), "tumour_cnn", settings.config)
 
 
-def _open(
-    data: AblationData,
-    out: Path,
-    settings: AblationSettings,
-    hardware: Hardware,
-    command: Sequence[str],
-    *,
-    overwrite: bool,
-) -> None:
+def _open(data: AblationData, out: Path, settings: AblationSettings, execution: Execution) -> None:
     """Check that the run may use its folder, and write `run.json` there."""
     files = data.files
     inputs: dict[str, Any] = {
@@ -150,16 +133,6 @@ def _open(
     }
     if data.annotations_use != "replace" and data.weights is not None:
         inputs["tumour_cnn"] = fingerprint(data.weights / "tumour_cnn" / CARD_FILE)
-    open_run(
-        out,
-        "ablation",
-        command=command,
-        config=settings.config,
-        settings=settings.trainings,
-        inputs=inputs,
-        hardware=hardware,
-        resume=True,
-        overwrite=overwrite,
-    )
-    for name in _FOLDERS if overwrite else ():
+    open_run(out, "ablation", execution, config=settings.config, settings=settings.trainings, inputs=inputs)
+    for name in _FOLDERS if execution.overwrite else ():
         shutil.rmtree(out / name, ignore_errors=True)

@@ -12,11 +12,11 @@ from he2her2.models.card import UNTRAINED_NOTICE, Card
 from he2her2.models.initial import initial_weights
 from he2her2.models.weights import CARD_FILE, save_weights, sha256_of
 from he2her2.models.zoo import CnnSpec
-from he2her2.pipeline import Progress
 from he2her2.training.bags import AnnotationsUse, BagRecipe
 from he2her2.training.cohorts import Study, StudyFiles, read_study
+from he2her2.training.execution import Execution
 from he2her2.training.methods import AblationSettings, Method
-from he2her2.training.settings import Hardware, TileTraining, digest
+from he2her2.training.settings import TileTraining, digest
 from he2her2.training.slide_module import KeptLogits
 from he2her2.training.slide_start import SlideData
 from he2her2.training.slides import train_slides
@@ -63,7 +63,7 @@ class AblationData:
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """The steps that train, each done once."""
+    """The steps that train, each done once; `execution` lets each go on where it was stopped."""
 
     data: AblationData
     out: Path
@@ -71,10 +71,7 @@ class Steps:
     study: Study
     spec: CnnSpec
     recipe: BagRecipe
-    hardware: Hardware
-    command: Sequence[str]
-    progress: Progress
-    say: Callable[[str], None]
+    execution: Execution
     kept: KeptLogits = field(default_factory=KeptLogits)
 
     @property
@@ -144,12 +141,8 @@ class Steps:
                 self.folder_of(method),
                 method.config(settings.config),
                 settings.slides,
-                hardware=self.hardware,
-                command=self.command,
-                resume=True,
+                self.execution,
                 kept=self.kept,
-                progress=self.progress,
-                say=self.say,
             )
 
         card = start / "tile_cnn" / CARD_FILE
@@ -165,17 +158,7 @@ class Steps:
         init = "random" if data.init is None else sha256_of(data.init / "tile_cnn" / CARD_FILE)
 
         def work() -> None:
-            train_tiles(
-                data,
-                folder,
-                self.settings.config,
-                settings,
-                hardware=self.hardware,
-                command=self.command,
-                resume=True,
-                progress=self.progress,
-                say=self.say,
-            )
+            train_tiles(data, folder, self.settings.config, settings, self.execution)
 
         self._once(title, folder, self._made_of(rows, init), work)
 
@@ -200,7 +183,7 @@ class Steps:
             return
         if mark.is_file():
             shutil.rmtree(folder)
-        self.say(title)
+        self.execution.say(title)
         work()
         with atomic(mark) as draft:
             draft.write_text(f"{made_of}\n", "utf-8")

@@ -26,6 +26,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from he2her2.atomic import atomic
 from he2her2.errors import ConfigError, OutputError
+from he2her2.training.execution import Execution
 from he2her2.training.settings import Hardware, Keep
 
 OVERFITTING_EPOCHS = 3
@@ -58,18 +59,16 @@ class Fitted:
     history: list[dict[str, float]]
 
 
-def fit(  # noqa: PLR0913  # a training's circumstances
+def fit(
     module: LightningModule,
     train: Iterable[Any],
     val: Iterable[Any] | None,
     folder: Path,
+    execution: Execution,
     *,
     epochs: int,
-    hardware: Hardware,
     seed: int,
-    resume: bool = False,
     keep: Keep = "lowest-loss",
-    say: Callable[[str], None] = lambda _: None,
 ) -> Fitted:
     """Train a module; it logs `train_loss`, `val_loss` and `val_accuracy` by epoch.
 
@@ -78,24 +77,23 @@ def fit(  # noqa: PLR0913  # a training's circumstances
         train: Loader of training batches; with an `EpochSampler` resuming is exact.
         val: Loader of validation batches; none keeps the last epoch alone.
         folder: Of the run: `checkpoints/` and `logs/` go there.
+        execution: On what. `resume` goes on from `checkpoints/last.ckpt`, if there is one; `say` is told of
+            overfitting, by the first of several processes only.
         epochs: How many in all, those before a stop counted.
-        hardware: What it runs on.
         seed: Of whatever randomness the module itself uses.
-        resume: Go on from `checkpoints/last.ckpt`, if there is one.
         keep: Which of equally good epochs is the best one.
-        say: Told, in a line, what a user should see, such as overfitting; by the first of several processes only.
 
     Raises:
         ConfigError: The hardware asked for is not there or cannot do it.
         OutputError: The checkpoint to go on from is damaged.
         KeyboardInterrupt: By Ctrl-C or SIGTERM; resuming goes on with the epoch that was stopped.
     """
-    keeper = Keeper(folder, keep if val is not None else None, say)
-    last = keeper.last if resume and keeper.last.exists() else None
+    keeper = Keeper(folder, keep if val is not None else None, execution.say)
+    last = keeper.last if execution.resume and keeper.last.exists() else None
     if last is not None and not is_zipfile(last):
         raise OutputError(f"{last}: is damaged, so the training cannot go on from it; begin anew with --overwrite")
     with _quiet(), _same_switches():
-        trainer = _trainer(folder, epochs, hardware, [keeper, _Seeding(seed)])
+        trainer = _trainer(folder, epochs, execution.hardware, [keeper, _Seeding(seed)])
         try:
             trainer.fit(module, train, val, ckpt_path=last, weights_only=True)
         except SystemExit:  # how Lightning answers Ctrl-C and SIGTERM

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,7 +14,8 @@ from he2her2.config import Config
 from he2her2.errors import ConfigError, OutputError
 from he2her2.evidence.environment import LIBRARIES, check_writable, describe_environment
 from he2her2.models.weights import sha256_of
-from he2her2.training.settings import Hardware, Kind
+from he2her2.training.execution import Execution
+from he2her2.training.settings import Kind
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -23,32 +24,26 @@ RUN_FILE = "run.json"
 _OWN_FOLDERS = ("checkpoints", "logs", "weights", "folds")
 
 
-def open_run(  # noqa: PLR0913  # all that a run is
+def open_run(
     folder: Path,
     kind: Kind | Literal["ablation"],
+    execution: Execution,
     *,
-    command: Sequence[str],
     config: Config,
     settings: "DataclassInstance",
     inputs: Mapping[str, Any],
-    hardware: Hardware,
     patients: Mapping[str, Any] | None = None,
-    resume: bool = False,
-    overwrite: bool = False,
 ) -> None:
     """Check that a training may use its folder, and write `run.json` there.
 
     Args:
         folder: Of the run.
         kind: What is trained.
-        command: The command line.
+        execution: How; a training may be resumed on other hardware.
         config: The method's settings.
         settings: The training's settings, or those of an ablation's two trainings.
         inputs: All else that changes the result: files by `fingerprint`, folds.
-        hardware: What it runs on; a training may be resumed on other hardware.
         patients: Who has a say in the weights, by `manifest.describe_patients`.
-        resume: Go on with the same training, or begin where there is none.
-        overwrite: Remove another training first.
 
     Raises:
         OutputError: The folder cannot be written, or holds something else.
@@ -61,15 +56,15 @@ def open_run(  # noqa: PLR0913  # all that a run is
     there = _read(folder / RUN_FILE)
     if there is not None and "training" not in there:
         raise OutputError(f"{folder}: holds results of another command; choose another --out")
-    if there is not None and not overwrite:
-        _check_same(folder, there, wanted, resume=resume)
-    elif overwrite:
+    if there is not None and not execution.overwrite:
+        _check_same(folder, there, wanted, resume=execution.resume)
+    elif execution.overwrite:
         for name in _OWN_FOLDERS:
             shutil.rmtree(folder / name, ignore_errors=True)
-    environment = describe_environment(command, (*LIBRARIES, "torch", "lightning"))
+    environment = describe_environment(execution.command, (*LIBRARIES, "torch", "lightning"))
     with atomic(folder / RUN_FILE) as draft:
-        text = json.dumps(environment | {"run_on": asdict(hardware)} | wanted | dict(patients or {}), indent=2)
-        draft.write_text(text + "\n", "utf-8")
+        found = environment | {"run_on": asdict(execution.hardware)} | wanted | dict(patients or {})
+        draft.write_text(json.dumps(found, indent=2) + "\n", "utf-8")
 
 
 def give_up(folder: Path) -> None:

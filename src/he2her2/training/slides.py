@@ -1,7 +1,7 @@
 """`he2her2 train slides`: tile CNN and aggregator, from H&E slides with a HER2 status each (paper, 3.3 and 4.3)."""
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ from he2her2.manifest import describe_patients, read_manifest, require
 from he2her2.manifest.provenance import write_patients
 from he2her2.models.card import Ranking
 from he2her2.models.slide_model import load_aggregator, load_cnn
-from he2her2.pipeline import Progress, decide, silent
+from he2her2.pipeline import decide
 from he2her2.training.bags import Bag, BagRecipe, build_bags
+from he2her2.training.execution import Execution
 from he2her2.training.export import Provenance, export
 from he2her2.training.fit import Fitted, fit, load_checkpoint
 from he2her2.training.run_folder import is_first_process, open_run
@@ -42,19 +43,14 @@ _LIMITS = (
 _MIXED = ("16-mixed", "16-true", "16")
 
 
-def train_slides(  # noqa: PLR0913  # a training's circumstances
+def train_slides(
     data: SlideData,
     out: Path,
     config: Config,
     settings: SlideTraining,
+    execution: Execution,
     *,
-    hardware: Hardware,
-    command: Sequence[str] = (),
-    resume: bool = False,
-    overwrite: bool = False,
     kept: KeptLogits | None = None,
-    progress: Progress = silent,
-    say: Callable[[str], None] = lambda _: None,
 ) -> Path:
     """Train on slides; `out/weights` then serves `predict --weights` and `out/report.md` tells how good it is.
 
@@ -63,13 +59,8 @@ def train_slides(  # noqa: PLR0913  # a training's circumstances
         out: Folder of the run.
         config: The method's settings; validation decides by them as prediction does.
         settings: The training's.
-        hardware: What it runs on.
-        command: The command line.
-        resume: Go on with the same training, or begin where there is none.
-        overwrite: Replace another training in the folder.
+        execution: How it is carried out.
         kept: Shared by trainings, one after the other, that start from the same CNN on the same slides.
-        progress: Told how many bags are found.
-        say: Told, in a line, what a user should see.
 
     Returns:
         The report.
@@ -80,21 +71,18 @@ def train_slides(  # noqa: PLR0913  # a training's circumstances
         WeightsError: The weights to start from cannot be used.
         OutputError: The folder cannot be written, or holds something else.
     """
-    _check_precision(hardware)
+    _check_precision(execution.hardware)
     manifest = read_manifest(data.manifest)
     require(manifest, stain="HE", label="her2_status", splits=("train", "val"), policy=data.policy)
     start, tumour_cnn = load_start(data, config, settings), load_tumour_cnn(data, config)
     open_run(
         out,
         "slides",
-        command=command,
+        execution,
         config=config,
         settings=settings,
         inputs=inputs(data),
-        hardware=hardware,
         patients=describe_patients(manifest),
-        resume=resume,
-        overwrite=overwrite,
     )
     rows = [*manifest.select(stain="HE", split="train"), *manifest.select(stain="HE", split="val")]
     bags = build_bags(
@@ -102,7 +90,7 @@ def train_slides(  # noqa: PLR0913  # a training's circumstances
         BagRecipe(start.tile_spec.input, config, tumour_cnn, data.annotations_use),
         data.bags or out / "bags",
         policy=data.policy,
-        on_bag=lambda n: progress("finding tumour tiles", n, len(rows)),
+        on_bag=lambda n: execution.progress("finding tumour tiles", n, len(rows)),
     )
     train, val = ([bag for bag in bags if bag.row.split == split] for split in ("train", "val"))
     module = SlideModule(start, settings, config, train, val, kept)
@@ -111,12 +99,10 @@ def train_slides(  # noqa: PLR0913  # a training's circumstances
         slide_loader(_order(train, settings), settings.accumulate, settings.seed),
         slide_loader(in_sequence(len(val)), 1, settings.seed, share=False),
         out,
+        execution,
         epochs=settings.epochs,
-        hardware=hardware,
         seed=settings.seed,
-        resume=resume,
         keep=settings.keep,
-        say=say,
     )
     if is_first_process():
         load_checkpoint(module, fitted.best)

@@ -1,7 +1,7 @@
 """`he2her2 train tiles`: the tile CNN, from tiles that inherit their slide's IHC score (paper, 3.2 and 4.2)."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,13 @@ from he2her2.errors import ConfigError, ManifestError
 from he2her2.manifest.provenance import patient_mark, write_patients
 from he2her2.models.scoring import soft_argmax
 from he2her2.models.zoo import CnnSpec, network, stage_sides
-from he2her2.pipeline import Progress, silent
 from he2her2.training.classifier import Batch, CnnClassifier
+from he2her2.training.execution import Execution
 from he2her2.training.export import Provenance, export
 from he2her2.training.fit import fit, load_checkpoint
 from he2her2.training.run_folder import give_up, is_first_process, open_run
 from he2her2.training.sampling import EpochSampler, Order, in_sequence, shuffled
-from he2her2.training.settings import Hardware, TileTraining
+from he2her2.training.settings import TileTraining
 from he2her2.training.tile_data import Drawn, SlideTiles, TileDataset, draw, find_tiles, readable
 from he2her2.training.tile_parts import Parts, TileData, inputs, load_start, notices, part_rows
 from he2her2.training.tile_report import Judged, card_metrics, write_report
@@ -39,25 +39,17 @@ class Plan:
     config: Config
     settings: TileTraining
     start: dict[str, NDArray[np.float32]] | None
-    hardware: Hardware
-    resume: bool
-    progress: Progress
-    say: Callable[[str], None]
+    execution: Execution
 
 
-def train_tiles(  # noqa: PLR0913  # a training's circumstances
+def train_tiles(
     data: TileData,
     out: Path,
     config: Config,
     settings: TileTraining,
+    execution: Execution,
     *,
-    hardware: Hardware,
     folds: int = 0,
-    command: Sequence[str] = (),
-    resume: bool = False,
-    overwrite: bool = False,
-    progress: Progress = silent,
-    say: Callable[[str], None] = lambda _: None,
 ) -> Path:
     """Train a tile CNN; `out/weights/tile_cnn` holds it and `out/report.md` tells how good it is.
 
@@ -70,13 +62,8 @@ def train_tiles(  # noqa: PLR0913  # a training's circumstances
         out: Run folder.
         config: The method's settings; `networks.tile_cnn` is trained.
         settings: Of the training.
-        hardware: What it runs on.
+        execution: How it is carried out.
         folds: Cross-validation in so many; 0 for none.
-        command: The command line.
-        resume: Go on with a stopped training.
-        overwrite: Replace another training in the folder.
-        progress: Told how far the look for tiles is.
-        say: Told, in a line, what a user should see.
 
     Returns:
         The report.
@@ -87,23 +74,22 @@ def train_tiles(  # noqa: PLR0913  # a training's circumstances
     """
     spec = _spec(config, settings, folds)
     parts = part_rows(data, folds, settings.seed)
-    plan = Plan(spec, config, settings, load_start(data, spec, parts), hardware, resume, progress, say)
+    plan = Plan(spec, config, settings, load_start(data, spec, parts), execution)
     open_run(
         out,
         "tiles",
-        command=command,
+        execution,
         config=config,
         settings=settings,
         inputs=inputs(data, folds),
-        hardware=hardware,
         patients=_patients(parts),
-        resume=resume,
-        overwrite=overwrite,
     )
     rows = parts.rows
-    say(f"looking for tiles on {len(rows)} slides")
+    execution.say(f"looking for tiles on {len(rows)} slides")
     try:
-        found = find_tiles(rows, spec.input, config, tissue_by_score=settings.tissue_by_score, progress=progress)
+        found = find_tiles(
+            rows, spec.input, config, tissue_by_score=settings.tissue_by_score, progress=execution.progress
+        )
     except ManifestError:
         give_up(out)
         raise
@@ -175,7 +161,7 @@ def _cross_validated(
     val = _draw(plan, tiles, parts.val, settings.val_tiles_per_class, "validation") if parts.val else None
     found = []
     for k, left_out in enumerate(parts.folds):
-        plan.say(f"fold {k + 1} of {n_folds}")
+        plan.execution.say(f"fold {k + 1} of {n_folds}")
         names = {row.slide_id for row in left_out}
         rows = parts.train + tuple(row for row in pool if row.slide_id not in names)
         train = _draw(plan, tiles, rows, settings.tiles_per_class, "training")
@@ -183,7 +169,7 @@ def _cross_validated(
         mine = replace(judged, slides=tuple(slide for slide in judged.slides if slide.row.slide_id in names))
         remarks = [f"Fold {k + 1}: {text}" for text in _never_taught(train)]
         found.append(judge(plan, module, mine, name="left out", how="", remarks=remarks))
-    plan.say("all patients")
+    plan.execution.say("all patients")
     train = _draw(plan, tiles, parts.train + pool, settings.tiles_per_class, "training")
     module = _learn(plan, train, val, out)
     epoch = "whose epoch validation patients chose" if val else "after its last epoch"
@@ -209,8 +195,8 @@ def _joined(parts: Sequence[Judged]) -> Judged:
 def _draw(plan: Plan, tiles: dict[str, SlideTiles], rows: Sequence[Any], per_class: int, use: str) -> Drawn:
     """Draw tiles of some slides, try them, and say how many there are."""
     chosen = draw([tiles[row.slide_id] for row in rows], per_class, plan.settings.seed)
-    drawn = readable(chosen, plan.config, plan.progress)
-    plan.say(f"{use}: {drawn.in_words()}")
+    drawn = readable(chosen, plan.config, plan.execution.progress)
+    plan.execution.say(f"{use}: {drawn.in_words()}")
     return drawn
 
 
@@ -223,7 +209,7 @@ def _learn(plan: Plan, train: Drawn, val: Drawn | None, folder: Path) -> CnnClas
     """Train one network: that of the best epoch where there is validation, else that of the last."""
     settings, spec = plan.settings, plan.spec
     module = CnnClassifier(spec, settings, plan.start)
-    workers = plan.hardware.workers
+    workers = plan.execution.hardware.workers
     learned = TileDataset(train.slides, spec.input, plan.config)
     learning = _loader(learned, shuffled(len(learned)), settings, workers=workers)
     judging = None
@@ -235,12 +221,10 @@ def _learn(plan: Plan, train: Drawn, val: Drawn | None, folder: Path) -> CnnClas
         learning,
         judging,
         folder,
+        plan.execution,
         epochs=settings.epochs,
-        hardware=plan.hardware,
         seed=settings.seed,
-        resume=plan.resume,
         keep=settings.keep,
-        say=plan.say,
     )
     load_checkpoint(module, fitted.best)
     return module

@@ -1,6 +1,5 @@
 """`he2her2 train tumour`: the network that tells invasive tumour from everything else, by patches of patients."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,14 +12,14 @@ from he2her2.config import Config
 from he2her2.errors import ConfigError
 from he2her2.manifest.provenance import write_patients
 from he2her2.models.zoo import CnnSpec, network
-from he2her2.pipeline import Progress, silent
 from he2her2.training.classifier import Batch, CnnClassifier
+from he2her2.training.execution import Execution
 from he2her2.training.export import Provenance, export
 from he2her2.training.fit import fit, load_checkpoint
 from he2her2.training.patches import Patches, draw_patches, joined
 from he2her2.training.run_folder import is_first_process, open_run
 from he2her2.training.sampling import Draw, EpochSampler, Order, balanced, in_sequence, shuffled
-from he2her2.training.settings import Hardware, TumourTraining
+from he2her2.training.settings import TumourTraining
 from he2her2.training.tumour_data import (
     TRAINS_ONLY,
     TumourData,
@@ -42,25 +41,18 @@ class _Plan:
 
     spec: CnnSpec
     settings: TumourTraining
-    hardware: Hardware
-    resume: bool
-    say: Callable[[str], None]
+    execution: Execution
     threshold: float
 
 
-def train_tumour(  # noqa: PLR0913  # all that a training is
+def train_tumour(
     data: TumourData,
     out: Path,
     config: Config,
     settings: TumourTraining,
+    execution: Execution,
     *,
-    hardware: Hardware,
     folds: int = 0,
-    command: Sequence[str] = (),
-    resume: bool = False,
-    overwrite: bool = False,
-    progress: Progress = silent,
-    say: Callable[[str], None] = lambda _: None,
 ) -> Path:
     """Train a tumour CNN; `out/weights/tumour_cnn` holds it and `out/report.md` tells how good it is.
 
@@ -72,13 +64,8 @@ def train_tumour(  # noqa: PLR0913  # all that a training is
         out: Run folder.
         config: The method's settings; `networks.tumour_cnn` is trained.
         settings: Of the training.
-        hardware: What it runs on.
+        execution: How it is carried out.
         folds: Cross-validation in so many; 0 for none.
-        command: The command line.
-        resume: Go on with a stopped training.
-        overwrite: Replace another training in the folder.
-        progress: Told how far the drawing of patches is.
-        say: Told, in a line, what a user should see.
 
     Returns:
         The report.
@@ -92,20 +79,20 @@ def train_tumour(  # noqa: PLR0913  # all that a training is
     open_run(
         out,
         "tumour",
-        command=command,
+        execution,
         config=config,
         settings=settings,
         inputs=as_inputs(data, folds),
-        hardware=hardware,
         patients=sources.patients,
-        resume=resume,
-        overwrite=overwrite,
     )
-    drawn = (draw_patches(manifest, rows, spec.input, config, settings, progress) for manifest, rows in sources.cohorts)
+    drawn = (
+        draw_patches(manifest, rows, spec.input, config, settings, execution.progress)
+        for manifest, rows in sources.cohorts
+    )
     patches = joined([*sources.sets, *drawn])
     fold = deal(patches, folds, settings.seed) if folds else validation(patches, sources.stated, settings)
     check_folds(patches, fold)
-    plan = _Plan(spec, settings, hardware, resume, say if is_first_process() else _unheard, config.adaptive.threshold)
+    plan = _Plan(spec, settings, execution, config.adaptive.threshold)
     module, judged = (_cross_validated if folds else _validated)(plan, patches, fold, out)
     if is_first_process():
         recipe = _recipe(settings, folds)
@@ -114,10 +101,6 @@ def train_tumour(  # noqa: PLR0913  # all that a training is
         write_patients(out / "weights", sources.patients)
         write_report(out, judged, provenance)
     return out / REPORT
-
-
-def _unheard(_: str) -> None:
-    """What the other processes of a training say: nothing."""
 
 
 def probabilities(module: CnnClassifier, patches: Patches) -> NDArray[np.float64]:
@@ -151,10 +134,10 @@ def _cross_validated(plan: _Plan, patches: Patches, fold: NDArray[np.int64], out
     n_folds = int(fold.max()) + 1
     probability = np.empty(len(patches))
     for k in range(n_folds):
-        plan.say(f"fold {k + 1} of {n_folds}")
+        plan.execution.say(f"fold {k + 1} of {n_folds}")
         module = _learn(plan, patches, fold != k, fold == k, out / "folds" / str(k + 1))
         probability[fold == k] = probabilities(module, patches.take(fold == k))
-    plan.say("all patients")
+    plan.execution.say("all patients")
     module = _learn(plan, patches, np.ones(len(patches), bool), None, out)
     how = f"cross-validated by patient in {n_folds} folds, each network after its last epoch"
     return module, Judged(patches, fold, probability, how, plan.threshold)
@@ -191,11 +174,9 @@ def _learn(
         train,
         val,
         folder,
+        plan.execution,
         epochs=settings.epochs,
-        hardware=plan.hardware,
         seed=settings.seed,
-        resume=plan.resume,
-        say=plan.say,
     )
     return module
 
