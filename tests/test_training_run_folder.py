@@ -8,14 +8,14 @@ import pytest
 from he2her2.config import Config, Runtime, Selection
 from he2her2.errors import ConfigError, OutputError
 from he2her2.training.execution import Execution
-from he2her2.training.run_folder import fingerprint, open_run
+from he2her2.training.run_folder import begin_run, fingerprint
 from he2her2.training.settings import Augmentation, Hardware, TumourTraining
 
 INPUTS = {"patches": {"file": "a.npz", "sha256": "0"}, "folds": 2}
 
 
 def begin(folder, settings=TumourTraining(), config=Config(), inputs=INPUTS, patients=None, **options):  # noqa: B008  # frozen
-    open_run(
+    begin_run(
         folder,
         "tumour",
         Execution(Hardware(), ["he2her2", "train", "tumour"], **options),

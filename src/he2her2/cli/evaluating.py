@@ -1,11 +1,14 @@
 """`he2her2 evaluate`: a run against its labels."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from he2her2.cli.extras import require_extra
+
+if TYPE_CHECKING:
+    from he2her2.evaluation.evaluate import Evaluation
 
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of he2her2 predict.", show_default=False)]
 ManifestPath = Annotated[Path, typer.Option("--manifest", "-m", help="CSV with the labels.", show_default=False)]
@@ -91,7 +94,6 @@ def evaluate(  # noqa: PLR0913  # a command's options
     from he2her2.evaluation.evaluate import Question
     from he2her2.evaluation.evaluate import evaluate as measure
     from he2her2.evaluation.folder import check_folder, write_evaluation
-    from he2her2.evaluation.report import abstract, choice_sentences
     from he2her2.evaluation.storing import keep
     from he2her2.labels import Policy
 
@@ -118,6 +120,13 @@ def evaluate(  # noqa: PLR0913  # a command's options
         evaluation = measure(question)
         write_evaluation(evaluation, out, draw=plots)
         stored = None if store is None else keep(evaluation, store)
+    say("\n".join(_lines(evaluation, out / "evaluation.md", stored)))
+
+
+def _lines(evaluation: "Evaluation", page: Path, stored: Path | None) -> list[str]:
+    """What the terminal is told of an evaluation."""
+    from he2her2.evaluation.report import abstract, choice_sentences
+
     lines = [abstract(evaluation), *choice_sentences(evaluation)]
     lines += [f"  refused  {text}" for text in evaluation.applied.choice.refusals] if evaluation.applied else []
     lines += [evaluation.versus.sentence] if evaluation.versus else []
@@ -125,10 +134,9 @@ def evaluate(  # noqa: PLR0913  # a command's options
     lines += [
         f"  {'ALARM' if audit.alarm else 'audit'}    {audit.sentence}" for audit in evaluation.audits if audit.done
     ]
-    lines += [f"  page     {out / 'evaluation.md'}"]
+    lines += [f"  page     {page}"]
     lines += [f"  stored   {stored}; predict uses it from now on"] if stored else []
-    lines += [f"  NOTICE   {text}" for text in evaluation.notices]
-    say("\n".join(lines))
+    return lines + [f"  NOTICE   {text}" for text in evaluation.notices]
 
 
 def _refuse_leaks(files: list[Path]) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from he2her2.training.bags import BagRecipe, build_bags
 from he2her2.training.cohorts import Study
 from he2her2.training.execution import Execution
 from he2her2.training.methods import METHODS, AblationSettings
-from he2her2.training.run_folder import fingerprint, open_run
+from he2her2.training.run_folder import begin_run, fingerprint
 from he2her2.training.testing import decide_cohort, load_trained
 
 _FOLDERS = ("bags", "tiles", "adapted", "start", "methods", "tests", "tables")
@@ -133,6 +133,6 @@ def _open(data: AblationData, out: Path, settings: AblationSettings, execution: 
     }
     if data.annotations_use != "replace" and data.weights is not None:
         inputs["tumour_cnn"] = fingerprint(data.weights / "tumour_cnn" / CARD_FILE)
-    open_run(out, "ablation", execution, config=settings.config, settings=settings.trainings, inputs=inputs)
+    begin_run(out, "ablation", execution, config=settings.config, settings=settings.trainings, inputs=inputs)
     for name in _FOLDERS if execution.overwrite else ():
         shutil.rmtree(out / name, ignore_errors=True)

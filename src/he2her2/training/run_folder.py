@@ -24,7 +24,7 @@ RUN_FILE = "run.json"
 _OWN_FOLDERS = ("checkpoints", "logs", "weights", "folds")
 
 
-def open_run(
+def begin_run(
     folder: Path,
     kind: Kind | Literal["ablation"],
     execution: Execution,

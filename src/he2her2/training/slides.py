@@ -21,7 +21,7 @@ from he2her2.training.bags import Bag, BagRecipe, build_bags
 from he2her2.training.execution import Execution
 from he2her2.training.export import Provenance, export
 from he2her2.training.fit import Fitted, fit, load_checkpoint
-from he2her2.training.run_folder import is_first_process, open_run
+from he2her2.training.run_folder import begin_run, is_first_process
 from he2her2.training.sampling import Draw, EpochSampler, Order, alternating, in_sequence, shuffled
 from he2her2.training.settings import Hardware, SlideTraining
 from he2her2.training.slide_module import KeptLogits, SlideModule
@@ -75,7 +75,7 @@ def train_slides(
     manifest = read_manifest(data.manifest)
     require(manifest, stain="HE", label="her2_status", splits=("train", "val"), policy=data.policy)
     start, tumour_cnn = load_start(data, config, settings), load_tumour_cnn(data, config)
-    open_run(
+    begin_run(
         out,
         "slides",
         execution,

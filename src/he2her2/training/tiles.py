@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from he2her2.config import Config
 from he2her2.errors import ConfigError, ManifestError
+from he2her2.manifest import SlideRow
 from he2her2.manifest.provenance import patient_mark, write_patients
 from he2her2.models.scoring import soft_argmax
 from he2her2.models.zoo import CnnSpec, network, stage_sides
@@ -20,7 +21,7 @@ from he2her2.training.classifier import Batch, CnnClassifier
 from he2her2.training.execution import Execution
 from he2her2.training.export import Provenance, export
 from he2her2.training.fit import fit, load_checkpoint
-from he2her2.training.run_folder import give_up, is_first_process, open_run
+from he2her2.training.run_folder import begin_run, give_up, is_first_process
 from he2her2.training.sampling import EpochSampler, Order, in_sequence, shuffled
 from he2her2.training.settings import TileTraining
 from he2her2.training.tile_data import Drawn, SlideTiles, TileDataset, draw, find_tiles, readable
@@ -75,7 +76,7 @@ def train_tiles(
     spec = _spec(config, settings, folds)
     parts = part_rows(data, folds, settings.seed)
     plan = Plan(spec, config, settings, load_start(data, spec, parts), execution)
-    open_run(
+    begin_run(
         out,
         "tiles",
         execution,
@@ -84,16 +85,7 @@ def train_tiles(
         inputs=inputs(data, folds),
         patients=_patients(parts),
     )
-    rows = parts.rows
-    execution.say(f"looking for tiles on {len(rows)} slides")
-    try:
-        found = find_tiles(
-            rows, spec.input, config, tissue_by_score=settings.tissue_by_score, progress=execution.progress
-        )
-    except ManifestError:
-        give_up(out)
-        raise
-    tiles = {slide.row.slide_id: slide for slide in found}
+    tiles = _find(plan, parts.rows, out)
     module, trained_on, sets = (_cross_validated if folds else _validated)(plan, parts, tiles, out)
     if not is_first_process():
         return out / "report.md"
@@ -109,6 +101,22 @@ def train_tiles(
     export(module.cnn, spec, out / "weights" / "tile_cnn", provenance)
     write_patients(out / "weights", _patients(parts), [data.init] if data.init else [])
     return write_report(out, sets, provenance)
+
+
+def _find(plan: Plan, rows: Sequence[SlideRow], out: Path) -> dict[str, SlideTiles]:
+    """Each slide's tiles, by its name.
+
+    Raises:
+        ManifestError: All that is wrong with the slides; the folder is left as if it had never been opened.
+    """
+    plan.execution.say(f"looking for tiles on {len(rows)} slides")
+    use, progress = plan.settings.tissue_by_score, plan.execution.progress
+    try:
+        found = find_tiles(rows, plan.spec.input, plan.config, tissue_by_score=use, progress=progress)
+    except ManifestError:
+        give_up(out)
+        raise
+    return {slide.row.slide_id: slide for slide in found}
 
 
 def judge(

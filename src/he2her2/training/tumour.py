@@ -17,7 +17,7 @@ from he2her2.training.execution import Execution
 from he2her2.training.export import Provenance, export
 from he2her2.training.fit import fit, load_checkpoint
 from he2her2.training.patches import Patches, draw_patches, joined
-from he2her2.training.run_folder import is_first_process, open_run
+from he2her2.training.run_folder import begin_run, is_first_process
 from he2her2.training.sampling import Draw, EpochSampler, Order, balanced, in_sequence, shuffled
 from he2her2.training.settings import TumourTraining
 from he2her2.training.tumour_data import (
@@ -76,7 +76,7 @@ def train_tumour(
     """
     spec = _spec(config, settings, folds)
     sources = read_sources(data, spec)
-    open_run(
+    begin_run(
         out,
         "tumour",
         execution,
