@@ -28,12 +28,7 @@ from he2her2.training.testing import decide_cohort, load_trained
 _FOLDERS = ("bags", "tiles", "adapted", "start", "methods", "tests", "tables")
 
 
-def ablate(
-    data: AblationData,
-    out: Path,
-    settings: AblationSettings,
-    execution: Execution,
-) -> Path:
+def ablate(data: AblationData, out: Path, settings: AblationSettings, execution: Execution) -> Path:
     """Train the six methods, test them on every cohort, and write the paper's tables of them.
 
     Args:

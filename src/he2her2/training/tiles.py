@@ -44,13 +44,7 @@ class Plan:
 
 
 def train_tiles(
-    data: TileData,
-    out: Path,
-    config: Config,
-    settings: TileTraining,
-    execution: Execution,
-    *,
-    folds: int = 0,
+    data: TileData, out: Path, config: Config, settings: TileTraining, execution: Execution, *, folds: int = 0
 ) -> Path:
     """Train a tile CNN; `out/weights/tile_cnn` holds it and `out/report.md` tells how good it is.
 
@@ -77,13 +71,7 @@ def train_tiles(
     parts = part_rows(data, folds, settings.seed)
     plan = Plan(spec, config, settings, load_start(data, spec, parts), execution)
     begin_run(
-        out,
-        "tiles",
-        execution,
-        config=config,
-        settings=settings,
-        inputs=inputs(data, folds),
-        patients=_patients(parts),
+        out, "tiles", execution, config=config, settings=settings, inputs=inputs(data, folds), patients=_patients(parts)
     )
     tiles = _find(plan, parts.rows, out)
     module, trained_on, sets = (_cross_validated if folds else _validated)(plan, parts, tiles, out)
@@ -110,9 +98,9 @@ def _find(plan: Plan, rows: Sequence[SlideRow], out: Path) -> dict[str, SlideTil
         ManifestError: All that is wrong with the slides; the folder is left as if it had never been opened.
     """
     plan.execution.say(f"looking for tiles on {len(rows)} slides")
-    use, progress = plan.settings.tissue_by_score, plan.execution.progress
+    by_score, progress = plan.settings.tissue_by_score, plan.execution.progress
     try:
-        found = find_tiles(rows, plan.spec.input, plan.config, tissue_by_score=use, progress=progress)
+        found = find_tiles(rows, plan.spec.input, plan.config, tissue_by_score=by_score, progress=progress)
     except ManifestError:
         give_up(out)
         raise

@@ -46,13 +46,7 @@ class _Plan:
 
 
 def train_tumour(
-    data: TumourData,
-    out: Path,
-    config: Config,
-    settings: TumourTraining,
-    execution: Execution,
-    *,
-    folds: int = 0,
+    data: TumourData, out: Path, config: Config, settings: TumourTraining, execution: Execution, *, folds: int = 0
 ) -> Path:
     """Train a tumour CNN; `out/weights/tumour_cnn` holds it and `out/report.md` tells how good it is.
 
@@ -153,11 +147,7 @@ def _validated(plan: _Plan, patches: Patches, fold: NDArray[np.int64], out: Path
 
 
 def _learn(
-    plan: _Plan,
-    patches: Patches,
-    trains: NDArray[np.bool_],
-    validates: NDArray[np.bool_] | None,
-    folder: Path,
+    plan: _Plan, patches: Patches, trains: NDArray[np.bool_], validates: NDArray[np.bool_] | None, folder: Path
 ) -> CnnClassifier:
     """Train one network to its last epoch."""
     settings = plan.settings
@@ -169,15 +159,7 @@ def _learn(
     if validates is not None:
         judged = patches.take(validates)
         val = _loader(judged, in_sequence(len(judged)), settings, share=False)
-    fit(
-        module,
-        train,
-        val,
-        folder,
-        plan.execution,
-        epochs=settings.epochs,
-        seed=settings.seed,
-    )
+    fit(module, train, val, folder, plan.execution, epochs=settings.epochs, seed=settings.seed)
     return module
 
 
