@@ -19,9 +19,9 @@ from he2her2.config import Config
 from he2her2.evaluation.evaluate import Question, evaluate
 from he2her2.evaluation.folder import write_evaluation
 from he2her2.evaluation.tile_audits import N_SLIDES
-from he2her2.evidence.tiles_h5 import ScoredTiles, write_tiles
 from he2her2.geometry import Size, TileGrid
 from he2her2.models.selection import top_tiles
+from he2her2.results.tiles_h5 import ScoredTiles, write_tiles
 
 SIDE_TILES = 48
 """Tiles along a slide: 48 x 48 are 2 304, a little more than the 2 000 that selection asks for."""

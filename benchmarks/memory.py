@@ -16,16 +16,16 @@ from shapely import box
 from benchmarks.measuring import status_gb
 from benchmarks.phantom_slide import phantom_slide
 from benchmarks.results import Found, Setting, Table
-from he2her2.cohort.run import plan_run
 from he2her2.cohort.work import Work
 from he2her2.config import Config, load_config
 from he2her2.evaluation.plot_style import BLUE, Note, canvas, save
-from he2her2.evidence import write_evidence
-from he2her2.evidence.record import prediction_record
 from he2her2.geometry import Size
 from he2her2.models.slide_model import load_slide_model
 from he2her2.pipeline import predict
 from he2her2.preprocessing.annotations import Region
+from he2her2.results import write_evidence
+from he2her2.results.run import plan_run
+from he2her2.results.slide_result import prediction_record
 from he2her2.slides import open_slide
 
 LARGE = Size(100_000, 80_000)

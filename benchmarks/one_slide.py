@@ -7,11 +7,11 @@ from pathlib import Path
 from benchmarks.phantom_slide import phantom_slide
 from benchmarks.results import Found, Setting, Table
 from he2her2.config import load_config
-from he2her2.evidence import write_evidence
-from he2her2.evidence.record import prediction_record
 from he2her2.geometry import Size
 from he2her2.models.slide_model import SlideModel, load_slide_model
 from he2her2.pipeline import predict
+from he2her2.results import write_evidence
+from he2her2.results.slide_result import prediction_record
 from he2her2.slides import open_slide
 from he2her2.timing import Watch
 

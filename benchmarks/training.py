@@ -28,7 +28,7 @@ from he2her2.training.execution import Execution
 from he2her2.training.fit import fit
 from he2her2.training.sampling import EpochSampler, shuffled
 from he2her2.training.settings import TRAININGS, Hardware, TileTraining
-from he2her2.training.tile_data import SlideTiles, TileDataset
+from he2her2.training.tiles.data import SlideTiles, TileDataset
 
 THREADS = 2
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from he2her2.config import Config, Scoring, load_config
 from he2her2.manifest import read_manifest
+from he2her2.method.tiles import score_tiles
 from he2her2.models.aggregators import build_aggregator
 from he2her2.models.engines import Engine, Untrained, load_engine
 from he2her2.models.initial import initial_weights
@@ -29,9 +30,8 @@ from he2her2.models.scoring import soft_argmax
 from he2her2.models.selection import top_count, top_tiles
 from he2her2.models.tensors import put_tensors
 from he2her2.models.zoo import AggregatorSpec, CnnSpec, network
-from he2her2.pipeline import score_tiles
-from he2her2.training.bags import Bag, BagRecipe, build_bags
-from he2her2.training.joint import send_back
+from he2her2.training.slides.backpropagation import send_back
+from he2her2.training.slides.bags import Bag, BagRecipe, build_bags
 
 RESULTS = Path(__file__).resolve().parents[1] / "experiments" / "results"
 BETAS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)

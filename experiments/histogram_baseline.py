@@ -23,9 +23,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from he2her2.config import Config
-from he2her2.evaluation.comparisons import delong_difference
-from he2her2.evaluation.intervals import Estimate, auc_interval, decision_interval
-from he2her2.evaluation.metrics import balanced_accuracy
+from he2her2.statistics.comparisons import delong_difference
+from he2her2.statistics.intervals import Estimate, auc_interval, decision_interval
+from he2her2.statistics.metrics import balanced_accuracy
 
 RESULTS = Path(__file__).resolve().parent / "results"
 BINS = 16

@@ -16,7 +16,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from he2her2.atomic import atomic
+from he2her2.files import atomic
 from he2her2.geometry import Rgb
 
 REPOSITORY = Path(__file__).resolve().parents[1]

@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from he2her2.cohort.run import plan_run
 from he2her2.cohort.work import Work, each_slide
 from he2her2.config import load_config
 from he2her2.evaluation.audits.finding import holm
@@ -27,10 +26,11 @@ from he2her2.evaluation.audits.shortcuts import candidates_of, permutation_p
 from he2her2.evaluation.cases import Cases
 from he2her2.evaluation.evaluate import Question, evaluate
 from he2her2.evaluation.features import PROPERTIES, Properties
-from he2her2.evaluation.intervals import exact_binomial
 from he2her2.evaluation.words import percent, span
 from he2her2.models.slide_model import load_slide_model
 from he2her2.phantom import make_spec, write_phantom
+from he2her2.results.run import plan_run
+from he2her2.statistics.intervals import exact_binomial
 
 RESULTS = Path(__file__).resolve().parent / "results"
 QUICK = ("selection.n_tiles=5", "adaptive.iterations=2", "adaptive.points=20")

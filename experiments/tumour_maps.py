@@ -16,20 +16,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from he2her2.atomic import atomic
 from he2her2.config import Config, load_config
-from he2her2.evaluation.intervals import Estimate, mean_interval
+from he2her2.files import atomic
 from he2her2.geometry import Mask, Size, TileGrid, l0_from_mask
-from he2her2.inference import infer
-from he2her2.lattice import native_mpp
 from he2her2.manifest import SlideRow, read_manifest
+from he2her2.method.inference import infer
+from he2her2.method.raster import native_mpp
+from he2her2.method.region_masks import region_mask
+from he2her2.method.segmentation import Segmentation, segment_where
 from he2her2.models.engines import Engine
 from he2her2.models.scoring import softmax
 from he2her2.models.slide_model import load_cnn
 from he2her2.models.zoo import STRIDED_TILE_CNN
-from he2her2.pipeline import Segmentation, segment_where
 from he2her2.slides import Slide, open_slide
-from he2her2.training.regions import region_mask
+from he2her2.statistics.intervals import Estimate, mean_interval
 
 
 @dataclass(frozen=True)

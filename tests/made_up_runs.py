@@ -10,10 +10,10 @@ import numpy as np
 
 from he2her2.config import Config
 from he2her2.evaluation.cases import Cases
-from he2her2.evidence.tiles_h5 import ScoredTiles, write_tiles
 from he2her2.geometry import Size, TileGrid
 from he2her2.models.selection import top_tiles
 from he2her2.models.slide_model import load_aggregator
+from he2her2.results.tiles_h5 import ScoredTiles, write_tiles
 
 QUICK = replace(Config(), selection=replace(Config().selection, n_tiles=12))
 """The default settings, with 12 tiles a slide in place of 300."""

@@ -24,11 +24,13 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
+from he2her2.ablation import steps as ablation_steps
+from he2her2.ablation.methods import METHODS, PROPOSED, load_ablation
+from he2her2.ablation.results import Results, compare, lines_of, our_line
+from he2her2.ablation.tables import ablation_table, lines_csv, tile_table
 from he2her2.cli import main
 from he2her2.cli.commands import app
-from he2her2.evaluation.intervals import exact_binomial
 from he2her2.evaluation.paper_tables import PAPER_ROWS, TABLE_1
-from he2her2.evaluation.run_folder import open_run
 from he2her2.manifest import used_for_choice
 from he2her2.manifest.provenance import patient_mark
 from he2her2.models import zoo
@@ -36,12 +38,10 @@ from he2her2.models.card import UNTRAINED_NOTICE
 from he2her2.models.weights import read_card
 from he2her2.models.zoo import NETWORKS, PAPER_MLP, STRIDED_TILE_CNN, Conv
 from he2her2.phantom.cohort import load_cohort
-from he2her2.training import ablation_steps
-from he2her2.training.methods import METHODS, PROPOSED, load_ablation
-from he2her2.training.outcomes import Results, compare, lines_of, our_line
+from he2her2.results.reading import open_run
+from he2her2.statistics.intervals import exact_binomial
 from he2her2.training.settings import load_training
-from he2her2.training.slides import train_slides
-from he2her2.training.tables import ablation_table, lines_csv, tile_table
+from he2her2.training.slides.train import train_slides
 from tests.conftest import REPOSITORY
 from tests.tissue_slides import tissue_pixels, write_tissue
 

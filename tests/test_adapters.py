@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from he2her2.cohort.adapters.her2sc import name_of as her2sc_name
-from he2her2.cohort.adapters.her2sc import namer, read_her2sc
-from he2her2.cohort.adapters.herohe import read_herohe
-from he2her2.cohort.adapters.slide_files import SlideName, find_slides
-from he2her2.cohort.adapters.tcga_brca import ALIASES, REASONS, read_tcga_brca
-from he2her2.cohort.adapters.tcga_brca import name_of as tcga_name
+from he2her2.datasets.her2sc import name_of as her2sc_name
+from he2her2.datasets.her2sc import namer, read_her2sc
+from he2her2.datasets.herohe import read_herohe
+from he2her2.datasets.slide_files import SlideName, find_slides
+from he2her2.datasets.tcga_brca import ALIASES, REASONS, read_tcga_brca
+from he2her2.datasets.tcga_brca import name_of as tcga_name
 from he2her2.errors import ConfigError, ManifestError
 from he2her2.labels import Her2Status, IhcScore, IshCounts, IshResult, Policy
 from he2her2.manifest import read_manifest, require

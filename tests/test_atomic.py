@@ -2,8 +2,8 @@
 
 import pytest
 
-from he2her2.atomic import atomic
 from he2her2.errors import OutputError
+from he2her2.files import atomic
 
 
 @pytest.mark.parametrize("stop", [RuntimeError, KeyboardInterrupt])

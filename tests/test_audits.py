@@ -28,9 +28,9 @@ from he2her2.evaluation.audits.shortcuts import (
 from he2her2.evaluation.audits.sites import auc_difference, site_audit, site_results, threshold_keeping
 from he2her2.evaluation.audits.stability import blocks_of, redraw, seeds_audit
 from he2her2.evaluation.features import PROPERTIES, Properties, slide_properties
-from he2her2.evaluation.run_folder import open_run
 from he2her2.evaluation.tile_audits import aggregator_of, tile_audits
 from he2her2.geometry import TileGrid
+from he2her2.results.reading import open_run
 from tests.made_up_runs import QUICK, MadeUpSlide, decided_by, made_up_cases, write_run
 
 

@@ -6,7 +6,7 @@ import torch
 from skimage.color import hed2rgb, rgb2hed
 
 from he2her2.models.torch_engine import prepare_on_device
-from he2her2.training.augment import crops, relit, restained, turned, varied_channels
+from he2her2.training.augmentation import crops, relit, restained, turned, varied_channels
 from he2her2.training.settings import Augmentation
 
 RNG = np.random.default_rng(0)

@@ -7,16 +7,17 @@ import h5py
 import numpy as np
 import pytest
 
-from he2her2 import pipeline
 from he2her2.errors import AnnotationError, ManifestError
 from he2her2.labels import Her2Status
 from he2her2.manifest import read_manifest
+from he2her2.method import tiles
+from he2her2.method.segmentation import segment_where
+from he2her2.method.tiles import cut
 from he2her2.models.engines import Untrained, load_engine
 from he2her2.models.zoo import COMPACT_TUMOUR_CNN
-from he2her2.pipeline import cut, segment_where
 from he2her2.slides import open_slide
-from he2her2.training import bags as bags_module
-from he2her2.training.bags import BagRecipe, build_bags, find_tiles
+from he2her2.training.slides import bags as bags_module
+from he2her2.training.slides.bags import BagRecipe, build_bags, find_tiles
 from tests.labelled_slides import EDGE, TINY, labelled_pixels, tiny_config, write_labelled
 from tests.slide_files import corrupt_tile
 from tests.tissue_slides import tissue_pixels, write_tissue
@@ -162,7 +163,7 @@ def test_a_damaged_slide_is_refused_before_training(damaged, tmp_path):
 
 def test_tiles_that_cannot_be_decoded_are_left_out(damaged, rows, tmp_path, monkeypatch):
     """Where they are few, the bag holds the others."""
-    monkeypatch.setattr(pipeline, "MAX_UNREADABLE_SHARE", 0.5)
+    monkeypatch.setattr(tiles, "MAX_UNREADABLE_SHARE", 0.5)
 
     whole, rest = (find_tiles(row, RECIPE, tmp_path / f"{n}.h5") for n, row in enumerate((rows[0], damaged)))
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from he2her2.config import Runtime, load_config
 from he2her2.errors import UnreadableRegionError
 from he2her2.geometry import Size, TileGrid
-from he2her2.inference import blocks_of, infer
+from he2her2.method.inference import blocks_of, infer
 from he2her2.models.engines import Untrained
 from he2her2.models.initial import initial_weights
 from he2her2.models.onnx_engine import OnnxEngine
@@ -165,7 +165,7 @@ def test_overlapping_tiles_predict_the_same_however_they_are_read(tmp_path, monk
         found = predict(slide, model, replace(config, runtime=runtime))
     with open_slide(path) as slide:
         assert blocks_of(found.grid, model.tile_cnn) is not None
-        monkeypatch.setattr("he2her2.inference.share_blocks", lambda *_: None)
+        monkeypatch.setattr("he2her2.method.inference.share_blocks", lambda *_: None)
         expected = predict(slide, model, replace(config, runtime=Runtime(threads=1, batch_size=1)))
 
     assert np.array_equal(expected.grid.origins_l0, found.grid.origins_l0)

@@ -5,13 +5,14 @@ import pytest
 
 from he2her2.config import PRESETS, load_config
 from he2her2.geometry import mask_size
-from he2her2.lattice import thumbnail_on_lattice
 from he2her2.manifest import used_for_choice
+from he2her2.method.raster import thumbnail_on_lattice
+from he2her2.method.segmentation import find_tissue, find_tumour
 from he2her2.models.slide_model import BUNDLED, BUNDLED_IHC, load_cnn, load_slide_model, trained_folder
 from he2her2.models.weights import read_card, verify
 from he2her2.phantom import make_spec, write_phantom
-from he2her2.pipeline import find_tissue, find_tumour, silent
 from he2her2.slides import open_slide
+from he2her2.timing import silent
 from tests.conftest import REPOSITORY
 
 PLACES = [(BUNDLED, "tumour_cnn"), (BUNDLED, "tile_cnn"), (BUNDLED, "aggregator"), (BUNDLED_IHC, "tile_cnn")]

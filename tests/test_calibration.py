@@ -12,7 +12,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, log_loss
 
 from he2her2.errors import EvaluationError
-from he2her2.evaluation.calibration import (
+from he2her2.rules import LogitCalibration, logit_of
+from he2her2.statistics.calibration import (
     brier,
     brier_interval,
     calibration_error,
@@ -23,7 +24,6 @@ from he2her2.evaluation.calibration import (
     recalibrate_site,
     reliability_curve,
 )
-from he2her2.models.decision_rules import LogitCalibration, logit_of
 
 
 def cases(n, seed=0, slope=1.0, shift=0.0):

@@ -11,14 +11,15 @@ from he2her2.cli.commands import app
 from he2her2.errors import EvaluationError
 from he2her2.evaluation.choice import Wishes, apply, choose, reliability
 from he2her2.evaluation.guards import refuse_shared
-from he2her2.evaluation.run_folder import open_run
 from he2her2.evaluation.storing import same_model
 from he2her2.manifest.provenance import patient_mark
 from he2her2.models.card import Card, Ranking
-from he2her2.models.decision_rules import Arm, read_rules
 from he2her2.models.initial import initial_weights
+from he2her2.models.stored_rules import read_rules
 from he2her2.models.weights import read_card, save_weights
 from he2her2.models.zoo import COMPACT_TUMOUR_CNN, PAPER_MLP, STRIDED_TILE_CNN
+from he2her2.results.reading import open_run
+from he2her2.rules import Arm
 from tests.made_up_runs import QUICK, MadeUpSlide, made_up_cases, write_labels, write_run
 from tests.tissue_slides import write_tissue
 

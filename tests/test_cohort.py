@@ -6,13 +6,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from he2her2.cohort.annotations import MissingAnnotationError, regions_for
 from he2her2.cohort.listing import list_slides
-from he2her2.cohort.run import Failure, plan_run
 from he2her2.cohort.work import each_slide
 from he2her2.config import Config
 from he2her2.errors import OutputError
 from he2her2.geometry import Point
+from he2her2.method.regions import MissingAnnotationError, regions_for
+from he2her2.results.run import Failure, plan_run
 
 SQUARE = {"type": "Polygon", "coordinates": [[[0, 0], [10, 0], [10, 10], [0, 10], [0, 0]]]}
 RECORD = {

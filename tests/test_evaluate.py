@@ -15,12 +15,12 @@ from he2her2.errors import EvaluationError
 from he2her2.evaluation.cases import Reason, by_patient, join
 from he2her2.evaluation.cautions import cautions
 from he2her2.evaluation.evaluate import NOT_A_TEST, PHANTOM_NOTICE
-from he2her2.evaluation.run_folder import open_run
 from he2her2.evaluation.summary import equivocal, summarise
 from he2her2.evaluation.versus import compare
 from he2her2.labels import Policy
 from he2her2.manifest import read_manifest
 from he2her2.manifest.provenance import patient_mark
+from he2her2.results.reading import open_run
 from tests.made_up_runs import MadeUpSlide, made_up_cases, write_labels, write_run
 
 EIGHT = (0.9, 0.8, 0.7, 0.6, 0.55, 0.2, 0.3, 0.95)

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from he2her2.evidence.geojson import outline, write_geojson
-from he2her2.evidence.overlay import Caption, draw_overlay, scale_bar_um
-from he2her2.evidence.palette import SCORE_COLOURS, TUMOUR_COLOUR, score_colours
-from he2her2.evidence.rasters import score_raster, write_map, write_mask
-from he2her2.evidence.tiles_h5 import ScoredTiles, read_tiles, write_tiles
 from he2her2.geometry import Point, Size, TileGrid
-from he2her2.pipeline import Segmentation
+from he2her2.method.segmentation import Segmentation
 from he2her2.preprocessing.adaptive import AdaptiveMap
+from he2her2.results.geojson import outline, write_geojson
+from he2her2.results.overlay import Caption, draw_overlay, scale_bar_um
+from he2her2.results.palette import SCORE_COLOURS, TUMOUR_COLOUR, score_colours
+from he2her2.results.rasters import score_raster, write_map, write_mask
+from he2her2.results.tiles_h5 import ScoredTiles, read_tiles, write_tiles
 
 SIDE = 64  # level-0 px of a tile: 4 mask px of 16
 

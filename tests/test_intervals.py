@@ -11,16 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special, stats
 
-from he2her2.evaluation import metrics as m
-from he2her2.evaluation.comparisons import (
+from he2her2.statistics import metrics as m
+from he2her2.statistics.comparisons import (
     delong_difference,
     mcnemar,
     newcombe_paired,
     newcombe_unpaired,
     rate_difference,
 )
-from he2her2.evaluation.delong import placements, pull_covariance, pull_variance
-from he2her2.evaluation.intervals import (
+from he2her2.statistics.delong import placements, pull_covariance, pull_variance
+from he2her2.statistics.intervals import (
     auc_interval,
     auc_limits,
     average_precision_interval,
@@ -33,7 +33,7 @@ from he2her2.evaluation.intervals import (
     rate,
     wilson,
 )
-from he2her2.evaluation.resampling import PRIOR, draw_counts, draw_tables
+from he2her2.statistics.resampling import PRIOR, draw_counts, draw_tables
 
 OF_COUNTS = (m.balanced_accuracy, m.f1, m.weighted_f1, m.weighted_precision, m.mcc)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn import metrics as sk
 
-from he2her2.evaluation import metrics as m
+from he2her2.statistics import metrics as m
 
 counts = st.integers(0, 40)
 tables = st.builds(m.BinaryCounts, tp=counts, fp=counts, tn=counts, fn=counts)

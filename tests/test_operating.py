@@ -9,22 +9,20 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from he2her2.errors import EvaluationError, WeightsError
-from he2her2.evaluation.intervals import clopper_pearson
-from he2her2.evaluation.operating import choose_operating_point, outcome_of, positives_needed, rank_within
 from he2her2.labels import Her2Status
 from he2her2.models.card import Card, FileNote
-from he2her2.models.decision_rules import (
+from he2her2.models.stored_rules import hashes_of, read_rules, write_rules
+from he2her2.models.zoo import NETWORKS
+from he2her2.rules import (
     RULES_FILE,
     DecisionRules,
     IsotonicCalibration,
     LogitCalibration,
     OperatingPoint,
-    hashes_of,
-    read_rules,
     rules_to_json,
-    write_rules,
 )
-from he2her2.models.zoo import NETWORKS
+from he2her2.statistics.intervals import clopper_pearson
+from he2her2.statistics.operating_point import choose_operating_point, outcome_of, positives_needed, rank_within
 
 REPEATS = 200
 WANTED: dict[str, Any] = {"chosen_on": "simulated patients"}

@@ -2,8 +2,8 @@
 
 import pytest
 
-from he2her2.evaluation.metrics import BinaryCounts, accuracy, accuracy_of, balanced_accuracy
 from he2her2.evaluation.paper_tables import COLUMNS, PAPER_ROWS, TABLE_1, TABLE_1_ACCURACY, paper_row
+from he2her2.statistics.metrics import BinaryCounts, accuracy, accuracy_of, balanced_accuracy
 
 MISPRINTS = {(2, "HER2SC", "f1"): "86.8", (3, "HER2SC", "f1"): "86.8", (4, "BRCA", "accuracy"): "53.8"}
 BALANCED, PLAIN = "balanced", "plain"

@@ -9,13 +9,14 @@ from shapely import box
 
 from he2her2.config import Runtime, load_config
 from he2her2.errors import TilingError, TumourError
-from he2her2.lattice import blocks_with, thumbnail_on_lattice
+from he2her2.method.raster import blocks_with, thumbnail_on_lattice
+from he2her2.method.segmentation import find_tissue
 from he2her2.models.initial import initial_weights
 from he2her2.models.slide_model import load_slide_model
 from he2her2.models.torch_engine import TorchEngine
 from he2her2.models.zoo import COMPACT_TUMOUR_CNN, STRIDED_TILE_CNN
 from he2her2.phantom import make_spec, write_phantom
-from he2her2.pipeline import find_tissue, predict, segment
+from he2her2.pipeline import predict, segment
 from he2her2.preprocessing.annotations import Region
 from he2her2.slides import open_slide
 from tests.tissue_slides import tissue_pixels, write_tissue

@@ -11,14 +11,19 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 
 from he2her2.evaluation import plots
 from he2her2.evaluation.audits.sites import site_results
-from he2her2.evaluation.curves import precision_recall, roc, saved_against_missed
-from he2her2.evaluation.metrics import auc
 from he2her2.evaluation.plot_style import Note, canvas, save
 from he2her2.evaluation.summary import summarise
 from he2her2.evaluation.words import span
+from he2her2.statistics.curves import precision_recall, roc, saved_against_missed
+from he2her2.statistics.metrics import auc
 from tests.made_up_runs import made_up_cases
 
 NOTICES = ("phantom slides: they prove the machinery, never the medicine",)
+
+
+def curve_arrays(cases) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What a curve is drawn from."""
+    return cases.truth, cases.probability, cases.patients
 
 
 @given(seed=st.integers(0, 10_000), digits=st.integers(1, 3))
@@ -27,7 +32,7 @@ def test_roc_corners_are_scikit_learns(seed, digits):
     cases = made_up_cases(25, seed=seed)
     cases = replace(cases, probability=cases.probability.round(digits))
 
-    line = roc(cases, draws=1).line
+    line = roc(*curve_arrays(cases), draws=1).line
 
     false, true, _ = roc_curve(cases.truth, cases.probability, drop_intermediate=False)
     ours = {(round(x, 9), round(y, 9)) for x, y in line.tolist()}
@@ -40,7 +45,7 @@ def test_precision_recall_corners_are_scikit_learns(seed):
     """Every threshold's recall and precision."""
     cases = made_up_cases(25, seed=seed)
 
-    line = precision_recall(cases, draws=1).line
+    line = precision_recall(*curve_arrays(cases), draws=1).line
 
     precision, recall, _ = precision_recall_curve(cases.truth, cases.probability)
     theirs = {(round(x, 9), round(y, 9)) for x, y in zip(recall[:-1].tolist(), precision[:-1].tolist(), strict=True)}
@@ -51,7 +56,7 @@ def test_precision_recall_corners_are_scikit_learns(seed):
 def test_saved_and_missed_are_counted(seed):
     """At each threshold: who is below it is saved a test, and the positives among them are missed."""
     cases = made_up_cases(25, seed=seed)
-    corners = {(round(x, 9), round(y, 9)) for x, y in saved_against_missed(cases, draws=1).line.tolist()}
+    corners = {(round(x, 9), round(y, 9)) for x, y in saved_against_missed(*curve_arrays(cases), draws=1).line.tolist()}
 
     for threshold in cases.probability:
         below = cases.probability <= threshold
@@ -62,9 +67,11 @@ def test_saved_and_missed_are_counted(seed):
 def test_at_another_prevalence_the_classes_are_weighted_anew():
     """Saved is p times the missed plus 1 - p times the true negatives."""
     cases = made_up_cases(60)
-    missed = saved_against_missed(cases, draws=1).line[:, 0]
+    missed = saved_against_missed(*curve_arrays(cases), draws=1).line[:, 0]
 
-    all_positive, all_negative, mixed = (saved_against_missed(cases, p).line[:, 1] for p in (1.0, 0.0, 0.15))
+    all_positive, all_negative, mixed = (
+        saved_against_missed(*curve_arrays(cases), p).line[:, 1] for p in (1.0, 0.0, 0.15)
+    )
 
     assert all_positive == pytest.approx(missed)
     assert mixed == pytest.approx(0.15 * missed + 0.85 * all_negative)
@@ -73,7 +80,7 @@ def test_at_another_prevalence_the_classes_are_weighted_anew():
 @pytest.mark.parametrize("curve", [roc, precision_recall, saved_against_missed])
 def test_a_band_holds_its_curve_and_narrows_with_n(curve):
     """A band of many patients lies inside the unit square and is thinner."""
-    few, many = (curve(made_up_cases(n)) for n in (20, 2000))
+    few, many = (curve(*curve_arrays(made_up_cases(n))) for n in (20, 2000))
 
     assert (few.low >= 0).all()
     assert (few.high <= 1 + 1e-9).all()
@@ -84,7 +91,7 @@ def test_eight_patients_in_perfect_order_have_a_wide_band():
     """The band does not collapse to a line where everything is right."""
     cases = replace(made_up_cases(8, share=0.5), truth=np.arange(8) >= 4, probability=np.linspace(0, 1, 8))
 
-    band = roc(cases)
+    band = roc(*curve_arrays(cases))
 
     assert band.low[100] < 0.7
     assert band.high[100] == pytest.approx(1)
@@ -93,7 +100,7 @@ def test_eight_patients_in_perfect_order_have_a_wide_band():
 def test_roc_bands_cover_the_truth():
     """Over 40 cohorts the band at a false-positive share of 0.2 covers the true curve in about 95 %."""
     true = 1 - 0.4364  # Phi(Phi^-1(0.2) + 1) for classes one standard deviation apart
-    bands = [roc(made_up_cases(60, seed=seed), draws=200) for seed in range(40)]
+    bands = [roc(*curve_arrays(made_up_cases(60, seed=seed)), draws=200) for seed in range(40)]
 
     covered = sum(band.low[40] <= true <= band.high[40] for band in bands)
 

@@ -10,16 +10,11 @@ from he2her2.evaluation.recalibration import left_out_in_turn, one_after_other
 from he2her2.manifest.provenance import describe_patients, used_for_choice
 from he2her2.manifest.table import read_manifest
 from he2her2.models.card import Card, Ranking
-from he2her2.models.decision_rules import (
-    DecisionRules,
-    IsotonicCalibration,
-    LogitCalibration,
-    hashes_of,
-    write_rules,
-)
 from he2her2.models.initial import initial_weights
+from he2her2.models.stored_rules import hashes_of, write_rules
 from he2her2.models.weights import read_card, save_weights
 from he2her2.models.zoo import COMPACT_TUMOUR_CNN, PAPER_MLP, STRIDED_TILE_CNN, Role
+from he2her2.rules import DecisionRules, IsotonicCalibration, LogitCalibration
 from tests.made_up_runs import QUICK, MadeUpSlide, write_labels, write_run
 from tests.tissue_slides import write_tissue
 

@@ -9,10 +9,10 @@ from he2her2.config import Config
 from he2her2.evaluation.audits.shortcuts import shortcut_audit
 from he2her2.evaluation.cases import join
 from he2her2.evaluation.features import slide_properties
-from he2her2.evaluation.run_folder import open_run
 from he2her2.manifest.table import read_manifest
 from he2her2.phantom import make_spec, write_phantom
 from he2her2.preprocessing.tissue import tissue_mask
+from he2her2.results.reading import open_run
 from he2her2.slides import open_slide
 from he2her2.units import area_mm2
 from tests.made_up_runs import MadeUpSlide, write_labels, write_run

@@ -19,9 +19,9 @@ from he2her2.models.weights import load_tensors, read_card, save_weights
 from he2her2.models.zoo import COMPACT_TUMOUR_CNN
 from he2her2.training.execution import Execution
 from he2her2.training.settings import Hardware, load_training
-from he2her2.training.slide_module import KeptLogits, SlideModule
-from he2her2.training.slide_start import SlideData, load_start
-from he2her2.training.slides import train_slides
+from he2her2.training.slides.module import KeptLogits, SlideModule
+from he2her2.training.slides.start import SlideData, load_start
+from he2her2.training.slides.train import train_slides
 from tests.labelled_slides import OVERRIDES, TINY, able_weights, write_labelled
 from tests.tissue_slides import tissue_pixels, write_tissue
 

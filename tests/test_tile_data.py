@@ -17,7 +17,7 @@ from he2her2.manifest import SlideRow, read_manifest
 from he2her2.preprocessing.tissue import tissue_mask, weak_tissue_mask
 from he2her2.slides import open_slide
 from he2her2.training.sampling import Draw
-from he2her2.training.tile_data import (
+from he2her2.training.tiles.data import (
     OpenSlides,
     SlideTiles,
     TileDataset,
@@ -241,7 +241,7 @@ def test_a_slide_that_is_too_damaged_is_refused(damaged):
 
 def test_a_tile_that_cannot_be_decoded_is_left_out_and_classes_stay_equal(damaged, monkeypatch):
     """Here 1 % would be less than a tile, so more are let pass."""
-    monkeypatch.setattr("he2her2.training.tile_data.MAX_UNREADABLE_SHARE", 0.5)
+    monkeypatch.setattr("he2her2.training.tiles.data.MAX_UNREADABLE_SHARE", 0.5)
     drawn = draw(look(damaged), 20, seed=0)
 
     kept = readable(drawn, CONFIG)

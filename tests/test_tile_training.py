@@ -9,24 +9,24 @@ import numpy as np
 import pytest
 
 from he2her2.errors import ManifestError
-from he2her2.evaluation.intervals import kappa_interval, rate
-from he2her2.inference import infer
 from he2her2.labels import IhcScore
 from he2her2.manifest import SlideRow
 from he2her2.manifest.provenance import patient_mark
+from he2her2.method.inference import infer
 from he2her2.models import zoo
 from he2her2.models.card import Card
 from he2her2.models.initial import initial_weights
 from he2her2.models.slide_model import load_cnn
 from he2her2.models.weights import load_tensors, read_card, save_weights
-from he2her2.training import tiles as training
+from he2her2.statistics.intervals import kappa_interval, rate
 from he2her2.training.classifier import CnnClassifier
 from he2her2.training.execution import Execution
 from he2her2.training.export import Provenance
 from he2her2.training.settings import Hardware, load_training
-from he2her2.training.tile_data import draw, find_tiles, open_row
-from he2her2.training.tile_parts import TileData, part_rows
-from he2her2.training.tile_report import Judged, confusion_rows, figures, write_report
+from he2her2.training.tiles import train as training
+from he2her2.training.tiles.data import draw, find_tiles, open_row
+from he2her2.training.tiles.parts import TileData, part_rows
+from he2her2.training.tiles.report import Judged, confusion_rows, figures, write_report
 from tests.labelled_slides import TINY
 from tests.scored_slides import QUICK, SCORES, changed, quick_config, write_scored
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from he2her2.errors import AnnotationError
 from he2her2.geometry import Point, Size
-from he2her2.training.regions import read_mask, region_mask
+from he2her2.method.region_masks import read_mask, region_mask
 
 SLIDE = SimpleNamespace(size_l0=Size(640, 320), bounds_origin_l0=Point(0, 0))
 

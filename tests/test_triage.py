@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from he2her2.errors import EvaluationError
-from he2her2.evaluation.triage import arm_counts, arms_of, choose_triage
-from he2her2.models.decision_rules import Arm, Triage
+from he2her2.rules import Arm, Triage
+from he2her2.statistics.triage import arm_counts, arms_of, choose_triage
 
 BUDGETS: dict[str, Any] = {"miss_budget": 0.05, "false_budget": 0.1, "chosen_on": "simulated patients"}
 

@@ -18,10 +18,12 @@ from he2her2.manifest import read_manifest
 from he2her2.models.slide_model import load_cnn
 from he2her2.models.weights import read_card
 from he2her2.models.zoo import COMPACT_TUMOUR_CNN, PAPER_TUMOUR_CNN
-from he2her2.training import tumour
 from he2her2.training.classifier import CnnClassifier
 from he2her2.training.fit import fit, load_checkpoint
-from he2her2.training.patches import (
+from he2her2.training.settings import TumourTraining
+from he2her2.training.tumour import train as tumour
+from he2her2.training.tumour.data import TRAINS_ONLY, check_folds, deal, validation
+from he2her2.training.tumour.patches import (
     Patches,
     at_network_size,
     draw_patches,
@@ -29,9 +31,7 @@ from he2her2.training.patches import (
     invasive_centres,
     read_patch_set,
 )
-from he2her2.training.settings import TumourTraining
-from he2her2.training.tumour import probabilities
-from he2her2.training.tumour_data import TRAINS_ONLY, check_folds, deal, validation
+from he2her2.training.tumour.train import probabilities
 from tests.tiny_training import SETTINGS, TINY, bright_and_dark
 from tests.tissue_slides import write_tissue
 
@@ -106,7 +106,7 @@ def test_nobody_is_judged_by_a_network_that_saw_them(tmp_path, tiny_network, com
         seen.append(({*train.dataset.patches.patients}, {*val.dataset.patches.patients} if val else set()))
         return fit(module, train, val, folder, *rest, **settings)
 
-    monkeypatch.setattr("he2her2.training.tumour.fit", spy)
+    monkeypatch.setattr("he2her2.training.tumour.train.fit", spy)
     patches = write_set(tmp_path / "set.npz")
     assert command_line("train", "tumour", "--patches", patches, "--out", tmp_path, "--folds", folds, *QUICK)[0] == 0
 
@@ -137,7 +137,7 @@ def test_a_cross_validation_resumes_to_the_same_weights(tmp_path, tiny_network, 
         return fit(module, train, val, folder, *rest, **settings)
 
     with monkeypatch.context() as patched:
-        patched.setattr("he2her2.training.tumour.fit", stop_in_the_second)
+        patched.setattr("he2her2.training.tumour.train.fit", stop_in_the_second)
         assert command_line(*options, "--out", tmp_path / "stopped")[0] == 130
     assert command_line(*options, "--out", tmp_path / "stopped", "--resume")[0] == 0
 

@@ -8,8 +8,8 @@ import numpy as np
 from benchmarks.peers.peer import MPP, TILE_PX, Origin, run
 from he2her2.config import Config
 from he2her2.geometry import TileGrid, mask_size
-from he2her2.lattice import thumbnail_on_lattice
-from he2her2.pipeline import find_tissue
+from he2her2.method.raster import thumbnail_on_lattice
+from he2her2.method.segmentation import find_tissue
 from he2her2.preprocessing.tiling import cut_tiles
 from he2her2.slides import open_slide
 from he2her2.slides.stream import TileBatch, map_tiles

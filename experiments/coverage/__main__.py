@@ -12,7 +12,7 @@ from experiments.coverage.page import Part, as_markdown
 from experiments.coverage.texts import TEXTS
 from pydantic import TypeAdapter
 
-from he2her2.atomic import atomic
+from he2her2.files import atomic
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 PARTS = TypeAdapter(dict[str, Part])

@@ -9,9 +9,9 @@ from experiments.coverage.measuring import OWN, OWN_KAPPA, Interval, Names, Row,
 from numpy.typing import NDArray
 from scipy import stats
 
-from he2her2.evaluation import metrics as m
-from he2her2.evaluation.comparisons import newcombe_paired
-from he2her2.evaluation.intervals import Estimate, counts_interval, exact_binomial, kappa_interval, wilson
+from he2her2.statistics import metrics as m
+from he2her2.statistics.comparisons import newcombe_paired
+from he2her2.statistics.intervals import Estimate, counts_interval, exact_binomial, kappa_interval, wilson
 
 Metric: TypeAlias = Callable[[m.BinaryCounts], float]
 

@@ -8,10 +8,10 @@ import numpy as np
 from experiments.coverage.measuring import MANY, OWN, Names, Row, measured
 from numpy.typing import NDArray
 
-from he2her2.evaluation.calibration import brier_interval, calibration_error, calibration_error_interval
-from he2her2.evaluation.intervals import Estimate
-from he2her2.evaluation.operating import choose_operating_point
-from he2her2.evaluation.triage import choose_triage
+from he2her2.statistics.calibration import brier_interval, calibration_error, calibration_error_interval
+from he2her2.statistics.intervals import Estimate
+from he2her2.statistics.operating_point import choose_operating_point
+from he2her2.statistics.triage import choose_triage
 
 Probabilities: TypeAlias = tuple[NDArray[np.bool_], NDArray[np.float64]]
 

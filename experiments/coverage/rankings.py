@@ -10,10 +10,10 @@ from experiments.coverage.measuring import MANY, OWN, Names, Row, measured
 from numpy.typing import NDArray
 from scipy import stats
 
-from he2her2.evaluation import metrics as m
-from he2her2.evaluation.comparisons import delong_difference
-from he2her2.evaluation.delong import placements, pull_variance
-from he2her2.evaluation.intervals import (
+from he2her2.statistics import metrics as m
+from he2her2.statistics.comparisons import delong_difference
+from he2her2.statistics.delong import placements, pull_variance
+from he2her2.statistics.intervals import (
     AUC_METHOD,
     Estimate,
     auc_interval,

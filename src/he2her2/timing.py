@@ -1,11 +1,18 @@
 """Where time goes: by stage of a slide, and by kind of work in a stream of tiles. Beside a result, never part of it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass, fields
 from operator import add
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeAlias
+
+Progress: TypeAlias = Callable[[str, int, int], None]
+"""Told the stage's name, how much of it is done and how much there is."""
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """Report to nobody."""
 
 
 @dataclass(frozen=True, slots=True)

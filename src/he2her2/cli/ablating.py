@@ -89,13 +89,13 @@ def ablate(  # noqa: PLR0913  # a command's options
         raise ConfigError(
             "the tile CNN learns from IHC or is given: pass --ihc CSV, or --tile-weights FOLDER, not both"
         )
+    from he2her2.ablation.cohorts import StudyFiles
+    from he2her2.ablation.methods import load_ablation
+    from he2her2.ablation.steps import AblationData
+    from he2her2.ablation.study import ablate as run
     from he2her2.cli.console import say
     from he2her2.labels import Policy
     from he2her2.models.slide_model import trained_folder
-    from he2her2.training.ablation import ablate as run
-    from he2her2.training.ablation_steps import AblationData
-    from he2her2.training.cohorts import StudyFiles
-    from he2her2.training.methods import load_ablation
 
     named = [f"runtime.threads={threads}"] if threads else []
     effective = load_ablation(preset, config, [*(settings or []), *named])

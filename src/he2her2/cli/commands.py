@@ -215,10 +215,10 @@ def _plan(
     """Check the output folder, load the networks, and say what is to be done to each slide."""
     from dataclasses import asdict
 
-    from he2her2.cohort.run import plan_run
     from he2her2.cohort.work import SlideOptions, Work
     from he2her2.manifest.provenance import patients_behind
     from he2her2.models.slide_model import load_slide_model, weights_source
+    from he2her2.results.run import plan_run
 
     if annotations is not None and not annotations.exists():
         raise AnnotationError(f"{annotations}: no such file or folder; check --annotations")

@@ -10,8 +10,8 @@ from he2her2.cli import options as o
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from he2her2.cohort.adapters.slide_files import SlideName
-    from he2her2.cohort.adapters.study import Study
+    from he2her2.datasets.slide_files import SlideName
+    from he2her2.datasets.study import Study
     from he2her2.manifest.table import Split
 
 manifest = typer.Typer(
@@ -66,7 +66,7 @@ def tcga_brca(
     column: NamedColumns = None,
 ) -> None:
     """TCGA-BRCA: reconcile status, IHC and FISH of its clinical table; find slides by barcode."""
-    from he2her2.cohort.adapters import tcga_brca as adapter
+    from he2her2.datasets import tcga_brca as adapter
     from he2her2.labels import Policy
 
     columns = _columns(column, adapter.ALIASES)
@@ -86,7 +86,7 @@ def herohe(
     column: NamedColumns = None,
 ) -> None:
     """HEROHE: case numbers with HER2 status, and MIRAX slides named by case."""
-    from he2her2.cohort.adapters import herohe as adapter
+    from he2her2.datasets import herohe as adapter
 
     study = adapter.read_herohe(table, prefix=prefix, columns=_columns(column, adapter.ALIASES))
     _write_study(study, adapter.name_of, out, slides, conflicts, split_name)
@@ -108,7 +108,7 @@ def her2sc(  # noqa: PLR0913  # a command's options
     column: NamedColumns = None,
 ) -> None:
     """HER2 Scoring Contest: IHC scores by case, H&E and IHC slides (NDPI)."""
-    from he2her2.cohort.adapters import her2sc as adapter
+    from he2her2.datasets import her2sc as adapter
     from he2her2.labels import Policy
 
     columns = _columns(column, adapter.ALIASES)
@@ -135,8 +135,8 @@ def _write_study(
     split_name: "Split | None",
 ) -> None:
     """Print how the patients were reconciled; write the conflicts, and the manifest or the labels."""
-    from he2her2.cohort.adapters.slide_files import find_slides, match_slides
-    from he2her2.cohort.adapters.study import write_conflicts, write_labels
+    from he2her2.datasets.slide_files import find_slides, match_slides
+    from he2her2.datasets.study import write_conflicts, write_labels
     from he2her2.manifest.table import write_manifest
 
     typer.echo("\n".join((study.name, *study.funnel())))

@@ -29,11 +29,11 @@ def recalibrate(
     from he2her2.cli.console import say
     from he2her2.evaluation.recalibration import patients_of_site, sentences, write_for_site
     from he2her2.evaluation.recalibration import recalibrate as learn
-    from he2her2.evaluation.run_folder import open_run
     from he2her2.labels import Policy
     from he2her2.manifest import read_manifest
     from he2her2.manifest.checks import refuse
     from he2her2.models.slide_model import trained_folder
+    from he2her2.results.reading import open_run
 
     folder, labels, predicted = trained_folder(weights), read_manifest(manifest), open_run(run)
     refuse(labels, labels.problems)

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from he2her2.cli.console import say
-from he2her2.cohort.run import Failure, Run
-from he2her2.evidence.record import RESEARCH_USE, Record
+from he2her2.results.run import Failure, Run
+from he2her2.results.slide_result import RESEARCH_USE, Record
 from he2her2.timing import StreamTimes
 
 _STAGES = {"focus": "checking focus", "tumour": "finding tumour", "tiles": "scoring tiles"}

@@ -61,7 +61,7 @@ class Stages:
 def finish(report: Path) -> None:
     """Print a training's report, in the process that wrote it."""
     from he2her2.cli.console import say
-    from he2her2.training.run_folder import is_first_process
+    from he2her2.training.run import is_first_process
 
     if is_first_process():
         say(report.read_text("utf-8").rstrip())
@@ -109,7 +109,7 @@ def execution(
     """
     from he2her2.cli.console import say
     from he2her2.training.execution import Execution
-    from he2her2.training.run_folder import is_first_process
+    from he2her2.training.run import is_first_process
     from he2her2.training.settings import Hardware
 
     def tell(text: str) -> None:
@@ -150,8 +150,8 @@ def tumour(  # noqa: PLR0913  # a command's options
     """Train the tumour CNN, invasive against not, from patches, from annotated slides, or from both."""
     need_training()
     from he2her2.training.settings import load_training
-    from he2her2.training.tumour import train_tumour
-    from he2her2.training.tumour_data import TumourData
+    from he2her2.training.tumour.data import TumourData
+    from he2her2.training.tumour.train import train_tumour
 
     effective, training = load_training("tumour", preset, config, settings or [])
     report = train_tumour(
@@ -206,8 +206,8 @@ def slides(  # noqa: PLR0913  # a command's options
     from he2her2.labels import Policy
     from he2her2.models.slide_model import trained_folder
     from he2her2.training.settings import load_training
-    from he2her2.training.slide_start import SlideData
-    from he2her2.training.slides import train_slides
+    from he2her2.training.slides.start import SlideData
+    from he2her2.training.slides.train import train_slides
 
     refuse_leaks(manifest)
     named = [f"runtime.threads={threads}"] if threads else []
@@ -266,8 +266,8 @@ def tiles(  # noqa: PLR0913  # a command's options
     need_training()
     from he2her2.models.slide_model import trained_folder
     from he2her2.training.settings import load_training
-    from he2her2.training.tile_parts import TileData, part_rows
-    from he2her2.training.tiles import train_tiles
+    from he2her2.training.tiles.parts import TileData, part_rows
+    from he2her2.training.tiles.train import train_tiles
 
     named = [f"runtime.threads={threads}"] if threads else []
     effective, training = load_training("tiles", preset, config, [*(settings or []), *named])

@@ -5,10 +5,7 @@ from pathlib import Path
 
 from he2her2.errors import He2Her2Error
 from he2her2.slides import slide_id_of
-
-SLIDE_ENDINGS = frozenset(
-    {".bif", ".czi", ".dcm", ".mrxs", ".ndpi", ".scn", ".svs", ".svslide", ".tif", ".tiff", ".vms", ".vmu", ".zvi"}
-)
+from he2her2.slides.opening import SLIDE_ENDINGS
 
 
 def list_slides(path: Path) -> list[Path]:

@@ -5,16 +5,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from he2her2.cohort.annotations import annotation_file, regions_for
-from he2her2.cohort.run import Failure, Run
 from he2her2.config import Config
 from he2her2.errors import OutputError, SlideError
-from he2her2.evidence import write_evidence, write_segmentation
-from he2her2.evidence.record import Record, prediction_record, segmentation_record
+from he2her2.method.regions import annotation_file, regions_for
 from he2her2.models.slide_model import SlideModel
-from he2her2.pipeline import Progress, RegionUse, predict, segment, silent
+from he2her2.pipeline import RegionUse, predict, segment
+from he2her2.results import write_evidence, write_segmentation
+from he2her2.results.run import Failure, Run
+from he2her2.results.slide_result import Record, prediction_record, segmentation_record
 from he2her2.slides import open_slide, slide_id_of
-from he2her2.timing import Watch
+from he2her2.timing import Progress, Watch, silent
 
 
 @dataclass(frozen=True, slots=True)

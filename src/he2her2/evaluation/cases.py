@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from he2her2.errors import EvaluationError
-from he2her2.evaluation.run_folder import RunFolder
 from he2her2.labels import Her2Status, IhcScore, Policy
 from he2her2.manifest import Manifest, SlideRow, patient_key
 from he2her2.manifest.table import Split, Stain
+from he2her2.results.reading import RunFolder
 
 Level: TypeAlias = Literal["slide", "patient"]
 PatientRule: TypeAlias = Literal["mean", "max"]

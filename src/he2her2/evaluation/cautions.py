@@ -4,10 +4,10 @@ import math
 from collections.abc import Iterator
 
 from he2her2.evaluation.cases import Joined
-from he2her2.evaluation.intervals import exact_binomial
 from he2her2.evaluation.summary import Summary
 from he2her2.evaluation.words import percent
 from he2her2.labels import Her2Status
+from he2her2.statistics.intervals import exact_binomial
 
 FEW = 10
 WIDE = 0.2

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias, TypeVar
 
 from he2her2.errors import EvaluationError
-from he2her2.evaluation.calibration import (
+from he2her2.evaluation.cases import Cases
+from he2her2.evaluation.summary import CLINIC_PREVALENCE
+from he2her2.rules import Arm, DecisionRules, IsotonicCalibration, LogitCalibration, OperatingPoint, Triage
+from he2her2.statistics.calibration import (
     ReliabilityBin,
     brier_interval,
     calibration_error_interval,
@@ -16,19 +19,9 @@ from he2her2.evaluation.calibration import (
     fit_temperature,
     reliability_curve,
 )
-from he2her2.evaluation.cases import Cases
-from he2her2.evaluation.intervals import LEVEL, Estimate, rate
-from he2her2.evaluation.operating import Outcome, choose_operating_point, outcome_of
-from he2her2.evaluation.summary import CLINIC_PREVALENCE
-from he2her2.evaluation.triage import arm_counts, choose_triage
-from he2her2.models.decision_rules import (
-    Arm,
-    DecisionRules,
-    IsotonicCalibration,
-    LogitCalibration,
-    OperatingPoint,
-    Triage,
-)
+from he2her2.statistics.intervals import LEVEL, Estimate, rate
+from he2her2.statistics.operating_point import Outcome, choose_operating_point, outcome_of
+from he2her2.statistics.triage import arm_counts, choose_triage
 
 Calibration: TypeAlias = LogitCalibration | IsotonicCalibration
 CalibrationKind: TypeAlias = Literal["temperature", "isotonic", "none"]

@@ -24,7 +24,6 @@ from he2her2.evaluation.guards import (
     refuse_training_patients,
     training_patients,
 )
-from he2her2.evaluation.run_folder import RunFolder, open_run
 from he2her2.evaluation.storing import same_model
 from he2her2.evaluation.summary import Summary, equivocal, summarise
 from he2her2.evaluation.tile_audits import N_SLIDES, aggregator_of, tile_audits
@@ -33,6 +32,7 @@ from he2her2.labels import Policy
 from he2her2.manifest import Manifest, read_manifest
 from he2her2.manifest.checks import refuse
 from he2her2.manifest.table import Split
+from he2her2.results.reading import RunFolder, open_run
 
 SplitChoice: TypeAlias = Literal["auto", "train", "val", "test", "all"]
 Say: TypeAlias = Callable[[str], None]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from he2her2.evaluation.run_folder import RunFolder
+from he2her2.results.reading import RunFolder
 from he2her2.units import area_mm2
 
 COLOUR = ("red", "green", "blue")

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from he2her2.atomic import atomic
 from he2her2.errors import OutputError
 from he2her2.evaluation import plots
 from he2her2.evaluation.evaluate import Evaluation
 from he2her2.evaluation.report import write_report
 from he2her2.evaluation.tables import write_tables
+from he2her2.files import atomic
 
 RESULT = "evaluation.json"
 

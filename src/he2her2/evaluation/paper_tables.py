@@ -12,8 +12,8 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from he2her2.evaluation.intervals import Estimate, counts_interval, exact_binomial
-from he2her2.evaluation.metrics import (
+from he2her2.statistics.intervals import Estimate, counts_interval, exact_binomial
+from he2her2.statistics.metrics import (
     BinaryCounts,
     accuracy,
     balanced_accuracy,

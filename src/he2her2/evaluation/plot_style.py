@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from he2her2.atomic import atomic
+from he2her2.files import atomic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from he2her2.evaluation.audits.sites import SiteResult, sensitivity_specificity
 from he2her2.evaluation.cases import Cases
 from he2her2.evaluation.choice import Reliability
-from he2her2.evaluation.curves import Curve, precision_recall, roc, saved_against_missed
-from he2her2.evaluation.intervals import Estimate
 from he2her2.evaluation.plot_style import BAND_ALPHA, BLUE, GREEN, GREY, ORANGE, PINK, Note, canvas, save
 from he2her2.evaluation.summary import Summary
 from he2her2.evaluation.words import span
 from he2her2.labels import IhcScore
+from he2her2.statistics.curves import Curve, precision_recall, roc, saved_against_missed
+from he2her2.statistics.intervals import Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,7 +28,7 @@ _BINS = 20
 
 def plot_roc(cases: Cases, summary: Summary, notices: tuple[str, ...], stem: Path) -> tuple[Path, ...]:
     """ROC with its band, and the run's threshold with both exact intervals."""
-    curve = roc(cases)
+    curve = roc(cases.truth, cases.probability, cases.patients)
     sensitivity, specificity = sensitivity_specificity(cases)
     with canvas("Receiver operating characteristic") as (figure, axes):
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 3)), label="chance")
@@ -42,7 +42,7 @@ def plot_roc(cases: Cases, summary: Summary, notices: tuple[str, ...], stem: Pat
 
 def plot_precision_recall(cases: Cases, summary: Summary, notices: tuple[str, ...], stem: Path) -> tuple[Path, ...]:
     """Precision over recall with its band, the share of positives as the useless classifier."""
-    curve = precision_recall(cases)
+    curve = precision_recall(cases.truth, cases.probability, cases.patients)
     share = cases.n_positive / len(cases)
     with canvas("Precision and recall") as (figure, axes):
         axes.axhline(share, color=GREY, linewidth=1, linestyle=(0, (4, 3)), label=f"chance: {share:.2f} are positive")
@@ -74,7 +74,10 @@ def plot_saved(
         stem: Where to, without ending.
         chosen: Their figures at the operating point chosen on validation patients, if there is one.
     """
-    own, clinic = saved_against_missed(cases), saved_against_missed(cases, prevalence)
+    own, clinic = (
+        saved_against_missed(cases.truth, cases.probability, cases.patients),
+        saved_against_missed(cases.truth, cases.probability, cases.patients, prevalence),
+    )
     with canvas("IHC tests saved against positives missed") as (figure, axes):
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 3)), label="chance")
         share = cases.n_positive / len(cases)

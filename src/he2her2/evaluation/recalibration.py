@@ -8,27 +8,21 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from he2her2.atomic import atomic
 from he2her2.errors import EvaluationError, OutputError
-from he2her2.evaluation.calibration import brier_interval, recalibrate_site
 from he2her2.evaluation.cases import Cases, PatientRule, join
 from he2her2.evaluation.choice import Calibration
-from he2her2.evaluation.intervals import Estimate
-from he2her2.evaluation.operating import positives_needed
-from he2her2.evaluation.run_folder import RunFolder
 from he2her2.evaluation.storing import add_patients, check_weights
 from he2her2.evaluation.words import span
+from he2her2.files import atomic
 from he2her2.labels import Policy
 from he2her2.manifest import Manifest
 from he2her2.manifest.provenance import RECORD, patient_mark, used_for_choice
-from he2her2.models.decision_rules import (
-    DecisionRules,
-    IsotonicCalibration,
-    LogitCalibration,
-    hashes_of,
-    read_rules,
-    write_rules,
-)
+from he2her2.models.stored_rules import hashes_of, read_rules, write_rules
+from he2her2.results.reading import RunFolder
+from he2her2.rules import DecisionRules, IsotonicCalibration, LogitCalibration
+from he2her2.statistics.calibration import brier_interval, recalibrate_site
+from he2her2.statistics.intervals import Estimate
+from he2her2.statistics.operating_point import positives_needed
 
 FOLDS = 20
 

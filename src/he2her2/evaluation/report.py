@@ -4,14 +4,14 @@ import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from he2her2.atomic import atomic
 from he2her2.evaluation.audits.finding import Audit, Cell
 from he2her2.evaluation.cases import Reason
 from he2her2.evaluation.evaluate import Evaluation
-from he2her2.evaluation.intervals import Estimate
 from he2her2.evaluation.summary import Family, Summary
 from he2her2.evaluation.tripod import tripod
 from he2her2.evaluation.words import percent, span
+from he2her2.files import atomic
+from he2her2.statistics.intervals import Estimate
 
 MOST_ROWS = 20
 _CAPTIONS = {

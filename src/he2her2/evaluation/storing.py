@@ -5,15 +5,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from he2her2.atomic import atomic
 from he2her2.errors import EvaluationError
 from he2her2.evaluation.choice import Choice
-from he2her2.evaluation.run_folder import RunFolder
+from he2her2.files import atomic
 from he2her2.manifest.provenance import RECORD, patient_mark
 from he2her2.models.card import Card
-from he2her2.models.decision_rules import RULES_FILE, hashes_of, write_rules
+from he2her2.models.stored_rules import hashes_of, write_rules
 from he2her2.models.weights import CARD_FILE, read_card
 from he2her2.models.zoo import Role
+from he2her2.results.reading import RunFolder
+from he2her2.rules import RULES_FILE
 
 if TYPE_CHECKING:
     from he2her2.evaluation.evaluate import Evaluation

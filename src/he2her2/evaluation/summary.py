@@ -8,9 +8,10 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from he2her2.evaluation import metrics as m
 from he2her2.evaluation.cases import UNKNOWN_SCORE, Cases
-from he2her2.evaluation.intervals import (
+from he2her2.labels import IhcScore
+from he2her2.statistics import metrics as m
+from he2her2.statistics.intervals import (
     Estimate,
     auc_interval,
     average_precision_interval,
@@ -18,7 +19,6 @@ from he2her2.evaluation.intervals import (
     kappa_interval,
     rate,
 )
-from he2her2.labels import IhcScore
 
 Family: TypeAlias = Literal["paper", "field"]
 

@@ -8,13 +8,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from he2her2.atomic import atomic
 from he2her2.evaluation.audits.finding import Audit, Cell, Row
 from he2her2.evaluation.cases import UNKNOWN_SCORE, Cases
 from he2her2.evaluation.evaluate import Evaluation
-from he2her2.evaluation.intervals import Estimate
 from he2her2.evaluation.summary import Summary
+from he2her2.files import atomic
 from he2her2.labels import IhcScore
+from he2her2.statistics.intervals import Estimate
 
 VERSION = 1
 

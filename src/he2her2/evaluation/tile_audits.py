@@ -20,10 +20,10 @@ from he2her2.evaluation.audits.stability import (
     stability_audit,
 )
 from he2her2.evaluation.cases import Cases
-from he2her2.evaluation.run_folder import RunFolder
-from he2her2.evidence.tiles_h5 import ScoredTiles
 from he2her2.models.selection import top_tiles
 from he2her2.models.slide_model import load_aggregator
+from he2her2.results.reading import RunFolder
+from he2her2.results.tiles_h5 import ScoredTiles
 
 Aggregate = Callable[[NDArray[np.float64]], float]
 

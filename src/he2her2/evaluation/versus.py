@@ -7,8 +7,8 @@ import numpy as np
 
 from he2her2.errors import EvaluationError
 from he2her2.evaluation.cases import Cases
-from he2her2.evaluation.comparisons import Difference, McNemar, delong_difference, mcnemar, rate_difference
-from he2her2.evaluation.intervals import Estimate, auc_interval
+from he2her2.statistics.comparisons import Difference, McNemar, delong_difference, mcnemar, rate_difference
+from he2her2.statistics.intervals import Estimate, auc_interval
 
 
 @dataclass(frozen=True, slots=True)

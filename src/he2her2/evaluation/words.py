@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from he2her2.evaluation.intervals import Estimate
+from he2her2.statistics.intervals import Estimate
 
 
 def span(estimate: Estimate, digits: int = 2) -> str:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from he2her2.atomic import atomic
 from he2her2.errors import ManifestError
+from he2her2.files import atomic
 from he2her2.labels import Decision, IshCounts, Policy, decide, parse_ihc, parse_ish
 from he2her2.manifest.reading import TableRow, is_blank, read_table
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from he2her2.atomic import atomic
 from he2her2.errors import ManifestError
+from he2her2.files import atomic
 from he2her2.manifest.patients import patient_key
 from he2her2.manifest.table import Manifest, SlideRow, Split
 

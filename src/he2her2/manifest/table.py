@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias, TypeVar, get_args
 
-from he2her2.atomic import atomic
 from he2her2.errors import ManifestError
+from he2her2.files import atomic
 from he2her2.labels import Her2Status, IhcScore, Ish, Policy, decide, parse_ihc, parse_ish, parse_status
 from he2her2.manifest.reading import TableRow, is_blank, read_table
 

@@ -13,12 +13,13 @@ from he2her2.errors import ConfigError, WeightsError
 from he2her2.labels import Her2Status
 from he2her2.models.baselines import baseline_probability
 from he2her2.models.card import UNTRAINED_NOTICE, Card, Ranking
-from he2her2.models.decision_rules import DecisionRules, read_rules
 from he2her2.models.engines import Device, Engine, Untrained, load_engine
 from he2her2.models.initial import initial_weights
 from he2her2.models.scoring import softmax
+from he2her2.models.stored_rules import read_rules
 from he2her2.models.weights import ONNX_FILE, read_card, verify
 from he2her2.models.zoo import AggregatorSpec, CnnRole, CnnSpec, network
+from he2her2.rules import DecisionRules
 
 Aggregate: TypeAlias = Callable[[NDArray[np.float64]], float]
 """From the selected tiles' (m,) scores to the probability of HER2-positive."""

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from he2her2.atomic import atomic
 from he2her2.errors import WeightsError
+from he2her2.files import atomic
 from he2her2.models.card import Card, FileNote, card_from_json, card_to_json
 from he2her2.models.zoo import Role, Shape, tensor_shapes
 

@@ -14,8 +14,8 @@ from annotated_types import Ge, Le
 from pydantic import PositiveInt, TypeAdapter, model_validator
 from pydantic.dataclasses import dataclass
 
-from he2her2.atomic import atomic
 from he2her2.errors import PhantomError
+from he2her2.files import atomic
 from he2her2.labels import IhcScore
 from he2her2.manifest import COLUMNS
 from he2her2.phantom.chance import key_of

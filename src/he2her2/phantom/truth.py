@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from he2her2.atomic import atomic
+from he2her2.files import atomic
 from he2her2.geometry import Map, Mask, Size, mask_size
 from he2her2.phantom.anatomy import Anatomy
 from he2her2.phantom.artefacts import Artefacts

@@ -12,7 +12,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from he2her2.atomic import atomic
+from he2her2.files import atomic
 from he2her2.geometry import Rgb, Size
 
 TILE_PX = 256

@@ -11,6 +11,12 @@ from he2her2.slides.tiff_header import LayoutRefusedError, TiffDamageError, is_t
 Backend: TypeAlias = Literal["auto", "tiff", "openslide"]
 
 
+SLIDE_ENDINGS = frozenset(
+    {".bif", ".czi", ".dcm", ".mrxs", ".ndpi", ".scn", ".svs", ".svslide", ".tif", ".tiff", ".vms", ".vmu", ".zvi"}
+)
+"""Of files that are taken for slides in a folder."""
+
+
 def open_slide(path: Path | str, *, mpp: float | None = None, backend: Backend = "auto") -> BaseSlide:
     """Open a whole-slide image.
 

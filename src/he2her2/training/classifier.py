@@ -18,7 +18,7 @@ from he2her2.models.initial import initial_weights
 from he2her2.models.tensors import put_tensors
 from he2her2.models.torch_engine import prepare_on_device
 from he2her2.models.zoo import CnnSpec
-from he2her2.training.augment import varied_channels
+from he2her2.training.augmentation import varied_channels
 from he2her2.training.settings import Schedule, TileTraining, TumourTraining
 
 WARM_UP = 0.1

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from he2her2.pipeline import Progress, silent
+from he2her2.timing import Progress, silent
 from he2her2.training.settings import Hardware
 
 

@@ -24,8 +24,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, Checkpoint, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from he2her2.atomic import atomic
 from he2her2.errors import ConfigError, OutputError
+from he2her2.files import atomic
 from he2her2.training.execution import Execution
 from he2her2.training.settings import Hardware, Keep
 

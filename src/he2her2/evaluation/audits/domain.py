@@ -13,8 +13,8 @@ from scipy.stats import betabinom
 
 from he2her2.evaluation.audits.finding import Audit, not_done
 from he2her2.evaluation.features import COLOUR, Properties
-from he2her2.evaluation.intervals import rate
 from he2her2.evaluation.words import percent
+from he2her2.statistics.intervals import rate
 
 NAME = "domain"
 MEASURED = (*COLOUR, *(f"{channel}_spread" for channel in COLOUR), "score_mean", "score_spread")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from he2her2.evaluation.intervals import Estimate
+from he2her2.statistics.intervals import Estimate
 
 Cell: TypeAlias = str | int | float | bool | Estimate | None
 Row: TypeAlias = Mapping[str, Cell]

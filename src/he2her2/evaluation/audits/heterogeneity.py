@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from he2her2.evaluation.audits.finding import Audit, Row, not_done
-from he2her2.evaluation.intervals import mean_interval, rate
 from he2her2.evaluation.words import percent, span
 from he2her2.geometry import TileGrid
 from he2her2.models.baselines import POSITIVE_FROM
+from he2her2.statistics.intervals import mean_interval, rate
 
 NAME = "heterogeneity"
 MIN_CLUSTER = 5

@@ -15,12 +15,12 @@ from scipy.stats import norm, rankdata
 
 from he2her2.evaluation.audits.finding import Audit, Cell, holm, not_done
 from he2her2.evaluation.cases import Cases
-from he2her2.evaluation.delong import Placements, placements, pull_variance
 from he2her2.evaluation.features import COLOUR, Properties
-from he2her2.evaluation.intervals import AUC_METHOD, Estimate, auc_limits
-from he2her2.evaluation.metrics import Ranking
-from he2her2.evaluation.metrics import auc_of as auc_at
 from he2her2.evaluation.words import negated, span
+from he2her2.statistics.delong import Placements, placements, pull_variance
+from he2her2.statistics.intervals import AUC_METHOD, Estimate, auc_limits
+from he2her2.statistics.metrics import Ranking
+from he2her2.statistics.metrics import auc_of as auc_at
 
 NAME = "shortcuts"
 SHORTCUTS: Mapping[str, tuple[str, ...]] = {

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from he2her2.evaluation.audits.finding import Audit, Row, not_done
 from he2her2.evaluation.cases import Cases
-from he2her2.evaluation.intervals import Estimate, auc_interval, exact_binomial
 from he2her2.evaluation.words import span
+from he2her2.statistics.intervals import Estimate, auc_interval, exact_binomial
 
 NAME = "sites"
 KEPT_SENSITIVITY = 0.95

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from he2her2.config import Selection
 from he2her2.evaluation.audits.finding import Audit, Cell, not_done
 from he2her2.evaluation.cases import Cases
-from he2her2.evaluation.intervals import mean_interval, rate
 from he2her2.evaluation.words import span
 from he2her2.models.selection import top_tiles
+from he2her2.statistics.intervals import mean_interval, rate
 
 NAME, SEEDS_NAME = "stability", "seeds"
 DRAWS = 100

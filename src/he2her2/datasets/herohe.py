@@ -1,0 +1,98 @@
+"""HEROHE (ECDP 2020): a table of case numbers and HER2 status, and MIRAX slides named by case number.
+
+Seen in public copies of the training table: cells divided by semicolons; columns `Case` and `HER2 Status` (Negative or
+Positive); an extended one has `Immunohistochemistry` (0 to 3) as well. Slides are `<case>.mrxs` with their folder
+`<case>/` beside them. The numbering of the test set could not be verified: give each set its own `prefix`, lest its
+case 7 pass for that of the training set. Conde-Sousa et al., J Imaging 2022;8:213.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from he2her2.datasets.columns import find_columns
+from he2her2.datasets.slide_files import SlideName
+from he2her2.datasets.study import Conflict, LabelledPatient, Study, exclusions_in_order
+from he2her2.errors import ManifestError
+from he2her2.labels import Her2Status, Policy, Stratum, decide, parse_ihc, parse_status
+from he2her2.manifest.reading import read_table
+
+ALIASES: Mapping[str, Sequence[str]] = {
+    "case": ("case", "case_id", "slide", "slide_id", "id", "patient_id"),
+    "status": ("her2_status", "status", "her2", "result", "label"),
+    "ihc": ("immunohistochemistry", "ihc", "ihc_score", "her2_ihc_score"),
+}
+
+REASONS = ("no HER2 status",)
+
+
+def read_herohe(table: Path, *, prefix: str = "herohe", columns: Mapping[str, str | None] | None = None) -> Study:
+    """Read HEROHE's table.
+
+    Args:
+        table: The table.
+        prefix: Put before each case number to name the patient.
+        columns: Names of columns that do not go by their usual names, by the keys of `ALIASES`.
+
+    Raises:
+        ManifestError: The table cannot be read, a cell means nothing or a case comes twice: all problems.
+    """
+    read = read_table(table)
+    found = find_columns(read, ALIASES, columns or {}, required=("case", "status"))
+    patients, conflicts, unlabelled, seen = [], [], [], set[str]()
+    for row in read.rows:
+        case = case_key(found.text(row, "case"))
+        if not case or case in seen:
+            found.problems.append(f"line {row.line}: {f'case {case} comes twice' if case else 'no case'}")
+            continue
+        seen.add(case)
+        status = found.value(row, "status", parse_status)
+        score = found.value(row, "ihc", parse_ihc)
+        name = f"{prefix}-{case}"
+        if status is None or status == Her2Status.UNDETERMINED:
+            unlabelled.append(name)
+            continue
+        by_score = decide(score, policy=Policy.GUIDELINE)
+        if by_score.status not in (status, Her2Status.UNDETERMINED):
+            told = f"IHC {score}, status {status}"
+            conflicts.append(Conflict(row.line, name, "IHC score and HER2 status", told, "the stated status stands"))
+        stratum = _stratum(status, by_score.stratum, is_two=score == "2+")
+        patients.append(LabelledPatient(name, case, row.line, score, None, status, stratum, "as stated", prefix))
+    if found.problems:
+        raise ManifestError([f"{table}: {problem}" for problem in found.problems])
+    return Study(
+        "HEROHE",
+        len(seen),
+        tuple(patients),
+        exclusions_in_order(REASONS, {REASONS[0]: unlabelled}),
+        tuple(conflicts),
+    )
+
+
+def name_of(path: Path) -> SlideName | str:
+    """What a HEROHE slide's name says.
+
+    Example:
+        >>> name_of(Path("007.mrxs"))
+        SlideName(case='7', stain='HE')
+    """
+    return SlideName(case_key(path.stem), "HE")
+
+
+def case_key(text: str) -> str:
+    """A case's key: numbers without leading zeros, other names in small letters.
+
+    Example:
+        >>> case_key("012"), case_key("Case_A")
+        ('12', 'case_a')
+    """
+    bare = text.strip().casefold()
+    return str(int(bare)) if bare.isdecimal() else bare
+
+
+def _stratum(status: Her2Status, by_score: Stratum, *, is_two: bool) -> Stratum:
+    """The stated status with the score: a 2+ that is negative was so by ISH, which makes it low."""
+    if status == Her2Status.POSITIVE:
+        return Stratum.POSITIVE
+    if is_two:
+        return Stratum.LOW
+    return Stratum.UNDETERMINED if by_score == Stratum.POSITIVE else by_score

@@ -1,0 +1,1 @@
+"""The steps of the method on one slide: segmentation, tiles, inference, decision."""

@@ -1,0 +1,1 @@
+"""Metrics, intervals, tests, calibration, operating points and triage: functions of arrays."""

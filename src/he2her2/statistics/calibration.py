@@ -1,0 +1,280 @@
+"""Is a probability worth what it says? Brier score, calibration error, reliability curve, and the correction."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import brentq, minimize, minimize_scalar
+
+from he2her2.errors import ConfigError, EvaluationError
+from he2her2.rules import IsotonicCalibration, LogitCalibration, logit_of
+from he2her2.statistics.intervals import LEVEL, Estimate, Patients, mean_interval, rate
+from he2her2.statistics.resampling import patient_index, sum_by_patient
+
+N_BINS = 10
+FEWEST_IN_BIN = 10
+NOISE_DRAWS = 2000
+LUCK = 0.25
+"""A calibration error below this quantile of what perfect probabilities show is luck, and excludes no more than it."""
+
+
+def brier(truth: ArrayLike, probability: ArrayLike) -> float:
+    """Brier score: mean squared distance of probability and truth; 0 is best; nan without cases."""
+    true, p = _cases(truth, probability)
+    return float(np.mean((p - true) ** 2)) if len(p) else math.nan
+
+
+def brier_interval(
+    truth: ArrayLike, probability: ArrayLike, patients: Patients = None, *, level: float = LEVEL, seed: int = 0
+) -> Estimate:
+    """Brier score with its interval by patient.
+
+    Args:
+        truth: (n,) bool.
+        probability: (n,) in [0, 1].
+        patients: (n,) their patients.
+        level: Confidence level.
+        seed: Of the draws.
+    """
+    true, p = _cases(truth, probability)
+    if not len(p):
+        return Estimate("Brier score", math.nan, 0.0, 1.0, 0, "no cases", level)
+    return mean_interval((p - true) ** 2, patients, name="Brier score", between=(0, 1), seed=seed, level=level)
+
+
+def _cases(truth: ArrayLike, probability: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    true, p = np.asarray(truth, dtype=bool), np.asarray(probability, dtype=np.float64)
+    if true.ndim != 1 or true.shape != p.shape:
+        raise ValueError(f"truth and probability must be equally long lists, got shapes {true.shape} and {p.shape}")
+    if not ((p >= 0) & (p <= 1)).all():
+        raise ValueError("a probability is no number in [0, 1]")
+    return true, p
+
+
+def equal_mass_bins(probability: NDArray[np.float64], n_bins: int | None = None) -> NDArray[np.intp]:
+    """Sort cases into bins of about equally many, equal probabilities always together.
+
+    Args:
+        probability: (n,) in [0, 1].
+        n_bins: How many at most; by default `N_BINS`, or fewer so that each holds about `FEWEST_IN_BIN`.
+
+    Returns:
+        (n,) bin of each case, 0 .. b - 1, rising with the probability, none empty.
+    """
+    n = len(probability)
+    wanted = max(1, min(N_BINS, n // FEWEST_IN_BIN)) if n_bins is None else n_bins
+    below = np.searchsorted(np.sort(probability), probability, side="left")
+    return np.unique(below * wanted // max(1, n), return_inverse=True)[1].reshape(-1).astype(np.intp)
+
+
+@dataclass(frozen=True, slots=True)
+class ReliabilityBin:
+    """Cases of similar probability.
+
+    Attributes:
+        predicted: Their mean probability.
+        observed: The share of them that is positive.
+    """
+
+    predicted: float
+    observed: Estimate
+
+
+def reliability_curve(
+    truth: ArrayLike, probability: ArrayLike, patients: Patients = None, *, n_bins: int | None = None
+) -> tuple[ReliabilityBin, ...]:
+    """Share of positives over the probability, in bins of about equally many cases.
+
+    Args:
+        truth: (n,) bool.
+        probability: (n,) in [0, 1].
+        patients: (n,) their patients.
+        n_bins: How many at most; see `equal_mass_bins`.
+    """
+    true, p = _cases(truth, probability)
+    bins, index = equal_mass_bins(p, n_bins), patient_index(patients, len(p))
+    members = [bins == k for k in range(int(bins.max()) + 1)] if len(p) else []
+    return tuple(
+        ReliabilityBin(float(p[inside].mean()), rate(true[inside], index[inside], name="share of positives"))
+        for inside in members
+    )
+
+
+def calibration_error(
+    truth: ArrayLike, probability: ArrayLike, *, n_bins: int | None = None, weights: NDArray[np.float64] | None = None
+) -> float:
+    """Expected calibration error: mean distance of the share of positives from the probability over the bins.
+
+    This plain figure is too large for few cases, even for perfect probabilities; `calibration_error_interval` takes
+    that off. Nan without cases.
+
+    Args:
+        truth: (n,) bool.
+        probability: (n,) in [0, 1].
+        n_bins: How many bins at most; see `equal_mass_bins`.
+        weights: (n,) of the cases.
+    """
+    true, p = _cases(truth, probability)
+    if not len(p):
+        return math.nan
+    w = np.ones(len(p)) if weights is None else weights
+    gaps = np.bincount(equal_mass_bins(p, n_bins), w * (true - p))
+    return float(np.abs(gaps).sum()) / float(w.sum())
+
+
+def calibration_error_interval(
+    truth: ArrayLike,
+    probability: ArrayLike,
+    patients: Patients = None,
+    *,
+    n_bins: int | None = None,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> Estimate:
+    """Calibration error without the part that chance alone makes, with its interval.
+
+    A gap in a bin is a true gap plus binomial noise, and noise adds up in a mean of distances. So the true gaps are
+    taken to be some multiple of those that a smooth correction would close (`recalibrate_site`; the seen gaps hold the
+    noise already), and the interval holds the errors under which the plain figure that was seen lies in the middle
+    `level` of what they would show; the value is the error under which it is the median. It is 0 where perfect
+    probabilities would show as much every other time. Several cases of a patient widen the noise by their design
+    effect.
+
+    Args:
+        truth: (n,) bool.
+        probability: (n,) in [0, 1].
+        patients: (n,) their patients.
+        n_bins: How many bins at most; see `equal_mass_bins`.
+        level: Confidence level.
+        seed: Of the noise.
+    """
+    true, p = _cases(truth, probability)
+    if not len(p):
+        return Estimate("calibration error", math.nan, 0.0, 1.0, 0, "no cases", level)
+    bins = equal_mass_bins(p, n_bins)
+    smooth = np.bincount(bins, recalibrate_site(true, p, chosen_on="these cases")(p) - p)
+    noise = np.sqrt(_gap_variance(true, bins) * _design_effect(true - p, patient_index(patients, len(p))))
+    draws = np.random.default_rng(seed).standard_normal((NOISE_DRAWS, len(smooth))) * noise
+    seen, total = float(np.abs(np.bincount(bins, true - p)).sum()) / len(p), float(np.abs(smooth).sum())
+    direction = smooth / total if total else np.full(len(smooth), 1 / len(smooth))
+    tail = (1 - level) / 2
+    luck = float(np.quantile(np.abs(draws).sum(axis=1), LUCK))
+    value, low = (_error_showing(seen, direction, draws, quantile) for quantile in (0.5, 1 - tail))
+    high = _error_showing(max(seen, luck), direction, draws, tail)
+    return Estimate("calibration error", value, low, high, len(p), "noise taken off by inversion", level)
+
+
+def _gap_variance(truth: NDArray[np.bool_], bins: NDArray[np.intp]) -> NDArray[np.float64]:
+    """(b,) binomial variance of each bin's part in the mean gap, from shares that are never 0 or 1 (Laplace's rule)."""
+    sizes = np.bincount(bins)
+    shares = (np.bincount(bins, truth.astype(float)) + 1) / (sizes + 2)
+    variance: NDArray[np.float64] = sizes * shares * (1 - shares) / len(truth) ** 2
+    return variance
+
+
+def _design_effect(residuals: NDArray[np.float64], index: NDArray[np.intp]) -> float:
+    """How much more cases of the same patient vary together than they would alone; at least 1."""
+    alone = float(residuals @ residuals)
+    together = sum_by_patient(residuals, index)
+    return max(1.0, float(together @ together) / alone) if alone else 1.0
+
+
+def _error_showing(seen: float, direction: NDArray[np.float64], noise: NDArray[np.float64], quantile: float) -> float:
+    """The error in [0, 1] under which `seen` is a quantile of the plain figure; 0 when none is so small."""
+
+    def excess(error: float) -> float:
+        shown = np.abs(error * direction + noise).sum(axis=1)
+        return float(np.quantile(shown, quantile)) - seen
+
+    if excess(0.0) >= 0:
+        return 0.0
+    return float(brentq(excess, 0.0, 1.0, xtol=1e-4)) if excess(1.0) > 0 else 1.0
+
+
+def fit_temperature(truth: ArrayLike, probability: ArrayLike, *, chosen_on: str) -> LogitCalibration:
+    """Temperature scaling (Guo et al., ICML 2017): one number that makes probabilities bolder or meeker.
+
+    Args:
+        truth: (n,) bool, validation patients of both classes.
+        probability: (n,) in [0, 1].
+        chosen_on: The patients, in words.
+
+    Raises:
+        EvaluationError: A class is absent.
+    """
+    true, p = _both_classes(truth, probability, chosen_on)
+    logits = logit_of(p)
+    best = minimize_scalar(
+        lambda log_slope: _surprise(true, math.exp(log_slope) * logits), bounds=_LOG_SLOPES, method="bounded"
+    )
+    return LogitCalibration(math.exp(best.x), 0.0, chosen_on)
+
+
+_LOG_SLOPES = (-4.0, 4.0)
+
+
+def fit_isotonic(truth: ArrayLike, probability: ArrayLike, *, chosen_on: str) -> IsotonicCalibration:
+    """Isotonic regression: any rising curve. It needs some hundred patients; with few it repeats their noise.
+
+    Args:
+        truth: (n,) bool, validation patients of both classes.
+        probability: (n,) in [0, 1].
+        chosen_on: The patients, in words.
+
+    Raises:
+        EvaluationError: A class is absent.
+        ConfigError: Scikit-learn is not installed.
+    """
+    try:
+        from sklearn.isotonic import IsotonicRegression  # noqa: PLC0415  an extra, and slow to load
+    except ModuleNotFoundError as error:
+        raise ConfigError("isotonic calibration needs scikit-learn; pip install 'he2her2[evaluate]'") from error
+    true, p = _both_classes(truth, probability, chosen_on)
+    curve = IsotonicRegression(y_min=0.0, y_max=1.0).fit(p, true)
+    knots = curve.X_thresholds_.tolist(), np.clip(curve.y_thresholds_, 0, 1).tolist()
+    return IsotonicCalibration(tuple(knots[0]), tuple(knots[1]), chosen_on)
+
+
+SLOPE_SPREAD = 0.5
+"""Of the logarithm of the slope between sites: most sites need a temperature between 0.4 and 2.7."""
+
+SHIFT_SPREAD = 1.5
+"""Of the shift between sites, in logits: odds a few times higher or lower are common."""
+
+
+def recalibrate_site(truth: ArrayLike, probability: ArrayLike, *, chosen_on: str) -> LogitCalibration:
+    """Fit probabilities to a new site from a few labelled patients, as few as 8 and of one class only.
+
+    Platt scaling with normal priors around "nothing changes" (`SLOPE_SPREAD`, `SHIFT_SPREAD`): the fewer patients, the
+    less is changed. Thresholds are not moved: a promise made at one site needs new validation patients at another.
+
+    Args:
+        truth: (k,) bool.
+        probability: (k,) in [0, 1].
+        chosen_on: The patients, in words.
+    """
+    true, p = _cases(truth, probability)
+    logits = logit_of(p)
+
+    def loss(parameters: NDArray[np.float64]) -> float:
+        log_slope, shift = parameters.tolist()
+        prior: float = (log_slope / SLOPE_SPREAD) ** 2 / 2 + (shift / SHIFT_SPREAD) ** 2 / 2
+        return prior + _surprise(true, math.exp(log_slope) * logits + shift)
+
+    log_slope, shift = minimize(loss, np.zeros(2), bounds=[_LOG_SLOPES, (-10.0, 10.0)]).x.tolist()
+    return LogitCalibration(math.exp(log_slope), shift, chosen_on)
+
+
+def _surprise(truth: NDArray[np.bool_], logits: NDArray[np.float64]) -> float:
+    """Negative log likelihood of the truth."""
+    return float(np.logaddexp(0, np.where(truth, -logits, logits)).sum())
+
+
+def _both_classes(
+    truth: ArrayLike, probability: ArrayLike, chosen_on: str
+) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    true, p = _cases(truth, probability)
+    if not 0 < true.sum() < len(true):
+        raise EvaluationError(f"{chosen_on}: calibration needs patients of both classes, there is only one")
+    return true, p

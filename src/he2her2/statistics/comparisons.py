@@ -1,0 +1,194 @@
+"""Two models on the same patients: is one better, and by how much?"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import binom, t
+
+from he2her2.statistics.delong import placements, pull_covariance, pull_freedom, pull_variance
+from he2her2.statistics.intervals import LEVEL, Estimate, Patients, auc_interval, mean_interval, wilson_limits
+from he2her2.statistics.resampling import patient_index
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What a figure of the first model has more than that of the second, and how surprising that is.
+
+    Attributes:
+        estimate: The difference with its interval.
+        p_value: Two-sided, under no difference; nan where it is undefined.
+    """
+
+    estimate: Estimate
+    p_value: float
+
+
+def delong_difference(
+    truth: ArrayLike, first: ArrayLike, second: ArrayLike, patients: Patients = None, *, level: float = LEVEL
+) -> Difference:
+    """Difference of two AUCs on the same cases: DeLong's paired test, and an interval that few cases do not deceive.
+
+    The interval comes from both AUCs' own (`auc_interval`) and DeLong's correlation of the two (Zou and Donner,
+    Statistics in Medicine 27:1693, 2008): for many patients it is DeLong's, for few it stays as wide as they deserve,
+    also where both AUCs are 1 and DeLong's variance is 0. So p-value and interval may disagree by a hair.
+
+    Args:
+        truth: (n,) bool; without both classes nothing is known: nan in [-1, 1].
+        first: (n,) scores of a model.
+        second: (n,) scores of another.
+        patients: (n,) their patients.
+        level: Confidence level.
+    """
+    true, name = np.asarray(truth, dtype=bool), "AUC difference"
+    if not true.any() or true.all():
+        return Difference(Estimate(name, math.nan, -1.0, 1.0, len(true), "a class is absent", level), math.nan)
+    index = patient_index(patients, len(true))
+    one, two = (auc_interval(true, scores, index, level=level) for scores in (first, second))
+    of_one, of_two = (placements(true, scores).pull for scores in (first, second))
+    value = one.value - two.value
+    low, high = _by_limits(one, two, _correlation(true, of_one, of_two, index))
+    p_value = _p_value(value, true, of_one - of_two, index)
+    return Difference(Estimate(name, value, low, high, len(true), "DeLong, paired", level), p_value)
+
+
+def _correlation(
+    truth: NDArray[np.bool_], one: NDArray[np.float64], two: NDArray[np.float64], index: NDArray[np.intp]
+) -> float:
+    """DeLong's correlation of two AUCs; 0 where it is undefined, which makes the interval widest but for rivals."""
+    covariance = pull_covariance(truth, one, two, index)
+    spread = pull_variance(truth, one, index) * pull_variance(truth, two, index)
+    return min(1.0, max(-1.0, covariance / math.sqrt(spread))) if spread > 0 else 0.0
+
+
+def _by_limits(one: Estimate, two: Estimate, correlation: float) -> tuple[float, float]:
+    """Interval of a difference from those of its parts (MOVER)."""
+    down, up = (one.value - one.low, two.high - two.value), (one.high - one.value, two.value - two.low)
+    low, high = (_root(a * a - 2 * correlation * a * b + b * b) for a, b in (down, up))
+    value = one.value - two.value
+    return max(-1.0, value - low), min(1.0, value + high)
+
+
+def _p_value(value: float, truth: NDArray[np.bool_], pull: NDArray[np.float64], index: NDArray[np.intp]) -> float:
+    """Two-sided, of no difference; nan where a class has one patient only, and where the seen variance is 0."""
+    variance = pull_variance(truth, pull, index)
+    if value == 0:
+        return 1.0
+    if not variance > 0:
+        return math.nan
+    return float(2 * t.sf(abs(value) / math.sqrt(variance), pull_freedom(truth, pull, index)))
+
+
+@dataclass(frozen=True, slots=True)
+class McNemar:
+    """Do two models differ in how often they are right?
+
+    Attributes:
+        only_first: Cases that only the first has right.
+        only_second: Cases that only the second has right.
+        exact: Two-sided exact p-value; never too small.
+        mid_p: Two-sided mid-P value; less cautious, right on average (Fagerland et al., 2013).
+    """
+
+    only_first: int
+    only_second: int
+    exact: float
+    mid_p: float
+
+
+def mcnemar(first_right: ArrayLike, second_right: ArrayLike, patients: Patients = None) -> McNemar:
+    """McNemar's test; with several cases a patient, the exact sign-flip test of patients that it is a case of.
+
+    Under no difference each patient's surplus (cases only the first has right, less those only the second has) is as
+    likely to have the other sign. The distribution of the sum over patients is computed exactly.
+
+    Args:
+        first_right: (n,) bool.
+        second_right: (n,) bool.
+        patients: (n,) their patients.
+    """
+    one, two = np.asarray(first_right, dtype=bool), np.asarray(second_right, dtype=bool)
+    index = patient_index(patients, len(one))
+    surplus = np.bincount(index, one.astype(float) - two).astype(int) if len(one) else np.zeros(0, int)
+    only = int((one & ~two).sum()), int((two & ~one).sum())
+    sums, shares = _sign_flips(np.abs(surplus))
+    extreme = np.abs(sums) > abs(surplus.sum())
+    equal = np.abs(sums) == abs(surplus.sum())
+    beyond, at = float(shares[extreme].sum()), float(shares[equal].sum())
+    return McNemar(*only, exact=min(1.0, beyond + at), mid_p=min(1.0, beyond + at / 2))
+
+
+def _sign_flips(sizes: NDArray[np.int_]) -> tuple[NDArray[np.int_], NDArray[np.float64]]:
+    """Every sum of `sizes` with random signs, and its probability."""
+    shares = np.ones(1)
+    for size in np.unique(sizes[sizes > 0]):
+        count = int((sizes == size).sum())
+        flips = np.zeros(2 * size * count + 1)
+        flips[:: 2 * size] = binom.pmf(np.arange(count + 1), count, 0.5)
+        shares = np.convolve(shares, flips)
+    reach = len(shares) // 2
+    return np.arange(-reach, reach + 1), shares
+
+
+def rate_difference(
+    first: ArrayLike, second: ArrayLike, patients: Patients = None, *, name: str = "difference", level: float = LEVEL
+) -> Estimate:
+    """Difference of two shares on the same cases: Newcombe's paired interval; by patient when one has several.
+
+    Args:
+        first: (n,) bool, such as "the first model is right".
+        second: (n,) bool.
+        patients: (n,) their patients.
+        name: What was measured.
+        level: Confidence level.
+    """
+    one, two = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
+    index = patient_index(patients, len(one))
+    if len(np.unique(index)) == len(one):
+        both, only_first, only_second = (int(x.sum()) for x in (one & two, one & ~two, two & ~one))
+        return newcombe_paired(both, only_first, only_second, len(one), name=name, level=level)
+    return mean_interval(one.astype(float) - two, index, name=name, between=(-1, 1), level=level)
+
+
+def newcombe_paired(
+    both: int, only_first: int, only_second: int, n: int, *, name: str = "difference", level: float = LEVEL
+) -> Estimate:
+    """Difference of two paired shares (Newcombe, Statistics in Medicine 17:2635, 1998, method 10).
+
+    Args:
+        both: Cases where both hold.
+        only_first: Cases where only the first holds.
+        only_second: Cases where only the second holds.
+        n: All cases.
+        name: What was measured.
+        level: Confidence level.
+    """
+    if n == 0:
+        return Estimate(name, math.nan, -1.0, 1.0, 0, "no cases", level)
+    k1, k2, neither = both + only_first, both + only_second, n - both - only_first - only_second
+    p1, p2 = k1 / n, k2 / n
+    (l1, u1), (l2, u2) = wilson_limits(k1, n, level), wilson_limits(k2, n, level)
+    margins = k1 * (n - k1) * k2 * (n - k2)
+    cross = both * neither - only_first * only_second
+    corrected = max(0.0, cross - n / 2) if cross > 0 else float(cross)
+    phi = corrected / math.sqrt(margins) if margins else 0.0
+    low = _root((p1 - l1) ** 2 - 2 * phi * (p1 - l1) * (u2 - p2) + (u2 - p2) ** 2)
+    high = _root((p2 - l2) ** 2 - 2 * phi * (p2 - l2) * (u1 - p1) + (u1 - p1) ** 2)
+    return Estimate(name, p1 - p2, max(-1.0, p1 - p2 - low), min(1.0, p1 - p2 + high), n, "Newcombe, paired", level)
+
+
+def newcombe_unpaired(
+    k1: int, n1: int, k2: int, n2: int, *, name: str = "difference", level: float = LEVEL
+) -> Estimate:
+    """Difference of two independent shares (Newcombe, Statistics in Medicine 17:873, 1998, method 10)."""
+    if min(n1, n2) == 0:
+        return Estimate(name, math.nan, -1.0, 1.0, n1 + n2, "no cases", level)
+    p1, p2 = k1 / n1, k2 / n2
+    (l1, u1), (l2, u2) = wilson_limits(k1, n1, level), wilson_limits(k2, n2, level)
+    low, high = p1 - p2 - math.hypot(p1 - l1, u2 - p2), p1 - p2 + math.hypot(u1 - p1, p2 - l2)
+    return Estimate(name, p1 - p2, max(-1.0, low), min(1.0, high), n1 + n2, "Newcombe, unpaired", level)
+
+
+def _root(square: float) -> float:
+    return math.sqrt(max(0.0, square))

@@ -1,0 +1,125 @@
+"""Three-way triage: rule out, refer to IHC, rule in, with a guarantee on both kinds of error.
+
+Conformal risk control (Angelopoulos, Bates, Fisch, Lei and Schuster, ICLR 2024): the loss of a validation positive is 1
+when it is ruled out; the boundary is the highest for which (number ruled out + 1) / (n + 1) stays within the budget.
+Then a positive to come is ruled out with at most that chance, on average over the choice of validation patients. For
+negatives ruled in the same holds from above. With these losses the rule is an order statistic, so no library is needed
+(MAPIE's controllers search a grid of thresholds for it). With a `confidence` the stricter bound of `operating` is used:
+it holds for that share of choices, not on average.
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from he2her2.errors import EvaluationError
+from he2her2.rules import DIGITS, Arm, Arms, Share, Triage
+from he2her2.statistics.intervals import LEVEL
+from he2her2.statistics.operating_point import positives_needed, rank_within, written
+from he2her2.statistics.resampling import N_DRAWS, PRIOR
+
+_STEP = 10.0**-DIGITS
+
+
+def choose_triage(
+    truth: ArrayLike,
+    probability: ArrayLike,
+    *,
+    miss_budget: float,
+    false_budget: float,
+    chosen_on: str,
+    confidence: float | None = None,
+    prevalence: float | None = None,
+) -> Triage:
+    """Choose the triage that refers fewest patients within both budgets.
+
+    Where the two boundaries cross, every patient can be decided: they meet in the middle, nobody is referred.
+
+    Args:
+        truth: (n,) bool, one value a validation patient.
+        probability: (n,) of HER2-positive, uncalibrated.
+        miss_budget: Share of positives that may be ruled out, in (0, 1).
+        false_budget: Share of negatives that may be ruled in, in (0, 1).
+        chosen_on: The patients, in words.
+        confidence: How sure both promises must be, each by itself; None makes them on average.
+        prevalence: Share of positives in the clinic; by default that of the validation patients.
+
+    Raises:
+        EvaluationError: A class has too few patients for its promise.
+    """
+    positives, negatives = written(truth, probability)
+    low = float(positives[_rank(len(positives), miss_budget, confidence, "positive") - 1])
+    top = float(negatives[-_rank(len(negatives), false_budget, confidence, "negative")])
+    high = round(top + _STEP, DIGITS)  # the first probability above it that can be written
+    if high < low:
+        low = high = round((low + high) / 2, DIGITS)
+    share = len(positives) / (len(positives) + len(negatives)) if prevalence is None else prevalence
+    return Triage(
+        rule_out_below=low,
+        rule_in_from=high,
+        miss_budget=miss_budget,
+        false_budget=false_budget,
+        confidence=confidence,
+        n_positive=len(positives),
+        n_negative=len(negatives),
+        arms=_arms(_counts(positives, low, high), _counts(negatives, low, high), share),
+        prevalence=share,
+        chosen_on=chosen_on,
+    )
+
+
+def _rank(n: int, budget: float, confidence: float | None, of: str) -> int:
+    """How many patients of a class up to the boundary may be lost."""
+    rank = math.floor(budget * (n + 1) + 1e-9) if confidence is None else rank_within(n, budget, confidence)
+    if not rank:
+        needed = math.ceil(1 / budget - 1 - 1e-9) if confidence is None else positives_needed(budget, confidence)
+        raise EvaluationError(
+            f"{n} HER2-{of} validation patients are too few to decide wrongly on at most {budget:.3g} of them: "
+            f"{needed} are needed; add validation patients or allow a larger budget"
+        )
+    return rank
+
+
+def _counts(ascending: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:
+    """(3,) patients ruled out, referred and ruled in."""
+    out, decided = np.searchsorted(ascending, [low, high])
+    return np.array([out, decided - out, len(ascending) - decided], dtype=np.float64)
+
+
+def _arms(positive: NDArray[np.float64], negative: NDArray[np.float64], prevalence: float) -> Arms:
+    """Share of patients in each arm where `prevalence` are positive, with Jeffreys intervals."""
+    rng = np.random.default_rng(0)
+    drawn = prevalence * rng.dirichlet(positive + PRIOR, N_DRAWS) + (1 - prevalence) * rng.dirichlet(
+        negative + PRIOR, N_DRAWS
+    )
+    own = prevalence * positive / positive.sum() + (1 - prevalence) * negative / negative.sum()
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    ends = zip(own, np.minimum(low, own), np.maximum(high, own), strict=True)
+    return Arms(*(Share(*(min(1.0, float(end)) for end in three)) for three in ends))
+
+
+def arms_of(triage: Triage, truth: ArrayLike, probability: ArrayLike, *, prevalence: float | None = None) -> Arms:
+    """Share of fresh patients in each arm.
+
+    Args:
+        triage: Chosen on others.
+        truth: (n,) bool, one value a patient, both classes present.
+        probability: (n,) of HER2-positive, uncalibrated.
+        prevalence: Share of positives in the clinic; None leaves it as it is here.
+
+    Raises:
+        EvaluationError: A class is absent.
+    """
+    positives, negatives = written(truth, probability)
+    if not (len(positives) and len(negatives)):
+        raise EvaluationError("a triage can only be judged on patients of both classes")
+    share = len(positives) / (len(positives) + len(negatives)) if prevalence is None else prevalence
+    boundaries = triage.rule_out_below, triage.rule_in_from
+    return _arms(_counts(positives, *boundaries), _counts(negatives, *boundaries), share)
+
+
+def arm_counts(triage: Triage, probability: ArrayLike) -> dict[Arm, int]:
+    """How many patients each arm gets."""
+    arms = [triage.arm(p) for p in np.asarray(probability, dtype=np.float64).tolist()]
+    return {arm: arms.count(arm) for arm in Arm}

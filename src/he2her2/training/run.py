@@ -1,0 +1,131 @@
+"""The folder of a training: one training and no other, begun, resumed or replaced on purpose only."""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from lightning.pytorch.utilities import rank_zero_only
+
+from he2her2.config import Config
+from he2her2.errors import ConfigError, OutputError
+from he2her2.files import atomic
+from he2her2.models.weights import sha256_of
+from he2her2.results.environment import LIBRARIES, check_writable, describe_environment
+from he2her2.training.execution import Execution
+from he2her2.training.settings import Kind
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+RUN_FILE = "run.json"
+_OWN_FOLDERS = ("checkpoints", "logs", "weights", "folds")
+
+
+def begin_run(
+    folder: Path,
+    kind: Kind | Literal["ablation"],
+    execution: Execution,
+    *,
+    config: Config,
+    settings: "DataclassInstance",
+    inputs: Mapping[str, Any],
+    patients: Mapping[str, Any] | None = None,
+) -> None:
+    """Check that a training may use its folder, and write `run.json` there.
+
+    Args:
+        folder: Of the run.
+        kind: What is trained.
+        execution: How; a training may be resumed on other hardware.
+        config: The method's settings.
+        settings: The training's settings, or those of an ablation's two trainings.
+        inputs: All else that changes the result: files by `fingerprint`, folds.
+        patients: Who has a say in the weights, by `manifest.describe_patients`.
+
+    Raises:
+        OutputError: The folder cannot be written, or holds something else.
+        ConfigError: The training to resume had other settings or data; the message names every difference.
+    """
+    if not is_first_process():
+        return
+    check_writable(folder)
+    wanted = _plain({"kind": kind, "config": _method(config), "training": asdict(settings), "inputs": dict(inputs)})
+    there = _read(folder / RUN_FILE)
+    if there is not None and "training" not in there:
+        raise OutputError(f"{folder}: holds results of another command; choose another --out")
+    if there is not None and not execution.overwrite:
+        _check_same(folder, there, wanted, resume=execution.resume)
+    elif execution.overwrite:
+        for name in _OWN_FOLDERS:
+            shutil.rmtree(folder / name, ignore_errors=True)
+    environment = describe_environment(execution.command, (*LIBRARIES, "torch", "lightning"))
+    with atomic(folder / RUN_FILE) as draft:
+        found = environment | {"run_on": asdict(execution.hardware)} | wanted | dict(patients or {})
+        draft.write_text(json.dumps(found, indent=2) + "\n", "utf-8")
+
+
+def give_up(folder: Path) -> None:
+    """Leave the folder of a training that could not begin as if it had never been opened; one that has begun stays."""
+    if is_first_process() and not any(folder.rglob("*.ckpt")):
+        (folder / RUN_FILE).unlink(missing_ok=True)
+
+
+def is_first_process() -> bool:
+    """Whether this process writes what several processes of one training share."""
+    return int(getattr(rank_zero_only, "rank", 0)) == 0
+
+
+def fingerprint(path: Path | None) -> dict[str, str] | None:
+    """A file as an input: its name and SHA-256, so that it may be moved but not changed."""
+    return None if path is None else {"file": path.name, "sha256": sha256_of(path)}
+
+
+def _check_same(folder: Path, there: Mapping[str, Any], wanted: Mapping[str, Any], *, resume: bool) -> None:
+    if not resume:
+        raise OutputError(f"{folder}: holds a training; --resume goes on with it, --overwrite replaces it")
+    differences = list(_differences({key: there.get(key) for key in wanted}, wanted))
+    if differences:
+        raise ConfigError(
+            f"{folder}: cannot resume another training ({'; '.join(differences)}); use its settings, or --overwrite"
+        )
+
+
+def _differences(was: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Each key whose value differs, as "training.epochs was 3, now 5"."""
+    for key in dict.fromkeys([*was, *now]):
+        before, after = was.get(key), now.get(key)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            yield from _differences(before, after, f"{prefix}{key}.")
+        elif before != after:
+            yield f"{prefix}{key} was {before}, now {after}"
+
+
+def _method(config: Config) -> dict[str, Any]:
+    """The method's settings that can change a result."""
+    settings = asdict(config)
+    del settings["runtime"]
+    return settings
+
+
+def _plain(value: dict[str, Any]) -> dict[str, Any]:
+    """As JSON gives it back: tuples are lists."""
+    plain: dict[str, Any] = json.loads(json.dumps(value))
+    return plain
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """What an earlier run wrote; None where there was none.
+
+    Raises:
+        OutputError: There is a file of that name which is none of ours.
+    """
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{path}: cannot be understood ({error}); choose another --out") from None
+    return found if isinstance(found, dict) else {}

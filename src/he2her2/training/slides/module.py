@@ -1,0 +1,331 @@
+"""Tile CNN and aggregator learning together from slides with one status each (paper, 3.3 and 4.3), on Lightning."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule
+from numpy.typing import NDArray
+from torch import Tensor, distributed, nn
+from torch.nn import functional
+from torch.nn.utils import convert_conv2d_weight_memory_format
+
+from he2her2.config import Config
+from he2her2.errors import ConfigError, DamagedSlideError
+from he2her2.geometry import Rgb
+from he2her2.labels import Her2Status
+from he2her2.method.decision import Decision, decide_on
+from he2her2.method.inference import infer, pace
+from he2her2.models.aggregators import build_aggregator
+from he2her2.models.baselines import baseline_probability
+from he2her2.models.card import Card
+from he2her2.models.cnn import build_cnn
+from he2her2.models.onnx_engine import OnnxEngine, max_rows
+from he2her2.models.scoring import resize, soft_argmax
+from he2her2.models.selection import top_tiles
+from he2her2.models.tensors import put_tensors
+from he2her2.models.torch_engine import prepare_on_device
+from he2her2.models.zoo import AggregatorSpec, CnnSpec
+from he2her2.slides.stream import TileBatch, map_tiles, stream_tiles
+from he2her2.statistics.metrics import BinaryCounts, accuracy, auc, balanced_accuracy
+from he2her2.training.augmentation import varied_channels
+from he2her2.training.classifier import rate_of
+from he2her2.training.sampling import Draw
+from he2her2.training.settings import Augmentation, SlideTraining
+from he2her2.training.slides.backpropagation import (
+    Flow,
+    geometric,
+    movement,
+    no_gradient_is_zero,
+    send_back,
+    send_through,
+    tiles_that_learn,
+)
+from he2her2.training.slides.bags import Bag
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Start:
+    """The networks that learn, and their weights at the start.
+
+    Attributes:
+        tile_spec: The tile CNN.
+        tile_weights: Its weights, pre-trained or drawn from a seed.
+        aggregator_spec: The aggregator.
+        aggregator_weights: Its weights; empty for a baseline, which has none.
+    """
+
+    tile_spec: CnnSpec
+    tile_weights: Mapping[str, NDArray[np.float32]]
+    aggregator_spec: AggregatorSpec
+    aggregator_weights: Mapping[str, NDArray[np.float32]]
+
+
+class SlideModule(LightningModule):
+    """Each step sees the slides of a draw: all their tiles are scored, the best chosen, and the loss sent back.
+
+    Batch norms keep their running statistics: a slide's tiles are no sample of all tiles. Where the CNN has not moved
+    since a slide was scored, as under a frozen CNN or where a saturated soft-argmax hands back nothing, its logits are
+    still true and are not computed again.
+
+    Args:
+        start: The networks.
+        settings: How they are trained.
+        config: The method's settings; validation decides as prediction does.
+        train: Slides to learn from.
+        val: Slides to validate on.
+        kept: Logits that a training before this one left, of the same slides on the same hardware.
+    """
+
+    def __init__(
+        self,
+        start: Start,
+        settings: SlideTraining,
+        config: Config,
+        train: Sequence[Bag],
+        val: Sequence[Bag],
+        kept: "KeptLogits | None" = None,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.start, self.settings, self.config = start, settings, config
+        self.cnn = build_cnn(start.tile_spec)
+        put_tensors(self.cnn, start.tile_weights)
+        convert_conv2d_weight_memory_format(self.cnn, torch.channels_last)
+        self.cnn.requires_grad_(not settings.freeze_cnn)
+        self.aggregator = build_aggregator(start.aggregator_spec)
+        put_tensors(self.aggregator, start.aggregator_weights)
+        if not any(weight.requires_grad for weight in self.parameters()):
+            rule = start.aggregator_spec.name
+            raise ConfigError(f"training.freeze_cnn: a frozen CNN with the {rule} aggregator leaves nothing to train")
+        self._at_start = [weight.detach().clone() for weight in self.cnn.parameters()]
+        self._train_bags, self._val_bags = train, val
+        self._kept = kept or KeptLogits()
+        self._judged: list[tuple[int, Decision]] = []
+        self.train()
+
+    def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002  # as torch calls it
+        """Switch to training; the CNN's batch norms stay as they are."""
+        super().train(mode)
+        self.cnn.eval()
+        return self
+
+    @property
+    def bags(self) -> tuple[Bag, ...]:
+        """All slides that it sees."""
+        return (*self._train_bags, *self._val_bags)
+
+    @property
+    def beta(self) -> float:
+        """Sharpness of soft-argmax in this epoch's training; validation always uses that of prediction."""
+        end, start = self.config.scoring.beta, self.settings.beta_start
+        if start is None:
+            return end
+        return geometric(start, end, self.current_epoch, self.settings.anneal_epochs or self.settings.epochs)
+
+    def transfer_batch_to_device(self, batch: Draw, device: torch.device, dataloader_idx: int) -> Draw:  # noqa: ARG002
+        """A draw names slides; it stays where it is."""
+        return batch
+
+    def training_step(self, draw: Draw, _: int) -> None:
+        """One step of Adam, from the summed gradients of the draw's slides."""
+        optimizer: Any = self.optimizers()
+        optimizer.zero_grad()
+        chances = torch.from_numpy(draw.chance)
+        flows = [self._learn(self._train_bags[i], chance) for i, chance in zip(draw.index, chances, strict=True)]
+        no_gradient_is_zero(self)
+        self._share_gradients()
+        optimizer.step()
+        schedule: Any = self.lr_schedulers()
+        schedule.step()
+        targets = [self._train_bags[i].target for i in draw.index]
+        right = [
+            (flow.positive >= self.config.threshold) == target for flow, target in zip(flows, targets, strict=True)
+        ]
+        figures = {
+            "train_loss": [flow.loss for flow in flows],
+            "train_accuracy": right,
+            "gradient_share": [flow.share for flow in flows],
+            "gradient_at_scores": [flow.at_scores for flow in flows],
+            "gradient_at_logits": [flow.at_logits for flow in flows],
+        }
+        means = {name: torch.tensor(np.mean(values), dtype=torch.float32) for name, values in figures.items()}
+        self.log_dict(means, on_step=False, on_epoch=True, batch_size=len(flows), sync_dist=True)
+
+    def _learn(self, bag: Bag, chance: Tensor) -> Flow:
+        """Add a slide's gradients."""
+        logits = self._logits(bag, chance)
+        selected = top_tiles(soft_argmax(logits, self.beta), self.config.selection)
+        chosen = torch.from_numpy(logits[selected]).to(self.device)
+        flow = send_back(self.aggregator, chosen, bag.target, self.beta)
+        if not np.isfinite(flow.loss):
+            raise ConfigError(f"{bag.row.slide_id}: the training diverged, its loss is {flow.loss}; lower the rates")
+        learning, gradient = tiles_that_learn(selected, flow.gradient)
+        if len(learning) and not self.settings.freeze_cnn:
+            grid = bag.grid.take(learning)
+            with bag.open(self.config) as slide:
+                batches = stream_tiles(slide, grid, **self._pace)
+                send_through(lambda pixels: self._forward(pixels, chance), batches, gradient)
+        return flow
+
+    def on_train_epoch_end(self) -> None:
+        """Log what the epoch was trained with, and how far the CNN is from where it began."""
+        self.log("beta", self.beta)
+        self.log("cnn_movement", movement(self._at_start, self.cnn.parameters()))
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin anew."""
+        self._judged.clear()
+
+    def validation_step(self, draw: Draw, _: int) -> None:
+        """Decide on slides as prediction does."""
+        for i in draw.index:
+            bag = self._val_bags[i]
+            decision = decide_on(bag.grid, self._logits(bag, None), self.probability, self.config)
+            loss = functional.cross_entropy(
+                self._of_slide(decision.scores[decision.selected]), torch.tensor([bag.target], device=self.device)
+            )
+            self.log("val_loss", loss, batch_size=1)
+            self._judged.append((bag.target, decision))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the figures of all validation slides."""
+        truth = [bool(target) for target, _ in self._judged]
+        decided = [decision.status == Her2Status.POSITIVE for _, decision in self._judged]
+        counts = BinaryCounts.of(truth, decided)
+        figures = {
+            "val_accuracy": accuracy(counts),
+            "val_balanced_accuracy": balanced_accuracy(counts),
+            "val_auc": auc(truth, [decision.probability for _, decision in self._judged]),
+        }
+        self.log_dict({name: torch.tensor(value, dtype=torch.float32) for name, value in figures.items()})
+
+    def probability(self, scores: NDArray[np.float64]) -> float:
+        """Probability of HER2-positive, from the (m,) scores of the selected tiles."""
+        rule = self.start.aggregator_spec.rule
+        if rule != "mlp":
+            return baseline_probability(rule)(scores)
+        return float(self._of_slide(scores).softmax(dim=1)[0, 1])
+
+    @torch.no_grad()
+    def _of_slide(self, scores: NDArray[np.float64]) -> Tensor:
+        """Logits (1, 2) of a slide."""
+        row = torch.from_numpy(scores.astype(np.float32)).to(self.device)[None]  # (1, m)
+        logits: Tensor = self.aggregator(row, torch.ones_like(row, dtype=torch.bool))
+        return logits
+
+    def _logits(self, bag: Bag, chance: Tensor | None) -> NDArray[np.float32]:
+        """Logits (n, k) of all tiles of a bag, without a graph."""
+        if chance is not None and self._varies:
+            return self._score(bag, chance)
+        return self._kept.get(self.cnn, bag.row.slide_id, lambda: self._score(bag, None))
+
+    @property
+    def _varies(self) -> bool:
+        return self.settings.augment != Augmentation() or self.settings.crop_px is not None
+
+    @property
+    def _pace(self) -> dict[str, int]:
+        """How tiles are streamed; on a CPU few at a time: a layer beyond 32 MB doubles the time, in new pages."""
+        found = pace(self.config)
+        if self.device.type == "cpu":
+            found["batch_size"] = min(found["batch_size"], max_rows(self.start.tile_spec) // 2)
+        return found
+
+    def _score(self, bag: Bag, chance: Tensor | None) -> NDArray[np.float32]:
+        """Read all tiles of a bag and let the CNN see them, in symmetric threads."""
+        kind = self.device.type
+        mixed, dtype = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
+
+        def see(batch: TileBatch) -> NDArray[np.float32]:
+            with torch.no_grad(), torch.autocast(kind, dtype, enabled=mixed):  # a thread knows nothing of its parent's
+                seen: NDArray[np.float32] = self._forward(batch.pixels, chance).float().cpu().numpy()
+            return seen
+
+        engine = self._frozen_engine if kind == "cpu" and chance is None else None
+        with bag.open(self.config) as slide, _one_core_a_thread():
+            if engine is None:
+                logits = np.concatenate([*map_tiles(slide, bag.grid, see, **self._pace)])
+            else:
+                _, logits = infer(slide, bag.grid, engine, self.config)
+        if len(logits) < len(bag.grid):
+            found = f"{len(bag.grid) - len(logits)} tiles that could be decoded before cannot be any more"
+            raise DamagedSlideError(bag.row.slide_id, found, "copy the file again, then --resume")
+        return logits
+
+    @cached_property
+    def _frozen_engine(self) -> OnnxEngine | None:
+        """On a CPU ONNX Runtime sees more than twice as many tiles a second as torch; it cannot learn."""
+        if not self.settings.freeze_cnn:
+            return None
+        return OnnxEngine.of(Card(self.start.tile_spec, trained=True, notice=""), self.start.tile_weights)
+
+    def _forward(self, pixels: Rgb, chance: Tensor | None) -> Tensor:
+        """Map (n, h, w, 3) tiles to (n, k) logits; all tiles of a slide are varied alike, as by another scanner."""
+        spec = self.start.tile_spec.input
+        tiles = torch.from_numpy(resize(pixels, spec)).to(self.device)
+        if chance is None or not self._varies:
+            channels = prepare_on_device(tiles, spec.colour)
+        else:
+            alike = chance.to(self.device).expand(len(tiles), -1)
+            channels = varied_channels(tiles, alike, self.settings.augment, spec.colour, self.settings.crop_px)
+        logits: Tensor = self.cnn(channels)
+        return logits
+
+    def _share_gradients(self) -> None:
+        """Sum gradients over devices: a step does not depend on how many share a draw."""
+        if distributed.is_available() and distributed.is_initialized():
+            for weight in self.parameters():
+                if weight.grad is not None:
+                    distributed.all_reduce(weight.grad)
+
+    def configure_optimizers(self) -> Any:  # noqa: ANN401  # Lightning's union of many
+        """Adam with a rate for each network (AdamW where the aggregator's weights decay)."""
+        settings = self.settings
+        rate = settings.aggregator_rate or settings.learning_rate
+        groups = [
+            {"params": [*self.aggregator.parameters()], "lr": rate, "weight_decay": settings.weight_decay},
+            {"params": [w for w in self.cnn.parameters() if w.requires_grad], "lr": settings.learning_rate},
+        ]
+        optimizer = torch.optim.AdamW([group for group in groups if group["params"]], weight_decay=0.0)
+        share = rate_of(settings.schedule, int(self.trainer.estimated_stepping_batches))
+        return [optimizer], [torch.optim.lr_scheduler.LambdaLR(optimizer, share)]
+
+
+class KeptLogits:
+    """Slides' logits, as long as the network that gave them has the very same weights; trainings may share them."""
+
+    def __init__(self) -> None:
+        self._weights: list[Tensor] = []
+        self._logits: dict[str, NDArray[np.float32]] = {}
+
+    def get(self, cnn: nn.Module, slide_id: str, score: Callable[[], NDArray[np.float32]]) -> NDArray[np.float32]:
+        """A slide's logits, kept or else computed.
+
+        Args:
+            cnn: The network as it is now.
+            slide_id: The slide.
+            score: Computes them.
+        """
+        now = [tensor.detach().cpu() for tensor in cnn.state_dict().values()]
+        if len(now) != len(self._weights) or not all(map(torch.equal, now, self._weights)):
+            self._weights = [tensor.clone() for tensor in now]
+            self._logits.clear()
+        if slide_id not in self._logits:
+            self._logits[slide_id] = score()
+        return self._logits[slide_id]
+
+
+@contextmanager
+def _one_core_a_thread() -> Iterator[None]:
+    """Let torch use one core in each of the threads that read tiles and score them."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)

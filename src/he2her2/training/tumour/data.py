@@ -1,0 +1,219 @@
+"""Who trains a tumour CNN and who judges it: patch sets and slides, looked at before any training, dealt by patient."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from he2her2.errors import ConfigError, ManifestError, PatchError
+from he2her2.manifest import Manifest, SlideRow, patient_key, read_manifest, require
+from he2her2.manifest.checks import check
+from he2her2.manifest.provenance import patient_mark
+from he2her2.manifest.table import Split
+from he2her2.models.zoo import CnnSpec
+from he2her2.training.run import fingerprint
+from he2her2.training.settings import TumourTraining
+from he2her2.training.tumour.patches import Patches, read_patch_set
+
+_USED: tuple[Split, ...] = ("train", "val")
+
+TRAINS_ONLY = -1
+"""In place of a fold: nobody judges these patches."""
+
+
+@dataclass(frozen=True, slots=True)
+class TumourData:
+    """What a tumour CNN is trained on; a patch set, manifests or both.
+
+    Attributes:
+        patches: Patch set (NPZ).
+        patches_mpp: µm per px of its patches; none is the network's.
+        manifests: H&E slides whose annotations show invasive tumour; of those with a split, train and val are used.
+        licence: Of the data, for the card.
+        notice: What every output of the weights must say.
+    """
+
+    patches: Path | None = None
+    patches_mpp: float | None = None
+    manifests: tuple[Path, ...] = ()
+    licence: str = "not stated"
+    notice: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sources:
+    """What was given, checked.
+
+    Attributes:
+        sets: Patches of patch sets.
+        cohorts: Manifests with those of their slides that patches are to be drawn from.
+    """
+
+    sets: tuple[Patches, ...]
+    cohorts: tuple[tuple[Manifest, tuple[SlideRow, ...]], ...]
+
+    @property
+    def rows(self) -> tuple[SlideRow, ...]:
+        """All slides."""
+        return tuple(row for _, rows in self.cohorts for row in rows)
+
+    @property
+    def stated(self) -> dict[str, Split | None]:
+        """The split that a manifest states for each patient."""
+        return {patient_key(row.patient_id): row.split for row in self.rows}
+
+    @property
+    def patients(self) -> dict[str, list[str]]:
+        """Everybody whose patches are seen, as `manifest.provenance` names them."""
+        names = {str(name) for patches in self.sets for name in np.unique(patches.patients)}
+        names |= {row.patient_id for row in self.rows}
+        return {"training_patients": sorted(map(patient_mark, names))}
+
+
+def read_sources(data: TumourData, spec: CnnSpec) -> Sources:
+    """Read the patch set, and the manifests of the slides to draw others from.
+
+    Raises:
+        ConfigError: Neither was given.
+        PatchError: The patch set cannot be used.
+        ManifestError: A manifest cannot, with all problems of all that was given.
+    """
+    if data.patches is None and not data.manifests:
+        raise ConfigError("nothing to train on; give --patches, --manifest or both")
+    sets: list[Patches] = []
+    cohorts: list[tuple[Manifest, tuple[SlideRow, ...]]] = []
+    problems: list[str] = []
+    for path in data.manifests:
+        try:
+            manifest = read_manifest(path)
+            cohorts.append((manifest, annotated_rows(manifest)))
+        except ManifestError as error:
+            problems += error.problems
+    problems += _between(cohorts)
+    if data.patches is not None:
+        try:
+            sets.append(read_patch_set(data.patches, spec.input, data.patches_mpp))
+        except PatchError as error:
+            if not problems:
+                raise
+            problems.append(str(error))
+    if problems:
+        raise ManifestError(problems)
+    return Sources(tuple(sets), tuple(cohorts))
+
+
+def _between(cohorts: Sequence[tuple[Manifest, tuple[SlideRow, ...]]]) -> Iterator[str]:
+    """What two manifests contradict each other in: a slide that both list, a patient of whom they state two splits."""
+    slides: dict[Path, str] = {}
+    splits: dict[str, tuple[Split | None, str]] = {}
+    for manifest, rows in cohorts:
+        for row in rows:
+            here, patient = f"{manifest.path}: line {row.line}", patient_key(row.patient_id)
+            if (there := slides.setdefault(row.path.resolve(), here)) != here:
+                yield f"{here}: {row.slide_id} is listed before ({there}); list it once"
+            split, there = splits.setdefault(patient, (row.split, here))
+            if split != row.split:
+                found = f"is in {row.split or 'no split'} here, in {split or 'no split'} before ({there})"
+                yield f"{here}: patient {row.patient_id!r} {found}; choose one"
+
+
+def annotated_rows(manifest: Manifest) -> tuple[SlideRow, ...]:
+    """The slides of a manifest to train on: H&E, of the splits train and val where any slide has a split.
+
+    Raises:
+        ManifestError: It has none, contradicts itself, or a slide's files or annotations are missing; all problems.
+    """
+    slides = manifest.select(stain="HE")
+    splits = [split for split in _USED if any(row.split == split for row in slides)]
+    rows = tuple(row for row in slides if row.split in splits) if splits else slides
+    problems: list[str] = []
+    try:
+        if splits:
+            require(manifest, stain="HE", label=None, splits=splits)
+        else:
+            check(manifest)
+    except ManifestError as error:
+        problems += error.problems
+    problems += [
+        f"{manifest.path}: line {row.line}: {row.slide_id} has no annotations; give its tumour, or leave split empty"
+        for row in rows
+        if row.annotations is None
+    ]
+    if not rows:
+        problems.append(f"{manifest.path}: no H&E slides to train on")
+    if problems:
+        raise ManifestError(problems)
+    return rows
+
+
+def deal(patches: Patches, folds: int, seed: int) -> NDArray[np.int64]:
+    """Deal patients to folds, in an order drawn from the seed, each to the one with the fewest patches so far: (n,).
+
+    Raises:
+        PatchError: There are fewer patients than folds.
+    """
+    names, whose, counts = np.unique(patches.patients, return_inverse=True, return_counts=True)
+    if len(names) < folds:
+        raise PatchError(f"{len(names)} patients cannot be dealt to {folds} folds; use fewer --folds")
+    sizes = np.zeros(folds, np.int64)
+    part = np.empty(len(names), np.int64)
+    for name in np.random.default_rng(seed).permutation(len(names)):
+        part[name] = sizes.argmin()
+        sizes[part[name]] += counts[name]
+    return part[whose]
+
+
+def validation(patches: Patches, stated: Mapping[str, str | None], settings: TumourTraining) -> NDArray[np.int64]:
+    """Which patches validate (0), and which only train (-1): (n,).
+
+    Patients are in the split that the manifest states. The others, and all of them where it states no `val`, are drawn
+    from the seed until they have `val_share` of their patches.
+    """
+    has_val = "val" in stated.values()
+    names, whose, counts = np.unique(patches.patients, return_inverse=True, return_counts=True)
+    known = np.array([has_val and stated.get(str(name)) is not None for name in names])
+    validates = np.array([has_val and stated.get(str(name)) == "val" for name in names])
+    free = np.random.default_rng(settings.seed).permutation(np.flatnonzero(~known))
+    wanted = settings.val_share * counts[free].sum()
+    before = np.cumsum(counts[free]) - counts[free]
+    validates[free[(before < wanted) & (np.arange(len(free)) < len(free) - 1)]] = True
+    return np.where(validates[whose], 0, TRAINS_ONLY)
+
+
+def check_folds(patches: Patches, fold: NDArray[np.int64]) -> None:
+    """Whether every network has both classes to learn from and to be judged by.
+
+    Raises:
+        PatchError: One has not.
+    """
+    problems = []
+    for k in range(int(fold.max(initial=0)) + 1):
+        for verb, chosen in (("train", fold != k), ("validate", fold == k)):
+            found = np.unique(patches.labels[chosen])
+            if len(found) < 2:
+                what = "no patches" if not len(found) else f"only {('other', 'invasive')[found[0]]} patches"
+                problems.append(f"fold {k + 1} has {what} to {verb} on")
+    if problems:
+        raise PatchError(f"{'; '.join(problems)}; give more patients of both kinds, or use fewer --folds")
+
+
+def as_inputs(data: TumourData, folds: int) -> dict[str, Any]:
+    """What of it changes the result, for `run.json`."""
+    return {
+        "patches": fingerprint(data.patches),
+        "patches_mpp": data.patches_mpp,
+        "manifests": [fingerprint(path) for path in data.manifests],
+        "folds": folds,
+    }
+
+
+def describe(patches: Patches) -> str:
+    """The data in words."""
+    sources = [f"{source}: {(patches.sources == source).sum()}" for source in np.unique(patches.sources)]
+    n_patients = len(np.unique(patches.patients))
+    return (
+        f"{len(patches)} patches of {n_patients} patients ({', '.join(sources)}), {patches.labels.mean():.0%} invasive"
+    )

@@ -1,0 +1,269 @@
+"""What the tumour CNN learns from: patches of a patch set, or drawn from annotated slides.
+
+Patches are small (7.5 kB for the compact network), so they are read once, at the size that reaches the network, and
+kept in memory; nothing is written.
+"""
+
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+
+from he2her2.config import Config
+from he2her2.errors import AnnotationError, DamagedSlideError, ManifestError, PatchError, SlideError
+from he2her2.geometry import Mask, Rgb, TileGrid, l0_from_mask, mask_size
+from he2her2.manifest import Manifest, SlideRow, patient_key
+from he2her2.method.inference import pace
+from he2her2.method.raster import native_mpp, thumbnail_on_lattice
+from he2her2.method.region_masks import region_mask
+from he2her2.method.segmentation import find_tissue
+from he2her2.method.tiles import MAX_UNREADABLE_SHARE
+from he2her2.models.scoring import resize
+from he2her2.models.zoo import InputSpec
+from he2her2.slides import Slide, open_slide
+from he2her2.slides.stream import map_tiles
+from he2her2.timing import Progress, silent
+from he2her2.training.settings import TumourTraining
+
+OTHER, INVASIVE = 0, 1
+MASK_MPP = 8.0
+"""µm per pixel of the masks on which places are drawn."""
+
+SLIDES = "slides"
+"""The source of patches of slides without a site."""
+
+_NEEDED = ("patch", "invasive", "patient")
+_TOO_NARROW = 0.98
+
+
+@dataclass(frozen=True, slots=True, eq=False)  # eq=False: it holds arrays
+class Patches:
+    """Labelled patches.
+
+    Attributes:
+        pixels: (n, s, s, 3) uint8, at the side that reaches the network.
+        labels: (n,) int64: 1 is invasive tumour, 0 is not.
+        patients: (n,) whose each is, by `patient_key`.
+        sources: (n,) where each comes from: the patch set, or the slide's site.
+    """
+
+    pixels: Rgb
+    labels: NDArray[np.int64]
+    patients: NDArray[np.str_]
+    sources: NDArray[np.str_]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, index: NDArray[Any]) -> "Patches":
+        """The patches that `index` (positions or a bool mask) names, in its order."""
+        return Patches(self.pixels[index], self.labels[index], self.patients[index], self.sources[index])
+
+
+def joined(parts: Sequence[Patches]) -> Patches:
+    """All patches of several sets, in their order."""
+    return Patches(
+        np.concatenate([part.pixels for part in parts]),
+        np.concatenate([part.labels for part in parts]),
+        np.concatenate([part.patients for part in parts]),
+        np.concatenate([part.sources for part in parts]),
+    )
+
+
+def read_patch_set(file: Path, spec: InputSpec, mpp: float | None = None) -> Patches:
+    """Read a patch set: `patch` (n, h, h, 3) uint8, `invasive` (n,) of 0 and 1, `patient` (n,).
+
+    Args:
+        file: NPZ; further arrays in it are ignored.
+        spec: What the network eats. Wider patches are cut to its field of view about their centre, and resampled.
+        mpp: µm per px of the patches; none is the network's.
+
+    Raises:
+        PatchError: It cannot be read or used; all problems in one message.
+    """
+    arrays = _read_npz(file)
+    problems = list(_problems(arrays, spec, mpp or spec.mpp))
+    if problems:
+        raise PatchError(f"{file}: {'; '.join(problems)}")
+    pixels = at_network_size(arrays["patch"], mpp or spec.mpp, spec)
+    patients = np.array([patient_key(str(name)) for name in arrays["patient"].tolist()])
+    return Patches(pixels, arrays["invasive"].astype(np.int64), patients, np.full(len(pixels), file.stem))
+
+
+def _read_npz(file: Path) -> Mapping[str, NDArray[Any]]:
+    try:
+        with file.open("rb") as stream:
+            found = np.load(stream, allow_pickle=False)
+            if isinstance(found, np.ndarray):
+                raise PatchError(f"{file}: is a single array; give an NPZ with {', '.join(_NEEDED)}")
+            return {name: found[name] for name in _NEEDED if name in found}
+    except OSError as error:
+        raise PatchError(f"{file}: cannot be read ({error.strerror or error}); give an NPZ of patches") from None
+    except (ValueError, BadZipFile, EOFError, zlib.error) as error:
+        raise PatchError(f"{file}: is no NPZ of plain arrays ({error}); write it with numpy.savez") from None
+
+
+def _problems(arrays: Mapping[str, NDArray[Any]], spec: InputSpec, mpp: float) -> Iterator[str]:
+    """Everything that keeps a patch set from being trained on."""
+    if missing := [name for name in _NEEDED if name not in arrays]:
+        yield f"has no array {', '.join(missing)}"
+    lengths = {name: array.shape[:1] for name, array in arrays.items()}
+    if len(set(lengths.values())) > 1:
+        yield f"its arrays differ in length ({', '.join(f'{name} {n}' for name, n in lengths.items())})"
+    if "patch" in arrays:
+        yield from _picture_problems(arrays["patch"], spec, mpp)
+    if "invasive" in arrays:
+        yield from _label_problems(arrays["invasive"])
+    if "patient" in arrays:
+        patients = arrays["patient"]
+        if patients.ndim != 1 or patients.dtype.kind not in "iuUS":
+            yield f"patient is {patients.shape} {patients.dtype} where (n,) numbers or names are wanted"
+        elif len(np.unique(patients)) < 2:
+            yield "all patches are of one patient; at least two are needed to keep training and validation apart"
+
+
+def _picture_problems(patch: NDArray[Any], spec: InputSpec, mpp: float) -> Iterator[str]:
+    if patch.ndim != 4 or patch.dtype != np.uint8 or patch.shape[3:] != (3,) or patch.shape[1] != patch.shape[2]:
+        yield f"patch is {patch.shape} {patch.dtype} where (n, h, h, 3) uint8 is wanted"
+        return
+    field, wanted = patch.shape[1] * mpp, spec.side_px * spec.mpp
+    if field < _TOO_NARROW * wanted:
+        yield f"its patches are {field:g} µm wide at {mpp:g} µm/px, the network sees {wanted:g} µm; check --patches-mpp"
+
+
+def _label_problems(invasive: NDArray[Any]) -> Iterator[str]:
+    if invasive.ndim != 1 or invasive.dtype.kind not in "iub" or not np.isin(invasive, (OTHER, INVASIVE)).all():
+        yield f"invasive is {invasive.shape} {invasive.dtype} where (n,) of 0 and 1 is wanted"
+    elif len(classes := np.unique(invasive)) < 2:
+        only = "is empty" if not len(classes) else f"holds only {'invasive' if classes[0] else 'other'} patches"
+        yield f"it {only}; both classes are needed"
+
+
+def at_network_size(patches: Rgb, mpp: float, spec: InputSpec) -> Rgb:
+    """Cut patches to the network's field of view about their centre and resample them: (n, h, h, 3) to (n, s, s, 3).
+
+    Args:
+        patches: At least 98 % as wide as the field of view, which is taken for all of it.
+        mpp: Their µm per px.
+        spec: What the network eats.
+    """
+    side = patches.shape[1]
+    if side == spec.side_px and abs(mpp / spec.mpp - 1) < 1e-6:
+        return resize(patches, spec)
+    half = min(spec.side_px * spec.mpp / mpp, side) / 2
+    box = (side / 2 - half, side / 2 - half, side / 2 + half, side / 2 + half)
+    size = (spec.network_px, spec.network_px)
+    small = [Image.fromarray(patch).resize(size, Image.Resampling.BILINEAR, box=box) for patch in patches]
+    return np.stack([np.asarray(patch) for patch in small])
+
+
+def draw_patches(
+    manifest: Manifest,
+    rows: Sequence[SlideRow],
+    spec: InputSpec,
+    config: Config,
+    settings: TumourTraining,
+    progress: Progress = silent,
+) -> Patches:
+    """Draw patches from annotated slides; what is drawn from one does not depend on the others.
+
+    Args:
+        manifest: To name in messages.
+        rows: Its H&E slides, each with annotations of its invasive tumour.
+        spec: What the network eats.
+        config: Tissue, quality and runtime are used.
+        settings: How many patches, and how they are labelled.
+        progress: Told how far it is.
+
+    Raises:
+        ManifestError: Every slide that gives none, with its reason.
+    """
+    parts, problems = [], []
+    for n_done, row in enumerate(rows, start=1):
+        try:
+            parts.append(_draw_from(row, spec, config, settings))
+        except (SlideError, AnnotationError) as error:
+            problems.append(f"line {row.line}: {error}")
+        progress("drawing patches", n_done, len(rows))
+    if problems:
+        raise ManifestError([f"{manifest.path}: {len(problems)} of {len(rows)} slides give no patches", *problems])
+    return joined(parts)
+
+
+def _draw_from(row: SlideRow, spec: InputSpec, config: Config, settings: TumourTraining) -> Patches:
+    rng = np.random.default_rng((settings.seed, zlib.crc32(row.slide_id.encode())))
+    with open_slide(row.path, mpp=row.mpp, backend=config.runtime.backend) as slide:
+        mpp = native_mpp(slide, spec, config)
+        side_l0 = spec.side_px * mpp / slide.mpp
+        centres, labels = _places(slide, row, side_l0, config, settings, rng)
+        origins = np.rint(centres - side_l0 / 2).astype(np.int64)
+        raster = np.lexsort((origins[:, 0], origins[:, 1]))  # near places one after the other: each is decoded once
+        grid = TileGrid(origins[raster], side_l0, spec.side_px, mpp)
+        index, pixels = _read(slide, grid, spec, config)
+    n = len(index)
+    return Patches(
+        pixels, labels[raster][index], np.full(n, patient_key(row.patient_id)), np.full(n, row.site or SLIDES)
+    )
+
+
+def _places(
+    slide: Slide, row: SlideRow, side_l0: float, config: Config, settings: TumourTraining, rng: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Centres (n, 2) of patches in level-0 px, and their labels (n,)."""
+    assert row.annotations is not None
+    px_l0 = MASK_MPP / slide.mpp
+    size = mask_size(slide.size_l0, px_l0)
+    tissue, pen = find_tissue(thumbnail_on_lattice(slide, px_l0, size), config)
+    usable = tissue & ~pen if config.quality.apply else tissue
+    inside = region_mask(slide, row.annotations, size, px_l0)
+    invasive = invasive_centres(inside, side_l0 / px_l0, settings.min_share)
+    n_glass = round(settings.glass_share * settings.patches_per_slide)
+    n_each = (settings.patches_per_slide - n_glass) // 2
+    wanted = ((usable & invasive, n_each), (usable & ~invasive, n_each), (~(tissue | pen | inside), n_glass))
+    drawn = [draw_places(mask, n, rng) for mask, n in wanted]
+    labels = np.repeat([INVASIVE, OTHER, OTHER], [len(places) for places in drawn])
+    return l0_from_mask(np.concatenate(drawn), px_l0), labels
+
+
+def invasive_centres(inside: Mask, side_mask: float, min_share: float) -> Mask:
+    """Where the centre of an invasive patch may lie.
+
+    Args:
+        inside: (h, w) invasive tumour.
+        side_mask: Side of a patch in mask px.
+        min_share: Share of a patch that must be tumour; 0 asks for its centre instead.
+    """
+    if min_share == 0:
+        return inside
+    share = ndimage.uniform_filter(inside.astype(np.float32), max(1, round(side_mask)), mode="constant")
+    return np.asarray(share >= min_share - 1e-6)
+
+
+def draw_places(mask: Mask, n: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Up to `n` places (x, y) in different pixels of a mask, anywhere in their pixel: (m, 2) in mask px."""
+    rows, columns = np.nonzero(mask)
+    chosen = rng.permutation(len(rows))[:n]
+    return np.stack([columns[chosen], rows[chosen]], axis=1) + rng.random((len(chosen), 2))
+
+
+def _read(slide: Slide, grid: TileGrid, spec: InputSpec, config: Config) -> tuple[NDArray[np.int64], Rgb]:
+    """Positions of the patches that can be read, and their pixels at the network's size.
+
+    Raises:
+        DamagedSlideError: More than 1 % cannot be decoded.
+    """
+    batches = list(map_tiles(slide, grid, lambda batch: (batch.index, resize(batch.pixels, spec)), **pace(config)))
+    none = np.empty((0, spec.network_px, spec.network_px, 3), np.uint8)
+    index = np.concatenate([np.empty(0, np.int64), *(index for index, _ in batches)])
+    n_lost = len(grid) - len(index)
+    if n_lost > MAX_UNREADABLE_SHARE * len(grid):
+        found = f"{n_lost} of {len(grid)} patches cannot be decoded"
+        raise DamagedSlideError(slide.slide_id, found, "copy the file again, or leave the slide out")
+    return index, np.concatenate([none, *(pixels for _, pixels in batches)])
