@@ -1,0 +1,81 @@
+"""Reports for people: Markdown and HTML from the templates of this folder.
+
+A template holds the words; code hands it typed values and never builds a page from strings:
+
+    text = render("tile_training.md", report=report)
+
+Templates lie in `pages/templates/`. A name that the template uses and nobody gave is an error, also of an attribute.
+In HTML every value is escaped; Markdown is not, except for the cells of `table`. Runs of blank lines become one,
+so a block that prints nothing leaves no gap. Beside Jinja's own filters a template has:
+
+    {{ 0.1234 | percent }}, {{ 0.1234 | percent(1) }}           12 %, 12.3 %
+    {{ 0.1234 | fixed(3) }}                                     0.123
+    {{ 0.1234 | significant }}, {{ 0.1234 | significant(2) }}   0.123, 0.12
+    {{ rows | table(["figure", "n"]) }}                         a Markdown table, first column left, the others right
+    {{ rows | table(["figure", "n"], align="ll") }}             the same with every column's side given: l, r or c
+
+An estimate prints itself: `{{ auc.text(3) }}` gives `0.714 (0.600 to 0.800)`, `{{ sensitivity.percent() }}` gives
+`88 % (47 to 100 %)`. What several templates share is a macro in `templates/macros.md`.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+__all__ = ["render"]
+
+_MARKS = {"l": ":--", "r": "--:", "c": ":-:"}
+
+
+def render(template: str, /, **values: object) -> str:
+    r"""Text of a template, ending in one newline.
+
+    Args:
+        template: Name of a file in `pages/templates/`; its ending says whether it is Markdown or HTML.
+        values: What the template may use, by name.
+
+    Raises:
+        jinja2.UndefinedError: The template uses something that was not given.
+
+    Example:
+        >>> render("notices.md", notices=["phantom weights"])
+        '> **NOTICE: phantom weights**\n'
+    """
+    text = _ENVIRONMENT.get_template(template).render(values)
+    if template.endswith(".md"):
+        text = re.sub(r"\n{3,}", "\n\n", text).lstrip("\n")
+    return text.rstrip("\n") + "\n"
+
+
+def _percent(share: float, digits: int = 0) -> str:
+    return f"{100 * share:.{digits}f} %"
+
+
+def _fixed(value: float, digits: int) -> str:
+    return f"{value:.{digits}f}"
+
+
+def _significant(value: float, digits: int = 3) -> str:
+    return f"{value:.{digits}g}"
+
+
+def _table(rows: Iterable[Sequence[object]], heads: Sequence[str], align: str | None = None) -> str:
+    marks = [_MARKS[mark] for mark in align or "l" + "r" * (len(heads) - 1)]
+    lines = [_line(heads), f"|{'|'.join(marks)}|", *(_line(row) for row in rows)]
+    return "\n".join(lines)
+
+
+def _line(cells: Iterable[object]) -> str:
+    return f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+_ENVIRONMENT = Environment(
+    loader=PackageLoader("he2her2.pages"),
+    autoescape=select_autoescape(["html"]),
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+)
+_ENVIRONMENT.filters |= {"percent": _percent, "fixed": _fixed, "significant": _significant, "table": _table}

@@ -1,0 +1,59 @@
+"""Templates become text: strictly, escaped where it is HTML, without gaps where it is Markdown."""
+
+import jinja2
+import pytest
+
+from he2her2 import pages
+
+
+@pytest.fixture
+def templates(monkeypatch):
+    """A way to write templates that `render` finds instead of the package's."""
+
+    def write(**texts: str) -> None:
+        named = {name.replace("_", "."): text for name, text in texts.items()}
+        monkeypatch.setattr(pages, "_ENVIRONMENT", pages._ENVIRONMENT.overlay(loader=jinja2.DictLoader(named)))
+
+    return write
+
+
+def test_an_unknown_name_is_an_error(templates):
+    """A template never prints nothing for a value that was forgotten."""
+    templates(page_md="{{ missing }}", deep_md="{{ given.missing }}")
+
+    with pytest.raises(jinja2.UndefinedError, match="missing"):
+        pages.render("page.md")
+    with pytest.raises(jinja2.UndefinedError, match="missing"):
+        pages.render("deep.md", given=object())
+
+
+def test_html_is_escaped_and_markdown_is_not(templates):
+    """The ending of the template's name decides."""
+    templates(page_html="{{ text }}", page_md="{{ text }}")
+
+    assert pages.render("page.html", text="<b>") == "&lt;b&gt;\n"
+    assert pages.render("page.md", text="<b>") == "<b>\n"
+
+
+def test_blocks_that_print_nothing_leave_no_gap(templates):
+    """A page has single blank lines and one newline at its end, whatever its blocks leave out."""
+    templates(page_md="# Head\n\n{% if false %}\nno\n{% endif %}\n\n{% for x in [] %}\n{{ x }}\n{% endfor %}\n\nend\n\n\n")
+
+    assert pages.render("page.md") == "# Head\n\nend\n"
+
+
+def test_numbers_and_shares(templates):
+    """Filters round; a share is given in per cent."""
+    templates(page_md="{{ x | percent }} {{ x | percent(1) }} {{ x | fixed(3) }} {{ x | significant(2) }}")
+
+    assert pages.render("page.md", x=0.12345) == "12 % 12.3 % 0.123 0.12\n"
+
+
+def test_a_table_aligns_figures_and_keeps_its_columns(templates):
+    """The first column is text, the others figures, unless said; a bar inside a cell does not open a column."""
+    templates(page_md='{{ rows | table(["figure", "n"]) }}\n\n{{ rows | table(["a", "b"], align="cl") }}')
+
+    first, second = pages.render("page.md", rows=[("a|b", 3)]).rstrip("\n").split("\n\n")
+
+    assert first.splitlines() == ["| figure | n |", "|:--|--:|", "| a\\|b | 3 |"]
+    assert second.splitlines()[1] == "|:-:|:--|"
