@@ -37,7 +37,9 @@ def test_html_is_escaped_and_markdown_is_not(templates):
 
 def test_blocks_that_print_nothing_leave_no_gap(templates):
     """A page has single blank lines and one newline at its end, whatever its blocks leave out."""
-    templates(page_md="# Head\n\n{% if false %}\nno\n{% endif %}\n\n{% for x in [] %}\n{{ x }}\n{% endfor %}\n\nend\n\n\n")
+    templates(
+        page_md="# Head\n\n{% if false %}\nno\n{% endif %}\n\n{% for x in [] %}\n{{ x }}\n{% endfor %}\n\nend\n\n\n"
+    )
 
     assert pages.render("page.md") == "# Head\n\nend\n"
 
