@@ -5,10 +5,10 @@ import csv
 import openslide
 import pytest
 
+from he2her2.cli.phantoms import phantom
 from he2her2.errors import PhantomError
 from he2her2.phantom import load_cohort, write_cohort
 from he2her2.phantom.cohort import plan_cohort
-from he2her2.phantom.command import run
 
 TINY = {"size_px": [600, 520], "tissue_extent": 0.5, "foci": 1}
 
@@ -18,14 +18,16 @@ def rows_of(manifest):
         return list(csv.DictReader(file))
 
 
-def test_the_manifest_names_every_slide(tmp_path):
+def test_the_manifest_names_every_slide(tmp_path, capsys):
     """One row a slide, with labels, and a path that opens from the manifest's folder."""
-    lines: list[str] = []
+    manifest = tmp_path / "out" / "manifest.csv"
 
-    manifest = run(tmp_path / "out", n=4, seed=3, stains=["HE", "IHC"], dials=["size_px=[600, 520]"], echo=lines.append)
+    phantom(tmp_path / "out", n=4, seed=3, stain=["HE", "IHC"], settings=["size_px=[600, 520]"], threads=1)
     rows = rows_of(manifest)
+    *lines, last = capsys.readouterr().out.splitlines()
 
     assert len(rows) == len(lines) == 8
+    assert str(manifest) in last
     assert {row["stain"] for row in rows} == {"HE", "IHC"}
     assert sorted({row["ihc_score"] for row in rows}) == ["0", "1+", "2+", "3+"]
     for row in rows:
@@ -76,20 +78,26 @@ def test_a_toml_file_sets_the_dials_and_options_outrank_it(tmp_path):
     ("options", "names"),
     [
         ({"n": 0}, "n: "),
-        ({"stains": ["PAS"]}, "stains"),
-        ({"sites": ["home"]}, "sites"),
-        ({"dials": ["signal=2"]}, "signal"),
-        ({"dials": ["signal"]}, "name=value"),
-        ({"dials": ["colour=red"]}, "colour is no dial"),
-        ({"dials": ["seed=3"]}, "drawn for each patient"),
-        ({"workers": 0}, "workers"),
+        ({"stain": ["PAS"]}, "stains"),
+        ({"site": ["home"]}, "sites"),
+        ({"settings": ["signal=2"]}, "signal"),
+        ({"settings": ["signal"]}, "name=value"),
+        ({"settings": ["colour=red"]}, "colour is no dial"),
+        ({"settings": ["seed=3"]}, "drawn for each patient"),
     ],
 )
 def test_a_bad_option_is_one_line_and_writes_nothing(tmp_path, options, names):
     """Nothing is drawn before every dial is checked."""
     with pytest.raises(PhantomError, match=names) as caught:
-        run(tmp_path / "out", **options)
+        phantom(tmp_path / "out", **options)
     assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_at_least_one_process_draws(tmp_path):
+    """A cohort that no process would draw is refused before anything is written."""
+    with pytest.raises(ValueError, match="workers"):
+        write_cohort(tmp_path / "out", load_cohort(n=1, slide=TINY), workers=0)
     assert not (tmp_path / "out").exists()
 
 
@@ -100,7 +108,7 @@ def test_a_bad_file_is_one_line(tmp_path, text):
     file.write_text(text, "utf-8")
 
     with pytest.raises(PhantomError) as caught:
-        run(tmp_path / "out", config=file)
+        phantom(tmp_path / "out", config=file)
     assert "\n" not in str(caught.value)
 
 
@@ -109,7 +117,7 @@ def test_an_existing_cohort_is_not_overwritten(tmp_path):
     (tmp_path / "manifest.csv").write_text("slide_id\n", "utf-8")
 
     with pytest.raises(PhantomError, match="is there already"):
-        run(tmp_path, n=1)
+        phantom(tmp_path, n=1)
 
 
 def test_a_stopped_cohort_has_no_manifest(tmp_path):

@@ -1,6 +1,5 @@
 """What `he2her2` can do, a function a verb."""
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,10 +11,11 @@ from he2her2.cli import options as o
 from he2her2.cli.ablating import ablate, import_weights
 from he2her2.cli.evaluating import evaluate
 from he2her2.cli.manifests import manifest
+from he2her2.cli.phantoms import demo, phantom
 from he2her2.cli.recalibrating import recalibrate
 from he2her2.cli.studies import labels, split
 from he2her2.cli.training import train
-from he2her2.errors import AnnotationError, OutputError, SlideError
+from he2her2.errors import AnnotationError, SlideError
 
 if TYPE_CHECKING:
     from he2her2.cohort.work import Work
@@ -109,59 +109,8 @@ def inspect(
         raise typer.Exit(1)
 
 
-@app.command()
-def demo(
-    *,
-    out: o.Out = Path("demo-run"),
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the phantom slide.")] = 1,
-    threads: o.Threads = None,
-) -> None:
-    """Draw a phantom slide and predict its HER2 status: the whole method in about a minute."""
-    from he2her2.cli.console import working
-    from he2her2.phantom import make_spec, save_truth, write_phantom
-
-    slide = out / "phantom.tif"
-    if (out / "run.json").exists() and not slide.exists():
-        raise OutputError(f"{out}: holds results of your own; choose another --out")
-    spec = make_spec(seed=seed, ihc_score="3+", signal=1.0, pen=1, blur=0.1)
-    typer.echo(f"drawing a phantom slide of {spec.size_px[0]} x {spec.size_px[1]} px: {slide}")
-    with working("drawing"):
-        save_truth(write_phantom(slide, spec, workers=threads or os.cpu_count() or 1), out / "phantom-truth")
-    typer.echo(f"its truth, HER2 {spec.her2_status.value}, is in {out / 'phantom-truth'}")
-    effective = _settings("default", None, None, "auto", threads)
-    work = _plan("predict", out, effective, "bundled", None, None, "intersect", overwrite=True)
-    _run(slide, work, "predict", as_json=False)
-
-
-@app.command()
-def phantom(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for slides, truth and manifest.")],
-    *,
-    n: Annotated[int | None, typer.Option("--patients", "-n", help="How many patients.", show_default=False)] = None,
-    seed: Annotated[int | None, typer.Option(help="Of everything; the same gives the same bytes.")] = None,
-    stain: Annotated[list[str] | None, typer.Option(help="HE or IHC; may be given twice.", show_default=False)] = None,
-    site: Annotated[list[str] | None, typer.Option(help="her2sc-like or brca-like; may be given twice.")] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML file with a cohort's dials.", show_default=False)] = None,
-    dials: Annotated[list[str] | None, typer.Option("--set", help="A slide's dial, such as signal=1.")] = None,
-    threads: o.Threads = None,
-) -> None:
-    """Draw phantom slides whose truth is known, H&E and IHC, with a manifest."""
-    from he2her2.cli.console import working
-    from he2her2.phantom.command import run
-
-    with working("drawing"):
-        manifest = run(
-            out,
-            config=config,
-            n=n,
-            seed=seed,
-            stains=stain,
-            sites=site,
-            dials=dials,
-            workers=threads or os.cpu_count() or 1,
-            echo=typer.echo,
-        )
-    typer.echo(f"manifest {manifest}; phantoms prove the machinery, never the medicine")
+app.command()(demo)
+app.command()(phantom)
 
 
 @app.command(name="config")
@@ -180,6 +129,13 @@ app.add_typer(manifest, name="manifest")
 app.command()(split)
 app.command()(evaluate)
 app.command()(recalibrate)
+
+
+def predict_slide(slide: Path, out: Path, threads: int | None) -> None:
+    """Predict one slide with the bundled weights and default settings."""
+    effective = _settings("default", None, None, "auto", threads)
+    work = _plan("predict", out, effective, "bundled", None, None, "intersect", overwrite=True)
+    _run(slide, work, "predict", as_json=False)
 
 
 def _settings(

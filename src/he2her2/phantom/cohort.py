@@ -149,7 +149,10 @@ def write_cohort(
     Raises:
         PhantomError: The dials leave no room for tissue or tumour, or the folder holds another cohort.
         OutputError: The folder cannot be written.
+        ValueError: `workers` is less than 1.
     """
+    if workers < 1:
+        raise ValueError(f"workers must be at least 1, got {workers}")
     slides = plan_cohort(cohort)
     manifest = out / "manifest.csv"
     if manifest.exists():
