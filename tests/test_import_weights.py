@@ -21,12 +21,13 @@ from torch.nn import functional as F  # noqa: N812  everyone calls it so
 
 from he2her2.config import PRESETS
 from he2her2.errors import OutputError, WeightsError
+from he2her2.files import sha256_of
 from he2her2.models import authors_files
 from he2her2.models.authors_files import Kind, import_authors_file, read_authors_file
 from he2her2.models.card import Ranking
 from he2her2.models.engines import load_engine
 from he2her2.models.slide_model import load_aggregator
-from he2her2.models.weights import load_tensors, read_card, sha256_of, verify
+from he2her2.models.weights import load_tensors, read_card, verify
 from he2her2.models.zoo import PAPER_MLP, PAPER_TILE_CNN, PAPER_TUMOUR_CNN, Conv, InputSpec, tensor_shapes
 from tests.tissue_slides import write_tissue
 

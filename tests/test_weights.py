@@ -9,13 +9,14 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from he2her2.errors import WeightsError
+from he2her2.files import sha256_of
 from he2her2.models.card import Card, Metric, Ranking, card_from_json, card_to_json
 from he2her2.models.engines import load_engine
 from he2her2.models.initial import initial_weights
 from he2her2.models.onnx_engine import OnnxEngine
 from he2her2.models.onnx_graph import build_onnx
 from he2her2.models.torch_engine import TorchEngine
-from he2her2.models.weights import load_tensors, read_card, save_weights, sha256_of, verify
+from he2her2.models.weights import load_tensors, read_card, save_weights, verify
 from he2her2.models.zoo import COMPACT_TUMOUR_CNN, NETWORKS, STRIDED_TILE_CNN
 
 CARD = Card(

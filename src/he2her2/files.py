@@ -1,22 +1,34 @@
-"""A file or folder appears whole under its name, or not at all."""
+"""Files of ours: written whole or not at all, as text, JSON or CSV; read back; hashed.
 
+Text is UTF-8 with the line ends that it has, on every system.
+"""
+
+import csv
+import hashlib
+import io
+import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any
 from uuid import uuid4
 
 from he2her2.errors import OutputError
 
+Row = Mapping[str, Any] | Sequence[object]
+
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside `path` to write a file or folder to; on success it takes `path`'s name.
+    """Yield a temporary path beside `path` to write a file or folder to; on success it is renamed to `path`.
 
     Whatever stops the block (an error, Ctrl-C) leaves nothing behind. A folder replaces an existing folder.
 
     Raises:
-        OutputError: The place cannot be written, or its disk is full.
+        OutputError: `path` cannot be written, or its disk is full.
 
     Example:
         >>> import tempfile
@@ -38,6 +50,136 @@ def atomic(path: Path) -> Iterator[Path]:
         ) from error
     finally:
         _remove(draft)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    with atomic(path) as draft:
+        draft.write_text(text, "utf-8", newline="")
+
+
+def json_text(value: object, *, ascii_only: bool = False, allow_nan: bool = True) -> str:
+    r"""Return `value` as indented JSON, with a line end.
+
+    Args:
+        value: Plain data, or a dataclass of it.
+        ascii_only: Write other characters as escapes; for names of files, which need not be valid Unicode.
+        allow_nan: Write NaN and infinity, which are no JSON; False refuses them.
+
+    Example:
+        >>> json_text({"mpp": 0.5})
+        '{\n  "mpp": 0.5\n}\n'
+    """
+    return json.dumps(_plain(value), indent=2, ensure_ascii=ascii_only, allow_nan=allow_nan) + "\n"
+
+
+def write_json(path: Path, value: object, *, ascii_only: bool = False, allow_nan: bool = True) -> None:
+    """Write `value` as JSON, as `json_text` gives it.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    write_text(path, json_text(value, ascii_only=ascii_only, allow_nan=allow_nan))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read the JSON object in a file.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It holds no JSON, or JSON that is no object.
+    """
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if not isinstance(found, dict):
+        raise ValueError("no JSON object")  # noqa: TRY004  # of the file's content, as a JSONDecodeError is
+    return found
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Row], *, line_end: str = "\n") -> str:
+    r"""Return a table as CSV.
+
+    Args:
+        columns: Its heading.
+        rows: Each one a mapping by column (a missing cell is empty, another column an error) or all cells in order.
+        line_end: After each line.
+
+    Example:
+        >>> csv_text(["slide_id", "mpp"], [{"slide_id": "S1"}, ("S2", 0.5)])
+        'slide_id,mpp\nS1,\nS2,0.5\n'
+    """
+    text = io.StringIO()
+    named = csv.DictWriter(text, columns, lineterminator=line_end)
+    named.writeheader()
+    for row in rows:
+        if isinstance(row, Mapping):
+            named.writerow(row)
+        else:
+            named.writer.writerow(row)
+    return text.getvalue()
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Row], *, line_end: str = "\n") -> None:
+    """Write a table as CSV, as `csv_text` gives it.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    write_text(path, csv_text(columns, rows, line_end=line_end))
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """Read the rows of a CSV file that this program wrote, each by column.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It is no UTF-8 text.
+        csv.Error: It is no CSV.
+    """
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def sha256_of(file: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def digest(*parts: object) -> str:
+    """Return the SHA-256 of plain data and dataclasses, in hexadecimal.
+
+    Example:
+        >>> digest("weights", {"a": 1, "b": 2}) == digest("weights", {"b": 2, "a": 1})
+        True
+    """
+    return hashlib.sha256(json.dumps([_plain(part) for part in parts], sort_keys=True).encode()).hexdigest()
+
+
+def check_writable(folder: Path) -> None:
+    """Raise, before any work, unless files can be written into `folder`; it need not exist yet.
+
+    Raises:
+        OutputError: The folder is a file, or nothing can be written there.
+    """
+    place = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    if not place.is_dir():
+        raise OutputError(f"{folder}: {place} is a file; choose another --out")
+    try:
+        with TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise OutputError(f"{folder}: {place} cannot be written ({error.strerror}); choose another --out") from None
+
+
+def _plain(value: object) -> object:
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
 
 
 def _replace(draft: Path, path: Path) -> None:

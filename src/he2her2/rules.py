@@ -4,9 +4,7 @@ Calibration says what a probability is worth, an operating point which patients 
 must still decide. Here they are applied and read; `he2her2.evaluation` chooses them.
 """
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from enum import StrEnum
 from typing import Annotated, Literal
 
@@ -16,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import ConfigDict, NonNegativeInt, PositiveFloat
 from pydantic.dataclasses import dataclass
 
+from he2her2.files import json_text
 from he2her2.labels import Her2Status
 
 RULES_FILE = "decision_rules.json"
@@ -222,4 +221,4 @@ class DecisionRules:
 
 def rules_to_json(rules: DecisionRules) -> str:
     """Rules as JSON text, readable by people."""
-    return json.dumps(asdict(rules), indent=2, ensure_ascii=False) + "\n"
+    return json_text(rules)

@@ -11,6 +11,7 @@ from he2her2.ablation import tables as t
 from he2her2.ablation.methods import Method
 from he2her2.ablation.results import Line, Results, compare, lines_of
 from he2her2.ablation.testing import write_if_new
+from he2her2.files import read_csv
 from he2her2.statistics.intervals import Estimate
 
 REPORT = "report.md"
@@ -76,8 +77,8 @@ def tile_page(tile_run: Path) -> Page:
     table = tile_run / f"confusion_{_TILES}.csv"
     with table.open(encoding="utf-8", newline="") as file:
         matrix = np.array([list(map(int, row[1:])) for row in list(csv.reader(file))[1:]]).T  # (truth, decision)
-    with (tile_run / f"figures_{_TILES}.csv").open(encoding="utf-8", newline="") as file:
-        found = next(row for row in csv.DictReader(file) if row["figure"] == "tile accuracy")
+    figures = read_csv(tile_run / f"figures_{_TILES}.csv")
+    found = next(row for row in figures if row["figure"] == "tile accuracy")
     value, low, high = (float(found[name]) for name in ("value", "low", "high"))
     accuracy = Estimate("tile accuracy", value, low, high, int(found["n"]), found["method"])
     body = t.tile_table(matrix, accuracy, f"{_TILES.capitalize()} tiles of `{tile_run.name}/`")
@@ -117,5 +118,4 @@ def _gradient_page(methods: Mapping[Method, Path]) -> Page:
 
 def _history(folder: Path) -> list[dict[str, float]]:
     """Each epoch's figures of a training."""
-    with (folder / _HISTORY).open(encoding="utf-8", newline="") as file:
-        return [{name: float(text) for name, text in row.items() if text} for row in csv.DictReader(file)]
+    return [{name: float(text) for name, text in row.items() if text} for row in read_csv(folder / _HISTORY)]

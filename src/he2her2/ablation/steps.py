@@ -7,15 +7,15 @@ from pathlib import Path
 
 from he2her2.ablation.cohorts import Study, StudyFiles, read_study
 from he2her2.ablation.methods import AblationSettings, Method
-from he2her2.files import atomic
+from he2her2.files import atomic, digest, sha256_of, write_text
 from he2her2.labels import Policy
 from he2her2.manifest import SlideRow
 from he2her2.models.card import UNTRAINED_NOTICE, Card
 from he2her2.models.initial import initial_weights
-from he2her2.models.weights import CARD_FILE, save_weights, sha256_of
+from he2her2.models.weights import CARD_FILE, save_weights
 from he2her2.models.zoo import CnnSpec
 from he2her2.training.execution import Execution
-from he2her2.training.settings import TileTraining, digest
+from he2her2.training.settings import TileTraining
 from he2her2.training.slides.bags import AnnotationsUse, BagRecipe
 from he2her2.training.slides.module import KeptLogits
 from he2her2.training.slides.start import SlideData
@@ -185,8 +185,7 @@ class Steps:
             shutil.rmtree(folder)
         self.execution.say(title)
         work()
-        with atomic(mark) as draft:
-            draft.write_text(f"{made_of}\n", "utf-8")
+        write_text(mark, f"{made_of}\n")
 
 
 def _copy(source: Path, target: Path) -> None:

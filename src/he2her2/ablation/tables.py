@@ -1,7 +1,5 @@
 """The paper's tables made of our own results: its layout, its rows beside ours, n and interval in every cell."""
 
-import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
@@ -12,6 +10,7 @@ from numpy.typing import NDArray
 from he2her2.ablation.methods import Method
 from he2her2.ablation.results import FIGURES, Comparison, Line, Results
 from he2her2.evaluation.paper_tables import TABLE_1, TABLE_1_ACCURACY, PaperAggregation
+from he2her2.files import csv_text
 from he2her2.labels import IhcScore
 from he2her2.statistics.intervals import Estimate, exact_binomial
 
@@ -213,14 +212,8 @@ def comparisons_csv(comparisons: Iterable[Comparison]) -> str:
 
 def as_csv(records: Iterable[Mapping[str, Any]]) -> str:
     """Records of the same columns as CSV."""
-    text = io.StringIO()
-    writer: csv.DictWriter[str] | None = None
-    for record in records:
-        if writer is None:
-            writer = csv.DictWriter(text, [*record], lineterminator="\n")
-            writer.writeheader()
-        writer.writerow(record)
-    return text.getvalue()
+    rows = list(records)
+    return csv_text([*rows[0]], rows) if rows else ""
 
 
 def _record(line: Line) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Several methods decide on the slides of a test cohort, as prediction does; what is done is kept, slide by slide."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from he2her2.ablation.results import Results
 from he2her2.ablation.tables import as_csv
 from he2her2.config import Config
 from he2her2.errors import AnnotationError, SlideError
-from he2her2.files import atomic
+from he2her2.files import digest, json_text, read_json, write_json, write_text
 from he2her2.labels import Her2Status, Policy
 from he2her2.manifest import SlideRow, label_of, used_for_choice
 from he2her2.manifest.provenance import RECORD
@@ -24,7 +23,6 @@ from he2her2.models.engines import Engine
 from he2her2.models.slide_model import Aggregator, load_aggregator, load_cnn
 from he2her2.slides import open_slide
 from he2her2.timing import Progress, silent
-from he2her2.training.settings import digest
 from he2her2.training.slides.bags import BagRecipe, find_tiles
 
 _FAILURE_COLUMNS = ("slide_id", "path", "stage", "reason", "remedy")
@@ -164,8 +162,7 @@ def _kept_or_decided(
             for method, one in verdicts.items()
         },
     }
-    with atomic(file) as draft:
-        draft.write_text(json.dumps(record, indent=2) + "\n", "utf-8")
+    write_json(file, record)
     return verdicts
 
 
@@ -196,7 +193,7 @@ def _made_of(row: SlideRow, trained: Mapping[Method, Trained], recipe: BagRecipe
 def _read(file: Path, made_of: str) -> dict[Method, Verdict] | None:
     """Verdicts that lie there; None where there are none, or they are damaged or made of something else."""
     try:
-        record = json.loads(file.read_text("utf-8"))
+        record = read_json(file)
         if record["made_of"] != made_of:
             return None
         return {method: _verdict(record["methods"][method.key]) for method in METHODS}
@@ -223,7 +220,7 @@ def _write_run(folder: Path, rows: Sequence[SlideRow], verdicts: Mapping[str, Ve
         for row in rows
     ]
     write_if_new(folder / "predictions.csv", as_csv(records))
-    write_if_new(folder / RECORD, json.dumps({"training_patients": sorted(trained.marks)}, indent=2) + "\n")
+    write_if_new(folder / RECORD, json_text({"training_patients": sorted(trained.marks)}))
 
 
 def _write_failures(file: Path, rows: Sequence[SlideRow], failures: Mapping[str, Failure]) -> None:
@@ -239,5 +236,4 @@ def _write_failures(file: Path, rows: Sequence[SlideRow], failures: Mapping[str,
 def write_if_new(file: Path, text: str) -> None:
     """Write a file unless it says this already."""
     if not (file.is_file() and file.read_text("utf-8") == text):
-        with atomic(file) as draft:
-            draft.write_text(text, "utf-8")
+        write_text(file, text)

@@ -1,12 +1,10 @@
 """What an adapter makes of a public cohort's table: labelled patients, every exclusion counted, every conflict told."""
 
-import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from he2her2.files import atomic
+from he2her2.files import write_csv
 from he2her2.labels import Her2Status, IhcScore, Ish, Stratum
 
 _LABEL_COLUMNS = ("patient_id", "site", "ihc_score", "ish", "her2_status", "stratum", "rule")
@@ -145,9 +143,4 @@ def write_labels(patients: Iterable[LabelledPatient], out: Path) -> None:
 
 
 def _write(out: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    with atomic(out) as draft:
-        draft.write_text(text.getvalue(), "utf-8", newline="")
+    write_csv(out, columns, rows)

@@ -1,6 +1,5 @@
 """A run against its labels, from the folders to everything that the page says."""
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from he2her2.evaluation.storing import same_model
 from he2her2.evaluation.summary import Summary, equivocal, summarise
 from he2her2.evaluation.tile_audits import N_SLIDES, aggregator_of, tile_audits
 from he2her2.evaluation.versus import Versus, compare
+from he2her2.files import sha256_of
 from he2her2.labels import Policy
 from he2her2.manifest import Manifest, read_manifest
 from he2her2.manifest.checks import refuse
@@ -178,7 +178,7 @@ def evaluate(question: Question, say: Say = lambda _: None) -> Evaluation:
     return Evaluation(
         question,
         run,
-        hashlib.sha256(question.manifest.read_bytes()).hexdigest(),
+        sha256_of(question.manifest),
         split,
         joined,
         notices_of(run, joined, split, chosen_with=bool(shared)),

@@ -10,7 +10,7 @@ from he2her2.evaluation.evaluate import Evaluation
 from he2her2.evaluation.summary import Family, Summary
 from he2her2.evaluation.tripod import tripod
 from he2her2.evaluation.words import percent, span
-from he2her2.files import atomic
+from he2her2.files import write_text
 from he2her2.statistics.intervals import Estimate
 
 MOST_ROWS = 20
@@ -50,8 +50,7 @@ def write_report(evaluation: Evaluation, plots: Mapping[str, Path], path: Path) 
         _methods(evaluation),
     )
     text = "\n".join(line for section in sections for line in section)
-    with atomic(path) as draft:
-        draft.write_text(text + "\n", "utf-8")
+    write_text(path, text + "\n")
 
 
 def _head(e: Evaluation) -> Iterator[str]:

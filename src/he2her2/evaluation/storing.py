@@ -1,13 +1,12 @@
 """Keep a choice beside the weights that it was made for, with the patients who made it."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from he2her2.errors import EvaluationError
 from he2her2.evaluation.choice import Choice
-from he2her2.files import atomic
+from he2her2.files import read_json, write_json
 from he2her2.manifest.provenance import RECORD, patient_mark
 from he2her2.models.card import Card
 from he2her2.models.stored_rules import hashes_of, write_rules
@@ -111,10 +110,9 @@ def add_patients(path: Path, patients: Iterable[str]) -> None:
         OutputError: It cannot be written.
     """
     try:
-        found = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+        found = read_json(path) if path.is_file() else {}
         marks = set(found.get(_KEY, ()))
-    except (ValueError, AttributeError, TypeError):
+    except (ValueError, TypeError):
         raise EvaluationError(f"{path}: cannot be understood; mend or delete it") from None
     found[_KEY] = sorted(marks | {patient_mark(name) for name in patients})
-    with atomic(path) as draft:
-        draft.write_text(json.dumps(found, indent=2) + "\n", "utf-8")
+    write_json(path, found, ascii_only=True)

@@ -1,7 +1,5 @@
 """An evaluation as files for machines: evaluation.json and one CSV a table."""
 
-import csv
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -12,7 +10,7 @@ from he2her2.evaluation.audits.finding import Audit, Cell, Row
 from he2her2.evaluation.cases import UNKNOWN_SCORE, Cases
 from he2her2.evaluation.evaluate import Evaluation
 from he2her2.evaluation.summary import Summary
-from he2her2.files import atomic
+from he2her2.files import write_csv, write_json
 from he2her2.labels import IhcScore
 from he2her2.statistics.intervals import Estimate
 
@@ -39,8 +37,7 @@ def write_tables(evaluation: Evaluation, folder: Path) -> None:
     for audit in evaluation.audits:
         if audit.rows:
             _write(folder / f"audit_{audit.name}.csv", audit.rows)
-    with atomic(folder / "evaluation.json") as draft:
-        draft.write_text(json.dumps(as_json(evaluation), indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
+    write_json(folder / "evaluation.json", as_json(evaluation), allow_nan=False)
 
 
 _EXCLUSION_COLUMNS = ("slide_id", "patient_id", "reason", "detail", "label")
@@ -84,10 +81,7 @@ def case_rows(cases: Cases) -> Iterator[Row]:
 
 def _write(path: Path, rows: Iterable[Row], columns: Sequence[str] = ()) -> None:
     flat = [_flat(row) for row in rows]
-    with atomic(path) as draft, draft.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, columns or (flat[0].keys() if flat else ()), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(flat)
+    write_csv(path, columns or (tuple(flat[0]) if flat else ()), flat)
 
 
 def _flat(row: Row) -> dict[str, Cell]:

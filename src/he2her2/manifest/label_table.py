@@ -1,14 +1,12 @@
 """A table of tests becomes a table of labels, each with the rule that gave it."""
 
-import csv
-import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from he2her2.errors import ManifestError
-from he2her2.files import atomic
+from he2her2.files import write_csv
 from he2her2.labels import Decision, IshCounts, Policy, decide, parse_ihc, parse_ish
 from he2her2.manifest.reading import TableRow, is_blank, read_table
 
@@ -79,14 +77,9 @@ def write_label_table(table: LabelTable, out: Path) -> None:
     Raises:
         OutputError: The place cannot be written.
     """
-    text = io.StringIO()
-    writer = csv.DictWriter(text, (*(name for name in table.columns if name not in ADDED), *ADDED), lineterminator="\n")
-    writer.writeheader()
-    for cells, decision in table.rows:
-        kept = {name: cell for name, cell in cells.items() if name not in ADDED}
-        writer.writerow(kept | dict(zip(ADDED, _cells(decision), strict=True)))
-    with atomic(out) as draft:
-        draft.write_text(text.getvalue(), "utf-8", newline="")
+    kept = [name for name in table.columns if name not in ADDED]
+    rows = ((*(cells[name] for name in kept), *_cells(decision)) for cells, decision in table.rows)
+    write_csv(out, (*kept, *ADDED), rows)
 
 
 def _cells(decision: Decision) -> tuple[str, ...]:

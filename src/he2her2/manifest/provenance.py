@@ -1,14 +1,13 @@
 """Who had a say in a choice: the patients with whom weights and thresholds were found, written down and read again."""
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from he2her2.errors import ManifestError
-from he2her2.files import atomic
+from he2her2.files import read_json, sha256_of, write_json
 from he2her2.manifest.patients import patient_key
 from he2her2.manifest.table import Manifest, SlideRow, Split
 
@@ -54,7 +53,7 @@ def describe_patients(manifest: Manifest) -> dict[str, Any]:
     """
     return {
         "manifest": manifest.path.name,
-        "manifest_sha256": hashlib.sha256(manifest.path.read_bytes()).hexdigest(),
+        "manifest_sha256": sha256_of(manifest.path),
         _KEYS[0]: _marks(manifest.rows, "train"),
         _KEYS[1]: _marks(manifest.rows, "val"),
     }
@@ -74,8 +73,7 @@ def write_patients(weights: Path, own: Mapping[str, Any], teachers: Iterable[Pat
     """
     known = [own, *map(patients_behind, teachers)]
     merged = {key: sorted({mark for names in known for mark in names.get(key, ())}) for key in _KEYS}
-    with atomic(weights / RECORD) as draft:
-        draft.write_text(json.dumps({**own, **merged}, indent=2) + "\n", "utf-8")
+    write_json(weights / RECORD, {**own, **merged}, ascii_only=True)
 
 
 def patients_behind(weights: Path) -> dict[str, list[str]]:
@@ -142,7 +140,6 @@ def _weights_of(folder: Path) -> list[Path]:
 
 def _read(path: Path) -> Mapping[str, Any]:
     try:
-        found = json.loads(path.read_text("utf-8"))
+        return read_json(path)
     except (OSError, ValueError) as error:
         raise ManifestError([f"{path}: cannot be read ({error}), so nobody knows who chose these weights"]) from None
-    return found if isinstance(found, dict) else {}

@@ -1,7 +1,5 @@
 """The manifest: a CSV that names each slide of a cohort, its patient and its labels."""
 
-import csv
-import io
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -10,7 +8,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias, TypeVar, get_args
 
 from he2her2.errors import ManifestError
-from he2her2.files import atomic
+from he2her2.files import csv_text, write_text
 from he2her2.labels import Her2Status, IhcScore, Ish, Policy, decide, parse_ihc, parse_ish, parse_status
 from he2her2.manifest.reading import TableRow, is_blank, read_table
 
@@ -133,8 +131,7 @@ def write_manifest(manifest: Manifest, path: Path | None = None) -> Path:
         OutputError: The place cannot be written.
     """
     out = path or manifest.path
-    with atomic(out) as draft:
-        draft.write_text(as_csv(manifest.rows, out.parent), "utf-8", newline="")
+    write_text(out, as_csv(manifest.rows, out.parent))
     return out
 
 
@@ -142,11 +139,7 @@ def as_csv(rows: Iterable[SlideRow], folder: Path) -> str:
     """The rows as the text of a manifest that lies in `folder`."""
     rows = tuple(rows)
     extra = tuple(dict.fromkeys(name for row in rows for name in row.extra))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, (*COLUMNS, *extra), lineterminator="\n", restval="")
-    writer.writeheader()
-    writer.writerows(_cells(row, folder) for row in rows)
-    return text.getvalue()
+    return csv_text((*COLUMNS, *extra), (_cells(row, folder) for row in rows))
 
 
 def _cells(row: SlideRow, folder: Path) -> dict[str, str]:

@@ -21,8 +21,9 @@ from torch import Tensor
 
 from he2her2.config import PRESETS
 from he2her2.errors import OutputError, WeightsError
+from he2her2.files import sha256_of
 from he2her2.models.card import RESEARCH_USE, Card, Ranking
-from he2her2.models.weights import CARD_FILE, read_card, save_weights, sha256_of
+from he2her2.models.weights import CARD_FILE, read_card, save_weights
 from he2her2.models.zoo import NETWORKS, PAPER_MLP, Role, Shape, Spec, tensor_shapes
 
 AUTHORS_PRESET = "released-code"

@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, field
+from dataclasses import field
 from typing import Annotated, Any
 
 from annotated_types import Len
 from pydantic import ConfigDict, Discriminator, NonNegativeInt, PositiveFloat, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from he2her2.files import json_text
 from he2her2.models.zoo import AggregatorSpec, CnnSpec, InputSpec, Role
 
 CARD_VERSION = 1
@@ -128,7 +129,7 @@ def card_to_json(card: Card) -> str:
         >>> card_from_json(card_to_json(card)) == card
         True
     """
-    return json.dumps(asdict(card), indent=2, ensure_ascii=False) + "\n"
+    return json_text(card)
 
 
 def card_from_json(text: str) -> Card:

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from he2her2.errors import WeightsError
-from he2her2.files import atomic
+from he2her2.files import write_text
 from he2her2.models.card import Card
 from he2her2.models.weights import ONNX_FILE
 from he2her2.rules import RULES_FILE, RULES_VERSION, DecisionRules, rules_to_json
@@ -24,8 +24,7 @@ def write_rules(folder: Path, rules: DecisionRules) -> None:
     Raises:
         OutputError: The folder cannot be written.
     """
-    with atomic(folder / RULES_FILE) as draft:
-        draft.write_text(rules_to_json(rules), "utf-8")
+    write_text(folder / RULES_FILE, rules_to_json(rules))
 
 
 def read_rules(folder: Path, cards: Mapping[str, Card]) -> DecisionRules | None:

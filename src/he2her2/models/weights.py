@@ -3,7 +3,6 @@
 What is read is checked: role, version, hashes, every tensor's name, shape and values. Nothing is skipped silently.
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from he2her2.errors import WeightsError
-from he2her2.files import atomic
+from he2her2.files import atomic, sha256_of
 from he2her2.models.card import Card, FileNote, card_from_json, card_to_json
 from he2her2.models.zoo import Role, Shape, tensor_shapes
 
@@ -58,12 +57,6 @@ def save_weights(folder: Path, card: Card, weights: Mapping[str, NDArray[np.floa
 
 def _note(file: Path) -> FileNote:
     return FileNote(sha256_of(file), file.stat().st_size)
-
-
-def sha256_of(file: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def read_card(folder: Path, role: Role) -> Card:

@@ -1,7 +1,5 @@
 """A cohort of phantom patients: their labels, their slides, and the manifest that the project reads."""
 
-import csv
-import io
 import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass as plain_dataclass
@@ -15,7 +13,7 @@ from pydantic import PositiveInt, TypeAdapter, model_validator
 from pydantic.dataclasses import dataclass
 
 from he2her2.errors import PhantomError
-from he2her2.files import atomic
+from he2her2.files import write_csv
 from he2her2.labels import IhcScore
 from he2her2.manifest import COLUMNS
 from he2her2.phantom.chance import key_of
@@ -162,17 +160,8 @@ def write_cohort(
         if truth:
             save_truth(drawn, out / "truth" / slide.slide_id)
         on_slide(slide, drawn)
-    with atomic(manifest) as draft:
-        draft.write_text(_as_csv(slides, truth=truth), "utf-8")
+    write_csv(manifest, COLUMNS, _rows(slides, truth=truth))
     return manifest
-
-
-def _as_csv(slides: tuple[PhantomSlide, ...], *, truth: bool) -> str:
-    text = io.StringIO()
-    table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    table.writeheader()
-    table.writerows(_rows(slides, truth=truth))
-    return text.getvalue()
 
 
 def _rows(slides: tuple[PhantomSlide, ...], *, truth: bool) -> Iterator[dict[str, object]]:

@@ -1,7 +1,6 @@
 """A predict run as evaluation sees it: its tables, and what lies beside each slide."""
 
 import csv
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from he2her2.config import Config
 from he2her2.errors import EvaluationError
+from he2her2.files import read_csv, read_json
 from he2her2.results.slide_folder import PREDICTION
 from he2her2.results.tiles_h5 import ScoredTiles, read_tiles
 
@@ -134,8 +134,7 @@ def _by_slide(table: Path) -> dict[str, Mapping[str, str]]:
     if not table.is_file():
         return {}
     try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
+        rows = read_csv(table)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise EvaluationError(f"{table}: cannot be read as CSV ({error}); predict again") from None
     found: dict[str, Mapping[str, str]] = {}
@@ -150,7 +149,6 @@ def _by_slide(table: Path) -> dict[str, Mapping[str, str]]:
 
 def _json(path: Path) -> Mapping[str, Any]:
     try:
-        found = json.loads(path.read_text("utf-8"))
+        return read_json(path)
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}

@@ -1,10 +1,7 @@
 """The run folder: what was run, with what, and the tables of results and failures."""
 
-import csv
-import hashlib
-import json
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -13,8 +10,8 @@ from typing import Any
 from he2her2 import __version__
 from he2her2.config import Config
 from he2her2.errors import OutputError, SlideError
-from he2her2.files import atomic
-from he2her2.results.environment import check_writable, describe_environment
+from he2her2.files import check_writable, digest, read_csv, read_json, write_csv, write_json
+from he2her2.results.environment import describe_environment
 from he2her2.results.slide_folder import PREDICTION
 from he2her2.results.slide_result import Record
 
@@ -74,8 +71,7 @@ class Run:
 
     def write_description(self) -> None:
         """Write `run.json`."""
-        with atomic(self.folder / "run.json") as draft:
-            draft.write_text(json.dumps(self.description, indent=2) + "\n", "utf-8")
+        write_json(self.folder / "run.json", self.description, ascii_only=True)
 
     def write_tables(self) -> None:
         """Write `predictions.csv` (`segmentations.csv` where nothing was predicted) and `failures.csv`.
@@ -85,10 +81,12 @@ class Run:
         rows = [_row(record) for record in self._all_records()]
         predicted = not rows or "status" in rows[0]
         name, columns = ("predictions", _PREDICTION_COLUMNS) if predicted else ("segmentations", _SEGMENTATION_COLUMNS)
-        _write_csv(self.folder / f"{name}.csv", columns, rows)
+        write_csv(self.folder / f"{name}.csv", columns, rows, line_end="\r\n")
         now = {row["slide_id"] for row in rows} | {failure.slide_id for failure in self.failures}
-        earlier = [row for row in _read_csv(self.folder / "failures.csv") if row["slide_id"] not in now]
-        _write_csv(self.folder / "failures.csv", _FAILURE_COLUMNS, [*earlier, *map(asdict, self.failures)])
+        failures = self.folder / "failures.csv"
+        earlier = [row for row in (read_csv(failures) if failures.exists() else ()) if row["slide_id"] not in now]
+        rows = [*earlier, *map(asdict, self.failures)]
+        write_csv(failures, _FAILURE_COLUMNS, rows, line_end="\r\n")
 
     def _all_records(self) -> list[Record]:
         """This command's records, and those of the same run's other slides."""
@@ -123,13 +121,13 @@ def plan_run(
     Raises:
         OutputError: The folder cannot be written, or holds results of another configuration.
     """
-    digest = _digest(__version__, config.digest(), weights, overrides)
+    made_of = digest(__version__, config.digest(), weights, overrides)
     check_writable(folder)
     path = folder / "run.json"
-    if path.exists() and not overwrite and _read_json(path).get("digest") != digest:
+    if path.exists() and not overwrite and _read_json(path).get("digest") != made_of:
         raise OutputError(f"{folder}: holds results of other settings or weights; choose another --out, or --overwrite")
     description = {
-        "digest": digest,
+        "digest": made_of,
         "config": asdict(config),
         "weights": list(weights),
         "overrides": dict(overrides),
@@ -166,28 +164,9 @@ def _row(record: Record) -> dict[str, Any]:
     return row
 
 
-def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    with atomic(path) as draft, draft.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def _read_csv(path: Path) -> list[dict[str, str]]:
-    if not path.exists():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def _read_json(path: Path) -> Record:
     """What a file of the run says; nothing where it is missing or damaged."""
     try:
-        found = json.loads(path.read_text("utf-8"))
+        return read_json(path)
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _digest(*parts: object) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

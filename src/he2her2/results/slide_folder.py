@@ -1,12 +1,11 @@
 """The folder of one slide in a run: it appears whole, its `prediction.json` with it."""
 
-import json
 import math
 from pathlib import Path
 
 import numpy as np
 
-from he2her2.files import atomic
+from he2her2.files import atomic, write_json
 from he2her2.geometry import Size
 from he2her2.method.raster import thumbnail_on_lattice
 from he2her2.method.segmentation import Segmentation
@@ -44,7 +43,7 @@ def write_evidence(folder: Path, slide: Slide, prediction: Prediction, record: R
         )
         _write_geojson(draft, slide, prediction.segmentation, tiles)
         _write_overlay(draft, slide, prediction.segmentation, tiles, record)
-        _write_json(draft / PREDICTION, record)
+        write_json(draft / PREDICTION, record)
 
 
 def write_segmentation(folder: Path, slide: Slide, segmentation: Segmentation, record: Record) -> None:
@@ -58,7 +57,7 @@ def write_segmentation(folder: Path, slide: Slide, segmentation: Segmentation, r
         _write_rasters(draft, segmentation)
         _write_geojson(draft, slide, segmentation, None)
         _write_overlay(draft, slide, segmentation, None, record)
-        _write_json(draft / SEGMENTATION, record)
+        write_json(draft / SEGMENTATION, record)
 
 
 def _write_rasters(folder: Path, segmentation: Segmentation) -> None:
@@ -83,10 +82,6 @@ def _write_overlay(
 
 def _write_geojson(folder: Path, slide: Slide, segmentation: Segmentation, tiles: ScoredTiles | None) -> None:
     write_geojson(folder / "tiles.geojson", segmentation.tumour, segmentation.px_l0, tiles, slide.bounds_origin_l0)
-
-
-def _write_json(path: Path, record: Record) -> None:
-    path.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
 def _caption(record: Record) -> Caption:

@@ -4,7 +4,6 @@ A training that was killed and goes on ends with the same weights, bit for bit, 
 is saved after every epoch, and order and augmentation derive from seed, epoch and position (`sampling`).
 """
 
-import csv
 import logging
 import signal
 import sys
@@ -25,7 +24,7 @@ from lightning.pytorch.callbacks import Callback, Checkpoint, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from he2her2.errors import ConfigError, OutputError
-from he2her2.files import atomic
+from he2her2.files import write_csv
 from he2her2.training.execution import Execution
 from he2her2.training.settings import Hardware, Keep
 
@@ -248,10 +247,7 @@ def _overfits(history: list[dict[str, float]]) -> tuple[dict[str, float], dict[s
 def write_history(path: Path, history: list[dict[str, float]]) -> None:
     """Write each epoch's figures as CSV."""
     columns = list(dict.fromkeys(name for row in history for name in row))
-    with atomic(path) as draft, draft.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(history)
+    write_csv(path, columns, history, line_end="\r\n")
 
 
 @contextmanager

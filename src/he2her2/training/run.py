@@ -11,9 +11,8 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from he2her2.config import Config
 from he2her2.errors import ConfigError, OutputError
-from he2her2.files import atomic
-from he2her2.models.weights import sha256_of
-from he2her2.results.environment import LIBRARIES, check_writable, describe_environment
+from he2her2.files import check_writable, read_json, sha256_of, write_json
+from he2her2.results.environment import LIBRARIES, describe_environment
 from he2her2.training.execution import Execution
 from he2her2.training.settings import Kind
 
@@ -62,9 +61,8 @@ def begin_run(
         for name in _OWN_FOLDERS:
             shutil.rmtree(folder / name, ignore_errors=True)
     environment = describe_environment(execution.command, (*LIBRARIES, "torch", "lightning"))
-    with atomic(folder / RUN_FILE) as draft:
-        found = environment | {"run_on": asdict(execution.hardware)} | wanted | dict(patients or {})
-        draft.write_text(json.dumps(found, indent=2) + "\n", "utf-8")
+    found = environment | {"run_on": asdict(execution.hardware)} | wanted | dict(patients or {})
+    write_json(folder / RUN_FILE, found, ascii_only=True)
 
 
 def give_up(folder: Path) -> None:
@@ -123,9 +121,8 @@ def _read(path: Path) -> dict[str, Any] | None:
         OutputError: There is a file of that name which is none of ours.
     """
     try:
-        found = json.loads(path.read_text("utf-8"))
+        return read_json(path)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
         raise OutputError(f"{path}: cannot be understood ({error}); choose another --out") from None
-    return found if isinstance(found, dict) else {}

@@ -4,10 +4,8 @@ They are read as those of the method are (`config`): from the table `training` o
 `--set training.key=value`. No torch here.
 """
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeAlias
@@ -252,9 +250,3 @@ def load_training(
     if not isinstance(training, dict):
         raise ConfigError("training: is a group of settings; write it as training.epochs=3")
     return settle(PRESETS[name], wanted, file), settle(TRAININGS[kind][name], training, file, "training.")
-
-
-def digest(*parts: object) -> str:
-    """SHA-256 of settings and other plain data."""
-    plain = [asdict(part) if hasattr(part, "__dataclass_fields__") else part for part in parts]  # type: ignore[call-overload]
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()

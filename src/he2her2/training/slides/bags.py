@@ -15,7 +15,7 @@ import numpy as np
 
 from he2her2.config import Config
 from he2her2.errors import AnnotationError, ManifestError, SlideError
-from he2her2.files import atomic
+from he2her2.files import atomic, digest
 from he2her2.geometry import TileGrid
 from he2her2.labels import Her2Status, Policy
 from he2her2.manifest.checks import label_of
@@ -28,7 +28,6 @@ from he2her2.models.engines import Engine
 from he2her2.models.zoo import InputSpec
 from he2her2.slides import Slide, open_slide
 from he2her2.slides.stream import map_tiles
-from he2her2.training.settings import digest
 
 AnnotationsUse: TypeAlias = Literal["intersect", "replace", "ignore"]
 """Annotated regions limit the tumour that the network finds, stand in its place, or are not looked at."""

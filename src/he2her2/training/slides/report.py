@@ -1,12 +1,11 @@
 """What a slide training tells: how good it is on its validation slides, and how much of it was joint."""
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from he2her2.files import atomic
+from he2her2.files import write_csv, write_text
 from he2her2.labels import Her2Status
 from he2her2.manifest import SlideRow
 from he2her2.method.decision import Decision
@@ -109,13 +108,9 @@ def gradient_line(story: Story) -> str:
 
 def write_report(folder: Path, story: Story, judged: Sequence[Judged]) -> Path:
     """Write `report.md` and `val_predictions.csv`."""
-    with atomic(folder / PREDICTIONS) as draft, draft.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, _COLUMNS)
-        writer.writeheader()
-        writer.writerows(_row(slide) for slide in judged)
+    write_csv(folder / PREDICTIONS, _COLUMNS, (_row(slide) for slide in judged), line_end="\r\n")
     report = folder / REPORT
-    with atomic(report) as draft:
-        draft.write_text("\n".join(_report(story, judged)) + "\n", "utf-8")
+    write_text(report, "\n".join(_report(story, judged)) + "\n")
     return report
 
 

@@ -1,6 +1,5 @@
 """What a tile training tells: the confusion matrix of the paper's Table 1, by tile and by slide, with intervals."""
 
-import csv
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from he2her2.evaluation.paper_tables import TABLE_1
-from he2her2.files import atomic
+from he2her2.files import write_csv, write_text
 from he2her2.manifest import SlideRow, patient_key
 from he2her2.models.card import RESEARCH_USE, Metric
 from he2her2.statistics.intervals import Estimate, exact_binomial, kappa_interval, rate
@@ -129,8 +128,7 @@ def write_report(folder: Path, sets: Sequence[Judged], provenance: Provenance) -
     lines += [f"The paper's Table 1, of other slides: tile accuracy {paper}, as if its tiles were independent.", ""]
     lines += [f"**{text}**" for text in (provenance.notice, RESEARCH_USE) if text]
     report = folder / REPORT
-    with atomic(report) as draft:
-        draft.write_text("\n".join(lines) + "\n", "utf-8")
+    write_text(report, "\n".join(lines) + "\n")
     return report
 
 
@@ -214,5 +212,5 @@ def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 
 def _write_csv(path: Path, rows: Iterable[Sequence[str]]) -> None:
-    with atomic(path) as draft, draft.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(rows)
+    heading, *below = rows
+    write_csv(path, heading, below)

@@ -1,6 +1,5 @@
 """What a tumour training tells: how well it judges patients that it never saw, together, by source and by fold."""
 
-import csv
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from he2her2.files import atomic
+from he2her2.files import write_csv, write_text
 from he2her2.models.card import RESEARCH_USE, Metric
 from he2her2.statistics.intervals import Estimate, auc_interval, decision_interval
 from he2her2.statistics.metrics import balanced_accuracy
@@ -92,8 +91,7 @@ def write_report(folder: Path, judged: Judged, provenance: Provenance) -> Path:
     ]
     lines += [f"**{text}**" for text in (provenance.notice, RESEARCH_USE) if text]
     report = folder / REPORT
-    with atomic(report) as draft:
-        draft.write_text("\n".join(lines) + "\n", "utf-8")
+    write_text(report, "\n".join(lines) + "\n")
     return report
 
 
@@ -107,7 +105,4 @@ def _line(name: str, part: Judged) -> str:
 def _write_predictions(path: Path, judged: Judged) -> None:
     patches = judged.patches
     rows = zip(patches.patients, patches.sources, judged.fold, patches.labels, judged.probability, strict=True)
-    with atomic(path) as draft, draft.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(_COLUMNS)
-        writer.writerows((*row[:4], f"{row[4]:.6f}") for row in rows)
+    write_csv(path, _COLUMNS, ((*row[:4], f"{row[4]:.6f}") for row in rows), line_end="\r\n")

@@ -1,0 +1,100 @@
+"""Files and folders appear whole or not at all, with the bytes that older files have."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from he2her2.errors import OutputError
+from he2her2.files import atomic, digest, read_csv, read_json, write_csv, write_json
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    width: int
+    height: int
+
+
+@pytest.mark.parametrize("stop", [RuntimeError, KeyboardInterrupt])
+def test_a_stopped_write_leaves_nothing(tmp_path, stop):
+    """Neither the file nor its draft is there, and an older file stays as it was."""
+    target = tmp_path / "result.txt"
+    target.write_text("old")
+
+    def write_half():
+        with atomic(target) as draft:
+            draft.write_text("half")
+            raise stop
+
+    with pytest.raises(stop):
+        write_half()
+
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["old"]
+
+
+def test_a_folder_replaces_a_folder(tmp_path):
+    """Nothing of the old one is left in it."""
+    target = tmp_path / "slide"
+    target.mkdir()
+    (target / "old.txt").touch()
+
+    with atomic(target) as draft:
+        draft.mkdir()
+        (draft / "new.txt").touch()
+
+    assert [path.name for path in tmp_path.rglob("*")] == ["slide", "new.txt"]
+
+
+def test_a_place_that_is_a_file_is_refused(tmp_path):
+    """The message names the target."""
+    (tmp_path / "file").touch()
+
+    with pytest.raises(OutputError, match=r"result\.txt"), atomic(tmp_path / "file" / "result.txt") as draft:
+        draft.touch()
+
+
+def test_the_ending_stays(tmp_path):
+    """Writers that choose their format by the ending see the right one."""
+    with atomic(tmp_path / "picture.png") as draft:
+        assert draft.suffix == ".png"
+        draft.touch()
+
+
+def test_json_is_written_in_clear_and_read_back(tmp_path):
+    """A name keeps its letters, or becomes escapes where its bytes need not be Unicode."""
+    clear, escaped = tmp_path / "clear.json", tmp_path / "escaped.json"
+    write_json(clear, {"site": "Köln", "mpp": 0.5})
+    write_json(escaped, {"site": "K\udcf6ln"}, ascii_only=True)
+
+    assert clear.read_bytes() == '{\n  "site": "Köln",\n  "mpp": 0.5\n}\n'.encode()
+    assert escaped.read_bytes() == b'{\n  "site": "K\\udcf6ln"\n}\n'
+    assert read_json(clear) == {"site": "Köln", "mpp": 0.5}
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "null", "{", "[" * 100_000, "\xff"])
+def test_what_is_no_json_object_is_refused(tmp_path, text):
+    """Every such file is a ValueError, however it is broken."""
+    file = tmp_path / "x.json"
+    file.write_bytes(text.encode("latin-1"))
+
+    with pytest.raises(ValueError, match=r"."):
+        read_json(file)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_csv_keeps_its_line_ends_and_reads_back(tmp_path, end):
+    """Cells with commas, quotes and line ends survive; a missing one is empty; a column too many is a bug."""
+    file = tmp_path / "x.csv"
+    write_csv(file, ("a", "b"), [{"a": 'x, "y"\r\nz'}, (1, 2.5)], line_end=end)
+
+    assert file.read_bytes() == f'a,b{end}"x, ""y""\r\nz",{end}1,2.5{end}'.encode()
+    assert read_csv(file) == [{"a": 'x, "y"\r\nz', "b": ""}, {"a": "1", "b": "2.5"}]
+    with pytest.raises(ValueError, match="c"):
+        write_csv(file, ("a",), [{"c": 1}])
+
+
+def test_a_digest_does_not_depend_on_the_order_of_keys():
+    """Digests of old records stay valid: their bytes are pinned."""
+    found = digest("1.0", {"b": 1, "a": (2, 3)}, Size(4, 5))
+
+    assert found == digest("1.0", {"a": [2, 3], "b": 1}, {"height": 5, "width": 4})
+    assert found == "930d1a9686f65fac93f4db637bf5f176a0b540bf806bbaa263269460242b88a4"
