@@ -16,9 +16,9 @@ import numpy as np
 
 from benchmarks.results import Found, Setting, Table
 from he2her2.config import Config
+from he2her2.evaluation.audits.tiles import N_SLIDES
 from he2her2.evaluation.evaluate import Question, evaluate
 from he2her2.evaluation.folder import write_evaluation
-from he2her2.evaluation.tile_audits import N_SLIDES
 from he2her2.geometry import Size, TileGrid
 from he2her2.models.selection import top_tiles
 from he2her2.results.tiles_h5 import ScoredTiles, write_tiles

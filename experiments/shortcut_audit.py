@@ -21,11 +21,11 @@ from scipy import stats
 
 from he2her2.cohort.work import Work, each_slide
 from he2her2.config import load_config
-from he2her2.evaluation.audits.finding import holm
+from he2her2.evaluation.audits.audit import holm
 from he2her2.evaluation.audits.shortcuts import candidates_of, permutation_p
 from he2her2.evaluation.cases import Cases
 from he2her2.evaluation.evaluate import Question, evaluate
-from he2her2.evaluation.features import PROPERTIES, Properties
+from he2her2.evaluation.slide_properties import PROPERTIES, SlideProperties
 from he2her2.evaluation.words import percent, span
 from he2her2.models.slide_model import load_slide_model
 from he2her2.phantom import make_spec, write_phantom
@@ -149,7 +149,7 @@ def _alarms(n: int, gap: float, seed: int) -> bool:
     values["tissue_mm2"] = np.exp(rng.normal(size=n) + gap * truth)
     values["tile_count"] = 100 * values["tissue_mm2"] * np.exp(0.1 * rng.normal(size=n))
     labels = np.stack([truth, *(rng.permutation(truth) for _ in range(SHUFFLES))])
-    found = candidates_of(cases, Properties(ids, values)).values()
+    found = candidates_of(cases, SlideProperties(ids, values)).values()
     return min(holm([permutation_p(columns, labels) for columns in found])) < 0.05
 
 

@@ -13,8 +13,8 @@ from sklearn.linear_model import Ridge
 
 from he2her2.config import Selection
 from he2her2.errors import EvaluationError
+from he2her2.evaluation.audits.audit import holm
 from he2her2.evaluation.audits.domain import domain_audit, domain_p, surprise_of
-from he2her2.evaluation.audits.finding import holm
 from he2her2.evaluation.audits.heterogeneity import clustered_share, heterogeneity, moran, neighbours
 from he2her2.evaluation.audits.shortcuts import (
     candidates_of,
@@ -26,9 +26,9 @@ from he2her2.evaluation.audits.shortcuts import (
     shortcut_audit,
 )
 from he2her2.evaluation.audits.sites import auc_difference, site_audit, site_results, threshold_keeping
-from he2her2.evaluation.audits.stability import blocks_of, redraw, seeds_audit
-from he2her2.evaluation.features import PROPERTIES, Properties, slide_properties
-from he2her2.evaluation.tile_audits import aggregator_of, tile_audits
+from he2her2.evaluation.audits.stability import redraw, seeds_audit, square_blocks
+from he2her2.evaluation.audits.tiles import aggregator_of, tile_audits
+from he2her2.evaluation.slide_properties import PROPERTIES, SlideProperties, slide_properties
 from he2her2.geometry import TileGrid
 from he2her2.results.reading import open_run
 from tests.made_up_runs import QUICK, MadeUpSlide, decided_by, made_up_cases, write_run
@@ -40,7 +40,7 @@ def properties_of(cases, *, size_gap=0.0, seed=0):
     values = {name: rng.normal(size=len(cases)) for name in PROPERTIES}
     values["tissue_mm2"] = np.exp(rng.normal(size=len(cases)) + size_gap * cases.truth)
     values["pen_share"] = np.where(rng.random(len(cases)) < 0.8, 0.0, rng.random(len(cases)))
-    return Properties(cases.ids, values)
+    return SlideProperties(cases.ids, values)
 
 
 def test_tissue_area_that_encodes_the_label_is_caught():
@@ -269,7 +269,7 @@ def test_like_slides_do_not_alarm():
 
 
 def grid_of(height, width, stride_px=256):
-    """A full lattice of tiles."""
+    """A full grid of tiles."""
     y, x = np.divmod(np.arange(height * width), width)
     return TileGrid(np.stack([x, y], axis=1) * stride_px, 256.0, 256, 0.25)
 
@@ -376,7 +376,7 @@ def test_redraws_spread_as_the_theory_says():
     assert scores.std() / 10 == pytest.approx(found.std(), rel=0.08)
 
 
-def test_blocks_of_like_tiles_spread_more_than_tiles():
+def test_square_blocks_like_tiles_spread_more_than_tiles():
     """Where neighbours are alike, redrawing tile by tile flatters."""
     rng = np.random.default_rng(0)
     cells = np.stack(np.divmod(np.arange(400), 20)[::-1], axis=1)
@@ -384,7 +384,7 @@ def test_blocks_of_like_tiles_spread_more_than_tiles():
     settings = Selection(top_fraction=1.0, n_tiles=300)
 
     by_tile = redraw(scores, None, settings, np.mean, rng)
-    by_block = redraw(scores, blocks_of(cells, 4), settings, np.mean, rng)
+    by_block = redraw(scores, square_blocks(cells, 4), settings, np.mean, rng)
 
     assert by_block.std() > 2 * by_tile.std()
 
@@ -471,7 +471,7 @@ def test_properties_come_from_the_records(tmp_path):
 
 def test_a_patients_property_is_the_mean_over_slides():
     """Slides without the property do not count."""
-    slides = Properties(np.array(["a", "b", "c"]), {"mpp": np.array([0.2, 0.4, np.nan])})
+    slides = SlideProperties(np.array(["a", "b", "c"]), {"mpp": np.array([0.2, 0.4, np.nan])})
 
     patients = slides.of_patients(np.array(["p", "p", "q"]), np.array(["q", "p"]))
 

@@ -8,24 +8,24 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from he2her2.errors import EvaluationError
+from he2her2.evaluation.audits.audit import Audit
 from he2her2.evaluation.audits.domain import domain_audit
-from he2her2.evaluation.audits.finding import Audit
 from he2her2.evaluation.audits.shortcuts import shortcut_audit
 from he2her2.evaluation.audits.sites import SiteResult, site_audit, site_results
 from he2her2.evaluation.audits.stability import seeds_audit
+from he2her2.evaluation.audits.tiles import N_SLIDES, aggregator_of, tile_audits
 from he2her2.evaluation.cases import Cases, Joined, PatientRule, by_patient, join
 from he2her2.evaluation.cautions import cautions
 from he2her2.evaluation.choice import Applied, Reliability, Wishes, apply, choose, reliability
-from he2her2.evaluation.features import Properties, slide_properties
 from he2her2.evaluation.guards import (
     provenance_known,
     refuse_shared,
     refuse_training_patients,
     training_patients,
 )
+from he2her2.evaluation.slide_properties import SlideProperties, slide_properties
 from he2her2.evaluation.storing import same_model
 from he2her2.evaluation.summary import Summary, equivocal, summarise
-from he2her2.evaluation.tile_audits import N_SLIDES, aggregator_of, tile_audits
 from he2her2.evaluation.versus import Versus, compare
 from he2her2.files import sha256_of
 from he2her2.labels import Policy
@@ -305,7 +305,7 @@ def audits_of(
     )
 
 
-def _reference(question: Question, joined: Joined, validation: Validation | None) -> tuple[Properties | None, str]:
+def _reference(question: Question, joined: Joined, validation: Validation | None) -> tuple[SlideProperties | None, str]:
     """The slides that the evaluated ones are measured against, and their run's name.
 
     Raises:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from he2her2.evaluation.audits.finding import Audit, Cell
+from he2her2.evaluation.audits.audit import Audit, Cell
 from he2her2.evaluation.cases import Reason
 from he2her2.evaluation.evaluate import Evaluation
 from he2her2.evaluation.summary import Family, Summary

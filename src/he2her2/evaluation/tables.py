@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from he2her2.evaluation.audits.finding import Audit, Cell, Row
+from he2her2.evaluation.audits.audit import Audit, Cell, Row
 from he2her2.evaluation.cases import UNKNOWN_SCORE, Cases
 from he2her2.evaluation.evaluate import Evaluation
 from he2her2.evaluation.summary import Summary

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import betabinom
 
-from he2her2.evaluation.audits.finding import Audit, not_done
-from he2her2.evaluation.features import COLOUR, Properties
+from he2her2.evaluation.audits.audit import Audit, not_done
+from he2her2.evaluation.slide_properties import COLOUR, SlideProperties
 from he2her2.evaluation.words import percent
 from he2her2.statistics.intervals import rate
 
@@ -31,7 +31,7 @@ _METHOD = (
 
 
 def domain_audit(
-    slides: Properties, patients: NDArray[np.str_], reference: Properties | None, reference_name: str
+    slides: SlideProperties, patients: NDArray[np.str_], reference: SlideProperties | None, reference_name: str
 ) -> Audit:
     """Flag the slides that are unlike the reference's.
 

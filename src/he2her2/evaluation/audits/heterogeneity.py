@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from he2her2.evaluation.audits.finding import Audit, Row, not_done
+from he2her2.evaluation.audits.audit import Audit, Row, not_done
 from he2her2.evaluation.words import percent, span
 from he2her2.geometry import TileGrid
 from he2her2.models.baselines import POSITIVE_FROM
@@ -66,7 +66,8 @@ def heterogeneity(
 ) -> Heterogeneity | None:
     """The heterogeneity index of a slide's tiles.
 
-    Tiles that overlap share pixels and would look alike for that reason alone: the lattice is thinned until none do.
+    Tiles that overlap share pixels and would look alike for that reason alone, so columns and rows are left out until
+    none overlap.
 
     Args:
         grid: (n) tiles.
@@ -79,7 +80,7 @@ def heterogeneity(
         The index; None with fewer than 20 tiles or without any neighbours.
     """
     step = math.ceil(grid.side_px / stride_px)
-    fine = lattice(grid, stride_px)
+    fine = grid_cells(grid, stride_px)
     kept = without_overlap(fine, step)
     cells, values = fine[kept] // step, scores[kept]
     pairs = neighbours(cells)
@@ -94,12 +95,12 @@ def heterogeneity(
     return Heterogeneity(len(cells), float(index[0]), p, high_share, float(clustered[0]), float(chance))
 
 
-def lattice(grid: TileGrid, stride_px: int) -> NDArray[np.int64]:
-    """(n, 2) column and row of each tile on the lattice that it was cut on, from 0.
+def grid_cells(grid: TileGrid, stride_px: int) -> NDArray[np.int64]:
+    """(n, 2) column and row of each tile on the grid that it was cut on, from 0.
 
     Example:
         >>> grid = TileGrid(np.array([[64, 0], [96, 32]]), side_l0=64.0, side_px=64, mpp=0.25)
-        >>> lattice(grid, stride_px=32).tolist()
+        >>> grid_cells(grid, stride_px=32).tolist()
         [[0, 0], [1, 1]]
     """
     stride_l0 = grid.side_l0 * stride_px / grid.side_px

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm, rankdata
 
-from he2her2.evaluation.audits.finding import Audit, Cell, holm, not_done
+from he2her2.evaluation.audits.audit import Audit, Cell, holm, not_done
 from he2her2.evaluation.cases import Cases
-from he2her2.evaluation.features import COLOUR, Properties
+from he2her2.evaluation.slide_properties import COLOUR, SlideProperties
 from he2her2.evaluation.words import negated, span
 from he2her2.statistics.delong import Placements, placements, pull_variance
 from he2her2.statistics.intervals import AUC_METHOD, Estimate, auc_limits
@@ -78,7 +78,7 @@ class Shortcut:
         return not self.gain.low > 0
 
 
-def shortcut_audit(patients: Cases, properties: Properties, seed: int = 0) -> Audit:
+def shortcut_audit(patients: Cases, properties: SlideProperties, seed: int = 0) -> Audit:
     """Ask whether properties without meaning predict the label.
 
     Args:
@@ -97,7 +97,7 @@ def shortcut_audit(patients: Cases, properties: Properties, seed: int = 0) -> Au
     return Audit(NAME, _sentence(found, patients), any(shortcut.alarm for shortcut in found), rows, _METHOD)
 
 
-def candidates_of(patients: Cases, properties: Properties) -> dict[str, NDArray[np.float64]]:
+def candidates_of(patients: Cases, properties: SlideProperties) -> dict[str, NDArray[np.float64]]:
     """The shortcuts that differ between patients, each as (n, k) ranks or indicators; the rest cannot tell anything."""
     found = {}
     for name, columns in SHORTCUTS.items():

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from he2her2.evaluation.audits.finding import Audit, Row, not_done
+from he2her2.evaluation.audits.audit import Audit, Row, not_done
 from he2her2.evaluation.cases import Cases
 from he2her2.evaluation.words import span
 from he2her2.statistics.intervals import Estimate, auc_interval, exact_binomial

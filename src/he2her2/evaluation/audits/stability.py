@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from he2her2.config import Selection
-from he2her2.evaluation.audits.finding import Audit, Cell, not_done
+from he2her2.evaluation.audits.audit import Audit, Cell, not_done
 from he2her2.evaluation.cases import Cases
 from he2her2.evaluation.words import span
 from he2her2.models.selection import top_tiles
@@ -89,11 +89,11 @@ def _whole_groups(groups: NDArray[np.int64], at_least: int, rng: np.random.Gener
     return np.repeat(np.arange(len(groups)), times[groups])
 
 
-def blocks_of(cells: NDArray[np.int64], side: int) -> NDArray[np.int64]:
-    """(n,) block of each tile, from 0, of (n, 2) lattice cells in squares of `side` cells, halved until there are ten.
+def square_blocks(cells: NDArray[np.int64], side: int) -> NDArray[np.int64]:
+    """(n,) block of each tile, from 0: squares of `side` grid cells, halved until there are ten; `cells` is (n, 2).
 
     Example:
-        >>> blocks_of(np.array([[0, 0], [7, 7], [8, 0]]), 1).tolist()
+        >>> square_blocks(np.array([[0, 0], [7, 7], [8, 0]]), 1).tolist()
         [0, 1, 2]
     """
     while True:

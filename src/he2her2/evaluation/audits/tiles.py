@@ -1,4 +1,4 @@
-"""The audits that look at tiles: a sample of slides is read from tiles.h5, since thousands would take hours."""
+"""The audits of tiles, on a random sample of slides, since reading every tiles.h5 of a large run takes hours."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,15 +8,15 @@ from numpy.typing import NDArray
 
 from he2her2.config import Config
 from he2her2.errors import EvaluationError
-from he2her2.evaluation.audits.finding import Audit
-from he2her2.evaluation.audits.heterogeneity import Heterogeneity, heterogeneity, heterogeneity_audit, lattice
+from he2her2.evaluation.audits.audit import Audit
+from he2her2.evaluation.audits.heterogeneity import Heterogeneity, grid_cells, heterogeneity, heterogeneity_audit
 from he2her2.evaluation.audits.stability import (
     BLOCK_TILES,
     SAME,
     Redrawn,
-    blocks_of,
     not_redrawn,
     redraw,
+    square_blocks,
     stability_audit,
 )
 from he2her2.evaluation.cases import Cases
@@ -32,8 +32,8 @@ _NO_WEIGHTS = "an MLP decided, so give its weights (--weights) to redraw the til
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Slide:
-    """A slide of the sample: its tiles and the distance between them."""
+class _SampledSlide:
+    """Tiles of a sampled slide, and the distance of neighbouring tiles in output px."""
 
     slide_id: str
     tiles: ScoredTiles
@@ -41,7 +41,7 @@ class _Slide:
 
 
 def aggregator_of(config: Config, weights: str | None) -> Aggregate | None:
-    """What made a probability of the selected scores in the run; None where that takes weights and there are none.
+    """Aggregator of the run, from selected tile scores to a probability; None if its weights are needed and not given.
 
     Raises:
         WeightsError: The weights cannot be loaded.
@@ -90,15 +90,15 @@ def tile_audits(
     return stability, heterogeneity_audit(spread, np.array([patient_of[name] for name in spread]), len(slides))
 
 
-def _read(run: RunFolder, slide_id: str) -> _Slide | None:
+def _read(run: RunFolder, slide_id: str) -> _SampledSlide | None:
     tiles, record = run.tiles(slide_id), run.record(slide_id)
     if tiles is None or "tiles" not in record:
         return None
-    return _Slide(slide_id, tiles, int(record["tiles"]["stride_px"]))
+    return _SampledSlide(slide_id, tiles, int(record["tiles"]["stride_px"]))
 
 
 def _redrawn(
-    run: RunFolder, slide: _Slide, probability: float, aggregate: Aggregate, rng: np.random.Generator
+    run: RunFolder, slide: _SampledSlide, probability: float, aggregate: Aggregate, rng: np.random.Generator
 ) -> Redrawn:
     scores, selection = slide.tiles.scores, run.config.selection
     again = aggregate(scores[top_tiles(scores, selection)])
@@ -107,7 +107,7 @@ def _redrawn(
             f"{run.path}: slide {slide.slide_id} was predicted with probability {probability:.4f}, these weights make "
             f"{again:.4f} of its tiles; pass the --weights of the run"
         )
-    blocks = blocks_of(lattice(slide.tiles.grid, slide.stride_px), _block_side(slide))
+    blocks = square_blocks(grid_cells(slide.tiles.grid, slide.stride_px), _block_side(slide))
     by_tile = redraw(scores, None, selection, aggregate, rng)
     by_block = redraw(scores, blocks, selection, aggregate, rng)
     called = probability >= run.threshold
@@ -115,6 +115,6 @@ def _redrawn(
     return Redrawn(slide.slide_id, probability, float(by_tile.std()), float(by_block.std()), flips)
 
 
-def _block_side(slide: _Slide) -> int:
-    """Side of a block in steps of the lattice, which is finer than a tile where tiles overlap."""
+def _block_side(slide: _SampledSlide) -> int:
+    """Side of a block in steps of the tile grid, which are shorter than a tile where tiles overlap."""
     return BLOCK_TILES * slide.tiles.grid.side_px // slide.stride_px

@@ -1,4 +1,4 @@
-"""What a run knows of each slide besides the tissue's meaning: size, colour, ink, blur, site. No pixel is read."""
+"""Properties of slides that are no diagnosis: size, colour, pen, blur, tile scores, as the run recorded them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ PROPERTIES = (
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Properties:
-    """Measured properties of cases.
+class SlideProperties:
+    """Measured properties of slides, or their means over patients.
 
     Attributes:
         ids: (n,) slides or patients.
@@ -33,7 +33,7 @@ class Properties:
         """(n, k) values of some properties."""
         return np.stack([self.values[name] for name in names], axis=1) if names else np.empty((len(self.ids), 0))
 
-    def of_patients(self, patients: NDArray[np.str_], wanted: NDArray[np.str_]) -> "Properties":
+    def of_patients(self, patients: NDArray[np.str_], wanted: NDArray[np.str_]) -> "SlideProperties":
         """Mean over each patient's slides.
 
         Args:
@@ -48,17 +48,17 @@ class Properties:
             total = np.bincount(group, np.where(known, values, 0.0), len(names))
             count = np.bincount(group, known, len(names))
             means[name] = np.divide(total, count, out=np.full(len(names), np.nan), where=count > 0)[at]
-        return Properties(wanted, means)
+        return SlideProperties(wanted, means)
 
 
-def slide_properties(run: RunFolder, slide_ids: NDArray[np.str_]) -> Properties:
+def slide_properties(run: RunFolder, slide_ids: NDArray[np.str_]) -> SlideProperties:
     """The properties of slides as the run recorded them."""
-    rows = [_of_record(run.record(slide_id)) for slide_id in slide_ids.tolist()]
-    return Properties(slide_ids, {name: np.array([row.get(name, np.nan) for row in rows]) for name in PROPERTIES})
+    rows = [_recorded(run.record(slide_id)) for slide_id in slide_ids.tolist()]
+    return SlideProperties(slide_ids, {name: np.array([row.get(name, np.nan) for row in rows]) for name in PROPERTIES})
 
 
-def _of_record(record: Mapping[str, Any]) -> dict[str, float]:
-    """What one `prediction.json` says; properties that it lacks are left out."""
+def _recorded(record: Mapping[str, Any]) -> dict[str, float]:
+    """Properties in one `prediction.json`; those that it lacks are left out."""
     slide, area, quality, counts, tiles = (
         record.get(part, {}) for part in ("slide", "area_mm2", "quality", "counts", "tiles")
     )
