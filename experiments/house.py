@@ -1,0 +1,397 @@
+"""Counts of `src/he2her2`: modules, names, loops over slides, imports, first words of docstrings.
+
+The source is read and never imported, so that any commit can be counted.
+
+    python -m experiments.house [--list] [--source ../before/src/he2her2]
+
+A *public name* is a top-level function or class without a leading underscore, counted in each module that defines it. A
+name *defined twice* may also be a constant or a type alias. An `__init__` that passes names on defines none of them.
+"""
+
+import argparse
+import ast
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TypeAlias
+
+SOURCE = Path(__file__).parents[1] / "src" / "he2her2"
+OPENS_A_SLIDE = "open_slide"
+ONE_SLIDE = {"Path", "SlideTask"}  # what stands for a slide in the signature of a worker
+QUESTION = re.compile(r"(What|Whether|How|Where|Who|Whose|Why|When|Which)\b")
+TOO_COMMON = {
+    "open",
+    "read",
+    "write",
+    "get",
+    "close",
+    "run",
+    "find",
+    "keep",
+}  # methods that need their class to be known
+
+Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@dataclass(frozen=True)
+class Module:
+    """A parsed source file."""
+
+    name: str  # "he2her2.slides.opening"
+    is_package: bool
+    text: str
+
+    @cached_property
+    def tree(self) -> ast.Module:
+        """The syntax tree."""
+        return ast.parse(self.text)
+
+    @cached_property
+    def callables(self) -> set[str]:
+        """Functions and classes that it defines at top level, without an underscore."""
+        kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+        return {node.name for node in self.tree.body if isinstance(node, kinds) and not node.name.startswith("_")}
+
+    @cached_property
+    def public_names(self) -> set[str]:
+        """Functions, classes, constants and type aliases that it defines at top level, without an underscore."""
+        return {name for node in self.tree.body for name in _defined(node) if not name.startswith("_")}
+
+    @cached_property
+    def functions(self) -> list[tuple[str, Function]]:
+        """Every function at top level or in a class, with its name: `f`, `Class.f`."""
+        return list(_functions(self.tree.body))
+
+    @cached_property
+    def imports(self) -> list[tuple[str, str | None]]:
+        """Every import, also inside functions: (module, name) for `from module import name`, else (module, None)."""
+        found: list[tuple[str, str | None]] = []
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Import):
+                found += [(alias.name, None) for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                found += [(node.module, alias.name) for alias in node.names]
+        return found
+
+
+House: TypeAlias = Mapping[str, Module]
+
+
+def read_house(source: Path) -> House:
+    """Parse every module under a package's folder, by dotted name."""
+    modules = [_read(file, source) for file in sorted(source.rglob("*.py"))]
+    return {module.name: module for module in modules}
+
+
+def _read(file: Path, source: Path) -> Module:
+    parts = file.relative_to(source.parent).with_suffix("").parts
+    is_package = parts[-1] == "__init__"
+    return Module(".".join(parts[:-1] if is_package else parts), is_package, file.read_text("utf-8"))
+
+
+def _defined(node: ast.stmt) -> Iterator[str]:
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        yield node.name
+    elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+        yield node.target.id
+    elif isinstance(node, ast.Assign):
+        yield from (name.id for target in node.targets for name in ast.walk(target) if isinstance(name, ast.Name))
+
+
+def _functions(body: Iterable[ast.stmt], prefix: str = "") -> Iterator[tuple[str, Function]]:
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield prefix + node.name, node
+        elif isinstance(node, ast.ClassDef):
+            yield from _functions(node.body, f"{prefix}{node.name}.")
+
+
+# Names
+
+
+def defined_twice(house: House) -> dict[str, list[str]]:
+    """Public names that more than one module defines, with those modules."""
+    homes = defaultdict(list)
+    for module in house.values():
+        for name in module.public_names:
+            homes[name].append(module.name)
+    return {name: sorted(homes[name]) for name in sorted(homes) if len(homes[name]) > 1}
+
+
+def hardly_used(house: House) -> list[str]:
+    """Public functions and classes that at most one other module imports; a face that passes a name on is no user."""
+    users = _users(house)
+    names = {(module.name, name) for module in house.values() for name in module.callables}
+    return sorted(f"{home}.{name}" for home, name in names if len(users[home, name]) <= 1)
+
+
+def _users(house: House) -> Mapping[tuple[str, str], set[str]]:
+    """Modules that import a name, by the module that defines it and the name."""
+    users: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+    for module in house.values():
+        for target, name in module.imports:
+            if target not in house or name is None:
+                continue
+            home = _home(house, target, name)
+            if f"{target}.{name}" in house:  # `from he2her2 import pipeline`, used as `pipeline.predict`
+                home, names = f"{target}.{name}", _attributes(module.tree, name)
+            else:
+                names = {name}
+            if not (module.is_package and home.startswith(module.name + ".")):
+                for used in names:
+                    users[home, used] |= {module.name} - {home}
+    return users
+
+
+def _home(house: House, target: str, name: str) -> str:
+    """The module that defines `name`, followed through the faces that pass it on."""
+    seen = set()
+    while target not in seen and name not in house[target].public_names:
+        seen.add(target)
+        passed_on = [origin for origin, imported in house[target].imports if imported == name and origin in house]
+        target = passed_on[0] if passed_on else target
+    return target
+
+
+def _attributes(tree: ast.AST, name: str) -> set[str]:
+    """`b` of every `name.b`."""
+    found = (node for node in ast.walk(tree) if isinstance(node, ast.Attribute))
+    return {node.attr for node in found if isinstance(node.value, ast.Name) and node.value.id == name}
+
+
+# Loops over slides
+
+
+def slide_loops(house: House) -> list[str]:
+    """Functions that go from slide to slide and open each.
+
+    Either a loop (`for`, a comprehension, `pool.map`) calls a function that opens one slide, itself or through others;
+    or it calls a worker that was handed over and takes a path or a task. A function that calls one with such a loop opens
+    many slides, and is none itself.
+    """
+    calls = _calls(house)
+    openers: set[str] = set()
+    while grown := {name for name, call in calls.items() if call.outside & (openers | {OPENS_A_SLIDE})} - openers:
+        openers |= grown
+    return sorted(
+        name for name, call in calls.items() if call.takes_worker or call.in_loops & (openers | {OPENS_A_SLIDE})
+    )
+
+
+@dataclass(frozen=True)
+class _Calls:
+    """Functions of the house that a function refers to, `module:name`, in its loops and outside them."""
+
+    in_loops: set[str]
+    outside: set[str]
+    takes_worker: bool
+
+
+def _calls(house: House) -> dict[str, _Calls]:
+    methods: defaultdict[str, set[str]] = defaultdict(set)
+    for module in house.values():
+        for name, _ in module.functions:
+            if "." in name:
+                methods[name.rpartition(".")[2]].add(f"{module.name}:{name}")
+    return {key: call for module in house.values() for key, call in _calls_in(module, house, methods)}
+
+
+def _calls_in(module: Module, house: House, methods: Mapping[str, set[str]]) -> Iterator[tuple[str, _Calls]]:
+    known = _names_in_sight(house, module)
+    for name, function in module.functions:
+        owner = f"{module.name}:{name.rpartition('.')[0]}"
+        looped = {node for loop in _loops(function) for node in ast.walk(loop)}
+        targets = {node: _targets(node, known, methods, owner) for node in ast.walk(function)}
+        in_loops = {target for node in looped for target in targets[node]}
+        outside = {target for node in targets.keys() - looped for target in targets[node]}
+        yield f"{module.name}:{name}", _Calls(in_loops, outside, _calls_a_worker(function, looped))
+
+
+def _names_in_sight(house: House, module: Module) -> dict[str, str]:
+    known = {name: f"{module.name}:{name}" for name, _ in module.functions if "." not in name}
+    for target, name in module.imports:
+        if target in house and name is not None:
+            known[name] = OPENS_A_SLIDE if name == OPENS_A_SLIDE else f"{_home(house, target, name)}:{name}"
+    return known
+
+
+def _loops(function: Function) -> Iterator[ast.AST]:
+    """What runs once for each item: bodies of loops and comprehensions, arguments of `map`."""
+    for node in ast.walk(function):
+        if isinstance(node, ast.For | ast.While):
+            yield from node.body
+        elif isinstance(node, ast.ListComp | ast.SetComp | ast.GeneratorExp):
+            yield node.elt
+        elif isinstance(node, ast.DictComp):
+            yield node.value
+        elif isinstance(node, ast.Call) and _called(node) in ("map", "submit"):
+            yield from node.args[:1]
+
+
+def _called(call: ast.Call) -> str:
+    return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+
+
+def _targets(node: ast.AST, known: Mapping[str, str], methods: Mapping[str, set[str]], owner: str) -> set[str]:
+    """Functions of the house that a node names: `f`, `self.f`, or `x.f` where one class alone has an `f`."""
+    if isinstance(node, ast.Name) and node.id in known:
+        return {known[node.id]}
+    if isinstance(node, ast.Attribute):
+        found = methods.get(node.attr, set())
+        if isinstance(node.value, ast.Name) and node.value.id == "self":
+            return found & {f"{owner}.{node.attr}"}
+        if len(found) == 1 and node.attr not in TOO_COMMON:
+            return found
+    return set()
+
+
+def _calls_a_worker(function: Function, looped: set[ast.AST]) -> bool:
+    workers = {argument.arg for argument in _arguments(function) if _is_worker(argument.annotation)}
+    return any(isinstance(node, ast.Name) and node.id in workers for node in looped)
+
+
+def _is_worker(annotation: ast.expr | None) -> bool:
+    """Tell `Callable[[Path], R]` and the like; one that returns text is a key of the slide, and opens nothing."""
+    match annotation:
+        case ast.Subscript(ast.Name("Callable"), ast.Tuple([ast.List([ast.Name(taken)]), given])):
+            return taken in ONE_SLIDE and not re.search(r"\b(str|Hashable)\b", _text(given))
+    return False
+
+
+# Settings and imports
+
+
+def take_all_settings(house: House) -> dict[str, bool]:
+    """Functions that take all of `Config`, and whether they only forward it."""
+    found = {}
+    for module in house.values():
+        for name, function in module.functions:
+            for argument in _arguments(function):
+                if re.fullmatch(r"Config( \| None)?", _text(argument.annotation)):
+                    found[f"{module.name}:{name}"] = _only_forwards(function, argument.arg)
+    return dict(sorted(found.items()))
+
+
+def _only_forwards(function: Function, argument: str) -> bool:
+    read = {node.value for node in ast.walk(function) if isinstance(node, ast.Attribute)}
+    uses = [node for node in ast.walk(function) if isinstance(node, ast.Name) and node.id == argument]
+    return bool(uses) and not any(node in read for node in uses)
+
+
+def untyped_values(house: House) -> list[str]:
+    """Functions that take or return `dict[str, Any]` or `Mapping[str, Any]`."""
+    return sorted(
+        f"{module.name}:{name}"
+        for module in house.values()
+        for name, function in module.functions
+        if any(re.search(r"\b(dict|Mapping)\[str, Any\]", _text(note)) for note in _annotations(function))
+    )
+
+
+def _arguments(function: Function) -> list[ast.arg]:
+    given = function.args
+    return [*given.posonlyargs, *given.args, *given.kwonlyargs]
+
+
+def _annotations(function: Function) -> list[ast.expr | None]:
+    return [*(argument.annotation for argument in _arguments(function)), function.returns]
+
+
+def _text(annotation: ast.expr | None) -> str:
+    return "" if annotation is None else ast.unparse(annotation).strip("'\"")
+
+
+def upward_imports(house: House, floors: Sequence[set[str]]) -> list[str]:
+    """Imports of a room from one that is not below it; `floors` lists the rooms from the top."""
+    floor = {room: i for i, rooms in enumerate(floors) for room in rooms}
+    pairs = {(name, target) for name, module in house.items() for target in _imported(house, module)}
+    return sorted(
+        f"{name} imports {target}"
+        for name, target in pairs
+        if _room(name) != _room(target) and floor[_room(target)] <= floor[_room(name)]
+    )
+
+
+def _room(module: str) -> str:
+    return module.split(".")[1] if "." in module else "__init__"
+
+
+def read_floors(source: Path) -> list[set[str]]:
+    """The rooms from the top, as `tests/test_architecture.py` of the same checkout lists them."""
+    tree = ast.parse((source.parents[1] / "tests" / "test_architecture.py").read_text("utf-8"))
+    values = [node.value for node in tree.body if isinstance(node, ast.Assign) and "FLOORS" in _defined(node)]
+    floors: list[set[str]] = ast.literal_eval(values[0])
+    return floors
+
+
+def circles(house: House) -> list[list[str]]:
+    """Groups of modules that import each other, the modules of a group in order."""
+    reach = {name: set(_imported(house, module)) - {name} for name, module in house.items()}
+    while (grown := {name: near.union(*(reach[other] for other in near)) for name, near in reach.items()}) != reach:
+        reach = grown
+    groups = {tuple(sorted(other for other in reach[name] if name in reach[other])) for name in reach}
+    return sorted(list(group) for group in groups if group)
+
+
+def _imported(house: House, module: Module) -> Iterator[str]:
+    for target, name in module.imports:
+        if f"{target}.{name}" in house:
+            yield f"{target}.{name}"
+        elif target in house:
+            yield target
+
+
+def question_docstrings(house: House) -> list[str]:
+    """Docstrings that begin with a question word instead of a verb or a noun."""
+    found = []
+    for module in house.values():
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                text = ast.get_docstring(node) or ""
+                if QUESTION.match(text):
+                    found.append(f"{module.name}:{getattr(node, 'name', '')}  {text.splitlines()[0]}")
+    return sorted(found)
+
+
+# The table
+
+
+def count(source: Path) -> dict[str, int | list[str]]:
+    """Every figure of the table, by its words: a number, or the list of what was found."""
+    house = read_house(source)
+    settings = take_all_settings(house)
+    return {
+        "modules": len(house),
+        "lines": sum(module.text.count("\n") for module in house.values()),
+        "public functions and classes": sum(len(module.callables) for module in house.values()),
+        "of these imported by one module or none": hardly_used(house),
+        "public names defined in two modules": [
+            f"{name}: {', '.join(at)}" for name, at in defined_twice(house).items()
+        ],
+        "loops that open slides": slide_loops(house),
+        "functions that take all of Config": list(settings),
+        "of these that only forward it": [name for name, forwards in settings.items() if forwards],
+        "functions with a dict[str, Any]": untyped_values(house),
+        "imports against the direction": upward_imports(house, read_floors(source)),
+        "circles of imports": [" <-> ".join(group) for group in circles(house)],
+        "docstrings that begin with a question word": question_docstrings(house),
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--source", type=Path, default=SOURCE, help="folder of the package")
+    parser.add_argument("--list", action="store_true", help="name every finding")
+    options = parser.parse_args(arguments)
+    for words, found in count(options.source.resolve()).items():
+        print(f"{found if isinstance(found, int) else len(found):>7}  {words}")
+        if options.list and isinstance(found, list):
+            print(*(f"           {one}" for one in found), sep="\n", end="\n" if found else "")
+
+
+if __name__ == "__main__":
+    main()
