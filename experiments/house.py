@@ -109,7 +109,7 @@ def _functions(body: Iterable[ast.stmt], prefix: str = "") -> Iterator[tuple[str
             yield from _functions(node.body, f"{prefix}{node.name}.")
 
 
-# Names
+# The names
 
 
 def defined_twice(house: House) -> dict[str, list[str]]:
@@ -169,8 +169,8 @@ def slide_loops(house: House) -> list[str]:
     """Functions that go from slide to slide and open each.
 
     Either a loop (`for`, a comprehension, `pool.map`) calls a function that opens one slide, itself or through others;
-    or it calls a worker that was handed over and takes a path or a task. A function that calls one with such a loop opens
-    many slides, and is none itself.
+    or it calls a worker that was handed over and takes a path or a task. What calls a function with such a loop opens many
+    slides, and is none itself.
     """
     calls = _calls(house)
     openers: set[str] = set()
@@ -261,7 +261,7 @@ def _is_worker(annotation: ast.expr | None) -> bool:
     return False
 
 
-# Settings and imports
+# Settings, the direction, words
 
 
 def take_all_settings(house: House) -> dict[str, bool]:
