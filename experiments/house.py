@@ -169,8 +169,8 @@ def slide_loops(house: House) -> list[str]:
     """Functions that go from slide to slide and open each.
 
     Either a loop (`for`, a comprehension, `pool.map`) calls a function that opens one slide, itself or through others;
-    or it calls a worker that was handed over and takes a path or a task. What calls a function with such a loop opens many
-    slides, and is none itself.
+    or it calls a worker that was handed over and takes a path or a task. What calls a function with such a loop opens
+    many slides, and is none itself.
     """
     calls = _calls(house)
     openers: set[str] = set()
