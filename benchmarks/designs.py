@@ -113,7 +113,7 @@ def score_ours(path: Path, grid: TileGrid, engine: OnnxEngine) -> Logits:
     """What `predict` does."""
     config = Config(runtime=Runtime(threads=THREADS, batch_size=BATCH))
     with open_slide(path) as slide:
-        return infer(slide, grid, engine, config)[1]
+        return infer(slide, grid, engine, config.runtime)[1]
 
 
 def score_released(path: Path, grid: TileGrid, network: ReleasedCnn) -> Logits:

@@ -23,7 +23,7 @@ from he2her2.manifest import SlideRow, read_manifest
 from he2her2.method.inference import infer
 from he2her2.method.raster import native_mpp
 from he2her2.method.region_masks import region_mask
-from he2her2.method.segmentation import Segmentation, segment_where
+from he2her2.method.segmentation import Segmentation, segment_slide
 from he2her2.models.engines import Engine
 from he2her2.models.scoring import softmax
 from he2her2.models.slide_model import load_cnn
@@ -61,7 +61,7 @@ def judge(row: SlideRow, engine: Engine, config: Config, step: int | None) -> Fo
     """Find a slide's tumour and hold it against its annotation."""
     assert row.annotations is not None
     with open_slide(row.path, mpp=row.mpp) as slide:
-        found = segment_where(slide, STRIDED_TILE_CNN.input, config, tumour_cnn=engine)
+        found = segment_slide(slide, STRIDED_TILE_CNN.input, config, tumour_cnn=engine)
         assert found.sampling is not None
         height, width = found.tissue.shape
         truth = region_mask(slide, row.annotations, size=Size(width, height), px_l0=found.px_l0)
@@ -87,10 +87,10 @@ def score_points(
 ) -> NDArray[np.float64]:
     """Probability of tumour at (n, 2) centres in mask px."""
     spec = engine.card.input
-    mpp = native_mpp(slide, spec, config)
+    mpp = native_mpp(slide, spec, config.tiling)
     side_l0 = spec.side_px * mpp / slide.mpp
     origins = np.rint(l0_from_mask(centres, px_l0) - side_l0 / 2).astype(np.int64)
-    readable, logits = infer(slide, TileGrid(origins, side_l0, spec.side_px, mpp), engine, config)
+    readable, logits = infer(slide, TileGrid(origins, side_l0, spec.side_px, mpp), engine, config.runtime)
     assert len(readable) == len(centres)
     return softmax(logits)[:, 1]
 

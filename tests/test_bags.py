@@ -1,4 +1,4 @@
-"""The bags of slide training: the tiles that prediction would cut, found once, refused all at once."""
+"""The bags of slide training: the tiles that prediction would cut_tumour, found once, refused all at once."""
 
 import shutil
 from dataclasses import replace
@@ -11,8 +11,8 @@ from he2her2.errors import AnnotationError, ManifestError
 from he2her2.labels import Her2Status
 from he2her2.manifest import read_manifest
 from he2her2.method import tiles
-from he2her2.method.segmentation import segment_where
-from he2her2.method.tiles import cut
+from he2her2.method.segmentation import segment_slide
+from he2her2.method.tiles import cut_tumour
 from he2her2.models.engines import Untrained, load_engine
 from he2her2.models.zoo import COMPACT_TUMOUR_CNN
 from he2her2.slides import open_slide
@@ -45,17 +45,17 @@ def no_more_work(monkeypatch):
         def segment(*_, **__):
             raise AssertionError("a slide was looked at again")
 
-        monkeypatch.setattr(bags_module, "segment_where", segment)
+        monkeypatch.setattr(bags_module, "segment_slide", segment)
 
     return refuse
 
 
 def test_a_bag_is_what_prediction_cuts_inside_the_annotation(rows, tmp_path):
-    """The same tiles as segment and cut, left of the mask's edge, with the slide's status."""
+    """The same tiles as segment and cut_tumour, left of the mask's edge, with the slide's status."""
     bags = build_bags(rows[:2], RECIPE, tmp_path)
     with open_slide(rows[0].path) as slide:
-        found = segment_where(slide, TINY.input, RECIPE.config, tumour_cnn=None)
-        everywhere = cut(slide, found, TINY.input, RECIPE.config).grid.origins_l0
+        found = segment_slide(slide, TINY.input, RECIPE.config, tumour_cnn=None)
+        everywhere = cut_tumour(slide, found, TINY.input, RECIPE.config).grid.origins_l0
 
     inside = everywhere[everywhere[:, 0] + 64 <= EDGE]
     assert np.array_equal(bags[0].grid.origins_l0, inside)

@@ -134,7 +134,7 @@ def test_a_damaged_tile_costs_the_tiles_that_touch_it_and_no_others(tmp_path, en
         grid = cut_tiles(np.ones((32, 40), bool), slide.size_l0, px_l0=32.0, mpp=slide.mpp, min_tiles=150).grid
         assert blocks_of(grid, engine) is not None
         expected = one_by_one(slide, grid, engine)
-        positions, logits = infer(slide, grid, engine, load_config(), told.append)
+        positions, logits = infer(slide, grid, engine, load_config().runtime, told.append)
 
     assert (len(positions) < len(grid)) == damaged
     assert np.array_equal(expected[0], positions)

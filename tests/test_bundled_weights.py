@@ -6,7 +6,7 @@ import pytest
 from he2her2.config import PRESETS, load_config
 from he2her2.geometry import mask_size
 from he2her2.manifest import used_for_choice
-from he2her2.method.raster import thumbnail_on_lattice
+from he2her2.method.raster import thumbnail_on_raster
 from he2her2.method.segmentation import find_tissue, find_tumour
 from he2her2.models.slide_model import BUNDLED, BUNDLED_IHC, load_cnn, load_slide_model, trained_folder
 from he2her2.models.weights import read_card, verify
@@ -61,7 +61,7 @@ def test_the_tumour_network_finds_a_phantoms_tumour(tmp_path):
     config = load_config("default", None, ["adaptive.iterations=8"])
     with open_slide(tmp_path / "phantom.tif") as slide:
         size = mask_size(slide.size_l0, 32.0)
-        tissue, _ = find_tissue(thumbnail_on_lattice(slide, 32.0, size), config)
+        tissue, _ = find_tissue(thumbnail_on_raster(slide, 32.0, size), config.tissue, config.quality)
         sampling = find_tumour(slide, load_cnn(BUNDLED, "tumour_cnn", config), size, 32.0, config, silent)
     found = (sampling.map >= config.adaptive.threshold) & tissue
 

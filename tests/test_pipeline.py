@@ -9,7 +9,7 @@ from shapely import box
 
 from he2her2.config import Runtime, load_config
 from he2her2.errors import TilingError, TumourError
-from he2her2.method.raster import blocks_with, thumbnail_on_lattice
+from he2her2.method.raster import blocks_with, thumbnail_on_raster
 from he2her2.method.segmentation import find_tissue
 from he2her2.models.initial import initial_weights
 from he2her2.models.slide_model import load_slide_model
@@ -175,7 +175,7 @@ def test_the_lattices_thumbnail_shows_the_slide_in_place(path, px_l0):
     """Whatever the pyramid has, a raster pixel shows what lies under it."""
     with open_slide(path) as slide:
         size = (int(2048 / px_l0), int(2048 / px_l0))
-        picture = thumbnail_on_lattice(slide, px_l0, type(slide.size_l0)(*size))
+        picture = thumbnail_on_raster(slide, px_l0, type(slide.size_l0)(*size))
 
     tissue = picture.min(axis=2) < 225
     expected = slice(round(205 / px_l0) + 1, round(1843 / px_l0) - 1)
@@ -189,7 +189,7 @@ def test_ink_of_any_colour_is_found_on_a_phantom(tmp_path, config, seed):
     """At least 85 % of what is drawn, and beyond it no more than a stroke's fringe."""
     truth = write_phantom(tmp_path / "inked.tif", make_spec(seed=seed, size_px=[3072, 3072], pen=2))
     with open_slide(tmp_path / "inked.tif") as slide:
-        _, pen = find_tissue(slide.thumbnail(8.0), config)
+        _, pen = find_tissue(slide.thumbnail(8.0), config.tissue, config.quality)
 
     drawn = truth.pen
     assert drawn.sum() > 100

@@ -160,7 +160,7 @@ def test_the_weights_predict_as_the_report_says(learned, cohort):
     found = {}
     for slide in draw(tiles, settings.val_tiles_per_class, settings.seed).slides:
         with open_row(slide.row, config) as opened:
-            logits = infer(opened, slide.grid, engine, config)[1]
+            logits = infer(opened, slide.grid, engine, config.runtime)[1]
         found[slide.row.slide_id] = np.bincount(logits.argmax(axis=1), minlength=4).tolist()
 
     told = {row[0]: [int(cell) for cell in row[7:]] for row in table(learned[0] / "slides_test.csv")[1:]}

@@ -12,8 +12,8 @@ from typing import Literal, TypeAlias
 from he2her2.config import Config
 from he2her2.geometry import TileGrid
 from he2her2.method.decision import Decision, decide_on
-from he2her2.method.segmentation import Segmentation, segment_where
-from he2her2.method.tiles import cut, score_tiles
+from he2her2.method.segmentation import Segmentation, segment_slide
+from he2her2.method.tiles import cut_tumour, score_tiles
 from he2her2.models.engines import Engine
 from he2her2.models.slide_model import Aggregator, SlideModel
 from he2her2.preprocessing.annotations import Region, regions_mask
@@ -31,7 +31,7 @@ class Prediction(Decision):
 
     Attributes:
         segmentation: Where tissue and tumour are.
-        tiling: The grid that was cut, and its stride.
+        tiling: The grid that was cut_tumour, and its stride.
     """
 
     segmentation: Segmentation
@@ -53,7 +53,7 @@ def predict(
     progress: Progress = silent,
     watch: Watch | None = None,
 ) -> Prediction:
-    """Predict one slide's HER2 status: segment, cut, score, select, aggregate.
+    """Predict one slide's HER2 status: segment, cut_tumour, score, select, aggregate.
 
     Args:
         slide: An open H&E slide.
@@ -70,7 +70,7 @@ def predict(
     watch = watch or Watch()
     segmentation = segment(slide, model, config, regions=regions, region_use=region_use, progress=progress, watch=watch)
     with watch.stage("cut"):
-        tiling = cut(slide, segmentation, model.tile_cnn.card.input, config)
+        tiling = cut_tumour(slide, segmentation, model.tile_cnn.card.input, config)
     with watch.stage("tiles"):
         decision = decide(slide, tiling.grid, model.tile_cnn, model.aggregator, config, progress, watch)
     return Prediction(
@@ -95,11 +95,11 @@ def segment(
     progress: Progress = silent,
     watch: Watch | None = None,
 ) -> Segmentation:
-    """Find tissue, ink, blur and invasive tumour; arguments are those of `predict`, errors those of `segment_where`."""
+    """Find tissue, ink, blur and invasive tumour; arguments are those of `predict`, errors those of `segment_slide`."""
     where = partial(regions_mask, regions) if regions else None
     tumour_cnn = None if regions and region_use == "replace" else model.tumour_cnn
-    return segment_where(
-        slide, model.tile_cnn.card.input, config, tumour_cnn=tumour_cnn, where=where, progress=progress, watch=watch
+    return segment_slide(
+        slide, model.tile_cnn.card.input, config, tumour_cnn=tumour_cnn, regions=where, progress=progress, watch=watch
     )
 
 

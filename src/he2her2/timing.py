@@ -1,11 +1,11 @@
 """Where time goes: by stage of a slide, and by kind of work in a stream of tiles. Beside a result, never part of it."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import astuple, dataclass
 from operator import add
 from time import perf_counter
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Told the stage's name, how much of it is done and how much there is."""
@@ -79,22 +79,6 @@ class StreamTimes:
             f"limited by {_IN_WORDS[limit]} ({100 * most:.0f} % of their time; {rest})"
         )
 
-    def as_record(self) -> dict[str, Any]:
-        """Plain values for `prediction.json`."""
-        seconds = {name: round(value, 3) for name, value in asdict(self).items()}
-        return seconds | {"tiles_per_s": round(self.rate, 1), "limited_by": self.limit}
-
-    @classmethod
-    def of_record(cls, record: Mapping[str, Any]) -> "StreamTimes":
-        """What `as_record` wrote.
-
-        Example:
-            >>> times = StreamTimes(10, wall=5, available=10, reading=2, waiting=1, applying=6)
-            >>> StreamTimes.of_record(times.as_record()) == times
-            True
-        """
-        return cls(**{field.name: record[field.name] for field in fields(cls)})
-
     def __add__(self, other: "StreamTimes") -> "StreamTimes":
         """Both streams, one after the other."""
         return StreamTimes(*map(add, astuple(self), astuple(other)))
@@ -119,14 +103,16 @@ _IN_WORDS = {
 
 
 class Watch:
-    """Collects where a slide's time goes, for whoever hands it down.
+    """Observes the work on a slide: progress while it goes on, and where its time went.
 
     Attributes:
+        progress: Called with the name of a stage, how much of it is done and how much there is.
         stages: Seconds on the clock of each stage, in the order of their beginning.
         streams: What the threads did in those stages that stream tiles.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, progress: Progress = silent) -> None:
+        self.progress = progress
         self.stages: dict[str, float] = {}
         self.streams: dict[str, StreamTimes] = {}
         self._begin = perf_counter()
@@ -149,10 +135,3 @@ class Watch:
     def streamed(self, stage: str, times: StreamTimes) -> None:
         """Add a stream's times to a stage."""
         self.streams[stage] = self.streams.get(stage, StreamTimes()) + times
-
-    def as_record(self) -> dict[str, Any]:
-        """Plain values for `prediction.json`."""
-        return {
-            "stages_s": {name: round(seconds, 3) for name, seconds in self.stages.items()},
-            "streams": {name: times.as_record() for name, times in self.streams.items()},
-        }

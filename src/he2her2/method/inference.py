@@ -1,4 +1,4 @@
-"""A network's view of a slide's tiles, however many and however they lie: streamed from the slide, never stored."""
+"""Inference of a CNN over the tiles of a slide, streamed from the file and never stored."""
 
 import os
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from he2her2.config import Config
+from he2her2.config import Runtime
 from he2her2.geometry import TileGrid
 from he2her2.models.engines import Engine
 from he2her2.models.zoo import CnnSpec, window_step
@@ -19,18 +19,18 @@ from he2her2.slides.stream import TileBatch, TileMapping, map_tiles
 from he2her2.timing import StreamTimes
 
 Scored: TypeAlias = tuple[NDArray[np.int64], NDArray[np.float32]]
-"""(n,) positions of tiles in their grid, and (n, k) what a network says of them."""
+"""(n,) positions of tiles in their grid, and their (n, k) logits."""
 
 
 def infer(
     slide: Slide,
     grid: TileGrid,
     engine: Engine,
-    config: Config,
+    runtime: Runtime,
     done: Callable[[int], None] = lambda _: None,
     spent: Callable[[StreamTimes], None] = lambda _: None,
 ) -> Scored:
-    """Positions of the readable tiles of a grid, and what a network says of them.
+    """Positions of the readable tiles of a grid, and their logits.
 
     Where tiles overlap, squares that hold many of them are read and convolved once.
 
@@ -38,9 +38,9 @@ def infer(
         slide: Where the tiles are read.
         grid: The tiles.
         engine: The network.
-        config: How tiles are streamed.
-        done: Told how many tiles are done.
-        spent: Told at the end what the threads did.
+        runtime: Threads and batch size.
+        done: Called with the number of tiles done.
+        spent: Called at the end with the times of the threads.
     """
     found = [(np.empty(0, np.int64), np.empty((0, len(engine.card.network.classes)), np.float32))]
 
@@ -56,11 +56,11 @@ def infer(
     rest = np.arange(len(grid))
     blocks = blocks_of(grid, engine)
     if blocks is not None:
-        collect(map_tiles(slide, blocks.grid, partial(_see_blocks, engine, blocks), **pace(config) | {"batch_size": 1}))
+        collect(map_tiles(slide, blocks.grid, partial(_see_blocks, engine, blocks), **pace(runtime) | {"batch_size": 1}))
         rest = np.setdiff1d(rest, np.concatenate([positions for positions, _ in found]))  # those of damaged squares
     if blocks is None or len(rest):
         tiles = grid.take(rest)
-        collect(map_tiles(slide, tiles, lambda batch: (rest[batch.index], engine(batch.pixels)), **pace(config)))
+        collect(map_tiles(slide, tiles, lambda batch: (rest[batch.index], engine(batch.pixels)), **pace(runtime)))
     done(len(grid))
     positions = np.concatenate([positions for positions, _ in found])
     order = np.argsort(positions)
@@ -68,18 +68,18 @@ def infer(
 
 
 def blocks_of(grid: TileGrid, engine: Engine) -> Blocks | None:
-    """The squares in which a network may see a grid's tiles together with the same result; None for one by one."""
+    """Squares of overlapping tiles that a network can convolve as one, with the same result; None where it cannot."""
     step = window_step(engine.card.network) if isinstance(engine.card.network, CnnSpec) else None
     return None if step is None else share_blocks(grid, step)
 
 
 def _see_blocks(engine: Engine, blocks: Blocks, batch: TileBatch) -> Scored:
-    """Positions of the tiles in a batch of squares, and what the network says of them."""
+    """Positions of the tiles in a batch of squares, and their logits."""
     squares = batch.index.tolist()
     logits = [engine.windows(at, blocks.corners_px[k]) for at, k in zip(batch.pixels, squares, strict=True)]
     return np.concatenate([blocks.positions[k] for k in squares]), np.concatenate(logits)
 
 
-def pace(config: Config) -> dict[str, int]:
-    """How tiles are streamed; no choice of it changes a result."""
-    return {"batch_size": config.runtime.batch_size, "threads": config.runtime.threads or os.cpu_count() or 1}
+def pace(runtime: Runtime) -> dict[str, int]:
+    """Batch size and threads of a stream of tiles; no choice of them changes a result."""
+    return {"batch_size": runtime.batch_size, "threads": runtime.threads or os.cpu_count() or 1}

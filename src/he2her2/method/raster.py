@@ -1,4 +1,4 @@
-"""The lattice on which a slide's rasters lie: so coarse that a tile is a whole number of its pixels."""
+"""The raster of a slide's masks and maps: so coarse that a tile is a whole number of its pixels."""
 
 import math
 
@@ -6,42 +6,42 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from he2her2.config import Config
+from he2her2.config import Tiling
 from he2her2.errors import ConfigError, MppError
 from he2her2.geometry import Mask, Rgb, Size
 from he2her2.models.zoo import InputSpec
 from he2her2.slides import Slide
 
-MAX_ENLARGEMENT = 4.0
+_MAX_ENLARGEMENT = 4.0
 
 
-def tile_side_mask(spec: InputSpec, config: Config) -> int:
+def tile_side_mask(spec: InputSpec, tiling: Tiling) -> int:
     """Side of a tile in mask px.
 
     Raises:
         ConfigError: It is not a whole number.
     """
-    side_px, downsample = spec.side_px, config.tiling.mask_downsample
+    side_px, downsample = spec.side_px, tiling.mask_downsample
     if side_px % downsample:
         raise ConfigError(f"tiling.mask_downsample: {downsample} does not divide a tile's {side_px} px; use 32")
     return side_px // downsample
 
 
-def native_mpp(slide: Slide, spec: InputSpec, config: Config) -> float:
+def native_mpp(slide: Slide, spec: InputSpec, tiling: Tiling) -> float:
     """µm per pixel at which a network sees this slide: its own, or the slide's where that is close or asked for.
 
     Raises:
         MppError: The slide is so coarse that there is nothing to see.
     """
-    if config.tiling.raw_pixels:
+    if tiling.raw_pixels:
         return slide.mpp
-    if slide.mpp > MAX_ENLARGEMENT * spec.mpp:
+    if slide.mpp > _MAX_ENLARGEMENT * spec.mpp:
         found = f"its {slide.mpp:g} µm/px are too coarse for a network made for {spec.mpp:g}"
         raise MppError(slide.slide_id, found, "scan it at 20x or finer, or correct --mpp")
     return slide.effective_mpp(spec.mpp)
 
 
-def thumbnail_on_lattice(slide: Slide, px_l0: float, size: Size) -> Rgb:
+def thumbnail_on_raster(slide: Slide, px_l0: float, size: Size) -> Rgb:
     """(h, w, 3) picture of the slide with pixels of exactly `px_l0` level-0 px, whatever levels there are.
 
     Args:

@@ -1,4 +1,4 @@
-"""Where tissue, pen ink, blur and invasive tumour are on one slide (paper, 3.1)."""
+"""Segmentation of one slide: tissue, pen ink, blur and invasive tumour (paper, 3.1)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,11 +8,11 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from he2her2.config import Config, Tissue
+from he2her2.config import Config, Quality, Runtime, Tissue
 from he2her2.errors import TissueError, TumourError
 from he2her2.geometry import Mask, Rgb, Size, TileGrid, l0_from_mask, mask_size
 from he2her2.method.inference import infer, pace
-from he2her2.method.raster import blocks_with, native_mpp, thumbnail_on_lattice, tile_side_mask
+from he2her2.method.raster import blocks_with, native_mpp, thumbnail_on_raster, tile_side_mask
 from he2her2.models.engines import Engine
 from he2her2.models.scoring import softmax
 from he2her2.models.zoo import InputSpec
@@ -22,16 +22,16 @@ from he2her2.preprocessing.tiling import coverage
 from he2her2.preprocessing.tissue import tissue_mask
 from he2her2.slides import Slide
 from he2her2.slides.stream import map_tiles
-from he2her2.timing import Progress, Watch, silent
+from he2her2.timing import Watch
 from he2her2.units import area_mm2
 
-Where: TypeAlias = Callable[[Size, float], Mask]
+RegionMask: TypeAlias = Callable[[Size, float], Mask]
 """From a raster's size and its level-0 px per pixel to the mask of the annotated regions on it."""
 
 TissueRule: TypeAlias = Callable[[Rgb, Tissue], Mask]
 """From a thumbnail to the mask of its tissue."""
 
-BLUR_BLOCK_MASK = 16
+_BLUR_BLOCK_MASK = 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,15 +65,14 @@ class Segmentation:
         return area_mm2(int(np.count_nonzero(mask)), self.px_mpp)
 
 
-def segment_where(
+def segment_slide(
     slide: Slide,
     tile: InputSpec,
     config: Config,
     *,
     tumour_cnn: Engine | None,
-    where: Where | None = None,
-    find: TissueRule = tissue_mask,
-    progress: Progress = silent,
+    regions: RegionMask | None = None,
+    tissue_rule: TissueRule = tissue_mask,
     watch: Watch | None = None,
 ) -> Segmentation:
     """Find tissue, ink, blur and invasive tumour, on rasters so coarse that a tile is a whole number of their pixels.
@@ -83,47 +82,46 @@ def segment_where(
         tile: The tiles that will be cut.
         config: The settings.
         tumour_cnn: Finds the tumour; None takes all usable tissue for it.
-        where: Limits the tumour to annotated regions.
-        find: What counts as tissue.
-        progress: Told how far it is.
-        watch: Told where the time goes.
+        regions: Limits the tumour to annotated regions.
+        tissue_rule: Tells tissue from glass.
+        watch: Observes progress and time.
 
     Raises:
         TissueError: No tissue, or none that is fit for use: not one tile of it.
         TumourError: No invasive tumour in it.
     """
     watch = watch or Watch()
-    side_mask = tile_side_mask(tile, config)
-    px_mpp = native_mpp(slide, tile, config) * config.tiling.mask_downsample
+    side_mask = tile_side_mask(tile, config.tiling)
+    px_mpp = native_mpp(slide, tile, config.tiling) * config.tiling.mask_downsample
     px_l0 = px_mpp / slide.mpp
     size = mask_size(slide.size_l0, px_l0)
     with watch.stage("tissue"):
-        thumbnail = thumbnail_on_lattice(slide, px_l0, size)
-        tissue, pen = find_tissue(thumbnail, config, find)
+        thumbnail = thumbnail_on_raster(slide, px_l0, size)
+        tissue, pen = find_tissue(thumbnail, config.tissue, config.quality, tissue_rule)
     with watch.stage("focus"):
-        blur = find_blur(slide, tissue, px_l0, config, progress)
+        blur = _find_blur(slide, tissue, px_l0, config.quality, config.runtime, watch)
     usable = tissue & ~pen & ~blur if config.quality.apply else tissue
     if not (coverage(usable, side_mask) == 1).any():
         raise TissueError(slide.slide_id, *_why_unusable(tissue, pen, blur, side_mask * px_mpp))
     sampling, tumour = None, usable
     if tumour_cnn is not None:
         with watch.stage("tumour"):
-            sampling = find_tumour(slide, tumour_cnn, size, px_l0, config, progress, watch)
+            sampling = find_tumour(slide, tumour_cnn, size, px_l0, config, watch)
         tumour = tumour & (sampling.map >= config.adaptive.threshold)
-    if where is not None:
-        inside = where(size, px_l0)
+    if regions is not None:
+        inside = regions(size, px_l0)
         if not inside.any():
             raise TumourError(slide.slide_id, "its annotated regions lie outside the slide", "check --annotations")
         tumour = tumour & inside
     if not tumour.any():
         found = f"no invasive tumour found in {area_mm2(int(usable.sum()), px_mpp):.1f} mm² of tissue"
-        remedy = "if there is some, mark it and pass --annotations" if where is None else "check --annotations"
+        remedy = "if there is some, mark it and pass --annotations" if regions is None else "check --annotations"
         raise TumourError(slide.slide_id, found, remedy)
     return Segmentation(thumbnail, px_l0, px_mpp, tissue, pen, blur, usable, sampling, tumour)
 
 
 def _why_unusable(tissue: Mask, pen: Mask, blur: Mask, side_um: float) -> tuple[str, str]:
-    """Why not even one tile can be cut, and what to do."""
+    """Reason why not even one tile can be cut, and remedy."""
     if np.count_nonzero(pen) > np.count_nonzero(tissue & ~pen):
         return "no tissue beside pen ink", "clean the slide and scan it again"
     if np.count_nonzero(tissue & blur) > np.count_nonzero(tissue & ~blur):
@@ -133,50 +131,55 @@ def _why_unusable(tissue: Mask, pen: Mask, blur: Mask, side_um: float) -> tuple[
     return f"no piece of tissue is as large as a tile ({side_um:.0f} µm)", "use a slide with more tissue"
 
 
-def find_tissue(thumbnail: Rgb, config: Config, find: TissueRule = tissue_mask) -> tuple[Mask, Mask]:
+def find_tissue(
+    thumbnail: Rgb, tissue: Tissue, quality: Quality, tissue_rule: TissueRule = tissue_mask
+) -> tuple[Mask, Mask]:
     """(h, w) tissue and (h, w) pen ink; strong ink must not decide what counts as stained, nor its halo be tissue."""
-    tissue, pen = find(thumbnail, config.tissue), pen_mask(thumbnail)
-    if config.quality.apply and pen.any():
+    found, pen = tissue_rule(thumbnail, tissue), pen_mask(thumbnail)
+    if quality.apply and pen.any():
         glass = thumbnail[~pen].max(initial=0)  # grey, and no brighter than what there is: weak tissue is told by V
-        tissue = (tissue & pen) | find(np.where(pen[..., None], glass, thumbnail), config.tissue)
-    return tissue, pen
+        found = (found & pen) | tissue_rule(np.where(pen[..., None], glass, thumbnail), tissue)
+    return found, pen
 
 
-def find_blur(slide: Slide, tissue: Mask, px_l0: float, config: Config, progress: Progress) -> Mask:
-    """(h, w) where the slide is out of focus, judged at `config.quality.blur_mpp` wherever there is tissue."""
+def _find_blur(slide: Slide, tissue: Mask, px_l0: float, quality: Quality, runtime: Runtime, watch: Watch) -> Mask:
+    """(h, w) where the slide is out of focus, judged at `quality.blur_mpp` wherever there is tissue."""
     height, width = tissue.shape
     px_mpp = px_l0 * slide.mpp
-    cell_px = max(3, round(px_mpp / config.quality.blur_mpp))
-    corners = blocks_with(tissue, BLUR_BLOCK_MASK)
+    cell_px = max(3, round(px_mpp / quality.blur_mpp))
+    side = _BLUR_BLOCK_MASK
+    corners = blocks_with(tissue, side)
     grid = TileGrid(
         np.rint(l0_from_mask(corners, px_l0)).astype(np.int64),
-        side_l0=BLUR_BLOCK_MASK * px_l0,
-        side_px=BLUR_BLOCK_MASK * cell_px,
+        side_l0=side * px_l0,
+        side_px=side * cell_px,
         mpp=px_mpp / cell_px,
     )
-    side = BLUR_BLOCK_MASK
     field = np.zeros((-(-height // side) * side, -(-width // side) * side, 2), np.float32)
     for index, blocks in map_tiles(
-        slide, grid, lambda batch: (batch.index, [sharpness(block, cell_px) for block in batch.pixels]), **pace(config)
+        slide, grid, lambda batch: (batch.index, [sharpness(block, cell_px) for block in batch.pixels]), **pace(runtime)
     ):
         for (x, y), block in zip(corners[index], blocks, strict=True):
             field[y : y + side, x : x + side] = block
-        progress("focus", int(index[-1]) + 1, len(grid))
-    return blur_mask(field[:height, :width], tissue, px_mpp, config.quality.min_sharpness)
+        watch.progress("focus", int(index[-1]) + 1, len(grid))
+    return blur_mask(field[:height, :width], tissue, px_mpp, quality.min_sharpness)
 
 
 def find_tumour(
-    slide: Slide,
-    tumour_cnn: Engine,
-    size: Size,
-    px_l0: float,
-    config: Config,
-    progress: Progress = silent,
-    watch: Watch | None = None,
+    slide: Slide, tumour_cnn: Engine, size: Size, px_l0: float, config: Config, watch: Watch | None = None
 ) -> AdaptiveMap:
-    """Map of invasive tumour's probability by adaptive sampling: HASHI asks for points, the network scores them."""
+    """Map of the probability of invasive tumour by adaptive sampling: HASHI asks for points, the network scores them.
+
+    Args:
+        slide: An open slide.
+        tumour_cnn: Tells invasive tumour from other tissue.
+        size: Width and height of the map.
+        px_l0: Level-0 px per pixel of the map.
+        config: Adaptive, tiling and runtime are used.
+        watch: Observes progress and time.
+    """
     spec = tumour_cnn.card.input
-    mpp = native_mpp(slide, spec, config)
+    mpp = native_mpp(slide, spec, config.tiling)
     side_l0 = spec.side_px * mpp / slide.mpp
     total = config.adaptive.iterations * config.adaptive.points
     n_scored = 0
@@ -186,11 +189,11 @@ def find_tumour(
         nonlocal n_scored
         origins = np.rint(l0_from_mask(points, px_l0) - side_l0 / 2).astype(np.int64)
         grid = TileGrid(origins, side_l0, spec.side_px, mpp)
-        readable, logits = infer(slide, grid, tumour_cnn, config, spent=partial(watch.streamed, "tumour"))
+        readable, logits = infer(slide, grid, tumour_cnn, config.runtime, spent=partial(watch.streamed, "tumour"))
         probability = np.full(len(points), np.nan)
         probability[readable] = softmax(logits)[:, 1]
         n_scored += len(points)
-        progress("tumour", n_scored, total)
+        watch.progress("tumour", n_scored, total)
         return probability
 
     return adaptive_map(score, size, config.adaptive)

@@ -1,4 +1,4 @@
-"""The tiles of one slide: cut from its tumour, scored by the tile CNN (paper, 3.1 and 3.2)."""
+"""Tiles of one slide: cut from its tumour, scored by the tile CNN (paper, 3.1 and 3.2)."""
 
 from functools import partial
 
@@ -12,13 +12,19 @@ from he2her2.models.engines import Engine
 from he2her2.models.zoo import InputSpec
 from he2her2.preprocessing.tiling import Tiling, TooFewTilesError, cut_tiles
 from he2her2.slides import Slide
-from he2her2.timing import Progress, Watch, silent
+from he2her2.timing import Watch
 
 MAX_UNREADABLE_SHARE = 0.01
 
 
-def cut(slide: Slide, segmentation: Segmentation, tile: InputSpec, config: Config) -> Tiling:
+def cut_tumour(slide: Slide, segmentation: Segmentation, tile: InputSpec, config: Config) -> Tiling:
     """Cut the tumour into tiles, with overlap where it is small.
+
+    Args:
+        slide: The slide.
+        segmentation: Its tumour.
+        tile: Input of the tile CNN.
+        config: Tiling and selection are used.
 
     Raises:
         TilingError: Too small even for the densest overlap.
@@ -28,7 +34,7 @@ def cut(slide: Slide, segmentation: Segmentation, tile: InputSpec, config: Confi
             segmentation.tumour,
             slide.size_l0,
             px_l0=segmentation.px_l0,
-            side_mask=tile_side_mask(tile, config),
+            side_mask=tile_side_mask(tile, config.tiling),
             side_px=tile.side_px,
             mpp=segmentation.px_mpp / config.tiling.mask_downsample,
             min_tiles=config.min_tiles,
@@ -40,38 +46,42 @@ def cut(slide: Slide, segmentation: Segmentation, tile: InputSpec, config: Confi
         raise TilingError(slide.slide_id, found, f"use a slide with more tumour, or lower {deciding}") from None
 
 
-def score_tiles(
-    slide: Slide,
-    grid: TileGrid,
-    tile_cnn: Engine,
-    config: Config,
-    progress: Progress = silent,
-    watch: Watch | None = None,
-) -> Scored:
+def score_tiles(slide: Slide, grid: TileGrid, tile_cnn: Engine, config: Config, watch: Watch | None = None) -> Scored:
     """Positions of the readable tiles and their (n, 4) logits.
+
+    Args:
+        slide: An open slide.
+        grid: Its tiles.
+        tile_cnn: Scores them.
+        config: Selection and runtime are used.
+        watch: Observes progress and time.
 
     Raises:
         DamagedSlideError: More than 1 % of the tiles cannot be decoded.
     """
     watch = watch or Watch()
-    readable, logits = infer(
-        slide,
-        grid,
-        tile_cnn,
-        config,
-        lambda done: progress("tiles", done, len(grid)),
-        partial(watch.streamed, "tiles"),
-    )
-    require_readable(slide, len(readable), len(grid), config)
+    done = partial(_report, watch, len(grid))
+    readable, logits = infer(slide, grid, tile_cnn, config.runtime, done, partial(watch.streamed, "tiles"))
+    require_readable(slide, len(readable), len(grid), config.selection.n_tiles)
     return readable, logits
 
 
-def require_readable(slide: Slide, n_readable: int, n: int, config: Config) -> None:
-    """Refuse a slide of which too much is damaged.
+def _report(watch: Watch, total: int, done: int) -> None:
+    watch.progress("tiles", done, total)
+
+
+def require_readable(slide: Slide, n_readable: int, n: int, n_needed: int) -> None:
+    """Raise unless nearly all tiles of a slide can be read.
+
+    Args:
+        slide: The slide.
+        n_readable: Tiles that can be decoded.
+        n: All its tiles.
+        n_needed: Tiles that selection needs.
 
     Raises:
-        DamagedSlideError: More than 1 % of the tiles cannot be decoded, or too few are left.
+        DamagedSlideError: More than 1 % cannot be decoded, or too few are left.
     """
-    if n - n_readable > MAX_UNREADABLE_SHARE * n or n_readable < config.selection.n_tiles:
+    if n - n_readable > MAX_UNREADABLE_SHARE * n or n_readable < n_needed:
         found = f"{n - n_readable} of its {n} tumour tiles cannot be decoded"
         raise DamagedSlideError(slide.slide_id, found, "copy or scan the file again")

@@ -1,96 +1,123 @@
-"""The folder of one slide in a run: it appears whole, its `prediction.json` with it."""
+"""Folders of slides in a run, `slides/<slide_id>/`: each appears whole, its result with it, or not at all."""
 
-import math
+import json
+import shutil
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
-from he2her2.files import atomic, write_json
-from he2her2.geometry import Size
-from he2her2.method.raster import thumbnail_on_lattice
-from he2her2.method.segmentation import Segmentation
-from he2her2.pipeline import Prediction
+from he2her2.files import atomic
+from he2her2.results.evidence import Evidence
 from he2her2.results.geojson import write_geojson
-from he2her2.results.overlay import PICTURE_PX, Caption, draw_overlay
+from he2her2.results.overlay import Caption, draw_overlay
 from he2her2.results.rasters import PNG_LEVEL, write_map, write_mask
-from he2her2.results.slide_result import RESEARCH_USE, Record
-from he2her2.results.tiles_h5 import ScoredTiles, write_tiles
-from he2her2.slides import Slide
+from he2her2.results.slide_result import MadeOf, SlideResult, result_of_record, result_to_record
+from he2her2.results.tiles_h5 import ScoredTiles, read_tiles, write_tiles
 
 PREDICTION = "prediction.json"
 SEGMENTATION = "segmentation.json"
+_TILES = "tiles.h5"
 
 
-def write_evidence(folder: Path, slide: Slide, prediction: Prediction, record: Record) -> None:
-    """Write a prediction with everything it rests on.
+@dataclass(frozen=True, slots=True)
+class SlideFolders:
+    """The evidence of a run's slides, as a store of `cohort.Ledger`.
+
+    Attributes:
+        run: The run's folder.
+        result_file: Name of the result: of predictions, or of segmentations.
+    """
+
+    run: Path
+    result_file: str = PREDICTION
+
+    def of(self, slide_id: str) -> Path:
+        """The folder of a slide."""
+        return self.run / "slides" / slide_id
+
+    def read(self, slide_id: str, made_of: MadeOf) -> SlideResult | None:
+        """The result of a slide; None where there is none, it is damaged or was made of something else."""
+        result = self.result(slide_id)
+        return result if result is not None and result.made_of == made_of else None
+
+    def result(self, slide_id: str) -> SlideResult | None:
+        """The result of a slide, whatever it was made of; None where there is none or it is damaged."""
+        try:
+            return read_result(self.of(slide_id) / self.result_file)
+        except (OSError, ValueError):
+            return None
+
+    def results(self, configuration: str) -> list[SlideResult]:
+        """All results of a configuration, by slide."""
+        slides = sorted(file.parent.name for file in self.run.glob(f"slides/[!.]*/{self.result_file}"))
+        found = (self.result(slide_id) for slide_id in slides)
+        return [result for result in found if result is not None and result.run_digest == configuration]
+
+    def tiles(self, slide_id: str) -> ScoredTiles | None:
+        """The scored tiles of a slide; None where there are none."""
+        file = self.of(slide_id) / _TILES
+        return read_tiles(file) if file.is_file() else None
+
+    def write(self, slide_id: str, made_of: MadeOf, product: Evidence) -> SlideResult:
+        """Write a slide's evidence, in place of earlier evidence of it.
+
+        Raises:
+            OutputError: The folder cannot be written; nothing of it is left.
+        """
+        result = replace(product.result, run_digest=made_of.configuration, inputs=made_of.inputs)
+        with atomic(self.of(slide_id)) as draft:
+            draft.mkdir()
+            _write_rasters(draft, product)
+            if product.tiles is not None:
+                write_tiles(
+                    draft / _TILES,
+                    product.tiles,
+                    slide_id=slide_id,
+                    size_l0=product.size_l0,
+                    mpp_l0=result.slide.mpp,
+                    overlap_px=product.overlap_px,
+                )
+            segmentation = product.segmentation
+            write_geojson(
+                draft / "tiles.geojson",
+                segmentation.tumour,
+                segmentation.px_l0,
+                product.tiles,
+                product.bounds_origin_l0,
+            )
+            sheet = draw_overlay(segmentation, product.tiles, _caption(result), product.photo)
+            sheet.save(draft / "overlay.png", compress_level=PNG_LEVEL)
+            text = json.dumps(result_to_record(result), indent=2, ensure_ascii=False)
+            (draft / self.result_file).write_text(f"{text}\n", "utf-8")
+        return result
+
+    def discard(self, slide_id: str) -> None:
+        """Remove what an earlier command left of a slide."""
+        shutil.rmtree(self.of(slide_id), ignore_errors=True)
+
+
+def read_result(file: Path) -> SlideResult:
+    """The result in a file.
 
     Raises:
-        OutputError: The folder cannot be written; nothing of it is left.
+        OSError: The file cannot be read.
+        ValueError: It holds no result that this version reads; the message says why in one line.
     """
-    chosen = np.zeros(len(prediction.grid), bool)
-    chosen[prediction.selected] = True
-    tiles = ScoredTiles(prediction.grid, prediction.scores, prediction.logits, chosen)
-    with atomic(folder) as draft:
-        draft.mkdir()
-        _write_rasters(draft, prediction.segmentation)
-        write_tiles(
-            draft / "tiles.h5",
-            tiles,
-            slide_id=slide.slide_id,
-            size_l0=slide.size_l0,
-            mpp_l0=slide.mpp,
-            overlap_px=prediction.grid.side_px - record["tiles"]["stride_px"],
-        )
-        _write_geojson(draft, slide, prediction.segmentation, tiles)
-        _write_overlay(draft, slide, prediction.segmentation, tiles, record)
-        write_json(draft / PREDICTION, record)
+    return result_of_record(json.loads(file.read_text("utf-8")))
 
 
-def write_segmentation(folder: Path, slide: Slide, segmentation: Segmentation, record: Record) -> None:
-    """Write masks and maps only.
-
-    Raises:
-        OutputError: The folder cannot be written; nothing of it is left.
-    """
-    with atomic(folder) as draft:
-        draft.mkdir()
-        _write_rasters(draft, segmentation)
-        _write_geojson(draft, slide, segmentation, None)
-        _write_overlay(draft, slide, segmentation, None, record)
-        write_json(draft / SEGMENTATION, record)
-
-
-def _write_rasters(folder: Path, segmentation: Segmentation) -> None:
+def _write_rasters(folder: Path, evidence: Evidence) -> None:
     for name in ("tissue", "pen", "blur", "tumour"):
-        write_mask(folder / f"{name}.png", getattr(segmentation, name))
-    if segmentation.sampling is not None:
-        write_map(folder / "tumour_map.png", segmentation.sampling.map)
+        write_mask(folder / f"{name}.png", getattr(evidence.segmentation, name))
+    if evidence.segmentation.sampling is not None:
+        write_map(folder / "tumour_map.png", evidence.segmentation.sampling.map)
 
 
-def _write_overlay(
-    folder: Path, slide: Slide, segmentation: Segmentation, tiles: ScoredTiles | None, record: Record
-) -> None:
-    """Draw the overlay; a small slide is read again, finer, for a sharp picture."""
-    height, width = segmentation.tissue.shape
-    finer = min(math.ceil(PICTURE_PX / max(height, width)), math.floor(segmentation.px_l0))
-    photo = None
-    if finer > 1:
-        photo = thumbnail_on_lattice(slide, segmentation.px_l0 / finer, Size(width * finer, height * finer))
-    sheet = draw_overlay(segmentation, tiles, _caption(record), photo)
-    sheet.save(folder / "overlay.png", compress_level=PNG_LEVEL)
-
-
-def _write_geojson(folder: Path, slide: Slide, segmentation: Segmentation, tiles: ScoredTiles | None) -> None:
-    write_geojson(folder / "tiles.geojson", segmentation.tumour, segmentation.px_l0, tiles, slide.bounds_origin_l0)
-
-
-def _caption(record: Record) -> Caption:
-    area, quality, counts = record["area_mm2"], record["quality"], record["counts"]
+def _caption(result: SlideResult) -> Caption:
     lines = [
-        f"tissue {area['tissue']:.2f} mm², tumour {area['tumour']:.2f} mm²",
-        f"pen {quality['pen_share']:.1%}, blur {quality['blur_share']:.1%}",
+        f"tissue {result.area_mm2.tissue:.2f} mm², tumour {result.area_mm2.tumour:.2f} mm²",
+        f"pen {result.quality.pen_share:.1%}, blur {result.quality.blur_share:.1%}",
     ]
-    if "status" in record:
-        lines.insert(0, f"HER2 {record['status']}, probability {record['probability']:.2f}")
-        lines.append(f"{counts['scored']} tiles scored, {counts['selected']} selected")
-    return Caption(record["slide_id"], tuple(lines), (*record.get("notices", ()), RESEARCH_USE))
+    if result.her2 is not None:
+        lines.insert(0, f"HER2 {result.her2.status}, probability {result.her2.probability:.2f}")
+        lines.append(f"{result.counts.scored} tiles scored, {result.counts.selected} selected")
+    return Caption(result.slide_id, tuple(lines), (*result.notices, result.use))

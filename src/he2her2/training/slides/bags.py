@@ -22,8 +22,8 @@ from he2her2.manifest.checks import label_of
 from he2her2.manifest.table import SlideRow
 from he2her2.method.inference import pace
 from he2her2.method.region_masks import region_mask
-from he2her2.method.segmentation import Where, segment_where
-from he2her2.method.tiles import cut, require_readable
+from he2her2.method.segmentation import RegionMask, segment_slide
+from he2her2.method.tiles import cut_tumour, require_readable
 from he2her2.models.engines import Engine
 from he2her2.models.zoo import InputSpec
 from he2her2.slides import Slide, open_slide
@@ -149,17 +149,17 @@ def find_tiles(row: SlideRow, recipe: BagRecipe, file: Path) -> TileGrid:
 
 
 def _cut_tumour(slide: Slide, row: SlideRow, recipe: BagRecipe) -> TileGrid:
-    """Segment, cut, and leave out what cannot be decoded."""
+    """Segment, cut_tumour, and leave out what cannot be decoded."""
     config, tile = recipe.config, recipe.tile
-    where: Where | None = None
+    where: RegionMask | None = None
     if row.annotations is not None and recipe.annotations_use != "ignore":
         where = partial(region_mask, slide, row.annotations)
     tumour_cnn = None if recipe.annotations_use == "replace" else recipe.tumour_cnn
-    segmentation = segment_where(slide, tile, config, tumour_cnn=tumour_cnn, where=where)
-    grid = cut(slide, segmentation, tile, config).grid
-    parts = list(map_tiles(slide, grid, lambda batch: batch.index, **pace(config)))
+    segmentation = segment_slide(slide, tile, config, tumour_cnn=tumour_cnn, regions=where)
+    grid = cut_tumour(slide, segmentation, tile, config).grid
+    parts = list(map_tiles(slide, grid, lambda batch: batch.index, **pace(config.runtime)))
     readable = np.concatenate(parts) if parts else np.empty(0, np.int64)
-    require_readable(slide, len(readable), len(grid), config)
+    require_readable(slide, len(readable), len(grid), config.selection.n_tiles)
     return grid.take(readable)
 
 

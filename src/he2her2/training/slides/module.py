@@ -231,7 +231,7 @@ class SlideModule(LightningModule):
     @property
     def _pace(self) -> dict[str, int]:
         """How tiles are streamed; on a CPU few at a time: a layer beyond 32 MB doubles the time, in new pages."""
-        found = pace(self.config)
+        found = pace(self.config.runtime)
         if self.device.type == "cpu":
             found["batch_size"] = min(found["batch_size"], max_rows(self.start.tile_spec) // 2)
         return found
@@ -251,7 +251,7 @@ class SlideModule(LightningModule):
             if engine is None:
                 logits = np.concatenate([*map_tiles(slide, bag.grid, see, **self._pace)])
             else:
-                _, logits = infer(slide, bag.grid, engine, self.config)
+                _, logits = infer(slide, bag.grid, engine, self.config.runtime)
         if len(logits) < len(bag.grid):
             found = f"{len(bag.grid) - len(logits)} tiles that could be decoded before cannot be any more"
             raise DamagedSlideError(bag.row.slide_id, found, "copy the file again, then --resume")

@@ -24,7 +24,7 @@ from he2her2.manifest import SlideRow, patient_key
 from he2her2.method.inference import pace
 from he2her2.method.raster import tile_side_mask
 from he2her2.method.region_masks import region_mask
-from he2her2.method.segmentation import TissueRule, segment_where
+from he2her2.method.segmentation import TissueRule, segment_slide
 from he2her2.method.tiles import MAX_UNREADABLE_SHARE
 from he2her2.models.scoring import resize
 from he2her2.models.zoo import InputSpec
@@ -136,15 +136,15 @@ def tiles_of(row: SlideRow, spec: InputSpec, config: Config, *, tissue_by_score:
     """
     with open_row(row, config) as slide:
         where = partial(region_mask, slide, row.annotations) if row.annotations else None
-        found = segment_where(
-            slide, spec, config, tumour_cnn=None, where=where, find=tissue_rule(row, by_score=tissue_by_score)
+        found = segment_slide(
+            slide, spec, config, tumour_cnn=None, regions=where, tissue_rule=tissue_rule(row, by_score=tissue_by_score)
         )
         try:
             tiling = cut_tiles(
                 found.tumour,
                 slide.size_l0,
                 px_l0=found.px_l0,
-                side_mask=tile_side_mask(spec, config),
+                side_mask=tile_side_mask(spec, config.tiling),
                 side_px=spec.side_px,
                 mpp=found.px_mpp / config.tiling.mask_downsample,
                 min_tiles=1,
@@ -240,7 +240,7 @@ def readable(drawn: Drawn, config: Config, progress: Progress = silent) -> Drawn
 
 def _readable(tiles: SlideTiles, config: Config) -> SlideTiles:
     with open_row(tiles.row, config) as slide:
-        batches = list(map_tiles(slide, tiles.grid, lambda batch: batch.index, **pace(config)))
+        batches = list(map_tiles(slide, tiles.grid, lambda batch: batch.index, **pace(config.runtime)))
         n_lost = len(tiles) - sum(map(len, batches))
         if n_lost > MAX_UNREADABLE_SHARE * len(tiles):
             found = f"{n_lost} of {len(tiles)} of its tiles cannot be decoded"

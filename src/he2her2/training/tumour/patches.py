@@ -21,7 +21,7 @@ from he2her2.errors import AnnotationError, DamagedSlideError, ManifestError, Pa
 from he2her2.geometry import Mask, Rgb, TileGrid, l0_from_mask, mask_size
 from he2her2.manifest import Manifest, SlideRow, patient_key
 from he2her2.method.inference import pace
-from he2her2.method.raster import native_mpp, thumbnail_on_lattice
+from he2her2.method.raster import native_mpp, thumbnail_on_raster
 from he2her2.method.region_masks import region_mask
 from he2her2.method.segmentation import find_tissue
 from he2her2.method.tiles import MAX_UNREADABLE_SHARE
@@ -200,7 +200,7 @@ def draw_patches(
 def _draw_from(row: SlideRow, spec: InputSpec, config: Config, settings: TumourTraining) -> Patches:
     rng = np.random.default_rng((settings.seed, zlib.crc32(row.slide_id.encode())))
     with open_slide(row.path, mpp=row.mpp, backend=config.runtime.backend) as slide:
-        mpp = native_mpp(slide, spec, config)
+        mpp = native_mpp(slide, spec, config.tiling)
         side_l0 = spec.side_px * mpp / slide.mpp
         centres, labels = _places(slide, row, side_l0, config, settings, rng)
         origins = np.rint(centres - side_l0 / 2).astype(np.int64)
@@ -220,7 +220,7 @@ def _places(
     assert row.annotations is not None
     px_l0 = MASK_MPP / slide.mpp
     size = mask_size(slide.size_l0, px_l0)
-    tissue, pen = find_tissue(thumbnail_on_lattice(slide, px_l0, size), config)
+    tissue, pen = find_tissue(thumbnail_on_raster(slide, px_l0, size), config.tissue, config.quality)
     usable = tissue & ~pen if config.quality.apply else tissue
     inside = region_mask(slide, row.annotations, size, px_l0)
     invasive = invasive_centres(inside, side_l0 / px_l0, settings.min_share)
@@ -259,7 +259,7 @@ def _read(slide: Slide, grid: TileGrid, spec: InputSpec, config: Config) -> tupl
     Raises:
         DamagedSlideError: More than 1 % cannot be decoded.
     """
-    batches = list(map_tiles(slide, grid, lambda batch: (batch.index, resize(batch.pixels, spec)), **pace(config)))
+    batches = list(map_tiles(slide, grid, lambda batch: (batch.index, resize(batch.pixels, spec)), **pace(config.runtime)))
     none = np.empty((0, spec.network_px, spec.network_px, 3), np.uint8)
     index = np.concatenate([np.empty(0, np.int64), *(index for index, _ in batches)])
     n_lost = len(grid) - len(index)

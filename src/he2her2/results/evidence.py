@@ -1,0 +1,205 @@
+"""Evidence of one slide: its result with the rasters and tiles that it rests on, ready to be written."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from he2her2 import __version__
+from he2her2.config import Config
+from he2her2.geometry import Point, Rgb, Size
+from he2her2.labels import IhcScore
+from he2her2.method.raster import thumbnail_on_raster
+from he2her2.method.segmentation import Segmentation
+from he2her2.models.baselines import tile_classes
+from he2her2.models.slide_model import SlideModel
+from he2her2.pipeline import Prediction
+from he2her2.preprocessing.quality import quality_shares
+from he2her2.results.overlay import PICTURE_PX
+from he2her2.results.slide_result import (
+    RESEARCH_USE,
+    Areas,
+    ColourStatistics,
+    Counts,
+    Her2Finding,
+    MaskScale,
+    NetworkNote,
+    OperatingPointNote,
+    QualityFindings,
+    SlideFacts,
+    SlideResult,
+    TileFacts,
+    TimingNote,
+    TriageNote,
+)
+from he2her2.results.tiles_h5 import ScoredTiles
+from he2her2.slides import Slide
+from he2her2.timing import Watch
+from he2her2.units import is_close_mpp
+
+_SPOILT_SHARE = 0.2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evidence:
+    """Everything that is written of a slide.
+
+    Attributes:
+        result: In numbers and words.
+        segmentation: Its rasters.
+        tiles: The scored tiles; None where none were scored.
+        overlap_px: Overlap of neighbouring tiles in px of the network.
+        size_l0: Width and height of the slide.
+        bounds_origin_l0: Where QuPath begins to count, see `Slide`.
+        photo: A finer picture than the segmentation's thumbnail, of a small slide.
+    """
+
+    result: SlideResult
+    segmentation: Segmentation
+    tiles: ScoredTiles | None
+    overlap_px: int
+    size_l0: Size
+    bounds_origin_l0: Point
+    photo: Rgb | None
+
+
+def segmentation_evidence(
+    slide: Slide, segmentation: Segmentation, model: SlideModel, config: Config, watch: Watch
+) -> Evidence:
+    """Evidence of a slide whose tiles were not scored."""
+    counts = Counts(0 if segmentation.sampling is None else len(segmentation.sampling.points))
+    return Evidence(
+        _result(slide, segmentation, counts, None, model, config, watch),
+        segmentation,
+        None,
+        0,
+        slide.size_l0,
+        slide.bounds_origin_l0,
+        _finer_picture(slide, segmentation),
+    )
+
+
+def prediction_evidence(
+    slide: Slide, prediction: Prediction, model: SlideModel, config: Config, watch: Watch
+) -> Evidence:
+    """Evidence of a predicted slide."""
+    segmentation, tiling, grid = prediction.segmentation, prediction.tiling, prediction.grid
+    counts = Counts(
+        0 if segmentation.sampling is None else len(segmentation.sampling.points),
+        tiles_without_overlap=tiling.n_plain,
+        tiles=len(tiling.grid),
+        unreadable=prediction.n_unreadable,
+        scored=len(grid),
+        selected=len(prediction.selected),
+    )
+    stride_px = tiling.stride_mask * config.tiling.mask_downsample
+    chosen = np.zeros(len(grid), bool)
+    chosen[prediction.selected] = True
+    her2 = _her2_finding(slide, prediction, stride_px, model, config)
+    return Evidence(
+        _result(slide, segmentation, counts, her2, model, config, watch),
+        segmentation,
+        ScoredTiles(grid, prediction.scores, prediction.logits, chosen),
+        grid.side_px - stride_px,
+        slide.size_l0,
+        slide.bounds_origin_l0,
+        _finer_picture(slide, segmentation),
+    )
+
+
+def _result(
+    slide: Slide,
+    segmentation: Segmentation,
+    counts: Counts,
+    her2: Her2Finding | None,
+    model: SlideModel,
+    config: Config,
+    watch: Watch,
+) -> SlideResult:
+    shares = quality_shares(segmentation.tissue, segmentation.pen, segmentation.blur)
+    areas = (segmentation.area_mm2(mask) for mask in (segmentation.tissue, segmentation.usable, segmentation.tumour))
+    return SlideResult(
+        slide_id=slide.slide_id,
+        path=str(slide.path),
+        her2=her2,
+        notices=model.notices,
+        slide=SlideFacts(
+            slide.vendor, slide.backend, slide.mpp, slide.size_l0.w, slide.size_l0.h, len(slide.levels)
+        ),
+        quality=QualityFindings(round(shares.pen, 4), round(shares.blur, 4), config.quality.apply),
+        colour=_colour(segmentation),
+        area_mm2=Areas(*(round(area, 4) for area in areas)),
+        counts=counts,
+        mask=MaskScale(segmentation.px_l0, segmentation.px_mpp),
+        preset=config.preset,
+        config=config,
+        seconds=round(watch.seconds, 2),
+        timing=TimingNote.of(watch),
+        version=__version__,
+        use=RESEARCH_USE,
+    )
+
+
+def _colour(segmentation: Segmentation) -> ColourStatistics:
+    pixels = segmentation.thumbnail[segmentation.usable].astype(np.float64)  # (n, 3)
+    return ColourStatistics(pixels.mean(axis=0).round(2).tolist(), pixels.std(axis=0).round(2).tolist())
+
+
+def _her2_finding(
+    slide: Slide, prediction: Prediction, stride_px: int, model: SlideModel, config: Config
+) -> Her2Finding:
+    classes = tile_classes(prediction.scores).astype(int)
+    per_score = np.bincount(classes, minlength=len(IhcScore)).tolist()
+    chosen = np.sort(classes[prediction.selected])
+    rules, probability = model.rules, prediction.probability
+    calibration = rules.calibration if rules else None
+    return Her2Finding(
+        status=prediction.status,
+        probability=round(probability, 6),
+        threshold=model.threshold(config),
+        calibrated_probability=None if calibration is None else round(float(calibration(probability)), 6),
+        operating_point=OperatingPointNote.of(rules.operating_point) if rules and rules.operating_point else None,
+        triage=TriageNote.of(rules.triage, probability) if rules and rules.triage else None,
+        tile_score=str(list(IhcScore)[chosen[(len(chosen) - 1) // 2]]),
+        warnings=tuple(_warnings(slide, prediction, model, config)),
+        tiles=TileFacts(
+            prediction.grid.side_px,
+            prediction.grid.mpp,
+            stride_px,
+            dict(zip(map(str, IhcScore), per_score, strict=True)),
+        ),
+        weights=tuple(NetworkNote.of(card) for card in model.cards.values()),
+    )
+
+
+def _warnings(slide: Slide, prediction: Prediction, model: SlideModel, config: Config) -> Iterator[str]:
+    """What a reader of this result should know before trusting it."""
+    wanted = model.tile_cnn.card.input.mpp
+    if config.tiling.raw_pixels and not is_close_mpp(slide.mpp, wanted):
+        yield f"level-0 pixels of {slide.mpp:g} µm were used as if they were {wanted:g} µm, as the preset asks"
+    elif slide.mpp > wanted and not is_close_mpp(slide.mpp, wanted):
+        yield f"the slide's {slide.mpp:g} µm/px are coarser than the {wanted:g} that the network was made for"
+    if prediction.n_unreadable:
+        yield f"{prediction.n_unreadable} of {len(prediction.tiling.grid)} tiles could not be decoded"
+    n_plain, n = prediction.tiling.n_plain, len(prediction.tiling.grid)
+    if n_plain < n:
+        yield f"little tumour: its {n_plain} tiles were cut with overlap to {n}"
+    segmentation = prediction.segmentation
+    shares = quality_shares(segmentation.tissue, segmentation.pen, segmentation.blur)
+    for what, share in (("under pen ink", shares.pen), ("out of focus", shares.blur)):
+        if share > _SPOILT_SHARE:
+            yield f"{share:.0%} of the tissue is {what}"
+    if config.networks.aggregator != "mlp":
+        yield f"the {config.networks.aggregator} aggregator decides without a probability: 1 is yes, 0 is no"
+    if np.array_equal(segmentation.tumour, segmentation.usable):
+        yield "all usable tissue was taken for invasive tumour"
+
+
+def _finer_picture(slide: Slide, segmentation: Segmentation) -> Rgb | None:
+    """A picture of a small slide that is as large as its overlay; None where the thumbnail will do."""
+    height, width = segmentation.tissue.shape
+    finer = min(math.ceil(PICTURE_PX / max(height, width)), math.floor(segmentation.px_l0))
+    if finer <= 1:
+        return None
+    return thumbnail_on_raster(slide, segmentation.px_l0 / finer, Size(width * finer, height * finer))
