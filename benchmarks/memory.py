@@ -11,22 +11,22 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from he2her2.cohort.work import Work
 from shapely import box
 
 from benchmarks.measuring import status_gb
 from benchmarks.phantom_slide import phantom_slide
 from benchmarks.results import Found, Setting, Table
-from he2her2.cohort.work import Work
 from he2her2.config import Config, load_config
 from he2her2.evaluation.plot_style import BLUE, Note, canvas, save
 from he2her2.geometry import Size
 from he2her2.models.slide_model import load_slide_model
 from he2her2.pipeline import predict
 from he2her2.preprocessing.annotations import Region
-from he2her2.results import write_evidence
+from he2her2.results import MadeOf, SlideFolders, SlideInputs, prediction_evidence
 from he2her2.results.run import plan_run
-from he2her2.results.slide_result import prediction_record
 from he2her2.slides import open_slide
+from he2her2.timing import Watch
 
 LARGE = Size(100_000, 80_000)
 SMALL = Size(6_144, 6_144)
@@ -80,8 +80,8 @@ def predict_large(setting: Setting) -> dict[str, Any]:
     region = Region(box(0, 0, side, side), "Tumor")
     with tempfile.TemporaryDirectory() as folder, open_slide(path) as slide:
         found = predict(slide, model, config, regions=[region], region_use="intersect")
-        record = prediction_record(slide, found, model, config)
-        write_evidence(Path(folder) / "slide", slide, found, record)
+        evidence = prediction_evidence(slide, found, model, config, Watch())
+        SlideFolders(Path(folder)).write("slide", MadeOf("", SlideInputs("")), evidence)
     return {"size": size, "tiles": len(found.grid), "peak_gb": status_gb("VmHWM")}
 
 

@@ -10,8 +10,7 @@ from he2her2.config import load_config
 from he2her2.geometry import Size
 from he2her2.models.slide_model import SlideModel, load_slide_model
 from he2her2.pipeline import predict
-from he2her2.results import write_evidence
-from he2her2.results.slide_result import prediction_record
+from he2her2.results import MadeOf, SlideFolders, SlideInputs, prediction_evidence
 from he2her2.slides import open_slide
 from he2her2.timing import Watch
 
@@ -55,6 +54,6 @@ def once(path: Path, model: SlideModel, overrides: tuple[str, ...]) -> Watch:
     with tempfile.TemporaryDirectory() as folder, open_slide(path) as slide:
         found = predict(slide, model, config, watch=watch)
         with watch.stage("evidence"):
-            record = prediction_record(slide, found, model, config)
-            write_evidence(Path(folder) / "slide", slide, found, record)
+            evidence = prediction_evidence(slide, found, model, config, watch)
+            SlideFolders(Path(folder)).write("slide", MadeOf("", SlideInputs("")), evidence)
     return watch

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from he2her2.cohort.work import Work, each_slide
+from he2her2.cohort import Engine, Ledger, SlideWorker, slide_tasks
 from he2her2.config import load_config
 from he2her2.evaluation.audits.audit import holm
 from he2her2.evaluation.audits.shortcuts import candidates_of, permutation_p
@@ -29,7 +29,7 @@ from he2her2.evaluation.slide_properties import PROPERTIES, SlideProperties
 from he2her2.evaluation.words import percent, span
 from he2her2.models.slide_model import load_slide_model
 from he2her2.phantom import make_spec, write_phantom
-from he2her2.results.run import plan_run
+from he2her2.results import NetworkNote, plan_run
 from he2her2.statistics.intervals import exact_binomial
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -68,11 +68,15 @@ def predicted(folder: Path) -> Path:
         folder / "run",
         command=["experiments.shortcut_audit"],
         config=config,
-        weights=[card.summary for card in model.cards.values()],
+        weights=[NetworkNote.of(card) for card in model.cards.values()],
         overrides={"verb": "predict"},
     )
-    work = Work(run, model, replace(config, runtime=replace(config.runtime, threads=1)))
-    each_slide(sorted((folder / "slides").iterdir()), work.predict, run, lambda _path, _result: None)
+    worker = SlideWorker(model, replace(config, runtime=replace(config.runtime, threads=1)))
+    tasks = slide_tasks(sorted((folder / "slides").iterdir()))
+    for _, outcome in Engine().run(tasks, worker, Ledger(run.slides, run.digest)):
+        run.add(outcome)
+    run.write_description()
+    run.write_tables()
     return folder / "run"
 
 

@@ -13,7 +13,10 @@ from he2her2.evaluation.cases import Cases
 from he2her2.geometry import Size, TileGrid
 from he2her2.models.selection import top_tiles
 from he2her2.models.slide_model import load_aggregator
+from he2her2.results import result_to_record
+from he2her2.results.slide_result import Areas, ColourStatistics, Counts, QualityFindings
 from he2her2.results.tiles_h5 import ScoredTiles, write_tiles
+from tests.made_up_results import made_up_her2, made_up_result
 
 QUICK = replace(Config(), selection=replace(Config().selection, n_tiles=12))
 """The default settings, with 12 tiles a slide in place of 300."""
@@ -101,16 +104,17 @@ def _write_slide(folder: Path, slide: MadeUpSlide) -> None:
     per_score = [5, 5, 5, 5]
     if slide.scores is not None:
         per_score = np.bincount(np.rint(slide.scores).astype(int).ravel(), minlength=4).tolist()
-    record = {
-        "slide_id": slide.slide_id,
-        "slide": {"mpp": 0.25, "width": slide.size, "height": slide.size},
-        "quality": {"pen_share": slide.pen_share, "blur_share": 0.0},
-        "colour": {"mean": slide.colour, "spread": [20.0, 25.0, 22.0]},
-        "area_mm2": {"tissue": slide.tissue_mm2, "tumour": slide.tissue_mm2 / 2},
-        "counts": {"tiles_without_overlap": round(slide.tissue_mm2 * 100)},
-        "tiles": {"stride_px": 256, "per_score": dict(zip(("0", "1+", "2+", "3+"), per_score, strict=True))},
-    }
-    (folder / "prediction.json").write_text(json.dumps(record))
+    assert slide.probability is not None
+    result = made_up_result(
+        slide_id=slide.slide_id,
+        her2=made_up_her2(slide.probability, per_score),
+        slide=replace(made_up_result().slide, width=slide.size, height=slide.size),
+        quality=QualityFindings(slide.pen_share, 0.0, left_out=True),
+        colour=ColourStatistics(slide.colour, (20.0, 25.0, 22.0)),
+        area_mm2=Areas(slide.tissue_mm2, slide.tissue_mm2, slide.tissue_mm2 / 2),
+        counts=Counts(0, tiles_without_overlap=round(slide.tissue_mm2 * 100)),
+    )
+    (folder / "prediction.json").write_text(json.dumps(result_to_record(result)))
     if slide.scores is not None:
         height, width = slide.scores.shape
         y, x = np.divmod(np.arange(slide.scores.size), width)

@@ -30,7 +30,7 @@ from he2her2.evaluation.audits.stability import redraw, seeds_audit, square_bloc
 from he2her2.evaluation.audits.tiles import aggregator_of, tile_audits
 from he2her2.evaluation.slide_properties import PROPERTIES, SlideProperties, slide_properties
 from he2her2.geometry import TileGrid
-from he2her2.results.reading import open_run
+from he2her2.results import open_run
 from tests.made_up_runs import QUICK, MadeUpSlide, decided_by, made_up_cases, write_run
 
 

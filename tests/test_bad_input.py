@@ -199,8 +199,8 @@ def test_an_interrupted_prediction(tmp_path):
     slide, out = write_tissue(tmp_path / "slide.svs", tissue_pixels()), tmp_path / "run"
     script = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
-        "from he2her2.cli import main; from he2her2.cohort import work;"
-        "work.write_evidence = lambda *_: signal.raise_signal(signal.SIGINT); main()"
+        "from he2her2.cli import main; from he2her2.results import slide_folder;"
+        "slide_folder.write_geojson = lambda *_: signal.raise_signal(signal.SIGINT); main()"
     )
 
     done = subprocess.run(

@@ -12,7 +12,6 @@ from he2her2.models.slide_model import BUNDLED, BUNDLED_IHC, load_cnn, load_slid
 from he2her2.models.weights import read_card, verify
 from he2her2.phantom import make_spec, write_phantom
 from he2her2.slides import open_slide
-from he2her2.timing import silent
 from tests.conftest import REPOSITORY
 
 PLACES = [(BUNDLED, "tumour_cnn"), (BUNDLED, "tile_cnn"), (BUNDLED, "aggregator"), (BUNDLED_IHC, "tile_cnn")]
@@ -62,7 +61,7 @@ def test_the_tumour_network_finds_a_phantoms_tumour(tmp_path):
     with open_slide(tmp_path / "phantom.tif") as slide:
         size = mask_size(slide.size_l0, 32.0)
         tissue, _ = find_tissue(thumbnail_on_raster(slide, 32.0, size), config.tissue, config.quality)
-        sampling = find_tumour(slide, load_cnn(BUNDLED, "tumour_cnn", config), size, 32.0, config, silent)
+        sampling = find_tumour(slide, load_cnn(BUNDLED, "tumour_cnn", config), size, 32.0, config)
     found = (sampling.map >= config.adaptive.threshold) & tissue
 
     dice = 2 * np.count_nonzero(found & truth.tumour) / (np.count_nonzero(found) + np.count_nonzero(truth.tumour))

@@ -18,7 +18,7 @@ from he2her2.models.initial import initial_weights
 from he2her2.models.stored_rules import read_rules
 from he2her2.models.weights import read_card, save_weights
 from he2her2.models.zoo import COMPACT_TUMOUR_CNN, PAPER_MLP, STRIDED_TILE_CNN
-from he2her2.results.reading import open_run
+from he2her2.results import open_run
 from he2her2.rules import Arm
 from tests.made_up_runs import QUICK, MadeUpSlide, made_up_cases, write_labels, write_run
 from tests.tissue_slides import write_tissue
@@ -107,7 +107,11 @@ def test_another_models_probabilities_have_no_vote(tmp_path):
     threads = open_run(
         write_run(tmp_path / "threads", slides, config=replace(QUICK, runtime=replace(QUICK.runtime, threads=3)))
     )
-    weights = open_run(write_run(tmp_path / "weights", slides, weights=[{"name": "other"}]))
+    weights = open_run(
+        write_run(
+            tmp_path / "weights", slides, weights=[{"name": "other", "trained": True, "seed": None, "sha256": {}}]
+        )
+    )
 
     same_model(run, threads)
 

@@ -1,30 +1,57 @@
-"""Many slides: which there are, whose annotations are whose, and what a failure of ours costs."""
+"""Many slides: which there are, the one loop over them, and the ledger of what is done."""
 
 import json
+import pickle
+import threading
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from he2her2.cohort.listing import list_slides
-from he2her2.cohort.work import each_slide
+from he2her2.cohort import Engine, Ledger, SlideTask, list_slides, require_all, slide_tasks
 from he2her2.config import Config
-from he2her2.errors import OutputError
+from he2her2.errors import AnnotationError, ManifestError, OutputError, SlideOpenError, TissueError
 from he2her2.geometry import Point
-from he2her2.method.regions import MissingAnnotationError, regions_for
-from he2her2.results.run import Failure, plan_run
+from he2her2.manifest import SlideRow
+from he2her2.method.regions import regions_for
+from he2her2.results import Failure, MadeOf, plan_run
+from tests.made_up_results import made_up_result
 
-SQUARE = {"type": "Polygon", "coordinates": [[[0, 0], [10, 0], [10, 10], [0, 10], [0, 0]]]}
-RECORD = {
-    "slide_id": "a", "path": "a.svs", "slide": {"mpp": 0.25}, "notices": [], "area_mm2": {"tissue": 1.0, "tumour": 0.5},
-    "quality": {"pen_share": 0, "blur_share": 0},
-}  # fmt: skip
+
+@dataclass
+class Memory:
+    """A store in memory."""
+
+    kept: dict[str, tuple[MadeOf, str]] = field(default_factory=dict)
+
+    def read(self, slide_id, made_of):
+        """The result, if it was made of the same."""
+        found = self.kept.get(slide_id)
+        return found[1] if found and found[0] == made_of else None
+
+    def write(self, slide_id, made_of, product):
+        """Keep the product in words."""
+        self.kept[slide_id] = (made_of, str(product))
+        return str(product)
+
+    def discard(self, slide_id):
+        """Forget it."""
+        self.kept.pop(slide_id, None)
 
 
 @pytest.fixture
 def run(tmp_path):
     """A run of which nothing is done yet."""
     return plan_run(tmp_path / "run", command=["he2her2"], config=Config(), weights=[], overrides={})
+
+
+@pytest.fixture
+def slides(tmp_path):
+    """Three small files."""
+    for name in "abc":
+        (tmp_path / f"{name}.svs").write_text(name)
+    return slide_tasks([tmp_path / f"{name}.svs" for name in "abc"])
 
 
 def test_a_folders_slides_are_listed_by_name(tmp_path):
@@ -37,60 +64,155 @@ def test_a_folders_slides_are_listed_by_name(tmp_path):
     assert list_slides(tmp_path / "b.svs") == [tmp_path / "b.svs"]
 
 
-def test_qupaths_regions_are_moved_to_the_slides_frame(tmp_path):
-    """QuPath counts from the corner of the scanned part."""
-    (tmp_path / "S1.geojson").write_text(json.dumps(SQUARE))
-    slide = SimpleNamespace(slide_id="S1", bounds_origin_l0=Point(100, 50))
+def test_each_slide_has_the_annotation_file_of_its_name(tmp_path):
+    """In a folder; a file that is given is for the slide that is given."""
+    (tmp_path / "S1.xml").touch()
+    first, second = slide_tasks([Path("S1.svs"), Path("S2.svs")], annotations=tmp_path)
+    (only,) = slide_tasks([Path("S3.svs")], annotations=tmp_path / "S1.xml")
 
-    (region,) = regions_for(slide, tmp_path)
-
-    assert region.polygon.bounds == (100.0, 50.0, 110.0, 60.0)
-    assert regions_for(slide, None) == ()
-
-
-def test_a_slide_without_its_annotation_fails_alone(tmp_path):
-    """The error is the slide's, with its stage."""
-    with pytest.raises(MissingAnnotationError, match=r"S2.*S2\.geojson") as caught:
-        regions_for(SimpleNamespace(slide_id="S2", bounds_origin_l0=Point(0, 0)), tmp_path)
-
-    assert caught.value.stage == "annotations"
+    assert first.annotations == only.annotations == tmp_path / "S1.xml"
+    assert second.annotations == tmp_path / "S2.geojson"  # named in the message that it is missing
 
 
-def test_our_own_bug_costs_one_slide(run):
-    """It becomes a failure, its traceback goes to a log, and the next slide is worked on."""
+def test_tasks_are_small_and_picklable(slides):
+    """They may be sent to another machine."""
+    assert pickle.loads(pickle.dumps(slides)) == slides
+    assert max(len(pickle.dumps(task)) for task in slides) < 1000
 
-    def process(path):
-        if path.name == "bad.svs":
-            raise ZeroDivisionError("by zero")
-        return RECORD
+
+def test_results_come_in_order_with_the_failures_among_them(slides):
+    """A slide that fails does not stop the others."""
+
+    def worker(task):
+        if task.slide_id == "b":
+            raise TissueError("b", "blank", "scan it")
+        if task.slide_id == "c":
+            raise AnnotationError("c.xml: no file")
+        return 1
 
     told = []
-    each_slide([Path("bad.svs"), Path("a.svs")], process, run, lambda _, result: told.append(result))
+    outcomes = [found for _, found in Engine(progress=lambda *args: told.append(args)).run(slides, worker, stage="x")]
 
-    assert told == [run.failures[0], RECORD]
-    assert run.failures[0].stage == "internal"
-    assert "ZeroDivisionError: by zero" in (run.folder / "errors.log").read_text()
-    assert (run.folder / "segmentations.csv").read_text().splitlines()[1].startswith("a,a.svs,0.25")
+    assert outcomes[0] == 1
+    assert outcomes[1] == Failure("b", str(slides[1].path), "tissue", "blank", "scan it")
+    assert (outcomes[2].stage, outcomes[2].reason) == ("annotations", "c.xml: no file")
+    assert told == [("x", 1, 3), ("x", 2, 3), ("x", 3, 3)]
 
 
-def test_a_run_that_cannot_be_written_stops(run):
-    """A full disk concerns every slide, not one; the tables say what was done before."""
+def test_threads_keep_the_order(slides):
+    """The first slide is the slowest: it waits for the last."""
+    last = threading.Event()
 
-    def process(path):
+    def worker(task):
+        if task.slide_id == "c":
+            last.set()
+        assert last.wait(5)
+        return task.slide_id
+
+    assert [found for _, found in Engine(threads=3).run(slides, worker)] == ["a", "b", "c"]
+
+
+def test_what_is_done_is_not_done_again(slides):
+    """Unless the file, the scale given or the configuration changed."""
+    store = Memory()
+    seen: list[str] = []
+
+    def worker(task):
+        seen.append(task.slide_id)
+        return task.slide_id
+
+    def results(tasks, configuration="x"):
+        seen.clear()
+        return [found for _, found in Engine().run(tasks, worker, Ledger(store, configuration))]
+
+    assert results(slides) == ["a", "b", "c"]
+    assert seen == ["a", "b", "c"]
+    assert results(slides) == ["a", "b", "c"]
+    assert seen == []
+    slides[1].path.write_text("changed")
+    results(slides)
+    assert seen == ["b"]
+    results([SlideTask("a", slides[0].path, mpp=0.5), *slides[1:]])
+    assert seen == ["a"]
+    results(slides[1:], "y")
+    assert seen == ["b", "c"]
+
+
+def test_a_failure_takes_the_earlier_result_away(slides):
+    """Nothing may pass for the result of a slide that failed; one that cannot be opened may be another slide."""
+    store = Memory()
+    list(Engine().run(slides, lambda task: task.slide_id, Ledger(store, "x")))
+
+    def fail(task):
+        if task.slide_id == "a":
+            raise SlideOpenError("a", "no file", "check the path")
+        raise TissueError(task.slide_id, "blank", "scan it")
+
+    list(Engine().run(slides, fail, Ledger(store, "y")))
+
+    assert store.kept.keys() == {"a"}
+
+
+def test_our_own_bug_costs_one_slide(slides, tmp_path):
+    """It becomes a failure and its traceback goes to a log; without a log it is a traceback."""
+
+    def worker(task):
+        if task.slide_id == "b":
+            raise ZeroDivisionError("by zero")
+        return task.slide_id
+
+    outcomes = [found for _, found in Engine(log=tmp_path / "errors.log").run(slides, worker)]
+
+    assert (outcomes[0], outcomes[1].stage, outcomes[2]) == ("a", "internal", "c")
+    assert "ZeroDivisionError: by zero" in (tmp_path / "errors.log").read_text()
+    with pytest.raises(ZeroDivisionError):
+        list(Engine().run(slides, worker))
+
+
+def test_a_place_that_cannot_be_written_stops_the_loop(slides, tmp_path):
+    """A full disk concerns every slide, not one."""
+
+    def worker(_):
         raise OutputError("full")
 
     with pytest.raises(OutputError, match="full"):
-        each_slide([Path("a.svs")], process, run, lambda *_: None)
-
-    assert (run.folder / "failures.csv").exists()
-    assert not run.failures
+        list(Engine(log=tmp_path / "errors.log").run(slides, worker))
 
 
-def test_failures_keep_what_the_error_said(run):
-    """Slide, path, stage, reason and remedy."""
-    error = MissingAnnotationError("S1", "no file", "give it")
+def test_all_results_or_every_reason(slides):
+    """What a training needs of every slide is there, or one error names each line that lacks it."""
+    rows = [SlideRow(line, task.slide_id, task.path, "p") for line, task in enumerate(slides, start=2)]
+    failed = Failure("b", "b.svs", "tissue", "blank", "scan it")
 
-    assert Failure.of(Path("S1.svs"), error) == Failure("S1", "S1.svs", "annotations", "no file", "give it")
+    assert require_all(rows, zip(slides, [1, 2, 3], strict=True), "slides fail") == [1, 2, 3]
+    with pytest.raises(ManifestError) as caught:
+        require_all(rows, zip(slides, [1, failed, failed], strict=True), "slides fail")
+
+    assert caught.value.problems[0] == "2 of 3 slides fail"
+    assert caught.value.problems[1] == "line 3: b: blank; scan it"
+
+
+def test_a_runs_tables_hold_what_was_added(run):
+    """Segmentations and failures, each in their table."""
+    run.add(made_up_result(run_digest=run.digest))
+    run.add(Failure("b", "b.svs", "tissue", "blank", "scan it"))
+    run.write_tables()
+
+    assert (run.folder / "segmentations.csv").read_text().splitlines()[1].startswith("a,a.svs,0.25")
+    assert (run.folder / "failures.csv").read_text().splitlines()[1] == "b,b.svs,tissue,blank,scan it"
+
+
+def test_a_slide_that_succeeds_at_last_is_no_failure_any_more(run):
+    """Rows of earlier commands stay but for those of slides that have a result now."""
+    for slide_id in ("a", "b"):
+        run.add(Failure(slide_id, f"{slide_id}.svs", "tissue", "blank", "scan it"))
+    run.write_tables()
+    run.failures.clear()
+    run.add(made_up_result(run_digest=run.digest))
+    run.write_tables()
+
+    rows = (run.folder / "failures.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["slide_id", "b"]
 
 
 def test_the_digest_tells_runs_apart(tmp_path):
@@ -101,3 +223,15 @@ def test_the_digest_tells_runs_apart(tmp_path):
 
     assert digest(mpp=None) == digest(mpp=None)
     assert digest(mpp=None) != digest(mpp=0.5)
+
+
+def test_qupaths_regions_are_moved_to_the_slides_frame(tmp_path):
+    """QuPath counts from the corner of the scanned part."""
+    square = {"type": "Polygon", "coordinates": [[[0, 0], [10, 0], [10, 10], [0, 10], [0, 0]]]}
+    (tmp_path / "S1.geojson").write_text(json.dumps(square))
+    slide = SimpleNamespace(slide_id="S1", bounds_origin_l0=Point(100, 50))
+
+    (region,) = regions_for(slide, tmp_path / "S1.geojson")
+
+    assert region.polygon.bounds == (100.0, 50.0, 110.0, 60.0)
+    assert regions_for(slide, None) == ()

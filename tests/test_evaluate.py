@@ -20,7 +20,7 @@ from he2her2.evaluation.versus import compare
 from he2her2.labels import Policy
 from he2her2.manifest import read_manifest
 from he2her2.manifest.provenance import patient_mark
-from he2her2.results.reading import open_run
+from he2her2.results import open_run
 from tests.made_up_runs import MadeUpSlide, made_up_cases, write_labels, write_run
 
 EIGHT = (0.9, 0.8, 0.7, 0.6, 0.55, 0.2, 0.3, 0.95)

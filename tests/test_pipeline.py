@@ -19,6 +19,7 @@ from he2her2.phantom import make_spec, write_phantom
 from he2her2.pipeline import predict, segment
 from he2her2.preprocessing.annotations import Region
 from he2her2.slides import open_slide
+from he2her2.timing import Watch
 from tests.tissue_slides import tissue_pixels, write_tissue
 
 OVERRIDES = ("selection.n_tiles=5", "adaptive.iterations=2", "adaptive.points=20")
@@ -164,7 +165,7 @@ def test_progress_reaches_its_total(path, model, config):
     """Every stage that takes time says how far it is, up to the end."""
     told = {}
     with open_slide(path) as slide:
-        predict(slide, model, config, progress=lambda stage, done, total: told.update({stage: (done, total)}))
+        predict(slide, model, config, watch=Watch(lambda stage, done, total: told.update({stage: (done, total)})))
 
     assert told.keys() == {"focus", "tumour", "tiles"}
     assert all(done == total for done, total in told.values())

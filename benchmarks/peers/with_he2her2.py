@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.peers.peer import MPP, TILE_PX, Origin, run
-from he2her2.config import Config
+from he2her2.config import Quality, Tissue
 from he2her2.geometry import TileGrid, mask_size
 from he2her2.method.raster import thumbnail_on_raster
 from he2her2.method.segmentation import find_tissue
@@ -20,7 +20,8 @@ PX_L0 = 32.0
 def find(path: Path) -> int:
     """Tissue without pen ink, and the tiles that lie wholly in it."""
     with open_slide(path) as slide:
-        tissue, pen = find_tissue(thumbnail_on_raster(slide, PX_L0, mask_size(slide.size_l0, PX_L0)), Config())
+        thumbnail = thumbnail_on_raster(slide, PX_L0, mask_size(slide.size_l0, PX_L0))
+        tissue, pen = find_tissue(thumbnail, Tissue(), Quality())
         return len(cut_tiles(tissue & ~pen, slide.size_l0, px_l0=PX_L0, mpp=MPP, min_tiles=1).grid)
 
 

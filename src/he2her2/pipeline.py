@@ -1,7 +1,6 @@
 """The method on one page (Oliveira et al., 2020, section 3): from an open slide to its HER2 status.
 
-`predict` is the method: `segment` finds tissue and invasive tumour, `cut` cuts it into tiles, `decide` scores these and
-decides. All are deterministic: threads, batch size and backend never change a result.
+All steps are deterministic: threads, batch size and backend never change a result.
 """
 
 from collections.abc import Sequence
@@ -10,16 +9,14 @@ from functools import partial
 from typing import Literal, TypeAlias
 
 from he2her2.config import Config
-from he2her2.geometry import TileGrid
 from he2her2.method.decision import Decision, decide_on
 from he2her2.method.segmentation import Segmentation, segment_slide
 from he2her2.method.tiles import cut_tumour, score_tiles
-from he2her2.models.engines import Engine
-from he2her2.models.slide_model import Aggregator, SlideModel
+from he2her2.models.slide_model import SlideModel
 from he2her2.preprocessing.annotations import Region, regions_mask
 from he2her2.preprocessing.tiling import Tiling
 from he2her2.slides import Slide
-from he2her2.timing import Progress, Watch, silent
+from he2her2.timing import Watch
 
 RegionUse: TypeAlias = Literal["intersect", "replace"]
 """Annotated regions limit the tumour that the network finds, or stand in its place."""
@@ -31,7 +28,7 @@ class Prediction(Decision):
 
     Attributes:
         segmentation: Where tissue and tumour are.
-        tiling: The grid that was cut_tumour, and its stride.
+        tiling: The grid that was cut, and its stride.
     """
 
     segmentation: Segmentation
@@ -50,29 +47,28 @@ def predict(
     *,
     regions: Sequence[Region] = (),
     region_use: RegionUse = "intersect",
-    progress: Progress = silent,
     watch: Watch | None = None,
 ) -> Prediction:
-    """Predict one slide's HER2 status: segment, cut_tumour, score, select, aggregate.
+    """Predict one slide's HER2 status: segment, cut, score, select, aggregate.
 
     Args:
         slide: An open H&E slide.
         model: The networks.
         config: The settings.
         regions: Annotated regions, if any.
-        region_use: What the regions are for.
-        progress: Told how far it is.
-        watch: Told where the time goes.
+        region_use: Purpose of the regions.
+        watch: Observes progress and time.
 
     Raises:
         SlideError: The slide cannot be predicted; the error says at which stage, why, and what to do.
     """
     watch = watch or Watch()
-    segmentation = segment(slide, model, config, regions=regions, region_use=region_use, progress=progress, watch=watch)
+    segmentation = segment(slide, model, config, regions=regions, region_use=region_use, watch=watch)
     with watch.stage("cut"):
         tiling = cut_tumour(slide, segmentation, model.tile_cnn.card.input, config)
     with watch.stage("tiles"):
-        decision = decide(slide, tiling.grid, model.tile_cnn, model.aggregator, config, progress, watch)
+        readable, logits = score_tiles(slide, tiling.grid, model.tile_cnn, config, watch)
+        decision = decide_on(tiling.grid.take(readable), logits, model.aggregator, config)
     return Prediction(
         status=model.status(decision.probability, config),
         probability=decision.probability,
@@ -92,26 +88,14 @@ def segment(
     *,
     regions: Sequence[Region] = (),
     region_use: RegionUse = "intersect",
-    progress: Progress = silent,
     watch: Watch | None = None,
 ) -> Segmentation:
     """Find tissue, ink, blur and invasive tumour; arguments are those of `predict`, errors those of `segment_slide`."""
-    where = partial(regions_mask, regions) if regions else None
-    tumour_cnn = None if regions and region_use == "replace" else model.tumour_cnn
     return segment_slide(
-        slide, model.tile_cnn.card.input, config, tumour_cnn=tumour_cnn, regions=where, progress=progress, watch=watch
+        slide,
+        model.tile_cnn.card.input,
+        config,
+        tumour_cnn=None if regions and region_use == "replace" else model.tumour_cnn,
+        regions=partial(regions_mask, regions) if regions else None,
+        watch=watch,
     )
-
-
-def decide(
-    slide: Slide,
-    grid: TileGrid,
-    tile_cnn: Engine,
-    aggregator: Aggregator,
-    config: Config,
-    progress: Progress = silent,
-    watch: Watch | None = None,
-) -> Decision:
-    """Score a slide's tiles, select the best and let the aggregator decide; errors are those of `score_tiles`."""
-    readable, logits = score_tiles(slide, grid, tile_cnn, config, progress, watch)
-    return decide_on(grid.take(readable), logits, aggregator, config)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from he2her2.cli import options as o
+from he2her2.cli.slides import SlideRun, run_slides
 from he2her2.errors import OutputError, PhantomError
 
 
@@ -53,8 +54,8 @@ def demo(
     threads: o.Threads = None,
 ) -> None:
     """Draw a phantom slide and predict its HER2 status: the whole method in about a minute."""
-    from he2her2.cli.commands import predict_slide
     from he2her2.cli.console import working
+    from he2her2.config import load_config
     from he2her2.phantom import make_spec, save_truth, write_phantom
 
     slide = out / "phantom.tif"
@@ -65,7 +66,8 @@ def demo(
     with working("drawing"):
         save_truth(write_phantom(slide, spec, workers=threads or os.cpu_count() or 1), out / "phantom-truth")
     typer.echo(f"its truth, HER2 {spec.her2_status.value}, is in {out / 'phantom-truth'}")
-    predict_slide(slide, out, threads)
+    config = load_config(overrides=[f"runtime.threads={threads}"] if threads else [])
+    run_slides(slide, SlideRun(out, config, overwrite=True))
 
 
 def _setting(text: str) -> tuple[str, Any]:

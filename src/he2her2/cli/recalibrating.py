@@ -33,7 +33,7 @@ def recalibrate(
     from he2her2.manifest import read_manifest
     from he2her2.manifest.checks import refuse
     from he2her2.models.slide_model import trained_folder
-    from he2her2.results.reading import open_run
+    from he2her2.results import open_run
 
     folder, labels, predicted = trained_folder(weights), read_manifest(manifest), open_run(run)
     refuse(labels, labels.problems)

@@ -1,1 +1,23 @@
-"""Many slides: which there are, the run folder that holds their results, and the loop over them."""
+"""Cohorts: the one loop over slides, its ledger, the workers of prediction, and the search for leaks."""
+
+from he2her2.cohort.engine import Engine, Outcome, SlideTask, Worker, require_all
+from he2her2.cohort.leaks import find_leaks, refuse_chosen_with, refuse_leaks
+from he2her2.cohort.ledger import Ledger, Store
+from he2her2.cohort.listing import list_slides
+from he2her2.cohort.slides import SlideWorker, slide_tasks
+
+__all__ = [
+    "Engine",
+    "Ledger",
+    "Outcome",
+    "SlideTask",
+    "SlideWorker",
+    "Store",
+    "Worker",
+    "find_leaks",
+    "list_slides",
+    "refuse_chosen_with",
+    "refuse_leaks",
+    "require_all",
+    "slide_tasks",
+]

@@ -16,8 +16,7 @@ from typing import Self, TypeAlias, TypeVar, overload
 from he2her2.cohort.ledger import Ledger
 from he2her2.errors import AnnotationError, ManifestError, OutputError, SlideError
 from he2her2.manifest import SlideRow
-from he2her2.results.run import Failure
-from he2her2.results.slide_result import FileStamp, SlideInputs
+from he2her2.results import Failure, FileStamp, SlideInputs
 from he2her2.timing import Progress, silent
 
 P = TypeVar("P")
@@ -48,9 +47,8 @@ class SlideTask:
     @property
     def inputs(self) -> SlideInputs:
         """The files as they are now, to notice when they change."""
-        return SlideInputs(
-            str(self.path.absolute()), FileStamp.of(self.path), self.annotations and FileStamp.of(self.annotations)
-        )
+        annotations = None if self.annotations is None else FileStamp.of(self.annotations)
+        return SlideInputs(str(self.path.absolute()), FileStamp.of(self.path), annotations, self.mpp)
 
 
 Worker: TypeAlias = Callable[[SlideTask], P]
@@ -143,7 +141,9 @@ class Engine:
             with self.log.open("a", encoding="utf-8") as file:
                 file.write(f"{task.path}\n{traceback.format_exc()}\n")
             reason = f"{type(error).__name__}: {error}"
-            return Failure(task.slide_id, str(task.path), "internal", reason, f"this is our bug; please report {self.log}")
+            return Failure(
+                task.slide_id, str(task.path), "internal", reason, f"this is our bug; please report {self.log}"
+            )
 
 
 def require_all(rows: Sequence[SlideRow], outcomes: Iterable[Outcome[R]], problem: str) -> list[R]:

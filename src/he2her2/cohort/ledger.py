@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from he2her2.results.slide_result import MadeOf, SlideInputs
+from he2her2.results import MadeOf, SlideInputs
 
 P = TypeVar("P")
 R = TypeVar("R")

@@ -13,7 +13,7 @@ from he2her2.errors import EvaluationError
 from he2her2.labels import Her2Status, IhcScore, Policy
 from he2her2.manifest import Manifest, SlideRow, patient_key
 from he2her2.manifest.table import Split, Stain
-from he2her2.results.reading import RunFolder
+from he2her2.results import RunFolder
 
 Level: TypeAlias = Literal["slide", "patient"]
 PatientRule: TypeAlias = Literal["mean", "max"]
@@ -218,7 +218,7 @@ def _detail(run: RunFolder, slide_id: str, reason: Reason) -> str:
     if reason is not Reason.FAILED:
         return ""
     failure = run.failures[slide_id]
-    return f"{failure.get('stage', '')}: {failure.get('reason', '')}"
+    return f"{failure.stage}: {failure.reason}"
 
 
 def _why(exclusions: Iterable[Exclusion]) -> str:
@@ -231,7 +231,7 @@ def _slides(run: RunFolder, kept: Sequence[tuple[SlideRow, Her2Status]]) -> Case
     predictions = [run.predictions[row.slide_id] for row in rows]
     scores = list(IhcScore)
     true_score = [UNKNOWN_SCORE if row.ihc_score is None else scores.index(row.ihc_score) for row in rows]
-    predicted = [prediction.get("tile_score") for prediction in predictions]
+    predicted = [prediction.tile_score for prediction in predictions]
     ids = np.array([row.slide_id for row in rows])
     return Cases(
         level="slide",
@@ -240,9 +240,9 @@ def _slides(run: RunFolder, kept: Sequence[tuple[SlideRow, Her2Status]]) -> Case
         sites=np.array([row.site or "" for row in rows]),
         truth=np.array([status is Her2Status.POSITIVE for _, status in kept]),
         probability=run.probabilities(ids),
-        decided=np.array([prediction["status"] == Her2Status.POSITIVE for prediction in predictions]),
+        decided=np.array([prediction.status is Her2Status.POSITIVE for prediction in predictions]),
         true_score=np.array(true_score),
-        predicted_score=np.array([scores.index(IhcScore(text)) if text else UNKNOWN_SCORE for text in predicted]),
+        predicted_score=np.array([UNKNOWN_SCORE if score is None else scores.index(score) for score in predicted]),
         threshold=run.threshold,
     )
 

@@ -32,7 +32,7 @@ from he2her2.labels import Policy
 from he2her2.manifest import Manifest, read_manifest
 from he2her2.manifest.checks import refuse
 from he2her2.manifest.table import Split
-from he2her2.results.reading import RunFolder, open_run
+from he2her2.results import RunFolder, open_run
 
 SplitChoice: TypeAlias = Literal["auto", "train", "val", "test", "all"]
 Say: TypeAlias = Callable[[str], None]
@@ -289,7 +289,7 @@ def audits_of(
     stability, heterogeneity = tile_audits(
         run,
         slides,
-        aggregator_of(run.config, question.weights) if run.description else None,
+        aggregator_of(run.config, question.weights) if run.description.config else None,
         n_slides=question.audit_slides,
         seed=question.seed,
     )

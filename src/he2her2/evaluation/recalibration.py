@@ -18,7 +18,7 @@ from he2her2.labels import Policy
 from he2her2.manifest import Manifest
 from he2her2.manifest.provenance import RECORD, patient_mark, used_for_choice
 from he2her2.models.stored_rules import hashes_of, read_rules, write_rules
-from he2her2.results.reading import RunFolder
+from he2her2.results import RunFolder
 from he2her2.rules import DecisionRules, IsotonicCalibration, LogitCalibration
 from he2her2.statistics.calibration import brier_interval, recalibrate_site
 from he2her2.statistics.intervals import Estimate

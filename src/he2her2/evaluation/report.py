@@ -281,11 +281,11 @@ def _methods(e: Evaluation) -> Iterator[str]:
     )
     used = {figure.estimate.method for group in (e.patients, e.slides) for figure in group.figures.values()}
     yield f"Used here: {'; '.join(sorted(used))}.\n"
-    run, versions = e.run.description, e.run.description.get("versions", {})
+    run = e.run.description
     facts: dict[str, object] = {
-        "run digest": str(run.get("digest", "unknown")),
-        "settings": f"preset {run.get('config', {}).get('preset', 'unknown')}, see run.json",
-        "he2her2": versions.get("he2her2", "unknown"),
+        "run digest": run.digest or "unknown",
+        "settings": f"preset {(run.config or {}).get('preset', 'unknown')}, see run.json",
+        "he2her2": run.versions.get("he2her2", "unknown"),
         "manifest": f"{e.question.manifest.name}, SHA-256 {e.manifest_sha256}",
         "label policy": str(e.question.policy),
         "seed of every draw": e.question.seed,

@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from he2her2.results.reading import RunFolder
+from he2her2.results import RunFolder, SlideResult
 from he2her2.units import area_mm2
 
 COLOUR = ("red", "green", "blue")
@@ -53,31 +52,27 @@ class SlideProperties:
 
 def slide_properties(run: RunFolder, slide_ids: NDArray[np.str_]) -> SlideProperties:
     """The properties of slides as the run recorded them."""
-    rows = [_recorded(run.record(slide_id)) for slide_id in slide_ids.tolist()]
+    rows = [_recorded(run.result(slide_id)) for slide_id in slide_ids.tolist()]
     return SlideProperties(slide_ids, {name: np.array([row.get(name, np.nan) for row in rows]) for name in PROPERTIES})
 
 
-def _recorded(record: Mapping[str, Any]) -> dict[str, float]:
-    """Properties in one `prediction.json`; those that it lacks are left out."""
-    slide, area, quality, counts, tiles = (
-        record.get(part, {}) for part in ("slide", "area_mm2", "quality", "counts", "tiles")
-    )
+def _recorded(result: SlideResult | None) -> dict[str, float]:
+    """Properties of one result; none where it is gone, none of tiles where they were not scored."""
+    if result is None:
+        return {}
+    slide, area, quality, colour = result.slide, result.area_mm2, result.quality, result.colour
     found = {
-        "tissue_mm2": area.get("tissue"),
-        "tumour_mm2": area.get("tumour"),
-        "tile_count": counts.get("tiles_without_overlap"),
-        "mpp": slide.get("mpp"),
-        "pen_share": quality.get("pen_share"),
-        "blur_share": quality.get("blur_share"),
+        "slide_mm2": area_mm2(slide.width * slide.height, slide.mpp),
+        "tissue_mm2": area.tissue,
+        "tumour_mm2": area.tumour,
+        "tile_count": float(result.counts.tiles_without_overlap),
+        "mpp": slide.mpp,
+        "pen_share": quality.pen_share,
+        "blur_share": quality.blur_share,
     }
-    if {"width", "height", "mpp"} <= slide.keys():
-        found["slide_mm2"] = area_mm2(slide["width"] * slide["height"], slide["mpp"])
-    if colour := record.get("colour"):
-        found |= dict(zip(COLOUR, colour["mean"], strict=True))
-        found |= {f"{channel}_spread": value for channel, value in zip(COLOUR, colour["spread"], strict=True)}
-    if per_score := tiles.get("per_score"):
-        found |= _score_moments(list(per_score.values()))
-    return {name: float(value) for name, value in found.items() if value is not None}
+    found |= dict(zip(COLOUR, colour.mean, strict=True))
+    found |= {f"{channel}_spread": value for channel, value in zip(COLOUR, colour.spread, strict=True)}
+    return found | (_score_moments(list(result.her2.tiles.per_score.values())) if result.her2 else {})
 
 
 def _score_moments(n_tiles: Sequence[int]) -> dict[str, float]:

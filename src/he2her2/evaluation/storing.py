@@ -12,7 +12,7 @@ from he2her2.models.card import Card
 from he2her2.models.stored_rules import hashes_of, write_rules
 from he2her2.models.weights import CARD_FILE, read_card
 from he2her2.models.zoo import Role
-from he2her2.results.reading import RunFolder
+from he2her2.results import RunFolder
 from he2her2.rules import RULES_FILE
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def check_weights(run: RunFolder, folder: Path) -> dict[str, Card]:
     }
     if not cards:
         raise EvaluationError(f"{folder}: holds no weights; give the folder that the run was made with")
-    used = [card["sha256"] for card in run.description.get("weights", ()) if card.get("sha256")]
+    used = [note.sha256 for note in run.description.weights if note.sha256]
     here = [card.summary["sha256"] for card in cards.values()]
     if not used or any(hashes not in here for hashes in used):
         raise EvaluationError(f"{folder}: are not the weights that {run.path} was predicted with; give those")
@@ -50,7 +50,7 @@ def same_model(run: RunFolder, validation: RunFolder) -> None:
     differing = [
         what
         for what, one, other in (
-            ("weights", run.description.get("weights"), validation.description.get("weights")),
+            ("weights", run.description.weights, validation.description.weights),
             ("settings", _deciding(run), _deciding(validation)),
         )
         if one != other
@@ -64,7 +64,7 @@ def same_model(run: RunFolder, validation: RunFolder) -> None:
 
 def _deciding(run: RunFolder) -> dict[str, object]:
     """The settings that shape a probability."""
-    settings = dict(run.description.get("config") or {})
+    settings = dict(run.description.config or {})
     return {name: value for name, value in settings.items() if name not in ("runtime", "threshold", "stored_rules")}
 
 

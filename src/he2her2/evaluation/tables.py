@@ -101,7 +101,7 @@ def as_json(evaluation: Evaluation) -> dict[str, Any]:
     found: dict[str, Any] = _finite(
         {
             "version": VERSION,
-            "run": {"folder": e.run.name, "digest": e.run.description.get("digest")},
+            "run": {"folder": e.run.name, "digest": e.run.description.digest},
             "manifest": {"name": question.manifest.name, "sha256": e.manifest_sha256},
             "split": e.split or "all",
             "policy": str(question.policy),

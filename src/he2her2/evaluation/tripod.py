@@ -32,7 +32,7 @@ def tripod(evaluation: Evaluation) -> tuple[Item, ...]:
     e, joined, patients = evaluation, evaluation.joined, evaluation.patients
     rule = "; ".join((f"policy {e.question.policy}", f"split {e.split or 'all slides'}"))
     sites = ", ".join(f"{site.site} ({site.n})" for site in e.sites) or "one, or not stated in the manifest"
-    weights = ", ".join(str(card.get("name")) for card in e.run.description.get("weights", ())) or UNKNOWN
+    weights = ", ".join(note.name for note in e.run.description.weights) or UNKNOWN
     lost = len(joined.unpredicted)
     return (
         Item("1", "Title", f"Evaluation of a model of HER2 status from H&E slides (run {e.run.name})"),
@@ -73,7 +73,7 @@ def tripod(evaluation: Evaluation) -> tuple[Item, ...]:
         Item(
             "18f",
             "Code sharing",
-            f"he2her2 {e.run.description.get('versions', {}).get('he2her2', UNKNOWN)}, Apache-2.0",
+            f"he2her2 {e.run.description.versions.get('he2her2', UNKNOWN)}, Apache-2.0",
         ),
         Item("19", "Patient and public involvement"),
         Item("20a", "Flow of participants", "see Participants; adds up to the manifest's rows"),

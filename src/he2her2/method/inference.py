@@ -56,7 +56,9 @@ def infer(
     rest = np.arange(len(grid))
     blocks = blocks_of(grid, engine)
     if blocks is not None:
-        collect(map_tiles(slide, blocks.grid, partial(_see_blocks, engine, blocks), **pace(runtime) | {"batch_size": 1}))
+        collect(
+            map_tiles(slide, blocks.grid, partial(_see_blocks, engine, blocks), **pace(runtime) | {"batch_size": 1})
+        )
         rest = np.setdiff1d(rest, np.concatenate([positions for positions, _ in found]))  # those of damaged squares
     if blocks is None or len(rest):
         tiles = grid.take(rest)

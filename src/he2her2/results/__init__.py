@@ -1,5 +1,46 @@
-"""What a prediction leaves on disk, and reading it back."""
+"""Results: a slide's `SlideResult`, the folder of a run and its evidence; written and read here only."""
 
-from he2her2.results.slide_folder import write_evidence, write_segmentation
+from he2her2.results.evidence import Evidence, prediction_evidence, segmentation_evidence
+from he2her2.results.run import LIBRARIES, Run, RunDescription, RunFolder, describe_environment, open_run, plan_run
+from he2her2.results.slide_folder import PREDICTION, SEGMENTATION, SlideFolders
+from he2her2.results.slide_result import (
+    RESEARCH_USE,
+    FileStamp,
+    Her2Finding,
+    MadeOf,
+    NetworkNote,
+    SlideInputs,
+    SlideResult,
+    result_of_record,
+    result_to_record,
+)
+from he2her2.results.tables import Failure, PredictedSlide
+from he2her2.results.tiles_h5 import ScoredTiles
 
-__all__ = ["write_evidence", "write_segmentation"]
+__all__ = [
+    "LIBRARIES",
+    "PREDICTION",
+    "RESEARCH_USE",
+    "SEGMENTATION",
+    "Evidence",
+    "Failure",
+    "FileStamp",
+    "Her2Finding",
+    "MadeOf",
+    "NetworkNote",
+    "PredictedSlide",
+    "Run",
+    "RunDescription",
+    "RunFolder",
+    "ScoredTiles",
+    "SlideFolders",
+    "SlideInputs",
+    "SlideResult",
+    "describe_environment",
+    "open_run",
+    "plan_run",
+    "prediction_evidence",
+    "result_of_record",
+    "result_to_record",
+    "segmentation_evidence",
+]

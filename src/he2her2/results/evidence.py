@@ -124,9 +124,7 @@ def _result(
         path=str(slide.path),
         her2=her2,
         notices=model.notices,
-        slide=SlideFacts(
-            slide.vendor, slide.backend, slide.mpp, slide.size_l0.w, slide.size_l0.h, len(slide.levels)
-        ),
+        slide=SlideFacts(slide.vendor, slide.backend, slide.mpp, slide.size_l0.w, slide.size_l0.h, len(slide.levels)),
         quality=QualityFindings(round(shares.pen, 4), round(shares.blur, 4), config.quality.apply),
         colour=_colour(segmentation),
         area_mm2=Areas(*(round(area, 4) for area in areas)),

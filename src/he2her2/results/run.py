@@ -1,80 +1,47 @@
-"""The folder of a run: what was run with what (`run.json`), and its tables of results and failures.
+"""The folder of a run: what was run with what (`run.json`), its tables and its slides.
 
 Prediction writes it and goes on in it; evaluation, reports and audits read it, checked at the door.
 """
 
-import csv
-import json
-import math
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, Self
+from types import MappingProxyType
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict, TypeAdapter, ValidationError
-from pydantic.dataclasses import dataclass as checked
+from pydantic.dataclasses import dataclass as validated
 
 from he2her2 import __version__
 from he2her2.config import Config
 from he2her2.errors import EvaluationError, OutputError
-from he2her2.files import atomic
-from he2her2.labels import Her2Status, IhcScore
-from he2her2.results.slide_folder import PREDICTION, SEGMENTATION, SlideFolders
+from he2her2.files import check_writable, digest, read_json, write_json
+from he2her2.results.slide_folder import PREDICTION, SlideFolders
 from he2her2.results.slide_result import NetworkNote, SlideResult
+from he2her2.results.tables import (
+    Failure,
+    PredictedSlide,
+    read_failures,
+    read_predictions,
+    write_failures,
+    write_predictions,
+    write_segmentations,
+)
 from he2her2.results.tiles_h5 import ScoredTiles
 
-RUN_FILE = "run.json"
-PREDICTIONS_FILE = "predictions.csv"
-FAILURES_FILE = "failures.csv"
 LIBRARIES = ("he2her2", "numpy", "scipy", "scikit-image", "onnxruntime", "openslide-python", "tifffile", "simplejpeg")
 
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why a slide has no result: a row of `failures.csv`.
-
-    Attributes:
-        slide_id: Its name.
-        path: Its file.
-        stage: The step that failed, see `SlideError`.
-        reason: What was found.
-        remedy: What the user can do.
-    """
-
-    slide_id: str
-    path: str
-    stage: str
-    reason: str
-    remedy: str
-
-    def __str__(self) -> str:
-        return f"{self.slide_id}: {self.reason}; {self.remedy}"
-
-
-@checked(frozen=True, config=ConfigDict(extra="ignore"))
-class RunDescription:
-    """What `run.json` says of a run, as far as other rooms need it.
-
-    Attributes:
-        digest: SHA-256 of all that can change a result: settings, weights and what the user overrode.
-        command: The command line.
-        config: The settings, as plain values; `RunFolder.config` checks them.
-        weights: The networks.
-        versions: Of Python and the libraries.
-    """
-
-    digest: str = ""
-    command: tuple[str, ...] = ()
-    config: dict[str, Any] | None = None
-    weights: tuple[NetworkNote, ...] = ()
-    versions: dict[str, str] = field(default_factory=dict)
+_RUN_FILE = "run.json"
+_PREDICTIONS_FILE = "predictions.csv"
+_SEGMENTATIONS_FILE = "segmentations.csv"
+_FAILURES_FILE = "failures.csv"
 
 
 def describe_environment(command: Sequence[str], libraries: Sequence[str] = LIBRARIES) -> dict[str, Any]:
@@ -90,3 +57,221 @@ def describe_environment(command: Sequence[str], libraries: Sequence[str] = LIBR
         "versions": {"python": platform.python_version()} | {name: version(name) for name in libraries},
         "hardware": {"system": platform.platform(), "machine": platform.machine(), "cores": os.cpu_count()},
     }
+
+
+@dataclass(slots=True)
+class Run:
+    """A run of `predict` or `segment` that is being made.
+
+    Attributes:
+        slides: The folders of its slides.
+        description: What `run.json` says: command, settings, weights, versions, hardware.
+        results: Of this command, so far.
+        failures: Of this command, so far.
+    """
+
+    slides: SlideFolders
+    description: Mapping[str, Any]
+    results: list[SlideResult] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+
+    @property
+    def folder(self) -> Path:
+        """Where everything goes."""
+        return self.slides.run
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all that can change a result: settings, weights and what the user overrode."""
+        return str(self.description["digest"])
+
+    def add(self, outcome: SlideResult | Failure) -> None:
+        """Take the outcome of a slide into the tables."""
+        if isinstance(outcome, Failure):
+            self.failures.append(outcome)
+        else:
+            self.results.append(outcome)
+
+    def write_description(self) -> None:
+        """Write `run.json`."""
+        write_json(self.folder / _RUN_FILE, self.description, ascii_only=True)
+
+    def write_tables(self) -> None:
+        """Write the tables; rows that an earlier command of this run made of other slides stay."""
+        now = {result.slide_id for result in self.results} | {failure.slide_id for failure in self.failures}
+        earlier = [result for result in self.slides.results(self.digest) if result.slide_id not in now]
+        results = sorted([*earlier, *self.results], key=lambda result: result.slide_id)
+        if any(result.her2 is None for result in results):
+            write_segmentations(self.folder / _SEGMENTATIONS_FILE, results)
+        else:
+            write_predictions(self.folder / _PREDICTIONS_FILE, results)
+        known = now | {result.slide_id for result in results}
+        failed = [one for name, one in read_failures(self.folder / _FAILURES_FILE).items() if name not in known]
+        write_failures(self.folder / _FAILURES_FILE, [*failed, *self.failures])
+
+
+def plan_run(
+    folder: Path,
+    *,
+    command: Sequence[str],
+    config: Config,
+    weights: Sequence[NetworkNote],
+    overrides: Mapping[str, object],
+    patients: Mapping[str, Any] = MappingProxyType({}),
+    overwrite: bool = False,
+    result_file: str = PREDICTION,
+) -> Run:
+    """Describe a run and check that its folder can take it: new, or with results of the same configuration.
+
+    Args:
+        folder: Where to.
+        command: The command line.
+        config: The settings.
+        weights: The networks.
+        overrides: What else the user chose that can change a result (mpp, annotations).
+        patients: Used in the weights, by `manifest.patients_behind`.
+        overwrite: Take over a folder that holds results of another configuration.
+        result_file: Name of each slide's result.
+
+    Raises:
+        OutputError: The folder cannot be written, or holds results of another configuration.
+    """
+    networks = [asdict(note) for note in weights]
+    made_of = digest(__version__, config.digest(), networks, overrides)
+    check_writable(folder)
+    if not overwrite and _other_run(folder / _RUN_FILE, made_of):
+        raise OutputError(f"{folder}: holds results of other settings or weights; choose another --out, or --overwrite")
+    description = {"digest": made_of, "config": asdict(config), "weights": networks, "overrides": dict(overrides)}
+    return Run(SlideFolders(folder, result_file), describe_environment(command) | description | dict(patients))
+
+
+def _other_run(file: Path, made_of: str) -> bool:
+    """Whether a run of another configuration, or something that cannot be read, lies there."""
+    try:
+        return read_json(file).get("digest") != made_of
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError):
+        return True
+
+
+@validated(frozen=True, config=ConfigDict(extra="ignore"))
+class RunDescription:
+    """What `run.json` says of a run that is read.
+
+    Attributes:
+        digest: SHA-256 of its configuration.
+        config: The settings as they were written; `RunFolder.config` makes them those of this version.
+        weights: The networks.
+        versions: Of Python and the libraries.
+    """
+
+    digest: str | None = None
+    config: Mapping[str, Any] | None = None
+    weights: tuple[NetworkNote, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A finished run of `predict`, or a folder with the same tables by another program.
+
+    Attributes:
+        path: The folder.
+        description: What `run.json` says; nothing where there is none.
+        predictions: Rows of `predictions.csv`, by slide.
+        failures: Rows of `failures.csv`, by slide.
+    """
+
+    path: Path
+    description: RunDescription
+    predictions: Mapping[str, PredictedSlide]
+    failures: Mapping[str, Failure]
+
+    @property
+    def name(self) -> str:
+        """The folder's own name."""
+        return self.path.resolve().name
+
+    @cached_property
+    def threshold(self) -> float:
+        """The probability from which a slide was called positive.
+
+        Raises:
+            EvaluationError: The slides were not all decided by the same one.
+        """
+        found = {row.threshold for row in self.predictions.values()}
+        if len(found) > 1:
+            raise EvaluationError(
+                f"{self.path}: its slides were decided by several thresholds "
+                f"({', '.join(f'{threshold:g}' for threshold in sorted(found))}); predict them again into one folder"
+            )
+        return next(iter(found))
+
+    @cached_property
+    def config(self) -> Config:
+        """The settings of the run.
+
+        Raises:
+            EvaluationError: `run.json` does not hold them, or those of another version.
+        """
+        try:
+            return TypeAdapter(Config).validate_python(self.description.config)
+        except ValidationError:
+            raise EvaluationError(
+                f"{self.path / _RUN_FILE}: holds no settings that this version knows; predict again with it"
+            ) from None
+
+    @cached_property
+    def notices(self) -> tuple[str, ...]:
+        """Notices of the run's weights and slides, each once."""
+        return tuple(dict.fromkeys(notice for row in self.predictions.values() for notice in row.notices))
+
+    def result(self, slide_id: str) -> SlideResult | None:
+        """A slide's result; None where its folder is gone.
+
+        Raises:
+            EvaluationError: It is damaged.
+        """
+        try:
+            return SlideFolders(self.path).load(slide_id)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise EvaluationError(f"{self.path}: the result of slide {slide_id} {error}; predict it again") from None
+
+    def tiles(self, slide_id: str) -> ScoredTiles | None:
+        """A slide's scored tiles; None where they are gone."""
+        return SlideFolders(self.path).tiles(slide_id)
+
+    def probabilities(
+        self, slide_ids: NDArray[np.str_], column: Literal["probability", "calibrated_probability"] = "probability"
+    ) -> NDArray[np.float64]:
+        """(n,) probability of each slide, as it is or as stored rules correct it; NaN where there is none."""
+        rows = (self.predictions.get(slide_id) for slide_id in slide_ids.tolist())
+        return np.array([np.nan if row is None else getattr(row, column) for row in rows], np.float64)
+
+
+def open_run(path: Path) -> RunFolder:
+    """Open the run in a folder.
+
+    Raises:
+        EvaluationError: There is none, it holds no prediction, or a file of it is damaged.
+    """
+    table = path / _PREDICTIONS_FILE
+    if not table.is_file():
+        raise EvaluationError(f"{path}: holds no predictions.csv; give the --out folder of he2her2 predict")
+    predictions = read_predictions(table)
+    if not predictions:
+        raise EvaluationError(f"{table}: holds no slide; see failures.csv beside it")
+    return RunFolder(path, _description(path / _RUN_FILE), predictions, read_failures(path / _FAILURES_FILE))
+
+
+def _description(file: Path) -> RunDescription:
+    try:
+        return TypeAdapter(RunDescription).validate_python(read_json(file))
+    except FileNotFoundError:
+        return RunDescription()
+    except (OSError, ValueError) as error:  # pydantic's error is a ValueError
+        reason = "; ".join(str(error).splitlines()[1:3]) if isinstance(error, ValidationError) else error
+        raise EvaluationError(f"{file}: does not describe a run ({reason}); predict again") from None

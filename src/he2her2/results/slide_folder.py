@@ -1,11 +1,10 @@
 """Folders of slides in a run, `slides/<slide_id>/`: each appears whole, its result with it, or not at all."""
 
-import json
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from he2her2.files import atomic
+from he2her2.files import atomic, read_json, write_json
 from he2her2.results.evidence import Evidence
 from he2her2.results.geojson import write_geojson
 from he2her2.results.overlay import Caption, draw_overlay
@@ -36,20 +35,28 @@ class SlideFolders:
 
     def read(self, slide_id: str, made_of: MadeOf) -> SlideResult | None:
         """The result of a slide; None where there is none, it is damaged or was made of something else."""
-        result = self.result(slide_id)
+        result = self._sound(slide_id)
         return result if result is not None and result.made_of == made_of else None
 
-    def result(self, slide_id: str) -> SlideResult | None:
-        """The result of a slide, whatever it was made of; None where there is none or it is damaged."""
+    def load(self, slide_id: str) -> SlideResult:
+        """The result of a slide, whatever it was made of.
+
+        Raises:
+            OSError: Its file is missing or cannot be read.
+            ValueError: It holds no result that this version reads; the message says why in one line.
+        """
+        return result_of_record(read_json(self.of(slide_id) / self.result_file))
+
+    def _sound(self, slide_id: str) -> SlideResult | None:
         try:
-            return read_result(self.of(slide_id) / self.result_file)
+            return self.load(slide_id)
         except (OSError, ValueError):
             return None
 
     def results(self, configuration: str) -> list[SlideResult]:
         """All results of a configuration, by slide."""
         slides = sorted(file.parent.name for file in self.run.glob(f"slides/[!.]*/{self.result_file}"))
-        found = (self.result(slide_id) for slide_id in slides)
+        found = map(self._sound, slides)
         return [result for result in found if result is not None and result.run_digest == configuration]
 
     def tiles(self, slide_id: str) -> ScoredTiles | None:
@@ -86,23 +93,12 @@ class SlideFolders:
             )
             sheet = draw_overlay(segmentation, product.tiles, _caption(result), product.photo)
             sheet.save(draft / "overlay.png", compress_level=PNG_LEVEL)
-            text = json.dumps(result_to_record(result), indent=2, ensure_ascii=False)
-            (draft / self.result_file).write_text(f"{text}\n", "utf-8")
+            write_json(draft / self.result_file, result_to_record(result))
         return result
 
     def discard(self, slide_id: str) -> None:
         """Remove what an earlier command left of a slide."""
         shutil.rmtree(self.of(slide_id), ignore_errors=True)
-
-
-def read_result(file: Path) -> SlideResult:
-    """The result in a file.
-
-    Raises:
-        OSError: The file cannot be read.
-        ValueError: It holds no result that this version reads; the message says why in one line.
-    """
-    return result_of_record(json.loads(file.read_text("utf-8")))
 
 
 def _write_rasters(folder: Path, evidence: Evidence) -> None:

@@ -7,7 +7,15 @@ from dataclasses import asdict, field, fields
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import ConfigDict, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, TypeAdapter, ValidationError
+from pydantic import (
+    ConfigDict,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    TypeAdapter,
+    ValidationError,
+)
 from pydantic.dataclasses import dataclass
 
 from he2her2.config import Config
@@ -42,7 +50,7 @@ class FileStamp:
         return cls(stat.st_size, stat.st_mtime_ns)
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))  # a task has its inputs before its mpp is checked
 class SlideInputs:
     """The files that a result was made of.
 
@@ -56,10 +64,10 @@ class SlideInputs:
     path: str
     slide: FileStamp | None = None
     annotations: FileStamp | None = None
-    mpp: PositiveFloat | None = None
+    mpp: float | None = None
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class MadeOf:
     """All that a result depends on.
 

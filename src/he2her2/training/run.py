@@ -12,7 +12,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from he2her2.config import Config
 from he2her2.errors import ConfigError, OutputError
 from he2her2.files import check_writable, read_json, sha256_of, write_json
-from he2her2.results.environment import LIBRARIES, describe_environment
+from he2her2.results import LIBRARIES, describe_environment
 from he2her2.training.execution import Execution
 from he2her2.training.settings import Kind
 

@@ -22,7 +22,7 @@ from he2her2.evaluation.audits.stability import (
 from he2her2.evaluation.cases import Cases
 from he2her2.models.selection import top_tiles
 from he2her2.models.slide_model import load_aggregator
-from he2her2.results.reading import RunFolder
+from he2her2.results import RunFolder
 from he2her2.results.tiles_h5 import ScoredTiles
 
 Aggregate = Callable[[NDArray[np.float64]], float]
@@ -91,10 +91,10 @@ def tile_audits(
 
 
 def _read(run: RunFolder, slide_id: str) -> _SampledSlide | None:
-    tiles, record = run.tiles(slide_id), run.record(slide_id)
-    if tiles is None or "tiles" not in record:
+    tiles, result = run.tiles(slide_id), run.result(slide_id)
+    if tiles is None or result is None or result.her2 is None:
         return None
-    return _SampledSlide(slide_id, tiles, int(record["tiles"]["stride_px"]))
+    return _SampledSlide(slide_id, tiles, result.her2.tiles.stride_px)
 
 
 def _redrawn(

@@ -14,9 +14,10 @@ from he2her2.errors import ConfigError
 from he2her2.files import atomic
 from he2her2.manifest import describe_patients, read_manifest, require
 from he2her2.manifest.provenance import write_patients
+from he2her2.method.decision import decide_on
+from he2her2.method.tiles import score_tiles
 from he2her2.models.card import Ranking
 from he2her2.models.slide_model import load_aggregator, load_cnn
-from he2her2.pipeline import decide
 from he2her2.training.execution import Execution
 from he2her2.training.export import Provenance, export
 from he2her2.training.fit import Fitted, fit, load_checkpoint
@@ -192,7 +193,9 @@ def judge(bags: Sequence[Bag], weights: Path, config: Config) -> list[Judged]:
     judged = []
     for bag in bags:
         with bag.open(config) as slide:
-            judged.append(Judged(bag.row, bag.status, decide(slide, bag.grid, tile_cnn, aggregator, config)))
+            readable, logits = score_tiles(slide, bag.grid, tile_cnn, config)
+        decision = decide_on(bag.grid.take(readable), logits, aggregator, config)
+        judged.append(Judged(bag.row, bag.status, decision))
     return judged
 
 

@@ -259,7 +259,9 @@ def _read(slide: Slide, grid: TileGrid, spec: InputSpec, config: Config) -> tupl
     Raises:
         DamagedSlideError: More than 1 % cannot be decoded.
     """
-    batches = list(map_tiles(slide, grid, lambda batch: (batch.index, resize(batch.pixels, spec)), **pace(config.runtime)))
+    batches = list(
+        map_tiles(slide, grid, lambda batch: (batch.index, resize(batch.pixels, spec)), **pace(config.runtime))
+    )
     none = np.empty((0, spec.network_px, spec.network_px, 3), np.uint8)
     index = np.concatenate([np.empty(0, np.int64), *(index for index, _ in batches)])
     n_lost = len(grid) - len(index)

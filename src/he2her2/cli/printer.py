@@ -1,0 +1,126 @@
+"""Printed output of `predict` and `segment`: progress on standard error, results on standard output, text or JSON."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from he2her2.cli.console import say
+from he2her2.results import RESEARCH_USE, Failure, Her2Finding, Run, SlideResult, result_to_record
+from he2her2.timing import StreamTimes
+
+_STAGES = {"focus": "checking focus", "tumour": "finding tumour", "tiles": "scoring tiles"}
+
+
+class Printer:
+    """Progress bars while a terminal watches, and the answer at the end."""
+
+    def __init__(self, *, as_json: bool = False) -> None:
+        self._as_json = as_json
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+            transient=True,
+            disable=not sys.stderr.isatty(),
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._slide = ""
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        """Show how far a stage is."""
+        if stage not in self._tasks:
+            self._tasks[stage] = self._progress.add_task(_STAGES.get(stage, stage), total=total)
+        self._progress.update(self._tasks[stage], completed=done, total=total)
+
+    def on_slide(self, path: Path, outcome: SlideResult | Failure) -> None:
+        """Print the outcome of a slide of many."""
+        for task in self._tasks.values():
+            self._progress.remove_task(task)
+        self._tasks.clear()
+        if isinstance(outcome, Failure):
+            name = " ".join(path.name.split())
+            say(f"{name}: FAILED ({outcome.stage}): {outcome.reason}; {outcome.remedy}", error=True)
+        elif not self._as_json:
+            say(f"{outcome.slide_id}: {outcome.headline}")
+
+    def slide(self, run: Run, result: SlideResult) -> None:
+        """Print one slide's result."""
+        if self._as_json:
+            say(_json(result_to_record(result)))
+            return
+        area, quality, counts = result.area_mm2, result.quality, result.counts
+        lines = [
+            f"{result.slide_id}: {result.headline}",
+            f"  tissue   {area.tissue:.2f} mm² (pen {quality.pen_share:.1%}, blur {quality.blur_share:.1%})",
+            f"  tumour   {area.tumour:.2f} mm²",
+        ]
+        if result.her2 is not None:
+            per_score = ", ".join(f"{n} x {score}" for score, n in result.her2.tiles.per_score.items())
+            lines.append(f"  tiles    {counts.scored} scored ({per_score}), {counts.selected} selected")
+            lines += _rules(result.her2)
+        lines += _speed([result])
+        folder = run.slides.of(result.slide_id)
+        lines += [f"  evidence {folder}", f"  overlay  {folder / 'overlay.png'}"]
+        lines += [f"  warning  {text}" for text in result.warnings]
+        lines += [f"  NOTICE   {text}" for text in (*result.notices, result.use)]
+        say("\n".join(lines))
+
+    def cohort(self, run: Run) -> None:
+        """Print the summary of a folder of slides."""
+        if self._as_json:
+            slides = [result_to_record(result) for result in run.results]
+            say(_json({"slides": slides, "failures": [asdict(failure) for failure in run.failures]}))
+            return
+        notices = sorted({notice for result in run.results for notice in result.notices})
+        say(f"{len(run.results)} slides done, {len(run.failures)} failed; tables in {run.folder}")
+        for line in _speed(run.results):
+            say(line)
+        for text in (*notices, RESEARCH_USE):
+            say(f"  NOTICE   {text}")
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def _rules(her2: Her2Finding) -> list[str]:
+    """Lines on the rules that are stored beside the weights."""
+    lines = []
+    if her2.calibrated_probability is not None:
+        lines.append(f"  calibrated probability {her2.calibrated_probability:.3f}")
+    if point := her2.operating_point:
+        lines.append(
+            f"  threshold chosen to miss at most {100 * point.budget:.3g} % of positives "
+            f"({100 * point.confidence:.3g} % sure, on {point.chosen_on})"
+        )
+    if triage := her2.triage:
+        lines.append(
+            f"  triage   {triage.arm} (rule out below {triage.rule_out_below:.3g}, rule in from "
+            f"{triage.rule_in_from:.3g}, on {triage.chosen_on})"
+        )
+    return lines
+
+
+def _speed(results: Sequence[SlideResult]) -> list[str]:
+    """The speed of scoring tiles and its bottleneck; nothing where none were scored."""
+    streams = [result.timing.streams["tiles"].times for result in results if "tiles" in result.timing.streams]
+    times = sum(streams, StreamTimes())
+    return [f"  speed    {times.in_words()}"] if times.tiles else []

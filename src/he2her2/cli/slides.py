@@ -1,0 +1,184 @@
+"""Commands on slides: `predict`, `segment` and `inspect`."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from he2her2.cli import options as o
+from he2her2.errors import AnnotationError, He2Her2Error
+
+if TYPE_CHECKING:
+    from he2her2.config import Config
+    from he2her2.models.slide_model import SlideModel
+    from he2her2.results import Run
+
+_SAMPLED_TILES = 200
+
+
+@dataclass(frozen=True, slots=True)
+class SlideRun:
+    """What `predict` and `segment` were asked for.
+
+    Attributes:
+        out: The run's folder.
+        config: The settings.
+        weights: Folder of weights, or a name for them.
+        verb: The command.
+        mpp: µm per level-0 px, over what the files say.
+        annotations: A file for one slide, or a folder with a file per slide.
+        region_use: Purpose of annotated regions.
+        overwrite: Take over a folder of another configuration.
+    """
+
+    out: Path
+    config: "Config"
+    weights: str = "bundled"
+    verb: Literal["predict", "segment"] = "predict"
+    mpp: float | None = None
+    annotations: Path | None = None
+    region_use: o.RegionUse = "intersect"
+    overwrite: bool = False
+
+    def overrides(self, model: "SlideModel") -> dict[str, object]:
+        """All that can change a result beyond settings and networks."""
+        regions = None if self.annotations is None else self.region_use
+        rules = {"rules": asdict(model.rules)} if model.rules else {}
+        return {"verb": self.verb, "mpp": self.mpp, "annotations": regions, **rules}
+
+
+def slide_command(verb: Literal["predict", "segment"]) -> Callable[..., None]:
+    """The command `predict` or `segment`: they take the same options."""
+
+    def command(  # noqa: PLR0913  # a command's options
+        slide: o.SlidePath,
+        *,
+        out: o.Out,
+        weights: o.Weights = "bundled",
+        mpp: o.Mpp = None,
+        preset: o.PresetName = "default",
+        config: o.ConfigFile = None,
+        settings: o.Set = None,
+        annotations: o.Annotations = None,
+        annotations_use: o.AnnotationsUse = "intersect",
+        backend: o.Reader = "auto",
+        threads: o.Threads = None,
+        device: o.RunsOn = "auto",
+        precision: o.Arithmetic = "full",
+        overwrite: o.Overwrite = False,
+        as_json: o.Json = False,
+    ) -> None:
+        effective = effective_settings(preset, config, settings, backend, threads, device, precision)
+        asked = SlideRun(out, effective, weights, verb, mpp, annotations, annotations_use, overwrite)
+        run_slides(slide, asked, as_json=as_json)
+
+    return command
+
+
+def inspect(
+    slide: o.SlidePath,
+    *,
+    mpp: o.Mpp = None,
+    backend: o.Reader = "auto",
+    deep: Annotated[bool, typer.Option("--deep", help="Decode every compressed tile, not a sample.")] = False,
+    as_json: o.Json = False,
+) -> None:
+    """Show a slide's format, size, scale and integrity, and how it would be read."""
+    from he2her2.cli.console import working
+    from he2her2.cli.inspections import print_inspections
+    from he2her2.cohort import Engine, SlideTask, list_slides, slide_tasks
+    from he2her2.results import Failure
+    from he2her2.slides.inspection import SlideReport, inspect_slide
+
+    def worker(task: SlideTask) -> SlideReport:
+        with working(f"checking {task.path.name}"):
+            return inspect_slide(task.path, task.mpp, backend, n_check=None if deep else _SAMPLED_TILES)
+
+    outcomes = [found for _, found in Engine().run(slide_tasks(list_slides(slide), mpp), worker)]
+    failures = [found for found in outcomes if isinstance(found, Failure)]
+    if failures and not slide.is_dir():
+        raise He2Her2Error(str(failures[0]))
+    reports = [found for found in outcomes if not isinstance(found, Failure)]
+    print_inspections(reports, [str(failure) for failure in failures], as_json=as_json)
+    if failures:
+        raise typer.Exit(1)
+
+
+def effective_settings(
+    preset: o.Preset,
+    file: Path | None,
+    overrides: list[str] | None,
+    backend: o.Backend = "auto",
+    threads: int | None = None,
+    device: o.Device = "auto",
+    precision: o.Precision = "full",
+) -> "Config":
+    """The settings of a command: preset, then file, then --set, then options of their own."""
+    from he2her2.config import load_config
+
+    named = [f"runtime.backend={backend}"] if backend != "auto" else []
+    named += [f"runtime.threads={threads}"] if threads else []
+    named += [f"runtime.device={device}"] if device != "auto" else []
+    named += [f"runtime.precision={precision}"] if precision != "full" else []
+    return load_config(preset, file, [*(overrides or []), *named])
+
+
+def run_slides(slide: Path, asked: SlideRun, *, as_json: bool = False) -> None:
+    """Predict or segment one slide (its failure is the command's) or a folder (failures are rows, exit code 1)."""
+    from he2her2.cli.printer import Printer
+    from he2her2.cohort import Engine, Ledger, SlideWorker, list_slides, slide_tasks
+    from he2her2.models.slide_model import load_slide_model
+    from he2her2.results import Failure
+
+    if asked.annotations is not None and not asked.annotations.exists():
+        raise AnnotationError(f"{asked.annotations}: no such file or folder; check --annotations")
+    model = load_slide_model(asked.weights, asked.config)
+    run = _plan(asked, model)
+    tasks = slide_tasks(list_slides(slide), asked.mpp, asked.annotations)
+    many = slide.is_dir()
+    with Printer(as_json=as_json) as printer:
+        worker = SlideWorker(
+            model, asked.config, asked.region_use, masks_only=asked.verb == "segment", progress=printer.progress
+        )
+        engine = Engine(log=run.folder / "errors.log" if many else None)
+        if many:
+            run.write_description()
+        try:
+            for task, outcome in engine.run(tasks, worker, Ledger(run.slides, run.digest)):
+                if isinstance(outcome, Failure) and not many:
+                    raise He2Her2Error(str(outcome))
+                run.add(outcome)
+                if many:
+                    printer.on_slide(task.path, outcome)
+        finally:
+            if many or run.results:
+                run.write_description()
+                run.write_tables()
+        if many:
+            printer.cohort(run)
+        else:
+            printer.slide(run, run.results[0])
+    if run.failures:
+        raise typer.Exit(1)
+
+
+def _plan(asked: SlideRun, model: "SlideModel") -> "Run":
+    """Describe the run, after a check that its folder can take it."""
+    from he2her2.manifest.provenance import patients_behind
+    from he2her2.models.slide_model import weights_source
+    from he2her2.results import PREDICTION, SEGMENTATION, NetworkNote, plan_run
+
+    source = weights_source(asked.weights)
+    return plan_run(
+        asked.out,
+        command=sys.argv,
+        config=asked.config,
+        weights=[NetworkNote.of(card) for card in model.cards.values()],
+        overrides=asked.overrides(model),
+        patients=patients_behind(source) if isinstance(source, Path) else {},
+        overwrite=asked.overwrite,
+        result_file=PREDICTION if asked.verb == "predict" else SEGMENTATION,
+    )

@@ -1,0 +1,205 @@
+"""Rows of a run's tables: `predictions.csv`, `segmentations.csv` and `failures.csv`."""
+
+import csv
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from he2her2.errors import EvaluationError
+from he2her2.files import read_csv, write_csv
+from he2her2.labels import Her2Status, IhcScore
+from he2her2.results.slide_result import SlideResult
+
+R = TypeVar("R")
+
+_NEEDED = ("slide_id", "status", "probability", "threshold")
+_LINE_END = "\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a slide has no result: a row of `failures.csv`.
+
+    Attributes:
+        slide_id: Its name.
+        path: Its file.
+        stage: The step that failed, see `SlideError`.
+        reason: What was found.
+        remedy: What the user can do.
+    """
+
+    slide_id: str
+    path: str
+    stage: str
+    reason: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.slide_id}: {self.reason}; {self.remedy}"
+
+
+@dataclass(frozen=True, slots=True)
+class PredictedSlide:
+    """A row of `predictions.csv`, as far as it is read again.
+
+    Attributes:
+        slide_id: Its name.
+        status: HER2 status that was called.
+        probability: Of HER2-positive.
+        threshold: The probability from which it was called positive.
+        calibrated_probability: As the stored calibration corrects it; NaN without one.
+        tile_score: Predicted IHC score; None where the run has none.
+        notices: Said with every output of its weights.
+    """
+
+    slide_id: str
+    status: Her2Status
+    probability: float
+    threshold: float
+    calibrated_probability: float = math.nan
+    tile_score: IhcScore | None = None
+    notices: tuple[str, ...] = ()
+
+    @classmethod
+    def of_row(cls, row: Mapping[str, str]) -> Self:
+        """The slide of a row of text.
+
+        Raises:
+            ValueError: A cell is missing or makes no sense; the message says which, without the slide's name.
+        """
+        missing = [column for column in _NEEDED if not row.get(column)]
+        if missing:
+            raise ValueError(f"has no {', '.join(missing)}; predict it again")
+        found = f"probability {row['probability']!r}, threshold {row['threshold']!r}"
+        try:
+            probability, threshold = float(row["probability"]), float(row["threshold"])
+        except ValueError:
+            probability = threshold = math.nan
+        if not (0 <= probability <= 1 and math.isfinite(threshold)):
+            raise ValueError(f"has {found}; give numbers, the probability from 0 to 1")
+        score, notices = row.get("tile_score"), row.get("notices") or ""
+        return cls(
+            row["slide_id"],
+            Her2Status(row["status"]),
+            probability,
+            threshold,
+            float(row.get("calibrated_probability") or math.nan),
+            IhcScore(score) if score else None,
+            tuple(text for text in notices.split("; ") if text),
+        )
+
+
+def write_predictions(file: Path, results: Iterable[SlideResult]) -> None:
+    """Write `predictions.csv`.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    _write(file, _PREDICTION_COLUMNS, map(_prediction_row, results))
+
+
+def write_segmentations(file: Path, results: Iterable[SlideResult]) -> None:
+    """Write `segmentations.csv`.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    _write(file, _SEGMENTATION_COLUMNS, map(_segmentation_row, results))
+
+
+def write_failures(file: Path, failures: Iterable[Failure]) -> None:
+    """Write `failures.csv`.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    _write(file, _FAILURE_COLUMNS, map(_failure_row, failures))
+
+
+def read_predictions(file: Path) -> dict[str, PredictedSlide]:
+    """The slides of a `predictions.csv`, by name.
+
+    Raises:
+        EvaluationError: It cannot be read, names a slide twice, or a row is not whole.
+    """
+    found = {}
+    for slide_id, row in _by_slide(file).items():
+        try:
+            found[slide_id] = PredictedSlide.of_row(row)
+        except ValueError as error:
+            raise EvaluationError(f"{file}: slide {slide_id} {error}") from None
+    return found
+
+
+def read_failures(file: Path) -> dict[str, Failure]:
+    """The slides of a `failures.csv`, by name; none where there is no such file.
+
+    Raises:
+        EvaluationError: It cannot be read, or names a slide twice.
+    """
+    rows = _by_slide(file) if file.is_file() else {}
+    return {name: Failure(*(row.get(column) or "" for column in _FAILURE_COLUMNS)) for name, row in rows.items()}
+
+
+def _by_slide(file: Path) -> dict[str, dict[str, str]]:
+    try:
+        rows = read_csv(file)
+    except (OSError, ValueError, csv.Error) as error:
+        raise EvaluationError(f"{file}: cannot be read as CSV ({error}); predict again") from None
+    found: dict[str, dict[str, str]] = {}
+    for line, row in enumerate(rows, start=2):
+        slide_id = row.get("slide_id") or ""
+        if not slide_id or slide_id in found:
+            problem = f"names slide {slide_id} twice" if slide_id else "has a row without slide_id"
+            raise EvaluationError(f"{file}, line {line}: {problem}; predict again into a new folder")
+        found[slide_id] = row
+    return found
+
+
+_FAILURE_COLUMNS = tuple(field.name for field in fields(Failure))
+_SEGMENTATION_COLUMNS = ("slide_id", "path", "mpp", "tissue_mm2", "tumour_mm2", "pen_share", "blur_share", "notices")
+_PREDICTION_COLUMNS = (
+    "slide_id", "path", "status", "probability", "threshold", "calibrated_probability", "triage", "tile_score", "mpp",
+    "tissue_mm2", "tumour_mm2", "pen_share", "blur_share", "tiles", "unreadable", "selected", "warnings", "notices",
+)  # fmt: skip
+
+
+def _write(file: Path, columns: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> None:
+    write_csv(file, columns, rows, line_end=_LINE_END)
+
+
+def _failure_row(failure: Failure) -> tuple[Any, ...]:
+    return astuple(failure)
+
+
+def _segmentation_row(result: SlideResult) -> tuple[Any, ...]:
+    return (result.slide_id, result.path, *_found(result), "; ".join(result.notices))
+
+
+def _prediction_row(result: SlideResult) -> tuple[Any, ...]:
+    her2, counts = result.her2, result.counts
+    assert her2 is not None, "segmentations have a table of their own"
+    return (
+        result.slide_id,
+        result.path,
+        her2.status.value,
+        her2.probability,
+        her2.threshold,
+        "" if her2.calibrated_probability is None else her2.calibrated_probability,
+        her2.triage.arm if her2.triage else "",
+        her2.tile_score,
+        *_found(result),
+        counts.tiles,
+        counts.unreadable,
+        counts.selected,
+        "; ".join(her2.warnings),
+        "; ".join(result.notices),
+    )
+
+
+def _found(result: SlideResult) -> tuple[float, ...]:
+    """µm per px, areas and spoilt shares, as both tables have them."""
+    area, quality = result.area_mm2, result.quality
+    return (result.slide.mpp, area.tissue, area.tumour, quality.pen_share, quality.blur_share)
