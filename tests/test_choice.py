@@ -30,6 +30,8 @@ PREDICT = (
     "--set", "adaptive.points=20",
 )  # fmt: skip
 
+OTHER = {"name": "other", "trained": True, "seed": None, "sha256": {}}
+
 
 def test_what_was_chosen_is_counted_on_the_test_patients():
     """Missed, saved, and who went to which arm agree with counting by hand."""
