@@ -4,27 +4,25 @@ Each is measured in a process of its own, which runs `python -m benchmarks.memor
 """
 
 import json
-import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from he2her2.cohort.work import Work
 from shapely import box
 
 from benchmarks.measuring import status_gb
 from benchmarks.phantom_slide import phantom_slide
 from benchmarks.results import Found, Setting, Table
-from he2her2.config import Config, load_config
+from he2her2.cohort import Engine, SlideWorker, slide_tasks
+from he2her2.config import load_config
 from he2her2.evaluation.plot_style import BLUE, Note, canvas, save
 from he2her2.geometry import Size
 from he2her2.models.slide_model import load_slide_model
 from he2her2.pipeline import predict
 from he2her2.preprocessing.annotations import Region
-from he2her2.results import MadeOf, SlideFolders, SlideInputs, prediction_evidence
-from he2her2.results.run import plan_run
+from he2her2.results import Evidence, MadeOf, SlideFolders, SlideInputs, prediction_evidence
 from he2her2.slides import open_slide
 from he2her2.timing import Watch
 
@@ -91,18 +89,13 @@ def predict_many(setting: Setting) -> dict[str, Any]:
     model = load_slide_model("untrained:0", config)
     path = phantom_slide(setting, SMALL if not setting.quick else Size(2048, 2048))
     with tempfile.TemporaryDirectory() as folder:
-        work = _work(Path(folder), config, model)
+        slides = SlideFolders(Path(folder))
         held = []
-        for _ in range(setting.pick(100, 2)):
-            work.predict(path)
-            shutil.rmtree(Path(folder) / "slides")  # else it would be found done
+        for _, evidence in Engine().run(slide_tasks([path] * setting.pick(100, 2)), SlideWorker(model, config)):
+            assert isinstance(evidence, Evidence)
+            slides.write(evidence.result.slide_id, MadeOf("", SlideInputs("")), evidence)
             held.append(status_gb("VmRSS"))
     return {"slides": len(held), "gb": held}
-
-
-def _work(folder: Path, config: Config, model: Any) -> Work:  # noqa: ANN401  a SlideModel
-    cards = [card.summary for card in model.cards.values()]
-    return Work(plan_run(folder, command=[], config=config, weights=cards, overrides={}), model, config)
 
 
 def main() -> None:

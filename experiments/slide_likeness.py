@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage, stats
 
-from he2her2.cohort.likeness import ALIKE, THUMBNAIL_PX, likeness, print_of
+from he2her2.cohort import ALIKE, THUMBNAIL_PX, likeness, print_of
 from he2her2.geometry import Rgb
 from he2her2.manifest import SlideRow, patient_key, read_manifest
 from he2her2.slides import open_slide

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy import ndimage
 
-from he2her2.cohort.leaks import find_leaks, refuse_chosen_with, refuse_leaks
-from he2her2.cohort.likeness import ALIKE, likeness, print_of
+from he2her2.cohort import ALIKE, find_leaks, likeness, print_of, refuse_chosen_with, refuse_leaks
 from he2her2.errors import ManifestError
 from he2her2.geometry import Point
 from he2her2.manifest import Manifest, SlideRow, describe_patients, read_manifest, write_manifest

@@ -142,7 +142,7 @@ def _lines(evaluation: "Evaluation", page: Path, stored: Path | None) -> list[st
 def _refuse_leaks(files: list[Path]) -> tuple[str, ...]:
     """Refuse a patient, a file or the same tissue on two sides; say what could not be compared."""
     from he2her2.cli.console import working
-    from he2her2.cohort.leaks import UNREAD, refuse_leaks
+    from he2her2.cohort import UNREAD, refuse_leaks
     from he2her2.manifest import read_manifest
 
     with working("comparing slides"):

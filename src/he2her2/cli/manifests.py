@@ -165,7 +165,7 @@ def leaks(
 ) -> None:
     """Find a patient, a file or the same tissue on two sides; exit code 2 where there is one."""
     from he2her2.cli.console import working
-    from he2her2.cohort.leaks import refuse_chosen_with, refuse_leaks
+    from he2her2.cohort import refuse_chosen_with, refuse_leaks
     from he2her2.manifest.checks import check
     from he2her2.manifest.table import read_manifest
 

@@ -1,4 +1,4 @@
-"""Leaks: what makes a test no test. A patient, a file or the same tissue on two sides, or a choice made with test data.
+"""Leaks between training and test data: a patient, a file or the same tissue on two sides, or a choice made with them.
 
 A side is a split of all manifests together (train, val, test); a manifest without splits is a side of its own. Slides
 of one patient on one side, such as H&E and its IHC twin, are no leak.
@@ -8,30 +8,37 @@ import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 
-from he2her2.cohort.likeness import ALIKE, THUMBNAIL_PX, Print, likeness, print_of
-from he2her2.errors import ManifestError, MppError, SlideError
+from he2her2.cohort.engine import Engine, SlideTask
+from he2her2.cohort.likeness import ALIKE, THUMBNAIL_PX, TissuePrint, likeness, print_of
+from he2her2.errors import ManifestError, MppError
 from he2her2.manifest.patients import patient_key
 from he2her2.manifest.provenance import shared_with_choice, used_for_choice
 from he2her2.manifest.table import Manifest, SlideRow
+from he2her2.results import Failure
 from he2her2.slides import open_slide
 
 UNREAD = "not compared for its tissue: "
-"""How the line of a slide that could not be read begins."""
+"""Beginning of the line of a slide that could not be read."""
 
 _PROBED = 1 << 16  # bytes at each end of a file
 _ANY_MPP = 0.25  # for a thumbnail of a fixed size in px, any will do
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a slide is named: its side, its manifest and its row."""
+class NamedSlide:
+    """A slide as a manifest names it.
+
+    Attributes:
+        side: Its split, or its manifest where that knows no splits.
+        manifest: File of the manifest.
+        row: Its row.
+    """
 
     side: str
     manifest: Path
@@ -53,13 +60,13 @@ class Leak:
     """
 
     kind: str
-    first: Place
-    second: Place
+    first: NamedSlide
+    second: NamedSlide
     why: str
 
     @property
     def crosses(self) -> bool:
-        """Whether they are on two sides; if not, one slide passes for two patients."""
+        """True on two sides; otherwise one slide passes for two patients."""
         return self.first.side != self.second.side
 
     def __str__(self) -> str:
@@ -67,23 +74,23 @@ class Leak:
 
 
 @dataclass(frozen=True, slots=True)
-class Search:
-    """What was found: leaks, and slides whose tissue could not be compared."""
+class LeakSearch:
+    """Leaks that were found, and a line for each slide whose tissue could not be compared."""
 
     leaks: tuple[Leak, ...]
     unread: tuple[str, ...]
 
 
 def refuse_leaks(manifests: Sequence[Manifest], *, workers: int | None = None) -> tuple[str, ...]:
-    """Refuse to go on where a patient, a file or the same tissue is on two sides.
+    """Raise where a patient, a file or the same tissue is on two sides.
 
     Args:
         manifests: All that will be trained, validated and tested with.
         workers: Threads that read thumbnails.
 
     Returns:
-        What is no leak and yet must be told: one slide under two patients' names on one side, and slides that could
-        not be read and so not compared.
+        Warnings: one slide under the names of two patients on one side, and slides that could not be read and so not
+        compared.
 
     Raises:
         ManifestError: All leaks.
@@ -95,14 +102,14 @@ def refuse_leaks(manifests: Sequence[Manifest], *, workers: int | None = None) -
 
 
 def refuse_chosen_with(rows: Iterable[SlideRow], folder: Path) -> tuple[str, ...]:
-    """Refuse to evaluate on patients with whom the weights or thresholds were chosen.
+    """Raise where patients that chose the weights or thresholds are to be evaluated.
 
     Args:
-        rows: What will be evaluated.
+        rows: Slides to be evaluated.
         folder: A run, or a folder of weights.
 
     Returns:
-        What must be told: that nothing is on record, where it is so.
+        A warning where nothing is on record.
 
     Raises:
         ManifestError: Every such patient.
@@ -116,8 +123,8 @@ def refuse_chosen_with(rows: Iterable[SlideRow], folder: Path) -> tuple[str, ...
     return ()
 
 
-def find_leaks(manifests: Sequence[Manifest], *, workers: int | None = None) -> Search:
-    """Everything that two sides share, and slides that pass for two patients on one side.
+def find_leaks(manifests: Sequence[Manifest], *, workers: int | None = None) -> LeakSearch:
+    """Find what two sides share, and slides that pass for two patients on one side.
 
     Args:
         manifests: All that will be trained, validated and tested with.
@@ -128,7 +135,7 @@ def find_leaks(manifests: Sequence[Manifest], *, workers: int | None = None) -> 
     told = {_pair(leak.first, leak.second) for leak in shared}
     prints, unread = _prints(places, workers)
     alike = [leak for leak in _alike(places, prints) if _pair(leak.first, leak.second) not in told]
-    return Search((*shared, *alike), tuple(unread))
+    return LeakSearch((*shared, *alike), tuple(unread))
 
 
 def _once(manifests: Sequence[Manifest]) -> Iterable[Manifest]:
@@ -136,17 +143,17 @@ def _once(manifests: Sequence[Manifest]) -> Iterable[Manifest]:
     return {manifest.path.resolve(): manifest for manifest in manifests}.values()
 
 
-def _places(manifest: Manifest) -> Iterator[Place]:
+def _places(manifest: Manifest) -> Iterator[NamedSlide]:
     """The slides that are used; rows without a split are so only where no row has one."""
     whole = all(row.split is None for row in manifest.rows)
     for row in manifest.rows:
         if whole or row.split is not None:
-            yield Place(row.split or f"all of {manifest.path}", manifest.path, row)
+            yield NamedSlide(row.split or f"all of {manifest.path}", manifest.path, row)
 
 
-def _shared_patients(places: Iterable[Place]) -> Iterator[Leak]:
+def _shared_patients(places: Iterable[NamedSlide]) -> Iterator[Leak]:
     """Patients on two sides, told once for each pair of sides."""
-    by_patient: dict[str, dict[str, Place]] = defaultdict(dict)
+    by_patient: dict[str, dict[str, NamedSlide]] = defaultdict(dict)
     for place in places:
         by_patient[patient_key(place.row.patient_id)].setdefault(place.side, place)
     for sides in by_patient.values():
@@ -154,14 +161,14 @@ def _shared_patients(places: Iterable[Place]) -> Iterator[Leak]:
             yield Leak("patient", first, second, "the same patient")
 
 
-def _shared_files(places: Sequence[Place]) -> Iterator[Leak]:
+def _shared_files(places: Sequence[NamedSlide]) -> Iterator[Leak]:
     """The same file twice, by path or by size and both its ends, unless it is one patient's on one side."""
-    by_size: dict[int, list[Place]] = defaultdict(list)
+    by_size: dict[int, list[NamedSlide]] = defaultdict(list)
     for place in places:
         if place.row.path.is_file():
             by_size[place.row.path.stat().st_size].append(place)
     for group in by_size.values():
-        by_ends: dict[bytes, list[Place]] = defaultdict(list)
+        by_ends: dict[bytes, list[NamedSlide]] = defaultdict(list)
         for place in group if len(group) > 1 else ():
             by_ends[_ends(place.row.path)].append(place)
         for same in by_ends.values():
@@ -180,41 +187,33 @@ def _ends(path: Path) -> bytes:
     return hashlib.sha256(head + tail).digest()
 
 
-def _prints(places: Sequence[Place], workers: int | None) -> tuple[dict[Path, Print], list[str]]:
+def _prints(places: Sequence[NamedSlide], workers: int | None) -> tuple[dict[Path, TissuePrint], list[str]]:
     """The print of each file, and a line for each that cannot be read."""
-    files = {place.row.path: place.row for place in places}
+    tasks = {place.row.path: SlideTask.of_row(place.row) for place in places}
+    engine = Engine(threads=workers or min(8, os.cpu_count() or 1))
     prints, unread = {}, []
-    with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
-        for path, found in zip(files, pool.map(_print_or_reason, files.values()), strict=True):
-            if isinstance(found, str):
-                unread.append(f"{UNREAD}{found}")
-            else:
-                prints[path] = found
+    for task, found in engine.run([*tasks.values()], _print_of):
+        if isinstance(found, Failure):
+            unread.append(f"{UNREAD}{found}")
+        else:
+            prints[task.path] = found
     return prints, unread
 
 
-def _print_or_reason(row: SlideRow) -> Print | str:
+def _print_of(task: SlideTask) -> TissuePrint:
+    """The print of a slide; a thumbnail of a fixed size in px needs no true scale."""
     try:
-        return _print_at(row.path, row.mpp)
+        return _print_at(task.path, task.mpp)
     except MppError:
-        return _print_or_reason_without_mpp(row.path)
-    except SlideError as error:
-        return str(error)
+        return _print_at(task.path, _ANY_MPP)
 
 
-def _print_or_reason_without_mpp(path: Path) -> Print | str:
-    try:
-        return _print_at(path, _ANY_MPP)
-    except SlideError as error:
-        return str(error)
-
-
-def _print_at(path: Path, mpp: float | None) -> Print:
+def _print_at(path: Path, mpp: float | None) -> TissuePrint:
     with open_slide(path, mpp=mpp) as slide:
         return print_of(slide.thumbnail(max(slide.size_l0) * slide.mpp / THUMBNAIL_PX))
 
 
-def _alike(places: Sequence[Place], prints: Mapping[Path, Print]) -> Iterator[Leak]:
+def _alike(places: Sequence[NamedSlide], prints: Mapping[Path, TissuePrint]) -> Iterator[Leak]:
     """The same tissue in two files, unless they are one patient's on one side."""
     seen = [place for place in places if place.row.path in prints and prints[place.row.path].any()]
     if len(seen) < 2:
@@ -227,11 +226,11 @@ def _alike(places: Sequence[Place], prints: Mapping[Path, Print]) -> Iterator[Le
             yield Leak("tissue", first, second, "the same tissue")
 
 
-def _matters(first: Place, second: Place) -> bool:
-    """Whether two places may not show one slide: on two sides, or as two patients."""
+def _matters(first: NamedSlide, second: NamedSlide) -> bool:
+    """True where two places must not show one slide: on two sides, or as two patients."""
     patients = patient_key(first.row.patient_id), patient_key(second.row.patient_id)
     return first.side != second.side or patients[0] != patients[1]
 
 
-def _pair(first: Place, second: Place) -> frozenset[tuple[Path, int]]:
+def _pair(first: NamedSlide, second: NamedSlide) -> frozenset[tuple[Path, int]]:
     return frozenset((place.manifest, place.row.line) for place in (first, second))

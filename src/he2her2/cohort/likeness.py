@@ -1,4 +1,4 @@
-"""Whether two slides show the same tissue: perceptual prints of their thumbnails, compared."""
+"""Likeness of the tissue on two slides: perceptual prints of their thumbnails, compared."""
 
 from typing import TypeAlias
 
@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from he2her2.geometry import Rgb
 
-Print: TypeAlias = NDArray[np.float32]
+TissuePrint: TypeAlias = NDArray[np.float32]
 """(side * side,) of length 1, or all 0 where there is no tissue."""
 
 THUMBNAIL_PX = 256
@@ -31,7 +31,7 @@ _GLASS = 8.0  # grey levels above the blank glass that still count as glass
 _CHUNK = 256
 
 
-def print_of(thumbnail: Rgb) -> Print:
+def print_of(thumbnail: Rgb) -> TissuePrint:
     """A slide's perceptual print.
 
     The stain's darkness around the tissue's centre of mass, in a window as large as the tissue's spread, on a coarse
@@ -56,7 +56,7 @@ def print_of(thumbnail: Rgb) -> Print:
     found -= ndimage.gaussian_filter(found, _COARSE)
     found -= found.mean()
     length = np.linalg.norm(found)
-    print_: Print = (found / length if length > 0 else found).astype(np.float32).ravel()
+    print_: TissuePrint = (found / length if length > 0 else found).astype(np.float32).ravel()
     return print_
 
 
