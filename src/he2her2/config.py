@@ -35,7 +35,7 @@ _Share = Annotated[float, Gt(0), Le(1)]
 
 @dataclass(frozen=True, config=_STRICT)
 class Tissue:
-    """Where the slide is not glass (paper, 3.1).
+    """Tissue against glass (paper, 3.1).
 
     Attributes:
         blur_px: Side of the Gaussian window that smooths the channel first; 1 is none.
@@ -61,7 +61,7 @@ class Quality:
     """Pen ink and blur: always measured and reported, left out of the tissue when `apply` is on.
 
     Attributes:
-        apply: Whether they are left out.
+        apply: Leave them out.
         blur_mpp: µm per pixel at which blur is measured.
         min_sharpness: Tissue is blurred below this: 0.25 is perfectly smooth, 0.36 and more is sharp tissue, and a
             Gaussian blur with a sigma of 1.5 µm falls below 0.30.
@@ -109,7 +109,7 @@ class Adaptive:
 
 @dataclass(frozen=True, config=_STRICT)
 class Tiling:
-    """How the tumour is cut into tiles (paper, 3.1 and 3.3).
+    """Cutting of the tumour into tiles (paper, 3.1 and 3.3).
 
     Attributes:
         mask_downsample: Tile pixels per mask pixel.
@@ -124,7 +124,7 @@ class Tiling:
 
 @dataclass(frozen=True, config=_STRICT)
 class Scoring:
-    """How a tile's four logits become one score (paper, eq. 1).
+    """Score of a tile from its four logits (paper, eq. 1).
 
     Attributes:
         beta: Sharpness of soft-argmax. At 1 a score is the mean IHC score under the tile CNN's probabilities: no two
@@ -137,7 +137,12 @@ class Scoring:
 
 @dataclass(frozen=True, config=_STRICT)
 class Selection:
-    """Which tiles of a slide speak for it (paper, 3.3)."""
+    """Selection of the tiles that decide (paper, 3.3).
+
+    Attributes:
+        top_fraction: Share of a slide's tiles, highest scores first, that is kept.
+        n_tiles: Tiles that the aggregator sees, spaced evenly among these (M in the paper).
+    """
 
     top_fraction: _Share = 0.15
     n_tiles: PositiveInt = 300
@@ -150,7 +155,13 @@ class Selection:
 
 @dataclass(frozen=True, config=_STRICT)
 class Networks:
-    """Which architectures run, by their names in `models.zoo`."""
+    """Networks by name.
+
+    Attributes:
+        tumour_cnn: Finds invasive tumour.
+        tile_cnn: Scores tiles.
+        aggregator: Decides on the slide.
+    """
 
     tumour_cnn: str = "compact-tumour-cnn"
     tile_cnn: str = "strided-tile-cnn"
@@ -159,10 +170,10 @@ class Networks:
 
 @dataclass(frozen=True, config=_STRICT)
 class Runtime:
-    """How the work is done; never changes a result, but for mixed precision.
+    """Resources of a run; they never change a result, but for mixed precision.
 
     Attributes:
-        backend: What reads slides.
+        backend: Reader of slides.
         threads: Workers that read tiles and score them; 0 is one for every core.
         batch_size: Tiles that a worker reads and scores at a time.
         device: Where the CNNs run; `auto` is a GPU where there is one and torch is installed, else the CPU.
@@ -250,7 +261,7 @@ def load_config(preset: str = "default", file: Path | None = None, overrides: Se
 
 
 def gather(file: Path | None, overrides: Sequence[str]) -> dict[str, Any]:
-    """What a TOML file and `key=value` strings want, nested and not checked yet.
+    """Settings in a TOML file and in `key=value` strings, nested and not checked yet.
 
     Raises:
         ConfigError: The file cannot be read, or a string is no `key=value`.

@@ -1,4 +1,4 @@
-"""Where time goes: by stage of a slide, and by kind of work in a stream of tiles. Beside a result, never part of it."""
+"""Progress and timing of the work on a slide: by stage, and by kind of work in a stream of tiles."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from time import perf_counter
 from typing import TypeAlias
 
 Progress: TypeAlias = Callable[[str, int, int], None]
-"""Told the stage's name, how much of it is done and how much there is."""
+"""Called with the name of a stage, how much of it is done and how much there is."""
 
 
 def silent(stage: str, done: int, total: int) -> None:
@@ -17,7 +17,7 @@ def silent(stage: str, done: int, total: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class StreamTimes:
-    """What the threads of a tile stream did, in seconds of all of them together.
+    """Time of the threads of a stream of tiles, in seconds of all of them together.
 
     Attributes:
         tiles: Tiles that were read.
@@ -42,7 +42,7 @@ class StreamTimes:
 
     @property
     def shares(self) -> dict[str, float]:
-        """Which share of the threads' time went where; they sum up to 1.
+        """Share of the threads' time by kind of work; they sum up to 1.
 
         Example:
             >>> StreamTimes(10, wall=4, available=8, reading=2, waiting=1, applying=4).shares
@@ -56,7 +56,7 @@ class StreamTimes:
 
     @property
     def limit(self) -> str:
-        """What took most of the threads' time; nothing where none was spent."""
+        """Kind of work that took most of the time; empty where none was spent."""
         shares = self.shares
         return max(shares, key=lambda name: shares[name]) if shares else ""
 

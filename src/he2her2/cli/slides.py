@@ -21,7 +21,7 @@ _SAMPLED_TILES = 200
 
 @dataclass(frozen=True, slots=True)
 class SlideRun:
-    """What `predict` and `segment` were asked for.
+    """Request of `predict` or `segment`.
 
     Attributes:
         out: The run's folder.

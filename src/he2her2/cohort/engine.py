@@ -110,7 +110,7 @@ class Engine:
                 yield task, found
 
     def _attempt(self, task: SlideTask, worker: Worker[P], ledger: Ledger[P, R] | None) -> P | R | Failure:
-        """What the ledger has of a task, or else what the worker makes of it."""
+        """The result that the ledger has of a task, or else that of the worker."""
         if ledger is None:
             return self._work(task, worker)
         made_of = ledger.made_of(task.inputs)

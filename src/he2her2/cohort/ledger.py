@@ -1,4 +1,4 @@
-"""Which slides are done: with what configuration, of which bytes."""
+"""The ledger of slides that are done: with what configuration, of which bytes."""
 
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
@@ -41,7 +41,7 @@ class Ledger(Generic[P, R]):
     configuration: str
 
     def made_of(self, inputs: SlideInputs) -> MadeOf:
-        """What a result of these files is made of under this configuration."""
+        """All that a result of these files depends on under this configuration."""
         return MadeOf(self.configuration, inputs)
 
     def find(self, slide_id: str, made_of: MadeOf) -> R | None:

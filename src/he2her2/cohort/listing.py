@@ -1,4 +1,4 @@
-"""Which slides a path stands for."""
+"""Slides in a folder."""
 
 from collections import Counter
 from pathlib import Path

@@ -1,1 +1,35 @@
 """The steps of the method on one slide: segmentation, tiles, inference, decision."""
+
+from he2her2.method.decision import Decision, decide_on
+from he2her2.method.inference import Scored, infer, pace
+from he2her2.method.raster import native_mpp, thumbnail_on_raster, tile_side_mask
+from he2her2.method.segmentation import (
+    RegionMask,
+    Segmentation,
+    TissueRule,
+    find_tissue,
+    find_tumour,
+    segment_slide,
+)
+from he2her2.method.tiles import MAX_UNREADABLE_SHARE, cut_tumour, require_readable, score_tiles
+
+__all__ = [
+    "MAX_UNREADABLE_SHARE",
+    "Decision",
+    "RegionMask",
+    "Scored",
+    "Segmentation",
+    "TissueRule",
+    "cut_tumour",
+    "decide_on",
+    "find_tissue",
+    "find_tumour",
+    "infer",
+    "native_mpp",
+    "pace",
+    "require_readable",
+    "score_tiles",
+    "segment_slide",
+    "thumbnail_on_raster",
+    "tile_side_mask",
+]

@@ -36,7 +36,7 @@ _BLUR_BLOCK_MASK = 16
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Segmentation:
-    """Where tissue and tumour are; every raster covers the whole slide with pixels of `px_l0` level-0 px.
+    """Tissue and tumour of a slide; every raster covers the whole slide with pixels of `px_l0` level-0 px.
 
     Attributes:
         thumbnail: (h, w, 3) picture of the slide.

@@ -1,4 +1,4 @@
-"""The folder of a run: what was run with what (`run.json`), its tables and its slides.
+"""The folder of a run: its description (`run.json`), its tables and its slides.
 
 Prediction writes it and goes on in it; evaluation, reports and audits read it, checked at the door.
 """
@@ -65,7 +65,7 @@ class Run:
 
     Attributes:
         slides: The folders of its slides.
-        description: What `run.json` says: command, settings, weights, versions, hardware.
+        description: Content of `run.json`: command, settings, weights, versions, hardware.
         results: Of this command, so far.
         failures: Of this command, so far.
     """
@@ -77,7 +77,7 @@ class Run:
 
     @property
     def folder(self) -> Path:
-        """Where everything goes."""
+        """The folder itself."""
         return self.slides.run
 
     @property
@@ -146,7 +146,7 @@ def plan_run(
 
 
 def _other_run(file: Path, made_of: str) -> bool:
-    """Whether a run of another configuration, or something that cannot be read, lies there."""
+    """True where a run of another configuration lies, or something that cannot be read."""
     try:
         return read_json(file).get("digest") != made_of
     except FileNotFoundError:
@@ -157,7 +157,7 @@ def _other_run(file: Path, made_of: str) -> bool:
 
 @validated(frozen=True, config=ConfigDict(extra="ignore"))
 class RunDescription:
-    """What `run.json` says of a run that is read.
+    """Description of a run as read from `run.json`.
 
     Attributes:
         digest: SHA-256 of its configuration.
@@ -178,7 +178,7 @@ class RunFolder:
 
     Attributes:
         path: The folder.
-        description: What `run.json` says; nothing where there is none.
+        description: Content of `run.json`; empty where there is none.
         predictions: Rows of `predictions.csv`, by slide.
         failures: Rows of `failures.csv`, by slide.
     """

@@ -289,7 +289,7 @@ class StreamNote:
 
 @dataclass(frozen=True, config=_STRICT)
 class TimingNote:
-    """Where the time of a slide went.
+    """Time of a slide by stage, and of the threads in each stream of tiles.
 
     Attributes:
         stages_s: Seconds of each stage.
@@ -320,7 +320,7 @@ class Her2Finding:
         operating_point: The stored operating point; None without one.
         triage: By the stored triage; None without one.
         tile_score: IHC score in the middle of the selected tiles (their lower median).
-        warnings: What a reader should know before trusting it.
+        warnings: Cautions for the reader.
         tiles: Their geometry and scores.
         weights: The networks.
     """
@@ -357,7 +357,7 @@ class SlideResult:
         run_digest: SHA-256 of the run's configuration.
         inputs: The files it was made of.
         seconds: Time it took, without writing.
-        timing: Where that went.
+        timing: The same by stage.
         version: Of he2her2.
         use: Intended use.
         format: Of this form.
@@ -390,7 +390,7 @@ class SlideResult:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What a reader should know before trusting it."""
+        """Cautions for the reader."""
         return self.her2.warnings if self.her2 else ()
 
     @property

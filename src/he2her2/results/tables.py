@@ -20,7 +20,7 @@ _LINE_END = "\r\n"
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a slide has no result: a row of `failures.csv`.
+    """A slide without a result, and the reason: a row of `failures.csv`.
 
     Attributes:
         slide_id: Its name.
