@@ -72,7 +72,9 @@ def imports_of(path: Path) -> set[str]:
     return found
 
 
-FILES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")  # which leads to all rooms, late
+FILES = sorted(
+    path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py"
+)  # which leads to all rooms, late
 
 
 def own_room(path: Path) -> str:
