@@ -24,11 +24,11 @@ from he2her2.manifest import SlideRow
 from he2her2.models.zoo import PAPER_TILE_CNN, STRIDED_TILE_CNN, CnnSpec
 from he2her2.phantom.writer import TILE_PX
 from he2her2.training.classifier import Batch, CnnClassifier
-from he2her2.training.execution import Execution
 from he2her2.training.fit import fit
+from he2her2.training.run import Execution
 from he2her2.training.sampling import EpochSampler, shuffled
 from he2her2.training.settings import TRAININGS, Hardware, TileTraining
-from he2her2.training.tiles.data import SlideTiles, TileDataset
+from he2her2.training.tiles.dataset import SlideTiles, TileDataset
 
 THREADS = 2
 

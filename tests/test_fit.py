@@ -17,7 +17,7 @@ from he2her2.cli.training import execution
 from he2her2.errors import ConfigError, OutputError
 from he2her2.models.tensors import tensors_of
 from he2her2.training.classifier import CnnClassifier, rate_of
-from he2her2.training.fit import is_best, load_checkpoint, overfitting
+from he2her2.training.fit import _is_best, _overfitting, load_checkpoint
 from he2her2.training.settings import Hardware
 from tests.conftest import REPOSITORY
 from tests.tiny_training import SETTINGS, TINY, fit_tiny, train_tiny
@@ -289,7 +289,7 @@ def test_overfitting_is_said_once():
     """When validation loss has risen three times in a row, and not again in later epochs."""
     falling, rising = [9, 8, 7, 6, 5, 4], [5, 3, 4, 5, 6, 7]
 
-    said = [overfitting(history(falling[:n], rising[:n])) for n in range(7)]
+    said = [_overfitting(history(falling[:n], rising[:n])) for n in range(7)]
 
     assert [text is not None for text in said] == [False] * 5 + [True, False]
     assert "from 3.0000 (epoch 1) to 6.0000 (epoch 4)" in str(said[5])
@@ -304,7 +304,7 @@ def test_overfitting_is_said_once():
 )
 def test_other_troubles_are_not_overfitting(train, val):
     """Only a validation loss that keeps rising while training loss falls."""
-    assert overfitting(history(train, val)) is None
+    assert _overfitting(history(train, val)) is None
 
 
 def test_ties_of_the_best_epoch():
@@ -313,7 +313,7 @@ def test_ties_of_the_best_epoch():
     epochs = [{"val_accuracy": accuracy, "val_loss": loss} for accuracy, loss in figures]
 
     def best(keep):
-        return [is_best(epochs[: n + 1], keep) for n in range(len(epochs))]
+        return [_is_best(epochs[: n + 1], keep) for n in range(len(epochs))]
 
     assert best("first") == [True, True, False, False, False]
     assert best("last") == [True, True, True, True, False]

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import distributed
 
-from he2her2.training.sampling import EpochSampler, alternating, balanced, in_sequence, shuffled
+from he2her2.training.sampling import EpochSampler, alternating, in_sequence, shuffled
 
 
 def epoch_of(sampler, epoch):
@@ -23,7 +23,7 @@ def test_an_epoch_is_a_function_of_seed_and_epoch(n, size, seed, epoch):
 
     for ours, theirs in zip(epoch_of(used, epoch), epoch_of(EpochSampler(shuffled(n), size, seed), epoch), strict=True):
         np.testing.assert_array_equal(ours.index, theirs.index)
-        np.testing.assert_array_equal(ours.chance, theirs.chance)
+        np.testing.assert_array_equal(ours.uniform, theirs.uniform)
 
 
 @given(n=st.integers(1, 40), size=st.integers(1, 9))
@@ -38,34 +38,14 @@ def test_an_epoch_sees_every_case_once(n, size):
 
 
 def test_epochs_and_seeds_differ():
-    """Another epoch is another order and other chances; so is another seed."""
+    """Another epoch is another order and other random numbers; so is another seed."""
     first = epoch_of(EpochSampler(shuffled(50), 50, seed=0), 0)[0]
     for other in (
         epoch_of(EpochSampler(shuffled(50), 50, seed=0), 1)[0],
         epoch_of(EpochSampler(shuffled(50), 50, 1), 0)[0],
     ):
         assert not np.array_equal(first.index, other.index)
-        assert not np.array_equal(first.chance, other.chance)
-
-
-@given(labels=st.lists(st.integers(0, 3), min_size=1, max_size=60), per_class=st.integers(1, 20))
-def test_balanced_classes_are_equally_often(labels, per_class):
-    """Cases of a small class come again, and none comes again before all of its class have come."""
-    labels = np.array(labels)
-    order = balanced(labels, per_class)(np.random.default_rng(0))
-
-    counts = np.bincount(labels[order], minlength=4)
-    assert set(counts[np.unique(labels)].tolist()) == {per_class}
-    for label in np.unique(labels):
-        times = np.bincount(order, minlength=len(labels))[labels == label]
-        assert times.max() - times.min() <= 1
-
-
-def test_an_epoch_of_balanced_classes_is_as_long_as_the_data():
-    """Unless told otherwise."""
-    labels = np.repeat([0, 1], [90, 10])
-
-    assert len(balanced(labels)(np.random.default_rng(0))) == 100
+        assert not np.array_equal(first.uniform, other.uniform)
 
 
 def test_classes_alternate():

@@ -17,7 +17,7 @@ from he2her2.models.card import Card, Ranking
 from he2her2.models.initial import initial_weights
 from he2her2.models.weights import load_tensors, read_card, save_weights
 from he2her2.models.zoo import COMPACT_TUMOUR_CNN
-from he2her2.training.execution import Execution
+from he2her2.training.run import Execution
 from he2her2.training.settings import Hardware, load_training
 from he2her2.training.slides.module import KeptLogits, SlideModule
 from he2her2.training.slides.start import SlideData, load_start

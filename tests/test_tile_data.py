@@ -17,15 +17,15 @@ from he2her2.manifest import SlideRow, read_manifest
 from he2her2.preprocessing.tissue import tissue_mask, weak_tissue_mask
 from he2her2.slides import open_slide
 from he2her2.training.sampling import Draw
-from he2her2.training.tiles.data import (
-    OpenSlides,
+from he2her2.training.tiles.dataset import (
     SlideTiles,
     TileDataset,
-    draw,
-    even_shares,
+    _even_shares,
+    _OpenSlides,
+    _tissue_rule,
+    draw_tiles,
     find_tiles,
-    readable,
-    tissue_rule,
+    readable_tiles,
 )
 from tests.labelled_slides import TINY
 from tests.scored_slides import N_TILES, SIDE, changed, left_half, quick_config, scored_pixels, write_scored
@@ -97,9 +97,9 @@ def test_tissue_is_found_by_a_rule_that_does_not_know_the_score():
     """The same for every IHC score; the paper's knows it; H&E has its own."""
     rows = [replace(made_up("s", score, 1).row) for score in IhcScore]
 
-    assert [tissue_rule(row, by_score=False) for row in rows] == [weak_tissue_mask] * 4
-    assert [tissue_rule(row, by_score=True) for row in rows] == [weak_tissue_mask] * 2 + [tissue_mask] * 2
-    assert [tissue_rule(replace(row, stain="HE"), by_score=True) for row in rows] == [tissue_mask] * 4
+    assert [_tissue_rule(row, by_score=False) for row in rows] == [weak_tissue_mask] * 4
+    assert [_tissue_rule(row, by_score=True) for row in rows] == [weak_tissue_mask] * 2 + [tissue_mask] * 2
+    assert [_tissue_rule(replace(row, stain="HE"), by_score=True) for row in rows] == [tissue_mask] * 4
 
 
 def test_all_slides_without_tiles_are_told_together(manifest):
@@ -130,7 +130,7 @@ def test_as_many_of_every_class_evenly_over_slides():
     """A large slide does not dominate, a small one gives all it has."""
     slides = [made_up("a", "0", 100), made_up("b", "0", 3), made_up("c", "0", 50), made_up("d", "3+", 60)]
 
-    drawn = draw(slides, 23, seed=0)
+    drawn = draw_tiles(slides, 23, seed=0)
 
     assert {slide.row.slide_id: len(slide) for slide in drawn.slides} == {"a": 10, "b": 3, "c": 10, "d": 23}
     assert drawn.per_class == 23
@@ -141,12 +141,10 @@ def test_the_poorest_class_sets_the_number():
     """All classes get as few tiles as it has, and a line says so."""
     slides = [made_up("a", "0", 100), made_up("b", "1+", 7), made_up("c", "2+", 9), made_up("d", "3+", 60)]
 
-    drawn = draw(slides, 50, seed=0)
+    drawn = draw_tiles(slides, 50, seed=0)
 
     assert [len(slide) for slide in drawn.slides] == [7] * 4
-    assert drawn.in_words() == (
-        "7 tiles of each of 4 scores (fewer than the 50 asked for), from 4 slides of 4 patients"
-    )
+    assert drawn.in_words() == ("7 tiles of each of 4 scores (fewer than the 50 wanted), from 4 slides of 4 patients")
 
 
 def test_what_is_drawn_does_not_depend_on_the_order_of_slides():
@@ -154,7 +152,7 @@ def test_what_is_drawn_does_not_depend_on_the_order_of_slides():
     slides = [made_up(name, score, 40) for name, score in (("a", "0"), ("b", "0"), ("c", "1+"), ("d", "1+"))]
 
     def drawn(given, seed):
-        return {slide.row.slide_id: origins(slide) for slide in draw(given, 15, seed).slides}
+        return {slide.row.slide_id: origins(slide) for slide in draw_tiles(given, 15, seed).slides}
 
     assert drawn(slides, 0) == drawn(slides[::-1], 0)
     assert drawn(slides, 0) != drawn(slides, 1)
@@ -166,7 +164,7 @@ def test_shares_are_as_even_as_can_be(available, data):
     """They add up, take no more than there is, and whoever gets less than another gives all it has, or one less."""
     wanted = data.draw(st.integers(0, sum(available)))
 
-    shares = even_shares(np.array(available), wanted)
+    shares = _even_shares(np.array(available), wanted)
 
     assert shares.sum() == wanted
     assert (shares <= available).all()
@@ -176,17 +174,17 @@ def test_shares_are_as_even_as_can_be(available, data):
 def test_more_than_there_is_cannot_be_shared():
     """A caller's bug."""
     with pytest.raises(ValueError, match="6 wanted of 5"):
-        even_shares(np.array([2, 3]), 6)
+        _even_shares(np.array([2, 3]), 6)
 
 
 def test_a_batch_shows_what_the_slides_show(tiles):
     """Pixels are those of `Slide.read` at the tile's place, whatever the order, also when slides are opened anew."""
     dataset = TileDataset(tiles, TINY.input, CONFIG)
-    dataset._open = OpenSlides(CONFIG, limit=1)
+    dataset._open = _OpenSlides(CONFIG, limit=1)
     index = np.random.default_rng(0).permutation(len(dataset))[:12]
-    chance = np.zeros((12, 8), np.float32)
+    uniform = np.zeros((12, 8), np.float32)
 
-    batch = dataset[Draw(index, chance)]
+    batch = dataset[Draw(index, uniform)]
 
     places = [(slide.row.path, origin) for slide in tiles for origin in origins(slide)]
     for pixels, i in zip(batch.pixels.numpy(), index, strict=True):
@@ -200,7 +198,7 @@ def test_a_batch_shows_what_the_slides_show(tiles):
 def test_the_slides_last_used_stay_open(tiles):
     """Asked for again they are not opened again; the one unused for longest is closed."""
     first, second, third = (slide.row for slide in tiles[:3])
-    opened = OpenSlides(CONFIG, limit=2)
+    opened = _OpenSlides(CONFIG, limit=2)
     kept, closed = opened.get(first), opened.get(second)
 
     assert opened.get(first) is kept
@@ -233,27 +231,27 @@ def damaged(manifest):
 
 def test_a_slide_that_is_too_damaged_is_refused(damaged):
     """More than 1 % of its tiles cannot be decoded."""
-    drawn = draw(look(damaged), 20, seed=0)
+    drawn = draw_tiles(look(damaged), 20, seed=0)
 
     with pytest.raises(ManifestError, match=r"damaged: \d of 20 of its tiles cannot be decoded"):
-        readable(drawn, CONFIG)
+        readable_tiles(drawn, CONFIG)
 
 
 def test_a_tile_that_cannot_be_decoded_is_left_out_and_classes_stay_equal(damaged, monkeypatch):
     """Here 1 % would be less than a tile, so more are let pass."""
-    monkeypatch.setattr("he2her2.training.tiles.data.MAX_UNREADABLE_SHARE", 0.5)
-    drawn = draw(look(damaged), 20, seed=0)
+    monkeypatch.setattr("he2her2.training.tiles.dataset.MAX_UNREADABLE_SHARE", 0.5)
+    drawn = draw_tiles(look(damaged), 20, seed=0)
 
-    kept = readable(drawn, CONFIG)
+    kept = readable_tiles(drawn, CONFIG)
 
     assert 16 < kept.per_class < 20
     assert [len(slide) for slide in kept.slides] == [kept.per_class] * 4
-    assert kept.asked == 20
+    assert kept.wanted == 20
     TileDataset(kept.slides, TINY.input, CONFIG)[Draw(np.arange(kept.n_tiles), np.zeros((kept.n_tiles, 8), np.float32))]
 
 
 def test_whole_slides_are_drawn_as_they_are(tiles):
     """Nothing is lost where everything can be decoded."""
-    drawn = draw(tiles, 12, seed=0)
+    drawn = draw_tiles(tiles, 12, seed=0)
 
-    assert readable(drawn, CONFIG) is drawn
+    assert readable_tiles(drawn, CONFIG) is drawn

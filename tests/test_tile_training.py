@@ -20,13 +20,14 @@ from he2her2.models.slide_model import load_cnn
 from he2her2.models.weights import load_tensors, read_card, save_weights
 from he2her2.statistics.intervals import kappa_interval, rate
 from he2her2.training.classifier import CnnClassifier
-from he2her2.training.execution import Execution
-from he2her2.training.export import Provenance
+from he2her2.training.cross_validation import CnnTraining
+from he2her2.training.report import Provenance
+from he2her2.training.run import Execution
 from he2her2.training.settings import Hardware, load_training
 from he2her2.training.tiles import train as training
-from he2her2.training.tiles.data import draw, find_tiles, open_row
-from he2her2.training.tiles.parts import TileData, part_rows
-from he2her2.training.tiles.report import Judged, confusion_rows, figures, write_report
+from he2her2.training.tiles.data import TileData, read_split
+from he2her2.training.tiles.dataset import draw_tiles, find_tiles, open_row
+from he2her2.training.tiles.judgement import JudgedTiles, confusion_rows
 from tests.labelled_slides import TINY
 from tests.scored_slides import QUICK, SCORES, changed, quick_config, write_scored
 
@@ -131,10 +132,10 @@ def test_the_report_says_what_a_reader_must_know(learned):
     folder, said = learned
     text = (folder / "report.md").read_text("utf-8")
 
-    assert "40 tiles of 4 slides of 4 patients, who also chose the epoch: the figures flatter" in text
-    assert "40 tiles of 4 slides of 4 patients, whom neither training nor the choice of the epoch saw" in text
+    assert "40 tiles of 4 slides of 4 patients, who also picked the epoch: the figures flatter" in text
+    assert "40 tiles of 4 slides of 4 patients, used neither for training nor to pick the epoch" in text
     assert "| prediction / truth | 0 | 1+ | 2+ | 3+ |" in text
-    assert f"**{NOTICE}**" in text
+    assert f"NOTICE: {NOTICE}" in text
     assert "training: 24 tiles of each of 4 scores, from 4 slides of 4 patients" in said
 
 
@@ -153,12 +154,12 @@ def test_the_weights_predict_as_the_report_says(learned, cohort):
     """The engine of prediction finds the same classes on the tiles of the test slides."""
     config = quick_config()
     _, settings = load_training("tiles", overrides=LEARN)
-    rows = part_rows(TileData(cohort), 0, seed=0).test
+    rows = read_split(TileData(cohort), 0, seed=0).test
     tiles = find_tiles(rows, TINY.input, config, tissue_by_score=False)
     engine = load_cnn(str(learned[0] / "weights"), "tile_cnn", config, "cpu")
 
     found = {}
-    for slide in draw(tiles, settings.val_tiles_per_class, settings.seed).slides:
+    for slide in draw_tiles(tiles, settings.val_tiles_per_class, settings.seed).slides:
         with open_row(slide.row, config) as opened:
             logits = infer(opened, slide.grid, engine, config.runtime)[1]
         found[slide.row.slide_id] = np.bincount(logits.argmax(axis=1), minlength=4).tolist()
@@ -184,12 +185,12 @@ def test_a_network_never_saw_whom_it_judges(train, loose, monkeypatch):
     """Each patient is left out once; the network that is kept learned from all."""
     learned: list[set[str]] = []
     judged: list[set[str]] = []
-    learn, judge = training._learn, training.judge
-    monkeypatch.setattr(training, "_learn", lambda plan, drawn, *rest: note(learned, drawn, learn(plan, drawn, *rest)))
-    monkeypatch.setattr(training, "judge", lambda plan, m, drawn, **o: note(judged, drawn, judge(plan, m, drawn, **o)))
+    learn, logits = CnnTraining.learn, CnnTraining.logits
+    monkeypatch.setattr(CnnTraining, "learn", lambda self, sets, out: note(learned, sets.train, learn(self, sets, out)))
+    monkeypatch.setattr(CnnTraining, "logits", lambda self, m, tiles: note(judged, tiles, logits(self, m, tiles)))
 
-    def note(where, drawn, result):
-        where.append({slide.row.patient_id for slide in drawn.slides})
+    def note(where, tiles, result):
+        where.append({slide.row.patient_id for slide in tiles.slides})
         return result
 
     code, _, _, run = train(loose, "--folds", "3")
@@ -225,7 +226,7 @@ def test_those_with_a_split_stay_where_they_are(loose):
     manifest = changed(changed(loose, text, f"{text}train", "kept.csv"), other, f"{other}val", "kept.csv")
     manifest = changed(manifest, third, f"{third}val", "kept.csv")
 
-    parts = part_rows(TileData(manifest), 2, seed=0)
+    parts = read_split(TileData(manifest), 2, seed=0)
 
     assert [row.slide_id for row in parts.train] == ["s0-0"]
     assert [row.slide_id for row in parts.val] == ["s0-1", "s0-2"]
@@ -238,12 +239,12 @@ def test_a_patient_who_always_trains_is_not_left_out(loose):
     manifest = changed(changed(loose, text, f"{text}train", "both.csv"), "p-s1-0", "p-s0-0", "both.csv")
 
     with pytest.raises(ManifestError, match="line 6: patient 'p-s0-0' has other slides in train"):
-        part_rows(TileData(manifest), 2, seed=0)
+        read_split(TileData(manifest), 2, seed=0)
 
 
 def test_where_all_have_a_split_all_but_the_test_are_left_out(cohort):
     """Nothing is asked of the test slides."""
-    parts = part_rows(TileData(cohort), 4, seed=0)
+    parts = read_split(TileData(cohort), 4, seed=0)
 
     assert not parts.train + parts.val + parts.test
     assert {row.split for row in parts.pool} == {"train", "val"}
@@ -343,7 +344,7 @@ def test_weights_that_know_the_judges_are_refused(train, cohort, learned):
 
     assert same[0] == 0
     assert code == 2
-    assert "4 patients who are to judge here (p-s0-0, p-s0-1, p-s0-2, p-s0-3)" in err
+    assert "4 patients who are to be evaluated here (p-s0-0, p-s0-1, p-s0-2, p-s0-3)" in err
 
 
 def test_weights_of_another_network_are_refused(train, cohort, tmp_path):
@@ -359,7 +360,7 @@ def test_weights_of_another_network_are_refused(train, cohort, tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (("networks.tile_cnn=flat-tile-cnn",), "a flat-tile-cnn eats 64 px and nothing else; use training.crop_px=64"),
+        (("networks.tile_cnn=flat-tile-cnn",), "a flat-tile-cnn takes 64 px only; use training.crop_px=64"),
         (("training.crop_px=4",), "4 px are too few"),
         (("training.crop_px=80",), "80 px are more than the 64 px of a tile"),
         (("training.crop_px=0",), "training.crop_px"),
@@ -406,7 +407,7 @@ def judged(truth, decided, slide, n_slides):
         SlideRow(i, f"s{i}", Path(), patient_id=f"p{i // 2}", ihc_score=IhcScore.ZERO) for i in range(n_slides)
     )
     truth, decided = np.array(truth), np.array(decided)
-    return Judged("test", "apart", rows, np.array(slide), truth, decided, decided.astype(float))
+    return JudgedTiles("test", "apart", rows, np.array(slide), truth, decided, decided.astype(float))
 
 
 def test_figures_are_those_of_the_evaluation():
@@ -417,7 +418,7 @@ def test_figures_are_those_of_the_evaluation():
     decided = np.where(rng.random(30) < 0.7, truth, rng.integers(0, 4, 30))
     patients = [f"p{i // 2}" for i in slide]
 
-    found = {estimate.name: estimate for estimate in figures(judged(truth, decided, slide, 6))}
+    found = {estimate.name: estimate for estimate in judged(truth, decided, slide, 6).figures}
 
     accuracy = rate(truth == decided, patients)
     kappa = kappa_interval(truth, decided, 4, patients)
@@ -430,7 +431,7 @@ def test_figures_are_those_of_the_evaluation():
 
 def test_a_slide_is_what_most_of_its_tiles_are_or_their_mean():
     """3, 3, 0, 0, 0: the majority says 0, the mean of 1.2 says 1+."""
-    slides = judged([0] * 5, [3, 3, 0, 0, 0], [0] * 5, 1).by_slide()
+    slides = judged([0] * 5, [3, 3, 0, 0, 0], [0] * 5, 1).by_slide
 
     assert (slides.majority.tolist(), slides.rounded.tolist()) == ([0], [1])
     assert slides.mean.tolist() == pytest.approx([1.2])
@@ -440,13 +441,13 @@ def test_predictions_are_rows_and_truth_is_columns():
     """Two tiles of 3+ are taken for 0: first row, last column."""
     rows = confusion_rows(np.array([3, 3]), np.array([0, 0]))
 
-    assert rows[1] == ["0", "0", "0", "0", "2"]
+    assert rows[0] == ["0", "0", "0", "0", "2"]
 
 
 def test_a_network_that_says_one_thing_is_called_out(tmp_path):
     """Its accuracy alone would look like something."""
     constant = judged([0, 0, 0, 1], [0, 0, 0, 0], [0, 0, 0, 1], 2)
 
-    report = write_report(tmp_path, [constant], Provenance("toys", "CC0", "none"))
+    report = training._write_report(tmp_path, [constant], Provenance("toys", "CC0", "none"))
 
     assert "It calls every tile 0: it has learned nothing." in report.read_text("utf-8")

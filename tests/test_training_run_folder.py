@@ -7,8 +7,7 @@ import pytest
 
 from he2her2.config import Config, Runtime, Selection
 from he2her2.errors import ConfigError, OutputError
-from he2her2.training.execution import Execution
-from he2her2.training.run import begin_run, fingerprint
+from he2her2.training.run import Execution, begin_run, fingerprint
 from he2her2.training.settings import Augmentation, Hardware, TumourTraining
 
 INPUTS = {"patches": {"file": "a.npz", "sha256": "0"}, "folds": 2}

@@ -15,24 +15,25 @@ from PIL import Image
 from he2her2.config import Config
 from he2her2.errors import ManifestError, PatchError
 from he2her2.manifest import read_manifest
+from he2her2.models import zoo
 from he2her2.models.slide_model import load_cnn
 from he2her2.models.weights import read_card
 from he2her2.models.zoo import COMPACT_TUMOUR_CNN, PAPER_TUMOUR_CNN
 from he2her2.training.classifier import CnnClassifier
+from he2her2.training.cross_validation import CnnTraining
 from he2her2.training.fit import fit, load_checkpoint
+from he2her2.training.run import Execution
 from he2her2.training.settings import TumourTraining
-from he2her2.training.tumour import train as tumour
-from he2her2.training.tumour.data import TRAINS_ONLY, check_folds, deal, validation
+from he2her2.training.tumour.data import TRAINING_ONLY, assign_folds, assign_validation, check_folds
 from he2her2.training.tumour.patches import (
     Patches,
     at_network_size,
     draw_patches,
-    draw_places,
-    invasive_centres,
+    draw_points,
     read_patch_set,
 )
-from he2her2.training.tumour.train import probabilities
-from tests.tiny_training import SETTINGS, TINY, bright_and_dark
+from he2her2.training.tumour.train import PatchDataset, invasive_probability
+from tests.tiny_training import ON_CPU, SETTINGS, TINY, bright_and_dark
 from tests.tissue_slides import write_tissue
 
 EAT = COMPACT_TUMOUR_CNN.input
@@ -56,7 +57,7 @@ def write_set(path: Path, **changes: Any) -> Path:
 @pytest.fixture
 def tiny_network(monkeypatch):
     """The compact network of the zoo, much smaller."""
-    monkeypatch.setattr(tumour, "network", lambda *_: TINY)
+    monkeypatch.setattr(zoo, "NETWORKS", {**zoo.NETWORKS, TINY.name: TINY})
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +107,7 @@ def test_nobody_is_judged_by_a_network_that_saw_them(tmp_path, tiny_network, com
         seen.append(({*train.dataset.patches.patients}, {*val.dataset.patches.patients} if val else set()))
         return fit(module, train, val, folder, *rest, **settings)
 
-    monkeypatch.setattr("he2her2.training.tumour.train.fit", spy)
+    monkeypatch.setattr("he2her2.training.cross_validation.fit", spy)
     patches = write_set(tmp_path / "set.npz")
     assert command_line("train", "tumour", "--patches", patches, "--out", tmp_path, "--folds", folds, *QUICK)[0] == 0
 
@@ -137,7 +138,7 @@ def test_a_cross_validation_resumes_to_the_same_weights(tmp_path, tiny_network, 
         return fit(module, train, val, folder, *rest, **settings)
 
     with monkeypatch.context() as patched:
-        patched.setattr("he2her2.training.tumour.train.fit", stop_in_the_second)
+        patched.setattr("he2her2.training.cross_validation.fit", stop_in_the_second)
         assert command_line(*options, "--out", tmp_path / "stopped")[0] == 130
     assert command_line(*options, "--out", tmp_path / "stopped", "--resume")[0] == 0
 
@@ -201,7 +202,7 @@ def test_manifests_that_contradict_each_other_are_told(tmp_path, tiny_network, c
         ((), "--patches, --manifest or both"),
         (("--patches", "none.npz"), "none.npz: cannot be read"),
         (("--patches", "SET", "--folds", "1"), "nobody to train on"),
-        (("--patches", "SET", "--folds", "9"), "6 patients cannot be dealt to 9 folds"),
+        (("--patches", "SET", "--folds", "9"), "6 patients cannot fill 9 folds"),
         (("--patches", "SET", "--set", "training.crop_px=64"), "training.crop_px: 64"),
         (("--patches", "SET", "--set", "networks.tumour_cnn=vgg"), "there is no 'vgg'"),
         (("--patches", "SET", "--accelerator", "quantum"), "--accelerator"),
@@ -319,23 +320,13 @@ def test_every_slide_that_gives_nothing_is_named(cohort, tmp_path):
     assert "90 x 10" in caught.value.problems[2]
 
 
-def test_a_share_of_tumour_may_decide_instead_of_the_centre():
-    """At the border of a half plane a patch's share is a half."""
-    inside = np.zeros((21, 40), bool)
-    inside[:, :20] = True
-
-    assert invasive_centres(inside, 5, 0.0) is inside
-    assert invasive_centres(inside, 5, 1.0)[10].nonzero()[0].max() == 17
-    assert invasive_centres(inside, 5, 0.2)[10].nonzero()[0].max() == 21
-
-
-def test_places_are_drawn_from_different_pixels_of_the_mask():
+def test_points_are_drawn_from_different_pixels_of_the_mask():
     """As many as there are, at most."""
     mask = np.eye(6, dtype=bool)
 
-    places = draw_places(mask, 9, np.random.default_rng(0))
+    points = draw_points(mask, 9, np.random.default_rng(0))
 
-    assert sorted(map(tuple, np.floor(places).astype(int).tolist())) == [(i, i) for i in range(6)]
+    assert sorted(map(tuple, np.floor(points).astype(int).tolist())) == [(i, i) for i in range(6)]
 
 
 @given(counts=st.lists(st.integers(1, 30), min_size=2, max_size=30), folds=st.integers(2, 5), seed=st.integers(0, 9))
@@ -345,24 +336,24 @@ def test_no_patient_is_on_two_sides(counts, folds, seed):
     patches = patches_of(names, np.zeros(len(names), int))
     if len(counts) < folds:
         with pytest.raises(PatchError, match="fewer --folds"):
-            deal(patches, folds, seed)
+            assign_folds(patches, folds, seed)
         return
-    fold = deal(patches, folds, seed)
+    fold = assign_folds(patches, folds, seed)
 
     assert all(len(set(fold[names == name])) == 1 for name in set(names))
     sizes = np.bincount(fold, minlength=folds)
     assert sizes.max() - sizes.min() <= max(counts)
-    np.testing.assert_array_equal(deal(patches.take(np.arange(len(names))[::-1]), folds, seed)[::-1], fold)
+    np.testing.assert_array_equal(assign_folds(patches.take(np.arange(len(names))[::-1]), folds, seed)[::-1], fold)
 
 
 @given(counts=st.lists(st.integers(1, 30), min_size=2, max_size=30), seed=st.integers(0, 9))
 def test_validation_holds_whole_patients(counts, seed):
     """At least one, never all, and about the share that was asked for."""
     names = np.repeat([f"p{i}" for i in range(len(counts))], counts)
-    side = validation(patches_of(names, np.zeros(len(names), int)), {}, TumourTraining(seed=seed, val_share=0.2))
+    side = assign_validation(patches_of(names, np.zeros(len(names), int)), {}, TumourTraining(seed=seed, val_share=0.2))
 
     assert all(len(set(side[names == name])) == 1 for name in set(names))
-    assert set(side.tolist()) == {0, TRAINS_ONLY}
+    assert set(side.tolist()) == {0, TRAINING_ONLY}
     assert (side == 0).sum() <= 0.2 * len(names) + max(counts)
 
 
@@ -371,9 +362,9 @@ def test_a_manifest_s_split_is_kept():
     names = np.repeat(["a", "b", "c", "d"], 5)
     stated = {"a": "train", "b": "val"}
 
-    side = validation(patches_of(names, np.zeros(20, int)), stated, TumourTraining())
+    side = assign_validation(patches_of(names, np.zeros(20, int)), stated, TumourTraining())
 
-    assert set(side[names == "a"]) == {TRAINS_ONLY}
+    assert set(side[names == "a"]) == {TRAINING_ONLY}
     assert set(side[names == "b"]) == {0}
     assert {len(set(side[names == name])) for name in "cd"} == {1}
 
@@ -397,5 +388,7 @@ def test_probabilities_are_those_of_prediction(tmp_path, tiny_network, command_l
     logits = load_cnn(str(tmp_path / "weights"), "tumour_cnn", Config())(pixels)
 
     expected = 1 / (1 + np.exp(np.float64(logits[:, 0] - logits[:, 1])))
-    found = probabilities(module, Patches(pixels, labels, np.array(["p"] * 24), np.array(["s"] * 24)))
+    patches = Patches(pixels, labels, np.array(["p"] * 24), np.array(["s"] * 24))
+    training = CnnTraining(TINY, SETTINGS, Execution(ON_CPU))
+    found = invasive_probability(training.logits(module, PatchDataset(patches)))
     np.testing.assert_allclose(found, expected, atol=1e-5)

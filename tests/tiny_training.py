@@ -9,9 +9,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from he2her2.models.zoo import COMPACT_TUMOUR_CNN, Conv
 from he2her2.training.classifier import Batch, CnnClassifier
-from he2her2.training.execution import Execution
 from he2her2.training.fit import fit
-from he2her2.training.sampling import EpochSampler, balanced, in_sequence
+from he2her2.training.run import Execution
+from he2her2.training.sampling import EpochSampler, alternating, in_sequence
 from he2her2.training.settings import Augmentation, Hardware, TumourTraining
 
 TINY = replace(
@@ -44,7 +44,7 @@ class Tiles(Dataset[Batch]):
         self.number += 1
         index = draw.index
         return Batch(
-            torch.from_numpy(self.pixels[index]), torch.from_numpy(self.labels[index]), torch.from_numpy(draw.chance)
+            torch.from_numpy(self.pixels[index]), torch.from_numpy(self.labels[index]), torch.from_numpy(draw.uniform)
         )
 
 
@@ -57,7 +57,7 @@ def train_tiny(folder: Path, *, settings=SETTINGS, **options):
 def fit_tiny(module: CnnClassifier, folder: Path, *, before=lambda _: None, hardware=ON_CPU, **execution):
     """Train a module on the patches above."""
     data, settings = Tiles(before), module.settings
-    train = EpochSampler(balanced(data.labels), settings.batch_size, settings.seed)
+    train = EpochSampler(alternating(data.labels), settings.batch_size, settings.seed)
     val = EpochSampler(in_sequence(24), settings.batch_size, settings.seed, share=False)
     return fit(
         module,

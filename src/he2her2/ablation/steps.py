@@ -14,13 +14,13 @@ from he2her2.models.card import UNTRAINED_NOTICE, Card
 from he2her2.models.initial import initial_weights
 from he2her2.models.weights import CARD_FILE, save_weights
 from he2her2.models.zoo import CnnSpec
-from he2her2.training.execution import Execution
+from he2her2.training.run import Execution
 from he2her2.training.settings import TileTraining
 from he2her2.training.slides.bags import AnnotationsUse, BagRecipe
 from he2her2.training.slides.module import KeptLogits
 from he2her2.training.slides.start import SlideData
 from he2her2.training.slides.train import train_slides
-from he2her2.training.tiles.parts import TileData
+from he2her2.training.tiles.data import TileData
 from he2her2.training.tiles.train import train_tiles
 
 _DONE = "done.txt"

@@ -21,8 +21,7 @@ from he2her2.models.engines import Engine
 from he2her2.models.slide_model import load_cnn
 from he2her2.models.weights import CARD_FILE
 from he2her2.models.zoo import CnnSpec, network
-from he2her2.training.execution import Execution
-from he2her2.training.run import begin_run, fingerprint
+from he2her2.training.run import Execution, begin_run, fingerprint
 from he2her2.training.slides.bags import BagRecipe, build_bags
 
 _FOLDERS = ("bags", "tiles", "adapted", "start", "methods", "tests", "tables")

@@ -10,7 +10,7 @@ from he2her2.cli import options as o
 from he2her2.cli.extras import require_extra
 
 if TYPE_CHECKING:
-    from he2her2.training.execution import Execution
+    from he2her2.training.run import Execution
 
 train = typer.Typer(
     no_args_is_help=True,
@@ -108,8 +108,7 @@ def execution(
     `workers` stays 0 where patches lie in memory, or threads read a slide's tiles.
     """
     from he2her2.cli.console import say
-    from he2her2.training.execution import Execution
-    from he2her2.training.run import is_first_process
+    from he2her2.training.run import Execution, is_first_process
     from he2her2.training.settings import Hardware
 
     def tell(text: str) -> None:
@@ -266,13 +265,13 @@ def tiles(  # noqa: PLR0913  # a command's options
     need_training()
     from he2her2.models.slide_model import trained_folder
     from he2her2.training.settings import load_training
-    from he2her2.training.tiles.parts import TileData, part_rows
+    from he2her2.training.tiles.data import TileData, read_split
     from he2her2.training.tiles.train import train_tiles
 
     named = [f"runtime.threads={threads}"] if threads else []
     effective, training = load_training("tiles", preset, config, [*(settings or []), *named])
     data = TileData(manifest, stain, trained_folder(init) if init else None, licence, notice)
-    part_rows(data, folds, training.seed)  # what is wrong with the table comes first: looking at slides takes a while
+    read_split(data, folds, training.seed)  # what is wrong with the table comes first: looking at slides takes a while
     refuse_leaks(manifest)
     report = train_tiles(
         data,

@@ -1,4 +1,4 @@
-"""Training pictures varied at random: turned, cropped, brightened, restained. Pure functions of pixels and chance."""
+"""Random augmentation of training tiles: flips, crops, brightness, stain. Functions of pixels and random numbers."""
 
 import numpy as np
 import torch
@@ -17,49 +17,49 @@ _TURN, _CROP_X, _CROP_Y, _BRIGHTNESS, _CONTRAST = range(5)
 _STAIN = slice(5, 8)
 
 
-def varied_channels(
-    pixels: Tensor, chance: Tensor, settings: Augmentation, colour: Colour, crop_px: int | None = None
+def augmented_channels(
+    pixels: Tensor, uniform: Tensor, settings: Augmentation, colour: Colour, crop_px: int | None = None
 ) -> Tensor:
-    """Turn tiles into what a network eats, each varied by its own chance.
+    """Input of a network from tiles, each augmented by its own random numbers.
 
     Args:
         pixels: (n, s, s, 3) uint8.
-        chance: (n, 8) uniform in [0, 1), of `sampling.Draw`.
-        settings: What is varied, and how far.
+        uniform: (n, 8) random numbers in [0, 1), of `sampling.Draw`.
+        settings: Kinds and strengths of augmentation.
         colour: The network's channels.
         crop_px: Side of a random crop; none for the whole tile.
 
     Returns:
         (n, c, crop_px, crop_px) float32.
     """
-    pixels = pixels if crop_px is None else crops(pixels, chance, crop_px)
-    pixels = turned(pixels, chance) if settings.dihedral else pixels
+    pixels = pixels if crop_px is None else _crops(pixels, uniform, crop_px)
+    pixels = _turned(pixels, uniform) if settings.dihedral else pixels
     if not (settings.brightness or settings.contrast or settings.stain):
         return prepare_on_device(pixels, colour)
     rgb = pixels.float() / 255  # (n, h, w, 3)
     if settings.stain:
-        rgb = restained(rgb, _signed(chance[:, _STAIN]) * settings.stain)
+        rgb = _restained(rgb, _signed(uniform[:, _STAIN]) * settings.stain)
     channels = _channels(rgb, colour)  # (n, c, h, w)
-    shift = _signed(chance[:, _BRIGHTNESS]) * settings.brightness
-    scale = 1 + _signed(chance[:, _CONTRAST]) * settings.contrast
-    return relit(channels, shift, scale)
+    shift = _signed(uniform[:, _BRIGHTNESS]) * settings.brightness
+    scale = 1 + _signed(uniform[:, _CONTRAST]) * settings.contrast
+    return _relit(channels, shift, scale)
 
 
-def crops(pixels: Tensor, chance: Tensor, side: int) -> Tensor:
+def _crops(pixels: Tensor, uniform: Tensor, side: int) -> Tensor:
     """A random square of each tile: (n, h, w, 3) to (n, side, side, 3)."""
     n, height, width = pixels.shape[:3]
     if side > min(height, width):
         raise ValueError(f"crops of {side} px do not fit into tiles of {width} x {height} px")
     steps = torch.arange(side, device=pixels.device)
-    x = (chance[:, _CROP_X] * (width - side + 1)).long()[:, None] + steps  # (n, side)
-    y = (chance[:, _CROP_Y] * (height - side + 1)).long()[:, None] + steps  # (n, side)
+    x = (uniform[:, _CROP_X] * (width - side + 1)).long()[:, None] + steps  # (n, side)
+    y = (uniform[:, _CROP_Y] * (height - side + 1)).long()[:, None] + steps  # (n, side)
     rows = torch.arange(n, device=pixels.device)[:, None, None]
     return pixels[rows, y[:, :, None], x[:, None, :]]
 
 
-def turned(pixels: Tensor, chance: Tensor) -> Tensor:
-    """Each square tile in one of its eight flips and quarter turns: (n, s, s, 3)."""
-    which = (chance[:, _TURN] * 8).long()  # (n,)
+def _turned(pixels: Tensor, uniform: Tensor) -> Tensor:
+    """Turn each square tile to one of its eight flips and quarter turns: (n, s, s, 3)."""
+    which = (uniform[:, _TURN] * 8).long()  # (n,)
     out = torch.empty_like(pixels)
     for turn in range(8):
         chosen = which == turn
@@ -68,7 +68,7 @@ def turned(pixels: Tensor, chance: Tensor) -> Tensor:
     return out
 
 
-def restained(rgb: Tensor, change: Tensor) -> Tensor:
+def _restained(rgb: Tensor, change: Tensor) -> Tensor:
     """Scale each stain's concentration by 1 + change (Tellez et al., 2018).
 
     Args:
@@ -80,26 +80,26 @@ def restained(rgb: Tensor, change: Tensor) -> Tensor:
     """
     to_hed = torch.as_tensor(_HED_FROM_RGB, dtype=rgb.dtype, device=rgb.device)
     to_rgb = torch.as_tensor(_RGB_FROM_HED, dtype=rgb.dtype, device=rgb.device)
-    change_rgb = to_hed @ (change[:, :, None] * to_rgb)  # (n, 3, 3): density times this is what is added
+    change_rgb = to_hed @ (change[:, :, None] * to_rgb)  # (n, 3, 3): times density: the density to add
     density = -rgb.clamp_min(_DARKEST).log()  # (n, h, w, 3)
     added = (density.flatten(1, 2) @ change_rgb).view_as(density)
     return (-(density + added)).exp().clamp(0, 1)
 
 
-def relit(channels: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """Scale each picture about its mean and shift it: (n, c, h, w) by (n,) and (n,)."""
+def _relit(channels: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """Scale each tile's contrast about its mean and shift its brightness: (n, c, h, w) by (n,) and (n,)."""
     mean = channels.mean(dim=(2, 3), keepdim=True)  # (n, c, 1, 1)
     shift, scale = shift.view(-1, 1, 1, 1), scale.view(-1, 1, 1, 1)
     return (channels - mean) * scale + mean + shift
 
 
-def _signed(chance: Tensor) -> Tensor:
-    """Uniform in [0, 1) to uniform in [-1, 1)."""
-    return 2 * chance - 1
+def _signed(uniform: Tensor) -> Tensor:
+    """Map uniform in [0, 1) to uniform in [-1, 1)."""
+    return 2 * uniform - 1
 
 
 def _channels(rgb: Tensor, colour: Colour) -> Tensor:
-    """What `prepare_on_device` does, for floats: (n, h, w, 3) in [0, 1] to (n, c, h, w)."""
+    """Do what `prepare_on_device` does, for floats: (n, h, w, 3) in [0, 1] to (n, c, h, w)."""
     if colour == "rgb":
         return rgb.permute(0, 3, 1, 2)
     if colour == "yuv":

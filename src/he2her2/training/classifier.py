@@ -1,6 +1,7 @@
-"""A CNN that learns the classes of tiles: invasive tumour or not, or IHC scores. The same training serves both."""
+"""A CNN that learns the classes of tiles: invasive tumour or not, or IHC scores."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Any, NamedTuple
@@ -12,17 +13,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 from torch.nn.utils import convert_conv2d_weight_memory_format
+from torch.utils.data import Dataset
 
 from he2her2.models.cnn import Cnn, build_cnn
 from he2her2.models.initial import initial_weights
 from he2her2.models.tensors import put_tensors
 from he2her2.models.torch_engine import prepare_on_device
 from he2her2.models.zoo import CnnSpec
-from he2her2.training.augmentation import varied_channels
+from he2her2.training.augmentation import augmented_channels
+from he2her2.training.sampling import Draw
 from he2her2.training.settings import Schedule, TileTraining, TumourTraining
 
-WARM_UP = 0.1
-_FOLLOWS = 10  # after n steps the average holds about n / 10 of them, until its decay is reached
+_WARM_UP = 0.1  # share of the steps in which the learning rate rises
+_AVERAGE_DELAY = 10  # after n steps the average holds about n / 10 of them, until its decay is reached
 
 
 class Batch(NamedTuple):
@@ -31,12 +34,24 @@ class Batch(NamedTuple):
     Attributes:
         pixels: (n, s, s, 3) uint8, at the network's side.
         labels: (n,) int64 class of each.
-        chance: (n, 8) float32, what augmentation makes of each.
+        uniform: (n, 8) float32 random numbers in [0, 1) for augmentation.
     """
 
     pixels: Tensor
     labels: Tensor
-    chance: Tensor
+    uniform: Tensor
+
+
+class LabelledTiles(Dataset[Batch], ABC):
+    """Tiles with classes, which give a `Batch` for a `sampling.Draw`."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Number of tiles."""
+
+    @abstractmethod
+    def __getitem__(self, draw: Draw) -> Batch:
+        """Read a batch."""
 
 
 class CnnClassifier(LightningModule):
@@ -44,15 +59,15 @@ class CnnClassifier(LightningModule):
 
     Args:
         spec: The network.
-        settings: How it is trained.
-        start: Weights to start from; none draws them from the settings' seed.
-        threshold: Of two classes, the second is decided for from this probability on; none: the more probable one.
-        average: Decay of the moving average (Polyak's) of the weights that learn, which validates and is kept; at first
-            it forgets faster. 0 keeps the weights that learn.
+        settings: Of the training.
+        weights: Initial weights; none draws them from the settings' seed.
+        threshold: Probability from which the second of two classes is predicted; none predicts the more probable one.
+        average: Decay of the moving average (Polyak's) of the weights, which is validated and kept; the decay is lower
+            at first. 0 keeps the weights themselves.
 
     Attributes:
-        cnn: The network that validates and is kept.
-        learner: The network that the steps move; `cnn` itself where nothing is averaged.
+        cnn: The network that is validated and kept.
+        learner: The network that the optimizer changes; `cnn` itself where nothing is averaged.
     """
 
     confusion: Tensor
@@ -61,7 +76,7 @@ class CnnClassifier(LightningModule):
         self,
         spec: CnnSpec,
         settings: TumourTraining | TileTraining,
-        start: Mapping[str, NDArray[np.float32]] | None = None,
+        weights: Mapping[str, NDArray[np.float32]] | None = None,
         threshold: float | None = None,
         average: float = 0.0,
     ) -> None:
@@ -70,7 +85,7 @@ class CnnClassifier(LightningModule):
         self.settings = settings
         self.threshold = threshold
         self.cnn = build_cnn(spec)
-        put_tensors(self.cnn, start if start is not None else initial_weights(spec, settings.seed))
+        put_tensors(self.cnn, weights if weights is not None else initial_weights(spec, settings.seed))
         convert_conv2d_weight_memory_format(self.cnn, torch.channels_last)
         self.average = average
         if average:
@@ -81,7 +96,7 @@ class CnnClassifier(LightningModule):
 
     @property
     def learner(self) -> Cnn:
-        """The network that the steps move."""
+        """The network that the optimizer changes."""
         return self._learner if self.average else self.cnn
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -90,20 +105,20 @@ class CnnClassifier(LightningModule):
         return logits
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
-        """Loss of a batch, each tile varied by its chance."""
+        """Loss of a batch, each tile augmented by its random numbers."""
         settings = self.settings
         colour = self.spec.input.colour
-        tiles = varied_channels(batch.pixels, batch.chance, settings.augment, colour, settings.crop_px)
+        tiles = augmented_channels(batch.pixels, batch.uniform, settings.augment, colour, settings.crop_px)
         loss = functional.cross_entropy(self.learner(tiles), batch.labels)
         self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(tiles), sync_dist=True)
         return loss
 
     @torch.no_grad()
     def on_train_batch_end(self, *_: object) -> None:
-        """Let the average follow, running statistics of batch norm included."""
+        """Update the average, running statistics of batch norm included."""
         if not self.average:
             return
-        share = 1 - min(self.average, (1 + self.global_step) / (_FOLLOWS + self.global_step))
+        share = 1 - min(self.average, (1 + self.global_step) / (_AVERAGE_DELAY + self.global_step))
         pairs = zip(self.cnn.state_dict().values(), self.learner.state_dict().values(), strict=True)
         for mean, now in pairs:
             if mean.is_floating_point():
@@ -112,11 +127,11 @@ class CnnClassifier(LightningModule):
                 mean.copy_(now)
 
     def on_validation_epoch_start(self) -> None:
-        """Begin to count."""
+        """Reset the confusion matrix."""
         self.confusion.zero_()
 
     def validation_step(self, batch: Batch, _: int) -> None:
-        """Count a batch's decisions."""
+        """Add a batch to the confusion matrix."""
         logits = self(batch.pixels)
         k = logits.shape[1]
         cells = batch.labels * k + self._decide(logits)
@@ -125,13 +140,13 @@ class CnnClassifier(LightningModule):
         self.log("val_loss", loss, prog_bar=True, batch_size=len(logits))
 
     def _decide(self, logits: Tensor) -> Tensor:
-        """The class of each of (n, k) logits: (n,)."""
+        """Predicted class of each of (n, k) logits: (n,)."""
         if self.threshold is None:
             return logits.argmax(dim=1)
         return (logits.softmax(dim=1)[:, 1] >= self.threshold).long()
 
     def on_validation_epoch_end(self) -> None:
-        """Log the mean of the classes' accuracies, of the classes that occur."""
+        """Log the balanced accuracy over the classes that occur."""
         counts = self.confusion.sum(dim=1)
         there = counts > 0
         accuracy = (self.confusion.diagonal()[there] / counts[there]).mean()
@@ -140,23 +155,18 @@ class CnnClassifier(LightningModule):
     def configure_optimizers(self) -> Any:  # noqa: ANN401  # Lightning's union of many
         """Adam (AdamW where weights decay), its rate set before every step."""
         settings = self.settings
-        return adam(self, settings.learning_rate, settings.weight_decay, settings.schedule)
-
-
-def adam(module: LightningModule, learning_rate: float, weight_decay: float, schedule: Schedule) -> Any:  # noqa: ANN401
-    """Adam (AdamW where weights decay) over all that can be trained, for `configure_optimizers`."""
-    weights = [weight for weight in module.parameters() if weight.requires_grad]
-    optimizer = torch.optim.AdamW(weights, learning_rate, weight_decay=weight_decay)
-    total = int(module.trainer.estimated_stepping_batches)
-    by_step = torch.optim.lr_scheduler.LambdaLR(optimizer, rate_of(schedule, total))
-    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": by_step, "interval": "step"}}
+        weights = [weight for weight in self.parameters() if weight.requires_grad]
+        optimizer = torch.optim.AdamW(weights, settings.learning_rate, weight_decay=settings.weight_decay)
+        total = int(self.trainer.estimated_stepping_batches)
+        by_step = torch.optim.lr_scheduler.LambdaLR(optimizer, rate_of(settings.schedule, total))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": by_step, "interval": "step"}}
 
 
 def rate_of(schedule: Schedule, total: int) -> Callable[[int], float]:
-    """The learning rate's share of its highest value, for each of `total` steps."""
+    """Learning rate as a share of its highest value, for each of `total` steps."""
     if schedule == "constant":
         return lambda _: 1.0
-    warm = max(1, round(WARM_UP * total))
+    warm = max(1, round(_WARM_UP * total))
 
     def share(step: int) -> float:
         if step < warm:

@@ -1,6 +1,6 @@
-"""One training run on Lightning: checkpoints, logs, resuming after any stop, and nothing left to chance.
+"""One training run on Lightning: checkpoints, logs, exact resuming after any stop.
 
-A training that was killed and goes on ends with the same weights, bit for bit, as one that was not (on CPU): its state
+A training that was killed and resumed ends with the same weights, bit for bit, as one that was not (on CPU): its state
 is saved after every epoch, and order and augmentation derive from seed, epoch and position (`sampling`).
 """
 
@@ -25,10 +25,10 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from he2her2.errors import ConfigError, OutputError
 from he2her2.files import write_csv
-from he2her2.training.execution import Execution
+from he2her2.training.run import Execution
 from he2her2.training.settings import Hardware, Keep
 
-OVERFITTING_EPOCHS = 3
+_OVERFITTING_EPOCHS = 3
 
 _HARMLESS = (
     r".*does not have many workers.*",  # a slide's tiles are read by threads of our own
@@ -45,17 +45,25 @@ _HARMLESS = (
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """What a training left.
+    """Checkpoints and history of a finished training.
 
     Attributes:
         best: Checkpoint of the best epoch; the last one's where nothing was validated.
         last: Checkpoint of the last epoch.
-        history: Each epoch's figures, as in `logs/metrics.csv`.
+        history: Figures of each epoch, as in `logs/metrics.csv`.
+        keep: Rule that picks one of equally good epochs.
     """
 
     best: Path
     last: Path
     history: list[dict[str, float]]
+    keep: Keep = "lowest-loss"
+
+    @property
+    def kept(self) -> dict[str, float]:
+        """Figures of the best epoch."""
+        best = max(n for n in range(len(self.history)) if _is_best(self.history[: n + 1], self.keep))
+        return self.history[best]
 
 
 def fit(
@@ -72,15 +80,15 @@ def fit(
     """Train a module; it logs `train_loss`, `val_loss` and `val_accuracy` by epoch.
 
     Args:
-        module: What is trained; on return it holds the last epoch's weights.
+        module: Module to train; on return it holds the last epoch's weights.
         train: Loader of training batches; with an `EpochSampler` resuming is exact.
         val: Loader of validation batches; none keeps the last epoch alone.
         folder: Of the run: `checkpoints/` and `logs/` go there.
-        execution: On what. `resume` goes on from `checkpoints/last.ckpt`, if there is one; `say` is told of
+        execution: `resume` goes on from `checkpoints/last.ckpt`, if there is one; `say` is called with a line about
             overfitting, by the first of several processes only.
-        epochs: How many in all, those before a stop counted.
-        seed: Of whatever randomness the module itself uses.
-        keep: Which of equally good epochs is the best one.
+        epochs: Number of epochs in all, those before a stop counted.
+        seed: Of the random numbers that the module itself draws.
+        keep: Rule that picks one of equally good epochs.
 
     Raises:
         ConfigError: The hardware asked for is not there or cannot do it.
@@ -97,11 +105,11 @@ def fit(
             trainer.fit(module, train, val, ckpt_path=last, weights_only=True)
         except SystemExit:  # how Lightning answers Ctrl-C and SIGTERM
             raise KeyboardInterrupt from None
-    return Fitted(keeper.best if keeper.best.exists() else keeper.last, keeper.last, keeper.history)
+    return Fitted(keeper.best if keeper.best.exists() else keeper.last, keeper.last, keeper.history, keep)
 
 
 def load_checkpoint(module: LightningModule, checkpoint: Path) -> None:
-    """Put a checkpoint's weights into a module of the same make."""
+    """Load a checkpoint's weights into a module of the same architecture."""
     module.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"])
 
 
@@ -121,19 +129,19 @@ def _trainer(folder: Path, epochs: int, hardware: Hardware, callbacks: list[Call
             logger=TensorBoardLogger(folder, name="logs", version=""),
             enable_progress_bar=on_terminal,
             enable_model_summary=False,
-            use_distributed_sampler=False,  # EpochSampler shares batches out by itself
+            use_distributed_sampler=False,  # EpochSampler divides batches by itself
             num_sanity_val_steps=0,
             log_every_n_steps=1,
             deterministic="warn",
             default_root_dir=folder,
         )
-    except (MisconfigurationException, ValueError, RuntimeError, TypeError) as error:  # Lightning's many ways to say no
+    except (MisconfigurationException, ValueError, RuntimeError, TypeError) as error:  # Lightning raises any of them
         found = " ".join(str(error).split())
         raise ConfigError(f"{found}; change --accelerator, --devices, --strategy or --precision") from error
 
 
 class _Seeding(Callback):
-    """Makes whatever a module draws by itself in an epoch depend on seed and epoch alone."""
+    """Seeds the random numbers of a module in every epoch, so that they depend on seed and epoch alone."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
@@ -144,17 +152,17 @@ class _Seeding(Callback):
 
 
 @dataclass(eq=False)
-class Keeper(Checkpoint):
-    """After every epoch: the log as CSV, the checkpoint if it is the best so far, and always the last one.
+class Keeper(Checkpoint):  # checkpoints hold its state under this name
+    """Writer of the log as CSV, of the best epoch's checkpoint and of the last one, after every epoch.
 
     Each file appears whole or not at all. The best is written before the last: a kill between the two costs the
     epoch, which is then done again, the same.
 
     Attributes:
         folder: Of the run.
-        keep: Which of equally good epochs is the best one; none keeps the last alone.
-        say: Told of overfitting, once.
-        history: Each epoch's figures.
+        keep: Rule that picks one of equally good epochs; none keeps the last alone.
+        say: Called with a line about overfitting, once.
+        history: Figures of each epoch.
     """
 
     folder: Path
@@ -173,11 +181,11 @@ class Keeper(Checkpoint):
         return self.folder / "checkpoints" / "last.ckpt"
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint remembers of it."""
+        """State to store in a checkpoint."""
         return {"history": self.history}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from what a checkpoint remembers."""
+        """Restore the state of a checkpoint."""
         self.history = list(state_dict["history"])
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002  # Lightning's
@@ -187,11 +195,11 @@ class Keeper(Checkpoint):
         figures = trainer.strategy.broadcast(figures)
         self.history.append({"epoch": trainer.current_epoch, **figures})
         if trainer.is_global_zero:
-            write_history(self.folder / "logs" / "metrics.csv", self.history)
-        if self.keep is not None and is_best(self.history, self.keep):
+            _write_history(self.folder / "logs" / "metrics.csv", self.history)
+        if self.keep is not None and _is_best(self.history, self.keep):
             self._save(trainer, self.best)
         self._save(trainer, self.last)
-        if (warning := overfitting(self.history)) and trainer.is_global_zero:
+        if (warning := _overfitting(self.history)) and trainer.is_global_zero:
             self.say(warning)
 
     def _save(self, trainer: Trainer, path: Path) -> None:
@@ -202,25 +210,25 @@ class Keeper(Checkpoint):
             draft.replace(path)
 
 
-def is_best(history: Sequence[Mapping[str, float]], keep: Keep) -> bool:
-    """Whether the last of some epochs has the best validation accuracy of them all, and wins the ties.
+def _is_best(history: Sequence[Mapping[str, float]], keep: Keep) -> bool:
+    """True where the last epoch has the best validation accuracy of all and wins the ties.
 
-    An early epoch may be as accurate on few slides as later ones, at a loss that says it hardly knows: that the lowest
-    loss wins is our choice.
+    On few slides an early epoch may be as accurate as later ones, at a loss that shows little confidence: that the
+    lowest loss wins is our choice.
 
     Example:
         >>> epochs = [{"val_accuracy": 0.7, "val_loss": 0.6}, {"val_accuracy": 0.7, "val_loss": 0.4}]
-        >>> [is_best(epochs, keep) for keep in ("first", "last", "lowest-loss")]
+        >>> [_is_best(epochs, keep) for keep in ("first", "last", "lowest-loss")]
         [False, True, True]
     """
     *earlier, now = ((row["val_accuracy"], -row["val_loss"] if keep == "lowest-loss" else 0.0) for row in history)
     return all(now >= value if keep == "last" else now > value for value in earlier)
 
 
-def overfitting(history: list[dict[str, float]]) -> str | None:
-    """A line when validation loss has risen for three epochs while training loss went on falling; else none.
+def _overfitting(history: list[dict[str, float]]) -> str | None:
+    """Warning when validation loss has risen for three epochs while training loss went on falling; else none.
 
-    Only in the first epoch in which it is so, that it be said once.
+    Given once, in the first such epoch.
     """
     here = _overfits(history)
     if here is None or any(_overfits(history[:n]) for n in range(1, len(history))):
@@ -234,25 +242,25 @@ def overfitting(history: list[dict[str, float]]) -> str | None:
 
 
 def _overfits(history: list[dict[str, float]]) -> tuple[dict[str, float], dict[str, float]] | None:
-    """The epoch of the least validation loss and the present one, where only training loss fell since."""
+    """The epoch of the lowest validation loss and the last one, where only training loss fell since."""
     rows = [row for row in history if {"val_loss", "train_loss"} <= row.keys()]
-    if len(rows) <= OVERFITTING_EPOCHS:
+    if len(rows) <= _OVERFITTING_EPOCHS:
         return None
     best, now = min(rows, key=lambda row: row["val_loss"]), rows[-1]
-    recent = rows[-OVERFITTING_EPOCHS - 1 :]
+    recent = rows[-_OVERFITTING_EPOCHS - 1 :]
     rising = all(later["val_loss"] > earlier["val_loss"] for earlier, later in pairwise(recent))
     return (best, now) if rising and now["train_loss"] < best["train_loss"] else None
 
 
-def write_history(path: Path, history: list[dict[str, float]]) -> None:
-    """Write each epoch's figures as CSV."""
+def _write_history(path: Path, history: list[dict[str, float]]) -> None:
+    """Write the figures of each epoch as CSV."""
     columns = list(dict.fromkeys(name for row in history for name in row))
     write_csv(path, columns, history, line_end="\r\n")
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep Lightning's chatter down, not its warnings, but for those that do not matter here."""
+    """Silence Lightning's messages and the warnings that do not matter here."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning")]
     levels = [logger.level for logger in loggers]
     try:
@@ -269,7 +277,7 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _same_switches() -> Iterator[None]:
-    """Give back as they were: torch's determinism, and the answers to Ctrl-C and SIGTERM, which Lightning replaces."""
+    """Restore torch's determinism and the handlers of Ctrl-C and SIGTERM, which Lightning replaces."""
     enabled = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     on_main_thread = threading.current_thread() is threading.main_thread()

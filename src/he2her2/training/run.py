@@ -1,9 +1,9 @@
-"""The folder of a training: one training and no other, begun, resumed or replaced on purpose only."""
+"""Folder of a training, and its execution: begun, resumed or replaced on purpose only, never two trainings in one."""
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,14 +13,39 @@ from he2her2.config import Config
 from he2her2.errors import ConfigError, OutputError
 from he2her2.files import check_writable, read_json, sha256_of, write_json
 from he2her2.results import LIBRARIES, describe_environment
-from he2her2.training.execution import Execution
-from he2her2.training.settings import Kind
+from he2her2.timing import Progress, silent
+from he2her2.training.settings import Hardware, Kind
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 RUN_FILE = "run.json"
 _OWN_FOLDERS = ("checkpoints", "logs", "weights", "folds")
+
+
+def _unheard(_: str) -> None:
+    """Say it to nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """Hardware of a training, use of its folder, and its messages; none of it changes the weights.
+
+    Attributes:
+        hardware: Devices and precision.
+        command: The command line, for `run.json`.
+        resume: Go on with the same training, or begin where there is none.
+        overwrite: Replace another training in the folder.
+        progress: Called with the progress of reading slides.
+        say: Called with each line for the user.
+    """
+
+    hardware: Hardware
+    command: Sequence[str] = ()
+    resume: bool = False
+    overwrite: bool = False
+    progress: Progress = silent
+    say: Callable[[str], None] = _unheard
 
 
 def begin_run(
@@ -37,12 +62,12 @@ def begin_run(
 
     Args:
         folder: Of the run.
-        kind: What is trained.
-        execution: How; a training may be resumed on other hardware.
+        kind: The network that is trained.
+        execution: Hardware, resuming and overwriting; a training may be resumed on other hardware.
         config: The method's settings.
         settings: The training's settings, or those of an ablation's two trainings.
         inputs: All else that changes the result: files by `fingerprint`, folds.
-        patients: Who has a say in the weights, by `manifest.describe_patients`.
+        patients: Hashed ids of the patients used in training, by `manifest.describe_patients`.
 
     Raises:
         OutputError: The folder cannot be written, or holds something else.
@@ -66,18 +91,18 @@ def begin_run(
 
 
 def give_up(folder: Path) -> None:
-    """Leave the folder of a training that could not begin as if it had never been opened; one that has begun stays."""
+    """Remove `run.json` of a training that could not begin; a training with checkpoints keeps it."""
     if is_first_process() and not any(folder.rglob("*.ckpt")):
         (folder / RUN_FILE).unlink(missing_ok=True)
 
 
 def is_first_process() -> bool:
-    """Whether this process writes what several processes of one training share."""
+    """True in the process that writes the files that several processes of one training share."""
     return int(getattr(rank_zero_only, "rank", 0)) == 0
 
 
 def fingerprint(path: Path | None) -> dict[str, str] | None:
-    """A file as an input: its name and SHA-256, so that it may be moved but not changed."""
+    """Name and SHA-256 of an input file, which may be moved but not changed."""
     return None if path is None else {"file": path.name, "sha256": sha256_of(path)}
 
 
@@ -92,7 +117,7 @@ def _check_same(folder: Path, there: Mapping[str, Any], wanted: Mapping[str, Any
 
 
 def _differences(was: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """Each key whose value differs, as "training.epochs was 3, now 5"."""
+    """Yield each key whose value differs, as "training.epochs was 3, now 5"."""
     for key in dict.fromkeys([*was, *now]):
         before, after = was.get(key), now.get(key)
         if isinstance(before, Mapping) and isinstance(after, Mapping):
@@ -102,23 +127,23 @@ def _differences(was: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "
 
 
 def _method(config: Config) -> dict[str, Any]:
-    """The method's settings that can change a result."""
+    """Settings of the method that can change a result."""
     settings = asdict(config)
     del settings["runtime"]
     return settings
 
 
 def _plain(value: dict[str, Any]) -> dict[str, Any]:
-    """As JSON gives it back: tuples are lists."""
+    """The value as JSON gives it back: tuples are lists."""
     plain: dict[str, Any] = json.loads(json.dumps(value))
     return plain
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """What an earlier run wrote; None where there was none.
+    """Read what an earlier run wrote; None where there was none.
 
     Raises:
-        OutputError: There is a file of that name which is none of ours.
+        OutputError: The file was not written by he2her2.
     """
     try:
         return read_json(path)

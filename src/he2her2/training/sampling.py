@@ -1,6 +1,6 @@
-"""Which cases an epoch sees, in which order, and the chance that augments each: from (seed, epoch, position) only.
+"""Order of the cases in each epoch, and the random numbers that augment them: from (seed, epoch, position) only.
 
-So a training that was stopped and goes on sees what it would have seen, and so do several devices together.
+So a training that is resumed sees what it would have seen, and so do several devices together.
 """
 
 import math
@@ -13,23 +13,23 @@ from numpy.typing import NDArray
 from torch import distributed
 from torch.utils.data import Sampler
 
-N_CHANCES = 8
+_N_UNIFORM = 8  # random numbers for each case, as `augmentation` needs them
 
 Order: TypeAlias = Callable[[np.random.Generator], NDArray[np.int64]]
-"""Draws an epoch: the cases in the order in which they are seen. Every epoch has the same number."""
+"""Positions of an epoch's cases in the order in which they are seen; every epoch has the same number."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # eq=False: it holds arrays
 class Draw:
-    """A batch that is to be read.
+    """A batch to be read.
 
     Attributes:
-        index: (n,) which cases.
-        chance: (n, N_CHANCES) uniform in [0, 1): what augmentation makes of each.
+        index: (n,) positions of its cases.
+        uniform: (n, 8) random numbers in [0, 1) that augment each case.
     """
 
     index: NDArray[np.int64]
-    chance: NDArray[np.float32]
+    uniform: NDArray[np.float32]
 
 
 def in_sequence(n: int) -> Order:
@@ -38,34 +38,22 @@ def in_sequence(n: int) -> Order:
 
 
 def shuffled(n: int) -> Order:
-    """All of `n` cases in any order."""
+    """All of `n` cases in random order."""
     return lambda rng: rng.permutation(n)
 
 
-def balanced(labels: NDArray[Any], per_class: int | None = None) -> Order:
-    """As many cases of every class, in any order; where a class has too few, they come again.
-
-    Args:
-        labels: (n,) class of each case.
-        per_class: Cases of each class in an epoch; none is the mean number of cases of a class.
-    """
-    classes = [np.flatnonzero(labels == label) for label in np.unique(labels)]
-    wanted = per_class or max(1, round(len(labels) / len(classes)))
-    return lambda rng: rng.permutation(np.concatenate([again_and_again(cases, wanted, rng) for cases in classes]))
-
-
 def alternating(labels: NDArray[Any]) -> Order:
-    """Classes in turn (0, 1, 0, 1), twice the larger class in all; cases of smaller classes come again."""
+    """Classes in turn (0, 1, 0, 1), twice the larger class in all; cases of smaller classes are repeated."""
     classes = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     wanted = max(map(len, classes))
-    return lambda rng: np.stack([again_and_again(cases, wanted, rng) for cases in classes], axis=1).ravel()
+    return lambda rng: np.stack([_repeated(cases, wanted, rng) for cases in classes], axis=1).ravel()
 
 
-def again_and_again(cases: NDArray[np.int64], wanted: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """`wanted` of the cases in any order; none comes again before all have come.
+def _repeated(cases: NDArray[np.int64], wanted: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """`wanted` of the cases in random order; none is repeated before all have been used.
 
     Example:
-        >>> sorted(again_and_again(np.array([5, 7]), 4, np.random.default_rng(0)).tolist())
+        >>> sorted(_repeated(np.array([5, 7]), 4, np.random.default_rng(0)).tolist())
         [5, 5, 7, 7]
     """
     rounds = -(-wanted // len(cases))
@@ -73,16 +61,16 @@ def again_and_again(cases: NDArray[np.int64], wanted: int, rng: np.random.Genera
 
 
 class EpochSampler(Sampler[Draw]):
-    """Yields an epoch's batches; for a DataLoader with `batch_size=None`, whose dataset reads a whole Draw.
+    """Batches of an epoch, for a DataLoader with `batch_size=None` whose dataset reads a whole Draw.
 
     With several devices each gets every w-th case of a batch, so the batch they see together does not depend on
-    their number; the last batch is filled up by its first cases where it cannot be shared out evenly.
+    their number; the last batch is filled up by its first cases where it cannot be divided evenly.
 
     Args:
         order: Of the cases.
-        batch_size: Cases a step, over all devices together.
-        seed: Of order and chance.
-        share: Share the batches out among devices; without it each sees them all (validation).
+        batch_size: Cases of a step, over all devices together.
+        seed: Of order and augmentation.
+        share: Divide the batches among devices; without it each sees them all (validation).
     """
 
     def __init__(self, order: Order, batch_size: int, seed: int, *, share: bool = True) -> None:
@@ -98,16 +86,16 @@ class EpochSampler(Sampler[Draw]):
         return math.ceil(self._n / self._batch_size)
 
     def set_epoch(self, epoch: int) -> None:
-        """Which epoch comes next; Lightning calls it."""
+        """Set the epoch to draw; Lightning calls it."""
         self._epoch = epoch
 
     def __iter__(self) -> Iterator[Draw]:
         rng = np.random.default_rng((self._seed, self._epoch))
         index = self._order(rng)
-        chance = rng.random((len(index), N_CHANCES), np.float32)
+        uniform = rng.random((len(index), _N_UNIFORM), np.float32)
         several = self._share and distributed.is_available() and distributed.is_initialized()
         world, rank = (distributed.get_world_size(), distributed.get_rank()) if several else (1, 0)
         for start in range(0, len(index), self._batch_size):
             rows = np.arange(start, min(start + self._batch_size, len(index)))
             rows = np.resize(rows, -(-len(rows) // world) * world)[rank::world]
-            yield Draw(index[rows], chance[rows])
+            yield Draw(index[rows], uniform[rows])

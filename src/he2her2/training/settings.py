@@ -1,7 +1,7 @@
-"""Every setting of training, once: what the paper prints, what the released code did, what we recommend.
+"""Settings of the trainings, with the presets of the paper, of its released code, and ours.
 
-They are read as those of the method are (`config`): from the table `training` of the same TOML file, and from
-`--set training.key=value`. No torch here.
+They are read like those of the method (`config`): from the table `training` of the same TOML file, and from
+`--set training.key=value`. Importing them does not load torch.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,24 +20,24 @@ from he2her2.errors import ConfigError
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 Kind: TypeAlias = Literal["tumour", "tiles", "slides"]
-"""Which network is trained."""
+"""The network that is trained."""
 
 Schedule: TypeAlias = Literal["constant", "cosine"]
-"""The learning rate: always the same, or a tenth of the training rising to it, then half a cosine down to 0."""
+"""Learning rate: constant, or rising for a tenth of the steps and then falling to 0 along half a cosine."""
 
 Keep: TypeAlias = Literal["first", "last", "lowest-loss"]
-"""Which of several epochs with the same best validation accuracy is kept."""
+"""Rule that picks one of several epochs with the same best validation accuracy."""
 
 
 @dataclass(frozen=True, config=_STRICT)
 class Augmentation:
-    """How training pictures are varied, each with a draw of its own; validation never is.
+    """Random changes of training tiles, drawn for each tile; validation tiles are never changed.
 
     Attributes:
-        dihedral: The eight flips and quarter turns, equally often.
-        brightness: Up to so much is added to or taken from values in [0, 1].
-        contrast: Deviations from the picture's mean are scaled by 1 ± up to so much.
-        stain: Haematoxylin and eosin (or DAB) are each scaled by 1 ± up to so much (Tellez et al., 2018).
+        dihedral: Use the eight flips and quarter turns, equally often.
+        brightness: Largest shift of values in [0, 1], up or down.
+        contrast: Deviations from the tile's mean are scaled by 1 ± up to this value.
+        stain: Haematoxylin and eosin (or DAB) are each scaled by 1 ± up to this value (Tellez et al., 2018).
     """
 
     dihedral: bool = False
@@ -51,23 +51,23 @@ _MILD = Augmentation(dihedral=True, brightness=0.05, contrast=0.1, stain=0.1)
 
 @dataclass(frozen=True, config=_STRICT)
 class TumourTraining:
-    """How the tumour CNN is trained: invasive tumour against everything else.
+    """Training of the tumour CNN: invasive tumour against everything else.
 
     Attributes:
         epochs: Passes over the patches.
-        batch_size: Patches a step, over all devices together.
+        batch_size: Patches of a step, over all devices together.
         learning_rate: Of Adam; its highest where the schedule varies it.
         schedule: Of the learning rate.
         weight_decay: Of AdamW; 0 is Adam.
-        average: Decay of the moving average of the weights, which is what is kept; 0 keeps the weights themselves.
-        seed: Of initial weights, order, augmentation, splits and the places of patches.
-        augment: How patches are varied.
-        crop_px: Train on random crops of so many px; none is the whole input.
-        balanced: As many patches of either class in every epoch. HASHI's low threshold (0.24) was found without.
-        patches_per_slide: Drawn from each slide of a manifest, half of them invasive where there is so much tumour.
-        glass_share: Of a slide's patches, drawn from beside its tissue, since HASHI asks about glass too.
-        min_share: A patch is invasive where at least this share of it is; 0 asks for the patch's centre instead.
-        val_share: Of the patches, those of whole patients, to validate on where neither folds nor a manifest say.
+        average: Decay of the moving average of the weights, which is kept; 0 keeps the weights themselves.
+        seed: Of initial weights, order, augmentation, splits and patch positions.
+        augment: Augmentation of patches.
+        crop_px: Side of random crops for training; none is the whole input.
+        patches_per_slide: Patches drawn from each slide of a manifest, half of them invasive where there is enough
+            tumour.
+        glass_share: Share of a slide's patches drawn from glass, which HASHI samples as well.
+        val_share: Share of the patches used for validation, by whole patients, where neither folds nor a manifest
+            define a split.
     """
 
     epochs: PositiveInt = 16
@@ -79,31 +79,29 @@ class TumourTraining:
     seed: NonNegativeInt = 0
     augment: Augmentation = field(default_factory=lambda: replace(_MILD, brightness=0.1, contrast=0.2, stain=0.2))
     crop_px: PositiveInt | None = None
-    balanced: bool = False
     patches_per_slide: PositiveInt = 400
     glass_share: Annotated[float, Ge(0), Le(0.5)] = 0.05
-    min_share: Annotated[float, Ge(0), Le(1)] = 0.0
     val_share: Annotated[float, Gt(0), Le(0.5)] = 0.15
 
 
 @dataclass(frozen=True, config=_STRICT)
 class TileTraining:
-    """How the tile CNN is trained on IHC tiles that inherit their slide's score (paper, 3.2 and 4.2).
+    """Training of the tile CNN on IHC tiles that inherit their slide's score (paper, 3.2 and 4.2).
 
     Attributes:
         epochs: Passes over the tiles.
-        batch_size: Tiles a step, over all devices together.
+        batch_size: Tiles of a step, over all devices together.
         learning_rate: Of Adam; its highest where the schedule varies it.
         schedule: Of the learning rate.
         weight_decay: Of AdamW; 0 is Adam.
         seed: Of initial weights, order, augmentation and choice of tiles.
-        augment: How tiles are varied.
-        crop_px: Train on random crops of so many px, which only globally pooled networks can; none is the whole tile.
-        tiles_per_class: Chosen of each class for training.
-        val_tiles_per_class: And for validation.
+        augment: Augmentation of tiles.
+        crop_px: Side of random crops for training, for globally pooled networks only; none is the whole tile.
+        tiles_per_class: Training tiles of each class.
+        val_tiles_per_class: Validation tiles of each class.
         tissue_by_score: Find tissue by brightness on slides of 0 and 1+ and by saturation on those of 2+ and 3+, as the
-            paper does; else by brightness on all IHC slides, so that what is cut never depends on the score.
-        keep: Which of equally good epochs is kept.
+            paper does; else by brightness on all IHC slides, so that tiles never depend on the score.
+        keep: Rule that picks one of equally good epochs.
     """
 
     epochs: PositiveInt = 24
@@ -122,23 +120,23 @@ class TileTraining:
 
 @dataclass(frozen=True, config=_STRICT)
 class SlideTraining:
-    """How tile CNN and aggregator are trained on H&E slides with one status each (paper, 3.3 and 4.3).
+    """Training of tile CNN and aggregator on H&E slides with one status each (paper, 3.3 and 4.3).
 
     Attributes:
         epochs: Passes over the slides.
         learning_rate: Of Adam; its highest where the schedule varies it.
         aggregator_rate: The aggregator's own learning rate; none is `learning_rate`.
         schedule: Of the learning rates.
-        weight_decay: Of AdamW, on the aggregator alone: the CNN moves where gradients move it; 0 is Adam.
+        weight_decay: Of AdamW, on the aggregator alone; 0 is Adam.
         seed: Of initial weights, order and augmentation.
-        augment: How tiles are varied.
-        crop_px: Train on random crops of so many px; none is the whole tile.
-        accumulate: Slides whose gradients are summed before a step.
-        alternate: Negative and positive slides take turns, those of the smaller class again and again.
-        keep: Which of equally good epochs is kept.
-        freeze_cnn: Leave the tile CNN as it is; only the aggregator learns.
-        beta_start: Soft-argmax's sharpness at first; it rises geometrically to `scoring.beta`. None: always that.
-        anneal_epochs: Over so many epochs; none is all of them.
+        augment: Augmentation of tiles.
+        crop_px: Side of random crops for training; none is the whole tile.
+        accumulate: Slides whose gradients are summed for a step.
+        alternate: Negative and positive slides take turns, those of the smaller class are repeated.
+        keep: Rule that picks one of equally good epochs.
+        freeze_cnn: Keep the tile CNN fixed; only the aggregator learns.
+        beta_start: Sharpness of soft-argmax in the first epoch; it rises geometrically to `scoring.beta`. None: always
+            that.
     """
 
     epochs: PositiveInt = 60
@@ -154,17 +152,16 @@ class SlideTraining:
     keep: Keep = "lowest-loss"
     freeze_cnn: bool = False
     beta_start: PositiveFloat | None = None
-    anneal_epochs: PositiveInt | None = None
 
 
 @dataclass(frozen=True, config=_STRICT)
 class Hardware:
-    """On what a training runs, in Lightning's words; on one CPU core or another, the result is the same.
+    """Hardware of a training, in Lightning's words; on any CPU the result is the same.
 
     Attributes:
         accelerator: cpu, gpu, mps, ... or auto.
-        devices: How many, which, or auto.
-        strategy: Such as ddp; auto takes what fits.
+        devices: Their number, their indices, or auto.
+        strategy: Such as ddp, or auto.
         precision: Such as 32-true, 16-mixed or bf16-mixed.
         workers: Processes that read pixels; 0 reads in the training process.
     """
@@ -207,7 +204,7 @@ _PAPER_SLIDES = SlideTraining(  # paper, section 4.3
     beta_start=None,
 )
 _RELEASED_SLIDES = replace(_PAPER_SLIDES, learning_rate=1e-3, accumulate=2, alternate=True, keep="last")
-_PAPER_TUMOUR = TumourTraining(  # the paper took its tumour network ready-made: all but the architecture is our choice
+_PAPER_TUMOUR = TumourTraining(  # the paper used a trained tumour network: all but the architecture is our choice
     epochs=20,
     batch_size=128,
     learning_rate=1e-4,
@@ -224,17 +221,17 @@ TRAININGS: Mapping[Kind, Mapping[str, Settings]] = MappingProxyType(
         "slides": {"default": SlideTraining(), "paper": _PAPER_SLIDES, "released-code": _RELEASED_SLIDES},
     }
 )
-"""Training settings by kind and preset."""
+"""Training settings by network and preset."""
 
 
 def load_training(
     kind: Kind, preset: str = "default", file: Path | None = None, overrides: Sequence[str] = ()
 ) -> tuple[Config, Any]:
-    """The method's settings and those of a training, from one preset, one file and one list of overrides.
+    """Load the settings of the method and of a training, from one preset, one file and one list of overrides.
 
     Args:
-        kind: What is trained.
-        preset: A name of `config.PRESETS`; a file's `preset` key outranks it.
+        kind: The network that is trained.
+        preset: A name of `config.PRESETS`; a file's `preset` key takes precedence.
         file: TOML with any part of `Config`, and training values in its table `training`.
         overrides: Such as "training.epochs=3" or "selection.n_tiles=100".
 

@@ -32,7 +32,7 @@ from he2her2.models.torch_engine import prepare_on_device
 from he2her2.models.zoo import AggregatorSpec, CnnSpec
 from he2her2.slides.stream import TileBatch, map_tiles, stream_tiles
 from he2her2.statistics.metrics import BinaryCounts, accuracy, auc, balanced_accuracy
-from he2her2.training.augmentation import varied_channels
+from he2her2.training.augmentation import augmented_channels
 from he2her2.training.classifier import rate_of
 from he2her2.training.sampling import Draw
 from he2her2.training.settings import Augmentation, SlideTraining
@@ -125,7 +125,7 @@ class SlideModule(LightningModule):
         end, start = self.config.scoring.beta, self.settings.beta_start
         if start is None:
             return end
-        return geometric(start, end, self.current_epoch, self.settings.anneal_epochs or self.settings.epochs)
+        return geometric(start, end, self.current_epoch, self.settings.epochs)
 
     def transfer_batch_to_device(self, batch: Draw, device: torch.device, dataloader_idx: int) -> Draw:  # noqa: ARG002
         """A draw names slides; it stays where it is."""
@@ -135,7 +135,7 @@ class SlideModule(LightningModule):
         """One step of Adam, from the summed gradients of the draw's slides."""
         optimizer: Any = self.optimizers()
         optimizer.zero_grad()
-        chances = torch.from_numpy(draw.chance)
+        chances = torch.from_numpy(draw.uniform)
         flows = [self._learn(self._train_bags[i], chance) for i, chance in zip(draw.index, chances, strict=True)]
         no_gradient_is_zero(self)
         self._share_gradients()
@@ -272,7 +272,7 @@ class SlideModule(LightningModule):
             channels = prepare_on_device(tiles, spec.colour)
         else:
             alike = chance.to(self.device).expand(len(tiles), -1)
-            channels = varied_channels(tiles, alike, self.settings.augment, spec.colour, self.settings.crop_px)
+            channels = augmented_channels(tiles, alike, self.settings.augment, spec.colour, self.settings.crop_px)
         logits: Tensor = self.cnn(channels)
         return logits
 

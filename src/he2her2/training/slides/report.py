@@ -12,7 +12,7 @@ from he2her2.method.decision import Decision
 from he2her2.models.card import Metric
 from he2her2.statistics.intervals import Estimate, auc_interval, decision_interval, rate
 from he2her2.statistics.metrics import balanced_accuracy
-from he2her2.training.fit import is_best
+from he2her2.training.fit import _is_best
 from he2her2.training.settings import Keep
 
 _COLUMNS = ("slide_id", "patient_id", "site", "her2_status", "predicted", "probability", "tiles")
@@ -63,7 +63,7 @@ class Story:
     @property
     def kept(self) -> dict[str, float]:
         """Figures of the epoch that was kept."""
-        best = max(n for n in range(len(self.history)) if is_best(self.history[: n + 1], self.keep))
+        best = max(n for n in range(len(self.history)) if _is_best(self.history[: n + 1], self.keep))
         return self.history[best]
 
 

@@ -18,10 +18,9 @@ from he2her2.method.decision import decide_on
 from he2her2.method.tiles import score_tiles
 from he2her2.models.card import Ranking
 from he2her2.models.slide_model import load_aggregator, load_cnn
-from he2her2.training.execution import Execution
-from he2her2.training.export import Provenance, export
 from he2her2.training.fit import Fitted, fit, load_checkpoint
-from he2her2.training.run import begin_run, is_first_process
+from he2her2.training.report import Provenance, export
+from he2her2.training.run import Execution, begin_run, is_first_process
 from he2her2.training.sampling import Draw, EpochSampler, Order, alternating, in_sequence, shuffled
 from he2her2.training.settings import Hardware, SlideTraining
 from he2her2.training.slides.bags import Bag, BagRecipe, build_bags
@@ -149,7 +148,7 @@ def _finish(data: SlideData, out: Path, module: SlideModule, fitted: Fitted, val
         licence=data.licence,
         recipe=recipe_in_words(data, config, settings, len(fitted.history)),
         limits=_LIMITS,
-        notice="; ".join(notices(data)),
+        notices=notices(data),
     )
     weights = out / "weights"
     _save(module, weights, provenance)

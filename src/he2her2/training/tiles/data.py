@@ -1,320 +1,191 @@
-"""Which tiles of which slides the tile CNN learns from: found in tissue and regions, drawn evenly, read when needed.
+"""Training data of the tile CNN: slides of its splits or folds, and initial weights."""
 
-No tile is ever written: what is kept is where tiles are, and pixels are read from the slides in every epoch.
-"""
-
-import os
-import zlib
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch.utils.data import Dataset
 
-from he2her2.config import Config
-from he2her2.errors import AnnotationError, DamagedSlideError, ManifestError, SlideError, TilingError
-from he2her2.geometry import Point, Size, TileGrid
-from he2her2.labels import IhcScore
-from he2her2.manifest import SlideRow, patient_key
-from he2her2.method.inference import pace
-from he2her2.method.raster import tile_side_mask
-from he2her2.method.region_masks import region_mask
-from he2her2.method.segmentation import TissueRule, segment_slide
-from he2her2.method.tiles import MAX_UNREADABLE_SHARE
-from he2her2.models.scoring import resize
-from he2her2.models.zoo import InputSpec
-from he2her2.preprocessing.tiling import TooFewTilesError, cut_tiles
-from he2her2.preprocessing.tissue import tissue_mask, weak_tissue_mask
-from he2her2.slides import Slide, open_slide
-from he2her2.slides.stream import map_tiles
-from he2her2.timing import Progress, silent
-from he2her2.training.classifier import Batch
-from he2her2.training.sampling import Draw
+from he2her2.errors import ManifestError, WeightsError
+from he2her2.manifest import Manifest, SlideRow, patient_key, read_manifest, require
+from he2her2.manifest.provenance import patient_mark, used_for_choice
+from he2her2.manifest.splits import patients_of, split_in_folds
+from he2her2.manifest.table import Split, Stain
+from he2her2.models.weights import CARD_FILE, load_tensors, read_card, verify
+from he2her2.models.zoo import CnnSpec
+from he2her2.training.report import distinct_notices
+from he2her2.training.run import fingerprint
 
-SCORES = tuple(IhcScore)
-MAX_OPEN_SLIDES = 64
-_WEAK = (IhcScore.ZERO, IhcScore.ONE)
-
-
-@dataclass(frozen=True, slots=True, eq=False)  # eq=False: it holds an array
-class SlideTiles:
-    """Tiles of one slide, all of which inherit its score.
-
-    Attributes:
-        row: The slide.
-        grid: Where the tiles are.
-    """
-
-    row: SlideRow
-    grid: TileGrid
-
-    def __len__(self) -> int:
-        return len(self.grid)
-
-    @property
-    def label(self) -> int:
-        """Class of every tile: the position of the slide's score among 0, 1+, 2+, 3+."""
-        assert self.row.ihc_score is not None
-        return SCORES.index(self.row.ihc_score)
-
-    def take(self, index: NDArray[Any]) -> "SlideTiles":
-        """The tiles that `index` names."""
-        return replace(self, grid=self.grid.take(index))
+_ROLE: Literal["tile_cnn"] = "tile_cnn"
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
-    """As many tiles of every class.
+class TileData:
+    """Slides that a tile CNN is trained on, and its initial weights.
 
     Attributes:
-        slides: Slides with those of their tiles that were drawn, by slide_id; slides without any are left out.
-        per_class: Tiles of each class.
-        asked: Tiles of each class that were asked for.
+        manifest: Slides with an IHC score.
+        stain: Of the slides; H&E tiles inherit the IHC score of their patient's tumour, to adapt to H&E.
+        init: Initial weights: a folder with `tile_cnn/`, or that folder itself; none draws them from the seed.
+        licence: Of the slides, for the card.
+        notice: Line that every output of the weights must show.
     """
 
-    slides: tuple[SlideTiles, ...]
-    per_class: int
-    asked: int
+    manifest: Path
+    stain: Stain = "IHC"
+    init: Path | None = None
+    licence: str = "not stated"
+    notice: str = ""
 
     @property
-    def n_tiles(self) -> int:
-        """Tiles in all."""
-        return sum(map(len, self.slides))
+    def init_folder(self) -> Path | None:
+        """Folder of the initial weights."""
+        if self.init is None:
+            return None
+        return self.init / _ROLE if (self.init / _ROLE).is_dir() else self.init
 
     @property
-    def missing(self) -> tuple[IhcScore, ...]:
-        """Scores of which there is no tile."""
-        there = {slide.row.ihc_score for slide in self.slides}
-        return tuple(score for score in SCORES if score not in there)
+    def notices(self) -> tuple[str, ...]:
+        """Notices of the outputs: the user's, and that of the initial weights."""
+        folder = self.init_folder
+        return distinct_notices(self.notice, read_card(folder, _ROLE).notice if folder else "")
 
-    def in_words(self) -> str:
-        """Such as "247 tiles of each of 4 scores (fewer than the 624 asked for), from 14 slides of 14 patients"."""
-        scores = f"each of {n} scores" if (n := len(SCORES) - len(self.missing)) > 1 else "one score"
-        fewer = f" (fewer than the {self.asked} asked for)" if self.per_class < self.asked else ""
-        lack = f" (none of {', '.join(self.missing)})" if self.missing else ""
-        patients = len({patient_key(slide.row.patient_id) for slide in self.slides})
-        slides = f"{len(self.slides)} slides of {patients} patients"
-        return f"{self.per_class} tiles of {scores}{lack}{fewer}, from {slides}"
+    def inputs(self, folds: int) -> dict[str, Any]:
+        """All but the settings that changes the result, for `run.json`."""
+        folder = self.init_folder
+        return {
+            "manifest": fingerprint(self.manifest),
+            "stain": self.stain,
+            "init": None if folder is None else fingerprint(folder / CARD_FILE),
+            "folds": folds,
+        }
 
 
-def find_tiles(
-    rows: Sequence[SlideRow], spec: InputSpec, config: Config, *, tissue_by_score: bool, progress: Progress = silent
-) -> tuple[SlideTiles, ...]:
-    """Cut every slide into tiles, without overlap; see `tiles_of`.
+@dataclass(frozen=True, slots=True)
+class TileSplit:
+    """Slides of a training by their use; no patient has two.
 
-    Raises:
-        ManifestError: All slides that cannot be read, or that have no tile, together.
+    Attributes:
+        train: Training slides of every network.
+        val: Validation slides, which pick the epoch.
+        test: Test slides.
+        folds: Folds of a cross-validation.
     """
-    found, problems = [], []
-    for n_done, row in enumerate(rows, start=1):
-        try:
-            found.append(tiles_of(row, spec, config, tissue_by_score=tissue_by_score))
-        except (SlideError, AnnotationError) as error:
-            problems.append(f"line {row.line}: {error}")
-        progress("looking for tiles", n_done, len(rows))
-    _refuse(problems, len(rows))
-    return tuple(found)
+
+    train: tuple[SlideRow, ...]
+    val: tuple[SlideRow, ...]
+    test: tuple[SlideRow, ...] = ()
+    folds: tuple[tuple[SlideRow, ...], ...] = ()
+
+    @property
+    def pool(self) -> tuple[SlideRow, ...]:
+        """Slides of all folds."""
+        return tuple(row for fold in self.folds for row in fold)
+
+    @property
+    def patients(self) -> dict[str, list[str]]:
+        """Hashed ids of the patients used in training, for `run.json`."""
+        uses = {"training_patients": (*self.train, *self.pool), "validation_patients": self.val}
+        return {use: sorted({patient_mark(row.patient_id) for row in rows}) for use, rows in uses.items()}
+
+    @property
+    def rows(self) -> tuple[SlideRow, ...]:
+        """All slides."""
+        return (*self.train, *self.val, *self.test, *self.pool)
 
 
-def tiles_of(row: SlideRow, spec: InputSpec, config: Config, *, tissue_by_score: bool) -> SlideTiles:
-    """Cut one slide into tiles that lie wholly in its tissue and in its annotated regions (paper, 3.1.1).
+def read_split(data: TileData, n_folds: int, seed: int) -> TileSplit:
+    """Read the manifest and assign each slide to its use.
+
+    Without folds that is its split, and train and val are needed. With folds, patients without a split are left out in
+    turn, or, where every slide has one, those of train and val; slides of test are then not used.
 
     Args:
-        row: The slide; its annotations, where it has any, limit the tissue.
-        spec: What the network eats.
-        config: Tissue, quality and tiling are used.
-        tissue_by_score: See `settings.TileTraining`.
+        data: Slides.
+        n_folds: Number of folds; 0 for none.
+        seed: Of the folds.
 
     Raises:
-        SlideError: It cannot be read, or holds no tile.
-        AnnotationError: Its regions cannot be read.
+        ManifestError: The manifest cannot be used; with all its problems.
     """
-    with open_row(row, config) as slide:
-        where = partial(region_mask, slide, row.annotations) if row.annotations else None
-        found = segment_slide(
-            slide, spec, config, tumour_cnn=None, regions=where, tissue_rule=tissue_rule(row, by_score=tissue_by_score)
-        )
-        try:
-            tiling = cut_tiles(
-                found.tumour,
-                slide.size_l0,
-                px_l0=found.px_l0,
-                side_mask=tile_side_mask(spec, config.tiling),
-                side_px=spec.side_px,
-                mpp=found.px_mpp / config.tiling.mask_downsample,
-                min_tiles=1,
-            )
-        except TooFewTilesError:
-            side_um = spec.side_px * found.px_mpp / config.tiling.mask_downsample
-            reason = f"no tile ({side_um:.0f} µm) fits into the {found.area_mm2(found.tumour):.2f} mm² left of it"
-            raise TilingError(slide.slide_id, reason, "mark larger regions, or leave the slide out") from None
-    first = slice(None) if tiling.n_plain else slice(1)  # where none fit side by side, one is enough
-    return SlideTiles(row, tiling.grid.take(np.arange(len(tiling.grid))[first]))
+    manifest = read_manifest(data.manifest)
+    if n_folds:
+        return _in_folds(manifest, data.stain, n_folds, seed)
+    test = manifest.select(stain=data.stain, split="test")
+    splits: list[Split] = ["train", "val", *(["test"] if test else [])]  # type: ignore[list-item]
+    require(manifest, stain=data.stain, label="ihc_score", splits=splits)
+    train, val = (manifest.select(stain=data.stain, split=split) for split in splits[:2])
+    return TileSplit(train, val, test)
 
 
-def tissue_rule(row: SlideRow, *, by_score: bool) -> TissueRule:
-    """How a slide's tissue is found: H&E by saturation; IHC by brightness, or as the paper does (3.1.1).
-
-    Saturation misses most of a 2+ slide: where brown membranes and blue nuclei meet in one mask px, they make grey.
-    """
-    weak = row.stain == "IHC" and (not by_score or row.ihc_score in _WEAK)
-    return weak_tissue_mask if weak else tissue_mask
-
-
-def open_row(row: SlideRow, config: Config) -> Slide:
-    """Open the slide of a row."""
-    return open_slide(row.path, mpp=row.mpp, backend=config.runtime.backend)
-
-
-def draw(slides: Sequence[SlideTiles], per_class: int, seed: int) -> Drawn:
-    """Draw as many tiles of every class, spread evenly over the class's slides.
-
-    Where a class has fewer tiles than asked for, every class gives as few. A slide's tiles depend on its name, their
-    number and the seed, never on the order of the slides.
-
-    Args:
-        slides: Of any number of classes.
-        per_class: Tiles wanted of each.
-        seed: Of the choice within a slide.
-    """
-    by_name = sorted(slides, key=lambda slide: slide.row.slide_id)
-    classes = [[slide for slide in by_name if slide.label == label] for label in range(len(SCORES))]
-    there = [found for found in classes if found]
-    least = min((sum(map(len, found)) for found in there), default=0)
-    count = min(per_class, least)
-    drawn = []
-    for found in there:
-        shares = even_shares(np.array([len(slide) for slide in found]), count)
-        drawn += [_some(slide, int(share), seed) for slide, share in zip(found, shares, strict=True) if share]
-    return Drawn(tuple(sorted(drawn, key=lambda slide: slide.row.slide_id)), count, per_class)
-
-
-def even_shares(available: NDArray[np.int64], wanted: int) -> NDArray[np.int64]:
-    """How many to take of each, as equal as what is available allows.
-
-    Raises:
-        ValueError: Fewer are available than wanted.
-
-    Example:
-        >>> even_shares(np.array([2, 10, 10]), 13).tolist()
-        [2, 5, 6]
-    """
-    if wanted > available.sum():
-        raise ValueError(f"{wanted} wanted of {available.sum()}")
-    shares = np.zeros(len(available), np.int64)
-    left = wanted
-    for rank, place in enumerate(np.argsort(available, kind="stable")):  # the poorest first
-        shares[place] = min(int(available[place]), left // (len(available) - rank))
-        left -= int(shares[place])
-    return shares
-
-
-def _some(slide: SlideTiles, count: int, seed: int) -> SlideTiles:
-    rng = np.random.default_rng((seed, zlib.crc32(slide.row.slide_id.encode())))
-    return slide.take(np.sort(rng.permutation(len(slide))[:count]))
-
-
-def readable(drawn: Drawn, config: Config, progress: Progress = silent) -> Drawn:
-    """Decode every tile once and leave out those that cannot be; the classes stay equally large.
-
-    Raises:
-        ManifestError: All slides of which more than 1 % of the tiles cannot be decoded, together.
-    """
-    kept, problems = [], []
-    for n_done, tiles in enumerate(drawn.slides, start=1):
-        try:
-            kept.append(_readable(tiles, config))
-        except SlideError as error:
-            problems.append(f"line {tiles.row.line}: {error}")
-        progress("trying tiles", n_done, len(drawn.slides))
-    _refuse(problems, len(drawn.slides))
-    if sum(map(len, kept)) == drawn.n_tiles:
-        return drawn
-    return replace(draw(kept, drawn.per_class, 0), asked=drawn.asked)
-
-
-def _readable(tiles: SlideTiles, config: Config) -> SlideTiles:
-    with open_row(tiles.row, config) as slide:
-        batches = list(map_tiles(slide, tiles.grid, lambda batch: batch.index, **pace(config.runtime)))
-        n_lost = len(tiles) - sum(map(len, batches))
-        if n_lost > MAX_UNREADABLE_SHARE * len(tiles):
-            found = f"{n_lost} of {len(tiles)} of its tiles cannot be decoded"
-            raise DamagedSlideError(slide.slide_id, found, "copy the file again, or leave the slide out")
-    return tiles.take(np.concatenate(batches))
-
-
-def _refuse(problems: Sequence[str], n_slides: int) -> None:
+def _in_folds(manifest: Manifest, stain: Stain, n_folds: int, seed: int) -> TileSplit:
+    """Assign patients to folds; those with a split keep it."""
+    slides = manifest.select(stain=stain)
+    free = tuple(row for row in slides if row.split is None and row.ihc_score is not None)
+    pool = free or tuple(row for row in slides if row.split in ("train", "val"))
+    train, val = (tuple(row for row in slides if free and row.split == split) for split in ("train", "val"))
+    learning = tuple(replace(row, split="train") for row in (*train, *pool))
+    splits: list[Split] = ["train", "val"] if val else ["train"]
+    checked = replace(manifest, rows=(*learning, *val))
+    problems = [*_patients_in_both(manifest, train, pool)]
+    try:
+        require(checked, stain=stain, label="ihc_score", splits=splits)
+    except ManifestError as error:
+        problems += error.problems
     if problems:
-        raise ManifestError([f"{len(problems)} of {n_slides} slides give no tiles", *problems])
+        raise ManifestError(problems)
+    cohort = patients_of(replace(manifest, rows=pool), "ihc_score")
+    assigned = split_in_folds(cohort.patients, n_folds, seed=seed)[0]
+    folds = tuple(tuple(row for row in pool if fold[patient_key(row.patient_id)] == "test") for fold in assigned)
+    return TileSplit(train, val, (), folds)
 
 
-class TileDataset(Dataset[Batch]):
-    """Tiles of many slides, read from the slides a batch at a time; open slides are kept, the latest used.
+def _patients_in_both(manifest: Manifest, train: Sequence[SlideRow], pool: Sequence[SlideRow]) -> Iterator[str]:
+    """Yield patients with slides both in train and in a fold."""
+    always = {patient_key(row.patient_id) for row in train}
+    for row in pool:
+        if patient_key(row.patient_id) in always:
+            found = f"patient {row.patient_id!r} has other slides in train; choose one split"
+            yield f"{manifest.path}: line {row.line}: {found}"
 
-    Args:
-        slides: With the tiles that are wanted.
-        spec: What the network eats.
-        config: How slides are read.
 
-    Attributes:
-        labels: (n,) class of each tile.
-        slide: (n,) position of its slide.
+def load_weights(data: TileData, spec: CnnSpec, split: TileSplit) -> dict[str, NDArray[np.float32]] | None:
+    """Initial weights; none where they are drawn from the seed.
+
+    Raises:
+        WeightsError: They are missing, damaged, or not of this network.
+        ManifestError: They were trained with patients who are to validate or to be evaluated.
     """
-
-    def __init__(self, slides: Sequence[SlideTiles], spec: InputSpec, config: Config) -> None:
-        counts = [len(slide) for slide in slides]
-        self.slides = tuple(slides)
-        self.labels = np.repeat(np.array([slide.label for slide in slides], np.int64), counts)
-        self.slide = np.repeat(np.arange(len(slides)), counts)
-        self._within = np.concatenate([np.arange(0), *map(np.arange, counts)])
-        self._spec = spec
-        self._open = OpenSlides(config)
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, draw: Draw) -> Batch:
-        """Read a batch."""
-        side = self._spec.side_px
-        pixels = np.empty((len(draw.index), side, side, 3), np.uint8)
-        for i, out in zip(draw.index.tolist(), pixels, strict=True):
-            tiles = self.slides[self.slide[i]]
-            x, y = tiles.grid.origins_l0[self._within[i]].tolist()
-            out[...] = self._open.get(tiles.row).read(Point(x, y), Size(side, side), tiles.grid.mpp)
-        labels = torch.from_numpy(self.labels[draw.index])
-        return Batch(torch.from_numpy(resize(pixels, self._spec)), labels, torch.from_numpy(draw.chance))
+    folder = data.init_folder
+    if folder is None:
+        return None
+    card = read_card(folder, _ROLE)
+    if card.network != spec:
+        raise WeightsError(
+            f"{folder}: holds a {card.network.name} where a {spec.name} is to be trained; "
+            f"use other weights, or --set networks.tile_cnn={card.network.name}"
+        )
+    verify(folder, card)
+    _check_leaks(folder, split)
+    return load_tensors(folder, card)
 
 
-class OpenSlides:
-    """Slides of one process, opened when first asked for; the longest unused is closed where there are too many."""
+def _check_leaks(folder: Path, split: TileSplit) -> None:
+    """Raise unless evaluated patients were not used for the initial weights, and validation patients not trained on."""
+    used = used_for_choice(folder)
+    problems = [
+        *_shared("be evaluated", (*split.test, *split.pool), used.marks, folder),
+        *_shared("validate", split.val, used.trained, folder),
+    ]
+    if problems:
+        raise ManifestError(problems)
 
-    def __init__(self, config: Config, limit: int = MAX_OPEN_SLIDES) -> None:
-        self._config = config
-        self._limit = limit
-        self._slides: OrderedDict[str, Slide] = OrderedDict()
-        self._process = os.getpid()
 
-    def get(self, row: SlideRow) -> Slide:
-        """The open slide of a row."""
-        if self._process != os.getpid():  # a forked reader must not share the files' positions
-            self._slides, self._process = OrderedDict(), os.getpid()
-        if row.slide_id not in self._slides:
-            self._slides[row.slide_id] = open_row(row, self._config)
-            if len(self._slides) > self._limit:
-                self._slides.popitem(last=False)[1].close()
-        self._slides.move_to_end(row.slide_id)
-        return self._slides[row.slide_id]
-
-    def close(self) -> None:
-        """Close them all."""
-        while self._slides:
-            self._slides.popitem()[1].close()
-
-    def __getstate__(self) -> dict[str, Any]:
-        """A process started afresh opens its own."""
-        return self.__dict__ | {"_slides": OrderedDict()}
+def _shared(verb: str, rows: Sequence[SlideRow], marks: frozenset[str], folder: Path) -> list[str]:
+    names = sorted({row.patient_id for row in rows if patient_mark(row.patient_id) in marks})
+    if not names:
+        return []
+    shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    return [f"{folder}: was trained with {len(names)} patients who are to {verb} here ({shown}); use other weights"]

@@ -1,268 +1,215 @@
 """`he2her2 train tiles`: the tile CNN, from tiles that inherit their slide's IHC score (paper, 3.2 and 4.2)."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader
 
 from he2her2.config import Config
-from he2her2.errors import ConfigError, ManifestError
+from he2her2.errors import ManifestError
+from he2her2.evaluation.paper_tables import TABLE_1
 from he2her2.manifest import SlideRow
-from he2her2.manifest.provenance import patient_mark, write_patients
+from he2her2.manifest.provenance import write_patients
 from he2her2.models.scoring import soft_argmax
-from he2her2.models.zoo import CnnSpec, network, stage_sides
-from he2her2.training.classifier import Batch, CnnClassifier
-from he2her2.training.execution import Execution
-from he2her2.training.export import Provenance, export
-from he2her2.training.fit import fit, load_checkpoint
-from he2her2.training.run import begin_run, give_up, is_first_process
-from he2her2.training.sampling import EpochSampler, Order, in_sequence, shuffled
+from he2her2.statistics.intervals import exact_binomial
+from he2her2.training.classifier import CnnClassifier
+from he2her2.training.cross_validation import CnnTraining, TileSets, trainable_cnn
+from he2her2.training.report import NOT_VALIDATED, REPORT, Provenance, estimate_rows, export, write_report
+from he2her2.training.run import Execution, begin_run, give_up, is_first_process
 from he2her2.training.settings import TileTraining
-from he2her2.training.tiles.data import Drawn, SlideTiles, TileDataset, draw, find_tiles, readable
-from he2her2.training.tiles.parts import Parts, TileData, inputs, load_start, notices, part_rows
-from he2her2.training.tiles.report import Judged, card_metrics, write_report
+from he2her2.training.tiles.data import TileData, TileSplit, load_weights, read_split
+from he2her2.training.tiles.dataset import DrawnTiles, SlideTiles, TileDataset, draw_tiles, find_tiles, readable_tiles
+from he2her2.training.tiles.judgement import CONFUSION_COLUMNS, JudgedTiles, confusion_rows, join_sets, write_tables
 
-_RESEARCH = "research use only: not validated for diagnosis"
-_WEAK_LABELS = "every tile of a slide was taught the slide's score, also those that show none of it"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Plan:
-    """What is trained, and how."""
-
-    spec: CnnSpec
-    config: Config
-    settings: TileTraining
-    start: dict[str, NDArray[np.float32]] | None
-    execution: Execution
+_WEAK_LABELS = "every tile of a slide was labelled with the slide's score, also tiles that do not show it"
 
 
 def train_tiles(
     data: TileData, out: Path, config: Config, settings: TileTraining, execution: Execution, *, folds: int = 0
 ) -> Path:
-    """Train a tile CNN; `out/weights/tile_cnn` holds it and `out/report.md` tells how good it is.
+    """Train a tile CNN; weights go to `out/weights/tile_cnn`, figures to `out/report.md`.
 
-    Without folds, slides of the split `val` choose the epoch, and those of `test`, if any, are judged besides. With
-    folds, K networks each judge patients that they never saw, and the network that is kept learns from all of them:
-    the patients without a split are left out in turn, or, where every slide has one, those of train and val.
+    Without folds, slides of the split `val` pick the epoch, and those of `test`, if any, are evaluated besides. With
+    folds, K networks are each evaluated on patients that they never saw, and the network that is kept is trained on all
+    of them: the folds hold the patients without a split, or, where every slide has one, those of train and val.
 
     Args:
-        data: What it is trained on.
-        out: Run folder.
+        data: Training data.
+        out: Folder of the run.
         config: The method's settings; `networks.tile_cnn` is trained.
         settings: Of the training.
-        execution: How it is carried out.
-        folds: Cross-validation in so many; 0 for none.
+        execution: Hardware, resuming, messages.
+        folds: Number of folds of a cross-validation; 0 for none.
 
     Returns:
         The report.
 
     Raises:
-        He2Her2Error: The data, the settings, the hardware or the folder cannot be used. Manifest and slides are looked
-            at before any training starts, and all that is wrong with either is told at once.
+        He2Her2Error: The data, the settings, the hardware or the folder cannot be used. Manifest and slides are checked
+            before any training, and all problems of either come in one message.
     """
-    spec = _spec(config, settings, folds)
-    parts = part_rows(data, folds, settings.seed)
-    plan = Plan(spec, config, settings, load_start(data, spec, parts), execution)
+    spec = trainable_cnn(config.networks.tile_cnn, "tile_cnn", settings.crop_px, folds)
+    split = read_split(data, folds, settings.seed)
+    weights = load_weights(data, spec, split)
     begin_run(
-        out, "tiles", execution, config=config, settings=settings, inputs=inputs(data, folds), patients=_patients(parts)
+        out,
+        "tiles",
+        execution,
+        config=config,
+        settings=settings,
+        inputs=data.inputs(folds),
+        patients=split.patients,
     )
-    tiles = _find(plan, parts.rows, out)
-    module, trained_on, sets = (_cross_validated if folds else _validated)(plan, parts, tiles, out)
+    training = CnnTraining(spec, settings, execution, weights, keep=settings.keep)
+    harvest = _harvest(training, settings, config, split.rows, out)
+    module, trained_on, sets = (_cross_validated if folds else _validated)(harvest, split, out)
     if not is_first_process():
-        return out / "report.md"
-    limits = (_RESEARCH, _WEAK_LABELS, *(f"never saw a tile of {score}" for score in trained_on.missing))
+        return out / REPORT
     provenance = Provenance(
         data=f"{data.stain} tiles: {trained_on.in_words()} ({data.manifest.name}); {data.licence}",
         licence=data.licence,
         recipe=_recipe(data, config, settings, folds),
-        metrics=card_metrics(sets),
-        limits=limits,
-        notice="; ".join(notices(data)),
+        metrics=tuple(metric for judged in sets for metric in judged.metrics),
+        limits=(NOT_VALIDATED, _WEAK_LABELS, *(f"never saw a tile of {score}" for score in trained_on.missing)),
+        notices=data.notices,
     )
     export(module.cnn, spec, out / "weights" / "tile_cnn", provenance)
-    write_patients(out / "weights", _patients(parts), [data.init] if data.init else [])
-    return write_report(out, sets, provenance)
+    write_patients(out / "weights", split.patients, [data.init] if data.init else [])
+    return _write_report(out, sets, provenance)
 
 
-def _find(plan: Plan, rows: Sequence[SlideRow], out: Path) -> dict[str, SlideTiles]:
-    """Each slide's tiles, by its name.
+def _write_report(out: Path, sets: Sequence[JudgedTiles], provenance: Provenance) -> Path:
+    """Write `report.md`, and the tables of each set."""
+    for judged in sets:
+        write_tables(out, judged)
+    return write_report(
+        out,
+        "tile_training.md",
+        provenance,
+        sets=sets,
+        columns=CONFUSION_COLUMNS,
+        confusion=confusion_rows,
+        estimate_rows=estimate_rows,
+        paper=exact_binomial(int(TABLE_1.trace()), int(TABLE_1.sum())),
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Harvest:
+    """The tiles of all slides of a training, and its settings.
+
+    Attributes:
+        training: The network and its training.
+        settings: Of the training.
+        config: The method's settings.
+        tiles: Tiles by slide_id.
+    """
+
+    training: CnnTraining
+    settings: TileTraining
+    config: Config
+    tiles: Mapping[str, SlideTiles]
+
+    def draw(self, rows: Sequence[SlideRow], per_class: int, use: str) -> DrawnTiles:
+        """Draw tiles of some slides and check that they can be read."""
+        execution = self.training.execution
+        chosen = draw_tiles([self.tiles[row.slide_id] for row in rows], per_class, self.settings.seed)
+        drawn = readable_tiles(chosen, self.config, execution.progress)
+        execution.say(f"{use}: {drawn.in_words()}")
+        return drawn
+
+    def dataset(self, slides: Sequence[SlideTiles]) -> TileDataset:
+        """Tiles of some slides, for the network."""
+        return TileDataset(slides, self.training.spec.input, self.config)
+
+    def judged(
+        self, dataset: TileDataset, logits: NDArray[np.float32], name: str, split: str, remarks: Sequence[str]
+    ) -> JudgedTiles:
+        """Tiles with their predictions from (n, 4) logits."""
+        return JudgedTiles(
+            name,
+            split,
+            tuple(slide.row for slide in dataset.slides),
+            dataset.slide,
+            dataset.labels,
+            logits.argmax(axis=1),
+            soft_argmax(logits, self.config.scoring.beta),
+            tuple(remarks),
+        )
+
+
+def _harvest(
+    training: CnnTraining, settings: TileTraining, config: Config, rows: Sequence[SlideRow], out: Path
+) -> _Harvest:
+    """Find the tiles of every slide.
 
     Raises:
-        ManifestError: All that is wrong with the slides; the folder is left as if it had never been opened.
+        ManifestError: Slides without tiles, all of them; `out` is left as if no training had begun.
     """
-    plan.execution.say(f"looking for tiles on {len(rows)} slides")
-    by_score, progress = plan.settings.tissue_by_score, plan.execution.progress
+    training.execution.say(f"looking for tiles on {len(rows)} slides")
+    by_score, progress = settings.tissue_by_score, training.execution.progress
     try:
-        found = find_tiles(rows, plan.spec.input, plan.config, tissue_by_score=by_score, progress=progress)
+        found = find_tiles(rows, training.spec.input, config, tissue_by_score=by_score, progress=progress)
     except ManifestError:
         give_up(out)
         raise
-    return {slide.row.slide_id: slide for slide in found}
+    return _Harvest(training, settings, config, {slide.row.slide_id: slide for slide in found})
 
 
-def judge(
-    plan: Plan, module: CnnClassifier, drawn: Drawn, *, name: str, how: str, remarks: Sequence[str] = ()
-) -> Judged:
-    """What a trained network says of tiles."""
-    dataset = TileDataset(drawn.slides, plan.spec.input, plan.config)
-    module.eval().to("cpu")
-    with torch.inference_mode():
-        batches = _loader(dataset, in_sequence(len(dataset)), plan.settings, share=False)
-        parts = [module(batch.pixels) for batch in batches]
-    logits = torch.cat(parts).numpy()
-    return Judged(
-        name,
-        how,
-        tuple(slide.row for slide in drawn.slides),
-        dataset.slide,
-        dataset.labels,
-        logits.argmax(axis=1),
-        soft_argmax(logits, plan.config.scoring.beta),
-        tuple(remarks),
-    )
-
-
-def _validated(
-    plan: Plan, parts: Parts, tiles: dict[str, SlideTiles], out: Path
-) -> tuple[CnnClassifier, Drawn, list[Judged]]:
-    """The network of the best epoch; validation and test slides are judged."""
-    settings = plan.settings
-    train = _draw(plan, tiles, parts.train, settings.tiles_per_class, "training")
-    val = _draw(plan, tiles, parts.val, settings.val_tiles_per_class, "validation")
-    test = _draw(plan, tiles, parts.test, settings.val_tiles_per_class, "test") if parts.test else None
-    module = _learn(plan, train, val, out)
-    remarks = _never_taught(train)
-    how = "who also chose the epoch: the figures flatter"
-    sets = [judge(plan, module, val, name="validation", how=how, remarks=remarks)]
-    if test is not None:
-        how = "whom neither training nor the choice of the epoch saw"
-        sets.append(judge(plan, module, test, name="test", how=how, remarks=remarks))
-    return module, train, sets
+def _validated(harvest: _Harvest, split: TileSplit, out: Path) -> tuple[CnnClassifier, DrawnTiles, list[JudgedTiles]]:
+    """Train to the best epoch; evaluate validation and test slides."""
+    training, settings = harvest.training, harvest.settings
+    train = harvest.draw(split.train, settings.tiles_per_class, "training")
+    val = harvest.dataset(harvest.draw(split.val, settings.val_tiles_per_class, "validation").slides)
+    sets = [("validation", val, "who also picked the epoch: the figures flatter")]
+    if split.test:
+        test = harvest.dataset(harvest.draw(split.test, settings.val_tiles_per_class, "test").slides)
+        sets.append(("test", test, "used neither for training nor to pick the epoch"))
+    module = training.learn(TileSets(harvest.dataset(train.slides), val), out)
+    remarks = _missing_scores(train)
+    judged = [harvest.judged(tiles, training.logits(module, tiles), name, how, remarks) for name, tiles, how in sets]
+    return module, train, judged
 
 
 def _cross_validated(
-    plan: Plan, parts: Parts, tiles: dict[str, SlideTiles], out: Path
-) -> tuple[CnnClassifier, Drawn, list[Judged]]:
-    """A network that learned from all patients, and what K others say of patients that they never saw."""
-    settings, n_folds = plan.settings, len(parts.folds)
-    pool = parts.pool
-    judged = _draw(plan, tiles, pool, settings.val_tiles_per_class, "left out in turn")
-    val = _draw(plan, tiles, parts.val, settings.val_tiles_per_class, "validation") if parts.val else None
-    found = []
-    for k, left_out in enumerate(parts.folds):
-        plan.execution.say(f"fold {k + 1} of {n_folds}")
-        names = {row.slide_id for row in left_out}
-        rows = parts.train + tuple(row for row in pool if row.slide_id not in names)
-        train = _draw(plan, tiles, rows, settings.tiles_per_class, "training")
-        module = _learn(plan, train, val, out / "folds" / str(k + 1))
-        mine = replace(judged, slides=tuple(slide for slide in judged.slides if slide.row.slide_id in names))
-        remarks = [f"Fold {k + 1}: {text}" for text in _never_taught(train)]
-        found.append(judge(plan, module, mine, name="left out", how="", remarks=remarks))
-    plan.execution.say("all patients")
-    train = _draw(plan, tiles, parts.train + pool, settings.tiles_per_class, "training")
-    module = _learn(plan, train, val, out)
-    epoch = "whose epoch validation patients chose" if val else "after its last epoch"
+    harvest: _Harvest, split: TileSplit, out: Path
+) -> tuple[CnnClassifier, DrawnTiles, list[JudgedTiles]]:
+    """Train on all patients, and evaluate K networks on the patients that each never saw."""
+    training, settings = harvest.training, harvest.settings
+    per_class, n_folds = settings.tiles_per_class, len(split.folds)
+    left_out = harvest.draw(split.pool, settings.val_tiles_per_class, "left out in turn")
+    val = None
+    if split.val:
+        val = harvest.dataset(harvest.draw(split.val, settings.val_tiles_per_class, "validation").slides)
+    trained: list[DrawnTiles] = []
+    judged: list[TileDataset] = []
+
+    def tiles_of(fold: Sequence[SlideRow]) -> TileSets:
+        names = {row.slide_id for row in fold}
+        rows = [*split.train, *(row for row in split.pool if row.slide_id not in names)]
+        trained.append(harvest.draw(rows, per_class, "training"))
+        judged.append(harvest.dataset([slide for slide in left_out.slides if slide.row.slide_id in names]))
+        return TileSets(harvest.dataset(trained[-1].slides), val, judged[-1])
+
+    module, logits = training.cross_validate(
+        [partial(tiles_of, fold) for fold in split.folds], partial(tiles_of, ()), out
+    )
+    epoch = "whose epoch validation patients picked" if val else "after its last epoch"
     how = f"cross-validated by patient in {n_folds} folds, each network {epoch}"
-    return module, train, [replace(_joined(found), how=how)]
+    sets = [
+        harvest.judged(tiles, found, "left out", how, [f"Fold {k}: {text}" for text in _missing_scores(train)])
+        for k, (tiles, found, train) in enumerate(zip(judged, logits, trained, strict=False), start=1)
+    ]
+    return module, trained[-1], [join_sets(sets)]
 
 
-def _joined(parts: Sequence[Judged]) -> Judged:
-    """What several networks said of different slides, as one set."""
-    offsets = np.cumsum([0, *(len(part.rows) for part in parts)])
-    return Judged(
-        parts[0].name,
-        parts[0].how,
-        tuple(row for part in parts for row in part.rows),
-        np.concatenate([part.slide + offset for part, offset in zip(parts, offsets, strict=False)]),
-        np.concatenate([part.truth for part in parts]),
-        np.concatenate([part.decided for part in parts]),
-        np.concatenate([part.score for part in parts]),
-        tuple(remark for part in parts for remark in part.remarks),
-    )
-
-
-def _draw(plan: Plan, tiles: dict[str, SlideTiles], rows: Sequence[Any], per_class: int, use: str) -> Drawn:
-    """Draw tiles of some slides, try them, and say how many there are."""
-    chosen = draw([tiles[row.slide_id] for row in rows], per_class, plan.settings.seed)
-    drawn = readable(chosen, plan.config, plan.execution.progress)
-    plan.execution.say(f"{use}: {drawn.in_words()}")
-    return drawn
-
-
-def _never_taught(train: Drawn) -> tuple[str, ...]:
-    """What the network cannot say."""
+def _missing_scores(train: DrawnTiles) -> tuple[str, ...]:
+    """Remarks on scores that the network cannot predict."""
     return tuple(f"no slide of {score} to train on, so that it cannot be found" for score in train.missing)
-
-
-def _learn(plan: Plan, train: Drawn, val: Drawn | None, folder: Path) -> CnnClassifier:
-    """Train one network: that of the best epoch where there is validation, else that of the last."""
-    settings, spec = plan.settings, plan.spec
-    module = CnnClassifier(spec, settings, plan.start)
-    workers = plan.execution.hardware.workers
-    learned = TileDataset(train.slides, spec.input, plan.config)
-    learning = _loader(learned, shuffled(len(learned)), settings, workers=workers)
-    judging = None
-    if val is not None:
-        judged = TileDataset(val.slides, spec.input, plan.config)
-        judging = _loader(judged, in_sequence(len(judged)), settings, share=False, workers=workers)
-    fitted = fit(
-        module,
-        learning,
-        judging,
-        folder,
-        plan.execution,
-        epochs=settings.epochs,
-        seed=settings.seed,
-        keep=settings.keep,
-    )
-    load_checkpoint(module, fitted.best)
-    return module
-
-
-def _loader(
-    dataset: TileDataset, order: Order, settings: TileTraining, *, share: bool = True, workers: int = 0
-) -> DataLoader[Batch]:
-    sampler = EpochSampler(order, settings.batch_size, settings.seed, share=share)
-    return DataLoader(dataset, batch_size=None, sampler=sampler, num_workers=workers, persistent_workers=workers > 0)
-
-
-def _spec(config: Config, settings: TileTraining, folds: int) -> CnnSpec:
-    """The network to train.
-
-    Raises:
-        ConfigError: There is none of that name, or it cannot be trained so.
-    """
-    spec = network(config.networks.tile_cnn, "tile_cnn")
-    assert isinstance(spec, CnnSpec)
-    side, crop = spec.input.network_px, settings.crop_px
-    if crop is not None and crop != side:
-        if not spec.global_pool or spec.input.side_px != side:
-            raise ConfigError(
-                f"training.crop_px: a {spec.name} eats {side} px and nothing else; use training.crop_px={side}"
-            )
-        try:
-            stage_sides(replace(spec, input=replace(spec.input, network_px=crop)))
-        except ValueError:
-            raise ConfigError(f"training.crop_px: {crop} px are too few for a {spec.name}; use 64 or more") from None
-        if crop > side:
-            raise ConfigError(f"training.crop_px: {crop} px are more than the {side} px of a tile")
-    if folds == 1:
-        raise ConfigError("--folds 1: one fold leaves nobody to train on; use 2 or more, or 0 for none")
-    return spec
-
-
-def _patients(parts: Parts) -> dict[str, list[str]]:
-    """Who has a say in the weights, as `manifest.provenance` names them."""
-    trained = (*parts.train, *parts.pool)
-    uses = {"training_patients": trained, "validation_patients": parts.val}
-    return {use: sorted({patient_mark(row.patient_id) for row in rows}) for use, rows in uses.items()}
 
 
 def _recipe(data: TileData, config: Config, settings: TileTraining, folds: int) -> str:

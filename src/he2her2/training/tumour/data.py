@@ -1,4 +1,4 @@
-"""Who trains a tumour CNN and who judges it: patch sets and slides, looked at before any training, dealt by patient."""
+"""Training data of the tumour CNN: patch sets and annotated slides, checked before training and split by patient."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,20 +20,20 @@ from he2her2.training.tumour.patches import Patches, read_patch_set
 
 _USED: tuple[Split, ...] = ("train", "val")
 
-TRAINS_ONLY = -1
-"""In place of a fold: nobody judges these patches."""
+TRAINING_ONLY = -1
+"""In place of a fold: patches that no network is evaluated on."""
 
 
 @dataclass(frozen=True, slots=True)
 class TumourData:
-    """What a tumour CNN is trained on; a patch set, manifests or both.
+    """Training data as the user gives it: a patch set, manifests or both.
 
     Attributes:
         patches: Patch set (NPZ).
         patches_mpp: µm per px of its patches; none is the network's.
         manifests: H&E slides whose annotations show invasive tumour; of those with a split, train and val are used.
         licence: Of the data, for the card.
-        notice: What every output of the weights must say.
+        notice: Line that every output of the weights must show.
     """
 
     patches: Path | None = None
@@ -42,14 +42,23 @@ class TumourData:
     licence: str = "not stated"
     notice: str = ""
 
+    def inputs(self, folds: int) -> dict[str, Any]:
+        """All but the settings that changes the result, for `run.json`."""
+        return {
+            "patches": fingerprint(self.patches),
+            "patches_mpp": self.patches_mpp,
+            "manifests": [fingerprint(path) for path in self.manifests],
+            "folds": folds,
+        }
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sources:
-    """What was given, checked.
+    """Training data, checked.
 
     Attributes:
         sets: Patches of patch sets.
-        cohorts: Manifests with those of their slides that patches are to be drawn from.
+        cohorts: Manifests with those of their slides that patches are drawn from.
     """
 
     sets: tuple[Patches, ...]
@@ -67,19 +76,19 @@ class Sources:
 
     @property
     def patients(self) -> dict[str, list[str]]:
-        """Everybody whose patches are seen, as `manifest.provenance` names them."""
+        """Hashed ids of all patients used in training, for `run.json`."""
         names = {str(name) for patches in self.sets for name in np.unique(patches.patients)}
         names |= {row.patient_id for row in self.rows}
         return {"training_patients": sorted(map(patient_mark, names))}
 
 
 def read_sources(data: TumourData, spec: CnnSpec) -> Sources:
-    """Read the patch set, and the manifests of the slides to draw others from.
+    """Read and check the patch set and the manifests.
 
     Raises:
         ConfigError: Neither was given.
         PatchError: The patch set cannot be used.
-        ManifestError: A manifest cannot, with all problems of all that was given.
+        ManifestError: A manifest cannot be used; with all problems of all that was given.
     """
     if data.patches is None and not data.manifests:
         raise ConfigError("nothing to train on; give --patches, --manifest or both")
@@ -89,10 +98,10 @@ def read_sources(data: TumourData, spec: CnnSpec) -> Sources:
     for path in data.manifests:
         try:
             manifest = read_manifest(path)
-            cohorts.append((manifest, annotated_rows(manifest)))
+            cohorts.append((manifest, _annotated_rows(manifest)))
         except ManifestError as error:
             problems += error.problems
-    problems += _between(cohorts)
+    problems += _contradictions(cohorts)
     if data.patches is not None:
         try:
             sets.append(read_patch_set(data.patches, spec.input, data.patches_mpp))
@@ -105,8 +114,8 @@ def read_sources(data: TumourData, spec: CnnSpec) -> Sources:
     return Sources(tuple(sets), tuple(cohorts))
 
 
-def _between(cohorts: Sequence[tuple[Manifest, tuple[SlideRow, ...]]]) -> Iterator[str]:
-    """What two manifests contradict each other in: a slide that both list, a patient of whom they state two splits."""
+def _contradictions(cohorts: Sequence[tuple[Manifest, tuple[SlideRow, ...]]]) -> Iterator[str]:
+    """Yield contradictions of manifests: a slide listed twice, a patient in two splits."""
     slides: dict[Path, str] = {}
     splits: dict[str, tuple[Split | None, str]] = {}
     for manifest, rows in cohorts:
@@ -120,8 +129,8 @@ def _between(cohorts: Sequence[tuple[Manifest, tuple[SlideRow, ...]]]) -> Iterat
                 yield f"{here}: patient {row.patient_id!r} {found}; choose one"
 
 
-def annotated_rows(manifest: Manifest) -> tuple[SlideRow, ...]:
-    """The slides of a manifest to train on: H&E, of the splits train and val where any slide has a split.
+def _annotated_rows(manifest: Manifest) -> tuple[SlideRow, ...]:
+    """Slides of a manifest to train on: H&E, of the splits train and val where any slide has a split.
 
     Raises:
         ManifestError: It has none, contradicts itself, or a slide's files or annotations are missing; all problems.
@@ -149,15 +158,15 @@ def annotated_rows(manifest: Manifest) -> tuple[SlideRow, ...]:
     return rows
 
 
-def deal(patches: Patches, folds: int, seed: int) -> NDArray[np.int64]:
-    """Deal patients to folds, in an order drawn from the seed, each to the one with the fewest patches so far: (n,).
+def assign_folds(patches: Patches, folds: int, seed: int) -> NDArray[np.int64]:
+    """Assign patients to folds, in random order, each to the one with the fewest patches so far: (n,).
 
     Raises:
         PatchError: There are fewer patients than folds.
     """
     names, whose, counts = np.unique(patches.patients, return_inverse=True, return_counts=True)
     if len(names) < folds:
-        raise PatchError(f"{len(names)} patients cannot be dealt to {folds} folds; use fewer --folds")
+        raise PatchError(f"{len(names)} patients cannot fill {folds} folds; use fewer --folds")
     sizes = np.zeros(folds, np.int64)
     part = np.empty(len(names), np.int64)
     for name in np.random.default_rng(seed).permutation(len(names)):
@@ -166,11 +175,13 @@ def deal(patches: Patches, folds: int, seed: int) -> NDArray[np.int64]:
     return part[whose]
 
 
-def validation(patches: Patches, stated: Mapping[str, str | None], settings: TumourTraining) -> NDArray[np.int64]:
-    """Which patches validate (0), and which only train (-1): (n,).
+def assign_validation(
+    patches: Patches, stated: Mapping[str, str | None], settings: TumourTraining
+) -> NDArray[np.int64]:
+    """Assign patients to validation (0) or training (-1): (n,).
 
-    Patients are in the split that the manifest states. The others, and all of them where it states no `val`, are drawn
-    from the seed until they have `val_share` of their patches.
+    Patients are in the split that the manifest states. Of the others, and of all where it states no `val`, random ones
+    are assigned to validation until they have `val_share` of the patches.
     """
     has_val = "val" in stated.values()
     names, whose, counts = np.unique(patches.patients, return_inverse=True, return_counts=True)
@@ -180,14 +191,14 @@ def validation(patches: Patches, stated: Mapping[str, str | None], settings: Tum
     wanted = settings.val_share * counts[free].sum()
     before = np.cumsum(counts[free]) - counts[free]
     validates[free[(before < wanted) & (np.arange(len(free)) < len(free) - 1)]] = True
-    return np.where(validates[whose], 0, TRAINS_ONLY)
+    return np.where(validates[whose], 0, TRAINING_ONLY)
 
 
 def check_folds(patches: Patches, fold: NDArray[np.int64]) -> None:
-    """Whether every network has both classes to learn from and to be judged by.
+    """Check that every network has both classes in training and validation.
 
     Raises:
-        PatchError: One has not.
+        PatchError: One has not; with all such folds.
     """
     problems = []
     for k in range(int(fold.max(initial=0)) + 1):
@@ -198,22 +209,3 @@ def check_folds(patches: Patches, fold: NDArray[np.int64]) -> None:
                 problems.append(f"fold {k + 1} has {what} to {verb} on")
     if problems:
         raise PatchError(f"{'; '.join(problems)}; give more patients of both kinds, or use fewer --folds")
-
-
-def as_inputs(data: TumourData, folds: int) -> dict[str, Any]:
-    """What of it changes the result, for `run.json`."""
-    return {
-        "patches": fingerprint(data.patches),
-        "patches_mpp": data.patches_mpp,
-        "manifests": [fingerprint(path) for path in data.manifests],
-        "folds": folds,
-    }
-
-
-def describe(patches: Patches) -> str:
-    """The data in words."""
-    sources = [f"{source}: {(patches.sources == source).sum()}" for source in np.unique(patches.sources)]
-    n_patients = len(np.unique(patches.patients))
-    return (
-        f"{len(patches)} patches of {n_patients} patients ({', '.join(sources)}), {patches.labels.mean():.0%} invasive"
-    )

@@ -1,7 +1,7 @@
-"""What the tumour CNN learns from: patches of a patch set, or drawn from annotated slides.
+"""Labelled patches for the tumour CNN, from a patch set or drawn from annotated slides.
 
-Patches are small (7.5 kB for the compact network), so they are read once, at the size that reaches the network, and
-kept in memory; nothing is written.
+Patches are small (7.5 kB for the compact network), so they are read once, at the network's input size, and kept in
+memory; nothing is written.
 """
 
 import zlib
@@ -14,7 +14,6 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage
 
 from he2her2.config import Config
 from he2her2.errors import AnnotationError, DamagedSlideError, ManifestError, PatchError, SlideError
@@ -34,7 +33,7 @@ from he2her2.training.settings import TumourTraining
 
 OTHER, INVASIVE = 0, 1
 MASK_MPP = 8.0
-"""µm per pixel of the masks on which places are drawn."""
+"""µm per pixel of the masks on which patch centres are drawn."""
 
 SLIDES = "slides"
 """The source of patches of slides without a site."""
@@ -48,10 +47,10 @@ class Patches:
     """Labelled patches.
 
     Attributes:
-        pixels: (n, s, s, 3) uint8, at the side that reaches the network.
+        pixels: (n, s, s, 3) uint8, at the network's input size.
         labels: (n,) int64: 1 is invasive tumour, 0 is not.
-        patients: (n,) whose each is, by `patient_key`.
-        sources: (n,) where each comes from: the patch set, or the slide's site.
+        patients: (n,) patient of each, by `patient_key`.
+        sources: (n,) source of each: the patch set, or the slide's site.
     """
 
     pixels: Rgb
@@ -63,12 +62,19 @@ class Patches:
         return len(self.labels)
 
     def take(self, index: NDArray[Any]) -> "Patches":
-        """The patches that `index` (positions or a bool mask) names, in its order."""
+        """The patches at `index` (positions or a bool mask), in its order."""
         return Patches(self.pixels[index], self.labels[index], self.patients[index], self.sources[index])
 
+    def in_words(self) -> str:
+        """Number, patients, sources and classes of the patches."""
+        sources = [f"{source}: {(self.sources == source).sum()}" for source in np.unique(self.sources)]
+        n_patients = len(np.unique(self.patients))
+        share = f"{self.labels.mean():.0%} invasive"
+        return f"{len(self)} patches of {n_patients} patients ({', '.join(sources)}), {share}"
 
-def joined(parts: Sequence[Patches]) -> Patches:
-    """All patches of several sets, in their order."""
+
+def concatenate(parts: Sequence[Patches]) -> Patches:
+    """Patches of several sets as one, in their order."""
     return Patches(
         np.concatenate([part.pixels for part in parts]),
         np.concatenate([part.labels for part in parts]),
@@ -82,7 +88,7 @@ def read_patch_set(file: Path, spec: InputSpec, mpp: float | None = None) -> Pat
 
     Args:
         file: NPZ; further arrays in it are ignored.
-        spec: What the network eats. Wider patches are cut to its field of view about their centre, and resampled.
+        spec: Input of the network. Wider patches are cut to its field of view about their centre, and resampled.
         mpp: µm per px of the patches; none is the network's.
 
     Raises:
@@ -111,7 +117,7 @@ def _read_npz(file: Path) -> Mapping[str, NDArray[Any]]:
 
 
 def _problems(arrays: Mapping[str, NDArray[Any]], spec: InputSpec, mpp: float) -> Iterator[str]:
-    """Everything that keeps a patch set from being trained on."""
+    """Yield all problems of a patch set."""
     if missing := [name for name in _NEEDED if name not in arrays]:
         yield f"has no array {', '.join(missing)}"
     lengths = {name: array.shape[:1] for name, array in arrays.items()}
@@ -124,7 +130,7 @@ def _problems(arrays: Mapping[str, NDArray[Any]], spec: InputSpec, mpp: float) -
     if "patient" in arrays:
         patients = arrays["patient"]
         if patients.ndim != 1 or patients.dtype.kind not in "iuUS":
-            yield f"patient is {patients.shape} {patients.dtype} where (n,) numbers or names are wanted"
+            yield f"patient is {patients.shape} {patients.dtype} where (n,) numbers or names are needed"
         elif len(np.unique(patients)) < 2:
             yield "all patches are of one patient; at least two are needed to keep training and validation apart"
 
@@ -152,7 +158,7 @@ def at_network_size(patches: Rgb, mpp: float, spec: InputSpec) -> Rgb:
     Args:
         patches: At least 98 % as wide as the field of view, which is taken for all of it.
         mpp: Their µm per px.
-        spec: What the network eats.
+        spec: Input of the network.
     """
     side = patches.shape[1]
     if side == spec.side_px and abs(mpp / spec.mpp - 1) < 1e-6:
@@ -172,18 +178,18 @@ def draw_patches(
     settings: TumourTraining,
     progress: Progress = silent,
 ) -> Patches:
-    """Draw patches from annotated slides; what is drawn from one does not depend on the others.
+    """Draw patches from annotated slides; those of a slide do not depend on the other slides.
 
     Args:
-        manifest: To name in messages.
+        manifest: Named in messages.
         rows: Its H&E slides, each with annotations of its invasive tumour.
-        spec: What the network eats.
+        spec: Input of the network.
         config: Tissue, quality and runtime are used.
-        settings: How many patches, and how they are labelled.
-        progress: Told how far it is.
+        settings: Number of patches and share of glass.
+        progress: Called after every slide.
 
     Raises:
-        ManifestError: Every slide that gives none, with its reason.
+        ManifestError: All slides without patches, each with its reason.
     """
     parts, problems = [], []
     for n_done, row in enumerate(rows, start=1):
@@ -194,7 +200,7 @@ def draw_patches(
         progress("drawing patches", n_done, len(rows))
     if problems:
         raise ManifestError([f"{manifest.path}: {len(problems)} of {len(rows)} slides give no patches", *problems])
-    return joined(parts)
+    return concatenate(parts)
 
 
 def _draw_from(row: SlideRow, spec: InputSpec, config: Config, settings: TumourTraining) -> Patches:
@@ -202,9 +208,9 @@ def _draw_from(row: SlideRow, spec: InputSpec, config: Config, settings: TumourT
     with open_slide(row.path, mpp=row.mpp, backend=config.runtime.backend) as slide:
         mpp = native_mpp(slide, spec, config.tiling)
         side_l0 = spec.side_px * mpp / slide.mpp
-        centres, labels = _places(slide, row, side_l0, config, settings, rng)
+        centres, labels = _draw_centres(slide, row, config, settings, rng)
         origins = np.rint(centres - side_l0 / 2).astype(np.int64)
-        raster = np.lexsort((origins[:, 0], origins[:, 1]))  # near places one after the other: each is decoded once
+        raster = np.lexsort((origins[:, 0], origins[:, 1]))  # raster order: each compressed tile is decoded once
         grid = TileGrid(origins[raster], side_l0, spec.side_px, mpp)
         index, pixels = _read(slide, grid, spec, config)
     n = len(index)
@@ -213,48 +219,33 @@ def _draw_from(row: SlideRow, spec: InputSpec, config: Config, settings: TumourT
     )
 
 
-def _places(
-    slide: Slide, row: SlideRow, side_l0: float, config: Config, settings: TumourTraining, rng: np.random.Generator
+def _draw_centres(
+    slide: Slide, row: SlideRow, config: Config, settings: TumourTraining, rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Centres (n, 2) of patches in level-0 px, and their labels (n,)."""
+    """Draw centres (n, 2) of patches in level-0 px, with their labels (n,)."""
     assert row.annotations is not None
     px_l0 = MASK_MPP / slide.mpp
     size = mask_size(slide.size_l0, px_l0)
     tissue, pen = find_tissue(thumbnail_on_raster(slide, px_l0, size), config.tissue, config.quality)
     usable = tissue & ~pen if config.quality.apply else tissue
     inside = region_mask(slide, row.annotations, size, px_l0)
-    invasive = invasive_centres(inside, side_l0 / px_l0, settings.min_share)
     n_glass = round(settings.glass_share * settings.patches_per_slide)
     n_each = (settings.patches_per_slide - n_glass) // 2
-    wanted = ((usable & invasive, n_each), (usable & ~invasive, n_each), (~(tissue | pen | inside), n_glass))
-    drawn = [draw_places(mask, n, rng) for mask, n in wanted]
-    labels = np.repeat([INVASIVE, OTHER, OTHER], [len(places) for places in drawn])
+    wanted = ((usable & inside, n_each), (usable & ~inside, n_each), (~(tissue | pen | inside), n_glass))
+    drawn = [draw_points(mask, n, rng) for mask, n in wanted]
+    labels = np.repeat([INVASIVE, OTHER, OTHER], [len(points) for points in drawn])
     return l0_from_mask(np.concatenate(drawn), px_l0), labels
 
 
-def invasive_centres(inside: Mask, side_mask: float, min_share: float) -> Mask:
-    """Where the centre of an invasive patch may lie.
-
-    Args:
-        inside: (h, w) invasive tumour.
-        side_mask: Side of a patch in mask px.
-        min_share: Share of a patch that must be tumour; 0 asks for its centre instead.
-    """
-    if min_share == 0:
-        return inside
-    share = ndimage.uniform_filter(inside.astype(np.float32), max(1, round(side_mask)), mode="constant")
-    return np.asarray(share >= min_share - 1e-6)
-
-
-def draw_places(mask: Mask, n: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Up to `n` places (x, y) in different pixels of a mask, anywhere in their pixel: (m, 2) in mask px."""
+def draw_points(mask: Mask, n: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Draw up to `n` points (x, y) in different pixels of a mask, uniformly within their pixel: (m, 2) in mask px."""
     rows, columns = np.nonzero(mask)
     chosen = rng.permutation(len(rows))[:n]
     return np.stack([columns[chosen], rows[chosen]], axis=1) + rng.random((len(chosen), 2))
 
 
 def _read(slide: Slide, grid: TileGrid, spec: InputSpec, config: Config) -> tuple[NDArray[np.int64], Rgb]:
-    """Positions of the patches that can be read, and their pixels at the network's size.
+    """Read patches: positions of those that can be decoded, and their pixels at the network's input size.
 
     Raises:
         DamagedSlideError: More than 1 % cannot be decoded.

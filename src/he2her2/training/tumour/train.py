@@ -1,74 +1,64 @@
-"""`he2her2 train tumour`: the network that tells invasive tumour from everything else, by patches of patients."""
+"""`he2her2 train tumour`: the CNN that tells invasive tumour from everything else."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset
 
 from he2her2.config import Config
-from he2her2.errors import ConfigError
+from he2her2.files import write_csv
 from he2her2.manifest.provenance import write_patients
-from he2her2.models.zoo import CnnSpec, network
-from he2her2.training.classifier import Batch, CnnClassifier
-from he2her2.training.execution import Execution
-from he2her2.training.export import Provenance, export
-from he2her2.training.fit import fit, load_checkpoint
-from he2her2.training.run import begin_run, is_first_process
-from he2her2.training.sampling import Draw, EpochSampler, Order, balanced, in_sequence, shuffled
+from he2her2.models.card import Metric
+from he2her2.statistics.intervals import Estimate, auc_interval, decision_interval
+from he2her2.statistics.metrics import balanced_accuracy
+from he2her2.training.classifier import Batch, CnnClassifier, LabelledTiles
+from he2her2.training.cross_validation import CnnTraining, TileSets, trainable_cnn
+from he2her2.training.report import REPORT, Provenance, card_metrics, distinct_notices, export, write_report
+from he2her2.training.run import Execution, begin_run, is_first_process
+from he2her2.training.sampling import Draw
 from he2her2.training.settings import TumourTraining
 from he2her2.training.tumour.data import (
-    TRAINS_ONLY,
+    TRAINING_ONLY,
     TumourData,
-    as_inputs,
+    assign_folds,
+    assign_validation,
     check_folds,
-    deal,
-    describe,
     read_sources,
-    validation,
 )
-from he2her2.training.tumour.patches import Patches, draw_patches, joined
-from he2her2.training.tumour.report import REPORT, Judged, card_metrics, write_report
+from he2her2.training.tumour.patches import INVASIVE, Patches, concatenate, draw_patches
 
-_LIMITS = ("research use only: not validated for diagnosis",)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Plan:
-    """What is trained, and how."""
-
-    spec: CnnSpec
-    settings: TumourTraining
-    execution: Execution
-    threshold: float
+_PREDICTIONS = "predictions.csv"
+_COLUMNS = ("patient", "source", "fold", "label", "probability")
 
 
 def train_tumour(
     data: TumourData, out: Path, config: Config, settings: TumourTraining, execution: Execution, *, folds: int = 0
 ) -> Path:
-    """Train a tumour CNN; `out/weights/tumour_cnn` holds it and `out/report.md` tells how good it is.
+    """Train a tumour CNN; weights go to `out/weights/tumour_cnn`, figures to `out/report.md`.
 
-    With folds, K networks each judge the patients that they never saw, and the network that is kept learns from all
-    patients for as many epochs. Without, validation patients choose the epoch, and the report says so.
+    With folds, K networks are each evaluated on patients that they never saw, and the network that is kept is trained
+    on all patients for as many epochs. Without, validation patients pick the epoch, and the report says so.
 
     Args:
-        data: What it is trained on.
-        out: Run folder.
+        data: Training data.
+        out: Folder of the run.
         config: The method's settings; `networks.tumour_cnn` is trained.
         settings: Of the training.
-        execution: How it is carried out.
-        folds: Cross-validation in so many; 0 for none.
+        execution: Hardware, resuming, messages.
+        folds: Number of folds of a cross-validation; 0 for none.
 
     Returns:
         The report.
 
     Raises:
-        He2Her2Error: The data, the settings, the hardware or the folder cannot be used. Data and settings are looked
-            at before any training starts, and all that is wrong with the data is told at once.
+        He2Her2Error: The data, the settings, the hardware or the folder cannot be used. Data and settings are checked
+            before any training, and all problems of the data come in one message.
     """
-    spec = _spec(config, settings, folds)
+    spec = trainable_cnn(config.networks.tumour_cnn, "tumour_cnn", settings.crop_px, folds)
     sources = read_sources(data, spec)
     begin_run(
         out,
@@ -76,39 +66,38 @@ def train_tumour(
         execution,
         config=config,
         settings=settings,
-        inputs=as_inputs(data, folds),
+        inputs=data.inputs(folds),
         patients=sources.patients,
     )
     drawn = (
         draw_patches(manifest, rows, spec.input, config, settings, execution.progress)
         for manifest, rows in sources.cohorts
     )
-    patches = joined([*sources.sets, *drawn])
-    fold = deal(patches, folds, settings.seed) if folds else validation(patches, sources.stated, settings)
+    patches = concatenate([*sources.sets, *drawn])
+    fold = (
+        assign_folds(patches, folds, settings.seed) if folds else assign_validation(patches, sources.stated, settings)
+    )
     check_folds(patches, fold)
-    plan = _Plan(spec, settings, execution, config.adaptive.threshold)
-    module, judged = (_cross_validated if folds else _validated)(plan, patches, fold, out)
+    training = CnnTraining(spec, settings, execution, threshold=config.adaptive.threshold, average=settings.average)
+    module, judged = (_cross_validated if folds else _validated)(training, patches, fold, out)
     if is_first_process():
-        recipe = _recipe(settings, folds)
-        provenance = Provenance(describe(patches), data.licence, recipe, card_metrics(judged), _LIMITS, data.notice)
+        provenance = Provenance(
+            data=patches.in_words(),
+            licence=data.licence,
+            recipe=_recipe(settings, folds),
+            metrics=_metrics(judged),
+            notices=distinct_notices(data.notice),
+        )
         export(module.cnn, spec, out / "weights" / "tumour_cnn", provenance)
         write_patients(out / "weights", sources.patients)
-        write_report(out, judged, provenance)
+        _write_predictions(out / _PREDICTIONS, judged)
+        rows = [_row(name, part) for name, part in judged.groups]
+        write_report(out, "tumour_training.md", provenance, rows=rows, split=judged.split, threshold=judged.threshold)
     return out / REPORT
 
 
-def probabilities(module: CnnClassifier, patches: Patches) -> NDArray[np.float64]:
-    """Probability of invasive tumour in each patch: (n,)."""
-    module.eval().to("cpu")
-    size = module.settings.batch_size
-    with torch.inference_mode():
-        parts = [module(torch.from_numpy(patches.pixels[i : i + size])) for i in range(0, len(patches), size)]
-        found: NDArray[np.float64] = torch.cat(parts).double().softmax(dim=1)[:, 1].numpy()
-    return found
-
-
-class PatchDataset(Dataset[Batch]):
-    """Patches in memory, a batch at a time.
+class PatchDataset(LabelledTiles):
+    """Patches in memory.
 
     Attributes:
         patches: All of them.
@@ -117,80 +106,131 @@ class PatchDataset(Dataset[Batch]):
     def __init__(self, patches: Patches) -> None:
         self.patches = patches
 
+    def __len__(self) -> int:
+        return len(self.patches)
+
     def __getitem__(self, draw: Draw) -> Batch:
         """Take a batch."""
         chosen = self.patches.take(draw.index)
-        return Batch(torch.from_numpy(chosen.pixels), torch.from_numpy(chosen.labels), torch.from_numpy(draw.chance))
+        return Batch(torch.from_numpy(chosen.pixels), torch.from_numpy(chosen.labels), torch.from_numpy(draw.uniform))
 
 
-def _cross_validated(plan: _Plan, patches: Patches, fold: NDArray[np.int64], out: Path) -> tuple[CnnClassifier, Judged]:
-    """A network that learned from all patients, and what K others say of patients that they never saw."""
-    n_folds = int(fold.max()) + 1
-    probability = np.empty(len(patches))
-    for k in range(n_folds):
-        plan.execution.say(f"fold {k + 1} of {n_folds}")
-        module = _learn(plan, patches, fold != k, fold == k, out / "folds" / str(k + 1))
-        probability[fold == k] = probabilities(module, patches.take(fold == k))
-    plan.execution.say("all patients")
-    module = _learn(plan, patches, np.ones(len(patches), bool), None, out)
-    how = f"cross-validated by patient in {n_folds} folds, each network after its last epoch"
-    return module, Judged(patches, fold, probability, how, plan.threshold)
+@dataclass(frozen=True, slots=True, eq=False)  # eq=False: it holds arrays
+class JudgedPatches:
+    """Patches with the predictions of networks that were not trained on their patients.
 
-
-def _validated(plan: _Plan, patches: Patches, fold: NDArray[np.int64], out: Path) -> tuple[CnnClassifier, Judged]:
-    """The network of the best epoch, and what it says of the patients who chose that epoch."""
-    module = _learn(plan, patches, fold == TRAINS_ONLY, fold == 0, out)
-    load_checkpoint(module, out / "checkpoints" / "best.ckpt")
-    judged = patches.take(fold == 0)
-    how = "on validation patients, who also chose the epoch: the figures flatter"
-    return module, Judged(judged, fold[fold == 0], probabilities(module, judged), how, plan.threshold)
-
-
-def _learn(
-    plan: _Plan, patches: Patches, trains: NDArray[np.bool_], validates: NDArray[np.bool_] | None, folder: Path
-) -> CnnClassifier:
-    """Train one network to its last epoch."""
-    settings = plan.settings
-    learned = patches.take(trains)
-    order = balanced(learned.labels) if settings.balanced else shuffled(len(learned))
-    module = CnnClassifier(plan.spec, settings, threshold=plan.threshold, average=settings.average)
-    train = _loader(learned, order, settings)
-    val = None
-    if validates is not None:
-        judged = patches.take(validates)
-        val = _loader(judged, in_sequence(len(judged)), settings, share=False)
-    fit(module, train, val, folder, plan.execution, epochs=settings.epochs, seed=settings.seed)
-    return module
-
-
-def _loader(patches: Patches, order: Order, settings: TumourTraining, *, share: bool = True) -> DataLoader[Batch]:
-    sampler = EpochSampler(order, settings.batch_size, settings.seed, share=share)
-    return DataLoader(PatchDataset(patches), batch_size=None, sampler=sampler)
-
-
-def _spec(config: Config, settings: TumourTraining, folds: int) -> CnnSpec:
-    """The network to train.
-
-    Raises:
-        ConfigError: There is none of that name, or it cannot be trained so.
+    Attributes:
+        patches: (n,) patches.
+        fold: (n,) fold of each.
+        probability: (n,) of invasive tumour.
+        split: How the patients were kept apart, in words.
+        threshold: Probability from which a patch is called invasive, as in prediction.
     """
-    spec = network(config.networks.tumour_cnn, "tumour_cnn")
-    assert isinstance(spec, CnnSpec)
-    side, crop = spec.input.network_px, settings.crop_px
-    if crop is not None and (crop > side or not (spec.global_pool or crop == side)):
-        raise ConfigError(f"training.crop_px: {crop} does not suit a {spec.name}, which eats {side} px; leave it out")
-    if folds == 1:
-        raise ConfigError("--folds 1: one fold leaves nobody to train on; use 2 or more, or 0 for none")
-    return spec
+
+    patches: Patches
+    fold: NDArray[np.int64]
+    probability: NDArray[np.float64]
+    split: str
+    threshold: float
+
+    @property
+    def groups(self) -> Iterator[tuple[str, "JudgedPatches"]]:
+        """All patches; then each source and each fold, where there are several."""
+        yield "all", self
+        sources, folds = np.unique(self.patches.sources), np.unique(self.fold)
+        if len(sources) > 1:
+            yield from ((str(source), self._part(self.patches.sources == source)) for source in sources)
+        if len(folds) > 1:
+            yield from ((f"fold {fold + 1}", self._part(self.fold == fold)) for fold in folds)
+
+    @property
+    def figures(self) -> tuple[Estimate, Estimate]:
+        """Balanced accuracy at the threshold, and AUC; both with intervals by patient."""
+        truth, patients = self.patches.labels == INVASIVE, self.patches.patients
+        accuracy = decision_interval(balanced_accuracy, truth, self.probability >= self.threshold, patients)
+        return accuracy, auc_interval(truth, self.probability, patients)
+
+    def _part(self, chosen: NDArray[np.bool_]) -> "JudgedPatches":
+        return replace(
+            self, patches=self.patches.take(chosen), fold=self.fold[chosen], probability=self.probability[chosen]
+        )
+
+
+def _cross_validated(
+    training: CnnTraining, patches: Patches, fold: NDArray[np.int64], out: Path
+) -> tuple[CnnClassifier, JudgedPatches]:
+    """Train on all patients, and evaluate K networks on the patients that each never saw."""
+    n_folds = int(fold.max()) + 1
+
+    def tiles_of(k: int) -> TileSets:
+        judged = PatchDataset(patches.take(fold == k))
+        return TileSets(PatchDataset(patches.take(fold != k)), judged, judged)
+
+    module, logits = training.cross_validate(
+        [partial(tiles_of, k) for k in range(n_folds)], lambda: TileSets(PatchDataset(patches)), out
+    )
+    probability = np.empty(len(patches))
+    for k, of_fold in enumerate(logits):
+        probability[fold == k] = invasive_probability(of_fold)
+    split = f"cross-validated by patient in {n_folds} folds, each network after its last epoch"
+    assert training.threshold is not None
+    return module, JudgedPatches(patches, fold, probability, split, training.threshold)
+
+
+def _validated(
+    training: CnnTraining, patches: Patches, fold: NDArray[np.int64], out: Path
+) -> tuple[CnnClassifier, JudgedPatches]:
+    """Train to the best epoch, and evaluate on the patients who picked it."""
+    train, val = (PatchDataset(patches.take(fold == part)) for part in (TRAINING_ONLY, 0))
+    module = training.learn(TileSets(train, val), out)
+    probability = invasive_probability(training.logits(module, val))
+    split = "on validation patients, who also picked the epoch: the figures flatter"
+    assert training.threshold is not None
+    return module, JudgedPatches(val.patches, fold[fold == 0], probability, split, training.threshold)
+
+
+def invasive_probability(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Probability of invasive tumour from (n, 2) logits: (n,)."""
+    found: NDArray[np.float64] = torch.from_numpy(logits).double().softmax(dim=1)[:, INVASIVE].numpy()
+    return found
+
+
+def _metrics(judged: JudgedPatches) -> tuple[Metric, ...]:
+    """Figures for the card: of all patches, and of each source that has both classes."""
+    return tuple(
+        metric
+        for name, part in judged.groups
+        if not name.startswith("fold ")
+        for metric in card_metrics(part.figures, f"patches ({name}), {judged.split}")
+    )
+
+
+def _row(name: str, part: JudgedPatches) -> Sequence[object]:
+    """Row of the report's table."""
+    patients = len(np.unique(part.patches.patients))
+    share = (part.patches.labels == INVASIVE).mean()
+    return (
+        name,
+        len(part.patches),
+        patients,
+        f"{share:.0%}",
+        *(f"{f.value:.3f} ({f.low:.3f} to {f.high:.3f})" for f in part.figures),
+    )
+
+
+def _write_predictions(path: Path, judged: JudgedPatches) -> None:
+    patches = judged.patches
+    rows = zip(patches.patients, patches.sources, judged.fold, patches.labels, judged.probability, strict=True)
+    write_csv(path, _COLUMNS, ((*row[:4], f"{row[4]:.6f}") for row in rows), line_end="\r\n")
 
 
 def _recipe(settings: TumourTraining, folds: int) -> str:
     """The training in words."""
-    vary = [name for name in ("dihedral", "brightness", "contrast", "stain") if getattr(settings.augment, name)]
+    augmentation = [name for name in ("dihedral", "brightness", "contrast", "stain") if getattr(settings.augment, name)]
     kept = "last epoch kept" if folds else "best epoch kept"
     return (
         f"AdamW, {settings.schedule} learning rate up to {settings.learning_rate:g}, {settings.epochs} epochs of "
-        f"batches of {settings.batch_size}, {'balanced classes, ' if settings.balanced else ''}"
+        f"batches of {settings.batch_size}, "
         f"{f'averaged weights ({settings.average:g}), ' if settings.average else ''}"
-        f"augmentation: {', '.join(vary) or 'none'}; {kept}; seed {settings.seed}"
+        f"augmentation: {', '.join(augmentation) or 'none'}; {kept}; seed {settings.seed}"
     )

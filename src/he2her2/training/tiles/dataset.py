@@ -1,0 +1,319 @@
+"""Tiles that the tile CNN is trained on: found in tissue and annotated regions, drawn evenly, read when needed.
+
+No tile is ever written: only positions are kept, and pixels are read from the slides in every epoch.
+"""
+
+import os
+import zlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from he2her2.config import Config
+from he2her2.errors import AnnotationError, DamagedSlideError, ManifestError, SlideError, TilingError
+from he2her2.geometry import Point, Size, TileGrid
+from he2her2.labels import IhcScore
+from he2her2.manifest import SlideRow, patient_key
+from he2her2.method.inference import pace
+from he2her2.method.raster import tile_side_mask
+from he2her2.method.region_masks import region_mask
+from he2her2.method.segmentation import TissueRule, segment_slide
+from he2her2.method.tiles import MAX_UNREADABLE_SHARE
+from he2her2.models.scoring import resize
+from he2her2.models.zoo import InputSpec
+from he2her2.preprocessing.tiling import TooFewTilesError, cut_tiles
+from he2her2.preprocessing.tissue import tissue_mask, weak_tissue_mask
+from he2her2.slides import Slide, open_slide
+from he2her2.slides.stream import map_tiles
+from he2her2.timing import Progress, silent
+from he2her2.training.classifier import Batch, LabelledTiles
+from he2her2.training.sampling import Draw
+
+SCORES = tuple(IhcScore)
+_MAX_OPEN_SLIDES = 64
+_WEAK = (IhcScore.ZERO, IhcScore.ONE)
+
+
+@dataclass(frozen=True, slots=True, eq=False)  # eq=False: it holds an array
+class SlideTiles:
+    """Tiles of one slide, all of which inherit its score.
+
+    Attributes:
+        row: The slide.
+        grid: Positions of the tiles.
+    """
+
+    row: SlideRow
+    grid: TileGrid
+
+    def __len__(self) -> int:
+        return len(self.grid)
+
+    @property
+    def label(self) -> int:
+        """Class of every tile: the position of the slide's score among 0, 1+, 2+, 3+."""
+        assert self.row.ihc_score is not None
+        return SCORES.index(self.row.ihc_score)
+
+    def take(self, index: NDArray[Any]) -> "SlideTiles":
+        """The tiles at `index`."""
+        return replace(self, grid=self.grid.take(index))
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnTiles:
+    """Tiles of a set, equally many of every class.
+
+    Attributes:
+        slides: Slides with their drawn tiles, by slide_id; slides without any are left out.
+        per_class: Tiles of each class.
+        wanted: Tiles of each class that the settings ask for.
+    """
+
+    slides: tuple[SlideTiles, ...]
+    per_class: int
+    wanted: int
+
+    @property
+    def n_tiles(self) -> int:
+        """Number of tiles."""
+        return sum(map(len, self.slides))
+
+    @property
+    def missing(self) -> tuple[IhcScore, ...]:
+        """Scores without a tile."""
+        there = {slide.row.ihc_score for slide in self.slides}
+        return tuple(score for score in SCORES if score not in there)
+
+    def in_words(self) -> str:
+        """Such as "247 tiles of each of 4 scores (fewer than the 624 wanted), from 14 slides of 14 patients"."""
+        scores = f"each of {n} scores" if (n := len(SCORES) - len(self.missing)) > 1 else "one score"
+        fewer = f" (fewer than the {self.wanted} wanted)" if self.per_class < self.wanted else ""
+        lack = f" (none of {', '.join(self.missing)})" if self.missing else ""
+        patients = len({patient_key(slide.row.patient_id) for slide in self.slides})
+        slides = f"{len(self.slides)} slides of {patients} patients"
+        return f"{self.per_class} tiles of {scores}{lack}{fewer}, from {slides}"
+
+
+def find_tiles(
+    rows: Sequence[SlideRow], spec: InputSpec, config: Config, *, tissue_by_score: bool, progress: Progress = silent
+) -> tuple[SlideTiles, ...]:
+    """Cut every slide into tiles, without overlap; see `_tiles_of`.
+
+    Raises:
+        ManifestError: All slides that cannot be read, or that have no tile.
+    """
+    found, problems = [], []
+    for n_done, row in enumerate(rows, start=1):
+        try:
+            found.append(_tiles_of(row, spec, config, tissue_by_score=tissue_by_score))
+        except (SlideError, AnnotationError) as error:
+            problems.append(f"line {row.line}: {error}")
+        progress("looking for tiles", n_done, len(rows))
+    _refuse(problems, len(rows))
+    return tuple(found)
+
+
+def _tiles_of(row: SlideRow, spec: InputSpec, config: Config, *, tissue_by_score: bool) -> SlideTiles:
+    """Cut one slide into tiles that lie wholly in its tissue and in its annotated regions (paper, 3.1.1).
+
+    Args:
+        row: The slide; its annotations, where it has any, limit the tissue.
+        spec: Input of the network.
+        config: Tissue, quality and tiling are used.
+        tissue_by_score: See `settings.TileTraining`.
+
+    Raises:
+        SlideError: It cannot be read, or holds no tile.
+        AnnotationError: Its regions cannot be read.
+    """
+    with open_row(row, config) as slide:
+        where = partial(region_mask, slide, row.annotations) if row.annotations else None
+        found = segment_slide(
+            slide, spec, config, tumour_cnn=None, regions=where, tissue_rule=_tissue_rule(row, by_score=tissue_by_score)
+        )
+        try:
+            tiling = cut_tiles(
+                found.tumour,
+                slide.size_l0,
+                px_l0=found.px_l0,
+                side_mask=tile_side_mask(spec, config.tiling),
+                side_px=spec.side_px,
+                mpp=found.px_mpp / config.tiling.mask_downsample,
+                min_tiles=1,
+            )
+        except TooFewTilesError:
+            side_um = spec.side_px * found.px_mpp / config.tiling.mask_downsample
+            reason = f"no tile ({side_um:.0f} µm) fits into the {found.area_mm2(found.tumour):.2f} mm² left of it"
+            raise TilingError(slide.slide_id, reason, "mark larger regions, or leave the slide out") from None
+    first = slice(None) if tiling.n_plain else slice(1)  # where none fit side by side, one is enough
+    return SlideTiles(row, tiling.grid.take(np.arange(len(tiling.grid))[first]))
+
+
+def _tissue_rule(row: SlideRow, *, by_score: bool) -> TissueRule:
+    """Rule that finds a slide's tissue: H&E by saturation; IHC by brightness, or as the paper does (3.1.1).
+
+    Saturation misses most of a 2+ slide: brown membranes and blue nuclei in one mask px average to grey.
+    """
+    weak = row.stain == "IHC" and (not by_score or row.ihc_score in _WEAK)
+    return weak_tissue_mask if weak else tissue_mask
+
+
+def open_row(row: SlideRow, config: Config) -> Slide:
+    """Open the slide of a row."""
+    return open_slide(row.path, mpp=row.mpp, backend=config.runtime.backend)
+
+
+def draw_tiles(slides: Sequence[SlideTiles], per_class: int, seed: int) -> DrawnTiles:
+    """Draw equally many tiles of every class, spread evenly over the class's slides.
+
+    Where a class has fewer tiles than wanted, every class gives as few. A slide's tiles depend on its name, their
+    number and the seed, never on the order of the slides.
+
+    Args:
+        slides: Of any number of classes.
+        per_class: Tiles wanted of each class.
+        seed: Of the random choice within a slide.
+    """
+    by_name = sorted(slides, key=lambda slide: slide.row.slide_id)
+    classes = [[slide for slide in by_name if slide.label == label] for label in range(len(SCORES))]
+    there = [found for found in classes if found]
+    least = min((sum(map(len, found)) for found in there), default=0)
+    count = min(per_class, least)
+    drawn = []
+    for found in there:
+        shares = _even_shares(np.array([len(slide) for slide in found]), count)
+        drawn += [_some(slide, int(share), seed) for slide, share in zip(found, shares, strict=True) if share]
+    return DrawnTiles(tuple(sorted(drawn, key=lambda slide: slide.row.slide_id)), count, per_class)
+
+
+def _even_shares(available: NDArray[np.int64], wanted: int) -> NDArray[np.int64]:
+    """Number to take of each, as equal as the available numbers allow.
+
+    Raises:
+        ValueError: Fewer are available than wanted.
+
+    Example:
+        >>> _even_shares(np.array([2, 10, 10]), 13).tolist()
+        [2, 5, 6]
+    """
+    if wanted > available.sum():
+        raise ValueError(f"{wanted} wanted of {available.sum()}")
+    shares = np.zeros(len(available), np.int64)
+    left = wanted
+    for rank, i in enumerate(np.argsort(available, kind="stable")):  # the smallest first
+        shares[i] = min(int(available[i]), left // (len(available) - rank))
+        left -= int(shares[i])
+    return shares
+
+
+def _some(slide: SlideTiles, count: int, seed: int) -> SlideTiles:
+    rng = np.random.default_rng((seed, zlib.crc32(slide.row.slide_id.encode())))
+    return slide.take(np.sort(rng.permutation(len(slide))[:count]))
+
+
+def readable_tiles(drawn: DrawnTiles, config: Config, progress: Progress = silent) -> DrawnTiles:
+    """Decode every tile once and leave out those that cannot be; the classes stay equally large.
+
+    Raises:
+        ManifestError: All slides of which more than 1 % of the tiles cannot be decoded.
+    """
+    kept, problems = [], []
+    for n_done, tiles in enumerate(drawn.slides, start=1):
+        try:
+            kept.append(_readable(tiles, config))
+        except SlideError as error:
+            problems.append(f"line {tiles.row.line}: {error}")
+        progress("checking tiles", n_done, len(drawn.slides))
+    _refuse(problems, len(drawn.slides))
+    if sum(map(len, kept)) == drawn.n_tiles:
+        return drawn
+    return replace(draw_tiles(kept, drawn.per_class, 0), wanted=drawn.wanted)
+
+
+def _readable(tiles: SlideTiles, config: Config) -> SlideTiles:
+    with open_row(tiles.row, config) as slide:
+        batches = list(map_tiles(slide, tiles.grid, lambda batch: batch.index, **pace(config.runtime)))
+        n_lost = len(tiles) - sum(map(len, batches))
+        if n_lost > MAX_UNREADABLE_SHARE * len(tiles):
+            found = f"{n_lost} of {len(tiles)} of its tiles cannot be decoded"
+            raise DamagedSlideError(slide.slide_id, found, "copy the file again, or leave the slide out")
+    return tiles.take(np.concatenate(batches))
+
+
+def _refuse(problems: Sequence[str], n_slides: int) -> None:
+    if problems:
+        raise ManifestError([f"{len(problems)} of {n_slides} slides give no tiles", *problems])
+
+
+class TileDataset(LabelledTiles):
+    """Tiles of many slides, read from the slides a batch at a time; the slides used last stay open.
+
+    Args:
+        slides: With their tiles.
+        spec: Input of the network.
+        config: Slide reader and its threads.
+
+    Attributes:
+        labels: (n,) class of each tile.
+        slide: (n,) position of its slide.
+    """
+
+    def __init__(self, slides: Sequence[SlideTiles], spec: InputSpec, config: Config) -> None:
+        counts = [len(slide) for slide in slides]
+        self.slides = tuple(slides)
+        self.labels = np.repeat(np.array([slide.label for slide in slides], np.int64), counts)
+        self.slide = np.repeat(np.arange(len(slides)), counts)
+        self._within = np.concatenate([np.arange(0), *map(np.arange, counts)])
+        self._spec = spec
+        self._open = _OpenSlides(config)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, draw: Draw) -> Batch:
+        """Read a batch."""
+        side = self._spec.side_px
+        pixels = np.empty((len(draw.index), side, side, 3), np.uint8)
+        for i, out in zip(draw.index.tolist(), pixels, strict=True):
+            tiles = self.slides[self.slide[i]]
+            x, y = tiles.grid.origins_l0[self._within[i]].tolist()
+            out[...] = self._open.get(tiles.row).read(Point(x, y), Size(side, side), tiles.grid.mpp)
+        labels = torch.from_numpy(self.labels[draw.index])
+        return Batch(torch.from_numpy(resize(pixels, self._spec)), labels, torch.from_numpy(draw.uniform))
+
+
+class _OpenSlides:
+    """Open slides of one process; the one unused for longest is closed where there are too many."""
+
+    def __init__(self, config: Config, limit: int = _MAX_OPEN_SLIDES) -> None:
+        self._config = config
+        self._limit = limit
+        self._slides: OrderedDict[str, Slide] = OrderedDict()
+        self._process = os.getpid()
+
+    def get(self, row: SlideRow) -> Slide:
+        """The open slide of a row."""
+        if self._process != os.getpid():  # a forked process must not share the files' positions
+            self._slides, self._process = OrderedDict(), os.getpid()
+        if row.slide_id not in self._slides:
+            self._slides[row.slide_id] = open_row(row, self._config)
+            if len(self._slides) > self._limit:
+                self._slides.popitem(last=False)[1].close()
+        self._slides.move_to_end(row.slide_id)
+        return self._slides[row.slide_id]
+
+    def close(self) -> None:
+        """Close them all."""
+        while self._slides:
+            self._slides.popitem()[1].close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """State without open slides: another process opens its own."""
+        return self.__dict__ | {"_slides": OrderedDict()}
