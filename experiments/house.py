@@ -67,14 +67,22 @@ class Module:
 
     @cached_property
     def imports(self) -> list[tuple[str, str | None]]:
-        """Every import, also inside functions: (module, name) for `from module import name`, else (module, None)."""
+        """Every import that runs, also inside functions: (module, name) for `from module import name`, else no name."""
         found: list[tuple[str, str | None]] = []
+        for_types = {id(inner) for node in ast.walk(self.tree) if _for_types(node) for inner in ast.walk(node)}
         for node in ast.walk(self.tree):
+            if id(node) in for_types:
+                continue
             if isinstance(node, ast.Import):
                 found += [(alias.name, None) for alias in node.names]
             elif isinstance(node, ast.ImportFrom) and node.module:
                 found += [(node.module, alias.name) for alias in node.names]
         return found
+
+
+def _for_types(node: ast.AST) -> bool:
+    """True for the block of `if TYPE_CHECKING:`, which never runs."""
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
 House: TypeAlias = Mapping[str, Module]

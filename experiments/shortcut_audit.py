@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from he2her2.cohort import Engine, Ledger, SlideWorker, slide_tasks
+from he2her2.cohort import Ledger, SlideEngine, SlideWorker, slide_tasks
 from he2her2.config import load_config
 from he2her2.evaluation.audits.audit import holm
 from he2her2.evaluation.audits.shortcuts import candidates_of, permutation_p
@@ -73,7 +73,7 @@ def predicted(folder: Path) -> Path:
     )
     worker = SlideWorker(model, replace(config, runtime=replace(config.runtime, threads=1)))
     tasks = slide_tasks(sorted((folder / "slides").iterdir()))
-    for _, outcome in Engine().run(tasks, worker, Ledger(run.slides, run.digest)):
+    for _, outcome in SlideEngine().run(tasks, worker, Ledger(run.slides, run.digest)):
         run.add(outcome)
     run.write_description()
     run.write_tables()

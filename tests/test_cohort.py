@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from he2her2.cohort import Engine, Ledger, SlideTask, list_slides, require_all, slide_tasks
+from he2her2.cohort import Ledger, SlideEngine, SlideTask, list_slides, require_all, slide_tasks
 from he2her2.config import Config
 from he2her2.errors import AnnotationError, ManifestError, OutputError, SlideOpenError, TissueError
 from he2her2.geometry import Point
@@ -91,7 +91,9 @@ def test_results_come_in_order_with_the_failures_among_them(slides):
         return 1
 
     told = []
-    outcomes = [found for _, found in Engine(progress=lambda *args: told.append(args)).run(slides, worker, stage="x")]
+    outcomes = [
+        found for _, found in SlideEngine(progress=lambda *args: told.append(args)).run(slides, worker, stage="x")
+    ]
 
     assert outcomes[0] == 1
     assert outcomes[1] == Failure("b", str(slides[1].path), "tissue", "blank", "scan it")
@@ -109,7 +111,7 @@ def test_threads_keep_the_order(slides):
         assert last.wait(5)
         return task.slide_id
 
-    assert [found for _, found in Engine(threads=3).run(slides, worker)] == ["a", "b", "c"]
+    assert [found for _, found in SlideEngine(threads=3).run(slides, worker)] == ["a", "b", "c"]
 
 
 def test_what_is_done_is_not_done_again(slides):
@@ -123,7 +125,7 @@ def test_what_is_done_is_not_done_again(slides):
 
     def results(tasks, configuration="x"):
         seen.clear()
-        return [found for _, found in Engine().run(tasks, worker, Ledger(store, configuration))]
+        return [found for _, found in SlideEngine().run(tasks, worker, Ledger(store, configuration))]
 
     assert results(slides) == ["a", "b", "c"]
     assert seen == ["a", "b", "c"]
@@ -141,14 +143,14 @@ def test_what_is_done_is_not_done_again(slides):
 def test_a_failure_takes_the_earlier_result_away(slides):
     """Nothing may pass for the result of a slide that failed; one that cannot be opened may be another slide."""
     store = Memory()
-    list(Engine().run(slides, lambda task: task.slide_id, Ledger(store, "x")))
+    list(SlideEngine().run(slides, lambda task: task.slide_id, Ledger(store, "x")))
 
     def fail(task):
         if task.slide_id == "a":
             raise SlideOpenError("a", "no file", "check the path")
         raise TissueError(task.slide_id, "blank", "scan it")
 
-    list(Engine().run(slides, fail, Ledger(store, "y")))
+    list(SlideEngine().run(slides, fail, Ledger(store, "y")))
 
     assert store.kept.keys() == {"a"}
 
@@ -161,12 +163,12 @@ def test_our_own_bug_costs_one_slide(slides, tmp_path):
             raise ZeroDivisionError("by zero")
         return task.slide_id
 
-    outcomes = [found for _, found in Engine(log=tmp_path / "errors.log").run(slides, worker)]
+    outcomes = [found for _, found in SlideEngine(log=tmp_path / "errors.log").run(slides, worker)]
 
     assert (outcomes[0], outcomes[1].stage, outcomes[2]) == ("a", "internal", "c")
     assert "ZeroDivisionError: by zero" in (tmp_path / "errors.log").read_text()
     with pytest.raises(ZeroDivisionError):
-        list(Engine().run(slides, worker))
+        list(SlideEngine().run(slides, worker))
 
 
 def test_a_place_that_cannot_be_written_stops_the_loop(slides, tmp_path):
@@ -176,7 +178,7 @@ def test_a_place_that_cannot_be_written_stops_the_loop(slides, tmp_path):
         raise OutputError("full")
 
     with pytest.raises(OutputError, match="full"):
-        list(Engine(log=tmp_path / "errors.log").run(slides, worker))
+        list(SlideEngine(log=tmp_path / "errors.log").run(slides, worker))
 
 
 def test_all_results_or_every_reason(slides):

@@ -8,7 +8,7 @@ import typer
 Backend: TypeAlias = Literal["auto", "tiff", "openslide"]
 Device: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
 Precision: TypeAlias = Literal["full", "mixed"]
-RegionUse: TypeAlias = Literal["intersect", "replace"]
+AnnotationsUseName: TypeAlias = Literal["intersect", "replace"]
 Preset: TypeAlias = Literal["default", "paper", "released-code"]
 PolicyName: TypeAlias = Literal["guideline", "paper"]
 
@@ -25,7 +25,7 @@ Annotations = Annotated[
     Path | None,
     typer.Option(help="QuPath GeoJSON, ASAP or Sedeen XML; or a folder with one per slide.", show_default=False),
 ]
-AnnotationsUse = Annotated[RegionUse, typer.Option(help="Limit the tumour that is found, or replace it.")]
+AnnotationsUse = Annotated[AnnotationsUseName, typer.Option(help="Limit the tumour that is found, or replace it.")]
 Reader = Annotated[Backend, typer.Option("--backend", help="Slide reader.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Worker threads.", show_default="every core")]
 RunsOn = Annotated[Device, typer.Option("--device", help="Where the CNNs run; auto takes a GPU where torch has one.")]

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from he2her2.cli.console import say
-from he2her2.results import RESEARCH_USE, Failure, Her2Finding, Run, SlideResult, result_to_record
+from he2her2.results import RESEARCH_USE_NOTICE, Failure, Her2Finding, Run, SlideResult, result_to_record
 from he2her2.timing import StreamTimes
 
 _STAGES = {"focus": "checking focus", "tumour": "finding tumour", "tiles": "scoring tiles"}
@@ -93,7 +93,7 @@ class Printer:
         say(f"{len(run.results)} slides done, {len(run.failures)} failed; tables in {run.folder}")
         for line in _speed(run.results):
             say(line)
-        for text in (*notices, RESEARCH_USE):
+        for text in (*notices, RESEARCH_USE_NOTICE):
             say(f"  NOTICE   {text}")
 
 

@@ -40,7 +40,7 @@ class SlideRun:
     verb: Literal["predict", "segment"] = "predict"
     mpp: float | None = None
     annotations: Path | None = None
-    region_use: o.RegionUse = "intersect"
+    region_use: o.AnnotationsUseName = "intersect"
     overwrite: bool = False
 
     def overrides(self, model: "SlideModel") -> dict[str, object]:
@@ -89,7 +89,7 @@ def inspect(
     """Show a slide's format, size, scale and integrity, and how it would be read."""
     from he2her2.cli.console import working
     from he2her2.cli.inspections import print_inspections
-    from he2her2.cohort import Engine, SlideTask, list_slides, slide_tasks
+    from he2her2.cohort import SlideEngine, SlideTask, list_slides, slide_tasks
     from he2her2.results import Failure
     from he2her2.slides.inspection import SlideReport, inspect_slide
 
@@ -97,7 +97,7 @@ def inspect(
         with working(f"checking {task.path.name}"):
             return inspect_slide(task.path, task.mpp, backend, n_check=None if deep else _SAMPLED_TILES)
 
-    outcomes = [found for _, found in Engine().run(slide_tasks(list_slides(slide), mpp), worker)]
+    outcomes = [found for _, found in SlideEngine().run(slide_tasks(list_slides(slide), mpp), worker)]
     failures = [found for found in outcomes if isinstance(found, Failure)]
     if failures and not slide.is_dir():
         raise He2Her2Error(str(failures[0]))
@@ -129,7 +129,7 @@ def effective_settings(
 def run_slides(slide: Path, asked: SlideRun, *, as_json: bool = False) -> None:
     """Predict or segment one slide (its failure is the command's) or a folder (failures are rows, exit code 1)."""
     from he2her2.cli.printer import Printer
-    from he2her2.cohort import Engine, Ledger, SlideWorker, list_slides, slide_tasks
+    from he2her2.cohort import Ledger, SlideEngine, SlideWorker, list_slides, slide_tasks
     from he2her2.models.slide_model import load_slide_model
     from he2her2.results import Failure
 
@@ -143,7 +143,7 @@ def run_slides(slide: Path, asked: SlideRun, *, as_json: bool = False) -> None:
         worker = SlideWorker(
             model, asked.config, asked.region_use, masks_only=asked.verb == "segment", progress=printer.progress
         )
-        engine = Engine(log=run.folder / "errors.log" if many else None)
+        engine = SlideEngine(log=run.folder / "errors.log" if many else None)
         if many:
             run.write_description()
         try:

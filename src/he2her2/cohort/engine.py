@@ -19,8 +19,8 @@ from he2her2.manifest import SlideRow
 from he2her2.results import Failure, FileStamp, SlideInputs
 from he2her2.timing import Progress, silent
 
-P = TypeVar("P")
-R = TypeVar("R")
+_P = TypeVar("_P")
+_R = TypeVar("_R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +51,15 @@ class SlideTask:
         return SlideInputs(str(self.path.absolute()), FileStamp.of(self.path), annotations, self.mpp)
 
 
-Worker: TypeAlias = Callable[[SlideTask], P]
+Worker: TypeAlias = Callable[[SlideTask], _P]
 """From a task to what it makes of the slide; raises `SlideError` or `AnnotationError` where it can make nothing."""
 
-Outcome: TypeAlias = tuple[SlideTask, R | Failure]
+TaskOutcome: TypeAlias = tuple[SlideTask, _R | Failure]
 """A task and what became of it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Engine:
+class SlideEngine:
     """Works through slides in this process; a slide that fails becomes a `Failure` and never stops the others.
 
     Attributes:
@@ -73,21 +73,21 @@ class Engine:
     log: Path | None = None
 
     @overload
-    def run(self, tasks: Sequence[SlideTask], worker: Worker[R], *, stage: str = ...) -> Iterator[Outcome[R]]: ...
+    def run(self, tasks: Sequence[SlideTask], worker: Worker[_R], *, stage: str = ...) -> Iterator[TaskOutcome[_R]]: ...
 
     @overload
     def run(
-        self, tasks: Sequence[SlideTask], worker: Worker[P], ledger: Ledger[P, R], *, stage: str = ...
-    ) -> Iterator[Outcome[R]]: ...
+        self, tasks: Sequence[SlideTask], worker: Worker[_P], ledger: Ledger[_P, _R], *, stage: str = ...
+    ) -> Iterator[TaskOutcome[_R]]: ...
 
     def run(
         self,
         tasks: Sequence[SlideTask],
-        worker: Worker[P],
-        ledger: Ledger[P, R] | None = None,
+        worker: Worker[_P],
+        ledger: Ledger[_P, _R] | None = None,
         *,
         stage: str = "slides",
-    ) -> Iterator[Outcome[P | R]]:
+    ) -> Iterator[TaskOutcome[_P | _R]]:
         """Give each task with its result or failure, in the order of the tasks.
 
         Args:
@@ -100,7 +100,7 @@ class Engine:
             OutputError: Results cannot be written.
         """
 
-        def outcome(task: SlideTask) -> P | R | Failure:
+        def outcome(task: SlideTask) -> _P | _R | Failure:
             return self._attempt(task, worker, ledger)
 
         with ThreadPoolExecutor(self.threads) if self.threads > 1 else nullcontext() as pool:
@@ -109,7 +109,7 @@ class Engine:
                 self.progress(stage, n_done, len(tasks))
                 yield task, found
 
-    def _attempt(self, task: SlideTask, worker: Worker[P], ledger: Ledger[P, R] | None) -> P | R | Failure:
+    def _attempt(self, task: SlideTask, worker: Worker[_P], ledger: Ledger[_P, _R] | None) -> _P | _R | Failure:
         """The result that the ledger has of a task, or else that of the worker."""
         if ledger is None:
             return self._work(task, worker)
@@ -124,7 +124,7 @@ class Engine:
             ledger.discard(task.slide_id)
         return product
 
-    def _work(self, task: SlideTask, worker: Worker[P]) -> P | Failure:
+    def _work(self, task: SlideTask, worker: Worker[_P]) -> _P | Failure:
         """Let the worker try; whatever stops it but the place for results becomes a failure."""
         try:
             return worker(task)
@@ -146,7 +146,7 @@ class Engine:
             )
 
 
-def require_all(rows: Sequence[SlideRow], outcomes: Iterable[Outcome[R]], problem: str) -> list[R]:
+def require_all(rows: Sequence[SlideRow], outcomes: Iterable[TaskOutcome[_R]], problem: str) -> list[_R]:
     """The results of all rows, in order.
 
     Args:

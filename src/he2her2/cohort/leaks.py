@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from he2her2.cohort.engine import Engine, SlideTask
+from he2her2.cohort.engine import SlideEngine, SlideTask
 from he2her2.cohort.likeness import ALIKE, THUMBNAIL_PX, TissuePrint, likeness, print_of
 from he2her2.errors import ManifestError, MppError
 from he2her2.manifest.patients import patient_key
@@ -190,7 +190,7 @@ def _ends(path: Path) -> bytes:
 def _prints(places: Sequence[NamedSlide], workers: int | None) -> tuple[dict[Path, TissuePrint], list[str]]:
     """The print of each file, and a line for each that cannot be read."""
     tasks = {place.row.path: SlideTask.of_row(place.row) for place in places}
-    engine = Engine(threads=workers or min(8, os.cpu_count() or 1))
+    engine = SlideEngine(threads=workers or min(8, os.cpu_count() or 1))
     prints, unread = {}, []
     for task, found in engine.run([*tasks.values()], _print_of):
         if isinstance(found, Failure):

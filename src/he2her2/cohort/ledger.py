@@ -5,13 +5,13 @@ from typing import Generic, Protocol, TypeVar
 
 from he2her2.results import MadeOf, SlideInputs
 
-P = TypeVar("P")
-R = TypeVar("R")
+_P = TypeVar("_P")
+_R = TypeVar("_R")
 _P_contra = TypeVar("_P_contra", contravariant=True)
 _R_co = TypeVar("_R_co", covariant=True)
 
 
-class Store(Protocol[_P_contra, _R_co]):
+class ResultStore(Protocol[_P_contra, _R_co]):
     """One kind of result on disk: each appears whole, with what it was made of, or not at all."""
 
     def read(self, slide_id: str, made_of: MadeOf) -> _R_co | None:
@@ -29,7 +29,7 @@ class Store(Protocol[_P_contra, _R_co]):
 
 
 @dataclass(frozen=True, slots=True)
-class Ledger(Generic[P, R]):
+class Ledger(Generic[_P, _R]):
     """The results of one configuration.
 
     Attributes:
@@ -37,18 +37,18 @@ class Ledger(Generic[P, R]):
         configuration: SHA-256 of all that can change a result, but for the slide's own files.
     """
 
-    store: Store[P, R]
+    store: ResultStore[_P, _R]
     configuration: str
 
     def made_of(self, inputs: SlideInputs) -> MadeOf:
         """All that a result of these files depends on under this configuration."""
         return MadeOf(self.configuration, inputs)
 
-    def find(self, slide_id: str, made_of: MadeOf) -> R | None:
+    def find(self, slide_id: str, made_of: MadeOf) -> _R | None:
         """The result that is there already; None where the slide has to be worked on."""
         return self.store.read(slide_id, made_of)
 
-    def keep(self, slide_id: str, made_of: MadeOf, product: P) -> R:
+    def keep(self, slide_id: str, made_of: MadeOf, product: _P) -> _R:
         """Write what a worker made of a slide; gives the result as it will be found."""
         return self.store.write(slide_id, made_of, product)
 

@@ -4,7 +4,7 @@ from he2her2.results.evidence import Evidence, prediction_evidence, segmentation
 from he2her2.results.run import LIBRARIES, Run, RunDescription, RunFolder, describe_environment, open_run, plan_run
 from he2her2.results.slide_folder import PREDICTION, SEGMENTATION, SlideFolders
 from he2her2.results.slide_result import (
-    RESEARCH_USE,
+    RESEARCH_USE_NOTICE,
     FileStamp,
     Her2Finding,
     MadeOf,
@@ -20,7 +20,7 @@ from he2her2.results.tiles_h5 import ScoredTiles
 __all__ = [
     "LIBRARIES",
     "PREDICTION",
-    "RESEARCH_USE",
+    "RESEARCH_USE_NOTICE",
     "SEGMENTATION",
     "Evidence",
     "Failure",

@@ -18,7 +18,7 @@ from he2her2.pipeline import Prediction
 from he2her2.preprocessing.quality import quality_shares
 from he2her2.results.overlay import PICTURE_PX
 from he2her2.results.slide_result import (
-    RESEARCH_USE,
+    RESEARCH_USE_NOTICE,
     Areas,
     ColourStatistics,
     Counts,
@@ -135,7 +135,7 @@ def _result(
         seconds=round(watch.seconds, 2),
         timing=TimingNote.of(watch),
         version=__version__,
-        use=RESEARCH_USE,
+        use=RESEARCH_USE_NOTICE,
     )
 
 

@@ -24,7 +24,7 @@ from he2her2.models.card import Card
 from he2her2.rules import OperatingPoint, Triage
 from he2her2.timing import StreamTimes, Watch
 
-RESEARCH_USE = "research use only: not validated for diagnosis"
+RESEARCH_USE_NOTICE = "research use only: not validated for diagnosis"
 
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 

@@ -5,14 +5,12 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from he2her2.errors import EvaluationError
 from he2her2.files import read_csv, write_csv
 from he2her2.labels import Her2Status, IhcScore
 from he2her2.results.slide_result import SlideResult
-
-R = TypeVar("R")
 
 _NEEDED = ("slide_id", "status", "probability", "threshold")
 _LINE_END = "\r\n"
