@@ -236,7 +236,10 @@ def _loops(function: Function) -> Iterator[ast.AST]:
         elif isinstance(node, ast.DictComp):
             yield node.value
         elif isinstance(node, ast.Call) and _called(node) in ("map", "submit"):
-            yield from node.args[:1]
+            given = node.args[:1]
+            yield from given
+            inner = {nested.name: nested for nested in ast.walk(function) if isinstance(nested, ast.FunctionDef)}
+            yield from (inner[name.id] for name in given if isinstance(name, ast.Name) and name.id in inner)
 
 
 def _called(call: ast.Call) -> str:
@@ -262,8 +265,10 @@ def _calls_a_worker(function: Function, looped: set[ast.AST]) -> bool:
 
 
 def _is_worker(annotation: ast.expr | None) -> bool:
-    """Tell `Callable[[Path], R]` and the like; one that returns text is a key of the slide, and opens nothing."""
+    """Tell `Callable[[Path], R]`, `Worker[R]` and the like; one that returns text is a key, and opens nothing."""
     match annotation:
+        case ast.Name("Worker") | ast.Subscript(ast.Name("Worker"), _):
+            return True
         case ast.Subscript(ast.Name("Callable"), ast.Tuple([ast.List([ast.Name(taken)]), given])):
             return taken in ONE_SLIDE and not re.search(r"\b(str|Hashable)\b", _text(given))
     return False
