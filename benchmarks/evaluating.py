@@ -21,7 +21,8 @@ from he2her2.evaluation.evaluate import Question, evaluate
 from he2her2.evaluation.folder import write_evaluation
 from he2her2.geometry import Size, TileGrid
 from he2her2.models.selection import top_tiles
-from he2her2.results.tiles_h5 import ScoredTiles, write_tiles
+from he2her2.results import ScoredTiles, SlideFolders, SlideResult, result_of_record, result_to_record
+from he2her2.results.tiles_h5 import write_tiles
 
 SIDE_TILES = 48
 """Tiles along a slide: 48 x 48 are 2 304, a little more than the 2 000 that selection asks for."""
@@ -77,7 +78,7 @@ def write_run(folder: Path, n: int, seed: int = 0) -> tuple[Path, Path]:
                 SITES[k % 4],
             ]
         )
-        write_record(run / "slides" / slide_id, slide_id, rng, tiles)
+        write_slide(SlideFolders(run).of(slide_id), made_up(slide_id, probability, rng), tiles)
     (run / "run.json").write_text(json.dumps({"config": asdict(BASELINE)}))
     head = ["slide_id", "status", "probability", "threshold", "tile_score", "notices"]
     write_csv(run / "predictions.csv", head, rows)
@@ -95,25 +96,46 @@ def _ihc(score: float) -> str:
     return ("0", "1+", "2+", "3+")[round(score)]
 
 
-def write_record(folder: Path, slide_id: str, rng: np.random.Generator, tiles: np.ndarray | None) -> None:
-    """One slide's `prediction.json`, with tiles.h5 where it has tiles."""
+def made_up(slide_id: str, probability: float, rng: np.random.Generator) -> SlideResult:
+    """A slide's result that nobody predicted."""
+    tissue, tumour, n_tiles = (float(rng.uniform(*ends)) for ends in ((10, 200), (5, 50), (2000, 40_000)))
+    per_score = dict(zip(("0", "1+", "2+", "3+"), rng.integers(1, 999, 4).tolist(), strict=True))
+    width = int(rng.integers(40_000, 100_000))
+    return result_of_record(
+        {
+            "slide_id": slide_id,
+            "path": "x.tif",
+            "status": "positive" if probability >= 0.5 else "negative",
+            "probability": probability,
+            "threshold": 0.5,
+            "tile_score": "2+",
+            "warnings": [],
+            "tiles": {"side_px": 256, "mpp": 0.25, "stride_px": 256, "per_score": per_score},
+            "weights": [],
+            "slide": {"vendor": "", "backend": "tiff", "mpp": 0.25, "width": width, "height": 50_000, "levels": 3},
+            "quality": {"pen_share": 0.01 * (rng.random() < 0.1), "blur_share": 0.01, "left_out": True},
+            "colour": {"mean": rng.normal((200, 150, 190), 6).tolist(), "spread": [20.0, 25.0, 22.0]},
+            "area_mm2": {"tissue": tissue, "usable": tissue, "tumour": tumour},
+            "counts": {"points": 2000, "tiles_without_overlap": int(n_tiles)},
+            "mask": {"px_l0": 32.0, "px_mpp": 8.0},
+            "preset": BASELINE.preset,
+            "config": asdict(BASELINE),
+            "version": "",
+            "use": "",
+        }
+    )
+
+
+def write_slide(folder: Path, result: SlideResult, tiles: np.ndarray | None) -> None:
+    """A slide's `prediction.json`, with tiles.h5 where it has tiles."""
     folder.mkdir(parents=True)
-    record = {
-        "slide": {"mpp": 0.25, "width": int(rng.integers(40_000, 100_000)), "height": 50_000},
-        "quality": {"pen_share": round(float(rng.random() < 0.1) * 0.01, 4), "blur_share": 0.01},
-        "colour": {"mean": rng.normal((200, 150, 190), 6).round(2).tolist(), "spread": [20.0, 25.0, 22.0]},
-        "area_mm2": {"tissue": float(rng.uniform(10, 200)), "tumour": float(rng.uniform(5, 50))},
-        "counts": {"tiles_without_overlap": int(rng.integers(2000, 40_000))},
-        "tiles": {"stride_px": 256, "per_score": dict(zip("0123", rng.integers(1, 999, 4).tolist(), strict=True))},
-        "config": asdict(BASELINE),
-    }
-    (folder / "prediction.json").write_text(json.dumps(record))
+    (folder / "prediction.json").write_text(json.dumps(result_to_record(result)))
     if tiles is not None:
         y, x = np.divmod(np.arange(tiles.size), SIDE_TILES)
         grid = TileGrid(np.stack([x, y], axis=1) * 256, 256.0, 256, 0.25)
         scored = ScoredTiles(grid, tiles, np.zeros((tiles.size, 4), np.float32), np.zeros(tiles.size, bool))
         size = Size(SIDE_TILES * 256, SIDE_TILES * 256)
-        write_tiles(folder / "tiles.h5", scored, slide_id=slide_id, size_l0=size, mpp_l0=0.25, overlap_px=0)
+        write_tiles(folder / "tiles.h5", scored, slide_id=result.slide_id, size_l0=size, mpp_l0=0.25, overlap_px=0)
 
 
 def write_csv(path: Path, head: list[str], rows: Sequence[Sequence[object]]) -> None:
