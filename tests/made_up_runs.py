@@ -16,6 +16,7 @@ from he2her2.models.slide_model import load_aggregator
 from he2her2.results import result_to_record
 from he2her2.results.slide_result import Areas, ColourStatistics, Counts, QualityFindings
 from he2her2.results.tiles_h5 import ScoredTiles, write_tiles
+from tests.made_up_bags import bag_of_scores, logits_of_scores
 from tests.made_up_results import made_up_her2, made_up_result
 
 QUICK = replace(Config(), selection=replace(Config().selection, n_tiles=12))
@@ -120,7 +121,7 @@ def _write_slide(folder: Path, slide: MadeUpSlide) -> None:
         y, x = np.divmod(np.arange(slide.scores.size), width)
         grid = TileGrid(np.stack([x, y], axis=1) * SIDE_L0, float(SIDE_L0), 256, 0.25)
         scores = slide.scores.ravel().astype(float)
-        tiles = ScoredTiles(grid, scores, np.zeros((scores.size, 4), np.float32), np.zeros(scores.size, bool))
+        tiles = ScoredTiles(grid, scores, logits_of_scores(scores), np.zeros(scores.size, bool))
         size = Size(width * SIDE_L0, height * SIDE_L0)
         write_tiles(folder / "tiles.h5", tiles, slide_id=slide.slide_id, size_l0=size, mpp_l0=0.25, overlap_px=0)
 
@@ -141,10 +142,8 @@ def _write_csv(path: Path, rows: Sequence[Mapping[str, object]], columns: Sequen
 def decided_by(slide: MadeUpSlide, config: Config = QUICK, weights: str = "untrained:0") -> MadeUpSlide:
     """The slide with the probability that an aggregator makes of its tiles."""
     assert slide.scores is not None
-    flat = slide.scores.ravel().astype(float)
-    return replace(
-        slide, probability=round(load_aggregator(weights, config)(flat[top_tiles(flat, config.selection)]), 6)
-    )
+    bag = bag_of_scores(slide.scores.ravel(), config.scoring.beta)
+    return replace(slide, probability=round(load_aggregator(weights, config)(bag).probability, 6))
 
 
 def made_up_cases(

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from scipy import ndimage, stats
 from sklearn.linear_model import Ridge
 
-from he2her2.config import Selection
 from he2her2.errors import EvaluationError
 from he2her2.evaluation.audits.audit import holm
 from he2her2.evaluation.audits.domain import domain_audit, domain_p, surprise_of
@@ -30,7 +29,9 @@ from he2her2.evaluation.audits.stability import redraw, seeds_audit, square_bloc
 from he2her2.evaluation.audits.tiles import aggregator_of, tile_audits
 from he2her2.evaluation.slide_properties import PROPERTIES, SlideProperties, slide_properties
 from he2her2.geometry import TileGrid
+from he2her2.models.bag import Aggregated, Bag
 from he2her2.results import open_run
+from tests.made_up_bags import bag_of_scores
 from tests.made_up_runs import QUICK, MadeUpSlide, decided_by, made_up_cases, write_run
 
 
@@ -359,9 +360,19 @@ def test_a_handful_of_tiles_has_no_index():
     assert heterogeneity(grid_of(3, 4), np.arange(12.0), 256, np.random.default_rng(0)) is None
 
 
+def bag_of_numbers(numbers):
+    return Bag(numbers[:, None], np.zeros((len(numbers), 2)), np.ones(len(numbers), bool))
+
+
+def mean_of_bag(bag):
+    """An aggregator that takes all tiles and averages their only feature."""
+    n = len(bag)
+    return Aggregated(bag.features.mean(), None, np.arange(n), np.full(n, 1 / n))
+
+
 def test_equal_scores_redraw_to_the_same_probability():
     """Where all tiles say the same, other tiles change nothing."""
-    found = redraw(np.full(40, 2.0), None, Selection(n_tiles=5), lambda scores: scores.mean(), np.random.default_rng(0))
+    found = redraw(bag_of_numbers(np.full(40, 2.0)), None, 5, mean_of_bag, np.random.default_rng(0))
 
     assert set(found.tolist()) == {2.0}
 
@@ -371,7 +382,7 @@ def test_redraws_spread_as_the_theory_says():
     rng = np.random.default_rng(0)
     scores = rng.normal(1.5, 0.5, 100)
 
-    found = redraw(scores, None, Selection(top_fraction=1.0, n_tiles=100), np.mean, rng, draws=2000)
+    found = redraw(bag_of_numbers(scores), None, 100, mean_of_bag, rng, draws=2000)
 
     assert scores.std() / 10 == pytest.approx(found.std(), rel=0.08)
 
@@ -381,10 +392,10 @@ def test_square_blocks_like_tiles_spread_more_than_tiles():
     rng = np.random.default_rng(0)
     cells = np.stack(np.divmod(np.arange(400), 20)[::-1], axis=1)
     scores = np.kron(rng.normal(1.5, 0.5, (5, 5)), np.ones((4, 4))).ravel().astype(np.float64)
-    settings = Selection(top_fraction=1.0, n_tiles=300)
+    bag = bag_of_numbers(scores)
 
-    by_tile = redraw(scores, None, settings, np.mean, rng)
-    by_block = redraw(scores, square_blocks(cells, 4), settings, np.mean, rng)
+    by_tile = redraw(bag, None, 300, mean_of_bag, rng)
+    by_block = redraw(bag, square_blocks(cells, 4), 300, mean_of_bag, rng)
 
     assert by_block.std() > 2 * by_tile.std()
 
@@ -433,7 +444,7 @@ def test_without_weights_an_mlp_cannot_be_redrawn():
 
     assert aggregator_of(QUICK, None) is None
     assert by_mean is not None
-    assert by_mean(np.array([2.0, 2.0])) == 1.0
+    assert by_mean(bag_of_scores(np.full(12, 2.0))).probability == 1.0
 
 
 def test_only_a_sample_of_many_slides_is_read(tiled_run):

@@ -29,6 +29,7 @@ from he2her2.models.engines import load_engine
 from he2her2.models.slide_model import load_aggregator
 from he2her2.models.weights import load_tensors, read_card, verify
 from he2her2.models.zoo import PAPER_MLP, PAPER_TILE_CNN, PAPER_TUMOUR_CNN, Conv, InputSpec, tensor_shapes
+from tests.made_up_bags import bag_of_scores
 from tests.tissue_slides import write_tissue
 
 TILE_SHAPES = {  # paper, section 3.2; PAPER_FACTS: 256 -> 252 -> 126 -> 124 -> 62 -> 60 -> 30 -> 28 -> 14
@@ -181,7 +182,8 @@ def test_the_full_size_networks_say_what_the_authors_code_says(tmp_path):
     scores = np.sort(np.random.default_rng(2).uniform(0, 3, 300))[::-1].copy()
 
     logits = load_engine(tmp_path / "tile_cnn", "tile_cnn", "cpu")(pixels)
-    probability = load_aggregator(str(tmp_path), PRESETS["released-code"])(scores)
+    aggregator = load_aggregator(str(tmp_path), PRESETS["released-code"])
+    probability = aggregator(bag_of_scores(scores, beta=1000.0)).probability
 
     assert np.allclose(restated_tile_cnn(pixels, state, 4, 3), logits, rtol=0, atol=1e-5)
     wanted = restated_dense(torch.from_numpy(scores.astype(np.float32))[None], state, "mlp_layers", 4)

@@ -20,6 +20,7 @@ from he2her2.pipeline import predict, segment
 from he2her2.preprocessing.annotations import Region
 from he2her2.slides import open_slide
 from he2her2.timing import Watch
+from tests.made_up_bags import bag_of_scores
 from tests.tissue_slides import tissue_pixels, write_tissue
 
 OVERRIDES = ("selection.n_tiles=5", "adaptive.iterations=2", "adaptive.points=20")
@@ -105,13 +106,15 @@ def test_tiles_lie_wholly_in_the_tumour_on_its_lattice(reference):
 
 
 def test_the_selected_tiles_score_highest_and_decide(reference, model):
-    """The probability is the aggregator's on the best scores, in falling order."""
+    """The probability is the aggregator's on the best scores, in falling order; each of them contributes as much."""
     chosen = reference.scores[reference.selected]
 
     assert len(chosen) == 5
     assert (np.diff(chosen) <= 0).all()
     assert chosen[0] == reference.scores.max()
-    assert reference.probability == pytest.approx(model.positive_probability(chosen))
+    assert reference.probability == pytest.approx(model.aggregator(bag_of_scores(chosen)).probability)
+    assert np.flatnonzero(reference.contributions).tolist() == sorted(reference.selected.tolist())
+    assert reference.contributions[reference.selected].tolist() == [0.2] * 5
 
 
 def test_a_close_mpp_is_taken_as_it_is(tmp_path, model, config, reference):

@@ -14,6 +14,7 @@ from he2her2.models.scoring import softmax
 from he2her2.models.slide_model import load_slide_model, weights_source
 from he2her2.models.weights import save_weights
 from he2her2.models.zoo import COMPACT_TUMOUR_CNN, PAPER_MLP, STRIDED_TILE_CNN
+from tests.made_up_bags import bag_of_scores
 
 CONFIG = Config()
 RANKING = Ranking(top_fraction=0.15, beta=1.0)
@@ -40,6 +41,11 @@ def some_scores(n=300):
     return np.random.default_rng(0).random(n) * 3
 
 
+def probability(model, scores):
+    """Of a slide whose tiles, no more than are selected, have these scores."""
+    return model.aggregator(bag_of_scores(scores)).probability
+
+
 def test_untrained_weights_by_seed():
     """All three networks run, say that they are untrained, and give a probability."""
     model = load_slide_model("untrained:7", CONFIG)
@@ -49,7 +55,7 @@ def test_untrained_weights_by_seed():
     assert list(model.cards) == ["tumour_cnn", "tile_cnn", "aggregator"]
     assert model.tile_cnn(np.zeros((2, 256, 256, 3), np.uint8)).shape == (2, 4)
     assert model.tumour_cnn(np.zeros((2, 50, 50, 3), np.uint8)).shape == (2, 2)
-    assert 0 < model.positive_probability(some_scores()) < 1
+    assert 0 < probability(model, some_scores()) < 1
 
 
 def test_untrained_weights_follow_their_seed():
@@ -57,8 +63,8 @@ def test_untrained_weights_follow_their_seed():
     first, again, other = (load_slide_model(f"untrained:{seed}", CONFIG) for seed in (1, 1, 2))
     scores = some_scores()
 
-    assert first.positive_probability(scores) == again.positive_probability(scores)
-    assert first.positive_probability(scores) != other.positive_probability(scores)
+    assert probability(first, scores) == probability(again, scores)
+    assert probability(first, scores) != probability(other, scores)
 
 
 def test_a_folder_gives_the_networks_in_it(folder):
@@ -71,7 +77,7 @@ def test_a_folder_gives_the_networks_in_it(folder):
         x = np.maximum(x, 0) if i < 3 else x
 
     assert model.notices == (NOTICE,)
-    assert model.positive_probability(scores) == pytest.approx(softmax(x)[1], abs=1e-6)
+    assert probability(model, scores) == pytest.approx(softmax(x)[1], abs=1e-6)
     assert all(card.summary["sha256"] for card in model.cards.values())
 
 
@@ -79,7 +85,7 @@ def test_the_probability_does_not_depend_on_the_order_of_scores():
     """The aggregator ranks the scores itself."""
     model, scores = load_slide_model("untrained:7", CONFIG), some_scores()
 
-    assert model.positive_probability(scores) == model.positive_probability(scores[::-1])
+    assert probability(model, scores) == probability(model, scores[::-1])
 
 
 @pytest.mark.parametrize("aggregator", ["mean", "median", "released-median"])
@@ -88,8 +94,8 @@ def test_a_baseline_needs_no_weights(folder, aggregator):
     shutil.rmtree(folder / "aggregator")
     model = load_slide_model(str(folder), replace(CONFIG, networks=Networks(aggregator=aggregator)))
 
-    assert model.positive_probability(np.full(300, 2.8)) == 1.0
-    assert model.positive_probability(np.full(300, 1.1)) == 0.0
+    assert probability(model, np.full(300, 2.8)) == 1.0
+    assert probability(model, np.full(300, 1.1)) == 0.0
     assert model.cards["aggregator"].notice == ""
 
 
@@ -97,7 +103,7 @@ def test_untrained_mlp_eats_as_many_tiles_as_the_settings_select():
     """A demo may select fewer tiles than the paper."""
     model = load_slide_model("untrained:0", replace(CONFIG, selection=Selection(n_tiles=40)))
 
-    assert 0 < model.positive_probability(some_scores(40)) < 1
+    assert 0 < probability(model, some_scores(40)) < 1
 
 
 @pytest.mark.parametrize("weights", ["untrained", "untrained:", "untrained:x", "untrained:-1", "untrained:1.5"])

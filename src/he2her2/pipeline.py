@@ -68,14 +68,16 @@ def predict(
         tiling = cut_tumour(slide, segmentation, model.tile_cnn.card.input, config)
     with watch.stage("tiles"):
         readable, logits = score_tiles(slide, tiling.grid, model.tile_cnn, config, watch)
-        decision = decide_on(tiling.grid.take(readable), logits, model.aggregator, config)
+        grid = tiling.grid.take(readable)
+        decision = decide_on(grid, logits, model.aggregator, config.threshold, model.operating_point)
     return Prediction(
-        status=model.status(decision.probability, config),
+        status=decision.status,
         probability=decision.probability,
         grid=decision.grid,
         logits=decision.logits,
         scores=decision.scores,
         selected=decision.selected,
+        contributions=decision.contributions,
         segmentation=segmentation,
         tiling=tiling,
     )

@@ -176,7 +176,7 @@ def _decide(row: SlideRow, trained: Mapping[Method, Trained], recipe: BagRecipe,
             if one.tile_weights not in seen:
                 seen[one.tile_weights] = score_tiles(slide, grid, one.tile_cnn, one.config)
             readable, logits = seen[one.tile_weights]
-            decision = decide_on(grid.take(readable), logits, one.aggregator, one.config)
+            decision = decide_on(grid.take(readable), logits, one.aggregator, one.config.threshold)
             verdicts[method] = Verdict(decision.status, decision.probability, len(decision.grid))
     return verdicts
 

@@ -1,4 +1,4 @@
-"""From the logits of a slide's tiles to its HER2 status: score, select, aggregate. Pure functions of arrays."""
+"""A slide's HER2 status from its tiles' logits: the one place where status is decided."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from he2her2.config import Config
 from he2her2.geometry import TileGrid
 from he2her2.labels import Her2Status
+from he2her2.models.bag import Aggregated, Bag
 from he2her2.models.scoring import soft_argmax
-from he2her2.models.selection import top_tiles
+from he2her2.rules import OperatingPoint
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,8 +22,9 @@ class Decision:
         probability: Of HER2-positive.
         grid: (n) the tiles that could be read, in raster order.
         logits: (n, 4) of the tile network.
-        scores: (n,) expected IHC score, in [0, 3].
-        selected: (m,) positions in `grid` of the tiles that decided, highest score first.
+        scores: (n,) expected IHC score, in [0, 3]: the aggregator's, else the mean class by the tile network.
+        selected: (m,) positions in `grid` of the tiles that decided, most important first.
+        contributions: (n,) share of each tile in the result, at least 0, summing to 1.
     """
 
     status: Her2Status
@@ -32,23 +33,29 @@ class Decision:
     logits: NDArray[np.float32]
     scores: NDArray[np.float64]
     selected: NDArray[np.int64]
+    contributions: NDArray[np.float64]
 
 
 def decide_on(
-    grid: TileGrid, logits: NDArray[np.float32], aggregate: Callable[[NDArray[np.float64]], float], config: Config
+    grid: TileGrid,
+    logits: NDArray[np.float32],
+    aggregator: Callable[[Bag], Aggregated],
+    threshold: float,
+    operating_point: OperatingPoint | None = None,
 ) -> Decision:
-    """Decide on a slide whose tiles have been seen by the tile network.
-
-    Prediction, training and evaluation all decide here.
+    """Decide on a slide whose tiles have their logits; prediction, training and ablation all decide here.
 
     Args:
         grid: (n) tiles.
         logits: (n, 4) of them.
-        aggregate: From the (m,) scores of the selected tiles to the probability of HER2-positive.
-        config: The settings.
+        aggregator: From the bag to the probability of HER2-positive.
+        threshold: Positive from this probability on.
+        operating_point: Kept beside the weights; decides in place of `threshold`.
     """
-    scores = soft_argmax(logits, config.scoring.beta)
-    selected = top_tiles(scores, config.selection)
-    probability = aggregate(scores[selected])
-    status = Her2Status.POSITIVE if probability >= config.threshold else Her2Status.NEGATIVE
-    return Decision(status, probability, grid, logits, scores, selected)
+    found = aggregator(Bag.of(grid, logits))
+    if operating_point is not None:
+        status = operating_point.status(found.probability)
+    else:
+        status = Her2Status.POSITIVE if found.probability >= threshold else Her2Status.NEGATIVE
+    scores = soft_argmax(logits, beta=1.0) if found.scores is None else found.scores
+    return Decision(status, found.probability, grid, logits, scores, found.selected, found.contributions)

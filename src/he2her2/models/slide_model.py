@@ -8,18 +8,19 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from he2her2.config import Config
+from he2her2.config import Config, Selection
 from he2her2.errors import ConfigError, WeightsError
-from he2her2.labels import Her2Status
+from he2her2.models.bag import Aggregated, Bag
 from he2her2.models.baselines import baseline_probability
 from he2her2.models.card import UNTRAINED_NOTICE, Card, Ranking
 from he2her2.models.engines import Device, Engine, Untrained, load_engine
 from he2her2.models.initial import initial_weights
-from he2her2.models.scoring import softmax
+from he2her2.models.scoring import soft_argmax, softmax
+from he2her2.models.selection import top_tiles
 from he2her2.models.stored_rules import read_rules
 from he2her2.models.weights import ONNX_FILE, read_card, verify
 from he2her2.models.zoo import AggregatorSpec, CnnRole, CnnSpec, network
-from he2her2.rules import DecisionRules
+from he2her2.rules import DecisionRules, OperatingPoint
 
 Aggregate: TypeAlias = Callable[[NDArray[np.float64]], float]
 """From the selected tiles' (m,) scores to the probability of HER2-positive."""
@@ -35,14 +36,27 @@ BUNDLED_IHC = "bundled-ihc"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Aggregator:
-    """From the selected tiles' scores to the probability of HER2-positive, and the card of what computes it."""
+    """Scores the tiles of a bag, selects the best, and makes a probability of HER2-positive of their scores.
+
+    Attributes:
+        card: Of the network; its `ranking` says how tiles are scored and selected.
+        aggregate: From the selected scores to the probability.
+    """
 
     card: Card
     aggregate: Aggregate
 
-    def __call__(self, scores: NDArray[np.float64]) -> float:
-        """Probability of HER2-positive, from (m,) scores in any order."""
-        return self.aggregate(scores)
+    def __call__(self, bag: Bag) -> Aggregated:
+        """Aggregate a bag; each selected tile contributes 1 / m."""
+        spec, ranking = self.card.network, self.card.ranking
+        assert isinstance(spec, AggregatorSpec)
+        assert ranking is not None
+        tiles = np.flatnonzero(bag.mask)
+        scores = soft_argmax(bag.features, ranking.beta)
+        selected = tiles[top_tiles(scores[tiles], Selection(ranking.top_fraction, spec.n_tiles))]
+        contributions = np.zeros(len(bag))
+        contributions[selected] = 1 / len(selected)
+        return Aggregated(self.aggregate(scores[selected]), scores, selected, contributions)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,20 +85,14 @@ class SlideModel:
         """What every output must say of these weights, each once."""
         return tuple(dict.fromkeys(card.notice for card in self.cards.values() if card.notice))
 
+    @property
+    def operating_point(self) -> OperatingPoint | None:
+        """The kept operating point, which decides the status in place of the settings' threshold."""
+        return None if self.rules is None else self.rules.operating_point
+
     def threshold(self, config: Config) -> float:
-        """From which probability a slide is called positive: that of the kept operating point, else the settings'."""
-        point = self.rules.operating_point if self.rules else None
-        return config.threshold if point is None else point.threshold
-
-    def status(self, probability: float, config: Config) -> Her2Status:
-        """HER2 status of a slide of this probability."""
-        if self.rules is not None and self.rules.operating_point is not None:
-            return self.rules.operating_point.status(probability)
-        return Her2Status.POSITIVE if probability >= config.threshold else Her2Status.NEGATIVE
-
-    def positive_probability(self, scores: NDArray[np.float64]) -> float:
-        """Probability of HER2-positive, from the (m,) scores of the selected tiles."""
-        return self.aggregator(scores)
+        """Probability from which a slide is called positive: that of the kept operating point, else the settings'."""
+        return config.threshold if self.operating_point is None else self.operating_point.threshold
 
 
 def load_slide_model(weights: str, config: Config, device: Device | None = None) -> SlideModel:

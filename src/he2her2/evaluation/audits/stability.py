@@ -1,7 +1,7 @@
 """Would the answer be the same with other tiles, or with weights of another seed?
 
-A slide's tile scores are redrawn with replacement and go through the same selection and the same aggregator as in the
-run: tile by tile, and in square blocks of neighbouring tiles, since neighbours are alike and tile by tile flatters
+A slide's tiles are redrawn with replacement and go through the same aggregator as in the run: tile by tile, and in
+square blocks of neighbouring tiles, since neighbours are alike and tile by tile flatters
 (block bootstrap: Künsch, Ann Stat 1989;17:1217-1241).
 """
 
@@ -11,11 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from he2her2.config import Selection
 from he2her2.evaluation.audits.audit import Audit, Cell, not_done
 from he2her2.evaluation.cases import Cases
 from he2her2.evaluation.words import span
-from he2her2.models.selection import top_tiles
+from he2her2.models.bag import Aggregated, Bag
 from he2her2.statistics.intervals import mean_interval, rate
 
 NAME, SEEDS_NAME = "stability", "seeds"
@@ -53,30 +52,27 @@ class Redrawn:
 
 
 def redraw(
-    scores: NDArray[np.float64],
+    bag: Bag,
     groups: NDArray[np.int64] | None,
-    selection: Selection,
-    aggregate: Callable[[NDArray[np.float64]], float],
+    at_least: int,
+    aggregator: Callable[[Bag], Aggregated],
     rng: np.random.Generator,
     draws: int = DRAWS,
 ) -> NDArray[np.float64]:
     """(draws,) probabilities of a slide whose tiles are redrawn in groups, about as many tiles as there are.
 
     Args:
-        scores: (n,) of the tiles.
+        bag: The slide's (n) tiles.
         groups: (n,) group of each tile, from 0; None redraws tile by tile.
-        selection: As in the run.
-        aggregate: As in the run.
+        at_least: Tiles that the aggregator needs.
+        aggregator: As in the run.
         rng: Draws the groups.
         draws: How often.
     """
     found = np.empty(draws)
     for k in range(draws):
-        if groups is None:
-            drawn = scores[rng.integers(len(scores), size=len(scores))]
-        else:
-            drawn = scores[_whole_groups(groups, selection.n_tiles, rng)]
-        found[k] = aggregate(drawn[top_tiles(drawn, selection)])
+        drawn = rng.integers(len(bag), size=len(bag)) if groups is None else _whole_groups(groups, at_least, rng)
+        found[k] = aggregator(bag.take(drawn)).probability
     return found
 
 

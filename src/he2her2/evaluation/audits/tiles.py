@@ -1,10 +1,8 @@
 """The audits of tiles, on a random sample of slides, since reading every tiles.h5 of a large run takes hours."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from he2her2.config import Config
 from he2her2.errors import EvaluationError
@@ -20,12 +18,10 @@ from he2her2.evaluation.audits.stability import (
     stability_audit,
 )
 from he2her2.evaluation.cases import Cases
-from he2her2.models.selection import top_tiles
-from he2her2.models.slide_model import load_aggregator
+from he2her2.models.bag import Bag
+from he2her2.models.slide_model import Aggregator, load_aggregator
 from he2her2.results import RunFolder
 from he2her2.results.tiles_h5 import ScoredTiles
-
-Aggregate = Callable[[NDArray[np.float64]], float]
 
 N_SLIDES = 200
 _NO_WEIGHTS = "an MLP decided, so give its weights (--weights) to redraw the tiles"
@@ -40,8 +36,8 @@ class _SampledSlide:
     stride_px: int
 
 
-def aggregator_of(config: Config, weights: str | None) -> Aggregate | None:
-    """Aggregator of the run, from selected tile scores to a probability; None if its weights are needed and not given.
+def aggregator_of(config: Config, weights: str | None) -> Aggregator | None:
+    """Load the run's aggregator; None where it has weights and none are given.
 
     Raises:
         WeightsError: The weights cannot be loaded.
@@ -53,14 +49,14 @@ def aggregator_of(config: Config, weights: str | None) -> Aggregate | None:
 
 
 def tile_audits(
-    run: RunFolder, slides: Cases, aggregate: Aggregate | None, *, n_slides: int = N_SLIDES, seed: int = 0
+    run: RunFolder, slides: Cases, aggregator: Aggregator | None, *, n_slides: int = N_SLIDES, seed: int = 0
 ) -> tuple[Audit, Audit]:
     """Stability under other tiles, and heterogeneity, of a random sample of the slides.
 
     Args:
         run: The predict run.
         slides: Evaluated slides.
-        aggregate: As in the run; None leaves stability out.
+        aggregator: As in the run; None leaves stability out.
         n_slides: How many slides at most.
         seed: Of the sample and of all draws.
 
@@ -76,14 +72,14 @@ def tile_audits(
         slide = _read(run, str(slides.ids[k]))
         if slide is None:
             continue
-        if aggregate is not None:
-            redrawn.append(_redrawn(run, slide, float(slides.probability[k]), aggregate, rng))
+        if aggregator is not None:
+            redrawn.append(_redrawn(run, slide, float(slides.probability[k]), aggregator, rng))
             owners.append(str(slides.patients[k]))
         index = heterogeneity(slide.tiles.grid, slide.tiles.scores, slide.stride_px, rng)
         if index is not None:
             spread[slide.slide_id] = index
     patient_of = dict(zip(slides.ids.tolist(), slides.patients.tolist(), strict=True))
-    if aggregate is None:
+    if aggregator is None:
         stability = not_redrawn(_NO_WEIGHTS)
     else:
         stability = stability_audit(redrawn, np.array(owners), len(slides))
@@ -98,18 +94,18 @@ def _read(run: RunFolder, slide_id: str) -> _SampledSlide | None:
 
 
 def _redrawn(
-    run: RunFolder, slide: _SampledSlide, probability: float, aggregate: Aggregate, rng: np.random.Generator
+    run: RunFolder, slide: _SampledSlide, probability: float, aggregator: Aggregator, rng: np.random.Generator
 ) -> Redrawn:
-    scores, selection = slide.tiles.scores, run.config.selection
-    again = aggregate(scores[top_tiles(scores, selection)])
+    bag, at_least = Bag.of(slide.tiles.grid, slide.tiles.logits), run.config.selection.n_tiles
+    again = aggregator(bag).probability
     if abs(again - probability) > SAME:
         raise EvaluationError(
             f"{run.path}: slide {slide.slide_id} was predicted with probability {probability:.4f}, these weights make "
             f"{again:.4f} of its tiles; pass the --weights of the run"
         )
     blocks = square_blocks(grid_cells(slide.tiles.grid, slide.stride_px), _block_side(slide))
-    by_tile = redraw(scores, None, selection, aggregate, rng)
-    by_block = redraw(scores, blocks, selection, aggregate, rng)
+    by_tile = redraw(bag, None, at_least, aggregator, rng)
+    by_block = redraw(bag, blocks, at_least, aggregator, rng)
     called = probability >= run.threshold
     flips = float(((by_block >= run.threshold) != called).mean())
     return Redrawn(slide.slide_id, probability, float(by_tile.std()), float(by_block.std()), flips)

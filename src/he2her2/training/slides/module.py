@@ -22,11 +22,12 @@ from he2her2.method.decision import Decision, decide_on
 from he2her2.method.inference import infer, pace
 from he2her2.models.aggregators import build_aggregator
 from he2her2.models.baselines import baseline_probability
-from he2her2.models.card import Card
+from he2her2.models.card import Card, Ranking
 from he2her2.models.cnn import build_cnn
 from he2her2.models.onnx_engine import OnnxEngine, max_rows
 from he2her2.models.scoring import resize, soft_argmax
 from he2her2.models.selection import top_tiles
+from he2her2.models.slide_model import Aggregator
 from he2her2.models.tensors import put_tensors
 from he2her2.models.torch_engine import prepare_on_device
 from he2her2.models.zoo import AggregatorSpec, CnnSpec
@@ -185,7 +186,7 @@ class SlideModule(LightningModule):
         """Decide on slides as prediction does."""
         for i in draw.index:
             bag = self._val_bags[i]
-            decision = decide_on(bag.grid, self._logits(bag, None), self.probability, self.config)
+            decision = decide_on(bag.grid, self._logits(bag, None), self._deciding, self.config.threshold)
             loss = functional.cross_entropy(
                 self._of_slide(decision.scores[decision.selected]), torch.tensor([bag.target], device=self.device)
             )
@@ -203,6 +204,13 @@ class SlideModule(LightningModule):
             "val_auc": auc(truth, [decision.probability for _, decision in self._judged]),
         }
         self.log_dict({name: torch.tensor(value, dtype=torch.float32) for name, value in figures.items()})
+
+    @cached_property
+    def _deciding(self) -> Aggregator:
+        """The aggregator as it is now, deciding as at prediction."""
+        ranking = Ranking(self.config.selection.top_fraction, self.config.scoring.beta)
+        card = Card(self.start.aggregator_spec, trained=True, notice="", ranking=ranking)
+        return Aggregator(card, self.probability)
 
     def probability(self, scores: NDArray[np.float64]) -> float:
         """Probability of HER2-positive, from the (m,) scores of the selected tiles."""

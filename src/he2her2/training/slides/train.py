@@ -193,7 +193,7 @@ def judge(bags: Sequence[Bag], weights: Path, config: Config) -> list[Judged]:
     for bag in bags:
         with bag.open(config) as slide:
             readable, logits = score_tiles(slide, bag.grid, tile_cnn, config)
-        decision = decide_on(bag.grid.take(readable), logits, aggregator, config)
+        decision = decide_on(bag.grid.take(readable), logits, aggregator, config.threshold)
         judged.append(Judged(bag.row, bag.status, decision))
     return judged
 
