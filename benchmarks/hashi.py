@@ -12,7 +12,8 @@ from benchmarks.measuring import alternate
 from benchmarks.results import Found, Setting, Table
 from he2her2.config import PRESETS
 from he2her2.geometry import Map, Size
-from he2her2.preprocessing.adaptive import Points, Values, adaptive_map, interpolate, raster
+from he2her2.preprocessing import adaptive_map
+from he2her2.preprocessing.adaptive import Points, Values, interpolate, raster
 
 THRESHOLD = 0.24
 COARSE = 8

@@ -19,7 +19,8 @@ from scipy.stats import qmc
 
 from he2her2.config import PRESETS
 from he2her2.geometry import Size
-from he2her2.preprocessing.adaptive import Points, Values, adaptive_map, interpolate
+from he2her2.preprocessing import adaptive_map
+from he2her2.preprocessing.adaptive import Points, Values, interpolate
 
 SIZE = Size(3000, 2500)
 BUDGETS = (100, 200, 400, 700, 1000, 1500, 2000)

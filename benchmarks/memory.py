@@ -21,7 +21,7 @@ from he2her2.evaluation.plot_style import BLUE, Note, canvas, save
 from he2her2.geometry import Size
 from he2her2.models.slide_model import load_slide_model
 from he2her2.pipeline import predict
-from he2her2.preprocessing.annotations import Region
+from he2her2.preprocessing import DrawnRegions, Region
 from he2her2.results import Evidence, MadeOf, SlideFolders, SlideInputs, prediction_evidence
 from he2her2.slides import open_slide
 from he2her2.timing import Watch
@@ -75,9 +75,9 @@ def predict_large(setting: Setting) -> dict[str, Any]:
     config = load_config(overrides=QUICK if setting.quick else ())
     model = load_slide_model("bundled" if not setting.quick else "untrained:0", config)
     side = setting.pick(100, 6) * 256
-    region = Region(box(0, 0, side, side), "Tumor")
+    drawn = DrawnRegions((Region(box(0, 0, side, side), "Tumor"),))
     with tempfile.TemporaryDirectory() as folder, open_slide(path) as slide:
-        found = predict(slide, model, config, regions=[region], region_use="intersect")
+        found = predict(slide, model, config, annotation=drawn, region_use="intersect")
         evidence = prediction_evidence(slide, found, model, config, Watch())
         SlideFolders(Path(folder)).write("slide", MadeOf("", SlideInputs("")), evidence)
     return {"size": size, "tiles": len(found.grid), "peak_gb": status_gb("VmHWM")}

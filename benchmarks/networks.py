@@ -23,8 +23,7 @@ from he2her2.models.onnx_graph import IR_VERSION, OPSET
 from he2her2.models.scoring import prepare_input
 from he2her2.models.torch_engine import TorchEngine
 from he2her2.models.zoo import PAPER_TILE_CNN, STRIDED_TILE_CNN, CnnSpec, dense_widths, stage_sides
-from he2her2.slides import open_slide
-from he2her2.slides.stream import stream_tiles
+from he2her2.slides import open_slide, stream_tiles
 
 BATCH = 32
 MATRIX = 1536

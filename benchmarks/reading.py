@@ -13,8 +13,7 @@ from benchmarks.phantom_slide import phantom_slide, tile_grid
 from benchmarks.results import Found, Setting, Table
 from he2her2.geometry import Size, TileGrid
 from he2her2.phantom.writer import TILE_PX
-from he2her2.slides import open_slide
-from he2her2.slides.stream import TileBatch, map_tiles, stream_tiles
+from he2her2.slides import TileBatch, map_tiles, open_slide, stream_tiles
 
 SHIFT = 100
 """An unaligned grid begins here: every tile touches four compressed ones."""

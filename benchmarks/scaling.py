@@ -17,9 +17,8 @@ from he2her2.geometry import Mask, Size
 from he2her2.models.scoring import prepare_input, soft_argmax
 from he2her2.models.selection import top_tiles
 from he2her2.models.zoo import STRIDED_TILE_CNN
-from he2her2.preprocessing.tiling import cut_tiles
-from he2her2.slides import open_slide
-from he2her2.slides.stream import TileBatch, map_tiles
+from he2her2.preprocessing import cut_tiles
+from he2her2.slides import TileBatch, map_tiles, open_slide
 
 COUNTS = (1_000, 3_000, 10_000, 30_000, 100_000)
 QUICK_COUNTS = (4, 16)

@@ -22,12 +22,12 @@ from he2her2.geometry import Mask, Size, TileGrid, l0_from_mask
 from he2her2.manifest import SlideRow, read_manifest
 from he2her2.method.inference import infer
 from he2her2.method.raster import native_mpp
-from he2her2.method.region_masks import region_mask
 from he2her2.method.segmentation import Segmentation, segment_slide
 from he2her2.models.engines import Engine
 from he2her2.models.scoring import softmax
 from he2her2.models.slide_model import load_cnn
 from he2her2.models.zoo import STRIDED_TILE_CNN
+from he2her2.preprocessing import read_annotation
 from he2her2.slides import Slide, open_slide
 from he2her2.statistics.intervals import Estimate, mean_interval
 
@@ -64,7 +64,8 @@ def judge(row: SlideRow, engine: Engine, config: Config, step: int | None) -> Fo
         found = segment_slide(slide, STRIDED_TILE_CNN.input, config, tumour_cnn=engine)
         assert found.sampling is not None
         height, width = found.tissue.shape
-        truth = region_mask(slide, row.annotations, size=Size(width, height), px_l0=found.px_l0)
+        drawn = read_annotation(row.annotations)
+        truth = drawn.mask(Size(width, height), found.px_l0, slide.size_l0, slide.bounds_origin_l0)
         agreement = None if step is None else _agreement(slide, found, engine, config, step)
     usable = dice(found.tumour, truth & found.usable)
     return Found(row, usable, dice(found.tumour, truth), len(found.sampling.points), agreement)

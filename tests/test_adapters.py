@@ -8,15 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from he2her2.datasets.her2sc import name_of as her2sc_name
-from he2her2.datasets.her2sc import namer, read_her2sc
-from he2her2.datasets.herohe import read_herohe
-from he2her2.datasets.slide_files import SlideName, find_slides
-from he2her2.datasets.tcga_brca import ALIASES, REASONS, read_tcga_brca
-from he2her2.datasets.tcga_brca import name_of as tcga_name
+from he2her2.datasets import (
+    TCGA_COLUMNS,
+    SlideName,
+    her2sc_slide_namer,
+    read_her2sc,
+    read_herohe,
+    read_tcga_brca,
+    tcga_slide_name,
+)
+from he2her2.datasets.tcga_brca import _EXCLUSIONS
 from he2her2.errors import ConfigError, ManifestError
 from he2her2.labels import Her2Status, IhcScore, IshCounts, IshResult, Policy
 from he2her2.manifest import read_manifest, require
+from he2her2.slides import slides_in
 
 TCGA_HEAD = "patient_id,HER2_ihc_score,IHC_HER2,HER2_fish_status,HER2_cent17_ratio,HER2_copy_number,her2_clinical"
 BARCODE = "TCGA-A1-A0S"
@@ -121,7 +126,7 @@ def test_what_cannot_be_decided_is_left_out_by_reason(clinical, fields, why):
     study = read_tcga_brca(clinical(fields))
 
     assert study.patients == ()
-    assert reason(study) == REASONS[why]
+    assert reason(study) == _EXCLUSIONS[why]
     assert all(conflict.resolution == "left out" for conflict in study.conflicts)
 
 
@@ -162,7 +167,7 @@ def test_a_patient_of_several_rows_is_one_patient(tmp_path):
     study = read_tcga_brca(path)
 
     assert (study.n_patients, only(study).patient_id) == (2, "TCGA-A1-A0SB")
-    assert reason(study) == REASONS[1]
+    assert reason(study) == _EXCLUSIONS[1]
     assert "line 4: IHC score 1+" in study.conflicts[0].found
 
 
@@ -217,8 +222,8 @@ def test_the_public_table_adds_up_to_935(public_table, command_line, tmp_path):
     lines = [line for line in told.splitlines() if line.startswith("  ")]
     numbers = [int(line.split()[0]) for line in lines]
     assert (numbers[0], lines[0]) == (935, "   935 patients in the table")
-    assert sum(numbers[: 1 + len(REASONS)]) == numbers[1 + len(REASONS)] == 907
-    assert numbers[2 + len(REASONS) :] == [744, 163]
+    assert sum(numbers[: 1 + len(_EXCLUSIONS)]) == numbers[1 + len(_EXCLUSIONS)] == 907
+    assert numbers[2 + len(_EXCLUSIONS) :] == [744, 163]
     with (tmp_path / "labels-conflicts.csv").open() as file:
         conflicts = list(csv.DictReader(file))
     assert f"conflicts and their resolution: {len(conflicts)}, in" in told
@@ -253,7 +258,7 @@ def test_the_public_table_differs_from_its_own_status_only_as_told(public_table)
 )
 def test_tcga_slides_are_known_by_their_barcode(name, said):
     """Diagnostic slides of primary tumours are taken, others told."""
-    assert tcga_name(Path(name)) == said
+    assert tcga_slide_name(Path(name)) == said
 
 
 def test_tcga_slides_become_a_manifest(clinical, command_line, tmp_path):
@@ -317,7 +322,11 @@ def test_a_dicom_series_is_one_slide(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
 
-    assert [str(path.relative_to(tmp_path)) for path in find_slides(tmp_path)] == ["s1/1.dcm", "s2/1.dcm", "x.svs"]
+    assert [str(path.relative_to(tmp_path)) for path in slides_in(tmp_path, recursive=True)] == [
+        "s1/1.dcm",
+        "s2/1.dcm",
+        "x.svs",
+    ]
 
 
 def test_herohe_becomes_a_manifest(command_line, tmp_path):
@@ -391,18 +400,18 @@ def test_herohe_tells_all_its_problems(tmp_path):
 )
 def test_contest_slides_are_known_by_case_and_stain(name, said):
     """The 2 of HER2 is no case number."""
-    assert her2sc_name(Path(name)) == said
+    assert her2sc_slide_namer(None)(Path(name)) == said
 
 
 def test_a_pattern_names_slides_that_are_called_otherwise():
     """A regular expression with two groups; one without them is refused."""
-    name = namer(r"^(?P<stain>he|ihc)(?P<case>\d+)x")
+    name = her2sc_slide_namer(r"^(?P<stain>he|ihc)(?P<case>\d+)x")
 
     assert name(Path("IHC012x.ndpi")) == SlideName("12", "IHC")
     assert name(Path("foo.ndpi")) == "not named by the pattern"
     for pattern in ("(", r"(?P<case>\d+)"):
         with pytest.raises(ConfigError, match="--pattern"):
-            namer(pattern)
+            her2sc_slide_namer(pattern)
 
 
 @pytest.mark.parametrize("policy", ["guideline", "paper"])
@@ -460,5 +469,5 @@ def test_the_real_columns_are_found_by_their_aliases(public_table):
     """All of the public table's HER2 fields, and none of its decoys."""
     heading = public_table.read_text().partition("\n")[0].replace('"', "").lower().split(",")
 
-    assert all(any(alias in heading for alias in aliases) for aliases in ALIASES.values())
-    assert not any("ihc_score" in aliases for aliases in ALIASES.values())
+    assert all(any(alias in heading for alias in aliases) for aliases in TCGA_COLUMNS.values())
+    assert not any("ihc_score" in aliases for aliases in TCGA_COLUMNS.values())

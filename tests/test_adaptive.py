@@ -11,7 +11,8 @@ from scipy.stats import qmc
 
 from he2her2.config import PRESETS, Adaptive
 from he2her2.geometry import Size
-from he2her2.preprocessing.adaptive import adaptive_map, interpolate, raster
+from he2her2.preprocessing import adaptive_map
+from he2her2.preprocessing.adaptive import interpolate, raster
 
 LITERAL, DEFAULT = PRESETS["paper"].adaptive, PRESETS["default"].adaptive
 SLIDE = Size(3000, 2500)

@@ -1,4 +1,4 @@
-"""Hand-drawn regions: what each program writes, what is wrong with files, and rasters against shapely."""
+"""Annotations: the formats of each program, faults of files, and masks against shapely and against pictures."""
 
 import json
 
@@ -7,10 +7,11 @@ import pytest
 import shapely
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from he2her2.errors import AnnotationError
-from he2her2.geometry import Size
-from he2her2.preprocessing.annotations import Region, read_annotations, regions_mask
+from he2her2.geometry import Point, Size
+from he2her2.preprocessing import DrawnRegions, PaintedMask, Region, read_annotation
 
 SEDEEN = """<?xml version="1.0" encoding="UTF-8"?>
 <session software="Sedeen">
@@ -48,6 +49,7 @@ ASAP = """<?xml version="1.0"?>
  <AnnotationGroups><Group Name="Tumor" PartOfGroup="None" Color="#64FE2E"><Attributes/></Group></AnnotationGroups>
 </ASAP_Annotations>"""
 
+SIZE_L0 = Size(640, 320)
 SQUARE = [[0, 0], [10, 0], [10, 10], [0, 10], [0, 0]]
 HOLE = [[2, 2], [4, 2], [4, 4], [2, 4], [2, 2]]
 
@@ -62,8 +64,14 @@ def written(tmp_path, content, name="regions"):
     return path
 
 
+def regions_of(path):
+    drawn = read_annotation(path)
+    assert isinstance(drawn, DrawnRegions)
+    return drawn.regions
+
+
 def read(tmp_path, content):
-    return [(region.name, region.polygon.area) for region in read_annotations(written(tmp_path, content))]
+    return [(region.name, region.polygon.area) for region in regions_of(written(tmp_path, content))]
 
 
 def test_sedeen_sessions_are_read(tmp_path):
@@ -120,7 +128,7 @@ def test_a_polygon_that_crosses_itself_is_repaired(tmp_path):
     """Both lobes of an eight are kept, and the result is valid."""
     eight = {"type": "Polygon", "coordinates": [[[0, 0], [10, 10], [10, 0], [0, 10], [0, 0]]]}
 
-    (region,) = read_annotations(written(tmp_path, eight))
+    (region,) = regions_of(written(tmp_path, eight))
 
     assert region.polygon.is_valid
     assert region.polygon.area == 50
@@ -160,7 +168,7 @@ def test_unusable_files_are_refused_in_one_line(tmp_path, content, problem):
     path = written(tmp_path, content)
 
     with pytest.raises(AnnotationError, match=problem) as caught:
-        read_annotations(path)
+        read_annotation(path)
 
     assert str(caught.value).startswith(f"{path}: ")
     assert ";" in str(caught.value)
@@ -174,13 +182,13 @@ def test_entity_bombs_are_refused(tmp_path):
 
     for content in (bomb, theft):
         with pytest.raises(AnnotationError, match="unsafe"):
-            read_annotations(written(tmp_path, content))
+            read_annotation(written(tmp_path, content))
 
 
 def test_a_missing_file_is_refused(tmp_path):
     """The operating system's reason is told."""
     with pytest.raises(AnnotationError, match="No such file"):
-        read_annotations(tmp_path / "nowhere.geojson")
+        read_annotation(tmp_path / "nowhere.geojson")
 
 
 def test_bytes_before_the_first_tag_do_not_hide_xml(tmp_path):
@@ -188,7 +196,11 @@ def test_bytes_before_the_first_tag_do_not_hide_xml(tmp_path):
     path = tmp_path / "session.xml"
     path.write_bytes(b"\xef\xbb\xbf" + SEDEEN.encode())
 
-    assert len(read_annotations(path)) == 3
+    assert len(regions_of(path)) == 3
+
+
+def mask_of(regions, size, px_l0):
+    return DrawnRegions(tuple(regions)).mask(size, px_l0, Size(1, 1))
 
 
 places = st.integers(-800, 3600).map(lambda quarters: quarters / 4)
@@ -204,7 +216,7 @@ def test_masks_agree_with_points_in_polygons(outlines, px_l0):
     x, y = np.meshgrid((np.arange(23) + 0.5) * px_l0, (np.arange(17) + 0.5) * px_l0)
     everything = shapely.union_all([region.polygon for region in regions])
 
-    mask = regions_mask(regions, Size(23, 17), px_l0)
+    mask = mask_of(regions, Size(23, 17), px_l0)
 
     clear = shapely.distance(shapely.points(x, y), everything.boundary) > 1e-6
     np.testing.assert_array_equal(mask[clear], shapely.contains_xy(everything, x, y)[clear])
@@ -214,7 +226,7 @@ def test_holes_stay_empty():
     """A ring's hole is no tumour, and an island in it is."""
     ring = shapely.box(0, 0, 100, 100) - shapely.box(20, 20, 80, 80)
 
-    mask = regions_mask([Region(ring | shapely.box(40, 40, 60, 60), "")], Size(10, 10), 10)
+    mask = mask_of([Region(ring | shapely.box(40, 40, 60, 60), "")], Size(10, 10), 10)
 
     assert mask[0].all()
     assert not mask[3, 2:8].any()
@@ -228,7 +240,7 @@ def test_neighbours_that_share_an_edge_share_no_pixel(x, y):
     above, below = (Region(box, "") for box in (shapely.box(0, 0, 10, y + 0.5), shapely.box(0, y + 0.5, 10, 10)))
 
     for pair in ((left, right), (above, below)):
-        first, second = (regions_mask([region], Size(10, 10), 1.0) for region in pair)
+        first, second = (mask_of([region], Size(10, 10), 1.0) for region in pair)
         assert (first ^ second).all()
 
 
@@ -236,9 +248,93 @@ def test_regions_off_the_mask_leave_it_empty():
     """Nothing of it lies on the slide, and nothing breaks."""
     away = [Region(shapely.box(*box), "") for box in ((-90, -90, -10, -10), (500, 0, 600, 50), (0, 500, 50, 600))]
 
-    assert not regions_mask(away, Size(10, 10), 10).any()
+    assert not mask_of(away, Size(10, 10), 10).any()
 
 
 def test_no_regions_are_an_empty_mask():
     """The pipeline may ask for none."""
-    assert regions_mask([], Size(4, 3), 32).shape == (3, 4)
+    assert mask_of([], Size(4, 3), 32).shape == (3, 4)
+
+
+def test_qupaths_regions_count_from_the_scanned_part(tmp_path):
+    """The others count from the corner of level 0."""
+    drawn = read_annotation(written(tmp_path, {"type": "Polygon", "coordinates": [SQUARE]}))
+    session = read_annotation(written(tmp_path, SEDEEN))
+
+    moved = drawn.mask(Size(40, 40), 1.0, Size(40, 40), Point(7, 3))
+    still = session.mask(Size(40, 40), 10.0, Size(400, 400), Point(70, 30))
+
+    assert moved[3:13, 7:17].all()
+    assert moved.sum() == 100
+    np.testing.assert_array_equal(still, session.mask(Size(40, 40), 10.0, Size(400, 400)))
+
+
+def write_png(path, mask, mode="L"):
+    Image.fromarray(mask.astype(np.uint8) * 255).convert(mode).save(path)
+    return path
+
+
+@pytest.mark.parametrize("px", [4, 8, 32, 64])
+def test_a_mask_of_any_resolution_is_the_same_area(tmp_path, px):
+    """A left half is a left half, however fine the picture is."""
+    drawn = np.zeros((320 // px, 640 // px), bool)
+    drawn[:, : 320 // px] = True
+
+    found = read_annotation(write_png(tmp_path / "m.png", drawn)).mask(Size(20, 10), 32.0, SIZE_L0)
+
+    assert found.shape == (10, 20)
+    assert found[:, :10].all()
+    assert not found[:, 10:].any()
+
+
+def test_a_mask_does_not_reach_beyond_the_slide(tmp_path):
+    """The last pixels of a mask may lie outside; nothing is annotated there."""
+    drawn = np.ones((10, 20), bool)
+
+    found = read_annotation(write_png(tmp_path / "m.png", drawn)).mask(Size(12, 6), 64.0, SIZE_L0)
+
+    assert found[:5, :10].all()
+    assert not found[5:].any()
+    assert not found[:, 10:].any()
+
+
+def test_polygons_and_masks_agree(tmp_path):
+    """The same rectangle, drawn in QuPath or painted."""
+    ring = [[64, 32], [320, 32], [320, 160], [64, 160], [64, 32]]
+    polygon = tmp_path / "p.geojson"
+    polygon.write_text(json.dumps({"type": "Polygon", "coordinates": [ring]}))
+    drawn = np.zeros((10, 20), bool)
+    drawn[1:5, 2:10] = True
+    mask = write_png(tmp_path / "m.png", drawn)
+
+    painted = read_annotation(mask).mask(Size(40, 20), 16.0, SIZE_L0)
+    np.testing.assert_array_equal(read_annotation(polygon).mask(Size(40, 20), 16.0, SIZE_L0), painted)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA"])
+def test_any_kind_of_picture_is_read(tmp_path, mode):
+    """Black is outside, whatever the picture's colours and transparency."""
+    drawn = np.eye(4, dtype=bool)
+
+    painted = read_annotation(write_png(tmp_path / "m.png", drawn, mode))
+
+    assert isinstance(painted, PaintedMask)
+    np.testing.assert_array_equal(painted.pixels, drawn)
+
+
+def test_a_mask_of_another_shape_is_refused(tmp_path):
+    """It cannot be a mask of the whole slide."""
+    file = write_png(tmp_path / "m.png", np.ones((20, 20), bool))
+
+    with pytest.raises(AnnotationError, match="640 x 320"):
+        read_annotation(file).mask(Size(20, 10), 32.0, SIZE_L0)
+
+
+def test_a_broken_mask_is_one_line(tmp_path):
+    """So is one that is missing."""
+    broken = tmp_path / "m.png"
+    broken.write_bytes(b"\x89PNG\r\n")
+
+    for file in (broken, tmp_path / "none.png"):
+        with pytest.raises(AnnotationError, match=file.name):
+            read_annotation(file).mask(Size(20, 10), 32.0, SIZE_L0)

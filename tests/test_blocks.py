@@ -27,8 +27,8 @@ from he2her2.models.zoo import (
     window_step,
 )
 from he2her2.pipeline import predict
-from he2her2.preprocessing.blocks import BLOCK_PX, share_blocks
-from he2her2.preprocessing.tiling import cut_tiles
+from he2her2.preprocessing import cut_tiles, share_blocks
+from he2her2.preprocessing.blocks import _BLOCK_PX
 from he2her2.slides import open_slide
 from tests.slide_files import SlideSpec, corrupt_tile, synthetic_pixels, write_slide
 from tests.tissue_slides import write_tissue
@@ -57,7 +57,7 @@ def test_every_tile_lies_in_one_square(mask, stride, first):
     blocks = share_blocks(grid, 16)
 
     assert blocks is not None
-    assert blocks.grid.side_px <= BLOCK_PX
+    assert blocks.grid.side_px <= _BLOCK_PX
     assert np.sort(np.concatenate(blocks.positions)).tolist() == list(range(len(grid)))
     for origin, positions, corners in zip(blocks.grid.origins_l0, blocks.positions, blocks.corners_px, strict=True):
         assert np.array_equal(origin + corners, grid.origins_l0[positions])

@@ -1,20 +1,16 @@
 """Many slides: which there are, the one loop over them, and the ledger of what is done."""
 
-import json
 import pickle
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from he2her2.cohort import Ledger, SlideEngine, SlideTask, list_slides, require_all, slide_tasks
 from he2her2.config import Config
 from he2her2.errors import AnnotationError, ManifestError, OutputError, SlideOpenError, TissueError
-from he2her2.geometry import Point
 from he2her2.manifest import SlideRow
-from he2her2.method.regions import regions_for
 from he2her2.results import Failure, MadeOf, plan_run
 from tests.made_up_results import made_up_result
 
@@ -225,15 +221,3 @@ def test_the_digest_tells_runs_apart(tmp_path):
 
     assert digest(mpp=None) == digest(mpp=None)
     assert digest(mpp=None) != digest(mpp=0.5)
-
-
-def test_qupaths_regions_are_moved_to_the_slides_frame(tmp_path):
-    """QuPath counts from the corner of the scanned part."""
-    square = {"type": "Polygon", "coordinates": [[[0, 0], [10, 0], [10, 10], [0, 10], [0, 0]]]}
-    (tmp_path / "S1.geojson").write_text(json.dumps(square))
-    slide = SimpleNamespace(slide_id="S1", bounds_origin_l0=Point(100, 50))
-
-    (region,) = regions_for(slide, tmp_path / "S1.geojson")
-
-    assert region.polygon.bounds == (100.0, 50.0, 110.0, 60.0)
-    assert regions_for(slide, None) == ()

@@ -13,7 +13,7 @@ from PIL import Image
 
 from he2her2.geometry import Point, Size, TileGrid
 from he2her2.method.segmentation import Segmentation
-from he2her2.preprocessing.adaptive import AdaptiveMap
+from he2her2.preprocessing import AdaptiveMap
 from he2her2.results.geojson import outline, write_geojson
 from he2her2.results.overlay import Caption, draw_overlay, scale_bar_um
 from he2her2.results.palette import SCORE_COLOURS, TUMOUR_COLOUR, score_colours

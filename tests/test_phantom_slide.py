@@ -15,7 +15,7 @@ from he2her2.errors import PhantomError
 from he2her2.phantom import make_spec, save_truth, write_phantom
 from he2her2.phantom.block import Window
 from he2her2.phantom.slide import Painter
-from he2her2.preprocessing.tissue import tissue_mask
+from he2her2.preprocessing import tissue_mask
 
 SMALL = {"size_px": (1600, 1300), "tissue_extent": 0.5, "tumour_share": 0.6, "foci": 1, "seed": 4}
 

@@ -1,6 +1,7 @@
 """The method end to end on small slides."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from he2her2.models.torch_engine import TorchEngine
 from he2her2.models.zoo import COMPACT_TUMOUR_CNN, STRIDED_TILE_CNN
 from he2her2.phantom import make_spec, write_phantom
 from he2her2.pipeline import predict, segment
-from he2her2.preprocessing.annotations import Region
+from he2her2.preprocessing import DrawnRegions, PaintedMask, Region
 from he2her2.slides import open_slide
 from he2her2.timing import Watch
 from tests.made_up_bags import bag_of_scores
@@ -139,22 +140,25 @@ def test_a_coarser_slide_is_resampled_to_the_same_microns(tmp_path, model, confi
 
 def test_regions_limit_the_tumour_or_stand_in_its_place(path, model, config, reference):
     """Intersected with what the network finds, or without asking it."""
-    region = Region(box(0, 0, 1024, 2048), "Tumor")
+    drawn = DrawnRegions((Region(box(0, 0, 1024, 2048), "Tumor"),))
+    painted = PaintedMask(np.array([[True, False], [True, False]]), Path("half.png"))
     with open_slide(path) as slide:
-        limited = segment(slide, model, config, regions=[region])
-        replaced = segment(slide, model, config, regions=[region], region_use="replace")
+        limited = segment(slide, model, config, annotation=drawn)
+        replaced = segment(slide, model, config, annotation=drawn, region_use="replace")
+        by_picture = segment(slide, model, config, annotation=painted, region_use="replace")
 
     left = np.zeros_like(limited.tumour)
     left[:, :32] = True
     assert np.array_equal(limited.tumour, reference.segmentation.tumour & left)
     assert np.array_equal(replaced.tumour, reference.segmentation.usable & left)
+    assert np.array_equal(by_picture.tumour, replaced.tumour)
     assert replaced.sampling is None
 
 
 def test_no_tumour_is_an_error_that_says_so(path, model, config):
     """A region on glass leaves nothing."""
     with open_slide(path) as slide, pytest.raises(TumourError, match="--annotations"):
-        segment(slide, model, config, regions=[Region(box(0, 0, 64, 64), "Tumor")])
+        segment(slide, model, config, annotation=DrawnRegions((Region(box(0, 0, 64, 64), "Tumor"),)))
 
 
 def test_too_little_tumour_is_an_error_with_numbers(tmp_path, model, config):

@@ -10,7 +10,8 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from he2her2.config import PRESETS
-from he2her2.preprocessing.quality import blur_mask, pen_mask, quality_shares, relative_sharpness, sharpness
+from he2her2.preprocessing import blur_mask, pen_mask, quality_shares, sharpness
+from he2her2.preprocessing.quality import _relative_sharpness
 
 MIN_SHARPNESS = PRESETS["default"].quality.min_sharpness
 STAINS = {
@@ -173,9 +174,9 @@ def test_sharpness_does_not_depend_on_contrast(contrast):
     measured = sharpness(rng.integers(0, 255, (80, 80, 3), np.uint8))
     tissue = np.ones((10, 10), bool)
 
-    faded = relative_sharpness(np.asarray(measured * contrast**2, np.float32), tissue, 8.0)
+    faded = _relative_sharpness(np.asarray(measured * contrast**2, np.float32), tissue, 8.0)
 
-    np.testing.assert_allclose(faded, relative_sharpness(measured, tissue, 8.0), rtol=1e-4)
+    np.testing.assert_allclose(faded, _relative_sharpness(measured, tissue, 8.0), rtol=1e-4)
 
 
 def test_only_tissue_is_judged():
@@ -186,7 +187,7 @@ def test_only_tissue_is_judged():
     tissue[:, :10] = True
 
     np.testing.assert_array_equal(blur_mask(smooth, tissue, 8.0, MIN_SHARPNESS), tissue)
-    assert (relative_sharpness(np.zeros((20, 20, 2), np.float32), tissue, 8.0) == 1).all()
+    assert (_relative_sharpness(np.zeros((20, 20, 2), np.float32), tissue, 8.0) == 1).all()
 
 
 def test_half_a_slide_out_of_focus_is_found_where_it_is():

@@ -11,7 +11,7 @@ from he2her2.evaluation.cases import join
 from he2her2.evaluation.slide_properties import slide_properties
 from he2her2.manifest.table import read_manifest
 from he2her2.phantom import make_spec, write_phantom
-from he2her2.preprocessing.tissue import tissue_mask
+from he2her2.preprocessing import tissue_mask
 from he2her2.results import open_run
 from he2her2.slides import open_slide
 from he2her2.units import area_mm2

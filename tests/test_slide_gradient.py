@@ -18,7 +18,7 @@ from he2her2.models.selection import top_tiles
 from he2her2.models.tensors import put_tensors
 from he2her2.models.torch_engine import prepare_on_device
 from he2her2.models.zoo import PAPER_MLP, STRIDED_TILE_CNN, Conv, InputSpec, Rule
-from he2her2.slides.stream import TileBatch
+from he2her2.slides import TileBatch
 from he2her2.training.slides.backpropagation import (
     geometric,
     movement,

@@ -6,7 +6,7 @@ from dataclasses import asdict
 import pytest
 
 from he2her2.errors import SlideOpenError
-from he2her2.slides.inspection import inspect_slide
+from he2her2.slides import inspect_slide
 from tests.slide_files import SlideSpec, corrupt_tile, pyramid, synthetic_pixels, truncated, write_planar, write_slide
 
 LEVELS = pyramid(synthetic_pixels(448, 320), (1, 4))

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from he2her2.geometry import Point, Size
+from he2her2.slides import Level
 from he2her2.slides.levels import Rect, Sampling, choose_sampling, whole_downsample
-from he2her2.slides.slide import Level
 from he2her2.units import is_close_mpp
 from tests.slide_files import synthetic_pixels
 

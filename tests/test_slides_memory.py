@@ -9,8 +9,7 @@ import simplejpeg
 import tifffile
 
 from he2her2.geometry import Point, Size, TileGrid
-from he2her2.slides import open_slide
-from he2her2.slides.stream import stream_tiles
+from he2her2.slides import open_slide, stream_tiles
 from tests.slide_files import APERIO, synthetic_pixels
 
 TILE = 256

@@ -10,10 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from he2her2.geometry import Point, Size, TileGrid
-from he2her2.slides import open_slide
+from he2her2.slides import map_tiles, open_slide, stream_tiles
 from he2her2.slides.backend_tiff import TiffSlide
 from he2her2.slides.levels import Rect
-from he2her2.slides.stream import map_tiles, stream_tiles
 from he2her2.slides.tile_store import TileStore
 from tests.slide_files import SlideSpec, corrupt_tile, pyramid, synthetic_pixels, write_slide
 

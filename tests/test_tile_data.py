@@ -14,7 +14,7 @@ from he2her2.errors import ManifestError
 from he2her2.geometry import Point, Size, TileGrid
 from he2her2.labels import IhcScore
 from he2her2.manifest import SlideRow, read_manifest
-from he2her2.preprocessing.tissue import tissue_mask, weak_tissue_mask
+from he2her2.preprocessing import tissue_mask, weak_tissue_mask
 from he2her2.slides import open_slide
 from he2her2.training.sampling import Draw
 from he2her2.training.tiles.dataset import (

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from he2her2.geometry import Size
-from he2her2.preprocessing.tiling import TooFewTilesError, coverage, cut_tiles
+from he2her2.preprocessing import TooFewTilesError, coverage, cut_tiles
 
 TILE: dict[str, Any] = {"px_l0": 32.0, "side_mask": 3, "side_px": 96, "mpp": 0.25}
 masks = arrays(bool, st.tuples(st.integers(1, 14), st.integers(1, 14)), elements=st.sampled_from([True] * 9 + [False]))

@@ -11,8 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from he2her2.geometry import TileGrid
-from he2her2.slides import Slide, open_slide
-from he2her2.slides.stream import map_tiles
+from he2her2.slides import Slide, map_tiles, open_slide
 from he2her2.timing import StreamTimes, Watch
 from tests.tissue_slides import QUICK, write_tissue
 

@@ -11,7 +11,8 @@ from skimage.color import rgb2hsv
 from skimage.filters import threshold_otsu
 
 from he2her2.config import PRESETS, Tissue
-from he2her2.preprocessing.tissue import saturation, smoothed, tissue_mask, value, weak_tissue_mask
+from he2her2.preprocessing import tissue_mask, weak_tissue_mask
+from he2her2.preprocessing.tissue import _brightness, _saturation, _smoothed
 
 PAPER, RELEASED, DEFAULT = (PRESETS[name].tissue for name in ("paper", "released-code", "default"))
 pictures = arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9), st.just(3)))
@@ -41,26 +42,26 @@ def test_saturation_and_value_are_scikit_images(rgb):
     """Integer S and V are within rounding of the floating-point conversion."""
     hsv = rgb2hsv(rgb)
 
-    np.testing.assert_allclose(saturation(rgb), hsv[..., 1] * 255, atol=0.5 + 1e-9)
-    np.testing.assert_allclose(value(rgb), hsv[..., 2] * 255, atol=1e-9)
+    np.testing.assert_allclose(_saturation(rgb), hsv[..., 1] * 255, atol=0.5 + 1e-9)
+    np.testing.assert_allclose(_brightness(rgb), hsv[..., 2] * 255, atol=1e-9)
 
 
 @given(channel=arrays(np.uint8, st.tuples(st.integers(8, 12), st.integers(8, 12))))
 def test_the_blur_is_the_released_codes(channel):
     """A 15 px window has a sigma of 2.6 px, as the written-out window has."""
-    np.testing.assert_allclose(smoothed(channel, 15), slow_blur(channel, 15), atol=0.5 + 1e-3)
+    np.testing.assert_allclose(_smoothed(channel, 15), slow_blur(channel, 15), atol=0.5 + 1e-3)
 
 
 @given(channel=arrays(np.uint8, (5, 4)))
 def test_a_window_of_one_pixel_is_no_blur(channel):
     """The paper's preset smooths nothing."""
-    np.testing.assert_array_equal(smoothed(channel, 1), channel)
+    np.testing.assert_array_equal(_smoothed(channel, 1), channel)
 
 
 @given(rgb=pictures)
 def test_the_papers_mask_is_scikit_images_otsu(rgb):
     """S above Otsu's threshold, to the letter, whatever the picture."""
-    expected = saturation(rgb) > threshold_otsu(saturation(rgb))
+    expected = _saturation(rgb) > threshold_otsu(_saturation(rgb))
 
     np.testing.assert_array_equal(tissue_mask(rgb, PAPER), expected)
 
@@ -68,7 +69,7 @@ def test_the_papers_mask_is_scikit_images_otsu(rgb):
 @given(rgb=pictures)
 def test_the_released_mask_is_otsu_of_the_blurred_channel(rgb):
     """Blur first, then Otsu's threshold of what the blur leaves."""
-    blurred = smoothed(saturation(rgb), 15)
+    blurred = _smoothed(_saturation(rgb), 15)
 
     np.testing.assert_array_equal(tissue_mask(rgb, RELEASED), blurred > threshold_otsu(blurred))
 
@@ -84,7 +85,7 @@ def test_the_papers_weak_mask_drops_the_brightest_only(rgb):
 @given(rgb=pictures)
 def test_the_released_weak_mask_keeps_a_margin_of_five(rgb):
     """Blurred V below its maximum less 5; near the maximum is background."""
-    blurred = smoothed(value(rgb), 15).astype(int)
+    blurred = _smoothed(_brightness(rgb), 15).astype(int)
 
     np.testing.assert_array_equal(weak_tissue_mask(rgb, RELEASED), blurred < blurred.max() - 5)
 
@@ -92,7 +93,7 @@ def test_the_released_weak_mask_keeps_a_margin_of_five(rgb):
 @given(rgb=pictures)
 def test_the_default_differs_from_the_released_code_only_by_its_bounds(rgb):
     """The threshold lies in [12, 30]: less saturated is never tissue, more always is."""
-    mask, blurred = tissue_mask(rgb, DEFAULT), smoothed(saturation(rgb), 15)
+    mask, blurred = tissue_mask(rgb, DEFAULT), _smoothed(_saturation(rgb), 15)
 
     assert not mask[blurred <= 12].any()
     assert mask[blurred > 30].all()
@@ -135,8 +136,8 @@ def test_pale_stroma_of_a_real_slide_is_kept(data_dir):
 
     mask = tissue_mask(rgb, DEFAULT)
 
-    assert mask[saturation(rgb) > 40].mean() > 0.97
-    assert mask[saturation(rgb) < 8].mean() < 0.04
+    assert mask[_saturation(rgb) > 40].mean() > 0.97
+    assert mask[_saturation(rgb) < 8].mean() < 0.04
 
 
 def test_pale_ihc_cores_are_found_on_their_glass(data_dir):

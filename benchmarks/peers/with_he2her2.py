@@ -10,9 +10,8 @@ from he2her2.config import Quality, Tissue
 from he2her2.geometry import TileGrid, mask_size
 from he2her2.method.raster import thumbnail_on_raster
 from he2her2.method.segmentation import find_tissue
-from he2her2.preprocessing.tiling import cut_tiles
-from he2her2.slides import open_slide
-from he2her2.slides.stream import TileBatch, map_tiles
+from he2her2.preprocessing import cut_tiles
+from he2her2.slides import TileBatch, map_tiles, open_slide
 
 PX_L0 = 32.0
 

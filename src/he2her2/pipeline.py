@@ -3,9 +3,7 @@
 All steps are deterministic: threads, batch size and backend never change a result.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal, TypeAlias
 
 from he2her2.config import Config
@@ -13,8 +11,7 @@ from he2her2.method.decision import Decision, decide_on
 from he2her2.method.segmentation import Segmentation, segment_slide
 from he2her2.method.tiles import cut_tumour, score_tiles
 from he2her2.models.slide_model import SlideModel
-from he2her2.preprocessing.annotations import Region, regions_mask
-from he2her2.preprocessing.tiling import Tiling
+from he2her2.preprocessing import Annotation, CutTiles
 from he2her2.slides import Slide
 from he2her2.timing import Watch
 
@@ -32,7 +29,7 @@ class Prediction(Decision):
     """
 
     segmentation: Segmentation
-    tiling: Tiling
+    tiling: CutTiles
 
     @property
     def n_unreadable(self) -> int:
@@ -45,7 +42,7 @@ def predict(
     model: SlideModel,
     config: Config,
     *,
-    regions: Sequence[Region] = (),
+    annotation: Annotation | None = None,
     region_use: RegionUse = "intersect",
     watch: Watch | None = None,
 ) -> Prediction:
@@ -55,15 +52,16 @@ def predict(
         slide: An open H&E slide.
         model: The networks.
         config: The settings.
-        regions: Annotated regions, if any.
-        region_use: Purpose of the regions.
+        annotation: Annotated tumour, if any.
+        region_use: Purpose of the annotation.
         watch: Observes progress and time.
 
     Raises:
         SlideError: The slide cannot be predicted; the error says at which stage, why, and what to do.
+        AnnotationError: The annotation is a picture of another shape than the slide's.
     """
     watch = watch or Watch()
-    segmentation = segment(slide, model, config, regions=regions, region_use=region_use, watch=watch)
+    segmentation = segment(slide, model, config, annotation=annotation, region_use=region_use, watch=watch)
     with watch.stage("cut"):
         tiling = cut_tumour(slide, segmentation, model.tile_cnn.card.input, config)
     with watch.stage("tiles"):
@@ -88,7 +86,7 @@ def segment(
     model: SlideModel,
     config: Config,
     *,
-    regions: Sequence[Region] = (),
+    annotation: Annotation | None = None,
     region_use: RegionUse = "intersect",
     watch: Watch | None = None,
 ) -> Segmentation:
@@ -97,7 +95,7 @@ def segment(
         slide,
         model.tile_cnn.card.input,
         config,
-        tumour_cnn=None if regions and region_use == "replace" else model.tumour_cnn,
-        regions=partial(regions_mask, regions) if regions else None,
+        tumour_cnn=None if annotation is not None and region_use == "replace" else model.tumour_cnn,
+        annotation=annotation,
         watch=watch,
     )

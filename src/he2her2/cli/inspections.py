@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from he2her2.cli.console import say
-from he2her2.slides.inspection import LevelReport, SlideReport
+from he2her2.slides import LevelReport, SlideReport
 
 
 def print_inspections(reports: Sequence[SlideReport], failures: Sequence[str], *, as_json: bool) -> None:

@@ -10,8 +10,7 @@ from he2her2.cli import options as o
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from he2her2.datasets.slide_files import SlideName
-    from he2her2.datasets.study import Study
+    from he2her2.datasets import CohortLabels, SlideName
     from he2her2.manifest.table import Split
 
 manifest = typer.Typer(
@@ -66,12 +65,12 @@ def tcga_brca(
     column: NamedColumns = None,
 ) -> None:
     """TCGA-BRCA: reconcile status, IHC and FISH of its clinical table; find slides by barcode."""
-    from he2her2.datasets import tcga_brca as adapter
+    from he2her2.datasets import TCGA_COLUMNS, read_tcga_brca, tcga_slide_name
     from he2her2.labels import Policy
 
-    columns = _columns(column, adapter.ALIASES)
-    study = adapter.read_tcga_brca(clinical, columns=columns, policy=Policy(policy), strict=strict)
-    _write_study(study, adapter.name_of, out, slides, conflicts, split_name)
+    columns = _columns(column, TCGA_COLUMNS)
+    found = read_tcga_brca(clinical, columns=columns, policy=Policy(policy), strict=strict)
+    _write_cohort(found, tcga_slide_name, out, slides, conflicts, split_name)
 
 
 @manifest.command("herohe")
@@ -86,10 +85,10 @@ def herohe(
     column: NamedColumns = None,
 ) -> None:
     """HEROHE: case numbers with HER2 status, and MIRAX slides named by case."""
-    from he2her2.datasets import herohe as adapter
+    from he2her2.datasets import HEROHE_COLUMNS, herohe_slide_name, read_herohe
 
-    study = adapter.read_herohe(table, prefix=prefix, columns=_columns(column, adapter.ALIASES))
-    _write_study(study, adapter.name_of, out, slides, conflicts, split_name)
+    found = read_herohe(table, prefix=prefix, columns=_columns(column, HEROHE_COLUMNS))
+    _write_cohort(found, herohe_slide_name, out, slides, conflicts, split_name)
 
 
 @manifest.command("her2sc")
@@ -108,12 +107,12 @@ def her2sc(  # noqa: PLR0913  # a command's options
     column: NamedColumns = None,
 ) -> None:
     """HER2 Scoring Contest: IHC scores by case, H&E and IHC slides (NDPI)."""
-    from he2her2.datasets import her2sc as adapter
+    from he2her2.datasets import HER2SC_COLUMNS, her2sc_slide_namer, read_her2sc
     from he2her2.labels import Policy
 
-    columns = _columns(column, adapter.ALIASES)
-    study = adapter.read_her2sc(table, prefix=prefix, policy=Policy(policy), columns=columns)
-    _write_study(study, adapter.namer(pattern), out, slides, conflicts, split_name)
+    columns = _columns(column, HER2SC_COLUMNS)
+    found = read_her2sc(table, prefix=prefix, policy=Policy(policy), columns=columns)
+    _write_cohort(found, her2sc_slide_namer(pattern), out, slides, conflicts, split_name)
 
 
 def _columns(named: list[str] | None, aliases: "Mapping[str, object]") -> dict[str, str | None]:
@@ -126,28 +125,25 @@ def _columns(named: list[str] | None, aliases: "Mapping[str, object]") -> dict[s
     return found
 
 
-def _write_study(
-    study: "Study",
-    name_of: "Callable[[Path], SlideName | str]",
+def _write_cohort(
+    cohort: "CohortLabels",
+    slide_name: "Callable[[Path], SlideName | str]",
     out: Path,
     slides: Path | None,
     conflicts: Path | None,
     split_name: "Split | None",
 ) -> None:
-    """Print how the patients were reconciled; write the conflicts, and the manifest or the labels."""
-    from he2her2.datasets.slide_files import find_slides, match_slides
-    from he2her2.datasets.study import write_conflicts, write_labels
+    """Print the count of patients; write the conflicts, and the manifest or the labels."""
+    from he2her2.datasets import match_slides, write_conflicts, write_labels
     from he2her2.manifest.table import write_manifest
 
-    typer.echo("\n".join((study.name, *study.funnel())))
-    match = (
-        None if slides is None else match_slides(study.patients, find_slides(slides), name_of, out, split=split_name)
-    )
+    typer.echo("\n".join((cohort.name, *cohort.funnel())))
+    match = None if slides is None else match_slides(cohort.patients, slides, slide_name, out, split=split_name)
     log = conflicts or out.with_name(f"{out.stem}-conflicts.csv")
-    write_conflicts(study.conflicts, log)
-    typer.echo(f"conflicts and their resolution: {len(study.conflicts)}, in {log}")
+    write_conflicts(cohort.conflicts, log)
+    typer.echo(f"conflicts and their resolution: {len(cohort.conflicts)}, in {log}")
     if match is None:
-        write_labels(study.patients, out)
+        write_labels(cohort.patients, out)
         typer.echo(f"labels {out}")
     else:
         write_manifest(match.manifest)

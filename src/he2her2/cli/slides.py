@@ -91,7 +91,7 @@ def inspect(
     from he2her2.cli.inspections import print_inspections
     from he2her2.cohort import SlideEngine, SlideTask, list_slides, slide_tasks
     from he2her2.results import Failure
-    from he2her2.slides.inspection import SlideReport, inspect_slide
+    from he2her2.slides import SlideReport, inspect_slide
 
     def worker(task: SlideTask) -> SlideReport:
         with working(f"checking {task.path.name}"):

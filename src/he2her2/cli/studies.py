@@ -11,7 +11,7 @@ from he2her2.cli import options as o
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from he2her2.labels import Decision, IhcScore, Ish, Policy
+    from he2her2.labels import GuidelineResult, IhcScore, Ish, Policy
     from he2her2.manifest.splits import Patient
     from he2her2.manifest.table import Manifest, Split
 
@@ -45,12 +45,12 @@ def labels(  # noqa: PLR0913  # a command's options
     as_json: o.Json = False,
 ) -> None:
     """Make of IHC and ISH the HER2 status and stratum, by ASCO/CAP 2018 (affirmed 2023): of one sample or a table."""
-    from he2her2.labels import Policy, decide
+    from he2her2.labels import Policy, apply_guideline
 
     rule = Policy(policy)
     if table is None:
         score, hybridisation = _tests(ihc, ish, ratio, copies)
-        decision = decide(score, hybridisation, faint_staining=faint, recounted=recounted, policy=rule)
+        decision = apply_guideline(score, hybridisation, faint_staining=faint, recounted=recounted, policy=rule)
         typer.echo(json.dumps(_as_json(decision), indent=2) if as_json else "\n".join(_in_words(decision)))
         return
     from he2her2.manifest.label_table import TestColumns, label_table, write_label_table
@@ -84,7 +84,7 @@ def _tests(
         raise typer.BadParameter(str(error)) from None
 
 
-def _as_json(decision: "Decision") -> dict[str, object]:
+def _as_json(decision: "GuidelineResult") -> dict[str, object]:
     return {
         "ish_group": None if decision.group is None else decision.group.value,
         "her2_status": decision.status,
@@ -96,7 +96,7 @@ def _as_json(decision: "Decision") -> dict[str, object]:
     }
 
 
-def _in_words(decision: "Decision") -> list[str]:
+def _in_words(decision: "GuidelineResult") -> list[str]:
     group = "none, ratio and copies were not both given" if decision.group is None else str(decision.group.value)
     lines = [
         f"ISH group  {group}",
@@ -110,7 +110,7 @@ def _in_words(decision: "Decision") -> list[str]:
     )
 
 
-def _counts(decisions: "list[Decision]") -> list[str]:
+def _counts(decisions: "list[GuidelineResult]") -> list[str]:
     """How many of each, for a table."""
     from collections import Counter
 

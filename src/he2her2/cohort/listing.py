@@ -4,8 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 from he2her2.errors import He2Her2Error
-from he2her2.slides import slide_id_of
-from he2her2.slides.opening import SLIDE_ENDINGS
+from he2her2.slides import SLIDE_ENDINGS, slide_id_of, slides_in
 
 
 def list_slides(path: Path) -> list[Path]:
@@ -16,11 +15,11 @@ def list_slides(path: Path) -> list[Path]:
     """
     if not path.is_dir():
         return [path]
-    files = [file for file in path.iterdir() if not file.is_dir() and not file.name.startswith(".")]
-    slides = sorted(file for file in files if file.suffix.lower() in SLIDE_ENDINGS)
+    slides = slides_in(path)
     if not slides:
+        n = sum(not file.is_dir() and not file.name.startswith(".") for file in path.iterdir())
         raise He2Her2Error(
-            f"{path}: no slides among its {len(files)} files; give a slide, or a folder with files that end in "
+            f"{path}: no slides among its {n} files; give a slide, or a folder with files that end in "
             f"{', '.join(sorted(SLIDE_ENDINGS))}"
         )
     twice = [name for name, n in Counter(map(slide_id_of, slides)).items() if n > 1]

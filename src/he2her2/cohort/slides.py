@@ -6,14 +6,14 @@ from pathlib import Path
 
 from he2her2.cohort.engine import SlideTask
 from he2her2.config import Config
-from he2her2.method.regions import regions_for
 from he2her2.models.slide_model import SlideModel
 from he2her2.pipeline import RegionUse, predict, segment
+from he2her2.preprocessing import read_annotation
 from he2her2.results.evidence import Evidence, prediction_evidence, segmentation_evidence
 from he2her2.slides import open_slide, slide_id_of
 from he2her2.timing import Progress, Watch, silent
 
-_ANNOTATION_ENDINGS = (".geojson", ".json", ".xml", ".session.xml")
+_ANNOTATION_ENDINGS = (".geojson", ".json", ".xml", ".session.xml", ".png")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,14 +43,14 @@ class SlideWorker:
         """
         watch = Watch(self.progress)
         with open_slide(task.path, mpp=task.mpp, backend=self.config.runtime.backend) as slide:
-            regions = regions_for(slide, task.annotations)
+            annotation = None if task.annotations is None else read_annotation(task.annotations)
             if self.masks_only:
                 found = segment(
-                    slide, self.model, self.config, regions=regions, region_use=self.region_use, watch=watch
+                    slide, self.model, self.config, annotation=annotation, region_use=self.region_use, watch=watch
                 )
                 return segmentation_evidence(slide, found, self.model, self.config, watch)
             prediction = predict(
-                slide, self.model, self.config, regions=regions, region_use=self.region_use, watch=watch
+                slide, self.model, self.config, annotation=annotation, region_use=self.region_use, watch=watch
             )
             return prediction_evidence(slide, prediction, self.model, self.config, watch)
 

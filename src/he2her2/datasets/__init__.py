@@ -1,1 +1,24 @@
-"""Public cohorts: TCGA-BRCA, HER2SC and HEROHE, from their own tables to a manifest."""
+"""Public cohorts: TCGA-BRCA, HER2SC and HEROHE, from their own tables and slides to a manifest."""
+
+from he2her2.datasets.cohort_labels import CohortLabels, write_conflicts, write_labels
+from he2her2.datasets.her2sc import HER2SC_COLUMNS, her2sc_slide_namer, read_her2sc
+from he2her2.datasets.herohe import HEROHE_COLUMNS, herohe_slide_name, read_herohe
+from he2her2.datasets.slide_files import SlideName, match_slides
+from he2her2.datasets.tcga_brca import TCGA_COLUMNS, read_tcga_brca, tcga_slide_name
+
+__all__ = [
+    "HER2SC_COLUMNS",
+    "HEROHE_COLUMNS",
+    "TCGA_COLUMNS",
+    "CohortLabels",
+    "SlideName",
+    "her2sc_slide_namer",
+    "herohe_slide_name",
+    "match_slides",
+    "read_her2sc",
+    "read_herohe",
+    "read_tcga_brca",
+    "tcga_slide_name",
+    "write_conflicts",
+    "write_labels",
+]

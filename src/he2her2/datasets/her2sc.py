@@ -2,7 +2,7 @@
 
 The contest's files are given on registration only, and their exact names could not be verified; known is that each case
 has an H&E and an IHC slide, and a score from 0 to 3 with the percentage of complete membrane staining (Qaiser et al.,
-Histopathology 2018;72:227-238). So a table may name its columns in many ways (`ALIASES`, or name them), and a slide's
+Histopathology 2018;72:227-238). So a table may name its columns in many ways (or by `HER2SC_COLUMNS`), and a slide's
 name must hold the case number and the stain as parts of their own (`12_HER2.ndpi`, `HE/case 12.ndpi`), or the user
 gives a pattern. There is no ISH: a 2+ is undetermined by the guideline and positive by the paper's policy.
 """
@@ -11,21 +11,21 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from he2her2.datasets.columns import find_columns
+from he2her2.datasets.cohort_labels import CohortLabels, LabelledPatient, exclusions_in_order
 from he2her2.datasets.herohe import case_key
 from he2her2.datasets.slide_files import SlideName
-from he2her2.datasets.study import LabelledPatient, Study, exclusions_in_order
+from he2her2.datasets.table_columns import find_columns
 from he2her2.errors import ConfigError, ManifestError
-from he2her2.labels import Policy, decide, parse_ihc
+from he2her2.labels import Policy, apply_guideline, parse_ihc
 from he2her2.manifest.reading import read_table
 from he2her2.manifest.table import Stain
 
-ALIASES: Mapping[str, Sequence[str]] = {
+HER2SC_COLUMNS: Mapping[str, Sequence[str]] = {
     "case": ("case", "case_no", "case_number", "case_id", "slide", "slide_name", "id", "patient_id"),
     "score": ("her2_score", "score", "ihc_score", "ihc", "gt", "ground_truth", "label"),
 }
 
-REASONS = ("no IHC score (the contest keeps those of its test cases)",)
+_EXCLUSIONS = ("no IHC score (the contest keeps those of its test cases)",)
 
 SITE = "her2sc"
 
@@ -40,20 +40,20 @@ def read_her2sc(
     prefix: str = SITE,
     policy: Policy = Policy.GUIDELINE,
     columns: Mapping[str, str | None] | None = None,
-) -> Study:
+) -> CohortLabels:
     """Read the contest's ground truth.
 
     Args:
         table: The table, as CSV.
         prefix: Put before each case to name the patient.
-        policy: What a 2+ is.
-        columns: Names of columns that do not go by their usual names, by the keys of `ALIASES`.
+        policy: Status of a 2+: undetermined, or positive.
+        columns: Names of columns that do not go by their usual names, by the keys of `HER2SC_COLUMNS`.
 
     Raises:
-        ManifestError: The table cannot be read, a cell means nothing or a case comes twice: all problems.
+        ManifestError: The table cannot be read, a cell cannot be understood or a case comes twice: all problems.
     """
     read = read_table(table)
-    found = find_columns(read, ALIASES, columns or {}, required=("case", "score"))
+    found = find_columns(read, HER2SC_COLUMNS, columns or {}, required=("case", "score"))
     patients, unscored, seen = [], [], set[str]()
     for row in read.rows:
         case = _case_of_cell(found.text(row, "case"))
@@ -66,23 +66,23 @@ def read_her2sc(
         if score is None:
             unscored.append(name)
             continue
-        decision = decide(score, policy=policy)
+        decision = apply_guideline(score, policy=policy)
         patients.append(
             LabelledPatient(name, case, row.line, score, None, decision.status, decision.stratum, decision.rule, SITE)
         )
     if found.problems:
         raise ManifestError([f"{table}: {problem}" for problem in found.problems])
-    exclusions = exclusions_in_order(REASONS, {REASONS[0]: unscored})
-    return Study("HER2 Scoring Contest", len(seen), tuple(patients), exclusions)
+    exclusions = exclusions_in_order(_EXCLUSIONS, {_EXCLUSIONS[0]: unscored})
+    return CohortLabels("HER2 Scoring Contest", len(seen), tuple(patients), exclusions)
 
 
-def name_of(path: Path) -> SlideName | str:
-    """What a slide's name says; where it lacks the stain, the name of its folder may tell it.
+def _slide_name(path: Path) -> SlideName | str:
+    """Read case and stain from a slide's name; where it lacks the stain, from the name of its folder.
 
     Example:
-        >>> name_of(Path("12_HER2.ndpi")), name_of(Path("HE/case 07.ndpi"))
+        >>> _slide_name(Path("12_HER2.ndpi")), _slide_name(Path("HE/case 07.ndpi"))
         (SlideName(case='12', stain='IHC'), SlideName(case='7', stain='HE'))
-        >>> name_of(Path("macro.ndpi"))
+        >>> _slide_name(Path("macro.ndpi"))
         'no case and stain in its name'
     """
     parts, above = (_PARTS.split(text.upper()) for text in (path.stem, path.parent.name))
@@ -91,14 +91,14 @@ def name_of(path: Path) -> SlideName | str:
     return SlideName(case_key(case), stain) if case and stain else "no case and stain in its name"
 
 
-def namer(pattern: str | None) -> Callable[[Path], SlideName | str]:
-    """How slides are named: by a regular expression with the groups `case` and `stain`, or as `name_of` does.
+def her2sc_slide_namer(pattern: str | None) -> Callable[[Path], SlideName | str]:
+    """Return a reader of slide names: by a regular expression with the groups `case` and `stain`, or the usual one.
 
     Raises:
         ConfigError: The pattern is no regular expression, or lacks a group.
     """
     if pattern is None:
-        return name_of
+        return _slide_name
     try:
         compiled = re.compile(pattern, re.IGNORECASE)
     except re.error as error:

@@ -9,35 +9,37 @@ case 7 pass for that of the training set. Conde-Sousa et al., J Imaging 2022;8:2
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from he2her2.datasets.columns import find_columns
+from he2her2.datasets.cohort_labels import CohortLabels, Conflict, LabelledPatient, exclusions_in_order
 from he2her2.datasets.slide_files import SlideName
-from he2her2.datasets.study import Conflict, LabelledPatient, Study, exclusions_in_order
+from he2her2.datasets.table_columns import find_columns
 from he2her2.errors import ManifestError
-from he2her2.labels import Her2Status, Policy, Stratum, decide, parse_ihc, parse_status
+from he2her2.labels import Her2Status, Policy, Stratum, apply_guideline, parse_ihc, parse_status
 from he2her2.manifest.reading import read_table
 
-ALIASES: Mapping[str, Sequence[str]] = {
+HEROHE_COLUMNS: Mapping[str, Sequence[str]] = {
     "case": ("case", "case_id", "slide", "slide_id", "id", "patient_id"),
     "status": ("her2_status", "status", "her2", "result", "label"),
     "ihc": ("immunohistochemistry", "ihc", "ihc_score", "her2_ihc_score"),
 }
 
-REASONS = ("no HER2 status",)
+_EXCLUSIONS = ("no HER2 status",)
 
 
-def read_herohe(table: Path, *, prefix: str = "herohe", columns: Mapping[str, str | None] | None = None) -> Study:
+def read_herohe(
+    table: Path, *, prefix: str = "herohe", columns: Mapping[str, str | None] | None = None
+) -> CohortLabels:
     """Read HEROHE's table.
 
     Args:
         table: The table.
         prefix: Put before each case number to name the patient.
-        columns: Names of columns that do not go by their usual names, by the keys of `ALIASES`.
+        columns: Names of columns that do not go by their usual names, by the keys of `HEROHE_COLUMNS`.
 
     Raises:
-        ManifestError: The table cannot be read, a cell means nothing or a case comes twice: all problems.
+        ManifestError: The table cannot be read, a cell cannot be understood or a case comes twice: all problems.
     """
     read = read_table(table)
-    found = find_columns(read, ALIASES, columns or {}, required=("case", "status"))
+    found = find_columns(read, HEROHE_COLUMNS, columns or {}, required=("case", "status"))
     patients, conflicts, unlabelled, seen = [], [], [], set[str]()
     for row in read.rows:
         case = case_key(found.text(row, "case"))
@@ -51,7 +53,7 @@ def read_herohe(table: Path, *, prefix: str = "herohe", columns: Mapping[str, st
         if status is None or status == Her2Status.UNDETERMINED:
             unlabelled.append(name)
             continue
-        by_score = decide(score, policy=Policy.GUIDELINE)
+        by_score = apply_guideline(score, policy=Policy.GUIDELINE)
         if by_score.status not in (status, Her2Status.UNDETERMINED):
             told = f"IHC {score}, status {status}"
             conflicts.append(Conflict(row.line, name, "IHC score and HER2 status", told, "the stated status stands"))
@@ -59,20 +61,20 @@ def read_herohe(table: Path, *, prefix: str = "herohe", columns: Mapping[str, st
         patients.append(LabelledPatient(name, case, row.line, score, None, status, stratum, "as stated", prefix))
     if found.problems:
         raise ManifestError([f"{table}: {problem}" for problem in found.problems])
-    return Study(
+    return CohortLabels(
         "HEROHE",
         len(seen),
         tuple(patients),
-        exclusions_in_order(REASONS, {REASONS[0]: unlabelled}),
+        exclusions_in_order(_EXCLUSIONS, {_EXCLUSIONS[0]: unlabelled}),
         tuple(conflicts),
     )
 
 
-def name_of(path: Path) -> SlideName | str:
-    """What a HEROHE slide's name says.
+def herohe_slide_name(path: Path) -> SlideName | str:
+    """Read case and stain from a HEROHE slide's name.
 
     Example:
-        >>> name_of(Path("007.mrxs"))
+        >>> herohe_slide_name(Path("007.mrxs"))
         SlideName(case='7', stain='HE')
     """
     return SlideName(case_key(path.stem), "HE")

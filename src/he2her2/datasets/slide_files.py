@@ -1,24 +1,23 @@
 """A folder of slides, matched with a cohort's patients by their names."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from he2her2.datasets.study import LabelledPatient
+from he2her2.datasets.cohort_labels import LabelledPatient
 from he2her2.errors import ManifestError
 from he2her2.labels import Her2Status
 from he2her2.manifest.checks import check
 from he2her2.manifest.table import Manifest, SlideRow, Split, Stain
-from he2her2.slides import slide_id_of
-from he2her2.slides.opening import SLIDE_ENDINGS
+from he2her2.slides import SLIDE_ENDINGS, slide_id_of, slides_in
 
 
 @dataclass(frozen=True, slots=True)
 class SlideName:
-    """What a slide's name says.
+    """Case and stain of a slide, from its file name.
 
     Attributes:
-        case: Whose it is, as `LabelledPatient.case` says it.
+        case: The case, as in `LabelledPatient.case`.
         stain: Its stain.
     """
 
@@ -27,13 +26,13 @@ class SlideName:
 
 
 @dataclass(frozen=True, slots=True)
-class Match:
+class SlideMatch:
     """A cohort's slides and patients, matched.
 
     Attributes:
-        manifest: The slides of labelled patients; its paths exist.
+        manifest: Slides of labelled patients; its files exist.
         without_slide: Labelled patients for whom there is no slide.
-        without_label: Slides of somebody who has no label.
+        without_label: Slides of patients without a label.
         left_out: Files of another kind, by reason.
     """
 
@@ -54,52 +53,37 @@ class Match:
         )
 
 
-def find_slides(folder: Path) -> list[Path]:
-    """Every slide in a folder and the folders below it, sorted; of a DICOM series the first file stands for all.
-
-    Raises:
-        ManifestError: The folder is missing or holds no slide.
-    """
-    if not folder.is_dir():
-        raise ManifestError([f"{folder}: is no folder of slides"])
-    files = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SLIDE_ENDINGS and not path.name.startswith(".") and path.is_file()
-    )
-    series = {path.parent: path for path in reversed(files) if path.suffix.lower() == ".dcm"}
-    slides = [path for path in files if path.suffix.lower() != ".dcm" or series[path.parent] == path]
-    if not slides:
-        raise ManifestError([f"{folder}: holds no slides ({', '.join(sorted(SLIDE_ENDINGS))})"])
-    return slides
-
-
 def match_slides(
     patients: Sequence[LabelledPatient],
-    slides: Iterable[Path],
-    name_of: Callable[[Path], SlideName | str],
+    folder: Path,
+    slide_name: Callable[[Path], SlideName | str],
     out: Path,
     *,
     split: Split | None = None,
     mpp: float | None = None,
-) -> Match:
+) -> SlideMatch:
     """Make a manifest of the slides whose names belong to labelled patients.
 
     Args:
         patients: The labelled patients.
-        slides: Slide files.
-        name_of: What a file's name says; a text is the reason to leave it out.
-        out: Where the manifest will lie.
-        split: Of all its rows.
-        mpp: Of all its slides, where their files do not say it.
+        folder: Folder of the slides, which may lie in folders below it.
+        slide_name: Reads a file's name; a text is the reason to leave the file out.
+        out: File of the manifest.
+        split: Split of all rows.
+        mpp: µm per level-0 px of all slides, where their files do not state it.
 
     Raises:
-        ManifestError: Two slides have one name, or nothing matches.
+        ManifestError: The folder is missing or holds no slides, two slides have one name, or nothing matches.
     """
+    if not folder.is_dir():
+        raise ManifestError([f"{folder}: is no folder of slides"])
+    slides = slides_in(folder, recursive=True)
+    if not slides:
+        raise ManifestError([f"{folder}: holds no slides ({', '.join(sorted(SLIDE_ENDINGS))})"])
     by_case = {patient.case: patient for patient in patients}
     rows, nobody, left_out = list[SlideRow](), list[Path](), dict[str, list[Path]]()
     for path in slides:
-        name = name_of(path)
+        name = slide_name(path)
         if isinstance(name, str):
             left_out.setdefault(name, []).append(path)
         elif (patient := by_case.get(name.case)) is None:
@@ -112,7 +96,7 @@ def match_slides(
         raise ManifestError([f"none of the slides' names belongs to a labelled patient, such as {path}"])
     check(manifest)
     seen = {row.patient_id for row in rows}
-    return Match(
+    return SlideMatch(
         manifest,
         tuple(patient.patient_id for patient in patients if patient.patient_id not in seen),
         tuple(nobody),

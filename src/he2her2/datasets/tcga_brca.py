@@ -14,8 +14,8 @@ How fields are reconciled, each use logged where fields contradict each other:
 1. IHC: the score, unless its own status contradicts it (score 1+ called positive), then neither; a status without a
    score stands for what it means (negative: 0 or 1+; equivocal: 2+; positive: 3+) but becomes no score in the manifest.
 2. ISH: ratio and copies where both are usable (ASCO/CAP 2018 groups), else the stated FISH status, else the ratio.
-3. Both go through `labels.decide`. A positive status by IHC that has no score and meets a negative ISH decides nothing.
-4. A final or derived status of the table decides nothing; where it differs from what the tests amount to, that is told.
+3. Both go through `labels.apply_guideline`. A positive status by IHC without a score is left open by a negative ISH.
+4. A final or derived status of the table is not used; where it differs from that of the tests, a conflict is logged.
 """
 
 import re
@@ -24,9 +24,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from he2her2.datasets.columns import Columns, find_columns
+from he2her2.datasets.cohort_labels import CohortLabels, Conflict, LabelledPatient, exclusions_in_order
 from he2her2.datasets.slide_files import SlideName
-from he2her2.datasets.study import Conflict, LabelledPatient, Study, exclusions_in_order
+from he2her2.datasets.table_columns import TableColumns, find_columns
 from he2her2.errors import ManifestError
 from he2her2.labels import (
     Her2Status,
@@ -37,12 +37,12 @@ from he2her2.labels import (
     IshResult,
     Policy,
     Stratum,
-    decide,
+    apply_guideline,
     parse_ihc,
 )
 from he2her2.manifest.reading import TableRow, read_table
 
-ALIASES: Mapping[str, Sequence[str]] = {
+TCGA_COLUMNS: Mapping[str, Sequence[str]] = {
     "patient": ("patient_id", "bcr_patient_barcode", "case_submitter_id", "submitter_id"),
     "ihc": ("her2_ihc_score", "her2_immunohistochemistry_level_result"),
     "ihc_status": ("ihc_her2", "her2_status_by_ihc", "lab_proc_her2_neu_immunohistochemistry_receptor_status"),
@@ -52,7 +52,7 @@ ALIASES: Mapping[str, Sequence[str]] = {
     "final": ("her2_final_status", "her2_final_status_nature2012", "her2_clinical", "her2_source"),
 }
 
-REASONS = (
+_EXCLUSIONS = (
     "no HER2 test",
     "rows of the same patient that disagree",
     "IHC score and IHC status contradict each other, and no ISH decides",
@@ -86,7 +86,7 @@ _MEANS = {  # what a status by IHC stands for
 
 @dataclass(frozen=True, slots=True)
 class _Fields:
-    """A row's HER2 fields; None is "not done" or "not told"."""
+    """A row's HER2 fields; None is "not done" or "not reported"."""
 
     patient_id: str
     line: int
@@ -100,7 +100,7 @@ class _Fields:
 
     @property
     def nothing(self) -> bool:
-        """Whether no test says anything."""
+        """True if no test has a result."""
         return all(value is None for value in (self.score, self.status, self.fish, self.ratio, self.copies))
 
 
@@ -110,22 +110,22 @@ def read_tcga_brca(
     columns: Mapping[str, str | None] | None = None,
     policy: Policy = Policy.GUIDELINE,
     strict: bool = False,
-) -> Study:
+) -> CohortLabels:
     """Reconcile the HER2 fields of a TCGA-BRCA clinical table.
 
     Args:
         clinical: The table.
-        columns: Names of columns that do not go by their usual names, by the keys of `ALIASES`.
+        columns: Names of columns that do not go by their usual names, by the keys of `TCGA_COLUMNS`.
         policy: Whether an equivocal 2+ without ISH is left out or counts as positive.
         strict: Leave out every patient with a conflict, instead of deciding by the rules; a copy number that is a
             total contradicts nothing.
 
     Raises:
-        ManifestError: The table cannot be read, or cells mean nothing: all of them.
+        ManifestError: The table cannot be read, or cells cannot be understood: all of them.
     """
     table = read_table(clinical)
-    found = find_columns(table, ALIASES, columns or {}, required=("patient",))
-    if not set(ALIASES) - {"patient"} & found.names.keys():
+    found = find_columns(table, TCGA_COLUMNS, columns or {}, required=("patient",))
+    if not set(TCGA_COLUMNS) - {"patient"} & found.names.keys():
         raise ManifestError([f"{clinical}: has none of the HER2 columns; name yours by --column ihc=NAME and so on"])
     fields = [_fields(row, found) for row in table.rows]
     if found.problems:
@@ -137,25 +137,25 @@ def read_tcga_brca(
     for patient_id, rows in by_patient.items():
         result, met = _reconcile(rows, policy)
         if strict and not isinstance(result, str) and any(conflict.conflict != _WRONG_UNIT for conflict in met):
-            result = REASONS[-1]
+            result = _EXCLUSIONS[-1]
         if isinstance(result, str):
             left_out[result].append(patient_id)
             met = [replace(conflict, resolution="left out") for conflict in met]
         else:
             patients.append(result)
         conflicts += met
-    return Study(
-        "TCGA-BRCA", len(by_patient), tuple(patients), exclusions_in_order(REASONS, left_out), tuple(conflicts)
+    return CohortLabels(
+        "TCGA-BRCA", len(by_patient), tuple(patients), exclusions_in_order(_EXCLUSIONS, left_out), tuple(conflicts)
     )
 
 
-def name_of(path: Path) -> SlideName | str:
-    """What a TCGA slide's name says: only diagnostic (DX) H&E slides of primary tumours (01) are of use here.
+def tcga_slide_name(path: Path) -> SlideName | str:
+    """Read the patient from a TCGA slide's name; only diagnostic (DX) H&E slides of primary tumours (01) are used.
 
     Example:
-        >>> name_of(Path("TCGA-A1-A0SK-01Z-00-DX1.A44D70FA.svs"))
+        >>> tcga_slide_name(Path("TCGA-A1-A0SK-01Z-00-DX1.A44D70FA.svs"))
         SlideName(case='TCGA-A1-A0SK', stain='HE')
-        >>> name_of(Path("tcga-cr-7395-01a-01-ts1.svs"))
+        >>> tcga_slide_name(Path("tcga-cr-7395-01a-01-ts1.svs"))
         'frozen section (TS)'
     """
     found = _SLIDE.match(path.name)
@@ -169,8 +169,8 @@ def name_of(path: Path) -> SlideName | str:
     return SlideName(patient, "HE")
 
 
-def _fields(row: TableRow, columns: Columns) -> _Fields:
-    """A row's fields; those that mean nothing become problems."""
+def _fields(row: TableRow, columns: TableColumns) -> _Fields:
+    """A row's fields; those that cannot be understood become problems."""
     copies_text = columns.text(row, "copies")
     return _Fields(
         patient_id=columns.value(row, "patient", _patient) or _no_patient(row, columns),
@@ -186,23 +186,23 @@ def _fields(row: TableRow, columns: Columns) -> _Fields:
 
 
 def _reconcile(rows: Sequence[_Fields], policy: Policy) -> tuple[LabelledPatient | str, list[Conflict]]:
-    """What a patient's rows amount to, or the reason to leave it out; and the conflicts that were met."""
+    """Label a patient by its rows, or give the reason to leave it out; and the conflicts that were met."""
     first = rows[0]
     if any(replace(row, line=first.line) != first for row in rows[1:]):
-        found = "; ".join(f"line {row.line}: {_told(row)}" for row in rows)
-        return REASONS[1], [Conflict(first.line, first.patient_id, "rows disagree", found, "left out")]
+        found = "; ".join(f"line {row.line}: {_in_words(row)}" for row in rows)
+        return _EXCLUSIONS[1], [Conflict(first.line, first.patient_id, "rows disagree", found, "left out")]
     if first.nothing:
-        return REASONS[0], []
+        return _EXCLUSIONS[0], []
     ihc, ihc_conflicts = _ihc(first)
     ish, ish_conflicts = _ish(first)
     conflicts = [*ihc_conflicts, *ish_conflicts]
-    decision = decide(ihc, ish, policy=policy)
+    decision = apply_guideline(ihc, ish, policy=policy)
     if decision.conflict:
         conflicts.append(_conflict(first, "IHC and ISH", f"by {decision.rule}"))
     if decision.status == Her2Status.UNDETERMINED:
         return _why_open(ihc, ish, ihc_conflicts, ish_conflicts), conflicts
     if decision.conflict and first.score is None:
-        return REASONS[4], conflicts
+        return _EXCLUSIONS[4], conflicts
     if first.final is not None and first.final.value != decision.status.value:
         conflicts.append(_conflict(first, "tests and the table's own status", f"{decision.status}: {decision.rule}"))
     score = first.score if ihc == first.score else None
@@ -216,14 +216,14 @@ def _reconcile(rows: Sequence[_Fields], policy: Policy) -> tuple[LabelledPatient
 def _why_open(
     ihc: IhcScore | None, ish: Ish | None, ihc_conflicts: Sequence[Conflict], ish_conflicts: Sequence[Conflict]
 ) -> str:
-    """The reason why the tests do not decide."""
+    """The reason why the tests leave the status open."""
     if ihc is None and ihc_conflicts:
-        return REASONS[2]
+        return _EXCLUSIONS[2]
     if ish is None and ish_conflicts:
-        return REASONS[3]
+        return _EXCLUSIONS[3]
     if ihc == IhcScore.TWO:
-        return REASONS[5 if ish is None or isinstance(ish, IshResult) else 6]
-    return REASONS[7]
+        return _EXCLUSIONS[5 if ish is None or isinstance(ish, IshResult) else 6]
+    return _EXCLUSIONS[7]
 
 
 def _ihc(fields: _Fields) -> tuple[IhcScore | None, list[Conflict]]:
@@ -282,7 +282,7 @@ def _agrees_with(counts: IshCounts) -> set[IshResult]:
 
 
 def _is_total(copies: float, ratio: float | None) -> bool:
-    """Whether a copy number counts all nuclei together.
+    """Check if a copy number counts all nuclei together.
 
     Example:
         >>> _is_total(185, 1.1), _is_total(21, 10.3), _is_total(6.4, 1.3), _is_total(114, None)
@@ -292,10 +292,10 @@ def _is_total(copies: float, ratio: float | None) -> bool:
 
 
 def _conflict(fields: _Fields, kind: str, resolution: str) -> Conflict:
-    return Conflict(fields.line, fields.patient_id, kind, _told(fields), resolution)
+    return Conflict(fields.line, fields.patient_id, kind, _in_words(fields), resolution)
 
 
-def _told(fields: _Fields) -> str:
+def _in_words(fields: _Fields) -> str:
     """A row's fields in words."""
 
     def parts() -> Iterator[str]:
@@ -316,7 +316,7 @@ def _patient(text: str) -> str:
     return found[0]
 
 
-def _no_patient(row: TableRow, columns: Columns) -> str:
+def _no_patient(row: TableRow, columns: TableColumns) -> str:
     if not columns.text(row, "patient"):
         columns.problems.append(f"line {row.line}: no patient")
     return ""

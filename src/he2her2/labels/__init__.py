@@ -1,11 +1,11 @@
-"""HER2's labels: what a test found, and what the guideline makes of it."""
+"""Labels of HER2: IHC scores, ISH results, and the status that the guideline derives from them."""
 
-from he2her2.labels.guideline import Decision, Stratum, decide
-from he2her2.labels.ish import Ish, IshCounts, IshGroup, IshResult, ish_group, parse_ish
-from he2her2.labels.scores import Her2Status, IhcScore, Policy, paper_status, parse_ihc, parse_status
+from he2her2.labels.guideline import GuidelineResult, Stratum, apply_guideline
+from he2her2.labels.ish import Ish, IshCounts, IshGroup, IshResult, parse_ish
+from he2her2.labels.scores import Her2Status, IhcScore, Policy, parse_ihc, parse_status
 
 __all__ = [
-    "Decision",
+    "GuidelineResult",
     "Her2Status",
     "IhcScore",
     "Ish",
@@ -14,9 +14,7 @@ __all__ = [
     "IshResult",
     "Policy",
     "Stratum",
-    "decide",
-    "ish_group",
-    "paper_status",
+    "apply_guideline",
     "parse_ihc",
     "parse_ish",
     "parse_status",

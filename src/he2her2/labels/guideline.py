@@ -1,4 +1,4 @@
-"""What ASCO/CAP makes of IHC and ISH: HER2 status, and the strata that treatment asks for.
+"""HER2 status and stratum from IHC and ISH, by ASCO/CAP.
 
 Sources, cited by these names:
 
@@ -22,15 +22,15 @@ ULTRALOW = "DESTINY-Breast06, Bardia et al. 2024"
 
 
 class Stratum(StrEnum):
-    """How much HER2 a tumour shows, in the words that treatment uses; no result category of ASCO/CAP 2023.
+    """HER2 expression in the categories that treatment uses; these are no result categories of ASCO/CAP 2023.
 
     Attributes:
         NULL: IHC 0 without any staining.
         ULTRALOW: IHC 0 with faint, incomplete staining in at most 10 % of the cells (DESTINY-Breast06).
-        ZERO_OR_ULTRALOW: IHC 0, and nobody said whether there was faint staining.
+        ZERO_OR_ULTRALOW: IHC 0, and faint staining was not reported.
         LOW: IHC 1+, or 2+ that ISH finds not amplified (DESTINY-Breast04).
         POSITIVE: HER2 positive.
-        UNDETERMINED: The tests do not decide.
+        UNDETERMINED: The tests leave it open.
     """
 
     NULL = "null"
@@ -42,16 +42,16 @@ class Stratum(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
-    """What the tests of one sample amount to.
+class GuidelineResult:
+    """Guideline's result for the tests of one sample.
 
     Attributes:
         status: HER2 status.
         stratum: HER2 stratum.
         group: ISH group; None where ratio and copies were not both given.
-        rule: The rule that decided the status, in words.
-        source: Who made it.
-        conflict: IHC and ISH, each by itself, would decide differently.
+        rule: The rule behind the status, in words.
+        source: Publication of that rule.
+        conflict: IHC and ISH, each by itself, give different statuses.
     """
 
     status: Her2Status
@@ -63,35 +63,35 @@ class Decision:
 
     @property
     def stratum_source(self) -> str:
-        """Who defined the stratum; a positive or undetermined one follows from the status."""
+        """Publication that defines the stratum; a positive or undetermined one follows from the status."""
         if self.stratum in (Stratum.POSITIVE, Stratum.UNDETERMINED):
             return self.source
         return LOW if self.stratum == Stratum.LOW else ULTRALOW
 
 
-def decide(
+def apply_guideline(
     ihc: IhcScore | None,
     ish: Ish | None = None,
     *,
     faint_staining: bool | None = None,
     recounted: bool = False,
     policy: Policy = Policy.GUIDELINE,
-) -> Decision:
+) -> GuidelineResult:
     """Apply the guideline to the tests of one sample.
 
     Args:
         ihc: IHC score; None where it was not done.
         ish: ISH result; None where it was not done.
-        faint_staining: Whether an IHC 0 shows any faint staining; None where nobody said.
+        faint_staining: Whether an IHC 0 shows any faint staining; None where not reported.
         recounted: Whether counts of groups 2 to 4 with IHC 2+ are those of the blinded recount of at least 20 cells
-            that the guideline demands (ASCO/CAP 2018, Figures 4 to 6); without it they decide nothing.
-        policy: Whether an IHC 2+ that stays open is left open, or counts as positive.
+            that the guideline requires (ASCO/CAP 2018, Figures 4 to 6); without it they leave the status open.
+        policy: Whether an IHC 2+ without a decisive ISH stays undetermined or counts as positive.
 
     Returns:
         Status and stratum with the rule behind them; what the tests leave open is `UNDETERMINED`.
 
     Example:
-        >>> decision = decide(IhcScore.TWO, IshCounts(ratio=2.3, copies=4.5))
+        >>> decision = apply_guideline(IhcScore.TWO, IshCounts(ratio=2.3, copies=4.5))
         >>> decision.group, decision.status, decision.stratum
         (<IshGroup.GROUP_1: 1>, <Her2Status.POSITIVE: 'positive'>, <Stratum.POSITIVE: 'positive'>)
     """
@@ -99,7 +99,7 @@ def decide(
     source = ASCO_CAP
     if policy == Policy.PAPER and status == Her2Status.UNDETERMINED and ihc == IhcScore.TWO:
         status, rule, source = Her2Status.POSITIVE, "an uncertain IHC 2+ counts as positive", PAPER
-    return Decision(
+    return GuidelineResult(
         status,
         _stratum(ihc, status, faint_staining=faint_staining),
         ish.group if isinstance(ish, IshCounts) else None,
@@ -110,7 +110,7 @@ def decide(
 
 
 def _status(ihc: IhcScore | None, ish: Ish | None, *, recounted: bool) -> tuple[Her2Status, str]:
-    """The guideline's status, and the rule that gives it."""
+    """Status by the guideline, and the rule behind it."""
     if ihc == IhcScore.THREE:
         return Her2Status.POSITIVE, "IHC 3+ is positive, whatever ISH says"
     if not isinstance(ish, IshCounts):
@@ -176,7 +176,7 @@ def _stratum(ihc: IhcScore | None, status: Her2Status, *, faint_staining: bool |
 
 
 def _conflict(ihc: IhcScore | None, ish: Ish | None) -> bool:
-    """Whether IHC 3+ meets an ISH that is negative, or IHC 0 or 1+ one that is positive."""
+    """Check for IHC 3+ with a negative ISH, and for IHC 0 or 1+ with a positive one."""
     if ihc in (None, IhcScore.TWO) or ish is None:
         return False
     status, _ = _status(None, ish, recounted=True)

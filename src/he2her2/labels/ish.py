@@ -1,4 +1,4 @@
-"""The result of in situ hybridisation: counted signals, or a laboratory's word."""
+"""Results of in situ hybridisation: counted signals, or the result that a report states."""
 
 import math
 import re
@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 
 class IshResult(StrEnum):
-    """What a report states where it gives no counts."""
+    """Result that a report states without counts."""
 
     NEGATIVE = "negative"
     POSITIVE = "positive"
@@ -41,11 +41,11 @@ class IshCounts:
     @property
     def group(self) -> "IshGroup | None":
         """The ISH group; None where the ratio or the copies are missing."""
-        return None if self.ratio is None or self.copies is None else ish_group(self.ratio, self.copies)
+        return None if self.ratio is None or self.copies is None else _ish_group(self.ratio, self.copies)
 
     @property
     def possible_groups(self) -> "tuple[IshGroup, ...]":
-        """Every ISH group that fits what was reported; all five would fit without a ratio."""
+        """ISH groups that fit the reported counts; all five fit without a ratio."""
         if self.group is not None:
             return (self.group,)
         if self.ratio is None:
@@ -54,9 +54,9 @@ class IshCounts:
 
     @property
     def single_probe_result(self) -> IshResult | None:
-        """What copies without a ratio mean (ASCO/CAP 2018, single-probe ISH); None where there is a ratio.
+        """Result of copies without a ratio (ASCO/CAP 2018, single-probe ISH); None where there is a ratio.
 
-        At least 6 copies per cell are positive, fewer than 4 negative; between them dual-probe ISH must decide.
+        At least 6 copies per cell are positive, fewer than 4 negative; between them dual-probe ISH is needed.
         """
         if self.ratio is not None or self.copies is None:
             return None
@@ -98,11 +98,11 @@ class IshGroup(IntEnum):
     GROUP_5 = 5
 
 
-def ish_group(ratio: float, copies: float) -> IshGroup:
+def _ish_group(ratio: float, copies: float) -> IshGroup:
     """The ISH group of a dual-probe count.
 
     Example:
-        >>> ish_group(2.3, 4.5), ish_group(1.4, 6.0)
+        >>> _ish_group(2.3, 4.5), _ish_group(1.4, 6.0)
         (<IshGroup.GROUP_1: 1>, <IshGroup.GROUP_3: 3>)
     """
     if ratio >= _AMPLIFIED_RATIO:

@@ -21,7 +21,7 @@ class Her2Status(StrEnum):
 
 
 class Policy(StrEnum):
-    """Whose rule turns tests into a status.
+    """Rules that turn test results into a status.
 
     Attributes:
         GUIDELINE: ASCO/CAP 2018, affirmed 2023: an equivocal 2+ waits for in situ hybridisation.
@@ -63,8 +63,3 @@ def parse_status(text: str) -> Her2Status:
     except ValueError:
         names = ", ".join(Her2Status)
         raise ValueError(f"{text.strip()!r} is no HER2 status: use one of {names}") from None
-
-
-def paper_status(score: IhcScore) -> Her2Status:
-    """HER2 status by the paper's policy (section 5.4): an uncertain 2+ counts as positive."""
-    return Her2Status.POSITIVE if score in (IhcScore.TWO, IhcScore.THREE) else Her2Status.NEGATIVE

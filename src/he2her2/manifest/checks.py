@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Literal, TypeAlias
 
 from he2her2.errors import ManifestError
-from he2her2.labels import Her2Status, IhcScore, Policy, decide
+from he2her2.labels import Her2Status, IhcScore, Policy, apply_guideline
 from he2her2.manifest.patients import patient_key
 from he2her2.manifest.table import Manifest, SlideRow, Split, Stain
 
@@ -66,7 +66,7 @@ def doubts(manifest: Manifest) -> tuple[str, ...]:
     found = []
     for row in manifest.rows:
         told = row.her2_status
-        tests = None if row.ihc_score is None and row.ish is None else decide(row.ihc_score, row.ish)
+        tests = None if row.ihc_score is None and row.ish is None else apply_guideline(row.ihc_score, row.ish)
         if tests is None or told is None:
             continue
         if Her2Status.UNDETERMINED not in (told, tests.status) and told != tests.status:

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from he2her2.errors import ManifestError
 from he2her2.files import write_csv
-from he2her2.labels import Decision, IshCounts, Policy, decide, parse_ihc, parse_ish
+from he2her2.labels import GuidelineResult, IshCounts, Policy, apply_guideline, parse_ihc, parse_ish
 from he2her2.manifest.reading import TableRow, is_blank, read_table
 
 ADDED = ("ish_group", "her2_status", "stratum", "rule", "source", "stratum_source", "conflict")
@@ -41,7 +41,7 @@ class LabelTable:
     """A table with its labels: the columns, each row's text and what it amounts to."""
 
     columns: tuple[str, ...]
-    rows: tuple[tuple[Mapping[str, str], Decision], ...]
+    rows: tuple[tuple[Mapping[str, str], GuidelineResult], ...]
 
 
 def label_table(
@@ -82,14 +82,14 @@ def write_label_table(table: LabelTable, out: Path) -> None:
     write_csv(out, (*kept, *ADDED), rows)
 
 
-def _cells(decision: Decision) -> tuple[str, ...]:
+def _cells(decision: GuidelineResult) -> tuple[str, ...]:
     group = "" if decision.group is None else str(decision.group.value)
     conflict = "yes" if decision.conflict else ""
     found = (decision.status, decision.stratum, decision.rule, decision.source, decision.stratum_source)
     return group, *map(str, found), conflict
 
 
-def _decide(row: TableRow, columns: TestColumns, policy: Policy, *, recounted: bool) -> Decision:
+def _decide(row: TableRow, columns: TestColumns, policy: Policy, *, recounted: bool) -> GuidelineResult:
     """What a row's tests amount to; `ValueError` names every cell that means nothing."""
     problems: list[str] = []
 
@@ -110,7 +110,7 @@ def _decide(row: TableRow, columns: TestColumns, policy: Policy, *, recounted: b
     if problems:
         raise ValueError("; ".join(problems))
     counts = IshCounts(ratio, copies) if ratio is not None or copies is not None else None
-    return decide(ihc, counts or ish, faint_staining=faint, recounted=recounted, policy=policy)
+    return apply_guideline(ihc, counts or ish, faint_staining=faint, recounted=recounted, policy=policy)
 
 
 def _number(text: str) -> float:

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias, TypeVar, get_args
 
 from he2her2.errors import ManifestError
 from he2her2.files import csv_text, write_text
-from he2her2.labels import Her2Status, IhcScore, Ish, Policy, decide, parse_ihc, parse_ish, parse_status
+from he2her2.labels import Her2Status, IhcScore, Ish, Policy, apply_guideline, parse_ihc, parse_ish, parse_status
 from he2her2.manifest.reading import TableRow, is_blank, read_table
 
 Stain: TypeAlias = Literal["HE", "IHC"]
@@ -79,7 +79,7 @@ class SlideRow:
             return self.her2_status
         if self.ihc_score is None and self.ish is None:
             return self.her2_status
-        return decide(self.ihc_score, self.ish, policy=policy).status
+        return apply_guideline(self.ihc_score, self.ish, policy=policy).status
 
 
 @dataclass(frozen=True, slots=True)

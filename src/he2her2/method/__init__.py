@@ -4,7 +4,6 @@ from he2her2.method.decision import Decision, decide_on
 from he2her2.method.inference import Scored, infer, pace
 from he2her2.method.raster import native_mpp, thumbnail_on_raster, tile_side_mask
 from he2her2.method.segmentation import (
-    RegionMask,
     Segmentation,
     TissueRule,
     find_tissue,
@@ -16,7 +15,6 @@ from he2her2.method.tiles import MAX_UNREADABLE_SHARE, cut_tumour, require_reada
 __all__ = [
     "MAX_UNREADABLE_SHARE",
     "Decision",
-    "RegionMask",
     "Scored",
     "Segmentation",
     "TissueRule",

@@ -13,9 +13,8 @@ from he2her2.config import Runtime
 from he2her2.geometry import TileGrid
 from he2her2.models.engines import Engine
 from he2her2.models.zoo import CnnSpec, window_step
-from he2her2.preprocessing.blocks import Blocks, share_blocks
-from he2her2.slides import Slide
-from he2her2.slides.stream import TileBatch, TileMapping, map_tiles
+from he2her2.preprocessing import Blocks, share_blocks
+from he2her2.slides import Slide, TileBatch, TileMapping, map_tiles
 from he2her2.timing import StreamTimes
 
 Scored: TypeAlias = tuple[NDArray[np.int64], NDArray[np.float32]]

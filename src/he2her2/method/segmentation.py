@@ -16,17 +16,19 @@ from he2her2.method.raster import blocks_with, native_mpp, thumbnail_on_raster, 
 from he2her2.models.engines import Engine
 from he2her2.models.scoring import softmax
 from he2her2.models.zoo import InputSpec
-from he2her2.preprocessing.adaptive import AdaptiveMap, adaptive_map
-from he2her2.preprocessing.quality import blur_mask, pen_mask, sharpness
-from he2her2.preprocessing.tiling import coverage
-from he2her2.preprocessing.tissue import tissue_mask
-from he2her2.slides import Slide
-from he2her2.slides.stream import map_tiles
+from he2her2.preprocessing import (
+    AdaptiveMap,
+    Annotation,
+    adaptive_map,
+    blur_mask,
+    coverage,
+    pen_mask,
+    sharpness,
+    tissue_mask,
+)
+from he2her2.slides import Slide, map_tiles
 from he2her2.timing import Watch
 from he2her2.units import area_mm2
-
-RegionMask: TypeAlias = Callable[[Size, float], Mask]
-"""From a raster's size and its level-0 px per pixel to the mask of the annotated regions on it."""
 
 TissueRule: TypeAlias = Callable[[Rgb, Tissue], Mask]
 """From a thumbnail to the mask of its tissue."""
@@ -71,7 +73,7 @@ def segment_slide(
     config: Config,
     *,
     tumour_cnn: Engine | None,
-    regions: RegionMask | None = None,
+    annotation: Annotation | None = None,
     tissue_rule: TissueRule = tissue_mask,
     watch: Watch | None = None,
 ) -> Segmentation:
@@ -82,13 +84,14 @@ def segment_slide(
         tile: The tiles that will be cut.
         config: The settings.
         tumour_cnn: Finds the tumour; None takes all usable tissue for it.
-        regions: Limits the tumour to annotated regions.
+        annotation: Limits the tumour to what was annotated.
         tissue_rule: Tells tissue from glass.
         watch: Observes progress and time.
 
     Raises:
         TissueError: No tissue, or none that is fit for use: not one tile of it.
         TumourError: No invasive tumour in it.
+        AnnotationError: The annotation is a picture of another shape than the slide's.
     """
     watch = watch or Watch()
     side_mask = tile_side_mask(tile, config.tiling)
@@ -108,14 +111,14 @@ def segment_slide(
         with watch.stage("tumour"):
             sampling = find_tumour(slide, tumour_cnn, size, px_l0, config, watch)
         tumour = tumour & (sampling.map >= config.adaptive.threshold)
-    if regions is not None:
-        inside = regions(size, px_l0)
+    if annotation is not None:
+        inside = annotation.mask(size, px_l0, slide.size_l0, slide.bounds_origin_l0)
         if not inside.any():
             raise TumourError(slide.slide_id, "its annotated regions lie outside the slide", "check --annotations")
         tumour = tumour & inside
     if not tumour.any():
         found = f"no invasive tumour found in {area_mm2(int(usable.sum()), px_mpp):.1f} mm² of tissue"
-        remedy = "if there is some, mark it and pass --annotations" if regions is None else "check --annotations"
+        remedy = "if there is some, mark it and pass --annotations" if annotation is None else "check --annotations"
         raise TumourError(slide.slide_id, found, remedy)
     return Segmentation(thumbnail, px_l0, px_mpp, tissue, pen, blur, usable, sampling, tumour)
 

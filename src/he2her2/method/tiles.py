@@ -10,14 +10,14 @@ from he2her2.method.raster import tile_side_mask
 from he2her2.method.segmentation import Segmentation
 from he2her2.models.engines import Engine
 from he2her2.models.zoo import InputSpec
-from he2her2.preprocessing.tiling import Tiling, TooFewTilesError, cut_tiles
+from he2her2.preprocessing import CutTiles, TooFewTilesError, cut_tiles
 from he2her2.slides import Slide
 from he2her2.timing import Watch
 
 MAX_UNREADABLE_SHARE = 0.01
 
 
-def cut_tumour(slide: Slide, segmentation: Segmentation, tile: InputSpec, config: Config) -> Tiling:
+def cut_tumour(slide: Slide, segmentation: Segmentation, tile: InputSpec, config: Config) -> CutTiles:
     """Cut the tumour into tiles, with overlap where it is small.
 
     Args:

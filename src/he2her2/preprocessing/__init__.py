@@ -1,1 +1,36 @@
-"""From a slide's pixels to the tiles worth scoring: pure functions, arrays in and arrays out."""
+"""Pure arrays: tissue, quality, the adaptive map, tiles, and annotations as masks."""
+
+from he2her2.preprocessing.adaptive import AdaptiveMap, adaptive_map
+from he2her2.preprocessing.annotations import (
+    Annotation,
+    DrawnRegions,
+    PaintedMask,
+    Region,
+    read_annotation,
+)
+from he2her2.preprocessing.blocks import Blocks, share_blocks
+from he2her2.preprocessing.quality import blur_mask, pen_mask, quality_shares, sharpness
+from he2her2.preprocessing.tiling import CutTiles, TooFewTilesError, coverage, cut_tiles
+from he2her2.preprocessing.tissue import tissue_mask, weak_tissue_mask
+
+__all__ = [
+    "AdaptiveMap",
+    "Annotation",
+    "Blocks",
+    "CutTiles",
+    "DrawnRegions",
+    "PaintedMask",
+    "Region",
+    "TooFewTilesError",
+    "adaptive_map",
+    "blur_mask",
+    "coverage",
+    "cut_tiles",
+    "pen_mask",
+    "quality_shares",
+    "read_annotation",
+    "share_blocks",
+    "sharpness",
+    "tissue_mask",
+    "weak_tissue_mask",
+]

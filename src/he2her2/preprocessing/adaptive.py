@@ -29,7 +29,7 @@ Values: TypeAlias = NDArray[np.float64]
 """(n,) values in [0, 1]; NaN where a point could not be scored."""
 
 Surface: TypeAlias = Callable[[Points], Values]
-"""A map that can be asked anywhere."""
+"""A map that can be evaluated anywhere."""
 
 _CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
 
@@ -60,7 +60,7 @@ def adaptive_map(score: Callable[[Points], Values], size: Size, settings: Adapti
     Deterministic: the same score, size and settings give the same map.
 
     Args:
-        score: Gives the values of (n, 2) points; called once a round. NaN drops a point, which is not asked for again.
+        score: Gives the values of (n, 2) points; called once a round. NaN drops a point, which is not scored again.
         size: Width and height of the mask.
         settings: Rounds, points, candidates, corners, surface, coarseness, seed, and when to stop early.
 
@@ -196,12 +196,12 @@ def _with_scores(
 
 
 def _stretched(heights: Map, length: int) -> Map:
-    """Interpolate rows (along axis 0) linearly to `length` rows, the outermost ones in place."""
+    """Interpolate rows (along axis 0) linearly to `length` rows, the outermost ones stay."""
     if len(heights) == length:
         return heights
-    place = np.linspace(0, len(heights) - 1, length)
-    low = np.minimum(place.astype(np.int64), len(heights) - 2)
-    share = (place - low).astype(np.float32)[:, None]
+    position = np.linspace(0, len(heights) - 1, length)
+    low = np.minimum(position.astype(np.int64), len(heights) - 2)
+    share = (position - low).astype(np.float32)[:, None]
     stretched = heights[low]
     stretched += (heights[low + 1] - stretched) * share
     return stretched

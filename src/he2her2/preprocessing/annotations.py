@@ -1,12 +1,13 @@
-"""Regions drawn by hand, from Sedeen, QuPath or ASAP, as polygons in level-0 px and as masks.
+"""Annotations of a slide: polygons of Sedeen, QuPath or ASAP, or a PNG mask; read from a file, rastered as a mask.
 
-All three programs count pixels of the full-resolution picture from its top-left corner, as level 0 does here. (QuPath
-crops some MRXS slides to their scanned bounds: `in_slide_frame` moves its regions by that crop.)
+All three programs count pixels of the full-resolution picture from its top-left corner, as level 0 does here. QuPath
+alone crops some MRXS slides to their scanned bounds, and counts from their corner.
 """
 
 import json
+import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 from xml.etree.ElementTree import Element, ParseError
@@ -16,17 +17,21 @@ import shapely
 from defusedxml import DefusedXmlException
 from defusedxml import ElementTree as SafeXml
 from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
 from shapely.affinity import translate
 from shapely.errors import ShapelyError
 from shapely.geometry import shape
 
 from he2her2.errors import AnnotationError
-from he2her2.geometry import Mask, Point, Size
+from he2her2.geometry import Mask, Point, Size, l0_from_mask
 
 _Drawn: TypeAlias = Iterator[tuple[str, Any]]
 """Names and shapely geometries as they are in the file, valid or not."""
 
-_KNOWN = "give a Sedeen session XML, a QuPath GeoJSON or an ASAP XML"
+_KNOWN = "give a Sedeen session XML, a QuPath GeoJSON, an ASAP XML or a PNG mask"
+_CORNER = Point(0, 0)
+_PNG = b"\x89PNG"
+_SHAPE_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,67 +47,134 @@ class Region:
     name: str
 
 
-def read_annotations(path: Path) -> tuple[Region, ...]:
-    """Read the regions of an annotation file; points, lines and text in it are no regions.
+@dataclass(frozen=True, slots=True)
+class DrawnRegions:
+    """Polygons drawn on a slide.
 
-    Polygons that cross themselves are repaired (both lobes of an eight are kept).
+    Attributes:
+        regions: At least one, in level-0 px.
+        from_bounds: Counted from the corner of the scanned bounds (QuPath), not from that of level 0.
+    """
+
+    regions: tuple[Region, ...]
+    from_bounds: bool = False
+
+    def mask(self, size: Size, px_l0: float, size_l0: Size, bounds_origin_l0: Point = _CORNER) -> Mask:  # noqa: ARG002
+        """Raster the regions on a mask of the whole slide; a pixel belongs to them if its centre does.
+
+        Args:
+            size: Width and height of the mask.
+            px_l0: Level-0 px per mask px.
+            size_l0: Width and height of the slide.
+            bounds_origin_l0: Top-left corner of the slide's scanned part; (0, 0) for most formats.
+
+        Returns:
+            (h, w)
+
+        Example:
+            >>> drawn = DrawnRegions((Region(shapely.box(0, 0, 50, 30), ""),))
+            >>> drawn.mask(Size(3, 2), 32.0, Size(96, 64)).tolist()
+            [[True, True, False], [False, False, False]]
+        """
+        offset = tuple(bounds_origin_l0) if self.from_bounds else (0, 0)
+        mask: Mask = np.zeros((size.h, size.w), np.bool_)
+        for region in self.regions:
+            _fill(mask, translate(region.polygon, *offset) if any(offset) else region.polygon, px_l0)
+        return mask
+
+
+@dataclass(frozen=True, slots=True, eq=False)  # eq=False: it holds an array
+class PaintedMask:
+    """A picture of a whole slide in which the annotated pixels are painted.
+
+    Attributes:
+        pixels: (h, w) of any resolution; True is annotated.
+        file: The picture, for messages.
+    """
+
+    pixels: Mask
+    file: Path
+
+    def mask(self, size: Size, px_l0: float, size_l0: Size, bounds_origin_l0: Point = _CORNER) -> Mask:  # noqa: ARG002
+        """Resample the picture to a mask of the whole slide, each pixel by its centre; see `DrawnRegions.mask`.
+
+        Raises:
+            AnnotationError: The picture's shape is not the slide's.
+        """
+        self._check_shape(size_l0)
+        height, width = self.pixels.shape
+        rows, y_inside = _nearest(size.h, px_l0, size_l0.h, height)
+        columns, x_inside = _nearest(size.w, px_l0, size_l0.w, width)
+        return np.asarray(self.pixels[np.ix_(rows, columns)] & y_inside[:, None] & x_inside[None, :])
+
+    def _check_shape(self, size_l0: Size) -> None:
+        """Raise unless the picture is as wide for its height as the slide, but for a rounded-up last pixel."""
+        height, width = self.pixels.shape
+        across, down = size_l0.w / width, size_l0.h / height  # level-0 px per px of the picture
+        slack = _SHAPE_TOLERANCE + 1 / min(width, height)
+        if abs(across / down - 1) > slack:
+            raise AnnotationError(
+                f"{self.file}: is {width} x {height} px where its slide is {size_l0.w} x {size_l0.h}; "
+                "give a mask of the whole slide, at any resolution"
+            )
+
+
+Annotation: TypeAlias = DrawnRegions | PaintedMask
+"""What was annotated on a slide; `mask` rasters it."""
+
+
+def read_annotation(file: Path) -> Annotation:
+    """Read an annotation file; its format is recognised by its content.
+
+    Points, lines and text are skipped. Polygons that cross themselves are repaired (both lobes of an eight are kept).
 
     Args:
-        path: Sedeen session XML, QuPath GeoJSON or ASAP XML, told apart by content.
+        file: Sedeen session XML, QuPath GeoJSON, ASAP XML, or a PNG that covers the whole slide at any resolution (0 is
+            outside; transparency does not count).
 
     Raises:
         AnnotationError: It cannot be read, is none of these, holds no region, or one without area.
     """
     try:
-        content = path.read_bytes()
+        content = file.read_bytes()
     except OSError as error:
-        raise AnnotationError(f"{path}: cannot be read ({error.strerror}); {_KNOWN}") from None
-    drawn = _from_xml if content.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<") else _from_json
+        raise AnnotationError(f"{file}: cannot be read ({error.strerror}); {_KNOWN}") from None
+    if content.startswith(_PNG):
+        return PaintedMask(_painted(file), file)
+    is_xml = content.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<")
+    drawn = _from_xml if is_xml else _from_json
     try:
         regions = tuple(Region(_valid(polygon, name), name) for name, polygon in drawn(content))
     except _FormatError as error:
-        raise AnnotationError(f"{path}: {error}") from None
+        raise AnnotationError(f"{file}: {error}") from None
     if not regions:
-        raise AnnotationError(f"{path}: no closed region in it; draw polygons or rectangles around the tumour")
-    return regions
+        raise AnnotationError(f"{file}: no closed region in it; draw polygons or rectangles around the tumour")
+    return DrawnRegions(regions, from_bounds=not is_xml)
 
 
-def regions_mask(regions: Sequence[Region], size_mask: Size, px_l0: float) -> Mask:
-    """Which mask pixels have their centre in any of the regions.
-
-    Args:
-        regions: In level-0 px; may reach over the mask.
-        size_mask: Width and height of the mask.
-        px_l0: Level-0 px per mask px.
-
-    Returns:
-        (h, w)
-
-    Example:
-        >>> regions_mask([Region(shapely.box(0, 0, 50, 30), "")], Size(3, 2), 32.0).tolist()
-        [[True, True, False], [False, False, False]]
-    """
-    mask: Mask = np.zeros((size_mask.h, size_mask.w), np.bool_)
-    for region in regions:
-        _fill(mask, region.polygon, px_l0)
-    return mask
+def _painted(file: Path) -> Mask:
+    """(h, w) of the pixels that are not 0 in some colour."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(file) as picture:
+                pixels = np.asarray(picture.convert("RGB") if picture.mode in ("LA", "RGBA", "PA") else picture)
+    except Image.DecompressionBombError:
+        raise AnnotationError(f"{file}: is too large for a mask; make it 8 µm per px or so") from None
+    except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
+        raise AnnotationError(f"{file}: cannot be read as a picture ({error}); export the mask again") from None
+    return np.asarray(pixels != 0) if pixels.ndim == 2 else np.asarray((pixels != 0).any(axis=2))
 
 
-def in_slide_frame(regions: Sequence[Region], file: Path, scanned_origin_l0: Point) -> tuple[Region, ...]:
-    """Regions in the slide's frame: QuPath counts from the scanned part's corner where a format has one (MRXS).
-
-    Args:
-        regions: Of the file.
-        file: A name that ends in .xml is not QuPath's.
-        scanned_origin_l0: Top-left corner of the scanned part; (0, 0) for most formats.
-    """
-    if file.suffix.lower() == ".xml" or tuple(scanned_origin_l0) == (0, 0):
-        return tuple(regions)
-    return tuple(replace(region, polygon=translate(region.polygon, *scanned_origin_l0)) for region in regions)
+def _nearest(n: int, px_l0: float, side_l0: int, n_painted: int) -> tuple[NDArray[np.int64], Mask]:
+    """The picture's pixel at the centre of each of `n` mask px along a side, and whether that is on the slide."""
+    centre_l0 = l0_from_mask(np.arange(n) + 0.5, px_l0)
+    found = np.floor(centre_l0 * n_painted / side_l0).astype(np.int64)
+    return np.clip(found, 0, n_painted - 1), centre_l0 < side_l0
 
 
 class _FormatError(Exception):
-    """What is wrong with a file, without its name."""
+    """A file's fault, without the file's name."""
 
 
 def _from_json(content: bytes) -> _Drawn:

@@ -7,11 +7,11 @@ from numpy.typing import NDArray
 
 from he2her2.geometry import TileGrid
 
-BLOCK_PX = 1024
-"""Side of a square at most: larger ones share more, and take more memory in every thread."""
+_BLOCK_PX = 1024
+"""Largest side of a square: larger ones share more, and take more memory in every thread."""
 
-WORTH = 0.6
-"""Squares are used where their area is at most this share of their tiles'."""
+_WORTH = 0.6
+"""Largest area of squares, as a share of their tiles' area, at which they are used."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # eq=False: it holds arrays
@@ -47,10 +47,10 @@ def share_blocks(grid: TileGrid, step_px: int) -> Blocks | None:
     stride = int(np.gcd.reduce(offsets, axis=None))
     if grid.side_l0 != grid.side_px or not 0 < stride < grid.side_px or stride % step_px:
         return None
-    most = max(1, (BLOCK_PX - grid.side_px) // stride + 1)  # tiles in a row
+    most = max(1, (_BLOCK_PX - grid.side_px) // stride + 1)  # tiles in a row
     pitches = [stride * in_a_row for in_a_row in range(1, most + 1)]
     areas = [len(np.unique(_keys(offsets, pitch))) * (grid.side_px + pitch - stride) ** 2 for pitch in pitches]
-    if min(areas) > WORTH * len(grid) * grid.side_px**2:
+    if min(areas) > _WORTH * len(grid) * grid.side_px**2:
         return None
     pitch = pitches[np.argmin(areas)]
     keys = _keys(offsets, pitch)

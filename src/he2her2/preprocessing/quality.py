@@ -1,4 +1,4 @@
-"""What spoils tissue: marker ink, and blur. Measured here, left out of the tissue by who asks."""
+"""Marker ink and blur, as masks. Callers exclude them from the tissue mask."""
 
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -23,7 +23,7 @@ _WINDOW_UM = 72
 
 
 def pen_mask(rgb: Rgb) -> Mask:
-    """Where a thumbnail shows ink of a marker, on glass or tissue: green, blue, red or black.
+    """Find the ink of markers, on glass or tissue: green, blue, red or black.
 
     By Beer and Lambert's law a dye absorbs R, G and B in proportions of its own, whatever its amount (Ruifrok and
     Johnston, Anal Quant Cytol Histol 23, 2001), so each colour is a range of shares of the summed optical density:
@@ -60,7 +60,7 @@ def pen_mask(rgb: Rgb) -> Mask:
 
 
 def sharpness(rgb: Rgb, cell_px: int = 8) -> Sharpness:
-    """How much brightness changes from pixel to pixel, and over two pixels, in square cells.
+    """Measure in square cells how much brightness changes from pixel to pixel, and over two pixels.
 
     Cells look only at their own pixels, so a slide may be measured in regions of any size.
 
@@ -88,8 +88,8 @@ def sharpness(rgb: Rgb, cell_px: int = 8) -> Sharpness:
     return np.stack([_difference(cells, apart) for apart in (1, 2)], axis=-1)
 
 
-def relative_sharpness(measured: Sharpness, tissue: Mask, px_mpp: float) -> NDArray[np.float32]:
-    """How sharp the tissue around each mask pixel is, whatever its contrast.
+def _relative_sharpness(measured: Sharpness, tissue: Mask, px_mpp: float) -> NDArray[np.float32]:
+    """Measure the sharpness of the tissue around each mask pixel, independent of its contrast.
 
     The ratio of both differences, each summed over the tissue within 72 µm. A smooth picture changes half as much over
     one pixel as over two, so the squares' ratio falls to 1/4; sharp tissue has detail as fine as the pixels, and the
@@ -101,7 +101,7 @@ def relative_sharpness(measured: Sharpness, tissue: Mask, px_mpp: float) -> NDAr
         px_mpp: µm per mask px.
 
     Returns:
-        (h, w), 1 where there is nothing to tell by.
+        (h, w), 1 where there is nothing to measure.
     """
     window = 2 * round(_WINDOW_UM / px_mpp / 2 - 0.5) + 1
     near, far = (
@@ -114,24 +114,24 @@ def relative_sharpness(measured: Sharpness, tissue: Mask, px_mpp: float) -> NDAr
 
 
 def blur_mask(measured: Sharpness, tissue: Mask, px_mpp: float, min_sharpness: float) -> Mask:
-    """Which tissue is out of focus.
+    """Find tissue that is out of focus.
 
     Args:
         measured: (h, w, 2) of `sharpness`.
         tissue: (h, w)
         px_mpp: µm per mask px.
-        min_sharpness: In (0.25, 1), of `relative_sharpness`; at 0.30 a Gaussian blur with a sigma of 1.5 µm is found,
+        min_sharpness: In (0.25, 1), of `_relative_sharpness`; at 0.30 a Gaussian blur with a sigma of 1.5 µm is found,
             and of sharp tissue less than 1 % is taken for it.
 
     Returns:
         (h, w): True only inside the tissue.
     """
-    return np.asarray(tissue & (relative_sharpness(measured, tissue, px_mpp) < min_sharpness))
+    return np.asarray(tissue & (_relative_sharpness(measured, tissue, px_mpp) < min_sharpness))
 
 
 @dataclass(frozen=True, slots=True)
 class QualityShares:
-    """Which share of the tissue is spoilt.
+    """Shares of the tissue under ink and out of focus.
 
     Attributes:
         pen: Under ink, in [0, 1].
@@ -145,7 +145,7 @@ class QualityShares:
 
 
 def quality_shares(tissue: Mask, pen: Mask, blur: Mask) -> QualityShares:
-    """Count what of the tissue is spoilt; three masks of one shape. Without tissue every share is 0.
+    """Compute the shares of the tissue under ink and out of focus, of three masks of one shape; 0 without tissue.
 
     Example:
         >>> tissue, pen, blur = (np.array([mask], bool) for mask in ([1, 1, 1, 0], [1, 0, 0, 1], [1, 1, 0, 0]))
@@ -153,8 +153,8 @@ def quality_shares(tissue: Mask, pen: Mask, blur: Mask) -> QualityShares:
         0.6666666666666666
     """
     area = max(1, int(tissue.sum()))
-    spoilt = (tissue & pen, tissue & blur, tissue & ~pen & ~blur)
-    return QualityShares(*(int(mask.sum()) / area for mask in spoilt))
+    parts = (tissue & pen, tissue & blur, tissue & ~pen & ~blur)
+    return QualityShares(*(int(mask.sum()) / area for mask in parts))
 
 
 _DENSITY = -np.log10((np.arange(256, dtype=np.float32) + 1) / 256)

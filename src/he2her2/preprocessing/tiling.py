@@ -24,13 +24,13 @@ class TooFewTilesError(He2Her2Error):
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # eq=False: it holds arrays
-class Tiling:
+class CutTiles:
     """A mask cut into tiles.
 
     Attributes:
         grid: The tiles, in raster order.
         stride_mask: Distance of neighbouring tiles in mask px; the tile's side where none overlap.
-        n_plain: How many tiles there are without overlap.
+        n_plain: Number of tiles without overlap.
     """
 
     grid: TileGrid
@@ -39,7 +39,7 @@ class Tiling:
 
 
 def coverage(mask: Mask, side_mask: int) -> NDArray[np.float64]:
-    """Which share of every square of `side_mask` px lies in the mask, by integral image.
+    """Compute the share of every square of `side_mask` px that lies in the mask, by integral image.
 
     Args:
         mask: (h, w) raster.
@@ -68,10 +68,10 @@ def coverage(mask: Mask, side_mask: int) -> NDArray[np.float64]:
 
 def cut_tiles(
     mask: Mask, size_l0: Size, *, px_l0: float, side_mask: int = 8, side_px: int = 256, mpp: float, min_tiles: int
-) -> Tiling:
+) -> CutTiles:
     """Cut a mask into tiles that lie wholly inside it and inside the slide.
 
-    Origins lie on the lattice of mask px, from the slide's corner at a stride. The stride is the tile's side, or else
+    Origins lie on the grid of mask px, from the slide's corner at a stride. The stride is the tile's side, or else
     the largest smaller one that gives `min_tiles` tiles: the paper overlaps tiles "to guarantee that M tiles can be
     selected" (3.3). Deterministic; at most `side_mask` strides are tried.
 
@@ -102,7 +102,7 @@ def cut_tiles(
     side_l0 = side_mask * px_l0
     last_l0 = np.floor(np.asarray(size_l0) - side_l0 + _EPSILON_L0)  # rounding never pushes a tile over the border
     origins_l0 = np.minimum(np.rint(origins_mask * px_l0), last_l0).astype(np.int64)
-    return Tiling(TileGrid(origins_l0, side_l0, side_px, mpp), stride, _count(inside, side_mask))
+    return CutTiles(TileGrid(origins_l0, side_l0, side_px, mpp), stride, _count(inside, side_mask))
 
 
 def _count(inside: Mask, stride: int) -> int:
@@ -115,7 +115,7 @@ _EPSILON_L0 = 1e-6
 
 
 def _on_slide(mask: Mask, size_l0: Size, px_l0: float, side_mask: int) -> Mask:
-    """Which tiles end before the slide's right and lower border; indexed as `coverage`."""
+    """Find the tiles that end before the slide's right and lower border; indexed as `coverage`."""
     fits = [
         (np.arange(max(0, length - side_mask + 1)) + side_mask) * px_l0 <= side_l0 + _EPSILON_L0
         for length, side_l0 in zip(mask.shape, reversed(size_l0), strict=True)

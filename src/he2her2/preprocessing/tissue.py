@@ -1,4 +1,4 @@
-"""Where there is tissue: thresholds on HSV saturation or value of a slide's thumbnail (paper, 3.1).
+"""Tissue masks: thresholds on HSV saturation or value of a slide's thumbnail (paper, 3.1).
 
 All functions take a thumbnail of about 8 µm/px, where the compression's colour noise is averaged out.
 """
@@ -18,7 +18,7 @@ Channel: TypeAlias = NDArray[np.uint8]
 
 
 def tissue_mask(rgb: Rgb, settings: Tissue) -> Mask:
-    """Where an H&E slide has tissue, and a strong IHC slide (2+, 3+) its stain.
+    """Find the tissue of an H&E slide, and the stain of a strong IHC slide (2+, 3+).
 
     Otsu's threshold on the saturation of HSV (paper, 3.1), held between two bounds. Below `min_saturation` it would cut
     through the noise of blank glass: real glass reached 10 of 255 after the blur. Above `max_saturation` it would cut
@@ -36,13 +36,13 @@ def tissue_mask(rgb: Rgb, settings: Tissue) -> Mask:
         >>> tissue_mask(np.array([[stained, glass]], np.uint8), Tissue(blur_px=1)).tolist()
         [[True, False]]
     """
-    channel = smoothed(saturation(rgb), settings.blur_px)
+    channel = _smoothed(_saturation(rgb), settings.blur_px)
     threshold = min(max(_otsu(channel), settings.min_saturation), settings.max_saturation)
     return np.asarray(channel > threshold)
 
 
 def weak_tissue_mask(rgb: Rgb, settings: Tissue) -> Mask:
-    """Where a weak IHC slide (0, 1+) has tissue: all but the brightest pixels (paper, 3.1.1).
+    """Find the tissue of a weak IHC slide (0, 1+): all but the brightest pixels (paper, 3.1.1).
 
     Args:
         rgb: (h, w, 3) thumbnail.
@@ -56,28 +56,28 @@ def weak_tissue_mask(rgb: Rgb, settings: Tissue) -> Mask:
         >>> weak_tissue_mask(np.array([[tissue, glass]], np.uint8), Tissue(blur_px=1)).tolist()
         [[True, False]]
     """
-    channel = smoothed(value(rgb), settings.blur_px)
+    channel = _smoothed(_brightness(rgb), settings.blur_px)
     return np.asarray(channel < int(channel.max(initial=0)) - settings.weak_margin)
 
 
-def value(rgb: Rgb) -> Channel:
+def _brightness(rgb: Rgb) -> Channel:
     """V of HSV: the greatest of R, G and B. (h, w, 3) uint8 to (h, w) uint8."""
     return np.maximum(np.maximum(rgb[..., 0], rgb[..., 1]), rgb[..., 2])
 
 
-def saturation(rgb: Rgb) -> Channel:
+def _saturation(rgb: Rgb) -> Channel:
     """S of HSV as round(255 (V - min) / V), 0 for black. (h, w, 3) uint8 to (h, w) uint8.
 
     Example:
-        >>> saturation(np.array([[[200, 100, 150]]], np.uint8)).tolist()
+        >>> _saturation(np.array([[[200, 100, 150]]], np.uint8)).tolist()
         [[128]]
     """
-    most = value(rgb)
+    most = _brightness(rgb)
     least = np.minimum(np.minimum(rgb[..., 0], rgb[..., 1]), rgb[..., 2])
     return _SATURATION[most, least]
 
 
-def smoothed(channel: Channel, blur_px: int) -> Channel:
+def _smoothed(channel: Channel, blur_px: int) -> Channel:
     """A channel after a Gaussian window of `blur_px` px a side, with the sigma that OpenCV gives such a window.
 
     The released code blurs with OpenCV's default: sigma = 0.3 ((blur_px - 1) / 2 - 1) + 0.8, which is 2.6 px for 15;

@@ -15,7 +15,7 @@ from he2her2.method.segmentation import Segmentation
 from he2her2.models.baselines import tile_classes
 from he2her2.models.slide_model import SlideModel
 from he2her2.pipeline import Prediction
-from he2her2.preprocessing.quality import quality_shares
+from he2her2.preprocessing import quality_shares
 from he2her2.results.overlay import PICTURE_PX
 from he2her2.results.slide_result import (
     RESEARCH_USE_NOTICE,

@@ -1,6 +1,23 @@
-"""Open slides: one `Slide` protocol, two backends behind it."""
+"""Whole-slide images: list, open, inspect and read them, whichever library decodes them."""
 
-from he2her2.slides.opening import open_slide
+from he2her2.slides.inspection import LevelReport, SlideReport, inspect_slide
+from he2her2.slides.opening import SLIDE_ENDINGS, Backend, open_slide, slides_in
 from he2her2.slides.slide import Level, Slide, slide_id_of
+from he2her2.slides.stream import TileBatch, TileMapping, map_tiles, stream_tiles
 
-__all__ = ["Level", "Slide", "open_slide", "slide_id_of"]
+__all__ = [
+    "SLIDE_ENDINGS",
+    "Backend",
+    "Level",
+    "LevelReport",
+    "Slide",
+    "SlideReport",
+    "TileBatch",
+    "TileMapping",
+    "inspect_slide",
+    "map_tiles",
+    "open_slide",
+    "slide_id_of",
+    "slides_in",
+    "stream_tiles",
+]

@@ -1,4 +1,4 @@
-"""`open_slide`: who reads a file, and what a user is told when nobody can."""
+"""Slide files: which of a folder's files are slides, and `open_slide` with its choice of a reader."""
 
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -10,11 +10,29 @@ from he2her2.slides.tiff_header import LayoutRefusedError, TiffDamageError, is_t
 
 Backend: TypeAlias = Literal["auto", "tiff", "openslide"]
 
-
 SLIDE_ENDINGS = frozenset(
     {".bif", ".czi", ".dcm", ".mrxs", ".ndpi", ".scn", ".svs", ".svslide", ".tif", ".tiff", ".vms", ".vmu", ".zvi"}
 )
-"""Of files that are taken for slides in a folder."""
+"""Endings of slide files."""
+
+
+def slides_in(folder: Path, *, recursive: bool = False) -> list[Path]:
+    """List the slides in a folder by their endings, sorted; hidden files are skipped.
+
+    Args:
+        folder: The folder.
+        recursive: Search the folders below, too, where every DICOM series is a folder of its own: its first file
+            stands for all.
+    """
+    files = sorted(
+        path
+        for path in (folder.rglob("*") if recursive else folder.iterdir())
+        if path.suffix.lower() in SLIDE_ENDINGS and not path.name.startswith(".") and not path.is_dir()
+    )
+    if not recursive:
+        return files
+    series = {path.parent: path for path in reversed(files) if path.suffix.lower() == ".dcm"}
+    return [path for path in files if path.suffix.lower() != ".dcm" or series[path.parent] == path]
 
 
 def open_slide(path: Path | str, *, mpp: float | None = None, backend: Backend = "auto") -> BaseSlide:
@@ -49,7 +67,7 @@ def open_slide(path: Path | str, *, mpp: float | None = None, backend: Backend =
 
 
 def why_not_the_tiff_reader(path: Path) -> str:
-    """Why "auto" leaves a file that opens to OpenSlide."""
+    """Return the reason why "auto" leaves a file to OpenSlide."""
     from he2her2.slides.backend_tiff import TiffSlide  # noqa: PLC0415 - tifffile and the codecs load here
 
     if not is_tiff(_read_head(path)):
@@ -62,7 +80,7 @@ def why_not_the_tiff_reader(path: Path) -> str:
 
 
 def _read_head(path: Path) -> bytes:
-    """The file's first bytes, or a clear word why there are none."""
+    """Read the file's first bytes, or raise with the reason why there are none."""
     if not path.exists():
         raise SlideOpenError(slide_id_of(path) or str(path), f"no file {path}", "check the path")
     if path.is_dir():
@@ -122,6 +140,6 @@ def _open_with_openslide(path: Path, mpp: float | None, head: bytes, *, refusal:
 
 
 def _what_it_is(head: bytes, otherwise: str) -> str:
-    """Name text for what it is; people rename things."""
+    """Recognise text, under whatever name."""
     is_text = all(byte in b"\t\n\r\f" or 32 <= byte < 127 for byte in head)
     return "is not a slide: it is text" if is_text else otherwise

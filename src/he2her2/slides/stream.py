@@ -6,7 +6,9 @@ order that is about one row of compressed tiles, whatever the number of tiles.
 """
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Lock
 from time import perf_counter, thread_time
@@ -18,7 +20,6 @@ from numpy.typing import NDArray
 
 from he2her2.errors import UnreadableRegionError
 from he2her2.geometry import Point, Rgb, Size, TileGrid
-from he2her2.slides.ordered_work import in_order
 from he2her2.slides.slide import Slide
 from he2her2.slides.tile_store import TiledSlide, TileStore
 from he2her2.timing import StreamTimes
@@ -118,12 +119,31 @@ def map_tiles(
         clock.applied(read)
         return results
 
-    return TileMapping(reader, in_order(work, n_blocks, threads=threads), clock)
+    return TileMapping(reader, _in_order(work, n_blocks, threads=threads), clock)
 
 
 def stream_tiles(slide: Slide, grid: TileGrid, *, batch_size: int = 32, threads: int = 1) -> TileMapping[TileBatch]:
     """Read a grid's tiles in batches, ahead of the consumer; see `map_tiles`."""
     return map_tiles(slide, grid, _as_it_is, batch_size=batch_size, threads=threads)
+
+
+def _in_order(work: Callable[[int], T], n_jobs: int, *, threads: int) -> Generator[T, None, None]:
+    """Yield `work(0)`, `work(1)`, ... computed by `threads` threads, at most `threads` + 1 jobs ahead.
+
+    An exception in `work` is raised here, after all results before it; in any case, also when the consumer stops
+    early, no thread is left behind.
+    """
+    ahead = threads + 1
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="tiles")
+    try:
+        waiting = deque(pool.submit(work, job) for job in range(min(ahead, n_jobs)))
+        for job in range(ahead, n_jobs + ahead):
+            result = waiting.popleft().result()
+            if job < n_jobs:
+                waiting.append(pool.submit(work, job))
+            yield result
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _even(n: int, at_most: int, threads: int) -> int:

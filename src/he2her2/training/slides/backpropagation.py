@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from he2her2.geometry import Rgb
 from he2her2.models.aggregators import soft_argmax
-from he2her2.slides.stream import TileBatch
+from he2her2.slides import TileBatch
 
 NOTHING = 1e-20
 """A smaller gradient counts as none: Adam divides by at least 1e-8, so it would move weights by a rate's 1e-12."""

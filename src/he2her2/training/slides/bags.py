@@ -6,7 +6,6 @@ What is kept is coordinates; pixels are read from the slide each time they are n
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -21,13 +20,12 @@ from he2her2.labels import Her2Status, Policy
 from he2her2.manifest.checks import label_of
 from he2her2.manifest.table import SlideRow
 from he2her2.method.inference import pace
-from he2her2.method.region_masks import region_mask
-from he2her2.method.segmentation import RegionMask, segment_slide
+from he2her2.method.segmentation import segment_slide
 from he2her2.method.tiles import cut_tumour, require_readable
 from he2her2.models.engines import Engine
 from he2her2.models.zoo import InputSpec
-from he2her2.slides import Slide, open_slide
-from he2her2.slides.stream import map_tiles
+from he2her2.preprocessing import read_annotation
+from he2her2.slides import Slide, map_tiles, open_slide
 
 AnnotationsUse: TypeAlias = Literal["intersect", "replace", "ignore"]
 """Annotated regions limit the tumour that the network finds, stand in its place, or are not looked at."""
@@ -149,13 +147,12 @@ def find_tiles(row: SlideRow, recipe: BagRecipe, file: Path) -> TileGrid:
 
 
 def _cut_tumour(slide: Slide, row: SlideRow, recipe: BagRecipe) -> TileGrid:
-    """Segment, cut_tumour, and leave out what cannot be decoded."""
+    """Segment, cut, and leave out what cannot be decoded."""
     config, tile = recipe.config, recipe.tile
-    where: RegionMask | None = None
-    if row.annotations is not None and recipe.annotations_use != "ignore":
-        where = partial(region_mask, slide, row.annotations)
+    file = None if recipe.annotations_use == "ignore" else row.annotations
+    annotation = None if file is None else read_annotation(file)
     tumour_cnn = None if recipe.annotations_use == "replace" else recipe.tumour_cnn
-    segmentation = segment_slide(slide, tile, config, tumour_cnn=tumour_cnn, regions=where)
+    segmentation = segment_slide(slide, tile, config, tumour_cnn=tumour_cnn, annotation=annotation)
     grid = cut_tumour(slide, segmentation, tile, config).grid
     parts = list(map_tiles(slide, grid, lambda batch: batch.index, **pace(config.runtime)))
     readable = np.concatenate(parts) if parts else np.empty(0, np.int64)

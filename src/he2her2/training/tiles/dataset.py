@@ -8,7 +8,6 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,15 +21,12 @@ from he2her2.labels import IhcScore
 from he2her2.manifest import SlideRow, patient_key
 from he2her2.method.inference import pace
 from he2her2.method.raster import tile_side_mask
-from he2her2.method.region_masks import region_mask
 from he2her2.method.segmentation import TissueRule, segment_slide
 from he2her2.method.tiles import MAX_UNREADABLE_SHARE
 from he2her2.models.scoring import resize
 from he2her2.models.zoo import InputSpec
-from he2her2.preprocessing.tiling import TooFewTilesError, cut_tiles
-from he2her2.preprocessing.tissue import tissue_mask, weak_tissue_mask
-from he2her2.slides import Slide, open_slide
-from he2her2.slides.stream import map_tiles
+from he2her2.preprocessing import TooFewTilesError, cut_tiles, read_annotation, tissue_mask, weak_tissue_mask
+from he2her2.slides import Slide, map_tiles, open_slide
 from he2her2.timing import Progress, silent
 from he2her2.training.classifier import Batch, LabelledTiles
 from he2her2.training.sampling import Draw
@@ -134,9 +130,14 @@ def _tiles_of(row: SlideRow, spec: InputSpec, config: Config, *, tissue_by_score
         AnnotationError: Its regions cannot be read.
     """
     with open_row(row, config) as slide:
-        where = partial(region_mask, slide, row.annotations) if row.annotations else None
+        annotation = None if row.annotations is None else read_annotation(row.annotations)
         found = segment_slide(
-            slide, spec, config, tumour_cnn=None, regions=where, tissue_rule=_tissue_rule(row, by_score=tissue_by_score)
+            slide,
+            spec,
+            config,
+            tumour_cnn=None,
+            annotation=annotation,
+            tissue_rule=_tissue_rule(row, by_score=tissue_by_score),
         )
         try:
             tiling = cut_tiles(

@@ -21,13 +21,12 @@ from he2her2.geometry import Mask, Rgb, TileGrid, l0_from_mask, mask_size
 from he2her2.manifest import Manifest, SlideRow, patient_key
 from he2her2.method.inference import pace
 from he2her2.method.raster import native_mpp, thumbnail_on_raster
-from he2her2.method.region_masks import region_mask
 from he2her2.method.segmentation import find_tissue
 from he2her2.method.tiles import MAX_UNREADABLE_SHARE
 from he2her2.models.scoring import resize
 from he2her2.models.zoo import InputSpec
-from he2her2.slides import Slide, open_slide
-from he2her2.slides.stream import map_tiles
+from he2her2.preprocessing import read_annotation
+from he2her2.slides import Slide, map_tiles, open_slide
 from he2her2.timing import Progress, silent
 from he2her2.training.settings import TumourTraining
 
@@ -228,7 +227,7 @@ def _draw_centres(
     size = mask_size(slide.size_l0, px_l0)
     tissue, pen = find_tissue(thumbnail_on_raster(slide, px_l0, size), config.tissue, config.quality)
     usable = tissue & ~pen if config.quality.apply else tissue
-    inside = region_mask(slide, row.annotations, size, px_l0)
+    inside = read_annotation(row.annotations).mask(size, px_l0, slide.size_l0, slide.bounds_origin_l0)
     n_glass = round(settings.glass_share * settings.patches_per_slide)
     n_each = (settings.patches_per_slide - n_glass) // 2
     wanted = ((usable & inside, n_each), (usable & ~inside, n_each), (~(tissue | pen | inside), n_glass))

@@ -12,12 +12,12 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
-    """Which column of a table answers to which of our names; see `find_columns`.
+class TableColumns:
+    """Names of a table's columns by our names; see `find_columns`.
 
     Attributes:
         names: Our name to the table's.
-        problems: Cells that meant nothing, a line each; filled while reading.
+        problems: Cells that cannot be understood, a line each; filled while reading.
     """
 
     names: Mapping[str, str]
@@ -29,7 +29,7 @@ class Columns:
         return "" if is_blank(cell) else cell
 
     def value(self, row: TableRow, name: str, parse: Callable[[str], _T]) -> _T | None:
-        """A cell's value; None where it is blank, and a problem where it means nothing."""
+        """A cell's value; None where it is blank, and a problem where it cannot be understood."""
         text = self.text(row, name)
         if not text:
             return None
@@ -46,14 +46,14 @@ def find_columns(
     given: Mapping[str, str | None],
     *,
     required: Sequence[str],
-) -> Columns:
-    """Find the table's columns by their usual names; case, blanks and punctuation do not matter.
+) -> TableColumns:
+    """Find the table's columns by their usual names; case, blanks and punctuation are ignored.
 
     Args:
         table: The table.
-        aliases: Our name to the names it is known by, best first.
+        aliases: Our name to the usual names, best first.
         given: Our name to the column that the user names; None leaves it to the aliases.
-        required: Our names without which nothing can be done.
+        required: Our names of columns that the table must have.
 
     Raises:
         ManifestError: A column that the user names is not there, or a required one is not found: all of them.
@@ -76,7 +76,7 @@ def find_columns(
             )
     if problems:
         raise ManifestError(problems)
-    return Columns(names, list(table.problems))
+    return TableColumns(names, list(table.problems))
 
 
 def _bare(name: str) -> str:

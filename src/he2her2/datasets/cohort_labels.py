@@ -1,4 +1,4 @@
-"""What an adapter makes of a public cohort's table: labelled patients, every exclusion counted, every conflict told."""
+"""Labels of a public cohort: its patients, those that were left out by reason, and contradictions in its table."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,17 +13,17 @@ _CONFLICT_COLUMNS = ("line", "patient_id", "conflict", "found", "resolution")
 
 @dataclass(frozen=True, slots=True)
 class LabelledPatient:
-    """A patient of a cohort's table with what its tests amount to.
+    """A patient of a cohort's table with the labels that follow from its tests.
 
     Attributes:
-        patient_id: Its name, as the manifest will say it.
+        patient_id: Its name in the manifest.
         case: What its slides' names are matched with.
         line: Line of the table.
         ihc_score: IHC score, where one was stated.
         ish: ISH result, where one could be used.
         status: HER2 status.
         stratum: HER2 stratum.
-        rule: The rule that gave the status.
+        rule: The rule behind the status.
         site: Laboratory or hospital.
     """
 
@@ -40,14 +40,14 @@ class LabelledPatient:
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """Two fields of a patient that cannot both be right, and what was made of it.
+    """Two fields of a patient that cannot both be right.
 
     Attributes:
         line: Line of the table.
-        patient_id: Whose.
-        conflict: What kind.
-        found: What the fields say.
-        resolution: What was done.
+        patient_id: The patient.
+        conflict: Its kind.
+        found: The fields' values.
+        resolution: How it was resolved.
     """
 
     line: int
@@ -58,11 +58,11 @@ class Conflict:
 
 
 @dataclass(frozen=True, slots=True)
-class Exclusion:
+class ExcludedPatients:
     """Patients that were left out for one reason.
 
     Attributes:
-        reason: Why.
+        reason: The reason.
         patients: Their names.
     """
 
@@ -71,11 +71,11 @@ class Exclusion:
 
 
 @dataclass(frozen=True, slots=True)
-class Study:
-    """A cohort's table, reconciled.
+class CohortLabels:
+    """A cohort's table with its contradictions resolved.
 
     Attributes:
-        name: Of the cohort.
+        name: Name of the cohort.
         n_patients: Patients in the table.
         patients: Those that are labelled.
         exclusions: The others, by reason, in the order of the rules.
@@ -85,7 +85,7 @@ class Study:
     name: str
     n_patients: int
     patients: tuple[LabelledPatient, ...]
-    exclusions: tuple[Exclusion, ...]
+    exclusions: tuple[ExcludedPatients, ...]
     conflicts: tuple[Conflict, ...] = ()
 
     def __post_init__(self) -> None:
@@ -93,7 +93,7 @@ class Study:
         assert self.n_patients == len(self.patients) + left_out, "a patient was lost on the way"
 
     def funnel(self) -> tuple[str, ...]:
-        """The count at each exclusion, a line each; they add up to the patients of the table."""
+        """Lines that count the patients after each exclusion; they add up to the patients of the table."""
         lines = [f"{self.n_patients:6d} patients in the table"]
         left = self.n_patients
         for exclusion in self.exclusions:
@@ -106,26 +106,26 @@ class Study:
         return tuple(lines)
 
 
-def exclusions_in_order(reasons: Sequence[str], found: Mapping[str, Sequence[str]]) -> tuple[Exclusion, ...]:
-    """The exclusions, also those that met nobody, in the order of the rules."""
-    return tuple(Exclusion(reason, tuple(found.get(reason, ()))) for reason in reasons)
+def exclusions_in_order(reasons: Sequence[str], found: Mapping[str, Sequence[str]]) -> tuple[ExcludedPatients, ...]:
+    """The exclusions, also those of nobody, in the order of the rules."""
+    return tuple(ExcludedPatients(reason, tuple(found.get(reason, ()))) for reason in reasons)
 
 
 def write_conflicts(conflicts: Iterable[Conflict], out: Path) -> None:
     """Write the log of conflicts as CSV.
 
     Raises:
-        OutputError: The place cannot be written.
+        OutputError: It cannot be written.
     """
     rows = [(c.line, c.patient_id, c.conflict, c.found, c.resolution) for c in conflicts]
-    _write(out, _CONFLICT_COLUMNS, rows)
+    write_csv(out, _CONFLICT_COLUMNS, rows)
 
 
 def write_labels(patients: Iterable[LabelledPatient], out: Path) -> None:
     """Write the patients' labels as CSV.
 
     Raises:
-        OutputError: The place cannot be written.
+        OutputError: It cannot be written.
     """
     rows = [
         (
@@ -139,8 +139,4 @@ def write_labels(patients: Iterable[LabelledPatient], out: Path) -> None:
         )
         for p in patients
     ]
-    _write(out, _LABEL_COLUMNS, rows)
-
-
-def _write(out: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    write_csv(out, columns, rows)
+    write_csv(out, _LABEL_COLUMNS, rows)
