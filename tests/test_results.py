@@ -1,0 +1,226 @@
+"""A slide's result and a run's folder: written, read back, and checked at the door."""
+
+import csv
+import json
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from he2her2.config import Config, load_config
+from he2her2.errors import EvaluationError, OutputError
+from he2her2.labels import Her2Status, IhcScore
+from he2her2.results import (
+    FileStamp,
+    MadeOf,
+    NetworkNote,
+    SlideFolders,
+    SlideInputs,
+    open_run,
+    plan_run,
+    result_of_record,
+    result_to_record,
+)
+from he2her2.results.slide_result import OperatingPointNote, TriageNote
+from tests.made_up_results import RECORD, made_up_her2, made_up_result
+from tests.made_up_runs import MadeUpSlide, write_run
+
+POINT = OperatingPointNote(0.05, 0.95, 40, "100 patients")
+TRIAGE = TriageNote("rule out", 0.1, 0.9, 0.05, 0.05, "100 patients")
+
+
+@given(
+    probability=st.floats(0, 1),
+    mpp=st.none() | st.floats(0.1, 10),
+    annotated=st.booleans(),
+    preset=st.sampled_from(["default", "paper", "released-code"]),
+    her2=st.booleans(),
+    rules=st.booleans(),
+)
+def test_a_result_comes_back_from_json(probability, mpp, annotated, preset, her2, rules):
+    """Every part of it, as the same types."""
+    finding = made_up_her2(probability)
+    if rules:
+        finding = replace(finding, calibrated_probability=probability / 2, operating_point=POINT, triage=TRIAGE)
+    stamp = FileStamp(7, 12)
+    result = made_up_result(
+        her2=finding if her2 else None,
+        config=load_config(preset),
+        preset=preset,
+        inputs=SlideInputs("/a.svs", stamp, stamp if annotated else None, mpp),
+        run_digest="x",
+    )
+
+    assert result_of_record(json.loads(json.dumps(result_to_record(result)))) == result
+
+
+def test_the_parts_of_a_decision_lie_beside_those_of_the_slide():
+    """As they always did: who reads `prediction.json` finds status and probability at its top."""
+    record = result_to_record(made_up_result(her2=made_up_her2(0.75)))
+
+    assert (record["status"], record["probability"], record["threshold"]) == (Her2Status.POSITIVE, 0.75, 0.5)
+    assert "calibrated_probability" not in record
+    assert "her2" not in record
+    assert "status" not in result_to_record(made_up_result())
+
+
+def test_a_result_of_before_the_form_had_a_number_is_read():
+    """Its keys were the same."""
+    assert "format" not in RECORD
+    assert result_of_record(RECORD).format == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"format": 2}, "format"),
+        ({"status": "positive"}, "her2.probability"),
+        ({"slide": {}}, "slide.mpp"),
+        ({"surprise": 1}, "surprise"),
+        ({"area_mm2": {"tissue": -1, "usable": 1, "tumour": 1}}, "area_mm2.tissue"),
+        ({"config": {"threshold": math.inf}}, "config.threshold"),
+    ],
+)
+def test_a_result_of_another_kind_is_refused(change, words):
+    """One line that names the key."""
+    with pytest.raises(ValueError, match=words) as caught:
+        result_of_record(RECORD | change)
+
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("values", [[], "a", None, 3])
+def test_no_object_is_no_result(values):
+    """Whatever JSON a file holds."""
+    with pytest.raises(ValueError, match="no result"):
+        result_of_record(values)
+
+
+def test_what_a_result_was_made_of_tells_whether_it_is_done(tmp_path):
+    """Another configuration, another file or another scale is another result; damage is none."""
+    slides = SlideFolders(tmp_path)
+    made_of = MadeOf("x", SlideInputs("/a.svs", FileStamp(7, 12)))
+    result = made_up_result(her2=made_up_her2(0.5), run_digest="x", inputs=made_of.inputs)
+    file = slides.of("a") / "prediction.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps(result_to_record(result)))
+
+    assert slides.read("a", made_of) == result
+    assert slides.read("a", replace(made_of, configuration="y")) is None
+    assert slides.read("a", replace(made_of, inputs=SlideInputs("/a.svs", FileStamp(7, 13)))) is None
+    assert slides.read("a", replace(made_of, inputs=replace(made_of.inputs, mpp=0.5))) is None
+    assert slides.read("b", made_of) is None
+    file.write_text(file.read_text()[:100])
+    assert slides.read("a", made_of) is None
+
+
+def test_a_run_is_read_as_it_was_written(tmp_path):
+    """Tables, description and slides, typed."""
+    slides = [
+        MadeUpSlide("a", probability=0.75, colour=(1.0, 2.0, 3.0)),
+        MadeUpSlide("b", failure="no tissue"),
+    ]
+    network = {"name": "mlp", "trained": True, "seed": None, "sha256": {"model.onnx": "0"}}
+
+    run = open_run(write_run(tmp_path / "run", slides, notices=["phantoms", "untrained"], weights=[network]))
+
+    predicted = run.predictions["a"]
+    assert (predicted.status, predicted.probability, predicted.threshold) == (Her2Status.POSITIVE, 0.75, 0.5)
+    assert math.isnan(predicted.calibrated_probability)
+    assert run.notices == ("phantoms", "untrained")
+    assert (run.failures["b"].stage, run.failures["b"].reason) == ("tissue", "no tissue")
+    assert run.description.weights == (NetworkNote("mlp", True, None, {"model.onnx": "0"}),)
+    assert run.config.selection.n_tiles == 12
+    found = run.result("a")
+    assert found is not None
+    assert found.colour.mean == (1.0, 2.0, 3.0)
+    assert run.result("b") is None
+
+
+def _change_row(folder, **cells):
+    file = folder / "predictions.csv"
+    with file.open(newline="") as text:
+        (row,) = csv.DictReader(text)
+    file.write_text(",".join(row) + "\n" + ",".join((row | cells).values()) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("cells", "words"),
+    [
+        ({"probability": "1.5"}, "probability '1.5'"),
+        ({"probability": "nan"}, "probability 'nan'"),
+        ({"threshold": "half"}, "threshold 'half'"),
+        ({"status": "maybe"}, "maybe"),
+        ({"status": ""}, "has no status"),
+        ({"tile_score": "4+"}, "4+"),
+        ({"slide_id": ""}, "without slide_id"),
+    ],
+)
+def test_a_row_that_makes_no_sense_is_refused(tmp_path, cells, words):
+    """With the table and the slide."""
+    folder = write_run(tmp_path / "run", [MadeUpSlide("a", probability=0.75)])
+    _change_row(folder, **cells)
+
+    with pytest.raises(EvaluationError) as caught:
+        open_run(folder)
+
+    assert words in str(caught.value)
+    assert "predictions.csv" in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["junk", "[]", '{"weights": 3}', '{"weights": [{"name": 1}]}', '{"versions": []}'])
+def test_a_description_that_makes_no_sense_is_refused(tmp_path, text):
+    """One line; a missing one is only unknown."""
+    folder = write_run(tmp_path / "run", [MadeUpSlide("a", probability=0.75)])
+    (folder / "run.json").write_text(text)
+
+    with pytest.raises(EvaluationError, match=r"run\.json") as caught:
+        open_run(folder)
+
+    assert "\n" not in str(caught.value)
+    (folder / "run.json").unlink()
+    assert open_run(folder).description.digest is None
+
+
+def test_a_damaged_result_is_named(tmp_path):
+    """Evaluation says which slide to predict again."""
+    folder = write_run(tmp_path / "run", [MadeUpSlide("a", probability=0.75)])
+    (folder / "slides" / "a" / "prediction.json").write_text("{}")
+
+    with pytest.raises(EvaluationError, match="slide a"):
+        open_run(folder).result("a")
+
+
+def test_predictions_of_other_programs_need_four_columns(tmp_path):
+    """Any tool's scores in such a table can be evaluated."""
+    (tmp_path / "predictions.csv").write_text("slide_id,status,probability,threshold\na,negative,0.25,0.5\n")
+
+    run = open_run(tmp_path)
+
+    assert run.predictions["a"].tile_score is None
+    assert run.predictions["a"].notices == ()
+    assert run.threshold == 0.5
+
+
+def test_tile_scores_are_ihc_scores(tmp_path):
+    """As the labels have them."""
+    text = "slide_id,status,probability,threshold,tile_score\na,negative,0.25,0.5,2+\n"
+    (tmp_path / "predictions.csv").write_text(text)
+
+    assert open_run(tmp_path).predictions["a"].tile_score is IhcScore.TWO
+
+
+@pytest.mark.parametrize("text", ["junk", "[]", "{}", '{"digest": "other"}'])
+def test_a_folder_of_another_run_is_not_taken_over(tmp_path, text):
+    """Unless asked for."""
+
+    def plan(*, overwrite):
+        return plan_run(tmp_path, command=[], config=Config(), weights=[], overrides={}, overwrite=overwrite)
+
+    (tmp_path / "run.json").write_text(text)
+
+    with pytest.raises(OutputError, match="--overwrite"):
+        plan(overwrite=False)
+    assert plan(overwrite=True).folder == tmp_path
