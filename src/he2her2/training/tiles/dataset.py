@@ -6,7 +6,7 @@ No tile is ever written: only positions are kept, and pixels are read from the s
 import os
 import zlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from he2her2.cohort import SlideEngine, SlideTask, require_all
 from he2her2.config import Config
-from he2her2.errors import AnnotationError, DamagedSlideError, ManifestError, SlideError, TilingError
+from he2her2.errors import DamagedSlideError, TilingError
 from he2her2.geometry import Point, Size, TileGrid
 from he2her2.labels import IhcScore
 from he2her2.manifest import SlideRow, patient_key
@@ -33,6 +34,7 @@ from he2her2.training.sampling import Draw
 
 SCORES = tuple(IhcScore)
 _MAX_OPEN_SLIDES = 64
+_NO_TILES = "slides give no tiles"
 _WEAK = (IhcScore.ZERO, IhcScore.ONE)
 
 
@@ -100,61 +102,62 @@ class DrawnTiles:
 def find_tiles(
     rows: Sequence[SlideRow], spec: InputSpec, config: Config, *, tissue_by_score: bool, progress: Progress = silent
 ) -> tuple[SlideTiles, ...]:
-    """Cut every slide into tiles, without overlap; see `_tiles_of`.
+    """Cut slides into tiles that lie wholly in tissue and in the annotated regions, without overlap (paper, 3.1.1).
+
+    Args:
+        rows: The slides; annotations, where there are any, limit the tissue.
+        spec: Input of the network.
+        config: Tissue, quality and tiling are used.
+        tissue_by_score: See `settings.TileTraining`.
+        progress: Called after every slide.
 
     Raises:
         ManifestError: All slides that cannot be read, or that have no tile.
     """
-    found, problems = [], []
-    for n_done, row in enumerate(rows, start=1):
-        try:
-            found.append(_tiles_of(row, spec, config, tissue_by_score=tissue_by_score))
-        except (SlideError, AnnotationError) as error:
-            problems.append(f"line {row.line}: {error}")
-        progress("looking for tiles", n_done, len(rows))
-    _refuse(problems, len(rows))
-    return tuple(found)
+    rules = {row.slide_id: _tissue_rule(row, by_score=tissue_by_score) for row in rows}
+    tasks = [SlideTask.of_row(row) for row in rows]
+    outcomes = SlideEngine(progress).run(tasks, _TileFinder(spec, config, rules), stage="looking for tiles")
+    grids = require_all(rows, outcomes, _NO_TILES)
+    return tuple(SlideTiles(row, grid) for row, grid in zip(rows, grids, strict=True))
 
 
-def _tiles_of(row: SlideRow, spec: InputSpec, config: Config, *, tissue_by_score: bool) -> SlideTiles:
-    """Cut one slide into tiles that lie wholly in its tissue and in its annotated regions (paper, 3.1.1).
+@dataclass(frozen=True, slots=True)
+class _TileFinder:
+    """Cuts a slide into tiles.
 
-    Args:
-        row: The slide; its annotations, where it has any, limit the tissue.
+    Attributes:
         spec: Input of the network.
         config: Tissue, quality and tiling are used.
-        tissue_by_score: See `settings.TileTraining`.
-
-    Raises:
-        SlideError: It cannot be read, or holds no tile.
-        AnnotationError: Its regions cannot be read.
+        tissue_rules: Rule of each slide that tells tissue from glass.
     """
-    with open_row(row, config) as slide:
-        annotation = None if row.annotations is None else read_annotation(row.annotations)
-        found = segment_slide(
-            slide,
-            spec,
-            config,
-            tumour_cnn=None,
-            annotation=annotation,
-            tissue_rule=_tissue_rule(row, by_score=tissue_by_score),
-        )
-        try:
-            tiling = cut_tiles(
-                found.tumour,
-                slide.size_l0,
-                px_l0=found.px_l0,
-                side_mask=tile_side_mask(spec, config.tiling),
-                side_px=spec.side_px,
-                mpp=found.px_mpp / config.tiling.mask_downsample,
-                min_tiles=1,
-            )
-        except TooFewTilesError:
-            side_um = spec.side_px * found.px_mpp / config.tiling.mask_downsample
-            reason = f"no tile ({side_um:.0f} µm) fits into the {found.area_mm2(found.tumour):.2f} mm² left of it"
-            raise TilingError(slide.slide_id, reason, "mark larger regions, or leave the slide out") from None
-    first = slice(None) if tiling.n_plain else slice(1)  # where none fit side by side, one is enough
-    return SlideTiles(row, tiling.grid.take(np.arange(len(tiling.grid))[first]))
+
+    spec: InputSpec
+    config: Config
+    tissue_rules: Mapping[str, TissueRule]
+
+    def __call__(self, task: SlideTask) -> TileGrid:
+        """Tiles of a slide; where none fit side by side, one is enough."""
+        spec, config = self.spec, self.config
+        with open_slide(task.path, mpp=task.mpp, backend=config.runtime.backend) as slide:
+            annotation = None if task.annotations is None else read_annotation(task.annotations)
+            rule = self.tissue_rules[task.slide_id]
+            found = segment_slide(slide, spec, config, tumour_cnn=None, annotation=annotation, tissue_rule=rule)
+            try:
+                tiling = cut_tiles(
+                    found.tumour,
+                    slide.size_l0,
+                    px_l0=found.px_l0,
+                    side_mask=tile_side_mask(spec, config.tiling),
+                    side_px=spec.side_px,
+                    mpp=found.px_mpp / config.tiling.mask_downsample,
+                    min_tiles=1,
+                )
+            except TooFewTilesError:
+                side_um = spec.side_px * found.px_mpp / config.tiling.mask_downsample
+                reason = f"no tile ({side_um:.0f} µm) fits into the {found.area_mm2(found.tumour):.2f} mm² left of it"
+                raise TilingError(slide.slide_id, reason, "mark larger regions, or leave the slide out") from None
+        n_tiles = len(tiling.grid) if tiling.n_plain else 1
+        return tiling.grid.take(np.arange(n_tiles))
 
 
 def _tissue_rule(row: SlideRow, *, by_score: bool) -> TissueRule:
@@ -225,32 +228,38 @@ def readable_tiles(drawn: DrawnTiles, config: Config, progress: Progress = silen
     Raises:
         ManifestError: All slides of which more than 1 % of the tiles cannot be decoded.
     """
-    kept, problems = [], []
-    for n_done, tiles in enumerate(drawn.slides, start=1):
-        try:
-            kept.append(_readable(tiles, config))
-        except SlideError as error:
-            problems.append(f"line {tiles.row.line}: {error}")
-        progress("checking tiles", n_done, len(drawn.slides))
-    _refuse(problems, len(drawn.slides))
-    if sum(map(len, kept)) == drawn.n_tiles:
+    rows = [tiles.row for tiles in drawn.slides]
+    checker = _TileChecker({tiles.row.slide_id: tiles.grid for tiles in drawn.slides}, config)
+    outcomes = SlideEngine(progress).run([SlideTask.of_row(row) for row in rows], checker, stage="checking tiles")
+    readable = require_all(rows, outcomes, _NO_TILES)
+    if sum(map(len, readable)) == drawn.n_tiles:
         return drawn
+    kept = [tiles.take(index) for tiles, index in zip(drawn.slides, readable, strict=True)]
     return replace(draw_tiles(kept, drawn.per_class, 0), wanted=drawn.wanted)
 
 
-def _readable(tiles: SlideTiles, config: Config) -> SlideTiles:
-    with open_row(tiles.row, config) as slide:
-        batches = list(map_tiles(slide, tiles.grid, lambda batch: batch.index, **pace(config.runtime)))
-        n_lost = len(tiles) - sum(map(len, batches))
-        if n_lost > MAX_UNREADABLE_SHARE * len(tiles):
-            found = f"{n_lost} of {len(tiles)} of its tiles cannot be decoded"
-            raise DamagedSlideError(slide.slide_id, found, "copy the file again, or leave the slide out")
-    return tiles.take(np.concatenate(batches))
+@dataclass(frozen=True, slots=True)
+class _TileChecker:
+    """Decodes the drawn tiles of a slide.
 
+    Attributes:
+        grids: Tiles by slide_id.
+        config: Runtime is used.
+    """
 
-def _refuse(problems: Sequence[str], n_slides: int) -> None:
-    if problems:
-        raise ManifestError([f"{len(problems)} of {n_slides} slides give no tiles", *problems])
+    grids: Mapping[str, TileGrid]
+    config: Config
+
+    def __call__(self, task: SlideTask) -> NDArray[np.int64]:
+        """Positions of a slide's tiles that can be decoded."""
+        grid, runtime = self.grids[task.slide_id], self.config.runtime
+        with open_slide(task.path, mpp=task.mpp, backend=runtime.backend) as slide:
+            batches = list(map_tiles(slide, grid, lambda batch: batch.index, **pace(runtime)))
+            n_lost = len(grid) - sum(map(len, batches))
+            if n_lost > MAX_UNREADABLE_SHARE * len(grid):
+                found = f"{n_lost} of {len(grid)} of its tiles cannot be decoded"
+                raise DamagedSlideError(slide.slide_id, found, "copy the file again, or leave the slide out")
+        return np.concatenate(batches)
 
 
 class TileDataset(LabelledTiles):

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from he2her2.cohort import SlideEngine, SlideTask, require_all
 from he2her2.config import Config
-from he2her2.errors import AnnotationError, DamagedSlideError, ManifestError, PatchError, SlideError
+from he2her2.errors import DamagedSlideError, PatchError
 from he2her2.geometry import Mask, Rgb, TileGrid, l0_from_mask, mask_size
 from he2her2.manifest import Manifest, SlideRow, patient_key
 from he2her2.method.inference import pace
@@ -31,11 +32,9 @@ from he2her2.timing import Progress, silent
 from he2her2.training.settings import TumourTraining
 
 OTHER, INVASIVE = 0, 1
-MASK_MPP = 8.0
-"""µm per pixel of the masks on which patch centres are drawn."""
+_MASK_MPP = 8.0  # µm per pixel of the masks on which patch centres are drawn
 
-SLIDES = "slides"
-"""The source of patches of slides without a site."""
+_SLIDES = "slides"  # source of patches of slides without a site
 
 _NEEDED = ("patch", "invasive", "patient")
 _TOO_NARROW = 0.98
@@ -190,44 +189,56 @@ def draw_patches(
     Raises:
         ManifestError: All slides without patches, each with its reason.
     """
-    parts, problems = [], []
-    for n_done, row in enumerate(rows, start=1):
-        try:
-            parts.append(_draw_from(row, spec, config, settings))
-        except (SlideError, AnnotationError) as error:
-            problems.append(f"line {row.line}: {error}")
-        progress("drawing patches", n_done, len(rows))
-    if problems:
-        raise ManifestError([f"{manifest.path}: {len(problems)} of {len(rows)} slides give no patches", *problems])
-    return concatenate(parts)
+    tasks = [SlideTask.of_row(row) for row in rows]
+    outcomes = SlideEngine(progress).run(tasks, _PatchDrawer(spec, config, settings), stage="drawing patches")
+    drawn = require_all(rows, outcomes, f"slides of {manifest.path} give no patches")
+    return concatenate([_of_slide(row, *found) for row, found in zip(rows, drawn, strict=True)])
 
 
-def _draw_from(row: SlideRow, spec: InputSpec, config: Config, settings: TumourTraining) -> Patches:
-    rng = np.random.default_rng((settings.seed, zlib.crc32(row.slide_id.encode())))
-    with open_slide(row.path, mpp=row.mpp, backend=config.runtime.backend) as slide:
-        mpp = native_mpp(slide, spec, config.tiling)
-        side_l0 = spec.side_px * mpp / slide.mpp
-        centres, labels = _draw_centres(slide, row, config, settings, rng)
-        origins = np.rint(centres - side_l0 / 2).astype(np.int64)
-        raster = np.lexsort((origins[:, 0], origins[:, 1]))  # raster order: each compressed tile is decoded once
-        grid = TileGrid(origins[raster], side_l0, spec.side_px, mpp)
-        index, pixels = _read(slide, grid, spec, config)
-    n = len(index)
-    return Patches(
-        pixels, labels[raster][index], np.full(n, patient_key(row.patient_id)), np.full(n, row.site or SLIDES)
-    )
+def _of_slide(row: SlideRow, pixels: Rgb, labels: NDArray[np.int64]) -> Patches:
+    n = len(labels)
+    return Patches(pixels, labels, np.full(n, patient_key(row.patient_id)), np.full(n, row.site or _SLIDES))
+
+
+@dataclass(frozen=True, slots=True)
+class _PatchDrawer:
+    """Draws the patches of a slide.
+
+    Attributes:
+        spec: Input of the network.
+        config: Tissue, quality and runtime are used.
+        settings: Number of patches and share of glass.
+    """
+
+    spec: InputSpec
+    config: Config
+    settings: TumourTraining
+
+    def __call__(self, task: SlideTask) -> tuple[Rgb, NDArray[np.int64]]:
+        """Pixels (n, s, s, 3) and labels (n,) of a slide's patches."""
+        spec, config = self.spec, self.config
+        assert task.annotations is not None, f"{task.slide_id}: annotations are checked before"
+        rng = np.random.default_rng((self.settings.seed, zlib.crc32(task.slide_id.encode())))
+        with open_slide(task.path, mpp=task.mpp, backend=config.runtime.backend) as slide:
+            mpp = native_mpp(slide, spec, config.tiling)
+            side_l0 = spec.side_px * mpp / slide.mpp
+            centres, labels = _draw_centres(slide, task.annotations, config, self.settings, rng)
+            origins = np.rint(centres - side_l0 / 2).astype(np.int64)
+            raster = np.lexsort((origins[:, 0], origins[:, 1]))  # in raster order each compressed tile is decoded once
+            grid = TileGrid(origins[raster], side_l0, spec.side_px, mpp)
+            index, pixels = _read(slide, grid, spec, config)
+        return pixels, labels[raster][index]
 
 
 def _draw_centres(
-    slide: Slide, row: SlideRow, config: Config, settings: TumourTraining, rng: np.random.Generator
+    slide: Slide, annotations: Path, config: Config, settings: TumourTraining, rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Draw centres (n, 2) of patches in level-0 px, with their labels (n,)."""
-    assert row.annotations is not None
-    px_l0 = MASK_MPP / slide.mpp
+    px_l0 = _MASK_MPP / slide.mpp
     size = mask_size(slide.size_l0, px_l0)
     tissue, pen = find_tissue(thumbnail_on_raster(slide, px_l0, size), config.tissue, config.quality)
     usable = tissue & ~pen if config.quality.apply else tissue
-    inside = read_annotation(row.annotations).mask(size, px_l0, slide.size_l0, slide.bounds_origin_l0)
+    inside = read_annotation(annotations).mask(size, px_l0, slide.size_l0, slide.bounds_origin_l0)
     n_glass = round(settings.glass_share * settings.patches_per_slide)
     n_each = (settings.patches_per_slide - n_glass) // 2
     wanted = ((usable & inside, n_each), (usable & ~inside, n_each), (~(tissue | pen | inside), n_glass))
