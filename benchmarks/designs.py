@@ -31,7 +31,7 @@ from he2her2.models.onnx_engine import OnnxEngine
 from he2her2.models.onnx_graph import INPUT, build_onnx
 from he2her2.models.scoring import prepare_input
 from he2her2.models.zoo import PAPER_TILE_CNN, STRIDED_TILE_CNN, CnnSpec
-from he2her2.phantom.writer import TILE_PX
+from he2her2.phantom import TILE_PX
 from he2her2.slides import TileBatch, map_tiles, open_slide, stream_tiles
 
 THREADS = 2

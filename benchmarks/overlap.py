@@ -12,7 +12,7 @@ from benchmarks.results import Found, Setting, Table
 from he2her2.geometry import Size, TileGrid
 from he2her2.models.onnx_engine import OnnxEngine
 from he2her2.models.zoo import PAPER_TILE_CNN, STRIDED_TILE_CNN
-from he2her2.phantom.writer import TILE_PX
+from he2her2.phantom import TILE_PX
 from he2her2.slides import map_tiles, open_slide
 
 STRIDES = (32, 64, 128, 192)

@@ -12,9 +12,7 @@ import numpy as np
 
 from benchmarks.results import Setting
 from he2her2.geometry import Size, TileGrid
-from he2her2.phantom import make_spec
-from he2her2.phantom.slide import Painter
-from he2her2.phantom.writer import BLOCK_PX, TILE_PX, Block, write_pyramid
+from he2her2.phantom import BLOCK_PX, TILE_PX, EncodedBlock, Painter, make_spec, write_pyramid
 
 INNER_BLOCKS = 8
 QUICK_BLOCKS = 2
@@ -37,17 +35,17 @@ def phantom_slide(setting: Setting, size: Size) -> Path:
 
 def _painter(side: int) -> Painter:
     whole = (side + 2 * MARGIN_BLOCKS) * BLOCK_PX
-    dials = {"tissue_extent": 0.7, "tumour_share": 0.6, "foci": 1, "ihc_score": "3+", "jpeg_quality": 75}
-    return Painter.of(make_spec(seed=7, size_px=(whole, whole), **dials))
+    settings = {"tissue_extent": 0.7, "tumour_share": 0.6, "foci": 1, "ihc_score": "3+", "jpeg_quality": 75}
+    return Painter.of(make_spec(seed=7, size_px=(whole, whole), **settings))
 
 
-def _repeated(painter: Painter, side: int, size: Size) -> Iterator[Block]:
-    drawn: dict[tuple[int, int], Block] = {}
+def _repeated(painter: Painter, side: int, size: Size) -> Iterator[EncodedBlock]:
+    drawn: dict[tuple[int, int], EncodedBlock] = {}
     for j in range(-(-size.h // BLOCK_PX)):
         for i in range(-(-size.w // BLOCK_PX)):
             place = (i % side, j % side)
             if place not in drawn:
-                drawn[place] = painter.block(place[0] + MARGIN_BLOCKS, place[1] + MARGIN_BLOCKS).block
+                drawn[place] = painter.draw_block(place[0] + MARGIN_BLOCKS, place[1] + MARGIN_BLOCKS).encoded
             yield drawn[place]
 
 

@@ -15,9 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from he2her2.phantom import PhantomSpec, make_spec, write_phantom
-from he2her2.phantom.slide import Painter
-from he2her2.phantom.writer import BLOCK_PX
+from he2her2.phantom import BLOCK_PX, Painter, PhantomSpec, make_spec, write_phantom
 
 
 def seconds_of(spec: PhantomSpec, folder: Path, workers: int) -> tuple[float, float, float]:
@@ -38,12 +36,12 @@ def block_rates(spec: PhantomSpec) -> dict[str, float]:
     for j in range(rows):
         for i in range(columns):
             y, x = int(j * side), int(i * side)
-            inside = painter.anatomy.layout.tissue.values[y : y + int(side), x : x + int(side)] > 0
+            inside = painter.anatomy.outlines.tissue.values[y : y + int(side), x : x + int(side)] > 0
             kind = "tissue" if inside.all() else "glass" if not inside.any() else None
             if kind is None or len(rates[kind]) >= 12:
                 continue
             start = time.process_time()
-            painter.block(i, j)
+            painter.draw_block(i, j)
             rates[kind].append(BLOCK_PX**2 / 1e6 / max(time.process_time() - start, 1e-6))
     return {kind: round(float(np.median(values[2:])), 1) for kind, values in rates.items()}
 

@@ -12,7 +12,7 @@ from benchmarks.measuring import Timings, alternate
 from benchmarks.phantom_slide import phantom_slide, tile_grid
 from benchmarks.results import Found, Setting, Table
 from he2her2.geometry import Size, TileGrid
-from he2her2.phantom.writer import TILE_PX
+from he2her2.phantom import TILE_PX
 from he2her2.slides import TileBatch, map_tiles, open_slide, stream_tiles
 
 SHIFT = 100

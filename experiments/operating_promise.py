@@ -23,8 +23,7 @@ from numpy.typing import NDArray
 from scipy.stats import betabinom
 
 from he2her2.evaluation.words import percent, span
-from he2her2.phantom.block import Window
-from he2her2.phantom.slide import Painter
+from he2her2.phantom import Painter, Window
 from he2her2.statistics.intervals import auc_interval, exact_binomial
 from he2her2.statistics.operating_point import choose_operating_point, rank_within
 from he2her2.statistics.triage import choose_triage

@@ -23,9 +23,7 @@ from scipy import ndimage
 from skimage import color, filters, measure, segmentation
 
 from he2her2.geometry import Rgb
-from he2her2.phantom import make_spec
-from he2her2.phantom.block import Window
-from he2her2.phantom.slide import Painter
+from he2her2.phantom import Painter, Window, make_spec
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 RESULTS = REPOSITORY / "experiments" / "results"
@@ -155,10 +153,10 @@ def phantom_regions(stain: str, n_slides: int, signal: float = 0.0) -> Iterator[
                 site=("her2sc-like", "brca-like")[seed // 4 % 2],
             )
         )
-        layout = painter.anatomy.layout
+        outlines = painter.anatomy.outlines
         rng = np.random.default_rng(seed)
-        for name, where in (("tumour", layout.tumour.values > 150), ("edge", np.abs(layout.tumour.values) < 50)):
-            ys, xs = np.nonzero(where & (layout.tissue.values > 200))
+        for name, where in (("tumour", outlines.tumour.values > 150), ("edge", np.abs(outlines.tumour.values) < 50)):
+            ys, xs = np.nonzero(where & (outlines.tissue.values > 200))
             if not len(ys):
                 continue
             k = int(rng.integers(len(ys)))

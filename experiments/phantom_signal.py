@@ -18,9 +18,7 @@ from experiments.phantom_realism import HED_FROM_RGB, nuclear_areas, spectrum
 from numpy.typing import NDArray
 from scipy import stats
 
-from he2her2.phantom import PhantomSpec, make_spec
-from he2her2.phantom.block import Window
-from he2her2.phantom.slide import Painter
+from he2her2.phantom import Painter, PhantomSpec, Window, make_spec
 
 RESULTS = Path(__file__).resolve().parents[1] / "experiments" / "results"
 SIGNALS = (0.0, 0.25, 0.5, 0.75, 1.0)

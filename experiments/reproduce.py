@@ -26,7 +26,7 @@ from experiments import gradient_at_beta as gradient
 from he2her2.config import load_config
 from he2her2.models.engines import Untrained, load_engine
 from he2her2.models.zoo import CnnSpec, network
-from he2her2.phantom.cohort import load_cohort
+from he2her2.phantom import load_cohort
 
 HERE = Path(__file__).resolve().parent
 REDUCED = HERE / "reduced"

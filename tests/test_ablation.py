@@ -37,7 +37,7 @@ from he2her2.models import zoo
 from he2her2.models.card import UNTRAINED_NOTICE
 from he2her2.models.weights import read_card
 from he2her2.models.zoo import NETWORKS, PAPER_MLP, STRIDED_TILE_CNN, Conv
-from he2her2.phantom.cohort import load_cohort
+from he2her2.phantom import load_cohort
 from he2her2.results import open_run
 from he2her2.statistics.intervals import exact_binomial
 from he2her2.training.settings import load_training

@@ -18,7 +18,7 @@ from he2her2.cohort import ALIKE, find_leaks, likeness, print_of, refuse_chosen_
 from he2her2.errors import ManifestError
 from he2her2.geometry import Point
 from he2her2.manifest import Manifest, SlideRow, describe_patients, read_manifest, write_manifest
-from he2her2.phantom.cohort import CohortSpec, write_cohort
+from he2her2.phantom import CohortSpec, write_cohort
 from he2her2.slides import open_slide
 from tests.slide_files import SlideSpec, pyramid, write_slide
 

@@ -8,7 +8,7 @@ import pytest
 from he2her2.cli.phantoms import phantom
 from he2her2.errors import PhantomError
 from he2her2.phantom import load_cohort, write_cohort
-from he2her2.phantom.cohort import plan_cohort
+from he2her2.phantom.cohort import _plan_slides
 
 TINY = {"size_px": [600, 520], "tissue_extent": 0.5, "foci": 1}
 
@@ -41,7 +41,7 @@ def test_the_manifest_names_every_slide(tmp_path, capsys):
 
 def test_a_patient_is_in_one_split():
     """Both slides of a patient share label, site and split; splits and labels keep their shares."""
-    slides = plan_cohort(load_cohort(n=40, seed=1, stains=("HE", "IHC"), sites=("her2sc-like", "brca-like")))
+    slides = _plan_slides(load_cohort(n=40, seed=1, stains=("HE", "IHC"), sites=("her2sc-like", "brca-like")))
 
     by_patient: dict[str, set[tuple[str, ...]]] = {}
     for slide in slides:
@@ -64,8 +64,8 @@ def test_the_same_seed_gives_the_same_cohort(tmp_path):
     assert files[0] == files[1]
 
 
-def test_a_toml_file_sets_the_dials_and_options_outrank_it(tmp_path):
-    """Options on the command line win over the file."""
+def test_a_toml_file_has_settings_and_options_override_it(tmp_path):
+    """Options on the command line override the file."""
     file = tmp_path / "cohort.toml"
     file.write_text('n = 7\nsites = ["brca-like"]\n[slide]\nsignal = 0.9\npen = 2\n', "utf-8")
 
@@ -82,12 +82,12 @@ def test_a_toml_file_sets_the_dials_and_options_outrank_it(tmp_path):
         ({"site": ["home"]}, "sites"),
         ({"settings": ["signal=2"]}, "signal"),
         ({"settings": ["signal"]}, "name=value"),
-        ({"settings": ["colour=red"]}, "colour is no dial"),
+        ({"settings": ["colour=red"]}, "colour is not a setting"),
         ({"settings": ["seed=3"]}, "drawn for each patient"),
     ],
 )
 def test_a_bad_option_is_one_line_and_writes_nothing(tmp_path, options, names):
-    """Nothing is drawn before every dial is checked."""
+    """Nothing is drawn before every setting is checked."""
     with pytest.raises(PhantomError, match=names) as caught:
         phantom(tmp_path / "out", **options)
     assert "\n" not in str(caught.value)
@@ -103,7 +103,7 @@ def test_at_least_one_process_draws(tmp_path):
 
 @pytest.mark.parametrize("text", ["n = ", "m = 3", "slide = 4", "[slide]\nsignal = 'much'"])
 def test_a_bad_file_is_one_line(tmp_path, text):
-    """A broken or wrong TOML file is told in one line."""
+    """A broken or wrong TOML file raises an error of one line."""
     file = tmp_path / "cohort.toml"
     file.write_text(text, "utf-8")
 
@@ -116,12 +116,12 @@ def test_an_existing_cohort_is_not_overwritten(tmp_path):
     """A folder that holds a cohort is left alone."""
     (tmp_path / "manifest.csv").write_text("slide_id\n", "utf-8")
 
-    with pytest.raises(PhantomError, match="is there already"):
+    with pytest.raises(PhantomError, match="exists"):
         phantom(tmp_path, n=1)
 
 
 def test_a_stopped_cohort_has_no_manifest(tmp_path):
-    """The manifest comes last, and only whole slides stay."""
+    """The manifest comes last, and only complete slides stay."""
 
     def stop(_slide, _truth):
         raise KeyboardInterrupt

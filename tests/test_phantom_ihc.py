@@ -11,13 +11,11 @@ from scipy import ndimage
 from skimage import filters, measure
 from skimage.color import rgb2hed
 
-from he2her2.phantom import make_spec
+from he2her2.phantom import Painter, Window, make_spec
 from he2her2.phantom.anatomy import draw_anatomy
-from he2her2.phantom.block import Window
+from he2her2.phantom.cell_populations import _tumour_cells
 from he2her2.phantom.cells import Box
-from he2her2.phantom.membranes import draw_expression
-from he2her2.phantom.populations import tumour_cells
-from he2her2.phantom.slide import Painter
+from he2her2.phantom.expression import draw_expression
 
 RAYS = 32
 VISIBLE = 0.10
@@ -90,7 +88,7 @@ def ihc_score(rgb, mpp):
 SIDE = 1536
 
 
-def twin(score, seed, **dials):
+def twin(score, seed, **settings):
     """The middle of a tumour in IHC."""
     ish = "negative" if score == "2+" else None
     spec = make_spec(
@@ -102,10 +100,11 @@ def twin(score, seed, **dials):
         stain="IHC",
         ihc_score=score,
         ish=ish,
-        **dials,
+        **settings,
     )
     painter = Painter.of(spec)
-    y, x = np.unravel_index(painter.anatomy.layout.tumour.values.argmax(), painter.anatomy.layout.tumour.values.shape)
+    depth = painter.anatomy.outlines.tumour.values
+    y, x = np.unravel_index(depth.argmax(), depth.shape)
     window = Window(int(x) * 32 - SIDE // 2, int(y) * 32 - SIDE // 2, SIDE, SIDE, 0.25)
     return painter.pixels(window)[0][..., :3]
 
@@ -134,7 +133,7 @@ def test_more_than_a_tenth_stains_as_the_score_says(seed, heterogeneity):
             ish="negative" if score == "2+" else None,
         )
         anatomy = draw_anatomy(spec)
-        cells = tumour_cells(anatomy, draw_expression(spec, anatomy), Box(0, 0, *spec.size_um))
+        cells = _tumour_cells(anatomy, draw_expression(spec, anatomy), Box(0, 0, *spec.size_um))
         shares[score] = np.bincount(cells.level, minlength=4) / len(cells)
 
     assert shares["0"][1:].sum() <= 0.1

@@ -7,9 +7,7 @@ slides are in `experiments/phantom_signal.py`.
 import numpy as np
 from scipy import ndimage
 
-from he2her2.phantom import make_spec
-from he2her2.phantom.block import Window
-from he2her2.phantom.slide import Painter
+from he2her2.phantom import Painter, Window, make_spec
 
 PATIENTS = 10
 SIDE = 900
@@ -27,7 +25,7 @@ def large_nuclei(seed, *, positive, signal):
         signal=signal,
     )
     painter = Painter.of(spec)
-    depth = painter.anatomy.layout.tumour.values
+    depth = painter.anatomy.outlines.tumour.values
     y, x = np.unravel_index(depth.argmax(), depth.shape)
     window = Window(int(x) * 32 - SIDE // 2, int(y) * 32 - SIDE // 2, SIDE, SIDE, spec.mpp)
     red = ndimage.gaussian_filter(painter.pixels(window)[0][..., 0].astype(float), 1.5)

@@ -12,9 +12,7 @@ from scipy import ndimage
 
 from he2her2.config import PRESETS
 from he2her2.errors import PhantomError
-from he2her2.phantom import make_spec, save_truth, write_phantom
-from he2her2.phantom.block import Window
-from he2her2.phantom.slide import Painter
+from he2her2.phantom import Painter, Window, make_spec, save_truth, write_phantom
 from he2her2.preprocessing import tissue_mask
 
 SMALL = {"size_px": (1600, 1300), "tissue_extent": 0.5, "tumour_share": 0.6, "foci": 1, "seed": 4}
@@ -28,9 +26,9 @@ def drawn(tmp_path_factory):
     return path, spec, write_phantom(path, spec)
 
 
-def picture(**dials):
+def picture(**settings):
     """All pixels of a small slide before compression."""
-    spec = make_spec(**{**SMALL, **dials})
+    spec = make_spec(**{**SMALL, **settings})
     return Painter.of(spec).pixels(whole(spec))[0][..., :3].astype(int)
 
 
@@ -38,8 +36,8 @@ def whole(spec):
     return Window(0, 0, spec.size_px[0], spec.size_px[1], spec.mpp)
 
 
-def truth_of(tmp_path, **dials):
-    return write_phantom(tmp_path / "slide.tif", make_spec(**{**SMALL, **dials}))
+def truth_of(tmp_path, **settings):
+    return write_phantom(tmp_path / "slide.tif", make_spec(**{**SMALL, **settings}))
 
 
 def dice(one, other):
@@ -100,7 +98,7 @@ def test_small_levels_are_means_of_level_0(drawn, level, downsample):
     assert np.corrcoef(means.ravel(), small.ravel())[0, 1] > 0.97
 
 
-def test_the_same_dials_give_the_same_bytes(drawn, tmp_path):
+def test_the_same_settings_give_the_same_bytes(drawn, tmp_path):
     """Neither the run nor the number of processes changes a byte; the seed does."""
     path, spec, _ = drawn
 
@@ -125,14 +123,14 @@ def test_a_region_looks_the_same_wherever_its_window_lies():
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, RuntimeError])
 def test_a_stopped_run_leaves_nothing(tmp_path, monkeypatch, kind):
     """Whatever stops the drawing, no half slide and no draft stay."""
-    draw = Painter.block
+    draw = Painter.draw_block
 
     def stop(self, i, j):
         if (i, j) == (1, 1):
             raise kind
         return draw(self, i, j)
 
-    monkeypatch.setattr(Painter, "block", stop)
+    monkeypatch.setattr(Painter, "draw_block", stop)
 
     with pytest.raises(kind):
         write_phantom(tmp_path / "slides" / "half.tif", make_spec(**SMALL))
@@ -172,12 +170,14 @@ def test_otsu_finds_the_tissue(tmp_path, seed):
     assert dice(found & ~fat, solid & ~fat) > 0.9
 
 
-@pytest.mark.parametrize(("dial", "value", "name"), [("pen", 2, "pen"), ("folds", 2, "folds"), ("blur", 0.3, "blur")])
-def test_artefacts_are_where_the_truth_says(tmp_path, dial, value, name):
+@pytest.mark.parametrize(
+    ("setting", "value", "name"), [("pen", 2, "pen"), ("folds", 2, "folds"), ("blur", 0.3, "blur")]
+)
+def test_artefacts_are_where_the_truth_says(tmp_path, setting, value, name):
     """What an artefact changes in the picture is what its mask holds."""
-    mask = getattr(truth_of(tmp_path, **{dial: value}), name)
+    mask = getattr(truth_of(tmp_path, **{setting: value}), name)
 
-    found = changed(picture(), picture(**{dial: value}))
+    found = changed(picture(), picture(**{setting: value}))
     said = mask[: found.shape[0], : found.shape[1]]
 
     assert said.any()
@@ -205,8 +205,8 @@ def test_tissue_and_foci_are_as_asked_for(extent, foci):
     """Tissue covers its share of the slide, tumour about its share of the tissue, in so many pieces."""
     spec = make_spec(seed=9, size_px=(8000, 8000), tissue_extent=extent, tumour_share=0.3, foci=foci)
 
-    layout = Painter.of(spec).anatomy.layout
-    tissue, tumour = layout.tissue.values > 0, layout.tumour.values > 0
+    outlines = Painter.of(spec).anatomy.outlines
+    tissue, tumour = outlines.tissue.values > 0, outlines.tumour.values > 0
 
     assert tissue.mean() == pytest.approx(extent, abs=0.01)
     assert tumour.sum() / tissue.sum() == pytest.approx(0.3, abs=0.06)
@@ -218,10 +218,10 @@ def test_foci_that_fall_too_close_are_drawn_anew():
     """A patient whose first two foci leave too little tissue around them gets two others, not an error."""
     spec = make_spec(seed=8100351505084185960, size_px=(8192, 8192))
 
-    layout = Painter.of(spec).anatomy.layout
-    tumour = layout.tumour.values > 0
+    outlines = Painter.of(spec).anatomy.outlines
+    tumour = outlines.tumour.values > 0
 
-    assert tumour.sum() / (layout.tissue.values > 0).sum() == pytest.approx(0.45, abs=0.06)
+    assert tumour.sum() / (outlines.tissue.values > 0).sum() == pytest.approx(0.45, abs=0.06)
 
 
 @pytest.mark.parametrize("mpp", [0.23, 0.25, 0.5])
@@ -282,7 +282,7 @@ def test_clones_gather_her2():
     assert likeness(levels[1.0]) > 1.5 * likeness(levels[0.0])
 
 
-def test_quality_and_site_are_dials(tmp_path):
+def test_quality_and_site_are_settings(tmp_path):
     """A lower JPEG quality makes a smaller file; another site other colours."""
     sizes = {}
     for quality in (40, 90):
@@ -309,7 +309,7 @@ def test_truth_is_written_beside_the_slide(drawn, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("dials", "names"),
+    ("settings", "names"),
     [
         ({"signal": 1.5}, "signal"),
         ({"mpp": 0.3}, "mpp"),
@@ -324,14 +324,14 @@ def test_truth_is_written_beside_the_slide(drawn, tmp_path):
         ({"seed": -1}, "seed"),
     ],
 )
-def test_a_wrong_dial_is_one_line_that_names_it(dials, names):
-    """Bad parameters are told in one line."""
+def test_a_wrong_setting_is_one_line_that_names_it(settings, names):
+    """Wrong settings raise an error of one line."""
     with pytest.raises(PhantomError, match=names) as caught:
-        make_spec(**dials)
+        make_spec(**settings)
     assert "\n" not in str(caught.value)
 
 
-def test_dials_without_room_are_told():
-    """Foci that cannot cover their share are told before anything is drawn."""
+def test_settings_without_room_are_refused():
+    """Foci that cannot cover their share are refused before anything is drawn."""
     with pytest.raises(PhantomError, match="20 foci cannot cover 90%"):
         Painter.of(make_spec(size_px=(2000, 2000), tumour_share=0.9, foci=20))

@@ -1,4 +1,4 @@
-"""A cohort of phantom patients: their labels, their slides, and the manifest that the project reads."""
+"""Cohort of phantom patients: labels, slides and manifest."""
 
 import tomllib
 from collections.abc import Callable, Iterator
@@ -16,9 +16,9 @@ from he2her2.errors import PhantomError
 from he2her2.files import write_csv
 from he2her2.labels import IhcScore
 from he2her2.manifest import COLUMNS
-from he2her2.phantom.chance import key_of
+from he2her2.phantom.random_fields import key_of
 from he2her2.phantom.slide import write_phantom
-from he2her2.phantom.spec import STRICT, PhantomSpec, Share, SiteName, Stain, checked, make_spec
+from he2her2.phantom.spec import STRICT, PhantomSpec, Share, SiteName, Stain, make_spec, validated
 from he2her2.phantom.truth import PhantomTruth, save_truth
 
 _SPLITS = ("train", "val", "test")
@@ -26,17 +26,17 @@ _SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True, config=STRICT)
 class CohortSpec:
-    """The dials of a cohort; all else is one slide's dials.
+    """Settings of a phantom cohort.
 
     Attributes:
-        n: Patients.
-        seed: Of labels, splits and patients.
-        stains: Slides of each patient.
-        sites: Laboratories, taken by turns.
+        n: Number of patients.
+        seed: Seed of labels, splits and patients.
+        stains: Stains of each patient; one slide each.
+        sites: Laboratories, assigned to patients in turn.
         scores: Relative frequency of the IHC scores 0, 1+, 2+ and 3+.
-        ish_positive: Share of the 2+ patients that in situ hybridisation finds amplified.
+        ish_positive: Share of the 2+ patients with a positive in situ hybridisation.
         splits: Relative sizes of train, val and test.
-        slide: Dials of every slide, by the names of `PhantomSpec`; those that name a patient are drawn.
+        slide: Settings of every slide, by the names of `PhantomSpec`, except those drawn for each patient.
     """
 
     n: PositiveInt = 4
@@ -49,7 +49,7 @@ class CohortSpec:
     slide: dict[str, Any] = field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _something_is_drawn(self) -> Self:
+    def _check(self) -> Self:
         for name in ("stains", "sites", "scores", "splits"):
             values = getattr(self, name)
             if not any(values):
@@ -63,7 +63,7 @@ class CohortSpec:
 
 @plain_dataclass(frozen=True, slots=True)
 class PhantomSlide:
-    """One row of the manifest: a slide of a patient."""
+    """One slide of a patient: a row of the manifest."""
 
     slide_id: str
     patient_id: str
@@ -71,11 +71,11 @@ class PhantomSlide:
     spec: PhantomSpec
 
 
-def load_cohort(file: Path | None = None, **dials: Any) -> CohortSpec:  # noqa: ANN401  (values as a user gave them)
-    """The dials of a TOML file, overridden by `dials` (those that are None are left as they are).
+def load_cohort(file: Path | None = None, **settings: Any) -> CohortSpec:  # noqa: ANN401  (values from the command line)
+    """Load a cohort's settings from a TOML file; `settings` that are not None override the file.
 
     Raises:
-        PhantomError: One line that names every dial that is wrong.
+        PhantomError: One line that names every wrong setting.
     """
     values: dict[str, Any] = {}
     if file is not None:
@@ -85,21 +85,21 @@ def load_cohort(file: Path | None = None, **dials: Any) -> CohortSpec:  # noqa: 
             raise PhantomError(f"{file}: cannot be read ({error.strerror}); give a TOML file") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise PhantomError(f"{file}: is not TOML: {error}") from None
-    slide = {**values.get("slide", {}), **dials.pop("slide", {})} if isinstance(values.get("slide", {}), dict) else None
-    given = {key: value for key, value in dials.items() if value is not None}
+    slide = (
+        {**values.get("slide", {}), **settings.pop("slide", {})} if isinstance(values.get("slide", {}), dict) else None
+    )
+    given = {key: value for key, value in settings.items() if value is not None}
     merged = {**values, **given, "slide": slide if slide is not None else values["slide"]}
-    cohort: CohortSpec = checked(TypeAdapter(CohortSpec), merged, file)
-    make_spec(**cohort.slide)  # a wrong dial is told before any slide is drawn
+    cohort: CohortSpec = validated(TypeAdapter(CohortSpec), merged, file)
+    make_spec(**cohort.slide)  # raises before any slide is drawn
     return cohort
 
 
-def plan_cohort(cohort: CohortSpec) -> tuple[PhantomSlide, ...]:
-    """Every slide of the cohort.
-
-    Labels, splits, sites and tissue are drawn independently of each other; scores and splits in fixed shares.
+def _plan_slides(cohort: CohortSpec) -> tuple[PhantomSlide, ...]:
+    """Draw labels, splits and tissue seeds, independently of each other; scores and splits in fixed shares.
 
     Raises:
-        PhantomError: A dial of `slide` is wrong.
+        PhantomError: A setting of `slide` is wrong.
     """
     rng = np.random.default_rng(key_of(cohort.seed, "cohort"))
     scores = rng.permutation(_in_shares(cohort.n, cohort.scores))
@@ -132,29 +132,29 @@ def write_cohort(
     truth: bool = True,
     on_slide: Callable[[PhantomSlide, PhantomTruth], None] = lambda _slide, _truth: None,
 ) -> Path:
-    """Write a cohort: `slides/`, `truth/` and `manifest.csv`, which comes last.
+    """Write a cohort: `slides/`, `truth/` and, last, `manifest.csv`.
 
     Args:
-        out: Folder; made where it is missing.
-        cohort: The dials; the same ones give the same bytes.
-        workers: Processes that draw blocks at a time; never changes a byte.
-        truth: Whether to write each slide's truth beside it.
+        out: Folder to write; created if missing.
+        cohort: Settings; the same settings give the same bytes.
+        workers: Processes that draw blocks at the same time; does not change the bytes.
+        truth: Write each slide's truth, too.
         on_slide: Called after each slide.
 
     Returns:
-        The manifest.
+        Path of the manifest.
 
     Raises:
-        PhantomError: The dials leave no room for tissue or tumour, or the folder holds another cohort.
+        PhantomError: The settings leave no room for tissue or tumour, or the folder holds another cohort.
         OutputError: The folder cannot be written.
         ValueError: `workers` is less than 1.
     """
     if workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
-    slides = plan_cohort(cohort)
+    slides = _plan_slides(cohort)
     manifest = out / "manifest.csv"
     if manifest.exists():
-        raise PhantomError(f"{manifest}: is there already; give another folder or remove it")
+        raise PhantomError(f"{manifest}: exists; choose another folder or remove it")
     for slide in slides:
         drawn = write_phantom(out / "slides" / f"{slide.slide_id}.tif", slide.spec, workers=workers)
         if truth:
@@ -182,6 +182,6 @@ def _rows(slides: tuple[PhantomSlide, ...], *, truth: bool) -> Iterator[dict[str
 
 
 def _in_shares(n: int, shares: tuple[float, ...]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """`n` indices into `shares`, as near to the shares as whole numbers allow, in order."""
+    """Repeat each index of `shares` in proportion to its share: `n` sorted indices."""
     edges = np.cumsum(shares) / max(sum(shares), 1e-9)
     return np.searchsorted(edges, (np.arange(n) + 0.5) / max(n, 1), side="right").clip(max=len(shares) - 1)

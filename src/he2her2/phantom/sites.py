@@ -1,4 +1,4 @@
-"""What differs between laboratories and scanners: colour, sharpness, tissue on the slide.
+"""Laboratories and their scanners: stain colours, sharpness, tissue on the slide; and the dyes of one slide.
 
 Stain vectors are published ones, normalised to length 1: Ruifrok & Johnston (2001), as scikit-image has them, and the
 "H&E 2" set of Landini's colour deconvolution; and the reference of Macenko et al. (2009). A site lies between them.
@@ -6,30 +6,34 @@ Stain vectors are published ones, normalised to length 1: Ruifrok & Johnston (20
 
 from dataclasses import dataclass
 
-from he2her2.phantom.spec import SiteName
+import numpy as np
+from numpy.typing import NDArray
+
+from he2her2.phantom.random_fields import key_of
+from he2her2.phantom.spec import PhantomSpec, SiteName
 
 _Vector = tuple[float, float, float]
 
-RUIFROK: tuple[_Vector, _Vector, _Vector] = ((0.650, 0.704, 0.286), (0.072, 0.990, 0.105), (0.268, 0.570, 0.776))
+_RUIFROK: tuple[_Vector, _Vector, _Vector] = ((0.650, 0.704, 0.286), (0.072, 0.990, 0.105), (0.268, 0.570, 0.776))
 """Haematoxylin, eosin, DAB: optical density in red, green and blue."""
 
-LANDINI: tuple[_Vector, _Vector, _Vector] = ((0.644, 0.717, 0.267), (0.093, 0.954, 0.283), (0.268, 0.570, 0.776))
+_LANDINI: tuple[_Vector, _Vector, _Vector] = ((0.644, 0.717, 0.267), (0.093, 0.954, 0.283), (0.268, 0.570, 0.776))
 """The same by Landini's "H&E 2"."""
 
-MACENKO: tuple[_Vector, _Vector, _Vector] = ((0.563, 0.720, 0.406), (0.216, 0.801, 0.558), (0.268, 0.570, 0.776))
+_MACENKO: tuple[_Vector, _Vector, _Vector] = ((0.563, 0.720, 0.406), (0.216, 0.801, 0.558), (0.268, 0.570, 0.776))
 """The same by Macenko's reference slide."""
 
-COUNTERSTAIN: _Vector = (0.648, 0.667, 0.359)
-"""Haematoxylin behind DAB: half `RUIFROK`, half what seven cores of the bozeklab HER2 array show."""
+_COUNTERSTAIN: _Vector = (0.648, 0.667, 0.359)
+"""Haematoxylin behind DAB: half `_RUIFROK`, half what seven cores of the bozeklab HER2 array show."""
 
 
 @dataclass(frozen=True)
 class Optics:
-    """A microscope, its camera and its software.
+    """Microscope, camera and software of a scanner.
 
     Attributes:
-        psf_um: Standard deviation of the optics' blur.
-        sharpening: Overshoot that the software adds.
+        psf_um: Standard deviation of the optical blur.
+        sharpening: Strength of the software's sharpening.
         grain: Sensor noise in optical density.
     """
 
@@ -40,17 +44,17 @@ class Optics:
 
 @dataclass(frozen=True)
 class Site:
-    """A laboratory and its scanner.
+    """Laboratory and its scanner.
 
     Attributes:
-        vectors: Weights of `RUIFROK`, `LANDINI` and `MACENKO`.
-        haematoxylin: Stain strength against the usual.
-        eosin: Stain strength against the usual.
-        stain_spread: Relative spread of both between slides.
+        vectors: Weights of `_RUIFROK`, `_LANDINI` and `_MACENKO`.
+        haematoxylin: Stain strength, relative to the average laboratory.
+        eosin: Stain strength, relative to the average laboratory.
+        stain_spread: Standard deviation of the log strength between slides.
         glass: Colour of the empty slide.
         gamma: Exponent of the tone curve.
-        optics: The microscope that scans H&E.
-        ihc_optics: The one that scans IHC.
+        optics: Scanner of H&E slides.
+        ihc_optics: Scanner of IHC slides.
         tissue_extent: Usual share of the slide that tissue covers.
         jpeg_quality: Usual quality of the tiles.
     """
@@ -93,3 +97,48 @@ SITES: dict[SiteName, Site] = {
         jpeg_quality=70,
     ),
 }
+
+
+@dataclass(frozen=True)
+class Dyes:
+    """The two dyes of one slide and the light around them.
+
+    Attributes:
+        first: Optical density of haematoxylin in red, green and blue.
+        second: The same of eosin (H&E) or DAB (IHC).
+        first_strength: Strength of the first dye.
+        second_strength: Strength of the second dye.
+        glass: Colour of the empty slide.
+        gamma: Exponent of the scanner's tone curve.
+    """
+
+    first: tuple[float, float, float]
+    second: tuple[float, float, float]
+    first_strength: float
+    second_strength: float
+    glass: tuple[float, float, float]
+    gamma: float
+
+
+def draw_dyes(spec: PhantomSpec) -> Dyes:
+    """Draw a slide's dyes around those of its site; they do not depend on HER2."""
+    site = SITES[spec.site]
+    rng = np.random.default_rng(key_of(spec.seed, "dyes", spec.stain))
+    spread = np.exp(site.stain_spread * rng.standard_normal(2))
+    weights = np.maximum(0, np.array(site.vectors) + 0.08 * rng.standard_normal(3))
+    vectors = np.tensordot(weights / weights.sum(), np.array((_RUIFROK, _LANDINI, _MACENKO)), axes=1)
+    first, second = (vectors[0], vectors[1]) if spec.stain == "HE" else (np.array(_COUNTERSTAIN), vectors[2])
+    strengths = (site.haematoxylin, site.eosin) if spec.stain == "HE" else (0.3 * site.haematoxylin, 1.0)
+    return Dyes(
+        _vector(first),
+        _vector(second),
+        float(strengths[0] * spread[0]),
+        float(strengths[1] * (spread[1] if spec.stain == "HE" else 1.0)),
+        site.glass,
+        site.gamma,
+    )
+
+
+def _vector(values: NDArray[np.float64]) -> tuple[float, float, float]:
+    r, g, b = (float(v) for v in values / np.linalg.norm(values))
+    return r, g, b

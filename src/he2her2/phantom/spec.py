@@ -1,4 +1,4 @@
-"""The dials of one phantom slide."""
+"""Settings of one phantom slide."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -19,37 +19,37 @@ SideLength: TypeAlias = Annotated[int, Ge(512), Le(200_000)]
 
 STRICT = ConfigDict(extra="forbid")
 
-MPPS = (0.23, 0.25, 0.5)
-"""Resolutions that a phantom's scanner has, µm/px."""
+_MPPS = (0.23, 0.25, 0.5)
+"""Resolutions of a phantom's scanner, µm/px."""
 
 
 def _known_mpp(mpp: float) -> float:
-    if mpp not in MPPS:
-        raise ValueError(f"a phantom's scanner has {', '.join(map(str, MPPS))} µm/px")
+    if mpp not in _MPPS:
+        raise ValueError(f"must be one of {', '.join(map(str, _MPPS))} µm/px")
     return mpp
 
 
 @dataclass(frozen=True, config=STRICT)
 class PhantomSpec:
-    """Everything that decides a phantom's bytes.
+    """Settings of one phantom slide; the same settings give the same bytes.
 
     Attributes:
-        seed: Of the patient's tissue; an H&E slide and its IHC twin share it.
+        seed: Seed of the patient's tissue; an H&E slide and its IHC twin share it.
         size_px: Width and height of level 0.
         mpp: µm per px of level 0: 0.23, 0.25 or 0.5.
-        stain: H&E, or HER2 immunohistochemistry of the same tissue.
-        ihc_score: The tumour's true IHC score.
-        ish: In situ hybridisation; needed for 2+, meaningless otherwise.
-        signal: How strongly HER2 shows in H&E morphology: 0 not at all, 1 plainly.
-        site: Colour, sharpness and habits of the laboratory and its scanner.
-        tissue_extent: Share of the slide that tissue covers; none takes the site's habit.
+        stain: H&E, or HER2 immunohistochemistry.
+        ihc_score: True IHC score of the tumour.
+        ish: Result of in situ hybridisation; required for 2+, not allowed otherwise.
+        signal: Effect of HER2 on H&E morphology: 0 none, 1 strong.
+        site: Laboratory and its scanner: colour, sharpness, defaults.
+        tissue_extent: Share of the slide that tissue covers; None takes the site's default.
         tumour_share: Share of the tissue that invasive tumour covers.
-        foci: Separate tumour foci.
-        heterogeneity: 0 spreads HER2 evenly over the tumour, 1 gathers it in clones.
-        pen: Strokes of marker ink.
+        foci: Number of separate tumour foci.
+        heterogeneity: 0 spreads HER2 evenly over the tumour, 1 clusters it in clones.
+        pen: Number of strokes of marker ink.
         blur: Share of the tissue that is out of focus.
-        folds: Folds of the tissue.
-        jpeg_quality: Of the tiles; none takes the site's habit.
+        folds: Number of tissue folds.
+        jpeg_quality: JPEG quality of the tiles; None takes the site's default.
     """
 
     seed: Annotated[int, Ge(0), Le(2**63 - 1)] = 0
@@ -77,7 +77,7 @@ class PhantomSpec:
 
     @property
     def her2_status(self) -> Her2Status:
-        """The patient's true HER2 status (ASCO/CAP 2018)."""
+        """True HER2 status of the patient (ASCO/CAP 2018)."""
         positive = self.ihc_score == IhcScore.THREE or self.ish == "positive"
         return Her2Status.POSITIVE if positive else Her2Status.NEGATIVE
 
@@ -87,33 +87,37 @@ class PhantomSpec:
         return self.size_px[0] * self.mpp, self.size_px[1] * self.mpp
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Convert to plain values for JSON."""
         return {key: str(value) if isinstance(value, IhcScore) else value for key, value in asdict(self).items()}
 
 
-def make_spec(**dials: Any) -> PhantomSpec:  # noqa: ANN401  (values as they come from a file or the command line)
-    """A `PhantomSpec` of unchecked values.
+def make_spec(**settings: Any) -> PhantomSpec:  # noqa: ANN401  (values from a file or the command line)
+    """Make a `PhantomSpec` from unchecked values.
 
     Raises:
-        PhantomError: One line that names every dial that is wrong.
+        PhantomError: One line that names every wrong setting.
     """
-    spec: PhantomSpec = checked(TypeAdapter(PhantomSpec), dials)
+    spec: PhantomSpec = validated(TypeAdapter(PhantomSpec), settings)
     return spec
 
 
-def checked(adapter: "TypeAdapter[Any]", values: dict[str, Any], source: Path | None = None) -> Any:  # noqa: ANN401
-    """`values` as the adapter's type, or one line that says what is wrong with them."""
+def validated(adapter: "TypeAdapter[Any]", values: dict[str, Any], source: Path | None = None) -> Any:  # noqa: ANN401
+    """Validate `values`.
+
+    Raises:
+        PhantomError: One line that names every wrong setting.
+    """
     try:
         return adapter.validate_python(values)
     except ValidationError as error:
-        problems = "; ".join(_in_words(e["loc"], e["type"], e["msg"]) for e in error.errors())
+        problems = "; ".join(_problem(e["loc"], e["type"], e["msg"]) for e in error.errors())
         raise PhantomError(f"{source}: {problems}" if source else f"phantom: {problems}") from None
 
 
-def _in_words(where: tuple[int | str, ...], kind: str, message: str) -> str:
+def _problem(where: tuple[int | str, ...], kind: str, message: str) -> str:
     name = ".".join(str(part) for part in where)
     if kind == "unexpected_keyword_argument":
-        return f"{name} is no dial of a phantom"
+        return f"{name} is not a setting of phantoms"
     if kind == "tuple_type":
         return f"{name}: write it as a list, such as [8192, 8192]"
     text = message.removeprefix("Value error, ")

@@ -1,4 +1,4 @@
-"""A pyramidal, JPEG-tiled TIFF as Aperio writes it, streamed block by block."""
+"""Writer of a pyramidal, JPEG-tiled TIFF in Aperio's layout, block by block."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -17,18 +17,18 @@ from he2her2.geometry import Rgb, Size
 
 TILE_PX = 256
 BLOCK_PX = 1024
-LEVELS = (1, 4, 16, 32)
-_TILES = BLOCK_PX // TILE_PX
+_LEVELS = (1, 4, 16, 32)
+_TILES_PER_BLOCK = BLOCK_PX // TILE_PX
 _SMALL_QUALITY = 92
-"""JPEG quality of levels 16 and 32 at least: they are small, and masks are drawn from them."""
+"""Lowest JPEG quality of levels 16 and 32: they are small, and masks are computed from them."""
 
 _BIG_BYTES = 2**31
-"""From this uncompressed size on the file is a BigTIFF: classic TIFF ends at 4 GiB."""
+"""Uncompressed size above which the file is a BigTIFF: classic TIFF ends at 4 GiB."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # eq=False: it holds arrays
-class Block:
-    """A finished block of 1024 px: its tiles and its share of the small levels.
+class EncodedBlock:
+    """Compressed block of 1024 px: its tiles and its part of the small levels.
 
     Attributes:
         tiles: 4 rows of 4 JPEG tiles of level 0.
@@ -43,13 +43,13 @@ class Block:
     tiny: Rgb
 
 
-def encode_block(rgbx: NDArray[np.uint8], quality: int) -> Block:
-    """Compress a (1024, 1024, 4) RGBX block and average it down."""
+def encode_block(rgbx: NDArray[np.uint8], quality: int) -> EncodedBlock:
+    """Compress a (1024, 1024, 4) RGBX block and its averaged smaller levels."""
     picture = Image.frombuffer("RGBX", (BLOCK_PX, BLOCK_PX), rgbx, "raw", "RGBX", 0, 1).convert("RGB")
     quarter = picture.reduce(4)
     small = quarter.reduce(4)
     span = range(0, BLOCK_PX, TILE_PX)
-    return Block(
+    return EncodedBlock(
         tuple(tuple(_jpeg(rgbx[y : y + TILE_PX, x : x + TILE_PX], quality) for x in span) for y in span),
         _jpeg(np.asarray(quarter), quality),
         np.asarray(small),
@@ -57,18 +57,18 @@ def encode_block(rgbx: NDArray[np.uint8], quality: int) -> Block:
     )
 
 
-def write_pyramid(path: Path, size: Size, mpp: float, quality: int, blocks: Iterable[Block]) -> None:
-    """Write a slide from its blocks in raster order; it appears under `path` whole or not at all.
+def write_pyramid(path: Path, size: Size, mpp: float, quality: int, blocks: Iterable[EncodedBlock]) -> None:
+    """Write a slide from its blocks; the file appears complete or not at all.
 
     Args:
-        path: Where to.
+        path: File to write.
         size: Width and height of level 0.
         mpp: µm per px of level 0.
-        quality: JPEG quality, for the metadata and the small levels.
+        quality: JPEG quality, of the small levels and for the metadata.
         blocks: Blocks of 1024 px that cover the slide, row by row from the left.
 
     Raises:
-        OutputError: The place cannot be written.
+        OutputError: The file cannot be written.
     """
     columns, rows = (-(-side // BLOCK_PX) for side in size)
     small = _canvas(16, rows, columns)
@@ -97,7 +97,7 @@ def write_pyramid(path: Path, size: Size, mpp: float, quality: int, blocks: Iter
 
         fine = max(quality, _SMALL_QUALITY)
         feeds = (level_0(), level_4(), _tiles_of(small, size, 16, fine), _tiles_of(tiny, size, 32, fine))
-        for downsample, feed in zip(LEVELS, feeds, strict=True):
+        for downsample, feed in zip(_LEVELS, feeds, strict=True):
             _write_level(tiff, feed, size, downsample, mpp, quality)
 
 
@@ -123,7 +123,7 @@ def _write_level(
 
 
 def _description(size: Size, level: Size, mpp: float, quality: int) -> str:
-    """What OpenSlide, QuPath and Bio-Formats read mpp and magnification from."""
+    """Image description, from which OpenSlide, QuPath and Bio-Formats read mpp and magnification."""
     first = f"{size.w}x{size.h} [0,0 {size.w}x{size.h}] ({TILE_PX}x{TILE_PX})"
     scaled = "" if level == size else f" -> {level.w}x{level.h}"
     magnification = 20 if mpp > 0.4 else 40
@@ -133,16 +133,16 @@ def _description(size: Size, level: Size, mpp: float, quality: int) -> str:
     )
 
 
-def _tile_rows(row: list[Block], size: Size, j: int) -> Iterator[bytes]:
-    """The tiles of a row of blocks in raster order, without those beyond the slide."""
+def _tile_rows(row: list[EncodedBlock], size: Size, j: int) -> Iterator[bytes]:
+    """Yield the tiles of a row of blocks in raster order, without those outside the slide."""
     across, down = -(-size.w // TILE_PX), -(-size.h // TILE_PX)
-    for y in range(min(_TILES, down - j * _TILES)):
+    for y in range(min(_TILES_PER_BLOCK, down - j * _TILES_PER_BLOCK)):
         for i, block in enumerate(row):
-            yield from block.tiles[y][: min(_TILES, across - i * _TILES)]
+            yield from block.tiles[y][: min(_TILES_PER_BLOCK, across - i * _TILES_PER_BLOCK)]
 
 
 def _tiles_of(canvas: Rgb, size: Size, downsample: int, quality: int) -> Iterator[bytes]:
-    """The JPEG tiles of a small level."""
+    """Yield the JPEG tiles of a small level."""
     w, h = size.w // downsample, size.h // downsample
     for y in range(0, h, TILE_PX):
         for x in range(0, w, TILE_PX):
@@ -150,7 +150,7 @@ def _tiles_of(canvas: Rgb, size: Size, downsample: int, quality: int) -> Iterato
 
 
 def _canvas(downsample: int, rows: int, columns: int) -> Rgb:
-    """A small level with room for whole blocks and whole tiles."""
+    """Make a white small level with room for whole blocks and whole tiles."""
     side = BLOCK_PX // downsample
     h, w = (-(-max(n * side, 1) // TILE_PX) * TILE_PX for n in (rows, columns))
     return np.full((h, w, 3), 255, np.uint8)
