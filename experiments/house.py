@@ -61,27 +61,36 @@ class Module:
         return {name for node in self.tree.body for name in _defined(node) if not name.startswith("_")}
 
     @cached_property
+    def face(self) -> set[str]:
+        """Its `__all__`; none where it has none."""
+        values = [node.value for node in self.tree.body if isinstance(node, ast.Assign) and "__all__" in _defined(node)]
+        return set(ast.literal_eval(values[0])) if values else set()
+
+    @cached_property
     def functions(self) -> list[tuple[str, Function]]:
         """Every function at top level or in a class, with its name: `f`, `Class.f`."""
         return list(_functions(self.tree.body))
 
     @cached_property
     def imports(self) -> list[tuple[str, str | None]]:
-        """Every import that runs, also inside functions: (module, name) for `from module import name`, else no name."""
-        found: list[tuple[str, str | None]] = []
-        for_types = {id(inner) for node in ast.walk(self.tree) if _for_types(node) for inner in ast.walk(node)}
-        for node in ast.walk(self.tree):
-            if id(node) in for_types:
-                continue
-            if isinstance(node, ast.Import):
-                found += [(alias.name, None) for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                found += [(node.module, alias.name) for alias in node.names]
-        return found
+        """Every import, also inside functions: (module, name) for `from module import name`, else (module, None)."""
+        return [pair for node in ast.walk(self.tree) for pair in _import(node)]
+
+    @cached_property
+    def imports_that_run(self) -> list[tuple[str, str | None]]:
+        """The imports without those of `if TYPE_CHECKING:`."""
+        for_types = {inner for node in ast.walk(self.tree) if _for_types(node) for inner in ast.walk(node)}
+        return [pair for node in ast.walk(self.tree) if node not in for_types for pair in _import(node)]
+
+
+def _import(node: ast.AST) -> Iterator[tuple[str, str | None]]:
+    if isinstance(node, ast.Import):
+        yield from ((alias.name, None) for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        yield from (("." * node.level + (node.module or ""), alias.name) for alias in node.names)
 
 
 def _for_types(node: ast.AST) -> bool:
-    """True for the block of `if TYPE_CHECKING:`, which never runs."""
     return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
@@ -105,8 +114,12 @@ def _defined(node: ast.stmt) -> Iterator[str]:
         yield node.name
     elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
         yield node.target.id
-    elif isinstance(node, ast.Assign):
+    elif isinstance(node, ast.Assign) and not _is_type_variable(node.value):
         yield from (name.id for target in node.targets for name in ast.walk(target) if isinstance(name, ast.Name))
+
+
+def _is_type_variable(value: ast.expr) -> bool:
+    return isinstance(value, ast.Call) and getattr(value.func, "id", "") in ("TypeVar", "ParamSpec")
 
 
 def _functions(body: Iterable[ast.stmt], prefix: str = "") -> Iterator[tuple[str, Function]]:
@@ -318,18 +331,22 @@ def _text(annotation: ast.expr | None) -> str:
 
 
 def upward_imports(house: House, floors: Sequence[set[str]]) -> list[str]:
-    """Imports of a room from one that is not below it; `floors` lists the rooms from the top."""
+    """Imports of a room from one that is not below it; `floors` lists the rooms from the top.
+
+    The package's own `__init__` leads to all rooms, and nothing imports from it but its version.
+    """
     floor = {room: i for i, rooms in enumerate(floors) for room in rooms}
-    pairs = {(name, target) for name, module in house.items() for target in _imported(house, module)}
+    pairs = {(name, target) for name, module in house.items() for target, _ in targets(house, module.imports)}
     return sorted(
         f"{name} imports {target}"
         for name, target in pairs
-        if _room(name) != _room(target) and floor[_room(target)] <= floor[_room(name)]
+        if "." in name and "." in target and room(name) != room(target) and floor[room(target)] <= floor[room(name)]
     )
 
 
-def _room(module: str) -> str:
-    return module.split(".")[1] if "." in module else "__init__"
+def room(module: str) -> str:
+    """The room of `he2her2.room.module`."""
+    return module.split(".")[1]
 
 
 def read_floors(source: Path) -> list[set[str]]:
@@ -342,19 +359,23 @@ def read_floors(source: Path) -> list[set[str]]:
 
 def circles(house: House) -> list[list[str]]:
     """Groups of modules that import each other, the modules of a group in order."""
-    reach = {name: set(_imported(house, module)) - {name} for name, module in house.items()}
+    reach = {
+        name: {target for target, _ in targets(house, module.imports_that_run)} - {name}
+        for name, module in house.items()
+    }
     while (grown := {name: near.union(*(reach[other] for other in near)) for name, near in reach.items()}) != reach:
         reach = grown
     groups = {tuple(sorted(other for other in reach[name] if name in reach[other])) for name in reach}
     return sorted(list(group) for group in groups if group)
 
 
-def _imported(house: House, module: Module) -> Iterator[str]:
-    for target, name in module.imports:
+def targets(house: House, imports: Iterable[tuple[str, str | None]]) -> Iterator[tuple[str, str | None]]:
+    """Imports from the house: the module, and the name that is taken from it, if it is one and no module."""
+    for target, name in imports:
         if f"{target}.{name}" in house:
-            yield f"{target}.{name}"
+            yield f"{target}.{name}", None
         elif target in house:
-            yield target
+            yield target, name
 
 
 def question_docstrings(house: House) -> list[str]:

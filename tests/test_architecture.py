@@ -1,11 +1,25 @@
-"""The house of DESIGN: a room imports only from the rooms below it."""
+"""The plan of the house: rooms import from below and through faces, a name has one home, heavy libraries stay at home.
 
-import ast
-from pathlib import Path
+A room is a folder; its face is the `__all__` of its `__init__`. Inside a room modules import each other as they like.
+"""
+
+import subprocess
+import sys
+from collections.abc import Iterator
 
 import pytest
-
-SOURCE = Path(__file__).parents[1] / "src" / "he2her2"
+from experiments.house import (
+    SOURCE,
+    House,
+    Module,
+    circles,
+    defined_twice,
+    read_house,
+    room,
+    slide_loops,
+    targets,
+    upward_imports,
+)
 
 FLOORS = [
     {"__main__"},
@@ -32,78 +46,299 @@ FLOORS = [
     {"pages"},
     {"geometry", "units", "files", "timing"},
     {"errors"},
-    {"__init__"},
 ]
-FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
-NEVER = {  # what a room may not import although it lies below
+"""Rooms and single modules, from the top; `experiments.house` reads them here."""
+
+NEVER = {
     "phantom": {"config"},
     "slides": {"config", "phantom"},
     "preprocessing": {"slides", "phantom"},
     "models": {"slides", "phantom", "preprocessing"},
     "statistics": {"slides", "config", "manifest", "datasets", "phantom", "pages"},
 }
-HEAVY_ROOMS = {
+"""What a room may not import although it lies below."""
+
+HEAVY = {
     "torch": {"models", "training"},
     "lightning": {"training"},
     "matplotlib": {"evaluation"},
     "sklearn": {"evaluation", "statistics"},
+    "onnx": {"models"},
+    "onnxruntime": {"models"},
+}
+"""Libraries that take a second to load, and the rooms that may; no face loads one."""
+
+DOORS: dict[str, str] = {}
+"""Modules that other rooms may import past the face, and why: the face would have to load a heavy library."""
+
+ROOMS_STILL_OPEN = {
+    "ablation",
+    "cli",
+    "cohort",
+    "datasets",
+    "evaluation",
+    "evaluation.audits",
+    "manifest",
+    "method",
+    "models",
+    "preprocessing",
+    "results",
+    "slides",
+    "statistics",
+    "training",
+    "training.slides",
+    "training.tiles",
+    "training.tumour",
+}
+"""Rooms that are still entered past their face; shrinks to nothing."""
+
+NAMES_STILL_OPEN: set[str] = {
+    "AnnotationsUse",
+    "Backend",
+    "Bag",
+    "COLUMNS",
+    "Cohort",
+    "DRAWS",
+    "Device",
+    "Failure",
+    "Ish",
+    "Kind",
+    "Level",
+    "MASK_MPP",
+    "NAME",
+    "N_DRAWS",
+    "Overwrite",
+    "PolicyName",
+    "Precision",
+    "REPORT",
+    "Ranking",
+    "Row",
+    "Rule",
+    "SITE",
+    "Share",
+    "SiteName",
+    "SplitName",
+    "Stain",
+    "UNKNOWN",
+    "Validation",
+    "Weights",
+    "ablate",
+    "as_csv",
+    "compare",
+    "evaluate",
+    "find_tiles",
+    "recalibrate",
+    "refuse_leaks",
+    "soft_argmax",
+    "split",
+    "write_report",
+    "write_tables",
+}
+"""Names that still have two homes; shrinks to nothing."""
+
+CIRCLES_STILL_OPEN = [["he2her2.models.engines", "he2her2.models.onnx_engine"]]
+LOOPS_STILL_OPEN = {
+    "he2her2.ablation.testing:decide_cohort",
+    "he2her2.training.slides.bags:build_bags",
+    "he2her2.training.tiles.dataset:find_tiles",
+    "he2her2.training.tiles.dataset:readable_tiles",
+    "he2her2.training.tumour.patches:draw_patches",
 }
 
-
-def room_of(module: str) -> str:
-    """The room of `he2her2.room.module`."""
-    parts = module.split(".")
-    return parts[1] if len(parts) > 1 else "__init__"
+HOUSE = read_house(SOURCE)
 
 
-def imports_of(path: Path) -> set[str]:
-    """Every module that a file imports, also inside functions."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            assert node.module is not None
-            if node.module == "he2her2":
-                found |= {f"he2her2.{alias.name}" for alias in node.names if f"{alias.name}" in FLOOR} or {"he2her2"}
-            else:
-                found.add(node.module)
-    return found
+def house_of(**texts: str) -> House:
+    """A made-up house; `__` stands for a dot, and a name that ends with it for an `__init__`."""
+    names = {name: f"he2her2.{name.rstrip('_').replace('__', '.')}" for name in texts}
+    return {names[name]: Module(names[name], name.endswith("__"), text) for name, text in texts.items()}
 
 
-FILES = sorted(
-    path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py"
-)  # which leads to all rooms, late
+def forbidden_imports(house: House) -> list[str]:
+    """Imports that `NEVER` rules out."""
+    return [
+        f"{name} imports {target}"
+        for name, module in house.items()
+        for target, _ in targets(house, module.imports)
+        if "." in name and "." in target and room(target) in NEVER.get(room(name), set())
+    ]
 
 
-def own_room(path: Path) -> str:
-    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+def entered_past_the_face(house: House) -> list[tuple[str, str]]:
+    """Rooms, and imports from them by other rooms that their face does not offer."""
+    return [
+        (folder(house, target).removeprefix("he2her2."), f"{name} imports {imported or 'all'} of {target}")
+        for name, module in house.items()
+        for target, imported in targets(house, module.imports)
+        if "." in name and not offered(house, folder(house, name), target, imported)
+    ]
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
-def test_a_room_imports_only_from_below(path):
-    """Every import of the project points to a lower floor or into the same room."""
-    room = own_room(path)
-    others = {room_of(name) for name in imports_of(path) if name.split(".")[0] == "he2her2"} - {room}
-
-    assert room in FLOOR, f"{room} has no place in the house"
-    assert not {other for other in others if FLOOR[other] <= FLOOR[room]}
-    assert not others & NEVER.get(room, set())
+def offered(house: House, visitor: str, target: str, name: str | None) -> bool:
+    """Whether a room may import a name from a module: of its own room or one around it, a face, or a door."""
+    home = folder(house, target)
+    inside = f"{visitor}.".startswith(f"{home}.")
+    return inside or target in DOORS or (target == home and name in house[home].face)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
-def test_heavy_libraries_stay_in_their_rooms(path):
+def folder(house: House, module: str) -> str:
+    """The innermost room of a module."""
+    while module in house and not house[module].is_package and "." in module:
+        module = module.rpartition(".")[0]
+    return module
+
+
+def heavy_imports(house: House) -> Iterator[str]:
+    """Imports of heavy libraries outside their rooms."""
+    for name, module in house.items():
+        libraries = {target.split(".")[0] for target, _ in module.imports} & HEAVY.keys()
+        yield from (f"{name} imports {library}" for library in libraries if room(name) not in HEAVY[library])
+
+
+def test_rooms_import_from_below():
+    """Every import points to a lower floor or into the same room."""
+    assert not [name for name in HOUSE if "." in name and not any(room(name) in floor for floor in FLOORS)]
+    assert not upward_imports(HOUSE, FLOORS)
+    assert not forbidden_imports(HOUSE)
+
+
+def test_rooms_are_entered_through_their_faces():
+    """What another room imports is in the `__all__` of the room's `__init__`, or of a door."""
+    found = [finding for home, finding in entered_past_the_face(HOUSE) if home not in ROOMS_STILL_OPEN]
+
+    assert not found
+
+
+def test_a_name_has_one_home():
+    """No function, class, constant or type alias is defined in two modules."""
+    found = {name: homes for name, homes in defined_twice(HOUSE).items() if name not in NAMES_STILL_OPEN}
+
+    assert not found
+
+
+def test_no_modules_import_each_other():
+    """There is an order in which the modules can be read."""
+    found = [circle for circle in circles(HOUSE) if circle not in CIRCLES_STILL_OPEN]
+
+    assert not found
+
+
+def test_heavy_libraries_stay_in_their_rooms():
     """Torch and its kin are imported only where they are at home."""
-    libraries = {name.split(".")[0] for name in imports_of(path)}
-
-    for library in libraries & HEAVY_ROOMS.keys():
-        assert own_room(path) in HEAVY_ROOMS[library], f"{path.name} imports {library}"
+    assert not list(heavy_imports(HOUSE))
 
 
-def test_the_walk_sees_imports(tmp_path):
-    """The check can fail: an import inside a function is seen."""
-    file = tmp_path / "x.py"
-    file.write_text("def f():\n    from he2her2.cli import main\n")
+def test_faces_load_no_heavy_library():
+    """Entering every room takes no torch, no matplotlib, no ONNX Runtime."""
+    faces = sorted(name for name, module in HOUSE.items() if module.is_package)
+    code = f"import {', '.join(faces)}, sys; print(*sorted(sys.modules.keys() & {set(HEAVY)}))"
 
-    assert imports_of(file) == {"he2her2.cli"}
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+
+    assert not loaded
+
+
+def test_doors_are_there():
+    """Each door is a module with an `__all__`."""
+    assert not [door for door in DOORS if not HOUSE[door].face]
+
+
+def test_an_import_from_above_is_seen():
+    """Also one inside a function, or for types only."""
+    house = house_of(labels="def f():\n    from he2her2.cli import main\n", cli="def main(): ...\n")
+    typed = house_of(labels="if TYPE_CHECKING:\n    from he2her2 import cli\n", cli="")
+
+    assert upward_imports(house, FLOORS) == ["he2her2.labels imports he2her2.cli"]
+    assert upward_imports(typed, FLOORS) == ["he2her2.labels imports he2her2.cli"]
+
+
+def test_a_forbidden_import_is_seen():
+    """A room below is not for everybody."""
+    house = house_of(phantom="from he2her2.config import Config\n", config="class Config: ...\n")
+
+    assert forbidden_imports(house) == ["he2her2.phantom imports he2her2.config"]
+
+
+@pytest.mark.parametrize(
+    ("line", "passes"),
+    [
+        ("from he2her2.labels import score", True),
+        ("from he2her2.labels import hidden", False),
+        ("from he2her2.labels import scores", False),
+        ("from he2her2.labels.scores import score", False),
+        ("import he2her2.labels.scores", False),
+    ],
+)
+def test_a_way_past_the_face_is_seen(line, passes):
+    """Only names of the `__all__` may be taken, and not from the module that defines them."""
+    face = "from he2her2.labels.scores import hidden, score\n__all__ = ['score']\n"
+    house = house_of(cli__main=line, cli__="", labels__=face, labels__scores="def score(): ...\ndef hidden(): ...\n")
+
+    assert (
+        entered_past_the_face(house) == []
+        if passes
+        else [home for home, _ in entered_past_the_face(house)] == ["labels"]
+    )
+
+
+def test_inside_a_room_there_are_no_faces():
+    """Modules of a room import each other, and a room in a room those around it; not the other way."""
+    core = "from he2her2.training.slides.fit import fit\n"
+    house = house_of(
+        training__="",
+        training__core=core,
+        training__slides__="",
+        training__slides__fit="from he2her2.training.run import run\nfrom he2her2.training.slides.loss import loss\n",
+        training__slides__loss="def loss(): ...\n",
+        training__run="def run(): ...\n",
+    )
+
+    assert entered_past_the_face(house) == [
+        ("training.slides", "he2her2.training.core imports fit of he2her2.training.slides.fit")
+    ]
+
+
+def test_two_homes_are_seen():
+    """Of functions, constants and type aliases; a name with an underscore and a type variable may come again."""
+    text = "T = TypeVar('T')\n_HIDDEN = 1\nLIMIT = 1\nRow: TypeAlias = int\ndef f(): ...\n"
+    house = house_of(config=text, files=text)
+
+    assert set(defined_twice(house)) == {"LIMIT", "Row", "f"}
+
+
+def test_a_circle_is_seen():
+    """Also through a third module; an import for types only makes none."""
+    house = house_of(a="import he2her2.b", b="from he2her2 import c", c="from he2her2.a import x", d="import he2her2.a")
+    typed = house_of(a="import he2her2.b", b="if TYPE_CHECKING:\n    import he2her2.a")
+
+    assert circles(house) == [["he2her2.a", "he2her2.b", "he2her2.c"]]
+    assert not circles(typed)
+
+
+def test_a_heavy_import_is_seen():
+    """A library is named with the module that imports it."""
+    assert list(heavy_imports(house_of(cli__run="import torch.nn"))) == ["he2her2.cli.run imports torch"]
+
+
+def test_one_loop_opens_slides():
+    """All that goes from slide to slide goes through the engine."""
+    found = set(slide_loops(HOUSE)) - LOOPS_STILL_OPEN
+
+    assert found == {"he2her2.cohort.engine:SlideEngine.run"}
+
+
+@pytest.mark.parametrize(
+    "loop",
+    [
+        "def f(paths):\n    for path in paths:\n        one(path)\n",
+        "def f(paths):\n    return [one(path) for path in paths]\n",
+        "def f(paths, pool):\n    return list(pool.map(one, paths))\n",
+        "def f(paths, worker: Callable[[Path], int]):\n    for path in paths:\n        worker(path)\n",
+    ],
+)
+def test_a_loop_over_slides_is_seen(loop):
+    """A loop that opens slides, or lets a worker do it; what calls it once, or opens one, is none."""
+    one = "from he2her2.slides import open_slide\ndef one(path):\n    with open_slide(path): ...\n"
+    house = house_of(slides="def open_slide(path): ...\n", work=f"{one}{loop}def g(paths):\n    f(paths)\n")
+
+    assert slide_loops(house) == ["he2her2.work:f"]
