@@ -109,6 +109,7 @@ NAMES_STILL_OPEN: set[str] = {
     "N_DRAWS",
     "Overwrite",
     "PolicyName",
+    "Points",
     "Precision",
     "REPORT",
     "Ranking",
