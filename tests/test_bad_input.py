@@ -286,17 +286,48 @@ def test_a_mistyped_command(command_line, arguments):
     assert "--help" in err
 
 
-def test_another_slide_of_the_same_name_is_not_the_one_that_is_done(command_line, tmp_path):
-    """Neither another file nor none gets the result of the first."""
+def test_another_slide_of_the_same_name_is_refused(command_line, tmp_path):
+    """Neither another file nor none gets, or replaces, the result of the first; unless asked for."""
     out, first, second = tmp_path / "run", tmp_path / "1" / "a.svs", tmp_path / "2" / "a.svs"
     for slide, share in ((first, 0.8), (second, 0.2)):
         slide.parent.mkdir()
         write_tissue(slide, tissue_pixels(share=share))
-
     assert command_line("predict", first, "--out", out, *QUICK)[0] == 0
-    assert "34 are needed" in command_line("predict", second, "--out", out, *QUICK)[2]
+    before = (out / "slides" / "a" / "prediction.json").read_bytes()
+
+    for slide in (second, tmp_path / "3" / "a.svs"):
+        code, _, err = command_line("predict", slide, "--out", out, *QUICK)
+        assert (code, err.count("\n")) == (2, 1)
+        assert f"another slide of this name, {first}" in err
+    assert (out / "slides" / "a" / "prediction.json").read_bytes() == before
+    assert "34 are needed" in command_line("predict", second, "--out", out, *QUICK, "--overwrite")[2]
     assert not (out / "slides" / "a").exists()
-    assert "no file" in command_line("predict", tmp_path / "3" / "a.svs", "--out", out, *QUICK)[2]
+
+
+def test_a_slide_that_moved_is_the_one_that_is_done(command_line, tmp_path):
+    """A cohort may lie elsewhere when a run goes on."""
+    slide, out = write_tissue(tmp_path / "a.svs"), tmp_path / "run"
+    assert command_line("predict", slide, "--out", out, *QUICK)[0] == 0
+    written = (out / "slides" / "a" / "overlay.png").stat().st_mtime_ns
+    (tmp_path / "moved").mkdir()
+    moved = slide.rename(tmp_path / "moved" / "a.svs")
+
+    assert command_line("predict", moved, "--out", out, *QUICK)[0] == 0
+    assert (out / "slides" / "a" / "overlay.png").stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize("name", [" ...svs", "...svs", "..svs", "x" * 240 + ".svs", "µ" * 110 + ".svs"])
+def test_a_name_that_leads_out_of_the_slides_folder(command_line, tmp_path, name):
+    """Nothing above it is touched, whatever the slide's name."""
+    out, slide = tmp_path / "run", write_tissue(tmp_path / "a.svs")
+    assert command_line("predict", slide, "--out", out, *QUICK)[0] == 0
+    before = sorted(out.rglob("*"))
+
+    code, _, err = command_line("predict", slide.rename(tmp_path / name), "--out", out, *QUICK)
+
+    assert (code, err.count("\n")) == (2, 1)
+    assert "rename the slide" in err
+    assert sorted(out.rglob("*")) == before
 
 
 def test_segment_does_not_replace_predictions(command_line, tmp_path):

@@ -5,6 +5,7 @@ product. A ledger knows which tasks are done. Nothing here knows what a product 
 verdicts and thumbnails all take this way, and nothing in it depends on the process that a worker runs in.
 """
 
+import os
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,8 @@ from he2her2.timing import Progress, silent
 
 _P = TypeVar("_P")
 _R = TypeVar("_R")
+
+_MAX_NAME_BYTES = 200  # file systems allow 255, and drafts have longer names than results
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +114,12 @@ class SlideEngine:
 
     def _attempt(self, task: SlideTask, worker: Worker[_P], ledger: Ledger[_P, _R] | None) -> _P | _R | Failure:
         """The result that the ledger has of a task, or else that of the worker."""
+        if problem := _name_problem(task.slide_id):
+            return Failure(task.slide_id, str(task.path), SlideError.stage, problem, "rename the slide")
         if ledger is None:
             return self._work(task, worker)
         made_of = ledger.made_of(task.inputs)
-        kept = ledger.find(task.slide_id, made_of)
+        kept = self._work(task, lambda task: ledger.find(task.slide_id, made_of))
         if kept is not None:
             return kept
         product = self._work(task, worker)
@@ -144,6 +149,16 @@ class SlideEngine:
             return Failure(
                 task.slide_id, str(task.path), "internal", reason, f"this is our bug; please report {self.log}"
             )
+
+
+def _name_problem(slide_id: str) -> str | None:
+    """Reason why a slide's name cannot name its folder of results; None where it can."""
+    if slide_id.startswith(".") or not slide_id or {"/", "\\", "\0"} & set(slide_id):
+        return f"its name, {slide_id!r}, cannot name a folder"
+    n_bytes = len(os.fsencode(slide_id))
+    if n_bytes > _MAX_NAME_BYTES:
+        return f"its name has {n_bytes} bytes, more than the {_MAX_NAME_BYTES} that a folder's may have here"
+    return None
 
 
 def require_all(rows: Sequence[SlideRow], outcomes: Iterable[TaskOutcome[_R]], problem: str) -> list[_R]:

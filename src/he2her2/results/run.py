@@ -142,7 +142,9 @@ def plan_run(
     if not overwrite and _other_run(folder / _RUN_FILE, made_of):
         raise OutputError(f"{folder}: holds results of other settings or weights; choose another --out, or --overwrite")
     description = {"digest": made_of, "config": asdict(config), "weights": networks, "overrides": dict(overrides)}
-    return Run(SlideFolders(folder, result_file), describe_environment(command) | description | dict(patients))
+    return Run(
+        SlideFolders(folder, result_file, overwrite), describe_environment(command) | description | dict(patients)
+    )
 
 
 def _other_run(file: Path, made_of: str) -> bool:

@@ -4,6 +4,7 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from he2her2.errors import SlideOpenError
 from he2her2.files import atomic, read_json, write_json
 from he2her2.results.evidence import Evidence
 from he2her2.results.geojson import write_geojson
@@ -24,19 +25,40 @@ class SlideFolders:
     Attributes:
         run: The run's folder.
         result_file: Name of the result: of predictions, or of segmentations.
+        overwrite: Replace the result of another slide of the same name.
     """
 
     run: Path
     result_file: str = PREDICTION
+    overwrite: bool = False
 
     def of(self, slide_id: str) -> Path:
-        """The folder of a slide."""
+        """The folder of a slide.
+
+        Raises:
+            ValueError: Its name leads elsewhere.
+        """
+        if slide_id in ("", ".", "..") or Path(slide_id).name != slide_id:
+            raise ValueError(f"{slide_id!r} cannot name the folder of a slide")
         return self.run / "slides" / slide_id
 
     def read(self, slide_id: str, made_of: MadeOf) -> SlideResult | None:
-        """The result of a slide; None where there is none, it is damaged or was made of something else."""
+        """The result of a slide; None where there is none, it is damaged or was made of something else.
+
+        Raises:
+            SlideOpenError: There is the result of another slide of the same name.
+        """
         result = self._sound(slide_id)
-        return result if result is not None and result.made_of == made_of else None
+        if result is None or result.made_of == made_of:
+            return result
+        there, here = result.inputs, made_of.inputs
+        if there.slide == here.slide and there.path != here.path:  # the same file at another place
+            moved = replace(made_of, inputs=replace(here, path=there.path))
+            return result if result.made_of == moved else None
+        if there.path not in ("", here.path) and not self.overwrite:
+            found = f"the run holds the result of another slide of this name, {there.path}"
+            raise SlideOpenError(slide_id, found, "rename the slide, choose another --out, or --overwrite")
+        return None
 
     def load(self, slide_id: str) -> SlideResult:
         """The result of a slide, whatever it was made of.
