@@ -194,13 +194,14 @@ def test_an_output_folder_of_other_settings(command_line, tmp_path):
     assert command_line(*again, "--overwrite")[0] == 0
 
 
-def test_an_interrupted_prediction(tmp_path):
-    """Ctrl-C says so in one line and leaves nothing half."""
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_an_interrupted_prediction(tmp_path, name):
+    """Ctrl-C, or the end of a batch job's time, says so in one line and leaves nothing half."""
     slide, out = write_tissue(tmp_path / "slide.svs", tissue_pixels()), tmp_path / "run"
     script = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
         "from he2her2.cli import main; from he2her2.results import slide_folder;"
-        "slide_folder.write_geojson = lambda *_: signal.raise_signal(signal.SIGINT); main()"
+        f"slide_folder.write_geojson = lambda *_: signal.raise_signal(signal.{name}); main()"
     )
 
     done = subprocess.run(

@@ -1,6 +1,7 @@
 """The command line: parse, call, print. Heavy imports wait inside the commands, so that `--help` is instant."""
 
 import io
+import signal
 import sys
 from typing import cast
 
@@ -16,6 +17,7 @@ _INTERRUPTED = 130
 
 def main() -> None:
     """Run a command; a user's mistake is one line and exit code 2, our own bug is a traceback."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # batch systems end with it: as Ctrl-C
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without µ gets a question mark
