@@ -31,8 +31,7 @@ from he2her2.ablation.tables import ablation_table, lines_csv, tile_table
 from he2her2.cli import main
 from he2her2.cli.commands import app
 from he2her2.evaluation.paper_tables import PAPER_ROWS, TABLE_1
-from he2her2.manifest import used_for_choice
-from he2her2.manifest.provenance import patient_mark
+from he2her2.manifest import hashed_patient, patients_used
 from he2her2.models import zoo
 from he2her2.models.card import UNTRAINED_NOTICE
 from he2her2.models.weights import read_card
@@ -305,8 +304,8 @@ def test_evaluate_reads_what_is_left(run):
 
     assert folder.predictions.keys() == {"here0", "here1", "here2"}
     assert folder.threshold == 0.5
-    marks = used_for_choice(run.out / "tests" / "here" / PROPOSED.key).marks
-    assert {patient_mark(f"{name}-{i}") for name in ("he", "ihc") for i in range(4)} == marks
+    marks = patients_used(run.out / "tests" / "here" / PROPOSED.key).hashes
+    assert {hashed_patient(f"{name}-{i}") for name in ("he", "ihc") for i in range(4)} == marks
 
 
 def test_a_patient_who_teaches_and_tests_is_refused(refused, study):

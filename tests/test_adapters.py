@@ -20,7 +20,7 @@ from he2her2.datasets import (
 from he2her2.datasets.tcga_brca import _EXCLUSIONS
 from he2her2.errors import ConfigError, ManifestError
 from he2her2.labels import Her2Status, IhcScore, IshCounts, IshResult, Policy
-from he2her2.manifest import read_manifest, require
+from he2her2.manifest import read_manifest, require_usable
 from he2her2.slides import slides_in
 
 TCGA_HEAD = "patient_id,HER2_ihc_score,IHC_HER2,HER2_fish_status,HER2_cent17_ratio,HER2_copy_number,her2_clinical"
@@ -280,7 +280,7 @@ def test_tcga_slides_become_a_manifest(clinical, command_line, tmp_path):
 
     assert code == 0, err
     manifest = read_manifest(out)
-    require(manifest, stain="HE", label="her2_status", splits=("test",))
+    require_usable(manifest, stain="HE", label="her2_status", splits=("test",))
     assert Counter(row.patient_id for row in manifest.rows) == {f"{BARCODE}0": 2, f"{BARCODE}1": 1}
     assert {row.slide_id for row in manifest.rows} >= {f"{BARCODE}0-01Z-00-DX1.x"}
     assert told.splitlines()[-5:-1] == [

@@ -5,7 +5,7 @@ import pytest
 
 from he2her2.config import PRESETS, load_config
 from he2her2.geometry import mask_size
-from he2her2.manifest import used_for_choice
+from he2her2.manifest import patients_used
 from he2her2.method.raster import thumbnail_on_raster
 from he2her2.method.segmentation import find_tissue, find_tumour
 from he2her2.models.slide_model import BUNDLED, BUNDLED_IHC, load_cnn, load_slide_model, trained_folder
@@ -50,7 +50,7 @@ def test_what_decides_says_that_it_learned_from_phantoms():
 
 def test_their_patients_are_on_record():
     """So that nobody evaluates them on slides that they learned from."""
-    assert used_for_choice(trained_folder(BUNDLED)).marks
+    assert patients_used(trained_folder(BUNDLED)).hashes
 
 
 def test_the_tumour_network_finds_a_phantoms_tumour(tmp_path):
@@ -83,4 +83,4 @@ def test_a_prediction_with_them_names_their_patients(tmp_path, command_line):
 
     command_line("predict", tmp_path / "slides", "--out", tmp_path / "run")
 
-    assert used_for_choice(tmp_path / "run").marks == used_for_choice(trained_folder(BUNDLED)).marks != frozenset()
+    assert patients_used(tmp_path / "run").hashes == patients_used(trained_folder(BUNDLED)).hashes != frozenset()

@@ -12,7 +12,7 @@ from he2her2.errors import EvaluationError
 from he2her2.evaluation.choice import Wishes, apply, choose, reliability
 from he2her2.evaluation.guards import refuse_shared
 from he2her2.evaluation.storing import same_model
-from he2her2.manifest.provenance import patient_mark
+from he2her2.manifest import hashed_patient
 from he2her2.models.card import Card, Ranking
 from he2her2.models.initial import initial_weights
 from he2her2.models.stored_rules import read_rules
@@ -186,8 +186,8 @@ def test_kept_rules_name_their_weights_and_patients(study, kept):
     assert rules.operating_point is not None
     assert rules.triage is not None
     marks = json.loads((folder / "patients.json").read_text())["validation_patients"]
-    assert patient_mark("p0") in marks
-    assert patient_mark("p179") not in marks
+    assert hashed_patient("p0") in marks
+    assert hashed_patient("p179") not in marks
 
 
 @pytest.fixture(scope="module")

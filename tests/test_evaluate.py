@@ -18,8 +18,7 @@ from he2her2.evaluation.evaluate import NOT_A_TEST, PHANTOM_NOTICE
 from he2her2.evaluation.summary import equivocal, summarise
 from he2her2.evaluation.versus import compare
 from he2her2.labels import Policy
-from he2her2.manifest import read_manifest
-from he2her2.manifest.provenance import patient_mark
+from he2her2.manifest import hashed_patient, read_manifest
 from he2her2.results import open_run
 from tests.made_up_runs import MadeUpSlide, made_up_cases, write_labels, write_run
 
@@ -452,7 +451,7 @@ def test_without_matplotlib_one_line_names_the_extra(study, tmp_path, command_li
 def test_patients_of_the_training_are_refused(tmp_path, command_line):
     """A test on them would be none; asked for by split, they are shown as what they are."""
     slides = eight_slides()
-    run = write_run(tmp_path / "run", slides, training_patients=[patient_mark("p3")], validation_patients=[])
+    run = write_run(tmp_path / "run", slides, training_patients=[hashed_patient("p3")], validation_patients=[])
     labels = write_labels(tmp_path / "m.csv", [replace(slide, split="val") for slide in slides])
 
     refused, _, error = command_line("evaluate", run, "-m", labels, "-o", tmp_path / "a")

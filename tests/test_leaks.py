@@ -17,7 +17,7 @@ from scipy import ndimage
 from he2her2.cohort import ALIKE, find_leaks, likeness, print_of, refuse_chosen_with, refuse_leaks
 from he2her2.errors import ManifestError
 from he2her2.geometry import Point
-from he2her2.manifest import Manifest, SlideRow, describe_patients, read_manifest, write_manifest
+from he2her2.manifest import Manifest, SlideRow, patients_record, read_manifest, write_manifest
 from he2her2.phantom import CohortSpec, write_cohort
 from he2her2.slides import open_slide
 from tests.slide_files import SlideSpec, pyramid, write_slide
@@ -204,7 +204,7 @@ def test_a_slide_without_mpp_is_compared_all_the_same(phantoms, tmp_path):
 
 def test_testing_those_who_chose_the_weights_is_refused(phantoms, tmp_path):
     """Training and validation patients of a run are told by name; its test patients pass."""
-    (tmp_path / "run.json").write_text(json.dumps(describe_patients(phantoms)))
+    (tmp_path / "run.json").write_text(json.dumps(patients_record(phantoms)))
 
     with pytest.raises(ManifestError) as caught:
         refuse_chosen_with(phantoms.rows, tmp_path)
@@ -223,7 +223,7 @@ def test_a_run_that_does_not_say_who_chose_is_told(phantoms, tmp_path):
 
 def test_the_command_line_checks_a_run_and_tells_that_all_is_well(phantoms, tmp_path, command_line):
     """`--run` compares the tested patients with those who chose."""
-    (tmp_path / "run.json").write_text(json.dumps(describe_patients(phantoms)))
+    (tmp_path / "run.json").write_text(json.dumps(patients_record(phantoms)))
     swapped = {"train": "test", "val": "val", "test": "train"}
     rows = tuple(replace(row, split=swapped[row.split]) for row in phantoms.rows)
     write_manifest(replace(phantoms, rows=rows), tmp_path / "swapped.csv")

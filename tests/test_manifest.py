@@ -14,17 +14,20 @@ from he2her2.manifest import (
     COLUMNS,
     Manifest,
     SlideRow,
-    describe_patients,
+    check_consistent,
+    contradictions,
+    count_manifest,
+    hashed_patient,
     label_of,
     patient_key,
+    patients_record,
+    patients_used,
     read_manifest,
-    require,
-    used_for_choice,
+    require_usable,
+    shared_patients,
     write_manifest,
+    write_patients,
 )
-from he2her2.manifest.checks import check, doubts
-from he2her2.manifest.counts import count_all
-from he2her2.manifest.provenance import patient_mark, shared_with_choice, write_patients
 
 HEAD = ",".join(COLUMNS)
 
@@ -74,7 +77,7 @@ GOOD = (
 def problems_of(path, **demands):
     """What `require` says of a manifest, less its name."""
     with pytest.raises(ManifestError) as caught:
-        require(read_manifest(path), **demands)
+        require_usable(read_manifest(path), **demands)
     return [problem.removeprefix(f"{path}: ") for problem in caught.value.problems]
 
 
@@ -99,7 +102,7 @@ def test_a_good_manifest_passes(cohort):
     """Nothing is wrong, so nothing is raised, and every value has its type."""
     manifest = read_manifest(cohort(*GOOD))
 
-    require(manifest, stain="HE", label="her2_status", splits=("train", "val"))
+    require_usable(manifest, stain="HE", label="her2_status", splits=("train", "val"))
 
     assert manifest.rows[1] == SlideRow(
         3,
@@ -200,7 +203,7 @@ def test_slides_that_are_not_used_need_no_label(cohort):
     """Rows of another stain, or without a split, are left alone."""
     manifest = read_manifest(cohort(*GOOD, "e,gone.svs,p5,HE,,,,,,,", "f,gone.svs,p6,IHC,,,,,train,,"))
 
-    require(manifest, stain="HE", label="her2_status", splits=("train", "val"))
+    require_usable(manifest, stain="HE", label="her2_status", splits=("train", "val"))
 
 
 def test_a_policy_decides_what_the_manifest_leaves_open(cohort):
@@ -208,7 +211,7 @@ def test_a_policy_decides_what_the_manifest_leaves_open(cohort):
     path = cohort(*GOOD[:2], "c,c.svs,p3,HE,2+,,undetermined,y,val,,", "d,d.svs,p4,HE,2+,,negative,y,val,,")
     demands: dict[str, Any] = {"stain": "HE", "label": "her2_status", "splits": ("train", "val")}
 
-    require(read_manifest(path), **demands, policy=Policy.PAPER)
+    require_usable(read_manifest(path), **demands, policy=Policy.PAPER)
 
     assert "undetermined" in problems_of(path, **demands)[0]
     assert [label_of(row, "her2_status", Policy.PAPER) for row in read_manifest(path).rows[2:]] == [
@@ -225,7 +228,7 @@ def test_barcodes_of_one_patient_are_one_patient(cohort):
     )
 
     with pytest.raises(ManifestError, match="lines 2, 3: patient 'TCGA-A1-A0SK-01Z-00-DX1' is in train and test"):
-        check(read_manifest(path))
+        check_consistent(read_manifest(path))
 
 
 @pytest.mark.parametrize(
@@ -304,7 +307,7 @@ def test_a_patient_with_two_slides_counts_once(cohort):
     """Slides and patients are counted apart."""
     manifest = read_manifest(cohort("a,a.svs,p1,HE,0,,,,,,", "b,b.svs,p1,IHC,0,,,,,,"))
 
-    (whole, unused) = count_all(manifest)
+    (whole, unused) = count_manifest(manifest)
 
     assert (whole.slides, whole.patients, whole.scores, whole.stains) == (2, 1, {"0": 1}, {"HE": 1, "IHC": 1})
     assert unused.name == "split none"
@@ -323,7 +326,7 @@ def test_a_status_that_its_tests_contradict_is_doubted(command_line, cohort):
         "CAUTION line 2: stated positive, but IHC 0, ISH not given amount to negative: IHC 0 is negative",
         "CAUTION line 3: IHC 3+, ISH negative contradict each other",
     ]
-    assert doubts(read_manifest(path))[0].startswith("line 2")
+    assert contradictions(read_manifest(path))[0].startswith("line 2")
 
 
 def test_select_takes_rows_of_unknown_stain_as_any(cohort):
@@ -351,15 +354,15 @@ def test_a_run_names_the_patients_of_its_choices_without_their_names(cohort, tmp
     manifest = read_manifest(cohort(*GOOD, "e,a.svs,p5,HE,0,,,,test,,"))
     run = tmp_path / "run"
     (run / "weights" / "tile_cnn").mkdir(parents=True)
-    (run / "run.json").write_text(json.dumps(describe_patients(manifest)))
+    (run / "run.json").write_text(json.dumps(patients_record(manifest)))
 
-    used = used_for_choice(run)
+    used = patients_used(run)
 
-    assert used.marks == {patient_mark(name) for name in ("P1", "p2", "p3", "p4")}
+    assert used.hashes == {hashed_patient(name) for name in ("P1", "p2", "p3", "p4")}
     assert used.sources == (run / "run.json",)
     assert "p1" not in (run / "run.json").read_text()
-    assert shared_with_choice(manifest.rows, run / "weights" / "tile_cnn") == ("p1", "p2", "p3", "p4")
-    assert shared_with_choice(manifest.rows[4:], run / "weights") == ()
+    assert shared_patients(manifest.rows, run / "weights" / "tile_cnn") == ("p1", "p2", "p3", "p4")
+    assert shared_patients(manifest.rows[4:], run / "weights") == ()
 
 
 def test_a_prediction_leads_back_to_the_patients_of_its_weights(cohort, tmp_path):
@@ -367,12 +370,12 @@ def test_a_prediction_leads_back_to_the_patients_of_its_weights(cohort, tmp_path
     manifest = read_manifest(cohort(*GOOD))
     weights = tmp_path / "training" / "weights"
     weights.mkdir(parents=True)
-    (weights.parent / "run.json").write_text(json.dumps(describe_patients(manifest)))
+    (weights.parent / "run.json").write_text(json.dumps(patients_record(manifest)))
     prediction = tmp_path / "prediction"
     prediction.mkdir()
     (prediction / "run.json").write_text(json.dumps({"command": ["he2her2", "predict", "--weights", str(weights)]}))
 
-    assert shared_with_choice(manifest.rows, prediction) == ("p1", "p2", "p3", "p4")
+    assert shared_patients(manifest.rows, prediction) == ("p1", "p2", "p3", "p4")
 
 
 def test_weights_remember_the_patients_of_those_they_started_from(cohort, tmp_path):
@@ -381,19 +384,19 @@ def test_weights_remember_the_patients_of_those_they_started_from(cohort, tmp_pa
     teacher, weights = tmp_path / "teacher", tmp_path / "weights"
     teacher.mkdir()
     weights.mkdir()
-    write_patients(teacher, {"training_patients": [patient_mark("x")], "validation_patients": [patient_mark("y")]})
+    write_patients(teacher, {"training_patients": [hashed_patient("x")], "validation_patients": [hashed_patient("y")]})
 
-    write_patients(weights, describe_patients(manifest), [teacher])
+    write_patients(weights, patients_record(manifest), [teacher])
 
-    own, used = describe_patients(manifest), used_for_choice(weights)
-    assert used.trained == {*own["training_patients"], patient_mark("x")}
-    assert used.marks - used.trained == {*own["validation_patients"], patient_mark("y")}
+    own, used = patients_record(manifest), patients_used(weights)
+    assert used.trained == {*own["training_patients"], hashed_patient("x")}
+    assert used.hashes - used.trained == {*own["validation_patients"], hashed_patient("y")}
 
 
 def test_a_folder_without_a_record_proves_nothing(tmp_path):
     """No source is named, so that the caller can say so; a damaged record is refused."""
-    assert used_for_choice(tmp_path).sources == ()
+    assert patients_used(tmp_path).sources == ()
     (tmp_path / "run.json").write_text("{")
 
     with pytest.raises(ManifestError, match="nobody knows who chose"):
-        used_for_choice(tmp_path)
+        patients_used(tmp_path)

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from he2her2.evaluation.recalibration import left_out_in_turn, one_after_other
-from he2her2.manifest.provenance import describe_patients, used_for_choice
-from he2her2.manifest.table import read_manifest
+from he2her2.manifest import patients_record, patients_used, read_manifest
 from he2her2.models.card import Card, Ranking
 from he2her2.models.initial import initial_weights
 from he2her2.models.stored_rules import hashes_of, write_rules
@@ -82,9 +81,9 @@ def test_patients_who_taught_had_a_say(study, weights, tmp_path, command_line):
     """They are on record with the site's weights, so that an evaluation refuses them; those of the test have none."""
     command_line(*line(study, weights, tmp_path / "north"))
 
-    marks = used_for_choice(tmp_path / "north").marks
+    marks = patients_used(tmp_path / "north").hashes
     manifest = read_manifest(study / "manifest.csv")
-    assert marks == set(describe_patients(manifest)["validation_patients"])
+    assert marks == set(patients_record(manifest)["validation_patients"])
 
 
 def test_what_a_site_taught_is_measured_on_its_other_patients(study, weights, tmp_path, command_line):

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from he2her2.errors import ConfigError, ManifestError, OutputError, WeightsError
-from he2her2.manifest.provenance import used_for_choice
+from he2her2.manifest import patients_used
 from he2her2.models import zoo
 from he2her2.models.card import Card, Ranking
 from he2her2.models.initial import initial_weights
@@ -140,8 +140,8 @@ def test_the_cards_say_where_the_weights_come_from(learned, cohort):
         assert '"learning_rate": 0.003' in card.recipe
         assert {metric.name for metric in card.metrics} == {"accuracy", "balanced accuracy", "AUC"}
     assert cards[1].ranking == Ranking(0.15, 1.0)
-    assert used_for_choice(learned / "weights").marks == used_for_choice(learned).marks
-    assert len(used_for_choice(learned / "weights").marks) == 8
+    assert patients_used(learned / "weights").hashes == patients_used(learned).hashes
+    assert len(patients_used(learned / "weights").hashes) == 8
 
 
 def test_the_weights_predict_as_validation_said(learned, cohort, tmp_path, command_line):

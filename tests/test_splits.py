@@ -10,10 +10,18 @@ from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold
 
 from he2her2.errors import ManifestError
-from he2her2.manifest import read_manifest
-from he2her2.manifest.apportion import apportion, share_groups
-from he2her2.manifest.splits import Patient, classes_missing, patients_of, split_by_shares, split_in_folds, with_splits
-from he2her2.manifest.table import SPLITS as SIDES
+from he2her2.files import digest
+from he2her2.manifest import SPLITS as SIDES
+from he2her2.manifest import (
+    Patient,
+    classes_missing,
+    patients_of,
+    read_manifest,
+    split_by_shares,
+    split_in_folds,
+    with_splits,
+)
+from he2her2.manifest.stratification import sides_of_groups, stratified_counts
 
 cohorts = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 9)), min_size=3, max_size=60).map(
     lambda drawn: tuple(Patient(f"p{i:03d}", label, f"s{site}") for i, (label, site) in enumerate(drawn))
@@ -202,7 +210,7 @@ def test_apportioning_is_as_near_as_a_search_finds(numbers, parts):
     if sum(numbers) == 0:
         return
     shares = [part / sum(parts) for part in parts]
-    found = apportion(numbers, shares)
+    found = stratified_counts(numbers, shares)
 
     assert [sum(row) for row in found] == numbers
     lacking, distance = min(quality(table, numbers, shares) for table in tables(numbers, shares))
@@ -248,7 +256,7 @@ def tables(numbers, shares):
 def test_groups_fill_every_side():
     """As many groups as sides: each side gets one."""
     for seed in range(20):
-        sides = share_groups([[50, 1], [1, 0], [1, 1]], [0.8, 0.1, 0.1], Random(seed))
+        sides = sides_of_groups([[50, 1], [1, 0], [1, 1]], [0.8, 0.1, 0.1], Random(seed))
 
         assert sorted(sides) == [0, 1, 2]
         assert sides[0] == 0
@@ -257,7 +265,7 @@ def test_groups_fill_every_side():
 def test_groups_spread_classes_before_they_meet_shares():
     """The nearest sizes would leave one side without the rare class; both sides get it instead."""
     for seed in range(10):
-        sides = share_groups([[8, 2], [9, 0], [7, 0], [6, 2]], [0.8, 0.2], Random(seed))
+        sides = sides_of_groups([[8, 2], [9, 0], [7, 0], [6, 2]], [0.8, 0.2], Random(seed))
 
         assert sides[0] != sides[3]
 
@@ -351,3 +359,16 @@ def test_impossible_splits_are_one_line(command_line, manifest_file, tmp_path, o
     code, _, err = command_line("split", path, "--out", tmp_path / "out", *options)
 
     assert (code, err.count("\n")) == (2, 1)
+
+
+def test_recorded_seeds_split_as_they_did():
+    """A seed that somebody wrote down gives the same split for ever: 200 cohorts are pinned."""
+    rng = Random(12)
+    found: list[object] = []
+    for seed in range(200):
+        patients = [Patient(f"p{i}", rng.choice("abc"), f"s{rng.randrange(7)}") for i in range(rng.randint(12, 90))]
+        found.append(split_by_shares(patients, {"train": 0.6, "val": 0.2, "test": 0.2}, seed=seed))
+        found.append(split_in_folds(patients, rng.randint(2, 6), repeats=2, seed=seed))
+        found.append(split_by_shares(patients, {"train": 0.7, "test": 0.3}, seed=seed, by_site=True))
+
+    assert digest(found) == "fcb728ce0130be0ce0c87c740ff86ddc00f414f7a9e47889e224453889894192"

@@ -10,8 +10,7 @@ import pytest
 
 from he2her2.errors import ManifestError
 from he2her2.labels import IhcScore
-from he2her2.manifest import SlideRow
-from he2her2.manifest.provenance import patient_mark
+from he2her2.manifest import SlideRow, hashed_patient
 from he2her2.method.inference import infer
 from he2her2.models import zoo
 from he2her2.models.card import Card
@@ -202,7 +201,7 @@ def test_a_network_never_saw_whom_it_judges(train, loose, monkeypatch):
     assert not any(seen & left_out for seen, left_out in zip(learned, judged, strict=False))
     assert len({(run / "folds" / str(k + 1) / "checkpoints" / "last.ckpt").read_bytes() for k in range(3)}) == 3
     told = json.loads((run / "run.json").read_text("utf-8"))
-    assert told["training_patients"] == sorted(patient_mark(name) for name in everybody)
+    assert told["training_patients"] == sorted(hashed_patient(name) for name in everybody)
 
 
 def test_a_fold_without_a_score_is_told(train, loose):

@@ -8,10 +8,17 @@ from typing import get_args
 from he2her2.errors import ManifestError
 from he2her2.evaluation.paper_tables import PaperCohort
 from he2her2.labels import Policy
-from he2her2.manifest import Manifest, SlideRow, patient_key, read_manifest, require
-from he2her2.manifest.checks import Label
-from he2her2.manifest.provenance import shared_with_choice
-from he2her2.manifest.table import Split, Stain
+from he2her2.manifest import (
+    Label,
+    Manifest,
+    SlideRow,
+    Split,
+    Stain,
+    patient_key,
+    read_manifest,
+    require_usable,
+    shared_patients,
+)
 
 _NAMED: Mapping[str, PaperCohort] = {"her2sc": "HER2SC", "brca": "BRCA", "tcga": "BRCA"}
 _SHOWN = 5
@@ -128,7 +135,7 @@ def _check(
     manifest: Manifest, problems: list[str], *, stain: Stain, label: Label, splits: Sequence[Split], policy: Policy
 ) -> None:
     try:
-        require(manifest, stain=stain, label=label, splits=splits, policy=policy)
+        require_usable(manifest, stain=stain, label=label, splits=splits, policy=policy)
     except ManifestError as error:
         problems += error.problems
 
@@ -154,7 +161,7 @@ def _leaks(
         if shared := sorted(names[key] for key in names.keys() & taught):
             yield f"{tested.path}: {_some(shared)} to be tested, and in train or val of {manifest.path}; choose one"
     for folder in weights:
-        if shared_with := shared_with_choice(rows, folder):
+        if shared_with := shared_patients(rows, folder):
             yield f"{tested.path}: {_some(shared_with)} to be tested, and chose the weights in {folder}; leave them out"
 
 

@@ -15,8 +15,7 @@ from he2her2.config import Config
 from he2her2.errors import AnnotationError, SlideError
 from he2her2.files import digest, json_text, read_json, write_json, write_text
 from he2her2.labels import Her2Status, Policy
-from he2her2.manifest import SlideRow, label_of, used_for_choice
-from he2her2.manifest.provenance import RECORD
+from he2her2.manifest import PATIENTS_FILE, SlideRow, label_of, patients_used
 from he2her2.method.decision import decide_on
 from he2her2.method.tiles import score_tiles
 from he2her2.models.engines import Engine
@@ -36,7 +35,7 @@ class Trained:
         config: The settings with its aggregator.
         tile_cnn: Scores tiles.
         aggregator: Decides.
-        marks: Of the patients who had a say in it (`manifest.provenance`).
+        marks: Of the patients who had a say in it (`manifest.used_patients`).
     """
 
     config: Config
@@ -85,7 +84,7 @@ def load_trained(weights: Path, config: Config, teachers: Sequence[Path]) -> Tra
     Raises:
         WeightsError: They are missing, damaged or of another network.
     """
-    marks = frozenset(mark for folder in (weights, *teachers) for mark in used_for_choice(folder).marks)
+    marks = frozenset(mark for folder in (weights, *teachers) for mark in patients_used(folder).hashes)
     return Trained(config, load_cnn(str(weights), "tile_cnn", config), load_aggregator(str(weights), config), marks)
 
 
@@ -220,7 +219,7 @@ def _write_run(folder: Path, rows: Sequence[SlideRow], verdicts: Mapping[str, Ve
         for row in rows
     ]
     write_if_new(folder / "predictions.csv", as_csv(records))
-    write_if_new(folder / RECORD, json_text({"training_patients": sorted(trained.marks)}))
+    write_if_new(folder / PATIENTS_FILE, json_text({"training_patients": sorted(trained.marks)}))
 
 
 def _write_failures(file: Path, rows: Sequence[SlideRow], failures: Mapping[str, Failure]) -> None:

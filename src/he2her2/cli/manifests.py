@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from he2her2.datasets import CohortLabels, SlideName
-    from he2her2.manifest.table import Split
+    from he2her2.manifest import Split
 
 manifest = typer.Typer(
     no_args_is_help=True,
@@ -28,15 +28,13 @@ def check_manifest(
 ) -> None:
     """Find everything that is wrong with a manifest; count what it holds."""
     from he2her2.labels import Policy
-    from he2her2.manifest.checks import check, doubts
-    from he2her2.manifest.counts import count_all
-    from he2her2.manifest.table import read_manifest
+    from he2her2.manifest import check_consistent, contradictions, count_manifest, read_manifest
 
     read = read_manifest(file)
-    check(read)
-    for part in count_all(read, Policy(policy)):
+    check_consistent(read)
+    for part in count_manifest(read, Policy(policy)):
         typer.echo(str(part))
-    for doubt in doubts(read):
+    for doubt in contradictions(read):
         typer.echo(f"CAUTION {doubt}")
 
 
@@ -135,7 +133,7 @@ def _write_cohort(
 ) -> None:
     """Print the count of patients; write the conflicts, and the manifest or the labels."""
     from he2her2.datasets import match_slides, write_conflicts, write_labels
-    from he2her2.manifest.table import write_manifest
+    from he2her2.manifest import write_manifest
 
     typer.echo("\n".join((cohort.name, *cohort.funnel())))
     match = None if slides is None else match_slides(cohort.patients, slides, slide_name, out, split=split_name)
@@ -162,12 +160,11 @@ def leaks(
     """Find a patient, a file or the same tissue on two sides; exit code 2 where there is one."""
     from he2her2.cli.console import working
     from he2her2.cohort import refuse_chosen_with, refuse_leaks
-    from he2her2.manifest.checks import check
-    from he2her2.manifest.table import read_manifest
+    from he2her2.manifest import check_consistent, read_manifest
 
     read = [read_manifest(file) for file in files]
     for one in read:
-        check(one)
+        check_consistent(one)
     with working("comparing slides"):
         told = refuse_leaks(read)
     rows = [row for one in read for row in one.rows]

@@ -30,13 +30,12 @@ def recalibrate(
     from he2her2.evaluation.recalibration import patients_of_site, sentences, write_for_site
     from he2her2.evaluation.recalibration import recalibrate as learn
     from he2her2.labels import Policy
-    from he2her2.manifest import read_manifest
-    from he2her2.manifest.checks import refuse
+    from he2her2.manifest import raise_problems, read_manifest
     from he2her2.models.slide_model import trained_folder
     from he2her2.results import open_run
 
     folder, labels, predicted = trained_folder(weights), read_manifest(manifest), open_run(run)
-    refuse(labels, labels.problems)
+    raise_problems(labels, labels.problems)
     patients = patients_of_site(predicted, labels, site, policy=Policy(policy), rule=patient)
     name = f"{len(patients)} patients of {manifest.name}" + (f", site {site}" if site else "")
     found = learn(predicted, folder, patients, name)

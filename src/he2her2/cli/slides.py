@@ -167,7 +167,7 @@ def run_slides(slide: Path, asked: SlideRun, *, as_json: bool = False) -> None:
 
 def _plan(asked: SlideRun, model: "SlideModel") -> "Run":
     """Describe the run, after a check that its folder can take it."""
-    from he2her2.manifest.provenance import patients_behind
+    from he2her2.manifest import recorded_patients
     from he2her2.models.slide_model import weights_source
     from he2her2.results import PREDICTION, SEGMENTATION, NetworkNote, plan_run
 
@@ -178,7 +178,7 @@ def _plan(asked: SlideRun, model: "SlideModel") -> "Run":
         config=asked.config,
         weights=[NetworkNote.of(card) for card in model.cards.values()],
         overrides=asked.overrides(model),
-        patients=patients_behind(source) if isinstance(source, Path) else {},
+        patients=recorded_patients(source) if isinstance(source, Path) else {},
         overwrite=asked.overwrite,
         result_file=PREDICTION if asked.verb == "predict" else SEGMENTATION,
     )

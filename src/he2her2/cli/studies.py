@@ -12,8 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from he2her2.labels import GuidelineResult, IhcScore, Ish, Policy
-    from he2her2.manifest.splits import Patient
-    from he2her2.manifest.table import Manifest, Split
+    from he2her2.manifest import Manifest, Patient, Split
 
 LabelName: TypeAlias = Literal["her2_status", "ihc_score"]
 
@@ -53,13 +52,13 @@ def labels(  # noqa: PLR0913  # a command's options
         decision = apply_guideline(score, hybridisation, faint_staining=faint, recounted=recounted, policy=rule)
         typer.echo(json.dumps(_as_json(decision), indent=2) if as_json else "\n".join(_in_words(decision)))
         return
-    from he2her2.manifest.label_table import TestColumns, label_table, write_label_table
+    from he2her2.manifest import TestColumns, label_tests, write_labelled_table
 
     if out is None:
         raise typer.BadParameter("give --out for the labelled table")
     columns = TestColumns(ihc_column, ish_column, ratio_column, copies_column, faint_column)
-    labelled = label_table(table, columns, policy=rule, recounted=recounted)
-    write_label_table(labelled, out)
+    labelled = label_tests(table, columns, policy=rule, recounted=recounted)
+    write_labelled_table(labelled, out)
     decisions = [decision for _, decision in labelled.rows]
     typer.echo("\n".join([*_counts(decisions), f"labelled table {out}"]))
 
@@ -139,8 +138,7 @@ def split(  # noqa: PLR0913  # a command's options
 ) -> None:
     """Split a manifest by patient, stratified by label."""
     from he2her2.labels import Policy
-    from he2her2.manifest.splits import patients_of, split_by_shares, split_in_folds
-    from he2her2.manifest.table import read_manifest
+    from he2her2.manifest import patients_of, read_manifest, split_by_shares, split_in_folds
 
     read = read_manifest(file)
     rule = Policy(policy)
@@ -167,14 +165,12 @@ def _write_split(
     read: "Manifest", plan: "dict[str, Split]", path: Path, patients: "Sequence[Patient]", rule: "Policy"
 ) -> None:
     """Write one split and say what is in it."""
-    from he2her2.manifest.counts import count_all
-    from he2her2.manifest.splits import classes_missing, with_splits
-    from he2her2.manifest.table import write_manifest
+    from he2her2.manifest import classes_missing, count_manifest, with_splits, write_manifest
 
     done = with_splits(read, plan)
     write_manifest(done, path)
     typer.echo(str(path))
-    for part in count_all(done, rule):
+    for part in count_manifest(done, rule):
         if part.name.startswith("split"):
             typer.echo(f"  {part}")
     for problem in classes_missing(patients, plan):
@@ -182,7 +178,7 @@ def _write_split(
 
 
 def _shares(text: str) -> "dict[Split, float]":
-    from he2her2.manifest.table import SPLITS
+    from he2her2.manifest import SPLITS
 
     try:
         numbers = [float(part) for part in text.split(",")]

@@ -17,9 +17,7 @@ import numpy as np
 from he2her2.cohort.engine import SlideEngine, SlideTask
 from he2her2.cohort.likeness import ALIKE, THUMBNAIL_PX, TissuePrint, likeness, print_of
 from he2her2.errors import ManifestError, MppError
-from he2her2.manifest.patients import patient_key
-from he2her2.manifest.provenance import shared_with_choice, used_for_choice
-from he2her2.manifest.table import Manifest, SlideRow
+from he2her2.manifest import Manifest, SlideRow, patient_key, patients_used, shared_patients
 from he2her2.results import Failure
 from he2her2.slides import open_slide
 
@@ -114,11 +112,11 @@ def refuse_chosen_with(rows: Iterable[SlideRow], folder: Path) -> tuple[str, ...
     Raises:
         ManifestError: Every such patient.
     """
-    if shared := shared_with_choice(rows, folder):
+    if shared := shared_patients(rows, folder):
         raise ManifestError(
             [f"leak: patient {name} trained or chose the weights or thresholds of {folder}" for name in shared]
         )
-    if not used_for_choice(folder).sources:
+    if not patients_used(folder).sources:
         return (f"{folder}: nothing says with which patients its weights were chosen; a leak cannot be ruled out",)
     return ()
 

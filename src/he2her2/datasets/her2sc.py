@@ -17,8 +17,7 @@ from he2her2.datasets.slide_files import SlideName
 from he2her2.datasets.table_columns import find_columns
 from he2her2.errors import ConfigError, ManifestError
 from he2her2.labels import Policy, apply_guideline, parse_ihc
-from he2her2.manifest.reading import read_table
-from he2her2.manifest.table import Stain
+from he2her2.manifest import Stain, read_table
 
 HER2SC_COLUMNS: Mapping[str, Sequence[str]] = {
     "case": ("case", "case_no", "case_number", "case_id", "slide", "slide_name", "id", "patient_id"),

@@ -14,7 +14,7 @@ from he2her2.datasets.slide_files import SlideName
 from he2her2.datasets.table_columns import find_columns
 from he2her2.errors import ManifestError
 from he2her2.labels import Her2Status, Policy, Stratum, apply_guideline, parse_ihc, parse_status
-from he2her2.manifest.reading import read_table
+from he2her2.manifest import read_table
 
 HEROHE_COLUMNS: Mapping[str, Sequence[str]] = {
     "case": ("case", "case_id", "slide", "slide_id", "id", "patient_id"),

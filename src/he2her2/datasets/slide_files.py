@@ -7,8 +7,7 @@ from pathlib import Path
 from he2her2.datasets.cohort_labels import LabelledPatient
 from he2her2.errors import ManifestError
 from he2her2.labels import Her2Status
-from he2her2.manifest.checks import check
-from he2her2.manifest.table import Manifest, SlideRow, Split, Stain
+from he2her2.manifest import Manifest, SlideRow, Split, Stain, check_consistent
 from he2her2.slides import SLIDE_ENDINGS, slide_id_of, slides_in
 
 
@@ -94,7 +93,7 @@ def match_slides(
     manifest = Manifest(out, tuple(rows))
     if not rows:
         raise ManifestError([f"none of the slides' names belongs to a labelled patient, such as {path}"])
-    check(manifest)
+    check_consistent(manifest)
     seen = {row.patient_id for row in rows}
     return SlideMatch(
         manifest,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from he2her2.errors import ManifestError
-from he2her2.manifest.reading import Table, TableRow, is_blank
+from he2her2.manifest import Table, TableRow, is_blank
 
 _T = TypeVar("_T")
 

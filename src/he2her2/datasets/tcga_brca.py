@@ -40,7 +40,7 @@ from he2her2.labels import (
     apply_guideline,
     parse_ihc,
 )
-from he2her2.manifest.reading import TableRow, read_table
+from he2her2.manifest import TableRow, read_table
 
 TCGA_COLUMNS: Mapping[str, Sequence[str]] = {
     "patient": ("patient_id", "bcr_patient_barcode", "case_submitter_id", "submitter_id"),

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from he2her2.errors import EvaluationError
 from he2her2.labels import Her2Status, IhcScore, Policy
-from he2her2.manifest import Manifest, SlideRow, patient_key
-from he2her2.manifest.table import Split, Stain
+from he2her2.manifest import Manifest, SlideRow, Split, Stain, patient_key
 from he2her2.results import RunFolder
 
 Level: TypeAlias = Literal["slide", "patient"]

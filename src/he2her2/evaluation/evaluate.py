@@ -29,9 +29,7 @@ from he2her2.evaluation.summary import Summary, equivocal, summarise
 from he2her2.evaluation.versus import Versus, compare
 from he2her2.files import sha256_of
 from he2her2.labels import Policy
-from he2her2.manifest import Manifest, read_manifest
-from he2her2.manifest.checks import refuse
-from he2her2.manifest.table import Split
+from he2her2.manifest import Manifest, Split, raise_problems, read_manifest
 from he2her2.results import RunFolder, open_run
 
 SplitChoice: TypeAlias = Literal["auto", "train", "val", "test", "all"]
@@ -157,7 +155,7 @@ def evaluate(question: Question, say: Say = lambda _: None) -> Evaluation:
         ManifestError: The manifest cannot be used.
     """
     run, manifest = open_run(question.run), read_manifest(question.manifest)
-    refuse(manifest, manifest.problems)
+    raise_problems(manifest, manifest.problems)
     split = chosen_split(question.split, manifest)
     joined = _joined(run, manifest, split, question)
     shared = training_patients(run.path, manifest, joined.slides)
@@ -235,7 +233,7 @@ def validation_of(question: Question, run: RunFolder, manifest: Manifest, split:
     labels = manifest
     if question.validation_manifest is not None:
         labels = read_manifest(question.validation_manifest)
-        refuse(labels, labels.problems)
+        raise_problems(labels, labels.problems)
     has_split = any(row.split == "val" for row in labels.rows)
     if question.validation is None and not any(
         row.split == "val" and row.slide_id in run.predictions for row in labels.rows

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from he2her2.errors import EvaluationError
 from he2her2.evaluation.cases import Cases
-from he2her2.manifest import Manifest, patient_key
-from he2her2.manifest.provenance import shared_with_choice, used_for_choice
+from he2her2.manifest import Manifest, patient_key, patients_used, shared_patients
 
 _SHOWN = 5
 
@@ -14,7 +13,7 @@ _SHOWN = 5
 def training_patients(run: Path, manifest: Manifest, slides: Cases) -> tuple[str, ...]:
     """The evaluated patients with whom the run's weights were trained or chosen, by name."""
     evaluated = set(slides.ids.tolist())
-    return shared_with_choice((row for row in manifest.rows if row.slide_id in evaluated), run)
+    return shared_patients((row for row in manifest.rows if row.slide_id in evaluated), run)
 
 
 def refuse_training_patients(run: Path, shared: Sequence[str]) -> None:
@@ -33,7 +32,7 @@ def refuse_training_patients(run: Path, shared: Sequence[str]) -> None:
 
 def provenance_known(run: Path) -> bool:
     """Whether anything says which patients the weights were trained and chosen with."""
-    return bool(used_for_choice(run).sources)
+    return bool(patients_used(run).sources)
 
 
 def refuse_shared(tested: Cases, validation: Cases) -> None:

@@ -15,8 +15,7 @@ from he2her2.evaluation.storing import add_patients, check_weights
 from he2her2.evaluation.words import span
 from he2her2.files import atomic
 from he2her2.labels import Policy
-from he2her2.manifest import Manifest
-from he2her2.manifest.provenance import RECORD, patient_mark, used_for_choice
+from he2her2.manifest import PATIENTS_FILE, Manifest, hashed_patient, patients_used
 from he2her2.models.stored_rules import hashes_of, read_rules, write_rules
 from he2her2.results import RunFolder
 from he2her2.rules import DecisionRules, IsotonicCalibration, LogitCalibration
@@ -107,8 +106,8 @@ def recalibrate(run: RunFolder, weights: Path, patients: Cases, chosen_on: str) 
         WeightsError: The rules kept with the weights cannot be read.
     """
     cards = check_weights(run, weights)
-    trained = used_for_choice(weights).trained
-    if taught := [name for name in patients.ids.tolist() if patient_mark(name) in trained]:
+    trained = patients_used(weights).trained
+    if taught := [name for name in patients.ids.tolist() if hashed_patient(name) in trained]:
         raise EvaluationError(
             f"{weights}: were trained with {len(taught)} of these patients ({', '.join(taught[:5])}), whose "
             "probabilities are too good to calibrate on; give others"
@@ -155,5 +154,5 @@ def write_for_site(found: Recalibration, patients: Cases, weights: Path, out: Pa
         raise OutputError(f"{out}: is there already; choose another --out for the site's weights")
     with atomic(out) as draft:
         shutil.copytree(weights, draft)
-        add_patients(draft / RECORD, patients.patients.tolist())
+        add_patients(draft / PATIENTS_FILE, patients.patients.tolist())
         write_rules(draft, found.rules)

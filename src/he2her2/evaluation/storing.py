@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from he2her2.errors import EvaluationError
 from he2her2.evaluation.choice import Choice
 from he2her2.files import read_json, write_json
-from he2her2.manifest.provenance import RECORD, patient_mark
+from he2her2.manifest import PATIENTS_FILE, hashed_patient
 from he2her2.models.card import Card
 from he2her2.models.stored_rules import hashes_of, write_rules
 from he2her2.models.weights import CARD_FILE, read_card
@@ -87,7 +87,7 @@ def store(choice: Choice, patients: Iterable[str], run: RunFolder, folder: Path)
     if choice.point is None and choice.triage is None:
         raise EvaluationError(f"there is nothing to store: {'; '.join(choice.refusals)}")
     cards = check_weights(run, folder)
-    add_patients(folder / RECORD, patients)  # first: a rule without its patients could be tested on them
+    add_patients(folder / PATIENTS_FILE, patients)  # first: a rule without its patients could be tested on them
     write_rules(folder, choice.rules(hashes_of(cards)))
     return folder / RULES_FILE
 
@@ -114,5 +114,5 @@ def add_patients(path: Path, patients: Iterable[str]) -> None:
         marks = set(found.get(_KEY, ()))
     except (ValueError, TypeError):
         raise EvaluationError(f"{path}: cannot be understood; mend or delete it") from None
-    found[_KEY] = sorted(marks | {patient_mark(name) for name in patients})
+    found[_KEY] = sorted(marks | {hashed_patient(name) for name in patients})
     write_json(path, found, ascii_only=True)

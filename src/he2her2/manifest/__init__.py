@@ -1,19 +1,80 @@
-"""A cohort on paper: its manifest, what must be true of it, and how it is split."""
+"""Manifests of cohorts: reading, checks, labels, splits, and the record of the patients used in training."""
 
-from he2her2.manifest.checks import label_of, require
-from he2her2.manifest.patients import patient_key
-from he2her2.manifest.provenance import describe_patients, used_for_choice
-from he2her2.manifest.table import COLUMNS, Manifest, SlideRow, read_manifest, write_manifest
+from he2her2.manifest.checks import (
+    Label,
+    check_consistent,
+    contradictions,
+    label_of,
+    raise_problems,
+    require_usable,
+)
+from he2her2.manifest.counts import count_manifest
+from he2her2.manifest.csv_tables import Table, TableRow, is_blank, read_table
+from he2her2.manifest.labelled_table import TestColumns, label_tests, write_labelled_table
+from he2her2.manifest.manifest_file import (
+    COLUMNS,
+    SPLITS,
+    Manifest,
+    SlideRow,
+    Split,
+    Stain,
+    patient_key,
+    read_manifest,
+    write_manifest,
+)
+from he2her2.manifest.splits import (
+    Patient,
+    classes_missing,
+    patients_of,
+    split_by_shares,
+    split_in_folds,
+    with_splits,
+)
+from he2her2.manifest.used_patients import (
+    PATIENTS_FILE,
+    hashed_patient,
+    patients_record,
+    patients_used,
+    recorded_patients,
+    shared_patients,
+    write_patients,
+)
 
 __all__ = [
     "COLUMNS",
+    "PATIENTS_FILE",
+    "SPLITS",
+    "Label",
     "Manifest",
+    "Patient",
     "SlideRow",
-    "describe_patients",
+    "Split",
+    "Stain",
+    "Table",
+    "TableRow",
+    "TestColumns",
+    "check_consistent",
+    "classes_missing",
+    "contradictions",
+    "count_manifest",
+    "hashed_patient",
+    "is_blank",
     "label_of",
+    "label_tests",
     "patient_key",
+    "patients_of",
+    "patients_record",
+    "patients_used",
+    "raise_problems",
     "read_manifest",
-    "require",
-    "used_for_choice",
+    "read_table",
+    "recorded_patients",
+    "require_usable",
+    "shared_patients",
+    "split_by_shares",
+    "split_in_folds",
+    "with_splits",
+    "write_labelled_table",
     "write_manifest",
+    "write_patients",
 ]

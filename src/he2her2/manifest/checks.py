@@ -1,4 +1,4 @@
-"""What must be true of a manifest before anything runs; every problem is told at once."""
+"""Checks of a manifest before anything runs; all problems are reported at once."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -6,8 +6,7 @@ from typing import Literal, TypeAlias
 
 from he2her2.errors import ManifestError
 from he2her2.labels import Her2Status, IhcScore, Policy, apply_guideline
-from he2her2.manifest.patients import patient_key
-from he2her2.manifest.table import Manifest, SlideRow, Split, Stain
+from he2her2.manifest.manifest_file import Manifest, SlideRow, Split, Stain, patient_key
 
 Label: TypeAlias = Literal["ihc_score", "her2_status"]
 
@@ -15,14 +14,14 @@ _ENDS = 3
 
 
 def label_of(row: SlideRow, label: Label, policy: Policy = Policy.GUIDELINE) -> IhcScore | Her2Status | None:
-    """What a slide is trained towards or measured against; None where the manifest leaves it open."""
+    """Return the label of a slide, for training or evaluation; None where the manifest leaves it open."""
     if label == "ihc_score":
         return row.ihc_score
     status = row.status(policy)
     return None if status == Her2Status.UNDETERMINED else status
 
 
-def require(
+def require_usable(
     manifest: Manifest,
     *,
     stain: Stain,
@@ -30,54 +29,55 @@ def require(
     splits: Sequence[Split],
     policy: Policy = Policy.GUIDELINE,
 ) -> None:
-    """Refuse a manifest with which the work cannot be done as it should.
+    """Raise unless a manifest can be used: consistent, with files, and with labels in every split.
 
     Args:
         manifest: The cohort.
         stain: Stain of the slides that will be used.
-        label: What they must be labelled with; None: nothing.
+        label: Label that they must have; None: no label.
         splits: The splits that will be used; each needs slides, and of more than one class.
-        policy: Decides a status that the manifest does not state.
+        policy: Derives a status that the manifest does not state.
 
     Raises:
-        ManifestError: All that is wrong: cells without meaning, a slide named twice, a patient in two splits; and of
-            the slides that will be used, missing files, missing labels, an empty split and one with a single class.
+        ManifestError: All problems: cells that cannot be understood, a slide named twice, a patient in two splits;
+            and of the slides that will be used, missing files, missing labels, an empty split and one with a single
+            class.
     """
     used = [row for row in manifest.select(stain=stain) if row.split in splits]
     problems = [*manifest.problems, *_twice(manifest.rows), *_on_two_sides(manifest.rows), *_missing_files(used)]
     problems += _not_labelled(used, label, policy) if label else ()
     for split in splits:
         problems += _poor_split(manifest, split, stain, label, policy)
-    refuse(manifest, problems)
+    raise_problems(manifest, problems)
 
 
-def check(manifest: Manifest) -> None:
-    """Refuse a manifest that contradicts itself or names missing files, whatever it will be used for.
+def check_consistent(manifest: Manifest) -> None:
+    """Raise if a manifest contradicts itself or names missing files, whatever its use.
 
     Raises:
-        ManifestError: All that is wrong.
+        ManifestError: All problems.
     """
     rows = manifest.rows
-    refuse(manifest, [*manifest.problems, *_twice(rows), *_on_two_sides(rows), *_missing_files(rows)])
+    raise_problems(manifest, [*manifest.problems, *_twice(rows), *_on_two_sides(rows), *_missing_files(rows)])
 
 
-def doubts(manifest: Manifest) -> tuple[str, ...]:
-    """What a manifest may say and yet is worth a second look: a stated status that its own tests contradict."""
+def contradictions(manifest: Manifest) -> tuple[str, ...]:
+    """List the rows whose stated status contradicts their tests, and those whose tests contradict each other."""
     found = []
     for row in manifest.rows:
-        told = row.her2_status
+        stated = row.her2_status
         tests = None if row.ihc_score is None and row.ish is None else apply_guideline(row.ihc_score, row.ish)
-        if tests is None or told is None:
+        if tests is None or stated is None:
             continue
-        if Her2Status.UNDETERMINED not in (told, tests.status) and told != tests.status:
-            found.append(f"line {row.line}: stated {told}, but {_tests(row)} amount to {tests.status}: {tests.rule}")
+        if Her2Status.UNDETERMINED not in (stated, tests.status) and stated != tests.status:
+            found.append(f"line {row.line}: stated {stated}, but {_tests(row)} amount to {tests.status}: {tests.rule}")
         elif tests.conflict:
             found.append(f"line {row.line}: {_tests(row)} contradict each other")
     return tuple(found)
 
 
-def refuse(manifest: Manifest, problems: Sequence[str]) -> None:
-    """Raise `ManifestError` if there are problems, in the order of the manifest's lines."""
+def raise_problems(manifest: Manifest, problems: Sequence[str]) -> None:
+    """Raise `ManifestError` if there are problems, sorted by the manifest's lines."""
     if problems:
         raise ManifestError([f"{manifest.path}: {problem}" for problem in sorted(problems, key=_line)])
 
@@ -134,7 +134,7 @@ def _tests(row: SlideRow) -> str:
 
 
 def _poor_split(manifest: Manifest, split: Split, stain: Stain, label: Label | None, policy: Policy) -> Iterator[str]:
-    """Whether a split is empty or holds a single class."""
+    """Report a split that is empty or holds a single class."""
     rows = manifest.select(stain=stain, split=split)
     if not rows:
         yield f"split {split} has no {stain} slides"

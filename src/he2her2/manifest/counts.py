@@ -1,14 +1,13 @@
-"""What a manifest holds, counted: slides, patients and labels for each split and site."""
+"""Counts of a manifest's slides, patients and labels, for each split and site."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from he2her2.labels import Her2Status, IhcScore, Policy
-from he2her2.manifest.patients import patient_key
-from he2her2.manifest.table import SPLITS, Manifest, SlideRow
+from he2her2.manifest.manifest_file import SPLITS, Manifest, SlideRow, patient_key
 
-UNKNOWN = "not given"
+_UNKNOWN = "not given"
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +15,7 @@ class Count:
     """A part of a cohort.
 
     Attributes:
-        name: Which part, such as "split train".
+        name: Name of the part, such as "split train".
         slides: Its slides.
         patients: Its patients.
         stains: Slides by stain.
@@ -33,41 +32,41 @@ class Count:
 
     def __str__(self) -> str:
         parts = (("", self.stains), ("IHC ", self.scores), ("HER2 ", self.statuses))
-        told = "; ".join(f"{what}{', '.join(f'{k}: {n}' for k, n in found.items())}" for what, found in parts)
-        return f"{self.name}: {self.slides} slides of {self.patients} patients; {told}"
+        text = "; ".join(f"{what}{', '.join(f'{k}: {n}' for k, n in found.items())}" for what, found in parts)
+        return f"{self.name}: {self.slides} slides of {self.patients} patients; {text}"
 
 
-def count(name: str, rows: Iterable[SlideRow], policy: Policy = Policy.GUIDELINE) -> Count:
+def _count(name: str, rows: Iterable[SlideRow], policy: Policy = Policy.GUIDELINE) -> Count:
     """Count some rows."""
     rows = tuple(rows)
     return Count(
         name,
         slides=len(rows),
         patients=len({patient_key(row.patient_id) for row in rows}),
-        stains=_tally([str(row.stain or UNKNOWN) for row in rows], ("HE", "IHC")),
+        stains=_tally([str(row.stain or _UNKNOWN) for row in rows], ("HE", "IHC")),
         scores=_patients(rows, lambda row: row.ihc_score, tuple(IhcScore)),
         statuses=_patients(rows, lambda row: row.status(policy), tuple(Her2Status)),
     )
 
 
-def count_all(manifest: Manifest, policy: Policy = Policy.GUIDELINE) -> tuple[Count, ...]:
+def count_manifest(manifest: Manifest, policy: Policy = Policy.GUIDELINE) -> tuple[Count, ...]:
     """Count the whole manifest, each split that it uses, and each site that it names."""
     rows = manifest.rows
     splits = [split for split in (*SPLITS, None) if any(row.split == split for row in rows)]
     sites = sorted({row.site for row in rows if row.site is not None})
     return (
-        count("all", rows, policy),
-        *(count(f"split {split or 'none'}", [r for r in rows if r.split == split], policy) for split in splits),
-        *(count(f"site {site}", [r for r in rows if r.site == site], policy) for site in sites),
+        _count("all", rows, policy),
+        *(_count(f"split {split or 'none'}", [r for r in rows if r.split == split], policy) for split in splits),
+        *(_count(f"site {site}", [r for r in rows if r.site == site], policy) for site in sites),
     )
 
 
 def _patients(rows: Sequence[SlideRow], value: Callable[[SlideRow], object], order: Sequence[str]) -> dict[str, int]:
-    pairs = {(patient_key(row.patient_id), str(value(row) or UNKNOWN)) for row in rows}
+    pairs = {(patient_key(row.patient_id), str(value(row) or _UNKNOWN)) for row in rows}
     return _tally([found for _, found in pairs], order)
 
 
 def _tally(values: Iterable[str], order: Sequence[str]) -> dict[str, int]:
-    """How often each value is there, in a fixed order."""
+    """Count each value, in a fixed order."""
     found = Counter(values)
-    return {str(name): found[str(name)] for name in (*order, UNKNOWN) if found[str(name)]}
+    return {str(name): found[str(name)] for name in (*order, _UNKNOWN) if found[str(name)]}

@@ -7,10 +7,9 @@ from random import Random
 
 from he2her2.errors import ManifestError
 from he2her2.labels import Policy
-from he2her2.manifest.apportion import apportion, share_groups
 from he2her2.manifest.checks import Label, label_of
-from he2her2.manifest.patients import patient_key
-from he2her2.manifest.table import SPLITS, Manifest, SlideRow, Split
+from he2her2.manifest.manifest_file import SPLITS, Manifest, SlideRow, Split, patient_key
+from he2her2.manifest.stratification import sides_of_groups, stratified_counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +18,8 @@ class Patient:
 
     Attributes:
         key: Its key, see `patient_key`.
-        label: What it is stratified by.
-        site: Where it comes from; its own key where the manifest does not say.
+        label: Label for stratification.
+        site: Its laboratory or hospital; its own key where the manifest does not state it.
     """
 
     key: str
@@ -29,8 +28,8 @@ class Patient:
 
 
 @dataclass(frozen=True, slots=True)
-class Cohort:
-    """The patients that can be split.
+class SplitCandidates:
+    """Patients that can be split, and those that cannot.
 
     Attributes:
         patients: Those with a label, sorted by key.
@@ -41,7 +40,7 @@ class Cohort:
     left_out: tuple[str, ...]
 
 
-def patients_of(manifest: Manifest, label: Label = "her2_status", policy: Policy = Policy.GUIDELINE) -> Cohort:
+def patients_of(manifest: Manifest, label: Label = "her2_status", policy: Policy = Policy.GUIDELINE) -> SplitCandidates:
     """Gather a manifest's rows by patient.
 
     Raises:
@@ -69,7 +68,7 @@ def patients_of(manifest: Manifest, label: Label = "her2_status", policy: Policy
         problems.append(f"no patient has {label}; there is nothing to stratify by")
     if problems:
         raise ManifestError([f"{manifest.path}: {problem}" for problem in problems])
-    return Cohort(tuple(patients), tuple(left_out))
+    return SplitCandidates(tuple(patients), tuple(left_out))
 
 
 def split_by_shares(
@@ -82,7 +81,7 @@ def split_by_shares(
     a site are on one side, and shares and classes are met as well as whole sites can.
 
     Args:
-        patients: Whom to split.
+        patients: The patients.
         shares: Relative size of each split; 0 leaves it out.
         seed: The same gives the same split, whatever the order of `patients`.
         by_site: Keep sites whole.
@@ -104,10 +103,10 @@ def split_by_shares(
     if not sides or any(share < 0 for share in shares.values()):
         raise ValueError(f"shares must be non-negative, and one positive; got {dict(shares)}")
     total = sum(shares[side] for side in sides)
-    wish = [shares[side] / total for side in sides]
+    wanted = [shares[side] / total for side in sides]
     people = sorted(patients, key=lambda patient: patient.key)
     rng = Random(seed)  # noqa: S311  (not cryptography)
-    index = _whole_sites(people, wish, rng) if by_site else _by_label(people, wish, rng)
+    index = _whole_sites(people, wanted, rng) if by_site else _by_label(people, wanted, rng)
     return {patient.key: sides[i] for patient, i in zip(people, index, strict=True)}
 
 
@@ -117,9 +116,9 @@ def split_in_folds(
     """Cross-validation: in fold f, part f tests, part f + 1 validates (from three folds on) and the rest trains.
 
     Args:
-        patients: Whom to split.
-        folds: How many parts.
-        repeats: How many times, each with another shuffle.
+        patients: The patients.
+        folds: Number of parts.
+        repeats: Number of repetitions, each with another shuffle.
         seed: The same gives the same folds, whatever the order of `patients`.
         by_site: Keep sites whole.
 
@@ -152,19 +151,19 @@ def classes_missing(patients: Sequence[Patient], splits: Mapping[str, Split]) ->
 
 
 def _different(rows: Sequence[SlideRow], value: Callable[[SlideRow], object]) -> list[str]:
-    """The values of rows, each once, in order; those that are None say nothing."""
+    """The values of rows, each once, in order; None is skipped."""
     return list(dict.fromkeys(str(found) for found in map(value, rows) if found is not None))
 
 
-def _by_label(people: Sequence[Patient], wish: Sequence[float], rng: Random) -> list[int]:
+def _by_label(people: Sequence[Patient], shares: Sequence[float], rng: Random) -> list[int]:
     """The side of each patient, stratified by label."""
-    if len(people) < len(wish):
-        raise ManifestError([f"{len(people)} labelled patients cannot fill {len(wish)} splits"])
+    if len(people) < len(shares):
+        raise ManifestError([f"{len(people)} labelled patients cannot fill {len(shares)} splits"])
     by_label = defaultdict(list)
     for i, patient in enumerate(people):
         by_label[patient.label].append(i)
     classes = sorted(by_label)
-    numbers = apportion([len(by_label[name]) for name in classes], wish)
+    numbers = stratified_counts([len(by_label[name]) for name in classes], shares)
     side_of = [0] * len(people)
     for name, row in zip(classes, numbers, strict=True):
         members = by_label[name]
@@ -175,14 +174,14 @@ def _by_label(people: Sequence[Patient], wish: Sequence[float], rng: Random) -> 
     return side_of
 
 
-def _whole_sites(people: Sequence[Patient], wish: Sequence[float], rng: Random) -> list[int]:
+def _whole_sites(people: Sequence[Patient], shares: Sequence[float], rng: Random) -> list[int]:
     """The side of each patient, with all patients of a site on one side."""
     sites = sorted({patient.site for patient in people})
-    if len(sites) < len(wish):
-        raise ManifestError([f"{len(sites)} sites cannot fill {len(wish)} splits whole; split without --by-site"])
+    if len(sites) < len(shares):
+        raise ManifestError([f"{len(sites)} sites cannot fill {len(shares)} splits whole; split without --by-site"])
     classes = sorted({patient.label for patient in people})
     counts = Counter((patient.site, patient.label) for patient in people)
-    side_of = share_groups([[counts[site, name] for name in classes] for site in sites], wish, rng)
+    side_of = sides_of_groups([[counts[site, name] for name in classes] for site in sites], shares, rng)
     by_site = dict(zip(sites, side_of, strict=True))
     return [by_site[patient.site] for patient in people]
 

@@ -129,7 +129,7 @@ def plan_run(
         config: The settings.
         weights: The networks.
         overrides: What else the user chose that can change a result (mpp, annotations).
-        patients: Used in the weights, by `manifest.patients_behind`.
+        patients: Used in the weights, by `manifest.recorded_patients`.
         overwrite: Take over a folder that holds results of another configuration.
         result_file: Name of each slide's result.
 

@@ -67,7 +67,7 @@ def begin_run(
         config: The method's settings.
         settings: The training's settings, or those of an ablation's two trainings.
         inputs: All else that changes the result: files by `fingerprint`, folds.
-        patients: Hashed ids of the patients used in training, by `manifest.describe_patients`.
+        patients: Hashed ids of the patients used in training, by `manifest.patients_record`.
 
     Raises:
         OutputError: The folder cannot be written, or holds something else.

@@ -17,8 +17,7 @@ from he2her2.errors import AnnotationError, ManifestError, SlideError
 from he2her2.files import atomic, digest
 from he2her2.geometry import TileGrid
 from he2her2.labels import Her2Status, Policy
-from he2her2.manifest.checks import label_of
-from he2her2.manifest.table import SlideRow
+from he2her2.manifest import SlideRow, label_of
 from he2her2.method.inference import pace
 from he2her2.method.segmentation import segment_slide
 from he2her2.method.tiles import cut_tumour, require_readable

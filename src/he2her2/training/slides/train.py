@@ -12,8 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from he2her2.config import Config
 from he2her2.errors import ConfigError
 from he2her2.files import atomic
-from he2her2.manifest import describe_patients, read_manifest, require
-from he2her2.manifest.provenance import write_patients
+from he2her2.manifest import patients_record, read_manifest, require_usable, write_patients
 from he2her2.method.decision import decide_on
 from he2her2.method.tiles import score_tiles
 from he2her2.models.card import Ranking
@@ -73,7 +72,7 @@ def train_slides(
     """
     _check_precision(execution.hardware)
     manifest = read_manifest(data.manifest)
-    require(manifest, stain="HE", label="her2_status", splits=("train", "val"), policy=data.policy)
+    require_usable(manifest, stain="HE", label="her2_status", splits=("train", "val"), policy=data.policy)
     start, tumour_cnn = load_start(data, config, settings), load_tumour_cnn(data, config)
     begin_run(
         out,
@@ -82,7 +81,7 @@ def train_slides(
         config=config,
         settings=settings,
         inputs=inputs(data),
-        patients=describe_patients(manifest),
+        patients=patients_record(manifest),
     )
     rows = [*manifest.select(stain="HE", split="train"), *manifest.select(stain="HE", split="val")]
     bags = build_bags(
@@ -157,7 +156,7 @@ def _finish(data: SlideData, out: Path, module: SlideModule, fitted: Fitted, val
     _save(module, weights, replace(provenance, metrics=measured))
     gaps = _copy_tumour_cnn(data, weights)
     teachers = [] if data.weights is None else [data.weights]
-    write_patients(weights, describe_patients(read_manifest(data.manifest)), teachers)
+    write_patients(weights, patients_record(read_manifest(data.manifest)), teachers)
     story = Story(
         data=provenance.data,
         recipe=provenance.recipe,

@@ -9,10 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from he2her2.errors import ManifestError, WeightsError
-from he2her2.manifest import Manifest, SlideRow, patient_key, read_manifest, require
-from he2her2.manifest.provenance import patient_mark, used_for_choice
-from he2her2.manifest.splits import patients_of, split_in_folds
-from he2her2.manifest.table import Split, Stain
+from he2her2.manifest import (
+    Manifest,
+    SlideRow,
+    Split,
+    Stain,
+    hashed_patient,
+    patient_key,
+    patients_of,
+    patients_used,
+    read_manifest,
+    require_usable,
+    split_in_folds,
+)
 from he2her2.models.weights import CARD_FILE, load_tensors, read_card, verify
 from he2her2.models.zoo import CnnSpec
 from he2her2.training.report import distinct_notices
@@ -88,7 +97,7 @@ class TileSplit:
     def patients(self) -> dict[str, list[str]]:
         """Hashed ids of the patients used in training, for `run.json`."""
         uses = {"training_patients": (*self.train, *self.pool), "validation_patients": self.val}
-        return {use: sorted({patient_mark(row.patient_id) for row in rows}) for use, rows in uses.items()}
+        return {use: sorted({hashed_patient(row.patient_id) for row in rows}) for use, rows in uses.items()}
 
     @property
     def rows(self) -> tuple[SlideRow, ...]:
@@ -115,7 +124,7 @@ def read_split(data: TileData, n_folds: int, seed: int) -> TileSplit:
         return _in_folds(manifest, data.stain, n_folds, seed)
     test = manifest.select(stain=data.stain, split="test")
     splits: list[Split] = ["train", "val", *(["test"] if test else [])]  # type: ignore[list-item]
-    require(manifest, stain=data.stain, label="ihc_score", splits=splits)
+    require_usable(manifest, stain=data.stain, label="ihc_score", splits=splits)
     train, val = (manifest.select(stain=data.stain, split=split) for split in splits[:2])
     return TileSplit(train, val, test)
 
@@ -131,7 +140,7 @@ def _in_folds(manifest: Manifest, stain: Stain, n_folds: int, seed: int) -> Tile
     checked = replace(manifest, rows=(*learning, *val))
     problems = [*_patients_in_both(manifest, train, pool)]
     try:
-        require(checked, stain=stain, label="ihc_score", splits=splits)
+        require_usable(checked, stain=stain, label="ihc_score", splits=splits)
     except ManifestError as error:
         problems += error.problems
     if problems:
@@ -174,9 +183,9 @@ def load_weights(data: TileData, spec: CnnSpec, split: TileSplit) -> dict[str, N
 
 def _check_leaks(folder: Path, split: TileSplit) -> None:
     """Raise unless evaluated patients were not used for the initial weights, and validation patients not trained on."""
-    used = used_for_choice(folder)
+    used = patients_used(folder)
     problems = [
-        *_shared("be evaluated", (*split.test, *split.pool), used.marks, folder),
+        *_shared("be evaluated", (*split.test, *split.pool), used.hashes, folder),
         *_shared("validate", split.val, used.trained, folder),
     ]
     if problems:
@@ -184,7 +193,7 @@ def _check_leaks(folder: Path, split: TileSplit) -> None:
 
 
 def _shared(verb: str, rows: Sequence[SlideRow], marks: frozenset[str], folder: Path) -> list[str]:
-    names = sorted({row.patient_id for row in rows if patient_mark(row.patient_id) in marks})
+    names = sorted({row.patient_id for row in rows if hashed_patient(row.patient_id) in marks})
     if not names:
         return []
     shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

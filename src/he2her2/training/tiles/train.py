@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from he2her2.config import Config
 from he2her2.errors import ManifestError
 from he2her2.evaluation.paper_tables import TABLE_1
-from he2her2.manifest import SlideRow
-from he2her2.manifest.provenance import write_patients
+from he2her2.manifest import SlideRow, write_patients
 from he2her2.models.scoring import soft_argmax
 from he2her2.statistics.intervals import exact_binomial
 from he2her2.training.classifier import CnnClassifier

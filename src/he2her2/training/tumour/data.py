@@ -9,10 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from he2her2.errors import ConfigError, ManifestError, PatchError
-from he2her2.manifest import Manifest, SlideRow, patient_key, read_manifest, require
-from he2her2.manifest.checks import check
-from he2her2.manifest.provenance import patient_mark
-from he2her2.manifest.table import Split
+from he2her2.manifest import (
+    Manifest,
+    SlideRow,
+    Split,
+    check_consistent,
+    hashed_patient,
+    patient_key,
+    read_manifest,
+    require_usable,
+)
 from he2her2.models.zoo import CnnSpec
 from he2her2.training.run import fingerprint
 from he2her2.training.settings import TumourTraining
@@ -79,7 +85,7 @@ class Sources:
         """Hashed ids of all patients used in training, for `run.json`."""
         names = {str(name) for patches in self.sets for name in np.unique(patches.patients)}
         names |= {row.patient_id for row in self.rows}
-        return {"training_patients": sorted(map(patient_mark, names))}
+        return {"training_patients": sorted(map(hashed_patient, names))}
 
 
 def read_sources(data: TumourData, spec: CnnSpec) -> Sources:
@@ -141,9 +147,9 @@ def _annotated_rows(manifest: Manifest) -> tuple[SlideRow, ...]:
     problems: list[str] = []
     try:
         if splits:
-            require(manifest, stain="HE", label=None, splits=splits)
+            require_usable(manifest, stain="HE", label=None, splits=splits)
         else:
-            check(manifest)
+            check_consistent(manifest)
     except ManifestError as error:
         problems += error.problems
     problems += [

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from he2her2.config import Config
 from he2her2.files import write_csv
-from he2her2.manifest.provenance import write_patients
+from he2her2.manifest import write_patients
 from he2her2.models.card import Metric
 from he2her2.statistics.intervals import Estimate, auc_interval, decision_interval
 from he2her2.statistics.metrics import balanced_accuracy

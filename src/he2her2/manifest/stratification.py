@@ -1,4 +1,4 @@
-"""Whole numbers of patients, or whole groups of them, as near to wished shares as they can be."""
+"""Stratified splits: whole numbers of patients, or whole groups of them, as near to given shares as possible."""
 
 import math
 from collections.abc import Sequence
@@ -10,17 +10,21 @@ from typing import TypeAlias
 _Move: TypeAlias = tuple[int, int, int]  # row, column, and 1 or -1
 
 _TOLERANCE = 1e-9
-_BETTER = 1e-7  # less than that betters nothing
+_LEAST_GAIN = 1e-7  # less is rounding error
 _DRAWS = 100
 
 
-def apportion(sizes: Sequence[int], shares: Sequence[float]) -> list[list[int]]:
-    """How many members of each class go to each side.
+def stratified_counts(sizes: Sequence[int], shares: Sequence[float]) -> list[list[int]]:
+    """Compute how many members of each class go to each side.
 
     Every side's total is a rounding, down or up, of its share of all members. Within that, as many classes as
     possible have a member on every side; within that, each class keeps the shares as nearly as it can. Rounding class
     by class would miss the totals; rounding both at once is always possible (Cox, J Am Stat Assoc 1987;82:520-524) and
-    here a transport with convex costs: a table is the best one when no cycle of moves betters it.
+    here a transport with convex costs: a table is optimal when no cycle of moves makes it cheaper.
+
+    `scipy.optimize.milp` finds tables of the same cost but chooses others among equals, so that recorded seeds would
+    split otherwise: `test_recorded_seeds_split_as_they_did` fails with it (17 % of cohorts, the ties pinned by a second
+    cost), and HiGHS ends a few of them with a solve error.
 
     Args:
         sizes: (c,) members of each class.
@@ -30,15 +34,15 @@ def apportion(sizes: Sequence[int], shares: Sequence[float]) -> list[list[int]]:
         (c, k) numbers; row i sums to `sizes[i]`.
 
     Example:
-        >>> apportion([6, 4], [0.5, 0.25, 0.25])
+        >>> stratified_counts([6, 4], [0.5, 0.25, 0.25])
         [[3, 1, 2], [2, 1, 1]]
     """
     totals = [sum(sizes) * share for share in shares]
     most = [math.ceil(total - _TOLERANCE) for total in totals]
     spare = [n - math.floor(total + _TOLERANCE) for n, total in zip(most, totals, strict=True)]
     costs = _Costs([[size * share for share in shares] for size in sizes], spare, 4.0 * sum(sizes) + 4)
-    table = _first_table(sizes, most, spare, costs.wish)
-    while cycle := _bettering_cycle(table, costs):
+    table = _first_table(sizes, most, spare, costs.exact)
+    while cycle := _improving_cycle(table, costs):
         for row, column, step in cycle:
             table[row][column] += step
     return table[:-1]
@@ -46,36 +50,36 @@ def apportion(sizes: Sequence[int], shares: Sequence[float]) -> list[list[int]]:
 
 @dataclass(frozen=True, slots=True)
 class _Costs:
-    """What a table costs, cell by cell.
+    """Cost of a table, cell by cell.
 
     Attributes:
-        wish: (c, k) members wished for.
-        spare: (k,) 1 where a side's total may be rounded down, and so its last place may stay free.
-        lacking: Cost of a class that a side lacks; more than any distance from the wish.
+        exact: (c, k) members by the exact shares, fractional.
+        spare: (k,) 1 where a side's total may be rounded down, so that one of its seats may stay free.
+        lacking: Cost of a class that a side lacks; more than any distance from the exact shares.
     """
 
-    wish: list[list[float]]
+    exact: list[list[float]]
     spare: list[int]
     lacking: float
 
     def of(self, row: int, column: int, n: int) -> float:
-        """Cost of `n` in a cell; the last row counts free places. Convex in `n`, and infinite where not allowed."""
-        if row == len(self.wish):
+        """Cost of `n` in a cell; the last row counts free seats. Convex in `n`, and infinite where not allowed."""
+        if row == len(self.exact):
             return 0.0 if 0 <= n <= self.spare[column] else math.inf
-        wish = self.wish[row][column]
-        if n < 0 or (wish == 0 and n > 0):
+        exact = self.exact[row][column]
+        if n < 0 or (exact == 0 and n > 0):
             return math.inf
-        return abs(n - wish) + (self.lacking if n == 0 and wish > 0 else 0.0)
+        return abs(n - exact) + (self.lacking if n == 0 and exact > 0 else 0.0)
 
 
 def _first_table(
-    sizes: Sequence[int], most: Sequence[int], spare: Sequence[int], wish: Sequence[Sequence[float]]
+    sizes: Sequence[int], most: Sequence[int], spare: Sequence[int], exact: Sequence[Sequence[float]]
 ) -> list[list[int]]:
-    """Some table with the right sums: wishes rounded down, and what is left from the first corner to the last."""
+    """Return a table with the right sums: exact shares rounded down, the rest from the first corner to the last."""
     free = sum(most) - sum(sizes)
-    table = [[math.floor(n + _TOLERANCE) for n in row] for row in wish]
-    places = [i for i, one in enumerate(spare) if one][:free]
-    table.append([int(i in places) for i in range(len(most))])
+    table = [[math.floor(n + _TOLERANCE) for n in row] for row in exact]
+    seats = [i for i, one in enumerate(spare) if one][:free]
+    table.append([int(i in seats) for i in range(len(most))])
     rows = [size - sum(row) for size, row in zip(sizes, table, strict=False)]
     columns = [n - sum(column) for n, column in zip(most, zip(*table, strict=True), strict=True)]
     for r, c in product(range(len(sizes)), range(len(most))):
@@ -86,8 +90,8 @@ def _first_table(
     return table
 
 
-def _bettering_cycle(table: Sequence[Sequence[int]], costs: _Costs) -> list[_Move]:
-    """Moves of one member along a cycle that cheapens the table and keeps its sums; none when there is no such cycle.
+def _improving_cycle(table: Sequence[Sequence[int]], costs: _Costs) -> list[_Move]:
+    """Find moves of one member along a cycle that make the table cheaper and keep its sums; none if there is no cycle.
 
     Bellman and Ford's search for a negative cycle: adding to a cell leads from its row to its column, taking from it
     leads back.
@@ -104,7 +108,7 @@ def _bettering_cycle(table: Sequence[Sequence[int]], costs: _Costs) -> list[_Mov
     for _ in cost:
         last = None
         for start, end, step, move in edges:
-            if cost[start] + step < cost[end] - _BETTER:
+            if cost[start] + step < cost[end] - _LEAST_GAIN:
                 cost[end], came[end], last = cost[start] + step, (start, move), end
         if last is None:
             return []
@@ -112,20 +116,20 @@ def _bettering_cycle(table: Sequence[Sequence[int]], costs: _Costs) -> list[_Mov
 
 
 def _walk_back(came: Sequence[tuple[int, _Move] | None], node: int | None) -> list[_Move]:
-    """The cycle that a search which would not end runs into."""
+    """Follow the predecessors of an endless search to its cycle."""
     seen: dict[int, int] = {}
     moves: list[_Move] = []
     while node is not None and node not in seen:
         seen[node] = len(moves)
         before = came[node]
-        assert before is not None  # a node that is still bettered after so many rounds has a cycle behind it
+        assert before is not None  # a node that still improves after so many rounds has a cycle behind it
         node = before[0]
         moves.append(before[1])
     return moves[seen[node] :] if node is not None else []
 
 
-def share_groups(counts: Sequence[Sequence[int]], shares: Sequence[float], rng: Random) -> list[int]:
-    """Put whole groups on sides: every side has a group, classes are spread as well, sizes are as near as may be.
+def sides_of_groups(counts: Sequence[Sequence[int]], shares: Sequence[float], rng: Random) -> list[int]:
+    """Assign whole groups to sides: each has a group, then every class if possible, then sizes near their shares.
 
     The best of many seeded greedy draws; the problem is a bin packing, for which no quick exact way is known.
 
@@ -152,7 +156,7 @@ def share_groups(counts: Sequence[Sequence[int]], shares: Sequence[float], rng: 
 def _greedy(
     counts: Sequence[Sequence[int]], order: Sequence[int], shares: Sequence[float], totals: Sequence[int]
 ) -> list[int]:
-    """Groups in order, each to the side that misses its members most; a side that would stay empty goes first."""
+    """Groups in order, each to the side that lacks its members most; sides that would stay empty come first."""
     side_of = [0] * len(counts)
     held = [[0] * len(totals) for _ in shares]
     filled: set[int] = set()
@@ -167,7 +171,7 @@ def _greedy(
 
 
 def _excess(group: Sequence[int], held: Sequence[int], share: float, totals: Sequence[int]) -> float:
-    """How full a side would be with the group, against its share, in the class where it would be fullest."""
+    """Fill of a side with the group added, relative to its share, in the class where it is fullest."""
     return max(
         ((h + n) / (total * share) for n, h, total in zip(group, held, totals, strict=True) if n and total),
         default=0.0,
@@ -177,7 +181,7 @@ def _excess(group: Sequence[int], held: Sequence[int], share: float, totals: Seq
 def _cost(
     counts: Sequence[Sequence[int]], sides: Sequence[int], shares: Sequence[float], totals: Sequence[int]
 ) -> tuple[float, float]:
-    """First the classes that sides lack, then how far sizes and classes are from their shares."""
+    """Number of classes that sides lack, then distance of sizes and classes from their shares."""
     lacking, distance = 0, 0.0
     for k, share in enumerate(shares):
         held = [

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Literal, TypeAlias, TypeVar, get_args
 from he2her2.errors import ManifestError
 from he2her2.files import csv_text, write_text
 from he2her2.labels import Her2Status, IhcScore, Ish, Policy, apply_guideline, parse_ihc, parse_ish, parse_status
-from he2her2.manifest.reading import TableRow, is_blank, read_table
+from he2her2.manifest.csv_tables import TableRow, is_blank, read_table
 
 Stain: TypeAlias = Literal["HE", "IHC"]
 Split: TypeAlias = Literal["train", "val", "test"]
@@ -28,9 +29,10 @@ COLUMNS = (
     "mpp",
     "annotations",
 )
-REQUIRED = COLUMNS[:3]
+_REQUIRED = COLUMNS[:3]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
+_TCGA = re.compile(r"TCGA[-_. ]([A-Z0-9]{2})[-_. ]([A-Z0-9]{4})(?![A-Z0-9])")
 _STAINS: Mapping[str, Stain] = {"HE": "HE", "H&E": "HE", "IHC": "IHC"}
 _T = TypeVar("_T")
 
@@ -40,16 +42,16 @@ class SlideRow:
     """One slide of a cohort.
 
     Attributes:
-        line: Line of the manifest, to name in messages; 0 for a row that is in no file yet.
+        line: Line of the manifest, for messages; 0 for a row that is in no file yet.
         slide_id: Its name, unique in the manifest.
         path: Its file; a relative one in the manifest starts from the manifest's folder.
-        patient_id: Whose it is; all slides of a patient stay in one split.
-        stain: H&E or IHC; None where the manifest does not say.
+        patient_id: Its patient; all slides of a patient stay in one split.
+        stain: H&E or IHC; None where the manifest does not state it.
         ihc_score: IHC score of the patient's tumour.
         ish: Its in situ hybridisation.
         her2_status: Its HER2 status as the manifest states it; see `status`.
         site: Laboratory or hospital.
-        split: What the slide is used for; None: for nothing.
+        split: Use of the slide; None: unused.
         mpp: µm per level-0 px, over what the file says.
         annotations: GeoJSON, ASAP or Sedeen polygons, or a PNG mask of the whole slide (non-zero: inside).
         extra: The manifest's other columns, carried through.
@@ -70,7 +72,7 @@ class SlideRow:
     extra: Mapping[str, str] = field(default_factory=dict)
 
     def status(self, policy: Policy = Policy.GUIDELINE) -> Her2Status | None:
-        """The HER2 status that the manifest states; where it states none, what the tests amount to.
+        """Return the HER2 status that the manifest states; where it states none, that of the tests.
 
         Returns:
             None where there is neither a stated status nor a test.
@@ -89,7 +91,7 @@ class Manifest:
     Attributes:
         path: The file; new rows will be relative to its folder.
         rows: Its readable slides, in the file's order.
-        problems: What could not be understood, a line of text each; `checks.require` refuses a manifest with any.
+        problems: Cells that cannot be understood, a line of text each; `require_usable` refuses a manifest with any.
     """
 
     path: Path
@@ -97,7 +99,7 @@ class Manifest:
     problems: tuple[str, ...] = ()
 
     def select(self, *, stain: Stain | None = None, split: Split | None = None) -> tuple[SlideRow, ...]:
-        """The rows of a stain and of a split, in order; a row that does not tell its stain is of any."""
+        """Return the rows of a stain and of a split, in order; a row without a stain is of any."""
         return tuple(
             row
             for row in self.rows
@@ -105,14 +107,29 @@ class Manifest:
         )
 
 
+def patient_key(name: str) -> str:
+    """Return the key of a patient: equal for all ways to write its name.
+
+    A TCGA barcode of a sample, portion or slide names the same patient as its first three fields; case and blanks
+    are ignored.
+
+    Example:
+        >>> patient_key("TCGA-A1-A0SK-01Z-00-DX1"), patient_key("tcga_a1_a0sk"), patient_key(" Case 7 ")
+        ('tcga-a1-a0sk', 'tcga-a1-a0sk', 'case 7')
+    """
+    if barcode := _TCGA.match(name.strip().upper()):
+        return f"tcga-{barcode[1]}-{barcode[2]}".lower()
+    return " ".join(name.split()).casefold()
+
+
 def read_manifest(path: Path) -> Manifest:
-    """Read a manifest; cells that mean nothing become `problems`, so that all can be told at once.
+    """Read a manifest; cells that cannot be understood become `problems`, so that all are reported at once.
 
     Raises:
         ManifestError: The file cannot be read as a table, or lacks a required column.
     """
     table = read_table(path)
-    if missing := [name for name in REQUIRED if name not in table.columns]:
+    if missing := [name for name in _REQUIRED if name not in table.columns]:
         columns = ", ".join(table.columns)
         raise ManifestError([f"{path}: has no column {', '.join(missing)}; it has {columns}"])
     problems = list(table.problems)
@@ -124,19 +141,19 @@ def write_manifest(manifest: Manifest, path: Path | None = None) -> Path:
     """Write a manifest; a file below its folder is written relative to it, another one in full.
 
     Args:
-        manifest: What to write.
-        path: Where to; the manifest's own path by default.
+        manifest: The manifest.
+        path: The file; the manifest's own path by default.
 
     Raises:
-        OutputError: The place cannot be written.
+        OutputError: It cannot be written.
     """
     out = path or manifest.path
-    write_text(out, as_csv(manifest.rows, out.parent))
+    write_text(out, _as_csv(manifest.rows, out.parent))
     return out
 
 
-def as_csv(rows: Iterable[SlideRow], folder: Path) -> str:
-    """The rows as the text of a manifest that lies in `folder`."""
+def _as_csv(rows: Iterable[SlideRow], folder: Path) -> str:
+    """Return rows as the text of a manifest that lies in `folder`."""
     rows = tuple(rows)
     extra = tuple(dict.fromkeys(name for row in rows for name in row.extra))
     return csv_text((*COLUMNS, *extra), (_cells(row, folder) for row in rows))
@@ -169,7 +186,7 @@ def _relative(path: Path, folder: Path) -> str:
 
 
 def _row(row: TableRow, folder: Path, problems: list[str]) -> SlideRow | None:
-    """The slide of a row; None, and a problem, where it lacks what every row must have."""
+    """The slide of a row; None, and a problem, where it lacks a required cell."""
 
     def value(name: str, parse: Callable[[str], _T]) -> _T | None:
         text = row.cells.get(name, "")
@@ -181,8 +198,8 @@ def _row(row: TableRow, folder: Path, problems: list[str]) -> SlideRow | None:
             problems.append(f"line {row.line}: {name}: {error}")
             return None
 
-    slide_id, path, patient_id = (row.cells[name] for name in REQUIRED)
-    blank = [name for name in REQUIRED if not row.cells[name]]
+    slide_id, path, patient_id = (row.cells[name] for name in _REQUIRED)
+    blank = [name for name in _REQUIRED if not row.cells[name]]
     if blank:
         problems.append(f"line {row.line}: no {', '.join(blank)}")
     if {"/", "\\"} & set(slide_id) or slide_id.startswith("."):

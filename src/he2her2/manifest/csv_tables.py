@@ -1,4 +1,4 @@
-"""Tables as people have them: CSV from R, pandas or Excel, with the line of every row."""
+"""CSV tables as R, pandas and Excel write them, with the line of every row."""
 
 import csv
 import io
@@ -17,7 +17,7 @@ class TableRow:
 
     Attributes:
         line: Line of the file on which it begins; the heading is line 1.
-        cells: Text by column; surrounding blanks are gone.
+        cells: Text by column, without surrounding blanks.
     """
 
     line: int
@@ -35,7 +35,7 @@ class Table:
 
 
 def is_blank(text: str) -> bool:
-    """Whether a cell says nothing: empty, or one of the ways that R, pandas and Excel write a missing value."""
+    """Check if a cell is empty or a missing value as R, pandas and Excel write it."""
     return text.strip().lower() in _BLANK
 
 

@@ -1,4 +1,4 @@
-"""A table of tests becomes a table of labels, each with the rule that gave it."""
+"""A table of tests with the labels that follow from them, each with its rule."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,9 +8,9 @@ from typing import TypeVar
 from he2her2.errors import ManifestError
 from he2her2.files import write_csv
 from he2her2.labels import GuidelineResult, IshCounts, Policy, apply_guideline, parse_ihc, parse_ish
-from he2her2.manifest.reading import TableRow, is_blank, read_table
+from he2her2.manifest.csv_tables import TableRow, is_blank, read_table
 
-ADDED = ("ish_group", "her2_status", "stratum", "rule", "source", "stratum_source", "conflict")
+_ADDED = ("ish_group", "her2_status", "stratum", "rule", "source", "stratum_source", "conflict")
 """Columns that a labelled table gains; those of the same name are replaced."""
 
 _T = TypeVar("_T")
@@ -19,14 +19,14 @@ _TRUTHS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0
 
 @dataclass(frozen=True, slots=True)
 class TestColumns:
-    """Which columns hold which test; a column that a table lacks was not done.
+    """Columns of the tests in a table; a test without a column was not done.
 
     Attributes:
         ihc: IHC score.
         ish: ISH in words, or counts in words.
         ratio: HER2/CEP17 ratio.
         copies: HER2 copies per cell.
-        faint: Whether an IHC 0 shows any faint staining (yes or no).
+        faint: Faint staining in an IHC 0 (yes or no).
     """
 
     ihc: str = "ihc_score"
@@ -37,21 +37,21 @@ class TestColumns:
 
 
 @dataclass(frozen=True, slots=True)
-class LabelTable:
-    """A table with its labels: the columns, each row's text and what it amounts to."""
+class LabelledTable:
+    """A table with its labels: the columns, each row's text and its result."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[Mapping[str, str], GuidelineResult], ...]
 
 
-def label_table(
+def label_tests(
     path: Path, columns: TestColumns, *, policy: Policy = Policy.GUIDELINE, recounted: bool = False
-) -> LabelTable:
-    """Decide every row of a table of tests; counts outrank a stated ISH result.
+) -> LabelledTable:
+    """Label every row of a table of tests; counts outrank a stated ISH result.
 
     Raises:
-        ManifestError: The table cannot be read, has none of the test columns, or holds cells that mean nothing: all
-            of them.
+        ManifestError: The table cannot be read, has none of the test columns, or holds cells that cannot be
+            understood: all problems.
     """
     table = read_table(path)
     tests = (columns.ihc, columns.ish, columns.ratio, columns.copies)
@@ -63,23 +63,23 @@ def label_table(
     rows = []
     for row in table.rows:
         try:
-            rows.append((row.cells, _decide(row, columns, policy, recounted=recounted)))
+            rows.append((row.cells, _label(row, columns, policy, recounted=recounted)))
         except ValueError as error:
             problems.append(f"line {row.line}: {error}")
     if problems:
         raise ManifestError([f"{path}: {problem}" for problem in problems])
-    return LabelTable(table.columns, tuple(rows))
+    return LabelledTable(table.columns, tuple(rows))
 
 
-def write_label_table(table: LabelTable, out: Path) -> None:
+def write_labelled_table(table: LabelledTable, out: Path) -> None:
     """Write a table with its labels as CSV.
 
     Raises:
-        OutputError: The place cannot be written.
+        OutputError: It cannot be written.
     """
-    kept = [name for name in table.columns if name not in ADDED]
+    kept = [name for name in table.columns if name not in _ADDED]
     rows = ((*(cells[name] for name in kept), *_cells(decision)) for cells, decision in table.rows)
-    write_csv(out, (*kept, *ADDED), rows)
+    write_csv(out, (*kept, *_ADDED), rows)
 
 
 def _cells(decision: GuidelineResult) -> tuple[str, ...]:
@@ -89,8 +89,8 @@ def _cells(decision: GuidelineResult) -> tuple[str, ...]:
     return group, *map(str, found), conflict
 
 
-def _decide(row: TableRow, columns: TestColumns, policy: Policy, *, recounted: bool) -> GuidelineResult:
-    """What a row's tests amount to; `ValueError` names every cell that means nothing."""
+def _label(row: TableRow, columns: TestColumns, policy: Policy, *, recounted: bool) -> GuidelineResult:
+    """Label a row; `ValueError` names every cell that cannot be understood."""
     problems: list[str] = []
 
     def value(name: str, parse: Callable[[str], _T]) -> _T | None:

@@ -1,0 +1,144 @@
+"""Patients that were used in training or to choose thresholds: recorded beside the weights, as hashed ids."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from he2her2.errors import ManifestError
+from he2her2.files import read_json, sha256_of, write_json
+from he2her2.manifest.manifest_file import Manifest, SlideRow, Split, patient_key
+
+PATIENTS_FILE = "patients.json"
+"""File with the patients of a folder of weights or an operating point; a run has them in its `run.json`."""
+
+_KEYS = ("training_patients", "validation_patients")
+_DIGITS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class UsedPatients:
+    """Patients that were used in training a folder's weights or in choosing its thresholds.
+
+    Attributes:
+        hashes: Their hashed ids, see `hashed_patient`.
+        sources: Files with the record; empty where nothing was recorded, which proves nothing.
+        trained: Hashed ids of the patients used in training, not only in validation.
+    """
+
+    hashes: frozenset[str]
+    sources: tuple[Path, ...]
+    trained: frozenset[str] = frozenset()
+
+
+def hashed_patient(patient_id: str) -> str:
+    """Hash a patient's name, so that a folder that is passed on names nobody in clear.
+
+    Names cannot be read from hashes, but a list of names can be tried.
+
+    Example:
+        >>> hashed_patient("TCGA-A1-A0SK-01Z-00-DX1") == hashed_patient("tcga-a1-a0sk")
+        True
+    """
+    return hashlib.sha256(f"he2her2 patient {patient_key(patient_id)}".encode()).hexdigest()[:_DIGITS]
+
+
+def patients_record(manifest: Manifest) -> dict[str, Any]:
+    """Return the record of the patients used in training and validation, for `run.json` or `patients.json`.
+
+    Returns:
+        For JSON: the manifest's name and SHA-256, and the hashed ids of the patients of the splits train and val.
+    """
+    return {
+        "manifest": manifest.path.name,
+        "manifest_sha256": sha256_of(manifest.path),
+        _KEYS[0]: _hashes(manifest.rows, "train"),
+        _KEYS[1]: _hashes(manifest.rows, "val"),
+    }
+
+
+def write_patients(weights: Path, own: Mapping[str, Any], parents: Iterable[Path] = ()) -> None:
+    """Write the record of the used patients into a folder of weights, so that it goes with every copy.
+
+    Args:
+        weights: The folder.
+        own: Patients of this training, as `patients_record` gives them.
+        parents: Folders of weights that the training started from; their patients are added.
+
+    Raises:
+        ManifestError: The record of parent weights is damaged.
+        OutputError: It cannot be written.
+    """
+    known = [own, *map(recorded_patients, parents)]
+    merged = {key: sorted({one for names in known for one in names.get(key, ())}) for key in _KEYS}
+    write_json(weights / PATIENTS_FILE, {**own, **merged}, ascii_only=True)
+
+
+def recorded_patients(weights: Path) -> dict[str, list[str]]:
+    """Return the record of the patients used in weights; empty where there is none.
+
+    Raises:
+        ManifestError: A record is damaged.
+    """
+    used = patients_used(weights)
+    if not used.sources:
+        return {}
+    return {_KEYS[0]: sorted(used.trained), _KEYS[1]: sorted(used.hashes - used.trained)}
+
+
+def patients_used(folder: Path) -> UsedPatients:
+    """Read which patients were used in training a folder's weights or in choosing its thresholds.
+
+    Args:
+        folder: Of a training run, of weights (or one of their roles), or of a prediction made with such weights.
+
+    Raises:
+        ManifestError: A record is damaged.
+    """
+    hashes: set[str] = set()
+    trained: set[str] = set()
+    sources = []
+    for path in _records(folder):
+        found = _read(path)
+        lists = [found[key] for key in _KEYS if key in found]
+        if lists:
+            hashes.update(one for names in lists for one in names)
+            trained.update(found.get(_KEYS[0], ()))
+            sources.append(path)
+    return UsedPatients(frozenset(hashes), tuple(sources), frozenset(trained))
+
+
+def shared_patients(rows: Iterable[SlideRow], folder: Path) -> tuple[str, ...]:
+    """Return the patients of `rows` that were used in a folder's weights or thresholds, by name, sorted."""
+    hashes = patients_used(folder).hashes
+    return tuple(sorted({row.patient_id for row in rows if hashed_patient(row.patient_id) in hashes}))
+
+
+def _hashes(rows: Iterable[SlideRow], split: Split) -> list[str]:
+    return sorted({hashed_patient(row.patient_id) for row in rows if row.split == split})
+
+
+def _records(folder: Path) -> list[Path]:
+    """Find records of a folder's patients: in itself, in the weights it was made with, in the run that holds it."""
+    places = [folder, *_weights_of(folder)]
+    places += [place.parent for place in places if place.name == "weights"]
+    places += [place.parent.parent for place in places if place.parent.name == "weights"]
+    found = (place / name for place in places for name in ("run.json", PATIENTS_FILE))
+    return list(dict.fromkeys(path for path in found if path.is_file()))
+
+
+def _weights_of(folder: Path) -> list[Path]:
+    """The weights folder that a prediction's command line names, where it is still there."""
+    path = folder / "run.json"
+    command = _read(path).get("command", []) if path.is_file() else []
+    named = [command[i + 1] for i, word in enumerate(command[:-1]) if word == "--weights"]
+    named += [word.removeprefix("--weights=") for word in command if str(word).startswith("--weights=")]
+    return [Path(name) for name in named if Path(name).is_dir()]
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        return read_json(path)
+    except (OSError, ValueError) as error:
+        raise ManifestError([f"{path}: cannot be read ({error}), so nobody knows who chose these weights"]) from None
