@@ -33,7 +33,10 @@ from PIL import Image
 REPOSITORY = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("HE2HER2_DATA", REPOSITORY.parent / "shared" / "data"))
 
-GIVEN_UP: Mapping[str, str] = {}
+GIVEN_UP: Mapping[str, str] = {
+    "*/prediction.json:/format": "results carry the number of their form",
+    "*/segmentation.json:/format": "results carry the number of their form",
+}
 """Differences that are meant, as "step/file:place" with wildcards, and why."""
 
 SKIPPED_KEYS = {
