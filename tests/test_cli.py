@@ -12,6 +12,7 @@ import typer
 from PIL import Image
 
 from he2her2.cli.commands import app
+from he2her2.cli.console import printable
 from he2her2.config import PRESETS, load_config
 from tests.conftest import REPOSITORY
 from tests.tissue_slides import QUICK, tissue_pixels, write_tissue
@@ -200,3 +201,31 @@ def test_module_is_the_command():
     done = subprocess.run([sys.executable, "-m", "he2her2", "--help"], capture_output=True, text=True, check=True)
 
     assert "predict" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["a\x1b[2J.svs", "\x07.svs", "a\u202eb.svs"])
+def test_control_characters_reach_no_terminal(command_line, tmp_path, name):
+    """A file name may hold what clears a screen or turns text around; it is shown as an escape."""
+    (tmp_path / name).write_text("no slide")
+
+    for command in ("inspect", "predict"):
+        options = ("--out", tmp_path / "run", *QUICK) if command == "predict" else ()
+        _, out, err = command_line(command, tmp_path / name, *options)
+        assert all(character.isprintable() or character in "\n\t" for character in out + err)
+        assert "\\" in err
+
+
+def test_escapes_are_those_of_json():
+    """`--json` may be read by a program."""
+    value = {"description": "\x1b[2J \x9f \u202e \t µ"}
+
+    assert json.loads(printable(json.dumps(value, ensure_ascii=False))) == value
+
+
+def test_a_reader_who_has_enough_ends_the_command_quietly(tmp_path):
+    """`he2her2 config | head -1` is no error of ours."""
+    command = f"{sys.executable} -m he2her2 config | true"
+
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,6 +1,7 @@
 """The command line: parse, call, print. Heavy imports wait inside the commands, so that `--help` is instant."""
 
 import io
+import os
 import signal
 import sys
 from typing import cast
@@ -8,11 +9,13 @@ from typing import cast
 import typer
 
 from he2her2.cli.commands import app
+from he2her2.cli.console import one_line, say
 from he2her2.errors import He2Her2Error, ManifestError
 
 _UsageError = cast("type[Exception]", typer.BadParameter.__bases__[0])  # typer keeps its parent private
 
 _INTERRUPTED = 130
+_PIPE_CLOSED = 141
 
 
 def main() -> None:
@@ -24,22 +27,26 @@ def main() -> None:
     try:
         code = app(standalone_mode=False) or 0
     except _UsageError as error:
-        sys.stderr.write(_usage(error))
+        say(_usage(error), error=True)
         raise SystemExit(2) from None
     except ManifestError as error:
-        sys.stderr.writelines(f"he2her2: {' '.join(problem.split())}\n" for problem in error.problems)
+        for problem in error.problems:
+            say(f"he2her2: {one_line(problem)}", error=True)
         raise SystemExit(2) from None
     except He2Her2Error as error:
-        sys.stderr.write(f"he2her2: {' '.join(str(error).split())}\n")
+        say(f"he2her2: {one_line(str(error))}", error=True)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         code = _INTERRUPTED
+    except BrokenPipeError:  # `he2her2 ... | head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = _PIPE_CLOSED
     if code == _INTERRUPTED:
-        sys.stderr.write("he2her2: stopped\n")
+        say("he2her2: stopped", error=True)
     raise SystemExit(code)
 
 
 def _usage(error: Exception) -> str:
     """One line for a mistyped command; the help page for a command without arguments."""
     text: str = error.format_message()  # type: ignore[attr-defined]
-    return f"{text}\n" if "\n" in text else f"he2her2: {text.rstrip('.')}; see --help\n"
+    return text if "\n" in text else f"he2her2: {text.rstrip('.')}; see --help"

@@ -9,6 +9,7 @@ import typer
 
 from he2her2.cli import options as o
 from he2her2.cli import training as c
+from he2her2.cli.console import say, working
 from he2her2.cli.extras import require_extra
 from he2her2.errors import ConfigError
 
@@ -22,7 +23,6 @@ def import_weights(
 ) -> None:
     """Import a checkpoint of the paper's authors: check every tensor, write safetensors, ONNX and a card."""
     require_extra("train", "torch")
-    from he2her2.cli.console import say, working
     from he2her2.models.authors_files import AUTHORS_NAMES, AUTHORS_PRESET, import_authors_file, read_authors_file
 
     with working(f"importing {file.name}"):
@@ -93,7 +93,6 @@ def ablate(  # noqa: PLR0913  # a command's options
     from he2her2.ablation.methods import load_ablation
     from he2her2.ablation.steps import AblationData
     from he2her2.ablation.study import ablate as run
-    from he2her2.cli.console import say
     from he2her2.labels import Policy
     from he2her2.models.slide_model import trained_folder
 

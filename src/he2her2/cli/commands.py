@@ -7,6 +7,7 @@ import typer
 from he2her2 import __version__
 from he2her2.cli import options as o
 from he2her2.cli.ablating import ablate, import_weights
+from he2her2.cli.console import say
 from he2her2.cli.evaluating import evaluate
 from he2her2.cli.manifests import manifest
 from he2her2.cli.phantoms import demo, phantom
@@ -26,7 +27,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001  # typer calls it so
     if wanted:
-        typer.echo(f"he2her2 {__version__}")
+        say(f"he2her2 {__version__}")
         raise typer.Exit
 
 
@@ -45,7 +46,7 @@ def show_config(*, preset: o.PresetName = "default", config: o.ConfigFile = None
     """Print every setting with its effective value, as TOML that --config takes."""
     from he2her2.config import to_toml
 
-    typer.echo(to_toml(effective_settings(preset, config, settings)), nl=False)
+    say(to_toml(effective_settings(preset, config, settings)).rstrip("\n"))
 
 
 app.command("predict", help="Predict the HER2 status of a slide, or of every slide in a folder.")(

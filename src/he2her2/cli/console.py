@@ -1,16 +1,39 @@
-"""Plain text to the terminal or a pipe."""
+"""Text to the terminal or a pipe: the one place that prints."""
 
+import re
+import sys
 from contextlib import AbstractContextManager, nullcontext
 
-from rich.console import Console
+_CONTROL = re.compile(
+    "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]"
+)
 
 
 def say(text: str, *, error: bool = False) -> None:
-    """Print plain text: no markup, no wrapping, so that a pipe gets what a reader sees."""
-    Console(stderr=error, highlight=False, soft_wrap=True, emoji=False).print(text, markup=False)
+    """Print plain text, on standard error if `error`; characters that would steer a terminal are shown as escapes."""
+    stream = sys.stderr if error else sys.stdout
+    stream.write(f"{printable(text)}\n")
+    stream.flush()
+
+
+def printable(text: str) -> str:
+    r"""Text whose control characters, but for tabs and line ends, are shown as escapes, which JSON reads.
+
+    Example:
+        >>> printable("scanned by \x1b[2J")
+        'scanned by \\u001b[2J'
+    """
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def one_line(text: str) -> str:
+    """Text on one line, printable."""
+    return printable(" ".join(text.split()))
 
 
 def working(text: str) -> AbstractContextManager[object]:
     """Show that work goes on, while a terminal watches."""
+    from rich.console import Console
+
     console = Console(stderr=True)
-    return console.status(text) if console.is_terminal else nullcontext()
+    return console.status(printable(text)) if console.is_terminal else nullcontext()

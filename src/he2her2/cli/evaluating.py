@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from he2her2.cli.console import say, working
 from he2her2.cli.extras import require_extra
 
 if TYPE_CHECKING:
@@ -89,7 +90,6 @@ def evaluate(  # noqa: PLR0913  # a command's options
 ) -> None:
     """Measure a predict run against its labels: figures with intervals, plots, audits, and a page to read."""
     require_extra("evaluate", "matplotlib", "sklearn")
-    from he2her2.cli.console import say, working
     from he2her2.evaluation.choice import Wishes
     from he2her2.evaluation.evaluate import Question
     from he2her2.evaluation.evaluate import evaluate as measure
@@ -141,7 +141,6 @@ def _lines(evaluation: "Evaluation", page: Path, stored: Path | None) -> list[st
 
 def _refuse_leaks(files: list[Path]) -> tuple[str, ...]:
     """Refuse a patient, a file or the same tissue on two sides; say what could not be compared."""
-    from he2her2.cli.console import working
     from he2her2.cohort import UNREAD, refuse_leaks
     from he2her2.manifest import read_manifest
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from he2her2.cli import options as o
+from he2her2.cli.console import say, working
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -33,9 +34,9 @@ def check_manifest(
     read = read_manifest(file)
     check_consistent(read)
     for part in count_manifest(read, Policy(policy)):
-        typer.echo(str(part))
+        say(str(part))
     for doubt in contradictions(read):
-        typer.echo(f"CAUTION {doubt}")
+        say(f"CAUTION {doubt}")
 
 
 Slides = Annotated[Path | None, typer.Option(help="Folder of slides; also below it.", show_default=False)]
@@ -135,17 +136,17 @@ def _write_cohort(
     from he2her2.datasets import match_slides, write_conflicts, write_labels
     from he2her2.manifest import write_manifest
 
-    typer.echo("\n".join((cohort.name, *cohort.funnel())))
+    say("\n".join((cohort.name, *cohort.funnel())))
     match = None if slides is None else match_slides(cohort.patients, slides, slide_name, out, split=split_name)
     log = conflicts or out.with_name(f"{out.stem}-conflicts.csv")
     write_conflicts(cohort.conflicts, log)
-    typer.echo(f"conflicts and their resolution: {len(cohort.conflicts)}, in {log}")
+    say(f"conflicts and their resolution: {len(cohort.conflicts)}, in {log}")
     if match is None:
         write_labels(cohort.patients, out)
-        typer.echo(f"labels {out}")
+        say(f"labels {out}")
     else:
         write_manifest(match.manifest)
-        typer.echo("\n".join((*match.lines(), f"manifest {out}")))
+        say("\n".join((*match.lines(), f"manifest {out}")))
 
 
 @manifest.command("leaks")
@@ -158,7 +159,6 @@ def leaks(
     ] = None,
 ) -> None:
     """Find a patient, a file or the same tissue on two sides; exit code 2 where there is one."""
-    from he2her2.cli.console import working
     from he2her2.cohort import refuse_chosen_with, refuse_leaks
     from he2her2.manifest import check_consistent, read_manifest
 
@@ -172,6 +172,6 @@ def leaks(
         tested = [row for row in rows if row.split == "test"] or rows
         told += refuse_chosen_with(tested, run)
     for line in told:
-        typer.echo(f"CAUTION {line}")
+        say(f"CAUTION {line}")
     n = len({row.path for row in rows})
-    typer.echo(f"no leak between the sides of {n} slides in {len(read)} manifest{'s' * (len(read) > 1)}")
+    say(f"no leak between the sides of {n} slides in {len(read)} manifest{'s' * (len(read) > 1)}")

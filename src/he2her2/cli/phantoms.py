@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from he2her2.cli import options as o
+from he2her2.cli.console import say, working
 from he2her2.cli.slides import SlideRun, run_slides
 from he2her2.errors import OutputError, PhantomError
 
@@ -26,13 +27,12 @@ def phantom(
     threads: o.Threads = None,
 ) -> None:
     """Draw a cohort of phantom slides with known truth, H&E and IHC, and its manifest."""
-    from he2her2.cli.console import working
     from he2her2.phantom import PhantomSlide, PhantomTruth, load_cohort, write_cohort
 
     def report(slide: PhantomSlide, truth: PhantomTruth) -> None:
         cells = truth.counts["tumour"] + truth.counts["mitosis"]
         score, status = slide.spec.ihc_score.value, slide.spec.her2_status.value
-        typer.echo(f"{slide.slide_id}  {slide.spec.stain}  IHC {score}  {status}  {cells} tumour cells")
+        say(f"{slide.slide_id}  {slide.spec.stain}  IHC {score}  {status}  {cells} tumour cells")
 
     cohort = load_cohort(
         config,
@@ -44,7 +44,7 @@ def phantom(
     )
     with working("drawing"):
         manifest = write_cohort(out, cohort, workers=threads or os.cpu_count() or 1, on_slide=report)
-    typer.echo(f"manifest {manifest}; phantoms test the software and say nothing about patients")
+    say(f"manifest {manifest}; phantoms test the software and say nothing about patients")
 
 
 def demo(
@@ -54,7 +54,6 @@ def demo(
     threads: o.Threads = None,
 ) -> None:
     """Draw a phantom slide and predict its HER2 status: the whole method in about a minute."""
-    from he2her2.cli.console import working
     from he2her2.config import load_config
     from he2her2.phantom import make_spec, save_truth, write_phantom
 
@@ -62,10 +61,10 @@ def demo(
     if (out / "run.json").exists() and not slide.exists():
         raise OutputError(f"{out}: holds results of your own; choose another --out")
     spec = make_spec(seed=seed, ihc_score="3+", signal=1.0, pen=1, blur=0.1)
-    typer.echo(f"drawing a phantom slide of {spec.size_px[0]} x {spec.size_px[1]} px: {slide}")
+    say(f"drawing a phantom slide of {spec.size_px[0]} x {spec.size_px[1]} px: {slide}")
     with working("drawing"):
         save_truth(write_phantom(slide, spec, workers=threads or os.cpu_count() or 1), out / "phantom-truth")
-    typer.echo(f"its truth, HER2 {spec.her2_status.value}, is in {out / 'phantom-truth'}")
+    say(f"its truth, HER2 {spec.her2_status.value}, is in {out / 'phantom-truth'}")
     config = load_config(overrides=[f"runtime.threads={threads}"] if threads else [])
     run_slides(slide, SlideRun(out, config, overwrite=True))
 

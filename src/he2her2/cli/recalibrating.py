@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from he2her2.cli import options as o
+from he2her2.cli.console import say
 from he2her2.cli.evaluating import ManifestPath, Rule, RunPath
 
 TrainedWeights = Annotated[str, typer.Option(help="Weights of the run: a folder, or bundled.")]
@@ -26,7 +27,6 @@ def recalibrate(
     patient: Rule = "mean",
 ) -> None:
     """Fit the probabilities to a new site from few of its labelled slides; predict with the weights written to OUT."""
-    from he2her2.cli.console import say
     from he2her2.evaluation.recalibration import patients_of_site, sentences, write_for_site
     from he2her2.evaluation.recalibration import recalibrate as learn
     from he2her2.labels import Policy

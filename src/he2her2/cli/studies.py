@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 import typer
 
 from he2her2.cli import options as o
+from he2her2.cli.console import say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,7 +51,7 @@ def labels(  # noqa: PLR0913  # a command's options
     if table is None:
         score, hybridisation = _tests(ihc, ish, ratio, copies)
         decision = apply_guideline(score, hybridisation, faint_staining=faint, recounted=recounted, policy=rule)
-        typer.echo(json.dumps(_as_json(decision), indent=2) if as_json else "\n".join(_in_words(decision)))
+        say(json.dumps(_as_json(decision), indent=2) if as_json else "\n".join(_in_words(decision)))
         return
     from he2her2.manifest import TestColumns, label_tests, write_labelled_table
 
@@ -60,7 +61,7 @@ def labels(  # noqa: PLR0913  # a command's options
     labelled = label_tests(table, columns, policy=rule, recounted=recounted)
     write_labelled_table(labelled, out)
     decisions = [decision for _, decision in labelled.rows]
-    typer.echo("\n".join([*_counts(decisions), f"labelled table {out}"]))
+    say("\n".join([*_counts(decisions), f"labelled table {out}"]))
 
 
 def _tests(
@@ -156,7 +157,7 @@ def split(  # noqa: PLR0913  # a command's options
             for f, fold in enumerate(repeat, 1)
         }
     if cohort.left_out:
-        typer.echo(f"{len(cohort.left_out)} patients have no {label} and get no split")
+        say(f"{len(cohort.left_out)} patients have no {label} and get no split")
     for path, plan in plans.items():
         _write_split(read, plan, path, cohort.patients, rule)
 
@@ -169,12 +170,12 @@ def _write_split(
 
     done = with_splits(read, plan)
     write_manifest(done, path)
-    typer.echo(str(path))
+    say(str(path))
     for part in count_manifest(done, rule):
         if part.name.startswith("split"):
-            typer.echo(f"  {part}")
+            say(f"  {part}")
     for problem in classes_missing(patients, plan):
-        typer.echo(f"  CAUTION {problem}")
+        say(f"  CAUTION {problem}")
 
 
 def _shares(text: str) -> "dict[Split, float]":

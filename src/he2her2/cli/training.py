@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from he2her2.cli import options as o
+from he2her2.cli.console import say, working
 from he2her2.cli.extras import require_extra
 
 if TYPE_CHECKING:
@@ -60,7 +61,6 @@ class Stages:
 
 def finish(report: Path) -> None:
     """Print a training's report, in the process that wrote it."""
-    from he2her2.cli.console import say
     from he2her2.training.run import is_first_process
 
     if is_first_process():
@@ -83,7 +83,6 @@ def refuse_leaks(*manifests: Path) -> None:
     Raises:
         ManifestError: All leaks.
     """
-    from he2her2.cli.console import say, working
     from he2her2.cohort import leaks
     from he2her2.manifest import read_manifest
 
@@ -107,7 +106,6 @@ def execution(
 
     `workers` stays 0 where patches lie in memory, or threads read a slide's tiles.
     """
-    from he2her2.cli.console import say
     from he2her2.training.run import Execution, is_first_process
     from he2her2.training.settings import Hardware
 
