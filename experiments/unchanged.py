@@ -85,8 +85,9 @@ class Step:
 
     Attributes:
         name: Its name, and that of its folder.
-        words: What follows `he2her2`; `{out}` is the step's own folder, `{he}`, `{ihc}` and `{run}` are folders of the
-            first checkout's steps, `{inputs}` holds the files of `write_inputs`, `{data}` the real slides.
+        words: Arguments of `he2her2`. `{out}` is the step's own folder; `{he}`, `{ihc}`, `{run}` and `{weights}` were
+            drawn, predicted and trained by the first checkout, `{own_run}` was predicted by the same one; `{inputs}`
+            holds the files of `write_inputs`, `{data}` the real slides.
         quick: Also run with --quick.
     """
 
@@ -109,7 +110,7 @@ STEPS = (
     Step("evaluate", "evaluate {run} --manifest {he}/manifest.csv --out {out} --no-plots"),
     Step(
         "evaluate-all",
-        "evaluate {run} --manifest {he}/manifest.csv --out {out} --split all --weights bundled --policy paper "
+        "evaluate {own_run} --manifest {he}/manifest.csv --out {out} --split all --weights bundled --policy paper "
         "--no-plots",
     ),
     Step("split", "split {he}/manifest.csv --out {out}/split.csv --seed 3"),
@@ -124,6 +125,11 @@ STEPS = (
         "train-slides",
         "train slides --manifest {he}/manifest.csv --weights bundled --annotations-use replace --out {out} --threads 1 "
         f"{_TRAIN}slides.toml",
+    ),
+    Step(
+        "old-weights",
+        "predict {he}/slides/phantom-8-0001-HE.tif --weights {weights} --set selection.n_tiles=20 --out {out} "
+        "--threads 1",
     ),
     Step(
         "paper",
@@ -181,8 +187,10 @@ class Side:
 
     def command(self, step: Step) -> list[str]:
         """A step's command line."""
-        first = {name: self.work / "before" / name for name in ("he", "ihc", "run")}
-        paths = {"out": self.folder(step), "inputs": self.work / "inputs", "data": DATA, **first}
+        first = self.work / "before"
+        drawn = {name: first / name for name in ("he", "ihc", "run")} | {"weights": first / "train-slides" / "weights"}
+        own = {"out": self.folder(step), "own_run": self.work / self.name / "run"}
+        paths = {"inputs": self.work / "inputs", "data": DATA, **drawn, **own}
         return [sys.executable, "-m", "he2her2", *step.words.format(**paths).split()]
 
     def run(self, step: Step) -> float:
