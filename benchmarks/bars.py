@@ -1,4 +1,4 @@
-"""What the project must reach, each bar once; topics report under these keys."""
+"""Bars of the project, each once; topics report under these keys."""
 
 from dataclasses import dataclass
 
@@ -24,7 +24,7 @@ class Bar:
     at_least: bool = True
 
     def is_met(self, value: float) -> bool:
-        """Whether a figure reaches it."""
+        """True if a figure reaches it."""
         return value >= self.bar if self.at_least else value <= self.bar
 
     def shown(self, value: float) -> str:

@@ -75,7 +75,7 @@ def engine_of(spec: CnnSpec) -> OnnxEngine:
 
 
 def share_of_slower(timings: Timings) -> float:
-    """How near ours comes to the slower of reading alone and the CNN alone."""
+    """Our speed as a share of the slower of reading alone and the CNN alone."""
     slower = max(LIMITS, key=timings.median)
     return timings.times_faster(OURS, slower)
 
@@ -109,7 +109,7 @@ def _score_again(engine: OnnxEngine, tiles: Rgb, positions: range) -> None:
 
 
 def score_ours(path: Path, grid: TileGrid, engine: OnnxEngine) -> Logits:
-    """What `predict` does."""
+    """Score as `predict` does."""
     config = Config(runtime=Runtime(threads=THREADS, batch_size=BATCH))
     with open_slide(path) as slide:
         return infer(slide, grid, engine, config.runtime)[1]

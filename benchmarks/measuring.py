@@ -1,4 +1,4 @@
-"""How things are timed: candidates in turns within one run, medians over the rounds, ratios round by round."""
+"""Timing: candidates in turns within one run, medians over the rounds, ratios round by round."""
 
 import gc
 import os

@@ -1,4 +1,4 @@
-"""Where the time of one slide goes: the stages of `predict` as it measures them itself, and what its threads did."""
+"""Time of one slide: the stages of `predict` as it measures them itself, and what its threads did."""
 
 import statistics
 import tempfile

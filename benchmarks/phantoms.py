@@ -1,4 +1,4 @@
-"""How fast phantoms are drawn, and in how much memory.
+"""Speed and memory of drawing phantoms.
 
 Run: `python -m benchmarks.phantoms [--json FILE] [--large]`. One process. Bars: at least 4 megapixels of tissue a
 second of CPU (encoding included), glass nearly free, the demo's slide (12 000 px square) under 20 s on two cores, and

@@ -1,4 +1,4 @@
-"""What a topic found, as JSON and as the generated parts of `docs/performance.md`."""
+"""Findings of a topic, as JSON and as the generated parts of `docs/performance.md`."""
 
 import json
 import re
@@ -27,7 +27,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a topic measured.
+    """Figures and tables of a topic.
 
     Attributes:
         figures: By key of `bars.BARS`, and any others.
@@ -42,7 +42,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """How topics measure.
+    """Settings of a measurement.
 
     Attributes:
         work: Keeps slides between runs.

@@ -56,7 +56,7 @@ def stream(path: Path, n: int, columns: int) -> None:
 
 
 def lightness_of(batch: TileBatch) -> np.ndarray:
-    """What the CNN would eat, averaged to four numbers a tile in its place."""
+    """The CNN's input, averaged to four numbers a tile in its place."""
     tiles = prepare_input(batch.pixels, STRIDED_TILE_CNN.input)
     return np.asarray(tiles.reshape(len(tiles), 4, -1).mean(axis=2))
 

@@ -1,4 +1,4 @@
-"""How long a command takes to begin."""
+"""Time until a command begins."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""How much of a slide's loss reaches the tile CNN through soft-argmax, for each beta (issue 4; paper, 3.3 and 6).
+"""Gradient of a slide's loss that reaches the tile CNN through soft-argmax, for each beta (issue 4; paper, 3.3 and 6).
 
 At the paper's beta = 1000 soft-argmax saturates. Measured on phantom H&E slides, with a tile CNN that was pre-trained
 and with a random one, under a fresh aggregator: which share of the selected tiles is handed any gradient at its

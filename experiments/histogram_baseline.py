@@ -34,7 +34,7 @@ THRESHOLD = Config().adaptive.threshold
 
 @dataclass(frozen=True)
 class Judged:
-    """What the CNN said of the patches when it had not learned from their patients.
+    """Probabilities of the CNN for patches of patients that it was not trained on.
 
     Attributes:
         patients: (n) str.

@@ -240,7 +240,7 @@ def _names_in_sight(house: House, module: Module) -> dict[str, str]:
 
 
 def _loops(function: Function) -> Iterator[ast.AST]:
-    """What runs once for each item: bodies of loops and comprehensions, arguments of `map`."""
+    """Nodes that run once for each item: bodies of loops and comprehensions, arguments of `map`."""
     for node in ast.walk(function):
         if isinstance(node, ast.For | ast.While):
             yield from node.body

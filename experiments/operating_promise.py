@@ -75,7 +75,7 @@ def parted(phantoms: Phantoms, rng: np.random.Generator) -> tuple[Phantoms, Phan
 
 @dataclass(frozen=True)
 class Kept:
-    """What became of the promises of one budget.
+    """Share of repeats in which the guarantee of one budget was kept.
 
     Attributes:
         budget: Share of positives that may be missed.

@@ -1,4 +1,4 @@
-"""How often the rule written from ASCO/CAP's words finds the IHC score that a phantom was drawn with.
+"""Agreement of a rule written from ASCO/CAP's words with the IHC score that a phantom was drawn with.
 
 The rule is the tests' (`tests/test_phantom_ihc.py`): it sees pixels only.
 

@@ -1,4 +1,4 @@
-"""How like real tissue the phantoms are, in numbers: the same measurement on real and on phantom regions.
+"""Phantoms compared with real tissue: the same measurements on real and on phantom regions.
 
 Real H&E is BCSS (two TCGA-BRCA regions), real IHC the oesophageal HER2 cores; both lie outside the repository
 (`HE2HER2_DATA`). A phantom's number should lie within the range that the real regions span. `--sheets FOLDER` also
@@ -37,7 +37,7 @@ HED_FROM_RGB = np.linalg.inv(
 
 @dataclass(frozen=True)
 class Numbers:
-    """What is measured on one region of 1024 px at 0.25 µm/px.
+    """Measurements of one region of 1024 px at 0.25 µm/px.
 
     Attributes:
         nuclei_per_mm2: Segmented nuclei.

@@ -1,4 +1,4 @@
-"""How HER2 shows in the H&E of phantoms: at signal 0 nothing may tell the classes apart, at 1 nuclei must.
+"""HER2 in the H&E of phantoms: at signal 0 no feature may separate the classes, at 1 nuclei must.
 
 Small slides, half of them HER2-positive (3+, and 2+ with amplification). A negative
 slide is the same at every signal, so it is drawn once.
@@ -64,7 +64,7 @@ def spec_of(k: int, *, positive: bool, signal: float) -> PhantomSpec:
 
 
 def features_of(spec: PhantomSpec) -> NDArray[np.float64]:
-    """What can be measured on a slide's pixels, in the order of `FEATURES`."""
+    """Features of a slide's pixels, in the order of `FEATURES`."""
     rgb = Painter.of(spec).pixels(Window(0, 0, *spec.size_px, spec.mpp))[0][..., :3]
     stains = -np.log(np.clip(rgb, 1, 255) / 245.0) @ HED_FROM_RGB
     tissue = rgb.min(axis=2) < 215

@@ -112,7 +112,7 @@ def main() -> None:
     timed(seconds, "gradient", lambda: measure_gradient(options.work))
     for study in STUDIES:
         collect(study, options.work / study.name / "tables")
-    sentences = [*told(options.work), *control(options.work)]
+    sentences = [*conclusions(options.work), *control(options.work)]
     write_summary(sentences, seconds, options.threads)
     print("\n".join(sentences))
     sys.exit(any(FOUND in sentence for sentence in sentences))
@@ -141,7 +141,7 @@ def run(words: list[str]) -> None:
 
 
 def measure_gradient(work: Path) -> None:
-    """How much of a slide's loss reaches the tile CNN at each beta (experiments/gradient_at_beta.py, reduced)."""
+    """Measure the gradient that reaches the tile CNN at each beta (experiments/gradient_at_beta.py, reduced)."""
     config = load_config(file=None, overrides=["selection.n_tiles=30"])
     bags = gradient.some_bags(work / "cohorts" / "train" / "manifest.csv", GRADIENT_SLIDES, config)
     spec = network(config.networks.tile_cnn, "tile_cnn")
@@ -171,7 +171,7 @@ def collect(study: Study, tables: Path) -> None:
 
 
 def reduced(study: Study) -> str:
-    """What was reduced, in words."""
+    """Sentence on what was reduced."""
     sizes = {name: load_cohort(REDUCED / f"{name}.toml") for name in (study.train, *study.tests)}
     slides = ", ".join(f"{name} {cohort.n}" for name, cohort in sizes.items())
     side = max(cohort.slide["size_px"][0] for cohort in sizes.values())
@@ -183,20 +183,20 @@ def reduced(study: Study) -> str:
     )
 
 
-def told(work: Path) -> list[str]:
-    """What the two studies with signal come to, a sentence each."""
+def conclusions(work: Path) -> list[str]:
+    """Results of the two studies with signal, a sentence each."""
     return [sentence for study in STUDIES[:2] for sentence in (*of_proposed(study, work), *of_pretraining(study, work))]
 
 
 def of_proposed(study: Study, work: Path) -> Iterator[str]:
-    """How good the proposed method is on each cohort."""
+    """Figures of the proposed method on each cohort."""
     for row in proposed(work / study.name):
         note = f"; {row['note']}" if row["note"] else ""
         yield f"{study.name}: the proposed method on {row['cohort']}: {figures(row)}{note}."
 
 
 def of_pretraining(study: Study, work: Path) -> Iterator[str]:
-    """Whether IHC pre-training helps the MLP, paired by slide."""
+    """Effect of IHC pre-training on the MLP, paired by slide."""
     for row in read(work / study.name / "tables" / "comparisons.csv"):
         if (row["aggregation"], row["pretrained"]) == ("mlp", "False"):
             yield (
@@ -207,7 +207,7 @@ def of_pretraining(study: Study, work: Path) -> Iterator[str]:
 
 
 def control(work: Path) -> list[str]:
-    """Whether any of the six methods found something where nothing is."""
+    """Sentences on the control, in which none of the six methods may find anything."""
     rows = [row for row in read(work / "signal-0" / "tables" / "methods-signal-0.csv") if row["source"] == "ours"]
     sentences = [f"signal-0: the proposed method, where there is nothing to find: {figures(rows[0])}."]
     caught = [row for row in rows if not float(row["AUC_low"]) <= 0.5 <= float(row["AUC_high"])]

@@ -82,7 +82,7 @@ def predicted(folder: Path) -> Path:
 
 @dataclass(frozen=True)
 class OnPhantoms:
-    """What the audit said of a phantom cohort.
+    """Result of the audit on a phantom cohort.
 
     Attributes:
         planted: Whether tissue size encodes the label.
@@ -114,7 +114,7 @@ def on_phantoms(n: int, *, planted: bool, seed: int) -> OnPhantoms:
 
 @dataclass(frozen=True)
 class AlarmRate:
-    """How often the family of shortcuts alarmed in simulated cohorts.
+    """False alarms of the family of shortcuts in simulated cohorts.
 
     Attributes:
         n: Patients of a cohort.

@@ -1,4 +1,4 @@
-"""How well the guard against leaks tells the same tissue from other tissue (issue 5, 3).
+"""Sensitivity and specificity of the leak check for slides of the same tissue (issue 5, 3).
 
 False alarms: every pair of slides of different patients in the given cohorts. Missed copies: slides whose thumbnail
 was compressed again, rescaled, shifted, turned, mirrored, stained otherwise, made noisy, cropped or padded.

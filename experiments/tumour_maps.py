@@ -1,4 +1,4 @@
-"""How well HASHI with a tumour CNN finds the tumour of annotated slides, and how near it comes to asking everywhere.
+"""Dice of HASHI with a tumour CNN on annotated slides, and its agreement with a dense map.
 
 Dice is that of the tumour mask that prediction uses and the annotation, both inside usable tissue; "whole" counts the
 annotation outside it too (blurred, inked or pale). Agreement is the share of usable tissue where the adaptive map and a
@@ -34,7 +34,7 @@ from he2her2.statistics.intervals import Estimate, mean_interval
 
 @dataclass(frozen=True)
 class Found:
-    """What was found on one slide.
+    """Figures of one slide.
 
     Attributes:
         row: The slide.

@@ -97,7 +97,7 @@ class Step:
 
     @property
     def needs_data(self) -> bool:
-        """Whether it reads real slides."""
+        """True if it reads real slides."""
         return "{data}" in self.words
 
 
@@ -182,7 +182,7 @@ class Side:
     work: Path
 
     def folder(self, step: Step) -> Path:
-        """Where a step's results lie."""
+        """Folder of a step's results."""
         return self.work / self.name / step.name
 
     def command(self, step: Step) -> list[str]:

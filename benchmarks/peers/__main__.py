@@ -108,7 +108,7 @@ def install(name: str, folder: Path) -> tuple[Path, str]:
 
 
 def measure(name: str, python: Path, slide: Path) -> tuple[dict[str, Any] | None, str]:
-    """What a peer's script prints, or what went wrong."""
+    """Output of a peer's script, or its error."""
     command = [str(python), "-m", f"benchmarks.peers.with_{name}", str(slide.absolute()), str(TILES)]
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VIPS_CONCURRENCY"), "1")
     time.sleep(1)  # let the machine settle

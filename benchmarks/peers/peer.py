@@ -1,4 +1,4 @@
-"""What every peer's script does: find the tissue and its tiles, read 1 000 tiles, print seconds. No he2her2 here.
+"""Common part of the peers' scripts: find the tissue and its tiles, read 1 000 tiles, print seconds. No he2her2 here.
 
 A script runs as `python -m benchmarks.peers.with_NAME SLIDE N`, in the peer's environment, on one processor.
 """

@@ -1,4 +1,4 @@
-"""How often the intervals of `he2her2.evaluation` hold the truth, and how often promises on operating points are kept.
+"""Coverage of the intervals of `he2her2.statistics`, and of the guarantees of operating points, in simulated cohorts.
 
 Nominal 95 % should be 93-97 %. Intervals of counts of 8 patients are measured exactly, over every table of 8; the
 others by simulated cohorts, whose share has a standard error of half a point for 2 000. For comparison stand what is

@@ -67,7 +67,7 @@ def label(metric: Metric) -> str:
 
 
 def percentile_bootstrap(metric: Metric, table: m.BinaryCounts) -> Interval:
-    """What is commonly done: draw patients with replacement; undefined figures are left out."""
+    """The common method: draw patients with replacement; undefined figures are left out."""
     cells = np.array([table.tp, table.fp, table.tn, table.fn])
     drawn = np.random.default_rng(0).multinomial(8, cells / cells.sum(), 1000)
     values = np.array([metric(m.BinaryCounts(*row)) for row in drawn.tolist()])

@@ -19,7 +19,7 @@ OWN_KAPPA = "Bayesian bootstrap, two priors"
 
 @dataclass(frozen=True)
 class Names:
-    """What a row is about.
+    """Subject of a row.
 
     Attributes:
         figure: What was estimated.

@@ -10,7 +10,7 @@ INTENDED = (0.93, 0.97)
 
 @dataclass(frozen=True)
 class Part:
-    """What a study found.
+    """Findings of a study.
 
     Attributes:
         draws: Simulated cohorts a row.
@@ -72,5 +72,5 @@ def ours(rows: Sequence[Row]) -> list[Row]:
 
 
 def inside(row: Row) -> bool:
-    """Whether a coverage is as intended."""
+    """True if a coverage is as intended."""
     return INTENDED[0] <= row.coverage <= INTENDED[1]

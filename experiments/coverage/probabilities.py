@@ -58,7 +58,7 @@ def promises(draws: int) -> Iterator[Row]:
 
 
 def kept(names: Names, budget: float, lost: NDArray[np.float64]) -> Row:
-    """How often a share lost is within the budget, and its mean."""
+    """Share of repeats within the budget, and the mean share lost."""
     return Row(names, float((lost <= budget).mean()), float(lost.mean()))
 
 

@@ -1,4 +1,4 @@
-"""What a reader of `results/coverage.md` must know of each study."""
+"""Introductions to each study in `results/coverage.md`."""
 
 from collections.abc import Mapping
 
