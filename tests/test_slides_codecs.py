@@ -10,7 +10,7 @@ import simplejpeg
 from hypothesis import given
 from hypothesis import strategies as st
 
-from he2her2.slides.codecs import DecodeError, jpeg2000_header, make_decoder, rgb_from_ycbcr
+from he2her2.slides.codecs import DecodeError, _rgb_from_ycbcr, jpeg2000_header, make_decoder
 from tests.slide_files import split_tables, synthetic_pixels
 
 TILE = synthetic_pixels(64, 64)
@@ -133,7 +133,7 @@ def test_ycbcr_is_the_jfif_conversion(y, cb, cr):
     green = y - 0.344136 * (cb - 128) - 0.714136 * (cr - 128)
     blue = y + 1.772 * (cb - 128)
 
-    rgb = rgb_from_ycbcr(np.array([[[y, cb, cr]]], np.uint8))[0, 0]
+    rgb = _rgb_from_ycbcr(np.array([[[y, cb, cr]]], np.uint8))[0, 0]
 
     assert np.abs(np.clip([red, green, blue], 0, 255) - rgb).max() <= 1
 

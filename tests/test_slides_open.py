@@ -10,8 +10,7 @@ import tifffile
 from he2her2.errors import MppError, SlideError, SlideOpenError
 from he2her2.geometry import Point, Size
 from he2her2.slides import open_slide
-from he2her2.slides.file_bytes import FileBytes
-from he2her2.slides.tiff_header import TiffDamageError, check_directories
+from he2her2.slides.tiff_header import FileBytes, TiffDamageError, check_directories
 from tests.slide_files import (
     SlideSpec,
     pyramid,

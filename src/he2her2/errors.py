@@ -1,6 +1,6 @@
-"""Every error a user can meet, on one page.
+"""All errors that a user can meet.
 
-A message names what failed, what was found and what to do about it. `ValueError` and `TypeError` stay what they are
+A message names what failed, what was found and what to do. `ValueError` and `TypeError` stay what they are
 in Python: the caller's bug.
 """
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 
 class He2Her2Error(Exception):
-    """A user's situation that we understand; the command line prints it as one line and exits with code 2."""
+    """An error of input or settings; the command line prints it as one line and exits with code 2."""
 
 
 class ConfigError(He2Her2Error):
@@ -57,8 +57,8 @@ class SlideError(He2Her2Error):
     Attributes:
         slide_id: The slide's name.
         stage: The step that failed: open, annotations, read, tissue, tumour, tiling, scoring.
-        reason: What was found.
-        remedy: What the user can do.
+        reason: The finding.
+        remedy: Advice to the user.
     """
 
     stage = "open"

@@ -1,4 +1,4 @@
-"""Frames, sizes and tile grids: where things are, never what they show.
+"""Frames, sizes and tile grids: positions, never pixels.
 
 Frames are named by suffix: `_l0` level-0 pixels of the slide, `_lv` pixels of one level, `_mask` pixels of a mask or
 map, `_px` pixels of an output. Points are (x, y) and sizes (w, h); arrays are indexed `[y, x]`.
@@ -36,7 +36,7 @@ class Size(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)  # eq=False: it holds an array
 class TileGrid:
-    """Equal square tiles on one slide: where they are, not what they show.
+    """Positions of equal square tiles on one slide.
 
     Attributes:
         origins_l0: (n, 2) top-left corners (x, y) in level-0 px, in raster order.
@@ -54,7 +54,7 @@ class TileGrid:
         return len(self.origins_l0)
 
     def take(self, index: NDArray[Any]) -> "TileGrid":
-        """The tiles that `index` (positions or a bool mask) names, in its order."""
+        """Return the tiles that `index` (positions or a bool mask) selects, in its order."""
         return replace(self, origins_l0=self.origins_l0[index])
 
 

@@ -6,11 +6,11 @@ MPP_TOLERANCE = 0.10
 """Native pixels are used when they are within this share of the wanted mpp (HER2SC's 0.23 counts as 0.25)."""
 
 PLAUSIBLE_MPP = (0.05, 10.0)
-"""A microscope's level-0 mpp lies between these; what a file claims outside them is a screen's or a printer's."""
+"""A microscope's level-0 mpp lies between these; other values in a file are a screen's or a printer's."""
 
 
 def is_close_mpp(mpp: float, wanted_mpp: float, tolerance: float = MPP_TOLERANCE) -> bool:
-    """Whether pixels of `mpp` may stand for pixels of `wanted_mpp` without resampling.
+    """Check if pixels of `mpp` can be used as pixels of `wanted_mpp` without resampling.
 
     Example:
         >>> is_close_mpp(0.23, 0.25), is_close_mpp(0.5, 0.25)

@@ -19,10 +19,9 @@ from PIL import Image
 
 from he2her2.errors import UnreadableRegionError
 from he2her2.geometry import Rgb, Size
-from he2her2.slides.base import BaseSlide, Metadata
-from he2her2.slides.lazy_images import LazyImages
+from he2her2.slides.base import BaseSlide, LazyImages, Metadata
 from he2her2.slides.levels import WHITE, Rect, whole_downsample
-from he2her2.slides.microns import UNSTATED, StatedMpp, number_or_none, plausible_or_unstated
+from he2her2.slides.resolution import UNSTATED, StatedMpp, number_or_none, plausible_or_unstated
 from he2her2.slides.slide import Level
 
 _MAX_READ_PX = 1 << 24
@@ -60,7 +59,7 @@ class OpenSlideSlide(BaseSlide):
             out[top : top + strip.h] = _on_white(self._read_region(level, strip))
 
     def _read_region(self, level: int, rect: Rect) -> Image.Image:
-        """RGBA pixels; a second try on a fresh handle tells a damaged region from a handle that died elsewhere."""
+        """Read RGBA pixels; a second try on a fresh handle tells a damaged region from a handle that died elsewhere."""
         downsample = self._downsamples[level]
         region = (round(rect.x * downsample), round(rect.y * downsample)), level, (rect.w, rect.h)
         handle = self._open_handle()
@@ -83,7 +82,7 @@ class OpenSlideSlide(BaseSlide):
             return self._handle
 
     def _replace(self, dead: openslide.OpenSlide, fresh: openslide.OpenSlide) -> None:
-        """Go on with a fresh handle, unless another thread does; who still reads from the dead one keeps it alive."""
+        """Replace a dead handle unless another thread did; threads that still read from it keep it alive."""
         with self._lock:
             if self._handle is dead:
                 self._handle = fresh
@@ -104,7 +103,7 @@ class OpenSlideSlide(BaseSlide):
             raise self._unreadable(f"the picture '{name}'", error) from None
 
     def close(self) -> None:
-        """Let go of the file; closing twice does nothing."""
+        """Close the file; closing twice does nothing."""
         with self._lock:
             handle, self._handle = self._handle, None
         if handle is not None:

@@ -12,13 +12,11 @@ import numpy as np
 
 from he2her2.errors import UnreadableRegionError
 from he2her2.geometry import Rgb
-from he2her2.slides.base import BaseSlide, Metadata
+from he2her2.slides.base import BaseSlide, LazyImages, Metadata
 from he2her2.slides.codecs import DecodeError
-from he2her2.slides.file_bytes import FileBytes
-from he2her2.slides.lazy_images import LazyImages
 from he2her2.slides.levels import Rect, whole_downsample
 from he2her2.slides.slide import Level
-from he2her2.slides.tiff_header import TiffDamageError, check_directories
+from he2her2.slides.tiff_header import FileBytes, TiffDamageError, check_directories
 from he2her2.slides.tiff_layout import TiffLayout, read_layout
 
 _REMEDY = "copy the file again; other regions stay readable"
@@ -52,7 +50,7 @@ class TiffSlide(BaseSlide):
             raise
 
     def tile_rect(self, level: int, index: int) -> Rect:
-        """What compressed tile `index` (in raster order) of `level` covers, in px of that level."""
+        """Rectangle of compressed tile `index` (in raster order) of `level`, in px of that level."""
         return self._layout.levels[level].tile_rect(index)
 
     def decode_tile(self, level: int, index: int, out: Rgb) -> None:
@@ -89,7 +87,7 @@ class TiffSlide(BaseSlide):
         return UnreadableRegionError(self.slide_id, f"{where} cannot be decoded ({what})", _REMEDY)
 
     def close(self) -> None:
-        """Let go of the file; closing twice does nothing."""
+        """Close the file; closing twice does nothing."""
         self._file.close()
 
 
@@ -103,7 +101,7 @@ def _metadata(layout: TiffLayout) -> Metadata:
 
 
 def _check_tables(layout: TiffLayout, file_size: int) -> None:
-    """Every compressed tile must lie inside the file."""
+    """Raise unless every compressed tile lies inside the file."""
     images = (*layout.levels, *layout.associated.values())
     n_beyond = sum(int((image.offsets + image.counts > file_size).sum()) for image in images)
     n_bad = sum(int(((image.offsets < 0) | (image.counts < 0)).sum()) for image in images)

@@ -1,7 +1,7 @@
-"""What both backends share: all geometry. A backend supplies metadata and the pixels of one level."""
+"""Geometry of a slide, shared by both backends. A backend supplies metadata and the pixels of one level."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 from he2her2.errors import DamagedSlideError, UnreadableRegionError
 from he2her2.geometry import Point, Rgb, Size, mask_size
 from he2her2.slides.levels import WHITE, Rect, Sampling, choose_sampling
-from he2her2.slides.microns import StatedMpp, settle_mpp
+from he2her2.slides.resolution import StatedMpp, settle_mpp
 from he2her2.slides.slide import Level, slide_id_of
 
 _MAX_LOSS = 0.01
@@ -22,14 +22,14 @@ _CELL = Size(256, 256)
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """What a backend found in a file.
+    """Metadata of a file, as its backend reads them.
 
     Attributes:
-        vendor: Who wrote it.
+        vendor: Manufacturer or program that wrote it.
         levels: The pyramid, finest first.
-        stated_mpp: Its resolution, as the file says.
+        stated_mpp: Resolution that the file states.
         objective: Nominal magnification of the objective, where stated.
-        bounds: The part of level 0 that was scanned, where the format tells.
+        bounds: The part of level 0 that was scanned, where the format states it.
         absent_tiles: Compressed tiles that the file leaves out, of all levels; they are read as white.
     """
 
@@ -39,6 +39,25 @@ class Metadata:
     objective: float | None = None
     bounds: Rect | None = None
     absent_tiles: int = 0
+
+
+class LazyImages(Mapping[str, Rgb]):
+    """Associated pictures by name; each access decodes the picture."""
+
+    def __init__(self, decoders: Mapping[str, Callable[[], Rgb]]) -> None:
+        self._decoders = decoders
+
+    def __getitem__(self, name: str) -> Rgb:
+        """The (h, w, 3) picture of that name."""
+        return self._decoders[name]()
+
+    def __iter__(self) -> Iterator[str]:
+        """The pictures' names."""
+        return iter(self._decoders)
+
+    def __len__(self) -> int:
+        """Number of pictures."""
+        return len(self._decoders)
 
 
 class BaseSlide(ABC):
@@ -62,11 +81,11 @@ class BaseSlide(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of the file; closing twice does nothing."""
+        """Close the file; closing twice does nothing."""
 
     @property
     def vendor(self) -> str:
-        """Who wrote the file."""
+        """Manufacturer or program that wrote the file."""
         return self.metadata.vendor
 
     @property
@@ -99,11 +118,11 @@ class BaseSlide(ABC):
         return self._associated()
 
     def sampling(self, mpp: float) -> Sampling:
-        """How `read` delivers `mpp`."""
+        """Return the sampling with which `read` delivers `mpp`."""
         return choose_sampling(self.levels, self.mpp, mpp)
 
     def effective_mpp(self, mpp: float) -> float:
-        """The µm per pixel that `read` delivers when asked for `mpp`."""
+        """Return the µm per pixel that `read` delivers when asked for `mpp`."""
         return self.mpp * self.sampling(mpp).scale
 
     def read(self, origin_l0: Point, size_px: Size, mpp: float) -> Rgb:

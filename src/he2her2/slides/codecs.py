@@ -43,7 +43,7 @@ class DecodeError(Exception):
 
 
 def make_decoder(compression: int, photometric: int, predictor: int, jpeg_tables: bytes | None) -> Decode:
-    """The decoder of one TIFF image's tiles.
+    """Return the decoder of one TIFF image's tiles.
 
     Args:
         compression: TIFF tag 259, a key of `NAMES`.
@@ -84,7 +84,7 @@ def _jpeg_decoder(photometric: int, tables: bytes | None) -> Decode:
 
 
 def _colour_markers_end(data: bytes) -> int:
-    """Where a JPEG goes on after its start and the JFIF and Adobe markers that follow it, which the TIFF outranks."""
+    """Position after a JPEG's start and its JFIF and Adobe markers, which the TIFF outranks."""
     if data[:2] != b"\xff\xd8":
         raise DecodeError("not a JPEG")
     position = 2
@@ -104,13 +104,13 @@ def _jpeg2000_decoder(*, ycbcr: bool) -> Decode:
             raise DecodeError(str(error)) from None
         if decoded.shape != out.shape or decoded.dtype != np.uint8:
             raise DecodeError(f"a JPEG 2000 of shape {decoded.shape}")
-        out[...] = rgb_from_ycbcr(decoded) if ycbcr else decoded
+        out[...] = _rgb_from_ycbcr(decoded) if ycbcr else decoded
 
     return decode
 
 
 def jpeg2000_header(data: bytes) -> tuple[Size, bool]:
-    """Size of a JPEG 2000 codestream, and whether it is three 8-bit components of that size.
+    """Return the size of a JPEG 2000 codestream, and True if it has three 8-bit components of that size.
 
     Raises:
         DecodeError: It is no codestream.
@@ -132,7 +132,7 @@ _G_CB = np.rint(65536 * (0.5 - 0.34414 * (np.arange(256) - 128))).astype(np.int3
 _G_CR = np.rint(65536 * -0.71414 * (np.arange(256) - 128)).astype(np.int32)
 
 
-def rgb_from_ycbcr(ycbcr: Rgb) -> Rgb:
+def _rgb_from_ycbcr(ycbcr: Rgb) -> Rgb:
     """(h, w, 3) full-range YCbCr (ITU-R BT.601, as in JFIF) to RGB, in integers, rounded as OpenSlide rounds."""
     y, cb, cr = ycbcr[..., 0].astype(np.int16), ycbcr[..., 1], ycbcr[..., 2]
     green = y + ((_G_CB[cb] + _G_CR[cr]) >> 16)
@@ -148,7 +148,7 @@ def _decode_webp(data: bytes, out: Rgb) -> None:
 
 
 def _bytes_decoder(name: str, *, differences: bool) -> Decode:
-    """Codecs that pack bytes: they are handed how many to expect, and must give exactly as many."""
+    """Codecs that pack bytes: they are given the number of bytes to expect, and must return exactly as many."""
     unpack: Callable[[bytes, int], bytes] = {
         "none": lambda data, size: data[:size],
         "LZW": lambda data, size: imagecodecs.lzw_decode(data, out=size),

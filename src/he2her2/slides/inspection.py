@@ -1,4 +1,4 @@
-"""What a slide file is, whether it is sound, and what we would do with it and why: plain data, printed by others."""
+"""Inspection of a slide file: its metadata, its damage, and the plan for reading it, as plain data."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from he2her2.slides.base import BaseSlide
 from he2her2.slides.levels import Rect
 from he2her2.slides.opening import Backend, open_slide, why_not_the_tiff_reader
 
-TILE_MPP, MASK_MPP = 0.25, 8.0
-"""What the method asks of a slide, unless a preset says otherwise: tiles, and masks 32 times coarser."""
+_TILE_MPP, _MASK_MPP = 0.25, 8.0
+"""µm/px at which the method reads a slide by default: tiles, and masks 32 times coarser."""
 
 _CELL = Size(256, 256)
 _MAX_LOSS = 0.01
@@ -36,7 +36,7 @@ class LevelReport:
 
 @dataclass(frozen=True, slots=True)
 class TileCheck:
-    """What decoding compressed tiles found.
+    """Result of decoding compressed tiles.
 
     Attributes:
         n_tiles: Compressed tiles of all levels.
@@ -53,7 +53,7 @@ class TileCheck:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that a user should know or do before using a slide."""
+    """A problem of a slide, with its remedy."""
 
     found: str
     remedy: str
@@ -61,16 +61,16 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class SlideReport:
-    """All that `inspect` says; JSON-able by `dataclasses.asdict`.
+    """Report of `inspect`; JSON-able by `dataclasses.asdict`.
 
     Attributes:
-        backend: Who would read it: "tiff" or "openslide".
+        backend: Its reader: "tiff" or "openslide".
         mpp: µm per level-0 px; None when unknown.
-        mpp_source: Who says so: "Aperio metadata", "OME-XML", "--mpp", ...; "nowhere".
+        mpp_source: Source of the mpp: "Aperio metadata", "OME-XML", "--mpp", ...; "nowhere".
         objective: Nominal magnification, where stated.
-        bounds_px: (x, y, w, h) of the scanned part of level 0, where the format tells.
+        bounds_px: (x, y, w, h) of the scanned part of level 0, where the format states it.
         associated: Names of label, macro and thumbnail pictures.
-        plan: What we would do with the slide and why, in sentences.
+        plan: How the slide is read and why, in sentences.
         problems: In order of weight; none for a slide that is as it should be.
     """
 
@@ -95,7 +95,7 @@ class SlideReport:
 def inspect_slide(
     path: Path | str, mpp: float | None = None, backend: Backend = "auto", *, n_check: int | None = 0, seed: int = 0
 ) -> SlideReport:
-    """Say what a slide is, whether it is sound, and what we would do with it.
+    """Inspect a slide: metadata, damage, and how it is read.
 
     Opening already checks that every directory and every compressed tile lies inside the file.
 
@@ -188,8 +188,8 @@ def _problems(slide: BaseSlide, mpp: float | None, tiles: TileCheck) -> Iterator
         yield Problem(found, "copy the file again, or scan again" if many else "none needed: they will be left out")
     if tiles.n_absent:
         yield Problem(f"{tiles.n_absent} compressed tiles are absent", "none needed: they are read as white")
-    if mpp is not None and mpp > TILE_MPP * _UPSAMPLED_FROM:
-        found = f"level 0 has {mpp:.3g} µm/px, coarser than the {TILE_MPP} of tiles, which are enlarged"
+    if mpp is not None and mpp > _TILE_MPP * _UPSAMPLED_FROM:
+        found = f"level 0 has {mpp:.3g} µm/px, coarser than the {_TILE_MPP} of tiles, which are enlarged"
         yield Problem(found, "scan at 40x if you can: nuclear detail cannot be made up")
     coarsest = slide.levels[-1].size
     if coarsest.w * coarsest.h > _MANY_PX:
@@ -202,7 +202,7 @@ def _problems(slide: BaseSlide, mpp: float | None, tiles: TileCheck) -> Iterator
 
 
 def _drift_px(size_l0: Size, size: Size) -> float:
-    """How far OpenSlide's mean downsample leads from whole level px at a level's far end."""
+    """Distance from whole level px at a level's far end that OpenSlide's mean downsample leads to."""
     downsample = (size_l0.w / size.w + size_l0.h / size.h) / 2
     return abs(round(downsample) / downsample - 1) * max(size)
 
@@ -218,12 +218,12 @@ def _plan(slide: BaseSlide, mpp: float | None, backend: Backend) -> Iterator[str
         yield "Nothing more before its µm per pixel are known: every step of the method is physical."
         return
     yield f"Take {mpp:.4g} µm per level-0 px, from {slide.settled_mpp.source}."
-    yield f"Tiles: {_how(slide, TILE_MPP)}"
-    yield f"Masks: {_how(slide, MASK_MPP)}"
+    yield f"Tiles: {_in_words(slide, _TILE_MPP)}"
+    yield f"Masks: {_in_words(slide, _MASK_MPP)}"
 
 
-def _how(slide: BaseSlide, mpp: float) -> str:
-    """How one resolution is made, in a sentence."""
+def _in_words(slide: BaseSlide, mpp: float) -> str:
+    """Describe how pixels of one resolution are made, in a sentence."""
     sampling = slide.sampling(mpp)
     level_mpp = slide.mpp * sampling.downsample
     source = f"level {sampling.level} ({level_mpp:.4g} µm/px)"

@@ -28,7 +28,7 @@ class Rect(NamedTuple):
         return Rect(x0, y0, x1 - x0, y1 - y0)
 
     def overlaps(self, other: "Rect") -> bool:
-        """Whether the two share a px."""
+        """True if the two share a px."""
         return (
             self.x < other.x + other.w
             and other.x < self.x + self.w
@@ -37,7 +37,7 @@ class Rect(NamedTuple):
         )
 
     def cells(self, cell: Size) -> tuple[range, range]:
-        """Columns and rows of the lattice of `cell`s that the rectangle touches."""
+        """Columns and rows of the grid of `cell`s that the rectangle touches."""
         if not self.w or not self.h:
             return range(0), range(0)
         columns = range(self.x // cell.w, -(-(self.x + self.w) // cell.w))
@@ -83,14 +83,14 @@ _LANCZOS_SUPPORT = 3
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How pixels of a wanted mpp come from one level; the same for every region, so that neighbours are seamless.
+    """Sampling of a level at a wanted mpp; the same for every region, so that neighbours are seamless.
 
     Native pixels are copied, from the level position nearest to the origin. Otherwise the level is resampled once by
     Pillow's antialiased Lanczos filter: it keeps the sharpness of nuclear texture, which networks trained on native
     pixels expect, where a triangle filter takes a fifth of the contrast at half the Nyquist frequency. Reductions
-    of 8 and more first average whole boxes, on a lattice that starts at the slide's corner.
+    of 8 and more first average whole boxes, on a grid that starts at the slide's corner.
 
-    Pillow takes positions as 32-bit floats. `step` and origins are therefore rounded to a lattice on which these are
+    Pillow takes positions as 32-bit floats. `step` and origins are therefore rounded to a grid on which these are
     exact (13 significant bits, so `scale` is within 0.02 % of what was asked), and any region is computed from
     the same weights: cutting it out of the whole resampled slide gives the same bits.
 
@@ -100,7 +100,7 @@ class Sampling:
         box: Side in level px of the boxes that are averaged first; 1 is none.
         step: Boxes per output px; exactly 1 when native.
         bits: Positions, in boxes, are multiples of 2 ** -bits.
-        native: Whether level px are delivered as they are.
+        native: True where level px are delivered unchanged.
     """
 
     level: int
@@ -116,7 +116,7 @@ class Sampling:
         return self.downsample * self.box * self.step
 
     def rect(self, origin_l0: Point, size_px: Size) -> Rect:
-        """What `read` fetches, at most, of the level."""
+        """Largest rectangle of the level that `read` fetches."""
         if self.native:
             x_lv, y_lv = (_nearest(v / self.downsample) for v in origin_l0)
             return Rect(x_lv, y_lv, *size_px)
@@ -127,7 +127,7 @@ class Sampling:
         """Compute a region from the level's pixels, in memory bounded by the result.
 
         Args:
-            fetch: Gives pixels of the level.
+            fetch: Returns pixels of the level.
             origin_l0: Top-left corner (x, y) in level-0 px.
             size_px: Width and height in output px.
 
@@ -147,9 +147,9 @@ class Sampling:
         return out
 
     def _origin(self, origin_l0: Point) -> tuple[float, float]:
-        """Exact position of an origin on the lattice, in boxes."""
-        lattice = 1 << self.bits
-        x, y = (_nearest(v / (self.downsample * self.box) * lattice) / lattice for v in origin_l0)
+        """Exact position of an origin on the grid of positions, in boxes."""
+        per_box = 1 << self.bits
+        x, y = (_nearest(v / (self.downsample * self.box) * per_box) / per_box for v in origin_l0)
         return x, y
 
     def _boxes(self, x: float, y: float, w: int, h: int) -> Rect:
@@ -171,7 +171,7 @@ class Sampling:
 
 
 def choose_sampling(levels: Sequence[Level], mpp_l0: float, mpp: float) -> Sampling:
-    """How to deliver `mpp`: a level within 10 % of it natively, else resampled from the coarsest level that is finer.
+    """Choose the sampling for `mpp`: a level within 10 % of it unchanged, else resampled from the next finer level.
 
     Args:
         levels: The pyramid, finest first.

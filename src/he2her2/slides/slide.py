@@ -1,4 +1,4 @@
-"""What an open slide is, whichever library decodes it."""
+"""The interface of an open slide, whichever library decodes it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from he2her2.geometry import Point, Rgb, Size
 
 
 def slide_id_of(path: Path) -> str:
-    """A slide's name: its file name without the ending.
+    """Return a slide's name: its file name without the ending.
 
     Example:
         >>> slide_id_of(Path("a/TCGA-A1.svs")), slide_id_of(Path("b.ome.tif"))
@@ -45,15 +45,15 @@ class Slide(Protocol):
 
     @property
     def path(self) -> Path:
-        """Where the slide lies."""
+        """File of the slide."""
 
     @property
     def backend(self) -> str:
-        """Who decodes it: "tiff" or "openslide"."""
+        """Its decoder: "tiff" or "openslide"."""
 
     @property
     def vendor(self) -> str:
-        """Who wrote it: "aperio", "ome", "generic-tiff", "hamamatsu", ..."""
+        """Manufacturer or program that wrote it: "aperio", "ome", "generic-tiff", "hamamatsu", ..."""
 
     @property
     def mpp(self) -> float:
@@ -76,7 +76,7 @@ class Slide(Protocol):
         """Label, macro and thumbnail pictures that the file carries, decoded when asked for."""
 
     def effective_mpp(self, mpp: float) -> float:
-        """The µm per pixel that `read` delivers when asked for `mpp`: a level's own where one is within 10 %."""
+        """Return the µm per pixel that `read` delivers when asked for `mpp`: a level's own where one is within 10 %."""
 
     def read(self, origin_l0: Point, size_px: Size, mpp: float) -> Rgb:
         """Read a region.
@@ -94,7 +94,7 @@ class Slide(Protocol):
         """
 
     def thumbnail(self, mpp: float) -> Rgb:
-        """The whole slide at `mpp`, in bounded memory: what `read` from (0, 0) over the slide's whole size returns.
+        """Read the whole slide at `mpp`, in bounded memory; the pixels are those of `read`.
 
         Pixels that cannot be decoded are white, up to 1 % of them.
 
@@ -103,7 +103,7 @@ class Slide(Protocol):
         """
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
 
     def __enter__(self) -> Self: ...
 

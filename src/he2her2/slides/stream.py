@@ -60,7 +60,7 @@ class TileMapping(Iterator[T], Generic[T]):
 
     @property
     def times(self) -> StreamTimes:
-        """What the threads have done so far."""
+        """Times of the threads so far."""
         return self._clock.times
 
     def __next__(self) -> T:
@@ -93,7 +93,7 @@ def map_tiles(
     Results do not depend on `threads`, and a tile's pixels not on `batch_size`: they are those of `slide.read`.
 
     Args:
-        slide: Where the tiles are read.
+        slide: The slide.
         grid: The tiles; raster order keeps memory small.
         apply: Called once for each batch, from several threads at once when `threads` is above 1.
         batch_size: Tiles in a batch at most. Batches are made even, so that no thread waits for another's last one, and
@@ -162,7 +162,7 @@ def _as_it_is(batch: TileBatch) -> TileBatch:
 
 
 class _Clock:
-    """Adds up what worker threads do; a few calls a batch."""
+    """Sums the times of worker threads; a few calls a batch."""
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
@@ -174,20 +174,20 @@ class _Clock:
 
     @property
     def times(self) -> StreamTimes:
-        """So far."""
+        """Times so far."""
         with self._lock:
             wall = 0.0 if self._begin is None else max(0.0, self._end - self._begin)
             return StreamTimes(self._tiles, wall, wall * self._threads, self._reading, self._waiting, self._applying)
 
     def start(self) -> tuple[float, float]:
-        """A batch begins; gives the time on the clock and the thread's own processor time."""
+        """Start a batch; return the time on the clock and the thread's own processor time."""
         now = perf_counter(), thread_time()
         with self._lock:
             self._begin = now[0] if self._begin is None else min(self._begin, now[0])
         return now
 
     def read(self, start: tuple[float, float], n: int) -> float:
-        """Its tiles have been read; gives the time on the clock."""
+        """Record that its tiles were read; return the time on the clock."""
         now, busy = perf_counter(), thread_time() - start[1]
         with self._lock:
             self._tiles += n
@@ -196,7 +196,7 @@ class _Clock:
         return now
 
     def applied(self, read: float) -> None:
-        """The function has been applied to it."""
+        """Record that the function was applied to it."""
         now = perf_counter()
         with self._lock:
             self._applying += now - read

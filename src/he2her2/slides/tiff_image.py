@@ -1,4 +1,4 @@
-"""One image of a TIFF: where its compressed tiles lie and how they are decoded."""
+"""One image of a TIFF: offsets of its compressed tiles, and their decoder."""
 
 from dataclasses import dataclass
 
@@ -8,9 +8,8 @@ from numpy.typing import NDArray
 
 from he2her2.geometry import Rgb, Size
 from he2her2.slides.codecs import NAMES, Decode, DecodeError, jpeg2000_header, make_decoder
-from he2her2.slides.file_bytes import FileBytes
 from he2her2.slides.levels import WHITE, Rect, copy_overlap
-from he2her2.slides.tiff_header import LayoutRefusedError
+from he2her2.slides.tiff_header import FileBytes, LayoutRefusedError
 
 _MAX_TILE_PX = 1 << 26
 _RGB, _YCBCR = 2, 6
@@ -27,7 +26,7 @@ class TiffImage:
         counts: (n,) int64 bytes of each tile; 0 is an absent tile, read as white.
         decode: Decodes one tile.
         codec: Its compression, in words.
-        striped: Whether the last row of tiles ends with the image.
+        striped: True where the last row of tiles ends with the image.
     """
 
     size: Size
@@ -44,7 +43,7 @@ class TiffImage:
         return -(-self.size.w // self.tile.w)
 
     def tile_rect(self, index: int) -> Rect:
-        """What tile `index` covers; it may reach over the border."""
+        """Rectangle of tile `index`; it may reach over the border."""
         row, column = divmod(index, self.n_columns)
         y = row * self.tile.h
         h = min(self.tile.h, self.size.h - y) if self.striped else self.tile.h
@@ -69,7 +68,7 @@ class TiffImage:
         """Fill `out` with a rectangle that lies inside the image.
 
         Raises:
-            DecodeError: A tile that it touches is damaged; the message says which.
+            DecodeError: A tile that it touches is damaged; the message names it.
         """
         columns, rows = rect.cells(self.tile)
         for index in (row * self.n_columns + column for row in rows for column in columns):
@@ -86,7 +85,7 @@ class TiffImage:
 
 
 def tiff_image(page: tifffile.TiffPage, file: FileBytes, *, jfif_outranks: bool = False) -> TiffImage:
-    """The image of one TIFF directory.
+    """Return the image of one TIFF directory.
 
     Args:
         page: The directory.

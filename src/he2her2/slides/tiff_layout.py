@@ -1,4 +1,4 @@
-"""What the images of a TIFF are to a slide: levels, associated pictures, resolution."""
+"""Roles of a TIFF's images: levels, associated pictures; and its resolution."""
 
 import logging
 import re
@@ -13,9 +13,8 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
 from he2her2.geometry import Size
-from he2her2.slides.file_bytes import FileBytes
-from he2her2.slides.microns import UNSTATED, StatedMpp, number_or_none, plausible_or_unstated
-from he2her2.slides.tiff_header import LayoutRefusedError, TiffDamageError
+from he2her2.slides.resolution import UNSTATED, StatedMpp, number_or_none, plausible_or_unstated
+from he2her2.slides.tiff_header import FileBytes, LayoutRefusedError, TiffDamageError
 from he2her2.slides.tiff_image import TiffImage, tiff_image
 from he2her2.units import UM_PER_UNIT
 
@@ -33,13 +32,13 @@ _ASPECT_TOLERANCE = 0.03
 
 @dataclass(frozen=True, slots=True)
 class TiffLayout:
-    """The images of a TIFF by what they are.
+    """The images of a TIFF by their role.
 
     Attributes:
         vendor: "aperio", "ome" or "generic-tiff".
         levels: The pyramid, finest first.
         associated: Other pictures by name.
-        stated_mpp: Its resolution, as the file says.
+        stated_mpp: Resolution that the file states.
         objective: Magnification of the objective, where stated.
     """
 

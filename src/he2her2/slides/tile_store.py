@@ -24,10 +24,10 @@ class TiledSlide(Protocol):
         """The pyramid, finest first."""
 
     def sampling(self, mpp: float) -> Sampling:
-        """How `read` delivers `mpp`."""
+        """Return the sampling with which `read` delivers `mpp`."""
 
     def tile_rect(self, level: int, index: int) -> Rect:
-        """What compressed tile `index` (in raster order) of `level` covers, in px of that level."""
+        """Rectangle of compressed tile `index` (in raster order) of `level`, in px of that level."""
 
     def decode_tile(self, level: int, index: int, out: Rgb) -> None:
         """Decode one compressed tile into `out`, or raise UnreadableRegionError."""
@@ -67,12 +67,12 @@ class TileStore:
         self.n_decoded = 0
 
     def holding(self, rect: Rect) -> "Hold":
-        """One planned rectangle's use of the store, as a `with` block, which gives its tiles back."""
+        """Return a `with` block for the use of one planned rectangle, which releases its tiles."""
         columns, rows = rect.clipped(self._size).cells(self._tile)
         return Hold(self, [row * self._n_columns + column for row in rows for column in columns])
 
     def pixels(self, index: int) -> Rgb:
-        """A tile, decoded by whoever asks first, while the others wait.
+        """Return a tile; the first thread that asks decodes it, others wait.
 
         Raises:
             UnreadableRegionError: The tile is damaged.
@@ -96,7 +96,7 @@ class TileStore:
             return entry.pixels
 
     def decode_alone(self, index: int, rect: Rect, out: Rgb) -> bool:
-        """Decode straight into `out` if `rect` is exactly this tile and no other needs it; say whether that was so.
+        """Decode straight into `out` if `rect` is exactly this tile and no other needs it; return True if so.
 
         Raises:
             UnreadableRegionError: The tile is damaged.
@@ -109,7 +109,7 @@ class TileStore:
         return True
 
     def release(self, index: int) -> None:
-        """One planned user less; the last one lets go of the pixels."""
+        """Count one planned user less; the last one frees the pixels."""
         with self._lock:
             self._users[index] -= 1
             entry = self._entries.pop(index, None) if self._users[index] == 0 else None
@@ -117,7 +117,7 @@ class TileStore:
                 self._spare.append(entry.pixels)
 
     def tile_rect(self, index: int) -> Rect:
-        """What a compressed tile covers, in px of the level."""
+        """Rectangle of a compressed tile, in px of the level."""
         return self._slide.tile_rect(self._level, index)
 
     def inside(self, rect: Rect) -> Rect:
@@ -177,13 +177,13 @@ class Hold:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Give the tiles back."""
+        """Release the tiles."""
         for index in self._indices:
             self._store.release(index)
 
 
 def _count_users(rects: Sequence[Rect], size: Size, tile: Size) -> NDArray[np.int32]:
-    """How many of `rects` touch each compressed tile, in raster order, by an integral image of their corners."""
+    """Count the `rects` that touch each compressed tile, in raster order, by an integral image of their corners."""
     n_columns, n_rows = -(-size.w // tile.w), -(-size.h // tile.h)
     steps = np.zeros((n_rows + 1, n_columns + 1), np.int32)
     corners = [(c.start, r.start, c.stop, r.stop) for c, r in (rect.cells(tile) for rect in rects)]

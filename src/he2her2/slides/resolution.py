@@ -1,4 +1,4 @@
-"""µm per pixel: what a slide's metadata state, and whether it can be true."""
+"""Resolution of a slide: µm per pixel as its metadata state them, checked."""
 
 import math
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ _MAX_ANISOTROPY = 0.05
 
 @dataclass(frozen=True, slots=True)
 class StatedMpp:
-    """What a file says of its resolution.
+    """Resolution that a file states.
 
     Attributes:
-        x: µm per level-0 px across; None where nothing usable is said.
+        x: µm per level-0 px across; None where nothing usable is stated.
         y: The same downwards.
-        source: Who says so, in words ("Aperio metadata", "OME-XML", "--mpp", ...).
+        source: Source of the statement, in words ("Aperio metadata", "OME-XML", "--mpp", ...).
     """
 
     x: float | None
@@ -29,7 +29,7 @@ UNSTATED = StatedMpp(None, None, "nowhere")
 
 
 def number_or_none(text: str | None) -> float | None:
-    """The number that metadata state, if it is one.
+    """Parse a number of the metadata; None where it is none.
 
     Example:
         >>> number_or_none("0.25"), number_or_none("20x"), number_or_none(None)
@@ -41,11 +41,11 @@ def number_or_none(text: str | None) -> float | None:
         return None
 
 
-def is_plausible(mpp: float) -> bool:
-    """Whether a microscope makes pixels of `mpp` µm.
+def _is_plausible(mpp: float) -> bool:
+    """Check if a microscope makes pixels of `mpp` µm.
 
     Example:
-        >>> is_plausible(0.25), is_plausible(264.6)
+        >>> _is_plausible(0.25), _is_plausible(264.6)
         (True, False)
     """
     low, high = PLAUSIBLE_MPP
@@ -53,27 +53,27 @@ def is_plausible(mpp: float) -> bool:
 
 
 def plausible_or_unstated(x: float, y: float, source: str) -> StatedMpp:
-    """For metadata that often describe a screen or a printer: believed only where a microscope could have meant it."""
-    return StatedMpp(x, y, source) if is_plausible(x) and is_plausible(y) else UNSTATED
+    """Return a stated resolution if it is plausible for a microscope; other metadata describe a screen or a printer."""
+    return StatedMpp(x, y, source) if _is_plausible(x) and _is_plausible(y) else UNSTATED
 
 
 def settle_mpp(slide_id: str, stated: StatedMpp, given: float | None) -> StatedMpp:
-    """The resolution to work with: the user's where given, else the file's.
+    """Return the resolution to work with: the user's where given, else the file's.
 
     Returns:
         A `StatedMpp` with x and y, both plausible.
 
     Raises:
-        MppError: Nothing is known, or it cannot be true, or pixels are not square.
+        MppError: It is unknown or implausible, or pixels are not square.
     """
     low, high = PLAUSIBLE_MPP
     if given is not None:
-        if not is_plausible(given):
+        if not _is_plausible(given):
             raise MppError(slide_id, f"--mpp {given:g} is no microscope's", f"pass µm per pixel, {low} to {high:g}")
         return StatedMpp(given, given, "--mpp")
     if stated.x is None or stated.y is None:
         raise MppError(slide_id, "no µm per pixel in its metadata", _REMEDY)
-    if not (is_plausible(stated.x) and is_plausible(stated.y)):
+    if not (_is_plausible(stated.x) and _is_plausible(stated.y)):
         reason = f"its metadata say {stated.x:g} x {stated.y:g} µm per pixel, which no microscope makes"
         raise MppError(slide_id, reason, _REMEDY)
     if abs(stated.x - stated.y) > _MAX_ANISOTROPY * min(stated.x, stated.y):
