@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from he2her2.errors import OutputError
-from he2her2.files import atomic, digest, read_csv, read_json, write_csv, write_json
+from he2her2.files import atomic, csv_text, digest, read_csv, read_json, write_csv, write_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,3 +100,35 @@ def test_a_digest_does_not_depend_on_the_order_of_keys():
 
     assert found == digest("1.0", {"a": [2, 3], "b": 1}, {"height": 5, "width": 4})
     assert found == "930d1a9686f65fac93f4db637bf5f176a0b540bf806bbaa263269460242b88a4"
+
+
+@pytest.mark.parametrize("text", ["=cmd()", "+1+1", "-2*3", "@SUM(A1)", "\t=1", "'=1", "''-x"])
+def test_a_spreadsheet_computes_nothing(tmp_path, text):
+    """What looks like a formula begins with an apostrophe in the file, and reads back as it was."""
+    write_csv(tmp_path / "x.csv", ("a", "b"), [(text, 1), {"a": text}])
+
+    assert [row["a"] for row in read_csv(tmp_path / "x.csv")] == [text, text]
+    assert [line[:1].strip('"') or line[1] for line in csv_text(("a",), [(text,)]).splitlines()[1:]] == ["'"]
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\0")))
+def test_any_text_reads_back_from_csv(tmp_path, text):
+    """Apostrophes, quotes and line ends, too."""
+    write_csv(tmp_path / "x.csv", ("a", "b"), [(text, "end")], line_end="\r\n")
+
+    assert read_csv(tmp_path / "x.csv")[0]["a"] == text
+
+
+@pytest.mark.parametrize("cell", ["-0.5", "+3", "-", "1+", "2+", "a=b", "'s-Hertogenbosch", -0.5])
+def test_numbers_and_scores_are_written_as_they_are(cell):
+    """Only formulas are marked."""
+    assert csv_text(("a",), [(cell,)]) == f"a\n{cell}\n"
+
+
+def test_a_name_that_is_no_unicode_can_be_written(tmp_path):
+    """File systems allow any bytes."""
+    write_csv(tmp_path / "x.csv", ("a",), [("b\udcfcd.svs",)])
+    write_json(tmp_path / "x.json", {"a": "b\udcfcd.svs"})
+
+    assert read_csv(tmp_path / "x.csv") == [{"a": "b\\udcfcd.svs"}]
+    assert read_json(tmp_path / "x.json") == {"a": "b\udcfcd.svs"}

@@ -59,7 +59,7 @@ def write_text(path: Path, text: str) -> None:
         OutputError: It cannot be written.
     """
     with atomic(path) as draft:
-        draft.write_text(text, "utf-8", newline="")
+        draft.write_text(text, "utf-8", errors="backslashreplace", newline="")  # a file's name need not be Unicode
 
 
 def json_text(value: object, *, ascii_only: bool = False, allow_nan: bool = True) -> str:
@@ -103,7 +103,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Row], *, line_end: str = "\n") -> str:
-    r"""Return a table as CSV.
+    r"""Return a table as CSV; text that a spreadsheet would run as a formula begins with an apostrophe.
 
     Args:
         columns: Its heading.
@@ -119,9 +119,9 @@ def csv_text(columns: Sequence[str], rows: Iterable[Row], *, line_end: str = "\n
     named.writeheader()
     for row in rows:
         if isinstance(row, Mapping):
-            named.writerow(row)
+            named.writerow({column: _inert(cell) for column, cell in row.items()})
         else:
-            named.writer.writerow(row)
+            named.writer.writerow(map(_inert, row))
     return text.getvalue()
 
 
@@ -143,7 +143,33 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         csv.Error: It is no CSV.
     """
     with path.open(encoding="utf-8-sig", newline="") as file:
-        return list(csv.DictReader(file))
+        return [{column: cell_text(cell) for column, cell in row.items()} for row in csv.DictReader(file)]
+
+
+def cell_text(cell: str) -> str:
+    """Text of a cell without the apostrophe that `csv_text` put before a formula.
+
+    Example:
+        >>> cell_text("'=cmd()"), cell_text("'s"), cell_text("-0.5")
+        ('=cmd()', "'s", '-0.5')
+    """
+    return cell[1:] if cell.startswith("'") and _is_formula(cell) else cell
+
+
+def _inert(cell: object) -> object:
+    return f"'{cell}" if isinstance(cell, str) and _is_formula(cell) else cell
+
+
+def _is_formula(cell: str) -> bool:
+    """True for text that a spreadsheet would compute, but for the apostrophes before it."""
+    text = cell.lstrip("'")
+    if len(text) < 2 or text[0] not in "=+-@\t\r":
+        return False
+    try:
+        float(text)
+    except ValueError:
+        return True
+    return False
 
 
 def sha256_of(file: Path) -> str:

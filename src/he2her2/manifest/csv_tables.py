@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from he2her2.errors import ManifestError
+from he2her2.files import cell_text
 
 _BLANK = frozenset({"", "na", "n/a", "nan", "none", "null", "#n/a"})
 
@@ -65,7 +66,9 @@ def read_table(path: Path) -> Table:
             problems.append(f"line {line}: {len(cells)} cells under {len(columns)} headings; quote cells with commas")
         elif any(cell.strip() for cell in cells):
             padded = [*cells, *[""] * (len(columns) - len(cells))]
-            rows.append(TableRow(line, {name: cell.strip() for name, cell in zip(columns, padded, strict=True)}))
+            rows.append(
+                TableRow(line, {name: cell_text(cell.strip()) for name, cell in zip(columns, padded, strict=True)})
+            )
     return Table(path, columns, tuple(rows), tuple(problems))
 
 
