@@ -56,7 +56,7 @@ class Histology:
     her2_effect: float
 
 
-def draw_histology(spec: PhantomSpec) -> Histology:
+def _draw_histology(spec: PhantomSpec) -> Histology:
     """Draw a patient's histology; only `her2_effect` depends on HER2."""
     rng = np.random.default_rng(key_of(spec.seed, "biology"))
     nucleus_um = rng.uniform(6.8, 8.5)
@@ -183,4 +183,4 @@ def draw_anatomy(spec: PhantomSpec) -> Anatomy:
     Raises:
         PhantomError: The settings leave no room for tissue or tumour.
     """
-    return Anatomy(spec.seed, draw_histology(spec), draw_outlines(spec))
+    return Anatomy(spec.seed, _draw_histology(spec), draw_outlines(spec))

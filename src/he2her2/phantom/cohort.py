@@ -53,7 +53,7 @@ class CohortSpec:
         for name in ("stains", "sites", "scores", "splits"):
             values = getattr(self, name)
             if not any(values):
-                raise ValueError(f"{name} names nothing to draw")
+                raise ValueError(f"{name} has nothing to choose from")
         if len(set(self.stains)) < len(self.stains):
             raise ValueError("stains names a stain twice")
         if drawn := {"seed", "stain", "ihc_score", "ish", "site"} & self.slide.keys():
@@ -85,11 +85,9 @@ def load_cohort(file: Path | None = None, **settings: Any) -> CohortSpec:  # noq
             raise PhantomError(f"{file}: cannot be read ({error.strerror}); give a TOML file") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise PhantomError(f"{file}: is not TOML: {error}") from None
-    slide = (
-        {**values.get("slide", {}), **settings.pop("slide", {})} if isinstance(values.get("slide", {}), dict) else None
-    )
-    given = {key: value for key, value in settings.items() if value is not None}
-    merged = {**values, **given, "slide": slide if slide is not None else values["slide"]}
+    merged = values | {name: value for name, value in settings.items() if name != "slide" and value is not None}
+    if isinstance(of_file := values.get("slide", {}), dict):  # otherwise validation names the fault
+        merged["slide"] = of_file | settings.get("slide", {})
     cohort: CohortSpec = validated(TypeAdapter(CohortSpec), merged, file)
     make_spec(**cohort.slide)  # raises before any slide is drawn
     return cohort
@@ -102,9 +100,11 @@ def _plan_slides(cohort: CohortSpec) -> tuple[PhantomSlide, ...]:
         PhantomError: A setting of `slide` is wrong.
     """
     rng = np.random.default_rng(key_of(cohort.seed, "cohort"))
-    scores = rng.permutation(_in_shares(cohort.n, cohort.scores))
-    splits = rng.permutation(_in_shares(cohort.n, cohort.splits))
-    amplified = rng.permutation(_in_shares(int((scores == 2).sum()), (1 - cohort.ish_positive, cohort.ish_positive)))
+    scores = rng.permutation(_indices_in_shares(cohort.n, cohort.scores))
+    splits = rng.permutation(_indices_in_shares(cohort.n, cohort.splits))
+    amplified = rng.permutation(
+        _indices_in_shares(int((scores == 2).sum()), (1 - cohort.ish_positive, cohort.ish_positive))
+    )
     ish = iter(np.array(("negative", "positive"))[amplified])
     slides = []
     for k in range(cohort.n):
@@ -160,11 +160,11 @@ def write_cohort(
         if truth:
             save_truth(drawn, out / "truth" / slide.slide_id)
         on_slide(slide, drawn)
-    write_csv(manifest, COLUMNS, _rows(slides, truth=truth))
+    write_csv(manifest, COLUMNS, _manifest_rows(slides, truth=truth))
     return manifest
 
 
-def _rows(slides: tuple[PhantomSlide, ...], *, truth: bool) -> Iterator[dict[str, object]]:
+def _manifest_rows(slides: tuple[PhantomSlide, ...], *, truth: bool) -> Iterator[dict[str, object]]:
     for slide in slides:
         yield {
             "slide_id": slide.slide_id,
@@ -181,7 +181,7 @@ def _rows(slides: tuple[PhantomSlide, ...], *, truth: bool) -> Iterator[dict[str
         }
 
 
-def _in_shares(n: int, shares: tuple[float, ...]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def _indices_in_shares(n: int, shares: tuple[float, ...]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """Repeat each index of `shares` in proportion to its share: `n` sorted indices."""
     edges = np.cumsum(shares) / max(sum(shares), 1e-9)
     return np.searchsorted(edges, (np.arange(n) + 0.5) / max(n, 1), side="right").clip(max=len(shares) - 1)

@@ -1,7 +1,7 @@
 """Laboratories and their scanners: stain colours, sharpness, tissue on the slide; and the dyes of one slide.
 
 Stain vectors are published ones, normalised to length 1: Ruifrok & Johnston (2001), as scikit-image has them, and the
-"H&E 2" set of Landini's colour deconvolution; and the reference of Macenko et al. (2009). A site lies between them.
+"H&E 2" set of Landini's colour deconvolution; and the reference of Macenko et al. (2009). A site is a mixture of them.
 """
 
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ class Optics:
 
 
 @dataclass(frozen=True)
-class Site:
+class _Site:
     """Laboratory and its scanner.
 
     Attributes:
@@ -71,8 +71,8 @@ class Site:
     jpeg_quality: int
 
 
-SITES: dict[SiteName, Site] = {
-    "her2sc-like": Site(
+SITES: dict[SiteName, _Site] = {
+    "her2sc-like": _Site(
         vectors=(0.0, 0.55, 0.45),
         haematoxylin=0.9,
         eosin=0.98,
@@ -84,7 +84,7 @@ SITES: dict[SiteName, Site] = {
         tissue_extent=0.35,
         jpeg_quality=80,
     ),
-    "brca-like": Site(
+    "brca-like": _Site(
         vectors=(0.35, 0.35, 0.3),
         haematoxylin=1.1,
         eosin=1.15,

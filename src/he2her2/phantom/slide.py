@@ -56,7 +56,7 @@ class Painter:
     optics: Optics
     quality: int
     _tables: dict[int, ColourTable] = field(default_factory=dict)
-    _glass: dict[int, _BlankBlock] = field(default_factory=dict)
+    _blanks: dict[int, _BlankBlock] = field(default_factory=dict)
 
     @classmethod
     def of(cls, spec: PhantomSpec) -> "Painter":
@@ -141,13 +141,13 @@ class Painter:
         return self._tables[brightness]
 
     def _blank(self, brightness: int) -> _BlankBlock:
-        if brightness not in self._glass:
+        if brightness not in self._blanks:
             window = Window(0, 0, BLOCK_PX, BLOCK_PX, self.spec.mpp)
             empty = np.zeros((BLOCK_PX, BLOCK_PX), np.float32), np.zeros((BLOCK_PX, BLOCK_PX), np.float32)
             clean = Artefacts(None, None, None, self.artefacts.ink)
             rgbx = scan(empty, window.fine_grid, self._table(brightness), self.optics, clean, (0, 0), self.spec.mpp)
-            self._glass[brightness] = _BlankBlock(rgbx, encode_block(rgbx, self.quality))
-        return self._glass[brightness]
+            self._blanks[brightness] = _BlankBlock(rgbx, encode_block(rgbx, self.quality))
+        return self._blanks[brightness]
 
 
 def _is_near(raster: RasterField | None, window: Window, reach_um: float) -> bool:

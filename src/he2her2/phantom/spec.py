@@ -12,10 +12,10 @@ from he2her2.errors import PhantomError
 from he2her2.labels import Her2Status, IhcScore
 
 Stain: TypeAlias = Literal["HE", "IHC"]
-Ish: TypeAlias = Literal["positive", "negative"]
+_Ish: TypeAlias = Literal["positive", "negative"]
 SiteName: TypeAlias = Literal["her2sc-like", "brca-like"]
 Share: TypeAlias = Annotated[float, Ge(0), Le(1)]
-SideLength: TypeAlias = Annotated[int, Ge(512), Le(200_000)]
+_SideLength: TypeAlias = Annotated[int, Ge(512), Le(200_000)]
 
 STRICT = ConfigDict(extra="forbid")
 
@@ -53,11 +53,11 @@ class PhantomSpec:
     """
 
     seed: Annotated[int, Ge(0), Le(2**63 - 1)] = 0
-    size_px: tuple[SideLength, SideLength] = (12_000, 12_000)
+    size_px: tuple[_SideLength, _SideLength] = (12_000, 12_000)
     mpp: Annotated[float, AfterValidator(_known_mpp)] = 0.25
     stain: Stain = "HE"
     ihc_score: IhcScore = IhcScore.ZERO
-    ish: Ish | None = None
+    ish: _Ish | None = None
     signal: Share = 0.5
     site: SiteName = "her2sc-like"
     tissue_extent: Annotated[float, Gt(0), Le(0.9)] | None = None
