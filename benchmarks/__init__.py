@@ -1,1 +1,1 @@
-"""Measures what PERFORMANCE promises: `make bench`, or `python -m benchmarks --only reading --quick`."""
+"""Measurements of speed and memory: `make bench`, or `python -m benchmarks --only reading --quick`."""

@@ -12,23 +12,23 @@ from benchmarks.measuring import machine
 from benchmarks.results import Found, Setting, markdown, read_all, update_page, write_found
 
 TOPICS = {
-    "start": "how long a command takes to begin",
-    "reading": "tiles a second, against OpenSlide and bare decoding",
-    "hashi": "an update of the tumour map",
-    "networks": "the tile CNNs on the CPU, against torch (needs the train extra)",
-    "designs": "scoring from end to end, against its rivals and the released way (needs the train extra)",
-    "overlap": "overlapping tiles seen together, against one by one (needs the train extra)",
-    "training": "tiles a second of training (needs the train extra)",
-    "one_slide": "where the time of one slide goes",
+    "start": "start-up time of the command line",
+    "reading": "reading tiles, against OpenSlide and bare decoding",
+    "hashi": "update of the tumour map",
+    "networks": "tile CNNs on the CPU, against torch (needs the train extra)",
+    "designs": "scoring from end to end, against other designs and the authors' code (needs the train extra)",
+    "overlap": "overlapping tiles scored together, against one by one (needs the train extra)",
+    "training": "speed of training tile CNNs (needs the train extra)",
+    "one_slide": "time of one slide by stage",
     "scaling": "time against number of tiles (needs the evaluate extra)",
-    "evaluating": "10 000 patients against their labels (needs the evaluate extra)",
-    "memory": "a very large slide, and a hundred slides (needs the evaluate extra)",
+    "evaluating": "evaluation of 10 000 patients (needs the evaluate extra)",
+    "memory": "memory for a very large slide and over a hundred slides (needs the evaluate extra)",
 }
 ROOT = Path(__file__).parent.parent
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure the topics that are asked for."""
+    """Measure the requested topics."""
     wanted = _parser().parse_args(arguments)
     plots = wanted.work if wanted.quick else ROOT / "docs"
     setting = Setting(wanted.work, quick=wanted.quick, plots=plots)
@@ -59,10 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--only", nargs="+", choices=TOPICS, help="these topics alone")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that it runs, measures nothing")
-    parser.add_argument("--work", type=Path, default=ROOT / "bench-work", help="keeps the slides between runs")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", help="where JSON goes")
+    parser.add_argument("--only", nargs="+", choices=TOPICS, help="topics to measure")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, to test that the topics run")
+    parser.add_argument("--work", type=Path, default=ROOT / "bench-work", help="folder that keeps slides between runs")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", help="folder for JSON results")
     return parser
 
 

@@ -1,19 +1,19 @@
-"""Bars of the project, each once; topics report under these keys."""
+"""Performance requirements, each defined once; topics report figures under these keys."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A figure that must be reached.
+    """A figure and the value that it must reach.
 
     Attributes:
-        key: What topics call it.
-        what: In words.
-        bar: The figure.
-        aim: What would be better still.
-        form: How it is written, such as "x{:.3g}".
-        at_least: Whether more is better.
+        key: Name of the figure in the topics' results.
+        what: Description.
+        bar: Required value.
+        aim: Desired value.
+        form: Format, such as "x{:.3g}".
+        at_least: True if more is better.
     """
 
     key: str
@@ -24,11 +24,11 @@ class Bar:
     at_least: bool = True
 
     def is_met(self, value: float) -> bool:
-        """True if a figure reaches it."""
+        """Test if a figure meets the requirement."""
         return value >= self.bar if self.at_least else value <= self.bar
 
     def shown(self, value: float) -> str:
-        """A figure as it is written."""
+        """Format a figure."""
         return self.form.format(value)
 
 
@@ -37,7 +37,7 @@ BARS = (
     Bar("stream_vs_bare", "tile stream against bare simplejpeg decoding of the same tiles", 0.80, 0.95, "{:.2f}"),
     Bar("decoded_twice", "half-tile overlap: compressed tiles decoded more than once", 0, 0, "{:.0f}", at_least=False),
     Bar("cnn_vs_eager", "paper CNN against torch eager one by one, all cores", 3.5, 4.5, "x{:.3g}"),
-    Bar("slide_vs_released", "whole slide, tile scoring against the released way", 5, 6, "x{:.3g}"),
+    Bar("slide_vs_released", "whole slide, tile scoring against the authors' code", 5, 6, "x{:.3g}"),
     Bar("share_of_slower", "share of the slower of (read, paper CNN) reached end to end", 0.85, 0.95, "{:.2f}"),
     Bar("hashi_vs_griddata", "HASHI map update against full-resolution `griddata` cubic", 12, 25, "x{:.3g}"),
     Bar("hashi_dice", "the same: Dice of the two tumour masks", 0.999, None, "{:.4f}"),

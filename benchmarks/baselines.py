@@ -1,4 +1,4 @@
-"""Other ways to read tiles, written as well as they can be within what each one is."""
+"""Other ways to read tiles, each written as fast as its library allows."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,14 +14,14 @@ from he2her2.geometry import Rgb, TileGrid
 
 
 def in_threads(work: Callable[[range], object], n: int, threads: int) -> None:
-    """Do positions 0 to n, a contiguous part in each thread."""
+    """Read positions 0 to n, a contiguous part in each thread."""
     parts = [range(n * i // threads, n * (i + 1) // threads) for i in range(threads)]
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(work, parts))
 
 
 def read_with_openslide(path: Path, grid: TileGrid) -> Callable[[range], None]:
-    """`read_region`, tile by tile; one open slide for all threads, as its documentation recommends."""
+    """Make a reader by `read_region`, tile by tile; one open slide for all threads, as OpenSlide recommends."""
     slide = openslide.OpenSlide(path)
     return partial(_read_regions, slide, grid.origins_l0.tolist(), grid.side_px)
 
@@ -32,12 +32,12 @@ def _read_regions(slide: openslide.OpenSlide, origins: Sequence[tuple[int, int]]
 
 
 def region(slide: openslide.OpenSlide, origin: tuple[int, int], side: int) -> Rgb:
-    """A tile as RGB."""
+    """Read a tile as RGB."""
     return np.asarray(slide.read_region((origin[0], origin[1]), 0, (side, side)).convert("RGB"))
 
 
 def decode_bare(path: Path, grid: TileGrid) -> Callable[[range], None]:
-    """The compressed tiles at a grid's corners as complete JPEGs in memory, decoded by simplejpeg into fresh arrays."""
+    """Make a reader that decodes, by simplejpeg, the compressed tiles at a grid's corners from memory."""
     data = path.read_bytes()
     with tifffile.TiffFile(path) as tiff:
         page = tiff.pages.first

@@ -1,4 +1,4 @@
-"""Scoring a slide's tiles from end to end: ours, its rivals and the released way. Needs the train extra."""
+"""Scoring a slide's tiles from end to end: `predict`, other designs and the released code. Needs the train extra."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
@@ -44,7 +44,7 @@ Logits = NDArray[np.float32]
 
 
 def measure(setting: Setting) -> Found:
-    """Tiles a second of every design, on the paper's CNN; the share of its limits that ours reaches, on both CNNs.
+    """Measure tiles per second of every design on the paper's CNN, and `predict`'s share of its limits on both CNNs.
 
     The bar is about the paper's CNN, beside which reading takes no time. The strided one is so fast that reading and
     it, which share the cores, cannot each run as if it were alone.
@@ -70,12 +70,12 @@ def measure(setting: Setting) -> Found:
 
 
 def engine_of(spec: CnnSpec) -> OnnxEngine:
-    """The CNN that prediction would run; its weights do not matter here."""
+    """Load the CNN that prediction would run; its weights do not matter here."""
     return OnnxEngine.untrained(Untrained(spec, 0))
 
 
 def share_of_slower(timings: Timings) -> float:
-    """Our speed as a share of the slower of reading alone and the CNN alone."""
+    """Speed of `predict` relative to the slower of reading alone and the CNN alone."""
     slower = max(LIMITS, key=timings.median)
     return timings.times_faster(OURS, slower)
 
@@ -102,27 +102,27 @@ def _limits(setting: Setting, path: Path, grid: TileGrid, spec: CnnSpec) -> dict
 
 
 def _score_again(engine: OnnxEngine, tiles: Rgb, positions: range) -> None:
-    """Score as many tiles as there are positions, tiles that are in memory."""
+    """Score tiles in memory, one for each position."""
     for start in range(positions.start, positions.stop, BATCH):
         n = min(BATCH, positions.stop - start)
         engine(tiles[:n])
 
 
 def score_ours(path: Path, grid: TileGrid, engine: OnnxEngine) -> Logits:
-    """Score as `predict` does."""
+    """Score tiles as `predict` does."""
     config = Config(runtime=Runtime(threads=THREADS, batch_size=BATCH))
     with open_slide(path) as slide:
         return infer(slide, grid, engine, config.runtime)[1]
 
 
 def score_released(path: Path, grid: TileGrid, network: ReleasedCnn) -> Logits:
-    """OpenSlide and torch, tile by tile; torch has all cores."""
+    """Score tile by tile with OpenSlide and torch; torch uses all cores."""
     with openslide.OpenSlide(path) as slide, torch_threads(THREADS):
         return np.stack([network(region(slide, origin, grid.side_px)) for origin in grid.origins_l0.tolist()])
 
 
 def wide_session(spec: CnnSpec) -> onnxruntime.InferenceSession:
-    """A session that works with several threads on each batch."""
+    """Make a session that uses several threads for each batch."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = THREADS
     model = build_onnx(spec, initial_weights(spec, 0)).SerializeToString()
@@ -146,7 +146,7 @@ def score_in_sequence(path: Path, grid: TileGrid, session: Any, spec: CnnSpec) -
 
 
 def score_prefetched(path: Path, grid: TileGrid, session: Any, spec: CnnSpec) -> Logits:  # noqa: ANN401  untyped
-    """One thread reads ahead, the caller scores."""
+    """Read ahead in one thread, score in the caller."""
     queue: Queue[TileBatch | None] = Queue(maxsize=3)
 
     def read() -> None:
@@ -164,7 +164,7 @@ def score_prefetched(path: Path, grid: TileGrid, session: Any, spec: CnnSpec) ->
 
 @contextmanager
 def processes(path: Path, spec: CnnSpec, grid: TileGrid) -> Iterator[dict[str, Callable[[], object]]]:
-    """Processes with a slide and a session each, started before anything is timed."""
+    """Start processes with a slide and a session each, before the clock starts."""
     parts = [grid.take(part) for part in np.array_split(np.arange(len(grid)), THREADS)]
     with ProcessPoolExecutor(THREADS, get_context("spawn"), initializer=_begin, initargs=(path, spec)) as pool:
         yield {"2 symmetric processes": partial(_in_processes, pool, parts)}

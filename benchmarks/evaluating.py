@@ -27,7 +27,7 @@ SITES = ("north", "south", "east", "west")
 
 
 def measure(setting: Setting) -> Found:
-    """Seconds of clock and of processor time, stage by stage."""
+    """Measure wall time and processor time, stage by stage."""
     n = setting.pick(10_000, 40)
     rows: list[tuple[str | float, ...]] = []
     with tempfile.TemporaryDirectory() as name:

@@ -1,4 +1,4 @@
-"""HASHI: the time of a map's update against full-resolution `griddata`, and their agreement."""
+"""HASHI: time of a map update against full-resolution `griddata`, and their agreement."""
 
 from dataclasses import replace
 from functools import partial
@@ -20,7 +20,7 @@ COARSE = 8
 
 
 def measure(setting: Setting) -> Found:
-    """Seconds of an update after 2 000 samples of a disc, on a mask of 3 000 x 2 500 px; one core."""
+    """Measure the seconds of an update after 2 000 samples of a disc, on a mask of 3 000 x 2 500 px; one core."""
     size = Size(setting.pick(3000, 300), setting.pick(2500, 250))
     across, down = size.w / 3000, size.h / 2500
     score = score_of("disc", 0, 0)

@@ -1,7 +1,7 @@
 """HASHI: samples against Dice on analytic tumours.
 
 Run: `python -m benchmarks.hashi_curves --out FOLDER [--seeds 8]`. Writes adaptive.csv (mean Dice with its 95 % interval
-over seeds) and adaptive.png. One core; mask of 3000 x 2500 px, as of a 96 000 x 80 000 px slide. The time of a map's
+over seeds) and adaptive.png. One core; mask of 3000 x 2500 px, as of a 96 000 x 80 000 px slide. The time of a map
 update is in `benchmarks.hashi`.
 """
 
@@ -50,7 +50,7 @@ class Row(NamedTuple):
 
 
 def score_of(tumour: str, noise: float, seed: int) -> Callable[[Points], Values]:
-    """The truth, or what a noisy classifier would say: 0.05 and 0.9 on average."""
+    """Scores of the true mask, or of a noisy classifier: 0.05 and 0.9 on average."""
     draw = np.random.default_rng(seed)
 
     def score(points: Points) -> Values:
@@ -61,7 +61,7 @@ def score_of(tumour: str, noise: float, seed: int) -> Callable[[Points], Values]
 
 
 def samples_of(method: str, score: Callable[[Points], Values], seed: int) -> tuple[Points, Values]:
-    """2000 points and their scores, in the order in which a method asks for them."""
+    """Draw 2000 points and their scores, in the order in which a method samples them."""
     if method in PRESETS:
         found = adaptive_map(score, SIZE, replace(PRESETS[method].adaptive, seed=seed))
         return found.points, found.values
@@ -73,7 +73,7 @@ def samples_of(method: str, score: Callable[[Points], Values], seed: int) -> tup
 
 
 def dices(method: str, tumour: str, noise: float, seed: int) -> list[float]:
-    """Dice at every budget, from the first so many samples."""
+    """Dice at every budget, from the first samples only."""
     points, values = samples_of(method, score_of(tumour, noise, seed), seed)
     surface = PRESETS[method].adaptive.surface if method in PRESETS else "cubic"
     truth = TUMOURS[tumour](NODES)
@@ -82,7 +82,7 @@ def dices(method: str, tumour: str, noise: float, seed: int) -> list[float]:
 
 
 def curves(seeds: int) -> Iterator[Row]:
-    """Every curve, point by point."""
+    """Measure every curve, point by point."""
     for tumour in TUMOURS:
         for noise in NOISES:
             for method in ("random", "halton", "paper", "default"):
@@ -93,7 +93,7 @@ def curves(seeds: int) -> Iterator[Row]:
 
 
 def draw(rows: list[Row], file: Path) -> None:
-    """Samples against Dice, one panel a tumour and noise."""
+    """Plot samples against Dice, one panel for each tumour and noise."""
     import matplotlib as mpl  # noqa: PLC0415  slow to load
 
     mpl.use("Agg")

@@ -19,7 +19,7 @@ LIBRARIES = (
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Seconds of each candidate, one a round.
+    """Seconds of each candidate in each round.
 
     Attributes:
         seconds: By candidate; rounds are aligned.
@@ -28,21 +28,21 @@ class Timings:
     seconds: Mapping[str, Sequence[float]]
 
     def median(self, name: str) -> float:
-        """Seconds of a candidate."""
+        """Median seconds of a candidate."""
         return statistics.median(self.seconds[name])
 
     def rate(self, name: str, n: int) -> float:
-        """Things a second, of a candidate that does `n` of them."""
+        """Items per second of a candidate that does `n` items."""
         return n / self.median(name)
 
     def times_faster(self, name: str, than: str) -> float:
-        """Median over the rounds of how many times faster one candidate was than another in the same round."""
+        """Median over the rounds of the speed-up of one candidate over another."""
         pairs = zip(self.seconds[than], self.seconds[name], strict=True)
         return statistics.median(slow / fast for slow, fast in pairs)
 
 
 def alternate(candidates: Mapping[str, Callable[[], object]], rounds: int, *, warm_up: bool = True) -> Timings:
-    """Run every candidate once a round, back and forth, so that a drifting machine is fair to all.
+    """Run every candidate once a round, in alternating order, so that drift of the machine affects all alike.
 
     Args:
         candidates: What is run, by name.
@@ -63,7 +63,7 @@ def alternate(candidates: Mapping[str, Callable[[], object]], rounds: int, *, wa
 
 
 def machine() -> dict[str, object]:
-    """Hardware, load, time and versions."""
+    """Describe hardware, load, time and versions."""
     return {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "cpu": _cpu_name(),
@@ -78,7 +78,7 @@ def machine() -> dict[str, object]:
 
 
 def version_of(package: str) -> str | None:
-    """Version of an installed package; none where it is not installed."""
+    """Version of an installed package; None if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -93,7 +93,7 @@ def _cpu_name() -> str:
 
 
 def _gpu_name() -> str:
-    """Name of the first GPU that torch can use; it loads torch only where a driver is."""
+    """Name of the first GPU that torch can use; loads torch only if a driver is present."""
     if not Path("/dev/nvidiactl").exists() or version_of("torch") is None:
         return "none"
     import torch  # noqa: PLC0415  takes seconds
@@ -102,7 +102,7 @@ def _gpu_name() -> str:
 
 
 def status_gb(field: str) -> float:
-    """GB of a field of this process's `/proc/self/status`: VmHWM is the most it ever held, VmRSS what it holds now."""
+    """Read a field of this process's `/proc/self/status`, GB: VmHWM is the peak, VmRSS the current memory."""
     for line in Path("/proc/self/status").read_text("utf-8").splitlines():
         if line.startswith(f"{field}:"):
             return int(line.split()[1]) * 1024 / 1e9

@@ -1,4 +1,4 @@
-"""Memory: the most that a very large slide takes, and whether a hundred slides take more than ten.
+"""Memory: peak for a very large slide, and growth from ten slides to a hundred.
 
 Each is measured in a process of its own, which runs `python -m benchmarks.memory KIND WORK [--quick]` and prints JSON.
 """
@@ -29,13 +29,13 @@ from he2her2.timing import Watch
 LARGE = Size(100_000, 80_000)
 SMALL = Size(6_144, 6_144)
 SETTLED = 10
-"""Slides after which everything that is loaded once is loaded."""
+"""Slides before memory is compared; by then everything loaded once is loaded."""
 
 QUICK = ("selection.n_tiles=5", "adaptive.iterations=2", "adaptive.points=20")
 
 
 def measure(setting: Setting) -> Found:
-    """GB at the peak of a large slide, and the growth over many small ones."""
+    """Measure the peak of a large slide, GB, and the growth over many small ones."""
     large, many = (_in_process(kind, setting) for kind in ("large", "many"))
     now = many["gb"]
     early, late = now[SETTLED : 2 * SETTLED] or now[:1], now[-SETTLED:]
@@ -52,7 +52,7 @@ def measure(setting: Setting) -> Found:
 
 
 def plot(setting: Setting, held: list[float]) -> None:
-    """Memory after each slide."""
+    """Plot the memory after each slide."""
     with canvas("Memory over slides") as (figure, axes):
         axes.plot(range(1, len(held) + 1), [1000 * gb for gb in held], color=BLUE)
         axes.set(xlabel="slides predicted by one process", ylabel="MB held", ylim=(0, None))
@@ -69,7 +69,7 @@ def _in_process(kind: str, setting: Setting) -> dict[str, Any]:
 
 
 def predict_large(setting: Setting) -> dict[str, Any]:
-    """Predict a large slide, the evidence included; its tumour is limited to about 10 000 tiles, to save time."""
+    """Predict a large slide, the evidence included; an annotation limits it to about 10 000 tiles, to save time."""
     size = LARGE if not setting.quick else Size(2048, 2048)
     path = phantom_slide(setting, size)
     config = load_config(overrides=QUICK if setting.quick else ())
@@ -84,7 +84,7 @@ def predict_large(setting: Setting) -> dict[str, Any]:
 
 
 def predict_many(setting: Setting) -> dict[str, Any]:
-    """Predict one slide after the other as `he2her2 predict FOLDER` does; GB held after each."""
+    """Predict one slide after the other as `he2her2 predict FOLDER` does, and record the memory after each, GB."""
     config = load_config(overrides=(*QUICK, "adaptive.iterations=4", "adaptive.points=40"))
     model = load_slide_model("untrained:0", config)
     path = phantom_slide(setting, SMALL if not setting.quick else Size(2048, 2048))

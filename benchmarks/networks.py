@@ -1,4 +1,4 @@
-"""The tile CNNs on the CPU: ONNX Runtime as prediction runs it, against torch and against plain matrix products."""
+"""Tile CNNs on the CPU: ONNX Runtime as in prediction, against torch and against plain matrix products."""
 
 from collections.abc import Callable
 from functools import partial
@@ -30,11 +30,11 @@ MATRIX = 1536
 QUICK_MATRIX = 64
 AGREE = 1e-5
 PRODUCTS = ("matrix product, NumPy", "matrix product, ONNX Runtime")
-"""The faster one is the limit: which library knows the processor better differs."""
+"""The faster one is the limit: it differs between processors."""
 
 
 def measure(setting: Setting) -> Found:
-    """Tiles a second of each engine, and GFLOP/s against matrix products; tiles are in memory."""
+    """Measure tiles per second of each engine, and GFLOP/s against matrix products, on tiles in memory."""
     specs = (STRIDED_TILE_CNN,) if setting.quick else (PAPER_TILE_CNN, STRIDED_TILE_CNN)
     rounds, side = setting.pick(5, 1), setting.pick(MATRIX, QUICK_MATRIX)
     pixels = some_tiles(setting, setting.pick(3 * BATCH, 2))
@@ -58,7 +58,7 @@ def measure(setting: Setting) -> Found:
 
 
 def some_tiles(setting: Setting, n: int) -> Rgb:
-    """(n, 256, 256, 3) tiles of the phantom."""
+    """Read tiles of the phantom, (n, 256, 256, 3)."""
     path = phantom_slide(setting, Size(2048, 2048))
     grid = tile_grid(8, 8)
     with open_slide(path) as slide, stream_tiles(slide, grid, batch_size=len(grid)) as stream:
@@ -133,7 +133,7 @@ def gflop(side: int) -> float:
 
 
 def gflop_of(spec: CnnSpec) -> float:
-    """Billions of operations that a network does on a tile: those of its convolutions and matrices.
+    """Billions of operations of a network on a tile, in its convolutions and matrix products.
 
     Example:
         >>> round(gflop_of(PAPER_TILE_CNN), 3)

@@ -1,4 +1,4 @@
-"""Time of one slide: the stages of `predict` as it measures them itself, and what its threads did."""
+"""Time of one slide: the stages of `predict` as it measures them itself, and the work of its threads."""
 
 import statistics
 import tempfile
@@ -19,7 +19,7 @@ QUICK = ("selection.n_tiles=5", "adaptive.iterations=2", "adaptive.points=20")
 
 
 def measure(setting: Setting) -> Found:
-    """Median seconds of each stage, default preset, bundled weights, all cores."""
+    """Measure the median seconds of each stage: default preset, bundled weights, all cores."""
     side = SIDE_PX if not setting.quick else 2048
     path = phantom_slide(setting, Size(side, side))
     overrides = QUICK if setting.quick else ()

@@ -1,4 +1,4 @@
-"""Small tumours: overlapping tiles seen together in squares, as prediction does, against one by one."""
+"""Small tumours: overlapping tiles scored together in squares, as in prediction, against one by one."""
 
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ EXTENT_PX = 2048
 
 
 def measure(setting: Setting) -> Found:
-    """Tiles a second of both ways, at every stride, on both tile CNNs."""
+    """Measure tiles per second of both ways, at every stride, on both tile CNNs."""
     path = phantom_slide(setting, Size(EXTENT_PX + TILE_PX, EXTENT_PX + TILE_PX))
     rows: list[tuple[str | float, ...]] = []
     figures = {}
@@ -43,7 +43,7 @@ def measure(setting: Setting) -> Found:
 
 
 def score_one_by_one(path: Path, grid: TileGrid, engine: OnnxEngine) -> np.ndarray:
-    """Every tile by itself."""
+    """Score every tile by itself."""
     with (
         open_slide(path) as slide,
         map_tiles(slide, grid, lambda batch: engine(batch.pixels), batch_size=BATCH, threads=THREADS) as stream,

@@ -1,4 +1,4 @@
-"""The slide that everything is measured on: the inner 8 192 px of a phantom, drawn once, repeated to any size.
+"""Slide of all measurements: the inner 8 192 px of a phantom, drawn once, repeated to any size.
 
 An Aperio-like pyramid (levels 1, 4, 16 and 32) of JPEG tiles of 256 px. Repeating copies compressed tiles, so a slide
 of 100 000 x 80 000 px, 120 000 tiles with tissue on most of them, costs seconds. The same spec always gives the same
@@ -17,13 +17,13 @@ from he2her2.phantom import BLOCK_PX, TILE_PX, EncodedBlock, Painter, make_spec,
 INNER_BLOCKS = 8
 QUICK_BLOCKS = 2
 MARGIN_BLOCKS = 1
-"""Round the inner blocks lies the phantom's glass; it is not drawn."""
+"""Blocks around the inner ones; they are glass and not drawn."""
 
 MPP = 0.25
 
 
 def phantom_slide(setting: Setting, size: Size) -> Path:
-    """The slide of a size, drawn unless it lies in the work folder already."""
+    """Path of the slide of a size, drawn unless it is in the work folder."""
     side = setting.pick(INNER_BLOCKS, QUICK_BLOCKS)
     path = setting.work / f"phantom-{side}-{size.w}x{size.h}.svs"
     if not path.exists():
@@ -50,6 +50,6 @@ def _repeated(painter: Painter, side: int, size: Size) -> Iterator[EncodedBlock]
 
 
 def tile_grid(columns: int, rows: int, *, shift: int = 0, stride: int = TILE_PX) -> TileGrid:
-    """Tiles of 256 px at level 0 in raster order, the first at (shift, shift)."""
+    """Make a grid of 256 px tiles at level 0 in raster order, the first at (shift, shift)."""
     y, x = np.meshgrid(shift + stride * np.arange(rows), shift + stride * np.arange(columns), indexing="ij")
     return TileGrid(np.stack([x.ravel(), y.ravel()], axis=1).astype(np.int64), float(TILE_PX), TILE_PX, MPP)

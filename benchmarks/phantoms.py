@@ -19,7 +19,7 @@ from he2her2.phantom import BLOCK_PX, Painter, PhantomSpec, make_spec, write_pha
 
 
 def seconds_of(spec: PhantomSpec, folder: Path, workers: int) -> tuple[float, float, float]:
-    """CPU seconds of this process, wall seconds, and megapixels of tissue of one slide."""
+    """Draw one slide: CPU seconds of this process, wall seconds, and megapixels of tissue."""
     wall, cpu = time.perf_counter(), time.process_time()
     truth = write_phantom(folder / "slide.tif", spec, workers=workers)
     spent = time.process_time() - cpu, time.perf_counter() - wall
@@ -28,7 +28,7 @@ def seconds_of(spec: PhantomSpec, folder: Path, workers: int) -> tuple[float, fl
 
 
 def block_rates(spec: PhantomSpec) -> dict[str, float]:
-    """Megapixels a second of CPU of blocks that are all tissue, and of blank ones; medians."""
+    """Median megapixels per CPU second of blocks that are all tissue, and of blank blocks."""
     painter = Painter.of(spec)
     rates: dict[str, list[float]] = {"tissue": [], "glass": []}
     columns, rows = (side // BLOCK_PX for side in spec.size_px)
@@ -47,7 +47,7 @@ def block_rates(spec: PhantomSpec) -> dict[str, float]:
 
 
 def peak_gb() -> float:
-    """The most memory this process has held so far, GB."""
+    """Peak memory of this process so far, GB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 

@@ -1,4 +1,4 @@
-"""Reading tiles: our stream against OpenSlide's `read_region` and against bare JPEG decoding of the same tiles."""
+"""Reading tiles: the tile stream against OpenSlide's `read_region` and against bare JPEG decoding of the same tiles."""
 
 from collections.abc import Callable
 from functools import partial
@@ -16,11 +16,11 @@ from he2her2.phantom import TILE_PX
 from he2her2.slides import TileBatch, map_tiles, open_slide, stream_tiles
 
 SHIFT = 100
-"""An unaligned grid begins here: every tile touches four compressed ones."""
+"""Start of an unaligned grid, px: every tile touches four compressed ones."""
 
 
 def measure(setting: Setting) -> Found:
-    """Tiles a second, aligned and not, on one thread and on two; and what is decoded twice."""
+    """Measure tiles per second, aligned and not, on one thread and on two, and the tiles decoded twice."""
     side = setting.pick(36, 3)
     path = phantom_slide(setting, Size((side + 1) * TILE_PX, (side + 1) * TILE_PX))
     aligned, shifted = tile_grid(side, side), tile_grid(side, side, shift=SHIFT)
@@ -51,18 +51,18 @@ def _readers(path: Path, grid: TileGrid, threads: int) -> dict[str, Callable[[],
 
 
 def read_stream(path: Path, grid: TileGrid, threads: int) -> None:
-    """Every tile through the stream, as prediction reads them."""
+    """Read every tile through the stream, as in prediction."""
     with open_slide(path) as slide, map_tiles(slide, grid, count, threads=threads) as stream:
         assert sum(stream) == len(grid)
 
 
 def count(batch: TileBatch) -> int:
-    """Tiles in a batch."""
+    """Number of tiles in a batch."""
     return len(batch.pixels)
 
 
 def check_pixels(path: Path, grid: TileGrid) -> None:
-    """All candidates must deliver the same pixels."""
+    """Check that all candidates deliver the same pixels."""
     peer = openslide.OpenSlide(path)
     with open_slide(path) as slide, stream_tiles(slide, grid.take(np.arange(4))) as stream:
         for origin, pixels in zip(grid.origins_l0.tolist(), next(stream).pixels, strict=False):
@@ -70,7 +70,7 @@ def check_pixels(path: Path, grid: TileGrid) -> None:
 
 
 def decoded_twice(path: Path, side: int) -> int:
-    """Compressed tiles decoded more than once when tiles overlap by half."""
+    """Count the compressed tiles decoded more than once when tiles overlap by half."""
     grid = tile_grid(2 * side - 1, 2 * side - 1, stride=TILE_PX // 2)
     with open_slide(path) as slide, stream_tiles(slide, grid, threads=2) as stream:
         for _ in stream:

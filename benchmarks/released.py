@@ -1,4 +1,4 @@
-"""The released way to run a CNN, as a baseline: torch eager, one tile at a time. Needs the train extra."""
+"""The authors' way to run a CNN, as a baseline: torch eager, one tile at a time. Needs the train extra."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,13 +29,13 @@ class ReleasedCnn:
 
     @torch.inference_mode()
     def __call__(self, tile: Rgb) -> NDArray[np.float32]:
-        """Logits (k,) of an (h, w, 3) tile."""
+        """Compute the logits (k,) of an (h, w, 3) tile."""
         logits: Tensor = self._network(torch.from_numpy(prepare_input(tile[None], self._spec.input)))
         return np.asarray(logits[0])
 
 
 class _PlainCnn(nn.Module):
-    """Layer after layer in the order that the paper names them; parameters named as in the zoo."""
+    """CNN with layers in the paper's order; parameters are named as in the zoo."""
 
     def __init__(self, spec: CnnSpec) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ def _dense_input(layers: nn.ModuleList, spec: CnnSpec) -> tuple[int]:
 
 @contextmanager
 def torch_threads(n: int) -> Iterator[None]:
-    """Let torch use so many threads."""
+    """Set the number of threads of torch."""
     before = torch.get_num_threads()
     torch.set_num_threads(n)
     try:

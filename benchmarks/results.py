@@ -1,8 +1,8 @@
-"""Findings of a topic, as JSON and as the generated parts of `docs/performance.md`."""
+"""Results of a topic, as JSON and as the generated parts of `docs/performance.md`."""
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,10 @@ from benchmarks.bars import BARS, Bar
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Figures side by side.
+    """Table of figures.
 
     Attributes:
-        title: What they are.
+        title: Caption.
         header: Names of the columns.
         rows: Words and figures.
     """
@@ -27,12 +27,12 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Figures and tables of a topic.
+    """Results of a topic.
 
     Attributes:
         figures: By key of `bars.BARS`, and any others.
-        tables: For the page.
-        raw: Everything else that was measured.
+        tables: Tables for the page.
+        raw: All other measurements.
     """
 
     figures: Mapping[str, float]
@@ -42,12 +42,12 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """Settings of a measurement.
+    """Setting of the measurements.
 
     Attributes:
-        work: Keeps slides between runs.
-        quick: Small sizes: shows that it runs, measures nothing.
-        plots: Where plots go.
+        work: Folder that keeps slides between runs.
+        quick: Small sizes, to test that a topic runs.
+        plots: Folder of plots.
     """
 
     work: Path
@@ -55,11 +55,8 @@ class Setting:
     plots: Path
 
     def pick(self, full: int, quick: int) -> int:
-        """A size."""
+        """Pick the size for this setting."""
         return quick if self.quick else full
-
-
-Topic = Callable[[Setting], Found]
 
 
 def write_found(folder: Path, topic: str, found: Found, machine: Mapping[str, object]) -> None:
@@ -70,12 +67,12 @@ def write_found(folder: Path, topic: str, found: Found, machine: Mapping[str, ob
 
 
 def read_all(folder: Path) -> dict[str, dict[str, Any]]:
-    """All results in a folder, by topic."""
+    """Read all results in a folder, by topic."""
     return {file.stem: json.loads(file.read_text("utf-8")) for file in sorted(folder.glob("*.json"))}
 
 
 def update_page(page: Path, results: Mapping[str, dict[str, Any]]) -> None:
-    """Put what was measured into the page, between `<!-- bench:TOPIC -->` and `<!-- end -->`; the rest stays."""
+    """Put the results into the page, between `<!-- bench:TOPIC -->` and `<!-- end -->`; the rest stays."""
     blocks = {topic: _topic_block(result) for topic, result in results.items()}
     blocks["bars"] = bars_table(results)
     blocks["machine"] = _machine_block(results)
@@ -90,7 +87,7 @@ def update_page(page: Path, results: Mapping[str, dict[str, Any]]) -> None:
 
 
 def bars_table(results: Mapping[str, dict[str, Any]]) -> str:
-    """Every bar with what was measured, met or not."""
+    """Table of all requirements with the measured figures, met or not."""
     figures = {key: value for result in results.values() for key, value in result["figures"].items()}
     rows = [
         (bar.what, bar.shown(bar.bar), bar.shown(bar.aim) if bar.aim is not None else "", *_measured(bar, figures))
@@ -122,7 +119,7 @@ def _machine_block(results: Mapping[str, dict[str, Any]]) -> str:
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str | float]]) -> str:
-    """A table."""
+    """Format a table as Markdown."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(_cell(value) for value in line)} |" for line in lines)
 

@@ -1,6 +1,6 @@
-"""Time against the number of tiles: all that is done for a tile but the CNN, whose time a tile is the same everywhere.
+"""Time against the number of tiles, without the CNN, whose time per tile is constant.
 
-Leaving the CNN out makes the test stricter: its constant share would hide whatever grows faster than the tiles.
+Without the CNN the test is stricter: its constant share would hide anything that grows faster than the tiles.
 """
 
 from functools import partial
@@ -23,14 +23,14 @@ from he2her2.slides import TileBatch, map_tiles, open_slide
 COUNTS = (1_000, 3_000, 10_000, 30_000, 100_000)
 QUICK_COUNTS = (4, 16)
 COLUMNS = 380
-"""Tiles side by side at most; the rest goes into more rows."""
+"""Largest number of tiles side by side; the rest goes into more rows."""
 
 THREADS = 2
 SELECTION = Selection(top_fraction=1.0, n_tiles=1)
 
 
 def measure(setting: Setting) -> Found:
-    """Seconds at each number of tiles, and the exponent of a line through them on logarithmic axes."""
+    """Measure the seconds at each number of tiles, and the exponent of a power law through them."""
     counts = QUICK_COUNTS if setting.quick else COUNTS
     path = phantom_slide(setting, Size(100_000, 80_000) if not setting.quick else Size(2048, 2048))
     candidates = {str(n): partial(stream, path, n, 4 if setting.quick else COLUMNS) for n in counts}
@@ -45,7 +45,7 @@ def measure(setting: Setting) -> Found:
 
 
 def stream(path: Path, n: int, columns: int) -> None:
-    """Everything that `predict` does with n tiles after the tumour is found, with the CNN left out."""
+    """Do all that `predict` does with n tiles after the tumour is found, except the CNN."""
     with open_slide(path) as slide:
         mask = tumour_of(n, columns, slide.size_l0)
         grid = cut_tiles(mask, slide.size_l0, px_l0=32.0, mpp=0.25, min_tiles=1).grid
@@ -56,13 +56,13 @@ def stream(path: Path, n: int, columns: int) -> None:
 
 
 def lightness_of(batch: TileBatch) -> np.ndarray:
-    """The CNN's input, averaged to four numbers a tile in its place."""
+    """Replace the CNN by the mean of each tile's pixels, four numbers a tile."""
     tiles = prepare_input(batch.pixels, STRIDED_TILE_CNN.input)
     return np.asarray(tiles.reshape(len(tiles), 4, -1).mean(axis=2))
 
 
 def tumour_of(n: int, columns: int, size_l0: Size) -> Mask:
-    """A mask (32 level-0 px a pixel) that holds exactly n tiles: whole rows and a part of one."""
+    """Make a mask (32 level-0 px per px) that covers exactly n tiles: whole rows and a part of one."""
     mask = np.zeros((-(-size_l0.h // 32), -(-size_l0.w // 32)), bool)
     rows, rest = divmod(n, columns)
     mask[: 8 * rows, : 8 * columns] = True
@@ -71,7 +71,7 @@ def tumour_of(n: int, columns: int, size_l0: Size) -> Mask:
 
 
 def fit(timings: Timings) -> tuple[float, float]:
-    """Exponent and factor of the power law through the medians, by least squares on logarithmic axes."""
+    """Fit a power law to the medians by least squares on logarithmic axes: exponent and factor."""
     counts = np.array([int(name) for name in timings.seconds])
     seconds = np.array([timings.median(name) for name in timings.seconds])
     exponent, offset = np.polyfit(np.log(counts), np.log(seconds), 1)
@@ -79,7 +79,7 @@ def fit(timings: Timings) -> tuple[float, float]:
 
 
 def plot(setting: Setting, counts: tuple[int, ...], seconds: list[float], exponent: float, factor: float) -> None:
-    """Time against number of tiles."""
+    """Plot the time against the number of tiles."""
     title = "Time against number of tiles"
     with canvas(title) as (figure, axes):
         axes.loglog(counts, factor * np.array(counts, float) ** exponent, color=GREY)

@@ -1,4 +1,4 @@
-"""Time until a command begins."""
+"""Start-up time of the command line."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ COMMAND = "he2her2 --help"
 
 
 def measure(setting: Setting) -> Found:
-    """Seconds of `he2her2 --help`, beside those of Python alone."""
+    """Measure the seconds of `he2her2 --help`, beside those of Python alone."""
     script = Path(sys.executable).parent / "he2her2"
     ours = [str(script)] if script.exists() else [sys.executable, "-m", "he2her2"]
     candidates = {

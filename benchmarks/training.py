@@ -35,7 +35,7 @@ THREADS = 2
 
 @dataclass
 class Case:
-    """A network and how it is trained."""
+    """A network and its training settings."""
 
     spec: CnnSpec
     settings: TileTraining
@@ -43,7 +43,7 @@ class Case:
 
 
 def measure(setting: Setting) -> Found:
-    """Tiles a second of an epoch, and of the same steps without reading, on both tile CNNs."""
+    """Measure tiles per second of an epoch, and of the same steps without reading, on both tile CNNs."""
     side = setting.pick(20, 3)
     path = phantom_slide(setting, Size((side + 1) * TILE_PX, (side + 1) * TILE_PX))
     figures: dict[str, float] = {}
@@ -68,7 +68,7 @@ def measure(setting: Setting) -> Found:
 
 
 def cases(setting: Setting) -> list[Case]:
-    """The compact CNN by our recipe, the paper's by the paper's."""
+    """Candidates: the compact CNN by our recipe, the paper's CNN by the paper's."""
     ours, papers = (TRAININGS["tiles"][name] for name in ("default", "paper"))
     assert isinstance(ours, TileTraining)
     assert isinstance(papers, TileTraining)
@@ -85,33 +85,33 @@ def in_words(case: Case) -> str:
 
 
 def tiles_of(path: Path, side: int, n: int) -> SlideTiles:
-    """The first n tiles of the slide."""
+    """Take the first n tiles of the slide."""
     row = SlideRow(line=0, slide_id="phantom", path=path, patient_id="phantom", stain="IHC", ihc_score=IhcScore.THREE)
     return SlideTiles(row, tile_grid(side, side).take(np.arange(n)))
 
 
 def loader(case: Case, data: TileDataset) -> DataLoader[Batch]:
-    """The loader of `train tiles`."""
+    """Make the loader of `train tiles`."""
     sampler = EpochSampler(shuffled(len(data)), case.settings.batch_size, case.settings.seed)
     return DataLoader(data, batch_size=None, sampler=sampler)
 
 
 def batches_of(case: Case, data: TileDataset) -> list[Batch]:
-    """An epoch in memory."""
+    """Read an epoch into memory."""
     return list(loader(case, data))
 
 
 class _Timed(CnnClassifier):
-    """Notes when its epoch begins and ends: what Lightning does around it is no training."""
+    """Clock of the epoch alone, without Lightning's start and end."""
 
     begin = end = 0.0
 
     def on_train_epoch_start(self) -> None:
-        """Begin."""
+        """Start the clock."""
         self.begin = perf_counter()
 
     def on_train_epoch_end(self) -> None:
-        """End."""
+        """Stop the clock."""
         self.end = perf_counter()
 
 
@@ -124,7 +124,7 @@ def train(case: Case, data: TileDataset, seconds: list[float]) -> None:
 
 
 def step_alone(case: Case, batches: list[Batch]) -> None:
-    """The same steps, on tiles that have been read; no Lightning, no log."""
+    """Train the same steps on tiles in memory, without Lightning and log."""
     module: Any = CnnClassifier(case.spec, case.settings)
     module.log = lambda *_, **__: None
     optimizer = torch.optim.AdamW(module.parameters(), case.settings.learning_rate)

@@ -1,9 +1,9 @@
-"""Gradient of a slide's loss that reaches the tile CNN through soft-argmax, for each beta (issue 4; paper, 3.3 and 6).
+"""Gradient that reaches the tile CNN through soft-argmax, for each beta (paper, 3.3 and 6).
 
-At the paper's beta = 1000 soft-argmax saturates. Measured on phantom H&E slides, with a tile CNN that was pre-trained
-and with a random one, under a fresh aggregator: which share of the selected tiles is handed any gradient at its
-logits, which share one that Adam would feel, how large it is against the one at the scores, and how many of the
-selected tiles were chosen by their place because their scores tie.
+At the paper's beta = 1000 soft-argmax saturates. Measured on phantom H&E slides, with a pre-trained and with a random
+tile CNN, under a fresh aggregator: the share of the selected tiles that receive any gradient at their logits, the share
+with a gradient that is large enough for Adam, its size relative to the one at the scores, and the selected tiles that
+were chosen by position because their scores tie.
 
 Run: python -m experiments.gradient_at_beta --manifest COHORT/manifest.csv --weights WEIGHTS [--slides 8]
 """
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def some_bags(manifest: Path, n: int, config: Config) -> list[Bag]:
-    """Bags of the first training slides of either status, tumour as annotated."""
+    """Make bags of the first training slides of either status, tumour as annotated."""
     rows = [row for row in read_manifest(manifest).select(stain="HE", split="train") if row.annotations]
     classes = [
         [row for row in rows if row.status() == status] for status in sorted({row.status() or "" for row in rows})
@@ -77,14 +77,14 @@ def some_bags(manifest: Path, n: int, config: Config) -> list[Bag]:
 
 
 def score(bags: list[Bag], tile_cnn: Engine, config: Config) -> Iterator[NDArray[np.float32]]:
-    """Logits of every tile of every bag."""
+    """Score every tile of every bag."""
     for bag in bags:
         with bag.open(config) as slide:
             yield score_tiles(slide, bag.grid, tile_cnn, config)[1]
 
 
 def measure(bags: list[Bag], logits: list[NDArray[np.float32]], config: Config, beta: float) -> Mapping[str, Any]:
-    """Means over slides of what reaches the selected tiles' logits at a beta."""
+    """Measure the gradient at the selected tiles' logits for a beta, mean over slides."""
     config = replace(config, scoring=Scoring(beta))
     spec = network(config.networks.aggregator, "aggregator")
     assert isinstance(spec, AggregatorSpec)
@@ -103,7 +103,7 @@ def measure(bags: list[Bag], logits: list[NDArray[np.float32]], config: Config, 
 
 
 def by_place(scores: NDArray[np.float64], selected: NDArray[np.int64], config: Config) -> NDArray[np.bool_]:
-    """(m,) whether a selected tile could as well have been one that was left out, whose score is the same."""
+    """Selected tiles whose score ties with a tile that was not selected, (m,) bool."""
     n_top = max(top_count(len(scores), config.selection.top_fraction), len(selected))
     ranked = np.sort(scores)[::-1]
     shared = n_top < len(ranked) and ranked[n_top] == ranked[n_top - 1]
@@ -112,7 +112,7 @@ def by_place(scores: NDArray[np.float64], selected: NDArray[np.int64], config: C
 
 
 def table(rows: list[dict[str, Any]], n_slides: int, config: Config) -> str:
-    """The measurements as Markdown."""
+    """Format the measurements as Markdown."""
     n_selected = config.selection.n_tiles
     lines = [
         "# How much gradient reaches the tile CNN",

@@ -1,7 +1,7 @@
-"""Does the tumour CNN see more than colour? Colour histograms of the same patches, in the same folds, side by side.
+"""Tumour CNN against colour histograms of the same patches, in the same folds.
 
 The histograms are of hue, saturation and value, 16 bins each; a logistic regression and gradient-boosted trees learn
-from them, in every fold from the patients that the CNN of this fold learned from. What the CNN said is read from its
+from them, in every fold from the same patients as the CNN of this fold. The CNN's probabilities are read from its
 training's `predictions.csv`.
 
 Run: python -m experiments.histogram_baseline IDC.npz RUN [--out FOLDER]
@@ -33,8 +33,8 @@ THRESHOLD = Config().adaptive.threshold
 
 
 @dataclass(frozen=True)
-class Judged:
-    """Probabilities of the CNN for patches of patients that it was not trained on.
+class CnnProbabilities:
+    """Probabilities of the CNN for patches of patients on which it was not trained.
 
     Attributes:
         patients: (n) str.
@@ -49,11 +49,11 @@ class Judged:
     probability: NDArray[np.float64]
 
 
-def read_judged(run: Path, source: str) -> Judged:
-    """The rows of one source in a training's `predictions.csv`, in the order of its patches."""
+def read_cnn_probabilities(run: Path, source: str) -> CnnProbabilities:
+    """Read the rows of one source from a training's `predictions.csv`, in the order of its patches."""
     with (run / "predictions.csv").open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["source"] == source]
-    return Judged(
+    return CnnProbabilities(
         np.array([row["patient"] for row in rows]),
         np.array([int(row["fold"]) for row in rows]),
         np.array([row["label"] == "1" for row in rows]),
@@ -71,8 +71,8 @@ def histograms(patches: NDArray[np.uint8]) -> NDArray[np.float64]:
     return found
 
 
-def cross_validated(model: Any, features: NDArray[np.float64], judged: Judged) -> NDArray[np.float64]:  # noqa: ANN401  # scikit-learn is untyped
-    """Probability (n) of every patch by a model that learned from the other folds."""
+def cross_validated(model: Any, features: NDArray[np.float64], judged: CnnProbabilities) -> NDArray[np.float64]:  # noqa: ANN401  # scikit-learn is untyped
+    """Probability of every patch, (n,), by a model trained on the other folds."""
     probability = np.empty(len(features))
     for fold in np.unique(judged.folds):
         held_out = judged.folds == fold
@@ -81,8 +81,8 @@ def cross_validated(model: Any, features: NDArray[np.float64], judged: Judged) -
     return probability
 
 
-def table(judged: Judged, probabilities: Mapping[str, NDArray[np.float64]]) -> Iterator[str]:
-    """The page of results."""
+def table(judged: CnnProbabilities, probabilities: Mapping[str, NDArray[np.float64]]) -> Iterator[str]:
+    """Format the results as Markdown."""
     n_patients = len(np.unique(judged.patients))
     yield "# Does the tumour CNN see more than colour?\n"
     yield (
@@ -103,7 +103,7 @@ def table(judged: Judged, probabilities: Mapping[str, NDArray[np.float64]]) -> I
 
 
 def shown(estimate: Estimate) -> str:
-    """A figure with its interval."""
+    """Format a figure with its interval."""
     return f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})"
 
 
@@ -114,7 +114,7 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="folder of `he2her2 train tumour --patches ... --folds N`")
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    judged = read_judged(arguments.run, arguments.patches.stem)
+    judged = read_cnn_probabilities(arguments.run, arguments.patches.stem)
     with np.load(arguments.patches) as data:
         if not np.array_equal(data["invasive"].astype(bool), judged.invasive):
             parser.error(f"{arguments.run}: its predictions are not of these patches")

@@ -1,4 +1,4 @@
-"""Agreement of a rule written from ASCO/CAP's words with the IHC score that a phantom was drawn with.
+"""Agreement of a rule written from ASCO/CAP's definitions with the IHC score that phantoms were drawn with.
 
 The rule is the tests' (`tests/test_phantom_ihc.py`): it sees pixels only.
 

@@ -1,8 +1,8 @@
-"""Phantoms compared with real tissue: the same measurements on real and on phantom regions.
+"""Realism of the phantoms: the same measurements on real and on phantom regions.
 
 Real H&E is BCSS (two TCGA-BRCA regions), real IHC the oesophageal HER2 cores; both lie outside the repository
 (`HE2HER2_DATA`). A phantom's number should lie within the range that the real regions span. `--sheets FOLDER` also
-writes pictures of both side by side, to be looked at and not to be committed.
+writes pictures of both side by side, to look at and not to commit.
 
 Run: python -m experiments.phantom_realism [--sheets FOLDER]
 """
@@ -40,16 +40,16 @@ class Numbers:
     """Measurements of one region of 1024 px at 0.25 µm/px.
 
     Attributes:
-        nuclei_per_mm2: Segmented nuclei.
-        nuclear_area_um2: Median area of them.
-        nuclear_area_iqr_um2: Spread of it between the quartiles.
+        nuclei_per_mm2: Number of segmented nuclei.
+        nuclear_area_um2: Median area of the nuclei.
+        nuclear_area_iqr_um2: Interquartile range of the area.
         red: Mean of the red channel.
         green: Mean of the green channel.
         blue: Mean of the blue channel.
         haematoxylin_p50: Median optical density of haematoxylin.
-        haematoxylin_p95: Its 95th percentile.
+        haematoxylin_p95: 95th percentile of it.
         second_p50: Median optical density of eosin (H&E) or DAB (IHC).
-        second_p95: Its 95th percentile.
+        second_p95: 95th percentile of it.
         spectrum_slope: Exponent of the power spectrum of lightness between 0.02 and 0.5 cycles/µm.
         fine_share: Share of lightness's variance above 0.5 cycles/µm.
     """
@@ -95,7 +95,7 @@ def measure_region(rgb: Rgb, stain: str) -> Numbers:
 
 
 def nuclear_areas(rgb: Rgb, stain: str) -> NDArray[np.float64]:
-    """Areas in µm² of nuclei: Otsu on red light, split by watershed; crumbs and clumps are left out."""
+    """Areas in µm² of nuclei: Otsu on red light, split by watershed, without fragments and clumps."""
     red = filters.gaussian(rgb[..., 0].astype(np.float64), 1.5)
     tissue = red[red < 235]
     if len(tissue) < 1000:
@@ -125,7 +125,7 @@ def spectrum(rgb: Rgb) -> tuple[float, float]:
 
 
 def real_regions(data: Path, stain: str) -> Iterator[tuple[str, Rgb]]:
-    """Regions of real tissue that hold little glass."""
+    """Yield regions of real tissue with little glass."""
     folder, most_glass, most = (data / "bcss", 0.25, 9) if stain == "HE" else (data / "her2_ihc_tma", 0.6, 3)
     for file in sorted(f for f in folder.glob("*.jpg") if "mask" not in f.name):
         with Image.open(file) as picture:
@@ -137,7 +137,7 @@ def real_regions(data: Path, stain: str) -> Iterator[tuple[str, Rgb]]:
 
 
 def phantom_regions(stain: str, n_slides: int, signal: float = 0.0) -> Iterator[tuple[str, Rgb]]:
-    """Regions of phantoms of both sites: deep in the tumour and at its edge."""
+    """Yield regions of phantoms of both sites: deep in the tumour and at its edge."""
     scores = ("0", "1+", "2+", "3+")
     for seed in range(n_slides):
         score = scores[seed % 4]
@@ -166,7 +166,7 @@ def phantom_regions(stain: str, n_slides: int, signal: float = 0.0) -> Iterator[
 
 
 def compare(data: Path, stain: str, n_slides: int, sheets: Path | None) -> dict[str, Any]:
-    """Both sides' numbers and whether the phantoms' medians lie in the real range."""
+    """Compare both: medians, ranges, and phantoms' medians within the real range."""
     real, phantom = list(real_regions(data, stain)), list(phantom_regions(stain, n_slides))
     if sheets is not None:
         save_sheet(sheets / f"{stain}.png", [p for _, p in real], [p for _, p in phantom])
@@ -191,7 +191,7 @@ def compare(data: Path, stain: str, n_slides: int, sheets: Path | None) -> dict[
 
 
 def save_sheet(path: Path, real: list[Rgb], phantom: list[Rgb]) -> None:
-    """Real on the left and phantom on the right, at 1x (512 px) and, in the last row, 2x zoomed out."""
+    """Save pictures, real on the left and phantom on the right, at 1x (512 px) and, in the last row, 2x zoomed out."""
     rng = np.random.default_rng(0)
     rows = []
     for _ in range(4):
@@ -205,7 +205,7 @@ def save_sheet(path: Path, real: list[Rgb], phantom: list[Rgb]) -> None:
 
 
 def as_markdown(result: dict[str, dict[str, Any]]) -> str:
-    """The tables for people."""
+    """Format the tables as Markdown."""
     lines = ["# Phantoms against real tissue", "", "Regions of 1024 px at 0.25 µm/px; one code measures both."]
     columns = ("real_min", "real_median", "real_max", "phantom_p10", "phantom_median", "phantom_p90")
     head = [*(name.replace("_", " ") for name in columns), "median in real range", "regions in real range"]

@@ -1,4 +1,4 @@
-"""HER2 in the H&E of phantoms: at signal 0 no feature may separate the classes, at 1 nuclei must.
+"""HER2 signal in the H&E of phantoms: at signal 0 no feature may separate the classes, at 1 the nuclei must.
 
 Small slides, half of them HER2-positive (3+, and 2+ with amplification). A negative
 slide is the same at every signal, so it is drawn once.
@@ -48,7 +48,7 @@ MORPHOLOGY = ("large_nuclei_median", "nuclear_area_p90", "nuclear_area_spread")
 
 
 def spec_of(k: int, *, positive: bool, signal: float) -> PhantomSpec:
-    """The `k`-th patient of a class."""
+    """Make the settings of the `k`-th patient of a class."""
     score, ish = (POSITIVE if positive else NEGATIVE)[k % (2 if positive else 3)]
     return make_spec(
         seed=2 * k + positive,
@@ -64,7 +64,7 @@ def spec_of(k: int, *, positive: bool, signal: float) -> PhantomSpec:
 
 
 def features_of(spec: PhantomSpec) -> NDArray[np.float64]:
-    """Features of a slide's pixels, in the order of `FEATURES`."""
+    """Measure a slide's features, in the order of `FEATURES`."""
     rgb = Painter.of(spec).pixels(Window(0, 0, *spec.size_px, spec.mpp))[0][..., :3]
     stains = -np.log(np.clip(rgb, 1, 255) / 245.0) @ HED_FROM_RGB
     tissue = rgb.min(axis=2) < 215
@@ -100,13 +100,13 @@ def auc_interval(
 
 
 def rank_together(table: NDArray[np.float64]) -> NDArray[np.float64]:
-    """One number a slide: the mean rank of its morphology features."""
+    """Mean rank of each slide's morphology features."""
     columns = [FEATURES.index(name) for name in MORPHOLOGY]
     return np.asarray(stats.rankdata(table[:, columns], axis=0).mean(axis=1))
 
 
 def table_of(n: int, pool: ProcessPoolExecutor, *, positive: bool, signal: float) -> NDArray[np.float64]:
-    """(n, features) of `n` patients of a class."""
+    """Features of `n` patients of a class, (n, features)."""
     specs = [spec_of(k, positive=positive, signal=signal) for k in range(n)]
     return np.array(list(pool.map(features_of, specs, chunksize=5)))
 
@@ -133,7 +133,7 @@ def _rounded(values: tuple[float, ...]) -> list[float]:
 
 
 def as_markdown(result: dict[str, object]) -> Iterator[str]:
-    """The table for people."""
+    """Format the table as Markdown."""
     rows = result["auc_by_signal"]
     assert isinstance(rows, dict)
     yield "# What separates the classes of phantom H&E"

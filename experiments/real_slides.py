@@ -1,7 +1,6 @@
-"""Real pictures without a pyramid as tiled slides with a manifest, so that every command takes them.
+"""Conversion of real pictures without a pyramid to tiled slides with a manifest, which every command reads.
 
-None of it is copied into the project: pictures are read from the folder of real data, slides are written where the
-user says.
+Nothing is copied into the project: pictures are read from the folder of real data, slides are written to OUT.
 
 Run: python -m experiments.real_slides tma|bcss OUT [--data ../shared/data]
 """
@@ -32,14 +31,14 @@ _IHC_SCORES = {"0": "0", "1": "1+", "2": "2+", "3": "3+"}
 
 
 def tma_slides(data: Path, out: Path) -> Path:
-    """HER2 IHC tissue cores as slides; each core is a patient without a split, to be left out in turn.
+    """Write HER2 IHC tissue cores as slides; each core is a patient without a split, for cross-validation.
 
     Args:
         data: Folder with `her2_ihc_tma/`.
-        out: Where slides and manifest go.
+        out: Folder for slides and manifest.
 
     Returns:
-        The manifest.
+        Path of the manifest.
     """
     rows = []
     for label in _read_csv(data / "her2_ihc_tma" / "labels.csv"):
@@ -62,14 +61,14 @@ def tma_slides(data: Path, out: Path) -> Path:
 
 
 def bcss_slides(data: Path, out: Path) -> Path:
-    """H&E regions of breast cancer as slides, annotated with their invasive tumour; each is a patient.
+    """Write H&E regions of breast cancer as slides with annotated invasive tumour; each is a patient.
 
     Args:
         data: Folder with `bcss/`.
-        out: Where slides, masks and manifest go.
+        out: Folder for slides, masks and manifest.
 
     Returns:
-        The manifest.
+        Path of the manifest.
     """
     rows = []
     for file in sorted((data / "bcss").glob("*_tumour_mask.jpg")):
@@ -94,7 +93,7 @@ def bcss_slides(data: Path, out: Path) -> Path:
 
 
 def read_picture(path: Path) -> Rgb:
-    """(h, w, 3) pixels of a picture file."""
+    """Read the pixels of a picture file, (h, w, 3)."""
     with Image.open(path) as picture:
         return np.asarray(picture.convert("RGB"))
 
@@ -103,7 +102,7 @@ def write_slide(path: Path, pixels: Rgb, mpp: float) -> None:
     """Write a pyramidal, JPEG-tiled TIFF.
 
     Args:
-        path: Where to.
+        path: File to write.
         pixels: (h, w, 3) of level 0.
         mpp: µm per px of level 0.
     """

@@ -1,15 +1,14 @@
-"""Every table of the paper on phantoms, reduced to half an hour on two cores, and the control that must find nothing.
+"""All tables of the paper on phantoms, reduced to half an hour on two cores, and the negative control.
 
-Draws the cohorts of `experiments/reduced/` where they are not there yet, runs `he2her2 ablate` three times (the paper's
-method; the same with tile CNNs that learned H&E tiles first; the latter where HER2 does not show in H&E at all),
-measures how much gradient reaches the tile CNN at each beta, and writes all tables to `experiments/results/reproduce/`.
-What was done already is not done again. Exit code 1 where the control finds something.
+Draws the missing cohorts of `experiments/reduced/`, runs `he2her2 ablate` three times (the paper's
+method; the same with tile CNNs trained on H&E tiles first; the latter on phantoms without any HER2 signal in H&E),
+measures the gradient that reaches the tile CNN at each beta, and writes all tables to `experiments/results/reproduce/`.
+Finished steps are not repeated. Exit code 1 if the control finds a signal.
 
 Run: make reproduce, or python -m experiments.reproduce [--work reproduce-run] [--threads N]
 """
 
 import argparse
-import csv
 import json
 import os
 import subprocess
@@ -24,6 +23,7 @@ from time import perf_counter
 from experiments import gradient_at_beta as gradient
 
 from he2her2.config import load_config
+from he2her2.files import read_csv
 from he2her2.models.engines import Untrained, load_engine
 from he2her2.models.zoo import CnnSpec, network
 from he2her2.phantom import load_cohort
@@ -42,12 +42,12 @@ class Study:
     """One ablation.
 
     Attributes:
-        name: Of its folder and of its settings in `experiments/reduced/`.
-        settings: The settings' file.
-        train: The cohort that methods learn from.
-        tests: Those that they are tested on.
-        adapt: Teach tile CNNs H&E tiles first.
-        what: What it is, for its tables.
+        name: Name of its folder and of its settings in `experiments/reduced/`.
+        settings: File of settings.
+        train: Cohort for training.
+        tests: Cohorts for testing.
+        adapt: Train tile CNNs on H&E tiles first.
+        what: Description, for its tables.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Study:
     what: str
 
     def command(self, work: Path, threads: int) -> list[str]:
-        """The command line."""
+        """Command line of the study."""
         cohorts = work / "cohorts"
         learned = ["--ihc", cohorts / "ihc" / "manifest.csv"]
         if self.adapt:
@@ -100,7 +100,7 @@ STUDIES = (
 
 
 def main() -> None:
-    """Draw, run, measure, write."""
+    """Draw cohorts, run the studies, write results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, default=Path("reproduce-run"), help="cohorts and runs; may be reused")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
@@ -119,7 +119,7 @@ def main() -> None:
 
 
 def timed(seconds: dict[str, float], name: str, work: Callable[[], None]) -> None:
-    """Do some work and note how long it took."""
+    """Run a step and record its time."""
     print(f"== {name}", flush=True)
     start = perf_counter()
     work()
@@ -127,7 +127,7 @@ def timed(seconds: dict[str, float], name: str, work: Callable[[], None]) -> Non
 
 
 def draw(cohorts: Path, threads: int) -> None:
-    """Draw the cohorts that are not there yet, several at a time: small slides are not worth several processes each."""
+    """Draw the missing cohorts, several at a time: small slides gain nothing from several processes each."""
     missing = [name for name in COHORTS if not (cohorts / name / "manifest.csv").exists()]
     commands = [["phantom", cohorts / name, "--config", REDUCED / f"{name}.toml", "--threads", 1] for name in missing]
     with ThreadPoolExecutor(threads) as pool:
@@ -135,7 +135,7 @@ def draw(cohorts: Path, threads: int) -> None:
 
 
 def run(words: list[str]) -> None:
-    """Run `he2her2`, which goes on where it was stopped."""
+    """Run `he2her2`, which resumes an interrupted run."""
     print("he2her2", *words, flush=True)
     subprocess.run([sys.executable, "-m", "he2her2", *words], check=True, stdout=subprocess.DEVNULL)
 
@@ -159,7 +159,7 @@ def measure_gradient(work: Path) -> None:
 
 
 def collect(study: Study, tables: Path) -> None:
-    """Copy a study's tables to the results; each says what was reduced."""
+    """Copy a study's tables to the results, with a note on what was reduced."""
     folder = RESULTS / study.name
     folder.mkdir(parents=True, exist_ok=True)
     for table in sorted(tables.iterdir()):
@@ -171,7 +171,7 @@ def collect(study: Study, tables: Path) -> None:
 
 
 def reduced(study: Study) -> str:
-    """Sentence on what was reduced."""
+    """Describe the reductions."""
     sizes = {name: load_cohort(REDUCED / f"{name}.toml") for name in (study.train, *study.tests)}
     slides = ", ".join(f"{name} {cohort.n}" for name, cohort in sizes.items())
     side = max(cohort.slide["size_px"][0] for cohort in sizes.values())
@@ -184,12 +184,12 @@ def reduced(study: Study) -> str:
 
 
 def conclusions(work: Path) -> list[str]:
-    """Results of the two studies with signal, a sentence each."""
+    """Summarise the two studies with signal, one sentence each."""
     return [sentence for study in STUDIES[:2] for sentence in (*of_proposed(study, work), *of_pretraining(study, work))]
 
 
 def of_proposed(study: Study, work: Path) -> Iterator[str]:
-    """Figures of the proposed method on each cohort."""
+    """Performance of the proposed method on each cohort."""
     for row in proposed(work / study.name):
         note = f"; {row['note']}" if row["note"] else ""
         yield f"{study.name}: the proposed method on {row['cohort']}: {figures(row)}{note}."
@@ -197,7 +197,7 @@ def of_proposed(study: Study, work: Path) -> Iterator[str]:
 
 def of_pretraining(study: Study, work: Path) -> Iterator[str]:
     """Effect of IHC pre-training on the MLP, paired by slide."""
-    for row in read(work / study.name / "tables" / "comparisons.csv"):
+    for row in read_csv(work / study.name / "tables" / "comparisons.csv"):
         if (row["aggregation"], row["pretrained"]) == ("mlp", "False"):
             yield (
                 f"{study.name}: on {row['cohort']}, {row['only_proposed_right']} slides are right only with IHC "
@@ -207,8 +207,8 @@ def of_pretraining(study: Study, work: Path) -> Iterator[str]:
 
 
 def control(work: Path) -> list[str]:
-    """Sentences on the control, in which none of the six methods may find anything."""
-    rows = [row for row in read(work / "signal-0" / "tables" / "methods-signal-0.csv") if row["source"] == "ours"]
+    """Result of the negative control: significant AUCs of the six methods, of which none is expected."""
+    rows = [row for row in read_csv(work / "signal-0" / "tables" / "methods-signal-0.csv") if row["source"] == "ours"]
     sentences = [f"signal-0: the proposed method, where there is nothing to find: {figures(rows[0])}."]
     caught = [row for row in rows if not float(row["AUC_low"]) <= 0.5 <= float(row["AUC_high"])]
     sentences += [
@@ -219,18 +219,12 @@ def control(work: Path) -> list[str]:
 
 
 def proposed(run_folder: Path) -> list[dict[str, str]]:
-    """Our rows of Table 2."""
-    return [row for row in read(run_folder / "tables" / "table2.csv") if row["source"] == "ours"]
-
-
-def read(file: Path) -> list[dict[str, str]]:
-    """The rows of a table."""
-    with file.open(encoding="utf-8", newline="") as rows:
-        return list(csv.DictReader(rows))
+    """Rows of the proposed method in Table 2."""
+    return [row for row in read_csv(run_folder / "tables" / "table2.csv") if row["source"] == "ours"]
 
 
 def figures(row: Mapping[str, str]) -> str:
-    """AUC and balanced accuracy of a table's row, such as "AUC 0.91 (0.78 to 0.97), ..., n = 24"."""
+    """Format AUC and balanced accuracy of a table's row, such as "AUC 0.91 (0.78 to 0.97), ..., n = 24"."""
     texts = []
     for name in ("AUC", "balanced_accuracy"):
         value, low, high = (float(row[f"{name}{end}"]) for end in ("", "_low", "_high"))
@@ -239,7 +233,7 @@ def figures(row: Mapping[str, str]) -> str:
 
 
 def write_summary(sentences: Iterable[str], seconds: Mapping[str, float], threads: int) -> None:
-    """One page: what came out, where the tables are, what it cost."""
+    """Write one page: results, tables, run time."""
     total = sum(seconds.values())
     lines = [
         "# The paper's tables on phantoms, reduced",

@@ -1,7 +1,7 @@
-"""Sensitivity and specificity of the leak check for slides of the same tissue (issue 5, 3).
+"""Accuracy of the leak check in telling the same tissue from other tissue.
 
-False alarms: every pair of slides of different patients in the given cohorts. Missed copies: slides whose thumbnail
-was compressed again, rescaled, shifted, turned, mirrored, stained otherwise, made noisy, cropped or padded.
+False alarms: all pairs of slides of different patients in the given cohorts. Missed copies: slides whose thumbnail
+was recompressed, rescaled, shifted, rotated, mirrored, restained, made noisy, cropped or padded.
 
 Run: python -m experiments.slide_likeness COHORT/manifest.csv ... [--copied 32]
 """
@@ -27,13 +27,13 @@ GLASS = 243
 
 
 def thumbnail(row: SlideRow) -> Rgb:
-    """A slide as the guard sees it."""
+    """Thumbnail of a slide as the leak check reads it."""
     with open_slide(row.path, mpp=row.mpp) as slide:
         return slide.thumbnail(max(slide.size_l0) * slide.mpp / THUMBNAIL_PX)
 
 
 def copies(rgb: Rgb, rng: np.random.Generator) -> Iterator[tuple[str, Rgb]]:
-    """The thumbnail, altered in every way that must not matter."""
+    """Make altered copies of the thumbnail that the leak check must recognise."""
     h, w = rgb.shape[:2]
     noise = rng.normal(0, 8, rgb.shape)
     yield "JPEG of quality 30", _jpeg(rgb, 30)
@@ -94,7 +94,7 @@ def main() -> None:
 
 
 def _upper(k: int, n: int) -> float:
-    """One-sided exact bound (Clopper and Pearson) of a share."""
+    """Upper one-sided 95 % bound (exact, Clopper and Pearson) of a share."""
     return float(f"{stats.beta.ppf(0.95, k + 1, n - k):.2g}")
 
 

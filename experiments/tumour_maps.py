@@ -1,8 +1,8 @@
-"""Dice of HASHI with a tumour CNN on annotated slides, and its agreement with a dense map.
+"""Accuracy of HASHI with a tumour CNN on annotated slides, and agreement with a dense map of the same network.
 
-Dice is that of the tumour mask that prediction uses and the annotation, both inside usable tissue; "whole" counts the
-annotation outside it too (blurred, inked or pale). Agreement is the share of usable tissue where the adaptive map and a
-dense map by the same network (a point every `--step` mask px) decide the same.
+Dice is that of the tumour mask that prediction uses and the annotation, both inside usable tissue; "whole" also counts
+the annotation outside it (blurred, inked or pale). Agreement is the share of usable tissue where the adaptive map and a
+dense map by the same network (a point every `--step` mask px) agree.
 
 Run: python -m experiments.tumour_maps WEIGHTS MANIFEST [--dense] [--limit 12] [--out FILE.md]
 """
@@ -34,14 +34,14 @@ from he2her2.statistics.intervals import Estimate, mean_interval
 
 @dataclass(frozen=True)
 class Found:
-    """Figures of one slide.
+    """Result of one slide.
 
     Attributes:
         row: The slide.
-        dice: Of tumour and annotation, in usable tissue.
-        whole: Of tumour and the whole annotation.
-        samples: Points that HASHI asked about.
-        agreement: With the dense map; None where it was not made.
+        dice: Dice of tumour and annotation, in usable tissue.
+        whole: Dice of tumour and the whole annotation.
+        samples: Number of points that HASHI sampled.
+        agreement: Share of agreement with the dense map; None without a dense map.
     """
 
     row: SlideRow
@@ -52,13 +52,13 @@ class Found:
 
 
 def dice(one: Mask, other: Mask) -> float:
-    """Twice what both hold of what each holds; 1 where both are empty."""
+    """Dice coefficient of two masks; 1 if both are empty."""
     total = np.count_nonzero(one) + np.count_nonzero(other)
     return 2 * np.count_nonzero(one & other) / total if total else 1.0
 
 
 def judge(row: SlideRow, engine: Engine, config: Config, step: int | None) -> Found:
-    """Find a slide's tumour and hold it against its annotation."""
+    """Find a slide's tumour and compare it with its annotation."""
     assert row.annotations is not None
     with open_slide(row.path, mpp=row.mpp) as slide:
         found = segment_slide(slide, STRIDED_TILE_CNN.input, config, tumour_cnn=engine)
@@ -72,7 +72,7 @@ def judge(row: SlideRow, engine: Engine, config: Config, step: int | None) -> Fo
 
 
 def _agreement(slide: Slide, found: Segmentation, engine: Engine, config: Config, step: int) -> float:
-    """Share of usable tissue where both maps decide the same, asked at the dense map's points."""
+    """Share of usable tissue where both maps agree, at the points of the dense map."""
     assert found.sampling is not None
     rows, columns = np.nonzero(found.usable)
     on_grid = (rows % step == 0) & (columns % step == 0)
@@ -97,7 +97,7 @@ def score_points(
 
 
 def report(found: Sequence[Found]) -> list[str]:
-    """The figures as Markdown, by site."""
+    """Format the figures as Markdown, by site."""
     lines = ["| slides | n | Dice (95 %) | Dice, whole annotation | worst | samples | agreement with a dense map |"]
     lines += ["|---|---|---|---|---|---|---|"]
     sites = sorted({str(slide.row.site) for slide in found})
@@ -125,7 +125,7 @@ def _mean(values: Sequence[float], found: Sequence[Found]) -> str:
 
 
 def main() -> None:
-    """Judge the annotated slides of a manifest."""
+    """Evaluate the annotated slides of a manifest."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("weights", help="a folder with tumour_cnn/")
     parser.add_argument("manifest", type=Path, nargs="+")
