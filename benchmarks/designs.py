@@ -24,7 +24,7 @@ from benchmarks.released import ReleasedCnn, torch_threads
 from benchmarks.results import Found, Setting, Table
 from he2her2.config import Config, Runtime
 from he2her2.geometry import Rgb, Size, TileGrid
-from he2her2.method.inference import infer
+from he2her2.method import infer
 from he2her2.models.engines import Untrained
 from he2her2.models.initial import initial_weights
 from he2her2.models.onnx_engine import OnnxEngine

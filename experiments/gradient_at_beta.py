@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from he2her2.config import Config, Scoring, load_config
 from he2her2.manifest import read_manifest
-from he2her2.method.tiles import score_tiles
+from he2her2.method import score_tiles
 from he2her2.models.aggregators import build_aggregator
 from he2her2.models.engines import Engine, Untrained, load_engine
 from he2her2.models.initial import initial_weights

@@ -20,9 +20,7 @@ from he2her2.config import Config, load_config
 from he2her2.files import atomic
 from he2her2.geometry import Mask, Size, TileGrid, l0_from_mask
 from he2her2.manifest import SlideRow, read_manifest
-from he2her2.method.inference import infer
-from he2her2.method.raster import native_mpp
-from he2her2.method.segmentation import Segmentation, segment_slide
+from he2her2.method import Segmentation, infer, native_mpp, segment_slide
 from he2her2.models.engines import Engine
 from he2her2.models.scoring import softmax
 from he2her2.models.slide_model import load_cnn

@@ -8,8 +8,7 @@ import numpy as np
 from benchmarks.peers.peer import MPP, TILE_PX, Origin, run
 from he2her2.config import Quality, Tissue
 from he2her2.geometry import TileGrid, mask_size
-from he2her2.method.raster import thumbnail_on_raster
-from he2her2.method.segmentation import find_tissue
+from he2her2.method import find_tissue, thumbnail_on_raster
 from he2her2.preprocessing import cut_tiles
 from he2her2.slides import TileBatch, map_tiles, open_slide
 
