@@ -71,8 +71,3 @@ def mask_size(size_l0: Size, px_l0: float) -> Size:
 def l0_from_mask(x_mask: NDArray[Any], px_l0: float) -> NDArray[np.float64]:
     """Level-0 coordinates of mask coordinates."""
     return np.asarray(x_mask, np.float64) * px_l0
-
-
-def mask_from_l0(x_l0: NDArray[Any], px_l0: float) -> NDArray[np.float64]:
-    """Mask coordinates of level-0 coordinates."""
-    return np.asarray(x_l0, np.float64) / px_l0

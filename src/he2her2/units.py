@@ -2,14 +2,14 @@
 
 UM_PER_UNIT = {"nm": 1e-3, "µm": 1.0, "um": 1.0, "mm": 1e3, "cm": 1e4, "inch": 25_400.0, "m": 1e6}
 
-MPP_TOLERANCE = 0.10
+_MPP_TOLERANCE = 0.10
 """Native pixels are used when they are within this share of the wanted mpp (HER2SC's 0.23 counts as 0.25)."""
 
 PLAUSIBLE_MPP = (0.05, 10.0)
 """A microscope's level-0 mpp lies between these; other values in a file are a screen's or a printer's."""
 
 
-def is_close_mpp(mpp: float, wanted_mpp: float, tolerance: float = MPP_TOLERANCE) -> bool:
+def is_close_mpp(mpp: float, wanted_mpp: float, tolerance: float = _MPP_TOLERANCE) -> bool:
     """Check if pixels of `mpp` can be used as pixels of `wanted_mpp` without resampling.
 
     Example:

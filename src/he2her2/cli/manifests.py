@@ -27,7 +27,7 @@ def check_manifest(
     *,
     policy: o.PolicyOption = "guideline",
 ) -> None:
-    """Find everything that is wrong with a manifest; count what it holds."""
+    """Find all problems of a manifest; count its slides, patients and labels."""
     from he2her2.labels import Policy
     from he2her2.manifest import check_consistent, contradictions, count_manifest, read_manifest
 
@@ -39,16 +39,18 @@ def check_manifest(
         say(f"CAUTION {doubt}")
 
 
-Slides = Annotated[Path | None, typer.Option(help="Folder of slides; also below it.", show_default=False)]
+Slides = Annotated[
+    Path | None, typer.Option(help="Folder of slides, searched with the folders below it.", show_default=False)
+]
 StudyOut = Annotated[Path, typer.Option("--out", "-o", help="Manifest; without --slides a table of labels.")]
 Conflicts = Annotated[Path | None, typer.Option(help="Log of conflicts.", show_default="beside --out")]
 SplitName = Annotated[
     Literal["train", "val", "test"] | None, typer.Option("--split", help="Split of every slide.", show_default=False)
 ]
 NamedColumns = Annotated[
-    list[str] | None, typer.Option("--column", metavar="OURS=NAME", help="A column by another name.")
+    list[str] | None, typer.Option("--column", metavar="OURS=NAME", help="Name of a column in the table.")
 ]
-Prefix = Annotated[str, typer.Option(help="Put before each case to name the patient.")]
+Prefix = Annotated[str, typer.Option(help="Prefix of each case in the patient's name.")]
 
 
 @manifest.command("tcga-brca")
@@ -158,7 +160,7 @@ def leaks(
         typer.Option(help="Run or weights folder; none of its patients may be tested.", show_default=False),
     ] = None,
 ) -> None:
-    """Find a patient, a file or the same tissue on two sides; exit code 2 where there is one."""
+    """Find patients, files and tissue that training and test share; exit code 2 if there are any."""
     from he2her2.cohort import refuse_chosen_with, refuse_leaks
     from he2her2.manifest import check_consistent, read_manifest
 

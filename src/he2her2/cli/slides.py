@@ -88,7 +88,7 @@ def inspect(
 ) -> None:
     """Show a slide's format, size, scale and integrity, and how it would be read."""
     from he2her2.cli.console import working
-    from he2her2.cli.inspections import print_inspections
+    from he2her2.cli.printer import print_inspections
     from he2her2.cohort import SlideEngine, SlideTask, list_slides, slide_tasks
     from he2her2.results import Failure
     from he2her2.slides import SlideReport, inspect_slide

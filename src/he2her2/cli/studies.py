@@ -1,4 +1,4 @@
-"""`he2her2 labels` and `split`: a study's labels and splits, before anything is trained."""
+"""`he2her2 labels` and `split`: labels and splits of a cohort, before training."""
 
 import json
 from pathlib import Path
@@ -34,7 +34,7 @@ def labels(  # noqa: PLR0913  # a command's options
         bool | None, typer.Option("--faint/--no-faint", help="Faint staining in an IHC 0.", show_default=False)
     ] = None,
     recounted: Annotated[
-        bool, typer.Option("--recounted", help="The counts are those of the recount that groups 2 to 4 need.")
+        bool, typer.Option("--recounted", help="The counts are of the recount that ISH groups 2 to 4 require.")
     ] = False,
     policy: o.PolicyOption = "guideline",
     ihc_column: Annotated[str, typer.Option(help="Column of TABLE.")] = "ihc_score",
@@ -44,7 +44,7 @@ def labels(  # noqa: PLR0913  # a command's options
     faint_column: Annotated[str, typer.Option(help="Column of TABLE.")] = "faint_staining",
     as_json: o.Json = False,
 ) -> None:
-    """Make of IHC and ISH the HER2 status and stratum, by ASCO/CAP 2018 (affirmed 2023): of one sample or a table."""
+    """Derive HER2 status and stratum from IHC and ISH by ASCO/CAP 2018 (affirmed 2023), for one sample or a table."""
     from he2her2.labels import Policy, apply_guideline
 
     rule = Policy(policy)
@@ -67,7 +67,7 @@ def labels(  # noqa: PLR0913  # a command's options
 def _tests(
     ihc: str | None, ish: str | None, ratio: float | None, copies: float | None
 ) -> "tuple[IhcScore | None, Ish | None]":
-    """The tests that options name."""
+    """Parse the tests that the options give."""
     from he2her2.labels import IshCounts, parse_ihc, parse_ish
 
     counts = ratio is not None or copies is not None
@@ -111,7 +111,7 @@ def _in_words(decision: "GuidelineResult") -> list[str]:
 
 
 def _counts(decisions: "list[GuidelineResult]") -> list[str]:
-    """How many of each, for a table."""
+    """Count statuses, strata and conflicts of a table."""
     from collections import Counter
 
     total = len(decisions)
@@ -129,12 +129,12 @@ def split(  # noqa: PLR0913  # a command's options
     file: Annotated[Path, typer.Argument(metavar="MANIFEST", help="Manifest to split.", show_default=False)],
     *,
     out: Annotated[Path, typer.Option("--out", "-o", help="Manifest to write; with --folds a folder of them.")],
-    shares: Annotated[str, typer.Option(help="Of patients in train, val and test.")] = "0.6,0.2,0.2",
-    folds: Annotated[int, typer.Option(min=0, help="Cross-validate in so many folds instead of shares.")] = 0,
-    repeats: Annotated[int, typer.Option(min=1, help="Repeat the folds, each time shuffled anew.")] = 1,
+    shares: Annotated[str, typer.Option(help="Shares of patients in train, val and test.")] = "0.6,0.2,0.2",
+    folds: Annotated[int, typer.Option(min=0, help="Number of cross-validation folds, in place of shares.")] = 0,
+    repeats: Annotated[int, typer.Option(min=1, help="Repetitions of the folds, each shuffled anew.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="The same gives the same split.")] = 0,
     by_site: Annotated[bool, typer.Option("--by-site", help="Keep the patients of a site on one side.")] = False,
-    label: Annotated[LabelName, typer.Option(help="What to stratify by.")] = "her2_status",
+    label: Annotated[LabelName, typer.Option(help="Label for stratification.")] = "her2_status",
     policy: o.PolicyOption = "guideline",
 ) -> None:
     """Split a manifest by patient, stratified by label."""
@@ -165,7 +165,7 @@ def split(  # noqa: PLR0913  # a command's options
 def _write_split(
     read: "Manifest", plan: "dict[str, Split]", path: Path, patients: "Sequence[Patient]", rule: "Policy"
 ) -> None:
-    """Write one split and say what is in it."""
+    """Write one split and print its counts."""
     from he2her2.manifest import classes_missing, count_manifest, with_splits, write_manifest
 
     done = with_splits(read, plan)

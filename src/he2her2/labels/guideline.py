@@ -15,10 +15,10 @@ from enum import StrEnum
 from he2her2.labels.ish import Ish, IshCounts, IshGroup, IshResult
 from he2her2.labels.scores import Her2Status, IhcScore, Policy
 
-ASCO_CAP = "ASCO/CAP 2018, affirmed 2023"
-PAPER = "Oliveira et al. 2020, section 5.4"
-LOW = "DESTINY-Breast04, Modi et al. 2022"
-ULTRALOW = "DESTINY-Breast06, Bardia et al. 2024"
+_ASCO_CAP = "ASCO/CAP 2018, affirmed 2023"
+_PAPER = "Oliveira et al. 2020, section 5.4"
+_LOW = "DESTINY-Breast04, Modi et al. 2022"
+_ULTRALOW = "DESTINY-Breast06, Bardia et al. 2024"
 
 
 class Stratum(StrEnum):
@@ -66,7 +66,7 @@ class GuidelineResult:
         """Publication that defines the stratum; a positive or undetermined one follows from the status."""
         if self.stratum in (Stratum.POSITIVE, Stratum.UNDETERMINED):
             return self.source
-        return LOW if self.stratum == Stratum.LOW else ULTRALOW
+        return _LOW if self.stratum == Stratum.LOW else _ULTRALOW
 
 
 def apply_guideline(
@@ -96,9 +96,9 @@ def apply_guideline(
         (<IshGroup.GROUP_1: 1>, <Her2Status.POSITIVE: 'positive'>, <Stratum.POSITIVE: 'positive'>)
     """
     status, rule = _status(ihc, ish, recounted=recounted)
-    source = ASCO_CAP
+    source = _ASCO_CAP
     if policy == Policy.PAPER and status == Her2Status.UNDETERMINED and ihc == IhcScore.TWO:
-        status, rule, source = Her2Status.POSITIVE, "an uncertain IHC 2+ counts as positive", PAPER
+        status, rule, source = Her2Status.POSITIVE, "an uncertain IHC 2+ counts as positive", _PAPER
     return GuidelineResult(
         status,
         _stratum(ihc, status, faint_staining=faint_staining),

@@ -28,7 +28,7 @@ Points: TypeAlias = NDArray[np.float64]
 Values: TypeAlias = NDArray[np.float64]
 """(n,) values in [0, 1]; NaN where a point could not be scored."""
 
-Surface: TypeAlias = Callable[[Points], Values]
+_Surface: TypeAlias = Callable[[Points], Values]
 """A map that can be evaluated anywhere."""
 
 _CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
@@ -105,7 +105,7 @@ def _sampled(score: Callable[[Points], Values], size: Size, settings: Adaptive) 
     return AdaptiveMap(raster(surface, size, settings.coarse), points, values, tuple(changes))
 
 
-def interpolate(points: Points, values: Values, surface: Literal["cubic", "linear"]) -> Surface:
+def interpolate(points: Points, values: Values, surface: Literal["cubic", "linear"]) -> _Surface:
     """The surface through scattered values, clipped to [0, 1]; 0 beyond the points' convex hull.
 
     Args:
@@ -129,7 +129,7 @@ def interpolate(points: Points, values: Values, surface: Literal["cubic", "linea
     return lambda at: np.clip(np.nan_to_num(np.asarray(height(at), np.float64)), 0.0, 1.0)
 
 
-def raster(surface: Surface, size: Size, coarse: int) -> Map:
+def raster(surface: _Surface, size: Size, coarse: int) -> Map:
     """Draw a surface on a grid about `coarse` times coarser than the mask, and enlarge it bilinearly.
 
     The grid's outermost nodes are the mask's outermost pixel centres, so nothing is extrapolated.
@@ -146,7 +146,7 @@ def raster(surface: Surface, size: Size, coarse: int) -> Map:
     return _stretched(_stretched(heights.T, size.w).T, size.h)
 
 
-def _heights(surface: Surface, size: Size, coarse: int) -> Map:
+def _heights(surface: _Surface, size: Size, coarse: int) -> Map:
     """A surface at the nodes of a grid over the mask, at most `coarse` px apart."""
     across, down = np.meshgrid(*(np.linspace(0.5, side - 0.5, -(-(side - 1) // coarse) + 1) for side in size))
     return surface(np.column_stack([across.ravel(), down.ravel()])).reshape(across.shape).astype(np.float32)
@@ -170,7 +170,7 @@ def _rows_columns(points: Points) -> tuple[NDArray[Any], NDArray[Any]]:
     return rows, columns
 
 
-def _steepest(surface: Surface, candidates: Points, size: Size) -> Points:
+def _steepest(surface: _Surface, candidates: Points, size: Size) -> Points:
     """Candidates by falling slope, by central differences over one mask px; equals keep their order."""
     squared = np.zeros(len(candidates))
     for axis, length in enumerate(size):

@@ -13,7 +13,7 @@ from skimage.filters import threshold_otsu
 from he2her2.config import Tissue
 from he2her2.geometry import Mask, Rgb
 
-Channel: TypeAlias = NDArray[np.uint8]
+_Channel: TypeAlias = NDArray[np.uint8]
 """(h, w) raster of one colour channel."""
 
 
@@ -60,12 +60,12 @@ def weak_tissue_mask(rgb: Rgb, settings: Tissue) -> Mask:
     return np.asarray(channel < int(channel.max(initial=0)) - settings.weak_margin)
 
 
-def _brightness(rgb: Rgb) -> Channel:
+def _brightness(rgb: Rgb) -> _Channel:
     """V of HSV: the greatest of R, G and B. (h, w, 3) uint8 to (h, w) uint8."""
     return np.maximum(np.maximum(rgb[..., 0], rgb[..., 1]), rgb[..., 2])
 
 
-def _saturation(rgb: Rgb) -> Channel:
+def _saturation(rgb: Rgb) -> _Channel:
     """S of HSV as round(255 (V - min) / V), 0 for black. (h, w, 3) uint8 to (h, w) uint8.
 
     Example:
@@ -77,7 +77,7 @@ def _saturation(rgb: Rgb) -> Channel:
     return _SATURATION[most, least]
 
 
-def _smoothed(channel: Channel, blur_px: int) -> Channel:
+def _smoothed(channel: _Channel, blur_px: int) -> _Channel:
     """A channel after a Gaussian window of `blur_px` px a side, with the sigma that OpenCV gives such a window.
 
     The released code blurs with OpenCV's default: sigma = 0.3 ((blur_px - 1) / 2 - 1) + 0.8, which is 2.6 px for 15;
@@ -92,11 +92,11 @@ def _smoothed(channel: Channel, blur_px: int) -> Channel:
         return channel
     sigma = 0.3 * (radius - 1) + 0.8
     blurred = ndimage.gaussian_filter(channel.astype(np.float32), sigma, radius=radius, mode="mirror")
-    rounded: Channel = np.rint(blurred).astype(np.uint8)
+    rounded: _Channel = np.rint(blurred).astype(np.uint8)
     return rounded
 
 
-def _otsu(channel: Channel) -> int:
+def _otsu(channel: _Channel) -> int:
     """Otsu's threshold of the values that occur; the value itself where there is only one."""
     counts = np.bincount(channel.ravel(), minlength=256)
     levels = np.flatnonzero(counts)
@@ -106,11 +106,11 @@ def _otsu(channel: Channel) -> int:
     return int(threshold_otsu(hist=(counts[between], between)))
 
 
-def _saturation_table() -> Channel:
+def _saturation_table() -> _Channel:
     """(256, 256) uint8: S of every pair of V and min; integers only, so that halves round up on every machine."""
     most, least = np.ogrid[:256, :256]
     spread = np.maximum(most - least, 0)
-    table: Channel = ((510 * spread + most) // np.maximum(2 * most, 1)).astype(np.uint8)
+    table: _Channel = ((510 * spread + most) // np.maximum(2 * most, 1)).astype(np.uint8)
     return table
 
 

@@ -44,7 +44,7 @@ class Rect(NamedTuple):
         return columns, range(self.y // cell.h, -(-(self.y + self.h) // cell.h))
 
 
-Fetch: TypeAlias = Callable[[Rect], Rgb]
+_Fetch: TypeAlias = Callable[[Rect], Rgb]
 """Pixels of a rectangle of one level, white beyond the border."""
 
 WHITE = 255
@@ -123,7 +123,7 @@ class Sampling:
         x, y = self._origin(origin_l0)
         return _times(self._boxes(x, y, *size_px), self.box)
 
-    def read(self, fetch: Fetch, origin_l0: Point, size_px: Size) -> Rgb:
+    def read(self, fetch: _Fetch, origin_l0: Point, size_px: Size) -> Rgb:
         """Compute a region from the level's pixels, in memory bounded by the result.
 
         Args:
@@ -158,7 +158,7 @@ class Sampling:
         x0, y0 = math.floor(x - margin), math.floor(y - margin)
         return Rect(x0, y0, math.ceil(x + w * self.step + margin) - x0, math.ceil(y + h * self.step + margin) - y0)
 
-    def _resample(self, fetch: Fetch, x: float, y: float, out: Rgb) -> None:
+    def _resample(self, fetch: _Fetch, x: float, y: float, out: Rgb) -> None:
         """Fill `out` with the output px that start at box position (x, y)."""
         h, w = out.shape[:2]
         boxes = self._boxes(x, y, w, h)
@@ -197,7 +197,7 @@ def choose_sampling(levels: Sequence[Level], mpp_l0: float, mpp: float) -> Sampl
     return Sampling(best, levels[best].downsample, box, step, bits, native=False)
 
 
-def _averaged(fetch: Fetch, boxes: Rect, box: int) -> Rgb:
+def _averaged(fetch: _Fetch, boxes: Rect, box: int) -> Rgb:
     """(h, w, 3) averages of square boxes of `box` level px, fetched in strips."""
     if box == 1:
         return fetch(boxes)

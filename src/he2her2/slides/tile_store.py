@@ -66,10 +66,10 @@ class TileStore:
         self._lock = Lock()
         self.n_decoded = 0
 
-    def holding(self, rect: Rect) -> "Hold":
+    def holding(self, rect: Rect) -> "_Hold":
         """Return a `with` block for the use of one planned rectangle, which releases its tiles."""
         columns, rows = rect.clipped(self._size).cells(self._tile)
-        return Hold(self, [row * self._n_columns + column for row in rows for column in columns])
+        return _Hold(self, [row * self._n_columns + column for row in rows for column in columns])
 
     def pixels(self, index: int) -> Rgb:
         """Return a tile; the first thread that asks decodes it, others wait.
@@ -139,7 +139,7 @@ class TileStore:
             entry.pixels = buffer
 
 
-class Hold:
+class _Hold:
     """The compressed tiles of one planned rectangle, for as long as its `with` block lasts."""
 
     def __init__(self, store: TileStore, indices: list[int]) -> None:
