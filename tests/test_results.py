@@ -5,6 +5,8 @@ import json
 import math
 from dataclasses import replace
 
+import h5py
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -191,6 +193,74 @@ def test_a_damaged_result_is_named(tmp_path):
 
     with pytest.raises(EvaluationError, match="slide a"):
         open_run(folder).result("a")
+
+
+def test_a_result_that_was_changed_is_no_result():
+    """Nobody's edit passes for a prediction."""
+    record = json.loads(json.dumps(result_to_record(made_up_result(her2=made_up_her2(0.25)))))
+
+    assert result_of_record(record).her2 is not None
+    with pytest.raises(ValueError, match="changed after it was written"):
+        result_of_record(record | {"status": "positive"})
+
+
+def test_a_slide_without_all_its_files_is_not_done(tmp_path):
+    """A deleted or shortened file makes the slide be predicted again."""
+    slides, made_of = SlideFolders(tmp_path), MadeOf("x", SlideInputs("/a.svs"))
+    slides.of("a").mkdir(parents=True)
+    tiles = slides.of("a") / "tiles.h5"
+    tiles.write_text("tiles")
+    result = made_up_result(run_digest="x", inputs=made_of.inputs, files={"tiles.h5": 5})
+    (slides.of("a") / "prediction.json").write_text(json.dumps(result_to_record(result)))
+
+    assert slides.read("a", made_of) == result
+    tiles.write_text("tile")
+    assert slides.read("a", made_of) is None
+    tiles.unlink()
+    assert slides.read("a", made_of) is None
+
+
+def _no_tiles(file):
+    for name in [*file]:
+        del file[name]
+
+
+def _external(file):
+    del file["scores"]
+    file["scores"] = h5py.ExternalLink("/etc/passwd", "x")
+
+
+def _huge(file):
+    for name, shape, kind in (("coords", (10**12, 2), "i8"), ("scores", (10**12,), "f8")):
+        attrs = dict(file[name].attrs)
+        del file[name]
+        file.create_dataset(name, shape, kind, chunks=True).attrs.update(attrs)
+
+
+def _nan(file):
+    file["scores"][0] = np.nan
+
+
+def _text(file):
+    del file["scores"]
+    file["scores"] = "none"
+
+
+@pytest.mark.parametrize("change", [_no_tiles, _external, _huge, _nan, _text, None])
+def test_a_damaged_tiles_file_is_one_line(tmp_path, change):
+    """Empty, in another file, larger than any slide, not numbers, cut: nothing of it is used."""
+    slide = MadeUpSlide("a", probability=0.75, scores=np.ones((4, 5)))
+    file = write_run(tmp_path / "run", [slide]) / "slides" / "a" / "tiles.h5"
+    if change is None:
+        file.write_bytes(file.read_bytes()[:1000])
+    else:
+        with h5py.File(file, "r+") as opened:
+            change(opened)
+
+    with pytest.raises(EvaluationError, match=r"tiles\.h5") as caught:
+        open_run(tmp_path / "run").tiles("a")
+
+    assert "\n" not in str(caught.value)
 
 
 def test_predictions_of_other_programs_need_four_columns(tmp_path):

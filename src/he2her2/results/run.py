@@ -243,8 +243,15 @@ class RunFolder:
             raise EvaluationError(f"{self.path}: the result of slide {slide_id} {error}; predict it again") from None
 
     def tiles(self, slide_id: str) -> ScoredTiles | None:
-        """A slide's scored tiles; None where they are gone."""
-        return SlideFolders(self.path).tiles(slide_id)
+        """A slide's scored tiles; None where they are gone.
+
+        Raises:
+            EvaluationError: Their file is damaged.
+        """
+        try:
+            return SlideFolders(self.path).tiles(slide_id)
+        except ValueError as error:
+            raise EvaluationError(str(error)) from None
 
     def probabilities(
         self, slide_ids: NDArray[np.str_], column: Literal["probability", "calibrated_probability"] = "probability"

@@ -10,7 +10,7 @@ from he2her2.results.evidence import Evidence
 from he2her2.results.geojson import write_geojson
 from he2her2.results.overlay import Caption, draw_overlay
 from he2her2.results.rasters import PNG_LEVEL, write_map, write_mask
-from he2her2.results.slide_result import MadeOf, SlideResult, result_of_record, result_to_record
+from he2her2.results.slide_result import FileStamp, MadeOf, SlideResult, result_of_record, result_to_record
 from he2her2.results.tiles_h5 import ScoredTiles, read_tiles, write_tiles
 
 PREDICTION = "prediction.json"
@@ -43,13 +43,15 @@ class SlideFolders:
         return self.run / "slides" / slide_id
 
     def read(self, slide_id: str, made_of: MadeOf) -> SlideResult | None:
-        """The result of a slide; None where there is none, it is damaged or was made of something else.
+        """The result of a slide; None where there is none, it is damaged, lacks a file or was made of something else.
 
         Raises:
             SlideOpenError: There is the result of another slide of the same name.
         """
         result = self._sound(slide_id)
-        if result is None or result.made_of == made_of:
+        if result is None or not self._has_all_files(result):
+            return None
+        if result.made_of == made_of:
             return result
         there, here = result.inputs, made_of.inputs
         if there.slide == here.slide and there.path != here.path:  # the same file at another place
@@ -59,6 +61,11 @@ class SlideFolders:
             found = f"the run holds the result of another slide of this name, {there.path}"
             raise SlideOpenError(slide_id, found, "rename the slide, choose another --out, or --overwrite")
         return None
+
+    def _has_all_files(self, result: SlideResult) -> bool:
+        folder = self.of(result.slide_id)
+        stamps = {name: FileStamp.of(folder / name) for name in result.files}
+        return all(stamp is not None and stamp.bytes == result.files[name] for name, stamp in stamps.items())
 
     def load(self, slide_id: str) -> SlideResult:
         """The result of a slide, whatever it was made of.
@@ -82,7 +89,11 @@ class SlideFolders:
         return [result for result in found if result is not None and result.run_digest == configuration]
 
     def tiles(self, slide_id: str) -> ScoredTiles | None:
-        """The scored tiles of a slide; None where there are none."""
+        """The scored tiles of a slide; None where there are none.
+
+        Raises:
+            ValueError: Their file is damaged.
+        """
         file = self.of(slide_id) / _TILES
         return read_tiles(file) if file.is_file() else None
 
@@ -115,6 +126,7 @@ class SlideFolders:
             )
             sheet = draw_overlay(segmentation, product.tiles, _caption(result), product.photo)
             sheet.save(draft / "overlay.png", compress_level=PNG_LEVEL)
+            result = replace(result, files={file.name: file.stat().st_size for file in sorted(draft.iterdir())})
             write_json(draft / self.result_file, result_to_record(result))
         return result
 

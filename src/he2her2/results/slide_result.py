@@ -19,6 +19,7 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 
 from he2her2.config import Config
+from he2her2.files import digest
 from he2her2.labels import Her2Status
 from he2her2.models.card import Card
 from he2her2.rules import OperatingPoint, Triage
@@ -358,6 +359,7 @@ class SlideResult:
         inputs: The files it was made of.
         seconds: Time it took, without writing.
         timing: The same by stage.
+        files: Name and size in bytes of each file of its evidence; none in results of before they were noted.
         version: Of he2her2.
         use: Intended use.
         format: Of this form.
@@ -379,6 +381,7 @@ class SlideResult:
     inputs: SlideInputs = SlideInputs("")
     seconds: NonNegativeFloat = 0.0
     timing: TimingNote = TimingNote()
+    files: dict[str, NonNegativeInt] = field(default_factory=dict)
     version: str
     use: str
     format: Literal[1] = 1
@@ -402,6 +405,7 @@ class SlideResult:
         return f"HER2 {her2.status}, probability {her2.probability:.3f} (threshold {her2.threshold:g})"
 
 
+_SEAL = "sha256"  # of all other keys
 _RESULT, _HER2 = TypeAdapter(SlideResult), tuple(field.name for field in fields(Her2Finding))
 
 
@@ -411,7 +415,8 @@ def result_to_record(result: SlideResult) -> dict[str, Any]:
     her2 = values.pop("her2") or {}
     values["inputs"] = _present(values["inputs"])
     first = {key: values.pop(key) for key in ("slide_id", "path")}
-    return first | _present(her2) | values
+    record = first | _present(her2) | values
+    return record | {_SEAL: digest(record)}
 
 
 def result_of_record(values: object) -> SlideResult:
@@ -422,6 +427,9 @@ def result_of_record(values: object) -> SlideResult:
     """
     if not isinstance(values, dict):
         raise ValueError("is no result: it has no keys")  # noqa: TRY004  whatever is wrong is one kind of error
+    values = dict(values)
+    if (seal := values.pop(_SEAL, None)) is not None and seal != digest(values):
+        raise ValueError("was changed after it was written")
     her2 = {key: value for key, value in values.items() if key in _HER2}
     rest = {key: value for key, value in values.items() if key not in _HER2}
     try:

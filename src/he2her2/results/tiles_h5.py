@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -11,17 +12,18 @@ from he2her2.geometry import Size, TileGrid
 from he2her2.units import is_close_mpp
 
 _POWERS = (80, 60, 40, 20, 10, 5)
+_MAX_TILES = 50_000_000  # a slide of 500 000 px square, its tiles overlapping by half, holds 15 million
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScoredTiles:
-    """The tiles of one slide with what the network said of them.
+    """The tiles of one slide with their scores.
 
     Attributes:
         grid: (n) tiles in raster order.
         scores: (n,) expected IHC score, in [0, 3].
         logits: (n, 4) of the tile network.
-        selected: (n,) whether the tile decided.
+        selected: (n,) True for a tile that decided.
     """
 
     grid: TileGrid
@@ -62,13 +64,38 @@ def write_tiles(
 
 
 def read_tiles(path: Path) -> ScoredTiles:
-    """Read what `write_tiles` wrote."""
-    with h5py.File(path) as file:
-        attrs = file["coords"].attrs
-        grid = TileGrid(
-            file["coords"][:], float(attrs["side_level0"]), int(attrs["patch_size"]), mpp=float(attrs["mpp"])
-        )
-        return ScoredTiles(grid, file["scores"][:], file["logits"][:], file["selected"][:])
+    """Read a file of `write_tiles`.
+
+    Raises:
+        ValueError: It is damaged, or holds something else; the message says so in one line.
+    """
+    try:
+        with h5py.File(path) as file:
+            attrs = file["coords"].attrs
+            n = file["coords"].shape[0]
+            grid = TileGrid(
+                _read(file, "coords", (n, 2), "i"),
+                float(attrs["side_level0"]),
+                int(attrs["patch_size"]),
+                mpp=float(attrs["mpp"]),
+            )
+            logits = _read(file, "logits", (n, *file["logits"].shape[1:2]), "f")
+            return ScoredTiles(grid, _read(file, "scores", (n,), "f"), logits, _read(file, "selected", (n,), "b"))
+    except (OSError, KeyError, AttributeError, IndexError, TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{path}: is damaged ({' '.join(str(error).split())}); predict the slide again") from None
+
+
+def _read(file: h5py.File, name: str, shape: tuple[int, ...], kind: str) -> NDArray[Any]:
+    """A dataset of a shape and kind, no larger than a slide allows, its values finite and in this file itself."""
+    link, data = file.get(name, getlink=True), file[name]
+    if not isinstance(link, h5py.HardLink) or data.external or data.is_virtual:
+        raise ValueError(f"{name} lies in another file")
+    if data.shape != shape or data.dtype.kind != kind or len(data) > _MAX_TILES:
+        raise ValueError(f"{name} is {data.shape} {data.dtype} for {shape[0]} tiles")
+    values: NDArray[Any] = data[:]
+    if kind == "f" and not np.isfinite(values).all():
+        raise ValueError(f"{name} holds a value that is no number")
+    return values
 
 
 def _magnification(mpp: float) -> float:
