@@ -30,8 +30,8 @@ from he2her2.models.scoring import soft_argmax
 from he2her2.models.selection import top_count, top_tiles
 from he2her2.models.tensors import put_tensors
 from he2her2.models.zoo import AggregatorSpec, CnnSpec, network
-from he2her2.training.slides.backpropagation import send_back
-from he2her2.training.slides.bags import Bag, BagRecipe, build_bags
+from he2her2.training.slides.backpropagation import aggregator_gradient
+from he2her2.training.slides.bags import LabelledSlide, TumourTiler, build_bags
 
 RESULTS = Path(__file__).resolve().parents[1] / "experiments" / "results"
 BETAS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
@@ -64,7 +64,7 @@ def main() -> None:
     (RESULTS / "gradient_at_beta.json").write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
 
 
-def some_bags(manifest: Path, n: int, config: Config) -> list[Bag]:
+def some_bags(manifest: Path, n: int, config: Config) -> list[LabelledSlide]:
     """Make bags of the first training slides of either status, tumour as annotated."""
     rows = [row for row in read_manifest(manifest).select(stain="HE", split="train") if row.annotations]
     classes = [
@@ -73,17 +73,19 @@ def some_bags(manifest: Path, n: int, config: Config) -> list[Bag]:
     chosen = [row for several in zip(*classes, strict=False) for row in several][:n]
     spec = network(config.networks.tile_cnn, "tile_cnn")
     assert isinstance(spec, CnnSpec)
-    return build_bags(chosen, BagRecipe(spec.input, config, None, "replace"), Path(mkdtemp()))
+    return build_bags(chosen, TumourTiler(spec.input, config, None, "replace"), Path(mkdtemp()))
 
 
-def score(bags: list[Bag], tile_cnn: Engine, config: Config) -> Iterator[NDArray[np.float32]]:
+def score(bags: list[LabelledSlide], tile_cnn: Engine, config: Config) -> Iterator[NDArray[np.float32]]:
     """Score every tile of every bag."""
     for bag in bags:
         with bag.open(config) as slide:
             yield score_tiles(slide, bag.grid, tile_cnn, config)[1]
 
 
-def measure(bags: list[Bag], logits: list[NDArray[np.float32]], config: Config, beta: float) -> Mapping[str, Any]:
+def measure(
+    bags: list[LabelledSlide], logits: list[NDArray[np.float32]], config: Config, beta: float
+) -> Mapping[str, Any]:
     """Measure the gradient at the selected tiles' logits for a beta, mean over slides."""
     config = replace(config, scoring=Scoring(beta))
     spec = network(config.networks.aggregator, "aggregator")
@@ -95,7 +97,7 @@ def measure(bags: list[Bag], logits: list[NDArray[np.float32]], config: Config, 
     for bag, of_bag in zip(bags, logits, strict=True):
         scores = soft_argmax(of_bag, beta)
         selected = top_tiles(scores, config.selection)
-        flow = send_back(aggregator, torch.from_numpy(of_bag[selected]), bag.target, beta)
+        flow = aggregator_gradient(aggregator, torch.from_numpy(of_bag[selected]), bag.target, beta)
         felt = float((flow.gradient.norm(dim=1) > FELT).float().mean())
         place = float(np.mean(by_place(scores, selected, config)))
         found.append((flow.share, felt, flow.at_logits / flow.at_scores, place, len({*scores}) / len(scores)))

@@ -17,12 +17,17 @@ from he2her2.models.engines import Untrained, load_engine
 from he2her2.models.zoo import COMPACT_TUMOUR_CNN
 from he2her2.slides import open_slide
 from he2her2.training.slides import bags as bags_module
-from he2her2.training.slides.bags import BagRecipe, build_bags, find_tiles
+from he2her2.training.slides.bags import TumourTiler, build_bags
 from tests.labelled_slides import EDGE, TINY, labelled_pixels, tiny_config, write_labelled
 from tests.slide_files import corrupt_tile
 from tests.tissue_slides import tissue_pixels, write_tissue
 
-RECIPE = BagRecipe(TINY.input, tiny_config(), None, "replace")
+TILER = TumourTiler(TINY.input, tiny_config(), None, "replace")
+
+
+def find_tiles(row, tiler, folder):
+    """The tiles of one slide."""
+    return build_bags([row], tiler, folder)[0].grid
 
 
 @pytest.fixture(scope="module")
@@ -52,10 +57,10 @@ def no_more_work(monkeypatch):
 
 def test_a_bag_is_what_prediction_cuts_inside_the_annotation(rows, tmp_path):
     """The same tiles as segment and cut_tumour, left of the mask's edge, with the slide's status."""
-    bags = build_bags(rows[:2], RECIPE, tmp_path)
+    bags = build_bags(rows[:2], TILER, tmp_path)
     with open_slide(rows[0].path) as slide:
-        found = segment_slide(slide, TINY.input, RECIPE.config, tumour_cnn=None)
-        everywhere = cut_tumour(slide, found, TINY.input, RECIPE.config).grid.origins_l0
+        found = segment_slide(slide, TINY.input, TILER.config, tumour_cnn=None)
+        everywhere = cut_tumour(slide, found, TINY.input, TILER.config).grid.origins_l0
 
     inside = everywhere[everywhere[:, 0] + 64 <= EDGE]
     assert np.array_equal(bags[0].grid.origins_l0, inside)
@@ -69,7 +74,7 @@ def test_annotations_limit_replace_or_are_ignored(rows, tmp_path):
     tumour_cnn = load_engine(Untrained(COMPACT_TUMOUR_CNN, 0), "tumour_cnn", "cpu")
     config = tiny_config("adaptive.threshold=0.01")
     tiles = {
-        use: find_tiles(rows[0], BagRecipe(TINY.input, config, tumour_cnn, use), tmp_path / f"{use}.h5").origins_l0
+        use: find_tiles(rows[0], TumourTiler(TINY.input, config, tumour_cnn, use), tmp_path / use).origins_l0
         for use in ("ignore", "intersect", "replace")
     }
 
@@ -80,10 +85,10 @@ def test_annotations_limit_replace_or_are_ignored(rows, tmp_path):
 
 def test_a_bag_is_found_once(rows, tmp_path, no_more_work):
     """A second training of the same slides reads it from its file."""
-    first = build_bags(rows[:2], RECIPE, tmp_path)
+    first = build_bags(rows[:2], TILER, tmp_path)
     no_more_work()
 
-    again = build_bags(rows[:2], RECIPE, tmp_path)
+    again = build_bags(rows[:2], TILER, tmp_path)
 
     for bag, other in zip(first, again, strict=True):
         assert np.array_equal(bag.grid.origins_l0, other.grid.origins_l0)
@@ -96,21 +101,21 @@ def test_a_bag_is_found_once(rows, tmp_path, no_more_work):
 
 def test_settings_that_do_not_touch_tiles_keep_the_bag(rows, tmp_path, no_more_work):
     """Beta and the aggregator may change."""
-    find_tiles(rows[0], RECIPE, tmp_path / "bag.h5")
+    find_tiles(rows[0], TILER, tmp_path)
     no_more_work()
 
-    find_tiles(rows[0], replace(RECIPE, config=tiny_config("scoring.beta=3.0")), tmp_path / "bag.h5")
+    find_tiles(rows[0], replace(TILER, config=tiny_config("scoring.beta=3.0")), tmp_path)
 
 
 @pytest.mark.parametrize("change", ["settings", "mpp", "annotations", "slide", "damage"])
 def test_a_bag_of_something_else_is_found_again(cohort, tmp_path, no_more_work, change):
     """Other settings, another mpp, mask or slide under the name, or a damaged file: the slide is looked at."""
     folder = shutil.copytree(cohort.parent, tmp_path / "cohort")
-    row, recipe, file = read_manifest(folder / "manifest.csv").rows[0], RECIPE, tmp_path / "bag.h5"
-    find_tiles(row, recipe, file)
+    row, tiler, file = read_manifest(folder / "manifest.csv").rows[0], TILER, tmp_path / "train0.h5"
+    find_tiles(row, tiler, tmp_path)
     match change:
         case "settings":
-            recipe = replace(RECIPE, config=tiny_config("tissue.blur_px=3"))
+            tiler = replace(TILER, config=tiny_config("tissue.blur_px=3"))
         case "mpp":
             row = replace(row, mpp=0.24)
         case "annotations":
@@ -123,7 +128,7 @@ def test_a_bag_of_something_else_is_found_again(cohort, tmp_path, no_more_work, 
     no_more_work()
 
     with pytest.raises(AssertionError, match="looked at again"):
-        find_tiles(row, recipe, file)
+        find_tiles(row, tiler, tmp_path)
 
 
 def test_every_slide_without_a_bag_is_told_at_once(rows, tmp_path):
@@ -133,7 +138,7 @@ def test_every_slide_without_a_bag_is_told_at_once(rows, tmp_path):
     bare = replace(rows[2], annotations=None)
 
     with pytest.raises(ManifestError) as caught:
-        build_bags([blank, crumb, bare, rows[3]], RECIPE, tmp_path)
+        build_bags([blank, crumb, bare, rows[3]], TILER, tmp_path)
 
     first, *problems = caught.value.problems
     assert first == "3 of 4 slides give no bag of tiles"
@@ -142,10 +147,12 @@ def test_every_slide_without_a_bag_is_told_at_once(rows, tmp_path):
     assert "no annotations" in problems[2]
 
 
-def test_no_annotations_to_replace_the_tumour(rows, tmp_path):
+def test_no_annotations_to_replace_the_tumour(rows):
     """Without a mask there is nothing in the tumour CNN's place."""
+    (task,) = TILER.tasks([replace(rows[0], annotations=None)])
+
     with pytest.raises(AnnotationError, match="has no annotations to replace the tumour CNN"):
-        find_tiles(replace(rows[0], annotations=None), RECIPE, tmp_path / "bag.h5")
+        TILER(task)
 
 
 @pytest.fixture
@@ -158,14 +165,14 @@ def damaged(cohort, tmp_path):
 def test_a_damaged_slide_is_refused_before_training(damaged, tmp_path):
     """More than 1 % of its tiles cannot be decoded."""
     with pytest.raises(ManifestError, match=r"15 of its 46 tumour tiles cannot be decoded"):
-        build_bags([damaged], RECIPE, tmp_path)
+        build_bags([damaged], TILER, tmp_path)
 
 
 def test_tiles_that_cannot_be_decoded_are_left_out(damaged, rows, tmp_path, monkeypatch):
     """Where they are few, the bag holds the others."""
     monkeypatch.setattr(tiles, "MAX_UNREADABLE_SHARE", 0.5)
 
-    whole, rest = (find_tiles(row, RECIPE, tmp_path / f"{n}.h5") for n, row in enumerate((rows[0], damaged)))
+    whole, rest = (find_tiles(row, TILER, tmp_path / str(n)) for n, row in enumerate((rows[0], damaged)))
 
     lost = ((whole.origins_l0 >= 256) & (whole.origins_l0 < 512)).all(axis=1)
     assert np.array_equal(rest.origins_l0, whole.origins_l0[~lost])
@@ -173,8 +180,8 @@ def test_tiles_that_cannot_be_decoded_are_left_out(damaged, rows, tmp_path, monk
 
 def test_the_file_is_trident_like(rows, tmp_path):
     """Peers' tools find coords (n, 2) with their attributes."""
-    grid = find_tiles(rows[0], RECIPE, tmp_path / "bag.h5")
-    with h5py.File(tmp_path / "bag.h5") as file:
+    grid = find_tiles(rows[0], TILER, tmp_path)
+    with h5py.File(tmp_path / "train0.h5") as file:
         assert np.array_equal(file["coords"][:], grid.origins_l0)
         assert file["coords"].attrs["patch_size"] == 64
         assert file["coords"].attrs["patch_size_level0"] == 64
@@ -183,6 +190,6 @@ def test_the_file_is_trident_like(rows, tmp_path):
 def test_progress_counts_slides(rows, tmp_path):
     """One after the other."""
     told: list[int] = []
-    build_bags(rows[:3], RECIPE, tmp_path, on_bag=told.append)
+    build_bags(rows[:3], TILER, tmp_path, progress=lambda _, n_done, __: told.append(n_done))
 
     assert told == [1, 2, 3]

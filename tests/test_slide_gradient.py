@@ -20,12 +20,12 @@ from he2her2.models.torch_engine import prepare_on_device
 from he2her2.models.zoo import PAPER_MLP, STRIDED_TILE_CNN, Conv, InputSpec, Rule
 from he2her2.slides import TileBatch
 from he2her2.training.slides.backpropagation import (
-    geometric,
-    movement,
-    no_gradient_is_zero,
-    send_back,
-    send_through,
-    tiles_that_learn,
+    aggregator_gradient,
+    backpropagate_tiles,
+    fill_missing_gradients,
+    geometric_beta,
+    relative_change,
+    tiles_with_gradient,
 )
 
 SELECTION = Selection(top_fraction=0.5, n_tiles=6)
@@ -71,11 +71,13 @@ def cheap(cnn, aggregator, target, beta, chunk=4):
     with torch.no_grad():
         logits = see(cnn, BAG)
     selected = top_tiles(soft_argmax(logits, beta).numpy(), SELECTION)
-    flow = send_back(aggregator, logits[torch.from_numpy(selected)], target, beta)
-    learning, gradient = tiles_that_learn(selected, flow.gradient)
+    flow = aggregator_gradient(aggregator, logits[torch.from_numpy(selected)], target, beta)
+    learning, gradient = tiles_with_gradient(selected, flow.gradient)
     parts = (np.arange(len(learning))[i : i + chunk] for i in range(0, len(learning), chunk))
-    send_through(lambda pixels: see(cnn, pixels), (TileBatch(part, BAG[learning[part]]) for part in parts), gradient)
-    no_gradient_is_zero(cnn)
+    backpropagate_tiles(
+        lambda pixels: see(cnn, pixels), (TileBatch(part, BAG[learning[part]]) for part in parts), gradient
+    )
+    fill_missing_gradients(cnn)
     return flow
 
 
@@ -150,7 +152,7 @@ def test_only_tiles_with_a_gradient_pass_again_in_raster_order():
     """A stream reads ascending positions, and each keeps its own share."""
     gradient = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 0.0], [0.0, 2.0]])
 
-    learning, given = tiles_that_learn(np.array([9, 7, 5, 3]), gradient)
+    learning, given = tiles_with_gradient(np.array([9, 7, 5, 3]), gradient)
 
     assert learning.tolist() == [3, 7]
     assert given.tolist() == [[0.0, 2.0], [1.0, 0.0]]
@@ -159,7 +161,7 @@ def test_only_tiles_with_a_gradient_pass_again_in_raster_order():
 @given(start=st.floats(0.1, 1e3), end=st.floats(0.1, 1e3), epochs=st.integers(1, 50))
 def test_beta_goes_by_equal_factors_and_arrives(start, end, epochs):
     """The first epoch has the start, unless it is the only one; the last and all after it have the end."""
-    values = [geometric(start, end, epoch, epochs) for epoch in range(epochs + 2)]
+    values = [geometric_beta(start, end, epoch, epochs) for epoch in range(epochs + 2)]
     factors = np.divide(values[1:epochs], values[: epochs - 1])
 
     assert values[0] == pytest.approx(start if epochs > 1 else end)
@@ -171,5 +173,5 @@ def test_movement_is_relative_to_the_weights_size():
     """A tenth more of everything is 0.1."""
     before = [torch.tensor([3.0, 0.0]), torch.tensor([4.0])]
 
-    assert movement(before, [weight * 1.1 for weight in before]) == pytest.approx(0.1)
-    assert movement(before, before) == 0
+    assert relative_change(before, [weight * 1.1 for weight in before]) == pytest.approx(0.1)
+    assert relative_change(before, before) == 0

@@ -19,8 +19,8 @@ from he2her2.models.weights import load_tensors, read_card, save_weights
 from he2her2.models.zoo import COMPACT_TUMOUR_CNN
 from he2her2.training.run import Execution
 from he2her2.training.settings import Hardware, load_training
+from he2her2.training.slides.data import SlideData, initial_networks
 from he2her2.training.slides.module import KeptLogits, SlideModule
-from he2her2.training.slides.start import SlideData, load_start
 from he2her2.training.slides.train import train_slides
 from tests.labelled_slides import OVERRIDES, TINY, able_weights, write_labelled
 from tests.tissue_slides import tissue_pixels, write_tissue
@@ -123,11 +123,11 @@ def test_the_report_tells_each_slide_and_each_interval(learned):
 
     assert "| accuracy | 1.000 | 0.398 to 1.000 | 4 |" in report
     assert all(f"| val{i} |" in report for i in range(4))
-    assert "**toys**" in report
-    assert f"**{NOTICE}**" in report
-    assert "100.00% of the selected tiles got any gradient" in report
-    assert "did not learn" not in report
-    assert "these figures flatter" in report
+    assert "NOTICE: toys" in report
+    assert f"NOTICE: {NOTICE}" in report
+    assert "100.00 % of the selected tiles had any gradient" in report
+    assert "did not change" not in report
+    assert "their figures flatter" in report
 
 
 def test_the_cards_say_where_the_weights_come_from(learned, cohort):
@@ -177,7 +177,7 @@ def test_the_command_line(cohort, bags, tmp_path, command_line):
     )  # fmt: skip
 
     assert code == 0
-    assert "**toys**" in out
+    assert "NOTICE: toys" in out
     assert "`weights/` has no `tumour_cnn/`" in out
     assert json.loads((tmp_path / "run" / "run.json").read_text())["inputs"]["pretrained"] is False
 
@@ -219,9 +219,9 @@ def test_a_saturated_soft_argmax_leaves_the_cnn_and_scores_once(train, start, mo
     scored = []
     score = SlideModule._score
 
-    def count(self, bag, chance):
+    def count(self, bag, uniform):
         scored.append(bag.row.slide_id)
-        return score(self, bag, chance)
+        return score(self, bag, uniform)
 
     monkeypatch.setattr(SlideModule, "_score", count)
 
@@ -231,7 +231,7 @@ def test_a_saturated_soft_argmax_leaves_the_cnn_and_scores_once(train, start, mo
     assert sorted(scored) == sorted({*scored})
     assert len(scored) == 8
     assert all(np.array_equal(tensor, before[name]) for name, tensor in weights_of(run).items())
-    assert "**The tile CNN did not learn: only the aggregator did.**" in (run / "report.md").read_text("utf-8")
+    assert "**The tile CNN did not change: only the aggregator was trained.**" in (run / "report.md").read_text("utf-8")
     assert [row["beta"] for row in log_of(run)] == [1000.0] * 3
 
 
@@ -243,7 +243,7 @@ def test_a_frozen_cnn_stays_and_the_aggregator_learns(train, start):
     fresh = initial_weights(replace(zoo.PAPER_MLP, n_tiles=5), seed=0)
     assert all(np.array_equal(tensor, before[name]) for name, tensor in weights_of(run).items())
     assert any(not np.array_equal(tensor, fresh[name]) for name, tensor in weights_of(run, "aggregator").items())
-    assert "**The tile CNN was frozen: only the aggregator learned.**" in (run / "report.md").read_text("utf-8")
+    assert "**The tile CNN was frozen: only the aggregator was trained.**" in (run / "report.md").read_text("utf-8")
 
 
 def test_a_frozen_cnn_is_seen_by_either_engine_alike(data):
@@ -292,17 +292,17 @@ def test_each_network_has_its_rate(train, learned):
 
 def module_for(data, *overrides):
     config, settings = load_training("slides", "default", None, [*OVERRIDES, *overrides])
-    return SlideModule(load_start(data, config, settings), settings, config, [], [])
+    return SlideModule(initial_networks(data, config, settings), settings, config, [], [])
 
 
 def test_augmentation_varies_a_slide_as_a_whole(data):
-    """All its tiles by the same chance, in scoring as in learning; validation never."""
+    """All its tiles by the same random numbers, in scoring as in learning; validation never."""
     module = module_for(data, "training.augment.brightness=0.2", "training.augment.dihedral=true")
     pixels = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
     pixels[2] = pixels[0]
-    chance = torch.rand(8, generator=torch.Generator().manual_seed(0))
+    uniform = torch.rand(8, generator=torch.Generator().manual_seed(0))
 
-    plain, varied = module._forward(pixels, None), module._forward(pixels, chance)
+    plain, varied = module._forward(pixels, None), module._forward(pixels, uniform)
 
     assert torch.allclose(varied[0], varied[2], atol=1e-6)
     assert not torch.allclose(plain, varied)

@@ -388,7 +388,7 @@ def test_tiles_of_h_and_e_inherit_the_ihc_score(train, cohort):
     other = train(stained, out="other")
 
     assert code == 0
-    assert "Trained on HE tiles" in out
+    assert "Data: HE tiles" in out
     assert other[0] == 2
     assert "split train has no IHC slides" in other[2]
 

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from he2her2.ablation.cohorts import Study, StudyFiles, read_study
@@ -16,9 +16,9 @@ from he2her2.models.weights import CARD_FILE, save_weights
 from he2her2.models.zoo import CnnSpec
 from he2her2.training.run import Execution
 from he2her2.training.settings import TileTraining
-from he2her2.training.slides.bags import AnnotationsUse, BagRecipe
+from he2her2.training.slides.bags import AnnotationsUse, TumourTiler
+from he2her2.training.slides.data import SlideData
 from he2her2.training.slides.module import KeptLogits
-from he2her2.training.slides.start import SlideData
 from he2her2.training.slides.train import train_slides
 from he2her2.training.tiles.data import TileData
 from he2her2.training.tiles.train import train_tiles
@@ -70,7 +70,7 @@ class Steps:
     settings: AblationSettings
     study: Study
     spec: CnnSpec
-    recipe: BagRecipe
+    recipe: TumourTiler
     execution: Execution
     kept: KeptLogits = field(default_factory=KeptLogits)
 
@@ -174,7 +174,8 @@ class Steps:
 
     def _made_of(self, rows: Sequence[SlideRow], *more: str) -> str:
         """SHA-256 of the slides that a step looks at; all else is in `run.json`."""
-        return digest([self.recipe.made_of(row) for row in rows], *more)
+        inputs = [asdict(task.inputs) for task in self.recipe.tasks(rows)]
+        return digest(self.recipe.configuration, inputs, *more)
 
     def _once(self, title: str, folder: Path, made_of: str, work: Callable[[], None]) -> None:
         """Do a step unless its folder says that it is done, with these very slides; one that was stopped goes on."""

@@ -16,13 +16,11 @@ from he2her2.ablation.methods import METHODS, AblationSettings
 from he2her2.ablation.report import write_tables
 from he2her2.ablation.steps import AblationData, Steps
 from he2her2.ablation.testing import decide_cohort, load_trained
-from he2her2.errors import ConfigError
-from he2her2.models.engines import Engine
-from he2her2.models.slide_model import load_cnn
 from he2her2.models.weights import CARD_FILE
 from he2her2.models.zoo import CnnSpec, network
 from he2her2.training.run import Execution, begin_run, fingerprint
-from he2her2.training.slides.bags import BagRecipe, build_bags
+from he2her2.training.slides.bags import TumourTiler, build_bags
+from he2her2.training.slides.data import load_tumour_cnn
 
 _FOLDERS = ("bags", "tiles", "adapted", "start", "methods", "tests", "tables")
 
@@ -46,12 +44,12 @@ def ablate(data: AblationData, out: Path, settings: AblationSettings, execution:
         OutputError: The folder cannot be written, or holds something else.
     """
     study = data.read()
-    tumour_cnn = _tumour_cnn(data, settings)
+    tumour_cnn = load_tumour_cnn(data.weights, data.annotations_use, settings.config)
     execution = replace(execution, resume=True)
     _open(data, out, settings, execution)
     spec = network(settings.config.networks.tile_cnn, "tile_cnn")
     assert isinstance(spec, CnnSpec)
-    recipe = BagRecipe(spec.input, settings.config, tumour_cnn, data.annotations_use)
+    recipe = TumourTiler(spec.input, settings.config, tumour_cnn, data.annotations_use)
     rows = study.training_rows
     execution.say(f"tumour on {len(rows)} training slides")
     build_bags(
@@ -59,7 +57,7 @@ def ablate(data: AblationData, out: Path, settings: AblationSettings, execution:
         recipe,
         out / "bags",
         policy=data.policy,
-        on_bag=lambda n: execution.progress("finding tumour tiles", n, len(rows)),
+        progress=execution.progress,
     )
     run = Steps(data, out, settings, study, spec, recipe, replace(execution, overwrite=False))
     run.learn_tiles()
@@ -100,14 +98,6 @@ def _about(data: AblationData, study: Study, settings: AblationSettings) -> str:
         f"{len(study.training_rows)} H&E slides (train and val), {settings.config.selection.n_tiles} tiles a slide, "
         f"β = {settings.config.scoring.beta:g} in prediction{frozen}. All settings: `run.json`."
     )
-
-
-def _tumour_cnn(data: AblationData, settings: AblationSettings) -> Engine | None:
-    if data.annotations_use == "replace":
-        return None
-    if data.weights is None:
-        raise ConfigError("no tumour CNN: give --weights FOLDER with tumour_cnn/, or --annotations-use replace")
-    return load_cnn(str(data.weights), "tumour_cnn", settings.config)
 
 
 def _open(data: AblationData, out: Path, settings: AblationSettings, execution: Execution) -> None:

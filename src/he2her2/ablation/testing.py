@@ -1,7 +1,7 @@
 """Several methods decide on the slides of a test cohort, as prediction does; what is done is kept, slide by slide."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from he2her2.models.engines import Engine
 from he2her2.models.slide_model import Aggregator, load_aggregator, load_cnn
 from he2her2.slides import open_slide
 from he2her2.timing import Progress, silent
-from he2her2.training.slides.bags import BagRecipe, find_tiles
+from he2her2.training.slides.bags import TumourTiler
 
 _FAILURE_COLUMNS = ("slide_id", "path", "stage", "reason", "remedy")
 
@@ -91,7 +91,7 @@ def load_trained(weights: Path, config: Config, teachers: Sequence[Path]) -> Tra
 def decide_cohort(
     cohort: Cohort,
     trained: Mapping[Method, Trained],
-    recipe: BagRecipe,
+    recipe: TumourTiler,
     folder: Path,
     *,
     policy: Policy,
@@ -139,7 +139,7 @@ def decide_cohort(
 
 
 def _kept_or_decided(
-    row: SlideRow, trained: Mapping[Method, Trained], recipe: BagRecipe, folder: Path
+    row: SlideRow, trained: Mapping[Method, Trained], recipe: TumourTiler, folder: Path
 ) -> Mapping[Method, Verdict] | Failure:
     """What the methods say of a slide, or why they say nothing."""
     file = folder / "slides" / f"{row.slide_id}.json"
@@ -148,7 +148,7 @@ def _kept_or_decided(
     if kept is not None:
         return kept
     try:
-        verdicts = _decide(row, trained, recipe, folder / "bags" / f"{row.slide_id}.h5")
+        verdicts = _decide(row, trained, recipe, folder / "bags")
     except SlideError as error:
         return Failure(error.stage, error.reason, error.remedy)
     except AnnotationError as error:
@@ -165,9 +165,13 @@ def _kept_or_decided(
     return verdicts
 
 
-def _decide(row: SlideRow, trained: Mapping[Method, Trained], recipe: BagRecipe, bag: Path) -> dict[Method, Verdict]:
+def _decide(row: SlideRow, trained: Mapping[Method, Trained], recipe: TumourTiler, bag: Path) -> dict[Method, Verdict]:
     """Find a slide's tiles, score them once with every tile CNN, and let each method decide as prediction does."""
-    grid = find_tiles(row, recipe, bag)
+    (task,), ledger = recipe.tasks([row]), recipe.ledger(bag)
+    made_of = ledger.made_of(task.inputs)
+    grid = ledger.find(task.slide_id, made_of)
+    if grid is None:
+        grid = ledger.keep(task.slide_id, made_of, recipe(task))
     seen = {}
     verdicts = {}
     with open_slide(row.path, mpp=row.mpp, backend=recipe.config.runtime.backend) as slide:
@@ -180,13 +184,13 @@ def _decide(row: SlideRow, trained: Mapping[Method, Trained], recipe: BagRecipe,
     return verdicts
 
 
-def _made_of(row: SlideRow, trained: Mapping[Method, Trained], recipe: BagRecipe) -> str:
+def _made_of(row: SlideRow, trained: Mapping[Method, Trained], recipe: TumourTiler) -> str:
     """SHA-256 of all that the methods' verdicts on a slide depend on."""
     methods = {
         method.key: [one.config.digest(), one.tile_weights, one.aggregator.card.summary]
         for method, one in trained.items()
     }
-    return digest(recipe.made_of(row), methods)
+    return digest(recipe.configuration, asdict(recipe.tasks([row])[0].inputs), methods)
 
 
 def _read(file: Path, made_of: str) -> dict[Method, Verdict] | None:

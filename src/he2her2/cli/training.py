@@ -203,7 +203,7 @@ def slides(  # noqa: PLR0913  # a command's options
     from he2her2.labels import Policy
     from he2her2.models.slide_model import trained_folder
     from he2her2.training.settings import load_training
-    from he2her2.training.slides.start import SlideData
+    from he2her2.training.slides.data import SlideData
     from he2her2.training.slides.train import train_slides
 
     refuse_leaks(manifest)

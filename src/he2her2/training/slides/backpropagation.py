@@ -1,9 +1,9 @@
-"""One step of joint training (paper, 3.3): how a slide's loss reaches its tiles, and through them the tile CNN.
+"""Backpropagation of a slide's loss through its selected tiles to the tile CNN (paper, 3.3).
 
-The gradient is exact and cheap. Soft-argmax and aggregator see only the selected tiles' logits; the loss is sent back
-to these first. Where nothing arrives, nothing can reach the CNN, and its gradient is zero without looking at a pixel.
-Where something does, those tiles alone go through the CNN again, a few at a time, each with its share of the gradient:
-the same numbers as one backward pass over the whole bag, in bounded memory.
+The gradient is exact and cheap. Soft-argmax and aggregator depend on the selected tiles' logits only; the loss is
+propagated to these first. A tile whose logits have no gradient cannot change the CNN, and its pixels are not read. The
+other tiles pass the CNN again, a few at a time, each with its gradient: the same numbers as one backward pass over the
+whole bag, in bounded memory.
 """
 
 from collections.abc import Callable, Iterable
@@ -20,23 +20,23 @@ from he2her2.geometry import Rgb
 from he2her2.models.aggregators import soft_argmax
 from he2her2.slides import TileBatch
 
-NOTHING = 1e-20
-"""A smaller gradient counts as none: Adam divides by at least 1e-8, so it would move weights by a rate's 1e-12."""
+_NEGLIGIBLE = 1e-20
+"""A smaller gradient counts as zero: Adam divides by at least 1e-8, so weights would change by a rate's 1e-12."""
 
 Forward: TypeAlias = Callable[[Rgb], Tensor]
 """From (n, h, w, 3) tiles to (n, k) logits, with a graph."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Flow:
-    """What a slide's loss is, and how much of its gradient arrives where.
+class SlideGradient:
+    """Loss of a slide, and its gradient at the selected tiles.
 
     Attributes:
         loss: Cross-entropy.
-        positive: Probability of HER2-positive that training saw.
+        positive: Probability of HER2-positive in training.
         at_scores: Norm of the gradient at the selected tiles' scores.
-        at_logits: Norm of the gradient at their logits: what the CNN is given.
-        share: Of the selected tiles, how many are given any gradient at all.
+        at_logits: Norm of the gradient at their logits, which is passed to the CNN.
+        share: Share of the selected tiles with any gradient.
         gradient: (m, k) float32, of the loss by the selected tiles' logits.
     """
 
@@ -48,7 +48,7 @@ class Flow:
     gradient: Tensor
 
 
-def send_back(aggregator: nn.Module, logits: Tensor, target: int, beta: float) -> Flow:
+def aggregator_gradient(aggregator: nn.Module, logits: Tensor, target: int, beta: float) -> SlideGradient:
     """Loss of a slide from its selected tiles' logits; adds to the aggregator's gradients.
 
     Args:
@@ -58,7 +58,7 @@ def send_back(aggregator: nn.Module, logits: Tensor, target: int, beta: float) -
         beta: Sharpness of soft-argmax.
     """
     leaf = logits.detach().clone().requires_grad_()
-    with torch.autocast(leaf.device.type, enabled=False):  # ranks of scores want all their digits
+    with torch.autocast(leaf.device.type, enabled=False):  # ranking needs full precision
         scores = soft_argmax(leaf, beta)  # (m,)
         scores.retain_grad()
         of_slide = aggregator(scores[None], torch.ones_like(scores, dtype=torch.bool)[None])  # (1, 2)
@@ -66,8 +66,8 @@ def send_back(aggregator: nn.Module, logits: Tensor, target: int, beta: float) -
     loss.backward()  # type: ignore[no-untyped-call]
     assert leaf.grad is not None
     assert scores.grad is not None
-    gradient = torch.where(leaf.grad.abs() < NOTHING, 0.0, leaf.grad)
-    return Flow(
+    gradient = torch.where(leaf.grad.abs() < _NEGLIGIBLE, 0.0, leaf.grad)
+    return SlideGradient(
         loss=float(loss.detach()),
         positive=float(of_slide.detach().softmax(dim=1)[0, 1]),
         at_scores=float(scores.grad.norm()),
@@ -77,8 +77,8 @@ def send_back(aggregator: nn.Module, logits: Tensor, target: int, beta: float) -
     )
 
 
-def tiles_that_learn(selected: NDArray[np.int64], gradient: Tensor) -> tuple[NDArray[np.int64], Tensor]:
-    """The selected tiles that are given any gradient, in raster order, and what they are given.
+def tiles_with_gradient(selected: NDArray[np.int64], gradient: Tensor) -> tuple[NDArray[np.int64], Tensor]:
+    """Selected tiles with any gradient, in raster order, and their gradients.
 
     Args:
         selected: (m,) positions in the bag, best first.
@@ -92,12 +92,12 @@ def tiles_that_learn(selected: NDArray[np.int64], gradient: Tensor) -> tuple[NDA
     return selected[rows], gradient[torch.from_numpy(rows).to(gradient.device)]
 
 
-def send_through(forward: Forward, batches: Iterable[TileBatch], gradient: Tensor) -> None:
-    """Add to the CNN's gradients what the tiles' logits were given.
+def backpropagate_tiles(forward: Forward, batches: Iterable[TileBatch], gradient: Tensor) -> None:
+    """Add to the CNN's gradients, from the gradients at the tiles' logits.
 
     Args:
         forward: The CNN.
-        batches: The tiles, a few at a time; their `index` says which row of `gradient` is theirs.
+        batches: The tiles, a few at a time; their `index` gives their rows of `gradient`.
         gradient: (l, k) by the logits of all of them.
     """
     for batch in batches:
@@ -106,21 +106,21 @@ def send_through(forward: Forward, batches: Iterable[TileBatch], gradient: Tenso
         logits.backward(given.to(logits.dtype))  # type: ignore[no-untyped-call]
 
 
-def no_gradient_is_zero(module: nn.Module) -> None:
-    """Give weights that nothing has reached a gradient of zero, as a backward pass over the whole bag would.
+def fill_missing_gradients(module: nn.Module) -> None:
+    """Set missing gradients to zero, as a backward pass over the whole bag would.
 
-    It matters to Adam: a weight of which it remembers momentum moves on without a gradient.
+    Adam needs it: a weight with momentum changes also under a gradient of zero.
     """
     for weight in module.parameters():
         if weight.requires_grad and weight.grad is None:
             weight.grad = torch.zeros_like(weight)
 
 
-def geometric(start: float, end: float, epoch: int, epochs: int) -> float:
-    """A value on its way from `start` to `end`, by the same factor in every epoch; `end` from the last one on.
+def geometric_beta(start: float, end: float, epoch: int, epochs: int) -> float:
+    """Beta of an epoch, rising from `start` to `end` by the same factor in every epoch.
 
     Example:
-        >>> [geometric(1.0, 100.0, epoch, 3) for epoch in range(4)]
+        >>> [geometric_beta(1.0, 100.0, epoch, 3) for epoch in range(4)]
         [1.0, 10.0, 100.0, 100.0]
     """
     if epoch >= epochs - 1:
@@ -128,8 +128,8 @@ def geometric(start: float, end: float, epoch: int, epochs: int) -> float:
     return float(start * (end / start) ** (epoch / (epochs - 1)))
 
 
-def movement(before: Iterable[Tensor], now: Iterable[Tensor]) -> float:
-    """How far weights have moved, relative to their size: the norm of the change by the norm of what they were."""
+def relative_change(before: Iterable[Tensor], now: Iterable[Tensor]) -> float:
+    """Relative change of weights: the norm of the change by the norm of the weights before."""
     change = size = 0.0
     for old, new in zip(before, now, strict=True):
         was = old.double()

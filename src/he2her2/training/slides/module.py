@@ -1,8 +1,7 @@
-"""Tile CNN and aggregator learning together from slides with one status each (paper, 3.3 and 4.3), on Lightning."""
+"""Lightning module that trains tile CNN and aggregator on slides with one status each (paper, 3.3 and 4.3)."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self
 
@@ -30,7 +29,6 @@ from he2her2.models.selection import top_tiles
 from he2her2.models.slide_model import Aggregator
 from he2her2.models.tensors import put_tensors
 from he2her2.models.torch_engine import prepare_on_device
-from he2her2.models.zoo import AggregatorSpec, CnnSpec
 from he2her2.slides import TileBatch, map_tiles, stream_tiles
 from he2her2.statistics.metrics import BinaryCounts, accuracy, auc, balanced_accuracy
 from he2her2.training.augmentation import augmented_channels
@@ -38,70 +36,54 @@ from he2her2.training.classifier import rate_of
 from he2her2.training.sampling import Draw
 from he2her2.training.settings import Augmentation, SlideTraining
 from he2her2.training.slides.backpropagation import (
-    Flow,
-    geometric,
-    movement,
-    no_gradient_is_zero,
-    send_back,
-    send_through,
-    tiles_that_learn,
+    SlideGradient,
+    aggregator_gradient,
+    backpropagate_tiles,
+    fill_missing_gradients,
+    geometric_beta,
+    relative_change,
+    tiles_with_gradient,
 )
-from he2her2.training.slides.bags import Bag
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Start:
-    """The networks that learn, and their weights at the start.
-
-    Attributes:
-        tile_spec: The tile CNN.
-        tile_weights: Its weights, pre-trained or drawn from a seed.
-        aggregator_spec: The aggregator.
-        aggregator_weights: Its weights; empty for a baseline, which has none.
-    """
-
-    tile_spec: CnnSpec
-    tile_weights: Mapping[str, NDArray[np.float32]]
-    aggregator_spec: AggregatorSpec
-    aggregator_weights: Mapping[str, NDArray[np.float32]]
+from he2her2.training.slides.bags import LabelledSlide
+from he2her2.training.slides.data import InitialNetworks
 
 
 class SlideModule(LightningModule):
-    """Each step sees the slides of a draw: all their tiles are scored, the best chosen, and the loss sent back.
+    """A step scores all tiles of the draw's slides, selects the best, and propagates the loss back through them.
 
-    Batch norms keep their running statistics: a slide's tiles are no sample of all tiles. Where the CNN has not moved
-    since a slide was scored, as under a frozen CNN or where a saturated soft-argmax hands back nothing, its logits are
-    still true and are not computed again.
+    Batch norms keep their running statistics: a slide's tiles are no sample of all tiles. Where the CNN has not changed
+    since a slide was scored, as under a frozen CNN or where a saturated soft-argmax passes no gradient, its logits are
+    kept and not computed again.
 
     Args:
-        start: The networks.
-        settings: How they are trained.
+        networks: The networks and their initial weights.
+        settings: Of the training.
         config: The method's settings; validation decides as prediction does.
-        train: Slides to learn from.
-        val: Slides to validate on.
-        kept: Logits that a training before this one left, of the same slides on the same hardware.
+        train: Training slides.
+        val: Validation slides.
+        kept: Logits of a training before this one, of the same slides on the same hardware.
     """
 
     def __init__(
         self,
-        start: Start,
+        networks: InitialNetworks,
         settings: SlideTraining,
         config: Config,
-        train: Sequence[Bag],
-        val: Sequence[Bag],
+        train: Sequence[LabelledSlide],
+        val: Sequence[LabelledSlide],
         kept: "KeptLogits | None" = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.start, self.settings, self.config = start, settings, config
-        self.cnn = build_cnn(start.tile_spec)
-        put_tensors(self.cnn, start.tile_weights)
+        self.networks, self.settings, self.config = networks, settings, config
+        self.cnn = build_cnn(networks.tile_spec)
+        put_tensors(self.cnn, networks.tile_weights)
         convert_conv2d_weight_memory_format(self.cnn, torch.channels_last)
         self.cnn.requires_grad_(not settings.freeze_cnn)
-        self.aggregator = build_aggregator(start.aggregator_spec)
-        put_tensors(self.aggregator, start.aggregator_weights)
+        self.aggregator = build_aggregator(networks.aggregator_spec)
+        put_tensors(self.aggregator, networks.aggregator_weights)
         if not any(weight.requires_grad for weight in self.parameters()):
-            rule = start.aggregator_spec.name
+            rule = networks.aggregator_spec.name
             raise ConfigError(f"training.freeze_cnn: a frozen CNN with the {rule} aggregator leaves nothing to train")
         self._at_start = [weight.detach().clone() for weight in self.cnn.parameters()]
         self._train_bags, self._val_bags = train, val
@@ -110,14 +92,14 @@ class SlideModule(LightningModule):
         self.train()
 
     def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002  # as torch calls it
-        """Switch to training; the CNN's batch norms stay as they are."""
+        """Switch to training; the CNN's batch norms keep their running statistics."""
         super().train(mode)
         self.cnn.eval()
         return self
 
     @property
-    def bags(self) -> tuple[Bag, ...]:
-        """All slides that it sees."""
+    def bags(self) -> tuple[LabelledSlide, ...]:
+        """Training and validation slides."""
         return (*self._train_bags, *self._val_bags)
 
     @property
@@ -126,60 +108,58 @@ class SlideModule(LightningModule):
         end, start = self.config.scoring.beta, self.settings.beta_start
         if start is None:
             return end
-        return geometric(start, end, self.current_epoch, self.settings.epochs)
+        return geometric_beta(start, end, self.current_epoch, self.settings.epochs)
 
     def transfer_batch_to_device(self, batch: Draw, device: torch.device, dataloader_idx: int) -> Draw:  # noqa: ARG002
-        """A draw names slides; it stays where it is."""
+        """Leave a draw, which names slides, where it is."""
         return batch
 
     def training_step(self, draw: Draw, _: int) -> None:
         """One step of Adam, from the summed gradients of the draw's slides."""
         optimizer: Any = self.optimizers()
         optimizer.zero_grad()
-        chances = torch.from_numpy(draw.uniform)
-        flows = [self._learn(self._train_bags[i], chance) for i, chance in zip(draw.index, chances, strict=True)]
-        no_gradient_is_zero(self)
+        uniform = torch.from_numpy(draw.uniform)
+        gradients = [self._learn(self._train_bags[i], row) for i, row in zip(draw.index, uniform, strict=True)]
+        fill_missing_gradients(self)
         self._share_gradients()
         optimizer.step()
         schedule: Any = self.lr_schedulers()
         schedule.step()
         targets = [self._train_bags[i].target for i in draw.index]
-        right = [
-            (flow.positive >= self.config.threshold) == target for flow, target in zip(flows, targets, strict=True)
-        ]
+        called = [found.positive >= self.config.threshold for found in gradients]
         figures = {
-            "train_loss": [flow.loss for flow in flows],
-            "train_accuracy": right,
-            "gradient_share": [flow.share for flow in flows],
-            "gradient_at_scores": [flow.at_scores for flow in flows],
-            "gradient_at_logits": [flow.at_logits for flow in flows],
+            "train_loss": [found.loss for found in gradients],
+            "train_accuracy": np.equal(called, targets),
+            "gradient_share": [found.share for found in gradients],
+            "gradient_at_scores": [found.at_scores for found in gradients],
+            "gradient_at_logits": [found.at_logits for found in gradients],
         }
         means = {name: torch.tensor(np.mean(values), dtype=torch.float32) for name, values in figures.items()}
-        self.log_dict(means, on_step=False, on_epoch=True, batch_size=len(flows), sync_dist=True)
+        self.log_dict(means, on_step=False, on_epoch=True, batch_size=len(gradients), sync_dist=True)
 
-    def _learn(self, bag: Bag, chance: Tensor) -> Flow:
+    def _learn(self, bag: LabelledSlide, uniform: Tensor) -> SlideGradient:
         """Add a slide's gradients."""
-        logits = self._logits(bag, chance)
+        logits = self._logits(bag, uniform)
         selected = top_tiles(soft_argmax(logits, self.beta), self.config.selection)
         chosen = torch.from_numpy(logits[selected]).to(self.device)
-        flow = send_back(self.aggregator, chosen, bag.target, self.beta)
-        if not np.isfinite(flow.loss):
-            raise ConfigError(f"{bag.row.slide_id}: the training diverged, its loss is {flow.loss}; lower the rates")
-        learning, gradient = tiles_that_learn(selected, flow.gradient)
+        found = aggregator_gradient(self.aggregator, chosen, bag.target, self.beta)
+        if not np.isfinite(found.loss):
+            raise ConfigError(f"{bag.row.slide_id}: the training diverged, its loss is {found.loss}; lower the rates")
+        learning, gradient = tiles_with_gradient(selected, found.gradient)
         if len(learning) and not self.settings.freeze_cnn:
             grid = bag.grid.take(learning)
             with bag.open(self.config) as slide:
                 batches = stream_tiles(slide, grid, **self._pace)
-                send_through(lambda pixels: self._forward(pixels, chance), batches, gradient)
-        return flow
+                backpropagate_tiles(lambda pixels: self._forward(pixels, uniform), batches, gradient)
+        return found
 
     def on_train_epoch_end(self) -> None:
-        """Log what the epoch was trained with, and how far the CNN is from where it began."""
+        """Log the epoch's beta, and the relative change of the CNN's weights since the beginning."""
         self.log("beta", self.beta)
-        self.log("cnn_movement", movement(self._at_start, self.cnn.parameters()))
+        self.log("cnn_movement", relative_change(self._at_start, self.cnn.parameters()))
 
     def on_validation_epoch_start(self) -> None:
-        """Begin anew."""
+        """Forget the last epoch's decisions."""
         self._judged.clear()
 
     def validation_step(self, draw: Draw, _: int) -> None:
@@ -209,12 +189,12 @@ class SlideModule(LightningModule):
     def _deciding(self) -> Aggregator:
         """The aggregator as it is now, deciding as at prediction."""
         ranking = Ranking(self.config.selection.top_fraction, self.config.scoring.beta)
-        card = Card(self.start.aggregator_spec, trained=True, notice="", ranking=ranking)
+        card = Card(self.networks.aggregator_spec, trained=True, notice="", ranking=ranking)
         return Aggregator(card, self.probability)
 
     def probability(self, scores: NDArray[np.float64]) -> float:
         """Probability of HER2-positive, from the (m,) scores of the selected tiles."""
-        rule = self.start.aggregator_spec.rule
+        rule = self.networks.aggregator_spec.rule
         if rule != "mlp":
             return baseline_probability(rule)(scores)
         return float(self._of_slide(scores).softmax(dim=1)[0, 1])
@@ -226,10 +206,10 @@ class SlideModule(LightningModule):
         logits: Tensor = self.aggregator(row, torch.ones_like(row, dtype=torch.bool))
         return logits
 
-    def _logits(self, bag: Bag, chance: Tensor | None) -> NDArray[np.float32]:
+    def _logits(self, bag: LabelledSlide, uniform: Tensor | None) -> NDArray[np.float32]:
         """Logits (n, k) of all tiles of a bag, without a graph."""
-        if chance is not None and self._varies:
-            return self._score(bag, chance)
+        if uniform is not None and self._varies:
+            return self._score(bag, uniform)
         return self._kept.get(self.cnn, bag.row.slide_id, lambda: self._score(bag, None))
 
     @property
@@ -238,23 +218,23 @@ class SlideModule(LightningModule):
 
     @property
     def _pace(self) -> dict[str, int]:
-        """How tiles are streamed; on a CPU few at a time: a layer beyond 32 MB doubles the time, in new pages."""
+        """Batch size and threads of a tile stream; small batches on a CPU: a layer beyond 32 MB doubles the time."""
         found = pace(self.config.runtime)
         if self.device.type == "cpu":
-            found["batch_size"] = min(found["batch_size"], max_rows(self.start.tile_spec) // 2)
+            found["batch_size"] = min(found["batch_size"], max_rows(self.networks.tile_spec) // 2)
         return found
 
-    def _score(self, bag: Bag, chance: Tensor | None) -> NDArray[np.float32]:
-        """Read all tiles of a bag and let the CNN see them, in symmetric threads."""
+    def _score(self, bag: LabelledSlide, uniform: Tensor | None) -> NDArray[np.float32]:
+        """Read and score all tiles of a slide, in symmetric threads."""
         kind = self.device.type
         mixed, dtype = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
 
         def see(batch: TileBatch) -> NDArray[np.float32]:
-            with torch.no_grad(), torch.autocast(kind, dtype, enabled=mixed):  # a thread knows nothing of its parent's
-                seen: NDArray[np.float32] = self._forward(batch.pixels, chance).float().cpu().numpy()
+            with torch.no_grad(), torch.autocast(kind, dtype, enabled=mixed):  # a thread does not inherit it
+                seen: NDArray[np.float32] = self._forward(batch.pixels, uniform).float().cpu().numpy()
             return seen
 
-        engine = self._frozen_engine if kind == "cpu" and chance is None else None
+        engine = self._frozen_engine if kind == "cpu" and uniform is None else None
         with bag.open(self.config) as slide, _one_core_a_thread():
             if engine is None:
                 logits = np.concatenate([*map_tiles(slide, bag.grid, see, **self._pace)])
@@ -267,25 +247,25 @@ class SlideModule(LightningModule):
 
     @cached_property
     def _frozen_engine(self) -> OnnxEngine | None:
-        """On a CPU ONNX Runtime sees more than twice as many tiles a second as torch; it cannot learn."""
+        """ONNX Runtime for a frozen CNN on a CPU: more than twice the tiles a second of torch."""
         if not self.settings.freeze_cnn:
             return None
-        return OnnxEngine.of(Card(self.start.tile_spec, trained=True, notice=""), self.start.tile_weights)
+        return OnnxEngine.of(Card(self.networks.tile_spec, trained=True, notice=""), self.networks.tile_weights)
 
-    def _forward(self, pixels: Rgb, chance: Tensor | None) -> Tensor:
-        """Map (n, h, w, 3) tiles to (n, k) logits; all tiles of a slide are varied alike, as by another scanner."""
-        spec = self.start.tile_spec.input
+    def _forward(self, pixels: Rgb, uniform: Tensor | None) -> Tensor:
+        """Map (n, h, w, 3) tiles to (n, k) logits; all tiles of a slide are augmented alike, as by another scanner."""
+        spec = self.networks.tile_spec.input
         tiles = torch.from_numpy(resize(pixels, spec)).to(self.device)
-        if chance is None or not self._varies:
+        if uniform is None or not self._varies:
             channels = prepare_on_device(tiles, spec.colour)
         else:
-            alike = chance.to(self.device).expand(len(tiles), -1)
+            alike = uniform.to(self.device).expand(len(tiles), -1)
             channels = augmented_channels(tiles, alike, self.settings.augment, spec.colour, self.settings.crop_px)
         logits: Tensor = self.cnn(channels)
         return logits
 
     def _share_gradients(self) -> None:
-        """Sum gradients over devices: a step does not depend on how many share a draw."""
+        """Sum gradients over devices: a step does not depend on their number."""
         if distributed.is_available() and distributed.is_initialized():
             for weight in self.parameters():
                 if weight.grad is not None:
@@ -305,17 +285,17 @@ class SlideModule(LightningModule):
 
 
 class KeptLogits:
-    """Slides' logits, as long as the network that gave them has the very same weights; trainings may share them."""
+    """Logits of slides, valid as long as the network has the same weights; trainings may share them."""
 
     def __init__(self) -> None:
         self._weights: list[Tensor] = []
         self._logits: dict[str, NDArray[np.float32]] = {}
 
     def get(self, cnn: nn.Module, slide_id: str, score: Callable[[], NDArray[np.float32]]) -> NDArray[np.float32]:
-        """A slide's logits, kept or else computed.
+        """Kept logits of a slide, or else computed ones.
 
         Args:
-            cnn: The network as it is now.
+            cnn: The network.
             slide_id: The slide.
             score: Computes them.
         """
@@ -330,7 +310,7 @@ class KeptLogits:
 
 @contextmanager
 def _one_core_a_thread() -> Iterator[None]:
-    """Let torch use one core in each of the threads that read tiles and score them."""
+    """Limit torch to one core in each of the threads that read and score tiles."""
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,45 +1,52 @@
 """`he2her2 train slides`: tile CNN and aggregator, from H&E slides with a HER2 status each (paper, 3.3 and 4.3)."""
 
+import json
 import shutil
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
+from he2her2.cohort import SlideEngine, SlideTask, require_all
 from he2her2.config import Config
 from he2her2.errors import ConfigError
-from he2her2.files import atomic
-from he2her2.manifest import patients_record, read_manifest, require_usable, write_patients
-from he2her2.method.decision import decide_on
+from he2her2.files import atomic, write_csv
+from he2her2.geometry import TileGrid
+from he2her2.labels import Her2Status
+from he2her2.manifest import SlideRow, patients_record, read_manifest, require_usable, write_patients
+from he2her2.method.decision import Decision, decide_on
 from he2her2.method.tiles import score_tiles
 from he2her2.models.card import Ranking
-from he2her2.models.slide_model import load_aggregator, load_cnn
+from he2her2.models.engines import Engine
+from he2her2.models.slide_model import Aggregator, load_aggregator, load_cnn
+from he2her2.slides import open_slide
+from he2her2.statistics.intervals import Estimate, auc_interval, decision_interval, rate
+from he2her2.statistics.metrics import balanced_accuracy
 from he2her2.training.fit import Fitted, fit, load_checkpoint
-from he2her2.training.report import Provenance, export
+from he2her2.training.report import (
+    NOT_VALIDATED,
+    REPORT,
+    Provenance,
+    card_metrics,
+    estimate_rows,
+    export,
+    write_report,
+)
 from he2her2.training.run import Execution, begin_run, is_first_process
 from he2her2.training.sampling import Draw, EpochSampler, Order, alternating, in_sequence, shuffled
 from he2her2.training.settings import Hardware, SlideTraining
-from he2her2.training.slides.bags import Bag, BagRecipe, build_bags
+from he2her2.training.slides.bags import LabelledSlide, TumourTiler, build_bags
+from he2her2.training.slides.data import SlideData, initial_networks, load_tumour_cnn
 from he2her2.training.slides.module import KeptLogits, SlideModule
-from he2her2.training.slides.report import REPORT, Judged, Story, metrics, write_report
-from he2her2.training.slides.start import (
-    SlideData,
-    data_in_words,
-    inputs,
-    load_start,
-    load_tumour_cnn,
-    notices,
-    recipe_in_words,
-)
 
-_LIMITS = (
-    "research use only: not validated for diagnosis",
-    "the validation figures flatter: these slides chose the epoch",
-)
+_LIMITS = (NOT_VALIDATED, "the validation figures flatter: these slides picked the epoch")
 _MIXED = ("16-mixed", "16-true", "16")
+_PREDICTIONS = "val_predictions.csv"
+_COLUMNS = ("slide_id", "patient_id", "site", "her2_status", "predicted", "probability", "tiles")
+_STILL = 1e-6  # relative change of a CNN's weights below which it has not been trained
 
 
 def train_slides(
@@ -51,48 +58,41 @@ def train_slides(
     *,
     kept: KeptLogits | None = None,
 ) -> Path:
-    """Train on slides; `out/weights` then serves `predict --weights` and `out/report.md` tells how good it is.
+    """Train on slides; `out/weights` then serves `predict --weights`, figures go to `out/report.md`.
 
     Args:
-        data: What is trained on, and what the training starts from.
+        data: Slides, and the weights to begin with.
         out: Folder of the run.
         config: The method's settings; validation decides by them as prediction does.
-        settings: The training's.
-        execution: How it is carried out.
-        kept: Shared by trainings, one after the other, that start from the same CNN on the same slides.
+        settings: Of the training.
+        execution: Hardware, resuming, messages.
+        kept: Shared by trainings, one after the other, that begin with the same CNN on the same slides.
 
     Returns:
         The report.
 
     Raises:
-        ManifestError: All that is wrong with manifest and slides, before any training.
+        ManifestError: All problems of manifest and slides, before any training.
         ConfigError: Settings or hardware that do not fit.
-        WeightsError: The weights to start from cannot be used.
+        WeightsError: The weights to begin with cannot be used.
         OutputError: The folder cannot be written, or holds something else.
     """
     _check_precision(execution.hardware)
     manifest = read_manifest(data.manifest)
     require_usable(manifest, stain="HE", label="her2_status", splits=("train", "val"), policy=data.policy)
-    start, tumour_cnn = load_start(data, config, settings), load_tumour_cnn(data, config)
-    begin_run(
-        out,
-        "slides",
-        execution,
-        config=config,
-        settings=settings,
-        inputs=inputs(data),
-        patients=patients_record(manifest),
-    )
-    rows = [*manifest.select(stain="HE", split="train"), *manifest.select(stain="HE", split="val")]
-    bags = build_bags(
-        rows,
-        BagRecipe(start.tile_spec.input, config, tumour_cnn, data.annotations_use),
+    networks = initial_networks(data, config, settings)
+    tumour_cnn = load_tumour_cnn(data.weights, data.annotations_use, config)
+    patients = patients_record(manifest)
+    begin_run(out, "slides", execution, config=config, settings=settings, inputs=data.inputs, patients=patients)
+    slides = build_bags(
+        [*manifest.select(stain="HE", split="train"), *manifest.select(stain="HE", split="val")],
+        TumourTiler(networks.tile_spec.input, config, tumour_cnn, data.annotations_use),
         data.bags or out / "bags",
         policy=data.policy,
-        on_bag=lambda n: execution.progress("finding tumour tiles", n, len(rows)),
+        progress=execution.progress,
     )
-    train, val = ([bag for bag in bags if bag.row.split == split] for split in ("train", "val"))
-    module = SlideModule(start, settings, config, train, val, kept)
+    train, val = ([slide for slide in slides if slide.row.split == split] for split in ("train", "val"))
+    module = SlideModule(networks, settings, config, train, val, kept)
     fitted = fit(
         module,
         slide_loader(_order(train, settings), settings.accumulate, settings.seed),
@@ -105,19 +105,19 @@ def train_slides(
     )
     if is_first_process():
         load_checkpoint(module, fitted.best)
-        _finish(data, out, module, fitted, val)
+        _finish(data, out, module, fitted, val, patients)
     return out / REPORT
 
 
 def slide_loader(order: Order, batch_size: int, seed: int, *, share: bool = True) -> "DataLoader[Any]":
-    """Draws of slides; the module itself reads their tiles."""
+    """Loader of draws of slides; the module itself reads their tiles."""
     sampler = EpochSampler(order, batch_size, seed, share=share)
     as_is: Any = _as_is  # torch's types know no loader without batches
     return DataLoader(_Draws(), sampler=sampler, batch_size=None, collate_fn=as_is)
 
 
 class _Draws(Dataset[Draw]):
-    """Gives back what it is asked for."""
+    """Returns the draw it is given."""
 
     def __getitem__(self, draw: Draw) -> Draw:
         return draw
@@ -127,83 +127,197 @@ def _as_is(draw: Draw) -> Draw:
     return draw
 
 
-def _order(train: Sequence[Bag], settings: SlideTraining) -> Order:
-    return alternating(np.array([bag.target for bag in train])) if settings.alternate else shuffled(len(train))
+def _order(train: Sequence[LabelledSlide], settings: SlideTraining) -> Order:
+    return alternating(np.array([slide.target for slide in train])) if settings.alternate else shuffled(len(train))
 
 
 def _check_precision(hardware: Hardware) -> None:
     if hardware.precision in _MIXED:
         raise ConfigError(
-            f"precision {hardware.precision}: a slide's gradient passes its tiles piece by piece, which 16 bits would "
-            "round to nothing; use 32-true or bf16-mixed"
+            f"precision {hardware.precision}: a slide's gradient passes its tiles in pieces, which 16 bits would round "
+            "to zero; use 32-true or bf16-mixed"
         )
 
 
-def _finish(data: SlideData, out: Path, module: SlideModule, fitted: Fitted, val: Sequence[Bag]) -> None:
-    """Write the weights, let them decide on the validation slides as prediction does, and tell of it."""
-    config, settings = module.config, module.settings
-    provenance = Provenance(
-        data=data_in_words(data, module.bags),
-        licence=data.licence,
-        recipe=recipe_in_words(data, config, settings, len(fitted.history)),
-        limits=_LIMITS,
-        notices=notices(data),
-    )
-    weights = out / "weights"
-    _save(module, weights, provenance)
-    judged = judge(val, weights, config)
-    measured = metrics(judged, f"the {len(judged)} validation slides, which chose the epoch")
-    _save(module, weights, replace(provenance, metrics=measured))
-    gaps = _copy_tumour_cnn(data, weights)
-    teachers = [] if data.weights is None else [data.weights]
-    write_patients(weights, patients_record(read_manifest(data.manifest)), teachers)
-    story = Story(
-        data=provenance.data,
-        recipe=provenance.recipe,
-        beta=config.scoring.beta,
-        history=fitted.history,
-        keep=settings.keep,
-        notices=notices(data),
-        gaps=gaps,
-        frozen=settings.freeze_cnn,
-    )
-    write_report(out, story, judged)
+@dataclass(frozen=True, slots=True, eq=False)
+class JudgedSlide:
+    """A validation slide with the decision of the trained networks."""
+
+    row: SlideRow
+    truth: Her2Status
+    decision: Decision
+
+    @property
+    def cells(self) -> tuple[object, ...]:
+        """Its row of `val_predictions.csv`."""
+        row, decision = self.row, self.decision
+        names = (row.slide_id, row.patient_id, row.site or "", self.truth.value, decision.status.value)
+        return (*names, f"{decision.probability:.6f}", len(decision.grid))
 
 
-def _save(module: SlideModule, weights: Path, provenance: Provenance) -> None:
-    """Write both networks; a baseline aggregator has no weights."""
-    start, config = module.start, module.config
-    export(module.cnn, start.tile_spec, weights / "tile_cnn", provenance)
-    if start.aggregator_spec.rule == "mlp":
-        ranking = Ranking(config.selection.top_fraction, config.scoring.beta)
-        export(module.aggregator, start.aggregator_spec, weights / "aggregator", provenance, ranking)
+@dataclass(frozen=True, slots=True, eq=False)
+class _SlideJudge:
+    """Worker that decides on a slide with given tiles, as prediction does."""
+
+    grids: Mapping[str, TileGrid]
+    tile_cnn: Engine
+    aggregator: Aggregator
+    config: Config
+
+    def __call__(self, task: SlideTask) -> Decision:
+        """Decision on a slide."""
+        grid = self.grids[task.slide_id]
+        with open_slide(task.path, mpp=task.mpp, backend=self.config.runtime.backend) as slide:
+            readable, logits = score_tiles(slide, grid, self.tile_cnn, self.config)
+        return decide_on(grid.take(readable), logits, self.aggregator, self.config.threshold)
 
 
-def judge(bags: Sequence[Bag], weights: Path, config: Config) -> list[Judged]:
+def judge_slides(slides: Sequence[LabelledSlide], weights: Path, config: Config) -> list[JudgedSlide]:
     """Decide on slides with saved weights, as `predict` does.
 
     Raises:
         WeightsError: The weights cannot be used.
-        SlideError: A slide cannot be read any more.
+        ManifestError: Slides that cannot be read any more.
     """
-    tile_cnn = load_cnn(str(weights), "tile_cnn", config)
-    aggregator = load_aggregator(str(weights), config)
-    judged = []
-    for bag in bags:
-        with bag.open(config) as slide:
-            readable, logits = score_tiles(slide, bag.grid, tile_cnn, config)
-        decision = decide_on(bag.grid.take(readable), logits, aggregator, config.threshold)
-        judged.append(Judged(bag.row, bag.status, decision))
-    return judged
+    judge = _SlideJudge(
+        {slide.row.slide_id: slide.grid for slide in slides},
+        load_cnn(str(weights), "tile_cnn", config),
+        load_aggregator(str(weights), config),
+        config,
+    )
+    rows = [slide.row for slide in slides]
+    outcomes = SlideEngine().run([SlideTask.of_row(row) for row in rows], judge, stage="validation slides")
+    decisions = require_all(rows, outcomes, "validation slides cannot be read any more")
+    return [JudgedSlide(slide.row, slide.status, decision) for slide, decision in zip(slides, decisions, strict=True)]
 
 
-def _copy_tumour_cnn(data: SlideData, weights: Path) -> tuple[str, ...]:
-    """Complete the weights for prediction; else say what they lack."""
+def slide_figures(judged: Sequence[JudgedSlide]) -> tuple[Estimate, ...]:
+    """Accuracy, balanced accuracy and AUC of the decisions, with intervals by patient."""
+    truth = [slide.truth == Her2Status.POSITIVE for slide in judged]
+    decided = [slide.decision.status == Her2Status.POSITIVE for slide in judged]
+    patients = [slide.row.patient_id for slide in judged]
+    return (
+        rate(np.equal(truth, decided), patients, name="accuracy"),
+        decision_interval(balanced_accuracy, truth, decided, patients),
+        auc_interval(truth, [slide.decision.probability for slide in judged], patients),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class GradientSummary:
+    """How much of the loss reached the tile CNN; means over the epochs.
+
+    Attributes:
+        share: Of the selected tiles, those with any gradient at their logits.
+        ratio: Norm of the gradient at the logits by that at the scores.
+        beta_first: Sharpness of soft-argmax in the first epoch.
+        beta_last: In the last epoch.
+        movement: Relative change of the CNN's weights up to the epoch that is kept.
+        frozen: True where the settings froze the CNN.
+    """
+
+    share: float
+    ratio: float
+    beta_first: float
+    beta_last: float
+    movement: float
+    frozen: bool
+
+    @classmethod
+    def of(cls, fitted: Fitted, settings: SlideTraining) -> "GradientSummary":
+        """Summary of a training."""
+        history = fitted.history
+        share, at_scores, at_logits = (
+            sum(row[name] for row in history) / len(history)
+            for name in ("gradient_share", "gradient_at_scores", "gradient_at_logits")
+        )
+        ratio = at_logits / at_scores if at_scores else 0.0
+        first, last = history[0]["beta"], history[-1]["beta"]
+        return cls(share, ratio, first, last, fitted.kept["cnn_movement"], settings.freeze_cnn)
+
+    @property
+    def still(self) -> bool:
+        """True where the CNN's weights did not change."""
+        return self.movement < _STILL
+
+
+def _finish(
+    data: SlideData,
+    out: Path,
+    module: SlideModule,
+    fitted: Fitted,
+    val: Sequence[LabelledSlide],
+    patients: Mapping[str, Any],
+) -> None:
+    """Write the weights, decide with them on the validation slides as prediction does, and write the report."""
+    config, settings = module.config, module.settings
+    provenance = Provenance(
+        data=_data_in_words(data, module.bags),
+        licence=data.licence,
+        recipe=_recipe(data, config, settings, len(fitted.history)),
+        limits=_LIMITS,
+        notices=data.notices,
+    )
+    weights = out / "weights"
+    _save(module, weights, provenance)
+    judged = judge_slides(val, weights, config)
+    figures = slide_figures(judged)
+    metrics = card_metrics(figures, f"the {len(judged)} validation slides, which picked the epoch")
+    _save(module, weights, replace(provenance, metrics=metrics))
+    complete = _copy_tumour_cnn(data, weights)
+    write_patients(weights, patients, [] if data.weights is None else [data.weights])
+    write_csv(out / _PREDICTIONS, _COLUMNS, (slide.cells for slide in judged), line_end="\r\n")
+    write_report(
+        out,
+        "slide_training.md",
+        provenance,
+        fitted=fitted,
+        figures=estimate_rows(figures),
+        columns=_COLUMNS,
+        judged=judged,
+        statuses=sorted({slide.decision.status.value for slide in judged}),
+        has_tumour_cnn=complete,
+        gradient=GradientSummary.of(fitted, settings),
+        beta=config.scoring.beta,
+    )
+
+
+def _save(module: SlideModule, weights: Path, provenance: Provenance) -> None:
+    """Write both networks; a baseline aggregator has no weights."""
+    networks, config = module.networks, module.config
+    export(module.cnn, networks.tile_spec, weights / "tile_cnn", provenance)
+    if networks.aggregator_spec.rule == "mlp":
+        ranking = Ranking(config.selection.top_fraction, config.scoring.beta)
+        export(module.aggregator, networks.aggregator_spec, weights / "aggregator", provenance, ranking)
+
+
+def _copy_tumour_cnn(data: SlideData, weights: Path) -> bool:
+    """Copy the tumour CNN beside the trained networks; False where there is none."""
     source = None if data.weights is None else data.weights / "tumour_cnn"
     if source is None or not source.is_dir():
-        return (
-            "`weights/` has no `tumour_cnn/`: tumour came from annotations; `predict` needs one beside the others.",
-        )
+        return False
     with atomic(weights / "tumour_cnn") as draft:
         shutil.copytree(source, draft)
-    return ()
+    return True
+
+
+def _data_in_words(data: SlideData, slides: Sequence[LabelledSlide]) -> str:
+    """Numbers of training and validation slides."""
+    parts = []
+    for split, use in (("train", "trained on"), ("val", "validated on")):
+        chosen = [slide for slide in slides if slide.row.split == split]
+        patients = len({slide.row.patient_id for slide in chosen})
+        positive = sum(slide.target for slide in chosen)
+        tiles = sum(len(slide.grid) for slide in chosen)
+        parts.append(f"{use} {len(chosen)} H&E slides ({positive} positive) of {patients} patients, {tiles} tiles")
+    sites = sorted({slide.row.site for slide in slides if slide.row.site})
+    return f"{data.manifest.name}: {'; '.join(parts)}" + (f"; sites {', '.join(sites)}" if sites else "")
+
+
+def _recipe(data: SlideData, config: Config, settings: SlideTraining, n_epochs: int) -> str:
+    """The training in words."""
+    begin = "the given tile CNN" if data.pretrained else f"random weights (seed {settings.seed})"
+    return (
+        f"he2her2 train slides, preset {config.preset}, {config.networks.aggregator} aggregator, from {begin}; "
+        f"{n_epochs} epochs; {json.dumps(asdict(settings), sort_keys=True)}"
+    )

@@ -192,8 +192,8 @@ def _check_leaks(folder: Path, split: TileSplit) -> None:
         raise ManifestError(problems)
 
 
-def _shared(verb: str, rows: Sequence[SlideRow], marks: frozenset[str], folder: Path) -> list[str]:
-    names = sorted({row.patient_id for row in rows if hashed_patient(row.patient_id) in marks})
+def _shared(verb: str, rows: Sequence[SlideRow], hashes: frozenset[str], folder: Path) -> list[str]:
+    names = sorted({row.patient_id for row in rows if hashed_patient(row.patient_id) in hashes})
     if not names:
         return []
     shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
