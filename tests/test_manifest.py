@@ -398,5 +398,5 @@ def test_a_folder_without_a_record_proves_nothing(tmp_path):
     assert patients_used(tmp_path).sources == ()
     (tmp_path / "run.json").write_text("{")
 
-    with pytest.raises(ManifestError, match="nobody knows who chose"):
+    with pytest.raises(ManifestError, match="patients used in these weights are unknown"):
         patients_used(tmp_path)

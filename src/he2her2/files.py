@@ -194,14 +194,14 @@ def check_writable(folder: Path) -> None:
     Raises:
         OutputError: The folder is a file, or nothing can be written there.
     """
-    place = next(p for p in (folder, *folder.absolute().parents) if p.exists())
-    if not place.is_dir():
-        raise OutputError(f"{folder}: {place} is a file; choose another --out")
+    parent = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    if not parent.is_dir():
+        raise OutputError(f"{folder}: {parent} is a file; choose another --out")
     try:
-        with TemporaryFile(dir=place):
+        with TemporaryFile(dir=parent):
             pass
     except OSError as error:
-        raise OutputError(f"{folder}: {place} cannot be written ({error.strerror}); choose another --out") from None
+        raise OutputError(f"{folder}: {parent} cannot be written ({error.strerror}); choose another --out") from None
 
 
 def _plain(value: object) -> object:

@@ -168,12 +168,12 @@ def leaks(
     for one in read:
         check_consistent(one)
     with working("comparing slides"):
-        told = refuse_leaks(read)
+        warnings = refuse_leaks(read)
     rows = [row for one in read for row in one.rows]
     if run is not None:
         tested = [row for row in rows if row.split == "test"] or rows
-        told += refuse_chosen_with(tested, run)
-    for line in told:
+        warnings += refuse_chosen_with(tested, run)
+    for line in warnings:
         say(f"CAUTION {line}")
     n = len({row.path for row in rows})
     say(f"no leak between the sides of {n} slides in {len(read)} manifest{'s' * (len(read) > 1)}")

@@ -145,8 +145,8 @@ def split(  # noqa: PLR0913  # a command's options
     rule = Policy(policy)
     cohort = patients_of(read, label, rule)
     if folds == 0:
-        wish = _shares(shares)
-        plans = {out: split_by_shares(cohort.patients, wish, seed=seed, by_site=by_site)}
+        wanted = _shares(shares)
+        plans = {out: split_by_shares(cohort.patients, wanted, seed=seed, by_site=by_site)}
     else:
         if folds == 1:
             raise typer.BadParameter("one fold leaves nothing to train on; give --folds 2 or more")

@@ -107,7 +107,7 @@ class CohortLabels:
 
 
 def exclusions_in_order(reasons: Sequence[str], found: Mapping[str, Sequence[str]]) -> tuple[ExcludedPatients, ...]:
-    """The exclusions, also those of nobody, in the order of the rules."""
+    """Return the exclusions in the order of the rules, also those without a patient."""
     return tuple(ExcludedPatients(reason, tuple(found.get(reason, ()))) for reason in reasons)
 
 

@@ -55,8 +55,8 @@ def read_herohe(
             continue
         by_score = apply_guideline(score, policy=Policy.GUIDELINE)
         if by_score.status not in (status, Her2Status.UNDETERMINED):
-            told = f"IHC {score}, status {status}"
-            conflicts.append(Conflict(row.line, name, "IHC score and HER2 status", told, "the stated status stands"))
+            fields = f"IHC {score}, status {status}"
+            conflicts.append(Conflict(row.line, name, "IHC score and HER2 status", fields, "the stated status stands"))
         stratum = _stratum(status, by_score.stratum, is_two=score == "2+")
         patients.append(LabelledPatient(name, case, row.line, score, None, status, stratum, "as stated", prefix))
     if found.problems:

@@ -80,13 +80,13 @@ def match_slides(
     if not slides:
         raise ManifestError([f"{folder}: holds no slides ({', '.join(sorted(SLIDE_ENDINGS))})"])
     by_case = {patient.case: patient for patient in patients}
-    rows, nobody, left_out = list[SlideRow](), list[Path](), dict[str, list[Path]]()
+    rows, unlabelled, left_out = list[SlideRow](), list[Path](), dict[str, list[Path]]()
     for path in slides:
         name = slide_name(path)
         if isinstance(name, str):
             left_out.setdefault(name, []).append(path)
         elif (patient := by_case.get(name.case)) is None:
-            nobody.append(path)
+            unlabelled.append(path)
         else:
             row = _row(patient, path.absolute(), name.stain)
             rows.append(replace(row, line=len(rows) + 2, split=split, mpp=mpp))
@@ -98,7 +98,7 @@ def match_slides(
     return SlideMatch(
         manifest,
         tuple(patient.patient_id for patient in patients if patient.patient_id not in seen),
-        tuple(nobody),
+        tuple(unlabelled),
         {reason: tuple(paths) for reason, paths in sorted(left_out.items())},
     )
 

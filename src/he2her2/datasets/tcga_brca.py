@@ -266,7 +266,7 @@ def _ish(fields: _Fields) -> tuple[Ish | None, list[Conflict]]:
 
 
 def _agrees_with(counts: IshCounts) -> set[IshResult]:
-    """The stated results that go with such counts; any other one is told as a conflict."""
+    """The stated results that go with such counts; any other one is a conflict."""
     states = {
         IshGroup.GROUP_1: {IshResult.POSITIVE},
         IshGroup.GROUP_2: {IshResult.POSITIVE},
@@ -345,7 +345,7 @@ def _number(text: str) -> float | None:
 
 
 def _number_or_none(text: str) -> float | None:
-    """A copy number; the table also says "not amplified" and "<4.0", which are no counts."""
+    """A copy number; the table also has "not amplified" and "<4.0", which are no counts."""
     try:
         return float(text)
     except ValueError:

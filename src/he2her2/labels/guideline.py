@@ -132,8 +132,8 @@ def _by_result(ihc: IhcScore | None, result: IshResult | None) -> tuple[Her2Stat
     if result == IshResult.NEGATIVE:
         return Her2Status.NEGATIVE, "ISH negative, and IHC not 3+, is negative"
     if ihc is None:
-        told = "ISH equivocal" if result else "no test"
-        return Her2Status.UNDETERMINED, f"{told} without IHC decides nothing"
+        tests = "ISH equivocal" if result else "no test"
+        return Her2Status.UNDETERMINED, f"{tests} without IHC decides nothing"
     if ihc == IhcScore.TWO:
         return Her2Status.UNDETERMINED, f"IHC 2+ is equivocal, and ISH {'is so too' if result else 'is missing'}"
     return Her2Status.NEGATIVE, f"IHC {ihc} is negative"

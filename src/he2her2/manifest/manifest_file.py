@@ -52,7 +52,7 @@ class SlideRow:
         her2_status: Its HER2 status as the manifest states it; see `status`.
         site: Laboratory or hospital.
         split: Use of the slide; None: unused.
-        mpp: µm per level-0 px, over what the file says.
+        mpp: µm per level-0 px, over that of the file.
         annotations: GeoJSON, ASAP or Sedeen polygons, or a PNG mask of the whole slide (non-zero: inside).
         extra: The manifest's other columns, carried through.
     """

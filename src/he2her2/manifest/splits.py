@@ -44,8 +44,8 @@ def patients_of(manifest: Manifest, label: Label = "her2_status", policy: Policy
     """Gather a manifest's rows by patient.
 
     Raises:
-        ManifestError: Rows of one patient disagree on the label or the site, a row could not be read, or nobody has a
-            label: all problems.
+        ManifestError: Rows of one patient disagree on the label or the site, a row could not be read, or no patient has
+            a label: all problems.
     """
     problems = list(manifest.problems)
     by_key: dict[str, list[SlideRow]] = defaultdict(list)

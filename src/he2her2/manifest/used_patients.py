@@ -33,7 +33,7 @@ class UsedPatients:
 
 
 def hashed_patient(patient_id: str) -> str:
-    """Hash a patient's name, so that a folder that is passed on names nobody in clear.
+    """Hash a patient's name, so that a folder that is passed on names no patient in clear.
 
     Names cannot be read from hashes, but a list of names can be tried.
 
@@ -121,10 +121,10 @@ def _hashes(rows: Iterable[SlideRow], split: Split) -> list[str]:
 
 def _records(folder: Path) -> list[Path]:
     """Find records of a folder's patients: in itself, in the weights it was made with, in the run that holds it."""
-    places = [folder, *_weights_of(folder)]
-    places += [place.parent for place in places if place.name == "weights"]
-    places += [place.parent.parent for place in places if place.parent.name == "weights"]
-    found = (place / name for place in places for name in ("run.json", PATIENTS_FILE))
+    folders = [folder, *_weights_of(folder)]
+    folders += [one.parent for one in folders if one.name == "weights"]
+    folders += [one.parent.parent for one in folders if one.parent.name == "weights"]
+    found = (one / name for one in folders for name in ("run.json", PATIENTS_FILE))
     return list(dict.fromkeys(path for path in found if path.is_file()))
 
 
@@ -141,4 +141,6 @@ def _read(path: Path) -> Mapping[str, Any]:
     try:
         return read_json(path)
     except (OSError, ValueError) as error:
-        raise ManifestError([f"{path}: cannot be read ({error}), so nobody knows who chose these weights"]) from None
+        raise ManifestError(
+            [f"{path}: cannot be read ({error}), so the patients used in these weights are unknown"]
+        ) from None

@@ -296,6 +296,7 @@ def _fill(mask: Mask, polygon: Any, px_l0: float) -> None:  # noqa: ANN401  # sh
     """Set the pixels of `mask` whose centres lie in the polygon, row by row by the even-odd rule.
 
     A centre is inside where an odd number of edges lies to its left; holes and islands need no rule of their own.
+    scikit-image and Pillow draw edges into both neighbours: `test_neighbours_that_share_an_edge_share_no_pixel`.
     """
     height, width = mask.shape
     starts, ends = _edges(polygon, px_l0)

@@ -23,7 +23,7 @@ _REMEDY = "copy the file again; other regions stay readable"
 
 
 class TiffSlide(BaseSlide):
-    """A slide whose compressed tiles we read ourselves."""
+    """A slide whose compressed tiles this module reads itself."""
 
     backend: ClassVar[str] = "tiff"
 

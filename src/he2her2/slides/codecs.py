@@ -1,4 +1,4 @@
-"""Decoders of compressed TIFF tiles: strict (a damaged tile raises), and never larger than the TIFF says a tile is.
+"""Decoders of compressed TIFF tiles: strict (a damaged tile raises), and never larger than a tile of the TIFF.
 
 They agree bit for bit with OpenSlide's: the accurate inverse DCT and chroma upsampling of libjpeg-turbo, colour as the
 TIFF states it whatever markers the tile carries, and the rounding of OpenSlide's YCbCr tables for JPEG 2000.
@@ -39,7 +39,7 @@ _APERIO_YCBCR_J2K = 33003
 
 
 class DecodeError(Exception):
-    """A compressed tile is damaged, or not what the TIFF says it is."""
+    """A compressed tile is damaged, or contradicts the TIFF."""
 
 
 def make_decoder(compression: int, photometric: int, predictor: int, jpeg_tables: bytes | None) -> Decode:
@@ -68,7 +68,7 @@ def make_decoder(compression: int, photometric: int, predictor: int, jpeg_tables
 
 
 def _jpeg_decoder(photometric: int, tables: bytes | None) -> Decode:
-    """JPEG whose shared tables, if any, and whose colour space stand in the TIFF."""
+    """JPEG whose shared tables, if any, and whose colour space are stored in the TIFF."""
     adobe = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00" + (b"\x01" if photometric == _YCBCR else b"\x00")
     prefix = b"\xff\xd8" + adobe + (tables[2:-2] if tables else b"")
 

@@ -101,13 +101,13 @@ def inspect_slide(
 
     Args:
         path: The file.
-        mpp: µm per level-0 px; outranks what the file says.
+        mpp: µm per level-0 px; outranks that of the file.
         backend: As for `open_slide`.
         n_check: Compressed tiles of all levels to decode, a seeded sample; None is every one.
         seed: Of that sample.
 
     Raises:
-        SlideOpenError: The file cannot be opened; the error says why.
+        SlideOpenError: The file cannot be opened; the error gives the reason.
     """
     problem = None
     try:

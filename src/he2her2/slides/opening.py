@@ -40,7 +40,7 @@ def open_slide(path: Path | str, *, mpp: float | None = None, backend: Backend =
 
     Args:
         path: The file.
-        mpp: µm per level-0 px; outranks what the file says.
+        mpp: µm per level-0 px; outranks that of the file.
         backend: "tiff" is the fast reader of the tiled TIFF family, "openslide" knows every vendor's format; "auto"
             takes the fast one for files that it fully understands.
 

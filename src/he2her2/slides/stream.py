@@ -253,7 +253,7 @@ class _PlainReader(_Reader):
 
 
 class _StoreReader(_Reader):
-    """For slides whose compressed tiles can be had: each is decoded once."""
+    """For slides with accessible compressed tiles: each is decoded once."""
 
     def __init__(self, slide: TiledSlide, grid: TileGrid) -> None:
         super().__init__(grid)

@@ -90,7 +90,7 @@ def tiff_image(page: tifffile.TiffPage, file: FileBytes, *, jfif_outranks: bool 
     Args:
         page: The directory.
         file: The file's bytes.
-        jfif_outranks: Believe a JPEG whose JFIF marker makes it YCbCr where the TIFF says RGB: Bio-Formats writes such
+        jfif_outranks: Believe a JPEG whose JFIF marker makes it YCbCr where the TIFF has RGB: Bio-Formats writes such
             OME-TIFF. Elsewhere the TIFF outranks, as it does for OpenSlide.
 
     Raises:

@@ -18,7 +18,7 @@ from he2her2.slides.tiff_header import FileBytes, LayoutRefusedError, TiffDamage
 from he2her2.slides.tiff_image import TiffImage, tiff_image
 from he2her2.units import UM_PER_UNIT
 
-logging.getLogger("tifffile").addHandler(logging.NullHandler())  # we say in one line what it would log in many
+logging.getLogger("tifffile").addHandler(logging.NullHandler())  # we report in one line what it would log in many
 
 _PARSE_ERRORS = (
     *(tifffile.TiffFileError, struct.error, ArithmeticError, AttributeError, AssertionError, LookupError),

@@ -133,7 +133,7 @@ class TileStore:
             buffer = np.empty(shape, np.uint8)
         try:
             self._slide.decode_tile(self._level, index, buffer)
-        except BaseException as error:  # noqa: BLE001 - it is raised for everyone who waits for this tile
+        except BaseException as error:  # noqa: BLE001 - it is raised in every thread that waits for this tile
             entry.error = error
         else:
             entry.pixels = buffer
