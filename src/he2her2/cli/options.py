@@ -5,16 +5,16 @@ from typing import Annotated, Literal, TypeAlias
 
 import typer
 
-Backend: TypeAlias = Literal["auto", "tiff", "openslide"]
-Device: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
-Precision: TypeAlias = Literal["full", "mixed"]
+BackendName: TypeAlias = Literal["auto", "tiff", "openslide"]
+DeviceName: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
+PrecisionName: TypeAlias = Literal["full", "mixed"]
 AnnotationsUseName: TypeAlias = Literal["intersect", "replace"]
 Preset: TypeAlias = Literal["default", "paper", "released-code"]
 PolicyName: TypeAlias = Literal["guideline", "paper"]
 
 SlidePath = Annotated[Path, typer.Argument(metavar="SLIDE", help="A slide, or a folder of slides.", show_default=False)]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Run folder to write.")]
-Weights = Annotated[str, typer.Option(help="Weights folder, bundled, or untrained:SEED to try the machinery.")]
+WeightsOption = Annotated[str, typer.Option(help="Weights folder, bundled, or untrained:SEED to try the machinery.")]
 Mpp = Annotated[float | None, typer.Option(help="µm per level-0 pixel, over what the file says.", show_default=False)]
 PresetName = Annotated[Preset, typer.Option("--preset", help="Settings to start from.")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file, over the preset.", show_default=False)]
@@ -25,13 +25,19 @@ Annotations = Annotated[
     Path | None,
     typer.Option(help="QuPath GeoJSON, ASAP or Sedeen XML; or a folder with one per slide.", show_default=False),
 ]
-AnnotationsUse = Annotated[AnnotationsUseName, typer.Option(help="Limit the tumour that is found, or replace it.")]
-Reader = Annotated[Backend, typer.Option("--backend", help="Slide reader.")]
+AnnotationsUseOption = Annotated[
+    AnnotationsUseName, typer.Option(help="Limit the tumour that is found, or replace it.")
+]
+Reader = Annotated[BackendName, typer.Option("--backend", help="Slide reader.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Worker threads.", show_default="every core")]
-RunsOn = Annotated[Device, typer.Option("--device", help="Where the CNNs run; auto takes a GPU where torch has one.")]
-Arithmetic = Annotated[Precision, typer.Option("--precision", help="mixed: a GPU computes in 16 bits where it can.")]
+RunsOn = Annotated[
+    DeviceName, typer.Option("--device", help="Where the CNNs run; auto takes a GPU where torch has one.")
+]
+Arithmetic = Annotated[
+    PrecisionName, typer.Option("--precision", help="mixed: a GPU computes in 16 bits where it can.")
+]
 PolicyOption = Annotated[
     PolicyName, typer.Option("--policy", help="guideline: 2+ waits for ISH; paper: it is positive.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Take over a folder with other results.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Take over a folder with other results.")]

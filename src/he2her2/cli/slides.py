@@ -57,18 +57,18 @@ def slide_command(verb: Literal["predict", "segment"]) -> Callable[..., None]:
         slide: o.SlidePath,
         *,
         out: o.Out,
-        weights: o.Weights = "bundled",
+        weights: o.WeightsOption = "bundled",
         mpp: o.Mpp = None,
         preset: o.PresetName = "default",
         config: o.ConfigFile = None,
         settings: o.Set = None,
         annotations: o.Annotations = None,
-        annotations_use: o.AnnotationsUse = "intersect",
+        annotations_use: o.AnnotationsUseOption = "intersect",
         backend: o.Reader = "auto",
         threads: o.Threads = None,
         device: o.RunsOn = "auto",
         precision: o.Arithmetic = "full",
-        overwrite: o.Overwrite = False,
+        overwrite: o.OverwriteOption = False,
         as_json: o.Json = False,
     ) -> None:
         effective = effective_settings(preset, config, settings, backend, threads, device, precision)
@@ -111,10 +111,10 @@ def effective_settings(
     preset: o.Preset,
     file: Path | None,
     overrides: list[str] | None,
-    backend: o.Backend = "auto",
+    backend: o.BackendName = "auto",
     threads: int | None = None,
-    device: o.Device = "auto",
-    precision: o.Precision = "full",
+    device: o.DeviceName = "auto",
+    precision: o.PrecisionName = "full",
 ) -> "Config":
     """The settings of a command: preset, then file, then --set, then options of their own."""
     from he2her2.config import load_config
