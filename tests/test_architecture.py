@@ -96,7 +96,6 @@ NAMES_STILL_OPEN = {
     "DRAWS",
     "Device",
     "Failure",
-    "Ish",
     "Kind",
     "Level",
     "NAME",
