@@ -14,9 +14,8 @@ from tests.made_up_runs import MadeUpSlide, write_labels, write_run
 
 from benchmarks.results import Found, Setting, Table
 from he2her2.config import Config
-from he2her2.evaluation.audits.tiles import N_SLIDES
-from he2her2.evaluation.evaluate import Question, evaluate
-from he2her2.evaluation.folder import write_evaluation
+from he2her2.evaluation import Question, evaluate, write_evaluation
+from he2her2.evaluation.audits import N_SLIDES
 from he2her2.models.selection import top_tiles
 
 SIDE_TILES = 48

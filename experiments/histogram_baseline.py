@@ -23,9 +23,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from he2her2.config import Config
-from he2her2.statistics.comparisons import delong_difference
-from he2her2.statistics.intervals import Estimate, auc_interval, decision_interval
-from he2her2.statistics.metrics import balanced_accuracy
+from he2her2.statistics import Estimate, auc_interval, balanced_accuracy, decision_interval, delong_difference
 
 RESULTS = Path(__file__).resolve().parent / "results"
 BINS = 16

@@ -22,11 +22,9 @@ from experiments.phantom_signal import spec_of
 from numpy.typing import NDArray
 from scipy.stats import betabinom
 
-from he2her2.evaluation.words import percent, span
 from he2her2.phantom import Painter, Window
-from he2her2.statistics.intervals import auc_interval, exact_binomial
-from he2her2.statistics.operating_point import choose_operating_point, rank_within
-from he2her2.statistics.triage import choose_triage
+from he2her2.statistics import auc_interval, choose_operating_point, choose_triage, exact_binomial
+from he2her2.statistics.operating_point import highest_rank
 
 RESULTS = Path(__file__).resolve().parent / "results"
 SIZE_PX = (768, 768)
@@ -115,7 +113,7 @@ def repeated(phantoms: Phantoms, budget: float, repeats: int) -> Kept:
 
 def chance(budget: float, n_known: int, n_fresh: int) -> float:
     """That a promise is kept when scores have no ties: ranks among all positives are a draw without replacement."""
-    rank = rank_within(n_known, budget, CONFIDENCE, n_fresh)
+    rank = highest_rank(n_known, budget, CONFIDENCE, n_fresh)
     return float(betabinom.cdf(math.floor(budget * n_fresh + 1e-9), n_fresh, rank, n_known + 1 - rank))
 
 
@@ -141,7 +139,7 @@ def as_markdown(phantoms: Phantoms, signal: float, rows: Sequence[Kept]) -> Iter
     yield "# Does an operating point keep its promise on fresh phantoms?\n"
     yield (
         f"{phantoms.truth.sum()} HER2-positive and {(~phantoms.truth).sum()} negative phantom slides (signal {signal}) "
-        f"are scored by the spread of their nuclear areas (AUC {span(area)}). {rows[0].repeats} times a validation "
+        f"are scored by the spread of their nuclear areas (AUC {area.text()}). {rows[0].repeats} times a validation "
         "cohort and a fresh one are taken from them. Kept: the share missed among the fresh positives is within the "
         f"budget, promised for {CONFIDENCE:.0%}. Triage promises its budgets on average ({FALSE_BUDGET:.0%} of the "
         "negatives ruled in).\n"
@@ -152,7 +150,7 @@ def as_markdown(phantoms: Phantoms, signal: float, rows: Sequence[Kept]) -> Iter
     )
     yield "|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
     for row in rows:
-        kept = percent(exact_binomial(row.within, row.repeats), 1)
+        kept = exact_binomial(row.within, row.repeats).percent(1)
         means = " | ".join(f"{share:.1%}" for share in (row.missed, row.saved, row.ruled_out, row.ruled_in))
         counts = f"{row.budget:.0%} | {row.validation_positives} | {row.fresh_positives}"
         yield f"| {counts} | {kept} | {row.expected:.1%} | {means} |"

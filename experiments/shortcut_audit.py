@@ -21,16 +21,13 @@ from scipy import stats
 
 from he2her2.cohort import Ledger, SlideEngine, SlideWorker, slide_tasks
 from he2her2.config import load_config
-from he2her2.evaluation.audits.audit import holm
+from he2her2.evaluation import Cases, Question, SlideProperties, evaluate
 from he2her2.evaluation.audits.shortcuts import candidates_of, permutation_p
-from he2her2.evaluation.cases import Cases
-from he2her2.evaluation.evaluate import Question, evaluate
-from he2her2.evaluation.slide_properties import PROPERTIES, SlideProperties
-from he2her2.evaluation.words import percent, span
+from he2her2.evaluation.slide_properties import PROPERTIES
 from he2her2.models.slide_model import load_slide_model
 from he2her2.phantom import make_spec, write_phantom
 from he2her2.results import NetworkNote, plan_run
-from he2her2.statistics.intervals import exact_binomial
+from he2her2.statistics import exact_binomial, holm
 
 RESULTS = Path(__file__).resolve().parent / "results"
 QUICK = ("selection.n_tiles=5", "adaptive.iterations=2", "adaptive.points=20")
@@ -108,7 +105,7 @@ def on_phantoms(n: int, *, planted: bool, seed: int) -> OnPhantoms:
         evaluation = evaluate(Question(predicted(Path(name)), manifest, weights="untrained:0"))
     audit = next(audit for audit in evaluation.audits if audit.name == "shortcuts")
     named = [str(row["shortcut"]) for row in audit.rows if row["predicts"]]
-    model = span(evaluation.patients["AUC"])
+    model = evaluation.patients["AUC"].text()
     return OnPhantoms(planted, len(evaluation.joined.slides), audit.alarm, audit.sentence, named, model)
 
 
@@ -132,7 +129,7 @@ class AlarmRate:
     def row(self) -> str:
         """Of the page's table."""
         area = stats.norm.cdf(self.gap / np.sqrt(2))
-        share = percent(exact_binomial(self.alarms, self.cohorts), 1)
+        share = exact_binomial(self.alarms, self.cohorts).percent(1)
         return f"| {self.n} | {self.gap} | {area:.2f} | {self.alarms} of {self.cohorts} | {share} |"
 
 

@@ -27,7 +27,7 @@ from he2her2.models.slide_model import load_cnn
 from he2her2.models.zoo import STRIDED_TILE_CNN
 from he2her2.preprocessing import read_annotation
 from he2her2.slides import Slide, open_slide
-from he2her2.statistics.intervals import Estimate, mean_interval
+from he2her2.statistics import Estimate, mean_interval
 
 
 @dataclass(frozen=True)

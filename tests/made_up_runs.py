@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from he2her2.config import Config
-from he2her2.evaluation.cases import Cases
+from he2her2.evaluation import Cases
 from he2her2.geometry import Size, TileGrid
 from he2her2.models.selection import top_tiles
 from he2her2.models.slide_model import load_aggregator

@@ -30,7 +30,8 @@ from he2her2.ablation.results import Results, compare, lines_of, our_line
 from he2her2.ablation.tables import ablation_table, lines_csv, tile_table
 from he2her2.cli import main
 from he2her2.cli.commands import app
-from he2her2.evaluation.paper_tables import PAPER_ROWS, TABLE_1
+from he2her2.evaluation import TABLE_1
+from he2her2.evaluation.paper_tables import PAPER_ROWS
 from he2her2.manifest import hashed_patient, patients_used
 from he2her2.models import zoo
 from he2her2.models.card import UNTRAINED_NOTICE
@@ -38,7 +39,7 @@ from he2her2.models.weights import read_card
 from he2her2.models.zoo import NETWORKS, PAPER_MLP, STRIDED_TILE_CNN, Conv
 from he2her2.phantom import load_cohort
 from he2her2.results import open_run
-from he2her2.statistics.intervals import exact_binomial
+from he2her2.statistics import exact_binomial
 from he2her2.training.settings import load_training
 from he2her2.training.slides.train import train_slides
 from tests.conftest import REPOSITORY

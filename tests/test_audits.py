@@ -12,25 +12,33 @@ from scipy import ndimage, stats
 from sklearn.linear_model import Ridge
 
 from he2her2.errors import EvaluationError
-from he2her2.evaluation.audits.audit import holm
-from he2her2.evaluation.audits.domain import domain_audit, domain_p, surprise_of
-from he2her2.evaluation.audits.heterogeneity import clustered_share, heterogeneity, moran, neighbours
-from he2her2.evaluation.audits.shortcuts import (
-    candidates_of,
-    detectable_auc,
-    fitted,
-    measure,
-    permutation_p,
-    ranked,
+from he2her2.evaluation import SlideProperties, slide_properties
+from he2her2.evaluation.audits import (
+    domain_audit,
+    run_aggregator,
+    seeds_audit,
     shortcut_audit,
+    site_audit,
+    site_results,
+    tile_audits,
 )
-from he2her2.evaluation.audits.sites import auc_difference, site_audit, site_results, threshold_keeping
-from he2her2.evaluation.audits.stability import redraw, seeds_audit, square_blocks
-from he2her2.evaluation.audits.tiles import aggregator_of, tile_audits
-from he2her2.evaluation.slide_properties import PROPERTIES, SlideProperties, slide_properties
+from he2her2.evaluation.audits.domain import _domain_p, _outside_p
+from he2her2.evaluation.audits.heterogeneity import _clustered_share, _moran, _neighbours, heterogeneity
+from he2her2.evaluation.audits.shortcuts import (
+    _detectable_auc,
+    _fitted,
+    _measure,
+    _ranked,
+    candidates_of,
+    permutation_p,
+)
+from he2her2.evaluation.audits.sites import _auc_difference, _threshold_keeping
+from he2her2.evaluation.audits.stability import redraw, square_blocks
+from he2her2.evaluation.slide_properties import PROPERTIES
 from he2her2.geometry import TileGrid
 from he2her2.models.bag import Aggregated, Bag
 from he2her2.results import open_run
+from he2her2.statistics import holm
 from tests.made_up_bags import bag_of_scores
 from tests.made_up_runs import QUICK, MadeUpSlide, decided_by, made_up_cases, write_run
 
@@ -77,7 +85,7 @@ def test_a_silent_audit_says_what_it_could_not_see():
 
     assert not audit.alarm
     assert "None of the 8 shortcuts tried predicts the label beyond chance" in audit.sentence
-    assert f"under {detectable_auc(12, 18, 0.05 / 8):.2f} could go unseen" in audit.sentence
+    assert f"under {_detectable_auc(12, 18, 0.05 / 8):.2f} could go unseen" in audit.sentence
 
 
 def test_the_site_is_a_shortcut_where_positives_come_from_one():
@@ -96,7 +104,7 @@ def test_missing_values_can_be_a_shortcut():
     properties = properties_of(patients)
     properties.values["mpp"][patients.truth] = np.nan
 
-    found = {s.name: s for s in measure(candidates_of(patients, properties), patients, 0)}
+    found = {s.name: s for s in _measure(candidates_of(patients, properties), patients, 0)}
 
     assert found["scanner resolution"].alarm
 
@@ -113,7 +121,7 @@ def test_too_few_patients_are_said_to_be_too_few():
 
 def test_what_is_the_same_for_all_is_not_a_shortcut():
     """A constant column is left out; a table names it as not tested."""
-    columns = ranked(np.column_stack([np.arange(6.0), np.ones(6)]))
+    columns = _ranked(np.column_stack([np.arange(6.0), np.ones(6)]))
 
     assert columns.shape == (6, 1)
 
@@ -141,7 +149,7 @@ def test_the_regression_equals_scikit_learns():
     centre = np.average(columns, axis=0, weights=weights)
     spread = np.sqrt(np.average((columns - centre) ** 2, axis=0, weights=weights))
 
-    ours = fitted(columns, truth, weights)
+    ours = _fitted(columns, truth, weights)
 
     standard = (columns - centre) / spread
     theirs = Ridge(alpha=1.0).fit(standard, truth.astype(float), sample_weight=weights).predict(standard)
@@ -200,7 +208,7 @@ def test_a_carried_threshold_finds_its_share_of_the_other_sites_positives():
     """At the greatest such threshold, 95 % of the positives are called positive, and no more than needed."""
     cases = made_up_cases(200, share=0.5)
 
-    threshold = threshold_keeping(cases, 0.95)
+    threshold = _threshold_keeping(cases, 0.95)
 
     found = cases.probability[cases.truth]
     assert (found >= threshold).sum() == 95
@@ -211,7 +219,7 @@ def test_an_auc_difference_of_like_groups_holds_zero():
     """MOVER's interval covers 0 in about 95 of 100 draws."""
     pairs = [(made_up_cases(60, seed=k), made_up_cases(80, seed=k + 500)) for k in range(100)]
 
-    covered = sum((d := auc_difference(one, two)).low <= 0 <= d.high for one, two in pairs)
+    covered = sum((d := _auc_difference(one, two)).low <= 0 <= d.high for one, two in pairs)
 
     assert covered >= 90
 
@@ -219,7 +227,7 @@ def test_an_auc_difference_of_like_groups_holds_zero():
 def test_p_values_of_like_slides_are_even():
     """Slides of the reference's own kind are outside in about 5 % of draws, also with skewed properties."""
     rng = np.random.default_rng(0)
-    p = np.concatenate([domain_p(*(np.exp(rng.normal(size=(n, 4))) for n in (60, 30))) for _ in range(100)])
+    p = np.concatenate([_domain_p(*(np.exp(rng.normal(size=(n, 4))) for n in (60, 30))) for _ in range(100)])
 
     assert 0.03 < (p <= 0.05).mean() < 0.075
     assert 0.45 < (p <= 0.5).mean() < 0.56
@@ -230,7 +238,7 @@ def test_leaving_one_out_equals_doing_it():
     rng = np.random.default_rng(2)
     reference, slides = rng.normal(size=(25, 3)), rng.normal(size=(10, 3)) * 2
 
-    ours = domain_p(reference, slides)
+    ours = _domain_p(reference, slides)
 
     middle = np.median(reference, axis=0)
     unit = np.median(np.abs(reference - middle), axis=0) / 0.6745
@@ -263,8 +271,8 @@ def test_like_slides_do_not_alarm():
     rng = np.random.default_rng(3)
     alarms = 0
     for _ in range(200):
-        outside = domain_p(rng.normal(size=(25, 3)), rng.normal(size=(50, 3))) <= 0.05
-        alarms += surprise_of(float(outside.mean()), 50, 25) < 0.05
+        outside = _domain_p(rng.normal(size=(25, 3)), rng.normal(size=(50, 3))) <= 0.05
+        alarms += _outside_p(float(outside.mean()), 50, 25) < 0.05
 
     assert alarms <= stats.binom.ppf(0.999, 200, 0.05)
 
@@ -287,7 +295,7 @@ def test_morans_index_equals_the_double_sum():
     cells = np.unique(rng.integers(0, 6, (25, 2)), axis=0)
     values = rng.normal(size=len(cells))
 
-    ours = moran(values[None], neighbours(cells))[0]
+    ours = _moran(values[None], _neighbours(cells))[0]
 
     near = np.abs(cells[:, None] - cells[None]).max(axis=2) == 1
     centred = values - values.mean()
@@ -339,7 +347,7 @@ def test_clusters_agree_with_growing_them_by_hand(high):
     cells = np.stack(np.divmod(np.arange(30), 6)[::-1], axis=1)
     scores = np.where(high, 3.0, 0.0)
 
-    ours = clustered_share(cells, scores)
+    ours = _clustered_share(cells, scores)
 
     todo = {tuple(cell) for cell, yes in zip(cells.tolist(), high, strict=True) if yes}
     sizes = []
@@ -422,7 +430,7 @@ def test_stability_redraws_the_runs_own_tiles(tiled_run):
     """Selection and aggregator of the run give back its probabilities, and then the spread."""
     run, slides = cases_of(tiled_run)
 
-    stability, heterogeneous = tile_audits(run, slides, aggregator_of(run.config, "untrained:0"))
+    stability, heterogeneous = tile_audits(run, slides, run_aggregator(run.config, "untrained:0"))
 
     assert len(stability.rows) == len(heterogeneous.rows) == 6
     assert "moves by a standard deviation of 0.0" in stability.sentence
@@ -433,16 +441,16 @@ def test_other_weights_than_the_runs_are_refused(tiled_run):
     run, slides = cases_of(tiled_run)
 
     with pytest.raises(EvaluationError, match="these weights make"):
-        tile_audits(run, slides, aggregator_of(run.config, "untrained:1"))
+        tile_audits(run, slides, run_aggregator(run.config, "untrained:1"))
 
 
 def test_without_weights_an_mlp_cannot_be_redrawn():
     """A baseline needs none."""
     mean = replace(QUICK, networks=replace(QUICK.networks, aggregator="mean"))
 
-    by_mean = aggregator_of(mean, None)
+    by_mean = run_aggregator(mean, None)
 
-    assert aggregator_of(QUICK, None) is None
+    assert run_aggregator(QUICK, None) is None
     assert by_mean is not None
     assert by_mean(bag_of_scores(np.full(12, 2.0))).probability == 1.0
 
@@ -451,7 +459,7 @@ def test_only_a_sample_of_many_slides_is_read(tiled_run):
     """The sentence says of how many it was drawn."""
     run, slides = cases_of(tiled_run)
 
-    stability, _ = tile_audits(run, slides, aggregator_of(run.config, "untrained:0"), n_slides=2)
+    stability, _ = tile_audits(run, slides, run_aggregator(run.config, "untrained:0"), n_slides=2)
 
     assert len(stability.rows) == 2
     assert "of 2 slides drawn from 6" in stability.sentence

@@ -13,17 +13,15 @@ from sklearn.metrics import brier_score_loss, log_loss
 
 from he2her2.errors import EvaluationError
 from he2her2.rules import LogitCalibration, logit_of
-from he2her2.statistics.calibration import (
-    brier,
+from he2her2.statistics import (
     brier_interval,
-    calibration_error,
     calibration_error_interval,
-    equal_mass_bins,
     fit_isotonic,
     fit_temperature,
     recalibrate_site,
     reliability_curve,
 )
+from he2her2.statistics.calibration import _equal_mass_bins, brier, calibration_error
 
 
 def cases(n, seed=0, slope=1.0, shift=0.0):
@@ -57,7 +55,7 @@ def test_a_perfect_brier_score_of_few_is_not_certain():
 def test_bins_keep_order_and_equals_together(n, n_bins, digits):
     """A bin's cases lie below those of the next; equal probabilities share a bin; none is empty."""
     probability = np.round(cases(n)[1], digits)
-    bins = equal_mass_bins(probability, n_bins)
+    bins = _equal_mass_bins(probability, n_bins)
     order = np.argsort(probability)
 
     assert (np.diff(bins[order]) >= 0).all()
@@ -68,8 +66,8 @@ def test_bins_keep_order_and_equals_together(n, n_bins, digits):
 
 def test_bins_hold_equally_many():
     """Without ties, 100 cases make 10 bins of 10; 8 cases make one."""
-    assert np.bincount(equal_mass_bins(cases(100)[1])).tolist() == [10] * 10
-    assert np.bincount(equal_mass_bins(cases(8)[1])).tolist() == [8]
+    assert np.bincount(_equal_mass_bins(cases(100)[1])).tolist() == [10] * 10
+    assert np.bincount(_equal_mass_bins(cases(8)[1])).tolist() == [8]
 
 
 def test_calibration_error_is_the_mean_gap():
@@ -148,13 +146,18 @@ def test_temperature_is_the_slope_of_logistic_regression():
     assert ours.shift == 0
 
 
-def test_isotonic_is_that_of_scikit_learn():
-    """The same curve, also between and beyond its knots."""
+@pytest.mark.parametrize("digits", [1, 6])
+def test_isotonic_is_that_of_scikit_learn(digits):
+    """The same knots, also of equal probabilities, and the same curve between and beyond them."""
     truth, probability = cases(200, slope=0.4, shift=1)
+    probability = probability.round(digits)
     theirs = IsotonicRegression(out_of_bounds="clip").fit(probability, truth)
+    ours = fit_isotonic(truth, probability, chosen_on="x")
     grid = np.linspace(0, 1, 101)
 
-    assert fit_isotonic(truth, probability, chosen_on="x")(grid) == pytest.approx(theirs.predict(grid))
+    assert ours.x == tuple(theirs.X_thresholds_)
+    assert ours.y == pytest.approx(tuple(theirs.y_thresholds_))
+    assert ours(grid) == pytest.approx(theirs.predict(grid))
 
 
 @pytest.mark.parametrize("fit", [fit_temperature, fit_isotonic])

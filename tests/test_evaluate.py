@@ -12,11 +12,11 @@ from typer.testing import CliRunner
 
 from he2her2.cli.commands import app
 from he2her2.errors import EvaluationError
-from he2her2.evaluation.cases import Reason, by_patient, join
-from he2her2.evaluation.cautions import cautions
-from he2her2.evaluation.evaluate import NOT_A_TEST, PHANTOM_NOTICE
-from he2her2.evaluation.summary import equivocal, summarise
-from he2her2.evaluation.versus import compare
+from he2her2.evaluation import join, summarise
+from he2her2.evaluation.cases import ExclusionReason, by_patient
+from he2her2.evaluation.comparison import compare_runs
+from he2her2.evaluation.limitations import NOT_A_TEST, PHANTOM_NOTICE, limitations
+from he2her2.evaluation.summary import equivocal
 from he2her2.labels import Policy
 from he2her2.manifest import hashed_patient, read_manifest
 from he2her2.results import open_run
@@ -67,7 +67,7 @@ def test_a_slide_outside_the_manifest_is_named(tmp_path):
 
     joined = join(run, read_manifest(write_labels(tmp_path / "m.csv", slides[1:])))
 
-    assert [(e.slide_id, e.reason) for e in joined.exclusions] == [("s0", Reason.NOT_IN_MANIFEST)]
+    assert [(e.slide_id, e.reason) for e in joined.exclusions] == [("s0", ExclusionReason.NOT_IN_MANIFEST)]
 
 
 def test_the_papers_policy_counts_an_open_score_as_positive(tmp_path):
@@ -129,7 +129,7 @@ def test_a_patient_with_two_labels_is_left_out_and_named(tmp_path):
 
     assert len(joined.slides) == 8
     assert "p0" not in joined.patients.ids.tolist()
-    assert joined.count(Reason.CONFLICT) == 2
+    assert joined.count(ExclusionReason.CONFLICT) == 2
 
 
 def test_a_patient_of_one_slide_keeps_the_runs_decision(tmp_path):
@@ -179,7 +179,7 @@ def subgroup():
 
 
 def cautions_of(patients, joined):
-    return " ".join(cautions(joined, summarise(patients, "patients"), subgroup(), 0.15))
+    return " ".join(limitations(joined, summarise(patients, "patients"), subgroup(), 0.15))
 
 
 @pytest.fixture
@@ -244,14 +244,14 @@ def test_the_subgroup_with_2_plus_is_always_spoken_of(joined):
     """Also when there is nobody in it."""
     nobody = summarise(made_up_cases(40).take(np.arange(0)), "with IHC 2+")
 
-    assert "No patient with IHC 2+" in " ".join(cautions(joined, subgroup(), nobody, 0.15))
+    assert "No patient with IHC 2+" in " ".join(limitations(joined, subgroup(), nobody, 0.15))
 
 
 def test_two_equal_runs_are_not_shown_to_differ():
     """The difference is 0, and the sentence claims nothing."""
     cases = made_up_cases(60)
 
-    versus = compare(cases, cases, ("one", "two"))
+    versus = compare_runs(cases, cases, ("one", "two"))
 
     assert versus.auc.estimate.value == 0
     assert "not shown to differ" in versus.sentence
@@ -262,7 +262,7 @@ def test_a_better_run_is_said_to_be_better():
     cases = made_up_cases(200, gap=3.0)
     worse = replace(cases, probability=np.random.default_rng(0).random(200))
 
-    versus = compare(worse, cases, ("guess", "model"))
+    versus = compare_runs(worse, cases, ("guess", "model"))
 
     assert versus.sentence.startswith("model ranks patients better than guess")
     assert versus.aucs[0].value < versus.aucs[1].value
@@ -272,7 +272,7 @@ def test_runs_are_compared_on_what_they_share():
     """Cases of one run only are counted."""
     cases = made_up_cases(30)
 
-    versus = compare(cases.take(np.arange(25)), cases.take(np.arange(5, 30)), ("one", "two"))
+    versus = compare_runs(cases.take(np.arange(25)), cases.take(np.arange(5, 30)), ("one", "two"))
 
     assert (versus.n, versus.only_first, versus.only_second) == (20, 5, 5)
 
@@ -282,7 +282,7 @@ def test_runs_without_a_shared_case_are_refused():
     cases = made_up_cases(10)
 
     with pytest.raises(EvaluationError, match="share no patient"):
-        compare(cases.take(np.arange(5)), cases.take(np.arange(5, 10)), ("one", "two"))
+        compare_runs(cases.take(np.arange(5)), cases.take(np.arange(5, 10)), ("one", "two"))
 
 
 @pytest.fixture(scope="module")

@@ -21,8 +21,9 @@ from he2her2.rules import (
     OperatingPoint,
     rules_to_json,
 )
-from he2her2.statistics.intervals import clopper_pearson
-from he2her2.statistics.operating_point import choose_operating_point, outcome_of, positives_needed, rank_within
+from he2her2.statistics import choose_operating_point, operating_point_result, positives_needed
+from he2her2.statistics.intervals import _clopper_pearson
+from he2her2.statistics.operating_point import highest_rank
 
 REPEATS = 200
 WANTED: dict[str, Any] = {"chosen_on": "simulated patients"}
@@ -83,12 +84,12 @@ def test_the_obvious_threshold_breaks_the_promise():
 @given(n=st.integers(1, 300), budget=st.sampled_from([0.02, 0.05, 0.1, 0.2]), confidence=st.sampled_from([0.9, 0.95]))
 def test_the_rank_is_the_last_within_the_bound(n, budget, confidence):
     """One positive more below the threshold and Clopper-Pearson's one-sided bound exceeds the budget."""
-    rank = rank_within(n, budget, confidence)
+    rank = highest_rank(n, budget, confidence)
 
     if rank:
-        assert clopper_pearson(rank - 1, n, 2 * confidence - 1)[1] <= budget + 1e-12
+        assert _clopper_pearson(rank - 1, n, 2 * confidence - 1)[1] <= budget + 1e-12
     if rank < n:
-        assert clopper_pearson(rank, n, 2 * confidence - 1)[1] > budget
+        assert _clopper_pearson(rank, n, 2 * confidence - 1)[1] > budget
 
 
 @pytest.mark.parametrize("budget", [0.01, 0.05, 0.1])
@@ -96,7 +97,7 @@ def test_the_positives_needed_are_just_enough(budget):
     """With them a promise can be made, with one less it is refused and their number is told."""
     needed = positives_needed(budget)
 
-    assert rank_within(needed, budget, 0.95) == 1
+    assert highest_rank(needed, budget, 0.95) == 1
     with pytest.raises(EvaluationError, match=f"{needed - 1} HER2-positive .* {needed} are needed"):
         choose_operating_point(*patients(np.random.default_rng(0), needed - 1, 5), budget=budget, **WANTED)
 
@@ -118,8 +119,8 @@ def test_a_point_says_what_it_rests_on():
     chosen = point()
 
     assert (chosen.n_positive, chosen.n_negative, chosen.prevalence) == (100, 150, 0.4)
-    assert chosen.missed == rank_within(100, 0.1, 0.95) - 1 == 4
-    assert chosen.miss_upper_bound == pytest.approx(clopper_pearson(4, 100, 0.9)[1])
+    assert chosen.missed == highest_rank(100, 0.1, 0.95) - 1 == 4
+    assert chosen.miss_upper_bound == pytest.approx(_clopper_pearson(4, 100, 0.9)[1])
     assert chosen.saved.low < chosen.saved.value < chosen.saved.high
     assert chosen.npv.low < chosen.npv.value < chosen.npv.high
 
@@ -163,7 +164,10 @@ def test_fresh_patients_judge_the_point():
     """On patients of the same kind the promise holds; on others it is seen to be broken."""
     rng = np.random.default_rng(5)
     chosen, (truth, probability) = point(), patients(rng, 300, 300)
-    good, bad = outcome_of(chosen, truth, probability), outcome_of(chosen, truth, probability / 3)
+    good, bad = (
+        operating_point_result(chosen, truth, probability),
+        operating_point_result(chosen, truth, probability / 3),
+    )
 
     assert not good.promise_broken
     assert good.saved.value == called_negative(chosen, probability).mean()
@@ -174,7 +178,7 @@ def test_fresh_patients_judge_the_point():
 def test_the_own_prevalence_gives_the_same_outcome():
     """Stated as it is, the prevalence changes no figure."""
     truth, probability = patients(np.random.default_rng(6), 200, 300)
-    plain, stated = (outcome_of(point(), truth, probability, prevalence=share) for share in (None, 0.4))
+    plain, stated = (operating_point_result(point(), truth, probability, prevalence=share) for share in (None, 0.4))
 
     for name in ("saved", "ppv", "npv", "missed"):
         assert getattr(plain, name).value == pytest.approx(getattr(stated, name).value)

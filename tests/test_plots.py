@@ -7,15 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from sklearn.metrics import precision_recall_curve, roc_curve
+from sklearn import metrics as sk
 
-from he2her2.evaluation import plots
-from he2her2.evaluation.audits.sites import site_results
+from he2her2.evaluation import plots, summarise
+from he2her2.evaluation.audits import site_results
 from he2her2.evaluation.plot_style import Note, canvas, save
-from he2her2.evaluation.summary import summarise
-from he2her2.evaluation.words import span
-from he2her2.statistics.curves import precision_recall, roc, saved_against_missed
-from he2her2.statistics.metrics import auc
+from he2her2.statistics import auc, precision_recall, roc_curve, saved_against_missed
 from tests.made_up_runs import made_up_cases
 
 NOTICES = ("phantom slides: they prove the machinery, never the medicine",)
@@ -32,9 +29,9 @@ def test_roc_corners_are_scikit_learns(seed, digits):
     cases = made_up_cases(25, seed=seed)
     cases = replace(cases, probability=cases.probability.round(digits))
 
-    line = roc(*curve_arrays(cases), draws=1).line
+    line = roc_curve(*curve_arrays(cases), draws=1).line
 
-    false, true, _ = roc_curve(cases.truth, cases.probability, drop_intermediate=False)
+    false, true, _ = sk.roc_curve(cases.truth, cases.probability, drop_intermediate=False)
     ours = {(round(x, 9), round(y, 9)) for x, y in line.tolist()}
     assert ours == {(round(x, 9), round(y, 9)) for x, y in zip(false.tolist(), true.tolist(), strict=True)}
     assert np.trapezoid(line[:, 1], line[:, 0]) == pytest.approx(auc(cases.truth, cases.probability))
@@ -47,7 +44,7 @@ def test_precision_recall_corners_are_scikit_learns(seed):
 
     line = precision_recall(*curve_arrays(cases), draws=1).line
 
-    precision, recall, _ = precision_recall_curve(cases.truth, cases.probability)
+    precision, recall, _ = sk.precision_recall_curve(cases.truth, cases.probability)
     theirs = {(round(x, 9), round(y, 9)) for x, y in zip(recall[:-1].tolist(), precision[:-1].tolist(), strict=True)}
     assert theirs <= {(round(x, 9), round(y, 9)) for x, y in line.tolist()}
 
@@ -77,7 +74,7 @@ def test_at_another_prevalence_the_classes_are_weighted_anew():
     assert mixed == pytest.approx(0.15 * missed + 0.85 * all_negative)
 
 
-@pytest.mark.parametrize("curve", [roc, precision_recall, saved_against_missed])
+@pytest.mark.parametrize("curve", [roc_curve, precision_recall, saved_against_missed])
 def test_a_band_holds_its_curve_and_narrows_with_n(curve):
     """A band of many patients lies inside the unit square and is thinner."""
     few, many = (curve(*curve_arrays(made_up_cases(n))) for n in (20, 2000))
@@ -91,7 +88,7 @@ def test_eight_patients_in_perfect_order_have_a_wide_band():
     """The band does not collapse to a line where everything is right."""
     cases = replace(made_up_cases(8, share=0.5), truth=np.arange(8) >= 4, probability=np.linspace(0, 1, 8))
 
-    band = roc(*curve_arrays(cases))
+    band = roc_curve(*curve_arrays(cases))
 
     assert band.low[100] < 0.7
     assert band.high[100] == pytest.approx(1)
@@ -100,7 +97,7 @@ def test_eight_patients_in_perfect_order_have_a_wide_band():
 def test_roc_bands_cover_the_truth():
     """Over 40 cohorts the band at a false-positive share of 0.2 covers the true curve in about 95 %."""
     true = 1 - 0.4364  # Phi(Phi^-1(0.2) + 1) for classes one standard deviation apart
-    bands = [roc(*curve_arrays(made_up_cases(60, seed=seed)), draws=200) for seed in range(40)]
+    bands = [roc_curve(*curve_arrays(made_up_cases(60, seed=seed)), draws=200) for seed in range(40)]
 
     covered = sum(band.low[40] <= true <= band.high[40] for band in bands)
 
@@ -139,7 +136,7 @@ def test_plots_show_the_figures_of_the_summary(drawn):
     """Label and table cannot differ."""
     summary, files = drawn
 
-    assert f"AUC {span(summary['AUC'])}" in files[1].read_text()
+    assert f"AUC {summary['AUC'].text()}" in files[1].read_text()
     for count in (summary.counts.tp, summary.counts.fp, summary.counts.tn, summary.counts.fn):
         assert f">{count:.0f}<" in files[9].read_text()
 

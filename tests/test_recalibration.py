@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from he2her2.evaluation.recalibration import left_out_in_turn, one_after_other
+from he2her2.evaluation.recalibration import _combined, _left_out_in_turn
 from he2her2.manifest import patients_record, patients_used, read_manifest
 from he2her2.models.card import Card, Ranking
 from he2her2.models.initial import initial_weights
@@ -162,13 +162,13 @@ def test_two_corrections_are_one(first):
     then, p = LogitCalibration(0.7, -1.0, "y"), np.array([0.1, 0.4, 0.9])
     expected = then(p if first is None else first(p))
 
-    assert one_after_other(first, then)(p) == pytest.approx(expected, abs=1e-9)
+    assert _combined(first, then)(p) == pytest.approx(expected, abs=1e-9)
 
 
 def test_nobody_corrects_himself():
     """Where all others are positive, the one negative is corrected upwards."""
     truth, p = np.array([True] * 9 + [False]), np.full(10, 0.5)
 
-    found = left_out_in_turn(truth, p)
+    found = _left_out_in_turn(truth, p)
 
     assert found[-1] == found.max() > 0.5

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from he2her2.config import Config
-from he2her2.evaluation.audits.shortcuts import shortcut_audit
-from he2her2.evaluation.cases import join
-from he2her2.evaluation.slide_properties import slide_properties
+from he2her2.evaluation import join, slide_properties
+from he2her2.evaluation.audits import shortcut_audit
 from he2her2.manifest import read_manifest
 from he2her2.phantom import make_spec, write_phantom
 from he2her2.preprocessing import tissue_mask

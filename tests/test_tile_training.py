@@ -17,7 +17,7 @@ from he2her2.models.card import Card
 from he2her2.models.initial import initial_weights
 from he2her2.models.slide_model import load_cnn
 from he2her2.models.weights import load_tensors, read_card, save_weights
-from he2her2.statistics.intervals import kappa_interval, rate
+from he2her2.statistics import kappa_interval, rate
 from he2her2.training.classifier import CnnClassifier
 from he2her2.training.cross_validation import CnnTraining
 from he2her2.training.report import Provenance

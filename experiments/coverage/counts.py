@@ -9,9 +9,10 @@ from experiments.coverage.measuring import OWN, OWN_KAPPA, Interval, Names, Row,
 from numpy.typing import NDArray
 from scipy import stats
 
+from he2her2.statistics import Estimate, counts_interval, exact_binomial, kappa_interval
 from he2her2.statistics import metrics as m
-from he2her2.statistics.comparisons import newcombe_paired
-from he2her2.statistics.intervals import Estimate, counts_interval, exact_binomial, kappa_interval, wilson
+from he2her2.statistics.intervals import wilson
+from he2her2.statistics.tests import newcombe_paired
 
 Metric: TypeAlias = Callable[[m.BinaryCounts], float]
 

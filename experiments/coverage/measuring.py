@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from he2her2.statistics.intervals import Estimate
+from he2her2.statistics import Estimate
 
 Interval: TypeAlias = tuple[float, float]
 

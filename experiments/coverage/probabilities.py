@@ -8,10 +8,14 @@ import numpy as np
 from experiments.coverage.measuring import MANY, OWN, Names, Row, measured
 from numpy.typing import NDArray
 
-from he2her2.statistics.calibration import brier_interval, calibration_error, calibration_error_interval
-from he2her2.statistics.intervals import Estimate
-from he2her2.statistics.operating_point import choose_operating_point
-from he2her2.statistics.triage import choose_triage
+from he2her2.statistics import (
+    Estimate,
+    brier_interval,
+    calibration_error_interval,
+    choose_operating_point,
+    choose_triage,
+)
+from he2her2.statistics.calibration import calibration_error
 
 Probabilities: TypeAlias = tuple[NDArray[np.bool_], NDArray[np.float64]]
 

@@ -10,17 +10,20 @@ from experiments.coverage.measuring import MANY, OWN, Names, Row, measured
 from numpy.typing import NDArray
 from scipy import stats
 
-from he2her2.statistics import metrics as m
-from he2her2.statistics.comparisons import delong_difference
-from he2her2.statistics.delong import placements, pull_variance
-from he2her2.statistics.intervals import (
+from he2her2.statistics import (
     AUC_METHOD,
     Estimate,
+    auc_influence,
     auc_interval,
+    auc_variance,
     average_precision_interval,
+    balanced_accuracy,
     decision_interval,
+    delong_difference,
     rate,
 )
+from he2her2.statistics import auc as area_of
+from he2her2.statistics.roc import average_precision
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ def aucs(draws: int) -> Iterator[Row]:
     """AUC of two normal classes."""
     large = first_positive(MANY, MANY)
     for normals in AUCS:
-        true_auc = m.auc(large, normals.scores(np.random.default_rng(0), large)) if normals.ties else normals.auc
+        true_auc = area_of(large, normals.scores(np.random.default_rng(0), large)) if normals.ties else normals.auc
         for sizes in SIZES:
             truth, cases = first_positive(*sizes), f"{sizes[0]} + {sizes[1]}"
             names = Names("AUC", AUC_METHOD, cases, str(normals))
@@ -75,8 +78,8 @@ def of_drawn_ranking(
 
 def plain_delong(truth: NDArray[np.bool_], scores: NDArray[np.float64]) -> Estimate:
     """DeLong's interval as it is commonly computed."""
-    placed = placements(truth, scores)
-    half = 1.96 * math.sqrt(max(0.0, pull_variance(truth, placed.pull, np.arange(len(truth)))))
+    placed = auc_influence(truth, scores)
+    half = 1.96 * math.sqrt(max(0.0, auc_variance(truth, placed.values, np.arange(len(truth)))))
     return Estimate("AUC", placed.auc, placed.auc - half, placed.auc + half, len(truth), "DeLong")
 
 
@@ -85,7 +88,7 @@ def average_precisions(draws: int) -> Iterator[Row]:
     for auc in (0.6, 0.8, 0.95):
         for prevalence in (0.2, 0.5):
             large = np.arange(MANY) < prevalence * MANY
-            truth = m.average_precision(large, Normals(auc).scores(np.random.default_rng(0), large))
+            truth = average_precision(large, Normals(auc).scores(np.random.default_rng(0), large))
             for n in (8, 54) if auc != 0.8 else (8, 54, 200):
                 names = Names("average precision", OWN, f"{n}, {prevalence:.0%} positive", f"{truth:.2f}")
                 yield measured(names, truth, draws, partial(of_drawn_patients, Normals(auc), n, prevalence))
@@ -151,7 +154,7 @@ def by_patient(draws: int) -> Iterator[Row]:
         ("accuracy", "Clopper-Pearson, effective cases"): (
             right, lambda s: rate(s.decided == s.truth, s.patients)),
         ("balanced accuracy", OWN): (
-            right, lambda s: decision_interval(m.balanced_accuracy, s.truth, s.decided, s.patients)),
+            right, lambda s: decision_interval(balanced_accuracy, s.truth, s.decided, s.patients)),
         ("AUC", AUC_METHOD): (
             area, lambda s: auc_interval(s.truth, s.scores, s.patients)),
     }  # fmt: skip

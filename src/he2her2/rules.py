@@ -1,12 +1,12 @@
-"""What is decided from a probability, chosen on validation patients and kept beside the weights: `decision_rules.json`.
+"""Decision rules, chosen on validation patients and kept beside the weights in `decision_rules.json`.
 
-Calibration says what a probability is worth, an operating point which patients are called negative, a triage whom IHC
-must still decide. Here they are applied and read; `he2her2.evaluation` chooses them.
+Calibration corrects a probability, an operating point calls a patient positive or negative, a triage refers some to
+IHC. Here they are defined and applied; `he2her2.evaluation` chooses them.
 """
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 import numpy as np
 from annotated_types import Ge, Gt, Le, Lt
@@ -20,7 +20,7 @@ from he2her2.labels import Her2Status
 RULES_FILE = "decision_rules.json"
 RULES_VERSION = 1
 DIGITS = 6
-"""Of a probability, as predictions write it; rules are chosen on such and compare such."""
+"""Decimals of a probability as predictions write it; rules are chosen and applied on rounded probabilities."""
 
 _STRICT = ConfigDict(extra="forbid")
 _Share = Annotated[float, Ge(0), Le(1)]
@@ -28,7 +28,7 @@ _Inner = Annotated[float, Gt(0), Lt(1)]
 
 
 @dataclass(frozen=True, config=_STRICT)
-class Share:
+class ShareEstimate:
     """A share of patients with its interval."""
 
     value: _Share
@@ -39,25 +39,25 @@ class Share:
 
 @dataclass(frozen=True, config=_STRICT)
 class OperatingPoint:
-    """From which probability a patient is called positive, and what that promises.
+    """Threshold on the probability, with its guarantee.
 
-    The promise: with `confidence` in the choice, at most `budget` of the HER2-positive patients of the same kind as the
-    validation patients are called negative. It says nothing of patients from another site.
+    The guarantee: with `confidence` over the choice of validation patients, at most `budget` of the HER2-positive
+    patients like them are called negative. It does not extend to patients of another site.
 
     Attributes:
-        threshold: Positive from here on; a rule that calls everybody positive has 0.
+        threshold: Positive from this probability on; 0 calls every patient positive.
         budget: Share of positives that may be missed.
-        confidence: How sure the promise is.
-        n_fresh: Positives of the cohort for which it is made; None for the whole population.
-        n_positive: Validation patients it rests on.
-        n_negative: Likewise.
+        confidence: Confidence of the guarantee.
+        n_fresh: Positives of the cohort for which the guarantee is given; None for the whole population.
+        n_positive: Positive validation patients.
+        n_negative: Negative validation patients.
         missed: Validation positives below the threshold.
-        miss_upper_bound: Of the share of positives missed, at `confidence`.
+        miss_upper_bound: Upper bound of the share of positives missed, at `confidence`.
         saved: Share of patients called negative, who need no IHC, at `prevalence`.
-        ppv: Share of those called positive who are, at `prevalence`; None where nobody is.
-        npv: Share of those called negative who are, at `prevalence`; None where nobody is.
+        ppv: Positive predictive value at `prevalence`; None where nobody is called positive.
+        npv: Negative predictive value at `prevalence`; None where nobody is called negative.
         prevalence: Share of positives for which `saved`, `ppv` and `npv` hold.
-        chosen_on: The patients it was chosen on, in words.
+        chosen_on: The validation patients, in words.
     """
 
     threshold: _Share
@@ -68,22 +68,23 @@ class OperatingPoint:
     n_negative: NonNegativeInt
     missed: NonNegativeInt
     miss_upper_bound: _Share
-    saved: Share
-    ppv: Share | None
-    npv: Share | None
+    saved: ShareEstimate
+    ppv: ShareEstimate | None
+    npv: ShareEstimate | None
     prevalence: _Share
     chosen_on: str
 
-    def status(self, probability: float) -> Her2Status:
-        """HER2 status of a patient of this (uncalibrated) probability.
+    def is_positive(self, probability: float) -> bool:
+        """True if a patient of this (uncalibrated) probability is called positive; nan is."""
+        return not round(probability, DIGITS) < self.threshold
 
-        A patient whose probability is no number is positive: the rule may only spare an IHC test where it knows.
-        """
-        return Her2Status.NEGATIVE if round(probability, DIGITS) < self.threshold else Her2Status.POSITIVE
+    def status(self, probability: float) -> Her2Status:
+        """HER2 status of a patient of this (uncalibrated) probability; nan is positive."""
+        return Her2Status.POSITIVE if self.is_positive(probability) else Her2Status.NEGATIVE
 
 
 class Arm(StrEnum):
-    """What a triage does with a patient."""
+    """Outcome of a triage for a patient."""
 
     RULE_OUT = "rule out"
     REFER = "refer to IHC"
@@ -94,26 +95,26 @@ class Arm(StrEnum):
 class Arms:
     """Share of patients in each arm of a triage."""
 
-    rule_out: Share
-    refer: Share
-    rule_in: Share
+    rule_out: ShareEstimate
+    refer: ShareEstimate
+    rule_in: ShareEstimate
 
 
 @dataclass(frozen=True, config=_STRICT)
 class Triage:
-    """Below one probability a patient is ruled out, from another on ruled in, in between IHC decides.
+    """Two thresholds: below the lower a patient is ruled out, from the higher on ruled in, between them sent to IHC.
 
     Attributes:
         rule_out_below: HER2-negative without IHC below this probability.
         rule_in_from: HER2-positive without IHC from this probability on; above 1 nobody is.
         miss_budget: Share of positives that may be ruled out.
         false_budget: Share of negatives that may be ruled in.
-        confidence: How sure both promises are; None where they hold on average over choices (conformal risk control).
-        n_positive: Validation patients it rests on.
-        n_negative: Likewise.
+        confidence: Confidence of both guarantees; None where they hold on average (conformal risk control).
+        n_positive: Positive validation patients.
+        n_negative: Negative validation patients.
         arms: Share of patients in each arm, at `prevalence`.
         prevalence: Share of positives for which `arms` holds.
-        chosen_on: The patients it was chosen on, in words.
+        chosen_on: The validation patients, in words.
     """
 
     rule_out_below: _Share
@@ -128,12 +129,12 @@ class Triage:
     chosen_on: str
 
     def __post_init__(self) -> None:
-        """Check that no patient is ruled in and out at once."""
+        """Check that the thresholds do not cross."""
         if self.rule_in_from < self.rule_out_below:
             raise ValueError("rule_in_from lies below rule_out_below")
 
     def arm(self, probability: float) -> Arm:
-        """The arm of a patient of this (uncalibrated) probability; one that is no number is referred."""
+        """The arm of a patient of this (uncalibrated) probability; nan is referred."""
         written = round(probability, DIGITS)
         if written < self.rule_out_below:
             return Arm.RULE_OUT
@@ -146,8 +147,8 @@ class LogitCalibration:
 
     Attributes:
         slope: 1 / temperature; at least 0, so that the order of patients stays.
-        shift: 0 for temperature scaling alone.
-        chosen_on: The patients it was chosen on, in words.
+        shift: 0 for temperature scaling.
+        chosen_on: The validation patients, in words.
     """
 
     slope: Annotated[float, Ge(0)]
@@ -163,12 +164,12 @@ class LogitCalibration:
 
 @dataclass(frozen=True, config=_STRICT)
 class IsotonicCalibration:
-    """Probabilities corrected by a rising curve through knots, level beyond the outer ones.
+    """Probabilities corrected by a rising piecewise linear curve, constant beyond its ends.
 
     Attributes:
         x: Probabilities, rising.
-        y: What they are worth, not falling.
-        chosen_on: The patients it was chosen on, in words.
+        y: Corrected probabilities, not falling.
+        chosen_on: The validation patients, in words.
     """
 
     x: tuple[_Share, ...]
@@ -177,7 +178,7 @@ class IsotonicCalibration:
     kind: Literal["isotonic"] = "isotonic"
 
     def __post_init__(self) -> None:
-        """Check that the knots make a rising curve."""
+        """Check that the curve rises."""
         if not self.x or len(self.x) != len(self.y):
             raise ValueError("x and y must be equally many knots, at least one")
         if list(self.x) != sorted(set(self.x)) or list(self.y) != sorted(self.y):
@@ -188,34 +189,36 @@ class IsotonicCalibration:
         return np.asarray(np.interp(np.asarray(probability, dtype=np.float64), self.x, self.y), dtype=np.float64)
 
 
-MOST_LOGIT = 14.0
-"""About the logit of 1 - 1e-6, the surest probability that predictions write."""
+Calibration: TypeAlias = LogitCalibration | IsotonicCalibration
+
+_MOST_LOGIT = 14.0
+"""About the logit of 1 - 1e-6, the highest probability below 1 that predictions write."""
 
 
 def logit_of(probability: ArrayLike) -> NDArray[np.float64]:
-    """Logit of probabilities, kept within ± `MOST_LOGIT` where they are 0 or 1."""
+    """Logit of probabilities, kept within ± 14."""
     p = np.asarray(probability, dtype=np.float64)
     with np.errstate(divide="ignore"):
         odds: NDArray[np.float64] = np.log(p) - np.log1p(-p)
-    return np.clip(odds, -MOST_LOGIT, MOST_LOGIT)
+    return np.clip(odds, -_MOST_LOGIT, _MOST_LOGIT)
 
 
 @dataclass(frozen=True, config=_STRICT)
 class DecisionRules:
-    """Everything that is decided from these weights' probability.
+    """Decision rules of a folder of weights.
 
     Attributes:
-        weights: By role, the SHA-256 of the network that the probabilities came from.
-        operating_point: Whom to call positive.
-        triage: Whom to send to IHC.
-        calibration: What a probability is worth; the other two look at the uncalibrated one.
+        weights: By role, the SHA-256 of the network.
+        operating_point: Threshold on the uncalibrated probability.
+        triage: Thresholds on the uncalibrated probability.
+        calibration: Correction of the probability.
         version: Of this format.
     """
 
     weights: Mapping[str, str]
     operating_point: OperatingPoint | None = None
     triage: Triage | None = None
-    calibration: LogitCalibration | IsotonicCalibration | None = None
+    calibration: Calibration | None = None
     version: PositiveFloat = RULES_VERSION
 
 

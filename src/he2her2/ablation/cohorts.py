@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import get_args
 
 from he2her2.errors import ManifestError
-from he2her2.evaluation.paper_tables import PaperCohort
+from he2her2.evaluation import PaperCohort
 from he2her2.labels import Policy
 from he2her2.manifest import (
     Label,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from he2her2.config import PRESETS, Config, gather, settle, take_preset
 from he2her2.errors import ConfigError
-from he2her2.evaluation.paper_tables import PaperAggregation
+from he2her2.evaluation import PaperAggregation
 from he2her2.models.zoo import AggregatorSpec, network
 from he2her2.training.settings import TRAININGS, SlideTraining, TileTraining
 

@@ -12,7 +12,7 @@ from he2her2.ablation.methods import Method
 from he2her2.ablation.results import Line, Results, compare, lines_of
 from he2her2.ablation.testing import write_if_new
 from he2her2.files import read_csv
-from he2her2.statistics.intervals import Estimate
+from he2her2.statistics import Estimate
 
 REPORT = "report.md"
 _TABLE = {"HER2SC": 3, "BRCA": 4}

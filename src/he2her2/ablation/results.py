@@ -7,17 +7,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from he2her2.ablation.methods import METHODS, PROPOSED, Method
-from he2her2.evaluation.paper_tables import Column, PaperCohort, PaperRow, paper_row
-from he2her2.statistics.comparisons import mcnemar, rate_difference
-from he2her2.statistics.intervals import (
+from he2her2.evaluation import PaperCohort, PaperColumn, PaperRow, paper_row
+from he2her2.statistics import (
+    BinaryCounts,
     Estimate,
     auc_interval,
+    balanced_accuracy,
     counts_interval,
     decision_interval,
     exact_binomial,
+    mcnemar,
     rate,
+    rate_difference,
+    weighted_f1,
+    weighted_precision,
 )
-from he2her2.statistics.metrics import BinaryCounts, balanced_accuracy, weighted_f1, weighted_precision
 
 FIGURES = ("balanced accuracy", "plain accuracy", "F1", "precision", "recall", "AUC")
 _OF_COUNTS = {"balanced accuracy": balanced_accuracy, "F1": weighted_f1, "precision": weighted_precision}
@@ -133,7 +137,7 @@ def paper_line(cohort: PaperCohort, method: Method) -> Line:
 
 
 def _printed(row: PaperRow) -> dict[str, str]:
-    named: dict[str, Column] = {
+    named: dict[str, PaperColumn] = {
         f"{row.accuracy_kind} accuracy": "accuracy",
         "F1": "f1",
         "precision": "precision",

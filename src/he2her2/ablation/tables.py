@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from he2her2.ablation.methods import Method
 from he2her2.ablation.results import FIGURES, Comparison, Line, Results
-from he2her2.evaluation.paper_tables import TABLE_1, TABLE_1_ACCURACY, PaperAggregation
+from he2her2.evaluation import TABLE_1, TABLE_1_ACCURACY, PaperAggregation
 from he2her2.files import csv_text
 from he2her2.labels import IhcScore
-from he2her2.statistics.intervals import Estimate, exact_binomial
+from he2her2.statistics import Estimate, exact_binomial
 
 _TITLES: Mapping[PaperAggregation, str] = {
     "mlp": "MLP aggregation",

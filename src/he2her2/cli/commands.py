@@ -8,10 +8,9 @@ from he2her2 import __version__
 from he2her2.cli import options as o
 from he2her2.cli.ablating import ablate, import_weights
 from he2her2.cli.console import say
-from he2her2.cli.evaluating import evaluate
+from he2her2.cli.evaluating import evaluate_run, recalibrate_run
 from he2her2.cli.manifests import manifest
 from he2her2.cli.phantoms import demo, phantom
-from he2her2.cli.recalibrating import recalibrate
 from he2her2.cli.slides import effective_settings, inspect, slide_command
 from he2her2.cli.studies import labels, split
 from he2her2.cli.training import train
@@ -55,7 +54,9 @@ app.command("predict", help="Predict the HER2 status of a slide, or of every sli
 app.command("segment", help="Write tissue, quality and tumour masks only, without scoring tiles.")(
     slide_command("segment")
 )
-for command in (inspect, demo, phantom, import_weights, ablate, labels, split, evaluate, recalibrate):
+for command in (inspect, demo, phantom, import_weights, ablate, labels, split):
     app.command()(command)
+app.command("evaluate")(evaluate_run)
+app.command("recalibrate")(recalibrate_run)
 app.add_typer(train, name="train")
 app.add_typer(manifest, name="manifest")

@@ -1,103 +1,107 @@
-"""`he2her2 evaluate`: a run against its labels."""
+"""`he2her2 evaluate` and `he2her2 recalibrate`: a run against its labels."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
+from he2her2.cli import options as o
 from he2her2.cli.console import say, working
 from he2her2.cli.extras import require_extra
 
-if TYPE_CHECKING:
-    from he2her2.evaluation.evaluate import Evaluation
-
-RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of he2her2 predict.", show_default=False)]
-ManifestPath = Annotated[Path, typer.Option("--manifest", "-m", help="CSV with the labels.", show_default=False)]
-OutPath = Annotated[Path, typer.Option("--out", "-o", help="Folder to write.", show_default=False)]
-SplitName = Annotated[
+_RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of he2her2 predict.", show_default=False)]
+_ManifestPath = Annotated[Path, typer.Option("--manifest", "-m", help="CSV with the labels.", show_default=False)]
+_OutPath = Annotated[Path, typer.Option("--out", "-o", help="Folder to write.", show_default=False)]
+_SplitName = Annotated[
     Literal["auto", "train", "val", "test", "all"],
     typer.Option(help="Slides to evaluate; auto is test where the manifest has a test split, else all."),
 ]
-PolicyName = Annotated[
-    Literal["guideline", "paper"], typer.Option(help="An open 2+ is left out (guideline) or positive (paper).")
-]
-Rule = Annotated[
+_Rule = Annotated[
     Literal["mean", "max"], typer.Option("--patient", help="A patient's probability: mean or max over the slides.")
 ]
-Compare = Annotated[Path | None, typer.Option(help="Another run over the same slides.", show_default=False)]
-Seeds = Annotated[
+_Compare = Annotated[Path | None, typer.Option(help="Another run over the same slides.", show_default=False)]
+_Seeds = Annotated[
     list[Path] | None, typer.Option(help="A run with weights of another seed; may be given again.", show_default=False)
 ]
-Validation = Annotated[
+_Validation = Annotated[
     Path | None,
     typer.Option(help="A run over validation slides, to choose on.", show_default="RUN's own slides of split val"),
 ]
-ValidationManifest = Annotated[
+_ValidationManifest = Annotated[
     Path | None, typer.Option(help="Their labels, if in another manifest.", show_default=False)
 ]
-MissBudget = Annotated[float, typer.Option("--miss", min=0.001, max=0.999, help="Share of positives to miss, at most.")]
-FalseBudget = Annotated[
-    float, typer.Option("--false", min=0.001, max=0.999, help="Share of negatives that triage rules in, at most.")
+_MissBudget = Annotated[
+    float, typer.Option("--miss", min=0.001, max=0.999, help="Largest share of positives that may be missed.")
 ]
-Confidence = Annotated[
-    float, typer.Option(min=0.5, max=0.999, help="How sure the operating point must keep its promise.")
+_FalseBudget = Annotated[
+    float, typer.Option("--false", min=0.001, max=0.999, help="Largest share of negatives that triage may rule in.")
 ]
-Correction = Annotated[
-    Literal["temperature", "isotonic", "none"], typer.Option("--calibration", help="How probabilities are corrected.")
+_Confidence = Annotated[float, typer.Option(min=0.5, max=0.999, help="Confidence of the operating point's guarantee.")]
+_Correction = Annotated[
+    Literal["temperature", "isotonic", "none"], typer.Option("--calibration", help="Correction of probabilities.")
 ]
-Store = Annotated[
+_Store = Annotated[
     Path | None,
-    typer.Option(metavar="WEIGHTS", help="Keep the choice with these weights, for predict.", show_default=False),
+    typer.Option(metavar="WEIGHTS", help="Keep the rules beside these weights, for predict.", show_default=False),
 ]
-Reference = Annotated[Path | None, typer.Option(help="A run over slides like the training slides.", show_default=False)]
-WeightsOfRun = Annotated[
+_Reference = Annotated[Path | None, typer.Option(help="A run over slides like those of training.", show_default=False)]
+_WeightsOfRun = Annotated[
     str | None, typer.Option("--weights", help="Weights of the run, to redraw tiles.", show_default=False)
 ]
-Prevalence = Annotated[float, typer.Option(min=0.001, max=0.999, help="Share of positives in the clinic.")]
-AuditSlides = Annotated[int, typer.Option(min=0, help="Slides that the audits of tiles read, at most.")]
-Leaks = Annotated[
+_Prevalence = Annotated[float, typer.Option(min=0.001, max=0.999, help="Share of positives in the clinic.")]
+_AuditSlides = Annotated[int, typer.Option(min=0, help="Most slides that the audits of tiles read.")]
+_Leaks = Annotated[
     bool,
-    typer.Option("--leaks/--no-leaks", help="Look for a patient or the same tissue on two sides of the manifests."),
+    typer.Option("--leaks/--no-leaks", help="Search for a patient or the same tissue in two splits."),
 ]
-Plots = Annotated[bool, typer.Option("--plots/--no-plots", help="Draw plots.")]
-Seed = Annotated[int, typer.Option(min=0, help="Of every draw.")]
+_Plots = Annotated[bool, typer.Option("--plots/--no-plots", help="Draw plots.")]
+_Seed = Annotated[int, typer.Option(min=0, help="Of every draw.")]
+_TrainedWeights = Annotated[str, typer.Option("--weights", help="Weights of the run: a folder, or bundled.")]
+_SiteOut = Annotated[Path, typer.Option("--out", "-o", help="Folder for the site's weights.", show_default=False)]
+_Site = Annotated[
+    str | None, typer.Option(help="Only slides of this site in the manifest's column.", show_default="all slides")
+]
 
 
-def evaluate(  # noqa: PLR0913  # a command's options
-    run: RunPath,
+def evaluate_run(  # noqa: PLR0913  # a command's options
+    run: _RunPath,
     *,
-    manifest: ManifestPath,
-    out: OutPath,
-    split: SplitName = "auto",
-    policy: PolicyName = "guideline",
-    patient: Rule = "mean",
-    compare: Compare = None,
-    seeds: Seeds = None,
-    validation: Validation = None,
-    validation_manifest: ValidationManifest = None,
-    miss: MissBudget = 0.05,
-    false: FalseBudget = 0.05,
-    confidence: Confidence = 0.95,
-    calibration: Correction = "temperature",
-    store: Store = None,
-    reference: Reference = None,
-    weights: WeightsOfRun = None,
-    prevalence: Prevalence = 0.15,
-    audit_slides: AuditSlides = 200,
-    leaks: Leaks = True,
-    plots: Plots = True,
-    seed: Seed = 0,
+    manifest: _ManifestPath,
+    out: _OutPath,
+    split: _SplitName = "auto",
+    policy: o.PolicyOption = "guideline",
+    patient: _Rule = "mean",
+    compare: _Compare = None,
+    seeds: _Seeds = None,
+    validation: _Validation = None,
+    validation_manifest: _ValidationManifest = None,
+    miss: _MissBudget = 0.05,
+    false: _FalseBudget = 0.05,
+    confidence: _Confidence = 0.95,
+    calibration: _Correction = "temperature",
+    store: _Store = None,
+    reference: _Reference = None,
+    weights: _WeightsOfRun = None,
+    prevalence: _Prevalence = 0.15,
+    audit_slides: _AuditSlides = 200,
+    leaks: _Leaks = True,
+    plots: _Plots = True,
+    seed: _Seed = 0,
 ) -> None:
     """Measure a predict run against its labels: figures with intervals, plots, audits, and a page to read."""
-    require_extra("evaluate", "matplotlib", "sklearn")
-    from he2her2.evaluation.choice import Wishes
-    from he2her2.evaluation.evaluate import Question
-    from he2her2.evaluation.evaluate import evaluate as measure
-    from he2her2.evaluation.folder import check_folder, write_evaluation
-    from he2her2.evaluation.storing import keep
+    require_extra("evaluate", "matplotlib")
+    from he2her2.evaluation import (
+        Budgets,
+        Question,
+        check_evaluation_folder,
+        evaluate,
+        evaluation_lines,
+        store_rules,
+        write_evaluation,
+    )
     from he2her2.labels import Policy
 
-    check_folder(out)
+    check_evaluation_folder(out)
     files = [manifest, *([validation_manifest] if validation_manifest else [])]
     question = Question(
         run,
@@ -109,38 +113,22 @@ def evaluate(  # noqa: PLR0913  # a command's options
         seeds=tuple(seeds or ()),
         validation=validation,
         validation_manifest=validation_manifest,
-        wishes=Wishes(miss, false, confidence, prevalence, calibration),
+        budgets=Budgets(miss, false, confidence, prevalence, calibration),
         reference=reference,
         weights=weights,
         audit_slides=audit_slides,
         seed=seed,
-        told=_refuse_leaks(files) if leaks and split not in ("train", "val") else (),
+        leak_notes=_leak_notes(files) if leaks and split not in ("train", "val") else (),
     )
     with working("evaluating"):
-        evaluation = measure(question)
+        evaluation = evaluate(question)
         write_evaluation(evaluation, out, draw=plots)
-        stored = None if store is None else keep(evaluation, store)
-    say("\n".join(_lines(evaluation, out / "evaluation.md", stored)))
+        stored = None if store is None else store_rules(evaluation, store)
+    say(evaluation_lines(evaluation, out / "evaluation.md", stored))
 
 
-def _lines(evaluation: "Evaluation", page: Path, stored: Path | None) -> list[str]:
-    """What the terminal is told of an evaluation."""
-    from he2her2.evaluation.report import abstract, choice_sentences
-
-    lines = [abstract(evaluation), *choice_sentences(evaluation)]
-    lines += [f"  refused  {text}" for text in evaluation.applied.choice.refusals] if evaluation.applied else []
-    lines += [evaluation.versus.sentence] if evaluation.versus else []
-    lines += [f"  caution  {text}" for text in evaluation.cautions]
-    lines += [
-        f"  {'ALARM' if audit.alarm else 'audit'}    {audit.sentence}" for audit in evaluation.audits if audit.done
-    ]
-    lines += [f"  page     {page}"]
-    lines += [f"  stored   {stored}; predict uses it from now on"] if stored else []
-    return lines + [f"  NOTICE   {text}" for text in evaluation.notices]
-
-
-def _refuse_leaks(files: list[Path]) -> tuple[str, ...]:
-    """Refuse a patient, a file or the same tissue on two sides; say what could not be compared."""
+def _leak_notes(files: list[Path]) -> tuple[str, ...]:
+    """Raise if a patient, a file or the same tissue is in two splits; return notes on slides that were not compared."""
     from he2her2.cohort import UNREAD, refuse_leaks
     from he2her2.manifest import read_manifest
 
@@ -151,3 +139,29 @@ def _refuse_leaks(files: list[Path]) -> tuple[str, ...]:
     if not unread:
         return rest
     return (*rest, f"{len(unread)} slides could not be read again, so their tissue may be on two sides unseen.")
+
+
+def recalibrate_run(
+    run: _RunPath,
+    *,
+    manifest: _ManifestPath,
+    weights: _TrainedWeights,
+    out: _SiteOut,
+    site: _Site = None,
+    policy: o.PolicyOption = "guideline",
+    patient: _Rule = "mean",
+) -> None:
+    """Fit the probabilities to a new site from few of its labelled slides; predict with the weights written to OUT."""
+    from he2her2.evaluation import patients_of_site, recalibrate_weights, recalibration_lines, write_recalibrated
+    from he2her2.labels import Policy
+    from he2her2.manifest import raise_problems, read_manifest
+    from he2her2.models.slide_model import trained_folder
+    from he2her2.results import open_run
+
+    folder, labels, predicted = trained_folder(weights), read_manifest(manifest), open_run(run)
+    raise_problems(labels, labels.problems)
+    patients = patients_of_site(predicted, labels, site, policy=Policy(policy), rule=patient)
+    name = f"{len(patients)} patients of {manifest.name}" + (f", site {site}" if site else "")
+    found = recalibrate_weights(predicted, folder, patients, name)
+    write_recalibrated(found, patients, folder, out)
+    say(recalibration_lines(found, out))

@@ -1,1 +1,53 @@
-"""How good a model is, with an interval on every number."""
+"""Evaluation of a predict run against its labels: figures with intervals, decision rules, audits, page and tables."""
+
+from he2her2.evaluation.cases import Cases, Joined, join
+from he2her2.evaluation.evaluation import Evaluation, Question, evaluate, store_rules
+from he2her2.evaluation.folder import check_evaluation_folder, write_evaluation
+from he2her2.evaluation.paper_tables import (
+    TABLE_1,
+    TABLE_1_ACCURACY,
+    PaperAggregation,
+    PaperCohort,
+    PaperColumn,
+    PaperRow,
+    paper_row,
+)
+from he2her2.evaluation.recalibration import (
+    patients_of_site,
+    recalibrate_weights,
+    recalibration_lines,
+    write_recalibrated,
+)
+from he2her2.evaluation.report import evaluation_lines
+from he2her2.evaluation.slide_properties import SlideProperties, slide_properties
+from he2her2.evaluation.summary import Summary, summarise
+from he2her2.evaluation.thresholds import Budgets
+
+__all__ = [
+    "TABLE_1",
+    "TABLE_1_ACCURACY",
+    "Budgets",
+    "Cases",
+    "Evaluation",
+    "Joined",
+    "PaperAggregation",
+    "PaperCohort",
+    "PaperColumn",
+    "PaperRow",
+    "Question",
+    "SlideProperties",
+    "Summary",
+    "check_evaluation_folder",
+    "evaluate",
+    "evaluation_lines",
+    "join",
+    "paper_row",
+    "patients_of_site",
+    "recalibrate_weights",
+    "recalibration_lines",
+    "slide_properties",
+    "store_rules",
+    "summarise",
+    "write_evaluation",
+    "write_recalibrated",
+]

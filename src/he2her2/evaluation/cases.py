@@ -1,4 +1,4 @@
-"""Which slides and patients are evaluated: predictions joined with labels, and every slide accounted for."""
+"""Cases of an evaluation: predictions joined with labels by slide, and by patient; every other slide has a reason."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,7 +14,7 @@ from he2her2.labels import Her2Status, IhcScore, Policy
 from he2her2.manifest import Manifest, SlideRow, Split, Stain, patient_key
 from he2her2.results import RunFolder
 
-Level: TypeAlias = Literal["slide", "patient"]
+CaseLevel: TypeAlias = Literal["slide", "patient"]
 PatientRule: TypeAlias = Literal["mean", "max"]
 
 UNKNOWN_SCORE = -1
@@ -26,8 +26,8 @@ PATIENT_RULES: Mapping[PatientRule, Callable[[NDArray[np.float64]], float]] = {
 slides mean more calls; `mean` does not depend on their number."""
 
 
-class Reason(StrEnum):
-    """Why a slide of the manifest, or of the run, is not evaluated; in the order in which it is asked."""
+class ExclusionReason(StrEnum):
+    """Reason for leaving out a slide of the manifest or of the run; the first that applies."""
 
     OTHER_STAIN = "another stain"
     OTHER_SPLIT = "another split"
@@ -40,42 +40,42 @@ class Reason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Exclusion:
+class ExcludedSlide:
     """A slide that is not evaluated.
 
     Attributes:
         slide_id: The slide.
         patient_id: Its patient; empty where the manifest does not know it.
-        reason: Why.
-        detail: What more is known, such as the run's own words for a failure.
+        reason: The first that applies.
+        detail: More, such as the run's own reason for a failure.
         truth: Its label where there is one.
     """
 
     slide_id: str
     patient_id: str
-    reason: Reason
+    reason: ExclusionReason
     detail: str = ""
     truth: Her2Status | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # eq=False: it holds arrays
 class Cases:
-    """What is evaluated, slides or patients; all arrays are (n,).
+    """Labelled and predicted slides, or their patients; all arrays are (n,).
 
     Attributes:
-        level: Whether a case is a slide or a patient.
-        ids: The case's name.
+        level: Slide or patient.
+        ids: Name of the slide or patient.
         patients: Its patient.
         sites: Its site; empty where unknown.
-        truth: Whether it is HER2-positive.
+        truth: True if HER2-positive.
         probability: Of HER2-positive.
-        decided: Whether it was called positive.
+        decided: True if called positive.
         true_score: IHC score 0 to 3; -1 where unknown.
         predicted_score: Predicted IHC score 0 to 3; -1 where the run has none.
         threshold: The probability from which a case is called positive.
     """
 
-    level: Level
+    level: CaseLevel
     ids: NDArray[np.str_]
     patients: NDArray[np.str_]
     sites: NDArray[np.str_]
@@ -91,11 +91,11 @@ class Cases:
 
     @property
     def n_positive(self) -> int:
-        """How many are HER2-positive."""
+        """Number of HER2-positive cases."""
         return int(np.count_nonzero(self.truth))
 
     def take(self, index: NDArray[Any]) -> "Cases":
-        """The cases that `index` (positions or a bool mask) names, in its order."""
+        """The cases at `index` (positions or a bool mask), in its order."""
         arrays = {f.name: getattr(self, f.name)[index] for f in fields(self) if f.name not in ("level", "threshold")}
         return replace(self, **arrays)
 
@@ -106,7 +106,7 @@ class Cases:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Joined:
-    """A run and its labels.
+    """A run joined with its labels.
 
     Attributes:
         slides: Evaluated slides, in the manifest's order.
@@ -114,29 +114,29 @@ class Joined:
         n_rows: Rows of the manifest.
         exclusions: Every other slide, with its reason.
         lost_patients: Labelled patients of the evaluated split of whom no slide was predicted.
-        rule: How a patient's probability follows from the slides.
+        rule: A patient's probability from those of the slides.
     """
 
     slides: Cases
     patients: Cases
     n_rows: int
-    exclusions: tuple[Exclusion, ...]
+    exclusions: tuple[ExcludedSlide, ...]
     lost_patients: tuple[str, ...]
     rule: PatientRule
 
-    def count(self, reason: Reason) -> int:
-        """How many slides are out for a reason."""
+    def count(self, reason: ExclusionReason) -> int:
+        """Number of slides left out for a reason."""
         return sum(exclusion.reason is reason for exclusion in self.exclusions)
 
     @property
-    def unpredicted(self) -> tuple[Exclusion, ...]:
+    def unpredicted(self) -> tuple[ExcludedSlide, ...]:
         """Labelled slides that the run should have predicted and did not."""
-        return tuple(e for e in self.exclusions if e.reason in (Reason.FAILED, Reason.MISSING))
+        return tuple(e for e in self.exclusions if e.reason in (ExclusionReason.FAILED, ExclusionReason.MISSING))
 
     @property
     def flow(self) -> tuple[tuple[str, int], ...]:
-        """The manifest's rows, what is taken off them step by step, and what remains; it adds up."""
-        steps = [r for r in Reason if r not in (Reason.NOT_IN_MANIFEST, Reason.CONFLICT)]
+        """Flow of slides: the manifest's rows, those left out by reason (negative), those evaluated; it adds up."""
+        steps = [r for r in ExclusionReason if r not in (ExclusionReason.NOT_IN_MANIFEST, ExclusionReason.CONFLICT)]
         taken = [(str(reason), -self.count(reason)) for reason in steps]
         return (("slides in the manifest", self.n_rows), *taken, ("slides evaluated", len(self.slides)))
 
@@ -150,23 +150,23 @@ def join(
     policy: Policy = Policy.GUIDELINE,
     rule: PatientRule = "mean",
 ) -> Joined:
-    """Join predictions with labels by slide; nothing is dropped without a row that says why.
+    """Join predictions with labels by slide; every slide that is left out is listed with its reason.
 
     Args:
         run: A predict run.
         manifest: The labels.
         split: Only slides of this split; None takes all.
         stain: Only slides of this stain, or of none stated.
-        policy: What becomes of an equivocal 2+ without in situ hybridisation.
-        rule: How a patient's probability follows from the slides.
+        policy: For an equivocal 2+ without in situ hybridisation.
+        rule: A patient's probability from those of the slides.
 
     Raises:
         EvaluationError: The manifest names a slide twice, or not one slide can be evaluated.
     """
-    _refuse_twice(manifest)
+    _raise_if_named_twice(manifest)
     names = {patient_key(row.patient_id): row.patient_id for row in reversed(manifest.rows)}  # the first spelling stays
     kept: list[tuple[SlideRow, Her2Status]] = []
-    out: list[Exclusion] = []
+    out: list[ExcludedSlide] = []
     for row in (replace(row, patient_id=names[patient_key(row.patient_id)]) for row in manifest.rows):
         status = row.status(policy)
         reason = _reason(row, status, run, split, stain)
@@ -174,53 +174,55 @@ def join(
             assert status is not None
             kept.append((row, status))
         else:
-            out.append(Exclusion(row.slide_id, row.patient_id, reason, _detail(run, row.slide_id, reason), status))
+            out.append(ExcludedSlide(row.slide_id, row.patient_id, reason, _detail(run, row.slide_id, reason), status))
     known = {row.slide_id for row in manifest.rows}
-    out += [Exclusion(s, "", Reason.NOT_IN_MANIFEST) for s in run.predictions if s not in known]
+    out += [ExcludedSlide(s, "", ExclusionReason.NOT_IN_MANIFEST) for s in run.predictions if s not in known]
     if not kept:
-        raise EvaluationError(f"{run.path}: none of its slides can be evaluated with {manifest.path} ({_why(out)})")
+        raise EvaluationError(f"{run.path}: none of its slides can be evaluated with {manifest.path} ({_reasons(out)})")
     slides = _slides(run, kept)
     patients, in_conflict = by_patient(slides, rule)
     conflicts = [
-        Exclusion(s, p, Reason.CONFLICT, "kept among slides, left out among patients")
+        ExcludedSlide(s, p, ExclusionReason.CONFLICT, "kept among slides, left out among patients")
         for s, p in zip(slides.ids.tolist(), slides.patients.tolist(), strict=True)
         if p in in_conflict
     ]
     seen = set(slides.patients.tolist())
-    lost = dict.fromkeys(e.patient_id for e in out if e.reason in (Reason.FAILED, Reason.MISSING))
+    lost = dict.fromkeys(e.patient_id for e in out if e.reason in (ExclusionReason.FAILED, ExclusionReason.MISSING))
     return Joined(
         slides, patients, len(manifest.rows), (*out, *conflicts), tuple(p for p in lost if p not in seen), rule
     )
 
 
-def _refuse_twice(manifest: Manifest) -> None:
+def _raise_if_named_twice(manifest: Manifest) -> None:
     counts = Counter(row.slide_id for row in manifest.rows)
     if twice := [slide_id for slide_id, n in counts.items() if n > 1]:
         raise EvaluationError(f"{manifest.path}: names slide {', '.join(twice)} more than once; keep one row of each")
 
 
-def _reason(row: SlideRow, status: Her2Status | None, run: RunFolder, split: Split | None, stain: str) -> Reason | None:
+def _reason(
+    row: SlideRow, status: Her2Status | None, run: RunFolder, split: Split | None, stain: str
+) -> ExclusionReason | None:
     if row.stain not in (None, stain):
-        return Reason.OTHER_STAIN
+        return ExclusionReason.OTHER_STAIN
     if split is not None and row.split != split:
-        return Reason.OTHER_SPLIT
+        return ExclusionReason.OTHER_SPLIT
     if status is None:
-        return Reason.UNLABELLED
+        return ExclusionReason.UNLABELLED
     if status is Her2Status.UNDETERMINED:
-        return Reason.UNDETERMINED
+        return ExclusionReason.UNDETERMINED
     if row.slide_id in run.predictions:
         return None
-    return Reason.FAILED if row.slide_id in run.failures else Reason.MISSING
+    return ExclusionReason.FAILED if row.slide_id in run.failures else ExclusionReason.MISSING
 
 
-def _detail(run: RunFolder, slide_id: str, reason: Reason) -> str:
-    if reason is not Reason.FAILED:
+def _detail(run: RunFolder, slide_id: str, reason: ExclusionReason) -> str:
+    if reason is not ExclusionReason.FAILED:
         return ""
     failure = run.failures[slide_id]
     return f"{failure.stage}: {failure.reason}"
 
 
-def _why(exclusions: Iterable[Exclusion]) -> str:
+def _reasons(exclusions: Iterable[ExcludedSlide]) -> str:
     counts = Counter(exclusion.reason for exclusion in exclusions)
     return ", ".join(f"{n} {reason}" for reason, n in counts.items()) or "the manifest is empty"
 
@@ -247,13 +249,13 @@ def _slides(run: RunFolder, kept: Sequence[tuple[SlideRow, Her2Status]]) -> Case
 
 
 def by_patient(slides: Cases, rule: PatientRule) -> tuple[Cases, frozenset[str]]:
-    """Patients from their slides; those whose slides have different labels are left out and named.
+    """Join slides to patients; those whose slides have different labels are left out and named.
 
     Site and IHC score are those that all slides of a patient share; a predicted score is the greatest of the slides'.
 
     Args:
         slides: Evaluated slides.
-        rule: How a patient's probability follows from the slides.
+        rule: A patient's probability from those of the slides.
 
     Returns:
         Patients in the order of their first slide, and the names of those left out.
@@ -288,5 +290,5 @@ def by_patient(slides: Cases, rule: PatientRule) -> tuple[Cases, frozenset[str]]
 
 
 def _shared(values: NDArray[Any], otherwise: Any) -> Any:  # noqa: ANN401  (a text or a number)
-    """The one value, or `otherwise` where there are several."""
+    """The common value, or `otherwise` where values differ."""
     return values[0] if (values == values[0]).all() else otherwise

@@ -1,26 +1,36 @@
-"""The folder of an evaluation: it appears whole, page, tables and plots together."""
+"""The folder of an evaluation: page, plots, tables and `evaluation.json`; it appears whole."""
 
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from he2her2.errors import OutputError
 from he2her2.evaluation import plots
-from he2her2.evaluation.evaluate import Evaluation
-from he2her2.evaluation.report import write_report
-from he2her2.evaluation.tables import write_tables
-from he2her2.files import atomic
+from he2her2.evaluation.audits import Audit, AuditRow, Cell
+from he2her2.evaluation.cases import UNKNOWN_SCORE, Cases
+from he2her2.evaluation.evaluation import Evaluation
+from he2her2.evaluation.report import evaluation_page
+from he2her2.evaluation.summary import Summary
+from he2her2.files import atomic, write_csv, write_json, write_text
+from he2her2.labels import IhcScore
+from he2her2.statistics import Estimate
 
-RESULT = "evaluation.json"
+_RESULT = "evaluation.json"
+_VERSION = 1
+_EXCLUSION_COLUMNS = ("slide_id", "patient_id", "reason", "detail", "label")
 
 
-def check_folder(folder: Path) -> None:
-    """Refuse, before any work, a folder that is not an evaluation's to replace.
+def check_evaluation_folder(folder: Path) -> None:
+    """Raise, before any work, unless a folder is free or holds an evaluation that may be replaced.
 
     Raises:
         OutputError: It holds something else, or is a file.
     """
     if folder.is_file():
         raise OutputError(f"{folder}: is a file; choose another --out")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / RESULT).is_file():
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / _RESULT).is_file():
         raise OutputError(f"{folder}: holds something that is no evaluation; choose another --out")
 
 
@@ -28,43 +38,168 @@ def write_evaluation(evaluation: Evaluation, folder: Path, *, draw: bool = True)
     """Write page, tables and plots; an earlier evaluation in the folder is replaced.
 
     Args:
-        evaluation: What to write.
-        folder: Where to.
-        draw: Whether to draw plots.
+        evaluation: To be written.
+        folder: To be written to.
+        draw: True draws plots.
 
     Raises:
         OutputError: The folder holds something else, or cannot be written.
     """
-    check_folder(folder)
+    check_evaluation_folder(folder)
     with atomic(folder) as draft:
         draft.mkdir()
-        pictures = write_plots(evaluation, draft / "plots") if draw else {}
-        write_report(evaluation, pictures, draft / "evaluation.md")
-        write_tables(evaluation, draft)
+        drawn = _write_plots(evaluation, draft / "plots") if draw else ()
+        write_text(draft / "evaluation.md", evaluation_page(evaluation, drawn))
+        _write_tables(evaluation, draft)
+        write_json(draft / _RESULT, _as_json(evaluation), allow_nan=False)
 
 
-def write_plots(evaluation: Evaluation, folder: Path) -> dict[str, Path]:
-    """Draw what the cases allow: curves need both classes, the forest needs sites.
+def _write_plots(e: Evaluation, folder: Path) -> tuple[str, ...]:
+    """Draw what the cases allow: curves need both classes, the forest plot needs sites.
 
     Returns:
-        The PNG of each plot.
+        Names of the plots.
     """
-    e, cases, notices = evaluation, evaluation.joined.patients, evaluation.notices
-    drawn: dict[str, tuple[Path, ...]] = {}
+    cases, notices = e.joined.patients, e.notices
+    drawn = []
+
+    def stem(name: str) -> Path:
+        drawn.append(name)
+        return folder / name
+
     if 0 < e.patients.n_positive < e.patients.n:
-        drawn["roc"] = plots.plot_roc(cases, e.patients, notices, folder / "roc")
-        drawn["precision_recall"] = plots.plot_precision_recall(cases, e.patients, notices, folder / "precision_recall")
-        drawn["saved"] = plots.plot_saved(
-            cases, e.patients, e.question.wishes.prevalence, notices, folder / "saved", e.at_choice
-        )
+        plots.plot_roc(cases, e.patients, notices, stem("roc"))
+        plots.plot_precision_recall(cases, e.patients, notices, stem("precision_recall"))
+        prevalence = e.question.budgets.prevalence
+        plots.plot_saved(cases, e.patients, prevalence, notices, stem("saved"), e.at_choice)
     calibrated = (e.applied and e.applied.calibrated) or e.kept
-    drawn["calibration"] = plots.plot_calibration(
-        e.reliability, calibrated, e.patients, notices, folder / "calibration"
-    )
-    drawn["scores"] = plots.plot_scores(cases, e.patients, notices, folder / "scores")
-    drawn["confusion"] = plots.plot_confusion(e.patients, notices, folder / "confusion")
+    plots.plot_calibration(e.reliability, calibrated, e.patients, notices, stem("calibration"))
+    plots.plot_scores(cases, e.patients, notices, stem("scores"))
+    plots.plot_confusion(e.patients, notices, stem("confusion"))
     if e.patients.score_matrix is not None:
-        drawn["score_matrix"] = plots.plot_score_matrix(e.patients, notices, folder / "score_matrix")
+        plots.plot_score_matrix(e.patients, notices, stem("score_matrix"))
     if e.sites:
-        drawn["sites"] = plots.plot_forest(e.sites, e.patients, notices, folder / "sites")
-    return {name: files[0] for name, files in drawn.items()}
+        plots.plot_forest(e.sites, e.patients, notices, stem("sites"))
+    return tuple(drawn)
+
+
+def _write_tables(e: Evaluation, folder: Path) -> None:
+    _write(folder / "metrics.csv", _metric_rows(e.groups))
+    for cases in (e.joined.slides, e.joined.patients):
+        _write(folder / f"{cases.level}s.csv", _case_rows(cases))
+    _write(folder / "flow.csv", [{"step": step, "slides": n} for step, n in e.joined.flow])
+    excluded = [
+        (out.slide_id, out.patient_id, str(out.reason), out.detail, "" if out.truth is None else str(out.truth))
+        for out in e.joined.exclusions
+    ]
+    rows = [dict(zip(_EXCLUSION_COLUMNS, cells, strict=True)) for cells in excluded]
+    _write(folder / "exclusions.csv", rows, _EXCLUSION_COLUMNS)
+    for audit in e.audits:
+        if audit.rows:
+            _write(folder / f"audit_{audit.name}.csv", audit.rows)
+
+
+def _metric_rows(summaries: Iterable[Summary]) -> Iterator[AuditRow]:
+    """A row for every figure of every group."""
+    for summary in summaries:
+        for figure in summary.figures.values():
+            e = figure.estimate
+            yield {
+                "cases": summary.title, "family": figure.family, "figure": e.name, "value": e.value, "low": e.low,
+                "high": e.high, "level": e.level, "n": e.n, "method": e.method,
+            }  # fmt: skip
+
+
+def _case_rows(cases: Cases) -> Iterator[AuditRow]:
+    """A row for every case."""
+    names = {UNKNOWN_SCORE: "", **dict(enumerate(map(str, IhcScore)))}
+    for k in range(len(cases)):
+        yield {
+            "id": str(cases.ids[k]),
+            "patient_id": str(cases.patients[k]),
+            "site": str(cases.sites[k]),
+            "her2_positive": bool(cases.truth[k]),
+            "probability": float(cases.probability[k]),
+            "called_positive": bool(cases.decided[k]),
+            "ihc_score": names[int(cases.true_score[k])],
+            "predicted_score": names[int(cases.predicted_score[k])],
+        }
+
+
+def _write(path: Path, rows: Iterable[AuditRow], columns: Sequence[str] = ()) -> None:
+    flat = [_flat(row) for row in rows]
+    write_csv(path, columns or (list(flat[0]) if flat else ()), flat)
+
+
+def _flat(row: AuditRow) -> dict[str, Cell]:
+    """The row with an estimate as four columns: its value, its ends and its n."""
+    found: dict[str, Cell] = {}
+    for name, cell in row.items():
+        if isinstance(cell, Estimate):
+            found |= {name: cell.value, f"{name}_low": cell.low, f"{name}_high": cell.high, f"{name}_n": cell.n}
+        else:
+            found[name] = cell
+    return found
+
+
+def _as_json(e: Evaluation) -> dict[str, Any]:
+    """Content of `evaluation.json`; what is undefined is null."""
+    question = e.question
+    found: dict[str, Any] = _finite(
+        {
+            "version": _VERSION,
+            "run": {"folder": e.run.name, "digest": e.run.description.digest},
+            "manifest": {"name": question.manifest.name, "sha256": e.manifest_sha256},
+            "split": e.split or "all",
+            "policy": str(question.policy),
+            "patient_rule": question.rule,
+            "prevalence": question.budgets.prevalence,
+            "seed": question.seed,
+            "notices": e.notices,
+            "flow": dict(e.joined.flow),
+            "lost_patients": e.joined.lost_patients,
+            "cautions": e.limitations,
+            "groups": {summary.title: _summary_json(summary) for summary in e.groups},
+            "audits": [_audit_json(audit) for audit in e.audits],
+            "reliability": asdict(e.reliability),
+            "kept_calibration": None if e.kept is None else asdict(e.kept),
+            "choice": None if e.applied is None else asdict(e.applied),
+            "comparison": None if e.comparison is None else asdict(e.comparison),
+        }
+    )
+    return found
+
+
+def _summary_json(summary: Summary) -> dict[str, Any]:
+    return {
+        "n": summary.n,
+        "n_patients": summary.n_patients,
+        "n_positive": summary.n_positive,
+        "threshold": summary.threshold,
+        "counts": asdict(summary.counts),
+        "figures": {name: {"family": f.family} | asdict(f.estimate) for name, f in summary.figures.items()},
+        "score_matrix": None if summary.score_matrix is None else summary.score_matrix.tolist(),
+    }
+
+
+def _audit_json(audit: Audit) -> dict[str, Any]:
+    rows = [
+        {name: asdict(cell) if isinstance(cell, Estimate) else cell for name, cell in row.items()} for row in audit.rows
+    ]
+    return {
+        "name": audit.name,
+        "done": audit.done,
+        "alarm": audit.alarm,
+        "sentence": audit.sentence,
+        "method": audit.method,
+        "rows": rows,
+    }
+
+
+def _finite(value: Any) -> Any:  # noqa: ANN401  (JSON)
+    """The same with null in place of nan and infinity, which JSON lacks."""
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

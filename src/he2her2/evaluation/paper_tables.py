@@ -1,4 +1,4 @@
-"""Tables 1-4 of the paper, decoded: the confusion matrix behind every row, and what the row prints of it.
+"""Tables 1-4 of the paper, decoded: the confusion matrix behind every row, and the figures as printed.
 
 The column "accuracy" changes its meaning from row to row: balanced accuracy in some, plain accuracy in others. F1,
 precision and recall are support-weighted means over both classes. Two digits are misprints (`PaperRow.misprints`).
@@ -12,22 +12,24 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from he2her2.statistics.intervals import Estimate, counts_interval, exact_binomial
-from he2her2.statistics.metrics import (
+from he2her2.statistics import (
     BinaryCounts,
+    Estimate,
     accuracy,
     balanced_accuracy,
+    counts_interval,
+    exact_binomial,
     weighted_f1,
     weighted_precision,
     weighted_recall,
 )
 
 AccuracyKind: TypeAlias = Literal["balanced", "plain"]
-Column: TypeAlias = Literal["accuracy", "f1", "precision", "recall"]
+PaperColumn: TypeAlias = Literal["accuracy", "f1", "precision", "recall"]
 PaperCohort: TypeAlias = Literal["HER2SC", "BRCA"]
 PaperAggregation: TypeAlias = Literal["mlp", "median", "mean"]
 
-COLUMNS: tuple[Column, ...] = ("accuracy", "f1", "precision", "recall")
+PAPER_COLUMNS: tuple[PaperColumn, ...] = ("accuracy", "f1", "precision", "recall")
 
 TABLE_1: NDArray[np.int64] = np.array([[490, 132, 2, 0], [176, 384, 64, 0], [45, 159, 419, 1], [0, 0, 1, 623]])
 """(4, 4) IHC scores of tiles, row = truth, column = decision (the paper prints the transpose)."""
@@ -42,12 +44,12 @@ class PaperRow:
     Attributes:
         table: Its number.
         cohort: The test set.
-        aggregation: How tiles became a slide.
-        pretrained: Whether the tile CNN started from the IHC weights.
+        aggregation: From tiles to a slide.
+        pretrained: True if the tile CNN started from the IHC weights.
         counts: The confusion matrix of its slides.
-        accuracy_kind: What its column "accuracy" holds.
+        accuracy_kind: Meaning of its column "accuracy".
         printed: Its digits in per cent, as printed, by column.
-        misprints: What a misprinted column should say, by column.
+        misprints: Correct digits of a misprinted column, by column.
     """
 
     table: Literal[2, 3, 4]
@@ -56,8 +58,8 @@ class PaperRow:
     pretrained: bool
     counts: BinaryCounts
     accuracy_kind: AccuracyKind
-    printed: Mapping[Column, str]
-    misprints: Mapping[Column, str] = field(default_factory=dict)
+    printed: Mapping[PaperColumn, str]
+    misprints: Mapping[PaperColumn, str] = field(default_factory=dict)
 
     @property
     def n(self) -> int:
@@ -66,32 +68,32 @@ class PaperRow:
 
     @property
     def proposed(self) -> bool:
-        """Whether it is the paper's own method."""
+        """True for the paper's own method."""
         return self.pretrained and self.aggregation == "mlp"
 
-    def value(self, column: Column) -> float:
-        """What the confusion matrix gives for a column, as a share."""
+    def value(self, column: PaperColumn) -> float:
+        """Figure of a column from the confusion matrix, as a share."""
         return _figure(self.accuracy_kind, column)(self.counts)
 
-    def text(self, column: Column) -> str:
-        """What the confusion matrix gives for a column, in per cent with as many digits as the paper prints."""
+    def text(self, column: PaperColumn) -> str:
+        """Figure of a column from the confusion matrix, in per cent with as many digits as the paper prints."""
         _, _, decimals = self.printed[column].partition(".")
         digit = Decimal(1).scaleb(-len(decimals))
         return str(Decimal(f"{100 * self.value(column):.9f}").quantize(digit, ROUND_HALF_UP))
 
-    def estimate(self, column: Column) -> Estimate:
+    def estimate(self, column: PaperColumn) -> Estimate:
         """A column with its interval; a patient is taken to have one slide."""
         figure, name = _figure(self.accuracy_kind, column), self.column_name(column)
         if figure in (accuracy, weighted_recall):
             return exact_binomial(int(self.counts.tp + self.counts.tn), self.n, name=name)
         return counts_interval(figure, self.counts, name=name)
 
-    def column_name(self, column: Column) -> str:
-        """What a column truly is, such as "balanced accuracy"."""
+    def column_name(self, column: PaperColumn) -> str:
+        """True name of a column, such as "balanced accuracy"."""
         return f"{self.accuracy_kind if column == 'accuracy' else 'weighted'} {column.replace('f1', 'F1')}"
 
 
-def _figure(kind: AccuracyKind, column: Column) -> Callable[[BinaryCounts], float]:
+def _figure(kind: AccuracyKind, column: PaperColumn) -> Callable[[BinaryCounts], float]:
     accuracies = {"balanced": balanced_accuracy, "plain": accuracy}
     return {
         "accuracy": accuracies[kind],
@@ -101,7 +103,7 @@ def _figure(kind: AccuracyKind, column: Column) -> Callable[[BinaryCounts], floa
     }[column]
 
 
-def _printed(accuracy: str, f1: str, precision: str, recall: str) -> dict[Column, str]:
+def _printed(accuracy: str, f1: str, precision: str, recall: str) -> dict[PaperColumn, str]:
     return {"accuracy": accuracy, "f1": f1, "precision": precision, "recall": recall}
 
 
@@ -118,8 +120,8 @@ _HER2SC_HIGH = _printed("62.5", "48.1", "39.1", "62.5")
 _HER2SC_LOW = _printed("50.0", "43.3", "78.6", "50.0")
 _BRCA_LOW = _printed("50.0", "12.3", "7.8", "28.0")
 _BRCA_HIGH = _printed("52.2", "63.5", "66.5", "72.0")
-_F1: dict[Column, str] = {"f1": "86.8"}
-_ACCURACY: dict[Column, str] = {"accuracy": "53.8"}
+_F1: dict[PaperColumn, str] = {"f1": "86.8"}
+_ACCURACY: dict[PaperColumn, str] = {"accuracy": "53.8"}
 
 PAPER_ROWS: tuple[PaperRow, ...] = (
     PaperRow(2, "HER2SC", "mlp", True, _HER2SC_PROPOSED, "balanced", _HER2SC_BEST, _F1),

@@ -1,4 +1,4 @@
-"""How plots look: one size, colours that colour-blind readers tell apart, n and notices on every plot."""
+"""Style of plots: one size, colours that colour-blind readers tell apart, n and notices on every plot."""
 
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -46,11 +46,11 @@ _SETTINGS: dict[Any, Any] = {  # matplotlib names the keys by a type of 300 lite
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What stands under a plot.
+    """Text below a plot.
 
     Attributes:
-        caption: What is shown, of how many.
-        notices: What must be known first: phantoms, untrained weights, not a test set.
+        caption: Content and n.
+        notices: Such as phantoms, untrained weights, not a test set.
     """
 
     caption: str

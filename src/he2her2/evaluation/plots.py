@@ -1,4 +1,4 @@
-"""The pictures of an evaluation, as PNG and SVG: every one with its intervals, its n and its notices."""
+"""Plots of an evaluation, as PNG and SVG: each with its intervals, its n and its notices."""
 
 import math
 from collections.abc import Sequence
@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from he2her2.evaluation.audits.sites import SiteResult, sensitivity_specificity
+from he2her2.evaluation.audits import SiteResult, sensitivity_specificity
 from he2her2.evaluation.cases import Cases
-from he2her2.evaluation.choice import Reliability
 from he2her2.evaluation.plot_style import BAND_ALPHA, BLUE, GREEN, GREY, ORANGE, PINK, Note, canvas, save
-from he2her2.evaluation.summary import Summary
-from he2her2.evaluation.words import span
+from he2her2.evaluation.summary import Reliability, Summary
 from he2her2.labels import IhcScore
-from he2her2.statistics.curves import Curve, precision_recall, roc, saved_against_missed
-from he2her2.statistics.intervals import Estimate
+from he2her2.statistics import Curve, Estimate, precision_recall, roc_curve, saved_against_missed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,11 +25,11 @@ _BINS = 20
 
 def plot_roc(cases: Cases, summary: Summary, notices: tuple[str, ...], stem: Path) -> tuple[Path, ...]:
     """ROC with its band, and the run's threshold with both exact intervals."""
-    curve = roc(cases.truth, cases.probability, cases.patients)
+    curve = roc_curve(cases.truth, cases.probability, cases.patients)
     sensitivity, specificity = sensitivity_specificity(cases)
     with canvas("Receiver operating characteristic") as (figure, axes):
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 3)), label="chance")
-        _draw(axes, curve, BLUE, f"AUC {span(summary['AUC'])}")
+        _draw(axes, curve, BLUE, f"AUC {summary['AUC'].text()}")
         false = Estimate("", 1 - specificity.value, 1 - specificity.high, 1 - specificity.low, specificity.n, "")
         _cross(axes, false, sensitivity, ORANGE, f"threshold {cases.threshold:.3g}, exact 95 % intervals")
         _share_axes(axes, "1 - specificity", "sensitivity")
@@ -46,7 +43,7 @@ def plot_precision_recall(cases: Cases, summary: Summary, notices: tuple[str, ..
     share = cases.n_positive / len(cases)
     with canvas("Precision and recall") as (figure, axes):
         axes.axhline(share, color=GREY, linewidth=1, linestyle=(0, (4, 3)), label=f"chance: {share:.2f} are positive")
-        _draw(axes, curve, BLUE, f"average precision {span(summary['average precision'])}", "steps-pre")
+        _draw(axes, curve, BLUE, f"average precision {summary['average precision'].text()}", "steps-pre")
         if not math.isnan(summary["PPV"].value):
             label = f"threshold {cases.threshold:.3g}, exact 95 % intervals"
             _cross(axes, summary["sensitivity"], summary["PPV"], ORANGE, label)
@@ -70,8 +67,8 @@ def plot_saved(
         cases: The patients, of both classes.
         summary: Their figures at the run's threshold.
         prevalence: The clinic's share of positives.
-        notices: To be shown.
-        stem: Where to, without ending.
+        notices: Shown below the plot.
+        stem: Path without ending.
         chosen: Their figures at the operating point chosen on validation patients, if there is one.
     """
     own, clinic = (
@@ -122,12 +119,12 @@ def _reliability(axes: "Axes", found: Reliability, colour: str, marker: str, nam
     axes.plot(x, y, color=colour, linewidth=0.8, alpha=0.6)
     axes.errorbar(
         x, y, yerr=[down, up], fmt=marker, color=colour, markersize=6, linewidth=1.4, capsize=3, clip_on=False,
-        label=f"{name}, error {span(found.error)}",
+        label=f"{name}, error {found.error.text()}",
     )  # fmt: skip
 
 
 def plot_scores(cases: Cases, summary: Summary, notices: tuple[str, ...], stem: Path) -> tuple[Path, ...]:
-    """How the probabilities of positives and negatives are spread."""
+    """Histograms of the probabilities of positives and negatives."""
     edges = np.linspace(0, 1, _BINS + 1)
     with canvas("Probabilities of positive and negative patients") as (figure, axes):
         for kept, colour, name, sign in ((cases.truth, ORANGE, "positive", 1), (~cases.truth, BLUE, "negative", -1)):
@@ -164,7 +161,7 @@ def plot_score_matrix(summary: Summary, notices: tuple[str, ...], stem: Path) ->
     """The four IHC scores against those predicted."""
     assert summary.score_matrix is not None
     names = [str(score) for score in IhcScore]
-    text = f"Quadratic kappa {span(summary['quadratic kappa'])}; counts, and their share of the row."
+    text = f"Quadratic kappa {summary['quadratic kappa'].text()}; counts, and their share of the row."
     note = Note(_caption(summary, text, int(summary.score_matrix.sum())), notices)
     return _plot_matrix(
         summary.score_matrix,
@@ -241,7 +238,7 @@ def _forest(axes: "Axes", name: str, estimates: Sequence[Estimate], y: NDArray[n
         )
         if not math.isnan(estimate.value):
             axes.plot([estimate.value], [at], marker, color=colour, markersize=7, clip_on=False)
-        text = "not known" if math.isnan(estimate.value) else span(estimate)
+        text = estimate.text()
         axes.annotate(
             text, (0.5, at), xycoords=("axes fraction", "data"), xytext=(0, 8), textcoords="offset points", ha="center",
             fontsize=9, color=colour, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},

@@ -1,7 +1,6 @@
-"""Fit the probabilities of finished weights to a new site from few of its labelled slides, into weights of its own."""
+"""Recalibration of finished weights for a new site from few of its labelled slides."""
 
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,69 +9,61 @@ from numpy.typing import NDArray
 
 from he2her2.errors import EvaluationError, OutputError
 from he2her2.evaluation.cases import Cases, PatientRule, join
-from he2her2.evaluation.choice import Calibration
-from he2her2.evaluation.storing import add_patients, check_weights
-from he2her2.evaluation.words import span
+from he2her2.evaluation.leakage import add_validation_patients, check_weights
 from he2her2.files import atomic
 from he2her2.labels import Policy
 from he2her2.manifest import PATIENTS_FILE, Manifest, hashed_patient, patients_used
 from he2her2.models.stored_rules import hashes_of, read_rules, write_rules
+from he2her2.pages import render
 from he2her2.results import RunFolder
-from he2her2.rules import DecisionRules, IsotonicCalibration, LogitCalibration
-from he2her2.statistics.calibration import brier_interval, recalibrate_site
-from he2her2.statistics.intervals import Estimate
-from he2her2.statistics.operating_point import positives_needed
+from he2her2.rules import Calibration, DecisionRules, IsotonicCalibration, LogitCalibration
+from he2her2.statistics import Estimate, brier_interval, positives_needed, recalibrate_site
 
-FOLDS = 20
+_FOLDS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Recalibration:
-    """What few patients of a site made of the probabilities.
+    """Calibration for a site.
 
     Attributes:
-        n_positive: Of the patients.
-        rules: With the calibration for the site; operating point and triage are those that were.
-        learnt: The step that was added, from the probabilities before.
+        n_positive: Number of positive patients.
+        rules: Rules of the weights with the calibration for the site; operating point and triage are unchanged.
+        learned: The correction that was added to the former one.
         before: Brier score before.
-        after: Brier score when each patient is corrected by what the others teach.
+        after: Brier score with each patient corrected by the calibration of the others.
     """
 
     n_positive: int
     rules: DecisionRules
-    learnt: LogitCalibration
+    learned: LogitCalibration
     before: Estimate
     after: Estimate
 
 
-def sentences(found: Recalibration) -> Iterator[str]:
-    """What was learnt, what it is worth, and what it does not do."""
-    step, point, triage = found.learnt, found.rules.operating_point, found.rules.triage
-    yield (
-        f"Calibrated on {step.chosen_on} ({found.n_positive} positive): logit p' = {step.slope:.2f} logit p "
-        f"{step.shift:+.2f}. Each corrected by what the others teach, their Brier score goes from "
-        f"{span(found.before, 3)} to {span(found.after, 3)}."
-    )
-    if point is not None:
-        yield (
-            "CAUTION the operating point stays as it was and promises nothing for this site; that takes "
-            f"{positives_needed(point.budget, point.confidence)} positive validation patients of it (evaluate --store)."
-        )
-    if triage is not None:
-        yield "CAUTION the triage stays as it was and promises nothing for this site."
+def recalibration_lines(found: Recalibration, weights: Path) -> str:
+    """Lines to print after a recalibration.
+
+    Args:
+        found: The calibration.
+        weights: Folder of the site's weights.
+    """
+    point = found.rules.operating_point
+    needed = None if point is None else positives_needed(point.budget, point.confidence)
+    return render("recalibration.txt", found=found, needed=needed, weights=weights).rstrip("\n")
 
 
 def patients_of_site(
     run: RunFolder, manifest: Manifest, site: str | None, *, policy: Policy, rule: PatientRule
 ) -> Cases:
-    """The labelled patients of a site that may teach: of split val, or of none.
+    """The labelled patients of a site on whom may be calibrated: of split val, or of no split.
 
     Args:
         run: Over their slides.
         manifest: Their labels.
         site: Of the manifest's column; None takes all.
-        policy: What becomes of an open 2+.
-        rule: How a patient's probability follows from the slides.
+        policy: For an equivocal 2+ without in situ hybridisation.
+        rule: A patient's probability from those of the slides.
 
     Raises:
         EvaluationError: There are none.
@@ -92,14 +83,14 @@ def patients_of_site(
     return join(run, replace(manifest, rows=kept), policy=policy, rule=rule).patients
 
 
-def recalibrate(run: RunFolder, weights: Path, patients: Cases, chosen_on: str) -> Recalibration:
-    """Learn a site's calibration on top of the one that the weights have.
+def recalibrate_weights(run: RunFolder, weights: Path, patients: Cases, chosen_on: str) -> Recalibration:
+    """Fit a site's calibration on top of the one that the weights have.
 
     Args:
-        run: That the probabilities come from.
-        weights: Folder that the run was made with.
+        run: Over the patients' slides.
+        weights: Folder that the run was predicted with.
         patients: Labelled patients of the site.
-        chosen_on: What to call them.
+        chosen_on: Their name.
 
     Raises:
         EvaluationError: The run was made with other weights, or patients trained them.
@@ -114,18 +105,18 @@ def recalibrate(run: RunFolder, weights: Path, patients: Cases, chosen_on: str) 
         )
     rules = read_rules(weights, cards) or DecisionRules(hashes_of(cards))
     base = patients.probability if rules.calibration is None else rules.calibration(patients.probability)
-    learnt = recalibrate_site(patients.truth, base, chosen_on=chosen_on)
+    learned = recalibrate_site(patients.truth, base, chosen_on=chosen_on)
     return Recalibration(
         patients.n_positive,
-        replace(rules, calibration=one_after_other(rules.calibration, learnt)),
-        learnt,
+        replace(rules, calibration=_combined(rules.calibration, learned)),
+        learned,
         brier_interval(patients.truth, base),
-        brier_interval(patients.truth, left_out_in_turn(patients.truth, base)),
+        brier_interval(patients.truth, _left_out_in_turn(patients.truth, base)),
     )
 
 
-def one_after_other(first: Calibration | None, then: LogitCalibration) -> Calibration:
-    """Both corrections as one; of a curve its knots are moved, between which it stays straight."""
+def _combined(first: Calibration | None, then: LogitCalibration) -> Calibration:
+    """Both corrections as one; a curve stays piecewise linear between its corrected knots."""
     if first is None:
         return then
     chosen_on = f"{first.chosen_on}; then {then.chosen_on}"
@@ -134,9 +125,9 @@ def one_after_other(first: Calibration | None, then: LogitCalibration) -> Calibr
     return LogitCalibration(then.slope * first.slope, then.slope * first.shift + then.shift, chosen_on)
 
 
-def left_out_in_turn(truth: NDArray[np.bool_], probability: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(n,) probabilities, each corrected by what patients other than it teach, in at most `FOLDS` parts."""
-    part = np.arange(len(truth)) % FOLDS
+def _left_out_in_turn(truth: NDArray[np.bool_], probability: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n,) probabilities, each corrected by a calibration on other patients, in at most 20 folds."""
+    part = np.arange(len(truth)) % _FOLDS
     found = np.empty(len(truth))
     for k in np.unique(part):
         out = part == k
@@ -144,8 +135,8 @@ def left_out_in_turn(truth: NDArray[np.bool_], probability: NDArray[np.float64])
     return found
 
 
-def write_for_site(found: Recalibration, patients: Cases, weights: Path, out: Path) -> None:
-    """Copy the weights with the site's calibration, and with its patients among those who had a say.
+def write_recalibrated(found: Recalibration, patients: Cases, weights: Path, out: Path) -> None:
+    """Copy the weights with the site's calibration, its patients named among the validation patients.
 
     Raises:
         OutputError: `out` is there already, or cannot be written.
@@ -154,5 +145,5 @@ def write_for_site(found: Recalibration, patients: Cases, weights: Path, out: Pa
         raise OutputError(f"{out}: is there already; choose another --out for the site's weights")
     with atomic(out) as draft:
         shutil.copytree(weights, draft)
-        add_patients(draft / PATIENTS_FILE, patients.patients.tolist())
+        add_validation_patients(draft / PATIENTS_FILE, patients.patients.tolist())
         write_rules(draft, found.rules)

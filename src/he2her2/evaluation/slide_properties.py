@@ -37,7 +37,7 @@ class SlideProperties:
 
         Args:
             patients: (n,) patient of every slide.
-            wanted: (p,) the patients to give, in this order.
+            wanted: (p,) the patients, in this order.
         """
         names, group = np.unique(patients, return_inverse=True)
         at = np.searchsorted(names, wanted)

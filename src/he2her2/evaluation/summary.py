@@ -1,4 +1,4 @@
-"""The figures of one group of cases: the paper's and the field's, each with its interval."""
+"""Figures of a group of cases with their intervals: the paper's, the field's, and the reliability of probabilities."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,33 +10,47 @@ from numpy.typing import NDArray
 
 from he2her2.evaluation.cases import UNKNOWN_SCORE, Cases
 from he2her2.labels import IhcScore
-from he2her2.statistics import metrics as m
-from he2her2.statistics.intervals import (
+from he2her2.rules import Calibration
+from he2her2.statistics import (
+    BinaryCounts,
     Estimate,
+    ReliabilityBin,
     auc_interval,
     average_precision_interval,
+    balanced_accuracy,
+    brier_interval,
+    calibration_error_interval,
+    called_negative,
+    confusion_matrix,
     decision_interval,
+    f1,
     kappa_interval,
+    mcc,
+    npv,
+    ppv,
     rate,
+    reliability_curve,
+    weighted_f1,
+    weighted_precision,
 )
 
 Family: TypeAlias = Literal["paper", "field"]
 
-OF_COUNTS: Mapping[str, tuple[Family, Callable[[m.BinaryCounts], float]]] = {
-    "balanced accuracy": ("paper", m.balanced_accuracy),
-    "support-weighted F1": ("paper", m.weighted_f1),
-    "support-weighted precision": ("paper", m.weighted_precision),
-    "F1 of the positive class": ("field", m.f1),
-    "Matthews correlation": ("field", m.mcc),
+_OF_COUNTS: Mapping[str, tuple[Family, Callable[[BinaryCounts], float]]] = {
+    "balanced accuracy": ("paper", balanced_accuracy),
+    "support-weighted F1": ("paper", weighted_f1),
+    "support-weighted precision": ("paper", weighted_precision),
+    "F1 of the positive class": ("field", f1),
+    "Matthews correlation": ("field", mcc),
 }
-N_SCORES = len(IhcScore)
+_N_SCORES = len(IhcScore)
 CLINIC_PREVALENCE = 0.15
 """About 15 % of invasive breast cancers are HER2-positive (Wolff et al., J Clin Oncol 2018;36:2105-2122)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One figure, and whose it is: the paper's tables name it, or the field does."""
+    """One figure, reported in the paper's tables or in the field in general."""
 
     family: Family
     estimate: Estimate
@@ -47,9 +61,9 @@ class Summary:
     """All figures of a group of cases.
 
     Attributes:
-        title: Which cases, such as "patients".
-        n: How many.
-        n_patients: Of how many patients.
+        title: Name of the cases, such as "patients".
+        n: Number of cases.
+        n_patients: Number of their patients.
         counts: Truth against decision.
         threshold: The probability from which a case is called positive.
         figures: By name, in the order of reading.
@@ -60,7 +74,7 @@ class Summary:
     title: str
     n: int
     n_patients: int
-    counts: m.BinaryCounts
+    counts: BinaryCounts
     threshold: float
     figures: Mapping[str, Figure]
     score_matrix: NDArray[np.int64] | None
@@ -73,15 +87,22 @@ class Summary:
     def __getitem__(self, name: str) -> Estimate:
         return self.figures[name].estimate
 
+    def text(self, name: str) -> str:
+        """A figure with its interval and, where it rests on fewer cases than the group has, its n; "-" without it."""
+        if name not in self.figures or not self.n:
+            return "-"
+        estimate = self[name]
+        return estimate.text() + ("" if estimate.n == self.n else f", n = {estimate.n}")
+
 
 def summarise(cases: Cases, title: str, prevalence: float | None = None) -> Summary:
-    """Every figure of the cases; what is undefined (a class is absent) is nan with an interval that says so.
+    """Every figure of the cases; one that is undefined (a class is absent) is nan in the widest interval.
 
     Args:
-        cases: What to measure.
-        title: What to call them.
-        prevalence: Share of positives in the clinic, at which predictive values are computed once more; None does not,
-            as for a subgroup in which another share is positive.
+        cases: The cases.
+        title: Their name.
+        prevalence: Share of positives in the clinic, at which predictive values are computed once more; None omits
+            them, as for a subgroup with another prevalence.
     """
     truth, decided, patients = cases.truth, cases.decided, cases.patients
     right = truth == decided
@@ -96,46 +117,71 @@ def summarise(cases: Cases, title: str, prevalence: float | None = None) -> Summ
     ]
     found += [
         Figure(family, decision_interval(metric, truth, decided, patients, name=name))
-        for name, (family, metric) in OF_COUNTS.items()
+        for name, (family, metric) in _OF_COUNTS.items()
     ]
     found += [
         Figure("field", decision_interval(metric, truth, decided, patients, name=name))
-        for name, metric in (at_prevalence(prevalence) if prevalence else {}).items()
+        for name, metric in (_figures_at_prevalence(prevalence) if prevalence else {}).items()
     ]
     matrix = None
     scored = (cases.true_score != UNKNOWN_SCORE) & (cases.predicted_score != UNKNOWN_SCORE)
     if len(np.unique(cases.true_score[scored])) > 1:
         pair = cases.true_score[scored], cases.predicted_score[scored]
-        matrix = m.confusion_matrix(*pair, N_SCORES)
-        found.append(Figure("field", kappa_interval(*pair, N_SCORES, patients[scored])))
+        matrix = confusion_matrix(*pair, _N_SCORES)
+        found.append(Figure("field", kappa_interval(*pair, _N_SCORES, patients[scored])))
     return Summary(
         title,
         len(cases),
         len(np.unique(patients)),
-        m.BinaryCounts.of(truth, decided),
+        BinaryCounts.of(truth, decided),
         cases.threshold,
         {figure.estimate.name: figure for figure in found},
         matrix,
     )
 
 
-def at_prevalence(prevalence: float) -> dict[str, Callable[[m.BinaryCounts], float]]:
-    """What follows from sensitivity and specificity where another share of patients is positive (Bayes' theorem).
+def _figures_at_prevalence(prevalence: float) -> dict[str, Callable[[BinaryCounts], float]]:
+    """Figures at another prevalence, by name, from sensitivity and specificity (Bayes' theorem).
 
     Example:
-        >>> counts = m.BinaryCounts(tp=9, fp=2, tn=8, fn=1)
-        >>> [round(figure(counts), 3) for figure in at_prevalence(0.15).values()]
+        >>> counts = BinaryCounts(tp=9, fp=2, tn=8, fn=1)
+        >>> [round(figure(counts), 3) for figure in _figures_at_prevalence(0.15).values()]
         [0.443, 0.978, 0.695]
     """
     where = f"if {100 * prevalence:g} % are positive"
-    figures = {"PPV": m.ppv, "NPV": m.npv, "share called negative": m.called_negative}
-    return {f"{name} {where}": partial(_elsewhere, figure, prevalence) for name, figure in figures.items()}
+    figures = {"PPV": ppv, "NPV": npv, "share called negative": called_negative}
+    return {f"{name} {where}": partial(_moved_to, figure, prevalence) for name, figure in figures.items()}
 
 
-def _elsewhere(figure: Callable[[m.BinaryCounts], float], prevalence: float, counts: m.BinaryCounts) -> float:
+def _moved_to(figure: Callable[[BinaryCounts], float], prevalence: float, counts: BinaryCounts) -> float:
     return figure(counts.at_prevalence(prevalence))
 
 
 def equivocal(cases: Cases) -> Cases:
-    """The cases with IHC 2+, whom the guideline sends to in situ hybridisation: where help is needed most."""
+    """The cases with IHC 2+, which the guideline refers to in situ hybridisation."""
     return cases.take(cases.true_score == list(IhcScore).index(IhcScore.TWO))
+
+
+@dataclass(frozen=True, slots=True)
+class Reliability:
+    """Reliability of probabilities.
+
+    Attributes:
+        brier: Brier score.
+        error: Calibration error, less the part expected by chance.
+        bins: Share of positives over the probability.
+    """
+
+    brier: Estimate
+    error: Estimate
+    bins: tuple[ReliabilityBin, ...]
+
+
+def reliability(cases: Cases, calibration: Calibration | None = None) -> Reliability:
+    """Reliability of the cases' probabilities, corrected if a calibration is given."""
+    p = cases.probability if calibration is None else calibration(cases.probability)
+    return Reliability(
+        brier_interval(cases.truth, p, cases.patients),
+        calibration_error_interval(cases.truth, p, cases.patients),
+        reliability_curve(cases.truth, p, cases.patients),
+    )

@@ -11,6 +11,7 @@ so a block that prints nothing leaves no gap. Beside Jinja's own filters a templ
     {{ 0.1234 | percent }}, {{ 0.1234 | percent(1) }}           12 %, 12.3 %
     {{ 0.1234 | fixed(3) }}                                     0.123
     {{ 0.1234 | significant }}, {{ 0.1234 | significant(2) }}   0.123, 0.12
+    {{ sentences | paragraph }}                                 one line, line ends and runs of blanks become a blank
     {{ rows | table(["figure", "n"]) }}                         a Markdown table, first column left, the others right
     {{ rows | table(["figure", "n"], align="ll") }}             the same with every column's side given: l, r or c
 
@@ -60,6 +61,10 @@ def _significant(value: float, digits: int = 3) -> str:
     return f"{value:.{digits}g}"
 
 
+def _paragraph(text: str) -> str:
+    return " ".join(text.split())
+
+
 def _table(rows: Iterable[Sequence[object]], heads: Sequence[str], align: str | None = None) -> str:
     marks = [_MARKS[mark] for mark in align or "l" + "r" * (len(heads) - 1)]
     lines = [_line(heads), f"|{'|'.join(marks)}|", *(_line(row) for row in rows)]
@@ -78,4 +83,10 @@ _ENVIRONMENT = Environment(
     lstrip_blocks=True,
     keep_trailing_newline=True,
 )
-_ENVIRONMENT.filters |= {"percent": _percent, "fixed": _fixed, "significant": _significant, "table": _table}
+_ENVIRONMENT.filters |= {
+    "percent": _percent,
+    "fixed": _fixed,
+    "significant": _significant,
+    "paragraph": _paragraph,
+    "table": _table,
+}

@@ -1,22 +1,22 @@
-"""Is a probability worth what it says? Brier score, calibration error, reliability curve, and the correction."""
+"""Calibration of probabilities: Brier score, calibration error, reliability curve, and its correction."""
 
 import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import brentq, minimize, minimize_scalar
+from scipy.optimize import brentq, isotonic_regression, minimize, minimize_scalar
 
-from he2her2.errors import ConfigError, EvaluationError
+from he2her2.errors import EvaluationError
 from he2her2.rules import IsotonicCalibration, LogitCalibration, logit_of
 from he2her2.statistics.intervals import LEVEL, Estimate, Patients, mean_interval, rate
 from he2her2.statistics.resampling import patient_index, sum_by_patient
 
-N_BINS = 10
-FEWEST_IN_BIN = 10
-NOISE_DRAWS = 2000
-LUCK = 0.25
-"""A calibration error below this quantile of what perfect probabilities show is luck, and excludes no more than it."""
+_N_BINS = 10
+_FEWEST_IN_BIN = 10
+_NOISE_DRAWS = 2000
+_LUCKY = 0.25
+"""Quantile of the errors that perfect probabilities show; the upper limit is never that of a smaller error."""
 
 
 def brier(truth: ArrayLike, probability: ArrayLike) -> float:
@@ -52,18 +52,18 @@ def _cases(truth: ArrayLike, probability: ArrayLike) -> tuple[NDArray[np.bool_],
     return true, p
 
 
-def equal_mass_bins(probability: NDArray[np.float64], n_bins: int | None = None) -> NDArray[np.intp]:
+def _equal_mass_bins(probability: NDArray[np.float64], n_bins: int | None = None) -> NDArray[np.intp]:
     """Sort cases into bins of about equally many, equal probabilities always together.
 
     Args:
         probability: (n,) in [0, 1].
-        n_bins: How many at most; by default `N_BINS`, or fewer so that each holds about `FEWEST_IN_BIN`.
+        n_bins: Most bins; by default 10, or fewer so that each holds about 10.
 
     Returns:
         (n,) bin of each case, 0 .. b - 1, rising with the probability, none empty.
     """
     n = len(probability)
-    wanted = max(1, min(N_BINS, n // FEWEST_IN_BIN)) if n_bins is None else n_bins
+    wanted = max(1, min(_N_BINS, n // _FEWEST_IN_BIN)) if n_bins is None else n_bins
     below = np.searchsorted(np.sort(probability), probability, side="left")
     return np.unique(below * wanted // max(1, n), return_inverse=True)[1].reshape(-1).astype(np.intp)
 
@@ -90,10 +90,10 @@ def reliability_curve(
         truth: (n,) bool.
         probability: (n,) in [0, 1].
         patients: (n,) their patients.
-        n_bins: How many at most; see `equal_mass_bins`.
+        n_bins: Most bins; see `_equal_mass_bins`.
     """
     true, p = _cases(truth, probability)
-    bins, index = equal_mass_bins(p, n_bins), patient_index(patients, len(p))
+    bins, index = _equal_mass_bins(p, n_bins), patient_index(patients, len(p))
     members = [bins == k for k in range(int(bins.max()) + 1)] if len(p) else []
     return tuple(
         ReliabilityBin(float(p[inside].mean()), rate(true[inside], index[inside], name="share of positives"))
@@ -106,20 +106,20 @@ def calibration_error(
 ) -> float:
     """Expected calibration error: mean distance of the share of positives from the probability over the bins.
 
-    This plain figure is too large for few cases, even for perfect probabilities; `calibration_error_interval` takes
-    that off. Nan without cases.
+    This plain figure is too large for few cases, even for perfect probabilities; `calibration_error_interval` corrects
+    it. Nan without cases.
 
     Args:
         truth: (n,) bool.
         probability: (n,) in [0, 1].
-        n_bins: How many bins at most; see `equal_mass_bins`.
+        n_bins: Most bins; see `_equal_mass_bins`.
         weights: (n,) of the cases.
     """
     true, p = _cases(truth, probability)
     if not len(p):
         return math.nan
     w = np.ones(len(p)) if weights is None else weights
-    gaps = np.bincount(equal_mass_bins(p, n_bins), w * (true - p))
+    gaps = np.bincount(_equal_mass_bins(p, n_bins), w * (true - p))
     return float(np.abs(gaps).sum()) / float(w.sum())
 
 
@@ -132,36 +132,35 @@ def calibration_error_interval(
     level: float = LEVEL,
     seed: int = 0,
 ) -> Estimate:
-    """Calibration error without the part that chance alone makes, with its interval.
+    """Calibration error less the part expected by chance, with its interval.
 
     A gap in a bin is a true gap plus binomial noise, and noise adds up in a mean of distances. So the true gaps are
-    taken to be some multiple of those that a smooth correction would close (`recalibrate_site`; the seen gaps hold the
-    noise already), and the interval holds the errors under which the plain figure that was seen lies in the middle
-    `level` of what they would show; the value is the error under which it is the median. It is 0 where perfect
-    probabilities would show as much every other time. Several cases of a patient widen the noise by their design
-    effect.
+    assumed to be a multiple of those that a smooth correction closes (`recalibrate_site`; the observed gaps contain the
+    noise already). The interval holds the errors under which the observed plain figure lies in the middle `level` of
+    its distribution; the value is the error under which it is the median. It is 0 where perfect probabilities show as
+    much in half of all samples. Several cases of a patient widen the noise by their design effect.
 
     Args:
         truth: (n,) bool.
         probability: (n,) in [0, 1].
         patients: (n,) their patients.
-        n_bins: How many bins at most; see `equal_mass_bins`.
+        n_bins: Most bins; see `_equal_mass_bins`.
         level: Confidence level.
         seed: Of the noise.
     """
     true, p = _cases(truth, probability)
     if not len(p):
         return Estimate("calibration error", math.nan, 0.0, 1.0, 0, "no cases", level)
-    bins = equal_mass_bins(p, n_bins)
+    bins = _equal_mass_bins(p, n_bins)
     smooth = np.bincount(bins, recalibrate_site(true, p, chosen_on="these cases")(p) - p)
     noise = np.sqrt(_gap_variance(true, bins) * _design_effect(true - p, patient_index(patients, len(p))))
-    draws = np.random.default_rng(seed).standard_normal((NOISE_DRAWS, len(smooth))) * noise
+    draws = np.random.default_rng(seed).standard_normal((_NOISE_DRAWS, len(smooth))) * noise
     seen, total = float(np.abs(np.bincount(bins, true - p)).sum()) / len(p), float(np.abs(smooth).sum())
     direction = smooth / total if total else np.full(len(smooth), 1 / len(smooth))
     tail = (1 - level) / 2
-    luck = float(np.quantile(np.abs(draws).sum(axis=1), LUCK))
+    lucky = float(np.quantile(np.abs(draws).sum(axis=1), _LUCKY))
     value, low = (_error_showing(seen, direction, draws, quantile) for quantile in (0.5, 1 - tail))
-    high = _error_showing(max(seen, luck), direction, draws, tail)
+    high = _error_showing(max(seen, lucky), direction, draws, tail)
     return Estimate("calibration error", value, low, high, len(p), "noise taken off by inversion", level)
 
 
@@ -174,14 +173,14 @@ def _gap_variance(truth: NDArray[np.bool_], bins: NDArray[np.intp]) -> NDArray[n
 
 
 def _design_effect(residuals: NDArray[np.float64], index: NDArray[np.intp]) -> float:
-    """How much more cases of the same patient vary together than they would alone; at least 1."""
+    """Ratio of the variance of sums by patient to that of independent cases; at least 1."""
     alone = float(residuals @ residuals)
     together = sum_by_patient(residuals, index)
     return max(1.0, float(together @ together) / alone) if alone else 1.0
 
 
 def _error_showing(seen: float, direction: NDArray[np.float64], noise: NDArray[np.float64], quantile: float) -> float:
-    """The error in [0, 1] under which `seen` is a quantile of the plain figure; 0 when none is so small."""
+    """The error in [0, 1] under which `seen` is a quantile of the plain figure; 0 when even no error shows more."""
 
     def excess(error: float) -> float:
         shown = np.abs(error * direction + noise).sum(axis=1)
@@ -193,7 +192,7 @@ def _error_showing(seen: float, direction: NDArray[np.float64], noise: NDArray[n
 
 
 def fit_temperature(truth: ArrayLike, probability: ArrayLike, *, chosen_on: str) -> LogitCalibration:
-    """Temperature scaling (Guo et al., ICML 2017): one number that makes probabilities bolder or meeker.
+    """Temperature scaling (Guo et al., ICML 2017): one factor on all logits.
 
     Args:
         truth: (n,) bool, validation patients of both classes.
@@ -206,7 +205,7 @@ def fit_temperature(truth: ArrayLike, probability: ArrayLike, *, chosen_on: str)
     true, p = _both_classes(truth, probability, chosen_on)
     logits = logit_of(p)
     best = minimize_scalar(
-        lambda log_slope: _surprise(true, math.exp(log_slope) * logits), bounds=_LOG_SLOPES, method="bounded"
+        lambda log_slope: _log_loss(true, math.exp(log_slope) * logits), bounds=_LOG_SLOPES, method="bounded"
     )
     return LogitCalibration(math.exp(best.x), 0.0, chosen_on)
 
@@ -215,7 +214,7 @@ _LOG_SLOPES = (-4.0, 4.0)
 
 
 def fit_isotonic(truth: ArrayLike, probability: ArrayLike, *, chosen_on: str) -> IsotonicCalibration:
-    """Isotonic regression: any rising curve. It needs some hundred patients; with few it repeats their noise.
+    """Isotonic regression: any rising curve. It needs some hundred patients; with few it fits their noise.
 
     Args:
         truth: (n,) bool, validation patients of both classes.
@@ -224,30 +223,29 @@ def fit_isotonic(truth: ArrayLike, probability: ArrayLike, *, chosen_on: str) ->
 
     Raises:
         EvaluationError: A class is absent.
-        ConfigError: Scikit-learn is not installed.
     """
-    try:
-        from sklearn.isotonic import IsotonicRegression  # noqa: PLC0415  an extra, and slow to load
-    except ModuleNotFoundError as error:
-        raise ConfigError("isotonic calibration needs scikit-learn; pip install 'he2her2[evaluate]'") from error
     true, p = _both_classes(truth, probability, chosen_on)
-    curve = IsotonicRegression(y_min=0.0, y_max=1.0).fit(p, true)
-    knots = curve.X_thresholds_.tolist(), np.clip(curve.y_thresholds_, 0, 1).tolist()
-    return IsotonicCalibration(tuple(knots[0]), tuple(knots[1]), chosen_on)
+    x, group, sizes = np.unique(p, return_inverse=True, return_counts=True)
+    shares = np.bincount(group, true) / sizes
+    y = np.clip(isotonic_regression(shares, weights=sizes).x, 0, 1)
+    level = np.diff(y) == 0
+    kept = ~(np.append(False, level) & np.append(level, False))  # inside a level stretch a knot says nothing
+    return IsotonicCalibration(tuple(x[kept].tolist()), tuple(y[kept].tolist()), chosen_on)
 
 
-SLOPE_SPREAD = 0.5
+_SLOPE_SPREAD = 0.5
 """Of the logarithm of the slope between sites: most sites need a temperature between 0.4 and 2.7."""
 
-SHIFT_SPREAD = 1.5
+_SHIFT_SPREAD = 1.5
 """Of the shift between sites, in logits: odds a few times higher or lower are common."""
 
 
 def recalibrate_site(truth: ArrayLike, probability: ArrayLike, *, chosen_on: str) -> LogitCalibration:
     """Fit probabilities to a new site from a few labelled patients, as few as 8 and of one class only.
 
-    Platt scaling with normal priors around "nothing changes" (`SLOPE_SPREAD`, `SHIFT_SPREAD`): the fewer patients, the
-    less is changed. Thresholds are not moved: a promise made at one site needs new validation patients at another.
+    Platt scaling with normal priors around no change, of spread 0.5 of the log slope and 1.5 logits of the shift: the
+    fewer patients, the smaller the change. Thresholds are not moved: their guarantee needs validation patients of the
+    new site.
 
     Args:
         truth: (k,) bool.
@@ -259,14 +257,14 @@ def recalibrate_site(truth: ArrayLike, probability: ArrayLike, *, chosen_on: str
 
     def loss(parameters: NDArray[np.float64]) -> float:
         log_slope, shift = parameters.tolist()
-        prior: float = (log_slope / SLOPE_SPREAD) ** 2 / 2 + (shift / SHIFT_SPREAD) ** 2 / 2
-        return prior + _surprise(true, math.exp(log_slope) * logits + shift)
+        prior: float = (log_slope / _SLOPE_SPREAD) ** 2 / 2 + (shift / _SHIFT_SPREAD) ** 2 / 2
+        return prior + _log_loss(true, math.exp(log_slope) * logits + shift)
 
     log_slope, shift = minimize(loss, np.zeros(2), bounds=[_LOG_SLOPES, (-10.0, 10.0)]).x.tolist()
     return LogitCalibration(math.exp(log_slope), shift, chosen_on)
 
 
-def _surprise(truth: NDArray[np.bool_], logits: NDArray[np.float64]) -> float:
+def _log_loss(truth: NDArray[np.bool_], logits: NDArray[np.float64]) -> float:
     """Negative log likelihood of the truth."""
     return float(np.logaddexp(0, np.where(truth, -logits, logits)).sum())
 

@@ -1,6 +1,6 @@
-"""The curves behind the plots: ROC, precision and recall, tests saved against positives missed.
+"""Curves with bands: ROC, precision and recall, tests saved against positives missed.
 
-Each has a pointwise 95 % band: where the Bayesian bootstrap of `resampling` finds the curve at each place.
+Each has a pointwise 95 % band from the Bayesian bootstrap of `resampling`.
 """
 
 from collections.abc import Callable
@@ -10,14 +10,14 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from he2her2.statistics.metrics import Ranking
 from he2her2.statistics.resampling import PRIOR, patient_index
+from he2her2.statistics.roc import RankedScores
 
-N_DRAWS = 500
-GRID = np.linspace(0, 1, 201)
+_N_DRAWS = 500
+_GRID = np.linspace(0, 1, 201)
 _EPSILON = 1e-12
 
-Corners: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
+_Corners: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
 """(p,) x and (p,) y of a curve's corners, x ascending."""
 
 
@@ -38,12 +38,12 @@ class Curve:
     high: NDArray[np.float64]
 
 
-def roc(
+def roc_curve(
     truth: NDArray[np.bool_],
     probability: NDArray[np.float64],
     patients: NDArray[np.str_],
     seed: int = 0,
-    draws: int = N_DRAWS,
+    draws: int = _N_DRAWS,
 ) -> Curve:
     """Sensitivity over 1 - specificity; between tied scores the curve slopes."""
     return _banded(truth, probability, patients, _roc_corners, np.interp, seed, draws)
@@ -54,7 +54,7 @@ def precision_recall(
     probability: NDArray[np.float64],
     patients: NDArray[np.str_],
     seed: int = 0,
-    draws: int = N_DRAWS,
+    draws: int = _N_DRAWS,
 ) -> Curve:
     """PPV over sensitivity."""
     return _banded(truth, probability, patients, _precision_corners, _next_step, seed, draws)
@@ -66,20 +66,20 @@ def saved_against_missed(
     patients: NDArray[np.str_],
     prevalence: float | None = None,
     seed: int = 0,
-    draws: int = N_DRAWS,
+    draws: int = _N_DRAWS,
 ) -> Curve:
     """Share of all patients called negative (IHC tests saved) over the share of positives missed thereby.
 
     Args:
-        truth: (n,) whether each case is HER2-positive.
-        probability: (n,) of HER2-positive.
+        truth: (n,) bool.
+        probability: (n,) higher means more likely positive.
         patients: (n,) the patient of each case.
-        prevalence: Share of positives to reckon with; None takes the cases' own.
+        prevalence: Share of positives to assume; None takes the cases' own.
         seed: Of the band's draws.
-        draws: How many of them.
+        draws: Number of draws.
     """
 
-    def corners(positive: NDArray[np.float64], negative: NDArray[np.float64]) -> Corners:
+    def corners(positive: NDArray[np.float64], negative: NDArray[np.float64]) -> _Corners:
         share = positive.sum() / (positive.sum() + negative.sum()) if prevalence is None else prevalence
         missed = np.append(0.0, np.cumsum(positive) / positive.sum())
         spared = np.append(0.0, np.cumsum(negative) / negative.sum())
@@ -88,12 +88,12 @@ def saved_against_missed(
     return _banded(truth, probability, patients, corners, _last_step, seed, draws)
 
 
-def _roc_corners(positive: NDArray[np.float64], negative: NDArray[np.float64]) -> Corners:
+def _roc_corners(positive: NDArray[np.float64], negative: NDArray[np.float64]) -> _Corners:
     false = np.append(0.0, np.cumsum(negative[::-1]) / negative.sum())
     return false, np.append(0.0, np.cumsum(positive[::-1]) / positive.sum())
 
 
-def _precision_corners(positive: NDArray[np.float64], negative: NDArray[np.float64]) -> Corners:
+def _precision_corners(positive: NDArray[np.float64], negative: NDArray[np.float64]) -> _Corners:
     hits, alarms = np.cumsum(positive[::-1]), np.cumsum(negative[::-1])
     called = hits + alarms
     precision = np.divide(hits, called, out=np.ones(len(hits)), where=called > 0)
@@ -101,12 +101,12 @@ def _precision_corners(positive: NDArray[np.float64], negative: NDArray[np.float
 
 
 def _last_step(at: NDArray[np.float64], x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of the corners up to `at` the last: as much as is saved before more would be missed."""
+    """Height of the last corner at or before each place."""
     return y[np.searchsorted(x, at + _EPSILON, side="right") - 1]
 
 
 def _next_step(at: NDArray[np.float64], x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of the corners from `at` on the first: where the sensitivity is first reached."""
+    """Height of the first corner at or after each place."""
     return y[np.minimum(np.searchsorted(x, at - _EPSILON), len(x) - 1)]
 
 
@@ -114,34 +114,34 @@ def _banded(
     truth: NDArray[np.bool_],
     probability: NDArray[np.float64],
     patients: NDArray[np.str_],
-    corners: Callable[[NDArray[np.float64], NDArray[np.float64]], Corners],
+    corners: Callable[[NDArray[np.float64], NDArray[np.float64]], _Corners],
     read: Callable[[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]],
     seed: int,
     n_draws: int,
 ) -> Curve:
-    """The curve of the cases, and how far it moves when patients are redrawn.
+    """The curve of the cases, with the band of its bootstrap by patient.
 
     Args:
         truth: (n,) of both classes.
-        probability: (n,) of HER2-positive.
+        probability: (n,) higher means more likely positive.
         patients: (n,) the patient of each case.
-        corners: From the weight of positives and of negatives at each score, ascending, to the curve.
-        read: The curve's height at given places, of its corners.
+        corners: Function from the weights of positives and of negatives at each score, ascending, to the curve.
+        read: Function from places and the curve's corners to its heights there.
         seed: Of the draws.
-        n_draws: How many of them.
+        n_draws: Number of draws.
     """
     # Half a patient of each class on the wrong side keeps the band from being a line where few cases are all right.
-    ranking = Ranking.of(np.append(truth, [True, False]), np.append(probability, [-np.inf, np.inf]))
+    ranking = RankedScores.of(np.append(truth, [True, False]), np.append(probability, [-np.inf, np.inf]))
     index = patient_index(patients, len(truth))
     n_patients = int(index.max()) + 1
     weights = np.append(np.ones(len(truth)), [0.0, 0.0])
     x, y = corners(*ranking.masses(weights))
     rng = np.random.default_rng(seed)
-    draws = np.empty((n_draws, len(GRID)))
+    draws = np.empty((n_draws, len(_GRID)))
     for k in range(n_draws):
         weights[:-2] = rng.standard_exponential(n_patients)[index]
         weights[-2:] = rng.standard_gamma(PRIOR, 2) * (len(truth) / n_patients)
-        draws[k] = read(GRID, *corners(*ranking.masses(weights)))
+        draws[k] = read(_GRID, *corners(*ranking.masses(weights)))
     low, high = np.quantile(draws, [0.025, 0.975], axis=0)
-    own = read(GRID, x, y)
-    return Curve(np.stack([x, y], axis=1), GRID, np.minimum(low, own), np.maximum(high, own))
+    own = read(_GRID, x, y)
+    return Curve(np.stack([x, y], axis=1), _GRID, np.minimum(low, own), np.maximum(high, own))

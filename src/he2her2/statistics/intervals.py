@@ -1,4 +1,4 @@
-"""Every figure with its interval, by the method that keeps its promise; experiments/results/coverage.md measures it."""
+"""Shares, counts, means and kappa with confidence intervals; their coverage: experiments/results/coverage.md."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -7,20 +7,9 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import brentq
-from scipy.special import comb
 from scipy.stats import beta, norm, t
 
-from he2her2.statistics.delong import placements, pull_variance
-from he2her2.statistics.metrics import (
-    BinaryCounts,
-    Ranking,
-    auc,
-    average_precision,
-    average_precisions,
-    quadratic_kappa,
-    quadratic_kappas,
-)
+from he2her2.statistics.metrics import BinaryCounts, quadratic_kappa, quadratic_kappas
 from he2her2.statistics.resampling import (
     N_DRAWS,
     cells_by_patient,
@@ -42,12 +31,12 @@ class Estimate:
     """A figure with its confidence interval.
 
     Attributes:
-        name: What was measured.
+        name: Of the figure.
         value: The figure; nan where it is undefined (0/0).
         low: Lower end; the lowest possible value where nothing is known.
         high: Upper end.
         n: Cases that the figure rests on (for a sensitivity: the positives).
-        method: How the interval was made.
+        method: Of the interval.
         level: Confidence level.
     """
 
@@ -63,6 +52,39 @@ class Estimate:
         """Such as "0.88 (95 % interval 0.47 to 1.00, n = 8)"."""
         return f"{self.value:.2f} ({100 * self.level:g} % interval {self.low:.2f} to {self.high:.2f}, n = {self.n})"
 
+    @property
+    def is_defined(self) -> bool:
+        """False where the figure is 0/0."""
+        return not math.isnan(self.value)
+
+    def text(self, digits: int = 2) -> str:
+        """The figure with its interval; "undefined" where it is nan.
+
+        Example:
+            >>> Estimate("AUC", 0.714, 0.6, 0.8, 10, "").text()
+            '0.71 (0.60 to 0.80)'
+        """
+        if not self.is_defined:
+            return "undefined"
+        return f"{self.value:.{digits}f} ({self.low:.{digits}f} to {self.high:.{digits}f})"
+
+    def percent(self, digits: int = 0) -> str:
+        """A share with its interval in per cent; "undefined" where it is nan.
+
+        Example:
+            >>> Estimate("sensitivity", 0.875, 0.47, 1, 8, "").percent()
+            '88 % (47 to 100 %)'
+        """
+        if not self.is_defined:
+            return "undefined"
+        value, low, high = (f"{100 * number:.{digits}f}" for number in (self.value, self.low, self.high))
+        return f"{value} % ({low} to {high} %)"
+
+    @property
+    def negated(self) -> "Estimate":
+        """A difference with its sides exchanged."""
+        return replace(self, value=-self.value, low=-self.high, high=-self.low)
+
 
 def exact_binomial(k: float, n: float, *, name: str = "rate", level: float = LEVEL) -> Estimate:
     """A share with its Clopper-Pearson interval, which covers at least `level` whatever the truth is.
@@ -70,7 +92,7 @@ def exact_binomial(k: float, n: float, *, name: str = "rate", level: float = LEV
     Args:
         k: Hits.
         n: Independent cases; 0 gives nan in [0, 1].
-        name: What was measured.
+        name: Of the figure.
         level: Confidence level.
 
     Raises:
@@ -82,11 +104,11 @@ def exact_binomial(k: float, n: float, *, name: str = "rate", level: float = LEV
     """
     if not 0 <= k <= n:
         raise ValueError(f"{k} of {n} is no share")
-    low, high = clopper_pearson(k, n, level)
+    low, high = _clopper_pearson(k, n, level)
     return Estimate(name, k / n if n else math.nan, low, high, round(n), "Clopper-Pearson", level)
 
 
-def clopper_pearson(k: float, n: float, level: float = LEVEL) -> tuple[float, float]:
+def _clopper_pearson(k: float, n: float, level: float = LEVEL) -> tuple[float, float]:
     """The exact interval of a share; k and n may be fractions (effective counts of clustered cases)."""
     tail = (1 - level) / 2
     low = float(beta.ppf(tail, k, n - k + 1)) if k > 0 else 0.0
@@ -114,14 +136,14 @@ def wilson_limits(k: float, n: float, level: float = LEVEL) -> tuple[float, floa
 def rate(hits: ArrayLike, patients: Patients = None, *, name: str = "rate", level: float = LEVEL) -> Estimate:
     """A share of cases: exact when every patient has one case, else exact on the effective number of cases.
 
-    Several cases of a patient are no independent evidence. Their number is divided by the design effect that the data
+    Several cases of a patient are not independent. Their number is divided by the design effect that the data
     shows, at best 1 and at worst that of patients whose cases are all alike (Rao and Scott, 1992; Korn and Graubard,
     1998); the worst is taken when all hits are equal, since then the data shows nothing.
 
     Args:
         hits: (n,) bool.
         patients: (n,) their patients.
-        name: What was measured.
+        name: Of the figure.
         level: Confidence level.
     """
     hit = np.asarray(hits, dtype=bool)
@@ -131,12 +153,12 @@ def rate(hits: ArrayLike, patients: Patients = None, *, name: str = "rate", leve
         return exact_binomial(int(hit.sum()), len(hit), name=name, level=level)
     share = float(hit.mean())
     effective = _effective_cases(sum_by_patient(hit.astype(float), index), sizes)
-    low, high = clopper_pearson(share * effective, effective, level)
+    low, high = _clopper_pearson(share * effective, effective, level)
     return Estimate(name, share, low, high, len(hit), "Clopper-Pearson on effective cases (Korn-Graubard)", level)
 
 
 def _effective_cases(hits: NDArray[np.float64], sizes: NDArray[np.intp]) -> float:
-    """Cases that would be worth as much if they were independent, from (p,) hits and (p,) cases of each patient."""
+    """Number of independent cases with the same information, from (p,) hits and (p,) cases of each patient."""
     n, p = int(sizes.sum()), len(sizes)
     share = float(hits.sum()) / n
     least = n * n / float((sizes.astype(float) ** 2).sum())
@@ -160,14 +182,14 @@ def counts_interval(
     Args:
         metric: Such as `metrics.mcc`.
         counts: Whole numbers.
-        name: What was measured; the metric's own name by default.
+        name: Of the figure; the metric's own name by default.
         level: Confidence level.
         seed: Of the draws.
     """
     cells = [round(count) for count in (counts.tp, counts.fp, counts.tn, counts.fn)]
     tables = np.repeat(np.eye(4), cells, axis=0)
     values = draw_counts(metric, tables, seed=seed)
-    return _from_draws(name or _name(metric), metric(counts), values, sum(cells), level)
+    return interval_of_draws(name or _name(metric), metric(counts), values, sum(cells), level)
 
 
 def decision_interval(
@@ -187,29 +209,29 @@ def decision_interval(
         truth: (n,) bool.
         decided: (n,) bool.
         patients: (n,) their patients.
-        name: What was measured; the metric's own name by default.
+        name: Of the figure; the metric's own name by default.
         level: Confidence level.
         seed: Of the draws.
     """
     counts = BinaryCounts.of(truth, decided)
     tables = cells_by_patient(truth, decided, patient_index(patients, int(counts.n)))
     values = draw_counts(metric, tables, seed=seed)
-    return _from_draws(name or _name(metric), metric(counts), values, int(counts.n), level)
+    return interval_of_draws(name or _name(metric), metric(counts), values, int(counts.n), level)
 
 
 def _name(metric: Callable[[BinaryCounts], float]) -> str:
     return str(getattr(metric, "__name__", "figure")).replace("_", " ")
 
 
-BOOTSTRAP = "Bayesian bootstrap by patient"
+_BOOTSTRAP = "Bayesian bootstrap by patient"
 
 
-def _from_draws(name: str, value: float, values: NDArray[np.float64], n: int, level: float) -> Estimate:
+def interval_of_draws(name: str, value: float, values: NDArray[np.float64], n: int, level: float) -> Estimate:
     """The middle `level` of the draws, widened to hold the figure itself."""
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2]).tolist()
     if not math.isnan(value):
         low, high = min(low, value), max(high, value)
-    return Estimate(name, value, low, high, n, BOOTSTRAP, level)
+    return Estimate(name, value, low, high, n, _BOOTSTRAP, level)
 
 
 def mean_interval(
@@ -226,7 +248,7 @@ def mean_interval(
     Args:
         values: (n,) of the cases, at least one.
         patients: (n,) their patients.
-        name: What was measured.
+        name: Of the figure.
         between: The least and the greatest value that can be; half a patient with each keeps the interval of few cases
             that are all alike from being a point.
         level: Confidence level.
@@ -241,29 +263,7 @@ def mean_interval(
     index = patient_index(patients, len(own))
     blocks = draw_weights(index, pseudo_cases=len(every) - len(own), n_draws=N_DRAWS // 2, seed=seed)
     draws = np.concatenate([weights @ every / weights.sum(axis=1) for weights in blocks])
-    return _from_draws(name, float(own.mean()), draws, len(own), level)
-
-
-def average_precision_interval(
-    truth: ArrayLike, scores: ArrayLike, patients: Patients = None, *, level: float = LEVEL, seed: int = 0
-) -> Estimate:
-    """Average precision with its interval by patient.
-
-    Args:
-        truth: (n,) bool.
-        scores: (n,) higher means more likely positive.
-        patients: (n,) their patients.
-        level: Confidence level.
-        seed: Of the draws.
-    """
-    true, score, name = np.asarray(truth, dtype=bool), np.asarray(scores, dtype=float), "average precision"
-    if not true.any():
-        return Estimate(name, math.nan, 0.0, 1.0, len(true), "no positives", level)
-    worst_and_best = Ranking.of(np.append(true, [True, False]), np.append(score, [-np.inf, np.inf]))
-    index = patient_index(patients, len(true))
-    blocks = draw_weights(index, pseudo_cases=2, n_draws=N_DRAWS // 2, seed=seed)
-    values = np.concatenate([average_precisions(worst_and_best, block) for block in blocks])
-    return _from_draws(name, average_precision(true, score), values, len(true), level)
+    return interval_of_draws(name, float(own.mean()), draws, len(own), level)
 
 
 def kappa_interval(
@@ -291,82 +291,5 @@ def kappa_interval(
     ends = []
     for prior in (agrees, anyhow):
         draws = draw_tables(tables, prior=prior, n_draws=N_DRAWS, seed=seed).reshape(-1, k, k)
-        ends.append(_from_draws("quadratic kappa", value, quadratic_kappas(draws), len(cells), level))
+        ends.append(interval_of_draws("quadratic kappa", value, quadratic_kappas(draws), len(cells), level))
     return replace(ends[0], low=min(end.low for end in ends), high=max(end.high for end in ends))
-
-
-FEW_PATIENTS = 20
-"""Patients in the smaller class with whom a seen variance of an AUC counts as much as the expected one."""
-
-
-def auc_interval(
-    truth: ArrayLike, scores: ArrayLike, patients: Patients = None, *, name: str = "AUC", level: float = LEVEL
-) -> Estimate:
-    """AUC with its interval: `auc_limits` of DeLong's variance, with patients as clusters (Obuchowski, 1997).
-
-    Several cases of a patient are worth as many as the design effect that the data shows leaves of them, at worst one;
-    the worst is the more believed the fewer patients there are.
-
-    Args:
-        truth: (n,) bool; without one of the classes the AUC is nan in [0, 1].
-        scores: (n,) higher means more likely positive.
-        patients: (n,) their patients.
-        name: What was measured.
-        level: Confidence level.
-    """
-    area, true = auc(truth, scores), np.asarray(truth, dtype=bool)
-    if math.isnan(area):
-        return Estimate(name, area, 0.0, 1.0, len(true), "a class is absent", level)
-    index, pull = patient_index(patients, len(true)), placements(true, scores).pull
-    variance, alone = (pull_variance(true, pull, each) for each in (index, np.arange(len(true))))
-    cases = np.array([true.sum(), (~true).sum()])
-    clusters = np.array([len(np.unique(index[kind])) for kind in (true, ~true)])
-    worst = cases / clusters
-    seen = np.clip(variance / alone, 1.0, worst) if alone > 0 and variance > 0 else worst
-    effect = seen + (worst - seen) * _doubt(clusters.min())
-    low, high = auc_limits(area, variance, *(cases / effect).tolist(), level=level)
-    return Estimate(name, area, low, high, len(true), AUC_METHOD, level)
-
-
-def _doubt(patients: float) -> float:
-    """How much what was seen of so many patients gives way to what is expected, in (0, 1)."""
-    return FEW_PATIENTS / (FEW_PATIENTS + patients)
-
-
-AUC_METHOD = "score interval on DeLong's variance"
-
-
-def auc_limits(area: float, variance: float, m: float, n: float, *, level: float = LEVEL) -> tuple[float, float]:
-    """Ends of an AUC's score interval (Newcombe, Statistics in Medicine 25:559, 2006, method 5), on the variance seen.
-
-    Newcombe expects the variance that Hanley and McNeil (1982) give an AUC, in a symmetric form; here it is scaled by
-    how much of it DeLong's is. The variance seen on few patients is uncertain, and 0 for a perfect ranking: where it is
-    below the expected one it is raised towards that, the more the fewer patients there are. Where chance alone ranks
-    patients perfectly, one way or the other, more often than the level allows (2 against 6: in 7 % of all orders), 0.5
-    is never excluded.
-
-    Args:
-        area: The AUC.
-        variance: DeLong's; nan where it is unknown.
-        m: Patients of a class; of several cases each, as many as they are worth.
-        n: Patients of the other.
-        level: Confidence level.
-    """
-    z = float(norm.ppf(0.5 + level / 2))
-
-    def expected(theta: float) -> float:
-        spread = (1 - theta) / (2 - theta) + theta / (1 + theta)
-        return theta * (1 - theta) * (1 + ((m + n) / 2 - 1) * spread) / (m * n)
-
-    seen = variance / expected(area) if variance > 0 and 0 < area < 1 else 1.0
-    ratio = seen + max(0.0, 1 - seen) * _doubt(min(m, n))
-
-    def excess(theta: float) -> float:
-        return (area - theta) ** 2 - z * z * ratio * expected(theta)
-
-    tiny = 1e-9
-    low = float(brentq(excess, 0.0, min(area, 1 - tiny))) if area > tiny else 0.0
-    high = float(brentq(excess, max(area, tiny), 1.0)) if area < 1 - tiny else 1.0
-    if 2 / comb(m + n, m) > 1 - level:
-        low, high = min(low, 0.5), max(high, 0.5)
-    return low, high

@@ -1,4 +1,4 @@
-"""The figures of a classifier, as pure functions of counts or of arrays.
+"""Figures of a classifier's decisions, as pure functions of counts or of confusion matrices.
 
 What is undefined (0/0: no positives, nothing called positive) is nan, never a silent 0 or 1. The one exception are the
 support-weighted means of the paper's tables, which follow scikit-learn's `zero_division=0`, as the paper did.
@@ -13,9 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 
 @dataclass(frozen=True, slots=True)
 class BinaryCounts:
-    """The four cells of truth against decision; counts of cases, or sums of their weights.
+    """True and false positives and negatives; counts of cases, or sums of their weights.
 
-    Every figure of them may also be asked for of arrays, of sums above 0 that were drawn (`resampling.draw_counts`).
+    Each may also be an array of drawn sums above 0 (`resampling.draw_counts`); every figure is then an array, too.
 
     Attributes:
         tp: Positive cases called positive.
@@ -35,7 +35,7 @@ class BinaryCounts:
 
         Args:
             truth: (n,) bool, True is positive.
-            decided: (n,) bool, what the classifier said.
+            decided: (n,) bool, True is called positive.
 
         Raises:
             ValueError: They are not bool, not one-dimensional or not equally long.
@@ -80,16 +80,16 @@ class BinaryCounts:
 
     @property
     def constant(self) -> bool:
-        """Whether every case was given the same answer."""
+        """True if every case was called the same."""
         return self.called_positive == 0 or self.called_negative == 0
 
     @property
     def swapped(self) -> "BinaryCounts":
-        """The same decisions with the negative class in the place of the positive one."""
+        """The same decisions with the classes exchanged."""
         return BinaryCounts(tp=self.tn, fp=self.fn, tn=self.tp, fn=self.fp)
 
     def at_prevalence(self, prevalence: float) -> "BinaryCounts":
-        """The same sensitivity and specificity among patients of whom another share is positive.
+        """The same sensitivity and specificity at another prevalence.
 
         Args:
             prevalence: Share of positives, in [0, 1].
@@ -130,12 +130,12 @@ def specificity(counts: BinaryCounts) -> float:
 
 
 def ppv(counts: BinaryCounts) -> float:
-    """Share of those called positive that are (precision); nan when none is called so."""
+    """Positive predictive value (precision); nan when no case is called positive."""
     return _ratio(counts.tp, counts.called_positive)
 
 
 def npv(counts: BinaryCounts) -> float:
-    """Share of those called negative that are; nan when none is called so."""
+    """Negative predictive value; nan when no case is called negative."""
     return _ratio(counts.tn, counts.called_negative)
 
 
@@ -152,7 +152,7 @@ def f1(counts: BinaryCounts) -> float:
 def mcc(counts: BinaryCounts) -> float:
     """Matthews correlation coefficient in [-1, 1]; nan for a constant predictor or an absent class.
 
-    Scikit-learn gives 0 there; we keep "undefined" apart from "no better than chance".
+    Scikit-learn gives 0 there; undefined is not the same as no better than chance.
     """
     margins = [counts.positives, counts.negatives, counts.called_positive, counts.called_negative]
     root = math.prod(margin**0.5 for margin in margins)
@@ -211,11 +211,6 @@ def confusion_matrix(truth: ArrayLike, decided: ArrayLike, k: int) -> NDArray[np
     return np.bincount(cells, minlength=k * k).reshape(k, k)
 
 
-def accuracy_of(matrix: NDArray[np.integer | np.floating]) -> float:
-    """Share of right decisions in a (k, k) confusion matrix; nan without cases."""
-    return _ratio(float(np.trace(matrix)), float(matrix.sum()))
-
-
 def quadratic_kappa(matrix: NDArray[np.integer | np.floating]) -> float:
     """Cohen's kappa with quadratic weights, for ordered classes such as the four IHC scores.
 
@@ -238,113 +233,3 @@ def quadratic_kappas(matrices: NDArray[np.integer | np.floating]) -> NDArray[np.
     kappas = np.full(len(matrices), np.nan)
     np.divide(chance - seen, chance, out=kappas, where=chance > 0)
     return kappas
-
-
-@dataclass(frozen=True, slots=True, eq=False)  # eq=False: it holds arrays
-class Ranking:
-    """Cases ordered by score once, so that many weightings of them are cheap.
-
-    Attributes:
-        order: (n,) indices of the cases, from the lowest score to the highest.
-        truth: (n,) bool, in that order.
-        last: (g,) position of the last case of every group of equal scores, ascending.
-    """
-
-    order: NDArray[np.intp]
-    truth: NDArray[np.bool_]
-    last: NDArray[np.intp]
-
-    @classmethod
-    def of(cls, truth: ArrayLike, scores: ArrayLike) -> "Ranking":
-        """Rank cases.
-
-        Args:
-            truth: (n,) bool.
-            scores: (n,) higher means more likely positive.
-
-        Raises:
-            ValueError: Truth is not bool, lengths differ, or a score is nan.
-        """
-        true, score = np.asarray(truth), np.asarray(scores, dtype=np.float64)
-        if true.ndim != 1 or true.shape != score.shape:
-            raise ValueError(f"truth and scores must be equally long lists, got shapes {true.shape} and {score.shape}")
-        if true.size and true.dtype != np.bool_:
-            raise ValueError(f"truth must be bool, got {true.dtype}")
-        if np.isnan(score).any():
-            raise ValueError("a score is nan")
-        order = np.argsort(score, kind="stable")
-        ranked = score[order]
-        last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], np.ones(min(1, len(ranked)), bool)))
-        return cls(order, true[order].astype(np.bool_), last)
-
-    def masses(self, weights: NDArray[np.float64] | None = None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Weight of the positives and of the negatives in every group of equal scores, ascending.
-
-        Args:
-            weights: (..., n) of the cases; None weighs each 1.
-
-        Returns:
-            (..., g) and (..., g).
-        """
-        ranked = np.ones(len(self.order)) if weights is None else weights[..., self.order]
-        groups = (
-            np.diff(np.cumsum(w, axis=-1)[..., self.last], prepend=0.0)
-            for w in (ranked * self.truth, ranked * ~self.truth)
-        )
-        positive, negative = groups
-        return positive, negative
-
-
-def auc_of(ranking: Ranking, weights: NDArray[np.float64] | None = None) -> float:
-    """Area under the ROC curve of ranked cases, each with a weight; nan when a class has none."""
-    positive, negative = ranking.masses(weights)
-    below = np.cumsum(negative) - negative / 2  # a tie counts half
-    return _ratio(float(positive @ below), float(positive.sum() * negative.sum()))
-
-
-def auc(truth: ArrayLike, scores: ArrayLike) -> float:
-    """Area under the ROC curve: how often a positive case scores above a negative one, ties counting half.
-
-    Args:
-        truth: (n,) bool.
-        scores: (n,) higher means more likely positive.
-
-    Returns:
-        In [0, 1]; nan when a class is absent.
-
-    Example:
-        >>> auc([True, False, False], [0.5, 0.5, 0.1])
-        0.75
-    """
-    return auc_of(Ranking.of(truth, scores))
-
-
-def average_precision_of(ranking: Ranking, weights: NDArray[np.float64] | None = None) -> float:
-    """Average precision of ranked cases, each with a weight; nan without positives."""
-    return float(average_precisions(ranking, (np.ones(len(ranking.order)) if weights is None else weights)[None])[0])
-
-
-def average_precisions(ranking: Ranking, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(b,) average precisions of ranked cases under (b, n) weightings."""
-    ranked = weights[:, ranking.order[::-1]]  # from the highest score down
-    starts = np.append(0, ranking.last + 1)[: len(ranking.last)]  # of the groups of equal scores, from the lowest up
-    ends = len(ranking.order) - 1 - starts[::-1]
-    hits = np.cumsum(ranked * ranking.truth[::-1], axis=1)[:, ends]
-    called = np.cumsum(ranked, axis=1)[:, ends]
-    precision = np.divide(hits, called, out=np.zeros_like(hits), where=called > 0)
-    gained = np.diff(hits, prepend=0.0)
-    total, means = gained.sum(axis=1), np.full(len(weights), np.nan)
-    np.divide((precision * gained).sum(axis=1), total, out=means, where=total > 0)
-    return means
-
-
-def average_precision(truth: ArrayLike, scores: ArrayLike) -> float:
-    """Average precision: the precision at each threshold, weighted by the recall that it adds (no interpolation).
-
-    A useless classifier has the share of positives, not 0.5. Nan without positives (scikit-learn gives 0).
-
-    Args:
-        truth: (n,) bool.
-        scores: (n,) higher means more likely positive.
-    """
-    return average_precision_of(Ranking.of(truth, scores))

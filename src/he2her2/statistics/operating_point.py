@@ -2,8 +2,8 @@
 
 The threshold is the k-th smallest probability of the validation positives. Whatever its distribution, the share of the
 population's positives below it is then at most Beta(k, n - k + 1) distributed (tied probabilities only make it
-smaller), so the promise needs no model, only validation patients that resemble those to come (the tolerance bound of
-Wilks, Annals of Mathematical Statistics 12:91, 1941; as sure as a Clopper-Pearson bound of k - 1 misses).
+smaller), so the guarantee needs no model, only validation patients that resemble those to come (the tolerance bound of
+Wilks, Annals of Mathematical Statistics 12:91, 1941; the same as a Clopper-Pearson bound of k - 1 misses).
 """
 
 import math
@@ -16,22 +16,21 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import beta, betabinom
 
 from he2her2.errors import EvaluationError
-from he2her2.labels import Her2Status
-from he2her2.rules import DIGITS, OperatingPoint, Share
+from he2her2.rules import DIGITS, OperatingPoint, ShareEstimate
 from he2her2.statistics.intervals import LEVEL, Estimate, Patients, decision_interval, rate
 from he2her2.statistics.metrics import BinaryCounts, called_negative, npv, ppv
 from he2her2.statistics.resampling import N_DRAWS, PRIOR, patient_index
 
-Draws = NDArray[np.float64]
+_Draws = NDArray[np.float64]
 
 
-def rank_within(n_positive: int, budget: float, confidence: float, n_fresh: int | None = None) -> int:
-    """How many validation positives from below the threshold may lie so that the promise holds; 0 where none may.
+def highest_rank(n_positive: int, budget: float, confidence: float, n_fresh: int | None = None) -> int:
+    """Highest rank of the validation positive that may be the threshold so that the guarantee holds; 0 if none may.
 
     Args:
         n_positive: Validation positives.
         budget: Share of positives that may be missed.
-        confidence: How sure that must be.
+        confidence: Confidence of the guarantee.
         n_fresh: Positives of the cohort for which it must hold; None for the whole population.
     """
     ranks = np.arange(1, n_positive + 1)
@@ -40,11 +39,11 @@ def rank_within(n_positive: int, budget: float, confidence: float, n_fresh: int 
     else:
         most = math.floor(budget * n_fresh + 1e-9)
         holds = betabinom.cdf(most, n_fresh, ranks, n_positive + 1 - ranks) >= confidence
-    return int(np.count_nonzero(holds))  # the promise holds for the first ranks, or for none
+    return int(np.count_nonzero(holds))  # it holds for the first ranks, or for none
 
 
 def positives_needed(budget: float, confidence: float = LEVEL) -> int:
-    """Validation positives without which no threshold can promise a budget of misses.
+    """Fewest validation positives with which a threshold can guarantee a budget of misses.
 
     Example:
         >>> positives_needed(0.05), positives_needed(0.1)
@@ -53,8 +52,8 @@ def positives_needed(budget: float, confidence: float = LEVEL) -> int:
     return math.ceil(math.log1p(-confidence) / math.log1p(-budget) - 1e-9)
 
 
-def written(truth: ArrayLike, probability: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Probabilities of the positives and of the negatives, ascending, with the digits that predictions write.
+def ascending_by_class(truth: ArrayLike, probability: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Probabilities of the positives and of the negatives, ascending, rounded as predictions write them.
 
     Args:
         truth: (n,) bool, one value a patient.
@@ -87,16 +86,16 @@ def choose_operating_point(
         probability: (n,) of HER2-positive, uncalibrated; for a patient of several slides as `evaluate` joins them.
         budget: Share of positives that may be missed, in (0, 1).
         chosen_on: The patients, in words.
-        confidence: How sure the promise must be.
+        confidence: Confidence of the guarantee.
         prevalence: Share of positives in the clinic; by default that of the validation patients.
-        n_fresh: Make the promise for the share missed in a cohort of so many positives, luck of the draw included;
-            None makes it for the whole population.
+        n_fresh: Guarantee the share missed in a cohort of so many positives, sampling included; None guarantees it
+            for the whole population.
 
     Raises:
-        EvaluationError: There are too few positives for any promise, or no negatives to measure the gain on.
+        EvaluationError: There are too few positives for the guarantee, or no negatives to count saved tests on.
     """
-    positives, negatives = written(truth, probability)
-    rank = rank_within(len(positives), budget, confidence, n_fresh)
+    positives, negatives = ascending_by_class(truth, probability)
+    rank = highest_rank(len(positives), budget, confidence, n_fresh)
     if not rank:
         _refuse(len(positives), budget, confidence, n_fresh)
     if not len(negatives):
@@ -104,7 +103,7 @@ def choose_operating_point(
     threshold = float(positives[rank - 1])
     missed, cleared = int((positives < threshold).sum()), int((negatives < threshold).sum())
     share = len(positives) / (len(positives) + len(negatives)) if prevalence is None else prevalence
-    # An order statistic tells what is missed among patients to come; the negatives had no part in the choice.
+    # Misses among patients to come follow from an order statistic; the negatives did not choose the threshold.
     rng = np.random.default_rng(0)
     miss = rng.beta(missed + 1, len(positives) - missed, N_DRAWS)
     clear = rng.beta(cleared + PRIOR, len(negatives) - cleared + PRIOR, N_DRAWS)
@@ -143,7 +142,7 @@ def _refuse(n_positive: int, budget: float, confidence: float, n_fresh: int | No
     )
 
 
-def _figures(missed: Draws, cleared: Draws, prevalence: float) -> tuple[Draws, Draws, Draws]:
+def _figures(missed: _Draws, cleared: _Draws, prevalence: float) -> tuple[_Draws, _Draws, _Draws]:
     """Share called negative, PPV and NPV, of the shares of positives missed and of negatives cleared."""
     lost, found = prevalence * missed, prevalence * (1 - missed)
     spared, alarmed = (1 - prevalence) * cleared, (1 - prevalence) * (1 - cleared)
@@ -151,24 +150,24 @@ def _figures(missed: Draws, cleared: Draws, prevalence: float) -> tuple[Draws, D
         return lost + spared, found / (found + alarmed), spared / (lost + spared)
 
 
-def _share(value: Draws, draws: Draws, level: float = LEVEL) -> Share | None:
+def _share(value: _Draws, draws: _Draws, level: float = LEVEL) -> ShareEstimate | None:
     """A figure with the middle of its draws, widened to hold it; None where it is undefined."""
     if math.isnan(value[0]):
         return None
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    return Share(float(value[0]), float(min(low, value[0])), float(max(high, value[0])), level)
+    return ShareEstimate(float(value[0]), float(min(low, value[0])), float(max(high, value[0])), level)
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What an operating point does to patients that had no part in choosing it.
+class OperatingPointResult:
+    """Result of an operating point on patients that did not choose it.
 
     Attributes:
         missed: Share of positives called negative.
         saved: Share of patients called negative, who need no IHC.
         ppv: Share of those called positive who are.
         npv: Share of those called negative who are.
-        promise_broken: Whether the whole interval of `missed` lies above the budget.
+        promise_broken: True if the whole interval of `missed` lies above the budget.
     """
 
     missed: Estimate
@@ -178,15 +177,15 @@ class Outcome:
     promise_broken: bool
 
 
-def outcome_of(
+def operating_point_result(
     point: OperatingPoint,
     truth: ArrayLike,
     probability: ArrayLike,
     patients: Patients = None,
     *,
     prevalence: float | None = None,
-) -> Outcome:
-    """Look at what an operating point does to fresh patients.
+) -> OperatingPointResult:
+    """Test an operating point on patients that did not choose it.
 
     Args:
         point: Chosen on others.
@@ -196,7 +195,7 @@ def outcome_of(
         prevalence: Share of positives in the clinic; None leaves it as it is here.
     """
     true = np.asarray(truth, dtype=bool)
-    called = np.array([point.status(p) is Her2Status.POSITIVE for p in np.asarray(probability).tolist()], dtype=bool)
+    called = np.array([point.is_positive(p) for p in np.asarray(probability).tolist()], dtype=bool)
     index = patient_index(patients, len(true))
     missed = rate(~called[true], index[true], name="positives missed")
     if prevalence is None:
@@ -205,11 +204,11 @@ def outcome_of(
         cleared = rate(~true[~called], index[~called], name="NPV")
     else:
         saved, right, cleared = (
-            decision_interval(partial(_of_clinic, figure, prevalence), true, called, index, name=name)
+            decision_interval(partial(_at_prevalence, figure, prevalence), true, called, index, name=name)
             for figure, name in ((called_negative, "IHC tests saved"), (ppv, "PPV"), (npv, "NPV"))
         )
-    return Outcome(missed, saved, right, cleared, promise_broken=missed.low > point.budget)
+    return OperatingPointResult(missed, saved, right, cleared, promise_broken=missed.low > point.budget)
 
 
-def _of_clinic(figure: Callable[[BinaryCounts], float], prevalence: float, counts: BinaryCounts) -> float:
+def _at_prevalence(figure: Callable[[BinaryCounts], float], prevalence: float, counts: BinaryCounts) -> float:
     return figure(counts.at_prevalence(prevalence))

@@ -44,7 +44,7 @@ def sum_by_patient(values: NDArray[np.float64], index: NDArray[np.intp]) -> NDAr
 
 
 def cells_by_patient(truth: ArrayLike, decided: ArrayLike, index: NDArray[np.intp]) -> NDArray[np.float64]:
-    """(p, 4) how many true positives, false positives, true negatives and false negatives every patient has."""
+    """(p, 4) number of true positives, false positives, true negatives and false negatives of every patient."""
     true, said = np.asarray(truth, dtype=bool), np.asarray(decided, dtype=bool)
     cells = (true & said, ~true & said, ~true & ~said, true & ~said)
     p = int(index.max()) + 1 if len(index) else 0
@@ -59,7 +59,7 @@ def draw_tables(
     Args:
         tables: (p, c) counts of every patient in c cells.
         prior: Weight of the pseudo-patient of each cell, one for all or (c,).
-        n_draws: How many sums.
+        n_draws: Number of sums.
         seed: Of the weights.
 
     Returns:
@@ -88,8 +88,8 @@ def draw_weights(
 
     Args:
         index: (n,) patient of every case.
-        pseudo_cases: How many cases follow the real ones.
-        n_draws: How many weightings in all.
+        pseudo_cases: Number of pseudo-cases after the real ones.
+        n_draws: Number of weightings in all.
         seed: Of the draws.
 
     Yields:

@@ -1,11 +1,11 @@
 """Three-way triage: rule out, refer to IHC, rule in, with a guarantee on both kinds of error.
 
 Conformal risk control (Angelopoulos, Bates, Fisch, Lei and Schuster, ICLR 2024): the loss of a validation positive is 1
-when it is ruled out; the boundary is the highest for which (number ruled out + 1) / (n + 1) stays within the budget.
-Then a positive to come is ruled out with at most that chance, on average over the choice of validation patients. For
-negatives ruled in the same holds from above. With these losses the rule is an order statistic, so no library is needed
-(MAPIE's controllers search a grid of thresholds for it). With a `confidence` the stricter bound of `operating` is used:
-it holds for that share of choices, not on average.
+if it is ruled out; the boundary is the highest for which (number ruled out + 1) / (n + 1) stays within the budget.
+A positive to come is then ruled out with at most that probability, on average over the choice of validation patients.
+For negatives ruled in the same holds from above. With these losses the rule is an order statistic, so no library is
+needed (MAPIE's controllers search a grid of thresholds for it). With a `confidence` the stricter bound of
+`operating_point` is used: it holds for that share of choices, not on average.
 """
 
 import math
@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from he2her2.errors import EvaluationError
-from he2her2.rules import DIGITS, Arm, Arms, Share, Triage
+from he2her2.rules import DIGITS, Arm, Arms, ShareEstimate, Triage
 from he2her2.statistics.intervals import LEVEL
-from he2her2.statistics.operating_point import positives_needed, rank_within, written
+from he2her2.statistics.operating_point import ascending_by_class, highest_rank, positives_needed
 from he2her2.statistics.resampling import N_DRAWS, PRIOR
 
 _STEP = 10.0**-DIGITS
@@ -42,13 +42,13 @@ def choose_triage(
         miss_budget: Share of positives that may be ruled out, in (0, 1).
         false_budget: Share of negatives that may be ruled in, in (0, 1).
         chosen_on: The patients, in words.
-        confidence: How sure both promises must be, each by itself; None makes them on average.
+        confidence: Confidence of each of both guarantees; None makes them on average.
         prevalence: Share of positives in the clinic; by default that of the validation patients.
 
     Raises:
-        EvaluationError: A class has too few patients for its promise.
+        EvaluationError: A class has too few patients for its guarantee.
     """
-    positives, negatives = written(truth, probability)
+    positives, negatives = ascending_by_class(truth, probability)
     low = float(positives[_rank(len(positives), miss_budget, confidence, "positive") - 1])
     top = float(negatives[-_rank(len(negatives), false_budget, confidence, "negative")])
     high = round(top + _STEP, DIGITS)  # the first probability above it that can be written
@@ -70,8 +70,8 @@ def choose_triage(
 
 
 def _rank(n: int, budget: float, confidence: float | None, of: str) -> int:
-    """How many patients of a class up to the boundary may be lost."""
-    rank = math.floor(budget * (n + 1) + 1e-9) if confidence is None else rank_within(n, budget, confidence)
+    """Number of patients of a class that may lie beyond the boundary, the one at it included."""
+    rank = math.floor(budget * (n + 1) + 1e-9) if confidence is None else highest_rank(n, budget, confidence)
     if not rank:
         needed = math.ceil(1 / budget - 1 - 1e-9) if confidence is None else positives_needed(budget, confidence)
         raise EvaluationError(
@@ -96,30 +96,10 @@ def _arms(positive: NDArray[np.float64], negative: NDArray[np.float64], prevalen
     own = prevalence * positive / positive.sum() + (1 - prevalence) * negative / negative.sum()
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
     ends = zip(own, np.minimum(low, own), np.maximum(high, own), strict=True)
-    return Arms(*(Share(*(min(1.0, float(end)) for end in three)) for three in ends))
-
-
-def arms_of(triage: Triage, truth: ArrayLike, probability: ArrayLike, *, prevalence: float | None = None) -> Arms:
-    """Share of fresh patients in each arm.
-
-    Args:
-        triage: Chosen on others.
-        truth: (n,) bool, one value a patient, both classes present.
-        probability: (n,) of HER2-positive, uncalibrated.
-        prevalence: Share of positives in the clinic; None leaves it as it is here.
-
-    Raises:
-        EvaluationError: A class is absent.
-    """
-    positives, negatives = written(truth, probability)
-    if not (len(positives) and len(negatives)):
-        raise EvaluationError("a triage can only be judged on patients of both classes")
-    share = len(positives) / (len(positives) + len(negatives)) if prevalence is None else prevalence
-    boundaries = triage.rule_out_below, triage.rule_in_from
-    return _arms(_counts(positives, *boundaries), _counts(negatives, *boundaries), share)
+    return Arms(*(ShareEstimate(*(min(1.0, float(end)) for end in three)) for three in ends))
 
 
 def arm_counts(triage: Triage, probability: ArrayLike) -> dict[Arm, int]:
-    """How many patients each arm gets."""
+    """Number of patients in each arm."""
     arms = [triage.arm(p) for p in np.asarray(probability, dtype=np.float64).tolist()]
     return {arm: arms.count(arm) for arm in Arm}

@@ -13,7 +13,7 @@ from he2her2.models.tensors import tensors_of
 from he2her2.models.weights import save_weights
 from he2her2.models.zoo import Spec
 from he2her2.pages import render
-from he2her2.statistics.intervals import Estimate
+from he2her2.statistics import Estimate
 
 REPORT = "report.md"
 NOT_VALIDATED = "research use only: not validated for diagnosis"

@@ -1,1 +1,24 @@
-"""What else could explain a result: shortcuts, site, unstable tiles. Each audit ends in one plain sentence."""
+"""Audits: other explanations of a result, such as shortcuts, sites and unstable tiles; each ends in one sentence."""
+
+from he2her2.evaluation.audits.audit import Audit, AuditRow, Cell
+from he2her2.evaluation.audits.domain import domain_audit
+from he2her2.evaluation.audits.shortcuts import shortcut_audit
+from he2her2.evaluation.audits.sites import SiteResult, sensitivity_specificity, site_audit, site_results
+from he2her2.evaluation.audits.stability import seeds_audit
+from he2her2.evaluation.audits.tiles import N_SLIDES, run_aggregator, tile_audits
+
+__all__ = [
+    "N_SLIDES",
+    "Audit",
+    "AuditRow",
+    "Cell",
+    "SiteResult",
+    "domain_audit",
+    "run_aggregator",
+    "seeds_audit",
+    "sensitivity_specificity",
+    "shortcut_audit",
+    "site_audit",
+    "site_results",
+    "tile_audits",
+]

@@ -1,13 +1,15 @@
-"""What an audit says: one plain sentence, the table behind it, and how it was found."""
+"""The outcome of an audit: one sentence, the table behind it, and the method."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from he2her2.statistics.intervals import Estimate
+from he2her2.statistics import Estimate
 
 Cell: TypeAlias = str | int | float | bool | Estimate | None
-Row: TypeAlias = Mapping[str, Cell]
+AuditRow: TypeAlias = Mapping[str, Cell]
+
+_MOST_ROWS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,37 +17,51 @@ class Audit:
     """The outcome of one audit.
 
     Attributes:
-        name: What was asked, such as "shortcuts".
-        sentence: What was found, in one sentence.
-        alarm: Whether a reader must not overlook it.
+        name: Such as "shortcuts".
+        sentence: The finding.
+        alarm: True if the finding limits the figures of the evaluation.
         rows: The table behind it; all rows have the same columns.
-        method: How it was found, with the source of the method.
-        done: Whether there was enough to find anything; if not, the sentence says what was missing.
+        method: With the source of the method.
+        done: False if data were missing; the sentence then says which.
     """
 
     name: str
     sentence: str
     alarm: bool
-    rows: tuple[Row, ...]
+    rows: tuple[AuditRow, ...]
     method: str
     done: bool = True
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the table's columns; none without rows."""
+        return tuple(self.rows[0]) if self.rows else ()
+
+    @property
+    def is_long(self) -> bool:
+        """True if the table is too long for a page: it has many rows, or one for every slide."""
+        return len(self.rows) > _MOST_ROWS or "slide_id" in self.columns
+
+    @property
+    def texts(self) -> list[list[str]]:
+        """The table's cells as text, by row."""
+        return [[_text(row[column]) for column in self.columns] for row in self.rows]
+
+
+def _text(cell: Cell) -> str:
+    match cell:
+        case None:
+            return ""
+        case bool():
+            return "yes" if cell else "no"
+        case Estimate():
+            return cell.text()
+        case float():
+            return f"{cell:.3g}"
+        case _:
+            return str(cell)
+
 
 def not_done(name: str, why: str, method: str) -> Audit:
-    """An audit that could not be made."""
+    """An audit for which data are missing."""
     return Audit(name, f"Not done: {why}.", alarm=False, rows=(), method=method, done=False)
-
-
-def holm(p_values: list[float]) -> list[float]:
-    """P-values adjusted for their number by Holm (Scandinavian J Stat 1979;6:65-70); nan stays and does not count.
-
-    Example:
-        >>> holm([0.01, 0.04, 0.03])
-        [0.03, 0.06, 0.06]
-    """
-    order = sorted((k for k, p in enumerate(p_values) if p == p), key=lambda k: p_values[k])  # noqa: PLR0124  (nan)
-    adjusted, greatest = [float("nan")] * len(p_values), 0.0
-    for rank, k in enumerate(order):
-        greatest = max(greatest, min(1.0, (len(order) - rank) * p_values[k]))
-        adjusted[k] = greatest
-    return adjusted

@@ -1,4 +1,4 @@
-"""Is a slide like those that the model was made with? A flag per slide from colour and scores.
+"""Domain: slides unlike the reference slides in colour or tile scores.
 
 The distance of a slide is Mahalanobis's, to the reference slides' centre, in units of median and MAD, with centre and
 covariance estimated from values cut off at 3 MAD (so that a few odd reference slides do not widen the domain) and a
@@ -13,13 +13,12 @@ from scipy.stats import betabinom
 
 from he2her2.evaluation.audits.audit import Audit, not_done
 from he2her2.evaluation.slide_properties import COLOUR, SlideProperties
-from he2her2.evaluation.words import percent
-from he2her2.statistics.intervals import rate
+from he2her2.statistics import rate
 
-NAME = "domain"
-MEASURED = (*COLOUR, *(f"{channel}_spread" for channel in COLOUR), "score_mean", "score_spread")
-MIN_REFERENCE = 20
-OUTSIDE = 0.05
+_NAME = "domain"
+_MEASURED = (*COLOUR, *(f"{channel}_spread" for channel in COLOUR), "score_mean", "score_spread")
+_MIN_REFERENCE = 20
+_OUTSIDE = 0.05
 _CUT = 3.0
 _MAD_OF_NORMAL = 0.6745
 _RIDGE = 0.05
@@ -39,42 +38,42 @@ def domain_audit(
         slides: Of the evaluated run.
         patients: (n,) their patients.
         reference: Of the run over training or validation slides; None where none was given.
-        reference_name: What to call it.
+        reference_name: Its name.
     """
     if reference is None:
-        return not_done(NAME, "give a run over the training or validation slides (--reference, --validation)", _METHOD)
-    names = [name for name in MEASURED if not any(np.isnan(side.values[name]).all() for side in (slides, reference))]
+        return not_done(_NAME, "give a run over the training or validation slides (--reference, --validation)", _METHOD)
+    names = [name for name in _MEASURED if not any(np.isnan(side.values[name]).all() for side in (slides, reference))]
     known = ~np.isnan(reference.matrix(names)).any(axis=1)
-    if not names or known.sum() < MIN_REFERENCE:
-        why = f"{reference_name} has {int(known.sum())} slides with colour and scores, {MIN_REFERENCE} are needed"
-        return not_done(NAME, why, _METHOD)
+    if not names or known.sum() < _MIN_REFERENCE:
+        why = f"{reference_name} has {int(known.sum())} slides with colour and scores, {_MIN_REFERENCE} are needed"
+        return not_done(_NAME, why, _METHOD)
     measured = slides.matrix(names)
     whole = ~np.isnan(measured).any(axis=1)
     p = np.full(len(measured), np.nan)
-    p[whole] = domain_p(reference.matrix(names)[known], measured[whole])
-    outside = p <= OUTSIDE
+    p[whole] = _domain_p(reference.matrix(names)[known], measured[whole])
+    outside = p <= _OUTSIDE
     share = rate(outside[whole], patients[whole], name="slides outside")
     n_patients = len(np.unique(patients[whole]))
-    surprise = surprise_of(share.value, n_patients, int(known.sum()))
-    alarm = surprise < 0.05
+    outside_p = _outside_p(share.value, n_patients, int(known.sum()))
+    alarm = outside_p < 0.05
     verdict = "more than chance explains" if alarm else "no more than chance explains"
     sentence = (
-        f"{int(outside.sum())} of {int(whole.sum())} slides, {percent(share)}, look unlike those of {reference_name} "
+        f"{int(outside.sum())} of {int(whole.sum())} slides, {share.percent()}, look unlike those of {reference_name} "
         f"(n = {int(known.sum())}) in colour or scores, "
-        f"{verdict} (5 % are expected; p = {surprise:.2g})."
+        f"{verdict} (5 % are expected; p = {outside_p:.2g})."
     )
     rows = tuple(
         {
             "slide_id": slide_id,
             "p": None if np.isnan(value) else round(float(value), 4),
-            "outside": bool(value <= OUTSIDE),
+            "outside": bool(value <= _OUTSIDE),
         }
         for slide_id, value in zip(slides.ids.tolist(), p, strict=True)
     )
-    return Audit(NAME, sentence, alarm, rows, _METHOD)
+    return Audit(_NAME, sentence, alarm, rows, _METHOD)
 
 
-def domain_p(reference: NDArray[np.float64], slides: NDArray[np.float64]) -> NDArray[np.float64]:
+def _domain_p(reference: NDArray[np.float64], slides: NDArray[np.float64]) -> NDArray[np.float64]:
     """(n,) empirical p-value of each slide's distance to the reference.
 
     Args:
@@ -97,16 +96,16 @@ def domain_p(reference: NDArray[np.float64], slides: NDArray[np.float64]) -> NDA
     return p
 
 
-def surprise_of(share: float, n: int, m: int) -> float:
-    """P-value of so great a share outside, among n patients like the m reference slides.
+def _outside_p(share: float, n: int, m: int) -> float:
+    """P-value of a share outside among n patients like the m reference slides.
 
-    How many of n exchangeable values exceed the r-th greatest of m others is beta-binomial with r and m + 1 - r.
+    The number of n exchangeable values above the r-th greatest of m others is beta-binomial with r and m + 1 - r.
 
     Example:
-        >>> round(surprise_of(share=0.05, n=100, m=1000), 2), surprise_of(share=0.5, n=100, m=1000) < 1e-6
+        >>> round(_outside_p(share=0.05, n=100, m=1000), 2), _outside_p(share=0.5, n=100, m=1000) < 1e-6
         (0.56, True)
     """
-    r = int(OUTSIDE * (m + 1))
+    r = int(_OUTSIDE * (m + 1))
     return float(betabinom.sf(np.floor(share * n) - 1, n, r, m + 1 - r))
 
 

@@ -1,4 +1,4 @@
-"""How a tumour's HER2 scores lie in space: mixed at random, or high tiles together (intratumour heterogeneity).
+"""Heterogeneity: spatial order of a tumour's tile scores, from mixed at random to high tiles in clusters.
 
 Index: Moran's I of the tile scores over the eight neighbours of each tile,
 
@@ -6,7 +6,7 @@ Index: Moran's I of the tile scores over the eight neighbours of each tile,
 
 whose expectation without spatial order is -1 / (n - 1) (Moran, Biometrika 1950;37:17-23; Cliff & Ord, Spatial
 Processes, 1981). Its p-value comes from permuting the scores over the tiles. Beside it stands the share of high tiles
-(2+ and 3+) that lie in clusters, with the share that chance would give: HER2 heterogeneity is read by pathologists as
+(2+ and 3+) that lie in clusters, with the share expected by chance: HER2 heterogeneity is read by pathologists as
 aggregates of amplified cells (Vance et al., Arch Pathol Lab Med 2009;133:611-612).
 """
 
@@ -18,22 +18,21 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from he2her2.evaluation.audits.audit import Audit, Row, not_done
-from he2her2.evaluation.words import percent, span
+from he2her2.evaluation.audits.audit import Audit, AuditRow, not_done
 from he2her2.geometry import TileGrid
 from he2her2.models.baselines import POSITIVE_FROM
-from he2her2.statistics.intervals import mean_interval, rate
+from he2her2.statistics import mean_interval, rate
 
-NAME = "heterogeneity"
-MIN_CLUSTER = 5
+_NAME = "heterogeneity"
+_MIN_CLUSTER = 5
 """Tiles of a cluster, at least: 5 tiles of 64 µm are about 0.02 mm² of tumour."""
 
-MIN_TILES = 20
-DRAWS = 199
-SIGNIFICANT = 0.05
+_MIN_TILES = 20
+_DRAWS = 199
+_SIGNIFICANT = 0.05
 _METHOD = (
-    f"Moran's I of the tile scores over each tile's eight neighbours (Moran 1950), p-value by {DRAWS} permutations "
-    f"over the tiles; clusters are groups of at least {MIN_CLUSTER} touching tiles that score 2+ or 3+. Overlapping "
+    f"Moran's I of the tile scores over each tile's eight neighbours (Moran 1950), p-value by {_DRAWS} permutations "
+    f"over the tiles; clusters are groups of at least {_MIN_CLUSTER} touching tiles that score 2+ or 3+. Overlapping "
     "tiles are thinned first."
 )
 _HALF_OF_THE_NEIGHBOURS = ((0, 1), (1, -1), (1, 0), (1, 1))
@@ -45,7 +44,7 @@ class Heterogeneity:
     """The index of one slide.
 
     Attributes:
-        n_tiles: Tiles without overlap that it rests on.
+        n_tiles: Tiles without overlap.
         moran: Moran's I; nan where all scores are equal.
         p: Permutation p-value of positive autocorrelation; nan where I is.
         high_share: Share of tiles that score 2+ or 3+.
@@ -62,7 +61,7 @@ class Heterogeneity:
 
 
 def heterogeneity(
-    grid: TileGrid, scores: NDArray[np.float64], stride_px: int, rng: np.random.Generator, draws: int = DRAWS
+    grid: TileGrid, scores: NDArray[np.float64], stride_px: int, rng: np.random.Generator, draws: int = _DRAWS
 ) -> Heterogeneity | None:
     """The heterogeneity index of a slide's tiles.
 
@@ -81,14 +80,14 @@ def heterogeneity(
     """
     step = math.ceil(grid.side_px / stride_px)
     fine = grid_cells(grid, stride_px)
-    kept = without_overlap(fine, step)
+    kept = _without_overlap(fine, step)
     cells, values = fine[kept] // step, scores[kept]
-    pairs = neighbours(cells)
-    if len(cells) < MIN_TILES or not len(pairs):
+    pairs = _neighbours(cells)
+    if len(cells) < _MIN_TILES or not len(pairs):
         return None
     shuffled = np.stack([values, *(rng.permutation(values) for _ in range(draws))])  # (draws + 1, n), what is, first
-    index = moran(shuffled, pairs)
-    clustered = np.array([clustered_share(cells, row) for row in shuffled])
+    index = _moran(shuffled, pairs)
+    clustered = np.array([_clustered_share(cells, row) for row in shuffled])
     chance = clustered[1:].mean()
     p = math.nan if math.isnan(index[0]) else float((1 + np.count_nonzero(index[1:] >= index[0] - 1e-12)) / (draws + 1))
     high_share = float((values >= POSITIVE_FROM).mean())
@@ -108,18 +107,18 @@ def grid_cells(grid: TileGrid, stride_px: int) -> NDArray[np.int64]:
     return cells - cells.min(axis=0) if len(cells) else cells
 
 
-def without_overlap(cells: NDArray[np.int64], step: int) -> NDArray[np.int64]:
-    """Positions of the tiles on every `step`-th column and row, from where most tiles are kept; all at step 1.
+def _without_overlap(cells: NDArray[np.int64], step: int) -> NDArray[np.int64]:
+    """Positions of the tiles on every `step`-th column and row, from the offset that keeps most tiles; all at step 1.
 
     Example:
-        >>> without_overlap(np.array([[0, 0], [1, 0], [2, 0]]), 2).tolist()
+        >>> _without_overlap(np.array([[0, 0], [1, 0], [2, 0]]), 2).tolist()
         [0, 2]
     """
     phase = (cells[:, 0] % step) * step + cells[:, 1] % step
     return np.flatnonzero(phase == np.bincount(phase, minlength=1).argmax())
 
 
-def neighbours(cells: NDArray[np.int64]) -> NDArray[np.int64]:
+def _neighbours(cells: NDArray[np.int64]) -> NDArray[np.int64]:
     """(m, 2) positions of tiles that touch by side or corner, each pair once; cells lie at equal steps."""
     raster = _raster(cells, np.arange(len(cells)), -1)
     height, width = raster.shape
@@ -132,7 +131,7 @@ def neighbours(cells: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.concatenate(found)
 
 
-def moran(values: NDArray[np.float64], pairs: NDArray[np.int64]) -> NDArray[np.float64]:
+def _moran(values: NDArray[np.float64], pairs: NDArray[np.int64]) -> NDArray[np.float64]:
     """Moran's I of each row of values.
 
     Args:
@@ -150,14 +149,14 @@ def moran(values: NDArray[np.float64], pairs: NDArray[np.int64]) -> NDArray[np.f
     return index
 
 
-def clustered_share(cells: NDArray[np.int64], scores: NDArray[np.float64]) -> float:
+def _clustered_share(cells: NDArray[np.int64], scores: NDArray[np.float64]) -> float:
     """Share of the high tiles that touch at least four others, directly or through each other; nan without any."""
     high = scores >= POSITIVE_FROM
     if not high.any():
         return math.nan
     groups, _ = ndimage.label(_raster(cells, high, fill=False), structure=_ALL_NEIGHBOURS)
     sizes = np.bincount(groups.ravel())[1:]
-    return float(sizes[sizes >= MIN_CLUSTER].sum() / sizes.sum())
+    return float(sizes[sizes >= _MIN_CLUSTER].sum() / sizes.sum())
 
 
 def _raster(cells: NDArray[np.int64], values: NDArray[Any], fill: Any) -> NDArray[Any]:  # noqa: ANN401  (as the values)
@@ -169,27 +168,27 @@ def _raster(cells: NDArray[np.int64], values: NDArray[Any], fill: Any) -> NDArra
 
 
 def heterogeneity_audit(found: dict[str, Heterogeneity], patients: NDArray[np.str_], n_slides: int) -> Audit:
-    """Sum up the index over slides; it describes, so it never alarms.
+    """Summarise the index over slides; it describes the slides, so it never alarms.
 
     Args:
         found: Index of each slide that has one.
         patients: (n,) their patients.
-        n_slides: How many evaluated slides there are.
+        n_slides: Number of evaluated slides.
     """
     known = {slide_id: index for slide_id, index in found.items() if not math.isnan(index.moran)}
     if not known:
-        return not_done(NAME, "no slide has 20 tiles of differing scores side by side", _METHOD)
+        return not_done(_NAME, "no slide has 20 tiles of differing scores side by side", _METHOD)
     kept = np.array([slide_id in known for slide_id in found])
     values = np.array([index.moran for index in known.values()])
-    ordered = np.array([index.p <= SIGNIFICANT for index in known.values()])
+    ordered = np.array([index.p <= _SIGNIFICANT for index in known.values()])
     mean = mean_interval(values, patients[kept], name="mean Moran's I")
     share = rate(ordered, patients[kept], name="slides with spatial order")
     sampled = "" if len(found) == n_slides else f" (drawn from {n_slides})"
     sentence = (
         f"Tile scores lie together in space more than by chance in {int(ordered.sum())} of {len(known)} "
-        f"slides{sampled}, {percent(share)} (5 % expected of unordered ones); Moran's I is {span(mean)} on average."
+        f"slides{sampled}, {share.percent()} (5 % expected of unordered ones); Moran's I is {mean.text()} on average."
     )
-    rows: list[Row] = [
+    rows: list[AuditRow] = [
         {
             "slide_id": slide_id,
             "tiles": index.n_tiles,
@@ -201,7 +200,7 @@ def heterogeneity_audit(found: dict[str, Heterogeneity], patients: NDArray[np.st
         }
         for slide_id, index in found.items()
     ]
-    return Audit(NAME, sentence, alarm=False, rows=tuple(rows), method=_METHOD)
+    return Audit(_NAME, sentence, alarm=False, rows=tuple(rows), method=_METHOD)
 
 
 def _rounded(value: float) -> float | None:

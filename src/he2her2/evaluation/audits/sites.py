@@ -1,4 +1,4 @@
-"""Does the model do as well at every site? Each site against all others, and an operating point carried over to it."""
+"""Sites: each against all others, and an operating point carried over to it."""
 
 import math
 from dataclasses import dataclass
@@ -6,37 +6,36 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from he2her2.evaluation.audits.audit import Audit, Row, not_done
+from he2her2.evaluation.audits.audit import Audit, AuditRow, not_done
 from he2her2.evaluation.cases import Cases
-from he2her2.evaluation.words import span
-from he2her2.statistics.intervals import Estimate, auc_interval, exact_binomial
+from he2her2.statistics import Estimate, auc_interval, exact_binomial
 
-NAME = "sites"
-KEPT_SENSITIVITY = 0.95
+_NAME = "sites"
+_KEPT_SENSITIVITY = 0.95
 _ALPHA = 0.05
 _METHOD = (
     "Each site's AUC less that of all other sites together, interval by MOVER (Zou & Donner, Stat Med "
     "2008;27:1693-1702) from the two AUCs' own; an alarm needs an interval without 0 at Bonferroni's level. "
-    f"Leave-site-out: the greatest threshold that finds {100 * KEPT_SENSITIVITY:.0f} % of the other sites' positives, "
+    f"Leave-site-out: the greatest threshold that finds {100 * _KEPT_SENSITIVITY:.0f} % of the other sites' positives, "
     "used at this site."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class SiteResult:
-    """A site, and all others for comparison.
+    """Figures of a site, compared with all other sites.
 
     Attributes:
         site: Its name.
-        n: Its patients.
-        n_positive: Of these.
+        n: Number of its patients.
+        n_positive: Number of positive ones.
         auc: At this site.
         difference: Its AUC less that of all other sites.
         sensitivity: At the run's threshold.
         specificity: At the run's threshold.
         carried_sensitivity: At the threshold chosen on the other sites.
         carried_specificity: The same.
-        differs: Whether its AUC differs, all sites considered.
+        differs: True if its AUC differs, corrected for the number of sites.
     """
 
     site: str
@@ -51,7 +50,7 @@ class SiteResult:
     differs: bool
 
     @property
-    def row(self) -> Row:
+    def row(self) -> AuditRow:
         """The site as a row of the audit's table."""
         return {
             "site": self.site,
@@ -68,7 +67,7 @@ class SiteResult:
 
 
 def site_results(cases: Cases) -> tuple[SiteResult, ...]:
-    """Every site against the others, the largest first; none where there is one site only."""
+    """Every site against the others, the largest first; none where there is only one site."""
     names, counts = np.unique(cases.sites[cases.sites != ""], return_counts=True)
     if len(names) < 2:
         return ()
@@ -78,21 +77,21 @@ def site_results(cases: Cases) -> tuple[SiteResult, ...]:
 
 def _site(cases: Cases, name: str, strict: float) -> SiteResult:
     here, others = cases.take(cases.sites == name), cases.take((cases.sites != name) & (cases.sites != ""))
-    carried = here.decided_at(threshold_keeping(others, KEPT_SENSITIVITY))
-    apart = auc_difference(here, others, level=strict)
+    carried = here.decided_at(_threshold_keeping(others, _KEPT_SENSITIVITY))
+    apart = _auc_difference(here, others, level=strict)
     return SiteResult(
         name,
         len(here),
         here.n_positive,
         auc_interval(here.truth, here.probability, here.patients),
-        auc_difference(here, others),
+        _auc_difference(here, others),
         *sensitivity_specificity(here),
         *sensitivity_specificity(carried),
         differs=not math.isnan(apart.value) and (apart.low > 0 or apart.high < 0),
     )
 
 
-def auc_difference(first: Cases, second: Cases, level: float = 0.95) -> Estimate:
+def _auc_difference(first: Cases, second: Cases, level: float = 0.95) -> Estimate:
     """AUC of one group of patients less that of another, with MOVER's interval."""
     one, two = (auc_interval(group.truth, group.probability, group.patients, level=level) for group in (first, second))
     value = one.value - two.value
@@ -103,14 +102,14 @@ def auc_difference(first: Cases, second: Cases, level: float = 0.95) -> Estimate
     return Estimate("AUC difference", value, max(-1.0, low), min(1.0, high), one.n + two.n, "MOVER", level)
 
 
-def threshold_keeping(cases: Cases, sensitivity: float) -> float:
+def _threshold_keeping(cases: Cases, sensitivity: float) -> float:
     """The greatest threshold at which at least a share of the positives is called positive; 0 without any."""
     scores = np.sort(cases.probability[cases.truth])
     return float(scores[int((1 - sensitivity) * len(scores))]) if len(scores) else 0.0
 
 
 def sensitivity_specificity(cases: Cases) -> tuple[Estimate, Estimate]:
-    """Both, exact, of cases that are a patient each."""
+    """Sensitivity and specificity with exact intervals, of cases that are a patient each."""
 
     def of(hits: NDArray[np.bool_], name: str) -> Estimate:
         return exact_binomial(int(hits.sum()), len(hits), name=name)
@@ -119,26 +118,26 @@ def sensitivity_specificity(cases: Cases) -> tuple[Estimate, Estimate]:
 
 
 def site_audit(results: tuple[SiteResult, ...]) -> Audit:
-    """Sum up the sites."""
+    """Summarise the sites."""
     if not results:
-        return not_done(NAME, "all patients come from one site, or no site is given", _METHOD)
+        return not_done(_NAME, "all patients come from one site, or no site is given", _METHOD)
     apart = [result for result in results if result.differs]
     known = sorted((r for r in results if not math.isnan(r.auc.value)), key=lambda r: r.auc.value)
     if not known:
         return Audit(
-            NAME, "No site has patients of both classes, so sites cannot be compared.", alarm=True,
+            _NAME, "No site has patients of both classes, so sites cannot be compared.", alarm=True,
             rows=tuple(r.row for r in results), method=_METHOD,
         )  # fmt: skip
     low, high = known[0], known[-1]
-    range_of = f"from {span(low.auc)} at {low.site} (n = {low.n}) to {span(high.auc)} at {high.site} (n = {high.n})"
+    range_of = f"from {low.auc.text()} at {low.site} (n = {low.n}) to {high.auc.text()} at {high.site} (n = {high.n})"
     if apart:
-        names = ", ".join(f"{site.site} by {span(site.difference)}" for site in apart)
+        names = ", ".join(f"{site.site} by {site.difference.text()}" for site in apart)
         sentence = (
             f"The AUC is not the same at all {len(results)} sites, {range_of}; against all other sites it differs at "
             f"{names}."
         )
     elif len(known) == 1:
-        sentence = f"The AUC is {span(low.auc)} at {low.site} (n = {low.n}); no other site has both classes."
+        sentence = f"The AUC is {low.auc.text()} at {low.site} (n = {low.n}); no other site has both classes."
     else:
         sentence = f"The AUC goes {range_of}; {len(results)} sites of this size are not shown to differ."
-    return Audit(NAME, sentence, bool(apart), tuple(result.row for result in results), _METHOD)
+    return Audit(_NAME, sentence, bool(apart), tuple(result.row for result in results), _METHOD)

@@ -1,8 +1,8 @@
-"""Would the answer be the same with other tiles, or with weights of another seed?
+"""Stability: spread of the probability over other tiles of a slide, and over weights of other seeds.
 
 A slide's tiles are redrawn with replacement and go through the same aggregator as in the run: tile by tile, and in
-square blocks of neighbouring tiles, since neighbours are alike and tile by tile flatters
-(block bootstrap: Künsch, Ann Stat 1989;17:1217-1241).
+square blocks of neighbouring tiles, since neighbours are alike and redrawing
+tile by tile understates the spread (block bootstrap: Künsch, Ann Stat 1989;17:1217-1241).
 """
 
 from collections.abc import Callable, Sequence
@@ -13,20 +13,19 @@ from numpy.typing import NDArray
 
 from he2her2.evaluation.audits.audit import Audit, Cell, not_done
 from he2her2.evaluation.cases import Cases
-from he2her2.evaluation.words import span
 from he2her2.models.bag import Aggregated, Bag
-from he2her2.statistics.intervals import mean_interval, rate
+from he2her2.statistics import mean_interval, rate
 
-NAME, SEEDS_NAME = "stability", "seeds"
-DRAWS = 100
+_NAME, _SEEDS_NAME = "stability", "seeds"
+_DRAWS = 100
 BLOCK_TILES = 8
-MIN_BLOCKS = 10
+_MIN_BLOCKS = 10
 SAME = 1e-4
 """Probabilities are written with 6 digits."""
 
 _METHOD = (
-    f"Each slide's tile scores redrawn {DRAWS} times with replacement, tile by tile and in blocks of {BLOCK_TILES} x "
-    f"{BLOCK_TILES} tiles, smaller where that gives fewer than {MIN_BLOCKS} (block bootstrap, Künsch 1989), through "
+    f"Each slide's tile scores redrawn {_DRAWS} times with replacement, tile by tile and in blocks of {BLOCK_TILES} x "
+    f"{BLOCK_TILES} tiles, smaller where that gives fewer than {_MIN_BLOCKS} (block bootstrap, Künsch 1989), through "
     "the run's selection and aggregator; intervals by patient."
 )
 _SEEDS_METHOD = "The same slides predicted by runs that differ in their seeds; intervals by patient."
@@ -34,14 +33,14 @@ _SEEDS_METHOD = "The same slides predicted by runs that differ in their seeds; i
 
 @dataclass(frozen=True, slots=True)
 class Redrawn:
-    """What redrawing does to one slide.
+    """Spread of one slide's probability over redrawn tiles.
 
     Attributes:
         slide_id: The slide.
         probability: As the run wrote it.
         sd_tiles: Standard deviation of the probability when tiles are redrawn one by one.
         sd_blocks: The same when they are redrawn in blocks.
-        flips: Share of the block redraws that are decided otherwise.
+        flips: Share of the block redraws with the other decision.
     """
 
     slide_id: str
@@ -57,7 +56,7 @@ def redraw(
     at_least: int,
     aggregator: Callable[[Bag], Aggregated],
     rng: np.random.Generator,
-    draws: int = DRAWS,
+    draws: int = _DRAWS,
 ) -> NDArray[np.float64]:
     """(draws,) probabilities of a slide whose tiles are redrawn in groups, about as many tiles as there are.
 
@@ -67,7 +66,7 @@ def redraw(
         at_least: Tiles that the aggregator needs.
         aggregator: As in the run.
         rng: Draws the groups.
-        draws: How often.
+        draws: Number of redraws.
     """
     found = np.empty(draws)
     for k in range(draws):
@@ -94,23 +93,23 @@ def square_blocks(cells: NDArray[np.int64], side: int) -> NDArray[np.int64]:
     """
     while True:
         names = np.unique(cells // side, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
-        if side == 1 or names.max() + 1 >= MIN_BLOCKS:
+        if side == 1 or names.max() + 1 >= _MIN_BLOCKS:
             return names
         side //= 2
 
 
 def not_redrawn(why: str) -> Audit:
-    """The audit where no tile could be redrawn."""
-    return not_done(NAME, why, _METHOD)
+    """The stability audit without any redrawn slide."""
+    return not_done(_NAME, why, _METHOD)
 
 
 def stability_audit(redrawn: Sequence[Redrawn], patients: NDArray[np.str_], n_slides: int) -> Audit:
-    """Sum up what redrawing did to the slides.
+    """Summarise the redrawn slides.
 
     Args:
         redrawn: The slides that were redrawn.
         patients: (n,) their patients.
-        n_slides: How many evaluated slides there are, redrawn or not.
+        n_slides: Number of evaluated slides, redrawn or not.
     """
     if not redrawn:
         return not_redrawn("the run has no tiles.h5")
@@ -121,7 +120,7 @@ def stability_audit(redrawn: Sequence[Redrawn], patients: NDArray[np.str_], n_sl
     unstable = rate(flips > 0.05, patients, name="slides that flip in over 5 % of redraws")
     sampled = "" if len(redrawn) == n_slides else f" drawn from {n_slides}"
     sentence = (
-        f"With the tiles of a slide redrawn in blocks its probability moves by a standard deviation of {span(sd, 3)} "
+        f"With the tiles of a slide redrawn in blocks its probability moves by a standard deviation of {sd.text(3)} "
         f"({sd_tiles.value:.3f} tile by tile), and {100 * flipped.value:.1f} % ({100 * flipped.low:.1f} to "
         f"{100 * flipped.high:.1f}) of the redraws decide otherwise; {int((flips > 0.05).sum())} of {len(redrawn)} "
         f"slides{sampled} flip in more than 5 % of them."
@@ -136,11 +135,11 @@ def stability_audit(redrawn: Sequence[Redrawn], patients: NDArray[np.str_], n_sl
         }
         for slide in redrawn
     ]
-    return Audit(NAME, sentence, unstable.low > 0.1, tuple(rows), _METHOD)
+    return Audit(_NAME, sentence, unstable.low > 0.1, tuple(rows), _METHOD)
 
 
 def seeds_audit(cases: Cases, probabilities: NDArray[np.float64]) -> Audit:
-    """Sum up how far runs with other seeds agree.
+    """Summarise the spread over runs with other seeds.
 
     Args:
         cases: Evaluated slides.
@@ -148,7 +147,7 @@ def seeds_audit(cases: Cases, probabilities: NDArray[np.float64]) -> Audit:
     """
     whole = ~np.isnan(probabilities).any(axis=0)
     if len(probabilities) < 2 or not whole.any():
-        return not_done(SEEDS_NAME, "give runs of other seeds over the same slides (--seeds)", _SEEDS_METHOD)
+        return not_done(_SEEDS_NAME, "give runs of other seeds over the same slides (--seeds)", _SEEDS_METHOD)
     found = probabilities[:, whole]
     calls = found >= cases.threshold
     flips = (calls != calls[0]).any(axis=0)
@@ -157,7 +156,7 @@ def seeds_audit(cases: Cases, probabilities: NDArray[np.float64]) -> Audit:
     spread = mean_interval(sd, patients, name="mean SD over seeds")
     flipped = rate(flips, patients, name="slides that flip")
     sentence = (
-        f"Over {len(found)} seeds a slide's probability has a standard deviation of {span(spread, 3)}, and "
+        f"Over {len(found)} seeds a slide's probability has a standard deviation of {spread.text(3)}, and "
         f"{int(flips.sum())} of {int(whole.sum())} slides ({100 * flipped.low:.0f} to {100 * flipped.high:.0f} %) are "
         "decided otherwise by at least one of them."
     )
@@ -165,4 +164,4 @@ def seeds_audit(cases: Cases, probabilities: NDArray[np.float64]) -> Audit:
         {"slide_id": slide_id, "mean": round(float(p.mean()), 4), "sd": round(float(s), 4), "flips": bool(f)}
         for slide_id, p, s, f in zip(cases.ids[whole].tolist(), found.T, sd, flips, strict=True)
     ]
-    return Audit(SEEDS_NAME, sentence, flipped.low > 0.1, tuple(rows), _SEEDS_METHOD)
+    return Audit(_SEEDS_NAME, sentence, flipped.low > 0.1, tuple(rows), _SEEDS_METHOD)

@@ -20,8 +20,7 @@ from he2her2.evaluation.audits.stability import (
 from he2her2.evaluation.cases import Cases
 from he2her2.models.bag import Bag
 from he2her2.models.slide_model import Aggregator, load_aggregator
-from he2her2.results import RunFolder
-from he2her2.results.tiles_h5 import ScoredTiles
+from he2her2.results import RunFolder, ScoredTiles
 
 N_SLIDES = 200
 _NO_WEIGHTS = "an MLP decided, so give its weights (--weights) to redraw the tiles"
@@ -36,7 +35,7 @@ class _SampledSlide:
     stride_px: int
 
 
-def aggregator_of(config: Config, weights: str | None) -> Aggregator | None:
+def run_aggregator(config: Config, weights: str | None) -> Aggregator | None:
     """Load the run's aggregator; None where it has weights and none are given.
 
     Raises:
@@ -57,7 +56,7 @@ def tile_audits(
         run: The predict run.
         slides: Evaluated slides.
         aggregator: As in the run; None leaves stability out.
-        n_slides: How many slides at most.
+        n_slides: Most slides of the sample.
         seed: Of the sample and of all draws.
 
     Raises:

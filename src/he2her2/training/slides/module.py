@@ -30,7 +30,7 @@ from he2her2.models.slide_model import Aggregator
 from he2her2.models.tensors import put_tensors
 from he2her2.models.torch_engine import prepare_on_device
 from he2her2.slides import TileBatch, map_tiles, stream_tiles
-from he2her2.statistics.metrics import BinaryCounts, accuracy, auc, balanced_accuracy
+from he2her2.statistics import BinaryCounts, accuracy, auc, balanced_accuracy
 from he2her2.training.augmentation import augmented_channels
 from he2her2.training.classifier import rate_of
 from he2her2.training.sampling import Draw

@@ -13,8 +13,7 @@ from he2her2.config import Config
 from he2her2.files import write_csv
 from he2her2.manifest import write_patients
 from he2her2.models.card import Metric
-from he2her2.statistics.intervals import Estimate, auc_interval, decision_interval
-from he2her2.statistics.metrics import balanced_accuracy
+from he2her2.statistics import Estimate, auc_interval, balanced_accuracy, decision_interval
 from he2her2.training.classifier import Batch, CnnClassifier, LabelledTiles
 from he2her2.training.cross_validation import CnnTraining, TileSets, trainable_cnn
 from he2her2.training.report import REPORT, Provenance, card_metrics, distinct_notices, export, write_report

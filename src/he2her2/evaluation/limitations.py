@@ -1,24 +1,49 @@
-"""What a reader must be told before believing the figures, in words."""
+"""Limitations of an evaluation in words, and the notices that every page and plot carries."""
 
 import math
 from collections.abc import Iterator
 
-from he2her2.evaluation.cases import Joined
+from he2her2.evaluation.cases import ExclusionReason, Joined
 from he2her2.evaluation.summary import Summary
-from he2her2.evaluation.words import percent
 from he2her2.labels import Her2Status
-from he2her2.statistics.intervals import exact_binomial
+from he2her2.manifest import Split
+from he2her2.results import RunFolder
+from he2her2.statistics import exact_binomial
 
-FEW = 10
-WIDE = 0.2
-FAR_FROM_CLINIC = 1.5
+PHANTOM_NOTICE = "phantom slides: they prove the machinery, never the medicine"
+NOT_A_TEST = "not a test: these patients trained or chose the weights"
+PROVENANCE_UNKNOWN = (
+    "Nothing beside the run says which patients its weights were trained with, so nobody can exclude that some of them "
+    "are evaluated here."
+)
+_PHANTOM_PREFIX = "phantom-"
+_FEW = 10
+_WIDE = 0.2
+_FAR_FROM_CLINIC = 1.5
 
 
-def cautions(joined: Joined, patients: Summary, subgroup: Summary, prevalence: float) -> tuple[str, ...]:
-    """Everything that limits what the patients' figures may be taken for.
+def run_notices(run: RunFolder, joined: Joined, split: Split | None, *, trained_with: bool) -> tuple[str, ...]:
+    """Notices of a run: untrained or phantom weights, phantom slides, no test set.
 
     Args:
-        joined: The cases and what is missing.
+        run: The predict run.
+        joined: The evaluated cases.
+        split: Their split; None is all.
+        trained_with: True if some of the patients trained or chose the weights.
+    """
+    found = list(run.notices)
+    if any(name.startswith(_PHANTOM_PREFIX) for name in joined.slides.ids.tolist()):
+        found.append(PHANTOM_NOTICE)
+    if split in ("train", "val") or trained_with:
+        found.append(NOT_A_TEST)
+    return tuple(dict.fromkeys(found))
+
+
+def limitations(joined: Joined, patients: Summary, subgroup: Summary, prevalence: float) -> tuple[str, ...]:
+    """Limitations of the patients' figures, a sentence or two each.
+
+    Args:
+        joined: The cases, and the slides left out.
         patients: Figures of all patients.
         subgroup: Figures of those with IHC 2+.
         prevalence: Share of positives in the clinic.
@@ -44,7 +69,7 @@ def _constant(of: Summary) -> Iterator[str]:
             f"accuracy then only counts the larger class ({100 * share:.0f} %); balanced accuracy is 0.5 whatever the "
             "data."
         )
-    elif of.n >= FEW and min(called, of.n - called) <= 0.05 * of.n:
+    elif of.n >= _FEW and min(called, of.n - called) <= 0.05 * of.n:
         yield (
             f"Almost constant predictor: {called} of {of.n} {of.title} are called positive; plain accuracy mostly "
             "counts the larger class."
@@ -56,13 +81,13 @@ def _small(of: Summary) -> Iterator[str]:
     for n, what in ((n_positive, "positive"), (n_negative, "negative")):
         if n == 0:
             yield f"No {what} {of.title}: AUC, and every rate of the {what} ones, cannot be known."
-        elif n < FEW:
+        elif n < _FEW:
             yield (
                 f"Too few {what} {of.title} ({n}): even with none of them wrong, the interval of their rate would "
                 f"reach down to {exact_binomial(n, n).low:.2f}."
             )
     auc = of["AUC"]
-    if min(n_positive, n_negative) >= FEW and auc.high - auc.low > WIDE:
+    if min(n_positive, n_negative) >= _FEW and auc.high - auc.low > _WIDE:
         yield (f"The AUC's interval is {auc.high - auc.low:.2f} wide: {of.n} {of.title} do not settle how good it is.")
 
 
@@ -89,7 +114,7 @@ def _prevalence(of: Summary, prevalence: float) -> Iterator[str]:
     share = exact_binomial(of.n_positive, of.n)
     outside = not share.low <= prevalence <= share.high
     ratio = share.value / prevalence
-    if outside and not 1 / FAR_FROM_CLINIC < ratio < FAR_FROM_CLINIC:
+    if outside and not 1 / _FAR_FROM_CLINIC < ratio < _FAR_FROM_CLINIC:
         yield (
             f"{100 * share.value:.0f} % of the {of.title} are positive, in a clinic about "
             f"{100 * prevalence:.0f} %: PPV, NPV, accuracy, F1 and average precision do not carry over; PPV and NPV "
@@ -114,12 +139,12 @@ def _lost(joined: Joined, of: Summary) -> Iterator[str]:
         right = exact_binomial(of.counts.tn, of.counts.negatives + negative, name="specificity")
         yield (
             f"{len(joined.lost_patients)} patients have no prediction at all. Were all of them called wrongly, "
-            f"sensitivity would be {percent(found)} and specificity {percent(right)}."
+            f"sensitivity would be {found.percent()} and specificity {right.percent()}."
         )
 
 
 def _conflicts(joined: Joined) -> Iterator[str]:
-    names = sorted({e.patient_id for e in joined.exclusions if "different labels" in e.reason})
+    names = sorted({e.patient_id for e in joined.exclusions if e.reason is ExclusionReason.CONFLICT})
     if names:
         yield (
             f"{len(names)} patients have slides with different labels and are left out at patient level: "

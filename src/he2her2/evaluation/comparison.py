@@ -1,4 +1,4 @@
-"""Two runs over the same patients: which is better, by paired tests, and in words that claim no more than they show."""
+"""RunComparison of two runs on the same patients by paired tests."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,12 +7,19 @@ import numpy as np
 
 from he2her2.errors import EvaluationError
 from he2her2.evaluation.cases import Cases
-from he2her2.statistics.comparisons import Difference, McNemar, delong_difference, mcnemar, rate_difference
-from he2her2.statistics.intervals import Estimate, auc_interval
+from he2her2.statistics import (
+    Difference,
+    Estimate,
+    McNemar,
+    auc_interval,
+    delong_difference,
+    mcnemar,
+    rate_difference,
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Versus:
+class RunComparison:
     """The evaluated run against another one.
 
     Attributes:
@@ -25,7 +32,7 @@ class Versus:
         auc: Difference of the AUCs.
         rates: Differences of accuracy, sensitivity and specificity, first less second.
         mcnemar: Test of the decisions.
-        sentence: What follows.
+        sentence: The conclusion.
     """
 
     first: str
@@ -40,7 +47,7 @@ class Versus:
     sentence: str
 
 
-def compare(first: Cases, second: Cases, names: tuple[str, str]) -> Versus:
+def compare_runs(first: Cases, second: Cases, names: tuple[str, str]) -> RunComparison:
     """Compare two runs on the cases that both have.
 
     Args:
@@ -63,22 +70,23 @@ def compare(first: Cases, second: Cases, names: tuple[str, str]) -> Versus:
     auc = delong_difference(truth, one.probability, two.probability, patients)
     aucs = tuple(auc_interval(truth, side.probability, patients) for side in (one, two))
     test = mcnemar(*right, patients)
-    return Versus(
+    return RunComparison(
         *names, len(here), len(first) - len(here), len(second) - len(here), (aucs[0], aucs[1]), auc, rates, test,
         _sentence(names, auc, test, len(here), one.level),
     )  # fmt: skip
 
 
 def _sentence(names: tuple[str, str], auc: Difference, test: McNemar, n: int, level: str) -> str:
+    """The conclusion; a difference is only claimed where it is shown."""
     gap = auc.estimate
-    span = (
+    shown = (
         f"{gap.value:+.3f} ({gap.low:+.3f} to {gap.high:+.3f}, paired DeLong, p = {auc.p_value:.2g}, n = {n} {level}s)"
     )
     if gap.low > 0 or gap.high < 0:
         better, worse = names if gap.value > 0 else names[::-1]
-        ranks = f"{better} ranks {level}s better than {worse}: the AUCs differ by {span}"
+        ranks = f"{better} ranks {level}s better than {worse}: the AUCs differ by {shown}"
     else:
-        ranks = f"The AUCs of {names[0]} and {names[1]} are not shown to differ: {span}"
+        ranks = f"The AUCs of {names[0]} and {names[1]} are not shown to differ: {shown}"
     verdict = "differ" if test.exact < 0.05 else "are not shown to differ"
     return (
         f"{ranks}; their decisions {verdict} in accuracy (only {names[0]} right: {test.only_first}, only {names[1]} "

@@ -9,9 +9,10 @@ from typer.testing import CliRunner
 
 from he2her2.cli.commands import app
 from he2her2.errors import EvaluationError
-from he2her2.evaluation.choice import Wishes, apply, choose, reliability
-from he2her2.evaluation.guards import refuse_shared
-from he2her2.evaluation.storing import same_model
+from he2her2.evaluation import Budgets
+from he2her2.evaluation.leakage import check_disjoint, check_same_model
+from he2her2.evaluation.summary import reliability
+from he2her2.evaluation.thresholds import apply_rules, choose_rules
 from he2her2.manifest import hashed_patient
 from he2her2.models.card import Card, Ranking
 from he2her2.models.initial import initial_weights
@@ -23,7 +24,7 @@ from he2her2.rules import Arm
 from tests.made_up_runs import QUICK, MadeUpSlide, made_up_cases, write_labels, write_run
 from tests.tissue_slides import write_tissue
 
-WISHES = Wishes(miss=0.1, false=0.1)
+BUDGETS = Budgets(miss=0.1, false=0.1)
 N_TILES = 5
 PREDICT = (
     "--threads", "1", "--set", f"selection.n_tiles={N_TILES}", "--set", "adaptive.iterations=2",
@@ -37,7 +38,7 @@ def test_what_was_chosen_is_counted_on_the_test_patients():
     """Missed, saved, and who went to which arm agree with counting by hand."""
     tested = made_up_cases(150, seed=1)
 
-    applied = apply(choose(made_up_cases(200), "200 made-up patients", WISHES), tested, 0.15)
+    applied = apply_rules(choose_rules(made_up_cases(200), "200 made-up patients", BUDGETS), tested, 0.15)
 
     point, triage = applied.choice.point, applied.choice.triage
     assert point is not None
@@ -59,7 +60,7 @@ def test_what_was_chosen_is_counted_on_the_test_patients():
 
 def test_too_few_patients_are_refused_for_what_they_are_too_few_for():
     """Twenty positives cannot promise 10 % with 95 % confidence, but can on average."""
-    choice = choose(made_up_cases(50), "50 made-up patients", WISHES)
+    choice = choose_rules(made_up_cases(50), "50 made-up patients", BUDGETS)
 
     assert choice.point is None
     assert choice.triage is not None
@@ -72,7 +73,7 @@ def test_a_broken_promise_is_noticed():
     """Where the positives of the test look like the validation's negatives the interval lies above the budget."""
     other = made_up_cases(150, gap=-4.0, seed=1)
 
-    applied = apply(choose(made_up_cases(300, gap=4.0), "made-up patients", WISHES), other, 0.15)
+    applied = apply_rules(choose_rules(made_up_cases(300, gap=4.0), "made-up patients", BUDGETS), other, 0.15)
 
     assert applied.here is not None
     assert applied.here.promise_broken
@@ -82,7 +83,7 @@ def test_correction_helps_where_probabilities_are_too_bold():
     """Logits four times too large: the Brier score falls on patients that had no part in the correction."""
     validation, tested = (bold(made_up_cases(400, gap=1.0, seed=seed)) for seed in (0, 1))
 
-    applied = apply(choose(validation, "made-up patients", WISHES), tested, 0.15)
+    applied = apply_rules(choose_rules(validation, "made-up patients", BUDGETS), tested, 0.15)
 
     assert applied.calibrated is not None
     assert applied.calibrated.brier.value < reliability(tested).brier.value - 0.02
@@ -99,7 +100,7 @@ def test_a_patient_of_the_test_has_no_vote():
     validation = replace(made_up_cases(10), patients=np.array([f"v{k}" for k in range(9)] + [" S00003 "]))
 
     with pytest.raises(EvaluationError, match=r"1 patients are both evaluated and used to choose .*\(s00003\)"):
-        refuse_shared(tested, validation)
+        check_disjoint(tested, validation)
 
 
 def test_another_models_probabilities_have_no_vote(tmp_path):
@@ -115,10 +116,10 @@ def test_another_models_probabilities_have_no_vote(tmp_path):
         )
     )
 
-    same_model(run, threads)
+    check_same_model(run, threads)
 
     with pytest.raises(EvaluationError, match="predicted with other weights than"):
-        same_model(run, weights)
+        check_same_model(run, weights)
 
 
 @pytest.fixture(scope="module")
@@ -166,9 +167,7 @@ def test_the_choice_is_printed_written_and_drawn(study, kept):
     found = json.loads((study / "out" / "evaluation.json").read_text())
 
     assert "Operating point: called positive from a probability of" in output
-    assert (
-        "Chosen on 120 patients of manifest.csv, run run (60 positive), looked at on the 60 evaluated patients" in page
-    )
+    assert "Chosen on 120 patients of manifest.csv, run run (60 positive), tested on the 60 evaluated patients" in page
     assert "| refer to IHC |" in page
     assert "![Calibration: share of positives over the probability.](plots/calibration.png)" in page
     assert found["choice"]["choice"]["point"]["n_positive"] == 60

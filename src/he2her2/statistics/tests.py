@@ -1,4 +1,4 @@
-"""Two models on the same patients: is one better, and by how much?"""
+"""Tests and intervals of the difference between two models on the same patients; Holm's correction."""
 
 import math
 from dataclasses import dataclass
@@ -7,14 +7,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binom, t
 
-from he2her2.statistics.delong import placements, pull_covariance, pull_freedom, pull_variance
-from he2her2.statistics.intervals import LEVEL, Estimate, Patients, auc_interval, mean_interval, wilson_limits
+from he2her2.statistics.intervals import LEVEL, Estimate, Patients, mean_interval, wilson_limits
 from he2her2.statistics.resampling import patient_index
+from he2her2.statistics.roc import auc_covariance, auc_freedom, auc_influence, auc_interval, auc_variance
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What a figure of the first model has more than that of the second, and how surprising that is.
+    """A figure of the first model less that of the second, with its test.
 
     Attributes:
         estimate: The difference with its interval.
@@ -28,11 +28,11 @@ class Difference:
 def delong_difference(
     truth: ArrayLike, first: ArrayLike, second: ArrayLike, patients: Patients = None, *, level: float = LEVEL
 ) -> Difference:
-    """Difference of two AUCs on the same cases: DeLong's paired test, and an interval that few cases do not deceive.
+    """Difference of two AUCs on the same cases: DeLong's paired test, and an interval that also holds for few cases.
 
     The interval comes from both AUCs' own (`auc_interval`) and DeLong's correlation of the two (Zou and Donner,
-    Statistics in Medicine 27:1693, 2008): for many patients it is DeLong's, for few it stays as wide as they deserve,
-    also where both AUCs are 1 and DeLong's variance is 0. So p-value and interval may disagree by a hair.
+    Statistics in Medicine 27:1693, 2008): for many patients it is DeLong's, for few it is wider, also where both
+    AUCs are 1 and DeLong's variance is 0. So p-value and interval may disagree slightly.
 
     Args:
         truth: (n,) bool; without both classes nothing is known: nan in [-1, 1].
@@ -46,7 +46,7 @@ def delong_difference(
         return Difference(Estimate(name, math.nan, -1.0, 1.0, len(true), "a class is absent", level), math.nan)
     index = patient_index(patients, len(true))
     one, two = (auc_interval(true, scores, index, level=level) for scores in (first, second))
-    of_one, of_two = (placements(true, scores).pull for scores in (first, second))
+    of_one, of_two = (auc_influence(true, scores).values for scores in (first, second))
     value = one.value - two.value
     low, high = _by_limits(one, two, _correlation(true, of_one, of_two, index))
     p_value = _p_value(value, true, of_one - of_two, index)
@@ -56,9 +56,9 @@ def delong_difference(
 def _correlation(
     truth: NDArray[np.bool_], one: NDArray[np.float64], two: NDArray[np.float64], index: NDArray[np.intp]
 ) -> float:
-    """DeLong's correlation of two AUCs; 0 where it is undefined, which makes the interval widest but for rivals."""
-    covariance = pull_covariance(truth, one, two, index)
-    spread = pull_variance(truth, one, index) * pull_variance(truth, two, index)
+    """DeLong's correlation of two AUCs; 0 where it is undefined."""
+    covariance = auc_covariance(truth, one, two, index)
+    spread = auc_variance(truth, one, index) * auc_variance(truth, two, index)
     return min(1.0, max(-1.0, covariance / math.sqrt(spread))) if spread > 0 else 0.0
 
 
@@ -70,25 +70,25 @@ def _by_limits(one: Estimate, two: Estimate, correlation: float) -> tuple[float,
     return max(-1.0, value - low), min(1.0, value + high)
 
 
-def _p_value(value: float, truth: NDArray[np.bool_], pull: NDArray[np.float64], index: NDArray[np.intp]) -> float:
+def _p_value(value: float, truth: NDArray[np.bool_], influence: NDArray[np.float64], index: NDArray[np.intp]) -> float:
     """Two-sided, of no difference; nan where a class has one patient only, and where the seen variance is 0."""
-    variance = pull_variance(truth, pull, index)
+    variance = auc_variance(truth, influence, index)
     if value == 0:
         return 1.0
     if not variance > 0:
         return math.nan
-    return float(2 * t.sf(abs(value) / math.sqrt(variance), pull_freedom(truth, pull, index)))
+    return float(2 * t.sf(abs(value) / math.sqrt(variance), auc_freedom(truth, influence, index)))
 
 
 @dataclass(frozen=True, slots=True)
 class McNemar:
-    """Do two models differ in how often they are right?
+    """Test of a difference between two models in the number of right decisions.
 
     Attributes:
         only_first: Cases that only the first has right.
         only_second: Cases that only the second has right.
-        exact: Two-sided exact p-value; never too small.
-        mid_p: Two-sided mid-P value; less cautious, right on average (Fagerland et al., 2013).
+        exact: Two-sided exact p-value; conservative.
+        mid_p: Two-sided mid-P value; less conservative, right on average (Fagerland et al., 2013).
     """
 
     only_first: int
@@ -98,7 +98,7 @@ class McNemar:
 
 
 def mcnemar(first_right: ArrayLike, second_right: ArrayLike, patients: Patients = None) -> McNemar:
-    """McNemar's test; with several cases a patient, the exact sign-flip test of patients that it is a case of.
+    """McNemar's test; with several cases a patient, the exact sign-flip test over patients that generalises it.
 
     Under no difference each patient's surplus (cases only the first has right, less those only the second has) is as
     likely to have the other sign. The distribution of the sum over patients is computed exactly.
@@ -140,7 +140,7 @@ def rate_difference(
         first: (n,) bool, such as "the first model is right".
         second: (n,) bool.
         patients: (n,) their patients.
-        name: What was measured.
+        name: Of the figure.
         level: Confidence level.
     """
     one, two = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
@@ -161,7 +161,7 @@ def newcombe_paired(
         only_first: Cases where only the first holds.
         only_second: Cases where only the second holds.
         n: All cases.
-        name: What was measured.
+        name: Of the figure.
         level: Confidence level.
     """
     if n == 0:
@@ -178,17 +178,20 @@ def newcombe_paired(
     return Estimate(name, p1 - p2, max(-1.0, p1 - p2 - low), min(1.0, p1 - p2 + high), n, "Newcombe, paired", level)
 
 
-def newcombe_unpaired(
-    k1: int, n1: int, k2: int, n2: int, *, name: str = "difference", level: float = LEVEL
-) -> Estimate:
-    """Difference of two independent shares (Newcombe, Statistics in Medicine 17:873, 1998, method 10)."""
-    if min(n1, n2) == 0:
-        return Estimate(name, math.nan, -1.0, 1.0, n1 + n2, "no cases", level)
-    p1, p2 = k1 / n1, k2 / n2
-    (l1, u1), (l2, u2) = wilson_limits(k1, n1, level), wilson_limits(k2, n2, level)
-    low, high = p1 - p2 - math.hypot(p1 - l1, u2 - p2), p1 - p2 + math.hypot(u1 - p1, p2 - l2)
-    return Estimate(name, p1 - p2, max(-1.0, low), min(1.0, high), n1 + n2, "Newcombe, unpaired", level)
-
-
 def _root(square: float) -> float:
     return math.sqrt(max(0.0, square))
+
+
+def holm(p_values: list[float]) -> list[float]:
+    """P-values adjusted for their number by Holm (Scandinavian J Stat 1979;6:65-70); nan stays and does not count.
+
+    Example:
+        >>> holm([0.01, 0.04, 0.03])
+        [0.03, 0.06, 0.06]
+    """
+    order = sorted((k for k, p in enumerate(p_values) if not math.isnan(p)), key=lambda k: p_values[k])
+    adjusted, greatest = [math.nan] * len(p_values), 0.0
+    for rank, k in enumerate(order):
+        greatest = max(greatest, min(1.0, (len(order) - rank) * p_values[k]))
+        adjusted[k] = greatest
+    return adjusted

@@ -1,0 +1,344 @@
+"""Evaluation of a run against its labels: figures, limitations, decision rules, audits."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from he2her2.errors import EvaluationError
+from he2her2.evaluation.audits import (
+    N_SLIDES,
+    Audit,
+    SiteResult,
+    domain_audit,
+    run_aggregator,
+    seeds_audit,
+    shortcut_audit,
+    site_audit,
+    site_results,
+    tile_audits,
+)
+from he2her2.evaluation.cases import Cases, Joined, PatientRule, by_patient, join
+from he2her2.evaluation.comparison import RunComparison, compare_runs
+from he2her2.evaluation.leakage import (
+    add_validation_patients,
+    check_disjoint,
+    check_independent,
+    check_same_model,
+    check_weights,
+    provenance_known,
+    training_patients,
+)
+from he2her2.evaluation.limitations import PROVENANCE_UNKNOWN, limitations, run_notices
+from he2her2.evaluation.slide_properties import SlideProperties, slide_properties
+from he2her2.evaluation.summary import Reliability, Summary, equivocal, reliability, summarise
+from he2her2.evaluation.thresholds import AppliedRules, Budgets, apply_rules, choose_rules
+from he2her2.files import sha256_of
+from he2her2.labels import Policy
+from he2her2.manifest import PATIENTS_FILE, Manifest, Split, raise_problems, read_manifest
+from he2her2.models.stored_rules import hashes_of, write_rules
+from he2her2.results import RunFolder, open_run
+from he2her2.rules import RULES_FILE
+
+SplitChoice: TypeAlias = Literal["auto", "train", "val", "test", "all"]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Inputs and options of an evaluation.
+
+    Attributes:
+        run: Folder of `he2her2 predict`.
+        manifest: The labels.
+        split: Slides to evaluate; "auto" is test where the manifest has a test split, else all.
+        policy: For an equivocal 2+ without in situ hybridisation.
+        rule: A patient's probability from those of the slides.
+        compare: Another run over the same slides.
+        seeds: Runs over the same slides with weights of other seeds.
+        validation: A run over validation slides, to choose rules on; None takes the run's own slides of split val.
+        validation_manifest: Their labels, where they are in another manifest.
+        budgets: Error budgets of the rules.
+        reference: A run over slides like the training slides; None takes the validation slides.
+        weights: Of the run, to redraw tiles.
+        audit_slides: Most slides that the tile audits read.
+        seed: Of every draw.
+        leak_notes: Findings of the search for leaks, repeated among the limitations.
+    """
+
+    run: Path
+    manifest: Path
+    split: SplitChoice = "auto"
+    policy: Policy = Policy.GUIDELINE
+    rule: PatientRule = "mean"
+    compare: Path | None = None
+    seeds: tuple[Path, ...] = ()
+    validation: Path | None = None
+    validation_manifest: Path | None = None
+    budgets: Budgets = field(default_factory=Budgets)
+    reference: Path | None = None
+    weights: str | None = None
+    audit_slides: int = N_SLIDES
+    seed: int = 0
+    leak_notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Validation:
+    """Validation cases, on which rules are chosen.
+
+    Attributes:
+        run: Their run.
+        joined: The cases.
+        name: Their name in words.
+    """
+
+    run: RunFolder
+    joined: Joined
+    name: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evaluation:
+    """Results of an evaluation.
+
+    Attributes:
+        question: Its inputs and options.
+        run: The run.
+        manifest_sha256: Of the manifest's file.
+        split: Split of the evaluated slides; None is all.
+        joined: The cases, and the slides left out.
+        notices: For the head of every page and plot.
+        slides: Figures of the slides.
+        patients: Figures of the patients.
+        equivocal: Figures of the patients with IHC 2+.
+        limitations: Of the figures, in words.
+        audits: Other explanations of the figures, looked for.
+        sites: Every site.
+        comparison: With another run, if one was given.
+        reliability: Of the patients' probabilities.
+        kept: Reliability of the probabilities as corrected by the calibration kept with the weights; None without.
+        validation: Validation cases; None without.
+        applied: Rules chosen on them, and their results on the patients.
+        at_choice: Figures of the patients at the chosen operating point.
+    """
+
+    question: Question
+    run: RunFolder
+    manifest_sha256: str
+    split: Split | None
+    joined: Joined
+    notices: tuple[str, ...]
+    slides: Summary
+    patients: Summary
+    equivocal: Summary
+    limitations: tuple[str, ...]
+    audits: tuple[Audit, ...]
+    sites: tuple[SiteResult, ...]
+    comparison: RunComparison | None
+    reliability: Reliability
+    kept: Reliability | None
+    validation: Validation | None
+    applied: AppliedRules | None
+    at_choice: Summary | None
+
+    @property
+    def groups(self) -> tuple[Summary, ...]:
+        """Every group of cases that has figures."""
+        return (self.patients, self.slides, self.equivocal, *([self.at_choice] if self.at_choice else []))
+
+
+def evaluate(question: Question, say: Callable[[str], None] = lambda _: None) -> Evaluation:
+    """Evaluate a run.
+
+    Args:
+        question: Its inputs and options.
+        say: Called with each step in words.
+
+    Raises:
+        EvaluationError: The run, or a run to compare with, cannot be evaluated.
+        ManifestError: The manifest cannot be used.
+    """
+    run, manifest = open_run(question.run), read_manifest(question.manifest)
+    raise_problems(manifest, manifest.problems)
+    split = _chosen_split(question.split, manifest)
+    joined = _joined(run, manifest, split, question)
+    shared = training_patients(run.path, manifest, joined.slides)
+    if split not in ("train", "val"):
+        check_independent(run.path, shared)
+    say(f"{len(joined.slides)} slides of {len(joined.patients)} patients; measuring")
+    prevalence = question.budgets.prevalence
+    patients = summarise(joined.patients, "patients", prevalence)
+    subgroup = summarise(equivocal(joined.patients), "patients with IHC 2+")
+    sites = site_results(joined.patients)
+    comparison = _compared(question, run, manifest, split, joined)
+    validation = _validation(question, run, manifest, split)
+    applied, at_choice = (None, None) if validation is None else _chosen(validation, joined.patients, question.budgets)
+    say("auditing")
+    return Evaluation(
+        question=question,
+        run=run,
+        manifest_sha256=sha256_of(question.manifest),
+        split=split,
+        joined=joined,
+        notices=run_notices(run, joined, split, trained_with=bool(shared)),
+        slides=summarise(joined.slides, "slides", prevalence),
+        patients=patients,
+        equivocal=subgroup,
+        limitations=(
+            *limitations(joined, patients, subgroup, prevalence),
+            *(() if provenance_known(run.path) else (PROVENANCE_UNKNOWN,)),
+            *question.leak_notes,
+        ),
+        audits=_audits(question, run, joined, sites, validation),
+        sites=sites,
+        comparison=comparison,
+        reliability=reliability(joined.patients),
+        kept=_kept_reliability(run, joined),
+        validation=validation,
+        applied=applied,
+        at_choice=at_choice,
+    )
+
+
+def store_rules(evaluation: Evaluation, weights: Path) -> Path:
+    """Keep the chosen rules beside the weights of the run, and the validation patients in their `patients.json`.
+
+    Args:
+        evaluation: Its rules are kept.
+        weights: Folder of the weights.
+
+    Returns:
+        The file of the rules.
+
+    Raises:
+        EvaluationError: No rule could be chosen, or the weights are not the run's.
+        OutputError: The folder cannot be written.
+    """
+    if evaluation.applied is None or evaluation.validation is None:
+        raise EvaluationError(
+            "there is nothing to store: no validation slides; give --validation RUN, or predict slides of split val too"
+        )
+    choice = evaluation.applied.choice
+    if choice.point is None and choice.triage is None:
+        raise EvaluationError(f"there is nothing to store: {'; '.join(choice.refusals)}")
+    cards = check_weights(evaluation.run, weights)
+    # First: a rule without its patients could be tested on them.
+    add_validation_patients(weights / PATIENTS_FILE, evaluation.validation.joined.patients.patients.tolist())
+    write_rules(weights, choice.rules(hashes_of(cards)))
+    return weights / RULES_FILE
+
+
+def _chosen_split(choice: SplitChoice, manifest: Manifest) -> Split | None:
+    """The split to evaluate; None is all slides."""
+    if choice == "auto":
+        return "test" if any(row.split == "test" for row in manifest.rows) else None
+    return None if choice == "all" else choice
+
+
+def _joined(run: RunFolder, manifest: Manifest, split: Split | None, question: Question) -> Joined:
+    return join(run, manifest, split=split, policy=question.policy, rule=question.rule)
+
+
+def _compared(
+    question: Question, run: RunFolder, manifest: Manifest, split: Split | None, joined: Joined
+) -> RunComparison | None:
+    if question.compare is None:
+        return None
+    other = open_run(question.compare)
+    names = (run.name, other.name) if run.name != other.name else (str(run.path), str(other.path))
+    return compare_runs(joined.patients, _joined(other, manifest, split, question).patients, names)
+
+
+def _validation(question: Question, run: RunFolder, manifest: Manifest, split: Split | None) -> Validation | None:
+    """Validation cases of the run given for them, or of the run's own slides of split val; None without any.
+
+    Raises:
+        EvaluationError: The run given for it cannot be used, or was made with another model.
+        ManifestError: Its manifest cannot be used.
+    """
+    if question.validation is None and split != "test":
+        return None
+    other = run if question.validation is None else open_run(question.validation)
+    check_same_model(run, other)
+    labels = manifest
+    if question.validation_manifest is not None:
+        labels = read_manifest(question.validation_manifest)
+        raise_problems(labels, labels.problems)
+    of_val = [row for row in labels.rows if row.split == "val"]
+    if question.validation is None and not any(row.slide_id in run.predictions for row in of_val):
+        return None
+    joined = _joined(other, labels, "val" if of_val else None, question)
+    return Validation(other, joined, f"{len(joined.patients)} patients of {labels.path.name}, run {other.name}")
+
+
+def _chosen(validation: Validation, patients: Cases, budgets: Budgets) -> tuple[AppliedRules, Summary | None]:
+    """Rules chosen on the validation patients, their results, and the figures at the chosen operating point.
+
+    Raises:
+        EvaluationError: A patient is among both.
+    """
+    check_disjoint(patients, validation.joined.patients)
+    choice = choose_rules(validation.joined.patients, validation.name, budgets)
+    applied = apply_rules(choice, patients, budgets.prevalence)
+    if choice.point is None:
+        return applied, None
+    decided = patients.decided_at(choice.point.threshold)
+    return applied, summarise(decided, "patients, chosen threshold", budgets.prevalence)
+
+
+def _kept_reliability(run: RunFolder, joined: Joined) -> Reliability | None:
+    """Reliability of the probabilities that the run corrected by the calibration kept with its weights."""
+    corrected = run.probabilities(joined.slides.ids, "calibrated_probability")
+    if np.isnan(corrected).any():
+        return None
+    patients, _ = by_patient(replace(joined.slides, probability=corrected), joined.rule)
+    return reliability(patients)
+
+
+def _audits(
+    question: Question, run: RunFolder, joined: Joined, sites: tuple[SiteResult, ...], validation: Validation | None
+) -> tuple[Audit, ...]:
+    """Every audit of a run.
+
+    Raises:
+        EvaluationError: A run that was given for an audit cannot be used.
+    """
+    slides, patients = joined.slides, joined.patients
+    properties = slide_properties(run, slides.ids)
+    stability, heterogeneity = tile_audits(
+        run,
+        slides,
+        run_aggregator(run.config, question.weights) if run.description.config else None,
+        n_slides=question.audit_slides,
+        seed=question.seed,
+    )
+    others = [open_run(path) for path in question.seeds]
+    seeds = seeds_audit(slides, np.stack([other.probabilities(slides.ids) for other in (run, *others)]))
+    return (
+        shortcut_audit(patients, properties.of_patients(slides.patients, patients.ids), question.seed),
+        site_audit(sites),
+        domain_audit(properties, slides.patients, *_reference(question, joined, validation)),
+        stability,
+        seeds,
+        heterogeneity,
+    )
+
+
+def _reference(question: Question, joined: Joined, validation: Validation | None) -> tuple[SlideProperties | None, str]:
+    """Properties of the reference slides of the domain audit, and their run's name.
+
+    Raises:
+        EvaluationError: They are the evaluated slides themselves.
+    """
+    if question.reference is None:
+        if validation is None:
+            return None, ""
+        return slide_properties(validation.run, validation.joined.slides.ids), f"validation run {validation.run.name}"
+    run = open_run(question.reference)
+    evaluated = set(joined.slides.ids.tolist())
+    ids = np.array([slide_id for slide_id in run.predictions if slide_id not in evaluated])
+    if not len(ids):
+        raise EvaluationError(f"{run.path}: holds no slides but the evaluated ones; give a run over training slides")
+    return slide_properties(run, ids), run.name

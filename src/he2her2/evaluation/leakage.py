@@ -1,0 +1,128 @@
+"""Checks that keep training, validation and test apart: patients, weights and settings."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from he2her2.errors import EvaluationError
+from he2her2.evaluation.cases import Cases
+from he2her2.files import read_json, write_json
+from he2her2.manifest import Manifest, hashed_patient, patient_key, patients_used, shared_patients
+from he2her2.models.card import Card
+from he2her2.models.weights import CARD_FILE, read_card
+from he2her2.models.zoo import Role
+from he2her2.results import RunFolder
+
+_ROLES: tuple[Role, ...] = ("tumour_cnn", "tile_cnn", "aggregator")
+_VALIDATION_PATIENTS = "validation_patients"
+_NAMED = 5
+
+
+def training_patients(run: Path, manifest: Manifest, slides: Cases) -> tuple[str, ...]:
+    """The evaluated patients with whom the run's weights were trained or chosen, by name."""
+    evaluated = set(slides.ids.tolist())
+    return shared_patients((row for row in manifest.rows if row.slide_id in evaluated), run)
+
+
+def check_independent(run: Path, shared: Sequence[str]) -> None:
+    """Raise unless the evaluated patients are independent of training.
+
+    Args:
+        run: The predict run.
+        shared: The evaluated patients with whom its weights were trained or chosen.
+
+    Raises:
+        EvaluationError: There are such patients.
+    """
+    if shared:
+        raise EvaluationError(
+            f"{run}: its weights were trained or chosen with {len(shared)} of the patients to evaluate "
+            f"({_some(shared)}); mark them as train or val in the manifest's split column, or pass --split train or "
+            "--split val to evaluate them as such"
+        )
+
+
+def provenance_known(run: Path) -> bool:
+    """True if a file names the patients with whom the weights were trained and chosen."""
+    return bool(patients_used(run).sources)
+
+
+def check_disjoint(tested: Cases, validation: Cases) -> None:
+    """Raise unless test and validation have no patient in common.
+
+    Raises:
+        EvaluationError: A patient is in both.
+    """
+    both = {patient_key(name) for name in tested.patients.tolist()} & {
+        patient_key(name) for name in validation.patients.tolist()
+    }
+    if both:
+        raise EvaluationError(
+            f"{len(both)} patients are both evaluated and used to choose the operating point ({_some(sorted(both))}); "
+            "give validation slides of other patients"
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+
+
+def check_same_model(run: RunFolder, validation: RunFolder) -> None:
+    """Raise unless two runs were predicted with the same weights and settings.
+
+    Raises:
+        EvaluationError: Weights or settings of the two runs differ.
+    """
+    differing = [
+        what
+        for what, one, other in (
+            ("weights", run.description.weights, validation.description.weights),
+            ("settings", _prediction_settings(run), _prediction_settings(validation)),
+        )
+        if one != other
+    ]
+    if differing:
+        raise EvaluationError(
+            f"{validation.path}: was predicted with other {' and '.join(differing)} than {run.path}; predict the "
+            "validation slides with the same"
+        )
+
+
+def _prediction_settings(run: RunFolder) -> dict[str, object]:
+    """The settings that change a probability."""
+    settings = dict(run.description.config or {})
+    return {name: value for name, value in settings.items() if name not in ("runtime", "threshold", "stored_rules")}
+
+
+def check_weights(run: RunFolder, folder: Path) -> dict[str, Card]:
+    """Cards of a folder of weights, by role, if a run was predicted with them.
+
+    Raises:
+        EvaluationError: It was predicted with others, or does not say.
+        WeightsError: A card cannot be read.
+    """
+    cards: dict[str, Card] = {
+        role: read_card(folder / role, role) for role in _ROLES if (folder / role / CARD_FILE).is_file()
+    }
+    if not cards:
+        raise EvaluationError(f"{folder}: holds no weights; give the folder that the run was made with")
+    used = [note.sha256 for note in run.description.weights if note.sha256]
+    here = [card.summary["sha256"] for card in cards.values()]
+    if not used or any(hashes not in here for hashes in used):
+        raise EvaluationError(f"{folder}: are not the weights that {run.path} was predicted with; give those")
+    return cards
+
+
+def add_validation_patients(path: Path, patients: Iterable[str]) -> None:
+    """Add patients to those that a `patients.json` names as validation patients, hashed.
+
+    Raises:
+        EvaluationError: The file cannot be read.
+        OutputError: It cannot be written.
+    """
+    try:
+        found = read_json(path) if path.is_file() else {}
+        hashed = set(found.get(_VALIDATION_PATIENTS, ()))
+    except (ValueError, TypeError):
+        raise EvaluationError(f"{path}: cannot be read; mend or delete it") from None
+    found[_VALIDATION_PATIENTS] = sorted(hashed | {hashed_patient(name) for name in patients})
+    write_json(path, found, ascii_only=True)

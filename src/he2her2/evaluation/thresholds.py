@@ -1,0 +1,214 @@
+"""Decision rules chosen on validation patients, and their results on the evaluated ones."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, TypeVar
+
+from he2her2.errors import EvaluationError
+from he2her2.evaluation.cases import Cases
+from he2her2.evaluation.summary import CLINIC_PREVALENCE, Reliability, reliability
+from he2her2.rules import Arm, Calibration, DecisionRules, OperatingPoint, Triage
+from he2her2.statistics import (
+    LEVEL,
+    Estimate,
+    OperatingPointResult,
+    arm_counts,
+    choose_operating_point,
+    choose_triage,
+    fit_isotonic,
+    fit_temperature,
+    operating_point_result,
+    rate,
+)
+
+CalibrationMethod: TypeAlias = Literal["temperature", "isotonic", "none"]
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Budgets:
+    """Error budgets of the decision rules.
+
+    Attributes:
+        miss: Share of positives that may be missed, and ruled out.
+        false: Share of negatives that may be ruled in.
+        confidence: Confidence of the operating point's guarantee.
+        prevalence: Share of positives in the clinic.
+        calibration: Method that corrects probabilities.
+    """
+
+    miss: float = 0.05
+    false: float = 0.05
+    confidence: float = LEVEL
+    prevalence: float = CLINIC_PREVALENCE
+    calibration: CalibrationMethod = "temperature"
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenRules:
+    """Decision rules chosen on validation patients.
+
+    Attributes:
+        chosen_on: The validation patients in words.
+        n: Their number.
+        n_positive: The number of positive ones.
+        point: Operating point; None if the patients are too few for it.
+        triage: Likewise.
+        calibration: Correction of the probability; None if it was not asked for or the patients are too few.
+        refusals: Reasons why a rule could not be chosen, a sentence each.
+    """
+
+    chosen_on: str
+    n: int
+    n_positive: int
+    point: OperatingPoint | None
+    triage: Triage | None
+    calibration: Calibration | None
+    refusals: tuple[str, ...]
+
+    def rules(self, weights: Mapping[str, str]) -> DecisionRules:
+        """The rules as they are kept beside the weights, whose hashes are given by role."""
+        return DecisionRules(weights, self.point, self.triage, self.calibration)
+
+
+def choose_rules(validation: Cases, chosen_on: str, budgets: Budgets) -> ChosenRules:
+    """Choose operating point, triage and calibration on validation patients, each only if there are enough of them.
+
+    Args:
+        validation: Patients that are not evaluated.
+        chosen_on: Their name.
+        budgets: Error budgets.
+    """
+    refusals: list[str] = []
+
+    def attempt(choose: Callable[[], _T]) -> _T | None:
+        try:
+            return choose()
+        except EvaluationError as error:
+            refusals.append(str(error))
+            return None
+
+    truth, probability = validation.truth, validation.probability
+    point = attempt(
+        lambda: choose_operating_point(
+            truth,
+            probability,
+            budget=budgets.miss,
+            chosen_on=chosen_on,
+            confidence=budgets.confidence,
+            prevalence=budgets.prevalence,
+        )
+    )
+    triage = attempt(
+        lambda: choose_triage(
+            truth,
+            probability,
+            miss_budget=budgets.miss,
+            false_budget=budgets.false,
+            chosen_on=chosen_on,
+            prevalence=budgets.prevalence,
+        )
+    )
+    calibration: Calibration | None = None
+    if budgets.calibration == "isotonic":
+        calibration = attempt(lambda: fit_isotonic(truth, probability, chosen_on=chosen_on))
+    elif budgets.calibration == "temperature":
+        calibration = attempt(lambda: fit_temperature(truth, probability, chosen_on=chosen_on))
+    return ChosenRules(
+        chosen_on, len(validation), validation.n_positive, point, triage, calibration, tuple(dict.fromkeys(refusals))
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ArmResult:
+    """Evaluated patients in one arm of a triage.
+
+    Attributes:
+        arm: The arm.
+        share: Of the evaluated patients.
+        n_positive: Positives in it.
+        n_negative: Negatives in it.
+    """
+
+    arm: Arm
+    share: Estimate
+    n_positive: int
+    n_negative: int
+
+
+@dataclass(frozen=True, slots=True)
+class TriageResult:
+    """Result of a triage on the evaluated patients.
+
+    Attributes:
+        arms: Every arm.
+        missed: Share of positives ruled out.
+        alarmed: Share of negatives ruled in.
+    """
+
+    arms: tuple[ArmResult, ...]
+    missed: Estimate
+    alarmed: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedRules:
+    """Results of chosen rules on the evaluated patients.
+
+    Attributes:
+        choice: The rules, chosen on other patients.
+        here: Result of the operating point on these patients.
+        in_clinic: The same at the clinic's prevalence.
+        triage: Result of the triage.
+        calibrated: Reliability of the corrected probabilities.
+    """
+
+    choice: ChosenRules
+    here: OperatingPointResult | None
+    in_clinic: OperatingPointResult | None
+    triage: TriageResult | None
+    calibrated: Reliability | None
+
+
+def apply_rules(choice: ChosenRules, tested: Cases, prevalence: float) -> AppliedRules:
+    """Apply chosen rules to patients on whom they were not chosen.
+
+    Args:
+        choice: The rules.
+        tested: The patients.
+        prevalence: Share of positives in the clinic.
+    """
+    truth, probability, patients = tested.truth, tested.probability, tested.patients
+    here = in_clinic = None
+    if choice.point is not None:
+        here = operating_point_result(choice.point, truth, probability, patients)
+        if 0 < tested.n_positive < len(tested):
+            in_clinic = operating_point_result(choice.point, truth, probability, patients, prevalence=prevalence)
+    return AppliedRules(
+        choice,
+        here,
+        in_clinic,
+        None if choice.triage is None else _triage_result(choice.triage, tested),
+        None if choice.calibration is None else reliability(tested, choice.calibration),
+    )
+
+
+def _triage_result(triage: Triage, tested: Cases) -> TriageResult:
+    positive, negative = (arm_counts(triage, tested.probability[kept]) for kept in (tested.truth, ~tested.truth))
+    arms = []
+    for arm in Arm:
+        inside = [triage.arm(p) is arm for p in tested.probability.tolist()]
+        share = rate(inside, tested.patients, name=f"share to {arm}")
+        arms.append(ArmResult(arm, share, positive[arm], negative[arm]))
+    return TriageResult(
+        tuple(arms),
+        _share_of(tested, triage, Arm.RULE_OUT, positives=True),
+        _share_of(tested, triage, Arm.RULE_IN, positives=False),
+    )
+
+
+def _share_of(tested: Cases, triage: Triage, arm: Arm, *, positives: bool) -> Estimate:
+    cases = tested.take(tested.truth == positives)
+    hits = [triage.arm(p) is arm for p in cases.probability.tolist()]
+    return rate(hits, cases.patients, name="positives ruled out" if positives else "negatives ruled in")
