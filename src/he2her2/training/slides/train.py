@@ -23,8 +23,7 @@ from he2her2.models.card import Ranking
 from he2her2.models.engines import Engine
 from he2her2.models.slide_model import Aggregator, load_aggregator, load_cnn
 from he2her2.slides import open_slide
-from he2her2.statistics.intervals import Estimate, auc_interval, decision_interval, rate
-from he2her2.statistics.metrics import balanced_accuracy
+from he2her2.statistics import Estimate, auc_interval, balanced_accuracy, decision_interval, rate
 from he2her2.training.fit import Fitted, fit, load_checkpoint
 from he2her2.training.report import (
     NOT_VALIDATED,
