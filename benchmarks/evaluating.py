@@ -31,15 +31,15 @@ def measure(setting: Setting) -> Found:
     rows: list[tuple[str | float, ...]] = []
     with tempfile.TemporaryDirectory() as name:
         run, manifest = write_study(Path(name), n)
-        marks = [_now()]
+        times = [_now()]
         evaluation = evaluate(Question(run, manifest))
-        marks.append(_now())
+        times.append(_now())
         write_evaluation(evaluation, Path(name) / "evaluation")
-        marks.append(_now())
+        times.append(_now())
     for stage, (start, end) in {
         "figures, intervals and audits": (0, 1), "plots, tables and page": (1, 2), "all": (0, 2),
     }.items():  # fmt: skip
-        rows.append((stage, *(late - early for early, late in zip(marks[start], marks[end], strict=True))))
+        rows.append((stage, *(late - early for early, late in zip(times[start], times[end], strict=True))))
     table = Table(f"Evaluating {n} patients of one slide each", ("stage", "s", "processor s"), tuple(rows))
     return Found({"evaluate_s": float(rows[-1][1])}, (table,))
 

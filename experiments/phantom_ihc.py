@@ -1,15 +1,15 @@
 """Agreement of a rule written from ASCO/CAP's definitions with the IHC score that phantoms were drawn with.
 
-The rule is the tests' (`tests/test_phantom_ihc.py`): it sees pixels only.
+The rule is the one of `tests/test_phantom_ihc.py`; it reads pixels only.
 
 Run: python -m experiments.phantom_ihc [--seeds 12]
 """
 
 import argparse
-import importlib
 import json
-import sys
 from pathlib import Path
+
+from tests.test_phantom_ihc import ihc_score, twin
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 RESULTS = REPOSITORY / "experiments" / "results"
@@ -21,14 +21,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=12)
     seeds = parser.parse_args().seeds
-    sys.path.insert(0, str(REPOSITORY / "tests"))
-    rule = importlib.import_module("test_phantom_ihc")
     found = {score: dict.fromkeys(SCORES, 0) for score in SCORES}
     for seed in range(seeds):
         for site in ("her2sc-like", "brca-like"):
             for score in SCORES:
-                rgb = rule.twin(score, seed=5000 + seed, site=site)
-                found[score][rule.ihc_score(rgb, 0.25)[0]] += 1
+                rgb = twin(score, seed=5000 + seed, site=site)
+                found[score][ihc_score(rgb, 0.25)[0]] += 1
     right, total = sum(found[score][score] for score in SCORES), 8 * seeds
     text = [f"# IHC phantoms scored by ASCO/CAP's words\n\n{right} of {total} regions of 1536 px right.\n"]
     text += ["| drawn \\ found | " + " | ".join(SCORES) + " |", "|---" * 5 + "|"]

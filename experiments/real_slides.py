@@ -6,16 +6,14 @@ Run: python -m experiments.real_slides tma|bcss OUT [--data ../shared/data]
 """
 
 import argparse
-import csv
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import tifffile
 from PIL import Image
 
-from he2her2.files import atomic
+from he2her2.files import atomic, read_csv, write_csv
 from he2her2.geometry import Rgb
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -41,7 +39,7 @@ def tma_slides(data: Path, out: Path) -> Path:
         Path of the manifest.
     """
     rows = []
-    for label in _read_csv(data / "her2_ihc_tma" / "labels.csv"):
+    for label in read_csv(data / "her2_ihc_tma" / "labels.csv"):
         picture = data / "her2_ihc_tma" / label["file"]
         name = picture.stem.split("-")[0]  # such as 0_9b0f64d1
         write_slide(out / "slides" / f"tma-{name}.tif", read_picture(picture), TMA_MPP)
@@ -57,7 +55,8 @@ def tma_slides(data: Path, out: Path) -> Path:
                 "mpp": TMA_MPP,
             }
         )
-    return write_rows(out / "manifest.csv", rows)
+    write_csv(out / "manifest.csv", COLUMNS, rows)
+    return out / "manifest.csv"
 
 
 def bcss_slides(data: Path, out: Path) -> Path:
@@ -89,7 +88,8 @@ def bcss_slides(data: Path, out: Path) -> Path:
                 "annotations": f"masks/bcss-{name}.png",
             }
         )
-    return write_rows(out / "manifest.csv", rows)
+    write_csv(out / "manifest.csv", COLUMNS, rows)
+    return out / "manifest.csv"
 
 
 def read_picture(path: Path) -> Rgb:
@@ -121,20 +121,6 @@ def write_slide(path: Path, pixels: Rgb, mpp: float) -> None:
                 resolutionunit="CENTIMETER",
                 metadata=None,
             )
-
-
-def write_rows(path: Path, rows: Sequence[dict[str, object]]) -> Path:
-    """Write a manifest."""
-    with atomic(path) as draft, draft.open("w", encoding="utf-8", newline="") as file:
-        table = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
-    return path
-
-
-def _read_csv(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 SETS = {"tma": tma_slides, "bcss": bcss_slides}

@@ -5,12 +5,15 @@ cells; 2+ is weak to moderate complete staining in more than 10 %; 1+ is incompl
 staining in more than 10 %; 0 is none, or such staining in at most 10 %.
 """
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy import ndimage
 from skimage import filters, measure
 from skimage.color import rgb2hed
 
+from he2her2.geometry import Rgb
 from he2her2.phantom import Painter, Window, make_spec
 from he2her2.phantom.anatomy import draw_anatomy
 from he2her2.phantom.cell_populations import _tumour_cells
@@ -64,7 +67,7 @@ def circumferences(dab, centres, radii, mpp):
     return met.max(axis=2) - np.minimum(inside, BACKGROUND)[:, None]
 
 
-def ihc_score(rgb, mpp):
+def ihc_score(rgb: Rgb, mpp: float) -> tuple[str, tuple[float, ...]]:
     """The score "0", "1+", "2+" or "3+", and the shares it rests on: intense, moderate, faint."""
     white = np.percentile(rgb.reshape(-1, 3), 98, axis=0)
     dab = dab_of(rgb, white)
@@ -88,7 +91,7 @@ def ihc_score(rgb, mpp):
 SIDE = 1536
 
 
-def twin(score, seed, **settings):
+def twin(score: str, seed: int, **settings: Any) -> Rgb:
     """The middle of a tumour in IHC."""
     ish = "negative" if score == "2+" else None
     spec = make_spec(

@@ -174,7 +174,7 @@ def test_otsu_finds_the_tissue(tmp_path, seed):
     ("setting", "value", "name"), [("pen", 2, "pen"), ("folds", 2, "folds"), ("blur", 0.3, "blur")]
 )
 def test_artefacts_are_where_the_truth_says(tmp_path, setting, value, name):
-    """What an artefact changes in the picture is what its mask holds."""
+    """An artefact changes the picture inside its mask and nowhere else."""
     mask = getattr(truth_of(tmp_path, **{setting: value}), name)
 
     found = changed(picture(), picture(**{setting: value}))

@@ -1,4 +1,4 @@
-"""Ours."""
+"""he2her2: its tissue mask, its grid and its tile stream."""
 
 from collections.abc import Iterable
 from pathlib import Path
