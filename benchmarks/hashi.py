@@ -13,7 +13,7 @@ from benchmarks.results import Found, Setting, Table
 from he2her2.config import PRESETS
 from he2her2.geometry import Map, Size
 from he2her2.preprocessing import adaptive_map
-from he2her2.preprocessing.adaptive import Points, Values, interpolate, raster
+from he2her2.preprocessing.adaptive import SamplePoints, SampleValues, interpolate, raster
 
 THRESHOLD = 0.24
 COARSE = 8
@@ -47,11 +47,11 @@ def measure(setting: Setting) -> Found:
     return Found(figures, (Table(title, ("surface", "s", "times faster"), rows),), {"seconds": dict(timings.seconds)})
 
 
-def _ours(points: Points, values: Values, surface: str, size: Size) -> Map:
+def _ours(points: SamplePoints, values: SampleValues, surface: str, size: Size) -> Map:
     return raster(interpolate(points, values, "cubic" if surface == "cubic" else "linear"), size, COARSE)
 
 
-def _full(points: Points, values: Values, size: Size) -> Map:
+def _full(points: SamplePoints, values: SampleValues, size: Size) -> Map:
     at = np.meshgrid(np.arange(size.w) + 0.5, np.arange(size.h) + 0.5)
     heights = griddata(points, values, tuple(at), method="cubic")
     return np.asarray(np.clip(np.nan_to_num(heights), 0, 1), np.float32)

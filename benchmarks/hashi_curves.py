@@ -20,14 +20,14 @@ from scipy.stats import qmc
 from he2her2.config import PRESETS
 from he2her2.geometry import Size
 from he2her2.preprocessing import adaptive_map
-from he2her2.preprocessing.adaptive import Points, Values, interpolate
+from he2her2.preprocessing.adaptive import SamplePoints, SampleValues, interpolate
 
 SIZE = Size(3000, 2500)
 BUDGETS = (100, 200, 400, 700, 1000, 1500, 2000)
 THRESHOLD = 0.24
 NOISES = (0.0, 0.1)
 NODES = np.stack(np.meshgrid(np.arange(2.5, SIZE.w, 5), np.arange(2.5, SIZE.h, 5)), axis=-1).reshape(-1, 2)
-TUMOURS: dict[str, Callable[[Points], NDArray[np.bool_]]] = {
+TUMOURS: dict[str, Callable[[SamplePoints], NDArray[np.bool_]]] = {
     "disc": lambda at: np.hypot(at[:, 0] - 1700, at[:, 1] - 1100) < 600,
     "ring": lambda at: np.abs(np.hypot(at[:, 0] - 1500, at[:, 1] - 1250) - 675) < 225,
     "two foci": lambda at: (
@@ -49,18 +49,20 @@ class Row(NamedTuple):
     high: float
 
 
-def score_of(tumour: str, noise: float, seed: int) -> Callable[[Points], Values]:
+def score_of(tumour: str, noise: float, seed: int) -> Callable[[SamplePoints], SampleValues]:
     """Scores of the true mask, or of a noisy classifier: 0.05 and 0.9 on average."""
     draw = np.random.default_rng(seed)
 
-    def score(points: Points) -> Values:
+    def score(points: SamplePoints) -> SampleValues:
         inside = TUMOURS[tumour](points).astype(np.float64)
         return np.clip(0.05 + 0.85 * inside + draw.normal(0, noise, len(points)), 0, 1) if noise else inside
 
     return score
 
 
-def samples_of(method: str, score: Callable[[Points], Values], seed: int) -> tuple[Points, Values]:
+def samples_of(
+    method: str, score: Callable[[SamplePoints], SampleValues], seed: int
+) -> tuple[SamplePoints, SampleValues]:
     """Draw 2000 points and their scores, in the order in which a method samples them."""
     if method in PRESETS:
         found = adaptive_map(score, SIZE, replace(PRESETS[method].adaptive, seed=seed))

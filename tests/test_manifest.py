@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from he2her2.errors import ManifestError
 from he2her2.labels import Her2Status, IhcScore, IshCounts, IshResult, Policy
 from he2her2.manifest import (
-    COLUMNS,
+    MANIFEST_COLUMNS,
     Manifest,
     SlideRow,
     check_consistent,
@@ -29,7 +29,7 @@ from he2her2.manifest import (
     write_patients,
 )
 
-HEAD = ",".join(COLUMNS)
+HEAD = ",".join(MANIFEST_COLUMNS)
 
 names = st.text(st.characters(categories=["L", "N"], include_characters=" -_,\"'"), min_size=1, max_size=8).map(
     lambda text: f"x{text}x"

@@ -18,7 +18,7 @@ from uuid import uuid4
 
 from he2her2.errors import OutputError
 
-Row = Mapping[str, Any] | Sequence[object]
+_Row = Mapping[str, Any] | Sequence[object]
 
 
 @contextmanager
@@ -102,7 +102,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return found
 
 
-def csv_text(columns: Sequence[str], rows: Iterable[Row], *, line_end: str = "\n") -> str:
+def csv_text(columns: Sequence[str], rows: Iterable[_Row], *, line_end: str = "\n") -> str:
     r"""Return a table as CSV; text that a spreadsheet would run as a formula begins with an apostrophe.
 
     Args:
@@ -125,7 +125,7 @@ def csv_text(columns: Sequence[str], rows: Iterable[Row], *, line_end: str = "\n
     return text.getvalue()
 
 
-def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Row], *, line_end: str = "\n") -> None:
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[_Row], *, line_end: str = "\n") -> None:
     """Write a table as CSV, as `csv_text` gives it.
 
     Raises:

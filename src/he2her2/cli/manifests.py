@@ -42,9 +42,9 @@ def check_manifest(
 Slides = Annotated[
     Path | None, typer.Option(help="Folder of slides, searched with the folders below it.", show_default=False)
 ]
-StudyOut = Annotated[Path, typer.Option("--out", "-o", help="Manifest; without --slides a table of labels.")]
+ManifestOut = Annotated[Path, typer.Option("--out", "-o", help="Manifest; without --slides a table of labels.")]
 Conflicts = Annotated[Path | None, typer.Option(help="Log of conflicts.", show_default="beside --out")]
-SplitName = Annotated[
+SplitOption = Annotated[
     Literal["train", "val", "test"] | None, typer.Option("--split", help="Split of every slide.", show_default=False)
 ]
 NamedColumns = Annotated[
@@ -57,12 +57,12 @@ Prefix = Annotated[str, typer.Option(help="Prefix of each case in the patient's 
 def tcga_brca(
     *,
     clinical: Annotated[Path, typer.Option(help="Clinical table, CSV or TSV.", show_default=False)],
-    out: StudyOut,
+    out: ManifestOut,
     slides: Slides = None,
     conflicts: Conflicts = None,
     policy: o.PolicyOption = "guideline",
     strict: Annotated[bool, typer.Option("--strict", help="Leave out every patient with a conflict.")] = False,
-    split_name: SplitName = None,
+    split_name: SplitOption = None,
     column: NamedColumns = None,
 ) -> None:
     """TCGA-BRCA: reconcile status, IHC and FISH of its clinical table; find slides by barcode."""
@@ -78,11 +78,11 @@ def tcga_brca(
 def herohe(
     *,
     table: Annotated[Path, typer.Option(help="Table of cases and HER2 status.", show_default=False)],
-    out: StudyOut,
+    out: ManifestOut,
     slides: Slides = None,
     conflicts: Conflicts = None,
     prefix: Prefix = "herohe",
-    split_name: SplitName = None,
+    split_name: SplitOption = None,
     column: NamedColumns = None,
 ) -> None:
     """HEROHE: case numbers with HER2 status, and MIRAX slides named by case."""
@@ -96,7 +96,7 @@ def herohe(
 def her2sc(  # noqa: PLR0913  # a command's options
     *,
     table: Annotated[Path, typer.Option(help="Ground truth: cases and IHC scores.", show_default=False)],
-    out: StudyOut,
+    out: ManifestOut,
     slides: Slides = None,
     conflicts: Conflicts = None,
     pattern: Annotated[
@@ -104,7 +104,7 @@ def her2sc(  # noqa: PLR0913  # a command's options
     ] = None,
     prefix: Prefix = "her2sc",
     policy: o.PolicyOption = "guideline",
-    split_name: SplitName = None,
+    split_name: SplitOption = None,
     column: NamedColumns = None,
 ) -> None:
     """HER2 Scoring Contest: IHC scores by case, H&E and IHC slides (NDPI)."""

@@ -26,7 +26,7 @@ HER2SC_COLUMNS: Mapping[str, Sequence[str]] = {
 
 _EXCLUSIONS = ("no IHC score (the contest keeps those of its test cases)",)
 
-SITE = "her2sc"
+_SITE = "her2sc"
 
 _STAINS: Mapping[str, Stain] = {"HER2": "IHC", "IHC": "IHC", "HER2NEU": "IHC", "HE": "HE", "H&E": "HE", "H+E": "HE"}
 _PARTS = re.compile(r"[^A-Za-z0-9&+]+")
@@ -36,7 +36,7 @@ _CASE = re.compile(r"(?:CASE|SLIDE|PATIENT|NO)?(\d+)")
 def read_her2sc(
     table: Path,
     *,
-    prefix: str = SITE,
+    prefix: str = _SITE,
     policy: Policy = Policy.GUIDELINE,
     columns: Mapping[str, str | None] | None = None,
 ) -> CohortLabels:
@@ -67,7 +67,7 @@ def read_her2sc(
             continue
         decision = apply_guideline(score, policy=policy)
         patients.append(
-            LabelledPatient(name, case, row.line, score, None, decision.status, decision.stratum, decision.rule, SITE)
+            LabelledPatient(name, case, row.line, score, None, decision.status, decision.stratum, decision.rule, _SITE)
         )
     if found.problems:
         raise ManifestError([f"{table}: {problem}" for problem in found.problems])

@@ -12,7 +12,7 @@ from he2her2.manifest.counts import count_manifest
 from he2her2.manifest.csv_tables import Table, TableRow, is_blank, read_table
 from he2her2.manifest.labelled_table import TestColumns, label_tests, write_labelled_table
 from he2her2.manifest.manifest_file import (
-    COLUMNS,
+    MANIFEST_COLUMNS,
     SPLITS,
     Manifest,
     SlideRow,
@@ -41,7 +41,7 @@ from he2her2.manifest.used_patients import (
 )
 
 __all__ = [
-    "COLUMNS",
+    "MANIFEST_COLUMNS",
     "PATIENTS_FILE",
     "SPLITS",
     "Label",

@@ -16,7 +16,7 @@ from he2her2.manifest.csv_tables import TableRow, is_blank, read_table
 Stain: TypeAlias = Literal["HE", "IHC"]
 Split: TypeAlias = Literal["train", "val", "test"]
 
-COLUMNS = (
+MANIFEST_COLUMNS = (
     "slide_id",
     "path",
     "patient_id",
@@ -29,7 +29,7 @@ COLUMNS = (
     "mpp",
     "annotations",
 )
-_REQUIRED = COLUMNS[:3]
+_REQUIRED = MANIFEST_COLUMNS[:3]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
 _TCGA = re.compile(r"TCGA[-_. ]([A-Z0-9]{2})[-_. ]([A-Z0-9]{4})(?![A-Z0-9])")
@@ -156,7 +156,7 @@ def _as_csv(rows: Iterable[SlideRow], folder: Path) -> str:
     """Return rows as the text of a manifest that lies in `folder`."""
     rows = tuple(rows)
     extra = tuple(dict.fromkeys(name for row in rows for name in row.extra))
-    return csv_text((*COLUMNS, *extra), (_cells(row, folder) for row in rows))
+    return csv_text((*MANIFEST_COLUMNS, *extra), (_cells(row, folder) for row in rows))
 
 
 def _cells(row: SlideRow, folder: Path) -> dict[str, str]:
@@ -217,7 +217,7 @@ def _row(row: TableRow, folder: Path, problems: list[str]) -> SlideRow | None:
         split=value("split", _split),
         mpp=value("mpp", _mpp),
         annotations=value("annotations", lambda text: folder / text),
-        extra={name: cell for name, cell in row.cells.items() if name not in COLUMNS},
+        extra={name: cell for name, cell in row.cells.items() if name not in MANIFEST_COLUMNS},
     )
     return None if blank else found
 

@@ -44,7 +44,7 @@ def hashed_patient(patient_id: str) -> str:
     return hashlib.sha256(f"he2her2 patient {patient_key(patient_id)}".encode()).hexdigest()[:_DIGITS]
 
 
-def patients_record(manifest: Manifest) -> dict[str, Any]:
+def patients_record(manifest: Manifest) -> dict[str, str | list[str]]:
     """Return the record of the patients used in training and validation, for `run.json` or `patients.json`.
 
     Returns:
@@ -58,7 +58,7 @@ def patients_record(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def write_patients(weights: Path, own: Mapping[str, Any], parents: Iterable[Path] = ()) -> None:
+def write_patients(weights: Path, own: Mapping[str, str | list[str]], parents: Iterable[Path] = ()) -> None:
     """Write the record of the used patients into a folder of weights, so that it goes with every copy.
 
     Args:

@@ -15,7 +15,7 @@ from pydantic.dataclasses import dataclass
 from he2her2.errors import PhantomError
 from he2her2.files import write_csv
 from he2her2.labels import IhcScore
-from he2her2.manifest import COLUMNS
+from he2her2.manifest import MANIFEST_COLUMNS
 from he2her2.phantom.random_fields import key_of
 from he2her2.phantom.slide import write_phantom
 from he2her2.phantom.spec import STRICT, PhantomSpec, Share, SiteName, Stain, make_spec, validated
@@ -160,7 +160,7 @@ def write_cohort(
         if truth:
             save_truth(drawn, out / "truth" / slide.slide_id)
         on_slide(slide, drawn)
-    write_csv(manifest, COLUMNS, _manifest_rows(slides, truth=truth))
+    write_csv(manifest, MANIFEST_COLUMNS, _manifest_rows(slides, truth=truth))
     return manifest
 
 

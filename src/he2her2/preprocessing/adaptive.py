@@ -22,13 +22,13 @@ from threadpoolctl import threadpool_limits
 from he2her2.config import Adaptive
 from he2her2.geometry import Map, Mask, Size
 
-Points: TypeAlias = NDArray[np.float64]
+SamplePoints: TypeAlias = NDArray[np.float64]
 """(n, 2) points (x, y) in mask px; the centre of the mask's first pixel is (0.5, 0.5)."""
 
-Values: TypeAlias = NDArray[np.float64]
+SampleValues: TypeAlias = NDArray[np.float64]
 """(n,) values in [0, 1]; NaN where a point could not be scored."""
 
-_Surface: TypeAlias = Callable[[Points], Values]
+_Surface: TypeAlias = Callable[[SamplePoints], SampleValues]
 """A map that can be evaluated anywhere."""
 
 _CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
@@ -49,12 +49,12 @@ class AdaptiveMap:
     """
 
     map: Map
-    points: Points
-    values: Values
+    points: SamplePoints
+    values: SampleValues
     changes: tuple[float, ...]
 
 
-def adaptive_map(score: Callable[[Points], Values], size: Size, settings: Adaptive) -> AdaptiveMap:
+def adaptive_map(score: Callable[[SamplePoints], SampleValues], size: Size, settings: Adaptive) -> AdaptiveMap:
     """Sample a score adaptively and interpolate it to a map.
 
     Deterministic: the same score, size and settings give the same map.
@@ -80,7 +80,7 @@ def adaptive_map(score: Callable[[Points], Values], size: Size, settings: Adapti
         return _sampled(score, size, settings)
 
 
-def _sampled(score: Callable[[Points], Values], size: Size, settings: Adaptive) -> AdaptiveMap:
+def _sampled(score: Callable[[SamplePoints], SampleValues], size: Size, settings: Adaptive) -> AdaptiveMap:
     """Sample round by round."""
     halton = qmc.Halton(d=2, scramble=True, rng=settings.seed)
     seen: Mask = np.zeros((size.h, size.w), np.bool_)
@@ -105,7 +105,7 @@ def _sampled(score: Callable[[Points], Values], size: Size, settings: Adaptive) 
     return AdaptiveMap(raster(surface, size, settings.coarse), points, values, tuple(changes))
 
 
-def interpolate(points: Points, values: Values, surface: Literal["cubic", "linear"]) -> _Surface:
+def interpolate(points: SamplePoints, values: SampleValues, surface: Literal["cubic", "linear"]) -> _Surface:
     """The surface through scattered values, clipped to [0, 1]; 0 beyond the points' convex hull.
 
     Args:
@@ -152,11 +152,11 @@ def _heights(surface: _Surface, size: Size, coarse: int) -> Map:
     return surface(np.column_stack([across.ravel(), down.ravel()])).reshape(across.shape).astype(np.float32)
 
 
-def _ground(at: Points) -> Values:
+def _ground(at: SamplePoints) -> SampleValues:
     return np.zeros(len(at))
 
 
-def _fresh(unit: Points, seen: Mask) -> Points:
+def _fresh(unit: SamplePoints, seen: Mask) -> SamplePoints:
     """Points of the unit square as pixel centres of the mask: the unseen ones, each once, in their order."""
     height, width = seen.shape
     pixels = np.minimum((unit * [width, height]).astype(np.int64), [width - 1, height - 1])
@@ -165,12 +165,12 @@ def _fresh(unit: Points, seen: Mask) -> Points:
     return np.asarray(pixels[~seen[pixels[:, 1], pixels[:, 0]]] + 0.5, np.float64)
 
 
-def _rows_columns(points: Points) -> tuple[NDArray[Any], NDArray[Any]]:
+def _rows_columns(points: SamplePoints) -> tuple[NDArray[Any], NDArray[Any]]:
     columns, rows = points.astype(np.int64).T
     return rows, columns
 
 
-def _steepest(surface: _Surface, candidates: Points, size: Size) -> Points:
+def _steepest(surface: _Surface, candidates: SamplePoints, size: Size) -> SamplePoints:
     """Candidates by falling slope, by central differences over one mask px; equals keep their order."""
     squared = np.zeros(len(candidates))
     for axis, length in enumerate(size):
@@ -183,8 +183,8 @@ def _steepest(surface: _Surface, candidates: Points, size: Size) -> Points:
 
 
 def _with_scores(
-    points: Points, values: Values, wanted: Points, score: Callable[[Points], Values]
-) -> tuple[Points, Values]:
+    points: SamplePoints, values: SampleValues, wanted: SamplePoints, score: Callable[[SamplePoints], SampleValues]
+) -> tuple[SamplePoints, SampleValues]:
     """Score the wanted points in one call and add those that have a score."""
     if not len(wanted):
         return points, values
