@@ -86,24 +86,16 @@ ROOMS_STILL_OPEN = {
 """Rooms that are still entered past their face; shrinks to nothing."""
 
 NAMES_STILL_OPEN = {
-    "AnnotationsUse",
-    "Backend",
-    "Bag",
-    "Device",
     "Failure",
     "Kind",
-    "Overwrite",
     "Points",
     "Precision",
     "REPORT",
     "Stain",
-    "Weights",
     "ablate",
-    "find_tiles",
     "refuse_leaks",
     "soft_argmax",
     "split",
-    "write_report",
     "write_tables",
 }
 """Names that still have two homes; shrinks to nothing."""
