@@ -87,3 +87,38 @@ def test_the_digest_ignores_how_the_work_is_done():
 def test_settings_are_plain_data():
     """They go to JSON and back."""
     assert asdict(Config())["selection"] == {"top_fraction": 0.15, "n_tiles": 300}
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("selection.n_tiles=true", "selection.n_tiles: is a number"),
+        ("threshold=false", "threshold: is a number"),
+        ("threshold=0.4\nselection.n_tiles=3", "several lines"),
+        ("adaptive.iterations=1000000", "adaptive.iterations"),
+        (f"selection.n_tiles=1{'0' * 400}", "selection.n_tiles"),
+        (f"selection.n_tiles=1{'0' * 5000}", "selection.n_tiles"),
+        (f"selection.n_tiles={'[' * 5000}", "selection.n_tiles"),
+        ("tiling.min_tiles=true", "tiling.min_tiles"),
+    ],
+)
+def test_what_is_no_setting_is_one_line(override, words):
+    """A truth for a number, several settings in one, numbers without measure, nesting without end."""
+    with pytest.raises(ConfigError, match=words) as caught:
+        load_config(overrides=[override])
+
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_truths_stay_truths():
+    """Switches are set by true and false."""
+    assert load_config(overrides=["quality.apply=false"]).quality.apply is False
+
+
+@pytest.mark.parametrize("text", ["a = " + "[" * 5000, f"threshold = 1{'0' * 5000}", "a = 'b"])
+def test_a_file_that_is_no_toml_is_one_line(tmp_path, text):
+    """However it is broken."""
+    (tmp_path / "x.toml").write_text(text)
+
+    with pytest.raises(ConfigError, match=r"x\.toml"):
+        load_config(file=tmp_path / "x.toml")

@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 import tomllib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -16,9 +16,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import (
     ConfigDict,
-    NonNegativeInt,
     PositiveFloat,
-    PositiveInt,
     TypeAdapter,
     ValidationError,
     model_validator,
@@ -31,6 +29,8 @@ T = TypeVar("T")
 
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 _Share = Annotated[float, Gt(0), Le(1)]
+_Seed = Annotated[int, Ge(0), Lt(1 << 63)]
+_Tiles = Annotated[int, Gt(0), Le(10_000_000)]
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -90,15 +90,15 @@ class Adaptive:
         seed: Of the Halton sequence's scrambling.
     """
 
-    iterations: PositiveInt = 20
-    points: Annotated[int, Ge(4)] = 100
-    candidates: Annotated[int, Ge(4)] = 300
+    iterations: Annotated[int, Gt(0), Le(1000)] = 20
+    points: Annotated[int, Ge(4), Le(100_000)] = 100
+    candidates: Annotated[int, Ge(4), Le(1_000_000)] = 300
     threshold: _Share = 0.24
-    coarse: PositiveInt = 8
+    coarse: Annotated[int, Gt(0), Le(64)] = 8
     surface: Literal["linear", "cubic"] = "linear"
     corners: bool = True
     stop_change: Annotated[float, Ge(0), Lt(1)] = 0.0
-    seed: NonNegativeInt = 0
+    seed: _Seed = 0
 
     @model_validator(mode="after")
     def _enough_candidates(self) -> Self:
@@ -117,9 +117,9 @@ class Tiling:
         min_tiles: Overlap tiles until there are so many; none means as many as selection needs (M / 0.15).
     """
 
-    mask_downsample: PositiveInt = 32
+    mask_downsample: Annotated[int, Gt(0), Le(1024)] = 32
     raw_pixels: bool = False
-    min_tiles: PositiveInt | None = None
+    min_tiles: _Tiles | None = None
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -145,7 +145,7 @@ class Selection:
     """
 
     top_fraction: _Share = 0.15
-    n_tiles: PositiveInt = 300
+    n_tiles: _Tiles = 300
 
     @property
     def min_tiles(self) -> int:
@@ -181,8 +181,8 @@ class Runtime:
     """
 
     backend: Literal["auto", "tiff", "openslide"] = "auto"
-    threads: NonNegativeInt = 0
-    batch_size: PositiveInt = 32
+    threads: Annotated[int, Ge(0), Le(1024)] = 0
+    batch_size: Annotated[int, Gt(0), Le(4096)] = 32
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["full", "mixed"] = "full"
 
@@ -296,7 +296,11 @@ def settle(base: T, wanted: Mapping[str, Any], file: Path | None = None, prefix:
     Raises:
         ConfigError: An unknown key, or a value of the wrong type or range; all problems in one line.
     """
-    merged = _merge(asdict(base), wanted)  # type: ignore[call-overload]  # every T here is a dataclass
+    settings = asdict(base)  # type: ignore[call-overload]  # every T here is a dataclass
+    if no_numbers := list(_truth_for_number(settings, wanted)):
+        problems = "; ".join(f"{prefix}{key}: is a number, not true or false" for key in no_numbers)
+        raise ConfigError(f"{_source(file)}{problems}")
+    merged = _merge(settings, wanted)
     try:
         return TypeAdapter(type(base)).validate_python(merged)
     except ValidationError as error:
@@ -304,6 +308,16 @@ def settle(base: T, wanted: Mapping[str, Any], file: Path | None = None, prefix:
             f"{prefix}{'.'.join(map(str, e['loc']))}: {_in_words(e['type'], e['msg'])}" for e in error.errors()
         )
         raise ConfigError(f"{_source(file)}{problems}") from None
+
+
+def _truth_for_number(base: Mapping[str, Any], over: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Keys of numbers for which true or false is wanted, which Python would take for 1 or 0."""
+    for key, value in over.items():
+        below = base.get(key)
+        if isinstance(value, Mapping) and isinstance(below, Mapping):
+            yield from _truth_for_number(below, value, f"{prefix}{key}.")
+        elif isinstance(value, bool) and key in base and not isinstance(below, bool | str):
+            yield f"{prefix}{key}"
 
 
 def _source(file: Path | None) -> str:
@@ -315,8 +329,10 @@ def _read_toml(file: Path) -> dict[str, Any]:
         return tomllib.loads(file.read_text("utf-8"))
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read ({error.strerror}); give a TOML file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # of TOML, of UTF-8, or of a number with too many digits
         raise ConfigError(f"{file}: is not TOML: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{file}: is not TOML of ours: it is nested too deeply") from None
 
 
 def _put(settings: dict[str, Any], override: str) -> None:
@@ -324,9 +340,11 @@ def _put(settings: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise ConfigError(f"'{override}': write it as key=value, such as selection.n_tiles=300")
+    if "\n" in override or "\r" in override:
+        raise ConfigError(f"{override!r}: holds several lines; give --set once for each setting")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         value = text
     *path, last = key.strip().split(".")
     for part in path:
