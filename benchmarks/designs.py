@@ -7,6 +7,7 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from queue import Queue
+from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import Any
 
@@ -25,12 +26,13 @@ from benchmarks.results import Found, Setting, Table
 from he2her2.config import Config, Runtime
 from he2her2.geometry import Rgb, Size, TileGrid
 from he2her2.method import infer
-from he2her2.models.engines import Untrained
-from he2her2.models.initial import initial_weights
+from he2her2.models import CnnSpec, Untrained
+from he2her2.models.encoders.cnn import PAPER_TILE_CNN, STRIDED_TILE_CNN
+from he2her2.models.encoders.pixels import prepare_input
+from he2her2.models.export import engine_of as engine_of_weights
+from he2her2.models.export import save_weights
 from he2her2.models.onnx_engine import OnnxEngine
-from he2her2.models.onnx_graph import INPUT, build_onnx
-from he2her2.models.scoring import prepare_input
-from he2her2.models.zoo import PAPER_TILE_CNN, STRIDED_TILE_CNN, CnnSpec
+from he2her2.models.torch_modules import initial_weights
 from he2her2.phantom import TILE_PX
 from he2her2.slides import TileBatch, map_tiles, open_slide, stream_tiles
 
@@ -71,7 +73,7 @@ def measure(setting: Setting) -> Found:
 
 def engine_of(spec: CnnSpec) -> OnnxEngine:
     """Load the CNN that prediction would run; its weights do not matter here."""
-    return OnnxEngine.untrained(Untrained(spec, 0))
+    return engine_of_weights(Untrained(spec, 0).card, initial_weights(spec, 0))
 
 
 def share_of_slower(timings: Timings) -> float:
@@ -125,12 +127,14 @@ def wide_session(spec: CnnSpec) -> onnxruntime.InferenceSession:
     """Make a session that uses several threads for each batch."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = THREADS
-    model = build_onnx(spec, initial_weights(spec, 0)).SerializeToString()
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    with TemporaryDirectory() as folder:
+        save_weights(Path(folder) / "cnn", Untrained(spec, 0).card, initial_weights(spec, 0))
+        file = str(Path(folder) / "cnn" / "model.onnx")
+        return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
 
 def _run(session: onnxruntime.InferenceSession, pixels: Rgb, spec: CnnSpec) -> Logits:
-    logits: Logits = session.run(None, {INPUT: prepare_input(pixels, spec.input)})[0]
+    logits: Logits = session.run(None, {"input": prepare_input(pixels, spec.input)})[0]
     return logits
 
 

@@ -16,7 +16,7 @@ from benchmarks.results import Found, Setting, Table
 from he2her2.config import Config
 from he2her2.evaluation import Question, evaluate, write_evaluation
 from he2her2.evaluation.audits import N_SLIDES
-from he2her2.models.selection import top_tiles
+from he2her2.models import top_tiles
 
 SIDE_TILES = 48
 """Tiles along a slide: 48 x 48 are 2 304, a little more than the 2 000 that selection asks for."""

@@ -19,7 +19,7 @@ from he2her2.cohort import SlideEngine, SlideWorker, slide_tasks
 from he2her2.config import load_config
 from he2her2.evaluation.plot_style import BLUE, Note, canvas, save
 from he2her2.geometry import Size
-from he2her2.models.slide_model import load_slide_model
+from he2her2.models import load_slide_model
 from he2her2.pipeline import predict
 from he2her2.preprocessing import DrawnRegions, Region
 from he2her2.results import Evidence, MadeOf, SlideFolders, SlideInputs, prediction_evidence

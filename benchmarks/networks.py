@@ -16,13 +16,13 @@ from benchmarks.phantom_slide import phantom_slide, tile_grid
 from benchmarks.released import ReleasedCnn, torch_threads
 from benchmarks.results import Found, Setting, Table
 from he2her2.geometry import Rgb, Size
-from he2her2.models.engines import Untrained
-from he2her2.models.initial import initial_weights
-from he2her2.models.onnx_engine import OnnxEngine, new_session, run_rows, session_of
-from he2her2.models.onnx_graph import IR_VERSION, OPSET
-from he2her2.models.scoring import prepare_input
+from he2her2.models import CnnSpec, Untrained
+from he2her2.models.encoders.cnn import PAPER_TILE_CNN, STRIDED_TILE_CNN
+from he2her2.models.encoders.pixels import prepare_input
+from he2her2.models.export import OPSET, engine_of, session_of
+from he2her2.models.onnx_engine import OnnxEngine, new_session, run_rows
 from he2her2.models.torch_engine import TorchEngine
-from he2her2.models.zoo import PAPER_TILE_CNN, STRIDED_TILE_CNN, CnnSpec, dense_widths, stage_sides
+from he2her2.models.torch_modules import initial_weights
 from he2her2.slides import open_slide, stream_tiles
 
 BATCH = 32
@@ -67,7 +67,7 @@ def some_tiles(setting: Setting, n: int) -> Rgb:
 
 
 def _candidates(spec: CnnSpec, pixels: Rgb, side: int) -> dict[str, Callable[[], object]]:
-    ours = OnnxEngine.untrained(Untrained(spec, 0))
+    ours = engine_of(Untrained(spec, 0).card, initial_weights(spec, 0))
     by_torch = TorchEngine(ours.card, initial_weights(spec, 0), "cpu")
     n, few = len(pixels), pixels[:2]
     session, prepared = session_of(spec, initial_weights(spec, 0)), prepare_input(pixels, spec.input)
@@ -122,7 +122,7 @@ def _product(a: NDArray[np.float32], b: NDArray[np.float32]) -> None:
 def _product_by_ort() -> Callable[[list[NDArray[np.float32]]], object]:
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["m", "n"]) for name in ("a", "b", "ab")]
     graph = helper.make_graph([helper.make_node("MatMul", ["a", "b"], ["ab"])], "product", ends[:2], ends[2:])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
     session = new_session(model.SerializeToString())
     return lambda matrices: session.run(None, dict(zip("ab", matrices, strict=True)))
 
@@ -142,7 +142,7 @@ def gflop_of(spec: CnnSpec) -> float:
     channels = (spec.input.n_channels, *(conv.channels for conv in spec.convs))
     convs = sum(
         convolved**2 * conv.kernel**2 * n_in * conv.channels
-        for n_in, conv, (convolved, _) in zip(channels, spec.convs, stage_sides(spec), strict=False)
+        for n_in, conv, (convolved, _) in zip(channels, spec.convs, spec.stage_sides, strict=False)
     )
-    widths = dense_widths(spec)
+    widths = spec.dense_widths
     return 2 * (convs + sum(a * b for a, b in pairwise(widths))) / 1e9

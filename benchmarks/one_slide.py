@@ -8,7 +8,7 @@ from benchmarks.phantom_slide import phantom_slide
 from benchmarks.results import Found, Setting, Table
 from he2her2.config import load_config
 from he2her2.geometry import Size
-from he2her2.models.slide_model import SlideModel, load_slide_model
+from he2her2.models import SlideModel, load_slide_model
 from he2her2.pipeline import predict
 from he2her2.results import MadeOf, SlideFolders, SlideInputs, prediction_evidence
 from he2her2.slides import open_slide

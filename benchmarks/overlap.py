@@ -10,8 +10,8 @@ from benchmarks.measuring import alternate
 from benchmarks.phantom_slide import phantom_slide, tile_grid
 from benchmarks.results import Found, Setting, Table
 from he2her2.geometry import Size, TileGrid
+from he2her2.models.encoders.cnn import PAPER_TILE_CNN, STRIDED_TILE_CNN
 from he2her2.models.onnx_engine import OnnxEngine
-from he2her2.models.zoo import PAPER_TILE_CNN, STRIDED_TILE_CNN
 from he2her2.phantom import TILE_PX
 from he2her2.slides import map_tiles, open_slide
 

@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from he2her2.geometry import Rgb
-from he2her2.models.initial import initial_weights
-from he2her2.models.scoring import prepare_input
-from he2her2.models.tensors import put_tensors
-from he2her2.models.zoo import CnnSpec
+from he2her2.models import CnnSpec
+from he2her2.models.encoders.pixels import prepare_input
+from he2her2.models.torch_modules import initial_weights, put_tensors
 
 
 class ReleasedCnn:

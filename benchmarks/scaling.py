@@ -14,9 +14,9 @@ from benchmarks.results import Found, Setting, Table
 from he2her2.config import Selection
 from he2her2.evaluation.plot_style import BLUE, GREY, Note, canvas, save
 from he2her2.geometry import Mask, Size
-from he2her2.models.scoring import prepare_input, soft_argmax
-from he2her2.models.selection import top_tiles
-from he2her2.models.zoo import STRIDED_TILE_CNN
+from he2her2.models import soft_argmax, top_tiles
+from he2her2.models.encoders.cnn import STRIDED_TILE_CNN
+from he2her2.models.encoders.pixels import prepare_input
 from he2her2.preprocessing import cut_tiles
 from he2her2.slides import TileBatch, map_tiles, open_slide
 

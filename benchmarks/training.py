@@ -21,7 +21,8 @@ from he2her2.config import Config
 from he2her2.geometry import Size
 from he2her2.labels import IhcScore
 from he2her2.manifest import SlideRow
-from he2her2.models.zoo import PAPER_TILE_CNN, STRIDED_TILE_CNN, CnnSpec
+from he2her2.models import CnnSpec
+from he2her2.models.encoders.cnn import PAPER_TILE_CNN, STRIDED_TILE_CNN
 from he2her2.phantom import TILE_PX
 from he2her2.training.classifier import Batch, CnnClassifier
 from he2her2.training.fit import fit

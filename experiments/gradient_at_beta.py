@@ -23,13 +23,18 @@ from numpy.typing import NDArray
 from he2her2.config import Config, Scoring, load_config
 from he2her2.manifest import read_manifest
 from he2her2.method import score_tiles
-from he2her2.models.aggregators import build_aggregator
-from he2her2.models.engines import Engine, Untrained, load_engine
-from he2her2.models.initial import initial_weights
-from he2her2.models.scoring import soft_argmax
-from he2her2.models.selection import top_count, top_tiles
-from he2her2.models.tensors import put_tensors
-from he2her2.models.zoo import AggregatorSpec, CnnSpec, network
+from he2her2.models import (
+    Bag,
+    Engine,
+    Untrained,
+    aggregator_for,
+    cnn_named,
+    load_engine,
+    soft_argmax,
+    top_tiles,
+)
+from he2her2.models.aggregators.selection import top_count
+from he2her2.models.torch_modules import batch_of, initial_weights, put_tensors
 from he2her2.training.slides.backpropagation import aggregator_gradient
 from he2her2.training.slides.bags import LabelledSlide, TumourTiler, build_bags
 
@@ -51,8 +56,7 @@ def main() -> None:
     options = parser.parse_args()
     config = load_config(overrides=["selection.n_tiles=60", *options.overrides])
     bags = some_bags(options.manifest, options.slides, config)
-    spec = network(config.networks.tile_cnn, "tile_cnn")
-    assert isinstance(spec, CnnSpec)
+    spec = cnn_named(config.networks.tile_cnn, "tile_cnn")
     rows = []
     for name, source in (("pre-trained", options.weights / "tile_cnn"), ("random", Untrained(spec, 0))):
         logits = list(score(bags, load_engine(source, "tile_cnn"), config))
@@ -71,8 +75,7 @@ def some_bags(manifest: Path, n: int, config: Config) -> list[LabelledSlide]:
         [row for row in rows if row.status() == status] for status in sorted({row.status() or "" for row in rows})
     ]
     chosen = [row for several in zip(*classes, strict=False) for row in several][:n]
-    spec = network(config.networks.tile_cnn, "tile_cnn")
-    assert isinstance(spec, CnnSpec)
+    spec = cnn_named(config.networks.tile_cnn, "tile_cnn")
     return build_bags(chosen, TumourTiler(spec.input, config, None, "replace"), Path(mkdtemp()))
 
 
@@ -88,16 +91,15 @@ def measure(
 ) -> Mapping[str, Any]:
     """Measure the gradient at the selected tiles' logits for a beta, mean over slides."""
     config = replace(config, scoring=Scoring(beta))
-    spec = network(config.networks.aggregator, "aggregator")
-    assert isinstance(spec, AggregatorSpec)
-    spec = replace(spec, n_tiles=config.selection.n_tiles)
-    aggregator = build_aggregator(spec)
+    spec = aggregator_for(config)
+    aggregator = spec.build()
     put_tensors(aggregator, initial_weights(spec, 0))
     found = []
     for bag, of_bag in zip(bags, logits, strict=True):
         scores = soft_argmax(of_bag, beta)
         selected = top_tiles(scores, config.selection)
-        flow = aggregator_gradient(aggregator, torch.from_numpy(of_bag[selected]), bag.target, beta)
+        tiles = Bag.of(bag.grid, of_bag).take(selected)
+        flow = aggregator_gradient(aggregator, batch_of(tiles, torch.device("cpu")), bag.target, beta)
         felt = float((flow.gradient.norm(dim=1) > FELT).float().mean())
         place = float(np.mean(by_place(scores, selected, config)))
         found.append((flow.share, felt, flow.at_logits / flow.at_scores, place, len({*scores}) / len(scores)))

@@ -24,8 +24,7 @@ from experiments import gradient_at_beta as gradient
 
 from he2her2.config import load_config
 from he2her2.files import read_csv
-from he2her2.models.engines import Untrained, load_engine
-from he2her2.models.zoo import CnnSpec, network
+from he2her2.models import Untrained, cnn_named, load_engine
 from he2her2.phantom import load_cohort
 
 HERE = Path(__file__).resolve().parent
@@ -144,8 +143,7 @@ def measure_gradient(work: Path) -> None:
     """Measure the gradient that reaches the tile CNN at each beta (experiments/gradient_at_beta.py, reduced)."""
     config = load_config(file=None, overrides=["selection.n_tiles=30"])
     bags = gradient.some_bags(work / "cohorts" / "train" / "manifest.csv", GRADIENT_SLIDES, config)
-    spec = network(config.networks.tile_cnn, "tile_cnn")
-    assert isinstance(spec, CnnSpec)
+    spec = cnn_named(config.networks.tile_cnn, "tile_cnn")
     rows = []
     learned = work / "paper" / "tiles" / "weights" / "tile_cnn"
     sources: dict[str, Path | Untrained] = {"pre-trained": learned, "random": Untrained(spec, 0)}

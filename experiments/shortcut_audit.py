@@ -24,7 +24,7 @@ from he2her2.config import load_config
 from he2her2.evaluation import Cases, Question, SlideProperties, evaluate
 from he2her2.evaluation.audits.shortcuts import candidates_of, permutation_p
 from he2her2.evaluation.slide_properties import PROPERTIES
-from he2her2.models.slide_model import load_slide_model
+from he2her2.models import load_slide_model
 from he2her2.phantom import make_spec, write_phantom
 from he2her2.results import NetworkNote, plan_run
 from he2her2.statistics import exact_binomial, holm

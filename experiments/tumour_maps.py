@@ -21,10 +21,8 @@ from he2her2.files import atomic
 from he2her2.geometry import Mask, Size, TileGrid, l0_from_mask
 from he2her2.manifest import SlideRow, read_manifest
 from he2her2.method import Segmentation, infer, native_mpp, segment_slide
-from he2her2.models.engines import Engine
-from he2her2.models.scoring import softmax
-from he2her2.models.slide_model import load_cnn
-from he2her2.models.zoo import STRIDED_TILE_CNN
+from he2her2.models import Engine, load_cnn, softmax
+from he2her2.models.encoders.cnn import STRIDED_TILE_CNN
 from he2her2.preprocessing import read_annotation
 from he2her2.slides import Slide, open_slide
 from he2her2.statistics import Estimate, mean_interval

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,11 +10,10 @@ from PIL import Image
 from torch import nn
 
 from he2her2.config import Config, load_config
-from he2her2.models.cnn import Cnn, build_cnn
-from he2her2.models.initial import initial_weights
-from he2her2.models.scoring import prepare_input
-from he2her2.models.tensors import put_tensors, tensors_of
-from he2her2.models.zoo import STRIDED_TILE_CNN, Conv, InputSpec
+from he2her2.models import InputSpec
+from he2her2.models.encoders.cnn import STRIDED_TILE_CNN, Conv
+from he2her2.models.encoders.pixels import prepare_input
+from he2her2.models.torch_modules import initial_weights, put_tensors, tensors_of
 from tests.tissue_slides import GLASS, tissue_pixels, write_tissue
 
 TINY = replace(
@@ -66,7 +66,7 @@ def write_labelled(folder: Path) -> Path:
 
 def able_weights() -> dict[str, np.ndarray]:
     """Weights of the tiny CNN, as if pre-trained: it scores dark tissue high and light tissue low, with doubts."""
-    cnn = build_cnn(TINY)
+    cnn: Any = TINY.build()
     put_tensors(cnn, initial_weights(TINY, seed=3))
     tiles = torch.cat([_tiles(labelled_pixels(status, seed=99)) for status in ("negative", "positive")])
     for norm in cnn.norm_layers:
@@ -91,7 +91,7 @@ def _tiles(pixels: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(prepare_input(tiles, TINY.input))
 
 
-def _features(cnn: Cnn, tiles: torch.Tensor) -> torch.Tensor:
+def _features(cnn: Any, tiles: torch.Tensor) -> torch.Tensor:
     """(n, d) what the last layer is given."""
     features = tiles
     for conv, norm, pool in zip(cnn.conv_layers, cnn.norm_layers, cnn.pools, strict=True):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from he2her2.models.bag import Bag
+from he2her2.models import Bag
 
 
 def logits_of_scores(scores: np.ndarray, beta: float = 1.0) -> np.ndarray:

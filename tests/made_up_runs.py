@@ -11,8 +11,7 @@ import numpy as np
 from he2her2.config import Config
 from he2her2.evaluation import Cases
 from he2her2.geometry import Size, TileGrid
-from he2her2.models.selection import top_tiles
-from he2her2.models.slide_model import load_aggregator
+from he2her2.models import load_aggregator, top_tiles
 from he2her2.results import result_to_record
 from he2her2.results.slide_result import Areas, ColourStatistics, Counts, QualityFindings
 from he2her2.results.tiles_h5 import ScoredTiles, write_tiles

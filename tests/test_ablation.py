@@ -33,10 +33,9 @@ from he2her2.cli.commands import app
 from he2her2.evaluation import TABLE_1
 from he2her2.evaluation.paper_tables import PAPER_ROWS
 from he2her2.manifest import hashed_patient, patients_used
-from he2her2.models import zoo
-from he2her2.models.card import UNTRAINED_NOTICE
-from he2her2.models.weights import read_card
-from he2her2.models.zoo import NETWORKS, PAPER_MLP, STRIDED_TILE_CNN, Conv
+from he2her2.models import UNTRAINED_NOTICE, aggregators, encoders, read_card
+from he2her2.models.aggregators import PAPER_MLP
+from he2her2.models.encoders.cnn import STRIDED_TILE_CNN, Conv
 from he2her2.phantom import load_cohort
 from he2her2.results import open_run
 from he2her2.statistics import exact_binomial
@@ -53,7 +52,16 @@ TINY_TILE = replace(
     hidden=(4,),
 )
 TINY_MLP = replace(PAPER_MLP, hidden=(4,))
-TINY = {**NETWORKS, TINY_TILE.name: TINY_TILE, TINY_MLP.name: TINY_MLP}
+TINY_CNNS = {**encoders.CNNS, TINY_TILE.name: TINY_TILE}
+TINY_AGGREGATORS = {**aggregators.AGGREGATORS, TINY_MLP.name: TINY_MLP}
+
+
+def make_tiny(patch):
+    """Let the settings' networks be tiny ones."""
+    patch.setattr(encoders, "CNNS", TINY_CNNS)
+    patch.setattr(aggregators, "AGGREGATORS", TINY_AGGREGATORS)
+
+
 SIDE = 512
 COLUMNS = ("slide_id", "path", "patient_id", "stain", "ihc_score", "her2_status", "split", "annotations")
 QUICK = (
@@ -104,7 +112,7 @@ class Run:
     def __init__(self, study, out):
         self.out = out
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(zoo, "NETWORKS", TINY)
+            make_tiny(patch)
             self.stopped = self.command(patch, study, stop_at="mean-pretrained")
             self.before = written(out)
             self.code, self.text, self.said = self.command(patch, study)
@@ -156,7 +164,7 @@ def run(study, tmp_path_factory):
 @pytest.fixture
 def refused(command_line, study, tmp_path, monkeypatch):
     """What a command line that must not begin says."""
-    monkeypatch.setattr(zoo, "NETWORKS", TINY)
+    make_tiny(monkeypatch)
 
     def say(*more, **files):
         code, _, err = command_line(*arguments(study, tmp_path / "new", *more, **files))
@@ -269,7 +277,7 @@ def test_adapted_networks_learned_from_h_and_e(run):
 
 def test_other_settings_are_refused(run, study, command_line, monkeypatch):
     """The line names what differs."""
-    monkeypatch.setattr(zoo, "NETWORKS", TINY)
+    make_tiny(monkeypatch)
 
     code, _, err = command_line(*arguments(study, run.out, *ADAPT, "--set", "training.slides.epochs=3"))
 
@@ -279,7 +287,7 @@ def test_other_settings_are_refused(run, study, command_line, monkeypatch):
 
 def test_a_frozen_cnn_that_was_given(run, study, command_line, monkeypatch, tmp_path):
     """Only MLPs learn; mean and median keep the tile CNN that was given, or the random one, and say so."""
-    monkeypatch.setattr(zoo, "NETWORKS", TINY)
+    make_tiny(monkeypatch)
     given = run.out / "tiles" / "weights"
     tests = ("--test", f"here={study / 'here.csv'}")
     frozen = ("--set", "training.slides.freeze_cnn=true", "--tile-weights", given)
@@ -345,7 +353,7 @@ def test_every_manifests_problems_are_told_at_once(refused, study, tmp_path):
             "training.epochs: an ablation has several trainings; write training.tiles.KEY",
         ),
         (("--set", "training.slides.epoch=3"), "training.slides.epoch: is no setting"),
-        (("--set", "networks.aggregator=mean"), "mean is no MLP"),
+        (("--set", "networks.aggregator=mean"), "mean does not learn"),
         (("--annotations-use", "intersect", "--weights", "none"), "weights 'none': there is no such folder"),
     ],
 )

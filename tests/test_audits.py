@@ -36,7 +36,7 @@ from he2her2.evaluation.audits.sites import _auc_difference, _threshold_keeping
 from he2her2.evaluation.audits.stability import redraw, square_blocks
 from he2her2.evaluation.slide_properties import PROPERTIES
 from he2her2.geometry import TileGrid
-from he2her2.models.bag import Aggregated, Bag
+from he2her2.models import Aggregated, Bag
 from he2her2.results import open_run
 from he2her2.statistics import holm
 from tests.made_up_bags import bag_of_scores

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from he2her2.models.card import UNTRAINED_NOTICE, Card
-from he2her2.models.initial import initial_weights
-from he2her2.models.weights import save_weights
-from he2her2.models.zoo import NETWORKS
+from he2her2.models import UNTRAINED_NOTICE, Card
+from he2her2.models.encoders.cnn import COMPACT_TUMOUR_CNN
+from he2her2.models.export import save_weights
+from he2her2.models.torch_modules import initial_weights
 from tests.slide_files import corrupt_tile, truncated, write_huge_header
 from tests.tissue_slides import GLASS, QUICK, SIDE, tissue_pixels, write_tissue
 
@@ -159,7 +159,7 @@ def test_weights_that_are_not_there(refused, tmp_path):
 
 def test_swapped_weights(refused, tmp_path):
     """The tumour network in the tile network's place is noticed."""
-    spec = NETWORKS["compact-tumour-cnn"]
+    spec = COMPACT_TUMOUR_CNN
     card = Card(spec, trained=False, notice=UNTRAINED_NOTICE, seed=0)
     for role in ("tumour_cnn", "tile_cnn", "aggregator"):
         save_weights(tmp_path / "weights" / role, card, initial_weights(spec, 0))

@@ -13,8 +13,8 @@ from he2her2.manifest import read_manifest
 from he2her2.method import tiles
 from he2her2.method.segmentation import segment_slide
 from he2her2.method.tiles import cut_tumour
-from he2her2.models.engines import Untrained, load_engine
-from he2her2.models.zoo import COMPACT_TUMOUR_CNN
+from he2her2.models import Untrained, load_engine
+from he2her2.models.encoders.cnn import COMPACT_TUMOUR_CNN
 from he2her2.slides import open_slide
 from he2her2.training.slides import bags as bags_module
 from he2her2.training.slides.bags import TumourTiler, build_bags

@@ -12,20 +12,11 @@ from he2her2.config import Runtime, load_config
 from he2her2.errors import UnreadableRegionError
 from he2her2.geometry import Size, TileGrid
 from he2her2.method.inference import blocks_of, infer
-from he2her2.models.engines import Untrained
-from he2her2.models.initial import initial_weights
-from he2her2.models.onnx_engine import OnnxEngine
-from he2her2.models.slide_model import load_slide_model
+from he2her2.models import CNNS, Untrained, load_engine, load_slide_model
+from he2her2.models.encoders.cnn import COMPACT_TUMOUR_CNN, PAPER_TILE_CNN, STRIDED_TILE_CNN, Conv
+from he2her2.models.export import engine_of
 from he2her2.models.torch_engine import TorchEngine
-from he2her2.models.zoo import (
-    COMPACT_TUMOUR_CNN,
-    NETWORKS,
-    PAPER_TILE_CNN,
-    STRIDED_TILE_CNN,
-    CnnSpec,
-    Conv,
-    window_step,
-)
+from he2her2.models.torch_modules import initial_weights
 from he2her2.pipeline import predict
 from he2her2.preprocessing import cut_tiles, share_blocks
 from he2her2.preprocessing.blocks import _BLOCK_PX
@@ -33,8 +24,7 @@ from he2her2.slides import open_slide
 from tests.slide_files import SlideSpec, corrupt_tile, synthetic_pixels, write_slide
 from tests.tissue_slides import write_tissue
 
-RELEASED_TILE_CNN = NETWORKS["released-tile-cnn"]
-assert isinstance(RELEASED_TILE_CNN, CnnSpec)
+RELEASED_TILE_CNN = CNNS["released-tile-cnn"]
 SHARING = [STRIDED_TILE_CNN, PAPER_TILE_CNN, RELEASED_TILE_CNN]
 
 
@@ -86,10 +76,10 @@ def test_tiles_that_gain_nothing_are_left_alone(grid, why):
 
 def test_networks_that_see_where_a_tile_ends_share_nothing():
     """Padding and resizing depend on the tile; strides and pooling fix the step."""
-    assert [window_step(spec) for spec in SHARING] == [32, 16, 16]
-    assert window_step(COMPACT_TUMOUR_CNN) is None
-    assert window_step(replace(STRIDED_TILE_CNN, convs=(Conv(8, kernel=3, padding=1),))) is None
-    assert window_step(replace(STRIDED_TILE_CNN, convs=(Conv(8, kernel=3), Conv(8, kernel=3, pool="none")))) == 2
+    assert [spec.window_step for spec in SHARING] == [32, 16, 16]
+    assert COMPACT_TUMOUR_CNN.window_step is None
+    assert replace(STRIDED_TILE_CNN, convs=(Conv(8, kernel=3, padding=1),)).window_step is None
+    assert replace(STRIDED_TILE_CNN, convs=(Conv(8, kernel=3), Conv(8, kernel=3, pool="none"))).window_step == 2
 
 
 @pytest.mark.parametrize("spec", SHARING, ids=lambda spec: spec.name)
@@ -101,7 +91,7 @@ def test_windows_of_a_picture_are_the_tiles_cut_out_of_it(spec):
     weights = initial_weights(spec, seed=1)
     card = Untrained(spec, seed=1).card
 
-    for engine in (OnnxEngine.of(card, weights), TorchEngine(card, weights, "cpu")):
+    for engine in (engine_of(card, weights), TorchEngine(card, weights, "cpu")):
         expected, logits = engine(tiles), engine.windows(picture, corners)
 
         assert np.abs(expected - logits).max() <= 1e-5 * max(1.0, np.abs(expected).max())
@@ -111,7 +101,7 @@ def test_windows_of_a_picture_are_the_tiles_cut_out_of_it(spec):
 
 @pytest.fixture(scope="module")
 def engine():
-    return OnnxEngine.untrained(Untrained(STRIDED_TILE_CNN, seed=0))
+    return load_engine(Untrained(STRIDED_TILE_CNN, seed=0), STRIDED_TILE_CNN.role, "cpu")
 
 
 def one_by_one(slide, grid, engine):

@@ -8,8 +8,8 @@ from he2her2.geometry import mask_size
 from he2her2.manifest import patients_used
 from he2her2.method.raster import thumbnail_on_raster
 from he2her2.method.segmentation import find_tissue, find_tumour
-from he2her2.models.slide_model import BUNDLED, BUNDLED_IHC, load_cnn, load_slide_model, trained_folder
-from he2her2.models.weights import read_card, verify
+from he2her2.models import load_cnn, load_slide_model, read_card, trained_folder, verify
+from he2her2.models.slide_model import BUNDLED, BUNDLED_IHC
 from he2her2.phantom import make_spec, write_phantom
 from he2her2.slides import open_slide
 from tests.conftest import REPOSITORY

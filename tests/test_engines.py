@@ -12,24 +12,15 @@ from hypothesis import strategies as st
 
 from he2her2.config import load_config
 from he2her2.errors import ConfigError
-from he2her2.models import torch_engine
-from he2her2.models.engines import Untrained, load_engine, resolve_device
-from he2her2.models.initial import initial_weights
+from he2her2.models import CNNS, CnnSpec, InputSpec, Untrained, load_cnn, load_engine, torch_engine
+from he2her2.models.encoders.cnn import COMPACT_TUMOUR_CNN, PAPER_TILE_CNN, STRIDED_TILE_CNN, Conv
+from he2her2.models.encoders.pixels import prepare_input
+from he2her2.models.engines import resolve_device
 from he2her2.models.onnx_engine import OnnxEngine
-from he2her2.models.scoring import prepare_input
-from he2her2.models.slide_model import load_cnn
 from he2her2.models.torch_engine import TorchEngine, prepare_on_device
-from he2her2.models.zoo import (
-    COMPACT_TUMOUR_CNN,
-    NETWORKS,
-    PAPER_TILE_CNN,
-    STRIDED_TILE_CNN,
-    CnnSpec,
-    Conv,
-    InputSpec,
-)
+from he2her2.models.torch_modules import initial_weights
 
-SPECS = [COMPACT_TUMOUR_CNN, STRIDED_TILE_CNN, PAPER_TILE_CNN, NETWORKS["released-tile-cnn"]]
+SPECS = [COMPACT_TUMOUR_CNN, STRIDED_TILE_CNN, PAPER_TILE_CNN, CNNS["released-tile-cnn"]]
 YUV_SPEC = CnnSpec(
     name="paper-tumour-cnn",
     role="tumour_cnn",
@@ -52,7 +43,7 @@ def tiles_for(spec, n):
 
 @pytest.fixture(scope="module")
 def compact():
-    return OnnxEngine.untrained(Untrained(STRIDED_TILE_CNN, seed=1))
+    return load_engine(Untrained(STRIDED_TILE_CNN, seed=1), STRIDED_TILE_CNN.role, "cpu")
 
 
 @pytest.mark.parametrize("spec", [*SPECS, YUV_SPEC], ids=lambda spec: f"{spec.name}-{spec.input.colour}")
@@ -61,7 +52,7 @@ def test_both_engines_give_the_same_logits(spec):
     source, tiles = Untrained(spec, seed=1), tiles_for(spec, 5)
 
     expected = TorchEngine(source.card, initial_weights(spec, seed=1), "cpu")(tiles)
-    logits = OnnxEngine.untrained(source)(tiles)
+    logits = load_engine(source, spec.role, "cpu")(tiles)
 
     assert np.abs(expected - logits).max() <= 1e-5 * max(1.0, np.abs(expected).max())
     assert np.array_equal(expected.argmax(axis=1), logits.argmax(axis=1))
@@ -96,7 +87,7 @@ def test_mixed_precision_is_near():
 @pytest.mark.parametrize("spec", [COMPACT_TUMOUR_CNN, STRIDED_TILE_CNN, PAPER_TILE_CNN], ids=lambda spec: spec.name)
 def test_a_tiles_logits_do_not_depend_on_the_batch(spec):
     """Bit for bit: soft-argmax at beta = 1000 would make the smallest difference visible."""
-    engine, tiles = OnnxEngine.untrained(Untrained(spec, seed=1)), tiles_for(spec, 7)
+    engine, tiles = load_engine(Untrained(spec, seed=1), spec.role, "cpu"), tiles_for(spec, 7)
     together = engine(tiles)
 
     for size in (1, 2, 3, 5):
@@ -133,7 +124,7 @@ def test_torch_cuts_large_batches_too(monkeypatch):
     engine = TorchEngine(Untrained(YUV_SPEC, 1).card, initial_weights(YUV_SPEC, seed=1), "cpu")
     tiles = tiles_for(YUV_SPEC, 5)
     expected = engine(tiles)
-    monkeypatch.setattr(torch_engine, "MAX_ROWS", 2)
+    monkeypatch.setattr(torch_engine, "_MAX_ROWS", 2)
 
     assert np.allclose(expected, engine(tiles), atol=1e-6)
 
@@ -164,10 +155,10 @@ def test_engines_load_no_library_before_one_is_built():
     """Importing the engines loads neither torch nor ONNX; building the CPU's loads no torch."""
     code = (
         "import sys\n"
-        "from he2her2.models import engines, slide_model, zoo\n"
+        "from he2her2 import models\n"
         "heavy = {'torch', 'onnx', 'onnxruntime'}\n"
         "assert not heavy & sys.modules.keys()\n"
-        "engines.load_engine(engines.Untrained(zoo.COMPACT_TUMOUR_CNN, 0), 'tumour_cnn', 'cpu')\n"
+        "models.load_engine(models.trained_folder('bundled') / 'tumour_cnn', 'tumour_cnn', 'cpu')\n"
         "assert heavy & sys.modules.keys() == {'onnx', 'onnxruntime'}\n"
     )
 
@@ -257,4 +248,4 @@ def test_the_gpu_gives_the_cpus_logits():
 
     logits = load_engine(source, spec.role, torch_engine.available_devices()[0])(tiles)
 
-    assert np.allclose(OnnxEngine.untrained(source)(tiles), logits, atol=1e-5)
+    assert np.allclose(load_engine(source, spec.role, "cpu")(tiles), logits, atol=1e-5)

@@ -15,7 +15,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from he2her2.cli.training import execution
 from he2her2.errors import ConfigError, OutputError
-from he2her2.models.tensors import tensors_of
+from he2her2.models.torch_modules import tensors_of
 from he2her2.training.classifier import CnnClassifier, rate_of
 from he2her2.training.fit import _is_best, _overfitting, load_checkpoint
 from he2her2.training.settings import Hardware

@@ -22,13 +22,20 @@ from torch.nn import functional as F  # noqa: N812  everyone calls it so
 from he2her2.config import PRESETS
 from he2her2.errors import OutputError, WeightsError
 from he2her2.files import sha256_of
-from he2her2.models import authors_files
-from he2her2.models.authors_files import Kind, import_authors_file, read_authors_file
-from he2her2.models.card import Ranking
-from he2her2.models.engines import load_engine
-from he2her2.models.slide_model import load_aggregator
-from he2her2.models.weights import load_tensors, read_card, verify
-from he2her2.models.zoo import PAPER_MLP, PAPER_TILE_CNN, PAPER_TUMOUR_CNN, Conv, InputSpec, tensor_shapes
+from he2her2.models import (
+    InputSpec,
+    RankingSettings,
+    authors_files,
+    load_aggregator,
+    load_engine,
+    load_tensors,
+    read_card,
+    verify,
+)
+from he2her2.models.aggregators import PAPER_MLP
+from he2her2.models.authors_files import CheckpointKind, import_authors_file, read_authors_file
+from he2her2.models.encoders.cnn import PAPER_TILE_CNN, PAPER_TUMOUR_CNN, Conv
+from he2her2.models.torch_modules import tensor_shapes
 from tests.made_up_bags import bag_of_scores
 from tests.tissue_slides import write_tissue
 
@@ -78,7 +85,11 @@ SMALL_TUMOUR = replace(
     hidden=(6,),
 )
 SMALL_MLP = replace(PAPER_MLP, n_tiles=5, hidden=(4, 3))
-SMALL = (Kind("tile CNN", (SMALL_TILE,)), Kind("both", (SMALL_TILE, SMALL_MLP)), Kind("HASHI's", (SMALL_TUMOUR,)))
+SMALL = (
+    CheckpointKind("tile CNN", (SMALL_TILE,)),
+    CheckpointKind("both", (SMALL_TILE, SMALL_MLP)),
+    CheckpointKind("HASHI's", (SMALL_TUMOUR,)),
+)
 
 
 def full_size(layers):
@@ -225,7 +236,7 @@ def test_the_card_tells_the_origin(tmp_path):
     assert "no licence" in card.training_licence
     assert card.trained
     assert "not measured here" in card.notice
-    assert card.ranking == Ranking(top_fraction=0.15, beta=1000)
+    assert card.ranking == RankingSettings(top_fraction=0.15, beta=1000)
 
 
 def test_several_files_make_a_complete_set_that_predicts(command_line, small_files, tmp_path):

@@ -11,27 +11,19 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch.nn import functional
 
-from he2her2.models.aggregators import build_aggregator, soft_argmax
-from he2her2.models.baselines import baseline_probability
-from he2her2.models.cnn import build_cnn
-from he2her2.models.initial import initial_weights
+from he2her2.models import AGGREGATORS, InputSpec, soft_argmax
+from he2her2.models.aggregators import PAPER_MLP
+from he2her2.models.aggregators.tile_class_rules import TileClassRuleSpec
+from he2her2.models.encoders.cnn import COMPACT_TUMOUR_CNN, PAPER_TILE_CNN, PAPER_TUMOUR_CNN, STRIDED_TILE_CNN, Conv
+from he2her2.models.export import _graph_of, _write_onnx, session_of
 from he2her2.models.onnx_engine import new_session
-from he2her2.models.onnx_graph import INPUT, build_onnx, graph_tensors
-from he2her2.models.scoring import soft_argmax as numpy_soft_argmax
-from he2her2.models.tensors import put_tensors, tensors_of
-from he2her2.models.zoo import (
-    COMPACT_TUMOUR_CNN,
-    NETWORKS,
-    PAPER_MLP,
-    PAPER_TILE_CNN,
-    PAPER_TUMOUR_CNN,
-    STRIDED_TILE_CNN,
-    AggregatorSpec,
-    CnnSpec,
-    Conv,
-    InputSpec,
-    input_shape,
+from he2her2.models.torch_modules import (
+    expected_class,
+    initial_weights,
+    module_of,
+    put_tensors,
     tensor_shapes,
+    tensors_of,
 )
 
 NARROW_TUMOUR_CNN = replace(  # the same family as the paper's, 144.8 M weights fewer
@@ -56,18 +48,23 @@ def lively_weights(spec):
 
 
 def some_input(spec, n=6):
-    return np.random.default_rng(5).random((n, *input_shape(spec)), np.float32)
+    return np.random.default_rng(5).random((n, *spec.signature.inputs["input"][1:]), np.float32)
 
 
 def logits_by_onnx(spec, weights, rows):
-    return new_session(build_onnx(spec, weights).SerializeToString()).run(None, {INPUT: rows})[0]
+    return session_of(spec, weights).run(None, {"input": rows})[0]
 
 
 @torch.no_grad()
 def logits_by_torch(spec, weights, rows):
-    module = build_cnn(spec).eval()
+    module = spec.build().eval()
     put_tensors(module, weights)
     return module(torch.from_numpy(rows)).numpy()
+
+
+def scores_as_logits(scores):
+    """Logits (b, m, 4) that soft-argmax at beta = 1000 scores as the whole numbers nearest to (b, m) scores."""
+    return functional.one_hot(scores.round().long(), 4).float()
 
 
 def assert_same_logits(expected, logits):
@@ -88,10 +85,10 @@ def test_onnx_and_torch_give_the_same_logits(spec):
 def test_onnx_and_torch_agree_on_the_whole_tumour_cnn():
     """All 144.8 million weights of the paper's tumour CNN."""
     weights, rows = initial_weights(PAPER_TUMOUR_CNN, seed=3), some_input(PAPER_TUMOUR_CNN, n=2)
-    model = build_onnx(PAPER_TUMOUR_CNN, weights, embed=False).SerializeToString()
-    logits = new_session(model, graph_tensors(PAPER_TUMOUR_CNN, weights)).run(None, {INPUT: rows})[0]
 
-    assert_same_logits(logits_by_torch(PAPER_TUMOUR_CNN, weights, rows), logits)
+    assert_same_logits(
+        logits_by_torch(PAPER_TUMOUR_CNN, weights, rows), logits_by_onnx(PAPER_TUMOUR_CNN, weights, rows)
+    )
 
 
 def test_the_papers_tile_cnn_restated():
@@ -125,21 +122,54 @@ def test_the_tumour_cnn_restated():
 
 
 @pytest.mark.parametrize("spec", [*CNNS, PAPER_MLP], ids=lambda spec: spec.name)
-def test_onnx_models_are_valid(spec):
-    """ONNX's own checker accepts the graph, and its shapes are inferred to the classes."""
-    model = build_onnx(spec, initial_weights(spec, seed=0))
+def test_onnx_files_are_valid(tmp_path, spec):
+    """ONNX's own checker accepts the file, and its shapes are inferred to the classes."""
+    _write_onnx(tmp_path / "model.onnx", spec, module_of(spec, initial_weights(spec, seed=0)))
 
-    onnx.checker.check_model(model, full_check=True)
+    onnx.checker.check_model(onnx.load(tmp_path / "model.onnx"), full_check=True)
 
 
-def test_declared_tensors_give_the_embedded_ones_logits():
+@pytest.mark.parametrize("spec", [COMPACT_TUMOUR_CNN, NARROW_TUMOUR_CNN, PAPER_MLP], ids=lambda spec: spec.name)
+def test_the_same_weights_give_the_same_file(tmp_path, spec):
+    """Byte for byte, and without a path of this machine."""
+    for name in ("first.onnx", "again.onnx"):
+        _write_onnx(tmp_path / name, spec, module_of(spec, initial_weights(spec, seed=0)))
+
+    written = (tmp_path / "first.onnx").read_bytes()
+    assert written == (tmp_path / "again.onnx").read_bytes()
+    assert b".py" not in written
+
+
+def test_the_graph_is_the_one_that_onnx_runtime_runs_best():
+    """Convolution and ReLU side by side, batch norm folded, the L2 pool as one node."""
+    operators = [
+        [node.op_type for node in _graph_of(spec, module_of(spec, initial_weights(spec, 0))).model.graph.node]
+        for spec in (STRIDED_TILE_CNN, NARROW_TUMOUR_CNN)
+    ]
+
+    assert operators == [
+        [*["Conv", "Relu", "MaxPool"] * 4, "GlobalAveragePool", "Flatten", "Gemm", "Relu", "Gemm"],
+        ["Conv", "Relu", "LpPool", "Flatten", "Gemm", "Relu", "Gemm"],
+    ]
+
+
+def test_a_file_that_computes_something_else_is_not_kept(tmp_path, monkeypatch):
+    """Saving compares the file with the module."""
+    monkeypatch.setattr("he2her2.models.export._largest_difference", lambda *_: 2e-5)
+
+    with pytest.raises(ValueError, match="mlp: its ONNX file differs from its torch module by 2e-05"):
+        _write_onnx(tmp_path / "model.onnx", PAPER_MLP, module_of(PAPER_MLP, initial_weights(PAPER_MLP, seed=0)))
+
+
+def test_declared_tensors_give_the_embedded_ones_logits(tmp_path):
     """A model whose numbers are handed to the session is the model that carries them."""
     weights, rows = lively_weights(COMPACT_TUMOUR_CNN), some_input(COMPACT_TUMOUR_CNN)
-    model = build_onnx(COMPACT_TUMOUR_CNN, weights, embed=False).SerializeToString()
-    session = new_session(model, graph_tensors(COMPACT_TUMOUR_CNN, weights))
+    module = module_of(COMPACT_TUMOUR_CNN, weights)
+    _write_onnx(tmp_path / "model.onnx", COMPACT_TUMOUR_CNN, module)
+    embedded = new_session(str(tmp_path / "model.onnx")).run(None, {"input": rows})[0]
 
-    assert len(model) < 5000
-    assert np.array_equal(logits_by_onnx(COMPACT_TUMOUR_CNN, weights, rows), session.run(None, {INPUT: rows})[0])
+    assert len(_graph_of(COMPACT_TUMOUR_CNN, module).model.SerializeToString()) < 5000
+    assert np.array_equal(logits_by_onnx(COMPACT_TUMOUR_CNN, weights, rows), embedded)
 
 
 @pytest.mark.parametrize("change", ["missing", "unknown", "misshapen"])
@@ -154,19 +184,19 @@ def test_a_graph_takes_the_specs_weights_only(change):
         weights["fc_layers.0.weight"] = weights["fc_layers.0.weight"].T
 
     with pytest.raises(ValueError, match="not the weights of strided-tile-cnn"):
-        build_onnx(STRIDED_TILE_CNN, weights)
+        module_of(STRIDED_TILE_CNN, weights)
 
 
-def test_a_baseline_has_no_graph():
+def test_a_rule_has_no_weights():
     """Mean and median have no weights and no file."""
-    with pytest.raises(ValueError, match="not the weights of mean"):
-        build_onnx(NETWORKS["mean"], {})
+    assert not AGGREGATORS["mean"].has_weights
+    assert tensor_shapes(AGGREGATORS["mean"]) == {}
 
 
 @pytest.mark.parametrize("spec", [*CNNS, PAPER_MLP], ids=lambda spec: spec.name)
-def test_torch_names_and_shapes_are_the_zoos(spec):
-    """A module's weights are called and shaped as the zoo says, and survive the way to arrays and back."""
-    module = build_cnn(spec) if isinstance(spec, CnnSpec) else build_aggregator(spec)
+def test_weights_survive_the_way_to_arrays_and_back(spec):
+    """A module's weights are called and shaped as `tensor_shapes` says."""
+    module = spec.build()
     weights = tensors_of(module)
     put_tensors(module, {name: tensor + 1 for name, tensor in weights.items()})
 
@@ -177,18 +207,19 @@ def test_torch_names_and_shapes_are_the_zoos(spec):
 def test_weights_of_another_network_do_not_fit_a_module():
     """Nothing is loaded by halves."""
     with pytest.raises(ValueError, match="not the module's"):
-        put_tensors(build_cnn(STRIDED_TILE_CNN), initial_weights(COMPACT_TUMOUR_CNN, seed=0))
+        put_tensors(STRIDED_TILE_CNN.build(), initial_weights(COMPACT_TUMOUR_CNN, seed=0))
 
 
 def test_the_mlp_does_not_depend_on_the_order_of_scores():
     """Scores are ranked inside, as the paper sorts tiles."""
-    module, scores = build_aggregator(PAPER_MLP), torch.rand(2, 300) * 3
-    everywhere = torch.ones(2, 300, dtype=torch.bool)
+    module, features = PAPER_MLP.build(), torch.randn(2, 300, 4)
+    coords_um, everywhere = torch.rand(2, 300, 2), torch.ones(2, 300, dtype=torch.bool)
 
-    logits = module(scores, everywhere)
+    logits, contributions = module(features, coords_um, everywhere)
 
     assert logits.shape == (2, 2)
-    assert torch.equal(logits, module(scores.flip(1), everywhere))
+    assert contributions.tolist() == [[pytest.approx(1 / 300)] * 300] * 2
+    assert torch.equal(logits, module(features.flip(1), coords_um, everywhere)[0])
 
 
 def test_the_mlp_restated():
@@ -199,32 +230,38 @@ def test_the_mlp_restated():
     for i in range(4):
         x = x @ weights[f"mlp_layers.{i}.weight"].T + weights[f"mlp_layers.{i}.bias"]
         x = np.maximum(x, 0) if i < 3 else x
-    module = build_aggregator(PAPER_MLP)
+    module = PAPER_MLP.build()
     put_tensors(module, weights)
 
     assert_same_logits(x, logits_by_onnx(PAPER_MLP, weights, scores))
     with torch.no_grad():
         mask = torch.ones(scores.shape, dtype=torch.bool)
-        assert_same_logits(x, module(torch.from_numpy(scores[:, ::-1].copy()), mask).numpy())
+        assert_same_logits(x, module.of_scores(torch.from_numpy(scores[:, ::-1].copy()), mask).numpy())
 
 
 def test_padding_does_not_reach_a_baseline():
     """A baseline sees the tiles that the mask keeps, and no others."""
-    module = build_aggregator(AggregatorSpec("mean", "mean", n_tiles=4))
+    module = TileClassRuleSpec("mean", "mean", n_tiles=4).build()
+    module.beta = 1000.0
     scores = torch.tensor([[3.0, 2.0, 0.0, 0.0], [3.0, 2.0, 0.0, 0.0]])
     mask = torch.tensor([[True, True, False, False], [True, True, True, True]])
 
-    assert module(scores, mask).argmax(dim=1).tolist() == [1, 0]
+    logits, contributions = module(scores_as_logits(scores), torch.zeros(2, 4, 2), mask)
+
+    assert logits.argmax(dim=1).tolist() == [1, 0]
+    assert contributions.tolist() == [[0.5, 0.5, 0, 0], [0.25] * 4]
 
 
 @pytest.mark.parametrize("rule", ["mean", "median", "lower-median"])
 @given(scores=arrays(np.float64, st.integers(1, 12), elements=st.floats(0, 3)))
 def test_baselines_decide_alike_in_torch_and_numpy(rule, scores):
     """What training optimises is what prediction reports."""
-    module = build_aggregator(AggregatorSpec(rule, rule, n_tiles=len(scores)))
+    spec = TileClassRuleSpec(rule, rule, n_tiles=len(scores))
     mask = torch.ones(1, len(scores), dtype=torch.bool)
 
-    assert baseline_probability(rule)(scores) == module(torch.from_numpy(scores)[None], mask).argmax().item()
+    logits = spec.build().of_scores(torch.from_numpy(scores)[None], mask)
+
+    assert spec.probability(scores) == logits.argmax().item()
 
 
 @pytest.mark.parametrize(
@@ -240,16 +277,20 @@ def test_baselines_decide_alike_in_torch_and_numpy(rule, scores):
 )
 def test_baselines_decide_as_the_paper_says(scores, expected):
     """Classes 0 and 1+ are negative, 2+ and 3+ positive; the released median takes the lower middle."""
-    assert expected == {rule: baseline_probability(rule)(np.array(scores)) for rule in expected}
+    found = {
+        rule: TileClassRuleSpec(rule, rule, n_tiles=len(scores)).probability(np.array(scores)) for rule in expected
+    }
+
+    assert expected == found
 
 
 @pytest.mark.parametrize("rule", ["mean", "median"])
 def test_gradient_passes_a_baseline(rule):
     """Rounding to classes does not cut the tile CNN off."""
     scores = torch.tensor([[0.2, 1.3, 2.6]], requires_grad=True)
-    module = build_aggregator(AggregatorSpec(rule, rule, n_tiles=3))
+    module = TileClassRuleSpec(rule, rule, n_tiles=3).build()
 
-    module(scores, torch.ones(1, 3, dtype=torch.bool))[0, 1].backward()
+    module.of_scores(scores, torch.ones(1, 3, dtype=torch.bool))[0, 1].backward()
 
     assert scores.grad is not None
     assert scores.grad.sum().item() == pytest.approx(1.0)
@@ -263,10 +304,10 @@ def test_soft_argmax_in_torch_is_that_of_numpy(logits, beta):
     """Training and prediction score alike, at any beta, and the gradient is finite."""
     tensor = torch.from_numpy(logits).double().requires_grad_()
 
-    scores = soft_argmax(tensor, beta)
+    scores = expected_class(tensor, beta)
     scores.sum().backward()
 
-    assert np.allclose(numpy_soft_argmax(logits, beta), scores.detach().numpy(), atol=1e-9)
+    assert np.allclose(soft_argmax(logits, beta), scores.detach().numpy(), atol=1e-9)
     assert tensor.grad is not None
     assert torch.isfinite(tensor.grad).all()
 
@@ -276,7 +317,7 @@ def test_gradient_of_soft_argmax_vanishes_at_the_papers_beta():
     gradients = []
     for beta in (1.0, 1000.0):
         logits = torch.tensor([0.1, 0.4, 0.9, 0.2], requires_grad=True)
-        soft_argmax(logits, beta).backward()
+        expected_class(logits, beta).backward()
         assert logits.grad is not None
         gradients.append(logits.grad.abs().max().item())
 

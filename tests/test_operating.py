@@ -10,9 +10,9 @@ from scipy import stats
 
 from he2her2.errors import EvaluationError, WeightsError
 from he2her2.labels import Her2Status
-from he2her2.models.card import Card, FileNote
-from he2her2.models.stored_rules import hashes_of, read_rules, write_rules
-from he2her2.models.zoo import NETWORKS
+from he2her2.models import Card, hashes_of, read_rules, write_rules
+from he2her2.models.aggregators import PAPER_MLP
+from he2her2.models.card import FileNote
 from he2her2.rules import (
     RULES_FILE,
     DecisionRules,
@@ -201,7 +201,7 @@ def test_the_patient_at_the_threshold_is_called_as_written():
 
 def a_card():
     """The card of an aggregator with a file."""
-    return Card(NETWORKS["mlp"], trained=True, notice="", files={"model.onnx": FileNote("a" * 64, 1)})
+    return Card(PAPER_MLP, trained=True, notice="", files={"model.onnx": FileNote("a" * 64, 1)})
 
 
 def some_rules(**changes):

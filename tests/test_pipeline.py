@@ -12,10 +12,10 @@ from he2her2.config import Runtime, load_config
 from he2her2.errors import TilingError, TumourError
 from he2her2.method.raster import blocks_with, thumbnail_on_raster
 from he2her2.method.segmentation import find_tissue
-from he2her2.models.initial import initial_weights
-from he2her2.models.slide_model import load_slide_model
+from he2her2.models import load_slide_model
+from he2her2.models.encoders.cnn import COMPACT_TUMOUR_CNN, STRIDED_TILE_CNN
 from he2her2.models.torch_engine import TorchEngine
-from he2her2.models.zoo import COMPACT_TUMOUR_CNN, STRIDED_TILE_CNN
+from he2her2.models.torch_modules import initial_weights
 from he2her2.phantom import make_spec, write_phantom
 from he2her2.pipeline import predict, segment
 from he2her2.preprocessing import DrawnRegions, PaintedMask, Region

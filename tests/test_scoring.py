@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from he2her2.models.scoring import lightness, lightness_uint8, prepare_input, resize, soft_argmax, softmax
-from he2her2.models.zoo import InputSpec
+from he2her2.models import InputSpec, resize, soft_argmax, softmax
+from he2her2.models.encoders.pixels import lightness, lightness_uint8, prepare_input
 
 PIXELS = arrays(np.uint8, (5, 3))
 LOGITS = arrays(np.float64, (6, 4), elements=st.floats(-30, 30))

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from he2her2.config import Selection
-from he2her2.models.selection import evenly_spaced, top_count, top_tiles
+from he2her2.models import top_tiles
+from he2her2.models.aggregators.selection import evenly_spaced, top_count
 
 SCORES = arrays(np.float64, st.integers(20, 120), elements=st.sampled_from([0.0, 0.3, 1.0, 1.7, 2.0, 2.5, 3.0]))
 SETTINGS = st.builds(Selection, top_fraction=st.floats(0.05, 1.0), n_tiles=st.integers(1, 20))

@@ -8,16 +8,15 @@ import pytest
 
 from he2her2.config import Config, Networks, Scoring, Selection
 from he2her2.errors import ConfigError, WeightsError
-from he2her2.models.card import UNTRAINED_NOTICE, Card, Ranking
-from he2her2.models.initial import initial_weights
-from he2her2.models.scoring import softmax
-from he2her2.models.slide_model import load_slide_model, weights_source
-from he2her2.models.weights import save_weights
-from he2her2.models.zoo import COMPACT_TUMOUR_CNN, PAPER_MLP, STRIDED_TILE_CNN
+from he2her2.models import UNTRAINED_NOTICE, Card, RankingSettings, load_slide_model, softmax, weights_source
+from he2her2.models.aggregators import PAPER_MLP
+from he2her2.models.encoders.cnn import COMPACT_TUMOUR_CNN, STRIDED_TILE_CNN
+from he2her2.models.export import save_weights
+from he2her2.models.torch_modules import initial_weights
 from tests.made_up_bags import bag_of_scores
 
 CONFIG = Config()
-RANKING = Ranking(top_fraction=0.15, beta=1.0)
+RANKING = RankingSettings(top_fraction=0.15, beta=1.0)
 NOTICE = "trained on toys: no clinical meaning"
 
 

@@ -12,11 +12,11 @@ from PIL import Image
 
 from he2her2.errors import ConfigError, ManifestError, OutputError, WeightsError
 from he2her2.manifest import patients_used
-from he2her2.models import zoo
-from he2her2.models.card import Card, Ranking
-from he2her2.models.initial import initial_weights
-from he2her2.models.weights import load_tensors, read_card, save_weights
-from he2her2.models.zoo import COMPACT_TUMOUR_CNN
+from he2her2.models import Card, RankingSettings, encoders, load_tensors, read_card
+from he2her2.models.aggregators import PAPER_MLP
+from he2her2.models.encoders.cnn import COMPACT_TUMOUR_CNN
+from he2her2.models.export import save_weights
+from he2her2.models.torch_modules import initial_weights
 from he2her2.training.run import Execution
 from he2her2.training.settings import Hardware, load_training
 from he2her2.training.slides.data import SlideData, initial_networks
@@ -33,8 +33,8 @@ LEARN = ("training.learning_rate=0.003", "training.schedule=constant", "training
 
 @pytest.fixture(autouse=True)
 def tiny_network(monkeypatch):
-    """The tiny CNN is in the zoo."""
-    monkeypatch.setattr(zoo, "NETWORKS", {**zoo.NETWORKS, TINY.name: TINY})
+    """The settings know the tiny CNN."""
+    monkeypatch.setattr(encoders, "CNNS", {**encoders.CNNS, TINY.name: TINY})
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def learned(cohort, start, bags, tmp_path_factory):
     """A training that has something to learn, from the start weights."""
     out = tmp_path_factory.mktemp("learned")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(zoo, "NETWORKS", {**zoo.NETWORKS, TINY.name: TINY})
+        patch.setattr(encoders, "CNNS", {**encoders.CNNS, TINY.name: TINY})
         config, settings = load_training("slides", "default", None, [*OVERRIDES, *LEARN])
         train_slides(
             SlideData(cohort, start, annotations_use="replace", bags=bags, notice="toys"),
@@ -139,7 +139,7 @@ def test_the_cards_say_where_the_weights_come_from(learned, cohort):
         assert "trained on 4 H&E slides (2 positive) of 4 patients" in card.training_data
         assert '"learning_rate": 0.003' in card.recipe
         assert {metric.name for metric in card.metrics} == {"accuracy", "balanced accuracy", "AUC"}
-    assert cards[1].ranking == Ranking(0.15, 1.0)
+    assert cards[1].ranking == RankingSettings(0.15, 1.0)
     assert patients_used(learned / "weights").hashes == patients_used(learned).hashes
     assert len(patients_used(learned / "weights").hashes) == 8
 
@@ -240,7 +240,7 @@ def test_a_frozen_cnn_stays_and_the_aggregator_learns(train, start):
     run = train(*LEARN, "training.freeze_cnn=true", "training.epochs=2")
 
     before = load_tensors(start / "tile_cnn", read_card(start / "tile_cnn", "tile_cnn"))
-    fresh = initial_weights(replace(zoo.PAPER_MLP, n_tiles=5), seed=0)
+    fresh = initial_weights(replace(PAPER_MLP, n_tiles=5), seed=0)
     assert all(np.array_equal(tensor, before[name]) for name, tensor in weights_of(run).items())
     assert any(not np.array_equal(tensor, fresh[name]) for name, tensor in weights_of(run, "aggregator").items())
     assert "**The tile CNN was frozen: only the aggregator was trained.**" in (run / "report.md").read_text("utf-8")

@@ -14,11 +14,11 @@ from he2her2.evaluation.leakage import check_disjoint, check_same_model
 from he2her2.evaluation.summary import reliability
 from he2her2.evaluation.thresholds import apply_rules, choose_rules
 from he2her2.manifest import hashed_patient
-from he2her2.models.card import Card, Ranking
-from he2her2.models.initial import initial_weights
-from he2her2.models.stored_rules import read_rules
-from he2her2.models.weights import read_card, save_weights
-from he2her2.models.zoo import COMPACT_TUMOUR_CNN, PAPER_MLP, STRIDED_TILE_CNN
+from he2her2.models import Card, RankingSettings, read_card, read_rules
+from he2her2.models.aggregators import PAPER_MLP
+from he2her2.models.encoders.cnn import COMPACT_TUMOUR_CNN, STRIDED_TILE_CNN
+from he2her2.models.export import save_weights
+from he2her2.models.torch_modules import initial_weights
 from he2her2.results import open_run
 from he2her2.rules import Arm
 from tests.made_up_runs import QUICK, MadeUpSlide, made_up_cases, write_labels, write_run
@@ -127,7 +127,7 @@ def trained(tmp_path_factory):
     """Weights of all three networks, by the names of the settings."""
     folder = tmp_path_factory.mktemp("trained") / "weights"
     for spec in (COMPACT_TUMOUR_CNN, STRIDED_TILE_CNN, replace(PAPER_MLP, n_tiles=N_TILES)):
-        ranking = Ranking(0.15, QUICK.scoring.beta) if spec.role == "aggregator" else None
+        ranking = RankingSettings(0.15, QUICK.scoring.beta) if spec.role == "aggregator" else None
         save_weights(
             folder / spec.role, Card(spec, trained=True, notice="a toy", ranking=ranking), initial_weights(spec, 1)
         )

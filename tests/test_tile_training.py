@@ -12,11 +12,9 @@ from he2her2.errors import ManifestError
 from he2her2.labels import IhcScore
 from he2her2.manifest import SlideRow, hashed_patient
 from he2her2.method.inference import infer
-from he2her2.models import zoo
-from he2her2.models.card import Card
-from he2her2.models.initial import initial_weights
-from he2her2.models.slide_model import load_cnn
-from he2her2.models.weights import load_tensors, read_card, save_weights
+from he2her2.models import Card, encoders, load_cnn, load_tensors, read_card
+from he2her2.models.export import save_weights
+from he2her2.models.torch_modules import initial_weights
 from he2her2.statistics import kappa_interval, rate
 from he2her2.training.classifier import CnnClassifier
 from he2her2.training.cross_validation import CnnTraining
@@ -42,14 +40,14 @@ LEARN = (
 )
 BRIEF = ("training.epochs=1", "training.tiles_per_class=6", "training.val_tiles_per_class=4")
 FLAT = replace(TINY, name="flat-tile-cnn", global_pool=False)
-ZOO = {**zoo.NETWORKS, TINY.name: TINY, FLAT.name: FLAT}
+CNNS = {**encoders.CNNS, TINY.name: TINY, FLAT.name: FLAT}
 CPU = Hardware(accelerator="cpu")
 
 
 @pytest.fixture(autouse=True)
 def tiny_networks(monkeypatch):
     """The tiny CNN is in the zoo, and one that flattens."""
-    monkeypatch.setattr(zoo, "NETWORKS", ZOO)
+    monkeypatch.setattr(encoders, "CNNS", CNNS)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +69,7 @@ def learned(cohort, tmp_path_factory):
     folder = tmp_path_factory.mktemp("learned")
     said: list[str] = []
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(zoo, "NETWORKS", ZOO)
+        patched.setattr(encoders, "CNNS", CNNS)
         config, settings = load_training("tiles", overrides=[*QUICK, *LEARN])
         data = TileData(cohort, licence="CC0", notice=NOTICE)
         training.train_tiles(data, folder, config, settings, Execution(CPU, say=said.append))

@@ -15,10 +15,8 @@ from PIL import Image
 from he2her2.config import Config
 from he2her2.errors import ManifestError, PatchError
 from he2her2.manifest import read_manifest
-from he2her2.models import zoo
-from he2her2.models.slide_model import load_cnn
-from he2her2.models.weights import read_card
-from he2her2.models.zoo import COMPACT_TUMOUR_CNN, PAPER_TUMOUR_CNN
+from he2her2.models import encoders, load_cnn, read_card
+from he2her2.models.encoders.cnn import COMPACT_TUMOUR_CNN, PAPER_TUMOUR_CNN
 from he2her2.training.classifier import CnnClassifier
 from he2her2.training.cross_validation import CnnTraining
 from he2her2.training.fit import fit, load_checkpoint
@@ -56,8 +54,8 @@ def write_set(path: Path, **changes: Any) -> Path:
 
 @pytest.fixture
 def tiny_network(monkeypatch):
-    """The compact network of the zoo, much smaller."""
-    monkeypatch.setattr(zoo, "NETWORKS", {**zoo.NETWORKS, TINY.name: TINY})
+    """The compact network, much smaller."""
+    monkeypatch.setattr(encoders, "CNNS", {**encoders.CNNS, TINY.name: TINY})
 
 
 @pytest.fixture(scope="module")

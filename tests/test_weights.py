@@ -10,14 +10,24 @@ from safetensors.numpy import load_file, save_file
 
 from he2her2.errors import WeightsError
 from he2her2.files import sha256_of
-from he2her2.models.card import Card, Metric, Ranking, card_from_json, card_to_json
-from he2her2.models.engines import load_engine
-from he2her2.models.initial import initial_weights
+from he2her2.models import (
+    AGGREGATORS,
+    CNNS,
+    Card,
+    Metric,
+    RankingSettings,
+    load_engine,
+    load_tensors,
+    read_card,
+    verify,
+)
+from he2her2.models.aggregators import PAPER_MLP
+from he2her2.models.card import card_from_json, card_to_json
+from he2her2.models.encoders.cnn import COMPACT_TUMOUR_CNN, STRIDED_TILE_CNN
+from he2her2.models.export import _write_onnx, save_weights
 from he2her2.models.onnx_engine import OnnxEngine
-from he2her2.models.onnx_graph import build_onnx
 from he2her2.models.torch_engine import TorchEngine
-from he2her2.models.weights import load_tensors, read_card, save_weights, verify
-from he2her2.models.zoo import COMPACT_TUMOUR_CNN, NETWORKS, STRIDED_TILE_CNN
+from he2her2.models.torch_modules import initial_weights, module_of
 
 CARD = Card(
     COMPACT_TUMOUR_CNN,
@@ -98,18 +108,18 @@ def test_the_card_notes_the_files_hashes(original):
     assert {name: sha256_of(original / name) for name in ("model.onnx", "weights.safetensors")} == summary["sha256"]
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_a_card_of_any_network_survives_json(name):
-    """Every network of the zoo can be written and read again."""
-    card = Card(NETWORKS[name], trained=False, notice="untrained", seed=3, ranking=Ranking(0.15, 1000.0))
+@pytest.mark.parametrize("spec", [*CNNS.values(), *AGGREGATORS.values()], ids=lambda spec: spec.name)
+def test_a_card_of_any_network_survives_json(spec):
+    """Every network that the settings can name is written and read again."""
+    card = Card(spec, trained=False, notice="untrained", seed=3, ranking=RankingSettings(0.15, 1000.0))
 
     assert card_from_json(card_to_json(card)) == card
 
 
-def test_an_aggregator_has_no_tiles_to_eat():
+def test_an_aggregator_has_no_tile_input():
     """Asking an aggregator for its µm/px is the caller's mistake."""
-    with pytest.raises(ValueError, match="eats scores"):
-        _ = Card(NETWORKS["mlp"], trained=False, notice="").input
+    with pytest.raises(ValueError, match="its input is a bag, not tiles"):
+        _ = Card(PAPER_MLP, trained=False, notice="").input
 
 
 def test_compact_folders_are_small(tmp_path):
@@ -138,7 +148,7 @@ def test_a_stopped_save_leaves_the_old_folder(folder, monkeypatch, stop):
     def stopped(*args):
         raise stop
 
-    monkeypatch.setattr("he2her2.models.weights.save_file", stopped)
+    monkeypatch.setattr("he2her2.models.export.save_file", stopped)
     with pytest.raises(stop):
         save_weights(folder, CARD, initial_weights(COMPACT_TUMOUR_CNN, seed=6))
 
@@ -254,14 +264,24 @@ def test_a_file_that_is_no_onnx(folder):
     (folder / "model.onnx").write_bytes(b"not a graph at all")
     note_file(folder, "model.onnx")
 
-    with pytest.raises(WeightsError, match=r"model.onnx: ONNX Runtime cannot run it \(.*\); train or import it again"):
+    with pytest.raises(WeightsError, match=r"model.onnx: is not an ONNX file; copy the folder again"):
         load(folder)
 
 
 def test_an_onnx_file_of_another_network(folder):
     """Even with the hash that belongs to it."""
-    other = build_onnx(STRIDED_TILE_CNN, initial_weights(STRIDED_TILE_CNN, seed=0))
-    (folder / "model.onnx").write_bytes(other.SerializeToString())
+    other = module_of(STRIDED_TILE_CNN, initial_weights(STRIDED_TILE_CNN, seed=0))
+    _write_onnx(folder / "model.onnx", STRIDED_TILE_CNN, other)
+    note_file(folder, "model.onnx")
+
+    with pytest.raises(WeightsError, match=r"not the weights of a compact-tumour-cnn: fc_layers\.1\.weight is missing"):
+        load(folder)
+
+
+def test_an_onnx_file_for_another_input(folder):
+    """Even with the same tensors."""
+    other = replace(COMPACT_TUMOUR_CNN, input=replace(COMPACT_TUMOUR_CNN.input, side_px=48, network_px=48))
+    _write_onnx(folder / "model.onnx", other, module_of(other, WEIGHTS))
     note_file(folder, "model.onnx")
 
     with pytest.raises(WeightsError, match="where compact-tumour-cnn has"):

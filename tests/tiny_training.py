@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from he2her2.models.zoo import COMPACT_TUMOUR_CNN, Conv
+from he2her2.models.encoders.cnn import COMPACT_TUMOUR_CNN, Conv
 from he2her2.training.classifier import Batch, CnnClassifier
 from he2her2.training.fit import fit
 from he2her2.training.run import Execution

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from he2her2.config import load_config
     from he2her2.evaluation import evaluate
-    from he2her2.models.slide_model import load_slide_model as load_model
+    from he2her2.models import load_slide_model as load_model
     from he2her2.pipeline import predict
     from he2her2.slides import open_slide
 
@@ -24,7 +24,7 @@ __all__ = ["evaluate", "load_config", "load_model", "open_slide", "predict"]
 _HOMES = {
     "evaluate": ("he2her2.evaluation", "evaluate"),
     "load_config": ("he2her2.config", "load_config"),
-    "load_model": ("he2her2.models.slide_model", "load_slide_model"),
+    "load_model": ("he2her2.models", "load_slide_model"),
     "open_slide": ("he2her2.slides", "open_slide"),
     "predict": ("he2her2.pipeline", "predict"),
 }

@@ -7,7 +7,7 @@ from pathlib import Path
 from he2her2.config import PRESETS, Config, gather, settle, take_preset
 from he2her2.errors import ConfigError
 from he2her2.evaluation import PaperAggregation
-from he2her2.models.zoo import AggregatorSpec, network
+from he2her2.models import aggregator_for
 from he2her2.training.settings import TRAININGS, SlideTraining, TileTraining
 
 _TABLES = ("tiles", "adapt", "slides")
@@ -47,7 +47,7 @@ class Method:
         return replace(config, networks=replace(config.networks, aggregator=self.aggregator(config)))
 
     def aggregator(self, config: Config) -> str:
-        """The aggregator's name in the zoo: the settings' own MLP, and the released code's median for its preset."""
+        """The aggregator's name in the zoo: the settings' own, and the released code's median for its preset."""
         if self.aggregation == "mlp":
             return config.networks.aggregator
         released = self.aggregation == "median" and config.preset == "released-code"
@@ -72,7 +72,7 @@ class AblationSettings:
     """What an ablation is made with.
 
     Attributes:
-        config: The method's settings, with an MLP as the aggregator.
+        config: The method's settings, with an aggregator that learns.
         tiles: How the tile CNN learns from IHC.
         adapt: How it learns from H&E tiles, where that is asked for.
         slides: How each method learns from H&E slides.
@@ -108,7 +108,7 @@ def load_ablation(preset: str = "default", file: Path | None = None, overrides: 
         overrides: Such as "training.slides.epochs=3" or "selection.n_tiles=100".
 
     Raises:
-        ConfigError: An unknown preset or key, a value of the wrong type or range, or an aggregator that is no MLP.
+        ConfigError: An unknown preset or key, a value of the wrong type or range, or an aggregator that does not learn.
 
     Example:
         >>> load_ablation("paper", overrides=["training.tiles.epochs=3"]).tiles.epochs
@@ -124,9 +124,9 @@ def load_ablation(preset: str = "default", file: Path | None = None, overrides: 
             f"{wrong}: an ablation has several trainings; write training.tiles.KEY or training.slides.KEY"
         )
     config = settle(PRESETS[name], wanted, file)
-    spec = network(config.networks.aggregator, "aggregator")
-    if not (isinstance(spec, AggregatorSpec) and spec.rule == "mlp"):
-        raise ConfigError(f"networks.aggregator: {spec.name} is no MLP; an ablation adds mean and median by itself")
+    spec = aggregator_for(config)
+    if not spec.has_weights:
+        raise ConfigError(f"networks.aggregator: {spec.name} does not learn; the ablation adds mean and median")
     tiles, slides = TRAININGS["tiles"][name], TRAININGS["slides"][name]
     assert isinstance(tiles, TileTraining)
     assert isinstance(slides, SlideTraining)

@@ -10,10 +10,9 @@ from he2her2.ablation.methods import AblationSettings, Method
 from he2her2.files import atomic, digest, sha256_of, write_text
 from he2her2.labels import Policy
 from he2her2.manifest import SlideRow
-from he2her2.models.card import UNTRAINED_NOTICE, Card
-from he2her2.models.initial import initial_weights
-from he2her2.models.weights import CARD_FILE, save_weights
-from he2her2.models.zoo import CnnSpec
+from he2her2.models import CARD_FILE, UNTRAINED_NOTICE, Card, CnnSpec, aggregator_for
+from he2her2.models.export import save_weights
+from he2her2.models.torch_modules import initial_weights
 from he2her2.training.run import Execution
 from he2her2.training.settings import TileTraining
 from he2her2.training.slides.bags import AnnotationsUse, TumourTiler
@@ -133,7 +132,7 @@ class Steps:
         )
 
         def work() -> None:
-            if settings.slides.freeze_cnn and method.aggregation != "mlp":
+            if settings.slides.freeze_cnn and not aggregator_for(method.config(settings.config)).has_weights:
                 self._keep_start(method)
                 return
             train_slides(

@@ -16,8 +16,7 @@ from he2her2.ablation.methods import METHODS, AblationSettings
 from he2her2.ablation.report import write_tables
 from he2her2.ablation.steps import AblationData, Steps
 from he2her2.ablation.testing import decide_cohort, load_trained
-from he2her2.models.weights import CARD_FILE
-from he2her2.models.zoo import CnnSpec, network
+from he2her2.models import CARD_FILE, cnn_named
 from he2her2.training.run import Execution, begin_run, fingerprint
 from he2her2.training.slides.bags import TumourTiler, build_bags
 from he2her2.training.slides.data import load_tumour_cnn
@@ -47,8 +46,7 @@ def ablate(data: AblationData, out: Path, settings: AblationSettings, execution:
     tumour_cnn = load_tumour_cnn(data.weights, data.annotations_use, settings.config)
     execution = replace(execution, resume=True)
     _open(data, out, settings, execution)
-    spec = network(settings.config.networks.tile_cnn, "tile_cnn")
-    assert isinstance(spec, CnnSpec)
+    spec = cnn_named(settings.config.networks.tile_cnn, "tile_cnn")
     recipe = TumourTiler(spec.input, settings.config, tumour_cnn, data.annotations_use)
     rows = study.training_rows
     execution.say(f"tumour on {len(rows)} training slides")

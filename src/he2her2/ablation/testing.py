@@ -18,8 +18,7 @@ from he2her2.labels import Her2Status, Policy
 from he2her2.manifest import PATIENTS_FILE, SlideRow, label_of, patients_used
 from he2her2.method.decision import decide_on
 from he2her2.method.tiles import score_tiles
-from he2her2.models.engines import Engine
-from he2her2.models.slide_model import Aggregator, load_aggregator, load_cnn
+from he2her2.models import Aggregator, Engine, load_aggregator, load_cnn
 from he2her2.slides import open_slide
 from he2her2.timing import Progress, silent
 from he2her2.training.slides.bags import TumourTiler

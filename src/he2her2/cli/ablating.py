@@ -94,7 +94,7 @@ def ablate(  # noqa: PLR0913  # a command's options
     from he2her2.ablation.steps import AblationData
     from he2her2.ablation.study import ablate as run
     from he2her2.labels import Policy
-    from he2her2.models.slide_model import trained_folder
+    from he2her2.models import trained_folder
 
     named = [f"runtime.threads={threads}"] if threads else []
     effective = load_ablation(preset, config, [*(settings or []), *named])

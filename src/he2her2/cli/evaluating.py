@@ -155,7 +155,7 @@ def recalibrate_run(
     from he2her2.evaluation import patients_of_site, recalibrate_weights, recalibration_lines, write_recalibrated
     from he2her2.labels import Policy
     from he2her2.manifest import raise_problems, read_manifest
-    from he2her2.models.slide_model import trained_folder
+    from he2her2.models import trained_folder
     from he2her2.results import open_run
 
     folder, labels, predicted = trained_folder(weights), read_manifest(manifest), open_run(run)

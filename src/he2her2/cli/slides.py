@@ -13,7 +13,7 @@ from he2her2.errors import AnnotationError, He2Her2Error
 
 if TYPE_CHECKING:
     from he2her2.config import Config
-    from he2her2.models.slide_model import SlideModel
+    from he2her2.models import SlideModel
     from he2her2.results import Run
 
 _SAMPLED_TILES = 200
@@ -130,7 +130,7 @@ def run_slides(slide: Path, asked: SlideRun, *, as_json: bool = False) -> None:
     """Predict or segment one slide (its failure is the command's) or a folder (failures are rows, exit code 1)."""
     from he2her2.cli.printer import Printer
     from he2her2.cohort import Ledger, SlideEngine, SlideWorker, list_slides, slide_tasks
-    from he2her2.models.slide_model import load_slide_model
+    from he2her2.models import load_slide_model
     from he2her2.results import Failure
 
     if asked.annotations is not None and not asked.annotations.exists():
@@ -168,7 +168,7 @@ def run_slides(slide: Path, asked: SlideRun, *, as_json: bool = False) -> None:
 def _plan(asked: SlideRun, model: "SlideModel") -> "Run":
     """Describe the run, after a check that its folder can take it."""
     from he2her2.manifest import recorded_patients
-    from he2her2.models.slide_model import weights_source
+    from he2her2.models import weights_source
     from he2her2.results import PREDICTION, SEGMENTATION, NetworkNote, plan_run
 
     source = weights_source(asked.weights)

@@ -201,7 +201,7 @@ def slides(  # noqa: PLR0913  # a command's options
     """Train tile CNN and aggregator together, from H&E slides with a HER2 status each."""
     need_training()
     from he2her2.labels import Policy
-    from he2her2.models.slide_model import trained_folder
+    from he2her2.models import trained_folder
     from he2her2.training.settings import load_training
     from he2her2.training.slides.data import SlideData
     from he2her2.training.slides.train import train_slides
@@ -261,7 +261,7 @@ def tiles(  # noqa: PLR0913  # a command's options
 ) -> None:
     """Train the tile CNN, from tiles that inherit their slide's IHC score."""
     need_training()
-    from he2her2.models.slide_model import trained_folder
+    from he2her2.models import trained_folder
     from he2her2.training.settings import load_training
     from he2her2.training.tiles.data import TileData, read_split
     from he2her2.training.tiles.train import train_tiles

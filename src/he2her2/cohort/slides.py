@@ -6,7 +6,7 @@ from pathlib import Path
 
 from he2her2.cohort.engine import SlideTask
 from he2her2.config import Config
-from he2her2.models.slide_model import SlideModel
+from he2her2.models import SlideModel
 from he2her2.pipeline import RegionUse, predict, segment
 from he2her2.preprocessing import read_annotation
 from he2her2.results.evidence import Evidence, prediction_evidence, segmentation_evidence

@@ -38,7 +38,7 @@ from he2her2.evaluation.thresholds import AppliedRules, Budgets, apply_rules, ch
 from he2her2.files import sha256_of
 from he2her2.labels import Policy
 from he2her2.manifest import PATIENTS_FILE, Manifest, Split, raise_problems, read_manifest
-from he2her2.models.stored_rules import hashes_of, write_rules
+from he2her2.models import hashes_of, write_rules
 from he2her2.results import RunFolder, open_run
 from he2her2.rules import RULES_FILE
 

@@ -7,9 +7,7 @@ from he2her2.errors import EvaluationError
 from he2her2.evaluation.cases import Cases
 from he2her2.files import read_json, write_json
 from he2her2.manifest import Manifest, hashed_patient, patient_key, patients_used, shared_patients
-from he2her2.models.card import Card
-from he2her2.models.weights import CARD_FILE, read_card
-from he2her2.models.zoo import Role
+from he2her2.models import CARD_FILE, Card, Role, read_card
 from he2her2.results import RunFolder
 
 _ROLES: tuple[Role, ...] = ("tumour_cnn", "tile_cnn", "aggregator")

@@ -13,7 +13,7 @@ from he2her2.evaluation.leakage import add_validation_patients, check_weights
 from he2her2.files import atomic
 from he2her2.labels import Policy
 from he2her2.manifest import PATIENTS_FILE, Manifest, hashed_patient, patients_used
-from he2her2.models.stored_rules import hashes_of, read_rules, write_rules
+from he2her2.models import hashes_of, read_rules, write_rules
 from he2her2.pages import render
 from he2her2.results import RunFolder
 from he2her2.rules import Calibration, DecisionRules, IsotonicCalibration, LogitCalibration

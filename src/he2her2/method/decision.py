@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 
 from he2her2.geometry import TileGrid
 from he2her2.labels import Her2Status
-from he2her2.models.bag import Aggregated, Bag
-from he2her2.models.scoring import soft_argmax
+from he2her2.models import Aggregated, Bag, soft_argmax
 from he2her2.rules import OperatingPoint
 
 

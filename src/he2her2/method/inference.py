@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from he2her2.config import Runtime
 from he2her2.geometry import TileGrid
-from he2her2.models.engines import Engine
-from he2her2.models.zoo import CnnSpec, window_step
+from he2her2.models import Engine
 from he2her2.preprocessing import Blocks, share_blocks
 from he2her2.slides import Slide, TileBatch, TileMapping, map_tiles
 from he2her2.timing import StreamTimes
@@ -70,7 +69,7 @@ def infer(
 
 def blocks_of(grid: TileGrid, engine: Engine) -> Blocks | None:
     """Squares of overlapping tiles that a network can convolve as one, with the same result; None where it cannot."""
-    step = window_step(engine.card.network) if isinstance(engine.card.network, CnnSpec) else None
+    step = engine.card.cnn.window_step
     return None if step is None else share_blocks(grid, step)
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 from he2her2.config import Tiling
 from he2her2.errors import ConfigError, MppError
 from he2her2.geometry import Mask, Rgb, Size
-from he2her2.models.zoo import InputSpec
+from he2her2.models import InputSpec
 from he2her2.slides import Slide
 
 _MAX_ENLARGEMENT = 4.0

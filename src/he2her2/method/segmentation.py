@@ -13,9 +13,7 @@ from he2her2.errors import TissueError, TumourError
 from he2her2.geometry import Mask, Rgb, Size, TileGrid, l0_from_mask, mask_size
 from he2her2.method.inference import infer, pace
 from he2her2.method.raster import blocks_with, native_mpp, thumbnail_on_raster, tile_side_mask
-from he2her2.models.engines import Engine
-from he2her2.models.scoring import softmax
-from he2her2.models.zoo import InputSpec
+from he2her2.models import Engine, InputSpec, softmax
 from he2her2.preprocessing import (
     AdaptiveMap,
     Annotation,

@@ -8,8 +8,7 @@ from he2her2.geometry import TileGrid
 from he2her2.method.inference import Scored, infer
 from he2her2.method.raster import tile_side_mask
 from he2her2.method.segmentation import Segmentation
-from he2her2.models.engines import Engine
-from he2her2.models.zoo import InputSpec
+from he2her2.models import Engine, InputSpec
 from he2her2.preprocessing import CutTiles, TooFewTilesError, cut_tiles
 from he2her2.slides import Slide
 from he2her2.timing import Watch

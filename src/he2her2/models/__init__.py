@@ -1,1 +1,79 @@
-"""The networks: what they are (zoo), what they know (weights, cards), and what runs them (engines)."""
+"""The networks: encoders and aggregators, their weights and cards, and the engines that run them.
+
+Some modules are entered directly, since they load torch or ONNX Runtime: `torch_modules`, `torch_engine`,
+`onnx_engine`, `export` and `authors_files`.
+"""
+
+from he2her2.models.aggregators import (
+    AGGREGATORS,
+    POSITIVE_FROM,
+    AggregatorSpec,
+    RankingSettings,
+    aggregator_named,
+    soft_argmax,
+    softmax,
+    tile_classes,
+    top_tiles,
+)
+from he2her2.models.bag import Aggregated, Bag
+from he2her2.models.card import RESEARCH_USE, UNTRAINED_NOTICE, Card, Metric, Role, Spec
+from he2her2.models.encoders import CNNS, YUV_FROM_RGB, CnnRole, CnnSpec, Colour, InputSpec, cnn_named, resize
+from he2her2.models.engines import Engine, Untrained, load_engine
+from he2her2.models.slide_model import (
+    Aggregator,
+    SlideModel,
+    aggregator_for,
+    load_aggregator,
+    load_cnn,
+    load_slide_model,
+    trained_folder,
+    weights_source,
+)
+from he2her2.models.stored_rules import hashes_of, read_rules, write_rules
+from he2her2.models.weights import CARD_FILE, load_tensors, read_card, verify
+
+__all__ = [
+    "AGGREGATORS",
+    "CARD_FILE",
+    "CNNS",
+    "POSITIVE_FROM",
+    "RESEARCH_USE",
+    "UNTRAINED_NOTICE",
+    "YUV_FROM_RGB",
+    "Aggregated",
+    "Aggregator",
+    "AggregatorSpec",
+    "Bag",
+    "Card",
+    "CnnRole",
+    "CnnSpec",
+    "Colour",
+    "Engine",
+    "InputSpec",
+    "Metric",
+    "RankingSettings",
+    "Role",
+    "SlideModel",
+    "Spec",
+    "Untrained",
+    "aggregator_for",
+    "aggregator_named",
+    "cnn_named",
+    "hashes_of",
+    "load_aggregator",
+    "load_cnn",
+    "load_engine",
+    "load_slide_model",
+    "load_tensors",
+    "read_card",
+    "read_rules",
+    "resize",
+    "soft_argmax",
+    "softmax",
+    "tile_classes",
+    "top_tiles",
+    "trained_folder",
+    "verify",
+    "weights_source",
+    "write_rules",
+]

@@ -22,9 +22,15 @@ from torch import Tensor
 from he2her2.config import PRESETS
 from he2her2.errors import OutputError, WeightsError
 from he2her2.files import sha256_of
-from he2her2.models.card import RESEARCH_USE, Card, Ranking
-from he2her2.models.weights import CARD_FILE, read_card, save_weights
-from he2her2.models.zoo import NETWORKS, PAPER_MLP, Role, Shape, Spec, tensor_shapes
+from he2her2.models.aggregators import PAPER_MLP, AggregatorSpec
+from he2her2.models.card import RESEARCH_USE, Card, Role, Spec
+from he2her2.models.encoders import CNNS
+from he2her2.models.export import save_weights
+from he2her2.models.signature import Shape
+from he2her2.models.torch_modules import tensor_shapes
+from he2her2.models.weights import CARD_FILE, read_card
+
+__all__ = ["AUTHORS_NAMES", "AUTHORS_PRESET", "import_authors_file", "read_authors_file"]
 
 AUTHORS_PRESET = "released-code"
 """The settings under which the authors' weights were trained."""
@@ -39,7 +45,7 @@ AUTHORS_NAMES: Mapping[str, str] = MappingProxyType(
         "HASHI_trained_cnn_model.pth": "HASHI's tumour CNN",
     }
 )
-"""What the paper calls each file: a hint for people, never for the import."""
+"""The paper's name of each file: a hint for people, never for the import."""
 
 _LICENCE = "none: the authors' files carry no licence and must not be passed on"
 _DATA: Mapping[Role, str] = MappingProxyType(
@@ -59,12 +65,12 @@ _UNREADABLE = (
     pickle.UnpicklingError, EOFError, OSError, RuntimeError, ValueError, LookupError, AttributeError, TypeError,
     AssertionError, struct.error,
 )  # fmt: skip
-"""What torch raises of a damaged file."""
+"""Errors that torch raises of a damaged file."""
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
-    """One kind of file: what it is called, and the networks whose tensors it holds."""
+class CheckpointKind:
+    """One kind of file: its title, and the networks whose tensors it holds."""
 
     title: str
     specs: tuple[Spec, ...]
@@ -76,9 +82,9 @@ class Kind:
 
 
 KINDS = (
-    Kind("tile CNN", (NETWORKS["released-tile-cnn"],)),
-    Kind("tile CNN with its MLP", (NETWORKS["released-tile-cnn"], PAPER_MLP)),
-    Kind("HASHI's tumour CNN", (NETWORKS["released-tumour-cnn"],)),
+    CheckpointKind("tile CNN", (CNNS["released-tile-cnn"],)),
+    CheckpointKind("tile CNN with its MLP", (CNNS["released-tile-cnn"], PAPER_MLP)),
+    CheckpointKind("HASHI's tumour CNN", (CNNS["released-tumour-cnn"],)),
 )
 
 
@@ -89,25 +95,25 @@ class AuthorsFile:
     Attributes:
         path: The file.
         sha256: Of its bytes, in hexadecimal.
-        kind: What it is, by its tensors.
+        kind: Of the file, by its tensors.
         tensors: Every tensor of the kind's networks, by name.
-        remarks: What was done or left aside, a line each.
+        remarks: On its format and its other contents, a line each.
     """
 
     path: Path
     sha256: str
-    kind: Kind
+    kind: CheckpointKind
     tensors: Mapping[str, NDArray[np.float32]]
     remarks: tuple[str, ...]
 
     @property
     def roles(self) -> tuple[Role, ...]:
-        """What its networks do."""
+        """Of its networks."""
         return tuple(spec.role for spec in self.kind.specs)
 
     @property
     def origin(self) -> str:
-        """Where the weights come from, for the card."""
+        """Origin of the weights, for the card."""
         return f"imported from {self.path.name} (SHA-256 {self.sha256})"
 
 
@@ -123,16 +129,16 @@ _NUMPY_SCALARS = [(_Unread, f"numpy{core}") for core in (".core.multiarray.scala
 _NUMPY_SCALARS += [(_Unread, "numpy.dtype")]
 
 
-def read_authors_file(file: Path, kinds: tuple[Kind, ...] = KINDS) -> AuthorsFile:
+def read_authors_file(file: Path, kinds: tuple[CheckpointKind, ...] = KINDS) -> AuthorsFile:
     """Open one of the authors' files, find out what it is, and check every tensor.
 
     Args:
         file: As `torch.save` wrote it, in its present or its older format.
-        kinds: What it may be.
+        kinds: That are known.
 
     Raises:
-        WeightsError: It cannot be read, wants code to run, or its tensors are not those of a kind; all problems of
-            the tensors in one line.
+        WeightsError: It cannot be read, asks for code to be run, or its tensors are not those of a kind; all
+            problems of the tensors in one line.
     """
     try:
         sha256 = sha256_of(file)
@@ -154,19 +160,18 @@ def read_authors_file(file: Path, kinds: tuple[Kind, ...] = KINDS) -> AuthorsFil
     return AuthorsFile(file, sha256, kind, tensors, tuple(remarks))
 
 
-def recognised(found: Mapping[str, Shape], kinds: Iterable[Kind] = KINDS) -> Kind | None:
+def recognised(found: Mapping[str, Shape], kinds: Iterable[CheckpointKind] = KINDS) -> CheckpointKind | None:
     """The kind that most tensors agree with in name and shape, then in name; of equals the one that misses fewest.
 
     Returns:
         None where not even a name agrees.
 
     Example:
-        >>> from he2her2.models.zoo import tensor_shapes, NETWORKS
-        >>> recognised(tensor_shapes(NETWORKS["released-tumour-cnn"])).title
+        >>> recognised(tensor_shapes(CNNS["released-tumour-cnn"])).title
         "HASHI's tumour CNN"
     """
 
-    def agreement(kind: Kind) -> tuple[int, int, int]:
+    def agreement(kind: CheckpointKind) -> tuple[int, int, int]:
         wanted = kind.shapes
         return (
             len(found.items() & wanted.items()),
@@ -192,14 +197,13 @@ def import_authors_file(file: AuthorsFile, folder: Path) -> list[Card]:
     """
     _refuse_mixture(file, folder)
     settings = PRESETS[AUTHORS_PRESET]
-    ranking = Ranking(settings.selection.top_fraction, settings.scoring.beta)
     cards = []
     for spec in file.kind.specs:
         card = Card(
             spec,
             trained=True,
             notice=f"weights of the paper's authors, imported from {file.path.name}: not measured here",
-            ranking=ranking if spec.role == "aggregator" else None,
+            ranking=spec.ranking_of(settings.selection, settings.scoring) if isinstance(spec, AggregatorSpec) else None,
             training_data=_DATA[spec.role],
             training_licence=_LICENCE,
             recipe=f"{file.origin}; trained by the paper's authors (sections 3.2-4.2)",
@@ -211,7 +215,7 @@ def import_authors_file(file: AuthorsFile, folder: Path) -> list[Card]:
 
 
 def _opened(file: Path) -> object:
-    """What the file holds, opened without running any of its code."""
+    """Content of the file, opened without running any of its code."""
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(_NUMPY_SCALARS):  # type: ignore[arg-type]
             warnings.simplefilter("ignore")  # of old formats; what comes out is checked in full
@@ -260,12 +264,12 @@ def _checked(
 
 
 def _is_plain(tensor: Tensor) -> bool:
-    """Whether it holds floating-point numbers, one beside the other."""
+    """True for floating-point numbers that lie side by side."""
     return tensor.dtype in _FLOATS and tensor.layout == torch.strided and tensor.device.type == "cpu"
 
 
 def _is_finite(tensor: NDArray[np.float32]) -> bool:
-    """Whether every number is, looked at row by row: the largest tensor has half a gigabyte."""
+    """True where every number is finite, row by row: the largest tensor has half a gigabyte."""
     return all(bool(np.isfinite(row).all()) for row in tensor)
 
 

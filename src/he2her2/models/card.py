@@ -1,16 +1,17 @@
-"""The card beside a network's weights: what it is, what it eats, where it comes from, what it may be used for."""
+"""The card beside a network's weights: architecture, input, origin, measured figures, intended use."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, TypeAlias
 
 from annotated_types import Len
-from pydantic import ConfigDict, Discriminator, NonNegativeInt, PositiveFloat, TypeAdapter, ValidationError
+from pydantic import ConfigDict, NonNegativeInt, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from he2her2.files import json_text
-from he2her2.models.zoo import AggregatorSpec, CnnSpec, InputSpec, Role
+from he2her2.models.aggregators import AggregatorSpec, RankingSettings, kind_of
+from he2her2.models.encoders import CnnRole, CnnSpec, InputSpec
 
 CARD_VERSION = 1
 UNTRAINED_NOTICE = "untrained weights: the numbers mean nothing"
@@ -19,14 +20,20 @@ RESEARCH_USE = "research use only"
 _STRICT = ConfigDict(extra="forbid")
 
 
+Role: TypeAlias = CnnRole | Literal["aggregator"]
+"""A network's part in the method; also the name of its folder of weights."""
+
+Spec: TypeAlias = CnnSpec | AggregatorSpec
+
+
 @dataclass(frozen=True, config=_STRICT)
 class Metric:
     """One measured figure with its interval.
 
     Attributes:
-        name: What was measured, such as "balanced accuracy".
-        data: On what, and how it was split.
-        n: How many cases.
+        name: Of the figure, such as "balanced accuracy".
+        data: Cases that it was measured on, and how they were split.
+        n: Number of cases.
         value: The figure.
         low: Lower end of its interval.
         high: Upper end.
@@ -44,23 +51,10 @@ class Metric:
 
 @dataclass(frozen=True, config=_STRICT)
 class FileNote:
-    """What a file must be: its SHA-256 in hexadecimal and its size in bytes."""
+    """SHA-256 of a file in hexadecimal, and its size in bytes."""
 
     sha256: Annotated[str, Len(64, 64)]
     n_bytes: NonNegativeInt
-
-
-@dataclass(frozen=True, config=_STRICT)
-class Ranking:
-    """The settings that an aggregator was trained under; prediction must use the same.
-
-    Attributes:
-        top_fraction: Share of a slide's tiles that is kept.
-        beta: Sharpness of soft-argmax.
-    """
-
-    top_fraction: PositiveFloat
-    beta: PositiveFloat
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -72,22 +66,22 @@ class Card:
         trained: False for weights drawn from a seed.
         notice: One line that every output must show; empty where none is needed.
         seed: Of untrained weights.
-        ranking: For an aggregator.
-        training_data: What it was trained on.
-        training_licence: Under which licence that data is.
-        recipe: How it was trained.
-        metrics: What was measured on it.
-        intended_use: What it is for.
-        limits: What it must not be used for, and what is known to go wrong.
+        ranking: Of an aggregator that ranks tiles.
+        training_data: Slides or tiles that it was trained on.
+        training_licence: Of that data.
+        recipe: Course of the training.
+        metrics: Measured figures.
+        intended_use: Its purpose.
+        limits: Uses that are excluded, and known failures.
         files: Name to note of each file beside the card; none for weights that were never saved.
         version: Of this format.
     """
 
-    network: Annotated[CnnSpec | AggregatorSpec, Discriminator("role")]
+    network: Spec
     trained: bool
     notice: str
     seed: NonNegativeInt | None = None
-    ranking: Ranking | None = None
+    ranking: RankingSettings | None = None
     training_data: str = "none"
     training_licence: str = "none"
     recipe: str = "none"
@@ -99,23 +93,28 @@ class Card:
 
     @property
     def role(self) -> Role:
-        """What the network does."""
+        """The network's part in the method."""
         return self.network.role
 
     @property
-    def input(self) -> InputSpec:
-        """What the CNN eats.
+    def cnn(self) -> CnnSpec:
+        """The network, which is a CNN.
 
         Raises:
-            ValueError: An aggregator eats scores.
+            ValueError: It is an aggregator.
         """
         if isinstance(self.network, CnnSpec):
-            return self.network.input
-        raise ValueError(f"{self.network.name} is an aggregator and eats scores, not tiles")
+            return self.network
+        raise ValueError(f"{self.network.name} is an aggregator: its input is a bag, not tiles")
+
+    @property
+    def input(self) -> InputSpec:
+        """Input of the CNN; errors are those of `cnn`."""
+        return self.cnn.input
 
     @property
     def summary(self) -> dict[str, Any]:
-        """What a prediction records of the network: its name, whether trained, seed or hashes."""
+        """The network as a prediction records it: its name, whether trained, seed or hashes."""
         hashes = {name: note.sha256 for name, note in sorted(self.files.items())}
         return {"name": self.network.name, "trained": self.trained, "seed": self.seed, "sha256": hashes}
 
@@ -124,8 +123,8 @@ def card_to_json(card: Card) -> str:
     """Card as JSON text, readable by people.
 
     Example:
-        >>> from he2her2.models.zoo import NETWORKS
-        >>> card = Card(NETWORKS["mlp"], trained=False, notice="", ranking=Ranking(0.15, 1000))
+        >>> from he2her2.models.aggregators import PAPER_MLP
+        >>> card = Card(PAPER_MLP, trained=False, notice="", ranking=RankingSettings(0.15, 1000))
         >>> card_from_json(card_to_json(card)) == card
         True
     """
@@ -147,7 +146,19 @@ def card_from_json(text: str) -> Card:
     if fields["version"] != CARD_VERSION:
         raise ValueError(f"has version {fields['version']}, this he2her2 reads version {CARD_VERSION}")
     try:
+        if isinstance(fields.get("network"), dict):
+            fields["network"] = _network(fields["network"])
         return TypeAdapter(Card).validate_python(fields)
     except ValidationError as error:
         problems = (f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors())
         raise ValueError(f"is not a card: {'; '.join(problems)}") from None
+
+
+def _network(fields: Mapping[str, Any]) -> Spec:
+    """The network of its fields, by role and, for an aggregator, by rule."""
+    if fields.get("role") != "aggregator":
+        return TypeAdapter(CnnSpec).validate_python(fields)
+    kind = kind_of(fields.get("rule"))
+    if kind is None:
+        raise ValueError(f"is not a card: network.rule: this he2her2 knows no aggregator '{fields.get('rule')}'")
+    return TypeAdapter(kind).validate_python(fields)

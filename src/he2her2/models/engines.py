@@ -1,4 +1,4 @@
-"""What runs a network: ONNX Runtime on the CPU, torch on a GPU. Neither is loaded until an engine is built."""
+"""Engines: ONNX Runtime on the CPU, torch on a GPU. Neither is loaded until an engine is built."""
 
 import os
 import sys
@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 
 from he2her2.errors import ConfigError
 from he2her2.geometry import Rgb
-from he2her2.models.card import UNTRAINED_NOTICE, Card
-from he2her2.models.initial import initial_weights
+from he2her2.models.card import UNTRAINED_NOTICE, Card, Spec
+from he2her2.models.encoders import CnnRole, CnnSpec
+from he2her2.models.signature import Arrays
 from he2her2.models.weights import load_tensors, read_card, verify
-from he2her2.models.zoo import CnnRole, CnnSpec
 
 Device: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
-"""Where a CNN runs; `auto` takes a GPU where there is one and torch is installed."""
+"""Device of a CNN; `auto` takes a GPU where there is one and torch is installed."""
 
 Precision: TypeAlias = Literal["full", "mixed"]
-"""How a GPU computes: in 32 bits throughout, or in 16 where that is safe."""
+"""Arithmetic of a GPU: 32 bits throughout, or 16 where that is safe."""
 
 
 class Engine(Protocol):
@@ -29,7 +29,7 @@ class Engine(Protocol):
 
     @property
     def card(self) -> Card:
-        """What the network is and eats."""
+        """About the network."""
 
     def __call__(self, pixels: Rgb) -> NDArray[np.float32]:
         """Logits (n, k) of (n, h, w, 3) tiles; each tile's do not depend on the others.
@@ -43,10 +43,10 @@ class Engine(Protocol):
 
         Args:
             picture: (s, s, 3).
-            corners: (n, 2) top-left (x, y) of the tiles in it, multiples of the network's `zoo.window_step`.
+            corners: (n, 2) top-left (x, y) of the tiles in it, multiples of the network's `window_step`.
 
         Returns:
-            (n, k), what calling with the cut-out tiles gives, but for rounding.
+            (n, k), those of the cut-out tiles but for rounding.
         """
 
 
@@ -62,6 +62,23 @@ class Untrained:
         """Its card, which says that it is untrained."""
         return Card(self.spec, trained=False, notice=UNTRAINED_NOTICE, seed=self.seed)
 
+    def weights(self) -> Arrays:
+        """Draw its weights; errors are those of `untrained_weights`."""
+        return untrained_weights(self.spec, self.seed)
+
+
+def untrained_weights(spec: Spec, seed: int) -> Arrays:
+    """Draw the weights of any network from a seed.
+
+    Raises:
+        ConfigError: Torch, which knows the shapes of its tensors, is not installed.
+    """
+    if not find_spec("torch"):
+        raise ConfigError(f"weights untrained:{seed}: need torch; pip install 'he2her2[train]'")
+    from he2her2.models.torch_modules import initial_weights  # noqa: PLC0415  loads torch
+
+    return initial_weights(spec, seed)
+
 
 def load_engine(
     source: Path | Untrained, role: CnnRole, device: Device = "auto", precision: Precision = "full"
@@ -70,13 +87,13 @@ def load_engine(
 
     Args:
         source: A folder of weights, which is verified, or untrained weights.
-        role: What the CNN is for.
-        device: Where it shall run.
-        precision: How a GPU shall compute.
+        role: Of the CNN.
+        device: To run on.
+        precision: Of a GPU.
 
     Raises:
         WeightsError: The folder's weights are missing, damaged or those of another role.
-        ConfigError: The device is not there, or cannot compute in that precision.
+        ConfigError: The device is not there, or cannot compute in that precision; or untrained weights lack torch.
     """
     device = resolve_device(device)
     if device == "cpu" and precision == "mixed":
@@ -87,12 +104,17 @@ def load_engine(
         card = read_card(source, role)
         verify(source, card)
     if device == "cpu":
+        if isinstance(source, Untrained):
+            weights = source.weights()
+            from he2her2.models.export import engine_of  # noqa: PLC0415  loads torch
+
+            return engine_of(card, weights)
         from he2her2.models.onnx_engine import OnnxEngine  # noqa: PLC0415  loads onnxruntime
 
-        return OnnxEngine.untrained(source) if isinstance(source, Untrained) else OnnxEngine.open(source, card)
+        return OnnxEngine.open(source, card)
     from he2her2.models.torch_engine import TorchEngine  # noqa: PLC0415  loads torch
 
-    weights = initial_weights(source.spec, source.seed) if isinstance(source, Untrained) else load_tensors(source, card)
+    weights = source.weights() if isinstance(source, Untrained) else load_tensors(source, card)
     return TorchEngine(card, weights, device, mixed_precision=precision == "mixed")
 
 

@@ -1,6 +1,6 @@
 """A CNN on the CPU, by ONNX Runtime."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,19 +12,21 @@ import onnx
 import onnxruntime
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
+from onnx import TensorProto, helper
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
 from he2her2.errors import WeightsError
 from he2her2.geometry import Rgb
 from he2her2.models.card import Card
-from he2her2.models.engines import Untrained
-from he2her2.models.initial import initial_weights
-from he2her2.models.onnx_graph import FEATURES, INPUT, OUTPUT, build_onnx, graph_tensors, split
-from he2her2.models.scoring import prepare_input
+from he2her2.models.encoders import CnnSpec, prepare_input
+from he2her2.models.signature import Arrays
 from he2her2.models.weights import ONNX_FILE
-from he2her2.models.zoo import CnnSpec, Spec, input_shape, stage_sides, window_step
 
-ORT_ERRORS = (  # they share no class of their own
+__all__ = ["OnnxEngine", "max_rows", "new_session", "open_session", "run_rows"]
+
+_INPUT, _FEATURES, _LOGITS = "input", "features", "logits"
+
+_ORT_ERRORS = (  # they share no class of their own
     ort_state.Fail,
     ort_state.InvalidArgument,
     ort_state.InvalidGraph,
@@ -34,10 +36,10 @@ ORT_ERRORS = (  # they share no class of their own
     ort_state.RuntimeException,
 )
 
-MAX_ACTIVATION_BYTES = 1 << 26
+_MAX_ACTIVATION_BYTES = 1 << 26
 """A batch is cut so that its largest layer stays below this, however many tiles the caller hands over."""
 
-MAX_WINDOWS = 64
+_MAX_WINDOWS = 64
 """Tiles of a picture whose features go through the fully connected layers at a time."""
 
 
@@ -45,15 +47,20 @@ class OnnxEngine:
     """Runs on the calling thread alone, so that N threads that call it use N cores, each for its own tiles.
 
     Attributes:
-        card: What the network is and eats.
+        card: About the network.
     """
 
-    def __init__(self, card: Card, session: onnxruntime.InferenceSession, model: Callable[[], onnx.ModelProto]) -> None:
-        assert isinstance(card.network, CnnSpec)
+    def __init__(
+        self,
+        card: Card,
+        session: onnxruntime.InferenceSession,
+        model: Callable[[], onnx.ModelProto],
+        tensors: Arrays = MappingProxyType({}),
+    ) -> None:
         self.card = card
         self._session = session
-        self._model = model
-        self._max_rows = max_rows(card.network)
+        self._model, self._tensors = model, tensors  # for `windows`, should it be called
+        self._max_rows = max_rows(card.cnn)
         self._parts: tuple[onnxruntime.InferenceSession, onnxruntime.InferenceSession] | None = None
         self._lock = Lock()
 
@@ -67,16 +74,6 @@ class OnnxEngine:
         file = folder / ONNX_FILE
         return cls(card, open_session(file, card), partial(onnx.load, file))
 
-    @classmethod
-    def of(cls, card: Card, weights: Mapping[str, NDArray[np.float32]]) -> "OnnxEngine":
-        """Engine of weights in memory."""
-        return cls(card, session_of(card.network, weights), partial(build_onnx, card.network, weights))
-
-    @classmethod
-    def untrained(cls, source: Untrained) -> "OnnxEngine":
-        """Engine of weights drawn from a seed."""
-        return cls.of(source.card, initial_weights(source.spec, source.seed))
-
     def __call__(self, pixels: Rgb) -> NDArray[np.float32]:
         """Logits (n, k) of (n, h, w, 3) tiles; each tile's do not depend on the others."""
         logits = np.empty((len(pixels), len(self.card.network.classes)), np.float32)
@@ -87,31 +84,33 @@ class OnnxEngine:
 
     def windows(self, picture: Rgb, corners: NDArray[np.int64]) -> NDArray[np.float32]:
         """Logits (n, k) of the tiles at (n, 2) `corners` of an (s, s, 3) picture, its convolutions computed once."""
-        spec = self.card.network
-        assert isinstance(spec, CnnSpec)
-        convolutions, rest = self._taken_apart()
+        spec = self.card.cnn
+        convolutions, rest = self._sessions_apart()
         whole = replace(spec.input, side_px=len(picture), network_px=len(picture))
-        features = convolutions.run([FEATURES], {INPUT: prepare_input(picture[None], whole)})[0][0]  # (d, h', w')
-        side, places = stage_sides(spec)[-1][1], corners // (window_step(spec) or 1)
+        features = convolutions.run([_FEATURES], {_INPUT: prepare_input(picture[None], whole)})[0][0]  # (d, h', w')
+        side, positions = spec.stage_sides[-1][1], corners // (spec.window_step or 1)
         every = sliding_window_view(features, (side, side), axis=(1, 2))  # (d, rows, columns, side, side), a view
         logits = np.empty((len(corners), len(spec.classes)), np.float32)
-        for start in range(0, len(corners), MAX_WINDOWS):
-            some = slice(start, start + MAX_WINDOWS)
-            columns, rows = places[some].T
-            logits[some] = run_rows(rest, np.ascontiguousarray(every[:, rows, columns].swapaxes(0, 1)), FEATURES)
+        for start in range(0, len(corners), _MAX_WINDOWS):
+            some = slice(start, start + _MAX_WINDOWS)
+            columns, rows = positions[some].T
+            logits[some] = run_rows(rest, np.ascontiguousarray(every[:, rows, columns].swapaxes(0, 1)), _FEATURES)
         return logits
 
-    def _taken_apart(self) -> tuple[onnxruntime.InferenceSession, onnxruntime.InferenceSession]:
+    def _sessions_apart(self) -> tuple[onnxruntime.InferenceSession, onnxruntime.InferenceSession]:
         """Sessions of the convolutions and of the rest, made when first asked for."""
         with self._lock:
             if self._parts is None:
-                convolutions, rest = (new_session(part.SerializeToString()) for part in split(self._model()))
+                convolutions, rest = (
+                    new_session(part.SerializeToString(), _declared_in(part, self._tensors))
+                    for part in _taken_apart(self._model())
+                )
                 self._parts = convolutions, rest
             return self._parts
 
 
 def run_rows(
-    session: onnxruntime.InferenceSession, rows: NDArray[np.float32], entry: str = INPUT
+    session: onnxruntime.InferenceSession, rows: NDArray[np.float32], entry: str = _INPUT
 ) -> NDArray[np.float32]:
     """Logits of a batch.
 
@@ -120,21 +119,21 @@ def run_rows(
     """
     if len(rows) == 1:
         return run_rows(session, np.concatenate([rows, rows]), entry)[:1]
-    logits: NDArray[np.float32] = session.run([OUTPUT], {entry: rows})[0]
+    logits: NDArray[np.float32] = session.run([_LOGITS], {entry: rows})[0]
     return logits
 
 
 def max_rows(spec: CnnSpec) -> int:
-    """Tiles in a batch at most.
+    """Largest number of tiles in a batch.
 
     Example:
-        >>> from he2her2.models.zoo import PAPER_TILE_CNN
+        >>> from he2her2.models.encoders.cnn import PAPER_TILE_CNN
         >>> max_rows(PAPER_TILE_CNN)
         16
     """
-    layers = zip(spec.convs, stage_sides(spec), strict=True)
+    layers = zip(spec.convs, spec.stage_sides, strict=True)
     largest = max(conv.channels * convolved**2 for conv, (convolved, _) in layers) * np.float32().nbytes
-    return max(2, MAX_ACTIVATION_BYTES // largest)
+    return max(2, _MAX_ACTIVATION_BYTES // largest)
 
 
 def open_session(file: Path, card: Card) -> onnxruntime.InferenceSession:
@@ -145,25 +144,23 @@ def open_session(file: Path, card: Card) -> onnxruntime.InferenceSession:
     """
     try:
         session = new_session(str(file))
-    except ORT_ERRORS as error:
+    except _ORT_ERRORS as error:
         reason = str(error).splitlines()[0]
         raise WeightsError(f"{file}: ONNX Runtime cannot run it ({reason}); train or import it again") from None
-    shapes = {value.name: value.shape[1:] for value in (*session.get_inputs(), *session.get_outputs())}
-    wanted = {INPUT: [*input_shape(card.network)], OUTPUT: [len(card.network.classes)]}
-    if shapes != wanted:
-        raise WeightsError(f"{file}: has {shapes} where {card.network.name} has {wanted}; train or import it again")
+    signature = card.network.signature
+    wanted = {name: _sizes(shape) for name, shape in (*signature.inputs.items(), *signature.outputs.items())}
+    found = {value.name: _sizes(value.shape) for value in (*session.get_inputs(), *session.get_outputs())}
+    if found != wanted:
+        raise WeightsError(f"{file}: has {found} where {card.network.name} has {wanted}; train or import it again")
     return session
 
 
-def session_of(spec: Spec, weights: Mapping[str, NDArray[np.float32]]) -> onnxruntime.InferenceSession:
-    """Session of weights in memory."""
-    model = build_onnx(spec, weights, embed=False)
-    return new_session(model.SerializeToString(), graph_tensors(spec, weights))
+def _sizes(shape: Sequence[str | int | None]) -> tuple[int | None, ...]:
+    """A shape with None for any size, whatever its letter."""
+    return tuple(size if isinstance(size, int) else None for size in shape)
 
 
-def new_session(
-    model: str | bytes, tensors: Mapping[str, NDArray[np.float32]] = MappingProxyType({})
-) -> onnxruntime.InferenceSession:
+def new_session(model: str | bytes, tensors: Arrays = MappingProxyType({})) -> onnxruntime.InferenceSession:
     """Session with one thread: the caller's.
 
     Args:
@@ -179,3 +176,36 @@ def new_session(
         values = [onnxruntime.OrtValue.ortvalue_from_numpy(tensor) for tensor in tensors.values()]
         options.add_external_initializers([*tensors], values)
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def _taken_apart(model: onnx.ModelProto) -> tuple[onnx.ModelProto, onnx.ModelProto]:
+    """Take a CNN apart: its convolutions, for pictures of any size, and the rest, for the features of tiles.
+
+    Returns:
+        From `input` (n, c, h, w) to `features` (n, d, h', w'), and from the `features` of tiles to `logits` (n, k).
+    """
+    graph = onnx.GraphProto()
+    graph.CopyFrom(model.graph)
+    nodes = list(graph.node)
+    seam = next(i for i, node in enumerate(nodes) if node.op_type in ("GlobalAveragePool", "Flatten"))
+    nodes[seam - 1].output[0] = nodes[seam].input[0] = _FEATURES
+    picture, features = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", f"{name}_c", f"{name}_h", f"{name}_w"])
+        for name in (_INPUT, _FEATURES)
+    )
+
+    def part(nodes: Sequence[onnx.NodeProto], first: onnx.ValueInfoProto, last: onnx.ValueInfoProto) -> onnx.ModelProto:
+        used = {name for node in nodes for name in node.input}
+        tensors = [tensor for tensor in graph.initializer if tensor.name in used]
+        return helper.make_model(
+            helper.make_graph(nodes, graph.name, [first], [last], tensors),
+            opset_imports=model.opset_import,
+            ir_version=model.ir_version,
+        )
+
+    return part(nodes[:seam], picture, features), part(nodes[seam:], features, graph.output[0])
+
+
+def _declared_in(model: onnx.ModelProto, tensors: Arrays) -> dict[str, NDArray[np.float32]]:
+    """The tensors that a model declares."""
+    return {tensor.name: tensors[tensor.name] for tensor in model.graph.initializer if tensor.name in tensors}

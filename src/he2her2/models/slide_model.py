@@ -1,29 +1,20 @@
 """The three networks of the method, loaded together and checked against the settings."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from he2her2.config import Config, Selection
+from he2her2.config import Config
 from he2her2.errors import ConfigError, WeightsError
+from he2her2.models.aggregators import AggregatorSpec, RankingSpec, RunNetwork, aggregator_named
 from he2her2.models.bag import Aggregated, Bag
-from he2her2.models.baselines import baseline_probability
-from he2her2.models.card import UNTRAINED_NOTICE, Card, Ranking
-from he2her2.models.engines import Device, Engine, Untrained, load_engine
-from he2her2.models.initial import initial_weights
-from he2her2.models.scoring import soft_argmax, softmax
-from he2her2.models.selection import top_tiles
+from he2her2.models.card import UNTRAINED_NOTICE, Card
+from he2her2.models.encoders import CnnRole, cnn_named
+from he2her2.models.engines import Device, Engine, Untrained, load_engine, untrained_weights
+from he2her2.models.signature import Arrays, Inputs
 from he2her2.models.stored_rules import read_rules
 from he2her2.models.weights import ONNX_FILE, read_card, verify
-from he2her2.models.zoo import AggregatorSpec, CnnRole, CnnSpec, network
 from he2her2.rules import DecisionRules, OperatingPoint
-
-Aggregate: TypeAlias = Callable[[NDArray[np.float64]], float]
-"""From the selected tiles' (m,) scores to the probability of HER2-positive."""
 
 UNTRAINED_FORM = "untrained:SEED, such as untrained:0"
 
@@ -31,43 +22,41 @@ BUNDLED = "bundled"
 """Names the weights that come with the program: a folder beside this file, of the default preset's networks."""
 
 BUNDLED_IHC = "bundled-ihc"
-"""Names the tile CNN for IHC that comes with the program: what training on H&E starts from."""
+"""Names the tile CNN for IHC that comes with the program; training on H&E starts from it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Aggregator:
-    """Scores the tiles of a bag, selects the best, and makes a probability of HER2-positive of their scores.
+    """An aggregator that is ready: from a bag to the probability of HER2-positive and what each tile contributed.
 
     Attributes:
-        card: Of the network; its `ranking` says how tiles are scored and selected.
-        aggregate: From the selected scores to the probability.
+        card: About the network.
+        run: The network; never called for a rule without weights.
     """
 
     card: Card
-    aggregate: Aggregate
+    run: RunNetwork
 
     def __call__(self, bag: Bag) -> Aggregated:
-        """Aggregate a bag; each selected tile contributes 1 / m."""
-        spec, ranking = self.card.network, self.card.ranking
-        assert isinstance(spec, AggregatorSpec)
-        assert ranking is not None
-        tiles = np.flatnonzero(bag.mask)
-        scores = soft_argmax(bag.features, ranking.beta)
-        selected = tiles[top_tiles(scores[tiles], Selection(ranking.top_fraction, spec.n_tiles))]
-        contributions = np.zeros(len(bag))
-        contributions[selected] = 1 / len(selected)
-        return Aggregated(self.aggregate(scores[selected]), scores, selected, contributions)
+        """Aggregate a bag."""
+        return self.spec.aggregate(bag, self.card.ranking, self.run)
+
+    @property
+    def spec(self) -> AggregatorSpec:
+        """The aggregator as data."""
+        assert isinstance(self.card.network, AggregatorSpec)
+        return self.card.network
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SlideModel:
-    """What predicts a slide: the tumour CNN finds tumour, the tile CNN scores tiles, the aggregator decides.
+    """The networks of a prediction: the tumour CNN finds tumour, the tile CNN scores tiles, the aggregator decides.
 
     Attributes:
         tumour_cnn: Finds tumour.
         tile_cnn: Scores tiles.
-        aggregator: Makes a probability of the selected scores.
-        rules: What follows from that probability, chosen on validation patients; None where nothing was kept.
+        aggregator: Makes a probability of their bag.
+        rules: Operating point, triage and calibration, chosen on validation patients; None where none were kept.
     """
 
     tumour_cnn: Engine
@@ -82,7 +71,7 @@ class SlideModel:
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """What every output must say of these weights, each once."""
+        """Lines that every output must show of these weights, each once."""
         return tuple(dict.fromkeys(card.notice for card in self.cards.values() if card.notice))
 
     @property
@@ -102,7 +91,7 @@ def load_slide_model(weights: str, config: Config, device: Device | None = None)
         weights: A folder with `tumour_cnn/`, `tile_cnn/` and `aggregator/` (which a baseline does not need), "bundled",
             or "untrained:SEED".
         config: The settings.
-        device: Where the CNNs run, over what the settings say.
+        device: Of the CNNs, over that of the settings.
 
     Raises:
         WeightsError: Weights are missing, damaged, or not those of the networks that the settings name.
@@ -126,8 +115,7 @@ def load_cnn(weights: str, role: CnnRole, config: Config, device: Device | None 
     """Load one of the two CNNs alone; arguments and errors are those of `load_slide_model`."""
     source = weights_source(weights)
     runs_on = (device or config.runtime.device, config.runtime.precision)
-    spec = network(getattr(config.networks, role), role)
-    assert isinstance(spec, CnnSpec)
+    spec = cnn_named(getattr(config.networks, role), role)
     if isinstance(source, int):
         return load_engine(Untrained(spec, source), role, *runs_on)
     _check_name(read_card(source / role, role), spec.name, source / role)
@@ -137,35 +125,42 @@ def load_cnn(weights: str, role: CnnRole, config: Config, device: Device | None 
 def load_aggregator(weights: str, config: Config) -> Aggregator:
     """Load the aggregator alone; arguments and errors are those of `load_slide_model`."""
     source = weights_source(weights)
-    spec = network(config.networks.aggregator, "aggregator")
-    assert isinstance(spec, AggregatorSpec)
-    spec = replace(spec, n_tiles=config.selection.n_tiles)
-    ranking = Ranking(config.selection.top_fraction, config.scoring.beta)
-    if spec.rule != "mlp":
-        return Aggregator(Card(spec, trained=True, notice="", ranking=ranking), baseline_probability(spec.rule))
-    from he2her2.models.onnx_engine import open_session, session_of  # noqa: PLC0415  loads onnxruntime
+    spec = aggregator_for(config)
+    ranking = spec.ranking_of(config.selection, config.scoring)
+    if not spec.has_weights:
+        return Aggregator(Card(spec, trained=True, notice="", ranking=ranking), _no_network)
+    from he2her2.models.onnx_engine import open_session  # noqa: PLC0415  loads onnxruntime
 
     if isinstance(source, int):
         card = Card(spec, trained=False, notice=UNTRAINED_NOTICE, seed=source, ranking=ranking)
-        session = session_of(spec, initial_weights(spec, source))
-    else:
-        folder = source / "aggregator"
-        card = read_card(folder, "aggregator")
-        _check_name(card, spec.name, folder)
-        _check_ranking(card, config, folder)
-        verify(folder, card)
-        session = open_session(folder / ONNX_FILE, card)
-    return Aggregator(card, _by_session(session))
+        drawn = untrained_weights(spec, source)
+        from he2her2.models.export import session_of  # noqa: PLC0415  loads torch
+
+        return Aggregator(card, _run_of(session_of(spec, drawn)))
+    folder = source / "aggregator"
+    card = read_card(folder, "aggregator")
+    _check_name(card, spec.name, folder)
+    _check_ranking(card, spec, config, folder)
+    verify(folder, card)
+    return Aggregator(card, _run_of(open_session(folder / ONNX_FILE, card)))
 
 
-def _by_session(session: Any) -> Aggregate:  # noqa: ANN401  onnxruntime is untyped and not loaded here
-    def aggregate(scores: NDArray[np.float64]) -> float:
-        """Softmax of the MLP's logits for scores ranked from high to low."""
-        ranked = np.sort(scores)[::-1].astype(np.float32)
-        logits = session.run(None, {session.get_inputs()[0].name: ranked[None]})[0]
-        return float(softmax(logits)[0, 1])
+def aggregator_for(config: Config) -> AggregatorSpec:
+    """The aggregator that the settings name, in the size that they ask for.
 
-    return aggregate
+    Raises:
+        ConfigError: There is none of that name.
+    """
+    return aggregator_named(config.networks.aggregator).sized_for(config.selection)
+
+
+def _run_of(session: Any) -> RunNetwork:  # noqa: ANN401  onnxruntime is untyped and not loaded here
+    names = [output.name for output in session.get_outputs()]
+    return lambda inputs: dict(zip(names, session.run(names, inputs), strict=True))
+
+
+def _no_network(_: Inputs) -> Arrays:
+    raise AssertionError("a rule without weights has no network")
 
 
 def weights_source(weights: str) -> Path | int:
@@ -225,11 +220,13 @@ def _check_name(card: Card, wanted: str, folder: Path) -> None:
         )
 
 
-def _check_ranking(card: Card, config: Config, folder: Path) -> None:
-    """Selection and scoring must be those that the aggregator was trained under."""
+def _check_ranking(card: Card, spec: AggregatorSpec, config: Config, folder: Path) -> None:
+    """Selection and scoring must be those that a ranking aggregator was trained under."""
+    if not isinstance(spec, RankingSpec):
+        return
     if card.ranking is None:
         raise WeightsError(f"{folder}: its card does not say top_fraction and beta; train or import it again")
-    assert isinstance(card.network, AggregatorSpec)
+    assert isinstance(card.network, RankingSpec)
     trained_with = {
         "selection.n_tiles": (card.network.n_tiles, config.selection.n_tiles),
         "selection.top_fraction": (card.ranking.top_fraction, config.selection.top_fraction),

@@ -1,7 +1,6 @@
 """A CNN on a GPU, by torch; also on the CPU, where it is the yardstick of the ONNX engine."""
 
-from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -11,12 +10,13 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from he2her2.geometry import Rgb
 from he2her2.models.card import Card
-from he2her2.models.cnn import build_cnn
-from he2her2.models.scoring import YUV_FROM_RGB, resize
-from he2her2.models.tensors import put_tensors
-from he2her2.models.zoo import CnnSpec, Colour, stage_sides, window_step
+from he2her2.models.encoders import YUV_FROM_RGB, CnnModule, Colour, resize
+from he2her2.models.signature import Arrays
+from he2her2.models.torch_modules import module_of
 
-MAX_ROWS = 256
+__all__ = ["TorchEngine", "available_devices", "prepare_on_device"]
+
+_MAX_ROWS = 256
 
 
 def available_devices() -> tuple[Literal["cuda", "mps"], ...]:
@@ -36,50 +36,44 @@ class TorchEngine:
     allowed to round to 10 bits of mantissa (TF32), which torch lets them do by default, in the whole process.
 
     Attributes:
-        card: What the network is and eats.
+        card: About the network.
     """
 
-    def __init__(
-        self, card: Card, weights: Mapping[str, NDArray[np.float32]], device: str, *, mixed_precision: bool = False
-    ) -> None:
-        assert isinstance(card.network, CnnSpec)
+    def __init__(self, card: Card, weights: Arrays, device: str, *, mixed_precision: bool = False) -> None:
         self.card = card
         self._device = torch.device(device)
         self._mixed_precision = mixed_precision
         if not mixed_precision:
             torch.backends.cudnn.allow_tf32 = False
-        with torch.device("meta"):  # the weights come from the caller: draw none
-            module = build_cnn(card.network)
-        module = module.to_empty(device="cpu")
-        put_tensors(module, weights)
-        self._module = convert_conv2d_weight_memory_format(module.eval().to(self._device), torch.channels_last)
+        module = module_of(card.cnn, weights).to(self._device)
+        self._cnn = cast("CnnModule", convert_conv2d_weight_memory_format(module, torch.channels_last))
 
     @torch.inference_mode()
     def __call__(self, pixels: Rgb) -> NDArray[np.float32]:
         """Logits (n, k) of (n, h, w, 3) tiles."""
         logits = np.empty((len(pixels), len(self.card.network.classes)), np.float32)
-        for start in range(0, len(pixels), MAX_ROWS):
-            rows = slice(start, start + MAX_ROWS)
+        for start in range(0, len(pixels), _MAX_ROWS):
+            rows = slice(start, start + _MAX_ROWS)
             logits[rows] = self._logits(resize(pixels[rows], self.card.input))
         return logits
 
     @torch.inference_mode()
     def windows(self, picture: Rgb, corners: NDArray[np.int64]) -> NDArray[np.float32]:
         """Logits (n, k) of the tiles at (n, 2) `corners` of an (s, s, 3) picture, its convolutions computed once."""
-        spec = self.card.network
-        assert isinstance(spec, CnnSpec)
-        side, places = stage_sides(spec)[-1][1], torch.from_numpy(corners // (window_step(spec) or 1)).to(self._device)
+        spec = self.card.cnn
+        side = spec.stage_sides[-1][1]
+        columns, rows = torch.from_numpy(corners // (spec.window_step or 1)).to(self._device).T
         with torch.autocast(self._device.type, enabled=self._mixed_precision):
-            features = self._module.features(self._on_device(picture[None]))[0]  # (d, h', w')
+            features = self._cnn.features(self._on_device(picture[None]))[0]  # (d, h', w')
             every = features.unfold(1, side, 1).unfold(2, side, 1)  # (d, rows, columns, side, side)
-            return _array(self._module.classified(every[:, places[:, 1], places[:, 0]].transpose(0, 1)))
+            return _array(self._cnn.classified(every[:, rows, columns].transpose(0, 1)))
 
     def _logits(self, pixels: Rgb) -> NDArray[np.float32]:
         with torch.autocast(self._device.type, enabled=self._mixed_precision):
-            return _array(self._module(self._on_device(pixels)))
+            return _array(self._cnn(self._on_device(pixels)))
 
     def _on_device(self, pixels: Rgb) -> Tensor:
-        """What the network eats of (n, h, w, 3) pixels, on the device."""
+        """Input of the network from (n, h, w, 3) pixels, on the device."""
         host = torch.from_numpy(np.ascontiguousarray(pixels))
         if self._device.type == "cuda":
             host = host.pin_memory()
@@ -92,7 +86,7 @@ def _array(logits: Tensor) -> NDArray[np.float32]:
 
 
 def prepare_on_device(pixels: Tensor, colour: Colour) -> Tensor:
-    """What `scoring.prepare_input` does, by torch: (n, h, w, 3) uint8 to (n, c, h, w) float32, channels last."""
+    """Convert (n, h, w, 3) uint8 pixels to (n, c, h, w) float32 channels, as `pixels.prepare_input` does."""
     if colour.startswith("lightness"):
         channels = pixels.to(torch.int16)
         twice = channels.amax(dim=3) + channels.amin(dim=3)  # (n, h, w) in [0, 510]

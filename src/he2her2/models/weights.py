@@ -1,62 +1,27 @@
-"""A folder of weights: `model.onnx` for prediction, `weights.safetensors` for training, `card.json` about both.
+"""Folders of weights, read: `model.onnx` for prediction, `weights.safetensors` for training, `card.json` about both.
 
-What is read is checked: role, version, hashes, every tensor's name, shape and values. Nothing is skipped silently.
+Everything that is read is checked: role, version, hashes, every tensor's name, shape and values.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from he2her2.errors import WeightsError
-from he2her2.files import atomic, sha256_of
-from he2her2.models.card import Card, FileNote, card_from_json, card_to_json
-from he2her2.models.zoo import Role, Shape, tensor_shapes
+from he2her2.files import sha256_of
+from he2her2.models.card import Card, Role, card_from_json
+from he2her2.models.signature import Shape
 
 CARD_FILE = "card.json"
 ONNX_FILE = "model.onnx"
 TENSOR_FILE = "weights.safetensors"
 _CHUNK = 1 << 22
+_NORM_MEAN = ".running_mean"
+_NORM_PARTS = (".weight", ".bias", _NORM_MEAN, ".running_var")
 _AGAIN = "copy the folder again from where it came"
-
-
-def save_weights(folder: Path, card: Card, weights: Mapping[str, NDArray[np.float32]]) -> Card:
-    """Write a network's folder, whole or not at all; an existing one is replaced.
-
-    Args:
-        folder: Where to.
-        card: About the weights; the files' hashes are filled in here.
-        weights: Every tensor of the network.
-
-    Returns:
-        The card with the files' hashes.
-
-    Raises:
-        ValueError: The weights are not those of the card's network, or not finite.
-        OutputError: The folder cannot be written.
-    """
-    from he2her2.models.onnx_graph import build_onnx  # noqa: PLC0415  onnx takes a while to load and reading needs none
-
-    for name, tensor in weights.items():
-        if tensor.dtype != np.float32 or not np.isfinite(tensor).all():
-            raise ValueError(f"{name} must be finite float32")
-    model = build_onnx(card.network, weights)
-    with atomic(folder) as draft:
-        draft.mkdir()
-        (draft / ONNX_FILE).write_bytes(model.SerializeToString())
-        save_file({name: np.ascontiguousarray(tensor) for name, tensor in weights.items()}, draft / TENSOR_FILE)
-        files = {name: _note(draft / name) for name in (ONNX_FILE, TENSOR_FILE)}
-        complete = replace(card, files=files)
-        (draft / CARD_FILE).write_text(card_to_json(complete), "utf-8")
-    return complete
-
-
-def _note(file: Path) -> FileNote:
-    return FileNote(sha256_of(file), file.stat().st_size)
 
 
 def read_card(folder: Path, role: Role) -> Card:
@@ -87,7 +52,7 @@ def read_card(folder: Path, role: Role) -> Card:
 
 
 def verify(folder: Path, card: Card) -> None:
-    """Check the files beside a card: present, of the card's hashes, and holding the tensors of its network.
+    """Check the files beside a card: present, of the card's hashes, and both of the same tensors.
 
     Raises:
         WeightsError: At the first that is wrong.
@@ -103,7 +68,7 @@ def verify(folder: Path, card: Card) -> None:
             raise WeightsError(f"{file}: has {n_bytes} bytes where its card says {note.n_bytes}; {_AGAIN}")
         if sha256_of(file) != note.sha256:
             raise WeightsError(f"{file}: is not the file that its card describes (other SHA-256); {_AGAIN}")
-    for name, tensor in _tensors(folder / TENSOR_FILE, card):
+    for name, tensor in _tensors(folder / TENSOR_FILE, card.network.name, _shapes_in(folder / ONNX_FILE)):
         if not all(np.isfinite(part).all() for part in _chunks(tensor)):
             raise WeightsError(f"{folder / TENSOR_FILE}: {name} holds a value that is no number; train or import again")
 
@@ -112,18 +77,30 @@ def load_tensors(folder: Path, card: Card) -> dict[str, NDArray[np.float32]]:
     """Every tensor of a folder's network; `verify` first.
 
     Raises:
-        WeightsError: They are not those of the card's network.
+        WeightsError: They are not those of the folder's ONNX file.
     """
-    return dict(_tensors(folder / TENSOR_FILE, card))
+    return dict(_tensors(folder / TENSOR_FILE, card.network.name, _shapes_in(folder / ONNX_FILE)))
 
 
-def _tensors(file: Path, card: Card) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    """Tensors one by one, after their names and shapes were checked against the card's network."""
+def _shapes_in(file: Path) -> dict[str, Shape]:
+    """Names and shapes of the tensors in an ONNX file: all of the network but its batch norms, which are folded."""
+    import onnx  # noqa: PLC0415  takes a while to load
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # noqa: PLC0415
+
+    try:
+        model = onnx.load(file)
+    except DecodeError:
+        raise WeightsError(f"{file}: is not an ONNX file; {_AGAIN}") from None
+    return {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+
+
+def _tensors(file: Path, network: str, wanted: Mapping[str, Shape]) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """Tensors one by one, after their names and shapes were checked."""
     try:
         with safe_open(file, framework="numpy") as tensors:
             slices = {name: tensors.get_slice(name) for name in tensors.keys()}  # noqa: SIM118  it is no mapping
             found = {name: (tuple(part.get_shape()), part.get_dtype()) for name, part in slices.items()}
-            _check_tensors(file, card.network.name, found, tensor_shapes(card.network))
+            _check_tensors(file, network, found, wanted)
             for name in found:
                 yield name, tensors.get_tensor(name)
     except SafetensorError as error:
@@ -133,6 +110,9 @@ def _tensors(file: Path, card: Card) -> Iterator[tuple[str, NDArray[np.float32]]
 def _check_tensors(
     file: Path, network: str, found: Mapping[str, tuple[Shape, str]], wanted: Mapping[str, Shape]
 ) -> None:
+    norms = {name.removesuffix(_NORM_MEAN): shape for name, (shape, _) in found.items() if name.endswith(_NORM_MEAN)}
+    folded = {f"{layer}{part}": shape for layer, shape in norms.items() for part in _NORM_PARTS}
+    wanted = {**wanted, **folded}
     problems = [f"{name} is missing" for name in wanted if name not in found]
     problems += [f"{name} is unknown" for name in found if name not in wanted]
     problems += [

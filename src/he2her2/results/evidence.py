@@ -12,8 +12,7 @@ from he2her2.geometry import Point, Rgb, Size
 from he2her2.labels import IhcScore
 from he2her2.method.raster import thumbnail_on_raster
 from he2her2.method.segmentation import Segmentation
-from he2her2.models.baselines import tile_classes
-from he2her2.models.slide_model import SlideModel
+from he2her2.models import SlideModel, aggregator_for, tile_classes
 from he2her2.pipeline import Prediction
 from he2her2.preprocessing import quality_shares
 from he2her2.results.overlay import PICTURE_PX
@@ -188,7 +187,7 @@ def _warnings(slide: Slide, prediction: Prediction, model: SlideModel, config: C
     for what, share in (("under pen ink", shares.pen), ("out of focus", shares.blur)):
         if share > _SPOILT_SHARE:
             yield f"{share:.0%} of the tissue is {what}"
-    if config.networks.aggregator != "mlp":
+    if not aggregator_for(config).gives_probability:
         yield f"the {config.networks.aggregator} aggregator decides without a probability: 1 is yes, 0 is no"
     if np.array_equal(segmentation.tumour, segmentation.usable):
         yield "all usable tissue was taken for invasive tumour"

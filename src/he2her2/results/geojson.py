@@ -11,7 +11,7 @@ from shapely.geometry import mapping
 
 from he2her2.geometry import Mask, Point
 from he2her2.labels import IhcScore
-from he2her2.models.baselines import tile_classes
+from he2her2.models import tile_classes
 from he2her2.results.palette import SCORE_COLOURS, TUMOUR_COLOUR
 from he2her2.results.tiles_h5 import ScoredTiles
 

@@ -21,7 +21,7 @@ from pydantic.dataclasses import dataclass
 from he2her2.config import Config
 from he2her2.files import digest
 from he2her2.labels import Her2Status
-from he2her2.models.card import Card
+from he2her2.models import Card
 from he2her2.rules import OperatingPoint, Triage
 from he2her2.timing import StreamTimes, Watch
 

@@ -4,9 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from he2her2.models.scoring import YUV_FROM_RGB
+from he2her2.models import YUV_FROM_RGB, Colour
 from he2her2.models.torch_engine import prepare_on_device
-from he2her2.models.zoo import Colour
 from he2her2.training.settings import Augmentation
 
 # Ruifrok and Johnston (2001): optical density in R, G, B of haematoxylin, eosin and DAB; as skimage.color.rgb_from_hed.

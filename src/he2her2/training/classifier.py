@@ -10,16 +10,14 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import convert_conv2d_weight_memory_format
 from torch.utils.data import Dataset
 
-from he2her2.models.cnn import Cnn, build_cnn
-from he2her2.models.initial import initial_weights
-from he2her2.models.tensors import put_tensors
+from he2her2.models import CnnSpec
 from he2her2.models.torch_engine import prepare_on_device
-from he2her2.models.zoo import CnnSpec
+from he2her2.models.torch_modules import initial_weights, put_tensors
 from he2her2.training.augmentation import augmented_channels
 from he2her2.training.sampling import Draw
 from he2her2.training.settings import Schedule, TileTraining, TumourTraining
@@ -84,7 +82,7 @@ class CnnClassifier(LightningModule):
         self.spec = spec
         self.settings = settings
         self.threshold = threshold
-        self.cnn = build_cnn(spec)
+        self.cnn = spec.build()
         put_tensors(self.cnn, weights if weights is not None else initial_weights(spec, settings.seed))
         convert_conv2d_weight_memory_format(self.cnn, torch.channels_last)
         self.average = average
@@ -95,7 +93,7 @@ class CnnClassifier(LightningModule):
         self.register_buffer("confusion", torch.zeros(n_classes, n_classes, dtype=torch.int64), persistent=False)
 
     @property
-    def learner(self) -> Cnn:
+    def learner(self) -> nn.Module:
         """The network that the optimizer changes."""
         return self._learner if self.average else self.cnn
 

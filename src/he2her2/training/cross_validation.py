@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from he2her2.errors import ConfigError
-from he2her2.models.zoo import CnnRole, CnnSpec, network, stage_sides
+from he2her2.models import CnnRole, CnnSpec, cnn_named
 from he2her2.training.classifier import Batch, CnnClassifier, LabelledTiles
 from he2her2.training.fit import fit, load_checkpoint
 from he2her2.training.run import Execution
@@ -126,8 +126,7 @@ def trainable_cnn(name: str, role: CnnRole, crop_px: int | None, folds: int) -> 
     Raises:
         ConfigError: There is none of that name, or it cannot be trained so.
     """
-    spec = network(name, role)
-    assert isinstance(spec, CnnSpec)
+    spec = cnn_named(name, role)
     side = spec.input.network_px
     if crop_px is not None and crop_px != side:
         _check_crop(spec, crop_px)
@@ -141,7 +140,7 @@ def _check_crop(spec: CnnSpec, crop_px: int) -> None:
     if not spec.global_pool or spec.input.side_px != side:
         raise ConfigError(f"training.crop_px: a {spec.name} takes {side} px only; use training.crop_px={side}")
     try:
-        stage_sides(replace(spec, input=replace(spec.input, network_px=crop_px)))
+        _ = replace(spec, input=replace(spec.input, network_px=crop_px)).stage_sides
     except ValueError:
         raise ConfigError(f"training.crop_px: {crop_px} px are too few for a {spec.name}; use 64 or more") from None
     if crop_px > side:

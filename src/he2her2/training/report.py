@@ -8,10 +8,9 @@ import numpy as np
 from torch import nn
 
 from he2her2.files import write_text
-from he2her2.models.card import RESEARCH_USE, Card, Metric, Ranking
-from he2her2.models.tensors import tensors_of
-from he2her2.models.weights import save_weights
-from he2her2.models.zoo import Spec
+from he2her2.models import RESEARCH_USE, Card, Metric, RankingSettings, Spec
+from he2her2.models.export import save_weights
+from he2her2.models.torch_modules import tensors_of
 from he2her2.pages import render
 from he2her2.statistics import Estimate
 
@@ -60,7 +59,7 @@ def card_metrics(figures: Iterable[Estimate], data: str) -> tuple[Metric, ...]:
 
 
 def export(
-    network: nn.Module, spec: Spec, folder: Path, provenance: Provenance, ranking: Ranking | None = None
+    network: nn.Module, spec: Spec, folder: Path, provenance: Provenance, ranking: RankingSettings | None = None
 ) -> Card:
     """Write a trained network: ONNX, safetensors and card; an existing folder is replaced.
 

@@ -20,7 +20,7 @@ from scipy import ndimage
 
 from he2her2.evaluation.audits.audit import Audit, AuditRow, not_done
 from he2her2.geometry import TileGrid
-from he2her2.models.baselines import POSITIVE_FROM
+from he2her2.models import POSITIVE_FROM
 from he2her2.statistics import mean_interval, rate
 
 _NAME = "heterogeneity"

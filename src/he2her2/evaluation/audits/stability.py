@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from he2her2.evaluation.audits.audit import Audit, Cell, not_done
 from he2her2.evaluation.cases import Cases
-from he2her2.models.bag import Aggregated, Bag
+from he2her2.models import Aggregated, Bag
 from he2her2.statistics import mean_interval, rate
 
 _NAME, _SEEDS_NAME = "stability", "seeds"

@@ -18,8 +18,7 @@ from he2her2.evaluation.audits.stability import (
     stability_audit,
 )
 from he2her2.evaluation.cases import Cases
-from he2her2.models.bag import Bag
-from he2her2.models.slide_model import Aggregator, load_aggregator
+from he2her2.models import Aggregator, Bag, aggregator_for, load_aggregator
 from he2her2.results import RunFolder, ScoredTiles
 
 N_SLIDES = 200
@@ -42,7 +41,7 @@ def run_aggregator(config: Config, weights: str | None) -> Aggregator | None:
         WeightsError: The weights cannot be loaded.
         ConfigError: They are for other settings than the run's.
     """
-    if weights is None and config.networks.aggregator == "mlp":
+    if weights is None and aggregator_for(config).has_weights:
         return None
     return load_aggregator(weights or "untrained:0", config)
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from he2her2.geometry import Rgb
-from he2her2.models.aggregators import soft_argmax
+from he2her2.models.torch_modules import RankingModule, expected_class
 from he2her2.slides import TileBatch
 
 _NEGLIGIBLE = 1e-20
@@ -48,20 +48,27 @@ class SlideGradient:
     gradient: Tensor
 
 
-def aggregator_gradient(aggregator: nn.Module, logits: Tensor, target: int, beta: float) -> SlideGradient:
+def aggregator_gradient(
+    aggregator: nn.Module, batch: tuple[Tensor, Tensor, Tensor], target: int, beta: float
+) -> SlideGradient:
     """Loss of a slide from its selected tiles' logits; adds to the aggregator's gradients.
 
     Args:
-        aggregator: From (1, m) scores and their mask to (1, 2) logits.
-        logits: (m, k) of the selected tiles, best first.
+        aggregator: Torch module of an `AggregatorSpec`.
+        batch: Logits (1, m, k), centres (1, m, 2) and mask (1, m) of the selected tiles.
         target: The slide's class.
-        beta: Sharpness of soft-argmax.
+        beta: Sharpness of soft-argmax, where the aggregator ranks scores.
     """
-    leaf = logits.detach().clone().requires_grad_()
+    logits, coords_um, mask = batch
+    leaf = logits[0].detach().clone().requires_grad_()
     with torch.autocast(leaf.device.type, enabled=False):  # ranking needs full precision
-        scores = soft_argmax(leaf, beta)  # (m,)
-        scores.retain_grad()
-        of_slide = aggregator(scores[None], torch.ones_like(scores, dtype=torch.bool)[None])  # (1, 2)
+        if isinstance(aggregator, RankingModule):
+            scores = expected_class(leaf, beta)  # (m,)
+            scores.retain_grad()
+            of_slide = aggregator.of_scores(scores[None], mask)  # (1, 2)
+        else:
+            scores = leaf  # there are none: the gradient arrives at the logits themselves
+            of_slide, _ = aggregator(leaf[None], coords_um, mask)  # (1, 2)
         loss = functional.cross_entropy(of_slide, torch.tensor([target], device=leaf.device))
     loss.backward()  # type: ignore[no-untyped-call]
     assert leaf.grad is not None

@@ -21,8 +21,7 @@ from he2her2.manifest import SlideRow, label_of
 from he2her2.method.inference import pace
 from he2her2.method.segmentation import segment_slide
 from he2her2.method.tiles import cut_tumour, require_readable
-from he2her2.models.engines import Engine
-from he2her2.models.zoo import InputSpec
+from he2her2.models import Engine, InputSpec
 from he2her2.preprocessing import read_annotation
 from he2her2.results import MadeOf
 from he2her2.slides import Slide, map_tiles, open_slide

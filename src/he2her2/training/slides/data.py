@@ -1,7 +1,7 @@
 """Slides that a slide training is given, and the networks that it begins with."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,18 @@ from numpy.typing import NDArray
 from he2her2.config import Config
 from he2her2.errors import ConfigError
 from he2her2.labels import Policy
-from he2her2.models.engines import Engine
-from he2her2.models.initial import initial_weights
-from he2her2.models.slide_model import load_cnn
-from he2her2.models.weights import CARD_FILE, load_tensors, read_card
-from he2her2.models.zoo import AggregatorSpec, CnnSpec, network
+from he2her2.models import (
+    CARD_FILE,
+    AggregatorSpec,
+    CnnSpec,
+    Engine,
+    aggregator_for,
+    cnn_named,
+    load_cnn,
+    load_tensors,
+    read_card,
+)
+from he2her2.models.torch_modules import initial_weights
 from he2her2.training.report import distinct_notices
 from he2her2.training.run import fingerprint
 from he2her2.training.settings import SlideTraining
@@ -74,7 +81,7 @@ class InitialNetworks:
         tile_spec: The tile CNN.
         tile_weights: Its weights, pre-trained or drawn from a seed.
         aggregator_spec: The aggregator.
-        aggregator_weights: Its weights; empty for a baseline, which has none.
+        aggregator_weights: Its weights; empty for a rule, which has none.
     """
 
     tile_spec: CnnSpec
@@ -90,11 +97,8 @@ def initial_networks(data: SlideData, config: Config, settings: SlideTraining) -
         ConfigError: There are no weights to begin with, or the settings name an unknown network.
         WeightsError: The weights are missing, damaged, or not of the network that the settings name.
     """
-    tile_spec = network(config.networks.tile_cnn, "tile_cnn")
-    aggregator_spec = network(config.networks.aggregator, "aggregator")
-    assert isinstance(tile_spec, CnnSpec)
-    assert isinstance(aggregator_spec, AggregatorSpec)
-    aggregator_spec = replace(aggregator_spec, n_tiles=config.selection.n_tiles)
+    tile_spec = cnn_named(config.networks.tile_cnn, "tile_cnn")
+    aggregator_spec = aggregator_for(config)
     if not data.pretrained:
         tile_weights: Mapping[str, NDArray[np.float32]] = initial_weights(tile_spec, settings.seed)
     elif data.weights is None:

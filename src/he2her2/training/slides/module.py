@@ -19,16 +19,11 @@ from he2her2.geometry import Rgb
 from he2her2.labels import Her2Status
 from he2her2.method.decision import Decision, decide_on
 from he2her2.method.inference import infer, pace
-from he2her2.models.aggregators import build_aggregator
-from he2her2.models.baselines import baseline_probability
-from he2her2.models.card import Card, Ranking
-from he2her2.models.cnn import build_cnn
+from he2her2.models import Aggregator, Bag, Card, RankingSettings, resize
+from he2her2.models.export import engine_of
 from he2her2.models.onnx_engine import OnnxEngine, max_rows
-from he2her2.models.scoring import resize, soft_argmax
-from he2her2.models.selection import top_tiles
-from he2her2.models.slide_model import Aggregator
-from he2her2.models.tensors import put_tensors
 from he2her2.models.torch_engine import prepare_on_device
+from he2her2.models.torch_modules import RankingModule, batch_of, put_tensors, run_of
 from he2her2.slides import TileBatch, map_tiles, stream_tiles
 from he2her2.statistics import BinaryCounts, accuracy, auc, balanced_accuracy
 from he2her2.training.augmentation import augmented_channels
@@ -76,11 +71,11 @@ class SlideModule(LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.networks, self.settings, self.config = networks, settings, config
-        self.cnn = build_cnn(networks.tile_spec)
+        self.cnn = networks.tile_spec.build()
         put_tensors(self.cnn, networks.tile_weights)
         convert_conv2d_weight_memory_format(self.cnn, torch.channels_last)
         self.cnn.requires_grad_(not settings.freeze_cnn)
-        self.aggregator = build_aggregator(networks.aggregator_spec)
+        self.aggregator = networks.aggregator_spec.build()
         put_tensors(self.aggregator, networks.aggregator_weights)
         if not any(weight.requires_grad for weight in self.parameters()):
             rule = networks.aggregator_spec.name
@@ -140,8 +135,9 @@ class SlideModule(LightningModule):
     def _learn(self, bag: LabelledSlide, uniform: Tensor) -> SlideGradient:
         """Add a slide's gradients."""
         logits = self._logits(bag, uniform)
-        selected = top_tiles(soft_argmax(logits, self.beta), self.config.selection)
-        chosen = torch.from_numpy(logits[selected]).to(self.device)
+        ranking = RankingSettings(self.config.selection.top_fraction, self.beta)
+        selected = self.networks.aggregator_spec.select(logits, ranking)
+        chosen = batch_of(Bag.of(bag.grid, logits).take(selected), self.device)
         found = aggregator_gradient(self.aggregator, chosen, bag.target, self.beta)
         if not np.isfinite(found.loss):
             raise ConfigError(f"{bag.row.slide_id}: the training diverged, its loss is {found.loss}; lower the rates")
@@ -167,9 +163,7 @@ class SlideModule(LightningModule):
         for i in draw.index:
             bag = self._val_bags[i]
             decision = decide_on(bag.grid, self._logits(bag, None), self._deciding, self.config.threshold)
-            loss = functional.cross_entropy(
-                self._of_slide(decision.scores[decision.selected]), torch.tensor([bag.target], device=self.device)
-            )
+            loss = functional.cross_entropy(self._of_slide(decision), torch.tensor([bag.target], device=self.device))
             self.log("val_loss", loss, batch_size=1)
             self._judged.append((bag.target, decision))
 
@@ -188,22 +182,18 @@ class SlideModule(LightningModule):
     @cached_property
     def _deciding(self) -> Aggregator:
         """The aggregator as it is now, deciding as at prediction."""
-        ranking = Ranking(self.config.selection.top_fraction, self.config.scoring.beta)
-        card = Card(self.networks.aggregator_spec, trained=True, notice="", ranking=ranking)
-        return Aggregator(card, self.probability)
-
-    def probability(self, scores: NDArray[np.float64]) -> float:
-        """Probability of HER2-positive, from the (m,) scores of the selected tiles."""
-        rule = self.networks.aggregator_spec.rule
-        if rule != "mlp":
-            return baseline_probability(rule)(scores)
-        return float(self._of_slide(scores).softmax(dim=1)[0, 1])
+        spec, config = self.networks.aggregator_spec, self.config
+        card = Card(spec, trained=True, notice="", ranking=spec.ranking_of(config.selection, config.scoring))
+        return Aggregator(card, run_of(spec, self.aggregator))
 
     @torch.no_grad()
-    def _of_slide(self, scores: NDArray[np.float64]) -> Tensor:
+    def _of_slide(self, decision: Decision) -> Tensor:
         """Logits (1, 2) of a slide."""
-        row = torch.from_numpy(scores.astype(np.float32)).to(self.device)[None]  # (1, m)
-        logits: Tensor = self.aggregator(row, torch.ones_like(row, dtype=torch.bool))
+        if isinstance(self.aggregator, RankingModule):
+            scores = decision.scores[decision.selected].astype(np.float32)
+            row = torch.from_numpy(scores).to(self.device)[None]  # (1, m)
+            return self.aggregator.of_scores(row, torch.ones_like(row, dtype=torch.bool))
+        logits: Tensor = self.aggregator(*batch_of(Bag.of(decision.grid, decision.logits), self.device))[0]
         return logits
 
     def _logits(self, bag: LabelledSlide, uniform: Tensor | None) -> NDArray[np.float32]:
@@ -250,7 +240,7 @@ class SlideModule(LightningModule):
         """ONNX Runtime for a frozen CNN on a CPU: more than twice the tiles a second of torch."""
         if not self.settings.freeze_cnn:
             return None
-        return OnnxEngine.of(Card(self.networks.tile_spec, trained=True, notice=""), self.networks.tile_weights)
+        return engine_of(Card(self.networks.tile_spec, trained=True, notice=""), self.networks.tile_weights)
 
     def _forward(self, pixels: Rgb, uniform: Tensor | None) -> Tensor:
         """Map (n, h, w, 3) tiles to (n, k) logits; all tiles of a slide are augmented alike, as by another scanner."""

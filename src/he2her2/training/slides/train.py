@@ -19,9 +19,7 @@ from he2her2.labels import Her2Status
 from he2her2.manifest import SlideRow, patients_record, read_manifest, require_usable, write_patients
 from he2her2.method.decision import Decision, decide_on
 from he2her2.method.tiles import score_tiles
-from he2her2.models.card import Ranking
-from he2her2.models.engines import Engine
-from he2her2.models.slide_model import Aggregator, load_aggregator, load_cnn
+from he2her2.models import Aggregator, Engine, load_aggregator, load_cnn
 from he2her2.slides import open_slide
 from he2her2.statistics import Estimate, auc_interval, balanced_accuracy, decision_interval, rate
 from he2her2.training.fit import Fitted, fit, load_checkpoint
@@ -282,11 +280,11 @@ def _finish(
 
 
 def _save(module: SlideModule, weights: Path, provenance: Provenance) -> None:
-    """Write both networks; a baseline aggregator has no weights."""
+    """Write both networks, as far as they have weights."""
     networks, config = module.networks, module.config
     export(module.cnn, networks.tile_spec, weights / "tile_cnn", provenance)
-    if networks.aggregator_spec.rule == "mlp":
-        ranking = Ranking(config.selection.top_fraction, config.scoring.beta)
+    if networks.aggregator_spec.has_weights:
+        ranking = networks.aggregator_spec.ranking_of(config.selection, config.scoring)
         export(module.aggregator, networks.aggregator_spec, weights / "aggregator", provenance, ranking)
 
 

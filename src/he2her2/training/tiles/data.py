@@ -22,8 +22,7 @@ from he2her2.manifest import (
     require_usable,
     split_in_folds,
 )
-from he2her2.models.weights import CARD_FILE, load_tensors, read_card, verify
-from he2her2.models.zoo import CnnSpec
+from he2her2.models import CARD_FILE, CnnSpec, load_tensors, read_card, verify
 from he2her2.training.report import distinct_notices
 from he2her2.training.run import fingerprint
 

@@ -24,8 +24,7 @@ from he2her2.method.inference import pace
 from he2her2.method.raster import tile_side_mask
 from he2her2.method.segmentation import TissueRule, segment_slide
 from he2her2.method.tiles import MAX_UNREADABLE_SHARE
-from he2her2.models.scoring import resize
-from he2her2.models.zoo import InputSpec
+from he2her2.models import InputSpec, resize
 from he2her2.preprocessing import TooFewTilesError, cut_tiles, read_annotation, tissue_mask, weak_tissue_mask
 from he2her2.slides import Slide, map_tiles, open_slide
 from he2her2.timing import Progress, silent

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from he2her2.files import write_csv
 from he2her2.manifest import SlideRow, patient_key
-from he2her2.models.card import Metric
+from he2her2.models import Metric
 from he2her2.statistics import Estimate, confusion_matrix, kappa_interval, rate
 from he2her2.training.report import card_metrics
 from he2her2.training.tiles.dataset import SCORES

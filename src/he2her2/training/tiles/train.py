@@ -13,7 +13,7 @@ from he2her2.config import Config
 from he2her2.errors import ManifestError
 from he2her2.evaluation import TABLE_1
 from he2her2.manifest import SlideRow, write_patients
-from he2her2.models.scoring import soft_argmax
+from he2her2.models import soft_argmax
 from he2her2.statistics import exact_binomial
 from he2her2.training.classifier import CnnClassifier
 from he2her2.training.cross_validation import CnnTraining, TileSets, trainable_cnn

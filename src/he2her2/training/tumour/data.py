@@ -19,7 +19,7 @@ from he2her2.manifest import (
     read_manifest,
     require_usable,
 )
-from he2her2.models.zoo import CnnSpec
+from he2her2.models import CnnSpec
 from he2her2.training.run import fingerprint
 from he2her2.training.settings import TumourTraining
 from he2her2.training.tumour.patches import Patches, read_patch_set

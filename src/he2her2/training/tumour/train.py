@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from he2her2.config import Config
 from he2her2.files import write_csv
 from he2her2.manifest import write_patients
-from he2her2.models.card import Metric
+from he2her2.models import Metric
 from he2her2.statistics import Estimate, auc_interval, balanced_accuracy, decision_interval
 from he2her2.training.classifier import Batch, CnnClassifier, LabelledTiles
 from he2her2.training.cross_validation import CnnTraining, TileSets, trainable_cnn

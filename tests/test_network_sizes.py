@@ -4,23 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from he2her2.config import PRESETS
 from he2her2.errors import ConfigError
-from he2her2.models.initial import initial_weights
-from he2her2.models.zoo import (
-    COMPACT_TUMOUR_CNN,
-    NETWORKS,
-    PAPER_TILE_CNN,
-    PAPER_TUMOUR_CNN,
-    STRIDED_TILE_CNN,
-    CnnSpec,
-    count_parameters,
-    dense_widths,
-    network,
-    stage_sides,
-    tensor_shapes,
-)
+from he2her2.models import AGGREGATORS, CNNS, aggregator_named, cnn_named
+from he2her2.models.aggregators import PAPER_MLP
+from he2her2.models.encoders.cnn import COMPACT_TUMOUR_CNN, PAPER_TILE_CNN, PAPER_TUMOUR_CNN, STRIDED_TILE_CNN
+from he2her2.models.torch_modules import initial_weights, tensor_shapes
 
 
 @pytest.mark.parametrize(
@@ -40,24 +31,27 @@ from he2her2.models.zoo import (
 )
 def test_number_of_weights(name, expected):
     """Every network has exactly as many weights as it is said to have."""
-    assert expected == count_parameters(NETWORKS[name])
+    with torch.device("meta"):
+        module = (CNNS.get(name) or AGGREGATORS[name]).build()
+
+    assert expected == sum(weight.numel() for weight in module.parameters())
 
 
 def test_sides_of_the_papers_tile_cnn():
     """256 -> 252 -> 126 -> 124 -> 62 -> 60 -> 30 -> 28 -> 14, then 25 088 inputs."""
-    assert stage_sides(PAPER_TILE_CNN) == [(252, 126), (124, 62), (60, 30), (28, 14)]
-    assert dense_widths(PAPER_TILE_CNN) == (25_088, 1024, 256, 4)
+    assert PAPER_TILE_CNN.stage_sides == [(252, 126), (124, 62), (60, 30), (28, 14)]
+    assert PAPER_TILE_CNN.dense_widths == (25_088, 1024, 256, 4)
 
 
 def test_sides_of_the_papers_tumour_cnn():
     """101 -> 94 -> 47, then 565 504 inputs."""
-    assert stage_sides(PAPER_TUMOUR_CNN) == [(94, 47)]
-    assert dense_widths(PAPER_TUMOUR_CNN) == (565_504, 256, 2)
+    assert PAPER_TUMOUR_CNN.stage_sides == [(94, 47)]
+    assert PAPER_TUMOUR_CNN.dense_widths == (565_504, 256, 2)
 
 
 def test_names_of_the_tensors_are_the_authors():
     """Weights are called as in the authors' checkpoints."""
-    layers = {name.rpartition(".")[0] for name in (*tensor_shapes(PAPER_TILE_CNN), *tensor_shapes(NETWORKS["mlp"]))}
+    layers = {name.rpartition(".")[0] for name in (*tensor_shapes(PAPER_TILE_CNN), *tensor_shapes(PAPER_MLP))}
 
     assert layers == {
         *(f"conv_layers.{i}" for i in range(4)),
@@ -74,8 +68,7 @@ def test_compact_networks_are_below_3_mb(spec):
 
 def test_released_networks_differ_in_their_input_only():
     """The released code's tile CNN is the paper's behind 8-bit lightness."""
-    released = NETWORKS["released-tile-cnn"]
-    assert isinstance(released, CnnSpec)
+    released = CNNS["released-tile-cnn"]
 
     assert replace(released, name=PAPER_TILE_CNN.name, input=PAPER_TILE_CNN.input) == PAPER_TILE_CNN
     assert replace(PAPER_TILE_CNN.input, colour="lightness-uint8") == released.input
@@ -83,21 +76,24 @@ def test_released_networks_differ_in_their_input_only():
 
 @pytest.mark.parametrize("config", PRESETS.values(), ids=PRESETS)
 def test_presets_name_networks_that_exist(config):
-    """Every preset's networks are in the zoo, in their roles."""
-    for role in ("tumour_cnn", "tile_cnn", "aggregator"):
-        assert network(getattr(config.networks, role), role).role == role
+    """Every preset's networks are known, in their roles."""
+    assert cnn_named(config.networks.tumour_cnn, "tumour_cnn").role == "tumour_cnn"
+    assert cnn_named(config.networks.tile_cnn, "tile_cnn").role == "tile_cnn"
+    assert aggregator_named(config.networks.aggregator).role == "aggregator"
 
 
 def test_an_unknown_name_lists_the_known_ones():
     """The message names the setting, what was asked for, and what there is for this role."""
     with pytest.raises(ConfigError, match=r"networks.tile_cnn: there is no 'resnet'; choose one of strided-tile-cnn, "):
-        network("resnet", "tile_cnn")
+        cnn_named("resnet", "tile_cnn")
+    with pytest.raises(ConfigError, match=r"networks.aggregator: there is no 'max'; choose one of mlp, mean, median, "):
+        aggregator_named("max")
 
 
 def test_a_network_of_another_role_is_unknown():
     """A tumour CNN cannot score tiles."""
     with pytest.raises(ConfigError, match="there is no 'compact-tumour-cnn'"):
-        network("compact-tumour-cnn", "tile_cnn")
+        cnn_named("compact-tumour-cnn", "tile_cnn")
 
 
 def test_an_input_too_small_for_the_layers_is_refused():
@@ -105,7 +101,7 @@ def test_an_input_too_small_for_the_layers_is_refused():
     tiny = replace(PAPER_TILE_CNN, input=replace(PAPER_TILE_CNN.input, side_px=32, network_px=32))
 
     with pytest.raises(ValueError, match="too small"):
-        stage_sides(tiny)
+        _ = tiny.stage_sides
 
 
 def test_initial_weights_are_torchs_distribution():

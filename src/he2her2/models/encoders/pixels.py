@@ -1,19 +1,45 @@
-"""From a tile's pixels to the network's input, and from its logits to one score: pure functions of arrays."""
+"""Input of a CNN: its pixel size, tile size and colour, and how tiles are brought into it."""
 
-from typing import Any
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import ConfigDict, PositiveFloat, PositiveInt
+from pydantic.dataclasses import dataclass
 
 from he2her2.geometry import Rgb
-from he2her2.models.zoo import InputSpec
+
+Colour: TypeAlias = Literal["lightness", "lightness-uint8", "rgb", "yuv"]
 
 # BT.601, rows Y, U, V; the same numbers as skimage.color.rgb2yuv.
 YUV_FROM_RGB = np.array(
     [[0.299, 0.587, 0.114], [-0.14714119, -0.28886916, 0.43601035], [0.61497538, -0.51496512, -0.10001026]],
     np.float32,
 )
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class InputSpec:
+    """Input of a network: pixel size, tile size, colour.
+
+    Attributes:
+        mpp: µm per pixel of the tile that is read from the slide.
+        side_px: Side of that tile.
+        network_px: Side after antialiased resizing; equal to `side_px` for none.
+        colour: The channels, all as float32: `lightness` (max + min) / 2 in [0, 1]; `lightness-uint8` the same after
+            rounding to 8 bits; `rgb` in [0, 1]; `yuv` by BT.601, Y in [0, 1], U and V around 0.
+    """
+
+    mpp: PositiveFloat
+    side_px: PositiveInt
+    network_px: PositiveInt
+    colour: Colour
+
+    @property
+    def n_channels(self) -> int:
+        """Channels that reach the network."""
+        return 1 if self.colour.startswith("lightness") else 3
 
 
 def lightness(rgb: Rgb) -> NDArray[np.float32]:
@@ -56,7 +82,7 @@ def _extremes_sum(rgb: Rgb) -> NDArray[np.uint16]:
 
 
 def prepare_input(pixels: Rgb, spec: InputSpec) -> NDArray[np.float32]:
-    """Turn tiles into what a network eats.
+    """Resize tiles and convert their colour to a network's input.
 
     Args:
         pixels: (n, h, w, 3) uint8 tiles, h = w = `spec.side_px`.
@@ -97,36 +123,3 @@ def resize(pixels: Rgb, spec: InputSpec) -> Rgb:
     size = (spec.network_px, spec.network_px)
     small = [np.asarray(Image.fromarray(tile).resize(size, Image.Resampling.BILINEAR)) for tile in pixels]
     return np.stack(small) if small else np.empty((0, *size, 3), np.uint8)
-
-
-def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
-    """Probabilities of (..., k) logits along the last axis, computed stably.
-
-    Example:
-        >>> softmax(np.array([[0.0, 0.0], [1e6, 0.0]])).tolist()
-        [[0.5, 0.5], [1.0, 0.0]]
-    """
-    wide = np.asarray(logits, np.float64)
-    powers = np.exp(wide - wide.max(axis=-1, keepdims=True))
-    probabilities: NDArray[np.float64] = powers / powers.sum(axis=-1, keepdims=True)
-    return probabilities
-
-
-def soft_argmax(logits: NDArray[Any], beta: float) -> NDArray[np.float64]:
-    """Expected class under softmax(beta * logits) (paper, equation 1), stable for any `beta`.
-
-    Args:
-        logits: (..., k) of the tile network.
-        beta: Sharpness; towards 0 the score nears the mean class, towards infinity the class of the greatest logit.
-
-    Returns:
-        (...) scores in [0, k - 1].
-
-    Example:
-        >>> soft_argmax(np.array([[0.0, 0.0, 1.0, 0.0]]), beta=1000).tolist()
-        [2.0]
-    """
-    wide = np.asarray(logits, np.float64)
-    share = softmax(beta * (wide - wide.max(axis=-1, keepdims=True)))
-    scores: NDArray[np.float64] = np.minimum(share @ np.arange(wide.shape[-1]), wide.shape[-1] - 1)
-    return scores

@@ -1,4 +1,4 @@
-"""Which tiles speak for the slide: the best 15 %, thinned evenly to the number that the aggregator eats."""
+"""Scores of tiles by soft-argmax, and selection of the best 15 %, thinned evenly (paper, section 3.3)."""
 
 from typing import Any
 
@@ -8,8 +8,41 @@ from numpy.typing import NDArray
 from he2her2.config import Selection
 
 
+def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
+    """Probabilities of (..., k) logits along the last axis, computed stably.
+
+    Example:
+        >>> softmax(np.array([[0.0, 0.0], [1e6, 0.0]])).tolist()
+        [[0.5, 0.5], [1.0, 0.0]]
+    """
+    wide = np.asarray(logits, np.float64)
+    powers = np.exp(wide - wide.max(axis=-1, keepdims=True))
+    probabilities: NDArray[np.float64] = powers / powers.sum(axis=-1, keepdims=True)
+    return probabilities
+
+
+def soft_argmax(logits: NDArray[Any], beta: float) -> NDArray[np.float64]:
+    """Expected class under softmax(beta * logits) (paper, equation 1), stable for any `beta`.
+
+    Args:
+        logits: (..., k) of the tile network.
+        beta: Sharpness; towards 0 the score nears the mean class, towards infinity the class of the greatest logit.
+
+    Returns:
+        (...) scores in [0, k - 1].
+
+    Example:
+        >>> soft_argmax(np.array([[0.0, 0.0, 1.0, 0.0]]), beta=1000).tolist()
+        [2.0]
+    """
+    wide = np.asarray(logits, np.float64)
+    share = softmax(beta * (wide - wide.max(axis=-1, keepdims=True)))
+    scores: NDArray[np.float64] = np.minimum(share @ np.arange(wide.shape[-1]), wide.shape[-1] - 1)
+    return scores
+
+
 def top_tiles(scores: NDArray[Any], settings: Selection) -> NDArray[np.int64]:
-    """Positions of the tiles that the aggregator sees (paper, section 3.3).
+    """Positions of the tiles that the aggregator gets.
 
     Scores are sorted from high to low and the top fraction is kept; of more than M = `n_tiles` of these, M evenly
     spaced ones, the first and the last among them. Where the fraction of an almost large enough slide falls short of
@@ -41,7 +74,7 @@ def top_tiles(scores: NDArray[Any], settings: Selection) -> NDArray[np.int64]:
 
 
 def top_count(n: int, fraction: float) -> int:
-    """How many of `n` the top fraction holds: rounded down, but not because 0.15 has no exact binary form.
+    """Number of tiles in the top fraction of `n`: rounded down, but not because 0.15 has no exact binary form.
 
     Example:
         >>> top_count(2000, 0.15), top_count(1999, 0.15)

@@ -1,0 +1,31 @@
+"""The encoders: from tiles to logits or features. Each family is one file; `CNNS` names the networks."""
+
+from he2her2.errors import ConfigError
+from he2her2.models.encoders.cnn import CNNS, CnnModule, CnnRole, CnnSpec
+from he2her2.models.encoders.pixels import YUV_FROM_RGB, Colour, InputSpec, prepare_input, resize
+
+__all__ = [
+    "CNNS",
+    "YUV_FROM_RGB",
+    "CnnModule",
+    "CnnRole",
+    "CnnSpec",
+    "Colour",
+    "InputSpec",
+    "cnn_named",
+    "prepare_input",
+    "resize",
+]
+
+
+def cnn_named(name: str, role: CnnRole) -> CnnSpec:
+    """The CNN of that name.
+
+    Raises:
+        ConfigError: There is none of that name with that role.
+    """
+    spec = CNNS.get(name)
+    if spec is None or spec.role != role:
+        known = ", ".join(other for other, spec in CNNS.items() if spec.role == role)
+        raise ConfigError(f"networks.{role}: there is no '{name}'; choose one of {known}")
+    return spec

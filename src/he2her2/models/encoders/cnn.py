@@ -1,0 +1,305 @@
+"""The CNNs: their sizes by name, their torch module, and the graph that prediction runs.
+
+A network is data (`CnnSpec`): its input, its layers, its classes. Sizes in the comments are side lengths in px.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import pairwise
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeAlias
+
+from annotated_types import MinLen
+from pydantic import ConfigDict, NonNegativeInt, PositiveInt
+from pydantic.dataclasses import dataclass
+
+from he2her2.models.encoders.pixels import InputSpec
+from he2her2.models.signature import Signature
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+_STRICT = ConfigDict(extra="forbid")
+
+CnnRole: TypeAlias = Literal["tumour_cnn", "tile_cnn"]
+Pool: TypeAlias = Literal["none", "max", "l2"]
+
+
+class CnnModule(Protocol):
+    """Torch module of a CNN, called as a whole or in its two parts."""
+
+    def __call__(self, tiles: "Tensor") -> "Tensor":
+        """Map (n, c, h, w) tiles to (n, k) logits."""
+
+    def features(self, pictures: "Tensor") -> "Tensor":
+        """Map (n, c, h, w) tiles, or larger pictures, to the (n, d, h', w') output of the last stage."""
+
+    def classified(self, features: "Tensor") -> "Tensor":
+        """Map the (n, d, h', w') features of tiles to (n, k) logits."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Conv:
+    """One stage: convolution, batch norm if `norm`, ReLU and 2 x 2 pooling with stride 2 if `pool`.
+
+    Attributes:
+        channels: Filters.
+        kernel: Side of a filter.
+        padding: Zeros around the input.
+        norm: Batch normalisation; folded into the convolution in the ONNX file.
+        stride: Step of the filters.
+        pool: `max`, or `l2` (root of the sum of squares), or `none`.
+    """
+
+    channels: PositiveInt
+    kernel: PositiveInt
+    padding: NonNegativeInt = 0
+    norm: bool = False
+    stride: PositiveInt = 1
+    pool: Pool = "max"
+
+
+@dataclass(frozen=True, config=_STRICT)
+class CnnSpec:
+    """A CNN from tiles to logits: stages, then a spatial mean or flattening, then fully connected layers.
+
+    Attributes:
+        name: Its name in the settings.
+        role: Its part in the method.
+        input: Its tiles.
+        convs: Its stages.
+        global_pool: Mean over all positions in place of flattening.
+        hidden: Widths of the hidden fully connected layers, each followed by ReLU.
+        classes: Meaning of its logits.
+    """
+
+    name: str
+    role: CnnRole
+    input: InputSpec
+    convs: Annotated[tuple[Conv, ...], MinLen(1)]
+    global_pool: bool
+    hidden: tuple[PositiveInt, ...]
+    classes: Annotated[tuple[str, ...], MinLen(2)]
+
+    @property
+    def signature(self) -> Signature:
+        """Of the ONNX file: from `input` (n, c, s, s) to `logits` (n, k)."""
+        side = self.input.network_px
+        return Signature({"input": ("n", self.input.n_channels, side, side)}, {"logits": ("n", len(self.classes))})
+
+    @property
+    def stage_sides(self) -> list[tuple[int, int]]:
+        """Side in px after each stage's convolution, and after its pooling.
+
+        Example:
+            >>> PAPER_TILE_CNN.stage_sides
+            [(252, 126), (124, 62), (60, 30), (28, 14)]
+        """
+        sides, side = [], self.input.network_px
+        for conv in self.convs:
+            convolved = (side + 2 * conv.padding - conv.kernel) // conv.stride + 1
+            side = convolved if conv.pool == "none" else convolved // 2
+            if side < 1:
+                raise ValueError(f"{self.name}: an input of {self.input.network_px} px is too small for its layers")
+            sides.append((convolved, side))
+        return sides
+
+    @property
+    def dense_widths(self) -> tuple[int, ...]:
+        """Widths of the fully connected part, from its input to its logits.
+
+        Example:
+            >>> PAPER_TILE_CNN.dense_widths
+            (25088, 1024, 256, 4)
+        """
+        side = 1 if self.global_pool else self.stage_sides[-1][1]
+        return (side * side * self.convs[-1].channels, *self.hidden, len(self.classes))
+
+    @property
+    def window_step(self) -> int | None:
+        """Multiple of px by which two tiles may lie apart and share their convolutions.
+
+        A filter then sees in a larger picture what it sees in the tile alone, and pooling meets the same px. None for a
+        network that pads, and so sees where its tile ends, and for one whose tiles are resized first.
+
+        Example:
+            >>> PAPER_TILE_CNN.window_step, PAPER_TUMOUR_CNN.window_step
+            (16, None)
+        """
+        if self.input.network_px != self.input.side_px or any(conv.padding for conv in self.convs):
+            return None
+        return math.prod(conv.stride * (1 if conv.pool == "none" else 2) for conv in self.convs)
+
+    def build(self) -> "nn.Module":
+        """Torch module, a `CnnModule`, with torch's initial weights and tensors named as in the authors' files."""
+        from torch import nn  # noqa: PLC0415  prediction does without torch
+
+        inputs = (self.input.n_channels, *(conv.channels for conv in self.convs))
+        return _assemble(
+            [
+                nn.Conv2d(n_in, conv.channels, conv.kernel, conv.stride, conv.padding)
+                for n_in, conv in zip(inputs, self.convs, strict=False)
+            ],
+            [nn.BatchNorm2d(conv.channels) if conv.norm else nn.Identity() for conv in self.convs],
+            [_pool_and_relu(conv) for conv in self.convs],
+            nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()) if self.global_pool else nn.Flatten(),
+            [nn.Linear(n_in, n_out) for n_in, n_out in pairwise(self.dense_widths)],
+        )
+
+    def exported(self, module: "nn.Module") -> "nn.Module":
+        """Module of the ONNX file: the same numbers, with batch norms folded, in the order that ONNX Runtime fuses."""
+        from torch import nn  # noqa: PLC0415  prediction does without torch
+        from torch.nn.utils.fusion import fuse_conv_bn_eval  # noqa: PLC0415
+
+        cnn: Any = module
+        convs = [
+            fuse_conv_bn_eval(conv, norm) if isinstance(norm, nn.BatchNorm2d) else conv
+            for conv, norm in zip(cnn.conv_layers, cnn.norm_layers, strict=True)
+        ]
+        pools = [_relu_and_pool(conv) for conv in self.convs]
+        return _assemble(convs, [nn.Identity()] * len(convs), pools, cnn.squeeze, [*cnn.fc_layers]).eval()
+
+
+def _assemble(
+    convs: "list[Any]", norms: "list[Any]", pools: "list[nn.Module]", squeeze: "nn.Module", dense: "list[Any]"
+) -> "nn.Module":
+    """A module of layers: of each stage its convolution, batch norm (or identity), ReLU with pooling."""
+    from torch import Tensor, nn  # noqa: PLC0415  prediction does without torch
+
+    class Module(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv_layers, self.norm_layers = nn.ModuleList(convs), nn.ModuleList(norms)
+            self.pools, self.squeeze, self.fc_layers = nn.ModuleList(pools), squeeze, nn.ModuleList(dense)
+
+        def forward(self, tiles: Tensor) -> Tensor:
+            return self.classified(self.features(tiles))
+
+        def features(self, pictures: Tensor) -> Tensor:
+            features = pictures
+            for conv, norm, pool in zip(self.conv_layers, self.norm_layers, self.pools, strict=True):
+                features = pool(norm(conv(features)))  # (n, filters, h / 2, w / 2)
+            return features
+
+        def classified(self, features: Tensor) -> Tensor:
+            features = self.squeeze(features)  # (n, d)
+            for layer in self.fc_layers[:-1]:
+                features = layer(features).relu()  # (n, hidden)
+            logits: Tensor = self.fc_layers[-1](features)  # (n, k)
+            return logits
+
+    return Module()
+
+
+def _pool_and_relu(conv: Conv) -> "nn.Module":
+    """ReLU and pooling for training; max-pooling comes first: the same numbers from a quarter of the work."""
+    from torch import nn  # noqa: PLC0415  prediction does without torch
+
+    if conv.pool == "max":
+        return nn.Sequential(nn.MaxPool2d(2), nn.ReLU())
+    if conv.pool == "l2":
+        return nn.Sequential(nn.ReLU(), nn.LPPool2d(2, kernel_size=2, stride=2))
+    return nn.ReLU()
+
+
+def _relu_and_pool(conv: Conv) -> "nn.Module":
+    """ReLU and pooling for ONNX Runtime, which fuses a convolution with the ReLU after it."""
+    from torch import Tensor, autograd, nn  # noqa: PLC0415  prediction does without torch
+    from torch.nn import functional  # noqa: PLC0415
+
+    class L2Pool(autograd.Function):
+        """`nn.LPPool2d`, which torch exports as nine nodes, as the one node that it is."""
+
+        @staticmethod
+        def forward(_: Any, maps: Tensor) -> Tensor:  # noqa: ANN401  torch's context
+            return functional.lp_pool2d(maps, 2.0, kernel_size=2, stride=2)
+
+        @staticmethod
+        def symbolic(graph: Any, maps: Any) -> Any:  # noqa: ANN401  torch's graph
+            return graph.op("LpPool", maps, kernel_shape_i=[2, 2], strides_i=[2, 2], p_i=2)
+
+    class L2PoolModule(nn.Module):
+        def forward(self, maps: Tensor) -> Tensor:
+            pooled: Tensor = L2Pool.apply(maps)  # type: ignore[no-untyped-call]
+            return pooled
+
+    if conv.pool == "max":
+        return nn.Sequential(nn.ReLU(), nn.MaxPool2d(2))
+    if conv.pool == "l2":
+        return nn.Sequential(nn.ReLU(), L2PoolModule())
+    return nn.ReLU()
+
+
+IHC_CLASSES = ("0", "1+", "2+", "3+")
+TUMOUR_CLASSES = ("other", "invasive")
+
+PAPER_TILE_CNN = CnnSpec(  # paper, section 3.2 and figure 5; 26 051 972 weights
+    name="paper-tile-cnn",
+    role="tile_cnn",
+    input=InputSpec(mpp=0.25, side_px=256, network_px=256, colour="lightness"),
+    convs=(
+        Conv(16, kernel=5),  # 256 -> 252 -> 126
+        Conv(32, kernel=3),  # 126 -> 124 -> 62
+        Conv(64, kernel=3),  # 62 -> 60 -> 30
+        Conv(128, kernel=3),  # 30 -> 28 -> 14
+    ),
+    global_pool=False,  # 14 * 14 * 128 = 25 088
+    hidden=(1024, 256),
+    classes=IHC_CLASSES,
+)
+STRIDED_TILE_CNN = (
+    replace(  # the same layers, at half the resolution from the first on: a quarter of the work; 131 940 weights
+        PAPER_TILE_CNN,
+        name="strided-tile-cnn",
+        convs=(
+            Conv(16, kernel=5, norm=True, stride=2),  # 256 -> 126 -> 63
+            Conv(32, kernel=3, norm=True),  # 63 -> 61 -> 30
+            Conv(64, kernel=3, norm=True),  # 30 -> 28 -> 14
+            Conv(128, kernel=3, norm=True),  # 14 -> 12 -> 6
+        ),
+        global_pool=True,  # 6 x 6 -> 1
+        hidden=(256,),
+    )
+)
+PAPER_TUMOUR_CNN = CnnSpec(  # CS256-FC256 of HASHI (Cruz-Roa et al., 2018); 144 819 202 weights
+    name="paper-tumour-cnn",
+    role="tumour_cnn",
+    input=InputSpec(mpp=0.25, side_px=512, network_px=101, colour="yuv"),
+    convs=(Conv(256, kernel=8, pool="l2"),),  # 101 -> 94 -> 47
+    global_pool=False,  # 47 * 47 * 256 = 565 504
+    hidden=(256,),
+    classes=TUMOUR_CLASSES,
+)
+COMPACT_TUMOUR_CNN = CnnSpec(  # 389 890 weights; 200 µm wide, as the tiles of the IDC set are
+    name="compact-tumour-cnn",
+    role="tumour_cnn",
+    input=InputSpec(mpp=4.0, side_px=50, network_px=50, colour="rgb"),
+    convs=(
+        Conv(32, kernel=3, padding=1, norm=True),  # 50 -> 25
+        Conv(64, kernel=3, padding=1, norm=True),  # 25 -> 12
+        Conv(128, kernel=3, padding=1, norm=True),  # 12 -> 6
+        Conv(256, kernel=3, padding=1, norm=True, pool="none"),  # 6
+    ),
+    global_pool=True,  # 6 x 6 -> 1
+    hidden=(),
+    classes=TUMOUR_CLASSES,
+)
+CNNS: Mapping[str, CnnSpec] = MappingProxyType(
+    {
+        spec.name: spec
+        for spec in (
+            COMPACT_TUMOUR_CNN,
+            PAPER_TUMOUR_CNN,
+            replace(PAPER_TUMOUR_CNN, name="released-tumour-cnn"),  # the paper leaves this network to the released code
+            STRIDED_TILE_CNN,
+            PAPER_TILE_CNN,
+            replace(
+                PAPER_TILE_CNN,
+                name="released-tile-cnn",
+                input=replace(PAPER_TILE_CNN.input, colour="lightness-uint8"),
+            ),
+        )
+    }
+)
+"""Every CNN that the settings can name."""

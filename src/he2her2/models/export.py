@@ -1,0 +1,187 @@
+"""Folders of weights, written: tensors, card, and the ONNX file by torch's exporter, which runs without torch."""
+
+import warnings
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto
+from safetensors.numpy import save_file
+from torch import nn
+
+from he2her2.files import atomic, sha256_of
+from he2her2.models.card import Card, FileNote, Spec, card_to_json
+from he2her2.models.onnx_engine import OnnxEngine, new_session
+from he2her2.models.signature import Arrays, Signature
+from he2her2.models.torch_modules import module_of, run_of
+from he2her2.models.weights import CARD_FILE, ONNX_FILE, TENSOR_FILE
+
+__all__ = ["OPSET", "engine_of", "save_weights", "session_of"]
+
+OPSET = 18
+_TOLERANCE = 1e-5
+
+
+class _Graph(NamedTuple):
+    """The graph of a network, and its numbers apart: the largest network has half a gigabyte of them.
+
+    Attributes:
+        model: For any batch size or number of tiles; its tensors are declared only.
+        tensors: The numbers by name, those of the exported module: nothing is copied.
+    """
+
+    model: onnx.ModelProto
+    tensors: dict[str, NDArray[np.float32]]
+
+
+def _graph_of(spec: Spec, module: nn.Module) -> _Graph:
+    """Export a network; the same network gives the same bytes everywhere.
+
+    Args:
+        spec: The network; a rule without weights has no graph.
+        module: In evaluation.
+    """
+    signature, exported = spec.signature, spec.exported(module)
+    draft: Any = BytesIO()  # torch's types know paths only
+    with warnings.catch_warnings():
+        # the newer exporter is slower, needs onnxscript and writes the paths of this machine into the file
+        warnings.filterwarnings("ignore", message="You are using the legacy TorchScript", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", message="The feature will be removed", category=DeprecationWarning)
+        torch.onnx.export(
+            exported,
+            tuple(torch.from_numpy(array) for array in signature.random_inputs(2).values()),
+            draft,
+            dynamo=False,
+            opset_version=OPSET,
+            export_params=False,
+            do_constant_folding=False,
+            input_names=[*signature.inputs],
+            output_names=[*signature.outputs],
+            dynamic_axes=_dynamic_axes(signature),
+        )
+    model = onnx.load_from_string(draft.getvalue())
+    state = exported.state_dict()
+    declared = [value.name for value in model.graph.input if value.name in state]
+    tensors = {name: state[name].detach().numpy() for name in declared}
+    ends = [value for value in model.graph.input if value.name not in state]
+    del model.graph.input[:]
+    model.graph.input.extend(ends)
+    model.graph.initializer.extend(_declared(name, tensor) for name, tensor in tensors.items())
+    model.graph.name, model.producer_name, model.producer_version = spec.name, "he2her2", ""
+    return _Graph(model, tensors)
+
+
+def session_of(spec: Spec, weights: Arrays) -> onnxruntime.InferenceSession:
+    """Session of weights in memory.
+
+    Raises:
+        ValueError: The weights are not those of the network.
+    """
+    model, tensors = _graph_of(spec, module_of(spec, weights))
+    return new_session(model.SerializeToString(), tensors)
+
+
+def engine_of(card: Card, weights: Arrays) -> OnnxEngine:
+    """CPU engine of weights in memory.
+
+    Raises:
+        ValueError: The weights are not those of the card's network.
+    """
+    model, tensors = _graph_of(card.network, module_of(card.network, weights))
+    return OnnxEngine(card, new_session(model.SerializeToString(), tensors), lambda: model, tensors)
+
+
+def save_weights(folder: Path, card: Card, weights: Arrays) -> Card:
+    """Write a network's folder, whole or not at all; an existing one is replaced.
+
+    Args:
+        folder: To write.
+        card: About the weights; the files' hashes are filled in here.
+        weights: Every tensor of the network.
+
+    Returns:
+        The card with the files' hashes.
+
+    Raises:
+        ValueError: The weights are not those of the card's network, or not finite; or the ONNX file computes other
+            numbers than torch.
+        OutputError: The folder cannot be written.
+    """
+    for name, tensor in weights.items():
+        if tensor.dtype != np.float32 or not np.isfinite(tensor).all():
+            raise ValueError(f"{name} must be finite float32")
+    module = module_of(card.network, weights)
+    with atomic(folder) as draft:
+        draft.mkdir()
+        _write_onnx(draft / ONNX_FILE, card.network, module)
+        save_file({name: np.ascontiguousarray(tensor) for name, tensor in weights.items()}, draft / TENSOR_FILE)
+        files = {name: _note(draft / name) for name in (ONNX_FILE, TENSOR_FILE)}
+        complete = replace(card, files=files)
+        (draft / CARD_FILE).write_text(card_to_json(complete), "utf-8")
+    return complete
+
+
+def _write_onnx(file: Path, spec: Spec, module: nn.Module) -> None:
+    """Write the ONNX file of a network, and check that it computes what the module computes.
+
+    Args:
+        file: To write.
+        spec: The network.
+        module: In evaluation.
+
+    Raises:
+        ValueError: The file's outputs differ from the module's by more than `_TOLERANCE`.
+    """
+    model, tensors = _graph_of(spec, module)
+    for proto in model.graph.initializer:
+        del proto.external_data[:]
+        proto.data_location = TensorProto.DEFAULT
+        proto.raw_data = np.ascontiguousarray(tensors[proto.name], "<f4").tobytes()
+    file.write_bytes(model.SerializeToString(deterministic=True))
+    del model
+    worst = _largest_difference(file, spec, module)
+    if not worst <= _TOLERANCE:
+        raise ValueError(f"{spec.name}: its ONNX file differs from its torch module by {worst:.2g}")
+
+
+def _largest_difference(file: Path, spec: Spec, module: nn.Module, n: int = 3) -> float:
+    """Largest difference between outputs of an ONNX file and of a module, relative to the largest output if above 1.
+
+    Args:
+        file: The ONNX file.
+        spec: The network.
+        module: In evaluation.
+        n: Inputs, or tiles of a bag; another number than at the export shows that no size is fixed.
+    """
+    inputs = spec.signature.random_inputs(n)
+    expected = run_of(spec, module)(inputs)
+    found = new_session(str(file)).run([*expected], inputs)
+    pairs = zip(expected.values(), found, strict=True)
+    return max(float(np.abs(e - f).max() / max(1.0, float(np.abs(e).max()))) for e, f in pairs)
+
+
+def _note(file: Path) -> FileNote:
+    return FileNote(sha256_of(file), file.stat().st_size)
+
+
+def _dynamic_axes(signature: Signature) -> dict[str, dict[int, str]]:
+    """Axes of any size, by the name of the input or output."""
+    return {
+        name: {axis: size for axis, size in enumerate(sizes) if isinstance(size, str)}
+        for name, sizes in (*signature.inputs.items(), *signature.outputs.items())
+    }
+
+
+def _declared(name: str, tensor: NDArray[np.float32]) -> TensorProto:
+    """Name and shape of a tensor whose numbers come from elsewhere."""
+    proto = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=tensor.shape)
+    proto.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", "memory"), ("offset", "0"), ("length", str(tensor.nbytes))):
+        proto.external_data.add(key=key, value=value)
+    return proto
