@@ -214,7 +214,7 @@ def test_certain_probabilities_stay_finite():
 
 def test_wrong_probabilities_are_the_callers_bug():
     """Beyond [0, 1], or not as many as truths."""
-    with pytest.raises(ValueError, match="no number in"):
+    with pytest.raises(ValueError, match="nan or outside"):
         brier([True], [1.2])
     with pytest.raises(ValueError, match="equally long"):
         brier([True, False], [0.2])

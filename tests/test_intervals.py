@@ -467,3 +467,12 @@ def test_ten_thousand_patients_take_seconds():
         mcnemar(scores > 0.5, scores > 0, patients)
         rate_difference(scores > 0.5, scores > 0, patients)
         rate(scores > 0.5, patients)
+
+
+def test_an_undefined_estimate_is_no_number_to_a_reader():
+    """0/0 reads "undefined", never nan."""
+    nothing = exact_binomial(0, 0)
+
+    assert not nothing.is_defined
+    assert nothing.text() == nothing.percent() == "undefined"
+    assert nothing.negated.text() == "undefined"

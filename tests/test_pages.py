@@ -59,3 +59,10 @@ def test_a_table_aligns_figures_and_keeps_its_columns(templates):
 
     assert first.splitlines() == ["| figure | n |", "|:--|--:|", "| a\\|b | 3 |"]
     assert second.splitlines()[1] == "|:-:|:--|"
+
+
+def test_a_paragraph_is_one_line(templates):
+    """Sentences may stand on several lines of a template."""
+    templates(page_md="{{ text | paragraph }}")
+
+    assert pages.render("page.md", text="\nOne\nsentence.\n\n  Another. ") == "One sentence. Another.\n"

@@ -136,7 +136,7 @@ def test_test_patients_never_teach(study, weights, tmp_path, command_line):
     )
 
     assert code == 2
-    assert "5 slides are of split train or test, which may not calibrate" in error
+    assert "5 slides are of split train or test, which are not for calibration" in error
 
 
 def test_patients_of_the_training_never_teach(study, weights, tmp_path, command_line):

@@ -133,9 +133,9 @@ def _leak_notes(files: list[Path]) -> tuple[str, ...]:
     from he2her2.manifest import read_manifest
 
     with working("comparing slides"):
-        told = refuse_leaks([read_manifest(file) for file in files])
-    unread = [line for line in told if line.startswith(UNREAD)]
-    rest = tuple(line for line in told if not line.startswith(UNREAD))
+        notes = refuse_leaks([read_manifest(file) for file in files])
+    unread = [line for line in notes if line.startswith(UNREAD)]
+    rest = tuple(line for line in notes if not line.startswith(UNREAD))
     if not unread:
         return rest
     return (*rest, f"{len(unread)} slides could not be read again, so their tissue may be on two sides unseen.")

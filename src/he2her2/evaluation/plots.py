@@ -107,7 +107,7 @@ def plot_calibration(
         axes.legend(loc="lower right")
         text = (
             "Groups of about equally many patients, exact 95 % intervals. Error: mean distance from the line, less "
-            "what chance makes. Corrected: as learnt on other patients."
+            "the part expected by chance. Corrected: by a calibration on other patients."
         )
         return save(figure, Note(_caption(summary, text), notices), stem)
 

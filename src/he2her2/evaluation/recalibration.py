@@ -77,8 +77,8 @@ def patients_of_site(
     kept = tuple(row for row in rows if row.split in (None, "val"))
     if not kept:
         raise EvaluationError(
-            f"{manifest.path}: its {len(rows)} slides are of split train or test, which may not calibrate; mark slides "
-            "of the site as val"
+            f"{manifest.path}: its {len(rows)} slides are of split train or test, which are not for calibration; "
+            "mark slides of the site as val"
         )
     return join(run, replace(manifest, rows=kept), policy=policy, rule=rule).patients
 

@@ -48,7 +48,7 @@ def _cases(truth: ArrayLike, probability: ArrayLike) -> tuple[NDArray[np.bool_],
     if true.ndim != 1 or true.shape != p.shape:
         raise ValueError(f"truth and probability must be equally long lists, got shapes {true.shape} and {p.shape}")
     if not ((p >= 0) & (p <= 1)).all():
-        raise ValueError("a probability is no number in [0, 1]")
+        raise ValueError("a probability is nan or outside [0, 1]")
     return true, p
 
 

@@ -283,13 +283,13 @@ def kappa_interval(
     index = patient_index(patients, len(cells))
     p = int(index.max()) + 1 if len(index) else 0
     tables = np.bincount(index * k * k + cells, minlength=p * k * k).reshape(p, k * k).astype(float)
-    # A pseudo-patient of agreement and half a one without, or one scored anyhow: each prior draws the kappa of few
-    # patients its own way, so the interval reaches from the lower of both lower ends to the higher of both higher ends.
+    # Two priors: a pseudo-patient of agreement and half a one without, or one of random scores. Each shifts the kappa
+    # of few patients its own way, so the interval spans both of theirs.
     agrees = np.where(np.eye(k, dtype=bool), 1 / k, 0.5 / (k * (k - 1))).ravel()
-    anyhow = np.full(k * k, 1 / k**2)
+    random = np.full(k * k, 1 / k**2)
     value = quadratic_kappa(tables.sum(axis=0).reshape(k, k))
     ends = []
-    for prior in (agrees, anyhow):
+    for prior in (agrees, random):
         draws = draw_tables(tables, prior=prior, n_draws=N_DRAWS, seed=seed).reshape(-1, k, k)
         ends.append(interval_of_draws("quadratic kappa", value, quadratic_kappas(draws), len(cells), level))
     return replace(ends[0], low=min(end.low for end in ends), high=max(end.high for end in ends))

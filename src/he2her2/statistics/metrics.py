@@ -218,7 +218,7 @@ def quadratic_kappa(matrix: NDArray[np.integer | np.floating]) -> float:
         matrix: (k, k) counts or weights, row = truth, column = decision.
 
     Returns:
-        1 is agreement, 0 is chance; nan without cases, or when all lie in one and the same class twice.
+        1 is full agreement, 0 that expected by chance; nan without cases, or in a single cell of the diagonal.
     """
     return float(quadratic_kappas(matrix[None])[0])
 

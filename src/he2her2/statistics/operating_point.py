@@ -60,7 +60,7 @@ def ascending_by_class(truth: ArrayLike, probability: ArrayLike) -> tuple[NDArra
         probability: (n,) in [0, 1].
 
     Raises:
-        ValueError: A probability is no number in [0, 1], or the lists differ in length.
+        ValueError: A probability is nan or outside [0, 1], or the lists differ in length.
     """
     true, p = np.asarray(truth, dtype=bool), np.asarray(probability, dtype=np.float64)
     if true.shape != p.shape or not ((p >= 0) & (p <= 1)).all():
@@ -129,16 +129,16 @@ def choose_operating_point(
 
 
 def _refuse(n_positive: int, budget: float, confidence: float, n_fresh: int | None) -> None:
-    promise = f"to miss at most {budget:.3g} of the positives with confidence {confidence:.3g}"
+    budgeted = f"to miss at most {budget:.3g} of the positives with confidence {confidence:.3g}"
     needed = positives_needed(budget, confidence)
     if n_positive < needed or n_fresh is None:
         raise EvaluationError(
-            f"{n_positive} HER2-positive validation patients are too few {promise}: {needed} are needed; "
+            f"{n_positive} HER2-positive validation patients are too few {budgeted}: {needed} are needed; "
             "add validation patients or allow a larger budget"
         )
     raise EvaluationError(
-        f"{n_positive} HER2-positive validation patients are too few {promise} in a cohort of {n_fresh} positives; "
-        "add validation patients, allow a larger budget or promise it for a larger cohort"
+        f"{n_positive} HER2-positive validation patients are too few {budgeted} in a cohort of {n_fresh} positives; "
+        "add validation patients, allow a larger budget or a larger cohort"
     )
 
 

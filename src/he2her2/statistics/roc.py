@@ -247,8 +247,8 @@ def auc_interval(
 ) -> Estimate:
     """AUC with its interval: `auc_limits` of DeLong's variance, with patients as clusters (Obuchowski, 1997).
 
-    Several cases of a patient are worth as many as the design effect that the data shows leaves of them, at worst one;
-    the fewer patients there are, the nearer to the worst.
+    The number of cases is divided by the design effect of several cases a patient: the observed one, or with few
+    patients nearly the greatest possible one, which leaves one case a patient.
 
     Args:
         truth: (n,) bool; without one of the classes the AUC is nan in [0, 1].
@@ -288,8 +288,8 @@ def auc_limits(area: float, variance: float, m: float, n: float, *, level: float
     Args:
         area: The AUC.
         variance: DeLong's; nan where it is unknown.
-        m: Patients of a class; of several cases each, as many as they are worth.
-        n: Patients of the other.
+        m: Effective number of cases of a class.
+        n: Of the other.
         level: Confidence level.
     """
     z = float(norm.ppf(0.5 + level / 2))
