@@ -468,7 +468,7 @@ def test_a_cohort_of_which_every_slide_fails():
 
 @pytest.mark.parametrize("file", sorted(EXPERIMENTS.glob("reduced/*.toml")), ids=lambda file: file.stem)
 def test_reduced_settings_are_whole(file):
-    """Every file of the reduced reproduction is a cohort's dials or an ablation's settings."""
+    """Every file of the reduced reproduction is a cohort's settings or an ablation's settings."""
     if file.stem in COHORTS:
         assert load_cohort(file).n > 20
     else:

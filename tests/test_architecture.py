@@ -94,7 +94,6 @@ NAMES_STILL_OPEN = {
     "Failure",
     "Precision",
     "REPORT",
-    "Stain",
     "ablate",
     "refuse_leaks",
     "write_tables",

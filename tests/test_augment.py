@@ -93,7 +93,7 @@ def test_stains_are_scaled_as_scikit_image_separates_them():
 
 
 def test_contrast_keeps_the_mean_and_brightness_moves_it():
-    """So the two are separate dials."""
+    """So the two are separate settings."""
     channels = torch.rand(2, 3, 4, 4)
 
     found = _relit(channels, torch.tensor([0.0, 0.1]), torch.tensor([1.5, 1.0]))

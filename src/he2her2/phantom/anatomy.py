@@ -11,12 +11,12 @@ from scipy.special import ndtri
 
 from he2her2.labels import Her2Status
 from he2her2.phantom.outlines import Outlines, draw_outlines
-from he2her2.phantom.random_fields import Floats, NoiseField, Points, ScatteredPoints, key_of
+from he2her2.phantom.random_fields import Floats, NoiseField, Positions, ScatteredPoints, key_of
 from he2her2.phantom.spec import PhantomSpec
 
 
 @dataclass(frozen=True)
-class Histology:
+class _Histology:
     """Microscopic appearance of one patient's tumour and the tissue around it.
 
     Attributes:
@@ -56,11 +56,11 @@ class Histology:
     her2_effect: float
 
 
-def _draw_histology(spec: PhantomSpec) -> Histology:
+def _draw_histology(spec: PhantomSpec) -> _Histology:
     """Draw a patient's histology; only `her2_effect` depends on HER2."""
     rng = np.random.default_rng(key_of(spec.seed, "biology"))
     nucleus_um = rng.uniform(6.8, 8.5)
-    return Histology(
+    return _Histology(
         nucleus_um=nucleus_um,
         pleomorphism=rng.uniform(0.11, 0.19),
         chromatin=rng.uniform(0.2, 0.7),
@@ -85,14 +85,14 @@ class Anatomy:
     """Tissue of one slide; every method is a pure function of the position."""
 
     seed: int
-    histology: Histology
+    histology: _Histology
     outlines: Outlines
 
     def noise(self, purpose: str, wavelength_um: float) -> NoiseField:
         """Noise field of this slide for one purpose."""
         return NoiseField(key_of(self.seed, purpose), wavelength_um)
 
-    def tissue(self, points: Points) -> Floats:
+    def tissue(self, points: Positions) -> Floats:
         """Signed distance to the frayed edge of the tissue, µm."""
         return np.asarray(
             points.sample(self.outlines.tissue)
@@ -100,32 +100,32 @@ class Anatomy:
             + 2 * points.sample(self.noise("fray fine", 12))
         )
 
-    def tumour(self, points: Points) -> Floats:
+    def tumour(self, points: Positions) -> Floats:
         """Signed distance to the edge of the invasive tumour, µm."""
         return points.sample(self.outlines.tumour)
 
-    def fat(self, points: Points) -> Floats:
+    def fat(self, points: Positions) -> Floats:
         """Fat, positive inside; none in or near the tumour."""
         level = ndtri(1 - 0.75 * self.histology.fat)
         field = points.sample(self.noise("fat", 1500)) + 0.35 * points.sample(self.noise("fat edge", 260)) - level
         away = np.maximum(0, (self.tumour(points) + 40) / 120)
         return np.asarray(field - away - np.maximum(0, 1 - points.sample(self.outlines.tissue) / 60) * 0.5, np.float32)
 
-    def necrosis(self, points: Points) -> Floats:
+    def necrosis(self, points: Positions) -> Floats:
         """Necrosis, positive inside; only deep in the tumour."""
         level = ndtri(1 - 0.2 * self.histology.necrosis - 1e-6)
         edge = points.sample(self.noise("necrosis edge", 110))
         field = points.sample(self.noise("necrosis", 600)) + 0.35 * edge - level
         return np.asarray(np.minimum(field, (self.tumour(points) - 70 + 30 * edge) / 60), np.float32)
 
-    def lymphocytes(self, points: Points) -> Floats:
+    def lymphocytes(self, points: Positions) -> Floats:
         """Density of lymphocytes, 0 to 1: high near the tumour's edge."""
         near = np.exp(-(((self.tumour(points) + 40) / 220) ** 2))
         crowd = points.sample(self.noise("lymph", 420)) + 0.5 * points.sample(self.noise("lymph fine", 90))
         rise = crowd - ndtri(1 - 0.32 * self.histology.lymphocytes * (0.15 + 0.85 * near))
         return np.asarray(np.clip(1.6 * rise, 0, 1) * 0.95 + 0.012, np.float32)
 
-    def myxoid(self, points: Points) -> Floats:
+    def myxoid(self, points: Positions) -> Floats:
         """Looseness of the stroma: 0 dense collagen, 1 pale and loose."""
         field = points.sample(self.noise("myxoid", 330)) + 0.5 * points.sample(self.noise("myxoid fine", 80))
         return np.asarray(np.clip(0.5 + 0.6 * (field - ndtri(1 - self.histology.myxoid)), 0, 1), np.float32)
@@ -142,16 +142,16 @@ class Anatomy:
         shape = np.minimum(ridge, 0.7 + 0.75 * fine) - ndtri(1 - fill / 2)
         return np.asarray(np.minimum(shape, self.tumour(points) / 15), np.float32)
 
-    def tubules(self, points: Points) -> Floats:
+    def tubules(self, points: Positions) -> Floats:
         """Lumina of the tumour's tubules, positive inside."""
         level = ndtri(1 - 0.07 * self.histology.tubules - 1e-6)
         return np.asarray(points.sample(self.noise("tubules", 46)) - level, np.float32)
 
-    def clones(self, points: Points) -> Floats:
+    def clones(self, points: Positions) -> Floats:
         """Field by which HER2 clusters in clones: mean 0, sd about 1."""
         return 0.8 * points.sample(self.noise("clones", 900)) + 0.6 * points.sample(self.noise("clones fine", 160))
 
-    def fibres(self, points: Points) -> tuple[Floats, Floats]:
+    def fibres(self, points: Positions) -> tuple[Floats, Floats]:
         """Coordinates along and across the collagen fibres, in µm."""
         u, v = self._along(points)
         bend = points.sample(self.noise("fibre bend", 150))
@@ -168,11 +168,11 @@ class Anatomy:
         across = [self._along(p)[1] + self._bend(p) for p in near]
         return np.asarray(np.arctan2(across[1] - across[0], across[0] - across[2]), np.float32)
 
-    def _bend(self, points: Points) -> Floats:
+    def _bend(self, points: Positions) -> Floats:
         far, near = points.sample(self.noise("fibre far", 2600)), points.sample(self.noise("fibre near", 520))
         return np.asarray(420 * far + 62 * near, np.float32)
 
-    def _along(self, points: Points) -> tuple[Floats, Floats]:
+    def _along(self, points: Positions) -> tuple[Floats, Floats]:
         c, s = np.cos(self.histology.collagen_angle), np.sin(self.histology.collagen_angle)
         return (points.x * c + points.y * s).astype(np.float32), (points.y * c - points.x * s).astype(np.float32)
 

@@ -15,10 +15,10 @@ from pydantic.dataclasses import dataclass
 from he2her2.errors import PhantomError
 from he2her2.files import write_csv
 from he2her2.labels import IhcScore
-from he2her2.manifest import MANIFEST_COLUMNS
+from he2her2.manifest import MANIFEST_COLUMNS, Stain
 from he2her2.phantom.random_fields import key_of
 from he2her2.phantom.slide import write_phantom
-from he2her2.phantom.spec import STRICT, PhantomSpec, Share, SiteName, Stain, make_spec, validated
+from he2her2.phantom.spec import STRICT, PhantomSpec, Share, SiteName, make_spec, validated
 from he2her2.phantom.truth import PhantomTruth, save_truth
 
 _SPLITS = ("train", "val", "test")

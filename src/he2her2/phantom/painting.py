@@ -5,12 +5,12 @@ from functools import lru_cache
 
 import numpy as np
 
+from he2her2.manifest import Stain
 from he2her2.phantom.anatomy import Anatomy
 from he2her2.phantom.cell_populations import Rings, draw_cells, gland_rings, jittered_points, vessel_rings
 from he2her2.phantom.cells import Box, CellBodies, CellKind, Cells, draw_cell_bodies, make_cells, paint_nuclei
 from he2her2.phantom.expression import Her2Expression, dab_density, stained_share
 from he2her2.phantom.random_fields import Floats, GridPoints, key_of, normal, texture, texture_view, uniform
-from he2her2.phantom.spec import Stain
 
 _CELL_REACH_UM = 18.0
 """Largest distance from a cell's centre to anything drawn of it."""
@@ -59,7 +59,7 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # eq=False: it holds arrays
-class OpticalDensities:
+class _OpticalDensities:
     """Optical densities of a window and the cells in and around it.
 
     Attributes:
@@ -73,7 +73,7 @@ class OpticalDensities:
     cells: Cells
 
 
-def draw_tissue(anatomy: Anatomy, expression: Her2Expression, window: Window, stain: Stain) -> OpticalDensities:
+def draw_tissue(anatomy: Anatomy, expression: Her2Expression, window: Window, stain: Stain) -> _OpticalDensities:
     """Draw the tissue in a window, stained with "HE" or "IHC"."""
     grid, box = window.grid, window.box.grown(_CELL_REACH_UM)
     glands, vessels = gland_rings(anatomy, box), vessel_rings(anatomy, box)
@@ -92,8 +92,8 @@ def draw_tissue(anatomy: Anatomy, expression: Her2Expression, window: Window, st
     fine_first, fine_second = _grained(window, first, 0.22, "ground"), _grained(window, second, 0.18, "fibre")
     paint_nuclei(fine_first, fine_second, cells, window.box.x0, window.box.y0, window.mpp)
     if stain == "IHC":
-        return OpticalDensities(fine_first, _grained(window, dab, 0.12, "dab"), cells)
-    return OpticalDensities(fine_first, fine_second, cells)
+        return _OpticalDensities(fine_first, _grained(window, dab, 0.12, "dab"), cells)
+    return _OpticalDensities(fine_first, fine_second, cells)
 
 
 def _paint_lumina(

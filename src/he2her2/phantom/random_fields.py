@@ -72,7 +72,7 @@ _TEXTURE_REACH_PX = 1_152
 """Largest window cut from a texture in one piece, px: a block and its margins."""
 
 
-class Field(Protocol):
+class _Field(Protocol):
     """A smooth function of the position on the slide, in µm."""
 
     def grid(self, xs_um: NDArray[Any], ys_um: NDArray[Any]) -> Floats:
@@ -202,7 +202,7 @@ def texture_view(tile: Floats, x_px: int, y_px: int, w: int, h: int) -> Floats:
     return tile[y : y + h, x : x + w]
 
 
-class Points(Protocol):
+class Positions(Protocol):
     """Positions in µm at which fields are sampled; `x` and `y` broadcast to the shape of the samples."""
 
     @property
@@ -213,7 +213,7 @@ class Points(Protocol):
     def y(self) -> NDArray[Any]:
         """Vertical positions."""
 
-    def sample(self, field: Field) -> Floats:
+    def sample(self, field: _Field) -> Floats:
         """Values of a field at these positions."""
 
 
@@ -234,7 +234,7 @@ class GridPoints:
         """Vertical positions, (h, 1)."""
         return self.ys[:, None]
 
-    def sample(self, field: Field) -> Floats:
+    def sample(self, field: _Field) -> Floats:
         """Values of a field, (h, w)."""
         return field.grid(self.xs, self.ys)
 
@@ -253,7 +253,7 @@ class ScatteredPoints:
     x: NDArray[Any]
     y: NDArray[Any]
 
-    def sample(self, field: Field) -> Floats:
+    def sample(self, field: _Field) -> Floats:
         """Values of a field, (n,)."""
         return field.at(self.x, self.y)
 

@@ -10,8 +10,8 @@ from pydantic.dataclasses import dataclass
 
 from he2her2.errors import PhantomError
 from he2her2.labels import Her2Status, IhcScore
+from he2her2.manifest import Stain
 
-Stain: TypeAlias = Literal["HE", "IHC"]
 _Ish: TypeAlias = Literal["positive", "negative"]
 SiteName: TypeAlias = Literal["her2sc-like", "brca-like"]
 Share: TypeAlias = Annotated[float, Ge(0), Le(1)]
