@@ -24,10 +24,10 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from he2her2.ablation import steps as ablation_steps
+from he2her2.ablation import ablate as ablation
 from he2her2.ablation.methods import METHODS, PROPOSED, load_ablation
-from he2her2.ablation.results import Results, compare, lines_of, our_line
-from he2her2.ablation.tables import ablation_table, lines_csv, tile_table
+from he2her2.ablation.results import CohortResults, _our_row, compare_methods, method_rows
+from he2her2.ablation.tables import methods_table, rows_csv, tile_table
 from he2her2.cli import main
 from he2her2.cli.commands import app
 from he2her2.evaluation import TABLE_1
@@ -125,7 +125,7 @@ class Run:
                 raise KeyboardInterrupt
             return train_slides(data, folder, *rest, **options)
 
-        patch.setattr(ablation_steps, "train_slides", train_or_stop)
+        patch.setattr(ablation, "train_slides", train_or_stop)
         patch.setattr(sys, "argv", ["he2her2", *map(str, arguments(study, self.out, *ADAPT))])
         with (
             redirect_stdout(io.StringIO()) as out,
@@ -181,7 +181,7 @@ def test_the_tables_are_in_the_papers_layout(run):
     first = [line.split("|")[1].strip() for line in lines if line.startswith("|")]
 
     assert first == [
-        "Method", "---",
+        "Method", ":--",
         "**MLP aggregation**", "proposed method", "", "w/out pretrained CNN weights", "",
         "**Median aggregation**", "w/out pretrained CNN weights", "", "w/pretrained CNN weights", "",
         "**Mean aggregation**", "w/out pretrained CNN weights", "", "w/pretrained CNN weights", "",
@@ -254,7 +254,7 @@ def test_a_stopped_run_goes_on(run):
     assert "methods/mlp-pretrained/done.txt" in kept
     assert not any(name.startswith("methods/mean-pretrained") for name in run.before)
     assert {name: run.after[name] for name in kept} == {name: run.before[name] for name in kept}
-    assert "tile CNN learns" not in run.said
+    assert "training the tile CNN on IHC" not in run.said
 
 
 def test_the_same_command_again_writes_nothing(run):
@@ -381,7 +381,7 @@ def test_one_file_holds_both_trainings(tmp_path):
 def results_of(truth, decided):
     """Results in which the methods decide as the columns say."""
     n = len(truth)
-    return Results(
+    return CohortResults(
         "here",
         "HER2SC",
         np.array([f"p{i}" for i in range(n)]),
@@ -401,7 +401,7 @@ def test_the_figures_are_scikit_learns(table):
     method = METHODS[2]
     said = decided[2]
 
-    found = our_line(results_of(truth, decided), method).estimates
+    found = _our_row(results_of(truth, decided), method).estimates
 
     weighted = precision_recall_fscore_support(truth, said, average="weighted", zero_division=0)
     wanted = {
@@ -418,7 +418,7 @@ def test_the_figures_are_scikit_learns(table):
 
 def test_the_papers_rows_print_what_the_paper_printed():
     """Every digit stands beside the figure that it was, also where it is a misprint."""
-    table = ablation_table(results := results_of([True, False], np.eye(6, 2)), lines_of(results))
+    table = methods_table(results := results_of([True, False], np.eye(6, 2)), method_rows(results))
 
     rows = [row for row in PAPER_ROWS if row.table == 3]
     assert len(rows) == table.count("paper, HER2SC")
@@ -435,7 +435,7 @@ def test_the_proposed_method_is_compared_with_each_other():
     decided[0, :1] = False  # the proposed method misses one
     decided[3, 1:8] = False  # median, pre-trained, misses seven others
 
-    found = {one.method.key: one for one in compare(results_of(truth, decided))}
+    found = {one.method.key: one for one in compare_methods(results_of(truth, decided))}
 
     one = found["median-pretrained"]
     assert (one.only_proposed, one.only_other) == (7, 1)
@@ -459,7 +459,7 @@ def test_a_cohort_of_which_every_slide_fails():
     """Its table says so in place of figures."""
     empty = replace(results_of([], np.zeros((6, 0))), n_failed=4)
 
-    table = ablation_table(empty, lines_of(empty))
+    table = methods_table(empty, method_rows(empty))
 
     assert "0 slides of 0 patients, 0 positive; 4 more failed" in table
     assert "undefined [0.0, 100.0] n=0" in table
@@ -499,7 +499,7 @@ def test_a_control_that_finds_something_is_told(tmp_path):
     truth = [i % 2 == 0 for i in range(30)]
     results = replace(results_of(truth, [truth, *[[True] * 30] * 5]), name="signal-0", paper=None)
     (tmp_path / "signal-0" / "tables").mkdir(parents=True)
-    (tmp_path / "signal-0" / "tables" / "methods-signal-0.csv").write_text(lines_csv(lines_of(results)))
+    (tmp_path / "signal-0" / "tables" / "methods-signal-0.csv").write_text(rows_csv(method_rows(results)))
 
     sentences = control(tmp_path)
 

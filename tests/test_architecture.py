@@ -101,9 +101,6 @@ NAMES_STILL_OPEN = {
 """Names that still have two homes; shrinks to nothing."""
 
 CIRCLES_STILL_OPEN: list[list[str]] = []
-LOOPS_STILL_OPEN = {
-    "he2her2.ablation.testing:decide_cohort",
-}
 
 HOUSE = read_house(SOURCE)
 

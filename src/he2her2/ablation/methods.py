@@ -15,11 +15,11 @@ _TABLES = ("tiles", "adapt", "slides")
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A way from tiles to a slide, with or without a tile CNN that learned from IHC first.
+    """Aggregation of tiles to a slide, with or without a tile CNN pre-trained on IHC.
 
     Attributes:
-        aggregation: How tiles become a slide.
-        pretrained: Whether slide training starts from the IHC weights.
+        aggregation: Rule from tiles to a slide.
+        pretrained: Begin slide training with the IHC weights.
     """
 
     aggregation: PaperAggregation
@@ -27,7 +27,7 @@ class Method:
 
     @property
     def proposed(self) -> bool:
-        """Whether it is the paper's own method."""
+        """True for the paper's own method."""
         return self.aggregation == "mlp" and self.pretrained
 
     @property
@@ -69,13 +69,13 @@ PROPOSED = METHODS[0]
 
 @dataclass(frozen=True, slots=True)
 class AblationSettings:
-    """What an ablation is made with.
+    """Settings of an ablation.
 
     Attributes:
-        config: The method's settings, with an aggregator that learns.
-        tiles: How the tile CNN learns from IHC.
-        adapt: How it learns from H&E tiles, where that is asked for.
-        slides: How each method learns from H&E slides.
+        config: The method's settings, with a trained aggregator.
+        tiles: Training of the tile CNN on IHC.
+        adapt: Training of the tile CNN on H&E tiles, where wanted.
+        slides: Training of each method on H&E slides.
     """
 
     config: Config
@@ -85,13 +85,13 @@ class AblationSettings:
 
     @property
     def trainings(self) -> "Trainings":
-        """All trainings."""
+        """Settings of all trainings."""
         return Trainings(self.tiles, self.adapt, self.slides)
 
 
 @dataclass(frozen=True, slots=True)
 class Trainings:
-    """The trainings of an ablation, as `run.json` tells them."""
+    """Settings of the trainings of an ablation, as `run.json` holds them."""
 
     tiles: TileTraining
     adapt: TileTraining
@@ -99,10 +99,10 @@ class Trainings:
 
 
 def load_ablation(preset: str = "default", file: Path | None = None, overrides: Sequence[str] = ()) -> AblationSettings:
-    """Settings of the method and of all trainings, from one preset, one file and one list of overrides.
+    """Load the settings of the method and of all trainings, from one preset, one file and one list of overrides.
 
     Args:
-        preset: A name of `config.PRESETS`; a file's `preset` key outranks it.
+        preset: A name of `config.PRESETS`; a file's `preset` key takes precedence.
         file: TOML with any part of `Config`, and training values in its tables `training.tiles`, `training.adapt` and
             `training.slides`.
         overrides: Such as "training.slides.epochs=3" or "selection.n_tiles=100".

@@ -1,4 +1,4 @@
-"""What the six methods came to on each test cohort: every figure with its interval, ours and the paper's."""
+"""Results of the six methods on each test cohort: every figure with its interval, ours and the paper's."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,15 +28,15 @@ _OF_COUNTS = {"balanced accuracy": balanced_accuracy, "F1": weighted_f1, "precis
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # eq=False: it holds arrays
-class Results:
-    """What the six methods said of one test cohort; all arrays are (n,).
+class CohortResults:
+    """Decisions of the six methods on one test cohort; all arrays are (n,).
 
     Attributes:
         name: Of the cohort.
-        paper: The paper's cohort that stands beside it; None for none.
+        paper: The paper's cohort to compare with; None for none.
         patients: The slides' patients.
-        truth: Whether they are HER2-positive.
-        decided: Whether each method called them positive.
+        truth: True for HER2-positive slides.
+        decided: Each method's calls, true for positive.
         probability: Each method's probability of HER2-positive.
         n_failed: Labelled slides without a result.
     """
@@ -51,17 +51,17 @@ class Results:
 
     @property
     def about(self) -> str:
-        """The cohort in half a line."""
+        """Numbers of slides and patients of the cohort."""
         failed = f"; {self.n_failed} more failed and are not counted" if self.n_failed else ""
         n_patients = len(np.unique(self.patients))
         return f"{self.name}: {len(self.truth)} slides of {n_patients} patients, {self.truth.sum()} positive{failed}"
 
     def counts(self, method: Method) -> BinaryCounts:
-        """Truth against what a method said."""
+        """Confusion matrix of a method."""
         return BinaryCounts.of(self.truth, self.decided[method])
 
     def estimates(self, method: Method) -> dict[str, Estimate]:
-        """Every figure of a method with its interval, by patient."""
+        """Figures of a method with their intervals, by patient."""
         decided = self.decided[method]
         right = rate(self.truth == decided, self.patients)
         return {
@@ -75,17 +75,17 @@ class Results:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """One row of a table: a method's figures on a cohort, ours or the paper's.
+class MethodRow:
+    """One row of a table: figures of a method on a cohort, ours or the paper's.
 
     Attributes:
-        cohort: Where.
-        method: Which.
+        cohort: The test cohort.
+        method: The method.
         source: "ours" or "paper".
-        counts: Truth against decision.
+        counts: Confusion matrix.
         estimates: Figures by name; the paper has no AUC.
-        printed: What the paper printed, by figure.
-        note: What a reader must be told.
+        printed: The paper's digits, by figure.
+        note: Remark on the row.
     """
 
     cohort: str
@@ -98,14 +98,14 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
-    """The proposed method against another on the same slides.
+class MethodComparison:
+    """Comparison of the proposed method with another on the same slides.
 
     Attributes:
-        cohort: Where.
-        method: The other.
-        only_proposed: Slides that only the proposed method has right.
-        only_other: Slides that only the other has right.
+        cohort: The test cohort.
+        method: The other method.
+        only_proposed: Slides that only the proposed method calls right.
+        only_other: Slides that only the other calls right.
         exact: McNemar's exact two-sided p-value.
         mid_p: Its mid-P value.
         difference: Of plain accuracy, proposed less other.
@@ -120,20 +120,20 @@ class Comparison:
     difference: Estimate
 
 
-def our_line(results: Results, method: Method) -> Line:
-    """A method's row of our own."""
+def _our_row(results: CohortResults, method: Method) -> MethodRow:
+    """Row of our own figures of a method."""
     counts = results.counts(method)
-    return Line(results.name, method, "ours", counts, results.estimates(method), note=constant_note(counts))
+    return MethodRow(results.name, method, "ours", counts, results.estimates(method), note=_constant_note(counts))
 
 
-def paper_line(cohort: PaperCohort, method: Method) -> Line:
-    """A method's row of the paper's Table 3 or 4, from its decoded confusion matrix."""
+def _paper_row(cohort: PaperCohort, method: Method) -> MethodRow:
+    """Row of the paper's Table 3 or 4, from its decoded confusion matrix."""
     row = paper_row(cohort, method.aggregation, pretrained=method.pretrained)
     counts = row.counts
     right = exact_binomial(counts.tp + counts.tn, row.n)
     estimates = {name: counts_interval(metric, counts) for name, metric in _OF_COUNTS.items()}
     estimates |= {"plain accuracy": right, "recall": right}
-    return Line(cohort, method, "paper", counts, estimates, _printed(row), constant_note(counts))
+    return MethodRow(cohort, method, "paper", counts, estimates, _printed(row), _constant_note(counts))
 
 
 def _printed(row: PaperRow) -> dict[str, str]:
@@ -146,11 +146,11 @@ def _printed(row: PaperRow) -> dict[str, str]:
     return {name: row.printed[column] for name, column in named.items()}
 
 
-def constant_note(counts: BinaryCounts) -> str:
-    """Says when a method gives every slide the same answer.
+def _constant_note(counts: BinaryCounts) -> str:
+    """Note where a method gives every slide the same answer.
 
     Example:
-        >>> constant_note(BinaryCounts(tp=14, fp=36, tn=0, fn=0))
+        >>> _constant_note(BinaryCounts(tp=14, fp=36, tn=0, fn=0))
         'constant: calls all 50 slides positive'
     """
     if not (counts.constant and counts.n):
@@ -158,24 +158,26 @@ def constant_note(counts: BinaryCounts) -> str:
     return f"constant: calls all {counts.n:.0f} slides {'positive' if counts.called_positive else 'negative'}"
 
 
-def lines_of(results: Results) -> list[Line]:
-    """All rows of one cohort: each method's, with the paper's below where there is one."""
-    lines = []
+def method_rows(results: CohortResults) -> list[MethodRow]:
+    """Rows of one cohort: each method's, followed by the paper's where there is one."""
+    rows = []
     for method in METHODS:
-        lines.append(our_line(results, method))
+        rows.append(_our_row(results, method))
         if results.paper:
-            lines.append(paper_line(results.paper, method))
-    return lines
+            rows.append(_paper_row(results.paper, method))
+    return rows
 
 
-def compare(results: Results) -> list[Comparison]:
-    """The proposed method against each of the others on the same slides."""
+def compare_methods(results: CohortResults) -> list[MethodComparison]:
+    """Compare the proposed method with each of the others on the same slides."""
     rights = {method: results.decided[method] == results.truth for method in METHODS}
     found = []
     for method in METHODS[1:]:
         test = mcnemar(rights[PROPOSED], rights[method], results.patients)
         difference = rate_difference(rights[PROPOSED], rights[method], results.patients)
         found.append(
-            Comparison(results.name, method, test.only_first, test.only_second, test.exact, test.mid_p, difference)
+            MethodComparison(
+                results.name, method, test.only_first, test.only_second, test.exact, test.mid_p, difference
+            )
         )
     return found

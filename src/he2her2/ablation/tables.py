@@ -1,145 +1,245 @@
-"""The paper's tables made of our own results: its layout, its rows beside ours, n and interval in every cell."""
+"""The paper's tables made from our own results: its layout, its rows beside ours, n and interval in every cell."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from he2her2.ablation.methods import Method
-from he2her2.ablation.results import FIGURES, Comparison, Line, Results
+from he2her2.ablation.results import (
+    FIGURES,
+    CohortResults,
+    MethodRow,
+    compare_methods,
+    method_rows,
+)
+from he2her2.ablation.verdicts import write_if_changed
 from he2her2.evaluation import TABLE_1, TABLE_1_ACCURACY, PaperAggregation
-from he2her2.files import csv_text
+from he2her2.files import csv_text, read_csv
 from he2her2.labels import IhcScore
+from he2her2.pages import render
 from he2her2.statistics import Estimate, exact_binomial
+from he2her2.training.report import REPORT
 
 _TITLES: Mapping[PaperAggregation, str] = {
     "mlp": "MLP aggregation",
     "median": "Median aggregation",
     "mean": "Mean aggregation",
 }
-_HEADING = ("Method", "", *(f"{name[0].upper()}{name[1:]}" for name in FIGURES), "TP FP TN FN", "Note")
-READING = (
-    "Every cell: per cent [95 % interval], n. F1, precision and recall are support-weighted means over both classes, "
-    "as in the paper; recall then equals plain accuracy. The paper's column accuracy is balanced in some rows and "
-    "plain in others: what it printed stands beside the figure it was. Its rows are its decoded confusion matrices; "
-    "the intervals are ours. AUC is not in the paper; a baseline only decides, so its AUC is its balanced accuracy."
-)
+_COLUMNS = ("Method", "", *(f"{name[0].upper()}{name[1:]}" for name in FIGURES), "TP FP TN FN", "Note")
+_TABLE_NUMBERS = {"HER2SC": 3, "BRCA": 4}
+_TILE_SET = "validation"
+_HISTORY = Path("logs", "metrics.csv")
 
 
-def ablation_table(results: Results, lines: Sequence[Line]) -> str:
+@dataclass(frozen=True, slots=True)
+class TablePage:
+    """A table as Markdown and CSV.
+
+    Attributes:
+        name: Of its two files.
+        title: Its heading.
+        body: Markdown below the heading.
+        records: CSV.
+    """
+
+    name: str
+    title: str
+    body: str
+    records: str
+
+
+def write_ablation(
+    out: Path,
+    results: Sequence[CohortResults],
+    methods: Mapping[Method, Path],
+    *,
+    tile_run: Path | None,
+    about: str,
+    notice: str = "",
+) -> Path:
+    """Write `tables/` and `report.md`; a file that holds the same text already is left alone.
+
+    Args:
+        out: Folder of the run.
+        results: Of each test cohort.
+        methods: Folder of each method's training.
+        tile_run: Folder of the tile CNN's training; None where its weights were given.
+        about: Training data and settings, in words.
+        notice: Line that every output must show.
+
+    Returns:
+        The report.
+    """
+    rows = {cohort.name: method_rows(cohort) for cohort in results}
+    pages = [_tile_page(tile_run)] if tile_run else []
+    pages.append(_proposed_page(results, rows))
+    pages += [_methods_page(cohort, rows[cohort.name]) for cohort in results]
+    pages += [_comparison_page(results), _gradient_page(methods)]
+    notices = [notice] if notice else []
+    for page in pages:
+        text = render("ablation_table.md", page=page, about=about, notices=notices)
+        write_if_changed(out / "tables" / f"{page.name}.md", text)
+        write_if_changed(out / "tables" / f"{page.name}.csv", page.records)
+    write_if_changed(out / REPORT, render("ablation.md", pages=pages, about=about, notices=notices))
+    return out / REPORT
+
+
+def methods_table(results: CohortResults, rows: Sequence[MethodRow]) -> str:
     """The six methods on one cohort, in the layout of Tables 3 and 4, the paper's rows below ours."""
-    rows: list[Sequence[str]] = []
+    cells: list[Sequence[str]] = []
     for aggregation, title in _TITLES.items():
-        rows.append([f"**{title}**", *[""] * (len(_HEADING) - 1)])
-        rows += [_cells(line) for line in lines if line.method.aggregation == aggregation]
-    beside = f" The paper's rows are those on {results.paper}." if results.paper else ""
-    return f"{results.about}.{beside} {READING}\n\n{markdown(_HEADING, rows)}"
-
-
-def proposed_table(cohorts: Sequence[Results], lines: Iterable[Line]) -> str:
-    """Table 2: the proposed method on every cohort."""
-    rows = [[line.cohort if line.source == "ours" else "", *_cells(line)[1:]] for line in lines if line.method.proposed]
-    about = "; ".join(results.about for results in cohorts)
-    return f"{about}. {READING}\n\n{markdown(('Cohort', *_HEADING[1:]), rows)}"
+        cells.append([f"**{title}**", *[""] * (len(_COLUMNS) - 1)])
+        cells += [_cells(row) for row in rows if row.method.aggregation == aggregation]
+    return render("ablation_methods.md", about=results.about, paper=results.paper, rows=cells, columns=_COLUMNS)
 
 
 def tile_table(matrix: NDArray[np.int64], accuracy: Estimate, about: str) -> str:
-    """Table 1: IHC tiles, columns are the true class as in the paper, whose counts stand in brackets.
+    """Table 1: IHC tiles, columns are the true class as in the paper, whose counts are in brackets.
 
     Args:
         matrix: (4, 4) row = truth, column = decision.
         accuracy: With its interval, tiles clustered by patient.
-        about: Which tiles.
+        about: The tiles, in words.
     """
     scores = [str(score) for score in IhcScore]
     rows = [
         [f"**{score}**", *(f"{ours} ({papers})" for ours, papers in zip(matrix[:, i], TABLE_1[:, i], strict=True))]
         for i, score in enumerate(scores)
     ]
-    heading = ("Prediction", *(f"true {score}" for score in scores))
-    n_paper = int(TABLE_1.sum())
-    papers = exact_binomial(int(np.trace(TABLE_1)), n_paper)
-    text = (
-        f"Accuracy {cell(accuracy)}; the paper's {cell(papers)} (printed {TABLE_1_ACCURACY}; its interval takes "
-        "tiles for independent, which those of one slide are not; ours does not). In brackets: the paper's tiles."
+    return render(
+        "ablation_tiles.md",
+        about=about,
+        accuracy=_percents(accuracy),
+        papers=_percents(exact_binomial(int(np.trace(TABLE_1)), int(TABLE_1.sum()))),
+        printed=TABLE_1_ACCURACY,
+        rows=rows,
+        columns=("Prediction", *(f"true {score}" for score in scores)),
     )
-    return f"{about}. {text}\n\n{markdown(heading, rows)}"
 
 
-def comparison_table(comparisons: Iterable[Comparison]) -> str:
+def rows_csv(rows: Iterable[MethodRow]) -> str:
+    """Every row and figure as CSV, shares in [0, 1]."""
+    return _records_csv(map(_record, rows))
+
+
+def _tile_page(tile_run: Path) -> TablePage:
+    """Table 1: the IHC tiles that validated the tile CNN, from the tables of its training."""
+    table = tile_run / f"confusion_{_TILE_SET}.csv"
+    matrix = np.array([[int(row[str(score)]) for score in IhcScore] for row in read_csv(table)]).T  # (truth, decision)
+    figures = {row["figure"]: row for row in read_csv(tile_run / f"figures_{_TILE_SET}.csv")}
+    found = figures["tile accuracy"]
+    value, low, high = (float(found[name]) for name in ("value", "low", "high"))
+    accuracy = Estimate("tile accuracy", value, low, high, int(found["n"]), found["method"])
+    body = tile_table(matrix, accuracy, f"{_TILE_SET.capitalize()} tiles of `{tile_run.name}/`")
+    return TablePage("table1", "Table 1. The tile CNN on IHC tiles", body, table.read_text("utf-8"))
+
+
+def _proposed_page(results: Sequence[CohortResults], rows: Mapping[str, Sequence[MethodRow]]) -> TablePage:
+    """Table 2: the proposed method on every cohort."""
+    proposed = [row for found in rows.values() for row in found if row.method.proposed]
+    cells = [[row.cohort if row.source == "ours" else "", *_cells(row)[1:]] for row in proposed]
+    about = "; ".join(cohort.about for cohort in results)
+    body = render("ablation_methods.md", about=about, paper=None, rows=cells, columns=("Cohort", *_COLUMNS[1:]))
+    return TablePage("table2", "Table 2. The proposed method on each test cohort", body, rows_csv(proposed))
+
+
+def _methods_page(cohort: CohortResults, rows: Sequence[MethodRow]) -> TablePage:
+    """Table 3 or 4, or the same of a cohort that the paper does not have."""
+    title, name = f"The six methods on {cohort.name}", f"methods-{cohort.name}"
+    if cohort.paper:
+        number = _TABLE_NUMBERS[cohort.paper]
+        title, name = f"Table {number}. {title}", f"table{number}"
+    return TablePage(name, title, methods_table(cohort, rows), rows_csv(rows))
+
+
+def _comparison_page(results: Sequence[CohortResults]) -> TablePage:
     """The proposed method against each other one, paired by slide."""
+    found = [one for cohort in results for one in compare_methods(cohort)]
     rows = [
-        [
+        (
             one.cohort,
-            f"{_TITLES[one.method.aggregation]}, {one.method.title}",
-            str(one.only_proposed),
-            str(one.only_other),
+            _name(one.method),
+            one.only_proposed,
+            one.only_other,
             f"{one.exact:.3g}",
             f"{one.mid_p:.3g}",
-            cell(one.difference),
-        ]
-        for one in comparisons
+            _percents(one.difference),
+        )
+        for one in found
     ]
-    heading = (
-        "Cohort",
-        "Against",
-        "only proposed right",
-        "only other right",
-        "McNemar exact p",
-        "mid-P",
-        "Difference of plain accuracy",
-    )
-    text = "McNemar's test on the same slides, by patient; p-values are not corrected for the number of comparisons."
-    return f"{text}\n\n{markdown(heading, rows)}"
-
-
-def gradient_records(histories: Mapping[Method, Sequence[Mapping[str, float]]]) -> list[dict[str, Any]]:
-    """How much of each training's loss reached the tile CNN, from the training's figures of each epoch."""
-    return [
+    records = (
         {
-            "method": f"{_TITLES[method.aggregation]}, {method.title}",
-            "epochs": len(epochs),
-            "beta_first": epochs[0]["beta"],
-            "beta_last": epochs[-1]["beta"],
-            "tiles_with_gradient": float(np.mean([epoch["gradient_share"] for epoch in epochs])),
-            "norm_at_scores": float(np.mean([epoch["gradient_at_scores"] for epoch in epochs])),
-            "norm_at_logits": float(np.mean([epoch["gradient_at_logits"] for epoch in epochs])),
-            "cnn_movement": epochs[-1]["cnn_movement"],
+            "cohort": one.cohort,
+            "aggregation": one.method.aggregation,
+            "pretrained": one.method.pretrained,
+            "only_proposed_right": one.only_proposed,
+            "only_other_right": one.only_other,
+            "mcnemar_exact_p": one.exact,
+            "mcnemar_mid_p": one.mid_p,
+            **_figure_columns("plain accuracy difference", one.difference),
         }
-        for method, epochs in histories.items()
-    ]
-
-
-def gradient_table(records: Iterable[Mapping[str, Any]]) -> str:
-    """How joint the training was: the paper's depends on the gradient that soft-argmax hands back to the CNN."""
-    rows = [
-        [
-            str(one["method"]),
-            str(one["epochs"]),
-            " to ".join(dict.fromkeys(f"{one[key]:g}" for key in ("beta_first", "beta_last"))),
-            f"{100 * one['tiles_with_gradient']:.2f} %",
-            f"{one['norm_at_scores']:.3g}",
-            f"{one['norm_at_logits']:.3g}",
-            f"{one['cnn_movement']:.3g}",
-        ]
-        for one in records
-    ]
-    text = (
-        "Means over epochs of each training: of the selected tiles, how many got any gradient at their logits; the "
-        "norm of the loss's gradient at their scores and at their logits; and how far the CNN's weights were from "
-        "their start at the end, relative to their size (0: it never moved, only the aggregator learned)."
+        for one in found
     )
-    heading = ("Training", "Epochs", "β", "Tiles with gradient", "Norm at scores", "Norm at logits", "CNN moved by")
-    return f"{text}\n\n{markdown(heading, rows)}"
+    title = "The proposed method against each other one"
+    return TablePage("comparisons", title, render("ablation_comparisons.md", rows=rows), _records_csv(records))
 
 
-def cell(estimate: Estimate | None, printed: str | None = None) -> str:
+def _gradient_page(methods: Mapping[Method, Path]) -> TablePage:
+    """How much of each training's loss reached the tile CNN: the paper's method depends on it."""
+    trained = {method: folder / _HISTORY for method, folder in methods.items() if (folder / _HISTORY).is_file()}
+    records = [_gradient_record(method, _history(file)) for method, file in trained.items()]
+    body = render("ablation_gradient.md", records=records)
+    return TablePage("gradient", "The gradient that reaches the tile CNN", body, _records_csv(records))
+
+
+def _gradient_record(method: Method, epochs: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    """Means over the epochs of a training."""
+    mean = {
+        name: float(np.mean([epoch[name] for epoch in epochs]))
+        for name in ("gradient_share", "gradient_at_scores", "gradient_at_logits")
+    }
+    return {
+        "method": _name(method),
+        "epochs": len(epochs),
+        "beta_first": epochs[0]["beta"],
+        "beta_last": epochs[-1]["beta"],
+        "tiles_with_gradient": mean["gradient_share"],
+        "norm_at_scores": mean["gradient_at_scores"],
+        "norm_at_logits": mean["gradient_at_logits"],
+        "cnn_movement": epochs[-1]["cnn_movement"],
+    }
+
+
+def _history(file: Path) -> list[dict[str, float]]:
+    """Figures of each epoch of a training."""
+    return [{name: float(text) for name, text in row.items() if text} for row in read_csv(file)]
+
+
+def _name(method: Method) -> str:
+    return f"{_TITLES[method.aggregation]}, {method.title}"
+
+
+def _cells(row: MethodRow) -> list[str]:
+    counts, ours = row.counts, row.source == "ours"
+    return [
+        row.method.title if ours else "",
+        row.source if ours else f"paper, {row.cohort}",
+        *(_percents(row.estimates.get(name), row.printed.get(name)) for name in FIGURES),
+        f"{counts.tp:.0f} {counts.fp:.0f} {counts.tn:.0f} {counts.fn:.0f}",
+        row.note,
+    ]
+
+
+def _percents(estimate: Estimate | None, printed: str | None = None) -> str:
     """A figure in per cent with its interval and n.
 
     Example:
-        >>> cell(exact_binomial(7, 8), "87.5")
+        >>> _percents(exact_binomial(7, 8), "87.5")
         '87.5 [47.3, 99.7] n=8 (printed 87.5)'
     """
     if estimate is None:
@@ -150,7 +250,7 @@ def cell(estimate: Estimate | None, printed: str | None = None) -> str:
 
 
 def _percent(share: float) -> str:
-    """In per cent with one decimal, halves up as in the paper.
+    """A share in per cent with one decimal, halves up as in the paper.
 
     Example:
         >>> _percent(0.1225), _percent(float("nan"))
@@ -161,68 +261,19 @@ def _percent(share: float) -> str:
     return str(Decimal(f"{100 * share:.9f}").quantize(Decimal("0.1"), ROUND_HALF_UP))
 
 
-def _cells(line: Line) -> list[str]:
-    counts = line.counts
-    source = line.source if line.source == "ours" else f"paper, {line.cohort}"
-    return [
-        line.method.title if line.source == "ours" else "",
-        source,
-        *(cell(line.estimates.get(name), line.printed.get(name)) for name in FIGURES),
-        f"{counts.tp:.0f} {counts.fp:.0f} {counts.tn:.0f} {counts.fn:.0f}",
-        line.note,
-    ]
-
-
-def markdown(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table.
-
-    Example:
-        >>> print(markdown(("a", "b"), [("1", "2")]))
-        | a | b |
-        |---|---|
-        | 1 | 2 |
-        <BLANKLINE>
-    """
-    lines = ["| " + " | ".join(cells) + " |" for cells in (heading, *rows)]
-    lines.insert(1, "|" + "---|" * len(heading))
-    return "\n".join(lines) + "\n"
-
-
-def lines_csv(lines: Iterable[Line]) -> str:
-    """Every row and figure as CSV, shares in [0, 1]."""
-    return as_csv(map(_record, lines))
-
-
-def comparisons_csv(comparisons: Iterable[Comparison]) -> str:
-    """Every paired comparison as CSV."""
-    return as_csv(
-        {
-            "cohort": one.cohort,
-            "aggregation": one.method.aggregation,
-            "pretrained": one.method.pretrained,
-            "only_proposed_right": one.only_proposed,
-            "only_other_right": one.only_other,
-            "mcnemar_exact_p": one.exact,
-            "mcnemar_mid_p": one.mid_p,
-            **_columns("plain accuracy difference", one.difference, None),
-        }
-        for one in comparisons
-    )
-
-
-def as_csv(records: Iterable[Mapping[str, Any]]) -> str:
+def _records_csv(records: Iterable[Mapping[str, Any]]) -> str:
     """Records of the same columns as CSV."""
     rows = list(records)
     return csv_text([*rows[0]], rows) if rows else ""
 
 
-def _record(line: Line) -> dict[str, Any]:
-    counts = line.counts
+def _record(row: MethodRow) -> dict[str, Any]:
+    counts = row.counts
     record: dict[str, Any] = {
-        "cohort": line.cohort,
-        "source": line.source,
-        "aggregation": line.method.aggregation,
-        "pretrained": line.method.pretrained,
+        "cohort": row.cohort,
+        "source": row.source,
+        "aggregation": row.method.aggregation,
+        "pretrained": row.method.pretrained,
         "n": round(counts.n),
         "positives": round(counts.positives),
         "tp": counts.tp,
@@ -231,19 +282,16 @@ def _record(line: Line) -> dict[str, Any]:
         "fn": counts.fn,
     }
     for name in FIGURES:
-        record |= _columns(name, line.estimates.get(name), line.printed.get(name, ""))
-    return record | {"note": line.note}
+        printed = {f"{name.replace(' ', '_')}_printed": row.printed.get(name, "")}
+        record |= _figure_columns(name, row.estimates.get(name)) | printed
+    return record | {"note": row.note}
 
 
-def _columns(name: str, estimate: Estimate | None, printed: str | None) -> dict[str, Any]:
+def _figure_columns(name: str, estimate: Estimate | None) -> dict[str, str]:
+    """Value, interval, n and method of a figure, by column."""
     key = name.replace(" ", "_")
-    found = {key: "", f"{key}_low": "", f"{key}_high": "", f"{key}_n": "", f"{key}_interval": ""}
-    if estimate is not None:
-        found = {
-            key: f"{estimate.value:.6g}",
-            f"{key}_low": f"{estimate.low:.6g}",
-            f"{key}_high": f"{estimate.high:.6g}",
-            f"{key}_n": str(estimate.n),
-            f"{key}_interval": estimate.method,
-        }
-    return found if printed is None else found | {f"{key}_printed": printed}
+    columns = (key, f"{key}_low", f"{key}_high", f"{key}_n", f"{key}_interval")
+    if estimate is None:
+        return dict.fromkeys(columns, "")
+    shares = (f"{share:.6g}" for share in (estimate.value, estimate.low, estimate.high))
+    return dict(zip(columns, (*shares, str(estimate.n), estimate.method), strict=True))

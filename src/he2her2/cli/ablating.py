@@ -89,10 +89,9 @@ def ablate(  # noqa: PLR0913  # a command's options
         raise ConfigError(
             "the tile CNN learns from IHC or is given: pass --ihc CSV, or --tile-weights FOLDER, not both"
         )
-    from he2her2.ablation.cohorts import StudyFiles
+    from he2her2.ablation.ablate import run_ablation
+    from he2her2.ablation.manifests import AblationData, StudyFiles
     from he2her2.ablation.methods import load_ablation
-    from he2her2.ablation.steps import AblationData
-    from he2her2.ablation.study import ablate as run
     from he2her2.labels import Policy
     from he2her2.models import trained_folder
 
@@ -110,7 +109,7 @@ def ablate(  # noqa: PLR0913  # a command's options
     )
     data.read()  # whatever is wrong with the manifests is told before their slides are compared
     c.refuse_leaks(train, *tests.values(), *([ihc] if ihc else []))
-    report = run(
+    report = run_ablation(
         data,
         out,
         effective,
