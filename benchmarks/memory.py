@@ -15,7 +15,7 @@ from shapely import box
 from benchmarks.measuring import status_gb
 from benchmarks.phantom_slide import phantom_slide
 from benchmarks.results import Found, Setting, Table
-from he2her2.cohort import SlideEngine, SlideWorker, slide_tasks
+from he2her2.cohort import SlideEngine, SlideWorker, find_slides
 from he2her2.config import load_config
 from he2her2.evaluation.plot_style import BLUE, Note, canvas, save
 from he2her2.geometry import Size
@@ -91,7 +91,9 @@ def predict_many(setting: Setting) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         slides = SlideFolders(Path(folder))
         held = []
-        for _, evidence in SlideEngine().run(slide_tasks([path] * setting.pick(100, 2)), SlideWorker(model, config)):
+        for _, evidence in SlideEngine().run(
+            find_slides([path]).tasks * setting.pick(100, 2), SlideWorker(model, config)
+        ):
             assert isinstance(evidence, Evidence)
             slides.write(evidence.result.slide_id, MadeOf("", SlideInputs("")), evidence)
             held.append(status_gb("VmRSS"))

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from he2her2.cohort import Ledger, SlideEngine, SlideWorker, slide_tasks
+from he2her2.cohort import Ledger, SlideEngine, SlideWorker, find_slides
 from he2her2.config import load_config
 from he2her2.evaluation import Cases, Question, SlideProperties, evaluate
 from he2her2.evaluation.audits.shortcuts import candidates_of, permutation_p
@@ -69,7 +69,7 @@ def predicted(folder: Path) -> Path:
         overrides={"verb": "predict"},
     )
     worker = SlideWorker(model, replace(config, runtime=replace(config.runtime, threads=1)))
-    tasks = slide_tasks(sorted((folder / "slides").iterdir()))
+    tasks = find_slides([folder / "slides"]).tasks
     for _, outcome in SlideEngine().run(tasks, worker, Ledger(run.slides, run.digest)):
         run.add(outcome)
     run.write_description()

@@ -3,13 +3,12 @@
 import pickle
 import threading
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 
-from he2her2.cohort import Ledger, SlideEngine, SlideTask, list_slides, require_all, slide_tasks
+from he2her2.cohort import Ledger, SlideEngine, SlideTask, find_slides, require_all
 from he2her2.config import Config
-from he2her2.errors import AnnotationError, ManifestError, OutputError, SlideOpenError, TissueError
+from he2her2.errors import AnnotationError, He2Her2Error, ManifestError, OutputError, SlideOpenError, TissueError
 from he2her2.manifest import SlideRow
 from he2her2.results import Failure, MadeOf, plan_run
 from tests.made_up_results import made_up_result
@@ -47,24 +46,107 @@ def slides(tmp_path):
     """Three small files."""
     for name in "abc":
         (tmp_path / f"{name}.svs").write_text(name)
-    return slide_tasks([tmp_path / f"{name}.svs" for name in "abc"])
+    return find_slides([tmp_path / f"{name}.svs" for name in "abc"]).tasks
 
 
-def test_a_folders_slides_are_listed_by_name(tmp_path):
-    """Other files, hidden files and folders are not slides."""
-    for name in ("b.svs", "a.ome.tif", "notes.txt", ".c.svs"):
-        (tmp_path / name).touch()
-    (tmp_path / "d.svs").mkdir()
+def ids_of(*what, **options):
+    """The slides that paths stand for."""
+    return [task.slide_id for task in find_slides(what, **options).tasks]
 
-    assert [path.name for path in list_slides(tmp_path)] == ["a.ome.tif", "b.svs"]
-    assert list_slides(tmp_path / "b.svs") == [tmp_path / "b.svs"]
+
+def test_a_folder_is_searched_below(tmp_path):
+    """As GDC lays a cohort out; other files, and hidden files and folders, are not slides."""
+    for name in ("uuid1/b.svs", "uuid2/deep/a.ome.tif", "notes.txt", ".c.svs", ".hidden/d.svs", "e.svs"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+
+    assert sorted(ids_of(tmp_path)) == ["a", "b", "e"]
+    assert not find_slides([tmp_path]).single
+    assert find_slides([tmp_path / "e.svs"]).single
+    assert ids_of(tmp_path / "uuid1", tmp_path / "e.svs") == ["b", "e"]
+    assert ids_of(tmp_path / "*" / "*.svs") == ["b"]
+    assert sorted(ids_of(str(tmp_path / "uuid?"))) == ["a", "b"]
+
+
+def test_a_manifest_stands_for_its_slides(tmp_path):
+    """With their names, scales, annotations and patients; IHC is left out and counted."""
+    for name in "abc":
+        (tmp_path / f"{name}.svs").write_text(name)
+    manifest = tmp_path / "m.csv"
+    manifest.write_text(
+        "slide_id,path,patient_id,stain,mpp,annotations\n"
+        "first,a.svs,P1,HE,0.5,a.geojson\nsecond,b.svs,P1,,,\nthird,c.svs,P2,IHC,,\n"
+    )
+
+    found = find_slides([manifest], mpp=0.25, annotations=tmp_path)
+
+    first, second = found.tasks
+    assert first == SlideTask("first", tmp_path / "a.svs", 0.5, tmp_path / "a.geojson")
+    assert second == SlideTask("second", tmp_path / "b.svs", 0.25, tmp_path / "second.geojson")
+    assert found.patients == {"first": "P1", "second": "P1"}
+    assert "1 rows of another stain" in found.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda folder: [folder], "no slides among its 0 files"),
+        (lambda folder: [folder / "*.svs"], "no file matches"),
+        (lambda folder: [_write(folder / "m.csv", "slide_id,path,patient_id,stain\na,a.svs,p,IHC\n")], "no H&E slides"),
+        (lambda folder: [_write(folder / "1" / "a.svs"), _write(folder / "2" / "a.tif", "other")], "are named a"),
+    ],
+)
+def test_what_stands_for_no_slides_is_said(tmp_path, make, words):
+    """One line."""
+    with pytest.raises(He2Her2Error, match=words):
+        find_slides(make(tmp_path))
+
+
+def _write(path, text="slide"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def test_a_slide_counts_once_by_any_name(tmp_path):
+    """A link beside its slide, a hard link, the same path twice."""
+    slide = _write(tmp_path / "a.svs")
+    (tmp_path / "b.svs").symlink_to(slide)
+    (tmp_path / "c.svs").hardlink_to(slide)
+
+    found = find_slides([tmp_path, slide, tmp_path / "b.svs"])
+
+    assert [task.slide_id for task in found.tasks] == ["a"]
+    assert len([note for note in found.notes if "the same file" in note]) >= 2
+
+
+def _dicom(path, uid):
+    head = b"\0" * 128 + b"DICM" + b"\x08\0\x16\0UI\x02\x001\0"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(head + b"\x20\0\x0e\0UI" + len(uid).to_bytes(2, "little") + uid + path.name.encode())
+
+
+def test_a_dicom_series_is_one_slide(tmp_path):
+    """A file for each level, in one folder, with or without an ending; two series are two slides."""
+    for name, uid in (
+        ("x/1.dcm", b"1.2"),
+        ("x/2.dcm", b"1.2"),
+        ("x/3.dcm", b"1.3\0"),
+        ("y/I1", b"1.4"),
+        ("y/I2", b"1.4"),
+    ):
+        _dicom(tmp_path / name, uid)
+    _write(tmp_path / "y" / "README", "no slide")
+
+    assert ids_of(tmp_path) == ["1", "3", "I1"]
 
 
 def test_each_slide_has_the_annotation_file_of_its_name(tmp_path):
     """In a folder; a file that is given is for the slide that is given."""
-    (tmp_path / "S1.xml").touch()
-    first, second = slide_tasks([Path("S1.svs"), Path("S2.svs")], annotations=tmp_path)
-    (only,) = slide_tasks([Path("S3.svs")], annotations=tmp_path / "S1.xml")
+    for name in ("S1.xml", "S1.svs", "S2.svs"):
+        (tmp_path / name).write_text(name)
+    first, second = find_slides([tmp_path / "S1.svs", tmp_path / "S2.svs"], annotations=tmp_path).tasks
+    (only,) = find_slides([tmp_path / "S2.svs"], annotations=tmp_path / "S1.xml").tasks
 
     assert first.annotations == only.annotations == tmp_path / "S1.xml"
     assert second.annotations == tmp_path / "S2.geojson"  # named in the message that it is missing

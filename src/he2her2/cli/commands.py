@@ -48,9 +48,7 @@ def show_config(*, preset: o.PresetName = "default", config: o.ConfigFile = None
     say(to_toml(effective_settings(preset, config, settings)).rstrip("\n"))
 
 
-app.command("predict", help="Predict the HER2 status of a slide, or of every slide in a folder.")(
-    slide_command("predict")
-)
+app.command("predict", help="Predict the HER2 status of slides.")(slide_command("predict"))
 app.command("segment", help="Write tissue, quality and tumour masks only, without scoring tiles.")(
     slide_command("segment")
 )

@@ -12,7 +12,14 @@ AnnotationsUseName: TypeAlias = Literal["intersect", "replace"]
 Preset: TypeAlias = Literal["default", "paper", "released-code"]
 PolicyName: TypeAlias = Literal["guideline", "paper"]
 
-SlidePath = Annotated[Path, typer.Argument(metavar="SLIDE", help="A slide, or a folder of slides.", show_default=False)]
+Slides = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="WHAT...",
+        help="Slides, folders (searched below, too), glob patterns or manifests.",
+        show_default=False,
+    ),
+]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Run folder to write.")]
 WeightsOption = Annotated[str, typer.Option(help="Weights folder, bundled, or untrained:SEED to try the machinery.")]
 Mpp = Annotated[float | None, typer.Option(help="µm per level-0 pixel, over what the file says.", show_default=False)]

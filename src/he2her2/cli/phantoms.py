@@ -66,7 +66,7 @@ def demo(
         save_truth(write_phantom(slide, spec, workers=threads or os.cpu_count() or 1), out / "phantom-truth")
     say(f"its truth, HER2 {spec.her2_status.value}, is in {out / 'phantom-truth'}")
     config = load_config(overrides=[f"runtime.threads={threads}"] if threads else [])
-    run_slides(slide, SlideRun(out, config, overwrite=True))
+    run_slides([slide], SlideRun(out, config, overwrite=True))
 
 
 def _setting(text: str) -> tuple[str, Any]:

@@ -1,7 +1,7 @@
 """Commands on slides: `predict`, `segment` and `inspect`."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from he2her2.cli import options as o
+from he2her2.cli.console import say, working
 from he2her2.errors import AnnotationError, He2Her2Error
 
 if TYPE_CHECKING:
+    from he2her2.cohort import SlideSources
     from he2her2.config import Config
     from he2her2.models import SlideModel
     from he2her2.results import Run
@@ -43,9 +45,9 @@ class SlideRun:
     region_use: o.AnnotationsUseName = "intersect"
     overwrite: bool = False
 
-    def overrides(self, model: "SlideModel") -> dict[str, object]:
-        """All that can change a result beyond settings and networks."""
-        regions = None if self.annotations is None else self.region_use
+    def overrides(self, model: "SlideModel", sources: "SlideSources") -> dict[str, object]:
+        """All that can change a result beyond settings, networks and files."""
+        regions = self.region_use if any(task.annotations for task in sources.tasks) else None
         rules = {"rules": asdict(model.rules)} if model.rules else {}
         return {"verb": self.verb, "mpp": self.mpp, "annotations": regions, **rules}
 
@@ -54,7 +56,7 @@ def slide_command(verb: Literal["predict", "segment"]) -> Callable[..., None]:
     """The command `predict` or `segment`: they take the same options."""
 
     def command(  # noqa: PLR0913  # a command's options
-        slide: o.SlidePath,
+        what: o.Slides,
         *,
         out: o.Out,
         weights: o.WeightsOption = "bundled",
@@ -73,13 +75,13 @@ def slide_command(verb: Literal["predict", "segment"]) -> Callable[..., None]:
     ) -> None:
         effective = effective_settings(preset, config, settings, backend, threads, device, precision)
         asked = SlideRun(out, effective, weights, verb, mpp, annotations, annotations_use, overwrite)
-        run_slides(slide, asked, as_json=as_json)
+        run_slides(what, asked, as_json=as_json)
 
     return command
 
 
 def inspect(
-    slide: o.SlidePath,
+    what: o.Slides,
     *,
     mpp: o.Mpp = None,
     backend: o.Reader = "auto",
@@ -87,9 +89,8 @@ def inspect(
     as_json: o.Json = False,
 ) -> None:
     """Show a slide's format, size, scale and integrity, and how it would be read."""
-    from he2her2.cli.console import working
     from he2her2.cli.printer import print_inspections
-    from he2her2.cohort import SlideEngine, SlideTask, list_slides, slide_tasks
+    from he2her2.cohort import SlideEngine, SlideTask, find_slides
     from he2her2.results import Failure
     from he2her2.slides import SlideReport, inspect_slide
 
@@ -97,9 +98,11 @@ def inspect(
         with working(f"checking {task.path.name}"):
             return inspect_slide(task.path, task.mpp, backend, n_check=None if deep else _SAMPLED_TILES)
 
-    outcomes = [found for _, found in SlideEngine().run(slide_tasks(list_slides(slide), mpp), worker)]
+    sources = find_slides(what, mpp=mpp)
+    _say_notes(sources)
+    outcomes = [found for _, found in SlideEngine().run(sources.tasks, worker)]
     failures = [found for found in outcomes if isinstance(found, Failure)]
-    if failures and not slide.is_dir():
+    if failures and sources.single:
         raise He2Her2Error(str(failures[0]))
     reports = [found for found in outcomes if not isinstance(found, Failure)]
     print_inspections(reports, [str(failure) for failure in failures], as_json=as_json)
@@ -126,19 +129,20 @@ def effective_settings(
     return load_config(preset, file, [*(overrides or []), *named])
 
 
-def run_slides(slide: Path, asked: SlideRun, *, as_json: bool = False) -> None:
-    """Predict or segment one slide (its failure is the command's) or a folder (failures are rows, exit code 1)."""
+def run_slides(what: Sequence[Path], asked: SlideRun, *, as_json: bool = False) -> None:
+    """Predict or segment one slide (its failure is the command's) or many (failures are rows, exit code 1)."""
     from he2her2.cli.printer import Printer
-    from he2her2.cohort import Ledger, SlideEngine, SlideWorker, list_slides, slide_tasks
+    from he2her2.cohort import Ledger, SlideEngine, SlideWorker, find_slides
     from he2her2.models import load_slide_model
     from he2her2.results import Failure
 
     if asked.annotations is not None and not asked.annotations.exists():
         raise AnnotationError(f"{asked.annotations}: no such file or folder; check --annotations")
     model = load_slide_model(asked.weights, asked.config)
-    run = _plan(asked, model)
-    tasks = slide_tasks(list_slides(slide), asked.mpp, asked.annotations)
-    many = slide.is_dir()
+    sources = find_slides(what, mpp=asked.mpp, annotations=asked.annotations)
+    run = _plan(asked, model, sources)
+    _say_notes(sources)
+    many = not sources.single
     with Printer(as_json=as_json) as printer:
         worker = SlideWorker(
             model, asked.config, asked.region_use, masks_only=asked.verb == "segment", progress=printer.progress
@@ -147,7 +151,7 @@ def run_slides(slide: Path, asked: SlideRun, *, as_json: bool = False) -> None:
         if many:
             run.write_description()
         try:
-            for task, outcome in engine.run(tasks, worker, Ledger(run.slides, run.digest)):
+            for task, outcome in engine.run(sources.tasks, worker, Ledger(run.slides, run.digest)):
                 if isinstance(outcome, Failure) and not many:
                     raise He2Her2Error(str(outcome))
                 run.add(outcome)
@@ -165,7 +169,12 @@ def run_slides(slide: Path, asked: SlideRun, *, as_json: bool = False) -> None:
         raise typer.Exit(1)
 
 
-def _plan(asked: SlideRun, model: "SlideModel") -> "Run":
+def _say_notes(sources: "SlideSources") -> None:
+    for note in sources.notes:
+        say(f"NOTE {note}", error=True)
+
+
+def _plan(asked: SlideRun, model: "SlideModel", sources: "SlideSources") -> "Run":
     """Describe the run, after a check that its folder can take it."""
     from he2her2.manifest import recorded_patients
     from he2her2.models import weights_source
@@ -177,7 +186,7 @@ def _plan(asked: SlideRun, model: "SlideModel") -> "Run":
         command=sys.argv,
         config=asked.config,
         weights=[NetworkNote.of(card) for card in model.cards.values()],
-        overrides=asked.overrides(model),
+        overrides=asked.overrides(model, sources),
         patients=recorded_patients(source) if isinstance(source, Path) else {},
         overwrite=asked.overwrite,
         result_file=PREDICTION if asked.verb == "predict" else SEGMENTATION,

@@ -4,8 +4,8 @@ from he2her2.cohort.engine import SlideEngine, SlideTask, TaskOutcome, Worker, r
 from he2her2.cohort.leaks import UNREAD, find_leaks, refuse_chosen_with, refuse_leaks
 from he2her2.cohort.ledger import Ledger, ResultStore
 from he2her2.cohort.likeness import ALIKE, THUMBNAIL_PX, likeness, print_of
-from he2her2.cohort.listing import list_slides
-from he2her2.cohort.slides import SlideWorker, slide_tasks
+from he2her2.cohort.slide_worker import SlideWorker
+from he2her2.cohort.sources import SlideSources, annotation_file, find_slides
 
 __all__ = [
     "ALIKE",
@@ -14,16 +14,17 @@ __all__ = [
     "Ledger",
     "ResultStore",
     "SlideEngine",
+    "SlideSources",
     "SlideTask",
     "SlideWorker",
     "TaskOutcome",
     "Worker",
+    "annotation_file",
     "find_leaks",
+    "find_slides",
     "likeness",
-    "list_slides",
     "print_of",
     "refuse_chosen_with",
     "refuse_leaks",
     "require_all",
-    "slide_tasks",
 ]

@@ -76,7 +76,7 @@ def match_slides(
     """
     if not folder.is_dir():
         raise ManifestError([f"{folder}: is no folder of slides"])
-    slides = slides_in(folder, recursive=True)
+    slides = slides_in(folder)
     if not slides:
         raise ManifestError([f"{folder}: holds no slides ({', '.join(sorted(SLIDE_ENDINGS))})"])
     by_case = {patient.case: patient for patient in patients}

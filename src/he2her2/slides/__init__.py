@@ -1,7 +1,8 @@
 """Whole-slide images: list, open, inspect and read them, whichever library decodes them."""
 
 from he2her2.slides.inspection import LevelReport, SlideReport, inspect_slide
-from he2her2.slides.opening import SLIDE_ENDINGS, Backend, open_slide, slides_in
+from he2her2.slides.listing import SLIDE_ENDINGS, slides_in
+from he2her2.slides.opening import Backend, open_slide
 from he2her2.slides.slide import Level, Slide, slide_id_of
 from he2her2.slides.stream import TileBatch, TileMapping, map_tiles, stream_tiles
 

@@ -10,30 +10,6 @@ from he2her2.slides.tiff_header import LayoutRefusedError, TiffDamageError, is_t
 
 Backend: TypeAlias = Literal["auto", "tiff", "openslide"]
 
-SLIDE_ENDINGS = frozenset(
-    {".bif", ".czi", ".dcm", ".mrxs", ".ndpi", ".scn", ".svs", ".svslide", ".tif", ".tiff", ".vms", ".vmu", ".zvi"}
-)
-"""Endings of slide files."""
-
-
-def slides_in(folder: Path, *, recursive: bool = False) -> list[Path]:
-    """List the slides in a folder by their endings, sorted; hidden files are skipped.
-
-    Args:
-        folder: The folder.
-        recursive: Search the folders below, too, where every DICOM series is a folder of its own: its first file
-            stands for all.
-    """
-    files = sorted(
-        path
-        for path in (folder.rglob("*") if recursive else folder.iterdir())
-        if path.suffix.lower() in SLIDE_ENDINGS and not path.name.startswith(".") and not path.is_dir()
-    )
-    if not recursive:
-        return files
-    series = {path.parent: path for path in reversed(files) if path.suffix.lower() == ".dcm"}
-    return [path for path in files if path.suffix.lower() != ".dcm" or series[path.parent] == path]
-
 
 def open_slide(path: Path | str, *, mpp: float | None = None, backend: Backend = "auto") -> BaseSlide:
     """Open a whole-slide image.

@@ -1,0 +1,150 @@
+"""Slides to work on: from slide files, folders, glob patterns and manifests to tasks."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from he2her2.cohort.engine import SlideTask
+from he2her2.errors import He2Her2Error
+from he2her2.manifest import raise_problems, read_manifest
+from he2her2.slides import SLIDE_ENDINGS, slide_id_of, slides_in
+
+_ANNOTATION_ENDINGS = (".geojson", ".json", ".xml", ".session.xml", ".png")
+_TABLE_ENDINGS = frozenset({".csv", ".tsv", ".txt"})
+_GLOB_CHARACTERS = frozenset("*?[")
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class SlideSources:
+    """The slides that a command was given.
+
+    Attributes:
+        tasks: One a slide, in order.
+        single: True for one slide that was named itself, whose failure is the command's.
+        patients: Patient of each slide whose manifest names one.
+        notes: Lines for the user: slides that were given twice, rows of another stain.
+    """
+
+    tasks: tuple[SlideTask, ...]
+    single: bool
+    patients: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def find_slides(
+    what: Sequence[Path | str], *, mpp: float | None = None, annotations: Path | None = None
+) -> SlideSources:
+    """Find the slides that paths stand for.
+
+    Args:
+        what: Slides, folders (searched below, too), glob patterns such as `cohort/*/*.svs`, and manifests (CSV).
+        mpp: µm per level-0 px of slides whose manifest does not state it, over what their files say.
+        annotations: Annotation file of a single slide, or a folder with a file of each slide's name; a manifest's own
+            outrank it.
+
+    Raises:
+        He2Her2Error: A path holds no slides, or two slides have one name.
+        ManifestError: A manifest cannot be used.
+    """
+    found: list[SlideTask] = []
+    patients: dict[str, str] = {}
+    notes: list[str] = []
+    for item in map(Path, what):
+        if item.suffix.lower() in _TABLE_ENDINGS and item.is_file():
+            found += _of_manifest(item, patients, notes)
+        else:
+            found += [SlideTask(slide_id_of(path), path) for path in _paths(item)]
+    single = len(what) == 1 and len(found) == 1 and found[0].path == Path(what[0])
+    tasks = _each_once(found, notes)
+    return SlideSources(
+        tuple(
+            replace(
+                task,
+                mpp=mpp if task.mpp is None else task.mpp,
+                annotations=task.annotations or annotation_file(task.slide_id, annotations),
+            )
+            for task in tasks
+        ),
+        single,
+        patients,
+        tuple(notes),
+    )
+
+
+def annotation_file(slide_id: str, annotations: Path | None) -> Path | None:
+    """The file given, or the file of the slide's name in the folder given, which may be missing."""
+    if annotations is None or not annotations.is_dir():
+        return annotations
+    candidates = [annotations / f"{slide_id}{ending}" for ending in _ANNOTATION_ENDINGS]
+    return next((file for file in candidates if file.exists()), candidates[0])
+
+
+def _of_manifest(file: Path, patients: dict[str, str], notes: list[str]) -> list[SlideTask]:
+    """Tasks of a manifest's H&E slides; a row that does not state its stain is taken for one."""
+    manifest = read_manifest(file)
+    raise_problems(manifest, manifest.problems)
+    rows = manifest.select(stain="HE")
+    if not rows:
+        raise He2Her2Error(f"{file}: has no H&E slides among its {len(manifest.rows)} rows; check the column stain")
+    if n_other := len(manifest.rows) - len(rows):
+        notes.append(f"{file}: {n_other} rows of another stain than H&E are left out")
+    patients.update({row.slide_id: row.patient_id for row in rows})
+    return [SlideTask.of_row(row) for row in rows]
+
+
+def _paths(item: Path) -> list[Path]:
+    """The slide that a path is, or the slides of a folder or of a glob pattern."""
+    if item.is_dir():
+        slides = slides_in(item)
+        if not slides:
+            n = sum(not path.is_dir() for path in item.rglob("*"))
+            endings = ", ".join(sorted(SLIDE_ENDINGS))
+            raise He2Her2Error(f"{item}: no slides among its {n} files; slides end in {endings}")
+        return slides
+    if item.exists() or not _GLOB_CHARACTERS & set(str(item)):
+        return [item]
+    base = Path(item.anchor) if item.is_absolute() else Path()
+    pattern = item.relative_to(item.anchor)
+    matches = [path for path in sorted(base.glob(str(pattern))) if not _is_hidden(path.relative_to(base))]
+    if not matches:
+        raise He2Her2Error(f"{item}: no file matches; check the pattern")
+    return [path for match in matches for path in (_paths(match) if match.is_dir() else [match])]
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _each_once(tasks: Iterable[SlideTask], notes: list[str]) -> list[SlideTask]:
+    """Tasks of different files; the same file given twice is one slide, two files of one name are a mistake.
+
+    Raises:
+        He2Her2Error: Several files have the name of one slide.
+    """
+    by_file: dict[object, SlideTask] = {}
+    by_name: dict[str, list[SlideTask]] = defaultdict(list)
+    for task in tasks:
+        first = by_file.setdefault(_identity(task.path), task)
+        if first is task:
+            by_name[task.slide_id].append(task)
+        elif first.path != task.path:
+            notes.append(f"{task.path} is the same file as {first.path}: one slide")
+    twice = sorted(name for name, same in by_name.items() if len(same) > 1)
+    if twice:
+        where = ", ".join(str(task.path) for task in by_name[twice[0]][:_SHOWN])
+        raise He2Her2Error(
+            f"several slides are named {', '.join(twice[:_SHOWN])}{', ...' * (len(twice) > _SHOWN)} ({where}); "
+            "give every slide its own name, or a manifest with a slide_id for each"
+        )
+    return [task for same in by_name.values() for task in same]
+
+
+def _identity(path: Path) -> object:
+    """Same for the same file by any name or link."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return path.absolute()
+    return (stat.st_dev, stat.st_ino)

@@ -1,0 +1,64 @@
+"""Slides in a folder: by their endings, DICOM series by their content."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+SLIDE_ENDINGS = frozenset(
+    {".bif", ".czi", ".dcm", ".mrxs", ".ndpi", ".qptiff", ".scn", ".svs", ".svslide", ".tif", ".tiff", ".vms", ".vmu",
+     ".zvi"}
+)  # fmt: skip
+"""Endings of slide files."""
+
+_PREAMBLE = 128
+_HEAD = 1 << 16
+_SERIES_UID = b"\x20\x00\x0e\x00UI"  # tag (0020,000E), little endian, explicit type
+_DICOM_ENDINGS = frozenset({".dcm", ""})
+
+
+def slides_in(folder: Path) -> list[Path]:
+    """List the slides in a folder and in the folders below it, sorted; hidden files and folders are skipped.
+
+    A DICOM series is one slide, and its first file stands for it, whether or not its files end in `.dcm`.
+
+    Args:
+        folder: The folder.
+    """
+    files = sorted(_visible_files(folder))
+    slides = [path for path in files if path.suffix.lower() in SLIDE_ENDINGS - _DICOM_ENDINGS]
+    return sorted([*slides, *_first_of_series(path for path in files if path.suffix.lower() in _DICOM_ENDINGS)])
+
+
+def _visible_files(folder: Path) -> Iterator[Path]:
+    for path in folder.iterdir():
+        if path.name.startswith("."):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            yield from _visible_files(path)
+        elif not path.is_dir():
+            yield path
+
+
+def _first_of_series(files: Iterable[Path]) -> list[Path]:
+    """The first file of each DICOM series; a file that cannot be understood as DICOM counts for its folder."""
+    series: dict[tuple[Path, bytes], Path] = {}
+    for path in files:
+        uid = _series_uid(path)
+        if uid is not None or path.suffix:
+            series.setdefault((path.parent, uid or b""), path)
+    return list(series.values())
+
+
+def _series_uid(path: Path) -> bytes | None:
+    """Series of a DICOM file; None where it is none, or does not say."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+    except OSError:
+        return None
+    if head[_PREAMBLE : _PREAMBLE + 4] != b"DICM":
+        return None
+    _, found, rest = head.partition(_SERIES_UID)
+    if not found:
+        return b""
+    n_bytes = int.from_bytes(rest[:2], "little")
+    return rest[2 : 2 + n_bytes].rstrip(b"\0 ")
