@@ -12,7 +12,7 @@ AnnotationsUseName: TypeAlias = Literal["intersect", "replace"]
 Preset: TypeAlias = Literal["default", "paper", "released-code"]
 PolicyName: TypeAlias = Literal["guideline", "paper"]
 
-Slides = Annotated[
+What = Annotated[
     list[Path],
     typer.Argument(
         metavar="WHAT...",

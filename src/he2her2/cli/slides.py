@@ -56,7 +56,7 @@ def slide_command(verb: Literal["predict", "segment"]) -> Callable[..., None]:
     """The command `predict` or `segment`: they take the same options."""
 
     def command(  # noqa: PLR0913  # a command's options
-        what: o.Slides,
+        what: o.What,
         *,
         out: o.Out,
         weights: o.WeightsOption = "bundled",
@@ -81,7 +81,7 @@ def slide_command(verb: Literal["predict", "segment"]) -> Callable[..., None]:
 
 
 def inspect(
-    what: o.Slides,
+    what: o.What,
     *,
     mpp: o.Mpp = None,
     backend: o.Reader = "auto",
