@@ -98,6 +98,18 @@ def corrupt_tile(path: Path, index: int, page: int = 0) -> Path:
     return path
 
 
+def drop_tiles(path: Path, indices: Sequence[int], page: int = 0) -> Path:
+    """Leave compressed tiles of a page out: their byte counts become 0."""
+    with tifffile.TiffFile(path) as tiff:
+        tag = tiff.pages[page].aspage().tags["TileByteCounts"]
+        start, width, order = tag.valueoffset, {3: 2, 4: 4, 16: 8}[int(tag.dtype)], tiff.byteorder
+    with path.open("r+b") as file:
+        for index in indices:
+            file.seek(start + index * width)
+            file.write((0).to_bytes(width, "little" if order == "<" else "big"))
+    return path
+
+
 def truncated(path: Path, share: float) -> Path:
     """A copy beside the slide that holds only its first `share`."""
     data = path.read_bytes()

@@ -118,15 +118,6 @@ def test_the_border_is_white_not_padding(pair):
     assert not (corner[:2, :2] == 255).all()
 
 
-def test_absent_tiles_are_white(tmp_path):
-    """A compressed tile of zero bytes is glass that the scanner did not store."""
-    path = write_slide(tmp_path / "a.svs", pyramid(synthetic_pixels(192, 128)), SlideSpec(absent=(1,)))
-
-    with open_slide(path) as slide:
-        assert (slide.read(Point(64, 0), Size(64, 64), 0.25) == 255).all()
-        assert slide.metadata.absent_tiles == 1
-
-
 @pytest.mark.parametrize("backend", BOTH)
 def test_a_damaged_tile_is_an_error_and_the_rest_stays_readable(tmp_path, backend):
     """The read that touches it says so; every other region is as before, in any order."""

@@ -1,17 +1,20 @@
 """The fast reader of the tiled TIFF family: tifffile's structure, tiles by `pread`, strict codecs.
 
-Absent tiles (of zero bytes) are white; OpenSlide enlarges or reduces a neighbouring level for them where it can.
+Absent tiles (of zero bytes) are white on glass and unreadable inside the tissue; OpenSlide enlarges or reduces a
+neighbouring level for them where it can.
 """
 
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Iterable, Mapping
+from functools import cached_property, partial
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from he2her2.errors import UnreadableRegionError
 from he2her2.geometry import Rgb
+from he2her2.slides.absent_tiles import lost_tiles
 from he2her2.slides.base import BaseSlide, LazyImages, Metadata
 from he2her2.slides.codecs import DecodeError
 from he2her2.slides.levels import Rect, whole_downsample
@@ -49,6 +52,30 @@ class TiffSlide(BaseSlide):
             self._file.close()
             raise
 
+    @cached_property
+    def _lost(self) -> list[NDArray[np.bool_]]:
+        """For each level (n,) flags of the absent tiles that lie inside the tissue."""
+        if not self.metadata.absent_tiles:
+            return [np.zeros(len(image.absent), np.bool_) for image in self._layout.levels]
+        return lost_tiles(self._layout.levels, tuple(self._layout.associated.values()), self._file)
+
+    def lost_rects(self, level: int) -> list[Rect]:
+        """Rectangles of the absent tiles inside the tissue, in px of `level`."""
+        image = self._layout.levels[level]
+        return [image.tile_rect(index).clipped(image.size) for index in np.flatnonzero(self._lost[level]).tolist()]
+
+    def _raise_if_lost(self, level: int, indices: Iterable[int]) -> None:
+        """Raise if one of the tiles is absent inside the tissue."""
+        if not self.metadata.absent_tiles:
+            return
+        lost = self._lost[level]
+        for index in indices:
+            if lost[index]:
+                tile = self.tile_rect(level, index)
+                raise self._unreadable(
+                    f"level {level}", f"the tile at ({tile.x}, {tile.y}) is absent inside the tissue"
+                )
+
     def tile_rect(self, level: int, index: int) -> Rect:
         """Rectangle of compressed tile `index` (in raster order) of `level`, in px of that level."""
         return self._layout.levels[level].tile_rect(index)
@@ -57,8 +84,9 @@ class TiffSlide(BaseSlide):
         """Decode one compressed tile into `out`, C-contiguous and of the tile's size.
 
         Raises:
-            UnreadableRegionError: The tile is damaged.
+            UnreadableRegionError: The tile is damaged, or absent inside the tissue.
         """
+        self._raise_if_lost(level, (index,))
         try:
             self._layout.levels[level].decode_tile(self._file, index, out)
         except DecodeError as error:
@@ -66,8 +94,10 @@ class TiffSlide(BaseSlide):
             raise self._unreadable(f"level {level}", f"the tile at ({tile.x}, {tile.y}): {error}") from None
 
     def _decode(self, level: int, rect: Rect, out: Rgb) -> None:
+        image = self._layout.levels[level]
+        self._raise_if_lost(level, image.touched(rect))
         try:
-            self._layout.levels[level].decode_into(self._file, rect, out)
+            image.decode_into(self._file, rect, out)
         except DecodeError as error:
             raise self._unreadable(f"level {level}", str(error)) from None
 
@@ -96,7 +126,7 @@ def _metadata(layout: TiffLayout) -> Metadata:
     levels = tuple(
         Level(image.size, whole_downsample(size_l0, image.size), image.tile, image.codec) for image in layout.levels
     )
-    absent = sum(int((image.counts == 0).sum()) for image in layout.levels)
+    absent = sum(int(image.absent.sum()) for image in layout.levels)
     return Metadata(layout.vendor, levels, layout.stated_mpp, objective=layout.objective, absent_tiles=absent)
 
 
@@ -109,3 +139,6 @@ def _check_tables(layout: TiffLayout, file_size: int) -> None:
         share = (n_beyond + n_bad) / sum(len(image.offsets) for image in images)
         shown = f"{100 * share:.0f} %" if share >= 0.01 else "some"
         raise TiffDamageError(f"is cut short: {shown} of its tiles lie beyond its end")
+    absent = layout.levels[0].absent
+    if absent.all():
+        raise TiffDamageError(f"holds no pixels: all {len(absent)} compressed tiles of its level 0 are absent")

@@ -12,7 +12,7 @@ import numpy as np
 
 from he2her2.errors import DamagedSlideError, UnreadableRegionError
 from he2her2.geometry import Point, Rgb, Size, mask_size
-from he2her2.slides.levels import WHITE, Rect, Sampling, choose_sampling
+from he2her2.slides.levels import WHITE, Rect, Sampling, choose_sampling, stained
 from he2her2.slides.resolution import StatedMpp, settle_mpp
 from he2her2.slides.slide import Level, slide_id_of
 
@@ -30,7 +30,8 @@ class Metadata:
         stated_mpp: Resolution that the file states.
         objective: Nominal magnification of the objective, where stated.
         bounds: The part of level 0 that was scanned, where the format states it.
-        absent_tiles: Compressed tiles that the file leaves out, of all levels; they are read as white.
+        absent_tiles: Compressed tiles that the file leaves out, of all levels; on glass they are read as white.
+        cautions: Contradictions and oddities of the file that its reader should know, a sentence each.
     """
 
     vendor: str
@@ -39,6 +40,7 @@ class Metadata:
     objective: float | None = None
     bounds: Rect | None = None
     absent_tiles: int = 0
+    cautions: tuple[str, ...] = ()
 
 
 class LazyImages(Mapping[str, Rgb]):
@@ -78,6 +80,19 @@ class BaseSlide(ABC):
     @abstractmethod
     def _associated(self) -> Mapping[str, Rgb]:
         """The label, macro and thumbnail pictures, decoded when asked for."""
+
+    def lost_rects(self, level: int) -> list[Rect]:  # noqa: ARG002
+        """Rectangles of the absent tiles inside the tissue, in px of `level`, where the reader knows them."""
+        return []
+
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """Contradictions, oddities and losses of the file that the reader of a result should know, a sentence each."""
+        n_lost = sum(len(self.lost_rects(level)) for level in range(len(self.levels)))
+        if not n_lost:
+            return self.metadata.cautions
+        lost = f"{n_lost} compressed tiles are absent inside the tissue; copy or scan the file again"
+        return (*self.metadata.cautions, lost)
 
     @abstractmethod
     def close(self) -> None:
@@ -157,12 +172,23 @@ class BaseSlide(ABC):
             Point(0, 0),
             mask_size(self.size_l0, sampling.scale),
         )
-        size = self.levels[sampling.level].size
+        if lost:
+            self._raise_if_too_much(lost, sampling.level, pixels)
+        return pixels
+
+    def _raise_if_too_much(self, lost: set[Rect], level: int, pixels: Rgb) -> None:
+        """Raise if more than 1 % of a level's px, or of its tissue, is lost to the thumbnail `pixels`."""
+        size = self.levels[level].size
+        remedy = "copy the file again, or scan the slide again"
         share = sum(rect.w * rect.h for rect in lost) / (size.w * size.h)
         if share > _MAX_LOSS:
-            reason = f"{100 * share:.1f} % of its pixels at level {sampling.level} cannot be decoded"
-            raise DamagedSlideError(self.slide_id, reason, "copy the file again, or scan the slide again")
-        return pixels
+            reason = f"{100 * share:.1f} % of its pixels at level {level} cannot be decoded"
+            raise DamagedSlideError(self.slide_id, reason, remedy)
+        lost_tissue = sum(rect.w * rect.h for rect in self.lost_rects(level)) / (size.w * size.h)
+        share = lost_tissue / max(lost_tissue + float(stained(pixels).mean()), 1e-12)
+        if share > _MAX_LOSS:
+            reason = f"{100 * share:.1f} % of its tissue is absent at level {level}"
+            raise DamagedSlideError(self.slide_id, reason, remedy)
 
     def _read_what_can_be(self, level: int, rect: Rect, lost: set[Rect]) -> Rgb:
         """`read_level`, but compressed tiles that cannot be decoded are white, and added to `lost`."""

@@ -40,7 +40,7 @@ class TileCheck:
 
     Attributes:
         n_tiles: Compressed tiles of all levels.
-        n_absent: Left out by the file, and read as white.
+        n_absent: Left out by the file, and read as white on glass.
         n_checked: Decoded for this report.
         n_corrupt: Of these, the ones that cannot be decoded.
     """
@@ -186,8 +186,12 @@ def _problems(slide: BaseSlide, mpp: float | None, tiles: TileCheck) -> Iterator
         found = f"{tiles.n_corrupt} of {tiles.n_checked} compressed tiles ({100 * share:.1f} %) cannot be decoded"
         many = share > _MAX_LOSS
         yield Problem(found, "copy the file again, or scan again" if many else "none needed: they will be left out")
-    if tiles.n_absent:
-        yield Problem(f"{tiles.n_absent} compressed tiles are absent", "none needed: they are read as white")
+    for caution in slide.cautions:
+        yield Problem(*_found_and_remedy(caution))
+    n_lost = sum(len(slide.lost_rects(level)) for level in range(len(slide.levels)))
+    if tiles.n_absent > n_lost:
+        on_glass = f", {tiles.n_absent - n_lost} of them on glass" if n_lost else ""
+        yield Problem(f"{tiles.n_absent} compressed tiles are absent{on_glass}", "none needed: they are read as white")
     if mpp is not None and mpp > _TILE_MPP * _UPSAMPLED_FROM:
         found = f"level 0 has {mpp:.3g} µm/px, coarser than the {_TILE_MPP} of tiles, which are enlarged"
         yield Problem(found, "scan at 40x if you can: nuclear detail cannot be made up")
@@ -199,6 +203,11 @@ def _problems(slide: BaseSlide, mpp: float | None, tiles: TileCheck) -> Iterator
     if slide.backend == "openslide" and drift > _EXACT_PX:
         found = "OpenSlide blends neighbouring px of some levels, whose sizes are no whole reductions"
         yield Problem(found, "none needed; the TIFF reader gives the stored px where it can read the file")
+
+
+def _found_and_remedy(caution: str) -> tuple[str, str]:
+    found, _, remedy = caution.partition("; ")
+    return found, remedy or "look at the slide before you trust a result"
 
 
 def _drift_px(size_l0: Size, size: Size) -> float:

@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from PIL import Image
 
-from he2her2.geometry import Point, Rgb, Size
+from he2her2.geometry import Mask, Point, Rgb, Size
 from he2her2.slides.slide import Level
 from he2her2.units import is_close_mpp
 
@@ -49,6 +49,9 @@ _Fetch: TypeAlias = Callable[[Rect], Rgb]
 
 WHITE = 255
 
+_STAINED_FROM = 20
+"""HSV saturation, of 255, from which averaged pixels are stained; glass stays under 12."""
+
 
 def copy_overlap(source: Rgb, source_rect: Rect, out: Rgb, out_rect: Rect) -> None:
     """Copy what two rectangles share from the pixels of one to those of the other."""
@@ -58,6 +61,17 @@ def copy_overlap(source: Rgb, source_rect: Rect, out: Rgb, out_rect: Rect) -> No
     out[y0 - out_rect.y : y1 - out_rect.y, x0 - out_rect.x : x1 - out_rect.x] = source[
         y0 - source_rect.y : y1 - source_rect.y, x0 - source_rect.x : x1 - source_rect.x
     ]
+
+
+def stained(pixels: Rgb) -> Mask:
+    """(h, w) where averaged pixels (h, w, 3) have the colour of a stain.
+
+    Example:
+        >>> stained(np.array([[[200, 100, 150], [240, 236, 240]]], np.uint8)).tolist()
+        [[True, False]]
+    """
+    most, least = pixels.max(axis=2).astype(np.int32), pixels.min(axis=2).astype(np.int32)
+    return np.asarray(255 * (most - least) > _STAINED_FROM * most)
 
 
 def whole_downsample(size_l0: Size, size_lv: Size) -> float:

@@ -75,6 +75,10 @@ class Slide(Protocol):
     def associated(self) -> Mapping[str, Rgb]:
         """Label, macro and thumbnail pictures that the file carries, decoded when asked for."""
 
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """Contradictions, oddities and losses of the file that the reader of a result should know, a sentence each."""
+
     def effective_mpp(self, mpp: float) -> float:
         """Return the µm per pixel that `read` delivers when asked for `mpp`: a level's own where one is within 10 %."""
 
@@ -96,7 +100,7 @@ class Slide(Protocol):
     def thumbnail(self, mpp: float) -> Rgb:
         """Read the whole slide at `mpp`, in bounded memory; the pixels are those of `read`.
 
-        Pixels that cannot be decoded are white, up to 1 % of them.
+        Pixels that cannot be decoded are white, up to 1 % of them; so is tissue that the file lacks, up to 1 % of it.
 
         Raises:
             DamagedSlideError: More than 1 % cannot be decoded.

@@ -23,7 +23,7 @@ class TiffImage:
         size: Width and height in px.
         tile: Width and height of a tile. A strip is a tile as wide as the image.
         offsets: (n,) int64 first byte of each tile.
-        counts: (n,) int64 bytes of each tile; 0 is an absent tile, read as white.
+        counts: (n,) int64 bytes of each tile; 0 is an absent tile, decoded as white.
         decode: Decodes one tile.
         codec: Its compression, in words.
         striped: True where the last row of tiles ends with the image.
@@ -42,12 +42,27 @@ class TiffImage:
         """Tiles in a row."""
         return -(-self.size.w // self.tile.w)
 
+    @property
+    def n_rows(self) -> int:
+        """Tiles in a column."""
+        return -(-self.size.h // self.tile.h)
+
+    @property
+    def absent(self) -> NDArray[np.bool_]:
+        """(n,) tiles that the file leaves out."""
+        return np.asarray(self.counts == 0)
+
     def tile_rect(self, index: int) -> Rect:
         """Rectangle of tile `index`; it may reach over the border."""
         row, column = divmod(index, self.n_columns)
         y = row * self.tile.h
         h = min(self.tile.h, self.size.h - y) if self.striped else self.tile.h
         return Rect(column * self.tile.w, y, self.tile.w, h)
+
+    def touched(self, rect: Rect) -> list[int]:
+        """Indices of the tiles that a rectangle inside the image touches."""
+        columns, rows = rect.cells(self.tile)
+        return [row * self.n_columns + column for row in rows for column in columns]
 
     def decode_tile(self, file: FileBytes, index: int, out: Rgb) -> None:
         """Decode tile `index` into `out`, C-contiguous and of the tile's size.
@@ -70,8 +85,7 @@ class TiffImage:
         Raises:
             DecodeError: A tile that it touches is damaged; the message names it.
         """
-        columns, rows = rect.cells(self.tile)
-        for index in (row * self.n_columns + column for row in rows for column in columns):
+        for index in self.touched(rect):
             tile = self.tile_rect(index)
             try:
                 if tile == rect and out.flags.c_contiguous:

@@ -1,0 +1,120 @@
+"""Absent compressed tiles: glass on glass, lost and counted inside the tissue."""
+
+import numpy as np
+import pytest
+
+from he2her2.errors import DamagedSlideError, SlideOpenError, UnreadableRegionError
+from he2her2.geometry import Point, Size, TileGrid
+from he2her2.slides import inspect_slide, open_slide, stream_tiles
+from tests.slide_files import SlideSpec, drop_tiles, pyramid, write_slide
+
+SIDE = 64
+GLASS = (243, 240, 243)
+ON_GLASS, IN_TISSUE = [0, 1, 8, 79], [34, 35, 44, 45]
+
+
+def section(w=640, h=512, box=(160, 128, 480, 384)):
+    """(h, w, 3) glass with a stained rectangle `box` (x0, y0, x1, y1)."""
+    x0, y0, x1, y1 = box
+    pixels = np.full((h, w, 3), GLASS, np.uint8)
+    grain = np.random.default_rng(0).integers(-20, 21, (y1 - y0, x1 - x0, 1))
+    pixels[y0:y1, x0:x1] = np.clip(np.array((190, 110, 160)) + grain, 0, 255)
+    return pixels
+
+
+def slide_at(path, downsamples=(1, 4), codec="jpeg", absent=(), pixels=None, **dropped):
+    """A slide of a section with tiles of level 0 (and of further pages) left out."""
+    write_slide(path, pyramid(section() if pixels is None else pixels, downsamples), SlideSpec(codec))
+    drop_tiles(path, absent)
+    for page, indices in dropped.items():
+        drop_tiles(path, indices, page=int(page.removeprefix("level_")))
+    return path
+
+
+def tile_at(slide, index, columns=10):
+    """Read one compressed tile of level 0."""
+    row, column = divmod(index, columns)
+    return slide.read(Point(column * SIDE, row * SIDE), Size(SIDE, SIDE), slide.mpp)
+
+
+@pytest.mark.parametrize("downsamples", [(1, 4), (1, 2, 4), (1,)])
+@pytest.mark.parametrize("codec", ["jpeg", "zlib"])
+def test_absent_tiles_are_glass_on_glass_and_unreadable_in_tissue(tmp_path, downsamples, codec):
+    """Another level tells which; on a slide of one level, what surrounds the gap."""
+    path = slide_at(tmp_path / "a.svs", downsamples, codec, absent=ON_GLASS + IN_TISSUE)
+
+    with open_slide(path) as slide:
+        assert slide.metadata.absent_tiles == 8
+        assert all((tile_at(slide, index) == 255).all() for index in ON_GLASS)
+        for index in IN_TISSUE:
+            with pytest.raises(UnreadableRegionError, match="absent inside the tissue"):
+                tile_at(slide, index)
+        assert slide.cautions == ("4 compressed tiles are absent inside the tissue; copy or scan the file again",)
+
+
+@pytest.mark.parametrize("downsamples", [(1, 4), (1,)])
+def test_a_stream_counts_absent_tissue_as_unreadable(tmp_path, downsamples):
+    """Prediction reads by streams: the tiles are missing there by their number, not white."""
+    path = slide_at(tmp_path / "a.svs", downsamples, absent=ON_GLASS + IN_TISSUE)
+    origins = np.array([(column * SIDE, row * SIDE) for row in range(8) for column in range(10)])
+
+    with open_slide(path) as slide, stream_tiles(slide, TileGrid(origins, SIDE, SIDE, slide.mpp)) as stream:
+        read = np.concatenate([batch.index for batch in stream])
+
+        assert stream.unreadable.tolist() == IN_TISSUE
+        assert len(read) == 76
+
+
+def test_a_gap_that_is_larger_than_what_surrounds_it(tmp_path):
+    """Half of the section is gone on a slide of one level: the gap as a whole is lost, the glass beside it too."""
+    gone = [row * 10 + column for row in range(2, 6) for column in range(3, 6)]
+    path = slide_at(tmp_path / "a.svs", (1,), absent=gone)
+
+    with open_slide(path) as slide:
+        assert len(slide.lost_rects(0)) == len(gone)
+
+
+def test_glass_that_a_scanner_left_out_around_a_section(tmp_path):
+    """Everything but the tiles of the tissue is absent: a good slide, without a word."""
+    stored = {row * 10 + column for row in range(2, 6) for column in range(2, 8)}
+    pixels = section(box=(150, 140, 500, 372))
+    path = slide_at(tmp_path / "a.svs", (1,), absent=sorted(set(range(80)) - stored), pixels=pixels)
+
+    with open_slide(path) as slide:
+        assert slide.cautions == ()
+        assert (slide.thumbnail(4.0)[:5] == 255).all()
+
+
+def test_a_thumbnail_without_its_tissue_is_refused(tmp_path):
+    """A small section on much glass: its tiles are under 1 % of the slide, and a quarter of the tissue."""
+    path = write_slide(tmp_path / "a.svs", [section(2560, 2048, (640, 640, 896, 768))])
+    drop_tiles(path, [411, 412])
+
+    with open_slide(path) as slide, pytest.raises(DamagedSlideError, match=r"a: 2\d\.\d % of its tissue is absent"):
+        slide.thumbnail(4.0)
+
+
+def test_absent_tiles_of_the_level_that_masks_are_read_from(tmp_path):
+    """Level 0 is whole, a reduced level is not: it is refused where it would be used."""
+    path = slide_at(tmp_path / "a.svs", level_1=[4])
+
+    with open_slide(path) as slide, pytest.raises(DamagedSlideError, match="cannot be decoded"):
+        slide.thumbnail(4.0)
+
+
+def test_a_slide_without_any_tile_is_refused(tmp_path):
+    """There are no pixels, and it is not blank glass."""
+    path = slide_at(tmp_path / "a.svs", absent=range(80))
+
+    with pytest.raises(SlideOpenError, match="a: holds no pixels: all 80 compressed tiles of its level 0 are absent"):
+        open_slide(path)
+
+
+def test_inspect_tells_lost_tiles_from_glass(tmp_path):
+    """Both numbers, and what to do about each."""
+    report = inspect_slide(slide_at(tmp_path / "a.svs", absent=ON_GLASS + IN_TISSUE))
+
+    assert [(problem.found, problem.remedy) for problem in report.problems] == [
+        ("4 compressed tiles are absent inside the tissue", "copy or scan the file again"),
+        ("8 compressed tiles are absent, 4 of them on glass", "none needed: they are read as white"),
+    ]
