@@ -19,14 +19,13 @@ from he2her2.manifest import SlideRow
 from he2her2.models import CARD_FILE, UNTRAINED_NOTICE, Card, CnnSpec, aggregator_for, cnn_named
 from he2her2.models.export import save_weights
 from he2her2.models.torch_modules import initial_weights
-from he2her2.training.run import Execution, begin_run
-from he2her2.training.settings import TileTraining
-from he2her2.training.slides.bags import TumourTiler, build_bags
-from he2her2.training.slides.data import SlideData, load_tumour_cnn
-from he2her2.training.slides.module import KeptLogits
-from he2her2.training.slides.train import train_slides
-from he2her2.training.tiles.data import TileData
+from he2her2.training import Execution, TileTraining, begin_run
+from he2her2.training.slides import SlideData, TumourTiler, build_bags, load_tumour_cnn
+from he2her2.training.slides.train import KeptLogits, train_slides
+from he2her2.training.tiles import TileData
 from he2her2.training.tiles.train import train_tiles
+
+__all__ = ["run_ablation"]
 
 _FOLDERS = ("bags", "tiles", "adapted", "start", "methods", "tests", "tables")
 _DONE = "done.txt"

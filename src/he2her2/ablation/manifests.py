@@ -20,8 +20,8 @@ from he2her2.manifest import (
     shared_patients,
 )
 from he2her2.models import CARD_FILE
-from he2her2.training.run import fingerprint
-from he2her2.training.slides.bags import AnnotationsUse
+from he2her2.training import fingerprint
+from he2her2.training.slides import AnnotationsUse
 
 _NAMED: Mapping[str, PaperCohort] = {"her2sc": "HER2SC", "brca": "BRCA", "tcga": "BRCA"}
 _SHOWN = 5

@@ -8,7 +8,7 @@ from he2her2.config import PRESETS, Config, gather, settle, take_preset
 from he2her2.errors import ConfigError
 from he2her2.evaluation import PaperAggregation
 from he2her2.models import aggregator_for
-from he2her2.training.settings import TRAININGS, SlideTraining, TileTraining
+from he2her2.training import TRAININGS, SlideTraining, TileTraining
 
 _TABLES = ("tiles", "adapt", "slides")
 

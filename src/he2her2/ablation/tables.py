@@ -23,7 +23,7 @@ from he2her2.files import csv_text, read_csv
 from he2her2.labels import IhcScore
 from he2her2.pages import render
 from he2her2.statistics import Estimate, exact_binomial
-from he2her2.training.report import REPORT
+from he2her2.training import REPORT
 
 _TITLES: Mapping[PaperAggregation, str] = {
     "mlp": "MLP aggregation",
@@ -190,7 +190,7 @@ def _comparison_page(results: Sequence[CohortResults]) -> TablePage:
 
 
 def _gradient_page(methods: Mapping[Method, Path]) -> TablePage:
-    """How much of each training's loss reached the tile CNN: the paper's method depends on it."""
+    """Gradient that reached the tile CNN in each training, on which the paper's method depends."""
     trained = {method: folder / _HISTORY for method, folder in methods.items() if (folder / _HISTORY).is_file()}
     records = [_gradient_record(method, _history(file)) for method, file in trained.items()]
     body = render("ablation_gradient.md", records=records)

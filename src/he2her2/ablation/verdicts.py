@@ -22,8 +22,8 @@ from he2her2.models import Aggregator, Engine, load_aggregator, load_cnn
 from he2her2.results import Failure, MadeOf
 from he2her2.slides import open_slide
 from he2her2.timing import Progress, silent
-from he2her2.training.report import distinct_notices
-from he2her2.training.slides.bags import TumourTiler
+from he2her2.training import distinct_notices
+from he2her2.training.slides import TumourTiler
 
 _PREDICTION_COLUMNS = ("slide_id", "path", "status", "probability", "threshold", "tiles", "notices")
 

@@ -79,7 +79,7 @@ def ablate(  # noqa: PLR0913  # a command's options
     accelerator: c.Accelerator = "auto",
     devices: c.Devices = "auto",
     strategy: c.Strategy = "auto",
-    precision: c.Precision = "32-true",
+    precision: c.TrainingPrecision = "32-true",
     workers: c.Workers = 0,
 ) -> None:
     """Train and test the six methods of the paper's Tables 3 and 4; the same command again goes on where it stopped."""
@@ -89,9 +89,8 @@ def ablate(  # noqa: PLR0913  # a command's options
         raise ConfigError(
             "the tile CNN learns from IHC or is given: pass --ihc CSV, or --tile-weights FOLDER, not both"
         )
+    from he2her2.ablation import AblationData, StudyFiles, load_ablation
     from he2her2.ablation.ablate import run_ablation
-    from he2her2.ablation.manifests import AblationData, StudyFiles
-    from he2her2.ablation.methods import load_ablation
     from he2her2.labels import Policy
     from he2her2.models import trained_folder
 
@@ -108,7 +107,7 @@ def ablate(  # noqa: PLR0913  # a command's options
         licence=licence,
     )
     data.read()  # whatever is wrong with the manifests is told before their slides are compared
-    c.refuse_leaks(train, *tests.values(), *([ihc] if ihc else []))
+    c.check_leaks(train, *tests.values(), *([ihc] if ihc else []))
     report = run_ablation(
         data,
         out,

@@ -11,7 +11,7 @@ from he2her2.cli.console import say, working
 from he2her2.cli.extras import require_extra
 
 if TYPE_CHECKING:
-    from he2her2.training.run import Execution
+    from he2her2.training import Execution
 
 train = typer.Typer(
     no_args_is_help=True,
@@ -24,7 +24,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace another tr
 Accelerator = Annotated[str, typer.Option(help="cpu, gpu, mps, ...; for Lightning.")]
 Devices = Annotated[str, typer.Option(help="How many devices, or which; for Lightning.")]
 Strategy = Annotated[str, typer.Option(help="Such as ddp; for Lightning.")]
-Precision = Annotated[str, typer.Option(help="Such as 16-mixed or bf16-mixed; for Lightning.")]
+TrainingPrecision = Annotated[str, typer.Option(help="Such as 16-mixed or bf16-mixed; for Lightning.")]
 Workers = Annotated[int, typer.Option(min=0, help="Processes that read pixels; 0 reads in the training process.")]
 ManifestFile = Annotated[Path, typer.Option("--manifest", help="CSV of slides; see docs.", show_default=False)]
 Licence = Annotated[str, typer.Option(help="Licence of the data, for the card.", show_default="not stated")]
@@ -39,7 +39,7 @@ class Stages:
         self._bar: Any = None
 
     def progress(self, stage: str, done: int, total: int) -> None:
-        """Show how far a stage is, while a terminal watches."""
+        """Show the progress of a stage on a terminal."""
         from rich.console import Console
         from rich.progress import Progress
 
@@ -61,7 +61,7 @@ class Stages:
 
 def finish(report: Path) -> None:
     """Print a training's report, in the process that wrote it."""
-    from he2her2.training.run import is_first_process
+    from he2her2.training import is_first_process
 
     if is_first_process():
         say(report.read_text("utf-8").rstrip())
@@ -77,7 +77,7 @@ def need_training() -> None:
     require_extra("train", "torch", "lightning", "tensorboardX")
 
 
-def refuse_leaks(*manifests: Path) -> None:
+def check_leaks(*manifests: Path) -> None:
     """Refuse a patient, a file or the same tissue on two sides, before anything is trained; see `cohort.leaks`.
 
     Raises:
@@ -102,12 +102,11 @@ def execution(
     resume: bool = False,
     overwrite: bool = False,
 ) -> "Execution":
-    """How a command's training is carried out: of several processes only the first one speaks.
+    """Hardware and messages of a command's training: of several processes only the first one prints.
 
     `workers` stays 0 where patches lie in memory, or threads read a slide's tiles.
     """
-    from he2her2.training.run import Execution, is_first_process
-    from he2her2.training.settings import Hardware
+    from he2her2.training import Execution, Hardware, is_first_process
 
     def tell(text: str) -> None:
         if is_first_process():
@@ -142,12 +141,12 @@ def tumour(  # noqa: PLR0913  # a command's options
     accelerator: Accelerator = "auto",
     devices: Devices = "auto",
     strategy: Strategy = "auto",
-    precision: Precision = "32-true",
+    precision: TrainingPrecision = "32-true",
 ) -> None:
     """Train the tumour CNN, invasive against not, from patches, from annotated slides, or from both."""
     need_training()
-    from he2her2.training.settings import load_training
-    from he2her2.training.tumour.data import TumourData
+    from he2her2.training import load_training
+    from he2her2.training.tumour import TumourData
     from he2her2.training.tumour.train import train_tumour
 
     effective, training = load_training("tumour", preset, config, settings or [])
@@ -196,17 +195,17 @@ def slides(  # noqa: PLR0913  # a command's options
     accelerator: Accelerator = "auto",
     devices: Devices = "auto",
     strategy: Strategy = "auto",
-    precision: Precision = "32-true",
+    precision: TrainingPrecision = "32-true",
 ) -> None:
     """Train tile CNN and aggregator together, from H&E slides with a HER2 status each."""
     need_training()
     from he2her2.labels import Policy
     from he2her2.models import trained_folder
-    from he2her2.training.settings import load_training
-    from he2her2.training.slides.data import SlideData
+    from he2her2.training import load_training
+    from he2her2.training.slides import SlideData
     from he2her2.training.slides.train import train_slides
 
-    refuse_leaks(manifest)
+    check_leaks(manifest)
     named = [f"runtime.threads={threads}"] if threads else []
     effective, training = load_training("slides", preset, config, [*(settings or []), *named])
     data = SlideData(
@@ -256,21 +255,21 @@ def tiles(  # noqa: PLR0913  # a command's options
     accelerator: Accelerator = "auto",
     devices: Devices = "auto",
     strategy: Strategy = "auto",
-    precision: Precision = "32-true",
+    precision: TrainingPrecision = "32-true",
     workers: Workers = 0,
 ) -> None:
     """Train the tile CNN, from tiles that inherit their slide's IHC score."""
     need_training()
     from he2her2.models import trained_folder
-    from he2her2.training.settings import load_training
-    from he2her2.training.tiles.data import TileData, read_split
+    from he2her2.training import load_training
+    from he2her2.training.tiles import TileData, read_split
     from he2her2.training.tiles.train import train_tiles
 
     named = [f"runtime.threads={threads}"] if threads else []
     effective, training = load_training("tiles", preset, config, [*(settings or []), *named])
     data = TileData(manifest, stain, trained_folder(init) if init else None, licence, notice)
     read_split(data, folds, training.seed)  # what is wrong with the table comes first: looking at slides takes a while
-    refuse_leaks(manifest)
+    check_leaks(manifest)
     report = train_tiles(
         data,
         out,

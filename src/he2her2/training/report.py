@@ -3,16 +3,17 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import nn
 
 from he2her2.files import write_text
 from he2her2.models import RESEARCH_USE, Card, Metric, RankingSettings, Spec
-from he2her2.models.export import save_weights
-from he2her2.models.torch_modules import tensors_of
 from he2her2.pages import render
 from he2her2.statistics import Estimate
+
+if TYPE_CHECKING:
+    from torch import nn
 
 REPORT = "report.md"
 NOT_VALIDATED = "research use only: not validated for diagnosis"
@@ -59,7 +60,7 @@ def card_metrics(figures: Iterable[Estimate], data: str) -> tuple[Metric, ...]:
 
 
 def export(
-    network: nn.Module, spec: Spec, folder: Path, provenance: Provenance, ranking: RankingSettings | None = None
+    network: "nn.Module", spec: Spec, folder: Path, provenance: Provenance, ranking: RankingSettings | None = None
 ) -> Card:
     """Write a trained network: ONNX, safetensors and card; an existing folder is replaced.
 
@@ -74,6 +75,9 @@ def export(
         ValueError: The network is not that of `spec`, or a weight is not finite.
         OutputError: The folder cannot be written.
     """
+    from he2her2.models.export import save_weights  # noqa: PLC0415  # it loads torch
+    from he2her2.models.torch_modules import tensors_of  # noqa: PLC0415  # as above
+
     card = Card(
         spec,
         trained=True,

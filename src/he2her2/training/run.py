@@ -7,8 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from lightning.pytorch.utilities import rank_zero_only
-
 from he2her2.config import Config
 from he2her2.errors import ConfigError, OutputError
 from he2her2.files import check_writable, read_json, sha256_of, write_json
@@ -98,6 +96,8 @@ def give_up(folder: Path) -> None:
 
 def is_first_process() -> bool:
     """True in the process that writes the files that several processes of one training share."""
+    from lightning.pytorch.utilities import rank_zero_only  # noqa: PLC0415  # it loads torch
+
     return int(getattr(rank_zero_only, "rank", 0)) == 0
 
 

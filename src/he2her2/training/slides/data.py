@@ -22,7 +22,6 @@ from he2her2.models import (
     load_tensors,
     read_card,
 )
-from he2her2.models.torch_modules import initial_weights
 from he2her2.training.report import distinct_notices
 from he2her2.training.run import fingerprint
 from he2her2.training.settings import SlideTraining
@@ -97,6 +96,8 @@ def initial_networks(data: SlideData, config: Config, settings: SlideTraining) -
         ConfigError: There are no weights to begin with, or the settings name an unknown network.
         WeightsError: The weights are missing, damaged, or not of the network that the settings name.
     """
+    from he2her2.models.torch_modules import initial_weights  # noqa: PLC0415  # it loads torch
+
     tile_spec = cnn_named(config.networks.tile_cnn, "tile_cnn")
     aggregator_spec = aggregator_for(config)
     if not data.pretrained:

@@ -39,6 +39,8 @@ from he2her2.training.slides.bags import LabelledSlide, TumourTiler, build_bags
 from he2her2.training.slides.data import SlideData, initial_networks, load_tumour_cnn
 from he2her2.training.slides.module import KeptLogits, SlideModule
 
+__all__ = ["KeptLogits", "train_slides"]
+
 _LIMITS = (NOT_VALIDATED, "the validation figures flatter: these slides picked the epoch")
 _MIXED = ("16-mixed", "16-true", "16")
 _PREDICTIONS = "val_predictions.csv"
@@ -202,7 +204,7 @@ def slide_figures(judged: Sequence[JudgedSlide]) -> tuple[Estimate, ...]:
 
 @dataclass(frozen=True, slots=True)
 class GradientSummary:
-    """How much of the loss reached the tile CNN; means over the epochs.
+    """Gradient that reached the tile CNN; means over the epochs.
 
     Attributes:
         share: Of the selected tiles, those with any gradient at their logits.

@@ -24,6 +24,8 @@ from he2her2.training.tiles.data import TileData, TileSplit, load_weights, read_
 from he2her2.training.tiles.dataset import DrawnTiles, SlideTiles, TileDataset, draw_tiles, find_tiles, readable_tiles
 from he2her2.training.tiles.judgement import CONFUSION_COLUMNS, JudgedTiles, confusion_rows, join_sets, write_tables
 
+__all__ = ["train_tiles"]
+
 _WEAK_LABELS = "every tile of a slide was labelled with the slide's score, also tiles that do not show it"
 
 

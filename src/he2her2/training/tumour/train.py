@@ -30,6 +30,8 @@ from he2her2.training.tumour.data import (
 )
 from he2her2.training.tumour.patches import INVASIVE, Patches, concatenate, draw_patches
 
+__all__ = ["train_tumour"]
+
 _PREDICTIONS = "predictions.csv"
 _COLUMNS = ("patient", "source", "fold", "label", "probability")
 
