@@ -1,5 +1,8 @@
 """Files and folders appear whole or not at all, with the bytes that older files have."""
 
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
 
 import pytest
@@ -7,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from he2her2.errors import OutputError
-from he2her2.files import atomic, csv_text, digest, read_csv, read_json, write_csv, write_json
+from he2her2.files import atomic, csv_text, digest, read_csv, read_json, sweep_drafts, write_csv, write_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,3 +135,36 @@ def test_a_name_that_is_no_unicode_can_be_written(tmp_path):
 
     assert read_csv(tmp_path / "x.csv") == [{"a": "b\\udcfcd.svs"}]
     assert read_json(tmp_path / "x.json") == {"a": "b\udcfcd.svs"}
+
+
+def test_drafts_of_a_killed_process_are_swept(tmp_path):
+    """At the next start; what a living process writes stays, and so does everything else."""
+    script = (
+        "import os, signal; from pathlib import Path; from he2her2.files import atomic\n"
+        f"with atomic(Path({str(tmp_path)!r}) / 'a') as draft:\n"
+        "    draft.mkdir(); (draft / 'x').touch(); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=False)
+    (tmp_path / ".hidden").touch()
+    (tmp_path / ".draft-of-mine").touch()
+    left = sorted(path.name for path in tmp_path.iterdir())
+
+    with atomic(tmp_path / "b") as draft:
+        draft.touch()
+        sweep_drafts(tmp_path)
+        assert draft.exists()
+
+    assert len(left) == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".draft-of-mine", ".hidden", "b"]
+
+
+def test_drafts_of_another_machine_are_swept_after_a_day(tmp_path):
+    """Whether its process lives cannot be seen from here."""
+    draft = tmp_path / ".draft-00000000-1-00000000.x"
+    draft.touch()
+
+    sweep_drafts(tmp_path)
+    assert draft.exists()
+    os.utime(draft, (0, 0))
+    sweep_drafts(tmp_path)
+    assert not draft.exists()

@@ -7,7 +7,11 @@ import csv
 import hashlib
 import io
 import json
+import os
+import platform
+import re
 import shutil
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, is_dataclass
@@ -17,6 +21,10 @@ from typing import Any
 from uuid import uuid4
 
 from he2her2.errors import OutputError
+
+_HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+_DRAFT = re.compile(r"\.draft-(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]{8}\.")
+_DAY_S = 86_400
 
 _Row = Mapping[str, Any] | Sequence[object]
 
@@ -39,7 +47,7 @@ def atomic(path: Path) -> Iterator[Path]:
         'done'
     """
     # The ending stays: many writers choose their format by it.
-    draft = path.with_name(f".{uuid4().hex[:8]}.{path.name}")
+    draft = _draft_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield draft
@@ -50,6 +58,38 @@ def atomic(path: Path) -> Iterator[Path]:
         ) from error
     finally:
         _remove(draft)
+
+
+def sweep_drafts(folder: Path) -> None:
+    """Remove drafts in a folder that a process left when it was killed; those of living processes stay.
+
+    A draft of another machine, whose processes cannot be seen from here, counts as left after a day.
+    """
+    drafts = [(path, found) for path in folder.glob(".draft-*") if (found := _DRAFT.match(path.name))]
+    for path, found in drafts:
+        if not _is_alive(int(found["pid"])) if found["host"] == _HOST else _age_s(path) > _DAY_S:
+            _remove(path)
+
+
+def _age_s(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:  # its process has just given it its name
+        return 0.0
+
+
+def _draft_of(path: Path) -> Path:
+    return path.with_name(f".draft-{_HOST}-{os.getpid()}-{uuid4().hex[:8]}.{path.name}")
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
 
 
 def write_text(path: Path, text: str) -> None:
@@ -210,7 +250,7 @@ def _plain(value: object) -> object:
 
 def _replace(draft: Path, path: Path) -> None:
     if draft.is_dir() and path.is_dir():
-        old = path.with_name(f".{uuid4().hex[:8]}.old.{path.name}")
+        old = _draft_of(path)
         path.rename(old)
         try:
             draft.rename(path)

@@ -22,7 +22,7 @@ from pydantic.dataclasses import dataclass as validated
 from he2her2 import __version__
 from he2her2.config import Config
 from he2her2.errors import EvaluationError, OutputError
-from he2her2.files import check_writable, digest, read_json, write_json
+from he2her2.files import check_writable, digest, read_json, sweep_drafts, write_json
 from he2her2.results.slide_folder import PREDICTION, SlideFolders
 from he2her2.results.slide_result import NetworkNote, SlideResult
 from he2her2.results.tables import (
@@ -139,6 +139,8 @@ def plan_run(
     networks = [asdict(note) for note in weights]
     made_of = digest(__version__, config.digest(), networks, overrides)
     check_writable(folder)
+    for place in (folder, folder / "slides"):
+        sweep_drafts(place)
     if not overwrite and _other_run(folder / _RUN_FILE, made_of):
         raise OutputError(f"{folder}: holds results of other settings or weights; choose another --out, or --overwrite")
     description = {"digest": made_of, "config": asdict(config), "weights": networks, "overrides": dict(overrides)}
