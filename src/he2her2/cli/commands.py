@@ -6,7 +6,7 @@ import typer
 
 from he2her2 import __version__
 from he2her2.cli import options as o
-from he2her2.cli.ablating import ablate, import_weights
+from he2her2.cli.ablating import ablate
 from he2her2.cli.console import say
 from he2her2.cli.evaluating import evaluate_run, recalibrate_run
 from he2her2.cli.manifests import manifest
@@ -14,6 +14,7 @@ from he2her2.cli.phantoms import demo, phantom
 from he2her2.cli.slides import effective_settings, inspect, slide_command
 from he2her2.cli.studies import labels, split
 from he2her2.cli.training import train
+from he2her2.cli.weights import import_weights
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -4,6 +4,7 @@ import warnings
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,19 +14,22 @@ import torch
 from numpy.typing import NDArray
 from onnx import TensorProto
 from safetensors.numpy import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from he2her2.files import atomic, sha256_of
+from he2her2.models.aggregators import AggregatorSpec, RankingSpec
+from he2her2.models.bag import Bag
 from he2her2.models.card import Card, FileNote, Spec, card_to_json
-from he2her2.models.onnx_engine import OnnxEngine, new_session
+from he2her2.models.onnx_engine import OnnxEngine, new_session, run_network
 from he2her2.models.signature import Arrays, Signature
-from he2her2.models.torch_modules import module_of, run_of
+from he2her2.models.torch_modules import batch_of, initial_weights, module_of, run_of
 from he2her2.models.weights import CARD_FILE, ONNX_FILE, TENSOR_FILE
 
-__all__ = ["OPSET", "engine_of", "save_weights", "session_of"]
+__all__ = ["OPSET", "check_aggregator", "engine_of", "save_weights", "session_of"]
 
 OPSET = 18
 _TOLERANCE = 1e-5
+_CPU = torch.device("cpu")
 
 
 class _Graph(NamedTuple):
@@ -161,13 +165,58 @@ def _largest_difference(file: Path, spec: Spec, module: nn.Module, n: int = 3) -
     """
     inputs = spec.signature.random_inputs(n)
     expected = run_of(spec, module)(inputs)
-    found = new_session(str(file)).run([*expected], inputs)
-    pairs = zip(expected.values(), found, strict=True)
-    return max(float(np.abs(e - f).max() / max(1.0, float(np.abs(e).max()))) for e, f in pairs)
+    found = run_network(new_session(str(file)), inputs)
+    return max(
+        float(np.abs(array - found[name]).max() / max(1.0, float(np.abs(array).max())))
+        for name, array in expected.items()
+    )
 
 
 def _note(file: Path) -> FileNote:
     return FileNote(sha256_of(file), file.stat().st_size)
+
+
+@torch.no_grad()
+def check_aggregator(spec: AggregatorSpec) -> None:
+    """Check the torch module and the ONNX file of an aggregator, at weights drawn from a seed.
+
+    Args:
+        spec: The aggregator.
+
+    Raises:
+        ValueError: The order of the tiles or, unless it ranks them, padding changes the result; the contributions are
+            no shares; or the ONNX file computes other numbers than torch for some number of tiles.
+    """
+    module = module_of(spec, initial_weights(spec, seed=0))
+    n = spec.n_tiles if isinstance(spec, RankingSpec) else 20
+    rng = np.random.default_rng(0)
+    features, coords_um = rng.normal(size=(n, spec.n_features)), rng.uniform(0, 1e4, (n, 2))
+    bag = Bag(features.astype(np.float32), coords_um, np.ones(n, np.bool_))
+    order = rng.permutation(n)
+    logits, contributions = module(*batch_of(bag, _CPU))
+    _require_close(
+        spec, "the order of the tiles changes the logits", logits, module(*batch_of(bag.take(order), _CPU))[0]
+    )
+    _require_close(spec, "the contributions do not sum to 1", contributions.sum(), torch.tensor(1.0))
+    if contributions.min() < 0:
+        raise ValueError(f"{spec.name}: a contribution is negative")
+    if not isinstance(spec, RankingSpec):
+        longer = np.concatenate([bag.features, 1 - bag.features])
+        padded = Bag(longer, np.concatenate([coords_um, coords_um]), np.arange(2 * n) < n)
+        _require_close(spec, "padding changes the logits", logits, module(*batch_of(padded, _CPU))[0])
+    if spec.has_weights:
+        with TemporaryDirectory() as folder:
+            file = Path(folder) / ONNX_FILE
+            _write_onnx(file, spec, module)
+            for n_tiles in (1, 50):
+                worst = _largest_difference(file, spec, module, n_tiles)
+                if not worst <= _TOLERANCE:
+                    raise ValueError(f"{spec.name}: its ONNX file differs from torch by {worst:.2g} at {n_tiles} tiles")
+
+
+def _require_close(spec: AggregatorSpec, problem: str, first: Tensor, second: Tensor) -> None:
+    if not torch.allclose(first, second, rtol=_TOLERANCE, atol=_TOLERANCE):
+        raise ValueError(f"{spec.name}: {problem}")
 
 
 def _dynamic_axes(signature: Signature) -> dict[str, dict[int, str]]:

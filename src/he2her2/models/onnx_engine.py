@@ -19,10 +19,10 @@ from he2her2.errors import WeightsError
 from he2her2.geometry import Rgb
 from he2her2.models.card import Card
 from he2her2.models.encoders import CnnSpec, prepare_input
-from he2her2.models.signature import Arrays
+from he2her2.models.signature import Arrays, Inputs
 from he2her2.models.weights import ONNX_FILE
 
-__all__ = ["OnnxEngine", "max_rows", "new_session", "open_session", "run_rows"]
+__all__ = ["OnnxEngine", "max_rows", "new_session", "open_session", "run_network", "run_rows"]
 
 _INPUT, _FEATURES, _LOGITS = "input", "features", "logits"
 
@@ -150,9 +150,19 @@ def open_session(file: Path, card: Card) -> onnxruntime.InferenceSession:
     signature = card.network.signature
     wanted = {name: _sizes(shape) for name, shape in (*signature.inputs.items(), *signature.outputs.items())}
     found = {value.name: _sizes(value.shape) for value in (*session.get_inputs(), *session.get_outputs())}
-    if found != wanted:
+    unused = (
+        signature.inputs.keys() - found.keys() if len(signature.inputs) > 1 else set()
+    )  # the exporter leaves it out
+    if found != {name: shape for name, shape in wanted.items() if name not in unused}:
         raise WeightsError(f"{file}: has {found} where {card.network.name} has {wanted}; train or import it again")
     return session
+
+
+def run_network(session: onnxruntime.InferenceSession, inputs: Inputs) -> dict[str, NDArray[np.float32]]:
+    """Outputs of a network by name; inputs that its graph does not use are left out."""
+    names = [output.name for output in session.get_outputs()]
+    used = {value.name: inputs[value.name] for value in session.get_inputs()}
+    return dict(zip(names, session.run(names, used), strict=True))
 
 
 def _sizes(shape: Sequence[str | int | None]) -> tuple[int | None, ...]:

@@ -1,8 +1,8 @@
 """The three networks of the method, loaded together and checked against the settings."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from he2her2.config import Config
 from he2her2.errors import ConfigError, WeightsError
@@ -129,20 +129,20 @@ def load_aggregator(weights: str, config: Config) -> Aggregator:
     ranking = spec.ranking_of(config.selection, config.scoring)
     if not spec.has_weights:
         return Aggregator(Card(spec, trained=True, notice="", ranking=ranking), _no_network)
-    from he2her2.models.onnx_engine import open_session  # noqa: PLC0415  loads onnxruntime
+    from he2her2.models.onnx_engine import open_session, run_network  # noqa: PLC0415  loads onnxruntime
 
     if isinstance(source, int):
         card = Card(spec, trained=False, notice=UNTRAINED_NOTICE, seed=source, ranking=ranking)
         drawn = untrained_weights(spec, source)
         from he2her2.models.export import session_of  # noqa: PLC0415  loads torch
 
-        return Aggregator(card, _run_of(session_of(spec, drawn)))
+        return Aggregator(card, partial(run_network, session_of(spec, drawn)))
     folder = source / "aggregator"
     card = read_card(folder, "aggregator")
     _check_name(card, spec.name, folder)
     _check_ranking(card, spec, config, folder)
     verify(folder, card)
-    return Aggregator(card, _run_of(open_session(folder / ONNX_FILE, card)))
+    return Aggregator(card, partial(run_network, open_session(folder / ONNX_FILE, card)))
 
 
 def aggregator_for(config: Config) -> AggregatorSpec:
@@ -152,11 +152,6 @@ def aggregator_for(config: Config) -> AggregatorSpec:
         ConfigError: There is none of that name.
     """
     return aggregator_named(config.networks.aggregator).sized_for(config.selection)
-
-
-def _run_of(session: Any) -> RunNetwork:  # noqa: ANN401  onnxruntime is untyped and not loaded here
-    names = [output.name for output in session.get_outputs()]
-    return lambda inputs: dict(zip(names, session.run(names, inputs), strict=True))
 
 
 def _no_network(_: Inputs) -> Arrays:
