@@ -10,9 +10,7 @@ import pytest
 from he2her2.errors import AnnotationError, ManifestError
 from he2her2.labels import Her2Status
 from he2her2.manifest import read_manifest
-from he2her2.method import tiles
-from he2her2.method.segmentation import segment_slide
-from he2her2.method.tiles import cut_tumour
+from he2her2.method import cut_tumour, segment_slide, tiles
 from he2her2.models import Untrained, load_engine
 from he2her2.models.encoders.cnn import COMPACT_TUMOUR_CNN
 from he2her2.slides import open_slide

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from he2her2.config import Runtime, load_config
 from he2her2.errors import UnreadableRegionError
 from he2her2.geometry import Size, TileGrid
-from he2her2.method.inference import blocks_of, infer
+from he2her2.method import infer
+from he2her2.method.inference import blocks_of
 from he2her2.models import CNNS, Untrained, load_engine, load_slide_model
 from he2her2.models.encoders.cnn import COMPACT_TUMOUR_CNN, PAPER_TILE_CNN, STRIDED_TILE_CNN, Conv
 from he2her2.models.export import engine_of

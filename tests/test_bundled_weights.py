@@ -6,8 +6,7 @@ import pytest
 from he2her2.config import PRESETS, load_config
 from he2her2.geometry import mask_size
 from he2her2.manifest import patients_used
-from he2her2.method.raster import thumbnail_on_raster
-from he2her2.method.segmentation import find_tissue, find_tumour
+from he2her2.method import find_tissue, find_tumour, thumbnail_on_raster
 from he2her2.models import load_cnn, load_slide_model, read_card, trained_folder, verify
 from he2her2.models.slide_model import BUNDLED, BUNDLED_IHC
 from he2her2.phantom import make_spec, write_phantom

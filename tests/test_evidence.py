@@ -12,13 +12,14 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from he2her2.geometry import Point, Size, TileGrid
-from he2her2.method.segmentation import Segmentation
+from he2her2.method import Segmentation
 from he2her2.preprocessing import AdaptiveMap
+from he2her2.results import ScoredTiles
 from he2her2.results.geojson import outline, write_geojson
 from he2her2.results.overlay import Caption, draw_overlay, scale_bar_um
 from he2her2.results.palette import SCORE_COLOURS, TUMOUR_COLOUR, score_colours
 from he2her2.results.rasters import score_raster, write_map, write_mask
-from he2her2.results.tiles_h5 import ScoredTiles, read_tiles, write_tiles
+from he2her2.results.tiles_h5 import read_tiles, write_tiles
 
 SIDE = 64  # level-0 px of a tile: 4 mask px of 16
 

@@ -10,8 +10,8 @@ from shapely import box
 
 from he2her2.config import Runtime, load_config
 from he2her2.errors import TilingError, TumourError
-from he2her2.method.raster import blocks_with, thumbnail_on_raster
-from he2her2.method.segmentation import find_tissue
+from he2her2.method import find_tissue, thumbnail_on_raster
+from he2her2.method.raster import blocks_with
 from he2her2.models import load_slide_model
 from he2her2.models.encoders.cnn import COMPACT_TUMOUR_CNN, STRIDED_TILE_CNN
 from he2her2.models.torch_engine import TorchEngine

@@ -11,7 +11,7 @@ import pytest
 from he2her2.errors import ManifestError
 from he2her2.labels import IhcScore
 from he2her2.manifest import SlideRow, hashed_patient
-from he2her2.method.inference import infer
+from he2her2.method import infer
 from he2her2.models import Card, encoders, load_cnn, load_tensors, read_card
 from he2her2.models.export import save_weights
 from he2her2.models.torch_modules import initial_weights

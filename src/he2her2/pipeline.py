@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from he2her2.config import Config
-from he2her2.method.decision import Decision, decide_on
-from he2her2.method.segmentation import Segmentation, segment_slide
-from he2her2.method.tiles import cut_tumour, score_tiles
+from he2her2.method import Decision, Segmentation, cut_tumour, decide_on, score_tiles, segment_slide
 from he2her2.models import SlideModel
 from he2her2.preprocessing import Annotation, CutTiles
 from he2her2.slides import Slide

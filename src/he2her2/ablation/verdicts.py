@@ -16,8 +16,7 @@ from he2her2.files import csv_text, digest, json_text, read_json, write_json, wr
 from he2her2.geometry import TileGrid
 from he2her2.labels import Her2Status, Policy
 from he2her2.manifest import PATIENTS_FILE, SlideRow, label_of, patients_used
-from he2her2.method.decision import decide_on
-from he2her2.method.tiles import score_tiles
+from he2her2.method import decide_on, score_tiles
 from he2her2.models import Aggregator, Engine, load_aggregator, load_cnn
 from he2her2.results import Failure, MadeOf
 from he2her2.slides import open_slide

@@ -12,6 +12,8 @@ from he2her2.cli.commands import app
 from he2her2.cli.console import one_line, say
 from he2her2.errors import He2Her2Error, ManifestError
 
+__all__ = ["main"]
+
 _UsageError = cast("type[Exception]", typer.BadParameter.__bases__[0])  # typer keeps its parent private
 
 _INTERRUPTED = 130

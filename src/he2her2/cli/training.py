@@ -83,11 +83,11 @@ def check_leaks(*manifests: Path) -> None:
     Raises:
         ManifestError: All leaks.
     """
-    from he2her2.cohort import leaks
+    from he2her2.cohort import refuse_leaks
     from he2her2.manifest import read_manifest
 
     with working("comparing slides"):
-        told = leaks.refuse_leaks([read_manifest(file) for file in manifests])
+        told = refuse_leaks([read_manifest(file) for file in manifests])
     for line in told:
         say(f"CAUTION {line}", error=True)
 

@@ -7,7 +7,7 @@ from he2her2.config import Config
 from he2her2.models import SlideModel
 from he2her2.pipeline import RegionUse, predict, segment
 from he2her2.preprocessing import read_annotation
-from he2her2.results.evidence import Evidence, prediction_evidence, segmentation_evidence
+from he2her2.results import Evidence, prediction_evidence, segmentation_evidence
 from he2her2.slides import open_slide
 from he2her2.timing import Progress, Watch, silent
 

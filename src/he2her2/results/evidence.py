@@ -10,8 +10,7 @@ from he2her2 import __version__
 from he2her2.config import Config
 from he2her2.geometry import Point, Rgb, Size
 from he2her2.labels import IhcScore
-from he2her2.method.raster import thumbnail_on_raster
-from he2her2.method.segmentation import Segmentation
+from he2her2.method import Segmentation, thumbnail_on_raster
 from he2her2.models import SlideModel, aggregator_for, tile_classes
 from he2her2.pipeline import Prediction
 from he2her2.preprocessing import quality_shares

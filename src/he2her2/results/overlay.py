@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import binary_dilation, binary_erosion
 
 from he2her2.geometry import Rgb, Size
-from he2her2.method.segmentation import Segmentation
+from he2her2.method import Segmentation
 from he2her2.results.palette import (
     BLUR_COLOUR,
     PEN_COLOUR,

@@ -18,9 +18,7 @@ from he2her2.files import atomic, digest
 from he2her2.geometry import TileGrid
 from he2her2.labels import Her2Status, Policy
 from he2her2.manifest import SlideRow, label_of
-from he2her2.method.inference import pace
-from he2her2.method.segmentation import segment_slide
-from he2her2.method.tiles import cut_tumour, require_readable
+from he2her2.method import cut_tumour, pace, require_readable, segment_slide
 from he2her2.models import Engine, InputSpec
 from he2her2.preprocessing import read_annotation
 from he2her2.results import MadeOf

@@ -17,8 +17,7 @@ from he2her2.config import Config
 from he2her2.errors import ConfigError, DamagedSlideError
 from he2her2.geometry import Rgb
 from he2her2.labels import Her2Status
-from he2her2.method.decision import Decision, decide_on
-from he2her2.method.inference import infer, pace
+from he2her2.method import Decision, decide_on, infer, pace
 from he2her2.models import Aggregator, Bag, Card, RankingSettings, resize
 from he2her2.models.export import engine_of
 from he2her2.models.onnx_engine import OnnxEngine, max_rows

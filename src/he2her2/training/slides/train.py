@@ -17,8 +17,7 @@ from he2her2.files import atomic, write_csv
 from he2her2.geometry import TileGrid
 from he2her2.labels import Her2Status
 from he2her2.manifest import SlideRow, patients_record, read_manifest, require_usable, write_patients
-from he2her2.method.decision import Decision, decide_on
-from he2her2.method.tiles import score_tiles
+from he2her2.method import Decision, decide_on, score_tiles
 from he2her2.models import Aggregator, Engine, load_aggregator, load_cnn
 from he2her2.slides import open_slide
 from he2her2.statistics import Estimate, auc_interval, balanced_accuracy, decision_interval, rate

@@ -20,10 +20,7 @@ from he2her2.errors import DamagedSlideError, TilingError
 from he2her2.geometry import Point, Size, TileGrid
 from he2her2.labels import IhcScore
 from he2her2.manifest import SlideRow, patient_key
-from he2her2.method.inference import pace
-from he2her2.method.raster import tile_side_mask
-from he2her2.method.segmentation import TissueRule, segment_slide
-from he2her2.method.tiles import MAX_UNREADABLE_SHARE
+from he2her2.method import MAX_UNREADABLE_SHARE, TissueRule, pace, segment_slide, tile_side_mask
 from he2her2.models import InputSpec, resize
 from he2her2.preprocessing import TooFewTilesError, cut_tiles, read_annotation, tissue_mask, weak_tissue_mask
 from he2her2.slides import Slide, map_tiles, open_slide

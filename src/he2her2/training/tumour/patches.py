@@ -20,10 +20,7 @@ from he2her2.config import Config
 from he2her2.errors import DamagedSlideError, PatchError
 from he2her2.geometry import Mask, Rgb, TileGrid, l0_from_mask, mask_size
 from he2her2.manifest import Manifest, SlideRow, patient_key
-from he2her2.method.inference import pace
-from he2her2.method.raster import native_mpp, thumbnail_on_raster
-from he2her2.method.segmentation import find_tissue
-from he2her2.method.tiles import MAX_UNREADABLE_SHARE
+from he2her2.method import MAX_UNREADABLE_SHARE, find_tissue, native_mpp, pace, thumbnail_on_raster
 from he2her2.models import InputSpec, resize
 from he2her2.preprocessing import read_annotation
 from he2her2.slides import Slide, map_tiles, open_slide
