@@ -13,7 +13,7 @@ from he2her2.evaluation import Cases
 from he2her2.geometry import Size, TileGrid
 from he2her2.models import load_aggregator, top_tiles
 from he2her2.results import ScoredTiles, result_to_record
-from he2her2.results.slide_result import Areas, ColourStatistics, Counts, QualityFindings
+from he2her2.results.slide_result import Areas, ColourStatistics, Counts, OperatingPointNote, QualityFindings
 from he2her2.results.tiles_h5 import write_tiles
 from tests.made_up_bags import bag_of_scores, logits_of_scores
 from tests.made_up_results import made_up_her2, made_up_result
@@ -53,6 +53,7 @@ def write_run(
     config: Config = QUICK,
     notices: Sequence[str] = (),
     threshold: float = 0.5,
+    operating_point: OperatingPointNote | None = None,
     **description,
 ) -> Path:
     """Write `run.json`, the tables, and the records of the slides that have a probability."""
@@ -74,7 +75,7 @@ def write_run(
                 "notices": "; ".join(notices),
             }
         )
-        _write_slide(folder / "slides" / slide.slide_id, slide)
+        _write_slide(folder / "slides" / slide.slide_id, slide, operating_point)
     _write_csv(folder / "predictions.csv", rows)
     failed = [slide for slide in slides if slide.failure]
     _write_csv(
@@ -99,7 +100,7 @@ def write_labels(path: Path, slides: Sequence[MadeUpSlide]) -> Path:
     return path
 
 
-def _write_slide(folder: Path, slide: MadeUpSlide) -> None:
+def _write_slide(folder: Path, slide: MadeUpSlide, point: OperatingPointNote | None) -> None:
     folder.mkdir(parents=True)
     per_score = [5, 5, 5, 5]
     if slide.scores is not None:
@@ -107,7 +108,7 @@ def _write_slide(folder: Path, slide: MadeUpSlide) -> None:
     assert slide.probability is not None
     result = made_up_result(
         slide_id=slide.slide_id,
-        her2=made_up_her2(slide.probability, per_score),
+        her2=replace(made_up_her2(slide.probability, per_score), operating_point=point),
         slide=replace(made_up_result().slide, width=slide.size, height=slide.size),
         quality=QualityFindings(slide.pen_share, 0.0, left_out=True),
         colour=ColourStatistics(slide.colour, (20.0, 25.0, 22.0)),

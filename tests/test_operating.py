@@ -1,5 +1,6 @@
 """An operating point keeps its promise on fresh patients, ties and all, or says that it cannot make it."""
 
+import json
 from typing import Any
 
 import numpy as np
@@ -219,6 +220,21 @@ def test_rules_come_back_from_their_file(tmp_path, calibration):
     write_rules(tmp_path, rules)
 
     assert read_rules(tmp_path, {"aggregator": a_card()}) == rules
+
+
+def test_rules_of_before_the_patient_rule_are_read(tmp_path):
+    """Their guarantee is said to hold for one slide a patient only."""
+    write_rules(tmp_path, some_rules())
+    fields = json.loads((tmp_path / "decision_rules.json").read_text())
+    del fields["operating_point"]["patient_rule"], fields["operating_point"]["slides_per_patient"]
+    (tmp_path / "decision_rules.json").write_text(json.dumps(fields))
+
+    rules = read_rules(tmp_path, {"aggregator": a_card()})
+
+    assert rules is not None
+    assert rules.operating_point is not None
+    assert rules.operating_point.patient_rule is None
+    assert "of one slide each" in rules.operating_point.guaranteed_for
 
 
 def test_weights_without_rules_have_none(tmp_path):

@@ -9,8 +9,9 @@ from typer.testing import CliRunner
 
 from he2her2.cli.commands import app
 from he2her2.errors import EvaluationError
-from he2her2.evaluation import Budgets
+from he2her2.evaluation import Budgets, Question, evaluate
 from he2her2.evaluation.leakage import check_disjoint, check_same_model
+from he2her2.evaluation.limitations import THRESHOLD_OF_UNKNOWN_LEVEL
 from he2her2.evaluation.summary import reliability
 from he2her2.evaluation.thresholds import apply_rules, choose_rules
 from he2her2.manifest import hashed_patient
@@ -20,6 +21,7 @@ from he2her2.models.encoders.cnn import COMPACT_TUMOUR_CNN, STRIDED_TILE_CNN
 from he2her2.models.export import save_weights
 from he2her2.models.torch_modules import initial_weights
 from he2her2.results import open_run
+from he2her2.results.slide_result import OperatingPointNote
 from he2her2.rules import Arm
 from tests.made_up_runs import QUICK, MadeUpSlide, made_up_cases, write_labels, write_run
 from tests.tissue_slides import write_tissue
@@ -67,6 +69,62 @@ def test_too_few_patients_are_refused_for_what_they_are_too_few_for():
     assert choice.calibration is not None
     assert len(choice.refusals) == 1
     assert "29 are needed" in choice.refusals[0]
+
+
+@pytest.mark.parametrize("rule", ["mean", "max"])
+def test_rules_record_how_slides_are_joined(rule):
+    """A threshold on the mean over slides is none on a slide: what it was chosen for is kept and said."""
+    choice = choose_rules(made_up_cases(200), "200 made-up patients", BUDGETS, rule, (1, 4))
+
+    for chosen in (choice.point, choice.triage):
+        assert chosen is not None
+        assert (chosen.patient_rule, chosen.slides_per_patient) == (rule, (1, 4))
+        assert chosen.chosen_on == f"200 made-up patients, by the {rule} over their slides (1 to 4 slides each)"
+        assert chosen.guaranteed_for.endswith(f"1 to 4 slides each, by the {rule} over their slides")
+
+
+def two_slides_each(folder, patient_rule="none", **described):
+    """A run over twelve patients of two slides, decided by an operating point that was chosen by a rule."""
+    slides = [
+        MadeUpSlide(f"s{k}", f"p{k // 2}", "positive" if k < 12 else "negative", probability=0.9 - 0.03 * k)
+        for k in range(24)
+    ]
+    point = None if patient_rule == "none" else OperatingPointNote(0.1, 0.95, 40, "100 patients", patient_rule)
+    write_run(folder / "run", slides, operating_point=point, **described)
+    write_labels(folder / "m.csv", slides)
+    return folder / "run", Question(folder / "run", folder / "m.csv", audit_slides=0)
+
+
+def test_a_run_decided_by_another_rule_is_refused(tmp_path):
+    """What was chosen on the max over slides promises nothing of the mean."""
+    run, question = two_slides_each(tmp_path, "max")
+
+    with pytest.raises(EvaluationError, match=r"chosen on the max .* joined by the mean here; pass --patient max"):
+        evaluate(question)
+    limits = evaluate(replace(question, rule="max")).limitations
+
+    assert any("chosen for the max over a patient's slides" in text for text in limits)
+    with pytest.raises(EvaluationError, match="pass --patient max"):
+        evaluate(replace(two_slides_each(tmp_path / "plain")[1], compare=run))
+
+
+def test_a_point_that_records_no_rule_is_a_limitation(tmp_path):
+    """Of patients of several slides; a run without an operating point has no promise to speak of."""
+    old = evaluate(two_slides_each(tmp_path / "old", None)[1]).limitations
+    without = evaluate(two_slides_each(tmp_path / "without")[1]).limitations
+
+    assert THRESHOLD_OF_UNKNOWN_LEVEL in old
+    assert not any("operating point" in text for text in without)
+
+
+def test_one_slide_each_joins_the_same_by_all_rules(tmp_path):
+    """Nothing is refused where nothing can differ."""
+    slides = [MadeUpSlide(f"s{k}", f"p{k}", "positive" if k < 5 else "negative", probability=0.5) for k in range(9)]
+    write_run(tmp_path / "run", slides, operating_point=OperatingPointNote(0.1, 0.95, 40, "100 patients", "max"))
+
+    limits = evaluate(Question(tmp_path / "run", write_labels(tmp_path / "m.csv", slides), audit_slides=0)).limitations
+
+    assert not any("operating point" in text for text in limits)
 
 
 def test_a_broken_promise_is_noticed():
@@ -167,6 +225,8 @@ def test_the_choice_is_printed_written_and_drawn(study, kept):
     found = json.loads((study / "out" / "evaluation.json").read_text())
 
     assert "Operating point: called positive from a probability of" in output
+    for text in (output, page):
+        assert text.count("This holds for patients like the validation patients: one slide each, by the mean over") == 2
     assert "Chosen on 120 patients of manifest.csv, run run (60 positive), tested on the 60 evaluated patients" in page
     assert "| refer to IHC |" in page
     assert "![Calibration: share of positives over the probability.](plots/calibration.png)" in page
@@ -184,6 +244,7 @@ def test_kept_rules_name_their_weights_and_patients(study, kept):
     assert rules is not None
     assert rules.operating_point is not None
     assert rules.triage is not None
+    assert rules.operating_point.patient_rule == rules.triage.patient_rule == "mean"
     marks = json.loads((folder / "patients.json").read_text())["validation_patients"]
     assert hashed_patient("p0") in marks
     assert hashed_patient("p179") not in marks
@@ -211,7 +272,8 @@ def test_predict_uses_what_was_kept(kept, slide, tmp_path, command_line):
     p = record["probability"]
     assert record["triage"]["arm"] == ("rule out" if p < low else "rule in" if p >= high else "refer to IHC")
     assert f"triage   {record['triage']['arm']} (rule out below" in output
-    assert "threshold chosen to miss at most 10 % of positives (95 % sure" in output
+    assert "threshold chosen to miss at most 10 % of positives (95 % sure, for patients like 120 patients" in output
+    assert output.count("by the mean over their slides (one slide each)") == 2
     assert f",{record['calibrated_probability']},{record['triage']['arm']}," in row
 
 

@@ -4,14 +4,14 @@ Calibration corrects a probability, an operating point calls a patient positive 
 IHC. Here they are defined and applied; `he2her2.evaluation` chooses them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Annotated, Literal, TypeAlias
 
 import numpy as np
 from annotated_types import Ge, Gt, Le, Lt
 from numpy.typing import ArrayLike, NDArray
-from pydantic import ConfigDict, NonNegativeInt, PositiveFloat
+from pydantic import ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from he2her2.files import json_text
@@ -26,6 +26,26 @@ _STRICT = ConfigDict(extra="forbid")
 _Share = Annotated[float, Ge(0), Le(1)]
 _Inner = Annotated[float, Gt(0), Lt(1)]
 
+PatientRule: TypeAlias = Literal["mean", "max"]
+_PATIENT_RULES: Mapping[PatientRule, Callable[[NDArray[np.float64]], np.floating]] = {"mean": np.mean, "max": np.max}
+
+
+def combine(rule: PatientRule, probabilities: ArrayLike) -> float:
+    """A patient's probability from those of the slides; evaluation chooses rules on it, prediction applies them to it.
+
+    `max` calls a patient positive as soon as one slide is, so more slides mean more calls; `mean` does not depend on
+    their number.
+
+    Args:
+        rule: Mean or greatest of the slides'.
+        probabilities: (n,) of the patient's slides, as predictions write them; at least one.
+
+    Example:
+        >>> combine("mean", [0.25, 0.75]), combine("max", [0.25, 0.75])
+        (0.5, 0.75)
+    """
+    return float(_PATIENT_RULES[rule](np.asarray(probabilities, dtype=np.float64)))
+
 
 @dataclass(frozen=True, config=_STRICT)
 class ShareEstimate:
@@ -37,12 +57,40 @@ class ShareEstimate:
     level: _Inner = 0.95
 
 
+def slides_in_words(slides: tuple[int, int]) -> str:
+    """Fewest and most slides of a patient.
+
+    Example:
+        >>> slides_in_words((1, 1)), slides_in_words((2, 2)), slides_in_words((1, 3))
+        ('one slide each', '2 slides each', '1 to 3 slides each')
+    """
+    fewest, most = slides
+    if most == 1:
+        return "one slide each"
+    return f"{most} slides each" if fewest == most else f"{fewest} to {most} slides each"
+
+
+def _guaranteed_for(rule: PatientRule | None, slides: tuple[int, int] | None) -> str:
+    """Patients for whom a guarantee holds, in words.
+
+    Example:
+        >>> _guaranteed_for("mean", (1, 4))
+        'patients like the validation patients: 1 to 4 slides each, by the mean over their slides'
+    """
+    like = "patients like the validation patients"
+    if rule is None:
+        return f"{like}, of one slide each (how several were joined is not recorded)"
+    return like + (f": {slides_in_words(slides)}," if slides else ":") + f" by the {rule} over their slides"
+
+
 @dataclass(frozen=True, config=_STRICT)
 class OperatingPoint:
     """Threshold on the probability, with its guarantee.
 
     The guarantee: with `confidence` over the choice of validation patients, at most `budget` of the HER2-positive
-    patients like them are called negative. It does not extend to patients of another site.
+    patients like them are called negative. It holds for patients, not for slides: for the probability that `combine`
+    makes of a patient's slides by `patient_rule`, from about as many slides as the validation patients have. It does
+    not extend to patients of another site.
 
     Attributes:
         threshold: Positive from this probability on; 0 calls every patient positive.
@@ -58,6 +106,9 @@ class OperatingPoint:
         npv: Negative predictive value at `prevalence`; None where nobody is called negative.
         prevalence: Share of positives for which `saved`, `ppv` and `npv` hold.
         chosen_on: The validation patients, in words.
+        patient_rule: A patient's probability from those of the slides, see `combine`; None where the file is from
+            before it was recorded.
+        slides_per_patient: Fewest and most slides of a validation patient; None likewise.
     """
 
     threshold: _Share
@@ -73,6 +124,13 @@ class OperatingPoint:
     npv: ShareEstimate | None
     prevalence: _Share
     chosen_on: str
+    patient_rule: PatientRule | None = None
+    slides_per_patient: tuple[PositiveInt, PositiveInt] | None = None
+
+    @property
+    def guaranteed_for(self) -> str:
+        """The patients for whom the guarantee holds; said wherever the guarantee is."""
+        return _guaranteed_for(self.patient_rule, self.slides_per_patient)
 
     def is_positive(self, probability: float) -> bool:
         """True if a patient of this (uncalibrated) probability is called positive; nan is."""
@@ -115,6 +173,9 @@ class Triage:
         arms: Share of patients in each arm, at `prevalence`.
         prevalence: Share of positives for which `arms` holds.
         chosen_on: The validation patients, in words.
+        patient_rule: A patient's probability from those of the slides, see `combine`; the guarantees hold for it
+            only. None where the file is from before it was recorded.
+        slides_per_patient: Fewest and most slides of a validation patient; None likewise.
     """
 
     rule_out_below: _Share
@@ -127,11 +188,18 @@ class Triage:
     arms: Arms
     prevalence: _Share
     chosen_on: str
+    patient_rule: PatientRule | None = None
+    slides_per_patient: tuple[PositiveInt, PositiveInt] | None = None
 
     def __post_init__(self) -> None:
         """Check that the thresholds do not cross."""
         if self.rule_in_from < self.rule_out_below:
             raise ValueError("rule_in_from lies below rule_out_below")
+
+    @property
+    def guaranteed_for(self) -> str:
+        """The patients for whom the guarantees hold; said wherever the guarantee is."""
+        return _guaranteed_for(self.patient_rule, self.slides_per_patient)
 
     def arm(self, probability: float) -> Arm:
         """The arm of a patient of this (uncalibrated) probability; nan is referred."""

@@ -110,12 +110,12 @@ def _rules(her2: Her2Finding) -> list[str]:
     if point := her2.operating_point:
         lines.append(
             f"  threshold chosen to miss at most {100 * point.budget:.3g} % of positives "
-            f"({100 * point.confidence:.3g} % sure, on {point.chosen_on})"
+            f"({100 * point.confidence:.3g} % sure, for patients like {point.chosen_on})"
         )
     if triage := her2.triage:
         lines.append(
             f"  triage   {triage.arm} (rule out below {triage.rule_out_below:.3g}, rule in from "
-            f"{triage.rule_in_from:.3g}, on {triage.chosen_on})"
+            f"{triage.rule_in_from:.3g}, for patients like {triage.chosen_on})"
         )
     return lines
 

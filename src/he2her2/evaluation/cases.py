@@ -1,7 +1,7 @@
 """Cases of an evaluation: predictions joined with labels by slide, and by patient; every other slide has a reason."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import Any, Literal, TypeAlias
@@ -13,17 +13,11 @@ from he2her2.errors import EvaluationError
 from he2her2.labels import Her2Status, IhcScore, Policy
 from he2her2.manifest import Manifest, SlideRow, Split, Stain, patient_key
 from he2her2.results import RunFolder
+from he2her2.rules import PatientRule, combine
 
 CaseLevel: TypeAlias = Literal["slide", "patient"]
-PatientRule: TypeAlias = Literal["mean", "max"]
 
 UNKNOWN_SCORE = -1
-PATIENT_RULES: Mapping[PatientRule, Callable[[NDArray[np.float64]], float]] = {
-    "mean": lambda probabilities: float(np.mean(probabilities)),
-    "max": lambda probabilities: float(np.max(probabilities)),
-}
-"""A patient's probability from those of the slides. `max` calls a patient positive as soon as one slide is, so more
-slides mean more calls; `mean` does not depend on their number."""
 
 
 class ExclusionReason(StrEnum):
@@ -127,6 +121,14 @@ class Joined:
     def count(self, reason: ExclusionReason) -> int:
         """Number of slides left out for a reason."""
         return sum(exclusion.reason is reason for exclusion in self.exclusions)
+
+    @property
+    def slides_per_patient(self) -> tuple[int, int]:
+        """Fewest and most slides of an evaluated patient; (1, 1) without patients."""
+        _, counts = np.unique(
+            self.slides.patients[np.isin(self.slides.patients, self.patients.ids)], return_counts=True
+        )
+        return (int(counts.min()), int(counts.max())) if len(counts) else (1, 1)
 
     @property
     def unpredicted(self) -> tuple[ExcludedSlide, ...]:
@@ -264,9 +266,8 @@ def by_patient(slides: Cases, rule: PatientRule) -> tuple[Cases, frozenset[str]]
     members = np.split(np.argsort(group, kind="stable"), np.cumsum(np.bincount(group))[:-1])
     conflict = np.array([len(set(slides.truth[m].tolist())) > 1 for m in members])
     order = [int(k) for k in np.argsort(first, kind="stable") if not conflict[k]]
-    combine = PATIENT_RULES[rule]
     index = [members[k] for k in order]
-    probability = np.array([combine(slides.probability[m]) for m in index], np.float64)
+    probability = np.array([combine(rule, slides.probability[m]) for m in index], np.float64)
     patients = Cases(
         level="patient",
         ids=names[order],
@@ -287,6 +288,34 @@ def by_patient(slides: Cases, rule: PatientRule) -> tuple[Cases, frozenset[str]]
         threshold=slides.threshold,
     )
     return patients, frozenset(names[conflict].tolist())
+
+
+def check_patient_rule(run: RunFolder, joined: Joined) -> None:
+    """Raise where a run's threshold was chosen for another probability of a patient than the one that is evaluated.
+
+    Only patients of several slides are concerned: for the others all rules give the same.
+
+    Raises:
+        EvaluationError: The run's operating point was chosen by another rule.
+    """
+    chosen = stored_patient_rule(run, joined)
+    if chosen not in ("unrecorded", None, joined.rule):
+        raise EvaluationError(
+            f"{run.path}: was predicted with an operating point chosen on the {chosen} over a patient's slides, and "
+            f"patients are joined by the {joined.rule} here; pass --patient {chosen}, or predict with "
+            "--set stored_rules=false"
+        )
+
+
+def stored_patient_rule(run: RunFolder, joined: Joined) -> PatientRule | Literal["unrecorded"] | None:
+    """The rule that the run's stored operating point was chosen for; None without one, or without several slides."""
+    if joined.slides_per_patient[1] == 1:
+        return None
+    results = (run.result(slide_id) for slide_id in joined.slides.ids.tolist())
+    her2 = next((result.her2 for result in results if result is not None), None)
+    if her2 is None or her2.operating_point is None:
+        return None
+    return her2.operating_point.patient_rule or "unrecorded"
 
 
 def _shared(values: NDArray[Any], otherwise: Any) -> Any:  # noqa: ANN401  (a text or a number)

@@ -20,7 +20,7 @@ from he2her2.evaluation.audits import (
     site_results,
     tile_audits,
 )
-from he2her2.evaluation.cases import Cases, Joined, PatientRule, by_patient, join
+from he2her2.evaluation.cases import Cases, Joined, by_patient, check_patient_rule, join
 from he2her2.evaluation.comparison import RunComparison, compare_runs
 from he2her2.evaluation.leakage import (
     add_validation_patients,
@@ -31,7 +31,7 @@ from he2her2.evaluation.leakage import (
     provenance_known,
     training_patients,
 )
-from he2her2.evaluation.limitations import PROVENANCE_UNKNOWN, limitations, run_notices
+from he2her2.evaluation.limitations import PROVENANCE_UNKNOWN, limitations, run_limitations, run_notices
 from he2her2.evaluation.slide_properties import SlideProperties, slide_properties
 from he2her2.evaluation.summary import Reliability, Summary, equivocal, reliability, summarise
 from he2her2.evaluation.thresholds import AppliedRules, Budgets, apply_rules, choose_rules
@@ -40,7 +40,7 @@ from he2her2.labels import Policy
 from he2her2.manifest import PATIENTS_FILE, Manifest, Split, raise_problems, read_manifest
 from he2her2.models import hashes_of, write_rules
 from he2her2.results import RunFolder, open_run
-from he2her2.rules import RULES_FILE
+from he2her2.rules import RULES_FILE, PatientRule
 
 SplitChoice: TypeAlias = Literal["auto", "train", "val", "test", "all"]
 
@@ -164,6 +164,7 @@ def evaluate(question: Question, say: Callable[[str], None] = lambda _: None) ->
     raise_problems(manifest, manifest.problems)
     split = _chosen_split(question.split, manifest)
     joined = _joined(run, manifest, split, question)
+    check_patient_rule(run, joined)
     shared = training_patients(run.path, manifest, joined.slides)
     if split not in ("train", "val"):
         check_independent(run.path, shared)
@@ -188,6 +189,7 @@ def evaluate(question: Question, say: Callable[[str], None] = lambda _: None) ->
         equivocal=subgroup,
         limitations=(
             *limitations(joined, patients, subgroup, prevalence),
+            *run_limitations(run, joined),
             *(() if provenance_known(run.path) else (PROVENANCE_UNKNOWN,)),
             *question.leak_notes,
         ),
@@ -248,7 +250,9 @@ def _compared(
         return None
     other = open_run(question.compare)
     names = (run.name, other.name) if run.name != other.name else (str(run.path), str(other.path))
-    return compare_runs(joined.patients, _joined(other, manifest, split, question).patients, names)
+    compared = _joined(other, manifest, split, question)
+    check_patient_rule(other, compared)
+    return compare_runs(joined.patients, compared.patients, names)
 
 
 def _validation(question: Question, run: RunFolder, manifest: Manifest, split: Split | None) -> Validation | None:
@@ -280,7 +284,13 @@ def _chosen(validation: Validation, patients: Cases, budgets: Budgets) -> tuple[
         EvaluationError: A patient is among both.
     """
     check_disjoint(patients, validation.joined.patients)
-    choice = choose_rules(validation.joined.patients, validation.name, budgets)
+    choice = choose_rules(
+        validation.joined.patients,
+        validation.name,
+        budgets,
+        validation.joined.rule,
+        validation.joined.slides_per_patient,
+    )
     applied = apply_rules(choice, patients, budgets.prevalence)
     if choice.point is None:
         return applied, None

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 
-from he2her2.evaluation.cases import ExclusionReason, Joined
+from he2her2.evaluation.cases import ExclusionReason, Joined, stored_patient_rule
 from he2her2.evaluation.summary import Summary
 from he2her2.labels import Her2Status
 from he2her2.manifest import Split
@@ -15,6 +15,10 @@ NOT_A_TEST = "not a test: these patients trained or chose the weights"
 PROVENANCE_UNKNOWN = (
     "Nothing beside the run says which patients its weights were trained with, so nobody can exclude that some of them "
     "are evaluated here."
+)
+THRESHOLD_OF_UNKNOWN_LEVEL = (
+    "The operating point that the run was predicted with does not record how a patient's slides were joined when it "
+    "was chosen: for patients of several slides its guarantee is not known to hold. Choose it again (evaluate --store)."
 )
 _PHANTOM_PREFIX = "phantom-"
 _FEW = 10
@@ -37,6 +41,17 @@ def run_notices(run: RunFolder, joined: Joined, split: Split | None, *, trained_
     if split in ("train", "val") or trained_with:
         found.append(NOT_A_TEST)
     return tuple(dict.fromkeys(found))
+
+
+def run_limitations(run: RunFolder, joined: Joined) -> tuple[str, ...]:
+    """Limitations that follow from the operating point with which a run was predicted."""
+    chosen = stored_patient_rule(run, joined)
+    if chosen is None:
+        return ()
+    if chosen == "unrecorded":
+        return (THRESHOLD_OF_UNKNOWN_LEVEL,)
+    text = f"The run's operating point was chosen for the {chosen} over a patient's slides: "
+    return (text + "its guarantee holds for the figures of patients, not for those of slides.",)
 
 
 def limitations(joined: Joined, patients: Summary, subgroup: Summary, prevalence: float) -> tuple[str, ...]:

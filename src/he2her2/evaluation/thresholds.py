@@ -1,13 +1,13 @@
 """Decision rules chosen on validation patients, and their results on the evaluated ones."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, TypeVar
 
 from he2her2.errors import EvaluationError
 from he2her2.evaluation.cases import Cases
 from he2her2.evaluation.summary import CLINIC_PREVALENCE, Reliability, reliability
-from he2her2.rules import Arm, Calibration, DecisionRules, OperatingPoint, Triage
+from he2her2.rules import Arm, Calibration, DecisionRules, OperatingPoint, PatientRule, Triage, slides_in_words
 from he2her2.statistics import (
     LEVEL,
     Estimate,
@@ -72,13 +72,21 @@ class ChosenRules:
         return DecisionRules(weights, self.point, self.triage, self.calibration)
 
 
-def choose_rules(validation: Cases, chosen_on: str, budgets: Budgets) -> ChosenRules:
+def choose_rules(
+    validation: Cases,
+    chosen_on: str,
+    budgets: Budgets,
+    patient_rule: PatientRule = "mean",
+    slides_per_patient: tuple[int, int] = (1, 1),
+) -> ChosenRules:
     """Choose operating point, triage and calibration on validation patients, each only if there are enough of them.
 
     Args:
         validation: Patients that are not evaluated.
         chosen_on: Their name.
         budgets: Error budgets.
+        patient_rule: That made their probabilities from those of the slides; kept with the rules.
+        slides_per_patient: Fewest and most slides of one of them; likewise.
     """
     refusals: list[str] = []
 
@@ -90,12 +98,13 @@ def choose_rules(validation: Cases, chosen_on: str, budgets: Budgets) -> ChosenR
             return None
 
     truth, probability = validation.truth, validation.probability
+    joined_by = f"{chosen_on}, by the {patient_rule} over their slides ({slides_in_words(slides_per_patient)})"
     point = attempt(
         lambda: choose_operating_point(
             truth,
             probability,
             budget=budgets.miss,
-            chosen_on=chosen_on,
+            chosen_on=joined_by,
             confidence=budgets.confidence,
             prevalence=budgets.prevalence,
         )
@@ -106,7 +115,7 @@ def choose_rules(validation: Cases, chosen_on: str, budgets: Budgets) -> ChosenR
             probability,
             miss_budget=budgets.miss,
             false_budget=budgets.false,
-            chosen_on=chosen_on,
+            chosen_on=joined_by,
             prevalence=budgets.prevalence,
         )
     )
@@ -115,6 +124,10 @@ def choose_rules(validation: Cases, chosen_on: str, budgets: Budgets) -> ChosenR
         calibration = attempt(lambda: fit_isotonic(truth, probability, chosen_on=chosen_on))
     elif budgets.calibration == "temperature":
         calibration = attempt(lambda: fit_temperature(truth, probability, chosen_on=chosen_on))
+    if point is not None:
+        point = replace(point, patient_rule=patient_rule, slides_per_patient=slides_per_patient)
+    if triage is not None:
+        triage = replace(triage, patient_rule=patient_rule, slides_per_patient=slides_per_patient)
     return ChosenRules(
         chosen_on, len(validation), validation.n_positive, point, triage, calibration, tuple(dict.fromkeys(refusals))
     )

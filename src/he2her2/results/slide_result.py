@@ -22,7 +22,7 @@ from he2her2.config import Config
 from he2her2.files import digest
 from he2her2.labels import Her2Status
 from he2her2.models import Card
-from he2her2.rules import OperatingPoint, Triage
+from he2her2.rules import OperatingPoint, PatientRule, Triage
 from he2her2.timing import StreamTimes, Watch
 
 RESEARCH_USE_NOTICE = "research use only: not validated for diagnosis"
@@ -221,11 +221,12 @@ class OperatingPointNote:
     confidence: float
     n_positive: NonNegativeInt
     chosen_on: str
+    patient_rule: PatientRule | None = None
 
     @classmethod
     def of(cls, point: OperatingPoint) -> Self:
         """The note of an operating point."""
-        return cls(point.budget, point.confidence, point.n_positive, point.chosen_on)
+        return cls(point.budget, point.confidence, point.n_positive, point.chosen_on, point.patient_rule)
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -238,6 +239,7 @@ class TriageNote:
     miss_budget: float
     false_budget: float
     chosen_on: str
+    patient_rule: PatientRule | None = None
 
     @classmethod
     def of(cls, triage: Triage, probability: float) -> Self:
@@ -249,6 +251,7 @@ class TriageNote:
             triage.miss_budget,
             triage.false_budget,
             triage.chosen_on,
+            triage.patient_rule,
         )
 
 
