@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from he2her2.errors import EvaluationError, OutputError
-from he2her2.evaluation.cases import Cases, PatientRule, join
+from he2her2.evaluation.cases import Cases, join
 from he2her2.evaluation.leakage import add_validation_patients, check_weights
 from he2her2.files import atomic
 from he2her2.labels import Policy
@@ -16,7 +16,7 @@ from he2her2.manifest import PATIENTS_FILE, Manifest, hashed_patient, patients_u
 from he2her2.models import hashes_of, read_rules, write_rules
 from he2her2.pages import render
 from he2her2.results import RunFolder
-from he2her2.rules import Calibration, DecisionRules, IsotonicCalibration, LogitCalibration
+from he2her2.rules import Calibration, DecisionRules, IsotonicCalibration, LogitCalibration, PatientRule
 from he2her2.statistics import Estimate, brier_interval, positives_needed, recalibrate_site
 
 _FOLDS = 20
