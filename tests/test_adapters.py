@@ -244,6 +244,155 @@ def test_the_public_table_differs_from_its_own_status_only_as_told(public_table)
     assert len(differing) == 4
 
 
+HER2_FIELDS = ("HER2_ihc_score", "IHC_HER2", "HER2_fish_status", "HER2_cent17_ratio", "HER2_copy_number")
+
+
+def lines_of(head, rows, delimiter="\t"):
+    """A table as text."""
+    return "".join(delimiter.join(cells) + "\n" for cells in (head, *rows))
+
+
+def gdc_biotab(patients):
+    """Three lines of headings, patients of four letters beside the barcode, missing values in brackets."""
+    head = ("bcr_patient_uuid", "bcr_patient_barcode", "patient_id", "her2_ihc_score", "her2_status_by_ihc",
+            "her2_fish_status", "her2_cent17_ratio", "her2_copy_number", "nte_her2_status")  # fmt: skip
+    alternate = (*head[:3], "her2_immunohistochemistry_level_result", "x", *head[5:])
+    cde = ("CDE_ID:", "CDE_ID:2003301", *["CDE_ID:2957563"] * 7)
+    rows = [
+        ("u", name, name[-4:], *(value.replace("NA", "[Not Available]") for value in values), "[Not Applicable]")
+        for name, values in patients
+    ]
+    return lines_of(head, (alternate, cde, *rows))
+
+
+def gdc_portal(patients):
+    """Missing values as '--, barcodes under another name."""
+    head = ("case_id", "case_submitter_id", "her2_ihc_score", "her2_status_by_ihc", "her2_fish_status",
+            "her2_cent17_ratio", "her2_copy_number")  # fmt: skip
+    missing = ("'--", "Not Reported", "[Discrepancy]")
+    rows = [
+        ("f3a1-uuid", name, *(missing[i % 3] if value == "NA" else value for value in values))
+        for i, (name, values) in enumerate(patients)
+    ]
+    return lines_of(head, rows)
+
+
+def cbioportal_study(patients):
+    """Four lines of comments above the heading, scores with a plus."""
+    head = ("PATIENT_ID", "HER2_IHC_SCORE", "IHC_HER2", "HER2_FISH_STATUS", "HER2_CENT17_RATIO", "HER2_COPY_NUMBER")
+    rows = [(name, score.replace("NA", "[Not Available]"), *rest) for name, (score, *rest) in patients]
+    comments = [tuple(f"#{cell}" if i == 0 else cell for i, cell in enumerate(head))] * 4
+    return lines_of(comments[0], (*comments[1:], head, *rows))
+
+
+def cbioportal_export(patients):
+    """A row for each sample of a patient, headings for people, one of them twice, an IHC score that is not HER2's."""
+    head = ("Study ID", "Patient ID", "Sample ID", "HER2 ihc score", "IHC-HER2", "HER2 fish status",
+            "HER2 cent17 ratio", "HER2 copy number", "IHC Score", "Form date", "Form date")  # fmt: skip
+    rows = []
+    for i, (name, values) in enumerate(patients):
+        samples = ("01", "06") if i % 5 == 0 else ("01",)
+        rows += [("brca_tcga", name, f"{name}-{sample}", *values, "4", "1", sample) for sample in samples]
+    return lines_of(head, rows)
+
+
+def xena_matrix(patients):
+    """A row for each sample, normal tissue too, whose fields may be blank; barcodes with underscores."""
+    head = ("sampleID", "_PATIENT", "her2_immunohistochemistry_level_result",
+            "lab_proc_her2_neu_immunohistochemistry_receptor_status",
+            "lab_procedure_her2_neu_in_situ_hybrid_outcome_type", "her2_neu_chromosone_17_signal_ratio_value",
+            "HER2_copy_number")  # fmt: skip
+    rows = []
+    for i, (name, values) in enumerate(patients):
+        bare = name.replace("-", "_.-"[i % 3])
+        cells = [value.replace("NA", "") for value in values]
+        rows.append((f"{name}-01", bare, *cells))
+        if i % 4 == 0:
+            rows.append((f"{name}-11", bare, *(cells if i % 8 else [""] * len(cells))))
+    return lines_of(head, rows)
+
+
+def csv_of_a_hospital(patients):
+    """Semicolons, a title, decimal commas, scores as 2.0, small letters."""
+    head = (
+        "Patient",
+        "HER2 IHC score",
+        "HER2-status by IHC",
+        "HER2 FISH status",
+        "HER2/cent17 ratio",
+        "HER2 copy number",
+    )
+    rows = []
+    for name, (score, status, fish, ratio, copies) in patients:
+        decimal = (value.replace(".", ",") for value in (ratio, copies))
+        rows.append((name.lower(), score if score == "NA" else f"{score}.0", status, fish, *decimal))
+    return "TCGA breast;;;;;\n" + lines_of(head, rows, ";")
+
+
+@pytest.mark.parametrize(
+    "shape", [gdc_biotab, gdc_portal, cbioportal_study, cbioportal_export, xena_matrix, csv_of_a_hospital]
+)
+def test_the_same_patients_have_the_same_labels_in_every_shape(public_table, tmp_path, shape):
+    """The tables of GDC, cBioPortal and Xena differ in form alone; the counts add up in each."""
+    with public_table.open() as file:
+        patients = [(row["patient_id"], [row[name] for name in HER2_FIELDS]) for row in csv.DictReader(file)]
+    path = tmp_path / "clinical.txt"
+    path.write_text(shape(patients))
+
+    def labels(study):
+        return {p.patient_id: (p.ihc_score, p.ish, p.status, p.stratum, p.rule, p.site) for p in study.patients}
+
+    expected, study = read_tcga_brca(public_table), read_tcga_brca(path)
+
+    assert study.n_patients == 935
+    assert labels(study) == labels(expected)
+    assert Counter(p.status for p in study.patients) == {"negative": 744, "positive": 163}
+    assert [e.patients for e in study.exclusions] == [e.patients for e in expected.exclusions]
+
+
+def test_a_table_of_molecular_tests_has_a_row_for_each_test(tmp_path):
+    """GDC's newer form: gene, method and result; other genes count as no HER2 test."""
+    path = tmp_path / "tests.tsv"
+    names = ("cases.submitter_id", "molecular_tests.gene_symbol", "molecular_tests.laboratory_test")
+    path.write_text(
+        lines_of(
+            (*names, "molecular_tests.test_result"),
+            [
+                ("TCGA-A1-A0SA", "ERBB2", "HER2/neu IHC", "Equivocal"),
+                ("TCGA-A1-A0SA", "ERBB2", "HER2/neu FISH", "Positive"),
+                ("TCGA-A1-A0SB", "ESR1", "Estrogen Receptor IHC", "Positive"),
+                ("TCGA-A1-A0SC", "ERBB2", "HER2/neu IHC", "Negative"),
+                ("TCGA-A1-A0SC", "ERBB2", "HER2/neu FISH", "'--"),
+            ],
+        )
+    )
+
+    study = read_tcga_brca(path)
+
+    assert {p.patient_id[-1]: str(p.status) for p in study.patients} == {"A": "positive", "C": "negative"}
+    assert study.exclusions[0].patients == ("TCGA-A1-A0SB",)
+
+
+@pytest.mark.parametrize(
+    ("rows", "status"),
+    [
+        ("TCGA-A1-A0SA-01,3+,Positive\nTCGA-A1-A0SA-06,0,Negative\n", "positive"),
+        ("TCGA-A1-A0SA-06,0,Negative\nTCGA-A1-A0SA-01,3+,Positive\n", "positive"),
+        ("TCGA-A1-A0SA-01,3+,\nTCGA-A1-A0SA-01,,Positive\n", "positive"),
+        ("TCGA-A1-A0SA-01,3+,\nTCGA-A1-A0SA-01,0,\n", None),
+        ("TCGA-A1-A0SA,3+,\nTCGA-A1-A0SA,0,\n", None),
+    ],
+)
+def test_the_primary_tumour_speaks_for_a_patient(tmp_path, rows, status):
+    """Slides of metastases and of normal tissue are not used, so their rows are not, either."""
+    path = tmp_path / "clinical.csv"
+    path.write_text(f"Sample ID,HER2 ihc score,IHC-HER2\n{rows}")
+
+    study = read_tcga_brca(path)
+
+    assert [p.status for p in study.patients] == ([] if status is None else [status])
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [

@@ -336,3 +336,25 @@ def test_a_table_without_tests_is_refused(command_line, tmp_path):
 
     assert code == 2
     assert "ihc_score, ish, ratio, copies" in err
+
+
+@pytest.mark.parametrize(
+    ("ihc", "counts", "rule"),
+    [
+        (IhcScore.ONE, IshCounts(1.2, None), "ISH ratio 1.2 alone may be group 3, 4 or 5, each of which is negative"),
+        (IhcScore.TWO, IshCounts(1.2, None), "ISH ratio 1.2 alone may be group 3, 4 or 5, which differ"),
+        (IhcScore.TWO, IshCounts(2.2, None), "ISH ratio 2.2 alone may be group 1 or 2, which differ"),
+        (IhcScore.ONE, IshCounts(1.2, 6.5), "ISH group 3 with IHC 1+ is negative"),
+    ],
+)
+def test_a_rule_names_no_group_that_is_unknown(ihc, counts, rule):
+    """A ratio alone fits several groups; the rule says so, also where they agree."""
+    assert apply_guideline(ihc, counts).rule.startswith(rule)
+
+
+def test_the_papers_policy_heeds_a_decisive_ish():
+    """Only a 2+ that ISH leaves open counts as positive."""
+    decided = apply_guideline(IhcScore.TWO, IshResult.NEGATIVE, policy=Policy.PAPER)
+    left_open = apply_guideline(IhcScore.TWO, IshResult.EQUIVOCAL, policy=Policy.PAPER)
+
+    assert (decided.status, left_open.status) == ("negative", "positive")

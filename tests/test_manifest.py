@@ -151,7 +151,7 @@ def test_every_problem_is_told_at_once_in_the_order_of_lines(cohort):
         "d,d.svs,p3,HE,0,,,y,train,,",
         ",d.svs,,HE,0,,,y,train,x,",
         "e/f,d.svs,p9,HE,2+,,,y,train,,",
-        "g,d.svs,p8,HE,0,,,y,val,,,,",
+        "g,d.svs,p8,HE,0,,,y,val,,,,x",
     )
 
     told = problems_of(path, stain="HE", label="her2_status", splits=("train", "val", "test"))

@@ -6,6 +6,18 @@ in Python: the caller's bug.
 
 from collections.abc import Sequence
 
+_LONGEST_QUOTE = 80
+
+
+def quoted(text: str) -> str:
+    """Return text in quotes for a message, on one line and cut short.
+
+    Example:
+        >>> quoted("3+"), len(quoted("x" * 100_000))
+        ("'3+'", 85)
+    """
+    return repr(text) if len(text) <= _LONGEST_QUOTE else f"{text[:_LONGEST_QUOTE]!r}..."
+
 
 class He2Her2Error(Exception):
     """An error of input or settings; the command line prints it as one line and exits with code 2."""

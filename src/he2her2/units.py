@@ -1,5 +1,9 @@
 """Physical units: lengths are micrometres (µm), resolutions are µm per pixel (mpp), areas are mm²."""
 
+import re
+
+from he2her2.errors import quoted
+
 UM_PER_UNIT = {"nm": 1e-3, "µm": 1.0, "um": 1.0, "mm": 1e3, "cm": 1e4, "inch": 25_400.0, "m": 1e6}
 
 _MPP_TOLERANCE = 0.10
@@ -7,6 +11,28 @@ _MPP_TOLERANCE = 0.10
 
 PLAUSIBLE_MPP = (0.05, 10.0)
 """A microscope's level-0 mpp lies between these; other values in a file are a screen's or a printer's."""
+
+
+_NUMBER = re.compile(r"[+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}", re.ASCII)
+
+
+def parse_number(text: str) -> float:
+    """The number that a text states, with a decimal point or a decimal comma.
+
+    Raises:
+        ValueError: It states none, or its comma may divide thousands.
+
+    Example:
+        >>> parse_number("0.25"), parse_number("0,25"), parse_number("0,250")
+        (0.25, 0.25, 0.25)
+    """
+    bare = text.strip()
+    if not _NUMBER.fullmatch(bare):
+        raise ValueError(f"{quoted(bare)} is no number")
+    if _THOUSANDS.fullmatch(bare):
+        raise ValueError(f"{quoted(bare)} may be a decimal or thousands; write it with a decimal point")
+    return float(bare.replace(",", "."))
 
 
 def is_close_mpp(mpp: float, wanted_mpp: float, tolerance: float = _MPP_TOLERANCE) -> bool:

@@ -9,7 +9,7 @@ from typing import cast
 import typer
 
 from he2her2.cli.commands import app
-from he2her2.cli.console import one_line, say
+from he2her2.cli.console import one_line, say, say_problems
 from he2her2.errors import He2Her2Error, ManifestError
 
 __all__ = ["main"]
@@ -32,8 +32,7 @@ def main() -> None:
         say(_usage(error), error=True)
         raise SystemExit(2) from None
     except ManifestError as error:
-        for problem in error.problems:
-            say(f"he2her2: {one_line(problem)}", error=True)
+        say_problems(error.problems)
         raise SystemExit(2) from None
     except He2Her2Error as error:
         say(f"he2her2: {one_line(str(error))}", error=True)

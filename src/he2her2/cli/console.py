@@ -2,11 +2,13 @@
 
 import re
 import sys
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 _CONTROL = re.compile(
     "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]"
 )
+_MOST_PROBLEMS = 200  # a wrong column makes a problem for each row
 
 
 def say(text: str, *, error: bool = False) -> None:
@@ -14,6 +16,14 @@ def say(text: str, *, error: bool = False) -> None:
     stream = sys.stderr if error else sys.stdout
     stream.write(f"{printable(text)}\n")
     stream.flush()
+
+
+def say_problems(problems: Sequence[str]) -> None:
+    """Print problems on standard error, a line each, and the number of those that would only flood the terminal."""
+    for problem in problems[:_MOST_PROBLEMS]:
+        say(f"he2her2: {one_line(problem)}", error=True)
+    if len(problems) > _MOST_PROBLEMS:
+        say(f"he2her2: and {len(problems) - _MOST_PROBLEMS} more problems", error=True)
 
 
 def printable(text: str) -> str:

@@ -33,6 +33,8 @@ def check_manifest(
 
     read = read_manifest(file)
     check_consistent(read)
+    for note in read.notes:
+        say(note)
     for part in count_manifest(read, Policy(policy)):
         say(str(part))
     for doubt in contradictions(read):
@@ -138,7 +140,7 @@ def _write_cohort(
     from he2her2.datasets import match_slides, write_conflicts, write_labels
     from he2her2.manifest import write_manifest
 
-    say("\n".join((cohort.name, *cohort.funnel())))
+    say("\n".join((cohort.name, *cohort.notes, *cohort.funnel())))
     match = None if slides is None else match_slides(cohort.patients, slides, slide_name, out, split=split_name)
     log = conflicts or out.with_name(f"{out.stem}-conflicts.csv")
     write_conflicts(cohort.conflicts, log)

@@ -44,7 +44,8 @@ Arithmetic = Annotated[
     PrecisionName, typer.Option("--precision", help="mixed: a GPU computes in 16 bits where it can.")
 ]
 PolicyOption = Annotated[
-    PolicyName, typer.Option("--policy", help="guideline: 2+ waits for ISH; paper: it is positive.")
+    PolicyName,
+    typer.Option("--policy", help="guideline: a 2+ waits for ISH; paper: one that ISH leaves open is positive."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Take over a folder with other results.")]

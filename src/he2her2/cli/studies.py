@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from he2her2.manifest import Manifest, Patient, Split
 
 LabelName: TypeAlias = Literal["her2_status", "ihc_score"]
+_TestColumn: TypeAlias = Annotated[str | None, typer.Option(help="Column of TABLE.", show_default="by its usual names")]
 
 
 def labels(  # noqa: PLR0913  # a command's options
@@ -37,11 +38,11 @@ def labels(  # noqa: PLR0913  # a command's options
         bool, typer.Option("--recounted", help="The counts are of the recount that ISH groups 2 to 4 require.")
     ] = False,
     policy: o.PolicyOption = "guideline",
-    ihc_column: Annotated[str, typer.Option(help="Column of TABLE.")] = "ihc_score",
-    ish_column: Annotated[str, typer.Option(help="Column of TABLE.")] = "ish",
-    ratio_column: Annotated[str, typer.Option(help="Column of TABLE.")] = "ratio",
-    copies_column: Annotated[str, typer.Option(help="Column of TABLE.")] = "copies",
-    faint_column: Annotated[str, typer.Option(help="Column of TABLE.")] = "faint_staining",
+    ihc_column: _TestColumn = None,
+    ish_column: _TestColumn = None,
+    ratio_column: _TestColumn = None,
+    copies_column: _TestColumn = None,
+    faint_column: _TestColumn = None,
     as_json: o.Json = False,
 ) -> None:
     """Derive HER2 status and stratum from IHC and ISH by ASCO/CAP 2018 (affirmed 2023), for one sample or a table."""
@@ -61,7 +62,7 @@ def labels(  # noqa: PLR0913  # a command's options
     labelled = label_tests(table, columns, policy=rule, recounted=recounted)
     write_labelled_table(labelled, out)
     decisions = [decision for _, decision in labelled.rows]
-    say("\n".join([*_counts(decisions), f"labelled table {out}"]))
+    say("\n".join([*labelled.notes, *_counts(decisions), f"labelled table {out}"]))
 
 
 def _tests(
@@ -156,6 +157,8 @@ def split(  # noqa: PLR0913  # a command's options
             for r, repeat in enumerate(found, 1)
             for f, fold in enumerate(repeat, 1)
         }
+    for note in read.notes:
+        say(note)
     if cohort.left_out:
         say(f"{len(cohort.left_out)} patients have no {label} and get no split")
     for path, plan in plans.items():

@@ -7,6 +7,9 @@ from pathlib import Path
 from he2her2.files import write_csv
 from he2her2.labels import Her2Status, IhcScore, Ish, Stratum
 
+COLUMN_REMEDY = "name it by --column {field}=NAME"
+"""Advice where a table lacks a column."""
+
 _LABEL_COLUMNS = ("patient_id", "site", "ihc_score", "ish", "her2_status", "stratum", "rule")
 _CONFLICT_COLUMNS = ("line", "patient_id", "conflict", "found", "resolution")
 
@@ -80,6 +83,7 @@ class CohortLabels:
         patients: Those that are labelled.
         exclusions: The others, by reason, in the order of the rules.
         conflicts: Every contradiction met.
+        notes: Columns found under other names, columns about HER2 that are not read, lines that are no rows.
     """
 
     name: str
@@ -87,6 +91,7 @@ class CohortLabels:
     patients: tuple[LabelledPatient, ...]
     exclusions: tuple[ExcludedPatients, ...]
     conflicts: tuple[Conflict, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         left_out = sum(len(exclusion.patients) for exclusion in self.exclusions)

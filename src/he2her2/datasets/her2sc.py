@@ -11,13 +11,12 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from he2her2.datasets.cohort_labels import CohortLabels, LabelledPatient, exclusions_in_order
+from he2her2.datasets.cohort_labels import COLUMN_REMEDY, CohortLabels, LabelledPatient, exclusions_in_order
 from he2her2.datasets.herohe import case_key
 from he2her2.datasets.slide_files import SlideName
-from he2her2.datasets.table_columns import find_columns
 from he2her2.errors import ConfigError, ManifestError
 from he2her2.labels import Policy, apply_guideline, parse_ihc
-from he2her2.manifest import Stain, read_table
+from he2her2.manifest import Stain, match_columns, names_nothing, read_table
 
 HER2SC_COLUMNS: Mapping[str, Sequence[str]] = {
     "case": ("case", "case_no", "case_number", "case_id", "slide", "slide_name", "id", "patient_id"),
@@ -52,10 +51,10 @@ def read_her2sc(
         ManifestError: The table cannot be read, a cell cannot be understood or a case comes twice: all problems.
     """
     read = read_table(table)
-    found = find_columns(read, HER2SC_COLUMNS, columns or {}, required=("case", "score"))
+    found = match_columns(read, HER2SC_COLUMNS, columns, required=("case", "score"), ordered=True, remedy=COLUMN_REMEDY)
     patients, unscored, seen = [], [], set[str]()
     for row in read.rows:
-        case = _case_of_cell(found.text(row, "case"))
+        case = "" if names_nothing(found.text(row, "case")) else _case_of_cell(found.text(row, "case"))
         if not case or case in seen:
             found.problems.append(f"line {row.line}: {f'case {case} comes twice' if case else 'no case'}")
             continue
@@ -72,7 +71,7 @@ def read_her2sc(
     if found.problems:
         raise ManifestError([f"{table}: {problem}" for problem in found.problems])
     exclusions = exclusions_in_order(_EXCLUSIONS, {_EXCLUSIONS[0]: unscored})
-    return CohortLabels("HER2 Scoring Contest", len(seen), tuple(patients), exclusions)
+    return CohortLabels("HER2 Scoring Contest", len(seen), tuple(patients), exclusions, notes=found.notes)
 
 
 def _slide_name(path: Path) -> SlideName | str:

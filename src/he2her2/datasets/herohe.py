@@ -9,12 +9,11 @@ case 7 pass for that of the training set. Conde-Sousa et al., J Imaging 2022;8:2
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from he2her2.datasets.cohort_labels import CohortLabels, Conflict, LabelledPatient, exclusions_in_order
+from he2her2.datasets.cohort_labels import COLUMN_REMEDY, CohortLabels, Conflict, LabelledPatient, exclusions_in_order
 from he2her2.datasets.slide_files import SlideName
-from he2her2.datasets.table_columns import find_columns
 from he2her2.errors import ManifestError
 from he2her2.labels import Her2Status, Policy, Stratum, apply_guideline, parse_ihc, parse_status
-from he2her2.manifest import read_table
+from he2her2.manifest import match_columns, names_nothing, read_table
 
 HEROHE_COLUMNS: Mapping[str, Sequence[str]] = {
     "case": ("case", "case_id", "slide", "slide_id", "id", "patient_id"),
@@ -39,10 +38,12 @@ def read_herohe(
         ManifestError: The table cannot be read, a cell cannot be understood or a case comes twice: all problems.
     """
     read = read_table(table)
-    found = find_columns(read, HEROHE_COLUMNS, columns or {}, required=("case", "status"))
+    found = match_columns(
+        read, HEROHE_COLUMNS, columns, required=("case", "status"), ordered=True, remedy=COLUMN_REMEDY
+    )
     patients, conflicts, unlabelled, seen = [], [], [], set[str]()
     for row in read.rows:
-        case = case_key(found.text(row, "case"))
+        case = "" if names_nothing(found.text(row, "case")) else case_key(found.text(row, "case"))
         if not case or case in seen:
             found.problems.append(f"line {row.line}: {f'case {case} comes twice' if case else 'no case'}")
             continue
@@ -67,6 +68,7 @@ def read_herohe(
         tuple(patients),
         exclusions_in_order(_EXCLUSIONS, {_EXCLUSIONS[0]: unlabelled}),
         tuple(conflicts),
+        found.notes,
     )
 
 
@@ -88,7 +90,7 @@ def case_key(text: str) -> str:
         ('12', 'case_a')
     """
     bare = text.strip().casefold()
-    return str(int(bare)) if bare.isdecimal() else bare
+    return bare.lstrip("0") or "0" if bare.isascii() and bare.isdecimal() else bare
 
 
 def _stratum(status: Her2Status, by_score: Stratum, *, is_two: bool) -> Stratum:

@@ -1,8 +1,10 @@
 """TCGA-BRCA: its clinical table, whose HER2 fields contradict each other, and its slides, named by barcode.
 
-Fields, by their names in the BCR biotab files, in cBioPortal's `brca_tcga` and in tables made from them: HER2 status by
-IHC, HER2 IHC score, FISH status, HER2/CEP17 ratio, HER2 copy number, and perhaps a final or derived status. Three
-traps, each met in the public table:
+Fields, by their names in the BCR biotab files, at GDC, in cBioPortal's `brca_tcga`, at Xena and in tables made from
+them: HER2 status by IHC, HER2 IHC score, FISH status, HER2/CEP17 ratio, HER2 copy number, and perhaps a final or
+derived status. GDC's table of molecular tests has a row for each test. A patient may have several rows: those of its
+primary tumour (sample type 01) stand where there are any, and a blank field contradicts no other. Three traps, each met
+in the public table:
 
 - `IHC_Score` (0 to 4) of cBioPortal is not HER2's; it is never read.
 - The copy number is per cell in some rows and the total over all counted cells in others (185 beside a ratio of 1.1):
@@ -24,10 +26,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from he2her2.datasets.cohort_labels import CohortLabels, Conflict, LabelledPatient, exclusions_in_order
+from he2her2.datasets.cohort_labels import COLUMN_REMEDY, CohortLabels, Conflict, LabelledPatient, exclusions_in_order
 from he2her2.datasets.slide_files import SlideName
-from he2her2.datasets.table_columns import TableColumns, find_columns
-from he2her2.errors import ManifestError
+from he2her2.errors import ManifestError, quoted
 from he2her2.labels import (
     Her2Status,
     IhcScore,
@@ -40,10 +41,25 @@ from he2her2.labels import (
     apply_guideline,
     parse_ihc,
 )
-from he2her2.manifest import TableRow, read_table
+from he2her2.manifest import (
+    BARCODE_DASH,
+    Table,
+    TableColumns,
+    TableRow,
+    bare_name,
+    is_blank,
+    match_columns,
+    read_table,
+    shown_columns,
+)
+from he2her2.units import parse_number
 
 TCGA_COLUMNS: Mapping[str, Sequence[str]] = {
-    "patient": ("patient_id", "bcr_patient_barcode", "case_submitter_id", "submitter_id"),
+    "patient": (
+        *("bcr_patient_barcode", "case_submitter_id", "cases.submitter_id", "submitter_id", "patient_id", "_patient"),
+        *("patient_identifier", "patient_barcode", "tcga_id", "sample_id", "bcr_sample_barcode", "sample", "case_id"),
+    ),
+    "sample": ("sample_id", "bcr_sample_barcode", "sample", "sample_barcode", "sample_identifier"),
     "ihc": ("her2_ihc_score", "her2_immunohistochemistry_level_result"),
     "ihc_status": ("ihc_her2", "her2_status_by_ihc", "lab_proc_her2_neu_immunohistochemistry_receptor_status"),
     "fish": ("her2_fish_status", "lab_procedure_her2_neu_in_situ_hybrid_outcome_type"),
@@ -51,6 +67,16 @@ TCGA_COLUMNS: Mapping[str, Sequence[str]] = {
     "copies": ("her2_copy_number", "her2_neu_metastatic_breast_carcinoma_copy_analysis_input_total_number"),
     "final": ("her2_final_status", "her2_final_status_nature2012", "her2_clinical", "her2_source"),
 }
+
+_TEST_COLUMNS: Mapping[str, Sequence[str]] = {
+    "patient": TCGA_COLUMNS["patient"],
+    "gene": ("molecular_tests.gene_symbol", "gene_symbol"),
+    "result": ("molecular_tests.test_result", "test_result"),
+    "test": ("molecular_tests.laboratory_test", "laboratory_test"),
+    "method": ("molecular_tests.molecular_analysis_method", "molecular_analysis_method"),
+    "score": ("molecular_tests.staining_intensity_value", "staining_intensity_value"),
+}
+"""Columns of GDC's table of molecular tests."""
 
 _EXCLUSIONS = (
     "no HER2 test",
@@ -64,8 +90,12 @@ _EXCLUSIONS = (
     "a conflict, and --strict was asked for",
 )
 
-_BARCODE = re.compile(r"TCGA-(?P<site>[A-Z0-9]{2})-(?P<patient>[A-Z0-9]{4})")
+_BARCODE = re.compile(  # of a patient; a sample has its type behind it
+    rf"TCGA{BARCODE_DASH}([A-Z0-9]{{2}}){BARCODE_DASH}([A-Z0-9]{{4}})(?:{BARCODE_DASH}(\d\d)|(?![A-Z0-9]))"
+)
+_PRIMARY = "01"
 _SLIDE = re.compile(r"(TCGA-[A-Z0-9]{2}-[A-Z0-9]{4})-(\d{2})[A-Z]-\d{2}-([A-Z]{2})[0-9A-Z]+", re.IGNORECASE)
+_STATEMENTS = ("score", "status", "fish", "ratio", "copies", "copies_text", "final")
 _WRONG_UNIT = "copies per cell"
 _MOST_CEP17 = 10.0  # signals of chromosome 17 per nucleus: far above polysomy
 _MOST_COPIES = 50.0  # per cell, where no ratio is given
@@ -76,6 +106,8 @@ _WORDS = {
     "equivocal": IshResult.EQUIVOCAL,
     "her2pos": IshResult.POSITIVE,
     "her2neg": IshResult.NEGATIVE,
+    "amplified": IshResult.POSITIVE,
+    "notamplified": IshResult.NEGATIVE,
 }
 _MEANS = {  # what a status by IHC stands for
     IshResult.NEGATIVE: IhcScore.ZERO,
@@ -90,13 +122,14 @@ class _Fields:
 
     patient_id: str
     line: int
-    score: IhcScore | None
-    status: IshResult | None
-    fish: IshResult | None
-    ratio: float | None
-    copies: float | None
-    copies_text: str
-    final: IshResult | None
+    sample: str = ""
+    score: IhcScore | None = None
+    status: IshResult | None = None
+    fish: IshResult | None = None
+    ratio: float | None = None
+    copies: float | None = None
+    copies_text: str = ""
+    final: IshResult | None = None
 
     @property
     def nothing(self) -> bool:
@@ -124,10 +157,7 @@ def read_tcga_brca(
         ManifestError: The table cannot be read, or cells cannot be understood: all of them.
     """
     table = read_table(clinical)
-    found = find_columns(table, TCGA_COLUMNS, columns or {}, required=("patient",))
-    if not set(TCGA_COLUMNS) - {"patient"} & found.names.keys():
-        raise ManifestError([f"{clinical}: has none of the HER2 columns; name yours by --column ihc=NAME and so on"])
-    fields = [_fields(row, found) for row in table.rows]
+    found, fields = _read_fields(table, columns or {})
     if found.problems:
         raise ManifestError([f"{clinical}: {problem}" for problem in found.problems])
     by_patient = defaultdict(list)
@@ -145,7 +175,12 @@ def read_tcga_brca(
             patients.append(result)
         conflicts += met
     return CohortLabels(
-        "TCGA-BRCA", len(by_patient), tuple(patients), exclusions_in_order(_EXCLUSIONS, left_out), tuple(conflicts)
+        "TCGA-BRCA",
+        len(by_patient),
+        tuple(patients),
+        exclusions_in_order(_EXCLUSIONS, left_out),
+        tuple(conflicts),
+        found.notes,
     )
 
 
@@ -169,12 +204,56 @@ def tcga_slide_name(path: Path) -> SlideName | str:
     return SlideName(patient, "HE")
 
 
+def _read_fields(table: Table, given: Mapping[str, str | None]) -> tuple[TableColumns, list[_Fields]]:
+    """The HER2 fields of each row, whichever way the table is laid out."""
+    given = {"patient": _barcode_column(table), **given}
+    tests = match_columns(table, _TEST_COLUMNS, {"patient": given["patient"]}, ordered=True)
+    if {"patient", "gene", "result"} <= tests.names.keys():
+        return tests, [_fields_of_test(row, tests) for row in table.rows]
+    found = match_columns(table, TCGA_COLUMNS, given, required=("patient",), ordered=True, remedy=COLUMN_REMEDY)
+    if not set(TCGA_COLUMNS) - {"patient", "sample"} & found.names.keys():
+        has = shown_columns(table.columns)
+        raise ManifestError(
+            [f"{table.path}: has no column of HER2; name yours by --column ihc=NAME and so on; it has {has}"]
+        )
+    return found, [_fields(row, found) for row in table.rows]
+
+
+def _barcode_column(table: Table) -> str | None:
+    """The best column of patients whose cells are barcodes; a biotab file has `patient_id` of four letters, too."""
+    names = {bare_name(name): rank for rank, name in enumerate(TCGA_COLUMNS["patient"])}
+    columns = sorted((c for c in table.columns if bare_name(c) in names), key=lambda c: names[bare_name(c)])
+    for column in columns:
+        cells = [text for row in table.rows if not is_blank(text := row.text(column))]
+        if 2 * sum(_BARCODE.match(cell.upper()) is not None for cell in cells) > len(cells):
+            return column
+    return None
+
+
+def _fields_of_test(row: TableRow, columns: TableColumns) -> _Fields:
+    """Fields of a row of GDC's molecular tests; those of other genes have none."""
+    blank = _Fields(columns.value(row, "patient", _patient) or _no_patient(row, columns), row.line)
+    if columns.text(row, "gene").upper() not in ("ERBB2", "HER2", "HER2/NEU"):
+        return blank
+    method = f"{columns.text(row, 'test')} {columns.text(row, 'method')}".lower()
+    result = columns.value(row, "result", _word)
+    if re.search(r"\b[fcsd]?ish\b|in situ", method):
+        return replace(blank, fish=result)
+    if re.search(r"\bihc\b|immunohisto", method):
+        return replace(blank, status=result, score=columns.value(row, "score", _score))
+    columns.problems.append(f"line {row.line}: {quoted(method.strip())} is neither IHC nor ISH")
+    return blank
+
+
 def _fields(row: TableRow, columns: TableColumns) -> _Fields:
     """A row's fields; those that cannot be understood become problems."""
     copies_text = columns.text(row, "copies")
+    barcodes = (columns.text(row, name) for name in ("sample", "patient"))
+    found = (_BARCODE.match(text.upper()) for text in barcodes)
     return _Fields(
         patient_id=columns.value(row, "patient", _patient) or _no_patient(row, columns),
         line=row.line,
+        sample=next((barcode[3] for barcode in found if barcode and barcode[3]), ""),
         score=columns.value(row, "ihc", _score),
         status=columns.value(row, "ihc_status", _word),
         fish=columns.value(row, "fish", _word),
@@ -187,10 +266,11 @@ def _fields(row: TableRow, columns: TableColumns) -> _Fields:
 
 def _reconcile(rows: Sequence[_Fields], policy: Policy) -> tuple[LabelledPatient | str, list[Conflict]]:
     """Label a patient by its rows, or give the reason to leave it out; and the conflicts that were met."""
-    first = rows[0]
-    if any(replace(row, line=first.line) != first for row in rows[1:]):
+    rows = [row for row in rows if row.sample == _PRIMARY] or rows
+    first = _merged(rows)
+    if first is None:
         found = "; ".join(f"line {row.line}: {_in_words(row)}" for row in rows)
-        return _EXCLUSIONS[1], [Conflict(first.line, first.patient_id, "rows disagree", found, "left out")]
+        return _EXCLUSIONS[1], [Conflict(rows[0].line, rows[0].patient_id, "rows disagree", found, "left out")]
     if first.nothing:
         return _EXCLUSIONS[0], []
     ihc, ihc_conflicts = _ihc(first)
@@ -211,6 +291,19 @@ def _reconcile(rows: Sequence[_Fields], policy: Policy) -> tuple[LabelledPatient
     rule = decision.rule if score == ihc else decision.rule.replace(f"IHC {ihc}", implied)
     name, site = first.patient_id, first.patient_id.split("-")[1]
     return LabelledPatient(name, name, first.line, score, ish, decision.status, stratum, rule, site), conflicts
+
+
+def _merged(rows: Sequence[_Fields]) -> _Fields | None:
+    """The fields of all rows of a patient, where a blank states nothing; None where two rows contradict each other."""
+    merged = rows[0]
+    for row in rows[1:]:
+        stated = {name: value for name in _STATEMENTS if (value := getattr(row, name)) not in (None, "")}
+        if "copies" in stated and merged.copies == row.copies:
+            del stated["copies_text"]  # the same number may be written in two ways
+        if any(getattr(merged, name) not in (None, "", value) for name, value in stated.items()):
+            return None
+        merged = replace(merged, **stated)
+    return merged
 
 
 def _why_open(
@@ -312,8 +405,8 @@ def _in_words(fields: _Fields) -> str:
 def _patient(text: str) -> str:
     found = _BARCODE.match(text.upper())
     if found is None:
-        raise ValueError(f"{text!r} is no TCGA barcode such as TCGA-A1-A0SK")
-    return found[0]
+        raise ValueError(f"{quoted(text)} is no TCGA barcode such as TCGA-A1-A0SK")
+    return f"TCGA-{found[1]}-{found[2]}"
 
 
 def _no_patient(row: TableRow, columns: TableColumns) -> str:
@@ -331,23 +424,20 @@ def _word(text: str) -> IshResult | None:
     if word in _NOT_DONE:
         return None
     if word not in _WORDS:
-        raise ValueError(f"{text!r} is none of Positive, Negative, Equivocal, Indeterminate")
+        raise ValueError(f"{quoted(text)} is none of Positive, Negative, Equivocal, Indeterminate")
     return _WORDS[word]
 
 
 def _number(text: str) -> float | None:
     if _bare(text) in _NOT_DONE:
         return None
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is no number") from None
+    return parse_number(text)
 
 
 def _number_or_none(text: str) -> float | None:
     """A copy number; the table also has "not amplified" and "<4.0", which are no counts."""
     try:
-        return float(text)
+        return parse_number(text)
     except ValueError:
         return None
 

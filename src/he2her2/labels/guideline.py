@@ -120,9 +120,22 @@ def _status(ihc: IhcScore | None, ish: Ish | None, *, recounted: bool) -> tuple[
         return status, f"single-probe ISH with {ish} is {result}: {rule}"
     found = [_by_group(ihc, group, recounted=recounted) for group in ish.possible_groups]
     if len({status for status, _ in found}) > 1:
-        groups = " or ".join(str(group.value) for group in ish.possible_groups)
-        return Her2Status.UNDETERMINED, f"ISH {ish} alone may be group {groups}, which differ: copies are needed"
+        return Her2Status.UNDETERMINED, f"ISH {ish} alone may be {_groups(ish)}, which differ: copies are needed"
+    if ish.group is None:
+        status = found[0][0]
+        return status, f"ISH {ish} alone may be {_groups(ish)}, each of which is {status} with IHC {ihc or 'not done'}"
     return found[0]
+
+
+def _groups(ish: IshCounts) -> str:
+    """The ISH groups that fit counts.
+
+    Example:
+        >>> _groups(IshCounts(1.2, None))
+        'group 3, 4 or 5'
+    """
+    *first, last = (str(group.value) for group in ish.possible_groups)
+    return f"group {', '.join(first)} or {last}"
 
 
 def _by_result(ihc: IhcScore | None, result: IshResult | None) -> tuple[Her2Status, str]:

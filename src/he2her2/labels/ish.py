@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import TypeAlias
 
+from he2her2.errors import quoted
+from he2her2.units import parse_number
+
 
 class IshResult(StrEnum):
     """Result that a report states without counts."""
@@ -75,7 +78,7 @@ _MOST = 1000
 _AMPLIFIED_RATIO = 2.0
 _RAISED_COPIES = 4.0
 _POSITIVE_COPIES = 6.0
-_NUMBER = r"\s*[:=]?\s*([0-9][0-9.e+-]*)"
+_NUMBER = r"\s*[:=]?\s*([0-9](?:,(?=[0-9])|[0-9.e+-])*)"
 _COUNTS = re.compile(rf"(?:ratio{_NUMBER})?[\s,;]*(?:copies{_NUMBER})?")
 
 
@@ -130,10 +133,10 @@ def parse_ish(text: str) -> Ish:
     counts = _COUNTS.fullmatch(word)
     try:
         if counts and any(counts.groups()):
-            ratio, copies = (None if value is None else float(value) for value in counts.groups())
+            ratio, copies = (None if value is None else parse_number(value) for value in counts.groups())
             return IshCounts(ratio, copies)
     except ValueError:
         pass
     raise ValueError(
-        f"{text.strip()!r} is no ISH result: use positive, negative, equivocal, or counts: ratio 2.3 copies 4.5"
+        f"{quoted(text.strip())} is no ISH result: use positive, negative, equivocal, or counts: ratio 2.3 copies 4.5"
     )

@@ -1,6 +1,11 @@
 """The two labels of HER2: the IHC score of a slide or tile, and the HER2 status of a patient. Never one int."""
 
+import re
 from enum import StrEnum
+
+from he2her2.errors import quoted
+
+_SCORE = re.compile(r"(?:HER2|IHC|[\s:])*([0-3])(?:[.,]0+)?\s*\+?")
 
 
 class IhcScore(StrEnum):
@@ -25,7 +30,7 @@ class Policy(StrEnum):
 
     Attributes:
         GUIDELINE: ASCO/CAP 2018, affirmed 2023: an equivocal 2+ waits for in situ hybridisation.
-        PAPER: Oliveira et al. (2020), section 5.4: the IHC score alone decides, and an uncertain 2+ counts as positive.
+        PAPER: As the guideline, but a 2+ that ISH leaves open counts as positive (Oliveira et al. 2020, section 5.4).
     """
 
     GUIDELINE = "guideline"
@@ -33,7 +38,7 @@ class Policy(StrEnum):
 
 
 def parse_ihc(text: str) -> IhcScore:
-    """The IHC score that `text` names; the plus may be missing, and "3+" may follow "HER2" or "IHC".
+    """The IHC score that `text` names; the plus may be missing, "3+" may follow "HER2" or "IHC", and 2.0 is 2.
 
     Raises:
         ValueError: It names none.
@@ -42,10 +47,10 @@ def parse_ihc(text: str) -> IhcScore:
         >>> parse_ihc("2"), parse_ihc("IHC 0")
         (<IhcScore.TWO: '2+'>, <IhcScore.ZERO: '0'>)
     """
-    bare = text.strip().upper().removeprefix("HER2").removeprefix("IHC").strip().removesuffix("+").strip()
-    if bare not in ("0", "1", "2", "3"):
-        raise ValueError(f"{text.strip()!r} is no IHC score: use 0, 1+, 2+ or 3+")
-    return tuple(IhcScore)[int(bare)]
+    found = _SCORE.fullmatch(text.strip().upper())
+    if found is None:
+        raise ValueError(f"{quoted(text.strip())} is no IHC score: use 0, 1+, 2+ or 3+")
+    return tuple(IhcScore)[int(found[1])]
 
 
 def parse_status(text: str) -> Her2Status:
@@ -62,4 +67,4 @@ def parse_status(text: str) -> Her2Status:
         return Her2Status(text.strip().lower())
     except ValueError:
         names = ", ".join(Her2Status)
-        raise ValueError(f"{text.strip()!r} is no HER2 status: use one of {names}") from None
+        raise ValueError(f"{quoted(text.strip())} is no HER2 status: use one of {names}") from None

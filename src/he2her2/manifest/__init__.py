@@ -8,10 +8,12 @@ from he2her2.manifest.checks import (
     raise_problems,
     require_usable,
 )
+from he2her2.manifest.columns import TableColumns, bare_name, match_columns, shown_columns
 from he2her2.manifest.counts import count_manifest
-from he2her2.manifest.csv_tables import Table, TableRow, is_blank, read_table
+from he2her2.manifest.csv_tables import Table, TableRow, is_blank, names_nothing, read_table
 from he2her2.manifest.labelled_table import TestColumns, label_tests, write_labelled_table
 from he2her2.manifest.manifest_file import (
+    BARCODE_DASH,
     MANIFEST_COLUMNS,
     SPLITS,
     Manifest,
@@ -22,6 +24,7 @@ from he2her2.manifest.manifest_file import (
     read_manifest,
     write_manifest,
 )
+from he2her2.manifest.near_ids import near_misses
 from he2her2.manifest.splits import (
     Patient,
     classes_missing,
@@ -41,6 +44,7 @@ from he2her2.manifest.used_patients import (
 )
 
 __all__ = [
+    "BARCODE_DASH",
     "MANIFEST_COLUMNS",
     "PATIENTS_FILE",
     "SPLITS",
@@ -51,8 +55,10 @@ __all__ = [
     "Split",
     "Stain",
     "Table",
+    "TableColumns",
     "TableRow",
     "TestColumns",
+    "bare_name",
     "check_consistent",
     "classes_missing",
     "contradictions",
@@ -61,6 +67,9 @@ __all__ = [
     "is_blank",
     "label_of",
     "label_tests",
+    "match_columns",
+    "names_nothing",
+    "near_misses",
     "patient_key",
     "patients_of",
     "patients_record",
@@ -71,6 +80,7 @@ __all__ = [
     "recorded_patients",
     "require_usable",
     "shared_patients",
+    "shown_columns",
     "split_by_shares",
     "split_in_folds",
     "with_splits",

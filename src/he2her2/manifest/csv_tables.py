@@ -1,84 +1,283 @@
-"""CSV tables as R, pandas and Excel write them, with the line of every row."""
+"""CSV tables as R, pandas, Excel, GDC, cBioPortal and people write them, with the line of every row."""
 
+import codecs
 import csv
 import io
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
+from typing import NamedTuple, TypeAlias
 
-from he2her2.errors import ManifestError
+from he2her2.errors import ManifestError, quoted
 from he2her2.files import cell_text
 
-_BLANK = frozenset({"", "na", "n/a", "nan", "none", "null", "#n/a"})
+MOST_BYTES = 512 << 20
+"""Larger files are no tables of patients or slides."""
+
+_BLANK = frozenset(
+    (
+        *("", "--", "na", "n/a", "nan", "none", "null", "<na>", "#n/a", "#na", "nil", "missing", "unknown"),
+        *("not available", "not reported", "not evaluated", "not applicable", "not given", "not done", "not performed"),
+        *("performed but not available", "discrepancy", "not allowed to collect"),
+    )
+)
+_DELIMITERS = ",;\t|"
+_PREAMBLE = 50  # lines and records that may lie before the heading
+_HEADINGS = 2  # rows below the heading that may be headings, too
+_ALIKE = 3  # cells of such a row that repeat their own heading
+_COMMENT = re.compile(r'"?# *[^\s,;|"]')  # a heading may be a bare "#"
+_QUOTED = re.compile(r'"[^"]*"')
+_SEPARATOR = re.compile(r'"?sep=(.)"?')
+_BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+_OTHER_KINDS = ((b"PK\x03\x04", "an Excel workbook or another archive"), (b"\xd0\xcf\x11\xe0", "an old Excel workbook"))
+
+_Record: TypeAlias = tuple[int, list[str]]
 
 
-@dataclass(frozen=True, slots=True)
-class TableRow:
+class TableRow(NamedTuple):
     """One row of a table.
 
     Attributes:
-        line: Line of the file on which it begins; the heading is line 1.
-        cells: Text by column, without surrounding blanks.
+        line: Line of the file on which it begins.
+        values: Text of each column, without surrounding blanks.
+        position: Index into `values` by column, the same for all rows of a table.
     """
 
     line: int
-    cells: Mapping[str, str]
+    values: Sequence[str]
+    position: Mapping[str, int]
+
+    def text(self, column: str | None) -> str:
+        """Text of a column; empty where the table has no such column."""
+        index = None if column is None else self.position.get(column)
+        return "" if index is None else self.values[index]
+
+    @property
+    def cells(self) -> dict[str, str]:
+        """Text by column."""
+        return dict(zip(self.position, self.values, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table of text: its file, its columns and its rows; `problems` are rows that do not fit the heading."""
+    """A table of text.
+
+    Attributes:
+        path: Its file.
+        columns: Names of its columns, each once: a heading that is empty or comes again has the column's number.
+        rows: Its rows.
+        problems: Rows that do not fit the heading, a line of text each.
+        notes: Lines of the file that were not read as rows, in words.
+    """
 
     path: Path
     columns: tuple[str, ...]
     rows: tuple[TableRow, ...]
     problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def is_blank(text: str) -> bool:
-    """Check if a cell is empty or a missing value as R, pandas and Excel write it."""
-    return text.strip().lower() in _BLANK
+    """Check if a cell is empty or a missing value as R, pandas, Excel, GDC and the BCR write it.
+
+    A single dash is none: in a column of results it may mean negative.
+
+    Example:
+        >>> is_blank("[Not Available]"), is_blank("'--"), is_blank("-")
+        (True, True, False)
+    """
+    if text and text[0] in "0123":  # most cells of a table of scores
+        return False
+    return " ".join(text.strip(" '[]").split()).lower() in _BLANK
+
+
+def names_nothing(text: str) -> bool:
+    """Check if a cell cannot be the name of a patient, case or slide: a missing value, or marks without a letter.
+
+    Example:
+        >>> names_nothing("NA"), names_nothing("-"), names_nothing("P-1")
+        (True, True, False)
+    """
+    return not any(map(str.isalnum, text)) or is_blank(text) or text.startswith(("#REF!", "#VALUE!", "#NAME?", "#DIV/"))
 
 
 def read_table(path: Path) -> Table:
-    """Read a table with comma, semicolon or tab between the cells, with or without a byte-order mark.
+    """Read a table with comma, semicolon, tab or bar between the cells.
+
+    Above the heading there may be blank lines, comments behind `#`, Excel's `sep=;` and titles of one cell; below it
+    the heading may be repeated, as BCR biotab files do. Columns without heading and content are left out.
 
     Raises:
-        ManifestError: The file cannot be read, is no text, or has no heading or the same heading twice.
+        ManifestError: The file cannot be read, is no text, or has no heading.
     """
+    text = _read_text(path)
+    start, skipped, delimiter = _preamble(text)
+    notes = [f"{_lines(1, skipped)} not read: blank, a comment or a setting"] if skipped else []
+    records = _records(text[start:], skipped, delimiter, path)
+    headings, records = _heading(records, notes)
+    if not any(headings):
+        raise ManifestError([f"{path}: is empty; its first line must name the columns"])
+    columns, problems = _unique(headings), list[str]()
+    rows = list(_rows(records, headings, columns, problems, apostrophes="'" in text))
+    if repeated := _repeated_headings(rows[:_HEADINGS], headings):
+        notes.append(f"{_lines(rows[0].line, rows[repeated - 1].line)} repeated headings, no rows")
+        del rows[:repeated]
+    columns, rows = _without_empty(headings, columns, rows)
+    return Table(path, columns, tuple(rows), tuple(problems), tuple(notes))
+
+
+def _read_text(path: Path) -> str:
+    """The text of a file, with line ends of one kind."""
     try:
-        text = path.read_text("utf-8-sig")
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise ManifestError([f"{path}: cannot be read ({error.strerror}); give a CSV file"]) from None
+    if len(content) > MOST_BYTES:
+        raise ManifestError([f"{path}: is larger than {MOST_BYTES >> 20} MB; give a CSV file of the cohort alone"])
+    if kind := next((name for magic, name in _OTHER_KINDS if content.startswith(magic)), None):
+        raise ManifestError([f"{path}: is {kind}; save the table as CSV (UTF-8)"])
+    try:
+        text = content.decode(next((name for mark, name in _BOMS if content.startswith(mark)), "utf-8"))
     except UnicodeDecodeError:
         raise ManifestError([f"{path}: is no UTF-8 text; save it as CSV (UTF-8)"]) from None
-    heading = text.partition("\n")[0]
-    delimiter = max(",;\t", key=heading.count)
-    lines = _records(text, delimiter, path)
-    columns = tuple(cell.strip() for cell in next(lines, (1, []))[1])
-    if not any(columns):
-        raise ManifestError([f"{path}: is empty; its first line must name the columns"])
-    if twice := sorted({name for name in columns if columns.count(name) > 1}):
-        raise ManifestError([f"{path}: has the column {', '.join(map(repr, twice))} twice; rename one"])
-    rows, problems = [], []
-    for line, cells in lines:
-        if len(cells) > len(columns):
-            problems.append(f"line {line}: {len(cells)} cells under {len(columns)} headings; quote cells with commas")
-        elif any(cell.strip() for cell in cells):
-            padded = [*cells, *[""] * (len(columns) - len(cells))]
-            rows.append(
-                TableRow(line, {name: cell_text(cell.strip()) for name, cell in zip(columns, padded, strict=True)})
-            )
-    return Table(path, columns, tuple(rows), tuple(problems))
+    if "\0" in text:
+        raise ManifestError([f"{path}: holds NUL bytes, so it is no text; save it as CSV (UTF-8)"])
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 
-def _records(text: str, delimiter: str, path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Each record with the line on which it begins."""
+def _preamble(text: str) -> tuple[int, int, str]:
+    """Where the table begins, how many lines lie above it, and what stands between its cells."""
+    start, skipped, delimiter = 0, 0, ""
+    while start < len(text) and skipped < _PREAMBLE:
+        line = text[start : _line_end(text, start)]
+        if setting := _SEPARATOR.fullmatch(line.strip(" \r")):
+            delimiter = setting[1]
+        elif line.strip(_DELIMITERS + " ") and not _COMMENT.match(line):
+            break
+        start, skipped = _line_end(text, start) + 1, skipped + 1
+    return start, skipped, delimiter or _delimiter(text, start)
+
+
+def _line_end(text: str, start: int) -> int:
+    end = text.find("\n", start)
+    return len(text) if end < 0 else end
+
+
+def _delimiter(text: str, start: int) -> str:
+    """The most frequent delimiter of the first line that has one outside quotes; a title has none."""
+    for _ in range(_PREAMBLE):
+        end = _line_end(text, start)
+        bare = _QUOTED.sub("", text[start:end])
+        found = max(_DELIMITERS, key=bare.count)
+        if found in bare:
+            return found
+        start = end + 1
+    return _DELIMITERS[0]
+
+
+def _records(text: str, above: int, delimiter: str, path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Each record with the line on which it begins; `above` lines lie above the text."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    begin = 1
+    begin = above + 1
     try:
         for cells in reader:
             yield begin, cells
-            begin = reader.line_num + 1
+            begin = above + reader.line_num + 1
     except csv.Error as error:
         raise ManifestError([f"{path}, line {begin}: is no CSV ({error}); check its quotes"]) from None
+
+
+def _heading(records: Iterator[_Record], notes: list[str]) -> tuple[list[str], Iterator[_Record]]:
+    """The headings, and the records below them; a cell alone above a row of several is a title."""
+    filled = ((line, cells) for line, cells in records if any(map(str.strip, cells)))
+    above = list(islice(filled, 1))
+    while above and _n_filled(above[-1][1]) == 1 and len(above) < _PREAMBLE and (below := next(filled, None)):
+        above.append(below)
+    if len(above) == 1 or (above and _n_filled(above[-1][1]) == 1):  # a table of one column has no title
+        (_, heading), *rest = above
+        return [cell.strip() for cell in heading], chain(rest, filled)
+    for line, cells in above[:-1]:
+        notes.append(f"line {line} is not read: a title, {quoted(''.join(cells).strip())}")
+    return [cell.strip() for cell in above[-1][1]] if above else [], filled
+
+
+def _n_filled(cells: Sequence[str]) -> int:
+    return sum(bool(cell.strip()) for cell in cells)
+
+
+def _unique(headings: Sequence[str]) -> tuple[str, ...]:
+    """Names of columns: the headings, with the column's number where one is empty or comes again."""
+    names: dict[str, None] = {}
+    for number, heading in enumerate(headings, 1):
+        name = heading or f"column {number}"
+        if name in names:
+            name = f"{name} (column {number})"
+        while name in names:
+            name += "'"
+        names[name] = None
+    return tuple(names)
+
+
+def _rows(
+    records: Iterator[_Record],
+    headings: Sequence[str],
+    columns: Sequence[str],
+    problems: list[str],
+    *,
+    apostrophes: bool,
+) -> Iterator[TableRow]:
+    """The records below the heading as rows; a record with more cells than headings becomes a problem."""
+    position = {name: i for i, name in enumerate(columns)}
+    n = len(headings)
+    for line, cells in records:
+        if len(cells) > n and any(map(str.strip, cells[n:])):
+            problems.append(f"line {line}: {len(cells)} cells under {n} headings; quote cells with commas")
+            continue
+        values = list(map(str.strip, cells[:n]))
+        if len(values) < n:
+            values += [""] * (n - len(values))
+        if apostrophes:
+            values = [cell_text(value) if value[:1] == "'" else value for value in values]
+        if values[0] != headings[0] or not _repeats(values, headings):
+            yield TableRow(line, values, position)
+
+
+def _repeats(values: Sequence[str], headings: Sequence[str]) -> bool:
+    """Check if a row is the heading again, as in files that were joined."""
+    pairs = [(value, heading) for value, heading in zip(values, headings, strict=True) if value]
+    return len(pairs) >= min(2, len(headings)) and all(value == heading for value, heading in pairs)
+
+
+def _repeated_headings(rows: Sequence[TableRow], headings: Sequence[str]) -> int:
+    """Number of rows directly below the heading that are headings, too.
+
+    A BCR biotab file has a second line of names and a third of `CDE_ID:2003301`.
+    """
+    n = 0
+    for i, row in enumerate(rows, 1):
+        alike = sum(value == heading != "" for value, heading in zip(row.values, headings, strict=True))
+        if alike >= _ALIKE or any(value.startswith("CDE_ID:") for value in row.values):
+            n = i
+    return n
+
+
+def _without_empty(
+    headings: Sequence[str], columns: tuple[str, ...], rows: list[TableRow]
+) -> tuple[tuple[str, ...], list[TableRow]]:
+    """Leave out columns without a heading in which no row has text."""
+    empty = {i for i, heading in enumerate(headings) if not heading}
+    for row in rows:
+        if not empty:
+            return columns, rows
+        empty = {i for i in empty if not row.values[i]}
+    kept = [i for i in range(len(columns)) if i not in empty]
+    names = tuple(columns[i] for i in kept)
+    position = {name: i for i, name in enumerate(names)}
+    return names, [TableRow(row.line, [row.values[i] for i in kept], position) for row in rows]
+
+
+def _lines(first: int, last: int) -> str:
+    return f"line {first} is" if first == last else f"lines {first} to {last} are"

@@ -1,74 +1,91 @@
 """A table of tests with the labels that follow from them, each with its rule."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from he2her2.errors import ManifestError
+from he2her2.errors import ManifestError, quoted
 from he2her2.files import write_csv
 from he2her2.labels import GuidelineResult, IshCounts, Policy, apply_guideline, parse_ihc, parse_ish
+from he2her2.manifest.columns import TEST_SYNONYMS, match_columns, shown_columns
 from he2her2.manifest.csv_tables import TableRow, is_blank, read_table
+from he2her2.units import parse_number
 
 _ADDED = ("ish_group", "her2_status", "stratum", "rule", "source", "stratum_source", "conflict")
 """Columns that a labelled table gains; those of the same name are replaced."""
 
 _T = TypeVar("_T")
 _TRUTHS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
+_SYNONYMS = {**TEST_SYNONYMS, "faint_staining": ("faint_staining", "faint", "faint_stain")}
 
 
 @dataclass(frozen=True, slots=True)
 class TestColumns:
-    """Columns of the tests in a table; a test without a column was not done.
+    """Columns of the tests in a table as the user names them; None leaves a column to its usual names.
 
     Attributes:
-        ihc: IHC score.
+        ihc_score: IHC score.
         ish: ISH in words, or counts in words.
         ratio: HER2/CEP17 ratio.
         copies: HER2 copies per cell.
-        faint: Faint staining in an IHC 0 (yes or no).
+        faint_staining: Faint staining in an IHC 0 (yes or no).
     """
 
-    ihc: str = "ihc_score"
-    ish: str = "ish"
-    ratio: str = "ratio"
-    copies: str = "copies"
-    faint: str = "faint_staining"
+    ihc_score: str | None = None
+    ish: str | None = None
+    ratio: str | None = None
+    copies: str | None = None
+    faint_staining: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledTable:
-    """A table with its labels: the columns, each row's text and its result."""
+    """A table with its labels.
+
+    Attributes:
+        columns: Its columns.
+        rows: Text and result of each row.
+        notes: Columns found under other names, columns about HER2 that are not read, lines that are no rows.
+    """
 
     columns: tuple[str, ...]
     rows: tuple[tuple[Mapping[str, str], GuidelineResult], ...]
+    notes: tuple[str, ...] = ()
 
 
 def label_tests(
-    path: Path, columns: TestColumns, *, policy: Policy = Policy.GUIDELINE, recounted: bool = False
+    path: Path, columns: TestColumns | None = None, *, policy: Policy = Policy.GUIDELINE, recounted: bool = False
 ) -> LabelledTable:
-    """Label every row of a table of tests; counts outrank a stated ISH result.
+    """Label every row of a table of tests.
+
+    Counts outrank a stated ISH result; a test without a column was not done.
+
+    Args:
+        path: The table.
+        columns: Columns that the user names.
+        policy: Status of a 2+ that ISH leaves open.
+        recounted: The counts are of the recount that ISH groups 2 to 4 require.
 
     Raises:
         ManifestError: The table cannot be read, has none of the test columns, or holds cells that cannot be
             understood: all problems.
     """
     table = read_table(path)
-    tests = (columns.ihc, columns.ish, columns.ratio, columns.copies)
-    if not set(tests) & set(table.columns):
-        raise ManifestError(
-            [f"{path}: has none of the columns {', '.join(tests)}; name yours by --ihc-column and so on"]
-        )
+    found = match_columns(table, _SYNONYMS, asdict(columns or TestColumns()))
+    if not TEST_SYNONYMS.keys() & found.names.keys():
+        wanted, has = ", ".join(TEST_SYNONYMS), shown_columns(table.columns)
+        raise ManifestError([f"{path}: has no column {wanted}; name yours by --ihc-column and so on; it has {has}"])
     problems = list(table.problems)
     rows = []
     for row in table.rows:
         try:
-            rows.append((row.cells, _label(row, columns, policy, recounted=recounted)))
+            rows.append((row.cells, _label(row, found.names, policy, recounted=recounted)))
         except ValueError as error:
             problems.append(f"line {row.line}: {error}")
     if problems:
         raise ManifestError([f"{path}: {problem}" for problem in problems])
-    return LabelledTable(table.columns, tuple(rows))
+    return LabelledTable(table.columns, tuple(rows), found.notes)
 
 
 def write_labelled_table(table: LabelledTable, out: Path) -> None:
@@ -89,39 +106,33 @@ def _cells(decision: GuidelineResult) -> tuple[str, ...]:
     return group, *map(str, found), conflict
 
 
-def _label(row: TableRow, columns: TestColumns, policy: Policy, *, recounted: bool) -> GuidelineResult:
+def _label(row: TableRow, names: Mapping[str, str], policy: Policy, *, recounted: bool) -> GuidelineResult:
     """Label a row; `ValueError` names every cell that cannot be understood."""
     problems: list[str] = []
 
     def value(name: str, parse: Callable[[str], _T]) -> _T | None:
-        text = row.cells.get(name, "")
+        column = names.get(name)
+        text = row.text(column)
         if is_blank(text):
             return None
         try:
             return parse(text)
         except ValueError as error:
-            problems.append(f"{name}: {error}")
+            problems.append(f"{column}: {error}")
             return None
 
-    ihc = value(columns.ihc, parse_ihc)
-    ish = value(columns.ish, parse_ish)
-    ratio, copies = value(columns.ratio, _number), value(columns.copies, _number)
-    faint = value(columns.faint, _truth)
+    ihc = value("ihc_score", parse_ihc)
+    ish = value("ish", parse_ish)
+    ratio, copies = value("ratio", parse_number), value("copies", parse_number)
+    faint = value("faint_staining", _truth)
     if problems:
         raise ValueError("; ".join(problems))
     counts = IshCounts(ratio, copies) if ratio is not None or copies is not None else None
     return apply_guideline(ihc, counts or ish, faint_staining=faint, recounted=recounted, policy=policy)
 
 
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is no number") from None
-
-
 def _truth(text: str) -> bool:
     try:
         return _TRUTHS[text.lower()]
     except KeyError:
-        raise ValueError(f"{text!r} is neither yes nor no") from None
+        raise ValueError(f"{quoted(text)} is neither yes nor no") from None

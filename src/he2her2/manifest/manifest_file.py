@@ -3,15 +3,28 @@
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeAlias, TypeVar, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
-from he2her2.errors import ManifestError
+from he2her2.errors import quoted
 from he2her2.files import csv_text, write_text
-from he2her2.labels import Her2Status, IhcScore, Ish, Policy, apply_guideline, parse_ihc, parse_ish, parse_status
-from he2her2.manifest.csv_tables import TableRow, is_blank, read_table
+from he2her2.labels import (
+    Her2Status,
+    IhcScore,
+    Ish,
+    IshCounts,
+    Policy,
+    apply_guideline,
+    parse_ihc,
+    parse_ish,
+    parse_status,
+)
+from he2her2.manifest.columns import TEST_SYNONYMS, bare_name, match_columns
+from he2her2.manifest.csv_tables import Table, TableRow, is_blank, names_nothing, read_table
+from he2her2.units import parse_number
 
 Stain: TypeAlias = Literal["HE", "IHC"]
 Split: TypeAlias = Literal["train", "val", "test"]
@@ -30,11 +43,28 @@ MANIFEST_COLUMNS = (
     "annotations",
 )
 _REQUIRED = MANIFEST_COLUMNS[:3]
+_SYNONYMS: Mapping[str, tuple[str, ...]] = {
+    "slide_id": ("slide_id", "slide", "slide_name", "image_id"),
+    "path": ("path", "slide_path", "file_path", "file", "filename"),
+    "patient_id": ("patient_id", "patient", "patient_name", "patient_number", "patient_barcode", "bcr_patient_barcode"),
+    "stain": ("stain", "staining", "stain_type"),
+    "site": ("site",),
+    "split": ("split", "data_split", "dataset_split"),
+    "mpp": ("mpp", "mpp_um", "microns_per_pixel", "um_per_px", "um_per_pixel", "µm_per_px", "µm_per_pixel"),
+    "annotations": ("annotations", "annotation", "annotation_file", "annotations_file", "annotation_path"),
+    "her2_status": ("her2_status", "her2", "status_her2", "her2_result", "her2_final_status"),
+    **TEST_SYNONYMS,
+}
+_ANY_COUNTS = frozenset({"ratio", "copies"})
+"""Names that are of ISH only together: a ratio alone may be of anything."""
 SPLITS: tuple[Split, ...] = get_args(Split)
 
-_TCGA = re.compile(r"TCGA[-_. ]([A-Z0-9]{2})[-_. ]([A-Z0-9]{4})(?![A-Z0-9])")
+BARCODE_DASH = r"[-_.\s\u2010-\u2015\u2212]"
+"""What people write between the parts of a TCGA barcode, as a regular expression."""
+
+_TCGA = re.compile(rf"TCGA{BARCODE_DASH}([A-Z0-9]{{2}}){BARCODE_DASH}([A-Z0-9]{{4}})(?![A-Z0-9])")
+_NO_EXTRA: Mapping[str, str] = {}
 _STAINS: Mapping[str, Stain] = {"HE": "HE", "H&E": "HE", "IHC": "IHC"}
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +122,13 @@ class Manifest:
         path: The file; new rows will be relative to its folder.
         rows: Its readable slides, in the file's order.
         problems: Cells that cannot be understood, a line of text each; `require_usable` refuses a manifest with any.
+        notes: Columns found under other names, columns that look like ours and are not read, lines that are no rows.
     """
 
     path: Path
     rows: tuple[SlideRow, ...]
     problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def select(self, *, stain: Stain | None = None, split: Split | None = None) -> tuple[SlideRow, ...]:
         """Return the rows of a stain and of a split, in order; a row without a stain is of any."""
@@ -110,8 +142,8 @@ class Manifest:
 def patient_key(name: str) -> str:
     """Return the key of a patient: equal for all ways to write its name.
 
-    A TCGA barcode of a sample, portion or slide names the same patient as its first three fields; case and blanks
-    are ignored.
+    A TCGA barcode of a sample, portion or slide names the same patient as its first three fields; case, blanks and the
+    Unicode form of a letter with an accent are ignored.
 
     Example:
         >>> patient_key("TCGA-A1-A0SK-01Z-00-DX1"), patient_key("tcga_a1_a0sk"), patient_key(" Case 7 ")
@@ -119,6 +151,8 @@ def patient_key(name: str) -> str:
     """
     if barcode := _TCGA.match(name.strip().upper()):
         return f"tcga-{barcode[1]}-{barcode[2]}".lower()
+    if not name.isascii():
+        name = unicodedata.normalize("NFC", name)
     return " ".join(name.split()).casefold()
 
 
@@ -129,12 +163,10 @@ def read_manifest(path: Path) -> Manifest:
         ManifestError: The file cannot be read as a table, or lacks a required column.
     """
     table = read_table(path)
-    if missing := [name for name in _REQUIRED if name not in table.columns]:
-        columns = ", ".join(table.columns)
-        raise ManifestError([f"{path}: has no column {', '.join(missing)}; it has {columns}"])
-    problems = list(table.problems)
-    rows = [_row(row, path.parent, problems) for row in table.rows]
-    return Manifest(path, tuple(row for row in rows if row is not None), tuple(problems))
+    columns = match_columns(table, _synonyms(table), required=_REQUIRED)
+    reader = _RowReader(table, columns.names, path.parent)
+    rows = [found for row in table.rows if (found := reader.read(row)) is not None]
+    return Manifest(path, tuple(rows), (*table.problems, *reader.problems), columns.notes)
 
 
 def write_manifest(manifest: Manifest, path: Path | None = None) -> Path:
@@ -185,62 +217,124 @@ def _relative(path: Path, folder: Path) -> str:
     return full.relative_to(base).as_posix() if full.is_relative_to(base) else str(full)
 
 
-def _row(row: TableRow, folder: Path, problems: list[str]) -> SlideRow | None:
-    """The slide of a row; None, and a problem, where it lacks a required cell."""
+def _synonyms(table: Table) -> Mapping[str, Sequence[str]]:
+    """Usual names of the columns of this table."""
+    if {bare_name(column) for column in table.columns} >= _ANY_COUNTS:
+        return _SYNONYMS
+    return {field: known[1:] if field in _ANY_COUNTS else known for field, known in _SYNONYMS.items()}
 
-    def value(name: str, parse: Callable[[str], _T]) -> _T | None:
-        text = row.cells.get(name, "")
-        if is_blank(text):
+
+class _RowReader:
+    """Reads the rows of a table as slides.
+
+    Attributes:
+        problems: Cells that cannot be understood, a line each.
+    """
+
+    def __init__(self, table: Table, names: Mapping[str, str], folder: Path) -> None:
+        self.problems: list[str] = []
+        self._names = names
+        self._folder = folder
+        self._extra = tuple(
+            (column, i)
+            for i, column in enumerate(table.columns)
+            if not any(column == names.get(field) for field in MANIFEST_COLUMNS)
+        )
+        self._parsers: Mapping[str, Callable[[str], Any]] = {
+            "stain": _stain,
+            "ihc_score": parse_ihc,
+            "ish": parse_ish,
+            "her2_status": parse_status,
+            "site": str,
+            "split": _split,
+            "mpp": _mpp,
+            "annotations": lambda text: folder / text,
+            "ratio": parse_number,
+            "copies": parse_number,
+        }
+        self._known: dict[str, dict[str, Any]] = {field: {} for field in self._parsers}
+
+    def read(self, row: TableRow) -> SlideRow | None:
+        """The slide of a row; None, and a problem, where it lacks a required cell."""
+        slide_id, path, patient_id = (row.text(self._names[field]) for field in _REQUIRED)
+        blank = [
+            field
+            for field, is_missing in (("slide_id", names_nothing), ("path", is_blank), ("patient_id", names_nothing))
+            if is_missing(row.text(self._names[field]))
+        ]
+        if blank:
+            shown = [
+                f"{field} ({quoted(text)})" if (text := row.text(self._names[field])) else field for field in blank
+            ]
+            self.problems.append(f"line {row.line}: no {', '.join(shown)}")
+        elif "/" in slide_id or "\\" in slide_id or slide_id.startswith("."):
+            self.problems.append(
+                f"line {row.line}: slide_id: {quoted(slide_id)} cannot name a folder; leave out slashes"
+            )
+        value = {field: self._value(row, field) for field in self._parsers}
+        found = SlideRow(
+            row.line,
+            slide_id,
+            self._folder / path,
+            patient_id,
+            stain=value["stain"],
+            ihc_score=value["ihc_score"],
+            ish=value["ish"] or self._counts(row, value["ratio"], value["copies"]),
+            her2_status=value["her2_status"],
+            site=value["site"],
+            split=value["split"],
+            mpp=value["mpp"],
+            annotations=value["annotations"],
+            extra={column: row.values[i] for column, i in self._extra} if self._extra else _NO_EXTRA,
+        )
+        return None if blank else found
+
+    def _value(self, row: TableRow, field: str) -> Any:  # noqa: ANN401  (of the field's type)
+        """Value of a cell; None where it is blank or, with a problem, cannot be understood."""
+        column = self._names.get(field)
+        if column is None:
+            return None
+        text, known = row.text(column), self._known[field]
+        if text in known:
+            return known[text]
+        try:
+            value = None if is_blank(text) else self._parsers[field](text)
+        except ValueError as error:
+            self.problems.append(f"line {row.line}: {column}: {error}")
+            return None
+        known[text] = value
+        return value
+
+    def _counts(self, row: TableRow, ratio: float | None, copies: float | None) -> IshCounts | None:
+        """ISH counts that stand in columns of their own."""
+        if ratio is None and copies is None:
             return None
         try:
-            return parse(text)
+            return IshCounts(ratio, copies)
         except ValueError as error:
-            problems.append(f"line {row.line}: {name}: {error}")
+            self.problems.append(f"line {row.line}: {error}")
             return None
-
-    slide_id, path, patient_id = (row.cells[name] for name in _REQUIRED)
-    blank = [name for name in _REQUIRED if not row.cells[name]]
-    if blank:
-        problems.append(f"line {row.line}: no {', '.join(blank)}")
-    if {"/", "\\"} & set(slide_id) or slide_id.startswith("."):
-        problems.append(f"line {row.line}: slide_id: {slide_id!r} cannot name a folder; leave out slashes")
-    found = SlideRow(
-        row.line,
-        slide_id,
-        folder / path,
-        patient_id,
-        stain=value("stain", _stain),
-        ihc_score=value("ihc_score", parse_ihc),
-        ish=value("ish", parse_ish),
-        her2_status=value("her2_status", parse_status),
-        site=value("site", str),
-        split=value("split", _split),
-        mpp=value("mpp", _mpp),
-        annotations=value("annotations", lambda text: folder / text),
-        extra={name: cell for name, cell in row.cells.items() if name not in MANIFEST_COLUMNS},
-    )
-    return None if blank else found
 
 
 def _stain(text: str) -> Stain:
     try:
         return _STAINS[text.upper()]
     except KeyError:
-        raise ValueError(f"{text!r} is no stain: use HE or IHC") from None
+        raise ValueError(f"{quoted(text)} is no stain: use HE or IHC") from None
 
 
 def _split(text: str) -> Split:
     for split in SPLITS:
         if text.lower() == split:
             return split
-    raise ValueError(f"{text!r} is no split: use {', '.join(SPLITS)}, or leave it empty")
+    raise ValueError(f"{quoted(text)} is no split: use {', '.join(SPLITS)}, or leave it empty")
 
 
 def _mpp(text: str) -> float:
     try:
-        mpp = float(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is no number of µm per px") from None
+        mpp = parse_number(text)
+    except ValueError as error:
+        raise ValueError(f"{error} of µm per px" if str(error).endswith("no number") else str(error)) from None
     if not (math.isfinite(mpp) and mpp > 0):
-        raise ValueError(f"{text} is no positive number of µm per px")
+        raise ValueError(f"{quoted(text)[1:-1]} is no positive number of µm per px")
     return mpp

@@ -1,0 +1,188 @@
+"""Columns of a table, which go by several names: matched loosely, and what was matched is told."""
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from he2her2.errors import ManifestError, quoted
+from he2her2.manifest.csv_tables import Table, TableRow, is_blank
+
+_T = TypeVar("_T")
+
+_NUMBERED = re.compile(r" \(column \d+\)'*$")  # of a heading that comes again
+_HER2_LIKE = re.compile(
+    r"her2|erbb2|(?<![a-z])neu(?![a-z])|immunohist|cep17|cent17|(?<![a-z])(ihc|ish|[fsc]ish)(?![a-z])"
+)
+TEST_SYNONYMS: Mapping[str, tuple[str, ...]] = {
+    "ihc_score": ("ihc_score", "ihc", "her2_ihc", "her2_ihc_score", "ihc_her2", "ihc_her2_score"),
+    "ish": (
+        *("ish", "fish", "sish", "cish", "dish", "her2_ish", "her2_fish", "ish_her2", "fish_her2"),
+        *("ish_result", "fish_result", "ish_status", "fish_status", "her2_ish_result", "her2_fish_result"),
+        *("her2_ish_status", "her2_fish_status"),
+    ),
+    "ratio": (
+        *("ratio", "ish_ratio", "fish_ratio", "her2_ratio", "her2_ish_ratio", "her2_fish_ratio"),
+        *("her2_cep17_ratio", "ratio_her2_cep17", "her2_cep17", "her2_cent17_ratio", "her2_chr17_ratio", "cep17_ratio"),
+    ),
+    "copies": (
+        *("copies", "her2_copies", "her2_copies_per_cell", "her2_copy_number"),
+        *("her2_signals", "her2_signals_per_cell", "mean_her2_copies", "average_her2_copy_number", "ish_copies"),
+        *("fish_copies", "her2_gene_copies", "her2_gene_copy_number", "average_her2_copies_per_cell"),
+    ),
+}
+"""Usual names of the columns of HER2 tests, ours first."""
+
+_SHORTEST = 5  # letters of a name that may be a misspelling
+_SHOWN = 12
+
+
+@dataclass(frozen=True, slots=True)
+class TableColumns:
+    """Columns of a table by field; see `match_columns`.
+
+    Attributes:
+        names: Field to column.
+        problems: Cells that cannot be understood, a line each; filled while reading.
+        notes: Columns that were found under another name than the field's, and those that look like a field and are
+            not read.
+    """
+
+    names: Mapping[str, str]
+    problems: list[str] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
+
+    def text(self, row: TableRow, name: str) -> str:
+        """A cell's text; empty where the table has no such column or the cell is blank."""
+        cell = row.text(self.names.get(name))
+        return "" if is_blank(cell) else cell
+
+    def value(self, row: TableRow, name: str, parse: Callable[[str], _T]) -> _T | None:
+        """A cell's value; None where it is blank, and a problem where it cannot be understood."""
+        text = self.text(row, name)
+        if not text:
+            return None
+        try:
+            return parse(text)
+        except ValueError as error:
+            self.problems.append(f"line {row.line}: {self.names[name]}: {error}")
+            return None
+
+
+def match_columns(
+    table: Table,
+    synonyms: Mapping[str, Sequence[str]],
+    given: Mapping[str, str | None] | None = None,
+    *,
+    required: Sequence[str] = (),
+    ordered: bool = False,
+    remedy: str = "rename the one that is meant",
+) -> TableColumns:
+    """Find a table's columns by the names that they usually have; letter case, blanks and punctuation are ignored.
+
+    Args:
+        table: The table.
+        synonyms: Field to its usual names, best first.
+        given: Field to the column that the user names; None leaves it to the synonyms.
+        required: Fields that the table must have.
+        ordered: Take the best of a field's names that are there, as in a public table whose fields are known. Otherwise
+            only the first, our own, is taken for itself; two others must hold the same.
+        remedy: Advice on a missing column; "{field}" stands for the field.
+
+    Raises:
+        ManifestError: A required column, or one that the user names, is not there, or two columns match one field and
+            differ: all problems.
+    """
+    by_bare = defaultdict(list)
+    for column in table.columns:
+        by_bare[bare_name(column)].append(column)
+    names: dict[str, str] = {}
+    problems: list[str] = []
+    for name, known in synonyms.items():
+        wanted = (given or {}).get(name)
+        usual = (wanted,) if wanted is not None else known
+        found = [wanted] if wanted in table.columns else [c for word in usual for c in by_bare.get(bare_name(word), ())]
+        found = list(dict.fromkeys(found))
+        if found:
+            bare = bare_name(found[0])
+            alone = ordered or wanted is not None or bare == bare_name(known[0])
+            rivals = [column for column in found if not alone or bare_name(column) == bare]
+            problems += _differences(table, name, rivals)
+            names[name] = found[0]
+        elif wanted is not None:
+            problems.append(f"has no column {wanted!r} for {name}; it has {shown_columns(table.columns)}")
+    if missing := [name for name in required if name not in names and (given or {}).get(name) is None]:
+        advice = "; ".join(dict.fromkeys(remedy.format(field=name) for name in missing))
+        problems.append(f"has no column {', '.join(missing)}; it has {shown_columns(table.columns)}; {advice}")
+    if problems:
+        raise ManifestError([f"{table.path}: {problem}" for problem in problems])
+    return TableColumns(names, list(table.problems), (*table.notes, *_notes(table, synonyms, names)))
+
+
+def shown_columns(columns: Sequence[str]) -> str:
+    """The columns of a table for a message, cut short."""
+    more = len(columns) - _SHOWN
+    shown = columns if more <= 1 else columns[:_SHOWN]
+    named = ", ".join(name if len(name) < 60 else quoted(name) for name in shown)
+    return named if more <= 1 else f"{named} and {more} more"
+
+
+def _differences(table: Table, name: str, columns: Sequence[str]) -> Iterator[str]:
+    """A problem where columns that match one field differ; without rows they cannot be told apart."""
+    first, *others = columns
+    for other in others:
+        line = next((row.line for row in table.rows if row.text(first) != row.text(other)), None)
+        if line is None and table.rows:
+            continue
+        where = "" if line is None else f", and differ on line {line}"
+        if _NUMBERED.sub("", other) == _NUMBERED.sub("", first):
+            yield f"has the column {_NUMBERED.sub('', first)!r} twice{where}; rename one"
+        else:
+            yield f"has two columns for {name}, {first!r} and {other!r}{where}; rename the one that is not meant"
+
+
+def _notes(table: Table, synonyms: Mapping[str, Sequence[str]], names: Mapping[str, str]) -> Iterator[str]:
+    """Columns found under other names, and columns that look like a field and are not read."""
+    if other := [f"{name} from {column!r}" for name, column in names.items() if name != column]:
+        yield f"columns: {', '.join(other)}"
+    unused = [column for column in table.columns if column not in set(names.values())]
+    misspelt = _misspelt(unused, synonyms)
+    missing = [column for column in unused if misspelt.get(column) not in (None, *names)]
+    if missing:
+        pairs = ", ".join(f"{column!r} (is it {misspelt[column]}?)" for column in missing[:_SHOWN])
+        yield f"columns that look like one of ours and are not read: {pairs}; rename them if they are meant"
+    her2 = [column for column in unused if column not in missing and _HER2_LIKE.search(column.lower())]
+    if her2:
+        yield f"columns about HER2 that are not read: {shown_columns(her2)}"
+
+
+def _misspelt(columns: Iterable[str], synonyms: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """The field that each column's name nearly names: two names that are alike once a letter of each is left out."""
+    known = {
+        part: name for name, usual in synonyms.items() for word in usual for part in _shortened(bare_name(word))
+    }  # fmt: skip
+    found = {}
+    for column in columns:
+        if name := next((known[part] for part in _shortened(bare_name(column)) if part in known), None):
+            found[column] = name
+    return found
+
+
+def _shortened(word: str) -> Iterator[str]:
+    """The word, and the word without any one of its letters; nothing for short words."""
+    if _SHORTEST <= len(word) <= 60:
+        yield word
+        yield from (word[:i] + word[i + 1 :] for i in range(len(word)))
+
+
+def bare_name(name: str) -> str:
+    """Return a column's name without what people write differently.
+
+    Example:
+        >>> bare_name("HER2 Status") == bare_name("her2_status") == bare_name("HER2-STATUS")
+        True
+    """
+    text = unicodedata.normalize("NFKC", _NUMBERED.sub("", name)).casefold()
+    return "".join(filter(str.isalnum, text)) or text

@@ -1,0 +1,44 @@
+"""Names that are nearly the same: of patients, slides or cases, written in two ways."""
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable
+
+_ENDING = re.compile(r"(?:\.ome)?\.(?:svs|tiff?|btf|ndpi|mrxs|scn|bif|vms|vmu|svslide|dcm|czi|qptiff)$", re.IGNORECASE)
+_ZEROS = re.compile(r"(?<![0-9])0+(?=[0-9])")
+
+
+def loose_name(name: str) -> str:
+    """Return a name without what people write differently: letter case, blanks, dashes, leading zeros, Unicode form
+    and the ending of a slide file.
+
+    Example:
+        >>> loose_name("Case-007.svs") == loose_name("case 7")
+        True
+    """  # noqa: D205
+    text = unicodedata.normalize("NFKC", _ENDING.sub("", name.strip())).casefold()
+    parts = re.split(r"[\W_]+", text)
+    return "".join(_ZEROS.sub("", part) for part in parts) or text
+
+
+def near_misses(names: Iterable[str], others: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    """Find pairs of names that differ only in how they are written.
+
+    Args:
+        names: Names.
+        others: Names to compare them with; one that is also in `names` is no near miss.
+
+    Returns:
+        Pairs of a name and another, in the order of `names`.
+
+    Example:
+        >>> near_misses(["P1", "P2"], ["P2", "p-01"])
+        (('P1', 'p-01'),)
+    """
+    names, others = dict.fromkeys(names), dict.fromkeys(others)
+    by_loose = defaultdict(list)
+    for other in others:
+        if other not in names:
+            by_loose[loose_name(other)].append(other)
+    return tuple((name, other) for name in names if name not in others for other in by_loose.get(loose_name(name), ()))

@@ -1,0 +1,346 @@
+"""Tables as people have them: read right or refused in a line, columns matched loosely, missing names refused."""
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from he2her2 import manifest as manifests
+from he2her2.errors import ManifestError
+from he2her2.labels import Her2Status, IhcScore, IshCounts
+from he2her2.manifest import (
+    check_consistent,
+    is_blank,
+    label_tests,
+    names_nothing,
+    near_misses,
+    read_manifest,
+)
+from he2her2.manifest.near_ids import loose_name
+
+PLAIN = "slide_id,path,patient_id,ihc_score\ns0,s0.svs,P0,3+\ns1,s1.svs,P1,0\n"
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Write a table; gives its path."""
+
+    def write(content):
+        path = tmp_path / "table.csv"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write
+
+
+def slides(path):
+    """Slide, patient and score of each row of a manifest without problems."""
+    manifest = read_manifest(path)
+    assert manifest.problems == ()
+    return [(row.slide_id, row.patient_id, row.ihc_score) for row in manifest.rows]
+
+
+def refusal(path, read=read_manifest):
+    """The problems of a table, less its name."""
+    with pytest.raises(ManifestError) as caught:
+        read(path)
+    return [problem.removeprefix(f"{path}: ") for problem in caught.value.problems]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sep=;\r\n" + PLAIN.replace(",", ";"),
+        '"sep=;"\n' + PLAIN.replace(",", ";"),
+        "HER2 cohort 2024,,,\n" + PLAIN,
+        "HER2 cohort 2024\n\nby the laboratory\n" + PLAIN,
+        "\n\n,,,\n" + PLAIN,
+        "#version 3\n# of 2024\n" + PLAIN,
+        PLAIN.replace("\n", ",,,\n"),
+        PLAIN.replace("P0,3+\n", "P0,3+,,,\n"),
+        PLAIN + ",,,\n\n",
+        PLAIN.replace(",", "|"),
+        PLAIN.replace("\n", "\r"),
+        PLAIN.encode("utf-16"),
+        PLAIN.replace("3+", "3.0").replace(",0\n", ",0.0\n"),
+        PLAIN.replace(",", ";").replace("3+", "3,0"),
+        PLAIN + PLAIN,
+        PLAIN.replace("slide_id", "#,slide_id").replace("\ns", "\n7,s"),
+        PLAIN.replace("slide_id", ",slide_id").replace("\ns", "\n7,s"),
+    ],
+    ids=[
+        "sep=", "sep= in quotes", "title", "titles without commas", "blank lines", "comments", "empty columns",
+        "surplus empty cells", "blank rows at the end", "bars", "carriage returns", "UTF-16", "scores as 3.0",
+        "scores as 3,0", "joined files", "a column called #", "an index without a name",
+    ],
+)  # fmt: skip
+def test_a_table_is_read_as_people_have_it(table, text):
+    """The same slides, whatever stands around them."""
+    found = slides(table(text))
+
+    assert found[:2] == [("s0", "P0", IhcScore.THREE), ("s1", "P1", IhcScore.ZERO)]
+    assert set(found) == set(found[:2])
+
+
+def test_lines_that_are_no_rows_are_told(table):
+    """With their numbers; the lines of rows stay those of the file."""
+    manifest = read_manifest(table("# a comment\nA title\n" + PLAIN + "x,y.svs,P2,9\n"))
+
+    assert manifest.notes == (
+        "line 1 is not read: blank, a comment or a setting",
+        "line 2 is not read: a title, 'A title'",
+    )
+    assert manifest.problems == ("line 6: ihc_score: '9' is no IHC score: use 0, 1+, 2+ or 3+",)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"PK\x03\x04\0\0", "is an Excel workbook or another archive; save the table as CSV (UTF-8)"),
+        (PLAIN.encode() + b"\0", "holds NUL bytes, so it is no text; save it as CSV (UTF-8)"),
+        (PLAIN.replace("P0", "K\xf6ln").encode("cp1252"), "is no UTF-8 text; save it as CSV (UTF-8)"),
+        (PLAIN.encode("utf-32"), "holds NUL bytes, so it is no text; save it as CSV (UTF-8)"),
+        (b"# only\n# comments\n", "is empty; its first line must name the columns"),
+        (b",,\n;;\n", "is empty; its first line must name the columns"),
+    ],
+)
+def test_what_is_no_table_is_refused_in_a_line(table, content, told):
+    """With what it is and what to do."""
+    (line,) = refusal(table(content))
+
+    assert told in line
+
+
+def test_huge_cells_and_many_columns_make_short_messages(table):
+    """A message never repeats the file."""
+    names = ",".join(f"c{i}" for i in range(20_000))
+
+    (columns,) = refusal(table(f"{names}\n1,2\n"))
+    (cell,) = read_manifest(table(PLAIN.replace("3+", "x" * 100_000))).problems
+    (split,) = refusal(table(PLAIN.replace("3+", '"' + "x" * 200_000)))
+
+    assert "and 19988 more" in columns
+    assert max(map(len, (columns, cell, split))) < 300
+
+
+def test_a_name_too_long_for_the_system_is_a_missing_file(table):
+    """And no error of the system."""
+    with pytest.raises(ManifestError, match="is missing"):
+        check_consistent(read_manifest(table(PLAIN.replace("s0.svs", "s" * 3000))))
+
+
+@pytest.mark.parametrize(("rows", "columns", "most_s"), [(100_000, 5, 3.0), (3, 20_000, 2.0)])
+def test_time_grows_with_the_cells(table, rows, columns, most_s):
+    """A tenth of a million rows, or 20 000 columns: seconds (a million rows: 6 s on a slow core)."""
+    more = columns - 3
+    head = "slide_id,path,patient_id," + ",".join(f"c{i}" for i in range(more))
+    path = table("\n".join([head, *(f"s{i},a.svs,P{i}" + ",x" * more for i in range(rows))]))
+
+    start = time.process_time()
+    manifest = read_manifest(path)
+
+    assert len(manifest.rows) == rows
+    assert time.process_time() - start < most_s
+
+
+# Columns
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "Slide ID,Path,Patient ID,IHC Score,Split,Stain,HER2 Status",
+        "SLIDE-ID,PATH,PATIENT-ID,IHC-SCORE,SPLIT,STAIN,HER2-STATUS",
+        "slide,file,patient,HER2 IHC,data split,staining,HER2",
+    ],
+)
+def test_headings_are_matched_loosely(table, head):
+    """Letter case, blanks, dashes and other usual names change no result, and what was matched is told."""
+    manifest = read_manifest(table(f"{head}\ns0,s0.svs,P0,2+,test,IHC,positive\n"))
+    (row,) = manifest.rows
+
+    assert (row.split, row.stain, row.ihc_score, row.her2_status) == ("test", "IHC", IhcScore.TWO, Her2Status.POSITIVE)
+    assert dict(row.extra) == {}
+    assert f"split from {head.split(',')[4]!r}" in manifest.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("head", "cells", "ish"),
+    [
+        ("FISH", "positive", "positive"),
+        ("ratio,copies", "2.3,4.5", IshCounts(2.3, 4.5)),
+        ("Ratio;HER2 copies".replace(";", ","), "2.3,4.5", None),
+        ("HER2/CEP17 ratio,HER2 copy number", "2.3,4.5", IshCounts(2.3, 4.5)),
+        ("ish,ratio,copies", "negative,2.3,4.5", "negative"),
+    ],
+)
+def test_a_manifest_finds_its_ish(table, head, cells, ish):
+    """Under its usual names, and as counts; a ratio by that name alone may be of anything."""
+    manifest = read_manifest(table(f"slide_id,path,patient_id,{head}\ns0,s0.svs,P0,{cells}\n"))
+
+    if ish is None:
+        assert manifest.rows[0].ish == IshCounts(None, 4.5)
+    else:
+        assert manifest.rows[0].ish == ish
+
+
+@pytest.mark.parametrize(
+    ("head", "told"),
+    [
+        ("split,Split", "two columns for split, 'split' and 'Split', and differ on line 2; rename the one"),
+        ("data split,dataset_split", "two columns for split, 'data split' and 'dataset_split', and differ on line 2"),
+        ("split,split", "has the column 'split' twice, and differ on line 2; rename one"),
+    ],
+)  # fmt: skip
+def test_two_columns_for_one_field_are_refused(table, head, told):
+    """Both are named; nobody knows which one is meant."""
+    (line,) = refusal(table(f"slide_id,path,patient_id,{head}\ns0,s0.svs,P0,train,test\n"))
+
+    assert told in line
+
+
+def test_two_columns_that_hold_the_same_are_one(table):
+    """As joins of tables leave them; other columns may come twice, too."""
+    manifest = read_manifest(table("slide_id,path,patient_id,split,Split,n,n\ns0,s0.svs,P0,test,test,1,2\n"))
+
+    assert manifest.rows[0].split == "test"
+    assert dict(manifest.rows[0].extra) == {"Split": "test", "n": "1", "n (column 7)": "2"}
+
+
+def test_near_misses_and_unread_columns_about_her2_are_told(command_line, tmp_path):
+    """By name, with what they may have meant."""
+    (tmp_path / "s0.svs").touch()
+    path = tmp_path / "m.csv"
+    path.write_text(
+        "slide_id,path,patient_id,her2_status,splitt,HER2 percent,ERBB2 group,note\ns0,s0.svs,P0,positive,test,5,a,b\n"
+    )
+
+    code, out, _ = command_line("manifest", "check", path)
+
+    assert code == 0
+    assert "'splitt' (is it split?)" in out
+    assert "columns about HER2 that are not read: HER2 percent, ERBB2 group" in out
+    assert "note" not in out
+
+
+def test_our_own_name_is_taken_for_itself(table):
+    """Another name of the same field beside it is named, not read."""
+    manifest = read_manifest(table("slide_id,path,patient_id,ihc_score,HER2 IHC\ns0,s0.svs,P0,2+,3+\n"))
+
+    assert manifest.rows[0].ihc_score == IhcScore.TWO
+    assert manifest.notes == ("columns about HER2 that are not read: HER2 IHC",)
+
+
+@pytest.mark.parametrize(
+    ("head", "cells", "status"),
+    [
+        ("id,HER2 IHC,ratio,copies", "1,3+,1.5,4.5", "positive"),
+        ("id,IHC_score,ISH,Ratio,copies", "1,0,positive,2.5,3.0", "negative"),
+        ("id;ihc_score;HER2/CEP17;HER2 copies per cell", "1;2+;1,4;3,2", "negative"),
+        ("id,ihc_score,FISH ratio,FISH copies", "1,2.0,2.4,5", "positive"),
+    ],
+)
+def test_tests_are_found_under_their_usual_names(table, head, cells, status):
+    """A test that is there is never left out for its heading."""
+    labelled = label_tests(table(f"{head}\n{cells}\n"))
+
+    assert labelled.rows[0][1].status == status
+    assert labelled.notes[0].startswith("columns: ihc_score from") or "from" in labelled.notes[0]
+
+
+def test_a_named_column_of_tests_is_taken(table):
+    """As the user names it, and refused where it is not there."""
+    path = table("id,score A,score B\n1,0,3+\n")
+
+    assert label_tests(path, manifests.TestColumns(ihc_score="Score B")).rows[0][1].status == "positive"
+    assert refusal(path, lambda path: label_tests(path, manifests.TestColumns(ihc_score="C"))) == [
+        "has no column 'C' for ihc_score; it has id, score A, score B"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("1,234", "may be a decimal or thousands"),
+        (">2.0", "is no number"),
+        ("1_0", "is no number"),
+        ("inf", "is no number"),
+    ],
+)
+def test_numbers_that_are_not_clear_are_refused(table, text, told):
+    """Nothing is guessed."""
+    (line,) = refusal(table(f'id;ihc_score;ratio\n1;2+;"{text}"\n'), label_tests)
+
+    assert line.startswith("line 2: ratio: ")
+    assert told in line
+
+
+# Names
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "NA",
+        "nan",
+        "None",
+        "-",
+        "unknown",
+        "",
+        "n/a",
+        "#N/A",
+        "NULL",
+        "--",
+        "'--",
+        "?",
+        ".",
+        "Not Reported",
+        "[Not Available]",
+    ],
+)
+@pytest.mark.parametrize("column", ["slide_id", "patient_id"])
+def test_a_missing_name_is_a_problem_of_its_line(table, name, column):
+    """Two patients of unknown name are not one patient."""
+    names = {"slide_id": "s1", "patient_id": "P1", column: name}
+    manifest = read_manifest(table(f"{PLAIN}{names['slide_id']},s1.svs,{names['patient_id']},0\n"))
+
+    (problem,) = manifest.problems
+    assert problem.startswith(f"line 4: no {column}")
+    assert len(manifest.rows) == 2
+
+
+@pytest.mark.parametrize("name", ["0", "Nan-1", "na7", "P-1", "Not", "\u674e", "7"])
+def test_names_that_are_there_are_no_problem(name):
+    """Numbers, other scripts and names that only begin like a missing value."""
+    assert not names_nothing(name)
+
+
+def test_a_dash_among_results_is_not_blank():
+    """It may mean negative, so it is refused where a result is read."""
+    assert not is_blank("-")
+    assert is_blank("'--")
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("P1", "p1"), ("P1", "P01"), ("Case 7", "case-007"), ("S001", "S001.svs"), ("S001", "s1.ndpi"), ("1", "0001"),
+        ("M\u00fcller", "Mu\u0308ller"), ("\uff30\uff11", "P1"), ("A_1", "a 1"), ("x.ome.tif", "X"),
+    ],
+)  # fmt: skip
+def test_names_that_differ_only_in_writing_are_near_misses(first, second):
+    """Letter case, zeros, blanks, dashes, endings, Unicode form."""
+    assert near_misses([first], [second]) == ((first, second),)
+
+
+@pytest.mark.parametrize(("first", "second"), [("P1", "P2"), ("P10", "P1"), ("P100", "P1"), ("A1", "B1"), ("P1", "P1")])
+def test_other_names_and_the_same_name_are_none(first, second):
+    """A zero inside or at the end counts."""
+    assert near_misses([first], [second]) == ()
+
+
+@given(st.text(min_size=1, max_size=12))
+def test_a_loose_name_is_never_empty(name):
+    """So that marks alone are not all one name."""
+    assert loose_name(name)
