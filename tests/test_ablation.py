@@ -27,7 +27,7 @@ from sklearn.metrics import (
 from he2her2.ablation import ablate as ablation
 from he2her2.ablation.methods import METHODS, PROPOSED, load_ablation
 from he2her2.ablation.results import CohortResults, _our_row, compare_methods, method_rows
-from he2her2.ablation.tables import methods_table, rows_csv, tile_table
+from he2her2.ablation.tables import _methods_table, _rows_csv, _tile_table
 from he2her2.cli import main
 from he2her2.cli.commands import app
 from he2her2.evaluation import TABLE_1
@@ -418,7 +418,7 @@ def test_the_figures_are_scikit_learns(table):
 
 def test_the_papers_rows_print_what_the_paper_printed():
     """Every digit stands beside the figure that it was, also where it is a misprint."""
-    table = methods_table(results := results_of([True, False], np.eye(6, 2)), method_rows(results))
+    table = _methods_table(results := results_of([True, False], np.eye(6, 2)), method_rows(results))
 
     rows = [row for row in PAPER_ROWS if row.table == 3]
     assert len(rows) == table.count("paper, HER2SC")
@@ -448,7 +448,7 @@ def test_table_1_stands_as_the_paper_has_it():
     """A row for each prediction, a column for each true class, the paper's counts in brackets."""
     matrix = np.arange(16).reshape(4, 4)
 
-    lines = tile_table(matrix, exact_binomial(30, 120), "toys").splitlines()
+    lines = _tile_table(matrix, exact_binomial(30, 120), "toys").splitlines()
 
     assert "| **1+** | 1 (132) | 5 (384) | 9 (159) | 13 (0) |" in lines
     assert TABLE_1[0, 1] == 132
@@ -459,7 +459,7 @@ def test_a_cohort_of_which_every_slide_fails():
     """Its table says so in place of figures."""
     empty = replace(results_of([], np.zeros((6, 0))), n_failed=4)
 
-    table = methods_table(empty, method_rows(empty))
+    table = _methods_table(empty, method_rows(empty))
 
     assert "0 slides of 0 patients, 0 positive; 4 more failed" in table
     assert "undefined [0.0, 100.0] n=0" in table
@@ -499,7 +499,7 @@ def test_a_control_that_finds_something_is_told(tmp_path):
     truth = [i % 2 == 0 for i in range(30)]
     results = replace(results_of(truth, [truth, *[[True] * 30] * 5]), name="signal-0", paper=None)
     (tmp_path / "signal-0" / "tables").mkdir(parents=True)
-    (tmp_path / "signal-0" / "tables" / "methods-signal-0.csv").write_text(rows_csv(method_rows(results)))
+    (tmp_path / "signal-0" / "tables" / "methods-signal-0.csv").write_text(_rows_csv(method_rows(results)))
 
     sentences = control(tmp_path)
 

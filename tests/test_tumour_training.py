@@ -25,12 +25,12 @@ from he2her2.training.settings import TumourTraining
 from he2her2.training.tumour.data import TRAINING_ONLY, assign_folds, assign_validation, check_folds
 from he2her2.training.tumour.patches import (
     Patches,
-    at_network_size,
+    _at_network_size,
+    _draw_points,
     draw_patches,
-    draw_points,
     read_patch_set,
 )
-from he2her2.training.tumour.train import PatchDataset, invasive_probability
+from he2her2.training.tumour.train import _invasive_probability, _PatchDataset
 from tests.tiny_training import ON_CPU, SETTINGS, TINY, bright_and_dark
 from tests.tissue_slides import write_tissue
 
@@ -263,16 +263,21 @@ def test_finer_patches_are_cut_to_the_field_of_view():
     patch = np.zeros((1, 120, 120, 3), np.uint8)
     patch[:, 10:110, 10:110] = 200
 
-    found = at_network_size(patch, 2.0, EAT)
+    found = _at_network_size(patch, 2.0, EAT)
 
     assert found.shape == (1, 50, 50, 3)
     assert found[:, 1:-1, 1:-1].min() == 200  # the outermost px are antialiased with what lies beside them
-    assert at_network_size(found, 4.0, EAT) is found
+    assert _at_network_size(found, 4.0, EAT) is found
 
 
 def test_patches_reach_the_paper_s_network_small():
     """512 px of the slide are 101 px of its input."""
-    assert at_network_size(np.zeros((2, 512, 512, 3), np.uint8), 0.25, PAPER_TUMOUR_CNN.input).shape == (2, 101, 101, 3)
+    assert _at_network_size(np.zeros((2, 512, 512, 3), np.uint8), 0.25, PAPER_TUMOUR_CNN.input).shape == (
+        2,
+        101,
+        101,
+        3,
+    )
 
 
 def test_patches_of_a_slide_are_labelled_by_the_mask_at_their_centre(cohort):
@@ -322,7 +327,7 @@ def test_points_are_drawn_from_different_pixels_of_the_mask():
     """As many as there are, at most."""
     mask = np.eye(6, dtype=bool)
 
-    points = draw_points(mask, 9, np.random.default_rng(0))
+    points = _draw_points(mask, 9, np.random.default_rng(0))
 
     assert sorted(map(tuple, np.floor(points).astype(int).tolist())) == [(i, i) for i in range(6)]
 
@@ -388,5 +393,5 @@ def test_probabilities_are_those_of_prediction(tmp_path, tiny_network, command_l
     expected = 1 / (1 + np.exp(np.float64(logits[:, 0] - logits[:, 1])))
     patches = Patches(pixels, labels, np.array(["p"] * 24), np.array(["s"] * 24))
     training = CnnTraining(TINY, SETTINGS, Execution(ON_CPU))
-    found = invasive_probability(training.logits(module, PatchDataset(patches)))
+    found = _invasive_probability(training.logits(module, _PatchDataset(patches)))
     np.testing.assert_allclose(found, expected, atol=1e-5)

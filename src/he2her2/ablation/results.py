@@ -98,7 +98,7 @@ class MethodRow:
 
 
 @dataclass(frozen=True, slots=True)
-class MethodComparison:
+class _MethodComparison:
     """Comparison of the proposed method with another on the same slides.
 
     Attributes:
@@ -168,7 +168,7 @@ def method_rows(results: CohortResults) -> list[MethodRow]:
     return rows
 
 
-def compare_methods(results: CohortResults) -> list[MethodComparison]:
+def compare_methods(results: CohortResults) -> list[_MethodComparison]:
     """Compare the proposed method with each of the others on the same slides."""
     rights = {method: results.decided[method] == results.truth for method in METHODS}
     found = []
@@ -176,7 +176,7 @@ def compare_methods(results: CohortResults) -> list[MethodComparison]:
         test = mcnemar(rights[PROPOSED], rights[method], results.patients)
         difference = rate_difference(rights[PROPOSED], rights[method], results.patients)
         found.append(
-            MethodComparison(
+            _MethodComparison(
                 results.name, method, test.only_first, test.only_second, test.exact, test.mid_p, difference
             )
         )

@@ -37,7 +37,7 @@ _HISTORY = Path("logs", "metrics.csv")
 
 
 @dataclass(frozen=True, slots=True)
-class TablePage:
+class _TablePage:
     """A table as Markdown and CSV.
 
     Attributes:
@@ -89,7 +89,7 @@ def write_ablation(
     return out / REPORT
 
 
-def methods_table(results: CohortResults, rows: Sequence[MethodRow]) -> str:
+def _methods_table(results: CohortResults, rows: Sequence[MethodRow]) -> str:
     """The six methods on one cohort, in the layout of Tables 3 and 4, the paper's rows below ours."""
     cells: list[Sequence[str]] = []
     for aggregation, title in _TITLES.items():
@@ -98,7 +98,7 @@ def methods_table(results: CohortResults, rows: Sequence[MethodRow]) -> str:
     return render("ablation_methods.md", about=results.about, paper=results.paper, rows=cells, columns=_COLUMNS)
 
 
-def tile_table(matrix: NDArray[np.int64], accuracy: Estimate, about: str) -> str:
+def _tile_table(matrix: NDArray[np.int64], accuracy: Estimate, about: str) -> str:
     """Table 1: IHC tiles, columns are the true class as in the paper, whose counts are in brackets.
 
     Args:
@@ -122,12 +122,12 @@ def tile_table(matrix: NDArray[np.int64], accuracy: Estimate, about: str) -> str
     )
 
 
-def rows_csv(rows: Iterable[MethodRow]) -> str:
+def _rows_csv(rows: Iterable[MethodRow]) -> str:
     """Every row and figure as CSV, shares in [0, 1]."""
     return _records_csv(map(_record, rows))
 
 
-def _tile_page(tile_run: Path) -> TablePage:
+def _tile_page(tile_run: Path) -> _TablePage:
     """Table 1: the IHC tiles that validated the tile CNN, from the tables of its training."""
     table = tile_run / f"confusion_{_TILE_SET}.csv"
     matrix = np.array([[int(row[str(score)]) for score in IhcScore] for row in read_csv(table)]).T  # (truth, decision)
@@ -135,29 +135,29 @@ def _tile_page(tile_run: Path) -> TablePage:
     found = figures["tile accuracy"]
     value, low, high = (float(found[name]) for name in ("value", "low", "high"))
     accuracy = Estimate("tile accuracy", value, low, high, int(found["n"]), found["method"])
-    body = tile_table(matrix, accuracy, f"{_TILE_SET.capitalize()} tiles of `{tile_run.name}/`")
-    return TablePage("table1", "Table 1. The tile CNN on IHC tiles", body, table.read_text("utf-8"))
+    body = _tile_table(matrix, accuracy, f"{_TILE_SET.capitalize()} tiles of `{tile_run.name}/`")
+    return _TablePage("table1", "Table 1. The tile CNN on IHC tiles", body, table.read_text("utf-8"))
 
 
-def _proposed_page(results: Sequence[CohortResults], rows: Mapping[str, Sequence[MethodRow]]) -> TablePage:
+def _proposed_page(results: Sequence[CohortResults], rows: Mapping[str, Sequence[MethodRow]]) -> _TablePage:
     """Table 2: the proposed method on every cohort."""
     proposed = [row for found in rows.values() for row in found if row.method.proposed]
     cells = [[row.cohort if row.source == "ours" else "", *_cells(row)[1:]] for row in proposed]
     about = "; ".join(cohort.about for cohort in results)
     body = render("ablation_methods.md", about=about, paper=None, rows=cells, columns=("Cohort", *_COLUMNS[1:]))
-    return TablePage("table2", "Table 2. The proposed method on each test cohort", body, rows_csv(proposed))
+    return _TablePage("table2", "Table 2. The proposed method on each test cohort", body, _rows_csv(proposed))
 
 
-def _methods_page(cohort: CohortResults, rows: Sequence[MethodRow]) -> TablePage:
+def _methods_page(cohort: CohortResults, rows: Sequence[MethodRow]) -> _TablePage:
     """Table 3 or 4, or the same of a cohort that the paper does not have."""
     title, name = f"The six methods on {cohort.name}", f"methods-{cohort.name}"
     if cohort.paper:
         number = _TABLE_NUMBERS[cohort.paper]
         title, name = f"Table {number}. {title}", f"table{number}"
-    return TablePage(name, title, methods_table(cohort, rows), rows_csv(rows))
+    return _TablePage(name, title, _methods_table(cohort, rows), _rows_csv(rows))
 
 
-def _comparison_page(results: Sequence[CohortResults]) -> TablePage:
+def _comparison_page(results: Sequence[CohortResults]) -> _TablePage:
     """The proposed method against each other one, paired by slide."""
     found = [one for cohort in results for one in compare_methods(cohort)]
     rows = [
@@ -186,15 +186,15 @@ def _comparison_page(results: Sequence[CohortResults]) -> TablePage:
         for one in found
     )
     title = "The proposed method against each other one"
-    return TablePage("comparisons", title, render("ablation_comparisons.md", rows=rows), _records_csv(records))
+    return _TablePage("comparisons", title, render("ablation_comparisons.md", rows=rows), _records_csv(records))
 
 
-def _gradient_page(methods: Mapping[Method, Path]) -> TablePage:
+def _gradient_page(methods: Mapping[Method, Path]) -> _TablePage:
     """Gradient that reached the tile CNN in each training, on which the paper's method depends."""
     trained = {method: folder / _HISTORY for method, folder in methods.items() if (folder / _HISTORY).is_file()}
     records = [_gradient_record(method, _history(file)) for method, file in trained.items()]
     body = render("ablation_gradient.md", records=records)
-    return TablePage("gradient", "The gradient that reaches the tile CNN", body, _records_csv(records))
+    return _TablePage("gradient", "The gradient that reaches the tile CNN", body, _records_csv(records))
 
 
 def _gradient_record(method: Method, epochs: Sequence[Mapping[str, float]]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ _PREDICTION_COLUMNS = ("slide_id", "path", "status", "probability", "threshold",
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class TrainedMethod:
+class _TrainedMethod:
     """A method with its networks.
 
     Attributes:
@@ -55,7 +55,7 @@ class TrainedMethod:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class _Verdict:
     """Decision of one method on one slide."""
 
     status: Her2Status
@@ -63,11 +63,11 @@ class Verdict:
     n_tiles: int
 
 
-Verdicts: TypeAlias = Mapping[Method, Verdict]
+_Verdicts: TypeAlias = Mapping[Method, _Verdict]
 """Decisions of all methods on one slide."""
 
 
-def load_trained(weights: Path, config: Config, parents: Sequence[Path]) -> TrainedMethod:
+def load_trained(weights: Path, config: Config, parents: Sequence[Path]) -> _TrainedMethod:
     """Load a method's networks.
 
     Args:
@@ -80,12 +80,12 @@ def load_trained(weights: Path, config: Config, parents: Sequence[Path]) -> Trai
     """
     patients = frozenset(patient for folder in (weights, *parents) for patient in patients_used(folder).hashes)
     aggregator = load_aggregator(str(weights), config)
-    return TrainedMethod(config, load_cnn(str(weights), "tile_cnn", config), aggregator, patients)
+    return _TrainedMethod(config, load_cnn(str(weights), "tile_cnn", config), aggregator, patients)
 
 
 def decide_cohort(
     cohort: TestCohort,
-    trained: Mapping[Method, TrainedMethod],
+    trained: Mapping[Method, _TrainedMethod],
     tiler: TumourTiler,
     folder: Path,
     *,
@@ -119,7 +119,7 @@ def decide_cohort(
             failures[task.slide_id] = replace(tiles, slide_id=task.slide_id)
         else:
             grids[task.slide_id] = tiles
-    verdicts: dict[str, Verdicts] = {}
+    verdicts: dict[str, _Verdicts] = {}
     ledger = Ledger(_VerdictStore(folder / "slides"), _configuration(trained, tiler))
     tiled = [task for task in tasks if task.slide_id in grids]
     for task, found in engine.run(tiled, _MethodsWorker(trained, grids), ledger, stage=f"deciding on {cohort.name}"):
@@ -134,7 +134,7 @@ def decide_cohort(
     return _results(cohort, rows, [verdicts[row.slide_id] for row in rows], len(failed), policy)
 
 
-def _configuration(trained: Mapping[Method, TrainedMethod], tiler: TumourTiler) -> str:
+def _configuration(trained: Mapping[Method, _TrainedMethod], tiler: TumourTiler) -> str:
     """SHA-256 of all that the verdicts depend on, but for the slides."""
     methods = {
         method.key: [one.config.digest(), one.tile_weights, one.aggregator.card.summary]
@@ -152,10 +152,10 @@ class _MethodsWorker:
         grids: Tiles by slide_id.
     """
 
-    trained: Mapping[Method, TrainedMethod]
+    trained: Mapping[Method, _TrainedMethod]
     grids: Mapping[str, TileGrid]
 
-    def __call__(self, task: SlideTask) -> Verdicts:
+    def __call__(self, task: SlideTask) -> _Verdicts:
         """Score a slide's tiles once by every distinct tile CNN, and decide by each method as prediction does."""
         grid = self.grids[task.slide_id]
         backend = next(iter(self.trained.values())).config.runtime.backend
@@ -167,7 +167,7 @@ class _MethodsWorker:
                     scored[one.tile_weights] = score_tiles(slide, grid, one.tile_cnn, one.config)
                 readable, logits = scored[one.tile_weights]
                 decision = decide_on(grid.take(readable), logits, one.aggregator, one.config.threshold)
-                verdicts[method] = Verdict(decision.status, decision.probability, len(decision.grid))
+                verdicts[method] = _Verdict(decision.status, decision.probability, len(decision.grid))
         return verdicts
 
 
@@ -181,7 +181,7 @@ class _VerdictStore:
 
     folder: Path
 
-    def read(self, slide_id: str, made_of: MadeOf) -> Verdicts | None:
+    def read(self, slide_id: str, made_of: MadeOf) -> _Verdicts | None:
         """Verdicts on a slide; None where there are none, or they are damaged or made of something else."""
         try:
             record = read_json(self._file(slide_id))
@@ -189,13 +189,13 @@ class _VerdictStore:
                 return None
             verdicts = {method: record["methods"][method.key] for method in METHODS}
             return {
-                method: Verdict(Her2Status(one["status"]), float(one["probability"]), int(one["tiles"]))
+                method: _Verdict(Her2Status(one["status"]), float(one["probability"]), int(one["tiles"]))
                 for method, one in verdicts.items()
             }
         except (OSError, ValueError, LookupError, TypeError):
             return None
 
-    def write(self, slide_id: str, made_of: MadeOf, product: Verdicts) -> Verdicts:
+    def write(self, slide_id: str, made_of: MadeOf, product: _Verdicts) -> _Verdicts:
         """Write the verdicts on a slide."""
         methods = {
             method.key: {"status": one.status.value, "probability": one.probability, "tiles": one.n_tiles}
@@ -213,7 +213,7 @@ class _VerdictStore:
 
 
 def _results(
-    cohort: TestCohort, rows: Sequence[SlideRow], verdicts: Sequence[Verdicts], n_failed: int, policy: Policy
+    cohort: TestCohort, rows: Sequence[SlideRow], verdicts: Sequence[_Verdicts], n_failed: int, policy: Policy
 ) -> CohortResults:
     """Verdicts as arrays beside the labels."""
     truth = [label_of(row, "her2_status", policy) == Her2Status.POSITIVE for row in rows]
@@ -233,9 +233,9 @@ def _results(
 
 def _write_method(
     folder: Path,
-    trained: TrainedMethod,
+    trained: _TrainedMethod,
     rows: Sequence[SlideRow],
-    verdicts: Sequence[Verdict],
+    verdicts: Sequence[_Verdict],
     failures: Sequence[Failure],
 ) -> None:
     """Write `predictions.csv` and `failures.csv` as `he2her2 predict` does, and the patients used in training."""

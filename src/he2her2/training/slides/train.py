@@ -93,8 +93,8 @@ def train_slides(
     module = SlideModule(networks, settings, config, train, val, kept)
     fitted = fit(
         module,
-        slide_loader(_order(train, settings), settings.accumulate, settings.seed),
-        slide_loader(in_sequence(len(val)), 1, settings.seed, share=False),
+        _slide_loader(_order(train, settings), settings.accumulate, settings.seed),
+        _slide_loader(in_sequence(len(val)), 1, settings.seed, share=False),
         out,
         execution,
         epochs=settings.epochs,
@@ -107,7 +107,7 @@ def train_slides(
     return out / REPORT
 
 
-def slide_loader(order: Order, batch_size: int, seed: int, *, share: bool = True) -> "DataLoader[Any]":
+def _slide_loader(order: Order, batch_size: int, seed: int, *, share: bool = True) -> "DataLoader[Any]":
     """Loader of draws of slides; the module itself reads their tiles."""
     sampler = EpochSampler(order, batch_size, seed, share=share)
     as_is: Any = _as_is  # torch's types know no loader without batches
@@ -138,7 +138,7 @@ def _check_precision(hardware: Hardware) -> None:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class JudgedSlide:
+class _JudgedSlide:
     """A validation slide with the decision of the trained networks."""
 
     row: SlideRow
@@ -170,7 +170,7 @@ class _SlideJudge:
         return decide_on(grid.take(readable), logits, self.aggregator, self.config.threshold)
 
 
-def judge_slides(slides: Sequence[LabelledSlide], weights: Path, config: Config) -> list[JudgedSlide]:
+def _judge_slides(slides: Sequence[LabelledSlide], weights: Path, config: Config) -> list[_JudgedSlide]:
     """Decide on slides with saved weights, as `predict` does.
 
     Raises:
@@ -186,10 +186,10 @@ def judge_slides(slides: Sequence[LabelledSlide], weights: Path, config: Config)
     rows = [slide.row for slide in slides]
     outcomes = SlideEngine().run([SlideTask.of_row(row) for row in rows], judge, stage="validation slides")
     decisions = require_all(rows, outcomes, "validation slides cannot be read any more")
-    return [JudgedSlide(slide.row, slide.status, decision) for slide, decision in zip(slides, decisions, strict=True)]
+    return [_JudgedSlide(slide.row, slide.status, decision) for slide, decision in zip(slides, decisions, strict=True)]
 
 
-def slide_figures(judged: Sequence[JudgedSlide]) -> tuple[Estimate, ...]:
+def _slide_figures(judged: Sequence[_JudgedSlide]) -> tuple[Estimate, ...]:
     """Accuracy, balanced accuracy and AUC of the decisions, with intervals by patient."""
     truth = [slide.truth == Her2Status.POSITIVE for slide in judged]
     decided = [slide.decision.status == Her2Status.POSITIVE for slide in judged]
@@ -202,7 +202,7 @@ def slide_figures(judged: Sequence[JudgedSlide]) -> tuple[Estimate, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class GradientSummary:
+class _GradientSummary:
     """Gradient that reached the tile CNN; means over the epochs.
 
     Attributes:
@@ -222,7 +222,7 @@ class GradientSummary:
     frozen: bool
 
     @classmethod
-    def of(cls, fitted: Fitted, settings: SlideTraining) -> "GradientSummary":
+    def of(cls, fitted: Fitted, settings: SlideTraining) -> "_GradientSummary":
         """Summary of a training."""
         history = fitted.history
         share, at_scores, at_logits = (
@@ -258,8 +258,8 @@ def _finish(
     )
     weights = out / "weights"
     _save(module, weights, provenance)
-    judged = judge_slides(val, weights, config)
-    figures = slide_figures(judged)
+    judged = _judge_slides(val, weights, config)
+    figures = _slide_figures(judged)
     metrics = card_metrics(figures, f"the {len(judged)} validation slides, which picked the epoch")
     _save(module, weights, replace(provenance, metrics=metrics))
     complete = _copy_tumour_cnn(data, weights)
@@ -275,7 +275,7 @@ def _finish(
         judged=judged,
         statuses=sorted({slide.decision.status.value for slide in judged}),
         has_tumour_cnn=complete,
-        gradient=GradientSummary.of(fitted, settings),
+        gradient=_GradientSummary.of(fitted, settings),
         beta=config.scoring.beta,
     )
 

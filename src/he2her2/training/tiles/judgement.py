@@ -51,13 +51,13 @@ class JudgedTiles:
         return _patients_of(self.rows)[self.slide]
 
     @cached_property
-    def by_slide(self) -> "SlidePredictions":
+    def by_slide(self) -> "_SlidePredictions":
         """Predictions for each slide from its tiles."""
         counts = np.bincount(self.slide * _K + self.decided, minlength=len(self.rows) * _K).reshape(-1, _K)
         mean = np.bincount(self.slide, self.score, len(self.rows)) / np.bincount(self.slide, minlength=len(self.rows))
         truth = np.zeros(len(self.rows), np.int64)
         truth[self.slide] = self.truth
-        return SlidePredictions(truth, counts, mean)
+        return _SlidePredictions(truth, counts, mean)
 
     @cached_property
     def figures(self) -> tuple[Estimate, ...]:
@@ -94,7 +94,7 @@ class JudgedTiles:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class SlidePredictions:
+class _SlidePredictions:
     """Predictions for slides from their tiles.
 
     Attributes:

@@ -92,7 +92,7 @@ def read_patch_set(file: Path, spec: InputSpec, mpp: float | None = None) -> Pat
     problems = list(_problems(arrays, spec, mpp or spec.mpp))
     if problems:
         raise PatchError(f"{file}: {'; '.join(problems)}")
-    pixels = at_network_size(arrays["patch"], mpp or spec.mpp, spec)
+    pixels = _at_network_size(arrays["patch"], mpp or spec.mpp, spec)
     patients = np.array([patient_key(str(name)) for name in arrays["patient"].tolist()])
     return Patches(pixels, arrays["invasive"].astype(np.int64), patients, np.full(len(pixels), file.stem))
 
@@ -146,7 +146,7 @@ def _label_problems(invasive: NDArray[Any]) -> Iterator[str]:
         yield f"it {only}; both classes are needed"
 
 
-def at_network_size(patches: Rgb, mpp: float, spec: InputSpec) -> Rgb:
+def _at_network_size(patches: Rgb, mpp: float, spec: InputSpec) -> Rgb:
     """Cut patches to the network's field of view about their centre and resample them: (n, h, h, 3) to (n, s, s, 3).
 
     Args:
@@ -238,12 +238,12 @@ def _draw_centres(
     n_glass = round(settings.glass_share * settings.patches_per_slide)
     n_each = (settings.patches_per_slide - n_glass) // 2
     wanted = ((usable & inside, n_each), (usable & ~inside, n_each), (~(tissue | pen | inside), n_glass))
-    drawn = [draw_points(mask, n, rng) for mask, n in wanted]
+    drawn = [_draw_points(mask, n, rng) for mask, n in wanted]
     labels = np.repeat([INVASIVE, OTHER, OTHER], [len(points) for points in drawn])
     return l0_from_mask(np.concatenate(drawn), px_l0), labels
 
 
-def draw_points(mask: Mask, n: int, rng: np.random.Generator) -> NDArray[np.float64]:
+def _draw_points(mask: Mask, n: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """Draw up to `n` points (x, y) in different pixels of a mask, uniformly within their pixel: (m, 2) in mask px."""
     rows, columns = np.nonzero(mask)
     chosen = rng.permutation(len(rows))[:n]

@@ -97,7 +97,7 @@ def train_tumour(
     return out / REPORT
 
 
-class PatchDataset(LabelledTiles):
+class _PatchDataset(LabelledTiles):
     """Patches in memory.
 
     Attributes:
@@ -117,7 +117,7 @@ class PatchDataset(LabelledTiles):
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # eq=False: it holds arrays
-class JudgedPatches:
+class _JudgedPatches:
     """Patches with the predictions of networks that were not trained on their patients.
 
     Attributes:
@@ -135,7 +135,7 @@ class JudgedPatches:
     threshold: float
 
     @property
-    def groups(self) -> Iterator[tuple[str, "JudgedPatches"]]:
+    def groups(self) -> Iterator[tuple[str, "_JudgedPatches"]]:
         """All patches; then each source and each fold, where there are several."""
         yield "all", self
         sources, folds = np.unique(self.patches.sources), np.unique(self.fold)
@@ -151,7 +151,7 @@ class JudgedPatches:
         accuracy = decision_interval(balanced_accuracy, truth, self.probability >= self.threshold, patients)
         return accuracy, auc_interval(truth, self.probability, patients)
 
-    def _part(self, chosen: NDArray[np.bool_]) -> "JudgedPatches":
+    def _part(self, chosen: NDArray[np.bool_]) -> "_JudgedPatches":
         return replace(
             self, patches=self.patches.take(chosen), fold=self.fold[chosen], probability=self.probability[chosen]
         )
@@ -159,44 +159,44 @@ class JudgedPatches:
 
 def _cross_validated(
     training: CnnTraining, patches: Patches, fold: NDArray[np.int64], out: Path
-) -> tuple[CnnClassifier, JudgedPatches]:
+) -> tuple[CnnClassifier, _JudgedPatches]:
     """Train on all patients, and evaluate K networks on the patients that each never saw."""
     n_folds = int(fold.max()) + 1
 
     def tiles_of(k: int) -> TileSets:
-        judged = PatchDataset(patches.take(fold == k))
-        return TileSets(PatchDataset(patches.take(fold != k)), judged, judged)
+        judged = _PatchDataset(patches.take(fold == k))
+        return TileSets(_PatchDataset(patches.take(fold != k)), judged, judged)
 
     module, logits = training.cross_validate(
-        [partial(tiles_of, k) for k in range(n_folds)], lambda: TileSets(PatchDataset(patches)), out
+        [partial(tiles_of, k) for k in range(n_folds)], lambda: TileSets(_PatchDataset(patches)), out
     )
     probability = np.empty(len(patches))
     for k, of_fold in enumerate(logits):
-        probability[fold == k] = invasive_probability(of_fold)
+        probability[fold == k] = _invasive_probability(of_fold)
     split = f"cross-validated by patient in {n_folds} folds, each network after its last epoch"
     assert training.threshold is not None
-    return module, JudgedPatches(patches, fold, probability, split, training.threshold)
+    return module, _JudgedPatches(patches, fold, probability, split, training.threshold)
 
 
 def _validated(
     training: CnnTraining, patches: Patches, fold: NDArray[np.int64], out: Path
-) -> tuple[CnnClassifier, JudgedPatches]:
+) -> tuple[CnnClassifier, _JudgedPatches]:
     """Train to the best epoch, and evaluate on the patients who picked it."""
-    train, val = (PatchDataset(patches.take(fold == part)) for part in (TRAINING_ONLY, 0))
+    train, val = (_PatchDataset(patches.take(fold == part)) for part in (TRAINING_ONLY, 0))
     module = training.learn(TileSets(train, val), out)
-    probability = invasive_probability(training.logits(module, val))
+    probability = _invasive_probability(training.logits(module, val))
     split = "on validation patients, who also picked the epoch: the figures flatter"
     assert training.threshold is not None
-    return module, JudgedPatches(val.patches, fold[fold == 0], probability, split, training.threshold)
+    return module, _JudgedPatches(val.patches, fold[fold == 0], probability, split, training.threshold)
 
 
-def invasive_probability(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+def _invasive_probability(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     """Probability of invasive tumour from (n, 2) logits: (n,)."""
     found: NDArray[np.float64] = torch.from_numpy(logits).double().softmax(dim=1)[:, INVASIVE].numpy()
     return found
 
 
-def _metrics(judged: JudgedPatches) -> tuple[Metric, ...]:
+def _metrics(judged: _JudgedPatches) -> tuple[Metric, ...]:
     """Figures for the card: of all patches, and of each source that has both classes."""
     return tuple(
         metric
@@ -206,7 +206,7 @@ def _metrics(judged: JudgedPatches) -> tuple[Metric, ...]:
     )
 
 
-def _row(name: str, part: JudgedPatches) -> Sequence[object]:
+def _row(name: str, part: _JudgedPatches) -> Sequence[object]:
     """Row of the report's table."""
     patients = len(np.unique(part.patches.patients))
     share = (part.patches.labels == INVASIVE).mean()
@@ -219,7 +219,7 @@ def _row(name: str, part: JudgedPatches) -> Sequence[object]:
     )
 
 
-def _write_predictions(path: Path, judged: JudgedPatches) -> None:
+def _write_predictions(path: Path, judged: _JudgedPatches) -> None:
     patches = judged.patches
     rows = zip(patches.patients, patches.sources, judged.fold, patches.labels, judged.probability, strict=True)
     write_csv(path, _COLUMNS, ((*row[:4], f"{row[4]:.6f}") for row in rows), line_end="\r\n")
