@@ -289,6 +289,12 @@ class DecisionRules:
     calibration: Calibration | None = None
     version: PositiveFloat = RULES_VERSION
 
+    @property
+    def patient_rule(self) -> PatientRule | None:
+        """Rule that makes a patient's probability of the slides'; None where it was not recorded."""
+        parts = (self.operating_point, self.triage)
+        return next((part.patient_rule for part in parts if part is not None), None)
+
 
 def rules_to_json(rules: DecisionRules) -> str:
     """Rules as JSON text, readable by people."""

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,7 +10,7 @@ import typer
 
 from he2her2.cli import options as o
 from he2her2.cli.console import say, working
-from he2her2.errors import AnnotationError, He2Her2Error
+from he2her2.errors import AnnotationError, ConfigError, He2Her2Error
 
 if TYPE_CHECKING:
     from he2her2.cohort import SlideSources
@@ -140,7 +140,8 @@ def run_slides(what: Sequence[Path], asked: SlideRun, *, as_json: bool = False) 
         raise AnnotationError(f"{asked.annotations}: no such file or folder; check --annotations")
     model = load_slide_model(asked.weights, asked.config)
     sources = find_slides(what, mpp=asked.mpp, annotations=asked.annotations)
-    run = _plan(asked, model, sources)
+    _require_patients(model, sources)
+    run = replace(_plan(asked, model, sources), rules=model.rules, patient_of=sources.patients)
     _say_notes(sources)
     many = not sources.single
     with Printer(as_json=as_json) as printer:
@@ -167,6 +168,29 @@ def run_slides(what: Sequence[Path], asked: SlideRun, *, as_json: bool = False) 
             printer.slide(run, run.results[0])
     if run.failures:
         raise typer.Exit(1)
+
+
+def _require_patients(model: "SlideModel", sources: "SlideSources") -> None:
+    """Raise where stored rules hold for patients and nobody says which slides are whose.
+
+    Raises:
+        ConfigError: Several slides, one of them without patient, or rules that do not say how slides are combined.
+    """
+    rules = model.rules
+    if sources.single or rules is None or (rules.operating_point is None and rules.triage is None):
+        return
+    anyway = "or --set stored_rules=false to decide slide by slide at threshold"
+    if rules.patient_rule is None:
+        raise ConfigError(
+            "the weights' decision_rules.json does not record how the slides of a patient are combined, so it cannot "
+            f"be applied to several slides; choose the rules again with he2her2 evaluate, {anyway}"
+        )
+    unknown = [task.slide_id for task in sources.tasks if task.slide_id not in sources.patients]
+    if unknown:
+        raise ConfigError(
+            f"the weights' operating point holds for patients, by the {rules.patient_rule} over all slides of each, "
+            f"but the patient of {unknown[0]} is unknown; give a manifest with patient_id, {anyway}"
+        )
 
 
 def _say_notes(sources: "SlideSources") -> None:

@@ -14,7 +14,7 @@ from he2her2.results.slide_result import (
     result_of_record,
     result_to_record,
 )
-from he2her2.results.tables import Failure, PredictedSlide
+from he2her2.results.tables import Failure, PatientResult, PredictedSlide
 from he2her2.results.tiles_h5 import ScoredTiles
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "Her2Finding",
     "MadeOf",
     "NetworkNote",
+    "PatientResult",
     "PredictedSlide",
     "Run",
     "RunDescription",

@@ -189,6 +189,8 @@ def _warnings(slide: Slide, prediction: Prediction, model: SlideModel, config: C
             yield f"{share:.0%} of the tissue is {what}"
     if not aggregator_for(config).gives_probability:
         yield f"the {config.networks.aggregator} aggregator decides without a probability: 1 is yes, 0 is no"
+    if model.rules is not None and (rule := model.rules.patient_rule) is not None:
+        yield f"its operating point holds for a patient, by the {rule} over all slides: with several see patients.csv"
     if np.array_equal(segmentation.tumour, segmentation.usable):
         yield "all usable tissue was taken for invasive tumour"
 

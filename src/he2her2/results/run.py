@@ -5,6 +5,7 @@ Prediction writes it and goes on in it; evaluation, reports and audits read it, 
 
 import os
 import platform
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -27,14 +28,17 @@ from he2her2.results.slide_folder import PREDICTION, SlideFolders
 from he2her2.results.slide_result import NetworkNote, SlideResult
 from he2her2.results.tables import (
     Failure,
+    PatientResult,
     PredictedSlide,
     read_failures,
     read_predictions,
     write_failures,
+    write_patients,
     write_predictions,
     write_segmentations,
 )
 from he2her2.results.tiles_h5 import ScoredTiles
+from he2her2.rules import DecisionRules
 
 LIBRARIES = ("he2her2", "numpy", "scipy", "scikit-image", "onnxruntime", "openslide-python", "tifffile", "simplejpeg")
 
@@ -42,6 +46,7 @@ _RUN_FILE = "run.json"
 _PREDICTIONS_FILE = "predictions.csv"
 _SEGMENTATIONS_FILE = "segmentations.csv"
 _FAILURES_FILE = "failures.csv"
+_PATIENTS_FILE = "patients.csv"
 
 
 def describe_environment(command: Sequence[str], libraries: Sequence[str] = LIBRARIES) -> dict[str, Any]:
@@ -66,12 +71,16 @@ class Run:
     Attributes:
         slides: The folders of its slides.
         description: Content of `run.json`: command, settings, weights, versions, hardware.
+        rules: Stored beside the weights, to be applied to patients; None without any.
+        patient_of: Patient of each slide whose manifest names one.
         results: Of this command, so far.
         failures: Of this command, so far.
     """
 
     slides: SlideFolders
     description: Mapping[str, Any]
+    rules: DecisionRules | None = None
+    patient_of: Mapping[str, str] = field(default_factory=dict)
     results: list[SlideResult] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
 
@@ -107,7 +116,21 @@ class Run:
             write_predictions(self.folder / _PREDICTIONS_FILE, results)
         known = now | {result.slide_id for result in results}
         failed = [one for name, one in read_failures(self.folder / _FAILURES_FILE).items() if name not in known]
-        write_failures(self.folder / _FAILURES_FILE, [*failed, *self.failures])
+        failures = [*failed, *self.failures]
+        write_failures(self.folder / _FAILURES_FILE, failures)
+        if self.rules is not None and self.rules.patient_rule is not None and self.patient_of:
+            write_patients(self.folder / _PATIENTS_FILE, self._patient_results(self.rules, results, failures))
+
+    def _patient_results(
+        self, rules: DecisionRules, results: Sequence[SlideResult], failures: Sequence[Failure]
+    ) -> list[PatientResult]:
+        """The stored rules applied to every patient of the manifest."""
+        probabilities: dict[str, list[float]] = {patient: [] for patient in self.patient_of.values()}
+        for result in results:
+            if result.her2 is not None and result.slide_id in self.patient_of:
+                probabilities[self.patient_of[result.slide_id]].append(result.her2.probability)
+        failed = Counter(self.patient_of[one.slide_id] for one in failures if one.slide_id in self.patient_of)
+        return [PatientResult.of(patient, rules, found, failed[patient]) for patient, found in probabilities.items()]
 
 
 def plan_run(
@@ -144,9 +167,8 @@ def plan_run(
     if not overwrite and _other_run(folder / _RUN_FILE, made_of):
         raise OutputError(f"{folder}: holds results of other settings or weights; choose another --out, or --overwrite")
     description = {"digest": made_of, "config": asdict(config), "weights": networks, "overrides": dict(overrides)}
-    return Run(
-        SlideFolders(folder, result_file, overwrite), describe_environment(command) | description | dict(patients)
-    )
+    slides = SlideFolders(folder, result_file, overwrite)
+    return Run(slides, describe_environment(command) | description | dict(patients))
 
 
 def _other_run(file: Path, made_of: str) -> bool:

@@ -2,7 +2,7 @@
 
 import csv
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
@@ -11,6 +11,7 @@ from he2her2.errors import EvaluationError
 from he2her2.files import read_csv, write_csv
 from he2her2.labels import Her2Status, IhcScore
 from he2her2.results.slide_result import SlideResult
+from he2her2.rules import DIGITS, DecisionRules, combine
 
 _NEEDED = ("slide_id", "status", "probability", "threshold")
 _LINE_END = "\r\n"
@@ -87,6 +88,80 @@ class PredictedSlide:
             IhcScore(score) if score else None,
             tuple(text for text in notices.split("; ") if text),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class PatientResult:
+    """A row of `patients.csv`: the stored rules applied to a patient, by all slides that have a result.
+
+    Attributes:
+        patient_id: Of the manifest.
+        status: HER2 status by the stored operating point; None without one, or where no slide has a result.
+        probability: Of the slides, combined; NaN where no slide has a result.
+        threshold: Of the operating point; None without one.
+        calibrated_probability: Of `probability`; None without a stored calibration.
+        triage: Arm of the stored triage; None without one.
+        combined_by: Rule that combines the slides' probabilities: mean or max.
+        slides: Slides with a result.
+        failed: Slides without.
+        guaranteed: Whether the guarantees of the rules hold: no slide failed, and there are as many as the patients
+            had on whom the rules were chosen.
+    """
+
+    patient_id: str
+    status: Her2Status | None
+    probability: float
+    threshold: float | None
+    calibrated_probability: float | None
+    triage: str | None
+    combined_by: str
+    slides: int
+    failed: int
+    guaranteed: bool
+
+    @classmethod
+    def of(cls, patient_id: str, rules: DecisionRules, probabilities: Sequence[float], failed: int) -> Self:
+        """Apply stored rules to a patient.
+
+        Args:
+            patient_id: The patient.
+            rules: With an operating point or a triage that says how slides are combined.
+            probabilities: Of the slides that have a result.
+            failed: Number of the other slides.
+        """
+        rule = rules.patient_rule
+        assert rule is not None, "rules without it are not applied to patients"
+        known = bool(probabilities)
+        probability = round(combine(rule, probabilities), DIGITS) if known else math.nan
+        point, triage, calibration = rules.operating_point, rules.triage, rules.calibration
+        return cls(
+            patient_id,
+            point.status(probability) if point and known else None,
+            probability,
+            point.threshold if point else None,
+            round(float(calibration(probability)), DIGITS) if calibration and known else None,
+            str(triage.arm(probability)) if triage and known else None,
+            rule,
+            len(probabilities),
+            failed,
+            known and not failed and _usual_number(rules, len(probabilities)),
+        )
+
+
+def _usual_number(rules: DecisionRules, n_slides: int) -> bool:
+    """True if the patients on whom all rules were chosen had about so many slides."""
+    ranges = [part.slides_per_patient for part in (rules.operating_point, rules.triage) if part is not None]
+    return all(slides is not None and slides[0] <= n_slides <= slides[1] for slides in ranges)
+
+
+def write_patients(file: Path, patients: Iterable[PatientResult]) -> None:
+    """Write `patients.csv`; what is unknown is an empty cell.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    rows = (tuple(_cell(value) for value in astuple(patient)) for patient in patients)
+    _write(file, tuple(column.name for column in fields(PatientResult)), rows)
 
 
 def write_predictions(file: Path, results: Iterable[SlideResult]) -> None:
@@ -166,6 +241,12 @@ _PREDICTION_COLUMNS = (
 
 def _write(file: Path, columns: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> None:
     write_csv(file, columns, rows, line_end=_LINE_END)
+
+
+def _cell(value: object) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return ("no", "yes")[value] if isinstance(value, bool) else str(value)
 
 
 def _failure_row(failure: Failure) -> tuple[Any, ...]:

@@ -1,0 +1,123 @@
+"""Rules that were chosen on patients are applied to patients: by all slides of each, as a manifest names them."""
+
+import csv
+import shutil
+from dataclasses import replace
+
+import pytest
+
+from he2her2.config import Config
+from he2her2.labels import Her2Status
+from he2her2.models import hashes_of, load_slide_model, trained_folder, write_rules
+from he2her2.results import PatientResult
+from he2her2.rules import Arms, ShareEstimate, Triage, combine
+from tests.test_operating import some_rules
+from tests.tissue_slides import tissue_pixels, write_tissue
+
+QUICK = ("--threads", "2", "--set", "adaptive.iterations=2", "--set", "adaptive.points=20")
+
+
+def rules_for(patient_rule, slides=(1, 2), threshold=0.5):
+    """Stored rules that join slides so, or do not say how."""
+    rules = some_rules()
+    point = replace(rules.operating_point, threshold=threshold, patient_rule=patient_rule, slides_per_patient=slides)
+    share = ShareEstimate(0.3, 0.2, 0.4)
+    arms = Arms(share, share, share)
+    triage = Triage(0.2, 0.9, 0.1, 0.1, 0.95, 50, 50, arms, 0.15, "simulated", patient_rule, slides)
+    return replace(rules, operating_point=point, triage=triage, calibration=None)
+
+
+@pytest.mark.parametrize(("rule", "status"), [("mean", Her2Status.NEGATIVE), ("max", Her2Status.POSITIVE)])
+def test_a_patient_is_called_by_all_slides(rule, status):
+    """The same slides, joined by the rule that was chosen."""
+    result = PatientResult.of("P1", rules_for(rule), [0.1, 0.6], failed=0)
+
+    assert (result.status, result.probability) == (status, combine(rule, [0.1, 0.6]))
+    assert (result.slides, result.failed, result.guaranteed) == (2, 0, True)
+
+
+@pytest.mark.parametrize(("probabilities", "failed"), [([0.1, 0.6, 0.7], 0), ([0.1], 1), ([], 2)])
+def test_a_guarantee_is_for_patients_like_those_of_the_choice(probabilities, failed):
+    """More slides than any of theirs, or a slide that failed: no guarantee."""
+    assert not PatientResult.of("P1", rules_for("mean"), probabilities, failed).guaranteed
+
+
+def test_a_patient_without_result_has_no_status():
+    """Nor a probability or an arm."""
+    result = PatientResult.of("P1", rules_for("mean"), [], failed=2)
+
+    assert (result.status, result.triage) == (None, None)
+    assert result.probability != result.probability
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """The bundled networks in a folder of one's own."""
+    folder = tmp_path_factory.mktemp("weights") / "weights"
+    shutil.copytree(trained_folder("bundled"), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    """Three slides of two patients, and one that is none, with a manifest."""
+    folder = tmp_path_factory.mktemp("cohort")
+    for seed, name in enumerate("abc"):
+        write_tissue(folder / f"{name}.svs", tissue_pixels(3072, 0.95, seed))
+    (folder / "d.svs").write_text("no slide")
+    lines = ["slide_id,path,patient_id", "a,a.svs,P1", "b,b.svs,P1", "c,c.svs,P2", "d,d.svs,P2"]
+    (folder / "m.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def store(weights, rules):
+    """Put rules beside the networks."""
+    cards = load_slide_model(str(weights), Config(stored_rules=False)).cards
+    write_rules(weights, replace(rules, weights=hashes_of(cards)))
+
+
+def test_predict_applies_the_rules_to_the_patients_of_a_manifest(command_line, weights, cohort, tmp_path):
+    """`patients.csv` has a row a patient; the slides' own rows say where to look."""
+    store(weights, rules_for("mean"))
+
+    code, _, err = command_line("predict", cohort / "m.csv", "--out", tmp_path, "--weights", weights, *QUICK)
+
+    assert code == 1, err  # d failed
+    with (tmp_path / "predictions.csv").open(newline="") as file:
+        slides = {row["slide_id"]: row for row in csv.DictReader(file)}
+    with (tmp_path / "patients.csv").open(newline="") as file:
+        first, second = csv.DictReader(file)
+    mean = (float(slides["a"]["probability"]) + float(slides["b"]["probability"])) / 2
+    assert float(first["probability"]) == pytest.approx(mean, abs=1e-6)
+    assert first["status"] == ("positive" if mean >= 0.5 else "negative")
+    assert (first["slides"], first["failed"], first["guaranteed"]) == ("2", "0", "yes")
+    assert (second["slides"], second["failed"], second["guaranteed"]) == ("1", "1", "no")
+    assert "patients.csv" in slides["a"]["warnings"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "what", "words"),
+    [("mean", ["."], "the patient of a is unknown"), (None, ["m.csv"], "does not record how")],
+)
+def test_rules_for_patients_need_patients(command_line, weights, cohort, tmp_path, rule, what, words):
+    """Slides of nobody, or rules that do not say how slides are joined: refused, with the way out."""
+    store(weights, rules_for(rule, None if rule is None else (1, 2)))
+    given = [cohort / name for name in what]
+
+    code, _, err = command_line("predict", *given, "--out", tmp_path / "run", "--weights", weights, *QUICK)
+
+    assert (code, err.count("\n")) == (2, 1)
+    assert words in err
+    assert "stored_rules=false" in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_single_slide_is_its_patients_only_one(command_line, weights, cohort, tmp_path):
+    """It is decided, and told for whom that holds."""
+    store(weights, rules_for("max"))
+
+    code, out, _ = command_line("predict", cohort / "a.svs", "--out", tmp_path, "--weights", weights, *QUICK)
+
+    assert code == 0
+    assert "by the max over all slides" in out
+    assert not (tmp_path / "patients.csv").exists()
