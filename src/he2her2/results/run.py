@@ -33,7 +33,7 @@ from he2her2.results.tables import (
     read_failures,
     read_predictions,
     write_failures,
-    write_patients,
+    write_patient_results,
     write_predictions,
     write_segmentations,
 )
@@ -119,7 +119,7 @@ class Run:
         failures = [*failed, *self.failures]
         write_failures(self.folder / _FAILURES_FILE, failures)
         if self.rules is not None and self.rules.patient_rule is not None and self.patient_of:
-            write_patients(self.folder / _PATIENTS_FILE, self._patient_results(self.rules, results, failures))
+            write_patient_results(self.folder / _PATIENTS_FILE, self._patient_results(self.rules, results, failures))
 
     def _patient_results(
         self, rules: DecisionRules, results: Sequence[SlideResult], failures: Sequence[Failure]

@@ -154,7 +154,7 @@ def _usual_number(rules: DecisionRules, n_slides: int) -> bool:
     return all(slides is not None and slides[0] <= n_slides <= slides[1] for slides in ranges)
 
 
-def write_patients(file: Path, patients: Iterable[PatientResult]) -> None:
+def write_patient_results(file: Path, patients: Iterable[PatientResult]) -> None:
     """Write `patients.csv`; what is unknown is an empty cell.
 
     Raises:
