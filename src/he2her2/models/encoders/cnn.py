@@ -5,6 +5,7 @@ A network is data (`CnnSpec`): its input, its layers, its classes. Sizes in the 
 
 import math
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import replace
 from itertools import pairwise
 from types import MappingProxyType
@@ -154,7 +155,9 @@ class CnnSpec:
 
         cnn: Any = module
         convs = [
-            fuse_conv_bn_eval(conv, norm) if isinstance(norm, nn.BatchNorm2d) else conv
+            fuse_conv_bn_eval(deepcopy(conv).double(), deepcopy(norm).double()).float()  # rounded once
+            if isinstance(norm, nn.BatchNorm2d)
+            else conv
             for conv, norm in zip(cnn.conv_layers, cnn.norm_layers, strict=True)
         ]
         pools = [_relu_and_pool(conv) for conv in self.convs]
