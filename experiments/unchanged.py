@@ -36,6 +36,9 @@ DATA = Path(os.environ.get("HE2HER2_DATA", REPOSITORY.parent / "shared" / "data"
 GIVEN_UP: Mapping[str, str] = {
     "*/prediction.json:/format": "results carry the number of their form",
     "*/segmentation.json:/format": "results carry the number of their form",
+    "*/prediction.json:/files": "results list the files beside them",
+    "*/segmentation.json:/files": "results list the files beside them",
+    "*/card.json:/files/model.onnx/n_bytes": "torch's exporter writes the graph, with names of its own",
     "*/segmentation.json:/counts/*": "masks alone count their tiles too: none",
 }
 """Differences that are meant, as "step/file:place" with wildcards, and why."""

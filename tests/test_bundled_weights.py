@@ -1,13 +1,17 @@
 """The weights that come with the program: whole, small, honest, and of use on a phantom."""
 
 import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
+from safetensors.numpy import load_file
 
 from he2her2.config import PRESETS, load_config
 from he2her2.geometry import mask_size
 from he2her2.manifest import patients_used
 from he2her2.method import find_tissue, find_tumour, thumbnail_on_raster
 from he2her2.models import load_cnn, load_slide_model, read_card, trained_folder, verify
+from he2her2.models.export import save_weights
 from he2her2.models.slide_model import BUNDLED, BUNDLED_IHC
 from he2her2.phantom import make_spec, write_phantom
 from he2her2.slides import open_slide
@@ -30,6 +34,22 @@ def test_every_folder_is_what_its_card_says(name, role):
     assert card.limits
     assert card.metrics
     assert all(metric.low <= metric.value <= metric.high for metric in card.metrics)
+
+
+@pytest.mark.parametrize(("name", "role"), PLACES)
+def test_exporting_them_again_gives_the_same_numbers(name, role, tmp_path):
+    """Batch norms fold into convolutions to the bit as they did when the weights were made."""
+    folder = trained_folder(name) / role
+
+    save_weights(tmp_path / role, read_card(folder, role), load_file(folder / "weights.safetensors"))
+
+    old, new = (_numbers(file / "model.onnx") for file in (folder, tmp_path / role))
+    assert old.keys() == new.keys()
+    assert all(np.array_equal(old[key], new[key]) for key in old)
+
+
+def _numbers(file):
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(file).graph.initializer}
 
 
 def test_all_of_them_are_small():
