@@ -30,7 +30,7 @@ def measure(setting: Setting) -> Found:
     found = adaptive_map(lambda points: score(points / (across, down)), size, settings)
     points, values = found.points, found.values
     candidates = {
-        "Clough-Tocher on a coarse grid, enlarged (ours, preset paper)": partial(_ours, points, values, "cubic", size),
+        "Clough-Tocher on a coarse grid, enlarged (ours, coarse = 8)": partial(_ours, points, values, "cubic", size),
         "linear on a coarse grid, enlarged (ours, preset default)": partial(_ours, points, values, "linear", size),
         "`griddata` cubic at full resolution (the released way)": partial(_full, points, values, size),
     }

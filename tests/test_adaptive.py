@@ -1,6 +1,8 @@
 """HASHI: the rule to the letter on small maps, Dice on large ones, and every odd shape."""
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -11,7 +13,9 @@ from scipy.stats import qmc
 
 from he2her2.config import PRESETS, Adaptive
 from he2her2.geometry import Size
-from he2her2.preprocessing import adaptive_map
+from he2her2.method import segmentation
+from he2her2.models.encoders.cnn import PAPER_TUMOUR_CNN
+from he2her2.preprocessing import adaptive, adaptive_map
 from he2her2.preprocessing.adaptive import interpolate, raster
 
 LITERAL, DEFAULT = PRESETS["paper"].adaptive, PRESETS["default"].adaptive
@@ -92,7 +96,7 @@ def test_samples_are_those_of_the_released_rule(seed):
 
 def test_the_coarse_map_is_the_full_one():
     """Dice of at least 0.999 against full-resolution `griddata`, of which the mean difference is small too."""
-    found = adaptive_map(score_of(disc), SLIDE, LITERAL)
+    found = adaptive_map(score_of(disc), SLIDE, replace(LITERAL, coarse=8))
 
     full = full_map(found.points, found.values, SLIDE)
     assert dice(found.map >= 0.24, full >= 0.24) >= 0.999
@@ -106,8 +110,17 @@ def test_drawing_every_node_is_the_full_map():
     np.testing.assert_allclose(found.map, full_map(found.points, found.values, Size(60, 40)), atol=1e-6)
 
 
+def test_a_map_is_drawn_in_bands_of_bounded_memory(monkeypatch):
+    """Bands of few rows give the same map as all at once."""
+    settings = replace(LITERAL, iterations=2)
+    whole = adaptive_map(smooth, Size(60, 41), settings).map
+    monkeypatch.setattr(adaptive, "_BAND_NODES", 130)
+
+    np.testing.assert_allclose(adaptive_map(smooth, Size(60, 41), settings).map, whole, atol=1e-6)
+
+
 @pytest.mark.parametrize("tumour", [disc, ring, two_foci])
-@pytest.mark.parametrize("settings", [LITERAL, DEFAULT], ids=["paper", "default"])
+@pytest.mark.parametrize("settings", [replace(LITERAL, coarse=8), DEFAULT], ids=["paper, coarse", "default"])
 def test_two_thousand_samples_find_the_tumour(tumour, settings):
     """Dice of at least 0.95 against the truth, above as many random points."""
     expected = truth(tumour, SLIDE)
@@ -258,3 +271,23 @@ def test_an_empty_mask_is_refused():
     """A map needs a pixel."""
     with pytest.raises(ValueError, match="at least one pixel"):
         adaptive_map(smooth, Size(0, 5), DEFAULT)
+
+
+@pytest.mark.parametrize(("preset", "off_l0"), [("default", 0), ("paper", 0), ("released-code", -16)])
+def test_patches_lie_where_the_preset_wants_them(preset, off_l0, monkeypatch):
+    """Centred on the mask pixel's centre, or as in the released code on its corner: level-0 px = 32 x - 256."""
+    origins, side_px = [], PAPER_TUMOUR_CNN.input.side_px
+
+    def scored(slide, grid, *_, **__):
+        origins.append(grid.origins_l0)
+        return np.arange(len(grid)), np.zeros((len(grid), 2), np.float32)
+
+    monkeypatch.setattr(segmentation, "infer", scored)
+    config = replace(PRESETS[preset], adaptive=replace(PRESETS[preset].adaptive, iterations=2))
+    slide = SimpleNamespace(mpp=0.25, effective_mpp=lambda mpp: mpp)
+    engine = SimpleNamespace(card=SimpleNamespace(input=PAPER_TUMOUR_CNN.input))
+
+    found = segmentation.find_tumour(cast("Any", slide), cast("Any", engine), Size(100, 75), 32.0, config)
+
+    columns_rows = np.floor(found.points).astype(int)
+    assert np.array_equal(np.concatenate(origins), columns_rows * 32 + 16 + off_l0 - side_px // 2)

@@ -84,9 +84,23 @@ def test_the_digest_ignores_how_the_work_is_done():
     assert len({preset.digest() for preset in PRESETS.values()}) == len(PRESETS)
 
 
+def test_settings_that_came_later_leave_earlier_runs_as_they_are():
+    """The default preset's digest is what it was before them; set otherwise, they count."""
+    assert Config().digest() == "c3b4b983ff1b16d63cead1054091e91b2e6cf96b75953c998788582af7c1d67d"
+    for override in ("adaptive.anchor=corner", "selection.spacing=released"):
+        assert load_config(overrides=[override]).digest() != Config().digest()
+
+
+@pytest.mark.parametrize("preset", ["paper", "released-code"])
+def test_exact_presets_draw_every_pixel_of_the_map(preset):
+    """A coarse map differs from the drawn one in 3 % of the tumour's pixels; only the default takes it."""
+    assert PRESETS[preset].adaptive.coarse == 1
+    assert PRESETS["default"].adaptive.coarse == 8
+
+
 def test_settings_are_plain_data():
     """They go to JSON and back."""
-    assert asdict(Config())["selection"] == {"top_fraction": 0.15, "n_tiles": 300}
+    assert asdict(Config())["selection"] == {"top_fraction": 0.15, "n_tiles": 300, "spacing": "even"}
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from he2her2.config import load_config
 from he2her2.errors import ConfigError
-from he2her2.models import CNNS, CnnSpec, InputSpec, Untrained, load_cnn, load_engine, torch_engine
+from he2her2.models import CNNS, CnnSpec, Colour, InputSpec, Untrained, load_cnn, load_engine, torch_engine
 from he2her2.models.encoders.cnn import COMPACT_TUMOUR_CNN, PAPER_TILE_CNN, STRIDED_TILE_CNN, Conv
 from he2her2.models.encoders.pixels import prepare_input
 from he2her2.models.engines import resolve_device
@@ -46,7 +47,12 @@ def compact():
     return load_engine(Untrained(STRIDED_TILE_CNN, seed=1), STRIDED_TILE_CNN.role, "cpu")
 
 
-@pytest.mark.parametrize("spec", [*SPECS, YUV_SPEC], ids=lambda spec: f"{spec.name}-{spec.input.colour}")
+RELEASED_YUV_SPEC = replace(YUV_SPEC, input=replace(YUV_SPEC.input, colour="yuv-uint8"))
+
+
+@pytest.mark.parametrize(
+    "spec", [*SPECS, YUV_SPEC, RELEASED_YUV_SPEC], ids=lambda spec: f"{spec.name}-{spec.input.colour}"
+)
 def test_both_engines_give_the_same_logits(spec):
     """ONNX Runtime and torch on the CPU agree within 1e-5, and in the class, from the pixels on."""
     source, tiles = Untrained(spec, seed=1), tiles_for(spec, 5)
@@ -59,7 +65,7 @@ def test_both_engines_give_the_same_logits(spec):
     assert np.ptp(logits, axis=0).min() > 1e-4  # tiles differ, so agreement means something
 
 
-@pytest.mark.parametrize("colour", ["lightness", "lightness-uint8", "rgb", "yuv"])
+@pytest.mark.parametrize("colour", ["lightness", "lightness-uint8", "rgb", "yuv", "yuv-uint8"])
 def test_the_device_prepares_tiles_as_numpy_does(colour):
     """Lightness, scaling and YUV on the device are those of the pure function."""
     tiles = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
@@ -69,6 +75,19 @@ def test_the_device_prepares_tiles_as_numpy_does(colour):
 
     assert prepared.dtype == torch.float32
     assert np.allclose(expected, prepared.numpy(), atol=1e-6)
+
+
+def test_the_device_rounds_8_bits_as_numpy_and_pillow_do():
+    """Of every pair of maximum and minimum, and of a million colours for YUV, the very same bytes."""
+    pairs = np.stack([*np.meshgrid(np.arange(256), np.arange(256)), np.zeros((256, 256), int)], axis=-1)
+    pairs[..., 2] = pairs[..., :2].max(axis=-1)
+    drawn = np.random.default_rng(0).integers(0, 256, (1, 1024, 1024, 3), dtype=np.uint8)
+
+    wanted: tuple[Colour, ...] = ("lightness-uint8", "yuv-uint8")
+    for pixels, colour in zip((pairs.astype(np.uint8)[None], drawn), wanted, strict=True):
+        spec = InputSpec(1.0, pixels.shape[1], pixels.shape[1], colour)
+        found = prepare_on_device(torch.from_numpy(pixels), colour)
+        assert np.array_equal(np.rint(255 * prepare_input(pixels, spec)), np.rint(255 * found.numpy()))
 
 
 def test_mixed_precision_is_near():

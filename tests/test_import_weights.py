@@ -80,7 +80,7 @@ SMALL_TILE = replace(
 SMALL_TUMOUR = replace(
     PAPER_TUMOUR_CNN,
     name="released-tumour-cnn",
-    input=InputSpec(mpp=0.25, side_px=64, network_px=21, colour="yuv"),
+    input=InputSpec(mpp=0.25, side_px=64, network_px=21, colour="yuv-uint8"),
     convs=(Conv(5, kernel=8, pool="l2"),),  # 21 -> 14 -> 7
     hidden=(6,),
 )
@@ -112,23 +112,22 @@ def drawn(*specs, seed=0):
 
 def restated_tile_cnn(pixels, state, n_convs, n_fcs):
     """Logits of (n, h, w, 3) uint8 tiles by the paper's words (sections 3.1.1 and 3.2) and 8-bit lightness."""
-    wide = pixels.astype(np.float64)
-    light = np.rint((wide.max(axis=3) + wide.min(axis=3)) / 2) / 255
-    x = torch.from_numpy(light.astype(np.float32))[:, None]
+    shares = pixels.astype(np.float32) * np.float32(1 / 255)
+    light = np.rint((shares.max(axis=3) + shares.min(axis=3)) * np.float32(0.5) * np.float32(255)) / np.float32(255)
+    x = torch.from_numpy(light)[:, None]
     for i in range(n_convs):
         x = F.max_pool2d(F.relu(F.conv2d(x, state[f"conv_layers.{i}.weight"], state[f"conv_layers.{i}.bias"])), 2)
     return restated_dense(x.flatten(1), state, "fc_layers", n_fcs)
 
 
 def restated_tumour_cnn(pixels, state, side):
-    """Logits of (n, h, w, 3) uint8 tiles by PAPER_FACTS' words on HASHI: resized, YUV, L2-pooled."""
-    small = np.stack(
-        [np.array(Image.fromarray(tile).resize((side, side), Image.Resampling.BILINEAR)) for tile in pixels]
-    )
-    r, g, b = np.moveaxis(small / 255.0, 3, 0)
-    y = 0.299 * r + 0.587 * g + 0.114 * b
-    yuv = np.stack([y, 0.49211104 * (b - y), 0.87728322 * (r - y)], axis=1)
-    x = torch.from_numpy(yuv.astype(np.float32))
+    """Logits of (n, h, w, 3) uint8 tiles by the released code's steps: YUV in 8 bits, Lanczos, L2-pooled."""
+    rows = np.array([[0.299, 0.587, 0.114], [-0.147, -0.289, 0.436], [0.615, -0.515, -0.1]], np.float32)
+    r, g, b = np.moveaxis(pixels.astype(np.float32), 3, 0)
+    yuv = np.stack([y * r + u * g + v * b + np.float32(0.5) for y, u, v in rows], axis=3)
+    eight_bits = np.clip(np.floor(yuv), 0, 255).astype(np.uint8)
+    small = [np.array(Image.fromarray(tile).resize((side, side), Image.Resampling.LANCZOS)) for tile in eight_bits]
+    x = torch.from_numpy(np.stack(small).transpose(0, 3, 1, 2).astype(np.float32) / 255)
     x = F.lp_pool2d(F.relu(F.conv2d(x, state["conv_layers.0.weight"], state["conv_layers.0.bias"])), 2, 2, 2)
     return restated_dense(x.flatten(1), state, "fc_layers", 2)
 
@@ -236,7 +235,7 @@ def test_the_card_tells_the_origin(tmp_path):
     assert "no licence" in card.training_licence
     assert card.trained
     assert "not measured here" in card.notice
-    assert card.ranking == RankingSettings(top_fraction=0.15, beta=1000)
+    assert card.ranking == RankingSettings(top_fraction=0.15, beta=1000, spacing="released")
 
 
 def test_several_files_make_a_complete_set_that_predicts(command_line, small_files, tmp_path):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from he2her2.models import InputSpec, resize, soft_argmax, softmax
+from he2her2.models import CNNS, InputSpec, resize, soft_argmax, softmax
 from he2her2.models.encoders.pixels import lightness, lightness_uint8, prepare_input
 
 PIXELS = arrays(np.uint8, (5, 3))
@@ -33,13 +33,55 @@ def test_lightness_is_that_of_colorsys(rgb):
 
 
 def test_lightness_of_every_pair_of_extremes():
-    """Every possible greatest and least channel gives (max + min) / 2 / 255, and its rounding to 8 bits."""
+    """Every possible greatest and least channel gives (max + min) / 2 / 255."""
     highest, lowest = (side.ravel() for side in np.meshgrid(range(256), range(256)))
     rgb = np.stack([lowest, highest, np.maximum(lowest, highest)], axis=1).astype(np.uint8)
     halves = [(max(map(int, pixel)) + min(map(int, pixel))) / 2 for pixel in rgb]
 
     assert np.allclose(np.array(halves) / 255, lightness(rgb), atol=1e-7)
-    assert np.array_equal([round(half) for half in halves], np.rint(255 * lightness_uint8(rgb)))
+
+
+def test_lightness_in_8_bits_is_that_of_opencv():
+    """All 65 536 pairs of maximum and minimum: float32 as OpenCV's HLS of 8 bits computes it, step by step."""
+    f, half, most = np.float32(1 / 255), np.float32(0.5), np.float32(255)
+    highest, lowest = (side.ravel() for side in np.meshgrid(np.arange(256), np.arange(256)))
+    rgb = np.stack([lowest, highest, np.maximum(lowest, highest)], axis=1).astype(np.uint8)
+    expected = [
+        round(float(np.float32(np.float32(np.float32(max(pixel)) * f + np.float32(min(pixel)) * f) * half) * most))
+        for pixel in rgb.tolist()
+    ]
+
+    found = 255 * lightness_uint8(rgb)
+
+    assert np.array_equal(np.rint(found), expected)
+    assert np.abs(found - expected).max() < 1e-4
+    pair = {(int(max(p)), int(min(p))): n for p, n in zip(rgb.tolist(), expected, strict=True)}
+    ours = [round((high + low) / 2) for high, low in pair]
+    assert 0.1 < np.mean(np.not_equal(ours, list(pair.values()))) < 0.4  # halves to even is something else
+
+
+def released_hashi_input(tile):
+    """One tile as HASHI's released code feeds it: YUV in 8 bits (halves up, clipped), then Lanczos, then over 255."""
+    rows = np.array([[0.299, 0.587, 0.114], [-0.147, -0.289, 0.436], [0.615, -0.515, -0.1]], np.float32)
+    r, g, b = np.moveaxis(tile.astype(np.float32), 2, 0)
+    sums = np.stack([y * r + u * g + v * b + np.float32(0.5) for y, u, v in rows], axis=-1)
+    yuv = np.clip(np.floor(sums), 0, 255).astype(np.uint8)
+    small = Image.fromarray(yuv).resize((101, 101), Image.Resampling.LANCZOS)
+    return np.asarray(small).transpose(2, 0, 1) / 255
+
+
+def test_input_of_the_released_tumour_network_is_the_released_one():
+    """Its 8-bit YUV agrees with a plain restatement; resizing RGB first is something else."""
+    spec = CNNS["released-tumour-cnn"].input
+    tiles = np.random.default_rng(3).integers(0, 256, (2, 512, 512, 3), dtype=np.uint8)
+    tiles[1, :256] = (60, 40, 200)  # of negative V
+
+    prepared = prepare_input(tiles, spec)
+
+    assert prepared.shape == (2, 3, 101, 101)
+    for tile, found in zip(tiles, prepared, strict=True):
+        assert np.abs(found - released_hashi_input(tile)).max() < 1e-6
+    assert np.abs(prepared - prepare_input(tiles, CNNS["paper-tumour-cnn"].input)).max() > 0.1
 
 
 @pytest.mark.parametrize("convert", [lightness, lightness_uint8])
@@ -72,7 +114,7 @@ def test_rgb_is_scaled_and_channels_come_first():
     assert prepared[1, 2, 3, 4] == pytest.approx(tiles[1, 3, 4, 2] / 255)
 
 
-@pytest.mark.parametrize("colour", ["lightness", "lightness-uint8", "rgb", "yuv"])
+@pytest.mark.parametrize("colour", ["lightness", "lightness-uint8", "rgb", "yuv", "yuv-uint8"])
 def test_prepared_tiles_do_not_depend_on_the_batch(colour):
     """A tile alone gives the very numbers that it gives among others."""
     spec, tiles = InputSpec(1.0, 32, 11, colour), random_tiles(5, 32)

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 from he2her2.config import Selection
 from he2her2.models import top_tiles
-from he2her2.models.aggregators.selection import evenly_spaced, top_count
+from he2her2.models.aggregators.selection import evenly_spaced, released_ranks, top_count
 
 SCORES = arrays(np.float64, st.integers(20, 120), elements=st.sampled_from([0.0, 0.3, 1.0, 1.7, 2.0, 2.5, 3.0]))
 SETTINGS = st.builds(Selection, top_fraction=st.floats(0.05, 1.0), n_tiles=st.integers(1, 20))
@@ -112,3 +112,43 @@ def test_a_score_must_be_a_number():
     """NaN would sort anywhere."""
     with pytest.raises(ValueError, match="finite"):
         top_tiles(np.array([1.0, np.nan]), Selection(n_tiles=1))
+
+
+def released_selection(scores, n_tiles):
+    """The released code's choice as loops: the best 15 %, thinned by steps of real length from the second on."""
+    order = sorted(range(len(scores)), key=lambda i: -scores[i])
+    kept = order[: max(int(0.15 * len(order)), n_tiles)]
+    if len(kept) <= n_tiles:
+        return kept
+    first, *middle, last = kept
+    step = len(middle) / (n_tiles - 2)
+    return [first, *(kept[math.floor(round(1 + k * step, 9))] for k in range(n_tiles - 2)), last]
+
+
+@pytest.mark.parametrize("n", [2000, 2001, 2006, 2007, 2050, 2500, 4500, 9000])
+def test_released_spacing_is_that_of_the_released_code(n):
+    """Above 2 006 tiles, where there are more than 300 to choose from, other ranks than the even ones."""
+    scores = np.random.default_rng(n).permutation(n) / n
+    settings = Selection(spacing="released")
+
+    found = top_tiles(scores, settings)
+
+    wanted = released_selection(scores.tolist(), 300)
+    rank = {tile: k for k, tile in enumerate(np.argsort(-scores).tolist())}
+    apart = [abs(rank[a] - rank[b]) for a, b in zip(found.tolist(), wanted, strict=True)]
+    assert max(apart) <= 1  # where a step ends on a whole number, floating point may fall below it, there as here
+    assert np.mean(apart) < 0.02
+    assert (n > 2006) == (found.tolist() != top_tiles(scores, Selection()).tolist())
+
+
+@given(n=st.integers(1, 5000), m=st.integers(1, 400))
+def test_released_ranks_are_distinct_and_hold_the_first_and_the_last(n, m):
+    """Whatever the numbers, m ranks rise from the best to the last that is kept."""
+    m = min(n, m)
+
+    ranks = released_ranks(n, m)
+
+    assert len(ranks) == m
+    assert (np.diff(ranks) > 0).all()
+    assert ranks[0] == 0
+    assert m == 1 or ranks[-1] == n - 1

@@ -183,12 +183,13 @@ def find_tumour(
     mpp = native_mpp(slide, spec, config.tiling)
     side_l0 = spec.side_px * mpp / slide.mpp
     total = config.adaptive.iterations * config.adaptive.points
+    to_anchor = 0.5 if config.adaptive.anchor == "corner" else 0.0  # points are centres of mask px
     n_scored = 0
     watch = watch or Watch()
 
     def score(points: NDArray[np.float64]) -> NDArray[np.float64]:
         nonlocal n_scored
-        origins = np.rint(l0_from_mask(points, px_l0) - side_l0 / 2).astype(np.int64)
+        origins = np.rint(l0_from_mask(points - to_anchor, px_l0) - side_l0 / 2).astype(np.int64)
         grid = TileGrid(origins, side_l0, spec.side_px, mpp)
         readable, logits = infer(slide, grid, tumour_cnn, config.runtime, spent=partial(watch.streamed, "tumour"))
         probability = np.full(len(points), np.nan)

@@ -226,6 +226,7 @@ def _check_ranking(card: Card, spec: AggregatorSpec, config: Config, folder: Pat
         "selection.n_tiles": (card.network.n_tiles, config.selection.n_tiles),
         "selection.top_fraction": (card.ranking.top_fraction, config.selection.top_fraction),
         "scoring.beta": (card.ranking.beta, config.scoring.beta),
+        "selection.spacing": (card.ranking.spacing, config.selection.spacing),
     }
     differences = [f"{key} is {now}, trained with {then}" for key, (then, now) in trained_with.items() if then != now]
     if differences:

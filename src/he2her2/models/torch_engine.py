@@ -10,13 +10,15 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from he2her2.geometry import Rgb
 from he2her2.models.card import Card
-from he2her2.models.encoders import YUV_FROM_RGB, CnnModule, Colour, resize
+from he2her2.models.encoders import YUV_FROM_RGB, YUV_UINT8_FROM_RGB, CnnModule, Colour, network_pixels
 from he2her2.models.signature import Arrays
 from he2her2.models.torch_modules import module_of
 
-__all__ = ["TorchEngine", "available_devices", "prepare_on_device"]
+__all__ = ["TorchEngine", "available_devices", "prepare_on_device", "yuv_uint8_on_device"]
 
 _MAX_ROWS = 256
+
+_UNIT = float(np.float32(1 / 255))
 
 
 def available_devices() -> tuple[Literal["cuda", "mps"], ...]:
@@ -54,7 +56,7 @@ class TorchEngine:
         logits = np.empty((len(pixels), len(self.card.network.classes)), np.float32)
         for start in range(0, len(pixels), _MAX_ROWS):
             rows = slice(start, start + _MAX_ROWS)
-            logits[rows] = self._logits(resize(pixels[rows], self.card.input))
+            logits[rows] = self._logits(*network_pixels(pixels[rows], self.card.input))
         return logits
 
     @torch.inference_mode()
@@ -64,20 +66,20 @@ class TorchEngine:
         side = spec.stage_sides[-1][1]
         columns, rows = torch.from_numpy(corners // (spec.window_step or 1)).to(self._device).T
         with torch.autocast(self._device.type, enabled=self._mixed_precision):
-            features = self._cnn.features(self._on_device(picture[None]))[0]  # (d, h', w')
+            features = self._cnn.features(self._on_device(picture[None], spec.input.colour))[0]  # (d, h', w')
             every = features.unfold(1, side, 1).unfold(2, side, 1)  # (d, rows, columns, side, side)
             return _array(self._cnn.classified(every[:, rows, columns].transpose(0, 1)))
 
-    def _logits(self, pixels: Rgb) -> NDArray[np.float32]:
+    def _logits(self, pixels: Rgb, colour: Colour) -> NDArray[np.float32]:
         with torch.autocast(self._device.type, enabled=self._mixed_precision):
-            return _array(self._cnn(self._on_device(pixels)))
+            return _array(self._cnn(self._on_device(pixels, colour)))
 
-    def _on_device(self, pixels: Rgb) -> Tensor:
+    def _on_device(self, pixels: Rgb, colour: Colour) -> Tensor:
         """Input of the network from (n, h, w, 3) pixels, on the device."""
         host = torch.from_numpy(np.ascontiguousarray(pixels))
         if self._device.type == "cuda":
             host = host.pin_memory()
-        return prepare_on_device(host.to(self._device, non_blocking=True), self.card.input.colour)
+        return prepare_on_device(host.to(self._device, non_blocking=True), colour)
 
 
 def _array(logits: Tensor) -> NDArray[np.float32]:
@@ -87,13 +89,26 @@ def _array(logits: Tensor) -> NDArray[np.float32]:
 
 def prepare_on_device(pixels: Tensor, colour: Colour) -> Tensor:
     """Convert (n, h, w, 3) uint8 pixels to (n, c, h, w) float32 channels, as `pixels.prepare_input` does."""
-    if colour.startswith("lightness"):
-        channels = pixels.to(torch.int16)
-        twice = channels.amax(dim=3) + channels.amin(dim=3)  # (n, h, w) in [0, 510]
-        if colour == "lightness":
-            return (twice.float() * (1 / 510)).unsqueeze(1)
-        return (((twice + (twice >> 1 & 1)) >> 1).float() * (1 / 255)).unsqueeze(1)
     wide = pixels.float()
-    if colour == "rgb":
-        return (wide * (1 / 255)).permute(0, 3, 1, 2)
-    return (wide @ torch.from_numpy(YUV_FROM_RGB.T / 255).to(pixels.device)).permute(0, 3, 1, 2)
+    if colour.startswith("lightness"):
+        return _lightness(wide, colour).unsqueeze(1)
+    if colour == "yuv-uint8":
+        wide = yuv_uint8_on_device(wide)
+    elif colour == "yuv":
+        return (wide @ torch.from_numpy(YUV_FROM_RGB.T / 255).to(pixels.device)).permute(0, 3, 1, 2)
+    return (wide * (1 / 255)).permute(0, 3, 1, 2)
+
+
+def _lightness(wide: Tensor, colour: Colour) -> Tensor:
+    """Map (n, h, w, 3) in [0, 255] to (n, h, w) in [0, 1]; in 8 bits as OpenCV computes it."""
+    highest, lowest = wide.amax(dim=3), wide.amin(dim=3)
+    if colour == "lightness":
+        return (highest + lowest) * (1 / 510)
+    return ((highest * _UNIT + lowest * _UNIT) * 0.5 * 255).round() / 255
+
+
+def yuv_uint8_on_device(rgb: Tensor) -> Tensor:
+    """Map RGB in [0, 255] along the last axis to whole Y, U and V, as `pixels.yuv_uint8` does."""
+    red, green, blue = rgb.unbind(dim=-1)
+    rows = (y * red + u * green + v * blue + 0.5 for y, u, v in YUV_UINT8_FROM_RGB.tolist())
+    return torch.stack([row.floor().clamp(0, 255) for row in rows], dim=-1)

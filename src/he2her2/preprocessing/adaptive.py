@@ -36,6 +36,9 @@ _CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
 _PREVIEW_COARSE = 32
 """Mask px per node of the grid on which rounds are compared."""
 
+_BAND_NODES = 1 << 22
+"""Nodes of a grid that are drawn at a time: a map of every pixel of a large slide needs no more memory than this."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)  # eq=False: it holds arrays
 class AdaptiveMap:
@@ -148,8 +151,13 @@ def raster(surface: _Surface, size: Size, coarse: int) -> Map:
 
 def _heights(surface: _Surface, size: Size, coarse: int) -> Map:
     """A surface at the nodes of a grid over the mask, at most `coarse` px apart."""
-    across, down = np.meshgrid(*(np.linspace(0.5, side - 0.5, -(-(side - 1) // coarse) + 1) for side in size))
-    return surface(np.column_stack([across.ravel(), down.ravel()])).reshape(across.shape).astype(np.float32)
+    across, down = (np.linspace(0.5, side - 0.5, -(-(side - 1) // coarse) + 1) for side in size)
+    heights = np.empty((len(down), len(across)), np.float32)
+    n_rows = max(1, _BAND_NODES // len(across))
+    for first in range(0, len(down), n_rows):
+        columns, rows = np.meshgrid(across, down[first : first + n_rows])
+        heights[first : first + n_rows] = surface(np.column_stack([columns.ravel(), rows.ravel()])).reshape(rows.shape)
+    return heights
 
 
 def _ground(at: SamplePoints) -> SampleValues:

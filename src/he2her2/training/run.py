@@ -74,7 +74,7 @@ def begin_run(
     if not is_first_process():
         return
     check_writable(folder)
-    wanted = _plain({"kind": kind, "config": _method(config), "training": asdict(settings), "inputs": dict(inputs)})
+    wanted = _plain({"kind": kind, "config": config.method(), "training": asdict(settings), "inputs": dict(inputs)})
     there = _read(folder / RUN_FILE)
     if there is not None and "training" not in there:
         raise OutputError(f"{folder}: holds results of another command; choose another --out")
@@ -124,13 +124,6 @@ def _differences(was: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "
             yield from _differences(before, after, f"{prefix}{key}.")
         elif before != after:
             yield f"{prefix}{key} was {before}, now {after}"
-
-
-def _method(config: Config) -> dict[str, Any]:
-    """Settings of the method that can change a result."""
-    settings = asdict(config)
-    del settings["runtime"]
-    return settings
 
 
 def _plain(value: dict[str, Any]) -> dict[str, Any]:

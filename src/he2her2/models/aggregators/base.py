@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
-from he2her2.config import Scoring, Selection
+from he2her2.config import Scoring, Selection, Spacing
 from he2her2.models.aggregators.selection import soft_argmax, softmax, top_tiles
 from he2her2.models.bag import Aggregated, Bag
 from he2her2.models.signature import Arrays, Inputs, Signature
@@ -34,10 +34,12 @@ class RankingSettings:
     Attributes:
         top_fraction: Share of a slide's tiles that is kept.
         beta: Sharpness of soft-argmax.
+        spacing: Rule by which tiles are chosen among these.
     """
 
     top_fraction: PositiveFloat
     beta: PositiveFloat
+    spacing: Spacing = "even"
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -129,23 +131,26 @@ class RankingSpec(AggregatorSpec):
         return replace(self, n_tiles=selection.n_tiles)
 
     def ranking_of(self, selection: Selection, scoring: Scoring) -> RankingSettings:
-        """Share of tiles that is kept, and the sharpness of their scores."""
-        return RankingSettings(selection.top_fraction, scoring.beta)
+        """Share of tiles that is kept, the sharpness of their scores, and their spacing."""
+        return RankingSettings(selection.top_fraction, scoring.beta, selection.spacing)
 
     def select(self, features: NDArray[np.float32], ranking: RankingSettings | None) -> NDArray[np.int64]:
         """Positions of the (m,) tiles with the highest scores, best first."""
         assert ranking is not None
-        return top_tiles(soft_argmax(features, ranking.beta), Selection(ranking.top_fraction, self.n_tiles))
+        return top_tiles(soft_argmax(features, ranking.beta), self._selection(ranking))
 
     def aggregate(self, bag: Bag, ranking: RankingSettings | None, run: RunNetwork) -> Aggregated:
         """Score the tiles of a bag, select the best, and make a probability of their scores."""
         assert ranking is not None
         tiles = np.flatnonzero(bag.mask)
         scores = soft_argmax(bag.features, ranking.beta)
-        selected = tiles[top_tiles(scores[tiles], Selection(ranking.top_fraction, self.n_tiles))]
+        selected = tiles[top_tiles(scores[tiles], self._selection(ranking))]
         contributions = np.zeros(len(bag))
         contributions[selected] = 1 / len(selected)
         return Aggregated(self.probability(scores[selected], run), scores, selected, contributions)
+
+    def _selection(self, ranking: RankingSettings) -> Selection:
+        return Selection(ranking.top_fraction, self.n_tiles, ranking.spacing)
 
     def probability(self, scores: NDArray[np.float64], run: RunNetwork) -> float:
         """Probability of HER2-positive, from the (m,) scores of the selected tiles, best first."""

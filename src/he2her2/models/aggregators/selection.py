@@ -50,7 +50,7 @@ def top_tiles(scores: NDArray[Any], settings: Selection) -> NDArray[np.int64]:
 
     Args:
         scores: (n,) finite.
-        settings: Fraction and M.
+        settings: Fraction, M, and the rule of spacing.
 
     Returns:
         (M,) positions in `scores`, best first; equal scores in their order, so the chosen *scores* do not depend on
@@ -70,7 +70,8 @@ def top_tiles(scores: NDArray[Any], settings: Selection) -> NDArray[np.int64]:
         raise ValueError("every score must be a finite number")
     n_top = max(top_count(len(scores), settings.top_fraction), n_tiles)
     ranked = np.argsort(-np.asarray(scores, np.float64), kind="stable")
-    return ranked[evenly_spaced(n_top, n_tiles)].astype(np.int64)
+    ranks = evenly_spaced(n_top, n_tiles) if settings.spacing == "even" else released_ranks(n_top, n_tiles)
+    return ranked[ranks].astype(np.int64)
 
 
 def top_count(n: int, fraction: float) -> int:
@@ -94,3 +95,20 @@ def evenly_spaced(n: int, m: int) -> NDArray[np.int64]:
     """
     gaps = max(m - 1, 1)
     return (2 * np.arange(m) * (n - 1) + gaps) // (2 * gaps)
+
+
+def released_ranks(n: int, m: int) -> NDArray[np.int64]:
+    """`m` positions out of 0 to `n` - 1 as the released code spaces them.
+
+    The first and the last are taken, and from the second on every (n - 2) / (m - 2)-th but the last, rounded down: the
+    ranks lie up to one step off even ones. In floating point as there, where a whole number may come out one lower;
+    where there that makes one tile too many, it is left out.
+
+    Example:
+        >>> released_ranks(10, 4).tolist(), evenly_spaced(10, 4).tolist()
+        ([0, 1, 5, 9], [0, 3, 6, 9])
+    """
+    if n <= m or m < 3:
+        return evenly_spaced(n, m)
+    between = np.arange(1, n - 1, (n - 2) / (m - 2))[: m - 2]
+    return np.concatenate([[0], between, [n - 1]]).astype(np.int64)

@@ -2,17 +2,27 @@
 
 from he2her2.errors import ConfigError
 from he2her2.models.encoders.cnn import CNNS, CnnModule, CnnRole, CnnSpec
-from he2her2.models.encoders.pixels import YUV_FROM_RGB, Colour, InputSpec, prepare_input, resize
+from he2her2.models.encoders.pixels import (
+    YUV_FROM_RGB,
+    YUV_UINT8_FROM_RGB,
+    Colour,
+    InputSpec,
+    network_pixels,
+    prepare_input,
+    resize,
+)
 
 __all__ = [
     "CNNS",
     "YUV_FROM_RGB",
+    "YUV_UINT8_FROM_RGB",
     "CnnModule",
     "CnnRole",
     "CnnSpec",
     "Colour",
     "InputSpec",
     "cnn_named",
+    "network_pixels",
     "prepare_input",
     "resize",
 ]

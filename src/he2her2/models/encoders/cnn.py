@@ -294,7 +294,11 @@ CNNS: Mapping[str, CnnSpec] = MappingProxyType(
         for spec in (
             COMPACT_TUMOUR_CNN,
             PAPER_TUMOUR_CNN,
-            replace(PAPER_TUMOUR_CNN, name="released-tumour-cnn"),  # the paper leaves this network to the released code
+            replace(  # the paper leaves this network to the released code, whose input has 8 bits
+                PAPER_TUMOUR_CNN,
+                name="released-tumour-cnn",
+                input=replace(PAPER_TUMOUR_CNN.input, colour="yuv-uint8"),
+            ),
             STRIDED_TILE_CNN,
             PAPER_TILE_CNN,
             replace(

@@ -10,13 +10,16 @@ from pydantic.dataclasses import dataclass
 
 from he2her2.geometry import Rgb
 
-Colour: TypeAlias = Literal["lightness", "lightness-uint8", "rgb", "yuv"]
+Colour: TypeAlias = Literal["lightness", "lightness-uint8", "rgb", "yuv", "yuv-uint8"]
 
 # BT.601, rows Y, U, V; the same numbers as skimage.color.rgb2yuv.
 YUV_FROM_RGB = np.array(
     [[0.299, 0.587, 0.114], [-0.14714119, -0.28886916, 0.43601035], [0.61497538, -0.51496512, -0.10001026]],
     np.float32,
 )
+
+YUV_UINT8_FROM_RGB = np.array([[0.299, 0.587, 0.114], [-0.147, -0.289, 0.436], [0.615, -0.515, -0.1]], np.float32)
+"""The rounded numbers of the released code; there U and V have no offset, and what is negative becomes 0."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -28,7 +31,8 @@ class InputSpec:
         side_px: Side of that tile.
         network_px: Side after antialiased resizing; equal to `side_px` for none.
         colour: The channels, all as float32: `lightness` (max + min) / 2 in [0, 1]; `lightness-uint8` the same after
-            rounding to 8 bits; `rgb` in [0, 1]; `yuv` by BT.601, Y in [0, 1], U and V around 0.
+            rounding to 8 bits; `rgb` in [0, 1]; `yuv` by BT.601, Y in [0, 1], U and V around 0; `yuv-uint8` the same
+            after rounding to 8 bits, before resizing (Lanczos) and without negative values.
     """
 
     mpp: PositiveFloat
@@ -55,30 +59,48 @@ def lightness(rgb: Rgb) -> NDArray[np.float32]:
         >>> lightness(np.array([[255, 0, 0], [255, 255, 255]], np.uint8)).tolist()
         [0.5, 1.0]
     """
-    light: NDArray[np.float32] = np.multiply(_extremes_sum(rgb), np.float32(1 / 510), dtype=np.float32)
+    total = np.add(*_extremes(rgb), dtype=np.uint16)
+    light: NDArray[np.float32] = np.multiply(total, np.float32(1 / 510), dtype=np.float32)
     return light
 
 
 def lightness_uint8(rgb: Rgb) -> NDArray[np.float32]:
-    """HSL lightness rounded to 8 bits (halves to even), over 255: the released code's input.
+    """HSL lightness in 8 bits over 255: the released code's input, which is OpenCV's lightness to the last bit.
+
+    OpenCV computes in float32, where a pixel's maximum and minimum over 255 are rounded first, so that of two equal
+    halves one goes up and the other down.
 
     Example:
-        >>> (255 * lightness_uint8(np.array([[4, 1, 0], [3, 1, 0]], np.uint8))).round(3).tolist()
-        [2.0, 2.0]
+        >>> (255 * lightness_uint8(np.array([[4, 1, 0], [13, 8, 0]], np.uint8))).round(3).tolist()
+        [2.0, 7.0]
     """
-    twice = _extremes_sum(rgb)
-    rounded = (twice + (twice >> 1 & 1)) >> 1
-    light: NDArray[np.float32] = np.multiply(rounded, np.float32(1 / 255), dtype=np.float32)
+    highest, lowest = _extremes(rgb)
+    light: NDArray[np.float32] = _OPENCV_LIGHTNESS[highest, lowest]
     return light
 
 
-def _extremes_sum(rgb: Rgb) -> NDArray[np.uint16]:
-    """The greatest plus the least of the last axis, channel by channel: 50 times as fast as `max(axis=-1)`."""
+def _opencv_lightness(highest: NDArray[np.float32], lowest: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Lightness as OpenCV computes it, in [0, 1], of the maximum and minimum of R, G and B in [0, 255]."""
+    unit = np.float32(1 / 255)
+    eight_bits = np.rint((highest * unit + lowest * unit) * np.float32(0.5) * np.float32(255))
+    return np.asarray(eight_bits / np.float32(255), np.float32)
+
+
+def yuv_uint8(rgb: Rgb) -> Rgb:
+    """Y, U and V of (h, w, 3) pixels in 8 bits, by Pillow as in the released code: halves up, below 0 is 0.
+
+    Example:
+        >>> yuv_uint8(np.array([[[200, 100, 150]]], np.uint8)).tolist()
+        [[[136, 7, 57]]]
+    """
+    matrix = np.pad(YUV_UINT8_FROM_RGB, ((0, 0), (0, 1)))  # no offsets
+    return np.asarray(Image.fromarray(rgb).convert("RGB", tuple(map(float, matrix.ravel()))))
+
+
+def _extremes(rgb: Rgb) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """The greatest and the least of the last axis, channel by channel: 50 times as fast as `max(axis=-1)`."""
     red, green, blue = (np.ascontiguousarray(rgb[..., channel]) for channel in range(3))
-    highest = np.maximum(np.maximum(red, green), blue)
-    lowest = np.minimum(np.minimum(red, green), blue)
-    total: NDArray[np.uint16] = np.add(highest, lowest, dtype=np.uint16)
-    return total
+    return np.maximum(np.maximum(red, green), blue), np.minimum(np.minimum(red, green), blue)
 
 
 def prepare_input(pixels: Rgb, spec: InputSpec) -> NDArray[np.float32]:
@@ -94,10 +116,10 @@ def prepare_input(pixels: Rgb, spec: InputSpec) -> NDArray[np.float32]:
     Raises:
         ValueError: The tiles are not of the size that the network was made for.
     """
-    small = resize(pixels, spec)
+    small, colour = network_pixels(pixels, spec)
     network_input = np.empty((len(small), spec.n_channels, spec.network_px, spec.network_px), np.float32)
     for tile, out in zip(small, network_input, strict=True):  # one by one: a tile stays in the cache
-        match spec.colour:
+        match colour:
             case "lightness":
                 out[0] = lightness(tile)
             case "lightness-uint8":
@@ -106,20 +128,44 @@ def prepare_input(pixels: Rgb, spec: InputSpec) -> NDArray[np.float32]:
                 np.multiply(tile.transpose(2, 0, 1), np.float32(1 / 255), out=out)
             case "yuv":
                 np.matmul(YUV_FROM_RGB / 255, tile.reshape(-1, 3).T.astype(np.float32), out=out.reshape(3, -1))
+            case "yuv-uint8":  # `network_pixels` has converted it
+                raise AssertionError(colour)
     return network_input
 
 
-def resize(pixels: Rgb, spec: InputSpec) -> Rgb:
-    """Resize (n, h, w, 3) tiles to the network's side, antialiased (bilinear), rounded to uint8.
+def network_pixels(pixels: Rgb, spec: InputSpec) -> tuple[Rgb, Colour]:
+    """Tiles at the network's side, in 8 bits, and the conversion of colour that they still need.
 
     Raises:
         ValueError: The tiles are not of the size that the network was made for.
     """
-    tile = (spec.side_px, spec.side_px, 3)
-    if pixels.shape[1:] != tile or pixels.dtype != np.uint8:
-        raise ValueError(f"tiles must be (n, {', '.join(map(str, tile))}) uint8, got {pixels.shape} {pixels.dtype}")
+    if spec.colour != "yuv-uint8":
+        return resize(pixels, spec), spec.colour
+    _require_size(pixels, spec)
+    converted = np.stack([yuv_uint8(tile) for tile in pixels]) if len(pixels) else pixels
+    return resize(converted, spec), "rgb"
+
+
+def resize(pixels: Rgb, spec: InputSpec) -> Rgb:
+    """Resize (n, h, w, 3) tiles to the network's side, antialiased, rounded to uint8: bilinear, Lanczos for yuv-uint8.
+
+    Raises:
+        ValueError: The tiles are not of the size that the network was made for.
+    """
+    _require_size(pixels, spec)
     if spec.network_px == spec.side_px:
         return pixels
     size = (spec.network_px, spec.network_px)
-    small = [np.asarray(Image.fromarray(tile).resize(size, Image.Resampling.BILINEAR)) for tile in pixels]
+    method = Image.Resampling.LANCZOS if spec.colour == "yuv-uint8" else Image.Resampling.BILINEAR
+    small = [np.asarray(Image.fromarray(tile).resize(size, method)) for tile in pixels]
     return np.stack(small) if small else np.empty((0, *size, 3), np.uint8)
+
+
+def _require_size(pixels: Rgb, spec: InputSpec) -> None:
+    tile = (spec.side_px, spec.side_px, 3)
+    if pixels.shape[1:] != tile or pixels.dtype != np.uint8:
+        raise ValueError(f"tiles must be (n, {', '.join(map(str, tile))}) uint8, got {pixels.shape} {pixels.dtype}")
+
+
+_OPENCV_LIGHTNESS = _opencv_lightness(*np.meshgrid(*[np.arange(256, dtype=np.float32)] * 2, indexing="ij"))
+"""(256, 256) by maximum and minimum."""

@@ -4,7 +4,7 @@ Only positions are kept; pixels are read from the slide each time they are neede
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -74,7 +74,7 @@ class TumourTiler:
     @property
     def configuration(self) -> str:
         """SHA-256 of all that a slide's tiles depend on, but for the slide's own files."""
-        settings = asdict(self.config)
+        settings = self.config.method()
         return digest(
             {name: settings[name] for name in ("tissue", "quality", "adaptive", "tiling")},
             self.config.min_tiles,

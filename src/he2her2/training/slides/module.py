@@ -134,7 +134,8 @@ class SlideModule(LightningModule):
     def _learn(self, bag: LabelledSlide, uniform: Tensor) -> SlideGradient:
         """Add a slide's gradients."""
         logits = self._logits(bag, uniform)
-        ranking = RankingSettings(self.config.selection.top_fraction, self.beta)
+        selection = self.config.selection
+        ranking = RankingSettings(selection.top_fraction, self.beta, selection.spacing)
         selected = self.networks.aggregator_spec.select(logits, ranking)
         chosen = batch_of(Bag.of(bag.grid, logits).take(selected), self.device)
         found = aggregator_gradient(self.aggregator, chosen, bag.target, self.beta)
