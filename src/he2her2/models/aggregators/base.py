@@ -1,4 +1,4 @@
-"""What every aggregator is: data with a torch module for training and a function of a bag for prediction.
+"""Base of the aggregators: data, with a torch module for training and a function of a bag for prediction.
 
 A new aggregator is a subclass of `AggregatorSpec` with a method `build` (see docs/add-an-aggregator.md).
 """
@@ -62,13 +62,13 @@ class AggregatorSpec:
     role: Literal["aggregator"] = field(default="aggregator", kw_only=True)
 
     n_features: ClassVar[int] = 4
-    """Numbers a tile: the logits of the tile CNN."""
+    """Features of a tile: the four logits of the tile CNN."""
 
     has_weights: ClassVar[bool] = True
-    """It learns, and lies in a folder of weights."""
+    """True where it learns, and lies in a folder of weights."""
 
     gives_probability: ClassVar[bool] = True
-    """It says how sure it is; else its probability is 1 for yes and 0 for no."""
+    """True where its probability is one; else it is 1 for positive and 0 for negative."""
 
     @property
     def signature(self) -> Signature:
