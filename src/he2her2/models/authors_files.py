@@ -1,4 +1,4 @@
-"""The checkpoints of the paper's authors: opened without running a pickle's code, recognised by their tensors, imported.
+"""Checkpoints of the paper's authors: opened without running a pickle's code, recognised by their tensors, imported.
 
 Six files are known (names in `AUTHORS_NAMES`). All but HASHI's are a dict with a `state_dict`; tensors are named
 `conv_layers.i`, `fc_layers.i` and, where an MLP was trained with the CNN, `mlp_layers.i`.
