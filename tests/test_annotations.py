@@ -11,7 +11,8 @@ from PIL import Image
 
 from he2her2.errors import AnnotationError
 from he2her2.geometry import Point, Size
-from he2her2.preprocessing import DrawnRegions, PaintedMask, Region, read_annotation
+from he2her2.preprocessing import ClassUse, DrawnRegions, PaintedMask, Region, read_annotation
+from he2her2.preprocessing.annotations.classes import NO_CLASS, use_of_words
 
 SEDEEN = """<?xml version="1.0" encoding="UTF-8"?>
 <session software="Sedeen">
@@ -75,13 +76,13 @@ def read(tmp_path, content):
 
 
 def test_sedeen_sessions_are_read(tmp_path):
-    """Polygons, rectangles and closed lines are regions, named by description or name; the rest is not."""
-    assert read(tmp_path, SEDEEN) == [("tumour", 100.5 * 80), ("Region 1", 6000.0), ("closed", 40.5)]
+    """Polygons, rectangles and closed lines are regions, their description is the class; the rest is none."""
+    assert read(tmp_path, SEDEEN) == [("tumour", 100.5 * 80), (NO_CLASS, 6000.0), (NO_CLASS, 40.5)]
 
 
 def test_asap_files_are_read(tmp_path):
-    """Vertices come in their order, 10 after 2, and the group is the name."""
-    assert read(tmp_path, ASAP) == [("Tumor", 105.0), ("Annotation 1", 50.0)]
+    """Vertices come in their order, 10 after 2, and the group is the class."""
+    assert read(tmp_path, ASAP) == [("Tumor", 105.0), (NO_CLASS, 50.0)]
 
 
 @pytest.mark.parametrize(
@@ -90,13 +91,16 @@ def test_asap_files_are_read(tmp_path):
         ({"objectType": "annotation", "classification": {"name": "Tumor", "color": [200, 0, 0]}}, "Tumor"),
         ({"objectType": "annotation", "name": "left", "classification": {"name": "Tumor"}}, "Tumor"),
         ({"classification": "Tumor"}, "Tumor"),
-        ({"name": "left", "isLocked": False}, "left"),
-        ({}, ""),
-        (None, ""),
+        ({"classification": {"names": ["Tumor", "Positive"], "color": [1, 2, 3]}}, "Tumor: Positive"),
+        ({"label": "invasive"}, "invasive"),
+        ({"name": "tumour, left"}, "tumour, left"),
+        ({"name": "left", "isLocked": False}, NO_CLASS),
+        ({}, NO_CLASS),
+        (None, NO_CLASS),
     ],
 )
-def test_qupath_names_are_class_or_name(tmp_path, properties, name):
-    """With or without properties, a feature is a region."""
+def test_qupath_classes_are_read(tmp_path, properties, name):
+    """In every way of writing them; a name of its own counts where it says what the region is."""
     assert read(tmp_path, feature({"type": "Polygon", "coordinates": [SQUARE]}, properties)) == [(name, 100.0)]
 
 
@@ -121,17 +125,19 @@ def test_qupath_collections_are_read(tmp_path):
 )
 def test_geojson_of_any_wrapping_is_read(tmp_path, wrap):
     """A bare geometry, a list of features, a collection of geometries."""
-    assert read(tmp_path, wrap({"type": "Polygon", "coordinates": [SQUARE]})) == [("", 100.0)]
+    assert read(tmp_path, wrap({"type": "Polygon", "coordinates": [SQUARE]})) == [(NO_CLASS, 100.0)]
 
 
-def test_a_polygon_that_crosses_itself_is_repaired(tmp_path):
-    """Both lobes of an eight are kept, and the result is valid."""
+def test_a_polygon_that_crosses_itself_is_filled(tmp_path):
+    """Both lobes of an eight are kept."""
     eight = {"type": "Polygon", "coordinates": [[[0, 0], [10, 10], [10, 0], [0, 10], [0, 0]]]}
 
-    (region,) = regions_of(written(tmp_path, eight))
+    mask = read_annotation(written(tmp_path, eight)).mask(Size(20, 20), 0.5, Size(10, 10))
 
-    assert region.polygon.is_valid
-    assert region.polygon.area == 50
+    assert abs(mask.sum() / 4 - 50) < 3  # the diagonals may take a pixel of each row
+    assert mask[10, 0]
+    assert mask[10, 19]
+    assert not mask[2, 10]
 
 
 def sedeen_with(points):
@@ -148,8 +154,8 @@ def sedeen_with(points):
         ("<html><body/></html>", "XML of another kind"),
         ("{}", "not GeoJSON"),
         ({"type": "Topology"}, "not GeoJSON"),
-        ({"type": "Polygon", "coordinates": [[[0, 0], [1, 1]]]}, "unusable coordinates"),
-        ({"type": "Polygon", "coordinates": [[["a", 0], [1, 1], [2, 0], [0, 0]]]}, "unusable coordinates"),
+        ({"type": "Polygon", "coordinates": [[[0, 0], [1, 1]]]}, "2 points, which enclose nothing"),
+        ({"type": "Polygon", "coordinates": [[["a", 0], [1, 1], [2, 0], [0, 0]]]}, "unreadable point 'a,0'"),
         ({"type": "Polygon"}, "unusable coordinates"),
         ({"type": "Polygon", "coordinates": []}, "no area"),
         ({"type": "Polygon", "coordinates": [[[0, 0], [5, 5], [9, 9], [0, 0]]]}, "no area"),
@@ -159,8 +165,8 @@ def sedeen_with(points):
         (sedeen_with("<point-list><point>1,2,3</point></point-list>"), "unreadable point '1,2,3'"),
         (sedeen_with("<point-list><point>here</point></point-list>"), "unreadable point 'here'"),
         (sedeen_with("<point-list><point>1,nan</point></point-list>"), "unreadable point '1,nan'"),
-        (ASAP.replace('Order="10"', 'Order="last"'), "unreadable point"),
-        (ASAP.replace('X="30"', ""), "unreadable point"),
+        (ASAP.replace('Order="10"', 'Order="last"'), "unusable coordinates"),
+        (ASAP.replace('Y="10.5"', ""), "unreadable point"),
     ],
 )
 def test_unusable_files_are_refused_in_one_line(tmp_path, content, problem):

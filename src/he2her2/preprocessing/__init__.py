@@ -3,6 +3,7 @@
 from he2her2.preprocessing.adaptive import AdaptiveMap, adaptive_map
 from he2her2.preprocessing.annotations import (
     Annotation,
+    ClassUse,
     DrawnRegions,
     PaintedMask,
     Region,
@@ -17,6 +18,7 @@ __all__ = [
     "AdaptiveMap",
     "Annotation",
     "Blocks",
+    "ClassUse",
     "CutTiles",
     "DrawnRegions",
     "PaintedMask",

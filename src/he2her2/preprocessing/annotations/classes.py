@@ -1,0 +1,156 @@
+"""What each class of an annotation file is used for: tumour, cut out of it, or not used.
+
+A class is tumour if its words say so in one of the languages below and nothing in them takes it back ("peritumoral",
+"tumor-associated stroma", "suspicious for tumor"). Cut out of the tumour is what HER2 must not be scored on: what is
+excluded or ignored by name (QuPath's `Ignore*`, `_2` of CAMELYON16), artefacts, holes, necrosis, carcinoma in situ, and
+normal or benign tissue, which is drawn inside a tumour to take it out (CAMELYON17). All else, stroma and QuPath's
+`Region*` among it, is context: it changes nothing, because a region of tumour has stroma in it.
+"""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+from functools import lru_cache
+
+NO_CLASS = "(no class)"
+
+_LONGEST_NAME = 80
+
+
+class ClassUse(StrEnum):
+    """Use of a class."""
+
+    TUMOUR = "tumour"
+    CUT_OUT = "cut out"
+    NOT_USED = "not used"
+
+
+_TUMOUR = (
+    r"\btum(o|ou|eu)r|\bcancer|\bcancro|krebs\b|\bkanker|[ck]ar[cz]ino[om]|\bcarcin[oô]m|metasta|\bmalign|\bneoplas"
+    r"|\binvasi[vf]|\binvaderende|\binfiltrati[nv]|\binfiltrant|\binfiltrierend|\bi[dl]c\b|\bnst\b|\bibc\b"
+)
+_NOT_TUMOUR = (
+    rf"\b(non?|not|without|free of|negative for|kein\w*|nicht|sans|sin|senza|geen) ?({_TUMOUR})"
+    rf"|({_TUMOUR})\w* (free|frei)\b"
+)
+_SPARED = (
+    r"\bignor|\bexclu|\besclu|ausschl|\bart[ei]fa[ckt]|\bholes?\b|\bfolds?\b|\bblur|\bout of focus\b|\bink\b|\bpen\b"
+    r"|ne[ck]ro(s|t|z)|\bdebris|\bin ?situ\b|\b[dl]?cis\b|\bnormal|\bbenign|\bgutartig|\bhealthy|\bgesund|\bsain"
+    r"|\bsan[ao]\b"
+)
+_BESIDE = (
+    r"stroma|\blympho|\btils?\b|inflam|entzund|immun|fibro|adipo|\bfat\b|fett|\bmargins?\b|\bborder|\bfront\b|\bbed\b"
+    r"|\badjacent|\bnear|\bnext to\b|\baround\b|peri ?tum|\boutside|\bsuspic|\bpossibl|\bprobabl|\buncertain|\bunsure"
+    rf"|\bunclear|({_TUMOUR})\w* negative\b"
+)
+_KNOWN = (
+    r"\btissue|\bgewebe|\btissu\b|\bbackground|\bglass|\bmuscle|\bnerve|\bvessel|\bblood|\bgland|epitheli|\bskin\b"
+    r"|\bother\b|\brest\b|\broi\b|hyperplas|\badenosis|papillom"
+)
+_MIXED = r"\b(with|without|and|or|plus|mit|ohne|und|et|avec|y|con|e)\b"
+_GROUPS = {"_0": ClassUse.TUMOUR, "_1": ClassUse.TUMOUR, "_2": ClassUse.CUT_OUT}  # of CAMELYON16
+_UNCLASSIFIED = re.compile(
+    r"|none|null|unclassified|undefined|no class|annotations?|layer|(annotation|region|layer|polygon|shape) ?\d+"
+)
+
+
+@lru_cache(maxsize=4096)
+def use_of_words(name: str) -> ClassUse | None:
+    """Use of a class by the words of its name; None where they say nothing. A derived class is read part by part.
+
+    Example:
+        >>> [use_of_words(name) for name in ("Tumor: Negative", "non-tumor", "Stroma", "A7")]
+        [<ClassUse.TUMOUR: 'tumour'>, <ClassUse.CUT_OUT: 'cut out'>, <ClassUse.NOT_USED: 'not used'>, None]
+    """
+    found = [_use_of_part(part) for part in name.split(":")]
+    return next((use for use in (ClassUse.CUT_OUT, ClassUse.NOT_USED, ClassUse.TUMOUR) if use in found), None)
+
+
+def _use_of_part(name: str) -> ClassUse | None:
+    words = _words(name)
+    is_tumour, is_spared = re.search(_TUMOUR, words), re.search(_SPARED, words)
+    is_mixed = is_tumour and is_spared and (re.search(_MIXED, words) or set("+&/") & set(name))
+    is_doubtful = re.search(_BESIDE, words) or (is_tumour and "?" in name)
+    found: ClassUse | None = None
+    if name.strip() in _GROUPS:
+        found = _GROUPS[name.strip()]
+    elif re.search(_NOT_TUMOUR, words) or (is_spared and not is_mixed):
+        found = ClassUse.CUT_OUT
+    elif is_mixed or is_doubtful:
+        found = ClassUse.NOT_USED
+    elif is_tumour:
+        found = ClassUse.TUMOUR
+    elif re.search(_KNOWN, words):
+        found = ClassUse.NOT_USED
+    return found
+
+
+def _words(name: str) -> str:
+    """Lower-case words without accents, with single blanks: "Invasive_Tumör" and "InvasiveTumor" are the same."""
+    plain = "".join(char for char in unicodedata.normalize("NFKD", name) if not unicodedata.combining(char))
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", plain)
+    return " ".join(re.findall(r"[^\W_]+", apart.casefold()))
+
+
+def is_unclassified(name: str) -> bool:
+    """True of a name that a program gives to regions without a class, such as "None", "Layer 1" or "Annotation 0"."""
+    return name.strip() not in _GROUPS and _UNCLASSIFIED.fullmatch(_words(name)) is not None
+
+
+def class_of(group: str, own: Sequence[str], chosen: Sequence[str]) -> str:
+    """The class of a region: its group, or else an own name that says what it is, or else `NO_CLASS`.
+
+    Args:
+        group: Class, group or layer of the region.
+        own: Names of the region itself.
+        chosen: Classes that the user chose as tumour; they may be such names.
+    """
+    if not is_unclassified(group):
+        return printable(group)
+    spoken = (name for name in own if use_of_words(name) is not None or _is_chosen(name, chosen))
+    return next((printable(name) for name in spoken), NO_CLASS)
+
+
+def printable(name: str) -> str:
+    """A name on one line, without control characters, and not longer than a line."""
+    line = "".join(char if char.isprintable() else " " for char in name[: 2 * _LONGEST_NAME])
+    return " ".join(line.split())[:_LONGEST_NAME]
+
+
+def uses_of_classes(names: Iterable[str], chosen: Sequence[str] = ()) -> dict[str, ClassUse]:
+    """What the classes of a file are used for.
+
+    Regions without a class are the tumour where all classes beside them, if any, are cut out; else they are not used.
+
+    Args:
+        names: Classes by `class_of`.
+        chosen: The classes that count as tumour, with those derived from them; by their words if empty.
+
+    Example:
+        >>> list(uses_of_classes(["Tumor", "Ignore*", "Region*"]).values()) == ["tumour", "cut out", "not used"]
+        True
+    """
+    names = list(dict.fromkeys(names))
+    by_words = {name: use_of_words(name) or ClassUse.NOT_USED for name in names}
+    if chosen:
+        spared = {name: use if use is ClassUse.CUT_OUT else ClassUse.NOT_USED for name, use in by_words.items()}
+        return spared | {name: ClassUse.TUMOUR for name in names if _is_chosen(name, chosen)}
+    if NO_CLASS in by_words and all(use is ClassUse.CUT_OUT for name, use in by_words.items() if name != NO_CLASS):
+        by_words[NO_CLASS] = ClassUse.TUMOUR
+    return by_words
+
+
+def _is_chosen(name: str, chosen: Sequence[str]) -> bool:
+    """True where a name is one of the chosen classes or derived from one: "tumor" chooses "Tumor: Positive"."""
+    parts = [_words(part) or part.strip() for part in name.split(":")]
+    wanted = [[_words(part) or part.strip() for part in choice.split(":")] for choice in chosen]
+    return any(parts[: len(choice)] == choice for choice in wanted)
+
+
+def in_words(counts: Mapping[str, int]) -> str:
+    """Classes with the number of their regions, such as "Normal (1), Stroma (2)"; the most frequent first, up to 20."""
+    most = Counter(counts).most_common(20)
+    more = f" and {len(counts) - len(most)} more" if len(counts) > len(most) else ""
+    return ", ".join(f"{name} ({n})" for name, n in most) + more

@@ -1,0 +1,249 @@
+"""Annotated regions as masks: polygons filled by the even-odd rule, and painted pictures resampled."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from he2her2.errors import AnnotationError
+from he2her2.geometry import Mask, Point, Size, l0_from_mask
+from he2her2.preprocessing.annotations.classes import ClassUse
+
+_CORNER = Point(0, 0)
+_SHAPE_TOLERANCE = 0.02
+_CHUNK = 1 << 21  # crossings of outlines and rows at a time
+_MAX_CROSSINGS = 300_000_000  # some 15 s; an outline of 2 000 random points has 1 300 000
+_PAINTED = "(painted mask)"
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """An area drawn on a slide.
+
+    Attributes:
+        polygon: shapely Polygon or MultiPolygon in level-0 px. It may cross itself: what it encloses an odd number of
+            times is inside, as if it were repaired, so that both lobes of an eight are.
+        name: Its class.
+        use: Of that class.
+        is_hole: It is cut out of the other regions of its class.
+    """
+
+    polygon: Any
+    name: str
+    use: ClassUse = ClassUse.TUMOUR
+    is_hole: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnRegions:
+    """Polygons drawn on a slide.
+
+    Attributes:
+        regions: In level-0 px; those that are tumour without those that are cut out are the mask.
+        from_bounds: Counted from the corner of the scanned bounds (QuPath), not from that of level 0.
+        warnings: Shapes that were skipped, and other cautions.
+    """
+
+    regions: tuple[Region, ...]
+    from_bounds: bool = False
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def classes(self) -> dict[str, ClassUse]:
+        """Use of each class, in the order of the file."""
+        return {region.name: region.use for region in self.regions}
+
+    def mask(self, size: Size, px_l0: float, size_l0: Size, bounds_origin_l0: Point = _CORNER) -> Mask:  # noqa: ARG002
+        """Raster the tumour on a mask of the whole slide; a pixel belongs to it if its centre does.
+
+        Args:
+            size: Width and height of the mask.
+            px_l0: Level-0 px per mask px.
+            size_l0: Width and height of the slide.
+            bounds_origin_l0: Top-left corner of the slide's scanned part; (0, 0) for most formats.
+
+        Returns:
+            (h, w)
+
+        Raises:
+            AnnotationError: The outlines are too long to be filled.
+
+        Example:
+            >>> drawn = DrawnRegions((Region(shapely.box(0, 0, 50, 30), ""),))
+            >>> drawn.mask(Size(3, 2), 32.0, Size(96, 64)).tolist()
+            [[True, True, False], [False, False, False]]
+        """
+        canvas = _Canvas(size, px_l0, bounds_origin_l0 if self.from_bounds else _CORNER)
+        used = [region for region in self.regions if region.use is not ClassUse.NOT_USED]
+        canvas.check_length(region.polygon for region in used)
+        tumour, cut_out = (
+            self._filled([region for region in used if region.use is use], canvas)
+            for use in (ClassUse.TUMOUR, ClassUse.CUT_OUT)
+        )
+        return tumour & ~cut_out
+
+    def _filled(self, regions: list[Region], canvas: "_Canvas") -> Mask:
+        """(h, w) union of classes, each without its own holes."""
+        classes: dict[str, list[Region]] = {}
+        for region in regions:
+            classes.setdefault(region.name, []).append(region)
+        filled = canvas.empty()
+        for own in classes.values():
+            holes = [region.polygon for region in own if region.is_hole]
+            inside = canvas.empty() if holes else filled
+            canvas.fill(inside, (region.polygon for region in own if not region.is_hole))
+            if holes:
+                cut = canvas.empty()
+                canvas.fill(cut, holes)
+                filled |= inside & ~cut
+        return filled
+
+
+@dataclass(frozen=True, slots=True)
+class _Canvas:
+    """Raster of a slide.
+
+    Attributes:
+        size: Width and height in px.
+        px_l0: Level-0 px per px.
+        origin_l0: Point that polygons are counted from.
+    """
+
+    size: Size
+    px_l0: float
+    origin_l0: Point
+
+    def empty(self) -> Mask:
+        """(h, w) of False."""
+        return np.zeros((self.size.h, self.size.w), np.bool_)
+
+    def check_length(self, polygons: Iterable[Any]) -> None:
+        """Raise where filling would take minutes: outlines that cross the rows of the mask without end."""
+        drawn = list(polygons)
+        y = [np.clip(shapely.get_coordinates(polygon)[:, 1] / self.px_l0, 0, self.size.h) for polygon in drawn]
+        n = sum(float(np.abs(np.diff(rows)).sum()) for rows in y)
+        if n > _MAX_CROSSINGS:
+            raise AnnotationError(
+                f"the outlines cross the rows of the slide {n:.2g} times, too often to be filled; draw them simpler"
+            )
+
+    def fill(self, mask: Mask, polygons: Iterable[Any]) -> None:
+        """Set the pixels of `mask` whose centres lie in one of the polygons."""
+        for polygon in polygons:
+            for part in shapely.get_parts(polygon):
+                outside, *holes = shapely.get_rings(part)
+                if (found := self._inside([outside])) is None:
+                    continue
+                box, inside = found
+                if holes and (cut := self._inside(holes)) is not None:
+                    whole = self.empty()
+                    whole[cut[0]] = cut[1]
+                    inside &= ~whole[box]
+                mask[box] |= inside
+
+    def _inside(self, rings: Iterable[Any]) -> tuple[tuple[slice, slice], Mask] | None:
+        """A box of the mask and, in it, the pixels whose centres the rings enclose an odd number of times.
+
+        A centre is inside where an odd number of edges lies to its left. scikit-image and Pillow draw edges into both
+        neighbours: `test_neighbours_that_share_an_edge_share_no_pixel`.
+        """
+        starts, ends = self._edges(rings)
+        first = np.clip(np.ceil(np.minimum(starts[:, 1], ends[:, 1])), 0, self.size.h).astype(np.int64)
+        after = np.clip(np.ceil(np.maximum(starts[:, 1], ends[:, 1])), 0, self.size.h).astype(np.int64)
+        crossing = after > first
+        if not crossing.any():
+            return None
+        starts, ends, first, after = starts[crossing], ends[crossing], first[crossing], after[crossing]
+        top, bottom = int(first.min()), int(after.max())
+        both = np.concatenate([starts[:, 0], ends[:, 0]])
+        left, right = (int(column) for column in np.clip(np.floor([both.min(), both.max() + 1]), 0, self.size.w))
+        height, width = bottom - top, right - left + 1  # the last column takes what lies to the right of the box
+        odd = np.zeros(height * width, np.bool_)
+        for rows, columns in _crossings(starts, ends, first, after):
+            index = (rows - top) * width + np.clip(columns, left, right) - left
+            odd ^= np.bincount(index, minlength=height * width) % 2 == 1
+        inside = np.logical_xor.accumulate(odd.reshape(height, width), axis=1)[:, :-1]
+        return (slice(top, bottom), slice(left, right)), inside
+
+    def _edges(self, rings: Iterable[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(n, 2) starts and ends of all rings' edges in mask px, pixel centres at whole numbers."""
+        corners = [(shapely.get_coordinates(ring) + self.origin_l0) / self.px_l0 - 0.5 for ring in rings]
+        return np.concatenate([ring[:-1] for ring in corners]), np.concatenate([ring[1:] for ring in corners])
+
+
+def _crossings(
+    starts: NDArray[np.float64], ends: NDArray[np.float64], first: NDArray[np.int64], after: NDArray[np.int64]
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Rows that edges cross, and the first column to the right of each crossing; so many edges at a time.
+
+    Args:
+        starts: (n, 2) of the edges.
+        ends: (n, 2)
+        first: (n,) first row that each crosses.
+        after: (n,) row after the last.
+    """
+    n_rows = after - first
+    cuts = np.flatnonzero(np.diff(np.cumsum(n_rows) // _CHUNK)) + 1
+    for part in np.split(np.arange(len(starts)), cuts):
+        n = n_rows[part]
+        edge = np.repeat(part, n)
+        rows = np.arange(len(edge)) - np.repeat(np.cumsum(n) - n, n) + first[edge]
+        (x0, y0), (x1, y1) = starts[edge].T, ends[edge].T
+        yield rows, np.ceil(x0 + (rows - y0) * (x1 - x0) / (y1 - y0)).astype(np.int64)
+
+
+@dataclass(frozen=True, slots=True, eq=False)  # eq=False: it holds an array
+class PaintedMask:
+    """A picture of a whole slide in which the annotated pixels are painted.
+
+    Attributes:
+        pixels: (h, w) of any resolution; True is annotated.
+        file: The picture, for messages.
+    """
+
+    pixels: Mask
+    file: Path
+
+    @property
+    def classes(self) -> dict[str, ClassUse]:
+        """Its one class."""
+        return {_PAINTED: ClassUse.TUMOUR}
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """None."""
+        return ()
+
+    def mask(self, size: Size, px_l0: float, size_l0: Size, bounds_origin_l0: Point = _CORNER) -> Mask:  # noqa: ARG002
+        """Resample the picture to a mask of the whole slide, each pixel by its centre; see `DrawnRegions.mask`.
+
+        Raises:
+            AnnotationError: The picture's shape is not the slide's.
+        """
+        self._check_shape(size_l0)
+        height, width = self.pixels.shape
+        rows, y_inside = _nearest(size.h, px_l0, size_l0.h, height)
+        columns, x_inside = _nearest(size.w, px_l0, size_l0.w, width)
+        return np.asarray(self.pixels[np.ix_(rows, columns)] & y_inside[:, None] & x_inside[None, :])
+
+    def _check_shape(self, size_l0: Size) -> None:
+        """Raise unless the picture is as wide for its height as the slide, but for a rounded-up last pixel."""
+        height, width = self.pixels.shape
+        across, down = size_l0.w / width, size_l0.h / height  # level-0 px per px of the picture
+        slack = _SHAPE_TOLERANCE + 1 / min(width, height)
+        if abs(across / down - 1) > slack:
+            raise AnnotationError(
+                f"{self.file}: is {width} x {height} px where its slide is {size_l0.w} x {size_l0.h}; "
+                "give a mask of the whole slide, at any resolution"
+            )
+
+
+def _nearest(n: int, px_l0: float, side_l0: int, n_painted: int) -> tuple[NDArray[np.int64], Mask]:
+    """The picture's pixel at the centre of each of `n` mask px along a side, and whether that is on the slide."""
+    centre_l0 = l0_from_mask(np.arange(n) + 0.5, px_l0)
+    found = np.floor(centre_l0 * n_painted / side_l0).astype(np.int64)
+    return np.clip(found, 0, n_painted - 1), centre_l0 < side_l0

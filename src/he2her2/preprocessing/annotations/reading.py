@@ -1,0 +1,117 @@
+"""Reading of an annotation file; its format is recognised by its content.
+
+All programs count pixels of the full-resolution picture from its top-left corner, as level 0 does here. QuPath alone
+crops some MRXS slides to their scanned bounds, and counts from their corner.
+"""
+
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from he2her2.errors import AnnotationError
+from he2her2.geometry import Mask
+from he2her2.preprocessing.annotations.classes import NO_CLASS, ClassUse, class_of, in_words, printable, uses_of_classes
+from he2her2.preprocessing.annotations.geojson import FormatError, drawn_in_geojson
+from he2her2.preprocessing.annotations.masks import DrawnRegions, PaintedMask, Region
+from he2her2.preprocessing.annotations.outlines import Drawn, OutlineError, shape_of
+from he2her2.preprocessing.annotations.xml_formats import drawn_in_xml
+
+Annotation: TypeAlias = DrawnRegions | PaintedMask
+"""What was annotated on a slide; `mask` rasters its tumour."""
+
+_KNOWN = "give a QuPath GeoJSON, an ASAP, ImageScope, HALO or Sedeen XML, or a PNG mask"
+_PNG = b"\x89PNG"
+_MAX_BYTES = 256 << 20  # read as JSON it takes ten times as much
+_SHOWN = 5
+
+
+def read_annotation(file: Path, chosen: Sequence[str] = (), slide: Path | None = None) -> Annotation:
+    """Read an annotation file and decide what each of its classes is used for.
+
+    Points, lines and text are skipped, and so are objects that a program found (QuPath's detections, cells and tiles).
+    A shape that encloses nothing or has unreadable points is skipped with a warning.
+
+    Args:
+        file: QuPath GeoJSON, XML of ASAP, ImageScope, HALO or Sedeen, or a PNG that covers the whole slide at any
+            resolution (0 is outside, all else is tumour; transparency does not count).
+        chosen: Classes that are tumour; the others are not. By the words of their names if empty, see `classes`.
+        slide: The slide's file, to find its image in a session of several.
+
+    Raises:
+        AnnotationError: It cannot be read, is none of these, or holds no usable region of tumour.
+    """
+    try:
+        if file.stat().st_size > _MAX_BYTES:
+            raise AnnotationError(
+                f"{file}: has more than {_MAX_BYTES >> 20} MB; export annotations only, not detections"
+            )
+        content = file.read_bytes()
+    except OSError as error:
+        raise AnnotationError(f"{file}: cannot be read ({error.strerror}); {_KNOWN}") from None
+    if content.startswith(_PNG):
+        return PaintedMask(_painted(file), file)
+    try:
+        return _regions(content, chosen, slide)
+    except FormatError as error:
+        remedy = "" if ";" in str(error) else f"; {_KNOWN}"
+        raise AnnotationError(f"{file}: {error}{remedy}") from None
+
+
+def _regions(content: bytes, chosen: Sequence[str], slide: Path | None) -> DrawnRegions:
+    is_xml = content[:200].replace(b"\0", b"").lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n").startswith(b"<")
+    drawn, cautions = drawn_in_xml(content, slide) if is_xml else (list(drawn_in_geojson(content)), [])
+    if not drawn:
+        raise FormatError("no closed region in it; draw polygons or rectangles around the tumour")
+    names = [class_of(one.group, one.own, chosen) for one in drawn]
+    uses = uses_of_classes(names, chosen)
+    regions: list[Region] = []
+    faults: list[str] = []
+    for one, name in zip(drawn, names, strict=True):
+        try:
+            regions.append(Region(shape_of(one), name, uses[name], one.is_hole))
+        except OutlineError as error:
+            faults.append(f"region '{_label(one, name)}' {error}")
+    if not any(region.use is ClassUse.TUMOUR and not region.is_hole for region in regions):
+        raise FormatError(_why_no_tumour(names, uses, chosen, faults))
+    skipped = [f"skipped {len(faults)} of {len(drawn)} annotated shapes: {_some(faults)}"] if faults else []
+    return DrawnRegions(tuple(regions), from_bounds=not is_xml, warnings=(*cautions, *skipped))
+
+
+def _why_no_tumour(
+    names: Sequence[str], uses: dict[str, ClassUse], chosen: Sequence[str], faults: Sequence[str]
+) -> str:
+    if any(use is ClassUse.TUMOUR for use in uses.values()) and faults:
+        return f"no usable region of tumour: {_some(faults)}; delete or redraw it"
+    found = in_words(Counter(names))
+    if chosen:
+        return f"none of its classes is {' or '.join(chosen)}; it has {found}, choose with --annotation-class NAME"
+    return f"none of its classes is tumour by name: {found}; choose with --annotation-class NAME"
+
+
+def _label(drawn: Drawn, name: str) -> str:
+    """Name of a region in a message."""
+    own = next((one for one in drawn.own if one), "")
+    return printable((name if name != NO_CLASS else own) or "without a name")
+
+
+def _some(faults: Sequence[str]) -> str:
+    return ", ".join(faults[:_SHOWN]) + (", ..." if len(faults) > _SHOWN else "")
+
+
+def _painted(file: Path) -> Mask:
+    """(h, w) of the pixels that are not 0 in some colour."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(file) as picture:
+                pixels = np.asarray(picture.convert("RGB") if picture.mode in ("LA", "RGBA", "PA") else picture)
+    except Image.DecompressionBombError:
+        raise AnnotationError(f"{file}: is too large for a mask; make it 8 µm per px or so") from None
+    except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
+        raise AnnotationError(f"{file}: cannot be read as a picture ({error}); export the mask again") from None
+    return np.asarray(pixels != 0) if pixels.ndim == 2 else np.asarray((pixels != 0).any(axis=2))
