@@ -11,7 +11,7 @@ from PIL import Image
 
 from he2her2.errors import AnnotationError
 from he2her2.geometry import Point, Size
-from he2her2.preprocessing import ClassUse, DrawnRegions, PaintedMask, Region, read_annotation
+from he2her2.preprocessing import DrawnRegions, PaintedMask, Region, read_annotation
 from he2her2.preprocessing.annotations.classes import NO_CLASS, use_of_words
 
 SEDEEN = """<?xml version="1.0" encoding="UTF-8"?>
@@ -344,3 +344,372 @@ def test_a_broken_mask_is_one_line(tmp_path):
     for file in (broken, tmp_path / "none.png"):
         with pytest.raises(AnnotationError, match=file.name):
             read_annotation(file).mask(Size(20, 10), 32.0, SIZE_L0)
+
+
+def square(x0, y0, x1, y1):
+    return {"type": "Polygon", "coordinates": [[[x0, y0], [x1, y0], [x1, y1], [x0, y1], [x0, y0]]]}
+
+
+def classed(name, *box):
+    return feature(square(*box), {"objectType": "annotation", "classification": {"name": name}})
+
+
+def collection(*features):
+    return {"type": "FeatureCollection", "features": list(features)}
+
+
+def area(annotation):
+    """Area of the tumour in px², of a slide of 200 x 200."""
+    return int(annotation.mask(Size(200, 200), 1.0, Size(200, 200)).sum())
+
+
+TUMOUR = classed("Tumor", 0, 0, 100, 100)
+
+
+@pytest.mark.parametrize(
+    ("name", "use"),
+    [
+        *((name, "tumour") for name in (
+            "Tumor", "tumour", "Tumeur infiltrante", "Invasive carcinoma NST", "IDC", "ILC (classic)", "Mammakarzinom",
+            "Tumor: Positive", "Tumor: Negative", "metastases", "_0", "_1", "InvasiveTumor", "invasive_carcinoma",
+            "Lymph node metastasis", "Breast Cancer", "carcinoma, not otherwise specified", "Tumör", "TUMOR 2",
+            "Carcinoma of no special type", "HER2-negative tumor",
+        )),
+        *((name, "cut out") for name in (
+            "Ignore*", "Exclusion", "exclude", "_2", "Necrosis", "Nécrose", "Nekrose", "normal", "Benign", "non-tumor",
+            "DCIS", "carcinoma in situ", "in-situ tumor", "Artefact", "artifact", "hole", "necrosis not in-situ",
+            "Tumor: Necrosis", "non-invasive carcinoma", "tumor-free", "healthy glands", "Necrotic tumor",
+        )),
+        *((name, "not used") for name in (
+            "Stroma", "Stroma: Negative", "Tissue", "tumor-associated stroma", "Tumor infiltrating lymphocytes",
+            "Peritumoral", "tumor margin", "suspicious for tumor", "Tumor?", "IDC + DCIS", "Immune cells", "roi",
+        )),
+        *((name, None) for name in ("Region*", "A7", "Positive", "t", "1", "precancerous")),
+    ],
+)  # fmt: skip
+def test_class_names_say_what_they_are_for(name, use):
+    """By the words of the field in several languages; nothing is read into others."""
+    assert use_of_words(name) == use
+
+
+def test_only_tumour_counts(tmp_path):
+    """Context changes nothing, what is to be cut out is, wherever in the file it is."""
+    parts = [
+        classed("Necrosis", 10, 10, 30, 30),
+        classed("Tissue", 0, 0, 200, 200),
+        TUMOUR,
+        classed("Ignore*", 90, 0, 150, 9),
+    ]
+
+    drawn = read_annotation(written(tmp_path, collection(*parts)))
+
+    assert drawn.classes == {"Necrosis": "cut out", "Tissue": "not used", "Tumor": "tumour", "Ignore*": "cut out"}
+    assert area(drawn) == 10_000 - 400 - 90
+
+
+def test_a_file_without_tumour_is_refused(tmp_path):
+    """The message lists its classes with the number of regions, and names the option."""
+    file = written(tmp_path, collection(classed("Normal", 0, 0, 9, 9), *2 * [classed("Stroma", 0, 0, 9, 9)]))
+
+    with pytest.raises(AnnotationError, match=r"Stroma \(2\), Normal \(1\); choose with --annotation-class"):
+        read_annotation(file)
+
+
+@pytest.mark.parametrize("chosen", ["region*", "Region", "REGION*"])
+def test_a_class_is_chosen(tmp_path, chosen):
+    """Whatever its name says; then other classes are no tumour, and exclusions still cut."""
+    parts = [TUMOUR, classed("Region*", 100, 100, 200, 200), classed("Ignore*", 100, 100, 110, 200)]
+
+    drawn = read_annotation(written(tmp_path, collection(*parts)), [chosen])
+
+    assert drawn.classes == {"Tumor": "not used", "Region*": "tumour", "Ignore*": "cut out"}
+    assert area(drawn) == 9_000
+
+
+def test_a_chosen_class_holds_the_derived_ones(tmp_path):
+    """Not others whose names begin alike."""
+    parts = [classed("Cells: A", 0, 0, 10, 10), classed("Cells: B", 10, 0, 20, 10), classed("Cellss", 20, 0, 30, 10)]
+    file = written(tmp_path, collection(*parts))
+
+    assert area(read_annotation(file, ["cells"])) == 200
+    assert area(read_annotation(file, ["Cells: B"])) == 100
+    with pytest.raises(AnnotationError, match=r"none of its classes is Tumor or IDC; it has Cells: A \(1\)"):
+        read_annotation(file, ["Tumor", "IDC"])
+
+
+def test_regions_without_a_class(tmp_path):
+    """They are the tumour of a file without classes, less exclusions; beside a tumour class they are not used."""
+    bare = feature(square(0, 0, 50, 50), {"name": "left"})
+
+    def read_area(*features):
+        return area(read_annotation(written(tmp_path, collection(*features))))
+
+    assert read_area(bare) == 2_500
+    assert read_area(bare, classed("Ignore*", 0, 0, 10, 10)) == 2_400
+    assert read_area(bare, classed("Tumor", 100, 0, 110, 10)) == 100
+    with pytest.raises(AnnotationError, match=r"\(no class\) \(1\), Stroma \(1\)"):
+        read_area(bare, classed("Stroma", 100, 0, 110, 10))
+
+
+@pytest.mark.parametrize(
+    "program", [{"objectType": "detection"}, {"objectType": "tile"}, {"objectType": "cell"}, {"objectType": "root"},
+                {"object_type": "detection"}, {"objectType": "tma_core"}]
+)  # fmt: skip
+def test_what_a_program_found_is_no_annotation(tmp_path, program):
+    """QuPath's detections, tiles, cells, cores and root do not count, whatever their class."""
+    found = feature(square(0, 0, 200, 200), program | {"classification": {"name": "Tumor"}})
+
+    assert area(read_annotation(written(tmp_path, collection(found, TUMOUR)))) == 10_000
+    with pytest.raises(AnnotationError, match="export the annotations"):
+        read_annotation(written(tmp_path, collection(found)))
+
+
+def test_objects_of_older_qupath(tmp_path):
+    """They name their kind in the id."""
+    cell = feature(square(0, 0, 200, 200), {"classification": {"name": "Tumor"}}) | {"id": "PathCellObject"}
+
+    assert area(read_annotation(written(tmp_path, collection(cell, TUMOUR | {"id": "PathAnnotationObject"})))) == 10_000
+
+
+def test_a_bad_shape_is_skipped_and_named(tmp_path):
+    """A click without area, unreadable and far points; the other shapes count."""
+    click = classed("Tumor", 5, 5, 5, 5)
+    nan = feature({"type": "Polygon", "coordinates": [[[0, 0], ["NaN", 5], [9, 9]]]}, {"name": "carcinoma 7"})
+    far = feature({"type": "Polygon", "coordinates": [[[0, 0], [1e200, 5], [9, 9]]]}, {"name": "far"})
+
+    drawn = read_annotation(written(tmp_path, collection(click, nan, far, TUMOUR)))
+
+    assert area(drawn) == 10_000
+    (warning,) = drawn.warnings
+    assert warning.startswith("skipped 3 of 4 annotated shapes: region 'Tumor' has 1 point")
+    assert "'carcinoma 7' has an unreadable point" in warning
+    assert "'far' reaches beyond any slide" in warning
+
+
+def asap(*annotations, groups=""):
+    shapes = "".join(
+        f'<Annotation Name="{name}" Type="Polygon" PartOfGroup="{group}"><Coordinates>'
+        + "".join(
+            f'<Coordinate Order="{i}" X="{x}" Y="{y}"/>' for i, (x, y) in enumerate(square(*box)["coordinates"][0])
+        )
+        + "</Coordinates></Annotation>"
+        for name, group, box in annotations
+    )
+    found = f"<Annotations>{shapes}</Annotations><AnnotationGroups>{groups}</AnnotationGroups>"
+    return f'<?xml version="1.0"?><ASAP_Annotations>{found}</ASAP_Annotations>'
+
+
+@pytest.mark.parametrize(
+    ("tumour", "other", "expected"),
+    [("_0", "_2", 9_600), ("_1", "_2", 9_600), ("Tumor", "Exclusion", 9_600), ("metastases", "normal", 9_600),
+     ("invasive tumor", "tumor-associated stroma", 10_000), ("None", "holes", 9_600)],
+)  # fmt: skip
+def test_asap_groups_are_classes(tmp_path, tumour, other, expected):
+    """Those of CAMELYON16, CAMELYON17 and TIGER among them."""
+    file = written(tmp_path, asap(("a", tumour, (0, 0, 100, 100)), ("b", other, (10, 10, 30, 30))))
+
+    assert area(read_annotation(file)) == expected
+
+
+def test_asap_groups_are_nested(tmp_path):
+    """A group is of the class of the group that it is part of; circles of groups end."""
+    groups = (
+        '<Group Name="left" PartOfGroup="Tumor"/><Group Name="x" PartOfGroup="y"/><Group Name="y" PartOfGroup="x"/>'
+    )
+    parts = [("a", "left", (0, 0, 100, 100)), ("b", "x", (0, 0, 200, 200))]
+
+    drawn = read_annotation(written(tmp_path, asap(*parts, groups=groups)))
+
+    assert drawn.classes == {"Tumor: left": "tumour", "y: x": "not used"}
+    assert area(drawn) == 10_000
+
+
+def test_decimal_commas_of_asap(tmp_path):
+    """As older versions write them in some countries."""
+    file = written(tmp_path, asap(("a", "Tumor", (0, 0, 100, 100))).replace('"100"', '"100,4"'))
+
+    assert area(read_annotation(file)) == 10_000
+
+
+def imagescope(*regions, layer="Tumor", vertex="Vertex"):
+    shapes = "".join(
+        f'<Region Id="1" Type="{kind}" Text="{text}" NegativeROA="{negative}"><Vertices>'
+        + "".join(f'<{vertex} X="{x}" Y="{y}" Z="0"/>' for x, y in points)
+        + "</Vertices></Region>"
+        for kind, text, negative, points in regions
+    )
+    return (
+        f'<Annotations MicronsPerPixel="0.25"><Annotation Id="1" Name="{layer}"><Attributes/>'
+        f"<Regions><RegionAttributeHeaders/>{shapes}</Regions></Annotation></Annotations>"
+    )
+
+
+BOX = [(0, 0), (100, 0), (100, 100), (0, 100)]
+INNER = [(10, 10), (30, 10), (30, 30), (10, 30)]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (imagescope((0, "", 0, BOX)), 10_000),
+        (imagescope((0, "", 0, BOX), layer=""), 10_000),
+        (imagescope((0, "", 0, BOX), layer="Layer 1"), 10_000),
+        (imagescope((0, "", 0, BOX), (0, "", 1, INNER)), 9_600),
+        (imagescope((0, "", 0, BOX), (0, "necrosis", 0, INNER)), 9_600),
+        (imagescope((1, "", 0, [(100, 100), (0, 0)])), 10_000),
+        (imagescope((2, "", 0, [(0, 0), (100, 100)])), 7_850),
+        (imagescope((0, "", 0, BOX), (4, "", 0, [(0, 0), (200, 200)])), 10_000),
+        (imagescope(("Polygon", "", 0, BOX), ("Ruler", "", 0, INNER), vertex="V"), 10_000),
+        (imagescope(("Ellipse", "", 0, [(0, 0), (100, 100)]), vertex="V"), 7_850),
+    ],
+)
+def test_imagescope_and_halo_are_read(tmp_path, content, expected):
+    """Layers are classes; negative regions are holes in theirs; ellipses and rectangles are drawn by two corners."""
+    assert abs(area(read_annotation(written(tmp_path, content))) - expected) < 11
+
+
+def test_a_negative_region_is_a_hole_of_its_own_layer(tmp_path):
+    """What is taken out of the stroma may be the tumour."""
+    stroma = imagescope((0, "", 0, BOX), (0, "", 1, INNER), layer="Stroma")
+    tumour = imagescope((0, "", 0, INNER)).removeprefix('<Annotations MicronsPerPixel="0.25">')
+
+    drawn = read_annotation(written(tmp_path, stroma.removesuffix("</Annotations>") + tumour))
+
+    assert drawn.classes == {"Stroma": "not used", "Tumor": "tumour"}
+    assert area(drawn) == 400
+
+
+def sedeen(*images):
+    overlays = "".join(
+        f'<image identifier="{name}"><overlays><graphic type="{kind}" name="Region 0" description="{text}"><point-list>'
+        + "".join(f"<point>{x},{y}</point>" for x, y in points)
+        + "</point-list></graphic></overlays></image>"
+        for name, kind, text, points in images
+    )
+    return f"<session>{overlays}</session>"
+
+
+@pytest.mark.parametrize(
+    ("points", "expected"),
+    [
+        ([(0, 0), (100, 60)], np.pi * 50 * 30),
+        ([(0, 0), (100, 0), (100, 60), (0, 60)], np.pi * 50 * 30),
+        ([(0, 30), (50, 0), (100, 30), (50, 60)], np.pi * 50 * 30),
+        ([(0, 50), (50, 0), (100, 50), (50, 100)], np.pi * 50 * 50),
+        ([(20, 80), (80, 20), (110, 50), (50, 110)], np.pi / 4 * 84.85 * 42.43),
+    ],
+)
+def test_ellipses_are_ellipses(tmp_path, points, expected):
+    """Drawn by a box of two or four corners, or by the ends of the axes."""
+    file = written(tmp_path, sedeen(("s.svs", "ellipse", "Tumor", points)))
+
+    assert area(read_annotation(file)) == pytest.approx(expected, rel=0.01)
+
+
+def test_a_session_of_two_images_uses_the_slides_own(tmp_path):
+    """By the name of the file, or by that without its ending."""
+    session = sedeen(("D:\\scans\\A.svs", "polygon", "Tumor", BOX), ("/scans/B.svs", "polygon", "", INNER))
+    file = written(tmp_path, session)
+
+    assert area(read_annotation(file, slide=tmp_path / "a.svs")) == 10_000
+    assert area(read_annotation(file, slide=tmp_path / "B.tiff")) == 400
+    with pytest.raises(AnnotationError, match=r"2 images \(a.svs, b.svs\) and none of them C.svs"):
+        read_annotation(file, slide=tmp_path / "C.svs")
+
+
+def test_a_session_of_another_image_is_a_caution(tmp_path):
+    """A slide may have been renamed."""
+    drawn = read_annotation(written(tmp_path, sedeen(("a.svs", "polygon", "", BOX))), slide=tmp_path / "b.svs")
+
+    assert area(drawn) == 10_000
+    assert drawn.warnings == ("its annotations were drawn on an image of another name, a.svs",)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "gbk", "iso-8859-1", "utf-8-sig"])
+def test_encodings_of_xml(tmp_path, encoding):
+    """Those that programs write."""
+    path = tmp_path / "a.xml"
+    text = asap(("a", "Tumör" if encoding != "gbk" else "Tumor", (0, 0, 100, 100)))
+    path.write_bytes(text.replace('"1.0"', f'"1.0" encoding="{encoding.removesuffix("-sig")}"', 1).encode(encoding))
+
+    assert area(read_annotation(path)) == 10_000
+
+
+@pytest.mark.parametrize("encoding", ["x-foo", "utf-7", "rot13", "punycode"])
+def test_unknown_encodings_of_xml_are_refused(tmp_path, encoding):
+    """In one line."""
+    file = written(tmp_path, f'<?xml version="1.0" encoding="{encoding}"?><ASAP_Annotations/>')
+
+    with pytest.raises(AnnotationError, match=f"encoding '{encoding}', which cannot be read; save it as UTF-8"):
+        read_annotation(file)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[" * 300 + "]" * 300,
+        '{"type":"GeometryCollection","geometries":[' * 300 + "]}" * 300,
+        '{"type":"FeatureCollection","features":[' * 300 + "]}" * 300,
+        '{"type":"Polygon","coordinates":' + "[" * 300 + "]" * 300 + "}",
+        '{"type":"Polygon","coordinates":[[[1' + "0" * 400 + ",0],[1,1],[0,1]]]}",
+        '{"type":"Polygon","coordinates":[[[1' + "0" * 5000 + ",0],[1,1],[0,1]]]}",
+        '{"type":"Polygon","coordinates":{"a":1}}',
+        '{"type":"Polygon","coordinates":7}',
+        '{"type":"MultiPolygon","coordinates":"abc"}',
+        '{"type":"Feature","geometry":{"type":"Polygon"},"properties":[1]}',
+        "null",
+        '"text"',
+        "<Annotations>" + "<a>" * 20_000 + "</a>" * 20_000 + "</Annotations>",
+    ],
+)
+def test_hostile_files_are_one_line(tmp_path, content):
+    """Deep, long or of the wrong types."""
+    with pytest.raises(AnnotationError) as caught:
+        read_annotation(written(tmp_path, content))
+
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400 + len(str(tmp_path))
+
+
+def test_scribbles_are_filled_in_time(tmp_path):
+    """By the even-odd rule, as a repair of the polygon would; without the repair, which takes minutes."""
+    corners = np.random.default_rng(1).uniform(0, 60_000, (2_000, 2)).round(1)
+    file = written(tmp_path, {"type": "Polygon", "coordinates": [[*corners.tolist(), corners[0].tolist()]]})
+    ys = np.arange(937) * 64 + 32.0
+    closed = np.vstack([corners, corners[:1]])
+
+    mask = read_annotation(file).mask(Size(937, 937), 64.0, Size(60_000, 60_000))
+
+    crossed = (closed[:-1, 1] <= ys[500]) != (closed[1:, 1] <= ys[500])
+    (x0, y0), (x1, y1) = closed[:-1][crossed].T, closed[1:][crossed].T
+    at = x0 + (ys[500] - y0) * (x1 - x0) / (y1 - y0)
+    np.testing.assert_array_equal(mask[500], (at[:, None] < ys).sum(axis=0) % 2 == 1)
+
+
+def test_outlines_without_end_are_refused(monkeypatch, tmp_path):
+    """Filling them would take minutes."""
+    monkeypatch.setattr("he2her2.preprocessing.annotations.masks._MAX_CROSSINGS", 300)
+
+    with pytest.raises(AnnotationError, match="too often to be filled; draw them simpler"):
+        area(read_annotation(written(tmp_path, collection(TUMOUR, TUMOUR))))
+
+
+def test_holes_are_cut_even_where_they_leave_the_polygon(tmp_path):
+    """What lies in a hole is outside, also beyond the outer ring."""
+    ring, hole = (square(*box)["coordinates"][0] for box in ((0, 0, 100, 100), (50, 50, 150, 150)))
+
+    assert area(read_annotation(written(tmp_path, {"type": "Polygon", "coordinates": [ring, hole]}))) == 7_500
+
+
+def test_names_are_one_line(tmp_path):
+    """Control characters of a file do not reach the terminal."""
+    drawn = read_annotation(written(tmp_path, collection(classed("Tumor\x1b[31m\n" + 500 * "x", 0, 0, 9, 9))))
+
+    (name,) = drawn.classes
+    assert name.isprintable()
+    assert len(name) <= 80
+
+
+def test_painted_masks_have_one_class(tmp_path):
+    """All that is painted is tumour."""
+    assert read_annotation(write_png(tmp_path / "m.png", np.ones((9, 9), bool))).classes == {"(painted mask)": "tumour"}

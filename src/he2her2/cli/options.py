@@ -30,7 +30,19 @@ Set = Annotated[
 ]
 Annotations = Annotated[
     Path | None,
-    typer.Option(help="QuPath GeoJSON, ASAP or Sedeen XML; or a folder with one per slide.", show_default=False),
+    typer.Option(
+        help="QuPath GeoJSON, XML of ASAP, ImageScope, HALO or Sedeen, PNG mask; or a folder with one per slide.",
+        show_default=False,
+    ),
+]
+AnnotationClasses = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--annotation-class",
+        metavar="NAME",
+        help="Class of the annotations that is tumour, with those derived from it; may be given again.",
+        show_default="by name: tumor, carcinoma, invasive ...",
+    ),
 ]
 AnnotationsUseOption = Annotated[
     AnnotationsUseName, typer.Option(help="Limit the tumour that is found, or replace it.")

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +18,8 @@ from he2her2.slides import LevelReport, SlideReport
 from he2her2.timing import StreamTimes
 
 _STAGES = {"focus": "checking focus", "tumour": "finding tumour", "tiles": "scoring tiles"}
+
+_SHOWN_CLASSES = 20
 
 
 class Printer:
@@ -61,6 +64,8 @@ class Printer:
             say(f"{name}: FAILED ({outcome.stage}): {outcome.reason}; {outcome.remedy}", error=True)
         elif not self._as_json:
             say(f"{outcome.slide_id}: {outcome.headline}")
+            for text in outcome.annotation_warnings:
+                say(f"{outcome.slide_id}: CAUTION {text}", error=True)
 
     def slide(self, run: Run, result: SlideResult) -> None:
         """Print one slide's result."""
@@ -73,6 +78,8 @@ class Printer:
             f"  tissue   {area.tissue:.2f} mm² (pen {quality.pen_share:.1%}, blur {quality.blur_share:.1%})",
             f"  tumour   {area.tumour:.2f} mm²",
         ]
+        if result.annotations:
+            lines.append(f"  regions  {_uses([result])}")
         if result.her2 is not None:
             per_score = ", ".join(f"{n} x {score}" for score, n in result.her2.tiles.per_score.items())
             lines.append(f"  tiles    {counts.scored} scored ({per_score}), {counts.selected} selected")
@@ -92,10 +99,19 @@ class Printer:
             return
         notices = sorted({notice for result in run.results for notice in result.notices})
         say(f"{len(run.results)} slides done, {len(run.failures)} failed; tables in {run.folder}")
+        if uses := _uses(run.results):
+            say(f"  regions  {uses}")
         for line in _speed(run.results):
             say(line)
         for text in (*notices, RESEARCH_USE_NOTICE):
             say(f"  NOTICE   {text}")
+
+
+def _uses(results: Sequence[SlideResult]) -> str:
+    """The use of each class of annotations; of several slides with the number of slides."""
+    counts = Counter(f"{name}: {use}" for result in results for name, use in result.annotations.items())
+    most = [f"{text} ({n})" if len(results) > 1 else text for text, n in counts.most_common(_SHOWN_CLASSES)]
+    return "; ".join(most) + ("; ..." if len(counts) > len(most) else "")
 
 
 def _json(value: object) -> str:

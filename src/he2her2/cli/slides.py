@@ -33,6 +33,7 @@ class SlideRun:
         mpp: µm per level-0 px, over what the files say.
         annotations: A file for one slide, or a folder with a file per slide.
         region_use: Purpose of annotated regions.
+        annotation_classes: Classes of annotations that are tumour; by their names if empty.
         overwrite: Take over a folder of another configuration.
     """
 
@@ -43,13 +44,16 @@ class SlideRun:
     mpp: float | None = None
     annotations: Path | None = None
     region_use: o.AnnotationsUseName = "intersect"
+    annotation_classes: tuple[str, ...] = ()
     overwrite: bool = False
 
     def overrides(self, model: "SlideModel", sources: "SlideSources") -> dict[str, object]:
         """All that can change a result beyond settings, networks and files."""
-        regions = self.region_use if any(task.annotations for task in sources.tasks) else None
+        annotated = any(task.annotations for task in sources.tasks)
+        regions = self.region_use if annotated else None
+        classes = {"annotation_classes": self.annotation_classes or "by name"} if annotated else {}
         rules = {"rules": asdict(model.rules)} if model.rules else {}
-        return {"verb": self.verb, "mpp": self.mpp, "annotations": regions, **rules}
+        return {"verb": self.verb, "mpp": self.mpp, "annotations": regions, **classes, **rules}
 
 
 def slide_command(verb: Literal["predict", "segment"]) -> Callable[..., None]:
@@ -66,6 +70,7 @@ def slide_command(verb: Literal["predict", "segment"]) -> Callable[..., None]:
         settings: o.Set = None,
         annotations: o.Annotations = None,
         annotations_use: o.AnnotationsUseOption = "intersect",
+        annotation_class: o.AnnotationClasses = None,
         backend: o.Reader = "auto",
         threads: o.Threads = None,
         device: o.RunsOn = "auto",
@@ -74,7 +79,8 @@ def slide_command(verb: Literal["predict", "segment"]) -> Callable[..., None]:
         as_json: o.Json = False,
     ) -> None:
         effective = effective_settings(preset, config, settings, backend, threads, device, precision)
-        asked = SlideRun(out, effective, weights, verb, mpp, annotations, annotations_use, overwrite)
+        classes = tuple(annotation_class or ())
+        asked = SlideRun(out, effective, weights, verb, mpp, annotations, annotations_use, classes, overwrite)
         run_slides(what, asked, as_json=as_json)
 
     return command
@@ -141,12 +147,19 @@ def run_slides(what: Sequence[Path], asked: SlideRun, *, as_json: bool = False) 
     model = load_slide_model(asked.weights, asked.config)
     sources = find_slides(what, mpp=asked.mpp, annotations=asked.annotations)
     _require_patients(model, sources)
+    if asked.annotation_classes and not any(task.annotations for task in sources.tasks):
+        raise AnnotationError("--annotation-class chooses among annotations and there are none; give --annotations")
     run = replace(_plan(asked, model, sources), rules=model.rules, patient_of=sources.patients)
     _say_notes(sources)
     many = not sources.single
     with Printer(as_json=as_json) as printer:
         worker = SlideWorker(
-            model, asked.config, asked.region_use, masks_only=asked.verb == "segment", progress=printer.progress
+            model,
+            asked.config,
+            asked.region_use,
+            asked.annotation_classes,
+            masks_only=asked.verb == "segment",
+            progress=printer.progress,
         )
         engine = SlideEngine(log=run.folder / "errors.log" if many else None)
         if many:

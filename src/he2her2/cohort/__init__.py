@@ -1,5 +1,6 @@
 """Cohorts: the one loop over slides, its ledger, the workers of prediction, and the search for leaks."""
 
+from he2her2.cohort.annotations import annotation_lines
 from he2her2.cohort.engine import SlideEngine, SlideTask, TaskOutcome, Worker, require_all
 from he2her2.cohort.leaks import UNREAD, find_leaks, refuse_chosen_with, refuse_leaks
 from he2her2.cohort.ledger import Ledger, ResultStore
@@ -20,6 +21,7 @@ __all__ = [
     "TaskOutcome",
     "Worker",
     "annotation_file",
+    "annotation_lines",
     "find_leaks",
     "find_slides",
     "likeness",

@@ -17,6 +17,7 @@ from typing import Self, TypeAlias, TypeVar, overload
 from he2her2.cohort.ledger import Ledger
 from he2her2.errors import AnnotationError, ManifestError, OutputError, SlideError
 from he2her2.manifest import SlideRow
+from he2her2.preprocessing import Annotation, read_annotation
 from he2her2.results import Failure, FileStamp, SlideInputs
 from he2her2.timing import Progress, silent
 
@@ -46,6 +47,17 @@ class SlideTask:
     def of_row(cls, row: SlideRow) -> Self:
         """The task of a manifest's row."""
         return cls(row.slide_id, row.path, row.mpp, row.annotations)
+
+    def read_annotation(self, chosen: Sequence[str] = ()) -> Annotation | None:
+        """Its annotated regions; None where it has no file of them.
+
+        Args:
+            chosen: Classes that are tumour; by their names if empty.
+
+        Raises:
+            AnnotationError: They cannot be used.
+        """
+        return None if self.annotations is None else read_annotation(self.annotations, chosen, self.path)
 
     @property
     def inputs(self) -> SlideInputs:
@@ -136,8 +148,10 @@ class SlideEngine:
         except SlideError as error:
             return Failure(error.slide_id, str(task.path), error.stage, error.reason, error.remedy)
         except AnnotationError as error:
-            remedy = "give its regions, or go on without annotations"
-            return Failure(task.slide_id, str(task.path), "annotations", str(error), remedy)
+            reason, _, remedy = str(error).rpartition("; ")
+            if not reason:
+                reason, remedy = remedy, "give its regions, or go on without annotations"
+            return Failure(task.slide_id, str(task.path), "annotations", reason, remedy)
         except OutputError:
             raise
         except Exception as error:

@@ -6,7 +6,6 @@ from he2her2.cohort.engine import SlideTask
 from he2her2.config import Config
 from he2her2.models import SlideModel
 from he2her2.pipeline import RegionUse, predict, segment
-from he2her2.preprocessing import read_annotation
 from he2her2.results import Evidence, prediction_evidence, segmentation_evidence
 from he2her2.slides import open_slide
 from he2her2.timing import Progress, Watch, silent
@@ -20,6 +19,7 @@ class SlideWorker:
         model: The networks.
         config: The settings.
         region_use: Purpose of annotated regions.
+        annotation_classes: Classes of annotations that are tumour; by their names if empty.
         masks_only: Stop at the masks, without scoring tiles.
         progress: Called with the stages of each slide.
     """
@@ -27,6 +27,7 @@ class SlideWorker:
     model: SlideModel
     config: Config
     region_use: RegionUse = "intersect"
+    annotation_classes: tuple[str, ...] = ()
     masks_only: bool = False
     progress: Progress = silent
 
@@ -39,7 +40,7 @@ class SlideWorker:
         """
         watch = Watch(self.progress)
         with open_slide(task.path, mpp=task.mpp, backend=self.config.runtime.backend) as slide:
-            annotation = None if task.annotations is None else read_annotation(task.annotations)
+            annotation = task.read_annotation(self.annotation_classes)
             if self.masks_only:
                 found = segment(
                     slide, self.model, self.config, annotation=annotation, region_use=self.region_use, watch=watch

@@ -10,7 +10,7 @@ from he2her2.errors import He2Her2Error
 from he2her2.manifest import raise_problems, read_manifest
 from he2her2.slides import SLIDE_ENDINGS, slide_id_of, slides_in
 
-_ANNOTATION_ENDINGS = (".geojson", ".json", ".xml", ".session.xml", ".png")
+_ANNOTATION_ENDINGS = (".geojson", ".json", ".xml", ".session.xml", ".annotations", ".png")
 _TABLE_ENDINGS = frozenset({".csv", ".tsv", ".txt"})
 _GLOB_CHARACTERS = frozenset("*?[")
 _SHOWN = 5

@@ -32,6 +32,7 @@ TissueRule: TypeAlias = Callable[[Rgb, Tissue], Mask]
 """From a thumbnail to the mask of its tissue."""
 
 _BLUR_BLOCK_MASK = 16
+_NO_ANNOTATED_TUMOUR = "its annotated tumour is too small for a pixel of the mask, cut out or outside the slide"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,6 +49,7 @@ class Segmentation:
         usable: (h, w) tissue that may be used: without ink and blur where the settings say so.
         sampling: The adaptive map and its samples; None where annotated regions stand in its place.
         tumour: (h, w) usable tissue in invasive tumour.
+        annotation: Limited the tumour, or was taken for it.
     """
 
     thumbnail: Rgb
@@ -59,6 +61,7 @@ class Segmentation:
     usable: Mask
     sampling: AdaptiveMap | None
     tumour: Mask
+    annotation: Annotation | None = None
 
     def area_mm2(self, mask: Mask) -> float:
         """Area of one of its masks, in mm²."""
@@ -112,13 +115,13 @@ def segment_slide(
     if annotation is not None:
         inside = annotation.mask(size, px_l0, slide.size_l0, slide.bounds_origin_l0)
         if not inside.any():
-            raise TumourError(slide.slide_id, "its annotated regions lie outside the slide", "check --annotations")
+            raise TumourError(slide.slide_id, _NO_ANNOTATED_TUMOUR, "check --annotations")
         tumour = tumour & inside
     if not tumour.any():
         found = f"no invasive tumour found in {area_mm2(int(usable.sum()), px_mpp):.1f} mm² of tissue"
         remedy = "if there is some, mark it and pass --annotations" if annotation is None else "check --annotations"
         raise TumourError(slide.slide_id, found, remedy)
-    return Segmentation(thumbnail, px_l0, px_mpp, tissue, pen, blur, usable, sampling, tumour)
+    return Segmentation(thumbnail, px_l0, px_mpp, tissue, pen, blur, usable, sampling, tumour, annotation)
 
 
 def _why_unusable(tissue: Mask, pen: Mask, blur: Mask, side_um: float) -> tuple[str, str]:

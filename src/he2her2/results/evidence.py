@@ -116,6 +116,7 @@ def _result(
     watch: Watch,
 ) -> SlideResult:
     shares = quality_shares(segmentation.tissue, segmentation.pen, segmentation.blur)
+    annotation = segmentation.annotation
     areas = (segmentation.area_mm2(mask) for mask in (segmentation.tissue, segmentation.usable, segmentation.tumour))
     return SlideResult(
         slide_id=slide.slide_id,
@@ -128,6 +129,8 @@ def _result(
         area_mm2=Areas(*(round(area, 4) for area in areas)),
         counts=counts,
         mask=MaskScale(segmentation.px_l0, segmentation.px_mpp),
+        annotations={name: use.value for name, use in annotation.classes.items()} if annotation else {},
+        annotation_warnings=annotation.warnings if annotation else (),
         preset=config.preset,
         config=config,
         seconds=round(watch.seconds, 2),
@@ -183,6 +186,8 @@ def _warnings(slide: Slide, prediction: Prediction, model: SlideModel, config: C
     if n_plain < n:
         yield f"little tumour: its {n_plain} tiles were cut with overlap to {n}"
     segmentation = prediction.segmentation
+    if segmentation.annotation is not None:
+        yield from segmentation.annotation.warnings
     shares = quality_shares(segmentation.tissue, segmentation.pen, segmentation.blur)
     for what, share in (("under pen ink", shares.pen), ("out of focus", shares.blur)):
         if share > _SPOILT_SHARE:

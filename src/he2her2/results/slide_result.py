@@ -356,6 +356,8 @@ class SlideResult:
         area_mm2: Of tissue and tumour.
         counts: Of points and tiles.
         mask: Scale of the masks.
+        annotations: Use of each class of its annotation file: "tumour", "cut out" or "not used"; empty without one.
+        annotation_warnings: Shapes of that file that were skipped, and other cautions.
         preset: Of the settings.
         config: The settings.
         run_digest: SHA-256 of the run's configuration.
@@ -378,6 +380,8 @@ class SlideResult:
     area_mm2: Areas
     counts: Counts
     mask: MaskScale
+    annotations: dict[str, str] = field(default_factory=dict)
+    annotation_warnings: tuple[str, ...] = ()
     preset: str
     config: Config
     run_digest: str = ""
@@ -397,7 +401,7 @@ class SlideResult:
     @property
     def warnings(self) -> tuple[str, ...]:
         """Cautions for the reader."""
-        return self.her2.warnings if self.her2 else ()
+        return self.her2.warnings if self.her2 else self.annotation_warnings
 
     @property
     def headline(self) -> str:

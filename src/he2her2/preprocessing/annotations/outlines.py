@@ -123,7 +123,8 @@ def _ellipse(points: Ring) -> Ring:
         (corners[1] - corners[0], corners[3] - corners[0]),
         (corners[2] - corners[0], corners[3] - corners[1]),
     )
-    is_box = _is_right_angle(*sides) or not _is_right_angle(*diagonals)
+    is_upright = all(side.min() == 0 or side.max() == 0 for side in sides)
+    is_box = is_upright or not _is_right_angle(*diagonals)
     (a, d), (b, e) = (side / 2 for side in (sides if is_box else diagonals))
     circle = shapely.Point(0, 0).buffer(1, quad_segs=_QUARTER)
     return np.asarray(shapely.get_coordinates(affine_transform(circle, (a, b, d, e, *corners.mean(axis=0)))))
