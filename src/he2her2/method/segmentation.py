@@ -63,6 +63,11 @@ class Segmentation:
     tumour: Mask
     annotation: Annotation | None = None
 
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """Shapes of its annotation that were skipped, and the like."""
+        return self.annotation.warnings if self.annotation else ()
+
     def area_mm2(self, mask: Mask) -> float:
         """Area of one of its masks, in mm²."""
         return area_mm2(int(np.count_nonzero(mask)), self.px_mpp)

@@ -130,7 +130,7 @@ def _result(
         counts=counts,
         mask=MaskScale(segmentation.px_l0, segmentation.px_mpp),
         annotations={name: use.value for name, use in annotation.classes.items()} if annotation else {},
-        annotation_warnings=annotation.warnings if annotation else (),
+        annotation_warnings=segmentation.cautions,
         preset=config.preset,
         config=config,
         seconds=round(watch.seconds, 2),
@@ -174,7 +174,7 @@ def _her2_finding(
 
 def _warnings(slide: Slide, prediction: Prediction, model: SlideModel, config: Config) -> Iterator[str]:
     """Cautions for the reader of this result."""
-    yield from slide.cautions
+    yield from (*slide.cautions, *prediction.segmentation.cautions)
     wanted = model.tile_cnn.card.input.mpp
     if config.tiling.raw_pixels and not is_close_mpp(slide.mpp, wanted):
         yield f"level-0 pixels of {slide.mpp:g} µm were used as if they were {wanted:g} µm, as the preset asks"
@@ -186,8 +186,6 @@ def _warnings(slide: Slide, prediction: Prediction, model: SlideModel, config: C
     if n_plain < n:
         yield f"little tumour: its {n_plain} tiles were cut with overlap to {n}"
     segmentation = prediction.segmentation
-    if segmentation.annotation is not None:
-        yield from segmentation.annotation.warnings
     shares = quality_shares(segmentation.tissue, segmentation.pen, segmentation.blur)
     for what, share in (("under pen ink", shares.pen), ("out of focus", shares.blur)):
         if share > _SPOILT_SHARE:
