@@ -108,13 +108,13 @@ def class_of(group: str, own: Sequence[str], chosen: Sequence[str]) -> str:
         chosen: Classes that the user chose as tumour; they may be such names.
     """
     if not is_unclassified(group):
-        return printable(group)
+        return in_short(group)
     spoken = (name for name in own if use_of_words(name) is not None or _is_chosen(name, chosen))
-    return next((printable(name) for name in spoken), NO_CLASS)
+    return next((in_short(name) for name in spoken), NO_CLASS)
 
 
-def printable(name: str) -> str:
-    """A name on one line, without control characters, and not longer than a line."""
+def in_short(name: str) -> str:
+    """A name in short: on one line, without control characters, and not longer than a line."""
     line = "".join(char if char.isprintable() else " " for char in name[: 2 * _LONGEST_NAME])
     return " ".join(line.split())[:_LONGEST_NAME]
 

@@ -12,7 +12,7 @@ from shapely.affinity import affine_transform
 Ring: TypeAlias = NDArray[np.float64]
 """(n, 2) corners x, y."""
 
-Kind: TypeAlias = Literal["polygon", "rectangle", "ellipse"]
+OutlineKind: TypeAlias = Literal["polygon", "rectangle", "ellipse"]
 
 _FARTHEST_L0 = 1e8  # ten times the widest slide
 _QUARTER = 64  # edges of a quarter of an ellipse
@@ -35,7 +35,7 @@ class Drawn:
     group: str
     polygons: Sequence[Any]
     own: tuple[str, ...] = ()
-    kind: Kind = "polygon"
+    kind: OutlineKind = "polygon"
     is_hole: bool = False
 
 

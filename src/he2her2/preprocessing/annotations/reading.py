@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 
 from he2her2.errors import AnnotationError
 from he2her2.geometry import Mask
-from he2her2.preprocessing.annotations.classes import NO_CLASS, ClassUse, class_of, in_words, printable, uses_of_classes
+from he2her2.preprocessing.annotations.classes import NO_CLASS, ClassUse, class_of, in_short, in_words, uses_of_classes
 from he2her2.preprocessing.annotations.geojson import FormatError, drawn_in_geojson
 from he2her2.preprocessing.annotations.masks import DrawnRegions, PaintedMask, Region
 from he2her2.preprocessing.annotations.outlines import Drawn, OutlineError, shape_of
@@ -96,7 +96,7 @@ def _why_no_tumour(
 def _label(drawn: Drawn, name: str) -> str:
     """Name of a region in a message."""
     own = next((one for one in drawn.own if one), "")
-    return printable((name if name != NO_CLASS else own) or "without a name")
+    return in_short((name if name != NO_CLASS else own) or "without a name")
 
 
 def _some(faults: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ from defusedxml import ElementTree as SafeXml
 
 from he2her2.preprocessing.annotations.classes import is_unclassified, use_of_words
 from he2her2.preprocessing.annotations.geojson import FormatError
-from he2her2.preprocessing.annotations.outlines import Drawn, Kind
+from he2her2.preprocessing.annotations.outlines import Drawn, OutlineKind
 
 _Points: TypeAlias = list[tuple[str, ...]]
 
@@ -31,7 +31,7 @@ _MARKS = {
     b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16",
     b"\xef\xbb\xbf": "utf-8-sig", b"<\0": "utf-16-le", b"\0<": "utf-16-be",
 }  # fmt: skip
-_SHAPES: dict[str, Kind] = {
+_SHAPES: dict[str, OutlineKind] = {
     "polygon": "polygon", "freehand": "polygon", "freeform": "polygon", "spline": "polygon", "0": "polygon",
     "rectangle": "rectangle", "1": "rectangle", "ellipse": "ellipse", "2": "ellipse",
 }  # fmt: skip
