@@ -3,6 +3,7 @@
 import csv
 import functools
 import json
+import re
 import sys
 from dataclasses import replace
 
@@ -12,10 +13,11 @@ from typer.testing import CliRunner
 
 from he2her2.cli.commands import app
 from he2her2.errors import EvaluationError
-from he2her2.evaluation import join, summarise
+from he2her2.evaluation import Question, evaluate, evaluation_lines, join, summarise
 from he2her2.evaluation.cases import ExclusionReason, by_patient
 from he2her2.evaluation.comparison import compare_runs
 from he2her2.evaluation.limitations import NOT_A_TEST, PHANTOM_NOTICE, limitations
+from he2her2.evaluation.report import evaluation_page
 from he2her2.evaluation.summary import equivocal
 from he2her2.labels import Policy
 from he2her2.manifest import hashed_patient, read_manifest
@@ -205,6 +207,63 @@ def test_chance_is_named(joined):
 
     assert text in cautions_of(made_up_cases(40, gap=0.0), joined)
     assert text not in cautions_of(made_up_cases(40, gap=4.0), joined)
+
+
+def test_at_few_patients_chance_follows_the_exact_test(joined):
+    """Eight patients whose AUC interval excludes 0.5 and whose ranks do not: p = 0.071."""
+    truth = np.arange(8) < 5
+    scores = np.array([0.9, 0.8, 0.7, 0.6, 0.4, 0.5, 0.2, 0.1])
+    cases = made_up_cases(8)
+    cases = replace(cases, truth=truth, probability=scores, decided=scores >= 0.5)
+
+    text = cautions_of(cases, joined)
+
+    assert "By the exact Mann-Whitney test (p = 0.071, 8 patients) these data do not show that the model is" in text
+    assert "by exact enumeration it holds the truth in as little as 82 %" not in text
+    assert "as little as 82 %" in cautions_of(replace(cases, decided=scores >= 0.3), joined)
+
+
+def test_missing_outcomes_are_a_limitation_with_bounds(tmp_path):
+    """Undetermined, unlabelled and unpredicted patients are counted and bounded, and TRIPOD item 11 says so."""
+    slides = eight_slides()
+    slides += [MadeUpSlide(f"u{k}", ihc_score="2+", probability=0.9) for k in range(2)]
+    slides += [MadeUpSlide("v", probability=0.1), MadeUpSlide("w", status="positive", failure="no tissue found")]
+    slides += [MadeUpSlide("other", stain="IHC", probability=0.1)]
+    run = write_run(tmp_path / "run", slides)
+
+    evaluation = evaluate(Question(run, write_labels(tmp_path / "m.csv", slides), audit_slides=0))
+
+    missing, page = evaluation.missing, evaluation_page(evaluation)
+    assert (missing.n, missing.without_outcome, missing.without_prediction, missing.without_both) == (12, 3, 1, 0)
+    assert (missing.sensitivity.low, missing.sensitivity.high) == pytest.approx((5 / 7, 8 / 8))
+    assert (missing.specificity.low, missing.specificity.high) == pytest.approx((2 / 5, 3 / 4))
+    assert "4 of 12 patients are left out: 3 without a known HER2 status" in page
+    assert "sensitivity 0.71 to 1.00, specificity 0.40 to 0.75, AUC" in page
+    assert "| 11 | Missing data | 3 of 12 patients without a known outcome, 1 without prediction" in page
+
+
+def test_nothing_missing_is_no_limitation(tmp_path):
+    """Bounds are said only where there is something to bound."""
+    slides = eight_slides()
+    run = write_run(tmp_path / "run", slides)
+
+    evaluation = evaluate(Question(run, write_labels(tmp_path / "m.csv", slides), audit_slides=0))
+
+    assert evaluation.missing.n_missing == 0
+    assert not any("left out" in text for text in evaluation.limitations)
+
+
+@pytest.mark.parametrize("status", ["positive", "negative"])
+def test_one_class_prints_no_nan(tmp_path, status):
+    """What is undefined is left out of the sentence, and undefined in the tables."""
+    slides = [replace(slide, status=status) for slide in eight_slides()]
+    run = write_run(tmp_path / "run", slides)
+
+    evaluation = evaluate(Question(run, write_labels(tmp_path / "m.csv", slides), audit_slides=0))
+
+    for text in (evaluation_page(evaluation), evaluation_lines(evaluation, tmp_path)):
+        assert not re.search(r"\bnan\b", text)
+        assert "At the threshold 0.5: " + ("sensitivity" if status == "positive" else "specificity") in text
 
 
 def test_a_model_that_ranks_the_wrong_way_round_is_named(joined):

@@ -69,12 +69,38 @@ def test_predict_uses_what_a_site_taught(study, weights, tmp_path, command_line)
 
     assert (code, error, predicted) == (0, "", 0)
     assert "Calibrated on 20 patients of manifest.csv, site north (6 positive)" in output
+    assert "used     20 of 80 patients: those of split val or of no split" in output
+    assert "60 are of split train or test, 0 without label or prediction" in output
+    assert "status   follows the uncorrected probability, positive from 0.5 on; corrected, this threshold is" in output
     rule = json.loads((out / "decision_rules.json").read_text())["calibration"]
     record = json.loads((tmp_path / "run" / "slides" / "case" / "prediction.json").read_text())
     expected = LogitCalibration(rule["slope"], rule["shift"], "")(record["probability"])
     assert record["calibrated_probability"] == pytest.approx(float(expected), abs=1e-6)
+    threshold = LogitCalibration(rule["slope"], rule["shift"], "")(record["threshold"])
+    assert record["calibrated_threshold"] == pytest.approx(float(threshold), abs=1e-6)
+    assert (record["status"] == "positive") == (record["calibrated_probability"] >= record["calibrated_threshold"])
     assert rule["shift"] < FIRST.shift
     assert (weights / "decision_rules.json").read_bytes() == before
+
+
+def test_a_correction_that_makes_things_worse_is_refused(study, weights, tmp_path, command_line):
+    """Two patients whose probabilities were right: what each teaches harms the other."""
+    slides = [
+        MadeUpSlide(
+            f"s{k}", f"p{k}", "positive" if k % 2 else "negative", split="val", probability=0.99 if k % 2 else 0.01
+        )
+        for k in range(2)
+    ]
+    cards = [read_card(weights / role, role).summary for role in ROLES]
+    run = write_run(tmp_path / "run", slides, weights=cards)
+    labels = write_labels(tmp_path / "m.csv", slides)
+
+    code, _, error = command_line("recalibrate", run, "-m", labels, "--weights", weights, "-o", tmp_path / "out")
+
+    assert code == 2
+    assert "makes the probabilities of patients left out worse" in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
 
 
 def test_patients_who_taught_had_a_say(study, weights, tmp_path, command_line):

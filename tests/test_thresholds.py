@@ -5,11 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import stats
 from typer.testing import CliRunner
 
 from he2her2.cli.commands import app
 from he2her2.errors import EvaluationError
 from he2her2.evaluation import Budgets, Question, evaluate
+from he2her2.evaluation.cases import by_patient
 from he2her2.evaluation.leakage import check_disjoint, check_same_model
 from he2her2.evaluation.limitations import THRESHOLD_OF_UNKNOWN_LEVEL
 from he2her2.evaluation.summary import reliability
@@ -22,7 +24,7 @@ from he2her2.models.export import save_weights
 from he2her2.models.torch_modules import initial_weights
 from he2her2.results import open_run
 from he2her2.results.slide_result import OperatingPointNote
-from he2her2.rules import Arm
+from he2her2.rules import Arm, combine
 from tests.made_up_runs import QUICK, MadeUpSlide, made_up_cases, write_labels, write_run
 from tests.tissue_slides import write_tissue
 
@@ -81,6 +83,41 @@ def test_rules_record_how_slides_are_joined(rule):
         assert (chosen.patient_rule, chosen.slides_per_patient) == (rule, (1, 4))
         assert chosen.chosen_on == f"200 made-up patients, by the {rule} over their slides (1 to 4 slides each)"
         assert chosen.guaranteed_for.endswith(f"1 to 4 slides each, by the {rule} over their slides")
+
+
+@pytest.mark.parametrize(("rule", "n_slides"), [("mean", 1), ("mean", 4), ("max", 2)])
+def test_the_guarantee_holds_for_patients_of_several_slides(rule, n_slides):
+    """Chosen and applied at the level of patients; slide by slide the same thresholds miss more than the budget."""
+    kept, by_slide, repeats = 0, 0, 60
+    for seed in range(repeats):
+        rng = np.random.default_rng((n_slides, seed))
+        known, fresh = (several_slides(n, n_slides, rng) for n in (200, 2000))
+        point = choose_rules(
+            by_patient(known, rule)[0], "x", replace(BUDGETS, calibration="none"), rule, (n_slides, n_slides)
+        ).point
+        assert point is not None
+        missed = [
+            not point.is_positive(combine(rule, fresh.probability[fresh.patients == name]))
+            for name in np.unique(fresh.patients[fresh.truth])[:300]
+        ]
+        kept += bool(np.mean(missed) <= BUDGETS.miss)
+        by_slide += bool(np.mean(fresh.probability[fresh.truth].round(6) < point.threshold) <= BUDGETS.miss)
+
+    assert kept >= stats.binom.ppf(0.01, repeats, 0.9)  # some luck of 300 fresh positives is in it
+    assert n_slides == 1 or by_slide < kept
+
+
+def several_slides(n, n_slides, rng):
+    """Slides of n patients, alike within a patient."""
+    owner = np.repeat(np.arange(n), n_slides)
+    truth = owner % 2 == 0
+    logits = 2.0 * truth - 1 + rng.normal(size=n)[owner] + 0.8 * rng.normal(size=len(owner))
+    ids, patients = (np.array([f"{k:05d}" for k in which]) for which in (np.arange(len(owner)), owner))
+    cases = made_up_cases(len(owner))
+    return replace(
+        cases, ids=ids, patients=patients, truth=truth, probability=np.round(1 / (1 + np.exp(-logits)), 6),
+        level="slide",
+    )  # fmt: skip
 
 
 def two_slides_each(folder, patient_rule="none", **described):

@@ -151,7 +151,12 @@ def recalibrate_run(
     policy: o.PolicyOption = "guideline",
     patient: _Rule = "mean",
 ) -> None:
-    """Fit the probabilities to a new site from few of its labelled slides; predict with the weights written to OUT."""
+    """Fit the probabilities to a new site from few of its labelled slides; predict with the weights written to OUT.
+
+    Only patients of split val, or without split, are used: those of train and test would flatter or leak. A correction
+    that does not help patients left out of it is refused. HER2 status does not change: it follows the threshold on the
+    uncorrected probability.
+    """
     from he2her2.evaluation import patients_of_site, recalibrate_weights, recalibration_lines, write_recalibrated
     from he2her2.labels import Policy
     from he2her2.manifest import raise_problems, read_manifest
@@ -160,8 +165,9 @@ def recalibrate_run(
 
     folder, labels, predicted = trained_folder(weights), read_manifest(manifest), open_run(run)
     raise_problems(labels, labels.problems)
-    patients = patients_of_site(predicted, labels, site, policy=Policy(policy), rule=patient)
+    of_site = patients_of_site(predicted, labels, site, policy=Policy(policy), rule=patient)
+    patients = of_site.cases
     name = f"{len(patients)} patients of {manifest.name}" + (f", site {site}" if site else "")
     found = recalibrate_weights(predicted, folder, patients, name)
     write_recalibrated(found, patients, folder, out)
-    say(recalibration_lines(found, out))
+    say(recalibration_lines(found, of_site, out))

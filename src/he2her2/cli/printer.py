@@ -122,7 +122,10 @@ def _rules(her2: Her2Finding) -> list[str]:
     """Lines on the rules that are stored beside the weights."""
     lines = []
     if her2.calibrated_probability is not None:
-        lines.append(f"  calibrated probability {her2.calibrated_probability:.3f}")
+        corrected = f"  calibrated probability {her2.calibrated_probability:.3f}"
+        if her2.calibrated_threshold is not None:
+            corrected += f" (threshold {her2.calibrated_threshold:.3g} on this scale: the same status)"
+        lines.append(corrected)
     if point := her2.operating_point:
         lines.append(
             f"  threshold chosen to miss at most {100 * point.budget:.3g} % of positives "

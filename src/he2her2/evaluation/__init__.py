@@ -13,6 +13,7 @@ from he2her2.evaluation.paper_tables import (
     paper_row,
 )
 from he2her2.evaluation.recalibration import (
+    SitePatients,
     patients_of_site,
     recalibrate_weights,
     recalibration_lines,
@@ -35,6 +36,7 @@ __all__ = [
     "PaperColumn",
     "PaperRow",
     "Question",
+    "SitePatients",
     "SlideProperties",
     "Summary",
     "check_evaluation_folder",

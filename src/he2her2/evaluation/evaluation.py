@@ -31,7 +31,14 @@ from he2her2.evaluation.leakage import (
     provenance_known,
     training_patients,
 )
-from he2her2.evaluation.limitations import PROVENANCE_UNKNOWN, limitations, run_limitations, run_notices
+from he2her2.evaluation.limitations import (
+    PROVENANCE_UNKNOWN,
+    limitations,
+    missing_limitations,
+    run_limitations,
+    run_notices,
+)
+from he2her2.evaluation.missing import MissingData, missing_data
 from he2her2.evaluation.slide_properties import SlideProperties, slide_properties
 from he2her2.evaluation.summary import Reliability, Summary, equivocal, reliability, summarise
 from he2her2.evaluation.thresholds import AppliedRules, Budgets, apply_rules, choose_rules
@@ -122,6 +129,7 @@ class Evaluation:
         validation: Validation cases; None without.
         applied: Rules chosen on them, and their results on the patients.
         at_choice: Figures of the patients at the chosen operating point.
+        missing: Patients without outcome or prediction, and bounds of the figures over what these could be.
     """
 
     question: Question
@@ -142,6 +150,7 @@ class Evaluation:
     validation: Validation | None
     applied: AppliedRules | None
     at_choice: Summary | None
+    missing: MissingData
 
     @property
     def groups(self) -> tuple[Summary, ...]:
@@ -176,6 +185,7 @@ def evaluate(question: Question, say: Callable[[str], None] = lambda _: None) ->
     comparison = _compared(question, run, manifest, split, joined)
     validation = _validation(question, run, manifest, split)
     applied, at_choice = (None, None) if validation is None else _chosen(validation, joined.patients, question.budgets)
+    missing = missing_data(run, joined)
     say("auditing")
     return Evaluation(
         question=question,
@@ -189,6 +199,7 @@ def evaluate(question: Question, say: Callable[[str], None] = lambda _: None) ->
         equivocal=subgroup,
         limitations=(
             *limitations(joined, patients, subgroup, prevalence),
+            *missing_limitations(missing),
             *run_limitations(run, joined),
             *(() if provenance_known(run.path) else (PROVENANCE_UNKNOWN,)),
             *question.leak_notes,
@@ -201,6 +212,7 @@ def evaluate(question: Question, say: Callable[[str], None] = lambda _: None) ->
         validation=validation,
         applied=applied,
         at_choice=at_choice,
+        missing=missing,
     )
 
 

@@ -158,6 +158,7 @@ def _as_json(e: Evaluation) -> dict[str, Any]:
             "notices": e.notices,
             "flow": dict(e.joined.flow),
             "lost_patients": e.joined.lost_patients,
+            "missing_data": asdict(e.missing),
             "cautions": e.limitations,
             "groups": {summary.title: _summary_json(summary) for summary in e.groups},
             "audits": [_audit_json(audit) for audit in e.audits],
@@ -178,6 +179,7 @@ def _summary_json(summary: Summary) -> dict[str, Any]:
         "threshold": summary.threshold,
         "counts": asdict(summary.counts),
         "figures": {name: {"family": f.family} | asdict(f.estimate) for name, f in summary.figures.items()},
+        "exact_tests": None if summary.exact is None else asdict(summary.exact),
         "score_matrix": None if summary.score_matrix is None else summary.score_matrix.tolist(),
     }
 

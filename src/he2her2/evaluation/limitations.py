@@ -4,11 +4,12 @@ import math
 from collections.abc import Iterator
 
 from he2her2.evaluation.cases import ExclusionReason, Joined, stored_patient_rule
+from he2her2.evaluation.missing import MissingData
 from he2her2.evaluation.summary import Summary
 from he2her2.labels import Her2Status
 from he2her2.manifest import Split
 from he2her2.results import RunFolder
-from he2her2.statistics import exact_binomial
+from he2her2.statistics import ExactTests, exact_binomial
 
 PHANTOM_NOTICE = "phantom slides: they prove the machinery, never the medicine"
 NOT_A_TEST = "not a test: these patients trained or chose the weights"
@@ -24,6 +25,7 @@ _PHANTOM_PREFIX = "phantom-"
 _FEW = 10
 _WIDE = 0.2
 _FAR_FROM_CLINIC = 1.5
+_SIGNIFICANT = 0.05
 
 
 def run_notices(run: RunFolder, joined: Joined, split: Split | None, *, trained_with: bool) -> tuple[str, ...]:
@@ -52,6 +54,28 @@ def run_limitations(run: RunFolder, joined: Joined) -> tuple[str, ...]:
         return (THRESHOLD_OF_UNKNOWN_LEVEL,)
     text = f"The run's operating point was chosen for the {chosen} over a patient's slides: "
     return (text + "its guarantee holds for the figures of patients, not for those of slides.",)
+
+
+def missing_limitations(found: MissingData) -> tuple[str, ...]:
+    """Limitations that follow from patients without outcome or prediction; none where all have both."""
+    if not found.n_missing:
+        return ()
+    kinds = (
+        (found.without_outcome, "without a known HER2 status (no label, undetermined, or labels that contradict)"),
+        (found.without_prediction, "without a prediction"),
+        (found.without_both, "without both"),
+    )
+    who = ", ".join(f"{n} {what}" for n, what in kinds if n)
+    bounds = ", ".join(
+        f"{name} {bound.low:.2f} to {bound.high:.2f}"
+        for name, bound in (
+            ("sensitivity", found.sensitivity),
+            ("specificity", found.specificity),
+            ("AUC", found.auc),
+        )
+    )
+    text = f"{found.n_missing} of {found.n} patients are left out: {who}. The figures hold for the others. "
+    return (text + f"From the worst to the best that the missing ones could be: {bounds} (sampling comes on top).",)
 
 
 def limitations(joined: Joined, patients: Summary, subgroup: Summary, prevalence: float) -> tuple[str, ...]:
@@ -108,18 +132,43 @@ def _small(of: Summary) -> Iterator[str]:
 
 def _chance(of: Summary) -> Iterator[str]:
     auc, balanced = of["AUC"], of["balanced accuracy"]
-    if auc.low <= 0.5 <= auc.high and not math.isnan(auc.value):
+    if of.exact is not None:
+        yield from _exact_chance(of, of.exact)
+    elif auc.low <= 0.5 <= auc.high and not math.isnan(auc.value):
         yield (
             f"The AUC's interval ({auc.low:.2f} to {auc.high:.2f}) holds 0.5: these data do not show that the model is "
             "better than tossing a coin."
         )
     if auc.high < 0.5:
         yield f"The AUC lies below 0.5 ({auc.low:.2f} to {auc.high:.2f}): the model ranks the wrong way round."
-    if not auc.low <= 0.5 and balanced.low <= 0.5 <= balanced.high and not of.counts.constant:
+    if of.exact is None and not auc.low <= 0.5 and balanced.low <= 0.5 <= balanced.high and not of.counts.constant:
         yield (
             f"The ranking is better than chance, the decisions at the threshold {of.threshold:.3g} are not shown to be "
             f"(balanced accuracy {balanced.low:.2f} to {balanced.high:.2f}): choose an operating point on validation "
             "data."
+        )
+
+
+def _exact_chance(of: Summary, exact: ExactTests) -> Iterator[str]:
+    """Chance by exact tests, which hold where patients are few and intervals may not."""
+    auc = of["AUC"]
+    if exact.mann_whitney >= _SIGNIFICANT:
+        beside = "holds 0.5" if auc.low <= 0.5 <= auc.high else "does not hold 0.5, but is approximate for so few"
+        yield (
+            f"By the exact Mann-Whitney test (p = {exact.mann_whitney:.2g}, {of.n} {of.title}) these data do not show "
+            f"that the model is better than tossing a coin; the AUC's interval ({auc.low:.2f} to {auc.high:.2f}) "
+            f"{beside}."
+        )
+    elif exact.fisher >= _SIGNIFICANT and auc.value > 0.5 and not of.counts.constant:
+        yield (
+            f"The ranking is better than chance (exact Mann-Whitney p = {exact.mann_whitney:.2g}), the decisions at "
+            f"the threshold {of.threshold:.3g} are not shown to be (Fisher's exact p = {exact.fisher:.2g}): choose an "
+            "operating point on validation data."
+        )
+    if min(of.counts.tp, of.counts.fp, of.counts.tn, of.counts.fn) == 0:
+        yield (
+            "With so few patients and a sensitivity or specificity of 0 or 1 the interval of balanced accuracy is too "
+            "short: by exact enumeration it holds the truth in as little as 82 % of cohorts in place of 95 %."
         )
 
 

@@ -12,7 +12,7 @@ from he2her2.evaluation.cases import Cases, join
 from he2her2.evaluation.leakage import add_validation_patients, check_weights
 from he2her2.files import atomic
 from he2her2.labels import Policy
-from he2her2.manifest import PATIENTS_FILE, Manifest, hashed_patient, patients_used
+from he2her2.manifest import PATIENTS_FILE, Manifest, hashed_patient, patient_key, patients_used
 from he2her2.models import hashes_of, read_rules, write_rules
 from he2her2.pages import render
 from he2her2.results import RunFolder
@@ -22,40 +22,71 @@ from he2her2.statistics import Estimate, brier_interval, positives_needed, recal
 _FOLDS = 20
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class SitePatients:
+    """Patients of a site, and those of them who may be calibrated on.
+
+    Attributes:
+        cases: Labelled and predicted patients of split val, or of no split.
+        n: All patients of the site in the manifest.
+        n_train_or_test: Those of split train or test, who are never used.
+    """
+
+    cases: Cases
+    n: int
+    n_train_or_test: int
+
+    @property
+    def n_unusable(self) -> int:
+        """Patients of split val or of no split without label or prediction."""
+        return self.n - self.n_train_or_test - len(self.cases)
+
+
 @dataclass(frozen=True, slots=True)
 class Recalibration:
     """Calibration for a site.
 
     Attributes:
-        n_positive: Number of positive patients.
+        n: Number of patients.
+        n_positive: Number of positive ones.
         rules: Rules of the weights with the calibration for the site; operating point and triage are unchanged.
         learned: The correction that was added to the former one.
         before: Brier score before.
         after: Brier score with each patient corrected by the calibration of the others.
+        threshold: The probability from which the weights call a patient positive, before any correction.
     """
 
+    n: int
     n_positive: int
     rules: DecisionRules
     learned: LogitCalibration
     before: Estimate
     after: Estimate
+    threshold: float
+
+    @property
+    def calibrated_threshold(self) -> float:
+        """The same threshold on the scale of the corrected probabilities."""
+        assert self.rules.calibration is not None
+        return float(self.rules.calibration(self.threshold))
 
 
-def recalibration_lines(found: Recalibration, weights: Path) -> str:
+def recalibration_lines(found: Recalibration, site: SitePatients, weights: Path) -> str:
     """Lines to print after a recalibration.
 
     Args:
         found: The calibration.
+        site: The patients of the site.
         weights: Folder of the site's weights.
     """
     point = found.rules.operating_point
     needed = None if point is None else positives_needed(point.budget, point.confidence)
-    return render("recalibration.txt", found=found, needed=needed, weights=weights).rstrip("\n")
+    return render("recalibration.txt", found=found, site=site, needed=needed, weights=weights).rstrip("\n")
 
 
 def patients_of_site(
     run: RunFolder, manifest: Manifest, site: str | None, *, policy: Policy, rule: PatientRule
-) -> Cases:
+) -> SitePatients:
     """The labelled patients of a site on whom may be calibrated: of split val, or of no split.
 
     Args:
@@ -75,12 +106,14 @@ def patients_of_site(
             known = ", ".join(sorted({row.site for row in manifest.rows if row.site})) or "none"
             raise EvaluationError(f"{manifest.path}: has no slide of site {site}; its sites are {known}")
     kept = tuple(row for row in rows if row.split in (None, "val"))
+    every, usable = ({patient_key(row.patient_id) for row in some} for some in (rows, kept))
     if not kept:
         raise EvaluationError(
             f"{manifest.path}: its {len(rows)} slides are of split train or test, which are not for calibration; "
             "mark slides of the site as val"
         )
-    return join(run, replace(manifest, rows=kept), policy=policy, rule=rule).patients
+    cases = join(run, replace(manifest, rows=kept), policy=policy, rule=rule).patients
+    return SitePatients(cases, len(every), len(every - usable))
 
 
 def recalibrate_weights(run: RunFolder, weights: Path, patients: Cases, chosen_on: str) -> Recalibration:
@@ -93,7 +126,8 @@ def recalibrate_weights(run: RunFolder, weights: Path, patients: Cases, chosen_o
         chosen_on: Their name.
 
     Raises:
-        EvaluationError: The run was made with other weights, or patients trained them.
+        EvaluationError: The run was made with other weights, patients trained them, or the correction makes the
+            probabilities of patients that are left out worse.
         WeightsError: The rules kept with the weights cannot be read.
     """
     cards = check_weights(run, weights)
@@ -106,12 +140,23 @@ def recalibrate_weights(run: RunFolder, weights: Path, patients: Cases, chosen_o
     rules = read_rules(weights, cards) or DecisionRules(hashes_of(cards))
     base = patients.probability if rules.calibration is None else rules.calibration(patients.probability)
     learned = recalibrate_site(patients.truth, base, chosen_on=chosen_on)
+    before = brier_interval(patients.truth, base)
+    after = brier_interval(patients.truth, _left_out_in_turn(patients.truth, base))
+    if after.value > before.value:
+        raise EvaluationError(
+            f"{weights}: the correction learned on {chosen_on} makes the probabilities of patients left out worse "
+            f"(Brier score {before.value:.3f} to {after.value:.3f}, n = {len(patients)}), so nothing is written; use "
+            "these weights as they are, or give more labelled patients of the site"
+        )
+    point = rules.operating_point
     return Recalibration(
+        len(patients),
         patients.n_positive,
         replace(rules, calibration=_combined(rules.calibration, learned)),
         learned,
-        brier_interval(patients.truth, base),
-        brier_interval(patients.truth, _left_out_in_turn(patients.truth, base)),
+        before,
+        after,
+        run.threshold if point is None else point.threshold,
     )
 
 

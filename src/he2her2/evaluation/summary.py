@@ -14,6 +14,7 @@ from he2her2.rules import Calibration
 from he2her2.statistics import (
     BinaryCounts,
     Estimate,
+    ExactTests,
     ReliabilityBin,
     auc_interval,
     average_precision_interval,
@@ -23,6 +24,7 @@ from he2her2.statistics import (
     called_negative,
     confusion_matrix,
     decision_interval,
+    exact_tests,
     f1,
     kappa_interval,
     mcc,
@@ -69,6 +71,7 @@ class Summary:
         figures: By name, in the order of reading.
         score_matrix: (4, 4) IHC score against predicted score, row = truth; None where no score was predicted, or
             all cases have the same one.
+        exact: Exact tests of chance; None where cases are many or a class is absent, or for slides of fewer patients.
     """
 
     title: str
@@ -78,6 +81,7 @@ class Summary:
     threshold: float
     figures: Mapping[str, Figure]
     score_matrix: NDArray[np.int64] | None
+    exact: ExactTests | None = None
 
     @property
     def n_positive(self) -> int:
@@ -137,6 +141,7 @@ def summarise(cases: Cases, title: str, prevalence: float | None = None) -> Summ
         cases.threshold,
         {figure.estimate.name: figure for figure in found},
         matrix,
+        exact_tests(truth, cases.probability, decided) if len(np.unique(patients)) == len(cases) else None,
     )
 
 

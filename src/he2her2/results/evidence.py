@@ -158,6 +158,7 @@ def _her2_finding(
         probability=round(probability, 6),
         threshold=model.threshold(config),
         calibrated_probability=None if calibration is None else round(float(calibration(probability)), 6),
+        calibrated_threshold=None if calibration is None else round(float(calibration(model.threshold(config))), 6),
         operating_point=OperatingPointNote.of(rules.operating_point) if rules and rules.operating_point else None,
         triage=TriageNote.of(rules.triage, probability) if rules and rules.triage else None,
         tile_score=str(list(IhcScore)[chosen[(len(chosen) - 1) // 2]]),

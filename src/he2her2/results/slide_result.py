@@ -321,6 +321,7 @@ class Her2Finding:
         probability: Of HER2-positive.
         threshold: Of the settings, or of the stored operating point.
         calibrated_probability: The probability corrected by the stored calibration; None without one.
+        calibrated_threshold: The threshold on the same scale; None without one.
         operating_point: The stored operating point; None without one.
         triage: By the stored triage; None without one.
         tile_score: IHC score in the middle of the selected tiles (their lower median).
@@ -333,6 +334,7 @@ class Her2Finding:
     probability: float
     threshold: float
     calibrated_probability: float | None = None
+    calibrated_threshold: float | None = None
     operating_point: OperatingPointNote | None = None
     triage: TriageNote | None = None
     tile_score: str

@@ -34,6 +34,7 @@ from he2her2.statistics.metrics import (
     weighted_precision,
     weighted_recall,
 )
+from he2her2.statistics.missing import Bounds, Unpredicted, auc_bounds, rate_bounds
 from he2her2.statistics.operating_point import (
     OperatingPointResult,
     choose_operating_point,
@@ -51,6 +52,7 @@ from he2her2.statistics.roc import (
     auc_variance,
     average_precision_interval,
 )
+from he2her2.statistics.small_samples import ExactTests, exact_tests
 from he2her2.statistics.tests import Difference, McNemar, delong_difference, holm, mcnemar, rate_difference
 from he2her2.statistics.triage import arm_counts, choose_triage
 
@@ -59,16 +61,20 @@ __all__ = [
     "LEVEL",
     "AucInfluence",
     "BinaryCounts",
+    "Bounds",
     "Curve",
     "Difference",
     "Estimate",
+    "ExactTests",
     "McNemar",
     "OperatingPointResult",
     "RankedScores",
     "ReliabilityBin",
+    "Unpredicted",
     "accuracy",
     "arm_counts",
     "auc",
+    "auc_bounds",
     "auc_influence",
     "auc_interval",
     "auc_limits",
@@ -85,6 +91,7 @@ __all__ = [
     "decision_interval",
     "delong_difference",
     "exact_binomial",
+    "exact_tests",
     "f1",
     "fit_isotonic",
     "fit_temperature",
@@ -99,6 +106,7 @@ __all__ = [
     "ppv",
     "precision_recall",
     "rate",
+    "rate_bounds",
     "rate_difference",
     "recalibrate_site",
     "reliability_curve",
