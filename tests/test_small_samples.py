@@ -60,7 +60,7 @@ def test_bounds_are_the_extremes_of_every_outcome(truth, free, lost, data):
     """AUC, sensitivity and specificity over all labels of those without, and the worst scores of the unpredicted."""
     true = np.array([True, False, *truth])
     score = np.array(data.draw(st.lists(st.integers(0, 4), min_size=len(true), max_size=len(true))), float)
-    found = {"auc": [], "sensitivity": [], "specificity": []}
+    found: dict[str, list[float]] = {"auc": [], "sensitivity": [], "specificity": []}
     unknown = Unpredicted(*lost)
     for labels in itertools.product([True, False], repeat=len(free) + unknown.unknown):
         of_lost = [True] * unknown.positive + [False] * unknown.negative + list(labels[len(free) :])
