@@ -41,7 +41,7 @@ FLOORS = [
     {"slides"},
     {"config"},
     {"manifest"},
-    {"rules"},
+    {"rules", "domain"},
     {"labels"},
     {"pages"},
     {"geometry", "units", "files", "timing"},

@@ -14,7 +14,7 @@ from he2her2.cli.phantoms import demo, phantom
 from he2her2.cli.slides import effective_settings, inspect, slide_command
 from he2her2.cli.studies import labels, split
 from he2her2.cli.training import train
-from he2her2.cli.weights import import_weights
+from he2her2.cli.weights import import_weights, weights
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -59,3 +59,4 @@ app.command("evaluate")(evaluate_run)
 app.command("recalibrate")(recalibrate_run)
 app.add_typer(train, name="train")
 app.add_typer(manifest, name="manifest")
+app.add_typer(weights, name="weights")

@@ -63,7 +63,7 @@ class Printer:
             name = " ".join(path.name.split())
             say(f"{name}: FAILED ({outcome.stage}): {outcome.reason}; {outcome.remedy}", error=True)
         elif not self._as_json:
-            say(f"{outcome.slide_id}: {outcome.headline}")
+            say(f"{outcome.slide_id}: {_unlike(outcome, short=True)}{outcome.headline}")
             for text in outcome.annotation_warnings:
                 say(f"{outcome.slide_id}: CAUTION {text}", error=True)
 
@@ -74,7 +74,7 @@ class Printer:
             return
         area, quality, counts = result.area_mm2, result.quality, result.counts
         lines = [
-            f"{result.slide_id}: {result.headline}",
+            f"{result.slide_id}: {_unlike(result)}{result.headline}",
             f"  tissue   {area.tissue:.2f} mm² (pen {quality.pen_share:.1%}, blur {quality.blur_share:.1%})",
             f"  tumour   {area.tumour:.2f} mm²",
         ]
@@ -87,7 +87,8 @@ class Printer:
         lines += _speed([result])
         folder = run.slides.of(result.slide_id)
         lines += [f"  evidence {folder}", f"  overlay  {folder / 'overlay.png'}"]
-        lines += [f"  warning  {text}" for text in result.warnings]
+        said = result.likeness.warning if result.likeness and result.likeness.unlike else ""
+        lines += [f"  warning  {text}" for text in result.warnings if text != said]
         lines += [f"  NOTICE   {text}" for text in (*result.notices, result.use)]
         say("\n".join(lines))
 
@@ -112,6 +113,14 @@ def _uses(results: Sequence[SlideResult]) -> str:
     counts = Counter(f"{name}: {use}" for result in results for name, use in result.annotations.items())
     most = [f"{text} ({n})" if len(results) > 1 else text for text, n in counts.most_common(_SHOWN_CLASSES)]
     return "; ".join(most) + ("; ..." if len(counts) > len(most) else "")
+
+
+def _unlike(result: SlideResult, *, short: bool = False) -> str:
+    """Said before anything else of a slide that is unlike the training slides; nothing of another."""
+    if result.likeness is None or not result.likeness.unlike:
+        return ""
+    said = result.likeness.warning.replace("unlike", "UNLIKE", 1)
+    return "UNLIKE the training slides; " if short else f"{said}\n  "
 
 
 def _json(value: object) -> str:

@@ -1,4 +1,4 @@
-"""`import-weights`: the checkpoints of the paper's authors."""
+"""Commands on folders of weights: `import-weights` and `weights`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,6 +7,35 @@ import typer
 
 from he2her2.cli.console import say, working
 from he2her2.cli.extras import require_extra
+
+weights = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Complete a folder of weights.")
+
+
+@weights.command("domain")
+def store_domain(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run of predict over the training slides.")],
+    *,
+    folder: Annotated[Path, typer.Option("--weights", help="Folder of these weights.", show_default=False)],
+    described: Annotated[str, typer.Option("--slides", help="The slides, in words.", show_default=False)] = "",
+) -> None:
+    """Store what training slides look like, so that predict says when a slide is unlike them."""
+    from he2her2.domain import fit_domain
+    from he2her2.errors import EvaluationError
+    from he2her2.evaluation import check_weights
+    from he2her2.models import hashes_of, write_domain
+    from he2her2.results import open_run
+
+    opened = open_run(run)
+    cards = check_weights(opened, folder)
+    results = [result for slide_id in opened.predictions if (result := opened.result(slide_id)) is not None]
+    words = described or f"{len(results)} slides of run {opened.name}"
+    try:
+        domain = fit_domain([result.domain_features for result in results], words, hashes_of(cards))
+    except ValueError as error:
+        raise EvaluationError(f"{run}: {error}") from None
+    write_domain(folder, domain)
+    unlike = sum((found := domain.likeness(result.domain_features)) is not None and found.unlike for result in results)
+    say(f"{folder / 'domain.json'}: {words}; {unlike} of these {len(results)} are beyond the limit themselves")
 
 
 def import_weights(

@@ -4,11 +4,16 @@ from dataclasses import dataclass
 
 from he2her2.cohort.engine import SlideTask
 from he2her2.config import Config
+from he2her2.domain import slide_features
+from he2her2.errors import SlideError, TilingError, TumourError
+from he2her2.method import find_tissue
 from he2her2.models import SlideModel
 from he2her2.pipeline import RegionUse, predict, segment
 from he2her2.results import Evidence, prediction_evidence, segmentation_evidence
-from he2her2.slides import open_slide
+from he2her2.slides import Slide, open_slide
 from he2her2.timing import Progress, Watch, silent
+
+_COLOUR_MPP = 8.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,7 +51,24 @@ class SlideWorker:
                     slide, self.model, self.config, annotation=annotation, region_use=self.region_use, watch=watch
                 )
                 return segmentation_evidence(slide, found, self.model, self.config, watch)
-            prediction = predict(
-                slide, self.model, self.config, annotation=annotation, region_use=self.region_use, watch=watch
-            )
+            try:
+                prediction = predict(
+                    slide, self.model, self.config, annotation=annotation, region_use=self.region_use, watch=watch
+                )
+            except (TumourError, TilingError) as error:
+                raise self._explained(slide, error) from None
             return prediction_evidence(slide, prediction, self.model, self.config, watch)
+
+    def _explained(self, slide: Slide, error: TumourError | TilingError) -> SlideError:
+        """The error, which begins with the slide's unlikeness to the training slides if it has one."""
+        if self.model.domain is None:
+            return error
+        thumbnail = slide.thumbnail(_COLOUR_MPP)
+        tissue, pen = find_tissue(thumbnail, self.config.tissue, self.config.quality)
+        pixels = thumbnail[tissue & ~pen]
+        if not len(pixels):
+            return error
+        likeness = self.model.domain.likeness(slide_features(pixels.mean(axis=0), pixels.std(axis=0)))
+        if likeness is None or not likeness.unlike:
+            return error
+        return type(error)(error.slide_id, f"{likeness.warning}; {error.reason}", error.remedy)

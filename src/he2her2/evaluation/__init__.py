@@ -3,6 +3,7 @@
 from he2her2.evaluation.cases import Cases, Joined, join
 from he2her2.evaluation.evaluation import Evaluation, Question, evaluate, store_rules
 from he2her2.evaluation.folder import check_evaluation_folder, write_evaluation
+from he2her2.evaluation.leakage import check_weights
 from he2her2.evaluation.paper_tables import (
     TABLE_1,
     TABLE_1_ACCURACY,
@@ -40,6 +41,7 @@ __all__ = [
     "SlideProperties",
     "Summary",
     "check_evaluation_folder",
+    "check_weights",
     "evaluate",
     "evaluation_lines",
     "join",

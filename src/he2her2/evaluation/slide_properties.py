@@ -60,7 +60,7 @@ def _recorded(result: SlideResult | None) -> dict[str, float]:
     """Properties of one result; none where it is gone, none of tiles where they were not scored."""
     if result is None:
         return {}
-    slide, area, quality, colour = result.slide, result.area_mm2, result.quality, result.colour
+    slide, area, quality = result.slide, result.area_mm2, result.quality
     found = {
         "slide_mm2": area_mm2(slide.width * slide.height, slide.mpp),
         "tissue_mm2": area.tissue,
@@ -70,18 +70,4 @@ def _recorded(result: SlideResult | None) -> dict[str, float]:
         "pen_share": quality.pen_share,
         "blur_share": quality.blur_share,
     }
-    found |= dict(zip(COLOUR, colour.mean, strict=True))
-    found |= {f"{channel}_spread": value for channel, value in zip(COLOUR, colour.spread, strict=True)}
-    return found | (_score_moments(list(result.her2.tiles.per_score.values())) if result.her2 else {})
-
-
-def _score_moments(n_tiles: Sequence[int]) -> dict[str, float]:
-    """Mean and spread of the tiles' IHC scores, of the number of tiles of each."""
-    weights, scores = np.asarray(n_tiles, float), np.arange(len(n_tiles))
-    if not weights.sum():
-        return {}
-    mean = float(np.average(scores, weights=weights))
-    return {
-        "score_mean": mean,
-        "score_spread": float(np.sqrt(np.average((scores - mean) ** 2, weights=weights))),
-    }
+    return found | result.domain_features

@@ -29,7 +29,7 @@ from he2her2.models.slide_model import (
     trained_folder,
     weights_source,
 )
-from he2her2.models.stored_rules import hashes_of, read_rules, write_rules
+from he2her2.models.stored_rules import hashes_of, read_domain, read_rules, write_domain, write_rules
 from he2her2.models.weights import CARD_FILE, load_tensors, read_card, verify
 
 __all__ = [
@@ -66,6 +66,7 @@ __all__ = [
     "load_slide_model",
     "load_tensors",
     "read_card",
+    "read_domain",
     "read_rules",
     "resize",
     "soft_argmax",
@@ -75,5 +76,6 @@ __all__ = [
     "trained_folder",
     "verify",
     "weights_source",
+    "write_domain",
     "write_rules",
 ]

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from he2her2.config import Config
+from he2her2.domain import Domain
 from he2her2.errors import ConfigError, WeightsError
 from he2her2.models.aggregators import AggregatorSpec, RankingSpec, RunNetwork, aggregator_named
 from he2her2.models.bag import Aggregated, Bag
@@ -12,7 +13,7 @@ from he2her2.models.card import UNTRAINED_NOTICE, Card
 from he2her2.models.encoders import CnnRole, cnn_named
 from he2her2.models.engines import Device, Engine, Untrained, load_engine, untrained_weights
 from he2her2.models.signature import Arrays, Inputs
-from he2her2.models.stored_rules import read_rules
+from he2her2.models.stored_rules import read_domain, read_rules
 from he2her2.models.weights import ONNX_FILE, read_card, verify
 from he2her2.rules import DecisionRules, OperatingPoint
 
@@ -63,6 +64,7 @@ class SlideModel:
     tile_cnn: Engine
     aggregator: Aggregator
     rules: DecisionRules | None = None
+    domain: Domain | None = None
 
     @property
     def cards(self) -> dict[str, Card]:
@@ -104,7 +106,10 @@ def load_slide_model(weights: str, config: Config, device: Device | None = None)
         load_aggregator(weights, config),
     )
     source = weights_source(weights)
-    if isinstance(source, int) or not config.stored_rules:
+    if isinstance(source, int):
+        return model
+    model = replace(model, domain=read_domain(source, model.cards))
+    if not config.stored_rules:
         return model
     rules = read_rules(source, model.cards)
     _check_threshold(rules, config, source)

@@ -1,4 +1,4 @@
-"""`decision_rules.json` in a folder of weights: written once chosen, read and checked against the weights."""
+"""Files beside the networks of a folder of weights, checked against these: `decision_rules.json`, `domain.json`."""
 
 import json
 from collections.abc import Mapping
@@ -6,8 +6,9 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from he2her2.domain import DOMAIN_FILE, Domain, domain_of_record, domain_to_record
 from he2her2.errors import WeightsError
-from he2her2.files import write_text
+from he2her2.files import read_json, write_json, write_text
 from he2her2.models.card import Card
 from he2her2.models.weights import ONNX_FILE
 from he2her2.rules import RULES_FILE, RULES_VERSION, DecisionRules, rules_to_json
@@ -53,10 +54,42 @@ def read_rules(folder: Path, cards: Mapping[str, Card]) -> DecisionRules | None:
     except ValidationError as error:
         problems = (f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors())
         raise WeightsError(f"{file}: {'; '.join(problems)}; {again}") from None
-    here = hashes_of(cards)
-    differing = [
-        role for role in sorted(rules.weights.keys() | here.keys()) if rules.weights.get(role) != here.get(role)
-    ]
-    if differing:
-        raise WeightsError(f"{file}: was chosen for another {' and '.join(differing)}; {again}")
+    _require_same(file, "was chosen for", rules.weights, cards, again)
     return rules
+
+
+def write_domain(folder: Path, domain: Domain) -> None:
+    """Put the domain of the training slides into a folder of weights.
+
+    Raises:
+        OutputError: The folder cannot be written.
+    """
+    write_json(folder / DOMAIN_FILE, domain_to_record(domain))
+
+
+def read_domain(folder: Path, cards: Mapping[str, Card]) -> Domain | None:
+    """The domain of the training slides in a folder of weights; None where there is none.
+
+    Args:
+        folder: Of the weights.
+        cards: Of its networks, by role.
+
+    Raises:
+        WeightsError: It cannot be understood, or is that of other weights.
+    """
+    file, again = folder / DOMAIN_FILE, "store it again with he2her2 weights domain, or delete the file"
+    try:
+        domain = domain_of_record(read_json(file))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{file}: cannot be understood ({error}); {again}") from None
+    _require_same(file, "is of", domain.weights, cards, again)
+    return domain
+
+
+def _require_same(file: Path, words: str, weights: Mapping[str, str], cards: Mapping[str, Card], remedy: str) -> None:
+    here = hashes_of(cards)
+    differing = [role for role in sorted(weights.keys() | here.keys()) if weights.get(role) != here.get(role)]
+    if differing:
+        raise WeightsError(f"{file}: {words} another {' and '.join(differing)}; {remedy}")

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -118,7 +118,7 @@ def _result(
     shares = quality_shares(segmentation.tissue, segmentation.pen, segmentation.blur)
     annotation = segmentation.annotation
     areas = (segmentation.area_mm2(mask) for mask in (segmentation.tissue, segmentation.usable, segmentation.tumour))
-    return SlideResult(
+    result = SlideResult(
         slide_id=slide.slide_id,
         path=str(slide.path),
         her2=her2,
@@ -138,6 +138,11 @@ def _result(
         version=__version__,
         use=RESEARCH_USE_NOTICE,
     )
+    likeness = None if model.domain is None else model.domain.likeness(result.domain_features)
+    if likeness is None or not likeness.unlike:
+        return replace(result, likeness=likeness)
+    said = None if her2 is None else replace(her2, warnings=(likeness.warning, *her2.warnings))
+    return replace(result, likeness=likeness, her2=said)
 
 
 def _colour(segmentation: Segmentation) -> ColourStatistics:

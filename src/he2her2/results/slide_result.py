@@ -19,6 +19,7 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 
 from he2her2.config import Config
+from he2her2.domain import Likeness, slide_features
 from he2her2.files import digest
 from he2her2.labels import Her2Status
 from he2her2.models import Card
@@ -351,6 +352,7 @@ class SlideResult:
         slide_id: Its name.
         path: Its file.
         her2: Its HER2 status; None where no tiles were scored.
+        likeness: To the training slides of the weights; None where these do not say.
         notices: Said with every output of these weights.
         slide: The slide as it was opened.
         quality: Shares of spoilt tissue.
@@ -375,6 +377,7 @@ class SlideResult:
     slide_id: str
     path: str
     her2: Her2Finding | None
+    likeness: Likeness | None = None
     notices: tuple[str, ...] = ()
     slide: SlideFacts
     quality: QualityFindings
@@ -399,6 +402,12 @@ class SlideResult:
     def made_of(self) -> MadeOf:
         """All that it depends on."""
         return MadeOf(self.run_digest, self.inputs)
+
+    @property
+    def domain_features(self) -> dict[str, float]:
+        """Colour and tile scores, to be compared with those of training slides."""
+        n_tiles = None if self.her2 is None else [*self.her2.tiles.per_score.values()]
+        return slide_features(self.colour.mean, self.colour.spread, n_tiles)
 
     @property
     def warnings(self) -> tuple[str, ...]:
