@@ -1,5 +1,6 @@
 """The bags of slide training: the tiles that prediction would cut_tumour, found once, refused all at once."""
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -16,7 +17,7 @@ from he2her2.models.encoders.cnn import COMPACT_TUMOUR_CNN
 from he2her2.slides import open_slide
 from he2her2.training.slides import bags as bags_module
 from he2her2.training.slides.bags import TumourTiler, build_bags
-from tests.labelled_slides import EDGE, TINY, labelled_pixels, tiny_config, write_labelled
+from tests.labelled_slides import EDGE, SIDE, TINY, labelled_pixels, tiny_config, write_labelled
 from tests.slide_files import corrupt_tile
 from tests.tissue_slides import tissue_pixels, write_tissue
 
@@ -81,6 +82,28 @@ def test_annotations_limit_replace_or_are_ignored(rows, tmp_path):
     assert sets["intersect"] <= sets["replace"]
 
 
+def test_a_bag_lies_in_the_classes_that_are_tumour(rows, tmp_path):
+    """Those that say so by name, or those that are chosen; what is ignored is cut out."""
+
+    def region(name, left, right):
+        ring = [[left, 0], [right, 0], [right, SIDE], [left, SIDE], [left, 0]]
+        shape = {"type": "Polygon", "coordinates": [ring]}
+        return {"type": "Feature", "geometry": shape, "properties": {"classification": {"name": name}}}
+
+    file = tmp_path / "classes.geojson"
+    parts = [region("Stroma", 0, SIDE), region("Tumor", 0, EDGE), region("Ignore*", 0, 128)]
+    file.write_text(json.dumps({"type": "FeatureCollection", "features": parts}))
+    row = replace(rows[0], annotations=file)
+    painted = find_tiles(rows[0], TILER, tmp_path / "painted").origins_l0
+
+    by_name = find_tiles(row, TILER, tmp_path / "by-name").origins_l0
+    chosen = find_tiles(row, replace(TILER, annotation_classes=("stroma",)), tmp_path / "chosen").origins_l0
+
+    assert np.array_equal(by_name, painted[painted[:, 0] >= 128])
+    assert chosen[:, 0].min() >= 128
+    assert chosen[:, 0].max() >= EDGE
+
+
 def test_a_bag_is_found_once(rows, tmp_path, no_more_work):
     """A second training of the same slides reads it from its file."""
     first = build_bags(rows[:2], TILER, tmp_path)
@@ -105,7 +128,7 @@ def test_settings_that_do_not_touch_tiles_keep_the_bag(rows, tmp_path, no_more_w
     find_tiles(rows[0], replace(TILER, config=tiny_config("scoring.beta=3.0")), tmp_path)
 
 
-@pytest.mark.parametrize("change", ["settings", "mpp", "annotations", "slide", "damage"])
+@pytest.mark.parametrize("change", ["settings", "mpp", "annotations", "classes", "slide", "damage"])
 def test_a_bag_of_something_else_is_found_again(cohort, tmp_path, no_more_work, change):
     """Other settings, another mpp, mask or slide under the name, or a damaged file: the slide is looked at."""
     folder = shutil.copytree(cohort.parent, tmp_path / "cohort")
@@ -119,6 +142,8 @@ def test_a_bag_of_something_else_is_found_again(cohort, tmp_path, no_more_work, 
         case "annotations":
             assert row.annotations is not None
             row.annotations.touch()
+        case "classes":
+            tiler = replace(TILER, annotation_classes=("Invasive",))
         case "slide":
             write_tissue(row.path, labelled_pixels("negative", seed=9))
         case "damage":

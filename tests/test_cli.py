@@ -124,6 +124,42 @@ def test_a_changed_slide_or_annotation_is_predicted_again(he2her2, tmp_path):
     assert tumour(2048) < 0.8 * whole
 
 
+def test_the_use_of_annotation_classes_is_printed_and_kept(he2her2, command_line, slide, tmp_path):
+    """In the answer, in JSON and in the run's digest; another choice asks for another folder."""
+    left = [[0, 0], [1024, 0], [1024, 2048], [0, 2048], [0, 0]]
+    classes = {"Tumor": left, "Necrosis": [[x, y // 2] for x, y in left], "Stroma": [[2 * x, y] for x, y in left]}
+    features = [
+        {
+            "type": "Feature",
+            "geometry": {"type": "Polygon", "coordinates": [ring]},
+            "properties": {"objectType": "annotation", "classification": {"name": name}},
+        }
+        for name, ring in (*classes.items(), ("Tumor", [[5, 5], [5, 5], [5, 5]]))
+    ]
+    regions = tmp_path / "S1.geojson"
+    regions.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    command = ("segment", slide, "--annotations", regions, "--annotations-use", "replace", *QUICK)
+
+    told = he2her2(*command, "--out", tmp_path / "by-name")
+    result = json.loads(he2her2(*command, "--out", tmp_path / "by-name", "--json"))
+    stroma = ("--annotation-class", "stroma")
+    chosen = json.loads(he2her2(*command, "--out", tmp_path / "chosen", "--json", *stroma))
+
+    assert "  regions  Tumor: tumour; Necrosis: cut out; Stroma: not used\n" in told
+    assert "  warning  skipped 1 of 4 annotated shapes: region 'Tumor' has 1 point, which encloses nothing\n" in told
+    assert result["annotations"] == {"Tumor": "tumour", "Necrosis": "cut out", "Stroma": "not used"}
+    assert len(result["annotation_warnings"]) == 1
+    assert chosen["annotations"] == {"Tumor": "not used", "Necrosis": "cut out", "Stroma": "tumour"}
+    assert chosen["area_mm2"]["tumour"] == pytest.approx(3 * result["area_mm2"]["tumour"], rel=0.1)
+    for refused, problem in (
+        ((*command, "--out", tmp_path / "by-name", *stroma), "holds results of other settings"),
+        (("segment", slide, "--out", tmp_path / "none", *QUICK, *stroma), "there are none; give --annotations"),
+    ):
+        code, _, error = command_line(*refused)
+        assert code == 2
+        assert problem in error
+
+
 def test_segment_writes_masks_only(he2her2, slide, tmp_path):
     """Masks, map and overlay, and no score."""
     out = he2her2("segment", slide, "--out", tmp_path / "run", *QUICK)

@@ -1,5 +1,6 @@
 """Which tiles a tile training sees: inside tissue and regions, evenly drawn, and exactly what the slide shows."""
 
+import json
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -91,6 +92,26 @@ def test_annotations_limit_the_tiles(manifest, tiles):
 
     assert [origins(slide) for slide in inside[:2]] == [origins(slide) for slide in tiles[:2]]
     assert origins(inside[2]) == [(x, y) for x, y in origins(tiles[2]) if x + 64 <= SIDE // 2]
+
+
+def test_annotated_classes_limit_the_tiles(manifest, tiles):
+    """Tumour does, by its name or by choice; stroma does not."""
+    parts = [("Stroma", 0, SIDE), ("Tumor", 0, SIDE // 2)]
+    (manifest.parent / "classes.geojson").write_text(json.dumps([_strip(*part) for part in parts]))
+    rows = read_manifest(changed(manifest, "2+,train,", "2+,train,classes.geojson", "classes.csv")).rows
+
+    inside = find_tiles(rows, TINY.input, CONFIG, tissue_by_score=False)
+    chosen = find_tiles(rows[2:3], TINY.input, CONFIG, tissue_by_score=False, annotation_classes=["STROMA"])
+
+    assert origins(inside[2]) == [(x, y) for x, y in origins(tiles[2]) if x + 64 <= SIDE // 2]
+    assert origins(chosen[0]) == origins(tiles[2])
+
+
+def _strip(name, left, right):
+    """A region over the whole height."""
+    ring = [[left, 0], [right, 0], [right, SIDE], [left, SIDE], [left, 0]]
+    shape = {"type": "Polygon", "coordinates": [ring]}
+    return {"type": "Feature", "geometry": shape, "properties": {"classification": {"name": name}}}
 
 
 def test_tissue_is_found_by_a_rule_that_does_not_know_the_score():

@@ -17,6 +17,8 @@ from he2her2.errors import ManifestError, PatchError
 from he2her2.manifest import read_manifest
 from he2her2.models import encoders, load_cnn, read_card
 from he2her2.models.encoders.cnn import COMPACT_TUMOUR_CNN, PAPER_TUMOUR_CNN
+from he2her2.preprocessing import read_annotation
+from he2her2.slides import open_slide
 from he2her2.training.classifier import CnnClassifier
 from he2her2.training.cross_validation import CnnTraining
 from he2her2.training.fit import fit, load_checkpoint
@@ -26,6 +28,7 @@ from he2her2.training.tumour.data import TRAINING_ONLY, assign_folds, assign_val
 from he2her2.training.tumour.patches import (
     Patches,
     _at_network_size,
+    _draw_centres,
     _draw_points,
     draw_patches,
     read_patch_set,
@@ -294,6 +297,41 @@ def test_patches_of_a_slide_are_labelled_by_the_mask_at_their_centre(cohort):
     centre = found.pixels[:, 20:30, 20:30].mean(axis=(1, 2, 3))
     assert (centre[found.labels == 1] < 225).mean() > 0.9
     assert 6 <= (centre > 235).sum() <= 10
+
+
+def test_patches_come_from_the_classes_that_say_so(cohort, tmp_path):
+    """Invasive ones from tumour; none from what is ignored or only perhaps tumour, which is no example of either."""
+
+    def strip(name, left, right):
+        ring = [[left, 0], [right, 0], [right, 2048], [left, 2048], [left, 0]]
+        geometry = {"type": "Polygon", "coordinates": [ring]}
+        return {"type": "Feature", "geometry": geometry, "properties": {"classification": {"name": name}}}
+
+    parts = [
+        strip("Tumor", 0, 1024),
+        strip("Ignore*", 512, 1200),
+        strip("tumor?", 1200, 1600),
+        strip("Fat", 1600, 1800),
+    ]
+    file = tmp_path / "a.geojson"
+    file.write_text(json.dumps({"type": "FeatureCollection", "features": parts}))
+    config, settings = Config(), TumourTraining(patches_per_slide=400, glass_share=0.2)
+    row = replace(read_manifest(cohort).rows[0], annotations=file)
+
+    def centres(chosen=()):
+        with open_slide(row.path) as slide:
+            annotation = read_annotation(file, chosen)
+            points, labels = _draw_centres(slide, annotation, config, settings, np.random.default_rng(0))
+        return points[labels == 1, 0], points[labels == 0, 0]
+
+    invasive, other = centres()
+    fat, rest = centres(["fat"])
+
+    assert invasive.max() < 512
+    assert other.min() >= 1600
+    assert fat.min() >= 1600
+    assert fat.max() <= 1792
+    assert rest.min() >= 1792
 
 
 def test_what_is_drawn_from_a_slide_does_not_depend_on_the_others(cohort):

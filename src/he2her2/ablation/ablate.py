@@ -14,6 +14,7 @@ from he2her2.ablation.manifests import AblationData, Study
 from he2her2.ablation.methods import METHODS, AblationSettings, Method
 from he2her2.ablation.tables import write_ablation
 from he2her2.ablation.verdicts import decide_cohort, load_trained
+from he2her2.cohort import annotation_lines
 from he2her2.files import atomic, digest, sha256_of, write_text
 from he2her2.manifest import SlideRow
 from he2her2.models import CARD_FILE, UNTRAINED_NOTICE, Card, CnnSpec, aggregator_for, cnn_named
@@ -57,7 +58,10 @@ def run_ablation(data: AblationData, out: Path, settings: AblationSettings, exec
     for name in _FOLDERS if execution.overwrite else ():
         shutil.rmtree(out / name, ignore_errors=True)
     spec = cnn_named(config.networks.tile_cnn, "tile_cnn")
-    tiler = TumourTiler(spec.input, config, tumour_cnn, data.annotations_use)
+    tiler = TumourTiler(spec.input, config, tumour_cnn, data.annotations_use, data.annotation_classes)
+    tests = tiler.tasks([row for cohort in study.tests for row in cohort.rows])
+    for line in annotation_lines(tests, data.annotation_classes):
+        execution.say(f"tests: {line}")
     execution.say(f"tumour on {len(study.training_rows)} training slides")
     build_bags(study.training_rows, tiler, out / "bags", policy=data.policy, progress=execution.progress)
     run = _Trainings(data, out, settings, study, spec, tiler, replace(execution, overwrite=False))
@@ -127,12 +131,19 @@ class _Trainings:
         """Folder of a method's training on slides."""
         return self.out / "methods" / method.key
 
+    @property
+    def _tile_data(self) -> TileData:
+        data = self.data
+        return TileData(
+            data.files.train, licence=data.licence, notice=data.notice, annotation_classes=data.annotation_classes
+        )
+
     def train_tile_cnn(self) -> None:
         """Train the tile CNN on IHC, where it was not given."""
         ihc = self.data.files.ihc
         if self.data.tile_weights is None:
             assert ihc is not None, "a study without tile weights has IHC slides"
-            data = TileData(ihc, licence=self.data.licence, notice=self.data.notice)
+            data = replace(self._tile_data, manifest=ihc)
             self._train_tiles("training the tile CNN on IHC", data, self.out / "tiles", self.settings.tiles)
 
     def prepare(self, method: Method) -> None:
@@ -147,9 +158,7 @@ class _Trainings:
             return
         folder = self.out / "adapted" / start.name
         init = self.tile_weights if method.pretrained else None
-        data = TileData(
-            self.data.files.train, stain="HE", init=init, licence=self.data.licence, notice=self.data.notice
-        )
+        data = replace(self._tile_data, stain="HE", init=init)
         self._train_tiles(f"training the tile CNN ({start.name}) on H&E tiles", data, folder, self.settings.adapt)
         _copy(folder / "weights" / "tile_cnn", start / "tile_cnn")
 
@@ -161,6 +170,7 @@ class _Trainings:
             weights=start,
             pretrained=self._has_start(method),
             annotations_use=data.annotations_use,
+            annotation_classes=data.annotation_classes,
             policy=data.policy,
             notice=data.notice,
             licence=data.licence,

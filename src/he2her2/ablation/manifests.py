@@ -84,6 +84,7 @@ class AblationData:
             step of ours that the paper does not have.
         weights: Folder with the `tumour_cnn/` that finds tumour.
         annotations_use: Use of the annotations of H&E slides, in training and test.
+        annotation_classes: Classes of annotations that are tumour; by their names if empty.
         policy: Derives a status that a manifest does not state.
         notice: Line that every output must show.
         licence: Of the slides, for the cards.
@@ -94,6 +95,7 @@ class AblationData:
     adapt: bool = False
     weights: Path | None = None
     annotations_use: AnnotationsUse = "intersect"
+    annotation_classes: tuple[str, ...] = ()
     policy: Policy = Policy.GUIDELINE
     notice: str = ""
     licence: str = "not stated"
@@ -117,6 +119,7 @@ class AblationData:
             "train": fingerprint(files.train),
             "tests": {name: fingerprint(path) for name, path in files.tests.items()},
             "annotations_use": self.annotations_use,
+            "annotation_classes": self.annotation_classes or None,
             "adapt": self.adapt,
             "policy": self.policy.value,
             "notice": self.notice,

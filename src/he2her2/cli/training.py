@@ -130,6 +130,7 @@ def tumour(  # noqa: PLR0913  # a command's options
         list[Path] | None,
         typer.Option(help="CSV of H&E slides whose annotations show tumour; may be given again.", show_default=False),
     ] = None,
+    annotation_class: o.AnnotationClasses = None,
     folds: Annotated[int, typer.Option(min=0, help="Cross-validate by patient in so many folds; 0: do not.")] = 0,
     licence: Licence = "not stated",
     notice: Notice = "",
@@ -151,7 +152,7 @@ def tumour(  # noqa: PLR0913  # a command's options
 
     effective, training = load_training("tumour", preset, config, settings or [])
     report = train_tumour(
-        TumourData(patches, patches_mpp, tuple(manifest or ()), licence, notice),
+        TumourData(patches, patches_mpp, tuple(manifest or ()), licence, notice, tuple(annotation_class or ())),
         out,
         effective,
         training,
@@ -180,6 +181,7 @@ def slides(  # noqa: PLR0913  # a command's options
         Literal["intersect", "replace", "ignore"],
         typer.Option(help="The manifest's annotations limit the tumour that is found, or replace it."),
     ] = "intersect",
+    annotation_class: o.AnnotationClasses = None,
     bags: Annotated[
         Path | None, typer.Option(help="Folder of bags that several trainings share.", show_default="OUT/bags")
     ] = None,
@@ -213,6 +215,7 @@ def slides(  # noqa: PLR0913  # a command's options
         weights=trained_folder(weights) if weights else None,
         pretrained=tile_weights == "given",
         annotations_use=annotations_use,
+        annotation_classes=tuple(annotation_class or ()),
         policy=Policy(policy),
         notice=notice,
         licence=licence,
@@ -240,6 +243,7 @@ def tiles(  # noqa: PLR0913  # a command's options
         str | None,
         typer.Option(help="Weights to start from: a folder with tile_cnn/, or bundled-ihc.", show_default="random"),
     ] = None,
+    annotation_class: o.AnnotationClasses = None,
     folds: Annotated[
         int,
         typer.Option(min=0, help="Leave patients without a split out in turn, in so many folds; if all have one, all."),
@@ -267,7 +271,9 @@ def tiles(  # noqa: PLR0913  # a command's options
 
     named = [f"runtime.threads={threads}"] if threads else []
     effective, training = load_training("tiles", preset, config, [*(settings or []), *named])
-    data = TileData(manifest, stain, trained_folder(init) if init else None, licence, notice)
+    data = TileData(
+        manifest, stain, trained_folder(init) if init else None, licence, notice, tuple(annotation_class or ())
+    )
     read_split(data, folds, training.seed)  # what is wrong with the table comes first: looking at slides takes a while
     check_leaks(manifest)
     report = train_tiles(

@@ -50,6 +50,7 @@ _KNOWN = (
     r"|\bother\b|\brest\b|\broi\b|hyperplas|\badenosis|papillom"
 )
 _MIXED = r"\b(with|without|and|or|plus|mit|ohne|und|et|avec|y|con|e)\b"
+_LEFT_OUT = r"\bignor|\bexclu|\besclu|ausschl|\bart[ei]fa[ckt]|\bfolds?\b|\bblur|\bout of focus\b|\bink\b|\bpen\b"
 _GROUPS = {"_0": ClassUse.TUMOUR, "_1": ClassUse.TUMOUR, "_2": ClassUse.CUT_OUT}  # of CAMELYON16
 _UNCLASSIFIED = re.compile(
     r"|none|null|unclassified|undefined|no class|annotations?|layer|(annotation|region|layer|polygon|shape) ?\d+"
@@ -85,6 +86,22 @@ def _use_of_part(name: str) -> ClassUse | None:
     elif re.search(_KNOWN, words):
         found = ClassUse.NOT_USED
     return found
+
+
+def is_doubtful(name: str, use: ClassUse) -> bool:
+    """True of a class that is no example of other tissue, though it is not used as tumour.
+
+    That is what is ignored or excluded by name, artefacts, and what speaks of tumour without being it for certain or
+    by the user's choice.
+
+    Example:
+        >>> is_doubtful("Ignore*", ClassUse.CUT_OUT), is_doubtful("Normal", ClassUse.CUT_OUT)
+        (True, False)
+    """
+    words = _words(name)
+    if use is ClassUse.CUT_OUT:
+        return name.strip() in _GROUPS or re.search(_LEFT_OUT, words) is not None
+    return use is ClassUse.NOT_USED and (name.strip() in _GROUPS or re.search(_TUMOUR, words) is not None)
 
 
 def _words(name: str) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from he2her2.errors import AnnotationError
 from he2her2.geometry import Mask, Point, Size, l0_from_mask
-from he2her2.preprocessing.annotations.classes import ClassUse
+from he2her2.preprocessing.annotations.classes import ClassUse, is_doubtful
 
 _CORNER = Point(0, 0)
 _SHAPE_TOLERANCE = 0.02
@@ -77,17 +77,24 @@ class DrawnRegions:
             >>> drawn.mask(Size(3, 2), 32.0, Size(96, 64)).tolist()
             [[True, True, False], [False, False, False]]
         """
-        canvas = _Canvas(size, px_l0, bounds_origin_l0 if self.from_bounds else _CORNER)
-        used = [region for region in self.regions if region.use is not ClassUse.NOT_USED]
-        canvas.check_length(region.polygon for region in used)
+        canvas = self._canvas(size, px_l0, bounds_origin_l0)
         tumour, cut_out = (
-            self._filled([region for region in used if region.use is use], canvas)
+            self._filled([region for region in self.regions if region.use is use], canvas)
             for use in (ClassUse.TUMOUR, ClassUse.CUT_OUT)
         )
         return tumour & ~cut_out
 
+    def doubtful(self, size: Size, px_l0: float, size_l0: Size, bounds_origin_l0: Point = _CORNER) -> Mask:  # noqa: ARG002
+        """Raster what is neither tumour nor an example of other tissue, see `is_doubtful`; arguments as of `mask`."""
+        regions = [region for region in self.regions if is_doubtful(region.name, region.use)]
+        return self._filled(regions, self._canvas(size, px_l0, bounds_origin_l0))
+
+    def _canvas(self, size: Size, px_l0: float, bounds_origin_l0: Point) -> "_Canvas":
+        return _Canvas(size, px_l0, bounds_origin_l0 if self.from_bounds else _CORNER)
+
     def _filled(self, regions: list[Region], canvas: "_Canvas") -> Mask:
         """(h, w) union of classes, each without its own holes."""
+        canvas.check_length(region.polygon for region in regions)
         classes: dict[str, list[Region]] = {}
         for region in regions:
             classes.setdefault(region.name, []).append(region)
@@ -229,6 +236,10 @@ class PaintedMask:
         rows, y_inside = _nearest(size.h, px_l0, size_l0.h, height)
         columns, x_inside = _nearest(size.w, px_l0, size_l0.w, width)
         return np.asarray(self.pixels[np.ix_(rows, columns)] & y_inside[:, None] & x_inside[None, :])
+
+    def doubtful(self, size: Size, px_l0: float, size_l0: Size, bounds_origin_l0: Point = _CORNER) -> Mask:  # noqa: ARG002
+        """Nothing: what is not painted is other tissue."""
+        return np.zeros((size.h, size.w), np.bool_)
 
     def _check_shape(self, size_l0: Size) -> None:
         """Raise unless the picture is as wide for its height as the slide, but for a rounded-up last pixel."""

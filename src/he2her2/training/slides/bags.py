@@ -20,7 +20,6 @@ from he2her2.labels import Her2Status, Policy
 from he2her2.manifest import SlideRow, label_of
 from he2her2.method import cut_tumour, pace, require_readable, segment_slide
 from he2her2.models import Engine, InputSpec
-from he2her2.preprocessing import read_annotation
 from he2her2.results import MadeOf
 from he2her2.slides import Slide, map_tiles, open_slide
 from he2her2.timing import Progress, silent
@@ -28,6 +27,7 @@ from he2her2.timing import Progress, silent
 AnnotationsUse: TypeAlias = Literal["intersect", "replace", "ignore"]
 """Annotated regions limit the tumour that the network finds, replace it, or are not used."""
 
+_BY_NAME = "by name"  # the classes of annotations that are tumour
 _MADE_OF = "made_of"
 
 
@@ -64,12 +64,14 @@ class TumourTiler:
         config: The settings.
         tumour_cnn: Finds the tumour; none is needed where annotations replace it.
         annotations_use: Use of the manifest's annotations.
+        annotation_classes: Their classes that are tumour; by their names if empty.
     """
 
     tile: InputSpec
     config: Config
     tumour_cnn: Engine | None
     annotations_use: AnnotationsUse
+    annotation_classes: tuple[str, ...] = ()
 
     @property
     def configuration(self) -> str:
@@ -81,6 +83,7 @@ class TumourTiler:
             self.tile,
             None if self.tumour_cnn is None else self.tumour_cnn.card.summary,
             self.annotations_use,
+            None if self.annotations_use == "ignore" else self.annotation_classes or _BY_NAME,
         )
 
     def tasks(self, rows: Sequence[SlideRow]) -> list[SlideTask]:
@@ -103,7 +106,7 @@ class TumourTiler:
         replaced = self.annotations_use == "replace"
         if replaced and task.annotations is None:
             raise AnnotationError("it has no annotations to replace the tumour CNN")
-        annotation = None if task.annotations is None else read_annotation(task.annotations)
+        annotation = task.read_annotation(self.annotation_classes)
         tumour_cnn = None if replaced else self.tumour_cnn
         with open_slide(task.path, mpp=task.mpp, backend=config.runtime.backend) as slide:
             segmentation = segment_slide(slide, tile, config, tumour_cnn=tumour_cnn, annotation=annotation)

@@ -37,6 +37,7 @@ class SlideData:
         weights: Folder with the `tile_cnn/` to begin with and the `tumour_cnn/` that finds tumour, as needed.
         pretrained: Begin with the tile CNN in `weights`; else its weights are drawn from the seed.
         annotations_use: Use of the manifest's annotations.
+        annotation_classes: Their classes that are tumour; by their names if empty.
         policy: Derives a status that the manifest does not state.
         notice: Line that every output of the weights must show.
         licence: Of the slides, for the cards.
@@ -47,6 +48,7 @@ class SlideData:
     weights: Path | None = None
     pretrained: bool = True
     annotations_use: AnnotationsUse = "intersect"
+    annotation_classes: tuple[str, ...] = ()
     policy: Policy = Policy.GUIDELINE
     notice: str = ""
     licence: str = "not stated"
@@ -66,6 +68,7 @@ class SlideData:
         return {
             "manifest": fingerprint(self.manifest),
             "annotations_use": self.annotations_use,
+            "annotation_classes": self.annotation_classes or None,
             "policy": self.policy.value,
             "weights": {role: fingerprint(self.weights / role / CARD_FILE) for role in roles if self.weights},
             "pretrained": self.pretrained,

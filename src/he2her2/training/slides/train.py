@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
-from he2her2.cohort import SlideEngine, SlideTask, require_all
+from he2her2.cohort import SlideEngine, SlideTask, annotation_lines, require_all
 from he2her2.config import Config
 from he2her2.errors import ConfigError
 from he2her2.files import atomic, write_csv
@@ -82,9 +82,13 @@ def train_slides(
     tumour_cnn = load_tumour_cnn(data.weights, data.annotations_use, config)
     patients = patients_record(manifest)
     begin_run(out, "slides", execution, config=config, settings=settings, inputs=data.inputs, patients=patients)
+    rows = [*manifest.select(stain="HE", split="train"), *manifest.select(stain="HE", split="val")]
+    tiler = TumourTiler(networks.tile_spec.input, config, tumour_cnn, data.annotations_use, data.annotation_classes)
+    for line in annotation_lines(tiler.tasks(rows), data.annotation_classes):
+        execution.say(line)
     slides = build_bags(
-        [*manifest.select(stain="HE", split="train"), *manifest.select(stain="HE", split="val")],
-        TumourTiler(networks.tile_spec.input, config, tumour_cnn, data.annotations_use),
+        rows,
+        tiler,
         data.bags or out / "bags",
         policy=data.policy,
         progress=execution.progress,

@@ -39,6 +39,7 @@ class TileData:
         init: Initial weights: a folder with `tile_cnn/`, or that folder itself; none draws them from the seed.
         licence: Of the slides, for the card.
         notice: Line that every output of the weights must show.
+        annotation_classes: Classes of the annotations that are tumour; by their names if empty.
     """
 
     manifest: Path
@@ -46,6 +47,7 @@ class TileData:
     init: Path | None = None
     licence: str = "not stated"
     notice: str = ""
+    annotation_classes: tuple[str, ...] = ()
 
     @property
     def init_folder(self) -> Path | None:
@@ -66,6 +68,7 @@ class TileData:
         return {
             "manifest": fingerprint(self.manifest),
             "stain": self.stain,
+            "annotation_classes": self.annotation_classes or None,
             "init": None if folder is None else fingerprint(folder / CARD_FILE),
             "folds": folds,
         }

@@ -22,7 +22,7 @@ from he2her2.labels import IhcScore
 from he2her2.manifest import SlideRow, patient_key
 from he2her2.method import MAX_UNREADABLE_SHARE, TissueRule, pace, segment_slide, tile_side_mask
 from he2her2.models import InputSpec, resize
-from he2her2.preprocessing import TooFewTilesError, cut_tiles, read_annotation, tissue_mask, weak_tissue_mask
+from he2her2.preprocessing import TooFewTilesError, cut_tiles, tissue_mask, weak_tissue_mask
 from he2her2.slides import Slide, map_tiles, open_slide
 from he2her2.timing import Progress, silent
 from he2her2.training.classifier import Batch, LabelledTiles
@@ -96,7 +96,13 @@ class DrawnTiles:
 
 
 def find_tiles(
-    rows: Sequence[SlideRow], spec: InputSpec, config: Config, *, tissue_by_score: bool, progress: Progress = silent
+    rows: Sequence[SlideRow],
+    spec: InputSpec,
+    config: Config,
+    *,
+    tissue_by_score: bool,
+    annotation_classes: Sequence[str] = (),
+    progress: Progress = silent,
 ) -> tuple[SlideTiles, ...]:
     """Cut slides into tiles that lie wholly in tissue and in the annotated regions, without overlap (paper, 3.1.1).
 
@@ -105,6 +111,7 @@ def find_tiles(
         spec: Input of the network.
         config: Tissue, quality and tiling are used.
         tissue_by_score: See `settings.TileTraining`.
+        annotation_classes: Classes of the annotations that are tumour; by their names if empty.
         progress: Called after every slide.
 
     Raises:
@@ -112,7 +119,9 @@ def find_tiles(
     """
     rules = {row.slide_id: _tissue_rule(row, by_score=tissue_by_score) for row in rows}
     tasks = [SlideTask.of_row(row) for row in rows]
-    outcomes = SlideEngine(progress).run(tasks, _TileFinder(spec, config, rules), stage="looking for tiles")
+    outcomes = SlideEngine(progress).run(
+        tasks, _TileFinder(spec, config, rules, tuple(annotation_classes)), stage="looking for tiles"
+    )
     grids = require_all(rows, outcomes, _NO_TILES)
     return tuple(SlideTiles(row, grid) for row, grid in zip(rows, grids, strict=True))
 
@@ -125,17 +134,19 @@ class _TileFinder:
         spec: Input of the network.
         config: Tissue, quality and tiling are used.
         tissue_rules: Rule of each slide that tells tissue from glass.
+        annotation_classes: Classes of the annotations that are tumour; by their names if empty.
     """
 
     spec: InputSpec
     config: Config
     tissue_rules: Mapping[str, TissueRule]
+    annotation_classes: tuple[str, ...]
 
     def __call__(self, task: SlideTask) -> TileGrid:
         """Tiles of a slide; where none fit side by side, one is enough."""
         spec, config = self.spec, self.config
         with open_slide(task.path, mpp=task.mpp, backend=config.runtime.backend) as slide:
-            annotation = None if task.annotations is None else read_annotation(task.annotations)
+            annotation = task.read_annotation(self.annotation_classes)
             rule = self.tissue_rules[task.slide_id]
             found = segment_slide(slide, spec, config, tumour_cnn=None, annotation=annotation, tissue_rule=rule)
             try:

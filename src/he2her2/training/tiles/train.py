@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from he2her2.cohort import SlideTask, annotation_lines
 from he2her2.config import Config
 from he2her2.errors import ManifestError
 from he2her2.evaluation import TABLE_1
@@ -66,7 +67,9 @@ def train_tiles(
         patients=split.patients,
     )
     training = CnnTraining(spec, settings, execution, weights, keep=settings.keep)
-    harvest = _harvest(training, settings, config, split.rows, out)
+    for line in annotation_lines(map(SlideTask.of_row, split.rows), data.annotation_classes):
+        execution.say(line)
+    harvest = _harvest(training, settings, config, split.rows, out, data.annotation_classes)
     module, trained_on, sets = (_cross_validated if folds else _validated)(harvest, split, out)
     if not is_first_process():
         return out / REPORT
@@ -144,7 +147,12 @@ class _Harvest:
 
 
 def _harvest(
-    training: CnnTraining, settings: TileTraining, config: Config, rows: Sequence[SlideRow], out: Path
+    training: CnnTraining,
+    settings: TileTraining,
+    config: Config,
+    rows: Sequence[SlideRow],
+    out: Path,
+    annotation_classes: Sequence[str],
 ) -> _Harvest:
     """Find the tiles of every slide.
 
@@ -154,7 +162,14 @@ def _harvest(
     training.execution.say(f"looking for tiles on {len(rows)} slides")
     by_score, progress = settings.tissue_by_score, training.execution.progress
     try:
-        found = find_tiles(rows, training.spec.input, config, tissue_by_score=by_score, progress=progress)
+        found = find_tiles(
+            rows,
+            training.spec.input,
+            config,
+            tissue_by_score=by_score,
+            annotation_classes=annotation_classes,
+            progress=progress,
+        )
     except ManifestError:
         give_up(out)
         raise

@@ -40,6 +40,7 @@ class TumourData:
         manifests: H&E slides whose annotations show invasive tumour; of those with a split, train and val are used.
         licence: Of the data, for the card.
         notice: Line that every output of the weights must show.
+        annotation_classes: Classes of the annotations that are invasive tumour; by their names if empty.
     """
 
     patches: Path | None = None
@@ -47,6 +48,7 @@ class TumourData:
     manifests: tuple[Path, ...] = ()
     licence: str = "not stated"
     notice: str = ""
+    annotation_classes: tuple[str, ...] = ()
 
     def inputs(self, folds: int) -> dict[str, Any]:
         """All but the settings that changes the result, for `run.json`."""
@@ -54,6 +56,7 @@ class TumourData:
             "patches": fingerprint(self.patches),
             "patches_mpp": self.patches_mpp,
             "manifests": [fingerprint(path) for path in self.manifests],
+            "annotation_classes": self.annotation_classes or None,
             "folds": folds,
         }
 

@@ -22,7 +22,7 @@ from he2her2.geometry import Mask, Rgb, TileGrid, l0_from_mask, mask_size
 from he2her2.manifest import Manifest, SlideRow, patient_key
 from he2her2.method import MAX_UNREADABLE_SHARE, find_tissue, native_mpp, pace, thumbnail_on_raster
 from he2her2.models import InputSpec, resize
-from he2her2.preprocessing import read_annotation
+from he2her2.preprocessing import Annotation
 from he2her2.slides import Slide, map_tiles, open_slide
 from he2her2.timing import Progress, silent
 from he2her2.training.settings import TumourTraining
@@ -171,6 +171,8 @@ def draw_patches(
     config: Config,
     settings: TumourTraining,
     progress: Progress = silent,
+    *,
+    annotation_classes: Sequence[str] = (),
 ) -> Patches:
     """Draw patches from annotated slides; those of a slide do not depend on the other slides.
 
@@ -181,12 +183,15 @@ def draw_patches(
         config: Tissue, quality and runtime are used.
         settings: Number of patches and share of glass.
         progress: Called after every slide.
+        annotation_classes: Classes of the annotations that are invasive tumour; by their names if empty.
 
     Raises:
         ManifestError: All slides without patches, each with its reason.
     """
     tasks = [SlideTask.of_row(row) for row in rows]
-    outcomes = SlideEngine(progress).run(tasks, _PatchDrawer(spec, config, settings), stage="drawing patches")
+    outcomes = SlideEngine(progress).run(
+        tasks, _PatchDrawer(spec, config, settings, tuple(annotation_classes)), stage="drawing patches"
+    )
     drawn = require_all(rows, outcomes, f"slides of {manifest.path} give no patches")
     return concatenate([_of_slide(row, *found) for row, found in zip(rows, drawn, strict=True)])
 
@@ -204,21 +209,24 @@ class _PatchDrawer:
         spec: Input of the network.
         config: Tissue, quality and runtime are used.
         settings: Number of patches and share of glass.
+        annotation_classes: Classes of the annotations that are invasive tumour; by their names if empty.
     """
 
     spec: InputSpec
     config: Config
     settings: TumourTraining
+    annotation_classes: tuple[str, ...]
 
     def __call__(self, task: SlideTask) -> tuple[Rgb, NDArray[np.int64]]:
         """Pixels (n, s, s, 3) and labels (n,) of a slide's patches."""
         spec, config = self.spec, self.config
-        assert task.annotations is not None, f"{task.slide_id}: annotations are checked before"
+        annotation = task.read_annotation(self.annotation_classes)
+        assert annotation is not None, f"{task.slide_id}: annotations are checked before"
         rng = np.random.default_rng((self.settings.seed, zlib.crc32(task.slide_id.encode())))
         with open_slide(task.path, mpp=task.mpp, backend=config.runtime.backend) as slide:
             mpp = native_mpp(slide, spec, config.tiling)
             side_l0 = spec.side_px * mpp / slide.mpp
-            centres, labels = _draw_centres(slide, task.annotations, config, self.settings, rng)
+            centres, labels = _draw_centres(slide, annotation, config, self.settings, rng)
             origins = np.rint(centres - side_l0 / 2).astype(np.int64)
             raster = np.lexsort((origins[:, 0], origins[:, 1]))  # in raster order each compressed tile is decoded once
             grid = TileGrid(origins[raster], side_l0, spec.side_px, mpp)
@@ -227,17 +235,19 @@ class _PatchDrawer:
 
 
 def _draw_centres(
-    slide: Slide, annotations: Path, config: Config, settings: TumourTraining, rng: np.random.Generator
+    slide: Slide, annotation: Annotation, config: Config, settings: TumourTraining, rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Draw centres (n, 2) of patches in level-0 px, with their labels (n,)."""
     px_l0 = _MASK_MPP / slide.mpp
     size = mask_size(slide.size_l0, px_l0)
     tissue, pen = find_tissue(thumbnail_on_raster(slide, px_l0, size), config.tissue, config.quality)
     usable = tissue & ~pen if config.quality.apply else tissue
-    inside = read_annotation(annotations).mask(size, px_l0, slide.size_l0, slide.bounds_origin_l0)
+    raster = (size, px_l0, slide.size_l0, slide.bounds_origin_l0)
+    inside, doubtful = annotation.mask(*raster), annotation.doubtful(*raster)
     n_glass = round(settings.glass_share * settings.patches_per_slide)
     n_each = (settings.patches_per_slide - n_glass) // 2
-    wanted = ((usable & inside, n_each), (usable & ~inside, n_each), (~(tissue | pen | inside), n_glass))
+    other, glass = usable & ~(inside | doubtful), ~(tissue | pen | inside | doubtful)
+    wanted = ((usable & inside, n_each), (other, n_each), (glass, n_glass))
     drawn = [_draw_points(mask, n, rng) for mask, n in wanted]
     labels = np.repeat([INVASIVE, OTHER, OTHER], [len(points) for points in drawn])
     return l0_from_mask(np.concatenate(drawn), px_l0), labels

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from he2her2.cohort import SlideTask, annotation_lines
 from he2her2.config import Config
 from he2her2.files import write_csv
 from he2her2.manifest import write_patients
@@ -70,8 +71,18 @@ def train_tumour(
         inputs=data.inputs(folds),
         patients=sources.patients,
     )
+    for line in annotation_lines(map(SlideTask.of_row, sources.rows), data.annotation_classes):
+        execution.say(line)
     drawn = (
-        draw_patches(manifest, rows, spec.input, config, settings, execution.progress)
+        draw_patches(
+            manifest,
+            rows,
+            spec.input,
+            config,
+            settings,
+            execution.progress,
+            annotation_classes=data.annotation_classes,
+        )
         for manifest, rows in sources.cohorts
     )
     patches = concatenate([*sources.sets, *drawn])
