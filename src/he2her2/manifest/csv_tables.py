@@ -2,9 +2,11 @@
 
 import codecs
 import csv
+import gc
 import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -23,6 +25,7 @@ _BLANK = frozenset(
         *("performed but not available", "discrepancy", "not allowed to collect"),
     )
 )
+_EXCEL_ERRORS = ("#REF!", "#VALUE!", "#NAME?", "#DIV/")
 _DELIMITERS = ",;\t|"
 _PREAMBLE = 50  # lines and records that may lie before the heading
 _HEADINGS = 2  # rows below the heading that may be headings, too
@@ -79,6 +82,18 @@ class Table:
     notes: tuple[str, ...] = ()
 
 
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Do without garbage collection: while a million rows are made, it visits them again and again."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 def is_blank(text: str) -> bool:
     """Check if a cell is empty or a missing value as R, pandas, Excel, GDC and the BCR write it.
 
@@ -88,9 +103,8 @@ def is_blank(text: str) -> bool:
         >>> is_blank("[Not Available]"), is_blank("'--"), is_blank("-")
         (True, True, False)
     """
-    if text and text[0] in "0123":  # most cells of a table of scores
-        return False
-    return " ".join(text.strip(" '[]").split()).lower() in _BLANK
+    bare = text.strip(" '[]")
+    return (bare if bare.isalnum() else " ".join(bare.split())).lower() in _BLANK
 
 
 def names_nothing(text: str) -> bool:
@@ -100,7 +114,9 @@ def names_nothing(text: str) -> bool:
         >>> names_nothing("NA"), names_nothing("-"), names_nothing("P-1")
         (True, True, False)
     """
-    return not any(map(str.isalnum, text)) or is_blank(text) or text.startswith(("#REF!", "#VALUE!", "#NAME?", "#DIV/"))
+    if text.isalnum():
+        return text.lower() in _BLANK
+    return not any(map(str.isalnum, text)) or is_blank(text) or text.startswith(_EXCEL_ERRORS)
 
 
 def read_table(path: Path) -> Table:
@@ -112,7 +128,12 @@ def read_table(path: Path) -> Table:
     Raises:
         ManifestError: The file cannot be read, is no text, or has no heading.
     """
-    text = _read_text(path)
+    with uncollected():
+        return _table_of(_read_text(path), path)
+
+
+def _table_of(text: str, path: Path) -> Table:
+    """The table that a text holds."""
     start, skipped, delimiter = _preamble(text)
     notes = [f"{_lines(1, skipped)} not read: blank, a comment or a setting"] if skipped else []
     records = _records(text[start:], skipped, delimiter, path)
@@ -198,10 +219,10 @@ def _heading(records: Iterator[_Record], notes: list[str]) -> tuple[list[str], I
         above.append(below)
     if len(above) == 1 or (above and _n_filled(above[-1][1]) == 1):  # a table of one column has no title
         (_, heading), *rest = above
-        return [cell.strip() for cell in heading], chain(rest, filled)
+        return [cell.strip() for cell in heading], chain(rest, records)
     for line, cells in above[:-1]:
         notes.append(f"line {line} is not read: a title, {quoted(''.join(cells).strip())}")
-    return [cell.strip() for cell in above[-1][1]] if above else [], filled
+    return [cell.strip() for cell in above[-1][1]] if above else [], records
 
 
 def _n_filled(cells: Sequence[str]) -> int:
@@ -241,7 +262,7 @@ def _rows(
             values += [""] * (n - len(values))
         if apostrophes:
             values = [cell_text(value) if value[:1] == "'" else value for value in values]
-        if values[0] != headings[0] or not _repeats(values, headings):
+        if any(values) and (values[0] != headings[0] or not _repeats(values, headings)):
             yield TableRow(line, values, position)
 
 

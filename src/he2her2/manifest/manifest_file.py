@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -23,7 +24,7 @@ from he2her2.labels import (
     parse_status,
 )
 from he2her2.manifest.columns import TEST_SYNONYMS, bare_name, match_columns
-from he2her2.manifest.csv_tables import Table, TableRow, is_blank, names_nothing, read_table
+from he2her2.manifest.csv_tables import Table, TableRow, is_blank, names_nothing, read_table, uncollected
 from he2her2.units import parse_number
 
 Stain: TypeAlias = Literal["HE", "IHC"]
@@ -63,6 +64,7 @@ BARCODE_DASH = r"[-_.\s\u2010-\u2015\u2212]"
 """What people write between the parts of a TCGA barcode, as a regular expression."""
 
 _TCGA = re.compile(rf"TCGA{BARCODE_DASH}([A-Z0-9]{{2}}){BARCODE_DASH}([A-Z0-9]{{4}})(?![A-Z0-9])")
+_MOST_KNOWN = 1000  # values of a column that are kept
 _NO_EXTRA: Mapping[str, str] = {}
 _STAINS: Mapping[str, Stain] = {"HE": "HE", "H&E": "HE", "IHC": "IHC"}
 
@@ -165,7 +167,8 @@ def read_manifest(path: Path) -> Manifest:
     table = read_table(path)
     columns = match_columns(table, _synonyms(table), required=_REQUIRED)
     reader = _RowReader(table, columns.names, path.parent)
-    rows = [found for row in table.rows if (found := reader.read(row)) is not None]
+    with uncollected():
+        rows = [found for row in table.rows if (found := reader.read(row)) is not None]
     return Manifest(path, tuple(rows), (*table.problems, *reader.problems), columns.notes)
 
 
@@ -233,14 +236,12 @@ class _RowReader:
 
     def __init__(self, table: Table, names: Mapping[str, str], folder: Path) -> None:
         self.problems: list[str] = []
-        self._names = names
         self._folder = folder
-        self._extra = tuple(
-            (column, i)
-            for i, column in enumerate(table.columns)
-            if not any(column == names.get(field) for field in MANIFEST_COLUMNS)
-        )
-        self._parsers: Mapping[str, Callable[[str], Any]] = {
+        position = {column: i for i, column in enumerate(table.columns)}
+        self._required = itemgetter(*(position[names[field]] for field in _REQUIRED))
+        own = {names[field] for field in MANIFEST_COLUMNS if field in names}
+        self._extra = tuple((column, i) for column, i in position.items() if column not in own)
+        parsers: Mapping[str, Callable[[str], Any]] = {
             "stain": _stain,
             "ihc_score": parse_ihc,
             "ish": parse_ish,
@@ -252,68 +253,84 @@ class _RowReader:
             "ratio": parse_number,
             "copies": parse_number,
         }
-        self._known: dict[str, dict[str, Any]] = {field: {} for field in self._parsers}
+        self._fields = tuple(
+            _Field(field, names[field], position[names[field]], parse)
+            for field, parse in parsers.items()
+            if field in names
+        )
 
     def read(self, row: TableRow) -> SlideRow | None:
         """The slide of a row; None, and a problem, where it lacks a required cell."""
-        slide_id, path, patient_id = (row.text(self._names[field]) for field in _REQUIRED)
-        blank = [
-            field
-            for field, is_missing in (("slide_id", names_nothing), ("path", is_blank), ("patient_id", names_nothing))
-            if is_missing(row.text(self._names[field]))
-        ]
-        if blank:
-            shown = [
-                f"{field} ({quoted(text)})" if (text := row.text(self._names[field])) else field for field in blank
-            ]
-            self.problems.append(f"line {row.line}: no {', '.join(shown)}")
-        elif "/" in slide_id or "\\" in slide_id or slide_id.startswith("."):
-            self.problems.append(
-                f"line {row.line}: slide_id: {quoted(slide_id)} cannot name a folder; leave out slashes"
-            )
-        value = {field: self._value(row, field) for field in self._parsers}
-        found = SlideRow(
-            row.line,
-            slide_id,
-            self._folder / path,
-            patient_id,
-            stain=value["stain"],
-            ihc_score=value["ihc_score"],
-            ish=value["ish"] or self._counts(row, value["ratio"], value["copies"]),
-            her2_status=value["her2_status"],
-            site=value["site"],
-            split=value["split"],
-            mpp=value["mpp"],
-            annotations=value["annotations"],
-            extra={column: row.values[i] for column, i in self._extra} if self._extra else _NO_EXTRA,
-        )
-        return None if blank else found
+        cells = row.values
+        slide_id, path, patient_id = self._required(cells)
+        if names_nothing(slide_id) or is_blank(path) or names_nothing(patient_id):
+            self._name_missing(row.line, slide_id, path, patient_id)
+            named = False
+        else:
+            named = True
+            if "/" in slide_id or "\\" in slide_id or slide_id[0] == ".":
+                self.problems.append(
+                    f"line {row.line}: slide_id: {quoted(slide_id)} cannot name a folder; leave out slashes"
+                )
+        values = {field.name: value for field in self._fields if (value := self._value(field, row)) is not None}
+        if "ratio" in values or "copies" in values:
+            counts = self._counts(row.line, values.pop("ratio", None), values.pop("copies", None))
+            values.setdefault("ish", counts)
+        if not named:
+            return None
+        extra = {column: cells[i] for column, i in self._extra} if self._extra else _NO_EXTRA
+        return SlideRow(row.line, slide_id, self._folder / path, patient_id, extra=extra, **values)
 
-    def _value(self, row: TableRow, field: str) -> Any:  # noqa: ANN401  (of the field's type)
+    def _name_missing(self, line: int, slide_id: str, path: str, patient_id: str) -> None:
+        """Add the problem of a row without a required cell."""
+        missing = (
+            (_REQUIRED[0], slide_id, names_nothing(slide_id)),
+            (_REQUIRED[1], path, is_blank(path)),
+            (_REQUIRED[2], patient_id, names_nothing(patient_id)),
+        )
+        shown = [f"{field} ({quoted(text)})" if text else field for field, text, is_missing in missing if is_missing]
+        self.problems.append(f"line {line}: no {', '.join(shown)}")
+
+    def _value(self, field: "_Field", row: TableRow) -> Any:  # noqa: ANN401  (of the field's type)
         """Value of a cell; None where it is blank or, with a problem, cannot be understood."""
-        column = self._names.get(field)
-        if column is None:
-            return None
-        text, known = row.text(column), self._known[field]
-        if text in known:
-            return known[text]
+        text = row.values[field.position]
+        if text in field.known:
+            return field.known[text]
         try:
-            value = None if is_blank(text) else self._parsers[field](text)
+            value = None if is_blank(text) else field.parse(text)
         except ValueError as error:
-            self.problems.append(f"line {row.line}: {column}: {error}")
+            self.problems.append(f"line {row.line}: {field.column}: {error}")
             return None
-        known[text] = value
+        if len(field.known) < _MOST_KNOWN:
+            field.known[text] = value
         return value
 
-    def _counts(self, row: TableRow, ratio: float | None, copies: float | None) -> IshCounts | None:
+    def _counts(self, line: int, ratio: float | None, copies: float | None) -> IshCounts | None:
         """ISH counts that stand in columns of their own."""
-        if ratio is None and copies is None:
-            return None
         try:
             return IshCounts(ratio, copies)
         except ValueError as error:
-            self.problems.append(f"line {row.line}: {error}")
+            self.problems.append(f"line {line}: {error}")
             return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    """A field of a manifest that a table has.
+
+    Attributes:
+        name: The field.
+        column: Its column.
+        position: Index of the column.
+        parse: Reads a cell; `ValueError` where it cannot be understood.
+        known: Values of cells that were read already: most columns have few.
+    """
+
+    name: str
+    column: str
+    position: int
+    parse: Callable[[str], Any]
+    known: dict[str, Any] = field(default_factory=dict)
 
 
 def _stain(text: str) -> Stain:
