@@ -72,6 +72,34 @@ def test_a_slide_outside_the_manifest_is_named(tmp_path):
     assert [(e.slide_id, e.reason) for e in joined.exclusions] == [("s0", ExclusionReason.NOT_IN_MANIFEST)]
 
 
+@pytest.mark.parametrize(
+    "rename",
+    [str.upper, "{}.svs".format, lambda name: name.replace("s", "s00"), lambda name: name.replace("s", "S-")],
+    ids=["letter case", "ending", "zeros", "dash"],
+)
+def test_slides_that_are_named_almost_alike_are_listed(tmp_path, rename):
+    """None is evaluated under another's name; the reader is told which may be the same."""
+    slides = eight_slides()
+    run = open_run(write_run(tmp_path / "run", slides))
+    others = [*slides[:5], *(replace(slide, slide_id=rename(slide.slide_id)) for slide in slides[5:])]
+
+    joined = join(run, read_manifest(write_labels(tmp_path / "m.csv", others)))
+
+    assert joined.near_names == tuple((rename(f"s{k}"), f"s{k}") for k in (5, 6, 7))
+    with pytest.raises(EvaluationError, match=r"3 slides are written almost alike in manifest and run \("):
+        join(run, read_manifest(write_labels(tmp_path / "n.csv", others[5:])))
+
+
+def test_a_slide_is_known_by_its_file_too(tmp_path):
+    """A spreadsheet that made 1 of S001 still has the file's name."""
+    slides = eight_slides()
+    run = open_run(write_run(tmp_path / "run", slides))
+    path = tmp_path / "m.csv"
+    path.write_text("slide_id,path,patient_id,her2_status\n1,x/s1.svs,p1,positive\ns2,s2.svs,p2,negative\n")
+
+    assert join(run, read_manifest(path)).near_names == (("1", "s1"),)
+
+
 def test_the_papers_policy_counts_an_open_score_as_positive(tmp_path):
     """The guideline leaves it out; the policy is asked for by name."""
     slides = [*eight_slides(), MadeUpSlide("open", ihc_score="2+", probability=0.4)]

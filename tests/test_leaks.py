@@ -96,6 +96,21 @@ def test_a_patient_under_another_barcode_is_caught(phantoms, name):
     assert "patient" in kinds(replace(phantoms, rows=tuple(rows)))
 
 
+@pytest.mark.parametrize("name", ["Pat-7", "PAT 007", "pat_7", "pat07"])
+def test_patients_on_two_sides_who_are_named_almost_alike_are_listed(phantoms, name):
+    """Nobody can know if they are one, so it is a warning; on one side there is nothing to warn of."""
+    rows = [replace(row, patient_id="pat7" if row.split == "train" else row.patient_id) for row in phantoms.rows]
+    rows = [replace(row, patient_id=name if row.split == "test" else row.patient_id) for row in rows]
+
+    (warning,) = refuse_leaks([replace(phantoms, rows=tuple(rows))], workers=1)
+
+    assert warning.startswith("one patient under two names? ")
+    assert f"(test): phantom-8-0000-HE of {name}, and " in warning
+    assert warning.endswith("(train): phantom-8-0001-HE of pat7")
+    together = tuple(replace(row, split="train") for row in rows)
+    assert refuse_leaks([replace(phantoms, rows=together)], workers=1) == ()
+
+
 def test_a_file_on_two_sides_is_caught(phantoms, tmp_path):
     """By its path, by a link, and as a copy under another name and patient."""
     train = one_of(phantoms, "train")

@@ -329,6 +329,20 @@ def test_a_status_that_its_tests_contradict_is_doubted(command_line, cohort):
     assert contradictions(read_manifest(path))[0].startswith("line 2")
 
 
+def test_patients_named_almost_alike_are_told(command_line, cohort, tmp_path):
+    """By the check, and by the split that might put them on two sides."""
+    path = cohort(
+        "a,a.svs,P-01,HE,0,,negative,,,,",
+        "b,b.svs,p1,HE,3+,,positive,,,,",
+        "c,c.svs,p2,HE,3+,,positive,,,,",
+        "d,d.svs,p3,HE,0,,negative,,,,",
+    )
+    line = "CAUTION patients 'P-01' (line 2) and 'p1' (line 3) are written almost alike: if they are one, "
+
+    assert line in command_line("manifest", "check", path)[1]
+    assert line in command_line("split", path, "--out", tmp_path / "s.csv", "--shares", "0.5,0,0.5")[1]
+
+
 def test_select_takes_rows_of_unknown_stain_as_any(cohort):
     """A manifest without a stain column is of the stain that is asked for."""
     manifest = read_manifest(cohort("a,a.svs,p1,train", "b,b.svs,p2,val", head="slide_id,path,patient_id,split"))

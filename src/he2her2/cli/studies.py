@@ -140,7 +140,7 @@ def split(  # noqa: PLR0913  # a command's options
 ) -> None:
     """Split a manifest by patient, stratified by label."""
     from he2her2.labels import Policy
-    from he2her2.manifest import patients_of, read_manifest, split_by_shares, split_in_folds
+    from he2her2.manifest import near_patients, patients_of, read_manifest, split_by_shares, split_in_folds
 
     read = read_manifest(file)
     rule = Policy(policy)
@@ -159,6 +159,8 @@ def split(  # noqa: PLR0913  # a command's options
         }
     for note in read.notes:
         say(note)
+    for doubt in near_patients(read.rows):
+        say(f"CAUTION {doubt}")
     if cohort.left_out:
         say(f"{len(cohort.left_out)} patients have no {label} and get no split")
     for path, plan in plans.items():

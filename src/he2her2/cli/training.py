@@ -87,8 +87,9 @@ def check_leaks(*manifests: Path) -> None:
     from he2her2.manifest import read_manifest
 
     with working("comparing slides"):
-        told = refuse_leaks([read_manifest(file) for file in manifests])
-    for line in told:
+        read = [read_manifest(file) for file in manifests]
+        told = refuse_leaks(read)
+    for line in (*(f"{one.path}: {note}" for one in read for note in one.notes), *told):
         say(f"CAUTION {line}", error=True)
 
 

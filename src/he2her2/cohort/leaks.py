@@ -17,7 +17,7 @@ import numpy as np
 from he2her2.cohort.engine import SlideEngine, SlideTask
 from he2her2.cohort.likeness import ALIKE, THUMBNAIL_PX, TissuePrint, likeness, print_of
 from he2her2.errors import ManifestError, MppError
-from he2her2.manifest import Manifest, SlideRow, patient_key, patients_used, shared_patients
+from he2her2.manifest import Manifest, SlideRow, near_groups, patient_key, patients_used, shared_patients
 from he2her2.results import Failure
 from he2her2.slides import open_slide
 
@@ -87,8 +87,8 @@ def refuse_leaks(manifests: Sequence[Manifest], *, workers: int | None = None) -
         workers: Threads that read thumbnails.
 
     Returns:
-        Warnings: one slide under the names of two patients on one side, and slides that could not be read and so not
-        compared.
+        Warnings: one slide under the names of two patients on one side, patients on two sides whose names are written
+        almost alike, and slides that could not be read and so not compared.
 
     Raises:
         ManifestError: All leaks.
@@ -96,7 +96,8 @@ def refuse_leaks(manifests: Sequence[Manifest], *, workers: int | None = None) -
     search = find_leaks(manifests, workers=workers)
     if crossing := [f"leak: {leak}" for leak in search.leaks if leak.crosses]:
         raise ManifestError(crossing)
-    return (*(f"one slide, two patients? {leak}" for leak in search.leaks), *search.unread)
+    doubts = (f"one slide, two patients? {leak}" for leak in search.leaks)
+    return (*doubts, *_near_patients(manifests), *search.unread)
 
 
 def refuse_chosen_with(rows: Iterable[SlideRow], folder: Path) -> tuple[str, ...]:
@@ -157,6 +158,19 @@ def _shared_patients(places: Iterable[NamedSlide]) -> Iterator[Leak]:
     for sides in by_patient.values():
         for first, second in combinations(sides.values(), 2):
             yield Leak("patient", first, second, "the same patient")
+
+
+def _near_patients(manifests: Sequence[Manifest]) -> Iterator[str]:
+    """Patients on two sides whose names differ only in letter case, zeros, blanks, dashes or Unicode form."""
+    by_key: dict[str, dict[str, NamedSlide]] = defaultdict(dict)
+    for manifest in _once(manifests):
+        for place in _places(manifest):
+            by_key[patient_key(place.row.patient_id)].setdefault(place.side, place)
+    for group in near_groups(by_key):
+        for one, other in combinations(group, 2):
+            pairs = ((a, b) for a in by_key[one].values() for b in by_key[other].values() if a.side != b.side)
+            if pair := next(pairs, None):
+                yield f"one patient under two names? {pair[0]}, and {pair[1]}"
 
 
 def _shared_files(places: Sequence[NamedSlide]) -> Iterator[Leak]:

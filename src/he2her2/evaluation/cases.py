@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from he2her2.errors import EvaluationError
 from he2her2.labels import Her2Status, IhcScore, Policy
-from he2her2.manifest import Manifest, SlideRow, Split, Stain, patient_key
+from he2her2.manifest import Manifest, SlideRow, Split, Stain, near_misses, pairs_in_words, patient_key
 from he2her2.results import RunFolder
 from he2her2.rules import PatientRule, combine
 
@@ -109,6 +109,7 @@ class Joined:
         exclusions: Every other slide, with its reason.
         lost_patients: Labelled patients of the evaluated split of whom no slide was predicted.
         rule: A patient's probability from those of the slides.
+        near_names: Slides that the manifest and the run name almost alike, each as both name it; none is evaluated.
     """
 
     slides: Cases
@@ -117,6 +118,7 @@ class Joined:
     exclusions: tuple[ExcludedSlide, ...]
     lost_patients: tuple[str, ...]
     rule: PatientRule
+    near_names: tuple[tuple[str, str], ...] = ()
 
     def count(self, reason: ExclusionReason) -> int:
         """Number of slides left out for a reason."""
@@ -180,7 +182,9 @@ def join(
     known = {row.slide_id for row in manifest.rows}
     out += [ExcludedSlide(s, "", ExclusionReason.NOT_IN_MANIFEST) for s in run.predictions if s not in known]
     if not kept:
-        raise EvaluationError(f"{run.path}: none of its slides can be evaluated with {manifest.path} ({_reasons(out)})")
+        near = near_names_in_words(_near_names(manifest.rows, out))
+        reasons = _reasons(out) + (f"; {near}" if near else "")
+        raise EvaluationError(f"{run.path}: none of its slides can be evaluated with {manifest.path} ({reasons})")
     slides = _slides(run, kept)
     patients, in_conflict = by_patient(slides, rule)
     conflicts = [
@@ -191,7 +195,13 @@ def join(
     seen = set(slides.patients.tolist())
     lost = dict.fromkeys(e.patient_id for e in out if e.reason in (ExclusionReason.FAILED, ExclusionReason.MISSING))
     return Joined(
-        slides, patients, len(manifest.rows), (*out, *conflicts), tuple(p for p in lost if p not in seen), rule
+        slides,
+        patients,
+        n_rows=len(manifest.rows),
+        exclusions=(*out, *conflicts),
+        lost_patients=tuple(p for p in lost if p not in seen),
+        rule=rule,
+        near_names=_near_names(manifest.rows, out),
     )
 
 
@@ -222,6 +232,26 @@ def _detail(run: RunFolder, slide_id: str, reason: ExclusionReason) -> str:
         return ""
     failure = run.failures[slide_id]
     return f"{failure.stage}: {failure.reason}"
+
+
+def _near_names(rows: Sequence[SlideRow], exclusions: Sequence[ExcludedSlide]) -> tuple[tuple[str, str], ...]:
+    """Pairs of a slide that the run lacks and one that the manifest lacks, if name or file are written almost alike."""
+    missing = {e.slide_id for e in exclusions if e.reason is ExclusionReason.MISSING}
+    unknown = [e.slide_id for e in exclusions if e.reason is ExclusionReason.NOT_IN_MANIFEST]
+    named = near_misses(missing, unknown)
+    files = {row.path.name: row.slide_id for row in rows if row.slide_id in missing - dict(named).keys()}
+    filed = [(files[file], other) for file, other in near_misses(files, unknown)]
+    return tuple(sorted((*named, *filed)))
+
+
+def near_names_in_words(pairs: Sequence[tuple[str, str]]) -> str:
+    """Name slides that are in manifest and run under nearly the same name; empty where there are none."""
+    if not pairs:
+        return ""
+    return (
+        f"{len(pairs)} slides are written almost alike in manifest and run ({pairs_in_words(pairs)}): if they are the "
+        "same, give them the run's names in the manifest"
+    )
 
 
 def _reasons(exclusions: Iterable[ExcludedSlide]) -> str:

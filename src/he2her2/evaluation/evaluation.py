@@ -203,6 +203,7 @@ def evaluate(question: Question, say: Callable[[str], None] = lambda _: None) ->
             *run_limitations(run, joined),
             *(() if provenance_known(run.path) else (PROVENANCE_UNKNOWN,)),
             *question.leak_notes,
+            *(f"Manifest {question.manifest.name}: {note}." for note in manifest.notes),
         ),
         audits=_audits(question, run, joined, sites, validation),
         sites=sites,

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 
-from he2her2.evaluation.cases import ExclusionReason, Joined, stored_patient_rule
+from he2her2.evaluation.cases import ExclusionReason, Joined, near_names_in_words, stored_patient_rule
 from he2her2.evaluation.missing import MissingData
 from he2her2.evaluation.summary import Summary
 from he2her2.labels import Her2Status
@@ -195,6 +195,8 @@ def _lost(joined: Joined, of: Summary) -> Iterator[str]:
         f"{len(lost)} of {n} labelled slides have no prediction ({n_positive} of them positive): the figures hold for "
         "slides that the program can read."
     )
+    if near := near_names_in_words(joined.near_names):
+        yield f"{near}."
     if joined.lost_patients:
         truth = {e.patient_id: e.truth for e in lost}
         positive = sum(truth[name] is Her2Status.POSITIVE for name in joined.lost_patients)

@@ -5,6 +5,7 @@ from he2her2.manifest.checks import (
     check_consistent,
     contradictions,
     label_of,
+    near_patients,
     raise_problems,
     require_usable,
 )
@@ -24,7 +25,7 @@ from he2her2.manifest.manifest_file import (
     read_manifest,
     write_manifest,
 )
-from he2her2.manifest.near_ids import near_misses
+from he2her2.manifest.near_ids import near_groups, near_misses, pairs_in_words
 from he2her2.manifest.splits import (
     Patient,
     classes_missing,
@@ -69,7 +70,10 @@ __all__ = [
     "label_tests",
     "match_columns",
     "names_nothing",
+    "near_groups",
     "near_misses",
+    "near_patients",
+    "pairs_in_words",
     "patient_key",
     "patients_of",
     "patients_record",

@@ -2,12 +2,13 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, TypeAlias
 
-from he2her2.errors import ManifestError
+from he2her2.errors import ManifestError, quoted
 from he2her2.labels import Her2Status, IhcScore, Policy, apply_guideline
 from he2her2.manifest.manifest_file import Manifest, SlideRow, Split, Stain, patient_key
+from he2her2.manifest.near_ids import near_groups
 
 Label: TypeAlias = Literal["ihc_score", "her2_status"]
 
@@ -74,6 +75,17 @@ def contradictions(manifest: Manifest) -> tuple[str, ...]:
             found.append(f"line {row.line}: stated {stated}, but {_tests(row)} amount to {tests.status}: {tests.rule}")
         elif tests.conflict:
             found.append(f"line {row.line}: {_tests(row)} contradict each other")
+    return tuple(found)
+
+
+def near_patients(rows: Iterable[SlideRow]) -> tuple[str, ...]:
+    """List patients whose names differ only in letter case, zeros, blanks, dashes or Unicode form, with their lines."""
+    first = {patient_key(row.patient_id): row for row in reversed([*rows])}
+    found = []
+    for group in near_groups(first):
+        alike = sorted((first[key] for key in group), key=lambda row: row.line)
+        named = [f"{quoted(row.patient_id)} (line {row.line})" for row in alike]
+        found.append(f"patients {' and '.join(named)} are written almost alike: if they are one, give them one name")
     return tuple(found)
 
 

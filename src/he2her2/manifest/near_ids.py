@@ -3,9 +3,12 @@
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+from he2her2.errors import quoted
 
 _ENDING = re.compile(r"(?:\.ome)?\.(?:svs|tiff?|btf|ndpi|mrxs|scn|bif|vms|vmu|svslide|dcm|czi|qptiff)$", re.IGNORECASE)
+_SHOWN = 5
 _ZEROS = re.compile(r"(?<![0-9])0+(?=[0-9])")
 
 
@@ -20,6 +23,19 @@ def loose_name(name: str) -> str:
     text = unicodedata.normalize("NFKC", _ENDING.sub("", name.strip())).casefold()
     parts = re.split(r"[\W_]+", text)
     return "".join(_ZEROS.sub("", part) for part in parts) or text
+
+
+def near_groups(names: Iterable[str]) -> tuple[tuple[str, ...], ...]:
+    """Group names that differ only in how they are written; a name that is like no other is in no group.
+
+    Example:
+        >>> near_groups(["P1", "P2", "p-01", "P1"])
+        (('P1', 'p-01'),)
+    """
+    by_loose = defaultdict(list)
+    for name in dict.fromkeys(names):
+        by_loose[loose_name(name)].append(name)
+    return tuple(tuple(group) for group in by_loose.values() if len(group) > 1)
 
 
 def near_misses(names: Iterable[str], others: Iterable[str]) -> tuple[tuple[str, str], ...]:
@@ -42,3 +58,14 @@ def near_misses(names: Iterable[str], others: Iterable[str]) -> tuple[tuple[str,
         if other not in names:
             by_loose[loose_name(other)].append(other)
     return tuple((name, other) for name in names if name not in others for other in by_loose.get(loose_name(name), ()))
+
+
+def pairs_in_words(pairs: Sequence[tuple[str, str]]) -> str:
+    """Pairs of names for a message, cut short.
+
+    Example:
+        >>> pairs_in_words([("P1", "p-01")])
+        "'P1' and 'p-01'"
+    """
+    shown = ", ".join(f"{quoted(first)} and {quoted(second)}" for first, second in pairs[:_SHOWN])
+    return shown + (f" and {len(pairs) - _SHOWN} more" if len(pairs) > _SHOWN else "")
