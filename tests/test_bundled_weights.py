@@ -67,6 +67,24 @@ def test_what_decides_says_that_it_learned_from_phantoms():
     assert {model.cards[role].notice for role in ("tile_cnn", "aggregator")} == {PHANTOMS}
 
 
+def test_the_ihc_network_says_that_no_breast_taught_it():
+    """Its real cores are of another organ, whose IHC has other criteria; what starts from it inherits the notice."""
+    card = read_card(trained_folder(BUNDLED_IHC) / "tile_cnn", "tile_cnn")
+
+    assert "61 phantoms and 14 real cores of oesophageal adenocarcinoma" in card.notice
+    assert "; " not in card.notice  # tables join notices by it
+
+
+def test_the_tumour_networks_card_tells_real_patches_from_phantoms():
+    """And that it is not shown to beat colour; both folders hold the same card."""
+    one, other = (read_card(trained_folder(name) / "tumour_cnn", "tumour_cnn") for name in (BUNDLED, BUNDLED_IHC))
+
+    assert one == other
+    assert "7302 of real tissue" in one.training_data
+    assert "2478 of phantoms" in one.training_data
+    assert any("colour" in limit for limit in one.limits)
+
+
 def test_their_patients_are_on_record():
     """So that nobody evaluates them on slides that they learned from."""
     assert patients_used(trained_folder(BUNDLED)).hashes

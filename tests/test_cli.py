@@ -14,6 +14,7 @@ from PIL import Image
 from he2her2.cli.commands import app
 from he2her2.cli.console import printable
 from he2her2.config import PRESETS, load_config
+from he2her2.models import UNTRAINED_NOTICE
 from tests.conftest import REPOSITORY
 from tests.tissue_slides import QUICK, tissue_pixels, write_tissue
 
@@ -169,6 +170,24 @@ def test_segment_writes_masks_only(he2her2, slide, tmp_path):
     assert {"tissue.png", "tumour.png", "overlay.png", "segmentation.json"} <= {p.name for p in folder.iterdir()}
     assert not (folder / "tiles.h5").exists()
     assert (tmp_path / "run" / "segmentations.csv").read_text().startswith("slide_id,")
+
+
+def test_outputs_say_what_the_networks_that_ran_learned_from(he2her2, slide, tmp_path):
+    """The bundled tile CNN and aggregator are of phantoms: masks do not rest on them, drawn tumour on no tumour CNN."""
+    regions = tmp_path / "S1.geojson"
+    ring = [[0, 0], [2048, 0], [2048, 2048], [0, 2048], [0, 0]]
+    regions.write_text(json.dumps({"type": "Polygon", "coordinates": [ring]}))
+    drawn = ("--annotations", regions, "--annotations-use", "replace", "--json", "--weights")
+
+    def notices(verb, weights):
+        out = he2her2(verb, slide, "--out", tmp_path / f"{verb}-{weights[:8]}", *drawn, weights)
+        return json.loads(out)["notices"]
+
+    masks = he2her2("segment", slide, "--out", tmp_path / "masks", "--weights", "bundled", "--json")
+    assert json.loads(masks)["notices"] == []
+    assert notices("predict", "bundled") == ["trained on phantoms: no clinical meaning"]
+    assert notices("segment", "untrained:0") == []
+    assert notices("predict", "untrained:0") == [UNTRAINED_NOTICE]
 
 
 def test_inspect_tells_what_a_slide_is(he2her2, slide):

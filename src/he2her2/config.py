@@ -137,7 +137,8 @@ class Scoring:
     Attributes:
         beta: Sharpness of soft-argmax. At 1 a score is the mean IHC score under the tile CNN's probabilities: no two
             tiles tie, and every tile's gradient reaches the CNN. At the paper's 1000 it is the most probable class:
-            tiles tie, the first in raster order are selected, and training hands the CNN next to no gradient.
+            tiles tie and the first in raster order are selected; a random CNN gets no gradient, and of a pre-trained one
+            few tiles get any, though its norm stays (experiments/results/gradient_at_beta.md).
     """
 
     beta: PositiveFloat = 1.0

@@ -1,5 +1,6 @@
 """The three networks of the method, loaded together and checked against the settings."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -74,7 +75,12 @@ class SlideModel:
     @property
     def notices(self) -> tuple[str, ...]:
         """Lines that every output must show of these weights, each once."""
-        return tuple(dict.fromkeys(card.notice for card in self.cards.values() if card.notice))
+        return self.notices_of(self.cards)
+
+    def notices_of(self, roles: Iterable[str]) -> tuple[str, ...]:
+        """Lines that outputs of these networks alone must show, each once."""
+        found = (self.cards[role].notice for role in roles)
+        return tuple(dict.fromkeys(notice for notice in found if notice))
 
     @property
     def operating_point(self) -> OperatingPoint | None:

@@ -122,7 +122,7 @@ def _result(
         slide_id=slide.slide_id,
         path=str(slide.path),
         her2=her2,
-        notices=model.notices,
+        notices=model.notices_of(_networks_that_ran(segmentation, her2)),
         slide=SlideFacts(slide.vendor, slide.backend, slide.mpp, slide.size_l0.w, slide.size_l0.h, len(slide.levels)),
         quality=QualityFindings(round(shares.pen, 4), round(shares.blur, 4), config.quality.apply),
         colour=_colour(segmentation),
@@ -143,6 +143,12 @@ def _result(
         return replace(result, likeness=likeness)
     said = None if her2 is None else replace(her2, warnings=(likeness.warning, *her2.warnings))
     return replace(result, likeness=likeness, her2=said)
+
+
+def _networks_that_ran(segmentation: Segmentation, her2: Her2Finding | None) -> tuple[str, ...]:
+    """Roles of the networks on which a result rests: masks do not rest on those that score tiles."""
+    found_tumour = () if segmentation.sampling is None else ("tumour_cnn",)
+    return found_tumour if her2 is None else (*found_tumour, "tile_cnn", "aggregator")
 
 
 def _colour(segmentation: Segmentation) -> ColourStatistics:
