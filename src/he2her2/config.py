@@ -137,8 +137,8 @@ class Scoring:
     Attributes:
         beta: Sharpness of soft-argmax. At 1 a score is the mean IHC score under the tile CNN's probabilities: no two
             tiles tie, and every tile's gradient reaches the CNN. At the paper's 1000 it is the most probable class:
-            tiles tie and the first in raster order are selected; a random CNN gets no gradient, and of a pre-trained one
-            few tiles get any, though its norm stays (experiments/results/gradient_at_beta.md).
+            tiles tie and the first in raster order are selected; a random CNN gets no gradient, a pre-trained one gets
+            it from few tiles, and it is not small (experiments/results/gradient_at_beta.md).
     """
 
     beta: PositiveFloat = 1.0
