@@ -9,10 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from he2her2.ablation import AblationData, StudyFiles
+from he2her2.cohort import SlideTask, annotation_lines
 from he2her2.errors import AnnotationError
 from he2her2.geometry import Point, Size
 from he2her2.preprocessing import DrawnRegions, PaintedMask, Region, read_annotation
 from he2her2.preprocessing.annotations.classes import NO_CLASS, use_of_words
+from he2her2.training.slides import SlideData
+from he2her2.training.tiles import TileData
+from he2her2.training.tumour import TumourData
 
 SEDEEN = """<?xml version="1.0" encoding="UTF-8"?>
 <session software="Sedeen">
@@ -708,6 +713,37 @@ def test_names_are_one_line(tmp_path):
     (name,) = drawn.classes
     assert name.isprintable()
     assert len(name) <= 80
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        lambda file, chosen: SlideData(file, annotation_classes=chosen).inputs,
+        lambda file, chosen: TileData(file, annotation_classes=chosen).inputs(0),
+        lambda file, chosen: TumourData(manifests=(file,), annotation_classes=chosen).inputs(0),
+        lambda file, chosen: AblationData(StudyFiles(file, {}), annotation_classes=chosen).inputs,
+    ],
+)
+def test_the_choice_belongs_to_a_trainings_inputs(tmp_path, inputs):
+    """A training of another choice is not gone on with; one without a choice is as it was."""
+    file = written(tmp_path, "slide_id,path")
+
+    assert inputs(file, ("IDC", "ILC"))["annotation_classes"] == ("IDC", "ILC")
+    assert inputs(file, ())["annotation_classes"] is None
+
+
+def test_trainings_tell_what_classes_are_used_for(tmp_path):
+    """With the number of slides, and what was skipped where; unusable files are left to who works on them."""
+    first, second = written(tmp_path, collection(TUMOUR), "a"), written(tmp_path, collection(TUMOUR), "b")
+    bad = written(tmp_path, collection(classed("Stroma", 0, 0, 9, 9), classed("Tumor", 1, 1, 1, 1), TUMOUR), "c")
+    files = {"a": first, "b": second, "c": bad, "d": written(tmp_path, "broken", "d"), "e": None}
+    tasks = [SlideTask(name, tmp_path / f"{name}.svs", annotations=file) for name, file in files.items()]
+
+    told = list(annotation_lines(tasks))
+
+    assert told[0] == "annotations: Tumor: tumour (3 slides); Stroma: not used (1 slide)"
+    assert told[1].startswith("CAUTION c: skipped 1 of 3 annotated shapes: region 'Tumor' has 1 point")
+    assert len(told) == 2
 
 
 def test_painted_masks_have_one_class(tmp_path):

@@ -85,7 +85,8 @@ class SlideRow:
         site: Laboratory or hospital.
         split: Use of the slide; None: unused.
         mpp: µm per level-0 px, over that of the file.
-        annotations: GeoJSON, ASAP or Sedeen polygons, or a PNG mask of the whole slide (non-zero: inside).
+        annotations: Polygons of QuPath, ASAP, ImageScope, HALO or Sedeen, or a PNG mask of the whole slide (non-zero:
+            inside). Classes of polygons that are not tumour by name are not used, see `preprocessing.annotations`.
         extra: The manifest's other columns, carried through.
     """
 

@@ -153,7 +153,9 @@ def _sedeen_images(root: Element, slide: Path | None) -> tuple[list[Element], li
     shown = ", ".join(name or "without a name" for name in names[:5])
     if len(images) == 1:
         return images, [f"its annotations were drawn on an image of another name, {shown}"]
-    raise FormatError(f"a session of {len(images)} images ({shown}) and none of them {slide.name}")
+    raise FormatError(
+        f"a session of {len(images)} images ({shown}) and none of them {slide.name}; give its own session"
+    )
 
 
 def _file_name(identifier: str) -> str:
