@@ -86,6 +86,13 @@ def test_a_manifest_stands_for_its_slides(tmp_path):
     assert found.patients == {"first": "P1", "second": "P1"}
     assert "1 rows of another stain" in found.notes[0]
 
+    manifest.write_text("Slide ID,path,patient,mpp,Stain,HER2 percent\nfirst,a.svs,P1,0.5,HE,7\n")
+    assert find_slides([manifest]).tasks == (SlideTask("first", tmp_path / "a.svs", 0.5),)
+    assert find_slides([manifest]).notes == (
+        f"{manifest}: columns: slide_id from 'Slide ID', patient_id from 'patient', stain from 'Stain'",
+        f"{manifest}: columns about HER2 that are not read: HER2 percent",
+    )
+
 
 @pytest.mark.parametrize(
     ("make", "words"),

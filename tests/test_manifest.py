@@ -343,6 +343,14 @@ def test_patients_named_almost_alike_are_told(command_line, cohort, tmp_path):
     assert line in command_line("split", path, "--out", tmp_path / "s.csv", "--shares", "0.5,0,0.5")[1]
 
 
+def test_one_file_in_two_splits_is_refused(cohort):
+    """However its path is written."""
+    path = cohort("a,a.svs,p1,HE,0,,negative,,train,,", "b,./x/../a.svs,p2,HE,3+,,positive,,test,,")
+
+    with pytest.raises(ManifestError, match=r"lines 2, 3: file a.svs is in train and test; choose one split"):
+        check_consistent(read_manifest(path))
+
+
 def test_select_takes_rows_of_unknown_stain_as_any(cohort):
     """A manifest without a stain column is of the stain that is asked for."""
     manifest = read_manifest(cohort("a,a.svs,p1,train", "b,b.svs,p2,val", head="slide_id,path,patient_id,split"))

@@ -234,6 +234,11 @@ def test_a_mistake_is_one_line(tmp_path, command_line, options, words):
         ({"patient": np.zeros(24, int), "invasive": np.zeros(24, int)}, ["one patient", "only other"]),
         ({"patient": np.zeros(24)}, ["patient is (24,) float64"]),
         ({"patient": np.array([None] * 24)}, ["numpy.savez"]),
+        (
+            {"patient": np.array(["P1"] * 12 + ["NA"] * 6 + [""] * 6)},
+            ["12 patches have no patient, the first is patch 12"],
+        ),
+        ({"patient": np.array([b"P1"] * 20 + [b"-"] * 4)}, ["4 patches have no patient, the first is patch 20"]),
     ],
 )
 def test_a_bad_patch_set_is_refused_with_all_its_problems(tmp_path, changes, words):
@@ -245,6 +250,12 @@ def test_a_bad_patch_set_is_refused_with_all_its_problems(tmp_path, changes, wor
 
     assert all(word in str(caught.value) for word in words)
     assert "\n" not in str(caught.value)
+
+
+def test_patients_of_a_patch_set_are_those_of_a_manifest(tmp_path):
+    """Whether their names are text, bytes or numbers."""
+    for names in (np.array(["P1", "P2"] * 12), np.array([b"P1", b"P2"] * 12)):
+        assert set(read_patch_set(write_set(tmp_path / "set.npz", patient=names), EAT).patients) == {"p1", "p2"}
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut short", b"text", None])

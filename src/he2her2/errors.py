@@ -7,6 +7,7 @@ in Python: the caller's bug.
 from collections.abc import Sequence
 
 _LONGEST_QUOTE = 80
+_LONGEST_PROBLEM = 1000
 
 
 def quoted(text: str) -> str:
@@ -35,12 +36,14 @@ class ManifestError(He2Her2Error):
     """A manifest, or a table of labels, cannot be used; the command line prints one problem a line.
 
     Attributes:
-        problems: Everything that is wrong, one line each.
+        problems: Everything that is wrong, one line each, cut short where a table's cell is huge.
     """
 
     def __init__(self, problems: Sequence[str]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = tuple(problems)
+        self.problems = tuple(
+            problem if len(problem) <= _LONGEST_PROBLEM else f"{problem[:_LONGEST_PROBLEM]}..." for problem in problems
+        )
+        super().__init__("\n".join(self.problems))
 
 
 class EvaluationError(He2Her2Error):

@@ -85,6 +85,7 @@ def _of_manifest(file: Path, patients: dict[str, str], notes: list[str]) -> list
     """Tasks of a manifest's H&E slides; a row that does not state its stain is taken for one."""
     manifest = read_manifest(file)
     raise_problems(manifest, manifest.problems)
+    notes.extend(f"{file}: {note}" for note in manifest.notes)
     rows = manifest.select(stain="HE")
     if not rows:
         raise He2Her2Error(f"{file}: has no H&E slides among its {len(manifest.rows)} rows; check the column stain")

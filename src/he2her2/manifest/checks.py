@@ -3,6 +3,7 @@
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 from he2her2.errors import ManifestError, quoted
@@ -13,6 +14,7 @@ from he2her2.manifest.near_ids import near_groups
 Label: TypeAlias = Literal["ihc_score", "her2_status"]
 
 _ENDS = 3
+_LONGEST_PATH = 500
 
 
 def label_of(row: SlideRow, label: Label, policy: Policy = Policy.GUIDELINE) -> IhcScore | Her2Status | None:
@@ -46,7 +48,7 @@ def require_usable(
             class.
     """
     used = [row for row in manifest.select(stain=stain) if row.split in splits]
-    problems = [*manifest.problems, *_twice(manifest.rows), *_on_two_sides(manifest.rows), *_missing_files(used)]
+    problems = [*manifest.problems, *_inconsistencies(manifest.rows), *_missing_files(used)]
     problems += _not_labelled(used, label, policy) if label else ()
     for split in splits:
         problems += _poor_split(manifest, split, stain, label, policy)
@@ -60,7 +62,7 @@ def check_consistent(manifest: Manifest) -> None:
         ManifestError: All problems.
     """
     rows = manifest.rows
-    raise_problems(manifest, [*manifest.problems, *_twice(rows), *_on_two_sides(rows), *_missing_files(rows)])
+    raise_problems(manifest, [*manifest.problems, *_inconsistencies(rows), *_missing_files(rows)])
 
 
 def contradictions(manifest: Manifest) -> tuple[str, ...]:
@@ -101,6 +103,13 @@ def _line(problem: str) -> int:
     return int(number) if number.isdigit() else 2**63
 
 
+def _inconsistencies(rows: Sequence[SlideRow]) -> Iterator[str]:
+    """Slides named twice, and patients and files in two splits."""
+    yield from _twice(rows)
+    yield from _on_two_sides(rows)
+    yield from _files_on_two_sides(rows)
+
+
 def _twice(rows: Sequence[SlideRow]) -> Iterator[str]:
     by_name = defaultdict(list)
     for row in rows:
@@ -121,13 +130,29 @@ def _on_two_sides(rows: Sequence[SlideRow]) -> Iterator[str]:
             yield f"{_lines(found)}: patient {found[0].patient_id!r} is in {' and '.join(splits)}; choose one split"
 
 
+def _files_on_two_sides(rows: Sequence[SlideRow]) -> Iterator[str]:
+    by_file = defaultdict(list)
+    for row in rows:
+        if row.split is not None:
+            by_file[os.path.normpath(row.path)].append(row)
+    for found in by_file.values():
+        splits = list(dict.fromkeys(str(row.split) for row in found))
+        if len(splits) > 1 and len({patient_key(row.patient_id) for row in found}) > 1:
+            yield f"{_lines(found)}: file {found[0].path.name} is in {' and '.join(splits)}; choose one split"
+
+
 def _missing_files(rows: Sequence[SlideRow]) -> Iterator[str]:
     for row in rows:
         # `Path.exists` raises for a name that is too long for the system.
         if not os.path.exists(row.path):  # noqa: PTH110
-            yield f"line {row.line}: path: {row.path} is missing"
+            yield f"line {row.line}: path: {_shown(row.path)} is missing"
         if row.annotations is not None and not os.path.exists(row.annotations):  # noqa: PTH110
-            yield f"line {row.line}: annotations: {row.annotations} is missing"
+            yield f"line {row.line}: annotations: {_shown(row.annotations)} is missing"
+
+
+def _shown(path: Path) -> str:
+    """A path for a message; quoted and cut short where it cannot be a file's."""
+    return str(path) if len(str(path)) < _LONGEST_PATH else quoted(str(path))
 
 
 def _not_labelled(rows: Sequence[SlideRow], label: Label, policy: Policy) -> Iterator[str]:

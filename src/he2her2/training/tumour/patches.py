@@ -19,7 +19,7 @@ from he2her2.cohort import SlideEngine, SlideTask, require_all
 from he2her2.config import Config
 from he2her2.errors import DamagedSlideError, PatchError
 from he2her2.geometry import Mask, Rgb, TileGrid, l0_from_mask, mask_size
-from he2her2.manifest import Manifest, SlideRow, patient_key
+from he2her2.manifest import Manifest, SlideRow, names_nothing, patient_key
 from he2her2.method import MAX_UNREADABLE_SHARE, find_tissue, native_mpp, pace, thumbnail_on_raster
 from he2her2.models import InputSpec, resize
 from he2her2.preprocessing import Annotation
@@ -93,7 +93,7 @@ def read_patch_set(file: Path, spec: InputSpec, mpp: float | None = None) -> Pat
     if problems:
         raise PatchError(f"{file}: {'; '.join(problems)}")
     pixels = _at_network_size(arrays["patch"], mpp or spec.mpp, spec)
-    patients = np.array([patient_key(str(name)) for name in arrays["patient"].tolist()])
+    patients = np.array([patient_key(name) for name in _names(arrays["patient"])])
     return Patches(pixels, arrays["invasive"].astype(np.int64), patients, np.full(len(pixels), file.stem))
 
 
@@ -125,8 +125,17 @@ def _problems(arrays: Mapping[str, NDArray[Any]], spec: InputSpec, mpp: float) -
         patients = arrays["patient"]
         if patients.ndim != 1 or patients.dtype.kind not in "iuUS":
             yield f"patient is {patients.shape} {patients.dtype} where (n,) numbers or names are needed"
+        elif unnamed := [i for i, name in enumerate(_names(patients)) if names_nothing(name)]:
+            yield f"{len(unnamed)} patches have no patient, the first is patch {unnamed[0]}"
         elif len(np.unique(patients)) < 2:
             yield "all patches are of one patient; at least two are needed to keep training and validation apart"
+
+
+def _names(patients: NDArray[Any]) -> list[str]:
+    """The (n,) patients of a patch set as text."""
+    if patients.dtype.kind == "S":
+        patients = np.char.decode(patients, "utf-8", "replace")
+    return [str(name) for name in patients.tolist()]
 
 
 def _picture_problems(patch: NDArray[Any], spec: InputSpec, mpp: float) -> Iterator[str]:
