@@ -22,7 +22,7 @@ def loose_name(name: str) -> str:
     """  # noqa: D205
     text = unicodedata.normalize("NFKC", _ENDING.sub("", name.strip())).casefold()
     parts = re.split(r"[\W_]+", text)
-    return "".join(_ZEROS.sub("", part) for part in parts) or text
+    return "".join(_ZEROS.sub("", part) for part in parts) or text or name
 
 
 def near_groups(names: Iterable[str]) -> tuple[tuple[str, ...], ...]:
