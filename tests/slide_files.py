@@ -12,7 +12,7 @@ import simplejpeg
 import tifffile
 from PIL import Image
 
-APERIO = "Aperio Image Library v12.0.15\n{w}x{h} ({t}x{t}) JPEG/RGB Q=70|AppMag = 40|MPP = {mpp}"
+APERIO = "Aperio Image Library v12.0.15\n{w}x{h} ({t}x{t}) JPEG/RGB Q=70|AppMag = {mag:g}|MPP = {mpp}"
 OME = (
     '<?xml version="1.0" encoding="UTF-8"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">'
     '<Instrument ID="Instrument:0"><Objective ID="Objective:0" NominalMagnification="40"/></Instrument>'
@@ -76,10 +76,17 @@ def write_slide(path: Path, levels: Sequence[np.ndarray], spec: SlideSpec | None
     return path
 
 
-def write_planar(path: Path, pixels: np.ndarray) -> Path:
-    """A tiled TIFF of three colour planes, which only OpenSlide reads."""
+def write_planar(path: Path, pixels: np.ndarray, compression: str | None = None, predictor: bool = False) -> Path:
+    """A tiled TIFF of three colour planes."""
     planes = np.ascontiguousarray(np.moveaxis(pixels, 2, 0))
-    tifffile.imwrite(path, planes, tile=(64, 64), photometric="rgb", planarconfig="separate", metadata=None)
+    how: dict[str, Any] = {"compression": compression, "predictor": predictor, "metadata": None}
+    tifffile.imwrite(path, planes, tile=(64, 64), photometric="rgb", planarconfig="separate", **how)
+    return path
+
+
+def write_packbits(path: Path, pixels: np.ndarray) -> Path:
+    """A tiled TIFF in a compression that only OpenSlide reads."""
+    tifffile.imwrite(path, pixels, tile=(64, 64), photometric="rgb", compression="packbits", metadata=None)
     return path
 
 
@@ -160,9 +167,14 @@ def _page(spec: SlideSpec, level: int, pixels: np.ndarray, n_levels: int) -> dic
     }
 
 
+def _magnification(mpp: float | None) -> float:
+    """The magnification that scanners state for a resolution."""
+    return min((40, 20, 10, 5, 2.5, 1.25), key=lambda mag: abs(np.log((mpp or 0.25) * mag / 10)))
+
+
 def _description(spec: SlideSpec, w: int, h: int) -> dict[str, Any]:
     if spec.layout == "aperio":
-        text = APERIO.format(w=w, h=h, t=spec.tile, mpp=spec.mpp)
+        text = APERIO.format(w=w, h=h, t=spec.tile, mpp=spec.mpp, mag=_magnification(spec.mpp))
         return {"description": text if spec.mpp is not None else text.partition("|MPP")[0]}
     if spec.layout == "ome":
         mpp = "" if spec.mpp is None else f'PhysicalSizeX="{spec.mpp}" PhysicalSizeY="{spec.mpp}"'

@@ -7,7 +7,7 @@ import pytest
 
 from he2her2.errors import SlideOpenError
 from he2her2.slides import inspect_slide
-from tests.slide_files import SlideSpec, corrupt_tile, pyramid, synthetic_pixels, truncated, write_planar, write_slide
+from tests.slide_files import SlideSpec, corrupt_tile, pyramid, synthetic_pixels, truncated, write_packbits, write_slide
 
 LEVELS = pyramid(synthetic_pixels(448, 320), (1, 4))
 
@@ -93,9 +93,9 @@ def test_absent_tiles_are_said(tmp_path):
 
 def test_the_reason_for_openslide_is_said(tmp_path):
     """Which reader, and why not the other."""
-    report = inspect_slide(write_planar(tmp_path / "a.tif", LEVELS[0]), mpp=0.25)
+    report = inspect_slide(write_packbits(tmp_path / "a.tif", LEVELS[0]), mpp=0.25)
 
-    assert report.plan[0] == "Read by OpenSlide, because its colours are stored in separate planes."
+    assert report.plan[0] == "Read by OpenSlide, because it is stored as compression 32773 with predictor 1."
 
 
 def test_openslides_blending_is_warned_of(tmp_path):

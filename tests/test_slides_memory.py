@@ -28,7 +28,7 @@ def write_tall_slide(path, n_columns, n_rows):
             compression=7,
             photometric="ycbcr",
             subsampling=(2, 2),
-            description=APERIO.format(w=w, h=h, t=TILE, mpp=0.25),
+            description=APERIO.format(w=w, h=h, t=TILE, mpp=0.25, mag=40),
             metadata=None,
         )
     return path

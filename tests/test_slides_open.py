@@ -17,6 +17,7 @@ from tests.slide_files import (
     synthetic_pixels,
     truncated,
     write_huge_header,
+    write_packbits,
     write_planar,
     write_slide,
 )
@@ -265,17 +266,23 @@ def test_what_is_no_rgb_of_8_bits_is_refused(tmp_path, pixels):
     assert failure(tmp_path / "a.tif", backend="tiff", mpp=0.25).startswith("a: the TIFF reader does not understand it")
 
 
-def test_planar_colour_is_refused_by_the_tiff_reader(tmp_path):
-    """It reads chunky pixels only."""
-    path = write_planar(tmp_path / "a.tif", LEVELS[0])
+@pytest.mark.parametrize("predictor", [False, True])
+@pytest.mark.parametrize("compression", [None, "lzw", "zlib"])
+def test_planar_colour_has_the_stored_pixels(tmp_path, compression, predictor):
+    """Red, green and blue apart are read by the fast reader, as OpenSlide reads them."""
+    path = write_planar(tmp_path / "a.tif", LEVELS[0], compression, predictor=predictor and compression is not None)
 
-    assert "separate planes" in failure(path, backend="tiff", mpp=0.25)
+    with open_slide(path, mpp=0.25) as ours, open_slide(path, mpp=0.25, backend="openslide") as theirs:
+        assert ours.backend == "tiff"
+        for slide in (ours, theirs):
+            assert (slide.read(Point(0, 0), Size(208, 144), 0.25) == LEVELS[0]).all()
 
 
 def test_auto_leaves_to_openslide_what_the_tiff_reader_refuses(tmp_path):
-    """Planar colour is read by OpenSlide."""
-    path = write_planar(tmp_path / "a.tif", LEVELS[0])
+    """PackBits is read by OpenSlide."""
+    path = write_packbits(tmp_path / "a.tif", LEVELS[0])
 
+    assert "it is stored as compression 32773" in failure(path, backend="tiff", mpp=0.25)
     with open_slide(path, mpp=0.25) as slide:
         assert slide.backend == "openslide"
         assert (slide.read(Point(0, 0), Size(208, 144), 0.25) == LEVELS[0]).all()

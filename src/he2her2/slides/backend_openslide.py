@@ -7,7 +7,8 @@ fraction is least, which is at most 0.5 / downsample; a fraction under 1/256 px 
 on such levels a pixel may hold up to that share of its neighbour, where the TIFF reader gives what is stored.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -21,10 +22,21 @@ from he2her2.errors import UnreadableRegionError
 from he2her2.geometry import Rgb, Size
 from he2her2.slides.base import BaseSlide, LazyImages, Metadata
 from he2her2.slides.levels import WHITE, Rect, whole_downsample
-from he2her2.slides.resolution import UNSTATED, StatedMpp, number_or_none, plausible_or_unstated
+from he2her2.slides.resolution import (
+    UNSTATED,
+    StatedMpp,
+    number_or_none,
+    of_description,
+    of_magnification,
+    plausible_or_unstated,
+    stated_mpp,
+)
+from he2her2.slides.same_picture import compare, is_reduction
 from he2her2.slides.slide import Level
+from he2her2.units import UM_PER_UNIT
 
 _MAX_READ_PX = 1 << 24
+_SPOTS = ((0.5, 0.5), (0.25, 0.25), (0.75, 0.25), (0.25, 0.75), (0.75, 0.75))
 
 
 class OpenSlideSlide(BaseSlide):
@@ -45,9 +57,10 @@ class OpenSlideSlide(BaseSlide):
         """
         self._lock = Lock()
         self._handle: openslide.OpenSlide | None = openslide.OpenSlide(path)
-        self._downsamples = self._handle.level_downsamples
         try:
-            super().__init__(path, _metadata(self._handle), mpp)
+            self._numbers, cautions = _levels_of_one_picture(path, self._handle)
+            self._downsamples = self._handle.level_downsamples
+            super().__init__(path, _metadata(self._handle, self._numbers, cautions), mpp)
         except BaseException:
             self.close()
             raise
@@ -60,8 +73,9 @@ class OpenSlideSlide(BaseSlide):
 
     def _read_region(self, level: int, rect: Rect) -> Image.Image:
         """Read RGBA pixels; a second try on a fresh handle tells a damaged region from a handle that died elsewhere."""
-        downsample = self._downsamples[level]
-        region = (round(rect.x * downsample), round(rect.y * downsample)), level, (rect.w, rect.h)
+        number = self._numbers[level]
+        downsample = self._downsamples[number]
+        region = (round(rect.x * downsample), round(rect.y * downsample)), number, (rect.w, rect.h)
         handle = self._open_handle()
         try:
             return handle.read_region(*region)
@@ -119,16 +133,82 @@ def _on_white(image: Image.Image) -> Rgb:
     return np.asarray(Image.alpha_composite(paper, image).convert("RGB"))
 
 
-def _metadata(handle: openslide.OpenSlide) -> Metadata:
+@dataclass(frozen=True, slots=True)
+class _LevelPicture:
+    """A level as the comparison of pictures sees it."""
+
+    handle: openslide.OpenSlide
+    level: int
+
+    @property
+    def size(self) -> Size:
+        return Size(*self.handle.level_dimensions[self.level])
+
+    def region(self, rect: Rect) -> Rgb:
+        downsample = self.handle.level_downsamples[self.level]
+        origin = round(rect.x * downsample), round(rect.y * downsample)
+        try:
+            return _on_white(self.handle.read_region(origin, self.level, (rect.w, rect.h)))
+        except openslide.OpenSlideError as error:
+            raise UnreadableRegionError("", str(error), "") from None
+
+    def spots(self) -> Sequence[tuple[float, float]]:
+        return _SPOTS
+
+
+def _levels_of_one_picture(path: Path, handle: openslide.OpenSlide) -> tuple[list[int], tuple[str, ...]]:
+    """Numbers of OpenSlide's levels that show the picture of level 0, and cautions about the others.
+
+    OpenSlide takes every tiled directory of an Aperio file for a level, be it a macro.
+    """
+    numbers = list(range(handle.level_count))
+    if handle.properties.get(openslide.PROPERTY_NAME_VENDOR) != "aperio":
+        return numbers, ()
+    kept, cautions = [0], []
+    with openslide.OpenSlide(path) as own:  # damage must not kill the handle that reads levels
+        for number in numbers[1:]:
+            fine, coarse = _LevelPicture(own, kept[-1]), _LevelPicture(own, number)
+            fits = is_reduction(fine.size, coarse.size)
+            if fits and compare(fine, coarse).same:
+                kept.append(number)
+            else:
+                what = "shows another picture than level 0" if fits else "has another shape than level 0"
+                cautions.append(f"its image of {coarse.size.w} x {coarse.size.h} px {what}; it is not used")
+    return kept, tuple(cautions)
+
+
+def _metadata(handle: openslide.OpenSlide, numbers: Sequence[int], cautions: tuple[str, ...]) -> Metadata:
     properties = handle.properties
     vendor = properties.get(openslide.PROPERTY_NAME_VENDOR, "unknown")
     sizes = [Size(*size) for size in handle.level_dimensions]
     levels = tuple(
-        Level(size, whole_downsample(sizes[0], size), _tile(properties, i), "as OpenSlide decodes it")
-        for i, size in enumerate(sizes)
+        Level(sizes[i], whole_downsample(sizes[0], sizes[i]), _tile(properties, i), "as OpenSlide decodes it")
+        for i in numbers
     )
     objective = number_or_none(properties.get(openslide.PROPERTY_NAME_OBJECTIVE_POWER))
-    return Metadata(vendor, levels, _stated_mpp(properties, vendor), objective, _bounds(properties))
+    stated = _stated_mpp(properties, vendor)
+    others, more = _other_mpps(properties, vendor, objective, sizes[0], stated)
+    return Metadata(
+        vendor, levels, stated, objective, _bounds(properties), other_mpps=others, cautions=(*more, *cautions)
+    )
+
+
+def _other_mpps(
+    properties: Mapping[str, str], vendor: str, objective: float | None, size: Size, stated: StatedMpp
+) -> tuple[tuple[StatedMpp, ...], tuple[str, ...]]:
+    """Resolutions that follow from other statements, and cautions about the size.
+
+    The objective of a 3DHISTECH scanner works with an adapter: its power is not the magnification of the scan.
+    """
+    aperio = vendor == "aperio"
+    power = of_magnification(objective, binding=aperio) if vendor != "mirax" else UNSTATED
+    if not aperio:
+        return (power,), ()
+    unit = UM_PER_UNIT.get({"centimeter": "cm"}.get(properties.get("tiff.ResolutionUnit", ""), "inch"), 0.0)
+    x, y = (number_or_none(properties.get(f"tiff.{axis}Resolution")) for axis in "XY")
+    tags = plausible_or_unstated(unit / x if x else None, unit / y if y else None, "TIFF resolution tags")
+    described, cautions = of_description(properties.get(openslide.PROPERTY_NAME_COMMENT, ""), size, stated)
+    return (power, tags, *described), cautions
 
 
 def _tile(properties: Mapping[str, str], level: int) -> Size | None:
@@ -139,11 +219,9 @@ def _tile(properties: Mapping[str, str], level: int) -> Size | None:
 def _stated_mpp(properties: Mapping[str, str], vendor: str) -> StatedMpp:
     names = (openslide.PROPERTY_NAME_MPP_X, openslide.PROPERTY_NAME_MPP_Y)
     x, y = (number_or_none(properties.get(name)) for name in names)
-    if x is None or y is None:
-        return UNSTATED
     if vendor == "generic-tiff":
         return plausible_or_unstated(x, y, "TIFF resolution tags")
-    return StatedMpp(x, y, f"{vendor.capitalize()} metadata")
+    return stated_mpp(x, y, f"{vendor.capitalize()} metadata")
 
 
 def _bounds(properties: Mapping[str, str]) -> Rect | None:

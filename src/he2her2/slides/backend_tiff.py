@@ -57,7 +57,8 @@ class TiffSlide(BaseSlide):
         """For each level (n,) flags of the absent tiles that lie inside the tissue."""
         if not self.metadata.absent_tiles:
             return [np.zeros(len(image.absent), np.bool_) for image in self._layout.levels]
-        return lost_tiles(self._layout.levels, tuple(self._layout.associated.values()), self._file)
+        thumbnails = [image for name, image in self._layout.associated.items() if name.startswith("thumbnail")]
+        return lost_tiles(self._layout.levels, thumbnails, self._file)
 
     def lost_rects(self, level: int) -> list[Rect]:
         """Rectangles of the absent tiles inside the tissue, in px of `level`."""
@@ -127,7 +128,15 @@ def _metadata(layout: TiffLayout) -> Metadata:
         Level(image.size, whole_downsample(size_l0, image.size), image.tile, image.codec) for image in layout.levels
     )
     absent = sum(int(image.absent.sum()) for image in layout.levels)
-    return Metadata(layout.vendor, levels, layout.stated_mpp, objective=layout.objective, absent_tiles=absent)
+    return Metadata(
+        layout.vendor,
+        levels,
+        layout.stated_mpp,
+        objective=layout.objective,
+        absent_tiles=absent,
+        other_mpps=layout.other_mpps,
+        cautions=layout.cautions,
+    )
 
 
 def _check_tables(layout: TiffLayout, file_size: int) -> None:

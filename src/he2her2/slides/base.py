@@ -13,7 +13,7 @@ import numpy as np
 from he2her2.errors import DamagedSlideError, UnreadableRegionError
 from he2her2.geometry import Point, Rgb, Size, mask_size
 from he2her2.slides.levels import WHITE, Rect, Sampling, choose_sampling, stained
-from he2her2.slides.resolution import StatedMpp, settle_mpp
+from he2her2.slides.resolution import StatedMpp, require_slide_sized, scale_contradictions, settle_mpp
 from he2her2.slides.slide import Level, slide_id_of
 
 _MAX_LOSS = 0.01
@@ -28,6 +28,7 @@ class Metadata:
         vendor: Manufacturer or program that wrote it.
         levels: The pyramid, finest first.
         stated_mpp: Resolution that the file states.
+        other_mpps: Resolutions that follow from its other statements: magnification, TIFF tags, described size.
         objective: Nominal magnification of the objective, where stated.
         bounds: The part of level 0 that was scanned, where the format states it.
         absent_tiles: Compressed tiles that the file leaves out, of all levels; on glass they are read as white.
@@ -40,6 +41,7 @@ class Metadata:
     objective: float | None = None
     bounds: Rect | None = None
     absent_tiles: int = 0
+    other_mpps: tuple[StatedMpp, ...] = ()
     cautions: tuple[str, ...] = ()
 
 
@@ -71,7 +73,8 @@ class BaseSlide(ABC):
         self.path = path
         self.slide_id = slide_id_of(path)
         self.metadata = metadata
-        self.settled_mpp = settle_mpp(self.slide_id, metadata.stated_mpp, mpp)
+        self.settled_mpp = settle_mpp(self.slide_id, metadata.stated_mpp, mpp, metadata.other_mpps)
+        require_slide_sized(self.slide_id, self.size_l0, self.settled_mpp)
 
     @abstractmethod
     def _decode(self, level: int, rect: Rect, out: Rgb) -> None:
@@ -89,10 +92,13 @@ class BaseSlide(ABC):
     def cautions(self) -> tuple[str, ...]:
         """Contradictions, oddities and losses of the file that the reader of a result should know, a sentence each."""
         n_lost = sum(len(self.lost_rects(level)) for level in range(len(self.levels)))
-        if not n_lost:
-            return self.metadata.cautions
         lost = f"{n_lost} compressed tiles are absent inside the tissue; copy or scan the file again"
-        return (*self.metadata.cautions, lost)
+        return (*self.scale_cautions, *self.metadata.cautions, *((lost,) if n_lost else ()))
+
+    @property
+    def scale_cautions(self) -> tuple[str, ...]:
+        """Sources of its µm per pixel that contradict each other, in a sentence."""
+        return scale_contradictions(self.settled_mpp, self.metadata.stated_mpp, self.metadata.other_mpps)
 
     @abstractmethod
     def close(self) -> None:

@@ -36,13 +36,22 @@ NAMES = {
 
 _YCBCR = 6
 _APERIO_YCBCR_J2K = 33003
+_START_OF_SCAN = b"\xff\xda"
+_MAX_SCANS = 64
+"""Scans of a JPEG that are decoded; encoders write 1, or about 10 when progressive. Thousands take minutes a tile."""
+
+_CODESTREAM = b"\xff\x4f\xff\x51"
+_JP2 = b"\0\0\0\x0cjP  "
+_MAX_BOXES = 100
 
 
 class DecodeError(Exception):
     """A compressed tile is damaged, or contradicts the TIFF."""
 
 
-def make_decoder(compression: int, photometric: int, predictor: int, jpeg_tables: bytes | None) -> Decode:
+def make_decoder(
+    compression: int, photometric: int, predictor: int, jpeg_tables: bytes | None, *, samples: int = 3
+) -> Decode:
     """Return the decoder of one TIFF image's tiles.
 
     Args:
@@ -50,6 +59,7 @@ def make_decoder(compression: int, photometric: int, predictor: int, jpeg_tables
         photometric: TIFF tag 262: 2 is RGB, 6 is YCbCr.
         predictor: TIFF tag 317: 1 is none, 2 is horizontal differences.
         jpeg_tables: TIFF tag 347.
+        samples: Colours in a tile: 3, or 1 where each colour has tiles of its own; it decodes to (h, w, samples).
 
     Raises:
         ValueError: There is no decoder for this combination.
@@ -57,11 +67,13 @@ def make_decoder(compression: int, photometric: int, predictor: int, jpeg_tables
     if compression not in NAMES or predictor not in (1, 2):
         raise ValueError(f"compression {compression} with predictor {predictor}")
     if NAMES[compression] == "JPEG":
-        return _jpeg_decoder(photometric, jpeg_tables)
-    if NAMES[compression] == "JPEG 2000":
+        return _jpeg_decoder(photometric, jpeg_tables) if samples > 1 else _grey_jpeg_decoder(jpeg_tables)
+    if NAMES[compression] == "JPEG 2000" and samples > 1:
         return _jpeg2000_decoder(ycbcr=compression == _APERIO_YCBCR_J2K)
     if photometric == _YCBCR:
         raise ValueError(f"YCbCr with compression {compression}")
+    if NAMES[compression] in ("JPEG 2000", "WebP") and samples == 1:
+        raise ValueError(f"{NAMES[compression]} of one colour")
     if NAMES[compression] == "WebP":
         return _decode_webp
     return _bytes_decoder(NAMES[compression], differences=predictor == 2)
@@ -73,14 +85,26 @@ def _jpeg_decoder(photometric: int, tables: bytes | None) -> Decode:
     prefix = b"\xff\xd8" + adobe + (tables[2:-2] if tables else b"")
 
     def decode(data: bytes, out: Rgb) -> None:
-        try:
-            decoded = simplejpeg.decode_jpeg(prefix + data[_colour_markers_end(data) :], buffer=out)
-        except ValueError as error:
-            raise DecodeError(str(error)) from None
-        if decoded.shape != out.shape:
-            raise DecodeError(f"a JPEG of {decoded.shape[1]} x {decoded.shape[0]} px")
+        _decode_jpeg(prefix + data[_colour_markers_end(data) :], out, "RGB")
 
     return decode
+
+
+def _grey_jpeg_decoder(tables: bytes | None) -> Decode:
+    prefix = b"\xff\xd8" + (tables[2:-2] if tables else b"")
+    return lambda data, out: _decode_jpeg(prefix + data[_colour_markers_end(data) :], out, "GRAY")
+
+
+def _decode_jpeg(data: bytes, out: Rgb, colours: str) -> None:
+    n_scans = data.count(_START_OF_SCAN)
+    if n_scans > _MAX_SCANS:
+        raise DecodeError(f"a JPEG of {n_scans} scans")
+    try:
+        decoded = simplejpeg.decode_jpeg(data, colorspace=colours, buffer=out)
+    except ValueError as error:
+        raise DecodeError(str(error)) from None
+    if decoded.shape != out.shape:
+        raise DecodeError(f"a JPEG of {decoded.shape[1]} x {decoded.shape[0]} px")
 
 
 def _colour_markers_end(data: bytes) -> int:
@@ -115,12 +139,35 @@ def jpeg2000_header(data: bytes) -> tuple[Size, bool]:
     Raises:
         DecodeError: It is no codestream.
     """
-    start = data.find(b"\xff\x4f\xff\x51", 0, 4096)
-    if start < 0 or len(data) < start + 51:
+    start = _codestream_start(data)
+    if data[start : start + 4] != _CODESTREAM or len(data) < start + 51:
         raise DecodeError("not a JPEG 2000 codestream")
     x1, y1, x0, y0 = struct.unpack_from(">4I", data, start + 8)
     (n,) = struct.unpack_from(">H", data, start + 40)
     return Size(x1 - x0, y1 - y0), n == 3 and data[start + 42 : start + 51] == b"\x07\x01\x01" * 3
+
+
+def _codestream_start(data: bytes) -> int:
+    """Position of the codestream that decoders take: the first byte, or the first such box of a JP2 file.
+
+    Bytes that look like one elsewhere are no header: OpenJPEG believed sizes that a search had not seen.
+    """
+    if not data.startswith(_JP2):
+        return 0
+    position = 0
+    for _ in range(_MAX_BOXES):
+        if position + 16 > len(data):
+            break
+        length, kind = struct.unpack_from(">I4s", data, position)
+        head = 16 if length == 1 else 8
+        if kind == b"jp2c":
+            return position + head
+        if length == 1:
+            (length,) = struct.unpack_from(">Q", data, position + 8)
+        if length < head:
+            break
+        position += length
+    raise DecodeError("a JP2 file without a codestream")
 
 
 def _chroma(weight: float) -> NDArray[np.int16]:

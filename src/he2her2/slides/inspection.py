@@ -187,6 +187,8 @@ def _problems(slide: BaseSlide, mpp: float | None, tiles: TileCheck) -> Iterator
         many = share > _MAX_LOSS
         yield Problem(found, "copy the file again, or scan again" if many else "none needed: they will be left out")
     for caution in slide.cautions:
+        if mpp is None and caution in slide.scale_cautions:
+            continue  # the problem that leaves the mpp unknown tells the same
         yield Problem(*_found_and_remedy(caution))
     n_lost = sum(len(slide.lost_rects(level)) for level in range(len(slide.levels)))
     if tiles.n_absent > n_lost:

@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 from he2her2.errors import SlideOpenError
 from he2her2.slides.base import BaseSlide
 from he2her2.slides.slide import slide_id_of
-from he2her2.slides.tiff_header import LayoutRefusedError, TiffDamageError, is_tiff
+from he2her2.slides.tiff_header import LayoutRefusedError, PixelKindError, TiffDamageError, is_tiff
 
 Backend: TypeAlias = Literal["auto", "tiff", "openslide"]
 
@@ -83,6 +83,9 @@ def _open_tiff(path: Path, mpp: float | None, head: bytes, *, alone: bool) -> Ba
         return TiffSlide(path, mpp)
     except TiffDamageError as error:
         raise SlideOpenError(slide_id_of(path), error.reason, error.remedy) from None
+    except PixelKindError as error:
+        refusal = f"the TIFF reader does not understand it: {error}" if alone else str(error)
+        raise SlideOpenError(slide_id_of(path), refusal, "convert it to a tiled RGB TIFF of 8 bits a colour") from None
     except LayoutRefusedError as error:
         if alone:
             reason = f"the TIFF reader does not understand it: {error}"

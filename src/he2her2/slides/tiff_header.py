@@ -15,6 +15,13 @@ from typing import TypeAlias
 _MAX_AREA_PX = 10**11
 """More level-0 px than any scanner makes (a 100 000 x 80 000 px slide has 8 * 10**9)."""
 
+_MAX_SIDE_PX = 4_000_000
+"""More level-0 px on one side than any scanner makes."""
+
+_MAX_TILE_PX = 1 << 24
+"""Pixels of the largest tile that is read (4096 x 4096); a strip may be larger."""
+
+_MAX_SHOWN = 120
 _MAX_DIRECTORIES = 10_000
 _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
@@ -76,6 +83,10 @@ class LayoutRefusedError(Exception):
     """A TIFF, or one image of it, that the TIFF reader does not fully understand; OpenSlide may."""
 
 
+class PixelKindError(LayoutRefusedError):
+    """An image whose pixels are no RGB of 8 bits, for any reader."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Tag:
     code: int
@@ -98,6 +109,17 @@ class _Dialect:
     @property
     def word(self) -> tuple[str, int]:
         return ("Q", 8) if self.big else ("I", 4)
+
+
+def escaped(text: str) -> str:
+    r"""Return text of a file for the terminal: short, with control characters as escapes.
+
+    Example:
+        >>> print(escaped("a\x1b[31m"))
+        a\x1b[31m
+    """
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:_MAX_SHOWN])
+    return shown + ("..." if len(text) > _MAX_SHOWN else "")
 
 
 def is_tiff(head: bytes) -> bool:
@@ -181,8 +203,11 @@ def _check_area(file: FileBytes, dialect: _Dialect, tags: _Tags) -> None:
     w, h, tile_w, tile_h = (
         next(iter(_integers(file, dialect, tags.get(code))), 0) for code in (_WIDTH, _LENGTH, _TILE_WIDTH, _TILE_LENGTH)
     )
-    if w * h > _MAX_AREA_PX:
+    if w * h > _MAX_AREA_PX or max(w, h) > _MAX_SIDE_PX:
         raise TiffDamageError(f"claims {w} x {h} px, more than any slide has", "its header is damaged; copy it again")
+    if tile_w * tile_h > _MAX_TILE_PX:
+        reason = f"has tiles of {tile_w} x {tile_h} px, too large to read regions"
+        raise TiffDamageError(reason, "convert it to a TIFF with tiles of 256 x 256 px")
     tables = [tags[code].n for code in _OFFSETS if code in tags]
     if tile_w and tile_h and tables and max(tables) < -(-w // tile_w) * -(-h // tile_h):
         reason = f"claims {w} x {h} px but its table lists {max(tables)} tiles of {tile_w} x {tile_h}"

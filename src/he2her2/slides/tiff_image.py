@@ -1,5 +1,6 @@
 """One image of a TIFF: offsets of its compressed tiles, and their decoder."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,24 +10,28 @@ from numpy.typing import NDArray
 from he2her2.geometry import Rgb, Size
 from he2her2.slides.codecs import NAMES, Decode, DecodeError, jpeg2000_header, make_decoder
 from he2her2.slides.levels import WHITE, Rect, copy_overlap
-from he2her2.slides.tiff_header import FileBytes, LayoutRefusedError
+from he2her2.slides.tiff_header import FileBytes, LayoutRefusedError, PixelKindError
 
 _MAX_TILE_PX = 1 << 26
-_RGB, _YCBCR = 2, 6
+_MAX_ROW_PX = 1 << 28
+_GREY, _RGB, _YCBCR = 1, 2, 6
+_PLANAR = 2
+_BITS = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # eq=False: it holds arrays
 class TiffImage:
-    """One image of a TIFF file: compressed tiles in raster order.
+    """One image of a TIFF file: compressed tiles in raster order, of all colours or for each colour apart.
 
     Attributes:
         size: Width and height in px.
         tile: Width and height of a tile. A strip is a tile as wide as the image.
-        offsets: (n,) int64 first byte of each tile.
-        counts: (n,) int64 bytes of each tile; 0 is an absent tile, decoded as white.
+        offsets: (planes * n,) int64 first byte of each tile, plane by plane.
+        counts: (planes * n,) int64 bytes of each tile; 0 is an absent tile, decoded as white.
         decode: Decodes one tile.
         codec: Its compression, in words.
         striped: True where the last row of tiles ends with the image.
+        planes: 3 where red, green and blue have tiles of their own, else 1.
     """
 
     size: Size
@@ -36,6 +41,7 @@ class TiffImage:
     decode: Decode
     codec: str
     striped: bool
+    planes: int = 1
 
     @property
     def n_columns(self) -> int:
@@ -50,7 +56,7 @@ class TiffImage:
     @property
     def absent(self) -> NDArray[np.bool_]:
         """(n,) tiles that the file leaves out."""
-        return np.asarray(self.counts == 0)
+        return np.asarray((self.counts.reshape(self.planes, -1) == 0).any(axis=0))
 
     def tile_rect(self, index: int) -> Rect:
         """Rectangle of tile `index`; it may reach over the border."""
@@ -70,6 +76,16 @@ class TiffImage:
         Raises:
             DecodeError: The tile is damaged.
         """
+        if self.planes == 1:
+            self._decode_plane(file, index, out)
+            return
+        n = len(self.counts) // self.planes
+        plane = np.empty((*out.shape[:2], 1), np.uint8)
+        for colour in range(self.planes):
+            self._decode_plane(file, colour * n + index, plane)
+            out[..., colour] = plane[..., 0]
+
+    def _decode_plane(self, file: FileBytes, index: int, out: NDArray[np.uint8]) -> None:
         count = int(self.counts[index])
         if count == 0:
             out[...] = WHITE
@@ -98,7 +114,9 @@ class TiffImage:
                 raise DecodeError(f"the tile at ({tile.x}, {tile.y}): {error}") from None
 
 
-def tiff_image(page: tifffile.TiffPage, file: FileBytes, *, jfif_outranks: bool = False) -> TiffImage:
+def tiff_image(
+    page: tifffile.TiffPage, file: FileBytes, *, jfif_outranks: bool = False, colours: Sequence[tifffile.TiffPage] = ()
+) -> TiffImage:
     """Return the image of one TIFF directory.
 
     Args:
@@ -106,43 +124,92 @@ def tiff_image(page: tifffile.TiffPage, file: FileBytes, *, jfif_outranks: bool 
         file: The file's bytes.
         jfif_outranks: Believe a JPEG whose JFIF marker makes it YCbCr where the TIFF has RGB: Bio-Formats writes such
             OME-TIFF. Elsewhere the TIFF outranks, as it does for OpenSlide.
+        colours: The directories of red, green and blue where each is a grey image of its own; `page` is the first.
 
     Raises:
-        LayoutRefusedError: It is not chunky 8-bit RGB in a codec that we read.
+        LayoutRefusedError: It is not 8-bit RGB in a codec that we read.
     """
-    _refuse_unless_rgb(page)
+    if colours:
+        _refuse_unless_colours(colours)
+    else:
+        _refuse_unless_rgb(page)
+    planar = bool(colours) or int(page.planarconfig) == _PLANAR
     size = Size(page.imagewidth, page.imagelength)
     striped = not page.is_tiled
     tile = Size(size.w, min(page.rowsperstrip, size.h)) if striped else Size(page.tilewidth, page.tilelength)
-    if min(*size, *tile) < 1 or tile.w * tile.h > _MAX_TILE_PX:
+    if min(*size, *tile) < 1 or tile.w * tile.h > _MAX_TILE_PX or tile.h * size.w > _MAX_ROW_PX:
         raise LayoutRefusedError(f"its tiles are {tile.w} x {tile.h} px")
-    n = -(-size.w // tile.w) * -(-size.h // tile.h)
-    offsets, counts = (np.asarray(table, np.int64) for table in (page.dataoffsets, page.databytecounts))
+    n = -(-size.w // tile.w) * -(-size.h // tile.h) * (3 if planar else 1)
+    tables = [(np.asarray(p.dataoffsets, np.int64), np.asarray(p.databytecounts, np.int64)) for p in colours or (page,)]
+    offsets, counts = (np.concatenate(table) for table in zip(*tables, strict=True))
     if len(offsets) != n or len(counts) != n:
         raise LayoutRefusedError(f"it lists {len(offsets)} tiles where its size needs {n}")
     compression, photometric = int(page.compression), int(page.photometric)
-    if jfif_outranks and page.is_jfif:
+    if jfif_outranks and not planar and page.is_jfif:
         photometric = _YCBCR
     try:
-        decode = make_decoder(compression, photometric, int(page.predictor), page.jpegtables)
+        samples = 1 if planar else 3
+        decode = make_decoder(compression, photometric, int(page.predictor), page.jpegtables, samples=samples)
     except ValueError as error:
         raise LayoutRefusedError(f"it is stored as {error}") from None
-    image = TiffImage(size, tile, offsets, counts, decode, NAMES[compression], striped)
+    image = TiffImage(size, tile, offsets, counts, decode, NAMES[compression], striped, 3 if planar else 1)
     _refuse_subsampled_jpeg2000(image, file)
     return image
 
 
 def _refuse_unless_rgb(page: tifffile.TiffPage) -> None:
+    kind = _kind_that_is_no_rgb(page)
+    if kind is not None:
+        raise PixelKindError(f"its pixels are {kind}, not RGB of 8 bits")
     if int(page.photometric) not in (_RGB, _YCBCR):
         raise LayoutRefusedError(f"its colours are stored in the way {int(page.photometric)}")
-    if page.samplesperpixel != 3 or page.bitspersample != 8 or str(page.dtype) != "uint8":
+    if page.samplesperpixel != 3:
         raise LayoutRefusedError(f"it has {page.samplesperpixel} samples of {page.bitspersample} bits, not RGB of 8")
-    if int(page.planarconfig) != 1:
-        raise LayoutRefusedError("its colours are stored in separate planes")
+    if int(page.planarconfig) == _PLANAR and int(page.photometric) == _YCBCR:
+        raise LayoutRefusedError("its luminance and colours are stored in separate planes")
+    _refuse_depth(page)
+
+
+def _refuse_unless_colours(pages: Sequence[tifffile.TiffPage]) -> None:
+    """Refuse three images that are not one grey image of 8 bits a colour, stored alike."""
+    first = pages[0]
+    for page in pages:
+        if page.samplesperpixel != 1 or page.bitspersample != _BITS or str(page.dtype) != "uint8":
+            found = (
+                f"its {len(pages)} channels are images of {page.samplesperpixel} samples of {page.bitspersample} bits"
+            )
+            raise PixelKindError(f"{found}, not RGB of 8 bits")
+        if int(page.photometric) != _GREY or _storage(page) != _storage(first):
+            raise LayoutRefusedError("its colours are images that are stored in different ways")
+        _refuse_depth(page)
+
+
+def _storage(page: tifffile.TiffPage) -> tuple[int | None, ...]:
+    sides = (page.imagewidth, page.imagelength, page.tilewidth, page.tilelength, page.rowsperstrip)
+    return (*sides, int(page.compression), int(page.predictor))
+
+
+def _refuse_depth(page: tifffile.TiffPage) -> None:
     if page.imagedepth != 1 or page.tiledepth not in (0, 1):
         raise LayoutRefusedError("it has depth")
     if int(page.fillorder) != 1:
         raise LayoutRefusedError("its bits are reversed")
+
+
+def _kind_that_is_no_rgb(page: tifffile.TiffPage) -> str | None:
+    """Name the kind of pixels that no reader can take for a stained slide; None for colours of 8 bits."""
+    bits, samples = page.bitspersample, page.samplesperpixel
+    if str(page.dtype).startswith("float"):
+        return f"floating-point numbers of {bits} bits"
+    if bits != _BITS:
+        return f"{samples} samples of {bits} bits"
+    if str(page.dtype) != "uint8":
+        return f"signed numbers ({page.dtype})"
+    if samples == 1 and int(page.photometric) in (0, _GREY):
+        return "grey (1 sample of 8 bits)"
+    if samples not in (3, 4) and int(page.photometric) in (0, _GREY, _RGB):
+        return f"{samples} channels of 8 bits"
+    return None
 
 
 def _refuse_subsampled_jpeg2000(image: TiffImage, file: FileBytes) -> None:

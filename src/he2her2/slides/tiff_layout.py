@@ -3,18 +3,29 @@
 import logging
 import re
 import struct
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from xml.etree.ElementTree import Element, ParseError
 
+import numpy as np
 import tifffile
-from defusedxml import DefusedXmlException
-from defusedxml.ElementTree import fromstring
 
-from he2her2.geometry import Size
-from he2her2.slides.resolution import UNSTATED, StatedMpp, number_or_none, plausible_or_unstated
-from he2her2.slides.tiff_header import FileBytes, LayoutRefusedError, TiffDamageError
+from he2her2.geometry import Rgb, Size
+from he2her2.slides.codecs import DecodeError
+from he2her2.slides.levels import Rect
+from he2her2.slides.ome_xml import OmeImage, read_ome
+from he2her2.slides.resolution import (
+    UNSTATED,
+    StatedMpp,
+    number_or_none,
+    of_described_size,
+    of_description,
+    of_magnification,
+    plausible_or_unstated,
+    stated_mpp,
+)
+from he2her2.slides.same_picture import compare, is_reduction
+from he2her2.slides.tiff_header import FileBytes, LayoutRefusedError, PixelKindError, TiffDamageError, escaped
 from he2her2.slides.tiff_image import TiffImage, tiff_image
 from he2her2.units import UM_PER_UNIT
 
@@ -26,8 +37,14 @@ _PARSE_ERRORS = (
 )
 _OTHERS = ("bif", "scn", "philips", "ndpi", "ndtiff", "qpi", "lsm", "stk", "fluoview", "vsi", "indica", "avs", "eer")
 _RESOLUTION_UNITS = {2: "inch", 3: "cm"}
-_REDUCED = 1
-_ASPECT_TOLERANCE = 0.03
+_REDUCED, _MASK, _MACRO = 1, 4, 9
+_PAGE_NAME, _ORIENTATION = 285, 274
+_ORIENTATIONS = {2: "mirrored", 3: "upside down", 4: "mirrored and upside down", 5: "mirrored and turned by 90°"}
+_ORIENTATIONS |= {6: "turned by 90°", 7: "mirrored and turned by 90°", 8: "turned by 270°"}
+_BESIDE = re.compile(r"\b(label|macro|thumbnail|overview|barcode)\b", re.IGNORECASE)
+_LARGE_SHARE = 0.25
+_N_SPOTS = 2
+_UNNAMED = re.compile(r"\s*((channel|c|ch|image|sample)?[\s:_-]*\d*([\s:_-]\d+)*)\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +57,8 @@ class TiffLayout:
         associated: Other pictures by name.
         stated_mpp: Resolution that the file states.
         objective: Magnification of the objective, where stated.
+        other_mpps: Resolutions that follow from its other statements.
+        cautions: What is odd about it, a sentence each.
     """
 
     vendor: str
@@ -47,6 +66,8 @@ class TiffLayout:
     associated: dict[str, TiffImage]
     stated_mpp: StatedMpp
     objective: float | None
+    other_mpps: tuple[StatedMpp, ...] = ()
+    cautions: tuple[str, ...] = ()
 
 
 def read_layout(path: Path, file: FileBytes) -> TiffLayout:
@@ -58,12 +79,12 @@ def read_layout(path: Path, file: FileBytes) -> TiffLayout:
     """
     try:
         with tifffile.TiffFile(path, _multifile=False) as tiff:
-            return _layout(tiff, file)
+            return _layout(tiff, file, path.name)
     except _PARSE_ERRORS as error:
-        raise TiffDamageError(f"is no intact TIFF ({error})") from None
+        raise TiffDamageError(f"is no intact TIFF ({escaped(str(error))})") from None
 
 
-def _layout(tiff: tifffile.TiffFile, file: FileBytes) -> TiffLayout:
+def _layout(tiff: tifffile.TiffFile, file: FileBytes, name: str) -> TiffLayout:
     if not tiff.pages:
         raise TiffDamageError("is a TIFF without images")
     first = tiff.pages.first
@@ -73,110 +94,344 @@ def _layout(tiff: tifffile.TiffFile, file: FileBytes) -> TiffLayout:
     if first.description.startswith("Aperio"):
         return _aperio(tiff, file)
     if tiff.is_ome:
-        return _ome(tiff, file)
+        return _ome(tiff, file, name)
     return _generic(tiff, file)
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """An image that may be a level or a picture beside the slide.
+
+    Attributes:
+        name: Its name as a picture.
+        pages: Its directory, or those of red, green and blue.
+        is_level: Its format says that it is a level.
+        may_be_level: It is stored as levels are, though nothing says that it is one.
+    """
+
+    name: str
+    pages: tuple[tifffile.TiffPage, ...]
+    is_level: bool
+    may_be_level: bool
+
+    @property
+    def size(self) -> Size:
+        """Width and height in px."""
+        return Size(self.pages[0].imagewidth, self.pages[0].imagelength)
+
+    @property
+    def is_beside(self) -> bool:
+        """True for what calls itself label, macro or thumbnail."""
+        return _BESIDE.search(self.name) is not None
+
+    def image(self, file: FileBytes, *, ome: bool = False) -> TiffImage:
+        """The image, or LayoutRefusedError."""
+        colours = self.pages if len(self.pages) > 1 else ()
+        return tiff_image(self.pages[0], file, jfif_outranks=ome, colours=colours)
+
+
+@dataclass(slots=True)
+class _Sorted:
+    """Images of a file by their role, as they are found."""
+
+    levels: list[TiffImage]
+    associated: dict[str, TiffImage] = field(default_factory=dict)
+    cautions: list[str] = field(default_factory=list)
+
+
+def _sort(level_0: TiffImage, others: Iterable[_Candidate], file: FileBytes, *, ome: bool = False) -> _Sorted:
+    """Tell levels, which show the picture of level 0, from pictures beside it.
+
+    Args:
+        level_0: The slide.
+        others: The other images.
+        file: The file's bytes.
+        ome: Whether they are of an OME-TIFF.
+    """
+    found = _Sorted([level_0])
+    others = list(others)
+    pictures: dict[int, TiffImage] = {}
+    for other in sorted(others, key=lambda other: -other.size.w):
+        beside = other.is_beside and not ome
+        try:
+            image = other.image(file, ome=ome)
+        except LayoutRefusedError:
+            if other.is_level and not beside and is_reduction(level_0.size, other.size):
+                raise
+            if _is_large(level_0, other):
+                _tell_of_second_image(level_0, other, found)
+            continue
+        fits = is_reduction(level_0.size, image.size)
+        candidate = (other.is_level or (other.may_be_level and fits)) and not beside
+        if candidate and fits and _shows_same(found.levels[-1], image, file, sure=other.is_level):
+            found.levels.append(image)
+            continue
+        if candidate and (fits or other.is_level):
+            what = "shows another picture than level 0" if fits else "has another shape than level 0"
+            found.cautions.append(f"its image of {image.size.w} x {image.size.h} px {what}; it is not used")
+        elif _is_large(level_0, other) and not (fits and _shows_same(level_0, image, file, sure=True)):
+            _tell_of_second_image(level_0, other, found)
+        pictures[id(other)] = image
+    for other in others:
+        if id(other) in pictures:
+            found.associated[_unused(other.name, found.associated)] = pictures[id(other)]
+    return found
+
+
+def _is_large(level_0: TiffImage, other: _Candidate) -> bool:
+    """Check if an image beside the slide may be another section."""
+    return not other.is_beside and other.size.w * other.size.h >= _LARGE_SHARE * level_0.size.w * level_0.size.h
+
+
+def _tell_of_second_image(level_0: TiffImage, other: _Candidate, found: _Sorted) -> None:
+    (w0, h0), (w, h) = level_0.size, other.size
+    text = f"it holds a second image of {w} x {h} px beside the slide's {w0} x {h0}, which is not read"
+    found.cautions.append(f"{text}; if it is another section, save it as a slide of its own")
+
+
+@dataclass(frozen=True, slots=True)
+class _Spots:
+    """An image as the comparison of pictures sees it."""
+
+    image: TiffImage
+    file: FileBytes
+
+    @property
+    def size(self) -> Size:
+        return self.image.size
+
+    def region(self, rect: Rect) -> Rgb:
+        if self.image.absent[self.image.touched(rect)].any():
+            raise DecodeError("a tile is absent")
+        out = np.empty((rect.h, rect.w, 3), np.uint8)
+        self.image.decode_into(self.file, rect, out)
+        return out
+
+    def spots(self) -> Sequence[tuple[float, float]]:
+        """Middles of the tiles of most bytes, which hold most detail; of equals, those in the middle of the slide."""
+        image = self.image
+        counts = image.counts.reshape(image.planes, -1).sum(axis=0)
+        rows, columns = np.divmod(np.arange(len(counts)), image.n_columns)
+        x = np.minimum((columns + 0.5) * image.tile.w / image.size.w, 1)
+        y = np.minimum((rows + 0.5) * image.tile.h / image.size.h, 1)
+        order = np.lexsort((np.hypot(x - 0.5, y - 0.5), -counts))[:_N_SPOTS]
+        return list(zip(x[order].tolist(), y[order].tolist(), strict=True))
+
+
+def _shows_same(fine: TiffImage, coarse: TiffImage, file: FileBytes, *, sure: bool) -> bool:
+    """Check if an image is a reduction of a finer one; where no spot can be compared, believe what the file says."""
+    comparison = compare(_Spots(fine, file), _Spots(coarse, file))
+    return comparison.same and (sure or comparison.n_compared > 0)
+
+
+def _unused(name: str, taken: dict[str, TiffImage]) -> str:
+    """A escaped name that no other picture has."""
+    name = escaped(name) or "image"
+    return next(n for n in (name, *(f"{name} {i}" for i in range(2, len(taken) + 3))) if n not in taken)
+
+
+def _largest(candidates: Sequence[_Candidate]) -> _Candidate:
+    """The image of most px that does not call itself label, macro or thumbnail; of equals, the first."""
+    named = [candidate for candidate in candidates if not candidate.is_beside]
+    return max(named or candidates, key=lambda candidate: candidate.size.w * candidate.size.h)
 
 
 def _aperio(tiff: tifffile.TiffFile, file: FileBytes) -> TiffLayout:
     """Aperio SVS: tiled directories are levels; the second directory is the thumbnail, the others name themselves."""
     pages = [page.aspage() for page in tiff.pages]
-    levels = _pyramid([tiff_image(page, file) for page in pages if page.is_tiled])
-    names = {1: "thumbnail"}
-    for i, page in enumerate(pages):
-        second_line = page.description.partition("\n")[2].split()
-        names.setdefault(i, second_line[0].lower() if second_line else f"image {i}")
-    associated = _pictures(((names[i], page) for i, page in enumerate(pages) if not page.is_tiled), file)
-    found = dict(re.findall(r"\|\s*(MPP|AppMag)\s*=\s*([\d.eE+-]+)", tiff.pages.first.description))
-    mpp = number_or_none(found.get("MPP"))
+    candidates = [_Candidate(_aperio_name(i, page), (page,), page.is_tiled, False) for i, page in enumerate(pages)]
+    tiled = [candidate for candidate in candidates if candidate.is_level]
+    if not tiled:
+        raise LayoutRefusedError("it has no tiled image")
+    offsets = {id(c): abs(_number_of(c.pages[0].description, "OffsetZ") or 0.0) for c in tiled}
+    depth = min(offsets.values())
+    slide = _largest([candidate for candidate in tiled if offsets[id(candidate)] == depth])
+    others = [c for c in candidates if c is not slide and (not c.is_level or c.is_beside or offsets[id(c)] == depth)]
+    n_planes = 1 + sum(c.size == slide.size and offsets[id(c)] != depth for c in tiled)
+    found = _sort(slide.image(file), others, file)
+    first = slide.pages[0].description
+    mpp, magnification = _number_of(first, "MPP"), _number_of(first, "AppMag")
     stated = UNSTATED if mpp is None else StatedMpp(mpp, mpp, "Aperio metadata")
-    return TiffLayout("aperio", levels, associated, stated, number_or_none(found.get("AppMag")))
-
-
-def _ome(tiff: tifffile.TiffFile, file: FileBytes) -> TiffLayout:
-    """OME-TIFF: the first image is the slide, its resolutions are levels; other RGB images are pictures."""
-    description = _ome_xml(tiff.pages.first.description)
-    series = tiff.series
-    if not series or series[0].axes != "YXS":
-        raise LayoutRefusedError(f"its first image has the axes {series[0].axes if series else 'none'}, not YXS")
-    levels = _pyramid([tiff_image(level.keyframe.aspage(), file, jfif_outranks=True) for level in series[0].levels])
-    others = ((s.name or f"image {i}", s.keyframe.aspage()) for i, s in enumerate(series) if i and s.axes == "YXS")
-    objective = next(
-        (number_or_none(e.get("NominalMagnification")) for e in description.iterfind(".//{*}Objective")), None
+    others_mpp, cautions = of_description(first, slide.size, stated)
+    return TiffLayout(
+        "aperio",
+        _by_size(found.levels),
+        found.associated,
+        stated,
+        magnification,
+        (of_magnification(magnification), _tag_mpp(slide.pages[0]), *others_mpp),
+        (*cautions, *_focal_planes(n_planes), *_oriented(slide.pages[0]), *found.cautions),
     )
-    return TiffLayout("ome", levels, _pictures(others, file), _ome_mpp(description), objective)
 
 
-def _ome_xml(text: str) -> Element:
-    try:
-        root: Element = fromstring(text)
-    except (ParseError, DefusedXmlException, ValueError) as error:
-        raise TiffDamageError(f"has OME metadata that cannot be read ({error})") from None
-    return root
+def _aperio_name(i: int, page: tifffile.TiffPage) -> str:
+    """Name of a directory as a picture."""
+    second_line = page.description.partition("\n")[2].split()
+    if page.is_tiled:
+        head = page.description.partition("|")[0]
+        beside = _BESIDE.search(head)
+        return beside[0].lower() if beside else "macro" if page.subfiletype == _MACRO else f"image {i}"
+    if i == 1:
+        return "thumbnail"
+    return second_line[0].lower() if second_line else f"image {i}"
 
 
-def _ome_mpp(description: Element) -> StatedMpp:
-    pixels = description.find(".//{*}Pixels")
-    if pixels is None:
-        return UNSTATED
-    sides = []
-    for axis in ("X", "Y"):
-        size = number_or_none(pixels.get(f"PhysicalSize{axis}"))
-        unit = UM_PER_UNIT.get(pixels.get(f"PhysicalSize{axis}Unit", "µm").replace("\u03bc", "\u00b5"))
-        if size is None or unit is None:
-            return UNSTATED
-        sides.append(size * unit)
-    return StatedMpp(sides[0], sides[1], "OME-XML")
+def _number_of(description: str, key: str) -> float | None:
+    """A number of Aperio's metadata, `|key = number`."""
+    found = re.search(rf"\|\s*{key}\s*=\s*([-+\d.,eE]{{1,40}})", description, re.IGNORECASE)
+    return number_or_none(found[1]) if found else None
+
+
+def _focal_planes(n: int) -> Iterator[str]:
+    if n > 1:
+        yield f"it has {n} focal planes; only the one nearest to its plane 0 is read"
+
+
+def _oriented(page: tifffile.TiffPage) -> Iterator[str]:
+    tag = page.tags.get(_ORIENTATION)
+    how = _ORIENTATIONS.get(int(tag.value)) if tag is not None and isinstance(tag.value, int) else None
+    if how is not None:
+        yield f"its orientation tag says that the picture is {how}; pixels are read as they are stored"
+
+
+def _by_size(images: Sequence[TiffImage]) -> tuple[TiffImage, ...]:
+    """Levels, finest first."""
+    return tuple(sorted(images, key=lambda image: -image.size.w))
+
+
+def _ome(tiff: tifffile.TiffFile, file: FileBytes, name: str) -> TiffLayout:
+    """OME-TIFF: the largest image is the slide, its resolutions are levels; other RGB images are pictures."""
+    pages = tiff.pages
+    images = [image for image in read_ome(tiff.pages.first.description, name) if not image.elsewhere]
+    found = {i: _ome_pages(pages, image) for i, image in enumerate(images)}
+    candidates = {i: _Candidate(images[i].name or f"image {i}", own, False, True) for i, own in found.items() if own}
+    if not candidates:
+        raise TiffDamageError("has OME metadata that name no image in it", "convert the slide again")
+    slide = _largest(list(candidates.values()))
+    index = next(i for i, candidate in candidates.items() if candidate is slide)
+    ome = images[index]
+    n_colours = slide.pages[0].samplesperpixel * len(slide.pages)
+    n_claimed = ome.n_planes * max(1, ome.n_channels // ome.samples)
+    if n_claimed > len(pages):
+        found_ = f"has OME metadata that claim {n_claimed} planes, where the file has {len(pages)}"
+        raise TiffDamageError(found_, "convert the slide again")
+    if ome.n_channels != n_colours or n_colours != 3:
+        raise PixelKindError(f"its largest image has {ome.n_channels} channels, not the 3 of RGB")
+    if ome.samples == 1:
+        slide = replace(slide, pages=tuple(slide.pages[i] for i in _colour_order(ome.channel_names)))
+    reduced = list(zip(*((sub.aspage() for sub in page.pages or ()) for page in slide.pages), strict=False))
+    levels = [_Candidate(f"level {i}", own, True, True) for i, own in enumerate(reduced, start=1)]
+    others = [candidate for i, candidate in candidates.items() if i != index]
+    result = _sort(slide.image(file, ome=True), [*levels, *others], file, ome=True)
+    tags = _tag_mpp(slide.pages[0])
+    stated = ome.stated_mpp if ome.stated_mpp.x is not None else tags
+    other_mpps, cautions = _described_by_ome(ome, slide.size, stated)
+    return TiffLayout(
+        "ome",
+        _by_size(result.levels),
+        result.associated,
+        stated,
+        ome.magnification,
+        (of_magnification(ome.magnification), tags, *other_mpps),
+        (*cautions, *_focal_planes(ome.n_planes), *_oriented(slide.pages[0]), *result.cautions),
+    )
+
+
+def _colour_order(names: Sequence[str]) -> list[int]:
+    """Positions of red, green and blue among three grey channels; without colours for names, they are in this order.
+
+    Raises:
+        PixelKindError: They are named for something else.
+
+    Example:
+        >>> _colour_order(["Blue", "Green", "Red"]), _colour_order(["", "", ""])
+        ([2, 1, 0], [0, 1, 2])
+    """
+    initials = [_initial(name) for name in names]
+    if sorted(initials) == ["b", "g", "r"]:
+        return [initials.index(colour) for colour in "rgb"]
+    if all(_UNNAMED.fullmatch(name) for name in names):
+        return [0, 1, 2]
+    raise PixelKindError(f"its channels are {', '.join(map(escaped, names))}, not red, green and blue")
+
+
+def _initial(name: str) -> str:
+    """r, g or b for the name of a colour."""
+    name = name.strip().lower()
+    return name[:1] if name in ("r", "g", "b", "red", "green", "blue") else ""
+
+
+def _ome_pages(pages: tifffile.TiffPages, image: OmeImage) -> tuple[tifffile.TiffPage, ...]:
+    """Directories of an image: one, or those of its first three channels; none where they are not in the file."""
+    n = len(pages)
+    if not image.directories or max(image.directories) >= n:
+        return ()
+    return tuple(pages[i].aspage() for i in image.directories)
+
+
+def _described_by_ome(ome: OmeImage, real: Size, stated: StatedMpp) -> tuple[tuple[StatedMpp, ...], tuple[str, ...]]:
+    if ome.size == real:
+        return (), ()
+    implied = of_described_size(ome.size, real, stated)
+    if implied is None:
+        found = f"has OME metadata that claim {ome.size.w} x {ome.size.h} px for an image of {real.w} x {real.h}"
+        raise TiffDamageError(found, "convert the slide again")
+    return (implied,), ()
 
 
 def _generic(tiff: tifffile.TiffFile, file: FileBytes) -> TiffLayout:
-    """Any other TIFF: the first directory is the slide; reduced ones, also as its sub-directories, are levels."""
-    first = tiff.pages.first
-    level_0 = tiff_image(first, file)
-    rest = [page.aspage() for page in (*(first.pages or ()), *tiff.pages[1:])]
-    reduced = [page for page in rest if page.subfiletype & _REDUCED and page.is_tiled]
-    levels = _pyramid([level_0, *(tiff_image(page, file) for page in reduced)])
-    others = ((f"image {i}", page) for i, page in enumerate(rest, start=1) if page not in reduced)
-    return TiffLayout("generic-tiff", levels, _pictures(others, file), _tag_mpp(first), None)
+    """Any other TIFF: the largest image is the slide; reductions of it, also as its sub-directories, are levels."""
+    tops = [
+        _Candidate(_generic_name(i, page), (page,), bool(page.subfiletype & _REDUCED) and page.is_tiled, page.is_tiled)
+        for i, page in enumerate(page.aspage() for page in tiff.pages)
+        if not page.subfiletype & _MASK
+    ]
+    slide = _largest(tops)
+    page = slide.pages[0]
+    subs = [sub.aspage() for sub in page.pages or ()]
+    inner = [
+        _Candidate(f"image {len(tops) + i}", (sub,), bool(sub.subfiletype & _REDUCED) and sub.is_tiled, sub.is_tiled)
+        for i, sub in enumerate(subs)
+    ]
+    found = _sort(slide.image(file), [*inner, *(top for top in tops if top is not slide)], file)
+    mpp, magnification = _number_of(page.description, "MPP"), _number_of(page.description, "AppMag")
+    tags = _tag_mpp(page)
+    stated = tags if mpp is None else stated_mpp(mpp, mpp, "its description")
+    other_mpps, cautions = of_description(page.description, slide.size, stated)
+    return TiffLayout(
+        "generic-tiff",
+        _by_size(found.levels),
+        found.associated,
+        stated,
+        magnification,
+        (of_magnification(magnification), tags, *other_mpps),
+        (*cautions, *_oriented(page), *found.cautions),
+    )
+
+
+def _generic_name(i: int, page: tifffile.TiffPage) -> str:
+    """What a directory calls itself, if it is something beside the slide, else its number."""
+    tag = page.tags.get(_PAGE_NAME)
+    names = (str(tag.value) if tag is not None else "", page.description.partition("|")[0])
+    beside = next((found for text in names if len(text) <= 200 and (found := _BESIDE.search(text))), None)
+    if beside:
+        return beside[0].lower()
+    return "macro" if page.subfiletype == _MACRO else f"image {i}"
 
 
 def _tag_mpp(page: tifffile.TiffPage) -> StatedMpp:
     """Resolution tags, which mostly speak of a screen or a printer and are then not believed."""
     unit = _RESOLUTION_UNITS.get(int(page.resolutionunit))
-    sides = page.resolution
-    if unit is None or not all(side > 0 for side in sides):
+    x, y = (_resolution(page, code) for code in (282, 283))
+    if unit is None or (x is None and y is None):
         return UNSTATED
     um = UM_PER_UNIT[unit]
-    return plausible_or_unstated(um / sides[0], um / sides[1], "TIFF resolution tags")
+    return plausible_or_unstated(x and um / x, y and um / y, "TIFF resolution tags")
 
 
-def _pyramid(images: Sequence[TiffImage]) -> tuple[TiffImage, ...]:
-    """The images as levels, finest first.
-
-    Raises:
-        LayoutRefusedError: There is none, or they are not reductions of the first.
-    """
-    if not images:
-        raise LayoutRefusedError("it has no tiled image")
-    size_0 = images[0].size
-    for image in images[1:]:
-        if not _is_reduction(size_0, image.size):
-            raise LayoutRefusedError(f"its image of {image.size.w} x {image.size.h} px is no reduction of the first")
-    return tuple(sorted(images, key=lambda image: -image.size.w))
-
-
-def _is_reduction(size_l0: Size, size: Size) -> bool:
-    """Smaller, and of the same shape but for rounding."""
-    across, down = size_l0.w / size.w, size_l0.h / size.h
-    slack = 1 / size.w + 1 / size.h + _ASPECT_TOLERANCE
-    return min(across, down) >= 1 and (across > 1 or down > 1) and abs(across / down - 1) <= slack
-
-
-def _pictures(pages: Iterable[tuple[str, tifffile.TiffPage]], file: FileBytes) -> dict[str, TiffImage]:
-    """The pages that can be shown; a picture beside the slide is never a reason to refuse it."""
-    pictures = {}
-    for name, page in pages:
-        try:
-            pictures[name] = tiff_image(page, file)
-        except LayoutRefusedError:
-            continue
-    return pictures
+def _resolution(page: tifffile.TiffPage, code: int) -> float | None:
+    tag = page.tags.get(code)
+    if tag is None:
+        return None
+    upper, lower = tag.value if isinstance(tag.value, tuple) else (tag.value, 1)
+    return upper / lower if upper > 0 and lower > 0 else None

@@ -1,0 +1,113 @@
+"""Comparison of two images of one file at a few spots: is the one a reduction of the other?"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from he2her2.errors import UnreadableRegionError
+from he2her2.geometry import Rgb, Size
+from he2her2.slides.codecs import DecodeError
+from he2her2.slides.levels import Rect, whole_downsample
+
+_SPOT_PX = 32
+_CELLS = 8
+_FAR = 25.0
+_NEAR = 8.0
+_LEAST_CORRELATION, _CLOSE_CORRELATION = 0.3, 0.9
+_TEXTURE = 4.0
+_ASPECT_TOLERANCE = 0.03
+
+
+class Picture(Protocol):
+    """An image whose regions can be read."""
+
+    @property
+    def size(self) -> Size:
+        """Width and height in px."""
+
+    def region(self, rect: Rect) -> Rgb:
+        """(h, w, 3) pixels of a rectangle inside, or raise DecodeError or UnreadableRegionError."""
+
+    def spots(self) -> Sequence[tuple[float, float]]:
+        """Positions that hold much detail, as shares of width and height."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Result of comparing two images.
+
+    Attributes:
+        n_compared: Spots that both can show.
+        n_different: Of these, the spots that show different pictures.
+    """
+
+    n_compared: int
+    n_different: int
+
+    @property
+    def same(self) -> bool:
+        """True unless half of the spots differ."""
+        return self.n_compared == 0 or 2 * self.n_different < self.n_compared
+
+
+def is_reduction(size_l0: Size, size: Size) -> bool:
+    """Check if a size is smaller, and of the same shape but for rounding."""
+    across, down = size_l0.w / size.w, size_l0.h / size.h
+    slack = 1 / size.w + 1 / size.h + _ASPECT_TOLERANCE
+    return min(across, down) >= 1 and (across > 1 or down > 1) and abs(across / down - 1) <= slack
+
+
+def compare(fine: Picture, coarse: Picture) -> Comparison:
+    """Compare two images of one shape where either holds most detail, and in the middle.
+
+    One spot whose detail agrees closely is enough, so that a sound slide opens without delay.
+    """
+    downsample = whole_downsample(fine.size, coarse.size)
+    n_compared = n_different = 0
+    for x, y in dict.fromkeys((*fine.spots(), *coarse.spots(), (0.5, 0.5))):
+        cells = _cells_at(fine, coarse, downsample, x, y)
+        if cells is None:
+            continue
+        distance, correlation = _difference(*cells)
+        if distance <= _FAR and correlation is not None and correlation >= _CLOSE_CORRELATION:
+            return Comparison(1, 0)
+        n_compared += 1
+        low = correlation is not None and correlation < _LEAST_CORRELATION
+        n_different += distance > _FAR or (distance > _NEAR and low)
+    return Comparison(n_compared, n_different)
+
+
+def _cells_at(
+    fine: Picture, coarse: Picture, downsample: float, x: float, y: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """(8, 8, 3) averages of both at one spot; None where one of them cannot be read."""
+    w, h = min(_SPOT_PX, coarse.size.w), min(_SPOT_PX, coarse.size.h)
+    left = min(max(0, round(x * coarse.size.w) - w // 2), coarse.size.w - w)
+    top = min(max(0, round(y * coarse.size.h) - h // 2), coarse.size.h - h)
+    x0, y0 = round(left * downsample), round(top * downsample)
+    x1, y1 = round((left + w) * downsample), round((top + h) * downsample)
+    try:
+        theirs = _cells(coarse.region(Rect(left, top, w, h)))
+        ours = _cells(fine.region(Rect(x0, y0, x1 - x0, y1 - y0).clipped(fine.size)))
+    except (DecodeError, UnreadableRegionError):
+        return None
+    return ours, theirs
+
+
+def _difference(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> tuple[float, float | None]:
+    """Mean absolute difference, and correlation of grey values; None where one is without texture."""
+    grey, other = ours.mean(axis=2), theirs.mean(axis=2)
+    distance = float(np.abs(ours - theirs).mean())
+    if min(grey.std(), other.std()) < _TEXTURE:
+        return distance, None
+    return distance, float(np.corrcoef(grey.ravel(), other.ravel())[0, 1])
+
+
+def _cells(pixels: Rgb) -> NDArray[np.float64]:
+    """(8, 8, 3) averages."""
+    small = Image.fromarray(pixels).resize((_CELLS, _CELLS), Image.Resampling.BOX)
+    return np.asarray(small, np.float64)

@@ -1,0 +1,293 @@
+"""Roles of a file's images (slide, level, picture beside it), and sources of its scale that contradict each other."""
+
+import numpy as np
+import pytest
+import tifffile
+
+from he2her2.errors import MppError, SlideError, SlideOpenError
+from he2her2.geometry import Point, Size
+from he2her2.slides import inspect_slide, open_slide
+from tests.slide_files import pyramid, synthetic_pixels
+
+PIXELS = synthetic_pixels(1024, 768)
+LEVELS = pyramid(PIXELS, (1, 2, 4))
+OTHER = synthetic_pixels(1024, 768, seed=9)
+BOTH = ("tiff", "openslide")
+JPEG = {"photometric": "rgb", "compression": "jpeg", "compressionargs": {"level": 85}, "metadata": None}
+TILED, STRIPS = {"tile": (64, 64)}, {"rowsperstrip": 16}
+
+
+def aperio(w=1024, h=768, mpp="0.2500", mag="40", more=""):
+    """Aperio's description of an image."""
+    head = f"Aperio Image Library v12.0.15 \r\n{w}x{h} [0,0 {w}x{h}] (64x64) JPEG/RGB Q=80"
+    return f"{head}|AppMag = {mag}|MPP = {mpp}{more}"
+
+
+def write(path, *pages):
+    """A TIFF of pages: (pixels, description, how)."""
+    with tifffile.TiffWriter(path) as tiff:
+        for pixels, description, how in pages:
+            tiff.write(pixels, description=description, **(JPEG | TILED | how))
+    return path
+
+
+def sizes(slide):
+    """Sizes of the levels."""
+    return [tuple(level.size) for level in slide.levels]
+
+
+def beside(name, pixels=None, **how):
+    """A tiled page that calls itself something beside the slide."""
+    pixels = np.full((192, 256, 3), (30, 140, 60), np.uint8) if pixels is None else pixels
+    return pixels, f"Aperio Image Library v12.0.15 \r\n{name} 256x192", how
+
+
+@pytest.mark.parametrize("backend", BOTH)
+@pytest.mark.parametrize("name", ["macro", "label", "Macro", "unnamed"])
+def test_a_tiled_page_beside_the_slide_is_no_level(tmp_path, backend, name):
+    """By its name, by its flag, or because it shows another picture: it never supplies the masks."""
+    page = beside(name) if name != "unnamed" else (beside("")[0], aperio(256, 192), {})
+    path = write(tmp_path / "a.svs", (LEVELS[0], aperio(), {}), (LEVELS[1], aperio(512, 384), {}), page)
+
+    with open_slide(path, backend=backend) as slide:
+        assert sizes(slide) == [(1024, 768), (512, 384)]
+        assert (slide.thumbnail(4.0) > 100).any()
+        if name == "unnamed":
+            assert any("256 x 192 px shows another picture than level 0" in text for text in slide.cautions)
+
+
+@pytest.mark.parametrize("backend", BOTH)
+def test_a_macro_of_glass_and_a_small_section_is_no_level(tmp_path, backend):
+    """Much of both is pale: the spots of most detail tell them apart."""
+    macro = np.full((192, 256, 3), 240, np.uint8)
+    macro[140:180, 190:250] = pyramid(PIXELS, (12,))[0][:40, :60]
+    path = write(tmp_path / "a.svs", (LEVELS[0], aperio(), {}), (macro, aperio(256, 192), {}))
+
+    with open_slide(path, backend=backend) as slide:
+        assert sizes(slide) == [(1024, 768)]
+
+
+def test_a_page_of_another_shape_is_no_level(tmp_path):
+    """It used to leave the file to a reader that takes it for one."""
+    path = write(tmp_path / "a.svs", (LEVELS[0], aperio(), {}), beside("", np.full((128, 320, 3), 90, np.uint8)))
+
+    with open_slide(path) as slide:
+        assert (slide.backend, sizes(slide)) == ("tiff", [(1024, 768)])
+
+
+def test_a_small_macro_before_the_slide(tmp_path):
+    """The largest image is the slide, wherever it stands."""
+    for name, pages in {
+        "a.svs": [(LEVELS[2], aperio(256, 192), {}), (LEVELS[0], aperio(), {})],
+        "b.tif": [(OTHER[:192, :256], None, {"resolution": (4e4, 4e4), "resolutionunit": 3})] * 1
+        + [(LEVELS[0], None, {"resolution": (4e4, 4e4), "resolutionunit": 3})],
+    }.items():
+        with open_slide(write(tmp_path / name, *pages)) as slide:
+            assert slide.size_l0 == (1024, 768)
+            assert slide.mpp == pytest.approx(0.25)
+
+
+def ome(path, *images, **how):
+    """An OME-TIFF of images: (name, pixels, levels below, metadata)."""
+    with tifffile.TiffWriter(path, ome=True) as tiff:
+        for name, pixels, below, metadata in images:
+            options = {"photometric": "rgb", "tile": (64, 64), "compression": "zlib"} | how
+            tiff.write(pixels, subifds=len(below), metadata={"axes": "YXS", "Name": name} | metadata, **options)
+            for level in below:
+                tiff.write(level, subfiletype=1, **options)
+    return path
+
+
+UM = {"PhysicalSizeX": 0.25, "PhysicalSizeXUnit": "um", "PhysicalSizeY": 0.25, "PhysicalSizeYUnit": "um"}
+
+
+@pytest.mark.parametrize("own", [{}, UM, UM | {"PhysicalSizeX": 16.0, "PhysicalSizeY": 16.0}])
+def test_an_ome_macro_that_comes_first(tmp_path, own):
+    """The slide, its levels and its own µm per pixel are taken, whatever the macro states."""
+    macro = OTHER[:192, :600]
+    path = ome(tmp_path / "a.ome.tif", ("macro image", macro, [], own), ("slide 40x", LEVELS[0], LEVELS[1:], UM))
+
+    with open_slide(path) as slide:
+        assert (sizes(slide), slide.mpp) == ([(1024, 768), (512, 384), (256, 192)], 0.25)
+        assert set(slide.associated) == {"macro image"}
+        assert np.array_equal(slide.read(Point(0, 0), Size(1024, 768), 0.25), PIXELS)
+        assert slide.cautions == ()
+
+
+def test_a_second_section_is_said(tmp_path):
+    """In an OME-TIFF, in an SVS and in a plain TIFF: one is read, and the other named."""
+    tags = {"resolution": (4e4, 4e4), "resolutionunit": 3}
+    for path in (
+        ome(tmp_path / "a.ome.tif", ("one", PIXELS, [], UM), ("two", OTHER[:700], [], UM)),
+        write(tmp_path / "b.svs", (PIXELS, aperio(), {}), (OTHER[:700], aperio(1024, 700), {})),
+        write(tmp_path / "c.tif", (PIXELS, None, tags), (OTHER[:700], None, tags)),
+    ):
+        with open_slide(path) as slide:
+            assert slide.size_l0 == (1024, 768)
+            assert len(slide.cautions) == 1
+            assert "1024 x 700" in slide.cautions[0]
+
+
+def test_levels_without_a_flag_are_levels(tmp_path):
+    """Motic's: reductions that show the slide, though no tag says so; and their µm stand in the description."""
+    text = "Motic V1.0.0 1024x768 [0,0 1024x768] [64x64] JPEG/RGB Q = 75|AppMag = 40|MPP = 0.257290"
+    pages = [(level, text if not i else None, {}) for i, level in enumerate(LEVELS)]
+
+    with open_slide(write(tmp_path / "a.svs", *pages)) as slide:
+        assert len(slide.levels) == 3
+        assert (slide.mpp, slide.settled_mpp.source) == (0.25729, "its description")
+
+
+def test_focal_planes_are_told_and_the_sharp_one_read(tmp_path):
+    """Pages of one size with OffsetZ are planes of one slide; plane 0 is read whichever comes first."""
+    blurred = [np.full_like(level, 128) for level in LEVELS]
+    pages = [(b, aperio(more="|OffsetZ = 0.9"), {}) for b in blurred[:2]]
+    pages += [(level, aperio(level.shape[1], level.shape[0]), {}) for level in LEVELS[:2]]
+
+    with open_slide(write(tmp_path / "z.svs", *pages)) as slide:
+        assert sizes(slide) == [(1024, 768), (512, 384)]
+        assert slide.read(Point(0, 0), Size(1024, 768), 0.25).std() > 5
+        assert slide.cautions == ("it has 2 focal planes; only the one nearest to its plane 0 is read",)
+
+
+@pytest.mark.parametrize(
+    ("names", "order"),
+    [
+        (["Red", "Green", "Blue"], (0, 1, 2)),
+        (["B", "G", "R"], (2, 1, 0)),
+        (None, (0, 1, 2)),
+        (["0", "1", "2"], (0, 1, 2)),
+    ],
+)
+def test_channels_stored_apart_are_rgb(tmp_path, names, order):
+    """Three grey images for red, green and blue, in the order that their names give."""
+    path = tmp_path / "a.ome.tif"
+    metadata = UM | {"axes": "CYX"} | ({} if names is None else {"Channel": {"Name": names}})
+    how = {"photometric": "minisblack", "tile": (64, 64), "compression": "zlib"}
+    with tifffile.TiffWriter(path, ome=True) as tiff:
+        tiff.write(np.moveaxis(PIXELS, 2, 0)[list(order)], subifds=1, metadata=metadata, **how)
+        tiff.write(np.moveaxis(LEVELS[1], 2, 0)[list(order)], subfiletype=1, **how)
+
+    with open_slide(path) as slide:
+        assert (slide.backend, sizes(slide), slide.mpp) == ("tiff", [(1024, 768), (512, 384)], 0.25)
+        assert np.array_equal(slide.read(Point(0, 0), Size(1024, 768), 0.25), PIXELS)
+
+
+def test_channels_of_fluorescence_are_refused(tmp_path):
+    """Three channels are not always red, green and blue."""
+    metadata = UM | {"axes": "CYX", "Channel": {"Name": ["DAPI", "FITC", "TRITC"]}}
+    tifffile.imwrite(tmp_path / "a.ome.tif", np.moveaxis(PIXELS, 2, 0), tile=(64, 64), ome=True, metadata=metadata)
+
+    with pytest.raises(SlideOpenError, match="a: its channels are DAPI, FITC, TRITC, not red, green and blue; convert"):
+        open_slide(tmp_path / "a.ome.tif")
+
+
+def test_planar_ome_has_its_levels_and_its_mpp(tmp_path):
+    """Colour planes, reduced sub-directories, µm in the XML only."""
+    how = {"photometric": "rgb", "planarconfig": "separate", "tile": (64, 64), "compression": "lzw"}
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif", ome=True) as tiff:
+        tiff.write(np.moveaxis(PIXELS, 2, 0), subifds=1, metadata=UM | {"axes": "SYX"}, **how)
+        tiff.write(np.moveaxis(LEVELS[1], 2, 0), subfiletype=1, **how)
+
+    with open_slide(tmp_path / "a.ome.tif") as slide:
+        assert (slide.backend, sizes(slide), slide.mpp) == ("tiff", [(1024, 768), (512, 384)], 0.25)
+        assert np.array_equal(slide.read(Point(0, 0), Size(512, 384), 0.5), LEVELS[1])
+
+
+# Scale
+
+
+@pytest.mark.parametrize("backend", BOTH)
+@pytest.mark.parametrize(
+    ("how", "more", "sources"),
+    [
+        ({"mag": "40", "mpp": "1.0"}, {}, "1 by Aperio metadata, 0.25 by magnification 40x"),
+        ({"mag": "20", "mpp": "0.2500"}, {}, "0.25 by Aperio metadata, 0.5 by magnification 20x"),
+        ({"mag": "5"}, {}, "0.25 by Aperio metadata, 2 by magnification 5x"),
+        ({}, {"resolution": (2e4, 2e4), "resolutionunit": 3}, "0.25 by Aperio metadata, 0.5 by TIFF resolution tags"),
+        ({"w": 4096, "h": 3072}, {}, "1 by the described size of 4096 x 3072 px, where it has 1024 x 768 px"),
+    ],
+)
+def test_sources_that_contradict_each_other_are_refused(tmp_path, backend, how, more, sources):
+    """By more than a quarter: both values and their sources are said; --mpp settles it, and the caution stays."""
+    path = write(tmp_path / "a.svs", (PIXELS, aperio(**how), more))
+
+    with pytest.raises(MppError, match=f"its µm per pixel contradict each other: .*{sources}.*--mpp"):
+        open_slide(path, backend=backend)
+
+    with open_slide(path, mpp=0.25, backend=backend) as slide:
+        assert slide.mpp == 0.25
+        assert "contradict each other: 0.25 by --mpp" in slide.cautions[0]
+    report = inspect_slide(path, backend=backend)
+    assert sum("contradict" in problem.found for problem in report.problems) == 1
+
+
+def test_small_contradictions_are_cautions(tmp_path):
+    """8 % between text and tags: the slide is read, and the reader told."""
+    tags = {"resolution": (1e4 / 0.27, 1e4 / 0.27), "resolutionunit": 3}
+
+    with open_slide(write(tmp_path / "a.svs", (PIXELS, aperio(), tags))) as slide:
+        assert slide.mpp == 0.25
+        assert "0.25 by Aperio metadata, 0.27 by TIFF resolution tags" in slide.cautions[0]
+
+
+@pytest.mark.parametrize("mpp", ["0.2265", "0.2325", "0.2500", "0.2738", "0,2500"])
+def test_what_scanners_call_40x_is_no_contradiction(tmp_path, mpp):
+    """A magnification is a round number; a decimal comma is a decimal point."""
+    with open_slide(write(tmp_path / "a.svs", (PIXELS, aperio(mpp=mpp), {}))) as slide:
+        assert slide.mpp == float(mpp.replace(",", "."))
+        assert slide.cautions == ()
+
+
+@pytest.mark.parametrize("backend", BOTH)
+def test_a_crop_is_told_from_a_reduction(tmp_path, backend):
+    """Another shape than described: the scale stays, and the reader is told; a described part is no crop."""
+    text = aperio().replace("1024x768 [0,0 1024x768]", "9000x8000 [77,99 1024x768]")
+    with open_slide(write(tmp_path / "a.svs", (PIXELS, text, {})), backend=backend) as slide:
+        assert slide.cautions == ()
+    with open_slide(write(tmp_path / "b.svs", (PIXELS, aperio(4096, 1000), {})), backend=backend) as slide:
+        assert "its description states 4096 x 1000 px, it has 1024 x 768" in slide.cautions[0]
+
+
+@pytest.mark.parametrize(
+    ("metadata", "mpp"),
+    [
+        ({"PhysicalSizeX": 0.25}, 0.25),
+        ({"PhysicalSizeY": 0.25}, 0.25),
+        ({"PhysicalSizeX": 250.0, "PhysicalSizeXUnit": "nm", "PhysicalSizeY": 0.25}, 0.25),
+        ({"PhysicalSizeX": 2500.0, "PhysicalSizeXUnit": "Å", "PhysicalSizeY": 2.5e-7, "PhysicalSizeYUnit": "m"}, 0.25),
+        ({"PhysicalSizeX": 0.25, "PhysicalSizeXUnit": "micron", "PhysicalSizeY": 0.25}, 0.25),
+        (
+            {"PhysicalSizeX": 1.0, "PhysicalSizeXUnit": "pixel", "PhysicalSizeY": 1.0, "PhysicalSizeYUnit": "pixel"},
+            None,
+        ),
+    ],
+)
+def test_um_per_pixel_in_ome_xml(tmp_path, metadata, mpp):
+    """Every unit of length; one direction stands for both; a pixel is no length."""
+    path = ome(tmp_path / "a.ome.tif", ("slide", PIXELS, [], metadata))
+
+    if mpp is None:
+        with pytest.raises(MppError, match="no µm per pixel"):
+            open_slide(path)
+    else:
+        with open_slide(path) as slide:
+            assert slide.mpp == pytest.approx(mpp)
+
+
+def test_a_slide_larger_than_glass_is_refused(tmp_path):
+    """9.9 µm where 0.25 belong: a metre of slide."""
+    how = {"tile": (1024, 1024), "compression": "zlib", "compressionargs": {"level": 1}}
+    path = write(tmp_path / "a.svs", (np.zeros((1024, 30_000, 3), np.uint8), aperio(30_000, 1024, "9.9", "1"), how))
+
+    with pytest.raises(SlideError, match="make it 297 x 10 mm, larger than any slide; pass --mpp"):
+        open_slide(path)
+
+
+@pytest.mark.parametrize("value", [2, 3, 6])
+def test_an_orientation_tag_is_said(tmp_path, value):
+    """Both readers ignore it alike."""
+    path = write(tmp_path / "a.svs", (PIXELS, aperio(), {"extratags": [(274, 3, 1, value, True)]}))
+
+    with open_slide(path) as slide:
+        assert "orientation tag" in slide.cautions[0]
