@@ -1,5 +1,7 @@
 """Roles of a file's images (slide, level, picture beside it), and sources of its scale that contradict each other."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import tifffile
@@ -13,8 +15,8 @@ PIXELS = synthetic_pixels(1024, 768)
 LEVELS = pyramid(PIXELS, (1, 2, 4))
 OTHER = synthetic_pixels(1024, 768, seed=9)
 BOTH = ("tiff", "openslide")
-JPEG = {"photometric": "rgb", "compression": "jpeg", "compressionargs": {"level": 85}, "metadata": None}
-TILED, STRIPS = {"tile": (64, 64)}, {"rowsperstrip": 16}
+JPEG: dict[str, Any] = {"photometric": "rgb", "compression": "jpeg", "compressionargs": {"level": 85}, "metadata": None}
+TILED: dict[str, Any] = {"tile": (64, 64)}
 
 
 def aperio(w=1024, h=768, mpp="0.2500", mag="40", more=""):
@@ -77,11 +79,12 @@ def test_a_page_of_another_shape_is_no_level(tmp_path):
 
 def test_a_small_macro_before_the_slide(tmp_path):
     """The largest image is the slide, wherever it stands."""
-    for name, pages in {
+    tags: dict[str, Any] = {"resolution": (4e4, 4e4), "resolutionunit": 3}
+    cases: dict[str, list[Any]] = {
         "a.svs": [(LEVELS[2], aperio(256, 192), {}), (LEVELS[0], aperio(), {})],
-        "b.tif": [(OTHER[:192, :256], None, {"resolution": (4e4, 4e4), "resolutionunit": 3})] * 1
-        + [(LEVELS[0], None, {"resolution": (4e4, 4e4), "resolutionunit": 3})],
-    }.items():
+        "b.tif": [(OTHER[:192, :256], None, tags), (LEVELS[0], None, tags)],
+    }
+    for name, pages in cases.items():
         with open_slide(write(tmp_path / name, *pages)) as slide:
             assert slide.size_l0 == (1024, 768)
             assert slide.mpp == pytest.approx(0.25)
@@ -91,14 +94,19 @@ def ome(path, *images, **how):
     """An OME-TIFF of images: (name, pixels, levels below, metadata)."""
     with tifffile.TiffWriter(path, ome=True) as tiff:
         for name, pixels, below, metadata in images:
-            options = {"photometric": "rgb", "tile": (64, 64), "compression": "zlib"} | how
+            options: dict[str, Any] = {"photometric": "rgb", "tile": (64, 64), "compression": "zlib"} | how
             tiff.write(pixels, subifds=len(below), metadata={"axes": "YXS", "Name": name} | metadata, **options)
             for level in below:
                 tiff.write(level, subfiletype=1, **options)
     return path
 
 
-UM = {"PhysicalSizeX": 0.25, "PhysicalSizeXUnit": "um", "PhysicalSizeY": 0.25, "PhysicalSizeYUnit": "um"}
+UM: dict[str, Any] = {
+    "PhysicalSizeX": 0.25,
+    "PhysicalSizeXUnit": "um",
+    "PhysicalSizeY": 0.25,
+    "PhysicalSizeYUnit": "um",
+}
 
 
 @pytest.mark.parametrize("own", [{}, UM, UM | {"PhysicalSizeX": 16.0, "PhysicalSizeY": 16.0}])
@@ -116,7 +124,7 @@ def test_an_ome_macro_that_comes_first(tmp_path, own):
 
 def test_a_second_section_is_said(tmp_path):
     """In an OME-TIFF, in an SVS and in a plain TIFF: one is read, and the other named."""
-    tags = {"resolution": (4e4, 4e4), "resolutionunit": 3}
+    tags: dict[str, Any] = {"resolution": (4e4, 4e4), "resolutionunit": 3}
     for path in (
         ome(tmp_path / "a.ome.tif", ("one", PIXELS, [], UM), ("two", OTHER[:700], [], UM)),
         write(tmp_path / "b.svs", (PIXELS, aperio(), {}), (OTHER[:700], aperio(1024, 700), {})),
@@ -131,7 +139,7 @@ def test_a_second_section_is_said(tmp_path):
 def test_levels_without_a_flag_are_levels(tmp_path):
     """Motic's: reductions that show the slide, though no tag says so; and their µm stand in the description."""
     text = "Motic V1.0.0 1024x768 [0,0 1024x768] [64x64] JPEG/RGB Q = 75|AppMag = 40|MPP = 0.257290"
-    pages = [(level, text if not i else None, {}) for i, level in enumerate(LEVELS)]
+    pages: list[Any] = [(level, text if not i else None, {}) for i, level in enumerate(LEVELS)]
 
     with open_slide(write(tmp_path / "a.svs", *pages)) as slide:
         assert len(slide.levels) == 3
@@ -141,7 +149,7 @@ def test_levels_without_a_flag_are_levels(tmp_path):
 def test_focal_planes_are_told_and_the_sharp_one_read(tmp_path):
     """Pages of one size with OffsetZ are planes of one slide; plane 0 is read whichever comes first."""
     blurred = [np.full_like(level, 128) for level in LEVELS]
-    pages = [(b, aperio(more="|OffsetZ = 0.9"), {}) for b in blurred[:2]]
+    pages: list[Any] = [(b, aperio(more="|OffsetZ = 0.9"), {}) for b in blurred[:2]]
     pages += [(level, aperio(level.shape[1], level.shape[0]), {}) for level in LEVELS[:2]]
 
     with open_slide(write(tmp_path / "z.svs", *pages)) as slide:
@@ -162,8 +170,8 @@ def test_focal_planes_are_told_and_the_sharp_one_read(tmp_path):
 def test_channels_stored_apart_are_rgb(tmp_path, names, order):
     """Three grey images for red, green and blue, in the order that their names give."""
     path = tmp_path / "a.ome.tif"
-    metadata = UM | {"axes": "CYX"} | ({} if names is None else {"Channel": {"Name": names}})
-    how = {"photometric": "minisblack", "tile": (64, 64), "compression": "zlib"}
+    metadata: dict[str, Any] = UM | {"axes": "CYX"} | ({} if names is None else {"Channel": {"Name": names}})
+    how: dict[str, Any] = {"photometric": "minisblack", "tile": (64, 64), "compression": "zlib"}
     with tifffile.TiffWriter(path, ome=True) as tiff:
         tiff.write(np.moveaxis(PIXELS, 2, 0)[list(order)], subifds=1, metadata=metadata, **how)
         tiff.write(np.moveaxis(LEVELS[1], 2, 0)[list(order)], subfiletype=1, **how)
@@ -175,7 +183,7 @@ def test_channels_stored_apart_are_rgb(tmp_path, names, order):
 
 def test_channels_of_fluorescence_are_refused(tmp_path):
     """Three channels are not always red, green and blue."""
-    metadata = UM | {"axes": "CYX", "Channel": {"Name": ["DAPI", "FITC", "TRITC"]}}
+    metadata: dict[str, Any] = UM | {"axes": "CYX", "Channel": {"Name": ["DAPI", "FITC", "TRITC"]}}
     tifffile.imwrite(tmp_path / "a.ome.tif", np.moveaxis(PIXELS, 2, 0), tile=(64, 64), ome=True, metadata=metadata)
 
     with pytest.raises(SlideOpenError, match="a: its channels are DAPI, FITC, TRITC, not red, green and blue; convert"):
@@ -184,7 +192,7 @@ def test_channels_of_fluorescence_are_refused(tmp_path):
 
 def test_planar_ome_has_its_levels_and_its_mpp(tmp_path):
     """Colour planes, reduced sub-directories, µm in the XML only."""
-    how = {"photometric": "rgb", "planarconfig": "separate", "tile": (64, 64), "compression": "lzw"}
+    how: dict[str, Any] = {"photometric": "rgb", "planarconfig": "separate", "tile": (64, 64), "compression": "lzw"}
     with tifffile.TiffWriter(tmp_path / "a.ome.tif", ome=True) as tiff:
         tiff.write(np.moveaxis(PIXELS, 2, 0), subifds=1, metadata=UM | {"axes": "SYX"}, **how)
         tiff.write(np.moveaxis(LEVELS[1], 2, 0), subfiletype=1, **how)
