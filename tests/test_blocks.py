@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from he2her2.config import Runtime, load_config
-from he2her2.errors import UnreadableRegionError
+from he2her2.errors import NotANumberError, UnreadableRegionError
 from he2her2.geometry import Size, TileGrid
 from he2her2.method import infer
 from he2her2.method.inference import blocks_of
-from he2her2.models import CNNS, Untrained, load_engine, load_slide_model
+from he2her2.models import CNNS, Card, Untrained, load_engine, load_slide_model
 from he2her2.models.encoders.cnn import COMPACT_TUMOUR_CNN, PAPER_TILE_CNN, STRIDED_TILE_CNN, Conv
 from he2her2.models.export import engine_of
 from he2her2.models.torch_engine import TorchEngine
@@ -132,6 +132,21 @@ def test_a_damaged_tile_costs_the_tiles_that_touch_it_and_no_others(tmp_path, en
     assert np.abs(expected[1] - logits).max() < 1e-5
     assert told == sorted(told)
     assert told[-1] == len(grid)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("mpp", [0.25, 0.5], ids=["squares", "tiles"])
+def test_a_network_that_gives_no_numbers_fails_the_slide(tmp_path, value, mpp):
+    """Finite weights can overflow on some tile: no status is made of the rest."""
+    weights = initial_weights(STRIDED_TILE_CNN, seed=0)
+    weights["fc_layers.1.bias"][2] = value
+    engine = engine_of(Card(STRIDED_TILE_CNN, trained=False, notice=""), weights)
+    path = write_slide(tmp_path / "slide.svs", [synthetic_pixels(640, 640)], SlideSpec(mpp=mpp))
+    with open_slide(path) as slide:
+        grid = cut_tiles(np.ones((20, 20), bool), slide.size_l0, px_l0=32.0, mpp=0.25, min_tiles=4).grid
+
+        with pytest.raises(NotANumberError, match=r"slide: the tile_cnn \(strided-tile-cnn\) gives \d+ of \d+ tiles a"):
+            infer(slide, grid, engine, load_config().runtime)
 
 
 def test_resampled_tiles_are_read_one_by_one(tmp_path, engine):

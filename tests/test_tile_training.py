@@ -294,7 +294,7 @@ def test_slides_without_tiles_are_told_before_any_training(train, cohort):
     code, _, err, run = train(bad)
 
     assert code == 2
-    assert [word in err for word in ("2 of 12 slides", "line 2: broken", "line 7: text")] == [True] * 3
+    assert [word in err for word in ("2 of 12 slides", "line 2: s0-0: ", "line 7: s1-1: ")] == [True] * 3
     assert not (run / "checkpoints").exists()
     assert not (run / "run.json").exists()
 

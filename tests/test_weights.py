@@ -5,14 +5,19 @@ import shutil
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
+from onnx import helper, numpy_helper
 from safetensors.numpy import load_file, save_file
 
-from he2her2.errors import WeightsError
+from he2her2.errors import NotANumberError, WeightsError
 from he2her2.files import sha256_of
+from he2her2.geometry import TileGrid
+from he2her2.method import decide_on
 from he2her2.models import (
     AGGREGATORS,
     CNNS,
+    Aggregated,
     Card,
     Metric,
     RankingSettings,
@@ -25,6 +30,7 @@ from he2her2.models.aggregators import PAPER_MLP
 from he2her2.models.card import card_from_json, card_to_json
 from he2her2.models.encoders.cnn import COMPACT_TUMOUR_CNN, STRIDED_TILE_CNN
 from he2her2.models.export import _write_onnx, save_weights
+from he2her2.models.graph_check import _check_plain
 from he2her2.models.onnx_engine import OnnxEngine
 from he2her2.models.torch_engine import TorchEngine
 from he2her2.models.torch_modules import initial_weights, module_of
@@ -38,6 +44,8 @@ CARD = Card(
     metrics=(Metric("balanced accuracy", "toys, by patient", n=10, value=0.8, low=0.5, high=0.9),),
     limits=("not for patients",),
 )
+ALL = np.arange(2)
+GRID = TileGrid(np.zeros((2, 2), np.int64), side_l0=256, side_px=256, mpp=0.25)
 WEIGHTS = initial_weights(COMPACT_TUMOUR_CNN, seed=5)
 
 
@@ -274,7 +282,7 @@ def test_an_onnx_file_of_another_network(folder):
     _write_onnx(folder / "model.onnx", STRIDED_TILE_CNN, other)
     note_file(folder, "model.onnx")
 
-    with pytest.raises(WeightsError, match=r"not the weights of a compact-tumour-cnn: fc_layers\.1\.weight is missing"):
+    with pytest.raises(WeightsError, match="has 17 nodes where compact-tumour-cnn has 14"):
         load(folder)
 
 
@@ -286,6 +294,205 @@ def test_an_onnx_file_for_another_input(folder):
 
     with pytest.raises(WeightsError, match="where compact-tumour-cnn has"):
         load(folder)
+
+
+def retrained(weights, seed=9):
+    """Other weights of the same shapes."""
+    rng = np.random.default_rng(seed)
+    return {name: (tensor * rng.uniform(0.5, 2, tensor.shape)).astype(np.float32) for name, tensor in weights.items()}
+
+
+def edit_onnx(folder, edit):
+    """Change a folder's ONNX file, with the hash that belongs to it."""
+    model = onnx.load(folder / "model.onnx", load_external_data=False)
+    edit(model)
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    note_file(folder, "model.onnx")
+
+
+def initializer(model, name):
+    return next(tensor for tensor in model.graph.initializer if tensor.name == name)
+
+
+def set_values(tensor, values):
+    tensor.raw_data = np.asarray(values, "<f4").tobytes()
+
+
+def put_nan(model):
+    tensor = initializer(model, "fc_layers.0.bias")
+    set_values(tensor, [0.5, np.nan])
+
+
+def put_infinity(model):
+    tensor = initializer(model, "conv_layers.0.bias")
+    set_values(tensor, np.full(32, np.inf))
+
+
+def zero(name):
+    def edit(model):
+        tensor = initializer(model, name)
+        tensor.raw_data = bytes(len(tensor.raw_data))
+
+    return edit
+
+
+def move_values(location):
+    def edit(model):
+        tensor = initializer(model, "fc_layers.0.bias")
+        tensor.ClearField("raw_data")
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value=location)
+
+    return edit
+
+
+def hide_in_constant(model):
+    tensor = onnx.TensorProto()
+    tensor.CopyFrom(initializer(model, "fc_layers.0.bias"))
+    model.graph.node.insert(0, helper.make_node("Constant", [], ["hidden"], value=tensor))
+    model.graph.node[-1].input[2] = "hidden"
+
+
+def hide_in_place_of_relu(model):
+    tensor = onnx.TensorProto()
+    tensor.CopyFrom(initializer(model, "fc_layers.0.bias"))
+    model.graph.node[1].CopyFrom(helper.make_node("Constant", [], [model.graph.node[1].output[0]], value=tensor))
+
+
+def add_loop(model):
+    body = helper.make_graph([], "body", [], [])
+    model.graph.node[1].CopyFrom(helper.make_node("Loop", ["", ""], [model.graph.node[1].output[0]], body=body))
+
+
+def turn_round(model):
+    last = model.graph.node[-1]
+    last.output[0] = "before"
+    model.graph.node.append(helper.make_node("Neg", ["before"], ["logits"]))
+
+
+def negative_alpha(model):
+    alpha = next((one for one in model.graph.node[-1].attribute if one.name == "alpha"), None)
+    if alpha is not None:
+        model.graph.node[-1].attribute.remove(alpha)
+    model.graph.node[-1].attribute.append(helper.make_attribute("alpha", -1.0))
+
+
+def skip_a_layer(model):
+    model.graph.node[4].input[0] = model.graph.node[0].output[0]
+
+
+def add_function(model):
+    model.functions.add(name="Relu", domain="other")
+
+
+def double(model):
+    model.graph.initializer.append(initializer(model, "fc_layers.0.bias"))
+
+
+def shrink(model):
+    initializer(model, "fc_layers.0.bias").dims[0] = 1 << 40
+
+
+def sparse(model):
+    model.graph.sparse_initializer.add()
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (put_nan, r"model\.onnx: fc_layers\.0\.bias holds a value that is no number"),
+        (put_infinity, r"model\.onnx: conv_layers\.0\.bias holds a value that is no number"),
+        (zero("fc_layers.0.weight"), r"fc_layers\.0\.weight is another in model\.onnx than in weights\.safetensors"),
+        (zero("conv_layers.2.weight"), r"conv_layers\.2\.weight is another in model\.onnx"),
+        (zero("conv_layers.0.bias"), r"conv_layers\.0\.bias is another in model\.onnx"),
+        (move_values("/etc/passwd"), "are in another file, which no card vouches for"),
+        (move_values("weights.safetensors"), "are in another file, which no card vouches for"),
+        (hide_in_constant, "has 15 nodes where compact-tumour-cnn has 14"),
+        (hide_in_place_of_relu, "node 2 is 'Constant' where compact-tumour-cnn has Relu"),
+        (add_loop, "node 2 is 'Loop' where compact-tumour-cnn has Relu"),
+        (turn_round, "has 15 nodes where compact-tumour-cnn has 14"),
+        (negative_alpha, r"node 14 \(Gemm\) has another alpha than a compact-tumour-cnn"),
+        (skip_a_layer, r"node 5 \(Relu\) is not of"),
+        (add_function, "holds functions, which he2her2 never writes"),
+        (double, "holds two tensors named 'fc_layers.0.bias'"),
+        (shrink, "has 8 bytes, which do not fill its shape"),
+        (sparse, "holds sparse tensors, which he2her2 never writes"),
+    ],
+)
+def test_an_onnx_file_that_computes_something_else(folder, edit, words):
+    """Even with the hash that belongs to it: what runs is what the card says and the safetensors file holds."""
+    edit_onnx(folder, edit)
+
+    with pytest.raises(WeightsError, match=words) as caught:
+        load(folder)
+
+    assert "\n" not in str(caught.value)
+
+
+def test_tensors_of_another_training(folder):
+    """Every tensor is compared by value; batch norms as they are folded."""
+    save_file(retrained(load_file(folder / "weights.safetensors")), folder / "weights.safetensors")
+    note_file(folder, "weights.safetensors")
+
+    with pytest.raises(WeightsError, match=r"is another in model\.onnx than in weights\.safetensors"):
+        load(folder)
+
+
+@pytest.mark.parametrize("part", ["weight", "bias", "running_mean", "running_var"])
+def test_another_batch_norm(folder, part):
+    """A norm's four tensors are in the folded convolution, and must be those."""
+    tensors = load_file(folder / "weights.safetensors")
+    tensors[f"norm_layers.1.{part}"] += 0.01
+    rewrite_tensors(folder, tensors)
+
+    with pytest.raises(WeightsError, match=r"conv_layers\.1\.\w+ is another in model\.onnx"):
+        load(folder)
+
+
+def test_trained_batch_norms_are_folded_alike(tmp_path):
+    """Norms that are no identity, and nearly flat channels, are no difference."""
+    weights = retrained(WEIGHTS)
+    weights["norm_layers.0.running_var"][:4] = 1e-12
+    weights["norm_layers.0.weight"][4:8] = 0
+    weights["norm_layers.2.running_mean"][:] = 300
+
+    save_weights(tmp_path / "tumour_cnn", CARD, weights)
+
+    assert load(tmp_path / "tumour_cnn").card.trained
+
+
+@pytest.mark.parametrize(
+    ("node", "words"),
+    [
+        (helper.make_node("Loop", ["", ""], ["x"], body=helper.make_graph([], "body", [], [])), "has a node 'Loop'"),
+        (helper.make_node("If", ["c"], ["x"]), "has a node 'If'"),
+        (helper.make_node("Scan", ["c"], ["x"]), "has a node 'Scan'"),
+        (helper.make_node("RandomNormal", [], ["x"], shape=[1]), "has a node 'RandomNormal'"),
+        (helper.make_node("Relu", ["c"], ["x"], domain="other"), "has a node 'Relu'"),
+        (
+            helper.make_node("Constant", [], ["x"], value=numpy_helper.from_array(np.zeros(65, np.float32))),
+            "constant of more than 64 values",
+        ),
+        (helper.make_node("Constant", [], ["x"], value_floats=[0.0] * 65), "constant of more than 64 values"),
+        (helper.make_node("Constant", [], ["x"], value_float=np.nan), "value that is no number"),
+        (
+            helper.make_node("Constant", [], ["x"], value=numpy_helper.from_array(np.full((), np.nan, np.float32))),
+            "constant that is no number",
+        ),
+    ],
+)
+def test_a_graph_of_an_aggregator_of_ones_own(node, words):
+    """Where no layers are known, what could hide weights, draw numbers or run for ever is refused all the same."""
+    _check_plain(helper.make_graph([helper.make_node("Softmax", ["a"], ["b"])], "own", [], []))
+
+    with pytest.raises(ValueError, match=words):
+        _check_plain(helper.make_graph([node], "own", [], []))
+
+
+def test_weights_that_overflow_fail_the_slide():
+    """Finite weights can give logits that are no numbers: the slide fails, and has no status."""
+    with pytest.raises(NotANumberError, match="S1: the aggregator gives no number as probability; use other weights"):
+        decide_on("S1", GRID, np.zeros((2, 4), np.float32), lambda _: Aggregated(np.nan, None, ALL, ALL / 1.0), 0.5)
 
 
 def test_a_card_of_a_later_version(folder):

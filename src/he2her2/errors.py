@@ -105,6 +105,12 @@ class DamagedSlideError(SlideError):
     stage = "scoring"
 
 
+class NotANumberError(SlideError):
+    """A network gave a value that is no number."""
+
+    stage = "scoring"
+
+
 class TissueError(SlideError):
     """There is no tissue on the slide, or none that is fit for use."""
 

@@ -65,7 +65,7 @@ def predict(
     with watch.stage("tiles"):
         readable, logits = score_tiles(slide, tiling.grid, model.tile_cnn, config, watch)
         grid = tiling.grid.take(readable)
-        decision = decide_on(grid, logits, model.aggregator, config.threshold, model.operating_point)
+        decision = decide_on(slide.slide_id, grid, logits, model.aggregator, config.threshold, model.operating_point)
     return Prediction(
         status=decision.status,
         probability=decision.probability,

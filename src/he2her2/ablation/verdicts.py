@@ -1,7 +1,7 @@
 """Verdicts of the six methods on the slides of a test cohort, decided as in prediction and kept slide by slide."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import TypeAlias
 
@@ -116,7 +116,7 @@ def decide_cohort(
     stage = f"finding tumour tiles of {cohort.name}"
     for task, tiles in engine.run(tasks, tiler, tiler.ledger(folder / "bags"), stage=stage):
         if isinstance(tiles, Failure):
-            failures[task.slide_id] = replace(tiles, slide_id=task.slide_id)
+            failures[task.slide_id] = tiles
         else:
             grids[task.slide_id] = tiles
     verdicts: dict[str, _Verdicts] = {}
@@ -124,7 +124,7 @@ def decide_cohort(
     tiled = [task for task in tasks if task.slide_id in grids]
     for task, found in engine.run(tiled, _MethodsWorker(trained, grids), ledger, stage=f"deciding on {cohort.name}"):
         if isinstance(found, Failure):
-            failures[task.slide_id] = replace(found, slide_id=task.slide_id)
+            failures[task.slide_id] = found
         else:
             verdicts[task.slide_id] = found
     rows = [row for row in cohort.rows if row.slide_id in verdicts]
@@ -166,7 +166,7 @@ class _MethodsWorker:
                 if one.tile_weights not in scored:
                     scored[one.tile_weights] = score_tiles(slide, grid, one.tile_cnn, one.config)
                 readable, logits = scored[one.tile_weights]
-                decision = decide_on(grid.take(readable), logits, one.aggregator, one.config.threshold)
+                decision = decide_on(task.slide_id, grid.take(readable), logits, one.aggregator, one.config.threshold)
                 verdicts[method] = _Verdict(decision.status, decision.probability, len(decision.grid))
         return verdicts
 

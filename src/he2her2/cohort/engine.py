@@ -146,7 +146,7 @@ class SlideEngine:
         try:
             return worker(task)
         except SlideError as error:
-            return Failure(error.slide_id, str(task.path), error.stage, error.reason, error.remedy)
+            return Failure(task.slide_id, str(task.path), error.stage, error.reason, error.remedy)
         except AnnotationError as error:
             reason, _, remedy = str(error).rpartition("; ")
             if not reason:

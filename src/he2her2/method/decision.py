@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from he2her2.errors import NotANumberError
 from he2her2.geometry import TileGrid
 from he2her2.labels import Her2Status
 from he2her2.models import Aggregated, Bag, soft_argmax
@@ -36,6 +37,7 @@ class Decision:
 
 
 def decide_on(
+    slide_id: str,
     grid: TileGrid,
     logits: NDArray[np.float32],
     aggregator: Callable[[Bag], Aggregated],
@@ -45,13 +47,19 @@ def decide_on(
     """Decide on a slide whose tiles have their logits; prediction, training and ablation all decide here.
 
     Args:
+        slide_id: The slide's name.
         grid: (n) tiles.
         logits: (n, 4) of them.
         aggregator: From the bag to the probability of HER2-positive.
         threshold: Positive from this probability on.
         operating_point: Kept beside the weights; decides in place of `threshold`.
+
+    Raises:
+        NotANumberError: The aggregator gives no number.
     """
     found = aggregator(Bag.of(grid, logits))
+    if not np.isfinite(found.probability):
+        raise NotANumberError(slide_id, "the aggregator gives no number as probability", "use other weights")
     if operating_point is not None:
         status = operating_point.status(found.probability)
     else:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from he2her2.config import Runtime
+from he2her2.errors import NotANumberError
 from he2her2.geometry import TileGrid
 from he2her2.models import Engine
 from he2her2.preprocessing import Blocks, share_blocks
@@ -39,6 +40,9 @@ def infer(
         runtime: Threads and batch size.
         done: Called with the number of tiles done.
         spent: Called at the end with the times of the threads.
+
+    Raises:
+        NotANumberError: A logit is nan or infinite.
     """
     found = [(np.empty(0, np.int64), np.empty((0, len(engine.card.network.classes)), np.float32))]
 
@@ -64,7 +68,13 @@ def infer(
     done(len(grid))
     positions = np.concatenate([positions for positions, _ in found])
     order = np.argsort(positions)
-    return positions[order], np.concatenate([logits for _, logits in found])[order]
+    logits = np.concatenate([logits for _, logits in found])[order]
+    n_bad = np.count_nonzero(~np.isfinite(logits).all(axis=1))
+    if n_bad:
+        card = engine.card
+        reason = f"the {card.role} ({card.network.name}) gives {n_bad} of {len(logits)} tiles a value that is no number"
+        raise NotANumberError(slide.slide_id, reason, "use other weights or, on a GPU, --set runtime.precision=full")
+    return positions[order], logits
 
 
 def blocks_of(grid: TileGrid, engine: Engine) -> Blocks | None:

@@ -1,7 +1,8 @@
 """Inputs and outputs of a network as its ONNX file has them."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -10,6 +11,44 @@ from numpy.typing import NDArray
 Shape: TypeAlias = tuple[int, ...]
 Arrays: TypeAlias = Mapping[str, NDArray[np.float32]]
 Inputs: TypeAlias = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One node of a network's ONNX file.
+
+    Attributes:
+        operator: Its ONNX operator.
+        attributes: Those that differ from the operator's defaults.
+        tensors: Name to shape of its weights, in the order of its inputs.
+        norm: Name of the batch norm that is folded into the weights; empty for none.
+    """
+
+    operator: str
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    tensors: Mapping[str, Shape] = field(default_factory=dict)
+    norm: str = ""
+
+    @property
+    def norm_tensors(self) -> dict[str, Shape]:
+        """Name to shape of the batch norm's tensors."""
+        n = next(iter(self.tensors.values()))[:1] if self.norm else ()
+        parts = ("weight", "bias", "running_mean", "running_var") if self.norm else ()
+        return {f"{self.norm}.{part}": n for part in parts}
+
+
+def dense_layers(name: str, widths: Sequence[int]) -> list[Layer]:
+    """Fully connected layers `name.0`, `name.1` and so on, with ReLU between them.
+
+    Args:
+        name: Of the list of layers.
+        widths: From the input to the output.
+    """
+    layers = []
+    for k, (n_in, n_out) in enumerate(pairwise(widths)):
+        tensors = {f"{name}.{k}.weight": (n_out, n_in), f"{name}.{k}.bias": (n_out,)}
+        layers += [Layer("Gemm", {"transB": 1}, tensors), Layer("Relu")]
+    return layers[:-1]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,9 @@ Everything that is read is checked: role, version, hashes, every tensor's name, 
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,15 +14,16 @@ from safetensors import SafetensorError, safe_open
 
 from he2her2.errors import WeightsError
 from he2her2.files import sha256_of
-from he2her2.models.card import Card, Role, card_from_json
-from he2her2.models.signature import Shape
+from he2her2.models.card import Card, Role, Spec, card_from_json
+from he2her2.models.graph_check import read_graph
+from he2her2.models.signature import Arrays, Shape
 
 CARD_FILE = "card.json"
 ONNX_FILE = "model.onnx"
 TENSOR_FILE = "weights.safetensors"
 _CHUNK = 1 << 22
-_NORM_MEAN = ".running_mean"
-_NORM_PARTS = (".weight", ".bias", _NORM_MEAN, ".running_var")
+_NORM_EPSILON = 1e-5  # torch's
+_MOST_PROBLEMS = 20
 _AGAIN = "copy the folder again from where it came"
 
 
@@ -68,9 +71,7 @@ def verify(folder: Path, card: Card) -> None:
             raise WeightsError(f"{file}: has {n_bytes} bytes where its card says {note.n_bytes}; {_AGAIN}")
         if sha256_of(file) != note.sha256:
             raise WeightsError(f"{file}: is not the file that its card describes (other SHA-256); {_AGAIN}")
-    for name, tensor in _tensors(folder / TENSOR_FILE, card.network.name, _shapes_in(folder / ONNX_FILE)):
-        if not all(np.isfinite(part).all() for part in _chunks(tensor)):
-            raise WeightsError(f"{folder / TENSOR_FILE}: {name} holds a value that is no number; train or import again")
+    _check_values(folder, card)
 
 
 def load_tensors(folder: Path, card: Card) -> dict[str, NDArray[np.float32]]:
@@ -79,30 +80,69 @@ def load_tensors(folder: Path, card: Card) -> dict[str, NDArray[np.float32]]:
     Raises:
         WeightsError: They are not those of the folder's ONNX file.
     """
-    return dict(_tensors(folder / TENSOR_FILE, card.network.name, _shapes_in(folder / ONNX_FILE)))
+    exported = read_graph(folder / ONNX_FILE, card.network)
+    with _open_tensors(folder / TENSOR_FILE, card.network, exported) as tensors:
+        return {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118  it is no mapping
 
 
-def _shapes_in(file: Path) -> dict[str, Shape]:
-    """Names and shapes of the tensors in an ONNX file: all of the network but its batch norms, which are folded."""
-    import onnx  # noqa: PLC0415  takes a while to load
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # noqa: PLC0415
+def _check_values(folder: Path, card: Card) -> None:
+    """Refuse values that are no numbers, and an ONNX file of other values than the safetensors file."""
+    exported = read_graph(folder / ONNX_FILE, card.network)
+    for name, tensor in exported.items():
+        _check_finite(folder / ONNX_FILE, name, tensor)
+    norms = {name: layer for layer in card.network.layers or () if layer.norm for name in layer.tensors}
+    with _open_tensors(folder / TENSOR_FILE, card.network, exported) as tensors:
+        for name in tensors.keys():  # noqa: SIM118  it is no mapping
+            tensor = tensors.get_tensor(name)
+            _check_finite(folder / TENSOR_FILE, name, tensor)
+            if name in exported and name not in norms and not _equal(tensor, exported[name]):
+                raise _differing(folder, name)
+        for layer in {layer.norm: layer for layer in norms.values()}.values():
+            parts = [tensors.get_tensor(name) for name in (*layer.tensors, *layer.norm_tensors)]
+            for name, folded in zip(layer.tensors, _fold_norm(*parts), strict=True):
+                if not np.allclose(exported[name], folded, rtol=1e-5, atol=1e-6 * float(np.abs(folded).max())):
+                    raise _differing(folder, name)
 
-    try:
-        model = onnx.load(file)
-    except DecodeError:
-        raise WeightsError(f"{file}: is not an ONNX file; {_AGAIN}") from None
-    return {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+
+def _fold_norm(
+    weight: NDArray[np.float32],
+    bias: NDArray[np.float32],
+    scale: NDArray[np.float32],
+    shift: NDArray[np.float32],
+    mean: NDArray[np.float32],
+    variance: NDArray[np.float32],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Weight (o, i, k, k) and bias (o,) of a convolution with the batch norm after it, as torch folds them."""
+    with np.errstate(all="ignore"):
+        factor = scale / np.sqrt(variance.astype(np.float64) + _NORM_EPSILON)
+        return weight * factor[:, None, None, None], (bias.astype(np.float64) - mean) * factor + shift
 
 
-def _tensors(file: Path, network: str, wanted: Mapping[str, Shape]) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    """Tensors one by one, after their names and shapes were checked."""
+def _differing(folder: Path, name: str) -> WeightsError:
+    return WeightsError(f"{folder}: {name} is another in {ONNX_FILE} than in {TENSOR_FILE}; train or import again")
+
+
+def _check_finite(file: Path, name: str, tensor: NDArray[np.float32]) -> None:
+    if not all(np.isfinite(part).all() for part in _chunks(tensor)):
+        raise WeightsError(f"{file}: {name} holds a value that is no number; train or import again")
+
+
+def _equal(one: NDArray[np.float32], other: NDArray[np.float32]) -> bool:
+    return all(np.array_equal(*parts) for parts in zip(_chunks(one), _chunks(other), strict=True))
+
+
+@contextmanager
+def _open_tensors(file: Path, network: Spec, exported: Arrays) -> Iterator[Any]:
+    """Open a safetensors file and check its tensors' names and shapes."""
+    shapes = {name: tensor.shape for name, tensor in exported.items()}
+    for layer in network.layers or ():
+        shapes |= {**layer.tensors, **layer.norm_tensors}
     try:
         with safe_open(file, framework="numpy") as tensors:
             slices = {name: tensors.get_slice(name) for name in tensors.keys()}  # noqa: SIM118  it is no mapping
             found = {name: (tuple(part.get_shape()), part.get_dtype()) for name, part in slices.items()}
-            _check_tensors(file, network, found, wanted)
-            for name in found:
-                yield name, tensors.get_tensor(name)
+            _check_tensors(file, network.name, found, shapes)
+            yield tensors
     except SafetensorError as error:
         raise WeightsError(f"{file}: is not a safetensors file ({error}); {_AGAIN}") from None
 
@@ -110,19 +150,18 @@ def _tensors(file: Path, network: str, wanted: Mapping[str, Shape]) -> Iterator[
 def _check_tensors(
     file: Path, network: str, found: Mapping[str, tuple[Shape, str]], wanted: Mapping[str, Shape]
 ) -> None:
-    norms = {name.removesuffix(_NORM_MEAN): shape for name, (shape, _) in found.items() if name.endswith(_NORM_MEAN)}
-    folded = {f"{layer}{part}": shape for layer, shape in norms.items() for part in _NORM_PARTS}
-    wanted = {**wanted, **folded}
     problems = [f"{name} is missing" for name in wanted if name not in found]
-    problems += [f"{name} is unknown" for name in found if name not in wanted]
+    problems += [f"{name:.80} is unknown" for name in found if name not in wanted]
     problems += [
         f"{name} is {shape} {dtype} where {wanted[name]} F32 is wanted"
         for name, (shape, dtype) in found.items()
         if name in wanted and (shape, dtype) != (wanted[name], "F32")
     ]
     if problems:
+        more = f"; and {len(problems) - _MOST_PROBLEMS} more" if len(problems) > _MOST_PROBLEMS else ""
         raise WeightsError(
-            f"{file}: these are not the weights of a {network}: {'; '.join(problems)}; train or import again"
+            f"{file}: these are not the weights of a {network}: {'; '.join(problems[:_MOST_PROBLEMS])}{more}; "
+            "train or import again"
         )
 
 

@@ -16,7 +16,7 @@ from pydantic.dataclasses import dataclass
 from he2her2.config import Scoring, Selection, Spacing
 from he2her2.models.aggregators.selection import soft_argmax, softmax, top_tiles
 from he2her2.models.bag import Aggregated, Bag
-from he2her2.models.signature import Arrays, Inputs, Signature
+from he2her2.models.signature import Arrays, Inputs, Layer, Signature
 
 if TYPE_CHECKING:
     from torch import nn
@@ -75,6 +75,11 @@ class AggregatorSpec:
         """Of the ONNX file: one bag of any size."""
         inputs = {"features": (1, "n", self.n_features), "coords_um": (1, "n", 2), "mask": (1, "n")}
         return Signature(inputs, {"logits": (1, len(self.classes)), "contributions": (1, "n")})
+
+    @property
+    def layers(self) -> tuple[Layer, ...] | None:
+        """Nodes of the ONNX file, in order; None for any plain graph."""
+        return None
 
     def build(self) -> "nn.Module":
         """Torch module with torch's initial weights; import torch inside: prediction does without."""

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from he2her2.models.aggregators.base import RankingSpec, RunNetwork, positive_probability
-from he2her2.models.signature import Signature
+from he2her2.models.signature import Layer, Signature, dense_layers
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -34,6 +34,11 @@ class RankedMlpSpec(RankingSpec):
     def signature(self) -> Signature:
         """Of the ONNX file: from `input` (n, m), scores from high to low, to `logits` (n, k)."""
         return Signature({"input": ("n", self.n_tiles)}, {"logits": ("n", len(self.classes))})
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """Nodes of the ONNX file, in order."""
+        return tuple(dense_layers("mlp_layers", (self.n_tiles, *self.hidden, len(self.classes))))
 
     def probability(self, scores: NDArray[np.float64], run: RunNetwork) -> float:
         """Softmax of the MLP's logits."""

@@ -16,7 +16,7 @@ from pydantic import ConfigDict, NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from he2her2.models.encoders.pixels import InputSpec
-from he2her2.models.signature import Signature
+from he2her2.models.signature import Layer, Signature, dense_layers
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -131,6 +131,23 @@ class CnnSpec:
         if self.input.network_px != self.input.side_px or any(conv.padding for conv in self.convs):
             return None
         return math.prod(conv.stride * (1 if conv.pool == "none" else 2) for conv in self.convs)
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """Nodes of the ONNX file, in order."""
+        found = []
+        inputs = (self.input.n_channels, *(conv.channels for conv in self.convs))
+        for k, (n_in, conv) in enumerate(zip(inputs, self.convs, strict=False)):
+            name, side = f"conv_layers.{k}", conv.kernel
+            tensors = {f"{name}.weight": (conv.channels, n_in, side, side), f"{name}.bias": (conv.channels,)}
+            attributes = {"kernel_shape": [side] * 2, "pads": [conv.padding] * 4, "strides": [conv.stride] * 2}
+            found += [Layer("Conv", attributes, tensors, f"norm_layers.{k}" if conv.norm else ""), Layer("Relu")]
+            if conv.pool != "none":
+                operator = "MaxPool" if conv.pool == "max" else "LpPool"
+                found.append(Layer(operator, {"kernel_shape": [2, 2], "strides": [2, 2]}))
+        if self.global_pool:
+            found.append(Layer("GlobalAveragePool"))
+        return (*found, Layer("Flatten"), *dense_layers("fc_layers", self.dense_widths))
 
     def build(self) -> "nn.Module":
         """Torch module, a `CnnModule`, with torch's initial weights and tensors named as in the authors' files."""

@@ -162,7 +162,9 @@ class SlideModule(LightningModule):
         """Decide on slides as prediction does."""
         for i in draw.index:
             bag = self._val_bags[i]
-            decision = decide_on(bag.grid, self._logits(bag, None), self._deciding, self.config.threshold)
+            decision = decide_on(
+                bag.row.slide_id, bag.grid, self._logits(bag, None), self._deciding, self.config.threshold
+            )
             loss = functional.cross_entropy(self._of_slide(decision), torch.tensor([bag.target], device=self.device))
             self.log("val_loss", loss, batch_size=1)
             self._judged.append((bag.target, decision))

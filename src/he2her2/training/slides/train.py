@@ -171,7 +171,7 @@ class _SlideJudge:
         grid = self.grids[task.slide_id]
         with open_slide(task.path, mpp=task.mpp, backend=self.config.runtime.backend) as slide:
             readable, logits = score_tiles(slide, grid, self.tile_cnn, self.config)
-        return decide_on(grid.take(readable), logits, self.aggregator, self.config.threshold)
+        return decide_on(task.slide_id, grid.take(readable), logits, self.aggregator, self.config.threshold)
 
 
 def _judge_slides(slides: Sequence[LabelledSlide], weights: Path, config: Config) -> list[_JudgedSlide]:
