@@ -226,6 +226,8 @@ def test_a_manifest_finds_its_ish(table, head, cells, ish):
     [
         ("split,Split", "two columns for split, 'split' and 'Split', and differ on line 2; rename the one"),
         ("data split,dataset_split", "two columns for split, 'data split' and 'dataset_split', and differ on line 2"),
+        ("IHC_Score,HER2 IHC score", "has two columns for ihc_score, 'IHC_Score' and 'HER2 IHC score'"),
+        ("Split,split", "'split' and 'Split', and differ on line 2"),
         ("split,split", "has the column 'split' twice, and differ on line 2; rename one"),
     ],
 )  # fmt: skip

@@ -88,7 +88,7 @@ def match_columns(
         given: Field to the column that the user names; None leaves it to the synonyms.
         required: Fields that the table must have.
         ordered: Take the best of a field's names that are there, as in a public table whose fields are known. Otherwise
-            only the first, our own, is taken for itself; two others must hold the same.
+            only the first, our own, is taken for itself, if it is written exactly so; two others must hold the same.
         remedy: Advice on a missing column; "{field}" stands for the field.
 
     Raises:
@@ -104,10 +104,10 @@ def match_columns(
         wanted = (given or {}).get(name)
         usual = (wanted,) if wanted is not None else known
         found = [wanted] if wanted in table.columns else [c for word in usual for c in by_bare.get(bare_name(word), ())]
-        found = list(dict.fromkeys(found))
+        found = sorted(dict.fromkeys(found), key=lambda column: column != known[0])
         if found:
             bare = bare_name(found[0])
-            alone = ordered or wanted is not None or bare == bare_name(known[0])
+            alone = ordered or wanted is not None or known[0] in found
             rivals = [column for column in found if not alone or bare_name(column) == bare]
             problems += _differences(table, name, rivals)
             names[name] = found[0]
