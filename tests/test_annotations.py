@@ -145,6 +145,16 @@ def test_a_polygon_that_crosses_itself_is_filled(tmp_path):
     assert not mask[2, 10]
 
 
+def sedeen(*images):
+    overlays = "".join(
+        f'<image identifier="{name}"><overlays><graphic type="{kind}" name="Region 0" description="{text}"><point-list>'
+        + "".join(f"<point>{x},{y}</point>" for x, y in points)
+        + "</point-list></graphic></overlays></image>"
+        for name, kind, text, points in images
+    )
+    return f"<session>{overlays}</session>"
+
+
 def sedeen_with(points):
     return f'<session><image><overlays><graphic type="polygon" name="R">{points}</graphic></overlays></image></session>'
 
@@ -584,16 +594,6 @@ def test_a_negative_region_is_a_hole_of_its_own_layer(tmp_path):
     assert area(drawn) == 400
 
 
-def sedeen(*images):
-    overlays = "".join(
-        f'<image identifier="{name}"><overlays><graphic type="{kind}" name="Region 0" description="{text}"><point-list>'
-        + "".join(f"<point>{x},{y}</point>" for x, y in points)
-        + "</point-list></graphic></overlays></image>"
-        for name, kind, text, points in images
-    )
-    return f"<session>{overlays}</session>"
-
-
 @pytest.mark.parametrize(
     ("points", "expected"),
     [
@@ -662,6 +662,10 @@ def test_unknown_encodings_of_xml_are_refused(tmp_path, encoding):
         '{"type":"Polygon","coordinates":7}',
         '{"type":"MultiPolygon","coordinates":"abc"}',
         '{"type":"Feature","geometry":{"type":"Polygon"},"properties":[1]}',
+        '{"type":"Polygon","coordinates":[[["1\\n2",0],[1,1],[0,1]]]}',
+        '{"type":"a\\nb"}',
+        '"a\\nb"',
+        sedeen(("a&#10;b", "polygon", "", [(0, 0)]), ("c", "polygon", "", [(0, 0)])),
         "null",
         '"text"',
         "<Annotations>" + "<a>" * 20_000 + "</a>" * 20_000 + "</Annotations>",

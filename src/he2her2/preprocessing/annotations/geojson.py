@@ -54,7 +54,7 @@ def _features(root: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401  # JSON
             case {"type": str(kind)} if kind in _GEOMETRIES:
                 yield {"geometry": item}
             case _:
-                raise FormatError(f"not GeoJSON: it holds {_in_short(item)}")
+                raise FormatError(f"not GeoJSON: it holds {_described(item)}")
 
 
 def _drawn(geometry: Any, properties: Any) -> Iterator[Drawn]:  # noqa: ANN401  # JSON
@@ -76,7 +76,7 @@ def _drawn(geometry: Any, properties: Any) -> Iterator[Drawn]:  # noqa: ANN401  
             case {"type": str(kind)} if kind in _LINES:
                 pass
             case _:
-                raise FormatError(f"not GeoJSON: it holds {_in_short(item)}")
+                raise FormatError(f"not GeoJSON: it holds {_described(item)}")
 
 
 def _is_boxed_ellipse(geometry: dict[str, Any], rings: Any) -> bool:  # noqa: ANN401  # JSON
@@ -109,9 +109,9 @@ def _class_name(properties: Any) -> str:  # noqa: ANN401  # JSON
     return ""
 
 
-def _in_short(item: Any) -> str:  # noqa: ANN401  # JSON
+def _described(item: Any) -> str:  # noqa: ANN401  # JSON
     """What an item is, in a few words."""
     if isinstance(item, dict):
         kind = item.get("type")
         return f"an object of type {kind[:40]!r}" if isinstance(kind, str) else "an object without a type"
-    return "lists without end" if isinstance(item, list) else f"the value {str(item)[:40]}"
+    return "lists without end" if isinstance(item, list) else f"the value {str(item)[:40]!r}"

@@ -9,6 +9,8 @@ import shapely
 from numpy.typing import NDArray
 from shapely.affinity import affine_transform
 
+from he2her2.preprocessing.annotations.classes import in_short
+
 Ring: TypeAlias = NDArray[np.float64]
 """(n, 2) corners x, y."""
 
@@ -83,7 +85,7 @@ def _unreadable(points: Sequence[Any]) -> str:
             break
         if not np.isfinite([x, y]).all():
             break
-    return ",".join(str(value)[:20] for value in point[:3])
+    return in_short(",".join(str(value)[:20] for value in point[:3]))
 
 
 def _polygon(rings: Sequence[Ring]) -> Any:  # noqa: ANN401  # shapely is untyped

@@ -75,7 +75,7 @@ def _regions(content: bytes, chosen: Sequence[str], slide: Path | None) -> Drawn
         try:
             regions.append(Region(shape_of(one), name, uses[name], one.is_hole))
         except OutlineError as error:
-            faults.append(f"region '{_label(one, name)}' {error}")
+            faults.append(f"{_label(one, name)} {error}")
     if not any(region.use is ClassUse.TUMOUR and not region.is_hole for region in regions):
         raise FormatError(_why_no_tumour(names, uses, chosen, faults))
     skipped = [f"skipped {len(faults)} of {len(drawn)} annotated shapes: {_some(faults)}"] if faults else []
@@ -94,9 +94,10 @@ def _why_no_tumour(
 
 
 def _label(drawn: Drawn, name: str) -> str:
-    """Name of a region in a message."""
+    """A region in a message."""
     own = next((one for one in drawn.own if one), "")
-    return in_short((name if name != NO_CLASS else own) or "without a name")
+    shown = in_short(name if name != NO_CLASS else own)
+    return f"region '{shown}'" if shown else "a region without a name"
 
 
 def _some(faults: Sequence[str]) -> str:

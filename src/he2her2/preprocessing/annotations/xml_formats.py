@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml import DefusedXmlException
 from defusedxml import ElementTree as SafeXml
 
-from he2her2.preprocessing.annotations.classes import is_unclassified, use_of_words
+from he2her2.preprocessing.annotations.classes import in_short, is_unclassified, use_of_words
 from he2her2.preprocessing.annotations.geojson import FormatError
 from he2her2.preprocessing.annotations.outlines import Drawn, OutlineKind
 
@@ -160,7 +160,7 @@ def _sedeen_images(root: Element, slide: Path | None) -> tuple[list[Element], li
 
 def _file_name(identifier: str) -> str:
     """Name of a file in lower case, of a path of any system."""
-    return PureWindowsPath(identifier).name.casefold()
+    return in_short(PureWindowsPath(identifier).name.casefold())
 
 
 def _sedeen(image: Element) -> Iterator[Drawn]:
