@@ -12,7 +12,7 @@ from scipy import ndimage, stats
 from sklearn.linear_model import Ridge
 
 from he2her2.errors import EvaluationError
-from he2her2.evaluation import SlideProperties, slide_properties
+from he2her2.evaluation import SlideProperties, join, slide_properties
 from he2her2.evaluation.audits import (
     domain_audit,
     run_aggregator,
@@ -29,18 +29,20 @@ from he2her2.evaluation.audits.shortcuts import (
     _fitted,
     _measure,
     _ranked,
+    any_shape,
     candidates_of,
     permutation_p,
 )
 from he2her2.evaluation.audits.sites import _auc_difference, _threshold_keeping
 from he2her2.evaluation.audits.stability import redraw, square_blocks
-from he2her2.evaluation.slide_properties import PROPERTIES
+from he2her2.evaluation.slide_properties import PROPERTIES, stated_properties
 from he2her2.geometry import TileGrid
+from he2her2.manifest import read_manifest
 from he2her2.models import Aggregated, Bag
 from he2her2.results import open_run
-from he2her2.statistics import holm
+from he2her2.statistics import Estimate, holm
 from tests.made_up_bags import bag_of_scores
-from tests.made_up_runs import QUICK, MadeUpSlide, decided_by, made_up_cases, write_run
+from tests.made_up_runs import QUICK, MadeUpSlide, decided_by, made_up_cases, write_labels, write_run
 
 
 def properties_of(cases, *, size_gap=0.0, seed=0):
@@ -61,7 +63,8 @@ def test_tissue_area_that_encodes_the_label_is_caught():
     assert audit.alarm
     assert audit.sentence.startswith("Tissue area alone predicts the label with an AUC of 0.9")
     assert "the model's AUC is lower by" in audit.sentence or "not shown to be better" in audit.sentence
-    assert [row["shortcut"] for row in audit.rows if row["predicts"]] == ["tissue area", "all together"]
+    named = [row["shortcut"] for row in audit.rows if row["predicts"]]
+    assert named == ["tissue area", "all together", "any shape or pair"]
 
 
 def test_shortcuts_are_silent_where_there_is_none():
@@ -85,7 +88,105 @@ def test_a_silent_audit_says_what_it_could_not_see():
 
     assert not audit.alarm
     assert "None of the 8 shortcuts tried predicts the label beyond chance" in audit.sentence
+    assert "nor does a relation of any shape (p = " in audit.sentence
+    assert "Not seen: site, slide type, scanner, staining batch" in audit.sentence
+    assert "of three or more properties" in audit.sentence
     assert f"under {_detectable_auc(12, 18, 0.05 / 8):.2f} could go unseen" in audit.sentence
+
+
+def bent(kind, n=100, seed=0):
+    """Patients and properties whose relation to the label has no direction; the model knows nothing."""
+    patients = made_up_cases(n, gap=0.0, seed=seed)
+    properties = properties_of(patients, seed=seed)
+    area, red = (np.argsort(np.argsort(properties.values[name])) / n - 0.5 for name in ("tissue_mm2", "red"))
+    truth = patients.truth
+    if kind == "inverted U":
+        truth = np.abs(area) < 0.2
+    elif kind == "XOR":
+        truth = (area > 0) ^ (red > 0)
+    elif kind == "variance":
+        for name in ("red", "green", "blue"):
+            properties.values[name] *= np.where(truth, 3.0, 1.0)
+    elif kind == "three stripes":
+        truth = np.cos(6 * np.pi * (area + 0.5)) > 0.2
+    return replace(patients, truth=truth), properties
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [("inverted U", "tissue area"), ("XOR", "tissue area together with red"), ("variance", "red"),
+     ("three stripes", "tissue area")],
+)  # fmt: skip
+def test_a_shortcut_without_direction_is_caught(kind, said):
+    """What no linear test sees; the sentence names the properties, and a cross-validated AUC."""
+    patients, properties = bent(kind)
+
+    audit = shortcut_audit(patients, properties)
+
+    row = audit.rows[[row["shortcut"] for row in audit.rows].index("any shape or pair")]
+    assert row["predicts"]
+    assert isinstance(row["auc"], Estimate)
+    assert row["auc"].value > 0.75
+    assert "elation of no simple direction" in audit.sentence
+    assert said in audit.sentence
+
+
+def test_a_shape_is_not_found_where_there_is_none():
+    """Over 60 cohorts the p-value of any shape is below 0.05 in about 5 %."""
+    below = 0
+    for seed in range(60):
+        patients = made_up_cases(40, seed=seed, sites=("a", "b"))
+        rng = np.random.default_rng(seed)
+        labels = np.stack([patients.truth, *(rng.permutation(patients.truth) for _ in range(199))])
+        found = any_shape(patients, properties_of(patients, seed=seed + 1000), labels, rng)
+        assert found is not None
+        below += found.p < 0.05
+
+    assert below <= stats.binom.ppf(0.999, 60, 0.05)
+
+
+def test_many_patients_are_drawn_for_any_shape():
+    """Without regard to the label, and a relation is seen among them."""
+    patients, properties = bent("XOR", n=2500)
+    rng = np.random.default_rng(0)
+    labels = np.stack([patients.truth, *(rng.permutation(patients.truth) for _ in range(19))])
+
+    found = any_shape(patients, properties, labels, rng)
+
+    assert found is not None
+    assert len(found.rows) == len(found.score) == 2000
+    assert found.p == 1 / 20
+
+
+@pytest.mark.parametrize("column", ["tumour_mm2", "red_spread"])
+def test_tumour_area_and_stain_contrast_are_looked_at(column):
+    """They have no row of their own, and a relation to the label is found and named."""
+    patients = made_up_cases(80, gap=0.0)
+    properties = properties_of(patients)
+    properties.values[column][patients.truth] += 2.0
+
+    audit = shortcut_audit(patients, properties)
+
+    assert audit.alarm
+    assert {"tumour_mm2": "tumour area", "red_spread": "red contrast"}[column] in audit.sentence
+
+
+def test_slide_type_and_scanner_of_the_manifest_are_shortcuts(tmp_path):
+    """However their heading is written."""
+    slides = [MadeUpSlide(f"s{k}", f"p{k}", "positive" if k % 2 else "negative", probability=0.5) for k in range(40)]
+    run = open_run(write_run(tmp_path / "run", slides))
+    lines = write_labels(tmp_path / "m.csv", slides).read_text().splitlines()
+    rows = [f"{line},{'frozen' if k % 2 else 'FFPE'},{'A' if k % 3 else 'B'}" for k, line in enumerate(lines[1:])]
+    (tmp_path / "m.csv").write_text("\n".join([f"{lines[0]},Slide Type,Scanner", *rows]) + "\n")
+    manifest = read_manifest(tmp_path / "m.csv")
+    joined = join(run, manifest)
+    properties = slide_properties(run, joined.slides.ids, stated_properties(manifest))
+
+    audit = shortcut_audit(joined.patients, properties.of_patients(joined.slides.patients, joined.patients.ids))
+
+    predicts = {str(row["shortcut"]): row["predicts"] for row in audit.rows}
+    assert predicts["slide type"] is True
+    assert predicts["scanner"] is False
 
 
 def test_the_site_is_a_shortcut_where_positives_come_from_one():
@@ -104,7 +205,7 @@ def test_missing_values_can_be_a_shortcut():
     properties = properties_of(patients)
     properties.values["mpp"][patients.truth] = np.nan
 
-    found = {s.name: s for s in _measure(candidates_of(patients, properties), patients, 0)}
+    found = {s.name: s for s in _measure(candidates_of(patients, properties), patients, 0, properties)}
 
     assert found["scanner resolution"].alarm
 

@@ -1,6 +1,6 @@
 """Evaluation of a run against its labels: figures, limitations, decision rules, audits."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -39,7 +39,7 @@ from he2her2.evaluation.limitations import (
     run_notices,
 )
 from he2her2.evaluation.missing import MissingData, missing_data
-from he2her2.evaluation.slide_properties import SlideProperties, slide_properties
+from he2her2.evaluation.slide_properties import SlideProperties, slide_properties, stated_properties
 from he2her2.evaluation.summary import Reliability, Summary, equivocal, reliability, summarise
 from he2her2.evaluation.thresholds import AppliedRules, Budgets, apply_rules, choose_rules
 from he2her2.files import sha256_of
@@ -205,7 +205,7 @@ def evaluate(question: Question, say: Callable[[str], None] = lambda _: None) ->
             *question.leak_notes,
             *(f"Manifest {question.manifest.name}: {note}." for note in manifest.notes),
         ),
-        audits=_audits(question, run, joined, sites, validation),
+        audits=_audits(question, run, joined, sites, validation, stated_properties(manifest)),
         sites=sites,
         comparison=comparison,
         reliability=reliability(joined.patients),
@@ -321,7 +321,12 @@ def _kept_reliability(run: RunFolder, joined: Joined) -> Reliability | None:
 
 
 def _audits(
-    question: Question, run: RunFolder, joined: Joined, sites: tuple[SiteResult, ...], validation: Validation | None
+    question: Question,
+    run: RunFolder,
+    joined: Joined,
+    sites: tuple[SiteResult, ...],
+    validation: Validation | None,
+    stated: Mapping[str, Mapping[str, str]],
 ) -> tuple[Audit, ...]:
     """Every audit of a run.
 
@@ -329,7 +334,7 @@ def _audits(
         EvaluationError: A run that was given for an audit cannot be used.
     """
     slides, patients = joined.slides, joined.patients
-    properties = slide_properties(run, slides.ids)
+    properties = slide_properties(run, slides.ids, stated)
     stability, heterogeneity = tile_audits(
         run,
         slides,

@@ -1,15 +1,23 @@
 """Properties of slides that are no diagnosis: size, colour, pen, blur, tile scores, as the run recorded them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
+from he2her2.manifest import Manifest
 from he2her2.results import RunFolder, SlideResult
 from he2her2.units import area_mm2
 
 COLOUR = ("red", "green", "blue")
+FILE_VENDOR = "vendor of the file"
+STATED = ("slide type", "scanner")
+_STATED = {
+    **dict.fromkeys(("slidetype", "sampletype", "sectiontype", "preparation", "experimentalstrategy"), STATED[0]),
+    **dict.fromkeys(("scanner", "scannermodel", "scannername", "scannertype", "scannerid"), STATED[1]),
+}
 PROPERTIES = (
     "slide_mm2", "tissue_mm2", "tumour_mm2", "tile_count", "mpp", "pen_share", "blur_share",
     *COLOUR, *(f"{channel}_spread" for channel in COLOUR), "score_mean", "score_spread",
@@ -23,10 +31,12 @@ class SlideProperties:
     Attributes:
         ids: (n,) slides or patients.
         values: Property to its (n,) values; nan where the run did not record it.
+        categories: Property to its (n,) names; empty where unknown, "several" where a patient's slides differ.
     """
 
     ids: NDArray[np.str_]
     values: Mapping[str, NDArray[np.float64]]
+    categories: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
 
     def matrix(self, names: Sequence[str]) -> NDArray[np.float64]:
         """(n, k) values of some properties."""
@@ -47,13 +57,45 @@ class SlideProperties:
             total = np.bincount(group, np.where(known, values, 0.0), len(names))
             count = np.bincount(group, known, len(names))
             means[name] = np.divide(total, count, out=np.full(len(names), np.nan), where=count > 0)[at]
-        return SlideProperties(wanted, means)
+        shared = {name: _shared(values, group, len(names))[at] for name, values in self.categories.items()}
+        return SlideProperties(wanted, means, shared)
 
 
-def slide_properties(run: RunFolder, slide_ids: NDArray[np.str_]) -> SlideProperties:
-    """The properties of slides as the run recorded them."""
-    rows = [_recorded(run.result(slide_id)) for slide_id in slide_ids.tolist()]
-    return SlideProperties(slide_ids, {name: np.array([row.get(name, np.nan) for row in rows]) for name in PROPERTIES})
+def _shared(values: NDArray[np.str_], group: NDArray[np.intp], n_groups: int) -> NDArray[np.str_]:
+    """(n_groups,) the name that all members of a group have, or "several"."""
+    found = np.full(n_groups, "", dtype=object)
+    for k, value in zip(group.tolist(), values.tolist(), strict=True):
+        found[k] = value if found[k] in ("", value) else "several"
+    return found.astype(np.str_)
+
+
+def slide_properties(
+    run: RunFolder, slide_ids: NDArray[np.str_], stated: Mapping[str, Mapping[str, str]] = MappingProxyType({})
+) -> SlideProperties:
+    """The properties of slides as the run recorded them, and as the manifest states them.
+
+    Args:
+        run: With the slides' results.
+        slide_ids: (n,) the slides.
+        stated: By property, such as "scanner", its name for each slide.
+    """
+    results = [run.result(slide_id) for slide_id in slide_ids.tolist()]
+    rows = [_recorded(result) for result in results]
+    categories = {name: np.array([of.get(s, "") for s in slide_ids.tolist()]) for name, of in stated.items()}
+    categories[FILE_VENDOR] = np.array(["" if result is None else result.slide.vendor for result in results])
+    values = {name: np.array([row.get(name, np.nan) for row in rows]) for name in PROPERTIES}
+    return SlideProperties(slide_ids, values, categories)
+
+
+def stated_properties(manifest: Manifest) -> dict[str, dict[str, str]]:
+    """Slide type and scanner of each slide, where the manifest has such columns, however their heading is written."""
+    found: dict[str, dict[str, str]] = {}
+    for row in manifest.rows:
+        for heading, value in row.extra.items():
+            name = _STATED.get("".join(c for c in heading.casefold() if c.isalnum()))
+            if name is not None:
+                found.setdefault(name, {})[row.slide_id] = value.strip()
+    return found
 
 
 def _recorded(result: SlideResult | None) -> dict[str, float]:
