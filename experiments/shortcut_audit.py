@@ -195,8 +195,8 @@ def as_markdown(phantoms: Sequence[OnPhantoms], rates: Sequence[AlarmRate]) -> I
     yield "## How often the family of shortcuts alarms\n"
     yield "Tissue area (and with it the tile count) differs by so many standard deviations of its logarithm; at 0 every"
     yield "alarm is false, and 5 % are allowed. The other relations do not rise or fall: the label is positive in the"
-    yield "middle of tissue area; where tissue area and red lie on different sides of their middles; or where red, green"
-    yield "and blue have three times the standard deviation (of their logarithms).\n"
+    yield "middle of tissue area; where tissue area and red lie on different sides of their middles; or where red,"
+    yield "green and blue have three times the standard deviation (of their logarithms).\n"
     yield "| relation | patients | AUC of the gap | alarms of linear tests alone | alarms | share (95 % interval) |"
     yield "|:--|--:|--:|--:|--:|--:|"
     yield from (rate.row for rate in rates)

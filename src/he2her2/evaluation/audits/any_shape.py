@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
-from scipy.stats import chi2, norm, rankdata
+from scipy.special import gammaincc
+from scipy.stats import norm, rankdata
 
 _Floats: TypeAlias = NDArray[np.float64]
 
@@ -201,7 +202,7 @@ def smallest_p(patterns: Patterns, labels: _Floats) -> tuple[_Floats, NDArray[np
         if len(patterns.sizes):
             sums = np.add.reduceat(squares, patterns.starts, axis=1)
             scaled = sums / spread[k : k + _CHUNK, None] * (part.shape[1] - 1)
-            chance.append(chi2.logsf(scaled, patterns.sizes))
+            chance.append(_log_chi2_tail(scaled, patterns.sizes))
         else:
             chance.append(np.empty((len(part), 0)))
     p = np.concatenate(chance)
@@ -213,6 +214,12 @@ def smallest_p(patterns: Patterns, labels: _Floats) -> tuple[_Floats, NDArray[np
     p = p - patterns.log_weights
     best = p.argmin(axis=1) if p.shape[1] else np.zeros(len(p), np.intp)
     return (p.min(axis=1) if p.shape[1] else np.zeros(len(p))), best
+
+
+def _log_chi2_tail(values: _Floats, freedom: NDArray[np.intp]) -> _Floats:
+    """Logarithm of the upper tail of chi-squared; `scipy.stats.chi2.logsf` takes ten times as long."""
+    tail = gammaincc(freedom / 2, values / 2)
+    return np.where(tail > 0, np.log(np.maximum(tail, 1e-300)), -values / 2)
 
 
 def looked_at(n: int, rng: np.random.Generator) -> NDArray[np.intp]:
