@@ -13,7 +13,7 @@ weights = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Complet
 
 @weights.command("domain")
 def store_domain(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run of predict over the training slides.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Runs of predict over the training slides.")],
     *,
     folder: Annotated[Path, typer.Option("--weights", help="Folder of these weights.", show_default=False)],
     described: Annotated[str, typer.Option("--slides", help="The slides, in words.", show_default=False)] = "",
@@ -25,16 +25,18 @@ def store_domain(
     from he2her2.models import hashes_of, write_domain
     from he2her2.results import open_run
 
-    opened = open_run(run)
-    cards = check_weights(opened, folder)
-    results = [result for slide_id in opened.predictions if (result := opened.result(slide_id)) is not None]
-    words = described or f"{len(results)} slides of run {opened.name}"
+    opened = [open_run(run) for run in runs]
+    cards, *_ = [check_weights(run, folder) for run in opened]
+    found = (run.result(slide_id) for run in opened for slide_id in run.predictions)
+    results = [result for result in found if result is not None]
+    words = described or f"{len(results)} slides of run {', '.join(run.name for run in opened)}"
     try:
         domain = fit_domain([result.domain_features for result in results], words, hashes_of(cards))
     except ValueError as error:
-        raise EvaluationError(f"{run}: {error}") from None
+        raise EvaluationError(f"{runs[0]}: {error}") from None
     write_domain(folder, domain)
-    unlike = sum((found := domain.likeness(result.domain_features)) is not None and found.unlike for result in results)
+    likenesses = [domain.likeness(result.domain_features) for result in results]
+    unlike = sum(likeness is not None and likeness.unlike for likeness in likenesses)
     say(f"{folder / 'domain.json'}: {words}; {unlike} of these {len(results)} are beyond the limit themselves")
 
 
