@@ -204,6 +204,9 @@ def save_sheet(path: Path, real: list[Rgb], phantom: list[Rgb]) -> None:
     Image.fromarray(np.concatenate(rows)).save(path)
 
 
+_REAL = {"HE": "of two TCGA-BRCA slides", "IHC": "of cores of oesophageal adenocarcinoma, not of the breast"}
+
+
 def as_markdown(result: dict[str, dict[str, Any]]) -> str:
     """Format the tables as Markdown."""
     lines = ["# Phantoms against real tissue", "", "Regions of 1024 px at 0.25 µm/px; one code measures both."]
@@ -211,7 +214,10 @@ def as_markdown(result: dict[str, dict[str, Any]]) -> str:
     head = [*(name.replace("_", " ") for name in columns), "median in real range", "regions in real range"]
     for stain, part in result.items():
         lines += ["", f"## {stain}", ""]
-        lines += [f"{part['real_regions']} real regions, {part['phantom_regions']} phantom regions.", ""]
+        lines += [
+            f"{part['real_regions']} real regions ({_REAL[stain]}), {part['phantom_regions']} phantom regions.",
+            "",
+        ]
         lines += ["| | " + " | ".join(head) + " |", "|---" * (len(head) + 1) + "|"]
         for name, row in part["table"].items():
             cells = [f"{row[k]:g}" for k in columns]
