@@ -222,14 +222,16 @@ def test_help_needs_no_heavy_library():
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_prediction_needs_no_torch(slide, tmp_path):
-    """Prediction on the CPU loads neither torch nor what only training and plotting need."""
+def test_prediction_needs_no_torch(tmp_path):
+    """Prediction with trained weights, on the CPU, loads neither torch nor what only training and plotting need."""
     code = (
         "import sys; from he2her2.cli import main\n"
         "try: main()\nexcept SystemExit as stop: assert not stop.code\n"
         "print([name for name in ('torch', 'lightning', 'matplotlib') if name in sys.modules])"
     )
-    command = ["predict", str(slide), "--out", str(tmp_path / "run"), *QUICK]
+    slide = write_tissue(tmp_path / "S1.svs", tissue_pixels(3072, 0.95))
+    quick = ("--threads", "2", "--set", "adaptive.iterations=2", "--set", "adaptive.points=20")
+    command = ["predict", str(slide), "--out", str(tmp_path / "run"), *quick]
     done = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True, check=False)
 
     assert done.stdout.splitlines()[-1] == "[]", done.stderr
