@@ -24,7 +24,7 @@ _STAINED_RING = 0.2
 _MAX_EVIDENCE_PX = 1 << 26
 _MAX_CELL = 16
 _BAND_PX = 8
-_MAX_BORDERS = 4000
+_MAX_BORDER_PX = 1 << 28
 _ASPECT_TOLERANCE = 0.02
 
 _Flags: TypeAlias = NDArray[np.bool_]
@@ -128,7 +128,8 @@ def _enclosed(image: TiffImage, unknown: _Flags, file: FileBytes) -> _Flags:
     borders = list(_borders(gap, present))
     sums, counts, side = np.zeros(shape), np.zeros(shape), np.zeros(shape)
     bands: dict[int, dict[tuple[int, int], float | None]] = {}
-    for row, column, dy, dx in borders[:: -(-len(borders) // _MAX_BORDERS) or 1]:
+    n_most = max(8, _MAX_BORDER_PX // (image.tile.w * image.tile.h))
+    for row, column, dy, dx in borders[:: -(-len(borders) // n_most) or 1]:
         index = (row + dy) * image.n_columns + column + dx
         if index not in bands:
             bands[index] = _bands(image, index, file)

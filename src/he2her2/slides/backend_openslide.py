@@ -16,6 +16,7 @@ from typing import ClassVar
 
 import numpy as np
 import openslide
+from numpy.typing import NDArray
 from PIL import Image
 
 from he2her2.errors import UnreadableRegionError
@@ -60,6 +61,7 @@ class OpenSlideSlide(BaseSlide):
         try:
             self._numbers, cautions = _levels_of_one_picture(path, self._handle)
             self._downsamples = self._handle.level_downsamples
+            self._pictures = tuple(self._handle.associated_images)
             super().__init__(path, _metadata(self._handle, self._numbers, cautions), mpp)
         except BaseException:
             self.close()
@@ -89,6 +91,19 @@ class OpenSlideSlide(BaseSlide):
         self._replace(handle, fresh)
         return image
 
+    def opacity(self) -> NDArray[np.uint8]:
+        """(n,) alpha of px at a few spots of level 0."""
+        found = [np.empty(0, np.uint8)]
+        w, h = self.size_l0
+        for x, y in _SPOTS:
+            side = min(64, w, h)
+            spot = Rect(int(x * (w - side)), int(y * (h - side)), side, side)
+            try:
+                found.append(np.asarray(self._read_region(0, spot))[..., 3].ravel())
+            except UnreadableRegionError:
+                continue
+        return np.concatenate(found)
+
     def _open_handle(self) -> openslide.OpenSlide:
         with self._lock:
             if self._handle is None:
@@ -106,7 +121,7 @@ class OpenSlideSlide(BaseSlide):
         return UnreadableRegionError(self.slide_id, f"{what} cannot be decoded ({error})", remedy)
 
     def _associated(self) -> Mapping[str, Rgb]:
-        return LazyImages({name: partial(self._picture, name) for name in self._open_handle().associated_images})
+        return LazyImages({name: partial(self._picture, name) for name in self._pictures})
 
     def _picture(self, name: str) -> Rgb:
         self._open_handle()  # a closed slide has no pictures

@@ -10,13 +10,16 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from he2her2.errors import DamagedSlideError, UnreadableRegionError
+from he2her2.errors import DamagedSlideError, SlideOpenError, UnreadableRegionError
 from he2her2.geometry import Point, Rgb, Size, mask_size
 from he2her2.slides.levels import WHITE, Rect, Sampling, choose_sampling, stained
 from he2her2.slides.resolution import StatedMpp, require_slide_sized, scale_contradictions, settle_mpp
 from he2her2.slides.slide import Level, slide_id_of
 
 _MAX_LOSS = 0.01
+_MAX_UNREDUCED_PX = 10**10
+"""More px than the smallest level of a slide may have: masks read that level as a whole."""
+
 _CELL = Size(256, 256)
 
 
@@ -73,6 +76,10 @@ class BaseSlide(ABC):
         self.path = path
         self.slide_id = slide_id_of(path)
         self.metadata = metadata
+        w, h = self.levels[-1].size
+        if w * h > _MAX_UNREDUCED_PX:
+            reason = f"has {w} x {h} px on its smallest level, too many to find its tissue"
+            raise SlideOpenError(self.slide_id, reason, "convert it to a pyramidal TIFF")
         self.settled_mpp = settle_mpp(self.slide_id, metadata.stated_mpp, mpp, metadata.other_mpps)
         require_slide_sized(self.slide_id, self.size_l0, self.settled_mpp)
 

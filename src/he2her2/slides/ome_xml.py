@@ -18,7 +18,7 @@ from he2her2.slides.tiff_header import TiffDamageError, escaped
 from he2her2.units import UM_PER_UNIT
 
 _OTHER_UNITS = {"Å": 1e-4, "pm": 1e-6, "dm": 1e5, "in": 25_400.0, "ft": 304_800.0, "mil": 25.4, "li": 25_400.0 / 12}
-_MAX_CHARACTERS = 1 << 26
+_MAX_CHARACTERS = 1 << 24
 _MAX_BLOCKS = 10_000
 
 

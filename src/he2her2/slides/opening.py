@@ -1,14 +1,21 @@
 """Slide files: which of a folder's files are slides, and `open_slide` with its choice of a reader."""
 
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from he2her2.errors import SlideOpenError
 from he2her2.slides.base import BaseSlide
 from he2her2.slides.slide import slide_id_of
 from he2her2.slides.tiff_header import LayoutRefusedError, PixelKindError, TiffDamageError, is_tiff
 
+if TYPE_CHECKING:
+    from he2her2.slides.backend_openslide import OpenSlideSlide
+
 Backend: TypeAlias = Literal["auto", "tiff", "openslide"]
+
+
+_OPAQUE = 255
+_MAX_TRANSLUCENT = 0.5
 
 
 def open_slide(path: Path | str, *, mpp: float | None = None, backend: Backend = "auto") -> BaseSlide:
@@ -61,6 +68,9 @@ def _read_head(path: Path) -> bytes:
         raise SlideOpenError(slide_id_of(path) or str(path), f"no file {path}", "check the path")
     if path.is_dir():
         raise SlideOpenError(path.name or str(path), f"{path} is a folder", "name a slide file in it")
+    if path.suffix.lower() == ".mrxs" and not path.with_suffix("").is_dir():
+        found = f"its folder {path.stem}, which holds the pixels, is not beside it"
+        raise SlideOpenError(slide_id_of(path), found, "copy the folder, too")
     if not path.is_file():
         raise SlideOpenError(slide_id_of(path), f"{path} is no ordinary file", "name a slide file")
     if not str(path).isprintable():
@@ -100,7 +110,7 @@ def _open_with_openslide(path: Path, mpp: float | None, head: bytes, *, refusal:
     from he2her2.slides.backend_openslide import OpenSlideSlide  # noqa: PLC0415
 
     try:
-        return OpenSlideSlide(path, mpp)
+        slide = OpenSlideSlide(path, mpp)
     except OpenSlideUnsupportedFormatError:
         if refusal:
             reason = f"is a TIFF that neither reader understands: {refusal}"
@@ -114,8 +124,24 @@ def _open_with_openslide(path: Path, mpp: float | None, head: bytes, *, refusal:
         raise SlideOpenError(
             slide_id_of(path),
             f"OpenSlide cannot open it ({error})",
-            "copy the file again, or convert it to a tiled RGB TIFF",
+            f"{'' if refusal else 'copy the file again, or '}convert it to a tiled RGB TIFF",
         ) from None
+    if is_tiff(head):
+        _require_opaque(slide)
+    return slide
+
+
+def _require_opaque(slide: "OpenSlideSlide") -> None:
+    """Raise if a fourth sample that is no opacity would hide the slide."""
+    alpha = slide.opacity()
+    found = ""
+    if alpha.size and not alpha.any():
+        found = "its pixels are all transparent: their fourth sample is 0"
+    elif alpha.size and ((alpha > 0) & (alpha < _OPAQUE)).mean() > _MAX_TRANSLUCENT:
+        found = "its pixels are half transparent: their fourth sample is no opacity"
+    if found:
+        slide.close()
+        raise SlideOpenError(slide.slide_id, found, "convert it to RGB of 3 samples")
 
 
 def _what_it_is(head: bytes, otherwise: str) -> str:

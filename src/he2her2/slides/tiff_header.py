@@ -22,6 +22,9 @@ _MAX_TILE_PX = 1 << 24
 """Pixels of the largest tile that is read (4096 x 4096); a strip may be larger."""
 
 _MAX_SHOWN = 120
+_MAX_ROW_PX = 1 << 28
+"""Pixels of the largest row of tiles that is read: a stream of tiles holds about one row."""
+
 _MAX_DIRECTORIES = 10_000
 _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
@@ -205,7 +208,7 @@ def _check_area(file: FileBytes, dialect: _Dialect, tags: _Tags) -> None:
     )
     if w * h > _MAX_AREA_PX or max(w, h) > _MAX_SIDE_PX:
         raise TiffDamageError(f"claims {w} x {h} px, more than any slide has", "its header is damaged; copy it again")
-    if tile_w * tile_h > _MAX_TILE_PX:
+    if tile_w * tile_h > _MAX_TILE_PX or (tile_w * tile_h and tile_h * w > _MAX_ROW_PX):
         reason = f"has tiles of {tile_w} x {tile_h} px, too large to read regions"
         raise TiffDamageError(reason, "convert it to a TIFF with tiles of 256 x 256 px")
     tables = [tags[code].n for code in _OFFSETS if code in tags]

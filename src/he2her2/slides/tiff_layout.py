@@ -43,6 +43,8 @@ _ORIENTATIONS = {2: "mirrored", 3: "upside down", 4: "mirrored and upside down",
 _ORIENTATIONS |= {6: "turned by 90°", 7: "mirrored and turned by 90°", 8: "turned by 270°"}
 _BESIDE = re.compile(r"\b(label|macro|thumbnail|overview|barcode)\b", re.IGNORECASE)
 _LARGE_SHARE = 0.25
+_RGBA = 4
+_MAX_IMAGES = 1000
 _N_SPOTS = 2
 _UNNAMED = re.compile(r"\s*((channel|c|ch|image|sample)?[\s:_-]*\d*([\s:_-]\d+)*)\s*", re.IGNORECASE)
 
@@ -87,7 +89,11 @@ def read_layout(path: Path, file: FileBytes) -> TiffLayout:
 def _layout(tiff: tifffile.TiffFile, file: FileBytes, name: str) -> TiffLayout:
     if not tiff.pages:
         raise TiffDamageError("is a TIFF without images")
+    if len(tiff.pages) > _MAX_IMAGES:
+        raise TiffDamageError(f"holds {len(tiff.pages)} images, more than any slide", "it is no slide; check the file")
     first = tiff.pages.first
+    if min(first.imagewidth, first.imagelength) < 1:
+        raise TiffDamageError("has a first directory without an image")
     other = next((name for name in _OTHERS if getattr(tiff, f"is_{name}", False)), None)
     if other is not None or str(first.software).startswith("MedScan"):
         raise LayoutRefusedError(f"it is of the kind {other or 'trestle'}")
@@ -315,6 +321,8 @@ def _ome(tiff: tifffile.TiffFile, file: FileBytes, name: str) -> TiffLayout:
     if n_claimed > len(pages):
         found_ = f"has OME metadata that claim {n_claimed} planes, where the file has {len(pages)}"
         raise TiffDamageError(found_, "convert the slide again")
+    if ome.samples == _RGBA and n_colours == _RGBA:
+        raise LayoutRefusedError("it has 4 samples of 8 bits, not RGB of 8")
     if ome.n_channels != n_colours or n_colours != 3:
         raise PixelKindError(f"its largest image has {ome.n_channels} channels, not the 3 of RGB")
     if ome.samples == 1:
