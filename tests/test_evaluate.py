@@ -22,6 +22,7 @@ from he2her2.evaluation.summary import equivocal
 from he2her2.labels import Policy
 from he2her2.manifest import hashed_patient, read_manifest
 from he2her2.results import open_run
+from he2her2.rules import combine
 from tests.made_up_runs import MadeUpSlide, made_up_cases, write_labels, write_run
 
 EIGHT = (0.9, 0.8, 0.7, 0.6, 0.55, 0.2, 0.3, 0.95)
@@ -148,6 +149,19 @@ def test_a_patients_probability_follows_the_rule(rule, expected):
 
     assert patients.probability.tolist() == pytest.approx([expected, 0.1])
     assert patients.decided.tolist() == [expected >= 0.7, False]
+
+
+def test_patients_of_several_slides_are_decided_as_predict_decides_them():
+    """On the rounded probability: 0.6999996 is written, and called, as 0.7."""
+    slides = made_up_cases(4, slides_a_patient=2)
+    probability = np.array([0.7, 0.699999, 0.1, 0.1])
+    slides = replace(slides, truth=np.array([True, True, False, False]), probability=probability, threshold=0.7)
+
+    patients, _ = by_patient(slides, "mean")
+
+    rounded = [round(combine("mean", pair), 6) for pair in probability.reshape(2, 2)]
+    assert patients.decided.tolist() == [p >= 0.7 for p in rounded]
+    assert patients.decided_at(0.7).decided.tolist() == patients.decided.tolist()
 
 
 def test_a_patient_with_two_labels_is_left_out_and_named(tmp_path):

@@ -17,7 +17,10 @@ _SplitName = Annotated[
     typer.Option(help="Slides to evaluate; auto is test where the manifest has a test split, else all."),
 ]
 _Rule = Annotated[
-    Literal["mean", "max"], typer.Option("--patient", help="A patient's probability: mean or max over the slides.")
+    Literal["mean", "max"],
+    typer.Option(
+        "--patient", help="A patient's probability: mean or max over the slides; kept with the rules for predict."
+    ),
 ]
 _Compare = Annotated[Path | None, typer.Option(help="Another run over the same slides.", show_default=False)]
 _Seeds = Annotated[

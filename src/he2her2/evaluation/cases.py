@@ -13,7 +13,7 @@ from he2her2.errors import EvaluationError
 from he2her2.labels import Her2Status, IhcScore, Policy
 from he2her2.manifest import Manifest, SlideRow, Split, Stain, near_misses, pairs_in_words, patient_key
 from he2her2.results import RunFolder
-from he2her2.rules import PatientRule, combine
+from he2her2.rules import DIGITS, PatientRule, combine
 
 CaseLevel: TypeAlias = Literal["slide", "patient"]
 
@@ -95,7 +95,8 @@ class Cases:
 
     def decided_at(self, threshold: float) -> "Cases":
         """The same cases, called positive from another probability."""
-        return replace(self, decided=self.probability >= threshold, threshold=threshold)
+        decided = np.array([round(p, DIGITS) >= threshold for p in self.probability.tolist()], np.bool_)
+        return replace(self, decided=decided, threshold=threshold)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -305,11 +306,12 @@ def by_patient(slides: Cases, rule: PatientRule) -> tuple[Cases, frozenset[str]]
         sites=np.array([_shared(slides.sites[m], "several") for m in index], np.str_),
         truth=np.array([slides.truth[m[0]] for m in index], np.bool_),
         probability=probability,
-        # One slide decides as the run decided: its probability was rounded when it was written.
+        # One slide decides as the run decided: its probability was rounded when it was written. Several are rounded
+        # as `predict` rounds them before an operating point decides.
         decided=np.array(
             [
-                slides.decided[m[0]] if len(m) == 1 else p >= slides.threshold
-                for m, p in zip(index, probability, strict=True)
+                slides.decided[m[0]] if len(m) == 1 else round(p, DIGITS) >= slides.threshold
+                for m, p in zip(index, probability.tolist(), strict=True)
             ],
             np.bool_,
         ),
