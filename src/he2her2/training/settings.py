@@ -101,7 +101,8 @@ class TileTraining:
         val_tiles_per_class: Validation tiles of each class.
         tissue_by_score: Find tissue by brightness on slides of 0 and 1+ and by saturation on those of 2+ and 3+, as the
             paper does; else by brightness on all IHC slides, so that tiles never depend on the score.
-        keep: Rule that picks one of equally good epochs.
+        keep: Rule that picks one of equally good epochs. Keeping the best epoch is a choice of ours under every preset:
+            the paper says so of the slide stage only.
     """
 
     epochs: PositiveInt = 24
