@@ -10,9 +10,10 @@ import pytest
 from onnx import helper, numpy_helper
 from safetensors.numpy import load_file, save_file
 
-from he2her2.errors import NotANumberError, WeightsError
+from he2her2.errors import ManifestError, NotANumberError, WeightsError
 from he2her2.files import sha256_of
 from he2her2.geometry import TileGrid
+from he2her2.manifest import patients_used
 from he2her2.method import decide_on
 from he2her2.models import (
     AGGREGATORS,
@@ -24,6 +25,8 @@ from he2her2.models import (
     load_engine,
     load_tensors,
     read_card,
+    read_domain,
+    read_rules,
     verify,
 )
 from he2her2.models.aggregators import PAPER_MLP
@@ -536,3 +539,154 @@ def test_a_card_that_knows_nothing_of_a_file(folder):
 
     with pytest.raises(WeightsError, match=r"card\.json: says nothing of model\.onnx"):
         load(folder)
+
+
+HUGE = 10**399
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        (where, value)
+        for where in ("input.mpp", "input.side_px", "input.network_px", "convs.0.channels", "convs.0.kernel",
+                      "convs.0.padding", "convs.0.stride")
+        for value in (float("inf"), float("nan"), 1e6, 10**15, HUGE, 0, -1 if "padding" in where else 0, "x", [], None)
+        if not ("padding" in where and value == 0)
+    ],
+)  # fmt: skip
+def test_a_card_without_measure(folder, where, value):
+    """Sizes are bounded before anything is read or allocated."""
+    network = json.loads((folder / "card.json").read_text("utf-8"))["network"]
+    *path, last = (int(key) if key.isdigit() else key for key in where.split("."))
+    part = network
+    for key in path:
+        part = part[key]
+    part[last] = value
+    rewrite_card(folder, network=network)
+
+    with pytest.raises(WeightsError, match=rf"card\.json: is not a card: {where}: ") as caught:
+        load(folder)
+
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [
+        ({"hidden": [HUGE]}, r"hidden\.0: Input should be less than"),
+        ({"hidden": [5] * 100}, "hidden: Tuple should have at most 64 items"),
+        ({"classes": ["a"] * 1000}, "classes: Tuple should have at most 64 items"),
+        ({"convs": []}, "convs: Tuple should have at least 1 item"),
+        ({"role": "aggregator", "rule": {"a": []}}, "knows no aggregator"),
+        ({"role": [1]}, "role: Input should be"),
+        ({f"key{k}": k for k in range(10_000)}, "and 9995 more"),
+    ],
+)
+def test_a_card_of_a_network_that_cannot_be(folder, network, words):
+    """One short line."""
+    known = json.loads((folder / "card.json").read_text("utf-8"))["network"]
+    rewrite_card(folder, network=known | network)
+
+    with pytest.raises(WeightsError, match=words) as caught:
+        load(folder)
+
+    assert len(str(caught.value)) < 1500
+
+
+def test_networks_too_large_to_run():
+    """Sizes that are each allowed can be too much together."""
+    spec = COMPACT_TUMOUR_CNN
+    with pytest.raises(ValueError, match="its tiles are 16000 µm wide"):
+        replace(spec, input=replace(spec.input, mpp=4, side_px=4000))
+    with pytest.raises(ValueError, match="values for one tile"):
+        replace(spec, input=replace(spec.input, mpp=0.25, network_px=10_000))
+    with pytest.raises(ValueError, match="is too small for its layers"):
+        replace(spec, input=replace(spec.input, network_px=4))
+
+
+DEEP = b"[" * 100_000
+FILES = [
+    DEEP,
+    b'{"version": 1, "a":' + DEEP,
+    b"[]",
+    b"3",
+    b"null",
+    b"",
+    b"\xff\xfe",
+    b"{" * 10,
+    b'{"version": ' + b"9" * 5000 + b"}",
+    b'{"version": ' + b"9" * 400 + b"}",
+    b'{"version": NaN}',
+    b'{"version": [1]}',
+]
+
+
+@pytest.mark.parametrize("text", FILES, ids=range(len(FILES)))
+def test_a_card_of_any_bytes(folder, text):
+    """One short line, whatever it is."""
+    (folder / "card.json").write_bytes(text)
+
+    with pytest.raises(WeightsError, match=r"card\.json: ") as caught:
+        load(folder)
+
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+RECORDS = [
+    *FILES,
+    *(
+        json.dumps({"version": 1, "weights": {}, **fields}).encode()
+        for fields in (
+            {"weights": 5},
+            {"weights": {"tile_cnn": [HUGE]}},
+            {"operating_point": 3},
+            {"operating_point": {"threshold": float("nan")}},
+            {"calibration": {"slope": HUGE, "shift": 0, "chosen_on": "x"}},
+            {"calibration": {"slope": float("inf"), "shift": 0, "chosen_on": "x"}},
+            {"calibration": {"slope": 1, "shift": float("nan"), "chosen_on": "x"}},
+            {"calibration": {"x": [[]], "y": {}, "chosen_on": 1, "kind": "isotonic"}},
+            {"calibration": {"x": [], "y": [], "chosen_on": "", "kind": "isotonic"}},
+            {"triage": []},
+            {"slides": HUGE, "mean": [float("nan")], "features": ["red"], "covariance": [[1]], "level": 0.9},
+            {"slides": 99, "mean": [HUGE], "features": [[]], "covariance": [[]], "level": HUGE},
+            {"slides": 99, "mean": [1, 2], "features": ["red", "blue"], "covariance": [[1, 9], [0, 1]], "level": 0.9},
+            {"slides": 99, "mean": [1], "features": ["red"], "covariance": [[float("inf")]], "level": 0.9},
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize("text", RECORDS, ids=range(len(RECORDS)))
+@pytest.mark.parametrize(
+    ("name", "read"), [("decision_rules.json", read_rules), ("domain.json", read_domain)], ids=["rules", "domain"]
+)
+def test_a_record_beside_weights_of_any_bytes(tmp_path, name, read, text):
+    """One short line that says what to do, whatever it is."""
+    (tmp_path / name).write_bytes(text)
+
+    with pytest.raises(WeightsError, match=rf"{name}: .*; .*delete the file") as caught:
+        read(tmp_path, {})
+
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 1500
+
+
+@pytest.mark.parametrize("key", ["training_patients", "validation_patients", "command"])
+@pytest.mark.parametrize("value", [5, "abc", None, {"a": 1}, [1], [[]], [float("nan")], [None]])
+def test_a_record_of_patients_of_other_types(tmp_path, key, value):
+    """Nobody is taken for unused because a record cannot be read."""
+    (tmp_path / "run.json").write_text(json.dumps({key: value}))
+
+    with pytest.raises(ManifestError, match=rf"run\.json: cannot be read \({key} is no list of texts\), so the pat"):
+        patients_used(tmp_path)
+
+
+@pytest.mark.parametrize("text", [text for text in FILES if b"version" not in text or DEEP in text])
+def test_a_record_of_patients_of_any_bytes(tmp_path, text):
+    """Likewise."""
+    (tmp_path / "patients.json").write_bytes(text)
+
+    with pytest.raises(ManifestError, match="so the patients used in these weights are unknown"):
+        patients_used(tmp_path)

@@ -9,10 +9,12 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 import numpy as np
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 from scipy.special import fdtri
+
+from he2her2.files import problems_in_words
 
 DOMAIN_FILE = "domain.json"
 DOMAIN_FEATURES = (
@@ -69,7 +71,7 @@ class Domain:
         weights: By role, the SHA-256 of the networks whose tile scores these are.
     """
 
-    slides: Annotated[int, Ge(_LEAST_SLIDES)]
+    slides: Annotated[int, Ge(_LEAST_SLIDES), Le(10**9)]
     features: tuple[str, ...]
     mean: tuple[float, ...]
     covariance: tuple[tuple[float, ...], ...]
@@ -84,8 +86,9 @@ class Domain:
             raise ValueError(f"features must be different ones of {', '.join(DOMAIN_FEATURES)}")
         if len(self.mean) != p or {len(row) for row in self.covariance} != {p} or len(self.covariance) != p:
             raise ValueError(f"mean and covariance must be of {p} features")
-        if np.linalg.eigvalsh(np.asarray(self.covariance)).min() <= 0:
-            raise ValueError("covariance must be positive definite")
+        covariance = np.asarray(self.covariance)
+        if not (covariance == covariance.T).all() or not np.linalg.eigvalsh(covariance).min() > 0:
+            raise ValueError("covariance must be symmetric and positive definite")
 
     def likeness(self, values: Mapping[str, float]) -> Likeness | None:
         """Distance of a slide by those of the features that are known of it; None where none is.
@@ -190,5 +193,4 @@ def domain_of_record(values: object) -> Domain:
     try:
         return TypeAdapter(Domain).validate_python(values)
     except ValidationError as error:
-        problems = (f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()[:3])
-        raise ValueError("; ".join(problems)) from None
+        raise ValueError(problems_in_words(error)) from None

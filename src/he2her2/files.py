@@ -20,11 +20,15 @@ from tempfile import TemporaryFile
 from typing import Any
 from uuid import uuid4
 
+from pydantic import ValidationError
+
 from he2her2.errors import OutputError
 
 _HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 _DRAFT = re.compile(r"\.draft-(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]{8}\.")
 _DAY_S = 86_400
+_LARGEST_RECORD = 1 << 26
+_PROBLEMS_SHOWN = 5
 
 _Row = Mapping[str, Any] | Sequence[object]
 
@@ -134,12 +138,32 @@ def read_json(path: Path) -> dict[str, Any]:
         ValueError: It holds no JSON, or JSON that is no object.
     """
     try:
-        found = json.loads(path.read_text("utf-8"))
+        found = json.loads(read_record(path))
     except RecursionError:
         raise ValueError("nested too deeply") from None
     if not isinstance(found, dict):
         raise ValueError("no JSON object")  # noqa: TRY004  # of the file's content, as a JSONDecodeError is
     return found
+
+
+def read_record(path: Path) -> str:
+    """Read the text of a small file of ours.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It is no UTF-8 text, or larger than any such file is.
+    """
+    n_bytes = path.stat().st_size
+    if n_bytes > _LARGEST_RECORD:
+        raise ValueError(f"has {n_bytes} bytes, more than any such file has")
+    return path.read_text("utf-8")
+
+
+def problems_in_words(error: ValidationError) -> str:
+    """The first problems of a record that pydantic refused, on one line."""
+    found = error.errors()
+    words = [f"{'.'.join(map(str, one['loc'])):.80}: {one['msg']:.200}" for one in found[:_PROBLEMS_SHOWN]]
+    return "; ".join(words) + (f"; and {len(found) - len(words)} more" if len(found) > len(words) else "")
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[_Row], *, line_end: str = "\n") -> str:

@@ -22,7 +22,7 @@ RULES_VERSION = 1
 DIGITS = 6
 """Decimals of a probability as predictions write it; rules are chosen and applied on rounded probabilities."""
 
-_STRICT = ConfigDict(extra="forbid")
+_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 _Share = Annotated[float, Ge(0), Le(1)]
 _Inner = Annotated[float, Gt(0), Lt(1)]
 

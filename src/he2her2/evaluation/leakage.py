@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from he2her2.errors import EvaluationError
+from he2her2.errors import EvaluationError, ManifestError
 from he2her2.evaluation.cases import Cases
-from he2her2.files import read_json, write_json
-from he2her2.manifest import Manifest, hashed_patient, patient_key, patients_used, shared_patients
+from he2her2.files import write_json
+from he2her2.manifest import Manifest, hashed_patient, patient_key, patients_used, read_patients_record, shared_patients
 from he2her2.models import CARD_FILE, Card, Role, read_card
 from he2her2.results import RunFolder
 
@@ -118,9 +118,9 @@ def add_validation_patients(path: Path, patients: Iterable[str]) -> None:
         OutputError: It cannot be written.
     """
     try:
-        found = read_json(path) if path.is_file() else {}
-        hashed = set(found.get(_VALIDATION_PATIENTS, ()))
-    except (ValueError, TypeError):
+        found = dict(read_patients_record(path)) if path.is_file() else {}
+    except ManifestError:
         raise EvaluationError(f"{path}: cannot be read; mend or delete it") from None
+    hashed = set(found.get(_VALIDATION_PATIENTS, ()))
     found[_VALIDATION_PATIENTS] = sorted(hashed | {hashed_patient(name) for name in patients})
     write_json(path, found, ascii_only=True)

@@ -100,7 +100,7 @@ def patients_used(folder: Path) -> UsedPatients:
     trained: set[str] = set()
     sources = []
     for path in _records(folder):
-        found = _read(path)
+        found = read_patients_record(path)
         lists = [found[key] for key in _KEYS if key in found]
         if lists:
             hashes.update(one for names in lists for one in names)
@@ -131,16 +131,29 @@ def _records(folder: Path) -> list[Path]:
 def _weights_of(folder: Path) -> list[Path]:
     """The weights folder that a prediction's command line names, where it is still there."""
     path = folder / "run.json"
-    command = _read(path).get("command", []) if path.is_file() else []
+    command = read_patients_record(path).get("command", []) if path.is_file() else []
     named = [command[i + 1] for i, word in enumerate(command[:-1]) if word == "--weights"]
     named += [word.removeprefix("--weights=") for word in command if str(word).startswith("--weights=")]
     return [Path(name) for name in named if Path(name).is_dir()]
 
 
-def _read(path: Path) -> Mapping[str, Any]:
+def read_patients_record(path: Path) -> Mapping[str, Any]:
+    """Read a record, whose lists are lists of text.
+
+    Raises:
+        ManifestError: It is damaged.
+    """
     try:
-        return read_json(path)
+        found = read_json(path)
+        for key in (*_KEYS, "command"):
+            _require_texts(key, found.get(key, []))
     except (OSError, ValueError) as error:
         raise ManifestError(
             [f"{path}: cannot be read ({error}), so the patients used in these weights are unknown"]
         ) from None
+    return found
+
+
+def _require_texts(key: str, found: object) -> None:
+    if not (isinstance(found, list) and all(isinstance(one, str) for one in found)):
+        raise ValueError(f"{key} is no list of texts")

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Annotated, Any, Literal, TypeAlias
 
-from annotated_types import Len
-from pydantic import ConfigDict, NonNegativeInt, TypeAdapter, ValidationError
+from annotated_types import Ge, Le, Len, Lt
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from he2her2.files import json_text
+from he2her2.files import json_text, problems_in_words
 from he2her2.models.aggregators import AggregatorSpec, RankingSettings, kind_of
 from he2her2.models.encoders import CnnRole, CnnSpec, InputSpec
 
@@ -42,7 +42,7 @@ class Metric:
 
     name: str
     data: str
-    n: NonNegativeInt
+    n: Annotated[int, Ge(0), Le(1 << 40)]
     value: float
     low: float
     high: float
@@ -54,7 +54,7 @@ class FileNote:
     """SHA-256 of a file in hexadecimal, and its size in bytes."""
 
     sha256: Annotated[str, Len(64, 64)]
-    n_bytes: NonNegativeInt
+    n_bytes: Annotated[int, Ge(0), Le(1 << 40)]
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -80,7 +80,7 @@ class Card:
     network: Spec
     trained: bool
     notice: str
-    seed: NonNegativeInt | None = None
+    seed: Annotated[int, Ge(0), Lt(1 << 64)] | None = None
     ranking: RankingSettings | None = None
     training_data: str = "none"
     training_licence: str = "none"
@@ -139,19 +139,20 @@ def card_from_json(text: str) -> Card:
     """
     try:
         fields = json.loads(text)
-    except json.JSONDecodeError as error:
+    except RecursionError:
+        raise ValueError("is not a card: it is nested too deeply") from None
+    except ValueError as error:  # also a number of thousands of digits
         raise ValueError(f"is not JSON ({error})") from None
     if not isinstance(fields, dict) or "version" not in fields:
         raise ValueError("is not a card: it has no version")
     if fields["version"] != CARD_VERSION:
-        raise ValueError(f"has version {fields['version']}, this he2her2 reads version {CARD_VERSION}")
+        raise ValueError(f"has version {fields['version']!r:.80}, this he2her2 reads version {CARD_VERSION}")
     try:
         if isinstance(fields.get("network"), dict):
             fields["network"] = _network(fields["network"])
         return TypeAdapter(Card).validate_python(fields)
     except ValidationError as error:
-        problems = (f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors())
-        raise ValueError(f"is not a card: {'; '.join(problems)}") from None
+        raise ValueError(f"is not a card: {problems_in_words(error)}") from None
 
 
 def _network(fields: Mapping[str, Any]) -> Spec:
@@ -160,5 +161,7 @@ def _network(fields: Mapping[str, Any]) -> Spec:
         return TypeAdapter(CnnSpec).validate_python(fields)
     kind = kind_of(fields.get("rule"))
     if kind is None:
-        raise ValueError(f"is not a card: network.rule: this he2her2 knows no aggregator '{fields.get('rule')}'")
+        raise ValueError(
+            f"is not a card: network.rule: this he2her2 knows no aggregator {str(fields.get('rule'))!r:.80}"
+        )
     return TypeAdapter(kind).validate_python(fields)

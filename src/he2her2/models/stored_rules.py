@@ -1,6 +1,5 @@
 """Files beside the networks of a folder of weights, checked against these: `decision_rules.json`, `domain.json`."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,7 +7,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from he2her2.domain import DOMAIN_FILE, Domain, domain_of_record, domain_to_record
 from he2her2.errors import WeightsError
-from he2her2.files import read_json, write_json, write_text
+from he2her2.files import problems_in_words, read_json, write_json, write_text
 from he2her2.models.card import Card
 from he2her2.models.weights import ONNX_FILE
 from he2her2.rules import RULES_FILE, RULES_VERSION, DecisionRules, rules_to_json
@@ -40,20 +39,19 @@ def read_rules(folder: Path, cards: Mapping[str, Card]) -> DecisionRules | None:
     """
     file, again = folder / RULES_FILE, "choose them again on validation patients, or delete the file"
     try:
-        fields = json.loads(file.read_text("utf-8"))
+        fields = read_json(file)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise WeightsError(f"{file}: cannot be read ({error.strerror}); check the file and its permissions") from None
     except ValueError as error:
-        raise WeightsError(f"{file}: is not JSON text ({error}); {again}") from None
-    if not isinstance(fields, dict) or fields.get("version") != RULES_VERSION:
+        raise WeightsError(f"{file}: cannot be understood ({error}); {again}") from None
+    if fields.get("version") != RULES_VERSION:
         raise WeightsError(f"{file}: is not of version {RULES_VERSION}, which this he2her2 reads; {again}")
     try:
         rules = TypeAdapter(DecisionRules).validate_python(fields)
     except ValidationError as error:
-        problems = (f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors())
-        raise WeightsError(f"{file}: {'; '.join(problems)}; {again}") from None
+        raise WeightsError(f"{file}: {problems_in_words(error)}; {again}") from None
     _require_same(file, "was chosen for", rules.weights, cards, again)
     return rules
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from he2her2.errors import WeightsError
-from he2her2.files import sha256_of
+from he2her2.files import read_record, sha256_of
 from he2her2.models.card import Card, Role, Spec, card_from_json
 from he2her2.models.graph_check import read_graph
 from he2her2.models.signature import Arrays, Shape
@@ -37,7 +37,7 @@ def read_card(folder: Path, role: Role) -> Card:
         raise WeightsError(f"{folder}: there is no such folder; weights of a {role} belong there")
     file = folder / CARD_FILE
     try:
-        card = card_from_json(file.read_text("utf-8"))
+        card = card_from_json(read_record(file))
     except FileNotFoundError:
         raise WeightsError(f"{file}: is missing; {_AGAIN}") from None
     except OSError as error:

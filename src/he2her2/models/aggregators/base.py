@@ -8,9 +8,9 @@ from dataclasses import field, replace
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self, TypeAlias
 
 import numpy as np
-from annotated_types import MinLen
+from annotated_types import Ge, Gt, Le, Len
 from numpy.typing import NDArray
-from pydantic import ConfigDict, PositiveFloat, PositiveInt
+from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from he2her2.config import Scoring, Selection, Spacing
@@ -21,7 +21,7 @@ from he2her2.models.signature import Arrays, Inputs, Layer, Signature
 if TYPE_CHECKING:
     from torch import nn
 
-_STRICT = ConfigDict(extra="forbid")
+_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 RunNetwork: TypeAlias = Callable[[Inputs], Arrays]
 """A network at work: from its inputs to its outputs, by name."""
@@ -37,8 +37,8 @@ class RankingSettings:
         spacing: Rule by which tiles are chosen among these.
     """
 
-    top_fraction: PositiveFloat
-    beta: PositiveFloat
+    top_fraction: Annotated[float, Gt(0), Le(1)]
+    beta: Annotated[float, Gt(0)]
     spacing: Spacing = "even"
 
 
@@ -58,7 +58,7 @@ class AggregatorSpec:
 
     name: str
     rule: str
-    classes: Annotated[tuple[str, ...], MinLen(2)] = field(default=("negative", "positive"), kw_only=True)
+    classes: Annotated[tuple[str, ...], Len(2, 64)] = field(default=("negative", "positive"), kw_only=True)
     role: Literal["aggregator"] = field(default="aggregator", kw_only=True)
 
     n_features: ClassVar[int] = 4
@@ -129,7 +129,7 @@ class RankingSpec(AggregatorSpec):
         n_tiles: Tiles that are selected.
     """
 
-    n_tiles: PositiveInt
+    n_tiles: Annotated[int, Ge(1), Le(10_000_000)]
 
     def sized_for(self, selection: Selection) -> Self:
         """The same aggregator for as many tiles as the settings select."""

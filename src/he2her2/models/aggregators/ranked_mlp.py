@@ -1,11 +1,12 @@
 """The paper's aggregator: the scores of the best tiles, ranked, through a small MLP (section 3.3)."""
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import numpy as np
+from annotated_types import Ge, Le, Len
 from numpy.typing import NDArray
-from pydantic import ConfigDict, PositiveInt
+from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from he2her2.models.aggregators.base import RankingSpec, RunNetwork, positive_probability
@@ -28,7 +29,7 @@ class RankedMlpSpec(RankingSpec):
     """
 
     rule: Literal["mlp"]
-    hidden: tuple[PositiveInt, ...]
+    hidden: Annotated[tuple[Annotated[int, Ge(1), Le(1 << 16)], ...], Len(0, 64)]
 
     @property
     def signature(self) -> Signature:

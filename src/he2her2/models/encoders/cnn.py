@@ -11,8 +11,8 @@ from itertools import pairwise
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeAlias
 
-from annotated_types import MinLen
-from pydantic import ConfigDict, NonNegativeInt, PositiveInt
+from annotated_types import Ge, Le, Len
+from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from he2her2.models.encoders.pixels import InputSpec
@@ -22,6 +22,13 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 _STRICT = ConfigDict(extra="forbid")
+
+_MOST_KERNEL = 64
+_MOST_LAYERS = 64
+_WIDEST_TILE_UM = 4096
+_LARGEST_LAYER = 1 << 26
+
+_Width: TypeAlias = Annotated[int, Ge(1), Le(1 << 16)]
 
 CnnRole: TypeAlias = Literal["tumour_cnn", "tile_cnn"]
 Pool: TypeAlias = Literal["none", "max", "l2"]
@@ -53,11 +60,11 @@ class Conv:
         pool: `max`, or `l2` (root of the sum of squares), or `none`.
     """
 
-    channels: PositiveInt
-    kernel: PositiveInt
-    padding: NonNegativeInt = 0
+    channels: _Width
+    kernel: Annotated[int, Ge(1), Le(_MOST_KERNEL)]
+    padding: Annotated[int, Ge(0), Le(_MOST_KERNEL)] = 0
     norm: bool = False
-    stride: PositiveInt = 1
+    stride: Annotated[int, Ge(1), Le(_MOST_KERNEL)] = 1
     pool: Pool = "max"
 
 
@@ -78,10 +85,22 @@ class CnnSpec:
     name: str
     role: CnnRole
     input: InputSpec
-    convs: Annotated[tuple[Conv, ...], MinLen(1)]
+    convs: Annotated[tuple[Conv, ...], Len(1, _MOST_LAYERS)]
     global_pool: bool
-    hidden: tuple[PositiveInt, ...]
-    classes: Annotated[tuple[str, ...], MinLen(2)]
+    hidden: Annotated[tuple[_Width, ...], Len(0, _MOST_LAYERS)]
+    classes: Annotated[tuple[str, ...], Len(2, _MOST_LAYERS)]
+
+    def __post_init__(self) -> None:
+        """Check that the network can run, and that a tile takes a bounded part of memory and slide."""
+        side_um = self.input.side_px * self.input.mpp
+        if side_um > _WIDEST_TILE_UM:
+            raise ValueError(f"its tiles are {side_um:g} µm wide; at most {_WIDEST_TILE_UM} µm are read at once")
+        sides = zip(self.convs, self.stage_sides, strict=True)
+        largest = max(conv.channels * convolved**2 for conv, (convolved, _) in sides)
+        if largest > _LARGEST_LAYER:
+            raise ValueError(
+                f"a layer has {largest:.2g} values for one tile; at most {_LARGEST_LAYER:.2g} are computed"
+            )
 
     @property
     def signature(self) -> Signature:

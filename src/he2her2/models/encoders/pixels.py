@@ -1,11 +1,12 @@
 """Input of a CNN: its pixel size, tile size and colour, and how tiles are brought into it."""
 
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import numpy as np
+from annotated_types import Ge, Le
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import ConfigDict, PositiveFloat, PositiveInt
+from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from he2her2.geometry import Rgb
@@ -22,7 +23,10 @@ YUV_UINT8_FROM_RGB = np.array([[0.299, 0.587, 0.114], [-0.147, -0.289, 0.436], [
 """The rounded numbers of the released code; there U and V have no offset, and what is negative becomes 0."""
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+_Side: TypeAlias = Annotated[int, Ge(1), Le(1 << 14)]
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
 class InputSpec:
     """Input of a network: pixel size, tile size, colour.
 
@@ -35,9 +39,9 @@ class InputSpec:
             after rounding to 8 bits, before resizing (Lanczos) and without negative values.
     """
 
-    mpp: PositiveFloat
-    side_px: PositiveInt
-    network_px: PositiveInt
+    mpp: Annotated[float, Ge(0.05), Le(64)]
+    side_px: _Side
+    network_px: _Side
     colour: Colour
 
     @property
