@@ -171,7 +171,8 @@ def slides(  # noqa: PLR0913  # a command's options
     weights: Annotated[
         str | None,
         typer.Option(
-            help="Weights to start from: a folder with tile_cnn/, and tumour_cnn/ to find tumour; or bundled.",
+            help="START, weights to start from: a folder with tile_cnn/, which training goes on from, and tumour_cnn/, "
+            "which finds the tumour; or bundled. Of two trainings: he2her2 weights join.",
             show_default=False,
         ),
     ] = None,

@@ -40,6 +40,31 @@ def store_domain(
     say(f"{folder / 'domain.json'}: {words}; {unlike} of these {len(results)} are beyond the limit themselves")
 
 
+@weights.command("join")
+def join(
+    *,
+    tumour_cnn: Annotated[
+        str, typer.Option(help="Folder of weights, or of a training, that holds it; or bundled.", show_default=False)
+    ],
+    tile_cnn: Annotated[
+        str, typer.Option(help="The same of the tile CNN; or bundled, or bundled-ihc.", show_default=False)
+    ],
+    aggregator: Annotated[str | None, typer.Option(help="The same of the aggregator.", show_default=False)] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="New folder of weights.", show_default=False)],
+) -> None:
+    """Join networks of several trainings in one folder of weights, with one record of all their patients."""
+    from he2her2.models import Role, join_weights, trained_folder
+
+    given: dict[Role, str | None] = {"tumour_cnn": tumour_cnn, "tile_cnn": tile_cnn, "aggregator": aggregator}
+    networks = {role: trained_folder(text) for role, text in given.items() if text is not None}
+    record = join_weights(networks, out)
+    n_train, n_val = len(record["training_patients"]), len(record["validation_patients"])
+    say(f"{out}: {', '.join(networks)}; on record are {n_train} patients of training and {n_val} of validation")
+    for network in record.get("networks_without_record", ()):
+        say(f"  caution  the patients of {network} are not on record: evaluate cannot say that none of them is tested")
+    say("  note     decision rules and domain are not taken over: they hold for the networks they were chosen with")
+
+
 def import_weights(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A checkpoint of the paper's authors.")],
     *,

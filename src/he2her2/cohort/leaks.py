@@ -117,7 +117,11 @@ def refuse_chosen_with(rows: Iterable[SlideRow], folder: Path) -> tuple[str, ...
         raise ManifestError(
             [f"leak: patient {name} trained or chose the weights or thresholds of {folder}" for name in shared]
         )
-    if not patients_used(folder).sources:
+    used = patients_used(folder)
+    if used.unrecorded:
+        names = " and ".join(used.unrecorded)
+        return (f"{folder}: the patients of {names} are not on record; a leak cannot be ruled out",)
+    if not used.sources:
         return (f"{folder}: nothing says with which patients its weights were chosen; a leak cannot be ruled out",)
     return ()
 

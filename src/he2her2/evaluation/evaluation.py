@@ -28,11 +28,10 @@ from he2her2.evaluation.leakage import (
     check_independent,
     check_same_model,
     check_weights,
-    provenance_known,
+    provenance_limitations,
     training_patients,
 )
 from he2her2.evaluation.limitations import (
-    PROVENANCE_UNKNOWN,
     limitations,
     missing_limitations,
     run_limitations,
@@ -201,7 +200,7 @@ def evaluate(question: Question, say: Callable[[str], None] = lambda _: None) ->
             *limitations(joined, patients, subgroup, prevalence),
             *missing_limitations(missing),
             *run_limitations(run, joined),
-            *(() if provenance_known(run.path) else (PROVENANCE_UNKNOWN,)),
+            *provenance_limitations(run.path),
             *question.leak_notes,
             *(f"Manifest {question.manifest.name}: {note}." for note in manifest.notes),
         ),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from he2her2.errors import EvaluationError, ManifestError
 from he2her2.evaluation.cases import Cases
+from he2her2.evaluation.limitations import PROVENANCE_PARTLY_UNKNOWN, PROVENANCE_UNKNOWN
 from he2her2.files import write_json
 from he2her2.manifest import Manifest, hashed_patient, patient_key, patients_used, read_patients_record, shared_patients
 from he2her2.models import CARD_FILE, Card, Role, read_card
@@ -39,9 +40,12 @@ def check_independent(run: Path, shared: Sequence[str]) -> None:
         )
 
 
-def provenance_known(run: Path) -> bool:
-    """True if a file names the patients with whom the weights were trained and chosen."""
-    return bool(patients_used(run).sources)
+def provenance_limitations(run: Path) -> tuple[str, ...]:
+    """What is not known of the patients with whom the weights were trained and chosen; nothing if all is."""
+    used = patients_used(run)
+    if used.complete:
+        return ()
+    return (PROVENANCE_PARTLY_UNKNOWN if used.unrecorded else PROVENANCE_UNKNOWN,)
 
 
 def check_disjoint(tested: Cases, validation: Cases) -> None:

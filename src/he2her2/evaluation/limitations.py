@@ -17,6 +17,10 @@ PROVENANCE_UNKNOWN = (
     "Nothing beside the run says which patients its weights were trained with, so nobody can exclude that some of them "
     "are evaluated here."
 )
+PROVENANCE_PARTLY_UNKNOWN = (
+    "The run's weights hold a network whose patients were never recorded (networks_without_record in patients.json), "
+    "so nobody can exclude that some of them are evaluated here."
+)
 THRESHOLD_OF_UNKNOWN_LEVEL = (
     "The operating point that the run was predicted with does not record how a patient's slides were joined when it "
     "was chosen: for patients of several slides its guarantee is not known to hold. Choose it again (evaluate --store)."

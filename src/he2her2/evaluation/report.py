@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from he2her2.evaluation.evaluation import Evaluation
-from he2her2.evaluation.limitations import NOT_A_TEST, PROVENANCE_UNKNOWN
+from he2her2.evaluation.limitations import NOT_A_TEST, PROVENANCE_PARTLY_UNKNOWN, PROVENANCE_UNKNOWN
 from he2her2.pages import render
 
 
@@ -24,7 +24,7 @@ def evaluation_page(e: Evaluation, plots: Sequence[str] = ()) -> str:
         audits={audit.name: audit for audit in e.audits},
         methods=sorted(methods),
         trained_with_patients=NOT_A_TEST in e.notices,
-        provenance_unknown=PROVENANCE_UNKNOWN in e.limitations,
+        provenance_unknown=not {PROVENANCE_UNKNOWN, PROVENANCE_PARTLY_UNKNOWN}.isdisjoint(e.limitations),
     )
 
 

@@ -37,6 +37,7 @@ from he2her2.manifest.splits import (
 from he2her2.manifest.used_patients import (
     PATIENTS_FILE,
     hashed_patient,
+    join_records,
     patients_record,
     patients_used,
     read_patients_record,
@@ -67,6 +68,7 @@ __all__ = [
     "count_manifest",
     "hashed_patient",
     "is_blank",
+    "join_records",
     "label_of",
     "label_tests",
     "match_columns",

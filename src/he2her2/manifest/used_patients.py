@@ -1,7 +1,7 @@
 """Patients that were used in training or to choose thresholds: recorded beside the weights, as hashed ids."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ PATIENTS_FILE = "patients.json"
 """File with the patients of a folder of weights or an operating point; a run has them in its `run.json`."""
 
 _KEYS = ("training_patients", "validation_patients")
+_UNRECORDED = "networks_without_record"
 _DIGITS = 32
 
 
@@ -25,11 +26,18 @@ class UsedPatients:
         hashes: Their hashed ids, see `hashed_patient`.
         sources: Files with the record; empty where nothing was recorded, which proves nothing.
         trained: Hashed ids of the patients used in training, not only in validation.
+        unrecorded: Networks whose patients were never recorded.
     """
 
     hashes: frozenset[str]
     sources: tuple[Path, ...]
     trained: frozenset[str] = frozenset()
+    unrecorded: tuple[str, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """True if the patients of every network are on record."""
+        return bool(self.sources) and not self.unrecorded
 
 
 def hashed_patient(patient_id: str) -> str:
@@ -70,9 +78,39 @@ def write_patients(weights: Path, own: Mapping[str, str | list[str]], parents: I
         ManifestError: The record of parent weights is damaged.
         OutputError: It cannot be written.
     """
-    known = [own, *map(recorded_patients, parents)]
-    merged = {key: sorted({one for names in known for one in names.get(key, ())}) for key in _KEYS}
+    used = {parent: patients_used(parent) for parent in parents}
+    merged = _merged([own, *map(recorded_patients, used)])
+    unrecorded = {parent.name for parent, found in used.items() if not found.sources}
+    if unrecorded:
+        merged[_UNRECORDED] = sorted({*merged.get(_UNRECORDED, ()), *unrecorded})
     write_json(weights / PATIENTS_FILE, {**own, **merged}, ascii_only=True)
+
+
+def _merged(records: Sequence[Mapping[str, str | list[str]]]) -> dict[str, list[str]]:
+    """The patients of several records, and the networks that have none, as one record."""
+    merged = {key: sorted({one for record in records for one in record.get(key, ())}) for key in (*_KEYS, _UNRECORDED)}
+    if not merged[_UNRECORDED]:
+        del merged[_UNRECORDED]
+    return merged
+
+
+def join_records(folders: Mapping[str, Sequence[Path]]) -> dict[str, list[str]]:
+    """One record of the patients used in several networks.
+
+    Args:
+        folders: By network, the folders whose records are of it.
+
+    Returns:
+        For `patients.json`: hashed patients of training and validation, and the networks without a record.
+
+    Raises:
+        ManifestError: A record is damaged.
+    """
+    records: list[dict[str, list[str]]] = []
+    for network, places in folders.items():
+        found = [record for place in places if (record := recorded_patients(place))]
+        records += found or [{_UNRECORDED: [network]}]
+    return _merged(records)
 
 
 def recorded_patients(weights: Path) -> dict[str, list[str]]:
@@ -84,7 +122,8 @@ def recorded_patients(weights: Path) -> dict[str, list[str]]:
     used = patients_used(weights)
     if not used.sources:
         return {}
-    return {_KEYS[0]: sorted(used.trained), _KEYS[1]: sorted(used.hashes - used.trained)}
+    record = {_KEYS[0]: sorted(used.trained), _KEYS[1]: sorted(used.hashes - used.trained)}
+    return record | ({_UNRECORDED: list(used.unrecorded)} if used.unrecorded else {})
 
 
 def patients_used(folder: Path) -> UsedPatients:
@@ -98,15 +137,17 @@ def patients_used(folder: Path) -> UsedPatients:
     """
     hashes: set[str] = set()
     trained: set[str] = set()
+    unrecorded: set[str] = set()
     sources = []
     for path in _records(folder):
         found = read_patients_record(path)
         lists = [found[key] for key in _KEYS if key in found]
+        unrecorded.update(found.get(_UNRECORDED, ()))
         if lists:
             hashes.update(one for names in lists for one in names)
             trained.update(found.get(_KEYS[0], ()))
             sources.append(path)
-    return UsedPatients(frozenset(hashes), tuple(sources), frozenset(trained))
+    return UsedPatients(frozenset(hashes), tuple(sources), frozenset(trained), tuple(sorted(unrecorded)))
 
 
 def shared_patients(rows: Iterable[SlideRow], folder: Path) -> tuple[str, ...]:
@@ -145,7 +186,7 @@ def read_patients_record(path: Path) -> Mapping[str, Any]:
     """
     try:
         found = read_json(path)
-        for key in (*_KEYS, "command"):
+        for key in (*_KEYS, _UNRECORDED, "command"):
             _require_texts(key, found.get(key, []))
     except (OSError, ValueError) as error:
         raise ManifestError(

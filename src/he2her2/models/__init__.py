@@ -19,6 +19,7 @@ from he2her2.models.bag import Aggregated, Bag
 from he2her2.models.card import RESEARCH_USE, UNTRAINED_NOTICE, Card, Metric, Role, Spec
 from he2her2.models.encoders import CNNS, YUV_FROM_RGB, CnnRole, CnnSpec, Colour, InputSpec, cnn_named, resize
 from he2her2.models.engines import Engine, Untrained, load_engine
+from he2her2.models.joining import join_weights
 from he2her2.models.slide_model import (
     Aggregator,
     SlideModel,
@@ -60,6 +61,7 @@ __all__ = [
     "aggregator_named",
     "cnn_named",
     "hashes_of",
+    "join_weights",
     "load_aggregator",
     "load_cnn",
     "load_engine",
