@@ -83,7 +83,12 @@ def test_a_start_without_any_record_is_told(networks, tmp_path):
 def test_the_evaluation_does_not_vouch_for_a_network_without_record(trainings, networks, command_line):
     """Nor does it pass over a patient of one of the joined trainings."""
     join_weights({"tumour_cnn": networks, "tile_cnn": trainings / "b"}, trainings / "w")
-    slides = [MadeUpSlide(f"s{k}", f"p{k}", ("positive", "negative")[k % 2], ("3+", "1+")[k % 2]) for k in range(8)]
+    slides = [
+        MadeUpSlide(
+            f"s{k}", f"p{k}", ("positive", "negative")[k % 2], ("3+", "1+")[k % 2], probability=(0.9, 0.1)[k % 2]
+        )
+        for k in range(8)
+    ]
     command = ["he2her2", "predict", "x.svs", "--weights", str(trainings / "w")]
     run = write_run(trainings / "run", slides, command=command)
     labels = write_labels(trainings / "m.csv", slides)
