@@ -41,7 +41,7 @@ def store_domain(
 
 
 @weights.command("join")
-def join(
+def join_networks(
     *,
     tumour_cnn: Annotated[
         str, typer.Option(help="Folder of weights, or of a training, that holds it; or bundled.", show_default=False)
