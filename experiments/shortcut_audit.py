@@ -34,7 +34,7 @@ from he2her2.statistics import exact_binomial, holm
 RESULTS = Path(__file__).resolve().parent / "results"
 QUICK = ("selection.n_tiles=5", "adaptive.iterations=2", "adaptive.points=20")
 SIZE_PX = (2048, 2048)
-SHUFFLES = 999
+SHUFFLES = 399
 GAPS = (0.0, 0.5, 1.0, 1.5)
 KINDS = ("gap", "inverted U", "XOR with red", "colour variance")
 """Relations of the label: a gap in tissue area; and three that no linear test sees."""

@@ -160,7 +160,7 @@ def _exact_chance(of: Summary, exact: ExactTests) -> Iterator[str]:
         beside = "holds 0.5" if auc.low <= 0.5 <= auc.high else "does not hold 0.5, but is approximate for so few"
         yield (
             f"By the exact Mann-Whitney test (p = {exact.mann_whitney:.2g}, {of.n} {of.title}) these data do not show "
-            f"that the model is better than tossing a coin; the AUC's interval ({auc.low:.2f} to {auc.high:.2f}) "
+            f"that the model is better than tossing a coin; the AUC's interval ({auc.low:.3f} to {auc.high:.3f}) "
             f"{beside}."
         )
     elif exact.fisher >= _SIGNIFICANT and auc.value > 0.5 and not of.counts.constant:

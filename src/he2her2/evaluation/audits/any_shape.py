@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
-from scipy.special import gammaincc
+from scipy.special import log_ndtr
 from scipy.stats import norm, rankdata
 
 _Floats: TypeAlias = NDArray[np.float64]
@@ -173,7 +173,7 @@ def _neighbourhoods(atoms: Atoms) -> dict[str, csr_array]:
     found = {}
     for name, chosen in (
         ("patients alike in all properties", np.ones(len(atoms.names), bool)),
-        ("patients alike in colour", atoms.groups > 0),
+        ("patients alike in colour and contrast", atoms.groups > 0),
     ):
         if chosen.sum() < 2 or n <= k + 1:
             continue
@@ -217,9 +217,16 @@ def smallest_p(patterns: Patterns, labels: _Floats) -> tuple[_Floats, NDArray[np
 
 
 def _log_chi2_tail(values: _Floats, freedom: NDArray[np.intp]) -> _Floats:
-    """Logarithm of the upper tail of chi-squared; `scipy.stats.chi2.logsf` takes ten times as long."""
-    tail = gammaincc(freedom / 2, values / 2)
-    return np.where(tail > 0, np.log(np.maximum(tail, 1e-300)), -values / 2)
+    """Logarithm of chi-squared's upper tail by Wilson and Hilferty (1931): near enough for one scale of patterns.
+
+    `scipy.stats.chi2.logsf` takes thirty times as long.
+
+    Example:
+        >>> _log_chi2_tail(np.array([[3.84, 7.81]]), np.array([1, 3])).round().tolist()
+        [[-3.0, -3.0]]
+    """
+    spread = 2 / (9 * freedom)
+    return np.asarray(log_ndtr((1 - spread - np.cbrt(values / freedom)) / np.sqrt(spread)), np.float64)
 
 
 def looked_at(n: int, rng: np.random.Generator) -> NDArray[np.intp]:

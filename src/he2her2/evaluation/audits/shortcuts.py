@@ -333,7 +333,7 @@ def _silent(found: Sequence[_Shortcut], patients: Cases, n: str, unknown: Sequen
 def _loud(alarms: Sequence[_Shortcut], n: str) -> str:
     worst = alarms[0]
     others = ", so does ".join(
-        f"a relation of no simple direction ({s.detail})" if s.name == _ANY_SHAPE else s.name
+        f"a relation of any shape ({s.detail})" if s.name == _ANY_SHAPE else s.name
         for s in alarms[1:]
         if s.name != _TOGETHER
     )
@@ -341,14 +341,15 @@ def _loud(alarms: Sequence[_Shortcut], n: str) -> str:
     if worst.name == _TOGETHER:
         subject = "The shortcuts together predict"
     if worst.name == _ANY_SHAPE:
-        subject = f"A relation of no simple direction ({worst.detail}) predicts"
+        subject = f"A relation of any shape ({worst.detail}) predicts"
+    chance = f"p = {worst.p:.2g}" if worst.name == _ANY_SHAPE else f"p = {worst.p_holm:.2g} by Holm"
     verdict = "the model is not shown to be better than that"
     if worst.gain.high < 0:
         verdict = f"the model's AUC is lower by {worst.gain.negated.text()}"
     elif not worst.rivals:
         verdict = f"the model's AUC is higher by {worst.gain.text()}"
     return (
-        f"{subject} the label with an AUC of {worst.auc.text()} (p = {worst.p_holm:.2g} by Holm, {n})"
+        f"{subject} the label with an AUC of {worst.auc.text()} ({chance}, {n})"
         f"{f'; so does {others}' if others else ''}; {verdict}."
     )
 
