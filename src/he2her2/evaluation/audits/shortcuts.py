@@ -51,7 +51,7 @@ _WORDS = {
 _DRAWS = 1999
 _TIMES = 5
 """The relation of any shape alarms at p < 0.01: together with the linear family, whose Holm-corrected tests alarm
-falsely in 3 to 4 % of cohorts, in at most 5 % (experiments/results/shortcut_audit.md)."""
+falsely in 2 to 4.3 % of simulated cohorts, in 2 to 4.7 % (experiments/results/shortcut_audit.md)."""
 
 _ALARM = 0.05
 _MIN_PER_CLASS = 5
