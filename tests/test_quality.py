@@ -83,6 +83,56 @@ def test_stains_and_their_mixtures_are_no_ink(haematoxylin, other, amount, glass
     assert not pen_mask(np.broadcast_to(stained, (12, 12, 3))).any()
 
 
+COUNTERSTAINS = {
+    "dark": ((70, 90, 150), (200, 210, 225)),
+    "usual": ((80, 110, 170), (205, 215, 230)),
+    "pale": ((120, 150, 210), (190, 205, 235)),
+    "grey": ((120, 140, 185), (180, 195, 220)),
+    "sparse": ((60, 80, 150), (215, 220, 232)),
+}
+"""Nuclei and the rest in blue haematoxylin, as scanners show it beside DAB, without eosin."""
+
+
+def counterstained(nuclei, rest, ink=None):
+    """(96, 96, 3) thumbnail of a disc of blue nuclei, a tenth of them brown, with or without a bar of ink over it."""
+    rng = np.random.default_rng(0)
+    pixels = np.full((768, 768, 3), 242.0)
+    rows, columns = np.mgrid[:768, :768]
+    disc = np.hypot(rows - 384, columns - 384) < 320
+    texture, patches = (gaussian_filter(rng.normal(size=disc.shape), sigma) for sigma in (2.2, 10))
+    cells = disc & (texture > np.quantile(texture, 0.72))
+    pixels[disc], pixels[cells] = rest, nuclei
+    pixels[cells & (patches > np.quantile(patches, 0.9))] = (120, 80, 50)
+    pixels += rng.normal(size=pixels.shape) * 6
+    if ink is not None:
+        pixels[320:400, 200:600] = ink
+    return block_means(pixels.clip(0, 255), 8)
+
+
+@pytest.mark.parametrize("colours", COUNTERSTAINS.values(), ids=COUNTERSTAINS.keys())
+def test_blue_counterstain_is_no_ink(colours):
+    """A slide of Ki67 or HER2 whose haematoxylin is blue: not one px."""
+    assert not pen_mask(counterstained(*colours)).any()
+
+
+@pytest.mark.parametrize("ink", INKS.values(), ids=INKS.keys())
+@pytest.mark.parametrize("colours", COUNTERSTAINS.values(), ids=COUNTERSTAINS.keys())
+def test_ink_on_counterstained_tissue_is_found_alone(colours, ink):
+    """The bar (10 x 50 px) and its fringe, whatever its colour, and nothing of the blue tissue around it."""
+    found = pen_mask(counterstained(*colours, ink))
+
+    assert found[40:50, 25:75].all()
+    assert found.sum() <= 16 * 56
+
+
+def test_blue_on_a_slide_with_eosin_is_ink_as_before():
+    """Faint blue ink beside pink tissue is no counterstain."""
+    rgb = np.full((40, 40, 3), 240, np.uint8)
+    rgb[:, :20], rgb[10:20, 25:35] = (205, 120, 165), (120, 150, 205)
+
+    assert pen_mask(rgb)[10:20, 25:35].all()
+
+
 @pytest.mark.parametrize("blood", [(193, 60, 75), (178, 50, 57), (158, 33, 34), (214, 82, 102)])
 def test_blood_is_no_ink(blood):
     """Colours of clots as breast H&E fields show them at 8 µm/px, from the palest to the darkest."""

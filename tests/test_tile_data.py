@@ -25,13 +25,14 @@ from he2her2.training.tiles.dataset import (
     _OpenSlides,
     _tissue_rule,
     draw_tiles,
+    few_of_many,
     find_tiles,
     readable_tiles,
 )
 from tests.labelled_slides import TINY
 from tests.scored_slides import N_TILES, SIDE, changed, left_half, quick_config, scored_pixels, write_scored
 from tests.slide_files import corrupt_tile
-from tests.tissue_slides import GLASS, write_tissue
+from tests.tissue_slides import GLASS, tissue_pixels, write_tissue
 
 CONFIG = quick_config()
 TILE = Size(64, 64)
@@ -112,6 +113,33 @@ def _strip(name, left, right):
     ring = [[left, 0], [right, 0], [right, SIDE], [left, SIDE], [left, 0]]
     shape = {"type": "Polygon", "coordinates": [ring]}
     return {"type": "Feature", "geometry": shape, "properties": {"classification": {"name": name}}}
+
+
+def test_slides_that_keep_few_of_many_tiles_are_named(tmp_path):
+    """Ink over most of a slide leaves few tiles: told with both numbers, and the way to look at it."""
+    manifest = write_scored(tmp_path, ["train"], ["0"])
+    inked = tissue_pixels(SIDE, share=0.95)
+    inked[: SIDE * 3 // 4, 32:-32] = (30, 70, 180)
+    write_tissue(tmp_path / "inked.svs", inked, codec="zlib")
+    config = quick_config("quality.apply=true", "quality.min_sharpness=0.01")
+
+    slide = look(changed(manifest, "s0-0.svs", "inked.svs"), config)[0]
+    line = few_of_many([slide, made_up("b", "0", 50)])
+
+    assert 0 < 2 * len(slide) < slide.n_in_tissue
+    assert line is not None
+    assert line.startswith("1 of 2 slides keep fewer than half")
+    assert f": s0-0 {len(slide)} of {slide.n_in_tissue};" in line
+    assert few_of_many([made_up("b", "0", 50)]) is None
+
+
+def test_a_few_of_many_slides_that_keep_few_tiles_are_named():
+    """Five names and the number of the others."""
+    line = few_of_many([replace(made_up(f"s{i}", "0", 2), n_in_tissue=56) for i in range(8)])
+
+    assert line is not None
+    assert "8 of 8 slides" in line
+    assert "s0 2 of 56, s1 2 of 56, s2 2 of 56, s3 2 of 56, s4 2 of 56 and 3 more;" in line
 
 
 def test_tissue_is_found_by_a_rule_that_does_not_know_the_score():

@@ -10,7 +10,7 @@ from he2her2.preprocessing.annotations import (
     read_annotation,
 )
 from he2her2.preprocessing.blocks import Blocks, share_blocks
-from he2her2.preprocessing.quality import blur_mask, pen_mask, quality_shares, sharpness
+from he2her2.preprocessing.quality import blur_mask, pen_mask, quality_shares, sharpness, smear_mask
 from he2her2.preprocessing.tiling import CutTiles, TooFewTilesError, coverage, cut_tiles
 from he2her2.preprocessing.tissue import tissue_mask, weak_tissue_mask
 
@@ -33,6 +33,7 @@ __all__ = [
     "read_annotation",
     "share_blocks",
     "sharpness",
+    "smear_mask",
     "tissue_mask",
     "weak_tissue_mask",
 ]

@@ -18,6 +18,25 @@ _SPECK_PX = 8
 _FRINGE_PX = 2
 """A stroke fades out over about 16 µm."""
 
+_Density: TypeAlias = NDArray[np.float32]
+"""(h, w) optical density of one channel."""
+
+_INK_EXCESS = 0.17
+"""Share of the whole density by which blue and green ink absorb red more than green; counterstain stays below."""
+
+_FAINT_SHARE = 0.25
+"""Least share of blue px with less excess than this, of a counterstained slide."""
+
+_EOSIN_SHARE = 0.05
+"""Pink px of a slide without eosin, at most, as a share of its blue ones."""
+
+_LEAST_DETAIL = 40.0
+"""Mean squared difference over 2 µm, in grey levels, below which nothing is in focus: noise and JPEG stay under 15, the
+palest 72 µm of sharp tissue have 600 and more."""
+
+_LEAST_CONTRAST = 2.0
+"""Standard deviation of grey in a thumbnail, over 72 µm, below which nothing is seen, be it in focus or not."""
+
 _WINDOW_UM = 72
 """Blur is decided over a window so wide: several nuclei, whatever lies between them."""
 
@@ -28,7 +47,8 @@ def pen_mask(rgb: Rgb) -> Mask:
     By Beer and Lambert's law a dye absorbs R, G and B in proportions of its own, whatever its amount (Ruifrok and
     Johnston, Anal Quant Cytol Histol 23, 2001), so each colour is a range of shares of the summed optical density:
 
-    - green and blue ink absorb red more than green, which neither haematoxylin, eosin nor DAB does;
+    - green and blue ink absorb red more than green, which neither haematoxylin on H&E, eosin nor DAB does; the blue
+      counterstain of immunohistochemistry does so a little, and is told by the lack of eosin (`_is_counterstain`);
     - red ink absorbs hardly any red, even less than most blood, and much blue;
     - black ink absorbs all three alike and much, as neither stain nor a mixture of them does; over red ink it is darker
       than any stain.
@@ -48,6 +68,8 @@ def pen_mask(rgb: Rgb) -> Mask:
     total = red + green + blue
     excess = red - green
     cold = _strokes((excess > 0.08 * total) & (total > 0.3), (excess > 0.06 * total) & (total > 0.2))
+    if _is_counterstain(cold, red, green, blue):
+        cold = _strokes((excess > _INK_EXCESS * total) & (total > 0.3), (excess > 0.15 * total) & (total > 0.2))
     pure = (red < 0.1 * total) & (blue > 0.37 * total) & (total > 0.5)
     over_tissue = (red < 0.22 * total) & (blue > 0.33 * total) & (total > 1.2)
     warm = _strokes(pure & (red < 0.065 * total) & (total > 1.0), pure | over_tissue)
@@ -103,7 +125,7 @@ def _relative_sharpness(measured: Sharpness, tissue: Mask, px_mpp: float) -> NDA
     Returns:
         (h, w), 1 where there is nothing to measure.
     """
-    window = 2 * round(_WINDOW_UM / px_mpp / 2 - 0.5) + 1
+    window = _window_px(px_mpp)
     near, far = (
         ndimage.uniform_filter(np.where(tissue, measured[..., apart], 0).astype(np.float64), window, mode="constant")
         for apart in range(2)
@@ -113,8 +135,51 @@ def _relative_sharpness(measured: Sharpness, tissue: Mask, px_mpp: float) -> NDA
     return ratio
 
 
+def _flat(measured: Sharpness, tissue: Mask, px_mpp: float) -> Mask:
+    """(h, w) where the tissue within 72 µm has no detail above the camera's noise."""
+    window = _window_px(px_mpp)
+    far, there = (
+        ndimage.uniform_filter(np.where(tissue, raster, 0).astype(np.float64), window, mode="constant")
+        for raster in (measured[..., 1], 1.0)
+    )
+    return np.asarray(tissue & (far < _LEAST_DETAIL * there))
+
+
+def smear_mask(rgb: Rgb, measured: Sharpness, tissue: Mask, px_mpp: float) -> Mask:
+    """Find stain on glass: coloured, but without a structure at any scale, neither fine nor, in the thumbnail, coarse.
+
+    Tissue that is far out of focus keeps its coarse structure, and is no smear.
+
+    Args:
+        rgb: (h, w, 3) thumbnail.
+        measured: (h, w, 2) of `sharpness`.
+        tissue: (h, w)
+        px_mpp: µm per mask px.
+
+    Returns:
+        (h, w): True only inside the tissue.
+    """
+    flat = _flat(measured, tissue, px_mpp)
+    if not flat.any():
+        return flat
+    grey = (rgb[..., 0].astype(np.float64) + 2.0 * rgb[..., 1] + rgb[..., 2]) / 4
+    there, mean, square = (
+        ndimage.uniform_filter(np.where(tissue, raster, 0.0), _window_px(px_mpp), mode="constant")
+        for raster in (1.0, grey, grey**2)
+    )
+    variance = np.where(tissue, square * there - mean**2, 0) / np.where(tissue, there, 1) ** 2
+    return np.asarray(flat & (variance < _LEAST_CONTRAST**2))
+
+
+def _window_px(px_mpp: float) -> int:
+    """Odd side in mask px of the window over which blur is decided."""
+    return 2 * round(_WINDOW_UM / px_mpp / 2 - 0.5) + 1
+
+
 def blur_mask(measured: Sharpness, tissue: Mask, px_mpp: float, min_sharpness: float) -> Mask:
-    """Find tissue that is out of focus.
+    """Find tissue that is out of focus: smooth, or without any detail above the camera's noise.
+
+    Far out of focus, noise is all that changes from pixel to pixel, and its ratio is that of sharp tissue.
 
     Args:
         measured: (h, w, 2) of `sharpness`.
@@ -126,7 +191,8 @@ def blur_mask(measured: Sharpness, tissue: Mask, px_mpp: float, min_sharpness: f
     Returns:
         (h, w): True only inside the tissue.
     """
-    return np.asarray(tissue & (_relative_sharpness(measured, tissue, px_mpp) < min_sharpness))
+    smooth = _relative_sharpness(measured, tissue, px_mpp) < min_sharpness
+    return np.asarray(tissue & (smooth | _flat(measured, tissue, px_mpp)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +225,20 @@ def quality_shares(tissue: Mask, pen: Mask, blur: Mask) -> QualityShares:
 
 _DENSITY = -np.log10((np.arange(256, dtype=np.float32) + 1) / 256)
 """Optical density, -log10 of the transmitted light, of every uint8."""
+
+
+def _is_counterstain(cold: Mask, red: _Density, green: _Density, blue: _Density) -> bool:
+    """Tell whether what has the colour of blue ink is the tissue itself, counterstained with blue haematoxylin.
+
+    Ink absorbs red more than green by a fifth of the whole and more, counterstain by a tenth or so. Where a good part
+    of the blue is as faint as this, and there is hardly any eosin beside it, it is the stain of an IHC slide. On H&E,
+    whose tissue is pink, blue is ink.
+    """
+    n_cold = np.count_nonzero(cold)
+    total = red + green + blue
+    faint = np.count_nonzero(cold & (red - green < _INK_EXCESS * total))
+    eosin = np.count_nonzero(~cold & (total > 0.2) & (green > 0.44 * total) & (blue < 0.36 * total))
+    return faint > _FAINT_SHARE * n_cold and eosin < _EOSIN_SHARE * faint
 
 
 def _strokes(core: Mask, lenient: Mask) -> Mask:

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from he2her2.cohort import SlideEngine, SlideTask, require_all
 from he2her2.config import Config
 from he2her2.errors import DamagedSlideError, TilingError
-from he2her2.geometry import Point, Size, TileGrid
+from he2her2.geometry import Mask, Point, Size, TileGrid, mask_size
 from he2her2.labels import IhcScore
 from he2her2.manifest import SlideRow, patient_key
-from he2her2.method import MAX_UNREADABLE_SHARE, TissueRule, pace, segment_slide, tile_side_mask
+from he2her2.method import MAX_UNREADABLE_SHARE, Segmentation, TissueRule, pace, segment_slide, tile_side_mask
 from he2her2.models import InputSpec, resize
-from he2her2.preprocessing import TooFewTilesError, cut_tiles, tissue_mask, weak_tissue_mask
+from he2her2.preprocessing import CutTiles, TooFewTilesError, cut_tiles, tissue_mask, weak_tissue_mask
 from he2her2.slides import Slide, map_tiles, open_slide
 from he2her2.timing import Progress, silent
 from he2her2.training.classifier import Batch, LabelledTiles
@@ -31,6 +31,7 @@ from he2her2.training.sampling import Draw
 SCORES = tuple(IhcScore)
 _MAX_OPEN_SLIDES = 64
 _NO_TILES = "slides give no tiles"
+_NAMED = 5
 _WEAK = (IhcScore.ZERO, IhcScore.ONE)
 
 
@@ -41,10 +42,12 @@ class SlideTiles:
     Attributes:
         row: The slide.
         grid: Positions of the tiles.
+        n_in_tissue: Tiles that the tissue holds, those under ink and out of focus among them.
     """
 
     row: SlideRow
     grid: TileGrid
+    n_in_tissue: int = 0
 
     def __len__(self) -> int:
         return len(self.grid)
@@ -119,11 +122,24 @@ def find_tiles(
     """
     rules = {row.slide_id: _tissue_rule(row, by_score=tissue_by_score) for row in rows}
     tasks = [SlideTask.of_row(row) for row in rows]
-    outcomes = SlideEngine(progress).run(
-        tasks, _TileFinder(spec, config, rules, tuple(annotation_classes)), stage="looking for tiles"
+    finder = _TileFinder(spec, config, rules, tuple(annotation_classes))
+    outcomes = SlideEngine(progress).run(tasks, finder, stage="looking for tiles")
+    found = require_all(rows, outcomes, _NO_TILES)
+    return tuple(SlideTiles(row, grid, n_in_tissue) for row, (grid, n_in_tissue) in zip(rows, found, strict=True))
+
+
+def few_of_many(slides: Sequence[SlideTiles]) -> str | None:
+    """One line about slides that keep fewer than half of their tissue's tiles; None where there is none."""
+    poor = [slide for slide in slides if 2 * len(slide) < slide.n_in_tissue]
+    if not poor:
+        return None
+    named = [f"{slide.row.slide_id} {len(slide)} of {slide.n_in_tissue}" for slide in poor[:_NAMED]]
+    more = f" and {len(poor) - _NAMED} more" if len(poor) > _NAMED else ""
+    return (
+        f"{len(poor)} of {len(slides)} slides keep fewer than half of their tiles, the rest lies under pen ink or "
+        f"out of focus: {', '.join(named)}{more}; look at them with `he2her2 segment`, "
+        "or pass --set quality.apply=false"
     )
-    grids = require_all(rows, outcomes, _NO_TILES)
-    return tuple(SlideTiles(row, grid) for row, grid in zip(rows, grids, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,29 +158,36 @@ class _TileFinder:
     tissue_rules: Mapping[str, TissueRule]
     annotation_classes: tuple[str, ...]
 
-    def __call__(self, task: SlideTask) -> TileGrid:
-        """Tiles of a slide; where none fit side by side, one is enough."""
+    def __call__(self, task: SlideTask) -> tuple[TileGrid, int]:
+        """Tiles of a slide (one is enough where none fit side by side), and the number that its tissue holds."""
         spec, config = self.spec, self.config
         with open_slide(task.path, mpp=task.mpp, backend=config.runtime.backend) as slide:
             annotation = task.read_annotation(self.annotation_classes)
             rule = self.tissue_rules[task.slide_id]
             found = segment_slide(slide, spec, config, tumour_cnn=None, annotation=annotation, tissue_rule=rule)
+            tissue = found.tissue
+            if annotation is not None:
+                size = mask_size(slide.size_l0, found.px_l0)
+                tissue = tissue & annotation.mask(size, found.px_l0, slide.size_l0, slide.bounds_origin_l0)
             try:
-                tiling = cut_tiles(
-                    found.tumour,
-                    slide.size_l0,
-                    px_l0=found.px_l0,
-                    side_mask=tile_side_mask(spec, config.tiling),
-                    side_px=spec.side_px,
-                    mpp=found.px_mpp / config.tiling.mask_downsample,
-                    min_tiles=1,
-                )
+                tiling, in_tissue = self._cut(slide, found, found.tumour), self._cut(slide, found, tissue)
             except TooFewTilesError:
                 side_um = spec.side_px * found.px_mpp / config.tiling.mask_downsample
                 reason = f"no tile ({side_um:.0f} µm) fits into the {found.area_mm2(found.tumour):.2f} mm² left of it"
                 raise TilingError(slide.slide_id, reason, "mark larger regions, or leave the slide out") from None
         n_tiles = len(tiling.grid) if tiling.n_plain else 1
-        return tiling.grid.take(np.arange(n_tiles))
+        return tiling.grid.take(np.arange(n_tiles)), in_tissue.n_plain
+
+    def _cut(self, slide: Slide, found: Segmentation, mask: Mask) -> CutTiles:
+        return cut_tiles(
+            mask,
+            slide.size_l0,
+            px_l0=found.px_l0,
+            side_mask=tile_side_mask(self.spec, self.config.tiling),
+            side_px=self.spec.side_px,
+            mpp=found.px_mpp / self.config.tiling.mask_downsample,
+            min_tiles=1,
+        )
 
 
 def _tissue_rule(row: SlideRow, *, by_score: bool) -> TissueRule:

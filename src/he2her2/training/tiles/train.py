@@ -22,7 +22,15 @@ from he2her2.training.report import NOT_VALIDATED, REPORT, Provenance, estimate_
 from he2her2.training.run import Execution, begin_run, give_up, is_first_process
 from he2her2.training.settings import TileTraining
 from he2her2.training.tiles.data import TileData, TileSplit, load_weights, read_split
-from he2her2.training.tiles.dataset import DrawnTiles, SlideTiles, TileDataset, draw_tiles, find_tiles, readable_tiles
+from he2her2.training.tiles.dataset import (
+    DrawnTiles,
+    SlideTiles,
+    TileDataset,
+    draw_tiles,
+    few_of_many,
+    find_tiles,
+    readable_tiles,
+)
 from he2her2.training.tiles.judgement import CONFUSION_COLUMNS, JudgedTiles, confusion_rows, join_sets, write_tables
 
 __all__ = ["train_tiles"]
@@ -173,6 +181,8 @@ def _harvest(
     except ManifestError:
         give_up(out)
         raise
+    if line := few_of_many(found):
+        training.execution.say(line)
     return _Harvest(training, settings, config, {slide.row.slide_id: slide for slide in found})
 
 
