@@ -9,9 +9,9 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from he2her2.config import PRESETS
-from he2her2.preprocessing import blur_mask, pen_mask, quality_shares, sharpness
-from he2her2.preprocessing.quality import _relative_sharpness
+from he2her2.config import PRESETS, Tissue
+from he2her2.preprocessing import out_of_focus, pen_mask, quality_shares, sharpness, smear_mask, tissue_mask
+from he2her2.preprocessing.quality import _blur_mask, _relative_sharpness
 
 MIN_SHARPNESS = PRESETS["default"].quality.min_sharpness
 STAINS = {
@@ -43,7 +43,7 @@ def blurred_share(rgb, mpp, sigma_um=0.0):
     soft = np.stack([gaussian_filter(rgb[..., c].astype(np.float32), sigma_um / mpp) for c in range(3)], axis=-1)
     measured = sharpness(block_means(soft, round(1 / mpp)))
     tissue = np.ones(measured.shape[:2], bool)
-    return blur_mask(measured, tissue, 8.0, MIN_SHARPNESS).mean()
+    return _blur_mask(measured, tissue, 8.0, MIN_SHARPNESS).mean()
 
 
 @pytest.mark.parametrize("ink", INKS.values(), ids=INKS.keys())
@@ -119,7 +119,9 @@ def test_blue_counterstain_is_no_ink(colours):
 @pytest.mark.parametrize("colours", COUNTERSTAINS.values(), ids=COUNTERSTAINS.keys())
 def test_ink_on_counterstained_tissue_is_found_alone(colours, ink):
     """The bar (10 x 50 px) and its fringe, whatever its colour, and nothing of the blue tissue around it."""
-    found = pen_mask(counterstained(*colours, ink))
+    nuclei, rest = colours
+
+    found = pen_mask(counterstained(nuclei, rest, ink))
 
     assert found[40:50, 25:75].all()
     assert found.sum() <= 16 * 56
@@ -236,7 +238,7 @@ def test_only_tissue_is_judged():
     tissue = np.zeros((20, 20), bool)
     tissue[:, :10] = True
 
-    np.testing.assert_array_equal(blur_mask(smooth, tissue, 8.0, MIN_SHARPNESS), tissue)
+    np.testing.assert_array_equal(_blur_mask(smooth, tissue, 8.0, MIN_SHARPNESS), tissue)
     assert (_relative_sharpness(np.zeros((20, 20, 2), np.float32), tissue, 8.0) == 1).all()
 
 
@@ -245,7 +247,7 @@ def test_half_a_slide_out_of_focus_is_found_where_it_is():
     measured = np.full((40, 40, 2), (2.0, 4.0), np.float32)
     measured[:, 20:] = (1.0, 4.0)
 
-    blurred = blur_mask(measured, np.ones((40, 40), bool), 8.0, MIN_SHARPNESS)
+    blurred = _blur_mask(measured, np.ones((40, 40), bool), 8.0, MIN_SHARPNESS)
 
     assert not blurred[:, :16].any()
     assert blurred[:, 24:].all()
@@ -280,3 +282,62 @@ def test_shares_are_counts_of_tissue(masks):
     assert shares.pen == (tissue & pen).sum() / n_tissue
     assert shares.blur == (tissue & blur).sum() / n_tissue
     assert shares.usable == (tissue & ~(pen | blur)).sum() / n_tissue
+
+
+def disc_on_glass(inside, soft_um, noise=2.0):
+    """(800, 800, 3) px of 1 µm: a disc of a picture or a colour on glass, blurred together, and the camera's noise."""
+    rows, columns = np.mgrid[:800, :800]
+    pixels = np.broadcast_to(inside, (800, 800, 3)).astype(np.float32)
+    share = (np.hypot(rows - 400, columns - 400) < 250).astype(np.float32)[..., None]
+    soft = gaussian_filter(pixels * share + np.float32(242) * (1 - share), (soft_um, soft_um, 0))
+    noisy = soft + np.random.default_rng(0).normal(0, noise, soft.shape)
+    return np.rint(noisy).clip(0, 255).astype(np.uint8)
+
+
+def looked_at(rgb):
+    """Tissue, blur and smear of a picture of 1 µm per px."""
+    thumbnail, measured = block_means(rgb, 8), sharpness(rgb)
+    tissue = tissue_mask(thumbnail, Tissue())
+    return tissue, out_of_focus(measured, tissue, 8.0, MIN_SHARPNESS), smear_mask(thumbnail, measured, tissue, 8.0)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.5, 2.0, 3.0])
+@pytest.mark.parametrize("soft_um", [3, 10, 40])
+def test_a_smear_of_eosin_is_no_tissue(soft_um, noise):
+    """Stain without any structure on glass, with a sharp border or a soft one, is a smear as a whole."""
+    tissue, _, smear = looked_at(disc_on_glass((232, 190, 212), soft_um, noise))
+
+    assert tissue.sum() > 2000
+    assert (smear == tissue).all()
+
+
+@pytest.mark.parametrize("soft_um", [6, 12, 20])
+def test_a_disc_out_of_focus_is_blurred_to_its_rim(data_dir, soft_um):
+    """Far out of focus only noise changes from px to px: all of it is blurred, none is left over, none is a smear."""
+    field = np.tile(block_means(opened(data_dir / "bcss/1008.jpg"), 4), (2, 1, 1))[:800, :800]
+
+    tissue, blur, smear = looked_at(disc_on_glass(field, soft_um))
+
+    assert tissue.sum() > 2000
+    assert (blur == tissue).all()
+    assert not smear.any()
+
+
+def test_tissue_in_focus_is_neither_blurred_nor_smeared(data_dir):
+    """The same disc in focus."""
+    field = np.tile(block_means(opened(data_dir / "bcss/1008.jpg"), 4), (2, 1, 1))[:800, :800]
+
+    tissue, blur, smear = looked_at(disc_on_glass(field, 0))
+
+    assert tissue.sum() > 2000
+    assert not blur.any()
+    assert not smear.any()
+
+
+def test_what_was_not_read_is_neither_blurred_nor_smeared():
+    """Tissue whose tiles cannot be decoded is counted elsewhere."""
+    tissue = np.ones((20, 20), bool)
+    unread = np.full((20, 20, 2), np.nan, np.float32)
+
+    assert not out_of_focus(unread, tissue, 8.0, MIN_SHARPNESS).any()
+    assert not smear_mask(np.full((20, 20, 3), 200, np.uint8), unread, tissue, 8.0).any()

@@ -10,9 +10,13 @@ from PIL import Image
 from skimage.color import rgb2hsv
 from skimage.filters import threshold_otsu
 
-from he2her2.config import PRESETS, Tissue
+from he2her2.config import PRESETS, Tissue, load_config
+from he2her2.method import segment_slide
+from he2her2.models import CNNS
 from he2her2.preprocessing import tissue_mask, weak_tissue_mask
 from he2her2.preprocessing.tissue import _brightness, _saturation, _smoothed
+from he2her2.slides import open_slide
+from tests.tissue_slides import tissue_pixels, write_tissue
 
 PAPER, RELEASED, DEFAULT = (PRESETS[name].tissue for name in ("paper", "released-code", "default"))
 pictures = arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9), st.just(3)))
@@ -149,3 +153,20 @@ def test_pale_ihc_cores_are_found_on_their_glass(data_dir):
         assert 0.4 < mask.mean() < 0.85
         assert not mask[:15, :15].any()
         assert mask[70:100, 70:100].mean() > 0.99
+
+
+@pytest.mark.parametrize(("apply", "counts"), [(True, False), (False, True)])
+def test_a_smear_beside_the_tissue_counts_only_where_quality_is_not_applied(tmp_path, apply, counts):
+    """A slide with a piece of tissue and a smear of eosin above it: where quality is applied the smear is no tissue."""
+    pixels = tissue_pixels(share=0.4)
+    smear = np.array((232, 190, 212)) + np.random.default_rng(0).integers(-1, 2, (560, 1900, 1))
+    pixels[20:580, 70:1970] = smear
+    path = write_tissue(tmp_path / "smeared.svs", pixels)
+    config = load_config(overrides=[f"quality.apply={str(apply).lower()}"])
+
+    with open_slide(path) as slide:
+        found = segment_slide(slide, CNNS["strided-tile-cnn"].input, config, tumour_cnn=None)
+
+    assert found.usable[found.usable.shape[0] // 2, found.usable.shape[1] // 2]
+    assert found.tissue[:14].any() == counts
+    assert found.usable[:14].any() == counts

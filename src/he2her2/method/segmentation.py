@@ -17,11 +17,13 @@ from he2her2.models import Engine, InputSpec, softmax
 from he2her2.preprocessing import (
     AdaptiveMap,
     Annotation,
+    Sharpness,
     adaptive_map,
-    blur_mask,
     coverage,
+    out_of_focus,
     pen_mask,
     sharpness,
+    smear_mask,
     tissue_mask,
 )
 from he2her2.slides import Slide, map_tiles
@@ -108,7 +110,10 @@ def segment_slide(
         thumbnail = thumbnail_on_raster(slide, px_l0, size)
         tissue, pen = find_tissue(thumbnail, config.tissue, config.quality, tissue_rule)
     with watch.stage("focus"):
-        blur = _find_blur(slide, tissue, px_l0, config.quality, config.runtime, watch)
+        focus = _measure_focus(slide, tissue, px_l0, config.quality, config.runtime, watch)
+        if config.quality.apply:
+            tissue = tissue & ~smear_mask(thumbnail, focus, tissue & ~pen, px_mpp)
+        blur = out_of_focus(focus, tissue, px_mpp, config.quality.min_sharpness)
     usable = tissue & ~pen & ~blur if config.quality.apply else tissue
     if not (coverage(usable, side_mask) == 1).any():
         raise TissueError(slide.slide_id, *_why_unusable(tissue, pen, blur, side_mask * px_mpp))
@@ -151,8 +156,10 @@ def find_tissue(
     return found, pen
 
 
-def _find_blur(slide: Slide, tissue: Mask, px_l0: float, quality: Quality, runtime: Runtime, watch: Watch) -> Mask:
-    """(h, w) where the slide is out of focus, judged at `quality.blur_mpp` wherever there is tissue."""
+def _measure_focus(
+    slide: Slide, tissue: Mask, px_l0: float, quality: Quality, runtime: Runtime, watch: Watch
+) -> Sharpness:
+    """Measure sharpness at `quality.blur_mpp` wherever there is tissue."""
     height, width = tissue.shape
     px_mpp = px_l0 * slide.mpp
     cell_px = max(3, round(px_mpp / quality.blur_mpp))
@@ -164,14 +171,14 @@ def _find_blur(slide: Slide, tissue: Mask, px_l0: float, quality: Quality, runti
         side_px=side * cell_px,
         mpp=px_mpp / cell_px,
     )
-    field = np.zeros((-(-height // side) * side, -(-width // side) * side, 2), np.float32)
+    field = np.full((-(-height // side) * side, -(-width // side) * side, 2), np.nan, np.float32)
     for index, blocks in map_tiles(
         slide, grid, lambda batch: (batch.index, [sharpness(block, cell_px) for block in batch.pixels]), **pace(runtime)
     ):
         for (x, y), block in zip(corners[index], blocks, strict=True):
             field[y : y + side, x : x + side] = block
         watch.progress("focus", int(index[-1]) + 1, len(grid))
-    return blur_mask(field[:height, :width], tissue, px_mpp, quality.min_sharpness)
+    return field[:height, :width]
 
 
 def find_tumour(

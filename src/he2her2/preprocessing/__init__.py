@@ -10,7 +10,14 @@ from he2her2.preprocessing.annotations import (
     read_annotation,
 )
 from he2her2.preprocessing.blocks import Blocks, share_blocks
-from he2her2.preprocessing.quality import blur_mask, pen_mask, quality_shares, sharpness, smear_mask
+from he2her2.preprocessing.quality import (
+    Sharpness,
+    out_of_focus,
+    pen_mask,
+    quality_shares,
+    sharpness,
+    smear_mask,
+)
 from he2her2.preprocessing.tiling import CutTiles, TooFewTilesError, coverage, cut_tiles
 from he2her2.preprocessing.tissue import tissue_mask, weak_tissue_mask
 
@@ -23,11 +30,12 @@ __all__ = [
     "DrawnRegions",
     "PaintedMask",
     "Region",
+    "Sharpness",
     "TooFewTilesError",
     "adaptive_map",
-    "blur_mask",
     "coverage",
     "cut_tiles",
+    "out_of_focus",
     "pen_mask",
     "quality_shares",
     "read_annotation",

@@ -10,7 +10,7 @@ from scipy import ndimage
 from he2her2.geometry import Mask, Rgb
 
 Sharpness: TypeAlias = NDArray[np.float32]
-"""(h, w, 2) raster: mean squared differences of neighbouring px, and of px two apart; 0 where nothing was read."""
+"""(h, w, 2) raster: mean squared differences of neighbouring px, and of px two apart; NaN where nothing was read."""
 
 _SPECK_PX = 8
 """Ink in fewer mask px than this (500 µm²) is a speck, not a stroke."""
@@ -31,11 +31,16 @@ _EOSIN_SHARE = 0.05
 """Pink px of a slide without eosin, at most, as a share of its blue ones."""
 
 _LEAST_DETAIL = 40.0
-"""Mean squared difference over 2 µm, in grey levels, below which nothing is in focus: noise and JPEG stay under 15, the
-palest 72 µm of sharp tissue have 600 and more."""
+"""Mean squared difference over 2 µm, in grey levels, below which nothing is in focus: noise and JPEG stay under 15,
+72 µm of sharp H&E have 440 and more, of the palest sharp IHC 50."""
 
-_LEAST_CONTRAST = 2.0
-"""Standard deviation of grey in a thumbnail, over 72 µm, below which nothing is seen, be it in focus or not."""
+_LEAST_STRUCTURE = 0.8
+"""Grey levels by which half of a piece's thumbnail must differ from itself, smoothed: less is no structure."""
+
+_STRUCTURE_UM = 16
+
+_BORDER_UM = 32
+"""A tissue mask reaches about so far onto the glass."""
 
 _WINDOW_UM = 72
 """Blur is decided over a window so wide: several nuclei, whatever lies between them."""
@@ -126,8 +131,9 @@ def _relative_sharpness(measured: Sharpness, tissue: Mask, px_mpp: float) -> NDA
         (h, w), 1 where there is nothing to measure.
     """
     window = _window_px(px_mpp)
+    read = tissue & np.isfinite(measured[..., 0])
     near, far = (
-        ndimage.uniform_filter(np.where(tissue, measured[..., apart], 0).astype(np.float64), window, mode="constant")
+        ndimage.uniform_filter(np.where(read, measured[..., apart], 0).astype(np.float64), window, mode="constant")
         for apart in range(2)
     )
     seen = far > 1e-3
@@ -136,19 +142,25 @@ def _relative_sharpness(measured: Sharpness, tissue: Mask, px_mpp: float) -> NDA
 
 
 def _flat(measured: Sharpness, tissue: Mask, px_mpp: float) -> Mask:
-    """(h, w) where the tissue within 72 µm has no detail above the camera's noise."""
-    window = _window_px(px_mpp)
+    """(h, w) where the tissue within 72 µm has no detail above the camera's noise, its step to the glass left aside."""
+    inner = _inner(tissue, px_mpp) & np.isfinite(measured[..., 1])
     far, there = (
-        ndimage.uniform_filter(np.where(tissue, raster, 0).astype(np.float64), window, mode="constant")
-        for raster in (measured[..., 1], 1.0)
+        ndimage.uniform_filter(raster, _window_px(px_mpp), mode="constant")
+        for raster in (np.where(inner, measured[..., 1], 0).astype(np.float64), inner.astype(np.float64))
     )
-    return np.asarray(tissue & (far < _LEAST_DETAIL * there))
+    seen = there > 1e-6
+    return np.asarray(tissue & seen & (far < _LEAST_DETAIL * there))
+
+
+def _inner(tissue: Mask, px_mpp: float) -> Mask:
+    """(h, w) tissue that lies off its border."""
+    return np.asarray(ndimage.binary_erosion(tissue, iterations=round(_BORDER_UM / px_mpp)))
 
 
 def smear_mask(rgb: Rgb, measured: Sharpness, tissue: Mask, px_mpp: float) -> Mask:
     """Find stain on glass: coloured, but without a structure at any scale, neither fine nor, in the thumbnail, coarse.
 
-    Tissue that is far out of focus keeps its coarse structure, and is no smear.
+    Tissue that is far out of focus keeps its coarse structure, and is no smear. A smear's soft border is part of it.
 
     Args:
         rgb: (h, w, 3) thumbnail.
@@ -163,12 +175,16 @@ def smear_mask(rgb: Rgb, measured: Sharpness, tissue: Mask, px_mpp: float) -> Ma
     if not flat.any():
         return flat
     grey = (rgb[..., 0].astype(np.float64) + 2.0 * rgb[..., 1] + rgb[..., 2]) / 4
-    there, mean, square = (
-        ndimage.uniform_filter(np.where(tissue, raster, 0.0), _window_px(px_mpp), mode="constant")
-        for raster in (1.0, grey, grey**2)
-    )
-    variance = np.where(tissue, square * there - mean**2, 0) / np.where(tissue, there, 1) ** 2
-    return np.asarray(flat & (variance < _LEAST_CONTRAST**2))
+    inner = _inner(tissue, px_mpp)
+    weight = inner.astype(np.float64)
+    smoothed, near = (ndimage.gaussian_filter(raster, _STRUCTURE_UM / px_mpp) for raster in (grey * weight, weight))
+    structure = np.abs(grey - smoothed / np.where(inner, near, 1))  # a slope across the smear is none
+    labels, n_pieces = ndimage.label(flat, structure=np.ones((3, 3)))
+    inner_labels = np.where(inner, labels, 0)
+    plain = np.zeros(n_pieces + 1, np.bool_)
+    pieces = np.setdiff1d(inner_labels, [0])
+    plain[pieces] = np.asarray(ndimage.median(structure, inner_labels, pieces)) < _LEAST_STRUCTURE
+    return np.asarray(plain[labels])
 
 
 def _window_px(px_mpp: float) -> int:
@@ -176,10 +192,8 @@ def _window_px(px_mpp: float) -> int:
     return 2 * round(_WINDOW_UM / px_mpp / 2 - 0.5) + 1
 
 
-def blur_mask(measured: Sharpness, tissue: Mask, px_mpp: float, min_sharpness: float) -> Mask:
-    """Find tissue that is out of focus: smooth, or without any detail above the camera's noise.
-
-    Far out of focus, noise is all that changes from pixel to pixel, and its ratio is that of sharp tissue.
+def _blur_mask(measured: Sharpness, tissue: Mask, px_mpp: float, min_sharpness: float) -> Mask:
+    """Find tissue that is out of focus.
 
     Args:
         measured: (h, w, 2) of `sharpness`.
@@ -191,8 +205,32 @@ def blur_mask(measured: Sharpness, tissue: Mask, px_mpp: float, min_sharpness: f
     Returns:
         (h, w): True only inside the tissue.
     """
-    smooth = _relative_sharpness(measured, tissue, px_mpp) < min_sharpness
-    return np.asarray(tissue & (smooth | _flat(measured, tissue, px_mpp)))
+    return np.asarray(tissue & (_relative_sharpness(measured, tissue, px_mpp) < min_sharpness))
+
+
+def out_of_focus(measured: Sharpness, tissue: Mask, px_mpp: float, min_sharpness: float) -> Mask:
+    """Find tissue that is smooth (`_blur_mask`) or without any detail above the camera's noise, to the rims of pieces.
+
+    Far out of focus noise is all that changes from pixel to pixel, and its ratio is that of sharp tissue. Of a piece
+    of tissue that is mostly so, what is left and narrower than 72 µm is out of focus too: at its rim the step to the
+    glass is detail.
+
+    Returns:
+        (h, w): True only inside the tissue.
+    """
+    blurred = _blur_mask(measured, tissue, px_mpp, min_sharpness) | _flat(measured, tissue, px_mpp)
+    left = tissue & ~blurred
+    broad = ndimage.binary_opening(left, iterations=round(_BORDER_UM / px_mpp))
+    return np.asarray(blurred | (left & ~broad & _pieces_with_most(blurred, tissue)))
+
+
+def _pieces_with_most(part: Mask, whole: Mask) -> Mask:
+    """The connected pieces of a mask of which more than half lies in another."""
+    if not part.any():
+        return part
+    labels, n_pieces = ndimage.label(whole, structure=np.ones((3, 3)))
+    inside, all_px = (np.bincount(labels[mask & whole], minlength=n_pieces + 1) for mask in (part, whole))
+    return np.asarray((2 * inside > all_px)[labels] & whole)
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +276,7 @@ def _is_counterstain(cold: Mask, red: _Density, green: _Density, blue: _Density)
     total = red + green + blue
     faint = np.count_nonzero(cold & (red - green < _INK_EXCESS * total))
     eosin = np.count_nonzero(~cold & (total > 0.2) & (green > 0.44 * total) & (blue < 0.36 * total))
-    return faint > _FAINT_SHARE * n_cold and eosin < _EOSIN_SHARE * faint
+    return bool(faint > _FAINT_SHARE * n_cold and eosin < _EOSIN_SHARE * faint)
 
 
 def _strokes(core: Mask, lenient: Mask) -> Mask:
