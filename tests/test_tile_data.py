@@ -282,7 +282,7 @@ def test_a_slide_that_is_too_damaged_is_refused(damaged):
     """More than 1 % of its tiles cannot be decoded."""
     drawn = draw_tiles(look(damaged), 20, seed=0)
 
-    with pytest.raises(ManifestError, match=r"damaged: \d of 20 of its tiles cannot be decoded"):
+    with pytest.raises(ManifestError, match=r"s0-0: \d of 20 of its tiles cannot be decoded"):
         readable_tiles(drawn, CONFIG)
 
 
