@@ -6,9 +6,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from he2her2.config import Config, Networks, Scoring, Selection
+from he2her2.config import Config, Networks, Scoring, Selection, chosen_keys, load_config
 from he2her2.errors import ConfigError, WeightsError
-from he2her2.models import UNTRAINED_NOTICE, Card, RankingSettings, load_slide_model, softmax, weights_source
+from he2her2.models import (
+    UNTRAINED_NOTICE,
+    Card,
+    RankingSettings,
+    load_slide_model,
+    settings_of_training,
+    softmax,
+    weights_source,
+)
 from he2her2.models.aggregators import PAPER_MLP
 from he2her2.models.encoders.cnn import COMPACT_TUMOUR_CNN, STRIDED_TILE_CNN
 from he2her2.models.export import save_weights
@@ -167,6 +175,39 @@ def test_settings_that_the_aggregator_was_not_trained_with(folder, settings, fou
         load_slide_model(str(folder), replace(CONFIG, **settings))
 
     assert "\n" not in str(caught.value)
+
+
+def save_small(folder):
+    """An aggregator of 30 tiles, of the best half."""
+    spec = replace(PAPER_MLP, n_tiles=30)
+    card = Card(spec, trained=True, notice=NOTICE, ranking=RankingSettings(0.5, 10.0, "released"))
+    shutil.rmtree(folder / "aggregator")
+    save_weights(folder / "aggregator", card, initial_weights(spec, seed=1))
+
+
+def test_weights_bring_their_own_selection(folder):
+    """Own weights of 30 tiles need no settings; what the user sets stays, and is refused where it does not fit."""
+    save_small(folder)
+
+    own = settings_of_training(CONFIG, str(folder), frozenset())
+    chosen = load_config(overrides=["selection.n_tiles=300"])
+    kept = settings_of_training(chosen, str(folder), chosen_keys(None, ["selection.n_tiles=300"]))
+
+    assert own == replace(CONFIG, selection=Selection(0.5, 30, "released"), scoring=Scoring(10.0))
+    assert load_slide_model(str(folder), own).aggregator.fixes_n_tiles
+    assert kept.selection == Selection(0.5, 300, "released")
+    with pytest.raises(ConfigError, match=r"selection\.n_tiles is 300, trained with 30"):
+        load_slide_model(str(folder), kept)
+
+
+def test_settings_of_weights_that_fit_stay_as_they_are(folder):
+    """Trained as the defaults, untrained, or a rule without weights: the same settings, and the same digest."""
+    mean = replace(CONFIG, networks=Networks(aggregator="mean"))
+
+    for config, weights in ((CONFIG, str(folder)), (CONFIG, "bundled"), (CONFIG, "untrained:0"), (mean, str(folder))):
+        found = settings_of_training(config, weights, frozenset())
+        assert found == config
+        assert found.digest() == config.digest()
 
 
 def test_an_aggregator_whose_card_hides_its_training(folder):

@@ -11,7 +11,8 @@ from skimage.color import rgb2hsv
 from skimage.filters import threshold_otsu
 
 from he2her2.config import PRESETS, Tissue, load_config
-from he2her2.method import segment_slide
+from he2her2.errors import TilingError
+from he2her2.method import cut_tumour, segment_slide
 from he2her2.models import CNNS
 from he2her2.preprocessing import tissue_mask, weak_tissue_mask
 from he2her2.preprocessing.tissue import _brightness, _saturation, _smoothed
@@ -170,3 +171,27 @@ def test_a_smear_beside_the_tissue_counts_only_where_quality_is_not_applied(tmp_
     assert found.usable[found.usable.shape[0] // 2, found.usable.shape[1] // 2]
     assert found.tissue[:14].any() == counts
     assert found.usable[:14].any() == counts
+
+
+@pytest.mark.parametrize(
+    ("fixed", "settings", "words"),
+    [
+        (False, ["selection.n_tiles=300"], "or lower selection.n_tiles"),
+        (False, ["tiling.min_tiles=90000"], "or lower tiling.min_tiles"),
+        (True, ["selection.n_tiles=9000"], "look at 9000 tiles of every slide, not at fewer"),
+        (
+            True,
+            ["selection.n_tiles=300"],
+            r"or --set tiling.min_tiles=\d+: the 300 tiles that decide are then the best \d+%",
+        ),
+    ],
+)
+def test_too_little_tumour_names_what_can_help(tmp_path, fixed, settings, words):
+    """Weights that were trained on 300 tiles are of no use with fewer, so fewer are not advised."""
+    config = load_config(overrides=["quality.apply=false", *settings])
+    tile = CNNS["strided-tile-cnn"].input
+
+    with open_slide(write_tissue(tmp_path / "small.svs", tissue_pixels(share=0.45))) as slide:
+        found = segment_slide(slide, tile, config, tumour_cnn=None)
+        with pytest.raises(TilingError, match=words):
+            cut_tumour(slide, found, tile, config, n_tiles_fixed=fixed)

@@ -297,6 +297,27 @@ def gather(file: Path | None, overrides: Sequence[str]) -> dict[str, Any]:
     return wanted
 
 
+def chosen_keys(file: Path | None, overrides: Sequence[str]) -> frozenset[str]:
+    """Keys that a TOML file or `key=value` strings set, such as "selection.n_tiles".
+
+    Raises:
+        ConfigError: As `gather`.
+
+    Example:
+        >>> sorted(chosen_keys(None, ["selection.n_tiles=30", "threshold=0.4"]))
+        ['selection.n_tiles', 'threshold']
+    """
+    return frozenset(_leaves(gather(file, overrides)))
+
+
+def _leaves(settings: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
+
+
 def take_preset(wanted: dict[str, Any], preset: str, presets: Collection[str], file: Path | None = None) -> str:
     """Take the preset's name out of what is wanted, or else the one given.
 

@@ -61,7 +61,8 @@ def predict(
     watch = watch or Watch()
     segmentation = segment(slide, model, config, annotation=annotation, region_use=region_use, watch=watch)
     with watch.stage("cut"):
-        tiling = cut_tumour(slide, segmentation, model.tile_cnn.card.input, config)
+        tile, fixed = model.tile_cnn.card.input, model.aggregator.fixes_n_tiles
+        tiling = cut_tumour(slide, segmentation, tile, config, n_tiles_fixed=fixed)
     with watch.stage("tiles"):
         readable, logits = score_tiles(slide, tiling.grid, model.tile_cnn, config, watch)
         grid = tiling.grid.take(readable)

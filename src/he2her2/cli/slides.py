@@ -79,11 +79,26 @@ def slide_command(verb: Literal["predict", "segment"]) -> Callable[..., None]:
         as_json: o.Json = False,
     ) -> None:
         effective = effective_settings(preset, config, settings, backend, threads, device, precision)
+        effective = _as_trained(effective, weights, config, settings)
         classes = tuple(annotation_class or ())
         asked = SlideRun(out, effective, weights, verb, mpp, annotations, annotations_use, classes, overwrite)
         run_slides(what, asked, as_json=as_json)
 
     return command
+
+
+def _as_trained(config: "Config", weights: str, file: Path | None, overrides: list[str] | None) -> "Config":
+    """The settings, with the weights' own selection and scoring where the user set none; what that changes is said."""
+    from he2her2.config import chosen_keys
+    from he2her2.models import settings_of_training
+
+    trained = settings_of_training(config, weights, chosen_keys(file, overrides or []))
+    groups = (("selection", asdict(trained.selection), asdict(config.selection)),
+              ("scoring", asdict(trained.scoring), asdict(config.scoring)))  # fmt: skip
+    changed = [f"{group}.{key}={now[key]}" for group, now, before in groups for key in now if now[key] != before[key]]
+    if changed:
+        say(f"NOTE {', '.join(changed)}: as the weights were trained, by their card", error=True)
+    return trained
 
 
 def inspect(

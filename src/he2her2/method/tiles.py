@@ -16,7 +16,9 @@ from he2her2.timing import Watch
 MAX_UNREADABLE_SHARE = 0.01
 
 
-def cut_tumour(slide: Slide, segmentation: Segmentation, tile: InputSpec, config: Config) -> CutTiles:
+def cut_tumour(
+    slide: Slide, segmentation: Segmentation, tile: InputSpec, config: Config, *, n_tiles_fixed: bool = False
+) -> CutTiles:
     """Cut the tumour into tiles, with overlap where it is small.
 
     Args:
@@ -24,6 +26,7 @@ def cut_tumour(slide: Slide, segmentation: Segmentation, tile: InputSpec, config
         segmentation: Its tumour.
         tile: Input of the tile CNN.
         config: Tiling and selection are used.
+        n_tiles_fixed: The aggregator's weights need `selection.n_tiles` tiles; it is no use to advise fewer.
 
     Raises:
         TilingError: Too small even for the densest overlap.
@@ -41,8 +44,22 @@ def cut_tumour(slide: Slide, segmentation: Segmentation, tile: InputSpec, config
     except TooFewTilesError as error:
         area = segmentation.area_mm2(segmentation.tumour)
         found = f"{area:.2f} mm² of tumour hold {error.found} tiles at the densest overlap, {error.needed} are needed"
+        raise TilingError(slide.slide_id, found, _remedy(error.found, config, n_tiles_fixed=n_tiles_fixed)) from None
+
+
+def _remedy(n_found: int, config: Config, *, n_tiles_fixed: bool) -> str:
+    """What helps a slide with too few tiles."""
+    n_tiles = config.selection.n_tiles
+    if not n_tiles_fixed:
         deciding = "tiling.min_tiles" if config.tiling.min_tiles else "selection.n_tiles"
-        raise TilingError(slide.slide_id, found, f"use a slide with more tumour, or lower {deciding}") from None
+        return f"use a slide with more tumour, or lower {deciding}"
+    if n_found < n_tiles:
+        return f"use a slide with more tumour: these weights look at {n_tiles} tiles of every slide, not at fewer"
+    return (
+        f"use a slide with more tumour, or --set tiling.min_tiles={n_found}: the {n_tiles} tiles that decide are then "
+        f"the best {n_tiles / n_found:.0%} of the slide, where these weights were trained on the best "
+        f"{config.selection.top_fraction:.0%}"
+    )
 
 
 def score_tiles(slide: Slide, grid: TileGrid, tile_cnn: Engine, config: Config, watch: Watch | None = None) -> Scored:

@@ -27,6 +27,7 @@ from he2her2.models.slide_model import (
     load_aggregator,
     load_cnn,
     load_slide_model,
+    settings_of_training,
     trained_folder,
     weights_source,
 )
@@ -71,6 +72,7 @@ __all__ = [
     "read_domain",
     "read_rules",
     "resize",
+    "settings_of_training",
     "soft_argmax",
     "softmax",
     "tile_classes",

@@ -1,14 +1,14 @@
 """The three networks of the method, loaded together and checked against the settings."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from he2her2.config import Config
+from he2her2.config import Config, settle
 from he2her2.domain import Domain
 from he2her2.errors import ConfigError, WeightsError
-from he2her2.models.aggregators import AggregatorSpec, RankingSpec, RunNetwork, aggregator_named
+from he2her2.models.aggregators import AggregatorSpec, RankingSettings, RankingSpec, RunNetwork, aggregator_named
 from he2her2.models.bag import Aggregated, Bag
 from he2her2.models.card import UNTRAINED_NOTICE, Card
 from he2her2.models.encoders import CnnRole, cnn_named
@@ -42,6 +42,11 @@ class Aggregator:
     def __call__(self, bag: Bag) -> Aggregated:
         """Aggregate a bag."""
         return self.spec.aggregate(bag, self.card.ranking, self.run)
+
+    @property
+    def fixes_n_tiles(self) -> bool:
+        """Its weights were trained for a number of tiles, which the settings cannot change."""
+        return isinstance(self.spec, RankingSpec) and self.spec.has_weights and self.card.trained
 
     @property
     def spec(self) -> AggregatorSpec:
@@ -156,6 +161,42 @@ def load_aggregator(weights: str, config: Config) -> Aggregator:
     return Aggregator(card, partial(run_network, open_session(folder / ONNX_FILE, card)))
 
 
+def settings_of_training(config: Config, weights: str, chosen: Collection[str]) -> Config:
+    """Take selection and scoring from the card of a ranking aggregator, wherever the user did not set them.
+
+    Args:
+        config: The settings.
+        weights: As for `load_slide_model`.
+        chosen: Keys that the user set, such as "selection.n_tiles".
+
+    Raises:
+        WeightsError: There is no such folder, or no card in it.
+        ConfigError: The card's values are no settings, or the settings name an unknown aggregator.
+    """
+    source, spec = weights_source(weights), aggregator_for(config)
+    if isinstance(source, int) or not (isinstance(spec, RankingSpec) and spec.has_weights):
+        return config
+    card = read_card(source / "aggregator", "aggregator")
+    if card.ranking is None or not isinstance(card.network, RankingSpec):
+        return config
+    wanted: dict[str, dict[str, float | str]] = {}
+    for key, value in _trained_with(card.network, card.ranking).items():
+        if key not in chosen:
+            group, name = key.split(".")
+            wanted.setdefault(group, {})[name] = value
+    return settle(config, wanted)
+
+
+def _trained_with(spec: RankingSpec, ranking: RankingSettings) -> dict[str, float | str]:
+    """Settings that a ranking aggregator's weights depend on, by key."""
+    return {
+        "selection.n_tiles": spec.n_tiles,
+        "selection.top_fraction": ranking.top_fraction,
+        "scoring.beta": ranking.beta,
+        "selection.spacing": ranking.spacing,
+    }
+
+
 def aggregator_for(config: Config) -> AggregatorSpec:
     """The aggregator that the settings name, in the size that they ask for.
 
@@ -234,10 +275,8 @@ def _check_ranking(card: Card, spec: AggregatorSpec, config: Config, folder: Pat
         raise WeightsError(f"{folder}: its card does not say top_fraction and beta; train or import it again")
     assert isinstance(card.network, RankingSpec)
     trained_with = {
-        "selection.n_tiles": (card.network.n_tiles, config.selection.n_tiles),
-        "selection.top_fraction": (card.ranking.top_fraction, config.selection.top_fraction),
-        "scoring.beta": (card.ranking.beta, config.scoring.beta),
-        "selection.spacing": (card.ranking.spacing, config.selection.spacing),
+        key: (then, getattr(getattr(config, key.split(".")[0]), key.split(".")[1]))
+        for key, then in _trained_with(card.network, card.ranking).items()
     }
     differences = [f"{key} is {now}, trained with {then}" for key, (then, now) in trained_with.items() if then != now]
     if differences:
