@@ -10,8 +10,8 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from he2her2.config import PRESETS, Tissue
-from he2her2.preprocessing import out_of_focus, pen_mask, quality_shares, sharpness, smear_mask, tissue_mask
-from he2her2.preprocessing.quality import _blur_mask, _relative_sharpness
+from he2her2.preprocessing import blur_mask, out_of_focus, pen_mask, quality_shares, sharpness, smear_mask, tissue_mask
+from he2her2.preprocessing.quality import _relative_sharpness
 
 MIN_SHARPNESS = PRESETS["default"].quality.min_sharpness
 STAINS = {
@@ -43,7 +43,7 @@ def blurred_share(rgb, mpp, sigma_um=0.0):
     soft = np.stack([gaussian_filter(rgb[..., c].astype(np.float32), sigma_um / mpp) for c in range(3)], axis=-1)
     measured = sharpness(block_means(soft, round(1 / mpp)))
     tissue = np.ones(measured.shape[:2], bool)
-    return _blur_mask(measured, tissue, 8.0, MIN_SHARPNESS).mean()
+    return blur_mask(measured, tissue, 8.0, MIN_SHARPNESS).mean()
 
 
 @pytest.mark.parametrize("ink", INKS.values(), ids=INKS.keys())
@@ -238,7 +238,7 @@ def test_only_tissue_is_judged():
     tissue = np.zeros((20, 20), bool)
     tissue[:, :10] = True
 
-    np.testing.assert_array_equal(_blur_mask(smooth, tissue, 8.0, MIN_SHARPNESS), tissue)
+    np.testing.assert_array_equal(blur_mask(smooth, tissue, 8.0, MIN_SHARPNESS), tissue)
     assert (_relative_sharpness(np.zeros((20, 20, 2), np.float32), tissue, 8.0) == 1).all()
 
 
@@ -247,7 +247,7 @@ def test_half_a_slide_out_of_focus_is_found_where_it_is():
     measured = np.full((40, 40, 2), (2.0, 4.0), np.float32)
     measured[:, 20:] = (1.0, 4.0)
 
-    blurred = _blur_mask(measured, np.ones((40, 40), bool), 8.0, MIN_SHARPNESS)
+    blurred = blur_mask(measured, np.ones((40, 40), bool), 8.0, MIN_SHARPNESS)
 
     assert not blurred[:, :16].any()
     assert blurred[:, 24:].all()

@@ -19,6 +19,7 @@ from he2her2.preprocessing import (
     Annotation,
     Sharpness,
     adaptive_map,
+    blur_mask,
     coverage,
     out_of_focus,
     pen_mask,
@@ -111,9 +112,10 @@ def segment_slide(
         tissue, pen = find_tissue(thumbnail, config.tissue, config.quality, tissue_rule)
     with watch.stage("focus"):
         focus = _measure_focus(slide, tissue, px_l0, config.quality, config.runtime, watch)
-        if config.quality.apply:
+        stained = tissue_rule is tissue_mask  # the palest IHC tissue has no more detail than what is far out of focus
+        if stained and config.quality.apply:
             tissue = tissue & ~smear_mask(thumbnail, focus, tissue & ~pen, px_mpp)
-        blur = out_of_focus(focus, tissue, px_mpp, config.quality.min_sharpness)
+        blur = (out_of_focus if stained else blur_mask)(focus, tissue, px_mpp, config.quality.min_sharpness)
     usable = tissue & ~pen & ~blur if config.quality.apply else tissue
     if not (coverage(usable, side_mask) == 1).any():
         raise TissueError(slide.slide_id, *_why_unusable(tissue, pen, blur, side_mask * px_mpp))

@@ -12,6 +12,7 @@ from he2her2.preprocessing.annotations import (
 from he2her2.preprocessing.blocks import Blocks, share_blocks
 from he2her2.preprocessing.quality import (
     Sharpness,
+    blur_mask,
     out_of_focus,
     pen_mask,
     quality_shares,
@@ -33,6 +34,7 @@ __all__ = [
     "Sharpness",
     "TooFewTilesError",
     "adaptive_map",
+    "blur_mask",
     "coverage",
     "cut_tiles",
     "out_of_focus",

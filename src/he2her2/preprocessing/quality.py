@@ -192,7 +192,7 @@ def _window_px(px_mpp: float) -> int:
     return 2 * round(_WINDOW_UM / px_mpp / 2 - 0.5) + 1
 
 
-def _blur_mask(measured: Sharpness, tissue: Mask, px_mpp: float, min_sharpness: float) -> Mask:
+def blur_mask(measured: Sharpness, tissue: Mask, px_mpp: float, min_sharpness: float) -> Mask:
     """Find tissue that is out of focus.
 
     Args:
@@ -209,7 +209,7 @@ def _blur_mask(measured: Sharpness, tissue: Mask, px_mpp: float, min_sharpness: 
 
 
 def out_of_focus(measured: Sharpness, tissue: Mask, px_mpp: float, min_sharpness: float) -> Mask:
-    """Find tissue that is smooth (`_blur_mask`) or without any detail above the camera's noise, to the rims of pieces.
+    """Find tissue that is smooth (`blur_mask`) or without any detail above the camera's noise, to the rims of pieces.
 
     Far out of focus noise is all that changes from pixel to pixel, and its ratio is that of sharp tissue. Of a piece
     of tissue that is mostly so, what is left and narrower than 72 µm is out of focus too: at its rim the step to the
@@ -218,7 +218,7 @@ def out_of_focus(measured: Sharpness, tissue: Mask, px_mpp: float, min_sharpness
     Returns:
         (h, w): True only inside the tissue.
     """
-    blurred = _blur_mask(measured, tissue, px_mpp, min_sharpness) | _flat(measured, tissue, px_mpp)
+    blurred = blur_mask(measured, tissue, px_mpp, min_sharpness) | _flat(measured, tissue, px_mpp)
     left = tissue & ~blurred
     broad = ndimage.binary_opening(left, iterations=round(_BORDER_UM / px_mpp))
     return np.asarray(blurred | (left & ~broad & _pieces_with_most(blurred, tissue)))
