@@ -97,11 +97,11 @@ def test_a_network_of_another_role_is_unknown():
 
 
 def test_an_input_too_small_for_the_layers_is_refused():
-    """A tile that shrinks to nothing on its way is the caller's mistake."""
-    tiny = replace(PAPER_TILE_CNN, input=replace(PAPER_TILE_CNN.input, side_px=32, network_px=32))
+    """A tile that shrinks to nothing on its way makes no network."""
+    small = replace(PAPER_TILE_CNN.input, side_px=32, network_px=32)
 
     with pytest.raises(ValueError, match="too small"):
-        _ = tiny.stage_sides
+        replace(PAPER_TILE_CNN, input=small)
 
 
 def test_initial_weights_are_torchs_distribution():

@@ -253,8 +253,8 @@ def test_rules_of_other_weights_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "is not JSON"),
-        ("[]", "is not of version 1"),
+        ("{", "cannot be understood"),
+        ("[]", "no JSON object"),
         ('{"version": 2}', "is not of version 1"),
         ('{"version": 1}', "weights: "),
         (rules_to_json(DecisionRules({})).replace("null", "3", 1), "operating_point"),
