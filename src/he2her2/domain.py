@@ -31,7 +31,7 @@ _SHOWN = 2
 
 @dataclass(frozen=True, config=_STRICT)
 class Likeness:
-    """How far a slide is from the training slides.
+    """Distance of a slide from the training slides.
 
     Attributes:
         distance: Mahalanobis distance.

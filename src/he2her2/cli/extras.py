@@ -1,4 +1,4 @@
-"""Which optional libraries a command needs, said before anything heavy is loaded."""
+"""Optional libraries of a command, asked for before anything heavy is loaded."""
 
 from importlib.util import find_spec
 

@@ -1,4 +1,4 @@
-"""What the classes of a cohort's annotations are used for, in lines for the user."""
+"""Use of the classes of a cohort's annotations, in lines for the user."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence

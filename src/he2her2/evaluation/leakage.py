@@ -41,7 +41,7 @@ def check_independent(run: Path, shared: Sequence[str]) -> None:
 
 
 def provenance_limitations(run: Path) -> tuple[str, ...]:
-    """What is not known of the patients with whom the weights were trained and chosen; nothing if all is."""
+    """Limitations of the record of the patients with whom the weights were trained and chosen; none if it is whole."""
     used = patients_used(run)
     if used.complete:
         return ()

@@ -170,7 +170,7 @@ def _read_text(path: Path) -> str:
 
 
 def _preamble(text: str) -> tuple[int, int, str]:
-    """Where the table begins, how many lines lie above it, and what stands between its cells."""
+    """Beginning of the table, number of lines above it, and the separator of its cells."""
     start, skipped, delimiter = 0, 0, ""
     while start < len(text) and skipped < _PREAMBLE:
         line = text[start : _line_end(text, start)]

@@ -48,7 +48,7 @@ def cut_tumour(
 
 
 def _remedy(n_found: int, config: Config, *, n_tiles_fixed: bool) -> str:
-    """What helps a slide with too few tiles."""
+    """Remedy for a slide with too few tiles."""
     n_tiles = config.selection.n_tiles
     if not n_tiles_fixed:
         deciding = "tiling.min_tiles" if config.tiling.min_tiles else "selection.n_tiles"

@@ -418,7 +418,7 @@ def _generic(tiff: tifffile.TiffFile, file: FileBytes) -> TiffLayout:
 
 
 def _generic_name(i: int, page: tifffile.TiffPage) -> str:
-    """What a directory calls itself, if it is something beside the slide, else its number."""
+    """Name that a directory gives itself, if it is something beside the slide, else its number."""
     tag = page.tags.get(_PAGE_NAME)
     names = (str(tag.value) if tag is not None else "", page.description.partition("|")[0])
     beside = next((found for text in names if len(text) <= 200 and (found := _BESIDE.search(text))), None)

@@ -1,4 +1,4 @@
-"""What each class of an annotation file is used for: tumour, cut out of it, or not used.
+"""Use of each class of an annotation file: tumour, cut out of it, or not used.
 
 A class is tumour if its words say so in one of the languages below and nothing in them takes it back ("peritumoral",
 "tumor-associated stroma", "suspicious for tumor"). Cut out of the tumour is what HER2 must not be scored on: what is
@@ -137,7 +137,7 @@ def in_short(name: str) -> str:
 
 
 def uses_of_classes(names: Iterable[str], chosen: Sequence[str] = ()) -> dict[str, ClassUse]:
-    """What the classes of a file are used for.
+    """Use of the classes of a file.
 
     Regions without a class are the tumour where all classes beside them, if any, are cut out; else they are not used.
 

@@ -110,7 +110,7 @@ def _class_name(properties: Any) -> str:  # noqa: ANN401  # JSON
 
 
 def _described(item: Any) -> str:  # noqa: ANN401  # JSON
-    """What an item is, in a few words."""
+    """An item in a few words."""
     if isinstance(item, dict):
         kind = item.get("type")
         return f"an object of type {kind[:40]!r}" if isinstance(kind, str) else "an object without a type"
