@@ -1,7 +1,7 @@
 """Commands on slides: `predict`, `segment` and `inspect`."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -35,6 +35,7 @@ class SlideRun:
         region_use: Purpose of annotated regions.
         annotation_classes: Classes of annotations that are tumour; by their names if empty.
         overwrite: Take over a folder of another configuration.
+        notes: Lines for the user, said once slides and weights are found.
     """
 
     out: Path
@@ -46,6 +47,7 @@ class SlideRun:
     region_use: o.AnnotationsUseName = "intersect"
     annotation_classes: tuple[str, ...] = ()
     overwrite: bool = False
+    notes: tuple[str, ...] = ()
 
     def overrides(self, model: "SlideModel", sources: "SlideSources") -> dict[str, object]:
         """All that can change a result beyond settings, networks and files."""
@@ -79,16 +81,18 @@ def slide_command(verb: Literal["predict", "segment"]) -> Callable[..., None]:
         as_json: o.Json = False,
     ) -> None:
         effective = effective_settings(preset, config, settings, backend, threads, device, precision)
-        effective = _as_trained(effective, weights, config, settings)
+        effective, notes = _as_trained(effective, weights, config, settings)
         classes = tuple(annotation_class or ())
-        asked = SlideRun(out, effective, weights, verb, mpp, annotations, annotations_use, classes, overwrite)
+        asked = SlideRun(out, effective, weights, verb, mpp, annotations, annotations_use, classes, overwrite, notes)
         run_slides(what, asked, as_json=as_json)
 
     return command
 
 
-def _as_trained(config: "Config", weights: str, file: Path | None, overrides: list[str] | None) -> "Config":
-    """The settings, with the weights' own selection and scoring where the user set none; what that changes is said."""
+def _as_trained(
+    config: "Config", weights: str, file: Path | None, overrides: list[str] | None
+) -> tuple["Config", tuple[str, ...]]:
+    """The settings, with the weights' own selection and scoring where the user set none, and notes of the changes."""
     from he2her2.config import chosen_keys
     from he2her2.models import settings_of_training
 
@@ -96,9 +100,7 @@ def _as_trained(config: "Config", weights: str, file: Path | None, overrides: li
     groups = (("selection", asdict(trained.selection), asdict(config.selection)),
               ("scoring", asdict(trained.scoring), asdict(config.scoring)))  # fmt: skip
     changed = [f"{group}.{key}={now[key]}" for group, now, before in groups for key in now if now[key] != before[key]]
-    if changed:
-        say(f"NOTE {', '.join(changed)}: as the weights were trained, by their card", error=True)
-    return trained
+    return trained, (f"{', '.join(changed)}: as the weights were trained, by their card",) if changed else ()
 
 
 def inspect(
@@ -120,7 +122,7 @@ def inspect(
             return inspect_slide(task.path, task.mpp, backend, n_check=None if deep else _SAMPLED_TILES)
 
     sources = find_slides(what, mpp=mpp)
-    _say_notes(sources)
+    _say_notes(sources.notes)
     outcomes = [found for _, found in SlideEngine().run(sources.tasks, worker)]
     failures = [found for found in outcomes if isinstance(found, Failure)]
     if failures and sources.single:
@@ -165,7 +167,7 @@ def run_slides(what: Sequence[Path], asked: SlideRun, *, as_json: bool = False) 
     if asked.annotation_classes and not any(task.annotations for task in sources.tasks):
         raise AnnotationError("--annotation-class chooses among annotations and there are none; give --annotations")
     run = replace(_plan(asked, model, sources), rules=model.rules, patient_of=sources.patients)
-    _say_notes(sources)
+    _say_notes((*asked.notes, *sources.notes))
     many = not sources.single
     with Printer(as_json=as_json) as printer:
         worker = SlideWorker(
@@ -221,8 +223,8 @@ def _require_patients(model: "SlideModel", sources: "SlideSources") -> None:
         )
 
 
-def _say_notes(sources: "SlideSources") -> None:
-    for note in sources.notes:
+def _say_notes(notes: Iterable[str]) -> None:
+    for note in notes:
         say(f"NOTE {note}", error=True)
 
 

@@ -170,13 +170,16 @@ def settings_of_training(config: Config, weights: str, chosen: Collection[str]) 
         chosen: Keys that the user set, such as "selection.n_tiles".
 
     Raises:
-        WeightsError: There is no such folder, or no card in it.
+        WeightsError: There is no such folder.
         ConfigError: The card's values are no settings, or the settings name an unknown aggregator.
     """
     source, spec = weights_source(weights), aggregator_for(config)
     if isinstance(source, int) or not (isinstance(spec, RankingSpec) and spec.has_weights):
         return config
-    card = read_card(source / "aggregator", "aggregator")
+    try:
+        card = read_card(source / "aggregator", "aggregator")
+    except WeightsError:  # which loading the networks will say, in their order
+        return config
     if card.ranking is None or not isinstance(card.network, RankingSpec):
         return config
     wanted: dict[str, dict[str, float | str]] = {}
