@@ -667,6 +667,17 @@ def test_a_record_beside_weights_of_any_bytes(tmp_path, name, read, text):
     assert len(str(caught.value)) < 1500
 
 
+@pytest.mark.parametrize(
+    ("name", "read"), [("decision_rules.json", read_rules), ("domain.json", read_domain)], ids=["rules", "domain"]
+)
+def test_an_unreadable_record_beside_weights(tmp_path, name, read):
+    """It may be right, so nobody is told to delete it."""
+    (tmp_path / name).mkdir()
+
+    with pytest.raises(WeightsError, match=rf"{name}: cannot be read \(.*\); check the file and its permissions$"):
+        read(tmp_path, {})
+
+
 @pytest.mark.parametrize("key", ["training_patients", "validation_patients", "command"])
 @pytest.mark.parametrize("value", [5, "abc", None, {"a": 1}, [1], [[]], [float("nan")], [None]])
 def test_a_record_of_patients_of_other_types(tmp_path, key, value):

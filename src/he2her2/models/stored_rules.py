@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -38,14 +39,9 @@ def read_rules(folder: Path, cards: Mapping[str, Card]) -> DecisionRules | None:
         WeightsError: They cannot be understood, or were chosen for other weights.
     """
     file, again = folder / RULES_FILE, "choose them again on validation patients, or delete the file"
-    try:
-        fields = read_json(file)
-    except FileNotFoundError:
+    fields = _read(file, again)
+    if fields is None:
         return None
-    except OSError as error:
-        raise WeightsError(f"{file}: cannot be read ({error.strerror}); check the file and its permissions") from None
-    except ValueError as error:
-        raise WeightsError(f"{file}: cannot be understood ({error}); {again}") from None
     if fields.get("version") != RULES_VERSION:
         raise WeightsError(f"{file}: is not of version {RULES_VERSION}, which this he2her2 reads; {again}")
     try:
@@ -76,14 +72,27 @@ def read_domain(folder: Path, cards: Mapping[str, Card]) -> Domain | None:
         WeightsError: It cannot be understood, or is that of other weights.
     """
     file, again = folder / DOMAIN_FILE, "store it again with he2her2 weights domain, or delete the file"
-    try:
-        domain = domain_of_record(read_json(file))
-    except FileNotFoundError:
+    fields = _read(file, again)
+    if fields is None:
         return None
-    except (OSError, ValueError) as error:
+    try:
+        domain = domain_of_record(fields)
+    except ValueError as error:
         raise WeightsError(f"{file}: cannot be understood ({error}); {again}") from None
     _require_same(file, "is of", domain.weights, cards, again)
     return domain
+
+
+def _read(file: Path, remedy: str) -> dict[str, Any] | None:
+    """The JSON object in a file; None where there is no file."""
+    try:
+        return read_json(file)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise WeightsError(f"{file}: cannot be read ({error.strerror}); check the file and its permissions") from None
+    except ValueError as error:
+        raise WeightsError(f"{file}: cannot be understood ({error}); {remedy}") from None
 
 
 def _require_same(file: Path, words: str, weights: Mapping[str, str], cards: Mapping[str, Card], remedy: str) -> None:
