@@ -340,7 +340,7 @@ KINDS: Mapping[str, Compare] = {
     "*.json": compare_json,
     "*.geojson": compare_json,
 }
-"""How a file is compared, by its name; all others are prose, logs, or follow from these."""
+"""Comparison of a file, by its name; all others are prose, logs, or follow from these."""
 
 SKIPPED_FILES = ("run.json", "*/checkpoints/*")
 

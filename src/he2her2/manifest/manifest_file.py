@@ -61,7 +61,7 @@ _ANY_COUNTS = frozenset({"ratio", "copies"})
 SPLITS: tuple[Split, ...] = get_args(Split)
 
 BARCODE_DASH = r"[-_.\s\u2010-\u2015\u2212]"
-"""What people write between the parts of a TCGA barcode, as a regular expression."""
+"""Separators that people write between the parts of a TCGA barcode, as a regular expression."""
 
 _TCGA = re.compile(rf"TCGA{BARCODE_DASH}([A-Z0-9]{{2}}){BARCODE_DASH}([A-Z0-9]{{4}})(?![A-Z0-9])")
 _MOST_KNOWN = 1000  # values of a column that are kept
