@@ -253,6 +253,20 @@ def test_version(he2her2):
     assert he2her2("--version").split()[0] == "he2her2"
 
 
+@pytest.mark.parametrize(
+    "words", [["predict", ""], ["predict", "a.svs", "--out", ""], ["inspect", ""], ["predict", "a.svs", "--out="]]
+)
+def test_an_empty_argument_is_not_the_current_folder(command_line, tmp_path, monkeypatch, words):
+    """An unset shell variable would otherwise have every slide here predicted, or results written here."""
+    monkeypatch.chdir(tmp_path)
+
+    code, _, err = command_line(*words)
+
+    assert code == 2
+    assert "An argument is empty; check the shell variables in the command" in err
+    assert not list(tmp_path.iterdir())
+
+
 def test_module_is_the_command():
     """`python -m he2her2` does the same."""
     done = subprocess.run([sys.executable, "-m", "he2her2", "--help"], capture_output=True, text=True, check=True)

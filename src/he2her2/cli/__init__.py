@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import signal
 import sys
 from typing import cast
@@ -16,6 +17,7 @@ __all__ = ["main"]
 
 _UsageError = cast("type[Exception]", typer.BadParameter.__bases__[0])  # typer keeps its parent private
 
+_EMPTY_OPTION = re.compile(r"--[^=]+=")  # as a path it would be the current folder
 _INTERRUPTED = 130
 _PIPE_CLOSED = 141
 
@@ -27,6 +29,8 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without µ gets a question mark
     try:
+        if any(not word or _EMPTY_OPTION.fullmatch(word) for word in sys.argv[1:]):
+            raise typer.BadParameter("An argument is empty; check the shell variables in the command")
         code = app(standalone_mode=False) or 0
     except _UsageError as error:
         say(_usage(error), error=True)
