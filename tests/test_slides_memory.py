@@ -94,3 +94,22 @@ def test_a_hundred_slides_leave_nothing_open(tmp_path):
             slide.read(Point(0, 0), Size(300, 300), 0.25)
 
     assert len(list(handles.iterdir())) == before
+
+
+def test_regions_read_one_by_one_keep_few_tiles_decoded(tmp_path):
+    """Tiles are kept for the next region, up to 32 MB however tall the slide is, and a caller cannot change them."""
+    path = write_tall_slide(tmp_path / "slide.svs", n_columns=4, n_rows=100)  # 79 MB of pixels
+
+    with open_slide(path) as slide:
+        whole = slide.read(Point(100, 0), Size(512, 512), 0.25)
+        expected = whole.copy()
+        whole[...] = 0
+
+        def read_all():
+            for y in range(128, 99 * TILE, TILE):
+                slide.read(Point(100, y), Size(512, TILE), 0.25)
+
+        peak = peak_bytes(read_all)
+
+        assert np.array_equal(expected, slide.read(Point(100, 0), Size(512, 512), 0.25))
+    assert 30e6 < peak < 38e6

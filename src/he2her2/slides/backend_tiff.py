@@ -20,7 +20,11 @@ from he2her2.slides.codecs import DecodeError
 from he2her2.slides.levels import Rect, whole_downsample
 from he2her2.slides.slide import Level
 from he2her2.slides.tiff_header import FileBytes, TiffDamageError, check_directories
+from he2her2.slides.tiff_image import RecentTiles
 from he2her2.slides.tiff_layout import TiffLayout, read_layout
+
+_RECENT_BYTES = 32 << 20
+"""Of decoded tiles, kept for the next `read`; OpenSlide keeps as much."""
 
 _REMEDY = "copy the file again; other regions stay readable"
 
@@ -43,6 +47,7 @@ class TiffSlide(BaseSlide):
             MppError: Its mpp is unknown or impossible.
         """
         self._file = FileBytes(path)
+        self._recent = RecentTiles(_RECENT_BYTES)
         try:
             check_directories(self._file)
             self._layout = read_layout(path, self._file)
@@ -98,7 +103,7 @@ class TiffSlide(BaseSlide):
         image = self._layout.levels[level]
         self._raise_if_lost(level, image.touched(rect))
         try:
-            image.decode_into(self._file, rect, out)
+            image.decode_into(self._file, rect, out, self._recent)
         except DecodeError as error:
             raise self._unreadable(f"level {level}", str(error)) from None
 
@@ -120,6 +125,7 @@ class TiffSlide(BaseSlide):
     def close(self) -> None:
         """Close the file; closing twice does nothing."""
         self._file.close()
+        self._recent.clear()
 
 
 def _metadata(layout: TiffLayout) -> Metadata:

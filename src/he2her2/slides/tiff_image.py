@@ -1,7 +1,9 @@
 """One image of a TIFF: offsets of its compressed tiles, and their decoder."""
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from threading import Lock
 
 import numpy as np
 import tifffile
@@ -95,23 +97,73 @@ class TiffImage:
             raise DecodeError("it lies beyond the file's end")
         self.decode(data, out)
 
-    def decode_into(self, file: FileBytes, rect: Rect, out: Rgb) -> None:
+    def decode_into(self, file: FileBytes, rect: Rect, out: Rgb, recent: "RecentTiles | None" = None) -> None:
         """Fill `out` with a rectangle that lies inside the image.
+
+        Args:
+            file: The file's bytes.
+            rect: The rectangle.
+            out: (h, w, 3) of its size.
+            recent: Tiles that need not be decoded again; takes those that are.
 
         Raises:
             DecodeError: A tile that it touches is damaged; the message names it.
         """
         for index in self.touched(rect):
             tile = self.tile_rect(index)
-            try:
-                if tile == rect and out.flags.c_contiguous:
-                    self.decode_tile(file, index, out)
-                else:
-                    pixels = np.empty((tile.h, tile.w, 3), np.uint8)
+            pixels = recent.get(self, index) if recent else None
+            if pixels is None:
+                alone = tile == rect and out.flags.c_contiguous
+                pixels = out if alone else np.empty((tile.h, tile.w, 3), np.uint8)
+                try:
                     self.decode_tile(file, index, pixels)
-                    copy_overlap(pixels, tile, out, rect)
-            except DecodeError as error:
-                raise DecodeError(f"the tile at ({tile.x}, {tile.y}): {error}") from None
+                except DecodeError as error:
+                    raise DecodeError(f"the tile at ({tile.x}, {tile.y}): {error}") from None
+                if alone:
+                    return
+                if recent:
+                    recent.put(self, index, pixels)
+            copy_overlap(pixels, tile, out, rect)
+
+
+class RecentTiles:
+    """Decoded tiles that were read last, up to a number of bytes; safe to use from several threads.
+
+    A region that straddles compressed tiles shares them with its neighbours.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._tiles: OrderedDict[tuple[int, int], Rgb] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, image: TiffImage, index: int) -> Rgb | None:
+        """A tile, which nobody may change; None where it is not kept."""
+        key = (id(image), index)
+        with self._lock:
+            pixels = self._tiles.get(key)
+            if pixels is not None:
+                self._tiles.move_to_end(key)
+        return pixels
+
+    def put(self, image: TiffImage, index: int, pixels: Rgb) -> None:
+        """Keep a tile, in place of those that were not used for longest; one larger than a quarter of all is not."""
+        if 4 * pixels.nbytes > self._max_bytes:
+            return
+        with self._lock:
+            if (id(image), index) in self._tiles:
+                return
+            self._tiles[id(image), index] = pixels
+            self._bytes += pixels.nbytes
+            while self._bytes > self._max_bytes:
+                self._bytes -= self._tiles.popitem(last=False)[1].nbytes
+
+    def clear(self) -> None:
+        """Forget all."""
+        with self._lock:
+            self._tiles.clear()
+            self._bytes = 0
 
 
 def tiff_image(
