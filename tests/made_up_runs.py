@@ -121,7 +121,8 @@ def _write_slide(folder: Path, slide: MadeUpSlide, point: OperatingPointNote | N
         y, x = np.divmod(np.arange(slide.scores.size), width)
         grid = TileGrid(np.stack([x, y], axis=1) * SIDE_L0, float(SIDE_L0), 256, 0.25)
         scores = slide.scores.ravel().astype(float)
-        tiles = ScoredTiles(grid, scores, logits_of_scores(scores), np.zeros(scores.size, bool))
+        none = np.zeros(scores.size)
+        tiles = ScoredTiles(grid, scores, logits_of_scores(scores), none.astype(bool), none)
         size = Size(width * SIDE_L0, height * SIDE_L0)
         write_tiles(folder / "tiles.h5", tiles, slide_id=slide.slide_id, size_l0=size, mpp_l0=0.25, overlap_px=0)
 

@@ -478,6 +478,15 @@ def test_a_dicom_series_is_one_slide(tmp_path):
     ]
 
 
+def test_the_evidence_of_a_run_holds_no_slides(tmp_path):
+    """A heatmap opens as a slide does and is none; the slides beside a run are."""
+    for name in ("run/run.json", "run/phantom.tif", "run/slides/phantom/heatmap.ome.tif", "slides/x/x.tif"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+
+    assert [str(path.relative_to(tmp_path)) for path in slides_in(tmp_path)] == ["run/phantom.tif", "slides/x/x.tif"]
+
+
 def test_herohe_becomes_a_manifest(command_line, tmp_path):
     """Semicolons, case numbers with and without zeros, a case without status, slides without a case."""
     (tmp_path / "slides").mkdir()

@@ -47,8 +47,8 @@ def test_predict_leaves_the_whole_run_folder(he2her2, slide, tmp_path):
         rows = list(csv.DictReader(file))
 
     assert sorted(path.name for path in folder.iterdir()) == [
-        "blur.png", "overlay.png", "pen.png", "prediction.json", "tiles.geojson", "tiles.h5", "tissue.png",
-        "tumour.png", "tumour_map.png",
+        "blur.png", "heatmap.ome.tif", "overlay.png", "pen.png", "prediction.json", "tiles.geojson", "tiles.h5",
+        "tissue.png", "tumour.png", "tumour_map.png", "tumour_samples.csv",
     ]  # fmt: skip
     assert f"HER2 {record['status']}" in out
     assert str(folder / "overlay.png") in out
@@ -63,7 +63,7 @@ def test_predict_leaves_the_whole_run_folder(he2her2, slide, tmp_path):
         assert len(file["coords"]) == record["counts"]["scored"]
         assert file["selected"][:].sum() == record["counts"]["selected"] == 5
     features = json.loads((folder / "tiles.geojson").read_text())["features"]
-    assert len(features) == record["counts"]["scored"] + 1
+    assert len(features) == record["counts"]["selected"] + 1
 
 
 @pytest.mark.parametrize(

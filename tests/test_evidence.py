@@ -4,22 +4,27 @@ import json
 
 import h5py
 import numpy as np
+import openslide
 import pytest
 import shapely
+import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from he2her2.geometry import Point, Size, TileGrid
+from he2her2.labels import IhcScore
 from he2her2.method import Segmentation
 from he2her2.preprocessing import AdaptiveMap
 from he2her2.results import ScoredTiles
 from he2her2.results.geojson import outline, write_geojson
+from he2her2.results.heatmap import write_heatmap
 from he2her2.results.overlay import Caption, draw_overlay, scale_bar_um
 from he2her2.results.palette import SCORE_COLOURS, TUMOUR_COLOUR, score_colours
-from he2her2.results.rasters import score_raster, write_map, write_mask
+from he2her2.results.rasters import RasterFrame, score_raster, write_map, write_mask, write_samples
 from he2her2.results.tiles_h5 import read_tiles, write_tiles
+from he2her2.slides import open_slide
 
 SIDE = 64  # level-0 px of a tile: 4 mask px of 16
 
@@ -28,7 +33,8 @@ def scored_tiles(corners, scores, selected=None):
     """Tiles at mask positions (x, y), with scores."""
     grid = TileGrid(np.array(corners, np.int64).reshape(-1, 2) * 16, side_l0=float(SIDE), side_px=256, mpp=0.25)
     chosen = np.zeros(len(grid), bool) if selected is None else np.array(selected)
-    return ScoredTiles(grid, np.array(scores, float), np.zeros((len(grid), 4), np.float32), chosen)
+    attention = chosen / max(chosen.sum(), 1)
+    return ScoredTiles(grid, np.array(scores, float), np.zeros((len(grid), 4), np.float32), chosen, attention)
 
 
 @pytest.fixture
@@ -83,6 +89,8 @@ def test_tiles_come_back_from_hdf5(tmp_path):
     assert (back.grid.side_l0, back.grid.side_px, back.grid.mpp) == (64.0, 256, 0.25)
     assert back.scores.tolist() == [0.5, 3.0]
     assert back.selected.tolist() == [False, True]
+    assert back.attention.tolist() == [0.0, 1.0]
+    assert back.ranks.tolist() == [2, 1]
     with h5py.File(path) as file:
         attrs = dict(file["coords"].attrs)
         assert file["coords"].dtype == np.int64
@@ -91,33 +99,126 @@ def test_tiles_come_back_from_hdf5(tmp_path):
     assert (attrs["level0_width"], attrs["level0_height"]) == (640, 480)
 
 
+def qupath_objects(path, image_size):
+    """Objects of a GeoJSON file by QuPath's rules, read without our code: (type, class, polygon, measurements).
+
+    A FeatureCollection of Features; an object type that QuPath knows; a class with a name and an RGB colour; closed
+    rings inside the image; finite measurements.
+    """
+    found = json.loads(path.read_text("utf-8"))
+    assert found["type"] == "FeatureCollection"
+    objects = []
+    for feature in found["features"]:
+        properties, shape = feature["properties"], shapely.geometry.shape(feature["geometry"])
+        assert feature["type"] == "Feature"
+        assert properties["objectType"] in {"annotation", "detection", "tile", "cell"}
+        assert {type(part) for part in properties["classification"]["color"]} == {int}
+        assert shape.is_valid
+        assert shapely.box(0, 0, *image_size).covers(shape)
+        measurements = properties.get("measurements", {})
+        assert np.isfinite(list(measurements.values())).all()
+        objects.append((properties["objectType"], properties["classification"]["name"], shape, measurements))
+    return objects
+
+
 def test_geojson_is_what_qupath_reads(tmp_path, segmentation):
-    """An annotation and a tile object each with its measurements, in level-0 px less the slide's bounds."""
+    """An annotation and the selected tiles with their measurements, in level-0 px less the slide's bounds."""
     path = tmp_path / "tiles.geojson"
-    tiles = scored_tiles([(8, 8), (12, 8)], [0.2, 2.6], [False, True])
+    tiles = scored_tiles([(8, 8), (12, 8), (16, 8)], [0.2, 2.6, 1.0], [False, True, False])
 
-    write_geojson(path, segmentation.tumour, 16.0, tiles, Point(100, 50))
-    tumour, first, second = json.loads(path.read_text())["features"]
+    write_geojson(path, segmentation.tumour, RasterFrame(16.0, 4.0, Point(100, 50)), tiles)
+    tumour, tile = qupath_objects(path, (540, 430))
 
-    assert tumour["properties"]["objectType"] == "annotation"
-    assert shapely.geometry.shape(tumour["geometry"]).bounds == (28.0, 78.0, 348.0, 270.0)
-    assert first["geometry"]["coordinates"][0][0] == [28, 78]
-    assert first["properties"]["classification"]["name"] == "HER2 0"
-    assert second["properties"]["objectType"] == "tile"
-    assert second["properties"]["classification"]["name"] == "HER2 3+"
-    assert second["properties"]["measurements"] == {"HER2 score": 2.6, "Selected": 1}
+    assert tumour[:2] == ("annotation", "Tumor")
+    assert tumour[2].bounds == (28.0, 78.0, 348.0, 270.0)
+    assert tile[:2] == ("tile", "HER2 selected")
+    assert tile[2].bounds == (92.0, 78.0, 156.0, 142.0)
+    assert tile[3] == {
+        "HER2 score": 2.6, "HER2 rank": 1, "Attention": 1.0, "Logit 0": 0.0, "Logit 1+": 0.0, "Logit 2+": 0.0,
+        "Logit 3+": 0.0, "Selected": 1,
+    }  # fmt: skip
 
 
-def test_masks_and_maps_keep_their_values(tmp_path):
-    """A mask is one bit, a map 16 bits."""
+def test_geojson_holds_every_tile_on_request(tmp_path, segmentation):
+    """Those that are not selected have the class of their score, and their rank."""
+    path = tmp_path / "tiles.geojson"
+    tiles = scored_tiles([(8, 8), (12, 8), (16, 8)], [0.2, 2.6, 1.0], [False, True, False])
+
+    write_geojson(path, segmentation.tumour, RasterFrame(16.0, 4.0, Point(0, 0)), tiles, all_tiles=True)
+    _, *found = qupath_objects(path, (640, 480))
+
+    assert [name for _, name, *_ in found] == ["HER2 0", "HER2 selected", "HER2 1+"]
+    assert [tile[3]["HER2 rank"] for tile in found] == [3, 1, 2]
+
+
+def test_masks_and_maps_keep_their_values_and_state_their_scale(tmp_path):
+    """A mask is one bit, a map 16 bits; both say level-0 px and µm per px, and where they lie."""
     mask = np.array([[True, False], [False, True]])
     values = np.array([[0.0, 0.25], [0.5, 1.0]], np.float32)
+    frame = RasterFrame(32.0, 8.0, Point(100, 50))
 
-    write_mask(tmp_path / "mask.png", mask)
-    write_map(tmp_path / "map.png", values)
+    write_mask(tmp_path / "mask.png", mask, frame, "tumour")
+    write_map(tmp_path / "map.png", values, frame, "tumour")
 
     assert np.array_equal(np.array(Image.open(tmp_path / "mask.png")), mask)
     assert np.allclose(np.array(Image.open(tmp_path / "map.png")) / 65_535, values, atol=1e-5)
+    for name in ("mask.png", "map.png"):
+        with Image.open(tmp_path / name) as picture:
+            info = picture.info
+        assert {key: info[key] for key in ("px_l0", "mpp", "origin_l0", "bounds_l0")} == {
+            "px_l0": "32.0", "mpp": "8.0", "origin_l0": "0 0", "bounds_l0": "100 50",
+        }  # fmt: skip
+        assert 25_400 / info["dpi"][0] == pytest.approx(8, rel=1e-3)
+
+
+def test_samples_of_the_tumour_map_are_written_in_level_0(tmp_path):
+    """Centres in level-0 px with their probability, in the order of scoring."""
+    sampling = AdaptiveMap(np.zeros((4, 4), np.float32), np.array([[2.5, 0.5], [0.5, 3.5]]), np.array([0.25, 1.0]), ())
+
+    write_samples(tmp_path / "samples.csv", sampling, RasterFrame(32.0, 8.0, Point(0, 0)))
+
+    assert (tmp_path / "samples.csv").read_text() == "x_l0,y_l0,probability\n80.0,16.0,0.25\n16.0,112.0,1.0\n"
+
+
+@pytest.fixture
+def heatmap(tmp_path):
+    """Heatmap of 2 tiles on a raster of 1 300 x 700 px of 8 µm."""
+    tiles = scored_tiles([(600, 300), (1200, 40)], [3.0, 0.5], [True, False])
+    write_heatmap(tmp_path / "heatmap.ome.tif", tiles, Size(1300, 700), RasterFrame(16.0, 8.0, Point(0, 0)))
+    return tmp_path / "heatmap.ome.tif"
+
+
+def test_a_heatmap_is_an_ome_tiff_of_colours_and_numbers(heatmap):
+    """Tifffile finds two pyramids with their µm per px: a picture, and the scores and attention as they are."""
+    with tifffile.TiffFile(heatmap) as tiff:
+        colours, numbers = tiff.series
+        picture, (scores, attention) = colours.asarray(), numbers.asarray()
+        half = numbers.levels[1].asarray()[0]
+        images = tifffile.xml2dict(tiff.ome_metadata)["OME"]["Image"]
+        shapes = [level.shape for level in colours.levels]
+
+    assert shapes == [(700, 1300, 3), (350, 650, 3), (175, 325, 3)]
+    assert [(image["Pixels"]["PhysicalSizeX"], image["Pixels"]["PhysicalSizeXUnit"]) for image in images] == 2 * [
+        (8, "µm")
+    ]
+    assert picture[301, 601].tolist() == list(SCORE_COLOURS[IhcScore.THREE])
+    assert picture[0, 0].tolist() == [255, 255, 255]
+    assert (scores[301, 601], attention[301, 601], scores[41, 1201]) == (3.0, 1.0, 0.5)
+    assert np.isfinite(scores).sum() == 2 * 16
+    assert np.isfinite(half).sum() == 2 * 4
+
+
+def test_other_readers_open_a_heatmap(heatmap):
+    """OpenSlide by its rules of generic TIFF, and our own reader, both with its µm per px."""
+    with openslide.OpenSlide(str(heatmap)) as slide:
+        pixel = slide.read_region((601, 301), 0, (1, 1)).getpixel((0, 0))
+        mpp = float(slide.properties["openslide.mpp-x"])
+    with open_slide(heatmap) as ours:
+        assert ours.mpp == pytest.approx(8)
+        assert ours.size_l0 == (1300, 700)
+
+    assert pixel[:3] == SCORE_COLOURS[IhcScore.THREE]
+    assert mpp == pytest.approx(8)
 
 
 @given(um_per_px=st.floats(0.1, 100), width_px=st.integers(50, 3000))

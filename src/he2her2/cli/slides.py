@@ -241,7 +241,7 @@ def _plan(asked: SlideRun, model: "SlideModel", sources: "SlideSources") -> "Run
         config=asked.config,
         weights=[NetworkNote.of(card) for card in model.cards.values()],
         overrides=asked.overrides(model, sources),
-        patients=recorded_patients(source) if isinstance(source, Path) else {},
+        told={"weights_folder": asked.weights} | (recorded_patients(source) if isinstance(source, Path) else {}),
         overwrite=asked.overwrite,
         result_file=PREDICTION if asked.verb == "predict" else SEGMENTATION,
     )

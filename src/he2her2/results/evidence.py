@@ -8,7 +8,7 @@ import numpy as np
 
 from he2her2 import __version__
 from he2her2.config import Config
-from he2her2.geometry import Point, Rgb, Size
+from he2her2.geometry import Rgb, Size
 from he2her2.labels import IhcScore
 from he2her2.method import Segmentation, thumbnail_on_raster
 from he2her2.models import SlideModel, aggregator_for, tile_classes
@@ -49,7 +49,6 @@ class Evidence:
         tiles: The scored tiles; None where none were scored.
         overlap_px: Overlap of neighbouring tiles in px of the network.
         size_l0: Width and height of the slide.
-        bounds_origin_l0: Where QuPath begins to count, see `Slide`.
         photo: A finer picture than the segmentation's thumbnail, of a small slide.
     """
 
@@ -58,7 +57,6 @@ class Evidence:
     tiles: ScoredTiles | None
     overlap_px: int
     size_l0: Size
-    bounds_origin_l0: Point
     photo: Rgb | None
 
 
@@ -73,7 +71,6 @@ def segmentation_evidence(
         None,
         0,
         slide.size_l0,
-        slide.bounds_origin_l0,
         _finer_picture(slide, segmentation),
     )
 
@@ -98,10 +95,9 @@ def prediction_evidence(
     return Evidence(
         _result(slide, segmentation, counts, her2, model, config, watch),
         segmentation,
-        ScoredTiles(grid, prediction.scores, prediction.logits, chosen),
+        ScoredTiles(grid, prediction.scores, prediction.logits, chosen, prediction.contributions),
         grid.side_px - stride_px,
         slide.size_l0,
-        slide.bounds_origin_l0,
         _finer_picture(slide, segmentation),
     )
 
@@ -123,7 +119,14 @@ def _result(
         path=str(slide.path),
         her2=her2,
         notices=model.notices_of(_networks_that_ran(segmentation, her2)),
-        slide=SlideFacts(slide.vendor, slide.backend, slide.mpp, slide.size_l0.w, slide.size_l0.h, len(slide.levels)),
+        slide=SlideFacts(
+            slide.vendor,
+            slide.backend,
+            slide.mpp,
+            *slide.size_l0,
+            len(slide.levels),
+            slide.bounds_origin_l0,
+        ),
         quality=QualityFindings(round(shares.pen, 4), round(shares.blur, 4), config.quality.apply),
         colour=_colour(segmentation),
         area_mm2=Areas(*(round(area, 4) for area in areas)),

@@ -1,4 +1,4 @@
-"""`tiles.geojson`: the tumour's outline and every tile with its score, as QuPath objects."""
+"""`tiles.geojson`: the tumour's outline and tiles with their measurements, as QuPath objects."""
 
 import json
 from collections.abc import Sequence
@@ -6,31 +6,41 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from shapely import MultiPolygon, affinity, box, unary_union
 from shapely.geometry import mapping
 
 from he2her2.geometry import Mask, Point
 from he2her2.labels import IhcScore
 from he2her2.models import tile_classes
-from he2her2.results.palette import SCORE_COLOURS, TUMOUR_COLOUR
+from he2her2.results.palette import SCORE_COLOURS, SELECTED_COLOUR, TUMOUR_COLOUR
+from he2her2.results.rasters import RasterFrame
 from he2her2.results.tiles_h5 import ScoredTiles
 
 _Feature = dict[str, Any]
 
 
-def write_geojson(path: Path, tumour: Mask, px_l0: float, tiles: ScoredTiles | None, offset_l0: Point) -> None:
+SELECTED_CLASS = "HER2 selected"
+"""QuPath class of the tiles that decided; the others have the class of their IHC score."""
+
+
+def write_geojson(
+    path: Path, tumour: Mask, frame: RasterFrame, tiles: ScoredTiles | None, *, all_tiles: bool = False
+) -> None:
     """Write a FeatureCollection that QuPath opens by drag and drop.
+
+    Selected tiles have a class of their own, to be switched on and off; the others have that of their IHC score.
 
     Args:
         path: Where to.
         tumour: (h, w) tumour mask.
-        px_l0: Level-0 px per mask pixel.
+        frame: Its scale; coordinates are counted from its bounds, as QuPath does.
         tiles: The scored tiles, if there are any.
-        offset_l0: What QuPath calls (0, 0): the slide's bounds where its format has some (MRXS), else zero.
+        all_tiles: Write every tile, not only the selected ones: 0.4 kB each, which QuPath opens up to some 100 000.
     """
-    features = [_tumour_feature(tumour, px_l0, offset_l0)]
+    features = [_tumour_feature(tumour, frame.px_l0, frame.bounds_l0)]
     if tiles is not None:
-        features += _tile_features(tiles, offset_l0)
+        features += _tile_features(tiles, frame.bounds_l0, all_tiles=all_tiles)
     path.write_text(json.dumps({"type": "FeatureCollection", "features": features}, separators=(",", ":")), "utf-8")
 
 
@@ -62,30 +72,47 @@ def _tumour_feature(tumour: Mask, px_l0: float, offset_l0: Point) -> _Feature:
     }
 
 
-def _tile_features(tiles: ScoredTiles, offset_l0: Point) -> list[_Feature]:
+def _tile_features(tiles: ScoredTiles, offset_l0: Point, *, all_tiles: bool) -> list[_Feature]:
     origins = tiles.grid.origins_l0 - np.asarray(offset_l0)
-    classes = tile_classes(tiles.scores).astype(int)
-    ihc_scores = list(IhcScore)
+    ihc_scores = [list(IhcScore)[k] for k in tile_classes(tiles.scores).astype(int)]
+    measured = _measurements(tiles)
+    wanted = np.arange(len(tiles.grid)) if all_tiles else np.flatnonzero(tiles.selected)
+    rows = zip(*(values[wanted].tolist() for values in measured.values()), strict=True)
     return [
-        _tile_feature(origin, tiles.grid.side_l0, score, ihc_scores[k], chosen=chosen)
-        for origin, score, k, chosen in zip(
-            origins.tolist(), tiles.scores.tolist(), classes.tolist(), tiles.selected.tolist(), strict=True
-        )
+        {
+            "type": "Feature",
+            "geometry": {"type": "Polygon", "coordinates": [_square(origins[k].tolist(), tiles.grid.side_l0)]},
+            "properties": {
+                "objectType": "tile",
+                "classification": _selected() if tiles.selected[k] else _scored(ihc_scores[k]),
+                "measurements": dict(zip(measured, row, strict=True)),
+            },
+        }
+        for k, row in zip(wanted.tolist(), rows, strict=True)
     ]
 
 
-def _tile_feature(
-    origin: Sequence[int], side_l0: float, score: float, ihc_score: IhcScore, *, chosen: bool
-) -> _Feature:
-    left, top = origin
-    right, bottom = round(left + side_l0, 2), round(top + side_l0, 2)
-    ring = [[left, top], [right, top], [right, bottom], [left, bottom], [left, top]]
+def _measurements(tiles: ScoredTiles) -> dict[str, NDArray[Any]]:
+    """(n,) values of each measurement of a tile, by the name that QuPath shows."""
+    logits = zip(map(str, IhcScore), tiles.logits.T.astype(float).round(4), strict=False)
     return {
-        "type": "Feature",
-        "geometry": {"type": "Polygon", "coordinates": [ring]},
-        "properties": {
-            "objectType": "tile",
-            "classification": {"name": f"HER2 {ihc_score}", "color": SCORE_COLOURS[ihc_score]},
-            "measurements": {"HER2 score": round(score, 4), "Selected": int(chosen)},
-        },
+        "HER2 score": tiles.scores.round(4),
+        "HER2 rank": tiles.ranks,
+        "Attention": tiles.attention.round(8),
+        **{f"Logit {name}": values for name, values in logits},
+        "Selected": tiles.selected.astype(int),
     }
+
+
+def _square(origin: Sequence[int], side: float) -> list[list[float]]:
+    left, top = origin
+    right, bottom = round(left + side, 2), round(top + side, 2)
+    return [[left, top], [right, top], [right, bottom], [left, bottom], [left, top]]
+
+
+def _selected() -> dict[str, Any]:
+    return {"name": SELECTED_CLASS, "color": SELECTED_COLOUR}
+
+
+def _scored(ihc_score: IhcScore) -> dict[str, Any]:
+    return {"name": f"HER2 {ihc_score}", "color": SCORE_COLOURS[ihc_score]}

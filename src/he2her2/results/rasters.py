@@ -1,25 +1,72 @@
-"""Masks and maps as PNG, and the tiles' scores as a raster."""
+"""Masks and maps as PNG that state their scale and place, samples of the map, and the tiles' scores as a raster."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
-from he2her2.geometry import Map, Mask, Size, TileGrid
+from he2her2.files import write_csv
+from he2her2.geometry import Map, Mask, Point, Size, TileGrid, l0_from_mask
+from he2her2.preprocessing import AdaptiveMap
 
 PNG_LEVEL = 3
 """Of zlib: the usual 6 takes twice as long, and saves a tenth at most of a picture of tissue."""
 
 
-def write_mask(path: Path, mask: Mask) -> None:
+_INCH_UM = 25_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class RasterFrame:
+    """Scale and place of a raster over a whole slide; its first pixel begins at (0, 0) of level 0.
+
+    Attributes:
+        px_l0: Level-0 px per raster px.
+        mpp: µm per raster px.
+        bounds_l0: Top left corner of the scanned part, which QuPath calls (0, 0).
+    """
+
+    px_l0: float
+    mpp: float
+    bounds_l0: Point
+
+    def png_info(self, meaning: str) -> PngInfo:
+        """Text chunks of a PNG: the meaning of its values, and its scale and place."""
+        info = PngInfo()
+        info.add_text("Description", f"{meaning}; 1 px is {self.px_l0:g} px of level 0, {self.mpp:g} µm")
+        info.add_text("px_l0", repr(self.px_l0))
+        info.add_text("mpp", repr(self.mpp))
+        info.add_text("origin_l0", "0 0")
+        info.add_text("bounds_l0", f"{self.bounds_l0.x} {self.bounds_l0.y}")
+        return info
+
+    @property
+    def dpi(self) -> tuple[float, float]:
+        """Px per inch, which a PNG keeps per metre."""
+        return _INCH_UM / self.mpp, _INCH_UM / self.mpp
+
+
+def write_mask(path: Path, mask: Mask, frame: RasterFrame, name: str) -> None:
     """Write a mask as a one-bit PNG: white is inside."""
-    Image.fromarray(mask).save(path, "PNG", optimize=True)
+    info = frame.png_info(f"{name}: white is inside")
+    Image.fromarray(mask).save(path, "PNG", optimize=True, dpi=frame.dpi, pnginfo=info)
 
 
-def write_map(path: Path, values: Map) -> None:
+def write_map(path: Path, values: Map, frame: RasterFrame, name: str) -> None:
     """Write a map in [0, 1] as a 16-bit grey PNG: 65 535 is 1."""
-    Image.fromarray(np.rint(values * 65_535).astype(np.uint16)).save(path, "PNG", compress_level=PNG_LEVEL)
+    info = frame.png_info(f"{name}: 65535 is 1")
+    picture = Image.fromarray(np.rint(values * 65_535).astype(np.uint16))
+    picture.save(path, "PNG", compress_level=PNG_LEVEL, dpi=frame.dpi, pnginfo=info)
+
+
+def write_samples(path: Path, sampling: AdaptiveMap, frame: RasterFrame) -> None:
+    """Write the samples of a tumour map as CSV: centre in level-0 px and probability, in the order of scoring."""
+    centres = l0_from_mask(sampling.points, frame.px_l0).round(1)
+    rows = zip(*centres.T.tolist(), sampling.values.round(4).tolist(), strict=True)
+    write_csv(path, ("x_l0", "y_l0", "probability"), rows)
 
 
 def score_raster(grid: TileGrid, scores: NDArray[np.float64], size: Size, px_l0: float) -> NDArray[np.float64]:

@@ -140,7 +140,7 @@ def plan_run(
     config: Config,
     weights: Sequence[NetworkNote],
     overrides: Mapping[str, object],
-    patients: Mapping[str, Any] = MappingProxyType({}),
+    told: Mapping[str, Any] = MappingProxyType({}),
     overwrite: bool = False,
     result_file: str = PREDICTION,
 ) -> Run:
@@ -152,7 +152,7 @@ def plan_run(
         config: The settings.
         weights: The networks.
         overrides: What else the user chose that can change a result (mpp, annotations).
-        patients: Used in the weights, by `manifest.recorded_patients`.
+        told: What `run.json` tells beside these: the folder of the weights, and the patients used in them.
         overwrite: Take over a folder that holds results of another configuration.
         result_file: Name of each slide's result.
 
@@ -168,7 +168,7 @@ def plan_run(
         raise OutputError(f"{folder}: holds results of other settings or weights; choose another --out, or --overwrite")
     description = {"digest": made_of, "config": asdict(config), "weights": networks, "overrides": dict(overrides)}
     slides = SlideFolders(folder, result_file, overwrite)
-    return Run(slides, describe_environment(command) | description | dict(patients))
+    return Run(slides, describe_environment(command) | description | dict(told))
 
 
 def _other_run(file: Path, made_of: str) -> bool:
@@ -189,13 +189,21 @@ class RunDescription:
         digest: SHA-256 of its configuration.
         config: The settings as they were written; `RunFolder.config` makes them those of this version.
         weights: The networks.
+        weights_folder: Where they lay, or their name.
         versions: Of Python and the libraries.
+        command: The command line.
+        started: When it began, in UTC.
+        hardware: The machine.
     """
 
     digest: str | None = None
     config: Mapping[str, Any] | None = None
     weights: tuple[NetworkNote, ...] = ()
+    weights_folder: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
+    command: tuple[str, ...] = ()
+    started: str = ""
+    hardware: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

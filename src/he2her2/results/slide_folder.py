@@ -6,10 +6,12 @@ from pathlib import Path
 
 from he2her2.errors import SlideOpenError
 from he2her2.files import atomic, read_json, write_json
+from he2her2.geometry import Size
 from he2her2.results.evidence import Evidence
 from he2her2.results.geojson import write_geojson
+from he2her2.results.heatmap import write_heatmap
 from he2her2.results.overlay import Caption, draw_overlay
-from he2her2.results.rasters import PNG_LEVEL, write_map, write_mask
+from he2her2.results.rasters import PNG_LEVEL, RasterFrame, write_map, write_mask, write_samples
 from he2her2.results.slide_result import FileStamp, MadeOf, SlideResult, result_of_record, result_to_record
 from he2her2.results.tiles_h5 import ScoredTiles, read_tiles, write_tiles
 
@@ -106,7 +108,7 @@ class SlideFolders:
         result = replace(product.result, run_digest=made_of.configuration, inputs=made_of.inputs)
         with atomic(self.of(slide_id)) as draft:
             draft.mkdir()
-            _write_rasters(draft, product)
+            _write_rasters(draft, product, result.frame)
             if product.tiles is not None:
                 write_tiles(
                     draft / _TILES,
@@ -117,13 +119,7 @@ class SlideFolders:
                     overlap_px=product.overlap_px,
                 )
             segmentation = product.segmentation
-            write_geojson(
-                draft / "tiles.geojson",
-                segmentation.tumour,
-                segmentation.px_l0,
-                product.tiles,
-                product.bounds_origin_l0,
-            )
+            write_geojson(draft / "tiles.geojson", segmentation.tumour, result.frame, product.tiles)
             sheet = draw_overlay(segmentation, product.tiles, _caption(result), product.photo)
             sheet.save(draft / "overlay.png", compress_level=PNG_LEVEL)
             result = replace(result, files={file.name: file.stat().st_size for file in sorted(draft.iterdir())})
@@ -135,11 +131,15 @@ class SlideFolders:
         shutil.rmtree(self.of(slide_id), ignore_errors=True)
 
 
-def _write_rasters(folder: Path, evidence: Evidence) -> None:
+def _write_rasters(folder: Path, evidence: Evidence, frame: RasterFrame) -> None:
     for name in ("tissue", "pen", "blur", "tumour"):
-        write_mask(folder / f"{name}.png", getattr(evidence.segmentation, name))
-    if evidence.segmentation.sampling is not None:
-        write_map(folder / "tumour_map.png", evidence.segmentation.sampling.map)
+        write_mask(folder / f"{name}.png", getattr(evidence.segmentation, name), frame, name)
+    if (sampling := evidence.segmentation.sampling) is not None:
+        write_map(folder / "tumour_map.png", sampling.map, frame, "probability of invasive tumour")
+        write_samples(folder / "tumour_samples.csv", sampling, frame)
+    if evidence.tiles is not None:
+        size = Size(*evidence.segmentation.tumour.shape[::-1])
+        write_heatmap(folder / "heatmap.ome.tif", evidence.tiles, size, frame)
 
 
 def _caption(result: SlideResult) -> Caption:

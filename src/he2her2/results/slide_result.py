@@ -21,8 +21,10 @@ from pydantic.dataclasses import dataclass
 from he2her2.config import Config
 from he2her2.domain import Likeness, slide_features
 from he2her2.files import digest
+from he2her2.geometry import Point
 from he2her2.labels import Her2Status
 from he2her2.models import Card
+from he2her2.results.rasters import RasterFrame
 from he2her2.rules import OperatingPoint, PatientRule, Triage
 from he2her2.timing import StreamTimes, Watch
 
@@ -93,6 +95,7 @@ class SlideFacts:
         width: In level-0 px.
         height: In level-0 px.
         levels: Of the pyramid.
+        bounds_origin: Top left corner (x, y) of the scanned part in level-0 px, which QuPath calls (0, 0).
     """
 
     vendor: str
@@ -101,6 +104,7 @@ class SlideFacts:
     width: PositiveInt
     height: PositiveInt
     levels: PositiveInt
+    bounds_origin: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -402,6 +406,11 @@ class SlideResult:
     def made_of(self) -> MadeOf:
         """All that it depends on."""
         return MadeOf(self.run_digest, self.inputs)
+
+    @property
+    def frame(self) -> RasterFrame:
+        """Scale and place of its masks and maps."""
+        return RasterFrame(self.mask.px_l0, self.mask.px_mpp, Point(*self.slide.bounds_origin))
 
     @property
     def domain_features(self) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""`tiles.h5`: TRIDENT's coordinates, so that peers' tools open it, with scores, logits and selection beside them."""
+"""`tiles.h5`: TRIDENT's coordinates, so that peers' tools open it, with scores, logits, selection and attention."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +24,21 @@ class ScoredTiles:
         scores: (n,) expected IHC score, in [0, 3].
         logits: (n, 4) of the tile network.
         selected: (n,) True for a tile that decided.
+        attention: (n,) share of each tile in the result, at least 0, summing to 1.
     """
 
     grid: TileGrid
     scores: NDArray[np.float64]
     logits: NDArray[np.float32]
     selected: NDArray[np.bool_]
+    attention: NDArray[np.float64]
+
+    @property
+    def ranks(self) -> NDArray[np.int64]:
+        """(n,) rank of each tile by score, 1 the highest; equal scores in raster order."""
+        ranks = np.empty(len(self.scores), np.int64)
+        ranks[np.argsort(-self.scores, kind="stable")] = np.arange(1, len(ranks) + 1)
+        return ranks
 
 
 def write_tiles(
@@ -61,6 +70,7 @@ def write_tiles(
         file.create_dataset("scores", data=tiles.scores)
         file.create_dataset("logits", data=tiles.logits)
         file.create_dataset("selected", data=tiles.selected)
+        file.create_dataset("attention", data=tiles.attention)
 
 
 def read_tiles(path: Path) -> ScoredTiles:
@@ -80,7 +90,12 @@ def read_tiles(path: Path) -> ScoredTiles:
                 mpp=float(attrs["mpp"]),
             )
             logits = _read(file, "logits", (n, *file["logits"].shape[1:2]), "f")
-            return ScoredTiles(grid, _read(file, "scores", (n,), "f"), logits, _read(file, "selected", (n,), "b"))
+            scores, selected = _read(file, "scores", (n,), "f"), _read(file, "selected", (n,), "b")
+            if "attention" in file:
+                attention = _read(file, "attention", (n,), "f")
+            else:  # of before it was kept, when each selected tile had the same share
+                attention = selected / max(np.count_nonzero(selected), 1)
+            return ScoredTiles(grid, scores, logits, selected, attention)
     except (OSError, KeyError, AttributeError, IndexError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path}: is damaged ({' '.join(str(error).split())}); predict the slide again") from None
 

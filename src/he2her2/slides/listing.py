@@ -18,7 +18,8 @@ _DICOM_ENDINGS = frozenset({".dcm", ""})
 def slides_in(folder: Path) -> list[Path]:
     """List the slides in a folder and in the folders below it, sorted; hidden files and folders are skipped.
 
-    A DICOM series is one slide, and its first file stands for it, whether or not its files end in `.dcm`.
+    So is the evidence of a run of ours, whose heatmaps are no slides. A DICOM series is one slide, and its first file
+    stands for it, whether or not its files end in `.dcm`.
 
     Args:
         folder: The folder.
@@ -32,10 +33,14 @@ def _visible_files(folder: Path) -> Iterator[Path]:
     for path in folder.iterdir():
         if path.name.startswith("."):
             continue
-        if path.is_dir() and not path.is_symlink():
+        if path.is_dir() and not path.is_symlink() and not _is_evidence(path):
             yield from _visible_files(path)
         elif not path.is_dir():
             yield path
+
+
+def _is_evidence(folder: Path) -> bool:
+    return folder.name == "slides" and (folder.parent / "run.json").is_file()
 
 
 def _first_of_series(files: Iterable[Path]) -> list[Path]:
