@@ -434,7 +434,17 @@ def test_the_command_writes_page_tables_and_plots(evaluated):
     _, out = evaluated
     page = (out / "evaluation.md").read_text()
 
-    names = ("roc", "precision_recall", "saved", "calibration", "scores", "confusion", "score_matrix", "sites")
+    names = (
+        "roc",
+        "precision_recall",
+        "saved",
+        "decision_curve",
+        "calibration",
+        "scores",
+        "confusion",
+        "score_matrix",
+        "sites",
+    )
     assert [f"](plots/{name}.png)" in page for name in names] == [True] * len(names)
     assert {file.name for file in (out / "plots").iterdir()} == {f"{n}.{e}" for n in names for e in ("png", "svg")}
     tables = {"metrics.csv", "slides.csv", "patients.csv", "exclusions.csv", "flow.csv", "evaluation.json"}
@@ -449,14 +459,10 @@ def test_the_page_reads_like_a_results_section(evaluated):
     first = "Of 39 patients 16 were HER2-positive (39 slides, test split of manifest.csv). The model ranked them with"
     assert page.index("NOTICE: untrained weights") < page.index(f"NOTICE: {PHANTOM_NOTICE}") < page.index(first)
     headings = [line[3:] for line in page.splitlines() if line.startswith("## ")]
-    first_five = [
-        "What limits these figures",
-        "Participants",
-        "Performance",
-        "Operating point, triage, calibration",
-        "Plots",
-    ]
-    assert headings[:5] == first_five
+    first = ["What limits these figures", "Participants", "Performance", "Calibration"]
+    assert headings[:4] == first
+    assert headings[4].startswith("Decision curve")
+    assert headings[5:7] == ["Operating point, triage, calibration", "Plots"]
     assert "Nothing was chosen: no slides of split val were predicted in this run" in page
     assert "| failed in the run | - 1 |" in page
     assert "| 17 | Ethical approval | not known to the program |" in page

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from scipy.stats import norm
 from sklearn import metrics as sk
 
 from he2her2.evaluation import plots, summarise
@@ -102,6 +103,29 @@ def test_roc_bands_cover_the_truth():
     covered = sum(band.low[40] <= true <= band.high[40] for band in bands)
 
     assert covered >= 34
+
+
+def test_the_simultaneous_band_holds_the_whole_true_curve():
+    """Everywhere at once in about 95 % of 100 cohorts; the pointwise band does so far less often."""
+    rng, held = np.random.default_rng(0), np.zeros(2)
+    truth = np.arange(100) < 40
+    for k in range(100):
+        curve = roc_curve(truth, rng.normal(size=100) + truth, np.arange(100).astype(str), seed=k, draws=500)
+        true = norm.cdf(norm.ppf(curve.x) + 1)[1:-1]  # both ends are known
+        bands = ((curve.all_low, curve.all_high), (curve.low, curve.high))
+        held += [((low[1:-1] <= true) & (true <= high[1:-1])).all() for low, high in bands]
+
+    assert held[0] >= 88
+    assert held[1] <= 82
+
+
+def test_the_pointwise_band_lies_within_the_simultaneous_one():
+    """Which is wider nearly everywhere."""
+    curve = roc_curve(*curve_arrays(made_up_cases(60)))
+
+    assert (curve.all_low <= curve.low).all()
+    assert (curve.high <= curve.all_high).all()
+    assert (curve.all_high - curve.all_low).sum() > 1.1 * (curve.high - curve.low).sum()
 
 
 @pytest.fixture(scope="module")

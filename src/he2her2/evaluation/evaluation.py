@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from he2her2.errors import EvaluationError
 from he2her2.evaluation.audits import (
@@ -20,6 +21,7 @@ from he2her2.evaluation.audits import (
     site_results,
     tile_audits,
 )
+from he2her2.evaluation.benefit import NamedCurve, decision_curves
 from he2her2.evaluation.cases import Cases, Joined, by_patient, check_patient_rule, join
 from he2her2.evaluation.comparison import RunComparison, compare_runs
 from he2her2.evaluation.leakage import (
@@ -125,6 +127,7 @@ class Evaluation:
         comparison: With another run, if one was given.
         reliability: Of the patients' probabilities.
         kept: Reliability of the probabilities as corrected by the calibration kept with the weights; None without.
+        benefit: Decision curves of the patients.
         validation: Validation cases; None without.
         applied: Rules chosen on them, and their results on the patients.
         at_choice: Figures of the patients at the chosen operating point.
@@ -146,6 +149,7 @@ class Evaluation:
     comparison: RunComparison | None
     reliability: Reliability
     kept: Reliability | None
+    benefit: tuple[NamedCurve, ...]
     validation: Validation | None
     applied: AppliedRules | None
     at_choice: Summary | None
@@ -185,6 +189,8 @@ def evaluate(question: Question, say: Callable[[str], None] = lambda _: None) ->
     validation = _validation(question, run, manifest, split)
     applied, at_choice = (None, None) if validation is None else _chosen(validation, joined.patients, question.budgets)
     missing = missing_data(run, joined)
+    kept = _kept(run, joined)
+    corrected = _corrected(applied, joined.patients) if kept is None else kept.probability
     say("auditing")
     return Evaluation(
         question=question,
@@ -208,7 +214,8 @@ def evaluate(question: Question, say: Callable[[str], None] = lambda _: None) ->
         sites=sites,
         comparison=comparison,
         reliability=reliability(joined.patients),
-        kept=_kept_reliability(run, joined),
+        kept=None if kept is None else reliability(kept),
+        benefit=decision_curves(joined.patients, corrected, prevalence, question.seed),
         validation=validation,
         applied=applied,
         at_choice=at_choice,
@@ -310,13 +317,19 @@ def _chosen(validation: Validation, patients: Cases, budgets: Budgets) -> tuple[
     return applied, summarise(decided, "patients, chosen threshold", budgets.prevalence)
 
 
-def _kept_reliability(run: RunFolder, joined: Joined) -> Reliability | None:
-    """Reliability of the probabilities that the run corrected by the calibration kept with its weights."""
+def _kept(run: RunFolder, joined: Joined) -> Cases | None:
+    """The patients with probabilities as the calibration kept with the run's weights corrects them; None without."""
     corrected = run.probabilities(joined.slides.ids, "calibrated_probability")
     if np.isnan(corrected).any():
         return None
-    patients, _ = by_patient(replace(joined.slides, probability=corrected), joined.rule)
-    return reliability(patients)
+    return by_patient(replace(joined.slides, probability=corrected), joined.rule)[0]
+
+
+def _corrected(applied: AppliedRules | None, patients: Cases) -> NDArray[np.float64] | None:
+    """(n,) probabilities as the calibration that was chosen on validation patients corrects them; None without."""
+    if applied is None or applied.choice.calibration is None:
+        return None
+    return applied.choice.calibration(patients.probability)
 
 
 def _audits(

@@ -9,6 +9,7 @@ from typing import Any
 from he2her2.errors import OutputError
 from he2her2.evaluation import plots
 from he2her2.evaluation.audits import Audit, AuditRow, Cell
+from he2her2.evaluation.benefit import NamedCurve
 from he2her2.evaluation.cases import UNKNOWN_SCORE, Cases
 from he2her2.evaluation.evaluation import Evaluation
 from he2her2.evaluation.report import evaluation_page
@@ -19,6 +20,18 @@ from he2her2.statistics import Estimate
 
 _RESULT = "evaluation.json"
 _VERSION = 1
+_BENEFIT_COLUMNS = (
+    "probabilities",
+    "prevalence",
+    "threshold",
+    "model",
+    "model_low",
+    "model_high",
+    "test_all",
+    "gain",
+    "gain_low",
+    "gain_high",
+)
 _EXCLUSION_COLUMNS = ("slide_id", "patient_id", "reason", "detail", "label")
 
 
@@ -72,6 +85,7 @@ def _write_plots(e: Evaluation, folder: Path) -> tuple[str, ...]:
         plots.plot_precision_recall(cases, e.patients, notices, stem("precision_recall"))
         prevalence = e.question.budgets.prevalence
         plots.plot_saved(cases, e.patients, prevalence, notices, stem("saved"), e.at_choice)
+        plots.plot_benefit(e.benefit, e.patients, notices, stem("decision_curve"))
     calibrated = (e.applied and e.applied.calibrated) or e.kept
     plots.plot_calibration(e.reliability, calibrated, e.patients, notices, stem("calibration"))
     plots.plot_scores(cases, e.patients, notices, stem("scores"))
@@ -87,6 +101,7 @@ def _write_tables(e: Evaluation, folder: Path) -> None:
     _write(folder / "metrics.csv", _metric_rows(e.groups))
     for cases in (e.joined.slides, e.joined.patients):
         _write(folder / f"{cases.level}s.csv", _case_rows(cases))
+    _write(folder / "decision_curves.csv", _benefit_rows(e.benefit), _BENEFIT_COLUMNS)
     _write(folder / "flow.csv", [{"step": step, "slides": n} for step, n in e.joined.flow])
     excluded = [
         (out.slide_id, out.patient_id, str(out.reason), out.detail, "" if out.truth is None else str(out.truth))
@@ -108,6 +123,25 @@ def _metric_rows(summaries: Iterable[Summary]) -> Iterator[AuditRow]:
                 "cases": summary.title, "family": figure.family, "figure": e.name, "value": e.value, "low": e.low,
                 "high": e.high, "level": e.level, "n": e.n, "method": e.method,
             }  # fmt: skip
+
+
+def _benefit_rows(curves: Iterable[NamedCurve]) -> Iterator[AuditRow]:
+    """A row for every threshold of every decision curve."""
+    for named in curves:
+        c = named.curve
+        columns = (
+            c.thresholds,
+            c.model.value,
+            c.model.low,
+            c.model.high,
+            c.test_all,
+            c.gain.value,
+            c.gain.low,
+            c.gain.high,
+        )
+        for values in zip(*columns, strict=True):
+            cells: tuple[Cell, ...] = (named.name, c.prevalence, *map(float, values))
+            yield dict(zip(_BENEFIT_COLUMNS, cells, strict=True))
 
 
 def _case_rows(cases: Cases) -> Iterator[AuditRow]:
@@ -163,6 +197,7 @@ def _as_json(e: Evaluation) -> dict[str, Any]:
             "groups": {summary.title: _summary_json(summary) for summary in e.groups},
             "audits": [_audit_json(audit) for audit in e.audits],
             "reliability": asdict(e.reliability),
+            "decision_curves": {named.name: named.sentence for named in e.benefit},
             "kept_calibration": None if e.kept is None else asdict(e.kept),
             "choice": None if e.applied is None else asdict(e.applied),
             "comparison": None if e.comparison is None else asdict(e.comparison),

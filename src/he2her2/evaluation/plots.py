@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from he2her2.evaluation.audits import SiteResult, sensitivity_specificity
+from he2her2.evaluation.benefit import NamedCurve
 from he2her2.evaluation.cases import Cases
 from he2her2.evaluation.plot_style import BAND_ALPHA, BLUE, GREEN, GREY, ORANGE, PINK, Note, canvas, save
 from he2her2.evaluation.summary import Reliability, Summary
@@ -29,12 +30,17 @@ def plot_roc(cases: Cases, summary: Summary, notices: tuple[str, ...], stem: Pat
     sensitivity, specificity = sensitivity_specificity(cases)
     with canvas("Receiver operating characteristic") as (figure, axes):
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 3)), label="chance")
+        axes.fill_between(curve.x, curve.all_low, curve.all_high, color=BLUE, alpha=BAND_ALPHA / 2, linewidth=0)
         _draw(axes, curve, BLUE, f"AUC {summary['AUC'].text()}")
         false = Estimate("", 1 - specificity.value, 1 - specificity.high, 1 - specificity.low, specificity.n, "")
         _cross(axes, false, sensitivity, ORANGE, f"threshold {cases.threshold:.3g}, exact 95 % intervals")
         _share_axes(axes, "1 - specificity", "sensitivity")
         axes.legend(loc="lower right")
-        return save(figure, Note(_caption(summary, "Band: pointwise 95 %, bootstrap by patient."), notices), stem)
+        return save(
+            figure,
+            Note(_caption(summary, "Bands: pointwise and, paler, simultaneous 95 %, bootstrap by patient."), notices),
+            stem,
+        )
 
 
 def plot_precision_recall(cases: Cases, summary: Summary, notices: tuple[str, ...], stem: Path) -> tuple[Path, ...]:
@@ -89,6 +95,43 @@ def plot_saved(
         return save(figure, Note(_caption(summary, text), notices), stem)
 
 
+def plot_benefit(
+    curves: Sequence[NamedCurve], summary: Summary, notices: tuple[str, ...], stem: Path
+) -> tuple[Path, ...]:
+    """Net benefit over the threshold, in these data and in a clinic, against testing everybody and nobody."""
+    *own, clinic = curves
+    with canvas("Decision curves", size_inch=(9.6, 5.2)) as (figure, axes):
+        axes.remove()
+        panels = figure.subplots(1, 2)
+        panels[0].set_title("Decision curves", pad=12)
+        _benefit(panels[0], own, "in these data")
+        _benefit(panels[1], [clinic], "in the clinic")
+        panels[0].set_ylabel("net benefit: true positives of 1000 patients")
+        text = (
+            "Threshold t: one positive found is worth (1-t)/t needless tests. Net benefit of testing those whom "
+            "the model calls. In the clinic: probabilities moved to its share of positives. Bands: pointwise 95 %, "
+            "bootstrap by patient."
+        )
+        return save(figure, Note(_caption(summary, text), notices), stem)
+
+
+def _benefit(axes: "Axes", curves: Sequence[NamedCurve], where: str) -> None:
+    """Curves of one prevalence."""
+    first = curves[0].curve
+    axes.axhline(0, color=GREY, linewidth=1, label="test nobody")
+    axes.plot(
+        first.thresholds, 1000 * first.test_all, color=GREY, linewidth=1, linestyle=(0, (4, 3)), label="test everybody"
+    )
+    for named, colour in zip(curves, (BLUE, ORANGE), strict=False):
+        x, model = named.curve.thresholds, named.curve.model
+        axes.fill_between(x, 1000 * model.low, 1000 * model.high, color=colour, alpha=BAND_ALPHA, linewidth=0)
+        axes.plot(x, 1000 * model.value, color=colour, label=named.name.partition(",")[0])
+    highest = max(float(named.curve.model.high.max()) for named in curves)
+    axes.set_ylim(-150 * highest, 1400 * highest)
+    axes.set_xlabel(f"threshold probability\n{where}, {100 * first.prevalence:.3g} % positive")
+    axes.legend(loc="upper right")
+
+
 def _mark(axes: "Axes", summary: Summary, colour: str, marker: str, label: str) -> None:
     missed, saved = 1 - summary["sensitivity"].value, summary.counts.called_negative / summary.n
     axes.plot([missed], [saved], marker, color=colour, markersize=8, label=label, clip_on=False, zorder=5)
@@ -104,22 +147,26 @@ def plot_calibration(
         if calibrated is not None:
             _reliability(axes, calibrated, ORANGE, "D", "corrected")
         _share_axes(axes, "mean probability of the group", "share of HER2-positive patients")
-        axes.legend(loc="lower right")
+        axes.legend(loc="upper left")
         text = (
-            "Groups of about equally many patients, exact 95 % intervals. Error: mean distance from the line, less "
-            "the part expected by chance. Corrected: by a calibration on other patients."
+            "Groups of about equally many patients, exact 95 % intervals. Line and pointwise band: restricted cubic "
+            "spline of the logit. Slope 1 and intercept 0 are right. Corrected: by a calibration on other patients."
         )
         return save(figure, Note(_caption(summary, text), notices), stem)
 
 
 def _reliability(axes: "Axes", found: Reliability, colour: str, marker: str, name: str) -> None:
-    """The groups with their intervals, joined by a thin line."""
+    """The groups with their intervals, and the smooth curve with its band."""
     x, y = ([bin_.predicted for bin_ in found.bins], [bin_.observed.value for bin_ in found.bins])
     down, up = ([abs(getattr(b.observed, end) - b.observed.value) for b in found.bins] for end in ("low", "high"))
-    axes.plot(x, y, color=colour, linewidth=0.8, alpha=0.6)
+    smooth = [(point.predicted, point.observed, point.low, point.high) for point in found.line.curve]
+    if smooth:
+        at, line, low, high = zip(*smooth, strict=True)
+        axes.fill_between(at, low, high, color=colour, alpha=BAND_ALPHA, linewidth=0)
+        axes.plot(at, line, color=colour, linewidth=1.2)
     axes.errorbar(
         x, y, yerr=[down, up], fmt=marker, color=colour, markersize=6, linewidth=1.4, capsize=3, clip_on=False,
-        label=f"{name}, error {found.error.text()}",
+        label=f"{name}: slope {found.line.slope.text()}, intercept {found.line.intercept.text()}",
     )  # fmt: skip
 
 

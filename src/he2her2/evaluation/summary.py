@@ -13,6 +13,7 @@ from he2her2.labels import IhcScore
 from he2her2.rules import Calibration
 from he2her2.statistics import (
     BinaryCounts,
+    CalibrationLine,
     Estimate,
     ExactTests,
     ReliabilityBin,
@@ -21,6 +22,7 @@ from he2her2.statistics import (
     balanced_accuracy,
     brier_interval,
     calibration_error_interval,
+    calibration_line,
     called_negative,
     confusion_matrix,
     decision_interval,
@@ -175,18 +177,21 @@ class Reliability:
         brier: Brier score.
         error: Calibration error, less the part expected by chance.
         bins: Share of positives over the probability.
+        line: Intercept, slope, observed over expected, and the smooth curve.
     """
 
     brier: Estimate
     error: Estimate
     bins: tuple[ReliabilityBin, ...]
+    line: CalibrationLine
 
 
 def reliability(cases: Cases, calibration: Calibration | None = None) -> Reliability:
-    """Reliability of the cases' probabilities, corrected if a calibration is given."""
+    """Reliability of the patients' probabilities, corrected if a calibration is given."""
     p = cases.probability if calibration is None else calibration(cases.probability)
     return Reliability(
         brier_interval(cases.truth, p, cases.patients),
         calibration_error_interval(cases.truth, p, cases.patients),
         reliability_curve(cases.truth, p, cases.patients),
+        calibration_line(cases.truth, p),
     )

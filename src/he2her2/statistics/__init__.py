@@ -9,7 +9,9 @@ from he2her2.statistics.calibration import (
     recalibrate_site,
     reliability_curve,
 )
+from he2her2.statistics.calibration_line import CalibrationLine, CurvePoint, calibration_line
 from he2her2.statistics.curves import Curve, precision_recall, roc_curve, saved_against_missed
+from he2her2.statistics.decision_curve import DecisionCurve, NetBenefit, decision_curve
 from he2her2.statistics.intervals import (
     LEVEL,
     Estimate,
@@ -62,11 +64,15 @@ __all__ = [
     "AucInfluence",
     "BinaryCounts",
     "Bounds",
+    "CalibrationLine",
     "Curve",
+    "CurvePoint",
+    "DecisionCurve",
     "Difference",
     "Estimate",
     "ExactTests",
     "McNemar",
+    "NetBenefit",
     "OperatingPointResult",
     "RankedScores",
     "ReliabilityBin",
@@ -83,11 +89,13 @@ __all__ = [
     "balanced_accuracy",
     "brier_interval",
     "calibration_error_interval",
+    "calibration_line",
     "called_negative",
     "choose_operating_point",
     "choose_triage",
     "confusion_matrix",
     "counts_interval",
+    "decision_curve",
     "decision_interval",
     "delong_difference",
     "exact_binomial",

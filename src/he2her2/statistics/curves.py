@@ -1,6 +1,8 @@
 """Curves with bands: ROC, precision and recall, tests saved against positives missed.
 
-Each has a pointwise 95 % band from the Bayesian bootstrap of `resampling`.
+Each has two 95 % bands from the Bayesian bootstrap of `resampling`: a pointwise one, and a simultaneous one that holds
+the whole true curve: the envelope of the 95 % of drawn curves that are least extreme at their most extreme place
+(global rank envelope, Myllymäki et al., J R Stat Soc B 2017;79:381-404).
 """
 
 from collections.abc import Callable
@@ -13,7 +15,8 @@ from numpy.typing import NDArray
 from he2her2.statistics.resampling import PRIOR, patient_index
 from he2her2.statistics.roc import RankedScores
 
-_N_DRAWS = 500
+_N_DRAWS = 1000
+_LEVEL = 0.95
 _GRID = np.linspace(0, 1, 201)
 _EPSILON = 1e-12
 
@@ -28,14 +31,18 @@ class Curve:
     Attributes:
         line: (p, 2) the corners (x, y) of the curve itself.
         x: (m,) places of the band, ascending.
-        low: (m,) lower end of the band.
+        low: (m,) lower end of the pointwise band.
         high: (m,) upper end.
+        all_low: (m,) lower end of the simultaneous band.
+        all_high: (m,) upper end.
     """
 
     line: NDArray[np.float64]
     x: NDArray[np.float64]
     low: NDArray[np.float64]
     high: NDArray[np.float64]
+    all_low: NDArray[np.float64]
+    all_high: NDArray[np.float64]
 
 
 def roc_curve(
@@ -142,6 +149,19 @@ def _banded(
         weights[:-2] = rng.standard_exponential(n_patients)[index]
         weights[-2:] = rng.standard_gamma(PRIOR, 2) * (len(truth) / n_patients)
         draws[k] = read(_GRID, *corners(*ranking.masses(weights)))
-    low, high = np.quantile(draws, [0.025, 0.975], axis=0)
     own = read(_GRID, x, y)
-    return Curve(np.stack([x, y], axis=1), _GRID, np.minimum(low, own), np.maximum(high, own))
+    inner, outer = np.quantile(draws, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2], axis=0), _envelope(draws)
+    ends = (np.minimum(inner[0], own), np.maximum(inner[1], own), np.minimum(outer[0], own), np.maximum(outer[1], own))
+    return Curve(np.stack([x, y], axis=1), _GRID, *ends)
+
+
+def _envelope(draws: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(2, m) least and greatest height of the drawn curves that are nowhere extreme; `draws` is (b, m)."""
+    ordered = np.sort(draws, axis=0)
+    depth = np.full(len(draws), len(draws))
+    for column, values in zip(draws.T, ordered.T, strict=True):  # the rank from the nearer end; equals are shallow
+        from_below = np.searchsorted(values, column, side="right")
+        from_above = len(values) - np.searchsorted(values, column, side="left")
+        np.minimum(depth, np.minimum(from_below, from_above), out=depth)
+    kept = draws[depth >= np.sort(depth)[int((1 - _LEVEL) * len(draws))]]
+    return np.stack([kept.min(axis=0), kept.max(axis=0)])
