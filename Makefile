@@ -43,7 +43,7 @@ $(VENV)/core.stamp: pyproject.toml constraints.txt
 
 # Everything: training and the developers' tools.
 $(VENV)/full.stamp: $(VENV)/core.stamp
-	$(PIP) install -c constraints.txt -e ".[train]" --group dev
+	$(PIP) install -c constraints.txt -e ".[train,encoders]" --group dev
 	touch $@
 
 clean:

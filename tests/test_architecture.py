@@ -25,7 +25,6 @@ FLOORS = [
     {"__main__"},
     {"cli"},
     {"viewer", "report"},
-    {"exchange"},
     {"ablation"},
     {"training"},
     {"evaluation"},
@@ -34,6 +33,7 @@ FLOORS = [
     {"pipeline"},
     {"method"},
     {"models"},
+    {"exchange"},
     {"preprocessing"},
     {"statistics"},
     {"phantom"},
@@ -59,7 +59,7 @@ NEVER = {
 """What a room may not import although it lies below."""
 
 HEAVY = {
-    "torch": {"models", "training"},
+    "torch": {"exchange", "models", "training"},
     "lightning": {"training"},
     "matplotlib": {"evaluation"},
     "sklearn": set(),

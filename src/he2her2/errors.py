@@ -71,7 +71,7 @@ class SlideError(He2Her2Error):
 
     Attributes:
         slide_id: The slide's name.
-        stage: The step that failed: open, annotations, read, tissue, tumour, tiling, scoring.
+        stage: The step that failed: open, annotations, read, tissue, tumour, tiling, scoring, exchange.
         reason: The finding.
         remedy: Advice to the user.
     """
@@ -109,6 +109,12 @@ class NotANumberError(SlideError):
     """A network gave a value that is no number."""
 
     stage = "scoring"
+
+
+class ExchangeError(SlideError):
+    """Tiles or features of another program cannot be read, or cannot be written in the layout asked for."""
+
+    stage = "exchange"
 
 
 class TissueError(SlideError):

@@ -9,6 +9,7 @@ from he2her2.cli import options as o
 from he2her2.cli.ablating import ablate
 from he2her2.cli.console import say
 from he2her2.cli.evaluating import evaluate_run, recalibrate_run
+from he2her2.cli.features import convert, features
 from he2her2.cli.manifests import manifest
 from he2her2.cli.phantoms import demo, phantom
 from he2her2.cli.slides import effective_settings, inspect, slide_command
@@ -53,7 +54,7 @@ app.command("predict", help="Predict the HER2 status of slides.")(slide_command(
 app.command("segment", help="Write tissue, quality and tumour masks only, without scoring tiles.")(
     slide_command("segment")
 )
-for command in (inspect, demo, phantom, import_weights, ablate, labels, split):
+for command in (inspect, demo, phantom, features, convert, import_weights, ablate, labels, split):
     app.command()(command)
 app.command("evaluate")(evaluate_run)
 app.command("recalibrate")(recalibrate_run)

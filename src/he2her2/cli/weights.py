@@ -1,7 +1,7 @@
 """Commands on folders of weights: `import-weights` and `weights`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -63,6 +63,24 @@ def join_networks(
     for network in record.get("networks_without_record", ()):
         say(f"  caution  the patients of {network} are not on record: evaluate cannot say that none of them is tested")
     say("  note     decision rules and domain are not taken over: they hold for the networks they were chosen with")
+
+
+@weights.command("encoder")
+def export_encoder(
+    name: Annotated[Literal["efficientnet-lite0"], typer.Argument(help="The encoder.")],
+    *,
+    out: Annotated[Path, typer.Option("--out", "-o", help="New folder of the encoder.", show_default=False)],
+    mpp: Annotated[float, typer.Option(min=0.05, max=64, help="µm per px of its tiles.")] = 0.5,
+    side_px: Annotated[int, typer.Option(min=32, max=1024, help="Side of its tiles in px.")] = 256,
+) -> None:
+    """Export a feature encoder of an installed package to a folder that runs without torch."""
+    from he2her2.errors import OutputError
+    from he2her2.models import export_lite0
+
+    if out.exists():
+        raise OutputError(f"{out}: is there already; choose another --out")
+    card = export_lite0(out, mpp, side_px)
+    say(f"{out}: {name}, {card.n_features} features of tiles of {side_px} px at {mpp:g} µm/px; licence {card.licence}")
 
 
 def import_weights(

@@ -2,6 +2,7 @@
 
 from he2her2.cohort.annotations import annotation_lines
 from he2her2.cohort.engine import SlideEngine, SlideTask, TaskOutcome, Worker, require_all
+from he2her2.cohort.feature_worker import FeatureFile, FeatureRegion, FeatureStore, FeatureWorker
 from he2her2.cohort.leaks import UNREAD, find_leaks, refuse_chosen_with, refuse_leaks
 from he2her2.cohort.ledger import Ledger, ResultStore
 from he2her2.cohort.likeness import ALIKE, THUMBNAIL_PX, likeness, print_of
@@ -12,6 +13,10 @@ __all__ = [
     "ALIKE",
     "THUMBNAIL_PX",
     "UNREAD",
+    "FeatureFile",
+    "FeatureRegion",
+    "FeatureStore",
+    "FeatureWorker",
     "Ledger",
     "ResultStore",
     "SlideEngine",

@@ -1,7 +1,7 @@
 """The steps of the method on one slide: segmentation, tiles, inference, decision."""
 
 from he2her2.method.decision import Decision, decide_on
-from he2her2.method.inference import Scored, infer, pace
+from he2her2.method.inference import Scored, encode, infer, pace
 from he2her2.method.raster import native_mpp, thumbnail_on_raster, tile_side_mask
 from he2her2.method.segmentation import (
     Segmentation,
@@ -20,6 +20,7 @@ __all__ = [
     "TissueRule",
     "cut_tumour",
     "decide_on",
+    "encode",
     "find_tissue",
     "find_tumour",
     "infer",

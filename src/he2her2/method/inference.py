@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from he2her2.config import Runtime
 from he2her2.errors import NotANumberError
 from he2her2.geometry import TileGrid
-from he2her2.models import Engine
+from he2her2.models import Encoder, Engine
 from he2her2.preprocessing import Blocks, share_blocks
 from he2her2.slides import Slide, TileBatch, TileMapping, map_tiles
 from he2her2.timing import StreamTimes
 
 Scored: TypeAlias = tuple[NDArray[np.int64], NDArray[np.float32]]
-"""(n,) positions of tiles in their grid, and their (n, k) logits."""
+"""(n,) positions of tiles in their grid, and their (n, k) logits, or (n, d) features."""
 
 
 def infer(
@@ -75,6 +75,34 @@ def infer(
         reason = f"the {card.role} ({card.network.name}) gives {n_bad} of {len(logits)} tiles a value that is no number"
         raise NotANumberError(slide.slide_id, reason, "use other weights or, on a GPU, --set runtime.precision=full")
     return positions[order], logits
+
+
+def encode(
+    slide: Slide,
+    grid: TileGrid,
+    encoder: Encoder,
+    runtime: Runtime,
+    done: Callable[[int], None] = lambda _: None,
+    spent: Callable[[StreamTimes], None] = lambda _: None,
+) -> Scored:
+    """Positions of the readable tiles of a grid, and their (n, d) features; arguments are those of `infer`.
+
+    Raises:
+        NotANumberError: A feature is nan or infinite.
+    """
+    found = [(np.empty(0, np.int64), np.empty((0, encoder.card.n_features), np.float32))]
+    n_done = 0
+    with map_tiles(slide, grid, lambda batch: (batch.index, encoder(batch.pixels)), **pace(runtime)) as stream:
+        for encoded in stream:
+            found.append(encoded)
+            n_done += len(encoded[0])
+            done(n_done)
+    spent(replace(stream.times, tiles=n_done))
+    features = np.concatenate([features for _, features in found])
+    if not np.isfinite(features).all():
+        reason = f"the encoder {encoder.card.name} gives a tile a value that is no number"
+        raise NotANumberError(slide.slide_id, reason, "use other weights or, on a GPU, --precision full")
+    return np.concatenate([positions for positions, _ in found]), features
 
 
 def blocks_of(grid: TileGrid, engine: Engine) -> Blocks | None:

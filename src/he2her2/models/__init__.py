@@ -19,6 +19,7 @@ from he2her2.models.bag import Aggregated, Bag
 from he2her2.models.card import RESEARCH_USE, UNTRAINED_NOTICE, Card, Metric, Role, Spec
 from he2her2.models.encoders import CNNS, YUV_FROM_RGB, CnnRole, CnnSpec, Colour, InputSpec, cnn_named, resize
 from he2her2.models.engines import Engine, Untrained, load_engine
+from he2her2.models.feature_encoders import ENCODERS, TILE_CNN, Encoder, export_lite0, load_encoder, read_feature_card
 from he2her2.models.joining import join_weights
 from he2her2.models.slide_model import (
     Aggregator,
@@ -38,8 +39,10 @@ __all__ = [
     "AGGREGATORS",
     "CARD_FILE",
     "CNNS",
+    "ENCODERS",
     "POSITIVE_FROM",
     "RESEARCH_USE",
+    "TILE_CNN",
     "UNTRAINED_NOTICE",
     "YUV_FROM_RGB",
     "Aggregated",
@@ -50,6 +53,7 @@ __all__ = [
     "CnnRole",
     "CnnSpec",
     "Colour",
+    "Encoder",
     "Engine",
     "InputSpec",
     "Metric",
@@ -61,15 +65,18 @@ __all__ = [
     "aggregator_for",
     "aggregator_named",
     "cnn_named",
+    "export_lite0",
     "hashes_of",
     "join_weights",
     "load_aggregator",
     "load_cnn",
+    "load_encoder",
     "load_engine",
     "load_slide_model",
     "load_tensors",
     "read_card",
     "read_domain",
+    "read_feature_card",
     "read_rules",
     "resize",
     "settings_of_training",

@@ -25,7 +25,7 @@ from he2her2.models.signature import Arrays, Signature
 from he2her2.models.torch_modules import batch_of, initial_weights, module_of, run_of
 from he2her2.models.weights import CARD_FILE, ONNX_FILE, TENSOR_FILE
 
-__all__ = ["OPSET", "check_aggregator", "engine_of", "save_weights", "session_of"]
+__all__ = ["OPSET", "check_aggregator", "engine_of", "onnx_of", "save_weights", "session_of"]
 
 OPSET = 18
 _TOLERANCE = 1e-5
@@ -52,24 +52,9 @@ def _graph_of(spec: Spec, module: nn.Module) -> _Graph:
         module: In evaluation.
     """
     signature, exported = spec.signature, spec.exported(module)
-    draft: Any = BytesIO()  # torch's types know paths only
-    with warnings.catch_warnings():
-        # the newer exporter is slower, needs onnxscript and writes the paths of this machine into the file
-        warnings.filterwarnings("ignore", message="You are using the legacy TorchScript", category=DeprecationWarning)
-        warnings.filterwarnings("ignore", message="The feature will be removed", category=DeprecationWarning)
-        torch.onnx.export(
-            exported,
-            tuple(torch.from_numpy(array) for array in signature.random_inputs(2).values()),
-            draft,
-            dynamo=False,
-            opset_version=OPSET,
-            export_params=False,
-            do_constant_folding=False,
-            input_names=[*signature.inputs],
-            output_names=[*signature.outputs],
-            dynamic_axes=_dynamic_axes(signature),
-        )
-    model = onnx.load_from_string(draft.getvalue())
+    drawn = tuple(torch.from_numpy(array) for array in signature.random_inputs(2).values())
+    draft = _traced(exported, drawn, [*signature.inputs], [*signature.outputs], _dynamic_axes(signature))
+    model = onnx.load_from_string(draft)
     state = exported.state_dict()
     declared = [value.name for value in model.graph.input if value.name in state]
     tensors = {name: state[name].detach().numpy() for name in declared}
@@ -79,6 +64,54 @@ def _graph_of(spec: Spec, module: nn.Module) -> _Graph:
     model.graph.initializer.extend(_declared(name, tensor) for name, tensor in tensors.items())
     model.graph.name, model.producer_name, model.producer_version = spec.name, "he2her2", ""
     return _Graph(model, tensors)
+
+
+def onnx_of(module: nn.Module, shape: tuple[int, ...], name: str) -> bytes:
+    """ONNX model of an encoder's module, with its weights.
+
+    Args:
+        module: In evaluation, from `input` (n, ...) to `features` (n, d).
+        shape: Of one input.
+        name: Of the graph.
+    """
+    axes = {"input": {0: "n"}, "features": {0: "n"}}
+    drawn = torch.zeros((2, *shape))
+    model = onnx.load_from_string(_traced(module, (drawn,), ["input"], ["features"], axes, with_weights=True))
+    model.graph.name, model.producer_name, model.producer_version = name, "he2her2", ""
+    packed: bytes = model.SerializeToString(deterministic=True)
+    return packed
+
+
+def _traced(
+    module: nn.Module,
+    inputs: tuple[Tensor, ...],
+    input_names: list[str],
+    output_names: list[str],
+    dynamic_axes: dict[str, dict[int, str]],
+    *,
+    with_weights: bool = False,
+) -> bytes:
+    """A module as torch's exporter writes it."""
+    draft: Any = BytesIO()  # torch's types know paths only
+    with warnings.catch_warnings():
+        # the newer exporter is slower, needs onnxscript and writes the paths of this machine into the file
+        warnings.filterwarnings("ignore", message="You are using the legacy TorchScript", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", message="The feature will be removed", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", message="Constant folding", category=UserWarning)  # ONNX Runtime folds, too
+        torch.onnx.export(
+            module,
+            inputs,
+            draft,
+            dynamo=False,
+            opset_version=OPSET,
+            export_params=with_weights,
+            do_constant_folding=False,
+            input_names=input_names,
+            output_names=output_names,
+            dynamic_axes=dynamic_axes,
+        )
+    written: bytes = draft.getvalue()
+    return written
 
 
 def session_of(spec: Spec, weights: Arrays) -> onnxruntime.InferenceSession:

@@ -18,11 +18,20 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 from he2her2.errors import WeightsError
 from he2her2.geometry import Rgb
 from he2her2.models.card import Card
-from he2her2.models.encoders import CnnSpec, prepare_input
+from he2her2.models.encoders import CnnSpec, FeatureCard, prepare_input
 from he2her2.models.signature import Arrays, Inputs
 from he2her2.models.weights import ONNX_FILE
 
-__all__ = ["OnnxEngine", "max_rows", "new_session", "open_session", "run_network", "run_rows"]
+__all__ = [
+    "OnnxEncoder",
+    "OnnxEngine",
+    "max_rows",
+    "new_session",
+    "open_session",
+    "penultimate",
+    "run_network",
+    "run_rows",
+]
 
 _INPUT, _FEATURES, _LOGITS = "input", "features", "logits"
 
@@ -41,6 +50,9 @@ _MAX_ACTIVATION_BYTES = 1 << 26
 
 _MAX_WINDOWS = 64
 """Tiles of a picture whose features go through the fully connected layers at a time."""
+
+_ENCODER_ROWS = 16
+"""Tiles that an encoder of unknown layers gets at a time."""
 
 
 class OnnxEngine:
@@ -107,6 +119,73 @@ class OnnxEngine:
                 )
                 self._parts = convolutions, rest
             return self._parts
+
+
+class OnnxEncoder:
+    """A feature encoder that runs on the calling thread alone.
+
+    Args:
+        card: About the encoder.
+        identity: SHA-256 of all that its features depend on.
+        model: Path or bytes of an ONNX model with one input; its first output is taken.
+
+    Raises:
+        WeightsError: It does not run, or gives no (n, d) features as the card says.
+    """
+
+    def __init__(self, card: FeatureCard, identity: str, model: str | bytes) -> None:
+        self.card, self.identity = card, identity
+        try:
+            self._session = new_session(model)
+        except _ORT_ERRORS as error:
+            reason = str(error).splitlines()[0]
+            raise WeightsError(f"encoder {card.name}: ONNX Runtime cannot run it ({reason}); export it again") from None
+        self._names = self._session.get_inputs()[0].name, self._session.get_outputs()[0].name
+        channels = card.input.n_channels
+        self._factor = np.float32(1) / np.asarray(card.std[:channels], np.float32)[:, None, None]
+        self._shift = -np.asarray(card.mean[:channels], np.float32)[:, None, None] * self._factor
+        blank = np.zeros((2, card.input.side_px, card.input.side_px, 3), np.uint8)
+        try:
+            found = self._run(blank).shape
+        except (*_ORT_ERRORS, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise WeightsError(f"encoder {card.name}: fails on a tile of its card's size ({reason})") from None
+        if found != (2, card.n_features):
+            raise WeightsError(f"encoder {card.name}: gives {found} for 2 tiles where its card says {card.n_features}")
+
+    def __call__(self, pixels: Rgb) -> NDArray[np.float32]:
+        """Features (n, d) of (n, h, w, 3) tiles; each tile's do not depend on the others."""
+        features = np.empty((len(pixels), self.card.n_features), np.float32)
+        for start in range(0, len(pixels), _ENCODER_ROWS):
+            rows = slice(start, start + _ENCODER_ROWS)
+            features[rows] = self._run(pixels[rows])
+        return features
+
+    def _run(self, pixels: Rgb) -> NDArray[np.float32]:
+        if len(pixels) == 1:  # as `run_rows`: one row may take another path
+            return self._run(np.concatenate([pixels, pixels]))[:1]
+        channels = prepare_input(pixels, self.card.input)
+        if self.card.mean != (0.0,) * 3 or self.card.std != (1.0,) * 3:
+            channels *= self._factor
+            channels += self._shift
+        entry, output = self._names
+        found: NDArray[np.float32] = self._session.run([output], {entry: channels})[0]
+        return found.reshape(len(pixels), -1) if found.ndim == 4 and found.shape[2:] == (1, 1) else found
+
+
+def penultimate(file: Path) -> bytes:
+    """The model of a tile CNN without its last layer: from `input` to the features (n, d) before the logits."""
+    model = onnx.load(file)
+    last = model.graph.node.pop()
+    weights = model.graph.initializer
+    (n_features,) = (tensor.dims[1] for tensor in weights if tensor.name == last.input[1])
+    kept = [tensor for tensor in weights if tensor.name not in last.input]
+    del weights[:], model.graph.output[:]
+    weights.extend(kept)
+    output = helper.make_tensor_value_info(last.input[0], TensorProto.FLOAT, ["n", n_features])
+    model.graph.output.append(output)
+    packed: bytes = model.SerializeToString()
+    return packed
 
 
 def run_rows(

@@ -1,20 +1,39 @@
 """A CNN on a GPU, by torch; also on the CPU, where it is the yardstick of the ONNX engine."""
 
-from typing import Literal, cast
+from pathlib import Path
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from safetensors.torch import load_file
+from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
+from he2her2.errors import WeightsError
 from he2her2.geometry import Rgb
 from he2her2.models.card import Card
-from he2her2.models.encoders import YUV_FROM_RGB, YUV_UINT8_FROM_RGB, CnnModule, Colour, network_pixels
+from he2her2.models.encoders import (
+    YUV_FROM_RGB,
+    YUV_UINT8_FROM_RGB,
+    CnnModule,
+    CnnSpec,
+    Colour,
+    FeatureCard,
+    network_pixels,
+)
 from he2her2.models.signature import Arrays
 from he2her2.models.torch_modules import module_of
 
-__all__ = ["TorchEngine", "available_devices", "prepare_on_device", "yuv_uint8_on_device"]
+__all__ = [
+    "TorchEncoder",
+    "TorchEngine",
+    "available_devices",
+    "load_state",
+    "penultimate_module",
+    "prepare_on_device",
+    "yuv_uint8_on_device",
+]
 
 _MAX_ROWS = 256
 
@@ -76,10 +95,86 @@ class TorchEngine:
 
     def _on_device(self, pixels: Rgb, colour: Colour) -> Tensor:
         """Input of the network from (n, h, w, 3) pixels, on the device."""
-        host = torch.from_numpy(np.ascontiguousarray(pixels))
-        if self._device.type == "cuda":
-            host = host.pin_memory()
-        return prepare_on_device(host.to(self._device, non_blocking=True), colour)
+        return prepare_on_device(_sent(pixels, self._device), colour)
+
+
+class TorchEncoder:
+    """A feature encoder on a device; uint8 pixels are sent, everything else is done there.
+
+    Args:
+        card: About the encoder.
+        identity: SHA-256 of all that its features depend on.
+        module: From (n, c, s, s) to (n, d).
+        device: To run on.
+        mixed_precision: Compute in 16 bits where that is safe.
+
+    Raises:
+        WeightsError: It fails on a tile, or gives no (n, d) features as the card says.
+    """
+
+    def __init__(
+        self, card: FeatureCard, identity: str, module: nn.Module, device: str, *, mixed_precision: bool = False
+    ) -> None:
+        self.card, self.identity = card, identity
+        self._device, self._mixed_precision = torch.device(device), mixed_precision
+        self._module = module.eval().to(self._device)
+        shape = (1, card.input.n_channels, 1, 1)
+        self._mean, self._std = (
+            torch.tensor(values[: card.input.n_channels], device=self._device).reshape(shape)
+            for values in (card.mean, card.std)
+        )
+        blank = np.zeros((2, card.input.side_px, card.input.side_px, 3), np.uint8)
+        try:
+            found = tuple(self._run(blank).shape)
+        except Exception as error:  # whatever others' code raises
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            raise WeightsError(f"encoder {card.name}: fails on a tile of its card's size ({reason})") from error
+        if found != (2, card.n_features):
+            raise WeightsError(f"encoder {card.name}: gives {found} for 2 tiles where its card says {card.n_features}")
+
+    def __call__(self, pixels: Rgb) -> NDArray[np.float32]:
+        """Features (n, d) of (n, h, w, 3) tiles."""
+        features = np.empty((len(pixels), self.card.n_features), np.float32)
+        for start in range(0, len(pixels), _MAX_ROWS):
+            rows = slice(start, start + _MAX_ROWS)
+            features[rows] = self._run(pixels[rows])
+        return features
+
+    @torch.inference_mode()
+    def _run(self, pixels: Rgb) -> NDArray[np.float32]:
+        small, colour = network_pixels(pixels, self.card.input)
+        tiles = prepare_on_device(_sent(small, self._device), colour)
+        with torch.autocast(self._device.type, enabled=self._mixed_precision):
+            return _array(self._module((tiles - self._mean) / self._std))
+
+
+def penultimate_module(spec: CnnSpec, weights: Arrays) -> nn.Module:
+    """Module of a CNN without its last layer: from tiles to the features before the logits, after their ReLU."""
+    cnn: Any = module_of(spec, weights)
+    cnn.fc_layers = cnn.fc_layers[:-1].append(nn.Identity())
+    return cast("nn.Module", cnn)
+
+
+def load_state(module: nn.Module, file: Path) -> None:
+    """Load all weights of a module from a safetensors or torch file; nothing in it is executed.
+
+    Raises:
+        WeightsError: There is no such file, or its tensors are not the module's.
+    """
+    if not file.is_file():
+        raise WeightsError(f"{file}: is missing, and the card beside it names it; copy the folder again")
+    state = load_file(file) if file.suffix == ".safetensors" else torch.load(file, "cpu", weights_only=True)
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise WeightsError(f"{file}: is not of this model ({reason}); correct model in card.json") from None
+
+
+def _sent(pixels: Rgb, device: torch.device) -> Tensor:
+    """(n, h, w, 3) pixels on a device."""
+    host = torch.from_numpy(np.ascontiguousarray(pixels))
+    return (host.pin_memory() if device.type == "cuda" else host).to(device, non_blocking=True)
 
 
 def _array(logits: Tensor) -> NDArray[np.float32]:

@@ -14,7 +14,7 @@ from he2her2.results.slide_result import (
     result_of_record,
     result_to_record,
 )
-from he2her2.results.tables import Failure, PatientResult, PredictedSlide
+from he2her2.results.tables import Failure, PatientResult, PredictedSlide, write_failures
 from he2her2.results.tiles_h5 import ScoredTiles
 
 __all__ = [
@@ -44,4 +44,5 @@ __all__ = [
     "result_of_record",
     "result_to_record",
     "segmentation_evidence",
+    "write_failures",
 ]

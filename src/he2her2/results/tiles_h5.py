@@ -8,10 +8,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from he2her2.exchange import StoredTiles, trident_attributes
 from he2her2.geometry import Size, TileGrid
-from he2her2.units import is_close_mpp
 
-_POWERS = (80, 60, 40, 20, 10, 5)
 _MAX_TILES = 50_000_000  # a slide of 500 000 px square, its tiles overlapping by half, holds 15 million
 
 
@@ -46,27 +45,21 @@ def write_tiles(
 ) -> None:
     """Write the tiles to one HDF5 file.
 
-    `coords` is (n, 2) int64 level-0 px with TRIDENT's attributes; magnifications follow from µm/px (10 µm/px is 1x).
+    `coords` is (n, 2) int64 level-0 px with TRIDENT's attributes.
     """
     grid = tiles.grid
+    cut = StoredTiles(
+        slide_id,
+        grid.origins_l0.astype(np.int64),
+        side=grid.side_l0,
+        side_px=grid.side_px,
+        mpp_l0=mpp_l0,
+        size_l0=size_l0,
+        overlap_px=overlap_px,
+    )
     with h5py.File(path, "w", track_order=True) as file:
-        coords = file.create_dataset("coords", data=grid.origins_l0.astype(np.int64))
-        coords.attrs.update(
-            {
-                "patch_size": grid.side_px,
-                "patch_size_level0": round(grid.side_l0),
-                "level0_magnification": _magnification(mpp_l0),
-                "target_magnification": _magnification(grid.mpp),
-                "overlap": overlap_px,
-                "name": slide_id,
-                "savetodir": slide_id,
-                "level0_width": size_l0.w,
-                "level0_height": size_l0.h,
-                "mpp": grid.mpp,
-                "mpp_level0": mpp_l0,
-                "side_level0": grid.side_l0,
-            }
-        )
+        coords = file.create_dataset("coords", data=cut.corners)
+        coords.attrs.update({**trident_attributes(cut), "mpp": grid.mpp})
         file.create_dataset("scores", data=tiles.scores)
         file.create_dataset("logits", data=tiles.logits)
         file.create_dataset("selected", data=tiles.selected)
@@ -111,14 +104,3 @@ def _read(file: h5py.File, name: str, shape: tuple[int, ...], kind: str) -> NDAr
     if kind == "f" and not np.isfinite(values).all():
         raise ValueError(f"{name} holds a value that is no number")
     return values
-
-
-def _magnification(mpp: float) -> float:
-    """Objective power that µm/px stand for by custom, within 10 %; 10 / mpp beyond.
-
-    Example:
-        >>> _magnification(0.23), _magnification(0.5), _magnification(0.35)
-        (40, 20, 28.57)
-    """
-    custom = (power for power in _POWERS if is_close_mpp(mpp, 10.0 / power))
-    return next(custom, round(10.0 / mpp, 2))

@@ -2,6 +2,14 @@
 
 from he2her2.errors import ConfigError
 from he2her2.models.encoders.cnn import CNNS, CnnModule, CnnRole, CnnSpec
+from he2her2.models.encoders.feature_card import (
+    FeatureCard,
+    HubModel,
+    OnnxModel,
+    TimmModel,
+    feature_card_from_json,
+    feature_card_to_json,
+)
 from he2her2.models.encoders.pixels import (
     YUV_FROM_RGB,
     YUV_UINT8_FROM_RGB,
@@ -20,8 +28,14 @@ __all__ = [
     "CnnRole",
     "CnnSpec",
     "Colour",
+    "FeatureCard",
+    "HubModel",
     "InputSpec",
+    "OnnxModel",
+    "TimmModel",
     "cnn_named",
+    "feature_card_from_json",
+    "feature_card_to_json",
     "network_pixels",
     "prepare_input",
     "resize",

@@ -1,0 +1,200 @@
+"""Commands on features: `features` extracts them, `convert` brings them from one program's layout to another's."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from he2her2.cli import options as o
+from he2her2.cli.console import say
+from he2her2.errors import He2Her2Error
+
+if TYPE_CHECKING:
+    from he2her2.cohort import FeatureFile, FeatureWorker
+    from he2her2.config import Config
+
+_RUN_FILE = "run.json"
+
+_EncoderName = Annotated[
+    str,
+    typer.Option(
+        "--encoder",
+        metavar="NAME",
+        help="tile-cnn (of --weights), efficientnet-lite0, or a folder with a card.json; see docs/encoders.md.",
+        show_default=False,
+    ),
+]
+_Region = Annotated[
+    Literal["tumour", "tissue", "annotated"],
+    typer.Option(help="Where tiles are cut: tumour that is found, all usable tissue, or annotated tumour alone."),
+]
+_Coords = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of coordinates of TRIDENT, CLAM or WSInfer, in place of cutting.", show_default="cut the region"
+    ),
+]
+_OutFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder to write.", show_default=False)]
+
+
+def features(  # noqa: PLR0913  # a command's options
+    what: o.What,
+    *,
+    encoder: _EncoderName,
+    out: _OutFolder,
+    region: _Region = "tumour",
+    coords: _Coords = None,
+    weights: o.WeightsOption = "bundled",
+    mpp: o.Mpp = None,
+    annotations: o.Annotations = None,
+    annotation_class: o.AnnotationClasses = None,
+    preset: o.PresetName = "default",
+    config: o.ConfigFile = None,
+    settings: o.Set = None,
+    backend: o.Reader = "auto",
+    threads: o.Threads = None,
+    device: o.RunsOn = "auto",
+    precision: o.Arithmetic = "full",
+    overwrite: o.OverwriteOption = False,
+) -> None:
+    """Extract the features of slides: one HDF5 file a slide, in TRIDENT's layout."""
+    from he2her2.cli.slides import effective_settings
+    from he2her2.cli.training import Stages
+    from he2her2.cohort import FeatureStore, FeatureWorker, Ledger, SlideEngine, find_slides
+    from he2her2.exchange import tiles_files
+    from he2her2.models import load_cnn, load_encoder, trained_folder
+    from he2her2.results import Failure, write_failures
+
+    effective = effective_settings(preset, config, settings, backend, threads, device, precision)
+    find_tumour = region == "tumour" and coords is None
+    worker = FeatureWorker(
+        load_encoder(encoder, trained_folder(weights), effective.runtime.device, effective.runtime.precision),
+        effective,
+        load_cnn(weights, "tumour_cnn", effective) if find_tumour else None,
+        region,
+        tuple(annotation_class or ()),
+        None if coords is None else tiles_files(coords),
+        Stages().progress,
+    )
+    sources = find_slides(what, mpp=mpp, annotations=annotations)
+    for note in sources.notes:
+        say(f"NOTE {note}", error=True)
+    _begin(out, worker, effective, overwrite=overwrite)
+    engine = SlideEngine(log=None if sources.single else out / "errors.log")
+    done: dict[str, FeatureFile] = {}
+    failures: list[Failure] = []
+    ledger = Ledger(FeatureStore(out), worker.configuration)
+    for task, outcome in engine.run(sources.tasks, worker, ledger, stage="slides"):
+        if isinstance(outcome, Failure):
+            failures.append(outcome)
+            say(f"{task.slide_id}: FAILED ({outcome.stage}): {outcome.reason}; {outcome.remedy}", error=True)
+        else:
+            done[task.slide_id] = outcome
+            say(f"{task.slide_id}: {outcome.n_tiles} tiles" + (", there already" if outcome.kept else ""))
+        write_failures(out / "failures.csv", failures)
+    n_tiles, card = sum(file.n_tiles for file in done.values()), worker.encoder.card
+    say(
+        f"{len(done)} slides done, {len(failures)} failed; {n_tiles} tiles of {card.input.side_px} px at "
+        f"{card.input.mpp:g} µm/px, {card.n_features} features of {card.name} each, in {out}"
+    )
+    if failures:
+        raise typer.Exit(1)
+
+
+def _begin(out: Path, worker: "FeatureWorker", config: "Config", *, overwrite: bool) -> None:
+    """Describe the run, unless its folder holds features of another encoder or of other settings.
+
+    Raises:
+        OutputError: It does, or cannot be written.
+    """
+    from dataclasses import asdict
+
+    from he2her2.errors import OutputError
+    from he2her2.files import check_writable, read_json, write_json
+    from he2her2.results import describe_environment
+
+    check_writable(out)
+    file = out / _RUN_FILE
+    try:
+        other = read_json(file).get("digest") != worker.configuration
+    except FileNotFoundError:
+        other = any(out.glob("*.h5"))
+    except (OSError, ValueError):
+        other = True
+    if other and not overwrite:
+        raise OutputError(
+            f"{out}: holds features of another encoder or other settings; choose another --out, or --overwrite"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    encoder = {"card": asdict(worker.encoder.card), "sha256": worker.encoder.identity}
+    described = {"digest": worker.configuration, "encoder": encoder, "region": worker.region, "config": asdict(config)}
+    write_json(file, describe_environment(sys.argv) | described, ascii_only=True)
+
+
+def convert(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of files of tiles.", show_default=False)],
+    *,
+    to: Annotated[
+        Literal["trident", "clam", "stamp", "wsinfer"], typer.Option(help="Layout to write.", show_default=False)
+    ],
+    out: _OutFolder,
+    mpp: o.Mpp = None,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(help="CSV of the slides, whose mpp is taken: the column's, else the file's.", show_default=False),
+    ] = None,
+    coords: Annotated[
+        Path | None, typer.Option(help="Folder of the coordinates of features that stand alone.", show_default=False)
+    ] = None,
+) -> None:
+    """Convert tiles and features between the layouts of TRIDENT, CLAM, STAMP and WSInfer."""
+    from he2her2.cohort import SlideEngine, SlideTask
+    from he2her2.exchange import Converted, convert_file, tiles_files
+    from he2her2.results import Failure
+
+    files = tiles_files(folder)
+    known = {} if manifest is None else _mpps(manifest, list(files))
+    beside = {} if coords is None else tiles_files(coords)
+
+    def worker(task: SlideTask) -> Converted:
+        return convert_file(task.path, out, to, mpp_l0=task.mpp, coords=beside.get(task.slide_id))
+
+    tasks = [SlideTask(slide_id, path, mpp or known.get(slide_id)) for slide_id, path in files.items()]
+    outcomes = [found for _, found in SlideEngine().run(tasks, worker)]
+    failures = [found for found in outcomes if isinstance(found, Failure)]
+    converted = [found for found in outcomes if not isinstance(found, Failure)]
+    for failure in failures:
+        say(f"{failure.slide_id}: FAILED: {failure.reason}; {failure.remedy}", error=True)
+    sources = ", ".join(sorted({found.source for found in converted})) or "nothing"
+    n_tiles = sum(found.n_tiles for found in converted)
+    say(f"{len(converted)} slides, {n_tiles} tiles, from {sources} to {to} in {out}; {len(failures)} failed")
+    for text in dict.fromkeys(text for found in converted for text in found.lost):
+        say(f"  not kept {text}: {to} has no place for it")
+    if failures:
+        raise typer.Exit(1)
+
+
+def _mpps(manifest: Path, slide_ids: Sequence[str]) -> dict[str, float]:
+    """µm per level-0 px of slides, as the manifest says, else as the slides' own files do.
+
+    Raises:
+        He2Her2Error: The manifest names none of them.
+    """
+    from he2her2.cohort import SlideEngine, SlideTask
+    from he2her2.manifest import read_manifest
+    from he2her2.results import Failure
+    from he2her2.slides import open_slide
+
+    def worker(task: SlideTask) -> float:
+        if task.mpp is not None:
+            return task.mpp
+        with open_slide(task.path) as slide:
+            return slide.mpp
+
+    rows = [row for row in read_manifest(manifest).rows if row.slide_id in set(slide_ids)]
+    if not rows:
+        raise He2Her2Error(f"{manifest}: names none of the slides, such as {slide_ids[0]}; check slide_id")
+    outcomes = SlideEngine().run([SlideTask(row.slide_id, row.path, row.mpp) for row in rows], worker)
+    return {task.slide_id: found for task, found in outcomes if not isinstance(found, Failure)}

@@ -1,0 +1,185 @@
+"""Features of slides: the worker of `he2her2 features`, and the files that it fills."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from he2her2.cohort.engine import SlideTask
+from he2her2.config import Config
+from he2her2.errors import AnnotationError, ExchangeError, TilingError
+from he2her2.exchange import StoredTiles, made_of_trident, read_tiles_file, write_trident
+from he2her2.files import digest
+from he2her2.geometry import TileGrid
+from he2her2.method import encode, require_readable, segment_slide, tile_side_mask
+from he2her2.models import Encoder, Engine
+from he2her2.preprocessing import TooFewTilesError, cut_tiles
+from he2her2.results import MadeOf
+from he2her2.slides import Slide, open_slide
+from he2her2.timing import Progress, Watch, silent
+from he2her2.units import is_close_mpp
+
+FeatureRegion: TypeAlias = Literal["tumour", "tissue", "annotated"]
+"""Where tiles are cut: in the tumour that is found, in all usable tissue, or in annotated tumour."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureFile:
+    """A slide's file of features.
+
+    Attributes:
+        path: The file.
+        n_tiles: Tiles in it.
+        kept: True where it was there already.
+    """
+
+    path: Path
+    n_tiles: int
+    kept: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FeatureWorker:
+    """Cuts slides into tiles and gives the features of these.
+
+    Attributes:
+        encoder: Gives the features.
+        config: The settings; tiles overlap only where `tiling.min_tiles` asks for it.
+        tumour_cnn: Finds the tumour; None where the region is another.
+        region: Where tiles are cut.
+        annotation_classes: Classes of annotations that are tumour; by their names if empty.
+        coords: Files of coordinates of other programs, by slide, in place of cutting.
+        progress: Called with the stages of each slide.
+    """
+
+    encoder: Encoder
+    config: Config
+    tumour_cnn: Engine | None
+    region: FeatureRegion = "tumour"
+    annotation_classes: tuple[str, ...] = ()
+    coords: Mapping[str, Path] | None = None
+    progress: Progress = silent
+
+    @property
+    def configuration(self) -> str:
+        """SHA-256 of all that a slide's features depend on, but for the slide's own files."""
+        if self.coords is not None:
+            return digest(self.encoder.identity, "coords")
+        settings = self.config.method()
+        return digest(
+            self.encoder.identity,
+            {name: settings[name] for name in ("tissue", "quality", "adaptive", "tiling")},
+            None if self.tumour_cnn is None else self.tumour_cnn.card.summary,
+            self.region,
+            self.annotation_classes,
+        )
+
+    def __call__(self, task: SlideTask) -> StoredTiles:
+        """Tiles of one slide with their features.
+
+        Raises:
+            SlideError: The slide gives none.
+            AnnotationError: Its annotation cannot be used.
+        """
+        watch = Watch(self.progress)
+        with open_slide(task.path, mpp=task.mpp, backend=self.config.runtime.backend) as slide:
+            if self.coords is None:
+                grid, overlap_px = self._cut(slide, task, watch)
+            else:
+                grid, overlap_px = self._given(slide, self.coords), 0
+            readable, features = encode(
+                slide,
+                grid,
+                self.encoder,
+                self.config.runtime,
+                lambda n_done: watch.progress("tiles", n_done, len(grid)),
+                partial(watch.streamed, "tiles"),
+            )
+            require_readable(slide, len(readable), len(grid), n_needed=1)
+            return StoredTiles(
+                slide.slide_id,
+                grid.origins_l0[readable].astype(np.int64),
+                side=grid.side_l0,
+                side_px=grid.side_px,
+                mpp_l0=slide.mpp,
+                features=features,
+                encoder=self.encoder.card.name,
+                identity=self.encoder.identity,
+                size_l0=slide.size_l0,
+                overlap_px=overlap_px,
+            )
+
+    def _cut(self, slide: Slide, task: SlideTask, watch: Watch) -> tuple[TileGrid, int]:
+        """Tiles that lie wholly in the region, and how far they overlap in px."""
+        tile, tiling = self.encoder.card.input, self.config.tiling
+        annotation = None if self.region == "tissue" else task.read_annotation(self.annotation_classes)
+        if self.region == "annotated" and annotation is None:
+            raise AnnotationError("it has no annotations to cut; pass --annotations, or --region tumour")
+        segmentation = segment_slide(
+            slide, tile, self.config, tumour_cnn=self.tumour_cnn, annotation=annotation, watch=watch
+        )
+        try:
+            cut = cut_tiles(
+                segmentation.tumour,
+                slide.size_l0,
+                px_l0=segmentation.px_l0,
+                side_mask=tile_side_mask(tile, tiling),
+                side_px=tile.side_px,
+                mpp=segmentation.px_mpp / tiling.mask_downsample,
+                min_tiles=tiling.min_tiles or 1,
+            )
+        except TooFewTilesError as error:
+            found = f"{error.found} tiles fit into its {self.region} at the densest overlap, {error.needed} are needed"
+            remedy = "--region tissue" if self.region == "tumour" else "a slide with more of it"
+            raise TilingError(slide.slide_id, found, f"use {remedy}") from None
+        return cut.grid, tile.side_px - cut.stride_mask * tiling.mask_downsample
+
+    def _given(self, slide: Slide, coords: Mapping[str, Path]) -> TileGrid:
+        """Tiles of the slide's file of coordinates, which must be of the encoder's scale."""
+        if slide.slide_id not in coords:
+            raise ExchangeError(slide.slide_id, "no file of coordinates has its name", "check --coords")
+        tile = self.encoder.card.input
+        given = read_tiles_file(coords[slide.slide_id], slide.mpp)
+        grid = given.grid(tile.side_px)
+        if not is_close_mpp(grid.mpp, tile.mpp):
+            wide, wanted = grid.side_px * grid.mpp, tile.side_px * tile.mpp
+            found = f"its tiles are {wide:.4g} µm wide where the encoder {self.encoder.card.name} sees {wanted:.4g} µm"
+            raise ExchangeError(slide.slide_id, found, "cut coordinates for this encoder, or change its card")
+        if not len(grid):
+            raise ExchangeError(slide.slide_id, "its file of coordinates is empty", "cut its tiles again")
+        return grid
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureStore:
+    """Files of features in TRIDENT's layout, `<slide_id>.h5` in one folder.
+
+    Attributes:
+        folder: The folder.
+    """
+
+    folder: Path
+
+    def read(self, slide_id: str, made_of: MadeOf) -> FeatureFile | None:
+        """A slide's file; None where there is none, or it is made of something else."""
+        path = self._file(slide_id)
+        if not path.is_file() or made_of_trident(path) != digest(made_of):
+            return None
+        try:
+            return FeatureFile(path, len(read_tiles_file(path)), kept=True)
+        except ExchangeError:
+            return None
+
+    def write(self, slide_id: str, made_of: MadeOf, product: StoredTiles) -> FeatureFile:
+        """Write a slide's file."""
+        return FeatureFile(write_trident(self._file(slide_id), product, digest(made_of)), len(product))
+
+    def discard(self, slide_id: str) -> None:
+        """Remove a slide's file."""
+        self._file(slide_id).unlink(missing_ok=True)
+
+    def _file(self, slide_id: str) -> Path:
+        return self.folder / f"{slide_id}.h5"

@@ -1,0 +1,164 @@
+"""CLAM's files: coordinates in `patches/`, features in `h5_files/` (HDF5) and `pt_files/` (torch), a file a slide."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from he2her2.errors import ExchangeError
+from he2her2.exchange.hdf5 import number, open_hdf5, read_corners, read_features, write_hdf5
+from he2her2.exchange.stored_tiles import StoredTiles
+from he2her2.files import atomic
+from he2her2.geometry import Size
+
+
+def is_clam(file: h5py.File) -> bool:
+    """Whether an open file is of this layout: features are kept without any attribute."""
+    return "coords" in file and ("patch_level" in file["coords"].attrs or "features" in file)
+
+
+def read_clam(path: Path) -> StoredTiles:
+    """Tiles of a file of coordinates, or of features with the coordinates of `../patches` beside their folder.
+
+    µm per px are nowhere in CLAM's files.
+
+    Raises:
+        ExchangeError: It cannot be read.
+    """
+    if path.suffix == ".pt":
+        return _read_pt(path)
+    with open_hdf5(path) as file:
+        stated = dict(file["coords"].attrs)
+        corners, features = read_corners(file), read_features(file, "features")
+    beside = _patches_beside(path)
+    if not stated and beside is not None:
+        stated = _stated(beside)
+    side_px, size = number(stated, "patch_size"), stated.get("level_dim")
+    if number(stated, "patch_level") is not None or size is None or np.size(size) != 2:
+        size = None  # of a coarser level
+    return StoredTiles(
+        path.stem,
+        corners,
+        side=None if side_px is None else side_px * (number(stated, "downsample") or 1.0),
+        side_px=None if side_px is None else round(side_px),
+        features=features,
+        size_l0=None if size is None else Size(*(int(length) for length in size)),
+        stated=stated,
+    )
+
+
+def write_clam(folder: Path, tiles: StoredTiles) -> list[Path]:
+    """Write `patches/` and, where there are features, `h5_files/` and (with torch) `pt_files/`.
+
+    Raises:
+        ExchangeError: µm cannot be made px.
+        OutputError: They cannot be written.
+    """
+    tiles = tiles.in_unit("px")
+    written = []
+    if tiles.side is not None:
+        written.append(write_hdf5(folder / "patches" / f"{tiles.slide_id}.h5", lambda file: _fill_patches(file, tiles)))
+    if tiles.features is not None:
+        written.append(
+            write_hdf5(folder / "h5_files" / f"{tiles.slide_id}.h5", lambda file: _fill_features(file, tiles))
+        )
+        if find_spec("torch"):
+            written.append(_write_pt(folder / "pt_files" / f"{tiles.slide_id}.pt", tiles.features))
+    return written
+
+
+def _fill_patches(file: h5py.File, tiles: StoredTiles) -> None:
+    coords = _coords(file, tiles)
+    coords.attrs.update(tiles.stated if "patch_level" in tiles.stated else _attributes(tiles))
+
+
+def _fill_features(file: h5py.File, tiles: StoredTiles) -> None:
+    assert tiles.features is not None
+    file.create_dataset("features", data=tiles.features, maxshape=(None, tiles.features.shape[1]))
+    _coords(file, tiles)
+
+
+def _coords(file: h5py.File, tiles: StoredTiles) -> h5py.Dataset:
+    data = tiles.corners.astype(np.int64)
+    return file.create_dataset("coords", data=data, maxshape=(None, 2), chunks=(max(1, len(data)), 2))
+
+
+def _attributes(tiles: StoredTiles) -> dict[str, Any]:
+    """CLAM's attributes of tiles that are cut from level 0."""
+    assert tiles.side is not None
+    size = {} if tiles.size_l0 is None else {"level_dim": tiles.size_l0, "downsampled_level_dim": tiles.size_l0}
+    return {
+        "patch_size": round(tiles.side),
+        "patch_level": 0,
+        "downsample": (1.0, 1.0),
+        **size,
+        "name": tiles.slide_id,
+        "save_path": "patches",
+    }
+
+
+def _patches_beside(path: Path) -> Path | None:
+    """CLAM's file of coordinates of the same slide, next to the folder of features or to that one's."""
+    places = (folder / "patches" / f"{path.stem}.h5" for folder in path.absolute().parents[1:3])
+    return next((place for place in places if place.is_file()), None)
+
+
+def _stated(path: Path) -> dict[str, Any]:
+    with open_hdf5(path) as file:
+        return dict(file["coords"].attrs)
+
+
+def _read_pt(path: Path) -> StoredTiles:
+    """Features of a torch file, with the corners of `h5_files` or `patches` beside it."""
+    features = _tensor(path)
+    h5 = path.parent.parent / "h5_files" / f"{path.stem}.h5"
+    beside = h5 if h5.is_file() else _patches_beside(path)
+    if beside is None:
+        raise ExchangeError(
+            path.stem,
+            f"{path} holds features without coordinates, and neither ../h5_files nor ../patches has them",
+            "keep the folders of CLAM together",
+        )
+    found = read_clam(beside)
+    return StoredTiles(
+        path.stem,
+        found.corners,
+        side=found.side,
+        side_px=found.side_px,
+        features=features,
+        size_l0=found.size_l0,
+        stated=found.stated,
+    )
+
+
+def _tensor(path: Path) -> NDArray[Any]:
+    """The one tensor of a file; nothing in it is executed."""
+    torch = _torch(path)
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # noqa: BLE001  torch raises whatever it meets
+        reason = " ".join(str(error).split())[:200]
+        raise ExchangeError(path.stem, f"{path} is no file of one tensor ({reason})", "extract it again") from None
+    if not isinstance(found, torch.Tensor) or found.ndim != 2 or not found.is_floating_point():
+        raise ExchangeError(path.stem, f"{path} holds no (n, d) tensor of features", "give CLAM's pt_files")
+    exact = found.float() if found.dtype == torch.bfloat16 else found
+    array: NDArray[Any] = exact.numpy()
+    return array
+
+
+def _write_pt(path: Path, features: NDArray[Any]) -> Path:
+    torch = _torch(path)
+    with atomic(path) as draft:
+        torch.save(torch.from_numpy(np.ascontiguousarray(features)).clone(), draft)
+    return path
+
+
+def _torch(path: Path) -> Any:  # noqa: ANN401  a module
+    if not find_spec("torch"):
+        raise ExchangeError(path.stem, f"{path} needs torch", "pip install 'he2her2[train]', or give CLAM's h5_files")
+    import torch  # noqa: PLC0415  takes seconds to load
+
+    return torch

@@ -1,0 +1,310 @@
+"""Files of other programs: each layout read by an independent reader of FIELD facts, and every way there and back."""
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from he2her2.errors import ExchangeError, He2Her2Error
+from he2her2.exchange import (
+    LAYOUTS,
+    StoredTiles,
+    convert_file,
+    layout_of,
+    read_tiles_file,
+    tiles_files,
+    write_tiles_files,
+)
+from he2her2.geometry import Size
+
+MPP = 0.2528
+CORNERS = np.array([[0, 0], [253, 0], [81_920, 12_345], [199_999, 100_001]], np.int64)
+FEATURES = np.random.default_rng(0).normal(size=(4, 6)).astype(np.float32)
+TILES = StoredTiles(
+    "A.1",
+    CORNERS,
+    side=253,
+    side_px=256,
+    mpp_l0=MPP,
+    features=FEATURES,
+    encoder="uni",
+    size_l0=Size(200_320, 100_352),
+)
+
+
+def peer_trident(path):
+    """Features, corners in level-0 px, and side in level-0 px, as TRIDENT's users read them."""
+    with h5py.File(path) as file:
+        attrs = file["coords"].attrs
+        assert {"patch_size", "patch_size_level0", "level0_magnification", "target_magnification", "overlap"} <= {
+            *attrs
+        }
+        assert {"name", "savetodir", "level0_width", "level0_height"} <= {*attrs}
+        features = file["features"][:] if "features" in file else None
+        return features, file["coords"][:], int(attrs["patch_size_level0"])
+
+
+def peer_clam(folder, name):
+    """The same of CLAM's two folders, and its torch file beside."""
+    with h5py.File(folder / "h5_files" / f"{name}.h5") as file:
+        assert not file["features"].attrs
+        features, coords = file["features"][:], file["coords"][:]
+    tensor = torch.load(folder / "pt_files" / f"{name}.pt", weights_only=True)
+    assert np.array_equal(tensor.numpy(), features)
+    with h5py.File(folder / "patches" / f"{name}.h5") as file:
+        assert file["coords"].maxshape == (None, 2)
+        attrs = file["coords"].attrs
+        assert attrs["patch_level"] == 0
+        assert np.array_equal(file["coords"][:], coords)
+        return features, coords, int(attrs["patch_size"])
+
+
+def peer_stamp(path):
+    """The same of STAMP, in level-0 px of a slide of known scale."""
+    with h5py.File(path) as file:
+        assert file.attrs["unit"] == "um"
+        assert file.attrs["feat_type"] == "tile"
+        assert file["coords"].dtype == np.float32
+        coords = np.rint(file["coords"][:].astype(float) / MPP).astype(np.int64)
+        return file["feats"][:], coords, round(file.attrs["tile_size_um"] / MPP)
+
+
+def peer_wsinfer(path):
+    """The same of WSInfer, which keeps no features."""
+    with h5py.File(path) as file:
+        coords = file["/coords"]
+        assert coords.shape[1] == 4
+        assert coords.compression == "gzip"
+        assert coords.attrs["patch_spacing_um_px"] == pytest.approx(253 * MPP / 256)
+        assert (coords[:, 2] == coords[:, 3]).all()
+        return None, coords[:, :2], int(coords[0, 2])
+
+
+def peer_reads(layout, folder, name="A.1"):
+    match layout:
+        case "trident":
+            return peer_trident(folder / "features_uni" / f"{name}.h5")
+        case "clam":
+            return peer_clam(folder, name)
+        case "stamp":
+            return peer_stamp(folder / f"{name}.h5")
+    return peer_wsinfer(folder / "patches" / f"{name}.h5")
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_peers_read_what_is_written(tmp_path, layout):
+    """Corners, side and features arrive bit for bit in every layout that holds them."""
+    write_tiles_files(tmp_path, TILES, layout)
+
+    features, corners, side = peer_reads(layout, tmp_path)
+
+    assert np.array_equal(corners, CORNERS)
+    assert side == 253
+    if layout != "wsinfer":
+        assert features.dtype == np.float32
+        assert np.array_equal(features, FEATURES)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("layout", ["trident", "clam", "stamp"])
+def test_what_is_written_is_read_back(tmp_path, layout, dtype):
+    """Features of any precision, corners and scale, bit for bit."""
+    features = FEATURES.astype(dtype)
+    tiles = StoredTiles("s", CORNERS, side=253, side_px=256, mpp_l0=MPP, features=features)
+    written = write_tiles_files(tmp_path, tiles, layout)
+
+    found = read_tiles_file(written[-1], MPP).in_unit("px")
+
+    assert layout_of(written[-1]) == layout
+    assert found.features is not None
+    assert found.features.dtype == dtype
+    assert np.array_equal(found.features, features)
+    assert np.array_equal(found.corners, CORNERS)
+    assert found.side == pytest.approx(253)
+
+
+@given(
+    corners=st.lists(st.tuples(st.integers(0, 400_000), st.integers(0, 400_000)), max_size=20),
+    mpp=st.floats(0.1, 2.0),
+)
+def test_micrometres_and_back_are_the_same_pixels(corners, mpp):
+    """float32 µm name every px of any slide."""
+    tiles = StoredTiles("s", np.array(corners, np.int64).reshape(-1, 2), side=256, mpp_l0=mpp)
+
+    back = tiles.in_unit("um").in_unit("px")
+
+    assert np.array_equal(back.corners, tiles.corners)
+    assert back.side == pytest.approx(256)
+
+
+@pytest.mark.parametrize("way", [("clam", "trident"), ("stamp", "trident"), ("trident", "stamp"), ("stamp", "clam")])
+def test_conversions_lose_nothing_that_the_target_holds(tmp_path, way):
+    """From one peer's file to another's."""
+    source, target = way
+    written = write_tiles_files(tmp_path / "from", TILES, source)
+    name = "uni" if source != "clam" else "unknown"
+
+    convert_file(written[-1], tmp_path / "to", target, mpp_l0=MPP)
+    if target == "trident" and name != "uni":
+        (tmp_path / "to" / "features_unknown").rename(tmp_path / "to" / "features_uni")
+    features, corners, side = peer_reads(target, tmp_path / "to")
+
+    assert np.array_equal(features, FEATURES)
+    assert np.array_equal(corners, CORNERS)
+    assert side == 253
+
+
+def test_attributes_survive_in_the_same_layout(tmp_path):
+    """TRIDENT's own, also those we know nothing of."""
+    path = tmp_path / "features_uni" / "A.h5"
+    path.parent.mkdir()
+    with h5py.File(path, "w") as file:
+        file["features"] = FEATURES
+        file["coords"] = CORNERS
+        stated = {"patch_size": 512, "patch_size_level0": 1024, "level0_magnification": 40, "target_magnification": 20}
+        file["coords"].attrs.update(stated | {"overlap": 0, "custom": "None"})
+
+    convert_file(path, tmp_path / "out", "trident")
+
+    with h5py.File(tmp_path / "out" / "features_uni" / "A.h5") as file:
+        assert dict(file["coords"].attrs) == stated | {"overlap": 0, "custom": "None"}
+
+
+def test_micrometres_are_not_guessed(tmp_path):
+    """TRIDENT states a magnification only: 40x may be .22 or .26 µm."""
+    tiles = StoredTiles("A", CORNERS, side=256, side_px=256, features=FEATURES)
+    (path,) = write_tiles_files(tmp_path / "t", tiles, "trident")
+
+    with pytest.raises(ExchangeError, match=r"A: the µm per level-0 px are not in its file; pass --mpp"):
+        convert_file(path, tmp_path / "s", "stamp")
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_wrong_scale_is_seen(tmp_path):
+    """Corners in µm that are no whole px of the scale that was given."""
+    (path,) = write_tiles_files(tmp_path, TILES, "stamp")
+
+    with pytest.raises(ExchangeError, match="not whole px"):
+        convert_file(path, tmp_path / "out", "trident", mpp_l0=0.5)
+
+
+def test_clam_level_and_downsample_make_the_side(tmp_path):
+    """Tiles of 256 px at a level four times coarser cover 1 024 level-0 px."""
+    path = tmp_path / "patches" / "A.h5"
+    path.parent.mkdir()
+    with h5py.File(path, "w") as file:
+        file["coords"] = CORNERS
+        file["coords"].attrs.update({"patch_size": 256, "patch_level": 1, "downsample": (4.0, 4.0)})
+
+    assert read_tiles_file(path).side == 1024
+
+
+def test_features_alone_take_their_size_from_coordinates(tmp_path):
+    """CLAM's h5_files say nothing of the tiles; --coords does, if it is of the same tiles."""
+    with h5py.File(tmp_path / "A.h5", "w") as file:
+        file["features"], file["coords"] = FEATURES, CORNERS
+    coords = write_tiles_files(tmp_path / "c", StoredTiles("A", CORNERS, side=512), "clam")[0]
+    other = write_tiles_files(tmp_path / "o", StoredTiles("A", CORNERS + 1, side=512), "clam")[0]
+
+    with pytest.raises(ExchangeError, match="how large a tile is; pass --coords"):
+        convert_file(tmp_path / "A.h5", tmp_path / "out", "trident")
+    with pytest.raises(ExchangeError, match="has other tiles"):
+        convert_file(tmp_path / "A.h5", tmp_path / "out", "trident", coords=other)
+    convert_file(tmp_path / "A.h5", tmp_path / "out", "trident", coords=coords)
+
+    assert read_tiles_file(tmp_path / "out" / "features_unknown" / "A.h5").side == 512
+
+
+def write_bad(path, kind):
+    with h5py.File(path, "w") as file:
+        match kind:
+            case "slide features":
+                file["features"], file["coords"] = FEATURES[0], CORNERS
+            case "other number":
+                file["features"], file["coords"] = FEATURES[:2], CORNERS
+            case "nan":
+                file["features"], file["coords"] = np.full((4, 2), np.nan, np.float32), CORNERS
+            case "external":
+                file["features"], file["coords"] = h5py.ExternalLink("/etc/hostname", "x"), CORNERS
+            case "patient":
+                file["feats"], file["coords"] = FEATURES, CORNERS
+                file.attrs.update({"feat_type": "patient", "unit": "um"})
+            case "old stamp":
+                file["feats"], file["coords"] = FEATURES, CORNERS
+            case "nothing":
+                file["images"] = FEATURES
+            case "cut":
+                file["features"], file["coords"] = FEATURES, CORNERS
+    if kind == "cut":
+        path.write_bytes(path.read_bytes()[:900])
+
+
+@pytest.mark.parametrize(
+    "kind", ["slide features", "other number", "nan", "external", "patient", "old stamp", "nothing", "cut"]
+)
+def test_a_damaged_file_is_one_line(tmp_path, kind):
+    """Cut short, of another kind, or hostile."""
+    write_bad(tmp_path / "A.h5", kind)
+
+    with pytest.raises(ExchangeError) as stop:
+        read_tiles_file(tmp_path / "A.h5")
+
+    assert "\n" not in str(stop.value)
+
+
+def test_no_pickle_is_executed(tmp_path):
+    """A torch file that would run a command is refused."""
+
+    class Bomb:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "boom"), "w"))
+
+    (tmp_path / "pt_files").mkdir()
+    torch.save(Bomb(), tmp_path / "pt_files" / "A.pt")
+
+    with pytest.raises(ExchangeError, match="no file of one tensor"):
+        read_tiles_file(tmp_path / "pt_files" / "A.pt")
+    assert not (tmp_path / "boom").exists()
+
+
+def test_a_folder_is_searched_as_its_program_fills_it(tmp_path):
+    """Flat, or CLAM's h5_files; what is in neither is told with the folders that are there."""
+    write_tiles_files(tmp_path / "clam", TILES, "clam")
+    write_tiles_files(tmp_path / "trident", TILES, "trident")
+
+    assert [*tiles_files(tmp_path / "clam")] == ["A.1"]
+    assert [*tiles_files(tmp_path / "trident" / "features_uni")] == ["A.1"]
+    with pytest.raises(He2Her2Error, match="give one of its folders features_uni"):
+        tiles_files(tmp_path / "trident")
+
+
+def test_the_command_converts_a_folder(tmp_path, command_line):
+    """What is lost is said; a slide that cannot be converted fails alone."""
+    write_tiles_files(tmp_path / "t", TILES, "stamp")
+    (tmp_path / "t" / "B.h5").write_bytes(b"no HDF5")
+
+    code, out, err = command_line("convert", tmp_path / "t", "--to", "clam", "--out", tmp_path / "c", "--mpp", MPP)
+
+    assert code == 1
+    assert "1 slides, 4 tiles, from stamp to clam" in out
+    assert "not kept the encoder's name" in out
+    assert err.startswith("B: FAILED")
+    assert np.array_equal(peer_clam(tmp_path / "c", "A.1")[0], FEATURES)
+
+
+def test_the_command_takes_the_scale_from_a_manifest(tmp_path, command_line):
+    """Each slide has its own µm per px."""
+    tiles = StoredTiles("A", CORNERS, side=256, side_px=256, features=FEATURES)
+    write_tiles_files(tmp_path / "t", tiles, "trident")
+    (tmp_path / "m.csv").write_text("slide_id,path,patient_id,mpp\nA,A.svs,p,0.5\n")
+
+    code, _, _ = command_line(
+        "convert", tmp_path / "t" / "features_unknown", "--to", "stamp", "--out", tmp_path / "s",
+        "--manifest", tmp_path / "m.csv",
+    )  # fmt: skip
+
+    assert code == 0
+    with h5py.File(tmp_path / "s" / "A.h5") as file:
+        assert file["coords"][1].tolist() == [126.5, 0]

@@ -1,0 +1,297 @@
+"""Feature encoders and `he2her2 features`: what is extracted is what the network gives of the tiles that are there."""
+
+import json
+import sys
+import types
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from he2her2.errors import ConfigError, WeightsError
+from he2her2.exchange import StoredTiles, read_tiles_file, write_tiles_files
+from he2her2.geometry import Point, Size
+from he2her2.models import TILE_CNN, load_encoder, load_engine, trained_folder
+from he2her2.models.encoders import prepare_input
+from he2her2.models.export import onnx_of
+from he2her2.models.feature_encoders import _lite0_module
+from he2her2.models.torch_engine import penultimate_module
+from he2her2.models.weights import load_tensors, read_card
+from he2her2.slides import open_slide
+from tests.tissue_slides import tissue_pixels, write_tissue
+
+BUNDLED = trained_folder("bundled")
+QUICK = ("--threads", "1", "--region", "tissue", "--device", "cpu")
+MEAN, STD = (0.7, 0.5, 0.7), (0.2, 0.25, 0.2)
+
+
+class Small(nn.Module):
+    """Means and spreads of each channel."""
+
+    def __init__(self):
+        super().__init__()
+        self.mix = nn.Linear(6, 5)
+
+    def forward(self, tiles):
+        return self.mix(torch.cat([tiles.mean(dim=(2, 3)), (tiles * tiles).mean(dim=(2, 3))], dim=1))
+
+
+def small(seed=0):
+    torch.manual_seed(seed)
+    return Small().eval()
+
+
+def write_card(folder, model, *, side_px=64, network_px=48, mpp=0.5, n_features=5):
+    folder.mkdir(exist_ok=True)
+    tile = {"mpp": mpp, "side_px": side_px, "network_px": network_px, "colour": "rgb"}
+    card = {"name": "small", "input": tile, "n_features": n_features, "model": model, "mean": MEAN, "std": STD}
+    (folder / "card.json").write_text(json.dumps(card))
+    return folder
+
+
+def onnx_encoder(folder, **card):
+    write_card(folder, {"kind": "onnx"}, **card)
+    side = card.get("network_px", 48)
+    (folder / "model.onnx").write_bytes(onnx_of(small(), (3, side, side), "small"))
+    return folder
+
+
+HUBCONF = """
+import torch
+from PIL import Image
+from torch import nn
+
+class Small(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.mix = nn.Linear(6, 5)
+
+    def forward(self, tiles):
+        return self.mix(torch.cat([tiles.mean(dim=(2, 3)), (tiles * tiles).mean(dim=(2, 3))], dim=1))
+
+def small(width):
+    assert width == 5
+    return Small()
+"""
+
+
+def hub_encoder(folder):
+    write_card(folder, {"kind": "hub", "entry": "small", "weights": "weights.pt", "options": {"width": 5}})
+    (folder / "hubconf.py").write_text(HUBCONF)
+    torch.save(small().state_dict(), folder / "weights.pt")
+    return folder
+
+
+def timm_encoder(folder, monkeypatch):
+    """The library itself has no build for this machine's torch: its door is stood in for, weights are real."""
+    asked: dict[str, object] = {}
+
+    def create_model(name, **options):
+        asked.update(options, name=name)
+        return Small()
+
+    monkeypatch.setitem(sys.modules, "timm", types.SimpleNamespace(create_model=create_model, __spec__=True))
+    write_card(folder, {"kind": "timm", "name": "vit_small", "weights": "w.pt", "options": {"init_values": 1e-5}})
+    torch.save(small().state_dict(), folder / "w.pt")
+    return folder, asked
+
+
+@pytest.fixture(scope="module")
+def slide(tmp_path_factory):
+    return write_tissue(tmp_path_factory.mktemp("slide") / "A.svs", tissue_pixels(side=1024, seed=4), mpp=0.5)
+
+
+def features_in(folder):
+    features = read_tiles_file(folder / "A.h5").features
+    assert features is not None
+    return features
+
+
+def tiles_of(slide, corners, side, mpp=0.5):
+    with open_slide(slide) as opened:
+        return np.stack([opened.read(Point(x, y), Size(side, side), mpp) for x, y in corners.tolist()])
+
+
+def expected_features(pixels, network_px=48):
+    """What torch makes of the tiles, normalised by hand."""
+    small_px = [
+        np.asarray(Image.fromarray(tile).resize((network_px,) * 2, Image.Resampling.BILINEAR)) for tile in pixels
+    ]
+    channels = (np.stack(small_px).astype(np.float64) / 255 - MEAN) / STD
+    with torch.no_grad():
+        return small()(torch.from_numpy(channels.transpose(0, 3, 1, 2)).float()).numpy()
+
+
+@pytest.mark.parametrize("kind", ["onnx", "hub", "timm"])
+def test_an_encoder_of_a_folder_gives_what_its_network_gives(tmp_path, slide, kind, monkeypatch):
+    """Resized and normalised by its card, whatever runs it."""
+    asked = {}
+    if kind == "onnx":
+        folder = onnx_encoder(tmp_path / "e")
+    elif kind == "hub":
+        folder = hub_encoder(tmp_path / "e")
+    else:
+        folder, asked = timm_encoder(tmp_path / "e", monkeypatch)
+    encoder = load_encoder(str(folder), None, "cpu")
+    pixels = tiles_of(slide, np.array([[300, 300], [500, 420], [640, 256]]), 64)
+
+    found = encoder(pixels)
+
+    assert found == pytest.approx(expected_features(pixels), abs=2e-5)
+    assert encoder(pixels[1:2]) == pytest.approx(found[1:2], abs=1e-6)
+    if asked:
+        assert asked == {"name": "vit_small", "pretrained": False, "num_classes": 0, "init_values": 1e-5}
+
+
+def test_the_tile_cnn_gives_its_penultimate_layer(slide):
+    """By ONNX Runtime as by torch, and its last layer makes the logits of it."""
+    card = read_card(BUNDLED / "tile_cnn", "tile_cnn")
+    weights = load_tensors(BUNDLED / "tile_cnn", card)
+    pixels = tiles_of(slide, np.array([[300, 300], [400, 420]]), 256, mpp=0.25)
+
+    found = load_encoder(TILE_CNN, BUNDLED, "cpu")(pixels)
+
+    with torch.no_grad():
+        expected = penultimate_module(card.cnn, weights)(torch.from_numpy(prepare_input(pixels, card.input))).numpy()
+    logits = found @ weights["fc_layers.1.weight"].T + weights["fc_layers.1.bias"]
+    assert found.shape == (2, 256)
+    assert found.min() >= 0
+    assert found == pytest.approx(expected, rel=1e-4, abs=1e-4)
+    assert logits == pytest.approx(load_engine(BUNDLED / "tile_cnn", "tile_cnn", "cpu")(pixels), abs=1e-3)
+
+
+def test_features_are_those_of_the_tiles_in_the_file(tmp_path, slide, command_line):
+    """TRIDENT's layout: each row is the encoder's answer to the tile at that corner."""
+    folder = onnx_encoder(tmp_path / "e")
+
+    code, out, _ = command_line("features", slide, "--encoder", folder, "--out", tmp_path / "f", *QUICK)
+
+    with h5py.File(tmp_path / "f" / "A.h5") as file:
+        features, coords, attrs = file["features"][:], file["coords"][:], dict(file["coords"].attrs)
+        assert file["features"].attrs["encoder"] == "small"
+    assert code == 0
+    assert f"{len(coords)} tiles of 64 px at 0.5 µm/px, 5 features of small each" in out
+    assert attrs["patch_size"] == attrs["patch_size_level0"] == 64
+    assert attrs["level0_magnification"] == attrs["target_magnification"] == 20
+    assert features == pytest.approx(expected_features(tiles_of(slide, coords, 64)), abs=2e-5)
+
+
+@pytest.mark.parametrize("layout", ["trident", "clam", "wsinfer"])
+def test_coordinates_of_others_give_the_features_of_our_stream(tmp_path, slide, command_line, layout):
+    """The same tiles, cut by a peer: bit for bit the same numbers."""
+    folder = onnx_encoder(tmp_path / "e")
+    command_line("features", slide, "--encoder", folder, "--out", tmp_path / "ours", *QUICK)
+    ours = read_tiles_file(tmp_path / "ours" / "A.h5")
+    plain = StoredTiles("A", ours.corners, side=64.0, side_px=64, mpp_l0=0.5, size_l0=ours.size_l0)
+    (coords,) = write_tiles_files(tmp_path / "peer", plain, layout)
+
+    code, _, _ = command_line(
+        "features", slide, "--encoder", folder, "--coords", coords.parent, "--out", tmp_path / "theirs", *QUICK
+    )
+
+    theirs = read_tiles_file(tmp_path / "theirs" / "A.h5")
+    assert code == 0
+    assert np.array_equal(theirs.corners, ours.corners)
+    assert np.array_equal(features_in(tmp_path / "theirs"), features_in(tmp_path / "ours"))
+
+
+def test_coordinates_of_another_scale_are_refused(tmp_path, slide, command_line):
+    """Tiles of twice the width are another picture to the encoder."""
+    folder = onnx_encoder(tmp_path / "e")
+    wide = StoredTiles("A", np.array([[256, 256]]), side=128.0, side_px=128)
+    write_tiles_files(tmp_path / "peer", wide, "trident")
+
+    code, _, err = command_line(
+        "features",
+        slide,
+        "--encoder",
+        folder,
+        "--coords",
+        tmp_path / "peer" / "patches",
+        "--out",
+        tmp_path / "f",
+        *QUICK,
+    )
+
+    assert code == 1
+    assert "64 µm wide where the encoder small sees 32 µm" in err
+
+
+def test_threads_and_batches_change_nothing(tmp_path, slide, command_line):
+    """Bit for bit."""
+    folder = onnx_encoder(tmp_path / "e")
+    options = ("features", slide, "--encoder", folder, "--region", "tissue")
+    command_line(*options, "--out", tmp_path / "a", "--threads", "1")
+    command_line(*options, "--out", tmp_path / "b", "--threads", "3", "--set", "runtime.batch_size=7")
+
+    one, other = (features_in(tmp_path / name) for name in "ab")
+
+    assert np.array_equal(one, other)
+
+
+def test_a_second_command_goes_on(tmp_path, slide, command_line):
+    """Files that are there stay; another encoder is refused there."""
+    options = ("features", slide, "--out", tmp_path / "f", *QUICK)
+    command_line(*options, "--encoder", onnx_encoder(tmp_path / "e"))
+    before = (tmp_path / "f" / "A.h5").stat().st_mtime_ns
+
+    code, out, _ = command_line(*options, "--encoder", tmp_path / "e")
+    other, _, err = command_line(*options, "--encoder", onnx_encoder(tmp_path / "e2", side_px=32))
+
+    assert code == 0
+    assert "there already" in out
+    assert (tmp_path / "f" / "A.h5").stat().st_mtime_ns == before
+    assert other == 2
+    assert "features of another encoder" in err
+
+
+@pytest.mark.parametrize(
+    ("spoil", "found"),
+    [
+        (lambda folder: (folder / "model.onnx").unlink(), "is missing"),
+        (lambda folder: (folder / "model.onnx").write_bytes(b"x"), "cannot run it"),
+        (lambda folder: write_card(folder, {"kind": "onnx"}, n_features=7), r"gives \(2, 5\) for 2 tiles"),
+        (lambda folder: write_card(folder, {"kind": "onnx", "sha256": "0" * 64}), "other SHA-256"),
+        (lambda folder: write_card(folder, {"kind": "magic"}), "card of an encoder"),
+        (lambda folder: write_card(folder, {"kind": "hub", "entry": "none"}), "cannot be built"),
+        (lambda folder: (folder / "card.json").unlink(), "nor a folder with a card.json"),
+    ],
+)
+def test_a_broken_encoder_is_one_line(tmp_path, spoil, found):
+    """Each thing that can be wrong with a folder."""
+    folder = onnx_encoder(tmp_path / "e")
+    spoil(folder)
+
+    with pytest.raises(WeightsError, match=found) as stop:
+        load_encoder(str(folder), None, "cpu")
+
+    assert "\n" not in str(stop.value)
+
+
+def test_an_onnx_encoder_is_no_matter_of_gpus(tmp_path):
+    """16 bits and devices are for torch."""
+    folder = onnx_encoder(tmp_path / "e")
+
+    with pytest.raises(ConfigError, match="precision mixed"):
+        load_encoder(str(folder), None, "cpu", "mixed")
+
+
+def test_efficientnet_lite0_is_exported_once(tmp_path, command_line, slide):
+    """The folder runs without torch and gives the package's features."""
+    pytest.importorskip("efficientnet_lite_pytorch", reason="the extra encoders is not installed")
+    code, out, _ = command_line(
+        "weights", "encoder", "efficientnet-lite0", "--out", tmp_path / "e", "--mpp", "0.5", "--side-px", "64"
+    )
+    pixels = tiles_of(slide, np.array([[300, 300], [400, 420]]), 64)
+
+    found = load_encoder(str(tmp_path / "e"), None, "cpu")(pixels)
+
+    channels = torch.from_numpy((pixels.astype(np.float64) - 127) / 128).permute(0, 3, 1, 2).float()
+    with torch.no_grad():
+        expected = _lite0_module(64)(channels).numpy()
+    assert code == 0
+    assert "1280 features" in out
+    assert found == pytest.approx(expected, abs=1e-4)
