@@ -459,8 +459,8 @@ def test_the_page_reads_like_a_results_section(evaluated):
     first = "Of 39 patients 16 were HER2-positive (39 slides, test split of manifest.csv). The model ranked them with"
     assert page.index("NOTICE: untrained weights") < page.index(f"NOTICE: {PHANTOM_NOTICE}") < page.index(first)
     headings = [line[3:] for line in page.splitlines() if line.startswith("## ")]
-    first = ["What limits these figures", "Participants", "Performance", "Calibration"]
-    assert headings[:4] == first
+    sections = ["What limits these figures", "Participants", "Performance", "Calibration"]
+    assert headings[:4] == sections
     assert headings[4].startswith("Decision curve")
     assert headings[5:7] == ["Operating point, triage, calibration", "Plots"]
     assert "Nothing was chosen: no slides of split val were predicted in this run" in page
