@@ -132,7 +132,7 @@ def test_what_a_site_taught_is_measured_on_its_other_patients(study, weights, tm
     assert (code, error) == (0, "")
     found = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert found["kept_calibration"]["brier"]["value"] < found["reliability"]["brier"]["value"] - 0.05
-    assert "As the calibration kept with the weights corrects them" in (tmp_path / "out" / "evaluation.md").read_text()
+    assert "corrected by the calibration kept with the weights |" in (tmp_path / "out" / "evaluation.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`he2her2 evaluate` and `he2her2 recalibrate`: a run against its labels."""
+"""`he2her2 evaluate` and `he2her2 recalibrate`: predictions against labels."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,6 +10,12 @@ from he2her2.cli.console import say, working
 from he2her2.cli.extras import require_extra
 
 _RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of he2her2 predict.", show_default=False)]
+_RunOrScores = Annotated[
+    Path,
+    typer.Argument(
+        metavar="RUN", help="Folder of he2her2 predict, or a CSV with any tool's scores.", show_default=False
+    ),
+]
 _ManifestPath = Annotated[Path, typer.Option("--manifest", "-m", help="CSV with the labels.", show_default=False)]
 _OutPath = Annotated[Path, typer.Option("--out", "-o", help="Folder to write.", show_default=False)]
 _SplitName = Annotated[
@@ -59,6 +65,25 @@ _Leaks = Annotated[
 ]
 _Plots = Annotated[bool, typer.Option("--plots/--no-plots", help="Draw plots.")]
 _Seed = Annotated[int, typer.Option(min=0, help="Of every draw.")]
+_IdColumn = Annotated[
+    str | None,
+    typer.Option(metavar="COLUMN", help="Scores of a CSV: its slides or patients.", show_default="by usual names"),
+]
+_ScoreColumn = Annotated[
+    str | None,
+    typer.Option(metavar="COLUMN", help="Its scores, higher for more likely positive.", show_default="by usual names"),
+]
+_CallColumn = Annotated[
+    str | None, typer.Option(metavar="COLUMN", help="Its decisions.", show_default="by usual names")
+]
+_ScaleName = Annotated[
+    Literal["auto", "probability", "percent", "logit", "any"],
+    typer.Option(help="Scale of its scores; any: only order and threshold count."),
+]
+_Threshold = Annotated[
+    float | None,
+    typer.Option(help="Positive from this score on.", show_default="the table's, its decisions, or probability 0.5"),
+]
 _TrainedWeights = Annotated[str, typer.Option("--weights", help="Weights of the run: a folder, or bundled.")]
 _SiteOut = Annotated[Path, typer.Option("--out", "-o", help="Folder for the site's weights.", show_default=False)]
 _Site = Annotated[
@@ -67,7 +92,7 @@ _Site = Annotated[
 
 
 def evaluate_run(  # noqa: PLR0913  # a command's options
-    run: _RunPath,
+    run: _RunOrScores,
     *,
     manifest: _ManifestPath,
     out: _OutPath,
@@ -90,12 +115,22 @@ def evaluate_run(  # noqa: PLR0913  # a command's options
     leaks: _Leaks = True,
     plots: _Plots = True,
     seed: _Seed = 0,
+    id_column: _IdColumn = None,
+    score_column: _ScoreColumn = None,
+    call_column: _CallColumn = None,
+    scale: _ScaleName = "auto",
+    threshold: _Threshold = None,
 ) -> None:
-    """Measure a predict run against its labels: figures with intervals, plots, audits, and a page to read."""
+    """Measure predictions against labels: figures with intervals, plots, audits, and a page to read.
+
+    RUN is a folder of predict, or a CSV with a score for each slide or patient by any tool. Its columns are found by
+    their usual names, or named here; which were taken is printed. The labels may then be any table, too.
+    """
     require_extra("evaluate", "matplotlib")
     from he2her2.evaluation import (
         Budgets,
         Question,
+        ScoreReading,
         check_evaluation_folder,
         evaluate,
         evaluation_lines,
@@ -121,7 +156,8 @@ def evaluate_run(  # noqa: PLR0913  # a command's options
         weights=weights,
         audit_slides=audit_slides,
         seed=seed,
-        leak_notes=_leak_notes(files) if leaks and split not in ("train", "val") else (),
+        reading=ScoreReading(id_column, score_column, call_column, scale, threshold),
+        leak_notes=_leak_notes(files) if leaks and split not in ("train", "val") and not run.is_file() else (),
     )
     with working("evaluating"):
         evaluation = evaluate(question)

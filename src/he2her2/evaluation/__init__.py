@@ -1,7 +1,7 @@
 """Evaluation of a predict run against its labels: figures with intervals, decision rules, audits, page and tables."""
 
 from he2her2.evaluation.cases import Cases, Joined, join
-from he2her2.evaluation.evaluation import Evaluation, Question, evaluate, store_rules
+from he2her2.evaluation.evaluation import Evaluation, evaluate, store_rules
 from he2her2.evaluation.folder import check_evaluation_folder, write_evaluation
 from he2her2.evaluation.leakage import check_weights
 from he2her2.evaluation.paper_tables import (
@@ -13,6 +13,7 @@ from he2her2.evaluation.paper_tables import (
     PaperRow,
     paper_row,
 )
+from he2her2.evaluation.question import Question
 from he2her2.evaluation.recalibration import (
     SitePatients,
     patients_of_site,
@@ -21,6 +22,12 @@ from he2her2.evaluation.recalibration import (
     write_recalibrated,
 )
 from he2her2.evaluation.report import evaluation_lines
+from he2her2.evaluation.score_tables import (
+    Predictions,
+    ScoreReading,
+    open_predictions,
+    read_study_manifest,
+)
 from he2her2.evaluation.slide_properties import SlideProperties, slide_properties
 from he2her2.evaluation.summary import Summary, summarise
 from he2her2.evaluation.thresholds import Budgets
@@ -36,7 +43,9 @@ __all__ = [
     "PaperCohort",
     "PaperColumn",
     "PaperRow",
+    "Predictions",
     "Question",
+    "ScoreReading",
     "SitePatients",
     "SlideProperties",
     "Summary",
@@ -45,8 +54,10 @@ __all__ = [
     "evaluate",
     "evaluation_lines",
     "join",
+    "open_predictions",
     "paper_row",
     "patients_of_site",
+    "read_study_manifest",
     "recalibrate_weights",
     "recalibration_lines",
     "slide_properties",

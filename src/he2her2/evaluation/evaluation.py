@@ -1,16 +1,14 @@
 """Evaluation of a run against its labels: figures, limitations, decision rules, audits."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from he2her2.errors import EvaluationError
 from he2her2.evaluation.audits import (
-    N_SLIDES,
     Audit,
     SiteResult,
     domain_audit,
@@ -40,56 +38,16 @@ from he2her2.evaluation.limitations import (
     run_notices,
 )
 from he2her2.evaluation.missing import MissingData, missing_data
+from he2her2.evaluation.question import Question, SplitChoice
+from he2her2.evaluation.score_tables import Predictions, open_predictions, read_study_manifest
 from he2her2.evaluation.slide_properties import SlideProperties, slide_properties, stated_properties
 from he2her2.evaluation.summary import Reliability, Summary, equivocal, reliability, summarise
 from he2her2.evaluation.thresholds import AppliedRules, Budgets, apply_rules, choose_rules
 from he2her2.files import sha256_of
-from he2her2.labels import Policy
-from he2her2.manifest import PATIENTS_FILE, Manifest, Split, raise_problems, read_manifest
+from he2her2.manifest import PATIENTS_FILE, Manifest, Split
 from he2her2.models import hashes_of, write_rules
 from he2her2.results import RunFolder, open_run
-from he2her2.rules import RULES_FILE, PatientRule
-
-SplitChoice: TypeAlias = Literal["auto", "train", "val", "test", "all"]
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """Inputs and options of an evaluation.
-
-    Attributes:
-        run: Folder of `he2her2 predict`.
-        manifest: The labels.
-        split: Slides to evaluate; "auto" is test where the manifest has a test split, else all.
-        policy: For an equivocal 2+ without in situ hybridisation.
-        rule: A patient's probability from those of the slides.
-        compare: Another run over the same slides.
-        seeds: Runs over the same slides with weights of other seeds.
-        validation: A run over validation slides, to choose rules on; None takes the run's own slides of split val.
-        validation_manifest: Their labels, where they are in another manifest.
-        budgets: Error budgets of the rules.
-        reference: A run over slides like the training slides; None takes the validation slides.
-        weights: Of the run, to redraw tiles.
-        audit_slides: Most slides that the tile audits read.
-        seed: Of every draw.
-        leak_notes: Findings of the search for leaks, repeated among the limitations.
-    """
-
-    run: Path
-    manifest: Path
-    split: SplitChoice = "auto"
-    policy: Policy = Policy.GUIDELINE
-    rule: PatientRule = "mean"
-    compare: Path | None = None
-    seeds: tuple[Path, ...] = ()
-    validation: Path | None = None
-    validation_manifest: Path | None = None
-    budgets: Budgets = field(default_factory=Budgets)
-    reference: Path | None = None
-    weights: str | None = None
-    audit_slides: int = N_SLIDES
-    seed: int = 0
-    leak_notes: tuple[str, ...] = ()
+from he2her2.rules import RULES_FILE
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,7 +71,7 @@ class Evaluation:
 
     Attributes:
         question: Its inputs and options.
-        run: The run.
+        predictions: The run, or another tool's scores.
         manifest_sha256: Of the manifest's file.
         split: Split of the evaluated slides; None is all.
         joined: The cases, and the slides left out.
@@ -125,17 +83,18 @@ class Evaluation:
         audits: Other explanations of the figures, looked for.
         sites: Every site.
         comparison: With another run, if one was given.
-        reliability: Of the patients' probabilities.
+        reliability: Of the patients' probabilities; None where scores are no probabilities.
         kept: Reliability of the probabilities as corrected by the calibration kept with the weights; None without.
-        benefit: Decision curves of the patients.
+        benefit: Decision curves of the patients; none where scores are no probabilities.
         validation: Validation cases; None without.
         applied: Rules chosen on them, and their results on the patients.
         at_choice: Figures of the patients at the chosen operating point.
         missing: Patients without outcome or prediction, and bounds of the figures over what these could be.
+        read_as: How the tables were read, a sentence each.
     """
 
     question: Question
-    run: RunFolder
+    predictions: Predictions
     manifest_sha256: str
     split: Split | None
     joined: Joined
@@ -147,18 +106,25 @@ class Evaluation:
     audits: tuple[Audit, ...]
     sites: tuple[SiteResult, ...]
     comparison: RunComparison | None
-    reliability: Reliability
+    reliability: Reliability | None
     kept: Reliability | None
     benefit: tuple[NamedCurve, ...]
     validation: Validation | None
     applied: AppliedRules | None
     at_choice: Summary | None
     missing: MissingData
+    read_as: tuple[str, ...] = ()
+
+    @property
+    def run(self) -> RunFolder:
+        """The run, or another tool's scores in the form of one."""
+        return self.predictions.run
 
     @property
     def groups(self) -> tuple[Summary, ...]:
-        """Every group of cases that has figures."""
-        return (self.patients, self.slides, self.equivocal, *([self.at_choice] if self.at_choice else []))
+        """Every group of cases that has figures; no slides where the scores are of patients."""
+        slides = [self.slides] if self.predictions.level == "slide" else []
+        return (self.patients, *slides, self.equivocal, *([self.at_choice] if self.at_choice else []))
 
 
 def evaluate(question: Question, say: Callable[[str], None] = lambda _: None) -> Evaluation:
@@ -172,8 +138,9 @@ def evaluate(question: Question, say: Callable[[str], None] = lambda _: None) ->
         EvaluationError: The run, or a run to compare with, cannot be evaluated.
         ManifestError: The manifest cannot be used.
     """
-    run, manifest = open_run(question.run), read_manifest(question.manifest)
-    raise_problems(manifest, manifest.problems)
+    manifest = read_study_manifest(question.manifest, question.run)
+    predictions = open_predictions(question.run, manifest, question.reading)
+    run = predictions.run
     split = _chosen_split(question.split, manifest)
     joined = _joined(run, manifest, split, question)
     check_patient_rule(run, joined)
@@ -194,7 +161,7 @@ def evaluate(question: Question, say: Callable[[str], None] = lambda _: None) ->
     say("auditing")
     return Evaluation(
         question=question,
-        run=run,
+        predictions=predictions,
         manifest_sha256=sha256_of(question.manifest),
         split=split,
         joined=joined,
@@ -208,18 +175,18 @@ def evaluate(question: Question, say: Callable[[str], None] = lambda _: None) ->
             *run_limitations(run, joined),
             *provenance_limitations(run.path),
             *question.leak_notes,
-            *(f"Manifest {question.manifest.name}: {note}." for note in manifest.notes),
         ),
-        audits=_audits(question, run, joined, sites, validation, stated_properties(manifest)),
+        audits=_audits(question, run, joined, sites, validation, manifest),
         sites=sites,
         comparison=comparison,
-        reliability=reliability(joined.patients),
+        reliability=reliability(joined.patients) if predictions.is_probability else None,
         kept=None if kept is None else reliability(kept),
-        benefit=decision_curves(joined.patients, corrected, prevalence, question.seed),
+        benefit=_benefit(predictions, joined.patients, corrected, question),
         validation=validation,
         applied=applied,
         at_choice=at_choice,
         missing=missing,
+        read_as=(*predictions.notes, *(f"{question.manifest.name}: {note}." for note in manifest.notes)),
     )
 
 
@@ -267,7 +234,7 @@ def _compared(
 ) -> RunComparison | None:
     if question.compare is None:
         return None
-    other = open_run(question.compare)
+    other = open_predictions(question.compare, manifest, question.reading).run
     names = (run.name, other.name) if run.name != other.name else (str(run.path), str(other.path))
     compared = _joined(other, manifest, split, question)
     check_patient_rule(other, compared)
@@ -283,12 +250,11 @@ def _validation(question: Question, run: RunFolder, manifest: Manifest, split: S
     """
     if question.validation is None and split != "test":
         return None
-    other = run if question.validation is None else open_run(question.validation)
-    check_same_model(run, other)
     labels = manifest
     if question.validation_manifest is not None:
-        labels = read_manifest(question.validation_manifest)
-        raise_problems(labels, labels.problems)
+        labels = read_study_manifest(question.validation_manifest, question.validation or question.run)
+    other = run if question.validation is None else open_predictions(question.validation, labels, question.reading).run
+    check_same_model(run, other)
     of_val = [row for row in labels.rows if row.split == "val"]
     if question.validation is None and not any(row.slide_id in run.predictions for row in of_val):
         return None
@@ -325,6 +291,14 @@ def _kept(run: RunFolder, joined: Joined) -> Cases | None:
     return by_patient(replace(joined.slides, probability=corrected), joined.rule)[0]
 
 
+def _benefit(
+    predictions: Predictions, patients: Cases, corrected: NDArray[np.float64] | None, question: Question
+) -> tuple[NamedCurve, ...]:
+    if not predictions.is_probability:
+        return ()
+    return decision_curves(patients, corrected, question.budgets.prevalence, question.seed)
+
+
 def _corrected(applied: AppliedRules | None, patients: Cases) -> NDArray[np.float64] | None:
     """(n,) probabilities as the calibration that was chosen on validation patients corrects them; None without."""
     if applied is None or applied.choice.calibration is None:
@@ -338,7 +312,7 @@ def _audits(
     joined: Joined,
     sites: tuple[SiteResult, ...],
     validation: Validation | None,
-    stated: Mapping[str, Mapping[str, str]],
+    manifest: Manifest,
 ) -> tuple[Audit, ...]:
     """Every audit of a run.
 
@@ -346,7 +320,7 @@ def _audits(
         EvaluationError: A run that was given for an audit cannot be used.
     """
     slides, patients = joined.slides, joined.patients
-    properties = slide_properties(run, slides.ids, stated)
+    properties = slide_properties(run, slides.ids, stated_properties(manifest))
     stability, heterogeneity = tile_audits(
         run,
         slides,
@@ -354,7 +328,7 @@ def _audits(
         n_slides=question.audit_slides,
         seed=question.seed,
     )
-    others = [open_run(path) for path in question.seeds]
+    others = [open_predictions(path, manifest, question.reading).run for path in question.seeds]
     seeds = seeds_audit(slides, np.stack([other.probabilities(slides.ids) for other in (run, *others)]))
     return (
         shortcut_audit(patients, properties.of_patients(slides.patients, patients.ids), question.seed),

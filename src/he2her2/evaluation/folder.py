@@ -85,9 +85,11 @@ def _write_plots(e: Evaluation, folder: Path) -> tuple[str, ...]:
         plots.plot_precision_recall(cases, e.patients, notices, stem("precision_recall"))
         prevalence = e.question.budgets.prevalence
         plots.plot_saved(cases, e.patients, prevalence, notices, stem("saved"), e.at_choice)
-        plots.plot_benefit(e.benefit, e.patients, notices, stem("decision_curve"))
+        if e.benefit:
+            plots.plot_benefit(e.benefit, e.patients, notices, stem("decision_curve"))
     calibrated = (e.applied and e.applied.calibrated) or e.kept
-    plots.plot_calibration(e.reliability, calibrated, e.patients, notices, stem("calibration"))
+    if e.reliability is not None:
+        plots.plot_calibration(e.reliability, calibrated, e.patients, notices, stem("calibration"))
     plots.plot_scores(cases, e.patients, notices, stem("scores"))
     plots.plot_confusion(e.patients, notices, stem("confusion"))
     if e.patients.score_matrix is not None:
@@ -99,7 +101,8 @@ def _write_plots(e: Evaluation, folder: Path) -> tuple[str, ...]:
 
 def _write_tables(e: Evaluation, folder: Path) -> None:
     _write(folder / "metrics.csv", _metric_rows(e.groups))
-    for cases in (e.joined.slides, e.joined.patients):
+    of_slides = [e.joined.slides] if e.predictions.level == "slide" else []
+    for cases in (*of_slides, e.joined.patients):
         _write(folder / f"{cases.level}s.csv", _case_rows(cases))
     _write(folder / "decision_curves.csv", _benefit_rows(e.benefit), _BENEFIT_COLUMNS)
     _write(folder / "flow.csv", [{"step": step, "slides": n} for step, n in e.joined.flow])
@@ -182,6 +185,7 @@ def _as_json(e: Evaluation) -> dict[str, Any]:
     found: dict[str, Any] = _finite(
         {
             "version": _VERSION,
+            "scores_of": e.predictions.level,
             "run": {"folder": e.run.name, "digest": e.run.description.digest},
             "manifest": {"name": question.manifest.name, "sha256": e.manifest_sha256},
             "split": e.split or "all",
@@ -196,7 +200,7 @@ def _as_json(e: Evaluation) -> dict[str, Any]:
             "cautions": e.limitations,
             "groups": {summary.title: _summary_json(summary) for summary in e.groups},
             "audits": [_audit_json(audit) for audit in e.audits],
-            "reliability": asdict(e.reliability),
+            "reliability": None if e.reliability is None else asdict(e.reliability),
             "decision_curves": {named.name: named.sentence for named in e.benefit},
             "kept_calibration": None if e.kept is None else asdict(e.kept),
             "choice": None if e.applied is None else asdict(e.applied),

@@ -22,10 +22,11 @@ from he2her2.manifest.manifest_file import (
     Split,
     Stain,
     patient_key,
+    read_labels,
     read_manifest,
     write_manifest,
 )
-from he2her2.manifest.near_ids import near_groups, near_misses, pairs_in_words
+from he2her2.manifest.near_ids import near_groups, near_misses, pairs_in_words, without_ending
 from he2her2.manifest.splits import (
     Patient,
     classes_missing,
@@ -82,6 +83,7 @@ __all__ = [
     "patients_record",
     "patients_used",
     "raise_problems",
+    "read_labels",
     "read_manifest",
     "read_patients_record",
     "read_table",
@@ -92,6 +94,7 @@ __all__ = [
     "split_by_shares",
     "split_in_folds",
     "with_splits",
+    "without_ending",
     "write_labelled_table",
     "write_manifest",
     "write_patients",

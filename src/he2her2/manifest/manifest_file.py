@@ -10,7 +10,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
-from he2her2.errors import quoted
+from he2her2.errors import ManifestError, quoted
 from he2her2.files import csv_text, write_text
 from he2her2.labels import (
     Her2Status,
@@ -23,7 +23,7 @@ from he2her2.labels import (
     parse_ish,
     parse_status,
 )
-from he2her2.manifest.columns import TEST_SYNONYMS, bare_name, match_columns
+from he2her2.manifest.columns import TEST_SYNONYMS, bare_name, match_columns, shown_columns
 from he2her2.manifest.csv_tables import Table, TableRow, is_blank, names_nothing, read_table, uncollected
 from he2her2.units import parse_number
 
@@ -55,6 +55,14 @@ _SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "annotations": ("annotations", "annotation", "annotation_file", "annotations_file", "annotation_path"),
     "her2_status": ("her2_status", "her2", "status_her2", "her2_result", "her2_final_status"),
     **TEST_SYNONYMS,
+}
+_LABEL_SYNONYMS: Mapping[str, tuple[str, ...]] = {
+    "patient_id": (*_SYNONYMS["patient_id"], "case_id", "case", "submitter_id", "participant"),
+    "her2_status": (*_SYNONYMS["her2_status"], "label", "her2_positive", "target", "ground_truth", "y_true", "truth"),
+}
+_ONE_AND_ZERO = {
+    **dict.fromkeys(("1", "1.0", "True", "true", "TRUE"), Her2Status.POSITIVE),
+    **dict.fromkeys(("0", "0.0", "False", "false", "FALSE"), Her2Status.NEGATIVE),
 }
 _ANY_COUNTS = frozenset({"ratio", "copies"})
 """Names that are of ISH only together: a ratio alone may be of anything."""
@@ -173,6 +181,39 @@ def read_manifest(path: Path) -> Manifest:
     return Manifest(path, tuple(rows), (*table.problems, *reader.problems), columns.notes)
 
 
+def read_labels(path: Path) -> Manifest:
+    """Read a table of labels, which needs no files: a manifest, or a table with one row a slide or a patient.
+
+    Without a column of slides each row is a patient, under the patient's name. A status may be written 1 and 0.
+
+    Raises:
+        ManifestError: The file cannot be read as a table, or names neither slides nor patients.
+    """
+    table = read_table(path)
+    synonyms = {**_synonyms(table), **_LABEL_SYNONYMS}
+    columns = match_columns(table, synonyms, remedy="rename the column that is meant")
+    names, notes = dict(columns.names), list(columns.notes)
+    named = [name for name in ("slide_id", "patient_id") if name in names]
+    if not named:
+        raise ManifestError([f"{path}: names neither slides nor patients; it has {shown_columns(table.columns)}"])
+    if len(named) == 1:
+        notes.append(f"no other names than {names[named[0]]!r}: each row is a patient of its own")
+    for name in _REQUIRED:
+        names.setdefault(name, names[named[0]])
+    status, parse = names.get("her2_status"), parse_status
+    texts = {row.text(status) for row in table.rows} if status else set()
+    if {text for text in texts if not is_blank(text)} <= _ONE_AND_ZERO.keys() and texts:
+        notes.append(f"{status!r}: 1 is read as positive, 0 as negative")
+        parse = _one_or_zero
+    reader = _RowReader(table, names, path.parent, parse)
+    rows = [found for row in table.rows if (found := reader.read(row)) is not None]
+    return Manifest(path, tuple(rows), (*table.problems, *reader.problems), tuple(notes))
+
+
+def _one_or_zero(text: str) -> Her2Status:
+    return _ONE_AND_ZERO[text]
+
+
 def write_manifest(manifest: Manifest, path: Path | None = None) -> Path:
     """Write a manifest; a file below its folder is written relative to it, another one in full.
 
@@ -235,7 +276,13 @@ class _RowReader:
         problems: Cells that cannot be understood, a line each.
     """
 
-    def __init__(self, table: Table, names: Mapping[str, str], folder: Path) -> None:
+    def __init__(
+        self,
+        table: Table,
+        names: Mapping[str, str],
+        folder: Path,
+        status: Callable[[str], Her2Status] = parse_status,
+    ) -> None:
         self.problems: list[str] = []
         self._folder = folder
         position = {column: i for i, column in enumerate(table.columns)}
@@ -246,7 +293,7 @@ class _RowReader:
             "stain": _stain,
             "ihc_score": parse_ihc,
             "ish": parse_ish,
-            "her2_status": parse_status,
+            "her2_status": status,
             "site": str,
             "split": _split,
             "mpp": _mpp,

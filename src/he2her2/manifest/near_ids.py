@@ -12,6 +12,16 @@ _SHOWN = 5
 _ZEROS = re.compile(r"(?<![0-9])0+(?=[0-9])")
 
 
+def without_ending(name: str) -> str:
+    """A name without blanks around it and without the ending of a slide file.
+
+    Example:
+        >>> without_ending("case 7.ome.tiff")
+        'case 7'
+    """
+    return _ENDING.sub("", name.strip())
+
+
 def loose_name(name: str) -> str:
     """Return a name without what people write differently: letter case, blanks, dashes, leading zeros, Unicode form
     and the ending of a slide file.
@@ -20,7 +30,7 @@ def loose_name(name: str) -> str:
         >>> loose_name("Case-007.svs") == loose_name("case 7")
         True
     """  # noqa: D205
-    text = unicodedata.normalize("NFKC", _ENDING.sub("", name.strip())).casefold()
+    text = unicodedata.normalize("NFKC", without_ending(name)).casefold()
     parts = re.split(r"[\W_]+", text)
     return "".join(_ZEROS.sub("", part) for part in parts) or text or name
 

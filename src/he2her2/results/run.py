@@ -262,14 +262,14 @@ class RunFolder:
         return tuple(dict.fromkeys(notice for row in self.predictions.values() for notice in row.notices))
 
     def result(self, slide_id: str) -> SlideResult | None:
-        """A slide's result; None where its folder is gone.
+        """A slide's result; None where its folder is gone, or there is none.
 
         Raises:
             EvaluationError: It is damaged.
         """
         try:
             return SlideFolders(self.path).load(slide_id)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError) as error:
             raise EvaluationError(f"{self.path}: the result of slide {slide_id} {error}; predict it again") from None

@@ -1,0 +1,370 @@
+"""Scores of any tool: a table of slides or patients with a score each, read as if `predict` had written it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from he2her2.errors import EvaluationError, quoted
+from he2her2.evaluation.cases import CaseLevel
+from he2her2.labels import Her2Status, IhcScore, parse_ihc
+from he2her2.manifest import (
+    Manifest,
+    Table,
+    TableRow,
+    bare_name,
+    is_blank,
+    match_columns,
+    patient_key,
+    raise_problems,
+    read_labels,
+    read_manifest,
+    read_table,
+    shown_columns,
+    without_ending,
+)
+from he2her2.results import Failure, PredictedSlide, RunDescription, RunFolder, open_run
+from he2her2.units import parse_number
+
+Scale: TypeAlias = Literal["auto", "probability", "percent", "logit", "any"]
+
+_PATIENTS = ("patient_id", "patient", "case_id", "case", "patient_name", "patient_barcode", "bcr_patient_barcode")
+_SYNONYMS: Mapping[str, tuple[str, ...]] = {
+    "slide": ("slide_id", "slide", "slide_name", "image_id", "image", "wsi", "wsi_name", "filename", "file", "id"),
+    "patient": (*_PATIENTS, "submitter_id", "participant"),
+    "score": (
+        *(
+            "probability",
+            "prob",
+            "score",
+            "y_prob",
+            "y_score",
+            "prob_positive",
+            "probability_positive",
+            "positive_prob",
+        ),
+        *("positive_probability", "p_positive", "p_pos", "prob_pos", "her2_probability", "her2_prob", "her2_score"),
+        *("prediction_score", "predicted_probability", "risk", "p_1", "prob_1", "probability_1", "her2_positive"),
+        *("her2_pos", "positive", "logit", "logits"),
+    ),
+    "call": (
+        *("call", "called", "prediction", "predicted", "pred", "y_pred", "y_hat", "predicted_class", "predicted_label"),
+        *("predicted_status", "her2_call", "decision"),
+    ),
+    "ihc": ("tile_score", "predicted_score", "predicted_ihc", "predicted_ihc_score", "ihc_predicted", "ihc_pred"),
+    "threshold": ("threshold", "cutoff"),
+}
+"""Usual headings. `status` is none of them: it may be the label."""
+
+_POSITIVE = frozenset({"positive", "pos", "1", "true", "yes", "her2positive", "her2pos", "her2"})
+_NEGATIVE = frozenset({"negative", "neg", "0", "false", "no", "her2negative", "her2neg"})
+_HALF = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreReading:
+    """Choices in reading a table of scores; None leaves a column to its usual names.
+
+    Attributes:
+        id_column: Slides or patients.
+        score_column: Score, higher for more likely positive.
+        call_column: Decisions of the tool.
+        scale: Of the score; "auto" takes numbers in [0, 1] for probabilities and refuses others.
+        threshold: Positive from this score on, on its own scale; None takes the table's, or the tool's decisions, or
+            the probability 0.5.
+    """
+
+    id_column: str | None = None
+    score_column: str | None = None
+    call_column: str | None = None
+    scale: Scale = "auto"
+    threshold: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """Predictions to be evaluated: a run, or another tool's scores in the form of one.
+
+    Attributes:
+        run: The run.
+        level: Patient where the scores are of patients: each slide then has its patient's.
+        is_probability: False for scores of a scale of their own, of which only order and threshold count.
+        threshold: Positive from this score on, on its own scale.
+        notes: How a table was read, a sentence each.
+    """
+
+    run: RunFolder
+    threshold: float
+    level: CaseLevel = "slide"
+    is_probability: bool = True
+    notes: tuple[str, ...] = ()
+
+
+def read_study_manifest(path: Path, predictions: Path) -> Manifest:
+    """Labels of an evaluation: a manifest, or for another tool's scores any table of labels.
+
+    Raises:
+        ManifestError: It cannot be used.
+    """
+    manifest = read_labels(path) if predictions.is_file() else read_manifest(path)
+    raise_problems(manifest, manifest.problems)
+    return manifest
+
+
+def open_predictions(path: Path, manifest: Manifest, reading: ScoreReading | None = None) -> Predictions:
+    """Open a run folder, or a table of scores of the manifest's slides or patients.
+
+    Args:
+        path: Folder of `he2her2 predict`, or a CSV.
+        manifest: The labels, by whose names the table's rows are found.
+        reading: Choices in reading a table.
+
+    Raises:
+        EvaluationError: It is neither, or its scores cannot be used.
+        ManifestError: It cannot be read as a table, or lacks a column.
+    """
+    if path.is_file():
+        return _read_scores(path, manifest, reading or ScoreReading())
+    run = open_run(path)
+    return Predictions(run, run.threshold)
+
+
+def _read_scores(path: Path, manifest: Manifest, reading: ScoreReading) -> Predictions:
+    table = read_table(path)
+    names = _columns(table, reading)
+    level, id_column, rows = _rows_of_slides(table, names, manifest)
+    scores = {slide_id: _score(path, row, names["score"]) for slide_id, row in rows.items()}
+    known = {slide_id: score for slide_id, score in scores.items() if score is not None}
+    values = np.array(list(known.values()))
+    if not known:
+        raise EvaluationError(f"{path}: every score in {names['score']!r} is blank; name the scores by --score-column")
+    if len(np.unique(values)) <= 2 and set(values.tolist()) <= {0.0, 1.0}:
+        raise EvaluationError(
+            f"{path}: {names['score']!r} holds only 0 and 1, decisions rather than scores; name the scores by "
+            f"--score-column; it has {shown_columns(table.columns)}"
+        )
+    scale = _scale(path, names["score"], values, reading)
+    cut, calls, decided = _decisions(path, {name: rows[name] for name in known}, values, names, reading, scale)
+    share = _to_share(scale, values, cut)
+    threshold = float(share(np.array(cut)))
+    predictions = {
+        name: PredictedSlide(name, Her2Status.POSITIVE if call else Her2Status.NEGATIVE, p, threshold, tile_score=ihc)
+        for name, call, p, ihc in zip(
+            known, calls.tolist(), share(values).tolist(), (_ihc(rows[name], names) for name in known), strict=True
+        )
+    }
+    lost = [name for name, score in scores.items() if score is None]
+    failures = {name: Failure(name, "", "score", "its score is blank", "score it again") for name in lost}
+    read_as = f"{path.name}: {level}s in {id_column!r}, {'scores' if scale == 'any' else scale} in {names['score']!r}"
+    run = RunFolder(path, RunDescription(), predictions, failures)
+    return Predictions(
+        run, cut, level, scale != "any", (f"{read_as}; {decided}.", *(f"{path.name}: {n}." for n in table.notes))
+    )
+
+
+def _columns(table: Table, reading: ScoreReading) -> dict[str, str]:
+    """Column of each field; a table with only one column of numbers has its score there.
+
+    Raises:
+        EvaluationError: There is no column of slides or patients, or none of scores.
+    """
+    given = {"slide": reading.id_column, "score": reading.score_column, "call": reading.call_column}
+    names = dict(match_columns(table, _SYNONYMS, given, ordered=True).names)
+    if not {"slide", "patient"} & names.keys():
+        raise EvaluationError(
+            f"{table.path}: has no column of slides or patients; name it by --id-column; it has "
+            f"{shown_columns(table.columns)}"
+        )
+    if "score" not in names:
+        taken = {column for field, column in names.items() if field != "call"}
+        numbers = [column for column in table.columns if column not in taken and _is_score(table, column)]
+        if len(numbers) != 1:
+            raise EvaluationError(
+                f"{table.path}: has no column of scores by a usual name; name it by --score-column; it has "
+                f"{shown_columns(table.columns)}"
+            )
+        names["score"] = numbers[0]
+    if names.get("call") == names["score"]:
+        del names["call"]
+    return names
+
+
+def _is_score(table: Table, column: str) -> bool:
+    """True if a column holds numbers, and others than a few classes."""
+    texts = {text for row in table.rows if not is_blank(text := row.text(column))}
+    try:
+        return len({parse_number(text) for text in texts}) > min(4, len(table.rows) // 2)
+    except ValueError:
+        return False
+
+
+def _rows_of_slides(
+    table: Table, names: Mapping[str, str], manifest: Manifest
+) -> tuple[CaseLevel, str, dict[str, TableRow]]:
+    """Row of each slide, by the column and the level at which most rows are found in the manifest.
+
+    Names that the manifest lacks stay as they are.
+
+    Raises:
+        EvaluationError: A slide or patient has several scores.
+    """
+    finders: Mapping[CaseLevel, Callable[[str], Sequence[str]]] = {
+        "slide": _slide_finder(manifest),
+        "patient": _patient_finder(manifest),
+    }
+    columns = [names[field] for field in ("slide", "patient") if field in names]
+    ways = [(level, column) for column in columns for level in finders]
+
+    def n_found(way: tuple[CaseLevel, str]) -> int:
+        return sum(bool(finders[way[0]](row.text(way[1]))) for row in table.rows)
+
+    level, column = max(ways, key=n_found)  # the first of those that find as many
+    rows: dict[str, TableRow] = {}
+    for row in table.rows:
+        for slide_id in finders[level](row.text(column)) or [row.text(column)]:
+            other = rows.setdefault(slide_id, row)
+            if other.text(names["score"]) != row.text(names["score"]):
+                raise EvaluationError(
+                    f"{table.path}: {level} {quoted(row.text(column))} has several scores (lines {other.line} and "
+                    f"{row.line}); keep one row of each"
+                )
+    by_patient = all(row.slide_id == row.patient_id for row in manifest.rows)
+    return "patient" if by_patient else level, column, rows
+
+
+def _slide_finder(manifest: Manifest) -> Callable[[str], Sequence[str]]:
+    """Slides that a name stands for: by the slide's name, else by the name of its file without folder and ending."""
+    exact = {row.slide_id: [row.slide_id] for row in manifest.rows}
+    by_file: dict[str, set[str]] = {}
+    for row in manifest.rows:
+        for name in {row.slide_id, row.path.name}:
+            by_file.setdefault(_file_stem(name), set()).add(row.slide_id)
+
+    def find(name: str) -> Sequence[str]:
+        like = by_file.get(_file_stem(name), ())
+        return exact.get(name) or (list(like) if len(like) == 1 else [])
+
+    return find
+
+
+def _file_stem(name: str) -> str:
+    return without_ending(PurePath(name.replace("\\", "/")).name)
+
+
+def _patient_finder(manifest: Manifest) -> Callable[[str], Sequence[str]]:
+    """All slides of the patient that a name stands for."""
+    slides: dict[str, list[str]] = {}
+    for row in manifest.rows:
+        slides.setdefault(patient_key(row.patient_id), []).append(row.slide_id)
+    return lambda name: slides.get(patient_key(name), [])
+
+
+def _score(path: Path, row: TableRow, column: str) -> float | None:
+    """A row's score; None where it is blank.
+
+    Raises:
+        EvaluationError: It is no number.
+    """
+    text = row.text(column)
+    if is_blank(text):
+        return None
+    try:
+        return parse_number(text)
+    except ValueError as error:
+        raise EvaluationError(
+            f"{path}, line {row.line}: {column}: {error}; name the scores by --score-column"
+        ) from None
+
+
+def _scale(path: Path, column: str, values: NDArray[np.float64], reading: ScoreReading) -> Scale:
+    """The scale of scores, checked.
+
+    Raises:
+        EvaluationError: They are not on the scale that was named, or on none that can be guessed.
+    """
+    scale = "probability" if reading.scale == "auto" else reading.scale
+    highest = {"probability": 1.0, "percent": 100.0}.get(scale)
+    if highest is None or ((values >= 0) & (values <= highest)).all():
+        return scale
+    span = f"{path}: the scores in {column!r} go from {values.min():g} to {values.max():g}"
+    if reading.scale == "auto":
+        raise EvaluationError(
+            f"{span}, so they are no probabilities; pass --scale percent, logit, or any with --threshold"
+        )
+    raise EvaluationError(f"{span}, outside 0 to {highest:g}; pass another --scale")
+
+
+def _decisions(
+    path: Path,
+    rows: Mapping[str, TableRow],
+    values: NDArray[np.float64],
+    names: Mapping[str, str],
+    reading: ScoreReading,
+    scale: Scale,
+) -> tuple[float, NDArray[np.bool_], str]:
+    """Threshold on the score, decisions, and where they are from in words.
+
+    Raises:
+        EvaluationError: A decision or threshold of the table makes no sense, or there is none.
+    """
+    cut, origin = reading.threshold, "the threshold that was given"
+    if cut is None and "threshold" in names:
+        found = {parse_number(row.text(names["threshold"])) for row in rows.values()}
+        if len(found) > 1:
+            raise EvaluationError(f"{path}: {names['threshold']!r} holds {len(found)} thresholds; pass --threshold")
+        cut, origin = found.pop(), f"the threshold in {names['threshold']!r}"
+    if cut is None and "call" in names:
+        calls = np.array([_call(path, row, names["call"]) for row in rows.values()])
+        cut = _threshold_of(values, calls)
+        against = int(((values >= cut) != calls).sum())
+        unlike = f", {against} of which no threshold of the score explains" if against else ""
+        return cut, calls, f"decisions in {names['call']!r}{unlike}"
+    if cut is None:
+        if scale == "any":
+            raise EvaluationError(f"{path}: scores of any scale need --threshold, or decisions (--call-column)")
+        cut, origin = {"percent": 50.0, "logit": 0.0}.get(scale, _HALF), "the probability 0.5, as no other was given"
+    return cut, values >= cut, f"called positive from {cut:g} on, {origin}"
+
+
+def _call(path: Path, row: TableRow, column: str) -> bool:
+    word = bare_name(row.text(column))
+    if word in _POSITIVE | _NEGATIVE:
+        return word in _POSITIVE
+    raise EvaluationError(
+        f"{path}, line {row.line}: {column}: {quoted(row.text(column))} is no decision; use positive and negative, or "
+        "pass --threshold"
+    )
+
+
+def _threshold_of(values: NDArray[np.float64], calls: NDArray[np.bool_]) -> float:
+    """The score from which on most decisions are positive and below which most are negative."""
+    order = np.argsort(values, kind="stable")
+    wrong = np.append(0, np.cumsum(np.where(calls[order], 1, -1)))  # less the negatives in all: of each cut
+    starts = np.flatnonzero(np.append(True, np.diff(values[order]) > 0))
+    return float(values[order][starts[np.argmin(wrong[starts])]])
+
+
+def _to_share(
+    scale: Scale, values: NDArray[np.float64], cut: float
+) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    """Function from scores to numbers in [0, 1] of the same order."""
+    spread = float(values.std()) or 1.0
+    ways: Mapping[Scale, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
+        "probability": lambda x: x,
+        "percent": lambda x: x / 100,
+        "logit": lambda x: np.asarray(expit(x)),
+        "any": lambda x: np.asarray(expit((x - cut) / spread)),
+    }
+    return ways[scale]
+
+
+def _ihc(row: TableRow, names: Mapping[str, str]) -> IhcScore | None:
+    """The predicted IHC score; None where there is none that can be read."""
+    try:
+        return parse_ihc(row.text(names.get("ihc")))
+    except ValueError:
+        return None

@@ -1,0 +1,163 @@
+"""Any tool's scores: the same figures as from a run folder, tables as people have them, and what is refused."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from he2her2.errors import EvaluationError, ManifestError
+from he2her2.evaluation import ScoreReading, open_predictions, read_study_manifest
+from he2her2.labels import Her2Status, IhcScore
+from tests.made_up_runs import MadeUpSlide, write_labels, write_run
+
+
+def cohort(n=40):
+    rng = np.random.default_rng(0)
+    return [
+        MadeUpSlide(
+            f"s{k:02d}", f"P-{k // 2:02d}", "positive" if k // 2 % 3 == 0 else "negative", "2+" if k % 4 < 2 else "1+",
+            site="AB"[k // 2 % 2], probability=round(float(rng.random()), 6),
+        )
+        for k in range(n)
+    ]  # fmt: skip
+
+
+def tables(folder, scores, labels="slide_id,path,patient_id,her2_status\na,a.svs,P1,positive\nb,b.svs,P2,negative\n"):
+    """A table of scores and one of labels, read."""
+    (folder / "scores.csv").write_text(scores)
+    (folder / "labels.csv").write_text(labels)
+    return folder / "scores.csv", read_study_manifest(folder / "labels.csv", folder / "scores.csv")
+
+
+def opened(folder, scores, labels=None, **choices):
+    path, manifest = tables(folder, scores, *([labels] if labels else []))
+    return open_predictions(path, manifest, ScoreReading(**choices))
+
+
+def test_a_table_is_evaluated_like_the_run_that_it_is_of(tmp_path, command_line):
+    """The same figures and cases, by the command line; what needs tiles is said not to be done."""
+    slides = cohort()
+    slides[5] = replace(slides[5], probability=None)
+    run, labels = write_run(tmp_path / "run", slides), write_labels(tmp_path / "labels.csv", slides)
+    lines = [f"/data/{s.slide_id}.svs;{s.probability}" for s in slides if s.probability is not None]
+    (tmp_path / "scores.csv").write_text("\n".join(["WSI Name;HER2 prob", *lines]))
+    found = []
+    for what in (run, tmp_path / "scores.csv"):
+        out = tmp_path / f"evaluation of {what.name}"
+        code, said, error = command_line("evaluate", what, "-m", labels, "-o", out, "--no-leaks", "--no-plots")
+        assert (code, error) == (0, "")
+        found.append(json.loads((out / "evaluation.json").read_text()))
+
+    assert found[0]["groups"] == found[1]["groups"]
+    assert found[0]["missing_data"] == found[1]["missing_data"]
+    assert found[0]["reliability"] == found[1]["reliability"]
+    assert "read     scores.csv: slides in 'WSI Name', probability in 'HER2 prob'; called positive from 0.5 on" in said
+    assert {audit["name"] for audit in found[1]["audits"] if audit["done"]} == {"shortcuts", "sites"}
+
+
+def test_scores_of_patients_are_evaluated_as_such(tmp_path, command_line):
+    """Each slide has its patient's score, and no figures of slides are made up."""
+    slides = cohort()
+    labels = write_labels(tmp_path / "labels.csv", slides)
+    rows = [f"p-{k:02d} ,{0.9 if k % 3 == 0 else 0.2},{'pos' if k % 3 == 0 else 'neg'}" for k in range(20)]
+    (tmp_path / "preds.csv").write_text("\n".join(["PATIENT,HER2_positive,pred", *rows]))
+    out = tmp_path / "out"
+    code, said, _ = command_line("evaluate", tmp_path / "preds.csv", "-m", labels, "-o", out)
+    result = json.loads((out / "evaluation.json").read_text())
+
+    assert code == 0
+    assert "patients in 'PATIENT', probability in 'HER2_positive'; decisions in 'pred'" in said
+    assert result["scores_of"] == "patient"
+    assert set(result["groups"]) == {"patients", "patients with IHC 2+"}
+    assert result["groups"]["patients"]["figures"]["AUC"]["value"] == 1
+    assert not (out / "slides.csv").exists()
+    assert "The scores are of patients" in (out / "evaluation.md").read_text()
+
+
+def test_labels_need_no_slides(tmp_path):
+    """A table with a row for each patient, and its status as 1 and 0; how it was read is said."""
+    labels = "Case ID,label,IHC\nP1,1,3\nP2,0,0\n"
+    found = opened(tmp_path, "case,score\nP1,0.7\nP2,0.4\n", labels)
+    manifest = tables(tmp_path, "", labels)[1]
+
+    assert found.level == "patient"
+    assert [row.her2_status for row in manifest.rows] == [Her2Status.POSITIVE, Her2Status.NEGATIVE]
+    assert [row.ihc_score for row in manifest.rows] == [IhcScore.THREE, IhcScore.ZERO]
+    assert "'label': 1 is read as positive, 0 as negative" in manifest.notes
+    with pytest.raises(ManifestError, match="names neither slides nor patients"):
+        opened(tmp_path, "case,score\nP1,0.7\n", "label\n1\n")
+
+
+def test_other_scales_keep_order_and_threshold(tmp_path):
+    """Per cent and logits become probabilities; numbers of any scale keep their order only."""
+    percent = opened(tmp_path, "slide,score\na,70\nb,20\n", scale="percent")
+    logit = opened(tmp_path, "slide,score\na,2\nb,-1\n", scale="logit", threshold=-1.5)
+    own = opened(tmp_path, "slide,score\na,-3\nb,-11\n", scale="any", threshold=-7)
+
+    assert [p.probability for p in percent.run.predictions.values()] == [0.7, 0.2]
+    assert percent.run.threshold == 0.5
+    assert [p.probability for p in logit.run.predictions.values()] == pytest.approx([0.8808, 0.2689], abs=1e-4)
+    assert [p.status for p in logit.run.predictions.values()] == [Her2Status.POSITIVE] * 2
+    assert [p.status for p in own.run.predictions.values()] == [Her2Status.POSITIVE, Her2Status.NEGATIVE]
+    assert (own.is_probability, own.threshold, own.run.threshold) == (False, -7, 0.5)
+
+
+def test_the_tools_own_decisions_are_kept(tmp_path):
+    """With the threshold that explains most of them; what none explains is counted."""
+    labels = "slide_id,path,patient_id,her2_status\n" + "".join(f"{c},{c}.svs,{c},positive\n" for c in "abcd")
+    one = opened(tmp_path, "slide,p_1,Y_hat\na,0.9,1\nb,0.6,1\nc,0.4,0\nd,0.1,0\n", labels)
+    none = opened(tmp_path, "slide,p_1,Y_hat\na,0.9,1\nb,0.6,0\nc,0.4,1\nd,0.1,0\n", labels)
+
+    assert one.threshold == 0.6
+    assert [p.status.value[:3] for p in one.run.predictions.values()] == ["pos", "pos", "neg", "neg"]
+    assert "1 of which no threshold of the score explains" in none.notes[0]
+    assert [p.status.value[:3] for p in none.run.predictions.values()] == ["pos", "neg", "pos", "neg"]
+
+
+def test_the_column_status_is_no_decision(tmp_path):
+    """It may be the label, which would make every tool perfect."""
+    found = opened(tmp_path, "slide,prob,status\na,0.3,positive\nb,0.7,negative\n")
+
+    assert [p.status for p in found.run.predictions.values()] == [Her2Status.NEGATIVE, Her2Status.POSITIVE]
+
+
+def test_the_only_column_of_numbers_is_the_score(tmp_path):
+    """Whatever its name."""
+    labels = "slide_id,path,patient_id,her2_status\n" + "".join(f"{c},{c}.svs,{c},positive\n" for c in "abcdef")
+    rows = "".join(f"{c},{k / 10},fold\n" for k, c in enumerate("abcdef"))
+    found = opened(tmp_path, f"slide,TransMIL fold 1,kind\n{rows}", labels)
+
+    assert found.run.predictions["d"].probability == 0.3
+
+
+def test_a_blank_score_is_a_failure_and_an_unknown_slide_is_named(tmp_path):
+    """Neither is lost."""
+    found = opened(tmp_path, "slide,score\na,\nb,0.5\nc,0.4\n")
+
+    assert list(found.run.failures) == ["a"]
+    assert list(found.run.predictions) == ["b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("scores", "choices", "said"),
+    [
+        ("slide,score\na,3\nb,-1\n", {}, r"go from -1 to 3, so they are no probabilities; pass --scale percent"),
+        ("slide,score\na,3\nb,-1\n", {"scale": "percent"}, r"outside 0 to 100"),
+        ("slide,score\na,3\nb,-1\n", {"scale": "any"}, r"scores of any scale need --threshold, or decisions"),
+        ("slide,score\na,1\nb,0\n", {}, r"holds only 0 and 1, decisions rather than scores"),
+        ("slide,score\na,0.3\na,0.4\n", {}, r"slide 'a' has several scores \(lines 2 and 3\)"),
+        ("slide,score\na,high\nb,0.4\n", {}, r"line 2: score: 'high' is no number"),
+        ("slide,x,y\na,0.3,0.2\nb,0.4,0.1\n", {}, r"name it by --score-column; it has slide, x, y"),
+        ("specimen,score\na,0.3\n", {}, r"no column of slides or patients; name it by --id-column"),
+        ("slide,score,call\na,0.3,maybe\n", {}, r"'maybe' is no decision"),
+        ("slide,score,threshold\na,0.3,0.5\nb,0.2,0.4\n", {}, r"holds 2 thresholds; pass --threshold"),
+        ("slide,score\na,\nb,NA\n", {}, r"every score in 'score' is blank"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_used_is_refused_in_one_line(tmp_path, scores, choices, said):
+    """With what was found and what to do."""
+    path, manifest = tables(tmp_path, scores)
+    with pytest.raises(EvaluationError, match=said) as caught:
+        open_predictions(path, manifest, ScoreReading(**choices))
+    assert "\n" not in str(caught.value)
