@@ -9,9 +9,8 @@ from he2her2.statistics.calibration import (
     recalibrate_site,
     reliability_curve,
 )
-from he2her2.statistics.calibration_line import CalibrationLine, CurvePoint, calibration_line
+from he2her2.statistics.calibration_slope import CalibrationLine, CurvePoint, calibration_line
 from he2her2.statistics.curves import Curve, precision_recall, roc_curve, saved_against_missed
-from he2her2.statistics.decision_curve import DecisionCurve, NetBenefit, decision_curve
 from he2her2.statistics.intervals import (
     LEVEL,
     Estimate,
@@ -37,6 +36,7 @@ from he2her2.statistics.metrics import (
     weighted_recall,
 )
 from he2her2.statistics.missing import Bounds, Unpredicted, auc_bounds, rate_bounds
+from he2her2.statistics.net_benefit import DecisionCurve, NetBenefit, decision_curve
 from he2her2.statistics.operating_point import (
     OperatingPointResult,
     choose_operating_point,

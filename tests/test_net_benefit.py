@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from he2her2.statistics import decision_curve
-from tests.test_calibration_line import golden_cases
+from tests.test_calibration_slope import golden_cases
 
 
 def test_net_benefit_is_that_of_dcurves():

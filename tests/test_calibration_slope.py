@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 from he2her2.rules import logit_of
 from he2her2.statistics import calibration_line
-from he2her2.statistics.calibration_line import fit_logistic
+from he2her2.statistics.calibration_slope import fit_logistic
 
 
 def golden_cases():
