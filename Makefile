@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test lint format reproduce bench bench-peers clean
+.PHONY: demo test lint format reproduce torture bench bench-peers clean
 
 demo: $(VENV)/core.stamp
 	$(BIN)/he2her2 demo --out demo-run
@@ -15,6 +15,10 @@ test: $(VENV)/full.stamp
 # The paper's tables on phantoms, reduced to minutes on two cores: experiments/results/reproduce/.
 reproduce: $(VENV)/full.stamp
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m experiments.reproduce --work reproduce-run
+
+# Damaged slides, broken files and sudden deaths: about half an hour on one core; tests/test_torture.py is a small part.
+torture: $(VENV)/full.stamp
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m torture
 
 # What docs/performance.md says of this machine: about a quarter of an hour, with nothing else running.
 bench: $(VENV)/full.stamp
@@ -47,4 +51,4 @@ $(VENV)/full.stamp: $(VENV)/core.stamp
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo-run reproduce-run bench-work .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo-run reproduce-run torture-work bench-work .mypy_cache .pytest_cache .ruff_cache .hypothesis

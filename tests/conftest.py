@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from he2her2.cli import main
+from he2her2.cli import run_here
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -36,7 +36,7 @@ def command_line(monkeypatch, capsys):
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["he2her2", *map(str, arguments)])
         with pytest.raises(SystemExit) as stop:
-            main()
+            run_here()
         return stop.value.code or 0, *capsys.readouterr()
 
     return run

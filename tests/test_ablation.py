@@ -28,7 +28,7 @@ from he2her2.ablation import ablate as ablation
 from he2her2.ablation.methods import METHODS, PROPOSED, load_ablation
 from he2her2.ablation.results import CohortResults, _our_row, compare_methods, method_rows
 from he2her2.ablation.tables import _methods_table, _rows_csv, _tile_table
-from he2her2.cli import main
+from he2her2.cli import run_here
 from he2her2.cli.commands import app
 from he2her2.evaluation import TABLE_1
 from he2her2.evaluation.paper_tables import PAPER_ROWS
@@ -132,7 +132,7 @@ class Run:
             redirect_stderr(io.StringIO()) as err,
             pytest.raises(SystemExit) as s,
         ):
-            main()
+            run_here()
         return s.value.code or 0, out.getvalue(), err.getvalue()
 
     def table(self, name):

@@ -34,9 +34,9 @@ SMALL_TRAINING = (
 )
 RUN_COMMAND = """
 import sys
-from he2her2.cli import main
+from he2her2.cli import run_here
 try:
-    main()
+    run_here()
 except SystemExit as stop:
     assert not stop.code, stop
 """

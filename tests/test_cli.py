@@ -213,8 +213,8 @@ def test_config_prints_the_preset(he2her2, preset, tmp_path):
 def test_help_needs_no_heavy_library():
     """`--help` is instant because it loads none of them."""
     code = (
-        "import sys; from he2her2.cli import main; sys.argv = ['he2her2', '--help']\n"
-        "try: main()\nexcept SystemExit: pass\n"
+        "import sys; from he2her2.cli import run_here; sys.argv = ['he2her2', '--help']\n"
+        "try: run_here()\nexcept SystemExit: pass\n"
         "print([name for name in ('numpy', 'torch', 'onnxruntime', 'scipy', 'tifffile') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -225,8 +225,8 @@ def test_help_needs_no_heavy_library():
 def test_prediction_needs_no_torch(tmp_path):
     """Prediction with trained weights, on the CPU, loads neither torch nor what only training and plotting need."""
     code = (
-        "import sys; from he2her2.cli import main\n"
-        "try: main()\nexcept SystemExit as stop: assert not stop.code\n"
+        "import sys; from he2her2.cli import run_here\n"
+        "try: run_here()\nexcept SystemExit as stop: assert not stop.code\n"
         "print([name for name in ('torch', 'lightning', 'matplotlib') if name in sys.modules])"
     )
     slide = write_tissue(tmp_path / "S1.svs", tissue_pixels(3072, 0.95))

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -111,6 +112,15 @@ def test_the_domain_of_other_weights_is_refused(tmp_path):
 
     with pytest.raises(WeightsError, match="another tile_cnn"):
         read_domain(tmp_path, cards)
+
+
+def test_a_domain_holds_for_every_aggregator():
+    """Colours and scores of tiles come before it."""
+    networks = replace(Config().networks, aggregator="mean")
+
+    model = load_slide_model("bundled", replace(Config(), networks=networks))
+
+    assert model.domain is not None
 
 
 def test_predict_says_it_first(command_line, tmp_path):

@@ -158,6 +158,30 @@ def test_drafts_of_a_killed_process_are_swept(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [".draft-of-mine", ".hidden", "b"]
 
 
+def test_the_first_writing_in_a_folder_sweeps_it(tmp_path):
+    """A draft of an evaluation, a picture or a table that a killed command left, wherever it lies."""
+    script = (
+        "import os, signal; from pathlib import Path; from he2her2.files import atomic\n"
+        f"with atomic(Path({str(tmp_path)!r}) / 'a') as draft:\n"
+        "    draft.mkdir(); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=False)
+    assert len(list(tmp_path.iterdir())) == 1
+
+    write_json(tmp_path / "b.json", {})
+
+    assert [path.name for path in tmp_path.iterdir()] == ["b.json"]
+
+
+@pytest.mark.parametrize("row", ["1", "1,2,3"])
+def test_a_row_of_another_length_is_damage(tmp_path, row):
+    """Neither a missing cell nor one too many has a column."""
+    (tmp_path / "a.csv").write_text(f"a,b\n1,2\n{row}\n")
+
+    with pytest.raises(ValueError, match=r"line 3 has . cells?, the heading 2"):
+        read_csv(tmp_path / "a.csv")
+
+
 def test_drafts_of_another_machine_are_swept_after_a_day(tmp_path):
     """Whether its process lives cannot be seen from here."""
     draft = tmp_path / ".draft-00000000-1-00000000.x"

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, is_dataclass
+from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -54,6 +55,7 @@ def atomic(path: Path) -> Iterator[Path]:
     draft = _draft_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep_once(path.parent)
         yield draft
         _replace(draft, path)
     except OSError as error:
@@ -73,6 +75,12 @@ def sweep_drafts(folder: Path) -> None:
     for path, found in drafts:
         if not _is_alive(int(found["pid"])) if found["host"] == _HOST else _age_s(path) > _DAY_S:
             _remove(path)
+
+
+@lru_cache(maxsize=64)
+def _sweep_once(folder: Path) -> None:
+    """`sweep_drafts` the first time that this process writes there; a folder of many files is not listed for each."""
+    sweep_drafts(folder)
 
 
 def _age_s(path: Path) -> float:
@@ -203,11 +211,19 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: It is no UTF-8 text.
+        ValueError: It is no UTF-8 text, or a row has more or fewer cells than the heading.
         csv.Error: It is no CSV.
     """
     with path.open(encoding="utf-8-sig", newline="") as file:
-        return [{column: cell_text(cell) for column, cell in row.items()} for row in csv.DictReader(file)]
+        lines = csv.reader(file)
+        heading = next(lines, [])
+        found = []
+        for cells in lines:
+            if len(cells) not in (0, len(heading)):
+                raise ValueError(f"line {lines.line_num} has {len(cells)} cells, the heading {len(heading)}")
+            if cells:
+                found.append(dict(zip(heading, map(cell_text, cells), strict=True)))
+        return found
 
 
 def cell_text(cell: str) -> str:

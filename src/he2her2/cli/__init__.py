@@ -5,15 +5,17 @@ import os
 import re
 import signal
 import sys
-from typing import cast
+from functools import partial
+from typing import NoReturn, cast
 
 import typer
 
 from he2her2.cli.commands import app
 from he2her2.cli.console import one_line, say, say_problems
+from he2her2.cli.guard import guarded
 from he2her2.errors import He2Her2Error, ManifestError
 
-__all__ = ["main"]
+__all__ = ["main", "run_here"]
 
 _UsageError = cast("type[Exception]", typer.BadParameter.__bases__[0])  # typer keeps its parent private
 
@@ -22,8 +24,13 @@ _INTERRUPTED = 130
 _PIPE_CLOSED = 141
 
 
-def main() -> None:
-    """Run a command; a user's mistake is one line and exit code 2, our own bug is a traceback."""
+def main() -> NoReturn:
+    """Run the command line in a child process, whose death by a signal is one line, too."""
+    guarded(run_here, partial(say, error=True))
+
+
+def run_here() -> NoReturn:
+    """Run the command line in this process: a user's mistake is one line and exit code 2, our bug a traceback."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # batch systems end with it: as Ctrl-C
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -13,6 +13,8 @@ from he2her2.models.card import Card
 from he2her2.models.weights import ONNX_FILE
 from he2her2.rules import RULES_FILE, RULES_VERSION, DecisionRules, rules_to_json
 
+_NOT_SCORING = "aggregator"  # the tiles' colours and scores come before it, so a domain holds for any
+
 
 def hashes_of(cards: Mapping[str, Card]) -> dict[str, str]:
     """By role, the SHA-256 of the networks that have files; to say for which weights rules hold."""
@@ -79,7 +81,9 @@ def read_domain(folder: Path, cards: Mapping[str, Card]) -> Domain | None:
         domain = domain_of_record(fields)
     except ValueError as error:
         raise WeightsError(f"{file}: cannot be understood ({error}); {again}") from None
-    _require_same(file, "is of", domain.weights, cards, again)
+    scoring = {role: card for role, card in cards.items() if role != _NOT_SCORING}
+    scored_by = {role: sha256 for role, sha256 in domain.weights.items() if role != _NOT_SCORING}
+    _require_same(file, "is of", scored_by, scoring, again)
     return domain
 
 

@@ -1,0 +1,90 @@
+"""The death of a command by a signal: one line, and no process that goes on."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+SCRIPT = "from he2her2.cli import console, guard, main; from he2her2 import labels; import os, signal, sys, time\n"
+PATCH = "import he2her2.cli; he2her2.cli.app = lambda **_: ({}); main()"
+
+
+def start(command, **how):
+    """A command line whose work is an expression."""
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT + PATCH.format(command), "predict"],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **how,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (signal.SIGABRT, "a library that decodes slides met damage"),
+        (signal.SIGSEGV, "a library that decodes slides met damage"),
+        (signal.SIGKILL, "no memory left"),
+        (signal.SIGUSR1, "what was written is whole"),
+    ],
+)
+def test_a_death_by_a_signal_is_one_line(number, words):
+    """And the exit code of shells."""
+    process = start(f"os.kill(os.getpid(), {int(number)})")
+
+    out, err = process.communicate()
+
+    assert (process.returncode, out, err.count("\n")) == (128 + number, "", 1)
+    assert err.startswith(f"he2her2: ended by {number.name}; ")
+    assert words in err
+
+
+@pytest.mark.parametrize(("command", "code"), [("print('done')", 0), ("sys.exit(1)", 1), ("3", 3)])
+def test_the_end_of_a_command_is_its_own(command, code):
+    """Exit code and output pass."""
+    process = start(command)
+
+    out, err = process.communicate()
+
+    assert (process.returncode, err) == (code, "")
+    assert out == ("done\n" if code == 0 else "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_ending_a_command_ends_its_work(number):
+    """A signal to the process that was started reaches the one that works, which says that it stopped."""
+    process = start("print('ready', flush=True), time.sleep(60)")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+
+    process.send_signal(number)
+    _, err = process.communicate(timeout=20)
+
+    assert (process.returncode, err) == (130, "he2her2: stopped\n")
+
+
+def test_killing_a_command_kills_its_work():
+    """SIGKILL cannot be passed on; the work must not go on behind a new start."""
+    process = start("print(os.getpid(), flush=True), time.sleep(60)")
+    assert process.stdout is not None
+    worker = int(process.stdout.readline())
+    assert worker != process.pid
+
+    process.kill()
+    process.wait()
+    process.communicate(timeout=20)
+
+    for _ in range(200):
+        if not is_alive(worker):
+            return
+        time.sleep(0.05)
+    raise AssertionError("the work goes on")
+
+
+def is_alive(pid):
+    """Whether a process runs; one that waits to be collected does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
