@@ -1,4 +1,4 @@
-"""`he2her2 evaluate` and `he2her2 recalibrate`: predictions against labels."""
+"""`he2her2 evaluate`, `compare` and `recalibrate`: predictions against labels."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -65,6 +65,13 @@ _Leaks = Annotated[
 ]
 _Plots = Annotated[bool, typer.Option("--plots/--no-plots", help="Draw plots.")]
 _Seed = Annotated[int, typer.Option(min=0, help="Of every draw.")]
+_Runs = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="RUN RUN...", help="Folders of he2her2 predict, or CSVs with any tool's scores.", show_default=False
+    ),
+]
+_WithFirst = Annotated[bool, typer.Option("--with-first", help="Compare each run with the first only.")]
 _IdColumn = Annotated[
     str | None,
     typer.Option(metavar="COLUMN", help="Scores of a CSV: its slides or patients.", show_default="by usual names"),
@@ -178,6 +185,43 @@ def _leak_notes(files: list[Path]) -> tuple[str, ...]:
     if not unread:
         return rest
     return (*rest, f"{len(unread)} slides could not be read again, so their tissue may be on two sides unseen.")
+
+
+def compare_runs(  # noqa: PLR0913  # a command's options
+    runs: _Runs,
+    *,
+    manifest: _ManifestPath,
+    out: _OutPath,
+    split: _SplitName = "auto",
+    policy: o.PolicyOption = "guideline",
+    patient: _Rule = "mean",
+    first: _WithFirst = False,
+    plots: _Plots = True,
+    id_column: _IdColumn = None,
+    score_column: _ScoreColumn = None,
+    call_column: _CallColumn = None,
+    scale: _ScaleName = "auto",
+    threshold: _Threshold = None,
+) -> None:
+    """Compare runs on the same patients by paired tests, corrected for their number: one table, one plot."""
+    require_extra("evaluate", "matplotlib")
+    from he2her2.evaluation import (
+        COMPARISON_FILE,
+        Contest,
+        ScoreReading,
+        check_evaluation_folder,
+        compare,
+        comparison_lines,
+        write_comparison,
+    )
+    from he2her2.labels import Policy
+
+    check_evaluation_folder(out, COMPARISON_FILE)
+    reading = ScoreReading(id_column, score_column, call_column, scale, threshold)
+    with working("comparing"):
+        found = compare(Contest(tuple(runs), manifest, split, Policy(policy), patient, reading, first))
+        write_comparison(found, out, draw=plots)
+    say(comparison_lines(found, out / "comparison.md"))
 
 
 def recalibrate_run(

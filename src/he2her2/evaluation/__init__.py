@@ -1,6 +1,8 @@
 """Evaluation of a predict run against its labels: figures with intervals, decision rules, audits, page and tables."""
 
 from he2her2.evaluation.cases import Cases, Joined, join
+from he2her2.evaluation.comparison import Comparison, Contest, compare
+from he2her2.evaluation.comparison_folder import COMPARISON_FILE, comparison_lines, write_comparison
 from he2her2.evaluation.evaluation import Evaluation, evaluate, store_rules
 from he2her2.evaluation.folder import check_evaluation_folder, write_evaluation
 from he2her2.evaluation.leakage import check_weights
@@ -33,10 +35,13 @@ from he2her2.evaluation.summary import Summary, summarise
 from he2her2.evaluation.thresholds import Budgets
 
 __all__ = [
+    "COMPARISON_FILE",
     "TABLE_1",
     "TABLE_1_ACCURACY",
     "Budgets",
     "Cases",
+    "Comparison",
+    "Contest",
     "Evaluation",
     "Joined",
     "PaperAggregation",
@@ -51,6 +56,8 @@ __all__ = [
     "Summary",
     "check_evaluation_folder",
     "check_weights",
+    "compare",
+    "comparison_lines",
     "evaluate",
     "evaluation_lines",
     "join",
@@ -63,6 +70,7 @@ __all__ = [
     "slide_properties",
     "store_rules",
     "summarise",
+    "write_comparison",
     "write_evaluation",
     "write_recalibrated",
 ]

@@ -1,21 +1,36 @@
-"""RunComparison of two runs on the same patients by paired tests."""
+"""Comparison of runs on the same patients by paired tests: of two, and of any number, corrected for their pairs."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import reduce
+from itertools import combinations
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from he2her2.errors import EvaluationError
-from he2her2.evaluation.cases import Cases
+from he2her2.evaluation.cases import Cases, check_patient_rule, join
+from he2her2.evaluation.leakage import check_independent, training_patients
+from he2her2.evaluation.limitations import run_notices
+from he2her2.evaluation.question import SplitChoice, chosen_split
+from he2her2.evaluation.score_tables import ScoreReading, open_predictions, read_study_manifest
+from he2her2.evaluation.summary import Summary, summarise
+from he2her2.labels import Policy
+from he2her2.rules import PatientRule
 from he2her2.statistics import (
     Difference,
     Estimate,
     McNemar,
     auc_interval,
+    aucs_equal,
     delong_difference,
+    holm,
     mcnemar,
     rate_difference,
 )
+
+_ALPHA = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +97,168 @@ def _sentence(names: tuple[str, str], auc: Difference, test: McNemar, n: int, le
     shown = (
         f"{gap.value:+.3f} ({gap.low:+.3f} to {gap.high:+.3f}, paired DeLong, p = {auc.p_value:.2g}, n = {n} {level}s)"
     )
-    if gap.low > 0 or gap.high < 0:
-        better, worse = names if gap.value > 0 else names[::-1]
-        ranks = f"{better} ranks {level}s better than {worse}: the AUCs differ by {shown}"
+    return _in_words(names, (gap.value, gap.low > 0 or gap.high < 0, shown), test, test.exact, "", level)
+
+
+def _in_words(
+    names: tuple[str, str], ranking: tuple[float, bool, str], test: McNemar, p: float, corrected: str, level: str
+) -> str:
+    """The conclusion of two runs.
+
+    Args:
+        names: Of the runs.
+        ranking: Difference of the AUCs, whether it is shown, and its figures in words.
+        test: Of the decisions.
+        p: Of that test, corrected.
+        corrected: The correction in words.
+        level: Slide or patient.
+    """
+    gap, is_shown, figures = ranking
+    if is_shown:
+        better, worse = names if gap > 0 else names[::-1]
+        ranks = f"{better} ranks {level}s better than {worse}: the AUCs differ by {figures}"
     else:
-        ranks = f"The AUCs of {names[0]} and {names[1]} are not shown to differ: {shown}"
-    verdict = "differ" if test.exact < 0.05 else "are not shown to differ"
+        ranks = f"The AUCs of {names[0]} and {names[1]} are not shown to differ: {figures}"
+    verdict = "differ" if p < _ALPHA else "are not shown to differ"
     return (
         f"{ranks}; their decisions {verdict} in accuracy (only {names[0]} right: {test.only_first}, only {names[1]} "
-        f"right: {test.only_second}, McNemar's exact p = {test.exact:.2g})."
+        f"right: {test.only_second}, McNemar's exact p = {p:.2g}{corrected})."
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two runs of several, with p-values adjusted for the number of pairs (Holm).
+
+    Attributes:
+        comparison: Of the two.
+        auc_p: Adjusted p-value of the difference of the AUCs.
+        mcnemar_p: Adjusted exact p-value of the decisions.
+        n_pairs: Number of pairs.
+    """
+
+    comparison: RunComparison
+    auc_p: float
+    mcnemar_p: float
+    n_pairs: int
+
+    @property
+    def sentence(self) -> str:
+        """The conclusion, by the adjusted p-values; that of the comparison itself where there is only one pair."""
+        c = self.comparison
+        if self.n_pairs == 1:
+            return c.sentence
+        gap, corrected = c.auc.estimate, f" by Holm for {self.n_pairs} pairs"
+        figures = (
+            f"{gap.value:+.3f} ({gap.low:+.3f} to {gap.high:+.3f} for this pair alone, paired DeLong, p = "
+            f"{self.auc_p:.2g}{corrected})"
+        )
+        ranking = gap.value, self.auc_p < _ALPHA, figures
+        return _in_words((c.first, c.second), ranking, c.mcnemar, self.mcnemar_p, corrected, "patient")
+
+
+@dataclass(frozen=True, slots=True, eq=False)  # eq=False: summaries hold arrays
+class Comparison:
+    """Several runs on the patients that all of them have.
+
+    Attributes:
+        runs: Figures of each run, under its name.
+        left_out: Number of patients of each run that another run lacks.
+        pairs: Pairs of runs: all, or each with the first.
+        equal_p: P-value of all AUCs being equal (DeLong); nan where it is undefined.
+        notices: For the head of page and plot.
+        read_as: How the tables were read, a sentence each.
+    """
+
+    runs: tuple[Summary, ...]
+    left_out: Mapping[str, int]
+    pairs: tuple[Pair, ...]
+    equal_p: float
+    notices: tuple[str, ...] = ()
+    read_as: tuple[str, ...] = ()
+
+
+def compare_several(cases: Mapping[str, Cases], *, with_first: bool = False) -> Comparison:
+    """Compare runs on the cases that all of them have.
+
+    Args:
+        cases: Patients by the name of their run, at least two, joined with the same labels.
+        with_first: Compare each with the first only; False compares all pairs.
+
+    Raises:
+        EvaluationError: They share no patient.
+    """
+    shared = reduce(np.intersect1d, (of_run.ids for of_run in cases.values()))
+    if not len(shared):
+        raise EvaluationError(f"{', '.join(cases)} share no patient; compare runs over the same slides")
+    aligned = {name: of_run.take(_places(of_run, shared)) for name, of_run in cases.items()}
+    names = list(combinations(aligned, 2))
+    if with_first:
+        names = [pair for pair in names if pair[0] == next(iter(aligned))]
+    found = [compare_runs(aligned[one], aligned[two], (one, two)) for one, two in names]
+    auc_p, mcnemar_p = (holm(p) for p in ([c.auc.p_value for c in found], [c.mcnemar.exact for c in found]))
+    first = next(iter(aligned.values()))
+    scores = np.stack([of_run.probability for of_run in aligned.values()])
+    return Comparison(
+        tuple(summarise(of_run, name) for name, of_run in aligned.items()),
+        {name: len(of_run) - len(shared) for name, of_run in cases.items()},
+        tuple(Pair(*three, len(found)) for three in zip(found, auc_p, mcnemar_p, strict=True)),
+        aucs_equal(first.truth, scores, first.patients),
+    )
+
+
+def _places(cases: Cases, ids: NDArray[np.str_]) -> NDArray[np.intp]:
+    """Where the cases of some names are."""
+    return np.intersect1d(cases.ids, ids, return_indices=True)[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """Inputs and options of a comparison of runs.
+
+    Attributes:
+        runs: Folders of `he2her2 predict`, or tables of scores by any tool.
+        manifest: The labels.
+        split: Slides to compare on; see `Question`.
+        policy: For an equivocal 2+ without in situ hybridisation.
+        rule: A patient's probability from those of the slides.
+        reading: Choices in reading tables of scores.
+        with_first: Compare each run with the first only.
+    """
+
+    runs: tuple[Path, ...]
+    manifest: Path
+    split: SplitChoice = "auto"
+    policy: Policy = Policy.GUIDELINE
+    rule: PatientRule = "mean"
+    reading: ScoreReading = field(default_factory=ScoreReading)
+    with_first: bool = False
+
+
+def compare(contest: Contest) -> Comparison:
+    """Compare runs by their folders or tables.
+
+    Raises:
+        EvaluationError: A run cannot be evaluated, its weights were trained with the patients, or there are not two.
+        ManifestError: The labels cannot be used.
+    """
+    if len(set(contest.runs)) < 2:
+        raise EvaluationError("a comparison needs two runs or more; give their folders or tables of scores")
+    cases: dict[str, Cases] = {}
+    notices: list[str] = []
+    notes: list[str] = []
+    unique = len({path.resolve().name for path in contest.runs}) == len(contest.runs)
+    for path in contest.runs:
+        manifest = read_study_manifest(contest.manifest, path)
+        predictions = open_predictions(path, manifest, contest.reading)
+        split = chosen_split(contest.split, manifest)
+        joined = join(predictions.run, manifest, split=split, policy=contest.policy, rule=contest.rule)
+        check_patient_rule(predictions.run, joined)
+        trained = training_patients(path, manifest, joined.slides)
+        if split not in ("train", "val"):
+            check_independent(path, trained)
+        cases[predictions.run.name if unique else str(path)] = joined.patients
+        notices += run_notices(predictions.run, joined, split, trained_with=bool(trained))
+        notes += [*predictions.notes, *(f"{contest.manifest.name}: {note}." for note in manifest.notes)]
+    found = compare_several(cases, with_first=contest.with_first)
+    return replace(found, notices=tuple(dict.fromkeys(notices)), read_as=tuple(dict.fromkeys(notes)))

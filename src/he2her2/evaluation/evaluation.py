@@ -38,7 +38,7 @@ from he2her2.evaluation.limitations import (
     run_notices,
 )
 from he2her2.evaluation.missing import MissingData, missing_data
-from he2her2.evaluation.question import Question, SplitChoice
+from he2her2.evaluation.question import Question, chosen_split
 from he2her2.evaluation.score_tables import Predictions, open_predictions, read_study_manifest
 from he2her2.evaluation.slide_properties import SlideProperties, slide_properties, stated_properties
 from he2her2.evaluation.summary import Reliability, Summary, equivocal, reliability, summarise
@@ -141,7 +141,7 @@ def evaluate(question: Question, say: Callable[[str], None] = lambda _: None) ->
     manifest = read_study_manifest(question.manifest, question.run)
     predictions = open_predictions(question.run, manifest, question.reading)
     run = predictions.run
-    split = _chosen_split(question.split, manifest)
+    split = chosen_split(question.split, manifest)
     joined = _joined(run, manifest, split, question)
     check_patient_rule(run, joined)
     shared = training_patients(run.path, manifest, joined.slides)
@@ -216,13 +216,6 @@ def store_rules(evaluation: Evaluation, weights: Path) -> Path:
     add_validation_patients(weights / PATIENTS_FILE, evaluation.validation.joined.patients.patients.tolist())
     write_rules(weights, choice.rules(hashes_of(cards)))
     return weights / RULES_FILE
-
-
-def _chosen_split(choice: SplitChoice, manifest: Manifest) -> Split | None:
-    """The split to evaluate; None is all slides."""
-    if choice == "auto":
-        return "test" if any(row.split == "test" for row in manifest.rows) else None
-    return None if choice == "all" else choice
 
 
 def _joined(run: RunFolder, manifest: Manifest, split: Split | None, question: Question) -> Joined:

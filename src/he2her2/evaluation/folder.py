@@ -35,16 +35,20 @@ _BENEFIT_COLUMNS = (
 _EXCLUSION_COLUMNS = ("slide_id", "patient_id", "reason", "detail", "label")
 
 
-def check_evaluation_folder(folder: Path) -> None:
+def check_evaluation_folder(folder: Path, result: str = _RESULT) -> None:
     """Raise, before any work, unless a folder is free or holds an evaluation that may be replaced.
+
+    Args:
+        folder: To be written to.
+        result: File that an earlier one has.
 
     Raises:
         OutputError: It holds something else, or is a file.
     """
     if folder.is_file():
         raise OutputError(f"{folder}: is a file; choose another --out")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / _RESULT).is_file():
-        raise OutputError(f"{folder}: holds something that is no evaluation; choose another --out")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / result).is_file():
+        raise OutputError(f"{folder}: holds something that is no {Path(result).stem}; choose another --out")
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path, *, draw: bool = True) -> None:
@@ -100,21 +104,21 @@ def _write_plots(e: Evaluation, folder: Path) -> tuple[str, ...]:
 
 
 def _write_tables(e: Evaluation, folder: Path) -> None:
-    _write(folder / "metrics.csv", _metric_rows(e.groups))
+    write_rows(folder / "metrics.csv", _metric_rows(e.groups))
     of_slides = [e.joined.slides] if e.predictions.level == "slide" else []
     for cases in (*of_slides, e.joined.patients):
-        _write(folder / f"{cases.level}s.csv", _case_rows(cases))
-    _write(folder / "decision_curves.csv", _benefit_rows(e.benefit), _BENEFIT_COLUMNS)
-    _write(folder / "flow.csv", [{"step": step, "slides": n} for step, n in e.joined.flow])
+        write_rows(folder / f"{cases.level}s.csv", _case_rows(cases))
+    write_rows(folder / "decision_curves.csv", _benefit_rows(e.benefit), _BENEFIT_COLUMNS)
+    write_rows(folder / "flow.csv", [{"step": step, "slides": n} for step, n in e.joined.flow])
     excluded = [
         (out.slide_id, out.patient_id, str(out.reason), out.detail, "" if out.truth is None else str(out.truth))
         for out in e.joined.exclusions
     ]
     rows = [dict(zip(_EXCLUSION_COLUMNS, cells, strict=True)) for cells in excluded]
-    _write(folder / "exclusions.csv", rows, _EXCLUSION_COLUMNS)
+    write_rows(folder / "exclusions.csv", rows, _EXCLUSION_COLUMNS)
     for audit in e.audits:
         if audit.rows:
-            _write(folder / f"audit_{audit.name}.csv", audit.rows)
+            write_rows(folder / f"audit_{audit.name}.csv", audit.rows)
 
 
 def _metric_rows(summaries: Iterable[Summary]) -> Iterator[AuditRow]:
@@ -163,7 +167,12 @@ def _case_rows(cases: Cases) -> Iterator[AuditRow]:
         }
 
 
-def _write(path: Path, rows: Iterable[AuditRow], columns: Sequence[str] = ()) -> None:
+def write_rows(path: Path, rows: Iterable[AuditRow], columns: Sequence[str] = ()) -> None:
+    """Write rows as CSV, an estimate as four columns.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
     flat = [_flat(row) for row in rows]
     write_csv(path, columns or (list(flat[0]) if flat else ()), flat)
 
@@ -182,7 +191,7 @@ def _flat(row: AuditRow) -> dict[str, Cell]:
 def _as_json(e: Evaluation) -> dict[str, Any]:
     """Content of `evaluation.json`; what is undefined is null."""
     question = e.question
-    found: dict[str, Any] = _finite(
+    found: dict[str, Any] = finite(
         {
             "version": _VERSION,
             "scores_of": e.predictions.level,
@@ -237,10 +246,10 @@ def _audit_json(audit: Audit) -> dict[str, Any]:
     }
 
 
-def _finite(value: Any) -> Any:  # noqa: ANN401  (JSON)
+def finite(value: Any) -> Any:  # noqa: ANN401  (JSON)
     """The same with null in place of nan and infinity, which JSON lacks."""
     if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

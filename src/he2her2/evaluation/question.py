@@ -8,6 +8,7 @@ from he2her2.evaluation.audits import N_SLIDES
 from he2her2.evaluation.score_tables import ScoreReading
 from he2her2.evaluation.thresholds import Budgets
 from he2her2.labels import Policy
+from he2her2.manifest import Manifest, Split
 from he2her2.rules import PatientRule
 
 SplitChoice: TypeAlias = Literal["auto", "train", "val", "test", "all"]
@@ -52,3 +53,10 @@ class Question:
     seed: int = 0
     reading: ScoreReading = field(default_factory=ScoreReading)
     leak_notes: tuple[str, ...] = ()
+
+
+def chosen_split(choice: SplitChoice, manifest: Manifest) -> Split | None:
+    """The split to evaluate; None is all slides."""
+    if choice == "auto":
+        return "test" if any(row.split == "test" for row in manifest.rows) else None
+    return None if choice == "all" else choice

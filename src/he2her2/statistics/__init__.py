@@ -55,7 +55,7 @@ from he2her2.statistics.roc import (
     average_precision_interval,
 )
 from he2her2.statistics.small_samples import ExactTests, exact_tests
-from he2her2.statistics.tests import Difference, McNemar, delong_difference, holm, mcnemar, rate_difference
+from he2her2.statistics.tests import Difference, McNemar, aucs_equal, delong_difference, holm, mcnemar, rate_difference
 from he2her2.statistics.triage import arm_counts, choose_triage
 
 __all__ = [
@@ -85,6 +85,7 @@ __all__ = [
     "auc_interval",
     "auc_limits",
     "auc_variance",
+    "aucs_equal",
     "average_precision_interval",
     "balanced_accuracy",
     "brier_interval",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import binom, t
+from scipy.stats import binom, chi2, t
 
 from he2her2.statistics.intervals import LEVEL, Estimate, Patients, mean_interval, wilson_limits
 from he2her2.statistics.resampling import patient_index
@@ -51,6 +51,31 @@ def delong_difference(
     low, high = _by_limits(one, two, _correlation(true, of_one, of_two, index))
     p_value = _p_value(value, true, of_one - of_two, index)
     return Difference(Estimate(name, value, low, high, len(true), "DeLong, paired", level), p_value)
+
+
+def aucs_equal(truth: ArrayLike, scores: ArrayLike, patients: Patients = None) -> float:
+    """P-value of several AUCs on the same cases being equal: DeLong's chi-squared test of all contrasts.
+
+    Args:
+        truth: (n,) bool.
+        scores: (k, n) of k models.
+        patients: (n,) their patients.
+
+    Returns:
+        Nan where a class has one patient only, or the differences have no variance.
+    """
+    true, of_models = np.asarray(truth, dtype=bool), np.asarray(scores, dtype=np.float64)
+    if not true.any() or true.all():
+        return math.nan
+    index = patient_index(patients, len(true))
+    influences = [auc_influence(true, one) for one in of_models]
+    gaps = np.array([one.auc - influences[0].auc for one in influences[1:]])
+    moved = [one.values - influences[0].values for one in influences[1:]]
+    covariance = np.array([[auc_covariance(true, a, b, index) for b in moved] for a in moved])
+    if not np.isfinite(covariance).all() or not covariance.any():
+        return math.nan
+    rank = int(np.linalg.matrix_rank(covariance, hermitian=True))
+    return float(chi2.sf(gaps @ np.linalg.pinv(covariance, hermitian=True) @ gaps, rank))
 
 
 def _correlation(

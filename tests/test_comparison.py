@@ -1,0 +1,121 @@
+"""`he2her2 compare`: paired tests of several runs, corrected for their number."""
+
+import csv
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from he2her2.errors import EvaluationError
+from he2her2.evaluation.comparison import compare_runs, compare_several
+from he2her2.statistics import aucs_equal, holm
+from tests.made_up_runs import MadeUpSlide, made_up_cases, write_labels, write_run
+from tests.test_calibration_slope import golden_cases
+
+
+def three_scores():
+    """Truth and three scores without a random draw."""
+    truth, p = golden_cases()
+    k = np.arange(200)
+    second, third = 0.5 + 0.5 * np.sin(1.7 * k) + 0.8 * p, p + 0.6 * ((k * 0.7548776662) % 1)
+    return truth, np.stack([p, np.round(second, 6), np.round(third, 6)])
+
+
+def test_all_aucs_are_tested_as_by_proc():
+    """R, pROC 1.18: contrasts of its DeLong variances and covariances; of two it is its roc.test."""
+    truth, scores = three_scores()
+
+    assert aucs_equal(truth, scores) == pytest.approx(0.055925383, rel=1e-5)
+    assert aucs_equal(truth, scores[:2]) == pytest.approx(0.036744388, rel=1e-5)
+
+
+def test_a_model_twice_adds_nothing_to_the_test():
+    """Its contrast has no variance; equal models have no test at all."""
+    truth, scores = three_scores()
+
+    assert aucs_equal(truth, scores[[0, 1, 2, 0]]) == pytest.approx(aucs_equal(truth, scores), rel=1e-6)
+    assert np.isnan(aucs_equal(truth, scores[[0, 0]]))
+    assert np.isnan(aucs_equal([True, True], [[0.1, 0.2], [0.2, 0.1]]))
+
+
+def test_equal_models_are_called_different_in_one_of_twenty():
+    """Three scores of the same strength, over 200 cohorts."""
+    rng, called = np.random.default_rng(0), 0
+    truth = np.arange(120) < 50
+    for _ in range(200):
+        shared = rng.normal(size=120) + truth
+        called += aucs_equal(truth, shared + rng.normal(size=(3, 120))) < 0.05
+
+    assert 3 <= called <= 20
+
+
+def several():
+    truth = made_up_cases(80, seed=1)
+    rng = np.random.default_rng(5)
+    worse = np.clip(truth.probability + rng.normal(0, 0.2, 80), 0, 1)
+    coin = replace(truth, probability=rng.random(80)).decided_at(0.5)
+    return {"a": truth, "b": replace(truth, probability=worse).decided_at(0.5), "c": coin.take(np.arange(70))}
+
+
+def test_pairs_are_those_of_two_runs_with_holms_p():
+    """On the patients that all runs have; with the first only there are fewer."""
+    runs = several()
+    found = compare_several(runs)
+    kept = {name: of_run.take(np.arange(70)) for name, of_run in runs.items()}
+    alone = [compare_runs(kept[one], kept[two], (one, two)) for one, two in ("ab", "ac", "bc")]
+
+    assert [pair.comparison for pair in found.pairs] == alone
+    assert [pair.auc_p for pair in found.pairs] == holm([one.auc.p_value for one in alone])
+    assert [pair.mcnemar_p for pair in found.pairs] == holm([one.mcnemar.exact for one in alone])
+    assert found.left_out == {"a": 10, "b": 10, "c": 0}
+    assert len(compare_several(runs, with_first=True).pairs) == 2
+
+
+def test_a_difference_is_claimed_after_correction_only():
+    """An interval of one pair that excludes 0 is not enough among three."""
+    pair = compare_several(several()).pairs[0]
+    gap = replace(pair.comparison.auc.estimate, value=0.1, low=0.01, high=0.19)
+    one = replace(pair, comparison=replace(pair.comparison, auc=replace(pair.comparison.auc, estimate=gap)))
+
+    assert "not shown to differ: +0.100" in replace(one, auc_p=0.06).sentence
+    assert "a ranks patients better than b" in replace(one, auc_p=0.04).sentence
+    assert "by Holm for 3 pairs" in one.sentence
+
+
+def test_runs_that_share_nobody_are_refused():
+    """There is nothing to pair."""
+    cases = made_up_cases(10)
+
+    with pytest.raises(EvaluationError, match="x, y share no patient"):
+        compare_several({"x": cases.take(np.arange(5)), "y": cases.take(np.arange(5, 10))})
+
+
+def test_the_command_writes_one_table_and_one_plot(tmp_path, command_line):
+    """Of run folders and tables of scores together; what was read, left out and found is printed."""
+    rng = np.random.default_rng(0)
+    slides = [
+        MadeUpSlide(f"s{k}", f"p{k}", "positive" if k % 3 == 0 else "negative", probability=round(float(p), 6))
+        for k, p in enumerate(np.clip(rng.normal(0.4, 0.2, 60) + 0.3 * (np.arange(60) % 3 == 0), 0, 1))
+    ]
+    write_run(tmp_path / "ours", slides)
+    labels = write_labels(tmp_path / "labels.csv", slides)
+    (tmp_path / "theirs.csv").write_text("patient,prob\n" + "".join(f"p{k},{rng.random():.4f}\n" for k in range(55)))
+    out = tmp_path / "out"
+    code, said, error = command_line("compare", tmp_path / "ours", tmp_path / "theirs.csv", "-m", labels, "-o", out)
+    found = json.loads((out / "comparison.json").read_text())
+
+    assert (code, error) == (0, "")
+    assert {path.name for path in out.iterdir()} == {
+        *("comparison.md", "comparison.json", "comparison.png", "comparison.svg", "runs.csv", "pairs.csv")
+    }  # fmt: skip
+    assert "ours ranks patients better than theirs.csv" in said
+    assert "5 patients of ours are left out" in said
+    assert found["pairs"][0]["n"] == 55
+    with (out / "runs.csv").open() as file:
+        assert [row["run"] for row in csv.DictReader(file)] == ["ours", "theirs.csv"]
+    assert command_line("compare", tmp_path / "ours", tmp_path / "theirs.csv", "-m", labels, "-o", out)[0] == 0
+    code, _, error = command_line("compare", tmp_path / "ours", "-m", labels, "-o", tmp_path / "other")
+    assert code == 2
+    assert "needs two runs or more" in error
+    assert command_line("compare", tmp_path / "ours", tmp_path / "theirs.csv", "-m", labels, "-o", tmp_path)[0] == 2
