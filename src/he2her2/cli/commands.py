@@ -8,7 +8,7 @@ from he2her2 import __version__
 from he2her2.cli import options as o
 from he2her2.cli.ablating import ablate
 from he2her2.cli.console import say
-from he2her2.cli.evaluating import compare_runs, evaluate_run, recalibrate_run
+from he2her2.cli.evaluating import compare_command, evaluate_run, recalibrate_run
 from he2her2.cli.features import convert, features
 from he2her2.cli.manifests import manifest
 from he2her2.cli.phantoms import demo, phantom
@@ -57,7 +57,7 @@ app.command("segment", help="Write tissue, quality and tumour masks only, withou
 for command in (inspect, demo, phantom, features, convert, import_weights, ablate, labels, split):
     app.command()(command)
 app.command("evaluate")(evaluate_run)
-app.command("compare")(compare_runs)
+app.command("compare")(compare_command)
 app.command("recalibrate")(recalibrate_run)
 app.add_typer(train, name="train")
 app.add_typer(manifest, name="manifest")

@@ -187,7 +187,7 @@ def _leak_notes(files: list[Path]) -> tuple[str, ...]:
     return (*rest, f"{len(unread)} slides could not be read again, so their tissue may be on two sides unseen.")
 
 
-def compare_runs(  # noqa: PLR0913  # a command's options
+def compare_command(  # noqa: PLR0913  # a command's options
     runs: _Runs,
     *,
     manifest: _ManifestPath,
@@ -207,10 +207,10 @@ def compare_runs(  # noqa: PLR0913  # a command's options
     require_extra("evaluate", "matplotlib")
     from he2her2.evaluation import (
         COMPARISON_FILE,
-        Contest,
+        ComparisonQuestion,
         ScoreReading,
         check_evaluation_folder,
-        compare,
+        compare_folders,
         comparison_lines,
         write_comparison,
     )
@@ -219,7 +219,9 @@ def compare_runs(  # noqa: PLR0913  # a command's options
     check_evaluation_folder(out, COMPARISON_FILE)
     reading = ScoreReading(id_column, score_column, call_column, scale, threshold)
     with working("comparing"):
-        found = compare(Contest(tuple(runs), manifest, split, Policy(policy), patient, reading, first))
+        found = compare_folders(
+            ComparisonQuestion(tuple(runs), manifest, split, Policy(policy), patient, reading, first)
+        )
         write_comparison(found, out, draw=plots)
     say(comparison_lines(found, out / "comparison.md"))
 

@@ -1,7 +1,7 @@
 """Evaluation of a predict run against its labels: figures with intervals, decision rules, audits, page and tables."""
 
 from he2her2.evaluation.cases import Cases, Joined, join
-from he2her2.evaluation.comparison import Comparison, Contest, compare
+from he2her2.evaluation.comparison import ComparisonQuestion, RunsCompared, compare_folders
 from he2her2.evaluation.comparison_folder import COMPARISON_FILE, comparison_lines, write_comparison
 from he2her2.evaluation.evaluation import Evaluation, evaluate, store_rules
 from he2her2.evaluation.folder import check_evaluation_folder, write_evaluation
@@ -40,8 +40,7 @@ __all__ = [
     "TABLE_1_ACCURACY",
     "Budgets",
     "Cases",
-    "Comparison",
-    "Contest",
+    "ComparisonQuestion",
     "Evaluation",
     "Joined",
     "PaperAggregation",
@@ -50,13 +49,14 @@ __all__ = [
     "PaperRow",
     "Predictions",
     "Question",
+    "RunsCompared",
     "ScoreReading",
     "SitePatients",
     "SlideProperties",
     "Summary",
     "check_evaluation_folder",
     "check_weights",
-    "compare",
+    "compare_folders",
     "comparison_lines",
     "evaluate",
     "evaluation_lines",

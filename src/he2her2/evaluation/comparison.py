@@ -158,7 +158,7 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # eq=False: summaries hold arrays
-class Comparison:
+class RunsCompared:
     """Several runs on the patients that all of them have.
 
     Attributes:
@@ -178,7 +178,7 @@ class Comparison:
     read_as: tuple[str, ...] = ()
 
 
-def compare_several(cases: Mapping[str, Cases], *, with_first: bool = False) -> Comparison:
+def compare_several(cases: Mapping[str, Cases], *, with_first: bool = False) -> RunsCompared:
     """Compare runs on the cases that all of them have.
 
     Args:
@@ -199,7 +199,7 @@ def compare_several(cases: Mapping[str, Cases], *, with_first: bool = False) -> 
     auc_p, mcnemar_p = (holm(p) for p in ([c.auc.p_value for c in found], [c.mcnemar.exact for c in found]))
     first = next(iter(aligned.values()))
     scores = np.stack([of_run.probability for of_run in aligned.values()])
-    return Comparison(
+    return RunsCompared(
         tuple(summarise(of_run, name) for name, of_run in aligned.items()),
         {name: len(of_run) - len(shared) for name, of_run in cases.items()},
         tuple(Pair(*three, len(found)) for three in zip(found, auc_p, mcnemar_p, strict=True)),
@@ -213,7 +213,7 @@ def _places(cases: Cases, ids: NDArray[np.str_]) -> NDArray[np.intp]:
 
 
 @dataclass(frozen=True, slots=True)
-class Contest:
+class ComparisonQuestion:
     """Inputs and options of a comparison of runs.
 
     Attributes:
@@ -235,30 +235,30 @@ class Contest:
     with_first: bool = False
 
 
-def compare(contest: Contest) -> Comparison:
+def compare_folders(question: ComparisonQuestion) -> RunsCompared:
     """Compare runs by their folders or tables.
 
     Raises:
         EvaluationError: A run cannot be evaluated, its weights were trained with the patients, or there are not two.
         ManifestError: The labels cannot be used.
     """
-    if len(set(contest.runs)) < 2:
+    if len(set(question.runs)) < 2:
         raise EvaluationError("a comparison needs two runs or more; give their folders or tables of scores")
     cases: dict[str, Cases] = {}
     notices: list[str] = []
     notes: list[str] = []
-    unique = len({path.resolve().name for path in contest.runs}) == len(contest.runs)
-    for path in contest.runs:
-        manifest = read_study_manifest(contest.manifest, path)
-        predictions = open_predictions(path, manifest, contest.reading)
-        split = chosen_split(contest.split, manifest)
-        joined = join(predictions.run, manifest, split=split, policy=contest.policy, rule=contest.rule)
+    unique = len({path.resolve().name for path in question.runs}) == len(question.runs)
+    for path in question.runs:
+        manifest = read_study_manifest(question.manifest, path)
+        predictions = open_predictions(path, manifest, question.reading)
+        split = chosen_split(question.split, manifest)
+        joined = join(predictions.run, manifest, split=split, policy=question.policy, rule=question.rule)
         check_patient_rule(predictions.run, joined)
         trained = training_patients(path, manifest, joined.slides)
         if split not in ("train", "val"):
             check_independent(path, trained)
         cases[predictions.run.name if unique else str(path)] = joined.patients
         notices += run_notices(predictions.run, joined, split, trained_with=bool(trained))
-        notes += [*predictions.notes, *(f"{contest.manifest.name}: {note}." for note in manifest.notes)]
-    found = compare_several(cases, with_first=contest.with_first)
+        notes += [*predictions.notes, *(f"{question.manifest.name}: {note}." for note in manifest.notes)]
+    found = compare_several(cases, with_first=question.with_first)
     return replace(found, notices=tuple(dict.fromkeys(notices)), read_as=tuple(dict.fromkeys(notes)))

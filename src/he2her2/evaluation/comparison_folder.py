@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from he2her2.evaluation.audits import AuditRow
-from he2her2.evaluation.comparison import Comparison
+from he2her2.evaluation.comparison import RunsCompared
 from he2her2.evaluation.folder import check_evaluation_folder, finite, write_rows
 from he2her2.evaluation.plot_style import BLUE, GREY, ORANGE, Note, canvas, save
 from he2her2.files import atomic, write_json, write_text
@@ -23,7 +23,7 @@ COMPARISON_FILE = "comparison.json"
 _FIGURES = ("AUC", "sensitivity", "specificity", "balanced accuracy", "average precision")
 
 
-def write_comparison(found: Comparison, folder: Path, *, draw: bool = True) -> None:
+def write_comparison(found: RunsCompared, folder: Path, *, draw: bool = True) -> None:
     """Write page, tables and plot; an earlier comparison in the folder is replaced.
 
     Raises:
@@ -40,12 +40,12 @@ def write_comparison(found: Comparison, folder: Path, *, draw: bool = True) -> N
         write_json(draft / COMPARISON_FILE, finite(_as_json(found)), allow_nan=False)
 
 
-def comparison_lines(found: Comparison, page: Path) -> str:
+def comparison_lines(found: RunsCompared, page: Path) -> str:
     """Lines to print after a comparison."""
     return render("comparison.txt", c=found, page=page).rstrip("\n")
 
 
-def _run_rows(found: Comparison) -> Iterator[AuditRow]:
+def _run_rows(found: RunsCompared) -> Iterator[AuditRow]:
     for run in found.runs:
         yield {
             "run": run.title,
@@ -56,7 +56,7 @@ def _run_rows(found: Comparison) -> Iterator[AuditRow]:
         }
 
 
-def _pair_rows(found: Comparison) -> Iterator[AuditRow]:
+def _pair_rows(found: RunsCompared) -> Iterator[AuditRow]:
     for pair in found.pairs:
         c = pair.comparison
         yield {
@@ -73,7 +73,7 @@ def _pair_rows(found: Comparison) -> Iterator[AuditRow]:
         }
 
 
-def _as_json(found: Comparison) -> dict[str, object]:
+def _as_json(found: RunsCompared) -> dict[str, object]:
     return {
         "version": 1,
         "notices": found.notices,
@@ -88,7 +88,7 @@ def _as_json(found: Comparison) -> dict[str, object]:
     }
 
 
-def plot_comparison(found: Comparison, stem: Path) -> tuple[Path, ...]:
+def plot_comparison(found: RunsCompared, stem: Path) -> tuple[Path, ...]:
     """AUC of each run, and the difference of each pair, with their intervals."""
     names = [run.title for run in found.runs]
     pairs = [f"{p.comparison.first}\nless {p.comparison.second}" for p in found.pairs]
