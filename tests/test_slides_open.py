@@ -9,7 +9,7 @@ import tifffile
 
 from he2her2.errors import MppError, SlideError, SlideOpenError
 from he2her2.geometry import Point, Size
-from he2her2.slides import open_slide
+from he2her2.slides import open_slide, slides_in
 from he2her2.slides.tiff_header import FileBytes, TiffDamageError, check_directories
 from tests.slide_files import (
     SlideSpec,
@@ -155,6 +155,43 @@ def test_text_named_svs(tmp_path, backend):
     (tmp_path / "a.svs").write_text("slide_id,path\n1,b.svs\n")
 
     assert failure(tmp_path / "a.svs", backend=backend).startswith("a: is not a slide: it is text; ")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n",
+            "a pointer of Git LFS, which stands for it; fetch it with git lfs pull",
+        ),
+        (b"\n<!DOCTYPE html><html><body>Please log in</body></html>", "a web page; download it again"),
+        (b"PK\x03\x04" + bytes(600), "a ZIP archive; unpack it"),
+        (b"\x1f\x8b\x08" + bytes(600), "a gzip archive; unpack it"),
+    ],
+)
+def test_what_often_lies_where_a_slide_should_be(tmp_path, content, words):
+    """Each has a remedy of its own, which is not to copy the file again."""
+    (tmp_path / "a.svs").write_bytes(content)
+
+    assert failure(tmp_path / "a.svs").startswith(f"a: is not a slide: it is {words}")
+
+
+def test_a_link_to_nothing(tmp_path):
+    """As git-annex leaves them, and disks that are not mounted."""
+    (tmp_path / "a.svs").symlink_to("annex/objects/a.svs")
+
+    assert failure(tmp_path / "a.svs") == (
+        f"a: {tmp_path / 'a.svs'} is a link to annex/objects/a.svs, which is not there; copy or mount what it leads to"
+    )
+
+
+def test_a_big_tiff_ending_is_a_slides(tmp_path):
+    """Bio-Formats names BigTIFF files .btf."""
+    path = write_slide(tmp_path / "a.ome.btf", LEVELS, SlideSpec(layout="ome", bigtiff=True))
+
+    assert slides_in(tmp_path) == [path]
+    with open_slide(path) as slide:
+        assert slide.slide_id == "a"
 
 
 @pytest.mark.parametrize("backend", ["auto", "tiff", "openslide"])

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 SLIDE_ENDINGS = frozenset(
-    {".bif", ".czi", ".dcm", ".mrxs", ".ndpi", ".qptiff", ".scn", ".svs", ".svslide", ".tif", ".tiff", ".vms", ".vmu",
-     ".zvi"}
+    {".bif", ".btf", ".czi", ".dcm", ".mrxs", ".ndpi", ".qptiff", ".scn", ".svs", ".svslide", ".tif", ".tiff", ".vms",
+     ".vmu", ".zvi"}
 )  # fmt: skip
 """Endings of slide files."""
 

@@ -1,5 +1,6 @@
 """Slide files: which of a folder's files are slides, and `open_slide` with its choice of a reader."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -13,6 +14,15 @@ if TYPE_CHECKING:
 
 Backend: TypeAlias = Literal["auto", "tiff", "openslide"]
 
+
+_NO_SLIDES: Mapping[bytes, tuple[str, str]] = {
+    b"version https://git-lfs": ("a pointer of Git LFS, which stands for it", "fetch it with git lfs pull"),
+    b"<!doctype html": ("a web page", "download it again, and look at the page: it may want a login"),
+    b"<html": ("a web page", "download it again, and look at the page: it may want a login"),
+    b"pk\x03\x04": ("a ZIP archive", "unpack it"),
+    b"\x1f\x8b": ("a gzip archive", "unpack it"),
+}
+"""Beginnings, in small letters, of files that often lie where a slide should be."""
 
 _OPAQUE = 255
 _MAX_TRANSLUCENT = 0.5
@@ -65,7 +75,7 @@ def why_not_the_tiff_reader(path: Path) -> str:
 def _read_head(path: Path) -> bytes:
     """Read the file's first bytes, or raise with the reason why there are none."""
     if not path.exists():
-        raise SlideOpenError(slide_id_of(path) or str(path), f"no file {path}", "check the path")
+        raise _missing(path)
     if path.is_dir():
         raise SlideOpenError(path.name or str(path), f"{path} is a folder", "name a slide file in it")
     if path.suffix.lower() == ".mrxs" and not path.with_suffix("").is_dir():
@@ -83,7 +93,22 @@ def _read_head(path: Path) -> bytes:
         raise SlideOpenError(slide_id_of(path), f"cannot be read ({error.strerror})", "check its permissions") from None
     if not head:
         raise SlideOpenError(slide_id_of(path), "the file is empty", "copy it again")
+    _refuse_what_stands_for_a_slide(path, head)
     return head
+
+
+def _missing(path: Path) -> SlideOpenError:
+    if path.is_symlink():
+        found = f"{path} is a link to {path.readlink()}, which is not there"
+        return SlideOpenError(slide_id_of(path), found, "copy or mount what it leads to")
+    return SlideOpenError(slide_id_of(path) or str(path), f"no file {path}", "check the path")
+
+
+def _refuse_what_stands_for_a_slide(path: Path, head: bytes) -> None:
+    beginning = head.lstrip().lower()
+    for known, (found, remedy) in _NO_SLIDES.items():
+        if beginning.startswith(known):
+            raise SlideOpenError(slide_id_of(path), f"is not a slide: it is {found}", remedy)
 
 
 def _open_tiff(path: Path, mpp: float | None, head: bytes, *, alone: bool) -> BaseSlide:
