@@ -1,12 +1,15 @@
 """Absent compressed tiles: glass on glass, lost and counted inside the tissue."""
 
+from typing import Any
+
 import numpy as np
 import pytest
+import tifffile
 
 from he2her2.errors import DamagedSlideError, SlideOpenError, UnreadableRegionError
 from he2her2.geometry import Point, Size, TileGrid
 from he2her2.slides import inspect_slide, open_slide, stream_tiles
-from tests.slide_files import SlideSpec, drop_tiles, pyramid, write_slide
+from tests.slide_files import SlideSpec, drop_tiles, pyramid, write_packbits, write_slide
 
 SIDE = 64
 GLASS = (243, 240, 243)
@@ -118,3 +121,50 @@ def test_inspect_tells_lost_tiles_from_glass(tmp_path):
         ("4 compressed tiles are absent inside the tissue", "copy or scan the file again"),
         ("8 compressed tiles are absent, 4 of them on glass", "none needed: they are read as white"),
     ]
+
+
+# Files that only OpenSlide reads, which makes absent tiles transparent
+
+
+def test_openslide_alone_tells_lost_tissue_from_glass(tmp_path):
+    """By what surrounds a gap; and it says so."""
+    path = drop_tiles(write_packbits(tmp_path / "a.tif", section()), ON_GLASS + IN_TISSUE)
+
+    with open_slide(path, mpp=0.25) as slide:
+        assert slide.backend == "openslide"
+        assert all((tile_at(slide, index) == 255).all() for index in ON_GLASS)
+        for index in IN_TISSUE:
+            with pytest.raises(UnreadableRegionError, match="absent inside the tissue"):
+                tile_at(slide, index)
+        assert slide.cautions == ("4 compressed tiles are absent inside the tissue; copy or scan the file again",)
+        with pytest.raises(DamagedSlideError, match=r"of its tissue is absent|cannot be decoded"):
+            slide.thumbnail(0.5)
+
+
+def test_openslide_alone_looks_at_the_coarse_level(tmp_path):
+    """A gap of level 0 at its border is lost where the coarse level shows tissue, and glass where that shows glass."""
+    pixels = section(box=(0, 0, 320, 512))
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as tiff:
+        for i, level in enumerate(pyramid(pixels, (1, 4))):
+            how: dict[str, Any] = {"subfiletype": 1} if i else {}
+            tiff.write(level, tile=(64, 64), photometric="rgb", compression="packbits", metadata=None, **how)
+    drop_tiles(path, [20, 19])
+
+    with open_slide(path, mpp=0.25) as slide:
+        assert (slide.backend, len(slide.levels), slide.cautions) == ("openslide", 2, ())
+        assert (tile_at(slide, 19) == 255).all()
+        with pytest.raises(UnreadableRegionError, match="absent inside the tissue"):
+            tile_at(slide, 20)
+
+
+def test_openslide_alone_reads_sound_slides_as_before(tmp_path):
+    """All but the tiles of the tissue are absent, as some scanners write; and nothing is said."""
+    stored = {row * 10 + column for row in range(2, 6) for column in range(2, 8)}
+    pixels = section(box=(150, 140, 500, 372))
+    path = drop_tiles(write_packbits(tmp_path / "a.tif", pixels), sorted(set(range(80)) - stored))
+
+    with open_slide(path, mpp=0.25) as slide:
+        assert slide.cautions == ()
+        assert (slide.thumbnail(4.0)[:5] == 255).all()
+        assert not (tile_at(slide, 34) == 255).any()

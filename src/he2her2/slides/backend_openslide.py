@@ -9,7 +9,7 @@ on such levels a pixel may hold up to that share of its neighbour, where the TIF
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from threading import Lock
 from typing import ClassVar
@@ -22,6 +22,7 @@ from PIL import Image
 from he2her2.errors import UnreadableRegionError
 from he2her2.geometry import Rgb, Size
 from he2her2.slides.base import BaseSlide, LazyImages, Metadata
+from he2her2.slides.gaps import MOST_PX, Gaps
 from he2her2.slides.levels import WHITE, Rect, whole_downsample
 from he2her2.slides.resolution import (
     UNSTATED,
@@ -37,6 +38,9 @@ from he2her2.slides.slide import Level
 from he2her2.units import UM_PER_UNIT
 
 _MAX_READ_PX = 1 << 24
+_CELL = Size(256, 256)
+_KEEPING_ALL = frozenset({"aperio", "generic-tiff", "trestle"})
+"""Vendors whose files hold the whole rectangle; others scan and store islands of it."""
 _SPOTS = ((0.5, 0.5), (0.25, 0.25), (0.75, 0.25), (0.25, 0.75), (0.75, 0.75))
 
 
@@ -71,7 +75,46 @@ class OpenSlideSlide(BaseSlide):
         rows = max(1, _MAX_READ_PX // rect.w)
         for top in range(0, rect.h, rows):
             strip = Rect(rect.x, rect.y + top, rect.w, min(rows, rect.h - top))
-            out[top : top + strip.h] = _on_white(self._read_region(level, strip))
+            image = self._read_region(level, strip)
+            out[top : top + strip.h] = _on_white(image)
+            self._raise_if_tissue_is_hidden(image, level, strip)
+
+    def _raise_if_tissue_is_hidden(self, image: Image.Image, level: int, rect: Rect) -> None:
+        """Raise if pixels that the file leaves out, which OpenSlide makes transparent, lie in the tissue."""
+        hidden = np.asarray(image)[..., 3] == 0
+        if (
+            self._gaps is not None
+            and hidden.any()
+            and self._gaps.hide_tissue(hidden, rect, self.levels[level].downsample)
+        ):
+            raise UnreadableRegionError(
+                self.slide_id,
+                f"level {level} at ({rect.x}, {rect.y}) cannot be decoded (its pixels are absent inside the tissue)",
+                "copy the file again; other regions stay readable",
+            )
+
+    @cached_property
+    def _gaps(self) -> Gaps | None:
+        """Gaps, by the coarsest level; None where that is too large, or the format leaves out what it likes."""
+        size = self.levels[-1].size
+        if self.vendor not in _KEEPING_ALL or size.w * size.h > MOST_PX:
+            return None
+        rgba = np.empty((size.h, size.w, 4), np.uint8)
+        rows = max(1, _MAX_READ_PX // size.w)
+        for top in range(0, size.h, rows):
+            n = min(rows, size.h - top)
+            try:
+                rgba[top : top + n] = np.asarray(self._read_region(len(self.levels) - 1, Rect(0, top, size.w, n)))
+            except UnreadableRegionError:
+                rgba[top : top + n] = (WHITE, WHITE, WHITE, WHITE)  # damage is found, and counted, elsewhere
+        return Gaps.of(rgba, self.size_l0)
+
+    def lost_rects(self, level: int) -> list[Rect]:
+        """Tiles of the coarsest level that are absent inside the tissue; those of others are found as they are read."""
+        last = len(self.levels) - 1
+        if level != last or self._gaps is None:
+            return []
+        return self._gaps.enclosed_tiles(self.levels[last].tile or _CELL, self.levels[last].size)
 
     def _read_region(self, level: int, rect: Rect) -> Image.Image:
         """Read RGBA pixels; a second try on a fresh handle tells a damaged region from a handle that died elsewhere."""
