@@ -6,6 +6,7 @@ is left alone: scanners that leave out what they did not scan make such gaps on 
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,7 +94,7 @@ class Gaps:
         found = np.argwhere(self.enclosed[np.ix_(rows, columns)])
         return [Rect(int(x[column]), int(y[row]), *tile).clipped(size) for row, column in found]
 
-    def _cells(self, position_l0: NDArray[np.float64], *, axis: int) -> NDArray[np.int64]:
+    def _cells(self, position_l0: NDArray[np.floating[Any]], *, axis: int) -> NDArray[np.int64]:
         """(n,) rows (axis 0) or columns (axis 1) of the cells at positions."""
         cell, n = self.cell_l0[1 - axis], self.tissue.shape[axis]
-        return np.minimum((position_l0 / cell).astype(np.int64), n - 1)
+        return np.asarray(np.minimum((position_l0 / cell).astype(np.int64), n - 1))
