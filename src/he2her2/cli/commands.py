@@ -15,6 +15,7 @@ from he2her2.cli.phantoms import demo, phantom
 from he2her2.cli.slides import effective_settings, inspect, slide_command
 from he2her2.cli.studies import labels, split
 from he2her2.cli.training import train
+from he2her2.cli.viewing import view
 from he2her2.cli.weights import import_weights, weights
 
 app = typer.Typer(
@@ -54,7 +55,7 @@ app.command("predict", help="Predict the HER2 status of slides.")(slide_command(
 app.command("segment", help="Write tissue, quality and tumour masks only, without scoring tiles.")(
     slide_command("segment")
 )
-for command in (inspect, demo, phantom, features, convert, import_weights, ablate, labels, split):
+for command in (inspect, view, demo, phantom, features, convert, import_weights, ablate, labels, split):
     app.command()(command)
 app.command("evaluate")(evaluate_run)
 app.command("compare")(compare_command)

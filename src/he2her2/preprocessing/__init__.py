@@ -8,6 +8,7 @@ from he2her2.preprocessing.annotations import (
     PaintedMask,
     Region,
     read_annotation,
+    use_of_words,
 )
 from he2her2.preprocessing.blocks import Blocks, share_blocks
 from he2her2.preprocessing.quality import (
@@ -45,5 +46,6 @@ __all__ = [
     "sharpness",
     "smear_mask",
     "tissue_mask",
+    "use_of_words",
     "weak_tissue_mask",
 ]

@@ -1,6 +1,14 @@
 """Results: a slide's `SlideResult`, the folder of a run and its evidence; written and read here only."""
 
 from he2her2.results.evidence import Evidence, prediction_evidence, segmentation_evidence
+from he2her2.results.palette import (
+    BLUR_COLOUR,
+    PEN_COLOUR,
+    SCORE_COLOURS,
+    SELECTED_COLOUR,
+    TISSUE_COLOUR,
+    TUMOUR_COLOUR,
+)
 from he2her2.results.run import LIBRARIES, Run, RunDescription, RunFolder, describe_environment, open_run, plan_run
 from he2her2.results.slide_folder import PREDICTION, SEGMENTATION, SlideFolders
 from he2her2.results.slide_result import (
@@ -15,13 +23,19 @@ from he2her2.results.slide_result import (
     result_to_record,
 )
 from he2her2.results.tables import Failure, PatientResult, PredictedSlide, write_failures
-from he2her2.results.tiles_h5 import ScoredTiles
+from he2her2.results.tiles_h5 import ScoredTiles, read_tile_columns
 
 __all__ = [
+    "BLUR_COLOUR",
     "LIBRARIES",
+    "PEN_COLOUR",
     "PREDICTION",
     "RESEARCH_USE_NOTICE",
+    "SCORE_COLOURS",
     "SEGMENTATION",
+    "SELECTED_COLOUR",
+    "TISSUE_COLOUR",
+    "TUMOUR_COLOUR",
     "Evidence",
     "Failure",
     "FileStamp",
@@ -41,6 +55,7 @@ __all__ = [
     "open_run",
     "plan_run",
     "prediction_evidence",
+    "read_tile_columns",
     "result_of_record",
     "result_to_record",
     "segmentation_evidence",

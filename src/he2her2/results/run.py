@@ -24,7 +24,7 @@ from he2her2 import __version__
 from he2her2.config import Config
 from he2her2.errors import EvaluationError, OutputError
 from he2her2.files import check_writable, digest, read_json, sweep_drafts, write_json
-from he2her2.results.slide_folder import PREDICTION, SlideFolders
+from he2her2.results.slide_folder import PREDICTION, SEGMENTATION, SlideFolders
 from he2her2.results.slide_result import NetworkNote, SlideResult
 from he2her2.results.tables import (
     Failure,
@@ -228,6 +228,11 @@ class RunFolder:
         return self.path.resolve().name
 
     @cached_property
+    def segmented(self) -> tuple[str, ...]:
+        """Names of the slides that were segmented only."""
+        return tuple(sorted(file.parent.name for file in self.path.glob(f"slides/[!.]*/{SEGMENTATION}")))
+
+    @cached_property
     def threshold(self) -> float:
         """The probability from which a slide was called positive.
 
@@ -267,8 +272,9 @@ class RunFolder:
         Raises:
             EvaluationError: It is damaged.
         """
+        result_file = SEGMENTATION if slide_id in self.segmented else PREDICTION
         try:
-            return SlideFolders(self.path).load(slide_id)
+            return SlideFolders(self.path, result_file).load(slide_id)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError) as error:
@@ -293,17 +299,21 @@ class RunFolder:
         return np.array([np.nan if row is None else getattr(row, column) for row in rows], np.float64)
 
 
-def open_run(path: Path) -> RunFolder:
+def open_run(path: Path, *, needs_predictions: bool = True) -> RunFolder:
     """Open the run in a folder.
+
+    Args:
+        path: The folder.
+        needs_predictions: Refuse a run without any, such as one of `segment` or one whose slides all failed.
 
     Raises:
         EvaluationError: There is none, it holds no prediction, or a file of it is damaged.
     """
     table = path / _PREDICTIONS_FILE
-    if not table.is_file():
+    if not table.is_file() and needs_predictions:
         raise EvaluationError(f"{path}: holds no predictions.csv; give the --out folder of he2her2 predict")
-    predictions = read_predictions(table)
-    if not predictions:
+    predictions = read_predictions(table) if table.is_file() else {}
+    if not predictions and needs_predictions:
         raise EvaluationError(f"{table}: holds no slide; see failures.csv beside it")
     return RunFolder(path, _description(path / _RUN_FILE), predictions, read_failures(path / _FAILURES_FILE))
 

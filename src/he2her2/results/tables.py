@@ -51,6 +51,11 @@ class PredictedSlide:
         calibrated_probability: As the stored calibration corrects it; NaN without one.
         tile_score: Predicted IHC score; None where the run has none.
         notices: Said with every output of its weights.
+        path: Its file; "" where the table does not say.
+        triage: Arm of the stored triage; "" without one.
+        pen_share: Share of the tissue under pen ink; NaN where the table does not say.
+        blur_share: Share of the tissue out of focus; NaN where the table does not say.
+        warnings: Cautions for the reader.
     """
 
     slide_id: str
@@ -60,6 +65,11 @@ class PredictedSlide:
     calibrated_probability: float = math.nan
     tile_score: IhcScore | None = None
     notices: tuple[str, ...] = ()
+    path: str = ""
+    triage: str = ""
+    pen_share: float = math.nan
+    blur_share: float = math.nan
+    warnings: tuple[str, ...] = ()
 
     @classmethod
     def of_row(cls, row: Mapping[str, str]) -> Self:
@@ -78,7 +88,7 @@ class PredictedSlide:
             probability = threshold = math.nan
         if not (0 <= probability <= 1 and math.isfinite(threshold)):
             raise ValueError(f"has {found}; give numbers, the probability from 0 to 1")
-        score, notices = row.get("tile_score"), row.get("notices") or ""
+        score = row.get("tile_score")
         return cls(
             row["slide_id"],
             Her2Status(row["status"]),
@@ -86,8 +96,26 @@ class PredictedSlide:
             threshold,
             float(row.get("calibrated_probability") or math.nan),
             IhcScore(score) if score else None,
-            tuple(text for text in notices.split("; ") if text),
+            _texts(row.get("notices")),
+            row.get("path") or "",
+            row.get("triage") or "",
+            _share(row.get("pen_share")),
+            _share(row.get("blur_share")),
+            _texts(row.get("warnings")),
         )
+
+
+def _texts(cell: str | None) -> tuple[str, ...]:
+    return tuple(text for text in (cell or "").split("; ") if text)
+
+
+def _share(cell: str | None) -> float:
+    """A share of a cell; NaN where it is empty or no share, since nothing is decided by it."""
+    try:
+        share = float(cell or math.nan)
+    except ValueError:
+        return math.nan
+    return share if 0 <= share <= 1 else math.nan
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from he2her2.exchange import StoredTiles, trident_attributes
 from he2her2.geometry import Size, TileGrid
 
+_MOST = 16  # numbers a tile in a column that is shown
 _MAX_TILES = 50_000_000  # a slide of 500 000 px square, its tiles overlapping by half, holds 15 million
 
 
@@ -91,6 +92,34 @@ def read_tiles(path: Path) -> ScoredTiles:
             return ScoredTiles(grid, scores, logits, selected, attention)
     except (OSError, KeyError, AttributeError, IndexError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path}: is damaged ({' '.join(str(error).split())}); predict the slide again") from None
+
+
+def read_tile_columns(path: Path) -> tuple[TileGrid, dict[str, NDArray[Any]]]:
+    """Read all that a file of `write_tiles`, or one that adds to it, says of its tiles.
+
+    Returns:
+        The (n) tiles, and each column of numbers by name: (n,) or (n, k) with a few k. Features are left out.
+
+    Raises:
+        ValueError: It is damaged, or holds something else; the message says so in one line.
+    """
+    grid = read_tiles(path).grid
+    n = len(grid)
+    with h5py.File(path) as file:
+        shapes = {name: data.shape for name, data in file.items() if isinstance(data, h5py.Dataset)}
+        wanted = [
+            name
+            for name, shape in shapes.items()
+            if name != "coords" and shape[:1] == (n,) and (len(shape) == 1 or (len(shape) == 2 and shape[1] <= _MOST))
+        ]
+        try:
+            return grid, {
+                name: _read(file, name, shapes[name], kind)
+                for name in wanted
+                if (kind := file[name].dtype.kind) in "fib"
+            }
+        except (OSError, ValueError, RuntimeError) as error:
+            raise ValueError(f"{path}: is damaged ({' '.join(str(error).split())}); predict the slide again") from None
 
 
 def _read(file: h5py.File, name: str, shape: tuple[int, ...], kind: str) -> NDArray[Any]:

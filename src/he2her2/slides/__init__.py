@@ -1,5 +1,6 @@
 """Whole-slide images: list, open, inspect and read them, whichever library decodes them."""
 
+from he2her2.slides.deep_zoom import DeepZoom, ZoomLevel, ZoomTile, encoded_jpeg
 from he2her2.slides.inspection import LevelReport, SlideReport, inspect_slide
 from he2her2.slides.listing import SLIDE_ENDINGS, slides_in
 from he2her2.slides.opening import Backend, open_slide
@@ -9,12 +10,16 @@ from he2her2.slides.stream import TileBatch, TileMapping, map_tiles, stream_tile
 __all__ = [
     "SLIDE_ENDINGS",
     "Backend",
+    "DeepZoom",
     "Level",
     "LevelReport",
     "Slide",
     "SlideReport",
     "TileBatch",
     "TileMapping",
+    "ZoomLevel",
+    "ZoomTile",
+    "encoded_jpeg",
     "inspect_slide",
     "map_tiles",
     "open_slide",

@@ -18,9 +18,9 @@ from he2her2.slides.absent_tiles import lost_tiles
 from he2her2.slides.base import BaseSlide, LazyImages, Metadata
 from he2her2.slides.codecs import DecodeError
 from he2her2.slides.levels import Rect, whole_downsample
+from he2her2.slides.recent_tiles import RecentTiles
 from he2her2.slides.slide import Level
 from he2her2.slides.tiff_header import FileBytes, TiffDamageError, check_directories
-from he2her2.slides.tiff_image import RecentTiles
 from he2her2.slides.tiff_layout import TiffLayout, read_layout
 
 _RECENT_BYTES = 32 << 20
@@ -98,6 +98,17 @@ class TiffSlide(BaseSlide):
         except DecodeError as error:
             tile = self.tile_rect(level, index)
             raise self._unreadable(f"level {level}", f"the tile at ({tile.x}, {tile.y}): {error}") from None
+
+    def jpeg_tile(self, level: int, column: int, row: int) -> bytes | None:
+        """A compressed tile as a JPEG file; see `BaseSlide.jpeg_tile`."""
+        image = self._layout.levels[level]
+        index = row * image.n_columns + column
+        rect = image.tile_rect(index)
+        if image.as_jpeg is None or rect.clipped(image.size) != rect:
+            return None
+        pixels = np.empty((rect.h, rect.w, 3), np.uint8)
+        self.decode_tile(level, index, pixels)  # a browser would show a damaged tile in part, without a word
+        return image.jpeg(self._file, index)
 
     def _decode(self, level: int, rect: Rect, out: Rgb) -> None:
         image = self._layout.levels[level]

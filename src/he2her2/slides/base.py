@@ -91,6 +91,14 @@ class BaseSlide(ABC):
     def _associated(self) -> Mapping[str, Rgb]:
         """The label, macro and thumbnail pictures, decoded when asked for."""
 
+    def jpeg_tile(self, level: int, column: int, row: int) -> bytes | None:  # noqa: ARG002
+        """A compressed tile of `level` as a JPEG file, found sound; None where it is none, or reaches over the border.
+
+        Raises:
+            UnreadableRegionError: The tile is damaged, or absent inside the tissue.
+        """
+        return None
+
     def lost_rects(self, level: int) -> list[Rect]:  # noqa: ARG002
         """Rectangles of the absent tiles inside the tissue, in px of `level`, where the reader knows them."""
         return []

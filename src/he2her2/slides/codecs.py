@@ -81,13 +81,20 @@ def make_decoder(
 
 def _jpeg_decoder(photometric: int, tables: bytes | None) -> Decode:
     """JPEG whose shared tables, if any, and whose colour space are stored in the TIFF."""
+    as_file = jpeg_file(photometric, tables)
+    return lambda data, out: _decode_jpeg(as_file(data), out, "RGB")
+
+
+def jpeg_file(photometric: int, tables: bytes | None) -> Callable[[bytes], bytes]:
+    """Return the function that makes a file of its own of a TIFF's JPEG tile: with tables, and the TIFF's colour space.
+
+    Args:
+        photometric: TIFF tag 262: 2 is RGB, 6 is YCbCr.
+        tables: TIFF tag 347.
+    """
     adobe = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00" + (b"\x01" if photometric == _YCBCR else b"\x00")
     prefix = b"\xff\xd8" + adobe + (tables[2:-2] if tables else b"")
-
-    def decode(data: bytes, out: Rgb) -> None:
-        _decode_jpeg(prefix + data[_colour_markers_end(data) :], out, "RGB")
-
-    return decode
+    return lambda data: prefix + data[_colour_markers_end(data) :]
 
 
 def _grey_jpeg_decoder(tables: bytes | None) -> Decode:

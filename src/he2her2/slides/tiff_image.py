@@ -1,17 +1,16 @@
 """One image of a TIFF: offsets of its compressed tiles, and their decoder."""
 
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from threading import Lock
 
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
 from he2her2.geometry import Rgb, Size
-from he2her2.slides.codecs import NAMES, Decode, DecodeError, jpeg2000_header, make_decoder
+from he2her2.slides.codecs import NAMES, Decode, DecodeError, jpeg2000_header, jpeg_file, make_decoder
 from he2her2.slides.levels import WHITE, Rect, copy_overlap
+from he2her2.slides.recent_tiles import RecentTiles
 from he2her2.slides.tiff_header import FileBytes, LayoutRefusedError, PixelKindError
 
 _MAX_TILE_PX = 1 << 26
@@ -34,6 +33,7 @@ class TiffImage:
         codec: Its compression, in words.
         striped: True where the last row of tiles ends with the image.
         planes: 3 where red, green and blue have tiles of their own, else 1.
+        as_jpeg: Makes a JPEG file of a tile's bytes; None where tiles are no JPEGs of three colours.
     """
 
     size: Size
@@ -44,6 +44,7 @@ class TiffImage:
     codec: str
     striped: bool
     planes: int = 1
+    as_jpeg: Callable[[bytes], bytes] | None = None
 
     @property
     def n_columns(self) -> int:
@@ -72,6 +73,12 @@ class TiffImage:
         columns, rows = rect.cells(self.tile)
         return [row * self.n_columns + column for row in rows for column in columns]
 
+    def jpeg(self, file: FileBytes, index: int) -> bytes | None:
+        """Tile `index` as a JPEG file whose pixels are those of `decode_tile`; None where it is no JPEG of RGB."""
+        if self.as_jpeg is None or self.planes != 1 or not self.counts[index]:
+            return None
+        return self.as_jpeg(file.read(int(self.offsets[index]), int(self.counts[index])))
+
     def decode_tile(self, file: FileBytes, index: int, out: Rgb) -> None:
         """Decode tile `index` into `out`, C-contiguous and of the tile's size.
 
@@ -97,7 +104,7 @@ class TiffImage:
             raise DecodeError("it lies beyond the file's end")
         self.decode(data, out)
 
-    def decode_into(self, file: FileBytes, rect: Rect, out: Rgb, recent: "RecentTiles | None" = None) -> None:
+    def decode_into(self, file: FileBytes, rect: Rect, out: Rgb, recent: RecentTiles | None = None) -> None:
         """Fill `out` with a rectangle that lies inside the image.
 
         Args:
@@ -111,7 +118,7 @@ class TiffImage:
         """
         for index in self.touched(rect):
             tile = self.tile_rect(index)
-            pixels = recent.get(self, index) if recent else None
+            pixels = recent.get((id(self), index)) if recent else None
             if pixels is None:
                 alone = tile == rect and out.flags.c_contiguous
                 pixels = out if alone else np.empty((tile.h, tile.w, 3), np.uint8)
@@ -122,48 +129,8 @@ class TiffImage:
                 if alone:
                     return
                 if recent:
-                    recent.put(self, index, pixels)
+                    recent.put((id(self), index), pixels)
             copy_overlap(pixels, tile, out, rect)
-
-
-class RecentTiles:
-    """Decoded tiles that were read last, up to a number of bytes; safe to use from several threads.
-
-    A region that straddles compressed tiles shares them with its neighbours.
-    """
-
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self._bytes = 0
-        self._tiles: OrderedDict[tuple[int, int], Rgb] = OrderedDict()
-        self._lock = Lock()
-
-    def get(self, image: TiffImage, index: int) -> Rgb | None:
-        """A tile, which nobody may change; None where it is not kept."""
-        key = (id(image), index)
-        with self._lock:
-            pixels = self._tiles.get(key)
-            if pixels is not None:
-                self._tiles.move_to_end(key)
-        return pixels
-
-    def put(self, image: TiffImage, index: int, pixels: Rgb) -> None:
-        """Keep a tile, in place of those that were not used for longest; one larger than a quarter of all is not."""
-        if 4 * pixels.nbytes > self._max_bytes:
-            return
-        with self._lock:
-            if (id(image), index) in self._tiles:
-                return
-            self._tiles[id(image), index] = pixels
-            self._bytes += pixels.nbytes
-            while self._bytes > self._max_bytes:
-                self._bytes -= self._tiles.popitem(last=False)[1].nbytes
-
-    def clear(self) -> None:
-        """Forget all."""
-        with self._lock:
-            self._tiles.clear()
-            self._bytes = 0
 
 
 def tiff_image(
@@ -204,7 +171,9 @@ def tiff_image(
         decode = make_decoder(compression, photometric, int(page.predictor), page.jpegtables, samples=samples)
     except ValueError as error:
         raise LayoutRefusedError(f"it is stored as {error}") from None
-    image = TiffImage(size, tile, offsets, counts, decode, NAMES[compression], striped, 3 if planar else 1)
+    codec = NAMES[compression]
+    as_jpeg = jpeg_file(photometric, page.jpegtables) if codec == "JPEG" and not planar else None
+    image = TiffImage(size, tile, offsets, counts, decode, codec, striped, 3 if planar else 1, as_jpeg)
     _refuse_subsampled_jpeg2000(image, file)
     return image
 

@@ -1,0 +1,59 @@
+"""The command `view`: a run or slides in the browser."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from he2her2.cli.console import say
+from he2her2.cli.extras import require_extra
+
+
+def view(
+    what: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="WHAT...", help="A run's folder; or slides, folders, glob patterns, manifests.", show_default=False
+        ),
+    ],
+    *,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(help="Manifest of the run's slides: H&E and IHC of a patient side by side.", show_default=False),
+    ] = None,
+    slides: Annotated[
+        Path | None, typer.Option(help="Folder of the slides, if they were moved since.", show_default=False)
+    ] = None,
+    annotations: Annotated[
+        Path | None,
+        typer.Option(help="Folder for drawn regions and verdicts.", show_default="RUN/annotations; without a run none"),
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; others than this machine's need a token.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port; 0 for any free one.", show_default="8842 or the next")
+    ] = None,
+    token: Annotated[
+        bool, typer.Option("--token", help="Ask for a token here, too: for a machine that others share.")
+    ] = False,
+    open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+) -> None:
+    """Show a run, or slides, in the browser: every tile's score on the slide, regions to draw, verdicts to keep."""
+    require_extra("viewer", "starlette", "uvicorn")
+    from he2her2.viewer import listen, read_catalogue, serve
+
+    catalogue = read_catalogue(what, manifest=manifest, moved_to=slides)
+    if annotations is None and catalogue.run is not None:
+        annotations = catalogue.run.path / "annotations"
+    listener = listen(host, port, with_token=token)
+    for note in catalogue.notes:
+        say(f"NOTE {note}", error=True)
+    n = len(catalogue.slides)
+    say(f"{catalogue.name}: {n} slide{'s' * (n > 1)}; regions and verdicts " + (
+        f"are kept in {annotations}" if annotations else "cannot be kept: name a folder with --annotations"
+    ))  # fmt: skip
+    say(f"open {listener.url}   (Ctrl-C stops)")
+    if open_page:
+        typer.launch(listener.url)
+    serve(catalogue, annotations, listener)

@@ -1,0 +1,266 @@
+"""The viewer as a web application: pages, tiles, layers and reviews, each for a slide of the catalogue."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+import imagecodecs
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image, ImageDraw
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from he2her2 import __version__
+from he2her2.errors import AnnotationError, He2Her2Error, OutputError, SlideError, UnreadableRegionError
+from he2her2.geometry import Point, Size
+from he2her2.slides import encoded_jpeg
+from he2her2.viewer.catalogue import Catalogue, ViewedSlide
+from he2her2.viewer.descriptions import describe_list, describe_slide
+from he2her2.viewer.guard import MAX_BODY_BYTES, Guard
+from he2her2.viewer.layers import TileLayer, picture, samples, tile_layer
+from he2her2.viewer.open_slides import OpenSlides, SlideChangedError, SlideGoneError
+from he2her2.viewer.reviews import Reviews, StaleError
+
+_THREADS = 8
+_THUMBNAIL_PX = 160
+_KEPT_THUMBNAILS = 1024
+_KEPT_TILE_LAYERS = 4
+_FOR_EVER = {"cache-control": "private, max-age=604800, immutable"}
+
+
+class NotHereError(He2Her2Error):
+    """Something that the catalogue does not hold was asked for."""
+
+
+_STATUS: dict[type[He2Her2Error], int] = {
+    NotHereError: 404,
+    SlideGoneError: 410,
+    SlideChangedError: 409,
+    StaleError: 409,
+    AnnotationError: 422,
+    SlideError: 422,
+    OutputError: 507,
+}
+
+
+class Viewer:
+    """What the application answers from.
+
+    Attributes:
+        catalogue: What may be shown.
+        reviews: Where reviewers' files lie.
+        slides: Open slides.
+    """
+
+    def __init__(self, catalogue: Catalogue, reviews: Reviews) -> None:
+        self.catalogue = catalogue
+        self.reviews = reviews
+        self.slides = OpenSlides()
+        self._thumbnail = lru_cache(_KEPT_THUMBNAILS)(self._drawn_thumbnail)
+        self._tiles = lru_cache(_KEPT_TILE_LAYERS)(self._read_tiles)
+
+    def page(self, _request: Request) -> Response:
+        """The page."""
+        template = _PAGES.get_template("index.html")
+        return HTMLResponse(template.render(name=self.catalogue.name, version=__version__))
+
+    def list_slides(self, _request: Request) -> Response:
+        """All slides, as the list shows them."""
+        return JSONResponse(describe_list(self.catalogue, self.reviews))
+
+    def slide(self, request: Request) -> Response:
+        """One slide: its file, its result and its layers; or what is wrong with it."""
+        slide = self._asked(request)
+        folder = self.catalogue.folder(slide.slide_id)
+        tiles = self._tiles_of(slide)
+        return JSONResponse(describe_slide(self.catalogue, slide, folder, tiles, self.slides))
+
+    def thumbnail(self, request: Request) -> Response:
+        """A small picture of a slide."""
+        slide = self._asked(request)
+        with self.slides.lend(slide) as opened:
+            version = opened.version
+        return Response(self._thumbnail(slide.slide_id, version), media_type="image/jpeg")
+
+    def zoom_tile(self, request: Request) -> Response:
+        """A tile of a level; one that cannot be decoded is a hatched picture."""
+        slide, at = self._asked(request), request.path_params
+        version = request.query_params.get("v", "")
+        with self.slides.lend(slide, version) as opened:
+            try:
+                tile = opened.zoom.tile(at["level"], at["column"], at["row"])
+            except IndexError as error:
+                raise NotHereError(f"{slide.slide_id}: {error}") from None
+            except UnreadableRegionError:
+                rect = opened.zoom.levels[at["level"]].tile_rect(at["column"], at["row"])
+                return Response(_hatched(Size(rect.w, rect.h)), media_type="image/png")
+        return Response(tile.data, media_type=tile.media_type, headers=_FOR_EVER)
+
+    def layer(self, request: Request) -> Response:
+        """A mask or the tumour map, to be laid over the slide."""
+        slide, key = self._asked(request), request.path_params["key"]
+        try:
+            return Response(picture(self._folder(slide), key), media_type="image/png")
+        except KeyError:
+            raise NotHereError(f"{slide.slide_id}: no layer of this name") from None
+
+    def tumour_samples(self, request: Request) -> Response:
+        """Samples of the tumour map."""
+        return JSONResponse(samples(self._folder(self._asked(request))))
+
+    def tile_column(self, request: Request) -> Response:
+        """One number, or a few, of every scored tile."""
+        slide, name = self._asked(request), request.path_params["name"]
+        tiles = self._tiles_of(slide)
+        if tiles is None or name not in ("origins", *tiles.columns):
+            raise NotHereError(f"{slide.slide_id}: its tiles have no such column")
+        return Response(tiles.column(name), media_type="application/octet-stream")
+
+    def scored_tile(self, request: Request) -> Response:
+        """A scored tile as the network saw it: at its µm per px, exact."""
+        slide = self._asked(request)
+        tiles = self._tiles_of(slide)
+        index = request.path_params["index"]
+        if tiles is None or not 0 <= index < len(tiles.grid):
+            raise NotHereError(f"{slide.slide_id}: no such tile")
+        grid = tiles.grid
+        with self.slides.lend(slide) as opened:
+            origin = Point(*grid.origins_l0[index].tolist())
+            try:
+                pixels = opened.zoom.slide.read(origin, Size(grid.side_px, grid.side_px), grid.mpp)
+            except UnreadableRegionError:
+                return Response(_hatched(Size(grid.side_px, grid.side_px)), media_type="image/png")
+        return Response(bytes(imagecodecs.png_encode(pixels, level=1)), media_type="image/png")
+
+    def regions(self, request: Request) -> Response:
+        """A slide's regions."""
+        slide = self._asked(request)
+        collection, version = self.reviews.regions(slide.slide_id, self._bounds(slide))
+        return JSONResponse({"version": version, "collection": collection})
+
+    async def save_regions(self, request: Request) -> Response:
+        """Take a slide's regions."""
+        slide = self._asked(request)
+        body, seen = await _body(request), request.query_params.get("version", "")
+
+        def save() -> str:
+            return self.reviews.save_regions(slide.slide_id, body, self._bounds(slide), seen)
+
+        return JSONResponse({"version": await anyio.to_thread.run_sync(save)})
+
+    async def save_verdict(self, request: Request) -> Response:
+        """Take a verdict on a slide."""
+        slide, body = self._asked(request), await _body(request)
+        kept = await anyio.to_thread.run_sync(self.reviews.save_verdict, slide.slide_id, body)
+        return JSONResponse({"verdict": kept.verdict, "comment": kept.comment, "time": kept.time})
+
+    def _asked(self, request: Request) -> ViewedSlide:
+        slide = self.catalogue.slides.get(request.path_params["slide"])
+        if slide is None:
+            raise NotHereError(f"there is no slide of this name in {self.catalogue.name}")
+        return slide
+
+    def _folder(self, slide: ViewedSlide) -> Path:
+        folder = self.catalogue.folder(slide.slide_id)
+        if folder is None:
+            raise NotHereError(f"{slide.slide_id}: has no evidence")
+        return folder
+
+    def _bounds(self, slide: ViewedSlide) -> Point:
+        with self.slides.lend(slide) as opened:
+            return opened.zoom.slide.bounds_origin_l0
+
+    def _tiles_of(self, slide: ViewedSlide) -> TileLayer | None:
+        folder = self.catalogue.folder(slide.slide_id)
+        file = None if folder is None else folder / "tiles.h5"
+        if folder is None or file is None or not file.is_file():
+            return None
+        return self._tiles(folder, file.stat().st_mtime_ns)
+
+    @staticmethod
+    def _read_tiles(folder: Path, _modified_ns: int) -> TileLayer | None:
+        return tile_layer(folder)
+
+    def _drawn_thumbnail(self, slide_id: str, version: str) -> bytes:
+        with self.slides.lend(self.catalogue.slides[slide_id], version) as opened:
+            return encoded_jpeg(opened.zoom.overview(_THUMBNAIL_PX))
+
+
+def make_app(catalogue: Catalogue, reviews: Reviews, *, token: str | None = None, cookie: str = "he2her2") -> Guard:
+    """Return the viewer as an ASGI application.
+
+    Args:
+        catalogue: What may be shown.
+        reviews: Where reviewers' files lie.
+        token: Asked of every request; None asks for a name of this machine instead.
+        cookie: Name of the cookie that carries the token.
+    """
+    viewer = Viewer(catalogue, reviews)
+    slide = "/api/slides/{slide}"
+    routes = [
+        Route("/", viewer.page),
+        Route("/api/slides", viewer.list_slides),
+        Route(slide, viewer.slide),
+        Route(f"{slide}/thumbnail", viewer.thumbnail),
+        Route(f"{slide}/zoom/{{level:int}}/{{column:int}}_{{row:int}}", viewer.zoom_tile),
+        Route(f"{slide}/layers/{{key}}", viewer.layer),
+        Route(f"{slide}/samples", viewer.tumour_samples),
+        Route(f"{slide}/columns/{{name}}", viewer.tile_column),
+        Route(f"{slide}/tiles/{{index:int}}", viewer.scored_tile),
+        Route(f"{slide}/regions", viewer.regions, methods=["GET"]),
+        Route(f"{slide}/regions", viewer.save_regions, methods=["PUT"]),
+        Route(f"{slide}/verdict", viewer.save_verdict, methods=["PUT"]),
+        Mount("/static", StaticFiles(directory=str(files("he2her2.viewer") / "static"))),
+    ]
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
+        yield
+        await asyncio.to_thread(viewer.slides.close)
+
+    handlers: dict[Any, Any] = {HTTPException: _http_problem, He2Her2Error: _problem}
+    return Guard(Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan), token, cookie)
+
+
+def _http_problem(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"message": error.detail}, error.status_code, headers=error.headers)
+
+
+def _problem(_request: Request, error: Exception) -> Response:
+    status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 422)
+    return JSONResponse({"message": str(error)}, status)
+
+
+async def _body(request: Request) -> bytes:
+    """The body of a request, of a bounded size whatever its header says."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise HTTPException(413, f"more than {MAX_BODY_BYTES >> 20} MB cannot be saved at once")
+    return bytes(body)
+
+
+@lru_cache(64)
+def _hatched(size: Size) -> bytes:
+    """A picture of pixels that cannot be decoded, which nobody takes for tissue."""
+    image = Image.new("RGB", size, (235, 235, 235))
+    draw = ImageDraw.Draw(image)
+    for x in range(-size.h, size.w, 16):
+        draw.line((x, size.h, x + size.h, 0), fill=(170, 60, 60), width=2)
+    return bytes(imagecodecs.png_encode(np.asarray(image), level=6))
+
+
+_PAGES = Environment(loader=PackageLoader("he2her2.viewer"), autoescape=True, undefined=StrictUndefined)

@@ -1,0 +1,188 @@
+"""Slides that a viewer shows: of a run, of a manifest or of a folder, each with what its run says of it."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from he2her2.cohort import find_slides
+from he2her2.errors import EvaluationError, He2Her2Error
+from he2her2.manifest import SlideRow, raise_problems, read_manifest
+from he2her2.results import Failure, PredictedSlide, RunFolder, SlideResult, open_run
+from he2her2.slides import slide_id_of, slides_in
+
+State: TypeAlias = Literal["predicted", "segmented", "failed", "slide"]
+
+
+@dataclass(frozen=True, slots=True)
+class ViewedSlide:
+    """A slide of the list.
+
+    Attributes:
+        slide_id: Its name.
+        path: Its file, which need not be there any more.
+        state: What its run made of it; "slide" without a run.
+        mpp: µm per level-0 px, over what the file says.
+        prediction: Its row of the predictions.
+        failure: Why it has none.
+        patient_id: Of the manifest; "" without one.
+        stain: Of the manifest; "" where it says nothing.
+        partners: Names of the same patient's slides in the other stain.
+    """
+
+    slide_id: str
+    path: Path
+    state: State
+    mpp: float | None = None
+    prediction: PredictedSlide | None = None
+    failure: Failure | None = None
+    patient_id: str = ""
+    stain: str = ""
+    partners: tuple[str, ...] = ()
+
+    @property
+    def margin(self) -> float:
+        """Distance of the probability from the threshold, as a share of what it could be; NaN without one.
+
+        Example:
+            >>> from he2her2.labels import Her2Status
+            >>> row = PredictedSlide("S1", Her2Status.NEGATIVE, 0.1, 0.2)
+            >>> ViewedSlide("S1", Path("S1.svs"), "predicted", prediction=row).margin
+            0.5
+        """
+        row = self.prediction
+        if row is None:
+            return math.nan
+        if row.probability >= row.threshold:
+            return (row.probability - row.threshold) / max(1 - row.threshold, 1e-9)
+        return (row.threshold - row.probability) / max(row.threshold, 1e-9)
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """What a viewer may show; nothing else can be reached through it.
+
+    Attributes:
+        name: Of the run, or of what was given.
+        slides: By name, in order.
+        run: The run; None without one.
+        notes: Lines for the user.
+    """
+
+    name: str
+    slides: Mapping[str, ViewedSlide]
+    run: RunFolder | None = None
+    notes: tuple[str, ...] = field(default=())
+
+    def result(self, slide_id: str) -> SlideResult | None:
+        """A slide's result; None where there is none.
+
+        Raises:
+            EvaluationError: It is damaged.
+        """
+        return None if self.run is None else self.run.result(slide_id)
+
+    def folder(self, slide_id: str) -> Path | None:
+        """The folder of a slide's evidence; None where there is none."""
+        if self.run is None:
+            return None
+        folder = self.run.path / "slides" / slide_id
+        return folder if folder.is_dir() else None
+
+
+def read_catalogue(what: Sequence[Path], *, manifest: Path | None = None, moved_to: Path | None = None) -> Catalogue:
+    """Find what to show.
+
+    Args:
+        what: A run's folder; or slides, folders of slides, glob patterns and manifests, as `predict` takes them.
+        manifest: Table of the run's slides, which pairs those of a patient and may name more, such as IHC.
+        moved_to: Folder in which slides are looked up by name that are not where they were when the run was made.
+
+    Raises:
+        He2Her2Error: There is nothing to show, or it cannot be read.
+    """
+    if len(what) == 1 and (what[0] / "run.json").is_file():
+        found = _of_run(what[0])
+    else:
+        found = _of_files(what)
+        tables = [item for item in what if item.is_file() and item.suffix.lower() in (".csv", ".tsv", ".txt")]
+        manifest = manifest or next(iter(tables), None)
+    slides = dict(found.slides)
+    if manifest is not None:
+        table = read_manifest(manifest)
+        raise_problems(table, table.problems)
+        slides = _with_manifest(slides, table.rows)
+    if moved_to is not None:
+        slides = _looked_up(slides, moved_to)
+    if not slides:
+        raise He2Her2Error(f"{found.name}: holds no slide to show")
+    return replace(found, slides=slides)
+
+
+def _of_run(folder: Path) -> Catalogue:
+    run = open_run(folder, needs_predictions=False)
+    slides: dict[str, ViewedSlide] = {}
+    for name, row in run.predictions.items():
+        slides[name] = ViewedSlide(name, _file_of(run, name, Path(row.path)), "predicted", prediction=row)
+    for name in run.segmented:
+        slides.setdefault(name, ViewedSlide(name, _file_of(run, name, Path()), "segmented"))
+    for name, failure in run.failures.items():
+        slides.setdefault(name, ViewedSlide(name, Path(failure.path), "failed", failure=failure))
+    return Catalogue(run.name, {name: slides[name] for name in sorted(slides)}, run)
+
+
+def _file_of(run: RunFolder, slide_id: str, stated: Path) -> Path:
+    """A slide's file; where the tables' is not there, as from another working folder, that of its result."""
+    if stated.is_file():
+        return stated
+    try:
+        result = run.result(slide_id)
+    except EvaluationError:  # said where the slide is shown
+        return stated
+    return stated if result is None else Path(result.inputs.path or result.path)
+
+
+def _of_files(what: Sequence[Path]) -> Catalogue:
+    for item in what:
+        if not item.exists() and not set("*?[") & set(str(item)):
+            raise He2Her2Error(f"{item}: no such file or folder; give a run's folder, slides or a manifest")
+    sources = find_slides(what)
+    slides = {task.slide_id: ViewedSlide(task.slide_id, task.path, "slide", task.mpp) for task in sources.tasks}
+    name = what[0].resolve().name if len(what) == 1 else f"{len(slides)} slides"
+    return Catalogue(name, slides, notes=sources.notes)
+
+
+def _with_manifest(slides: Mapping[str, ViewedSlide], rows: Iterable[SlideRow]) -> dict[str, ViewedSlide]:
+    """The slides with patients, stains and partners; slides of other stains join those that are there."""
+    rows = list(rows)
+    found = dict(slides)
+    shown_patients = {row.patient_id for row in rows if row.slide_id in slides}
+    for row in rows:
+        if row.slide_id in found:
+            known = found[row.slide_id]
+            mpp = known.mpp if row.mpp is None else row.mpp
+            path = known.path if known.path.name else row.path
+            found[row.slide_id] = replace(known, patient_id=row.patient_id, stain=row.stain or "", mpp=mpp, path=path)
+        elif row.patient_id in shown_patients:
+            added = ViewedSlide(row.slide_id, row.path, "slide", row.mpp, patient_id=row.patient_id)
+            found[row.slide_id] = replace(added, stain=row.stain or "")
+    by_patient: dict[str, list[ViewedSlide]] = {}
+    for slide in found.values():
+        if slide.patient_id and slide.stain:
+            by_patient.setdefault(slide.patient_id, []).append(slide)
+    for slide in list(found.values()):
+        others = [one for one in by_patient.get(slide.patient_id, ()) if slide.stain and one.stain != slide.stain]
+        found[slide.slide_id] = replace(slide, partners=tuple(one.slide_id for one in others))
+    return found
+
+
+def _looked_up(slides: Mapping[str, ViewedSlide], folder: Path) -> dict[str, ViewedSlide]:
+    """The slides, where their file is missing with that of the same name in a folder."""
+    if not folder.is_dir():
+        raise EvaluationError(f"{folder}: no such folder; check --slides")
+    here = {slide_id_of(path): path for path in slides_in(folder)}
+    return {
+        name: slide if slide.path.is_file() else replace(slide, path=here.get(name, slide.path))
+        for name, slide in slides.items()
+    }

@@ -1,0 +1,187 @@
+"""Layers over a slide, from the files of its evidence: masks, the tumour map, its samples and the tiles' numbers."""
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from he2her2.errors import EvaluationError
+from he2her2.files import read_csv
+from he2her2.geometry import TileGrid
+from he2her2.results import BLUR_COLOUR, PEN_COLOUR, TISSUE_COLOUR, TUMOUR_COLOUR, SlideResult, read_tile_columns
+
+_MASKS = {
+    "tissue": ("Tissue", TISSUE_COLOUR),
+    "tumour": ("Tumour", TUMOUR_COLOUR),
+    "pen": ("Pen ink", PEN_COLOUR),
+    "blur": ("Out of focus", BLUR_COLOUR),
+}
+_MAP = "tumour_map"
+_SAMPLES_FILE = "tumour_samples.csv"
+_TILES_FILE = "tiles.h5"
+_SHADES = 256
+_TITLES = {
+    "scores": "Tile score",
+    "attention": "Attention",
+    "contributions": "Contribution",
+    "contribution": "Contribution",
+    "selected": "Selected tiles",
+    "logits": "Logits",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PictureLayer:
+    """A picture over the whole slide.
+
+    Attributes:
+        key: Name of its file.
+        title: In words.
+        px_l0: Level-0 px per px of it.
+        colour: Of what it shows.
+    """
+
+    key: str
+    title: str
+    px_l0: float
+    colour: tuple[int, int, int]
+
+
+def picture_layers(folder: Path, result: SlideResult | None) -> list[PictureLayer]:
+    """The masks and the map that a slide's folder holds and whose scale is known."""
+    titled = {**_MASKS, _MAP: ("Tumour map", TUMOUR_COLOUR)}
+    found = []
+    for key, (title, colour) in titled.items():
+        file = folder / f"{key}.png"
+        px_l0 = _scale(file, result) if file.is_file() else None
+        if px_l0:
+            found.append(PictureLayer(key, title, px_l0, colour))
+    return found
+
+
+def picture(folder: Path, key: str) -> bytes:
+    """A mask or the map as a PNG to lay over the slide: transparent where there is nothing.
+
+    Raises:
+        KeyError: There is no such layer.
+        EvaluationError: Its file is damaged.
+    """
+    if key not in _MASKS and key != _MAP:
+        raise KeyError(key)
+    file = folder / f"{key}.png"
+    try:
+        with Image.open(file) as image:
+            values = np.asarray(image)
+    except FileNotFoundError:
+        raise KeyError(key) from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise EvaluationError(f"{file}: cannot be read ({error}); predict the slide again") from None
+    if key == _MAP:
+        return _shaded(values, TUMOUR_COLOUR)
+    return _flat(values != 0, _MASKS[key][1])
+
+
+def samples(folder: Path) -> list[tuple[float, float, float]]:
+    """Samples of the tumour map: x, y in level-0 px and probability; none where they were not kept.
+
+    Raises:
+        EvaluationError: Their file is damaged.
+    """
+    file = folder / _SAMPLES_FILE
+    if not file.is_file():
+        return []
+    try:
+        return [(float(row["x_l0"]), float(row["y_l0"]), float(row["probability"])) for row in read_csv(file)]
+    except (OSError, ValueError, KeyError, csv.Error) as error:
+        raise EvaluationError(f"{file}: cannot be read ({error}); predict the slide again") from None
+
+
+@dataclass(frozen=True, slots=True, eq=False)  # eq=False: it holds arrays
+class TileLayer:
+    """The scored tiles of a slide.
+
+    Attributes:
+        grid: (n) tiles.
+        columns: Their numbers by name, (n,) or (n, k).
+    """
+
+    grid: TileGrid
+    columns: Mapping[str, NDArray[Any]]
+
+    def described(self) -> dict[str, Any]:
+        """What a page needs to draw it, but for the numbers."""
+        return {
+            "n": len(self.grid),
+            "side_l0": self.grid.side_l0,
+            "side_px": self.grid.side_px,
+            "mpp": self.grid.mpp,
+            "columns": [
+                {
+                    "name": name,
+                    "title": _TITLES.get(name, name.replace("_", " ").capitalize()),
+                    "width": 1 if values.ndim == 1 else values.shape[1],
+                    "low": float(values.min()) if values.size else 0.0,
+                    "high": float(values.max()) if values.size else 0.0,
+                }
+                for name, values in self.columns.items()
+            ],
+        }
+
+    def column(self, name: str) -> bytes:
+        """A column in raster order of the tiles as little-endian float32; `origins` are x and y in level-0 px.
+
+        Raises:
+            KeyError: There is no such column.
+        """
+        values = self.grid.origins_l0 if name == "origins" else self.columns[name]
+        return np.ascontiguousarray(values, dtype="<f4").tobytes()
+
+
+def tile_layer(folder: Path) -> TileLayer | None:
+    """The tiles of a slide's folder; None where there are none.
+
+    Raises:
+        EvaluationError: Their file is damaged.
+    """
+    file = folder / _TILES_FILE
+    if not file.is_file():
+        return None
+    try:
+        return TileLayer(*read_tile_columns(file))
+    except ValueError as error:
+        raise EvaluationError(str(error)) from None
+
+
+def _scale(file: Path, result: SlideResult | None) -> float | None:
+    """Level-0 px per px of a mask, as it says itself or as the result does."""
+    try:
+        with Image.open(file) as image:
+            stated = float(image.info.get("px_l0", 0))
+    except (OSError, SyntaxError, ValueError):
+        return None
+    return stated or (result.mask.px_l0 if result else None)
+
+
+def _flat(mask: NDArray[np.bool_], colour: tuple[int, int, int]) -> bytes:
+    image = Image.fromarray(mask.astype(np.uint8), "P")
+    image.putpalette([0, 0, 0, *colour])
+    return _png(image, bits=1, transparency=0)
+
+
+def _shaded(values: NDArray[Any], colour: tuple[int, int, int]) -> bytes:
+    """A map in [0, 65535] whose opacity is its value."""
+    image = Image.fromarray((values.astype(np.uint32) * (_SHADES - 1) // 65_535).astype(np.uint8), "P")
+    image.putpalette([*colour] * _SHADES)
+    return _png(image, transparency=bytes(range(_SHADES)))
+
+
+def _png(image: Image.Image, **options: object) -> bytes:
+    data = io.BytesIO()
+    image.save(data, "PNG", compress_level=3, **options)
+    return data.getvalue()

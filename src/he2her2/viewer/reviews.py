@@ -1,0 +1,251 @@
+"""What a reviewer leaves beside a run: regions as a slide's GeoJSON, and a table of verdicts.
+
+Both files appear whole or not at all, and a save that did not see the last one is refused.
+"""
+
+import csv
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Lock
+from typing import Annotated, Any, Literal, NotRequired, TypeAlias
+
+from annotated_types import Len, MaxLen, MinLen
+from pydantic import ConfigDict, Discriminator, FiniteFloat, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
+
+from he2her2.errors import AnnotationError, He2Her2Error
+from he2her2.files import problems_in_words, read_csv, read_record, sweep_drafts, write_csv, write_text
+from he2her2.geometry import Point
+
+VERDICTS_FILE = "verdicts.csv"
+REGION_CLASSES = ("Tumor", "In situ", "Necrosis", "Ignore*", "Stroma", "Other")
+"""Classes to draw in; what each is used for follows from its words, see `preprocessing.annotations`."""
+
+_NOTHING = "none"
+"""Version of a file that is not there."""
+
+_Position: TypeAlias = Annotated[list[FiniteFloat], Len(2, 3)]
+_Line: TypeAlias = Annotated[list[_Position], MinLen(2)]
+_Ring: TypeAlias = Annotated[list[_Position], MinLen(4)]
+_Polygon: TypeAlias = Annotated[list[_Ring], MinLen(1)]
+
+
+class _PointShape(TypedDict):
+    type: Literal["Point"]
+    coordinates: _Position
+
+
+class _LineShape(TypedDict):
+    type: Literal["LineString", "MultiPoint"]
+    coordinates: list[_Position]
+
+
+class _LinesShape(TypedDict):
+    type: Literal["MultiLineString"]
+    coordinates: list[_Line]
+
+
+class _PolygonShape(TypedDict):
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
+    type: Literal["Polygon"]
+    coordinates: _Polygon
+
+
+class _MultiPolygonShape(TypedDict):
+    type: Literal["MultiPolygon"]
+    coordinates: list[_Polygon]
+
+
+_Shape: TypeAlias = Annotated[
+    _PointShape | _LineShape | _LinesShape | _PolygonShape | _MultiPolygonShape, Discriminator("type")
+]
+
+
+class _Feature(TypedDict):
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
+    type: Literal["Feature"]
+    geometry: _Shape
+    properties: dict[str, Any]
+
+
+class _Collection(TypedDict):
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
+    type: Literal["FeatureCollection"]
+    features: Annotated[list[_Feature], MaxLen(20_000)]
+
+
+class _Said(TypedDict):
+    verdict: Literal["", "agree", "disagree", "unsure"]
+    comment: NotRequired[Annotated[str, MaxLen(2000)]]
+
+
+_COLLECTION, _SAID = TypeAdapter(_Collection), TypeAdapter(_Said)
+VERDICTS = ("agree", "disagree", "unsure")
+
+
+class StaleError(He2Her2Error):
+    """Somebody else saved the same file in between."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a reviewer says of a slide's result.
+
+    Attributes:
+        slide_id: The slide.
+        verdict: One of `VERDICTS`, or "".
+        comment: In the reviewer's words.
+        time: When it was given, UTC.
+    """
+
+    slide_id: str
+    verdict: str
+    comment: str = ""
+    time: str = ""
+
+
+class Reviews:
+    """The reviewers' files of a viewer.
+
+    Attributes:
+        folder: Where they lie; `predict --annotations` takes it. None keeps nothing.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+        self._lock = Lock()
+        if folder is not None and folder.is_dir():
+            sweep_drafts(folder)
+
+    def regions(self, slide_id: str, bounds_l0: Point) -> tuple[dict[str, Any], str]:
+        """A slide's regions in level-0 px, and the version of their file.
+
+        Args:
+            slide_id: The slide.
+            bounds_l0: Corner of its scanned part, from which the file counts as QuPath does.
+
+        Raises:
+            AnnotationError: The file holds something else; it will not be written to.
+        """
+        file = self._file(slide_id)
+        if file is None or not file.exists():
+            return {"type": "FeatureCollection", "features": []}, _NOTHING
+        try:
+            text = read_record(file)
+            collection = _COLLECTION.validate_json(text)
+        except ValidationError as error:
+            said = problems_in_words(error)
+            raise AnnotationError(f"{file}: is no FeatureCollection that can be shown ({said}); move it away") from None
+        except (OSError, ValueError) as error:
+            raise AnnotationError(f"{file}: cannot be read ({error}); move it away") from None
+        return _moved(collection, bounds_l0.x, bounds_l0.y), _version(text)
+
+    def save_regions(self, slide_id: str, body: bytes, bounds_l0: Point, seen: str) -> str:
+        """Write a slide's regions; none remove the file. Returns its new version.
+
+        Args:
+            slide_id: The slide.
+            body: A FeatureCollection in level-0 px.
+            bounds_l0: Corner of its scanned part.
+            seen: Version that the reviewer's changes started from.
+
+        Raises:
+            AnnotationError: They are no regions.
+            StaleError: The file is of another version.
+            OutputError: It cannot be written.
+        """
+        file = self._file(slide_id)
+        if file is None:
+            raise AnnotationError("nothing can be saved: start the viewer with --annotations FOLDER")
+        try:
+            collection = _COLLECTION.validate_json(body)
+        except ValidationError as error:
+            raise AnnotationError(f"these are no regions ({problems_in_words(error)})") from None
+        with self._lock:
+            _, now = self.regions(slide_id, bounds_l0)
+            if seen != now:
+                raise StaleError(f"{slide_id}: its regions were saved by somebody else; load the page again")
+            if not collection["features"]:
+                file.unlink(missing_ok=True)
+                return _NOTHING
+            text = _json(_moved(collection, -bounds_l0.x, -bounds_l0.y))
+            write_text(file, text)
+        return _version(text)
+
+    def verdicts(self) -> dict[str, Verdict]:
+        """Verdicts by slide.
+
+        Raises:
+            AnnotationError: Their table cannot be read.
+        """
+        file = None if self.folder is None else self.folder / VERDICTS_FILE
+        if file is None or not file.is_file():
+            return {}
+        names = [field.name for field in fields(Verdict)]
+        try:
+            rows = [Verdict(**{name: row.get(name) or "" for name in names}) for row in read_csv(file)]
+        except (OSError, ValueError, csv.Error) as error:
+            raise AnnotationError(f"{file}: cannot be read ({error}); move it away") from None
+        return {row.slide_id: row for row in rows}
+
+    def save_verdict(self, slide_id: str, body: bytes) -> Verdict:
+        """Keep a verdict in place of an earlier one of the slide; one without word and comment removes it.
+
+        Args:
+            slide_id: The slide.
+            body: JSON with `verdict` and `comment`.
+
+        Raises:
+            AnnotationError: It is no verdict, or nothing can be kept.
+            OutputError: The table cannot be written.
+        """
+        if self.folder is None:
+            raise AnnotationError("nothing can be saved: start the viewer with --annotations FOLDER")
+        try:
+            said = _SAID.validate_json(body)
+        except ValidationError as error:
+            raise AnnotationError(f"this is no verdict ({problems_in_words(error)})") from None
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        given = Verdict(slide_id, said["verdict"], said.get("comment", ""), now)
+        with self._lock:
+            all_of_them = self.verdicts() | {slide_id: given}
+            if not given.verdict and not given.comment:
+                del all_of_them[slide_id]
+            rows = [asdict(row) for _, row in sorted(all_of_them.items())]
+            write_csv(self.folder / VERDICTS_FILE, [field.name for field in fields(Verdict)], rows)
+        return given
+
+    def _file(self, slide_id: str) -> Path | None:
+        if self.folder is None:
+            return None
+        if slide_id.startswith(".") or Path(slide_id).name != slide_id:
+            raise AnnotationError(f"{slide_id!r} cannot name a file of regions")
+        return self.folder / f"{slide_id}.geojson"
+
+
+def _moved(collection: Any, dx: int, dy: int) -> dict[str, Any]:  # noqa: ANN401  # GeoJSON
+    """A FeatureCollection whose points are shifted."""
+    features = [
+        feature
+        | {"geometry": feature["geometry"] | {"coordinates": _shifted(feature["geometry"]["coordinates"], dx, dy)}}
+        for feature in collection["features"]
+    ]
+    return dict(collection) | {"features": features}
+
+
+def _shifted(coordinates: Any, dx: int, dy: int) -> Any:  # noqa: ANN401  # GeoJSON
+    if coordinates and isinstance(coordinates[0], float | int):
+        x, y, *rest = coordinates
+        return [round(x + dx, 2), round(y + dy, 2), *rest]
+    return [_shifted(one, dx, dy) for one in coordinates]
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"), allow_nan=False) + "\n"
+
+
+def _version(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,112 @@
+// The case beside the picture: the call and what it rests on, the tile in hand, the verdict, the slide and its run.
+
+import { $, area_mm2, count, el, number, percent, rgb } from "./dom.js";
+import { slidePath } from "./server.js";
+
+const ARMS = { "rule out": "Rule out: below the limit for HER2-positive", "refer": "Refer to IHC", "rule in": "Rule in: above the limit for HER2-positive" };
+
+const facts = (rows) => el("dl", { class: "facts" }, rows.filter(Boolean).flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
+const cautions = (texts) => (texts.length ? el("ul", { class: "cautions" }, texts.map((text) => el("li", {}, text))) : null);
+
+export function showCase(slide, colours) {
+  const { result, failure } = slide;
+  const body = [];
+  if (failure) {
+    body.push(el("p", { class: "call failed" }, `Failed: ${failure.stage}`), el("p", {}, failure.reason), el("p", { class: "quiet" }, `What to do: ${failure.remedy}`));
+  } else if (result?.status) {
+    body.push(...prediction(result));
+  } else if (result) {
+    body.push(el("p", { class: "call" }, "Segmented only"), el("p", { class: "quiet" }, "Tissue, quality and tumour were found; no tile was scored."));
+  } else {
+    body.push(el("p", { class: "call" }, slide.id), el("p", { class: "quiet" }, "No result: this slide is shown as it is."));
+  }
+  if (result) body.push(...rests(result, colours));
+  const unlike = result?.unlike ? [result.unlike] : [];
+  const other = (result?.warnings ?? []).filter((text) => text !== result.unlike);
+  body.push(cautions([...unlike, ...slide.problems, ...other, ...(result?.notices ?? []), ...(slide.file?.cautions ?? []).filter((text) => !other.includes(text))]));
+  $("case-title").textContent = slide.id;
+  $("case-body").replaceChildren(...body.filter(Boolean));
+  showSource(slide);
+}
+
+function prediction(result) {
+  const at = (value) => ({ left: `${100 * value}%` });
+  const triage = result.triage?.arm;
+  return [
+    el("p", { class: `call ${result.status}` }, `HER2 ${result.status}`),
+    triage ? el("p", {}, ARMS[triage] ?? triage) : null,
+    el("div", { class: "meter", role: "img", "aria-label": `Probability ${number(result.probability)} of 0 to 1, called positive from ${number(result.threshold)}` },
+      el("b", { class: "value", style: at(Math.min(Math.max(result.probability, 0.06), 0.94)) }, number(result.probability)),
+      el("i", { style: at(result.probability) }),
+      el("i", { style: { ...at(result.threshold), width: "1px", opacity: ".6" } }),
+      el("b", { style: at(Math.min(Math.max(result.threshold, 0.2), 0.8)) }, `positive from ${number(result.threshold, 2)}`)),
+  ].filter(Boolean);
+}
+
+function rests(result, colours) {
+  const { counts, area_mm2: areas, quality } = result;
+  return [facts([
+    result.calibrated_probability !== undefined && result.calibrated_probability !== null && ["Calibrated", number(result.calibrated_probability)],
+    result.tile_score && ["Median selected tile", `IHC ${result.tile_score}`],
+    ["Tumour in tissue", `${area_mm2(areas.tumour)} in ${area_mm2(areas.usable)}`],
+    counts.scored > 0 && ["Tiles that decided", `${counts.selected} of ${count(counts.scored)}`],
+    counts.unreadable > 0 && ["Tiles that cannot be decoded", String(counts.unreadable)],
+    ["Pen ink, out of focus", `${percent(quality.pen_share)}, ${percent(quality.blur_share)}`],
+  ]), result.per_score ? scoreShares(result.per_score, colours) : null];
+}
+
+// How many tiles have each predicted score, as one bar.
+function scoreShares(perScore, colours) {
+  const found = Object.entries(perScore), total = found.reduce((sum, [, n]) => sum + n, 0);
+  if (!total) return null;
+  return el("div", { class: "shares", role: "img", "aria-label": `Scored tiles: ${found.map(([score, n]) => `${n} of IHC ${score}`).join(", ")}` },
+    el("div", { class: "stack" }, found.map(([score, n]) => el("span", { style: { width: `${(100 * n) / total}%`, background: rgb(colours[score]) } }))),
+    el("div", { class: "ends quiet" }, found.map(([score, n]) => el("span", {}, `${count(n)} × ${score}`))));
+}
+
+function showSource(slide) {
+  const { file, result } = slide;
+  $("source-body").replaceChildren(facts([
+    file && ["File", file.name],
+    file && ["Size", `${count(file.size[0])} × ${count(file.size[1])} px`],
+    file && ["Scale", file.mpp ? `${+file.mpp.toPrecision(4)} µm/px` : "unknown: no µm per pixel in the file"],
+    file && ["Scanner", file.vendor],
+    slide.patient && ["Patient", slide.patient],
+    slide.stain && ["Stain", slide.stain],
+    result && ["Settings", result.preset],
+    result && ["he2her2", result.version],
+    result?.operating_point && ["Threshold chosen on", result.operating_point.chosen_on],
+  ]));
+}
+
+// The tile under the pointer, or the one that was clicked: its numbers, and then its pixels.
+export function showTile(layers, index, { pinned, go, step } = {}) {
+  const { tiles } = layers;
+  $("tile-section").hidden = !tiles;
+  if (!tiles) return;
+  if (index < 0) {
+    $("tile-title").textContent = "Tile";
+    $("tile-body").replaceChildren(el("p", { class: "quiet" }, "Point at a tile for its score; click for its pixels."));
+    return;
+  }
+  const [x, y] = tiles.origin(index);
+  const others = tiles.choices.filter((choice) => !["scores", "logits"].includes(choice.column.name));
+  const rank = tiles.rank[index];
+  $("tile-title").textContent = pinned ? `Tile, rank ${count(rank)}` : "Tile under the pointer";
+  const rows = [
+    tiles.values.scores && ["Score (expected IHC, 0 to 3)", number(tiles.values.scores[index], 2)],
+    ["Rank by score", `${count(rank)} of ${count(tiles.n)}`],
+    tiles.hasSelected && ["Selected", tiles.isSelected(index) ? "yes: it decided" : "no"],
+    ...others.map((choice) => [choice.title, String(+tiles.value(choice, index).toPrecision(3))]),
+    ["Place, px", `${x}, ${y}`],
+  ];
+  $("tile-body").replaceChildren(...[
+    pinned ? el("img", { alt: `Tile of rank ${rank} at full resolution`, src: slidePath(tiles.id, `/tiles/${index}`), width: String(tiles.sidePx), height: String(tiles.sidePx) }) : null,
+    pinned ? el("div", { class: "row" },
+      el("button", { type: "button", title: "Higher score (Shift+N)", disabled: rank <= 1, onclick: () => step(-1) }, "‹ Higher"),
+      el("button", { type: "button", title: "Lower score (N)", disabled: rank >= tiles.n, onclick: () => step(1) }, "Lower ›"),
+      el("button", { type: "button", onclick: () => go(index) }, "Show it")) : null,
+    facts(rows),
+    layers.tileBars(index),
+  ].filter(Boolean));
+}

@@ -1,0 +1,33 @@
+// Keyboard: every act of the viewer has a key. Keys are ignored while text is typed.
+
+import { $, el } from "./dom.js";
+
+export function listenToKeys(acts, mute) {
+  const table = new Map(acts.flatMap(({ keys, run }) => keys.map((key) => [key, run])));
+  const typing = (node) => node.closest?.("input[type=search], textarea, select, dialog[open]");
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (typing(event.target)) {
+      if (event.key === "Escape" && !event.target.closest("dialog")) event.target.blur();
+      return;
+    }
+    const onControl = event.target.closest?.("button, a, input, [role=toolbar]");
+    if (event.key === " ") {
+      if (onControl) return;
+      event.preventDefault();
+      mute(true);
+      return;
+    }
+    if (onControl && ["Enter", "ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown"].includes(event.key) && !event.target.closest("a")) return;
+    const run = table.get(event.shiftKey && event.key.length > 1 ? `Shift+${event.key}` : event.key);
+    if (!run || (event.key === "Enter" && onControl)) return;
+    event.preventDefault();
+    run();
+  });
+  document.addEventListener("keyup", (event) => { if (event.key === " ") mute(false); });
+  window.addEventListener("blur", () => mute(false));
+  $("keys").replaceChildren(...acts.filter((act) => act.says).flatMap(({ shown, keys, says }) => [
+    el("dt", {}, (shown ?? keys.slice(0, 1)).flatMap((key, i) => [i ? " " : "", el("kbd", {}, key)])),
+    el("dd", {}, says),
+  ]));
+}

@@ -1,0 +1,84 @@
+// The list of slides: searched, sorted, one of them current.
+
+import { $, el, number, percent } from "./dom.js";
+import { slidePath } from "./server.js";
+
+const last = (value) => (value === null || value === undefined ? Infinity : value);
+const SORTS = {
+  name: ["Name", () => 0],
+  probability: ["Probability, highest first", (slide) => -(slide.probability ?? -1)],
+  margin: ["Nearest to the threshold first", (slide) => last(slide.margin)],
+  spoilt: ["Pen and blur, most first", (slide) => -(slide.spoilt ?? -1)],
+  failed: ["Failed first", (slide) => (slide.state === "failed" ? 0 : 1)],
+  open: ["Not reviewed first", (slide) => (slide.review?.verdict ? 1 : 0)],
+};
+const MARKS = { agree: "✓", disagree: "✗", unsure: "?" };
+
+export class SlideList {
+  constructor(slides, open) {
+    this.slides = slides;
+    this.open = open;
+    this.current = null;
+    const has = (key) => key === "name" || slides.some((slide) => (key === "failed" ? slide.state === "failed" : key === "open" ? slide.state === "predicted" : slide[key] !== null && slide[key] !== undefined));
+    $("sort").replaceChildren(...Object.entries(SORTS).filter(([key]) => has(key)).map(([key, [title]]) => el("option", { value: key }, title)));
+    $("sort").addEventListener("change", () => this.show());
+    $("search").addEventListener("input", () => this.show());
+    $("search").addEventListener("keydown", (event) => {
+      if (event.key === "Enter" && this.shown[0]) { this.open(this.shown[0].id); $("search").blur(); }
+    });
+    this.show();
+  }
+
+  get(id) {
+    return this.slides.find((slide) => slide.id === id);
+  }
+
+  show() {
+    const words = $("search").value.toLowerCase().split(/\s+/).filter(Boolean);
+    const text = (slide) => [slide.id, slide.patient, slide.stain, slide.status, slide.state, slide.triage, slide.review?.verdict, slide.failure?.stage].join(" ").toLowerCase();
+    const by = SORTS[$("sort").value]?.[1] ?? (() => 0);
+    this.shown = this.slides.filter((slide) => words.every((word) => text(slide).includes(word)))
+      .sort((a, b) => by(a) - by(b) || a.id.localeCompare(b.id, undefined, { numeric: true }));
+    $("list-count").textContent = this.shown.length === this.slides.length ? `${this.slides.length} slide${this.slides.length === 1 ? "" : "s"}` : `${this.shown.length} of ${this.slides.length} slides`;
+    $("slides").replaceChildren(...this.shown.map((slide) => this._item(slide)));
+  }
+
+  setCurrent(id) {
+    this.current = id;
+    for (const link of $("slides").querySelectorAll("a")) {
+      const here = link.dataset.id === id;
+      if (here) link.setAttribute("aria-current", "true"); else link.removeAttribute("aria-current");
+      if (here) link.scrollIntoView({ block: "nearest" });
+    }
+  }
+
+  step(by) {
+    const at = this.shown.findIndex((slide) => slide.id === this.current);
+    const next = this.shown[at < 0 ? 0 : at + by];
+    if (next) this.open(next.id);
+  }
+
+  review(id, review) {
+    this.get(id).review = review;
+    this.show();
+    this.setCurrent(this.current);
+  }
+
+  _item(slide) {
+    const thumb = el("img", { class: "thumb", loading: "lazy", decoding: "async", alt: "", src: slidePath(slide.id, "/thumbnail") });
+    thumb.addEventListener("error", () => thumb.replaceWith(el("span", { class: "thumb none" })));
+    const said = { failed: `failed: ${slide.failure?.stage}`, segmented: "segmented only", slide: [slide.stain, slide.patient].filter(Boolean).join(" · ") || "not predicted" };
+    const call = slide.state === "predicted" ? el("span", { class: slide.status }, slide.status) : said[slide.state];
+    return el("li", {}, el("a", {
+      href: `#slide=${encodeURIComponent(slide.id)}`, "data-id": slide.id, title: slide.id,
+      "aria-current": slide.id === this.current ? "true" : null,
+      onclick: (event) => { if (event.ctrlKey || event.metaKey || event.shiftKey) return; event.preventDefault(); this.open(slide.id); },
+    },
+    thumb,
+    el("span", { class: "name" }, slide.id),
+    el("span", { class: `said ${slide.state === "failed" ? "failed" : "quiet"}` }, call, slide.spoilt > 0.2 ? ` · ${percent(slide.spoilt, 0)} pen or blur` : ""),
+    el("span", { class: "marks" },
+      el("b", { class: slide.status ?? "" }, slide.state === "predicted" ? number(slide.probability, 2) : ""),
+      slide.review?.verdict ? el("span", { "aria-label": `review: ${slide.review.verdict}` }, MARKS[slide.review.verdict]) : null)));
+  }
+}

@@ -1,0 +1,469 @@
+// The page: one slide in hand, its layers, its review; what is in the address is what is shown.
+
+import { showCase, showTile } from "./case.js";
+import { $, el, length_um, number, say } from "./dom.js";
+import { listenToKeys } from "./keys.js";
+import { Layers } from "./layers.js";
+import { Regions } from "./regions.js";
+import { getJson, putJson, slidePath } from "./server.js";
+import { SlideList } from "./slides.js";
+import { Stage } from "./stage.js";
+import { Tiles } from "./tiles.js";
+
+const FILM = 40;
+const LINK_MS = 250;
+const POWER_UM = 10;
+
+const main = new Stage($("picture-main"), { navigator: true });
+const state = { slide: null, pinned: -1, hovered: -1, beside: null, film: 0 };
+let run, list, regions, pair, linkTimer, opening = 0;
+const layers = new Layers(main, () => writeLink());
+
+// --- the address -------------------------------------------------------------------------------------------------
+
+function readLink() {
+  const link = new URLSearchParams(location.hash.slice(1));
+  const numbers = ["x", "y", "zoom"].map((name) => Number.parseFloat(link.get(name)));
+  const layersAsked = link.has("layers")
+    ? Object.fromEntries(link.get("layers").split(",").filter((part) => part.includes(":")).map((part) => {
+      const [key, opacity] = part.split(":");
+      return [key, Math.min(1, Math.max(0.05, Number(opacity) / 100 || 0.5))];
+    }))
+    : null;
+  return {
+    slide: link.get("slide"), layers: layersAsked, by: link.get("by"), beside: link.get("beside"),
+    tile: link.has("tile") ? Number.parseInt(link.get("tile"), 10) : -1,
+    view: numbers.every(Number.isFinite) && numbers[2] > 0 ? { x: numbers[0], y: numbers[1], zoom: numbers[2] } : null,
+  };
+}
+
+function linkText() {
+  const link = new URLSearchParams({ slide: state.slide.id });
+  if (main.isOpen) {
+    const { x, y, zoom } = main.view();
+    link.set("x", x.toFixed(1));
+    link.set("y", y.toFixed(1));
+    link.set("zoom", String(+zoom.toPrecision(5)));
+    link.set("layers", layers.inWords());
+    if (layers.tiles && layers.colourBy !== "scores") link.set("by", layers.colourBy);
+    if (state.pinned >= 0) link.set("tile", String(state.pinned));
+    if (state.beside) link.set("beside", state.beside);
+  }
+  return `#${link}`;
+}
+
+function writeLink(now = false) {
+  if (!state.slide || opening) return;
+  clearTimeout(linkTimer);
+  linkTimer = setTimeout(() => history.replaceState(null, "", linkText()), now ? 0 : LINK_MS);
+}
+
+async function copyLink() {
+  history.replaceState(null, "", linkText());
+  try {
+    await navigator.clipboard.writeText(location.href);
+    say("Link copied");
+    flash("copy-link", "Copied");
+  } catch {
+    flash("copy-link", "In the address bar");
+  }
+}
+
+function flash(id, text) {
+  const button = $(id), before = button.dataset.text ?? button.textContent;
+  button.dataset.text = before;
+  button.textContent = text;
+  setTimeout(() => { button.textContent = before; }, 1600);
+}
+
+// --- a slide -----------------------------------------------------------------------------------------------------
+
+async function openSlide(id, link = {}) {
+  const turn = ++opening;
+  if (!list.get(id)) {
+    opening = 0;
+    showMessage("No such slide", `There is no slide ${id} in ${run.name}.`);
+    return;
+  }
+  if (state.slide?.id !== id && !link.fromAddress) history.pushState(null, "", `#${new URLSearchParams({ slide: id })}`);
+  list.setCurrent(id);
+  hideMessage();
+  let slide, tiles = null;
+  try {
+    slide = await getJson(slidePath(id));
+  } catch (error) {
+    if (turn === opening) { opening = 0; showMessage("This slide cannot be shown", error.message); }
+    return;
+  }
+  if (turn !== opening) return;
+  Object.assign(state, { slide, pinned: -1, hovered: -1 });
+  document.title = `${id} · ${run.name} · he2her2`;
+  showCase(slide, run.score_colours);
+  showReview();
+  layers.set(slide, null, link.layers);
+  showTile(layers, -1);
+  showFilm();
+  $("hud").hidden = !slide.file;
+  if (slide.file) {
+    await main.open(id, slide.file, link.view);
+  } else {
+    main.close();
+    showMessage("The picture of this slide cannot be shown", ...slide.problems);
+  }
+  const loading = regions.open(slide, run.writable);
+  if (slide.tiles?.n && slide.file) {
+    try {
+      tiles = await new Tiles(id, slide.tiles, run.score_colours).load();
+    } catch (error) {
+      showMessage("The tiles cannot be shown", error.message);
+    }
+  }
+  if (turn !== opening) return;
+  if (link.by) layers.colourBy = link.by;
+  layers.set(slide, tiles, link.layers);
+  showTile(layers, -1);
+  showFilm();
+  await loading;
+  showPairing(link.beside);
+  if (tiles && link.tile >= 0 && link.tile < tiles.n) pin(link.tile);
+  opening = 0;
+  main.redraw();
+  showHud();
+  writeLink();
+  say(`${id} ${slide.failure ? `failed: ${slide.failure.reason}` : slide.result?.headline ?? ""}`);
+  document.body.dataset.ready = id;
+}
+
+function showMessage(title, ...texts) {
+  $("message").className = state.slide?.file && main.isOpen ? "strip" : "";
+  $("message").replaceChildren(el("h2", {}, title), ...texts.map((text) => el("p", {}, text)),
+    el("p", {}, el("button", { type: "button", onclick: () => location.reload() }, "Load the page again")));
+  $("message").hidden = false;
+}
+
+function hideMessage() {
+  $("message").hidden = true;
+}
+
+// A tile that did not come: ask once what is wrong with the slide.
+let asked = 0;
+main.failed.push(async () => {
+  if (!state.slide?.file || Date.now() - asked < 2000) return;
+  asked = Date.now();
+  try {
+    const now = await getJson(slidePath(state.slide.id));
+    if (!now.file) showMessage("The slide's file is gone", ...now.problems);
+    else if (now.file.version !== state.slide.file.version) showMessage("The slide was replaced while it was shown", "What you see is the earlier file.");
+  } catch (error) {
+    showMessage("No picture", error.message);
+  }
+});
+
+// --- tiles -------------------------------------------------------------------------------------------------------
+
+function tileHandlers() {
+  return { pinned: true, go: goToTile, step: (by) => stepTile(by) };
+}
+
+function pin(index) {
+  state.pinned = index;
+  showTile(layers, index, index >= 0 ? tileHandlers() : {});
+  for (const button of $("film").querySelectorAll("button")) button.setAttribute("aria-pressed", String(Number(button.dataset.index) === index));
+  main.redraw();
+  writeLink();
+}
+
+function goToTile(index) {
+  const { tiles } = layers;
+  const [x, y] = tiles.origin(index);
+  const zoom = (tiles.side * 2.2) / Math.min(main.element.clientWidth, main.element.clientHeight);
+  main.goTo({ x: x + tiles.side / 2, y: y + tiles.side / 2, zoom: Math.max(zoom, 0.5) });
+  pin(index);
+  say(`Tile of rank ${tiles.rank[index]}, score ${number(tiles.values.scores?.[index], 2)}`);
+}
+
+function stepTile(by) {
+  const { tiles } = layers;
+  if (!tiles?.n) return;
+  const at = state.pinned < 0 ? (by > 0 ? 0 : -1) : tiles.rank[state.pinned] - 1 + by;
+  if (at >= 0 && at < tiles.n) goToTile(tiles.byRank[at]);
+}
+
+function showFilm() {
+  const { tiles } = layers, described = state.slide?.tiles;
+  const show = Boolean(state.film && state.slide?.file && described?.n && described.columns.some((column) => column.name === "selected"));
+  $("evidence").hidden = !show; // as soon as the slide is known, so that the picture keeps its size
+  document.body.classList.toggle("with-film", show);
+  if (!show || !tiles) return $("film").replaceChildren();
+  const shown = tiles.deciding.slice(0, FILM);
+  $("evidence-count").textContent = shown.length < tiles.deciding.length ? `${shown.length} highest of ${tiles.deciding.length}` : String(shown.length);
+  $("film").replaceChildren(...shown.map((index) => {
+    const score = number(tiles.values.scores[index], 2);
+    return el("li", {}, el("button", {
+      type: "button", "data-index": String(index), "aria-pressed": String(index === state.pinned),
+      "aria-label": `Deciding tile, rank ${tiles.rank[index]}, score ${score}`, onclick: () => goToTile(index),
+    }, el("img", { alt: "", loading: "lazy", decoding: "async", src: slidePath(tiles.id, `/tiles/${index}`) }), el("span", { "aria-hidden": "true" }, score)));
+  }));
+}
+
+main.element.addEventListener("pointermove", (event) => {
+  if (!main.isOpen) return;
+  const { left, top } = main.element.getBoundingClientRect();
+  const [x, y] = main.toSlide(event.clientX - left, event.clientY - top);
+  showPlace(x, y);
+  if (!layers.tiles) return;
+  const index = layers.tiles.under(x, y);
+  if (index === state.hovered) return;
+  state.hovered = index;
+  if (state.pinned < 0) showTile(layers, index);
+  main.redraw();
+});
+main.element.addEventListener("pointerleave", () => {
+  state.hovered = -1;
+  if (state.pinned < 0) showTile(layers, -1);
+  main.redraw();
+});
+main.osd.addHandler("canvas-click", (event) => {
+  if (!event.quick || regions.tool || !layers.tiles) return;
+  pin(layers.tiles.under(...main.toSlide(event.position.x, event.position.y)));
+});
+main.drawers.push((context, { scale, dx, dy }) => {
+  if (!layers.tiles || layers.muted) return;
+  for (const [index, width] of [[state.hovered, 1.5], [state.pinned, 3]]) {
+    if (index < 0) continue;
+    const [x, y] = layers.tiles.origin(index), side = layers.tiles.side * scale;
+    context.lineWidth = width + 2;
+    context.strokeStyle = "rgb(255 255 255 / .9)";
+    context.strokeRect(dx + x * scale, dy + y * scale, side, side);
+    context.lineWidth = width;
+    context.strokeStyle = "#5b3a78";
+    context.strokeRect(dx + x * scale, dy + y * scale, side, side);
+  }
+});
+
+// --- scale and place ---------------------------------------------------------------------------------------------
+
+function showHud() {
+  if (!main.isOpen) return;
+  const { mpp } = state.slide.file, zoom = main.view().zoom;
+  $("hud-zoom").textContent = mpp
+    ? `${+(POWER_UM / (mpp * zoom)).toPrecision(3)}×  ·  ${+(mpp * zoom).toPrecision(3)} µm/px`
+    : `1 : ${+zoom.toPrecision(3)} px, scale unknown`;
+  if (!mpp) {
+    $("scale-bar").style.width = "0";
+    $("scale-text").textContent = "";
+    return;
+  }
+  const longest = 140 * mpp * zoom, power = 10 ** Math.floor(Math.log10(longest));
+  const um = [5, 2, 1].map((step) => step * power).find((step) => step <= longest);
+  $("scale-bar").style.width = `${um / (mpp * zoom)}px`;
+  $("scale-text").textContent = length_um(um);
+}
+
+function showPlace(x, y) {
+  const { mpp } = state.slide.file;
+  $("hud-place").textContent = mpp ? `${(x * mpp / 1000).toFixed(3)}, ${(y * mpp / 1000).toFixed(3)} mm` : `${Math.round(x)}, ${Math.round(y)} px`;
+}
+
+main.moved.push(() => { showHud(); writeLink(); followPair(main); });
+
+// --- H&E and IHC side by side ------------------------------------------------------------------------------------
+
+function showPairing(asked) {
+  const { partners } = state.slide;
+  $("pair").hidden = $("pair-gap").hidden = !partners.length;
+  $("partner").replaceChildren(...partners.map((id) => el("option", { value: id }, `${list.get(id)?.stain ?? ""} ${id}`)));
+  if (asked && partners.includes(asked)) $("partner").value = asked;
+  return setBeside(partners.length && (asked || (state.beside && partners.includes(state.beside))) ? $("partner").value : null);
+}
+
+async function setBeside(id) {
+  state.beside = id;
+  const element = $("picture-pair");
+  element.hidden = $("pair-tools").hidden = !id;
+  $("pair").setAttribute("aria-pressed", String(Boolean(id)));
+  writeLink();
+  if (!id) return;
+  pair ??= makePair(element);
+  let slide;
+  try {
+    slide = await getJson(slidePath(id));
+    if (!slide.file) throw new Error(slide.problems.join(" "));
+  } catch (error) {
+    showMessage("The other stain cannot be shown", error.message);
+    return;
+  }
+  await new Promise(requestAnimationFrame);
+  await pair.stage.open(id, slide.file);
+  const um = (file) => file.size.map((side) => (side * (file.mpp ?? 1)) / 2);
+  const [mine, theirs] = [um(state.slide.file), um(slide.file)];
+  pair.offset = [theirs[0] - mine[0], theirs[1] - mine[1]]; // centre on centre, until someone moves them apart
+  $("picture-pair").querySelector(".label").textContent = `${slide.stain || "beside"} · ${id}`;
+  followPair(main, true);
+}
+
+function makePair(element) {
+  const stage = new Stage(element);
+  element.append(el("span", { class: "label" }));
+  $("picture-main").append(el("span", { class: "label", hidden: true }));
+  stage.moved.push(() => followPair(stage));
+  const made = { stage, offset: [0, 0], linked: true };
+  $("link-pair").addEventListener("click", () => link(!made.linked));
+  return made;
+}
+
+function link(linked) {
+  if (!pair) return;
+  if (linked) {
+    const [a, b] = [main.view(), pair.stage.view()], [p, q] = [main.file.mpp ?? 1, pair.stage.file.mpp ?? 1];
+    pair.offset = [b.x * q - a.x * p, b.y * q - a.y * p];
+  }
+  pair.linked = linked;
+  $("link-pair").setAttribute("aria-pressed", String(linked));
+  $("link-pair").textContent = linked ? "Linked" : "Apart: move, then link";
+}
+
+let following = false;
+function followPair(leader, now = true) {
+  if (following || !state.beside || !pair?.linked || !pair.stage.isOpen || !main.isOpen) return;
+  following = true;
+  const follower = leader === main ? pair.stage : main, sign = leader === main ? 1 : -1;
+  const { x, y, zoom } = leader.view(), [p, q] = [leader.file.mpp ?? 1, follower.file.mpp ?? 1];
+  follower.goTo({ x: (x * p + sign * pair.offset[0]) / q, y: (y * p + sign * pair.offset[1]) / q, zoom: (zoom * p) / q }, now);
+  following = false;
+}
+
+// --- review ------------------------------------------------------------------------------------------------------
+
+function showReview() {
+  const review = list.get(state.slide.id).review;
+  $("review-section").hidden = false;
+  $("verdicts").replaceChildren(...run.verdicts.map((verdict, i) => el("button", {
+    type: "button", "aria-pressed": String(review?.verdict === verdict), disabled: !run.writable,
+    title: `Key ${["A", "X", "U"][i]}`, onclick: () => giveVerdict(verdict),
+  }, verdict)));
+  $("comment").value = review?.comment ?? "";
+  $("comment").disabled = !run.writable;
+}
+
+async function giveVerdict(verdict, comment = $("comment").value) {
+  if (!run.writable || !state.slide) return;
+  const { id } = state.slide, before = list.get(id).review;
+  const chosen = verdict === before?.verdict && comment === (before?.comment ?? "") ? "" : verdict;
+  try {
+    const kept = await putJson(slidePath(id, "/verdict"), { verdict: chosen, comment });
+    list.review(id, kept.verdict || kept.comment ? kept : null);
+    regions.note(kept.verdict ? `Verdict saved: ${kept.verdict}` : "Saved");
+    say(kept.verdict ? `Verdict: ${kept.verdict}` : "Verdict removed");
+  } catch (error) {
+    regions.note(`Not saved: ${error.message}`);
+  }
+  if (state.slide.id === id) showReview();
+}
+
+$("comment").addEventListener("change", () => giveVerdict(list.get(state.slide.id).review?.verdict ?? ""));
+
+// --- looks -------------------------------------------------------------------------------------------------------
+
+function toggleTheme() {
+  const dark = getComputedStyle(document.documentElement).colorScheme === "dark" || (document.documentElement.dataset.theme === "auto" && matchMedia("(prefers-color-scheme: dark)").matches);
+  setTheme(dark ? "light" : "dark");
+}
+
+function setTheme(theme) {
+  document.documentElement.dataset.theme = theme;
+  try { localStorage.setItem("he2her2-theme", theme); } catch { /* private window */ }
+}
+
+function toggleSide(name) {
+  const hidden = document.body.classList.toggle(`no-${name}`);
+  $(`toggle-${name}`).setAttribute("aria-pressed", String(!hidden));
+}
+
+function toggleFilm() {
+  state.film = !state.film;
+  showFilm();
+}
+
+const acts = {
+  "zoom-in": () => main.zoomBy(1.5), "zoom-out": () => main.zoomBy(1 / 1.5), "home": () => main.home(),
+  "full": () => main.pixelForPixel(), "pair": () => setBeside(state.beside ? null : $("partner").value),
+};
+
+function listen() {
+  document.querySelectorAll("[data-act]").forEach((button) => button.addEventListener("click", acts[button.dataset.act]));
+  document.querySelectorAll("[data-tool]").forEach((button) => button.addEventListener("click", () => regions.use(button.dataset.tool)));
+  $("partner").addEventListener("change", () => setBeside($("partner").value));
+  $("toggle-list").addEventListener("click", () => toggleSide("list"));
+  $("toggle-panel").addEventListener("click", () => toggleSide("panel"));
+  $("toggle-theme").addEventListener("click", toggleTheme);
+  $("copy-link").addEventListener("click", copyLink);
+  $("open-help").addEventListener("click", () => $("help").showModal());
+  window.addEventListener("popstate", fromAddress);
+  window.addEventListener("hashchange", () => { if (readLink().slide !== state.slide?.id) fromAddress(); });
+  const digits = Array.from({ length: 9 }, (_, i) => ({ keys: [String(i + 1)], run: () => { const layer = layers.list[i]; if (layer) say(`${layer.title} ${layers.toggle(layer.key).on ? "on" : "off"}`); } }));
+  listenToKeys([
+    { keys: ["j"], shown: ["J", "K"], says: "next, previous slide", run: () => list.step(1) },
+    { keys: ["k"], run: () => list.step(-1) },
+    { keys: ["/"], says: "search slides", run: () => { document.body.classList.contains("no-list") && toggleSide("list"); $("search").focus(); } },
+    { keys: ["n"], shown: ["N", "Shift N"], says: "next, previous tile by score", run: () => stepTile(1) },
+    { keys: ["N"], run: () => stepTile(-1) },
+    { keys: ["e"], shown: ["E"], says: "strip of deciding tiles", run: toggleFilm },
+    { keys: ["+", "="], shown: ["+", "−"], says: "zoom", run: acts["zoom-in"] },
+    { keys: ["-", "_"], run: acts["zoom-out"] },
+    { keys: ["0", "Home"], shown: ["0"], says: "whole slide", run: acts.home },
+    { keys: ["f"], shown: ["F"], says: "full resolution, pixel for pixel", run: acts.full },
+    { keys: ["ArrowLeft"], shown: ["← → ↑ ↓"], says: "move", run: () => main.panBy(-0.25, 0) },
+    { keys: ["ArrowRight"], run: () => main.panBy(0.25, 0) },
+    { keys: ["ArrowUp"], run: () => main.panBy(0, -0.25) },
+    { keys: ["ArrowDown"], run: () => main.panBy(0, 0.25) },
+    ...digits.slice(0, 1).map((act) => ({ ...act, shown: ["1", "…", "9"], says: "switch a layer" })), ...digits.slice(1),
+    { keys: ["["], shown: ["[", "]"], says: "layers fainter, stronger", run: () => layers.fade(-0.1) },
+    { keys: ["]"], run: () => layers.fade(0.1) },
+    { keys: [], shown: ["Space"], says: "hold: the tissue alone", run: () => {} },
+    { keys: ["d"], shown: ["D", "G", "B"], says: "draw polygon, freehand, box", run: () => regions.use("polygon") },
+    { keys: ["g"], run: () => regions.use("freehand") },
+    { keys: ["b"], run: () => regions.use("rectangle") },
+    { keys: ["v"], shown: ["V"], says: "take the view as a region", run: () => regions.takeView() },
+    { keys: ["Enter"], shown: ["Enter", "Esc"], says: "close the polygon, leave", run: () => regions.finish() },
+    { keys: ["Escape"], run: () => (regions.tool ? regions.use(null) : (pin(-1), regions.select(-1))) },
+    { keys: ["Delete", "Backspace"], shown: ["Del"], says: "delete the selected region", run: () => regions.remove() },
+    { keys: ["a"], shown: ["A", "X", "U"], says: "agree, disagree, unsure", run: () => giveVerdict(run.verdicts[0]) },
+    { keys: ["x"], run: () => giveVerdict(run.verdicts[1]) },
+    { keys: ["u"], run: () => giveVerdict(run.verdicts[2]) },
+    { keys: ["i"], shown: ["I", "M"], says: "H&E beside IHC, linked or apart", run: () => { if (state.slide?.partners.length) acts.pair(); } },
+    { keys: ["m"], run: () => pair && link(!pair.linked) },
+    { keys: ["l"], shown: ["L", "P"], says: "list, case: show or hide", run: () => toggleSide("list") },
+    { keys: ["p"], run: () => toggleSide("panel") },
+    { keys: ["c"], shown: ["C"], says: "copy a link to this view", run: copyLink },
+    { keys: ["t"], shown: ["T"], says: "light or dark", run: toggleTheme },
+    { keys: ["?"], says: "this help", run: () => $("help").showModal() },
+  ], (muted) => layers.mute(muted));
+}
+
+function fromAddress() {
+  const asked = readLink();
+  const first = asked.slide ?? list.shown[0]?.id;
+  if (asked.slide && asked.slide === state.slide?.id && asked.view && main.isOpen) return main.goTo(asked.view);
+  if (first) openSlide(first, { ...asked, fromAddress: true });
+}
+
+async function start() {
+  try { const kept = localStorage.getItem("he2her2-theme"); if (kept) setTheme(kept); } catch { /* private window */ }
+  try {
+    run = await getJson("api/slides");
+  } catch (error) {
+    showMessage("Nothing can be shown", error.message);
+    return;
+  }
+  $("notice").textContent = run.notices.map((text) => text[0].toUpperCase() + text.slice(1)).join(" · ");
+  $("notice").title = run.notices.join("\n");
+  state.film = run.is_run;
+  list = new SlideList(run.slides, (id) => openSlide(id));
+  regions = new Regions(main, run.region_classes, layers);
+  listen();
+  window.he2her2 = { main, layers, regions, state, list, get pair() { return pair?.stage; } }; // for tests and the curious
+  fromAddress();
+}
+
+start();

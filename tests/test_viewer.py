@@ -1,0 +1,675 @@
+"""The viewer's server: what it shows, what it refuses, what it keeps."""
+
+import csv
+import importlib.util
+import io
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from threading import Thread
+from urllib.parse import quote
+
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+import he2her2.viewer
+from he2her2.errors import AnnotationError, ConfigError
+from he2her2.geometry import Point, Size
+from he2her2.preprocessing import read_annotation
+from he2her2.slides import open_slide
+from he2her2.viewer import Catalogue, Reviews, ViewedSlide, listen, make_app, read_catalogue
+from he2her2.viewer.open_slides import OpenSlides
+from he2her2.viewer.reviews import StaleError
+from tests.slide_files import SlideSpec, corrupt_tile, synthetic_pixels, write_slide
+from tests.tissue_slides import QUICK, write_tissue
+from tests.viewed_runs import write_viewed_run
+
+HERE = "http://localhost:8842"
+SLIDE = "/api/slides/case-1"
+JSON = {"content-type": "application/json"}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The folder of a run."""
+    return write_viewed_run(tmp_path_factory.mktemp("viewed"))
+
+
+@pytest.fixture
+def own_run(run, tmp_path):
+    """A copy of the run that a test may change, with its slides beside it."""
+    copy = tmp_path / "copy"
+    shutil.copytree(run.parent, copy)
+    for file in (copy / "run" / "predictions.csv", *copy.glob("run/slides/*/prediction.json")):
+        file.write_text(file.read_text().replace(str(run.parent), str(copy)))
+    for file in copy.glob("run/slides/*/prediction.json"):
+        record = json.loads(file.read_text())
+        del record["sha256"]  # of the record as it was
+        file.write_text(json.dumps(record))
+    return copy / "run"
+
+
+def client_of(folder, *, annotations=None, moved_to=None, **more):
+    """A browser, as it were, at a viewer of a run."""
+    catalogue = read_catalogue([folder], manifest=folder.parent / "manifest.csv", moved_to=moved_to)
+    return TestClient(make_app(catalogue, Reviews(annotations), **more), base_url=HERE, raise_server_exceptions=True)
+
+
+@pytest.fixture
+def client(run, tmp_path):
+    with client_of(run, annotations=tmp_path / "annotations") as client:
+        yield client
+
+
+def version(client, slide=SLIDE):
+    return client.get(slide).json()["file"]["version"]
+
+
+def square(x=100, y=100, side=200, name="Tumor"):
+    ring = [[x, y], [x + side, y], [x + side, y + side], [x, y + side], [x, y]]
+    return {
+        "type": "Feature",
+        "geometry": {"type": "Polygon", "coordinates": [ring]},
+        "properties": {"objectType": "annotation", "classification": {"name": name}, "measurements": {"kept": 1}},
+    }
+
+
+def collection(*features):
+    return {"type": "FeatureCollection", "features": list(features)}
+
+
+# --- what is shown -----------------------------------------------------------------------------------------------
+
+
+def test_the_list_says_what_the_run_says(client, run):
+    """All slides with call, probability, patient and partner; the failed one with reason and remedy."""
+    listed = client.get("/api/slides").json()
+
+    by_name = {slide["id"]: slide for slide in listed["slides"]}
+    with (run / "predictions.csv").open(newline="") as file:
+        rows = {row["slide_id"]: row for row in csv.DictReader(file)}
+    assert set(by_name) == {"case-1", "case 2 + <b>&", "broken", "case-1-ihc"}
+    for name, row in rows.items():
+        assert by_name[name]["probability"] == float(row["probability"])
+        assert by_name[name]["status"] == row["status"]
+    assert by_name["case-1"]["partners"] == ["case-1-ihc"]
+    assert by_name["case-1-ihc"]["partners"] == ["case-1"]
+    assert by_name["broken"]["state"] == "failed"
+    assert by_name["broken"]["failure"]["remedy"].startswith("give a slide")
+    assert "untrained weights: the numbers mean nothing" in listed["notices"]
+    assert {one["name"]: one["use"] for one in listed["region_classes"]}["Tumor"] == "tumour"
+
+
+@pytest.mark.parametrize("slide", ["case-1", "case 2 + <b>&", "case-1-ihc", "broken"])
+def test_every_slide_has_a_page(client, slide):
+    """Also one that cannot be opened: it says why."""
+    found = client.get(f"/api/slides/{quote(slide)}").json()
+
+    assert found["id"] == slide
+    assert (found["file"] is None) == (slide == "broken")
+    assert bool(found["problems"]) == (slide == "broken")
+
+
+def test_tiles_are_those_of_tiles_h5(client, run):
+    """All columns of numbers, as they lie in the file; nothing is computed again."""
+    described = client.get(SLIDE).json()["tiles"]
+
+    with h5py.File(run / "slides/case-1/tiles.h5") as file:
+        names = {column["name"] for column in described["columns"]}
+        assert names >= {"scores", "logits", "selected", "attention"}
+        for name in (*names, "origins"):
+            found = np.frombuffer(client.get(f"{SLIDE}/columns/{name}").content, "<f4")
+            stored = file["coords" if name == "origins" else name][:]
+            assert np.array_equal(stored.astype(np.float32).ravel(), found)
+
+
+def test_a_column_that_others_add_is_shown(own_run):
+    """Any (n,) numbers of a tile, whoever wrote them; features are not."""
+    with h5py.File(own_run / "slides/case-1/tiles.h5", "a") as file:
+        n = len(file["scores"])
+        file["contributions"] = np.linspace(-1, 1, n)
+        file["features"] = np.zeros((n, 512), np.float32)
+
+    columns = {one["name"]: one for one in client_of(own_run).get(SLIDE).json()["tiles"]["columns"]}
+
+    assert "features" not in columns
+    assert (columns["contributions"]["low"], columns["contributions"]["high"]) == (-1, 1)
+
+
+def test_a_scored_tile_is_the_networks(client, run):
+    """At its µm per px, bit for bit."""
+    with h5py.File(run / "slides/case-1/tiles.h5") as file, open_slide(run.parent / "case-1.svs") as slide:
+        grid = dict(file["coords"].attrs)
+        side = int(grid["patch_size"])
+        expected = slide.read(Point(*file["coords"][7].tolist()), Size(side, side), float(grid["mpp"]))
+
+    shown = np.asarray(Image.open(io.BytesIO(client.get(f"{SLIDE}/tiles/7").content)))
+
+    assert np.array_equal(expected, shown)
+
+
+@pytest.mark.parametrize("key", ["tissue", "tumour", "pen", "blur"])
+def test_masks_are_those_of_the_run(client, run, key):
+    """Opaque inside, transparent outside."""
+    shown = np.asarray(Image.open(io.BytesIO(client.get(f"{SLIDE}/layers/{key}").content)).convert("RGBA"))
+
+    assert np.array_equal(np.asarray(Image.open(run / f"slides/case-1/{key}.png")), shown[..., 3] > 0)
+
+
+def test_the_tumour_map_and_its_samples(client, run):
+    """Opacity is probability; a sample is a place and a probability."""
+    shown = np.asarray(Image.open(io.BytesIO(client.get(f"{SLIDE}/layers/tumour_map").content)).convert("RGBA"))
+    stored = np.asarray(Image.open(run / "slides/case-1/tumour_map.png"))
+    samples = client.get(f"{SLIDE}/samples").json()
+
+    assert np.abs(shown[..., 3] / 255 - stored / 65535).max() < 1 / 255
+    assert len(samples) == client.get(SLIDE).json()["samples"] > 0
+    assert all(0 <= probability <= 1 for _, _, probability in samples)
+
+
+def test_a_damaged_tile_is_hatched(tmp_path):
+    """It looks like nothing that a slide holds, and the others are there."""
+    path = write_slide(tmp_path / "s.svs", [synthetic_pixels(768, 512)], SlideSpec(tile=256))
+    corrupt_tile(path, 1)
+    client = TestClient(make_app(read_catalogue([path]), Reviews(None)), base_url=HERE)
+
+    asked = [client.get(f"/api/slides/s/zoom/0/{x}_0?v={version(client, '/api/slides/s')}") for x in (0, 1)]
+
+    assert [answer.headers["content-type"] for answer in asked] == ["image/jpeg", "image/png"]
+    assert [answer.headers["cache-control"].startswith("private, max-age") for answer in asked] == [True, False]
+
+
+def test_a_run_without_predictions_is_shown(tmp_path, command_line):
+    """One of segment, and one whose only slide failed."""
+    write_tissue(tmp_path / "a.svs")
+    (tmp_path / "b.svs").write_text("no slide")
+    command_line("segment", tmp_path / "a.svs", "--out", tmp_path / "masks", *QUICK)
+    command_line("predict", tmp_path / "b.svs", tmp_path / "b.svs", "--out", tmp_path / "failed", *QUICK)
+
+    states = {
+        name: slide.state
+        for folder in ("masks", "failed")
+        for name, slide in read_catalogue([tmp_path / folder]).slides.items()
+    }
+
+    assert states == {"a": "segmented", "b": "failed"}
+    found = client_of_files(tmp_path / "masks").get("/api/slides/a").json()
+    assert {one["key"] for one in found["pictures"]} >= {"tissue", "tumour"}
+    assert found["file"]["size"] == [2048, 2048]
+
+
+def client_of_files(*what):
+    return TestClient(make_app(read_catalogue(what), Reviews(None)), base_url=HERE)
+
+
+def test_a_slide_without_scale_is_shown_without(tmp_path):
+    """It cannot be predicted, but looked at."""
+    path = write_slide(tmp_path / "s.svs", [synthetic_pixels(300, 200)], SlideSpec(mpp=None, layout="generic"))
+
+    assert client_of_files(path).get("/api/slides/s").json()["file"]["mpp"] is None
+
+
+# --- what is refused ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/../../etc/passwd",
+        "/static/../app.py",
+        "/static/..%2f..%2f__init__.py",
+        "/static/%2e%2e/app.py",
+        "/static/....//app.py",
+        "/static/%00",
+        "/static//etc/passwd",
+        "/api/slides/..%2f..%2fetc%2fpasswd",
+        "/api/slides/%2e%2e",
+        "/api/slides/broken.svs",
+        "/api/slides/case-1%00",
+        "/api/slides/%ff%fe",
+        "/api/slides/case-1/layers/..%2fprediction",
+        "/api/slides/case-1/layers/prediction.json",
+        "/api/slides/case-1/layers/overlay",
+        "/api/slides/case-1/columns/coords",
+        "/api/slides/case-1/columns/..%2fscores",
+        "/api/slides/case-1/tiles/999999999999999999999999",
+        "/api/slides/case-1/tiles/-1",
+        "/api/slides/case-1/zoom/0/0_99999",
+        "/api/slides/case-1/zoom/99/0_0",
+        "/api/slides/case-1/zoom/0/999999999999999999999999_0",
+        "/api/slides/case-1/zoom/0/" + 5000 * "9" + "_0",
+        "/api/slides/case-1/zoom/-1/0_0",
+        "/api/slides/case-1/zoom/0/0x10_0",
+        "/api/slides/case-1/zoom/0/0_0?v=of-another-file",
+        "/api/slides/case-1/zoom/0/0_0",
+        "/api/slides/broken/zoom/0/0_0",
+        "/api/slides/" + 2000 * "a",
+        "/nothing",
+    ],
+)
+def test_hostile_addresses_are_refused(client, path):
+    """With a status of 4xx, and nothing of a file in the answer."""
+    path = path.replace("zoom/0/0_99999", f"zoom/0/0_99999?v={version(client)}")
+    path = path.replace("zoom/99/0_0", f"zoom/99/0_0?v={version(client)}")
+
+    answer = client.get(path)
+
+    assert 400 <= answer.status_code < 500
+    assert len(answer.content) < 400
+    assert b"root:" not in answer.content
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost:8842", 200),
+        ("127.0.0.1:9999", 200),  # through an SSH tunnel
+        ("[::1]:8842", 200),
+        ("LOCALHOST", 200),
+        ("evil.example:8842", 421),
+        ("localhost.evil.example", 421),
+        ("127.0.0.1.nip.example:8842", 421),
+        ("169.254.169.254", 421),
+        ("localhost:8842@evil.example", 421),
+        ("", 421),
+    ],
+)
+def test_only_names_of_this_machine_are_answered(client, host, status):
+    """A name that others can point here (DNS rebinding) is not."""
+    assert client.get("/", headers={"host": host}).status_code == status
+
+
+def test_every_answer_is_guarded(client):
+    """Nothing of other origins runs in the page, and no other page can use the answers."""
+    for path in ("/", "/api/slides", "/static/viewer.js", "/nothing"):
+        headers = client.get(path).headers
+        policy = dict(part.strip().split(" ", 1) for part in headers["content-security-policy"].split(";"))
+        assert policy["default-src"] == "'none'"
+        assert policy["script-src"] == "'self'"
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["cross-origin-resource-policy"] == "same-origin"
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        (JSON | {"origin": HERE}, 200),
+        (JSON, 200),  # a program, not a browser
+        (JSON | {"origin": "http://evil.example"}, 403),
+        (JSON | {"origin": "null"}, 403),
+        (JSON | {"sec-fetch-site": "cross-site"}, 403),
+        ({"content-type": "text/plain"}, 403),
+        (JSON | {"content-length": str(1 << 40)}, 413),
+    ],
+)
+def test_other_pages_change_nothing(client, headers, status):
+    """A form or script of another page cannot save a verdict."""
+    body = json.dumps({"verdict": "agree", "comment": ""})
+
+    assert client.put(f"{SLIDE}/verdict", content=body, headers=headers).status_code == status
+
+
+def test_a_token_is_asked_of_every_request(run):
+    """By cookie after the first visit, which no script can read; a wrong one is no visit."""
+    with client_of(run, token="let-me-in", cookie="he2her2-1") as client:
+        refused = [client.get(path).status_code for path in ("/", "/api/slides", "/static/viewer.js", "/?token=wrong")]
+        first = client.get("/?token=let-me-in", follow_redirects=False)
+        after = [client.get(path, headers={"host": "lab.example"}).status_code for path in ("/", "/api/slides")]
+        as_program = TestClient(client.app, base_url="http://lab.example").get(
+            "/api/slides", headers={"authorization": "Bearer let-me-in"}
+        )
+
+    assert refused == [401] * 4
+    assert (first.status_code, first.headers["location"]) == (303, "./")
+    assert {"httponly", "samesite=strict"} <= set(first.headers["set-cookie"].lower().replace(" ", "").split(";"))
+    assert after == [200, 200]  # by any name: browsers send the cookie to that which gave it
+    assert as_program.status_code == 200
+
+
+def test_an_open_port_has_a_token():
+    """Localhost has none unless asked for; others always."""
+    listeners = [listen("127.0.0.1", 0), listen("127.0.0.1", 0, with_token=True), listen("0.0.0.0", 0)]
+
+    assert [bool(one.token) for one in listeners] == [False, True, True]
+    assert all((f"token={one.token}" in one.url) == bool(one.token) for one in listeners)
+    with pytest.raises(ConfigError, match="choose another --port"):
+        listen("127.0.0.1", listeners[0].port)
+    for one in listeners:
+        one.sock.close()
+
+
+# --- slides that change ------------------------------------------------------------------------------------------
+
+
+def test_a_deleted_slide_says_so(own_run):
+    """Its tiles are gone, its result is there, and the page says what to do."""
+    with client_of(own_run) as client:
+        was = version(client)
+        (own_run.parent / "case-1.svs").unlink()
+        tile, page = client.get(f"{SLIDE}/zoom/0/0_0?v={was}"), client.get(SLIDE).json()
+
+    assert tile.status_code == 410
+    assert page["file"] is None
+    assert page["result"]["status"]
+    assert "is gone; put it back, or name its new folder by --slides" in page["problems"][0]
+
+
+def test_a_replaced_slide_is_not_mixed_with_the_old_one(own_run):
+    """Tiles of the page that is open are refused; a new page has the new ones, and a warning."""
+    with client_of(own_run) as client:
+        was = version(client)
+        old = client.get(f"{SLIDE}/zoom/0/1_1?v={was}").content
+        write_tissue(own_run.parent / "new.svs", synthetic_pixels(1024, 1024))
+        (own_run.parent / "new.svs").replace(own_run.parent / "case-1.svs")
+        refused = client.get(f"{SLIDE}/zoom/0/1_1?v={was}")
+        page = client.get(SLIDE).json()
+        new = client.get(f"{SLIDE}/zoom/0/1_1?v={page['file']['version']}")
+
+    assert refused.status_code == 409
+    assert "load the page again" in refused.json()["message"]
+    assert new.status_code == 200
+    assert new.content != old
+    assert "another slide than the one that was predicted" in page["problems"][0]
+
+
+def test_moved_slides_are_found_by_name(own_run):
+    """In the folder that --slides names."""
+    elsewhere = own_run.parent / "elsewhere" / "deep"
+    elsewhere.mkdir(parents=True)
+    (own_run.parent / "case-1.svs").rename(elsewhere / "case-1.svs")
+
+    assert client_of(own_run).get(SLIDE).json()["file"] is None
+    assert client_of(own_run, moved_to=elsewhere.parent).get(SLIDE).json()["file"]["size"] == [2048, 2048]
+
+
+def open_files():
+    """How many this process has open."""
+    return len([*Path("/proc/self/fd").iterdir()])
+
+
+def test_few_slides_are_open_at_once(tmp_path):
+    """However many are looked at, also by several threads; none is closed while it is read."""
+    slides = [
+        ViewedSlide(f"s{i}", write_slide(tmp_path / f"s{i}.svs", [synthetic_pixels(600, 600, seed=i)]), "slide")
+        for i in range(12)
+    ]
+    pool, faults = OpenSlides(max_open=3), []
+
+    def look(seed):
+        for i in np.random.default_rng(seed).integers(0, len(slides), 40):
+            try:
+                with pool.lend(slides[i]) as opened:
+                    opened.zoom.tile(0, 1, 1)
+            except Exception as error:  # noqa: BLE001  # whatever happens in a thread
+                faults.append(error)
+
+    threads = [Thread(target=look, args=(seed,)) for seed in range(4)]
+    before = open_files()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert not faults
+    assert open_files() - before <= 3
+    pool.close()
+    assert open_files() <= before
+
+
+# --- what is kept ------------------------------------------------------------------------------------------------
+
+
+def test_drawn_regions_are_what_predict_takes(own_run, command_line):
+    """From the browser to the file, and from there to a prediction inside the regions."""
+    folder = own_run / "annotations"
+    with client_of(own_run, annotations=folder) as client:
+        seen = client.get(f"{SLIDE}/regions").json()["version"]
+        body = collection(square(400, 400, 900), square(500, 500, 50, "Necrosis"))
+        saved = client.put(f"{SLIDE}/regions?version={seen}", json=body)
+        shown = client.get(f"{SLIDE}/regions").json()
+
+    code, _, _ = command_line(
+        "predict", own_run.parent / "case-1.svs", "--out", own_run.parent / "again", "--annotations", folder, *QUICK
+    )
+
+    assert saved.status_code == 200
+    assert shown["collection"] == body
+    drawn = read_annotation(folder / "case-1.geojson")
+    assert {name: str(use) for name, use in drawn.classes.items()} == {"Tumor": "tumour", "Necrosis": "cut out"}
+    assert code == 0
+    record = json.loads((own_run.parent / "again/slides/case-1/prediction.json").read_text())
+    assert record["annotations"] == {"Tumor": "tumour", "Necrosis": "cut out"}
+
+
+def test_regions_count_from_the_bounds_as_qupath_does(tmp_path):
+    """In the browser they are level-0 px; the file counts from the scanned part."""
+    reviews = Reviews(tmp_path)
+    body = json.dumps(collection(square(1000, 2000))).encode()
+
+    reviews.save_regions("s", body, Point(300, 500), "none")
+
+    stored = json.loads((tmp_path / "s.geojson").read_text())
+    assert stored["features"][0]["geometry"]["coordinates"][0][0] == [700, 1500]
+    assert reviews.regions("s", Point(300, 500))[0] == json.loads(body)
+
+
+def test_two_reviewers_do_not_overwrite_each_other(tmp_path):
+    """Who saves second learns that the first one did."""
+    reviews = Reviews(tmp_path)
+    first = reviews.save_regions("s", json.dumps(collection(square())).encode(), Point(0, 0), "none")
+
+    with pytest.raises(StaleError, match="somebody else"):
+        reviews.save_regions("s", json.dumps(collection()).encode(), Point(0, 0), "none")
+    assert reviews.regions("s", Point(0, 0))[1] == first
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        json.dumps({"type": "FeatureCollection", "features": [{"type": "Feature"}]}).encode(),
+        json.dumps(
+            collection(square() | {"geometry": {"type": "Polygon", "coordinates": [[[0, 0], [1, 1]]]}})
+        ).encode(),
+        json.dumps(collection(square() | {"geometry": {"type": "Circle", "coordinates": []}})).encode(),
+        json.dumps(collection(square(x=float("inf")))).encode(),
+        b'{"type":"FeatureCollection","features":"x"}',
+    ],
+)
+def test_what_is_no_region_is_not_kept(client, body):
+    """It is refused in words, and what was there stays."""
+    kept = client.put(f"{SLIDE}/regions?version=none", json=collection(square())).json()["version"]
+
+    answer = client.put(f"{SLIDE}/regions?version={kept}", content=body, headers=JSON)
+
+    assert answer.status_code == 422
+    assert answer.json()["message"]
+    assert client.get(f"{SLIDE}/regions").json()["version"] == kept
+
+
+def test_a_file_that_is_no_geojson_is_left_alone(own_run):
+    """It may be somebody's work: it is named, and not written over."""
+    folder = own_run / "annotations"
+    folder.mkdir()
+    (folder / "case-1.geojson").write_text("my notes")
+    with client_of(own_run, annotations=folder) as client:
+        shown = client.get(f"{SLIDE}/regions")
+        saved = client.put(f"{SLIDE}/regions?version=none", json=collection(square()))
+
+    assert (shown.status_code, saved.status_code) == (422, 422)
+    assert "move it away" in shown.json()["message"]
+    assert (folder / "case-1.geojson").read_text() == "my notes"
+
+
+def test_no_regions_leave_no_file(client, tmp_path):
+    """Predict would refuse a file without any."""
+    kept = client.put(f"{SLIDE}/regions?version=none", json=collection(square())).json()["version"]
+    assert (tmp_path / "annotations/case-1.geojson").is_file()
+
+    assert client.put(f"{SLIDE}/regions?version={kept}", json=collection()).json()["version"] == "none"
+    assert not (tmp_path / "annotations/case-1.geojson").exists()
+
+
+def test_regions_survive_a_crash_in_mid_save(tmp_path):
+    """The process ends while it writes: the last whole file is there, and the draft is swept when one starts again."""
+    Reviews(tmp_path).save_regions("s", json.dumps(collection(square())).encode(), Point(0, 0), "none")
+    before = (tmp_path / "s.geojson").read_bytes()
+    code = """
+import json, os, sys
+from pathlib import Path
+from he2her2.geometry import Point, Size
+from he2her2.viewer import Reviews
+
+def torn(path, text, *more, **how):
+    with open(path, "w") as file:
+        file.write(text[: len(text) // 2])
+        file.flush()
+        os._exit(9)
+
+reviews = Reviews(Path(sys.argv[1]))
+collection, seen = reviews.regions("s", Point(0, 0))
+Path.write_text = torn
+reviews.save_regions("s", json.dumps(collection | {"more": "x" * 1000}).encode(), Point(0, 0), seen)
+"""
+
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False, capture_output=True)
+
+    assert done.returncode == 9, done.stderr
+    assert (tmp_path / "s.geojson").read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 2  # the torn draft
+    assert Reviews(tmp_path).regions("s", Point(0, 0))[0] == collection(square())
+    assert [file.name for file in tmp_path.iterdir()] == ["s.geojson"]
+
+
+def test_verdicts_are_a_table(client, tmp_path):
+    """One row a slide, the last word counts, a formula is text, and no word is no row."""
+    for verdict, comment in (("disagree", ""), ("agree", "=cmd()")):
+        assert client.put(f"{SLIDE}/verdict", json={"verdict": verdict, "comment": comment}).status_code == 200
+    client.put(f"/api/slides/{quote('case 2 + <b>&')}/verdict", json={"verdict": "unsure", "comment": ""})
+
+    listed = {one["id"]: one["review"] for one in client.get("/api/slides").json()["slides"]}
+    with (tmp_path / "annotations/verdicts.csv").open(newline="") as file:
+        rows = {row["slide_id"]: row for row in csv.DictReader(file)}
+
+    assert set(rows) == {"case-1", "case 2 + <b>&"}
+    assert (rows["case-1"]["verdict"], rows["case-1"]["comment"]) == ("agree", "'=cmd()")
+    assert listed["case-1"]["comment"] == "=cmd()"
+    client.put(f"{SLIDE}/verdict", json={"verdict": "", "comment": ""})
+    assert {one["id"]: one["review"] for one in client.get("/api/slides").json()["slides"]}["case-1"] is None
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"verdict": "maybe"}', b'{"verdict": ["agree"]}', b"{", b"[" * 9999])
+def test_what_is_no_verdict_is_refused(client, body):
+    """In words."""
+    assert client.put(f"{SLIDE}/verdict", content=body, headers=JSON).status_code == 422
+
+
+def test_without_a_folder_nothing_is_kept(run):
+    """Slides that belong to no run are shown without a trace; the page says how to keep something."""
+    with client_of(run) as client:
+        answers = [
+            client.put(f"{SLIDE}/verdict", json={"verdict": "agree"}),
+            client.put(f"{SLIDE}/regions?version=none", json=collection(square())),
+        ]
+
+        assert not client.get("/api/slides").json()["writable"]
+    assert [answer.status_code for answer in answers] == [422, 422]
+    assert all("--annotations" in answer.json()["message"] for answer in answers)
+
+
+def test_a_slides_name_cannot_lead_out_of_the_folder(tmp_path):
+    """Names come from tables, which others may have written."""
+    for name in ("../x", "a/b", ".hidden"):
+        with pytest.raises(AnnotationError):
+            Reviews(tmp_path).regions(name, Point(0, 0))
+
+
+# --- the command -------------------------------------------------------------------------------------------------
+
+
+def test_the_command_serves_a_run(run):
+    """It says where, answers there, and ends quietly on Ctrl-C."""
+    command = [sys.executable, "-m", "he2her2", "view", str(run), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        said = [process.stdout.readline(), process.stdout.readline()]
+        url = said[1].split()[1]
+        status = _status(url)
+        process.send_signal(2)
+        process.wait(10)
+
+    assert said[0].startswith("run: 3 slides; regions and verdicts are kept in ")
+    assert status == 200
+    assert process.returncode in (0, 130)
+
+
+def _status(url):
+    for _ in range(50):
+        try:
+            with urllib.request.urlopen(f"{url}api/slides", timeout=5) as answer:
+                return answer.status
+        except OSError:
+            time.sleep(0.1)
+    return None
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nowhere"], "nowhere: no such file or folder"),
+        ([], "holds no slide|no slides among"),
+        (["--host", "no.such.host.invalid"], "no such address"),
+    ],
+)
+def test_what_cannot_be_shown_is_one_line(command_line, tmp_path, words, said):
+    """Before a port is taken."""
+    if "--host" in words:
+        write_slide(tmp_path / "s.svs", [synthetic_pixels(300, 200)])
+    what = [tmp_path / "nowhere"] if words == ["nowhere"] else [tmp_path, *words]
+
+    code, _, err = command_line("view", *what)
+
+    assert code == 2
+    assert re.search(said, err)
+    assert err.count("\n") == 1
+
+
+def test_without_the_extra_it_says_how_to_install_it(command_line, tmp_path, monkeypatch):
+    """Before anything is read."""
+    found = importlib.util.find_spec
+    monkeypatch.setattr("he2her2.cli.extras.find_spec", lambda name: None if name == "uvicorn" else found(name))
+
+    code, _, err = command_line("view", tmp_path)
+
+    assert code == 2
+    assert "pip install 'he2her2[viewer]'" in err
+
+
+def test_openseadragon_lies_with_its_licence():
+    """The page loads nothing from elsewhere."""
+    static = Path(he2her2.viewer.__file__).parent / "static"
+    pages = [*static.glob("*.js"), *static.glob("*.css"), static.parent / "templates/index.html"]
+
+    assert "OpenSeadragon contributors" in (static / "openseadragon/LICENSE.txt").read_text()
+    assert (static / "openseadragon/openseadragon.min.js").read_text("utf-8").startswith("//! openseadragon 6.1.1")
+    assert not [page.name for page in pages if "http://" in page.read_text() or "https://" in page.read_text()]
+
+
+def test_a_catalogue_holds_what_was_given(tmp_path):
+    """Slides of a folder, by name."""
+    write_slide(tmp_path / "a.svs", [synthetic_pixels(300, 200)])
+
+    assert isinstance(read_catalogue([tmp_path]), Catalogue)
+    assert list(read_catalogue([tmp_path]).slides) == ["a"]
