@@ -31,6 +31,7 @@ TOO_COMMON = {
     "run",
     "find",
     "keep",
+    "slide",
 }  # methods that need their class to be known
 
 Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef

@@ -76,9 +76,9 @@ def predicted(folder: Path) -> Path:
     worker = SlideWorker(model, replace(config, runtime=replace(config.runtime, threads=1)))
     tasks = find_slides([folder / "slides"]).tasks
     for _, outcome in SlideEngine().run(tasks, worker, Ledger(run.slides, run.digest)):
-        run.add(outcome)
+        run.tables.add(outcome)
     run.write_description()
-    run.write_tables()
+    run.tables.write()
     return folder / "run"
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
+from he2her2.method import MASKS
 from he2her2.models import UNTRAINED_NOTICE, Card
 from he2her2.models.encoders.cnn import COMPACT_TUMOUR_CNN
 from he2her2.models.export import save_weights
@@ -16,10 +17,13 @@ from he2her2.models.torch_modules import initial_weights
 from tests.slide_files import corrupt_tile, truncated, write_huge_header
 from tests.tissue_slides import GLASS, QUICK, SIDE, tissue_pixels, write_tissue
 
+EVIDENCE = {f"{name}.png" for name in (*MASKS, "tumour_map", "overlay")} | {"tumour_samples.csv"}
+"""Files that a slide may leave that fails."""
+
 
 @pytest.fixture
 def refused(command_line, tmp_path):
-    """Predict, and expect one line with these words, exit code 2 and nothing written."""
+    """Predict, and expect one line with these words, exit code 2 and nothing written but pictures of what was found."""
 
     def check(slide, *words, options=QUICK):
         out = tmp_path / "run"
@@ -29,7 +33,7 @@ def refused(command_line, tmp_path):
         assert "Traceback" not in err
         for word in words:
             assert word in err
-        assert not out.exists() or not list(out.rglob("*"))
+        assert {path.name for path in out.rglob("*") if path.is_file()} <= EVIDENCE
 
     return check
 
@@ -302,7 +306,7 @@ def test_another_slide_of_the_same_name_is_refused(command_line, tmp_path):
         assert f"another slide of this name, {first}" in err
     assert (out / "slides" / "a" / "prediction.json").read_bytes() == before
     assert "34 are needed" in command_line("predict", second, "--out", out, *QUICK, "--overwrite")[2]
-    assert not (out / "slides" / "a").exists()
+    assert {path.name for path in (out / "slides" / "a").iterdir()} <= EVIDENCE
 
 
 def test_a_slide_that_moved_is_the_one_that_is_done(command_line, tmp_path):
@@ -381,6 +385,6 @@ def test_a_folder_with_a_bad_slide_goes_on(command_line, tmp_path):
     assert err.count("FAILED") == 2
     assert [line.split(",")[0] for line in predictions] == ["slide_id", "good"]
     assert [line.split(",")[0] for line in failures] == ["slide_id", "bad", "unscaled"]
-    assert failures[0] == "slide_id,path,stage,reason,remedy"
+    assert failures[0] == "slide_id,path,stage,reason,remedy,evidence"
     assert (out / "slides" / "good" / "prediction.json").exists()
     assert not (out / "slides" / "bad").exists()

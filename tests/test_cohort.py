@@ -281,22 +281,22 @@ def test_all_results_or_every_reason(slides):
 
 def test_a_runs_tables_hold_what_was_added(run):
     """Segmentations and failures, each in their table."""
-    run.add(made_up_result(run_digest=run.digest))
-    run.add(Failure("b", "b.svs", "tissue", "blank", "scan it"))
-    run.write_tables()
+    run.tables.add(made_up_result(run_digest=run.digest))
+    run.tables.add(Failure("b", "b.svs", "tissue", "blank", "scan it"))
+    run.tables.write()
 
     assert (run.folder / "segmentations.csv").read_text().splitlines()[1].startswith("a,a.svs,0.25")
-    assert (run.folder / "failures.csv").read_text().splitlines()[1] == "b,b.svs,tissue,blank,scan it"
+    assert (run.folder / "failures.csv").read_text().splitlines()[1] == "b,b.svs,tissue,blank,scan it,"
 
 
-def test_a_slide_that_succeeds_at_last_is_no_failure_any_more(run):
+def test_a_slide_that_succeeds_at_last_is_no_failure_any_more(run, tmp_path):
     """Rows of earlier commands stay but for those of slides that have a result now."""
     for slide_id in ("a", "b"):
-        run.add(Failure(slide_id, f"{slide_id}.svs", "tissue", "blank", "scan it"))
-    run.write_tables()
-    run.failures.clear()
-    run.add(made_up_result(run_digest=run.digest))
-    run.write_tables()
+        run.tables.add(Failure(slide_id, f"{slide_id}.svs", "tissue", "blank", "scan it"))
+    run.tables.write()
+    later = plan_run(run.folder, command=["he2her2"], config=Config(), weights=[], overrides={})
+    later.tables.add(made_up_result(run_digest=later.digest))
+    later.tables.write()
 
     rows = (run.folder / "failures.csv").read_text().splitlines()
     assert [row.split(",")[0] for row in rows] == ["slide_id", "b"]

@@ -16,6 +16,7 @@ import numpy as np
 from tests.slide_files import SlideSpec, pyramid, write_slide
 
 from he2her2.geometry import Rgb
+from he2her2.method import MASKS
 from he2her2.phantom import Painter, Window, make_spec
 from torture.children import Children, Ended
 from torture.damage import DAMAGES, Sound
@@ -36,6 +37,7 @@ SETTINGS = ("--threads", 1, "--set", "selection.n_tiles=5", "--set", "networks.a
             "--set", "adaptive.iterations=4")  # fmt: skip
 """Options of a prediction in half a second."""
 _OPENSLIDE_EVERY, _INSPECT_EVERY = 5, 7
+_EVIDENCE = {f"{name}.png" for name in (*MASKS, "tumour_map", "overlay")} | {"tumour_samples.csv"}  # of a failure
 _ANSWER = ("status", "probability", "tile_score", "tiles", "quality", "colour", "area_mm2", "counts")
 
 
@@ -132,7 +134,7 @@ def _try(children: Children, slide: Path, i: int, right: Answer) -> tuple[Ending
     shutil.rmtree(run, ignore_errors=True)
     ended = children.run("predict", slide, "--out", run, "--json", *reader, *SETTINGS)
     ending, words = plain_ending(ended)
-    left = [path.name for path in run.rglob("*") if path.is_file()]
+    left = [path.name for path in run.rglob("*") if path.is_file() and path.name not in _EVIDENCE]
     if ending == Ending.REFUSED and left:
         return Ending.LOST, f"refused, and left {', '.join(left)}", False
     if ending != Ending.ANSWERED:

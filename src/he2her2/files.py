@@ -73,7 +73,7 @@ def sweep_drafts(folder: Path) -> None:
     """
     drafts = [(path, found) for path in folder.glob(".draft-*") if (found := _DRAFT.match(path.name))]
     for path, found in drafts:
-        if not _is_alive(int(found["pid"])) if found["host"] == _HOST else _age_s(path) > _DAY_S:
+        if not process_is_alive(int(found["pid"])) if found["host"] == _HOST else _age_s(path) > _DAY_S:
             _remove(path)
 
 
@@ -94,7 +94,8 @@ def _draft_of(path: Path) -> Path:
     return path.with_name(f".draft-{_HOST}-{os.getpid()}-{uuid4().hex[:8]}.{path.name}")
 
 
-def _is_alive(pid: int) -> bool:
+def process_is_alive(pid: int) -> bool:
+    """True if a process of this machine has the number."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -112,6 +113,29 @@ def write_text(path: Path, text: str) -> None:
     """
     with atomic(path) as draft:
         draft.write_text(text, "utf-8", errors="backslashreplace", newline="")  # a file's name need not be Unicode
+
+
+def create_text(path: Path, text: str) -> bool:
+    """Create a text file with its text, which of several processes only one can do; False where the file exists.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    draft = _draft_of(path)
+    try:
+        draft.write_text(text, "utf-8")
+        os.link(draft, path)
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without links
+        try:
+            with path.open("x", encoding="utf-8") as file:
+                file.write(text)
+        except FileExistsError:
+            return False
+    finally:
+        _remove(draft)
+    return True
 
 
 def json_text(value: object, *, ascii_only: bool = False, allow_nan: bool = True) -> str:
@@ -289,17 +313,25 @@ def _plain(value: object) -> object:
 
 
 def _replace(draft: Path, path: Path) -> None:
-    if draft.is_dir() and path.is_dir():
+    """Give a draft its name; several processes may do so at once, and the last one stays."""
+    while draft.is_dir() and path.is_dir():
         old = _draft_of(path)
-        path.rename(old)
+        with suppress(FileNotFoundError):  # another process has just taken it away
+            path.rename(old)
         try:
             draft.rename(path)
+        except OSError:
+            if path.is_dir() and any(path.iterdir()):  # another process has just put its own there
+                continue
+            old.rename(path)
+            raise
         except BaseException:
             old.rename(path)
             raise
-        _remove(old)
-    else:
-        draft.replace(path)
+        finally:
+            _remove(old)
+        return
+    draft.replace(path)
 
 
 def _remove(path: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from he2her2.config import Config
-from he2her2.method import Decision, Segmentation, cut_tumour, decide_on, score_tiles, segment_slide
+from he2her2.method import Decision, Findings, Segmentation, cut_tumour, decide_on, score_tiles, segment_slide
 from he2her2.models import SlideModel
 from he2her2.preprocessing import Annotation, CutTiles
 from he2her2.slides import Slide
@@ -43,6 +43,7 @@ def predict(
     annotation: Annotation | None = None,
     region_use: RegionUse = "intersect",
     watch: Watch | None = None,
+    findings: Findings | None = None,
 ) -> Prediction:
     """Predict one slide's HER2 status: segment, cut, score, select, aggregate.
 
@@ -53,13 +54,16 @@ def predict(
         annotation: Annotated tumour, if any.
         region_use: Purpose of the annotation.
         watch: Observes progress and time.
+        findings: Takes each raster as it is found.
 
     Raises:
         SlideError: The slide cannot be predicted; the error says at which stage, why, and what to do.
         AnnotationError: The annotation is a picture of another shape than the slide's.
     """
     watch = watch or Watch()
-    segmentation = segment(slide, model, config, annotation=annotation, region_use=region_use, watch=watch)
+    segmentation = segment(
+        slide, model, config, annotation=annotation, region_use=region_use, watch=watch, findings=findings
+    )
     with watch.stage("cut"):
         tile, fixed = model.tile_cnn.card.input, model.aggregator.fixes_n_tiles
         tiling = cut_tumour(slide, segmentation, tile, config, n_tiles_fixed=fixed)
@@ -88,6 +92,7 @@ def segment(
     annotation: Annotation | None = None,
     region_use: RegionUse = "intersect",
     watch: Watch | None = None,
+    findings: Findings | None = None,
 ) -> Segmentation:
     """Find tissue, ink, blur and invasive tumour; arguments are those of `predict`, errors those of `segment_slide`."""
     return segment_slide(
@@ -97,4 +102,5 @@ def segment(
         tumour_cnn=None if annotation is not None and region_use == "replace" else model.tumour_cnn,
         annotation=annotation,
         watch=watch,
+        findings=findings,
     )

@@ -53,3 +53,17 @@ def area_mm2(n_px: float, px_mpp: float) -> float:
         1.0
     """
     return n_px * px_mpp * px_mpp / 1e6
+
+
+def in_time(seconds: float) -> str:
+    """A duration in the unit that suits it.
+
+    Example:
+        >>> in_time(42), in_time(100), in_time(8000), in_time(180_000)
+        ('42 s', '2 min', '2.2 h', '2.1 d')
+    """
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    if seconds < 99.5 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 36 * 3600 else f"{seconds / 86_400:.1f} d"

@@ -60,4 +60,25 @@ PolicyOption = Annotated[
     typer.Option("--policy", help="guideline: a 2+ waits for ISH; paper: one that ISH leaves open is positive."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
+SlideWorkers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        min=0,
+        help="Worker processes, each at one slide; 0 works on one slide after the other in this process.",
+        show_default="one for each core, or GPU",
+    ),
+]
+Shard = Annotated[
+    str | None,
+    typer.Option(
+        "--shard", metavar="I/N", help="Only the I-th of N parts of the slides, for array jobs.", show_default=False
+    ),
+]
+TimeLimit = Annotated[float, typer.Option(min=0, help="Minutes for a slide, with worker processes; 0 for no limit.")]
+MemoryLimit = Annotated[
+    float | None,
+    typer.Option(min=0.1, help="GB of memory for a slide's worker, with worker processes.", show_default="no limit"),
+]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try slides again that failed before.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Take over a folder with other results.")]

@@ -9,7 +9,7 @@ import typer
 
 from he2her2.cli import options as o
 from he2her2.cli.console import say, working
-from he2her2.cli.slides import SlideRun, run_slides
+from he2her2.cli.runs import SlideRun, run_slides
 from he2her2.errors import OutputError, PhantomError
 
 

@@ -1,121 +1,51 @@
 """Printed output of `predict`, `segment` and `inspect`: progress on standard error, results as text or JSON."""
 
 import json
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
-from types import TracebackType
-from typing import Self
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from he2her2.cli.console import say
-from he2her2.results import RESEARCH_USE_NOTICE, Failure, Her2Finding, Run, SlideResult, result_to_record
+from he2her2.results import Her2Finding, Run, SlideResult, result_to_record
 from he2her2.slides import LevelReport, SlideReport
-from he2her2.timing import StreamTimes
-
-_STAGES = {"focus": "checking focus", "tumour": "finding tumour", "tiles": "scoring tiles"}
 
 _SHOWN_CLASSES = 20
 
 
-class Printer:
-    """Progress bars while a terminal watches, and the answer at the end."""
-
-    def __init__(self, *, as_json: bool = False) -> None:
-        self._as_json = as_json
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=Console(stderr=True),
-            transient=True,
-            disable=not sys.stderr.isatty(),
-        )
-        self._tasks: dict[str, TaskID] = {}
-        self._slide = ""
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
-
-    def progress(self, stage: str, done: int, total: int) -> None:
-        """Show how far a stage is."""
-        if stage not in self._tasks:
-            self._tasks[stage] = self._progress.add_task(_STAGES.get(stage, stage), total=total)
-        self._progress.update(self._tasks[stage], completed=done, total=total)
-
-    def on_slide(self, path: Path, outcome: SlideResult | Failure) -> None:
-        """Print the outcome of a slide of many."""
-        for task in self._tasks.values():
-            self._progress.remove_task(task)
-        self._tasks.clear()
-        if isinstance(outcome, Failure):
-            name = " ".join(path.name.split())
-            say(f"{name}: FAILED ({outcome.stage}): {outcome.reason}; {outcome.remedy}", error=True)
-        elif not self._as_json:
-            say(f"{outcome.slide_id}: {_unlike(outcome, short=True)}{outcome.headline}")
-            for text in outcome.annotation_warnings:
-                say(f"{outcome.slide_id}: CAUTION {text}", error=True)
-
-    def slide(self, run: Run, result: SlideResult) -> None:
-        """Print one slide's result."""
-        if self._as_json:
-            say(_json(result_to_record(result)))
-            return
-        area, quality, counts = result.area_mm2, result.quality, result.counts
-        lines = [
-            f"{result.slide_id}: {_unlike(result)}{result.headline}",
-            f"  tissue   {area.tissue:.2f} mm² (pen {quality.pen_share:.1%}, blur {quality.blur_share:.1%})",
-            f"  tumour   {area.tumour:.2f} mm²",
-        ]
-        if result.annotations:
-            lines.append(f"  regions  {_uses([result])}")
-        if result.her2 is not None:
-            per_score = ", ".join(f"{n} x {score}" for score, n in result.her2.tiles.per_score.items())
-            lines.append(f"  tiles    {counts.scored} scored ({per_score}), {counts.selected} selected")
-            lines += _rules(result.her2)
-        lines += _speed([result])
-        folder = run.slides.of(result.slide_id)
-        lines += [f"  evidence {folder}", f"  overlay  {folder / 'overlay.png'}"]
-        said = result.likeness.warning if result.likeness and result.likeness.unlike else ""
-        lines += [f"  warning  {text}" for text in result.warnings if text != said]
-        lines += [f"  NOTICE   {text}" for text in (*result.notices, result.use)]
-        say("\n".join(lines))
-
-    def cohort(self, run: Run) -> None:
-        """Print the summary of a folder of slides."""
-        if self._as_json:
-            slides = [result_to_record(result) for result in run.results]
-            say(_json({"slides": slides, "failures": [asdict(failure) for failure in run.failures]}))
-            return
-        notices = sorted({notice for result in run.results for notice in result.notices})
-        say(f"{len(run.results)} slides done, {len(run.failures)} failed; tables in {run.folder}")
-        if uses := _uses(run.results):
-            say(f"  regions  {uses}")
-        for line in _speed(run.results):
-            say(line)
-        for text in (*notices, RESEARCH_USE_NOTICE):
-            say(f"  NOTICE   {text}")
+def print_slide(run: Run, result: SlideResult, *, as_json: bool) -> None:
+    """Print one slide's result."""
+    if as_json:
+        say(_json(result_to_record(result)))
+        return
+    area, quality, counts = result.area_mm2, result.quality, result.counts
+    lines = [
+        f"{result.slide_id}: {unlike(result)}{result.headline}",
+        f"  tissue   {area.tissue:.2f} mm² (pen {quality.pen_share:.1%}, blur {quality.blur_share:.1%})",
+        f"  tumour   {area.tumour:.2f} mm²",
+    ]
+    if result.annotations:
+        lines.append(f"  regions  {uses_in_words(Counter(f'{n}: {use}' for n, use in result.annotations.items()), 1)}")
+    if result.her2 is not None:
+        per_score = ", ".join(f"{n} x {score}" for score, n in result.her2.tiles.per_score.items())
+        lines.append(f"  tiles    {counts.scored} scored ({per_score}), {counts.selected} selected")
+        lines += _rules(result.her2)
+    if "tiles" in result.timing.streams:
+        lines.append(f"  speed    {result.timing.streams['tiles'].times.in_words()}")
+    folder = run.slides.of(result.slide_id)
+    lines += [f"  evidence {folder}", f"  overlay  {folder / 'overlay.png'}"]
+    said = result.likeness.warning if result.likeness and result.likeness.unlike else ""
+    lines += [f"  warning  {text}" for text in result.warnings if text != said]
+    lines += [f"  NOTICE   {text}" for text in (*result.notices, result.use)]
+    say("\n".join(lines))
 
 
-def _uses(results: Sequence[SlideResult]) -> str:
+def uses_in_words(uses: Counter[str], n_slides: int) -> str:
     """The use of each class of annotations; of several slides with the number of slides."""
-    counts = Counter(f"{name}: {use}" for result in results for name, use in result.annotations.items())
-    most = [f"{text} ({n})" if len(results) > 1 else text for text, n in counts.most_common(_SHOWN_CLASSES)]
-    return "; ".join(most) + ("; ..." if len(counts) > len(most) else "")
+    most = [f"{text} ({n})" if n_slides > 1 else text for text, n in uses.most_common(_SHOWN_CLASSES)]
+    return "; ".join(most) + ("; ..." if len(uses) > len(most) else "")
 
 
-def _unlike(result: SlideResult, *, short: bool = False) -> str:
+def unlike(result: SlideResult, *, short: bool = False) -> str:
     """Said before anything else of a slide that is unlike the training slides; nothing of another."""
     if result.likeness is None or not result.likeness.unlike:
         return ""
@@ -146,13 +76,6 @@ def _rules(her2: Her2Finding) -> list[str]:
             f"{triage.rule_in_from:.3g}, for patients like {triage.chosen_on})"
         )
     return lines
-
-
-def _speed(results: Sequence[SlideResult]) -> list[str]:
-    """The speed of scoring tiles and its bottleneck; nothing where none were scored."""
-    streams = [result.timing.streams["tiles"].times for result in results if "tiles" in result.timing.streams]
-    times = sum(streams, StreamTimes())
-    return [f"  speed    {times.in_words()}"] if times.tiles else []
 
 
 def print_inspections(reports: Sequence[SlideReport], failures: Sequence[str], *, as_json: bool) -> None:

@@ -1,29 +1,45 @@
-"""Cohorts: the one loop over slides, its ledger, the workers of prediction, and the search for leaks."""
+"""Cohorts: the loop over slides, its workers and ledger, and the search for leaks."""
 
 from he2her2.cohort.annotations import annotation_lines
-from he2her2.cohort.engine import SlideEngine, SlideTask, TaskOutcome, Worker, require_all
+from he2her2.cohort.claims import Claim, Claims, read_claims
+from he2her2.cohort.crew import Crew, Report, SlideJob, ThisProcess
+from he2her2.cohort.engine import SlideEngine, require_all
 from he2her2.cohort.feature_worker import FeatureFile, FeatureRegion, FeatureStore, FeatureWorker
 from he2her2.cohort.leaks import UNREAD, find_leaks, refuse_chosen_with, refuse_leaks
 from he2her2.cohort.ledger import Ledger, ResultStore
 from he2her2.cohort.likeness import ALIKE, THUMBNAIL_PX, likeness, print_of
-from he2her2.cohort.slide_worker import SlideWorker
+from he2her2.cohort.local_workers import LocalWorkers, usable_cores, usual_number, visible_gpus
+from he2her2.cohort.slide_worker import SlideWork, SlideWorker
 from he2her2.cohort.sources import SlideSources, annotation_file, find_slides
+from he2her2.cohort.supervisor import Limits, SlideOutcome, Supervisor
+from he2her2.cohort.tasks import SlideTask, TaskOutcome, Worker
 
 __all__ = [
     "ALIKE",
     "THUMBNAIL_PX",
     "UNREAD",
+    "Claim",
+    "Claims",
+    "Crew",
     "FeatureFile",
     "FeatureRegion",
     "FeatureStore",
     "FeatureWorker",
     "Ledger",
+    "Limits",
+    "LocalWorkers",
+    "Report",
     "ResultStore",
     "SlideEngine",
+    "SlideJob",
+    "SlideOutcome",
     "SlideSources",
     "SlideTask",
+    "SlideWork",
     "SlideWorker",
+    "Supervisor",
     "TaskOutcome",
+    "ThisProcess",
     "Worker",
     "annotation_file",
     "annotation_lines",
@@ -31,7 +47,11 @@ __all__ = [
     "find_slides",
     "likeness",
     "print_of",
+    "read_claims",
     "refuse_chosen_with",
     "refuse_leaks",
     "require_all",
+    "usable_cores",
+    "usual_number",
+    "visible_gpus",
 ]

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from he2her2.cohort.engine import SlideTask
+from he2her2.cohort.tasks import SlideTask
 from he2her2.errors import AnnotationError
 
 _SHOWN = 20

@@ -1,76 +1,28 @@
-"""The one loop over slides: a task goes to a worker and comes back as a result or a failure.
+"""The loop over slides in this process: a task goes to a worker and comes back as a result or a failure, in order.
 
 A task is small and picklable. A worker holds what all slides need, opened networks as a rule, and turns a task into a
 product. A ledger knows which tasks are done. Nothing here knows what a product is: predictions, bags of tiles, patches,
-verdicts and thumbnails all take this way, and nothing in it depends on the process that a worker runs in.
+verdicts and thumbnails all take this way. Runs of many slides go through `supervisor`, which spreads the same attempts
+over processes and machines.
 """
 
-import os
-import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, TypeAlias, TypeVar, overload
+from typing import TypeVar, overload
 
+from he2her2.cohort.attempt import SlideAttempt, unnamable, work_on
 from he2her2.cohort.ledger import Ledger
-from he2her2.errors import AnnotationError, ManifestError, OutputError, SlideError
+from he2her2.cohort.tasks import SlideTask, TaskOutcome, Worker
+from he2her2.errors import ManifestError
 from he2her2.manifest import SlideRow
-from he2her2.preprocessing import Annotation, read_annotation
-from he2her2.results import Failure, FileStamp, SlideInputs
+from he2her2.results import Failure
 from he2her2.timing import Progress, silent
 
 _P = TypeVar("_P")
 _R = TypeVar("_R")
-
-_MAX_NAME_BYTES = 200  # file systems allow 255, and drafts have longer names than results
-
-
-@dataclass(frozen=True, slots=True)
-class SlideTask:
-    """One slide to be worked on.
-
-    Attributes:
-        slide_id: Its name.
-        path: Its file.
-        mpp: µm per level-0 px, over what the file says.
-        annotations: File of its annotated regions.
-    """
-
-    slide_id: str
-    path: Path
-    mpp: float | None = None
-    annotations: Path | None = None
-
-    @classmethod
-    def of_row(cls, row: SlideRow) -> Self:
-        """The task of a manifest's row."""
-        return cls(row.slide_id, row.path, row.mpp, row.annotations)
-
-    def read_annotation(self, chosen: Sequence[str] = ()) -> Annotation | None:
-        """Its annotated regions; None where it has no file of them.
-
-        Args:
-            chosen: Classes that are tumour; by their names if empty.
-
-        Raises:
-            AnnotationError: They cannot be used.
-        """
-        return None if self.annotations is None else read_annotation(self.annotations, chosen, self.path)
-
-    @property
-    def inputs(self) -> SlideInputs:
-        """The files as they are now, to notice when they change."""
-        annotations = None if self.annotations is None else FileStamp.of(self.annotations)
-        return SlideInputs(str(self.path.absolute()), FileStamp.of(self.path), annotations, self.mpp)
-
-
-Worker: TypeAlias = Callable[[SlideTask], _P]
-"""From a task to what it makes of the slide; raises `SlideError` or `AnnotationError` where it can make nothing."""
-
-TaskOutcome: TypeAlias = tuple[SlideTask, _R | Failure]
-"""A task and what became of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,53 +78,12 @@ class SlideEngine:
 
     def _attempt(self, task: SlideTask, worker: Worker[_P], ledger: Ledger[_P, _R] | None) -> _P | _R | Failure:
         """The result that the ledger has of a task, or else that of the worker."""
-        if problem := _name_problem(task.slide_id):
-            return Failure(task.slide_id, str(task.path), SlideError.stage, problem, "rename the slide")
+        if failure := unnamable(task):
+            return failure
         if ledger is None:
-            return self._work(task, worker)
-        made_of = ledger.made_of(task.inputs)
-        kept = self._work(task, lambda task: ledger.find(task.slide_id, made_of))
-        if kept is not None:
-            return kept
-        product = self._work(task, worker)
-        if not isinstance(product, Failure):
-            return ledger.keep(task.slide_id, made_of, product)
-        if product.stage != SlideError.stage:  # where it cannot even be opened, it may not be the slide that was kept
-            ledger.discard(task.slide_id)
-        return product
-
-    def _work(self, task: SlideTask, worker: Worker[_P]) -> _P | Failure:
-        """Let the worker try; whatever stops it but the place for results becomes a failure."""
-        try:
-            return worker(task)
-        except SlideError as error:
-            return Failure(task.slide_id, str(task.path), error.stage, error.reason, error.remedy)
-        except AnnotationError as error:
-            reason, _, remedy = str(error).rpartition("; ")
-            if not reason:
-                reason, remedy = remedy, "give its regions, or go on without annotations"
-            return Failure(task.slide_id, str(task.path), "annotations", reason, remedy)
-        except OutputError:
-            raise
-        except Exception as error:
-            if self.log is None:
-                raise
-            with self.log.open("a", encoding="utf-8") as file:
-                file.write(f"{task.path}\n{traceback.format_exc()}\n")
-            reason = f"{type(error).__name__}: {error}"
-            return Failure(
-                task.slide_id, str(task.path), "internal", reason, f"this is our bug; please report {self.log}"
-            )
-
-
-def _name_problem(slide_id: str) -> str | None:
-    """Reason why a slide's name cannot name its folder of results; None where it can."""
-    if slide_id.startswith(".") or not slide_id or {"/", "\\", "\0"} & set(slide_id):
-        return f"its name, {slide_id!r}, cannot name a folder"
-    n_bytes = len(os.fsencode(slide_id))
-    if n_bytes > _MAX_NAME_BYTES:
-        return f"its name has {n_bytes} bytes, more than the {_MAX_NAME_BYTES} that a folder's may have here"
-    return None
+            return work_on(task, worker, self.log)[0]
+        kept, _ = work_on(task, ledger.find_of, self.log)
+        return SlideAttempt(worker, ledger, self.log)(task) if kept is None else kept
 
 
 def require_all(rows: Sequence[SlideRow], outcomes: Iterable[TaskOutcome[_R]], problem: str) -> list[_R]:

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from he2her2.cohort.engine import SlideTask
+from he2her2.cohort.tasks import SlideTask
 from he2her2.config import Config
 from he2her2.errors import AnnotationError, ExchangeError, TilingError
 from he2her2.exchange import StoredTiles, made_of_trident, read_tiles_file, write_trident

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from he2her2.cohort.engine import SlideEngine, SlideTask
+from he2her2.cohort.engine import SlideEngine
 from he2her2.cohort.likeness import ALIKE, THUMBNAIL_PX, TissuePrint, likeness, print_of
+from he2her2.cohort.tasks import SlideTask
 from he2her2.errors import ManifestError, MppError
 from he2her2.manifest import Manifest, SlideRow, near_groups, patient_key, patients_used, shared_patients
 from he2her2.results import Failure

@@ -1,9 +1,11 @@
-"""The ledger of slides that are done: with what configuration, of which bytes."""
+"""The ledger of slides that are done: with what configuration, of which bytes, or why they failed."""
 
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
-from he2her2.results import MadeOf, SlideInputs
+from he2her2.cohort.tasks import SlideTask
+from he2her2.errors import SlideError
+from he2her2.results import Failure, FailureRecords, MadeOf, SlideInputs
 
 _P = TypeVar("_P")
 _R = TypeVar("_R")
@@ -28,6 +30,21 @@ class ResultStore(Protocol[_P_contra, _R_co]):
         """Remove an earlier result of a slide: after a failure nothing may pass for its result."""
 
 
+@runtime_checkable
+class EvidenceStore(ResultStore[_P_contra, _R_co], Protocol[_P_contra, _R_co]):
+    """A store that also takes what was found on a slide until it failed."""
+
+    def write_unfinished(self, failure: Failure, findings: object) -> str:
+        """Write evidence in place of earlier results of the slide; gives its place in the run, empty for none.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
+
+    def sweep(self, slide_id: str) -> None:
+        """Remove what a dead worker left of a slide."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ledger(Generic[_P, _R]):
     """The results of one configuration.
@@ -35,10 +52,12 @@ class Ledger(Generic[_P, _R]):
     Attributes:
         store: Where they lie.
         configuration: SHA-256 of all that can change a result, but for the slide's own files.
+        failures: Where failures are kept; None forgets them, so that such slides are always tried again.
     """
 
     store: ResultStore[_P, _R]
     configuration: str
+    failures: FailureRecords | None = None
 
     def made_of(self, inputs: SlideInputs) -> MadeOf:
         """All that a result of these files depends on under this configuration."""
@@ -48,10 +67,32 @@ class Ledger(Generic[_P, _R]):
         """The result that is there already; None where the slide has to be worked on."""
         return self.store.read(slide_id, made_of)
 
+    def find_of(self, task: SlideTask) -> _R | None:
+        """The same, of the files of a task as they are now."""
+        return self.find(task.slide_id, self.made_of(task.inputs))
+
+    def failure_of(self, task: SlideTask) -> Failure | None:
+        """The failure of the files of a task as they are now; None where none is known."""
+        return None if self.failures is None else self.failures.read(task.slide_id, self.made_of(task.inputs))
+
     def keep(self, slide_id: str, made_of: MadeOf, product: _P) -> _R:
         """Write what a worker made of a slide; gives the result as it will be found."""
-        return self.store.write(slide_id, made_of, product)
+        result = self.store.write(slide_id, made_of, product)
+        if self.failures is not None:
+            self.failures.remove(slide_id)
+        return result
 
-    def discard(self, slide_id: str) -> None:
-        """Forget a slide."""
-        self.store.discard(slide_id)
+    def fail(self, failure: Failure, made_of: MadeOf, findings: object | None = None) -> Failure:
+        """Note a failure, with the evidence that there is; gives it as it will be found."""
+        if findings is not None and isinstance(self.store, EvidenceStore):
+            failure = failure.with_evidence(self.store.write_unfinished(failure, findings))
+        elif failure.stage != SlideError.stage:  # one that cannot even be opened may not be the slide that was kept
+            self.store.discard(failure.slide_id)
+        if self.failures is not None:
+            self.failures.write(failure, made_of)
+        return failure
+
+    def sweep(self, slide_id: str) -> None:
+        """Remove what a dead worker left of a slide."""
+        if isinstance(self.store, EvidenceStore):
+            self.store.sweep(slide_id)

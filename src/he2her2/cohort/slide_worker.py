@@ -1,19 +1,58 @@
 """Prediction and segmentation of slides: the worker of `he2her2 predict` and `he2her2 segment`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from he2her2.cohort.engine import SlideTask
+from he2her2.cohort.attempt import UnfinishedSlideError
+from he2her2.cohort.tasks import SlideTask
 from he2her2.config import Config
 from he2her2.domain import slide_features
-from he2her2.errors import SlideError, TilingError, TumourError
-from he2her2.method import find_tissue
-from he2her2.models import SlideModel
+from he2her2.errors import AnnotationError, SlideError, TilingError, TumourError
+from he2her2.method import Findings, Segmentation, find_tissue
+from he2her2.models import SlideModel, load_slide_model
 from he2her2.pipeline import RegionUse, predict, segment
 from he2her2.results import Evidence, prediction_evidence, segmentation_evidence
 from he2her2.slides import Slide, open_slide
 from he2her2.timing import Progress, Watch, silent
 
 _COLOUR_MPP = 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class SlideWork:
+    """Request for a `SlideWorker`: small and picklable, so that every process can open the networks for itself.
+
+    Attributes:
+        weights: Folder of weights, or a name for them.
+        config: The settings.
+        region_use: Purpose of annotated regions.
+        annotation_classes: Classes of annotations that are tumour; by their names if empty.
+        masks_only: Stop at the masks, without scoring tiles.
+    """
+
+    weights: str
+    config: Config
+    region_use: RegionUse = "intersect"
+    annotation_classes: tuple[str, ...] = ()
+    masks_only: bool = False
+
+    def __call__(self, progress: Progress = silent, *, threads: int | None = None) -> "SlideWorker":
+        """Open the networks.
+
+        Args:
+            progress: Called with the stages of each slide.
+            threads: Of the worker; None for those of the settings.
+
+        Raises:
+            WeightsError: They cannot be opened.
+        """
+        config = self.config
+        if threads is not None:
+            config = replace(config, runtime=replace(config.runtime, threads=threads))
+        return replace(self, config=config).with_model(load_slide_model(self.weights, config), progress)
+
+    def with_model(self, model: SlideModel, progress: Progress = silent) -> "SlideWorker":
+        """The worker of networks that are open already."""
+        return SlideWorker(model, self.config, self.region_use, self.annotation_classes, self.masks_only, progress)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,24 +79,34 @@ class SlideWorker:
         """Evidence of one slide.
 
         Raises:
-            SlideError: The slide cannot be predicted or segmented.
-            AnnotationError: Its annotation file cannot be used.
+            UnfinishedSlideError: The slide cannot be predicted or segmented, or its annotation file cannot be used.
         """
+        findings = Findings()
+        try:
+            return self._evidence(task, findings)
+        except (SlideError, AnnotationError) as error:
+            raise UnfinishedSlideError(error, findings) from error
+
+    def _evidence(self, task: SlideTask, findings: Findings) -> Evidence:
         watch = Watch(self.progress)
         with open_slide(task.path, mpp=task.mpp, backend=self.config.runtime.backend) as slide:
             annotation = task.read_annotation(self.annotation_classes)
-            if self.masks_only:
-                found = segment(
-                    slide, self.model, self.config, annotation=annotation, region_use=self.region_use, watch=watch
-                )
-                return segmentation_evidence(slide, found, self.model, self.config, watch)
+            do = segment if self.masks_only else predict
             try:
-                prediction = predict(
-                    slide, self.model, self.config, annotation=annotation, region_use=self.region_use, watch=watch
+                found = do(
+                    slide,
+                    self.model,
+                    self.config,
+                    annotation=annotation,
+                    region_use=self.region_use,
+                    watch=watch,
+                    findings=findings,
                 )
             except (TumourError, TilingError) as error:
-                raise self._explained(slide, error) from None
-            return prediction_evidence(slide, prediction, self.model, self.config, watch)
+                raise error if self.masks_only else self._explained(slide, error) from None
+            if isinstance(found, Segmentation):
+                return segmentation_evidence(slide, found, self.model, self.config, watch)
+            return prediction_evidence(slide, found, self.model, self.config, watch)
 
     def _explained(self, slide: Slide, error: TumourError | TilingError) -> SlideError:
         """The error, which begins with the slide's unlikeness to the training slides if it has one."""

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from he2her2.cohort.engine import SlideTask
+from he2her2.cohort.tasks import SlideTask
 from he2her2.errors import He2Her2Error
 from he2her2.manifest import raise_problems, read_manifest
 from he2her2.slides import SLIDE_ENDINGS, slide_id_of, slides_in

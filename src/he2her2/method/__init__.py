@@ -4,6 +4,8 @@ from he2her2.method.decision import Decision, decide_on
 from he2her2.method.inference import Scored, encode, infer, pace
 from he2her2.method.raster import native_mpp, thumbnail_on_raster, tile_side_mask
 from he2her2.method.segmentation import (
+    MASKS,
+    Findings,
     Segmentation,
     TissueRule,
     find_tissue,
@@ -13,8 +15,10 @@ from he2her2.method.segmentation import (
 from he2her2.method.tiles import MAX_UNREADABLE_SHARE, cut_tumour, require_readable, score_tiles
 
 __all__ = [
+    "MASKS",
     "MAX_UNREADABLE_SHARE",
     "Decision",
+    "Findings",
     "Scored",
     "Segmentation",
     "TissueRule",

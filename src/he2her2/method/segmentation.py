@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from he2her2.config import Config, Quality, Runtime, Tissue
 from he2her2.errors import TissueError, TumourError
-from he2her2.geometry import Mask, Rgb, Size, TileGrid, l0_from_mask, mask_size
+from he2her2.geometry import Mask, Point, Rgb, Size, TileGrid, l0_from_mask, mask_size
 from he2her2.method.inference import infer, pace
 from he2her2.method.raster import blocks_with, native_mpp, thumbnail_on_raster, tile_side_mask
 from he2her2.models import Engine, InputSpec, softmax
@@ -76,6 +76,42 @@ class Segmentation:
         return area_mm2(int(np.count_nonzero(mask)), self.px_mpp)
 
 
+MASKS = ("tissue", "pen", "blur", "tumour")
+"""Names of the masks of a segmentation."""
+
+
+@dataclass(slots=True, eq=False)
+class Findings:
+    """What was found on a slide so far: the evidence of one that fails. Attributes are those of `Segmentation`."""
+
+    thumbnail: Rgb | None = None
+    px_l0: float = 1.0
+    px_mpp: float = 1.0
+    bounds_l0: Point = Point(0, 0)  # noqa: RUF009  # a tuple
+    tissue: Mask | None = None
+    pen: Mask | None = None
+    blur: Mask | None = None
+    sampling: AdaptiveMap | None = None
+    tumour: Mask | None = None
+
+    @property
+    def masks(self) -> tuple[str, ...]:
+        """Names of the masks that were found."""
+        return tuple(name for name in MASKS if getattr(self, name) is not None)
+
+    def so_far(self) -> Segmentation | None:
+        """The rasters, empty where they were not reached; None where not even a picture was."""
+        if self.thumbnail is None:
+            return None
+        nothing = np.zeros(self.thumbnail.shape[:2], bool)
+        tissue, pen, blur, tumour = (
+            nothing if mask is None else mask for mask in (self.tissue, self.pen, self.blur, self.tumour)
+        )
+        return Segmentation(
+            self.thumbnail, self.px_l0, self.px_mpp, tissue, pen, blur, tissue & ~pen & ~blur, self.sampling, tumour
+        )
+
+
 def segment_slide(
     slide: Slide,
     tile: InputSpec,
@@ -85,6 +121,7 @@ def segment_slide(
     annotation: Annotation | None = None,
     tissue_rule: TissueRule = tissue_mask,
     watch: Watch | None = None,
+    findings: Findings | None = None,
 ) -> Segmentation:
     """Find tissue, ink, blur and invasive tumour, on rasters so coarse that a tile is a whole number of their pixels.
 
@@ -96,26 +133,30 @@ def segment_slide(
         annotation: Limits the tumour to what was annotated.
         tissue_rule: Tells tissue from glass.
         watch: Observes progress and time.
+        findings: Takes each raster as it is found.
 
     Raises:
         TissueError: No tissue, or none that is fit for use: not one tile of it.
         TumourError: No invasive tumour in it.
         AnnotationError: The annotation is a picture of another shape than the slide's.
     """
-    watch = watch or Watch()
+    watch, findings = watch or Watch(), findings or Findings()
     side_mask = tile_side_mask(tile, config.tiling)
     px_mpp = native_mpp(slide, tile, config.tiling) * config.tiling.mask_downsample
     px_l0 = px_mpp / slide.mpp
     size = mask_size(slide.size_l0, px_l0)
     with watch.stage("tissue"):
         thumbnail = thumbnail_on_raster(slide, px_l0, size)
-        tissue, pen = find_tissue(thumbnail, config.tissue, config.quality, tissue_rule)
+        findings.thumbnail, findings.px_l0, findings.px_mpp = thumbnail, px_l0, px_mpp
+        findings.bounds_l0 = slide.bounds_origin_l0
+        tissue, pen = findings.tissue, findings.pen = find_tissue(thumbnail, config.tissue, config.quality, tissue_rule)
     with watch.stage("focus"):
         focus = _measure_focus(slide, tissue, px_l0, config.quality, config.runtime, watch)
         stained = tissue_rule is tissue_mask  # the palest IHC tissue has no more detail than what is far out of focus
         if stained and config.quality.apply:
             tissue = tissue & ~smear_mask(thumbnail, focus, tissue & ~pen, px_mpp)
         blur = (out_of_focus if stained else blur_mask)(focus, tissue, px_mpp, config.quality.min_sharpness)
+    findings.tissue, findings.blur = tissue, blur
     usable = tissue & ~pen & ~blur if config.quality.apply else tissue
     if not (coverage(usable, side_mask) == 1).any():
         raise TissueError(slide.slide_id, *_why_unusable(tissue, pen, blur, side_mask * px_mpp))
@@ -123,12 +164,14 @@ def segment_slide(
     if tumour_cnn is not None:
         with watch.stage("tumour"):
             sampling = find_tumour(slide, tumour_cnn, size, px_l0, config, watch)
+        findings.sampling = sampling
         tumour = tumour & (sampling.map >= config.adaptive.threshold)
     if annotation is not None:
         inside = annotation.mask(size, px_l0, slide.size_l0, slide.bounds_origin_l0)
         if not inside.any():
             raise TumourError(slide.slide_id, _NO_ANNOTATED_TUMOUR, "check --annotations")
         tumour = tumour & inside
+    findings.tumour = tumour
     if not tumour.any():
         found = f"no invasive tumour found in {area_mm2(int(usable.sum()), px_mpp):.1f} mm² of tissue"
         remedy = "if there is some, mark it and pass --annotations" if annotation is None else "check --annotations"

@@ -1,6 +1,7 @@
 """Results: a slide's `SlideResult`, the folder of a run and its evidence; written and read here only."""
 
 from he2her2.results.evidence import Evidence, prediction_evidence, segmentation_evidence
+from he2her2.results.failure_records import FailureRecords
 from he2her2.results.palette import (
     BLUR_COLOUR,
     PEN_COLOUR,
@@ -10,6 +11,7 @@ from he2her2.results.palette import (
     TUMOUR_COLOUR,
 )
 from he2her2.results.run import LIBRARIES, Run, RunDescription, RunFolder, describe_environment, open_run, plan_run
+from he2her2.results.run_tables import RunTables
 from he2her2.results.slide_folder import PREDICTION, SEGMENTATION, SlideFolders
 from he2her2.results.slide_result import (
     RESEARCH_USE_NOTICE,
@@ -38,6 +40,7 @@ __all__ = [
     "TUMOUR_COLOUR",
     "Evidence",
     "Failure",
+    "FailureRecords",
     "FileStamp",
     "Her2Finding",
     "MadeOf",
@@ -47,6 +50,7 @@ __all__ = [
     "Run",
     "RunDescription",
     "RunFolder",
+    "RunTables",
     "ScoredTiles",
     "SlideFolders",
     "SlideInputs",

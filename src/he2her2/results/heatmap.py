@@ -1,8 +1,10 @@
 """`heatmap.ome.tif`: the tiles' scores as a pyramidal OME-TIFF, coloured for the eye and as numbers."""
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import tifffile
@@ -38,8 +40,9 @@ def write_heatmap(path: Path, tiles: ScoredTiles, size: Size, frame: RasterFrame
         ]
     )  # (2, h, w)
     with tifffile.TiffWriter(path, ome=True) as tiff:
+        identity = {"UUID": str(UUID(hashlib.sha256(values.tobytes()).hexdigest()[:32]))}  # not another one each time
         pictures = [coloured(level[0]) for level in _halved(values)]
-        _write_pyramid(tiff, pictures, "rgb", frame.mpp, {"axes": "YXS", "Name": "HER2 score, coloured"})
+        _write_pyramid(tiff, pictures, "rgb", frame.mpp, {"axes": "YXS", "Name": "HER2 score, coloured"} | identity)
         named = {"axes": "CYX", "Name": "HER2 score and attention", "Channel": {"Name": list(_CHANNELS)}}
         _write_pyramid(tiff, list(_halved(values)), "minisblack", frame.mpp, named)
 

@@ -5,15 +5,14 @@ Prediction writes it and goes on in it; evaluation, reports and audits read it, 
 
 import os
 import platform
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,29 +23,17 @@ from he2her2 import __version__
 from he2her2.config import Config
 from he2her2.errors import EvaluationError, OutputError
 from he2her2.files import check_writable, digest, read_json, sweep_drafts, write_json
+from he2her2.results.failure_records import FailureRecords
+from he2her2.results.run_tables import FAILURES_FILE, PREDICTIONS_FILE, RunTables
 from he2her2.results.slide_folder import PREDICTION, SEGMENTATION, SlideFolders
 from he2her2.results.slide_result import NetworkNote, SlideResult
-from he2her2.results.tables import (
-    Failure,
-    PatientResult,
-    PredictedSlide,
-    read_failures,
-    read_predictions,
-    write_failures,
-    write_patient_results,
-    write_predictions,
-    write_segmentations,
-)
+from he2her2.results.tables import Failure, PredictedSlide, read_failures, read_predictions
 from he2her2.results.tiles_h5 import ScoredTiles
 from he2her2.rules import DecisionRules
 
 LIBRARIES = ("he2her2", "numpy", "scipy", "scikit-image", "onnxruntime", "openslide-python", "tifffile", "simplejpeg")
 
 _RUN_FILE = "run.json"
-_PREDICTIONS_FILE = "predictions.csv"
-_SEGMENTATIONS_FILE = "segmentations.csv"
-_FAILURES_FILE = "failures.csv"
-_PATIENTS_FILE = "patients.csv"
 
 
 def describe_environment(command: Sequence[str], libraries: Sequence[str] = LIBRARIES) -> dict[str, Any]:
@@ -64,25 +51,22 @@ def describe_environment(command: Sequence[str], libraries: Sequence[str] = LIBR
     }
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Run:
     """A run of `predict` or `segment` that is being made.
 
     Attributes:
-        slides: The folders of its slides.
         description: Content of `run.json`: command, settings, weights, versions, hardware.
-        rules: Stored beside the weights, to be applied to patients; None without any.
-        patient_of: Patient of each slide whose manifest names one.
-        results: Of this command, so far.
-        failures: Of this command, so far.
+        tables: Of the slides that have ended.
     """
 
-    slides: SlideFolders
     description: Mapping[str, Any]
-    rules: DecisionRules | None = None
-    patient_of: Mapping[str, str] = field(default_factory=dict)
-    results: list[SlideResult] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
+    tables: RunTables
+
+    @property
+    def slides(self) -> SlideFolders:
+        """The folders of its slides."""
+        return self.tables.slides
 
     @property
     def folder(self) -> Path:
@@ -92,45 +76,25 @@ class Run:
     @property
     def digest(self) -> str:
         """SHA-256 of all that can change a result: settings, weights and what the user overrode."""
-        return str(self.description["digest"])
+        return self.tables.configuration
 
-    def add(self, outcome: SlideResult | Failure) -> None:
-        """Take the outcome of a slide into the tables."""
-        if isinstance(outcome, Failure):
-            self.failures.append(outcome)
-        else:
-            self.results.append(outcome)
+    @property
+    def failures(self) -> FailureRecords:
+        """Where failures are kept."""
+        return FailureRecords(self.folder)
+
+    def for_patients(self, rules: DecisionRules | None, patient_of: Mapping[str, str]) -> Self:
+        """The same run, whose stored rules are applied to patients.
+
+        Args:
+            rules: Stored beside the weights; None without any.
+            patient_of: Patient of each slide whose manifest names one.
+        """
+        return replace(self, tables=replace(self.tables, rules=rules, patient_of=patient_of))
 
     def write_description(self) -> None:
         """Write `run.json`."""
         write_json(self.folder / _RUN_FILE, self.description, ascii_only=True)
-
-    def write_tables(self) -> None:
-        """Write the tables; rows that an earlier command of this run made of other slides stay."""
-        now = {result.slide_id for result in self.results} | {failure.slide_id for failure in self.failures}
-        earlier = [result for result in self.slides.results(self.digest) if result.slide_id not in now]
-        results = sorted([*earlier, *self.results], key=lambda result: result.slide_id)
-        if any(result.her2 is None for result in results):
-            write_segmentations(self.folder / _SEGMENTATIONS_FILE, results)
-        else:
-            write_predictions(self.folder / _PREDICTIONS_FILE, results)
-        known = now | {result.slide_id for result in results}
-        failed = [one for name, one in read_failures(self.folder / _FAILURES_FILE).items() if name not in known]
-        failures = [*failed, *self.failures]
-        write_failures(self.folder / _FAILURES_FILE, failures)
-        if self.rules is not None and self.rules.patient_rule is not None and self.patient_of:
-            write_patient_results(self.folder / _PATIENTS_FILE, self._patient_results(self.rules, results, failures))
-
-    def _patient_results(
-        self, rules: DecisionRules, results: Sequence[SlideResult], failures: Sequence[Failure]
-    ) -> list[PatientResult]:
-        """The stored rules applied to every patient of the manifest."""
-        probabilities: dict[str, list[float]] = {patient: [] for patient in self.patient_of.values()}
-        for result in results:
-            if result.her2 is not None and result.slide_id in self.patient_of:
-                probabilities[self.patient_of[result.slide_id]].append(result.her2.probability)
-        failed = Counter(self.patient_of[one.slide_id] for one in failures if one.slide_id in self.patient_of)
-        return [PatientResult.of(patient, rules, found, failed[patient]) for patient, found in probabilities.items()]
 
 
 def plan_run(
@@ -162,13 +126,14 @@ def plan_run(
     networks = [asdict(note) for note in weights]
     made_of = digest(__version__, config.digest(), networks, overrides)
     check_writable(folder)
-    for place in (folder, folder / "slides"):
+    for place in (folder, folder / "slides", folder / "failures"):
         sweep_drafts(place)
     if not overwrite and _other_run(folder / _RUN_FILE, made_of):
         raise OutputError(f"{folder}: holds results of other settings or weights; choose another --out, or --overwrite")
     description = {"digest": made_of, "config": asdict(config), "weights": networks, "overrides": dict(overrides)}
     slides = SlideFolders(folder, result_file, overwrite)
-    return Run(slides, describe_environment(command) | description | dict(told))
+    tables = RunTables(slides, made_of)
+    return Run(describe_environment(command) | description | dict(told), tables)
 
 
 def _other_run(file: Path, made_of: str) -> bool:
@@ -309,13 +274,13 @@ def open_run(path: Path, *, needs_predictions: bool = True) -> RunFolder:
     Raises:
         EvaluationError: There is none, it holds no prediction, or a file of it is damaged.
     """
-    table = path / _PREDICTIONS_FILE
+    table = path / PREDICTIONS_FILE
     if not table.is_file() and needs_predictions:
         raise EvaluationError(f"{path}: holds no predictions.csv; give the --out folder of he2her2 predict")
     predictions = read_predictions(table) if table.is_file() else {}
     if not predictions and needs_predictions:
         raise EvaluationError(f"{table}: holds no slide; see failures.csv beside it")
-    return RunFolder(path, _description(path / _RUN_FILE), predictions, read_failures(path / _FAILURES_FILE))
+    return RunFolder(path, _description(path / _RUN_FILE), predictions, read_failures(path / FAILURES_FILE))
 
 
 def _description(file: Path) -> RunDescription:

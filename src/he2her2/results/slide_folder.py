@@ -1,18 +1,29 @@
 """Folders of slides in a run, `slides/<slide_id>/`: each appears whole, its result with it, or not at all."""
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from glob import escape
 from pathlib import Path
 
 from he2her2.errors import SlideOpenError
 from he2her2.files import atomic, read_json, write_json
 from he2her2.geometry import Size
+from he2her2.method import MASKS, Findings, Segmentation
 from he2her2.results.evidence import Evidence
 from he2her2.results.geojson import write_geojson
 from he2her2.results.heatmap import write_heatmap
 from he2her2.results.overlay import Caption, draw_overlay
 from he2her2.results.rasters import PNG_LEVEL, RasterFrame, write_map, write_mask, write_samples
-from he2her2.results.slide_result import FileStamp, MadeOf, SlideResult, result_of_record, result_to_record
+from he2her2.results.slide_result import (
+    RESEARCH_USE_NOTICE,
+    FileStamp,
+    MadeOf,
+    SlideResult,
+    result_of_record,
+    result_to_record,
+)
+from he2her2.results.tables import Failure
 from he2her2.results.tiles_h5 import ScoredTiles, read_tiles, write_tiles
 
 PREDICTION = "prediction.json"
@@ -50,7 +61,7 @@ class SlideFolders:
         Raises:
             SlideOpenError: There is the result of another slide of the same name.
         """
-        result = self._sound(slide_id)
+        result = self.sound(slide_id)
         if result is None or not self._has_all_files(result):
             return None
         if result.made_of == made_of:
@@ -78,17 +89,12 @@ class SlideFolders:
         """
         return result_of_record(read_json(self.of(slide_id) / self.result_file))
 
-    def _sound(self, slide_id: str) -> SlideResult | None:
+    def sound(self, slide_id: str) -> SlideResult | None:
+        """The result of a slide, whatever it was made of; None where there is none that can be read."""
         try:
             return self.load(slide_id)
         except (OSError, ValueError):
             return None
-
-    def results(self, configuration: str) -> list[SlideResult]:
-        """All results of a configuration, by slide."""
-        slides = sorted(file.parent.name for file in self.run.glob(f"slides/[!.]*/{self.result_file}"))
-        found = map(self._sound, slides)
-        return [result for result in found if result is not None and result.run_digest == configuration]
 
     def tiles(self, slide_id: str) -> ScoredTiles | None:
         """The scored tiles of a slide; None where there are none.
@@ -108,8 +114,11 @@ class SlideFolders:
         result = replace(product.result, run_digest=made_of.configuration, inputs=made_of.inputs)
         with atomic(self.of(slide_id)) as draft:
             draft.mkdir()
-            _write_rasters(draft, product, result.frame)
+            segmentation = product.segmentation
+            _write_segmentation(draft, segmentation, result.frame, MASKS)
             if product.tiles is not None:
+                size = Size(*segmentation.tumour.shape[::-1])
+                write_heatmap(draft / "heatmap.ome.tif", product.tiles, size, result.frame)
                 write_tiles(
                     draft / _TILES,
                     product.tiles,
@@ -118,7 +127,6 @@ class SlideFolders:
                     mpp_l0=result.slide.mpp,
                     overlap_px=product.overlap_px,
                 )
-            segmentation = product.segmentation
             write_geojson(draft / "tiles.geojson", segmentation.tumour, result.frame, product.tiles)
             sheet = draw_overlay(segmentation, product.tiles, _caption(result), product.photo)
             sheet.save(draft / "overlay.png", compress_level=PNG_LEVEL)
@@ -130,16 +138,44 @@ class SlideFolders:
         """Remove what an earlier command left of a slide."""
         shutil.rmtree(self.of(slide_id), ignore_errors=True)
 
+    def sweep(self, slide_id: str) -> None:
+        """Remove drafts of a slide whose worker is known to be dead, on whatever machine it was."""
+        for draft in self.run.glob(f"slides/.draft-*.{escape(slide_id)}"):
+            shutil.rmtree(draft, ignore_errors=True)
 
-def _write_rasters(folder: Path, evidence: Evidence, frame: RasterFrame) -> None:
-    for name in ("tissue", "pen", "blur", "tumour"):
-        write_mask(folder / f"{name}.png", getattr(evidence.segmentation, name), frame, name)
-    if (sampling := evidence.segmentation.sampling) is not None:
+    def write_unfinished(self, failure: Failure, findings: object) -> str:
+        """Write what was found on a slide until it failed, in place of earlier evidence of it.
+
+        Args:
+            failure: Of the slide.
+            findings: `method.Findings`.
+
+        Returns:
+            The folder's place in the run; empty where there is nothing to show.
+
+        Raises:
+            OutputError: The folder cannot be written; nothing of it is left.
+        """
+        segmentation = findings.so_far() if isinstance(findings, Findings) else None
+        if segmentation is None or not isinstance(findings, Findings):
+            return ""
+        folder = self.of(failure.slide_id)
+        frame = RasterFrame(segmentation.px_l0, segmentation.px_mpp, findings.bounds_l0)
+        with atomic(folder) as draft:
+            draft.mkdir()
+            _write_segmentation(draft, segmentation, frame, findings.masks)
+            words = (f"FAILED at {failure.stage}: {failure.reason}", failure.remedy)
+            caption = Caption(failure.slide_id, words, (RESEARCH_USE_NOTICE,))
+            draw_overlay(segmentation, None, caption).save(draft / "overlay.png", compress_level=PNG_LEVEL)
+        return folder.relative_to(self.run).as_posix()
+
+
+def _write_segmentation(folder: Path, segmentation: Segmentation, frame: RasterFrame, masks: Sequence[str]) -> None:
+    for name in masks:
+        write_mask(folder / f"{name}.png", getattr(segmentation, name), frame, name)
+    if (sampling := segmentation.sampling) is not None:
         write_map(folder / "tumour_map.png", sampling.map, frame, "probability of invasive tumour")
         write_samples(folder / "tumour_samples.csv", sampling, frame)
-    if evidence.tiles is not None:
-        size = Size(*evidence.segmentation.tumour.shape[::-1])
-        write_heatmap(folder / "heatmap.ome.tif", evidence.tiles, size, frame)
 
 
 def _caption(result: SlideResult) -> Caption:

@@ -3,7 +3,7 @@
 import csv
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,6 +27,7 @@ class Failure:
         stage: The step that failed, see `SlideError`.
         reason: What was found.
         remedy: What the user can do.
+        evidence: Folder in the run with what was found until then; empty where there is none.
     """
 
     slide_id: str
@@ -34,9 +35,14 @@ class Failure:
     stage: str
     reason: str
     remedy: str
+    evidence: str = ""
 
     def __str__(self) -> str:
         return f"{self.slide_id}: {self.reason}; {self.remedy}"
+
+    def with_evidence(self, place: str) -> Self:
+        """The same, with the place of what was found."""
+        return replace(self, evidence=place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,22 +198,38 @@ def write_patient_results(file: Path, patients: Iterable[PatientResult]) -> None
     _write(file, tuple(column.name for column in fields(PatientResult)), rows)
 
 
-def write_predictions(file: Path, results: Iterable[SlideResult]) -> None:
-    """Write `predictions.csv`.
+@dataclass(frozen=True, slots=True)
+class ResultRow:
+    """A result as a table and a patient's rules need it: small, where thousands are held.
+
+    Attributes:
+        cells: Of `predictions.csv`, or of `segmentations.csv`.
+        probability: Of HER2-positive; None where no tiles were scored.
+    """
+
+    cells: tuple[Any, ...]
+    probability: float | None
+
+    @classmethod
+    def of(cls, result: SlideResult) -> Self:
+        """The row of a result."""
+        if result.her2 is None:
+            return cls(_segmentation_row(result), None)
+        return cls(_prediction_row(result), result.her2.probability)
+
+    @property
+    def slide_id(self) -> str:
+        """Of the slide."""
+        return str(self.cells[0])
+
+
+def write_results(file: Path, rows: Sequence[ResultRow], *, predictions: bool) -> None:
+    """Write `predictions.csv` or `segmentations.csv`.
 
     Raises:
         OutputError: It cannot be written.
     """
-    _write(file, _PREDICTION_COLUMNS, map(_prediction_row, results))
-
-
-def write_segmentations(file: Path, results: Iterable[SlideResult]) -> None:
-    """Write `segmentations.csv`.
-
-    Raises:
-        OutputError: It cannot be written.
-    """
-    _write(file, _SEGMENTATION_COLUMNS, map(_segmentation_row, results))
+    _write(file, _PREDICTION_COLUMNS if predictions else _SEGMENTATION_COLUMNS, (row.cells for row in rows))
 
 
 def write_failures(file: Path, failures: Iterable[Failure]) -> None:

@@ -1,0 +1,130 @@
+"""Progress on standard error: a bar while a terminal watches, else a line now and then for a log."""
+
+import sys
+import threading
+from time import monotonic
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+
+from he2her2.cli.console import say
+from he2her2.units import in_time
+
+LINE_S = 30.0
+"""Seconds between two lines of a log, at most."""
+
+_WORDS = {
+    "tissue": "finding tissue",
+    "focus": "checking focus",
+    "tumour": "finding tumour",
+    "cut": "cutting tiles",
+    "tiles": "scoring tiles",
+}
+
+
+class Pace:
+    """How fast a number of things gets done, and how long the rest takes."""
+
+    def __init__(self, total: int, done_before: int = 0) -> None:
+        """Begin now.
+
+        Args:
+            total: How many there are.
+            done_before: How many of them needed no work.
+        """
+        self.total, self.done, self._before = total, done_before, done_before
+        self._since = monotonic()
+
+    def in_words(self) -> str:
+        """Number done, rate and time left.
+
+        Example:
+            >>> Pace(800, 13).in_words()
+            '13 of 800'
+        """
+        n, seconds = self.done - self._before, monotonic() - self._since
+        text = f"{self.done} of {self.total}"
+        if n <= 0 or self.done >= self.total:
+            return text
+        return f"{text}, {in_time(seconds * (self.total - self.done) / n)} left"
+
+
+class WorkProgress:
+    """Progress of work that has stages; a context manager.
+
+    A terminal gets a bar for each stage. A log gets a line at least every `LINE_S`, even while nothing moves.
+    """
+
+    def __init__(self, *, line_s: float = LINE_S) -> None:
+        """Begin without a stage.
+
+        Args:
+            line_s: Seconds between two lines of a log.
+        """
+        self._bars = Bars(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+            transient=True,
+            disable=not sys.stderr.isatty(),
+        )
+        self._line_s = line_s
+        self._tasks: dict[str, TaskID] = {}
+        self._stages: dict[str, Pace] = {}
+        self._detail = ""
+        self._ended = threading.Event()
+        self._pulse: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        if self._bars.disable:
+            self._pulse = threading.Thread(target=self._write_lines, name="progress", daemon=True)
+            self._pulse.start()
+        else:
+            self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        if self._pulse is not None:
+            self._pulse.join()
+        self._bars.stop()
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        """Show how far a stage is; one of which there is nothing yet is passed over."""
+        if total <= 0:
+            return
+        words = _WORDS.get(stage, stage)
+        if not self._bars.disable:
+            if stage not in self._tasks:
+                self._tasks[stage] = self._bars.add_task(words, total=total)
+            self._bars.update(self._tasks[stage], completed=done, total=total)
+        pace = self._stages.get(stage)
+        if pace is None or done < pace.done:
+            pace = self._stages[stage] = Pace(total, done)
+        pace.done, pace.total = done, total
+        if done >= total:
+            del self._stages[stage]
+
+    def detail(self, text: str) -> None:
+        """Say what is going on within the stages."""
+        self._detail = text
+
+    def clear(self) -> None:
+        """Forget all stages: the next ones are of something else."""
+        for task in self._tasks.values():
+            self._bars.remove_task(task)
+        self._tasks.clear()
+        self._stages.clear()
+
+    def _write_lines(self) -> None:
+        while not self._ended.wait(self._line_s):
+            for stage, pace in list(self._stages.items()):
+                detail = f"; {self._detail}" if self._detail else ""
+                say(f"{_WORDS.get(stage, stage)}: {pace.in_words()}{detail}", error=True)

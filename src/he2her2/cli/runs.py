@@ -1,0 +1,239 @@
+"""Runs of `predict` and `segment`: one slide in this process, many by workers."""
+
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import typer
+
+from he2her2.cli import options as o
+from he2her2.cli.console import say
+from he2her2.errors import AnnotationError, ConfigError, He2Her2Error
+
+if TYPE_CHECKING:
+    from he2her2.cohort import Crew, Report, SlideJob, SlideSources, SlideWork
+    from he2her2.config import Config
+    from he2her2.models import SlideModel
+    from he2her2.results import Evidence, Run, SlideResult
+
+
+@dataclass(frozen=True, slots=True)
+class Labour:
+    """How the slides of a run are worked on; nothing of it changes a result.
+
+    Attributes:
+        workers: Worker processes; 0 is this process, None what suits the machine.
+        shard: Part of the slides, and number of parts.
+        minutes: For a slide; None for no limit.
+        memory_gb: For a slide's worker; None for no limit.
+        retry_failed: Try slides again that failed before.
+    """
+
+    workers: int | None = None
+    shard: tuple[int, int] = (1, 1)
+    minutes: float | None = None
+    memory_gb: float | None = None
+    retry_failed: bool = False
+
+
+def parse_shard(text: str | None) -> tuple[int, int]:
+    """Part and number of parts of "I/N"; all in one part of None.
+
+    Raises:
+        BadParameter: It is no such text.
+
+    Example:
+        >>> parse_shard("2/10"), parse_shard(None)
+        ((2, 10), (1, 1))
+    """
+    if text is None:
+        return 1, 1
+    part, _, n = text.partition("/")
+    if not (part.strip().isdecimal() and n.strip().isdecimal() and 1 <= int(part) <= int(n)):
+        raise typer.BadParameter(f"--shard {text}: give a part and the number of parts, from 1/10 to 10/10")
+    return int(part), int(n)
+
+
+@dataclass(frozen=True, slots=True)
+class SlideRun:
+    """Request of `predict` or `segment`.
+
+    Attributes:
+        out: The run's folder.
+        config: The settings.
+        weights: Folder of weights, or a name for them.
+        verb: The command.
+        mpp: µm per level-0 px, over what the files say.
+        annotations: A file for one slide, or a folder with a file per slide.
+        region_use: Purpose of annotated regions.
+        annotation_classes: Classes of annotations that are tumour; by their names if empty.
+        overwrite: Take over a folder of another configuration.
+        notes: Lines for the user, said once slides and weights are found.
+        labour: How the slides are worked on.
+    """
+
+    out: Path
+    config: "Config"
+    weights: str = "bundled"
+    verb: Literal["predict", "segment"] = "predict"
+    mpp: float | None = None
+    annotations: Path | None = None
+    region_use: o.AnnotationsUseName = "intersect"
+    annotation_classes: tuple[str, ...] = ()
+    overwrite: bool = False
+    notes: tuple[str, ...] = ()
+    labour: Labour = field(default_factory=Labour)
+
+    @property
+    def work(self) -> "SlideWork":
+        """Request for the workers."""
+        from he2her2.cohort import SlideWork
+
+        masks_only = self.verb == "segment"
+        return SlideWork(self.weights, self.config, self.region_use, self.annotation_classes, masks_only)
+
+    def overrides(self, model: "SlideModel", sources: "SlideSources") -> dict[str, object]:
+        """All that can change a result beyond settings, networks and files."""
+        annotated = any(task.annotations for task in sources.tasks)
+        regions = self.region_use if annotated else None
+        classes = {"annotation_classes": self.annotation_classes or "by name"} if annotated else {}
+        rules = {"rules": asdict(model.rules)} if model.rules else {}
+        return {"verb": self.verb, "mpp": self.mpp, "annotations": regions, **classes, **rules}
+
+
+def run_slides(what: Sequence[Path], asked: SlideRun, *, as_json: bool = False) -> None:
+    """Predict or segment one slide (its failure is the command's) or many (failures are rows, exit code 1)."""
+    from he2her2.cohort import find_slides
+    from he2her2.models import load_slide_model
+
+    if asked.annotations is not None and not asked.annotations.exists():
+        raise AnnotationError(f"{asked.annotations}: no such file or folder; check --annotations")
+    model = load_slide_model(asked.weights, asked.config)
+    sources = find_slides(what, mpp=asked.mpp, annotations=asked.annotations)
+    _require_patients(model, sources)
+    if asked.annotation_classes and not any(task.annotations for task in sources.tasks):
+        raise AnnotationError("--annotation-class chooses among annotations and there are none; give --annotations")
+    run = _plan(asked, model, sources).for_patients(model.rules, sources.patients)
+    say_notes((*asked.notes, *sources.notes))
+    if sources.single and asked.labour.shard == (1, 1):
+        _run_one(run, asked, model, sources, as_json=as_json)
+    else:
+        del model  # the workers open their own
+        _run_many(run, asked, sources, as_json=as_json)
+
+
+def _run_one(run: "Run", asked: SlideRun, model: "SlideModel", sources: "SlideSources", *, as_json: bool) -> None:
+    """Work on one slide in this process."""
+    from he2her2.cli.printer import print_slide
+    from he2her2.cli.progress import WorkProgress
+    from he2her2.cohort import Ledger, SlideEngine
+    from he2her2.results import Failure
+
+    with WorkProgress() as show:
+        worker = asked.work.with_model(model, show.progress)
+        ((_, outcome),) = SlideEngine().run(sources.tasks, worker, Ledger(run.slides, run.digest))
+    if isinstance(outcome, Failure):
+        seen = f"; what was found until then is in {run.folder / outcome.evidence}" if outcome.evidence else ""
+        raise He2Her2Error(f"{outcome}{seen}")
+    run.failures.remove(outcome.slide_id)
+    run.tables.add(outcome)
+    run.write_description()
+    run.tables.write()
+    print_slide(run, outcome, as_json=as_json)
+
+
+def _run_many(run: "Run", asked: SlideRun, sources: "SlideSources", *, as_json: bool) -> None:
+    """Work on many slides, by workers."""
+    from he2her2.cli.progress import WorkProgress
+    from he2her2.cli.run_printer import RunPrinter
+    from he2her2.cohort import Claims, Ledger, Limits, SlideJob, Supervisor
+
+    labour = asked.labour
+    part, n_parts = labour.shard
+    tasks = sorted(sources.tasks, key=lambda task: task.slide_id)
+    run.write_description()
+    run.tables.plan({task.slide_id: str(task.path) for task in tasks})
+    tasks = tasks[part - 1 :: n_parts]
+    job = SlideJob(asked.work, Ledger(run.slides, run.digest, run.failures), run.folder / "errors.log")
+    limits = Limits(labour.minutes, labour.memory_gb)
+    with WorkProgress() as show, Claims(run.folder) as claims:
+        printer = RunPrinter(run, len(tasks), show, as_json)
+        crew = partial(_crew, asked)
+        supervisor = Supervisor(job, crew, claims, limits, labour.retry_failed, printer.on_progress)
+        try:
+            with closing(supervisor.run(tasks)) as outcomes:
+                for outcome in outcomes:
+                    run.tables.add(outcome.found)
+                    run.tables.write_when_due()
+                    printer.on_slide(outcome)
+        finally:
+            run.tables.write()
+    printer.summary()
+    if printer.failures:
+        raise typer.Exit(1)
+
+
+def _crew(
+    asked: SlideRun, job: "SlideJob[Evidence, SlideResult]", n_slides: int, report: "Report"
+) -> "Crew[SlideResult]":
+    """The workers of a run."""
+    from he2her2.cohort import LocalWorkers, ThisProcess, usable_cores, usual_number
+
+    workers = asked.labour.workers
+    if workers == 0:
+        return ThisProcess(job, report)
+    n = min(n_slides, workers) if workers else usual_number(n_slides)
+    threads = asked.config.runtime.threads or max(1, usable_cores() // n)
+    return LocalWorkers(replace(job, threads=threads), n, report)
+
+
+def _require_patients(model: "SlideModel", sources: "SlideSources") -> None:
+    """Raise where stored rules hold for patients and nobody says which slides are whose.
+
+    Raises:
+        ConfigError: Several slides, one of them without patient, or rules that do not say how slides are combined.
+    """
+    rules = model.rules
+    if sources.single or rules is None or (rules.operating_point is None and rules.triage is None):
+        return
+    anyway = "or --set stored_rules=false to decide slide by slide at threshold"
+    if rules.patient_rule is None:
+        raise ConfigError(
+            "the weights' decision_rules.json does not record how the slides of a patient are combined, so it cannot "
+            f"be applied to several slides; choose the rules again with he2her2 evaluate, {anyway}"
+        )
+    unknown = [task.slide_id for task in sources.tasks if task.slide_id not in sources.patients]
+    if unknown:
+        raise ConfigError(
+            f"the weights' operating point holds for patients, by the {rules.patient_rule} over all slides of each, "
+            f"but the patient of {unknown[0]} is unknown; give a manifest with patient_id, {anyway}"
+        )
+
+
+def say_notes(notes: Iterable[str]) -> None:
+    """Print notes for the user."""
+    for note in notes:
+        say(f"NOTE {note}", error=True)
+
+
+def _plan(asked: SlideRun, model: "SlideModel", sources: "SlideSources") -> "Run":
+    """Describe the run, after a check that its folder can take it."""
+    from he2her2.manifest import recorded_patients
+    from he2her2.models import weights_source
+    from he2her2.results import PREDICTION, SEGMENTATION, NetworkNote, plan_run
+
+    source = weights_source(asked.weights)
+    return plan_run(
+        asked.out,
+        command=sys.argv,
+        config=asked.config,
+        weights=[NetworkNote.of(card) for card in model.cards.values()],
+        overrides=asked.overrides(model, sources),
+        told={"weights_folder": asked.weights} | (recorded_patients(source) if isinstance(source, Path) else {}),
+        overwrite=asked.overwrite,
+        result_file=PREDICTION if asked.verb == "predict" else SEGMENTATION,
+    )

@@ -1,0 +1,230 @@
+"""Claims on slides: a file for each slide that is being worked on, so that processes share a run's folder.
+
+A claim says who works on the slide and where he is. It is taken by creating its file, which only one process can do,
+and ends with the slide. One whose process is dead is taken over: on the same machine that is seen at once; on another
+machine it counts as dead once the file has not changed for a while, by the clock of the one who waits.
+
+Claims save work, and no result depends on them: two processes that both work on a slide write the same.
+"""
+
+import json
+import os
+import platform
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
+from time import monotonic, time
+from typing import Self
+from uuid import uuid4
+
+from pydantic import TypeAdapter
+
+from he2her2.errors import OutputError
+from he2her2.files import create_text, process_is_alive, write_text
+
+_NOTE_S = 2.0
+_BEATS = 8  # signs of life within the time after which a claim counts as dead
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A slide that is being worked on.
+
+    Attributes:
+        slide_id: Its name.
+        host: Machine of the process that has it.
+        boot: Start of that machine, to tell it from an earlier one.
+        pid: Number of that process.
+        born: Start of that process, to tell it from a later one of the same number.
+        token: Of this claim alone.
+        since: Seconds since 1970.
+        stage: Stage of the work.
+    """
+
+    slide_id: str
+    host: str
+    boot: str
+    pid: int
+    born: str
+    token: str
+    since: float
+    stage: str = ""
+
+    @classmethod
+    def new(cls, slide_id: str) -> Self:
+        """A claim of this process."""
+        host, boot = _machine()
+        return cls(slide_id, host, boot, os.getpid(), _born(os.getpid()), uuid4().hex, round(time(), 1))
+
+    @property
+    def is_here(self) -> bool:
+        """True if its machine is this one, even if it has been restarted since."""
+        return self.host == _machine()[0]
+
+    @property
+    def is_alive(self) -> bool:
+        """True if its process, of this machine, still runs."""
+        return self.boot == _machine()[1] and process_is_alive(self.pid) and _born(self.pid) == self.born
+
+
+_CLAIM = TypeAdapter(Claim)
+
+
+class Claims:
+    """Claims of this process on the slides of a run; a context manager that gives back what it still has.
+
+    Attributes:
+        folder: Of the claim files.
+    """
+
+    def __init__(self, run: Path, *, patience_s: float = 180.0) -> None:
+        """Begin without any.
+
+        Args:
+            run: The run's folder.
+            patience_s: Seconds without a sign of life after which a claim of another machine counts as dead.
+        """
+        self.folder = run / "claims"
+        self._patience_s = patience_s
+        self._mine: dict[str, Claim] = {}
+        self._noted: dict[str, str] = {}
+        self._seen: dict[str, tuple[object, float]] = {}
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._pulse: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        self._pulse = threading.Thread(target=self._beat, name="claims", daemon=True)
+        self._pulse.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        for slide_id in list(self._mine):
+            self.release(slide_id)
+        with suppress(OSError):  # others have claims there
+            self.folder.rmdir()
+
+    def take(self, slide_id: str) -> bool:
+        """Claim a slide; False where another living process has it.
+
+        Raises:
+            OutputError: The folder cannot be written.
+        """
+        claim = Claim.new(slide_id)
+        while not self._create(claim):
+            other = read_claim(self._file(slide_id))
+            if not self._is_dead(slide_id, other):
+                return False
+            self._break(slide_id, other)
+        with self._lock:
+            self._mine[slide_id] = claim
+        return True
+
+    def note(self, slide_id: str, stage: str) -> None:
+        """Say at which stage a slide of this process is; written within seconds, while it lasts."""
+        with self._lock:
+            if slide_id in self._mine:
+                self._mine[slide_id] = replace(self._mine[slide_id], stage=stage)
+
+    def release(self, slide_id: str) -> None:
+        """End the claim of this process on a slide."""
+        with self._lock:
+            if self._mine.pop(slide_id, None) is not None:
+                self._noted.pop(slide_id, None)
+                self._file(slide_id).unlink(missing_ok=True)
+
+    def _file(self, slide_id: str) -> Path:
+        return self.folder / f"{slide_id}.json"
+
+    def _create(self, claim: Claim) -> bool:
+        """Create the file of a claim; False where there is one."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            return create_text(self._file(claim.slide_id), json.dumps(asdict(claim)))
+        except FileNotFoundError:  # the last of others has just removed the folder
+            return self._create(claim)
+        except OSError as error:
+            raise OutputError(f"{self.folder}: cannot be written ({error.strerror}); free space") from error
+
+    def _is_dead(self, slide_id: str, claim: Claim | None) -> bool:
+        """True if the process of a claim is dead; one that cannot be read gives no sign of life but by changing."""
+        if claim is not None and claim.is_here:
+            return not claim.is_alive
+        life = (claim and claim.token, _changed(self._file(slide_id)))
+        before, since = self._seen.get(slide_id, (None, 0.0))
+        if before != life:
+            self._seen[slide_id] = (life, monotonic())
+            return False
+        return monotonic() - since > self._patience_s
+
+    def _break(self, slide_id: str, dead: Claim | None) -> None:
+        """Remove a dead claim, but not one that somebody has put in its place meanwhile."""
+        file, aside = self._file(slide_id), self.folder / f".broken-{uuid4().hex}"
+        with suppress(FileNotFoundError):
+            file.rename(aside)
+            found = read_claim(aside)
+            if found is not None and (dead is None or found.token != dead.token):
+                with suppress(FileExistsError):
+                    os.link(aside, file)
+            aside.unlink()
+
+    def _beat(self) -> None:
+        """Write stages, and give signs of life to other machines."""
+        beat_s = self._patience_s / _BEATS
+        last = monotonic()
+        while not self._ended.wait(min(_NOTE_S, beat_s)):
+            alive = monotonic() - last > beat_s
+            last = monotonic() if alive else last
+            with self._lock, suppress(OSError, OutputError):  # a full disk is met by what writes results
+                for slide_id, claim in self._mine.items():
+                    if claim.stage != self._noted.get(slide_id, ""):
+                        write_text(self._file(slide_id), json.dumps(asdict(claim)))
+                        self._noted[slide_id] = claim.stage
+                    elif alive:
+                        os.utime(self._file(slide_id))
+
+
+def read_claims(run: Path) -> Iterator[Claim]:
+    """The claims in a run's folder, of living processes and of dead ones."""
+    for file in sorted((run / "claims").glob("[!.]*.json")):
+        claim = read_claim(file)
+        if claim is not None:
+            yield claim
+
+
+def read_claim(file: Path) -> Claim | None:
+    """A claim; None where there is none any more, or its process is just writing it."""
+    try:
+        return _CLAIM.validate_json(file.read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def _changed(file: Path) -> int:
+    try:
+        return file.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+@cache
+def _machine() -> tuple[str, str]:
+    """Name of this machine, and of its start."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        boot = ""
+    return platform.node(), boot
+
+
+def _born(pid: int) -> str:
+    """Start of a process, as the system counts it; empty where it does not say, or the process has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text("ascii", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] in "ZX" else fields[19]  # one that has ended and whose parent does not care is a zombie

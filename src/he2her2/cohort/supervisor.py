@@ -1,0 +1,240 @@
+"""The loop over the slides of a run, over any workers: nothing is lost, nothing done twice, nothing waits for ever.
+
+The run's folder is the only truth: a slide has ended once its result or its failure lies there. Workers may be killed,
+run out of memory or hang. That costs the slide that they were at one more attempt, alone on its machine, and after
+that a failure that names the stage; it costs other slides nothing.
+"""
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Generic, TypeVar
+
+from he2her2.cohort.attempt import unnamable, work_on
+from he2her2.cohort.claims import Claims
+from he2her2.cohort.crew import Computed, Crew, Died, Ended, Event, Report, Seat, SlideJob
+from he2her2.cohort.tasks import SlideTask
+from he2her2.results import Failure
+from he2her2.units import in_time
+
+_P = TypeVar("_P")
+_R = TypeVar("_R")
+
+_ATTEMPTS = 2
+_TICK_S = 0.5
+_ELSEWHERE_S = 1.0
+_STAGES = {"": "open", "focus": "tissue", "cut": "tiling", "tiles": "scoring"}  # of the watch, as errors name them
+_GB = 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Limits of each slide; one that passes them is tried again, alone, and then fails.
+
+    Attributes:
+        minutes: On the clock; None for none.
+        memory_gb: Memory of the worker that is at it; None for none.
+    """
+
+    minutes: float | None = None
+    memory_gb: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SlideOutcome(Generic[_R]):
+    """What became of a slide.
+
+    Attributes:
+        task: The slide.
+        found: Its result, or why there is none.
+        kept: True where it was there already, by an earlier command or another process.
+    """
+
+    task: SlideTask
+    found: _R | Failure
+    kept: bool
+
+
+@dataclass(slots=True)
+class _Flight:
+    """A slide that a worker is at."""
+
+    task: SlideTask
+    seat: Seat
+    since: float
+    stage: str = ""
+    computing: bool = True
+    verdict: str = ""  # why its worker was killed by us
+
+
+@dataclass(slots=True)
+class Supervisor(Generic[_P, _R]):
+    """Gives the slides of a run to workers and sees them end.
+
+    Attributes:
+        job: What is to be done with each.
+        make_crew: Opens the workers, for at most so many slides; called once there is something to do.
+        claims: Of this process.
+        limits: Of each slide.
+        retry_failed: Try again what failed before.
+        on_progress: Called with the progress within slides.
+    """
+
+    job: SlideJob[_P, _R]
+    make_crew: Callable[[SlideJob[_P, _R], int, Report], Crew[_R]]
+    claims: Claims
+    limits: Limits = Limits()
+    retry_failed: bool = False
+    on_progress: Report = lambda *_: None
+    _waiting: deque[SlideTask] = field(default_factory=deque)
+    _alone: deque[SlideTask] = field(default_factory=deque)
+    _elsewhere: deque[SlideTask] = field(default_factory=deque)
+    _flights: dict[str, _Flight] = field(default_factory=dict)
+    _deaths: dict[str, int] = field(default_factory=dict)
+    _look_elsewhere: float = 0.0
+
+    def run(self, tasks: Sequence[SlideTask]) -> Generator[SlideOutcome[_R], None, None]:
+        """Give what became of each slide, as they end: first those that had ended before.
+
+        Raises:
+            OutputError: Results cannot be written.
+            He2Her2Error: Workers do not start.
+        """
+        for task in tasks:
+            if (found := self._ended_before(task, retry_failed=self.retry_failed)) is not None:
+                yield SlideOutcome(task, found, kept=True)
+            else:
+                self._waiting.append(task)
+        if not self._waiting:
+            return
+        crew = self.make_crew(self.job, len(self._waiting), self._on_progress)
+        try:
+            while self._waiting or self._alone or self._elsewhere or self._flights:
+                yield from self._hand_out(crew)
+                for event in crew.events(0 if self._waiting and crew.idle() else _TICK_S):
+                    yield from self._on_event(event)
+                self._enforce_limits(crew)
+        finally:
+            crew.close()
+
+    def _ended_before(self, task: SlideTask, *, retry_failed: bool) -> _R | Failure | None:
+        """The result or the failure that the run's folder has of a slide."""
+        if failure := unnamable(task):
+            return failure
+        kept, _ = work_on(task, self.job.ledger.find_of, self.job.log)
+        if kept is not None or retry_failed:
+            return kept
+        return self.job.ledger.failure_of(task)
+
+    def _hand_out(self, crew: Crew[_R]) -> Iterator[SlideOutcome[_R]]:
+        """Give slides to idle workers; those that other processes have ended meanwhile are given at once."""
+        for seat in crew.idle():
+            while self._waiting:
+                task = self._waiting.popleft()
+                outcome = self._claim(task)
+                if isinstance(outcome, SlideOutcome):
+                    yield outcome
+                elif outcome:
+                    self._send(crew, seat, task)
+                    break
+            else:
+                if self._alone and not any(one.seat.host == seat.host for one in self._flights.values()):
+                    self._send(crew, seat, self._alone.popleft())
+        if self._elsewhere and monotonic() > self._look_elsewhere:
+            yield from self._see_what_others_ended()
+            self._look_elsewhere = monotonic() + _ELSEWHERE_S
+
+    def _claim(self, task: SlideTask) -> SlideOutcome[_R] | bool:
+        """True with the claim on a slide; False where another process has it; its outcome where one has ended it."""
+        if not self.claims.take(task.slide_id):
+            self._elsewhere.append(task)
+            return False
+        found = self._ended_before(task, retry_failed=self.retry_failed)
+        if found is None:
+            return True
+        self.claims.release(task.slide_id)
+        return SlideOutcome(task, found, kept=True)
+
+    def _send(self, crew: Crew[_R], seat: Seat, task: SlideTask) -> None:
+        self._flights[task.slide_id] = _Flight(task, seat, monotonic())
+        crew.send(seat, task)
+
+    def _see_what_others_ended(self) -> Iterator[SlideOutcome[_R]]:
+        """Give the slides that another process has ended; take over those of one that is dead."""
+        for _ in range(len(self._elsewhere)):
+            task = self._elsewhere.popleft()
+            outcome = self._claim(task)  # where the other one has it still, it goes back
+            if isinstance(outcome, SlideOutcome):
+                yield outcome
+            elif outcome:
+                self.claims.release(task.slide_id)
+                self._waiting.append(task)
+
+    def _on_progress(self, slide_id: str, stage: str, done: int, total: int) -> None:
+        flight = self._flights.get(slide_id)
+        if flight is not None:
+            if stage != flight.stage:
+                flight.stage = stage
+                self.claims.note(slide_id, stage)
+            self.on_progress(slide_id, stage, done, total)
+
+    def _on_event(self, event: Event[_R]) -> Iterator[SlideOutcome[_R]]:
+        if isinstance(event, Ended):
+            flight = self._flights.pop(event.slide_id, None)
+            if flight is not None:
+                self.claims.release(event.slide_id)
+                yield SlideOutcome(flight.task, event.outcome, kept=False)
+        elif isinstance(event, Computed):
+            if event.slide_id in self._flights:
+                self._flights[event.slide_id].computing = False
+                self._on_progress(event.slide_id, "writing", 0, 0)
+        else:
+            for flight in [one for one in self._flights.values() if one.seat == event.seat]:
+                del self._flights[flight.task.slide_id]
+                yield from self._on_death(flight, event)
+
+    def _on_death(self, flight: _Flight, death: Died) -> Iterator[SlideOutcome[_R]]:
+        """Try a slide again, alone, or let it fail."""
+        task, slide_id = flight.task, flight.task.slide_id
+        if slide_id not in death.begun:
+            self.claims.release(slide_id)
+            self._waiting.appendleft(task)
+            return
+        self.job.ledger.sweep(slide_id)
+        found = self._ended_before(task, retry_failed=True)
+        self._deaths[slide_id] = self._deaths.get(slide_id, 0) + 1
+        if found is None and self._deaths[slide_id] < _ATTEMPTS:
+            self._alone.append(task)
+            return
+        if found is None:
+            made_of = self.job.ledger.made_of(task.inputs)
+            found = self.job.ledger.fail(self._failure(flight, death.how), made_of)
+        self.claims.release(slide_id)
+        yield SlideOutcome(task, found, kept=False)
+
+    def _failure(self, flight: _Flight, how: str) -> Failure:
+        reason = f"{flight.verdict or how}, twice, the second time alone"
+        if "memory" in reason:
+            remedy = "give the run more memory"
+        elif flight.verdict:
+            remedy = "check it with he2her2 inspect --deep, or allow more with --time-limit"
+        else:
+            remedy = "check it with he2her2 inspect --deep"
+        stage = _STAGES.get(flight.stage, flight.stage)
+        return Failure(
+            flight.task.slide_id, str(flight.task.path), stage, reason, f"{remedy}; --retry-failed tries it again"
+        )
+
+    def _enforce_limits(self, crew: Crew[_R]) -> None:
+        """Kill the workers of slides that pass the limits."""
+        minutes, memory_gb = self.limits.minutes, self.limits.memory_gb
+        for flight in self._flights.values():
+            if flight.verdict:
+                continue
+            if minutes is not None and monotonic() - flight.since > 60 * minutes:
+                flight.verdict = f"no result within {in_time(60 * minutes)}"
+            elif memory_gb is not None and (crew.memory_of(flight.seat) or 0) > memory_gb * _GB:
+                flight.verdict = f"its worker needs more than {memory_gb:g} GB of memory"
+            if flight.verdict:
+                crew.kill(flight.seat)

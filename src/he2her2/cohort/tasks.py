@@ -1,0 +1,73 @@
+"""A slide to be worked on, the workers that do so, and what becomes of it."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self, TypeAlias, TypeVar
+
+from he2her2.manifest import SlideRow
+from he2her2.preprocessing import Annotation, read_annotation
+from he2her2.results import Failure, FileStamp, SlideInputs
+
+_P = TypeVar("_P")
+_R = TypeVar("_R")
+
+_MAX_NAME_BYTES = 200  # file systems allow 255, and drafts have longer names than results
+
+
+@dataclass(frozen=True, slots=True)
+class SlideTask:
+    """One slide to be worked on.
+
+    Attributes:
+        slide_id: Its name.
+        path: Its file.
+        mpp: µm per level-0 px, over what the file says.
+        annotations: File of its annotated regions.
+    """
+
+    slide_id: str
+    path: Path
+    mpp: float | None = None
+    annotations: Path | None = None
+
+    @classmethod
+    def of_row(cls, row: SlideRow) -> Self:
+        """The task of a manifest's row."""
+        return cls(row.slide_id, row.path, row.mpp, row.annotations)
+
+    def read_annotation(self, chosen: Sequence[str] = ()) -> Annotation | None:
+        """Its annotated regions; None where it has no file of them.
+
+        Args:
+            chosen: Classes that are tumour; by their names if empty.
+
+        Raises:
+            AnnotationError: They cannot be used.
+        """
+        return None if self.annotations is None else read_annotation(self.annotations, chosen, self.path)
+
+    @property
+    def inputs(self) -> SlideInputs:
+        """The files as they are now, to notice when they change."""
+        annotations = None if self.annotations is None else FileStamp.of(self.annotations)
+        return SlideInputs(str(self.path.absolute()), FileStamp.of(self.path), annotations, self.mpp)
+
+    @property
+    def name_problem(self) -> str | None:
+        """Reason why its name cannot name its folder of results; None where it can."""
+        slide_id = self.slide_id
+        if slide_id.startswith(".") or not slide_id or {"/", "\\", "\0"} & set(slide_id):
+            return f"its name, {slide_id!r}, cannot name a folder"
+        n_bytes = len(os.fsencode(slide_id))
+        if n_bytes > _MAX_NAME_BYTES:
+            return f"its name has {n_bytes} bytes, more than the {_MAX_NAME_BYTES} that a folder's may have here"
+        return None
+
+
+Worker: TypeAlias = Callable[[SlideTask], _P]
+"""From a task to what it makes of the slide; raises `SlideError` or `AnnotationError` where it can make nothing."""
+
+TaskOutcome: TypeAlias = tuple[SlideTask, _R | Failure]
+"""A task and what became of it."""

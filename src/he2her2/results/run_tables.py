@@ -1,0 +1,163 @@
+"""Tables of a run that grow as slides end, whoever ends them: this process, or others that work on the same folder."""
+
+import csv
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+
+from he2her2.files import read_csv, write_csv
+from he2her2.results.failure_records import FailureRecords
+from he2her2.results.slide_folder import PREDICTION, SlideFolders
+from he2her2.results.slide_result import SlideResult
+from he2her2.results.tables import (
+    Failure,
+    PatientResult,
+    ResultRow,
+    read_failures,
+    write_failures,
+    write_patient_results,
+    write_results,
+)
+from he2her2.rules import DecisionRules
+
+PREDICTIONS_FILE = "predictions.csv"
+_SEGMENTATIONS_FILE = "segmentations.csv"
+FAILURES_FILE = "failures.csv"
+_PATIENTS_FILE = "patients.csv"
+_PLANNED_FILE = "planned.csv"
+
+_EVERY_S = 2.0
+_SHARE = 0.02  # of the time may go into writing tables that will be written again
+
+
+@dataclass(slots=True)
+class RunTables:
+    """Rows of the slides of a run that have ended.
+
+    Attributes:
+        slides: The folders of its slides.
+        configuration: SHA-256 of all that can change a result.
+        rules: To be applied to patients; None without any.
+        patient_of: Patient of each slide whose manifest names one.
+    """
+
+    slides: SlideFolders
+    configuration: str
+    rules: DecisionRules | None = None
+    patient_of: Mapping[str, str] = field(default_factory=dict)
+    _rows: dict[str, ResultRow] = field(default_factory=dict)
+    _failures: dict[str, Failure] = field(default_factory=dict)
+    _due: float = 0.0
+
+    @property
+    def folder(self) -> Path:
+        """Of the run."""
+        return self.slides.run
+
+    def add(self, outcome: SlideResult | Failure) -> None:
+        """Take the outcome of a slide; a failure that is on record will be found there, while it is true."""
+        slide_id = outcome.slide_id
+        if not isinstance(outcome, Failure):
+            self._rows[slide_id] = ResultRow.of(outcome)
+            self._failures.pop(slide_id, None)
+            return
+        self._rows.pop(slide_id, None)
+        if not FailureRecords(self.folder).has(slide_id):
+            self._failures[slide_id] = outcome
+
+    def plan(self, slides: Mapping[str, str]) -> None:
+        """Note slides, with their files, that will be worked on, in `planned.csv`; others that are there stay.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
+        planned = read_planned(self.folder)
+        if not slides.items() <= planned.items():
+            rows = sorted((planned | dict(slides)).items())
+            write_csv(self.folder / _PLANNED_FILE, ("slide_id", "path"), rows, line_end="\r\n")
+
+    def write_when_due(self) -> None:
+        """Write the tables, unless that was done a moment ago: a fixed small share of the time goes into it."""
+        if monotonic() < self._due:
+            return
+        start = monotonic()
+        self.write()
+        now = monotonic()
+        self._due = now + max(_EVERY_S, (now - start) / _SHARE)
+
+    def write(self) -> None:
+        """Write the tables of all that has ended; again, where another process ended a slide meanwhile.
+
+        Raises:
+            OutputError: They cannot be written.
+        """
+        self._read_others(self._others())
+        while True:
+            self._write()
+            others = self._others()
+            if not self._read_others(others):
+                return
+
+    def _others(self) -> set[str]:
+        """Slides with a folder whose outcome is unknown here."""
+        try:
+            with os.scandir(self.folder / "slides") as entries:
+                names = {entry.name for entry in entries if not entry.name.startswith(".")}
+        except FileNotFoundError:
+            return set()
+        return names - self._rows.keys() - self._failures.keys()
+
+    def _read_others(self, slide_ids: Iterable[str]) -> int:
+        """Read the results of other processes and of earlier commands; gives their number."""
+        n = 0
+        for slide_id in slide_ids:
+            result = self.slides.sound(slide_id)
+            if result is not None and result.run_digest == self.configuration:
+                self._rows[slide_id] = ResultRow.of(result)
+                n += 1
+        return n
+
+    def _write(self) -> None:
+        rows = [self._rows[slide_id] for slide_id in sorted(self._rows)]
+        predictions = all(row.probability is not None for row in rows) and self.slides.result_file == PREDICTION
+        write_results(
+            self.folder / (PREDICTIONS_FILE if predictions else _SEGMENTATIONS_FILE), rows, predictions=predictions
+        )
+        failures = self._all_failures()
+        write_failures(self.folder / FAILURES_FILE, failures)
+        if self.rules is not None and self.rules.patient_rule is not None and self.patient_of:
+            write_patient_results(self.folder / _PATIENTS_FILE, self._patient_results(self.rules, failures))
+
+    def _all_failures(self) -> list[Failure]:
+        """Of this command, of other processes and of earlier commands, by slide."""
+        failures = dict(self._failures)
+        known = self._rows.keys() | failures.keys()
+        failures |= {one.slide_id: one for one in FailureRecords(self.folder).of(self.configuration, known)}
+        earlier = read_failures(self.folder / FAILURES_FILE)
+        failures = {name: one for name, one in earlier.items() if name not in known} | failures
+        return [failures[slide_id] for slide_id in sorted(failures)]
+
+    def _patient_results(self, rules: DecisionRules, failures: Sequence[Failure]) -> list[PatientResult]:
+        """The stored rules applied to every patient of the manifest whose slides have all ended."""
+        ended = self._rows.keys() | {failure.slide_id for failure in failures}
+        unfinished = {patient for slide_id, patient in self.patient_of.items() if slide_id not in ended}
+        probabilities: dict[str, list[float]] = {
+            patient: [] for patient in self.patient_of.values() if patient not in unfinished
+        }
+        for slide_id, row in sorted(self._rows.items()):
+            patient = self.patient_of.get(slide_id)
+            if row.probability is not None and patient in probabilities:
+                probabilities[patient].append(row.probability)
+        failed = Counter(self.patient_of[one.slide_id] for one in failures if one.slide_id in self.patient_of)
+        return [PatientResult.of(patient, rules, found, failed[patient]) for patient, found in probabilities.items()]
+
+
+def read_planned(run: Path) -> dict[str, str]:
+    """Slides that the commands of a run were given, with their files; none where it is not known."""
+    try:
+        return {row["slide_id"]: row["path"] for row in read_csv(run / _PLANNED_FILE)}
+    except (OSError, ValueError, KeyError, csv.Error):
+        return {}

@@ -1,0 +1,159 @@
+"""Worker processes: what goes wrong in one costs its slide one more attempt, and nothing else."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from he2her2.cohort import Claims, Limits, LocalWorkers, Supervisor
+from he2her2.errors import OutputError
+from he2her2.results import Failure
+from tests.made_up_work import alone, attempts_at, job_in, kept, left_over, supervise, write_slides
+
+
+def test_what_goes_wrong_in_a_worker_costs_its_slide_only(tmp_path):
+    """Killed, aborted, crashed, hung and out of memory: two attempts and a row each; the others have one attempt."""
+    tasks = write_slides(
+        tmp_path / "slides",
+        dies="dies", once="dies_once", aborts="aborts", more="needs_more", hangs="hangs", eats="eats", blank="blank",
+        a="slow_0.2", b="slow_0.2", c="slow_0.2", d="d", e="e",
+    )  # fmt: skip
+
+    found = supervise(tmp_path / "run", tasks, limits=Limits(minutes=2 / 60, memory_gb=0.4))
+
+    reasons = {name: one.reason for name, one in found.items() if isinstance(one, Failure)}
+    assert reasons == {
+        "dies": "its worker was killed (SIGKILL), as systems do when memory runs out, twice, the second time alone",
+        "aborts": "its worker was ended by SIGABRT, as a library does by a crash, twice, the second time alone",
+        "hangs": "no result within 2 s, twice, the second time alone",
+        "eats": "its worker needs more than 0.4 GB of memory, twice, the second time alone",
+        "more": "its worker ran out of memory, twice, the second time alone",
+        "blank": "blank",
+    }
+    assert {one.stage for one in found.values() if isinstance(one, Failure)} == {"scoring", "tissue"}
+    assert found["once"] == "DIES ONCE"
+    assert {task.slide_id: attempts_at(task) for task in tasks} == {
+        "dies": 2, "once": 2, "aborts": 2, "more": 2, "hangs": 2, "eats": 2, "blank": 1,
+        "a": 1, "b": 1, "c": 1, "d": 1, "e": 1,
+    }  # fmt: skip
+    assert kept(tmp_path / "run").keys() == found.keys() - reasons.keys()
+    assert not left_over(tmp_path / "run")
+    assert "Fatal Python error: Aborted" in (tmp_path / "run" / "errors.log").read_text()  # where it crashed
+
+
+def test_failures_are_kept_until_their_slide_changes_or_they_are_asked_for(tmp_path):
+    """The same command again tries no slide that failed; a changed file, or --retry-failed, does."""
+    run, tasks = tmp_path / "run", write_slides(tmp_path / "slides", a="blank", b="b")
+    crew = alone
+    supervise(run, tasks, crew=crew)
+    supervise(run, tasks, crew=crew)
+    assert [attempts_at(task) for task in tasks] == [1, 1]
+
+    supervise(run, tasks, crew=crew, retry_failed=True)
+    assert [attempts_at(task) for task in tasks] == [2, 1]
+
+    tasks[0].path.write_text("mended")
+    assert supervise(run, tasks, crew=crew)["a"] == "MENDED"
+    assert not list((run / "failures").iterdir())
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_full_disk_stops_the_run_with_what_is_done_intact(tmp_path, workers):
+    """It is no slide's failure."""
+    tasks = write_slides(tmp_path / "slides", a="a", b="full", c="slow_5")
+    crew = alone if workers == 0 else None
+
+    with pytest.raises(OutputError, match="the disk is full"):
+        supervise(tmp_path / "run", tasks, workers=1, crew=crew)
+
+    assert kept(tmp_path / "run") == {"a": "A"}
+    assert not (tmp_path / "run" / "failures").exists()
+    assert not left_over(tmp_path / "run")
+
+
+def test_the_loop_that_is_left_ends_its_workers(tmp_path):
+    """At once, whatever they are at, and without a trace."""
+    tasks = write_slides(tmp_path / "slides", a="a", b="hangs", c="hangs")
+    run = tmp_path / "run"
+    begin = time.monotonic()
+    with Claims(run) as claims:
+        supervisor = Supervisor(job_in(run), lambda job, n, report: LocalWorkers(job, n - 1, report), claims)
+        outcomes = supervisor.run(tasks)
+        assert next(outcomes).found == "A"
+        begin = time.monotonic()
+        outcomes.close()
+
+    assert time.monotonic() - begin < 3
+    assert not left_over(run)
+
+
+_TWO = """
+import sys
+from pathlib import Path
+from tests.made_up_work import alone, supervise
+from he2her2.cohort import SlideTask
+run, slides = Path(sys.argv[1]), Path(sys.argv[2])
+tasks = [SlideTask(file.stem, file) for file in sorted(slides.glob("*.svs"))]
+found = supervise(run, tasks, crew=alone)
+assert len(found) == len(tasks), found
+"""
+
+
+def _process(tmp_path):
+    return subprocess.Popen([sys.executable, "-c", _TWO, tmp_path / "run", tmp_path / "slides"])
+
+
+def test_two_processes_share_a_folder(tmp_path):
+    """No slide is worked on twice, and both end with all of them; one that is killed is taken over."""
+    tasks = write_slides(tmp_path / "slides", **{f"s{k:02}": "slow_0.3" for k in range(12)})
+    first, second = _process(tmp_path), _process(tmp_path)
+
+    assert first.wait(60) == second.wait(60) == 0
+    assert [attempts_at(task) for task in tasks] == [1] * 12
+    assert not left_over(tmp_path / "run")
+
+    more = write_slides(tmp_path / "slides", x="slow_1", y="slow_1")
+    killed, other = _process(tmp_path), None
+    try:
+        until = time.monotonic() + 30
+        while not attempts_at(more[0]) and time.monotonic() < until:
+            time.sleep(0.02)
+        other = _process(tmp_path)
+        killed.send_signal(signal.SIGKILL)
+        assert other.wait(60) == 0
+    finally:
+        for process in filter(None, (killed, other)):
+            process.kill()
+            process.wait()
+    assert kept(tmp_path / "run").keys() >= {"x", "y"}
+    assert not left_over(tmp_path / "run")
+
+
+def test_a_claim_of_another_machine_lasts_while_it_gives_signs_of_life(tmp_path):
+    """And is taken over once it has given none for a while."""
+    with Claims(tmp_path) as claims:
+        assert claims.take("a")
+        file = tmp_path / "claims" / "a.json"
+        text = file.read_text().replace(os.uname().nodename, "elsewhere")
+        file.write_text(text)
+        with Claims(tmp_path, patience_s=0.3) as others:
+            assert not others.take("a")
+            for _ in range(5):
+                time.sleep(0.1)
+                os.utime(file)
+                assert not others.take("a")
+            time.sleep(0.4)
+            assert others.take("a")
+
+
+def test_a_process_of_the_same_number_is_another(tmp_path):
+    """Numbers come again, and machines are restarted: the claim of one that is gone holds nothing up."""
+    with Claims(tmp_path) as claims, Claims(tmp_path) as others:
+        assert claims.take("a")
+        assert not others.take("a")
+        file = tmp_path / "claims" / "a.json"
+        file.write_text(file.read_text().replace('"born": "', '"born": "1'))
+        assert others.take("a")
