@@ -33,7 +33,7 @@ from he2her2.evaluation.audits.shortcuts import (
     candidates_of,
     permutation_p,
 )
-from he2her2.evaluation.audits.sites import _auc_difference, _threshold_keeping
+from he2her2.evaluation.audits.sites import _threshold_keeping, auc_difference
 from he2her2.evaluation.audits.stability import redraw, square_blocks
 from he2her2.evaluation.slide_properties import PROPERTIES, stated_properties
 from he2her2.geometry import TileGrid
@@ -316,11 +316,11 @@ def test_a_carried_threshold_finds_its_share_of_the_other_sites_positives():
     assert (found > threshold).sum() == 94
 
 
-def test_an_auc_difference_of_like_groups_holds_zero():
+def test_anauc_difference_of_like_groups_holds_zero():
     """MOVER's interval covers 0 in about 95 of 100 draws."""
     pairs = [(made_up_cases(60, seed=k), made_up_cases(80, seed=k + 500)) for k in range(100)]
 
-    covered = sum((d := _auc_difference(one, two)).low <= 0 <= d.high for one, two in pairs)
+    covered = sum((d := auc_difference(one, two)).low <= 0 <= d.high for one, two in pairs)
 
     assert covered >= 90
 

@@ -54,6 +54,18 @@ _Store = Annotated[
     typer.Option(metavar="WEIGHTS", help="Keep the rules beside these weights, for predict.", show_default=False),
 ]
 _Reference = Annotated[Path | None, typer.Option(help="A run over slides like those of training.", show_default=False)]
+_Covariates = Annotated[
+    Path | None,
+    typer.Option(metavar="CSV", help="Covariates of slides or patients, each tried as a shortcut.", show_default=False),
+]
+_Features = Annotated[
+    Path | None,
+    typer.Option(help="Features of slides (a folder of h5, or a CSV), for shifts of sites.", show_default=False),
+]
+_By = Annotated[
+    list[str] | None,
+    typer.Option(metavar="COLUMN", help="Subgroups by this column; may be given again.", show_default=False),
+]
 _WeightsOfRun = Annotated[
     str | None, typer.Option("--weights", help="Weights of the run, to redraw tiles.", show_default=False)
 ]
@@ -116,6 +128,9 @@ def evaluate_run(  # noqa: PLR0913  # a command's options
     calibration: _Correction = "temperature",
     store: _Store = None,
     reference: _Reference = None,
+    covariates: _Covariates = None,
+    features: _Features = None,
+    by: _By = None,
     weights: _WeightsOfRun = None,
     prevalence: _Prevalence = 0.15,
     audit_slides: _AuditSlides = 200,
@@ -160,6 +175,9 @@ def evaluate_run(  # noqa: PLR0913  # a command's options
         validation_manifest=validation_manifest,
         budgets=Budgets(miss, false, confidence, prevalence, calibration),
         reference=reference,
+        covariates=covariates,
+        features=features,
+        by=tuple(by or ()),
         weights=weights,
         audit_slides=audit_slides,
         seed=seed,

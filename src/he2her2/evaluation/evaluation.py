@@ -14,14 +14,17 @@ from he2her2.evaluation.audits import (
     domain_audit,
     run_aggregator,
     seeds_audit,
+    shift_audit,
     shortcut_audit,
     site_audit,
     site_results,
+    subgroup_audit,
     tile_audits,
 )
 from he2her2.evaluation.benefit import NamedCurve, decision_curves
 from he2her2.evaluation.cases import Cases, Joined, by_patient, check_patient_rule, join
 from he2her2.evaluation.comparison import RunComparison, compare_runs
+from he2her2.evaluation.covariates import Covariates, columns_named, read_covariates, read_features
 from he2her2.evaluation.leakage import (
     add_validation_patients,
     check_disjoint,
@@ -158,6 +161,7 @@ def evaluate(question: Question, say: Callable[[str], None] = lambda _: None) ->
     missing = missing_data(run, joined)
     kept = _kept(run, joined)
     corrected = _corrected(applied, joined.patients) if kept is None else kept.probability
+    covariates = Covariates() if question.covariates is None else read_covariates(question.covariates, manifest)
     say("auditing")
     return Evaluation(
         question=question,
@@ -176,7 +180,7 @@ def evaluate(question: Question, say: Callable[[str], None] = lambda _: None) ->
             *provenance_limitations(run.path),
             *question.leak_notes,
         ),
-        audits=_audits(question, run, joined, sites, validation, manifest),
+        audits=_audits(question, predictions, joined, sites, validation, manifest, covariates),
         sites=sites,
         comparison=comparison,
         reliability=reliability(joined.patients) if predictions.is_probability else None,
@@ -186,7 +190,11 @@ def evaluate(question: Question, say: Callable[[str], None] = lambda _: None) ->
         applied=applied,
         at_choice=at_choice,
         missing=missing,
-        read_as=(*predictions.notes, *(f"{question.manifest.name}: {note}." for note in manifest.notes)),
+        read_as=(
+            *predictions.notes,
+            *covariates.notes,
+            *(f"{question.manifest.name}: {note}." for note in manifest.notes),
+        ),
     )
 
 
@@ -301,19 +309,22 @@ def _corrected(applied: AppliedRules | None, patients: Cases) -> NDArray[np.floa
 
 def _audits(
     question: Question,
-    run: RunFolder,
+    predictions: Predictions,
     joined: Joined,
     sites: tuple[SiteResult, ...],
     validation: Validation | None,
     manifest: Manifest,
+    covariates: Covariates,
 ) -> tuple[Audit, ...]:
     """Every audit of a run.
 
     Raises:
         EvaluationError: A run that was given for an audit cannot be used.
     """
-    slides, patients = joined.slides, joined.patients
-    properties = slide_properties(run, slides.ids, stated_properties(manifest))
+    slides, patients, run = joined.slides, joined.patients, predictions.run
+    properties = covariates.added_to(slide_properties(run, slides.ids, stated_properties(manifest)))
+    features = None if question.features is None else read_features(question.features, manifest)
+    named = columns_named(question.by, covariates, manifest, slides.ids).of_patients(slides.patients, patients.ids)
     stability, heterogeneity = tile_audits(
         run,
         slides,
@@ -325,7 +336,9 @@ def _audits(
     seeds = seeds_audit(slides, np.stack([other.probabilities(slides.ids) for other in (run, *others)]))
     return (
         shortcut_audit(patients, properties.of_patients(slides.patients, patients.ids), question.seed),
+        subgroup_audit(patients, named.values, named.categories, is_probability=predictions.is_probability),
         site_audit(sites),
+        shift_audit(patients, features and features.of_patients(slides.ids, slides.patients), question.seed),
         domain_audit(properties, slides.patients, *_reference(question, joined, validation)),
         stability,
         seeds,

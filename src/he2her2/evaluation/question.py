@@ -30,6 +30,9 @@ class Question:
         validation_manifest: Their labels, where they are in another manifest.
         budgets: Error budgets of the rules.
         reference: A run over slides like the training slides; None takes the validation slides.
+        covariates: A table of covariates of slides or patients, for the audits.
+        features: Features of slides: a folder of h5 files, or a wide table.
+        by: Columns of the manifest or of the covariates, for subgroups.
         weights: Of the run, to redraw tiles.
         audit_slides: Most slides that the tile audits read.
         seed: Of every draw.
@@ -48,6 +51,9 @@ class Question:
     validation_manifest: Path | None = None
     budgets: Budgets = field(default_factory=Budgets)
     reference: Path | None = None
+    covariates: Path | None = None
+    features: Path | None = None
+    by: tuple[str, ...] = ()
     weights: str | None = None
     audit_slides: int = N_SLIDES
     seed: int = 0

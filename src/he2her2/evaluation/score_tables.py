@@ -1,8 +1,8 @@
 """Scores of any tool: a table of slides or patients with a score each, read as if `predict` had written it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -11,6 +11,7 @@ from scipy.special import expit
 
 from he2her2.errors import EvaluationError, quoted
 from he2her2.evaluation.cases import CaseLevel
+from he2her2.evaluation.named_rows import ID_SYNONYMS, FoundRows, find_rows
 from he2her2.labels import Her2Status, IhcScore, parse_ihc
 from he2her2.manifest import (
     Manifest,
@@ -19,23 +20,19 @@ from he2her2.manifest import (
     bare_name,
     is_blank,
     match_columns,
-    patient_key,
     raise_problems,
     read_labels,
     read_manifest,
     read_table,
     shown_columns,
-    without_ending,
 )
 from he2her2.results import Failure, PredictedSlide, RunDescription, RunFolder, open_run
 from he2her2.units import parse_number
 
 Scale: TypeAlias = Literal["auto", "probability", "percent", "logit", "any"]
 
-_PATIENTS = ("patient_id", "patient", "case_id", "case", "patient_name", "patient_barcode", "bcr_patient_barcode")
 _SYNONYMS: Mapping[str, tuple[str, ...]] = {
-    "slide": ("slide_id", "slide", "slide_name", "image_id", "image", "wsi", "wsi_name", "filename", "file", "id"),
-    "patient": (*_PATIENTS, "submitter_id", "participant"),
+    **ID_SYNONYMS,
     "score": (
         *(
             "probability",
@@ -136,7 +133,8 @@ def open_predictions(path: Path, manifest: Manifest, reading: ScoreReading | Non
 def _read_scores(path: Path, manifest: Manifest, reading: ScoreReading) -> Predictions:
     table = read_table(path)
     names = _columns(table, reading)
-    level, id_column, rows = _rows_of_slides(table, names, manifest)
+    found = find_rows(table, [names[field] for field in ("slide", "patient") if field in names], manifest)
+    rows = _one_row_each(table, found, names["score"])
     scores = {slide_id: _score(path, row, names["score"]) for slide_id, row in rows.items()}
     known = {slide_id: score for slide_id, score in scores.items() if score is not None}
     values = np.array(list(known.values()))
@@ -159,10 +157,11 @@ def _read_scores(path: Path, manifest: Manifest, reading: ScoreReading) -> Predi
     }
     lost = [name for name, score in scores.items() if score is None]
     failures = {name: Failure(name, "", "score", "its score is blank", "score it again") for name in lost}
-    read_as = f"{path.name}: {level}s in {id_column!r}, {'scores' if scale == 'any' else scale} in {names['score']!r}"
+    kind = "scores" if scale == "any" else scale
+    read_as = f"{path.name}: {found.level}s in {found.column!r}, {kind} in {names['score']!r}"
     run = RunFolder(path, RunDescription(), predictions, failures)
     return Predictions(
-        run, cut, level, scale != "any", (f"{read_as}; {decided}.", *(f"{path.name}: {n}." for n in table.notes))
+        run, cut, found.level, scale != "any", (f"{read_as}; {decided}.", *(f"{path.name}: {n}." for n in table.notes))
     )
 
 
@@ -202,65 +201,19 @@ def _is_score(table: Table, column: str) -> bool:
         return False
 
 
-def _rows_of_slides(
-    table: Table, names: Mapping[str, str], manifest: Manifest
-) -> tuple[CaseLevel, str, dict[str, TableRow]]:
-    """Row of each slide, by the column and the level at which most rows are found in the manifest.
-
-    Names that the manifest lacks stay as they are.
+def _one_row_each(table: Table, found: FoundRows, column: str) -> dict[str, TableRow]:
+    """The only row of each slide.
 
     Raises:
         EvaluationError: A slide or patient has several scores.
     """
-    finders: Mapping[CaseLevel, Callable[[str], Sequence[str]]] = {
-        "slide": _slide_finder(manifest),
-        "patient": _patient_finder(manifest),
-    }
-    columns = [names[field] for field in ("slide", "patient") if field in names]
-    ways = [(level, column) for column in columns for level in finders]
-
-    def n_found(way: tuple[CaseLevel, str]) -> int:
-        return sum(bool(finders[way[0]](row.text(way[1]))) for row in table.rows)
-
-    level, column = max(ways, key=n_found)  # the first of those that find as many
-    rows: dict[str, TableRow] = {}
-    for row in table.rows:
-        for slide_id in finders[level](row.text(column)) or [row.text(column)]:
-            other = rows.setdefault(slide_id, row)
-            if other.text(names["score"]) != row.text(names["score"]):
-                raise EvaluationError(
-                    f"{table.path}: {level} {quoted(row.text(column))} has several scores (lines {other.line} and "
-                    f"{row.line}); keep one row of each"
-                )
-    by_patient = all(row.slide_id == row.patient_id for row in manifest.rows)
-    return "patient" if by_patient else level, column, rows
-
-
-def _slide_finder(manifest: Manifest) -> Callable[[str], Sequence[str]]:
-    """Slides that a name stands for: by the slide's name, else by the name of its file without folder and ending."""
-    exact = {row.slide_id: [row.slide_id] for row in manifest.rows}
-    by_file: dict[str, set[str]] = {}
-    for row in manifest.rows:
-        for name in {row.slide_id, row.path.name}:
-            by_file.setdefault(_file_stem(name), set()).add(row.slide_id)
-
-    def find(name: str) -> Sequence[str]:
-        like = by_file.get(_file_stem(name), ())
-        return exact.get(name) or (list(like) if len(like) == 1 else [])
-
-    return find
-
-
-def _file_stem(name: str) -> str:
-    return without_ending(PurePath(name.replace("\\", "/")).name)
-
-
-def _patient_finder(manifest: Manifest) -> Callable[[str], Sequence[str]]:
-    """All slides of the patient that a name stands for."""
-    slides: dict[str, list[str]] = {}
-    for row in manifest.rows:
-        slides.setdefault(patient_key(row.patient_id), []).append(row.slide_id)
-    return lambda name: slides.get(patient_key(name), [])
+    for rows in found.rows.values():
+        if others := [row for row in rows if row.text(column) != rows[0].text(column)]:
+            raise EvaluationError(
+                f"{table.path}: {found.level} {quoted(rows[0].text(found.column))} has several scores (lines "
+                f"{rows[0].line} and {others[0].line}); keep one row of each"
+            )
+    return {slide_id: rows[0] for slide_id, rows in found.rows.items()}
 
 
 def _score(path: Path, row: TableRow, column: str) -> float | None:

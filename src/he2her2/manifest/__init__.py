@@ -9,7 +9,7 @@ from he2her2.manifest.checks import (
     raise_problems,
     require_usable,
 )
-from he2her2.manifest.columns import TableColumns, bare_name, match_columns, shown_columns
+from he2her2.manifest.columns import TableColumns, bare_name, is_about_her2, match_columns, shown_columns
 from he2her2.manifest.counts import count_manifest
 from he2her2.manifest.csv_tables import Table, TableRow, is_blank, names_nothing, read_table
 from he2her2.manifest.labelled_table import TestColumns, label_tests, write_labelled_table
@@ -68,6 +68,7 @@ __all__ = [
     "contradictions",
     "count_manifest",
     "hashed_patient",
+    "is_about_her2",
     "is_blank",
     "join_records",
     "label_of",

@@ -129,6 +129,16 @@ def shown_columns(columns: Sequence[str]) -> str:
     return named if more <= 1 else f"{named} and {more} more"
 
 
+def is_about_her2(column: str) -> bool:
+    """Check if a heading looks like one of HER2 tests.
+
+    Example:
+        >>> is_about_her2("HER2_fish_status"), is_about_her2("age")
+        (True, False)
+    """
+    return _HER2_LIKE.search(column.lower()) is not None
+
+
 def _differences(table: Table, name: str, columns: Sequence[str]) -> Iterator[str]:
     """A problem where columns that match one field differ; without rows they cannot be told apart."""
     first, *others = columns
@@ -153,7 +163,7 @@ def _notes(table: Table, synonyms: Mapping[str, Sequence[str]], names: Mapping[s
     if missing:
         pairs = ", ".join(f"{column!r} (is it {misspelt[column]}?)" for column in missing[:_SHOWN])
         yield f"columns that look like one of ours and are not read: {pairs}; rename them if they are meant"
-    her2 = [column for column in unused if column not in missing and _HER2_LIKE.search(column.lower())]
+    her2 = [column for column in unused if column not in missing and is_about_her2(column)]
     if her2:
         yield f"columns about HER2 that are not read: {shown_columns(her2)}"
 

@@ -55,7 +55,16 @@ from he2her2.statistics.roc import (
     average_precision_interval,
 )
 from he2her2.statistics.small_samples import ExactTests, exact_tests
-from he2her2.statistics.tests import Difference, McNemar, aucs_equal, delong_difference, holm, mcnemar, rate_difference
+from he2her2.statistics.tests import (
+    Difference,
+    McNemar,
+    aucs_equal,
+    delong_difference,
+    holm,
+    mcnemar,
+    rate_difference,
+    two_rates_p,
+)
 from he2her2.statistics.triage import arm_counts, choose_triage
 
 __all__ = [
@@ -121,6 +130,7 @@ __all__ = [
     "reliability_curve",
     "roc_curve",
     "saved_against_missed",
+    "two_rates_p",
     "weighted_f1",
     "weighted_precision",
     "weighted_recall",

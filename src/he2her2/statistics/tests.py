@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import binom, chi2, t
+from scipy.stats import binom, chi2, fisher_exact, t
 
 from he2her2.statistics.intervals import LEVEL, Estimate, Patients, mean_interval, wilson_limits
 from he2her2.statistics.resampling import patient_index
@@ -205,6 +205,23 @@ def newcombe_paired(
 
 def _root(square: float) -> float:
     return math.sqrt(max(0.0, square))
+
+
+def two_rates_p(first: ArrayLike, second: ArrayLike) -> float:
+    """Fisher's exact two-sided p-value of two shares of different patients; nan where one has no cases.
+
+    Args:
+        first: (m,) bool, one value a patient.
+        second: (n,) bool.
+
+    Example:
+        >>> round(two_rates_p([True] * 8, [True] * 3 + [False] * 5), 3)
+        0.026
+    """
+    one, two = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
+    if not len(one) or not len(two):
+        return math.nan
+    return float(fisher_exact([[one.sum(), (~one).sum()], [two.sum(), (~two).sum()]]).pvalue)
 
 
 def holm(p_values: list[float]) -> list[float]:

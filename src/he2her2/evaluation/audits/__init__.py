@@ -2,9 +2,11 @@
 
 from he2her2.evaluation.audits.audit import Audit, AuditRow, Cell
 from he2her2.evaluation.audits.domain import domain_audit
+from he2her2.evaluation.audits.shift import shift_audit
 from he2her2.evaluation.audits.shortcuts import shortcut_audit
 from he2her2.evaluation.audits.sites import SiteResult, sensitivity_specificity, site_audit, site_results
 from he2her2.evaluation.audits.stability import seeds_audit
+from he2her2.evaluation.audits.subgroups import subgroup_audit
 from he2her2.evaluation.audits.tiles import N_SLIDES, run_aggregator, tile_audits
 
 __all__ = [
@@ -17,8 +19,10 @@ __all__ = [
     "run_aggregator",
     "seeds_audit",
     "sensitivity_specificity",
+    "shift_audit",
     "shortcut_audit",
     "site_audit",
     "site_results",
+    "subgroup_audit",
     "tile_audits",
 ]

@@ -18,7 +18,7 @@ from scipy.stats import norm, rankdata
 from he2her2.evaluation.audits.any_shape import any_shape_p, atoms_of, cross_fitted, looked_at, patterns_of
 from he2her2.evaluation.audits.audit import Audit, Cell, not_done
 from he2her2.evaluation.cases import Cases
-from he2her2.evaluation.slide_properties import COLOUR, STATED, SlideProperties
+from he2her2.evaluation.slide_properties import COLOUR, FILE_VENDOR, PROPERTIES, STATED, SlideProperties
 from he2her2.statistics import (
     AUC_METHOD,
     AucInfluence,
@@ -126,8 +126,9 @@ def candidates_of(patients: Cases, properties: SlideProperties) -> dict[str, NDA
     found = {}
     for name, columns in _SHORTCUTS.items():
         found[name] = _ranked(properties.matrix(columns))
+    found |= {name: _ranked(properties.matrix([name])) for name in properties.values if name not in PROPERTIES}
     found[_SITE] = _indicators(patients.sites)
-    found |= {name: _indicators(properties.categories[name]) for name in STATED if name in properties.categories}
+    found |= {name: _indicators(names) for name, names in properties.categories.items() if name != FILE_VENDOR}
     found = {name: columns for name, columns in found.items() if columns.shape[1]}
     if len(found) > 1:
         found[_TOGETHER] = np.concatenate(list(found.values()), axis=1)
@@ -215,6 +216,7 @@ def any_shape(
         The test; None where no property differs between patients, or too few of a class are looked at.
     """
     numbers = {word: properties.values[column] for column, word in _WORDS.items()}
+    numbers |= {name: values for name, values in properties.values.items() if name not in PROPERTIES}
     categories = {_SITE: patients.sites} | dict(properties.categories)
     together = [[_WORDS[column] for column in columns] for columns in (COLOUR, _SPREAD)]
     atoms = atoms_of(numbers, categories, together)

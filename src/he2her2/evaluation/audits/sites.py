@@ -78,20 +78,20 @@ def site_results(cases: Cases) -> tuple[SiteResult, ...]:
 def _site(cases: Cases, name: str, strict: float) -> SiteResult:
     here, others = cases.take(cases.sites == name), cases.take((cases.sites != name) & (cases.sites != ""))
     carried = here.decided_at(_threshold_keeping(others, _KEPT_SENSITIVITY))
-    apart = _auc_difference(here, others, level=strict)
+    apart = auc_difference(here, others, level=strict)
     return SiteResult(
         name,
         len(here),
         here.n_positive,
         auc_interval(here.truth, here.probability, here.patients),
-        _auc_difference(here, others),
+        auc_difference(here, others),
         *sensitivity_specificity(here),
         *sensitivity_specificity(carried),
         differs=not math.isnan(apart.value) and (apart.low > 0 or apart.high < 0),
     )
 
 
-def _auc_difference(first: Cases, second: Cases, level: float = 0.95) -> Estimate:
+def auc_difference(first: Cases, second: Cases, level: float = 0.95) -> Estimate:
     """AUC of one group of patients less that of another, with MOVER's interval."""
     one, two = (auc_interval(group.truth, group.probability, group.patients, level=level) for group in (first, second))
     value = one.value - two.value

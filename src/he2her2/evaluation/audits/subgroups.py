@@ -1,0 +1,134 @@
+"""Subgroups by a column: the model's figures in each, and whether they differ from those of all other patients."""
+
+import math
+from collections.abc import Mapping
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from he2her2.evaluation.audits.audit import Audit, AuditRow, not_done
+from he2her2.evaluation.audits.sites import auc_difference, sensitivity_specificity
+from he2her2.evaluation.cases import Cases
+from he2her2.statistics import auc_interval, calibration_line, holm, two_rates_p
+
+_NAME = "subgroups"
+_ALPHA = 0.05
+_FEWEST = 5
+_MOST_LEVELS = 12
+_PARTS = 3
+_METHOD = (
+    "Each subgroup of at least 5 patients against all other patients: AUC (difference with MOVER's interval, Zou & "
+    "Donner 2008), sensitivity and specificity at the run's threshold (Fisher's exact test). A column of numbers is "
+    "cut at its terciles, each value in one part. An alarm needs p under 0.05 after Holm's correction over all tests, "
+    "or an AUC difference whose interval at Bonferroni's level excludes 0. Subgroups that are not shown to differ are "
+    "not shown to be equal."
+)
+
+
+def subgroup_audit(
+    patients: Cases,
+    numbers: Mapping[str, NDArray[np.float64]],
+    categories: Mapping[str, NDArray[np.str_]],
+    *,
+    is_probability: bool = True,
+) -> Audit:
+    """Measure each subgroup of patients.
+
+    Args:
+        patients: Evaluated patients.
+        numbers: By column, (n,) numbers of the patients, nan where unknown; cut into thirds.
+        categories: By column, (n,) names; empty where unknown.
+        is_probability: Whether observed over expected positives is to be told.
+    """
+    columns = {**{name: _thirds(values) for name, values in numbers.items()}, **categories}
+    if not columns:
+        return not_done(_NAME, "name columns of the manifest or of --covariates (--by)", _METHOD)
+    groups = [
+        (column, level, names == level)
+        for column, names in columns.items()
+        for level in _levels(names)
+        if (names == level).sum() >= _FEWEST
+    ]
+    groups = [(column, level, inside) for column, level, inside in groups if not inside.all()]
+    if not groups:
+        return not_done(_NAME, f"{', '.join(columns)}: fewer than two groups of {_FEWEST} patients", _METHOD)
+    found = [_measured(patients, inside, 1 - _ALPHA / len(groups)) for _, _, inside in groups]
+    adjusted = holm([p for _, ps, _ in found for p in ps])
+    rows: list[AuditRow] = []
+    for k, ((column, level, _), (figures, _, apart)) in enumerate(zip(groups, found, strict=True)):
+        p = [value for value in adjusted[2 * k : 2 * k + 2] if not math.isnan(value)]
+        ratio = {} if is_probability else {"observed_expected": None}
+        rows.append(
+            {
+                "column": column,
+                "group": level,
+                **figures,
+                **ratio,
+                "p_rates_holm": round(min(p), 4) if p else None,
+                "differs": apart or any(v < _ALPHA for v in p),
+            }
+        )
+    return Audit(_NAME, _sentence(rows), any(row["differs"] for row in rows), tuple(rows), _METHOD)
+
+
+def _levels(names: NDArray[np.str_]) -> list[str]:
+    """The most frequent names of a column, in order."""
+    found, counts = np.unique(names[names != ""], return_counts=True)
+    return sorted(found[np.argsort(-counts, kind="stable")][:_MOST_LEVELS].tolist(), key=_natural)
+
+
+def _natural(name: str) -> tuple[float, str]:
+    """Sorts parts of numbers by their lower end."""
+    start = name.partition(" ")[0].lstrip("<")
+    try:
+        return float(start) - name.startswith("<") * 1e-9, name
+    except ValueError:
+        return math.inf, name
+
+
+def _thirds(values: NDArray[np.float64]) -> NDArray[np.str_]:
+    """Names of the thirds of numbers, or the numbers where there are few."""
+    known = ~np.isnan(values)
+    distinct = np.unique(values[known])
+    if len(distinct) <= _PARTS + 1:
+        return np.array([f"{value:g}" if ok else "" for value, ok in zip(values, known, strict=True)])
+    cuts = np.unique(np.quantile(values[known], np.arange(1, _PARTS) / _PARTS))
+    part = np.searchsorted(cuts, values, side="right")
+    ends = [-math.inf, *cuts.tolist(), math.inf]
+    texts = [_between(low, high) for low, high in pairwise(ends)]
+    return np.array([texts[k] if ok else "" for k, ok in zip(part.tolist(), known, strict=True)])
+
+
+def _between(low: float, high: float) -> str:
+    if math.isinf(low):
+        return f"<{high:.4g}"
+    return f"{low:.4g} or more" if math.isinf(high) else f"{low:.4g} to {high:.4g}"
+
+
+def _measured(patients: Cases, inside: NDArray[np.bool_], strict: float) -> tuple[AuditRow, tuple[float, float], bool]:
+    """Figures of a subgroup, p-values of its sensitivity and specificity, and whether its AUC differs."""
+    here, others = patients.take(inside), patients.take(~inside)
+    sensitivity, specificity = sensitivity_specificity(here)
+    apart = auc_difference(here, others, level=strict)
+    figures: AuditRow = {
+        "n": len(here),
+        "positive": here.n_positive,
+        "auc": auc_interval(here.truth, here.probability, here.patients),
+        "auc_less_others": auc_difference(here, others),
+        "sensitivity": sensitivity,
+        "specificity": specificity,
+        "observed_expected": calibration_line(here.truth, here.probability).ratio,
+    }
+    p = tuple(
+        two_rates_p(here.decided[here.truth == kind] == kind, others.decided[others.truth == kind] == kind)
+        for kind in (True, False)
+    )
+    return figures, (p[0], p[1]), not math.isnan(apart.value) and (apart.low > 0 or apart.high < 0)
+
+
+def _sentence(rows: list[AuditRow]) -> str:
+    apart = [f"{row['column']} {row['group']}" for row in rows if row["differs"]]
+    if not apart:
+        return f"None of {len(rows)} subgroups is shown to differ from all other patients."
+    return f"{len(apart)} of {len(rows)} subgroups differ from all other patients: {', '.join(apart)}."

@@ -1,0 +1,203 @@
+"""Covariates, features and subgroups: read from tables as people have them, and audited."""
+
+from dataclasses import replace
+
+import h5py
+import numpy as np
+import pytest
+from scipy.spatial.distance import pdist, squareform
+
+from he2her2.errors import EvaluationError
+from he2her2.evaluation.audits import shift_audit, shortcut_audit, subgroup_audit
+from he2her2.evaluation.audits.shift import discrepancies
+from he2her2.evaluation.covariates import Covariates, SlideFeatures, columns_named, read_covariates, read_features
+from he2her2.evaluation.slide_properties import PROPERTIES, SlideProperties
+from he2her2.manifest import read_labels
+from tests.made_up_runs import made_up_cases
+
+LABELS = (
+    "slide_id,patient_id,her2_status,site,Age (years)\ns1,P1,positive,A,50\ns2,P1,positive,A,50\ns3,P2,negative,B,NA\n"
+)
+
+
+def manifest_in(folder):
+    (folder / "labels.csv").write_text(LABELS)
+    return read_labels(folder / "labels.csv")
+
+
+def test_columns_are_numbers_or_names(tmp_path):
+    """Of patients, given to all their slides; labels, texts and blanks are left out and named."""
+    table = "PATIENT,tissue mm2,ER,HER2 FISH,empty\np1,3.5,+ve,amplified,\np2,NA,-ve,,\n"
+    (tmp_path / "c.csv").write_text(table)
+    found = read_covariates(tmp_path / "c.csv", manifest_in(tmp_path))
+
+    assert found.numbers == {"tissue mm2": {"s1": 3.5, "s2": 3.5}}
+    assert found.categories == {"ER": {"s1": "+ve", "s2": "+ve", "s3": "-ve"}}
+    assert "columns about HER2 are no covariates: HER2 FISH" in found.notes[1]
+    assert "not used, as blank or of a name for each: empty" in found.notes[2]
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("x,y\n1,2\n", "names neither slides nor patients"),
+        ("patient,y\nQ,2\n", "names no slide or patient"),
+        ("patient,her2\np1,2\n", "no column of numbers"),
+    ],
+)
+def test_a_table_without_covariates_is_refused(tmp_path, table, said):
+    """With what it has."""
+    (tmp_path / "c.csv").write_text(table)
+    with pytest.raises(EvaluationError, match=said):
+        read_covariates(tmp_path / "c.csv", manifest_in(tmp_path))
+
+
+def test_subgroups_are_named_loosely(tmp_path):
+    """Columns of the manifest or of the covariates; one that is nowhere is refused with those there are."""
+    manifest, ids = manifest_in(tmp_path), np.array(["s1", "s3"])
+    found = columns_named(["age years", "Site"], Covariates(), manifest, ids)
+
+    assert found.values["Age (years)"].tolist()[0] == 50
+    assert found.categories["site"].tolist() == ["A", "B"]
+    with pytest.raises(EvaluationError, match=r"has no column ER; it has Age \(years\), site"):
+        columns_named(["ER"], Covariates(), manifest, ids)
+
+
+def test_features_come_from_files_and_tables(tmp_path):
+    """A vector a slide, or the mean of tiles; means over a patient's slides; none and mixed ones are refused."""
+    manifest, folder = manifest_in(tmp_path), tmp_path / "slide_features"
+    folder.mkdir()
+    for name, values in (("s1", [1.0, 2.0]), ("s2", [[3.0, 0.0], [5.0, 0.0]])):
+        with h5py.File(folder / f"{name}.h5", "w") as h5:
+            h5["features"] = values
+    found = read_features(folder, manifest)
+    patients = found.of_patients(np.array(["s1", "s2", "s3"]), np.array(["P1", "P1", "P2"]))
+
+    assert found.matrix.tolist() == [[1, 2], [4, 0]]
+    assert (patients.ids.tolist(), patients.matrix.tolist()) == (["P1"], [[2.5, 1]])
+    (tmp_path / "f.csv").write_text("slide,a,b\ns1,1,2\ns3,4,5\n")
+    assert read_features(tmp_path / "f.csv", manifest).matrix.tolist() == [[1, 2], [4, 5]]
+    with h5py.File(folder / "s3.h5", "w") as h5:
+        h5["features"] = [1.0]
+    with pytest.raises(EvaluationError, match="different numbers of features"):
+        read_features(folder, manifest)
+    with pytest.raises(EvaluationError, match="holds no features of a slide"):
+        read_features(tmp_path, manifest)
+    (folder / "s3.h5").write_text("no")
+    with pytest.raises(EvaluationError, match=r"s3\.h5: holds no features"):
+        read_features(folder, manifest)
+
+
+def test_the_discrepancy_is_the_mean_over_pairs():
+    """A slow loop over all pairs gives the same."""
+    rng = np.random.default_rng(0)
+    points, inside = rng.normal(size=(12, 3)), np.arange(12) < 5
+    kernel = squareform(np.exp(-pdist(points, "sqeuclidean")))
+
+    def mean(first, second):
+        return np.mean([kernel[i, j] for i in first for j in second if i != j])
+
+    one, two = np.flatnonzero(inside), np.flatnonzero(~inside)
+    expected = mean(one, one) + mean(two, two) - 2 * mean(one, two)
+    assert discrepancies(kernel, inside[None].astype(float), rng)[0] == pytest.approx([expected])
+
+
+def features_of(cases, shift, seed, d=30):
+    rng = np.random.default_rng(seed)
+    matrix = rng.normal(size=(len(cases), d))
+    matrix[cases.sites == "b"] += shift
+    return SlideFeatures(cases.ids, matrix, "features")
+
+
+def test_a_shift_is_found_and_none_is_made_up():
+    """A site half a standard deviation away is seen; without any, about 5 % of cohorts alarm."""
+    alarms = 0
+    for seed in range(40):
+        cases = made_up_cases(60, seed=seed, sites=("a", "b", "c"))
+        alarms += shift_audit(cases, features_of(cases, 0.0, seed), seed).alarm
+    cases = made_up_cases(60, sites=("a", "b", "c"))
+    found = shift_audit(cases, features_of(cases, 0.5, 0))
+
+    assert alarms <= 6
+    assert found.alarm
+    assert "b" in found.sentence
+    assert [row["differs"] for row in found.rows if row["site"] == "b"] == [True]
+    assert not shift_audit(cases, None).done
+    assert not shift_audit(made_up_cases(60), features_of(made_up_cases(60), 0, 0)).done
+
+
+def test_a_covariate_is_tried_as_a_shortcut():
+    """A number and a category that tell the label; one that does not is silent."""
+    cases = made_up_cases(100, seed=2)
+    rng = np.random.default_rng(0)
+    nothing = dict.fromkeys(PROPERTIES, np.full(100, np.nan))
+    numbers = {"section mm2": rng.normal(size=100) + 2 * cases.truth}
+    categories = {"stain batch": np.where(cases.truth, "x", rng.choice(["x", "y"], 100))}
+    found = shortcut_audit(cases, SlideProperties(cases.ids, nothing | numbers, categories))
+    silent = shortcut_audit(cases, SlideProperties(cases.ids, nothing | {"section mm2": rng.normal(size=100)}))
+
+    assert found.alarm
+    assert {row["shortcut"] for row in found.rows if row["predicts"]} >= {"section mm2", "stain batch", "all together"}
+    assert not silent.alarm
+
+
+def test_a_subgroup_where_the_model_fails_is_found():
+    """Its AUC differs; a column of numbers is cut into thirds; a group of few patients is not looked at."""
+    cases = made_up_cases(240, gap=3.0, seed=1)
+    rng = np.random.default_rng(0)
+    group = rng.choice(np.array(["old", "new", "few"]), 240, p=[0.6, 0.4, 0.0])
+    group[:3] = "few"
+    probability = np.where(group == "new", rng.random(240), cases.probability)
+    broken = replace(cases, probability=probability)
+    found = subgroup_audit(broken.decided_at(0.5), {"age": rng.uniform(30, 80, 240)}, {"scanner": group})
+
+    assert found.alarm
+    assert "scanner new" in found.sentence
+    assert {row["group"] for row in found.rows if row["column"] == "scanner"} <= {"old", "new"}
+    assert [row["n"] for row in found.rows if row["column"] == "age"] == [80, 80, 80]
+    assert str(found.rows[0]["group"]).startswith("<")
+
+
+def test_equal_subgroups_alarm_in_one_of_twenty_cohorts():
+    """With six groups of two columns that mean nothing."""
+    alarms = 0
+    for seed in range(40):
+        cases = made_up_cases(100, seed=seed)
+        rng = np.random.default_rng(seed)
+        columns = {name: rng.choice(np.array(["x", "y", "z"]), 100) for name in ("one", "two")}
+        alarms += subgroup_audit(cases, {}, columns).alarm
+
+    assert alarms <= 5
+
+
+def test_columns_that_are_not_named_are_no_subgroups():
+    """And a group of everybody has nobody to compare with."""
+    cases = made_up_cases(20)
+
+    assert not subgroup_audit(cases, {}, {}).done
+    assert not subgroup_audit(cases, {}, {"stain": np.full(20, "HE")}).done
+
+
+def test_the_command_takes_them_all(tmp_path, command_line):
+    """From tables beside the labels; what was read is printed."""
+    rng = np.random.default_rng(0)
+    truth = rng.random(60) < 0.4
+    status = np.where(truth, "positive", "negative")
+    lines = {
+        "labels": ["patient,her2_status,site"] + [f"P{k},{status[k]},{'AB'[k % 2]}" for k in range(60)],
+        "scores": ["patient,score"] + [f"P{k},{rng.random():.3f}" for k in range(60)],
+        "covariates": ["patient,age,ER"] + [f"P{k},{rng.integers(30, 80)},{'+-'[k % 2]}ve" for k in range(60)],
+        "features": ["patient,a,b"] + [f"P{k},{k % 2},{rng.random():.3f}" for k in range(60)],
+    }
+    for name, rows in lines.items():
+        (tmp_path / f"{name}.csv").write_text("\n".join(rows))
+    line = ["evaluate", tmp_path / "scores.csv", "-m", tmp_path / "labels.csv", "-o", tmp_path / "out", "--no-plots"]
+    line += ["--covariates", tmp_path / "covariates.csv", "--features", tmp_path / "features.csv", "--by", "ER"]
+    code, said, error = command_line(*line)
+    page = (tmp_path / "out" / "evaluation.md").read_text()
+
+    assert (code, error) == (0, "")
+    assert "read     covariates.csv: patients in 'patient'; covariates age, ER." in said
+    assert "By the features of features.csv 2 of 2 sites" in said
+    assert "| ER | +ve | 30 |" in page
+    assert "| age | " in page
