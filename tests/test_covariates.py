@@ -10,7 +10,7 @@ from scipy.spatial.distance import pdist, squareform
 from he2her2.errors import EvaluationError
 from he2her2.evaluation.audits import shift_audit, shortcut_audit, subgroup_audit
 from he2her2.evaluation.audits.shift import discrepancies
-from he2her2.evaluation.covariates import Covariates, SlideFeatures, columns_named, read_covariates, read_features
+from he2her2.evaluation.covariates import Covariates, SlideFeatures, columns_named, read_covariates, read_slide_features
 from he2her2.evaluation.slide_properties import PROPERTIES, SlideProperties
 from he2her2.manifest import read_labels
 from tests.made_up_runs import made_up_cases
@@ -70,22 +70,22 @@ def test_features_come_from_files_and_tables(tmp_path):
     for name, values in (("s1", [1.0, 2.0]), ("s2", [[3.0, 0.0], [5.0, 0.0]])):
         with h5py.File(folder / f"{name}.h5", "w") as h5:
             h5["features"] = values
-    found = read_features(folder, manifest)
+    found = read_slide_features(folder, manifest)
     patients = found.of_patients(np.array(["s1", "s2", "s3"]), np.array(["P1", "P1", "P2"]))
 
     assert found.matrix.tolist() == [[1, 2], [4, 0]]
     assert (patients.ids.tolist(), patients.matrix.tolist()) == (["P1"], [[2.5, 1]])
     (tmp_path / "f.csv").write_text("slide,a,b\ns1,1,2\ns3,4,5\n")
-    assert read_features(tmp_path / "f.csv", manifest).matrix.tolist() == [[1, 2], [4, 5]]
+    assert read_slide_features(tmp_path / "f.csv", manifest).matrix.tolist() == [[1, 2], [4, 5]]
     with h5py.File(folder / "s3.h5", "w") as h5:
         h5["features"] = [1.0]
     with pytest.raises(EvaluationError, match="different numbers of features"):
-        read_features(folder, manifest)
+        read_slide_features(folder, manifest)
     with pytest.raises(EvaluationError, match="holds no features of a slide"):
-        read_features(tmp_path, manifest)
+        read_slide_features(tmp_path, manifest)
     (folder / "s3.h5").write_text("no")
     with pytest.raises(EvaluationError, match=r"s3\.h5: holds no features"):
-        read_features(folder, manifest)
+        read_slide_features(folder, manifest)
 
 
 def test_the_discrepancy_is_the_mean_over_pairs():

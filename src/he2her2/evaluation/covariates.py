@@ -181,7 +181,7 @@ class SlideFeatures:
         return SlideFeatures(names, total / np.bincount(group, minlength=len(names))[:, None], self.name)
 
 
-def read_features(path: Path, manifest: Manifest) -> SlideFeatures:
+def read_slide_features(path: Path, manifest: Manifest) -> SlideFeatures:
     """Read features of slides: a folder with an h5 file for each slide, or a wide table of numbers.
 
     A file of tiles' features gives their mean.

@@ -24,7 +24,7 @@ from he2her2.evaluation.audits import (
 from he2her2.evaluation.benefit import NamedCurve, decision_curves
 from he2her2.evaluation.cases import Cases, Joined, by_patient, check_patient_rule, join
 from he2her2.evaluation.comparison import RunComparison, compare_runs
-from he2her2.evaluation.covariates import Covariates, columns_named, read_covariates, read_features
+from he2her2.evaluation.covariates import Covariates, columns_named, read_covariates, read_slide_features
 from he2her2.evaluation.leakage import (
     add_validation_patients,
     check_disjoint,
@@ -323,7 +323,7 @@ def _audits(
     """
     slides, patients, run = joined.slides, joined.patients, predictions.run
     properties = covariates.added_to(slide_properties(run, slides.ids, stated_properties(manifest)))
-    features = None if question.features is None else read_features(question.features, manifest)
+    features = None if question.features is None else read_slide_features(question.features, manifest)
     named = columns_named(question.by, covariates, manifest, slides.ids).of_patients(slides.patients, patients.ids)
     stability, heterogeneity = tile_audits(
         run,
