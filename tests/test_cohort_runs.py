@@ -5,12 +5,20 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from he2her2.cohort import Claims, read_status
+from he2her2.config import Config
+from he2her2.files import write_json
+from he2her2.results import Failure, MadeOf, SlideInputs, open_run, plan_run, result_to_record
+from he2her2.results.slide_result import TimingNote
+from tests.made_up_results import made_up_her2, made_up_result
 from tests.tissue_slides import GLASS, QUICK, SIDE, tissue_pixels, write_tissue
 
 TABLES = ("predictions.csv", "failures.csv")
@@ -63,7 +71,7 @@ def test_tables_are_the_same_whoever_worked_on_the_slides(predict, slides, tmp_p
     code, out, err = predict(parts)
     assert code == 1
     assert "2 slides done (2 of them before), 3 failed (3 of them before)" in out
-    assert "3 slides failed before and are not tried again" in err
+    assert "failed before, not tried again without --retry-failed: 3" in err
     assert tables(parts) == expected
     assert not (parts / "claims").exists()
 
@@ -104,3 +112,72 @@ def test_a_run_that_is_stopped_ends_cleanly_within_seconds(slides, tmp_path, end
     assert (run / "predictions.csv").read_text().splitlines()[1].startswith("a,")
     assert not [path for path in run.rglob("*") if ".draft" in path.name or "claims" in path.name]
     assert json.loads((run / "run.json").read_text())["digest"]
+
+
+def made_up_run(folder, n_planned, done, failed=()):
+    """A run of which some slides have ended."""
+    run = plan_run(folder, command=["he2her2"], config=Config(), weights=[], overrides={})
+    names = [f"s{k:05}" for k in range(n_planned)]
+    run.tables.plan({name: f"{name}.svs" for name in names})
+    for name in names[:done]:
+        result = made_up_result(slide_id=name, run_digest=run.digest, timing=TIMING, her2=made_up_her2(0.7))
+        write_json(run.slides.of(name) / "prediction.json", result_to_record(result))
+        run.tables.add(result)
+    for name in failed:
+        run.failures.write(Failure(name, f"{name}.svs", "tumour", "none", "look"), MadeOf(run.digest, SlideInputs("")))
+    run.write_description()
+    run.tables.write()
+    return run
+
+
+TIMING = TimingNote({"tissue": 1.0, "tiles": 7.0}, {})
+
+
+def test_status_tells_how_far_a_run_is(tmp_path, command_line):
+    """From the folder alone: counts, what is worked on, rate and time left; in words, a log's line and JSON."""
+    run = made_up_run(tmp_path / "run", 10, 3, ["s00003"])
+    code, text, _ = command_line("status", run.folder)
+    assert (code, text.splitlines()[0]) == (0, "4 of 10 slides, stopped")
+    assert "failed     1, 1 at tumour" in text
+    assert "most time  tiles, 88 % of the 8 s of a slide" in text
+
+    with Claims(run.folder) as claims:
+        claims.take("s00004")
+        begun = replace(read_status(run.folder), seconds=120.0)
+        assert begun.state == "running"
+        assert (begun.n_recent, begun.n_left) == (4, 6)
+        assert begun.line == "4 of 10 slides, running, 1 failed, 1 being worked on, 120 slides an hour, 3 min left"
+        record = json.loads(command_line("status", run.folder, "--json")[1])
+        assert (record["state"], record["running"][0]["slide_id"]) == ("running", "s00004")
+
+    command_line("status", tmp_path / "none")
+    assert "holds no run" in command_line("status", tmp_path)[2]
+
+
+def test_status_of_ten_thousand_slides_takes_less_than_a_second(tmp_path):
+    """It reads tables and names, and the results of a few only; the table it reads is written in linear time."""
+    run = made_up_run(tmp_path / "run", 2_000, 2_000)
+
+    begin = time.perf_counter()
+    assert read_status(run.folder).state == "finished"
+    assert time.perf_counter() - begin < 0.2 * 3
+
+
+def test_watching_ends_with_the_run(tmp_path, command_line):
+    """A line for a log at each look, and the whole at the end."""
+    run = made_up_run(tmp_path / "run", 2, 1)
+    finish = threading.Timer(0.5, lambda: made_up_run(run.folder, 2, 2))
+    finish.start()
+    code, text, _ = command_line("status", run.folder, "--watch", "--every", "0.1")
+    finish.join()
+
+    assert code == 0
+    assert text.splitlines()[0] == "1 of 2 slides, stopped, 0 failed"
+    assert "2 of 2 slides, finished" in text
+
+
+def test_evaluation_of_a_run_that_goes_on_says_so(tmp_path):
+    """On everything that it writes."""
+    run = made_up_run(tmp_path / "run", 10, 3)
+
+    assert open_run(run.folder).unfinished == "unfinished run: 3 of its 10 slides have ended"

@@ -78,39 +78,39 @@ class WorkProgress:
         self._stages: dict[str, Pace] = {}
         self._detail = ""
         self._ended = threading.Event()
+        self._lock = threading.Lock()
         self._pulse: threading.Thread | None = None
 
     def __enter__(self) -> Self:
-        if self._bars.disable:
-            self._pulse = threading.Thread(target=self._write_lines, name="progress", daemon=True)
-            self._pulse.start()
-        else:
-            self._bars.start()
+        self._bars.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._ended.set()
-        if self._pulse is not None:
-            self._pulse.join()
+        self.clear()
         self._bars.stop()
 
     def progress(self, stage: str, done: int, total: int) -> None:
         """Show how far a stage is; one of which there is nothing yet is passed over."""
         if total <= 0:
             return
-        words = _WORDS.get(stage, stage)
         if not self._bars.disable:
             if stage not in self._tasks:
-                self._tasks[stage] = self._bars.add_task(words, total=total)
+                self._tasks[stage] = self._bars.add_task(_WORDS.get(stage, stage), total=total)
             self._bars.update(self._tasks[stage], completed=done, total=total)
-        pace = self._stages.get(stage)
-        if pace is None or done < pace.done:
-            pace = self._stages[stage] = Pace(total, done)
-        pace.done, pace.total = done, total
-        if done >= total:
-            del self._stages[stage]
+            return
+        with self._lock:
+            pace = self._stages.get(stage)
+            if pace is None or done < pace.done:
+                pace = self._stages[stage] = Pace(total, done)
+            pace.done, pace.total = done, total
+            if done >= total:
+                del self._stages[stage]
+            elif self._pulse is None:
+                self._ended.clear()
+                self._pulse = threading.Thread(target=self._write_lines, name="progress", daemon=True)
+                self._pulse.start()
 
     def detail(self, text: str) -> None:
         """Say what is going on within the stages."""
@@ -122,9 +122,17 @@ class WorkProgress:
             self._bars.remove_task(task)
         self._tasks.clear()
         self._stages.clear()
+        self._ended.set()
 
     def _write_lines(self) -> None:
+        """Write a line for each stage now and then, as long as there are any."""
         while not self._ended.wait(self._line_s):
-            for stage, pace in list(self._stages.items()):
-                detail = f"; {self._detail}" if self._detail else ""
-                say(f"{_WORDS.get(stage, stage)}: {pace.in_words()}{detail}", error=True)
+            with self._lock:
+                lines = [f"{_WORDS.get(stage, stage)}: {pace.in_words()}" for stage, pace in self._stages.items()]
+                if not lines:
+                    break
+            detail = f"; {self._detail}" if self._detail else ""
+            for line in lines:
+                say(f"{line}{detail}", error=True)
+        with self._lock:
+            self._pulse = None

@@ -12,6 +12,8 @@ from he2her2.cohort import SlideOutcome
 from he2her2.results import RESEARCH_USE_NOTICE, Failure, Run, SlideResult, result_to_record
 from he2her2.timing import StreamTimes
 
+_RUNNING_SHOWN = 4
+
 
 @dataclass(slots=True)
 class RunPrinter:
@@ -42,7 +44,8 @@ class RunPrinter:
         """Note how far a slide is."""
         share = f" {done / total:.0%}".replace("%", " %") if total else ""
         self._running[slide_id] = f"{slide_id} {stage}{share}"
-        self.show.detail("; ".join(list(self._running.values())[:4]))
+        self.show.detail("; ".join(list(self._running.values())[:_RUNNING_SHOWN]))
+        self.show.progress("slides", self._n_ended, self.n_slides)
 
     def on_slide(self, outcome: SlideOutcome[SlideResult]) -> None:
         """Print the outcome of a slide; of those that were kept only their number."""
@@ -58,7 +61,7 @@ class RunPrinter:
         if not outcome.kept:
             self._say_kept()
             self._say_outcome(outcome.task.path, found)
-        self.show.progress("slides", len(self.done) + len(self.failures), self.n_slides)
+            self.show.progress("slides", self._n_ended, self.n_slides)
 
     def summary(self) -> None:
         """Print the end of the run."""
@@ -78,6 +81,10 @@ class RunPrinter:
         for text in (*sorted(self._notices), RESEARCH_USE_NOTICE):
             say(f"  NOTICE   {text}")
 
+    @property
+    def _n_ended(self) -> int:
+        return len(self.done) + len(self.failures)
+
     def _count(self, result: SlideResult) -> None:
         self._notices.update(result.notices)
         self._uses.update(f"{name}: {use}" for name, use in result.annotations.items())
@@ -90,13 +97,9 @@ class RunPrinter:
             return
         self._told_kept = True
         if self._n_kept and not self.as_json:
-            say(f"{self._n_kept} of {self.n_slides} slides were done before and are kept")
+            say(f"kept from before: {self._n_kept} of {self.n_slides} slides")
         if self._n_failed_before:
-            say(
-                f"{self._n_failed_before} slides failed before and are not tried again, see failures.csv; "
-                "--retry-failed does",
-                error=True,
-            )
+            say(f"failed before, not tried again without --retry-failed: {self._n_failed_before}", error=True)
 
     def _say_outcome(self, path: Path, found: SlideResult | Failure) -> None:
         if isinstance(found, Failure):

@@ -2,13 +2,14 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from he2her2.cli import options as o
 from he2her2.cli.console import say, working
 from he2her2.cli.extras import require_extra
+from he2her2.cli.progress import WorkProgress
 
 if TYPE_CHECKING:
     from he2her2.training import Execution
@@ -32,31 +33,29 @@ Notice = Annotated[str, typer.Option(help="What every output of the weights must
 
 
 class Stages:
-    """A bar for each stage of reading, gone when the stage is done: then Lightning has the terminal to itself."""
+    """Progress of a training's stages, gone when a stage is done: then Lightning has the terminal to itself."""
 
     def __init__(self) -> None:
         self._stage = ""
-        self._bar: Any = None
+        self._show: WorkProgress | None = None
 
     def progress(self, stage: str, done: int, total: int) -> None:
-        """Show the progress of a stage on a terminal."""
-        from rich.console import Console
-        from rich.progress import Progress
+        """Show the progress of a stage, in the first of several processes."""
+        from he2her2.training import is_first_process
 
-        if stage != self._stage:
+        if not is_first_process():
+            return
+        if stage != self._stage or self._show is None:
             self._stop()
-            self._stage = stage
-            self._bar = Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
-            self._bar.start()
-            self._bar.add_task(stage, total=total)
-        self._bar.update(self._bar.task_ids[0], completed=done)
+            self._stage, self._show = stage, WorkProgress().__enter__()
+        self._show.progress(stage, done, total)
         if done >= total:
             self._stop()
 
     def _stop(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-        self._stage, self._bar = "", None
+        if self._show is not None:
+            self._show.__exit__(None, None, None)
+        self._stage, self._show = "", None
 
 
 def finish(report: Path) -> None:

@@ -9,6 +9,7 @@ from he2her2.cohort.leaks import UNREAD, find_leaks, refuse_chosen_with, refuse_
 from he2her2.cohort.ledger import Ledger, ResultStore
 from he2her2.cohort.likeness import ALIKE, THUMBNAIL_PX, likeness, print_of
 from he2her2.cohort.local_workers import LocalWorkers, usable_cores, usual_number, visible_gpus
+from he2her2.cohort.run_status import RunStatus, read_status
 from he2her2.cohort.slide_worker import SlideWork, SlideWorker
 from he2her2.cohort.sources import SlideSources, annotation_file, find_slides
 from he2her2.cohort.supervisor import Limits, SlideOutcome, Supervisor
@@ -30,6 +31,7 @@ __all__ = [
     "LocalWorkers",
     "Report",
     "ResultStore",
+    "RunStatus",
     "SlideEngine",
     "SlideJob",
     "SlideOutcome",
@@ -48,6 +50,7 @@ __all__ = [
     "likeness",
     "print_of",
     "read_claims",
+    "read_status",
     "refuse_chosen_with",
     "refuse_leaks",
     "require_all",

@@ -33,7 +33,7 @@ _SIGNIFICANT = 0.05
 
 
 def run_notices(run: RunFolder, joined: Joined, split: Split | None, *, trained_with: bool) -> tuple[str, ...]:
-    """Notices of a run: untrained or phantom weights, phantom slides, no test set.
+    """Notices of a run: slides that have not ended, untrained or phantom weights, phantom slides, no test set.
 
     Args:
         run: The predict run.
@@ -41,7 +41,7 @@ def run_notices(run: RunFolder, joined: Joined, split: Split | None, *, trained_
         split: Their split; None is all.
         trained_with: True if some of the patients trained or chose the weights.
     """
-    found = list(run.notices)
+    found = [*([run.unfinished] if run.unfinished else []), *run.notices]
     if any(name.startswith(_PHANTOM_PREFIX) for name in joined.slides.ids.tolist()):
         found.append(PHANTOM_NOTICE)
     if split in ("train", "val") or trained_with:

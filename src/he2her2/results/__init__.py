@@ -10,8 +10,17 @@ from he2her2.results.palette import (
     TISSUE_COLOUR,
     TUMOUR_COLOUR,
 )
-from he2her2.results.run import LIBRARIES, Run, RunDescription, RunFolder, describe_environment, open_run, plan_run
-from he2her2.results.run_tables import RunTables
+from he2her2.results.run import (
+    LIBRARIES,
+    Run,
+    RunDescription,
+    RunFolder,
+    describe_environment,
+    open_run,
+    plan_run,
+    read_description,
+)
+from he2her2.results.run_tables import FAILURES_FILE, RunTables, read_planned, slides_with_result
 from he2her2.results.slide_folder import PREDICTION, SEGMENTATION, SlideFolders
 from he2her2.results.slide_result import (
     RESEARCH_USE_NOTICE,
@@ -24,11 +33,12 @@ from he2her2.results.slide_result import (
     result_of_record,
     result_to_record,
 )
-from he2her2.results.tables import Failure, PatientResult, PredictedSlide, write_failures
+from he2her2.results.tables import Failure, PatientResult, PredictedSlide, read_failures, write_failures
 from he2her2.results.tiles_h5 import ScoredTiles, read_tile_columns
 
 __all__ = [
     "BLUR_COLOUR",
+    "FAILURES_FILE",
     "LIBRARIES",
     "PEN_COLOUR",
     "PREDICTION",
@@ -59,9 +69,13 @@ __all__ = [
     "open_run",
     "plan_run",
     "prediction_evidence",
+    "read_description",
+    "read_failures",
+    "read_planned",
     "read_tile_columns",
     "result_of_record",
     "result_to_record",
     "segmentation_evidence",
+    "slides_with_result",
     "write_failures",
 ]

@@ -24,7 +24,7 @@ from he2her2.config import Config
 from he2her2.errors import EvaluationError, OutputError
 from he2her2.files import check_writable, digest, read_json, sweep_drafts, write_json
 from he2her2.results.failure_records import FailureRecords
-from he2her2.results.run_tables import FAILURES_FILE, PREDICTIONS_FILE, RunTables
+from he2her2.results.run_tables import FAILURES_FILE, PREDICTIONS_FILE, RunTables, read_planned
 from he2her2.results.slide_folder import PREDICTION, SEGMENTATION, SlideFolders
 from he2her2.results.slide_result import NetworkNote, SlideResult
 from he2her2.results.tables import Failure, PredictedSlide, read_failures, read_predictions
@@ -193,6 +193,15 @@ class RunFolder:
         return self.path.resolve().name
 
     @cached_property
+    def unfinished(self) -> str:
+        """That slides which its commands were given have not ended yet, in words; empty where all have."""
+        planned = read_planned(self.path).keys()
+        n_left = len(planned - self.predictions.keys() - self.failures.keys())
+        if not n_left:
+            return ""
+        return f"unfinished run: {len(planned) - n_left} of its {len(planned)} slides have ended"
+
+    @cached_property
     def segmented(self) -> tuple[str, ...]:
         """Names of the slides that were segmented only."""
         return tuple(sorted(file.parent.name for file in self.path.glob(f"slides/[!.]*/{SEGMENTATION}")))
@@ -280,10 +289,16 @@ def open_run(path: Path, *, needs_predictions: bool = True) -> RunFolder:
     predictions = read_predictions(table) if table.is_file() else {}
     if not predictions and needs_predictions:
         raise EvaluationError(f"{table}: holds no slide; see failures.csv beside it")
-    return RunFolder(path, _description(path / _RUN_FILE), predictions, read_failures(path / FAILURES_FILE))
+    return RunFolder(path, read_description(path), predictions, read_failures(path / FAILURES_FILE))
 
 
-def _description(file: Path) -> RunDescription:
+def read_description(run: Path) -> RunDescription:
+    """Description of the run in a folder; empty where there is none.
+
+    Raises:
+        EvaluationError: It is damaged.
+    """
+    file = run / _RUN_FILE
     try:
         return TypeAdapter(RunDescription).validate_python(read_json(file))
     except FileNotFoundError:

@@ -4,11 +4,12 @@ import csv
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 
-from he2her2.files import read_csv, write_csv
+from he2her2.files import cell_text, read_csv, write_csv
 from he2her2.results.failure_records import FailureRecords
 from he2her2.results.slide_folder import PREDICTION, SlideFolders
 from he2her2.results.slide_result import SlideResult
@@ -23,9 +24,9 @@ from he2her2.results.tables import (
 )
 from he2her2.rules import DecisionRules
 
+FAILURES_FILE = "failures.csv"
 PREDICTIONS_FILE = "predictions.csv"
 _SEGMENTATIONS_FILE = "segmentations.csv"
-FAILURES_FILE = "failures.csv"
 _PATIENTS_FILE = "patients.csv"
 _PLANNED_FILE = "planned.csv"
 
@@ -161,3 +162,14 @@ def read_planned(run: Path) -> dict[str, str]:
         return {row["slide_id"]: row["path"] for row in read_csv(run / _PLANNED_FILE)}
     except (OSError, ValueError, KeyError, csv.Error):
         return {}
+
+
+def slides_with_result(run: Path) -> set[str]:
+    """Slides in the tables of a run that have a result."""
+    found: set[str] = set()
+    for name in (PREDICTIONS_FILE, _SEGMENTATIONS_FILE):
+        with suppress(OSError, ValueError, csv.Error), (run / name).open(encoding="utf-8", newline="") as file:
+            rows = csv.reader(file)
+            next(rows, None)
+            found.update(cell_text(row[0]) for row in rows if row)
+    return found

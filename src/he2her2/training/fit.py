@@ -25,6 +25,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from he2her2.errors import ConfigError, OutputError
 from he2her2.files import write_csv
+from he2her2.timing import Progress
 from he2her2.training.run import Execution
 from he2her2.training.settings import Hardware, Keep
 
@@ -100,7 +101,8 @@ def fit(
     if last is not None and not is_zipfile(last):
         raise OutputError(f"{last}: is damaged, so the training cannot go on from it; begin anew with --overwrite")
     with _quiet(), _same_switches():
-        trainer = _trainer(folder, epochs, execution.hardware, [keeper, _Seeding(seed)])
+        callbacks = [keeper, _Seeding(seed), *([] if _on_terminal() else [_Steps(execution.progress)])]
+        trainer = _trainer(folder, epochs, execution.hardware, callbacks)
         try:
             trainer.fit(module, train, val, ckpt_path=last, weights_only=True)
         except SystemExit:  # how Lightning answers Ctrl-C and SIGTERM
@@ -116,8 +118,7 @@ def load_checkpoint(module: LightningModule, checkpoint: Path) -> None:
 def _trainer(folder: Path, epochs: int, hardware: Hardware, callbacks: list[Callback]) -> Trainer:
     if any(word in hardware.strategy for word in ("spawn", "fork", "notebook")):
         raise ConfigError(f"--strategy {hardware.strategy}: its processes hand no figures back; use ddp")
-    on_terminal = sys.stderr.isatty()
-    bar: list[Callback] = [RichProgressBar(console_kwargs={"stderr": True})] if on_terminal else []
+    bar: list[Callback] = [RichProgressBar(console_kwargs={"stderr": True})] if _on_terminal() else []
     try:
         return Trainer(
             accelerator=hardware.accelerator,
@@ -127,7 +128,7 @@ def _trainer(folder: Path, epochs: int, hardware: Hardware, callbacks: list[Call
             max_epochs=epochs,
             callbacks=[*callbacks, *bar],
             logger=TensorBoardLogger(folder, name="logs", version=""),
-            enable_progress_bar=on_terminal,
+            enable_progress_bar=_on_terminal(),
             enable_model_summary=False,
             use_distributed_sampler=False,  # EpochSampler divides batches by itself
             num_sanity_val_steps=0,
@@ -138,6 +139,29 @@ def _trainer(folder: Path, epochs: int, hardware: Hardware, callbacks: list[Call
     except (MisconfigurationException, ValueError, RuntimeError, TypeError) as error:  # Lightning raises any of them
         found = " ".join(str(error).split())
         raise ConfigError(f"{found}; change --accelerator, --devices, --strategy or --precision") from error
+
+
+def _on_terminal() -> bool:
+    return sys.stderr.isatty()
+
+
+class _Steps(Callback):
+    """Reports the steps of each epoch where no bar is shown: to a log."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def on_train_batch_end(  # Lightning's signature
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,  # noqa: ARG002
+        outputs: Any,  # noqa: ANN401, ARG002
+        batch: Any,  # noqa: ANN401, ARG002
+        batch_idx: int,
+    ) -> None:
+        """Report a step."""
+        stage = f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}"
+        self._progress(stage, batch_idx + 1, int(trainer.num_training_batches))
 
 
 class _Seeding(Callback):

@@ -1,0 +1,44 @@
+"""Progress in a log: a line now and then while work goes on, and none afterwards."""
+
+import threading
+import time
+
+from he2her2.cli.progress import Pace, WorkProgress
+
+
+def test_a_log_gets_lines_even_while_nothing_moves(capsys):
+    """Each with the number done and, once something is, the time left."""
+    with WorkProgress(line_s=0.1) as show:
+        show.progress("slides", 0, 4)
+        show.detail("S1 tiles 40 %")
+        time.sleep(0.35)
+        show.progress("slides", 2, 4)
+        time.sleep(0.15)
+        show.progress("slides", 4, 4)
+        time.sleep(0.25)
+    lines = capsys.readouterr().err.splitlines()
+
+    assert len(lines) in (4, 5)
+    assert lines[0] == "slides: 0 of 4; S1 tiles 40 %"
+    assert lines[-1].startswith("slides: 2 of 4, ")
+    assert "s left" in lines[-1]
+    assert not [thread for thread in threading.enumerate() if thread.name == "progress"]
+
+
+def test_quick_work_writes_nothing(capsys):
+    """What is done before the first line is due."""
+    with WorkProgress() as show:
+        for k in range(5):
+            show.progress("slides", k, 4)
+        show.progress("tissue", 0, 0)
+
+    assert not capsys.readouterr().err
+
+
+def test_kept_slides_do_not_make_the_rest_look_fast():
+    """The pace is that of those that were worked on."""
+    pace = Pace(100, done_before=50)
+    pace._since -= 60
+    assert pace.in_words() == "50 of 100"
+    pace.done = 52
+    assert pace.in_words() == "52 of 100, 24 min left"
