@@ -12,6 +12,7 @@ from he2her2.cli.evaluating import compare_command, evaluate_run, recalibrate_ru
 from he2her2.cli.features import convert, features
 from he2her2.cli.manifests import manifest
 from he2her2.cli.phantoms import demo, phantom
+from he2her2.cli.reporting import export_run, report_run
 from he2her2.cli.run_status import status
 from he2her2.cli.slides import effective_settings, inspect, slide_command
 from he2her2.cli.studies import labels, split
@@ -58,6 +59,8 @@ app.command("segment", help="Write tissue, quality and tumour masks only, withou
 )
 for command in (inspect, status, view, demo, phantom, features, convert, import_weights, ablate, labels, split):
     app.command()(command)
+app.command("report")(report_run)
+app.command("export")(export_run)
 app.command("evaluate")(evaluate_run)
 app.command("compare")(compare_command)
 app.command("recalibrate")(recalibrate_run)

@@ -1,10 +1,11 @@
 """Evaluation of a predict run against its labels: figures with intervals, decision rules, audits, page and tables."""
 
+from he2her2.evaluation.audits import redraw_blocks
 from he2her2.evaluation.cases import Cases, Joined, join
 from he2her2.evaluation.comparison import ComparisonQuestion, RunsCompared, compare_folders
 from he2her2.evaluation.comparison_folder import COMPARISON_FILE, comparison_lines, write_comparison
 from he2her2.evaluation.evaluation import Evaluation, evaluate, store_rules
-from he2her2.evaluation.folder import check_evaluation_folder, write_evaluation
+from he2her2.evaluation.folder import WrittenEvaluation, check_evaluation_folder, read_evaluation, write_evaluation
 from he2her2.evaluation.leakage import check_weights
 from he2her2.evaluation.paper_tables import (
     TABLE_1,
@@ -54,6 +55,7 @@ __all__ = [
     "SitePatients",
     "SlideProperties",
     "Summary",
+    "WrittenEvaluation",
     "check_evaluation_folder",
     "check_weights",
     "compare_folders",
@@ -64,9 +66,11 @@ __all__ = [
     "open_predictions",
     "paper_row",
     "patients_of_site",
+    "read_evaluation",
     "read_study_manifest",
     "recalibrate_weights",
     "recalibration_lines",
+    "redraw_blocks",
     "slide_properties",
     "store_rules",
     "summarise",

@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from he2her2.errors import OutputError
+from he2her2.errors import EvaluationError, OutputError
 from he2her2.evaluation import plots
 from he2her2.evaluation.audits import Audit, AuditRow, Cell
 from he2her2.evaluation.benefit import NamedCurve
@@ -14,7 +14,7 @@ from he2her2.evaluation.cases import UNKNOWN_SCORE, Cases
 from he2her2.evaluation.evaluation import Evaluation
 from he2her2.evaluation.report import evaluation_page
 from he2her2.evaluation.summary import Summary
-from he2her2.files import atomic, write_csv, write_json, write_text
+from he2her2.files import atomic, read_json, write_csv, write_json, write_text
 from he2her2.labels import IhcScore
 from he2her2.statistics import Estimate
 
@@ -49,6 +49,55 @@ def check_evaluation_folder(folder: Path, result: str = _RESULT) -> None:
         raise OutputError(f"{folder}: is a file; choose another --out")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / result).is_file():
         raise OutputError(f"{folder}: holds something that is no {Path(result).stem}; choose another --out")
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenEvaluation:
+    """An evaluation as its folder holds it, as far as a report shows it.
+
+    Attributes:
+        folder: Where it lies.
+        run_digest: SHA-256 of the configuration of its run.
+        patients: Number of patients, and of the HER2-positive ones.
+        split: Of the manifest, or "all".
+        figures: Name, value, low, high and n of each figure of the field; value None where it is undefined.
+        limits: What limits the figures.
+        notices: Said with every output.
+        plots: Name and SVG of each plot.
+    """
+
+    folder: Path
+    run_digest: str
+    patients: tuple[int, int]
+    split: str
+    figures: tuple[tuple[str, float | None, float | None, float | None, int], ...]
+    limits: tuple[str, ...]
+    notices: tuple[str, ...]
+    plots: Mapping[str, str]
+
+
+def read_evaluation(folder: Path) -> WrittenEvaluation:
+    """Read what `write_evaluation` wrote.
+
+    Raises:
+        EvaluationError: There is none, or it is damaged.
+    """
+    try:
+        found = read_json(folder / _RESULT)
+        group = found["groups"]["patients"]
+        figures = [(name, f) for name, f in group["figures"].items() if f["family"] == "field"]
+        return WrittenEvaluation(
+            folder,
+            str(found["run"]["digest"]),
+            (int(group["n"]), int(group["n_positive"])),
+            str(found["split"]),
+            tuple((name, f["value"], f["low"], f["high"], int(f["n"])) for name, f in figures),
+            (*found["cautions"], *(audit["sentence"] for audit in found["audits"] if audit["alarm"])),
+            tuple(found["notices"]),
+            {file.stem: file.read_text("utf-8") for file in sorted((folder / "plots").glob("*.svg"))},
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise EvaluationError(f"{folder}: holds no evaluation that can be read ({error}); evaluate again") from None
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path, *, draw: bool = True) -> None:

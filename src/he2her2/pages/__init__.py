@@ -11,6 +11,8 @@ so a block that prints nothing leaves no gap. Beside Jinja's own filters a templ
     {{ 0.1234 | percent }}, {{ 0.1234 | percent(1) }}           12 %, 12.3 %
     {{ 0.1234 | fixed(3) }}                                     0.123
     {{ 0.1234 | significant }}, {{ 0.1234 | significant(2) }}   0.123, 0.12
+    {{ 12345 | number }}                                        12 345, with no-break spaces
+    {{ sentence | capitalize_first }}                           its first letter large, the others as they are
     {{ sentences | paragraph }}                                 one line, line ends and runs of blanks become a blank
     {{ rows | table(["figure", "n"]) }}                         a Markdown table, first column left, the others right
     {{ rows | table(["figure", "n"], align="ll") }}             the same with every column's side given: l, r or c
@@ -61,6 +63,14 @@ def _significant(value: float, digits: int = 3) -> str:
     return f"{value:.{digits}g}"
 
 
+def _number(value: int) -> str:
+    return f"{value:,}".replace(",", "\u202f")
+
+
+def _capitalize_first(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
 def _paragraph(text: str) -> str:
     return " ".join(text.split())
 
@@ -87,6 +97,8 @@ _ENVIRONMENT.filters |= {
     "percent": _percent,
     "fixed": _fixed,
     "significant": _significant,
+    "number": _number,
+    "capitalize_first": _capitalize_first,
     "paragraph": _paragraph,
     "table": _table,
 }

@@ -1,7 +1,9 @@
 """Results: a slide's `SlideResult`, the folder of a run and its evidence; written and read here only."""
 
 from he2her2.results.evidence import Evidence, prediction_evidence, segmentation_evidence
+from he2her2.results.export import export_slide
 from he2her2.results.failure_records import FailureRecords
+from he2her2.results.overlay import scale_bar_um
 from he2her2.results.palette import (
     BLUR_COLOUR,
     PEN_COLOUR,
@@ -9,7 +11,9 @@ from he2her2.results.palette import (
     SELECTED_COLOUR,
     TISSUE_COLOUR,
     TUMOUR_COLOUR,
+    score_colours,
 )
+from he2her2.results.rasters import RasterFrame, SlideRasters, score_raster
 from he2her2.results.run import (
     LIBRARIES,
     Run,
@@ -57,6 +61,7 @@ __all__ = [
     "NetworkNote",
     "PatientResult",
     "PredictedSlide",
+    "RasterFrame",
     "Run",
     "RunDescription",
     "RunFolder",
@@ -64,8 +69,10 @@ __all__ = [
     "ScoredTiles",
     "SlideFolders",
     "SlideInputs",
+    "SlideRasters",
     "SlideResult",
     "describe_environment",
+    "export_slide",
     "open_run",
     "plan_run",
     "prediction_evidence",
@@ -75,6 +82,9 @@ __all__ = [
     "read_tile_columns",
     "result_of_record",
     "result_to_record",
+    "scale_bar_um",
+    "score_colours",
+    "score_raster",
     "segmentation_evidence",
     "slides_with_result",
     "write_failures",

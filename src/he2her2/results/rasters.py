@@ -1,14 +1,16 @@
 """Masks and maps as PNG that state their scale and place, samples of the map, and the tiles' scores as a raster."""
 
+import csv
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from he2her2.files import write_csv
+from he2her2.files import read_csv, write_csv
 from he2her2.geometry import Map, Mask, Point, Size, TileGrid, l0_from_mask
 from he2her2.preprocessing import AdaptiveMap
 
@@ -16,6 +18,8 @@ PNG_LEVEL = 3
 """Of zlib: the usual 6 takes twice as long, and saves a tenth at most of a picture of tissue."""
 
 
+SAMPLES_FILE = "tumour_samples.csv"
+_SAMPLE_COLUMNS = ("x_l0", "y_l0", "probability")
 _INCH_UM = 25_400.0
 
 
@@ -66,7 +70,69 @@ def write_samples(path: Path, sampling: AdaptiveMap, frame: RasterFrame) -> None
     """Write the samples of a tumour map as CSV: centre in level-0 px and probability, in the order of scoring."""
     centres = l0_from_mask(sampling.points, frame.px_l0).round(1)
     rows = zip(*centres.T.tolist(), sampling.values.round(4).tolist(), strict=True)
-    write_csv(path, ("x_l0", "y_l0", "probability"), rows)
+    write_csv(path, _SAMPLE_COLUMNS, rows)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SlideRasters:
+    """Masks and maps of a slide as its folder holds them; None for each that it lacks.
+
+    Attributes:
+        tissue: (h, w) all tissue.
+        pen: (h, w) pen ink.
+        blur: (h, w) tissue out of focus.
+        tumour: (h, w) invasive tumour.
+        tumour_map: (h, w) probability of invasive tumour.
+        samples: (n, 3) centre (x, y) in level-0 px and probability of each sample of the map, in the order of scoring.
+    """
+
+    tissue: Mask | None
+    pen: Mask | None
+    blur: Mask | None
+    tumour: Mask | None
+    tumour_map: Map | None
+    samples: NDArray[np.float64] | None
+
+
+def read_rasters(folder: Path) -> SlideRasters:
+    """Read the masks and maps in a slide's folder.
+
+    Raises:
+        ValueError: A file is damaged; the message says which in one line.
+    """
+    tissue, pen, blur, tumour = (_read_mask(folder / f"{name}.png") for name in ("tissue", "pen", "blur", "tumour"))
+    values = _read_picture(folder / "tumour_map.png")
+    tumour_map = None if values is None else (values / 65_535).astype(np.float32)
+    return SlideRasters(tissue, pen, blur, tumour, tumour_map, _read_samples(folder / SAMPLES_FILE))
+
+
+def _read_mask(file: Path) -> Mask | None:
+    values = _read_picture(file)
+    return None if values is None else values > 0
+
+
+def _read_picture(file: Path) -> NDArray[Any] | None:
+    """(h, w) values of a grey picture; None where there is none."""
+    if not file.is_file():
+        return None
+    try:
+        with Image.open(file) as picture:
+            values = np.asarray(picture)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{file}: is damaged ({error}); predict the slide again") from None
+    if values.ndim != 2:
+        raise ValueError(f"{file}: is no grey picture; predict the slide again")
+    return values
+
+
+def _read_samples(file: Path) -> NDArray[np.float64] | None:
+    if not file.is_file():
+        return None
+    try:
+        rows = [[float(row[column]) for column in _SAMPLE_COLUMNS] for row in read_csv(file)]
+    except (OSError, ValueError, KeyError, csv.Error) as error:
+        raise ValueError(f"{file}: is damaged ({error}); predict the slide again") from None
+    return np.array(rows, np.float64).reshape(-1, len(_SAMPLE_COLUMNS))
 
 
 def score_raster(grid: TileGrid, scores: NDArray[np.float64], size: Size, px_l0: float) -> NDArray[np.float64]:

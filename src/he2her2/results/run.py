@@ -24,6 +24,7 @@ from he2her2.config import Config
 from he2her2.errors import EvaluationError, OutputError
 from he2her2.files import check_writable, digest, read_json, sweep_drafts, write_json
 from he2her2.results.failure_records import FailureRecords
+from he2her2.results.rasters import SlideRasters
 from he2her2.results.run_tables import FAILURES_FILE, PREDICTIONS_FILE, RunTables, read_planned
 from he2her2.results.slide_folder import PREDICTION, SEGMENTATION, SlideFolders
 from he2her2.results.slide_result import NetworkNote, SlideResult
@@ -262,6 +263,17 @@ class RunFolder:
         """
         try:
             return SlideFolders(self.path).tiles(slide_id)
+        except ValueError as error:
+            raise EvaluationError(str(error)) from None
+
+    def rasters(self, slide_id: str) -> SlideRasters:
+        """A slide's masks and maps.
+
+        Raises:
+            EvaluationError: A file of them is damaged.
+        """
+        try:
+            return SlideFolders(self.path).rasters(slide_id)
         except ValueError as error:
             raise EvaluationError(str(error)) from None
 

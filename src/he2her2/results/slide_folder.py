@@ -14,7 +14,16 @@ from he2her2.results.evidence import Evidence
 from he2her2.results.geojson import write_geojson
 from he2her2.results.heatmap import write_heatmap
 from he2her2.results.overlay import Caption, draw_overlay
-from he2her2.results.rasters import PNG_LEVEL, RasterFrame, write_map, write_mask, write_samples
+from he2her2.results.rasters import (
+    PNG_LEVEL,
+    SAMPLES_FILE,
+    RasterFrame,
+    SlideRasters,
+    read_rasters,
+    write_map,
+    write_mask,
+    write_samples,
+)
 from he2her2.results.slide_result import (
     RESEARCH_USE_NOTICE,
     FileStamp,
@@ -105,6 +114,14 @@ class SlideFolders:
         file = self.of(slide_id) / _TILES
         return read_tiles(file) if file.is_file() else None
 
+    def rasters(self, slide_id: str) -> SlideRasters:
+        """The masks and maps of a slide.
+
+        Raises:
+            ValueError: A file is damaged.
+        """
+        return read_rasters(self.of(slide_id))
+
     def write(self, slide_id: str, made_of: MadeOf, product: Evidence) -> SlideResult:
         """Write a slide's evidence, in place of earlier evidence of it.
 
@@ -175,7 +192,7 @@ def _write_segmentation(folder: Path, segmentation: Segmentation, frame: RasterF
         write_mask(folder / f"{name}.png", getattr(segmentation, name), frame, name)
     if (sampling := segmentation.sampling) is not None:
         write_map(folder / "tumour_map.png", sampling.map, frame, "probability of invasive tumour")
-        write_samples(folder / "tumour_samples.csv", sampling, frame)
+        write_samples(folder / SAMPLES_FILE, sampling, frame)
 
 
 def _caption(result: SlideResult) -> Caption:

@@ -7,7 +7,7 @@ from he2her2.evaluation.audits.shortcuts import shortcut_audit
 from he2her2.evaluation.audits.sites import SiteResult, sensitivity_specificity, site_audit, site_results
 from he2her2.evaluation.audits.stability import seeds_audit
 from he2her2.evaluation.audits.subgroups import subgroup_audit
-from he2her2.evaluation.audits.tiles import N_SLIDES, run_aggregator, tile_audits
+from he2her2.evaluation.audits.tiles import N_SLIDES, redraw_blocks, run_aggregator, tile_audits
 
 __all__ = [
     "N_SLIDES",
@@ -16,6 +16,7 @@ __all__ = [
     "Cell",
     "SiteResult",
     "domain_audit",
+    "redraw_blocks",
     "run_aggregator",
     "seeds_audit",
     "sensitivity_specificity",

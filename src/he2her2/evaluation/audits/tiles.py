@@ -1,8 +1,10 @@
 """The audits of tiles, on a random sample of slides, since reading every tiles.h5 of a large run takes hours."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from he2her2.config import Config
 from he2her2.errors import EvaluationError
@@ -18,7 +20,7 @@ from he2her2.evaluation.audits.stability import (
     stability_audit,
 )
 from he2her2.evaluation.cases import Cases
-from he2her2.models import Aggregator, Bag, aggregator_for, load_aggregator
+from he2her2.models import Aggregated, Aggregator, Bag, aggregator_for, load_aggregator
 from he2her2.results import RunFolder, ScoredTiles
 
 N_SLIDES = 200
@@ -101,14 +103,29 @@ def _redrawn(
             f"{run.path}: slide {slide.slide_id} was predicted with probability {probability:.4f}, these weights make "
             f"{again:.4f} of its tiles; pass the --weights of the run"
         )
-    blocks = square_blocks(grid_cells(slide.tiles.grid, slide.stride_px), _block_side(slide))
     by_tile = redraw(bag, None, at_least, aggregator, rng)
-    by_block = redraw(bag, blocks, at_least, aggregator, rng)
+    by_block = redraw_blocks(slide.tiles, slide.stride_px, at_least, aggregator, rng)
     called = probability >= run.threshold
     flips = float(((by_block >= run.threshold) != called).mean())
     return Redrawn(slide.slide_id, probability, float(by_tile.std()), float(by_block.std()), flips)
 
 
-def _block_side(slide: _SampledSlide) -> int:
-    """Side of a block in steps of the tile grid, which are shorter than a tile where tiles overlap."""
-    return BLOCK_TILES * slide.tiles.grid.side_px // slide.stride_px
+def redraw_blocks(
+    tiles: ScoredTiles,
+    stride_px: int,
+    at_least: int,
+    aggregator: Callable[[Bag], Aggregated],
+    rng: np.random.Generator,
+) -> NDArray[np.float64]:
+    """(100,) probabilities of a slide whose tiles are redrawn in square blocks of neighbours.
+
+    Args:
+        tiles: The slide's tiles.
+        stride_px: Distance of neighbouring tiles in output px.
+        at_least: Tiles that the aggregator needs.
+        aggregator: As in the run.
+        rng: Draws the blocks.
+    """
+    side = BLOCK_TILES * tiles.grid.side_px // stride_px  # in steps of the grid, shorter than a tile with overlap
+    blocks = square_blocks(grid_cells(tiles.grid, stride_px), side)
+    return redraw(Bag.of(tiles.grid, tiles.logits), blocks, at_least, aggregator, rng)

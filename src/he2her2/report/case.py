@@ -1,0 +1,195 @@
+"""The page of one slide: gathered from the run's files and, for its pictures, from the slide."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from he2her2.config import PRESETS, Config
+from he2her2.errors import SlideError
+from he2her2.geometry import Rgb
+from he2her2.models import aggregator_for
+from he2her2.pages import render
+from he2her2.report.charts import RemovalChart, ScoreChart, removal_chart, score_chart
+from he2her2.report.checks import Checks, DecidedTiles, check_prediction
+from he2her2.report.gallery import Gallery, read_gallery
+from he2her2.report.layers import COLOURS, Overlay, draw_layers, photograph
+from he2her2.report.pictures import jpeg_uri, shrink
+from he2her2.report.weights import FoundWeights
+from he2her2.results import Failure, FileStamp, RunFolder, ScoredTiles, SlideResult
+from he2her2.slides import Slide, open_slide
+
+CURVE_SIZE = (520, 220)
+_THUMBNAIL_PX = 160
+_FAILED_PX = 1200
+_STAGES = (
+    ("open", "open the file"),
+    ("annotations", "read its annotations"),
+    ("tissue", "find tissue"),
+    ("tumour", "find invasive tumour"),
+    ("tiling", "cut the tumour into tiles"),
+    ("scoring", "score the tiles"),
+)
+_SAME_STEP = {"read": "tissue"}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Case:
+    """Content of a page.
+
+    Attributes:
+        result: Of the slide.
+        run: Its run.
+        weights: Those of the run.
+        overlay: The slide with its layers.
+        scores: Distribution of tile scores; None where no tiles were scored, like those that follow.
+        gallery: Tiles to look at.
+        checks: Of the prediction by its tiles; None also where the weights are not at hand.
+        removal: Curve of the removal of tiles.
+        changed: Settings that differ from the preset.
+        picture_problem: Why the slide itself is not shown, or is shown with a doubt; empty without one.
+    """
+
+    result: SlideResult
+    run: RunFolder
+    weights: FoundWeights
+    overlay: Overlay
+    scores: ScoreChart | None
+    gallery: Gallery | None
+    checks: Checks | None
+    removal: RemovalChart | None
+    changed: Mapping[str, Any]
+    picture_problem: str
+
+    @property
+    def ranked(self) -> bool:
+        """True if the aggregator looks at the tiles of the highest scores alone."""
+        config = self.result.config
+        return aggregator_for(config).ranking_of(config.selection, config.scoring) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page that is ready.
+
+    Attributes:
+        slide_id: Of the slide.
+        html: The page.
+        thumbnail: Small picture of the slide; empty where it cannot be read.
+        outcome: Of the slide.
+    """
+
+    slide_id: str
+    html: str
+    thumbnail: str
+    outcome: SlideResult | Failure
+
+
+def case_page(run: RunFolder, result: SlideResult, weights: FoundWeights, **told: object) -> Page:
+    """The page of a slide with a result.
+
+    Args:
+        run: Its run.
+        result: Its result.
+        weights: Those of the run.
+        told: What the template shows beside the case: when the page was made, links.
+
+    Raises:
+        EvaluationError: A file of its evidence is damaged.
+    """
+    rasters, tiles = run.rasters(result.slide_id), run.tiles(result.slide_id)
+    opened, problem = _open(result)
+    with opened as slide:
+        photo = None if slide is None else photograph(slide, result)
+        gallery = None if tiles is None else read_gallery(tiles, slide)
+    checks = None if tiles is None else _checks(result, tiles, weights)
+    case = Case(
+        result,
+        run,
+        weights,
+        draw_layers(result, rasters, tiles, photo),
+        None if tiles is None or not tiles.selected.any() else score_chart(tiles),
+        gallery,
+        checks,
+        removal_chart(checks.removal, *CURVE_SIZE) if checks is not None and checks.removal is not None else None,
+        dict(_changed(asdict(PRESETS.get(result.preset, Config())), asdict(result.config))),
+        problem,
+    )
+    html = render("case.html", case=case, curve_size=CURVE_SIZE, **COLOURS, **told)
+    return Page(result.slide_id, html, _thumbnail(photo), result)
+
+
+def failed_page(run: RunFolder, failure: Failure, **told: object) -> Page:
+    """The page of a slide without a result: what was found, at which step, what to do, and the slide if it opens."""
+    photo, problem = _look_at(Path(failure.path))
+    overlay = run.path / "slides" / failure.slide_id / "overlay.png"
+    step = _SAME_STEP.get(failure.stage, failure.stage)
+    known = [name for name, _ in _STAGES]
+    html = render(
+        "failed.html",
+        failure=failure,
+        run=run,
+        steps=_STAGES,
+        failed_step=known.index(step) if step in known else None,
+        photo="" if photo is None else jpeg_uri(photo, 82),
+        overlay=jpeg_uri(_read_picture(overlay), 85) if overlay.is_file() else "",
+        picture_problem=problem,
+        **told,
+    )
+    return Page(failure.slide_id, html, _thumbnail(photo), failure)
+
+
+def _open(result: SlideResult) -> tuple[AbstractContextManager[Slide | None], str]:
+    """The slide of a result if it is still there, and what is wrong with it."""
+    path = Path(result.inputs.path or result.path)
+    try:
+        slide = open_slide(path, mpp=result.inputs.mpp)
+    except SlideError as error:
+        return nullcontext(), f"{path} cannot be opened any more: {error.reason}"
+    stamp, was = FileStamp.of(path), result.inputs.slide
+    if slide.size_l0 != (result.slide.width, result.slide.height):
+        slide.close()
+        return nullcontext(), f"{path} holds another picture than at prediction"
+    if stamp is not None and was is not None and stamp.bytes != was.bytes:
+        return slide, f"{path} has another size in bytes than at prediction: the pictures may not be those that decided"
+    return slide, ""
+
+
+def _look_at(path: Path) -> tuple[Rgb | None, str]:
+    """Picture of a slide that failed; None, with the reason, where it cannot be read."""
+    try:
+        with open_slide(path) as slide:
+            return shrink(slide.thumbnail(slide.mpp * max(1.0, max(slide.size_l0) / _FAILED_PX)), _FAILED_PX), ""
+    except SlideError as error:
+        return None, error.reason
+
+
+def _read_picture(file: Path) -> Rgb:
+    with Image.open(file) as picture:
+        return shrink(np.asarray(picture.convert("RGB")), _FAILED_PX)
+
+
+def _thumbnail(photo: Rgb | None) -> str:
+    return "" if photo is None else jpeg_uri(shrink(photo, _THUMBNAIL_PX), 75)
+
+
+def _checks(result: SlideResult, tiles: ScoredTiles, weights: FoundWeights) -> Checks | None:
+    her2 = result.her2
+    if her2 is None or weights.aggregator is None:
+        return None
+    at_least = result.config.selection.n_tiles if weights.aggregator.fixes_n_tiles else 1
+    prediction = DecidedTiles(tiles, her2.tiles.stride_px, her2.probability, her2.threshold, at_least)
+    return check_prediction(prediction, weights.aggregator)
+
+
+def _changed(usual: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Settings that differ from those of the preset, by key."""
+    for key, value in now.items():
+        if isinstance(value, Mapping):
+            yield from _changed(usual[key], value, f"{prefix}{key}.")
+        elif value != usual[key]:
+            yield f"{prefix}{key}", value

@@ -1,0 +1,155 @@
+"""The page of a run: what was called, what failed, and a table of all slides to sort and filter."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from urllib.parse import quote
+
+from he2her2.evaluation import WrittenEvaluation
+from he2her2.pages import render
+from he2her2.report.case import Page
+from he2her2.report.pictures import svg_uri
+from he2her2.report.weights import FoundWeights
+from he2her2.results import Failure, RunFolder, SlideResult
+
+CASES_FOLDER = "cases"
+_PEN_OR_BLUR = 0.2
+_DOT_ROWS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A slide in the table.
+
+    Attributes:
+        slide_id: Its name.
+        href: Of its page, from the cohort's.
+        thumbnail: Small picture; empty where the slide cannot be read.
+        result: Its result; None where it failed.
+        failure: Why it failed; None where it has a result.
+    """
+
+    slide_id: str
+    href: str
+    thumbnail: str
+    result: SlideResult | None
+    failure: Failure | None
+
+    @classmethod
+    def of(cls, page: Page) -> "Row":
+        """The row of a page."""
+        result = page.outcome if isinstance(page.outcome, SlideResult) else None
+        failure = page.outcome if isinstance(page.outcome, Failure) else None
+        return cls(page.slide_id, case_href(page.slide_id), page.thumbnail, result, failure)
+
+    @property
+    def unlike(self) -> bool:
+        """True if the slide is unlike the training slides."""
+        return self.result is not None and self.result.likeness is not None and self.result.likeness.unlike
+
+    @property
+    def spoilt(self) -> bool:
+        """True if much of its tissue is under ink or out of focus, or tiles cannot be decoded."""
+        if self.result is None:
+            return False
+        quality = self.result.quality
+        return max(quality.pen_share, quality.blur_share) > _PEN_OR_BLUR or self.result.counts.unreadable > 0
+
+    @property
+    def kinds(self) -> str:
+        """Words by which the table is filtered."""
+        if self.result is None:
+            return "failed"
+        status = "" if self.result.her2 is None else str(self.result.her2.status)
+        found = (status, "unlike" * self.unlike, "quality" * self.spoilt)
+        return " ".join(word for word in found if word)
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Content of the page.
+
+    Attributes:
+        run: The run.
+        rows: Its slides, by name.
+        weights: Those of the run.
+        evaluation: Of the run, if one is shown.
+    """
+
+    run: RunFolder
+    rows: tuple[Row, ...]
+    weights: FoundWeights
+    evaluation: WrittenEvaluation | None
+
+    @cached_property
+    def results(self) -> list[SlideResult]:
+        """Of the slides that have one."""
+        return [row.result for row in self.rows if row.result is not None]
+
+    @cached_property
+    def counts(self) -> Counter[str]:
+        """Slides of each kind by which the table is filtered."""
+        return Counter(kind for row in self.rows for kind in row.kinds.split())
+
+    @cached_property
+    def arms(self) -> Counter[str]:
+        """Slides in each arm of the triage."""
+        found = (result.her2 for result in self.results)
+        return Counter(her2.triage.arm for her2 in found if her2 is not None and her2.triage is not None)
+
+    @cached_property
+    def failures(self) -> Mapping[str, list[Failure]]:
+        """Slides that failed, by stage, the most frequent first."""
+        failed = [row.failure for row in self.rows if row.failure is not None]
+        stages = Counter(failure.stage for failure in failed)
+        return {stage: [one for one in failed if one.stage == stage] for stage, _ in stages.most_common()}
+
+    @cached_property
+    def notices(self) -> tuple[str, ...]:
+        """Notices of weights and slides, each once."""
+        return tuple(dict.fromkeys(notice for result in self.results for notice in result.notices))
+
+    @cached_property
+    def thresholds(self) -> list[float]:
+        """From which slides were called positive: one, unless the run was made in parts."""
+        return sorted({result.her2.threshold for result in self.results if result.her2 is not None})
+
+    @cached_property
+    def dots(self) -> list[tuple[float, int, Row]]:
+        """Probability, height in a stack, and slide, of each slide that was called."""
+        stacks: Counter[int] = Counter()
+        found = []
+        for row in self.rows:
+            if row.result is None or row.result.her2 is None:
+                continue
+            column = int(row.result.her2.probability * 100)
+            found.append((row.result.her2.probability, min(stacks[column], _DOT_ROWS), row))
+            stacks[column] += 1
+        return found
+
+
+def case_href(slide_id: str) -> str:
+    """Address of a slide's page, from the cohort's."""
+    return f"{CASES_FOLDER}/{quote(slide_id)}.html"
+
+
+def cohort_page(
+    run: RunFolder,
+    pages: Sequence[Row],
+    weights: FoundWeights,
+    evaluation: WrittenEvaluation | None,
+    **told: object,
+) -> str:
+    """The page of a run.
+
+    Args:
+        run: The run.
+        pages: Its slides.
+        weights: Those of the run.
+        evaluation: Of the run, to be shown.
+        told: What the template shows beside the cohort: when the page was made.
+    """
+    cohort = Cohort(run, tuple(sorted(pages, key=lambda row: row.slide_id)), weights, evaluation)
+    plots = {} if evaluation is None else {name: svg_uri(svg) for name, svg in evaluation.plots.items()}
+    return render("cohort.html", cohort=cohort, plots=plots, **told)

@@ -1,0 +1,104 @@
+"""The folder of a report: a page a slide and one for the run, each a file that needs no other."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from he2her2.cohort import SlideEngine, SlideTask
+from he2her2.errors import EvaluationError
+from he2her2.evaluation import WrittenEvaluation
+from he2her2.files import check_writable, write_text
+from he2her2.report.case import Page, case_page, failed_page
+from he2her2.report.cohort import CASES_FOLDER, Row, cohort_page
+from he2her2.report.weights import FoundWeights
+from he2her2.results import Failure, RunFolder
+from he2her2.timing import Progress, silent
+
+INDEX = "index.html"
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenPages:
+    """A report on disk.
+
+    Attributes:
+        index: Page of the run; None where only some slides were asked for.
+        cases: Page of each slide.
+        failed: Slides without a result, which have a page too.
+    """
+
+    index: Path | None
+    cases: dict[str, Path]
+    failed: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PagesRequest:
+    """What is asked for.
+
+    Attributes:
+        run: The run.
+        weights: Those of the run.
+        evaluation: Of the run, to be shown.
+        only: Slides whose pages are made; all slides and the page of the run if empty.
+        threads: Slides at a time.
+    """
+
+    run: RunFolder
+    weights: FoundWeights
+    evaluation: WrittenEvaluation | None = None
+    only: Collection[str] = ()
+    threads: int = 1
+
+
+def write_pages(asked: PagesRequest, out: Path, progress: Progress = silent) -> WrittenPages:
+    """Write the pages of a run; those that are there already are replaced.
+
+    Args:
+        asked: The run, and what is shown of it.
+        out: Folder to write.
+        progress: Called after each slide.
+
+    Raises:
+        EvaluationError: A slide that is asked for is not in the run, or the evaluation is of another run.
+        OutputError: The folder cannot be written.
+    """
+    run, made = asked.run, datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    names = sorted({*run.predictions, *run.segmented, *run.failures})
+    if unknown := sorted(set(asked.only) - set(names)):
+        raise EvaluationError(f"{run.path}: has no slide {unknown[0]}; see its predictions.csv and failures.csv")
+    if asked.evaluation is not None and asked.evaluation.run_digest != run.description.digest:
+        raise EvaluationError(f"{asked.evaluation.folder}: is no evaluation of {run.path}; give its own")
+    check_writable(out)
+
+    def write_case(task: SlideTask) -> Row:
+        page = _page(run, task.slide_id, asked.weights, made=made, index="" if asked.only else f"../{INDEX}")
+        write_text(out / CASES_FOLDER / f"{task.slide_id}.html", page.html)
+        return Row.of(page)
+
+    tasks = [SlideTask(name, Path(name)) for name in names if not asked.only or name in asked.only]
+    outcomes = SlideEngine(progress, asked.threads).run(tasks, write_case, stage="pages")
+    rows = [
+        Row(task.slide_id, "", "", None, found) if isinstance(found, Failure) else found  # its name can name no file
+        for task, found in outcomes
+    ]
+    index = None if asked.only else out / INDEX
+    if index is not None:
+        write_text(index, cohort_page(run, rows, asked.weights, asked.evaluation, made=made))
+    cases = {row.slide_id: out / CASES_FOLDER / f"{row.slide_id}.html" for row in rows if row.href}
+    return WrittenPages(index, cases, sum(row.result is None for row in rows))
+
+
+def _page(run: RunFolder, slide_id: str, weights: FoundWeights, **told: object) -> Page:
+    """The page of a slide; damaged evidence is a failure like others, which has a page."""
+    failure = run.failures.get(slide_id)
+    try:
+        result = None if failure else run.result(slide_id)
+        if result is not None:
+            return case_page(run, result, weights, **told)
+        reason = "its folder in the run is gone"
+    except EvaluationError as error:
+        reason = str(error)
+    missing = Failure(slide_id, "", "evidence", reason, "predict the slide again")
+    return failed_page(run, failure or missing, **told)
