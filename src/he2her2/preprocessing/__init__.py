@@ -1,4 +1,4 @@
-"""Pure arrays: tissue, quality, the adaptive map, tiles, and annotations as masks."""
+"""Pure arrays: tissue, quality, stain, the adaptive map, tiles, and annotations as masks."""
 
 from he2her2.preprocessing.adaptive import AdaptiveMap, adaptive_map
 from he2her2.preprocessing.annotations import (
@@ -20,24 +20,32 @@ from he2her2.preprocessing.quality import (
     sharpness,
     smear_mask,
 )
+from he2her2.preprocessing.shift_sheet import SHIFT_SHEET, Shift
+from he2her2.preprocessing.stain import ColourChange, Normalisation, normalisation_of, optical_density, stain_amounts
 from he2her2.preprocessing.tiling import CutTiles, TooFewTilesError, coverage, cut_tiles
 from he2her2.preprocessing.tissue import tissue_mask, weak_tissue_mask
 
 __all__ = [
+    "SHIFT_SHEET",
     "AdaptiveMap",
     "Annotation",
     "Blocks",
     "ClassUse",
+    "ColourChange",
     "CutTiles",
     "DrawnRegions",
+    "Normalisation",
     "PaintedMask",
     "Region",
     "Sharpness",
+    "Shift",
     "TooFewTilesError",
     "adaptive_map",
     "blur_mask",
     "coverage",
     "cut_tiles",
+    "normalisation_of",
+    "optical_density",
     "out_of_focus",
     "pen_mask",
     "quality_shares",
@@ -45,6 +53,7 @@ __all__ = [
     "share_blocks",
     "sharpness",
     "smear_mask",
+    "stain_amounts",
     "tissue_mask",
     "use_of_words",
     "weak_tissue_mask",
