@@ -23,7 +23,8 @@ export function showCase(slide, colours) {
   if (result) body.push(...rests(result, colours));
   const unlike = result?.unlike ? [result.unlike] : [];
   const other = (result?.warnings ?? []).filter((text) => text !== result.unlike);
-  body.push(cautions([...unlike, ...slide.problems, ...other, ...(result?.notices ?? []), ...(slide.file?.cautions ?? []).filter((text) => !other.includes(text))]));
+  const said = (text) => failure && text.includes(failure.reason);
+  body.push(cautions([...unlike, ...slide.problems.filter((text) => !said(text)), ...other, ...(result?.notices ?? []), ...(slide.file?.cautions ?? []).filter((text) => !other.includes(text))]));
   $("case-title").textContent = slide.id;
   $("case-body").replaceChildren(...body.filter(Boolean));
   showSource(slide);
@@ -79,33 +80,30 @@ function showSource(slide) {
   ]));
 }
 
-// The tile under the pointer, or the one that was clicked: its numbers, and then its pixels.
-export function showTile(layers, index, { pinned, go, step } = {}) {
+// The tile under the pointer, or the one that was clicked, with its pixels as the network saw them.
+export function showTile(layers, index, { pinned = false, go, step } = {}) {
   const { tiles } = layers;
-  $("tile-section").hidden = !tiles;
-  if (!tiles) return;
-  if (index < 0) {
-    $("tile-title").textContent = "Tile";
-    $("tile-body").replaceChildren(el("p", { class: "quiet" }, "Point at a tile for its score; click for its pixels."));
-    return;
-  }
+  $("tile").hidden = !tiles || index < 0;
+  $("tile").classList.toggle("pinned", pinned);
+  $("close-tile").hidden = !pinned;
+  if ($("tile").hidden) return;
   const [x, y] = tiles.origin(index);
   const others = tiles.choices.filter((choice) => !["scores", "logits"].includes(choice.column.name));
   const rank = tiles.rank[index];
-  $("tile-title").textContent = pinned ? `Tile, rank ${count(rank)}` : "Tile under the pointer";
+  $("tile-title").textContent = tiles.isSelected(index) ? "Tile that decided" : "Tile";
   const rows = [
-    tiles.values.scores && ["Score (expected IHC, 0 to 3)", number(tiles.values.scores[index], 2)],
+    tiles.values.scores && ["Score, 0 to 3", number(tiles.values.scores[index], 2)],
     ["Rank by score", `${count(rank)} of ${count(tiles.n)}`],
-    tiles.hasSelected && ["Selected", tiles.isSelected(index) ? "yes: it decided" : "no"],
     ...others.map((choice) => [choice.title, String(+tiles.value(choice, index).toPrecision(3))]),
-    ["Place, px", `${x}, ${y}`],
+    pinned && ["Place, px", `${x}, ${y}`],
+    pinned && ["Side", `${Math.round(tiles.sidePx * tiles.mpp)} µm, ${+tiles.mpp.toPrecision(3)} µm/px`],
   ];
   $("tile-body").replaceChildren(...[
     pinned ? el("img", { alt: `Tile of rank ${rank} at full resolution`, src: slidePath(tiles.id, `/tiles/${index}`), width: String(tiles.sidePx), height: String(tiles.sidePx) }) : null,
     pinned ? el("div", { class: "row" },
-      el("button", { type: "button", title: "Higher score (Shift+N)", disabled: rank <= 1, onclick: () => step(-1) }, "‹ Higher"),
-      el("button", { type: "button", title: "Lower score (N)", disabled: rank >= tiles.n, onclick: () => step(1) }, "Lower ›"),
-      el("button", { type: "button", onclick: () => go(index) }, "Show it")) : null,
+      el("button", { type: "button", title: "The tile with the next higher score", disabled: rank <= 1, onclick: () => step(-1) }, "‹ Higher"),
+      el("button", { type: "button", title: "Go to this tile", onclick: () => go(index) }, "Show"),
+      el("button", { type: "button", title: "The tile with the next lower score", disabled: rank >= tiles.n, onclick: () => step(1) }, "Lower ›")) : null,
     facts(rows),
     layers.tileBars(index),
   ].filter(Boolean));

@@ -3,7 +3,7 @@
 import { $, el, number, rgb } from "./dom.js";
 import { getJson, slidePath } from "./server.js";
 
-const SAMPLE_PX = 3;
+const SAMPLE_PX = 2.5;
 const SMALL_TILE_PX = 60;
 const NEAR_PX = 120;
 
@@ -153,9 +153,12 @@ export class Layers {
       if (left < -SAMPLE_PX || top < -SAMPLE_PX || left > width + SAMPLE_PX || top > height + SAMPLE_PX) continue;
       context.beginPath();
       context.arc(left, top, SAMPLE_PX, 0, 2 * Math.PI);
-      context.fillStyle = rgb(layer.colour, probability);
-      context.strokeStyle = rgb(layer.colour);
+      context.fillStyle = "#fff";
       context.fill();
+      context.fillStyle = rgb(layer.colour, probability);
+      context.fill();
+      context.lineWidth = 0.8;
+      context.strokeStyle = rgb(layer.colour, 0.7);
       context.stroke();
     }
   }

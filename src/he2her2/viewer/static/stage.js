@@ -9,12 +9,13 @@ const instead = document.createElementNS("urn:he2her2", "style");
 instead.setAttribute("data-openseadragon-mobile-css", "");
 document.head.append(instead);
 
-function tileSource(id, file) {
+// A source whose tiles are widened by a px, so that no seams show, but not where a px of the slide is a px of the screen.
+function tileSource(id, file, isExact) {
   const levels = [...file.levels].reverse(); // OpenSeadragon counts from the coarsest
   const [w, h] = file.size;
   const columns = (level) => Math.ceil(levels[level].size[0] / levels[level].tile[0]);
   const rows = (level) => Math.ceil(levels[level].size[1] / levels[level].tile[1]);
-  return new OSD.TileSource({
+  const source = new OSD.TileSource({
     width: w,
     height: h,
     tileSize: levels.at(-1).tile[0],
@@ -39,6 +40,8 @@ function tileSource(id, file) {
     getTileUrl: (level, x, y) =>
       slidePath(id, `/zoom/${levels.length - 1 - level}/${x}_${y}?v=${file.version}`),
   });
+  Object.defineProperty(source, "tileOverlap", { get: () => (isExact() ? Number.MIN_VALUE : 0), set() {} });
+  return source;
 }
 
 export class Stage {
@@ -60,7 +63,6 @@ export class Stage {
       navigatorBorderColor: "#8a8d98",
       navigatorDisplayRegionColor: "#5b3a78",
       crossOriginPolicy: false,
-      subPixelRoundingForTransparency: OSD.SUBPIXEL_ROUNDING_OCCURRENCES.ONLY_AT_REST,
       imageLoaderLimit: 8,
       maxImageCacheCount: 600,
       maxTilesPerFrame: 8,
@@ -95,11 +97,14 @@ export class Stage {
     this.file = file;
     return new Promise((resolve) => {
       this.osd.addOnceHandler("open", () => {
+        const { clientWidth, clientHeight } = this.element;
+        this.osd.viewport.resize(new OSD.Point(clientWidth, clientHeight)); // it may have changed just now
         if (view) this.goTo(view, true);
+        else this.osd.viewport.goHome(true);
         resolve();
         this.redraw();
       });
-      this.osd.open(tileSource(id, file));
+      this.osd.open(tileSource(id, file, () => this.isExact()));
     });
   }
 
@@ -112,6 +117,11 @@ export class Stage {
 
   get isOpen() {
     return this.file !== null && this.osd.isOpen() && this.osd.world.getItemCount() > 0;
+  }
+
+  isExact() {
+    const px = this.osd.viewport.getZoom(true) * this.element.clientWidth / this.file.size[0] * (window.devicePixelRatio || 1);
+    return Math.abs(px - Math.round(px)) < 1e-9 && px > 0.5;
   }
 
   // Level-0 px to screen px: x * scale + dx.

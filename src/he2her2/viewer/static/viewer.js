@@ -104,11 +104,13 @@ async function openSlide(id, link = {}) {
   showTile(layers, -1);
   showFilm();
   $("hud").hidden = !slide.file;
+  $("layers-section").hidden = !slide.file;
+  document.body.classList.toggle("no-picture", !slide.file);
   if (slide.file) {
     await main.open(id, slide.file, link.view);
   } else {
     main.close();
-    showMessage("The picture of this slide cannot be shown", ...slide.problems);
+    showMessage("The picture of this slide cannot be shown", ...slide.problems.map((text) => text.replace(`${id}: `, "")));
   }
   const loading = regions.open(slide, run.writable);
   if (slide.tiles?.n && slide.file) {
@@ -161,6 +163,8 @@ main.failed.push(async () => {
 
 // --- tiles -------------------------------------------------------------------------------------------------------
 
+$("close-tile").addEventListener("click", () => pin(-1));
+
 function tileHandlers() {
   return { pinned: true, go: goToTile, step: (by) => stepTile(by) };
 }
@@ -168,7 +172,12 @@ function tileHandlers() {
 function pin(index) {
   state.pinned = index;
   showTile(layers, index, index >= 0 ? tileHandlers() : {});
-  for (const button of $("film").querySelectorAll("button")) button.setAttribute("aria-pressed", String(Number(button.dataset.index) === index));
+  if (index < 0) state.hovered = -1;
+  for (const button of $("film").querySelectorAll("button")) {
+    const here = Number(button.dataset.index) === index;
+    button.setAttribute("aria-pressed", String(here));
+    if (here) button.scrollIntoView({ block: "nearest", inline: "nearest" });
+  }
   main.redraw();
   writeLink();
 }
@@ -187,6 +196,13 @@ function stepTile(by) {
   if (!tiles?.n) return;
   const at = state.pinned < 0 ? (by > 0 ? 0 : -1) : tiles.rank[state.pinned] - 1 + by;
   if (at >= 0 && at < tiles.n) goToTile(tiles.byRank[at]);
+}
+
+function stepDeciding(by) {
+  const { tiles } = layers;
+  if (!tiles?.deciding.length) return;
+  const at = tiles.deciding.indexOf(state.pinned);
+  goToTile(tiles.deciding[Math.min(Math.max(at + by, 0), tiles.deciding.length - 1)]);
 }
 
 function showFilm() {
@@ -282,6 +298,7 @@ async function setBeside(id) {
   const element = $("picture-pair");
   element.hidden = $("pair-tools").hidden = !id;
   $("pair").setAttribute("aria-pressed", String(Boolean(id)));
+  document.body.classList.toggle("paired", Boolean(id));
   writeLink();
   if (!id) return;
   pair ??= makePair(element);
@@ -337,7 +354,8 @@ function followPair(leader, now = true) {
 
 function showReview() {
   const review = list.get(state.slide.id).review;
-  $("review-section").hidden = false;
+  $("review-section").hidden = !state.slide.file && !review;
+  $("verdict-part").hidden = state.slide.state !== "predicted" && !review;
   $("verdicts").replaceChildren(...run.verdicts.map((verdict, i) => el("button", {
     type: "button", "aria-pressed": String(review?.verdict === verdict), disabled: !run.writable,
     title: `Key ${["A", "X", "U"][i]}`, onclick: () => giveVerdict(verdict),
@@ -406,8 +424,8 @@ function listen() {
     { keys: ["j"], shown: ["J", "K"], says: "next, previous slide", run: () => list.step(1) },
     { keys: ["k"], run: () => list.step(-1) },
     { keys: ["/"], says: "search slides", run: () => { document.body.classList.contains("no-list") && toggleSide("list"); $("search").focus(); } },
-    { keys: ["n"], shown: ["N", "Shift N"], says: "next, previous tile by score", run: () => stepTile(1) },
-    { keys: ["N"], run: () => stepTile(-1) },
+    { keys: ["n"], shown: ["N", "Shift N"], says: "next, previous deciding tile", run: () => stepDeciding(1) },
+    { keys: ["N"], run: () => stepDeciding(-1) },
     { keys: ["e"], shown: ["E"], says: "strip of deciding tiles", run: toggleFilm },
     { keys: ["+", "="], shown: ["+", "−"], says: "zoom", run: acts["zoom-in"] },
     { keys: ["-", "_"], run: acts["zoom-out"] },

@@ -1,0 +1,573 @@
+"""The viewer in a real Chromium: what is seen, drawn, linked and read aloud."""
+
+import csv
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+
+from he2her2.geometry import Point, Size
+from he2her2.slides import open_slide
+from tests.viewed_runs import write_huge_slide, write_viewed_run
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = os.environ.get("HE2HER2_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+OTHER = "case 2 + <b>&"
+
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium: install it, or name it in HE2HER2_CHROMIUM")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """One Chromium for all."""
+    from playwright.sync_api import sync_playwright  # noqa: PLC0415  only where there is a Chromium
+
+    with sync_playwright() as playwright:
+        options = ["--no-sandbox", "--force-color-profile=srgb"]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def serving(*words):
+    """The address of `he2her2 view`, while it runs."""
+    command = [sys.executable, "-m", "he2her2", "view", *map(str, words), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield process.stdout.readline().split()[1]
+        process.terminate()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The folder of a run."""
+    return write_viewed_run(tmp_path_factory.mktemp("seen"))
+
+
+@pytest.fixture(scope="module")
+def url(run):
+    with serving(run, "--manifest", run.parent / "manifest.csv") as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def slides_url(data_dir, tmp_path_factory):
+    """Real slides without a run, and one of 100 000 x 80 000 px."""
+    huge = write_huge_slide(tmp_path_factory.mktemp("huge") / "huge.svs")
+    names = ("CMU-1-Small-Region.svs", "OS-1-detail.ome.tif", "tcga-cr-7395-01a-01-ts1.svs")
+    with serving(huge, *(data_dir / "slides" / name for name in names)) as url:
+        yield url
+
+
+@pytest.fixture
+def visit(browser):
+    """Open a page; an error in its scripts fails the test."""
+    pages, faults = [], []
+
+    def visit(address, *, ratio=1, scheme="light"):
+        page = browser.new_page(viewport={"width": 1240, "height": 760}, device_scale_factor=ratio, color_scheme=scheme)
+        pages.append(page)
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", lambda said: faults.append(said.text) if said.type == "error" and _ours(said) else None)
+        page.goto(address)
+        page.wait_for_selector("body[data-ready]")
+        settle(page)
+        return page
+
+    yield visit
+    for page in pages:
+        page.close()
+    assert not faults
+
+
+def _ours(said):
+    return "ailed to load" not in said.text  # pictures of slides that cannot be opened, or are gone
+
+
+def settle(page):
+    """Wait until nothing moves and all tiles are there."""
+    still = """async () => {
+        const stage = window.he2her2.main, item = () => stage.osd.world.getItemAt(0);
+        let before = "";
+        for (let i = 0; i < 80; i++) {
+            await new Promise((done) => setTimeout(done, 40));
+            const now = stage.isOpen ? JSON.stringify(stage.view()) : "";
+            if (now === before && (!item() || item().getFullyLoaded())) return;
+            before = now;
+        }
+    }"""
+    page.evaluate(still)
+
+
+def see(page, expression):
+    return page.evaluate(f"() => {{ const v = window.he2her2; return {expression}; }}")
+
+
+def go_to(page, x, y, zoom):
+    page.evaluate("([x, y, zoom]) => window.he2her2.main.goTo({ x, y, zoom }, true)", [x, y, zoom])
+    settle(page)
+
+
+def screen(page, x_l0, y_l0):
+    """Where a place of the slide is on the page."""
+    box = page.locator("#picture-main").bounding_box()
+    at = see(page, "v.main.transform()")
+    return box["x"] + x_l0 * at["scale"] + at["dx"], box["y"] + y_l0 * at["scale"] + at["dy"]
+
+
+def click_at(page, x_l0, y_l0):
+    page.mouse.click(*screen(page, x_l0, y_l0))
+    page.wait_for_timeout(350)  # two clicks in quick succession are a double click
+
+
+def saved(page):
+    page.locator("#saved", has_text="Saved").wait_for()
+
+
+def stored_tiles(run, slide="case-1"):
+    with h5py.File(run / "slides" / slide / "tiles.h5") as file:
+        grid = dict(file["coords"].attrs)
+        return file["coords"][:], file["scores"][:], file["selected"][:], grid
+
+
+def regions_file(run, slide="case-1"):
+    return run / "annotations" / f"{slide}.geojson"
+
+
+# --- the list ----------------------------------------------------------------------------------------------------
+
+
+def test_slides_are_found_sorted_and_opened(visit, url):
+    """Search by any word, sort by what the run says, next and previous by key; a name is text, never markup."""
+    page = visit(url)
+    names = page.locator("#slides .name")
+
+    assert names.all_text_contents() == ["broken", OTHER, "case-1", "case-1-ihc"]
+    page.select_option("#sort", "probability")
+    assert names.all_text_contents()[-2:] == ["broken", "case-1-ihc"]
+    page.keyboard.press("/")
+    page.keyboard.type("2 +")
+    assert names.all_text_contents() == [OTHER]
+    page.keyboard.press("Enter")
+    page.wait_for_selector(f"#case-title:text-is('{OTHER}')")
+    page.fill("#search", "failed")
+    assert names.all_text_contents() == ["broken"]
+    page.fill("#search", "")
+    page.select_option("#sort", "name")
+    page.locator("#stage").focus()
+    page.keyboard.press("j")
+    page.wait_for_selector("#case-title:text-is('case-1')")
+    page.keyboard.press("k")
+    page.wait_for_selector(f"#case-title:text-is('{OTHER}')")
+
+
+def test_a_failed_slide_has_its_page(visit, url):
+    """What failed, why, and what to do."""
+    page = visit(f"{url}#slide=broken")
+
+    assert page.locator("#case-body").inner_text().startswith("Failed: open")
+    assert "What to do: give a slide" in page.locator("#case-body").inner_text()
+    assert page.locator("#message").is_visible()
+
+
+# --- the picture -------------------------------------------------------------------------------------------------
+
+
+def test_pixels_on_screen_are_the_readers(visit, url, run):
+    """Of a phantom-like JPEG slide with subsampled colours."""
+    compare_screen(visit(f"{url}#slide=case-1"), run.parent / "case-1.svs", (1000, 1000))
+
+
+@pytest.mark.parametrize(
+    ("name", "centre", "ratio"),
+    [
+        ("CMU-1-Small-Region.svs", (1100, 1500), 1),
+        ("CMU-1-Small-Region.svs", (1100, 1500), 2),
+        ("OS-1-detail.ome.tif", (550, 550), 1),
+        ("tcga-cr-7395-01a-01-ts1.svs", (2000, 2000), 1),
+    ],
+)
+def test_real_pixels_on_screen_are_the_readers(visit, slides_url, data_dir, name, centre, ratio):
+    """SVS, OME-TIFF and JPEG 2000 without µm per pixel, also on a screen of fine pixels."""
+    slide = name.removesuffix(".svs").removesuffix(".ome.tif")
+
+    compare_screen(visit(f"{slides_url}#slide={slide}", ratio=ratio), data_dir / "slides" / name, centre)
+
+
+def compare_screen(page, path, centre):
+    """Full resolution by key, then a screenshot beside what the reader gives."""
+    go_to(page, centre[0] + 0.3, centre[1] + 0.4, 1.3)
+    page.keyboard.press("f")
+    page.keyboard.down(" ")
+    settle(page)
+    box = page.locator("#picture-main").bounding_box()
+    clip = {"x": box["x"] + 200, "y": box["y"] + 100, "width": 240, "height": 200}
+    shown = np.asarray(Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB"))
+    origin = page.evaluate("() => window.he2her2.main.toSlide(200, 100)")
+
+    with open_slide(path, mpp=0.5 if "tcga" in path.name else None) as slide:
+        expected = slide.read(Point(*map(round, origin)), Size(shown.shape[1], shown.shape[0]), slide.mpp)
+
+    assert np.allclose(origin, np.round(origin))
+    assert np.array_equal(expected, shown)
+
+
+def test_a_slide_of_100_000_px_is_seen_whole_and_near(visit, slides_url):
+    """From the first picture to full resolution, with its scale."""
+    page = visit(f"{slides_url}#slide=huge")
+    whole = page.locator("#hud-zoom").inner_text()
+    page.keyboard.press("f")
+    settle(page)
+
+    assert see(page, "v.main.file.size") == [100_000, 80_000]
+    assert float(whole.partition("×")[0]) < 0.5
+    assert page.locator("#hud-zoom").inner_text() == "40× · 0.25 µm/px"
+    assert page.locator("#scale-text").inner_text() == "20 µm"
+    assert page.locator("#scale-bar").bounding_box()["width"] == pytest.approx(80, abs=4)
+
+
+def test_keys_move_and_zoom(visit, url):
+    """Arrows, plus, minus, and home."""
+    page = visit(f"{url}#slide=case-1")
+    start = see(page, "v.main.view()")
+
+    page.keyboard.press("+")
+    page.keyboard.press("+")
+    settle(page)
+    near = see(page, "v.main.view()")
+    page.keyboard.press("ArrowRight")
+    settle(page)
+    right = see(page, "v.main.view()")
+    page.keyboard.press("0")
+    settle(page)
+
+    assert near["zoom"] < 0.5 * start["zoom"]
+    assert right["x"] > near["x"] + 50
+    assert see(page, "v.main.view()") == pytest.approx(start, rel=1e-3)
+
+
+def test_a_slide_that_is_deleted_while_it_is_seen(visit, tmp_path):
+    """The page says so, and what to do."""
+    path = write_huge_slide(tmp_path / "gone.svs")
+    with serving(path) as url:
+        page = visit(url)
+        path.unlink()
+        page.keyboard.press("f")
+        page.locator("#message").wait_for()
+
+        assert "is gone" in page.locator("#message").inner_text()
+
+
+# --- layers and tiles --------------------------------------------------------------------------------------------
+
+
+def covered(page):
+    """Share of the picture that something is drawn over."""
+    return see(page, "(() => { const c = v.main.canvas, d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;"
+                     " let n = 0; for (let i = 3; i < d.length; i += 4) n += d[i] > 0; return n / (c.width * c.height); })()")  # fmt: skip
+
+
+def test_layers_switch_and_fade(visit, url):
+    """By key, by box and by slider; Space shows the tissue alone for as long as it is held."""
+    page = visit(f"{url}#slide=case-1")
+    drawn = covered(page)
+
+    page.keyboard.down(" ")
+    muted = covered(page)
+    page.keyboard.up(" ")
+    page.keyboard.press("1")
+    page.keyboard.press("2")
+    without = covered(page)
+    page.check("#layer-tissue")
+    page.wait_for_function("() => window.he2her2.layers.get('tissue').image?.naturalWidth > 0")
+    page.wait_for_timeout(100)
+    tissue = covered(page)
+    page.evaluate("""() => { const slider = document.getElementById("layer-tissue-opacity");
+                             slider.value = "0.8"; slider.dispatchEvent(new Event("input")); }""")
+
+    assert drawn > 0.05
+    assert (muted, without) == (0, 0)
+    assert tissue > drawn
+    assert see(page, "v.layers.get('tissue').opacity") == 0.8
+
+
+def test_the_heatmap_is_tiles_h5(visit, url, run):
+    """Every cell of the picture is the mean of the tiles above it, in the colours of the other pictures."""
+    from he2her2.results.palette import score_colours  # noqa: PLC0415
+
+    page = visit(f"{url}#slide=case-1")
+    coords, scores, _, grid = stored_tiles(run)
+    side = grid["side_level0"]
+    found = see(page, "(() => { const t = v.layers.tiles, c = t.picture(t.choice('scores')); return { left: t.left,"
+                      " top: t.top, cell: t.cell, w: c.width, h: c.height,"
+                      " data: [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data] }; })()")  # fmt: skip
+    shown = np.array(found["data"]).reshape(found["h"], found["w"], 4)
+
+    for row in range(found["h"]):
+        for column in range(found["w"]):
+            x, y = found["left"] + (column + 0.5) * found["cell"], found["top"] + (row + 0.5) * found["cell"]
+            above = ((coords <= (x, y)) & (coords + side > (x, y))).all(axis=1)
+            assert (shown[row, column, 3] > 0) == above.any()
+            if above.any():
+                expected = score_colours(np.array(scores[above].mean()))
+                assert np.abs(shown[row, column, :3] - expected.astype(int)).max() <= 1
+
+
+def test_a_tile_says_its_score_and_shows_its_pixels(visit, url, run):
+    """Under the pointer its numbers; clicked, also its pixels; by key, the tiles that decided in order."""
+    page = visit(f"{url}#slide=case-1")
+    coords, scores, selected, grid = stored_tiles(run)
+    order = np.argsort(-scores, kind="stable")
+    index = int(order[3])
+    x, y = coords[index] + grid["side_level0"] / 2
+    go_to(page, float(x), float(y), 1.0)
+
+    page.mouse.move(*screen(page, x, y))
+    under = see(page, "v.state.hovered")
+    said = page.locator("#tile").inner_text()
+    click_at(page, x, y)
+    picture = page.locator("#tile-body img")
+    picture.wait_for()
+    page.wait_for_function("() => document.querySelector('#tile-body img').naturalWidth > 0")
+    page.keyboard.press("Escape")
+    decided = []
+    for _ in range(3):
+        page.keyboard.press("n")
+        decided.append(see(page, "v.state.pinned"))
+
+    assert np.abs(coords[under] - coords[index]).max() <= grid["side_level0"] / 2
+    assert f"{scores[under]:.2f}" in said
+    assert f"{int(np.flatnonzero(order == under)[0]) + 1} of {len(scores)}" in said.replace("\u202f", "")
+    assert picture.evaluate("image => image.naturalWidth") == grid["patch_size"]
+    assert decided == [int(i) for i in order if selected[i]][:3]
+
+
+# --- regions, verdicts -------------------------------------------------------------------------------------------
+
+
+def test_regions_are_drawn_saved_and_there_again(visit, url, run):
+    """Polygon, freehand, rectangle and view; after a reload they are where they were; one is deleted by key."""
+    regions_file(run).unlink(missing_ok=True)
+    page = visit(f"{url}#slide=case-1")
+    page.keyboard.press("d")
+    corners = [(500, 500), (1200, 560), (900, 1300)]
+    for corner in corners:
+        click_at(page, *corner)
+    page.keyboard.press("Enter")
+    saved(page)
+    page.keyboard.press("g")
+    page.mouse.move(*screen(page, 1400, 1400))
+    page.mouse.down()
+    for turn in np.linspace(0, 6, 24):
+        page.mouse.move(*screen(page, 1400 + 150 * np.sin(turn), 1550 - 150 * np.cos(turn)))
+    page.mouse.up()
+    page.select_option("#region-class", "Necrosis")
+    page.keyboard.press("Escape")
+    page.keyboard.press("b")
+    page.mouse.move(*screen(page, 300, 1500))
+    page.mouse.down()
+    page.mouse.move(*screen(page, 600, 1700), steps=4)
+    page.mouse.up()
+    page.keyboard.press("b")
+    page.keyboard.press("v")
+    page.wait_for_function("() => document.querySelectorAll('#regions li').length === 4")
+    saved(page)
+    page.wait_for_timeout(300)
+    page.reload()
+    page.wait_for_selector("body[data-ready]")
+    found = json.loads(regions_file(run).read_text())["features"]
+    shapes = [np.array(one["geometry"]["coordinates"][0]) for one in found]
+
+    assert [one["properties"]["classification"]["name"] for one in found] == [
+        "Tumor",
+        "Necrosis",
+        "Necrosis",
+        "Necrosis",
+    ]
+    assert np.abs(shapes[0][:3] - corners).max() < 6  # half a px of the screen
+    assert len(shapes[1]) > 10
+    assert np.abs(shapes[2].min(axis=0) - (300, 1500)).max() < 6
+    assert page.locator("#regions li").count() == 4
+    page.locator("#regions .go").nth(3).click()
+    page.locator("#stage").focus()
+    page.keyboard.press("Delete")
+    saved(page)
+    page.wait_for_timeout(200)
+    assert len(json.loads(regions_file(run).read_text())["features"]) == 3
+
+
+def test_a_verdict_is_given_by_key(visit, url, run):
+    """And is in the table, in the list and after a reload; given again it is taken back."""
+    page = visit(f"{url}#slide={OTHER.replace(' ', '%20').replace('+', '%2B').replace('&', '%26')}")
+    page.keyboard.press("x")
+    page.locator("#saved", has_text="Verdict saved: disagree").wait_for()
+    page.fill("#comment", "stroma only")
+    page.locator("#comment").blur()
+    page.locator("#saved", has_text="Verdict saved: disagree").wait_for()
+    page.wait_for_timeout(200)
+    with (run / "annotations/verdicts.csv").open(newline="") as file:
+        rows = {row["slide_id"]: row for row in csv.DictReader(file)}
+    page.reload()
+    page.wait_for_selector("body[data-ready]")
+
+    assert (rows[OTHER]["verdict"], rows[OTHER]["comment"]) == ("disagree", "stroma only")
+    assert page.locator("#verdicts button[aria-pressed=true]").inner_text().lower() == "disagree"
+    assert page.input_value("#comment") == "stroma only"
+
+
+# --- links, two stains, looks ------------------------------------------------------------------------------------
+
+
+def test_a_link_shows_the_same(visit, url):
+    """Place, zoom, layers and their opacity, and the tile in hand."""
+    page = visit(f"{url}#slide=case-1")
+    page.keyboard.press("1")
+    page.check("#layer-tissue")
+    page.keyboard.press("n")
+    settle(page)
+    go_to(page, 900, 1100, 0.8)
+    page.wait_for_timeout(400)
+    link = page.url
+
+    again = visit(link)
+
+    assert see(again, "v.main.view()") == pytest.approx({"x": 900, "y": 1100, "zoom": 0.8}, rel=1e-3)
+    assert see(again, "v.layers.inWords()") == see(page, "v.layers.inWords()")
+    assert see(again, "v.state.pinned") == see(page, "v.state.pinned")
+    assert not again.locator("#layer-tiles").is_checked()
+    assert again.locator("#layer-tissue").is_checked()
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "#slide=nobody",
+        "#slide=%3Cscript%3E",
+        "#x=NaN&y=&zoom=-1",
+        "#slide=case-1&layers=:::,,&tile=x&zoom=0&x=1e99&y=2",
+    ],
+)
+def test_a_link_that_makes_no_sense(visit_any, url, link):
+    """Says so, or shows the slide."""
+    page = visit_any(url + link)
+
+    assert page.locator("#message").is_visible() or see(page, "v.main.isOpen")
+
+
+@pytest.fixture
+def visit_any(browser):
+    """Open a page that need not come to show a slide."""
+    pages, faults = [], []
+
+    def visit(address):
+        page = browser.new_page()
+        pages.append(page)
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.goto(address)
+        page.wait_for_selector("body[data-ready], #message:visible")
+        return page
+
+    yield visit
+    for page in pages:
+        page.close()
+    assert not faults
+
+
+def test_two_stains_move_together(visit, url):
+    """Centre on centre in µm, until they are moved apart on purpose and linked again."""
+    page = visit(f"{url}#slide=case-1")
+    page.keyboard.press("i")
+    page.wait_for_function("() => window.he2her2.pair?.isOpen")
+    settle(page)
+    go_to(page, 1100, 900, 1.0)
+    linked = see(page, "v.pair.view()")
+    page.click("#link-pair")
+    page.evaluate("() => window.he2her2.pair.goTo({ x: 300, y: 300, zoom: 1 }, true)")
+    page.click("#link-pair")
+    go_to(page, 1200, 1000, 1.0)
+    moved = see(page, "v.pair.view()")
+
+    assert linked == pytest.approx({"x": 1100 - 512, "y": 900 - 512, "zoom": 1.0}, abs=1)  # 2048 px beside 1024
+    assert moved == pytest.approx({"x": 400, "y": 400, "zoom": 1.0}, abs=1)
+    page.keyboard.press("i")
+    assert not page.locator("#picture-pair").is_visible()
+
+
+def test_light_and_dark(visit, url):
+    """As the system has it, by key the other one, and kept."""
+    background = "() => getComputedStyle(document.body).backgroundColor"
+    light, dark = visit(url), visit(url, scheme="dark")
+    before = dark.evaluate(background)
+
+    assert light.evaluate(background) != before
+    dark.keyboard.press("t")
+    assert dark.evaluate(background) == light.evaluate(background)
+    dark.reload()
+    dark.wait_for_selector("body[data-ready]")
+    assert dark.evaluate(background) == light.evaluate(background)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(visit, url, scheme):
+    """On a case with a tile in hand and two stains, in the help, and on a failed slide."""
+    from axe_playwright_python.sync_playwright import Axe  # noqa: PLC0415
+
+    found = []
+
+    def look(page):
+        page.wait_for_timeout(250)
+        found.extend(
+            (one["id"], one["impact"], [node["html"][:120] for node in one["nodes"]][:3])
+            for one in Axe().run(page).response["violations"]
+            if one["impact"] in ("serious", "critical", "moderate")
+        )
+
+    page = visit(f"{url}#slide=case-1", scheme=scheme)
+    page.keyboard.press("v")
+    page.keyboard.press("n")
+    page.keyboard.press("a")
+    look(page)
+    page.keyboard.press("i")
+    page.wait_for_function("() => window.he2her2.pair?.isOpen")
+    look(page)
+    page.keyboard.press("?")
+    look(page)
+    look(visit(f"{url}#slide=broken", scheme=scheme))
+
+    assert not found
+
+
+def test_everything_is_reached_by_tab(visit, url):
+    """The first stop skips to the slide; list, tools, picture, strip, layers and review follow, each with a name."""
+    page = visit(f"{url}#slide=case-1")
+    stops = []
+    for _ in range(90):
+        page.keyboard.press("Tab")
+        stops.append(page.evaluate(
+            "() => { const n = document.activeElement; return [n.id || n.dataset.act || n.dataset.id || n.className || n.tagName,"
+            " n.getAttribute('aria-label') || n.innerText || n.labels?.[0]?.innerText || n.placeholder || '']; }"
+        ))  # fmt: skip
+    reached = {name for name, _ in stops}
+
+    assert stops[0][0] == "skip"
+    assert {
+        "search",
+        "case-1",
+        "zoom-in",
+        "openseadragon-canvas",
+        "film",
+        "layer-tiles",
+        "comment",
+        "region-class",
+    } <= reached
+    assert not [name for name, said in stops if not said.strip() and name != "BODY"]
