@@ -21,6 +21,7 @@ from tests.viewed_runs import write_huge_slide, write_viewed_run
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = os.environ.get("HE2HER2_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
 OTHER = "case 2 + <b>&"
+TIMES = "\N{MULTIPLICATION SIGN}"
 
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium: install it, or name it in HE2HER2_CHROMIUM")
 
@@ -230,8 +231,8 @@ def test_a_slide_of_100_000_px_is_seen_whole_and_near(visit, slides_url):
     settle(page)
 
     assert see(page, "v.main.file.size") == [100_000, 80_000]
-    assert float(whole.partition("×")[0]) < 0.5
-    assert page.locator("#hud-zoom").inner_text() == "40× · 0.25 µm/px"
+    assert float(whole[: whole.index(TIMES)]) < 0.5
+    assert page.locator("#hud-zoom").inner_text() == f"40{TIMES} · 0.25 µm/px"
     assert page.locator("#scale-text").inner_text() == "20 µm"
     assert page.locator("#scale-bar").bounding_box()["width"] == pytest.approx(80, abs=4)
 
@@ -273,8 +274,13 @@ def test_a_slide_that_is_deleted_while_it_is_seen(visit, tmp_path):
 
 def covered(page):
     """Share of the picture that something is drawn over."""
-    return see(page, "(() => { const c = v.main.canvas, d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;"
-                     " let n = 0; for (let i = 3; i < d.length; i += 4) n += d[i] > 0; return n / (c.width * c.height); })()")  # fmt: skip
+    return page.evaluate("""() => {
+        const { canvas } = window.he2her2.main;
+        const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+        let n = 0;
+        for (let i = 3; i < data.length; i += 4) n += data[i] > 0;
+        return n / (canvas.width * canvas.height);
+    }""")
 
 
 def test_layers_switch_and_fade(visit, url):
@@ -522,7 +528,7 @@ def test_axe_finds_nothing_serious(visit, url, scheme):
     """On a case with a tile in hand and two stains, in the help, and on a failed slide."""
     from axe_playwright_python.sync_playwright import Axe  # noqa: PLC0415
 
-    found = []
+    found: list[object] = []
 
     def look(page):
         page.wait_for_timeout(250)
@@ -547,16 +553,22 @@ def test_axe_finds_nothing_serious(visit, url, scheme):
     assert not found
 
 
+FOCUSED = """() => {
+    const node = document.activeElement;
+    const name = node.id || node.dataset.act || node.dataset.id || node.className || node.tagName;
+    const said = node.getAttribute("aria-label") || node.innerText || node.labels?.[0]?.innerText || node.placeholder;
+    return [name, said || ""];
+}"""
+"""The element with the focus: a name for this test, and what a screen reader says."""
+
+
 def test_everything_is_reached_by_tab(visit, url):
     """The first stop skips to the slide; list, tools, picture, strip, layers and review follow, each with a name."""
     page = visit(f"{url}#slide=case-1")
     stops = []
     for _ in range(90):
         page.keyboard.press("Tab")
-        stops.append(page.evaluate(
-            "() => { const n = document.activeElement; return [n.id || n.dataset.act || n.dataset.id || n.className || n.tagName,"
-            " n.getAttribute('aria-label') || n.innerText || n.labels?.[0]?.innerText || n.placeholder || '']; }"
-        ))  # fmt: skip
+        stops.append(page.evaluate(FOCUSED))
     reached = {name for name, _ in stops}
 
     assert stops[0][0] == "skip"
