@@ -462,7 +462,8 @@ def test_the_page_reads_like_a_results_section(evaluated):
     sections = ["What limits these figures", "Participants", "Performance", "Calibration"]
     assert headings[:4] == sections
     assert headings[4].startswith("Decision curve")
-    assert headings[5:7] == ["Operating point, triage, calibration", "Plots"]
+    assert headings[5:7] == ["HER2-low, ultralow and each IHC score", "If labels were wrong"]
+    assert headings[7:9] == ["Operating point, triage, calibration", "Plots"]
     assert "Nothing was chosen: no slides of split val were predicted in this run" in page
     assert "| failed in the run | - 1 |" in page
     assert "| 17 | Ethical approval | not known to the program |" in page

@@ -25,6 +25,7 @@ from he2her2.evaluation.benefit import NamedCurve, decision_curves
 from he2her2.evaluation.cases import Cases, Joined, by_patient, check_patient_rule, join
 from he2her2.evaluation.comparison import RunComparison, compare_runs
 from he2her2.evaluation.covariates import Covariates, columns_named, read_covariates, read_slide_features
+from he2her2.evaluation.endpoints import Endpoints, measure_endpoints, strata_of
 from he2her2.evaluation.leakage import (
     add_validation_patients,
     check_disjoint,
@@ -51,6 +52,7 @@ from he2her2.manifest import PATIENTS_FILE, Manifest, Split
 from he2her2.models import hashes_of, write_rules
 from he2her2.results import RunFolder, open_run
 from he2her2.rules import RULES_FILE
+from he2her2.statistics import SHARES, WrongLabels, auc, if_labels_were_wrong, share_to_chance
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,6 +95,9 @@ class Evaluation:
         applied: Rules chosen on them, and their results on the patients.
         at_choice: Figures of the patients at the chosen operating point.
         missing: Patients without outcome or prediction, and bounds of the figures over what these could be.
+        endpoints: The model at HER2-low and ultralow, and at each IHC score.
+        wrong_labels: Figures of the patients if some of the labels were wrong; none where a class is absent.
+        share_to_chance: Smallest share of wrong labels, at the worst places, that could leave an AUC of 0.5.
         read_as: How the tables were read, a sentence each.
     """
 
@@ -116,6 +121,9 @@ class Evaluation:
     applied: AppliedRules | None
     at_choice: Summary | None
     missing: MissingData
+    endpoints: Endpoints
+    wrong_labels: tuple[WrongLabels, ...]
+    share_to_chance: float | None
     read_as: tuple[str, ...] = ()
 
     @property
@@ -190,6 +198,9 @@ def evaluate(question: Question, say: Callable[[str], None] = lambda _: None) ->
         applied=applied,
         at_choice=at_choice,
         missing=missing,
+        endpoints=measure_endpoints(joined.patients, joined.slides, strata_of(manifest)),
+        wrong_labels=_wrong_labels(joined.patients, question.seed),
+        share_to_chance=_share_to_chance(joined.patients),
         read_as=(
             *predictions.notes,
             *covariates.notes,
@@ -298,6 +309,19 @@ def _benefit(
     if not predictions.is_probability:
         return ()
     return decision_curves(patients, corrected, question.budgets.prevalence, question.seed)
+
+
+def _wrong_labels(patients: Cases, seed: int) -> tuple[WrongLabels, ...]:
+    if not 0 < patients.n_positive < len(patients):
+        return ()
+    arrays = patients.truth, patients.probability, patients.decided, patients.patients
+    return tuple(if_labels_were_wrong(*arrays, share=share, seed=seed) for share in SHARES)
+
+
+def _share_to_chance(patients: Cases) -> float | None:
+    """The smallest share of wrong labels to an AUC of 0.5; None where it is no better, or a class is absent."""
+    area = auc(patients.truth, patients.probability)
+    return share_to_chance(patients.truth, patients.probability) if area > 0.5 else None
 
 
 def _corrected(applied: AppliedRules | None, patients: Cases) -> NDArray[np.float64] | None:

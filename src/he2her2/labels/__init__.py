@@ -1,6 +1,6 @@
 """Labels of HER2: IHC scores, ISH results, and the status that the guideline derives from them."""
 
-from he2her2.labels.guideline import GuidelineResult, Stratum, apply_guideline
+from he2her2.labels.guideline import GuidelineResult, Stratum, apply_guideline, stratum_of
 from he2her2.labels.ish import Ish, IshCounts, IshGroup, IshResult, parse_ish
 from he2her2.labels.scores import Her2Status, IhcScore, Policy, parse_ihc, parse_status
 
@@ -18,4 +18,5 @@ __all__ = [
     "parse_ihc",
     "parse_ish",
     "parse_status",
+    "stratum_of",
 ]

@@ -101,7 +101,7 @@ def apply_guideline(
         status, rule, source = Her2Status.POSITIVE, "an uncertain IHC 2+ counts as positive", _PAPER
     return GuidelineResult(
         status,
-        _stratum(ihc, status, faint_staining=faint_staining),
+        stratum_of(ihc, status, faint_staining=faint_staining),
         ish.group if isinstance(ish, IshCounts) else None,
         rule,
         source,
@@ -176,7 +176,14 @@ def _by_rare_group(ihc: IhcScore | None, group: IshGroup, *, recounted: bool) ->
     return Her2Status.NEGATIVE, f"{name} with IHC 2+, unchanged by the recount, is negative, with a comment"
 
 
-def _stratum(ihc: IhcScore | None, status: Her2Status, *, faint_staining: bool | None) -> Stratum:
+def stratum_of(ihc: IhcScore | None, status: Her2Status, *, faint_staining: bool | None = None) -> Stratum:
+    """Stratum of a sample of known status.
+
+    Args:
+        ihc: IHC score; None where it was not done.
+        status: HER2 status.
+        faint_staining: Whether an IHC 0 shows any faint staining; None where not reported.
+    """
     if status == Her2Status.POSITIVE:
         return Stratum.POSITIVE
     if status == Her2Status.UNDETERMINED or ihc is None:

@@ -21,6 +21,13 @@ from he2her2.statistics.intervals import (
     mean_interval,
     rate,
 )
+from he2her2.statistics.label_noise import (
+    SHARES,
+    WrongLabels,
+    if_labels_were_wrong,
+    share_to_chance,
+    swapped_auc_bounds,
+)
 from he2her2.statistics.metrics import (
     BinaryCounts,
     accuracy,
@@ -70,6 +77,7 @@ from he2her2.statistics.triage import arm_counts, choose_triage
 __all__ = [
     "AUC_METHOD",
     "LEVEL",
+    "SHARES",
     "AucInfluence",
     "BinaryCounts",
     "Bounds",
@@ -86,6 +94,7 @@ __all__ = [
     "RankedScores",
     "ReliabilityBin",
     "Unpredicted",
+    "WrongLabels",
     "accuracy",
     "arm_counts",
     "auc",
@@ -114,6 +123,7 @@ __all__ = [
     "fit_isotonic",
     "fit_temperature",
     "holm",
+    "if_labels_were_wrong",
     "kappa_interval",
     "mcc",
     "mcnemar",
@@ -130,6 +140,8 @@ __all__ = [
     "reliability_curve",
     "roc_curve",
     "saved_against_missed",
+    "share_to_chance",
+    "swapped_auc_bounds",
     "two_rates_p",
     "weighted_f1",
     "weighted_precision",

@@ -1,0 +1,138 @@
+"""Sensitivity of figures to wrong labels.
+
+If a share e of the labels in each class, as labelled, is wrong at random, the observed AUC is pulled towards 0.5 by the
+factor 1 - 2 e (mutually contaminated classes: Menon et al., ICML 2015), and sensitivity and specificity mix; the
+figures of the true labels follow by solving for them. If the wrong labels may lie anywhere, bounds follow: for given
+numbers of swapped labels the AUC is a function of the positives' rank sum, so the extreme swaps are those of the
+extreme ranks, and only the numbers are tried.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import rankdata
+
+from he2her2.statistics.intervals import Estimate, Patients, decision_interval
+from he2her2.statistics.metrics import BinaryCounts, sensitivity, specificity
+from he2her2.statistics.missing import Bounds
+from he2her2.statistics.roc import auc_interval
+
+SHARES = (0.01, 0.02, 0.05, 0.1)
+
+
+@dataclass(frozen=True, slots=True)
+class WrongLabels:
+    """Figures if a share of the labels in each class were wrong.
+
+    Attributes:
+        share: Of the labelled positives, and of the labelled negatives.
+        auc: Of the true labels, if the wrong ones lie at random.
+        sensitivity: Likewise.
+        specificity: Likewise.
+        auc_bounds: From the worst to the best places of at most so many wrong labels.
+    """
+
+    share: float
+    auc: Estimate
+    sensitivity: Estimate
+    specificity: Estimate
+    auc_bounds: Bounds
+
+
+def if_labels_were_wrong(
+    truth: ArrayLike, score: ArrayLike, decided: ArrayLike, patients: Patients = None, *, share: float, seed: int = 0
+) -> WrongLabels:
+    """Figures of the true labels if a share of the given ones in each class were wrong.
+
+    Args:
+        truth: (n,) bool, the given labels, of both classes.
+        score: (n,) higher means more likely positive.
+        decided: (n,) bool, called positive.
+        patients: (n,) their patients.
+        share: In [0, 0.5).
+        seed: Of the draws.
+    """
+    true, called = np.asarray(truth, dtype=bool), np.asarray(decided, dtype=bool)
+    seen = auc_interval(true, score, patients)
+    value, low, high = (
+        min(1.0, max(0.0, 0.5 + (end - 0.5) / (1 - 2 * share))) for end in (seen.value, seen.low, seen.high)
+    )
+    rates = [
+        decision_interval(partial(_of_true_labels, of, share), true, called, patients, name=name, seed=seed)
+        for name, of in (("sensitivity", 0), ("specificity", 1))
+    ]
+    return WrongLabels(
+        share,
+        replace(seen, value=value, low=low, high=high),
+        rates[0],
+        rates[1],
+        swapped_auc_bounds(true, score, share),
+    )
+
+
+def _of_true_labels(of: int, share: float, counts: BinaryCounts) -> float:
+    """Sensitivity (0) or specificity (1) of the true labels, between 0 and 1."""
+    found, right = sensitivity(counts), specificity(counts)
+    seen, other = (found, right) if of == 0 else (right, found)
+    solved = ((1 - share) * seen - share * (1 - other)) / (1 - 2 * share)
+    clipped: float = np.clip(solved, 0.0, 1.0) if np.ndim(solved) else min(1.0, max(0.0, float(solved)))
+    return clipped
+
+
+def swapped_auc_bounds(truth: ArrayLike, score: ArrayLike, share: float) -> Bounds:
+    """Least and greatest AUC if at most a share of the labels in each class is swapped, wherever they lie.
+
+    Args:
+        truth: (n,) bool, of both classes.
+        score: (n,) higher means more likely positive.
+        share: In [0, 1).
+
+    Example:
+        >>> swapped_auc_bounds([True, True, False, False], [0.9, 0.6, 0.7, 0.1], 0.5)
+        Bounds(low=0.0, high=1.0)
+    """
+    true, ranks = np.asarray(truth, dtype=bool), rankdata(np.asarray(score, dtype=np.float64))
+    positive, negative = np.sort(ranks[true]), np.sort(ranks[~true])
+    m, n = len(positive), len(negative)
+    lost, gained = math.floor(share * m + 1e-9), math.floor(share * n + 1e-9)
+
+    def areas(leaving: NDArray[np.float64], coming: NDArray[np.float64]) -> NDArray[np.float64]:
+        """AUCs by the numbers of positives that leave and of negatives that come."""
+        out, into = _sums(leaving, lost)[:, None], _sums(coming, gained)[None]
+        k = m - np.arange(lost + 1)[:, None] + np.arange(gained + 1)[None]
+        possible = (k > 0) & (k < m + n)
+        pairs = np.where(possible, k * (m + n - k), 1)
+        return np.where(possible, (positive.sum() - out + into - k * (k + 1) / 2) / pairs, np.nan)
+
+    least, most = areas(positive[::-1], negative), areas(positive, negative[::-1])
+    return Bounds(float(np.nanmin(least)), float(np.nanmax(most)))
+
+
+def _sums(values: NDArray[np.float64], most: int) -> NDArray[np.float64]:
+    """(most + 1,) sums of the first 0 to `most` values."""
+    return np.concatenate([[0.0], np.cumsum(values[:most])])
+
+
+def share_to_chance(truth: ArrayLike, score: ArrayLike) -> float:
+    """Smallest share of wrong labels in each class, at the worst places, with which the AUC could be 0.5 or less.
+
+    Args:
+        truth: (n,) bool, of both classes.
+        score: (n,) higher means more likely positive.
+    """
+    true = np.asarray(truth, dtype=bool)
+    steps = np.unique(np.concatenate([np.arange(1, int(k) + 1) / k for k in (true.sum(), (~true).sum())]))
+    return float(steps[_first(steps, lambda share: swapped_auc_bounds(true, score, share).low <= 0.5)])
+
+
+def _first(values: NDArray[np.float64], holds: Callable[[float], bool]) -> int:
+    """Index of the first value from which on something holds; the last one where it never does."""
+    low, high = 0, len(values) - 1
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if holds(float(values[middle])) else (middle + 1, high)
+    return low

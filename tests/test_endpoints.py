@@ -1,0 +1,86 @@
+"""Endpoints beside HER2-positive, and the model at each IHC score."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from he2her2.evaluation.endpoints import measure_endpoints, strata_of
+from he2her2.labels import Stratum
+from he2her2.manifest import read_labels
+from tests.made_up_runs import MadeUpSlide, made_up_cases, write_labels, write_run
+
+
+def test_strata_follow_score_status_and_faint_staining(tmp_path):
+    """Also as a stratum that `he2her2 labels` wrote; what is not stated stays open."""
+    rows = [
+        *("a,3+,positive,", "b,2+,positive,", "c,2+,negative,", "d,1+,negative,", "e,0,negative,yes"),
+        *("f,0,negative,no", "g,0,negative,", "h,,negative,", "i,2+,,"),
+    ]  # fmt: skip
+    (tmp_path / "l.csv").write_text("\n".join(["patient,IHC,her2_status,Faint staining", *rows]))
+    (tmp_path / "s.csv").write_text("patient,IHC,her2_status,stratum\na,0,negative,ultralow\nb,0,negative,null\n")
+
+    assert list(strata_of(read_labels(tmp_path / "l.csv")).values()) == [
+        *(Stratum.POSITIVE, Stratum.POSITIVE, Stratum.LOW, Stratum.LOW, Stratum.ULTRALOW),
+        *(Stratum.NULL, Stratum.ZERO_OR_ULTRALOW, Stratum.UNDETERMINED, Stratum.UNDETERMINED),
+    ]  # fmt: skip
+    assert list(strata_of(read_labels(tmp_path / "s.csv")).values()) == [Stratum.ULTRALOW, Stratum.NULL]
+
+
+def test_each_endpoint_has_its_patients(tmp_path):
+    """Ultralow against none only where both are stated; a patient of two strata belongs to none."""
+    cases = made_up_cases(6, gap=0)
+    strata = [Stratum.POSITIVE, Stratum.LOW, Stratum.ULTRALOW, Stratum.NULL, Stratum.ZERO_OR_ULTRALOW]
+    by_slide = dict(zip(cases.ids.tolist(), [*strata, Stratum.UNDETERMINED], strict=True))
+    found = {one.name: one for one in measure_endpoints(cases, cases, by_slide).endpoints}
+
+    assert {name: (one.n, one.n_positive) for name, one in found.items()} == {
+        "HER2-low or positive, against IHC 0": (5, 2),
+        "HER2-low, against IHC 0": (4, 1),
+        "HER2-ultralow, low or positive, against no staining": (4, 3),
+        "HER2-ultralow, against no staining": (2, 1),
+    }
+    two = replace(cases, patients=cases.patients.copy())
+    two.patients[1] = two.patients[0]
+    kept = cases.take(cases.ids != cases.ids[1])
+    assert measure_endpoints(kept, two, by_slide).strata[Stratum.UNDETERMINED] == 2
+
+
+def test_each_score_has_its_calls_and_its_recall():
+    """2+ also by status; the recalls are of predicted scores, and their mean is over scores."""
+    cases = made_up_cases(80, gap=3)
+    found = measure_endpoints(cases, cases, dict.fromkeys(cases.ids.tolist(), Stratum.UNDETERMINED))
+    rows = {row.name: row for row in found.scores}
+
+    assert list(rows) == ["IHC 0", "IHC 1+", "IHC 2+", "IHC 2+, HER2-negative", "IHC 2+, HER2-positive", "IHC 3+"]
+    assert sum(rows[f"IHC {score}"].n for score in ("0", "1+", "2+", "3+")) == 80
+    assert rows["IHC 3+"].called.value == cases.decided[cases.true_score == 3].mean()
+    assert rows["IHC 2+, HER2-negative"].recall is None
+    recalls = [(cases.predicted_score == k)[cases.true_score == k].mean() for k in range(4)]
+    assert found.macro_recall == pytest.approx(sum(recalls) / 4)
+    assert found.endpoints == ()
+    without = replace(cases, predicted_score=cases.predicted_score * 0 - 1)
+    assert measure_endpoints(without, without, dict.fromkeys(cases.ids.tolist(), Stratum.LOW)).macro_recall is None
+
+
+def test_the_page_has_them(tmp_path, command_line):
+    """With the strata that the labels allow, and what wrong labels could do."""
+    scores = ("0", "1+", "2+", "3+")
+    slides = [
+        MadeUpSlide(f"s{k}", "", "positive" if k % 4 == 3 else "negative", scores[k % 4], probability=0.2 + 0.01 * k)
+        for k in range(60)
+    ]
+    write_run(tmp_path / "run", slides)
+    labels = write_labels(tmp_path / "labels.csv", slides)
+    code, _, _ = command_line(
+        "evaluate", tmp_path / "run", "-m", labels, "-o", tmp_path / "out", "--no-plots", "--no-leaks"
+    )
+    page = (tmp_path / "out" / "evaluation.md").read_text()
+    found = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+
+    assert code == 0
+    assert "| IHC 3+ | 15 |" in page
+    assert "| HER2-low, against IHC 0 | 45 | 30 |" in page
+    assert "no column states faint staining" in page
+    assert [one["share"] for one in found["wrong_labels"]] == [0.01, 0.02, 0.05, 0.1]
+    assert found["endpoints"]["strata"] == {"zero or ultralow": 15, "low": 30, "positive": 15}
