@@ -5,7 +5,9 @@ import json
 import os
 import signal
 import time
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from he2her2.cohort import Claims, Ledger, Limits, LocalWorkers, SlideJob, SlideTask, Supervisor, ThisProcess
@@ -126,12 +128,16 @@ def alone(job, n, report):
     return ThisProcess(job, report)
 
 
-def supervise(run: Path, tasks, workers=2, limits=None, crew=None, **options) -> dict[str, str | Failure]:
+def supervise(
+    run: Path, tasks, workers=2, limits=None, crew=None, stop_after=None, **options
+) -> dict[str, str | Failure]:
     """Work through slides; gives results and failures by slide."""
     make = crew or (lambda job, n, report: LocalWorkers(job, min(n, workers), report))
-    with Claims(run) as claims:
-        outcomes = Supervisor(job_in(run), make, claims, limits or Limits(), **options).run(tasks)
-        return {outcome.task.slide_id: outcome.found for outcome in outcomes}
+    with ExitStack() as stack:
+        claims = stack.enter_context(Claims(run))
+        supervisor = Supervisor(job_in(run), make, claims, limits or Limits(), **options)
+        outcomes = stack.enter_context(closing(supervisor.run(tasks)))
+        return {outcome.task.slide_id: outcome.found for outcome in islice(outcomes, stop_after)}
 
 
 def left_over(run: Path) -> list[str]:

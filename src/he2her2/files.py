@@ -27,6 +27,7 @@ from he2her2.errors import OutputError
 
 _HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 _DRAFT = re.compile(r"\.draft-(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]{8}\.")
+_URL = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]+):/+(?=[^/])")
 _DAY_S = 86_400
 _LARGEST_RECORD = 1 << 26
 _PROBLEMS_SHOWN = 5
@@ -290,6 +291,19 @@ def digest(*parts: object) -> str:
         True
     """
     return hashlib.sha256(json.dumps([_plain(part) for part in parts], sort_keys=True).encode()).hexdigest()
+
+
+def url_of(path: Path | str) -> str | None:
+    """The address that a path stands for; None where it is one of this machine.
+
+    `Path` makes one slash of two, so the address of a slide is kept as a path like any other.
+
+    Example:
+        >>> url_of(Path("s3://bucket/a.svs")), url_of(Path("C:/a.svs")), url_of("a.svs")
+        ('s3://bucket/a.svs', None, None)
+    """
+    found = _URL.match(str(path))
+    return None if found is None else f"{found['scheme']}://{str(path)[found.end() :]}"
 
 
 def check_writable(folder: Path) -> None:

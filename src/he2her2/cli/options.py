@@ -16,7 +16,7 @@ What = Annotated[
     list[Path],
     typer.Argument(
         metavar="WHAT...",
-        help="Slides, folders (searched below, too), glob patterns or manifests.",
+        help="Slides, folders (searched below, too), glob patterns or manifests; s3://, gs:// and https:// as well.",
         show_default=False,
     ),
 ]
@@ -80,5 +80,10 @@ MemoryLimit = Annotated[
     float | None,
     typer.Option(min=0.1, help="GB of memory for a slide's worker, with worker processes.", show_default="no limit"),
 ]
+Cache = Annotated[
+    Path | None,
+    typer.Option(help="Folder for slides that are fetched (s3, gs, https).", show_default="one in the run folder"),
+]
+CacheGb = Annotated[float, typer.Option(min=0.0, help="GB of fetched slides at a time.")]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try slides again that failed before.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Take over a folder with other results.")]

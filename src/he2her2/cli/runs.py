@@ -31,6 +31,8 @@ class Labour:
         minutes: For a slide; None for no limit.
         memory_gb: For a slide's worker; None for no limit.
         retry_failed: Try slides again that failed before.
+        cache: Folder for remote slides; None is one in the run's folder.
+        cache_gb: Size of all that lie there at a time.
     """
 
     workers: int | None = None
@@ -38,6 +40,8 @@ class Labour:
     minutes: float | None = None
     memory_gb: float | None = None
     retry_failed: bool = False
+    cache: Path | None = None
+    cache_gb: float = 50.0
 
 
 def parse_shard(text: str | None) -> tuple[int, int]:
@@ -150,20 +154,25 @@ def _run_many(run: "Run", asked: SlideRun, sources: "SlideSources", *, as_json: 
     """Work on many slides, by workers."""
     from he2her2.cli.progress import WorkProgress
     from he2her2.cli.run_printer import RunPrinter
-    from he2her2.cohort import Claims, Ledger, Limits, SlideJob, Supervisor
+    from he2her2.cohort import Claims, Ledger, Limits, SlideJob, Staging, Supervisor, read_claims, sweep_staged
 
     labour = asked.labour
     part, n_parts = labour.shard
     tasks = sorted(sources.tasks, key=lambda task: task.slide_id)
     run.write_description()
-    run.tables.plan({task.slide_id: str(task.path) for task in tasks})
+    run.tables.plan({task.slide_id: task.source for task in tasks})
     tasks = tasks[part - 1 :: n_parts]
     job = SlideJob(asked.work, Ledger(run.slides, run.digest, run.failures), run.folder / "errors.log")
     limits = Limits(labour.minutes, labour.memory_gb)
+    staging = None
+    if any(task.remote for task in tasks):
+        place = labour.cache or run.folder / "cache"
+        sweep_staged(place, {claim.slide_id for claim in read_claims(run.folder)})
+        staging = Staging(place, labour.cache_gb)
     with WorkProgress() as show, Claims(run.folder) as claims:
         printer = RunPrinter(run, len(tasks), show, as_json)
         crew = partial(_crew, asked)
-        supervisor = Supervisor(job, crew, claims, limits, labour.retry_failed, printer.on_progress)
+        supervisor = Supervisor(job, crew, claims, limits, staging, labour.retry_failed, printer.on_progress)
         try:
             with closing(supervisor.run(tasks)) as outcomes:
                 for outcome in outcomes:

@@ -42,13 +42,15 @@ def slide_command(verb: Literal["predict", "segment"]) -> Callable[..., None]:
         time_limit: o.TimeLimit = 120.0,
         memory_limit: o.MemoryLimit = None,
         retry_failed: o.RetryFailed = False,
+        cache: o.Cache = None,
+        cache_gb: o.CacheGb = 50.0,
         overwrite: o.OverwriteOption = False,
         as_json: o.Json = False,
     ) -> None:
         effective = effective_settings(preset, config, settings, backend, threads, device, precision)
         effective, notes = _as_trained(effective, weights, config, settings)
         classes = tuple(annotation_class or ())
-        labour = Labour(workers, parse_shard(shard), time_limit or None, memory_limit, retry_failed)
+        labour = Labour(workers, parse_shard(shard), time_limit or None, memory_limit, retry_failed, cache, cache_gb)
         asked = SlideRun(
             out, effective, weights, verb, mpp, annotations, annotations_use, classes, overwrite, notes, labour
         )

@@ -9,11 +9,12 @@ from he2her2.cohort.leaks import UNREAD, find_leaks, refuse_chosen_with, refuse_
 from he2her2.cohort.ledger import Ledger, ResultStore
 from he2her2.cohort.likeness import ALIKE, THUMBNAIL_PX, likeness, print_of
 from he2her2.cohort.local_workers import LocalWorkers, usable_cores, usual_number, visible_gpus
+from he2her2.cohort.remote_slides import Staging, sweep_staged
 from he2her2.cohort.run_status import RunStatus, read_status
 from he2her2.cohort.slide_worker import SlideWork, SlideWorker
 from he2her2.cohort.sources import SlideSources, annotation_file, find_slides
 from he2her2.cohort.supervisor import Limits, SlideOutcome, Supervisor
-from he2her2.cohort.tasks import SlideTask, TaskOutcome, Worker
+from he2her2.cohort.tasks import RemoteFile, SlideTask, TaskOutcome, Worker
 
 __all__ = [
     "ALIKE",
@@ -29,6 +30,7 @@ __all__ = [
     "Ledger",
     "Limits",
     "LocalWorkers",
+    "RemoteFile",
     "Report",
     "ResultStore",
     "RunStatus",
@@ -39,6 +41,7 @@ __all__ = [
     "SlideTask",
     "SlideWork",
     "SlideWorker",
+    "Staging",
     "Supervisor",
     "TaskOutcome",
     "ThisProcess",
@@ -54,6 +57,7 @@ __all__ = [
     "refuse_chosen_with",
     "refuse_leaks",
     "require_all",
+    "sweep_staged",
     "usable_cores",
     "usual_number",
     "visible_gpus",

@@ -112,21 +112,21 @@ def work_on(task: SlideTask, worker: Worker[_P], log: Path | None) -> tuple[_P |
         with log.open("a", encoding="utf-8") as file:
             file.write(f"{task.path}\n{traceback.format_exc()}\n")
         reason = f"{type(error).__name__}: {error}"
-        return Failure(task.slide_id, str(task.path), "internal", reason, f"this is our bug; please report {log}"), None
+        return Failure(task.slide_id, task.source, "internal", reason, f"this is our bug; please report {log}"), None
 
 
 def failure_of(task: SlideTask, error: SlideError | AnnotationError) -> Failure:
     """The failure of a slide by an error."""
     if isinstance(error, SlideError):
-        return Failure(task.slide_id, str(task.path), error.stage, error.reason, error.remedy)
+        return Failure(task.slide_id, task.source, error.stage, error.reason, error.remedy)
     reason, _, remedy = str(error).rpartition("; ")
     if not reason:
         reason, remedy = remedy, "give its regions, or go on without annotations"
-    return Failure(task.slide_id, str(task.path), "annotations", reason, remedy)
+    return Failure(task.slide_id, task.source, "annotations", reason, remedy)
 
 
 def unnamable(task: SlideTask) -> Failure | None:
     """The failure of a slide whose name cannot name its results; None where it can."""
     if problem := task.name_problem:
-        return Failure(task.slide_id, str(task.path), SlideError.stage, problem, "rename the slide")
+        return Failure(task.slide_id, task.source, SlideError.stage, problem, "rename the slide")
     return None

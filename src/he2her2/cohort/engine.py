@@ -11,12 +11,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeVar, overload
 
 from he2her2.cohort.attempt import SlideAttempt, unnamable, work_on
 from he2her2.cohort.ledger import Ledger
+from he2her2.cohort.remote_slides import on_this_machine
 from he2her2.cohort.tasks import SlideTask, TaskOutcome, Worker
 from he2her2.errors import ManifestError
+from he2her2.files import url_of
 from he2her2.manifest import SlideRow
 from he2her2.results import Failure
 from he2her2.timing import Progress, silent
@@ -80,10 +83,22 @@ class SlideEngine:
         """The result that the ledger has of a task, or else that of the worker."""
         if failure := unnamable(task):
             return failure
+        if url_of(task.path) is not None:
+            worker = _fetching(worker)
         if ledger is None:
             return work_on(task, worker, self.log)[0]
         kept, _ = work_on(task, ledger.find_of, self.log)
         return SlideAttempt(worker, ledger, self.log)(task) if kept is None else kept
+
+
+def _fetching(worker: Worker[_P]) -> Worker[_P]:
+    """A worker that has the file of a remote slide on this machine while it works."""
+
+    def work(task: SlideTask) -> _P:
+        with TemporaryDirectory(prefix="he2her2-") as folder, on_this_machine(task, Path(folder)) as local:
+            return worker(local)
+
+    return work
 
 
 def require_all(rows: Sequence[SlideRow], outcomes: Iterable[TaskOutcome[_R]], problem: str) -> list[_R]:

@@ -83,7 +83,9 @@ class SlideWorker:
         """
         findings = Findings()
         try:
-            return self._evidence(task, findings)
+            evidence = self._evidence(task, findings)
+            named = replace(evidence.result, slide_id=task.slide_id, path=task.source)  # not as its file is named
+            return replace(evidence, result=named)
         except (SlideError, AnnotationError) as error:
             raise UnfinishedSlideError(error, findings) from error
 

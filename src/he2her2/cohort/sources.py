@@ -5,8 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from he2her2.cohort.remote_slides import urls_of, with_stamps
 from he2her2.cohort.tasks import SlideTask
 from he2her2.errors import He2Her2Error
+from he2her2.files import url_of
 from he2her2.manifest import raise_problems, read_manifest
 from he2her2.slides import SLIDE_ENDINGS, slide_id_of, slides_in
 
@@ -39,7 +41,8 @@ def find_slides(
     """Find the slides that paths stand for.
 
     Args:
-        what: Slides, folders (searched below, too), glob patterns such as `cohort/*/*.svs`, and manifests (CSV).
+        what: Slides, folders (searched below, too), glob patterns such as `cohort/*/*.svs`, and manifests (CSV); all
+            but the last may be addresses (`s3://`, `gs://`, `https://`).
         mpp: µm per level-0 px of slides whose manifest does not state it, over what their files say.
         annotations: Annotation file of a single slide, or a folder with a file of each slide's name; a manifest's own
             outrank it.
@@ -55,9 +58,9 @@ def find_slides(
         if item.suffix.lower() in _TABLE_ENDINGS and item.is_file():
             found += _of_manifest(item, patients, notes)
         else:
-            found += [SlideTask(slide_id_of(path), path) for path in _paths(item)]
+            found += [SlideTask(slide_id_of(Path(path.name.partition("?")[0])), path) for path in _paths(item)]
     single = len(what) == 1 and len(found) == 1 and found[0].path == Path(what[0])
-    tasks = _each_once(found, notes)
+    tasks = with_stamps(_each_once(found, notes))
     return SlideSources(
         tuple(
             replace(
@@ -97,6 +100,8 @@ def _of_manifest(file: Path, patients: dict[str, str], notes: list[str]) -> list
 
 def _paths(item: Path) -> list[Path]:
     """The slide that a path is, or the slides of a folder or of a glob pattern."""
+    if (url := url_of(item)) is not None:
+        return [Path(one) for one in urls_of(url)]
     if item.is_dir():
         slides = slides_in(item)
         if not slides:
@@ -147,5 +152,5 @@ def _identity(path: Path) -> object:
     try:
         stat = path.stat()
     except OSError:
-        return path.absolute()
+        return url_of(path) or path.absolute()
     return (stat.st_dev, stat.st_ino)

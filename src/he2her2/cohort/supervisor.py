@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Generic, TypeVar
 
-from he2her2.cohort.attempt import unnamable, work_on
+from he2her2.cohort.attempt import failure_of, unnamable, work_on
 from he2her2.cohort.claims import Claims
 from he2her2.cohort.crew import Computed, Crew, Died, Ended, Event, Report, Seat, SlideJob
+from he2her2.cohort.remote_slides import Staging
 from he2her2.cohort.tasks import SlideTask
+from he2her2.files import url_of
 from he2her2.results import Failure
 from he2her2.units import in_time
 
@@ -23,6 +25,7 @@ _R = TypeVar("_R")
 
 _ATTEMPTS = 2
 _TICK_S = 0.5
+_FETCH_TICK_S = 0.1
 _ELSEWHERE_S = 1.0
 _STAGES = {"": "open", "focus": "tissue", "cut": "tiling", "tiles": "scoring"}  # of the watch, as errors name them
 _GB = 1e9
@@ -77,6 +80,7 @@ class Supervisor(Generic[_P, _R]):
         make_crew: Opens the workers, for at most so many slides; called once there is something to do.
         claims: Of this process.
         limits: Of each slide.
+        staging: Place for remote slides; None where there are none.
         retry_failed: Try again what failed before.
         on_progress: Called with the progress within slides.
     """
@@ -85,9 +89,12 @@ class Supervisor(Generic[_P, _R]):
     make_crew: Callable[[SlideJob[_P, _R], int, Report], Crew[_R]]
     claims: Claims
     limits: Limits = Limits()
+    staging: Staging | None = None
     retry_failed: bool = False
     on_progress: Report = lambda *_: None
     _waiting: deque[SlideTask] = field(default_factory=deque)
+    _remote: deque[SlideTask] = field(default_factory=deque)
+    _ready: deque[SlideTask] = field(default_factory=deque)  # claimed, with their files on this machine
     _alone: deque[SlideTask] = field(default_factory=deque)
     _elsewhere: deque[SlideTask] = field(default_factory=deque)
     _flights: dict[str, _Flight] = field(default_factory=dict)
@@ -105,18 +112,65 @@ class Supervisor(Generic[_P, _R]):
             if (found := self._ended_before(task, retry_failed=self.retry_failed)) is not None:
                 yield SlideOutcome(task, found, kept=True)
             else:
-                self._waiting.append(task)
-        if not self._waiting:
+                self._queue_of(task).append(task)
+        n_left = len(self._waiting) + len(self._remote)
+        if not n_left:
             return
-        crew = self.make_crew(self.job, len(self._waiting), self._on_progress)
+        crew = self.make_crew(self.job, n_left, self._on_progress)
         try:
-            while self._waiting or self._alone or self._elsewhere or self._flights:
+            while self._is_unfinished:
+                yield from self._stage()
                 yield from self._hand_out(crew)
-                for event in crew.events(0 if self._waiting and crew.idle() else _TICK_S):
+                for event in crew.events(0 if (self._waiting or self._ready) and crew.idle() else self._tick_s):
                     yield from self._on_event(event)
                 self._enforce_limits(crew)
         finally:
             crew.close()
+            if self.staging is not None:
+                self.staging.close()
+
+    @property
+    def _is_unfinished(self) -> bool:
+        queues = (self._waiting, self._remote, self._ready, self._alone, self._elsewhere, self._flights, self._staged)
+        return any(queues)
+
+    @property
+    def _staged(self) -> int:
+        return 0 if self.staging is None else len(self.staging)
+
+    @property
+    def _tick_s(self) -> float:
+        return _FETCH_TICK_S if self._staged else _TICK_S
+
+    def _queue_of(self, task: SlideTask) -> deque[SlideTask]:
+        """Where a slide waits that nobody has claimed."""
+        return self._remote if url_of(task.path) is not None else self._waiting
+
+    def _stage(self) -> Iterator[SlideOutcome[_R]]:
+        """Take what has been fetched, and fetch more, as far as there is room."""
+        if self.staging is None:
+            return
+        for task, error in self.staging.arrived():
+            if error is None:
+                self._ready.append(task)
+            else:
+                failure = failure_of(task, error)
+                yield self._ended(task, self.job.ledger.fail(failure, self.job.ledger.made_of(task.inputs)))
+        while self._remote and self.staging.has_room(self._remote[0]):
+            task = self._remote.popleft()
+            outcome = self._claim(task)
+            if isinstance(outcome, SlideOutcome):
+                yield outcome
+            elif outcome:
+                self.claims.note(task.slide_id, "fetching")
+                self.staging.begin(task)
+
+    def _ended(self, task: SlideTask, found: _R | Failure) -> SlideOutcome[_R]:
+        """The outcome of a slide that this process had claimed."""
+        if self.staging is not None:
+            self.staging.drop(task.slide_id)
+        self.claims.release(task.slide_id)
+        return SlideOutcome(task, found, kept=False)
 
     def _ended_before(self, task: SlideTask, *, retry_failed: bool) -> _R | Failure | None:
         """The result or the failure that the run's folder has of a slide."""
@@ -130,6 +184,9 @@ class Supervisor(Generic[_P, _R]):
     def _hand_out(self, crew: Crew[_R]) -> Iterator[SlideOutcome[_R]]:
         """Give slides to idle workers; those that other processes have ended meanwhile are given at once."""
         for seat in crew.idle():
+            if self._ready:
+                self._send(crew, seat, self._ready.popleft())
+                continue
             while self._waiting:
                 task = self._waiting.popleft()
                 outcome = self._claim(task)
@@ -169,7 +226,7 @@ class Supervisor(Generic[_P, _R]):
                 yield outcome
             elif outcome:
                 self.claims.release(task.slide_id)
-                self._waiting.append(task)
+                self._queue_of(task).append(task)
 
     def _on_progress(self, slide_id: str, stage: str, done: int, total: int) -> None:
         flight = self._flights.get(slide_id)
@@ -183,8 +240,7 @@ class Supervisor(Generic[_P, _R]):
         if isinstance(event, Ended):
             flight = self._flights.pop(event.slide_id, None)
             if flight is not None:
-                self.claims.release(event.slide_id)
-                yield SlideOutcome(flight.task, event.outcome, kept=False)
+                yield self._ended(flight.task, event.outcome)
         elif isinstance(event, Computed):
             if event.slide_id in self._flights:
                 self._flights[event.slide_id].computing = False
@@ -198,8 +254,7 @@ class Supervisor(Generic[_P, _R]):
         """Try a slide again, alone, or let it fail."""
         task, slide_id = flight.task, flight.task.slide_id
         if slide_id not in death.begun:
-            self.claims.release(slide_id)
-            self._waiting.appendleft(task)
+            self._ready.append(task)
             return
         self.job.ledger.sweep(slide_id)
         found = self._ended_before(task, retry_failed=True)
@@ -210,8 +265,7 @@ class Supervisor(Generic[_P, _R]):
         if found is None:
             made_of = self.job.ledger.made_of(task.inputs)
             found = self.job.ledger.fail(self._failure(flight, death.how), made_of)
-        self.claims.release(slide_id)
-        yield SlideOutcome(task, found, kept=False)
+        yield self._ended(task, found)
 
     def _failure(self, flight: _Flight, how: str) -> Failure:
         reason = f"{flight.verdict or how}, twice, the second time alone"
@@ -223,7 +277,7 @@ class Supervisor(Generic[_P, _R]):
             remedy = "check it with he2her2 inspect --deep"
         stage = _STAGES.get(flight.stage, flight.stage)
         return Failure(
-            flight.task.slide_id, str(flight.task.path), stage, reason, f"{remedy}; --retry-failed tries it again"
+            flight.task.slide_id, flight.task.source, stage, reason, f"{remedy}; --retry-failed tries it again"
         )
 
     def _enforce_limits(self, crew: Crew[_R]) -> None:

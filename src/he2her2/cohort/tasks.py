@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, TypeAlias, TypeVar
 
+from he2her2.files import url_of
 from he2her2.manifest import SlideRow
 from he2her2.preprocessing import Annotation, read_annotation
 from he2her2.results import Failure, FileStamp, SlideInputs
@@ -17,20 +18,35 @@ _MAX_NAME_BYTES = 200  # file systems allow 255, and drafts have longer names th
 
 
 @dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A slide that lies on another machine.
+
+    Attributes:
+        url: Its address.
+        stamp: Size and time of change there; None where it could not be asked.
+    """
+
+    url: str
+    stamp: FileStamp | None
+
+
+@dataclass(frozen=True, slots=True)
 class SlideTask:
     """One slide to be worked on.
 
     Attributes:
         slide_id: Its name.
-        path: Its file.
+        path: Its file; of a remote one its address (`files.url_of`) until it has been fetched.
         mpp: µm per level-0 px, over what the file says.
         annotations: File of its annotated regions.
+        remote: Where it comes from; None for a file of this machine.
     """
 
     slide_id: str
     path: Path
     mpp: float | None = None
     annotations: Path | None = None
+    remote: RemoteFile | None = None
 
     @classmethod
     def of_row(cls, row: SlideRow) -> Self:
@@ -52,7 +68,14 @@ class SlideTask:
     def inputs(self) -> SlideInputs:
         """The files as they are now, to notice when they change."""
         annotations = None if self.annotations is None else FileStamp.of(self.annotations)
+        if self.remote is not None:
+            return SlideInputs(self.remote.url, self.remote.stamp, annotations, self.mpp)
         return SlideInputs(str(self.path.absolute()), FileStamp.of(self.path), annotations, self.mpp)
+
+    @property
+    def source(self) -> str:
+        """Where its file is, or came from, for tables and messages."""
+        return url_of(self.path) or str(self.path) if self.remote is None else self.remote.url
 
     @property
     def name_problem(self) -> str | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from he2her2.errors import ManifestError, quoted
+from he2her2.files import url_of
 from he2her2.labels import Her2Status, IhcScore, Policy, apply_guideline
 from he2her2.manifest.manifest_file import Manifest, SlideRow, Split, Stain, patient_key
 from he2her2.manifest.near_ids import near_groups
@@ -144,7 +145,7 @@ def _files_on_two_sides(rows: Sequence[SlideRow]) -> Iterator[str]:
 def _missing_files(rows: Sequence[SlideRow]) -> Iterator[str]:
     for row in rows:
         # `Path.exists` raises for a name that is too long for the system.
-        if not os.path.exists(row.path):  # noqa: PTH110
+        if not url_of(row.path) and not os.path.exists(row.path):  # noqa: PTH110
             yield f"line {row.line}: path: {_shown(row.path)} is missing"
         if row.annotations is not None and not os.path.exists(row.annotations):  # noqa: PTH110
             yield f"line {row.line}: annotations: {_shown(row.annotations)} is missing"

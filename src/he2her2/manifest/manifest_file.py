@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 from he2her2.errors import ManifestError, quoted
-from he2her2.files import csv_text, write_text
+from he2her2.files import csv_text, url_of, write_text
 from he2her2.labels import (
     Her2Status,
     IhcScore,
@@ -84,7 +84,7 @@ class SlideRow:
     Attributes:
         line: Line of the manifest, for messages; 0 for a row that is in no file yet.
         slide_id: Its name, unique in the manifest.
-        path: Its file; a relative one in the manifest starts from the manifest's folder.
+        path: Its file; a relative one in the manifest starts from the manifest's folder; or an address.
         patient_id: Its patient; all slides of a patient stay in one split.
         stain: H&E or IHC; None where the manifest does not state it.
         ihc_score: IHC score of the patient's tumour.
@@ -258,6 +258,8 @@ def _cells(row: SlideRow, folder: Path) -> dict[str, str]:
 
 def _relative(path: Path, folder: Path) -> str:
     """`path` from `folder` where it lies below it, else in full."""
+    if (url := url_of(path)) is not None:
+        return url
     full, base = Path(os.path.abspath(path)), Path(os.path.abspath(folder))  # noqa: PTH100  (keeps links as they are)
     return full.relative_to(base).as_posix() if full.is_relative_to(base) else str(full)
 
@@ -327,7 +329,8 @@ class _RowReader:
         if not named:
             return None
         extra = {column: cells[i] for column, i in self._extra} if self._extra else _NO_EXTRA
-        return SlideRow(row.line, slide_id, self._folder / path, patient_id, extra=extra, **values)
+        file = Path(path) if url_of(path) else self._folder / path
+        return SlideRow(row.line, slide_id, file, patient_id, extra=extra, **values)
 
     def _name_missing(self, line: int, slide_id: str, path: str, patient_id: str) -> None:
         """Add the problem of a row without a required cell."""

@@ -1,0 +1,149 @@
+"""Slides behind addresses: fetched ahead to a bounded place, deleted after their use, told apart by what lies there."""
+
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import fsspec
+import pytest
+
+from he2her2.cohort import Staging, find_slides
+from he2her2.errors import He2Her2Error
+from he2her2.results import Failure
+from tests.made_up_work import alone, kept, left_over, supervise
+from tests.tissue_slides import QUICK, write_tissue
+
+_BYTES = 1000
+
+
+@pytest.fixture
+def bucket():
+    """An empty store in memory; gives a function that puts a file there."""
+    files = fsspec.filesystem("memory")
+    files.store.clear()
+    yield lambda name, text: files.pipe(f"/bucket/{name}", text.encode())
+    files.store.clear()
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    """A server that writes no log."""
+
+    def log_message(self, *_):
+        """Nothing."""
+
+
+@pytest.fixture
+def served(tmp_path):
+    """A folder on a server of this machine, and its address."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=folder))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield folder, f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+class _Watched(Staging):
+    """Notes the most slides that were there at a time."""
+
+    most = 0
+
+    def begin(self, task):
+        """Fetch one."""
+        super().begin(task)
+        self.most = max(self.most, len(self))
+
+
+def test_thirty_slides_pass_through_a_place_for_three(bucket, tmp_path):
+    """Interrupted in the middle and resumed: all have ended, none stays, and the place never holds more."""
+    for k in range(30):
+        bucket(f"s{k:02}.svs", f"words of {k}".ljust(_BYTES))
+    tasks = find_slides(["memory://bucket"]).tasks
+    assert [task.source for task in tasks[:2]] == ["memory://bucket/s00.svs", "memory://bucket/s01.svs"]
+    run = tmp_path / "run"
+
+    first = _Watched(run / "cache", 3 * _BYTES / 1e9)
+    outcomes = supervise(run, tasks, crew=alone, staging=first, stop_after=7)
+    assert len(outcomes) == 7
+    assert not (run / "cache").exists()
+    second = _Watched(run / "cache", 3 * _BYTES / 1e9)
+    outcomes |= supervise(run, tasks, crew=alone, staging=second)
+
+    assert first.most == second.most == 3
+    assert {name: words.strip() for name, words in kept(run).items()} == {
+        f"s{k:02}": f"WORDS OF {k}" for k in range(30)
+    }
+    assert not (run / "cache").exists()
+    assert not left_over(run)
+
+
+def test_what_changed_at_its_address_is_done_again(bucket, tmp_path):
+    """What did not is kept without being fetched."""
+    run = tmp_path / "run"
+
+    def work():
+        staging = _Watched(run / "cache", 1.0)
+        found = supervise(run, find_slides(["memory://bucket/*.svs"]).tasks, crew=alone, staging=staging)
+        return found, staging.most
+
+    bucket("a.svs", "one")
+    bucket("b.svs", "two")
+    assert work() == ({"a": "ONE", "b": "TWO"}, 2)
+    assert work() == ({"a": "ONE", "b": "TWO"}, 0)
+    bucket("a.svs", "other")
+    assert work() == ({"a": "OTHER", "b": "TWO"}, 1)
+
+
+def test_a_slide_that_cannot_be_fetched_fails_alone(served, tmp_path):
+    """The server's answer is the reason; the others go on."""
+    folder, url = served
+    (folder / "a.svs").write_text("a")
+    tasks = find_slides([f"{url}/a.svs", f"{url}/none.svs", f"{url}/series.mrxs"]).tasks
+    found = supervise(tmp_path / "run", tasks, crew=alone, staging=Staging(tmp_path / "cache", 1.0))
+
+    assert found["a"] == "A"
+    missing, series = found["none"], found["series"]
+    assert isinstance(missing, Failure)
+    assert isinstance(series, Failure)
+    assert missing.stage == "open"
+    assert missing.reason.startswith(f"{url}/none.svs: cannot be fetched (FileNotFoundError")
+    assert "several files" in series.reason
+
+
+def test_addresses_that_hold_no_slides_are_refused(served, bucket):
+    """In a line."""
+    _, url = served
+    bucket("notes.txt", "none")
+    with pytest.raises(He2Her2Error, match="no slides among its 1 files"):
+        find_slides(["memory://bucket"])
+    with pytest.raises(He2Her2Error, match="nothing can be listed there"):
+        find_slides([f"{url}/none/"])
+    with pytest.raises(He2Her2Error, match="nonesuch"):
+        find_slides(["nonesuch://bucket/a.svs"])
+
+
+def test_a_server_of_slides_is_a_source_like_any_other(served, tmp_path, command_line):
+    """For predict, by address or manifest, by one slide or many, and for inspect; tables name the address."""
+    folder, url = served
+    write_tissue(folder / "a.svs")
+    write_tissue(folder / "b.svs")
+    manifest = tmp_path / "m.csv"
+    manifest.write_text(f"slide_id,path,patient_id\nfirst,{url}/a.svs,P1\nsecond,{url}/b.svs,P2\n")
+    run = tmp_path / "run"
+
+    assert "is missing" not in "".join(map(str, command_line("manifest", "check", manifest)))
+    code, _, err = command_line("predict", manifest, "--out", run, "--workers", "0", *QUICK)
+    assert code == 0, err
+    rows = [line.split(",")[:2] for line in (run / "predictions.csv").read_text().splitlines()[1:]]
+    assert rows == [["first", f"{url}/a.svs"], ["second", f"{url}/b.svs"]]
+    assert not (run / "cache").exists()
+
+    code, out, err = command_line("predict", f"{url}/a.svs", "--out", tmp_path / "one", *QUICK)
+    assert code == 0, err
+    assert out.startswith("a: HER2")
+    code, out, err = command_line("inspect", f"{url}/a.svs")
+    assert code == 0, err
+    assert "256 x 256" in out
