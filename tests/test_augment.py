@@ -15,7 +15,7 @@ UNIFORM = torch.from_numpy(RNG.random((16, 8), np.float32))
 FULL = Augmentation(dihedral=True, brightness=0.1, contrast=0.2, stain=0.2)
 
 
-@pytest.mark.parametrize("colour", ["rgb", "yuv", "yuv-uint8", "lightness", "lightness-uint8"])
+@pytest.mark.parametrize("colour", ["rgb", "yuv", "yuv-uint8", "lightness", "lightness-uint8", "haematoxylin-dab"])
 def test_nothing_asked_for_is_the_network_s_own_input(colour):
     """Training without augmentation sees what prediction sees."""
     found = augmented_channels(PIXELS, UNIFORM, Augmentation(), colour)
@@ -23,7 +23,7 @@ def test_nothing_asked_for_is_the_network_s_own_input(colour):
     torch.testing.assert_close(found, prepare_on_device(PIXELS, colour), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("colour", ["rgb", "yuv", "yuv-uint8", "lightness", "lightness-uint8"])
+@pytest.mark.parametrize("colour", ["rgb", "yuv", "yuv-uint8", "lightness", "lightness-uint8", "haematoxylin-dab"])
 def test_colours_that_do_not_vary_stay(colour):
     """The way through floats that colour augmentation takes gives the same channels where nothing changes."""
     still = torch.full((16, 8), 0.5)

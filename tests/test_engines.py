@@ -65,7 +65,7 @@ def test_both_engines_give_the_same_logits(spec):
     assert np.ptp(logits, axis=0).min() > 1e-4  # tiles differ, so agreement means something
 
 
-@pytest.mark.parametrize("colour", ["lightness", "lightness-uint8", "rgb", "yuv", "yuv-uint8"])
+@pytest.mark.parametrize("colour", ["lightness", "lightness-uint8", "rgb", "yuv", "yuv-uint8", "haematoxylin-dab"])
 def test_the_device_prepares_tiles_as_numpy_does(colour):
     """Lightness, scaling and YUV on the device are those of the pure function."""
     tiles = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)

@@ -114,7 +114,30 @@ def test_rgb_is_scaled_and_channels_come_first():
     assert prepared[1, 2, 3, 4] == pytest.approx(tiles[1, 3, 4, 2] / 255)
 
 
-@pytest.mark.parametrize("colour", ["lightness", "lightness-uint8", "rgb", "yuv", "yuv-uint8"])
+def test_haematoxylin_and_dab_are_scikit_images_amounts():
+    """Where it cuts nothing off, and but for its unit, the logarithm of a millionth."""
+    tiles = random_tiles(1, 40)
+    hed = skimage.color.rgb2hed(tiles)[0] * -np.log(1e-6)
+    kept = (hed > 0).all(axis=-1) & (tiles[0] > 0).all(axis=-1)
+
+    prepared = prepare_input(tiles, InputSpec(1.0, 40, 40, "haematoxylin-dab"))[0]
+
+    assert kept.sum() > 30
+    assert prepared[0][kept] == pytest.approx(hed[..., 0][kept], abs=0.01)
+    assert prepared[1][kept] == pytest.approx(hed[..., 2][kept], abs=0.01)
+
+
+def test_lightness_cannot_tell_brown_from_blue_and_the_dyes_can():
+    """Two tiles of the same lightness: one all DAB, one all haematoxylin."""
+    brown, blue = (np.full((1, 2, 2, 3), colour, np.uint8) for colour in ((188, 130, 102), (120, 130, 170)))
+
+    assert np.array_equal(lightness(brown), lightness(blue))
+    dab = [prepare_input(tiles, InputSpec(1.0, 2, 2, "haematoxylin-dab"))[0, 1].mean() for tiles in (brown, blue)]
+    assert dab[0] > 1
+    assert dab[1] < 0.3
+
+
+@pytest.mark.parametrize("colour", ["lightness", "lightness-uint8", "rgb", "yuv", "yuv-uint8", "haematoxylin-dab"])
 def test_prepared_tiles_do_not_depend_on_the_batch(colour):
     """A tile alone gives the very numbers that it gives among others."""
     spec, tiles = InputSpec(1.0, 32, 11, colour), random_tiles(5, 32)

@@ -14,6 +14,7 @@ from he2her2.errors import WeightsError
 from he2her2.geometry import Rgb
 from he2her2.models.card import Card
 from he2her2.models.encoders import (
+    STAINS_FROM_DENSITY,
     YUV_FROM_RGB,
     YUV_UINT8_FROM_RGB,
     CnnModule,
@@ -29,6 +30,7 @@ __all__ = [
     "TorchEncoder",
     "TorchEngine",
     "available_devices",
+    "haematoxylin_dab_on_device",
     "load_state",
     "penultimate_module",
     "prepare_on_device",
@@ -187,6 +189,8 @@ def prepare_on_device(pixels: Tensor, colour: Colour) -> Tensor:
     wide = pixels.float()
     if colour.startswith("lightness"):
         return _lightness(wide, colour).unsqueeze(1)
+    if colour == "haematoxylin-dab":
+        return haematoxylin_dab_on_device(wide)
     if colour == "yuv-uint8":
         wide = yuv_uint8_on_device(wide)
     elif colour == "yuv":
@@ -200,6 +204,12 @@ def _lightness(wide: Tensor, colour: Colour) -> Tensor:
     if colour == "lightness":
         return (highest + lowest) * (1 / 510)
     return ((highest * _UNIT + lowest * _UNIT) * 0.5 * 255).round() / 255
+
+
+def haematoxylin_dab_on_device(rgb: Tensor) -> Tensor:
+    """Map (n, h, w, 3) RGB in [0, 255] to (n, 2, h, w) amounts, as `pixels.haematoxylin_dab` does."""
+    density = -(rgb.clamp_min(1) / 255).log()
+    return (density @ torch.from_numpy(STAINS_FROM_DENSITY).to(rgb)).permute(0, 3, 1, 2)
 
 
 def yuv_uint8_on_device(rgb: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from he2her2.models import YUV_FROM_RGB, Colour
-from he2her2.models.torch_engine import prepare_on_device, yuv_uint8_on_device
+from he2her2.models.torch_engine import haematoxylin_dab_on_device, prepare_on_device, yuv_uint8_on_device
 from he2her2.training.settings import Augmentation
 
 # Ruifrok and Johnston (2001): optical density in R, G, B of haematoxylin, eosin and DAB; as skimage.color.rgb_from_hed.
@@ -103,6 +103,8 @@ def _channels(rgb: Tensor, colour: Colour) -> Tensor:
         return rgb.permute(0, 3, 1, 2)
     if colour == "yuv":
         return (rgb @ torch.from_numpy(YUV_FROM_RGB.T).to(rgb)).permute(0, 3, 1, 2)
+    if colour == "haematoxylin-dab":
+        return haematoxylin_dab_on_device(rgb * 255)
     if colour == "yuv-uint8":
         return (yuv_uint8_on_device(rgb * 255) / 255).permute(0, 3, 1, 2)
     light = ((rgb.amax(dim=3) + rgb.amin(dim=3)) / 2).unsqueeze(1)

@@ -11,6 +11,7 @@ from he2her2.models.encoders.feature_card import (
     feature_card_to_json,
 )
 from he2her2.models.encoders.pixels import (
+    STAINS_FROM_DENSITY,
     YUV_FROM_RGB,
     YUV_UINT8_FROM_RGB,
     Colour,
@@ -22,6 +23,7 @@ from he2her2.models.encoders.pixels import (
 
 __all__ = [
     "CNNS",
+    "STAINS_FROM_DENSITY",
     "YUV_FROM_RGB",
     "YUV_UINT8_FROM_RGB",
     "CnnModule",

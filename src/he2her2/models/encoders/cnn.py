@@ -301,6 +301,11 @@ STRIDED_TILE_CNN = (
         hidden=(256,),
     )
 )
+DAB_TILE_CNN = replace(  # the same layers, for IHC: it sees brown and blue apart; 132 340 weights
+    STRIDED_TILE_CNN,
+    name="dab-tile-cnn",
+    input=replace(STRIDED_TILE_CNN.input, colour="haematoxylin-dab"),
+)
 PAPER_TUMOUR_CNN = CnnSpec(  # CS256-FC256 of HASHI (Cruz-Roa et al., 2018); 144 819 202 weights
     name="paper-tumour-cnn",
     role="tumour_cnn",
@@ -336,6 +341,7 @@ CNNS: Mapping[str, CnnSpec] = MappingProxyType(
                 input=replace(PAPER_TUMOUR_CNN.input, colour="yuv-uint8"),
             ),
             STRIDED_TILE_CNN,
+            DAB_TILE_CNN,
             PAPER_TILE_CNN,
             replace(
                 PAPER_TILE_CNN,
