@@ -6,12 +6,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from he2her2.config import PRESETS, Config
 from he2her2.errors import SlideError
-from he2her2.geometry import Rgb
+from he2her2.geometry import Rgb, Size, mask_size
 from he2her2.models import aggregator_for
 from he2her2.pages import render
 from he2her2.report.charts import RemovalChart, ScoreChart, removal_chart, score_chart
@@ -20,7 +17,7 @@ from he2her2.report.gallery import Gallery, read_gallery
 from he2her2.report.layers import COLOURS, Overlay, draw_layers, photograph
 from he2her2.report.pictures import jpeg_uri, shrink
 from he2her2.report.weights import FoundWeights
-from he2her2.results import Failure, FileStamp, RunFolder, ScoredTiles, SlideResult
+from he2her2.results import Failure, FileStamp, RasterFrame, RunFolder, ScoredTiles, SlideResult
 from he2her2.slides import Slide, open_slide
 
 CURVE_SIZE = (520, 220)
@@ -104,14 +101,15 @@ def case_page(run: RunFolder, result: SlideResult, weights: FoundWeights, **told
     rasters, tiles = run.rasters(result.slide_id), run.tiles(result.slide_id)
     opened, problem = _open(result)
     with opened as slide:
-        photo = None if slide is None else photograph(slide, result)
+        photo = None if slide is None else photograph(slide, result.frame)
         gallery = None if tiles is None else read_gallery(tiles, slide)
+    size = mask_size(Size(result.slide.width, result.slide.height), result.frame.px_l0)
     checks = None if tiles is None else _checks(result, tiles, weights)
     case = Case(
         result,
         run,
         weights,
-        draw_layers(result, rasters, tiles, photo),
+        draw_layers(size, result.frame, rasters, tiles, photo),
         None if tiles is None or not tiles.selected.any() else score_chart(tiles),
         gallery,
         checks,
@@ -125,8 +123,12 @@ def case_page(run: RunFolder, result: SlideResult, weights: FoundWeights, **told
 
 def failed_page(run: RunFolder, failure: Failure, **told: object) -> Page:
     """The page of a slide without a result: what was found, at which step, what to do, and the slide if it opens."""
-    photo, problem = _look_at(Path(failure.path))
-    overlay = run.path / "slides" / failure.slide_id / "overlay.png"
+    rasters = run.rasters(failure.slide_id) if failure.evidence else None
+    frame = None if rasters is None else rasters.frame
+    photo, problem = _look_at(Path(failure.path), frame)
+    overlay = None
+    if rasters is not None and rasters.tissue is not None and frame is not None:
+        overlay = draw_layers(Size(*rasters.tissue.shape[::-1]), frame, rasters, None, photo)
     step = _SAME_STEP.get(failure.stage, failure.stage)
     known = [name for name, _ in _STAGES]
     html = render(
@@ -135,9 +137,10 @@ def failed_page(run: RunFolder, failure: Failure, **told: object) -> Page:
         run=run,
         steps=_STAGES,
         failed_step=known.index(step) if step in known else None,
-        photo="" if photo is None else jpeg_uri(photo, 82),
-        overlay=jpeg_uri(_read_picture(overlay), 85) if overlay.is_file() else "",
+        photo="" if photo is None or overlay is not None else jpeg_uri(photo, 82),
+        overlay=overlay,
         picture_problem=problem,
+        **COLOURS,
         **told,
     )
     return Page(failure.slide_id, html, _thumbnail(photo), failure)
@@ -159,18 +162,15 @@ def _open(result: SlideResult) -> tuple[AbstractContextManager[Slide | None], st
     return slide, ""
 
 
-def _look_at(path: Path) -> tuple[Rgb | None, str]:
-    """Picture of a slide that failed; None, with the reason, where it cannot be read."""
+def _look_at(path: Path, frame: RasterFrame | None) -> tuple[Rgb | None, str]:
+    """Picture of a slide that failed, of the extent of its masks if there are any; None, and why, if unreadable."""
     try:
-        with open_slide(path) as slide:
+        with open_slide(path, mpp=None if frame is None else frame.mpp / frame.px_l0) as slide:
+            if frame is not None:
+                return photograph(slide, frame), ""
             return shrink(slide.thumbnail(slide.mpp * max(1.0, max(slide.size_l0) / _FAILED_PX)), _FAILED_PX), ""
     except SlideError as error:
         return None, error.reason
-
-
-def _read_picture(file: Path) -> Rgb:
-    with Image.open(file) as picture:
-        return shrink(np.asarray(picture.convert("RGB")), _FAILED_PX)
 
 
 def _thumbnail(photo: Rgb | None) -> str:

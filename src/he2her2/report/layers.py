@@ -21,7 +21,6 @@ from he2her2.results import (
     RasterFrame,
     ScoredTiles,
     SlideRasters,
-    SlideResult,
     scale_bar_um,
     score_colours,
     score_raster,
@@ -102,29 +101,31 @@ class Overlay:
     bar: ScaleBar
 
 
-def draw_layers(result: SlideResult, rasters: SlideRasters, tiles: ScoredTiles | None, photo: Rgb | None) -> Overlay:
+def draw_layers(
+    size: Size, frame: RasterFrame, rasters: SlideRasters, tiles: ScoredTiles | None, photo: Rgb | None
+) -> Overlay:
     """Draw the layers of a slide.
 
     Args:
-        result: Of the slide.
+        size: Width and height of its masks.
+        frame: Their scale.
         rasters: Its masks and maps.
         tiles: Its tiles, from `tiles.h5`: the heatmap is drawn from nothing else.
         photo: The slide at any scale; None where it cannot be read.
     """
-    size = mask_size(Size(result.slide.width, result.slide.height), result.frame.px_l0)
-    layers = (*_score_layers(tiles, size, result.frame), *_map_layers(rasters, result.frame), *_mask_layers(rasters))
-    selected = () if tiles is None else (_selected_layer(tiles, result.frame),)
-    length = scale_bar_um(result.frame.mpp, size.w)
+    layers = (*_score_layers(tiles, size, frame), *_map_layers(rasters, frame), *_mask_layers(rasters))
+    selected = () if tiles is None else (_selected_layer(tiles, frame),)
+    length = scale_bar_um(frame.mpp, size.w)
     text = f"{length / 1000:g} mm" if length >= 1000 else f"{length:g} µm"
     uri = "" if photo is None else jpeg_uri(photo, 82)
-    return Overlay(size, result.frame, uri, layers + selected, ScaleBar(length / result.frame.mpp, text))
+    return Overlay(size, frame, uri, layers + selected, ScaleBar(length / frame.mpp, text))
 
 
-def photograph(slide: Slide, result: SlideResult) -> Rgb:
+def photograph(slide: Slide, frame: RasterFrame) -> Rgb:
     """Picture of exactly the extent of the masks, its longer side at most 1 600 px."""
-    size = mask_size(slide.size_l0, result.frame.px_l0)
-    finer = min(_PHOTO_PX / max(size), result.frame.px_l0)
-    return thumbnail_on_raster(slide, result.frame.px_l0 / finer, Size(*(max(1, round(n * finer)) for n in size)))
+    size = mask_size(slide.size_l0, frame.px_l0)
+    finer = min(_PHOTO_PX / max(size), frame.px_l0)
+    return thumbnail_on_raster(slide, frame.px_l0 / finer, Size(*(max(1, round(n * finer)) for n in size)))
 
 
 def _score_layers(tiles: ScoredTiles | None, size: Size, frame: RasterFrame) -> Iterator[OverlayLayer]:

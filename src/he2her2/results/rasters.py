@@ -84,6 +84,7 @@ class SlideRasters:
         tumour: (h, w) invasive tumour.
         tumour_map: (h, w) probability of invasive tumour.
         samples: (n, 3) centre (x, y) in level-0 px and probability of each sample of the map, in the order of scoring.
+        frame: Scale and place that the tissue mask states.
     """
 
     tissue: Mask | None
@@ -92,6 +93,7 @@ class SlideRasters:
     tumour: Mask | None
     tumour_map: Map | None
     samples: NDArray[np.float64] | None
+    frame: RasterFrame | None
 
 
 def read_rasters(folder: Path) -> SlideRasters:
@@ -103,7 +105,8 @@ def read_rasters(folder: Path) -> SlideRasters:
     tissue, pen, blur, tumour = (_read_mask(folder / f"{name}.png") for name in ("tissue", "pen", "blur", "tumour"))
     values = _read_picture(folder / "tumour_map.png")
     tumour_map = None if values is None else (values / 65_535).astype(np.float32)
-    return SlideRasters(tissue, pen, blur, tumour, tumour_map, _read_samples(folder / SAMPLES_FILE))
+    samples, frame = _read_samples(folder / SAMPLES_FILE), _read_frame(folder / "tissue.png")
+    return SlideRasters(tissue, pen, blur, tumour, tumour_map, samples, frame)
 
 
 def _read_mask(file: Path) -> Mask | None:
@@ -123,6 +126,19 @@ def _read_picture(file: Path) -> NDArray[Any] | None:
     if values.ndim != 2:
         raise ValueError(f"{file}: is no grey picture; predict the slide again")
     return values
+
+
+def _read_frame(file: Path) -> RasterFrame | None:
+    """Scale and place that a mask states; None where there is none, or it is of before they were stated."""
+    if not file.is_file():
+        return None
+    with Image.open(file) as picture:
+        info = picture.info
+    try:
+        x, y = map(int, info["bounds_l0"].split())
+        return RasterFrame(float(info["px_l0"]), float(info["mpp"]), Point(x, y))
+    except (KeyError, ValueError):
+        return None
 
 
 def _read_samples(file: Path) -> NDArray[np.float64] | None:
