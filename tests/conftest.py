@@ -1,6 +1,7 @@
 """What every test may ask for."""
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -27,6 +28,24 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data in {folder}; set HE2HER2_DATA")
     return folder
+
+
+_CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+
+
+@pytest.fixture(scope="module")  # its event loop must be closed before other modules open theirs
+def browser():
+    """A real Chromium; tests that need it are skipped where there is none."""
+    executable = os.environ.get("HE2HER2_CHROMIUM") or next(filter(None, map(shutil.which, _CHROMIUM)), None)
+    if executable is None:
+        pytest.skip("no Chromium: install it, or name it in HE2HER2_CHROMIUM")
+    from playwright.sync_api import sync_playwright  # noqa: PLC0415  only where there is a Chromium
+
+    with sync_playwright() as playwright:
+        options = ["--no-sandbox", "--force-color-profile=srgb"]
+        browser = playwright.chromium.launch(executable_path=executable, args=options)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture

@@ -3,8 +3,6 @@
 import csv
 import io
 import json
-import os
-import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -18,24 +16,8 @@ from he2her2.geometry import Point, Size
 from he2her2.slides import open_slide
 from tests.viewed_runs import write_huge_slide, write_viewed_run
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-CHROMIUM = os.environ.get("HE2HER2_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
 OTHER = "case 2 + <b>&"
 TIMES = "\N{MULTIPLICATION SIGN}"
-
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium: install it, or name it in HE2HER2_CHROMIUM")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """One Chromium for all."""
-    from playwright.sync_api import sync_playwright  # noqa: PLC0415  only where there is a Chromium
-
-    with sync_playwright() as playwright:
-        options = ["--no-sandbox", "--force-color-profile=srgb"]
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
-        yield browser
-        browser.close()
 
 
 @contextmanager
