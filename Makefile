@@ -4,13 +4,17 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test lint format reproduce torture bench bench-peers clean
+.PHONY: demo test wheel lint format reproduce torture bench bench-peers clean
 
 demo: $(VENV)/core.stamp
 	$(BIN)/he2her2 demo --out demo-run
 
 test: $(VENV)/full.stamp
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+# dist/he2her2-*.whl holds all that it needs: templates, fonts, weights, the viewer's scripts.
+wheel: $(VENV)/core.stamp
+	$(PIP) wheel --no-deps -w dist .
 
 # The paper's tables on phantoms, reduced to minutes on two cores: experiments/results/reproduce/.
 reproduce: $(VENV)/full.stamp
@@ -37,12 +41,12 @@ format: $(VENV)/full.stamp
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# The core install: prediction, without torch.
+# The core install: prediction and the viewer, without torch.
 $(VENV)/core.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "he2her2 needs Python 3.11 or newer: make PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) install --upgrade "pip>=25.1"
-	$(PIP) install -c constraints.txt -e .
+	$(PIP) install -c constraints.txt -e ".[viewer]"
 	touch $@
 
 # Everything: training and the developers' tools.
@@ -51,4 +55,4 @@ $(VENV)/full.stamp: $(VENV)/core.stamp
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo-run reproduce-run torture-work bench-work .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo-run reproduce-run torture-work bench-work dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

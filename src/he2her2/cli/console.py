@@ -1,9 +1,11 @@
 """Text to the terminal or a pipe: the one place that prints."""
 
 import re
+import shutil
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 
 _CONTROL = re.compile(
     "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]"
@@ -39,6 +41,16 @@ def printable(text: str) -> str:
 def one_line(text: str) -> str:
     """Text on one line, printable."""
     return printable(" ".join(text.split()))
+
+
+def program_name() -> str:
+    """The program as the user called it, to be called again."""
+    called = Path(sys.argv[0])
+    if called.name == "__main__.py":
+        return f"{sys.executable} -m he2her2"
+    on_path = shutil.which(called.name)
+    is_same = on_path is not None and called.exists() and Path(on_path).samefile(called)
+    return called.name if is_same or not called.is_file() else str(called)
 
 
 def working(text: str) -> AbstractContextManager[object]:

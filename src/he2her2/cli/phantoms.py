@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from he2her2.cli import options as o
-from he2her2.cli.console import say, working
+from he2her2.cli.console import program_name, say, working
+from he2her2.cli.reporting import draw_report
 from he2her2.cli.runs import SlideRun, run_slides
 from he2her2.errors import OutputError, PhantomError
 
@@ -53,7 +54,7 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the phantom slide.")] = 1,
     threads: o.Threads = None,
 ) -> None:
-    """Draw a phantom slide and predict its HER2 status: the whole method in about a minute."""
+    """Draw a phantom slide, predict its HER2 status and write its report: the whole method in about a minute."""
     from he2her2.config import load_config
     from he2her2.phantom import make_spec, save_truth, write_phantom
 
@@ -67,6 +68,9 @@ def demo(
     say(f"its truth, HER2 {spec.her2_status.value}, is in {out / 'phantom-truth'}")
     config = load_config(overrides=[f"runtime.threads={threads}"] if threads else [])
     run_slides([slide], SlideRun(out, config, overwrite=True))
+    [page] = draw_report(out, threads=threads).cases.values()
+    say(f"  report   {page}")
+    say(f"  viewer   {program_name()} view {out}")
 
 
 def _setting(text: str) -> tuple[str, Any]:

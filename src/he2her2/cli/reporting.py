@@ -2,12 +2,15 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from he2her2.cli import options as o
 from he2her2.cli.console import say, working
+
+if TYPE_CHECKING:
+    from he2her2.report import WrittenPages
 
 _RunPath = Annotated[
     Path, typer.Argument(metavar="RUN", help="Folder of he2her2 predict or segment.", show_default=False)
@@ -33,28 +36,35 @@ def report_run(
     threads: o.Threads = None,
 ) -> None:
     """Write a page for each slide and one for the run: single HTML files that open offline and print."""
+    written = draw_report(run, out, tuple(slide or ()), weights, evaluation, threads)
+    failed = f", {written.failed} of slides without a result" if written.failed else ""
+    n = len(written.cases)
+    say(f"{n} page{'s' * (n != 1)}{failed}")
+    first = next(iter(written.cases.values()))
+    say(f"report {first if n == 1 else written.index or first.parent}")
+
+
+def draw_report(
+    run: Path,
+    out: Path | None = None,
+    only: tuple[str, ...] = (),
+    weights: str | None = None,
+    evaluation: Path | None = None,
+    threads: int | None = None,
+) -> "WrittenPages":
+    """Write the pages of a run; arguments are those of the command."""
     from he2her2.evaluation import read_evaluation
     from he2her2.report import PagesRequest, find_weights, write_pages
     from he2her2.results import open_run
 
     opened = open_run(run, needs_predictions=False)
-    asked = PagesRequest(
-        opened,
-        find_weights(opened, weights),
-        None if evaluation is None else read_evaluation(evaluation),
-        tuple(slide or ()),
-        threads or os.cpu_count() or 1,
-    )
+    found = find_weights(opened, weights)
+    if found.missing:
+        say(f"NOTE without model cards and checks: {found.missing}; give --weights", error=True)
+    shown = None if evaluation is None else read_evaluation(evaluation)
+    asked = PagesRequest(opened, found, shown, only, threads or os.cpu_count() or 1)
     with working("drawing pages"):
-        written = write_pages(asked, out or run / "report")
-    failed = f", {written.failed} of them of slides without a result" if written.failed else ""
-    if asked.weights.missing:
-        say(f"NOTE without model cards and checks: {asked.weights.missing}; give --weights", error=True)
-    say(f"{len(written.cases)} pages{failed}")
-    if len(written.cases) == 1:
-        say(f"report {next(iter(written.cases.values()))}")
-    else:
-        say(f"report {written.index or next(iter(written.cases.values())).parent}")
+        return write_pages(asked, out or run / "report")
 
 
 def export_run(
