@@ -14,6 +14,7 @@ from benchmarks.results import Found, Setting, markdown, read_all, update_page, 
 TOPICS = {
     "start": "start-up time of the command line",
     "reading": "reading tiles, against OpenSlide and bare decoding",
+    "viewing": "the viewer's tiles, twenty viewers at once, first picture, memory; regions one by one (viewer extra)",
     "hashi": "update of the tumour map",
     "networks": "tile CNNs on the CPU, against torch (needs the train extra)",
     "designs": "scoring from end to end, against other designs and the authors' code (needs the train extra)",

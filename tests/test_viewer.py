@@ -6,6 +6,7 @@ import io
 import json
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -342,6 +343,7 @@ def test_an_open_port_has_a_token():
     assert all((f"token={one.token}" in one.url) == bool(one.token) for one in listeners)
     with pytest.raises(ConfigError, match="choose another --port"):
         listen("127.0.0.1", listeners[0].port)
+    assert listeners[0].sock.proto == socket.IPPROTO_TCP  # else asyncio leaves Nagle's delay on: 40 ms a tile
     for one in listeners:
         one.sock.close()
 

@@ -62,7 +62,7 @@ def listen(host: str = "127.0.0.1", port: int | None = None, *, with_token: bool
     for number in wanted:
         try:
             family, *_, address = socket.getaddrinfo(host, number, type=socket.SOCK_STREAM)[0]
-            sock = socket.socket(family, socket.SOCK_STREAM)
+            sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         except (OSError, OverflowError) as error:
             raise ConfigError(f"--host {host}: no such address ({error}); give a name or address of this machine"
                               ) from None  # fmt: skip

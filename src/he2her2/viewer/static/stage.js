@@ -61,7 +61,7 @@ export class Stage {
       navigatorAutoFade: false,
       navigatorBackground: "#fff",
       navigatorBorderColor: "#8a8d98",
-      navigatorDisplayRegionColor: "#5b3a78",
+      navigatorDisplayRegionColor: "#6a2c70",
       crossOriginPolicy: false,
       imageLoaderLimit: 8,
       maxImageCacheCount: 600,

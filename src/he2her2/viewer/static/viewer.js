@@ -252,7 +252,7 @@ main.drawers.push((context, { scale, dx, dy }) => {
     context.strokeStyle = "rgb(255 255 255 / .9)";
     context.strokeRect(dx + x * scale, dy + y * scale, side, side);
     context.lineWidth = width;
-    context.strokeStyle = "#5b3a78";
+    context.strokeStyle = "#6a2c70";
     context.strokeRect(dx + x * scale, dy + y * scale, side, side);
   }
 });
