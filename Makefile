@@ -51,7 +51,7 @@ $(VENV)/core.stamp: pyproject.toml constraints.txt
 
 # Everything: training and the developers' tools.
 $(VENV)/full.stamp: $(VENV)/core.stamp
-	$(PIP) install -c constraints.txt -e ".[train,encoders,viewer]" --group dev
+	$(PIP) install -c constraints.txt -e ".[train,encoders,viewer,cluster]" --group dev
 	touch $@
 
 clean:

@@ -53,7 +53,7 @@ def atomic(path: Path) -> Iterator[Path]:
         'done'
     """
     # The ending stays: many writers choose their format by it.
-    draft = _draft_of(path)
+    draft = draft_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep_once(path.parent)
@@ -91,7 +91,8 @@ def _age_s(path: Path) -> float:
         return 0.0
 
 
-def _draft_of(path: Path) -> Path:
+def draft_of(path: Path) -> Path:
+    """A name beside `path` for a file of this process, which `sweep_drafts` removes once the process is gone."""
     return path.with_name(f".draft-{_HOST}-{os.getpid()}-{uuid4().hex[:8]}.{path.name}")
 
 
@@ -122,7 +123,7 @@ def create_text(path: Path, text: str) -> bool:
     Raises:
         OSError: It cannot be written.
     """
-    draft = _draft_of(path)
+    draft = draft_of(path)
     try:
         draft.write_text(text, "utf-8")
         os.link(draft, path)
@@ -329,7 +330,7 @@ def _plain(value: object) -> object:
 def _replace(draft: Path, path: Path) -> None:
     """Give a draft its name; several processes may do so at once, and the last one stays."""
     while draft.is_dir() and path.is_dir():
-        old = _draft_of(path)
+        old = draft_of(path)
         with suppress(FileNotFoundError):  # another process has just taken it away
             path.rename(old)
         try:

@@ -69,6 +69,14 @@ SlideWorkers = Annotated[
         show_default="one for each core, or GPU",
     ),
 ]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Dask scheduler whose workers do the work, in place of processes of this machine.",
+        show_default=False,
+    ),
+]
 Shard = Annotated[
     str | None,
     typer.Option(

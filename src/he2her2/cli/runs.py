@@ -33,6 +33,7 @@ class Labour:
         retry_failed: Try slides again that failed before.
         cache: Folder for remote slides; None is one in the run's folder.
         cache_gb: Size of all that lie there at a time.
+        scheduler: Address of a Dask scheduler, whose workers take the place of processes of this machine.
     """
 
     workers: int | None = None
@@ -42,6 +43,7 @@ class Labour:
     retry_failed: bool = False
     cache: Path | None = None
     cache_gb: float = 50.0
+    scheduler: str | None = None
 
 
 def parse_shard(text: str | None) -> tuple[int, int]:
@@ -190,9 +192,12 @@ def _crew(
     asked: SlideRun, job: "SlideJob[Evidence, SlideResult]", n_slides: int, report: "Report"
 ) -> "Crew[SlideResult]":
     """The workers of a run."""
-    from he2her2.cohort import LocalWorkers, ThisProcess, usable_cores, usual_number
+    from he2her2.cohort import DaskWorkers, LocalWorkers, ThisProcess, usable_cores, usual_number
 
     workers = asked.labour.workers
+    if asked.labour.scheduler is not None:
+        threads = asked.config.runtime.threads or None  # else those of each worker
+        return DaskWorkers(replace(job, threads=threads), asked.labour.scheduler, report)
     if workers == 0:
         return ThisProcess(job, report)
     n = min(n_slides, workers) if workers else usual_number(n_slides)

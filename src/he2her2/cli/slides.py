@@ -9,6 +9,7 @@ import typer
 
 from he2her2.cli import options as o
 from he2her2.cli.console import working
+from he2her2.cli.extras import require_extra
 from he2her2.cli.runs import Labour, SlideRun, parse_shard, run_slides, say_notes
 from he2her2.errors import He2Her2Error
 
@@ -38,6 +39,7 @@ def slide_command(verb: Literal["predict", "segment"]) -> Callable[..., None]:
         device: o.RunsOn = "auto",
         precision: o.Arithmetic = "full",
         workers: o.SlideWorkers = None,
+        scheduler: o.Scheduler = None,
         shard: o.Shard = None,
         time_limit: o.TimeLimit = 120.0,
         memory_limit: o.MemoryLimit = None,
@@ -50,7 +52,11 @@ def slide_command(verb: Literal["predict", "segment"]) -> Callable[..., None]:
         effective = effective_settings(preset, config, settings, backend, threads, device, precision)
         effective, notes = _as_trained(effective, weights, config, settings)
         classes = tuple(annotation_class or ())
-        labour = Labour(workers, parse_shard(shard), time_limit or None, memory_limit, retry_failed, cache, cache_gb)
+        if scheduler is not None:
+            require_extra("cluster", "distributed")
+        labour = Labour(
+            workers, parse_shard(shard), time_limit or None, memory_limit, retry_failed, cache, cache_gb, scheduler
+        )
         asked = SlideRun(
             out, effective, weights, verb, mpp, annotations, annotations_use, classes, overwrite, notes, labour
         )

@@ -3,6 +3,7 @@
 from he2her2.cohort.annotations import annotation_lines
 from he2her2.cohort.claims import Claim, Claims, read_claims
 from he2her2.cohort.crew import Crew, Report, SlideJob, ThisProcess
+from he2her2.cohort.dask_workers import DaskWorkers
 from he2her2.cohort.engine import SlideEngine, require_all
 from he2her2.cohort.feature_worker import FeatureFile, FeatureRegion, FeatureStore, FeatureWorker
 from he2her2.cohort.leaks import UNREAD, find_leaks, refuse_chosen_with, refuse_leaks
@@ -23,6 +24,7 @@ __all__ = [
     "Claim",
     "Claims",
     "Crew",
+    "DaskWorkers",
     "FeatureFile",
     "FeatureRegion",
     "FeatureStore",

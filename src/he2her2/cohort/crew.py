@@ -31,6 +31,17 @@ class Seat:
 
 
 @dataclass(frozen=True, slots=True)
+class Begun:
+    """A worker has begun a slide.
+
+    Attributes:
+        slide_id: The slide.
+    """
+
+    slide_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Computed:
     """A worker has computed a slide and only has to write it: he can take the next.
 
@@ -69,7 +80,7 @@ class Died:
     begun: Sequence[str]
 
 
-Event: TypeAlias = Computed | Ended[_R] | Died
+Event: TypeAlias = Begun | Computed | Ended[_R] | Died
 
 Report: TypeAlias = Callable[[str, str, int, int], None]
 """Called with a slide, the name of a stage, how much of it is done and how much there is."""

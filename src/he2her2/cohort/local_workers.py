@@ -20,7 +20,7 @@ from time import monotonic
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from he2her2.cohort.attempt import Product, SlideAttempt
-from he2her2.cohort.crew import Computed, Died, Ended, Event, Report, Seat, SlideJob
+from he2her2.cohort.crew import Begun, Computed, Died, Ended, Event, Report, Seat, SlideJob
 from he2her2.cohort.tasks import SlideTask
 from he2her2.errors import He2Her2Error, OutputError
 
@@ -43,13 +43,6 @@ class _Ready:
 
 
 @dataclass(frozen=True, slots=True)
-class _Begun:
-    """A worker has begun a slide."""
-
-    slide_id: str
-
-
-@dataclass(frozen=True, slots=True)
 class _Progressed:
     """A worker is so far in a stage of a slide."""
 
@@ -67,7 +60,7 @@ class _Stopped:
     is_output: bool
 
 
-_Message: TypeAlias = _Ready | _Begun | _Progressed | _Stopped | Computed | Ended[Any]
+_Message: TypeAlias = _Ready | _Progressed | _Stopped | Begun | Computed | Ended[Any]
 _Tell: TypeAlias = Callable[[_Message], None]
 
 
@@ -174,14 +167,14 @@ class LocalWorkers(Generic[_P, _R]):
     def _on_message(self, worker: _WorkerProcess, message: _Message) -> list[Event[_R]]:
         if isinstance(message, _Ready):
             worker.is_ready, self._n_failed_starts = True, 0
-        elif isinstance(message, _Begun):
-            worker.begun.add(message.slide_id)
         elif isinstance(message, _Progressed):
             self._report(message.slide_id, message.stage, message.done, message.total)
         elif isinstance(message, _Stopped):
             raise (OutputError if message.is_output else He2Her2Error)(message.reason)
         else:
-            if isinstance(message, Computed):
+            if isinstance(message, Begun):
+                worker.begun.add(message.slide_id)
+            elif isinstance(message, Computed):
                 worker.sent = ""
             else:
                 worker.begun.discard(message.slide_id)
@@ -275,7 +268,7 @@ class _Teller:
     def begin(self, slide_id: str) -> None:
         """Tell that a slide is begun."""
         self._slide_id, self._stage = slide_id, ""
-        self._tell(_Begun(slide_id))
+        self._tell(Begun(slide_id))
 
     def progress(self, stage: str, done: int, total: int) -> None:
         """Tell how far a stage is."""

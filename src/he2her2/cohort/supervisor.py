@@ -5,6 +5,7 @@ run out of memory or hang. That costs the slide that they were at one more attem
 that a failure that names the stage; it costs other slides nothing.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from typing import Generic, TypeVar
 
 from he2her2.cohort.attempt import failure_of, unnamable, work_on
 from he2her2.cohort.claims import Claims
-from he2her2.cohort.crew import Computed, Crew, Died, Ended, Event, Report, Seat, SlideJob
+from he2her2.cohort.crew import Begun, Computed, Crew, Died, Ended, Event, Report, Seat, SlideJob
 from he2her2.cohort.remote_slides import Staging
 from he2her2.cohort.tasks import SlideTask
 from he2her2.files import url_of
@@ -26,6 +27,7 @@ _R = TypeVar("_R")
 _ATTEMPTS = 2
 _TICK_S = 0.5
 _FETCH_TICK_S = 0.1
+_START_S = 600.0  # for a worker that has its first slide and still opens the networks
 _ELSEWHERE_S = 1.0
 _STAGES = {"": "open", "focus": "tissue", "cut": "tiling", "tiles": "scoring"}  # of the watch, as errors name them
 _GB = 1e9
@@ -67,7 +69,7 @@ class _Flight:
     seat: Seat
     since: float
     stage: str = ""
-    computing: bool = True
+    begun: bool = False
     verdict: str = ""  # why its worker was killed by us
 
 
@@ -241,9 +243,11 @@ class Supervisor(Generic[_P, _R]):
             flight = self._flights.pop(event.slide_id, None)
             if flight is not None:
                 yield self._ended(flight.task, event.outcome)
+        elif isinstance(event, Begun):
+            if event.slide_id in self._flights:
+                self._flights[event.slide_id].since, self._flights[event.slide_id].begun = monotonic(), True
         elif isinstance(event, Computed):
             if event.slide_id in self._flights:
-                self._flights[event.slide_id].computing = False
                 self._on_progress(event.slide_id, "writing", 0, 0)
         else:
             for flight in [one for one in self._flights.values() if one.seat == event.seat]:
@@ -286,8 +290,9 @@ class Supervisor(Generic[_P, _R]):
         for flight in self._flights.values():
             if flight.verdict:
                 continue
-            if minutes is not None and monotonic() - flight.since > 60 * minutes:
-                flight.verdict = f"no result within {in_time(60 * minutes)}"
+            allowed_s = 60 * (minutes or math.inf) + (0 if flight.begun else _START_S)
+            if monotonic() - flight.since > allowed_s:
+                flight.verdict = f"no result within {in_time(60 * (minutes or 0))}"
             elif memory_gb is not None and (crew.memory_of(flight.seat) or 0) > memory_gb * _GB:
                 flight.verdict = f"its worker needs more than {memory_gb:g} GB of memory"
             if flight.verdict:

@@ -127,7 +127,7 @@ def plan_run(
     networks = [asdict(note) for note in weights]
     made_of = digest(__version__, config.digest(), networks, overrides)
     check_writable(folder)
-    for place in (folder, folder / "slides", folder / "failures"):
+    for place in (folder, *(folder / name for name in ("slides", "failures", "claims"))):
         sweep_drafts(place)
     if not overwrite and _other_run(folder / _RUN_FILE, made_of):
         raise OutputError(f"{folder}: holds results of other settings or weights; choose another --out, or --overwrite")

@@ -1,0 +1,294 @@
+"""Workers of a Dask cluster, as a crew: on this machine or on many, by SLURM, Kubernetes or hand.
+
+Dask only carries slides to workers. A worker gets one slide at a time, and a slide is bound to its worker: Dask would
+give the slides of a dead worker to the next one by itself, three times, and would suspect those that merely waited.
+Every attempt leaves a mark when it begins, so that none is made twice whatever Dask does, and one that never began is
+not held against its slide. Workers need he2her2, the run's folder and the slides at the same paths.
+"""
+
+import logging
+import pickle
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from time import monotonic
+from typing import Any, Generic, TypeVar
+from uuid import uuid4
+
+from he2her2 import __version__
+from he2her2.cohort.attempt import SlideAttempt
+from he2her2.cohort.crew import Begun, Died, Ended, Event, Report, Seat, SlideJob
+from he2her2.cohort.tasks import SlideTask
+from he2her2.errors import He2Her2Error, OutputError
+from he2her2.files import draft_of
+
+_P = TypeVar("_P")
+_R = TypeVar("_R")
+
+_LOOK_S = 1.0
+_RESTART_S = 10.0
+_PROGRESS_S = 1.0
+_CONNECT_S = 30
+_LOST = "its worker was lost: killed, out of memory, or its machine is gone"
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """One attempt at a slide, as it is sent.
+
+    Attributes:
+        job: Pickled `SlideJob`: workers keep what they opened for it.
+        task: The slide.
+        mark: File that says that the attempt has begun.
+        topic: Under which its progress is told.
+        version: Of he2her2 here.
+    """
+
+    job: bytes
+    task: SlideTask
+    mark: Path
+    topic: str
+    version: str
+
+
+@dataclass(slots=True)
+class _Sent:
+    """An order that has been sent."""
+
+    seat: Seat
+    address: str
+    mark: Path
+    future: Any
+
+
+class DaskWorkers(Generic[_P, _R]):
+    """The workers of a cluster, as they come and go."""
+
+    def __init__(self, job: SlideJob[_P, _R], scheduler: str, report: Report) -> None:
+        """Connect.
+
+        Args:
+            job: What is to be done with each slide.
+            scheduler: Address of the scheduler, or its file.
+            report: Called with the progress of workers.
+
+        Raises:
+            He2Her2Error: There is no such scheduler.
+        """
+        from distributed import Client  # noqa: PLC0415  # an extra
+
+        logging.getLogger("distributed").setLevel(logging.ERROR)
+        self._job, self._pickled, self._report, self._scheduler = job, pickle.dumps(job), report, scheduler
+        where = {"scheduler_file": scheduler} if Path(scheduler).is_file() else {"address": scheduler}
+        try:
+            self._client = Client(**where, timeout=_CONNECT_S, set_as_default=False, name="he2her2")
+        except (OSError, ValueError, TimeoutError) as error:
+            raise He2Her2Error(
+                f"--scheduler {scheduler}: no Dask scheduler answers ({error}); check the address"
+            ) from None
+        self._news: SimpleQueue[tuple[str, Any]] = SimpleQueue()
+        self._topic = f"he2her2-{uuid4().hex}"
+        self._client.subscribe_topic(self._topic, lambda event: self._news.put(("progress", event[1])))
+        self._seats: dict[str, Seat] = {}
+        self._memory: dict[str, int] = {}
+        self._unusable: set[str] = set()
+        self._sent: dict[str, _Sent] = {}
+        self._n_seats = 0
+        self._look_again = 0.0
+        self._look()
+
+    def idle(self) -> list[Seat]:
+        """Places of workers that have no slide."""
+        busy = {sent.seat for sent in self._sent.values()}
+        return [seat for seat in self._seats.values() if seat not in busy]
+
+    def send(self, seat: Seat, task: SlideTask) -> None:
+        """Give a slide to a worker, and to no other."""
+        address = next(address for address, one in self._seats.items() if one == seat)
+        mark = draft_of(self._job.log.parent / "claims" / "begun")
+        order = _Order(self._pickled, task, mark, self._topic, __version__)
+        future = self._client.submit(
+            work_on_order,
+            order,
+            workers=[address],
+            allow_other_workers=False,
+            pure=False,
+            retries=0,
+            key=f"{task.slide_id}-{mark.name}",
+        )
+        self._sent[task.slide_id] = _Sent(seat, address, mark, future)
+        future.add_done_callback(lambda _: self._news.put(("done", task.slide_id)))
+
+    def events(self, timeout_s: float) -> list[Event[_R]]:
+        """What has happened; waits for it, but not longer than so many seconds."""
+        found: list[Event[_R]] = []
+        with suppress(Empty):
+            self._take(self._news.get(timeout=timeout_s) if timeout_s else self._news.get_nowait(), found)
+            while True:
+                self._take(self._news.get_nowait(), found)
+        if monotonic() > self._look_again:
+            self._look()
+            gone = {sent.seat for sent in self._sent.values()} - set(self._seats.values())
+            found += [self._bury(seat) for seat in gone]
+        return found
+
+    def memory_of(self, seat: Seat) -> int | None:
+        """Memory of a worker, as it told its scheduler last."""
+        return next((self._memory.get(address) for address, one in self._seats.items() if one == seat), None)
+
+    def kill(self, seat: Seat) -> None:
+        """Have a worker restarted by its nanny; one that has none is not used again."""
+        address = next((address for address, one in self._seats.items() if one == seat), None)
+        if address is None:
+            return
+        try:
+            done = self._client.restart_workers([address], timeout=_RESTART_S, raise_for_error=False)
+            restarted = done.get(address) == "OK"
+        except (ValueError, TimeoutError, OSError):
+            restarted = False
+        if not restarted:
+            self._unusable.add(address)
+        self._seats.pop(address, None)
+
+    def close(self) -> None:
+        """Leave the cluster; a worker that is at a slide ends it, and its result will be found."""
+        with suppress(Exception):  # whatever has become of the cluster
+            self._client.cancel([sent.future for sent in self._sent.values()], force=True)
+        for sent in self._sent.values():
+            sent.mark.unlink(missing_ok=True)
+        self._sent.clear()
+        with suppress(Exception):
+            self._client.close(timeout=2)
+
+    def _look(self) -> None:
+        """See which workers there are."""
+        self._look_again = monotonic() + _LOOK_S
+        if self._client.status != "running":
+            raise He2Her2Error(f"the scheduler {self._scheduler} is lost; give the same command again to go on")
+        try:
+            workers = self._client.scheduler_info(n_workers=-1)["workers"]
+        except (OSError, TimeoutError, RuntimeError):
+            return  # the next look will tell
+        usable = {
+            address: facts
+            for address, facts in workers.items()
+            if facts.get("status", "running") in ("running", "paused") and address not in self._unusable
+        }
+        self._memory = {address: int(facts["metrics"].get("memory", 0)) for address, facts in usable.items()}
+        self._seats = {
+            address: self._seats.get(address) or self._new_seat(facts["host"]) for address, facts in usable.items()
+        }
+
+    def _new_seat(self, host: str) -> Seat:
+        self._n_seats += 1
+        return Seat(f"worker {self._n_seats}", host)
+
+    def _take(self, news: tuple[str, Any], found: list[Event[_R]]) -> None:
+        kind, what = news
+        if kind == "progress":
+            slide_id, stage, done, total = what
+            if slide_id in self._sent and stage is None:
+                found.append(Begun(slide_id))
+            elif slide_id in self._sent:
+                self._report(slide_id, stage, done, total)
+            return
+        sent = self._sent.get(what)
+        if sent is None or not sent.future.done():
+            return
+        if sent.future.status == "finished":
+            found.append(Ended(what, sent.future.result()))
+            self._forget(what)
+        elif sent.future.status == "error":
+            found.append(self._on_error(sent, what, sent.future.exception()))
+        else:  # Dask gave it up
+            found.append(self._bury(sent.seat))
+
+    def _on_error(self, sent: _Sent, slide_id: str, error: BaseException) -> Died:
+        if isinstance(error, _BegunBeforeError):
+            return self._bury(sent.seat)
+        if isinstance(error, MemoryError):
+            self._forget(slide_id)
+            return Died(sent.seat, "its worker ran out of memory", [slide_id])
+        if isinstance(error, He2Her2Error):
+            raise error
+        name = type(error).__name__
+        if name == "KilledWorker":
+            return self._bury(sent.seat)
+        raise He2Her2Error(f"worker {sent.address}: {name}: {error}; install this he2her2 on all workers")
+
+    def _bury(self, seat: Seat) -> Died:
+        """Note that the worker of a seat is dead, with the slides that he had begun."""
+        slides = [slide_id for slide_id, sent in self._sent.items() if sent.seat == seat]
+        begun = [slide_id for slide_id in slides if self._sent[slide_id].mark.exists()]
+        for slide_id in slides:
+            if slide_id in begun:
+                self._report(slide_id, self._sent[slide_id].mark.read_text("utf-8"), 0, 0)
+            with suppress(Exception):
+                self._sent[slide_id].future.cancel(force=True)
+            self._forget(slide_id)
+        self._seats = {address: one for address, one in self._seats.items() if one != seat}
+        return Died(seat, _LOST, begun)
+
+    def _forget(self, slide_id: str) -> None:
+        self._sent.pop(slide_id).mark.unlink(missing_ok=True)
+
+
+class _BegunBeforeError(Exception):
+    """An attempt is made again by Dask, after the death of the worker that made it first."""
+
+
+_OPENED: dict[bytes, SlideAttempt[Any, Any]] = {}
+_AT: dict[str, Callable[[str, int, int], None]] = {}
+
+
+def work_on_order(order: _Order) -> Any:  # noqa: ANN401  # whatever the job makes of a slide
+    """Work on a slide; runs in a worker of the cluster.
+
+    Raises:
+        He2Her2Error: No worker like this one can work on any slide.
+    """
+    from distributed import get_worker  # noqa: PLC0415  # an extra
+
+    worker, host = get_worker(), socket.gethostname()
+    if order.version != __version__:
+        raise He2Her2Error(f"the worker on {host} has he2her2 {__version__}, not {order.version}; install the same")
+    try:
+        order.mark.touch(exist_ok=False)
+    except FileExistsError:
+        raise _BegunBeforeError from None
+    except OSError as error:
+        found = f"the worker on {host} cannot write into {order.mark.parent} ({error.strerror})"
+        raise OutputError(f"{found}; the run's folder must be on a file system that all workers share") from None
+    told = 0.0
+    stage_told = ""
+
+    def progress(stage: str, done: int, total: int) -> None:
+        nonlocal told, stage_told
+        if stage != stage_told:
+            _note(order.mark, stage)
+        if stage != stage_told or monotonic() > told:
+            stage_told, told = stage, monotonic() + _PROGRESS_S
+            worker.log_event(order.topic, (order.task.slide_id, stage, done, total))
+
+    worker.log_event(order.topic, (order.task.slide_id, None, 0, 0))
+    _AT["now"] = progress
+    if order.job not in _OPENED:
+        _OPENED.clear()  # networks of an earlier run
+        job: SlideJob[Any, Any] = pickle.loads(order.job)  # noqa: S301  # of our own client, as all that Dask carries
+        _OPENED[order.job] = replace(job, threads=job.threads or worker.state.nthreads).attempt(_report_now)
+    return _OPENED[order.job](order.task)
+
+
+def _note(mark: Path, stage: str) -> None:
+    """Note the stage of an attempt, for the case that this worker dies; nothing where nobody waits for it any more."""
+    with suppress(OSError), mark.open("r+", encoding="utf-8") as file:
+        file.write(stage)
+        file.truncate()
+
+
+def _report_now(stage: str, done: int, total: int) -> None:
+    """Report the progress of the slide that this worker is at."""
+    _AT["now"](stage, done, total)
