@@ -2,6 +2,7 @@
 
 import functools
 import http.server
+import math
 import re
 import shutil
 import subprocess
@@ -18,13 +19,16 @@ from hypothesis import strategies as st
 
 from he2her2.domain import Likeness
 from he2her2.geometry import TileGrid
+from he2her2.labels import Her2Status
 from he2her2.models import Aggregated
 from he2her2.phantom import make_spec, write_phantom
 from he2her2.report import PagesRequest, find_weights, write_pages
 from he2her2.report.case import case_page
 from he2her2.report.checks import DecidedTiles, check_prediction
 from he2her2.report.gallery import choose_tiles
-from he2her2.results import ScoredTiles, open_run
+from he2her2.results import PatientResult, ScoredTiles, open_run
+from he2her2.results.slide_result import OperatingPointNote, TriageNote
+from he2her2.results.tables import write_patient_results
 from tests.conftest import REPOSITORY
 from tests.made_up_bags import logits_of_scores
 from tests.made_up_runs import MadeUpSlide, write_labels, write_run
@@ -104,6 +108,56 @@ def test_an_unlike_slide_is_said_to_be_so_first(reported):
     assert html.find("Do not rely on the result below") < html.find("HER2 positive</p>")
     assert "blue 154 where they have 187 ± 6.8" in html
     assert "Unknown: the slide is unlike all that was learned from" in html
+
+
+@pytest.mark.parametrize(
+    ("arm", "said"),
+    [
+        ("refer to IHC", "What is the call? Refer to IHC"),
+        ("rule in", "What is the call? HER2 positive"),
+        ("rule out", "What is the call? HER2 positive"),
+    ],
+)
+def test_the_arm_of_the_triage_is_the_call(reported, tmp_path, arm, said):
+    """Where it refers, nothing else is called; the promise is told with the patients for whom it holds."""
+    run = open_run(reported)
+    result = run.result("phantom")
+    assert result is not None
+    assert result.her2 is not None
+    her2 = replace(
+        result.her2,
+        triage=TriageNote(arm, 0.1, 0.999, 0.05, 0.05, "100 patients of site A", "mean"),
+        operating_point=OperatingPointNote(0.05, 0.95, 40, "100 patients of site A", "mean"),
+    )
+    page = tmp_path / "page.html"
+    page.write_text(
+        case_page(run, replace(result, her2=her2), find_weights(run), made="now", index="").html, encoding="utf-8"
+    )
+    text = text_of(page)
+
+    assert said in text
+    assert ("By the threshold alone" in text) == (arm == "refer to IHC")
+    assert (
+        "at most 5 % of HER2-positive patients are missed (95 % sure), for patients like 100 patients of site A" in text
+    )
+
+
+def test_patients_are_shown_as_the_rules_decide_them(command_line, tmp_path):
+    """Also one whose guarantee is broken."""
+    run = write_run(tmp_path / "run", [MadeUpSlide("a", probability=0.9), MadeUpSlide("b", probability=0.2)])
+    patients = (
+        PatientResult("P1", Her2Status.POSITIVE, 0.9, 0.5, None, "rule in", "mean", 1, 0, guaranteed=True),
+        PatientResult("P2", None, math.nan, 0.5, 0.25, None, "mean", 0, 2, guaranteed=False),
+    )
+    write_patient_results(run / "patients.csv", patients)
+
+    code, _, err = command_line("report", run)
+    text = text_of(run / "report" / "index.html")
+
+    assert code == 0, err
+    assert repr(open_run(run).patients) == repr(patients)  # nan is not equal to itself
+    assert "P1 positive rule in 0.900 1 0 yes" in text
+    assert "P2 no result 0 2 no: a slide failed" in text
 
 
 def test_a_failed_slide_says_what_to_do(pages):

@@ -25,10 +25,17 @@ from he2her2.errors import EvaluationError, OutputError
 from he2her2.files import check_writable, digest, read_json, sweep_drafts, write_json
 from he2her2.results.failure_records import FailureRecords
 from he2her2.results.rasters import SlideRasters
-from he2her2.results.run_tables import FAILURES_FILE, PREDICTIONS_FILE, RunTables, read_planned
+from he2her2.results.run_tables import FAILURES_FILE, PATIENTS_FILE, PREDICTIONS_FILE, RunTables, read_planned
 from he2her2.results.slide_folder import PREDICTION, SEGMENTATION, SlideFolders
 from he2her2.results.slide_result import NetworkNote, SlideResult
-from he2her2.results.tables import Failure, PredictedSlide, read_failures, read_predictions
+from he2her2.results.tables import (
+    Failure,
+    PatientResult,
+    PredictedSlide,
+    read_failures,
+    read_patient_results,
+    read_predictions,
+)
 from he2her2.results.tiles_h5 import ScoredTiles
 from he2her2.rules import DecisionRules
 
@@ -240,6 +247,15 @@ class RunFolder:
     def notices(self) -> tuple[str, ...]:
         """Notices of the run's weights and slides, each once."""
         return tuple(dict.fromkeys(notice for row in self.predictions.values() for notice in row.notices))
+
+    @cached_property
+    def patients(self) -> tuple[PatientResult, ...]:
+        """The stored rules applied to patients; none where the weights hold no rules, or the slides have no patients.
+
+        Raises:
+            EvaluationError: Their table is damaged.
+        """
+        return read_patient_results(self.path / PATIENTS_FILE)
 
     def result(self, slide_id: str) -> SlideResult | None:
         """A slide's result; None where its folder is gone, or there is none.

@@ -181,6 +181,28 @@ class PatientResult:
             known and not failed and _usual_number(rules, len(probabilities)),
         )
 
+    @classmethod
+    def of_row(cls, row: Mapping[str, str]) -> Self:
+        """The patient of a row of text.
+
+        Raises:
+            KeyError: A cell is missing.
+            ValueError: One makes no sense.
+        """
+        threshold, calibrated = (row[column] for column in ("threshold", "calibrated_probability"))
+        return cls(
+            row["patient_id"],
+            Her2Status(row["status"]) if row["status"] else None,
+            float(row["probability"] or math.nan),
+            float(threshold) if threshold else None,
+            float(calibrated) if calibrated else None,
+            row["triage"] or None,
+            row["combined_by"],
+            int(row["slides"]),
+            int(row["failed"]),
+            row["guaranteed"] == "yes",
+        )
+
 
 def _usual_number(rules: DecisionRules, n_slides: int) -> bool:
     """True if the patients on whom all rules were chosen had about so many slides."""
@@ -264,6 +286,20 @@ def read_failures(file: Path) -> dict[str, Failure]:
     """
     rows = _by_slide(file) if file.is_file() else {}
     return {name: Failure(*(row.get(column) or "" for column in _FAILURE_COLUMNS)) for name, row in rows.items()}
+
+
+def read_patient_results(file: Path) -> tuple[PatientResult, ...]:
+    """The patients of a `patients.csv`; none where there is no such file.
+
+    Raises:
+        EvaluationError: It cannot be read.
+    """
+    if not file.is_file():
+        return ()
+    try:
+        return tuple(PatientResult.of_row(row) for row in read_csv(file))
+    except (OSError, ValueError, KeyError, csv.Error) as error:
+        raise EvaluationError(f"{file}: cannot be read ({error}); predict again") from None
 
 
 def _by_slide(file: Path) -> dict[str, dict[str, str]]:
