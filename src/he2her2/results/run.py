@@ -25,7 +25,7 @@ from he2her2.errors import EvaluationError, OutputError
 from he2her2.files import check_writable, digest, read_json, sweep_drafts, write_json
 from he2her2.results.failure_records import FailureRecords
 from he2her2.results.rasters import SlideRasters
-from he2her2.results.run_tables import FAILURES_FILE, PATIENTS_FILE, PREDICTIONS_FILE, RunTables, read_planned
+from he2her2.results.run_tables import FAILURES_FILE, PATIENT_TABLE, PREDICTIONS_FILE, RunTables, read_planned
 from he2her2.results.slide_folder import PREDICTION, SEGMENTATION, SlideFolders
 from he2her2.results.slide_result import NetworkNote, SlideResult
 from he2her2.results.tables import (
@@ -255,7 +255,7 @@ class RunFolder:
         Raises:
             EvaluationError: Their table is damaged.
         """
-        return read_patient_results(self.path / PATIENTS_FILE)
+        return read_patient_results(self.path / PATIENT_TABLE)
 
     def result(self, slide_id: str) -> SlideResult | None:
         """A slide's result; None where its folder is gone, or there is none.

@@ -27,7 +27,7 @@ from he2her2.rules import DecisionRules
 FAILURES_FILE = "failures.csv"
 PREDICTIONS_FILE = "predictions.csv"
 _SEGMENTATIONS_FILE = "segmentations.csv"
-PATIENTS_FILE = "patients.csv"
+PATIENT_TABLE = "patients.csv"
 _PLANNED_FILE = "planned.csv"
 
 _EVERY_S = 2.0
@@ -130,7 +130,7 @@ class RunTables:
         failures = self._all_failures()
         write_failures(self.folder / FAILURES_FILE, failures)
         if self.rules is not None and self.rules.patient_rule is not None and self.patient_of:
-            write_patient_results(self.folder / PATIENTS_FILE, self._patient_results(self.rules, failures))
+            write_patient_results(self.folder / PATIENT_TABLE, self._patient_results(self.rules, failures))
 
     def _all_failures(self) -> list[Failure]:
         """Of this command, of other processes and of earlier commands, by slide."""
