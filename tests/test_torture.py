@@ -4,6 +4,7 @@ import signal
 
 import pytest
 from torture.children import CPU_S, MEMORY_BYTES, Children, Ended
+from torture.cohorts import torture_cohorts
 from torture.endings import Ending, Tally
 from torture.kills import content, torture_kills
 from torture.parsers import torture_parsers, tried
@@ -36,6 +37,14 @@ def test_killed_commands_lose_nothing(tmp_path):
 
     assert tally.broken == []
     assert tally.total() == 4
+
+
+def test_killed_cohorts_lose_nothing(tmp_path):
+    """Two commands on one folder; one of their workers and both of them are killed."""
+    tally = torture_cohorts(1, tmp_path, seed=3, n_slides=3, kinds=("two commands",))
+
+    assert tally.broken == []
+    assert tally.total() == 1
 
 
 REFUSED = Ended(2, None, 1.0, 1.0, 10**8, "", "he2her2: a: is damaged; copy it again\n")

@@ -1,4 +1,4 @@
-"""All tortures in full: `python -m torture [slides|parsers|kills] [--n N] [--seed SEED] [--work FOLDER]`."""
+"""All tortures in full: `python -m torture [slides|parsers|kills|cohorts] [--n N] [--seed SEED] [--work FOLDER]`."""
 
 import argparse
 import sys
@@ -6,6 +6,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from torture.cohorts import lines as cohort_lines
+from torture.cohorts import torture_cohorts
 from torture.endings import Tally
 from torture.kills import lines as kill_lines
 from torture.kills import torture_kills
@@ -14,7 +16,7 @@ from torture.parsers import torture_parsers
 from torture.slides import lines as slide_lines
 from torture.slides import torture_slides
 
-FULL = {"slides": 2000, "parsers": 2000, "kills": 100}
+FULL = {"slides": 2000, "parsers": 2000, "kills": 100, "cohorts": 100}
 """Number of inputs of each part."""
 
 _REPORT_EVERY_S = 30
@@ -42,6 +44,9 @@ def _run(part: str, n: int, work: Path, seed: int) -> tuple[Tally, Iterator[str]
     if part == "parsers":
         tally = torture_parsers(n, work, first=seed, report=report)
         return tally, parser_lines(tally)
+    if part == "cohorts":
+        tally = torture_cohorts(n, work, seed=seed, report=report)
+        return tally, cohort_lines(tally)
     tally = torture_kills(n, work, seed=seed, report=report)
     return tally, kill_lines(tally)
 

@@ -97,6 +97,9 @@ class Claims:
         self._pulse: threading.Thread | None = None
 
     def __enter__(self) -> Self:
+        for claim in read_claims(self.folder.parent):
+            if claim.is_here and not claim.is_alive:
+                self._break(claim.slide_id, claim)
         self._pulse = threading.Thread(target=self._beat, name="claims", daemon=True)
         self._pulse.start()
         return self

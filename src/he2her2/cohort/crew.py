@@ -1,6 +1,7 @@
 """The interface of those who work on slides for a supervisor, and the simplest: this process itself."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import sleep
@@ -108,6 +109,12 @@ class SlideJob(Generic[_P, _R]):
     ledger: Ledger[_P, _R]
     log: Path
     threads: int | None = None
+
+    def sweep_log(self) -> None:
+        """Remove the log where nothing was written into it."""
+        with suppress(OSError):
+            if not self.log.stat().st_size:
+                self.log.unlink()
 
     def attempt(self, progress: Progress) -> SlideAttempt[_P, _R]:
         """Open a worker for attempts."""

@@ -149,9 +149,6 @@ class LocalWorkers(Generic[_P, _R]):
             for slide_id in worker.begun:
                 self._job.ledger.sweep(slide_id)
         self._workers.clear()
-        with suppress(OSError):
-            if not self._job.log.stat().st_size:
-                self._job.log.unlink()
 
     def _start(self) -> None:
         """Start one more process."""

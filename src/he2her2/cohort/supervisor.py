@@ -117,6 +117,7 @@ class Supervisor(Generic[_P, _R]):
                 self._queue_of(task).append(task)
         n_left = len(self._waiting) + len(self._remote)
         if not n_left:
+            self.job.sweep_log()  # of a command that was killed
             return
         crew = self.make_crew(self.job, n_left, self._on_progress)
         try:
@@ -128,6 +129,7 @@ class Supervisor(Generic[_P, _R]):
                 self._enforce_limits(crew)
         finally:
             crew.close()
+            self.job.sweep_log()
             if self.staging is not None:
                 self.staging.close()
 
