@@ -1,6 +1,7 @@
 """`he2her2 train`: the three networks."""
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,9 +11,10 @@ from he2her2.cli import options as o
 from he2her2.cli.console import say, working
 from he2her2.cli.extras import require_extra
 from he2her2.cli.progress import WorkProgress
+from he2her2.errors import ConfigError
 
 if TYPE_CHECKING:
-    from he2her2.training import Execution
+    from he2her2.training import Execution, FeatureTraining
 
 train = typer.Typer(
     no_args_is_help=True,
@@ -183,6 +185,32 @@ def slides(  # noqa: PLR0913  # a command's options
         typer.Option(help="The manifest's annotations limit the tumour that is found, or replace it."),
     ] = "intersect",
     annotation_class: o.AnnotationClasses = None,
+    features: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of features, of he2her2 features or another program: trains an aggregator on them alone.",
+            show_default=False,
+        ),
+    ] = None,
+    aggregator: Annotated[
+        str | None,
+        typer.Option(
+            help="abmil, clam-sb, smooth-abmil, transmil, ranked-features, mean-features, ...", show_default="mlp"
+        ),
+    ] = None,
+    folds: Annotated[
+        int, typer.Option(min=0, help="With --features: cross-validate by patient in so many folds; 0: do not.")
+    ] = 0,
+    repeats: Annotated[int, typer.Option(min=1, help="Of the cross-validation, each with another shuffle.")] = 1,
+    by_site: Annotated[bool, typer.Option("--by-site", help="Leave whole sites out.")] = False,
+    choose: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=A,B",
+            help="With --features: choose a training setting by each fold's validation patients.",
+            show_default=False,
+        ),
+    ] = None,
     bags: Annotated[
         Path | None, typer.Option(help="Folder of bags that several trainings share.", show_default="OUT/bags")
     ] = None,
@@ -200,8 +228,20 @@ def slides(  # noqa: PLR0913  # a command's options
     strategy: Strategy = "auto",
     precision: TrainingPrecision = "32-true",
 ) -> None:
-    """Train tile CNN and aggregator together, from H&E slides with a HER2 status each."""
+    """Train tile CNN and aggregator together, from H&E slides with a HER2 status each; or an aggregator on features."""
     need_training()
+    named = [f"runtime.threads={threads}"] if threads else []
+    if aggregator is not None:
+        named.append(f"networks.aggregator={aggregator}")
+    running = execution(accelerator, devices, strategy, precision, resume=resume, overwrite=overwrite)
+    if features is not None:
+        study = _FeatureOptions(
+            manifest, features, folds, repeats, by_site, tuple(choose or ()), policy, notice, licence
+        )
+        finish(_train_on_features(study, out, preset, config, [*(settings or []), *named], running))
+        return
+    if folds or by_site or choose or repeats > 1:
+        raise ConfigError("--folds, --repeats, --by-site and --choose are for --features")
     from he2her2.labels import Policy
     from he2her2.models import trained_folder
     from he2her2.training import load_training
@@ -209,7 +249,6 @@ def slides(  # noqa: PLR0913  # a command's options
     from he2her2.training.slides.train import train_slides
 
     check_leaks(manifest)
-    named = [f"runtime.threads={threads}"] if threads else []
     effective, training = load_training("slides", preset, config, [*(settings or []), *named])
     data = SlideData(
         manifest,
@@ -227,9 +266,67 @@ def slides(  # noqa: PLR0913  # a command's options
         out,
         effective,
         training,
-        execution(accelerator, devices, strategy, precision, resume=resume, overwrite=overwrite),
+        running,
     )
     finish(report)
+
+
+@dataclass(frozen=True, slots=True)
+class _FeatureOptions:
+    """What `train slides --features` is asked for; see `training.slides.feature_study.FeatureData`."""
+
+    manifest: Path
+    features: Path
+    folds: int
+    repeats: int
+    by_site: bool
+    choose: tuple[str, ...]
+    policy: str
+    notice: str
+    licence: str
+
+
+def _train_on_features(
+    asked: _FeatureOptions, out: Path, preset: str, config: Path | None, settings: list[str], running: "Execution"
+) -> Path:
+    """Train an aggregator on features; returns the report."""
+    from he2her2.labels import Policy
+    from he2her2.training import load_training
+    from he2her2.training.slides.feature_training import FeatureData, train_on_features
+
+    effective, training = load_training("features", preset, config, settings)
+    data = FeatureData(
+        asked.manifest,
+        asked.features,
+        effective.networks.aggregator,
+        asked.folds,
+        asked.repeats,
+        asked.by_site,
+        choices=tuple(_choices(text, training) for text in asked.choose),
+        policy=Policy(asked.policy),
+        notice=asked.notice,
+        licence=asked.licence,
+    )
+    return train_on_features(data, out, effective, training, running)
+
+
+def _choices(text: str, training: "FeatureTraining") -> tuple[str, tuple[Any, ...]]:
+    """Setting and values of a --choose text.
+
+    Raises:
+        ConfigError: It is no setting of the training, or a value does not fit it.
+    """
+    from he2her2.config import gather, settle
+
+    key, equals, values = text.partition("=")
+    key = key.removeprefix("training.")
+    if not equals or not values:
+        raise ConfigError(f"--choose '{text}': write it as learning_rate=1e-4,1e-3")
+    settled = [
+        settle(training, gather(None, [f"training.{key}={value}"])["training"], None, "training.")
+        for value in values.split(",")
+    ]
+    return key, tuple(getattr(one, key) for one in settled)
 
 
 @train.command()

@@ -16,7 +16,7 @@ from he2her2.models.aggregators import (
     top_tiles,
 )
 from he2her2.models.bag import Aggregated, Bag
-from he2her2.models.card import RESEARCH_USE, UNTRAINED_NOTICE, Card, Metric, Role, Spec
+from he2her2.models.card import RESEARCH_USE, UNTRAINED_NOTICE, Card, EncoderNote, Metric, Role, Spec
 from he2her2.models.encoders import CNNS, YUV_FROM_RGB, CnnRole, CnnSpec, Colour, InputSpec, cnn_named, resize
 from he2her2.models.engines import Engine, Untrained, load_engine
 from he2her2.models.feature_encoders import ENCODERS, TILE_CNN, Encoder, export_lite0, load_encoder, read_feature_card
@@ -54,6 +54,7 @@ __all__ = [
     "CnnSpec",
     "Colour",
     "Encoder",
+    "EncoderNote",
     "Engine",
     "InputSpec",
     "Metric",

@@ -58,6 +58,19 @@ class FileNote:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class EncoderNote:
+    """The encoder whose features an aggregator was trained on.
+
+    Attributes:
+        name: Its name.
+        sha256: Of all that its features depend on; empty where the files of features do not say.
+    """
+
+    name: str
+    sha256: str = ""
+
+
+@dataclass(frozen=True, config=_STRICT)
 class Card:
     """Everything about a network but its numbers.
 
@@ -67,6 +80,7 @@ class Card:
         notice: One line that every output must show; empty where none is needed.
         seed: Of untrained weights.
         ranking: Of an aggregator that ranks tiles.
+        encoder: Of an aggregator on features; None where its features are the tile CNN's logits.
         training_data: Slides or tiles that it was trained on.
         training_licence: Of that data.
         recipe: Course of the training.
@@ -82,6 +96,7 @@ class Card:
     notice: str
     seed: Annotated[int, Ge(0), Lt(1 << 64)] | None = None
     ranking: RankingSettings | None = None
+    encoder: EncoderNote | None = None
     training_data: str = "none"
     training_licence: str = "none"
     recipe: str = "none"

@@ -56,18 +56,23 @@ class Signature:
     """Names and shapes of a network's inputs and outputs; a letter in a shape stands for any size.
 
     Attributes:
-        inputs: All float32, but for `mask`, which is bool.
+        inputs: All float32, but for `mask`, which is bool, and those of `positions`.
         outputs: All float32.
+        positions: Inputs that are int64 positions of tiles.
     """
 
     inputs: Mapping[str, tuple[str | int, ...]]
     outputs: Mapping[str, tuple[str | int, ...]]
+    positions: frozenset[str] = frozenset()
 
     def random_inputs(self, n: int) -> Inputs:
-        """Inputs in [0, 1), every letter being `n`; a mask keeps everything."""
+        """Inputs in [0, 1), every letter being `n`; a mask keeps everything, positions are in [0, n)."""
         rng = np.random.default_rng(n)
         shapes = {name: [n if isinstance(size, str) else size for size in sizes] for name, sizes in self.inputs.items()}
-        return {
-            name: np.ones(shape, np.bool_) if name == "mask" else rng.random(shape, np.float32)
-            for name, shape in shapes.items()
-        }
+
+        def drawn(name: str, shape: list[int]) -> NDArray[Any]:
+            if name in self.positions:
+                return rng.integers(0, n, shape)
+            return np.ones(shape, np.bool_) if name == "mask" else rng.random(shape, np.float32)
+
+        return {name: drawn(name, shape) for name, shape in shapes.items()}

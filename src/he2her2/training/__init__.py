@@ -6,12 +6,21 @@ The trainings themselves load torch and Lightning, and are entered directly: `tu
 
 from he2her2.training.report import REPORT, distinct_notices
 from he2her2.training.run import Execution, begin_run, fingerprint, is_first_process
-from he2her2.training.settings import TRAININGS, Hardware, SlideTraining, TileTraining, TumourTraining, load_training
+from he2her2.training.settings import (
+    TRAININGS,
+    FeatureTraining,
+    Hardware,
+    SlideTraining,
+    TileTraining,
+    TumourTraining,
+    load_training,
+)
 
 __all__ = [
     "REPORT",
     "TRAININGS",
     "Execution",
+    "FeatureTraining",
     "Hardware",
     "SlideTraining",
     "TileTraining",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from he2her2.files import write_text
-from he2her2.models import RESEARCH_USE, Card, Metric, RankingSettings, Spec
+from he2her2.models import RESEARCH_USE, Card, EncoderNote, Metric, RankingSettings, Spec
 from he2her2.pages import render
 from he2her2.statistics import Estimate
 
@@ -60,7 +60,12 @@ def card_metrics(figures: Iterable[Estimate], data: str) -> tuple[Metric, ...]:
 
 
 def export(
-    network: "nn.Module", spec: Spec, folder: Path, provenance: Provenance, ranking: RankingSettings | None = None
+    network: "nn.Module",
+    spec: Spec,
+    folder: Path,
+    provenance: Provenance,
+    ranking: RankingSettings | None = None,
+    encoder: EncoderNote | None = None,
 ) -> Card:
     """Write a trained network: ONNX, safetensors and card; an existing folder is replaced.
 
@@ -70,6 +75,7 @@ def export(
         folder: Named by the network's role, so that its parent serves `predict --weights`.
         provenance: For the card.
         ranking: Of an aggregator: the settings it was trained under.
+        encoder: Of an aggregator on features: what gave them.
 
     Raises:
         ValueError: The network is not that of `spec`, or a weight is not finite.
@@ -83,6 +89,7 @@ def export(
         trained=True,
         notice="; ".join(provenance.notices),
         ranking=ranking,
+        encoder=encoder,
         training_data=provenance.data,
         training_licence=provenance.licence,
         recipe=provenance.recipe,

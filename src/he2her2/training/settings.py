@@ -19,8 +19,8 @@ from he2her2.errors import ConfigError
 
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-Kind: TypeAlias = Literal["tumour", "tiles", "slides"]
-"""The network that is trained."""
+Kind: TypeAlias = Literal["tumour", "tiles", "slides", "features"]
+"""The network that is trained; `features` is an aggregator on features that are there."""
 
 Schedule: TypeAlias = Literal["constant", "cosine"]
 """Learning rate: constant, or rising for a tenth of the steps and then falling to 0 along half a cosine."""
@@ -156,6 +156,41 @@ class SlideTraining:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class FeatureTraining:
+    """Training of an aggregator on features that an encoder gave.
+
+    Attributes:
+        epochs: Most passes over the slides.
+        patience: Stop after so many epochs without a lower validation loss.
+        learning_rate: Of AdamW.
+        weight_decay: Of AdamW.
+        batch_slides: Slides of a step.
+        max_tiles: Tiles of a slide that a training step sees, drawn anew each time; none is all. Validation sees all.
+        class_weights: Both classes weigh the same, whatever their numbers.
+        standardise: Bring each feature to mean 0 and deviation 1 over the training tiles; folded into the weights.
+        instance_weight: Share of a loss on instances, where the aggregator has one (clam-sb).
+        selection: How gradients pass the selection of tiles, where the aggregator selects (ranked-features): `hard`
+            through the selected scores alone, `straight-through` a soft sort, or `perturbed` by noise.
+        beta_start: Sharpness of soft-argmax in the first epoch, where the aggregator has one; it rises geometrically to
+            the aggregator's own. None: always that.
+        seed: Of initial weights, order and draws.
+    """
+
+    epochs: PositiveInt = 60
+    patience: PositiveInt = 10
+    learning_rate: PositiveFloat = 3e-4
+    weight_decay: NonNegativeFloat = 1e-2
+    batch_slides: PositiveInt = 8
+    max_tiles: PositiveInt | None = 4096
+    class_weights: bool = True
+    standardise: bool = True
+    instance_weight: Annotated[float, Ge(0), Lt(1)] = 0.3
+    selection: Literal["hard", "straight-through", "perturbed"] = "hard"
+    beta_start: PositiveFloat | None = None
+    seed: NonNegativeInt = 0
+
+
+@dataclass(frozen=True, config=_STRICT)
 class Hardware:
     """Hardware of a training, in Lightning's words; on any CPU the result is the same.
 
@@ -174,7 +209,7 @@ class Hardware:
     workers: NonNegativeInt = 0
 
 
-Settings: TypeAlias = TumourTraining | TileTraining | SlideTraining
+Settings: TypeAlias = TumourTraining | TileTraining | SlideTraining | FeatureTraining
 
 _PAPER_RATE = 1e-5
 _PLAIN = Augmentation()
@@ -220,6 +255,7 @@ TRAININGS: Mapping[Kind, Mapping[str, Settings]] = MappingProxyType(
         "tumour": {"default": TumourTraining(), "paper": _PAPER_TUMOUR, "released-code": _PAPER_TUMOUR},
         "tiles": {"default": TileTraining(), "paper": _PAPER_TILES, "released-code": _PAPER_TILES},
         "slides": {"default": SlideTraining(), "paper": _PAPER_SLIDES, "released-code": _RELEASED_SLIDES},
+        "features": dict.fromkeys(PRESETS, FeatureTraining()),
     }
 )
 """Training settings by network and preset."""
@@ -237,7 +273,7 @@ def load_training(
         overrides: Such as "training.epochs=3" or "selection.n_tiles=100".
 
     Returns:
-        The method's settings, and a TumourTraining, TileTraining or SlideTraining.
+        The method's settings, and a TumourTraining, TileTraining, SlideTraining or FeatureTraining.
 
     Raises:
         ConfigError: An unknown preset or key, or a value of the wrong type or range; all problems in one line.

@@ -5,9 +5,13 @@ from types import MappingProxyType
 
 from he2her2.errors import ConfigError
 from he2her2.models.aggregators.base import AggregatorSpec, RankingSettings, RankingSpec, RunNetwork
+from he2her2.models.aggregators.gated_attention import ClamSpec, GatedAttentionSpec, SmoothAttentionSpec
+from he2her2.models.aggregators.mean_features import MeanFeaturesSpec
+from he2her2.models.aggregators.ranked_features import RankedFeaturesSpec
 from he2her2.models.aggregators.ranked_mlp import RankedMlpSpec
 from he2her2.models.aggregators.selection import soft_argmax, softmax, top_tiles
 from he2her2.models.aggregators.tile_class_rules import POSITIVE_FROM, TileClassRuleSpec, tile_classes
+from he2her2.models.aggregators.transmil import TransMilSpec
 
 __all__ = [
     "AGGREGATORS",
@@ -33,6 +37,12 @@ _ALL: tuple[AggregatorSpec, ...] = (
     TileClassRuleSpec("median", "median", n_tiles=300),
     # The released mean differs by `np.round`'s halves to even only at 0.5 and 2.5, which never change the status.
     TileClassRuleSpec("released-median", "lower-median", n_tiles=300),
+    GatedAttentionSpec("abmil", "abmil", embed=128, width=64),
+    ClamSpec("clam-sb", "clam-sb", embed=128, width=64),
+    SmoothAttentionSpec("smooth-abmil", "smooth-abmil", embed=128, width=64),
+    TransMilSpec("transmil", "transmil", width=128),
+    RankedFeaturesSpec("ranked-features", "ranked-features", hidden=(32,)),
+    MeanFeaturesSpec("mean-features", "mean-features"),
 )
 AGGREGATORS: Mapping[str, AggregatorSpec] = MappingProxyType({spec.name: spec for spec in _ALL})
 """Every aggregator that the settings can name."""

@@ -5,7 +5,7 @@ A new aggregator is a subclass of `AggregatorSpec` with a method `build` (see do
 
 from collections.abc import Callable
 from dataclasses import field, replace
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeAlias, cast
 
 import numpy as np
 from annotated_types import Ge, Gt, Le, Len
@@ -53,16 +53,21 @@ class AggregatorSpec:
         name: Its name in the settings.
         rule: Kind of aggregator; every subclass has its own.
         classes: Meaning of its logits.
+        n_features: Features of a tile; by default the four logits of the tile CNN.
         role: Always "aggregator".
     """
 
     name: str
     rule: str
     classes: Annotated[tuple[str, ...], Len(2, 64)] = field(default=("negative", "positive"), kw_only=True)
+    n_features: Annotated[int, Ge(1), Le(1 << 16)] = field(default=4, kw_only=True)
     role: Literal["aggregator"] = field(default="aggregator", kw_only=True)
 
-    n_features: ClassVar[int] = 4
-    """Features of a tile: the four logits of the tile CNN."""
+    reads_features: ClassVar[str] = ""
+    """Name of the linear layer that alone sees the features, so that a standardisation can be folded into it."""
+
+    reads_any_features: ClassVar[bool] = True
+    """True where its input may be any encoder's features; False where it must be the tile CNN's logits."""
 
     has_weights: ClassVar[bool] = True
     """True where it learns, and lies in a folder of weights."""
@@ -85,6 +90,10 @@ class AggregatorSpec:
         """Torch module with torch's initial weights; import torch inside: prediction does without."""
         raise NotImplementedError
 
+    def auxiliary(self) -> "nn.Module | None":
+        """Module that training alone adds to the loss; see `feature_modules.ClusteringLoss`. None for none."""
+        return None
+
     def exported(self, module: "nn.Module") -> "nn.Module":
         """Module of the ONNX file, with the inputs and outputs of `signature`."""
         return module
@@ -101,6 +110,14 @@ class AggregatorSpec:
         """Positions of the tiles that reach the torch module in training: here all."""
         return np.arange(len(features))
 
+    def inputs_of(self, bag: Bag) -> Inputs:
+        """Inputs of the ONNX file, from a bag without padding."""
+        return {
+            "features": bag.features[None],
+            "coords_um": bag.coords_um.astype(np.float32)[None],
+            "mask": bag.mask[None],
+        }
+
     def aggregate(self, bag: Bag, ranking: RankingSettings | None, run: RunNetwork) -> Aggregated:  # noqa: ARG002
         """Aggregate a bag.
 
@@ -110,9 +127,7 @@ class AggregatorSpec:
             run: The network.
         """
         tiles = np.flatnonzero(bag.mask)
-        real = bag.take(tiles)
-        inputs: Inputs = {"features": real.features, "coords_um": real.coords_um.astype(np.float32), "mask": real.mask}
-        found = run({name: array[None] for name, array in inputs.items()})
+        found = run(self.inputs_of(bag.take(tiles)))
         contributions = np.zeros(len(bag))
         contributions[tiles] = found["contributions"][0]
         order = np.argsort(-contributions[tiles], kind="stable")
@@ -130,6 +145,8 @@ class RankingSpec(AggregatorSpec):
     """
 
     n_tiles: Annotated[int, Ge(1), Le(10_000_000)]
+
+    reads_any_features: ClassVar[bool] = False
 
     def sized_for(self, selection: Selection) -> Self:
         """The same aggregator for as many tiles as the settings select."""
@@ -165,3 +182,23 @@ class RankingSpec(AggregatorSpec):
 def positive_probability(logits: NDArray[np.float32]) -> float:
     """Probability of the second class, from (1, k) logits."""
     return float(softmax(logits)[0, 1])
+
+
+def given_module(module: "nn.Module") -> "nn.Module":
+    """Module whose forward is the `given` of another: its weights are those of the other, by the same names."""
+    from torch import Tensor, nn  # noqa: PLC0415  prediction does without torch
+
+    class Given(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.__dict__["_module"] = module
+            for name, part in module.named_children():
+                self.add_module(name, part)
+            for name, weight in module.named_parameters(recurse=False):
+                self.register_parameter(name, weight)
+
+        def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+            found: tuple[Tensor, Tensor] = cast("Any", module).given(*inputs)
+            return found
+
+    return Given().train(module.training)

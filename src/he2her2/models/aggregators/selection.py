@@ -112,3 +112,15 @@ def released_ranks(n: int, m: int) -> NDArray[np.int64]:
         return evenly_spaced(n, m)
     between = np.arange(1, n - 1, (n - 2) / (m - 2))[: m - 2]
     return np.concatenate([[0], between, [n - 1]]).astype(np.int64)
+
+
+def spread_ranks(n: int, fraction: float, m: int) -> NDArray[np.int64]:
+    """`m` ranks spread evenly over the top fraction of `n` tiles; repeated where that has fewer.
+
+    For bags of any size, such as those of other programs; `top_tiles` is for bags that were cut to be large enough.
+
+    Example:
+        >>> spread_ranks(100, 0.15, 4).tolist(), spread_ranks(10, 0.15, 4).tolist()
+        ([0, 5, 9, 14], [0, 0, 0, 0])
+    """
+    return evenly_spaced(max(1, top_count(n, fraction)), m).astype(np.int64)

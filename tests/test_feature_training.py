@@ -1,0 +1,242 @@
+"""`he2her2 train slides --features`: folds by patient, resumed to the bit, and a run that `evaluate` takes."""
+
+import json
+
+import numpy as np
+import pytest
+
+from he2her2.config import load_config
+from he2her2.exchange import StoredTiles, write_tiles_files
+from he2her2.files import read_csv
+from he2her2.manifest import hashed_patient, split_in_folds
+from he2her2.models import Bag, load_aggregator
+from he2her2.results import open_run
+from he2her2.training.slides import feature_study
+
+N = 24
+QUICK = (
+    "--set", "training.epochs=6", "--set", "training.patience=3", "--set", "training.learning_rate=3e-3",
+    "--accelerator", "cpu",
+)  # fmt: skip
+
+
+def write_cohort(folder, layout="trident", encoder="uni", n=N, skip=()):
+    """Two slides a patient; positive ones have a few telling tiles. No slide file is needed."""
+    rng = np.random.default_rng(0)
+    lines = ["slide_id,path,patient_id,stain,her2_status,site,mpp,split"]
+    for k in range(n):
+        status = "positive" if (k // 2) % 2 else "negative"
+        name, split = f"S{k}", "val" if k % 8 in (6, 7) or k % 8 in (4, 5) else "train"
+        lines.append(f"{name},{name}.svs,P{k // 2},HE,{status},site{(k // 2) % 4},0.5,{split}")
+        features = rng.normal(size=(20, 6)).astype(np.float32)
+        features[:5, 1] += 4 * (status == "positive")
+        corners = np.array([(x * 256, y * 256) for x in range(5) for y in range(4)], np.int64)
+        tiles = StoredTiles(name, corners, side=256, side_px=256, mpp_l0=0.5, features=features, encoder=encoder)
+        if k not in skip:
+            write_tiles_files(folder / "features", tiles, layout)
+    (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
+    place = folder / "features" / f"features_{encoder}" if layout == "trident" else folder / "features"
+    return folder / "manifest.csv", place
+
+
+def trained(command_line, folder, out, *options, **cohort):
+    manifest, features = write_cohort(folder, **cohort)
+    return command_line(
+        "train", "slides", "--manifest", manifest, "--features", features, "--out", out, *QUICK, *options
+    )
+
+
+@pytest.mark.parametrize(
+    ("layout", "name"), [("trident", "abmil"), ("stamp", "smooth-abmil"), ("clam", "mean-features")]
+)
+def test_out_of_fold_predictions_are_a_run(tmp_path, command_line, layout, name):
+    """From any program's features to `evaluate`: every slide once a repeat, and the mean over repeats."""
+    options = ("--aggregator", name, "--folds", "3", "--repeats", "2")
+
+    code, out, err = trained(command_line, tmp_path, tmp_path / "run", *options, layout=layout)
+
+    assert code == 0, err
+    assert "AUC" in out
+    mean, *repeats = (
+        open_run(tmp_path / "run" / place).predictions for place in ("out-of-fold", "repeats/1", "repeats/2")
+    )
+    assert set(mean) == {f"S{k}" for k in range(N)}
+    for slide_id, row in mean.items():
+        each = [one[slide_id].probability for one in repeats]
+        assert row.probability == pytest.approx(np.mean(each), abs=1e-5)
+    assert any(one[slide_id].probability != repeats[0][slide_id].probability for one in repeats for slide_id in one)
+    code, out, err = command_line(
+        "evaluate", tmp_path / "run" / "out-of-fold", "--manifest", tmp_path / "manifest.csv", "--out", tmp_path / "e",
+        "--split", "all", "--no-leaks", "--no-plots",
+    )  # fmt: skip
+    assert code == 0, err
+
+
+def test_no_patient_is_on_two_sides(tmp_path, command_line):
+    """The slides of a fold's patients are tested together, and every slide in one fold."""
+    trained(command_line, tmp_path, tmp_path / "run", "--aggregator", "mean-features", "--folds", "4")
+
+    folds = [json.loads(path.read_text())["probabilities"] for path in (tmp_path / "run" / "folds").iterdir()]
+
+    patients = [{int(name[1:]) // 2 for name in fold} for fold in folds]
+    assert sum(map(len, folds)) == N
+    assert sum(map(len, patients)) == N / 2
+
+
+def test_labels_that_say_nothing_are_not_learned(tmp_path, command_line, monkeypatch):
+    """A slide's own label never reaches its prediction: flipped in the test fold, the probabilities stay."""
+    manifest, features = write_cohort(tmp_path)
+    options = ("--features", features, "--aggregator", "abmil", "--folds", "3", *QUICK)
+    command_line("train", "slides", "--manifest", manifest, "--out", tmp_path / "a", *options)
+    tested = json.loads((tmp_path / "a" / "folds" / "repeat-1-fold-1.json").read_text())["probabilities"]
+    flips = {"positive": "negative", "negative": "positive"}
+    lines = manifest.read_text().splitlines()
+    for i, line in enumerate(lines):
+        cells = line.split(",")
+        if cells[0] in tested:
+            cells[4] = flips[cells[4]]
+            lines[i] = ",".join(cells)
+    folds: dict[str, object] = {}
+
+    def as_before(patients, *args, **kwargs):
+        return folds["kept"]
+
+    def keep(patients, *args, **kwargs):
+        folds["kept"] = split_in_folds(patients, *args, **kwargs)
+        return folds["kept"]
+
+    monkeypatch.setattr(feature_study, "split_in_folds", keep)
+    command_line("train", "slides", "--manifest", manifest, "--out", tmp_path / "b", *options)
+    flipped = tmp_path / "flipped.csv"
+    flipped.write_text("\n".join(lines) + "\n")
+    monkeypatch.setattr(feature_study, "split_in_folds", as_before)
+    command_line("train", "slides", "--manifest", flipped, "--out", tmp_path / "c", *options)
+
+    again = json.loads((tmp_path / "c" / "folds" / "repeat-1-fold-1.json").read_text())["probabilities"]
+    assert again == tested
+
+
+def test_a_stopped_training_goes_on(tmp_path, command_line):
+    """Folds that are done stay; the others come out as they would have."""
+    manifest, features = write_cohort(tmp_path)
+    options = ("--features", features, "--aggregator", "ranked-features", "--folds", "3", *QUICK)
+    words = ("train", "slides", "--manifest", manifest, "--out", tmp_path / "run", *options)
+    command_line(*words)
+    file = tmp_path / "run" / "folds" / "repeat-1-fold-2.json"
+    before, table = file.read_text(), (tmp_path / "run" / "out-of-fold" / "predictions.csv").read_text()
+    file.unlink()
+
+    refused, _, err = command_line(*words)
+    code, _, _ = command_line(*words, "--resume")
+    other, _, err2 = command_line(*words, "--resume", "--set", "training.seed=5")
+
+    assert refused == 2
+    assert "--resume" in err
+    assert code == 0
+    assert file.read_text() == before
+    assert (tmp_path / "run" / "out-of-fold" / "predictions.csv").read_text() == table
+    assert other == 2
+    assert "training.seed was 0, now 5" in err2
+
+
+def test_the_kept_weights_predict(tmp_path, command_line):
+    """By ONNX Runtime, with the encoder and the patients on record."""
+    trained(command_line, tmp_path, tmp_path / "run", "--aggregator", "abmil", "--folds", "3")
+    aggregator = load_aggregator(
+        str(tmp_path / "run" / "weights"), load_config(overrides=["networks.aggregator=abmil"])
+    )
+    rng = np.random.default_rng(5)
+    found = []
+    for shift in (0, 4):
+        features = rng.normal(size=(30, 6)).astype(np.float32)
+        features[:6, 1] += shift
+        found.append(aggregator(Bag(features, rng.uniform(0, 1000, (30, 2)), np.ones(30, bool))))
+
+    card = aggregator.card
+    record = json.loads((tmp_path / "run" / "weights" / "patients.json").read_text())
+    assert card.encoder is not None
+    assert card.encoder.name == "uni"
+    assert found[1].probability > found[0].probability
+    assert found[1].contributions[:6].sum() > 0.3
+    assert len(record["training_patients"]) + len(record["validation_patients"]) == N / 2
+    assert hashed_patient("P0") in record["training_patients"] + record["validation_patients"]
+
+
+def test_settings_are_chosen_by_validation_patients(tmp_path, command_line):
+    """A rate at which nothing is learned loses; each fold says what it chose."""
+    code, out, _ = trained(
+        command_line, tmp_path, tmp_path / "run", "--aggregator", "mean-features", "--folds", "3",
+        "--choose", "learning_rate=1e-7,1e-2",
+    )  # fmt: skip
+
+    chosen = [json.loads(path.read_text())["chosen"] for path in (tmp_path / "run" / "folds").iterdir()]
+    assert code == 0
+    assert chosen == [{"learning_rate": 0.01}] * 3
+    assert "learning_rate=0.01" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        (("--aggregator", "magic"), "there is no 'magic'"),
+        ((), "mlp: ranks the logits of the tile CNN; on features use one of abmil"),
+        (("--aggregator", "abmil", "--choose", "learning_rate"), "write it as learning_rate"),
+        (("--aggregator", "abmil", "--choose", "speed=1,2"), "training.speed"),
+        (("--aggregator", "abmil", "--folds", "20"), "12 labelled patients cannot fill 20"),
+    ],
+)
+def test_what_cannot_be_trained_is_one_line(tmp_path, command_line, options, found):
+    """Unknown names, unfit values, too few patients."""
+    code, _, err = trained(command_line, tmp_path, tmp_path / "run", *options)
+
+    assert code == 2
+    assert found in err
+    assert err.count("\n") <= 2
+
+
+def test_slides_without_features_are_named(tmp_path, command_line):
+    """They are rows of failures.csv and stand in the report."""
+    code, out, err = trained(
+        command_line, tmp_path, tmp_path / "run", "--aggregator", "mean-features", "--folds", "3", skip=(3,)
+    )
+
+    (row,) = read_csv(tmp_path / "run" / "out-of-fold" / "failures.csv")
+    assert code == 0
+    assert "CAUTION S3" in err
+    assert "1 labelled slides have no features" in out
+    assert row["slide_id"] == "S3"
+
+
+def test_features_of_two_encoders_do_not_mix(tmp_path, command_line):
+    """Their numbers mean different things."""
+    manifest, features = write_cohort(tmp_path)
+    other = StoredTiles(
+        "S1", np.zeros((3, 2), np.int64), side=256, features=np.zeros((3, 9), np.float32), encoder="uni"
+    )
+    write_tiles_files(tmp_path / "features", other, "trident")
+
+    code, _, err = command_line(
+        "train",
+        "slides",
+        "--manifest",
+        manifest,
+        "--features",
+        features,
+        "--aggregator",
+        "abmil",
+        "--out",
+        tmp_path / "r",
+    )
+
+    assert code == 2
+    assert "several encoders (S0 has 6 of uni; S1 has 9 of uni)" in err
+
+
+def test_without_folds_the_splits_of_the_manifest_hold(tmp_path, command_line):
+    """Validation picks the epoch, and the report says that it flatters."""
+    code, out, err = trained(command_line, tmp_path, tmp_path / "run", "--aggregator", "abmil")
+
+    assert code == 0, err
+    assert "their figures flatter" in out
+    assert (tmp_path / "run" / "weights" / "aggregator" / "model.onnx").is_file()
+    assert not (tmp_path / "run" / "out-of-fold").exists()
