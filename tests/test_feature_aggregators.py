@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from he2her2.models import AGGREGATORS, Aggregator, Bag, Card, aggregator_named
+from he2her2.models.aggregators.feature_modules import NystromAttention, RankedFeatures
 from he2her2.models.aggregators.neighbours import grid_neighbours, neighbour_means, pitch, segment_means
 from he2her2.models.aggregators.selection import spread_ranks
 from he2her2.models.export import check_aggregator, session_of
-from he2her2.models.feature_modules import NystromAttention, RankedFeatures
 from he2her2.models.onnx_engine import run_network
 from he2her2.models.torch_modules import batch_of, initial_weights, module_of
 from he2her2.statistics import auc

@@ -44,7 +44,7 @@ class GatedAttentionSpec(_AttentionSpec):
 
     def build(self) -> "nn.Module":
         """A `GatedAttention`."""
-        from he2her2.models.feature_modules import GatedAttention  # noqa: PLC0415  prediction does without torch
+        from he2her2.models.aggregators.feature_modules import GatedAttention  # noqa: PLC0415  prediction does without torch
 
         return GatedAttention(self.n_features, self.embed, self.width, len(self.classes), self.dropout)
 
@@ -63,13 +63,13 @@ class ClamSpec(_AttentionSpec):
 
     def build(self) -> "nn.Module":
         """A `GatedAttention`."""
-        from he2her2.models.feature_modules import GatedAttention  # noqa: PLC0415  prediction does without torch
+        from he2her2.models.aggregators.feature_modules import GatedAttention  # noqa: PLC0415  prediction does without torch
 
         return GatedAttention(self.n_features, self.embed, self.width, len(self.classes), self.dropout)
 
     def auxiliary(self) -> "nn.Module":
         """The clustering loss."""
-        from he2her2.models.feature_modules import ClusteringLoss  # noqa: PLC0415  prediction does without torch
+        from he2her2.models.aggregators.feature_modules import ClusteringLoss  # noqa: PLC0415  prediction does without torch
 
         return ClusteringLoss(self.embed, len(self.classes), self.n_instances)
 
@@ -102,7 +102,7 @@ class SmoothAttentionSpec(_AttentionSpec):
 
     def build(self) -> "nn.Module":
         """A `SmoothAttention`."""
-        from he2her2.models.feature_modules import SmoothAttention  # noqa: PLC0415  prediction does without torch
+        from he2her2.models.aggregators.feature_modules import SmoothAttention  # noqa: PLC0415  prediction does without torch
 
         return SmoothAttention(self.n_features, self.embed, self.width, len(self.classes), self.dropout, self.steps)
 

@@ -21,6 +21,6 @@ class MeanFeaturesSpec(AggregatorSpec):
 
     def build(self) -> "nn.Module":
         """A `MeanFeatures`."""
-        from he2her2.models.feature_modules import MeanFeatures  # noqa: PLC0415  prediction does without torch
+        from he2her2.models.aggregators.feature_modules import MeanFeatures  # noqa: PLC0415  prediction does without torch
 
         return MeanFeatures(self.n_features, len(self.classes))

@@ -66,7 +66,7 @@ class RankedFeaturesSpec(AggregatorSpec):
 
     def build(self) -> "nn.Module":
         """A `RankedFeatures`."""
-        from he2her2.models.feature_modules import RankedFeatures  # noqa: PLC0415  prediction does without torch
+        from he2her2.models.aggregators.feature_modules import RankedFeatures  # noqa: PLC0415  prediction does without torch
 
         sizes = self.n_features, self.hidden, len(self.classes), self.top_fraction, self.n_tiles
         module = RankedFeatures(*sizes)

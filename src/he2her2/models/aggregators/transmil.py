@@ -63,7 +63,7 @@ class TransMilSpec(AggregatorSpec):
 
     def build(self) -> "nn.Module":
         """A `TransMil`."""
-        from he2her2.models.feature_modules import TransMil  # noqa: PLC0415  prediction does without torch
+        from he2her2.models.aggregators.feature_modules import TransMil  # noqa: PLC0415  prediction does without torch
 
         return TransMil(self.n_features, self.width, len(self.classes), self.heads, self.landmarks)
 
