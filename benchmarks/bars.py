@@ -36,7 +36,7 @@ BARS = (
     Bar("stream_vs_openslide", "tile stream against OpenSlide `read_region`, JPEG SVS, 1 thread", 6, 9, "x{:.3g}"),
     Bar("stream_vs_bare", "tile stream against bare simplejpeg decoding of the same tiles", 0.80, 0.95, "{:.2f}"),
     Bar("decoded_twice", "half-tile overlap: compressed tiles decoded more than once", 0, 0, "{:.0f}", at_least=False),
-    Bar("read_vs_openslide", "random `Slide.read` of 256 px, both caches cold, CMU-1-Small-Region", 6, 8, "x{:.3g}"),
+    Bar("read_vs_openslide", "random `Slide.read` of 256 px, both caches empty, CMU-1-Small-Region", 6, 8, "x{:.3g}"),
     Bar("viewer_tile_ms", "viewer: a tile, warm, loopback, median", 30, 10, "{:.2g} ms", at_least=False),
     Bar("viewer_p95_ms", "viewer: a tile with 20 viewers who never pause, 95 %", 200, 100, "{:.3g} ms", at_least=False),
     Bar("first_picture_s", "viewer: first picture, 100 000 x 80 000 px slide", 1, None, "{:.2f} s", at_least=False),

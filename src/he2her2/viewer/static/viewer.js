@@ -13,6 +13,7 @@ import { Tiles } from "./tiles.js";
 const FILM = 40;
 const LINK_MS = 250;
 const POWER_UM = 10;
+const CARD_PX = 276;
 
 const main = new Stage($("picture-main"), { navigator: true });
 const state = { slide: null, pinned: -1, hovered: -1, beside: null, film: 0 };
@@ -185,8 +186,10 @@ function pin(index) {
 function goToTile(index) {
   const { tiles } = layers;
   const [x, y] = tiles.origin(index);
-  const zoom = (tiles.side * 2.2) / Math.min(main.element.clientWidth, main.element.clientHeight);
-  main.goTo({ x: x + tiles.side / 2, y: y + tiles.side / 2, zoom: Math.max(zoom, 0.5) });
+  const { clientWidth, clientHeight } = main.element;
+  const zoom = Math.max((tiles.side * 2.2) / Math.min(clientWidth, clientHeight), 0.5);
+  const beside = Math.min(CARD_PX, clientWidth / 2) / 2; // the card lies on the right
+  main.goTo({ x: x + tiles.side / 2 + beside * zoom, y: y + tiles.side / 2, zoom });
   pin(index);
   say(`Tile of rank ${tiles.rank[index]}, score ${number(tiles.values.scores?.[index], 2)}`);
 }
@@ -266,10 +269,11 @@ function showHud() {
     ? `${+(POWER_UM / (mpp * zoom)).toPrecision(3)}×  ·  ${+(mpp * zoom).toPrecision(3)} µm/px`
     : `1 : ${+zoom.toPrecision(3)} px, scale unknown`;
   if (!mpp) {
-    $("scale-bar").style.width = "0";
+    $("scale-bar").hidden = true;
     $("scale-text").textContent = "";
     return;
   }
+  $("scale-bar").hidden = false;
   const longest = 140 * mpp * zoom, power = 10 ** Math.floor(Math.log10(longest));
   const um = [5, 2, 1].map((step) => step * power).find((step) => step <= longest);
   $("scale-bar").style.width = `${um / (mpp * zoom)}px`;
@@ -315,14 +319,11 @@ async function setBeside(id) {
   const um = (file) => file.size.map((side) => (side * (file.mpp ?? 1)) / 2);
   const [mine, theirs] = [um(state.slide.file), um(slide.file)];
   pair.offset = [theirs[0] - mine[0], theirs[1] - mine[1]]; // centre on centre, until someone moves them apart
-  $("picture-pair").querySelector(".label").textContent = `${slide.stain || "beside"} · ${id}`;
   followPair(main, true);
 }
 
 function makePair(element) {
   const stage = new Stage(element);
-  element.append(el("span", { class: "label" }));
-  $("picture-main").append(el("span", { class: "label", hidden: true }));
   stage.moved.push(() => followPair(stage));
   const made = { stage, offset: [0, 0], linked: true };
   $("link-pair").addEventListener("click", () => link(!made.linked));
