@@ -12,6 +12,7 @@ from he2her2.cli.evaluating import compare_command, evaluate_run, recalibrate_ru
 from he2her2.cli.features import convert, features
 from he2her2.cli.manifests import manifest
 from he2her2.cli.phantoms import demo, phantom
+from he2her2.cli.planning import plan
 from he2her2.cli.reporting import export_run, report_run
 from he2her2.cli.run_status import status
 from he2her2.cli.slides import effective_settings, inspect, slide_command
@@ -57,7 +58,7 @@ app.command("predict", help="Predict the HER2 status of slides.")(slide_command(
 app.command("segment", help="Write tissue, quality and tumour masks only, without scoring tiles.")(
     slide_command("segment")
 )
-for command in (inspect, status, view, demo, phantom, features, convert, import_weights, ablate, labels, split):
+for command in (inspect, status, view, demo, phantom, features, convert, import_weights, ablate, labels, split, plan):
     app.command()(command)
 app.command("report")(report_run)
 app.command("export")(export_run)

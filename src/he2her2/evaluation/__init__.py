@@ -16,6 +16,7 @@ from he2her2.evaluation.paper_tables import (
     PaperRow,
     paper_row,
 )
+from he2her2.evaluation.planning import Plan, needed, plan_lines, shown_by
 from he2her2.evaluation.question import Question
 from he2her2.evaluation.recalibration import (
     SitePatients,
@@ -48,6 +49,7 @@ __all__ = [
     "PaperCohort",
     "PaperColumn",
     "PaperRow",
+    "Plan",
     "Predictions",
     "Question",
     "RunsCompared",
@@ -63,14 +65,17 @@ __all__ = [
     "evaluate",
     "evaluation_lines",
     "join",
+    "needed",
     "open_predictions",
     "paper_row",
     "patients_of_site",
+    "plan_lines",
     "read_evaluation",
     "read_study_manifest",
     "recalibrate_weights",
     "recalibration_lines",
     "redraw_blocks",
+    "shown_by",
     "slide_properties",
     "store_rules",
     "summarise",
