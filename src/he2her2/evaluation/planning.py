@@ -1,5 +1,6 @@
 """A study planned before it begins: the patients that each of its goals needs."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -24,7 +25,6 @@ from he2her2.statistics import (
     for_specificity,
     for_threshold,
 )
-from he2her2.statistics.sample_size import auc_error
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +132,7 @@ def shown_by(plan: Plan) -> tuple[Estimate, ...]:
     m = round(n * plan.prevalence)
     if not 0 < m < n:
         raise EvaluationError(f"{n} patients of whom {100 * plan.prevalence:g} % are positive leave a class empty")
-    error = auc_error(plan.auc, m, n - m)
-    low, high = auc_limits(plan.auc, error**2, m, n - m)
+    low, high = auc_limits(plan.auc, math.nan, m, n - m)  # with the variance that is expected
     return (
         Estimate("AUC", plan.auc, low, high, n, "score interval"),
         exact_binomial(round(m * plan.missed), m, name="share of positives missed"),
