@@ -16,6 +16,7 @@ from he2her2.geometry import Point, Size
 from he2her2.slides import DeepZoom, Level, open_slide
 from he2her2.slides.deep_zoom import zoom_levels
 from tests.slide_files import SlideSpec, corrupt_tile, pyramid, synthetic_pixels, write_slide
+from tests.test_slides_memory import peak_bytes, write_tall_slide
 
 
 def decoded(tile):
@@ -139,6 +140,25 @@ def test_threads_get_the_same_tiles(tmp_path):
             thread.join()
 
     assert found == [expected] * 4
+
+
+def test_memory_does_not_grow_with_the_slide(tmp_path):
+    """Computed tiles are kept up to 48 MB, and the file's own up to 32 MB, however many are asked for."""
+    path = write_tall_slide(tmp_path / "slide.svs", n_columns=12, n_rows=120)  # 280 MB of pixels, 70 of level 1
+
+    with open_slide(path) as slide:
+        zoom = DeepZoom(slide)
+        columns, rows = zoom.levels[1].n_tiles
+
+        def ask_for_all():
+            for row in range(rows):
+                for column in range(columns):
+                    zoom.tile(1, column, row)
+
+        peak = peak_bytes(ask_for_all)
+
+    assert columns * rows * 256 * 256 * 3 > 70e6
+    assert 50e6 < peak < 88e6
 
 
 def test_a_png_is_lossless():

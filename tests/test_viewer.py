@@ -35,6 +35,7 @@ from tests.viewed_runs import write_viewed_run
 
 HERE = "http://localhost:8842"
 SLIDE = "/api/slides/case-1"
+OTHER = "case 2 + <b>&"
 JSON = {"content-type": "application/json"}
 
 
@@ -60,8 +61,11 @@ def own_run(run, tmp_path):
 
 def client_of(folder, *, annotations=None, moved_to=None, **more):
     """A browser, as it were, at a viewer of a run."""
-    catalogue = read_catalogue([folder], manifest=folder.parent / "manifest.csv", moved_to=moved_to)
-    return TestClient(make_app(catalogue, Reviews(annotations), **more), base_url=HERE, raise_server_exceptions=True)
+
+    def reread():
+        return read_catalogue([folder], manifest=folder.parent / "manifest.csv", moved_to=moved_to)
+
+    return TestClient(make_app(reread(), Reviews(annotations), reread=reread, **more), base_url=HERE)
 
 
 @pytest.fixture
@@ -216,6 +220,48 @@ def test_a_slide_without_scale_is_shown_without(tmp_path):
     path = write_slide(tmp_path / "s.svs", [synthetic_pixels(300, 200)], SlideSpec(mpp=None, layout="generic"))
 
     assert client_of_files(path).get("/api/slides/s").json()["file"]["mpp"] is None
+
+
+def test_a_run_that_goes_on_is_followed(own_run):
+    """A slide that ends while the viewer runs is in the list when the page is loaded again."""
+    table = own_run / "predictions.csv"
+    head, *rows = table.read_text().splitlines(keepends=True)
+    table.write_text(head + next(row for row in rows if row.startswith("case-1,")))
+    with client_of(own_run) as client:
+        before = [one["state"] for one in client.get("/api/slides").json()["slides"] if one["id"] == OTHER]
+        table.write_text("".join([head, *rows]))
+        after = [one["state"] for one in client.get("/api/slides").json()["slides"] if one["id"] == OTHER]
+
+    assert (before, after) == ([], ["predicted"])
+
+
+def test_annotations_of_the_manifest_are_a_layer(own_run):
+    """As a mask at the size of a screen, whatever program made them; a file that is no use is refused in words."""
+    drawn = own_run.parent / "drawn.geojson"
+    drawn.write_text(json.dumps(collection(square(200, 300, 800), square(400, 400, 100, "Ignore*"))))
+    (own_run.parent / "manifest.csv").write_text(
+        f"slide_id,path,patient_id,annotations\ncase-1,case-1.svs,p1,{drawn}\nbroken,broken.svs,p2,\n"
+    )
+    with client_of(own_run) as client:
+        layers = {one["key"]: one for one in client.get(SLIDE).json()["pictures"]}
+        shown = np.asarray(Image.open(io.BytesIO(client.get(f"{SLIDE}/layers/annotations").content)).convert("RGBA"))
+        drawn.write_text("none")
+        refused = client.get(f"{SLIDE}/layers/annotations")
+
+    expected = np.zeros((2048, 2048), bool)
+    expected[300:1100, 200:1000] = True
+    expected[400:500, 400:500] = False
+    assert layers["annotations"]["px_l0"] == 1
+    assert np.array_equal(expected, shown[..., 3] > 0)
+    assert refused.status_code == 422
+
+
+def test_a_remote_slide_says_where_it_lies(tmp_path):
+    """Its result is shown; its picture is not fetched."""
+    slide = ViewedSlide("s", Path("s3://bucket/s.svs"), "slide")
+    client = TestClient(make_app(Catalogue("c", {"s": slide}), Reviews(None)), base_url=HERE)
+
+    assert "s3://bucket/s.svs" in client.get("/api/slides/s").json()["problems"][0]
 
 
 # --- what is refused ---------------------------------------------------------------------------------------------
@@ -513,6 +559,13 @@ def test_a_file_that_is_no_geojson_is_left_alone(own_run):
     assert (shown.status_code, saved.status_code) == (422, 422)
     assert "move it away" in shown.json()["message"]
     assert (folder / "case-1.geojson").read_text() == "my notes"
+
+
+def test_qupaths_bare_list_is_read(tmp_path):
+    """QuPath writes one where "as FeatureCollection" is not ticked."""
+    (tmp_path / "s.geojson").write_text(json.dumps([square()]))
+
+    assert Reviews(tmp_path).regions("s", Point(0, 0))[0] == collection(square())
 
 
 def test_no_regions_leave_no_file(client, tmp_path):

@@ -1,5 +1,6 @@
 """The command `view`: a run or slides in the browser."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -43,7 +44,8 @@ def view(
     require_extra("viewer", "starlette", "uvicorn")
     from he2her2.viewer import listen, read_catalogue, serve
 
-    catalogue = read_catalogue(what, manifest=manifest, moved_to=slides)
+    reread = partial(read_catalogue, what, manifest=manifest, moved_to=slides)
+    catalogue = reread()
     if annotations is None and catalogue.run is not None:
         annotations = catalogue.run.path / "annotations"
     listener = listen(host, port, with_token=token)
@@ -56,4 +58,4 @@ def view(
     say(f"open {listener.url}   (Ctrl-C stops)")
     if open_page:
         typer.launch(listener.url)
-    serve(catalogue, annotations, listener)
+    serve(catalogue, annotations, listener, reread)

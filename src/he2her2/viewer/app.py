@@ -1,7 +1,7 @@
 """The viewer as a web application: pages, tiles, layers and reviews, each for a slide of the catalogue."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from importlib.resources import files
@@ -27,7 +27,15 @@ from he2her2.slides import encoded_jpeg
 from he2her2.viewer.catalogue import Catalogue, ViewedSlide
 from he2her2.viewer.descriptions import describe_list, describe_slide
 from he2her2.viewer.guard import MAX_BODY_BYTES, Guard
-from he2her2.viewer.layers import TileLayer, picture, samples, tile_layer
+from he2her2.viewer.layers import (
+    ANNOTATIONS,
+    TileLayer,
+    annotation_layer,
+    annotation_picture,
+    picture,
+    samples,
+    tile_layer,
+)
 from he2her2.viewer.open_slides import OpenSlides, SlideChangedError, SlideGoneError
 from he2her2.viewer.reviews import Reviews, StaleError
 
@@ -62,9 +70,11 @@ class Viewer:
         slides: Open slides.
     """
 
-    def __init__(self, catalogue: Catalogue, reviews: Reviews) -> None:
+    def __init__(self, catalogue: Catalogue, reviews: Reviews, reread: Callable[[], Catalogue] | None) -> None:
         self.catalogue = catalogue
         self.reviews = reviews
+        self._reread = reread
+        self._state = catalogue.state
         self.slides = OpenSlides()
         self._thumbnail = lru_cache(_KEPT_THUMBNAILS)(self._drawn_thumbnail)
         self._tiles = lru_cache(_KEPT_TILE_LAYERS)(self._read_tiles)
@@ -75,7 +85,10 @@ class Viewer:
         return HTMLResponse(template.render(name=self.catalogue.name, version=__version__))
 
     def list_slides(self, _request: Request) -> Response:
-        """All slides, as the list shows them."""
+        """All slides, as the list shows them; of a run that goes on, those that have ended by now."""
+        now = self.catalogue.state
+        if self._reread is not None and now != self._state:
+            self.catalogue, self._state = self._reread(), now
         return JSONResponse(describe_list(self.catalogue, self.reviews))
 
     def slide(self, request: Request) -> Response:
@@ -109,6 +122,11 @@ class Viewer:
     def layer(self, request: Request) -> Response:
         """A mask or the tumour map, to be laid over the slide."""
         slide, key = self._asked(request), request.path_params["key"]
+        if key == ANNOTATIONS and slide.annotations is not None:
+            with self.slides.lend(slide) as opened:
+                px_l0 = annotation_layer(opened.zoom.slide).px_l0
+                drawn = annotation_picture(slide.annotations, opened.zoom.slide, px_l0)
+            return Response(drawn, media_type="image/png")
         try:
             return Response(picture(self._folder(slide), key), media_type="image/png")
         except KeyError:
@@ -196,7 +214,14 @@ class Viewer:
             return encoded_jpeg(opened.zoom.overview(_THUMBNAIL_PX))
 
 
-def make_app(catalogue: Catalogue, reviews: Reviews, *, token: str | None = None, cookie: str = "he2her2") -> Guard:
+def make_app(
+    catalogue: Catalogue,
+    reviews: Reviews,
+    *,
+    token: str | None = None,
+    cookie: str = "he2her2",
+    reread: Callable[[], Catalogue] | None = None,
+) -> Guard:
     """Return the viewer as an ASGI application.
 
     Args:
@@ -204,8 +229,9 @@ def make_app(catalogue: Catalogue, reviews: Reviews, *, token: str | None = None
         reviews: Where reviewers' files lie.
         token: Asked of every request; None asks for a name of this machine instead.
         cookie: Name of the cookie that carries the token.
+        reread: Gives the catalogue anew when its run has gone on.
     """
-    viewer = Viewer(catalogue, reviews)
+    viewer = Viewer(catalogue, reviews, reread)
     slide = "/api/slides/{slide}"
     routes = [
         Route("/", viewer.page),

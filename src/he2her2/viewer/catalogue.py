@@ -8,8 +8,9 @@ from typing import Literal, TypeAlias
 
 from he2her2.cohort import find_slides
 from he2her2.errors import EvaluationError, He2Her2Error
+from he2her2.files import url_of
 from he2her2.manifest import SlideRow, raise_problems, read_manifest
-from he2her2.results import Failure, PredictedSlide, RunFolder, SlideResult, open_run
+from he2her2.results import Failure, FileStamp, PredictedSlide, RunFolder, SlideResult, open_run
 from he2her2.slides import slide_id_of, slides_in
 
 State: TypeAlias = Literal["predicted", "segmented", "failed", "slide"]
@@ -29,6 +30,7 @@ class ViewedSlide:
         patient_id: Of the manifest; "" without one.
         stain: Of the manifest; "" where it says nothing.
         partners: Names of the same patient's slides in the other stain.
+        annotations: File of its annotated regions, of the manifest; None without one.
     """
 
     slide_id: str
@@ -40,6 +42,7 @@ class ViewedSlide:
     patient_id: str = ""
     stain: str = ""
     partners: tuple[str, ...] = ()
+    annotations: Path | None = None
 
     @property
     def margin(self) -> float:
@@ -89,6 +92,13 @@ class Catalogue:
             return None
         folder = self.run.path / "slides" / slide_id
         return folder if folder.is_dir() else None
+
+    @property
+    def state(self) -> tuple[FileStamp | None, ...]:
+        """Changes when the run's tables do, as while it goes on."""
+        if self.run is None:
+            return ()
+        return tuple(FileStamp.of(self.run.path / name) for name in ("predictions.csv", "failures.csv"))
 
 
 def read_catalogue(what: Sequence[Path], *, manifest: Path | None = None, moved_to: Path | None = None) -> Catalogue:
@@ -145,7 +155,7 @@ def _file_of(run: RunFolder, slide_id: str, stated: Path) -> Path:
 
 def _of_files(what: Sequence[Path]) -> Catalogue:
     for item in what:
-        if not item.exists() and not set("*?[") & set(str(item)):
+        if not (url_of(item) or item.exists() or set("*?[") & set(str(item))):
             raise He2Her2Error(f"{item}: no such file or folder; give a run's folder, slides or a manifest")
     sources = find_slides(what)
     slides = {task.slide_id: ViewedSlide(task.slide_id, task.path, "slide", task.mpp) for task in sources.tasks}
@@ -163,10 +173,18 @@ def _with_manifest(slides: Mapping[str, ViewedSlide], rows: Iterable[SlideRow]) 
             known = found[row.slide_id]
             mpp = known.mpp if row.mpp is None else row.mpp
             path = known.path if known.path.name else row.path
-            found[row.slide_id] = replace(known, patient_id=row.patient_id, stain=row.stain or "", mpp=mpp, path=path)
         elif row.patient_id in shown_patients:
-            added = ViewedSlide(row.slide_id, row.path, "slide", row.mpp, patient_id=row.patient_id)
-            found[row.slide_id] = replace(added, stain=row.stain or "")
+            known, mpp, path = ViewedSlide(row.slide_id, row.path, "slide"), row.mpp, row.path
+        else:
+            continue
+        found[row.slide_id] = replace(
+            known,
+            path=path,
+            mpp=mpp,
+            patient_id=row.patient_id,
+            stain=row.stain or "",
+            annotations=row.annotations,
+        )
     by_patient: dict[str, list[ViewedSlide]] = {}
     for slide in found.values():
         if slide.patient_id and slide.stain:

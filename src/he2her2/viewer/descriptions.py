@@ -11,7 +11,7 @@ from he2her2.labels import IhcScore
 from he2her2.preprocessing import use_of_words
 from he2her2.results import RESEARCH_USE_NOTICE, SCORE_COLOURS, FileStamp, SlideResult
 from he2her2.viewer.catalogue import Catalogue, ViewedSlide
-from he2her2.viewer.layers import TileLayer, picture_layers, samples
+from he2her2.viewer.layers import TileLayer, annotation_layer, picture_layers, samples
 from he2her2.viewer.open_slides import OpenedSlide, OpenSlides
 from he2her2.viewer.reviews import REGION_CLASSES, VERDICTS, Reviews
 
@@ -85,12 +85,14 @@ def describe_slide(
     try:
         with slides.lend(slide) as opened:
             described["file"] = _file(opened)
+            if slide.annotations is not None and slide.annotations.is_file():
+                described["pictures"].append(asdict(annotation_layer(opened.zoom.slide)))
             if result is not None:
                 problems += _not_the_same(slide, opened, result)
     except He2Her2Error as error:
         problems.append(str(error))
     if folder is not None:
-        described["pictures"] = [asdict(layer) for layer in picture_layers(folder, result)]
+        described["pictures"] = [*map(asdict, picture_layers(folder, result)), *described["pictures"]]
         described["tiles"] = tiles.described() if tiles is not None else None
         try:
             described["samples"] = len(samples(folder))

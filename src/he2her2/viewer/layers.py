@@ -13,8 +13,10 @@ from PIL import Image
 
 from he2her2.errors import EvaluationError
 from he2her2.files import read_csv
-from he2her2.geometry import TileGrid
+from he2her2.geometry import TileGrid, mask_size
+from he2her2.preprocessing import read_annotation
 from he2her2.results import BLUR_COLOUR, PEN_COLOUR, TISSUE_COLOUR, TUMOUR_COLOUR, SlideResult, read_tile_columns
+from he2her2.slides import Slide
 
 _MASKS = {
     "tissue": ("Tissue", TISSUE_COLOUR),
@@ -26,6 +28,11 @@ _MAP = "tumour_map"
 _SAMPLES_FILE = "tumour_samples.csv"
 _TILES_FILE = "tiles.h5"
 _SHADES = 256
+_ANNOTATED_COLOUR = (0, 90, 160)
+_ANNOTATED_PX = 4000
+ANNOTATIONS = "annotations"
+"""Key of the layer of annotated regions that a manifest names."""
+
 _TITLES = {
     "scores": "Tile score",
     "attention": "Attention",
@@ -100,6 +107,23 @@ def samples(folder: Path) -> list[tuple[float, float, float]]:
         return [(float(row["x_l0"]), float(row["y_l0"]), float(row["probability"])) for row in read_csv(file)]
     except (OSError, ValueError, KeyError, csv.Error) as error:
         raise EvaluationError(f"{file}: cannot be read ({error}); predict the slide again") from None
+
+
+def annotation_picture(file: Path, slide: Slide, px_l0: float) -> bytes:
+    """The tumour of an annotation file as `picture` gives a mask.
+
+    Raises:
+        AnnotationError: The file cannot be used.
+    """
+    annotation = read_annotation(file, slide=slide.path)
+    size = mask_size(slide.size_l0, px_l0)
+    return _flat(annotation.mask(size, px_l0, slide.size_l0, slide.bounds_origin_l0), _ANNOTATED_COLOUR)
+
+
+def annotation_layer(slide: Slide) -> PictureLayer:
+    """Description of that picture, which is at most so many px wide and high as a screen needs."""
+    px_l0 = max(1.0, max(slide.size_l0) / _ANNOTATED_PX)
+    return PictureLayer(ANNOTATIONS, "Annotated tumour", px_l0, _ANNOTATED_COLOUR)
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # eq=False: it holds arrays

@@ -5,10 +5,10 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from threading import Lock
 
 from he2her2.errors import He2Her2Error, MppError
+from he2her2.files import url_of
 from he2her2.slides import DeepZoom, open_slide
 from he2her2.viewer.catalogue import ViewedSlide
 
@@ -103,15 +103,14 @@ def version_of_file(slide: ViewedSlide) -> str:
     try:
         stat = slide.path.stat()
     except OSError:
-        raise SlideGoneError(
-            f"{slide.slide_id}: its file {_shown(slide.path)} is gone; put it back, or name its new folder by --slides"
-        ) from None
+        if address := url_of(slide.path):
+            found = f"it lies at {address}, from where nothing is read here; fetch it, and name its folder by --slides"
+        else:
+            name = slide.path.name or "(unknown)"
+            found = f"its file {name} is gone; put it back, or name its new folder by --slides"
+        raise SlideGoneError(f"{slide.slide_id}: {found}") from None
     parts = f"{stat.st_dev} {stat.st_ino} {stat.st_size} {stat.st_mtime_ns} {slide.mpp}"
     return hashlib.sha256(parts.encode()).hexdigest()[:12]
-
-
-def _shown(path: Path) -> str:
-    return path.name or "(unknown)"
 
 
 def _opened(slide: ViewedSlide, version: str) -> OpenedSlide:

@@ -135,11 +135,13 @@ class Reviews:
             return {"type": "FeatureCollection", "features": []}, _NOTHING
         try:
             text = read_record(file)
-            collection = _COLLECTION.validate_json(text)
+            found = json.loads(text)
+            whole = {"type": "FeatureCollection", "features": found} if isinstance(found, list) else found  # of QuPath
+            collection = _COLLECTION.validate_python(whole)
         except ValidationError as error:
             said = problems_in_words(error)
             raise AnnotationError(f"{file}: is no FeatureCollection that can be shown ({said}); move it away") from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise AnnotationError(f"{file}: cannot be read ({error}); move it away") from None
         return _moved(collection, bounds_l0.x, bounds_l0.y), _version(text)
 

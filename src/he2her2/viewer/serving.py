@@ -2,6 +2,7 @@
 
 import secrets
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,14 +79,18 @@ def listen(host: str = "127.0.0.1", port: int | None = None, *, with_token: bool
     raise ConfigError(f"--port {wanted[0]}: cannot be had on {host} ({reason}); choose another --port, or 0 for any")
 
 
-def serve(catalogue: Catalogue, annotations: Path | None, listener: Listener) -> None:
+def serve(
+    catalogue: Catalogue, annotations: Path | None, listener: Listener, reread: Callable[[], Catalogue] | None = None
+) -> None:
     """Answer on a port until the process is told to stop.
 
     Args:
         catalogue: What may be shown.
         annotations: Folder of reviewers' files; None saves nothing.
         listener: The port.
+        reread: Gives the catalogue anew when its run has gone on.
     """
-    app = make_app(catalogue, Reviews(annotations), token=listener.token, cookie=f"he2her2-{listener.port}")
+    cookie = f"he2her2-{listener.port}"
+    app = make_app(catalogue, Reviews(annotations), token=listener.token, cookie=cookie, reread=reread)
     config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, timeout_keep_alive=30)
     uvicorn.Server(config).run(sockets=[listener.sock])

@@ -81,6 +81,8 @@ export class Layers {
         await layer.image.decode();
       } catch {
         layer.image = null;
+        layer.title += " (cannot be read)";
+        this.show();
       }
     } else if (layer.draw === this._samples && !layer.points) {
       layer.points = await getJson(slidePath(slide.id, "/samples"));

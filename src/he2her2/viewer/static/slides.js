@@ -12,6 +12,7 @@ const SORTS = {
   failed: ["Failed first", (slide) => (slide.state === "failed" ? 0 : 1)],
   open: ["Not reviewed first", (slide) => (slide.review?.verdict ? 1 : 0)],
 };
+const PAGE = 200;
 const MARKS = { agree: "✓", disagree: "✗", unsure: "?" };
 
 export class SlideList {
@@ -40,11 +41,22 @@ export class SlideList {
     this.shown = this.slides.filter((slide) => words.every((word) => text(slide).includes(word)))
       .sort((a, b) => by(a) - by(b) || a.id.localeCompare(b.id, undefined, { numeric: true }));
     $("list-count").textContent = this.shown.length === this.slides.length ? `${this.slides.length} slide${this.slides.length === 1 ? "" : "s"}` : `${this.shown.length} of ${this.slides.length} slides`;
-    $("slides").replaceChildren(...this.shown.map((slide) => this._item(slide)));
+    this._fill(PAGE);
+  }
+
+  // The first so many of the list; thousands at once would make every keystroke wait.
+  _fill(n) {
+    const at = this.shown.findIndex((slide) => slide.id === this.current);
+    this.n = Math.max(n, at + 1);
+    const items = this.shown.slice(0, this.n).map((slide) => this._item(slide));
+    const left = this.shown.length - this.n;
+    if (left > 0) items.push(el("li", {}, el("button", { type: "button", class: "more", onclick: () => this._fill(this.n + PAGE) }, `Show ${Math.min(left, PAGE)} more`)));
+    $("slides").replaceChildren(...items);
   }
 
   setCurrent(id) {
     this.current = id;
+    if (this.shown.findIndex((slide) => slide.id === id) >= this.n) this._fill(this.n);
     for (const link of $("slides").querySelectorAll("a")) {
       const here = link.dataset.id === id;
       if (here) link.setAttribute("aria-current", "true"); else link.removeAttribute("aria-current");

@@ -3,6 +3,7 @@
 import { getFloats, slidePath } from "./server.js";
 
 const MAX_CELLS = 1 << 24;
+const DIVERGING = [[33, 102, 172], [146, 197, 222], [247, 247, 247], [244, 165, 130], [178, 24, 43]];
 const SEQUENTIAL = [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]];
 
 export class Tiles {
@@ -49,21 +50,29 @@ export class Tiles {
     return this.values[choice.column.name][index * choice.column.width + choice.at];
   }
 
+  // From least to most; numbers on both sides of 0 as far to either side.
   range(choice) {
-    return choice.column.name === "scores" ? [0, 3] : [choice.column.low, choice.column.high];
+    const { name, low, high } = choice.column;
+    if (name === "scores") return [0, 3];
+    const far = Math.max(-low, high);
+    return low < 0 && high > 0 ? [-far, far] : [low, high];
+  }
+
+  stops(choice) {
+    if (choice.column.name === "scores") return this.scoreColours;
+    return choice.column.low < 0 && choice.column.high > 0 ? DIVERGING : SEQUENTIAL;
   }
 
   colour(choice, value) {
     const [low, high] = this.range(choice);
-    const stops = choice.column.name === "scores" ? this.scoreColours : SEQUENTIAL;
+    const stops = this.stops(choice);
     const place = high > low ? Math.min(Math.max((value - low) / (high - low), 0), 1) * (stops.length - 1) : 0;
     const i = Math.min(Math.floor(place), stops.length - 2);
     return stops[i].map((channel, c) => Math.round(channel + (place - i) * (stops[i + 1][c] - channel)));
   }
 
   gradient(choice) {
-    const stops = choice.column.name === "scores" ? this.scoreColours : SEQUENTIAL;
-    return `linear-gradient(90deg, ${stops.map((colour) => `rgb(${colour.join(" ")})`).join(", ")})`;
+    return `linear-gradient(90deg, ${this.stops(choice).map((colour) => `rgb(${colour.join(" ")})`).join(", ")})`;
   }
 
   get hasSelected() {
