@@ -190,6 +190,7 @@ class Runtime:
         batch_size: Tiles that a worker reads and scores at a time.
         device: Where the CNNs run; `auto` is a GPU where there is one and torch is installed, else the CPU.
         precision: `mixed` lets a GPU compute in 16 bits where that is safe: faster, logits differ in the third digit.
+        encoder: Feature encoder of an aggregator on features: folder or name, where it does not lie with the weights.
     """
 
     backend: Literal["auto", "tiff", "openslide"] = "auto"
@@ -197,6 +198,7 @@ class Runtime:
     batch_size: Annotated[int, Gt(0), Le(4096)] = 32
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["full", "mixed"] = "full"
+    encoder: str = ""
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -3,11 +3,20 @@
 All steps are deterministic: threads, batch size and backend never change a result.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from he2her2.config import Config
-from he2her2.method import Decision, Findings, Segmentation, cut_tumour, decide_on, score_tiles, segment_slide
+from he2her2.method import (
+    Decision,
+    Findings,
+    Segmentation,
+    cut_tumour,
+    decide_on,
+    encode_tiles,
+    score_tiles,
+    segment_slide,
+)
 from he2her2.models import SlideModel
 from he2her2.preprocessing import Annotation, CutTiles
 from he2her2.slides import Slide
@@ -65,12 +74,18 @@ def predict(
         slide, model, config, annotation=annotation, region_use=region_use, watch=watch, findings=findings
     )
     with watch.stage("cut"):
-        tile, fixed = model.tile_cnn.card.input, model.aggregator.fixes_n_tiles
-        tiling = cut_tumour(slide, segmentation, tile, config, n_tiles_fixed=fixed)
+        cut = config if model.encoder is None else without_selection(config)
+        tiling = cut_tumour(slide, segmentation, model.tile, cut, n_tiles_fixed=model.aggregator.fixes_n_tiles)
     with watch.stage("tiles"):
-        readable, logits = score_tiles(slide, tiling.grid, model.tile_cnn, config, watch)
+        features = None
+        if model.encoder is None:
+            readable, logits = score_tiles(slide, tiling.grid, model.tile_cnn, config, watch)
+        else:
+            readable, features, logits = encode_tiles(slide, tiling.grid, model.encoder, model.tile_cnn, config, watch)
         grid = tiling.grid.take(readable)
-        decision = decide_on(slide.slide_id, grid, logits, model.aggregator, config.threshold, model.operating_point)
+        decision = decide_on(
+            slide.slide_id, grid, logits, model.aggregator, config.threshold, model.operating_point, features
+        )
     return Prediction(
         status=decision.status,
         probability=decision.probability,
@@ -82,6 +97,12 @@ def predict(
         segmentation=segmentation,
         tiling=tiling,
     )
+
+
+def without_selection(config: Config) -> Config:
+    """Settings for an aggregator that takes a tumour of any size: its tiles overlap only where the user asks for it."""
+    tiling = replace(config.tiling, min_tiles=config.tiling.min_tiles or 1)
+    return replace(config, tiling=tiling, selection=replace(config.selection, n_tiles=1))
 
 
 def segment(
@@ -97,7 +118,7 @@ def segment(
     """Find tissue, ink, blur and invasive tumour; arguments are those of `predict`, errors those of `segment_slide`."""
     return segment_slide(
         slide,
-        model.tile_cnn.card.input,
+        model.tile,
         config,
         tumour_cnn=None if annotation is not None and region_use == "replace" else model.tumour_cnn,
         annotation=annotation,

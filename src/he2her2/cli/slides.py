@@ -73,7 +73,8 @@ def _as_trained(
     from he2her2.models import settings_of_training
 
     trained = settings_of_training(config, weights, chosen_keys(file, overrides or []))
-    groups = (("selection", asdict(trained.selection), asdict(config.selection)),
+    groups = (("networks", asdict(trained.networks), asdict(config.networks)),
+              ("selection", asdict(trained.selection), asdict(config.selection)),
               ("scoring", asdict(trained.scoring), asdict(config.scoring)))  # fmt: skip
     changed = [f"{group}.{key}={now[key]}" for group, now, before in groups for key in now if now[key] != before[key]]
     return trained, (f"{', '.join(changed)}: as the weights were trained, by their card",) if changed else ()

@@ -198,6 +198,10 @@ def slides(  # noqa: PLR0913  # a command's options
             help="abmil, clam-sb, smooth-abmil, transmil, ranked-features, mean-features, ...", show_default="mlp"
         ),
     ] = None,
+    encoder: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the encoder of the features, copied beside the weights.", show_default=False),
+    ] = None,
     folds: Annotated[
         int, typer.Option(min=0, help="With --features: cross-validate by patient in so many folds; 0: do not.")
     ] = 0,
@@ -235,10 +239,10 @@ def slides(  # noqa: PLR0913  # a command's options
         named.append(f"networks.aggregator={aggregator}")
     running = execution(accelerator, devices, strategy, precision, resume=resume, overwrite=overwrite)
     if features is not None:
-        study = _FeatureOptions(
-            manifest, features, folds, repeats, by_site, tuple(choose or ()), policy, notice, licence
+        asked = _FeatureOptions(
+            manifest, features, folds, repeats, by_site, tuple(choose or ()), policy, notice, licence, weights, encoder
         )
-        finish(_train_on_features(study, out, preset, config, [*(settings or []), *named], running))
+        finish(_train_on_features(asked, out, preset, config, [*(settings or []), *named], running))
         return
     if folds or by_site or choose or repeats > 1:
         raise ConfigError("--folds, --repeats, --by-site and --choose are for --features")
@@ -284,6 +288,8 @@ class _FeatureOptions:
     policy: str
     notice: str
     licence: str
+    weights: str | None
+    encoder: Path | None
 
 
 def _train_on_features(
@@ -291,6 +297,7 @@ def _train_on_features(
 ) -> Path:
     """Train an aggregator on features; returns the report."""
     from he2her2.labels import Policy
+    from he2her2.models import trained_folder
     from he2her2.training import load_training
     from he2her2.training.slides.feature_training import FeatureData, train_on_features
 
@@ -306,6 +313,8 @@ def _train_on_features(
         policy=Policy(asked.policy),
         notice=asked.notice,
         licence=asked.licence,
+        weights=trained_folder(asked.weights) if asked.weights else None,
+        encoder=asked.encoder,
     )
     return train_on_features(data, out, effective, training, running)
 

@@ -12,7 +12,7 @@ from he2her2.method.segmentation import (
     find_tumour,
     segment_slide,
 )
-from he2her2.method.tiles import MAX_UNREADABLE_SHARE, cut_tumour, require_readable, score_tiles
+from he2her2.method.tiles import MAX_UNREADABLE_SHARE, cut_tumour, encode_tiles, require_readable, score_tiles
 
 __all__ = [
     "MASKS",
@@ -25,6 +25,7 @@ __all__ = [
     "cut_tumour",
     "decide_on",
     "encode",
+    "encode_tiles",
     "find_tissue",
     "find_tumour",
     "infer",

@@ -43,6 +43,7 @@ def decide_on(
     aggregator: Callable[[Bag], Aggregated],
     threshold: float,
     operating_point: OperatingPoint | None = None,
+    features: NDArray[np.float32] | None = None,
 ) -> Decision:
     """Decide on a slide whose tiles have their logits; prediction, training and ablation all decide here.
 
@@ -53,16 +54,17 @@ def decide_on(
         aggregator: From the bag to the probability of HER2-positive.
         threshold: Positive from this probability on.
         operating_point: Kept beside the weights; decides in place of `threshold`.
+        features: (n, d) that the aggregator sees in place of the logits, which then score the tiles for the reader.
 
     Raises:
         NotANumberError: The aggregator gives no number.
     """
-    found = aggregator(Bag.of(grid, logits))
+    found = aggregator(Bag.of(grid, logits if features is None else features))
     if not np.isfinite(found.probability):
         raise NotANumberError(slide_id, "the aggregator gives no number as probability", "use other weights")
     if operating_point is not None:
         status = operating_point.status(found.probability)
     else:
         status = Her2Status.POSITIVE if found.probability >= threshold else Her2Status.NEGATIVE
-    scores = soft_argmax(logits, beta=1.0) if found.scores is None else found.scores
+    scores = soft_argmax(logits, beta=1.0) if found.scores is None or features is not None else found.scores
     return Decision(status, found.probability, grid, logits, scores, found.selected, found.contributions)

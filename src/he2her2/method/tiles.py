@@ -2,13 +2,16 @@
 
 from functools import partial
 
+import numpy as np
+from numpy.typing import NDArray
+
 from he2her2.config import Config
 from he2her2.errors import DamagedSlideError, TilingError
 from he2her2.geometry import TileGrid
-from he2her2.method.inference import Scored, infer
-from he2her2.method.raster import tile_side_mask
+from he2her2.method.inference import Scored, encode, infer
+from he2her2.method.raster import native_mpp, tile_side_mask
 from he2her2.method.segmentation import Segmentation
-from he2her2.models import Engine, InputSpec
+from he2her2.models import Encoder, Engine, InputSpec
 from he2her2.preprocessing import CutTiles, TooFewTilesError, cut_tiles
 from he2her2.slides import Slide
 from he2her2.timing import Watch
@@ -80,6 +83,38 @@ def score_tiles(slide: Slide, grid: TileGrid, tile_cnn: Engine, config: Config, 
     readable, logits = infer(slide, grid, tile_cnn, config.runtime, done, partial(watch.streamed, "tiles"))
     require_readable(slide, len(readable), len(grid), config.selection.n_tiles)
     return readable, logits
+
+
+def encode_tiles(
+    slide: Slide, grid: TileGrid, encoder: Encoder, tile_cnn: Engine, config: Config, watch: Watch | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
+    """Positions of the readable tiles, their (n, d) features, and the (n, 4) logits of the tile CNN at their centres.
+
+    The features decide; the logits tell the reader what IHC score each tile looks like.
+
+    Args:
+        slide: An open slide.
+        grid: Tiles of the encoder's size.
+        encoder: Gives the features.
+        tile_cnn: Scores the square of its own size in the middle of each tile.
+        config: Runtime and tiling are used.
+        watch: Observes progress and time.
+
+    Raises:
+        DamagedSlideError: More than 1 % of the tiles cannot be decoded.
+    """
+    watch = watch or Watch()
+    done, spent = partial(_report, watch, 2 * len(grid)), partial(watch.streamed, "tiles")
+    encoded, features = encode(slide, grid, encoder, config.runtime, done, spent)
+    tile = tile_cnn.card.input
+    mpp = native_mpp(slide, tile, config.tiling)
+    side_l0 = tile.side_px * mpp / slide.mpp
+    corners = np.rint(grid.origins_l0 + (grid.side_l0 - side_l0) / 2).astype(np.int64)
+    middle = TileGrid(corners, side_l0, tile.side_px, mpp)
+    scored, logits = infer(slide, middle, tile_cnn, config.runtime, lambda n: done(len(grid) + n), spent)
+    readable, of_features, of_logits = np.intersect1d(encoded, scored, assume_unique=True, return_indices=True)
+    require_readable(slide, len(readable), len(grid), n_needed=1)
+    return readable, features[of_features], logits[of_logits]
 
 
 def _report(watch: Watch, total: int, done: int) -> None:

@@ -22,6 +22,7 @@ from he2her2.models.engines import Engine, Untrained, load_engine
 from he2her2.models.feature_encoders import ENCODERS, TILE_CNN, Encoder, export_lite0, load_encoder, read_feature_card
 from he2her2.models.joining import join_weights
 from he2her2.models.slide_model import (
+    ENCODER_FOLDER,
     Aggregator,
     SlideModel,
     aggregator_for,
@@ -40,6 +41,7 @@ __all__ = [
     "CARD_FILE",
     "CNNS",
     "ENCODERS",
+    "ENCODER_FOLDER",
     "POSITIVE_FROM",
     "RESEARCH_USE",
     "TILE_CNN",

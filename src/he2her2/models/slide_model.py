@@ -10,13 +10,17 @@ from he2her2.domain import Domain
 from he2her2.errors import ConfigError, WeightsError
 from he2her2.models.aggregators import AggregatorSpec, RankingSettings, RankingSpec, RunNetwork, aggregator_named
 from he2her2.models.bag import Aggregated, Bag
-from he2her2.models.card import UNTRAINED_NOTICE, Card
-from he2her2.models.encoders import CnnRole, cnn_named
+from he2her2.models.card import UNTRAINED_NOTICE, Card, EncoderNote
+from he2her2.models.encoders import CnnRole, InputSpec, cnn_named
 from he2her2.models.engines import Device, Engine, Untrained, load_engine, untrained_weights
+from he2her2.models.feature_encoders import ENCODERS, Encoder, load_encoder
 from he2her2.models.signature import Arrays, Inputs
 from he2her2.models.stored_rules import read_domain, read_rules
 from he2her2.models.weights import ONNX_FILE, read_card, verify
 from he2her2.rules import DecisionRules, OperatingPoint
+
+ENCODER_FOLDER = "encoder"
+"""Place of a feature encoder in a folder of weights."""
 
 UNTRAINED_FORM = "untrained:SEED, such as untrained:0"
 
@@ -64,6 +68,8 @@ class SlideModel:
         tile_cnn: Scores tiles.
         aggregator: Makes a probability of their bag.
         rules: Operating point, triage and calibration, chosen on validation patients; None where none were kept.
+        domain: What their training slides look like; None where that was not kept.
+        encoder: Gives the features of an aggregator that was trained on them; None where it sees the tile CNN's logits.
     """
 
     tumour_cnn: Engine
@@ -71,6 +77,12 @@ class SlideModel:
     aggregator: Aggregator
     rules: DecisionRules | None = None
     domain: Domain | None = None
+    encoder: Encoder | None = None
+
+    @property
+    def tile(self) -> InputSpec:
+        """The tiles that decide: the encoder's, else the tile CNN's."""
+        return self.tile_cnn.card.input if self.encoder is None else self.encoder.card.input
 
     @property
     def cards(self) -> dict[str, Card]:
@@ -119,12 +131,40 @@ def load_slide_model(weights: str, config: Config, device: Device | None = None)
     source = weights_source(weights)
     if isinstance(source, int):
         return model
-    model = replace(model, domain=read_domain(source, model.cards))
+    note = model.aggregator.card.encoder
+    encoder = None if note is None else _encoder_of(note, source, config, device)
+    model = replace(model, domain=read_domain(source, model.cards), encoder=encoder)
     if not config.stored_rules:
         return model
     rules = read_rules(source, model.cards)
     _check_threshold(rules, config, source)
     return replace(model, rules=rules)
+
+
+def _encoder_of(note: EncoderNote, source: Path, config: Config, device: Device | None) -> Encoder:
+    """The encoder that an aggregator was trained on: the settings', else that beside the weights, else by its name.
+
+    Raises:
+        WeightsError: It is not there, or is another.
+    """
+    beside = source / ENCODER_FOLDER
+    name = config.runtime.encoder or (str(beside) if beside.is_dir() else note.name)
+    try:
+        encoder = load_encoder(name, source, device or config.runtime.device, config.runtime.precision)
+    except WeightsError as error:
+        if config.runtime.encoder or beside.is_dir() or note.name in ENCODERS:
+            raise
+        raise WeightsError(
+            f"{source}: its aggregator was trained on features of {note.name}, which does not lie beside it ({error}); "
+            f"pass --set runtime.encoder=FOLDER"
+        ) from None
+    if encoder.card.name != note.name or note.sha256 not in ("", encoder.identity):
+        raise WeightsError(
+            f"{source}: its aggregator was trained on features of another encoder than {name} "
+            f"({note.name}, {note.sha256[:12] or 'not stated'}; here {encoder.card.name}, {encoder.identity[:12]}); "
+            "pass --set runtime.encoder=FOLDER"
+        )
+    return encoder
 
 
 def load_cnn(weights: str, role: CnnRole, config: Config, device: Device | None = None) -> Engine:
@@ -162,7 +202,7 @@ def load_aggregator(weights: str, config: Config) -> Aggregator:
 
 
 def settings_of_training(config: Config, weights: str, chosen: Collection[str]) -> Config:
-    """Take selection and scoring from the card of a ranking aggregator, wherever the user did not set them.
+    """Take selection and scoring from the card of a ranking aggregator, and the name of one on features, if not set.
 
     Args:
         config: The settings.
@@ -180,6 +220,8 @@ def settings_of_training(config: Config, weights: str, chosen: Collection[str]) 
         card = read_card(source / "aggregator", "aggregator")
     except WeightsError:  # which loading the networks will say, in their order
         return config
+    if card.encoder is not None and "networks.aggregator" not in chosen:
+        return settle(config, {"networks": {"aggregator": card.network.name}})
     if card.ranking is None or not isinstance(card.network, RankingSpec):
         return config
     wanted: dict[str, dict[str, float | str]] = {}

@@ -190,7 +190,7 @@ def _her2_finding(
 def _warnings(slide: Slide, prediction: Prediction, model: SlideModel, config: Config) -> Iterator[str]:
     """Cautions for the reader of this result."""
     yield from (*slide.cautions, *prediction.segmentation.cautions)
-    wanted = model.tile_cnn.card.input.mpp
+    wanted = model.tile.mpp
     if config.tiling.raw_pixels and not is_close_mpp(slide.mpp, wanted):
         yield f"level-0 pixels of {slide.mpp:g} µm were used as if they were {wanted:g} µm, as the preset asks"
     elif slide.mpp > wanted and not is_close_mpp(slide.mpp, wanted):

@@ -39,6 +39,8 @@ class FeatureData:
         policy: Derives a status that the manifest does not state.
         notice: Line that every output of the weights must show.
         licence: Of the data, for the card.
+        weights: Folder with a `tumour_cnn/` and a `tile_cnn/` that are copied beside the aggregator, for `predict`.
+        encoder: Folder of the encoder that gave the features, copied there, too.
     """
 
     manifest: Path
@@ -51,6 +53,8 @@ class FeatureData:
     policy: Policy = Policy.GUIDELINE
     notice: str = ""
     licence: str = "not stated"
+    weights: Path | None = None
+    encoder: Path | None = None
 
     @property
     def inputs(self) -> dict[str, Any]:

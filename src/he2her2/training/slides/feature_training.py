@@ -11,10 +11,10 @@ import numpy as np
 
 from he2her2.config import Config
 from he2her2.errors import ConfigError
-from he2her2.files import digest, write_csv, write_json
+from he2her2.files import atomic, digest, write_csv, write_json
 from he2her2.labels import Her2Status
 from he2her2.manifest import Split, hashed_patient, write_patients
-from he2her2.models import AGGREGATORS, aggregator_named
+from he2her2.models import AGGREGATORS, ENCODER_FOLDER, EncoderNote, aggregator_named, load_encoder
 from he2her2.models.torch_modules import module_of
 from he2her2.results import describe_environment, write_failures
 from he2her2.statistics import Estimate, auc_interval, balanced_accuracy, decision_interval, rate
@@ -66,6 +66,7 @@ def train_on_features(
         fit = ", ".join(name for name, spec in AGGREGATORS.items() if spec.reads_any_features)
         raise ConfigError(f"aggregator {kind.name}: ranks the logits of the tile CNN; on features use one of {fit}")
     cohort = read_feature_cohort(data.manifest, data.features, data.policy)
+    _check_encoder(data, cohort.encoder)
     study = FeatureStudy(data, cohort, settings, replace(kind, n_features=cohort.n_features))
     if not data.folds:
         _ = study.stated_splits  # what is wrong with them is told before the folder is begun
@@ -118,7 +119,8 @@ def _finish(
     shutil.rmtree(weights / "aggregator", ignore_errors=True)
     module = module_of(study.spec, learnt.weights)
     export(module, study.spec, weights / "aggregator", provenance, encoder=cohort.encoder)
-    write_patients(weights, _record(study, splits))
+    _copy_beside(data, weights)
+    write_patients(weights, _record(study, splits), [] if data.weights is None else [data.weights])
     write_report(
         out,
         "feature_training.md",
@@ -133,6 +135,31 @@ def _finish(
         run=out / _OUT_OF_FOLD if repeats else None,
         mismatches=[found for found in results if found.selection_mismatch is not None],
     )
+
+
+def _copy_beside(data: FeatureData, weights: Path) -> None:
+    """Copy the networks that `predict` needs beside the aggregator."""
+    sources = {role: data.weights / role for role in ("tumour_cnn", "tile_cnn")} if data.weights is not None else {}
+    for name, source in (sources | ({ENCODER_FOLDER: data.encoder} if data.encoder is not None else {})).items():
+        if source.is_dir():
+            with atomic(weights / name) as draft:
+                shutil.copytree(source, draft)
+
+
+def _check_encoder(data: FeatureData, found: EncoderNote) -> None:
+    """Raise unless the encoder's folder is that of the features.
+
+    Raises:
+        WeightsError: It cannot be used.
+        ConfigError: It is another.
+    """
+    if data.encoder is None:
+        return
+    encoder = load_encoder(str(data.encoder), data.weights, "cpu")
+    if encoder.card.name != found.name or found.sha256 not in ("", encoder.identity):
+        raise ConfigError(
+            f"--encoder {data.encoder}: is not the encoder that gave the features ({found.name}); give that one"
+        )
 
 
 def _of_repeat(results: Sequence[FoldResult], repeat: int) -> dict[str, float]:
