@@ -245,8 +245,22 @@ def test_damaged_evidence_does_not_stop_the_others(command_line, reported, tmp_p
 
     code, out, _ = command_line("report", tmp_path / "run", "--threads", "1")
 
-    assert (code, "3 pages, 3 of them of slides without a result" in out) == (0, True)
+    assert (code, "3 pages, 3 of slides without a result" in out) == (0, True)
     assert "is damaged" in text_of(tmp_path / "run" / "report" / "cases" / "phantom.html")
+
+
+def test_a_run_without_evidence_has_its_table(command_line, tmp_path):
+    """As of a model on features: slides without folders are called all the same, and have no page."""
+    run = write_run(tmp_path / "run", [MadeUpSlide("a", probability=0.9), MadeUpSlide("b", failure="no tissue")])
+    shutil.rmtree(run / "slides")
+
+    code, out, err = command_line("report", run)
+    text = text_of(run / "report" / "index.html")
+
+    assert code == 0, err
+    assert "1 page, 1 of slides without a result" in out
+    assert "1 called HER2 positive 0 called HER2 negative 1 without a result" in text
+    assert "a not checked positive 0.900" in text
 
 
 def test_reports_of_one_slide_and_of_none(command_line, reported, tmp_path):

@@ -40,8 +40,8 @@ def report_run(
     failed = f", {written.failed} of slides without a result" if written.failed else ""
     n = len(written.cases)
     say(f"{n} page{'s' * (n != 1)}{failed}")
-    first = next(iter(written.cases.values()))
-    say(f"report {first if n == 1 else written.index or first.parent}")
+    pages = list(written.cases.values())
+    say(f"report {pages[0] if n == 1 else written.index or pages[0].parent}")
 
 
 def draw_report(

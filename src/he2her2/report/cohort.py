@@ -11,7 +11,7 @@ from he2her2.pages import render
 from he2her2.report.case import Page
 from he2her2.report.pictures import svg_uri
 from he2her2.report.weights import FoundWeights
-from he2her2.results import Failure, RunFolder, SlideResult
+from he2her2.results import Failure, PredictedSlide, RunFolder, SlideResult
 
 CASES_FOLDER = "cases"
 _PEN_OR_BLUR = 0.2
@@ -26,8 +26,9 @@ class Row:
         slide_id: Its name.
         href: Of its page, from the cohort's.
         thumbnail: Small picture; empty where the slide cannot be read.
-        result: Its result; None where it failed.
+        result: Its result; None where it failed, or the run keeps no evidence of its slides.
         failure: Why it failed; None where it has a result.
+        call: Its row in `predictions.csv`; None where it was not called.
     """
 
     slide_id: str
@@ -35,13 +36,14 @@ class Row:
     thumbnail: str
     result: SlideResult | None
     failure: Failure | None
+    call: PredictedSlide | None
 
     @classmethod
-    def of(cls, page: Page) -> "Row":
+    def of(cls, page: Page, call: PredictedSlide | None) -> "Row":
         """The row of a page."""
         result = page.outcome if isinstance(page.outcome, SlideResult) else None
         failure = page.outcome if isinstance(page.outcome, Failure) else None
-        return cls(page.slide_id, case_href(page.slide_id), page.thumbnail, result, failure)
+        return cls(page.slide_id, case_href(page.slide_id), page.thumbnail, result, failure, None if failure else call)
 
     @property
     def unlike(self) -> bool:
@@ -59,9 +61,9 @@ class Row:
     @property
     def kinds(self) -> str:
         """Words by which the table is filtered."""
-        if self.result is None:
+        if self.failure is not None:
             return "failed"
-        status = "" if self.result.her2 is None else str(self.result.her2.status)
+        status = "" if self.call is None else str(self.call.status)
         found = (status, "unlike" * self.unlike, "quality" * self.spoilt)
         return " ".join(word for word in found if word)
 
@@ -95,8 +97,12 @@ class Cohort:
     @cached_property
     def arms(self) -> Counter[str]:
         """Slides in each arm of the triage."""
-        found = (result.her2 for result in self.results)
-        return Counter(her2.triage.arm for her2 in found if her2 is not None and her2.triage is not None)
+        return Counter(row.call.triage for row in self.called if row.call is not None and row.call.triage)
+
+    @cached_property
+    def called(self) -> list[Row]:
+        """The slides that were called."""
+        return [row for row in self.rows if row.call is not None]
 
     @cached_property
     def failures(self) -> Mapping[str, list[Failure]]:
@@ -108,23 +114,23 @@ class Cohort:
     @cached_property
     def notices(self) -> tuple[str, ...]:
         """Notices of weights and slides, each once."""
-        return tuple(dict.fromkeys(notice for result in self.results for notice in result.notices))
+        of_results = (notice for result in self.results for notice in result.notices)
+        return tuple(dict.fromkeys((*of_results, *self.run.notices)))
 
     @cached_property
     def thresholds(self) -> list[float]:
         """From which slides were called positive: one, unless the run was made in parts."""
-        return sorted({result.her2.threshold for result in self.results if result.her2 is not None})
+        return sorted({row.call.threshold for row in self.called if row.call is not None})
 
     @cached_property
     def dots(self) -> list[tuple[float, int, Row]]:
         """Probability, height in a stack, and slide, of each slide that was called."""
         stacks: Counter[int] = Counter()
         found = []
-        for row in self.rows:
-            if row.result is None or row.result.her2 is None:
-                continue
-            column = int(row.result.her2.probability * 100)
-            found.append((row.result.her2.probability, min(stacks[column], _DOT_ROWS), row))
+        for row in self.called:
+            assert row.call is not None
+            column = int(row.call.probability * 100)
+            found.append((row.call.probability, min(stacks[column], _DOT_ROWS), row))
             stacks[column] += 1
         return found
 

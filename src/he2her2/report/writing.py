@@ -73,21 +73,30 @@ def write_pages(asked: PagesRequest, out: Path, progress: Progress = silent) -> 
     check_writable(out)
 
     def write_case(task: SlideTask) -> Row:
+        call = run.predictions.get(task.slide_id)
+        if (
+            call is not None
+            and task.slide_id not in run.failures
+            and not (run.path / "slides" / task.slide_id).is_dir()
+        ):
+            return Row(task.slide_id, "", "", None, None, call)  # of a run that keeps no evidence of its slides
         page = _page(run, task.slide_id, asked.weights, made=made, index="" if asked.only else f"../{INDEX}")
         write_text(out / CASES_FOLDER / f"{task.slide_id}.html", page.html)
-        return Row.of(page)
+        return Row.of(page, call)
 
     tasks = [SlideTask(name, Path(name)) for name in names if not asked.only or name in asked.only]
     outcomes = SlideEngine(progress, asked.threads).run(tasks, write_case, stage="pages")
     rows = [
-        Row(task.slide_id, "", "", None, found) if isinstance(found, Failure) else found  # its name can name no file
+        Row(task.slide_id, "", "", None, found, None)
+        if isinstance(found, Failure)
+        else found  # its name can name no file
         for task, found in outcomes
     ]
     index = None if asked.only else out / INDEX
     if index is not None:
         write_text(index, cohort_page(run, rows, asked.weights, asked.evaluation, made=made))
     cases = {row.slide_id: out / CASES_FOLDER / f"{row.slide_id}.html" for row in rows if row.href}
-    return WrittenPages(index, cases, sum(row.result is None for row in rows))
+    return WrittenPages(index, cases, sum(row.failure is not None for row in rows))
 
 
 def _page(run: RunFolder, slide_id: str, weights: FoundWeights, **told: object) -> Page:
@@ -97,7 +106,7 @@ def _page(run: RunFolder, slide_id: str, weights: FoundWeights, **told: object) 
         result = None if failure else run.result(slide_id)
         if result is not None:
             return case_page(run, result, weights, **told)
-        reason = "its folder in the run is gone"
+        reason = "its result in the run is gone"
     except EvaluationError as error:
         reason = str(error)
     missing = Failure(slide_id, "", "evidence", reason, "predict the slide again")
