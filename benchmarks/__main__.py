@@ -23,6 +23,7 @@ TOPICS = {
     "one_slide": "time of one slide by stage",
     "scaling": "time against number of tiles (needs the evaluate extra)",
     "evaluating": "evaluation of 10 000 patients (needs the evaluate extra)",
+    "cohorts": "runs of many slides: workers, and what the run costs a slide",
     "memory": "memory for a very large slide and over a hundred slides (needs the evaluate extra)",
 }
 ROOT = Path(__file__).parent.parent

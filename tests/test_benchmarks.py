@@ -24,7 +24,8 @@ def setting(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "topic", ["reading", "networks", "designs", "hashi", "scaling", "one_slide", "training", "evaluating", "overlap"]
+    "topic",
+    ["reading", "networks", "designs", "hashi", "scaling", "one_slide", "training", "evaluating", "overlap", "cohorts"],
 )
 def test_a_topic_runs(topic, setting):
     """It reports figures and a table, which JSON can hold."""

@@ -92,6 +92,7 @@ class LocalWorkers(Generic[_P, _R]):
         self._gpus = visible_gpus()
         self._n_started = self._n_failed_starts = 0
         self._workers: dict[Seat, _WorkerProcess] = {}
+        job.log.parent.mkdir(parents=True, exist_ok=True)
         for _ in range(n):
             self._start()
 

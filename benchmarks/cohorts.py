@@ -1,0 +1,187 @@
+"""Runs of many slides: workers against one worker and against threads, and what the run itself costs a slide."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from benchmarks.measuring import status_gb
+from benchmarks.phantom_slide import phantom_slide
+from benchmarks.results import Found, Setting, Table
+from he2her2.cohort import (
+    Claims,
+    Crew,
+    Ledger,
+    LocalWorkers,
+    Report,
+    SlideJob,
+    SlideTask,
+    SlideWork,
+    Supervisor,
+    ThisProcess,
+    Worker,
+    read_status,
+)
+from he2her2.config import Config, load_config
+from he2her2.files import atomic, write_json
+from he2her2.geometry import Size
+from he2her2.results import MadeOf, Run, SlideFolders, SlideResult, plan_run, result_to_record
+from he2her2.timing import Progress
+
+CORES = 2
+SIZE = Size(12_000, 12_000)
+COUNTS = (1_000, 2_000, 5_000, 10_000)
+QUICK_COUNTS = (10, 30)
+_QUICK = ("selection.n_tiles=5", "adaptive.iterations=2", "adaptive.points=20")
+
+
+def measure(setting: Setting) -> Found:
+    """Measure the throughput of real slides, and the cost of made-up ones."""
+    throughput, efficiency = _throughput(setting)
+    costs, figures = _costs(setting)
+    return Found({"workers_efficiency": efficiency, **figures}, (throughput, costs))
+
+
+def _throughput(setting: Setting) -> tuple[Table, float]:
+    """Slides an hour by each design, in turns; the rate of two workers against twice that of one."""
+    n, rounds = setting.pick(8, 2), setting.pick(3, 1)
+    path = phantom_slide(setting, SIZE if not setting.quick else Size(2048, 2048))
+    designs = {"1 worker, 1 thread": (1, 1), "2 workers, 1 thread each": (CORES, 1), "2 threads": (0, CORES)}
+    rates: dict[str, list[float]] = {name: [] for name in designs}
+    own: list[float] = []
+    for turn in range(rounds):
+        for name in [*designs][:: 1 if turn % 2 == 0 else -1]:
+            workers, threads = designs[name]
+            rate, share = _predict(path, n, workers, threads, quick=setting.quick)
+            rates[name].append(rate)
+            if workers == CORES:
+                own.append(share)
+    of = {name: median(found) for name, found in rates.items()}
+    one = of["1 worker, 1 thread"]
+    rows = tuple((name, 3600 * rate, rate / one / max(designs[name])) for name, rate in of.items())
+    title = f"{n} slides of {SIZE.w} px square: slides an hour, against one worker for each core"
+    table = Table(title, ("design", "slides/h", "share of cores x one worker"), rows)
+    two = median(a / b for a, b in zip(rates["2 workers, 1 thread each"], rates["1 worker, 1 thread"], strict=True))
+    return replace(table, title=f"{title}; slides' own times fill {median(own):.0%} of the workers'"), two / CORES
+
+
+def _predict(path: Path, n: int, workers: int, threads: int, *, quick: bool) -> tuple[float, float]:
+    """Slides a second once workers are ready, and the share of the workers' time that is the slides' own."""
+    config = load_config(overrides=[f"runtime.threads={threads}", *(_QUICK if quick else ())])
+    begun: list[float] = []
+
+    def crew(job: SlideJob[Any, SlideResult], n_slides: int, report: Report) -> Crew[SlideResult]:
+        assert n_slides == n
+        return LocalWorkers(job, workers, report) if workers else ThisProcess(job, report)
+
+    work = SlideWork("untrained:0" if quick else "bundled", config)
+    with _run(config) as run:
+        job = SlideJob(work, Ledger(run.slides, run.digest, run.failures), run.folder / "errors.log")
+        tasks = [SlideTask(f"s{k}", path) for k in range(n)]
+        with Claims(run.folder) as claims:
+            supervisor = Supervisor(job, crew, claims, on_progress=lambda *_: begun.append(perf_counter()))
+            with closing(supervisor.run(tasks)) as outcomes:
+                found = [outcome.found for outcome in outcomes]
+        wall = perf_counter() - begun[0]
+    seconds = sum(one.seconds for one in found if isinstance(one, SlideResult))
+    return n / wall, seconds / wall / max(1, workers)
+
+
+@contextmanager
+def _run(config: Config) -> Iterator[Run]:
+    folder = Path(tempfile.mkdtemp())
+    try:
+        yield plan_run(folder / "run", command=[], config=config, weights=[], overrides={})
+    finally:
+        shutil.rmtree(folder)
+
+
+@dataclass(frozen=True, slots=True)
+class _Results:
+    """Slides' folders that hold the result alone.
+
+    Attributes:
+        folders: Of the run.
+    """
+
+    folders: SlideFolders
+
+    def read(self, slide_id: str, made_of: MadeOf) -> SlideResult | None:
+        """As of any slide."""
+        return self.folders.read(slide_id, made_of)
+
+    def write(self, slide_id: str, made_of: MadeOf, product: SlideResult) -> SlideResult:
+        """Write the result."""
+        result = replace(product, run_digest=made_of.configuration, inputs=made_of.inputs)
+        with atomic(self.folders.of(slide_id)) as draft:
+            draft.mkdir()
+            write_json(draft / self.folders.result_file, result_to_record(result))
+        return result
+
+    def discard(self, slide_id: str) -> None:
+        """Forget a slide."""
+        self.folders.discard(slide_id)
+
+
+def _costs(setting: Setting) -> tuple[Table, dict[str, float]]:
+    """Seconds that runs of made-up slides take, when they are made and when they are finished."""
+    config = load_config(overrides=_QUICK)
+    result = _a_result(setting, config)
+    rows, overheads = [], []
+    counts = COUNTS if not setting.quick else QUICK_COUNTS
+    for n in counts:
+        with _run(config) as run:
+            tasks = [SlideTask(f"s{k:05}", Path(f"s{k:05}.svs")) for k in range(n)]
+            made, memory = _timed(run, tasks, result)
+            again, _ = _timed(run, tasks, result)
+            start = perf_counter()
+            assert not read_status(run.folder).n_left
+            rows.append((n, 1e3 * made / n, again, 1e3 * again / n, perf_counter() - start, 1e3 * memory))
+        overheads.append(made)
+    exponent = float(np.polyfit(np.log(counts), np.log(overheads), 1)[0])
+    header = ("slides", "made, ms each", "finished run, s", "s per 1 000", "status, s", "memory grew, MB")
+    last = rows[-1]
+    figures = {
+        "overhead_ms": last[1], "finished_s": last[3], "status_s": last[4], "cohort_exponent": exponent,
+        "cohort_growth_mb": last[5],
+    }  # fmt: skip
+    return Table("Runs of made-up slides: the ledger, claims and tables alone", header, tuple(rows)), figures
+
+
+def _a_result(setting: Setting, config: Config) -> SlideResult:
+    """A real result."""
+    path = phantom_slide(setting, Size(2048, 2048))
+    worker = SlideWork("untrained:0", config)()
+    return worker(SlideTask("s", path)).result
+
+
+def _timed(run: Run, tasks: list[SlideTask], result: SlideResult) -> tuple[float, float]:
+    """Seconds of a command on a run, and the memory that it took on the way, GB."""
+
+    def work(task: SlideTask) -> SlideResult:
+        return replace(result, slide_id=task.slide_id, path=task.source)
+
+    def open_worker(progress: Progress, *, threads: int | None = None) -> Worker[SlideResult]:
+        del progress, threads
+        return work
+
+    ledger = Ledger(_Results(run.slides), run.digest, run.failures)
+    job = SlideJob(open_worker, ledger, run.folder / "errors.log")
+    tables = replace(run.tables)
+    before, start = status_gb("VmRSS"), perf_counter()
+    tables.plan({task.slide_id: task.source for task in tasks})
+    with Claims(run.folder) as claims:
+        supervisor = Supervisor(job, lambda job, _, report: ThisProcess(job, report), claims)
+        with closing(supervisor.run(tasks)) as outcomes:
+            for outcome in outcomes:
+                tables.add(outcome.found)
+                tables.write_when_due()
+        tables.write()
+    return perf_counter() - start, max(0.0, status_gb("VmRSS") - before)
