@@ -281,7 +281,7 @@ def test_missing_outcomes_are_a_limitation_with_bounds(tmp_path):
     assert (missing.specificity.low, missing.specificity.high) == pytest.approx((2 / 5, 3 / 4))
     assert "4 of 12 patients are left out: 3 without a known HER2 status" in page
     assert "sensitivity 0.71 to 1.00, specificity 0.40 to 0.75, AUC" in page
-    assert "| 11 | Missing data | 3 of 12 patients without a known outcome, 1 without prediction" in page
+    assert "| 11 | Missing data | yes | 3 of 12 patients without a known outcome, 1 without prediction" in page
 
 
 def test_nothing_missing_is_no_limitation(tmp_path):
@@ -466,7 +466,8 @@ def test_the_page_reads_like_a_results_section(evaluated):
     assert headings[7:9] == ["Operating point, triage, calibration", "Plots"]
     assert "Nothing was chosen: no slides of split val were predicted in this run" in page
     assert "| failed in the run | - 1 |" in page
-    assert "| 17 | Ethical approval | not known to the program |" in page
+    assert "| 17 | Ethical approval | no | not known to the program |" in page
+    assert page.count("Of 44 entries the program answers") == 2
 
 
 def test_the_figures_are_those_of_the_table(evaluated):

@@ -98,6 +98,7 @@ class Evaluation:
         endpoints: The model at HER2-low and ultralow, and at each IHC score.
         wrong_labels: Figures of the patients if some of the labels were wrong; none where a class is absent.
         share_to_chance: Smallest share of wrong labels, at the worst places, that could leave an AUC of 0.5.
+        stated: Properties of the slides that the manifest states, such as "scanner".
         read_as: How the tables were read, a sentence each.
     """
 
@@ -124,6 +125,7 @@ class Evaluation:
     endpoints: Endpoints
     wrong_labels: tuple[WrongLabels, ...]
     share_to_chance: float | None
+    stated: tuple[str, ...] = ()
     read_as: tuple[str, ...] = ()
 
     @property
@@ -201,6 +203,7 @@ def evaluate(question: Question, say: Callable[[str], None] = lambda _: None) ->
         endpoints=measure_endpoints(joined.patients, joined.slides, strata_of(manifest)),
         wrong_labels=_wrong_labels(joined.patients, question.seed),
         share_to_chance=_share_to_chance(joined.patients),
+        stated=tuple(stated_properties(manifest)),
         read_as=(
             *predictions.notes,
             *covariates.notes,

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from he2her2 import __version__
 from he2her2.evaluation.evaluation import Evaluation
 from he2her2.evaluation.limitations import NOT_A_TEST, PROVENANCE_PARTLY_UNKNOWN, PROVENANCE_UNKNOWN
 from he2her2.pages import render
@@ -23,6 +24,8 @@ def evaluation_page(e: Evaluation, plots: Sequence[str] = ()) -> str:
         plots=plots,
         audits={audit.name: audit for audit in e.audits},
         methods=sorted(methods),
+        stated=e.stated,
+        version=__version__,
         trained_with_patients=NOT_A_TEST in e.notices,
         provenance_unknown=not {PROVENANCE_UNKNOWN, PROVENANCE_PARTLY_UNKNOWN}.isdisjoint(e.limitations),
     )

@@ -100,6 +100,11 @@ class Predictions:
     is_probability: bool = True
     notes: tuple[str, ...] = ()
 
+    @property
+    def by_predict(self) -> bool:
+        """True for a run of `predict`; False for another tool's scores."""
+        return not self.run.path.is_file()
+
 
 def read_study_manifest(path: Path, predictions: Path) -> Manifest:
     """Labels of an evaluation: a manifest, or for another tool's scores any table of labels.
