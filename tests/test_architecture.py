@@ -62,7 +62,7 @@ HEAVY = {
     "torch": {"exchange", "models", "training"},
     "lightning": {"training"},
     "matplotlib": {"evaluation"},
-    "sklearn": set(),
+    "sklearn": {"evaluation"},
     "onnx": {"models"},
     "onnxruntime": {"models"},
 }

@@ -17,6 +17,7 @@ from he2her2.cli.reporting import export_run, report_run
 from he2her2.cli.run_status import status
 from he2her2.cli.slides import effective_settings, inspect, slide_command
 from he2her2.cli.studies import labels, split
+from he2her2.cli.testing import test
 from he2her2.cli.training import train
 from he2her2.cli.viewing import view
 from he2her2.cli.weights import import_weights, weights
@@ -66,5 +67,6 @@ app.command("evaluate")(evaluate_run)
 app.command("compare")(compare_command)
 app.command("recalibrate")(recalibrate_run)
 app.add_typer(train, name="train")
+app.add_typer(test, name="test")
 app.add_typer(manifest, name="manifest")
 app.add_typer(weights, name="weights")

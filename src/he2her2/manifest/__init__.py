@@ -37,6 +37,7 @@ from he2her2.manifest.splits import (
 )
 from he2her2.manifest.used_patients import (
     PATIENTS_FILE,
+    UsedPatients,
     hashed_patient,
     join_records,
     patients_record,
@@ -62,6 +63,7 @@ __all__ = [
     "TableColumns",
     "TableRow",
     "TestColumns",
+    "UsedPatients",
     "bare_name",
     "check_consistent",
     "classes_missing",

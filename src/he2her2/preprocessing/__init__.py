@@ -21,7 +21,14 @@ from he2her2.preprocessing.quality import (
     smear_mask,
 )
 from he2her2.preprocessing.shift_sheet import SHIFT_SHEET, Shift
-from he2her2.preprocessing.stain import ColourChange, Normalisation, normalisation_of, optical_density, stain_amounts
+from he2her2.preprocessing.stain import (
+    ColourChange,
+    Normalisation,
+    normalisation_of,
+    optical_density,
+    stain_amounts,
+    stained_pixels,
+)
 from he2her2.preprocessing.tiling import CutTiles, TooFewTilesError, coverage, cut_tiles
 from he2her2.preprocessing.tissue import tissue_mask, weak_tissue_mask
 
@@ -54,6 +61,7 @@ __all__ = [
     "sharpness",
     "smear_mask",
     "stain_amounts",
+    "stained_pixels",
     "tissue_mask",
     "use_of_words",
     "weak_tissue_mask",

@@ -1,0 +1,70 @@
+"""`he2her2 test`: networks against truth, beside trivial rivals."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from he2her2.cli import options as o
+from he2her2.cli.console import say
+from he2her2.cli.extras import require_extra
+
+test = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Test a network against truth and trivial rivals.")
+
+
+@test.callback()
+def root() -> None:
+    """Test a network against truth and trivial rivals."""
+
+
+@test.command("tumour")
+def tumour_network(  # noqa: PLR0913  # a command's options
+    *,
+    weights: Annotated[
+        list[str],
+        typer.Option(
+            help="Folder with tumour_cnn/, bundled, or a training; a training with folds, or several given, judge each "
+            "patient by a network that has not seen him."
+        ),
+    ],
+    data: Annotated[
+        Path, typer.Option(help="Patch set (NPZ), or manifest whose H&E slides have annotations.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.", show_default=False)],
+    mpp: Annotated[
+        float | None, typer.Option(help="µm per px of a patch set.", show_default="as the file says")
+    ] = None,
+    shifts: Annotated[bool, typer.Option("--shifts/--no-shifts", help="Go through the shift sheet.")] = True,
+    plots: Annotated[bool, typer.Option("--plots/--no-plots", help="Draw the picture.")] = True,
+    annotation_class: o.AnnotationClasses = None,
+    preset: o.PresetName = "default",
+    config: o.ConfigFile = None,
+    settings: o.Set = None,
+    threads: o.Threads = None,
+    device: o.RunsOn = "auto",
+) -> None:
+    """Test a tumour network: AUC, balanced accuracy, Dice, precision, recall with intervals by patient.
+
+    Beside each figure stand trivial rivals: a colour histogram, darkness, all tissue. The shift sheet shows the same
+    pictures in other stains, colours, light, focus, compression and scale. Of slides, HASHI is held against a dense map
+    of the same network and against the annotation.
+    """
+    require_extra("evaluate", "matplotlib", "sklearn")
+    from he2her2.cli.progress import WorkProgress
+    from he2her2.cli.slides import effective_settings
+    from he2her2.evaluation import check_evaluation_folder
+    from he2her2.evaluation.tumour import (
+        TUMOUR_TEST_FILE,
+        TumourQuestion,
+        evaluate_tumour,
+        tumour_evaluation_lines,
+        write_tumour_evaluation,
+    )
+
+    check_evaluation_folder(out, TUMOUR_TEST_FILE)
+    effective = effective_settings(preset, config, settings, threads=threads, device=device)
+    question = TumourQuestion(tuple(weights), data, effective, mpp, tuple(annotation_class or ()), shifts)
+    with WorkProgress() as shown:
+        found = evaluate_tumour(question, shown.progress)
+    write_tumour_evaluation(found, out, draw=plots)
+    say(tumour_evaluation_lines(found, out / "tumour_test.md"))

@@ -1,0 +1,190 @@
+"""Patch sets: NPZ files of small labelled pictures of tissue, at their own scale, to test or train a tumour network.
+
+Two layouts are read. `patch` (n, h, h, 3) uint8, `invasive` (n,) of 0 and 1 and, if known, `patient` (n,): the label is
+of the whole patch, as in the IDC set. `jpeg` (all bytes), `offset` (n + 1) and `tumour` (n,): the label is of the
+central third, as in PatchCamelyon; `patient` (n,) may be there, and `valid` (n,) bool marks the patches to test on.
+"""
+
+import io
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from he2her2.errors import PatchError
+from he2her2.geometry import Rgb
+from he2her2.manifest import names_nothing, patient_key
+
+_WHOLE, _CENTRE = ("patch", "invasive"), ("jpeg", "offset", "tumour")
+_OPTIONAL = ("patient", "valid", "mpp")
+_LABELLED_CENTRE = 1 / 3
+
+
+@dataclass(frozen=True, slots=True, eq=False)  # eq=False: it holds arrays
+class PatchSet:
+    """Labelled pictures of one size.
+
+    Attributes:
+        name: Of the file, without ending.
+        mpp: µm per px.
+        side_px: Side of a patch.
+        labelled_px: Side of the central square that the label is of.
+        tumour: (n,) bool.
+        patients: (n,) patient of each, by `patient_key`; None where the file names none.
+        pictures: (n, h, h, 3) uint8, or the bytes of n JPEGs.
+    """
+
+    name: str
+    mpp: float
+    side_px: int
+    labelled_px: int
+    tumour: NDArray[np.bool_]
+    patients: NDArray[np.str_] | None
+    pictures: Rgb | tuple[bytes, ...]
+
+    def __len__(self) -> int:
+        return len(self.tumour)
+
+    def take(self, index: NDArray[np.intp]) -> "PatchSet":
+        """The patches at these positions, in their order."""
+        chosen = (
+            tuple(self.pictures[i] for i in index.tolist())
+            if isinstance(self.pictures, tuple)
+            else self.pictures[index]
+        )
+        patients = None if self.patients is None else self.patients[index]
+        return replace(self, tumour=self.tumour[index], patients=patients, pictures=chosen)
+
+    def pixels(self, part: slice) -> Rgb:
+        """Pixels of some patches, (m, h, h, 3).
+
+        Raises:
+            PatchError: One of them cannot be decoded, or is of another size.
+        """
+        if not isinstance(self.pictures, tuple):
+            return self.pictures[part]
+        found = [_decoded(file, f"{self.name}: patch {i}") for i, file in list(enumerate(self.pictures))[part]]
+        shape = (self.side_px, self.side_px, 3)
+        if odd := next((i for i, picture in enumerate(found) if picture.shape != shape), None):
+            raise PatchError(f"{self.name}: patch {odd + (part.start or 0)} is {found[odd].shape}, others are {shape}")
+        return np.stack(found) if found else np.empty((0, *shape), np.uint8)
+
+
+def open_patch_set(file: Path, mpp: float | None = None) -> PatchSet:
+    """Open a patch set at its own scale; of one with `valid` the valid patches.
+
+    Args:
+        file: NPZ; further arrays in it are ignored.
+        mpp: µm per px, over what the file says (`mpp`).
+
+    Raises:
+        PatchError: It cannot be read or used; all problems in one message.
+    """
+    arrays = _read(file)
+    centre = "jpeg" in arrays
+    problems = list(_problems(arrays, _CENTRE if centre else _WHOLE))
+    stated = float(arrays["mpp"].reshape(-1)[0]) if arrays.get("mpp", np.empty(0)).size == 1 else None
+    scale = mpp or stated
+    if scale is None:
+        problems.append("does not state its µm per px; pass --mpp, such as 4 for the IDC set or 0.97 for PatchCamelyon")
+    if problems or scale is None:
+        raise PatchError(f"{file}: {'; '.join(problems)}")
+    pictures = _jpegs(arrays) if centre else arrays["patch"]
+    first = _decoded(pictures[0], f"{file}: patch 0") if isinstance(pictures, tuple) else pictures[0]
+    side = len(first)
+    patients = None
+    if "patient" in arrays:
+        patients = np.array([patient_key(name) for name in _names(arrays["patient"])])
+    found = PatchSet(
+        file.stem,
+        scale,
+        side,
+        round(side * _LABELLED_CENTRE) if centre else side,
+        arrays["tumour" if centre else "invasive"].astype(bool),
+        patients,
+        pictures,
+    )
+    return found.take(np.flatnonzero(arrays["valid"])) if "valid" in arrays else found
+
+
+def _read(file: Path) -> Mapping[str, NDArray[Any]]:
+    try:
+        with file.open("rb") as stream:
+            found = np.load(stream, allow_pickle=False)
+            if isinstance(found, np.ndarray):
+                raise PatchError(f"{file}: is a single array; give an NPZ with {', '.join(_WHOLE)}")
+            return {name: found[name] for name in (*_WHOLE, *_CENTRE, *_OPTIONAL) if name in found}
+    except OSError as error:
+        raise PatchError(f"{file}: cannot be read ({error.strerror or error}); give an NPZ of patches") from None
+    except (ValueError, BadZipFile, EOFError, zlib.error) as error:
+        raise PatchError(f"{file}: is no NPZ of plain arrays ({error}); write it with numpy.savez") from None
+
+
+def _problems(arrays: Mapping[str, NDArray[Any]], needed: tuple[str, ...]) -> Iterator[str]:
+    """Yield all problems of a patch set."""
+    pictures, label = needed[0], needed[-1]
+    if missing := [name for name in needed if name not in arrays]:
+        yield f"has no array {', '.join(missing)}"
+        return
+    n = len(arrays[label])
+    lengths = {name: len(arrays[name]) for name in (label, "patient", "valid", "patch") if name in arrays}
+    if pictures == "jpeg":
+        yield from _byte_problems(arrays, n)
+    elif arrays["patch"].ndim != 4 or arrays["patch"].dtype != np.uint8 or not _square(arrays["patch"].shape):
+        found = arrays["patch"]
+        yield f"patch is {found.shape} {found.dtype} where (n, h, h, 3) uint8 is wanted"
+    if set(lengths.values()) != {n}:
+        yield f"its arrays differ in length ({', '.join(f'{name} {length}' for name, length in lengths.items())})"
+    labels = arrays[label]
+    if labels.ndim != 1 or labels.dtype.kind not in "iub" or not np.isin(labels, (0, 1)).all():
+        yield f"{label} is {labels.shape} {labels.dtype} where (n,) of 0 and 1 is wanted"
+    elif len(np.unique(labels)) < 2:
+        yield f"{label} holds one class only; both are needed"
+    if "patient" in arrays:
+        yield from _patient_problems(arrays["patient"])
+    if "valid" in arrays and (arrays["valid"].dtype != np.bool_ or not arrays["valid"].any()):
+        yield "valid marks no patch to test on; it is (n,) bool"
+
+
+def _square(shape: tuple[int, ...]) -> bool:
+    return shape[1] == shape[2] and shape[3] == 3
+
+
+def _byte_problems(arrays: Mapping[str, NDArray[Any]], n: int) -> Iterator[str]:
+    offset, n_bytes = arrays["offset"], arrays["jpeg"].size
+    ordered = offset.dtype.kind in "iu" and offset.shape == (n + 1,) and (np.diff(offset.astype(np.int64)) > 0).all()
+    if arrays["jpeg"].dtype != np.uint8 or not ordered or offset[0] != 0 or offset[-1] != n_bytes:
+        yield f"offset does not cut its {n_bytes} bytes into {n} JPEGs"
+
+
+def _patient_problems(patients: NDArray[Any]) -> Iterator[str]:
+    if patients.ndim != 1 or patients.dtype.kind not in "iuUS":
+        yield f"patient is {patients.shape} {patients.dtype} where (n,) numbers or names are needed"
+    elif unnamed := [i for i, name in enumerate(_names(patients)) if names_nothing(name)]:
+        yield f"{len(unnamed)} patches have no patient, the first is patch {unnamed[0]}"
+
+
+def _names(patients: NDArray[Any]) -> list[str]:
+    if patients.dtype.kind == "S":
+        patients = np.char.decode(patients, "utf-8", "replace")
+    return [str(name) for name in patients.tolist()]
+
+
+def _jpegs(arrays: Mapping[str, NDArray[Any]]) -> tuple[bytes, ...]:
+    data, ends = arrays["jpeg"].tobytes(), arrays["offset"].tolist()
+    return tuple(data[start:end] for start, end in pairwise(ends))
+
+
+def _decoded(file: bytes, name: str) -> Rgb:
+    try:
+        with Image.open(io.BytesIO(file), formats=["jpeg"]) as picture:
+            return np.asarray(picture.convert("RGB"))
+    except (OSError, UnidentifiedImageError) as error:
+        raise PatchError(f"{name} is no JPEG that can be decoded ({error}); make the patch set again") from None

@@ -1,0 +1,92 @@
+"""`he2her2 test tumour`: a tumour network against labelled pictures or annotated slides, beside trivial rivals."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from he2her2.config import Config
+from he2her2.datasets import open_patch_set
+from he2her2.errors import PatchError
+from he2her2.evaluation.tumour.networks import open_networks
+from he2her2.evaluation.tumour.patches import PatchTrial, evaluate_patches
+from he2her2.evaluation.tumour.slides import SlideTrials, evaluate_slides
+from he2her2.models import Card
+from he2her2.preprocessing import SHIFT_SHEET
+from he2her2.timing import Progress, silent
+
+
+@dataclass(frozen=True, slots=True)
+class TumourQuestion:
+    """What to test, and on what.
+
+    Attributes:
+        weights: Folders of weights, or trainings with folds; of several each patient is judged by one that has not
+            seen him.
+        data: Patch set (NPZ), or manifest with annotated slides.
+        config: Of the method; `adaptive` and `runtime` are used.
+        mpp: µm per px of a patch set.
+        annotation_classes: Classes of the annotations that are tumour; by their names if empty.
+        shifts: Go through the shift sheet.
+    """
+
+    weights: tuple[str, ...]
+    data: Path
+    config: Config
+    mpp: float | None = None
+    annotation_classes: tuple[str, ...] = ()
+    shifts: bool = True
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TumourEvaluation:
+    """Result of a test of a tumour network.
+
+    Attributes:
+        question: What was asked.
+        card: Of the network; of several networks, of the first.
+        n_networks: Networks under test.
+        patches: On labelled pictures; of slides, on windows of them.
+        slides: On whole slides; None for a patch set.
+    """
+
+    question: TumourQuestion
+    card: Card
+    n_networks: int
+    patches: PatchTrial
+    slides: SlideTrials | None
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What a reader must know first, each once."""
+        of_slides = self.slides.notices if self.slides else ()
+        found = (self.card.notice, *of_slides, *self.patches.notices)
+        return tuple(dict.fromkeys(notice for notice in found if notice))
+
+
+def evaluate_tumour(question: TumourQuestion, progress: Progress = silent) -> TumourEvaluation:
+    """Test a tumour network.
+
+    Args:
+        question: What to test, and on what.
+        progress: Called with the stages of the work.
+
+    Raises:
+        He2Her2Error: Weights or data cannot be used, or no patient is left to judge.
+    """
+    config, data = question.config, question.data
+    networks = open_networks(question.weights, config.runtime)
+    threads = config.runtime.threads or os.cpu_count() or 1
+    slides = None
+    if data.suffix.lower() == ".npz":
+        cases = open_patch_set(data, question.mpp)
+    elif question.mpp is not None:
+        raise PatchError(f"{data}: --mpp is of a patch set; a manifest states the scale of slides in its column mpp")
+    else:
+        slides = evaluate_slides(
+            data, networks, config, annotation_classes=question.annotation_classes, progress=progress
+        )
+        cases = slides.windows
+    shifts = SHIFT_SHEET if question.shifts else ()
+    threshold = config.adaptive.threshold
+    patches = evaluate_patches(cases, networks, threshold, shifts, threads=threads, progress=progress)
+    return TumourEvaluation(question, networks[0].engine.card, len(networks), patches, slides)

@@ -1,0 +1,333 @@
+"""A tumour network on annotated slides: HASHI's mask and a dense map against the annotation, and trivial rivals."""
+
+import math
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from he2her2.cohort import SlideEngine, SlideTask, require_all
+from he2her2.config import Config
+from he2her2.datasets import PatchSet
+from he2her2.errors import EvaluationError, ManifestError
+from he2her2.evaluation.tumour.networks import NO_NETWORK, TumourNetwork, assign_networks
+from he2her2.evaluation.tumour.rivals import ALL_TISSUE, DARKNESS
+from he2her2.geometry import Mask, Rgb, Size, TileGrid, l0_from_mask
+from he2her2.manifest import SlideRow, patient_key, raise_problems, read_manifest
+from he2her2.method import find_tumour, infer, native_mpp, pace, require_readable, segment_slide
+from he2her2.models import Engine, InputSpec, cnn_named, softmax
+from he2her2.preprocessing import optical_density
+from he2her2.slides import Slide, map_tiles, open_slide
+from he2her2.statistics import BinaryCounts, Estimate, auc, f1, mean_interval, ppv, sensitivity
+from he2her2.timing import Progress, silent
+
+HASHI, DENSE = "HASHI", "dense map"
+
+_DENSE_POINTS = 4000
+_WINDOWS = 300
+_MOSTLY = 0.5
+_LIMITS = np.round(np.arange(0.15, 1.51, 0.05), 2)
+"""Mean optical densities from which on the rival calls tissue tumour."""
+
+
+def dice(counts: BinaryCounts) -> float:
+    """Dice coefficient of a mask and the annotation; 1 where both are empty."""
+    return f1(counts) if counts.positives + counts.called_positive else 1.0
+
+
+_METRICS: Mapping[str, Callable[[BinaryCounts], float]] = {"Dice": dice, "precision": ppv, "recall": sensitivity}
+
+
+@dataclass(frozen=True, slots=True, eq=False)  # eq=False: it holds arrays
+class SlideTrial:
+    """One annotated slide, all inside its usable tissue.
+
+    Attributes:
+        slide_id: Its name.
+        patient: By `patient_key`.
+        tumour_share: Share of the usable tissue that is annotated.
+        masks: Counts of mask px of HASHI's mask, and of all tissue.
+        dark: Counts of mask px called by each of `_LIMITS`.
+        dense: Counts of the dense map's points.
+        agreement: Share of the dense map's points where HASHI's mask says the same.
+        samples: Points that HASHI scored.
+        spacing_um: Between the dense map's points.
+        windows: (n, s, s, 3) pixels of windows of the network at random points of the dense map.
+        labels: (n,) bool, the annotation covers more than half of the window.
+        auc: Of the network on all windows of the dense map by that label; nan where all are alike.
+    """
+
+    slide_id: str
+    patient: str
+    tumour_share: float
+    masks: Mapping[str, BinaryCounts]
+    dark: tuple[BinaryCounts, ...]
+    dense: BinaryCounts
+    agreement: float
+    samples: int
+    spacing_um: float
+    windows: Rgb
+    labels: NDArray[np.bool_]
+    auc: float
+
+
+@dataclass(frozen=True, slots=True)
+class SlideFigures:
+    """Mean figures of one way to call tumour, over slides.
+
+    Attributes:
+        name: Of the way.
+        figures: Dice, precision and recall by name.
+    """
+
+    name: str
+    figures: Mapping[str, Estimate]
+
+
+@dataclass(frozen=True, slots=True, eq=False)  # eq=False: it holds arrays
+class SlideTrials:
+    """Result of a test on annotated slides.
+
+    Attributes:
+        slides: Each of them.
+        figures: Mean figures of HASHI, the dense map and the rivals.
+        agreement: Mean share of points where HASHI's mask and the dense map agree.
+        windows: Windows of all slides as labelled pictures.
+        notices: What a reader must know.
+    """
+
+    slides: tuple[SlideTrial, ...]
+    figures: tuple[SlideFigures, ...]
+    agreement: Estimate
+    windows: PatchSet
+    notices: tuple[str, ...]
+
+
+def evaluate_slides(
+    manifest_file: Path,
+    networks: Sequence[TumourNetwork],
+    config: Config,
+    *,
+    annotation_classes: Sequence[str] = (),
+    progress: Progress = silent,
+) -> SlideTrials:
+    """Find the tumour of annotated slides by HASHI and by a dense map, and hold both against the annotation.
+
+    Args:
+        manifest_file: Its H&E slides with annotations are used.
+        networks: Under test; each patient is judged by one that has not seen him.
+        config: Of the method; `adaptive.threshold` decides.
+        annotation_classes: Classes of the annotations that are tumour; by their names if empty.
+        progress: Called after every slide.
+
+    Raises:
+        ManifestError: It cannot be used, has no annotated slides, or some of them fail; with all reasons.
+        EvaluationError: Every patient was used in training all of the networks.
+    """
+    rows = _annotated_rows(manifest_file)
+    patients = np.array([patient_key(row.patient_id) for row in rows])
+    assigned = assign_networks(networks, patients, len(rows))
+    kept = [row for row, k in zip(rows, assigned.network.tolist(), strict=True) if k != NO_NETWORK]
+    if not kept:
+        raise EvaluationError(f"{manifest_file}: all networks learned from all of its patients")
+    engines = {
+        row.slide_id: networks[k].engine
+        for row, k in zip(rows, assigned.network.tolist(), strict=True)
+        if k != NO_NETWORK
+    }
+    worker = _SlideTester(engines, {row.slide_id: row.patient_id for row in kept}, config, tuple(annotation_classes))
+    outcomes = SlideEngine(progress).run([SlideTask.of_row(row) for row in kept], worker, stage="slides")
+    slides = tuple(require_all(kept, outcomes, f"slides of {manifest_file} cannot be tested"))
+    spec = networks[0].engine.card.input
+    return SlideTrials(
+        slides, _all_figures(slides), _agreement(slides), _windows(manifest_file, slides, spec), assigned.notices
+    )
+
+
+def _annotated_rows(manifest_file: Path) -> list[SlideRow]:
+    manifest = read_manifest(manifest_file)
+    raise_problems(manifest, manifest.problems)
+    rows = [row for row in manifest.select(stain="HE") if row.annotations is not None]
+    if not rows:
+        raise ManifestError([f"{manifest_file}: no H&E slide has annotations; its column annotations names the files"])
+    return rows
+
+
+@dataclass(frozen=True, slots=True)
+class _SlideTester:
+    """Tests the network on a slide.
+
+    Attributes:
+        engines: By slide_id, the network that judges it.
+        patients: By slide_id.
+        config: Of the method.
+        annotation_classes: Classes of the annotations that are tumour; by their names if empty.
+    """
+
+    engines: Mapping[str, Engine]
+    patients: Mapping[str, str]
+    config: Config
+    annotation_classes: tuple[str, ...]
+
+    def __call__(self, task: SlideTask) -> SlideTrial:
+        """Figures of a slide."""
+        config, engine = self.config, self.engines[task.slide_id]
+        annotation = task.read_annotation(self.annotation_classes)
+        assert annotation is not None, f"{task.slide_id}: only annotated slides are tested"
+        with open_slide(task.path, mpp=task.mpp, backend=config.runtime.backend) as slide:
+            tile = cnn_named(config.networks.tile_cnn, "tile_cnn").input
+            seen = segment_slide(slide, tile, config, tumour_cnn=None)
+            height, width = seen.tissue.shape
+            raster = (Size(width, height), seen.px_l0, slide.size_l0, slide.bounds_origin_l0)
+            truth, usable = annotation.mask(*raster), seen.usable & ~annotation.doubtful(*raster)
+            found = find_tumour(slide, engine, raster[0], seen.px_l0, config)
+            rng = np.random.default_rng(zlib.crc32(task.slide_id.encode()))
+            dense = _score_densely(slide, engine, usable, seen.px_l0, config, rng)
+        hashi = found.map >= config.adaptive.threshold
+        density = optical_density(seen.thumbnail).mean(axis=-1)
+        y, x = dense.rows, dense.columns
+        called = dense.probability >= config.adaptive.threshold
+        tumour = _share_within(truth, x, y, dense.side_mask) > _MOSTLY
+        return SlideTrial(
+            task.slide_id,
+            patient_key(self.patients[task.slide_id]),
+            float(truth[usable].mean()),
+            {
+                HASHI: BinaryCounts.of(truth[usable], hashi[usable]),
+                ALL_TISSUE: BinaryCounts.of(truth[usable], usable[usable]),
+            },
+            tuple(BinaryCounts.of(truth[usable], density[usable] >= limit) for limit in _LIMITS.tolist()),
+            BinaryCounts.of(truth[y, x], called),
+            float((hashi[y, x] == called).mean()),
+            len(found.points),
+            dense.step * seen.px_mpp,
+            dense.pixels,
+            tumour[dense.shown],
+            auc(tumour, dense.probability),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)  # eq=False: it holds arrays
+class _DenseMap:
+    """Probabilities at the points of a square lattice within the usable tissue.
+
+    Attributes:
+        rows: (n,) of the points, in mask px.
+        columns: (n,) the same.
+        probability: (n,)
+        step: Mask px between points.
+        side_mask: Side of a window in mask px.
+        shown: (m,) positions of the points whose windows were kept.
+        pixels: (m, s, s, 3) of these windows.
+    """
+
+    rows: NDArray[np.intp]
+    columns: NDArray[np.intp]
+    probability: NDArray[np.float64]
+    step: int
+    side_mask: float
+    shown: NDArray[np.intp]
+    pixels: Rgb
+
+
+def _score_densely(
+    slide: Slide, engine: Engine, usable: Mask, px_l0: float, config: Config, rng: np.random.Generator
+) -> _DenseMap:
+    """Score a lattice of at most about `_DENSE_POINTS` points, and keep the pixels of some windows.
+
+    Raises:
+        DamagedSlideError: More than 1 % of the windows cannot be decoded.
+    """
+    spec = engine.card.input
+    mpp = native_mpp(slide, spec, config.tiling)
+    side_l0 = spec.side_px * mpp / slide.mpp
+    step = max(1, math.ceil(math.sqrt(np.count_nonzero(usable) / _DENSE_POINTS)))
+    rows, columns = np.nonzero(usable)
+    on_lattice = (rows % step == 0) & (columns % step == 0)
+    rows, columns = rows[on_lattice], columns[on_lattice]
+    centres = np.stack([columns, rows], axis=1) + 0.5
+    origins = np.rint(l0_from_mask(centres, px_l0) - side_l0 / 2).astype(np.int64)
+    grid = TileGrid(origins, side_l0, spec.side_px, mpp)
+    readable, logits = infer(slide, grid, engine, config.runtime)
+    require_readable(slide, len(readable), len(grid), 1)
+    chosen = np.sort(rng.permutation(readable)[:_WINDOWS])
+    batches = list(
+        map_tiles(slide, grid.take(chosen), lambda batch: (batch.index, batch.pixels), **pace(config.runtime))
+    )
+    at = np.concatenate([index for index, _ in batches])
+    return _DenseMap(
+        rows[readable],
+        columns[readable],
+        softmax(logits)[:, 1].astype(np.float64),
+        step,
+        side_l0 / px_l0,
+        np.searchsorted(readable, chosen[at]),
+        np.concatenate([pixels for _, pixels in batches]),
+    )
+
+
+def _share_within(mask: Mask, columns: NDArray[np.intp], rows: NDArray[np.intp], side: float) -> NDArray[np.float64]:
+    """Share (n,) of squares about mask px that a mask covers; beyond the mask there is nothing."""
+    half = max(1, round(side / 2))
+    padded = np.pad(mask, half).astype(np.int64)
+    sums = np.pad(padded.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
+    top, left = rows, columns  # of the padded mask: half a side is what was padded
+    bottom, right = top + 2 * half, left + 2 * half
+    inside = sums[bottom, right] - sums[top, right] - sums[bottom, left] + sums[top, left]
+    return np.asarray(inside / (2 * half) ** 2)
+
+
+def _all_figures(slides: Sequence[SlideTrial]) -> tuple[SlideFigures, ...]:
+    ways: dict[str, list[BinaryCounts]] = {
+        HASHI: [slide.masks[HASHI] for slide in slides],
+        DENSE: [slide.dense for slide in slides],
+        ALL_TISSUE: [slide.masks[ALL_TISSUE] for slide in slides],
+    }
+    if dark := _dark_by_others(slides):
+        ways[DARKNESS] = dark
+    patients = [slide.patient for slide in slides]
+    return tuple(
+        SlideFigures(
+            way,
+            {
+                name: mean_interval([_or_zero(metric(one)) for one in counts], patients, name=name, between=(0, 1))
+                for name, metric in _METRICS.items()
+            },
+        )
+        for way, counts in ways.items()
+    )
+
+
+def _or_zero(value: float) -> float:
+    """A figure of a slide on which nothing was called, or that has no tumour: none of it is right."""
+    return 0.0 if math.isnan(value) else value
+
+
+def _dark_by_others(slides: Sequence[SlideTrial]) -> list[BinaryCounts]:
+    """Darkness with the limit of the best mean Dice on other patients' slides; empty with one patient only."""
+    patients = np.array([slide.patient for slide in slides])
+    if len(np.unique(patients)) < 2:
+        return []
+    each = np.array([[dice(counts) for counts in slide.dark] for slide in slides])
+    best = [int(each[patients != patient].mean(axis=0).argmax()) for patient in patients.tolist()]
+    return [slide.dark[k] for slide, k in zip(slides, best, strict=True)]
+
+
+def _agreement(slides: Sequence[SlideTrial]) -> Estimate:
+    patients = [slide.patient for slide in slides]
+    return mean_interval([slide.agreement for slide in slides], patients, name="agreement", between=(0, 1))
+
+
+def _windows(manifest_file: Path, slides: Sequence[SlideTrial], spec: InputSpec) -> PatchSet:
+    return PatchSet(
+        manifest_file.stem,
+        spec.mpp,
+        spec.side_px,
+        spec.side_px,
+        np.concatenate([slide.labels for slide in slides]),
+        np.concatenate([np.full(len(slide.labels), slide.patient) for slide in slides]),
+        np.concatenate([slide.windows for slide in slides]),
+    )

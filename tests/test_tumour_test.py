@@ -1,0 +1,421 @@
+"""`he2her2 test tumour`: a network on patch sets and annotated slides, beside trivial rivals and on the shift sheet."""
+
+import csv
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+
+from he2her2.config import Runtime
+from he2her2.datasets import PatchSet, open_patch_set
+from he2her2.errors import EvaluationError, PatchError
+from he2her2.evaluation.tumour.networks import NO_NETWORK, TumourNetwork, assign_networks, open_networks
+from he2her2.evaluation.tumour.patches import NETWORK, UNCHANGED, evaluate_patches
+from he2her2.evaluation.tumour.rivals import ALL_TISSUE, DARKNESS, HISTOGRAM, Looks, best_limit, learn_rivals
+from he2her2.evaluation.tumour.slides import _share_within
+from he2her2.evaluation.tumour.windows import probabilities, window_corners
+from he2her2.manifest import UsedPatients, hashed_patient
+from he2her2.models import Card, InputSpec
+from he2her2.models.encoders.cnn import COMPACT_TUMOUR_CNN
+from he2her2.preprocessing import SHIFT_SHEET
+from tests.tissue_slides import tissue_pixels, write_tissue
+
+SPEC = InputSpec(4.0, 10, 10, "rgb")
+
+
+class RedEngine:
+    """Calls tumour what is dark in red: logits of other and tumour."""
+
+    def __init__(self, spec: InputSpec = SPEC) -> None:
+        self.card = Card(replace(COMPACT_TUMOUR_CNN, input=spec), trained=True, notice="")
+        self.seen: list[np.ndarray] = []
+
+    def __call__(self, pixels):
+        self.seen.append(pixels)
+        darkness = (128 - pixels[..., 0].astype(np.float32)).mean(axis=(1, 2)) / 32
+        return np.stack([np.zeros_like(darkness), darkness], axis=1)
+
+    def windows(self, *_):
+        raise AssertionError("patches are no slide")
+
+
+def network_of(*patients: str, engine=None, recorded: bool = True) -> TumourNetwork:
+    """A network that has seen these patients."""
+    sources = (Path("run.json"),) if recorded else ()
+    used = UsedPatients(frozenset(map(hashed_patient, patients)), sources)
+    return TumourNetwork(Path("w"), engine or RedEngine(), used)
+
+
+def patches_of(n: int = 120, n_patients: int = 12, side: int = 20, seed: int = 0) -> PatchSet:
+    """Noise of two colours: tumour is darker in red by more than its spread."""
+    rng = np.random.default_rng(seed)
+    tumour = np.arange(n) % 2 == 0
+    level = np.where(tumour, 120, 160) + rng.normal(0, 18, n)
+    noise = rng.normal(0, 10, (n, side, side, 3)) + level[:, None, None, None]
+    pixels = np.clip(noise + np.array([0, -60, 20]), 1, 254).astype(np.uint8)
+    return PatchSet("made", 2.0, side, side, tumour, np.array([f"p{i % n_patients}" for i in range(n)]), pixels)
+
+
+def write_npz(path: Path, **changes: Any) -> Path:
+    cases = patches_of()
+    arrays: dict[str, Any] = {
+        "patch": cases.pictures, "invasive": cases.tumour.astype(np.uint8), "patient": cases.patients, "mpp": 10.0,
+    } | changes  # fmt: skip
+    np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
+    return path
+
+
+def write_jpegs(path: Path, n: int = 12, **changes: Any) -> Path:
+    """A set in the layout of PatchCamelyon: green centres are tumour."""
+    files = []
+    for i in range(n):
+        picture = np.full((24, 24, 3), 200, np.uint8)
+        picture[8:16, 8:16] = (60, 180, 60) if i % 2 else (200, 60, 60)
+        file = io.BytesIO()
+        Image.fromarray(picture).save(file, "jpeg", quality=95)
+        files.append(file.getvalue())
+    arrays: dict[str, Any] = {
+        "jpeg": np.frombuffer(b"".join(files), np.uint8),
+        "offset": np.cumsum([0, *map(len, files)]),
+        "tumour": np.arange(n, dtype=np.uint8) % 2,
+        "valid": np.arange(n) >= 4,
+    } | changes
+    np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
+    return path
+
+
+def test_a_set_of_jpegs_has_labelled_centres(tmp_path):
+    """Only valid patches are tested; their pixels are those that were compressed, in order."""
+    found = open_patch_set(write_jpegs(tmp_path / "set.npz"), mpp=1.0)
+
+    assert (len(found), found.side_px, found.labelled_px, found.patients) == (8, 24, 8, None)
+    pixels = found.pixels(slice(2, 5))
+    assert (pixels[:, 12, 12, 1] > 120).tolist() == found.tumour[2:5].tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"offset": np.arange(13)}, "does not cut"),
+        ({"tumour": np.zeros(12, np.uint8)}, "one class only"),
+        ({"tumour": np.arange(9) % 2}, "does not cut"),
+        ({"valid": np.zeros(12, bool)}, "no patch to test on"),
+        ({"jpeg": np.zeros(12, np.uint8), "offset": np.arange(13)}, "no JPEG that can be decoded"),
+        ({"patient": np.array([""] * 12)}, "12 patches have no patient"),
+        ({"offset": None}, "has no array offset"),
+    ],
+)
+def test_what_is_wrong_with_a_set_of_jpegs_is_said(tmp_path, changes, words):
+    """In one line that names the file."""
+    with pytest.raises(PatchError, match=rf"set.npz: .*{words}"):
+        open_patch_set(write_jpegs(tmp_path / "set.npz", **changes), mpp=1.0)
+
+
+def test_a_scale_is_asked_for(tmp_path):
+    """A set that does not state its µm per px is refused, not guessed."""
+    file = write_npz(tmp_path / "set.npz", mpp=None)
+
+    with pytest.raises(PatchError, match="pass --mpp"):
+        open_patch_set(file)
+    assert open_patch_set(file, 0.5).mpp == 0.5
+    assert open_patch_set(write_npz(tmp_path / "set.npz")).mpp == 10.0
+
+
+@given(side=st.integers(8, 60), mpp=st.sampled_from([0.97, 2.0, 4.0]), share=st.sampled_from([1.0, 1 / 3]))
+def test_windows_cover_what_the_label_is_of(side, mpp, share):
+    """All of it but for 2 % of a window, with as few windows as can be, centred on the patch."""
+    labelled, window = max(1, round(side * share)), 40 / mpp
+    if window > 2 * side:
+        with pytest.raises(PatchError, match="check --mpp"):
+            window_corners(side, labelled, mpp, SPEC)
+        return
+
+    corners = window_corners(side, labelled, mpp, SPEC)
+
+    along = np.unique(corners[:, 0])
+    assert len(corners) == len(along) ** 2
+    gaps = np.diff(along) - window
+    assert (gaps <= 0.021 * window).all()
+    assert along[0] <= (side - labelled) / 2 + 0.011 * window
+    assert along[0] + along[-1] + window == pytest.approx(side)
+    assert (len(along) - 1) * window < labelled
+
+
+def test_the_probability_is_the_mean_over_windows():
+    """Of a patch twice as wide as the window, each quarter counts alike."""
+    patch = np.zeros((1, 20, 20, 3), np.uint8)
+    patch[0, :10, :10, 0] = 255
+    corners = window_corners(20, 20, 4.0, SPEC)
+
+    found = probabilities(RedEngine(), patch, corners, 4.0)
+
+    def one(red):
+        return 1 / (1 + np.exp(-(128 - red) / 32))
+
+    assert found == pytest.approx([(one(255) + 3 * one(0)) / 4], abs=1e-6)
+
+
+def test_a_window_wider_than_the_patch_sees_it_mirrored():
+    """Nothing is stretched, and no black frame comes in."""
+    engine, patch = RedEngine(), np.full((2, 8, 8, 3), 90, np.uint8)
+    patch[:, :, :4] = 200
+
+    probabilities(engine, patch, window_corners(8, 8, 4.0, SPEC), 4.0)
+
+    seen = engine.seen[0]
+    assert seen.shape == (2, 10, 10, 3)
+    assert seen[0, 0, :, 0].tolist() == [200] * 5 + [90] * 5
+
+
+def test_each_patient_is_judged_by_a_network_that_has_not_seen_him():
+    """Whom all have seen is left out; patches of a patient are in one fold."""
+    networks = [network_of("a", "b"), network_of("b", "c")]
+
+    found = assign_networks(networks, np.array(["a", "b", "c", "a"]), 4)
+
+    assert found.network.tolist() == [1, NO_NETWORK, 0, 1]
+    assert found.fold.tolist() == found.network.tolist()
+    assert found.notices == ("1 patients are left out: all networks learned from them",)
+
+
+def test_a_network_that_saw_its_patients_is_no_test():
+    """It is said first; so is a record that is not there, and a set without patients."""
+    patients = np.array(["a", "b", "c"] * 2)
+
+    assert "not a test: 2 of 3 patients" in assign_networks([network_of("a", "c")], patients, 6).notices[0]
+    assert assign_networks([network_of("x")], patients, 6).notices == ()
+    assert "no complete record" in assign_networks([network_of(recorded=False)], patients, 6).notices[0]
+    assert "no patients are named" in assign_networks([network_of()], None, 6).notices[0]
+    with pytest.raises(EvaluationError, match="give one --weights"):
+        assign_networks([network_of(), network_of()], None, 6)
+
+
+@given(st.lists(st.sampled_from("abcdefghij"), min_size=4, max_size=30))
+def test_folds_keep_patients_together(names):
+    """However many patches they have; and there are as many folds as patients, up to five."""
+    fold = assign_networks([network_of()], np.array(names), len(names)).fold
+
+    assert len({(name, k) for name, k in zip(names, fold.tolist(), strict=True)}) == len(set(names))
+    assert len(set(fold.tolist())) == min(5, len(set(names)))
+
+
+def test_looks_are_counted_pixel_by_pixel():
+    """Histogram, density and tissue are those of a slow loop."""
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 6, 6, 3), dtype=np.uint8)
+
+    found = Looks.of(pixels)
+
+    for k, picture in enumerate(pixels):
+        hsv = np.asarray(Image.fromarray(picture).convert("HSV")).reshape(-1, 3)
+        counts = np.zeros((3, 16))
+        for pixel in hsv:
+            for channel, value in enumerate(pixel):
+                counts[channel, value // 16] += 1 / 36
+        density = -np.log(np.maximum(picture, 1) / 255)
+        assert found.histogram[k] == pytest.approx(counts.ravel())
+        assert found.density[k] == pytest.approx(density.mean(), abs=1e-5)
+        assert found.tissue[k] == pytest.approx((density.mean(axis=2) > 0.15).mean())
+
+
+def test_rivals_learn_from_other_folds_only():
+    """What a fold's truth says changes nothing for that fold, and everything for the others."""
+    cases = patches_of()
+    looks, fold = Looks.of(cases.pixels(slice(None))), np.arange(120) % 12 % 3
+    wrong = np.where(fold == 0, ~cases.tumour, cases.tumour)
+
+    right, told = learn_rivals(looks, cases.tumour, fold), learn_rivals(looks, wrong, fold)
+
+    for name in (HISTOGRAM, DARKNESS):
+        one, other = right[name](looks), told[name](looks)
+        assert np.array_equal(one.score[fold == 0], other.score[fold == 0])
+        assert np.array_equal(one.called[fold == 0], other.called[fold == 0])
+    assert not np.array_equal(right[HISTOGRAM](looks).score, told[HISTOGRAM](looks).score)
+    assert roc_auc_score(cases.tumour, right[HISTOGRAM](looks).score) > 0.8
+    assert balanced_accuracy_score(cases.tumour, right[DARKNESS](looks).called) > 0.75
+
+
+def test_one_patient_leaves_the_learned_rivals_out():
+    """Nothing can be learned from nobody."""
+    cases = patches_of(n_patients=1)
+
+    assert list(learn_rivals(Looks.of(cases.pixels(slice(None))), cases.tumour, np.zeros(120, int))) == [ALL_TISSUE]
+
+
+@given(st.integers(0, 1000))
+def test_the_best_limit_is_the_best_of_all_values(seed):
+    """Of fewer than 200 values every one is tried."""
+    rng = np.random.default_rng(seed)
+    values, truth = rng.normal(size=40), rng.random(40) < 0.4
+    truth[:2] = True, False
+
+    limit = best_limit(values, truth)
+
+    every = [balanced_accuracy_score(truth, values >= one) for one in values]
+    assert balanced_accuracy_score(truth, values >= limit) >= max(every) - 0.05
+    assert min(values) <= limit <= max(values)
+
+
+def test_a_network_of_one_colour_is_found_out():
+    """It is no better than a colour histogram; darkened pictures, grey ones and turned hues cost what they cost."""
+    cases = patches_of(240, 24)
+    shifts = [shift for shift in SHIFT_SHEET if shift.name in ("hue +18°", "brightness -15 %", "grey only")]
+
+    found = evaluate_patches(cases, [network_of()], 0.5, shifts)
+
+    own, histogram = found.scorers[0], next(one for one in found.scorers if one.name == HISTOGRAM)
+    assert own.name == NETWORK
+    assert own.figures["AUC"].value == pytest.approx(roc_auc_score(cases.tumour, found.scores[NETWORK].score))
+    called = found.scores[NETWORK].called
+    expected = balanced_accuracy_score(cases.tumour, called)
+    assert own.figures["balanced accuracy"].value == pytest.approx(expected)
+    hits = (called & cases.tumour).sum()
+    assert own.figures["Dice"].value == pytest.approx(2 * hits / (called.sum() + cases.tumour.sum()))
+    assert own.figures["recall"].value == pytest.approx(hits / cases.tumour.sum())
+    assert histogram.below is not None
+    assert histogram.below.estimate.low < 0.05
+    assert [row.name for row in found.sheet] == [UNCHANGED, "hue +18°", "grey only", "brightness -15 %"]
+    assert found.sheet[0].lost is None
+    darker = found.sheet[-1]
+    assert darker.accuracy.value < own.figures["balanced accuracy"].value  # all is called tumour now
+    assert darker.lost is not None
+
+
+def test_threads_and_order_change_nothing():
+    """Parts of the set are scored by whoever is free."""
+    cases = patches_of(400, 20)
+
+    one, four = (evaluate_patches(cases, [network_of()], 0.5, (), threads=threads) for threads in (1, 4))
+
+    assert np.array_equal(one.scores[NETWORK].score, four.scores[NETWORK].score)
+
+
+def test_few_patients_are_not_tested():
+    """With six of them a p-value would be a guess; the intervals stay."""
+    found = evaluate_patches(patches_of(n_patients=6), [network_of()], 0.5, ())
+
+    assert not found.is_tested
+    assert all(one.below is None or np.isnan(one.below.p_value) for one in found.scorers)
+
+
+@given(st.integers(0, 100))
+def test_share_within_a_window_is_that_of_counting(seed):
+    """Beyond the mask there is nothing."""
+    rng = np.random.default_rng(seed)
+    mask, half = rng.random((9, 11)) < 0.5, int(rng.integers(1, 4))
+    rows, columns = rng.integers(0, 9, 5), rng.integers(0, 11, 5)
+
+    found = _share_within(mask, columns, rows, 2 * half)
+
+    for x, y, share in zip(columns, rows, found, strict=True):
+        cut = mask[max(0, y - half) : y + half, max(0, x - half) : x + half]
+        assert share == pytest.approx(cut.sum() / (2 * half) ** 2)
+
+
+def test_the_command_on_a_patch_set(tmp_path, command_line):
+    """A page with rivals and shifts, tables, a picture; the lines say what a reader must know first."""
+    file, out = write_npz(tmp_path / "set.npz"), tmp_path / "out"
+
+    code, told, _ = command_line("test", "tumour", "--weights", "bundled", "--data", file, "--out", out)
+
+    assert code == 0
+    assert f"page {out / 'tumour_test.md'}" in told
+    page = (out / "tumour_test.md").read_text("utf-8")
+    assert "120 patches of 12 patients, 50 % with invasive tumour" in page
+    assert all(shift.name in page for shift in SHIFT_SHEET)
+    assert all(name in page for name in (HISTOGRAM, DARKNESS, ALL_TISSUE))
+    result = json.loads((out / "tumour_test.json").read_text("utf-8"))
+    assert len(result["shift_sheet"]) == len(SHIFT_SHEET) + 1
+    with (out / "patches.csv").open(encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 120
+    assert (out / "tumour_test.png").stat().st_size > 10_000
+    area = roc_auc_score([row["tumour"] == "True" for row in rows], [float(row[NETWORK]) for row in rows])
+    assert area == pytest.approx(result["scorers"][0]["figures"]["AUC"]["value"], abs=1e-3)
+
+
+@pytest.fixture(scope="module")
+def annotated(tmp_path_factory):
+    """Two slides; the left half of each is tumour."""
+    folder = tmp_path_factory.mktemp("annotated")
+    rows = ["slide_id,path,patient_id,stain,annotations"]
+    mask = np.zeros((64, 64), np.uint8)
+    mask[:, :32] = 255
+    Image.fromarray(mask).save(folder / "mask.png")
+    for k, name in enumerate("ab"):
+        write_tissue(folder / f"{name}.tif", tissue_pixels(seed=k))
+        rows.append(f"{name},{name}.tif,P-{name},HE,mask.png")
+    (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
+    return folder / "manifest.csv"
+
+
+def test_the_command_on_annotated_slides(tmp_path, annotated, command_line):
+    """HASHI beside the dense map and all tissue, whose Dice is known; windows are labelled by what they cover."""
+    out = tmp_path / "out"
+    asked = ("--weights", "bundled", "--data", annotated, "--out", out, "--no-shifts", "--no-plots")
+
+    code, _, error = command_line("test", "tumour", *asked, "--set", "adaptive.iterations=3")
+
+    assert code == 0, error
+    result = json.loads((out / "tumour_test.json").read_text("utf-8"))
+    ways = {one["name"]: one["figures"] for one in result["slides"]["figures"]}
+    assert list(ways) == ["HASHI", "dense map", "all tissue", "tissue darkness"]
+    assert ways["all tissue"]["Dice"]["value"] == pytest.approx(2 / 3, abs=0.03)
+    assert ways["all tissue"]["recall"]["value"] == 1
+    assert result["n_patients"] == 2
+    with (out / "slides.csv").open(encoding="utf-8") as stream:
+        slides = list(csv.DictReader(stream))
+    assert [slide["slide_id"] for slide in slides] == ["a", "b"]
+    assert float(slides[0]["tumour_share"]) == pytest.approx(0.5, abs=0.03)
+    page = (out / "tumour_test.md").read_text("utf-8")
+    assert "Of 2 patients no difference is tested" in page
+    assert "png" not in page
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--data", "gone.npz"), "gone.npz: cannot be read"),
+        (("--data", "gone.csv"), "gone.csv"),
+        (("--data", "set.npz", "--mpp", "0.5"), "the network sees 200 µm; check --mpp"),
+        (("--data", "set.npz", "--weights", "untrained:0"), "trained ones are needed here"),
+        (("--data", "set.npz", "--weights", "nowhere"), "there is no such folder"),
+        (("--data", "set.npz", "--out", "."), "choose another --out"),
+    ],
+)
+def test_what_cannot_be_tested_is_one_line(tmp_path, monkeypatch, command_line, arguments, words):
+    """And nothing is written."""
+    monkeypatch.chdir(tmp_path)
+    write_npz(tmp_path / "set.npz")
+    given_ = dict(zip(arguments[::2], arguments[1::2], strict=True))
+    asked = {"--weights": "bundled", "--out": "out"} | given_
+
+    code, _, error = command_line("test", "tumour", *(text for pair in asked.items() for text in pair))
+
+    assert code == 2
+    assert words in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_fold_networks_of_a_training_are_found(tmp_path):
+    """In the order of the folds; where there are none, the training's own weights."""
+    with pytest.raises(Exception, match="no such folder"):
+        open_networks([str(tmp_path)], Runtime())
+    bundled = open_networks(["bundled"], Runtime())
+    assert len(bundled) == 1
+    for k in (2, 10, 1):
+        place = tmp_path / "folds" / str(k) / "weights"
+        place.mkdir(parents=True)
+        (place / "tumour_cnn").symlink_to(bundled[0].folder / "tumour_cnn", target_is_directory=True)
+
+    found = open_networks([str(tmp_path)], Runtime())
+
+    assert [network.folder.parent.name for network in found] == ["1", "2", "10"]
