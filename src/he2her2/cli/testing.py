@@ -12,11 +12,6 @@ from he2her2.cli.extras import require_extra
 test = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Test a network against truth and trivial rivals.")
 
 
-@test.callback()
-def root() -> None:
-    """Test a network against truth and trivial rivals."""
-
-
 @test.command("tumour")
 def tumour_network(  # noqa: PLR0913  # a command's options
     *,
