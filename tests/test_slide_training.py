@@ -390,3 +390,26 @@ def test_another_training_in_the_folder_is_left_alone(train):
         train("training.epochs=1")
     with pytest.raises(ConfigError, match=r"training\.epochs was 1, now 2"):
         train("training.epochs=2", resume=True)
+
+
+@pytest.mark.parametrize("rule", ["hard", "perturbed"])
+def test_cnn_and_selection_are_one_optimisation(train, rule):
+    """The paper's rule with a score head of its own: gradients reach the CNN, by noise also from tiles not selected."""
+    run = train(
+        "networks.aggregator=ranked-features", f"training.selection={rule}", "training.beta_start=0.5",
+        "training.epochs=2", "training.learning_rate=0.003",
+    )  # fmt: skip
+
+    first, last = log_of(run)
+    report = (run / "report.md").read_text("utf-8")
+    assert last["cnn_movement"] > 0
+    assert last["aggregator_movement"] > 0
+    assert (first["beta"], last["beta"]) == (0.5, 1.0)
+    assert read_card(run / "weights" / "aggregator", "aggregator").network.name == "ranked-features"
+    if rule == "hard":
+        assert last["gradient_share"] < 0.5  # of all tiles, those in the top 15 %
+        assert "selection_mismatch" not in last
+    else:
+        assert last["gradient_share"] > 0.9
+        assert 0 < last["selection_mismatch"] < 1
+        assert "of the continuous selection lies beside the tiles that are taken" in report

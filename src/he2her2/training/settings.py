@@ -25,6 +25,9 @@ Kind: TypeAlias = Literal["tumour", "tiles", "slides", "features"]
 Schedule: TypeAlias = Literal["constant", "cosine"]
 """Learning rate: constant, or rising for a tenth of the steps and then falling to 0 along half a cosine."""
 
+SelectionRule: TypeAlias = Literal["hard", "straight-through", "perturbed"]
+"""How gradients pass the selection of tiles in training: through the selected scores alone, a soft sort, or noise."""
+
 Keep: TypeAlias = Literal["first", "last", "lowest-loss"]
 """Rule that picks one of several epochs with the same best validation accuracy."""
 
@@ -136,8 +139,9 @@ class SlideTraining:
         alternate: Negative and positive slides take turns, those of the smaller class are repeated.
         keep: Rule that picks one of equally good epochs.
         freeze_cnn: Keep the tile CNN fixed; only the aggregator learns.
-        beta_start: Sharpness of soft-argmax in the first epoch; it rises geometrically to `scoring.beta`. None: always
-            that.
+        beta_start: Sharpness of soft-argmax in the first epoch; it rises geometrically to `scoring.beta`, or to the own
+            of ranked-features. None: always that.
+        selection: How gradients pass the selection of tiles of ranked-features, see `FeatureTraining.selection`.
     """
 
     epochs: PositiveInt = 60
@@ -153,6 +157,7 @@ class SlideTraining:
     keep: Keep = "lowest-loss"
     freeze_cnn: bool = False
     beta_start: PositiveFloat | None = None
+    selection: SelectionRule = "hard"
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -185,7 +190,7 @@ class FeatureTraining:
     class_weights: bool = True
     standardise: bool = True
     instance_weight: Annotated[float, Ge(0), Lt(1)] = 0.3
-    selection: Literal["hard", "straight-through", "perturbed"] = "hard"
+    selection: SelectionRule = "hard"
     beta_start: PositiveFloat | None = None
     seed: NonNegativeInt = 0
 

@@ -18,6 +18,7 @@ __all__ = [
     "PAPER_MLP",
     "POSITIVE_FROM",
     "AggregatorSpec",
+    "RankedFeaturesSpec",
     "RankingSettings",
     "RankingSpec",
     "RunNetwork",

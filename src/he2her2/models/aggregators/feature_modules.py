@@ -1,7 +1,7 @@
 """Torch modules of the aggregators that look at features: attention, smoothed attention, transformer, ranked scores."""
 
 from itertools import pairwise
-from typing import Literal, TypeAlias, cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -10,9 +10,6 @@ from torch.nn import functional
 from he2her2.models.aggregators.neighbours import grid_neighbours, neighbour_means, segment_means
 from he2her2.models.aggregators.selection import spread_ranks
 from he2her2.models.ranking_module import expected_class
-
-SelectionRule: TypeAlias = Literal["hard", "straight-through", "perturbed"]
-"""How gradients pass the selection of tiles in training: not at all, by a soft sort, or by drawn noise."""
 
 _PINV_STEPS = 6
 _SOFT_SORT = 0.1  # scores, whose range is 3, this far apart are told apart
@@ -209,7 +206,7 @@ class RankedFeatures(nn.Module):
     def __init__(self, n_features: int, hidden: tuple[int, ...], n_classes: int, fraction: float, n_tiles: int) -> None:
         super().__init__()
         self.beta = 1.0
-        self.rule: SelectionRule = "hard"
+        self.rule: Literal["hard", "straight-through", "perturbed"] = "hard"
         self.fraction, self.n_tiles = fraction, n_tiles
         self.score = nn.Linear(n_features, 4)
         widths = (n_tiles, *hidden, n_classes)
@@ -250,6 +247,27 @@ class RankedFeatures(nn.Module):
             return cast("Tensor", _Perturbed.apply(scores, ranks))  # type: ignore[no-untyped-call]
         ranked = scores.sort(descending=True).values[ranks]  # (m)
         return (-(ranked[:, None] - scores[None]).abs() / _SOFT_SORT).softmax(dim=1)
+
+    @torch.no_grad()
+    def mismatch(self, features: Tensor) -> tuple[float, float] | None:
+        """How far the selection that training sees differs from that of prediction; None where they are one.
+
+        Args:
+            features: (n, d) of a slide.
+
+        Returns:
+            Share of the continuous selection that lies beside the tiles that are taken, and the difference of the
+            probabilities of the two.
+        """
+        if self.rule == "hard":
+            return None
+        scores = self.scores(features)
+        ranks = torch.from_numpy(spread_ranks(len(scores), self.fraction, self.n_tiles)).to(scores.device)
+        soft = self.soft_selection(scores, ranks)  # (m, n)
+        hard = functional.one_hot(scores.argsort(descending=True, stable=True)[ranks], len(scores)).to(soft.dtype)
+        beside = 1 - torch.minimum(soft.mean(dim=0), hard.mean(dim=0)).sum()
+        continuous, discrete = (self.decided(selection @ scores).softmax(dim=0)[1] for selection in (soft, hard))
+        return float(beside), float((continuous - discrete).abs())
 
     def decided(self, ranked: Tensor) -> Tensor:
         """Logits (k) of (m) ranked scores."""

@@ -182,25 +182,14 @@ class _Learner:
         losses = (self._cross_entropy(self.run(*self._inputs(read).values())[0], positive) for read, positive in slides)
         return float(np.mean([float(loss) for loss in losses]))
 
-    @torch.no_grad()
     def mismatch(self, slides: Iterable[LabelledBag]) -> tuple[float | None, float | None]:
-        """How far the selection that training sees differs from that of prediction; None where they are one.
-
-        Returns:
-            Share of the continuous selection beside the selected tiles, and mean difference of the probabilities.
-        """
-        module: Any = self.module
-        if self.settings.selection == "hard" or not hasattr(module, "soft_selection"):
+        """Mean mismatch of continuous and discrete selection, see `RankedFeatures.mismatch`; None for none."""
+        measure = getattr(self.module, "mismatch", None)
+        found = [] if measure is None else [measure(self._inputs(read)["features"][0]) for read, _ in slides]
+        measured = [one for one in found if one is not None]
+        if not measured:
             return None, None
-        beside, differences = [], []
-        for read, _ in slides:
-            inputs = self._inputs(read)
-            scores, ranks = module.scores(inputs["features"][0]), inputs["ranks"][0]
-            soft = module.soft_selection(scores, ranks)  # (m, n)
-            hard = functional.one_hot(scores.argsort(descending=True)[ranks], len(scores)).to(soft.dtype)
-            beside.append(float(1 - torch.minimum(soft.mean(dim=0), hard.mean(dim=0)).sum()))
-            continuous, discrete = (module.decided(selection @ scores).softmax(dim=0)[1] for selection in (soft, hard))
-            differences.append(float((continuous - discrete).abs()))
+        beside, differences = zip(*measured, strict=True)
         return float(np.mean(beside)), float(np.mean(differences))
 
 

@@ -18,11 +18,11 @@ from he2her2.errors import ConfigError, DamagedSlideError
 from he2her2.geometry import Rgb
 from he2her2.labels import Her2Status
 from he2her2.method import Decision, decide_on, infer, pace
-from he2her2.models import Aggregator, Bag, Card, RankingSettings, resize
+from he2her2.models import Aggregator, Bag, Card, RankedFeaturesSpec, RankingSettings, resize
 from he2her2.models.export import engine_of
 from he2her2.models.onnx_engine import OnnxEngine, max_rows
 from he2her2.models.torch_engine import prepare_on_device
-from he2her2.models.torch_modules import RankingModule, batch_of, put_tensors, run_of
+from he2her2.models.torch_modules import RankedFeatures, RankingModule, batch_of, put_tensors, run_of
 from he2her2.slides import TileBatch, map_tiles, stream_tiles
 from he2her2.statistics import BinaryCounts, accuracy, auc, balanced_accuracy
 from he2her2.training.augmentation import augmented_channels
@@ -79,7 +79,11 @@ class SlideModule(LightningModule):
         if not any(weight.requires_grad for weight in self.parameters()):
             rule = networks.aggregator_spec.name
             raise ConfigError(f"training.freeze_cnn: a frozen CNN with the {rule} aggregator leaves nothing to train")
+        if isinstance(self.aggregator, RankedFeatures):
+            self.aggregator.rule = settings.selection
         self._at_start = [weight.detach().clone() for weight in self.cnn.parameters()]
+        self._aggregator_at_start = [weight.detach().clone() for weight in self.aggregator.parameters()]
+        self._mismatches: list[tuple[float, float]] = []
         self._train_bags, self._val_bags = train, val
         self._kept = kept or KeptLogits()
         self._judged: list[tuple[int, Decision]] = []
@@ -99,7 +103,8 @@ class SlideModule(LightningModule):
     @property
     def beta(self) -> float:
         """Sharpness of soft-argmax in this epoch's training; validation always uses that of prediction."""
-        end, start = self.config.scoring.beta, self.settings.beta_start
+        spec, start = self.networks.aggregator_spec, self.settings.beta_start
+        end = spec.beta if isinstance(spec, RankedFeaturesSpec) else self.config.scoring.beta
         if start is None:
             return end
         return geometric_beta(start, end, self.current_epoch, self.settings.epochs)
@@ -149,14 +154,24 @@ class SlideModule(LightningModule):
                 backpropagate_tiles(lambda pixels: self._forward(pixels, uniform), batches, gradient)
         return found
 
+    def on_train_epoch_start(self) -> None:
+        """Let the aggregator's own soft-argmax follow the epoch's beta."""
+        if isinstance(self.aggregator, RankedFeatures):
+            self.aggregator.beta = self.beta
+
     def on_train_epoch_end(self) -> None:
-        """Log the epoch's beta, and the relative change of the CNN's weights since the beginning."""
+        """Log the epoch's beta, and the relative change of both networks' weights since the beginning."""
         self.log("beta", self.beta)
         self.log("cnn_movement", relative_change(self._at_start, self.cnn.parameters()))
+        self.log("aggregator_movement", relative_change(self._aggregator_at_start, self.aggregator.parameters()))
 
     def on_validation_epoch_start(self) -> None:
-        """Forget the last epoch's decisions."""
+        """Forget the last epoch's decisions; validation selects and scores as prediction does."""
         self._judged.clear()
+        self._mismatches.clear()
+        spec = self.networks.aggregator_spec
+        if isinstance(self.aggregator, RankedFeatures) and isinstance(spec, RankedFeaturesSpec):
+            self.aggregator.beta = spec.beta
 
     def validation_step(self, draw: Draw, _: int) -> None:
         """Decide on slides as prediction does."""
@@ -168,6 +183,9 @@ class SlideModule(LightningModule):
             loss = functional.cross_entropy(self._of_slide(decision), torch.tensor([bag.target], device=self.device))
             self.log("val_loss", loss, batch_size=1)
             self._judged.append((bag.target, decision))
+            if isinstance(self.aggregator, RankedFeatures):
+                found = self.aggregator.mismatch(torch.from_numpy(decision.logits).to(self.device))
+                self._mismatches += [] if found is None else [found]
 
     def on_validation_epoch_end(self) -> None:
         """Log the figures of all validation slides."""
@@ -179,6 +197,9 @@ class SlideModule(LightningModule):
             "val_balanced_accuracy": balanced_accuracy(counts),
             "val_auc": auc(truth, [decision.probability for _, decision in self._judged]),
         }
+        if self._mismatches:
+            selection, probability = np.mean(self._mismatches, axis=0).tolist()
+            figures |= {"selection_mismatch": selection, "probability_mismatch": probability}
         self.log_dict({name: torch.tensor(value, dtype=torch.float32) for name, value in figures.items()})
 
     @cached_property

@@ -215,6 +215,10 @@ class _GradientSummary:
         beta_first: Sharpness of soft-argmax in the first epoch.
         beta_last: In the last epoch.
         movement: Relative change of the CNN's weights up to the epoch that is kept.
+        aggregator_movement: The same of the aggregator's.
+        selection_mismatch: Share of the continuous selection beside the tiles that prediction takes, there; None where both
+            are one.
+        probability_mismatch: Mean difference of the two probabilities; None likewise.
         frozen: True where the settings froze the CNN.
     """
 
@@ -223,6 +227,9 @@ class _GradientSummary:
     beta_first: float
     beta_last: float
     movement: float
+    aggregator_movement: float
+    selection_mismatch: float | None
+    probability_mismatch: float | None
     frozen: bool
 
     @classmethod
@@ -235,7 +242,18 @@ class _GradientSummary:
         )
         ratio = at_logits / at_scores if at_scores else 0.0
         first, last = history[0]["beta"], history[-1]["beta"]
-        return cls(share, ratio, first, last, fitted.kept["cnn_movement"], settings.freeze_cnn)
+        kept = fitted.kept
+        return cls(
+            share,
+            ratio,
+            first,
+            last,
+            kept["cnn_movement"],
+            kept["aggregator_movement"],
+            kept.get("selection_mismatch"),
+            kept.get("probability_mismatch"),
+            settings.freeze_cnn,
+        )
 
     @property
     def still(self) -> bool:
