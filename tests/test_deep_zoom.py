@@ -13,7 +13,7 @@ from PIL import Image
 
 from he2her2.errors import UnreadableRegionError
 from he2her2.geometry import Point, Size
-from he2her2.slides import DeepZoom, Level, open_slide
+from he2her2.slides import DeepZoom, Level, hatched, open_slide
 from he2her2.slides.deep_zoom import zoom_levels
 from tests.slide_files import SlideSpec, corrupt_tile, pyramid, synthetic_pixels, write_slide
 from tests.test_slides_memory import peak_bytes, write_tall_slide
@@ -105,17 +105,24 @@ def test_levels_have_no_gaps(side, ratio, downsamples):
     assert [level.native for level in levels if level.native is not None] == list(range(len(files)))
 
 
-def test_a_damaged_tile_is_not_passed_on(tmp_path):
-    """A browser would show half of it without a word; its neighbours are there."""
-    path = write_slide(tmp_path / "slide.svs", [synthetic_pixels(768, 512)], SlideSpec(tile=256, codec="jpeg"))
+@pytest.mark.parametrize("tile", [256, 64])
+def test_what_cannot_be_decoded_is_hatched(tmp_path, tile):
+    """A browser would show half of a damaged JPEG without a word; all around it is there, on every level."""
+    pixels = synthetic_pixels(768, 512)
+    path = write_slide(tmp_path / "slide.svs", [pixels], SlideSpec(tile=tile, codec="jpeg"))
     corrupt_tile(path, 1)
 
     with open_slide(path) as slide:
-        zoom = DeepZoom(slide)
-
+        levels = [whole_level(DeepZoom(slide), level) for level in (0, 1)]
         with pytest.raises(UnreadableRegionError):
-            zoom.tile(0, 1, 0)
-        assert decoded(zoom.tile(0, 0, 0)).shape == (256, 256, 3)
+            slide.read(Point(tile, 0), Size(1, 1), slide.mpp)
+
+    assert np.array_equal(levels[0][:tile, tile : 2 * tile], hatched(Size(tile, tile)))
+    assert np.abs(levels[0][tile:].astype(int) - pixels[tile:]).mean() < 15
+    reduced = pixels.reshape(256, 2, 384, 2, 3).mean(axis=(1, 3))
+    red = levels[1][: tile // 2, tile // 2 : tile].astype(int)
+    assert (red[..., 0] - red[..., 1]).mean() > 15
+    assert np.abs(levels[1][tile // 2 :].astype(int) - reduced[tile // 2 :]).mean() < 15
 
 
 @pytest.mark.parametrize("asked", [(-1, 0, 0), (99, 0, 0), (0, 3, 0), (0, 0, 3), (0, -1, 0), (0, 10**30, 0)])

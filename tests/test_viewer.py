@@ -25,7 +25,7 @@ import he2her2.viewer
 from he2her2.errors import AnnotationError, ConfigError
 from he2her2.geometry import Point, Size
 from he2her2.preprocessing import read_annotation
-from he2her2.slides import open_slide
+from he2her2.slides import hatched, open_slide
 from he2her2.viewer import Catalogue, Reviews, ViewedSlide, listen, make_app, read_catalogue
 from he2her2.viewer.open_slides import OpenSlides
 from he2her2.viewer.reviews import StaleError
@@ -189,7 +189,7 @@ def test_a_damaged_tile_is_hatched(tmp_path):
     asked = [client.get(f"/api/slides/s/zoom/0/{x}_0?v={version(client, '/api/slides/s')}") for x in (0, 1)]
 
     assert [answer.headers["content-type"] for answer in asked] == ["image/jpeg", "image/png"]
-    assert [answer.headers["cache-control"].startswith("private, max-age") for answer in asked] == [True, False]
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(asked[1].content))), hatched(Size(256, 256)))
 
 
 def test_a_run_without_predictions_is_shown(tmp_path, command_line):
@@ -209,6 +209,19 @@ def test_a_run_without_predictions_is_shown(tmp_path, command_line):
     found = client_of_files(tmp_path / "masks").get("/api/slides/a").json()
     assert {one["key"] for one in found["pictures"]} >= {"tissue", "tumour"}
     assert found["file"]["size"] == [2048, 2048]
+
+
+def test_damaged_files_of_a_run_are_problems_of_their_slide(own_run):
+    """The slide and all else of it is shown."""
+    (own_run / "slides/case-1/tiles.h5").write_bytes(b"no HDF5")
+    (own_run / "slides/case-1/tumour_samples.csv").write_text("x")
+    with client_of(own_run) as client:
+        page = client.get(SLIDE).json()
+
+    assert page["file"]
+    assert page["tiles"] is None
+    assert page["result"]["status"]
+    assert any("tiles.h5: is damaged" in text for text in page["problems"])
 
 
 def client_of_files(*what):

@@ -1,6 +1,6 @@
 """Whole-slide images: list, open, inspect and read them, whichever library decodes them."""
 
-from he2her2.slides.deep_zoom import DeepZoom, ZoomLevel, ZoomTile, encoded_jpeg
+from he2her2.slides.deep_zoom import DeepZoom, ZoomLevel, ZoomTile, encoded_jpeg, hatched
 from he2her2.slides.inspection import LevelReport, SlideReport, inspect_slide
 from he2her2.slides.listing import SLIDE_ENDINGS, slides_in
 from he2her2.slides.opening import Backend, open_slide
@@ -20,6 +20,7 @@ __all__ = [
     "ZoomLevel",
     "ZoomTile",
     "encoded_jpeg",
+    "hatched",
     "inspect_slide",
     "map_tiles",
     "open_slide",

@@ -189,7 +189,7 @@ class BaseSlide(ABC):
         sampling = self.sampling(mpp)
         lost: set[Rect] = set()
         pixels = sampling.read(
-            lambda rect: self._read_what_can_be(sampling.level, rect, lost),
+            lambda rect: self.read_what_can_be(sampling.level, rect, lost),
             Point(0, 0),
             mask_size(self.size_l0, sampling.scale),
         )
@@ -211,7 +211,7 @@ class BaseSlide(ABC):
             reason = f"{100 * share:.1f} % of its tissue is absent at level {level}"
             raise DamagedSlideError(self.slide_id, reason, remedy)
 
-    def _read_what_can_be(self, level: int, rect: Rect, lost: set[Rect]) -> Rgb:
+    def read_what_can_be(self, level: int, rect: Rect, lost: set[Rect]) -> Rgb:
         """`read_level`, but compressed tiles that cannot be decoded are white, and added to `lost`."""
         try:
             return self.read_level(level, rect)

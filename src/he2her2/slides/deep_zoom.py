@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from threading import RLock
 
@@ -10,6 +11,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
+from he2her2.errors import UnreadableRegionError
 from he2her2.geometry import Rgb, Size
 from he2her2.slides.base import BaseSlide
 from he2her2.slides.levels import WHITE, Rect, copy_overlap
@@ -23,6 +25,8 @@ _SIDES = range(128, 1025)
 _CLOSE = 1.5
 """A level of the file follows the next reduction by 2 if it is reduced so many times more."""
 
+_HATCH_PX = 16
+_LOST_PAPER, _LOST_INK = (235, 235, 235), (170, 60, 60)
 _QUALITY = 90
 _RECENT_BYTES = 48 << 20
 
@@ -62,7 +66,12 @@ class ZoomLevel:
 
 @dataclass(frozen=True, slots=True)
 class ZoomTile:
-    """An encoded tile: its bytes and their media type."""
+    """An encoded tile.
+
+    Attributes:
+        data: Its bytes.
+        media_type: Of the bytes.
+    """
 
     data: bytes
     media_type: str
@@ -72,7 +81,7 @@ class DeepZoom:
     """A slide as a zooming viewer reads it; safe to use from several threads, in bounded memory.
 
     Level 0 is exact: its tiles are the file's own JPEGs, or PNGs of what `Slide.read` gives. Computed levels are
-    averages of 2 x 2 px of the next finer one, in JPEG.
+    averages of 2 x 2 px of the next finer one, in JPEG. What cannot be decoded is hatched, on every level.
 
     Attributes:
         slide: The slide.
@@ -90,27 +99,23 @@ class DeepZoom:
 
         Raises:
             IndexError: There is no such level or tile.
-            UnreadableRegionError: Some of its pixels cannot be decoded.
         """
         if not 0 <= level < len(self.levels):
             raise IndexError(f"no level {level} among {len(self.levels)}")
         here = self.levels[level]
         rect = here.tile_rect(column, row)
         if here.native is not None and here.tile == self.slide.levels[here.native].tile:
-            own = self.slide.jpeg_tile(here.native, column, row)
-            if own is not None:
-                return ZoomTile(own, "image/jpeg")
+            with suppress(UnreadableRegionError):
+                own = self.slide.jpeg_tile(here.native, column, row)
+                if own is not None:
+                    return ZoomTile(own, "image/jpeg")
         pixels = self._pixels(level, column, row, rect)
         if level == 0:
             return ZoomTile(bytes(imagecodecs.png_encode(pixels, level=1)), "image/png")
         return ZoomTile(encoded_jpeg(pixels), "image/jpeg")
 
     def overview(self, longest_px: int) -> Rgb:
-        """A picture of the whole slide, of at most so many px on its longer side.
-
-        Raises:
-            UnreadableRegionError: Some of its pixels cannot be decoded.
-        """
+        """A picture of the whole slide, of at most so many px on its longer side."""
         fine_enough = [i for i, level in enumerate(self.levels) if max(level.size) >= longest_px]
         level = fine_enough[-1] if fine_enough else 0
         size = self.levels[level].size
@@ -122,7 +127,7 @@ class DeepZoom:
         """(h, w, 3) px of a tile."""
         native = self.levels[level].native
         if native is not None:
-            return self.slide.read_level(native, rect)
+            return self._read(native, rect)
         key = (level, column, row)
         found = self._recent.get(key)
         if found is not None:
@@ -135,11 +140,19 @@ class DeepZoom:
                 self._recent.put(key, found)
         return found
 
+    def _read(self, native: int, rect: Rect) -> Rgb:
+        """(h, w, 3) px of a level of the file, hatched where they cannot be decoded."""
+        lost: set[Rect] = set()
+        pixels = self.slide.read_what_can_be(native, rect, lost)
+        for tile in lost:
+            copy_overlap(hatched(Size(tile.w, tile.h)), tile, pixels, rect)
+        return pixels
+
     def _region(self, level: int, rect: Rect) -> Rgb:
         """(h, w, 3) px of a rectangle of a level; white beyond its border."""
         here = self.levels[level]
         if here.native is not None:
-            return self.slide.read_level(here.native, rect)
+            return self._read(here.native, rect)
         out = np.full((rect.h, rect.w, 3), WHITE, np.uint8)
         columns, rows = rect.clipped(here.size).cells(here.tile)
         for row in rows:
@@ -165,6 +178,14 @@ def zoom_levels(levels: Sequence[Level]) -> Iterator[ZoomLevel]:
         while _CLOSE * 2 * downsample <= next_downsample and (next_downsample < math.inf or max(size) > _TILE.w):
             size, downsample = Size(-(-size.w // 2), -(-size.h // 2)), 2 * downsample
             yield ZoomLevel(size, downsample, _TILE, None)
+
+
+def hatched(size: Size) -> Rgb:
+    """(h, w, 3) px in the place of those that cannot be decoded: nobody takes them for tissue or glass."""
+    y, x = np.indices((size.h, size.w), sparse=True)
+    pixels = np.full((size.h, size.w, 3), _LOST_PAPER, np.uint8)
+    pixels[(x + y) % _HATCH_PX < _HATCH_PX // 4] = _LOST_INK
+    return pixels
 
 
 def encoded_jpeg(pixels: Rgb) -> bytes:

@@ -10,9 +10,7 @@ from typing import Any
 
 import anyio.to_thread
 import imagecodecs
-import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from PIL import Image, ImageDraw
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -21,9 +19,16 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from he2her2 import __version__
-from he2her2.errors import AnnotationError, He2Her2Error, OutputError, SlideError, UnreadableRegionError
+from he2her2.errors import (
+    AnnotationError,
+    EvaluationError,
+    He2Her2Error,
+    OutputError,
+    SlideError,
+    UnreadableRegionError,
+)
 from he2her2.geometry import Point, Size
-from he2her2.slides import encoded_jpeg
+from he2her2.slides import encoded_jpeg, hatched
 from he2her2.viewer.catalogue import Catalogue, ViewedSlide
 from he2her2.viewer.descriptions import describe_list, describe_slide
 from he2her2.viewer.guard import MAX_BODY_BYTES, Guard
@@ -95,8 +100,14 @@ class Viewer:
         """One slide: its file, its result and its layers; or what is wrong with it."""
         slide = self._asked(request)
         folder = self.catalogue.folder(slide.slide_id)
-        tiles = self._tiles_of(slide)
-        return JSONResponse(describe_slide(self.catalogue, slide, folder, tiles, self.slides))
+        tiles, problems = None, []
+        try:
+            tiles = self._tiles_of(slide)
+        except EvaluationError as error:
+            problems.append(str(error))
+        described = describe_slide(self.catalogue, slide, folder, tiles, self.slides)
+        described["problems"] += problems
+        return JSONResponse(described)
 
     def thumbnail(self, request: Request) -> Response:
         """A small picture of a slide."""
@@ -106,7 +117,7 @@ class Viewer:
         return Response(self._thumbnail(slide.slide_id, version), media_type="image/jpeg")
 
     def zoom_tile(self, request: Request) -> Response:
-        """A tile of a level; one that cannot be decoded is a hatched picture."""
+        """A tile of a level; what cannot be decoded is hatched."""
         slide, at = self._asked(request), request.path_params
         version = request.query_params.get("v", "")
         with self.slides.lend(slide, version) as opened:
@@ -114,9 +125,6 @@ class Viewer:
                 tile = opened.zoom.tile(at["level"], at["column"], at["row"])
             except IndexError as error:
                 raise NotHereError(f"{slide.slide_id}: {error}") from None
-            except UnreadableRegionError:
-                rect = opened.zoom.levels[at["level"]].tile_rect(at["column"], at["row"])
-                return Response(_hatched(Size(rect.w, rect.h)), media_type="image/png")
         return Response(tile.data, media_type=tile.media_type, headers=_FOR_EVER)
 
     def layer(self, request: Request) -> Response:
@@ -154,10 +162,11 @@ class Viewer:
         grid = tiles.grid
         with self.slides.lend(slide) as opened:
             origin = Point(*grid.origins_l0[index].tolist())
+            size = Size(grid.side_px, grid.side_px)
             try:
-                pixels = opened.zoom.slide.read(origin, Size(grid.side_px, grid.side_px), grid.mpp)
+                pixels = opened.zoom.slide.read(origin, size, grid.mpp)
             except UnreadableRegionError:
-                return Response(_hatched(Size(grid.side_px, grid.side_px)), media_type="image/png")
+                pixels = hatched(size)
         return Response(bytes(imagecodecs.png_encode(pixels, level=1)), media_type="image/png")
 
     def regions(self, request: Request) -> Response:
@@ -277,16 +286,6 @@ async def _body(request: Request) -> bytes:
         if len(body) > MAX_BODY_BYTES:
             raise HTTPException(413, f"more than {MAX_BODY_BYTES >> 20} MB cannot be saved at once")
     return bytes(body)
-
-
-@lru_cache(64)
-def _hatched(size: Size) -> bytes:
-    """A picture of pixels that cannot be decoded, which nobody takes for tissue."""
-    image = Image.new("RGB", size, (235, 235, 235))
-    draw = ImageDraw.Draw(image)
-    for x in range(-size.h, size.w, 16):
-        draw.line((x, size.h, x + size.h, 0), fill=(170, 60, 60), width=2)
-    return bytes(imagecodecs.png_encode(np.asarray(image), level=6))
 
 
 _PAGES = Environment(loader=PackageLoader("he2her2.viewer"), autoescape=True, undefined=StrictUndefined)
