@@ -4,13 +4,17 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test wheel lint format reproduce torture bench bench-peers clean
+.PHONY: demo test docs wheel lint format reproduce torture bench bench-peers clean
 
 demo: $(VENV)/core.stamp
 	$(BIN)/he2her2 demo --out demo-run
 
 test: $(VENV)/full.stamp
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+# The pages of docs/, with those that are generated from the program, in site/; a link that leads nowhere stops it.
+docs: $(VENV)/docs.stamp
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 # dist/he2her2-*.whl holds all that it needs: templates, fonts, weights, the viewer's scripts.
 wheel: $(VENV)/core.stamp
@@ -49,10 +53,14 @@ $(VENV)/core.stamp: pyproject.toml constraints.txt
 	$(PIP) install -c constraints.txt -e ".[viewer]"
 	touch $@
 
+$(VENV)/docs.stamp: $(VENV)/core.stamp
+	$(PIP) install -c constraints.txt --group docs
+	touch $@
+
 # Everything: training and the developers' tools.
 $(VENV)/full.stamp: $(VENV)/core.stamp
 	$(PIP) install -c constraints.txt -e ".[train,encoders,viewer,cluster]" --group dev
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo-run reproduce-run torture-work bench-work dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo-run reproduce-run torture-work bench-work dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
