@@ -11,6 +11,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from skimage.color import rgb2hed, rgb2lab
 
+from he2her2.config import Config, load_config
+from he2her2.errors import ConfigError
+from he2her2.method import segment_slide
+from he2her2.models import Card, recoloured
+from he2her2.models.encoders.cnn import COMPACT_TUMOUR_CNN, STRIDED_TILE_CNN
 from he2her2.preprocessing.stain import (
     LANDINI,
     REFERENCE_LAB,
@@ -31,6 +36,9 @@ from he2her2.preprocessing.stain import (
     stained_pixels,
     tabulated,
 )
+from he2her2.slides import open_slide
+from he2her2.training.settings import load_training
+from tests.tissue_slides import tissue_pixels, write_tissue
 
 PICTURES = arrays(np.uint8, (2, 3, 3, 3), elements=st.integers(1, 255))
 
@@ -256,3 +264,62 @@ def test_the_reference_is_that_of_the_idc_patches(data_dir):
     assert lab.mean == pytest.approx(REFERENCE_LAB.mean, abs=1.5)
     assert lab.spread == pytest.approx(REFERENCE_LAB.spread, abs=1.5)
     assert stains.vectors == pytest.approx(REFERENCE_STAINS.vectors, abs=0.03)
+
+
+class _MeanColour:
+    """An engine whose logits are a tile's mean red and blue."""
+
+    card = Card(COMPACT_TUMOUR_CNN, trained=True, notice="")
+
+    def __call__(self, pixels):
+        return pixels[..., [0, 2]].mean(axis=(1, 2), dtype=np.float32)
+
+    def windows(self, picture, corners):
+        return np.stack([self(picture[None, y : y + 8, x : x + 8])[0] for x, y in corners])
+
+
+def test_a_recoloured_engine_sees_other_colours():
+    """Tile by tile and by windows of a picture alike; without a change it is the engine itself."""
+    engine, change = _MeanColour(), partial(restained, amounts=(0.5, 0.5, 0.5))
+    picture = tissue_of(REFERENCE_STAINS, 1024).reshape(32, 32, 3)
+
+    seen = recoloured(engine, change)
+
+    tile = picture[None, 8:16, 8:16]
+    assert np.array_equal(seen(tile), engine(change(tile)))
+    assert np.allclose(seen.windows(picture, np.array([[8, 8]])), seen(tile))
+    assert recoloured(engine, None) is engine
+    assert seen.card is engine.card
+
+
+def test_normalisation_makes_predictions_alike(tmp_path):
+    """A slide in other stains gets nearly the tumour map of the slide itself, and without normalisation another."""
+    pixels = tissue_pixels(1024)
+    paths = [write_tissue(tmp_path / "one.tif", pixels)]
+    paths.append(write_tissue(tmp_path / "other.tif", restained(pixels, vectors=LANDINI, amounts=(1.4, 0.6, 1))))
+
+    def red_difference(kind):
+        config = load_config(overrides=[f"normalisation={kind}", "adaptive.iterations=1", "adaptive.points=20"])
+        maps = []
+        for path in paths:
+            with open_slide(path) as slide:
+                spec = STRIDED_TILE_CNN.input
+                found = segment_slide(slide, spec, config, tumour_cnn=None)
+                colours = slide.thumbnail(8.0)
+                colours = colours if found.recolour is None else found.recolour(colours)
+                maps.append(colours[found.usable].mean(axis=0))
+        return np.abs(maps[0] - maps[1]).max()
+
+    assert red_difference("reinhard") < 2 < 0.2 * red_difference("none")
+    assert red_difference("macenko") < 0.5 * red_difference("none")
+
+
+def test_normalisation_is_a_setting_of_its_own():
+    """Runs without it are the runs that they were; trainings refuse it."""
+    assert "normalisation" not in Config().method()
+    assert load_config(overrides=["normalisation=macenko"]).method()["normalisation"] == "macenko"
+    assert load_config(overrides=["normalisation=macenko"]).digest() != Config().digest()
+    with pytest.raises(ConfigError, match="normalisation"):
+        load_config(overrides=["normalisation=vahadane"])
+    with pytest.raises(ConfigError, match=r"training\.augment"):
+        load_training("tumour", overrides=["normalisation=reinhard"])

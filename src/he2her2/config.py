@@ -206,6 +206,9 @@ class Config:
     """All settings of one run.
 
     Attributes:
+        normalisation: Colours that tumour CNN and tile CNN see: the slide's own, or its tissue's brought to a reference
+            laboratory's by mean and spread (Reinhard) or by its two dyes (Macenko). Of predictions; networks that were
+            trained under strong colour augmentation do not need it.
         threshold: A slide is called positive from this probability on.
         stored_rules: What was chosen on validation patients and kept beside the weights (operating point, triage,
             calibration) decides, where there is any, in place of `threshold`.
@@ -219,6 +222,7 @@ class Config:
     tiling: Tiling = field(default_factory=Tiling)
     scoring: Scoring = field(default_factory=Scoring)
     selection: Selection = field(default_factory=Selection)
+    normalisation: Literal["none", "reinhard", "macenko"] = "none"
     threshold: _Share = 0.5
     stored_rules: bool = True
     runtime: Runtime = field(default_factory=Runtime)
@@ -235,6 +239,8 @@ class Config:
         for group, key, usual in _LATER_SETTINGS:
             if settings[group][key] == usual:
                 del settings[group][key]
+        if self.normalisation == "none":
+            del settings["normalisation"]
         return settings
 
     def digest(self) -> str:

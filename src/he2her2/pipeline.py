@@ -17,7 +17,7 @@ from he2her2.method import (
     score_tiles,
     segment_slide,
 )
-from he2her2.models import SlideModel
+from he2her2.models import SlideModel, recoloured
 from he2her2.preprocessing import Annotation, CutTiles
 from he2her2.slides import Slide
 from he2her2.timing import Watch
@@ -77,11 +77,11 @@ def predict(
         cut = config if model.encoder is None else without_selection(config)
         tiling = cut_tumour(slide, segmentation, model.tile, cut, n_tiles_fixed=model.aggregator.fixes_n_tiles)
     with watch.stage("tiles"):
-        features = None
+        features, tile_cnn = None, recoloured(model.tile_cnn, segmentation.recolour)
         if model.encoder is None:
-            readable, logits = score_tiles(slide, tiling.grid, model.tile_cnn, config, watch)
+            readable, logits = score_tiles(slide, tiling.grid, tile_cnn, config, watch)
         else:
-            readable, features, logits = encode_tiles(slide, tiling.grid, model.encoder, model.tile_cnn, config, watch)
+            readable, features, logits = encode_tiles(slide, tiling.grid, model.encoder, tile_cnn, config, watch)
         grid = tiling.grid.take(readable)
         decision = decide_on(
             slide.slide_id, grid, logits, model.aggregator, config.threshold, model.operating_point, features

@@ -13,14 +13,16 @@ from he2her2.errors import TissueError, TumourError
 from he2her2.geometry import Mask, Point, Rgb, Size, TileGrid, l0_from_mask, mask_size
 from he2her2.method.inference import infer, pace
 from he2her2.method.raster import blocks_with, native_mpp, thumbnail_on_raster, tile_side_mask
-from he2her2.models import Engine, InputSpec, softmax
+from he2her2.models import Engine, InputSpec, recoloured, softmax
 from he2her2.preprocessing import (
     AdaptiveMap,
     Annotation,
+    ColourChange,
     Sharpness,
     adaptive_map,
     blur_mask,
     coverage,
+    normalisation_of,
     out_of_focus,
     pen_mask,
     sharpness,
@@ -53,6 +55,7 @@ class Segmentation:
         sampling: The adaptive map and its samples; None where annotated regions stand in its place.
         tumour: (h, w) usable tissue in invasive tumour.
         annotation: Limited the tumour, or was taken for it.
+        recolour: Brings the slide's colours to the reference, as the settings ask; None leaves them.
     """
 
     thumbnail: Rgb
@@ -65,6 +68,7 @@ class Segmentation:
     sampling: AdaptiveMap | None
     tumour: Mask
     annotation: Annotation | None = None
+    recolour: ColourChange | None = None
 
     @property
     def cautions(self) -> tuple[str, ...]:
@@ -160,10 +164,11 @@ def segment_slide(
     usable = tissue & ~pen & ~blur if config.quality.apply else tissue
     if not (coverage(usable, side_mask) == 1).any():
         raise TissueError(slide.slide_id, *_why_unusable(tissue, pen, blur, side_mask * px_mpp))
+    recolour = _normalisation(slide, thumbnail, usable, config)
     sampling, tumour = None, usable
     if tumour_cnn is not None:
         with watch.stage("tumour"):
-            sampling = find_tumour(slide, tumour_cnn, size, px_l0, config, watch)
+            sampling = find_tumour(slide, recoloured(tumour_cnn, recolour), size, px_l0, config, watch)
         findings.sampling = sampling
         tumour = tumour & (sampling.map >= config.adaptive.threshold)
     if annotation is not None:
@@ -176,7 +181,19 @@ def segment_slide(
         found = f"no invasive tumour found in {area_mm2(int(usable.sum()), px_mpp):.1f} mm² of tissue"
         remedy = "if there is some, mark it and pass --annotations" if annotation is None else "check --annotations"
         raise TumourError(slide.slide_id, found, remedy)
-    return Segmentation(thumbnail, px_l0, px_mpp, tissue, pen, blur, usable, sampling, tumour, annotation)
+    return Segmentation(thumbnail, px_l0, px_mpp, tissue, pen, blur, usable, sampling, tumour, annotation, recolour)
+
+
+def _normalisation(slide: Slide, thumbnail: Rgb, usable: Mask, config: Config) -> ColourChange | None:
+    """The change of colours that the settings ask for, measured on a slide's usable tissue; None for no change.
+
+    Raises:
+        TissueError: The tissue shows too little stain to measure.
+    """
+    try:
+        return normalisation_of(thumbnail, usable, config.normalisation)
+    except ValueError as error:
+        raise TissueError(slide.slide_id, str(error), "pass --set normalisation=none") from None
 
 
 def _why_unusable(tissue: Mask, pen: Mask, blur: Mask, side_um: float) -> tuple[str, str]:

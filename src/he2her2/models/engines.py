@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -65,6 +66,37 @@ class Untrained:
     def weights(self) -> Arrays:
         """Draw its weights; errors are those of `untrained_weights`."""
         return untrained_weights(self.spec, self.seed)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RecolouredEngine:
+    """A CNN that sees tiles in other colours.
+
+    Attributes:
+        engine: The CNN.
+        change: Of each pixel by its own colour alone.
+    """
+
+    engine: Engine
+    change: Callable[[Rgb], Rgb]
+
+    @property
+    def card(self) -> Card:
+        """About the network."""
+        return self.engine.card
+
+    def __call__(self, pixels: Rgb) -> NDArray[np.float32]:
+        """Logits of recoloured tiles; see `Engine`."""
+        return self.engine(self.change(pixels))
+
+    def windows(self, picture: Rgb, corners: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Logits of tiles of a recoloured picture; see `Engine`."""
+        return self.engine.windows(self.change(picture), corners)
+
+
+def recoloured(engine: Engine, change: Callable[[Rgb], Rgb] | None) -> Engine:
+    """The engine behind a change of colours; None is no change."""
+    return engine if change is None else RecolouredEngine(engine, change)
 
 
 def untrained_weights(spec: Spec, seed: int) -> Arrays:

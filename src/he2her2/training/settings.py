@@ -288,4 +288,7 @@ def load_training(
     training = wanted.pop("training", {})
     if not isinstance(training, dict):
         raise ConfigError("training: is a group of settings; write it as training.epochs=3")
-    return settle(PRESETS[name], wanted, file), settle(TRAININGS[kind][name], training, file, "training.")
+    config = settle(PRESETS[name], wanted, file)
+    if config.normalisation != "none":
+        raise ConfigError("normalisation: is of predictions; a training varies colours by training.augment instead")
+    return config, settle(TRAININGS[kind][name], training, file, "training.")

@@ -18,7 +18,7 @@ from he2her2.evaluation.tumour.rivals import ALL_TISSUE, DARKNESS
 from he2her2.geometry import Mask, Rgb, Size, TileGrid, l0_from_mask
 from he2her2.manifest import SlideRow, patient_key, raise_problems, read_manifest
 from he2her2.method import find_tumour, infer, native_mpp, pace, require_readable, segment_slide
-from he2her2.models import Engine, InputSpec, cnn_named, softmax
+from he2her2.models import Engine, InputSpec, cnn_named, recoloured, softmax
 from he2her2.preprocessing import optical_density
 from he2her2.slides import Slide, map_tiles, open_slide
 from he2her2.statistics import BinaryCounts, Estimate, auc, f1, mean_interval, ppv, sensitivity
@@ -55,7 +55,7 @@ class SlideTrial:
         agreement: Share of the dense map's points where HASHI's mask says the same.
         samples: Points that HASHI scored.
         spacing_um: Between the dense map's points.
-        windows: (n, s, s, 3) pixels of windows of the network at random points of the dense map.
+        windows: (n, s, s, 3) what the network sees at random points of the dense map.
         labels: (n,) bool, the annotation covers more than half of the window.
         auc: Of the network on all windows of the dense map by that label; nan where all are alike.
     """
@@ -183,6 +183,7 @@ class _SlideTester:
             height, width = seen.tissue.shape
             raster = (Size(width, height), seen.px_l0, slide.size_l0, slide.bounds_origin_l0)
             truth, usable = annotation.mask(*raster), seen.usable & ~annotation.doubtful(*raster)
+            engine = recoloured(engine, seen.recolour)
             found = find_tumour(slide, engine, raster[0], seen.px_l0, config)
             rng = np.random.default_rng(zlib.crc32(task.slide_id.encode()))
             dense = _score_densely(slide, engine, usable, seen.px_l0, config, rng)
@@ -204,7 +205,7 @@ class _SlideTester:
             float((hashi[y, x] == called).mean()),
             len(found.points),
             dense.step * seen.px_mpp,
-            dense.pixels,
+            dense.pixels if seen.recolour is None else seen.recolour(dense.pixels),
             tumour[dense.shown],
             auc(tumour, dense.probability),
         )
