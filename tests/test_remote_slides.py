@@ -7,8 +7,9 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import fsspec
 import pytest
 
-from he2her2.cohort import Staging, find_slides
-from he2her2.errors import He2Her2Error
+from he2her2.cohort import Staging, fetch_manifest, find_slides
+from he2her2.errors import He2Her2Error, ManifestError
+from he2her2.manifest import read_manifest
 from he2her2.results import Failure
 from tests.made_up_work import alone, kept, left_over, supervise
 from tests.tissue_slides import QUICK, write_tissue
@@ -147,3 +148,23 @@ def test_a_server_of_slides_is_a_source_like_any_other(served, tmp_path, command
     code, out, err = command_line("inspect", f"{url}/a.svs")
     assert code == 0, err
     assert "256 x 256" in out
+
+
+def test_a_training_has_its_slides_on_this_machine(served, tmp_path):
+    """All of a manifest's are fetched once, for work that reads them again and again."""
+    folder, url = served
+    (folder / "a.svs").write_text("a")
+    (tmp_path / "here.svs").write_text("here")
+    file = tmp_path / "m.csv"
+    file.write_text(f"slide_id,path,patient_id\nfirst,{url}/a.svs,P1\nsecond,here.svs,P2\n")
+
+    fetched = fetch_manifest(read_manifest(file), tmp_path / "fetched")
+    (folder / "a.svs").write_text("b")
+    again = fetch_manifest(read_manifest(file), tmp_path / "fetched")
+
+    assert [row.path.read_text() for row in read_manifest(fetched.path).rows] == ["a", "here"]
+    assert [row.path for row in again.rows] == [row.path for row in fetched.rows]
+    assert [row.patient_id for row in fetched.rows] == ["P1", "P2"]
+    file.write_text(f"slide_id,path,patient_id\nfirst,{url}/none.svs,P1\n")
+    with pytest.raises(ManifestError, match=r"line 2: first: .*cannot be fetched"):
+        fetch_manifest(read_manifest(file), tmp_path / "fetched")

@@ -1,7 +1,7 @@
 """`he2her2 train`: the three networks."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -76,6 +76,18 @@ def need_training() -> None:
         ConfigError: One of them is missing.
     """
     require_extra("train", "torch", "lightning", "tensorboardX")
+
+
+def on_this_machine(manifest: Path, out: Path) -> Path:
+    """The manifest, or where it names slides behind addresses one whose slides have been fetched to `out/fetched`."""
+    from he2her2.cohort import fetch_manifest
+    from he2her2.files import url_of
+    from he2her2.manifest import read_manifest
+
+    read = read_manifest(manifest)
+    if not any(url_of(row.path) for row in read.rows):
+        return manifest
+    return fetch_manifest(read, out / "fetched" / manifest.stem, Stages().progress).path
 
 
 def check_leaks(*manifests: Path) -> None:
@@ -154,7 +166,14 @@ def tumour(  # noqa: PLR0913  # a command's options
 
     effective, training = load_training("tumour", preset, config, settings or [])
     report = train_tumour(
-        TumourData(patches, patches_mpp, tuple(manifest or ()), licence, notice, tuple(annotation_class or ())),
+        TumourData(
+            patches,
+            patches_mpp,
+            tuple(on_this_machine(one, out) for one in manifest or ()),
+            licence,
+            notice,
+            tuple(annotation_class or ()),
+        ),
         out,
         effective,
         training,
@@ -252,6 +271,7 @@ def slides(  # noqa: PLR0913  # a command's options
     from he2her2.training.slides import SlideData
     from he2her2.training.slides.train import train_slides
 
+    manifest = on_this_machine(manifest, out)
     check_leaks(manifest)
     effective, training = load_training("slides", preset, config, [*(settings or []), *named])
     data = SlideData(
@@ -382,7 +402,8 @@ def tiles(  # noqa: PLR0913  # a command's options
         manifest, stain, trained_folder(init) if init else None, licence, notice, tuple(annotation_class or ())
     )
     read_split(data, folds, training.seed)  # what is wrong with the table comes first: looking at slides takes a while
-    check_leaks(manifest)
+    data = replace(data, manifest=on_this_machine(manifest, out))
+    check_leaks(data.manifest)
     report = train_tiles(
         data,
         out,

@@ -10,7 +10,7 @@ from he2her2.cohort.leaks import UNREAD, find_leaks, refuse_chosen_with, refuse_
 from he2her2.cohort.ledger import Ledger, ResultStore
 from he2her2.cohort.likeness import ALIKE, THUMBNAIL_PX, likeness, print_of
 from he2her2.cohort.local_workers import LocalWorkers, usable_cores, usual_number, visible_gpus
-from he2her2.cohort.remote_slides import Staging, sweep_staged
+from he2her2.cohort.remote_slides import Staging, fetch_manifest, sweep_staged
 from he2her2.cohort.run_status import RunStatus, read_status
 from he2her2.cohort.slide_worker import SlideWork, SlideWorker
 from he2her2.cohort.sources import SlideSources, annotation_file, find_slides
@@ -50,6 +50,7 @@ __all__ = [
     "Worker",
     "annotation_file",
     "annotation_lines",
+    "fetch_manifest",
     "find_leaks",
     "find_slides",
     "likeness",

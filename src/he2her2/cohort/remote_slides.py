@@ -16,8 +16,10 @@ from typing import Any
 from he2her2.cohort.tasks import RemoteFile, SlideTask
 from he2her2.errors import He2Her2Error, SlideOpenError
 from he2her2.files import atomic, url_of
+from he2her2.manifest import Manifest, raise_problems, write_manifest
 from he2her2.results import FileStamp
 from he2her2.slides import SLIDE_ENDINGS
+from he2her2.timing import Progress, silent
 
 _SEVERAL_FILES = frozenset({".mrxs", ".dcm", ".vms", ".vmu"})
 _GLOB_CHARACTERS = frozenset("*?[")
@@ -132,6 +134,37 @@ def fetch(task: SlideTask, folder: Path, stop: Event | None = None) -> SlideTask
             return replace(task, path=local, remote=remote)
     remedy = "check the address, your rights and the network; --retry-failed tries it again"
     raise SlideOpenError(task.slide_id, f"{url}: cannot be fetched ({reason})", remedy)
+
+
+def fetch_manifest(manifest: Manifest, folder: Path, progress: Progress = silent) -> Manifest:
+    """The manifest with all its remote slides on this machine, for work that reads them again and again.
+
+    Args:
+        manifest: The manifest; one without remote slides is given as it is.
+        folder: Takes the slides and the new manifest; what is there already is not fetched again.
+        progress: Called after each slide.
+
+    Raises:
+        ManifestError: Some cannot be fetched.
+        OutputError: They cannot be written there.
+    """
+    tasks = with_stamps([SlideTask.of_row(row) for row in manifest.rows])
+    if not any(task.remote for task in tasks):
+        return manifest
+    rows, problems = [], list(manifest.problems)
+    for k, (row, task) in enumerate(zip(manifest.rows, tasks, strict=True), start=1):
+        local = folder / task.slide_id / task.path.name.partition("?")[0]
+        try:
+            there = task.remote is None or (local.exists() and local.stat().st_size == _bytes_of(task))
+            path = (row.path if task.remote is None else local) if there else fetch(task, folder).path
+            rows.append(replace(row, path=path))
+        except SlideOpenError as error:
+            problems.append(f"line {row.line}: {error}")
+        progress("fetching slides", k, len(tasks))
+    fetched = replace(manifest, path=folder / "manifest.csv", rows=tuple(rows), problems=tuple(problems))
+    raise_problems(fetched, fetched.problems)
+    write_manifest(fetched)
+    return fetched
 
 
 class _FetchError(Exception):
