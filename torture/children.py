@@ -19,8 +19,8 @@ from typing import Any, Self
 CPU_S = 20
 """Processor time that a command may take."""
 
-WALL_S = 120
-"""Time by the clock, on a machine that may be busy; only waiting takes it without processor time."""
+WALL_S = 600
+"""Time by the clock, which only waiting for ever takes, even on a machine that has much else to do."""
 
 MEMORY_BYTES = 2 << 30
 """Resident memory that a command may take."""

@@ -8,7 +8,7 @@ from he2her2.cohort.engine import SlideEngine, require_all
 from he2her2.cohort.feature_worker import FeatureFile, FeatureRegion, FeatureStore, FeatureWorker
 from he2her2.cohort.leaks import UNREAD, find_leaks, refuse_chosen_with, refuse_leaks
 from he2her2.cohort.ledger import Ledger, ResultStore
-from he2her2.cohort.likeness import ALIKE, THUMBNAIL_PX, likeness, print_of
+from he2her2.cohort.likeness import ALIKE, THUMBNAIL_PX, alike_pairs, likeness, print_of
 from he2her2.cohort.local_workers import LocalWorkers, usable_cores, usual_number, visible_gpus
 from he2her2.cohort.remote_slides import Staging, fetch_manifest, sweep_staged
 from he2her2.cohort.run_status import RunStatus, read_status
@@ -48,6 +48,7 @@ __all__ = [
     "TaskOutcome",
     "ThisProcess",
     "Worker",
+    "alike_pairs",
     "annotation_file",
     "annotation_lines",
     "fetch_manifest",

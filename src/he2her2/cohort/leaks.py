@@ -9,23 +9,23 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
 
-import numpy as np
-
 from he2her2.cohort.engine import SlideEngine
-from he2her2.cohort.likeness import ALIKE, THUMBNAIL_PX, TissuePrint, likeness, print_of
+from he2her2.cohort.likeness import THUMBNAIL_PX, TissuePrint, alike_pairs, print_of
 from he2her2.cohort.tasks import SlideTask
 from he2her2.errors import ManifestError, MppError
 from he2her2.manifest import Manifest, SlideRow, near_groups, patient_key, patients_used, shared_patients
-from he2her2.results import Failure
+from he2her2.results import Failure, FileStamp
 from he2her2.slides import open_slide
 
 UNREAD = "not compared for its tissue: "
 """Beginning of the line of a slide that could not be read."""
 
 _PROBED = 1 << 16  # bytes at each end of a file
+_MOST_KEPT = 512  # prints, of 100 kB each
 _ANY_MPP = 0.25  # for a thumbnail of a fixed size in px, any will do
 
 
@@ -212,6 +212,8 @@ def _prints(places: Sequence[NamedSlide], workers: int | None) -> tuple[dict[Pat
     for task, found in engine.run([*tasks.values()], _print_of):
         if isinstance(found, Failure):
             unread.append(f"{UNREAD}{found}")
+        elif not found.comparable:
+            unread.append(f"{UNREAD}{task.slide_id}: it shows too little tissue to tell it from another's")
         else:
             prints[task.path] = found
     return prints, unread
@@ -220,27 +222,26 @@ def _prints(places: Sequence[NamedSlide], workers: int | None) -> tuple[dict[Pat
 def _print_of(task: SlideTask) -> TissuePrint:
     """The print of a slide; a thumbnail of a fixed size in px needs no true scale."""
     try:
-        return _print_at(task.path, task.mpp)
+        return _print_at(task.path, task.mpp, task.inputs.slide)
     except MppError:
-        return _print_at(task.path, _ANY_MPP)
+        return _print_at(task.path, _ANY_MPP, task.inputs.slide)
 
 
-def _print_at(path: Path, mpp: float | None) -> TissuePrint:
+@lru_cache(maxsize=_MOST_KEPT)
+def _print_at(path: Path, mpp: float | None, _stamp: FileStamp | None) -> TissuePrint:
+    """The print of a file as it is now; the folds of a training ask for the same ones again."""
     with open_slide(path, mpp=mpp) as slide:
         return print_of(slide.thumbnail(max(slide.size_l0) * slide.mpp / THUMBNAIL_PX))
 
 
 def _alike(places: Sequence[NamedSlide], prints: Mapping[Path, TissuePrint]) -> Iterator[Leak]:
     """The same tissue in two files, unless they are one patient's on one side."""
-    seen = [place for place in places if place.row.path in prints and prints[place.row.path].any()]
-    if len(seen) < 2:
-        return
-    stack = np.stack([prints[place.row.path] for place in seen])
-    for i, j in zip(*np.nonzero(np.triu(likeness(stack, stack) >= ALIKE, k=1)), strict=True):
+    seen = [place for place in places if place.row.path in prints]
+    for i, j, n in alike_pairs([prints[place.row.path] for place in seen]):
         first, second = seen[i], seen[j]
         same_patient = patient_key(first.row.patient_id) == patient_key(second.row.patient_id)
         if _matters(first, second) and not same_patient:
-            yield Leak("tissue", first, second, "the same tissue")
+            yield Leak("tissue", first, second, f"the same tissue ({n} landmarks agree)")
 
 
 def _matters(first: NamedSlide, second: NamedSlide) -> bool:
