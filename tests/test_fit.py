@@ -318,6 +318,7 @@ def test_ties_of_the_best_epoch():
     assert best("first") == [True, True, False, False, False]
     assert best("last") == [True, True, True, True, False]
     assert best("lowest-loss") == [True, True, True, False, False]
+    assert best("last-epoch") == [True] * 5
 
 
 def test_the_learning_rate_rises_and_falls():

@@ -52,7 +52,7 @@ class Fitted:
         best: Checkpoint of the best epoch; the last one's where nothing was validated.
         last: Checkpoint of the last epoch.
         history: Figures of each epoch, as in `logs/metrics.csv`.
-        keep: Rule that picks one of equally good epochs.
+        keep: Rule that picks the epoch.
     """
 
     best: Path
@@ -89,7 +89,7 @@ def fit(
             overfitting, by the first of several processes only.
         epochs: Number of epochs in all, those before a stop counted.
         seed: Of the random numbers that the module itself draws.
-        keep: Rule that picks one of equally good epochs.
+        keep: Rule that picks the epoch.
 
     Raises:
         ConfigError: The hardware asked for is not there or cannot do it.
@@ -184,7 +184,7 @@ class Keeper(Checkpoint):  # checkpoints hold its state under this name
 
     Attributes:
         folder: Of the run.
-        keep: Rule that picks one of equally good epochs; none keeps the last alone.
+        keep: Rule that picks the epoch; none keeps the last alone.
         say: Called with a line about overfitting, once.
         history: Figures of each epoch.
     """
@@ -235,16 +235,18 @@ class Keeper(Checkpoint):  # checkpoints hold its state under this name
 
 
 def _is_best(history: Sequence[Mapping[str, float]], keep: Keep) -> bool:
-    """True where the last epoch has the best validation accuracy of all and wins the ties.
+    """True where the last epoch is the one to keep: it has the best validation accuracy of all and wins the ties.
 
     On few slides an early epoch may be as accurate as later ones, at a loss that shows little confidence: that the
     lowest loss wins is our choice.
 
     Example:
         >>> epochs = [{"val_accuracy": 0.7, "val_loss": 0.6}, {"val_accuracy": 0.7, "val_loss": 0.4}]
-        >>> [_is_best(epochs, keep) for keep in ("first", "last", "lowest-loss")]
-        [False, True, True]
+        >>> [_is_best(epochs, keep) for keep in ("first", "last", "lowest-loss", "last-epoch")]
+        [False, True, True, True]
     """
+    if keep == "last-epoch":
+        return True
     *earlier, now = ((row["val_accuracy"], -row["val_loss"] if keep == "lowest-loss" else 0.0) for row in history)
     return all(now >= value if keep == "last" else now > value for value in earlier)
 
@@ -261,7 +263,7 @@ def _overfitting(history: list[dict[str, float]]) -> str | None:
     return (
         f"overfitting: validation loss rose from {best['val_loss']:.4f} (epoch {best['epoch']:.0f}) to "
         f"{now['val_loss']:.4f} (epoch {now['epoch']:.0f}) while training loss fell from {best['train_loss']:.4f} to "
-        f"{now['train_loss']:.4f}; the best epoch is kept"
+        f"{now['train_loss']:.4f}"
     )
 
 

@@ -28,8 +28,9 @@ Schedule: TypeAlias = Literal["constant", "cosine"]
 SelectionRule: TypeAlias = Literal["hard", "straight-through", "perturbed"]
 """How gradients pass the selection of tiles in training: through the selected scores alone, a soft sort, or noise."""
 
-Keep: TypeAlias = Literal["first", "last", "lowest-loss"]
-"""Rule that picks one of several epochs with the same best validation accuracy."""
+Keep: TypeAlias = Literal["first", "last", "lowest-loss", "last-epoch"]
+"""Epoch that is kept: of those with the best validation accuracy the first, the last or that of the lowest loss; or the
+very last epoch, whatever its accuracy."""
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -104,8 +105,8 @@ class TileTraining:
         val_tiles_per_class: Validation tiles of each class.
         tissue_by_score: Find tissue by brightness on slides of 0 and 1+ and by saturation on those of 2+ and 3+, as the
             paper does; else by brightness on all IHC slides, so that tiles never depend on the score.
-        keep: Rule that picks one of equally good epochs. Keeping the best epoch is a choice of ours under every preset:
-            the paper says so of the slide stage only.
+        keep: Epoch that is kept. Keeping the best one is a choice of ours under every preset: the paper says so of the
+            slide stage only; "last-epoch" takes the validation tiles for nothing but the log.
     """
 
     epochs: PositiveInt = 24
@@ -137,7 +138,7 @@ class SlideTraining:
         crop_px: Side of random crops for training; none is the whole tile.
         accumulate: Slides whose gradients are summed for a step.
         alternate: Negative and positive slides take turns, those of the smaller class are repeated.
-        keep: Rule that picks one of equally good epochs.
+        keep: Epoch that is kept.
         freeze_cnn: Keep the tile CNN fixed; only the aggregator learns.
         beta_start: Sharpness of soft-argmax in the first epoch; it rises geometrically to `scoring.beta`, or to the own
             of ranked-features. None: always that.

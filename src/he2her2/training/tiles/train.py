@@ -241,7 +241,8 @@ def _missing_scores(train: DrawnTiles) -> tuple[str, ...]:
 def _recipe(data: TileData, config: Config, settings: TileTraining, folds: int) -> str:
     """The training in words."""
     start = f"from the weights in {data.init.name}" if data.init else f"from random weights (seed {settings.seed})"
-    kept = "the last epoch" if folds else "the epoch of the best validation accuracy"
+    last = folds or settings.keep == "last-epoch"
+    kept = "the last epoch" if last else "the epoch of the best validation accuracy"
     return (
         f"he2her2 train tiles, preset {config.preset}, {start}, cross-entropy, {kept} kept; "
         f"{json.dumps(asdict(settings), sort_keys=True)}"
