@@ -46,10 +46,9 @@ def test_records_are_joined(trainings, place, command_line):
     assert code == 0
     assert "tumour_cnn, tile_cnn; on record are 2 patients of training and 1 of validation" in out
     assert "caution" not in out
-    assert json.loads((trainings / "w" / "patients.json").read_text()) == {
-        "training_patients": sorted([ANN, CYD]),
-        "validation_patients": [BOB],
-    }
+    record = json.loads((trainings / "w" / "patients.json").read_text())
+    assert sorted(record.pop("networks")) == ["tile_cnn", "tumour_cnn"]
+    assert record == {"training_patients": sorted([ANN, CYD]), "validation_patients": [BOB]}
     for role in ("tumour_cnn", "tile_cnn"):
         verify(trainings / "w" / role, read_card(trainings / "w" / role, role))
     assert provenance_limitations(trainings / "w") == ()
@@ -71,6 +70,22 @@ def test_a_network_without_record_is_told_and_stays_told(trainings, networks, co
         assert CYD in used.trained
         assert "never recorded" in provenance_limitations(trainings / folder)[0]
     assert ANN in patients_used(trainings / "next").trained
+
+
+def test_a_network_that_was_copied_by_hand_is_told(trainings, networks, tmp_path):
+    """The record beside it is of other networks, so its patients are unknown; one of the same bytes is known."""
+    join_weights({"tile_cnn": trainings / "b"}, trainings / "w")
+    assert patients_used(trainings / "w").complete
+
+    shutil.copytree(networks / "tumour_cnn", trainings / "w" / "tumour_cnn")
+    assert patients_used(trainings / "w").unrecorded == ("tumour_cnn",)
+    assert "never recorded" in provenance_limitations(trainings / "w")[0]
+
+    shutil.rmtree(trainings / "w" / "tumour_cnn")
+    shutil.rmtree(trainings / "w" / "tile_cnn")
+    other = initial_weights(STRIDED_TILE_CNN, seed=1)
+    save_weights(trainings / "w" / "tile_cnn", Card(STRIDED_TILE_CNN, trained=True, notice=""), other)
+    assert patients_used(trainings / "w").unrecorded == ("tile_cnn",)
 
 
 def test_a_start_without_any_record_is_told(networks, tmp_path):

@@ -46,6 +46,7 @@ from he2her2.manifest.used_patients import (
     recorded_patients,
     shared_patients,
     write_patients,
+    write_record,
 )
 
 __all__ = [
@@ -101,4 +102,5 @@ __all__ = [
     "write_labelled_table",
     "write_manifest",
     "write_patients",
+    "write_record",
 ]

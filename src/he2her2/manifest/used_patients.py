@@ -15,6 +15,7 @@ PATIENTS_FILE = "patients.json"
 
 _KEYS = ("training_patients", "validation_patients")
 _UNRECORDED = "networks_without_record"
+_NETWORKS = "networks"
 _DIGITS = 32
 
 
@@ -83,7 +84,27 @@ def write_patients(weights: Path, own: Mapping[str, str | list[str]], parents: I
     unrecorded = {parent.name for parent, found in used.items() if not found.sources}
     if unrecorded:
         merged[_UNRECORDED] = sorted({*merged.get(_UNRECORDED, ()), *unrecorded})
-    write_json(weights / PATIENTS_FILE, {**own, **merged}, ascii_only=True)
+    write_record(weights, {**own, **merged})
+
+
+def write_record(weights: Path, record: Mapping[str, str | list[str]]) -> None:
+    """Write a record into a folder of weights, with the networks that it is of: others may be copied there later.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    write_json(weights / PATIENTS_FILE, {**record, _NETWORKS: _networks_in(weights)}, ascii_only=True)
+
+
+def _networks_in(weights: Path) -> dict[str, str]:
+    """By its folder, the SHA-256 of each network of a folder of weights, as its card states it."""
+    found = {}
+    for card in sorted(weights.glob("*/card.json")):
+        try:
+            found[card.parent.name] = str(read_json(card)["files"]["model.onnx"]["sha256"])
+        except (OSError, ValueError, LookupError, TypeError):  # no card of a network with files
+            continue
+    return found
 
 
 def _merged(records: Sequence[Mapping[str, str | list[str]]]) -> dict[str, list[str]]:
@@ -143,6 +164,11 @@ def patients_used(folder: Path) -> UsedPatients:
         found = read_patients_record(path)
         lists = [found[key] for key in _KEYS if key in found]
         unrecorded.update(found.get(_UNRECORDED, ()))
+        if _NETWORKS in found:
+            recorded = found[_NETWORKS].items()
+            unrecorded.update(
+                role for role, sha256 in _networks_in(path.parent).items() if (role, sha256) not in recorded
+            )
         if lists:
             hashes.update(one for names in lists for one in names)
             trained.update(found.get(_KEYS[0], ()))
@@ -188,6 +214,8 @@ def read_patients_record(path: Path) -> Mapping[str, Any]:
         found = read_json(path)
         for key in (*_KEYS, _UNRECORDED, "command"):
             _require_texts(key, found.get(key, []))
+        networks = found.get(_NETWORKS, {})
+        _require_texts(_NETWORKS, list(networks.values()) if isinstance(networks, dict) else None)
     except (OSError, ValueError) as error:
         raise ManifestError(
             [f"{path}: cannot be read ({error}), so the patients used in these weights are unknown"]

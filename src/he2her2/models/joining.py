@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from he2her2.errors import OutputError, WeightsError
-from he2her2.files import atomic, write_json
-from he2her2.manifest import PATIENTS_FILE, join_records
+from he2her2.files import atomic
+from he2her2.manifest import join_records, write_record
 from he2her2.models.card import Role
 from he2her2.models.weights import CARD_FILE, ONNX_FILE, TENSOR_FILE, read_card, verify
 
@@ -40,7 +40,7 @@ def join_weights(networks: Mapping[Role, Path], out: Path) -> dict[str, list[str
             (draft / role).mkdir()
             for name in (CARD_FILE, ONNX_FILE, TENSOR_FILE):
                 shutil.copyfile(source / name, draft / role / name)
-        write_json(draft / PATIENTS_FILE, record, ascii_only=True)
+        write_record(draft, record)
     return record
 
 
