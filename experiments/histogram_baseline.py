@@ -22,12 +22,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from he2her2.config import Config
+from he2her2.config import PAPER_THRESHOLD
 from he2her2.statistics import Estimate, auc_interval, balanced_accuracy, decision_interval, delong_difference
 
 RESULTS = Path(__file__).resolve().parent / "results"
 BINS = 16
-THRESHOLD = Config().adaptive.threshold
+THRESHOLD = PAPER_THRESHOLD
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from he2her2.config import Config, load_config
 from he2her2.files import atomic
 from he2her2.geometry import Mask, Size, TileGrid, l0_from_mask
 from he2her2.manifest import SlideRow, read_manifest
-from he2her2.method import Segmentation, infer, native_mpp, segment_slide
+from he2her2.method import Segmentation, infer, native_mpp, segment_slide, tumour_threshold
 from he2her2.models import Engine, load_cnn, softmax
 from he2her2.models.encoders.cnn import STRIDED_TILE_CNN
 from he2her2.preprocessing import read_annotation
@@ -79,7 +79,7 @@ def _agreement(slide: Slide, found: Segmentation, engine: Engine, config: Config
     centres = np.stack([columns[on_grid], rows[on_grid]], axis=1) + 0.5
     probability = score_points(slide, centres, found.px_l0, engine, config)
     adaptive = found.sampling.map[rows[on_grid], columns[on_grid]]
-    threshold = config.adaptive.threshold
+    threshold = tumour_threshold(engine.card, config.adaptive)
     return float(((probability >= threshold) == (adaptive >= threshold)).mean())
 
 

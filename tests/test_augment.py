@@ -3,16 +3,27 @@
 import numpy as np
 import pytest
 import torch
-from skimage.color import hed2rgb, rgb2hed
+from scipy.ndimage import gaussian_filter
+from skimage.color import hed2rgb, lab2rgb, rgb2hed, rgb2lab
 
 from he2her2.models.torch_engine import prepare_on_device
-from he2her2.training.augmentation import _crops, _relit, _restained, _turned, augmented_channels
+from he2her2.training.augmentation import (
+    _blurred,
+    _crops,
+    _recoloured,
+    _relit,
+    _restained,
+    _turned,
+    _zoomed,
+    augmented_channels,
+)
 from he2her2.training.settings import Augmentation
 
 RNG = np.random.default_rng(0)
 PIXELS = torch.from_numpy(RNG.integers(0, 256, (16, 12, 12, 3), np.uint8))
-UNIFORM = torch.from_numpy(RNG.random((16, 8), np.float32))
+UNIFORM = torch.from_numpy(RNG.random((16, 27), np.float32))
 FULL = Augmentation(dihedral=True, brightness=0.1, contrast=0.2, stain=0.2)
+STRONG = Augmentation(dihedral=True, stain=0.6, stain_vectors=0.1, lab=1, grey=0.3, blur=1.6, zoom=0.1)
 
 
 @pytest.mark.parametrize("colour", ["rgb", "yuv", "yuv-uint8", "lightness", "lightness-uint8", "haematoxylin-dab"])
@@ -26,14 +37,14 @@ def test_nothing_asked_for_is_the_network_s_own_input(colour):
 @pytest.mark.parametrize("colour", ["rgb", "yuv", "yuv-uint8", "lightness", "lightness-uint8", "haematoxylin-dab"])
 def test_colours_that_do_not_vary_stay(colour):
     """The way through floats that colour augmentation takes gives the same channels where nothing changes."""
-    still = torch.full((16, 8), 0.5)
+    still = torch.full((16, 27), 0.5)
 
     found = augmented_channels(PIXELS, still, Augmentation(brightness=0.1, contrast=0.1, stain=0.1), colour)
 
     torch.testing.assert_close(found, prepare_on_device(PIXELS, colour), rtol=0, atol=4e-3)  # black is kept above 0
 
 
-@pytest.mark.parametrize("settings", [FULL, Augmentation(dihedral=True), Augmentation(stain=0.3)])
+@pytest.mark.parametrize("settings", [FULL, STRONG, Augmentation(dihedral=True), Augmentation(stain=0.3)])
 def test_a_tile_does_not_depend_on_its_batch(settings):
     """Each is varied by its own random numbers alone."""
     whole = augmented_channels(PIXELS, UNIFORM, settings, "rgb", crop_px=8)
@@ -47,7 +58,7 @@ def test_a_tile_does_not_depend_on_its_batch(settings):
 def test_the_eight_turns():
     """Every random number gives one of the eight flips and quarter turns, and each comes."""
     tile = PIXELS[:1]
-    uniform = torch.zeros(8, 8)
+    uniform = torch.zeros(8, 27)
     uniform[:, 0] = torch.arange(8) / 8
     eight = [tile[0].rot90(k, (0, 1)) for k in range(4)]
     eight += [turned.flip(1) for turned in eight]
@@ -61,7 +72,7 @@ def test_the_eight_turns():
 
 def test_crops_are_parts_of_their_tile():
     """Every crop is found in its tile, first and last places included."""
-    uniform = torch.zeros(3, 8)
+    uniform = torch.zeros(3, 27)
     uniform[1] = 0.9999
     uniform[2, 1] = 0.5  # to the right, not down
 
@@ -100,3 +111,68 @@ def test_contrast_keeps_the_mean_and_brightness_moves_it():
 
     torch.testing.assert_close(found[0].mean(dim=(1, 2)), channels[0].mean(dim=(1, 2)))
     torch.testing.assert_close(found[1], channels[1] + 0.1)
+
+
+def test_mean_and_spread_in_lab_are_drawn_anew():
+    """As scikit-image's LAB, moved and scaled about its mean; colours that no screen shows are cut."""
+    rgb = torch.from_numpy(RNG.uniform(0.3, 0.7, (2, 6, 6, 3)))
+    shift = torch.tensor([[3.0, -4.0, 5.0], [0.0, 0.0, 0.0]]).double()
+    scale = torch.tensor([[1.2, 0.8, 1.1], [1.0, 1.0, 1.0]]).double()
+    lab = rgb2lab(rgb.numpy())
+    mean = lab.mean(axis=(1, 2), keepdims=True)
+
+    found = _recoloured(rgb, shift, scale)
+
+    expected = lab2rgb((lab - mean) * scale.numpy()[:, None, None] + mean + shift.numpy()[:, None, None])
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-4)
+    np.testing.assert_allclose(found[1], rgb[1], atol=1e-4)
+
+
+def test_another_laboratory_s_stain_colours():
+    """Changed vectors with unchanged amounts keep glass white, and what no stain covers; unchanged ones nothing."""
+    rgb = torch.from_numpy(RNG.uniform(0.2, 0.9, (3, 4, 4, 3)).astype(np.float32))
+    rgb[:, 0, 0] = 1
+    none = torch.zeros(3, 3)
+
+    same = _restained(rgb, none, torch.zeros(3, 3, 3))
+    other = _restained(rgb, none, torch.from_numpy(RNG.uniform(-0.1, 0.1, (3, 3, 3)).astype(np.float32)))
+
+    torch.testing.assert_close(same, rgb)
+    torch.testing.assert_close(other[:, 0, 0], rgb[:, 0, 0])
+    assert (other - rgb).abs().amax(dim=(1, 2, 3)).min() > 0.01
+
+
+def test_blur_is_a_gaussian_of_each_tile_s_own():
+    """As scipy's inside the tile; 0 changes nothing."""
+    rgb = torch.from_numpy(RNG.random((2, 24, 24, 3), np.float32))
+
+    found = _blurred(rgb, torch.tensor([0.0, 1.5]), 1.5)
+
+    torch.testing.assert_close(found[0], rgb[0])
+    expected = gaussian_filter(rgb[1].numpy(), (1.5, 1.5, 0), truncate=3.4)
+    np.testing.assert_allclose(found[1, 8:-8, 8:-8], expected[8:-8, 8:-8], atol=3e-3)
+
+
+def test_zoom_is_about_the_middle():
+    """A square of 8 px is one of 4 px at twice the field; at 1 nothing changes."""
+    rgb = torch.zeros(2, 16, 16, 3)
+    rgb[:, 4:12, 4:12] = 1
+
+    same, half = _zoomed(rgb, torch.tensor([1.0, 2.0]))
+
+    torch.testing.assert_close(same, rgb[0])
+    assert half[6:10, 6:10].min() == 1
+    assert half[3:5, :, 0].sum() == 0
+
+
+def test_a_share_of_tiles_is_grey():
+    """About as many as asked for, and only those lose their colour."""
+    tiles = PIXELS[:1].expand(400, -1, -1, -1)
+    uniform = torch.from_numpy(RNG.random((400, 27), np.float32))
+
+    found = augmented_channels(tiles, uniform, Augmentation(grey=0.25), "rgb")
+
+    spread = found.amax(dim=1) - found.amin(dim=1)
+    grey = spread.amax(dim=(1, 2)) < 1e-6
+    assert 70 <= grey.sum() <= 130
+    torch.testing.assert_close(found[~grey], prepare_on_device(tiles[~grey], "rgb"))

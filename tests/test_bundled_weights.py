@@ -9,7 +9,7 @@ from safetensors.numpy import load_file
 from he2her2.config import PRESETS, load_config
 from he2her2.geometry import mask_size
 from he2her2.manifest import patients_used
-from he2her2.method import find_tissue, find_tumour, thumbnail_on_raster
+from he2her2.method import find_tissue, find_tumour, thumbnail_on_raster, tumour_threshold
 from he2her2.models import load_cnn, load_slide_model, read_card, trained_folder, verify
 from he2her2.models.export import save_weights
 from he2her2.models.slide_model import BUNDLED, BUNDLED_IHC
@@ -98,8 +98,9 @@ def test_the_tumour_network_finds_a_phantoms_tumour(tmp_path):
     with open_slide(tmp_path / "phantom.tif") as slide:
         size = mask_size(slide.size_l0, 32.0)
         tissue, _ = find_tissue(thumbnail_on_raster(slide, 32.0, size), config.tissue, config.quality)
-        sampling = find_tumour(slide, load_cnn(BUNDLED, "tumour_cnn", config), size, 32.0, config)
-    found = (sampling.map >= config.adaptive.threshold) & tissue
+        engine = load_cnn(BUNDLED, "tumour_cnn", config)
+        sampling = find_tumour(slide, engine, size, 32.0, config)
+    found = (sampling.map >= tumour_threshold(engine.card, config.adaptive)) & tissue
 
     dice = 2 * np.count_nonzero(found & truth.tumour) / (np.count_nonzero(found) + np.count_nonzero(truth.tumour))
 

@@ -14,7 +14,14 @@ from torch.nn import functional
 from he2her2.models import AGGREGATORS, InputSpec, soft_argmax
 from he2her2.models.aggregators import PAPER_MLP
 from he2her2.models.aggregators.tile_class_rules import TileClassRuleSpec
-from he2her2.models.encoders.cnn import COMPACT_TUMOUR_CNN, PAPER_TILE_CNN, PAPER_TUMOUR_CNN, STRIDED_TILE_CNN, Conv
+from he2her2.models.encoders.cnn import (
+    COMPACT_TUMOUR_CNN,
+    LITE0_TUMOUR_CNN,
+    PAPER_TILE_CNN,
+    PAPER_TUMOUR_CNN,
+    STRIDED_TILE_CNN,
+    Conv,
+)
 from he2her2.models.export import _graph_of, _write_onnx, session_of
 from he2her2.models.onnx_engine import new_session
 from he2her2.models.torch_modules import (
@@ -32,7 +39,7 @@ NARROW_TUMOUR_CNN = replace(  # the same family as the paper's, 144.8 M weights 
     convs=(Conv(8, kernel=8, pool="l2"),),
     hidden=(16,),
 )
-CNNS = [PAPER_TILE_CNN, STRIDED_TILE_CNN, COMPACT_TUMOUR_CNN, NARROW_TUMOUR_CNN]
+CNNS = [PAPER_TILE_CNN, STRIDED_TILE_CNN, COMPACT_TUMOUR_CNN, LITE0_TUMOUR_CNN, NARROW_TUMOUR_CNN]
 
 
 def lively_weights(spec):
@@ -119,6 +126,48 @@ def test_the_tumour_cnn_restated():
     x = x @ w["fc_layers.1.weight"].T + w["fc_layers.1.bias"]
 
     assert_same_logits(x.numpy(), logits_by_torch(NARROW_TUMOUR_CNN, weights, rows))
+
+
+def test_the_lite0_tumour_cnn_restated():
+    """Stem, eleven inverted bottlenecks with shortcuts where the shape stays, mean, one matrix."""
+    weights, rows = lively_weights(LITE0_TUMOUR_CNN), some_input(LITE0_TUMOUR_CNN, n=2)
+    w = {name: torch.from_numpy(tensor) for name, tensor in weights.items()}
+    stages = iter(range(33))
+
+    def stage(x, stride=1, groups=1):
+        k = next(stages)
+        kernel, norm = w[f"conv_layers.{k}.weight"], f"norm_layers.{k}."
+        x = functional.conv2d(x, kernel, w[f"conv_layers.{k}.bias"], stride, kernel.shape[-1] // 2, groups=groups)
+        return functional.batch_norm(
+            x, w[norm + "running_mean"], w[norm + "running_var"], w[norm + "weight"], w[norm + "bias"]
+        )
+
+    x = stage(torch.from_numpy(rows), stride=2).relu()
+    x = stage(stage(x, groups=32).relu())
+    for n_out, stride in ((24, 2), (24, 1), (40, 2), (40, 1), (80, 2), (80, 1), (80, 1), (112, 1), (112, 1), (112, 1)):
+        before, hidden = x, 6 * x.shape[1]
+        x = stage(stage(stage(x).relu(), stride, hidden).relu())
+        assert x.shape[1] == n_out
+        x = x + before if x.shape == before.shape else x
+    x = functional.linear(x.mean(dim=(2, 3)), w["fc_layers.0.weight"], w["fc_layers.0.bias"])
+
+    assert_same_logits(x.numpy(), logits_by_torch(LITE0_TUMOUR_CNN, weights, rows))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"groups": 3}, "no multiples of 3"),
+        ({"shortcut": 2}, "no output of its shape 2 stages before"),
+        ({"shortcut": 9}, "no output of its shape 9 stages before"),
+    ],
+)
+def test_a_stage_that_cannot_be(change, words):
+    """Groups that do not divide the channels; a shortcut to another shape, or to before the first stage."""
+    convs = (*LITE0_TUMOUR_CNN.convs[:1], replace(LITE0_TUMOUR_CNN.convs[2], **change))
+
+    with pytest.raises(ValueError, match=words):
+        replace(LITE0_TUMOUR_CNN, convs=convs)
 
 
 @pytest.mark.parametrize("spec", [*CNNS, PAPER_MLP], ids=lambda spec: spec.name)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import distributed
 
-from he2her2.training.sampling import EpochSampler, alternating, in_sequence, shuffled
+from he2her2.training.sampling import EpochSampler, alternating, balanced, in_sequence, shuffled
 
 
 def epoch_of(sampler, epoch):
@@ -82,3 +82,33 @@ def test_validation_is_not_shared_out(monkeypatch):
     batches = epoch_of(EpochSampler(in_sequence(5), 2, seed=0, share=False), 0)
 
     assert [draw.index.tolist() for draw in batches] == [[0, 1], [2, 3], [4]]
+
+
+@given(sizes=st.lists(st.tuples(st.integers(0, 60), st.integers(1, 60)), min_size=1, max_size=4))
+def test_sources_and_classes_are_balanced(sizes):
+    """A source is drawn by the square root of its size, its classes equally often, small ones again and again."""
+    sources = np.concatenate([np.full(a + b, k) for k, (a, b) in enumerate(sizes)])
+    labels = np.concatenate([np.repeat([0, 1], pair) for pair in sizes])
+
+    drawn = balanced(sources, labels)(np.random.default_rng(0))
+
+    n, roots = len(labels), np.sqrt([a + b for a, b in sizes])
+    assert len(drawn) == n
+    for k, (other, _) in enumerate(sizes):
+        share = n * roots[k] / roots.sum()
+        of_class = [np.count_nonzero((sources[drawn] == k) & (labels[drawn] == label)) for label in (0, 1)]
+        assert abs(sum(of_class) - share) <= 4
+        assert not other or abs(of_class[0] - of_class[1]) <= 4
+
+
+def test_an_epoch_s_first_random_numbers_are_those_of_always():
+    """Numbers for colour were added beside them: a training without colour augmentation is what it was."""
+    sampler = EpochSampler(shuffled(10), 4, seed=7)
+    rng = np.random.default_rng((7, 2))
+    order, uniform = rng.permutation(10), rng.random((10, 8), np.float32)
+
+    drawn = epoch_of(sampler, 2)
+
+    np.testing.assert_array_equal(np.concatenate([draw.index for draw in drawn]), order)
+    np.testing.assert_array_equal(np.concatenate([draw.uniform[:, :8] for draw in drawn]), uniform)
+    assert all(draw.uniform.shape[1] == 27 for draw in drawn)

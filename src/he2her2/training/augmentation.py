@@ -1,8 +1,11 @@
-"""Random augmentation of training tiles: flips, crops, brightness, stain. Functions of pixels and random numbers."""
+"""Random augmentation of training tiles: flips, crops, colour, sharpness. Functions of pixels and random numbers."""
+
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from he2her2.models import YUV_FROM_RGB, Colour
 from he2her2.models.torch_engine import haematoxylin_dab_on_device, prepare_on_device, yuv_uint8_on_device
@@ -12,8 +15,21 @@ from he2her2.training.settings import Augmentation
 _RGB_FROM_HED = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
 _HED_FROM_RGB = np.linalg.inv(_RGB_FROM_HED)
 _DARKEST = 1 / 255
+_LEAST_DENSITY = 0.01  # of a stain in any channel: no stain makes a slide brighter
+_UNCHANGED = Augmentation()
 _TURN, _CROP_X, _CROP_Y, _BRIGHTNESS, _CONTRAST = range(5)
 _STAIN = slice(5, 8)
+_ZOOM, _BLURRED, _BLUR, _GREY = range(8, 12)
+_VECTORS, _LAB_MEAN, _LAB_SPREAD = slice(12, 21), slice(21, 24), slice(24, 27)
+_LAB_SHIFT = (12.0, 9.0, 9.0)
+_LAB_SCALE = 0.25
+_BLUR_REACH = 3  # standard deviations
+
+# sRGB (IEC 61966-2-1) to CIE XYZ, and the white of D65: as skimage.color.
+_XYZ_FROM_RGB = np.array(
+    [[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]]
+)
+_WHITE = np.array([0.95047, 1.0, 1.08883])
 
 
 def augmented_channels(
@@ -23,7 +39,7 @@ def augmented_channels(
 
     Args:
         pixels: (n, s, s, 3) uint8.
-        uniform: (n, 8) random numbers in [0, 1), of `sampling.Draw`.
+        uniform: (n, 27) random numbers in [0, 1), of `sampling.Draw`.
         settings: Kinds and strengths of augmentation.
         colour: The network's channels.
         crop_px: Side of a random crop; none for the whole tile.
@@ -33,11 +49,22 @@ def augmented_channels(
     """
     pixels = pixels if crop_px is None else _crops(pixels, uniform, crop_px)
     pixels = _turned(pixels, uniform) if settings.dihedral else pixels
-    if not (settings.brightness or settings.contrast or settings.stain):
+    if settings == replace(_UNCHANGED, dihedral=settings.dihedral):
         return prepare_on_device(pixels, colour)
     rgb = pixels.float() / 255  # (n, h, w, 3)
-    if settings.stain:
-        rgb = _restained(rgb, _signed(uniform[:, _STAIN]) * settings.stain)
+    if settings.zoom:
+        rgb = _zoomed(rgb, (_signed(uniform[:, _ZOOM]) * settings.zoom).exp())
+    if settings.stain or settings.stain_vectors:
+        turn = _signed(uniform[:, _VECTORS]).view(-1, 3, 3) * settings.stain_vectors
+        rgb = _restained(rgb, _signed(uniform[:, _STAIN]) * settings.stain, turn)
+    if settings.lab:
+        shift = _signed(uniform[:, _LAB_MEAN]) * uniform.new_tensor(_LAB_SHIFT) * settings.lab
+        rgb = _recoloured(rgb, shift, (_signed(uniform[:, _LAB_SPREAD]) * _LAB_SCALE * settings.lab).exp())
+    if settings.grey:
+        grey = uniform[:, _GREY, None, None, None] < settings.grey
+        rgb = torch.where(grey, rgb.mean(dim=3, keepdim=True).expand_as(rgb), rgb)
+    if settings.blur:
+        rgb = _blurred(rgb, uniform[:, _BLUR] * settings.blur * (uniform[:, _BLURRED] < 1 / 2), settings.blur)
     channels = _channels(rgb, colour)  # (n, c, h, w)
     shift = _signed(uniform[:, _BRIGHTNESS]) * settings.brightness
     scale = 1 + _signed(uniform[:, _CONTRAST]) * settings.contrast
@@ -67,12 +94,66 @@ def _turned(pixels: Tensor, uniform: Tensor) -> Tensor:
     return out
 
 
-def _restained(rgb: Tensor, change: Tensor) -> Tensor:
-    """Scale each stain's concentration by 1 + change (Tellez et al., 2018).
+def _zoomed(rgb: Tensor, factor: Tensor) -> Tensor:
+    """Enlarge (below 1) or reduce (above 1) (n, h, w, 3) tiles by (n,) factors, mirrored at their borders."""
+    n, height, width = rgb.shape[:3]
+    theta = rgb.new_zeros((n, 2, 3))
+    theta[:, 0, 0] = theta[:, 1, 1] = factor
+    grid = functional.affine_grid(theta, [n, 3, height, width], align_corners=False)
+    channels = rgb.permute(0, 3, 1, 2)
+    zoomed = functional.grid_sample(channels, grid, padding_mode="reflection", align_corners=False)
+    return zoomed.permute(0, 2, 3, 1)
+
+
+def _blurred(rgb: Tensor, sigma: Tensor, largest: float) -> Tensor:
+    """Blur each tile by a Gaussian of its own standard deviation in px: (n, h, w, 3) by (n,); 0 changes nothing."""
+    n, height, width = rgb.shape[:3]
+    reach = max(1, min(round(_BLUR_REACH * largest), height - 1, width - 1))
+    steps = torch.arange(-reach, reach + 1, device=rgb.device)
+    kernel = (-0.5 * (steps / sigma.clamp_min(1e-3)[:, None]) ** 2).exp()
+    kernel = (kernel / kernel.sum(dim=1, keepdim=True)).repeat_interleave(3, dim=0)  # (3 n, k)
+    planes = functional.pad(rgb.permute(0, 3, 1, 2), (reach,) * 4, mode="reflect")
+    planes = planes.reshape(1, 3 * n, height + 2 * reach, width + 2 * reach)
+    planes = functional.conv2d(planes, kernel[:, None, None, :], groups=3 * n)
+    planes = functional.conv2d(planes, kernel[:, None, :, None], groups=3 * n)
+    return planes.view(n, 3, height, width).permute(0, 2, 3, 1)
+
+
+def _recoloured(rgb: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """Move each tile's mean in LAB and scale its spread: (n, h, w, 3) by (n, 3) and (n, 3)."""
+    lab = _lab_of(rgb)
+    mean = lab.mean(dim=(1, 2), keepdim=True)
+    return _rgb_of((lab - mean) * scale[:, None, None] + mean + shift[:, None, None])
+
+
+def _lab_of(rgb: Tensor) -> Tensor:
+    """CIE LAB of sRGB in [0, 1]: (..., 3)."""
+    linear = torch.where(rgb > 0.04045, ((rgb.clamp_min(0.04045) + 0.055) / 1.055) ** 2.4, rgb / 12.92)
+    xyz = linear @ torch.as_tensor(_XYZ_FROM_RGB.T / _WHITE, dtype=rgb.dtype, device=rgb.device)
+    f = torch.where(xyz > 0.008856, xyz.clamp_min(0.008856) ** (1 / 3), 7.787 * xyz + 16 / 116)
+    x, y, z = f.unbind(dim=-1)
+    return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], dim=-1)
+
+
+def _rgb_of(lab: Tensor) -> Tensor:
+    """CIE LAB to sRGB in [0, 1], cut at its ends: (..., 3)."""
+    light, red_green, blue_yellow = lab.unbind(dim=-1)
+    y = (light + 16) / 116
+    f = torch.stack([y + red_green / 500, y, y - blue_yellow / 200], dim=-1)
+    xyz = torch.where(f > 0.2068966, f**3, (f - 16 / 116) / 7.787)
+    to_rgb = np.linalg.inv(_XYZ_FROM_RGB).T * _WHITE[:, None]
+    linear = (xyz @ torch.as_tensor(to_rgb, dtype=lab.dtype, device=lab.device)).clamp(0, 1)
+    rgb = torch.where(linear > 0.0031308, 1.055 * linear.clamp_min(0.0031308) ** (1 / 2.4) - 0.055, 12.92 * linear)
+    return rgb.clamp(0, 1)
+
+
+def _restained(rgb: Tensor, change: Tensor, turn: Tensor | None = None) -> Tensor:
+    """Scale each stain's concentration by 1 + change (Tellez et al., 2018), and change its colour.
 
     Args:
         rgb: (n, h, w, 3) in [0, 1].
         change: (n, 3) of haematoxylin, eosin and DAB.
+        turn: (n, 3, 3) what is added to their unit vectors; none for nothing.
 
     Returns:
         (n, h, w, 3) in [0, 1].
@@ -80,6 +161,11 @@ def _restained(rgb: Tensor, change: Tensor) -> Tensor:
     to_hed = torch.as_tensor(_HED_FROM_RGB, dtype=rgb.dtype, device=rgb.device)
     to_rgb = torch.as_tensor(_RGB_FROM_HED, dtype=rgb.dtype, device=rgb.device)
     change_rgb = to_hed @ (change[:, :, None] * to_rgb)  # (n, 3, 3): times density: the density to add
+    if turn is not None and turn.any():
+        length = to_rgb.norm(dim=1, keepdim=True)  # (3, 1)
+        vectors = (to_rgb / length + turn).clamp_min(_LEAST_DENSITY)
+        vectors = vectors / vectors.norm(dim=2, keepdim=True) * length
+        change_rgb = to_hed @ ((1 + change[:, :, None]) * vectors - to_rgb)
     density = -rgb.clamp_min(_DARKEST).log()  # (n, h, w, 3)
     added = (density.flatten(1, 2) @ change_rgb).view_as(density)
     return (-(density + added)).exp().clamp(0, 1)

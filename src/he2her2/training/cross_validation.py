@@ -50,6 +50,7 @@ class CnnTraining:
         threshold: See `classifier.CnnClassifier`.
         average: See `classifier.CnnClassifier`.
         keep: Rule that picks one of equally good epochs.
+        order: Order of an epoch's tiles; none is every tile once, in random order.
     """
 
     spec: CnnSpec
@@ -59,6 +60,7 @@ class CnnTraining:
     threshold: float | None = None
     average: float = 0.0
     keep: Keep = "lowest-loss"
+    order: Callable[[LabelledTiles], Order] | None = None
 
     def learn(self, tiles: TileSets, folder: Path) -> CnnClassifier:
         """Train one network; it comes back with the weights of the best epoch, or of the last one without validation.
@@ -74,7 +76,9 @@ class CnnTraining:
             val = self._loader(tiles.val, in_sequence(len(tiles.val)), share=False, workers=workers)
         fitted = fit(
             module,
-            self._loader(tiles.train, shuffled(len(tiles.train)), workers=workers),
+            self._loader(
+                tiles.train, self.order(tiles.train) if self.order else shuffled(len(tiles.train)), workers=workers
+            ),
             val,
             folder,
             self.execution,

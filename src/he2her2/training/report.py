@@ -66,6 +66,7 @@ def export(
     provenance: Provenance,
     ranking: RankingSettings | None = None,
     encoder: EncoderNote | None = None,
+    threshold: float | None = None,
 ) -> Card:
     """Write a trained network: ONNX, safetensors and card; an existing folder is replaced.
 
@@ -76,6 +77,7 @@ def export(
         provenance: For the card.
         ranking: Of an aggregator: the settings it was trained under.
         encoder: Of an aggregator on features: what gave them.
+        threshold: Of a tumour CNN: probability from which its map is tumour.
 
     Raises:
         ValueError: The network is not that of `spec`, or a weight is not finite.
@@ -90,6 +92,7 @@ def export(
         notice="; ".join(provenance.notices),
         ranking=ranking,
         encoder=encoder,
+        threshold=threshold,
         training_data=provenance.data,
         training_licence=provenance.licence,
         recipe=provenance.recipe,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import distributed
 from torch.utils.data import Sampler
 
-_N_UNIFORM = 8  # random numbers for each case, as `augmentation` needs them
+_N_UNIFORM, _N_COLOUR = 8, 19  # random numbers for each case, as `augmentation` needs them
 
 Order: TypeAlias = Callable[[np.random.Generator], NDArray[np.int64]]
 """Positions of an epoch's cases in the order in which they are seen; every epoch has the same number."""
@@ -25,7 +25,7 @@ class Draw:
 
     Attributes:
         index: (n,) positions of its cases.
-        uniform: (n, 8) random numbers in [0, 1) that augment each case.
+        uniform: (n, 27) random numbers in [0, 1) that augment each case.
     """
 
     index: NDArray[np.int64]
@@ -47,6 +47,20 @@ def alternating(labels: NDArray[Any]) -> Order:
     classes = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     wanted = max(map(len, classes))
     return lambda rng: np.stack([_repeated(cases, wanted, rng) for cases in classes], axis=1).ravel()
+
+
+def balanced(sources: NDArray[Any], labels: NDArray[Any]) -> Order:
+    """As many draws as there are cases: sources by the square root of their size, classes of each equally often."""
+    groups = [np.flatnonzero(sources == source) for source in np.unique(sources)]
+    parts, shares = list[NDArray[np.int64]](), list[float]()
+    for group in groups:
+        classes = np.unique(labels[group])
+        parts += [group[labels[group] == label] for label in classes]
+        shares += [np.sqrt(len(group)) / len(classes)] * len(classes)
+    counts = np.rint(np.array(shares) / sum(shares) * len(labels)).astype(int)
+    counts[counts.argmax()] += len(labels) - counts.sum()
+    drawn = list(zip(parts, counts.tolist(), strict=True))
+    return lambda rng: rng.permutation(np.concatenate([_repeated(cases, wanted, rng) for cases, wanted in drawn]))
 
 
 def _repeated(cases: NDArray[np.int64], wanted: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -93,6 +107,8 @@ class EpochSampler(Sampler[Draw]):
         rng = np.random.default_rng((self._seed, self._epoch))
         index = self._order(rng)
         uniform = rng.random((len(index), _N_UNIFORM), np.float32)
+        more = np.random.default_rng((self._seed, self._epoch, 1)).random((len(index), _N_COLOUR), np.float32)
+        uniform = np.concatenate([uniform, more], axis=1)
         several = self._share and distributed.is_available() and distributed.is_initialized()
         world, rank = (distributed.get_world_size(), distributed.get_rank()) if several else (1, 0)
         for start in range(0, len(index), self._batch_size):

@@ -33,6 +33,10 @@ Keep: TypeAlias = Literal["first", "last", "lowest-loss", "last-epoch"]
 very last epoch, whatever its accuracy."""
 
 
+Start: TypeAlias = Literal["random", "imagenet"]
+"""Initial weights: drawn from the seed, or EfficientNet-Lite0's of ImageNet (an extra) for networks of its stages."""
+
+
 @dataclass(frozen=True, config=_STRICT)
 class Augmentation:
     """Random changes of training tiles, drawn for each tile; validation tiles are never changed.
@@ -42,12 +46,24 @@ class Augmentation:
         brightness: Largest shift of values in [0, 1], up or down.
         contrast: Deviations from the tile's mean are scaled by 1 ± up to this value.
         stain: Haematoxylin and eosin (or DAB) are each scaled by 1 ± up to this value (Tellez et al., 2018).
+        stain_vectors: The colour of each stain, a unit vector of optical density, is changed by up to this value in
+            each channel, so that a tile is stained as by another laboratory.
+        lab: Mean and spread of a tile in LAB are drawn anew (as RandStainNA, Shen et al., 2022): at 1 the means move by
+            up to 12, 9 and 9, the spreads are scaled by exp(±0.25).
+        grey: Share of tiles without any colour.
+        blur: Half of the tiles are blurred by a Gaussian of up to this standard deviation, in px.
+        zoom: Tiles are enlarged or reduced by a factor of up to exp(±this value).
     """
 
     dihedral: bool = False
     brightness: Annotated[float, Ge(0), Le(0.5)] = 0.0
     contrast: Annotated[float, Ge(0), Le(0.9)] = 0.0
     stain: Annotated[float, Ge(0), Le(0.9)] = 0.0
+    stain_vectors: Annotated[float, Ge(0), Le(0.3)] = 0.0
+    lab: Annotated[float, Ge(0), Le(3)] = 0.0
+    grey: Annotated[float, Ge(0), Le(0.5)] = 0.0
+    blur: Annotated[float, Ge(0), Le(4)] = 0.0
+    zoom: Annotated[float, Ge(0), Le(0.5)] = 0.0
 
 
 _MILD = Augmentation(dihedral=True, brightness=0.05, contrast=0.1, stain=0.1)
@@ -70,6 +86,11 @@ class TumourTraining:
         patches_per_slide: Patches drawn from each slide of a manifest, half of them invasive where there is enough
             tumour.
         glass_share: Share of a slide's patches drawn from glass, which HASHI samples as well.
+        balance: Draw sources in proportion to the square root of their patches, and both classes of each equally often,
+            in place of every patch once.
+        start: Initial weights.
+        calibrate_on: Sources (names of patch sets, sites of manifests) on which a cross-validation sets the probability
+            to be 0.5 where both errors together are fewest; none leaves the probability as it is learned.
         val_share: Share of the patches used for validation, by whole patients, where neither folds nor a manifest
             define a split.
     """
@@ -85,6 +106,9 @@ class TumourTraining:
     crop_px: PositiveInt | None = None
     patches_per_slide: PositiveInt = 400
     glass_share: Annotated[float, Ge(0), Le(0.5)] = 0.05
+    balance: bool = False
+    start: Start = "random"
+    calibrate_on: tuple[str, ...] = ()
     val_share: Annotated[float, Gt(0), Le(0.5)] = 0.15
 
 

@@ -49,7 +49,7 @@ class CnnModule(Protocol):
 
 @dataclass(frozen=True, config=_STRICT)
 class Conv:
-    """One stage: convolution, batch norm if `norm`, ReLU and 2 x 2 pooling with stride 2 if `pool`.
+    """One stage: convolution, batch norm if `norm`, ReLU if `relu`, 2 x 2 pooling with stride 2 if `pool`, a shortcut.
 
     Attributes:
         channels: Filters.
@@ -58,6 +58,9 @@ class Conv:
         norm: Batch normalisation; folded into the convolution in the ONNX file.
         stride: Step of the filters.
         pool: `max`, or `l2` (root of the sum of squares), or `none`.
+        groups: Groups of channels that are convolved apart from each other; depthwise where each channel is one.
+        relu: Negative values become 0.
+        shortcut: The output of the stage so many stages before is added; 0 for none.
     """
 
     channels: _Width
@@ -66,6 +69,9 @@ class Conv:
     norm: bool = False
     stride: Annotated[int, Ge(1), Le(_MOST_KERNEL)] = 1
     pool: Pool = "max"
+    groups: _Width = 1
+    relu: bool = True
+    shortcut: Annotated[int, Ge(0), Le(_MOST_LAYERS)] = 0
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -95,12 +101,26 @@ class CnnSpec:
         side_um = self.input.side_px * self.input.mpp
         if side_um > _WIDEST_TILE_UM:
             raise ValueError(f"its tiles are {side_um:g} µm wide; at most {_WIDEST_TILE_UM} µm are read at once")
+        self._check_groups_and_shortcuts()
         sides = zip(self.convs, self.stage_sides, strict=True)
         largest = max(conv.channels * convolved**2 for conv, (convolved, _) in sides)
         if largest > _LARGEST_LAYER:
             raise ValueError(
                 f"a layer has {largest:.2g} values for one tile; at most {_LARGEST_LAYER:.2g} are computed"
             )
+
+    def _check_groups_and_shortcuts(self) -> None:
+        shapes = [(conv.channels, side) for conv, (_, side) in zip(self.convs, self.stage_sides, strict=True)]
+        for k, (n_in, conv) in enumerate(zip(self.widths, self.convs, strict=False)):
+            if n_in % conv.groups or conv.channels % conv.groups:
+                raise ValueError(f"stage {k}: {n_in} and {conv.channels} channels are no multiples of {conv.groups}")
+            if conv.shortcut and (conv.shortcut > k or shapes[k - conv.shortcut] != shapes[k]):
+                raise ValueError(f"stage {k}: there is no output of its shape {conv.shortcut} stages before")
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of the input and after each stage."""
+        return (self.input.n_channels, *(conv.channels for conv in self.convs))
 
     @property
     def signature(self) -> Signature:
@@ -154,16 +174,22 @@ class CnnSpec:
     @property
     def layers(self) -> tuple[Layer, ...]:
         """Nodes of the ONNX file, in order."""
-        found = []
-        inputs = (self.input.n_channels, *(conv.channels for conv in self.convs))
-        for k, (n_in, conv) in enumerate(zip(inputs, self.convs, strict=False)):
+        found, last = list[Layer](), list[int]()  # of each stage, its last layer
+        for k, (n_in, conv) in enumerate(zip(self.widths, self.convs, strict=False)):
             name, side = f"conv_layers.{k}", conv.kernel
-            tensors = {f"{name}.weight": (conv.channels, n_in, side, side), f"{name}.bias": (conv.channels,)}
-            attributes = {"kernel_shape": [side] * 2, "pads": [conv.padding] * 4, "strides": [conv.stride] * 2}
-            found += [Layer("Conv", attributes, tensors, f"norm_layers.{k}" if conv.norm else ""), Layer("Relu")]
+            shape = (conv.channels, n_in // conv.groups, side, side)
+            tensors = {f"{name}.weight": shape, f"{name}.bias": (conv.channels,)}
+            window = {"kernel_shape": [side] * 2, "pads": [conv.padding] * 4, "strides": [conv.stride] * 2}
+            attributes: dict[str, Any] = {**window, "group": conv.groups}
+            found.append(Layer("Conv", attributes, tensors, f"norm_layers.{k}" if conv.norm else ""))
+            if conv.relu:
+                found.append(Layer("Relu"))
             if conv.pool != "none":
                 operator = "MaxPool" if conv.pool == "max" else "LpPool"
                 found.append(Layer(operator, {"kernel_shape": [2, 2], "strides": [2, 2]}))
+            if conv.shortcut:
+                found.append(Layer("Add", added=last[k - conv.shortcut]))
+            last.append(len(found) - 1)
         if self.global_pool:
             found.append(Layer("GlobalAveragePool"))
         return (*found, Layer("Flatten"), *dense_layers("fc_layers", self.dense_widths))
@@ -172,14 +198,14 @@ class CnnSpec:
         """Torch module, a `CnnModule`, with torch's initial weights and tensors named as in the authors' files."""
         from torch import nn  # noqa: PLC0415  prediction does without torch
 
-        inputs = (self.input.n_channels, *(conv.channels for conv in self.convs))
         return _assemble(
             [
-                nn.Conv2d(n_in, conv.channels, conv.kernel, conv.stride, conv.padding)
-                for n_in, conv in zip(inputs, self.convs, strict=False)
+                nn.Conv2d(n_in, conv.channels, conv.kernel, conv.stride, conv.padding, groups=conv.groups)
+                for n_in, conv in zip(self.widths, self.convs, strict=False)
             ],
             [nn.BatchNorm2d(conv.channels) if conv.norm else nn.Identity() for conv in self.convs],
             [_pool_and_relu(conv) for conv in self.convs],
+            [conv.shortcut for conv in self.convs],
             nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()) if self.global_pool else nn.Flatten(),
             [nn.Linear(n_in, n_out) for n_in, n_out in pairwise(self.dense_widths)],
         )
@@ -197,13 +223,19 @@ class CnnSpec:
             for conv, norm in zip(cnn.conv_layers, cnn.norm_layers, strict=True)
         ]
         pools = [_relu_and_pool(conv) for conv in self.convs]
-        return _assemble(convs, [nn.Identity()] * len(convs), pools, cnn.squeeze, [*cnn.fc_layers]).eval()
+        shortcuts = [conv.shortcut for conv in self.convs]
+        return _assemble(convs, [nn.Identity()] * len(convs), pools, shortcuts, cnn.squeeze, [*cnn.fc_layers]).eval()
 
 
 def _assemble(
-    convs: "list[Any]", norms: "list[Any]", pools: "list[nn.Module]", squeeze: "nn.Module", dense: "list[Any]"
+    convs: "list[Any]",
+    norms: "list[Any]",
+    pools: "list[nn.Module]",
+    shortcuts: list[int],
+    squeeze: "nn.Module",
+    dense: "list[Any]",
 ) -> "nn.Module":
-    """A module of layers: of each stage its convolution, batch norm (or identity), ReLU with pooling."""
+    """A module of layers: of each stage its convolution, batch norm (or identity), ReLU with pooling, shortcut."""
     from torch import Tensor, nn  # noqa: PLC0415  prediction does without torch
 
     class Module(nn.Module):
@@ -216,10 +248,11 @@ def _assemble(
             return self.classified(self.features(tiles))
 
         def features(self, pictures: Tensor) -> Tensor:
-            features = pictures
-            for conv, norm, pool in zip(self.conv_layers, self.norm_layers, self.pools, strict=True):
-                features = pool(norm(conv(features)))  # (n, filters, h / 2, w / 2)
-            return features
+            outputs = [pictures]
+            for conv, norm, pool, back in zip(self.conv_layers, self.norm_layers, self.pools, shortcuts, strict=True):
+                features = pool(norm(conv(outputs[-1])))  # (n, filters, h / 2, w / 2)
+                outputs.append(features + outputs[-back] if back else features)
+            return outputs[-1]
 
         def classified(self, features: Tensor) -> Tensor:
             features = self.squeeze(features)  # (n, d)
@@ -235,11 +268,12 @@ def _pool_and_relu(conv: Conv) -> "nn.Module":
     """ReLU and pooling for training; max-pooling comes first: the same numbers from a quarter of the work."""
     from torch import nn  # noqa: PLC0415  prediction does without torch
 
+    relu = nn.ReLU() if conv.relu else nn.Identity()
     if conv.pool == "max":
-        return nn.Sequential(nn.MaxPool2d(2), nn.ReLU())
+        return nn.Sequential(nn.MaxPool2d(2), relu)
     if conv.pool == "l2":
-        return nn.Sequential(nn.ReLU(), nn.LPPool2d(2, kernel_size=2, stride=2))
-    return nn.ReLU()
+        return nn.Sequential(relu, nn.LPPool2d(2, kernel_size=2, stride=2))
+    return relu
 
 
 def _relu_and_pool(conv: Conv) -> "nn.Module":
@@ -263,11 +297,12 @@ def _relu_and_pool(conv: Conv) -> "nn.Module":
             pooled: Tensor = L2Pool.apply(maps)  # type: ignore[no-untyped-call]
             return pooled
 
+    relu = nn.ReLU() if conv.relu else nn.Identity()
     if conv.pool == "max":
-        return nn.Sequential(nn.ReLU(), nn.MaxPool2d(2))
+        return nn.Sequential(relu, nn.MaxPool2d(2))
     if conv.pool == "l2":
-        return nn.Sequential(nn.ReLU(), L2PoolModule())
-    return nn.ReLU()
+        return nn.Sequential(relu, L2PoolModule())
+    return relu
 
 
 IHC_CLASSES = ("0", "1+", "2+", "3+")
@@ -329,11 +364,45 @@ COMPACT_TUMOUR_CNN = CnnSpec(  # 389 890 weights; 200 µm wide, as the tiles of 
     hidden=(),
     classes=TUMOUR_CLASSES,
 )
+
+
+def _bottleneck(n_in: int, n_out: int, kernel: int, stride: int, widening: int = 6) -> tuple[Conv, ...]:
+    """Inverted bottleneck (Sandler et al., 2018): widen, filter each channel, narrow; a shortcut if the shape stays."""
+    hidden = n_in * widening
+    widen = () if widening == 1 else (Conv(hidden, kernel=1, norm=True, pool="none"),)
+    each = Conv(hidden, kernel, padding=kernel // 2, norm=True, stride=stride, pool="none", groups=hidden)
+    back = len(widen) + 2 if stride == 1 and n_in == n_out else 0
+    return (*widen, each, Conv(n_out, kernel=1, norm=True, pool="none", relu=False, shortcut=back))
+
+
+LITE0_TUMOUR_CNN = CnnSpec(  # EfficientNet-Lite0 (Tan and Le, 2019) up to a sixteenth of the side; 709 074 weights
+    name="lite0-tumour-cnn",
+    role="tumour_cnn",
+    input=InputSpec(mpp=2.0, side_px=64, network_px=64, colour="rgb"),  # 128 µm wide
+    convs=(
+        Conv(32, kernel=3, padding=1, norm=True, stride=2, pool="none"),  # 64 -> 32
+        *_bottleneck(32, 16, kernel=3, stride=1, widening=1),
+        *_bottleneck(16, 24, kernel=3, stride=2),  # 32 -> 16
+        *_bottleneck(24, 24, kernel=3, stride=1),
+        *_bottleneck(24, 40, kernel=5, stride=2),  # 16 -> 8
+        *_bottleneck(40, 40, kernel=5, stride=1),
+        *_bottleneck(40, 80, kernel=3, stride=2),  # 8 -> 4
+        *_bottleneck(80, 80, kernel=3, stride=1),
+        *_bottleneck(80, 80, kernel=3, stride=1),
+        *_bottleneck(80, 112, kernel=5, stride=1),
+        *_bottleneck(112, 112, kernel=5, stride=1),
+        *_bottleneck(112, 112, kernel=5, stride=1),
+    ),
+    global_pool=True,  # 4 x 4 -> 1
+    hidden=(),
+    classes=TUMOUR_CLASSES,
+)
 CNNS: Mapping[str, CnnSpec] = MappingProxyType(
     {
         spec.name: spec
         for spec in (
             COMPACT_TUMOUR_CNN,
+            LITE0_TUMOUR_CNN,
             PAPER_TUMOUR_CNN,
             replace(  # the paper leaves this network to the released code, whose input has 8 bits
                 PAPER_TUMOUR_CNN,

@@ -22,12 +22,12 @@ from he2her2.manifest import (
 from he2her2.models import CnnSpec
 from he2her2.training.run import fingerprint
 from he2her2.training.settings import TumourTraining
-from he2her2.training.tumour.patches import Patches, read_patch_set
+from he2her2.training.tumour.patch_sets import Patches, PatchSet, read_patch_set
 
 _USED: tuple[Split, ...] = ("train", "val")
 
-TRAINING_ONLY = -1
-"""In place of a fold: patches that no network is evaluated on."""
+TRAINING_ONLY, NEVER_TRAINED = -1, -2
+"""In place of a fold: patches that no network is evaluated on, or that none is trained on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +35,14 @@ class TumourData:
     """Training data as the user gives it: a patch set, manifests or both.
 
     Attributes:
-        patches: Patch set (NPZ).
-        patches_mpp: µm per px of its patches; none is the network's.
+        patches: Patch sets.
         manifests: H&E slides whose annotations show invasive tumour; of those with a split, train and val are used.
         licence: Of the data, for the card.
         notice: Line that every output of the weights must show.
         annotation_classes: Classes of the annotations that are invasive tumour; by their names if empty.
     """
 
-    patches: Path | None = None
-    patches_mpp: float | None = None
+    patches: tuple[PatchSet, ...] = ()
     manifests: tuple[Path, ...] = ()
     licence: str = "not stated"
     notice: str = ""
@@ -53,8 +51,7 @@ class TumourData:
     def inputs(self, folds: int) -> dict[str, Any]:
         """All but the settings that changes the result, for `run.json`."""
         return {
-            "patches": fingerprint(self.patches),
-            "patches_mpp": self.patches_mpp,
+            "patches": [(fingerprint(patches.path), patches.mpp) for patches in self.patches],
             "manifests": [fingerprint(path) for path in self.manifests],
             "annotation_classes": self.annotation_classes or None,
             "folds": folds,
@@ -86,20 +83,20 @@ class Sources:
     @property
     def patients(self) -> dict[str, list[str]]:
         """Hashed ids of all patients used in training, for `run.json`."""
-        names = {str(name) for patches in self.sets for name in np.unique(patches.patients)}
+        names = {str(name) for patches in self.sets for name in np.unique(patches.patients[patches.known])}
         names |= {row.patient_id for row in self.rows}
         return {"training_patients": sorted(map(hashed_patient, names))}
 
 
 def read_sources(data: TumourData, spec: CnnSpec) -> Sources:
-    """Read and check the patch set and the manifests.
+    """Read and check the patch sets and the manifests.
 
     Raises:
         ConfigError: Neither was given.
-        PatchError: The patch set cannot be used.
+        PatchError: A patch set cannot be used.
         ManifestError: A manifest cannot be used; with all problems of all that was given.
     """
-    if data.patches is None and not data.manifests:
+    if not data.patches and not data.manifests:
         raise ConfigError("nothing to train on; give --patches, --manifest or both")
     sets: list[Patches] = []
     cohorts: list[tuple[Manifest, tuple[SlideRow, ...]]] = []
@@ -111,11 +108,13 @@ def read_sources(data: TumourData, spec: CnnSpec) -> Sources:
         except ManifestError as error:
             problems += error.problems
     problems += _contradictions(cohorts)
-    if data.patches is not None:
+    stems = [patches.path.stem for patches in data.patches]
+    problems += [f"two patch sets are named {stem}; rename one" for stem in sorted(set(stems)) if stems.count(stem) > 1]
+    for patches in data.patches:
         try:
-            sets.append(read_patch_set(data.patches, spec.input, data.patches_mpp))
+            sets.append(read_patch_set(patches.path, spec.input, patches.mpp))
         except PatchError as error:
-            if not problems:
+            if not problems and len(data.patches) == 1:
                 raise
             problems.append(str(error))
     if problems:
@@ -170,10 +169,13 @@ def _annotated_rows(manifest: Manifest) -> tuple[SlideRow, ...]:
 def assign_folds(patches: Patches, folds: int, seed: int) -> NDArray[np.int64]:
     """Assign patients to folds, in random order, each to the one with the fewest patches so far: (n,).
 
+    Patches of unknown patients train every network, or none, as their set states.
+
     Raises:
         PatchError: There are fewer patients than folds.
     """
-    names, whose, counts = np.unique(patches.patients, return_inverse=True, return_counts=True)
+    fold = np.where(patches.split == "val", NEVER_TRAINED, TRAINING_ONLY)
+    names, whose, counts = np.unique(patches.patients[patches.known], return_inverse=True, return_counts=True)
     if len(names) < folds:
         raise PatchError(f"{len(names)} patients cannot fill {folds} folds; use fewer --folds")
     sizes = np.zeros(folds, np.int64)
@@ -181,7 +183,8 @@ def assign_folds(patches: Patches, folds: int, seed: int) -> NDArray[np.int64]:
     for name in np.random.default_rng(seed).permutation(len(names)):
         part[name] = sizes.argmin()
         sizes[part[name]] += counts[name]
-    return part[whose]
+    fold[patches.known] = part[whose]
+    return fold
 
 
 def assign_validation(
@@ -189,13 +192,15 @@ def assign_validation(
 ) -> NDArray[np.int64]:
     """Assign patients to validation (0) or training (-1): (n,).
 
-    Patients are in the split that the manifest states. Of the others, and of all where it states no `val`, random ones
-    are assigned to validation until they have `val_share` of the patches.
+    Patients are in the split that the manifest or the patch set states. Of the others, and of all where the manifest
+    states no `val`, random ones are assigned to validation until they have `val_share` of the patches.
     """
     has_val = "val" in stated.values()
     names, whose, counts = np.unique(patches.patients, return_inverse=True, return_counts=True)
-    known = np.array([has_val and stated.get(str(name)) is not None for name in names])
-    validates = np.array([has_val and stated.get(str(name)) == "val" for name in names])
+    of_set = dict(zip(patches.patients.tolist(), patches.split.tolist(), strict=True))
+    splits = [of_set[str(name)] or (stated.get(str(name)) if has_val else None) for name in names]
+    known = np.array([split is not None for split in splits])
+    validates = np.array([split == "val" for split in splits])
     free = np.random.default_rng(settings.seed).permutation(np.flatnonzero(~known))
     wanted = settings.val_share * counts[free].sum()
     before = np.cumsum(counts[free]) - counts[free]
@@ -211,7 +216,7 @@ def check_folds(patches: Patches, fold: NDArray[np.int64]) -> None:
     """
     problems = []
     for k in range(int(fold.max(initial=0)) + 1):
-        for verb, chosen in (("train", fold != k), ("validate", fold == k)):
+        for verb, chosen in (("train", (fold != k) & (fold != NEVER_TRAINED)), ("validate", fold == k)):
             found = np.unique(patches.labels[chosen])
             if len(found) < 2:
                 what = "no patches" if not len(found) else f"only {('other', 'invasive')[found[0]]} patches"

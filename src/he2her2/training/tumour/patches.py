@@ -1,176 +1,28 @@
-"""Labelled patches for the tumour CNN, from a patch set or drawn from annotated slides.
-
-Patches are small (7.5 kB for the compact network), so they are read once, at the network's input size, and kept in
-memory; nothing is written.
-"""
+"""Labelled patches drawn from annotated slides."""
 
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from he2her2.cohort import SlideEngine, SlideTask, require_all
 from he2her2.config import Config
-from he2her2.errors import DamagedSlideError, PatchError
+from he2her2.errors import DamagedSlideError
 from he2her2.geometry import Mask, Rgb, TileGrid, l0_from_mask, mask_size
-from he2her2.manifest import Manifest, SlideRow, names_nothing, patient_key
+from he2her2.manifest import Manifest, SlideRow, patient_key
 from he2her2.method import MAX_UNREADABLE_SHARE, find_tissue, native_mpp, pace, thumbnail_on_raster
 from he2her2.models import InputSpec, resize
 from he2her2.preprocessing import Annotation
 from he2her2.slides import Slide, map_tiles, open_slide
 from he2her2.timing import Progress, silent
 from he2her2.training.settings import TumourTraining
+from he2her2.training.tumour.patch_sets import INVASIVE, OTHER, Patches, concatenate
 
-OTHER, INVASIVE = 0, 1
 _MASK_MPP = 8.0  # µm per pixel of the masks on which patch centres are drawn
 
 _SLIDES = "slides"  # source of patches of slides without a site
-
-_NEEDED = ("patch", "invasive", "patient")
-_TOO_NARROW = 0.98
-
-
-@dataclass(frozen=True, slots=True, eq=False)  # eq=False: it holds arrays
-class Patches:
-    """Labelled patches.
-
-    Attributes:
-        pixels: (n, s, s, 3) uint8, at the network's input size.
-        labels: (n,) int64: 1 is invasive tumour, 0 is not.
-        patients: (n,) patient of each, by `patient_key`.
-        sources: (n,) source of each: the patch set, or the slide's site.
-    """
-
-    pixels: Rgb
-    labels: NDArray[np.int64]
-    patients: NDArray[np.str_]
-    sources: NDArray[np.str_]
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def take(self, index: NDArray[Any]) -> "Patches":
-        """The patches at `index` (positions or a bool mask), in its order."""
-        return Patches(self.pixels[index], self.labels[index], self.patients[index], self.sources[index])
-
-    def in_words(self) -> str:
-        """Number, patients, sources and classes of the patches."""
-        sources = [f"{source}: {(self.sources == source).sum()}" for source in np.unique(self.sources)]
-        n_patients = len(np.unique(self.patients))
-        share = f"{self.labels.mean():.0%} invasive"
-        return f"{len(self)} patches of {n_patients} patients ({', '.join(sources)}), {share}"
-
-
-def concatenate(parts: Sequence[Patches]) -> Patches:
-    """Patches of several sets as one, in their order."""
-    return Patches(
-        np.concatenate([part.pixels for part in parts]),
-        np.concatenate([part.labels for part in parts]),
-        np.concatenate([part.patients for part in parts]),
-        np.concatenate([part.sources for part in parts]),
-    )
-
-
-def read_patch_set(file: Path, spec: InputSpec, mpp: float | None = None) -> Patches:
-    """Read a patch set: `patch` (n, h, h, 3) uint8, `invasive` (n,) of 0 and 1, `patient` (n,).
-
-    Args:
-        file: NPZ; further arrays in it are ignored.
-        spec: Input of the network. Wider patches are cut to its field of view about their centre, and resampled.
-        mpp: µm per px of the patches; none is the network's.
-
-    Raises:
-        PatchError: It cannot be read or used; all problems in one message.
-    """
-    arrays = _read_npz(file)
-    problems = list(_problems(arrays, spec, mpp or spec.mpp))
-    if problems:
-        raise PatchError(f"{file}: {'; '.join(problems)}")
-    pixels = _at_network_size(arrays["patch"], mpp or spec.mpp, spec)
-    patients = np.array([patient_key(name) for name in _names(arrays["patient"])])
-    return Patches(pixels, arrays["invasive"].astype(np.int64), patients, np.full(len(pixels), file.stem))
-
-
-def _read_npz(file: Path) -> Mapping[str, NDArray[Any]]:
-    try:
-        with file.open("rb") as stream:
-            found = np.load(stream, allow_pickle=False)
-            if isinstance(found, np.ndarray):
-                raise PatchError(f"{file}: is a single array; give an NPZ with {', '.join(_NEEDED)}")
-            return {name: found[name] for name in _NEEDED if name in found}
-    except OSError as error:
-        raise PatchError(f"{file}: cannot be read ({error.strerror or error}); give an NPZ of patches") from None
-    except (ValueError, BadZipFile, EOFError, zlib.error) as error:
-        raise PatchError(f"{file}: is no NPZ of plain arrays ({error}); write it with numpy.savez") from None
-
-
-def _problems(arrays: Mapping[str, NDArray[Any]], spec: InputSpec, mpp: float) -> Iterator[str]:
-    """Yield all problems of a patch set."""
-    if missing := [name for name in _NEEDED if name not in arrays]:
-        yield f"has no array {', '.join(missing)}"
-    lengths = {name: array.shape[:1] for name, array in arrays.items()}
-    if len(set(lengths.values())) > 1:
-        yield f"its arrays differ in length ({', '.join(f'{name} {n}' for name, n in lengths.items())})"
-    if "patch" in arrays:
-        yield from _picture_problems(arrays["patch"], spec, mpp)
-    if "invasive" in arrays:
-        yield from _label_problems(arrays["invasive"])
-    if "patient" in arrays:
-        patients = arrays["patient"]
-        if patients.ndim != 1 or patients.dtype.kind not in "iuUS":
-            yield f"patient is {patients.shape} {patients.dtype} where (n,) numbers or names are needed"
-        elif unnamed := [i for i, name in enumerate(_names(patients)) if names_nothing(name)]:
-            yield f"{len(unnamed)} patches have no patient, the first is patch {unnamed[0]}"
-        elif len(np.unique(patients)) < 2:
-            yield "all patches are of one patient; at least two are needed to keep training and validation apart"
-
-
-def _names(patients: NDArray[Any]) -> list[str]:
-    """The (n,) patients of a patch set as text."""
-    if patients.dtype.kind == "S":
-        patients = np.char.decode(patients, "utf-8", "replace")
-    return [str(name) for name in patients.tolist()]
-
-
-def _picture_problems(patch: NDArray[Any], spec: InputSpec, mpp: float) -> Iterator[str]:
-    if patch.ndim != 4 or patch.dtype != np.uint8 or patch.shape[3:] != (3,) or patch.shape[1] != patch.shape[2]:
-        yield f"patch is {patch.shape} {patch.dtype} where (n, h, h, 3) uint8 is wanted"
-        return
-    field, wanted = patch.shape[1] * mpp, spec.side_px * spec.mpp
-    if field < _TOO_NARROW * wanted:
-        yield f"its patches are {field:g} µm wide at {mpp:g} µm/px, the network sees {wanted:g} µm; check --patches-mpp"
-
-
-def _label_problems(invasive: NDArray[Any]) -> Iterator[str]:
-    if invasive.ndim != 1 or invasive.dtype.kind not in "iub" or not np.isin(invasive, (OTHER, INVASIVE)).all():
-        yield f"invasive is {invasive.shape} {invasive.dtype} where (n,) of 0 and 1 is wanted"
-    elif len(classes := np.unique(invasive)) < 2:
-        only = "is empty" if not len(classes) else f"holds only {'invasive' if classes[0] else 'other'} patches"
-        yield f"it {only}; both classes are needed"
-
-
-def _at_network_size(patches: Rgb, mpp: float, spec: InputSpec) -> Rgb:
-    """Cut patches to the network's field of view about their centre and resample them: (n, h, h, 3) to (n, s, s, 3).
-
-    Args:
-        patches: At least 98 % as wide as the field of view, which is taken for all of it.
-        mpp: Their µm per px.
-        spec: Input of the network.
-    """
-    side = patches.shape[1]
-    if side == spec.side_px and abs(mpp / spec.mpp - 1) < 1e-6:
-        return resize(patches, spec)
-    half = min(spec.side_px * spec.mpp / mpp, side) / 2
-    box = (side / 2 - half, side / 2 - half, side / 2 + half, side / 2 + half)
-    size = (spec.network_px, spec.network_px)
-    small = [Image.fromarray(patch).resize(size, Image.Resampling.BILINEAR, box=box) for patch in patches]
-    return np.stack([np.asarray(patch) for patch in small])
 
 
 def draw_patches(
@@ -207,7 +59,8 @@ def draw_patches(
 
 def _of_slide(row: SlideRow, pixels: Rgb, labels: NDArray[np.int64]) -> Patches:
     n = len(labels)
-    return Patches(pixels, labels, np.full(n, patient_key(row.patient_id)), np.full(n, row.site or _SLIDES))
+    patients, sources = np.full(n, patient_key(row.patient_id)), np.full(n, row.site or _SLIDES)
+    return Patches(pixels, labels, patients, sources, np.zeros(n, np.int64), np.full(n, "", "<U5"))
 
 
 @dataclass(frozen=True, slots=True)

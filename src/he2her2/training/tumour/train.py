@@ -1,8 +1,8 @@
 """`he2her2 train tumour`: the CNN that tells invasive tumour from everything else."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -10,18 +10,20 @@ import torch
 from numpy.typing import NDArray
 
 from he2her2.cohort import SlideTask, annotation_lines
-from he2her2.config import Config
+from he2her2.config import PAPER_THRESHOLD, Config
 from he2her2.files import write_csv
 from he2her2.manifest import write_patients
-from he2her2.models import Metric
+from he2her2.models import CnnSpec, Metric
 from he2her2.statistics import Estimate, auc_interval, balanced_accuracy, decision_interval
 from he2her2.training.classifier import Batch, CnnClassifier, LabelledTiles
 from he2her2.training.cross_validation import CnnTraining, TileSets, trainable_cnn
 from he2her2.training.report import REPORT, Provenance, card_metrics, distinct_notices, export, write_report
 from he2her2.training.run import Execution, begin_run, is_first_process
-from he2her2.training.sampling import Draw
+from he2her2.training.sampling import Draw, Order, balanced
 from he2her2.training.settings import TumourTraining
+from he2her2.training.tumour.calibration import CALIBRATED_THRESHOLD, Calibration, calibrate
 from he2her2.training.tumour.data import (
+    NEVER_TRAINED,
     TRAINING_ONLY,
     TumourData,
     assign_folds,
@@ -29,11 +31,15 @@ from he2her2.training.tumour.data import (
     check_folds,
     read_sources,
 )
-from he2her2.training.tumour.patches import INVASIVE, Patches, concatenate, draw_patches
+from he2her2.training.tumour.patch_sets import INVASIVE, Patches, concatenate
+from he2her2.training.tumour.patches import draw_patches
 
-__all__ = ["train_tumour"]
+__all__ = ["PatchDataset", "fold_tiles", "initial_weights", "train_tumour"]
 
 _PREDICTIONS = "predictions.csv"
+_X_Y = slice(1, 3)  # the random numbers of a crop, as in `augmentation`
+_MIDDLE = (0.0, 0.0)
+_COVERED = 1 / 16  # of the window's side: a patch with less slack is seen in one window
 _COLUMNS = ("patient", "source", "fold", "label", "probability")
 
 
@@ -90,17 +96,32 @@ def train_tumour(
         assign_folds(patches, folds, settings.seed) if folds else assign_validation(patches, sources.stated, settings)
     )
     check_folds(patches, fold)
-    training = CnnTraining(spec, settings, execution, threshold=config.adaptive.threshold, average=settings.average)
+    training = CnnTraining(
+        spec,
+        settings,
+        execution,
+        initial_weights(spec, settings),
+        threshold=config.adaptive.threshold or PAPER_THRESHOLD,
+        average=settings.average,
+        order=_balanced if settings.balance else None,
+    )
     module, judged = (_cross_validated if folds else _validated)(training, patches, fold, out)
+    calibration = (
+        calibrate(judged.patches, judged.probability, settings.calibrate_on) if settings.calibrate_on else None
+    )
+    if calibration is not None:
+        judged = replace(judged, probability=calibration(judged.probability), threshold=CALIBRATED_THRESHOLD)
+        calibration.put_into(module.cnn)
     if is_first_process():
         provenance = Provenance(
             data=patches.in_words(),
             licence=data.licence,
-            recipe=_recipe(settings, folds),
+            recipe=_recipe(settings, folds, calibration),
             metrics=_metrics(judged),
             notices=distinct_notices(data.notice),
         )
-        export(module.cnn, spec, out / "weights" / "tumour_cnn", provenance)
+        threshold = None if calibration is None else CALIBRATED_THRESHOLD
+        export(module.cnn, spec, out / "weights" / "tumour_cnn", provenance, threshold=threshold)
         write_patients(out / "weights", sources.patients)
         _write_predictions(out / _PREDICTIONS, judged)
         rows = [_row(name, part) for name, part in judged.groups]
@@ -108,15 +129,32 @@ def train_tumour(
     return out / REPORT
 
 
-class _PatchDataset(LabelledTiles):
-    """Patches in memory.
+def initial_weights(spec: CnnSpec, settings: TumourTraining) -> Mapping[str, NDArray[np.float32]] | None:
+    """Weights that a training starts from; none is drawn from its seed.
+
+    Raises:
+        ConfigError: They are not those of this network, or their package is missing.
+    """
+    if settings.start == "random":
+        return None
+    from he2her2.models.pretrained import imagenet_weights  # noqa: PLC0415  an extra
+
+    return imagenet_weights(spec, settings.seed)
+
+
+class PatchDataset(LabelledTiles):
+    """Patches in memory, each seen through a window of the network's side.
 
     Attributes:
         patches: All of them.
+        side: The network's side in px.
+        shift: (2,) of all windows, in parts of the slack; none draws each anew, for training.
     """
 
-    def __init__(self, patches: Patches) -> None:
+    def __init__(self, patches: Patches, side: int, shift: tuple[float, float] | None = None) -> None:
         self.patches = patches
+        self.side = side
+        self.shift = shift
 
     def __len__(self) -> int:
         return len(self.patches)
@@ -124,7 +162,14 @@ class _PatchDataset(LabelledTiles):
     def __getitem__(self, draw: Draw) -> Batch:
         """Take a batch."""
         chosen = self.patches.take(draw.index)
-        return Batch(torch.from_numpy(chosen.pixels), torch.from_numpy(chosen.labels), torch.from_numpy(draw.uniform))
+        shift = 2 * draw.uniform[:, _X_Y].astype(np.float64) - 1 if self.shift is None else np.array(self.shift)
+        pixels = chosen.windows(self.side, shift)
+        return Batch(torch.from_numpy(pixels), torch.from_numpy(chosen.labels), torch.from_numpy(draw.uniform))
+
+
+def _balanced(tiles: LabelledTiles) -> Order:
+    assert isinstance(tiles, PatchDataset)
+    return balanced(tiles.patches.sources, tiles.patches.labels)
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # eq=False: it holds arrays
@@ -174,16 +219,17 @@ def _cross_validated(
     """Train on all patients, and evaluate K networks on the patients that each never saw."""
     n_folds = int(fold.max()) + 1
 
-    def tiles_of(k: int) -> TileSets:
-        judged = _PatchDataset(patches.take(fold == k))
-        return TileSets(_PatchDataset(patches.take(fold != k)), judged, judged)
-
-    module, logits = training.cross_validate(
-        [partial(tiles_of, k) for k in range(n_folds)], lambda: TileSets(_PatchDataset(patches)), out
-    )
+    side = training.spec.input.network_px
     probability = np.empty(len(patches))
-    for k, of_fold in enumerate(logits):
-        probability[fold == k] = _invasive_probability(of_fold)
+    for k in range(n_folds):
+        training.execution.say(f"fold {k + 1} of {n_folds}")
+        module = training.learn(fold_tiles(patches, fold, k, side), out / "folds" / str(k + 1))
+        judged = judged_by(fold, k)
+        probability[judged] = _probability(training, module, patches.take(judged))
+    training.execution.say("all patients")
+    module = training.learn(TileSets(PatchDataset(patches.take(fold != NEVER_TRAINED), side)), out)
+    there = fold != TRAINING_ONLY
+    patches, fold, probability = patches.take(there), fold[there], probability[there]
     split = f"cross-validated by patient in {n_folds} folds, each network after its last epoch"
     assert training.threshold is not None
     return module, _JudgedPatches(patches, fold, probability, split, training.threshold)
@@ -193,12 +239,40 @@ def _validated(
     training: CnnTraining, patches: Patches, fold: NDArray[np.int64], out: Path
 ) -> tuple[CnnClassifier, _JudgedPatches]:
     """Train to the best epoch, and evaluate on the patients who picked it."""
-    train, val = (_PatchDataset(patches.take(fold == part)) for part in (TRAINING_ONLY, 0))
-    module = training.learn(TileSets(train, val), out)
-    probability = _invasive_probability(training.logits(module, val))
+    side = training.spec.input.network_px
+    val = patches.take(fold == 0)
+    train = PatchDataset(patches.take(fold == TRAINING_ONLY), side)
+    module = training.learn(TileSets(train, PatchDataset(val, side, _MIDDLE)), out)
+    probability = _probability(training, module, val)
     split = "on validation patients, who also picked the epoch: the figures flatter"
     assert training.threshold is not None
-    return module, _JudgedPatches(val.patches, fold[fold == 0], probability, split, training.threshold)
+    return module, _JudgedPatches(val, fold[fold == 0], probability, split, training.threshold)
+
+
+def fold_tiles(patches: Patches, fold: NDArray[np.int64], k: int, side: int) -> TileSets:
+    """Tiles of the k-th network of a cross-validation."""
+    val = PatchDataset(patches.take(fold == k), side, _MIDDLE)
+    return TileSets(PatchDataset(patches.take((fold != k) & (fold != NEVER_TRAINED)), side), val, val)
+
+
+def judged_by(fold: NDArray[np.int64], k: int) -> NDArray[np.bool_]:
+    """Where the k-th network evaluates: its own fold, and the first one also what no network is trained on: (n,)."""
+    return np.asarray((fold == k) | ((fold == NEVER_TRAINED) & (k == 0)))
+
+
+def _probability(training: CnnTraining, module: CnnClassifier, patches: Patches) -> NDArray[np.float64]:
+    """Probability of invasive tumour of each patch, the mean over windows that cover it: (n,)."""
+    side = training.spec.input.network_px
+    middle = _invasive_probability(training.logits(module, PatchDataset(patches, side, _MIDDLE)))
+    wide = patches.slack >= side * _COVERED
+    if not wide.any():
+        return middle
+    found = [
+        _invasive_probability(training.logits(module, PatchDataset(patches.take(wide), side, shift)))
+        for shift in product((-1.0, 0.0, 1.0), (-1.0, 0.0, 1.0))
+    ]
+    middle[wide] = np.mean(found, axis=0)
+    return middle
 
 
 def _invasive_probability(logits: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -236,13 +310,20 @@ def _write_predictions(path: Path, judged: _JudgedPatches) -> None:
     write_csv(path, _COLUMNS, ((*row[:4], f"{row[4]:.6f}") for row in rows), line_end="\r\n")
 
 
-def _recipe(settings: TumourTraining, folds: int) -> str:
+def _recipe(settings: TumourTraining, folds: int, calibration: Calibration | None) -> str:
     """The training in words."""
-    augmentation = [name for name in ("dihedral", "brightness", "contrast", "stain") if getattr(settings.augment, name)]
+    strengths = {name: value for name, value in asdict(settings.augment).items() if value}
+    augmentation = [name if value is True else f"{name} {value:g}" for name, value in strengths.items()]
     kept = "last epoch kept" if folds else "best epoch kept"
+    start = "from EfficientNet-Lite0's weights of ImageNet, " if settings.start == "imagenet" else ""
+    balance = "sources by the square root of their size and both classes alike, " if settings.balance else ""
+    calibrated = ""
+    if calibration is not None:
+        sources = ", ".join(calibration.sources)
+        calibrated = f"; probability 0.5 where both errors are fewest out of fold on {sources}"
     return (
-        f"AdamW, {settings.schedule} learning rate up to {settings.learning_rate:g}, {settings.epochs} epochs of "
-        f"batches of {settings.batch_size}, "
+        f"{start}AdamW, {settings.schedule} learning rate up to {settings.learning_rate:g}, {settings.epochs} epochs "
+        f"of batches of {settings.batch_size}, {balance}"
         f"{f'averaged weights ({settings.average:g}), ' if settings.average else ''}"
-        f"augmentation: {', '.join(augmentation) or 'none'}; {kept}; seed {settings.seed}"
+        f"augmentation: {', '.join(augmentation) or 'none'}; {kept}; seed {settings.seed}{calibrated}"
     )
