@@ -93,8 +93,9 @@ class Adaptive:
             3 % of the tumour's pixels differ from that.
         surface: Interpolation between samples: the released code's cubic one, or linear, which does not overshoot where
             scores are noisy.
-        corners: Begin with the mask's four corners, so that the map reaches its border. In the released code the map
-            ends with the outermost samples, which cuts tumour off at the border of a tight scan.
+        corners: Begin with the mask's four corners, so that the map reaches its border, and score what lies there by a
+            window moved into the slide. In the released code the map ends with the outermost samples, which cuts tumour
+            off at the border of a tight scan, and windows reach beyond it, where all is white.
         stop_change: Stop when a round changes the map by less than this on average; 0 always runs every round.
         anchor: A patch is centred on the centre of the mask pixel that it is scored for, or on its top left corner, as
             in the released code: half a mask pixel apart.
@@ -179,7 +180,7 @@ class Networks:
         aggregator: Decides on the slide.
     """
 
-    tumour_cnn: str = "compact-tumour-cnn"
+    tumour_cnn: str = "lite0-tumour-cnn"
     tile_cnn: str = "strided-tile-cnn"
     aggregator: str = "mlp"
 

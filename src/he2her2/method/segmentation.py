@@ -272,6 +272,8 @@ def find_tumour(
     def score(points: NDArray[np.float64]) -> NDArray[np.float64]:
         nonlocal n_scored
         origins = np.rint(l0_from_mask(points - to_anchor, px_l0) - side_l0 / 2).astype(np.int64)
+        if config.adaptive.corners:  # where the map reaches the slide's border, a window beyond it would show glass
+            origins = np.clip(origins, 0, np.maximum(0, np.floor(np.array(slide.size_l0) - side_l0)).astype(np.int64))
         grid = TileGrid(origins, side_l0, spec.side_px, mpp)
         readable, logits = infer(slide, grid, tumour_cnn, config.runtime, spent=partial(watch.streamed, "tumour"))
         probability = np.full(len(points), np.nan)

@@ -194,7 +194,7 @@ class _JudgedPatches:
     def groups(self) -> Iterator[tuple[str, "_JudgedPatches"]]:
         """All patches; then each source and each fold, where there are several."""
         yield "all", self
-        sources, folds = np.unique(self.patches.sources), np.unique(self.fold)
+        sources, folds = np.unique(self.patches.sources), np.unique(self.fold[self.fold != NEVER_TRAINED])
         if len(sources) > 1:
             yield from ((str(source), self._part(self.patches.sources == source)) for source in sources)
         if len(folds) > 1:
@@ -287,18 +287,25 @@ def _metrics(judged: _JudgedPatches) -> tuple[Metric, ...]:
         metric
         for name, part in judged.groups
         if not name.startswith("fold ")
-        for metric in card_metrics(part.figures, f"patches ({name}), {judged.split}")
+        for metric in card_metrics(part.figures, f"patches ({name}), {_split_of(part)}")
     )
+
+
+def _split_of(part: _JudgedPatches) -> str:
+    """How patches were kept apart from training, in words."""
+    if part.patches.known.any():
+        return part.split
+    return "which train no network, by one network of the cross-validation; patients unknown, so intervals by patch"
 
 
 def _row(name: str, part: _JudgedPatches) -> Sequence[object]:
     """Row of the report's table."""
-    patients = len(np.unique(part.patches.patients))
+    patients = len(np.unique(part.patches.patients[part.patches.known]))
     share = (part.patches.labels == INVASIVE).mean()
     return (
         name,
         len(part.patches),
-        patients,
+        patients or "unknown",
         f"{share:.0%}",
         *(f"{f.value:.3f} ({f.low:.3f} to {f.high:.3f})" for f in part.figures),
     )
