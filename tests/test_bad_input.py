@@ -11,7 +11,7 @@ from PIL import Image, ImageFilter
 
 from he2her2.method import MASKS
 from he2her2.models import UNTRAINED_NOTICE, Card
-from he2her2.models.encoders.cnn import COMPACT_TUMOUR_CNN
+from he2her2.models.encoders.cnn import LITE0_TUMOUR_CNN
 from he2her2.models.export import save_weights
 from he2her2.models.torch_modules import initial_weights
 from tests.slide_files import corrupt_tile, truncated, write_huge_header
@@ -156,14 +156,14 @@ def test_weights_that_are_not_there(refused, tmp_path):
     """Bundled ones of another preset's networks, a missing folder, and a word that is no folder."""
     slide = write_tissue(tmp_path / "slide.svs")
 
-    refused(slide, "compact-tumour-cnn", "paper-tumour-cnn", options=("--preset", "paper"))
+    refused(slide, "lite0-tumour-cnn", "paper-tumour-cnn", options=("--preset", "paper"))
     refused(slide, "nowhere", options=("--weights", tmp_path / "nowhere"))
     refused(slide, "untrained:SEED", options=("--weights", "untrained"))
 
 
 def test_swapped_weights(refused, tmp_path):
     """The tumour network in the tile network's place is noticed."""
-    spec = COMPACT_TUMOUR_CNN
+    spec = LITE0_TUMOUR_CNN
     card = Card(spec, trained=False, notice=UNTRAINED_NOTICE, seed=0)
     for role in ("tumour_cnn", "tile_cnn", "aggregator"):
         save_weights(tmp_path / "weights" / role, card, initial_weights(spec, 0))

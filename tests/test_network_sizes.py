@@ -23,6 +23,7 @@ from he2her2.models.torch_modules import initial_weights, tensor_shapes
         ("released-tumour-cnn", 144_819_202),
         ("strided-tile-cnn", 131_940),
         ("compact-tumour-cnn", 389_890),
+        ("lite0-tumour-cnn", 709_074),
         ("mlp", 118_338),
         ("mean", 0),
         ("median", 0),
