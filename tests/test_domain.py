@@ -123,6 +123,47 @@ def test_a_domain_holds_for_every_aggregator():
     assert model.domain is not None
 
 
+def textures(n, seed, side=0.0):
+    """Textures of n slides that differ in two directions, and a little in all; `side` lies beyond them."""
+    rng = np.random.default_rng(seed)
+    found = rng.normal(0, 0.1, (n, 20))
+    found[:, :2] += rng.normal(0, 3, (n, 2))
+    found[:, 7] += side
+    return found.tolist()
+
+
+def test_texture_beyond_what_training_slides_show_is_told():
+    """Not how far along the directions in which they differ anyhow, but beyond them; colour counts beside it."""
+    domain = fit_domain(population(40, 0), "x", {}, textures=textures(40, 0))
+    assert domain.texture is not None
+    assert domain.texture.limit == pytest.approx(1.5 * 0.1 * np.sqrt(20 - 8), rel=0.6)
+    slide = population(1, 5)[0]
+
+    fresh = [domain.likeness(slide, texture) for texture in textures(200, 1)]
+    other = [domain.likeness(slide, texture) for texture in textures(200, 1, side=2.0)]
+
+    assert np.mean([found is not None and found.unlike for found in fresh]) <= 0.02
+    assert all(found is not None and found.unlike for found in other)
+    assert other[0] is not None
+    assert "looks otherwise to the tumour network" in other[0].warning
+    by_colour = domain.likeness(slide | {"blue": 90.0}, textures(1, 2)[0])
+    assert by_colour is not None
+    assert "blue 90" in by_colour.words
+    assert domain_of_record(json.loads(json.dumps(domain_to_record(domain)))) == domain
+
+
+def test_texture_of_another_network_or_of_some_slides_only_is_left_out():
+    """Then colour alone decides."""
+    slide = population(1, 5)[0]
+    whole = fit_domain(population(40, 0), "x", {}, textures=textures(40, 0))
+
+    some = fit_domain(population(40, 0), "x", {}, textures=[*textures(39, 0), ()])
+
+    assert some.texture is None
+    assert whole.likeness(slide, [9.0] * 19) == whole.likeness(slide)
+    assert whole.likeness(slide, ()) == whole.likeness(slide)
+
+
 def test_predict_says_it_first(command_line, tmp_path):
     """On the terminal, in the table and in the record; also where the slide cannot be predicted."""
     weights, slide = tmp_path / "weights", write_tissue(tmp_path / "s.svs", tissue_pixels(3072, 0.95))

@@ -1,7 +1,8 @@
-"""The domain of weights: colour and tile scores of their training slides, and the distance of a slide from them.
+"""The domain of weights: colour, tile scores and texture of their training slides, and a slide's distance from them.
 
 A slide far from all training slides is called unlike them before any status is read: nothing is known of the weights
-there. The check sees scanner, stain and score statistics, not the tissue's meaning.
+there. Colour and scores have a Mahalanobis distance. Texture is what the tumour network's last features make of the
+tissue; its distance is what is left of a slide beyond the directions in which training slides differ from each other.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,7 +10,8 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 import numpy as np
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, Gt, Le, Len, Lt
+from numpy.typing import NDArray
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 from scipy.special import fdtri
@@ -27,6 +29,10 @@ _LEAST_SLIDES = 3 * len(DOMAIN_FEATURES)
 _SPREAD_FLOOR = 0.01  # of a feature's range: training slides that are all alike must not make every other slide unlike
 _RANGES = np.array([255.0] * 6 + [3.0] * 2)
 _SHOWN = 2
+_MOST_AXES = 8
+_SLIDES_AN_AXIS = 4
+_TEXTURE_MARGIN = 1.5
+_TEXTURE_WORDS = "tissue that looks otherwise to the tumour network"
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -58,6 +64,34 @@ class Likeness:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class Texture:
+    """Texture of training slides.
+
+    Attributes:
+        mean: (d,) of the slides.
+        axes: (k, d) directions in which they differ most from each other, of length 1.
+        limit: Distance beyond which a slide is unlike them: half as far again as the farthest of them lies from the
+            others.
+    """
+
+    mean: Annotated[tuple[float, ...], Len(1, 4096)]
+    axes: Annotated[tuple[tuple[float, ...], ...], Len(1, _MOST_AXES)]
+    limit: Annotated[float, Gt(0)]
+
+    def __post_init__(self) -> None:
+        """Check that the parts fit together."""
+        if {len(axis) for axis in self.axes} != {len(self.mean)}:
+            raise ValueError(f"texture: axes must be of {len(self.mean)} features")
+
+    def likeness(self, texture: Sequence[float]) -> "Likeness | None":
+        """Distance of a slide's texture; None where it is of another network."""
+        if len(texture) != len(self.mean):
+            return None
+        distance = _beyond(np.asarray(self.mean), np.asarray(self.axes), np.asarray(texture))
+        return Likeness(distance, self.limit, _TEXTURE_WORDS if distance > self.limit else "")
+
+
+@dataclass(frozen=True, config=_STRICT)
 class Domain:
     """Training slides of weights in numbers.
 
@@ -69,6 +103,7 @@ class Domain:
         level: Share of slides like the training slides that are within the limit.
         described: The slides, in words.
         weights: By role, the SHA-256 of the networks whose tile scores these are.
+        texture: Of the slides; None where it was not measured.
     """
 
     slides: Annotated[int, Ge(_LEAST_SLIDES), Le(10**9)]
@@ -78,6 +113,7 @@ class Domain:
     level: Annotated[float, Gt(0), Lt(1)]
     described: str
     weights: Mapping[str, str]
+    texture: Texture | None = None
 
     def __post_init__(self) -> None:
         """Check that the parts fit together."""
@@ -90,14 +126,22 @@ class Domain:
         if not (covariance == covariance.T).all() or not np.linalg.eigvalsh(covariance).min() > 0:
             raise ValueError("covariance must be symmetric and positive definite")
 
-    def likeness(self, values: Mapping[str, float]) -> Likeness | None:
-        """Distance of a slide by those of the features that are known of it; None where none is.
-
-        The limit is that of a new observation of a normal population whose mean and covariance were estimated from
-        `slides` of them (Hotelling's T squared).
+    def likeness(self, values: Mapping[str, float], texture: Sequence[float] | None = None) -> Likeness | None:
+        """Distance of a slide by what is known of it, of the kind that is farthest beyond its limit; None for nothing.
 
         Args:
             values: Feature to its value.
+            texture: (d,) as the tumour network sees its tissue.
+        """
+        by_texture = None if self.texture is None or texture is None else self.texture.likeness(texture)
+        found = [likeness for likeness in (self._by_colour(values), by_texture) if likeness is not None]
+        return max(found, key=lambda likeness: likeness.distance / likeness.limit, default=None)
+
+    def _by_colour(self, values: Mapping[str, float]) -> Likeness | None:
+        """Distance by those of the features that are known; None where none is.
+
+        The limit is that of a new observation of a normal population whose mean and covariance were estimated from
+        `slides` of them (Hotelling's T squared).
         """
         known = [k for k, name in enumerate(self.features) if np.isfinite(values.get(name, np.nan))]
         if not known:
@@ -149,7 +193,12 @@ def slide_features(
 
 
 def fit_domain(
-    rows: Sequence[Mapping[str, float]], described: str, weights: Mapping[str, str], *, level: float = 0.999
+    rows: Sequence[Mapping[str, float]],
+    described: str,
+    weights: Mapping[str, str],
+    *,
+    level: float = 0.999,
+    textures: Sequence[Sequence[float]] = (),
 ) -> Domain:
     """The domain of training slides.
 
@@ -158,6 +207,7 @@ def fit_domain(
         described: The slides, in words.
         weights: By role, the SHA-256 of the networks.
         level: Share of such slides that shall be within the limit.
+        textures: (d,) of each slide; texture is left out unless all have it.
 
     Raises:
         ValueError: Too few slides, or a feature is not known of all.
@@ -176,7 +226,32 @@ def fit_domain(
         level,
         described,
         dict(weights),
+        _fit_texture(textures),
     )
+
+
+def _fit_texture(textures: Sequence[Sequence[float]]) -> Texture | None:
+    """Texture of (n, d) slides; the limit comes from each slide's distance from all others."""
+    if len({len(texture) for texture in textures}) != 1 or not len(textures[0]):
+        return None
+    values = np.asarray(textures, float)
+    alone = [_beyond(*_axes_of(np.delete(values, k, axis=0)), values[k]) for k in range(len(values))]
+    mean, axes = _axes_of(values)
+    limit = max(_TEXTURE_MARGIN * max(alone), float(np.finfo(np.float32).tiny))
+    return Texture(tuple(mean.tolist()), tuple(map(tuple, axes.tolist())), limit)
+
+
+def _axes_of(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean (d,) of (n, d) slides, and the (k, d) directions in which they differ most."""
+    mean = values.mean(axis=0)
+    axes = np.linalg.svd(values - mean, full_matrices=False)[2]
+    return mean, axes[: max(1, min(_MOST_AXES, len(values) // _SLIDES_AN_AXIS))]
+
+
+def _beyond(mean: NDArray[np.float64], axes: NDArray[np.float64], texture: NDArray[np.float64]) -> float:
+    """Length of what is left of a texture beyond its mean and axes."""
+    off = texture - mean
+    return float(np.linalg.norm(off - (axes @ off) @ axes))
 
 
 def domain_to_record(domain: Domain) -> dict[str, Any]:

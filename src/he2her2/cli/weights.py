@@ -31,11 +31,12 @@ def store_domain(
     results = [result for result in found if result is not None]
     words = described or f"{len(results)} slides of run {', '.join(run.name for run in opened)}"
     try:
-        domain = fit_domain([result.domain_features for result in results], words, hashes_of(cards))
+        rows = [result.domain_features for result in results]
+        domain = fit_domain(rows, words, hashes_of(cards), textures=[result.texture for result in results])
     except ValueError as error:
         raise EvaluationError(f"{runs[0]}: {error}") from None
     write_domain(folder, domain)
-    likenesses = [domain.likeness(result.domain_features) for result in results]
+    likenesses = [domain.likeness(result.domain_features, result.texture) for result in results]
     unlike = sum(likeness is not None and likeness.unlike for likeness in likenesses)
     say(f"{folder / 'domain.json'}: {words}; {unlike} of these {len(results)} are beyond the limit themselves")
 

@@ -13,6 +13,7 @@ from he2her2.method.segmentation import (
     segment_slide,
     tumour_threshold,
 )
+from he2her2.method.texture import tissue_texture
 from he2her2.method.tiles import MAX_UNREADABLE_SHARE, cut_tumour, encode_tiles, require_readable, score_tiles
 
 __all__ = [
@@ -37,5 +38,6 @@ __all__ = [
     "segment_slide",
     "thumbnail_on_raster",
     "tile_side_mask",
+    "tissue_texture",
     "tumour_threshold",
 ]

@@ -13,7 +13,7 @@ from he2her2.models.bag import Aggregated, Bag
 from he2her2.models.card import UNTRAINED_NOTICE, Card, EncoderNote
 from he2her2.models.encoders import CnnRole, InputSpec, cnn_named
 from he2her2.models.engines import Device, Engine, Untrained, load_engine, untrained_weights
-from he2her2.models.feature_encoders import ENCODERS, Encoder, load_encoder
+from he2her2.models.feature_encoders import ENCODERS, Encoder, load_encoder, texture_encoder
 from he2her2.models.signature import Arrays, Inputs
 from he2her2.models.stored_rules import read_domain, read_rules
 from he2her2.models.weights import ONNX_FILE, read_card, verify
@@ -70,6 +70,8 @@ class SlideModel:
         rules: Operating point, triage and calibration, chosen on validation patients; None where none were kept.
         domain: What their training slides look like; None where that was not kept.
         encoder: Gives the features of an aggregator that was trained on them; None where it sees the tile CNN's logits.
+        texture_encoder: The tumour CNN up to its last layer, which tells how tissue looks; None for untrained networks,
+            and for those that do not pool their maps.
     """
 
     tumour_cnn: Engine
@@ -78,6 +80,7 @@ class SlideModel:
     rules: DecisionRules | None = None
     domain: Domain | None = None
     encoder: Encoder | None = None
+    texture_encoder: Encoder | None = None
 
     @property
     def tile(self) -> InputSpec:
@@ -133,7 +136,12 @@ def load_slide_model(weights: str, config: Config, device: Device | None = None)
         return model
     note = model.aggregator.card.encoder
     encoder = None if note is None else _encoder_of(note, source, config, device)
-    model = replace(model, domain=read_domain(source, model.cards), encoder=encoder)
+    model = replace(
+        model,
+        domain=read_domain(source, model.cards),
+        encoder=encoder,
+        texture_encoder=texture_encoder(source / "tumour_cnn"),
+    )
     if not config.stored_rules:
         return model
     rules = read_rules(source, model.cards)

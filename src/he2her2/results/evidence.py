@@ -10,7 +10,7 @@ from he2her2 import __version__
 from he2her2.config import Config
 from he2her2.geometry import Rgb, Size
 from he2her2.labels import IhcScore
-from he2her2.method import Segmentation, thumbnail_on_raster
+from he2her2.method import Segmentation, thumbnail_on_raster, tissue_texture
 from he2her2.models import SlideModel, aggregator_for, tile_classes
 from he2her2.pipeline import Prediction
 from he2her2.preprocessing import quality_shares
@@ -129,6 +129,7 @@ def _result(
         ),
         quality=QualityFindings(round(shares.pen, 4), round(shares.blur, 4), config.quality.apply),
         colour=_colour(segmentation),
+        texture=_texture(slide, segmentation, model, config),
         area_mm2=Areas(*(round(area, 4) for area in areas)),
         counts=counts,
         mask=MaskScale(segmentation.px_l0, segmentation.px_mpp),
@@ -141,7 +142,7 @@ def _result(
         version=__version__,
         use=RESEARCH_USE_NOTICE,
     )
-    likeness = None if model.domain is None else model.domain.likeness(result.domain_features)
+    likeness = None if model.domain is None else model.domain.likeness(result.domain_features, result.texture)
     if likeness is None or not likeness.unlike:
         return replace(result, likeness=likeness)
     said = None if her2 is None else replace(her2, warnings=(likeness.warning, *her2.warnings))
@@ -152,6 +153,13 @@ def _networks_that_ran(segmentation: Segmentation, her2: Her2Finding | None) -> 
     """Roles of the networks on which a result rests: masks do not rest on those that score tiles."""
     found_tumour = () if segmentation.sampling is None else ("tumour_cnn",)
     return found_tumour if her2 is None else (*found_tumour, "tile_cnn", "aggregator")
+
+
+def _texture(slide: Slide, segmentation: Segmentation, model: SlideModel, config: Config) -> tuple[float, ...]:
+    if model.texture_encoder is None:
+        return ()
+    found = tissue_texture(slide, model.texture_encoder, segmentation.usable, segmentation.px_l0, config)
+    return () if found is None else tuple(found.round(4).tolist())
 
 
 def _colour(segmentation: Segmentation) -> ColourStatistics:

@@ -5,8 +5,9 @@ Prediction writes these values; evaluation, reports, tables and the command line
 
 from dataclasses import asdict, field, fields
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
+from annotated_types import Len
 from pydantic import (
     ConfigDict,
     NonNegativeFloat,
@@ -361,6 +362,7 @@ class SlideResult:
         slide: The slide as it was opened.
         quality: Shares of spoilt tissue.
         colour: Of the usable tissue.
+        texture: Of the usable tissue, as the tumour network's last features see it; empty where it gives none.
         area_mm2: Of tissue and tumour.
         counts: Of points and tiles.
         mask: Scale of the masks.
@@ -386,6 +388,7 @@ class SlideResult:
     slide: SlideFacts
     quality: QualityFindings
     colour: ColourStatistics
+    texture: Annotated[tuple[float, ...], Len(0, 4096)] = ()
     area_mm2: Areas
     counts: Counts
     mask: MaskScale
