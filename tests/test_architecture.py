@@ -74,6 +74,7 @@ DOORS: dict[str, str] = {
     "he2her2.models.export": "torch, whose exporter writes ONNX files",
     "he2her2.models.onnx_engine": "ONNX Runtime",
     "he2her2.models.torch_engine": "torch",
+    "he2her2.models.pretrained": "torch",
     "he2her2.models.torch_modules": "torch",
     "he2her2.training.slides.feature_training": "torch, which trains",
     "he2her2.training.slides.train": "torch and Lightning, which train",

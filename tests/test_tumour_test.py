@@ -384,7 +384,7 @@ def test_the_command_on_annotated_slides(tmp_path, annotated, command_line):
     [
         (("--data", "gone.npz"), "gone.npz: cannot be read"),
         (("--data", "gone.csv"), "gone.csv"),
-        (("--data", "set.npz", "--mpp", "0.5"), "the network sees 200 µm; check --mpp"),
+        (("--data", "set.npz", "--mpp", "0.5"), "the network sees 128 µm; check --mpp"),
         (("--data", "set.npz", "--weights", "untrained:0"), "trained ones are needed here"),
         (("--data", "set.npz", "--weights", "nowhere"), "there is no such folder"),
         (("--data", "set.npz", "--out", "."), "choose another --out"),

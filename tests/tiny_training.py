@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from he2her2.config import Config
 from he2her2.models.encoders.cnn import COMPACT_TUMOUR_CNN, Conv
 from he2her2.training.classifier import Batch, CnnClassifier
 from he2her2.training.fit import fit
@@ -15,7 +16,9 @@ from he2her2.training.sampling import EpochSampler, alternating, in_sequence
 from he2her2.training.settings import Augmentation, Hardware, TumourTraining
 
 TINY = replace(
-    COMPACT_TUMOUR_CNN, convs=(Conv(4, kernel=3, padding=1, norm=True), Conv(4, kernel=3, padding=1, norm=True))
+    COMPACT_TUMOUR_CNN,
+    name=Config().networks.tumour_cnn,
+    convs=(Conv(4, kernel=3, padding=1, norm=True), Conv(4, kernel=3, padding=1, norm=True)),
 )
 SETTINGS = TumourTraining(
     epochs=4, batch_size=8, learning_rate=1e-2, average=0.05, augment=Augmentation(dihedral=True, stain=0.1)

@@ -166,14 +166,14 @@ def tumour(  # noqa: PLR0913  # a command's options
     """Train the tumour CNN, invasive against not, from patches, from annotated slides, or from both."""
     need_training()
     from he2her2.training import load_training
-    from he2her2.training.tumour import PatchSet, TumourData
+    from he2her2.training.tumour import PatchFile, TumourData
     from he2her2.training.tumour.train import train_tumour
 
     files = patches or []
     scales: list[float | None] = [*patches_mpp] if patches_mpp else [None] * len(files)
     if len(files) != len(scales):
         raise ConfigError(f"--patches-mpp: {len(scales)} for {len(files)} --patches; give one for each, or none at all")
-    sets = tuple(map(PatchSet, files, scales))
+    sets = tuple(map(PatchFile, files, scales))
     effective, training = load_training("tumour", preset, config, settings or [])
     report = train_tumour(
         TumourData(

@@ -3,7 +3,7 @@
 from he2her2.datasets.cohort_labels import CohortLabels, write_conflicts, write_labels
 from he2her2.datasets.her2sc import HER2SC_COLUMNS, her2sc_slide_namer, read_her2sc
 from he2her2.datasets.herohe import HEROHE_COLUMNS, herohe_slide_name, read_herohe
-from he2her2.datasets.patch_sets import PatchSet, open_patch_set
+from he2her2.datasets.patch_sets import PatchSet, open_patch_set, read_patch_set
 from he2her2.datasets.slide_files import SlideName, match_slides
 from he2her2.datasets.tcga_brca import TCGA_COLUMNS, read_tcga_brca, tcga_slide_name
 
@@ -20,6 +20,7 @@ __all__ = [
     "open_patch_set",
     "read_her2sc",
     "read_herohe",
+    "read_patch_set",
     "read_tcga_brca",
     "tcga_slide_name",
     "write_conflicts",

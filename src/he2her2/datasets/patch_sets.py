@@ -2,7 +2,8 @@
 
 Two layouts are read. `patch` (n, h, h, 3) uint8, `invasive` (n,) of 0 and 1 and, if known, `patient` (n,): the label is
 of the whole patch, as in the IDC set. `jpeg` (all bytes), `offset` (n + 1) and `tumour` (n,): the label is of the
-central third, as in PatchCamelyon; `patient` (n,) may be there, and `valid` (n,) bool marks the patches to test on.
+central third, as in PatchCamelyon; `patient` (n,) may be there, and `valid` (n,) bool marks the patches to test on,
+which train no network.
 """
 
 import io
@@ -39,6 +40,7 @@ class PatchSet:
         tumour: (n,) bool.
         patients: (n,) patient of each, by `patient_key`; None where the file names none.
         pictures: (n, h, h, 3) uint8, or the bytes of n JPEGs.
+        valid: (n,) bool: patches to test on; None where the file marks none.
     """
 
     name: str
@@ -48,6 +50,7 @@ class PatchSet:
     tumour: NDArray[np.bool_]
     patients: NDArray[np.str_] | None
     pictures: Rgb | tuple[bytes, ...]
+    valid: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.tumour)
@@ -60,7 +63,8 @@ class PatchSet:
             else self.pictures[index]
         )
         patients = None if self.patients is None else self.patients[index]
-        return replace(self, tumour=self.tumour[index], patients=patients, pictures=chosen)
+        valid = None if self.valid is None else self.valid[index]
+        return replace(self, tumour=self.tumour[index], patients=patients, valid=valid, pictures=chosen)
 
     def pixels(self, part: slice) -> Rgb:
         """Pixels of some patches, (m, h, h, 3).
@@ -78,11 +82,28 @@ class PatchSet:
 
 
 def open_patch_set(file: Path, mpp: float | None = None) -> PatchSet:
-    """Open a patch set at its own scale; of one with `valid` the valid patches.
+    """Open a patch set to test on: of one with `valid` the valid patches. Arguments are those of `read_patch_set`.
+
+    Raises:
+        PatchError: It cannot be read or used, or has one class only; all problems in one message.
+    """
+    found = read_patch_set(file, mpp)
+    if found.valid is not None:
+        if not found.valid.any():
+            raise PatchError(f"{file}: valid marks no patch to test on")
+        found = found.take(np.flatnonzero(found.valid))
+    if len(np.unique(found.tumour)) < 2:
+        raise PatchError(f"{file}: holds one class only; both are needed")
+    return found
+
+
+def read_patch_set(file: Path, mpp: float | None = None, otherwise: float | None = None) -> PatchSet:
+    """Read a whole patch set at its own scale.
 
     Args:
         file: NPZ; further arrays in it are ignored.
         mpp: µm per px, over what the file says (`mpp`).
+        otherwise: µm per px where neither says it; none is a problem.
 
     Raises:
         PatchError: It cannot be read or used; all problems in one message.
@@ -91,7 +112,7 @@ def open_patch_set(file: Path, mpp: float | None = None) -> PatchSet:
     centre = "jpeg" in arrays
     problems = list(_problems(arrays, _CENTRE if centre else _WHOLE))
     stated = float(arrays["mpp"].reshape(-1)[0]) if arrays.get("mpp", np.empty(0)).size == 1 else None
-    scale = mpp or stated
+    scale = mpp or stated or otherwise
     if scale is None:
         problems.append("does not state its µm per px; pass --mpp, such as 4 for the IDC set or 0.97 for PatchCamelyon")
     if problems or scale is None:
@@ -102,7 +123,7 @@ def open_patch_set(file: Path, mpp: float | None = None) -> PatchSet:
     patients = None
     if "patient" in arrays:
         patients = np.array([patient_key(name) for name in _names(arrays["patient"])])
-    found = PatchSet(
+    return PatchSet(
         file.stem,
         scale,
         side,
@@ -110,8 +131,8 @@ def open_patch_set(file: Path, mpp: float | None = None) -> PatchSet:
         arrays["tumour" if centre else "invasive"].astype(bool),
         patients,
         pictures,
+        arrays.get("valid"),
     )
-    return found.take(np.flatnonzero(arrays["valid"])) if "valid" in arrays else found
 
 
 def _read(file: Path) -> Mapping[str, NDArray[Any]]:
@@ -145,12 +166,12 @@ def _problems(arrays: Mapping[str, NDArray[Any]], needed: tuple[str, ...]) -> It
     labels = arrays[label]
     if labels.ndim != 1 or labels.dtype.kind not in "iub" or not np.isin(labels, (0, 1)).all():
         yield f"{label} is {labels.shape} {labels.dtype} where (n,) of 0 and 1 is wanted"
-    elif len(np.unique(labels)) < 2:
-        yield f"{label} holds one class only; both are needed"
+    elif not n:
+        yield "it is empty"
     if "patient" in arrays:
         yield from _patient_problems(arrays["patient"])
-    if "valid" in arrays and (arrays["valid"].dtype != np.bool_ or not arrays["valid"].any()):
-        yield "valid marks no patch to test on; it is (n,) bool"
+    if "valid" in arrays and (arrays["valid"].dtype != np.bool_ or arrays["valid"].ndim != 1):
+        yield f"valid is {arrays['valid'].shape} {arrays['valid'].dtype} where (n,) bool is wanted"
 
 
 def _square(shape: tuple[int, ...]) -> bool:

@@ -10,6 +10,7 @@ from he2her2.errors import PatchError
 from he2her2.evaluation.tumour.networks import open_networks
 from he2her2.evaluation.tumour.patches import PatchTrial, evaluate_patches
 from he2her2.evaluation.tumour.slides import SlideTrials, evaluate_slides
+from he2her2.method import tumour_threshold
 from he2her2.models import Card
 from he2her2.preprocessing import SHIFT_SHEET
 from he2her2.timing import Progress, silent
@@ -87,6 +88,6 @@ def evaluate_tumour(question: TumourQuestion, progress: Progress = silent) -> Tu
         )
         cases = slides.windows
     shifts = SHIFT_SHEET if question.shifts else ()
-    threshold = config.adaptive.threshold
+    threshold = tumour_threshold(networks[0].engine.card, config.adaptive)
     patches = evaluate_patches(cases, networks, threshold, shifts, threads=threads, progress=progress)
     return TumourEvaluation(question, networks[0].engine.card, len(networks), patches, slides)

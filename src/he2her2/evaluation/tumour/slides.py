@@ -17,7 +17,7 @@ from he2her2.evaluation.tumour.networks import NO_NETWORK, TumourNetwork, assign
 from he2her2.evaluation.tumour.rivals import ALL_TISSUE, DARKNESS
 from he2her2.geometry import Mask, Rgb, Size, TileGrid, l0_from_mask
 from he2her2.manifest import SlideRow, patient_key, raise_problems, read_manifest
-from he2her2.method import find_tumour, infer, native_mpp, pace, require_readable, segment_slide
+from he2her2.method import find_tumour, infer, native_mpp, pace, require_readable, segment_slide, tumour_threshold
 from he2her2.models import Engine, InputSpec, cnn_named, recoloured, softmax
 from he2her2.preprocessing import optical_density
 from he2her2.slides import Slide, map_tiles, open_slide
@@ -119,7 +119,7 @@ def evaluate_slides(
     Args:
         manifest_file: Its H&E slides with annotations are used.
         networks: Under test; each patient is judged by one that has not seen him.
-        config: Of the method; `adaptive.threshold` decides.
+        config: Of the method; `adaptive.threshold` decides, or else that of the card.
         annotation_classes: Classes of the annotations that are tumour; by their names if empty.
         progress: Called after every slide.
 
@@ -187,10 +187,11 @@ class _SlideTester:
             found = find_tumour(slide, engine, raster[0], seen.px_l0, config)
             rng = np.random.default_rng(zlib.crc32(task.slide_id.encode()))
             dense = _score_densely(slide, engine, usable, seen.px_l0, config, rng)
-        hashi = found.map >= config.adaptive.threshold
+        threshold = tumour_threshold(engine.card, config.adaptive)
+        hashi = found.map >= threshold
         density = optical_density(seen.thumbnail).mean(axis=-1)
         y, x = dense.rows, dense.columns
-        called = dense.probability >= config.adaptive.threshold
+        called = dense.probability >= threshold
         tumour = _share_within(truth, x, y, dense.side_mask) > _MOSTLY
         return SlideTrial(
             task.slide_id,

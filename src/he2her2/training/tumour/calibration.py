@@ -1,4 +1,4 @@
-"""Calibration of a tumour CNN: the probability is 0.5 where, over several sources, both errors together are fewest."""
+"""Calibration of a tumour CNN: the probability is 0.5 where, over several sources, both errors are fewest."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _SLOPES = (0.05, 20.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Calibration:
+class MapCalibration:
     """Change of a network's log odds x to slope * (x - middle).
 
     Attributes:
@@ -48,11 +48,11 @@ class Calibration:
             last.bias[INVASIVE] -= self.slope * self.middle
 
 
-def calibrate(patches: Patches, probability: NDArray[np.float64], sources: Sequence[str]) -> Calibration:
+def calibrate(patches: Patches, probability: NDArray[np.float64], sources: Sequence[str]) -> MapCalibration:
     """Choose middle and slope on patches that the networks were not trained on; every source counts alike.
 
-    The middle has the highest mean balanced accuracy; where several have, their median. The slope has the least log
-    loss, both classes of each source weighing alike.
+    The middle has the highest mean balanced accuracy; of several such, the one in the middle. The slope has the least
+    log loss, both classes of each source weighing alike.
 
     Args:
         patches: With both classes in each of the sources.
@@ -76,14 +76,15 @@ def calibrate(patches: Patches, probability: NDArray[np.float64], sources: Seque
     odds, truth, weights = odds[used], patches.labels[used] == INVASIVE, weights[used] / weights.sum()
     candidates = np.quantile(odds, np.linspace(0, 1, _STEPS))
     right = np.array([weights[(odds >= middle) == truth].sum() for middle in candidates])
-    middle = float(np.median(candidates[right == right.max()]))
+    best = candidates[right == right.max()]
+    middle = float(best[len(best) // 2])
 
     def loss(slope: float) -> float:
         x = slope * (odds - middle)
         return float((weights * np.logaddexp(0, np.where(truth, -x, x))).sum())
 
     slope = float(minimize_scalar(loss, bounds=_SLOPES, method="bounded").x)
-    return Calibration(slope, middle, tuple(sources))
+    return MapCalibration(slope, middle, tuple(sources))
 
 
 def _log_odds(probability: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -22,7 +22,7 @@ from he2her2.manifest import (
 from he2her2.models import CnnSpec
 from he2her2.training.run import fingerprint
 from he2her2.training.settings import TumourTraining
-from he2her2.training.tumour.patch_sets import Patches, PatchSet, read_patch_set
+from he2her2.training.tumour.patch_sets import Patches, PatchFile, patches_of_set
 
 _USED: tuple[Split, ...] = ("train", "val")
 
@@ -42,7 +42,7 @@ class TumourData:
         annotation_classes: Classes of the annotations that are invasive tumour; by their names if empty.
     """
 
-    patches: tuple[PatchSet, ...] = ()
+    patches: tuple[PatchFile, ...] = ()
     manifests: tuple[Path, ...] = ()
     licence: str = "not stated"
     notice: str = ""
@@ -112,7 +112,7 @@ def read_sources(data: TumourData, spec: CnnSpec) -> Sources:
     problems += [f"two patch sets are named {stem}; rename one" for stem in sorted(set(stems)) if stems.count(stem) > 1]
     for patches in data.patches:
         try:
-            sets.append(read_patch_set(patches.path, spec.input, patches.mpp))
+            sets.append(patches_of_set(patches.path, spec.input, patches.mpp))
         except PatchError as error:
             if not problems and len(data.patches) == 1:
                 raise

@@ -12,16 +12,17 @@ from numpy.typing import NDArray
 from he2her2.cohort import SlideTask, annotation_lines
 from he2her2.config import PAPER_THRESHOLD, Config
 from he2her2.files import write_csv
-from he2her2.manifest import write_patients
+from he2her2.manifest import hashed_patient, write_patients
 from he2her2.models import CnnSpec, Metric
 from he2her2.statistics import Estimate, auc_interval, balanced_accuracy, decision_interval
 from he2her2.training.classifier import Batch, CnnClassifier, LabelledTiles
 from he2her2.training.cross_validation import CnnTraining, TileSets, trainable_cnn
+from he2her2.training.fit import load_checkpoint
 from he2her2.training.report import REPORT, Provenance, card_metrics, distinct_notices, export, write_report
 from he2her2.training.run import Execution, begin_run, is_first_process
 from he2her2.training.sampling import Draw, Order, balanced
 from he2her2.training.settings import TumourTraining
-from he2her2.training.tumour.calibration import CALIBRATED_THRESHOLD, Calibration, calibrate
+from he2her2.training.tumour.calibration import CALIBRATED_THRESHOLD, MapCalibration, calibrate
 from he2her2.training.tumour.data import (
     NEVER_TRAINED,
     TRAINING_ONLY,
@@ -34,7 +35,7 @@ from he2her2.training.tumour.data import (
 from he2her2.training.tumour.patch_sets import INVASIVE, Patches, concatenate
 from he2her2.training.tumour.patches import draw_patches
 
-__all__ = ["PatchDataset", "fold_tiles", "initial_weights", "train_tumour"]
+__all__ = ["PatchDataset", "fold_tiles", "start_weights", "train_tumour"]
 
 _PREDICTIONS = "predictions.csv"
 _X_Y = slice(1, 3)  # the random numbers of a crop, as in `augmentation`
@@ -49,7 +50,8 @@ def train_tumour(
     """Train a tumour CNN; weights go to `out/weights/tumour_cnn`, figures to `out/report.md`.
 
     With folds, K networks are each evaluated on patients that they never saw, and the network that is kept is trained
-    on all patients for as many epochs. Without, validation patients pick the epoch, and the report says so.
+    on all patients for as many epochs; theirs are kept in `folds/k/weights`, for `he2her2 test tumour`. Without,
+    validation patients pick the epoch, and the report says so.
 
     Args:
         data: Training data.
@@ -100,7 +102,7 @@ def train_tumour(
         spec,
         settings,
         execution,
-        initial_weights(spec, settings),
+        start_weights(spec, settings),
         threshold=config.adaptive.threshold or PAPER_THRESHOLD,
         average=settings.average,
         order=_balanced if settings.balance else None,
@@ -123,13 +125,20 @@ def train_tumour(
         threshold = None if calibration is None else CALIBRATED_THRESHOLD
         export(module.cnn, spec, out / "weights" / "tumour_cnn", provenance, threshold=threshold)
         write_patients(out / "weights", sources.patients)
+        for k in range(folds):
+            folder = out / "folds" / str(k + 1)
+            load_checkpoint(module, folder / "checkpoints" / "last.ckpt")
+            if calibration is not None:
+                calibration.put_into(module.cnn)
+            export(module.cnn, spec, folder / "weights" / "tumour_cnn", provenance, threshold=threshold)
+            write_patients(folder / "weights", _patients_of(patches.take(fold != k)))
         _write_predictions(out / _PREDICTIONS, judged)
         rows = [_row(name, part) for name, part in judged.groups]
         write_report(out, "tumour_training.md", provenance, rows=rows, split=judged.split, threshold=judged.threshold)
     return out / REPORT
 
 
-def initial_weights(spec: CnnSpec, settings: TumourTraining) -> Mapping[str, NDArray[np.float32]] | None:
+def start_weights(spec: CnnSpec, settings: TumourTraining) -> Mapping[str, NDArray[np.float32]] | None:
     """Weights that a training starts from; none is drawn from its seed.
 
     Raises:
@@ -317,7 +326,12 @@ def _write_predictions(path: Path, judged: _JudgedPatches) -> None:
     write_csv(path, _COLUMNS, ((*row[:4], f"{row[4]:.6f}") for row in rows), line_end="\r\n")
 
 
-def _recipe(settings: TumourTraining, folds: int, calibration: Calibration | None) -> str:
+def _patients_of(patches: Patches) -> dict[str, list[str]]:
+    """Hashed ids of patches' patients, as `write_patients` takes them."""
+    return {"training_patients": sorted(map(hashed_patient, np.unique(patches.patients[patches.known]).tolist()))}
+
+
+def _recipe(settings: TumourTraining, folds: int, calibration: MapCalibration | None) -> str:
     """The training in words."""
     strengths = {name: value for name, value in asdict(settings.augment).items() if value}
     augmentation = [name if value is True else f"{name} {value:g}" for name, value in strengths.items()]
