@@ -52,6 +52,8 @@ def test_counts_come_back_from_the_cases(table):
         (m.ppv, sk.precision_score),
         (m.npv, lambda t, d: sk.precision_score(t, d, pos_label=False)),
         (m.f1, sk.f1_score),
+        (m.positive_likelihood_ratio, lambda t, d: sk.class_likelihood_ratios(t, d)[0]),
+        (m.negative_likelihood_ratio, lambda t, d: sk.class_likelihood_ratios(t, d)[1]),
         (m.mcc, sk.matthews_corrcoef),
     ],
     ids=lambda value: getattr(value, "__name__", "theirs"),

@@ -138,19 +138,24 @@ def _mark(axes: "Axes", summary: Summary, colour: str, marker: str, label: str) 
 
 
 def plot_calibration(
-    found: Reliability, calibrated: Reliability | None, summary: Summary, notices: tuple[str, ...], stem: Path
+    found: Reliability,
+    calibrated: Reliability | None,
+    summary: Summary,
+    notices: tuple[str, ...],
+    stem: Path,
+    names: tuple[str, str] = ("as predicted", "corrected on other patients"),
 ) -> tuple[Path, ...]:
-    """Share of positives over the probability, as predicted and as corrected on validation patients."""
+    """Share of positives over the probability, of two sets of probabilities by their names."""
     with canvas("Calibration") as (figure, axes):
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 3)), label="as it should be")
-        _reliability(axes, found, BLUE, "o", "as predicted")
+        _reliability(axes, found, BLUE, "o", names[0])
         if calibrated is not None:
-            _reliability(axes, calibrated, ORANGE, "D", "corrected")
+            _reliability(axes, calibrated, ORANGE, "D", names[1])
         _share_axes(axes, "mean probability of the group", "share of HER2-positive patients")
         axes.legend(loc="upper left")
         text = (
             "Groups of about equally many patients, exact 95 % intervals. Line and pointwise band: restricted cubic "
-            "spline of the logit. Slope 1 and intercept 0 are right. Corrected: by a calibration on other patients."
+            "spline of the logit. Slope 1 and intercept 0 are right."
         )
         return save(figure, Note(_caption(summary, text), notices), stem)
 

@@ -30,7 +30,9 @@ from he2her2.statistics import (
     f1,
     kappa_interval,
     mcc,
+    negative_likelihood_ratio,
     npv,
+    positive_likelihood_ratio,
     ppv,
     rate,
     reliability_curve,
@@ -44,6 +46,8 @@ _OF_COUNTS: Mapping[str, tuple[Family, Callable[[BinaryCounts], float]]] = {
     "balanced accuracy": ("paper", balanced_accuracy),
     "support-weighted F1": ("paper", weighted_f1),
     "support-weighted precision": ("paper", weighted_precision),
+    "positive likelihood ratio": ("field", positive_likelihood_ratio),
+    "negative likelihood ratio": ("field", negative_likelihood_ratio),
     "F1 of the positive class": ("field", f1),
     "Matthews correlation": ("field", mcc),
 }

@@ -144,6 +144,21 @@ def called_negative(counts: BinaryCounts) -> float:
     return _ratio(counts.called_negative, counts.n)
 
 
+def positive_likelihood_ratio(counts: BinaryCounts) -> float:
+    """Odds of being positive after a positive call over those before it; nan when no negative is called positive."""
+    return _ratio(sensitivity(counts), 1 - specificity(counts))
+
+
+def negative_likelihood_ratio(counts: BinaryCounts) -> float:
+    """Odds of being positive after a negative call over those before it; nan when no negative is called negative.
+
+    Example:
+        >>> round(negative_likelihood_ratio(BinaryCounts(tp=9, fp=2, tn=8, fn=1)), 3)
+        0.125
+    """
+    return _ratio(1 - sensitivity(counts), specificity(counts))
+
+
 def f1(counts: BinaryCounts) -> float:
     """Harmonic mean of PPV and sensitivity, 2 TP / (2 TP + FP + FN); nan when nothing is positive nor called so."""
     return _ratio(2 * counts.tp, 2 * counts.tp + counts.fp + counts.fn)
