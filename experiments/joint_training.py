@@ -34,7 +34,8 @@ WAYS = {
 SIZES = {"train": 32, "val": 12, "test": 40}
 COMMON = (
     "networks.aggregator=ranked-features", "training.epochs=6", "training.learning_rate=1e-3",
-    "training.beta_start=0.5", "training.aggregator_rate=3e-3", "tiling.min_tiles=40", "selection.n_tiles=6", "training.schedule=constant",
+    "training.beta_start=0.5", "training.aggregator_rate=3e-3", "tiling.min_tiles=40", "selection.n_tiles=6",
+    "training.schedule=constant",
 )  # fmt: skip
 
 

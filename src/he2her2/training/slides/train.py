@@ -216,8 +216,8 @@ class _GradientSummary:
         beta_last: In the last epoch.
         movement: Relative change of the CNN's weights up to the epoch that is kept.
         aggregator_movement: The same of the aggregator's.
-        selection_mismatch: Share of the continuous selection beside the tiles that prediction takes, there; None where both
-            are one.
+        selection_mismatch: Share of the continuous selection beside the tiles that prediction takes, there; None where
+            both are one.
         probability_mismatch: Mean difference of the two probabilities; None likewise.
         frozen: True where the settings froze the CNN.
     """
