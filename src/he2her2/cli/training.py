@@ -78,7 +78,7 @@ def need_training() -> None:
     require_extra("train", "torch", "lightning", "tensorboardX")
 
 
-def on_this_machine(manifest: Path, out: Path) -> Path:
+def with_slides_here(manifest: Path, out: Path) -> Path:
     """The manifest, or where it names slides behind addresses one whose slides have been fetched to `out/fetched`."""
     from he2her2.cohort import fetch_manifest
     from he2her2.files import url_of
@@ -178,7 +178,7 @@ def tumour(  # noqa: PLR0913  # a command's options
     report = train_tumour(
         TumourData(
             sets,
-            tuple(on_this_machine(one, out) for one in manifest or ()),
+            tuple(with_slides_here(one, out) for one in manifest or ()),
             licence,
             notice,
             tuple(annotation_class or ()),
@@ -280,7 +280,7 @@ def slides(  # noqa: PLR0913  # a command's options
     from he2her2.training.slides import SlideData
     from he2her2.training.slides.train import train_slides
 
-    manifest = on_this_machine(manifest, out)
+    manifest = with_slides_here(manifest, out)
     check_leaks(manifest)
     effective, training = load_training("slides", preset, config, [*(settings or []), *named])
     data = SlideData(
@@ -411,7 +411,7 @@ def tiles(  # noqa: PLR0913  # a command's options
         manifest, stain, trained_folder(init) if init else None, licence, notice, tuple(annotation_class or ())
     )
     read_split(data, folds, training.seed)  # what is wrong with the table comes first: looking at slides takes a while
-    data = replace(data, manifest=on_this_machine(manifest, out))
+    data = replace(data, manifest=with_slides_here(manifest, out))
     check_leaks(data.manifest)
     report = train_tiles(
         data,
