@@ -11,6 +11,8 @@ from he2her2.models.aggregators.neighbours import grid_neighbours, neighbour_mea
 from he2her2.models.aggregators.selection import spread_ranks
 from he2her2.models.ranking_module import expected_class
 
+__all__ = ["RankedFeatures"]
+
 _PINV_STEPS = 6
 _SOFT_SORT = 0.1  # scores, whose range is 3, this far apart are told apart
 _NOISE = 0.1
