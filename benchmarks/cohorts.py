@@ -79,7 +79,12 @@ def _predict(path: Path, n: int, workers: int, threads: int, *, quick: bool) -> 
 
     def crew(job: SlideJob[Any, SlideResult], n_slides: int, report: Report) -> Crew[SlideResult]:
         assert n_slides == n
-        return LocalWorkers(job, workers, report) if workers else ThisProcess(job, report)
+        if not workers:
+            return ThisProcess(job, report)
+        crew = LocalWorkers(job, workers, report)
+        while len(crew.idle()) < workers:  # the clock starts once all are ready
+            crew.events(0.1)
+        return crew
 
     work = SlideWork("untrained:0" if quick else "bundled", config)
     with _run(config) as run:
