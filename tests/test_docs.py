@@ -9,7 +9,7 @@ import pytest
 import he2her2
 
 REPOSITORY = Path(__file__).parents[1]
-PAGES = ("README.md", "CONTRIBUTING.md")
+PAGES = ("README.md", "CONTRIBUTING.md", "docs/measured.md", "docs/your-cohort.md")
 FOLDERS = ("src", "tests", "docs", "experiments", "benchmarks")
 
 
