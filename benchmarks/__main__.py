@@ -18,6 +18,7 @@ TOPICS = {
     "hashi": "update of the tumour map",
     "networks": "tile CNNs on the CPU, against torch (needs the train extra)",
     "designs": "scoring from end to end, against other designs and the authors' code (needs the train extra)",
+    "encoding": "features of slides, against reading and the encoder alone (encoders extra for EfficientNet-Lite0)",
     "overlap": "overlapping tiles scored together, against one by one (needs the train extra)",
     "training": "speed of training tile CNNs (needs the train extra)",
     "one_slide": "time of one slide by stage",

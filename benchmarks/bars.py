@@ -44,6 +44,13 @@ BARS = (
     Bar("cnn_vs_eager", "paper CNN against torch eager one by one, all cores", 3.5, 4.5, "x{:.3g}"),
     Bar("slide_vs_released", "whole slide, tile scoring against the authors' code", 5, 6, "x{:.3g}"),
     Bar("share_of_slower", "share of the slower of (read, paper CNN) reached end to end", 0.85, 0.95, "{:.2f}"),
+    Bar(
+        "features_vs_slower",
+        "`features` by EfficientNet-Lite0, 2 threads: share of the slower of reading and encoder",
+        0.85,
+        0.95,
+        "{:.2f}",
+    ),
     Bar("hashi_vs_griddata", "HASHI map update against full-resolution `griddata` cubic", 12, 25, "x{:.3g}"),
     Bar("hashi_dice", "the same: Dice of the two tumour masks", 0.999, None, "{:.4f}"),
     Bar("peak_gb", "peak memory, 100 000 x 80 000 px slide", 1.5, 1.0, "{:.2f} GB", at_least=False),

@@ -25,7 +25,19 @@ def setting(tmp_path_factory):
 
 @pytest.mark.parametrize(
     "topic",
-    ["reading", "networks", "designs", "hashi", "scaling", "one_slide", "training", "evaluating", "overlap", "cohorts"],
+    [
+        "reading",
+        "networks",
+        "designs",
+        "encoding",
+        "hashi",
+        "scaling",
+        "one_slide",
+        "training",
+        "evaluating",
+        "overlap",
+        "cohorts",
+    ],
 )
 def test_a_topic_runs(topic, setting):
     """It reports figures and a table, which JSON can hold."""
