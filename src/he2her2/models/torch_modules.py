@@ -10,14 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from he2her2.models.aggregators import RunNetwork
-from he2her2.models.aggregators.feature_modules import RankedFeatures
 from he2her2.models.bag import Bag
 from he2her2.models.card import Spec
 from he2her2.models.ranking_module import RankingModule, expected_class
 from he2her2.models.signature import Arrays, Inputs, Shape
 
 __all__ = [
-    "RankedFeatures",
     "RankingModule",
     "batch_of",
     "expected_class",

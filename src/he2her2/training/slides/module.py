@@ -19,10 +19,11 @@ from he2her2.geometry import Rgb
 from he2her2.labels import Her2Status
 from he2her2.method import Decision, decide_on, infer, pace
 from he2her2.models import Aggregator, Bag, Card, RankedFeaturesSpec, RankingSettings, resize
+from he2her2.models.aggregators.feature_modules import RankedFeatures
 from he2her2.models.export import engine_of
 from he2her2.models.onnx_engine import OnnxEngine, max_rows
 from he2her2.models.torch_engine import prepare_on_device
-from he2her2.models.torch_modules import RankedFeatures, RankingModule, batch_of, put_tensors, run_of
+from he2her2.models.torch_modules import RankingModule, batch_of, put_tensors, run_of
 from he2her2.slides import TileBatch, map_tiles, stream_tiles
 from he2her2.statistics import BinaryCounts, accuracy, auc, balanced_accuracy
 from he2her2.training.augmentation import augmented_channels
