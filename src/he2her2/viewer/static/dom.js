@@ -31,3 +31,11 @@ export function length_um(um) {
 export function area_mm2(value) {
   return `${value >= 0.01 ? value.toFixed(2) : +value.toPrecision(2)} mm²`;
 }
+
+// Another text on a button for a moment.
+export function flash(id, text) {
+  const button = $(id), before = button.dataset.text ?? button.textContent;
+  button.dataset.text = before;
+  button.textContent = text;
+  setTimeout(() => { button.textContent = before; }, 1600);
+}

@@ -1,9 +1,11 @@
 // The page: one slide in hand, its layers, its review; what is in the address is what is shown.
 
 import { showCase, showTile } from "./case.js";
-import { $, el, length_um, number, say } from "./dom.js";
+import { $, el, flash, length_um, number, say } from "./dom.js";
 import { listenToKeys } from "./keys.js";
 import { Layers } from "./layers.js";
+import { readLink } from "./link.js";
+import { Pair } from "./pair.js";
 import { Regions } from "./regions.js";
 import { getJson, putJson, slidePath } from "./server.js";
 import { SlideList } from "./slides.js";
@@ -16,27 +18,11 @@ const POWER_UM = 10;
 const CARD_PX = 276;
 
 const main = new Stage($("picture-main"), { navigator: true });
-const state = { slide: null, pinned: -1, hovered: -1, beside: null, film: 0 };
+const state = { slide: null, pinned: -1, hovered: -1, film: false };
 let run, list, regions, pair, linkTimer, opening = 0;
 const layers = new Layers(main, () => writeLink());
 
 // --- the address -------------------------------------------------------------------------------------------------
-
-function readLink() {
-  const link = new URLSearchParams(location.hash.slice(1));
-  const numbers = ["x", "y", "zoom"].map((name) => Number.parseFloat(link.get(name)));
-  const layersAsked = link.has("layers")
-    ? Object.fromEntries(link.get("layers").split(",").filter((part) => part.includes(":")).map((part) => {
-      const [key, opacity] = part.split(":");
-      return [key, Math.min(1, Math.max(0.05, Number(opacity) / 100 || 0.5))];
-    }))
-    : null;
-  return {
-    slide: link.get("slide"), layers: layersAsked, by: link.get("by"), beside: link.get("beside"),
-    tile: link.has("tile") ? Number.parseInt(link.get("tile"), 10) : -1,
-    view: numbers.every(Number.isFinite) && numbers[2] > 0 ? { x: numbers[0], y: numbers[1], zoom: numbers[2] } : null,
-  };
-}
 
 function linkText() {
   const link = new URLSearchParams({ slide: state.slide.id });
@@ -48,7 +34,7 @@ function linkText() {
     link.set("layers", layers.inWords());
     if (layers.tiles && layers.colourBy !== "scores") link.set("by", layers.colourBy);
     if (state.pinned >= 0) link.set("tile", String(state.pinned));
-    if (state.beside) link.set("beside", state.beside);
+    if (pair.beside) link.set("beside", pair.beside);
   }
   return `#${link}`;
 }
@@ -68,13 +54,6 @@ async function copyLink() {
   } catch {
     flash("copy-link", "In the address bar");
   }
-}
-
-function flash(id, text) {
-  const button = $(id), before = button.dataset.text ?? button.textContent;
-  button.dataset.text = before;
-  button.textContent = text;
-  setTimeout(() => { button.textContent = before; }, 1600);
 }
 
 // --- a slide -----------------------------------------------------------------------------------------------------
@@ -127,7 +106,7 @@ async function openSlide(id, link = {}) {
   showTile(layers, -1);
   showFilm();
   await loading;
-  showPairing(link.beside);
+  pair.show(slide, link.beside);
   if (tiles && link.tile >= 0 && link.tile < tiles.n) pin(link.tile);
   opening = 0;
   main.redraw();
@@ -285,71 +264,7 @@ function showPlace(x, y) {
   $("hud-place").textContent = mpp ? `${(x * mpp / 1000).toFixed(3)}, ${(y * mpp / 1000).toFixed(3)} mm` : `${Math.round(x)}, ${Math.round(y)} px`;
 }
 
-main.moved.push(() => { showHud(); writeLink(); followPair(main); });
-
-// --- H&E and IHC side by side ------------------------------------------------------------------------------------
-
-function showPairing(asked) {
-  const { partners } = state.slide;
-  $("pair").hidden = $("pair-gap").hidden = !partners.length;
-  $("partner").replaceChildren(...partners.map((id) => el("option", { value: id }, `${list.get(id)?.stain ?? ""} ${id}`)));
-  if (asked && partners.includes(asked)) $("partner").value = asked;
-  return setBeside(partners.length && (asked || (state.beside && partners.includes(state.beside))) ? $("partner").value : null);
-}
-
-async function setBeside(id) {
-  state.beside = id;
-  const element = $("picture-pair");
-  element.hidden = $("pair-tools").hidden = !id;
-  $("pair").setAttribute("aria-pressed", String(Boolean(id)));
-  document.body.classList.toggle("paired", Boolean(id));
-  writeLink();
-  if (!id) return;
-  pair ??= makePair(element);
-  let slide;
-  try {
-    slide = await getJson(slidePath(id));
-    if (!slide.file) throw new Error(slide.problems.join(" "));
-  } catch (error) {
-    showMessage("The other stain cannot be shown", error.message);
-    return;
-  }
-  await new Promise(requestAnimationFrame);
-  await pair.stage.open(id, slide.file);
-  const um = (file) => file.size.map((side) => (side * (file.mpp ?? 1)) / 2);
-  const [mine, theirs] = [um(state.slide.file), um(slide.file)];
-  pair.offset = [theirs[0] - mine[0], theirs[1] - mine[1]]; // centre on centre, until someone moves them apart
-  followPair(main, true);
-}
-
-function makePair(element) {
-  const stage = new Stage(element);
-  stage.moved.push(() => followPair(stage));
-  const made = { stage, offset: [0, 0], linked: true };
-  $("link-pair").addEventListener("click", () => link(!made.linked));
-  return made;
-}
-
-function link(linked) {
-  if (!pair) return;
-  if (linked) {
-    const [a, b] = [main.view(), pair.stage.view()], [p, q] = [main.file.mpp ?? 1, pair.stage.file.mpp ?? 1];
-    pair.offset = [b.x * q - a.x * p, b.y * q - a.y * p];
-  }
-  pair.linked = linked;
-  $("link-pair").setAttribute("aria-pressed", String(linked));
-  $("link-pair").textContent = linked ? "Linked" : "Apart: move, then link";
-}
-
-let following = false;
-function followPair(leader, now = true) {
-  if (following || !state.beside || !pair?.linked || !pair.stage.isOpen || !main.isOpen) return;
-  following = true;
-  const follower = leader === main ? pair.stage : main, sign = leader === main ? 1 : -1;
-  const { x, y, zoom } = leader.view(), [p, q] = [leader.file.mpp ?? 1, follower.file.mpp ?? 1];
-  follower.goTo({ x: (x * p + sign * pair.offset[0]) / q, y: (y * p + sign * pair.offset[1]) / q, zoom: (zoom * p) / q }, now);
-  following = false;
-}
+main.moved.push(() => { showHud(); writeLink(); });
 
 // --- review ------------------------------------------------------------------------------------------------------
 
@@ -406,20 +321,19 @@ function toggleFilm() {
 
 const acts = {
   "zoom-in": () => main.zoomBy(1.5), "zoom-out": () => main.zoomBy(1 / 1.5), "home": () => main.home(),
-  "full": () => main.pixelForPixel(), "pair": () => setBeside(state.beside ? null : $("partner").value),
+  "full": () => main.pixelForPixel(), "pair": () => pair.toggle(),
 };
 
 function listen() {
   document.querySelectorAll("[data-act]").forEach((button) => button.addEventListener("click", acts[button.dataset.act]));
   document.querySelectorAll("[data-tool]").forEach((button) => button.addEventListener("click", () => regions.use(button.dataset.tool)));
-  $("partner").addEventListener("change", () => setBeside($("partner").value));
   $("toggle-list").addEventListener("click", () => toggleSide("list"));
   $("toggle-panel").addEventListener("click", () => toggleSide("panel"));
   $("toggle-theme").addEventListener("click", toggleTheme);
   $("copy-link").addEventListener("click", copyLink);
   $("open-help").addEventListener("click", () => $("help").showModal());
   window.addEventListener("popstate", fromAddress);
-  window.addEventListener("hashchange", () => { if (readLink().slide !== state.slide?.id) fromAddress(); });
+  window.addEventListener("hashchange", () => { if (readLink(location.hash).slide !== state.slide?.id) fromAddress(); });
   const digits = Array.from({ length: 9 }, (_, i) => ({ keys: [String(i + 1)], run: () => { const layer = layers.list[i]; if (layer) say(`${layer.title} ${layers.toggle(layer.key).on ? "on" : "off"}`); } }));
   listenToKeys([
     { keys: ["j"], shown: ["J", "K"], says: "next, previous slide", run: () => list.step(1) },
@@ -450,8 +364,8 @@ function listen() {
     { keys: ["a"], shown: ["A", "X", "U"], says: "agree, disagree, unsure", run: () => giveVerdict(run.verdicts[0]) },
     { keys: ["x"], run: () => giveVerdict(run.verdicts[1]) },
     { keys: ["u"], run: () => giveVerdict(run.verdicts[2]) },
-    { keys: ["i"], shown: ["I", "M"], says: "H&E beside IHC, linked or apart", run: () => { if (state.slide?.partners.length) acts.pair(); } },
-    { keys: ["m"], run: () => pair && link(!pair.linked) },
+    { keys: ["i"], shown: ["I", "M"], says: "H&E beside IHC, linked or apart", run: acts.pair },
+    { keys: ["m"], run: () => pair.link(!pair.linked) },
     { keys: ["l"], shown: ["L", "P"], says: "list, case: show or hide", run: () => toggleSide("list") },
     { keys: ["p"], run: () => toggleSide("panel") },
     { keys: ["c"], shown: ["C"], says: "copy a link to this view", run: copyLink },
@@ -461,7 +375,7 @@ function listen() {
 }
 
 function fromAddress() {
-  const asked = readLink();
+  const asked = readLink(location.hash);
   const first = asked.slide ?? list.shown[0]?.id;
   if (asked.slide && asked.slide === state.slide?.id && asked.view && main.isOpen) return main.goTo(asked.view);
   if (first) openSlide(first, { ...asked, fromAddress: true });
@@ -480,8 +394,9 @@ async function start() {
   state.film = run.is_run;
   list = new SlideList(run.slides, (id) => openSlide(id));
   regions = new Regions(main, run.region_classes, layers);
+  pair = new Pair(main, list, () => writeLink(), (error) => showMessage("The other stain cannot be shown", error.message));
   listen();
-  window.he2her2 = { main, layers, regions, state, list, get pair() { return pair?.stage; } }; // for tests and the curious
+  window.he2her2 = { main, layers, regions, state, list, get pair() { return pair.stage; } }; // for tests and the curious
   fromAddress();
 }
 
