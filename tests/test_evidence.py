@@ -31,7 +31,7 @@ SIDE = 64  # level-0 px of a tile: 4 mask px of 16
 
 def scored_tiles(corners, scores, selected=None):
     """Tiles at mask positions (x, y), with scores."""
-    grid = TileGrid(np.array(corners, np.int64).reshape(-1, 2) * 16, side_l0=float(SIDE), side_px=256, mpp=0.25)
+    grid = TileGrid(np.array(corners, np.int64).reshape(-1, 2) * 16, side_l0=float(SIDE), side_px=256, mpp=0.0625)
     chosen = np.zeros(len(grid), bool) if selected is None else np.array(selected)
     attention = chosen / max(chosen.sum(), 1)
     return ScoredTiles(grid, np.array(scores, float), np.zeros((len(grid), 4), np.float32), chosen, attention)
@@ -86,7 +86,7 @@ def test_tiles_come_back_from_hdf5(tmp_path):
     back = read_tiles(path)
 
     assert np.array_equal(back.grid.origins_l0, tiles.grid.origins_l0)
-    assert (back.grid.side_l0, back.grid.side_px, back.grid.mpp) == (64.0, 256, 0.25)
+    assert (back.grid.side_l0, back.grid.side_px, back.grid.mpp) == (64.0, 256, 0.0625)
     assert back.scores.tolist() == [0.5, 3.0]
     assert back.selected.tolist() == [False, True]
     assert back.attention.tolist() == [0.0, 1.0]
@@ -95,7 +95,7 @@ def test_tiles_come_back_from_hdf5(tmp_path):
         attrs = dict(file["coords"].attrs)
         assert file["coords"].dtype == np.int64
     assert (attrs["patch_size"], attrs["patch_size_level0"], attrs["overlap"], attrs["name"]) == (256, 64, 64, "S1")
-    assert (attrs["level0_magnification"], attrs["target_magnification"]) == (40, 40)
+    assert (attrs["level0_magnification"], attrs["target_magnification"]) == (40, 160)  # enlarged four times
     assert (attrs["level0_width"], attrs["level0_height"]) == (640, 480)
 
 

@@ -149,6 +149,16 @@ def test_a_column_that_others_add_is_shown(own_run):
     assert (columns["contributions"]["low"], columns["contributions"]["high"]) == (-1, 1)
 
 
+def test_tiles_need_no_scores_of_ours(own_run):
+    """An aggregator that only weighs tiles is shown by its weights."""
+    with h5py.File(own_run / "slides/case-1/tiles.h5", "a") as file:
+        del file["scores"], file["logits"]
+
+    columns = [one["name"] for one in client_of(own_run).get(SLIDE).json()["tiles"]["columns"]]
+
+    assert sorted(columns) == ["attention", "selected"]
+
+
 def test_a_scored_tile_is_the_networks(client, run):
     """At its µm per px, bit for bit."""
     with h5py.File(run / "slides/case-1/tiles.h5") as file, open_slide(run.parent / "case-1.svs") as slide:

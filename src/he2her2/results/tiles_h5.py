@@ -1,5 +1,7 @@
 """`tiles.h5`: TRIDENT's coordinates, so that peers' tools open it, with scores, logits, selection and attention."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,29 +75,20 @@ def read_tiles(path: Path) -> ScoredTiles:
     Raises:
         ValueError: It is damaged, or holds something else; the message says so in one line.
     """
-    try:
-        with h5py.File(path) as file:
-            attrs = file["coords"].attrs
-            n = file["coords"].shape[0]
-            grid = TileGrid(
-                _read(file, "coords", (n, 2), "i"),
-                float(attrs["side_level0"]),
-                int(attrs["patch_size"]),
-                mpp=float(attrs["mpp"]),
-            )
-            logits = _read(file, "logits", (n, *file["logits"].shape[1:2]), "f")
-            scores, selected = _read(file, "scores", (n,), "f"), _read(file, "selected", (n,), "b")
-            if "attention" in file:
-                attention = _read(file, "attention", (n,), "f")
-            else:  # of before it was kept, when each selected tile had the same share
-                attention = selected / max(np.count_nonzero(selected), 1)
-            return ScoredTiles(grid, scores, logits, selected, attention)
-    except (OSError, KeyError, AttributeError, IndexError, TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{path}: is damaged ({' '.join(str(error).split())}); predict the slide again") from None
+    with _opened(path) as file:
+        grid = _grid(file)
+        n = len(grid)
+        logits = _read(file, "logits", (n, *file["logits"].shape[1:2]), "f")
+        scores, selected = _read(file, "scores", (n,), "f"), _read(file, "selected", (n,), "b")
+        if "attention" in file:
+            attention = _read(file, "attention", (n,), "f")
+        else:  # of before it was kept, when each selected tile had the same share
+            attention = selected / max(np.count_nonzero(selected), 1)
+        return ScoredTiles(grid, scores, logits, selected, attention)
 
 
 def read_tile_columns(path: Path) -> tuple[TileGrid, dict[str, NDArray[Any]]]:
-    """Read all that a file of `write_tiles`, or one that adds to it, says of its tiles.
+    """Read all that a file of `write_tiles`, or one of its layout, says of its tiles.
 
     Returns:
         The (n) tiles, and each column of numbers by name: (n,) or (n, k) with a few k. Features are left out.
@@ -103,23 +96,34 @@ def read_tile_columns(path: Path) -> tuple[TileGrid, dict[str, NDArray[Any]]]:
     Raises:
         ValueError: It is damaged, or holds something else; the message says so in one line.
     """
-    grid = read_tiles(path).grid
-    n = len(grid)
-    with h5py.File(path) as file:
-        shapes = {name: data.shape for name, data in file.items() if isinstance(data, h5py.Dataset)}
-        wanted = [
-            name
-            for name, shape in shapes.items()
-            if name != "coords" and shape[:1] == (n,) and (len(shape) == 1 or (len(shape) == 2 and shape[1] <= _MOST))
-        ]
-        try:
-            return grid, {
-                name: _read(file, name, shapes[name], kind)
-                for name in wanted
-                if (kind := file[name].dtype.kind) in "fib"
-            }
-        except (OSError, ValueError, RuntimeError) as error:
-            raise ValueError(f"{path}: is damaged ({' '.join(str(error).split())}); predict the slide again") from None
+    with _opened(path) as file:
+        grid = _grid(file)
+        found = {name: data for name, data in file.items() if name != "coords" and isinstance(data, h5py.Dataset)}
+        return grid, {
+            name: _read(file, name, data.shape, data.dtype.kind)
+            for name, data in found.items()
+            if data.dtype.kind in "fib" and data.shape[:1] == (len(grid),) and np.prod(data.shape[1:]) <= _MOST
+        }
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[h5py.File]:
+    """The open file; whatever is wrong with it becomes a ValueError of one line."""
+    try:
+        with h5py.File(path) as file:
+            yield file
+    except (OSError, KeyError, AttributeError, IndexError, TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{path}: is damaged ({' '.join(str(error).split())}); predict the slide again") from None
+
+
+def _grid(file: h5py.File) -> TileGrid:
+    attrs, shape = file["coords"].attrs, (file["coords"].shape[0], 2)
+    return TileGrid(
+        _read(file, "coords", shape, "i"),
+        float(attrs["side_level0"]),
+        int(attrs["patch_size"]),
+        mpp=float(attrs["mpp"]),
+    )
 
 
 def _read(file: h5py.File, name: str, shape: tuple[int, ...], kind: str) -> NDArray[Any]:
