@@ -1,7 +1,7 @@
 """Open slides of a viewer: few at a time, and each noticed when its file changes or is gone."""
 
 import hashlib
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,6 +48,7 @@ class OpenSlides:
         self._max_open = max_open
         self._open: OrderedDict[str, OpenedSlide] = OrderedDict()
         self._lock = Lock()
+        self._turns: defaultdict[str, Lock] = defaultdict(Lock)
 
     @contextmanager
     def lend(self, slide: ViewedSlide, version: str | None = None) -> Iterator[OpenedSlide]:
@@ -65,13 +66,12 @@ class OpenSlides:
         now = version_of_file(slide)
         if version is not None and version != now:
             raise SlideChangedError(f"{slide.slide_id}: its file was replaced while it was shown; load the page again")
-        with self._lock:
-            opened = self._open.get(slide.slide_id)
-            if opened is None or opened.version != now:
-                opened = self._open[slide.slide_id] = _opened(slide, now)
-            self._open.move_to_end(slide.slide_id)
-            opened.users += 1
-            self._close_idle()
+        opened = self._taken(slide, now)
+        if opened is None:
+            with self._lock:
+                turn = self._turns[slide.slide_id]
+            with turn:  # a slow drive keeps only those waiting who want this slide, and it is opened once
+                opened = self._taken(slide, now) or self._put(slide, _opened(slide, now))
         try:
             yield opened
         finally:
@@ -79,6 +79,27 @@ class OpenSlides:
                 opened.users -= 1
                 if self._open.get(slide.slide_id) is not opened and not opened.users:
                     opened.zoom.slide.close()
+
+    def _taken(self, slide: ViewedSlide, version: str) -> OpenedSlide | None:
+        """The slide, with one user more, if it is open in that version."""
+        with self._lock:
+            opened = self._open.get(slide.slide_id)
+            if opened is None or opened.version != version:
+                return None
+            self._open.move_to_end(slide.slide_id)
+            opened.users += 1
+            return opened
+
+    def _put(self, slide: ViewedSlide, opened: OpenedSlide) -> OpenedSlide:
+        """Keep a slide, with one user, in place of an earlier version of it."""
+        opened.users += 1
+        with self._lock:
+            earlier = self._open.pop(slide.slide_id, None)
+            if earlier is not None and not earlier.users:
+                earlier.zoom.slide.close()
+            self._open[slide.slide_id] = opened
+            self._close_idle()
+        return opened
 
     def close(self) -> None:
         """Close all; those that are read from close when that is done."""

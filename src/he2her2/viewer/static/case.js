@@ -93,7 +93,7 @@ export function showTile(layers, index, { pinned = false, go, step } = {}) {
   $("tile-title").textContent = tiles.isSelected(index) ? "Tile that decided" : "Tile";
   const rows = [
     tiles.values.scores && ["Score, 0 to 3", number(tiles.values.scores[index], 2)],
-    ["Rank by score", `${count(rank)} of ${count(tiles.n)}`],
+    [tiles.values.scores ? "Rank by score" : "Rank", `${count(rank)} of ${count(tiles.n)}`],
     ...others.map((choice) => [choice.title, String(+tiles.value(choice, index).toPrecision(3))]),
     pinned && ["Place, px", `${x}, ${y}`],
     pinned && ["Side", `${Math.round(tiles.sidePx * tiles.mpp)} µm, ${+tiles.mpp.toPrecision(3)} µm/px`],

@@ -113,9 +113,11 @@ export class Tiles {
     return row * (this.width + 1) + column;
   }
 
+  // By score; where a file has none, by what its aggregator made of them.
   _rank() {
-    const scores = this.values.scores ?? this.values[this.columns[0]?.name] ?? [];
-    this.byRank = Array.from({ length: this.n }, (_, i) => i).sort((a, b) => scores[b] - scores[a] || a - b);
+    this.ranking = this.choice("scores") ?? { column: { name: "selected", title: "Selected", width: 1 }, at: 0 };
+    const value = (index) => this.value(this.ranking, index);
+    this.byRank = Array.from({ length: this.n }, (_, i) => i).sort((a, b) => value(b) - value(a) || a - b);
     this.rank = new Uint32Array(this.n);
     this.byRank.forEach((index, place) => { this.rank[index] = place + 1; });
     this.deciding = this.hasSelected ? this.byRank.filter((index) => this.isSelected(index)) : this.byRank;

@@ -145,13 +145,9 @@ main.failed.push(async () => {
 
 $("close-tile").addEventListener("click", () => pin(-1));
 
-function tileHandlers() {
-  return { pinned: true, go: goToTile, step: (by) => stepTile(by) };
-}
-
 function pin(index) {
   state.pinned = index;
-  showTile(layers, index, index >= 0 ? tileHandlers() : {});
+  showTile(layers, index, index >= 0 ? { pinned: true, go: goToTile, step: stepTile } : {});
   if (index < 0) state.hovered = -1;
   for (const button of $("film").querySelectorAll("button")) {
     const here = Number(button.dataset.index) === index;
@@ -170,7 +166,7 @@ function goToTile(index) {
   const beside = Math.min(CARD_PX, clientWidth / 2) / 2; // the card lies on the right
   main.goTo({ x: x + tiles.side / 2 + beside * zoom, y: y + tiles.side / 2, zoom });
   pin(index);
-  say(`Tile of rank ${tiles.rank[index]}, score ${number(tiles.values.scores?.[index], 2)}`);
+  say(`Tile of rank ${tiles.rank[index]}, ${tiles.ranking.title} ${number(tiles.value(tiles.ranking, index), 2)}`);
 }
 
 function stepTile(by) {
@@ -196,10 +192,10 @@ function showFilm() {
   const shown = tiles.deciding.slice(0, FILM);
   $("evidence-count").textContent = shown.length < tiles.deciding.length ? `${shown.length} highest of ${tiles.deciding.length}` : String(shown.length);
   $("film").replaceChildren(...shown.map((index) => {
-    const score = number(tiles.values.scores[index], 2);
+    const score = number(tiles.value(tiles.ranking, index), 2);
     return el("li", {}, el("button", {
       type: "button", "data-index": String(index), "aria-pressed": String(index === state.pinned),
-      "aria-label": `Deciding tile, rank ${tiles.rank[index]}, score ${score}`, onclick: () => goToTile(index),
+      "aria-label": `Deciding tile, rank ${tiles.rank[index]}, ${score}`, onclick: () => goToTile(index),
     }, el("img", { alt: "", loading: "lazy", decoding: "async", src: slidePath(tiles.id, `/tiles/${index}`) }), el("span", { "aria-hidden": "true" }, score)));
   }));
 }
