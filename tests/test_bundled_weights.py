@@ -12,12 +12,18 @@ from he2her2.manifest import patients_used
 from he2her2.method import find_tissue, find_tumour, thumbnail_on_raster, tumour_threshold
 from he2her2.models import load_cnn, load_slide_model, read_card, trained_folder, verify
 from he2her2.models.export import save_weights
-from he2her2.models.slide_model import BUNDLED, BUNDLED_IHC
+from he2her2.models.slide_model import BUNDLED, BUNDLED_IHC, BUNDLED_IHC_DAB
 from he2her2.phantom import make_spec, write_phantom
 from he2her2.slides import open_slide
 from tests.conftest import REPOSITORY
 
-PLACES = [(BUNDLED, "tumour_cnn"), (BUNDLED, "tile_cnn"), (BUNDLED, "aggregator"), (BUNDLED_IHC, "tile_cnn")]
+PLACES = [
+    (BUNDLED, "tumour_cnn"),
+    (BUNDLED, "tile_cnn"),
+    (BUNDLED, "aggregator"),
+    (BUNDLED_IHC, "tile_cnn"),
+    (BUNDLED_IHC_DAB, "tile_cnn"),
+]
 PHANTOMS = "trained on phantoms: no clinical meaning"
 
 
@@ -54,7 +60,12 @@ def _numbers(file):
 
 def test_all_of_them_are_small():
     """Under 20 MB together."""
-    files = [file for name in (BUNDLED, BUNDLED_IHC) for file in trained_folder(name).rglob("*") if file.is_file()]
+    files = [
+        file
+        for name in (BUNDLED, BUNDLED_IHC, BUNDLED_IHC_DAB)
+        for file in trained_folder(name).rglob("*")
+        if file.is_file()
+    ]
 
     assert sum(file.stat().st_size for file in files) < 20e6
 

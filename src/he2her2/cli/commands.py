@@ -10,6 +10,7 @@ from he2her2.cli.ablating import ablate
 from he2her2.cli.console import say
 from he2her2.cli.evaluating import compare_command, evaluate_run, recalibrate_run
 from he2her2.cli.features import convert, features
+from he2her2.cli.ihc import score_ihc
 from he2her2.cli.manifests import manifest
 from he2her2.cli.phantoms import demo, phantom
 from he2her2.cli.planning import plan
@@ -65,6 +66,7 @@ app.command("report")(report_run)
 app.command("export")(export_run)
 app.command("evaluate")(evaluate_run)
 app.command("compare")(compare_command)
+app.command("score-ihc")(score_ihc)
 app.command("recalibrate")(recalibrate_run)
 app.add_typer(train, name="train")
 app.add_typer(test, name="test")

@@ -6,6 +6,7 @@ from he2her2.cohort.crew import Crew, Report, SlideJob, ThisProcess
 from he2her2.cohort.dask_workers import DaskWorkers
 from he2her2.cohort.engine import SlideEngine, require_all
 from he2her2.cohort.feature_worker import FeatureFile, FeatureRegion, FeatureStore, FeatureWorker
+from he2her2.cohort.ihc_worker import IhcWorker
 from he2her2.cohort.leaks import UNREAD, find_leaks, refuse_chosen_with, refuse_leaks
 from he2her2.cohort.ledger import Ledger, ResultStore
 from he2her2.cohort.likeness import ALIKE, THUMBNAIL_PX, alike_pairs, likeness, print_of
@@ -29,6 +30,7 @@ __all__ = [
     "FeatureRegion",
     "FeatureStore",
     "FeatureWorker",
+    "IhcWorker",
     "Ledger",
     "Limits",
     "LocalWorkers",

@@ -9,7 +9,7 @@ from he2her2.cohort.remote_slides import urls_of, with_stamps
 from he2her2.cohort.tasks import SlideTask
 from he2her2.errors import He2Her2Error
 from he2her2.files import url_of
-from he2her2.manifest import raise_problems, read_manifest
+from he2her2.manifest import Stain, raise_problems, read_manifest
 from he2her2.slides import SLIDE_ENDINGS, slide_id_of, slides_in
 
 _ANNOTATION_ENDINGS = (".geojson", ".json", ".xml", ".session.xml", ".annotations", ".png")
@@ -36,7 +36,7 @@ class SlideSources:
 
 
 def find_slides(
-    what: Sequence[Path | str], *, mpp: float | None = None, annotations: Path | None = None
+    what: Sequence[Path | str], *, mpp: float | None = None, annotations: Path | None = None, stain: Stain = "HE"
 ) -> SlideSources:
     """Find the slides that paths stand for.
 
@@ -46,6 +46,7 @@ def find_slides(
         mpp: µm per level-0 px of slides whose manifest does not state it, over what their files say.
         annotations: Annotation file of a single slide, or a folder with a file of each slide's name; a manifest's own
             outrank it.
+        stain: Of the rows of manifests that are taken.
 
     Raises:
         He2Her2Error: A path holds no slides, or two slides have one name.
@@ -56,7 +57,7 @@ def find_slides(
     notes: list[str] = []
     for item in map(Path, what):
         if item.suffix.lower() in _TABLE_ENDINGS and item.is_file():
-            found += _of_manifest(item, patients, notes)
+            found += _of_manifest(item, stain, patients, notes)
         else:
             found += [SlideTask(slide_id_of(Path(path.name.partition("?")[0])), path) for path in _paths(item)]
     single = len(what) == 1 and len(found) == 1 and found[0].path == Path(what[0])
@@ -84,16 +85,16 @@ def annotation_file(slide_id: str, annotations: Path | None) -> Path | None:
     return next((file for file in candidates if file.exists()), candidates[0])
 
 
-def _of_manifest(file: Path, patients: dict[str, str], notes: list[str]) -> list[SlideTask]:
-    """Tasks of a manifest's H&E slides; a row that does not state its stain is taken for one."""
+def _of_manifest(file: Path, stain: Stain, patients: dict[str, str], notes: list[str]) -> list[SlideTask]:
+    """Tasks of a manifest's slides of a stain; a row that does not state its stain is taken for one."""
     manifest = read_manifest(file)
     raise_problems(manifest, manifest.problems)
     notes.extend(f"{file}: {note}" for note in manifest.notes)
-    rows = manifest.select(stain="HE")
+    rows, name = manifest.select(stain=stain), "H&E" if stain == "HE" else stain
     if not rows:
-        raise He2Her2Error(f"{file}: has no H&E slides among its {len(manifest.rows)} rows; check the column stain")
+        raise He2Her2Error(f"{file}: has no {name} slides among its {len(manifest.rows)} rows; check the column stain")
     if n_other := len(manifest.rows) - len(rows):
-        notes.append(f"{file}: {n_other} rows of another stain than H&E are left out")
+        notes.append(f"{file}: {n_other} rows of another stain than {name} are left out")
     patients.update({row.slide_id: row.patient_id for row in rows})
     return [SlideTask.of_row(row) for row in rows]
 

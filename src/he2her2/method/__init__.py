@@ -1,6 +1,7 @@
 """The steps of the method on one slide: segmentation, tiles, inference, decision."""
 
 from he2her2.method.decision import Decision, decide_on
+from he2her2.method.ihc import IhcReading, read_ihc
 from he2her2.method.inference import Scored, encode, infer, pace
 from he2her2.method.raster import native_mpp, thumbnail_on_raster, tile_side_mask
 from he2her2.method.segmentation import (
@@ -21,6 +22,7 @@ __all__ = [
     "MAX_UNREADABLE_SHARE",
     "Decision",
     "Findings",
+    "IhcReading",
     "Scored",
     "Segmentation",
     "TissueRule",
@@ -33,6 +35,7 @@ __all__ = [
     "infer",
     "native_mpp",
     "pace",
+    "read_ihc",
     "require_readable",
     "score_tiles",
     "segment_slide",

@@ -30,6 +30,9 @@ BUNDLED = "bundled"
 BUNDLED_IHC = "bundled-ihc"
 """Names the tile CNN for IHC that comes with the program; training on H&E starts from it."""
 
+BUNDLED_IHC_DAB = "bundled-ihc-dab"
+"""Names the tile CNN that sees haematoxylin and DAB apart, which scores IHC slides."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Aggregator:
@@ -273,7 +276,7 @@ def weights_source(weights: str) -> Path | int:
         >>> weights_source("untrained:7"), weights_source("bundled").name
         (7, 'bundled')
     """
-    if weights in (BUNDLED, BUNDLED_IHC):
+    if weights in (BUNDLED, BUNDLED_IHC, BUNDLED_IHC_DAB):
         return Path(__file__).parent / weights
     word, colon, seed = weights.partition(":")
     if word == "untrained":

@@ -11,6 +11,7 @@ from he2her2.preprocessing.annotations import (
     use_of_words,
 )
 from he2her2.preprocessing.blocks import Blocks, share_blocks
+from he2her2.preprocessing.ihc import Staining, staining
 from he2her2.preprocessing.quality import (
     Sharpness,
     blur_mask,
@@ -46,6 +47,7 @@ __all__ = [
     "Region",
     "Sharpness",
     "Shift",
+    "Staining",
     "TooFewTilesError",
     "adaptive_map",
     "blur_mask",
@@ -62,6 +64,7 @@ __all__ = [
     "smear_mask",
     "stain_amounts",
     "stained_pixels",
+    "staining",
     "tissue_mask",
     "use_of_words",
     "weak_tissue_mask",

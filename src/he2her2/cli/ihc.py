@@ -1,0 +1,103 @@
+"""`he2her2 score-ihc`: the staining of IHC slides."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from he2her2.cli import options as o
+from he2her2.cli.console import say
+from he2her2.errors import He2Her2Error
+
+if TYPE_CHECKING:
+    from he2her2.method import IhcReading
+
+_COLUMNS = (
+    "slide_id", "ihc_score", "dab_density", "faint_share", "moderate_share", "intense_share", "membrane_share",
+    "network_score", "network_majority", "tiles", "tissue_mm2", "problem",
+)  # fmt: skip
+_GOOD_FOR = (
+    "Good for ordering slides of one laboratory by staining; no breast tissue stands behind it. On 14 cores of the "
+    "oesophagus the stained share told HER2 status (4 positive, 10 negative) without error, the network nearly so; the "
+    "IHC score was right on about half of them. Research use only."
+)
+
+
+def score_ihc(  # noqa: PLR0913  # a command's options
+    what: o.What,
+    *,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="CSV to write.", show_default=False)] = None,
+    weights: Annotated[str, typer.Option(help="Folder with an IHC tile_cnn/, or bundled.")] = "bundled-ihc-dab",
+    mpp: o.Mpp = None,
+    annotations: o.Annotations = None,
+    annotation_class: o.AnnotationClasses = None,
+    preset: o.PresetName = "default",
+    config: o.ConfigFile = None,
+    settings: o.Set = None,
+    threads: o.Threads = None,
+) -> None:
+    """Measure the HER2 staining of IHC (DAB) slides: shares of tissue by intensity, an IHC score, a network beside it.
+
+    The score comes from colour, in the words of ASCO/CAP with area in place of cells: on real tissue no network of ours
+    orders slides better. Give the tumour as annotations: else all tissue counts.
+    """
+    from he2her2.cli.progress import WorkProgress
+    from he2her2.cli.slides import effective_settings
+    from he2her2.cohort import IhcWorker, SlideEngine, find_slides
+    from he2her2.files import write_csv
+    from he2her2.models import load_engine, trained_folder
+    from he2her2.results import Failure
+
+    effective = effective_settings(preset, config, settings, threads=threads)
+    engine = load_engine(trained_folder(weights) / "tile_cnn", "tile_cnn", effective.runtime.device)
+    sources = find_slides(what, mpp=mpp, annotations=annotations, stain="IHC")
+    worker = IhcWorker(engine, effective, tuple(annotation_class or ()))
+    with WorkProgress() as shown:
+        outcomes = list(SlideEngine(shown.progress).run(sources.tasks, worker))
+    failures = [found for _, found in outcomes if isinstance(found, Failure)]
+    if failures and sources.single:
+        raise He2Her2Error(str(failures[0]))
+    for note in sources.notes:
+        say(f"NOTE {note}", error=True)
+    rows: list[dict[str, object]] = []
+    for task, found in outcomes:
+        if isinstance(found, Failure):
+            rows.append({"slide_id": task.slide_id, "problem": found.reason})
+            say(f"{task.slide_id}: failed: {found.reason}; {found.remedy}", error=True)
+        else:
+            rows.append(_row(task.slide_id, found))
+            say(_line(task.slide_id, found))
+    if engine.card.notice:
+        say(f"NOTICE: {engine.card.notice}")
+    say(_GOOD_FOR)
+    if out is not None:
+        write_csv(out, _COLUMNS, rows)
+        say(f"table {out}")
+    if failures:
+        raise typer.Exit(1)
+
+
+def _row(slide_id: str, found: "IhcReading") -> dict[str, object]:
+    brown = found.staining
+    shares = (brown.density, brown.faint, brown.moderate, brown.intense, brown.membrane)
+    measured = dict(zip(_COLUMNS[2:7], (f"{share:.4f}" for share in shares), strict=True))
+    return (
+        {"slide_id": slide_id, "ihc_score": str(brown.ihc_score)}
+        | measured
+        | {
+            "network_score": f"{found.network_score:.3f}",
+            "network_majority": str(found.network_majority),
+            "tiles": found.n_tiles,
+            "tissue_mm2": f"{found.tissue_mm2:.3f}",
+            "problem": "",
+        }
+    )
+
+
+def _line(slide_id: str, found: "IhcReading") -> str:
+    brown = found.staining
+    return (
+        f"{slide_id}: IHC {brown.ihc_score} by colour (stained {brown.faint:.0%}, moderately {brown.moderate:.1%}, "
+        f"intensely {brown.intense:.1%} of {found.tissue_mm2:.2f} mm²; mean DAB density {brown.density:.3f}); "
+        f"network {found.network_majority}, mean {found.network_score:.2f}"
+    )

@@ -1,0 +1,123 @@
+"""IHC slides by colour: what is measured of brown, the score in ASCO/CAP's words, and `he2her2 score-ihc`."""
+
+import csv
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from skimage.color import rgb2hed
+
+from he2her2.labels import IhcScore
+from he2her2.phantom import make_spec, write_phantom
+from he2her2.preprocessing import Staining, staining
+from he2her2.preprocessing.stain import RUIFROK, from_density
+
+BLUE = 0.3 * RUIFROK[0]
+FIELDS = ("density", "faint", "moderate", "intense", "membrane")
+
+
+def tile_of(dab: np.ndarray) -> np.ndarray:
+    """(1, h, h, 3) counterstained tile with an amount of DAB at each px."""
+    return from_density(BLUE + dab[..., None] * RUIFROK[2])[None]
+
+
+@given(st.floats(0, 1.2), st.floats(0.1, 0.9))
+def test_shares_are_those_that_were_drawn(amount, share):
+    """Of a tile whose left part is stained, at the scale of the measure; counterstain is no DAB."""
+    dab = np.zeros((40, 40))
+    dab[:, : round(40 * share)] = amount
+
+    found = dict(zip(FIELDS, staining(tile_of(dab), 1.0)[0], strict=True))
+
+    stained = round(40 * share) / 40
+    assert found["density"] == pytest.approx(stained * amount, abs=0.02)
+    for name, limit in (("faint", 0.1), ("moderate", 0.2), ("intense", 0.5)):
+        if abs(amount - limit) > 0.02:
+            assert found[name] == pytest.approx(stained if amount > limit else 0)
+
+
+def test_density_is_scikit_images_dab():
+    """But for its unit, the logarithm of a millionth, where nothing is cut off."""
+    tile = tile_of(np.random.default_rng(0).uniform(0.05, 1, (30, 30)))
+
+    found = staining(tile, 1.0)[0, 0]
+
+    assert found == pytest.approx((rgb2hed(tile)[..., 2] * -np.log(1e-6)).mean(), abs=0.01)
+
+
+def test_fine_tiles_are_averaged_first():
+    """Noise of single px at 0.25 µm does not count as intense staining."""
+    dab = np.zeros((64, 64))
+    dab[::4, ::4] = 1.0
+
+    fine, coarse = (dict(zip(FIELDS, staining(tile_of(dab), mpp)[0], strict=True)) for mpp in (0.25, 1.0))
+
+    assert fine["intense"] == 0
+    assert coarse["intense"] == pytest.approx(1 / 16)
+
+
+def test_lines_are_membranes_and_fields_are_not():
+    """Thin lines of DAB are membrane; as dark a field of it is not."""
+    lines, field = np.zeros((48, 48)), np.zeros((48, 48))
+    lines[8:40:8, 8:40] = field[10:30, 10:30] = 0.6
+
+    thin, broad = (dict(zip(FIELDS, staining(tile_of(dab), 1.0)[0], strict=True)) for dab in (lines, field))
+
+    assert thin["membrane"] == thin["faint"] > 0
+    assert broad["faint"] > thin["faint"]
+    assert broad["membrane"] == 0
+
+
+@pytest.mark.parametrize(
+    ("moderate", "intense", "score"),
+    [(0.5, 0.11, "3+"), (0.5, 0.09, "2+"), (0.11, 0, "2+"), (0.09, 0.02, "1+"), (0.02, 0, "1+"), (0.009, 0, "0")],
+)
+def test_the_score_follows_the_guidelines_words(moderate, intense, score):
+    """More than 10 % intense is 3+, more than 10 % moderate 2+, some 1+, none 0."""
+    assert Staining(0.1, 1.0, moderate, intense, 0.1).ihc_score == IhcScore(score)
+
+
+@pytest.fixture(scope="module")
+def slides(tmp_path_factory):
+    """IHC phantoms of 0 and 3+, and a manifest that has an H&E row too."""
+    folder = tmp_path_factory.mktemp("ihc")
+    rows = ["slide_id,path,patient_id,stain"]
+    for score in ("0", "3+"):
+        spec = make_spec(seed=3, ihc_score=score, stain="IHC", size_px=(1536, 1536), tissue_extent=0.7, pen=0, blur=0)
+        write_phantom(folder / f"ihc{score[0]}.tif", spec)
+        rows.append(f"ihc{score[0]},ihc{score[0]}.tif,P{score[0]},IHC")
+    rows.append("he,gone.tif,P9,HE")
+    (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
+    return folder / "manifest.csv"
+
+
+def test_the_command_tells_much_brown_from_none(tmp_path, slides, command_line):
+    """By colour and by the network; the lines say what it is good for, and the table has every measure."""
+    out = tmp_path / "ihc.csv"
+
+    code, told, notes = command_line("score-ihc", slides, "--out", out)
+
+    assert code == 0, notes
+    assert "rows of another stain than IHC are left out" in notes
+    assert "no breast tissue stands behind it" in told
+    with out.open(encoding="utf-8") as file:
+        none, much = list(csv.DictReader(file))
+    assert none["ihc_score"] == "0"
+    assert much["ihc_score"] in ("2+", "3+")  # without annotations the stroma counts, too
+    assert float(much["network_score"]) > float(none["network_score"]) + 1
+    assert float(much["membrane_share"]) > 2 * float(none["membrane_share"])
+    assert f"ihc3: IHC {much['ihc_score']} by colour (stained {float(much['faint_share']):.0%}" in told
+
+
+def test_a_network_of_lightness_serves_too(slides, command_line):
+    """The paper's input stays; and what fails is said, one line a slide, with an exit code."""
+    slide = slides.parent / "ihc3.tif"
+
+    code, told, _ = command_line("score-ihc", slide, "--weights", "bundled-ihc")
+    failed, _, error = command_line("score-ihc", slides.parent / "gone.tif")
+
+    assert code == 0
+    assert "+ by colour (stained" in told
+    assert failed == 2
+    assert error.count("\n") == 1
