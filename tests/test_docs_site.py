@@ -141,7 +141,7 @@ NOT_RUN = {"status many", "report many", "predict slides/", "view run"}
 def test_the_page_on_ones_own_slides_runs_as_it_stands(command_line, tmp_path, monkeypatch):
     """Every command of it in its order, on a slide and regions of those names."""
     monkeypatch.chdir(tmp_path)
-    spec = make_spec(seed=3, ihc_score="3+", signal=1.0, size_px=(4096, 4096))
+    spec = make_spec(seed=5, ihc_score="3+", signal=1.0, size_px=(5120, 4096), tumour_share=0.8, foci=1)
     write_phantom(Path("my-slide.svs"), spec, workers=1)
     Path("regions.geojson").write_text(
         '{"type":"FeatureCollection","features":[{"type":"Feature","properties":{"objectType":"annotation",'

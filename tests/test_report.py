@@ -42,7 +42,7 @@ LARGEST_PAGE = 5_000_000
 def reported(tmp_path_factory):
     """A run with its report: a phantom, a slide that fails at its tumour, and one that cannot be opened."""
     folder = tmp_path_factory.mktemp("reported")
-    spec = make_spec(seed=3, ihc_score="3+", signal=1.0, size_px=(5120, 4096), pen=1, blur=0.1)
+    spec = make_spec(seed=5, ihc_score="3+", signal=1.0, size_px=(5120, 4096), pen=1, tumour_share=0.8, foci=1)
     write_phantom(folder / "slides" / "phantom.tif", spec, workers=1)
     write_tissue(folder / "slides" / "texture.svs", tissue_pixels(side=1024))
     (folder / "slides" / f"{HOSTILE}.svs").write_text("no slide at all")
