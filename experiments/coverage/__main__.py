@@ -28,6 +28,8 @@ STUDIES: Mapping[str, Callable[[int], Iterator[Row]]] = {
     "ap": rankings.average_precisions,
     "clusters": rankings.by_patient,
     "calibration": probabilities.calibrations,
+    "lines": probabilities.lines,
+    "curves": rankings.whole_curves,
     "promises": probabilities.promises,
 }
 EXACT = ("rates", "eight")

@@ -9,9 +9,11 @@ from experiments.coverage.measuring import MANY, OWN, Names, Row, measured
 from numpy.typing import NDArray
 
 from he2her2.statistics import (
+    CalibrationLine,
     Estimate,
     brier_interval,
     calibration_error_interval,
+    calibration_line,
     choose_operating_point,
     choose_triage,
 )
@@ -32,6 +34,32 @@ def calibrations(draws: int) -> Iterator[Row]:
             error = 0.0 if kind == "right" else calibration_error(*large, n_bins=max(1, min(10, n // 10)))
             names = Names("calibration error", "inversion", f"{n}", f"probabilities {kind}")
             yield measured(names, error, draws, partial(of_drawn_probabilities, n, change, calibration_error_interval))
+
+
+def lines(draws: int) -> Iterator[Row]:
+    """Calibration intercept and slope of the same probabilities."""
+    for kind, change in {"right": (1.0, 0.0), "too sure": (0.4, 0.0), "too low": (1.0, 1.0)}.items():
+        population = calibration_line(*drawn_probabilities(MANY, *change, np.random.default_rng(0)))
+        for n in (54, 200):
+            for of in (_intercept, _slope):
+                truth = {_intercept: 0.0, _slope: 1.0}[of] if kind == "right" else of(population).value
+                names = Names(of(population).name, "profile likelihood", f"{n}", f"probabilities {kind}")
+                drawn = partial(of_drawn_probabilities, n, change, partial(_of_line, of))
+                yield measured(names, truth, draws, drawn)
+
+
+def _intercept(line: CalibrationLine) -> Estimate:
+    return line.intercept
+
+
+def _slope(line: CalibrationLine) -> Estimate:
+    return line.slope
+
+
+def _of_line(
+    of: Callable[[CalibrationLine], Estimate], truth: NDArray[np.bool_], probability: NDArray[np.float64]
+) -> Estimate:
+    return of(calibration_line(truth, probability))
 
 
 def drawn_probabilities(n: int, slope: float, shift: float, rng: np.random.Generator) -> Probabilities:

@@ -21,6 +21,7 @@ from he2her2.statistics import (
     decision_interval,
     delong_difference,
     rate,
+    roc_curve,
 )
 from he2her2.statistics import auc as area_of
 from he2her2.statistics.roc import average_precision
@@ -53,6 +54,26 @@ COMPARED = ((5, 3), (14, 40))
 def first_positive(n_positive: int, n_negative: int) -> NDArray[np.bool_]:
     """Truth: positives, then negatives."""
     return np.arange(n_positive + n_negative) < n_positive
+
+
+def whole_curves(draws: int) -> Iterator[Row]:
+    """The whole true ROC inside a band, between its ends; the width is the mean one of the band."""
+    for sizes in ((14, 40), (40, 60), (100, 100)):
+        truth, normals = first_positive(*sizes), Normals(0.76)
+        patients = np.arange(len(truth)).astype(str)
+        names = [
+            Names("whole ROC", method, f"{sizes[0]} + {sizes[1]}", str(normals))
+            for method in ("simultaneous band", "pointwise band (for comparison)")
+        ]
+        rng, held, width = np.random.default_rng(names[0].seed), np.zeros(2), np.zeros(2)
+        for k in range(draws):
+            curve = roc_curve(truth, normals.scores(rng, truth), patients, seed=k)
+            true = stats.norm.cdf(stats.norm.ppf(curve.x[1:-1]) + math.sqrt(2) * stats.norm.ppf(normals.auc))
+            for which, (low, high) in enumerate([(curve.all_low, curve.all_high), (curve.low, curve.high)]):
+                held[which] += ((low[1:-1] <= true) & (true <= high[1:-1])).all()
+                width[which] += (high - low).mean()
+        for name, share, wide in zip(names, held / draws, width / draws, strict=True):
+            yield Row(name, float(share), float(wide))
 
 
 def aucs(draws: int) -> Iterator[Row]:

@@ -73,6 +73,20 @@ TEXTS: Mapping[str, tuple[str, str]] = {
             "bin."
         ),
     ),
+    "lines": (
+        "Calibration intercept and slope",
+        (
+            "Of the same probabilities, by profile likelihood, as in R. The intercept's takes the slope for right: "
+            "where probabilities are too sure it covers in about 90 %."
+        ),
+    ),
+    "curves": (
+        "The whole ROC",
+        (
+            "Binormal scores. A pointwise band holds the true curve at one place in 95 % of cohorts, and everywhere "
+            "at once in far fewer; the simultaneous one is made for that."
+        ),
+    ),
     "promises": (
         "Promises of operating point and triage",
         (

@@ -17,7 +17,7 @@ from he2her2.statistics.resampling import draw_weights, patient_index
 _Floats = NDArray[np.float64]
 
 THRESHOLDS: _Floats = np.round(np.arange(0.01, 0.5001, 0.01), 2)
-_N_DRAWS = 1000
+_N_DRAWS = 500
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # eq=False: it holds arrays
