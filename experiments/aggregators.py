@@ -13,7 +13,7 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,10 +51,15 @@ def command(*words: object) -> None:
     subprocess.run([sys.executable, "-c", code, *map(str, words)], check=True, stdout=subprocess.DEVNULL)
 
 
+def folder_of(work: Path, cohort: str) -> Path:
+    """Folder of a cohort."""
+    return work / cohort.replace(" ", "-").replace(",", "")
+
+
 def make_features(work: Path, cohort: str, encoder: str) -> tuple[Path, Path]:
     """Manifest and features of a cohort, made where they are missing."""
     seed, signal, sites = COHORTS[cohort]
-    folder = work / cohort.replace(" ", "-").replace(",", "")
+    folder = folder_of(work, cohort)
     if not (folder / "manifest.csv").is_file():
         settings = [word for text in (signal, *PHANTOM) for word in ("--set", text)]
         where = [word for site in sites for word in ("--site", site)]
@@ -95,16 +100,19 @@ def out_of_fold(work: Path, cohort: str, encoder: str, aggregator: str) -> dict[
     }
 
 
-def rows_of(work: Path, cohort: str, encoder: str) -> Iterator[dict[str, Any]]:
+def is_finished(work: Path, cohort: str, encoder: str, aggregator: str) -> bool:
+    """Whether all folds of an aggregator are there."""
+    return len([*(folder_of(work, cohort) / encoder / aggregator).glob("folds/*.json")]) == FOLDS * REPEATS
+
+
+def rows_of(work: Path, cohort: str, encoder: str, names: Sequence[str]) -> Iterator[dict[str, Any]]:
     """A row of the table for each aggregator."""
-    found = {name: out_of_fold(work, cohort, encoder, name) for name in AGGREGATORS}
+    found = {name: out_of_fold(work, cohort, encoder, name) for name in names}
     truth, patients = found[RULE]["truth"], found[RULE]["patients"]
     mean = {name: one["probabilities"].mean(axis=0) for name, one in found.items()}
-    differences = {
-        name: delong_difference(truth, mean[name], mean[RULE], patients) for name in AGGREGATORS if name != RULE
-    }
+    differences = {name: delong_difference(truth, mean[name], mean[RULE], patients) for name in names if name != RULE}
     adjusted = dict(zip(differences, holm([one.p_value for one in differences.values()]), strict=True))
-    for name in AGGREGATORS:
+    for name in names:
         auc = auc_interval(truth, mean[name], patients)
         single = [auc_interval(truth, one, patients).value for one in found[name]["probabilities"]]
         row = {"cohort": cohort, "encoder": encoder, "aggregator": name, "n": len(truth), "positive": int(truth.sum())}
@@ -143,16 +151,21 @@ def main() -> None:
     """Run the study, or go on with it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--encoder", choices=ENCODERS, action="append", help="only this one, and no table")
+    parser.add_argument("--finished", action="store_true", help="only what is there already; train nothing")
     arguments = parser.parse_args()
     rows: list[dict[str, Any]] = []
-    for encoder in arguments.encoder or ENCODERS:
+    for encoder in ENCODERS:
         for cohort in COHORTS:
-            rows += rows_of(arguments.work, cohort, encoder)
-            print(page(rows[-len(AGGREGATORS) :]), flush=True)
-    if not arguments.encoder:
-        (RESULTS / "aggregators.json").write_text(json.dumps(rows, indent=1) + "\n")
-        (RESULTS / "aggregators_table.md").write_text(page(rows))
+            names = [
+                name
+                for name in AGGREGATORS
+                if not arguments.finished or is_finished(arguments.work, cohort, encoder, name)
+            ]
+            if RULE in names:
+                rows += rows_of(arguments.work, cohort, encoder, names)
+                print(page(rows[-len(names) :]), flush=True)
+    (RESULTS / "aggregators.json").write_text(json.dumps(rows, indent=1) + "\n")
+    (RESULTS / "aggregators_table.md").write_text(page(rows))
 
 
 if __name__ == "__main__":
