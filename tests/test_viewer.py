@@ -692,7 +692,7 @@ def test_the_command_serves_a_run(run):
         url = said[1].split()[1]
         status = _status(url)
         process.send_signal(2)
-        process.wait(10)
+        process.wait(60)
 
     assert said[0].startswith("run: 3 slides; regions and verdicts are kept in ")
     assert status == 200
