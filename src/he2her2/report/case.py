@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from he2her2.config import PRESETS, Config
-from he2her2.errors import SlideError
+from he2her2.errors import MppError, SlideError
 from he2her2.geometry import Rgb, Size, mask_size
 from he2her2.models import aggregator_for
 from he2her2.pages import render
@@ -23,6 +23,7 @@ from he2her2.slides import Slide, open_slide
 CURVE_SIZE = (520, 220)
 _THUMBNAIL_PX = 160
 _FAILED_PX = 1200
+_ANY_MPP = 0.5
 _STAGES = (
     ("open", "open the file"),
     ("annotations", "read its annotations"),
@@ -165,12 +166,20 @@ def _open(result: SlideResult) -> tuple[AbstractContextManager[Slide | None], st
 def _look_at(path: Path, frame: RasterFrame | None) -> tuple[Rgb | None, str]:
     """Picture of a slide that failed, of the extent of its masks if there are any; None, and why, if unreadable."""
     try:
-        with open_slide(path, mpp=None if frame is None else frame.mpp / frame.px_l0) as slide:
+        with _open_to_look(path, None if frame is None else frame.mpp / frame.px_l0) as slide:
             if frame is not None:
                 return photograph(slide, frame), ""
             return shrink(slide.thumbnail(slide.mpp * max(1.0, max(slide.size_l0) / _FAILED_PX)), _FAILED_PX), ""
     except SlideError as error:
         return None, error.reason
+
+
+def _open_to_look(path: Path, mpp: float | None) -> Slide:
+    """The slide, also where it does not say its µm per px: its picture needs none."""
+    try:
+        return open_slide(path, mpp=mpp)
+    except MppError:
+        return open_slide(path, mpp=_ANY_MPP)
 
 
 def _thumbnail(photo: Rgb | None) -> str:
