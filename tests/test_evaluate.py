@@ -493,9 +493,14 @@ def test_every_figure_has_an_interval_and_n(evaluated):
     with (out / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
 
-    assert len(rows) == 16 + 16 + 12
+    assert len(rows) == 18 + 18 + 14
+    undefined = [(row["cases"], row["figure"]) for row in rows if row["value"] in ("", "nan")]
+    assert undefined == [("patients with IHC 2+", "positive likelihood ratio")]  # no negative is called positive
     for row in rows:
-        assert float(row["low"]) <= float(row["value"]) <= float(row["high"])
+        assert float(row["low"]) <= float(row["high"])
+        assert (row["cases"], row["figure"]) in undefined or float(row["low"]) <= float(row["value"]) <= float(
+            row["high"]
+        )
         assert int(row["n"]) > 0
         assert row["method"]
 
