@@ -169,12 +169,12 @@ def test_too_little_tumour_is_an_error_with_numbers(tmp_path, model, config):
 
 
 def test_progress_reaches_its_total(path, model, config):
-    """Every stage that takes time says how far it is, up to the end."""
+    """Every stage says that it begins, and one that takes time how far it is, up to the end."""
     told = {}
     with open_slide(path) as slide:
         predict(slide, model, config, watch=Watch(lambda stage, done, total: told.update({stage: (done, total)})))
 
-    assert told.keys() == {"focus", "tumour", "tiles"}
+    assert told.keys() == {"tissue", "focus", "tumour", "cut", "tiles"}
     assert all(done == total for done, total in told.values())
 
 

@@ -124,7 +124,8 @@ class Watch:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Count the time of the block to a stage."""
+        """Count the time of the block to a stage, which is reported as begun with nothing done of nothing."""
+        self.progress(name, 0, 0)
         start = perf_counter()
         self.stages.setdefault(name, 0.0)
         try:

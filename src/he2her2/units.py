@@ -63,7 +63,7 @@ def in_time(seconds: float) -> str:
         ('42 s', '2 min', '2.2 h', '2.1 d')
     """
     if seconds < 99.5:
-        return f"{seconds:.0f} s"
+        return f"{seconds:.1f} s" if 0 < seconds < 1 else f"{seconds:.0f} s"
     if seconds < 99.5 * 60:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h" if seconds < 36 * 3600 else f"{seconds / 86_400:.1f} d"

@@ -41,7 +41,8 @@ class RunPrinter:
     _times: StreamTimes = field(default_factory=StreamTimes)
 
     def on_progress(self, slide_id: str, stage: str, done: int, total: int) -> None:
-        """Note how far a slide is."""
+        """Note how far a slide is; meanwhile the tables catch up with those that have ended."""
+        self.run.tables.write_when_due()
         share = f" {done / total:.0%}".replace("%", " %") if total else ""
         self._running[slide_id] = f"{slide_id} {stage}{share}"
         self.show.detail("; ".join(list(self._running.values())[:_RUNNING_SHOWN]))

@@ -45,7 +45,7 @@ class Stages:
         """Show the progress of a stage, in the first of several processes."""
         from he2her2.training import is_first_process
 
-        if not is_first_process():
+        if not is_first_process() or not total:
             return
         if stage != self._stage or self._show is None:
             self._stop()

@@ -70,6 +70,7 @@ class _Flight:
     since: float
     stage: str = ""
     begun: bool = False
+    alone: bool = False  # on its machine
     verdict: str = ""  # why its worker was killed by us
 
 
@@ -188,6 +189,8 @@ class Supervisor(Generic[_P, _R]):
     def _hand_out(self, crew: Crew[_R]) -> Iterator[SlideOutcome[_R]]:
         """Give slides to idle workers; those that other processes have ended meanwhile are given at once."""
         for seat in crew.idle():
+            if any(flight.alone and flight.seat.host == seat.host for flight in self._flights.values()):
+                continue
             if self._ready:
                 self._send(crew, seat, self._ready.popleft())
                 continue
@@ -201,7 +204,7 @@ class Supervisor(Generic[_P, _R]):
                     break
             else:
                 if self._alone and not any(one.seat.host == seat.host for one in self._flights.values()):
-                    self._send(crew, seat, self._alone.popleft())
+                    self._send(crew, seat, self._alone.popleft(), alone=True)
         if self._elsewhere and monotonic() > self._look_elsewhere:
             yield from self._see_what_others_ended()
             self._look_elsewhere = monotonic() + _ELSEWHERE_S
@@ -217,8 +220,8 @@ class Supervisor(Generic[_P, _R]):
         self.claims.release(task.slide_id)
         return SlideOutcome(task, found, kept=True)
 
-    def _send(self, crew: Crew[_R], seat: Seat, task: SlideTask) -> None:
-        self._flights[task.slide_id] = _Flight(task, seat, monotonic())
+    def _send(self, crew: Crew[_R], seat: Seat, task: SlideTask, *, alone: bool = False) -> None:
+        self._flights[task.slide_id] = _Flight(task, seat, monotonic(), alone=alone)
         crew.send(seat, task)
 
     def _see_what_others_ended(self) -> Iterator[SlideOutcome[_R]]:

@@ -52,6 +52,7 @@ class RunTables:
     _rows: dict[str, ResultRow] = field(default_factory=dict)
     _failures: dict[str, Failure] = field(default_factory=dict)
     _due: float = 0.0
+    _changed: bool = False
 
     @property
     def folder(self) -> Path:
@@ -60,7 +61,7 @@ class RunTables:
 
     def add(self, outcome: SlideResult | Failure) -> None:
         """Take the outcome of a slide; a failure that is on record will be found there, while it is true."""
-        slide_id = outcome.slide_id
+        slide_id, self._changed = outcome.slide_id, True
         if not isinstance(outcome, Failure):
             self._rows[slide_id] = ResultRow.of(outcome)
             self._failures.pop(slide_id, None)
@@ -81,8 +82,8 @@ class RunTables:
             write_csv(self.folder / _PLANNED_FILE, ("slide_id", "path"), rows, line_end="\r\n")
 
     def write_when_due(self) -> None:
-        """Write the tables, unless that was done a moment ago: a fixed small share of the time goes into it."""
-        if monotonic() < self._due:
+        """Write the tables if they changed, but not at once again: a fixed small share of the time goes into it."""
+        if not self._changed or monotonic() < self._due:
             return
         start = monotonic()
         self.write()
@@ -95,6 +96,7 @@ class RunTables:
         Raises:
             OutputError: They cannot be written.
         """
+        self._changed = False
         self._read_others(self._others())
         while True:
             self._write()
