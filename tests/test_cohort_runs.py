@@ -141,6 +141,7 @@ def test_status_tells_how_far_a_run_is(tmp_path, command_line):
     assert "most time  tiles, 88 % of the 8 s of a slide" in text
 
     with Claims(run.folder) as claims:
+        assert read_status(run.folder).state == "running"  # although its workers may only be starting
         claims.take("s00004")
         begun = replace(read_status(run.folder), seconds=120.0)
         assert begun.state == "running"

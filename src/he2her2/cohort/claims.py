@@ -25,6 +25,8 @@ from pydantic import TypeAdapter
 from he2her2.errors import OutputError
 from he2her2.files import create_text, process_is_alive, write_text
 
+_COMMAND = ".command-"
+_LONG_DEAD_S = 86_400
 _NOTE_S = 2.0
 _BEATS = 8  # signs of life within the time after which a claim counts as dead
 
@@ -89,6 +91,7 @@ class Claims:
         """
         self.folder = run / "claims"
         self._patience_s = patience_s
+        self._command = Claim.new(f"{_COMMAND}{uuid4().hex}")  # none on a slide: it says that this process is there
         self._mine: dict[str, Claim] = {}
         self._noted: dict[str, str] = {}
         self._seen: dict[str, tuple[object, float]] = {}
@@ -100,6 +103,7 @@ class Claims:
         for claim in read_claims(self.folder.parent):
             if claim.is_here and not claim.is_alive:
                 self._break(claim.slide_id, claim)
+        self._create(self._command)
         self._pulse = threading.Thread(target=self._beat, name="claims", daemon=True)
         self._pulse.start()
         return self
@@ -108,6 +112,10 @@ class Claims:
         self._ended.set()
         for slide_id in list(self._mine):
             self.release(slide_id)
+        self._file(self._command.slide_id).unlink(missing_ok=True)
+        for file, command in _commands(self.folder):
+            if not command.is_alive if command.is_here else time() - _changed(file) / 1e9 > _LONG_DEAD_S:
+                file.unlink(missing_ok=True)
         with suppress(OSError):  # others have claims there
             self.folder.rmdir()
 
@@ -189,6 +197,19 @@ class Claims:
                         self._noted[slide_id] = claim.stage
                     elif alive:
                         os.utime(self._file(slide_id))
+                if alive:
+                    os.utime(self._file(self._command.slide_id))
+
+
+def commands_on(run: Path) -> list[Claim]:
+    """Commands that work on a run, whether or not they have a slide now, and dead ones that nobody removed yet."""
+    return [command for _, command in _commands(run / "claims")]
+
+
+def _commands(folder: Path) -> Iterator[tuple[Path, Claim]]:
+    for file in folder.glob(f"{_COMMAND}*.json"):
+        if (command := read_claim(file)) is not None:
+            yield file, command
 
 
 def read_claims(run: Path) -> Iterator[Claim]:

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from time import time
 
-from he2her2.cohort.claims import Claim, read_claims
+from he2her2.cohort.claims import Claim, commands_on, read_claims
 from he2her2.errors import EvaluationError
 from he2her2.results import (
     FAILURES_FILE,
@@ -40,6 +40,7 @@ class RunStatus:
         n_done: Slides with a result.
         failed: Slides that failed, by stage.
         running: Slides that are being worked on.
+        has_command: Whether a command is there that works on slides, or is about to.
         lost: Slides whose process is dead; the same command takes them up again.
         seconds: Since its last command began; None where nobody knows.
         n_recent: Slides that have ended since.
@@ -50,6 +51,7 @@ class RunStatus:
     n_done: int
     failed: dict[str, int]
     running: tuple[Claim, ...]
+    has_command: bool
     lost: tuple[Claim, ...]
     seconds: float | None
     n_recent: int
@@ -83,7 +85,7 @@ class RunStatus:
         """Whether it is finished, running, or stopped before its end."""
         if not self.n_left:
             return "finished"
-        return "running" if self.running else "stopped"
+        return "running" if self.running or self.has_command else "stopped"
 
     @property
     def line(self) -> str:
@@ -119,6 +121,7 @@ def read_status(run: Path) -> RunStatus:
         n_done=len(done),
         failed=dict(Counter(failure.stage for name, failure in failed.items() if name not in done)),
         running=running,
+        has_command=any(_lives(run, command) for command in commands_on(run)),
         lost=tuple(claim for claim in claims if claim not in running),
         seconds=None if began is None else time() - began,
         n_recent=0 if began is None else sum(end >= began for end in ends.values()),
