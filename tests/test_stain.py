@@ -9,13 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from PIL import Image
 from skimage.color import rgb2hed, rgb2lab
 
 from he2her2.config import Config, load_config
 from he2her2.errors import ConfigError
+from he2her2.geometry import Point, Size
 from he2her2.method import segment_slide
-from he2her2.models import Card, recoloured
+from he2her2.models import Card, load_slide_model, recoloured
 from he2her2.models.encoders.cnn import COMPACT_TUMOUR_CNN, STRIDED_TILE_CNN
+from he2her2.pipeline import predict
+from he2her2.preprocessing import read_annotation
 from he2her2.preprocessing.stain import (
     LANDINI,
     REFERENCE_LAB,
@@ -312,6 +316,28 @@ def test_normalisation_makes_predictions_alike(tmp_path):
 
     assert red_difference("reinhard") < 2 < 0.2 * red_difference("none")
     assert red_difference("macenko") < 0.5 * red_difference("none")
+
+
+@pytest.mark.parametrize("kind", ["none", "macenko"])
+def test_the_tile_cnn_sees_the_normalised_slide(tmp_path, kind):
+    """Its logits are those of the tiles in the reference's colours, where the settings ask for it."""
+    overrides = [f"normalisation={kind}", "selection.n_tiles=5", "runtime.threads=1"]
+    config, path = load_config(overrides=overrides), write_tissue(tmp_path / "slide.tif", tissue_pixels(1024))
+    model = load_slide_model("untrained:0", config)
+    mask = np.zeros((64, 64), np.uint8)
+    mask[10:54, 10:54] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    with open_slide(path) as slide:
+        annotation = read_annotation(tmp_path / "mask.png", (), path)
+
+        found = predict(slide, model, config, annotation=annotation, region_use="replace")
+
+        origins, side = found.grid.origins_l0.tolist(), found.grid.side_px
+        tiles = np.stack([slide.read(Point(x, y), Size(side, side), found.grid.mpp) for x, y in origins])
+    change = found.segmentation.recolour or (lambda rgb: rgb)
+    assert np.allclose(found.logits, model.tile_cnn(change(tiles)), atol=1e-4)
+    assert (found.segmentation.recolour is None) == (kind == "none")
+    assert kind == "none" or not np.allclose(found.logits, model.tile_cnn(tiles), atol=1e-4)
 
 
 def test_normalisation_is_a_setting_of_its_own():
