@@ -14,7 +14,8 @@ from he2her2.rules import Arms, ShareEstimate, Triage, combine
 from tests.test_operating import some_rules
 from tests.tissue_slides import tissue_pixels, write_tissue
 
-QUICK = ("--threads", "2", "--set", "adaptive.iterations=2", "--set", "adaptive.points=20")
+SETTINGS = ("adaptive.iterations=2", "adaptive.points=20", "adaptive.threshold=0.001")  # noise is no tumour
+QUICK = ("--threads", "2", *(word for setting in SETTINGS for word in ("--set", setting)))
 
 
 def rules_for(patient_rule, slides=(1, 2), threshold=0.5):

@@ -13,7 +13,7 @@ from he2her2.errors import TilingError, TumourError
 from he2her2.method import find_tissue, thumbnail_on_raster
 from he2her2.method.raster import blocks_with
 from he2her2.models import load_slide_model
-from he2her2.models.encoders.cnn import COMPACT_TUMOUR_CNN, STRIDED_TILE_CNN
+from he2her2.models.encoders.cnn import LITE0_TUMOUR_CNN, STRIDED_TILE_CNN
 from he2her2.models.torch_engine import TorchEngine
 from he2her2.models.torch_modules import initial_weights
 from he2her2.phantom import make_spec, write_phantom
@@ -81,7 +81,7 @@ def test_either_engine_gives_the_same_prediction(path, model, config, reference,
     """Torch's way through the pixels ends at the same masks, tiles, selection and status, scores within 1e-5."""
     other = replace(
         model,
-        tumour_cnn=by_torch(model.tumour_cnn, COMPACT_TUMOUR_CNN),
+        tumour_cnn=by_torch(model.tumour_cnn, LITE0_TUMOUR_CNN),
         tile_cnn=by_torch(model.tile_cnn, STRIDED_TILE_CNN),
     )
     with open_slide(path) as slide:

@@ -10,7 +10,7 @@ from he2her2.evaluation.recalibration import _combined, _left_out_in_turn
 from he2her2.manifest import patients_record, patients_used, read_manifest
 from he2her2.models import Card, RankingSettings, Role, hashes_of, read_card, write_rules
 from he2her2.models.aggregators import PAPER_MLP
-from he2her2.models.encoders.cnn import COMPACT_TUMOUR_CNN, STRIDED_TILE_CNN
+from he2her2.models.encoders.cnn import LITE0_TUMOUR_CNN, STRIDED_TILE_CNN
 from he2her2.models.export import save_weights
 from he2her2.models.torch_modules import initial_weights
 from he2her2.rules import DecisionRules, IsotonicCalibration, LogitCalibration
@@ -26,7 +26,7 @@ FIRST = LogitCalibration(0.5, 0.25, "the first site")
 def weights(tmp_path_factory):
     """Weights with a calibration of the site that they were made at."""
     folder = tmp_path_factory.mktemp("trained") / "weights"
-    for spec in (COMPACT_TUMOUR_CNN, STRIDED_TILE_CNN, replace(PAPER_MLP, n_tiles=N_TILES)):
+    for spec in (LITE0_TUMOUR_CNN, STRIDED_TILE_CNN, replace(PAPER_MLP, n_tiles=N_TILES)):
         ranking = RankingSettings(0.15, QUICK.scoring.beta) if spec.role == "aggregator" else None
         save_weights(folder / spec.role, Card(spec, trained=True, notice="", ranking=ranking), initial_weights(spec, 1))
     cards: dict[str, Card] = {role: read_card(folder / role, role) for role in ROLES}

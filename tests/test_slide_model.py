@@ -18,7 +18,7 @@ from he2her2.models import (
     weights_source,
 )
 from he2her2.models.aggregators import PAPER_MLP
-from he2her2.models.encoders.cnn import COMPACT_TUMOUR_CNN, STRIDED_TILE_CNN
+from he2her2.models.encoders.cnn import LITE0_TUMOUR_CNN, STRIDED_TILE_CNN
 from he2her2.models.export import save_weights
 from he2her2.models.torch_modules import initial_weights
 from tests.made_up_bags import bag_of_scores
@@ -31,7 +31,7 @@ NOTICE = "trained on toys: no clinical meaning"
 @pytest.fixture(scope="module")
 def original(tmp_path_factory):
     folder = tmp_path_factory.mktemp("weights")
-    for spec in (COMPACT_TUMOUR_CNN, STRIDED_TILE_CNN, PAPER_MLP):
+    for spec in (LITE0_TUMOUR_CNN, STRIDED_TILE_CNN, PAPER_MLP):
         ranking = RANKING if spec is PAPER_MLP else None
         card = Card(spec, trained=True, notice=NOTICE, ranking=ranking)
         save_weights(folder / spec.role, card, initial_weights(spec, seed=1))
@@ -61,7 +61,7 @@ def test_untrained_weights_by_seed():
     assert [card.seed for card in model.cards.values()] == [7, 7, 7]
     assert list(model.cards) == ["tumour_cnn", "tile_cnn", "aggregator"]
     assert model.tile_cnn(np.zeros((2, 256, 256, 3), np.uint8)).shape == (2, 4)
-    assert model.tumour_cnn(np.zeros((2, 50, 50, 3), np.uint8)).shape == (2, 2)
+    assert model.tumour_cnn(np.zeros((2, 64, 64, 3), np.uint8)).shape == (2, 2)
     assert 0 < probability(model, some_scores()) < 1
 
 

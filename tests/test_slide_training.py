@@ -14,7 +14,7 @@ from he2her2.errors import ConfigError, ManifestError, OutputError, WeightsError
 from he2her2.manifest import patients_used
 from he2her2.models import Card, RankingSettings, encoders, load_tensors, read_card
 from he2her2.models.aggregators import PAPER_MLP
-from he2her2.models.encoders.cnn import COMPACT_TUMOUR_CNN
+from he2her2.models.encoders.cnn import LITE0_TUMOUR_CNN
 from he2her2.models.export import save_weights
 from he2her2.models.torch_modules import initial_weights
 from he2her2.training.run import Execution
@@ -47,7 +47,7 @@ def cohort(tmp_path_factory):
 def start(tmp_path_factory):
     """Weights to start from."""
     folder = tmp_path_factory.mktemp("start")
-    for spec, weights in ((TINY, able_weights()), (COMPACT_TUMOUR_CNN, initial_weights(COMPACT_TUMOUR_CNN, seed=3))):
+    for spec, weights in ((TINY, able_weights()), (LITE0_TUMOUR_CNN, initial_weights(LITE0_TUMOUR_CNN, seed=3))):
         save_weights(folder / spec.role, Card(spec, trained=True, notice=NOTICE), weights)
     return folder
 

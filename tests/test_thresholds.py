@@ -19,7 +19,7 @@ from he2her2.evaluation.thresholds import apply_rules, choose_rules
 from he2her2.manifest import hashed_patient
 from he2her2.models import Card, RankingSettings, read_card, read_rules
 from he2her2.models.aggregators import PAPER_MLP
-from he2her2.models.encoders.cnn import COMPACT_TUMOUR_CNN, STRIDED_TILE_CNN
+from he2her2.models.encoders.cnn import LITE0_TUMOUR_CNN, STRIDED_TILE_CNN
 from he2her2.models.export import save_weights
 from he2her2.models.torch_modules import initial_weights
 from he2her2.results import open_run
@@ -221,7 +221,7 @@ def test_another_models_probabilities_have_no_vote(tmp_path):
 def trained(tmp_path_factory):
     """Weights of all three networks, by the names of the settings."""
     folder = tmp_path_factory.mktemp("trained") / "weights"
-    for spec in (COMPACT_TUMOUR_CNN, STRIDED_TILE_CNN, replace(PAPER_MLP, n_tiles=N_TILES)):
+    for spec in (LITE0_TUMOUR_CNN, STRIDED_TILE_CNN, replace(PAPER_MLP, n_tiles=N_TILES)):
         ranking = RankingSettings(0.15, QUICK.scoring.beta) if spec.role == "aggregator" else None
         save_weights(
             folder / spec.role, Card(spec, trained=True, notice="a toy", ranking=ranking), initial_weights(spec, 1)
@@ -344,7 +344,7 @@ def test_rules_are_part_of_what_a_run_is(kept, slide, tmp_path, command_line):
 
 def test_other_weights_do_not_get_the_rules(study, trained, tmp_path, command_line):
     """The probabilities of one model say nothing of another's."""
-    for spec in (COMPACT_TUMOUR_CNN, STRIDED_TILE_CNN):
+    for spec in (LITE0_TUMOUR_CNN, STRIDED_TILE_CNN):
         save_weights(tmp_path / "other" / spec.role, Card(spec, trained=True, notice=""), initial_weights(spec, 2))
     line = (
         "evaluate",
