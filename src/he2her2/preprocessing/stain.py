@@ -80,7 +80,7 @@ def optical_density(rgb: Rgb) -> NDArray[np.float32]:
     """Optical density of each channel, (..., 3) float32; 0 is white, and black counts as 1 of 255.
 
     Example:
-        >>> optical_density(np.array([255, 94, 1], np.uint8)).round(2).tolist()
+        >>> optical_density(np.array([254, 94, 1], np.uint8)).round(2).tolist()
         [0.0, 1.0, 5.539999961853027]
     """
     return _DENSITY[rgb]
