@@ -230,8 +230,8 @@ def test_prediction_needs_no_torch(tmp_path):
         "print([name for name in ('torch', 'lightning', 'matplotlib') if name in sys.modules])"
     )
     slide = write_tissue(tmp_path / "S1.svs", tissue_pixels(3072, 0.95))
-    quick = ("--threads", "2", "--set", "adaptive.iterations=2", "--set", "adaptive.points=20")
-    quick = (*quick, "--set", "adaptive.threshold=0.001")  # noise is no tumour
+    quick = ["--threads", "2", "--set", "adaptive.iterations=2", "--set", "adaptive.points=20"]
+    quick += ["--set", "adaptive.threshold=0.001"]  # noise is no tumour
     command = ["predict", str(slide), "--out", str(tmp_path / "run"), *quick]
     done = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True, check=False)
 

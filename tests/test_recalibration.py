@@ -65,7 +65,6 @@ def test_predict_uses_what_a_site_taught(study, weights, tmp_path, command_line)
     predicted, _, _ = command_line(
         "predict", slide, "--out", tmp_path / "run", "--weights", out, "--threads", "1",
         "--set", f"selection.n_tiles={N_TILES}", "--set", "adaptive.iterations=2", "--set", "adaptive.points=20",
-        "--set", f"networks.tumour_cnn={LITE0_TUMOUR_CNN.name}",
     )  # fmt: skip
 
     assert (code, error, predicted) == (0, "", 0)
