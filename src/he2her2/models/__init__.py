@@ -18,7 +18,17 @@ from he2her2.models.aggregators import (
 )
 from he2her2.models.bag import Aggregated, Bag
 from he2her2.models.card import RESEARCH_USE, UNTRAINED_NOTICE, Card, EncoderNote, Metric, Role, Spec
-from he2her2.models.encoders import CNNS, YUV_FROM_RGB, CnnRole, CnnSpec, Colour, InputSpec, cnn_named, resize
+from he2her2.models.encoders import (
+    CNNS,
+    RGB_FROM_HED,
+    YUV_FROM_RGB,
+    CnnRole,
+    CnnSpec,
+    Colour,
+    InputSpec,
+    cnn_named,
+    resize,
+)
 from he2her2.models.engines import Engine, Untrained, load_engine, recoloured
 from he2her2.models.feature_encoders import ENCODERS, TILE_CNN, Encoder, export_lite0, load_encoder, read_feature_card
 from he2her2.models.joining import join_weights
@@ -45,6 +55,7 @@ __all__ = [
     "ENCODER_FOLDER",
     "POSITIVE_FROM",
     "RESEARCH_USE",
+    "RGB_FROM_HED",
     "TILE_CNN",
     "UNTRAINED_NOTICE",
     "YUV_FROM_RGB",

@@ -7,13 +7,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from he2her2.models import YUV_FROM_RGB, Colour
+from he2her2.models import RGB_FROM_HED, YUV_FROM_RGB, Colour
 from he2her2.models.torch_engine import haematoxylin_dab_on_device, prepare_on_device, yuv_uint8_on_device
 from he2her2.training.settings import Augmentation
 
-# Ruifrok and Johnston (2001): optical density in R, G, B of haematoxylin, eosin and DAB; as skimage.color.rgb_from_hed.
-_RGB_FROM_HED = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
-_HED_FROM_RGB = np.linalg.inv(_RGB_FROM_HED)
+_HED_FROM_RGB = np.linalg.inv(RGB_FROM_HED)
 _DARKEST = 1 / 255
 _LEAST_DENSITY = 0.01  # of a stain in any channel: no stain makes a slide brighter
 _UNCHANGED = Augmentation()
@@ -159,7 +157,7 @@ def _restained(rgb: Tensor, change: Tensor, turn: Tensor | None = None) -> Tenso
         (n, h, w, 3) in [0, 1].
     """
     to_hed = torch.as_tensor(_HED_FROM_RGB, dtype=rgb.dtype, device=rgb.device)
-    to_rgb = torch.as_tensor(_RGB_FROM_HED, dtype=rgb.dtype, device=rgb.device)
+    to_rgb = torch.as_tensor(RGB_FROM_HED, dtype=rgb.dtype, device=rgb.device)
     change_rgb = to_hed @ (change[:, :, None] * to_rgb)  # (n, 3, 3): times density: the density to add
     if turn is not None and turn.any():
         length = to_rgb.norm(dim=1, keepdim=True)  # (3, 1)

@@ -11,6 +11,7 @@ from he2her2.models.encoders.feature_card import (
     feature_card_to_json,
 )
 from he2her2.models.encoders.pixels import (
+    RGB_FROM_HED,
     STAINS_FROM_DENSITY,
     YUV_FROM_RGB,
     YUV_UINT8_FROM_RGB,
@@ -23,6 +24,7 @@ from he2her2.models.encoders.pixels import (
 
 __all__ = [
     "CNNS",
+    "RGB_FROM_HED",
     "STAINS_FROM_DENSITY",
     "YUV_FROM_RGB",
     "YUV_UINT8_FROM_RGB",
