@@ -62,11 +62,11 @@ def test_a_cluster_works_as_local_workers_do(scheduler, tmp_path):
         return DaskWorkers(job, str(scheduler), report)
 
     run = tmp_path / "run"
-    found = supervise(run, tasks, crew=crew, limits=Limits(minutes=4 / 60, memory_gb=0.45))
+    found = supervise(run, tasks, crew=crew, limits=Limits(minutes=10 / 60, memory_gb=0.45))
 
     reasons = {name: one.reason.partition(",")[0] for name, one in found.items() if isinstance(one, Failure)}
     assert reasons == {
-        "hangs": "no result within 4 s",
+        "hangs": "no result within 10 s",
         "eats": "its worker needs more than 0.45 GB of memory",
         "blank": "blank",
     }

@@ -96,6 +96,7 @@ class DaskWorkers(Generic[_P, _R]):
         self._memory: dict[str, int] = {}
         self._unusable: set[str] = set()
         self._sent: dict[str, _Sent] = {}
+        self._marks: list[Path] = []
         self._n_seats = 0
         self._look_again = 0.0
         self._look()
@@ -157,11 +158,12 @@ class DaskWorkers(Generic[_P, _R]):
         """Leave the cluster; a worker that is at a slide ends it, and its result will be found."""
         with suppress(Exception):  # whatever has become of the cluster
             self._client.cancel([sent.future for sent in self._sent.values()], force=True)
-        for sent in self._sent.values():
-            sent.mark.unlink(missing_ok=True)
-        self._sent.clear()
+        for slide_id in list(self._sent):
+            self._forget(slide_id)
         with suppress(Exception):
             self._client.close(timeout=2)
+        for mark in self._marks:
+            mark.unlink(missing_ok=True)
 
     def _look(self) -> None:
         """See which workers there are."""
@@ -200,7 +202,8 @@ class DaskWorkers(Generic[_P, _R]):
             return
         if sent.future.status == "finished":
             found.append(Ended(what, sent.future.result()))
-            self._forget(what)
+            del self._sent[what]
+            sent.mark.unlink(missing_ok=True)
         elif sent.future.status == "error":
             found.append(self._on_error(sent, what, sent.future.exception()))
         else:  # Dask gave it up
@@ -233,7 +236,8 @@ class DaskWorkers(Generic[_P, _R]):
         return Died(seat, _LOST, begun)
 
     def _forget(self, slide_id: str) -> None:
-        self._sent.pop(slide_id).mark.unlink(missing_ok=True)
+        """Forget an attempt; its mark stays, since Dask may still make it again before it hears of the end."""
+        self._marks.append(self._sent.pop(slide_id).mark)
 
 
 class _BegunBeforeError(Exception):
