@@ -137,3 +137,14 @@ def test_a_file_that_is_no_toml_is_one_line(tmp_path, text):
 
     with pytest.raises(ConfigError, match=r"x\.toml"):
         load_config(file=tmp_path / "x.toml")
+
+
+def test_a_huge_preset_is_cut_short(tmp_path):
+    """A name of 100 000 letters is no line for people."""
+    file = tmp_path / "a.toml"
+    file.write_text(f'preset = "{"x" * 100_000}"')
+
+    with pytest.raises(ConfigError) as caught:
+        load_config(file=file)
+
+    assert len(str(caught.value)) < 500

@@ -84,7 +84,7 @@ def torture_parsers(
             tally.add(name, ending, f"{file}: {words}")
             if ending in BROKEN:
                 (work / "broken").mkdir(exist_ok=True)
-                shutil.copy(whole, work / "broken" / f"{name} {len(tally.broken)} {whole.name}")
+                (work / "broken" / f"{name} {len(tally.broken)} {whole.name}").write_bytes(content)
             if before is not None:
                 whole.write_bytes(before)
             report(tally.total(), tally)

@@ -23,7 +23,7 @@ from pydantic import (
 )
 from pydantic.dataclasses import dataclass
 
-from he2her2.errors import ConfigError
+from he2her2.errors import ConfigError, quoted
 
 T = TypeVar("T")
 
@@ -339,7 +339,7 @@ def take_preset(wanted: dict[str, Any], preset: str, presets: Collection[str], f
     """
     name = wanted.pop("preset", preset)
     if not isinstance(name, str) or name not in presets:
-        raise ConfigError(f"{_source(file)}unknown preset '{name}'; choose one of {', '.join(presets)}")
+        raise ConfigError(f"{_source(file)}unknown preset {quoted(str(name))}; choose one of {', '.join(presets)}")
     return name
 
 
