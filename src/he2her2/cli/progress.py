@@ -26,7 +26,7 @@ _WORDS = {
 
 
 class Pace:
-    """How fast a number of things gets done, and how long the rest takes."""
+    """Speed at which a number of things gets done, and time that the rest takes."""
 
     def __init__(self, total: int, done_before: int = 0) -> None:
         """Begin now.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Labour:
-    """How the slides of a run are worked on; nothing of it changes a result.
+    """Way of working on the slides of a run; nothing of it changes a result.
 
     Attributes:
         workers: Worker processes; 0 is this process, None what suits the machine.

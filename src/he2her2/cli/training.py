@@ -306,7 +306,7 @@ def slides(  # noqa: PLR0913  # a command's options
 
 @dataclass(frozen=True, slots=True)
 class _FeatureOptions:
-    """What `train slides --features` is asked for; see `training.slides.feature_study.FeatureData`."""
+    """Options of `train slides --features`; see `training.slides.feature_study.FeatureData`."""
 
     manifest: Path
     features: Path

@@ -15,7 +15,7 @@ _R = TypeVar("_R")
 
 
 class UnfinishedSlideError(Exception):
-    """What a worker raises in place of a slide's error, to hand over what it had found until then.
+    """Error of a worker in place of a slide's error: it hands over what was found until then.
 
     Attributes:
         error: The slide's error.
@@ -30,7 +30,7 @@ class UnfinishedSlideError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Product(Generic[_P]):
-    """What a worker made of a slide, before it is kept.
+    """Product of a worker from a slide, before it is kept.
 
     Attributes:
         made_of: All that it depends on, as it was before the work began.

@@ -96,7 +96,7 @@ class OpenWorker(Protocol[_P_co]):
 
 @dataclass(frozen=True, slots=True)
 class SlideJob(Generic[_P, _R]):
-    """What is to be done with every slide of a run.
+    """Work to be done with every slide of a run.
 
     Attributes:
         open_worker: Opens a worker.
@@ -131,7 +131,7 @@ class Crew(Protocol[_R]):
         """Give a slide to one of them."""
 
     def events(self, timeout_s: float) -> list[Event[_R]]:
-        """What has happened; waits for it, but not longer than so many seconds.
+        """Events since the last call; waits for one, but not longer than so many seconds.
 
         Raises:
             He2Her2Error: The work cannot go on: workers do not start, or results cannot be written.

@@ -124,7 +124,7 @@ class DaskWorkers(Generic[_P, _R]):
         future.add_done_callback(lambda _: self._news.put(("done", task.slide_id)))
 
     def events(self, timeout_s: float) -> list[Event[_R]]:
-        """What has happened; waits for it, but not longer than so many seconds."""
+        """Events since the last call; waits for one, but not longer than so many seconds."""
         found: list[Event[_R]] = []
         with suppress(Empty):
             self._take(self._news.get(timeout=timeout_s) if timeout_s else self._news.get_nowait(), found)

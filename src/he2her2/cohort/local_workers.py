@@ -108,7 +108,7 @@ class LocalWorkers(Generic[_P, _R]):
             worker.connection.send(task)
 
     def events(self, timeout_s: float) -> list[Event[_R]]:
-        """What has happened; waits for it, but not longer than so many seconds."""
+        """Events since the last call; waits for one, but not longer than so many seconds."""
         of_connection = {worker.connection: worker for worker in self._workers.values()}
         found: list[Event[_R]] = []
         for connection in wait(list(of_connection), timeout_s):

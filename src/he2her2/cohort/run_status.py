@@ -1,4 +1,4 @@
-"""How far a run is, read from its folder alone: whoever works on it, and on whatever machine."""
+"""Progress of a run, read from its folder alone: whoever works on it, and on whatever machine."""
 
 import os
 from collections import Counter
@@ -82,7 +82,7 @@ class RunStatus:
 
     @property
     def state(self) -> str:
-        """Whether it is finished, running, or stopped before its end."""
+        """State: finished, running, or stopped before its end."""
         if not self.n_left:
             return "finished"
         return "running" if self.running or self.has_command else "stopped"
@@ -130,7 +130,7 @@ def read_status(run: Path) -> RunStatus:
 
 
 def _ends(run: Path) -> dict[str, float]:
-    """When each slide ended, in seconds since 1970."""
+    """Time at which each slide ended, in seconds since 1970."""
     ends: dict[str, float] = {}
     for folder, ending in ((run / "slides", ""), (FailureRecords(run).folder, ".json")):
         with suppress(OSError), os.scandir(folder) as entries:
@@ -156,7 +156,7 @@ def _lives(run: Path, claim: Claim) -> bool:
 
 
 def _began(run: Path) -> float | None:
-    """When the last command on a run began."""
+    """Time at which the last command on a run began."""
     with suppress(ValueError, EvaluationError):
         return datetime.fromisoformat(read_description(run).started).timestamp()
     return None

@@ -48,7 +48,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class SlideOutcome(Generic[_R]):
-    """What became of a slide.
+    """Outcome of a slide.
 
     Attributes:
         task: The slide.
@@ -148,7 +148,7 @@ class Supervisor(Generic[_P, _R]):
         return _FETCH_TICK_S if self._staged else _TICK_S
 
     def _queue_of(self, task: SlideTask) -> deque[SlideTask]:
-        """Where a slide waits that nobody has claimed."""
+        """Queue in which a slide waits that nobody has claimed."""
         return self._remote if url_of(task.path) is not None else self._waiting
 
     def _stage(self) -> Iterator[SlideOutcome[_R]]:

@@ -74,7 +74,7 @@ class SlideTask:
 
     @property
     def source(self) -> str:
-        """Where its file is, or came from, for tables and messages."""
+        """Path or address of its file, for tables and messages."""
         return url_of(self.path) or str(self.path) if self.remote is None else self.remote.url
 
     @property

@@ -208,7 +208,7 @@ def compare_several(cases: Mapping[str, Cases], *, with_first: bool = False) -> 
 
 
 def _places(cases: Cases, ids: NDArray[np.str_]) -> NDArray[np.intp]:
-    """Where the cases of some names are."""
+    """Positions of the cases of some names."""
     return np.intersect1d(cases.ids, ids, return_indices=True)[1]
 
 

@@ -95,7 +95,7 @@ def _status(row: SlideRow) -> Her2Status:
 
 
 def _faint(row: SlideRow) -> bool | None:
-    """Whether an IHC 0 is stated to have faint staining: in a column of its own, or as a stratum of `labels`."""
+    """True where an IHC 0 is stated to have faint staining: in a column of its own, or as a stratum of `labels`."""
     for heading, text in row.extra.items():
         name = bare_name(heading)
         if name in _FAINT_COLUMNS and text.strip().lower() in _FAINT:

@@ -16,7 +16,7 @@ from he2her2.geometry import Size
 
 
 def is_clam(file: h5py.File) -> bool:
-    """Whether an open file is of this layout: features are kept without any attribute."""
+    """True if an open file is of this layout: features are kept without any attribute."""
     return "coords" in file and ("patch_level" in file["coords"].attrs or "features" in file)
 
 

@@ -69,7 +69,7 @@ def _completed(tiles: StoredTiles, coords: StoredTiles) -> StoredTiles:
 
 
 def _lost(tiles: StoredTiles, layout: Layout) -> list[str]:
-    """What a layout has no place for."""
+    """Parts that a layout has no place for."""
     lost = []
     if layout == "wsinfer" and tiles.features is not None:
         lost.append("features")

@@ -14,7 +14,7 @@ _OURS = "2.0.0"  # of the layout: the first with coordinates in µm
 
 
 def is_stamp(file: h5py.File) -> bool:
-    """Whether an open file is of this layout."""
+    """True if an open file is of this layout."""
     return "feats" in file
 
 

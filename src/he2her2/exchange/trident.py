@@ -19,7 +19,7 @@ _IDENTITY, _MADE_OF = "encoder_sha256", "made_of"  # attributes of ours beside T
 
 
 def is_trident(file: h5py.File) -> bool:
-    """Whether an open file is of this layout."""
+    """True if an open file is of this layout."""
     return "coords" in file and "patch_size_level0" in file["coords"].attrs
 
 

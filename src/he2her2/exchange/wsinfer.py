@@ -11,7 +11,7 @@ from he2her2.exchange.stored_tiles import NO_SIDE, StoredTiles
 
 
 def is_wsinfer(file: h5py.File) -> bool:
-    """Whether an open file is of this layout."""
+    """True if an open file is of this layout."""
     return "coords" in file and "patch_spacing_um_px" in file["coords"].attrs
 
 

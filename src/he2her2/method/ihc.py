@@ -20,7 +20,7 @@ from he2her2.units import area_mm2
 
 @dataclass(frozen=True, slots=True)
 class IhcReading:
-    """What is seen on one IHC slide.
+    """Findings on one IHC slide.
 
     Attributes:
         staining: Of all its tiles together.

@@ -86,7 +86,7 @@ MASKS = ("tissue", "pen", "blur", "tumour")
 
 @dataclass(slots=True, eq=False)
 class Findings:
-    """What was found on a slide so far: the evidence of one that fails. Attributes are those of `Segmentation`."""
+    """Findings on a slide so far: the evidence of one that fails. Attributes are those of `Segmentation`."""
 
     thumbnail: Rgb | None = None
     px_l0: float = 1.0

@@ -1,4 +1,4 @@
-"""How the tumour network sees a slide's tissue: one vector, compared with those of training slides."""
+"""Texture of a slide's tissue as the tumour network sees it: one vector, compared with those of training slides."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -89,7 +89,7 @@ class Removal:
 
 @dataclass(frozen=True, slots=True)
 class Checks:
-    """What the tiles of a slide say of its probability.
+    """Checks of a slide's probability against its tiles.
 
     Attributes:
         again: Probability that they give again.

@@ -35,7 +35,7 @@ class WrittenPages:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PagesRequest:
-    """What is asked for.
+    """Run to report on, and what its pages shall hold.
 
     Attributes:
         run: The run.

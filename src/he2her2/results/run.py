@@ -88,7 +88,7 @@ class Run:
 
     @property
     def failures(self) -> FailureRecords:
-        """Where failures are kept."""
+        """Path of the table of failures."""
         return FailureRecords(self.folder)
 
     def for_patients(self, rules: DecisionRules | None, patient_of: Mapping[str, str]) -> Self:

@@ -67,7 +67,7 @@ _STATUS: dict[type[He2Her2Error], int] = {
 
 
 class Viewer:
-    """What the application answers from.
+    """Sources that the application answers from.
 
     Attributes:
         catalogue: What may be shown.

@@ -64,7 +64,7 @@ class ViewedSlide:
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """What a viewer may show; nothing else can be reached through it.
+    """Slides that a viewer may show; nothing else can be reached through it.
 
     Attributes:
         name: Of the run, or of what was given.

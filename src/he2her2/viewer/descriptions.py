@@ -1,4 +1,4 @@
-"""What the page is told of slides: plain values for JSON, nothing in them that is not finite."""
+"""Descriptions of slides for the page: plain values for JSON, nothing in them that is not finite."""
 
 import math
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Who may ask what: the names of this machine or a token, requests from this page only, and the headers of answers.
+"""Access control: the names of this machine or a token, requests from this page only, and the headers of answers.
 
 A viewer that listens to this machine only is safe from the network, but any page that a user visits can send requests
 to it, and a name of such a page can be made to point here (DNS rebinding): so the name in the request is checked. With

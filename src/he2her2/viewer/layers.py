@@ -139,7 +139,7 @@ class TileLayer:
     columns: Mapping[str, NDArray[Any]]
 
     def described(self) -> dict[str, Any]:
-        """What a page needs to draw it, but for the numbers."""
+        """Description that a page needs to draw it, but for the numbers."""
         return {
             "n": len(self.grid),
             "side_l0": self.grid.side_l0,

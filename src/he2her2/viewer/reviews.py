@@ -1,4 +1,4 @@
-"""What a reviewer leaves beside a run: regions as a slide's GeoJSON, and a table of verdicts.
+"""Review of a run by a person: regions as a slide's GeoJSON, and a table of verdicts.
 
 Both files appear whole or not at all, and a save that did not see the last one is refused.
 """
@@ -92,7 +92,7 @@ class StaleError(He2Her2Error):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a reviewer says of a slide's result.
+    """Verdict of a reviewer on a slide's result.
 
     Attributes:
         slide_id: The slide.

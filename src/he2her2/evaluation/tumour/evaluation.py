@@ -18,7 +18,7 @@ from he2her2.timing import Progress, silent
 
 @dataclass(frozen=True, slots=True)
 class TumourQuestion:
-    """What to test, and on what.
+    """Networks to test, and data to test them on.
 
     Attributes:
         weights: Folders of weights, or trainings with folds; of several each patient is judged by one that has not
@@ -58,7 +58,7 @@ class TumourEvaluation:
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """What a reader must know first, each once."""
+        """Lines that a reader must know first, each once."""
         of_slides = self.slides.notices if self.slides else ()
         found = (self.card.notice, *of_slides, *self.patches.notices)
         return tuple(dict.fromkeys(notice for notice in found if notice))

@@ -25,7 +25,7 @@ _TISSUE_SHARE = 0.5
 
 @dataclass(frozen=True, slots=True, eq=False)  # eq=False: it holds arrays
 class Looks:
-    """What the rivals see of n pictures.
+    """Features that the rivals see of n pictures.
 
     Attributes:
         histogram: (n, 48) shares of pixels in 16 bins each of hue, saturation and value.
@@ -63,7 +63,7 @@ def _histogram(picture: Rgb) -> NDArray[np.float64]:
 
 @dataclass(frozen=True, slots=True, eq=False)  # eq=False: it holds arrays
 class Scores:
-    """What one scorer says of n pictures.
+    """Scores of one scorer for n pictures.
 
     Attributes:
         score: (n,) higher is more likely tumour.

@@ -252,7 +252,7 @@ class RankedFeatures(nn.Module):
 
     @torch.no_grad()
     def mismatch(self, features: Tensor) -> tuple[float, float] | None:
-        """How far the selection that training sees differs from that of prediction; None where they are one.
+        """Difference of the selection that training sees from that of prediction; None where they are one.
 
         Args:
             features: (n, d) of a slide.

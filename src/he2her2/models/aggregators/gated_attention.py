@@ -21,7 +21,7 @@ _Share = Annotated[float, Ge(0), Lt(1)]
 
 @dataclass(frozen=True, config=_STRICT)
 class _AttentionSpec(AggregatorSpec):
-    """What all kinds of attention have.
+    """Parts that all kinds of attention have.
 
     Attributes:
         embed: Width of a tile after the first layer.

@@ -1,4 +1,4 @@
-"""What aggregators derive from the places of tiles: neighbours, places on a grid, and segments of a slide."""
+"""Structures from the places of tiles: neighbours, places on a grid, and segments of a slide."""
 
 import numpy as np
 from numpy.typing import NDArray

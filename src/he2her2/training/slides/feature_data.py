@@ -112,7 +112,7 @@ def read_feature_cohort(manifest: Path, folder: Path, policy: Policy) -> Feature
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What a file of features says of itself."""
+    """Description of a file of features by itself."""
 
     encoder: EncoderNote
     n_tiles: int

@@ -265,7 +265,7 @@ def fold_tiles(patches: Patches, fold: NDArray[np.int64], k: int, side: int) -> 
 
 
 def judged_by(fold: NDArray[np.int64], k: int) -> NDArray[np.bool_]:
-    """Where the k-th network evaluates: its own fold, and the first one also what no network is trained on: (n,)."""
+    """Patches that the k-th network evaluates: its fold; the first one also those that train no network: (n,)."""
     return np.asarray((fold == k) | ((fold == NEVER_TRAINED) & (k == 0)))
 
 
@@ -301,7 +301,7 @@ def _metrics(judged: _JudgedPatches) -> tuple[Metric, ...]:
 
 
 def _split_of(part: _JudgedPatches) -> str:
-    """How patches were kept apart from training, in words."""
+    """Separation of patches from training, in words."""
     if part.patches.known.any():
         return part.split
     return "which train no network, by one network of the cross-validation; patients unknown, so intervals by patch"
