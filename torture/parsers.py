@@ -110,7 +110,7 @@ def _drawn(target: Target, n: int, first: int) -> list[tuple[str, bytes]]:
 
 def tried(parse: Callable[[Path], object], folder: Path) -> tuple[Ending, str]:
     """The ending of a parser in a folder."""
-    start = time.process_time()
+    start, before = time.process_time(), _memory_bytes()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -127,8 +127,8 @@ def tried(parse: Callable[[Path], object], folder: Path) -> tuple[Ending, str]:
         ending, words = Ending.CRASHED, f"{type(error).__name__}: {error!s:.200} ({where})"
     if (taken := time.process_time() - start) > CPU_S:
         return Ending.HUNG, f"{taken:.0f} s"
-    if _memory_bytes() > MEMORY_BYTES:
-        return Ending.FLOODED, "over 2 GB, by this file or one before"
+    if _memory_bytes() - before > MEMORY_BYTES:
+        return Ending.FLOODED, "over 2 GB more than any file before"
     return ending, words
 
 
