@@ -504,3 +504,16 @@ def test_no_page_of_ours_names_another_host():
 
     assert len(texts) >= 8
     assert not [found for text in texts for found in re.findall(r"(?:https?:)?//[\w.-]+\.\w+", text)]
+
+
+@pytest.mark.parametrize("name", ["nowhere", "empty"])
+def test_a_folder_that_is_no_run_stays_as_it_is(command_line, tmp_path, name):
+    """A wrong path is one line, and no folder is made of it."""
+    (tmp_path / "empty").mkdir()
+
+    code, out, err = command_line("report", tmp_path / name)
+
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "give the --out folder of he2her2 predict" in err
+    assert not (tmp_path / "nowhere").exists()
+    assert not list((tmp_path / "empty").iterdir())

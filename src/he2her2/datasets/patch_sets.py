@@ -144,8 +144,8 @@ def _read(file: Path) -> Mapping[str, NDArray[Any]]:
             return {name: found[name] for name in (*_WHOLE, *_CENTRE, *_OPTIONAL) if name in found}
     except OSError as error:
         raise PatchError(f"{file}: cannot be read ({error.strerror or error}); give an NPZ of patches") from None
-    except (ValueError, BadZipFile, EOFError, zlib.error) as error:
-        raise PatchError(f"{file}: is no NPZ of plain arrays ({error}); write it with numpy.savez") from None
+    except (ValueError, BadZipFile, EOFError, zlib.error):  # whose words advise to load it unsafely
+        raise PatchError(f"{file}: is no NPZ of plain arrays; write it with numpy.savez") from None
 
 
 def _problems(arrays: Mapping[str, NDArray[Any]], needed: tuple[str, ...]) -> Iterator[str]:

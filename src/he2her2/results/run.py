@@ -312,6 +312,8 @@ def open_run(path: Path, *, needs_predictions: bool = True) -> RunFolder:
         EvaluationError: There is none, it holds no prediction, or a file of it is damaged.
     """
     table = path / PREDICTIONS_FILE
+    if not any((path / name).is_file() for name in (_RUN_FILE, PREDICTIONS_FILE, FAILURES_FILE)):
+        raise EvaluationError(f"{path}: holds no {PREDICTIONS_FILE}; give the --out folder of he2her2 predict")
     if not table.is_file() and needs_predictions:
         raise EvaluationError(f"{path}: holds no predictions.csv; give the --out folder of he2her2 predict")
     predictions = read_predictions(table) if table.is_file() else {}
