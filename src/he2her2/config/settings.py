@@ -1,31 +1,18 @@
 """Every setting of the method, once; presets are such values under a name.
 
 `paper` follows the text of Oliveira et al. (2020), `released-code` follows the authors' code where it differs, and
-`default` is what we recommend. A TOML file or `--set key=value` overrides single values.
+`default` is what we recommend.
 """
 
 import hashlib
 import json
 import math
-import tomllib
-from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, field, replace
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import (
-    ConfigDict,
-    PositiveFloat,
-    TypeAdapter,
-    ValidationError,
-    model_validator,
-)
+from pydantic import ConfigDict, PositiveFloat, model_validator
 from pydantic.dataclasses import dataclass
-
-from he2her2.errors import ConfigError, quoted
-
-T = TypeVar("T")
 
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 _Share = Annotated[float, Gt(0), Le(1)]
@@ -277,169 +264,3 @@ _RELEASED_CODE = replace(
     selection=Selection(spacing="released"),
 )
 PRESETS = {config.preset: config for config in (Config(), _PAPER, _RELEASED_CODE)}
-
-
-def load_config(preset: str = "default", file: Path | None = None, overrides: Sequence[str] = ()) -> Config:
-    """The settings of a preset, overridden by a TOML file, overridden by `key=value` strings.
-
-    Args:
-        preset: A name of `PRESETS`; a file's `preset` key outranks it.
-        file: TOML with any part of `Config`; its table `training`, if any, is what `he2her2 train` reads.
-        overrides: Such as "selection.n_tiles=100"; the value is read as TOML, or as text where it is none.
-
-    Raises:
-        ConfigError: An unknown preset or key, or a value of the wrong type or range; all problems in one line.
-    """
-    wanted = gather(file, ())
-    wanted.pop("training", None)
-    for override in overrides:
-        _put(wanted, override)
-    name = take_preset(wanted, preset, PRESETS, file)
-    return settle(PRESETS[name], wanted, file)
-
-
-def gather(file: Path | None, overrides: Sequence[str]) -> dict[str, Any]:
-    """Settings in a TOML file and in `key=value` strings, nested and not checked yet.
-
-    Raises:
-        ConfigError: The file cannot be read, or a string is no `key=value`.
-    """
-    wanted = _read_toml(file) if file else {}
-    for override in overrides:
-        _put(wanted, override)
-    return wanted
-
-
-def chosen_keys(file: Path | None, overrides: Sequence[str]) -> frozenset[str]:
-    """Keys that a TOML file or `key=value` strings set, such as "selection.n_tiles".
-
-    Raises:
-        ConfigError: As `gather`.
-
-    Example:
-        >>> sorted(chosen_keys(None, ["selection.n_tiles=30", "threshold=0.4"]))
-        ['selection.n_tiles', 'threshold']
-    """
-    return frozenset(_leaves(gather(file, overrides)))
-
-
-def _leaves(settings: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}"
-
-
-def take_preset(wanted: dict[str, Any], preset: str, presets: Collection[str], file: Path | None = None) -> str:
-    """Take the preset's name out of what is wanted, or else the one given.
-
-    Raises:
-        ConfigError: It is not one of `presets`.
-    """
-    name = wanted.pop("preset", preset)
-    if not isinstance(name, str) or name not in presets:
-        raise ConfigError(f"{_source(file)}unknown preset {quoted(str(name))}; choose one of {', '.join(presets)}")
-    return name
-
-
-def settle(base: T, wanted: Mapping[str, Any], file: Path | None = None, prefix: str = "") -> T:
-    """Settings (a pydantic dataclass) with every value that `wanted` has replaced, and all of them checked.
-
-    Args:
-        base: What is not wanted otherwise.
-        wanted: Nested values by key.
-        file: Where they come from, for messages.
-        prefix: Of the keys in messages, such as "training.".
-
-    Raises:
-        ConfigError: An unknown key, or a value of the wrong type or range; all problems in one line.
-    """
-    settings = asdict(base)  # type: ignore[call-overload]  # every T here is a dataclass
-    if no_numbers := list(_truth_for_number(settings, wanted)):
-        problems = "; ".join(f"{prefix}{key}: is a number, not true or false" for key in no_numbers)
-        raise ConfigError(f"{_source(file)}{problems}")
-    merged = _merge(settings, wanted)
-    try:
-        return TypeAdapter(type(base)).validate_python(merged)
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{prefix}{'.'.join(map(str, e['loc']))}: {_in_words(e['type'], e['msg'])}" for e in error.errors()
-        )
-        raise ConfigError(f"{_source(file)}{problems}") from None
-
-
-def _truth_for_number(base: Mapping[str, Any], over: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """Keys of numbers for which true or false is wanted, which Python would take for 1 or 0."""
-    for key, value in over.items():
-        below = base.get(key)
-        if isinstance(value, Mapping) and isinstance(below, Mapping):
-            yield from _truth_for_number(below, value, f"{prefix}{key}.")
-        elif isinstance(value, bool) and key in base and not isinstance(below, bool | str):
-            yield f"{prefix}{key}"
-
-
-def _source(file: Path | None) -> str:
-    return f"{file}: " if file else ""
-
-
-def _read_toml(file: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(file.read_text("utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{file}: cannot be read ({error.strerror}); give a TOML file") from None
-    except ValueError as error:  # of TOML, of UTF-8, or of a number with too many digits
-        raise ConfigError(f"{file}: is not TOML: {error}") from None
-    except RecursionError:
-        raise ConfigError(f"{file}: is not TOML of ours: it is nested too deeply") from None
-
-
-def _put(settings: dict[str, Any], override: str) -> None:
-    """Put "a.b=value" into nested `settings`."""
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"'{override}': write it as key=value, such as selection.n_tiles=300")
-    if "\n" in override or "\r" in override:
-        raise ConfigError(f"{override!r}: holds several lines; give --set once for each setting")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except (ValueError, RecursionError):
-        value = text
-    *path, last = key.strip().split(".")
-    for part in path:
-        settings = settings.setdefault(part, {})
-        if not isinstance(settings, dict):
-            raise ConfigError(f"{key}: '{part}' is a value, not a group of settings")
-    settings[last] = value
-
-
-def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with every leaf that `over` has replaced."""
-    merged = dict(base)
-    for key, value in over.items():
-        below = merged.get(key)
-        merged[key] = _merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
-    return merged
-
-
-def _in_words(kind: str, message: str) -> str:
-    return "is no setting; `he2her2 config` lists them all" if kind == "unexpected_keyword_argument" else message
-
-
-def to_toml(config: Config) -> str:
-    """Every setting as TOML that `load_config` reads back; those without a value are comments.
-
-    Example:
-        >>> print(to_toml(Config()).splitlines()[0])
-        preset = "default"
-    """
-    settings = asdict(config)
-    groups = {key: value for key, value in settings.items() if isinstance(value, dict)}
-    lines = [_toml_line(key, value) for key, value in settings.items() if key not in groups]
-    for name, group in groups.items():
-        lines += ["", f"[{name}]", *(_toml_line(key, value) for key, value in group.items())]
-    return "\n".join(lines) + "\n"
-
-
-def _toml_line(key: str, value: object) -> str:
-    return f"# {key} is not set" if value is None else f"{key} = {json.dumps(value)}"
