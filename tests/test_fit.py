@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
-from he2her2.cli.training import execution
+from he2her2.cli.option_groups import TrainingHardware
 from he2her2.errors import ConfigError, OutputError
 from he2her2.models.torch_modules import tensors_of
 from he2her2.training.classifier import CnnClassifier, rate_of
@@ -207,7 +207,7 @@ def test_two_processes_train_together(undisturbed, tmp_path):
 
 def test_of_several_processes_one_speaks(monkeypatch, capsys):
     """The terminal is told once what all of them do."""
-    say = execution("cpu", "2", "ddp", "32-true").say
+    say = TrainingHardware(devices="2", strategy="ddp").execution().say
     for rank in (0, 1):
         monkeypatch.setattr(rank_zero_only, "rank", rank)
         say(f"process {rank}")

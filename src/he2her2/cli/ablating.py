@@ -8,13 +8,15 @@ from typing import Annotated, Literal
 import typer
 
 from he2her2.cli import options as o
-from he2her2.cli import training as c
 from he2her2.cli.console import say
+from he2her2.cli.option_groups import ThreadedSettings, TrainingHardware, grouped
+from he2her2.cli.training import check_leaks, need_training
 from he2her2.errors import ConfigError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
+@grouped
 def ablate(  # noqa: PLR0913  # a command's options
     *,
     train: Annotated[Path, typer.Option("--train", help="H&E slides, splits train and val.", show_default=False)],
@@ -42,21 +44,14 @@ def ablate(  # noqa: PLR0913  # a command's options
     ] = "intersect",
     annotation_class: o.AnnotationClasses = None,
     policy: o.PolicyOption = "guideline",
-    licence: c.Licence = "not stated",
-    notice: c.Notice = "",
-    preset: o.PresetName = "default",
-    config: o.ConfigFile = None,
-    settings: o.Set = None,
-    threads: o.Threads = None,
-    overwrite: c.Overwrite = False,
-    accelerator: c.Accelerator = "auto",
-    devices: c.Devices = "auto",
-    strategy: c.Strategy = "auto",
-    precision: c.TrainingPrecision = "32-true",
-    workers: c.Workers = 0,
+    licence: o.Licence = "not stated",
+    notice: o.Notice = "",
+    settings: ThreadedSettings,
+    hardware: TrainingHardware,
+    workers: o.ReadingProcesses = 0,
 ) -> None:
     """Train and test the six methods of the paper's Tables 3 and 4; the same command again goes on where it stopped."""
-    c.need_training()
+    need_training()
     tests = _tests(test)
     if (ihc is None) == (tile_weights is None):
         raise ConfigError(
@@ -67,8 +62,7 @@ def ablate(  # noqa: PLR0913  # a command's options
     from he2her2.labels import Policy
     from he2her2.models import trained_folder
 
-    named = [f"runtime.threads={threads}"] if threads else []
-    effective = load_ablation(preset, config, [*(settings or []), *named])
+    effective = load_ablation(settings.preset, settings.config, settings.overrides)
     data = AblationData(
         StudyFiles(train, tests, ihc),
         tile_weights=trained_folder(tile_weights) if tile_weights else None,
@@ -81,13 +75,8 @@ def ablate(  # noqa: PLR0913  # a command's options
         licence=licence,
     )
     data.read()  # whatever is wrong with the manifests is told before their slides are compared
-    c.check_leaks(train, *tests.values(), *([ihc] if ihc else []))
-    report = run_ablation(
-        data,
-        out,
-        effective,
-        c.execution(accelerator, devices, strategy, precision, workers=workers, overwrite=overwrite),
-    )
+    check_leaks(train, *tests.values(), *([ihc] if ihc else []))
+    report = run_ablation(data, out, effective, hardware.execution(workers=workers))
     say(report.read_text("utf-8").rstrip())
     say(f"tables {report.parent / 'tables'}; report {report}")
 

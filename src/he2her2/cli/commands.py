@@ -5,18 +5,18 @@ from typing import Annotated
 import typer
 
 from he2her2 import __version__
-from he2her2.cli import options as o
 from he2her2.cli.ablating import ablate
 from he2her2.cli.console import say
 from he2her2.cli.evaluating import compare_command, evaluate_run, recalibrate_run
 from he2her2.cli.features import convert, features
 from he2her2.cli.ihc import score_ihc
 from he2her2.cli.manifests import manifest
+from he2her2.cli.option_groups import SettingsOptions, grouped
 from he2her2.cli.phantoms import demo, phantom
 from he2her2.cli.planning import plan
 from he2her2.cli.reporting import export_run, report_run
 from he2her2.cli.run_status import status
-from he2her2.cli.slides import effective_settings, inspect, slide_command
+from he2her2.cli.slides import inspect, slide_command
 from he2her2.cli.studies import labels, split
 from he2her2.cli.testing import test
 from he2her2.cli.training import train
@@ -49,11 +49,12 @@ def root(
 
 
 @app.command(name="config")
-def show_config(*, preset: o.PresetName = "default", config: o.ConfigFile = None, settings: o.Set = None) -> None:
+@grouped
+def show_config(settings: SettingsOptions) -> None:
     """Print every setting with its effective value, as TOML that --config takes."""
     from he2her2.config import to_toml
 
-    say(to_toml(effective_settings(preset, config, settings)).rstrip("\n"))
+    say(to_toml(settings.load()).rstrip("\n"))
 
 
 app.command("predict", help="Predict the HER2 status of slides.")(slide_command("predict"))

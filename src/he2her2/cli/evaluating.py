@@ -1,13 +1,18 @@
 """`he2her2 evaluate`, `compare` and `recalibrate`: predictions against labels."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from he2her2.cli import options as o
 from he2her2.cli.console import say, working
 from he2her2.cli.extras import require_extra
+from he2her2.cli.option_groups import grouped
+
+if TYPE_CHECKING:
+    from he2her2.evaluation import ScoreReading
 
 _RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of he2her2 predict.", show_default=False)]
 _RunOrScores = Annotated[
@@ -84,25 +89,6 @@ _Runs = Annotated[
     ),
 ]
 _WithFirst = Annotated[bool, typer.Option("--with-first", help="Compare each run with the first only.")]
-_IdColumn = Annotated[
-    str | None,
-    typer.Option(metavar="COLUMN", help="Scores of a CSV: its slides or patients.", show_default="by usual names"),
-]
-_ScoreColumn = Annotated[
-    str | None,
-    typer.Option(metavar="COLUMN", help="Its scores, higher for more likely positive.", show_default="by usual names"),
-]
-_CallColumn = Annotated[
-    str | None, typer.Option(metavar="COLUMN", help="Its decisions.", show_default="by usual names")
-]
-_ScaleName = Annotated[
-    Literal["auto", "probability", "percent", "logit", "any"],
-    typer.Option(help="Scale of its scores; any: only order and threshold count."),
-]
-_Threshold = Annotated[
-    float | None,
-    typer.Option(help="Positive from this score on.", show_default="the table's, its decisions, or probability 0.5"),
-]
 _TrainedWeights = Annotated[str, typer.Option("--weights", help="Weights of the run: a folder, or bundled.")]
 _SiteOut = Annotated[Path, typer.Option("--out", "-o", help="Folder for the site's weights.", show_default=False)]
 _Site = Annotated[
@@ -110,6 +96,43 @@ _Site = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class _ScoreOptions:
+    """Columns and scale of a CSV of scores; see `evaluation.ScoreReading`."""
+
+    id_column: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="Scores of a CSV: its slides or patients.", show_default="by usual names"),
+    ] = None
+    score_column: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN", help="Its scores, higher for more likely positive.", show_default="by usual names"
+        ),
+    ] = None
+    call_column: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Its decisions.", show_default="by usual names")
+    ] = None
+    scale: Annotated[
+        Literal["auto", "probability", "percent", "logit", "any"],
+        typer.Option(help="Scale of its scores; any: only order and threshold count."),
+    ] = "auto"
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            help="Positive from this score on.", show_default="the table's, its decisions, or probability 0.5"
+        ),
+    ] = None
+
+    @property
+    def reading(self) -> "ScoreReading":
+        """The request to read it."""
+        from he2her2.evaluation import ScoreReading
+
+        return ScoreReading(self.id_column, self.score_column, self.call_column, self.scale, self.threshold)
+
+
+@grouped
 def evaluate_run(  # noqa: PLR0913  # a command's options
     run: _RunOrScores,
     *,
@@ -137,11 +160,7 @@ def evaluate_run(  # noqa: PLR0913  # a command's options
     leaks: _Leaks = True,
     plots: _Plots = True,
     seed: _Seed = 0,
-    id_column: _IdColumn = None,
-    score_column: _ScoreColumn = None,
-    call_column: _CallColumn = None,
-    scale: _ScaleName = "auto",
-    threshold: _Threshold = None,
+    scores: _ScoreOptions,
 ) -> None:
     """Measure predictions against labels: figures with intervals, plots, audits, and a page to read.
 
@@ -152,7 +171,6 @@ def evaluate_run(  # noqa: PLR0913  # a command's options
     from he2her2.evaluation import (
         Budgets,
         Question,
-        ScoreReading,
         check_evaluation_folder,
         evaluate,
         evaluation_lines,
@@ -181,7 +199,7 @@ def evaluate_run(  # noqa: PLR0913  # a command's options
         weights=weights,
         audit_slides=audit_slides,
         seed=seed,
-        reading=ScoreReading(id_column, score_column, call_column, scale, threshold),
+        reading=scores.reading,
         leak_notes=_leak_notes(files) if leaks and split not in ("train", "val") and not run.is_file() else (),
     )
     with working("evaluating"):
@@ -205,6 +223,7 @@ def _leak_notes(files: list[Path]) -> tuple[str, ...]:
     return (*rest, f"{len(unread)} slides could not be read again, so their tissue may be on two sides unseen.")
 
 
+@grouped
 def compare_command(  # noqa: PLR0913  # a command's options
     runs: _Runs,
     *,
@@ -215,18 +234,13 @@ def compare_command(  # noqa: PLR0913  # a command's options
     patient: _Rule = "mean",
     first: _WithFirst = False,
     plots: _Plots = True,
-    id_column: _IdColumn = None,
-    score_column: _ScoreColumn = None,
-    call_column: _CallColumn = None,
-    scale: _ScaleName = "auto",
-    threshold: _Threshold = None,
+    scores: _ScoreOptions,
 ) -> None:
     """Compare runs on the same patients by paired tests, corrected for their number: one table, one plot."""
     require_extra("evaluate", "matplotlib")
     from he2her2.evaluation import (
         COMPARISON_FILE,
         ComparisonQuestion,
-        ScoreReading,
         check_evaluation_folder,
         compare_folders,
         comparison_lines,
@@ -235,11 +249,9 @@ def compare_command(  # noqa: PLR0913  # a command's options
     from he2her2.labels import Policy
 
     check_evaluation_folder(out, COMPARISON_FILE)
-    reading = ScoreReading(id_column, score_column, call_column, scale, threshold)
+    asked = ComparisonQuestion(tuple(runs), manifest, split, Policy(policy), patient, scores.reading, first)
     with working("comparing"):
-        found = compare_folders(
-            ComparisonQuestion(tuple(runs), manifest, split, Policy(policy), patient, reading, first)
-        )
+        found = compare_folders(asked)
         write_comparison(found, out, draw=plots)
     say(comparison_lines(found, out / "comparison.md"))
 

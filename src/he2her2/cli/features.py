@@ -9,6 +9,7 @@ import typer
 
 from he2her2.cli import options as o
 from he2her2.cli.console import say
+from he2her2.cli.option_groups import RuntimeSettings, grouped
 from he2her2.errors import He2Her2Error
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ _Coords = Annotated[
 _OutFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder to write.", show_default=False)]
 
 
+@grouped
 def features(  # noqa: PLR0913  # a command's options
     what: o.What,
     *,
@@ -50,29 +52,22 @@ def features(  # noqa: PLR0913  # a command's options
     mpp: o.Mpp = None,
     annotations: o.Annotations = None,
     annotation_class: o.AnnotationClasses = None,
-    preset: o.PresetName = "default",
-    config: o.ConfigFile = None,
-    settings: o.Set = None,
-    backend: o.Reader = "auto",
-    threads: o.Threads = None,
-    device: o.RunsOn = "auto",
-    precision: o.Arithmetic = "full",
+    settings: RuntimeSettings,
     overwrite: o.OverwriteOption = False,
 ) -> None:
     """Extract the features of slides: one HDF5 file a slide, in TRIDENT's layout."""
-    from he2her2.cli.slides import effective_settings
-    from he2her2.cli.training import Stages
+    from he2her2.cli.progress import Stages
     from he2her2.cohort import FeatureStore, FeatureWorker, Ledger, SlideEngine, find_slides
     from he2her2.exchange import tiles_files
     from he2her2.models import load_cnn, load_encoder, trained_folder
     from he2her2.results import Failure, write_failures
 
-    effective = effective_settings(preset, config, settings, backend, threads, device, precision)
+    config = settings.load()
     find_tumour = region == "tumour" and coords is None
     worker = FeatureWorker(
-        load_encoder(encoder, trained_folder(weights), effective.runtime.device, effective.runtime.precision),
-        effective,
-        load_cnn(weights, "tumour_cnn", effective) if find_tumour else None,
+        load_encoder(encoder, trained_folder(weights), config.runtime.device, config.runtime.precision),
+        config,
+        load_cnn(weights, "tumour_cnn", config) if find_tumour else None,
         region,
         tuple(annotation_class or ()),
         None if coords is None else tiles_files(coords),
@@ -81,7 +76,7 @@ def features(  # noqa: PLR0913  # a command's options
     sources = find_slides(what, mpp=mpp, annotations=annotations)
     for note in sources.notes:
         say(f"NOTE {note}", error=True)
-    _begin(out, worker, effective, overwrite=overwrite)
+    _begin(out, worker, config, overwrite=overwrite)
     engine = SlideEngine(log=None if sources.single else out / "errors.log")
     done: dict[str, FeatureFile] = {}
     failures: list[Failure] = []

@@ -7,6 +7,7 @@ import typer
 
 from he2her2.cli import options as o
 from he2her2.cli.console import say
+from he2her2.cli.option_groups import ThreadedSettings, grouped
 from he2her2.errors import He2Her2Error
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ _GOOD_FOR = (
 )
 
 
-def score_ihc(  # noqa: PLR0913  # a command's options
+@grouped
+def score_ihc(
     what: o.What,
     *,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="CSV to write.", show_default=False)] = None,
@@ -31,10 +33,7 @@ def score_ihc(  # noqa: PLR0913  # a command's options
     mpp: o.Mpp = None,
     annotations: o.Annotations = None,
     annotation_class: o.AnnotationClasses = None,
-    preset: o.PresetName = "default",
-    config: o.ConfigFile = None,
-    settings: o.Set = None,
-    threads: o.Threads = None,
+    settings: ThreadedSettings,
 ) -> None:
     """Measure the HER2 staining of IHC (DAB) slides: shares of tissue by intensity, an IHC score, a network beside it.
 
@@ -42,16 +41,15 @@ def score_ihc(  # noqa: PLR0913  # a command's options
     orders slides better. Give the tumour as annotations: else all tissue counts.
     """
     from he2her2.cli.progress import WorkProgress
-    from he2her2.cli.slides import effective_settings
     from he2her2.cohort import IhcWorker, SlideEngine, find_slides
     from he2her2.files import write_csv
     from he2her2.models import load_engine, trained_folder
     from he2her2.results import Failure
 
-    effective = effective_settings(preset, config, settings, threads=threads)
-    engine = load_engine(trained_folder(weights) / "tile_cnn", "tile_cnn", effective.runtime.device)
+    config = settings.load()
+    engine = load_engine(trained_folder(weights) / "tile_cnn", "tile_cnn", config.runtime.device)
     sources = find_slides(what, mpp=mpp, annotations=annotations, stain="IHC")
-    worker = IhcWorker(engine, effective, tuple(annotation_class or ()))
+    worker = IhcWorker(engine, config, tuple(annotation_class or ()))
     with WorkProgress() as shown:
         outcomes = list(SlideEngine(shown.progress).run(sources.tasks, worker))
     failures = [found for _, found in outcomes if isinstance(found, Failure)]

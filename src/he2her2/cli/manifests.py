@@ -1,5 +1,6 @@
 """`he2her2 manifest`: make manifests of public cohorts, check them, find leaks between them."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -7,12 +8,12 @@ import typer
 
 from he2her2.cli import options as o
 from he2her2.cli.console import say, working
+from he2her2.cli.option_groups import grouped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from he2her2.datasets import CohortLabels, SlideName
-    from he2her2.manifest import Split
 
 manifest = typer.Typer(
     no_args_is_help=True,
@@ -41,116 +42,107 @@ def check_manifest(
         say(f"CAUTION {doubt}")
 
 
-Slides = Annotated[
-    Path | None, typer.Option(help="Folder of slides, searched with the folders below it.", show_default=False)
-]
-ManifestOut = Annotated[Path, typer.Option("--out", "-o", help="Manifest; without --slides a table of labels.")]
-Conflicts = Annotated[Path | None, typer.Option(help="Log of conflicts.", show_default="beside --out")]
-SplitOption = Annotated[
-    Literal["train", "val", "test"] | None, typer.Option("--split", help="Split of every slide.", show_default=False)
-]
-NamedColumns = Annotated[
-    list[str] | None, typer.Option("--column", metavar="OURS=NAME", help="Name of a column in the table.")
-]
-Prefix = Annotated[str, typer.Option(help="Prefix of each case in the patient's name.")]
+@dataclass(frozen=True)
+class _CohortOptions:
+    """Table of a public cohort's labels, and the slides that it is matched with."""
+
+    out: Annotated[Path, typer.Option("--out", "-o", help="Manifest; without --slides a table of labels.")]
+    slides: Annotated[
+        Path | None, typer.Option(help="Folder of slides, searched with the folders below it.", show_default=False)
+    ] = None
+    conflicts: Annotated[Path | None, typer.Option(help="Log of conflicts.", show_default="beside --out")] = None
+    split: Annotated[
+        Literal["train", "val", "test"] | None,
+        typer.Option("--split", help="Split of every slide.", show_default=False),
+    ] = None
+    column: Annotated[
+        list[str] | None, typer.Option("--column", metavar="OURS=NAME", help="Name of a column in the table.")
+    ] = None
+
+    def columns(self, aliases: "Mapping[str, object]") -> dict[str, str | None]:
+        """The names that --column gives to our columns."""
+        found: dict[str, str | None] = {}
+        for text in self.column or []:
+            ours, _, theirs = text.partition("=")
+            if ours not in aliases or not theirs:
+                one_of = ", ".join(aliases)
+                raise typer.BadParameter(f"--column {text}: give one of {one_of}, '=' and the column's name")
+            found[ours] = theirs
+        return found
+
+    def write(self, cohort: "CohortLabels", slide_name: "Callable[[Path], SlideName | str]") -> None:
+        """Print the count of patients; write the conflicts, and the manifest or the labels."""
+        from he2her2.datasets import match_slides, write_conflicts, write_labels
+        from he2her2.manifest import write_manifest
+
+        say("\n".join((cohort.name, *cohort.notes, *cohort.funnel())))
+        log = self.conflicts or self.out.with_name(f"{self.out.stem}-conflicts.csv")
+        match = None
+        if self.slides is not None:
+            match = match_slides(cohort.patients, self.slides, slide_name, self.out, split=self.split)
+        write_conflicts(cohort.conflicts, log)
+        say(f"conflicts and their resolution: {len(cohort.conflicts)}, in {log}")
+        if match is None:
+            write_labels(cohort.patients, self.out)
+            say(f"labels {self.out}")
+        else:
+            write_manifest(match.manifest)
+            say("\n".join((*match.lines(), f"manifest {self.out}")))
+
+
+_Prefix = Annotated[str, typer.Option(help="Prefix of each case in the patient's name.")]
 
 
 @manifest.command("tcga-brca")
+@grouped
 def tcga_brca(
     *,
     clinical: Annotated[Path, typer.Option(help="Clinical table, CSV or TSV.", show_default=False)],
-    out: ManifestOut,
-    slides: Slides = None,
-    conflicts: Conflicts = None,
+    cohort: _CohortOptions,
     policy: o.PolicyOption = "guideline",
     strict: Annotated[bool, typer.Option("--strict", help="Leave out every patient with a conflict.")] = False,
-    split_name: SplitOption = None,
-    column: NamedColumns = None,
 ) -> None:
     """TCGA-BRCA: reconcile status, IHC and FISH of its clinical table; find slides by barcode."""
     from he2her2.datasets import TCGA_COLUMNS, read_tcga_brca, tcga_slide_name
     from he2her2.labels import Policy
 
-    columns = _columns(column, TCGA_COLUMNS)
-    found = read_tcga_brca(clinical, columns=columns, policy=Policy(policy), strict=strict)
-    _write_cohort(found, tcga_slide_name, out, slides, conflicts, split_name)
+    columns = cohort.columns(TCGA_COLUMNS)
+    cohort.write(read_tcga_brca(clinical, columns=columns, policy=Policy(policy), strict=strict), tcga_slide_name)
 
 
 @manifest.command("herohe")
+@grouped
 def herohe(
     *,
     table: Annotated[Path, typer.Option(help="Table of cases and HER2 status.", show_default=False)],
-    out: ManifestOut,
-    slides: Slides = None,
-    conflicts: Conflicts = None,
-    prefix: Prefix = "herohe",
-    split_name: SplitOption = None,
-    column: NamedColumns = None,
+    cohort: _CohortOptions,
+    prefix: _Prefix = "herohe",
 ) -> None:
     """HEROHE: case numbers with HER2 status, and MIRAX slides named by case."""
     from he2her2.datasets import HEROHE_COLUMNS, herohe_slide_name, read_herohe
 
-    found = read_herohe(table, prefix=prefix, columns=_columns(column, HEROHE_COLUMNS))
-    _write_cohort(found, herohe_slide_name, out, slides, conflicts, split_name)
+    cohort.write(read_herohe(table, prefix=prefix, columns=cohort.columns(HEROHE_COLUMNS)), herohe_slide_name)
 
 
 @manifest.command("her2sc")
-def her2sc(  # noqa: PLR0913  # a command's options
+@grouped
+def her2sc(
     *,
     table: Annotated[Path, typer.Option(help="Ground truth: cases and IHC scores.", show_default=False)],
-    out: ManifestOut,
-    slides: Slides = None,
-    conflicts: Conflicts = None,
+    cohort: _CohortOptions,
     pattern: Annotated[
         str | None, typer.Option(help="Regular expression of slide names: (?P<case>..), (?P<stain>..).")
     ] = None,
-    prefix: Prefix = "her2sc",
+    prefix: _Prefix = "her2sc",
     policy: o.PolicyOption = "guideline",
-    split_name: SplitOption = None,
-    column: NamedColumns = None,
 ) -> None:
     """HER2 Scoring Contest: IHC scores by case, H&E and IHC slides (NDPI)."""
     from he2her2.datasets import HER2SC_COLUMNS, her2sc_slide_namer, read_her2sc
     from he2her2.labels import Policy
 
-    columns = _columns(column, HER2SC_COLUMNS)
+    columns = cohort.columns(HER2SC_COLUMNS)
     found = read_her2sc(table, prefix=prefix, policy=Policy(policy), columns=columns)
-    _write_cohort(found, her2sc_slide_namer(pattern), out, slides, conflicts, split_name)
-
-
-def _columns(named: list[str] | None, aliases: "Mapping[str, object]") -> dict[str, str | None]:
-    found: dict[str, str | None] = {}
-    for text in named or []:
-        ours, _, theirs = text.partition("=")
-        if ours not in aliases or not theirs:
-            raise typer.BadParameter(f"--column {text}: give one of {', '.join(aliases)}, '=' and the column's name")
-        found[ours] = theirs
-    return found
-
-
-def _write_cohort(
-    cohort: "CohortLabels",
-    slide_name: "Callable[[Path], SlideName | str]",
-    out: Path,
-    slides: Path | None,
-    conflicts: Path | None,
-    split_name: "Split | None",
-) -> None:
-    """Print the count of patients; write the conflicts, and the manifest or the labels."""
-    from he2her2.datasets import match_slides, write_conflicts, write_labels
-    from he2her2.manifest import write_manifest
-
-    say("\n".join((cohort.name, *cohort.notes, *cohort.funnel())))
-    match = None if slides is None else match_slides(cohort.patients, slides, slide_name, out, split=split_name)
-    log = conflicts or out.with_name(f"{out.stem}-conflicts.csv")
-    write_conflicts(cohort.conflicts, log)
-    say(f"conflicts and their resolution: {len(cohort.conflicts)}, in {log}")
-    if match is None:
-        write_labels(cohort.patients, out)
-        say(f"labels {out}")
-    else:
-        write_manifest(match.manifest)
-        say("\n".join((*match.lines(), f"manifest {out}")))
+    cohort.write(found, her2sc_slide_namer(pattern))
 
 
 @manifest.command("leaks")

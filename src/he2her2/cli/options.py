@@ -1,4 +1,4 @@
-"""The options that commands share, each once."""
+"""The options that commands share, each once; those that go together are grouped in `option_groups`."""
 
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
@@ -95,3 +95,14 @@ Cache = Annotated[
 CacheGb = Annotated[float, typer.Option(min=0.0, help="GB of fetched slides at a time.")]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try slides again that failed before.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Take over a folder with other results.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on where a stopped training was; begin where none was.")]
+OverwriteTraining = Annotated[bool, typer.Option("--overwrite", help="Replace another training in the folder.")]
+Accelerator = Annotated[str, typer.Option(help="cpu, gpu, mps, ...; for Lightning.")]
+Devices = Annotated[str, typer.Option(help="How many devices, or which; for Lightning.")]
+Strategy = Annotated[str, typer.Option(help="Such as ddp; for Lightning.")]
+TrainingPrecision = Annotated[str, typer.Option(help="Such as 16-mixed or bf16-mixed; for Lightning.")]
+ReadingProcesses = Annotated[
+    int, typer.Option("--workers", min=0, help="Processes that read pixels; 0 reads in the training process.")
+]
+Licence = Annotated[str, typer.Option(help="Licence of the data, for the card.", show_default="not stated")]
+Notice = Annotated[str, typer.Option(help="What every output of the weights must say.", show_default=False)]

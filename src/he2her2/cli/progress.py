@@ -136,3 +136,29 @@ class WorkProgress:
                 say(f"{line}{detail}", error=True)
         with self._lock:
             self._pulse = None
+
+
+class Stages:
+    """Progress of a training's stages, gone when a stage is done: then Lightning has the terminal to itself."""
+
+    def __init__(self) -> None:
+        self._stage = ""
+        self._show: WorkProgress | None = None
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        """Show the progress of a stage, in the first of several processes."""
+        from he2her2.training import is_first_process
+
+        if not is_first_process() or not total:
+            return
+        if stage != self._stage or self._show is None:
+            self._stop()
+            self._stage, self._show = stage, WorkProgress().__enter__()
+        self._show.progress(stage, done, total)
+        if done >= total:
+            self._stop()
+
+    def _stop(self) -> None:
+        if self._show is not None:
+            self._show.__exit__(None, None, None)
+        self._stage, self._show = "", None

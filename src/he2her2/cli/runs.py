@@ -21,47 +21,40 @@ if TYPE_CHECKING:
     from he2her2.results import Evidence, Run, SlideResult
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Labour:
-    """Way of working on the slides of a run; nothing of it changes a result.
+    """Options on the way of working on many slides; nothing of it changes a result."""
 
-    Attributes:
-        workers: Worker processes; 0 is this process, None what suits the machine.
-        shard: Part of the slides, and number of parts.
-        minutes: For a slide; None for no limit.
-        memory_gb: For a slide's worker; None for no limit.
-        retry_failed: Try slides again that failed before.
-        cache: Folder for remote slides; None is one in the run's folder.
-        cache_gb: Size of all that lie there at a time.
-        scheduler: Address of a Dask scheduler, whose workers take the place of processes of this machine.
-    """
+    workers: o.SlideWorkers = None
+    scheduler: o.Scheduler = None
+    shard: o.Shard = None
+    time_limit: o.TimeLimit = 120.0
+    memory_limit: o.MemoryLimit = None
+    retry_failed: o.RetryFailed = False
+    cache: o.Cache = None
+    cache_gb: o.CacheGb = 50.0
 
-    workers: int | None = None
-    shard: tuple[int, int] = (1, 1)
-    minutes: float | None = None
-    memory_gb: float | None = None
-    retry_failed: bool = False
-    cache: Path | None = None
-    cache_gb: float = 50.0
-    scheduler: str | None = None
+    def __post_init__(self) -> None:
+        """Refuse a shard that is no part of a whole."""
+        _ = self.part
 
+    @property
+    def part(self) -> tuple[int, int]:
+        """Part of the slides, and number of parts.
 
-def parse_shard(text: str | None) -> tuple[int, int]:
-    """Part and number of parts of "I/N"; all in one part of None.
+        Raises:
+            BadParameter: The shard is no such text.
 
-    Raises:
-        BadParameter: It is no such text.
-
-    Example:
-        >>> parse_shard("2/10"), parse_shard(None)
-        ((2, 10), (1, 1))
-    """
-    if text is None:
-        return 1, 1
-    part, _, n = text.partition("/")
-    if not (part.strip().isdecimal() and n.strip().isdecimal() and 1 <= int(part) <= int(n)):
-        raise typer.BadParameter(f"--shard {text}: give a part and the number of parts, from 1/10 to 10/10")
-    return int(part), int(n)
+        Example:
+            >>> Labour(shard="2/10").part, Labour().part
+            ((2, 10), (1, 1))
+        """
+        if self.shard is None:
+            return 1, 1
+        part, _, n = self.shard.partition("/")
+        if not (part.strip().isdecimal() and n.strip().isdecimal() and 1 <= int(part) <= int(n)):
+            raise typer.BadParameter(f"--shard {self.shard}: give a part and the number of parts, from 1/10 to 10/10")
+        return int(part), int(n)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +118,7 @@ def run_slides(what: Sequence[Path], asked: SlideRun, *, as_json: bool = False) 
         raise AnnotationError("--annotation-class chooses among annotations and there are none; give --annotations")
     run = _plan(asked, model, sources).for_patients(model.rules, sources.patients)
     say_notes((*asked.notes, *sources.notes))
-    if sources.single and asked.labour.shard == (1, 1):
+    if sources.single and asked.labour.part == (1, 1):
         _run_one(run, asked, model, sources, as_json=as_json)
     else:
         del model  # the workers open their own
@@ -159,13 +152,13 @@ def _run_many(run: "Run", asked: SlideRun, sources: "SlideSources", *, as_json: 
     from he2her2.cohort import Claims, Ledger, Limits, SlideJob, Staging, Supervisor, read_claims, sweep_staged
 
     labour = asked.labour
-    part, n_parts = labour.shard
+    part, n_parts = labour.part
     tasks = sorted(sources.tasks, key=lambda task: task.slide_id)
     run.write_description()
     run.tables.plan({task.slide_id: task.source for task in tasks})
     tasks = tasks[part - 1 :: n_parts]
     job = SlideJob(asked.work, Ledger(run.slides, run.digest, run.failures), run.folder / "errors.log")
-    limits = Limits(labour.minutes, labour.memory_gb)
+    limits = Limits(labour.time_limit or None, labour.memory_limit)
     staging = None
     if any(task.remote for task in tasks):
         place = labour.cache or run.folder / "cache"

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -10,7 +9,8 @@ import typer
 from he2her2.cli import options as o
 from he2her2.cli.console import working
 from he2her2.cli.extras import require_extra
-from he2her2.cli.runs import Labour, SlideRun, parse_shard, run_slides, say_notes
+from he2her2.cli.option_groups import RuntimeSettings, grouped
+from he2her2.cli.runs import Labour, SlideRun, run_slides, say_notes
 from he2her2.errors import He2Her2Error
 
 if TYPE_CHECKING:
@@ -22,57 +22,40 @@ _SAMPLED_TILES = 200
 def slide_command(verb: Literal["predict", "segment"]) -> Callable[..., None]:
     """The command `predict` or `segment`: they take the same options."""
 
+    @grouped
     def command(  # noqa: PLR0913  # a command's options
         what: o.What,
         *,
         out: o.Out,
         weights: o.WeightsOption = "bundled",
         mpp: o.Mpp = None,
-        preset: o.PresetName = "default",
-        config: o.ConfigFile = None,
-        settings: o.Set = None,
         annotations: o.Annotations = None,
         annotations_use: o.AnnotationsUseOption = "intersect",
         annotation_class: o.AnnotationClasses = None,
-        backend: o.Reader = "auto",
-        threads: o.Threads = None,
-        device: o.RunsOn = "auto",
-        precision: o.Arithmetic = "full",
-        workers: o.SlideWorkers = None,
-        scheduler: o.Scheduler = None,
-        shard: o.Shard = None,
-        time_limit: o.TimeLimit = 120.0,
-        memory_limit: o.MemoryLimit = None,
-        retry_failed: o.RetryFailed = False,
-        cache: o.Cache = None,
-        cache_gb: o.CacheGb = 50.0,
+        settings: RuntimeSettings,
+        labour: Labour,
         overwrite: o.OverwriteOption = False,
         as_json: o.Json = False,
     ) -> None:
-        effective = effective_settings(preset, config, settings, backend, threads, device, precision)
-        effective, notes = _as_trained(effective, weights, config, settings)
+        config, notes = _as_trained(settings, weights)
         classes = tuple(annotation_class or ())
-        if scheduler is not None:
+        if labour.scheduler is not None:
             require_extra("cluster", "distributed")
-        labour = Labour(
-            workers, parse_shard(shard), time_limit or None, memory_limit, retry_failed, cache, cache_gb, scheduler
-        )
         asked = SlideRun(
-            out, effective, weights, verb, mpp, annotations, annotations_use, classes, overwrite, notes, labour
+            out, config, weights, verb, mpp, annotations, annotations_use, classes, overwrite, notes, labour
         )
         run_slides(what, asked, as_json=as_json)
 
     return command
 
 
-def _as_trained(
-    config: "Config", weights: str, file: Path | None, overrides: list[str] | None
-) -> tuple["Config", tuple[str, ...]]:
+def _as_trained(settings: RuntimeSettings, weights: str) -> tuple["Config", tuple[str, ...]]:
     """The settings, with the weights' own selection and scoring where the user set none, and notes of the changes."""
     from he2her2.config import chosen_keys
     from he2her2.models import settings_of_training
 
-    trained = settings_of_training(config, weights, chosen_keys(file, overrides or []))
+    config = settings.load()
+    trained = settings_of_training(config, weights, chosen_keys(settings.config, settings.overrides))
     groups = (("networks", asdict(trained.networks), asdict(config.networks)),
               ("selection", asdict(trained.selection), asdict(config.selection)),
               ("scoring", asdict(trained.scoring), asdict(config.scoring)))  # fmt: skip
@@ -108,22 +91,3 @@ def inspect(
     print_inspections(reports, [str(failure) for failure in failures], as_json=as_json)
     if failures:
         raise typer.Exit(1)
-
-
-def effective_settings(
-    preset: o.Preset,
-    file: Path | None,
-    overrides: list[str] | None,
-    backend: o.BackendName = "auto",
-    threads: int | None = None,
-    device: o.DeviceName = "auto",
-    precision: o.PrecisionName = "full",
-) -> "Config":
-    """The settings of a command: preset, then file, then --set, then options of their own."""
-    from he2her2.config import load_config
-
-    named = [f"runtime.backend={backend}"] if backend != "auto" else []
-    named += [f"runtime.threads={threads}"] if threads else []
-    named += [f"runtime.device={device}"] if device != "auto" else []
-    named += [f"runtime.precision={precision}"] if precision != "full" else []
-    return load_config(preset, file, [*(overrides or []), *named])

@@ -8,12 +8,14 @@ import typer
 from he2her2.cli import options as o
 from he2her2.cli.console import say
 from he2her2.cli.extras import require_extra
+from he2her2.cli.option_groups import DeviceSettings, grouped
 
 test = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Test a network against truth and trivial rivals.")
 
 
 @test.command("tumour")
-def tumour_network(  # noqa: PLR0913  # a command's options
+@grouped
+def tumour_network(
     *,
     weights: Annotated[
         list[str],
@@ -32,11 +34,7 @@ def tumour_network(  # noqa: PLR0913  # a command's options
     shifts: Annotated[bool, typer.Option("--shifts/--no-shifts", help="Go through the shift sheet.")] = True,
     plots: Annotated[bool, typer.Option("--plots/--no-plots", help="Draw the picture.")] = True,
     annotation_class: o.AnnotationClasses = None,
-    preset: o.PresetName = "default",
-    config: o.ConfigFile = None,
-    settings: o.Set = None,
-    threads: o.Threads = None,
-    device: o.RunsOn = "auto",
+    settings: DeviceSettings,
 ) -> None:
     """Test a tumour network: AUC, balanced accuracy, Dice, precision, recall with intervals by patient.
 
@@ -46,7 +44,6 @@ def tumour_network(  # noqa: PLR0913  # a command's options
     """
     require_extra("evaluate", "matplotlib", "sklearn")
     from he2her2.cli.progress import WorkProgress
-    from he2her2.cli.slides import effective_settings
     from he2her2.evaluation import check_evaluation_folder
     from he2her2.evaluation.tumour import (
         TUMOUR_TEST_FILE,
@@ -57,8 +54,7 @@ def tumour_network(  # noqa: PLR0913  # a command's options
     )
 
     check_evaluation_folder(out, TUMOUR_TEST_FILE)
-    effective = effective_settings(preset, config, settings, threads=threads, device=device)
-    question = TumourQuestion(tuple(weights), data, effective, mpp, tuple(annotation_class or ()), shifts)
+    question = TumourQuestion(tuple(weights), data, settings.load(), mpp, tuple(annotation_class or ()), shifts)
     with WorkProgress() as shown:
         found = evaluate_tumour(question, shown.progress)
     write_tumour_evaluation(found, out, draw=plots)

@@ -1,6 +1,5 @@
 """`he2her2 train`: the three networks."""
 
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -10,11 +9,11 @@ import typer
 from he2her2.cli import options as o
 from he2her2.cli.console import say, working
 from he2her2.cli.extras import require_extra
-from he2her2.cli.progress import WorkProgress
+from he2her2.cli.option_groups import SettingsOptions, ThreadedSettings, TrainingHardware, grouped
 from he2her2.errors import ConfigError
 
 if TYPE_CHECKING:
-    from he2her2.training import Execution, FeatureTraining
+    from he2her2.training import FeatureTraining
 
 train = typer.Typer(
     no_args_is_help=True,
@@ -22,42 +21,7 @@ train = typer.Typer(
     help="Train the tumour CNN, the tile CNN, and tile CNN with aggregator on slides.",
 )
 
-Resume = Annotated[bool, typer.Option("--resume", help="Go on where a stopped training was; begin where none was.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace another training in the folder.")]
-Accelerator = Annotated[str, typer.Option(help="cpu, gpu, mps, ...; for Lightning.")]
-Devices = Annotated[str, typer.Option(help="How many devices, or which; for Lightning.")]
-Strategy = Annotated[str, typer.Option(help="Such as ddp; for Lightning.")]
-TrainingPrecision = Annotated[str, typer.Option(help="Such as 16-mixed or bf16-mixed; for Lightning.")]
-Workers = Annotated[int, typer.Option(min=0, help="Processes that read pixels; 0 reads in the training process.")]
-ManifestFile = Annotated[Path, typer.Option("--manifest", help="CSV of slides; see docs.", show_default=False)]
-Licence = Annotated[str, typer.Option(help="Licence of the data, for the card.", show_default="not stated")]
-Notice = Annotated[str, typer.Option(help="What every output of the weights must say.", show_default=False)]
-
-
-class Stages:
-    """Progress of a training's stages, gone when a stage is done: then Lightning has the terminal to itself."""
-
-    def __init__(self) -> None:
-        self._stage = ""
-        self._show: WorkProgress | None = None
-
-    def progress(self, stage: str, done: int, total: int) -> None:
-        """Show the progress of a stage, in the first of several processes."""
-        from he2her2.training import is_first_process
-
-        if not is_first_process() or not total:
-            return
-        if stage != self._stage or self._show is None:
-            self._stop()
-            self._stage, self._show = stage, WorkProgress().__enter__()
-        self._show.progress(stage, done, total)
-        if done >= total:
-            self._stop()
-
-    def _stop(self) -> None:
-        if self._show is not None:
-            self._show.__exit__(None, None, None)
-        self._stage, self._show = "", None
+_ManifestFile = Annotated[Path, typer.Option("--manifest", help="CSV of slides; see docs.", show_default=False)]
 
 
 def finish(report: Path) -> None:
@@ -80,6 +44,7 @@ def need_training() -> None:
 
 def with_slides_here(manifest: Path, out: Path) -> Path:
     """The manifest, or where it names slides behind addresses one whose slides have been fetched to `out/fetched`."""
+    from he2her2.cli.progress import Stages
     from he2her2.cohort import fetch_manifest
     from he2her2.files import url_of
     from he2her2.manifest import read_manifest
@@ -106,31 +71,8 @@ def check_leaks(*manifests: Path) -> None:
         say(f"CAUTION {line}", error=True)
 
 
-def execution(
-    accelerator: str,
-    devices: str,
-    strategy: str,
-    precision: str,
-    *,
-    workers: int = 0,
-    resume: bool = False,
-    overwrite: bool = False,
-) -> "Execution":
-    """Hardware and messages of a command's training: of several processes only the first one prints.
-
-    `workers` stays 0 where patches lie in memory, or threads read a slide's tiles.
-    """
-    from he2her2.training import Execution, Hardware, is_first_process
-
-    def tell(text: str) -> None:
-        if is_first_process():
-            say(text, error=True)
-
-    hardware = Hardware(accelerator, devices, strategy, precision, workers)
-    return Execution(hardware, sys.argv, resume, overwrite, Stages().progress, tell)
-
-
 @train.command()
+@grouped
 def tumour(  # noqa: PLR0913  # a command's options
     *,
     out: o.Out,
@@ -151,21 +93,14 @@ def tumour(  # noqa: PLR0913  # a command's options
     ] = None,
     annotation_class: o.AnnotationClasses = None,
     folds: Annotated[int, typer.Option(min=0, help="Cross-validate by patient in so many folds; 0: do not.")] = 0,
-    licence: Licence = "not stated",
-    notice: Notice = "",
-    preset: o.PresetName = "default",
-    config: o.ConfigFile = None,
-    settings: o.Set = None,
-    resume: Resume = False,
-    overwrite: Overwrite = False,
-    accelerator: Accelerator = "auto",
-    devices: Devices = "auto",
-    strategy: Strategy = "auto",
-    precision: TrainingPrecision = "32-true",
+    licence: o.Licence = "not stated",
+    notice: o.Notice = "",
+    settings: SettingsOptions,
+    resume: o.Resume = False,
+    hardware: TrainingHardware,
 ) -> None:
     """Train the tumour CNN, invasive against not, from patches, from annotated slides, or from both."""
     need_training()
-    from he2her2.training import load_training
     from he2her2.training.tumour import PatchFile, TumourData
     from he2her2.training.tumour.train import train_tumour
 
@@ -174,28 +109,53 @@ def tumour(  # noqa: PLR0913  # a command's options
     if len(files) != len(scales):
         raise ConfigError(f"--patches-mpp: {len(scales)} for {len(files)} --patches; give one for each, or none at all")
     sets = tuple(map(PatchFile, files, scales))
-    effective, training = load_training("tumour", preset, config, settings or [])
-    report = train_tumour(
-        TumourData(
-            sets,
-            tuple(with_slides_here(one, out) for one in manifest or ()),
-            licence,
-            notice,
-            tuple(annotation_class or ()),
+    config, training = settings.load_training("tumour")
+    manifests = tuple(with_slides_here(one, out) for one in manifest or ())
+    data = TumourData(sets, manifests, licence, notice, tuple(annotation_class or ()))
+    finish(train_tumour(data, out, config, training, hardware.execution(resume=resume), folds=folds))
+
+
+@dataclass(frozen=True)
+class _FeatureOptions:
+    """Options of `train slides --features`; see `training.slides.feature_study.FeatureData`."""
+
+    features: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of features, of he2her2 features or another program: trains an aggregator on them alone.",
+            show_default=False,
         ),
-        out,
-        effective,
-        training,
-        execution(accelerator, devices, strategy, precision, resume=resume, overwrite=overwrite),
-        folds=folds,
-    )
-    finish(report)
+    ] = None
+    aggregator: Annotated[
+        str | None,
+        typer.Option(
+            help="abmil, clam-sb, smooth-abmil, transmil, ranked-features, mean-features, ...", show_default="mlp"
+        ),
+    ] = None
+    encoder: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the encoder of the features, copied beside the weights.", show_default=False),
+    ] = None
+    folds: Annotated[
+        int, typer.Option(min=0, help="With --features: cross-validate by patient in so many folds; 0: do not.")
+    ] = 0
+    repeats: Annotated[int, typer.Option(min=1, help="Of the cross-validation, each with another shuffle.")] = 1
+    by_site: Annotated[bool, typer.Option("--by-site", help="Leave whole sites out.")] = False
+    choose: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=A,B",
+            help="With --features: choose a training setting by each fold's validation patients.",
+            show_default=False,
+        ),
+    ] = None
 
 
 @train.command()
+@grouped
 def slides(  # noqa: PLR0913  # a command's options
     *,
-    manifest: ManifestFile,
+    manifest: _ManifestFile,
     out: o.Out,
     weights: Annotated[
         str | None,
@@ -213,79 +173,54 @@ def slides(  # noqa: PLR0913  # a command's options
         typer.Option(help="The manifest's annotations limit the tumour that is found, or replace it."),
     ] = "intersect",
     annotation_class: o.AnnotationClasses = None,
-    features: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of features, of he2her2 features or another program: trains an aggregator on them alone.",
-            show_default=False,
-        ),
-    ] = None,
-    aggregator: Annotated[
-        str | None,
-        typer.Option(
-            help="abmil, clam-sb, smooth-abmil, transmil, ranked-features, mean-features, ...", show_default="mlp"
-        ),
-    ] = None,
-    encoder: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the encoder of the features, copied beside the weights.", show_default=False),
-    ] = None,
-    folds: Annotated[
-        int, typer.Option(min=0, help="With --features: cross-validate by patient in so many folds; 0: do not.")
-    ] = 0,
-    repeats: Annotated[int, typer.Option(min=1, help="Of the cross-validation, each with another shuffle.")] = 1,
-    by_site: Annotated[bool, typer.Option("--by-site", help="Leave whole sites out.")] = False,
-    choose: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="KEY=A,B",
-            help="With --features: choose a training setting by each fold's validation patients.",
-            show_default=False,
-        ),
-    ] = None,
+    on_features: _FeatureOptions,
     bags: Annotated[
         Path | None, typer.Option(help="Folder of bags that several trainings share.", show_default="OUT/bags")
     ] = None,
     policy: o.PolicyOption = "guideline",
-    licence: Licence = "not stated",
-    notice: Notice = "",
-    preset: o.PresetName = "default",
-    config: o.ConfigFile = None,
-    settings: o.Set = None,
-    threads: o.Threads = None,
-    resume: Resume = False,
-    overwrite: Overwrite = False,
-    accelerator: Accelerator = "auto",
-    devices: Devices = "auto",
-    strategy: Strategy = "auto",
-    precision: TrainingPrecision = "32-true",
+    licence: o.Licence = "not stated",
+    notice: o.Notice = "",
+    settings: ThreadedSettings,
+    resume: o.Resume = False,
+    hardware: TrainingHardware,
 ) -> None:
     """Train tile CNN and aggregator together, from H&E slides with a HER2 status each; or an aggregator on features."""
     need_training()
-    named = [f"runtime.threads={threads}"] if threads else []
-    if aggregator is not None:
-        named.append(f"networks.aggregator={aggregator}")
-    running = execution(accelerator, devices, strategy, precision, resume=resume, overwrite=overwrite)
-    if features is not None:
-        asked = _FeatureOptions(
-            manifest, features, folds, repeats, by_site, tuple(choose or ()), policy, notice, licence, weights, encoder
-        )
-        finish(_train_on_features(asked, out, preset, config, [*(settings or []), *named], running))
-        return
-    if folds or by_site or choose or repeats > 1:
-        raise ConfigError("--folds, --repeats, --by-site and --choose are for --features")
     from he2her2.labels import Policy
     from he2her2.models import trained_folder
-    from he2her2.training import load_training
     from he2her2.training.slides import SlideData
+    from he2her2.training.slides.feature_training import FeatureData, train_on_features
     from he2her2.training.slides.train import train_slides
 
+    running = hardware.execution(resume=resume)
+    start = trained_folder(weights) if weights else None
+    aggregator = [] if on_features.aggregator is None else [f"networks.aggregator={on_features.aggregator}"]
+    if on_features.features is not None:
+        config, training = settings.load_training("features", *aggregator)
+        cohort = FeatureData(
+            manifest,
+            on_features.features,
+            config.networks.aggregator,
+            on_features.folds,
+            on_features.repeats,
+            on_features.by_site,
+            choices=tuple(_choices(text, training) for text in on_features.choose or ()),
+            policy=Policy(policy),
+            notice=notice,
+            licence=licence,
+            weights=start,
+            encoder=on_features.encoder,
+        )
+        finish(train_on_features(cohort, out, config, training, running))
+        return
+    if on_features != _FeatureOptions(aggregator=on_features.aggregator, encoder=on_features.encoder):
+        raise ConfigError("--folds, --repeats, --by-site and --choose are for --features")
+    config, training = settings.load_training("slides", *aggregator)
     manifest = with_slides_here(manifest, out)
     check_leaks(manifest)
-    effective, training = load_training("slides", preset, config, [*(settings or []), *named])
     data = SlideData(
         manifest,
-        weights=trained_folder(weights) if weights else None,
+        weights=start,
         pretrained=tile_weights == "given",
         annotations_use=annotations_use,
         annotation_classes=tuple(annotation_class or ()),
@@ -294,58 +229,7 @@ def slides(  # noqa: PLR0913  # a command's options
         licence=licence,
         bags=bags,
     )
-    report = train_slides(
-        data,
-        out,
-        effective,
-        training,
-        running,
-    )
-    finish(report)
-
-
-@dataclass(frozen=True, slots=True)
-class _FeatureOptions:
-    """Options of `train slides --features`; see `training.slides.feature_study.FeatureData`."""
-
-    manifest: Path
-    features: Path
-    folds: int
-    repeats: int
-    by_site: bool
-    choose: tuple[str, ...]
-    policy: str
-    notice: str
-    licence: str
-    weights: str | None
-    encoder: Path | None
-
-
-def _train_on_features(
-    asked: _FeatureOptions, out: Path, preset: str, config: Path | None, settings: list[str], running: "Execution"
-) -> Path:
-    """Train an aggregator on features; returns the report."""
-    from he2her2.labels import Policy
-    from he2her2.models import trained_folder
-    from he2her2.training import load_training
-    from he2her2.training.slides.feature_training import FeatureData, train_on_features
-
-    effective, training = load_training("features", preset, config, settings)
-    data = FeatureData(
-        asked.manifest,
-        asked.features,
-        effective.networks.aggregator,
-        asked.folds,
-        asked.repeats,
-        asked.by_site,
-        choices=tuple(_choices(text, training) for text in asked.choose),
-        policy=Policy(asked.policy),
-        notice=asked.notice,
-        licence=asked.licence,
-        weights=trained_folder(asked.weights) if asked.weights else None,
-        encoder=asked.encoder,
-    )
-    return train_on_features(data, out, effective, training, running)
+    finish(train_slides(data, out, config, training, running))
 
 
 def _choices(text: str, training: "FeatureTraining") -> tuple[str, tuple[Any, ...]]:
@@ -368,9 +252,10 @@ def _choices(text: str, training: "FeatureTraining") -> tuple[str, tuple[Any, ..
 
 
 @train.command()
+@grouped
 def tiles(  # noqa: PLR0913  # a command's options
     *,
-    manifest: ManifestFile,
+    manifest: _ManifestFile,
     out: o.Out,
     stain: Annotated[
         Literal["IHC", "HE"], typer.Option(help="HE: tiles of H&E slides inherit the IHC score, to adapt to H&E.")
@@ -384,41 +269,25 @@ def tiles(  # noqa: PLR0913  # a command's options
         int,
         typer.Option(min=0, help="Leave patients without a split out in turn, in so many folds; if all have one, all."),
     ] = 0,
-    licence: Licence = "not stated",
-    notice: Notice = "",
-    preset: o.PresetName = "default",
-    config: o.ConfigFile = None,
-    settings: o.Set = None,
-    threads: o.Threads = None,
-    resume: Resume = False,
-    overwrite: Overwrite = False,
-    accelerator: Accelerator = "auto",
-    devices: Devices = "auto",
-    strategy: Strategy = "auto",
-    precision: TrainingPrecision = "32-true",
-    workers: Workers = 0,
+    licence: o.Licence = "not stated",
+    notice: o.Notice = "",
+    settings: ThreadedSettings,
+    resume: o.Resume = False,
+    hardware: TrainingHardware,
+    workers: o.ReadingProcesses = 0,
 ) -> None:
     """Train the tile CNN, from tiles that inherit their slide's IHC score."""
     need_training()
     from he2her2.models import trained_folder
-    from he2her2.training import load_training
     from he2her2.training.tiles import TileData, read_split
     from he2her2.training.tiles.train import train_tiles
 
-    named = [f"runtime.threads={threads}"] if threads else []
-    effective, training = load_training("tiles", preset, config, [*(settings or []), *named])
+    config, training = settings.load_training("tiles")
     data = TileData(
         manifest, stain, trained_folder(init) if init else None, licence, notice, tuple(annotation_class or ())
     )
     read_split(data, folds, training.seed)  # what is wrong with the table comes first: looking at slides takes a while
     data = replace(data, manifest=with_slides_here(manifest, out))
     check_leaks(data.manifest)
-    report = train_tiles(
-        data,
-        out,
-        effective,
-        training,
-        execution(accelerator, devices, strategy, precision, workers=workers, resume=resume, overwrite=overwrite),
-        folds=folds,
-    )
-    finish(report)
+    running = hardware.execution(workers=workers, resume=resume)
+    finish(train_tiles(data, out, config, training, running, folds=folds))
