@@ -1,7 +1,9 @@
 """A small cohort of labelled slides, quick to write and quick to learn: positive slides are dark."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -46,10 +48,10 @@ def labelled_pixels(status: str, seed: int) -> np.ndarray:
     return pixels
 
 
-def write_labelled(folder: Path) -> Path:
+def write_labelled(folder: Path, n_slides: Mapping[str, int] = MappingProxyType(N)) -> Path:
     """Slides of both statuses in the splits train and val, with masks that end at `EDGE`; their manifest."""
     lines = ["slide_id,path,patient_id,stain,her2_status,split,annotations"]
-    for split, n in N.items():
+    for split, n in n_slides.items():
         for i in range(n):
             status = "positive" if i % 2 else "negative"
             name = f"{split}{i}"

@@ -12,7 +12,7 @@ from PIL import Image
 
 from he2her2.errors import ConfigError, ManifestError, OutputError, WeightsError
 from he2her2.manifest import patients_used
-from he2her2.models import Card, RankingSettings, encoders, load_tensors, read_card
+from he2her2.models import Card, RankingSettings, encoders, load_tensors, read_card, read_domain
 from he2her2.models.aggregators import PAPER_MLP
 from he2her2.models.encoders.cnn import LITE0_TUMOUR_CNN
 from he2her2.models.export import save_weights
@@ -22,7 +22,7 @@ from he2her2.training.settings import Hardware, load_training
 from he2her2.training.slides.data import SlideData, initial_networks
 from he2her2.training.slides.module import KeptLogits, SlideModule
 from he2her2.training.slides.train import train_slides
-from tests.labelled_slides import OVERRIDES, TINY, able_weights, write_labelled
+from tests.labelled_slides import OVERRIDES, SIDE, TINY, able_weights, write_labelled
 from tests.tissue_slides import tissue_pixels, write_tissue
 
 CPU = Hardware(accelerator="cpu")
@@ -413,3 +413,35 @@ def test_cnn_and_selection_are_one_optimisation(train, rule):
         assert last["gradient_share"] > 0.9
         assert 0 < last["selection_mismatch"] < 1
         assert "of the continuous selection lies beside the tiles that are taken" in report
+
+
+def test_trained_weights_tell_of_a_slide_unlike_their_training_slides(start, tmp_path, command_line, learned):
+    """Of 24 slides and more the training keeps what they look like; of fewer it says that predict cannot tell."""
+    data = SlideData(write_labelled(tmp_path, {"train": 16, "val": 8}), start, annotations_use="replace")
+    config, settings = load_training("slides", "default", None, [*OVERRIDES, "training.epochs=1"])
+    train_slides(data, tmp_path / "run", config, settings, ON_CPU)
+    weights = tmp_path / "run" / "weights"
+    blue = tmp_path / "blue.svs"
+    write_tissue(blue, tissue_pixels(SIDE, share=0.5, seed=1)[..., ::-1].copy())
+    options = (
+        "--annotations-use", "replace", "--annotations", tmp_path / "train0.png",
+        *(word for setting in OVERRIDES for word in ("--set", setting)),
+    )  # fmt: skip
+
+    def predict(slide, out, folder=weights):
+        return command_line("predict", slide, "--out", tmp_path / out, "--weights", folder, *options)[1]
+
+    like, unlike = predict(tmp_path / "train0.svs", "like"), predict(blue, "unlike")
+
+    domain = read_domain(weights, {role: read_card(weights / role, role) for role in ("tumour_cnn", "tile_cnn")})
+    assert domain is not None
+    assert domain.slides == 24
+    assert domain.texture is not None
+    assert "24 training and validation slides" in (tmp_path / "run" / "report.md").read_text()
+    assert like.startswith("train0: HER2")
+    assert "not checked" not in like
+    assert unlike.startswith("blue: UNLIKE the training slides of these weights")
+    assert not (learned / "weights" / "domain.json").exists()
+    assert "8 slides are too few to say what is like them (24 are needed)" in (learned / "report.md").read_text()
+    said = predict(tmp_path / "train0.svs", "few", learned / "weights")
+    assert "domain   not checked: these weights do not say what their training slides look like" in said

@@ -25,7 +25,8 @@ DOMAIN_FEATURES = (
 """Mean and standard deviation of each channel over the usable tissue, and of the tiles' IHC scores."""
 
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
-_LEAST_SLIDES = 3 * len(DOMAIN_FEATURES)
+LEAST_SLIDES = 3 * len(DOMAIN_FEATURES)
+"""Fewest slides that say what is like them."""
 _SPREAD_FLOOR = 0.01  # of a feature's range: training slides that are all alike must not make every other slide unlike
 _RANGES = np.array([255.0] * 6 + [3.0] * 2)
 _SHOWN = 2
@@ -106,7 +107,7 @@ class Domain:
         texture: Of the slides; None where it was not measured.
     """
 
-    slides: Annotated[int, Ge(_LEAST_SLIDES), Le(10**9)]
+    slides: Annotated[int, Ge(LEAST_SLIDES), Le(10**9)]
     features: tuple[str, ...]
     mean: tuple[float, ...]
     covariance: tuple[tuple[float, ...], ...]
@@ -212,8 +213,8 @@ def fit_domain(
     Raises:
         ValueError: Too few slides, or a feature is not known of all.
     """
-    if len(rows) < _LEAST_SLIDES:
-        raise ValueError(f"{len(rows)} slides are too few to say what is like them; {_LEAST_SLIDES} are needed")
+    if len(rows) < LEAST_SLIDES:
+        raise ValueError(f"{len(rows)} slides are too few to say what is like them; {LEAST_SLIDES} are needed")
     values = np.array([[row.get(name, np.nan) for name in DOMAIN_FEATURES] for row in rows])
     if not np.isfinite(values).all():
         raise ValueError("some slides lack colour or scores; predict them again")

@@ -21,7 +21,7 @@ from he2her2.models import CARD_FILE, UNTRAINED_NOTICE, Card, CnnSpec, aggregato
 from he2her2.models.export import save_weights
 from he2her2.models.torch_modules import initial_weights
 from he2her2.training import Execution, TileTraining, begin_run
-from he2her2.training.slides import SlideData, TumourTiler, build_bags, load_tumour_cnn
+from he2her2.training.slides import SlideData, TumourTiler, build_bags, load_texture_encoder, load_tumour_cnn
 from he2her2.training.slides.train import KeptLogits, train_slides
 from he2her2.training.tiles import TileData
 from he2her2.training.tiles.train import train_tiles
@@ -58,7 +58,8 @@ def run_ablation(data: AblationData, out: Path, settings: AblationSettings, exec
     for name in _FOLDERS if execution.overwrite else ():
         shutil.rmtree(out / name, ignore_errors=True)
     spec = cnn_named(config.networks.tile_cnn, "tile_cnn")
-    tiler = TumourTiler(spec.input, config, tumour_cnn, data.annotations_use, data.annotation_classes)
+    texture = None if tumour_cnn is None else load_texture_encoder(data.weights)
+    tiler = TumourTiler(spec.input, config, tumour_cnn, data.annotations_use, data.annotation_classes, texture)
     tests = tiler.tasks([row for cohort in study.tests for row in cohort.rows])
     for line in annotation_lines(tests, data.annotation_classes):
         execution.say(f"tests: {line}")

@@ -118,7 +118,7 @@ def decide_cohort(
         if isinstance(tiles, Failure):
             failures[task.slide_id] = tiles
         else:
-            grids[task.slide_id] = tiles
+            grids[task.slide_id] = tiles.grid
     verdicts: dict[str, _Verdicts] = {}
     ledger = Ledger(_VerdictStore(folder / "slides"), _configuration(trained, tiler))
     tiled = [task for task in tasks if task.slide_id in grids]

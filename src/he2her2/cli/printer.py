@@ -9,6 +9,10 @@ from he2her2.cli.console import say
 from he2her2.results import Her2Finding, Run, SlideResult, result_to_record
 from he2her2.slides import LevelReport, SlideReport
 
+DOMAIN_UNKNOWN = (
+    "not checked: these weights do not say what their training slides look like, so a slide unlike them is not noticed "
+    "(`he2her2 weights domain` stores it)"
+)
 _SHOWN_CLASSES = 20
 
 
@@ -26,6 +30,8 @@ def print_slide(run: Run, result: SlideResult, *, as_json: bool) -> None:
     if result.annotations:
         lines.append(f"  regions  {uses_in_words(Counter(f'{n}: {use}' for n, use in result.annotations.items()), 1)}")
     if result.her2 is not None:
+        if result.likeness is None:
+            lines.append(f"  domain   {DOMAIN_UNKNOWN}")
         per_score = ", ".join(f"{n} x {score}" for score, n in result.her2.tiles.per_score.items())
         lines.append(f"  tiles    {counts.scored} scored ({per_score}), {counts.selected} selected")
         lines += _rules(result.her2)

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from he2her2.cli.console import say
-from he2her2.cli.printer import unlike, uses_in_words
+from he2her2.cli.printer import DOMAIN_UNKNOWN, unlike, uses_in_words
 from he2her2.cli.progress import WorkProgress
 from he2her2.cohort import SlideOutcome
 from he2her2.results import RESEARCH_USE_NOTICE, Failure, Run, SlideResult, result_to_record
@@ -38,6 +38,7 @@ class RunPrinter:
     _running: dict[str, str] = field(default_factory=dict)
     _notices: set[str] = field(default_factory=set)
     _uses: Counter[str] = field(default_factory=Counter)
+    _n_unchecked: int = 0
     _times: StreamTimes = field(default_factory=StreamTimes)
 
     def on_progress(self, slide_id: str, stage: str, done: int, total: int) -> None:
@@ -75,6 +76,8 @@ class RunPrinter:
         kept = f" ({self._n_kept} of them before)" if self._n_kept else ""
         before = f" ({self._n_failed_before} of them before)" if self._n_failed_before else ""
         say(f"{len(self.done)} slides done{kept}, {len(self.failures)} failed{before}; tables in {self.run.folder}")
+        if self._n_unchecked:
+            say(f"  domain   {self._n_unchecked} slides {DOMAIN_UNKNOWN}")
         if self._uses:
             say(f"  regions  {uses_in_words(self._uses, len(self.done))}")
         if self._times.tiles:
@@ -87,6 +90,7 @@ class RunPrinter:
         return len(self.done) + len(self.failures)
 
     def _count(self, result: SlideResult) -> None:
+        self._n_unchecked += result.her2 is not None and result.likeness is None
         self._notices.update(result.notices)
         self._uses.update(f"{name}: {use}" for name, use in result.annotations.items())
         if "tiles" in result.timing.streams:

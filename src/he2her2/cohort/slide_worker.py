@@ -7,7 +7,7 @@ from he2her2.cohort.tasks import SlideTask
 from he2her2.config import Config
 from he2her2.domain import slide_features
 from he2her2.errors import AnnotationError, SlideError, TilingError, TumourError
-from he2her2.method import Findings, Segmentation, find_tissue, tissue_texture
+from he2her2.method import Findings, Segmentation, find_tissue, tissue_appearance
 from he2her2.models import SlideModel, load_slide_model
 from he2her2.pipeline import RegionUse, predict, segment
 from he2her2.results import Evidence, prediction_evidence, segmentation_evidence
@@ -116,15 +116,11 @@ class SlideWorker:
             return error
         thumbnail = slide.thumbnail(_COLOUR_MPP)
         tissue, pen = find_tissue(thumbnail, self.config.tissue, self.config.quality)
-        pixels = thumbnail[tissue & ~pen]
-        if not len(pixels):
+        if not (tissue & ~pen).any():
             return error
-        texture = None
-        if self.model.texture_encoder is not None:
-            px_l0 = slide.size_l0.w / thumbnail.shape[1]
-            texture = tissue_texture(slide, self.model.texture_encoder, tissue & ~pen, px_l0, self.config)
-        colour = slide_features(pixels.mean(axis=0), pixels.std(axis=0))
-        likeness = self.model.domain.likeness(colour, None if texture is None else texture.tolist())
+        px_l0 = slide.size_l0.w / thumbnail.shape[1]
+        look = tissue_appearance(slide, thumbnail, tissue & ~pen, px_l0, self.model.texture_encoder, self.config)
+        likeness = self.model.domain.likeness(slide_features(look.mean, look.spread), look.texture)
         if likeness is None or not likeness.unlike:
             return error
         return type(error)(error.slide_id, f"{likeness.warning}; {error.reason}", error.remedy)

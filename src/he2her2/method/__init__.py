@@ -1,5 +1,6 @@
 """The steps of the method on one slide: segmentation, tiles, inference, decision."""
 
+from he2her2.method.appearance import Appearance, tissue_appearance
 from he2her2.method.decision import Decision, decide_on
 from he2her2.method.ihc import IhcReading, read_ihc
 from he2her2.method.inference import Scored, encode, infer, pace
@@ -14,12 +15,12 @@ from he2her2.method.segmentation import (
     segment_slide,
     tumour_threshold,
 )
-from he2her2.method.texture import tissue_texture
 from he2her2.method.tiles import MAX_UNREADABLE_SHARE, cut_tumour, encode_tiles, require_readable, score_tiles
 
 __all__ = [
     "MASKS",
     "MAX_UNREADABLE_SHARE",
+    "Appearance",
     "Decision",
     "Findings",
     "IhcReading",
@@ -41,6 +42,6 @@ __all__ = [
     "segment_slide",
     "thumbnail_on_raster",
     "tile_side_mask",
-    "tissue_texture",
+    "tissue_appearance",
     "tumour_threshold",
 ]

@@ -14,6 +14,7 @@ from he2her2.models.aggregators import (
     soft_argmax,
     softmax,
     tile_classes,
+    tile_counts,
     top_tiles,
 )
 from he2her2.models.bag import Aggregated, Bag
@@ -30,7 +31,15 @@ from he2her2.models.encoders import (
     resize,
 )
 from he2her2.models.engines import Engine, Untrained, load_engine, recoloured
-from he2her2.models.feature_encoders import ENCODERS, TILE_CNN, Encoder, export_lite0, load_encoder, read_feature_card
+from he2her2.models.feature_encoders import (
+    ENCODERS,
+    TILE_CNN,
+    Encoder,
+    export_lite0,
+    load_encoder,
+    read_feature_card,
+    texture_encoder,
+)
 from he2her2.models.joining import join_weights
 from he2her2.models.slide_model import (
     ENCODER_FOLDER,
@@ -99,7 +108,9 @@ __all__ = [
     "settings_of_training",
     "soft_argmax",
     "softmax",
+    "texture_encoder",
     "tile_classes",
+    "tile_counts",
     "top_tiles",
     "trained_folder",
     "verify",

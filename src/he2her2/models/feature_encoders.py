@@ -148,13 +148,14 @@ def _tile_cnn(folder: Path, device: Device, precision: Precision) -> Encoder:
 
 def texture_encoder(folder: Path) -> Encoder | None:
     """The tumour CNN of a verified folder up to its last layer, on the CPU; None if it does not pool its maps."""
-    spec = read_card(folder, "tumour_cnn").cnn
+    network = read_card(folder, "tumour_cnn")
+    spec = network.cnn
     if not spec.global_pool:
         return None
     from he2her2.models.onnx_engine import OnnxEncoder, penultimate  # noqa: PLC0415  loads onnxruntime
 
     card = FeatureCard("tumour-cnn", spec.input, spec.dense_widths[-2], OnnxModel("onnx"), source=spec.name)
-    return OnnxEncoder(card, digest("tumour-cnn", spec.name), penultimate(folder / ONNX_FILE))
+    return OnnxEncoder(card, digest("tumour-cnn", network.files[ONNX_FILE].sha256), penultimate(folder / ONNX_FILE))
 
 
 def _onnx_folder(folder: Path, card: FeatureCard, device: Device, precision: Precision) -> Encoder:

@@ -14,6 +14,7 @@ from he2her2.models.weights import ONNX_FILE
 from he2her2.rules import RULES_FILE, RULES_VERSION, DecisionRules, rules_to_json
 
 _NOT_SCORING = "aggregator"  # the tiles' colours and scores come before it, so a domain holds for any
+_FINDS_TUMOUR = "tumour_cnn"  # that of a domain without one is the user's choice: annotations stood in its place
 
 
 def hashes_of(cards: Mapping[str, Card]) -> dict[str, str]:
@@ -81,7 +82,8 @@ def read_domain(folder: Path, cards: Mapping[str, Card]) -> Domain | None:
         domain = domain_of_record(fields)
     except ValueError as error:
         raise WeightsError(f"{file}: cannot be understood ({error}); {again}") from None
-    scoring = {role: card for role, card in cards.items() if role != _NOT_SCORING}
+    free = {_NOT_SCORING, _FINDS_TUMOUR} - domain.weights.keys() | {_NOT_SCORING}
+    scoring = {role: card for role, card in cards.items() if role not in free}
     scored_by = {role: sha256 for role, sha256 in domain.weights.items() if role != _NOT_SCORING}
     _require_same(file, "is of", scored_by, scoring, again)
     return domain

@@ -10,8 +10,8 @@ from he2her2 import __version__
 from he2her2.config import Config
 from he2her2.geometry import Rgb, Size
 from he2her2.labels import IhcScore
-from he2her2.method import Segmentation, thumbnail_on_raster, tissue_texture
-from he2her2.models import SlideModel, aggregator_for, tile_classes
+from he2her2.method import Segmentation, thumbnail_on_raster, tissue_appearance
+from he2her2.models import SlideModel, aggregator_for, tile_classes, tile_counts
 from he2her2.pipeline import Prediction
 from he2her2.preprocessing import quality_shares
 from he2her2.results.overlay import PICTURE_PX
@@ -113,6 +113,9 @@ def _result(
 ) -> SlideResult:
     shares = quality_shares(segmentation.tissue, segmentation.pen, segmentation.blur)
     annotation = segmentation.annotation
+    look = tissue_appearance(
+        slide, segmentation.thumbnail, segmentation.usable, segmentation.px_l0, model.texture_encoder, config
+    )
     areas = (segmentation.area_mm2(mask) for mask in (segmentation.tissue, segmentation.usable, segmentation.tumour))
     result = SlideResult(
         slide_id=slide.slide_id,
@@ -128,8 +131,8 @@ def _result(
             slide.bounds_origin_l0,
         ),
         quality=QualityFindings(round(shares.pen, 4), round(shares.blur, 4), config.quality.apply),
-        colour=_colour(segmentation),
-        texture=_texture(slide, segmentation, model, config),
+        colour=ColourStatistics(look.mean, look.spread),
+        texture=look.texture,
         area_mm2=Areas(*(round(area, 4) for area in areas)),
         counts=counts,
         mask=MaskScale(segmentation.px_l0, segmentation.px_mpp),
@@ -155,23 +158,10 @@ def _networks_that_ran(segmentation: Segmentation, her2: Her2Finding | None) -> 
     return found_tumour if her2 is None else (*found_tumour, "tile_cnn", "aggregator")
 
 
-def _texture(slide: Slide, segmentation: Segmentation, model: SlideModel, config: Config) -> tuple[float, ...]:
-    if model.texture_encoder is None:
-        return ()
-    found = tissue_texture(slide, model.texture_encoder, segmentation.usable, segmentation.px_l0, config)
-    return () if found is None else tuple(found.round(4).tolist())
-
-
-def _colour(segmentation: Segmentation) -> ColourStatistics:
-    pixels = segmentation.thumbnail[segmentation.usable].astype(np.float64)  # (n, 3)
-    return ColourStatistics(pixels.mean(axis=0).round(2).tolist(), pixels.std(axis=0).round(2).tolist())
-
-
 def _her2_finding(
     slide: Slide, prediction: Prediction, stride_px: int, model: SlideModel, config: Config
 ) -> Her2Finding:
     classes = tile_classes(prediction.scores).astype(int)
-    per_score = np.bincount(classes, minlength=len(IhcScore)).tolist()
     chosen = np.sort(classes[prediction.selected])
     rules, probability = model.rules, prediction.probability
     calibration = rules.calibration if rules else None
@@ -189,7 +179,7 @@ def _her2_finding(
             prediction.grid.side_px,
             prediction.grid.mpp,
             stride_px,
-            dict(zip(map(str, IhcScore), per_score, strict=True)),
+            dict(zip(map(str, IhcScore), tile_counts(prediction.scores), strict=True)),
         ),
         weights=tuple(NetworkNote.of(card) for card in model.cards.values()),
     )

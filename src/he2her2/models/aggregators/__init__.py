@@ -10,7 +10,7 @@ from he2her2.models.aggregators.mean_features import MeanFeaturesSpec
 from he2her2.models.aggregators.ranked_features import RankedFeaturesSpec
 from he2her2.models.aggregators.ranked_mlp import RankedMlpSpec
 from he2her2.models.aggregators.selection import soft_argmax, softmax, top_tiles
-from he2her2.models.aggregators.tile_class_rules import POSITIVE_FROM, TileClassRuleSpec, tile_classes
+from he2her2.models.aggregators.tile_class_rules import POSITIVE_FROM, TileClassRuleSpec, tile_classes, tile_counts
 from he2her2.models.aggregators.transmil import TransMilSpec
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "soft_argmax",
     "softmax",
     "tile_classes",
+    "tile_counts",
     "top_tiles",
 ]
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
+from he2her2.labels import IhcScore
 from he2her2.models.aggregators.base import RankingSpec, RunNetwork
 
 if TYPE_CHECKING:
@@ -80,6 +81,20 @@ class TileClassRuleSpec(RankingSpec):
                 return torch.stack([-margin, margin], dim=1)  # (b, 2)
 
         return TileClasses()
+
+
+def tile_counts(scores: NDArray[np.float64]) -> list[int]:
+    """Number of tiles of each IHC score.
+
+    Args:
+        scores: (n,) expected scores, in [0, 3].
+
+    Example:
+        >>> tile_counts(np.array([0.2, 2.5, 2.6]))
+        [1, 0, 0, 2]
+    """
+    counts: list[int] = np.bincount(tile_classes(scores).astype(np.int64), minlength=len(IhcScore)).tolist()
+    return counts
 
 
 def tile_classes(scores: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,6 +1,6 @@
 """Tiles of labelled slides for slide training: found once, checked before training, kept on disk.
 
-Only positions are kept; pixels are read from the slide each time they are needed.
+Positions are kept, and what the slide looks like; pixels are read from the slide each time they are needed.
 """
 
 from collections.abc import Sequence
@@ -18,8 +18,8 @@ from he2her2.files import atomic, digest
 from he2her2.geometry import TileGrid
 from he2her2.labels import Her2Status, Policy
 from he2her2.manifest import SlideRow, label_of
-from he2her2.method import cut_tumour, pace, require_readable, segment_slide
-from he2her2.models import Engine, InputSpec
+from he2her2.method import Appearance, cut_tumour, pace, require_readable, segment_slide, tissue_appearance
+from he2her2.models import Encoder, Engine, InputSpec
 from he2her2.results import MadeOf
 from he2her2.slides import Slide, map_tiles, open_slide
 from he2her2.timing import Progress, silent
@@ -32,18 +32,36 @@ _MADE_OF = "made_of"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class TumourTiles:
+    """Tiles of a slide's tumour.
+
+    Attributes:
+        grid: (n) the tiles, all of them readable, in raster order.
+        appearance: Of the slide's tissue, for the domain of the weights.
+    """
+
+    grid: TileGrid
+    appearance: Appearance
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class LabelledSlide:
     """A slide of training or validation.
 
     Attributes:
         row: Its line of the manifest.
         status: Its label.
-        grid: (n) its tiles, all of them readable, in raster order.
+        tiles: Of its tumour.
     """
 
     row: SlideRow
     status: Her2Status
-    grid: TileGrid
+    tiles: TumourTiles
+
+    @property
+    def grid(self) -> TileGrid:
+        """Its tiles (n), all of them readable, in raster order."""
+        return self.tiles.grid
 
     @property
     def target(self) -> int:
@@ -65,6 +83,7 @@ class TumourTiler:
         tumour_cnn: Finds the tumour; none is needed where annotations replace it.
         annotations_use: Use of the manifest's annotations.
         annotation_classes: Their classes that are tumour; by their names if empty.
+        texture_encoder: The tumour CNN up to its last layer; without one the slides' texture is not kept.
     """
 
     tile: InputSpec
@@ -72,6 +91,7 @@ class TumourTiler:
     tumour_cnn: Engine | None
     annotations_use: AnnotationsUse
     annotation_classes: tuple[str, ...] = ()
+    texture_encoder: Encoder | None = None
 
     @property
     def configuration(self) -> str:
@@ -84,6 +104,7 @@ class TumourTiler:
             None if self.tumour_cnn is None else self.tumour_cnn.card.summary,
             self.annotations_use,
             None if self.annotations_use == "ignore" else self.annotation_classes or _BY_NAME,
+            None if self.texture_encoder is None else self.texture_encoder.identity,
         )
 
     def tasks(self, rows: Sequence[SlideRow]) -> list[SlideTask]:
@@ -91,11 +112,11 @@ class TumourTiler:
         ignored = self.annotations_use == "ignore"
         return [SlideTask(row.slide_id, row.path, row.mpp, None if ignored else row.annotations) for row in rows]
 
-    def ledger(self, folder: Path) -> Ledger[TileGrid, TileGrid]:
+    def ledger(self, folder: Path) -> Ledger[TumourTiles, TumourTiles]:
         """Ledger of tiles that are kept in `folder`."""
         return Ledger(_GridStore(folder), self.configuration)
 
-    def __call__(self, task: SlideTask) -> TileGrid:
+    def __call__(self, task: SlideTask) -> TumourTiles:
         """Tiles of a slide's tumour that can be decoded.
 
         Raises:
@@ -114,7 +135,10 @@ class TumourTiler:
             parts = list(map_tiles(slide, grid, lambda batch: batch.index, **pace(config.runtime)))
             readable = np.concatenate(parts) if parts else np.empty(0, np.int64)
             require_readable(slide, len(readable), len(grid), config.selection.n_tiles)
-        return grid.take(readable)
+            appearance = tissue_appearance(
+                slide, segmentation.thumbnail, segmentation.usable, segmentation.px_l0, self.texture_encoder, config
+            )
+        return TumourTiles(grid.take(readable), appearance)
 
 
 def build_bags(
@@ -139,8 +163,8 @@ def build_bags(
         OutputError: The folder cannot be written.
     """
     outcomes = SlideEngine(progress).run(tiler.tasks(rows), tiler, tiler.ledger(folder), stage="finding tumour tiles")
-    grids = require_all(rows, outcomes, "slides give no bag of tiles")
-    return [LabelledSlide(row, _status_of(row, policy), grid) for row, grid in zip(rows, grids, strict=True)]
+    found = require_all(rows, outcomes, "slides give no bag of tiles")
+    return [LabelledSlide(row, _status_of(row, policy), tiles) for row, tiles in zip(rows, found, strict=True)]
 
 
 def _status_of(row: SlideRow, policy: Policy) -> Her2Status:
@@ -153,13 +177,15 @@ def _status_of(row: SlideRow, policy: Policy) -> Her2Status:
 class _GridStore:
     """Tiles on disk: `<slide_id>.h5` holds `coords` (n, 2) int64 level-0 px with the attributes of `tiles.h5`.
 
+    What the slide looks like is in `colour` (2, 3), mean and spread of each channel, and `texture` (d,).
+
     Attributes:
         folder: Of the files.
     """
 
     folder: Path
 
-    def read(self, slide_id: str, made_of: MadeOf) -> TileGrid | None:
+    def read(self, slide_id: str, made_of: MadeOf) -> TumourTiles | None:
         """Tiles of a slide; None where there are none, or the file is damaged or made of something else."""
         try:
             with h5py.File(self._file(slide_id)) as found:
@@ -167,24 +193,29 @@ class _GridStore:
                 attrs = coords.attrs
                 if attrs[_MADE_OF] != digest(made_of):
                     return None
-                return TileGrid(coords[:], float(attrs["side_level0"]), int(attrs["patch_size"]), float(attrs["mpp"]))
+                grid = TileGrid(coords[:], float(attrs["side_level0"]), int(attrs["patch_size"]), float(attrs["mpp"]))
+                mean, spread = (tuple(channels) for channels in found["colour"][:].tolist())
+                return TumourTiles(grid, Appearance(mean, spread, tuple(found["texture"][:].tolist())))
         except (OSError, KeyError):
             return None
 
-    def write(self, slide_id: str, made_of: MadeOf, product: TileGrid) -> TileGrid:
+    def write(self, slide_id: str, made_of: MadeOf, product: TumourTiles) -> TumourTiles:
         """Write the tiles of a slide."""
+        grid, appearance = product.grid, product.appearance
         with atomic(self._file(slide_id)) as draft, h5py.File(draft, "w") as out:
-            coords = out.create_dataset("coords", data=product.origins_l0.astype(np.int64))
+            coords = out.create_dataset("coords", data=grid.origins_l0.astype(np.int64))
             coords.attrs.update(
                 {
                     "name": slide_id,
-                    "patch_size": product.side_px,
-                    "patch_size_level0": round(product.side_l0),
-                    "side_level0": product.side_l0,
-                    "mpp": product.mpp,
+                    "patch_size": grid.side_px,
+                    "patch_size_level0": round(grid.side_l0),
+                    "side_level0": grid.side_l0,
+                    "mpp": grid.mpp,
                     _MADE_OF: digest(made_of),
                 }
             )
+            out.create_dataset("colour", data=np.array((appearance.mean, appearance.spread), np.float64))
+            out.create_dataset("texture", data=np.array(appearance.texture, np.float64))
         return product
 
     def discard(self, slide_id: str) -> None:

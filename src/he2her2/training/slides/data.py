@@ -15,12 +15,15 @@ from he2her2.models import (
     CARD_FILE,
     AggregatorSpec,
     CnnSpec,
+    Encoder,
     Engine,
     aggregator_for,
     cnn_named,
     load_cnn,
     load_tensors,
     read_card,
+    texture_encoder,
+    verify,
 )
 from he2her2.training.report import distinct_notices
 from he2her2.training.run import fingerprint
@@ -113,6 +116,22 @@ def initial_networks(data: SlideData, config: Config, settings: SlideTraining) -
         card = load_cnn(str(data.weights), "tile_cnn", config, "cpu").card
         tile_weights = load_tensors(data.weights / "tile_cnn", card)
     return InitialNetworks(tile_spec, tile_weights, aggregator_spec, initial_weights(aggregator_spec, settings.seed))
+
+
+def load_texture_encoder(weights: Path | None) -> Encoder | None:
+    """The tumour CNN of a folder of weights up to its last layer; None where there is none, or it pools no maps.
+
+    It is wanted also where annotations replace the tumour CNN: that goes beside the trained networks, and tells in
+    prediction whether a slide looks like the training slides.
+
+    Raises:
+        WeightsError: It is damaged.
+    """
+    folder = None if weights is None else weights / "tumour_cnn"
+    if folder is None or not folder.is_dir():
+        return None
+    verify(folder, read_card(folder, "tumour_cnn"))
+    return texture_encoder(folder)
 
 
 def load_tumour_cnn(weights: Path | None, annotations_use: AnnotationsUse, config: Config) -> Engine | None:

@@ -10,17 +10,12 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
-from he2her2.cohort import SlideEngine, SlideTask, annotation_lines, require_all
+from he2her2.cohort import annotation_lines
 from he2her2.config import Config
+from he2her2.domain import LEAST_SLIDES
 from he2her2.errors import ConfigError
 from he2her2.files import atomic, write_csv
-from he2her2.geometry import TileGrid
-from he2her2.labels import Her2Status
-from he2her2.manifest import SlideRow, patients_record, read_manifest, require_usable, write_patients
-from he2her2.method import Decision, decide_on, score_tiles
-from he2her2.models import Aggregator, Engine, load_aggregator, load_cnn
-from he2her2.slides import open_slide
-from he2her2.statistics import Estimate, auc_interval, balanced_accuracy, decision_interval, rate
+from he2her2.manifest import patients_record, read_manifest, require_usable, write_patients
 from he2her2.training.fit import Fitted, fit, load_checkpoint
 from he2her2.training.report import (
     NOT_VALIDATED,
@@ -35,7 +30,8 @@ from he2her2.training.run import Execution, begin_run, is_first_process
 from he2her2.training.sampling import Draw, EpochSampler, Order, alternating, in_sequence, shuffled
 from he2her2.training.settings import Hardware, SlideTraining
 from he2her2.training.slides.bags import LabelledSlide, TumourTiler, build_bags
-from he2her2.training.slides.data import SlideData, initial_networks, load_tumour_cnn
+from he2her2.training.slides.data import SlideData, initial_networks, load_texture_encoder, load_tumour_cnn
+from he2her2.training.slides.judgement import judge_slides, slide_figures, describe_training_slides
 from he2her2.training.slides.module import KeptLogits, SlideModule
 
 __all__ = ["KeptLogits", "train_slides"]
@@ -83,7 +79,14 @@ def train_slides(
     patients = patients_record(manifest)
     begin_run(out, "slides", execution, config=config, settings=settings, inputs=data.inputs, patients=patients)
     rows = [*manifest.select(stain="HE", split="train"), *manifest.select(stain="HE", split="val")]
-    tiler = TumourTiler(networks.tile_spec.input, config, tumour_cnn, data.annotations_use, data.annotation_classes)
+    tiler = TumourTiler(
+        networks.tile_spec.input,
+        config,
+        tumour_cnn,
+        data.annotations_use,
+        data.annotation_classes,
+        load_texture_encoder(data.weights),
+    )
     for line in annotation_lines(tiler.tasks(rows), data.annotation_classes):
         execution.say(line)
     slides = build_bags(
@@ -139,70 +142,6 @@ def _check_precision(hardware: Hardware) -> None:
             f"precision {hardware.precision}: a slide's gradient passes its tiles in pieces, which 16 bits would round "
             "to zero; use 32-true or bf16-mixed"
         )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _JudgedSlide:
-    """A validation slide with the decision of the trained networks."""
-
-    row: SlideRow
-    truth: Her2Status
-    decision: Decision
-
-    @property
-    def cells(self) -> tuple[object, ...]:
-        """Its row of `val_predictions.csv`."""
-        row, decision = self.row, self.decision
-        names = (row.slide_id, row.patient_id, row.site or "", self.truth.value, decision.status.value)
-        return (*names, f"{decision.probability:.6f}", len(decision.grid))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _SlideJudge:
-    """Worker that decides on a slide with given tiles, as prediction does."""
-
-    grids: Mapping[str, TileGrid]
-    tile_cnn: Engine
-    aggregator: Aggregator
-    config: Config
-
-    def __call__(self, task: SlideTask) -> Decision:
-        """Decision on a slide."""
-        grid = self.grids[task.slide_id]
-        with open_slide(task.path, mpp=task.mpp, backend=self.config.runtime.backend) as slide:
-            readable, logits = score_tiles(slide, grid, self.tile_cnn, self.config)
-        return decide_on(task.slide_id, grid.take(readable), logits, self.aggregator, self.config.threshold)
-
-
-def _judge_slides(slides: Sequence[LabelledSlide], weights: Path, config: Config) -> list[_JudgedSlide]:
-    """Decide on slides with saved weights, as `predict` does.
-
-    Raises:
-        WeightsError: The weights cannot be used.
-        ManifestError: Slides that cannot be read any more.
-    """
-    judge = _SlideJudge(
-        {slide.row.slide_id: slide.grid for slide in slides},
-        load_cnn(str(weights), "tile_cnn", config),
-        load_aggregator(str(weights), config),
-        config,
-    )
-    rows = [slide.row for slide in slides]
-    outcomes = SlideEngine().run([SlideTask.of_row(row) for row in rows], judge, stage="validation slides")
-    decisions = require_all(rows, outcomes, "validation slides cannot be read any more")
-    return [_JudgedSlide(slide.row, slide.status, decision) for slide, decision in zip(slides, decisions, strict=True)]
-
-
-def _slide_figures(judged: Sequence[_JudgedSlide]) -> tuple[Estimate, ...]:
-    """Accuracy, balanced accuracy and AUC of the decisions, with intervals by patient."""
-    truth = [slide.truth == Her2Status.POSITIVE for slide in judged]
-    decided = [slide.decision.status == Her2Status.POSITIVE for slide in judged]
-    patients = [slide.row.patient_id for slide in judged]
-    return (
-        rate(np.equal(truth, decided), patients, name="accuracy"),
-        decision_interval(balanced_accuracy, truth, decided, patients),
-        auc_interval(truth, [slide.decision.probability for slide in judged], patients),
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,11 +219,13 @@ def _finish(
     )
     weights = out / "weights"
     _save(module, weights, provenance)
-    judged = _judge_slides(val, weights, config)
-    figures = _slide_figures(judged)
+    train = [slide for slide in module.bags if slide.row.split == "train"]
+    judged = judge_slides(val, weights, config)
+    figures = slide_figures(judged)
     metrics = card_metrics(figures, f"the {len(judged)} validation slides, which picked the epoch")
     _save(module, weights, replace(provenance, metrics=metrics))
     complete = _copy_tumour_cnn(data, weights)
+    n_described = describe_training_slides([*train, *val], judged, weights, data.manifest.name, config)
     write_patients(weights, patients, [] if data.weights is None else [data.weights])
     write_csv(out / _PREDICTIONS, _COLUMNS, (slide.cells for slide in judged), line_end="\r\n")
     write_report(
@@ -297,6 +238,9 @@ def _finish(
         judged=judged,
         statuses=sorted({slide.decision.status.value for slide in judged}),
         has_tumour_cnn=complete,
+        n_described=n_described,
+        n_slides=len(module.bags),
+        least_described=LEAST_SLIDES,
         gradient=_GradientSummary.of(fitted, settings),
         beta=config.scoring.beta,
     )

@@ -1,0 +1,74 @@
+"""Appearance of a slide's tissue: its colour, and its texture as the tumour network sees it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from he2her2.config import Config
+from he2her2.geometry import Mask, Rgb, TileGrid, l0_from_mask
+from he2her2.method.inference import encode
+from he2her2.method.raster import native_mpp
+from he2her2.models import Encoder
+from he2her2.slides import Slide
+
+_WINDOWS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Appearance:
+    """What a slide's tissue looks like, to be compared with training slides.
+
+    Attributes:
+        mean: Of red, green and blue over the tissue, in [0, 255].
+        spread: Standard deviation of each channel.
+        texture: (d,) mean features of windows all over the tissue; empty without an encoder, or where none can be read.
+    """
+
+    mean: tuple[float, float, float]
+    spread: tuple[float, float, float]
+    texture: tuple[float, ...] = ()
+
+
+def tissue_appearance(
+    slide: Slide, thumbnail: Rgb, tissue: Mask, px_l0: float, encoder: Encoder | None, config: Config
+) -> Appearance:
+    """Appearance of a slide's tissue.
+
+    Args:
+        slide: An open slide.
+        thumbnail: (h, w, 3) picture of it.
+        tissue: (h, w) usable tissue, at least a pixel.
+        px_l0: Level-0 px per pixel of both.
+        encoder: The tumour network up to its last layer.
+        config: Tiling and runtime are used; neither threads nor batch size change the result.
+    """
+    pixels = thumbnail[tissue].astype(np.float64)  # (n, 3)
+    texture = None if encoder is None else _texture(slide, encoder, tissue, px_l0, config)
+    return Appearance(
+        _channels(pixels.mean(axis=0)),
+        _channels(pixels.std(axis=0)),
+        () if texture is None else tuple(texture.round(4).tolist()),
+    )
+
+
+def _channels(values: NDArray[np.float64]) -> tuple[float, float, float]:
+    red, green, blue = values.round(2).tolist()
+    return red, green, blue
+
+
+def _texture(slide: Slide, encoder: Encoder, tissue: Mask, px_l0: float, config: Config) -> NDArray[np.float64] | None:
+    """Mean features (d,) of windows all over the tissue; None where no window can be read."""
+    rows, columns = np.nonzero(tissue)
+    chosen = np.sort(np.random.default_rng(0).permutation(len(rows))[:_WINDOWS])  # in raster order, as they are read
+    centres = np.stack([columns[chosen], rows[chosen]], axis=1) + 0.5
+    spec = encoder.card.input
+    mpp = native_mpp(slide, spec, config.tiling)
+    side_l0 = spec.side_px * mpp / slide.mpp
+    last = np.maximum(0, np.floor(np.array(slide.size_l0) - side_l0)).astype(np.int64)
+    origins = np.clip(np.rint(l0_from_mask(centres, px_l0) - side_l0 / 2).astype(np.int64), 0, last)
+    positions, features = encode(slide, TileGrid(origins, side_l0, spec.side_px, mpp), encoder, config.runtime)
+    if not len(positions):
+        return None
+    mean: NDArray[np.float64] = features[np.argsort(positions)].mean(axis=0, dtype=np.float64)
+    return mean
