@@ -31,7 +31,7 @@ from he2her2.training.sampling import Draw, EpochSampler, Order, alternating, in
 from he2her2.training.settings import Hardware, SlideTraining
 from he2her2.training.slides.bags import LabelledSlide, TumourTiler, build_bags
 from he2her2.training.slides.data import SlideData, initial_networks, load_texture_encoder, load_tumour_cnn
-from he2her2.training.slides.judgement import judge_slides, slide_figures, describe_training_slides
+from he2her2.training.slides.judgement import describe_training_slides, judge_slides, slide_figures
 from he2her2.training.slides.module import KeptLogits, SlideModule
 
 __all__ = ["KeptLogits", "train_slides"]
