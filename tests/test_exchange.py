@@ -78,6 +78,7 @@ def peer_wsinfer(path):
         assert coords.shape[1] == 4
         assert coords.compression == "gzip"
         assert coords.attrs["patch_spacing_um_px"] == pytest.approx(253 * MPP / 256)
+        assert coords.attrs["patch_size"] == 253  # in level-0 px, unlike TRIDENT's
         assert (coords[:, 2] == coords[:, 3]).all()
         return None, coords[:, :2], int(coords[0, 2])
 
@@ -121,7 +122,7 @@ def test_what_is_written_is_read_back(tmp_path, layout, dtype):
     assert found.features is not None
     assert found.features.dtype == dtype
     assert np.array_equal(found.features, features)
-    assert np.array_equal(found.corners, CORNERS)
+    assert np.array_equal(found.places, CORNERS)
     assert found.side == pytest.approx(253)
 
 
@@ -135,7 +136,7 @@ def test_micrometres_and_back_are_the_same_pixels(corners, mpp):
 
     back = tiles.in_unit("um").in_unit("px")
 
-    assert np.array_equal(back.corners, tiles.corners)
+    assert np.array_equal(back.places, tiles.places)
     assert back.side == pytest.approx(256)
 
 
@@ -190,6 +191,88 @@ def test_a_wrong_scale_is_seen(tmp_path):
         convert_file(path, tmp_path / "out", "trident", mpp_l0=0.5)
 
 
+def stamp_tiles(mpp, tile_um, most_px, size_px):
+    """Corners in µm as STAMP 2 states them, and in px as it reads them: tiles are cut out of blocks of whole px."""
+    across = max(int(most_px * mpp // tile_um), 1)
+    side = int(np.ceil(tile_um / mpp))
+    stated, read = [], []
+    for y in range(0, size_px - side * across, side * across):
+        for x in range(0, size_px - side * across, side * across):
+            for j in range(across):
+                for i in range(across):
+                    stated.append((x * mpp + i * tile_um, y * mpp + j * tile_um))
+                    read.append((x + i * side, y + j * side))
+    return np.array(stated, np.float32), np.array(read)
+
+
+@pytest.mark.parametrize(
+    ("mpp", "tile_um", "most_px"), [(0.2528, 256, 4096), (0.233, 112, 1024), (0.4942, 256, 4096), (0.25, 256, 1024)]
+)
+def test_tiles_of_stamp_are_where_it_read_them(tmp_path, mpp, tile_um, most_px):
+    """Its µm lie between pixels; the pixels that its encoder saw are found, and another scale is seen."""
+    stated, read = stamp_tiles(mpp, tile_um, most_px, 30_000)
+    with h5py.File(tmp_path / "A.h5", "w") as file:
+        file["coords"], file["feats"] = stated, np.ones((len(stated), 3), np.float16)
+        file.attrs.update({"unit": "um", "feat_type": "tile", "tile_size_um": float(tile_um), "tile_size_px": 224})
+
+    found = read_tiles_file(tmp_path / "A.h5", mpp)
+
+    assert np.array_equal(found.in_unit("px").places, read)
+    if mpp != 0.25:
+        with pytest.raises(ExchangeError, match="correct --mpp"):
+            read_tiles_file(tmp_path / "A.h5", mpp * 1.07).in_unit("px")
+
+
+@pytest.mark.parametrize("columns", [2, 4])
+def test_wsinfer_states_its_tiles_in_level_0_px(tmp_path, columns):
+    """Two columns in old files, four in new ones; the px that its network sees follow from both scales."""
+    with h5py.File(tmp_path / "A.h5", "w") as file:
+        file["coords"] = np.column_stack([CORNERS, np.full((4, 2), 692)])[:, :columns]
+        file["coords"].attrs.update({"patch_size": 692, "patch_level": 0, "patch_spacing_um_px": 0.5})
+
+    found = read_tiles_file(tmp_path / "A.h5", 0.2528)
+    convert_file(tmp_path / "A.h5", tmp_path / "c", "clam")
+
+    assert (found.side, found.side_px) == (692, 350)
+    assert found.tile_um == pytest.approx(692 * 0.2528)
+    with h5py.File(tmp_path / "c" / "patches" / "A.h5") as file:
+        assert {"patch_size", "patch_level", "downsample", "name", "save_path"} == {*file["coords"].attrs}
+    assert layout_of(tmp_path / "c" / "patches" / "A.h5") == "clam"
+
+
+def test_a_scale_that_is_given_is_kept(tmp_path):
+    """TRIDENT has no place for µm; ours stand beside its attributes."""
+    tiles = StoredTiles("A", CORNERS, side=256, side_px=256, features=FEATURES)
+    (path,) = write_tiles_files(tmp_path / "t", tiles, "trident")
+
+    (written,) = convert_file(path, tmp_path / "to", "trident", mpp_l0=0.25).written
+
+    assert read_tiles_file(written).mpp_l0 == 0.25
+
+
+def test_torch_files_find_their_coordinates(tmp_path):
+    """In CLAM's folders, in TRIDENT's, or nowhere: then they have features alone, until --coords names them."""
+    write_tiles_files(tmp_path / "job", TILES.with_mpp(None), "trident")
+    (tmp_path / "job" / "features_uni").rename(tmp_path / "job" / "patches")
+    (tmp_path / "job" / "patches" / "A.1.h5").rename(tmp_path / "job" / "patches" / "A.1_patches.h5")
+    (tmp_path / "job" / "features_uni").mkdir()
+    tensor = torch.nn.Parameter(torch.from_numpy(FEATURES))  # saved with its gradient, as happens
+    torch.save(tensor, tmp_path / "job" / "features_uni" / "A.1.pt")
+    torch.save(tensor, tmp_path / "A.1.pt")
+
+    beside, alone = read_tiles_file(tmp_path / "job" / "features_uni" / "A.1.pt"), read_tiles_file(tmp_path / "A.1.pt")
+    with pytest.raises(ExchangeError, match="features without coordinates; keep patches/"):
+        convert_file(tmp_path / "A.1.pt", tmp_path / "out", "trident")
+    convert_file(
+        tmp_path / "A.1.pt", tmp_path / "out", "trident", coords=tmp_path / "job" / "patches" / "A.1_patches.h5"
+    )
+
+    assert (beside.encoder, beside.side, len(alone)) == ("uni", 253, 4)
+    assert np.array_equal(beside.places, CORNERS)
+    assert alone.centres_um is None
+    assert np.array_equal(read_tiles_file(tmp_path / "out" / "features_unknown" / "A.1.h5").places, CORNERS)
+
+
 def test_clam_level_and_downsample_make_the_side(tmp_path):
     """Tiles of 256 px at a level four times coarser cover 1 024 level-0 px."""
     path = tmp_path / "patches" / "A.h5"
@@ -217,33 +300,47 @@ def test_features_alone_take_their_size_from_coordinates(tmp_path):
     assert read_tiles_file(tmp_path / "out" / "features_unknown" / "A.h5").side == 512
 
 
+def elsewhere(file):
+    layout = h5py.VirtualLayout((1, 4, 6), np.float32)
+    layout[0] = h5py.VirtualSource("other.h5", "features", (4, 6))
+    file.create_virtual_dataset("features", layout)
+
+
+BAD_PARTS = {
+    "slide features": {"features": FEATURES[0]},
+    "other number": {"features": FEATURES[:2]},
+    "nan": {"features": np.full((4, 2), np.nan, np.float32)},
+    "external": {"features": h5py.ExternalLink("/etc/hostname", "x")},
+    "old stamp": {"feats": FEATURES},
+    "a group": {"features/uni": FEATURES, "coords": CORNERS.astype(np.int32)},
+    "nowhere": {"features": FEATURES, "coords": np.full((4, 2), 2**63, np.uint64)},
+    "far": {"features": FEATURES, "coords": np.full((4, 2), 1e300)},
+    "nothing": {"images": FEATURES},
+    "cut": {"features": FEATURES},
+}
+BAD_FILES = {
+    "patient": lambda file: file.attrs.update({"feat_type": "patient", "unit": "um"}),
+    "rows": lambda file: file.create_dataset("features", (10**12, 2), np.float32, chunks=(1024, 2)),
+    "bytes": lambda file: file.create_dataset("features", (1, 5_000_000, 1536), np.float32, chunks=(1, 64, 1536)),
+    "elsewhere": elsewhere,
+}
+
+
 def write_bad(path, kind):
+    """A file whose coordinates are right, if nothing else is said."""
     with h5py.File(path, "w") as file:
-        match kind:
-            case "slide features":
-                file["features"], file["coords"] = FEATURES[0], CORNERS
-            case "other number":
-                file["features"], file["coords"] = FEATURES[:2], CORNERS
-            case "nan":
-                file["features"], file["coords"] = np.full((4, 2), np.nan, np.float32), CORNERS
-            case "external":
-                file["features"], file["coords"] = h5py.ExternalLink("/etc/hostname", "x"), CORNERS
-            case "patient":
-                file["feats"], file["coords"] = FEATURES, CORNERS
-                file.attrs.update({"feat_type": "patient", "unit": "um"})
-            case "old stamp":
-                file["feats"], file["coords"] = FEATURES, CORNERS
-            case "nothing":
-                file["images"] = FEATURES
-            case "cut":
-                file["features"], file["coords"] = FEATURES, CORNERS
+        for name, value in ({"coords": CORNERS} | BAD_PARTS.get(kind, {})).items():
+            if (kind, name) != ("nothing", "coords"):
+                file[name] = value
+        if kind in BAD_FILES:
+            BAD_FILES[kind](file)
+        if kind == "patient":
+            file["feats"] = FEATURES
     if kind == "cut":
         path.write_bytes(path.read_bytes()[:900])
 
 
-@pytest.mark.parametrize(
-    "kind", ["slide features", "other number", "nan", "external", "patient", "old stamp", "nothing", "cut"]
-)
+@pytest.mark.parametrize("kind", [*BAD_PARTS, *BAD_FILES])
 def test_a_damaged_file_is_one_line(tmp_path, kind):
     """Cut short, of another kind, or hostile."""
     write_bad(tmp_path / "A.h5", kind)
@@ -267,6 +364,26 @@ def test_no_pickle_is_executed(tmp_path):
     with pytest.raises(ExchangeError, match="no file of one tensor"):
         read_tiles_file(tmp_path / "pt_files" / "A.pt")
     assert not (tmp_path / "boom").exists()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        torch.ones(1).as_strided((10**6, 10**6), (0, 0)),  # 4 TB by its own account
+        {"features": torch.ones(4, 2)},
+        torch.ones(4, 2).to_sparse(),
+        torch.ones(4, 2, dtype=torch.int64),
+        torch.ones(4),
+    ],
+)
+def test_a_torch_file_of_something_else_is_one_line(tmp_path, value):
+    """Whatever it holds, no memory is taken for it."""
+    torch.save(value, tmp_path / "A.pt")
+
+    with pytest.raises(ExchangeError) as stop:
+        read_tiles_file(tmp_path / "A.pt")
+
+    assert "\n" not in str(stop.value)
 
 
 def test_a_folder_is_searched_as_its_program_fills_it(tmp_path):

@@ -1,7 +1,9 @@
 """`he2her2 train slides --features`: folds by patient, resumed to the bit, and a run that `evaluate` takes."""
 
 import json
+import shutil
 
+import h5py
 import numpy as np
 import pytest
 
@@ -230,6 +232,43 @@ def test_features_of_two_encoders_do_not_mix(tmp_path, command_line):
 
     assert code == 2
     assert "several encoders (S0 has 6 of uni; S1 has 9 of uni)" in err
+
+
+def test_features_of_two_magnifications_do_not_mix(tmp_path, command_line):
+    """One encoder sees cells in one, and glands in the other; TRIDENT states it without µm."""
+    manifest, features = write_cohort(tmp_path)
+    with h5py.File(features / "S1.h5", "r+") as file:
+        for name in ("mpp", "mpp_level0"):
+            del file["coords"].attrs[name]
+        file["coords"].attrs["target_magnification"] = 10
+    manifest.write_text(manifest.read_text().replace(",0.5,", ",,"))
+
+    code, _, err = command_line(
+        "train", "slides", "--manifest", manifest, "--features", features, "--aggregator", "abmil",
+        "--out", tmp_path / "r",
+    )  # fmt: skip
+
+    assert code == 2
+    assert "several magnifications (tiles of S0 are 128 µm wide, of S1 256 µm); keep one a folder" in err
+
+
+def test_torch_files_without_coordinates_train_what_needs_none(tmp_path, command_line):
+    """CLAM's users keep pt_files alone at times; an aggregator of places names what it lacks."""
+    manifest, features = write_cohort(tmp_path, layout="clam")
+    for place in ("h5_files", "patches"):
+        shutil.rmtree(features / place)
+    command = (
+        "train", "slides", "--manifest", manifest, "--features", features, *QUICK, "--folds", 3, "--aggregator",
+    )  # fmt: skip
+
+    code, out, _ = command_line(*command, "mean-features", "--out", tmp_path / "mean")
+    refused, _, err = command_line(*command, "transmil", "--out", tmp_path / "transmil")
+
+    assert code == 0
+    assert "AUC" in out
+    assert refused == 2
+    assert "has features of none of the 24 labelled slides" in err
+    assert "S0: it has features without coordinates; keep patches/ or h5_files/ beside" in err
 
 
 def test_without_folds_the_splits_of_the_manifest_hold(tmp_path, command_line):

@@ -185,7 +185,7 @@ def test_coordinates_of_others_give_the_features_of_our_stream(tmp_path, slide, 
     folder = onnx_encoder(tmp_path / "e")
     command_line("features", slide, "--encoder", folder, "--out", tmp_path / "ours", *QUICK)
     ours = read_tiles_file(tmp_path / "ours" / "A.h5")
-    plain = StoredTiles("A", ours.corners, side=64.0, side_px=64, mpp_l0=0.5, size_l0=ours.size_l0)
+    plain = StoredTiles("A", ours.places, side=64.0, side_px=64, mpp_l0=0.5, size_l0=ours.size_l0)
     (coords,) = write_tiles_files(tmp_path / "peer", plain, layout)
 
     code, _, _ = command_line(
@@ -194,7 +194,7 @@ def test_coordinates_of_others_give_the_features_of_our_stream(tmp_path, slide, 
 
     theirs = read_tiles_file(tmp_path / "theirs" / "A.h5")
     assert code == 0
-    assert np.array_equal(theirs.corners, ours.corners)
+    assert np.array_equal(theirs.places, ours.places)
     assert np.array_equal(features_in(tmp_path / "theirs"), features_in(tmp_path / "ours"))
 
 

@@ -62,7 +62,7 @@ def test_a_prediction_decides_as_training_did(study, weights, command_line, tmp_
     expected = aggregator(Bag(stored.features, stored.centres_um, np.ones(len(stored), bool)))
     (row,) = read_csv(tmp_path / "p" / "predictions.csv")
     with h5py.File(tmp_path / "p" / "slides" / "val1" / "tiles.h5") as file:
-        assert np.array_equal(file["coords"][:], stored.corners)
+        assert np.array_equal(file["coords"][:], stored.places)
         assert file["attention"][:] == pytest.approx(expected.contributions, abs=1e-9)
         assert file["logits"].shape == (len(stored), 4)
     geojson = json.loads((tmp_path / "p" / "slides" / "val1" / "tiles.geojson").read_text())

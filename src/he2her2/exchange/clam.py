@@ -1,5 +1,6 @@
 """CLAM's files: coordinates in `patches/`, features in `h5_files/` (HDF5) and `pt_files/` (torch), a file a slide."""
 
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from he2her2.errors import ExchangeError
-from he2her2.exchange.hdf5 import number, open_hdf5, read_corners, read_features, write_hdf5
+from he2her2.exchange.hdf5 import number, open_hdf5, quoted_reason, read_corners, read_features, write_hdf5
 from he2her2.exchange.stored_tiles import StoredTiles
+from he2her2.exchange.trident import encoder_of, read_trident
 from he2her2.files import atomic
 from he2her2.geometry import Size
 
@@ -47,6 +49,7 @@ def read_clam(path: Path) -> StoredTiles:
         features=features,
         size_l0=None if size is None else Size(*(int(length) for length in size)),
         stated=stated,
+        layout="clam",
     )
 
 
@@ -72,7 +75,8 @@ def write_clam(folder: Path, tiles: StoredTiles) -> list[Path]:
 
 def _fill_patches(file: h5py.File, tiles: StoredTiles) -> None:
     coords = _coords(file, tiles)
-    coords.attrs.update(tiles.stated if "patch_level" in tiles.stated else _attributes(tiles))
+    own = tiles.layout == "clam" and "patch_level" in tiles.stated
+    coords.attrs.update(tiles.stated if own else _attributes(tiles))
 
 
 def _fill_features(file: h5py.File, tiles: StoredTiles) -> None:
@@ -82,7 +86,7 @@ def _fill_features(file: h5py.File, tiles: StoredTiles) -> None:
 
 
 def _coords(file: h5py.File, tiles: StoredTiles) -> h5py.Dataset:
-    data = tiles.corners.astype(np.int64)
+    data = tiles.places.astype(np.int64)
     return file.create_dataset("coords", data=data, maxshape=(None, 2), chunks=(max(1, len(data)), 2))
 
 
@@ -112,26 +116,17 @@ def _stated(path: Path) -> dict[str, Any]:
 
 
 def _read_pt(path: Path) -> StoredTiles:
-    """Features of a torch file, with the corners of `h5_files` or `patches` beside it."""
+    """Features of a torch file, with the corners of CLAM's folders or TRIDENT's beside it; without where none are."""
     features = _tensor(path)
     h5 = path.parent.parent / "h5_files" / f"{path.stem}.h5"
-    beside = h5 if h5.is_file() else _patches_beside(path)
-    if beside is None:
-        raise ExchangeError(
-            path.stem,
-            f"{path} holds features without coordinates, and neither ../h5_files nor ../patches has them",
-            "keep the folders of CLAM together",
-        )
-    found = read_clam(beside)
-    return StoredTiles(
-        path.stem,
-        found.corners,
-        side=found.side,
-        side_px=found.side_px,
-        features=features,
-        size_l0=found.size_l0,
-        stated=found.stated,
-    )
+    trident = path.parent.parent / "patches" / f"{path.stem}_patches.h5"
+    if trident.is_file():
+        found = replace(read_trident(trident), encoder=encoder_of(path))
+    elif beside := h5 if h5.is_file() else _patches_beside(path):
+        found = read_clam(beside)
+    else:
+        found = StoredTiles(path.stem, None, encoder=encoder_of(path))
+    return replace(found, slide_id=path.stem, features=features)
 
 
 def _tensor(path: Path) -> NDArray[Any]:
@@ -140,12 +135,16 @@ def _tensor(path: Path) -> NDArray[Any]:
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001  torch raises whatever it meets
-        reason = " ".join(str(error).split())[:200]
+        reason = quoted_reason(error)
         raise ExchangeError(path.stem, f"{path} is no file of one tensor ({reason})", "extract it again") from None
-    if not isinstance(found, torch.Tensor) or found.ndim != 2 or not found.is_floating_point():
-        raise ExchangeError(path.stem, f"{path} holds no (n, d) tensor of features", "give CLAM's pt_files")
+    if not isinstance(found, torch.Tensor) or found.layout is not torch.strided or not found.is_floating_point():
+        kind = "several values" if isinstance(found, (dict, list, tuple)) else "no plain tensor of floats"
+        raise ExchangeError(path.stem, f"{path} holds {kind}", "give files of one (n, d) tensor, as CLAM's pt_files")
+    found = found[0] if found.ndim == 3 and found.shape[0] == 1 else found
+    if found.ndim != 2 or found.numel() * found.element_size() > found.untyped_storage().nbytes():
+        raise ExchangeError(path.stem, f"{path} holds a tensor of {tuple(found.shape)}", "extract it again")
     exact = found.float() if found.dtype == torch.bfloat16 else found
-    array: NDArray[Any] = exact.numpy()
+    array: NDArray[Any] = exact.detach().numpy()
     return array
 
 

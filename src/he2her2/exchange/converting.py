@@ -57,15 +57,25 @@ def _completed(tiles: StoredTiles, coords: StoredTiles) -> StoredTiles:
     Raises:
         ExchangeError: It is of other tiles.
     """
-    if coords.unit == tiles.unit and not np.array_equal(coords.corners, tiles.corners):
+    if not _same_corners(tiles, coords):
         raise ExchangeError(tiles.slide_id, "the file of coordinates has other tiles", "give that of these features")
+    if tiles.corners is None:
+        tiles = replace(tiles, corners=coords.corners, unit=coords.unit, stated=coords.stated, layout=coords.layout)
     return replace(
         tiles,
         side=tiles.side or coords.side,
         side_px=tiles.side_px or coords.side_px,
         mpp_l0=tiles.mpp_l0 or coords.mpp_l0,
+        mpp=tiles.mpp or coords.mpp,
         size_l0=tiles.size_l0 or coords.size_l0,
     )
+
+
+def _same_corners(tiles: StoredTiles, coords: StoredTiles) -> bool:
+    """False if there are others, as far as their units let it be told."""
+    if tiles.corners is None or coords.unit != tiles.unit:
+        return len(coords) == len(tiles)
+    return np.array_equal(coords.places, tiles.corners)
 
 
 def _lost(tiles: StoredTiles, layout: Layout) -> list[str]:

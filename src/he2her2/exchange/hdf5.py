@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 from he2her2.errors import ExchangeError
 from he2her2.files import atomic
 
-_MOST_VALUES = 1 << 33
+_LONGEST_REASON = 160
+_MOST_VALUES = 1 << 30  # 400 000 tiles of 2 560 features
+_LARGE_BYTES = 1 << 26
+_LARGEST_RATIO = 256  # features hardly compress; a file of nothing says that it holds terabytes
 _FLOATS = (np.float16, np.float32, np.float64)
 
 
@@ -28,53 +31,64 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
             yield file
     except FileNotFoundError:
         raise ExchangeError(str(path), "there is no such file", "check the folder") from None
-    except (OSError, KeyError, AttributeError, IndexError, TypeError, ValueError, RuntimeError) as error:
-        found = " ".join(str(error).split())
+    except (
+        *(OSError, KeyError, AttributeError, IndexError, TypeError, ValueError, RuntimeError, MemoryError),
+    ) as error:
+        found = quoted_reason(error)
         raise ExchangeError(
             str(path), f"cannot be read as HDF5 of a known layout ({found})", "extract it again"
         ) from None
 
 
+def quoted_reason(error: Exception) -> str:
+    """What a library says of a file, on one line and cut short."""
+    return (" ".join(str(error).split()) or type(error).__name__)[:_LONGEST_REASON]
+
+
 def read_dataset(file: h5py.File, name: str, *, columns: int | None = None) -> NDArray[Any]:
     """A two-dimensional dataset of numbers that lies in this file itself.
+
+    CLAM and others write an axis of length one around a slide's features at times: it is dropped.
 
     Args:
         file: An open file.
         name: Of the dataset.
-        columns: Its second length; any if None.
+        columns: Its second length at least; any if None.
 
     Raises:
-        ValueError: It is of another shape or kind.
+        ValueError: It is of another shape or kind, or larger than what is stored of it.
     """
     link, data = file.get(name, getlink=True), file[name]
-    if not isinstance(link, h5py.HardLink) or not isinstance(data, h5py.Dataset) or data.external or data.is_virtual:
+    if not isinstance(data, h5py.Dataset):
+        raise ValueError(f"{name} is a group")  # noqa: TRY004  one kind of error for all that is wrong
+    if not isinstance(link, h5py.HardLink) or data.external or data.is_virtual:
         raise ValueError(f"{name} lies in another file")
-    if data.ndim != 2 or data.dtype.kind not in "iuf" or (columns is not None and data.shape[1] < columns):
+    wrapped = data.ndim == 3 and data.shape[0] == 1
+    shape = data.shape[1:] if wrapped else data.shape
+    if len(shape) != 2 or data.dtype.kind not in "iuf" or (columns is not None and shape[1] < columns):
         raise ValueError(f"{name} is {data.shape} {data.dtype}")
-    if data.size > _MOST_VALUES:
-        raise ValueError(f"{name} has {data.size} values")
-    values: NDArray[Any] = data[:]
+    stored = data.id.get_storage_size()
+    if data.size > _MOST_VALUES or (data.nbytes > _LARGE_BYTES and data.nbytes > _LARGEST_RATIO * stored):
+        raise ValueError(f"{name} is said to have {shape[0]} rows of {shape[1]}, of which {stored} bytes are stored")
+    values: NDArray[Any] = data[0] if wrapped else data[:]
     return values
 
 
 def read_corners(file: h5py.File, name: str = "coords") -> NDArray[Any]:
     """(n, 2) corners: the first two columns, int64 where they are whole numbers."""
     values = read_dataset(file, name, columns=2)[:, :2]
-    return values.astype(np.int64) if values.dtype.kind in "iu" else values
+    if values.dtype.kind == "f":
+        return values
+    if values.size and int(values.max()) > np.iinfo(np.int64).max:
+        raise ValueError(f"{name} lie on no slide")
+    return values.astype(np.int64)
 
 
 def read_features(file: h5py.File, name: str) -> NDArray[Any] | None:
-    """(n, d) features of the file's own precision; None where there are none.
-
-    CLAM and others write an axis of length one around a slide's features at times: it is dropped.
-    """
+    """(n, d) features of the file's own precision; None where there are none."""
     if name not in file:
         return None
-    data = file[name]
-    if isinstance(data, h5py.Dataset) and data.ndim == 3 and data.shape[0] == 1 and not data.external:
-        values: NDArray[Any] = data[0]
-    else:
-        values = read_dataset(file, name)
+    values = read_dataset(file, name)
     if values.dtype not in _FLOATS:
         raise ValueError(f"{name} is of {values.dtype}")
     return values

@@ -45,6 +45,7 @@ def read_stamp(path: Path) -> StoredTiles:
             features=read_features(file, "feats"),
             encoder=text(stated, "extractor"),
             stated=stated,
+            layout="stamp",
         )
 
 
@@ -73,8 +74,8 @@ def write_stamp(path: Path, tiles: StoredTiles) -> Path:
     }
 
     def fill(file: h5py.File) -> None:
-        file.create_dataset("coords", data=metric.corners.astype(np.float32))
+        file.create_dataset("coords", data=metric.places.astype(np.float32))
         file.create_dataset("feats", data=tiles.features)
-        file.attrs.update(tiles.stated if "unit" in tiles.stated else attributes)
+        file.attrs.update(tiles.stated if tiles.layout == "stamp" else attributes)
 
     return write_hdf5(path, fill)

@@ -40,7 +40,7 @@ def read_trident(path: Path) -> StoredTiles:
             else ("", "")
         )
         size = number(stated, "level0_width"), number(stated, "level0_height")
-        side_px = number(stated, "patch_size")
+        side_px, power = number(stated, "patch_size"), number(stated, "target_magnification")
         return StoredTiles(
             slide_of(path),
             read_corners(file),
@@ -48,10 +48,12 @@ def read_trident(path: Path) -> StoredTiles:
             side_px=None if side_px is None else round(side_px),
             mpp_l0=number(stated, "mpp_level0"),
             features=features,
-            encoder=encoder or _encoder_of(path),
+            encoder=encoder or encoder_of(path),
             identity=identity,
             size_l0=None if None in size else Size(*(round(length or 0) for length in size)),
+            mpp=None if power is None else 10.0 / power,
             stated=stated,
+            layout="trident",
         )
 
 
@@ -77,7 +79,7 @@ def write_trident(path: Path, tiles: StoredTiles, made_of: str = "") -> Path:
             features = file.create_dataset("features", data=tiles.features)
             features.attrs.update({"name": tiles.slide_id, "savetodir": path.parent.name, "encoder": tiles.encoder})
             features.attrs.update({_IDENTITY: tiles.identity} if tiles.identity else {})
-        coords = file.create_dataset("coords", data=tiles.corners.astype(np.int64))
+        coords = file.create_dataset("coords", data=tiles.places.astype(np.int64))
         coords.attrs.update(attributes)
         if made_of:
             file.attrs[_MADE_OF] = made_of
@@ -99,14 +101,14 @@ def trident_attributes(tiles: StoredTiles) -> Mapping[str, Any]:
 
     Magnifications follow from µm per px (10 µm/px is 1x).
     """
-    if "patch_size_level0" in tiles.stated:
-        return tiles.stated
     assert tiles.side is not None
     side_px = tiles.side_px or round(tiles.side)
     known: dict[str, Any] = {}
     if tiles.mpp_l0 is not None:
         mpp = tiles.side * tiles.mpp_l0 / side_px
         known = {"mpp": mpp, "mpp_level0": tiles.mpp_l0}
+    if tiles.layout == "trident":
+        return {**tiles.stated, **known}
     return {
         "patch_size": side_px,
         "patch_size_level0": round(tiles.side),
@@ -143,7 +145,7 @@ def magnification(mpp: float) -> float:
     return next(custom, round(10.0 / mpp, 2))
 
 
-def _encoder_of(path: Path) -> str:
+def encoder_of(path: Path) -> str:
     """Encoder that TRIDENT's folder is named for; empty where it is named otherwise."""
     head, _, name = path.parent.name.partition("features_")
     return "" if head else name

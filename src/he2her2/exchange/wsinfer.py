@@ -23,16 +23,16 @@ def read_wsinfer(path: Path) -> StoredTiles:
     """
     with open_hdf5(path) as file:
         coords, stated = read_dataset(file, "coords", columns=2), dict(file["coords"].attrs)
-    side_px = number(stated, "patch_size")
     sides = np.unique(coords[:, 2:4])
     if len(sides) > 1:
         raise ExchangeError(path.stem, f"its tiles are of several sizes, {sides[:3].tolist()} px", "cut them alike")
     return StoredTiles(
         path.stem,
         coords[:, :2].astype(np.int64),
-        side=float(sides[0]) if len(sides) else side_px,
-        side_px=None if side_px is None else round(side_px),
+        side=float(sides[0]) if len(sides) else number(stated, "patch_size"),
+        mpp=number(stated, "patch_spacing_um_px"),
         stated=stated,
+        layout="wsinfer",
     )
 
 
@@ -47,12 +47,12 @@ def write_wsinfer(path: Path, tiles: StoredTiles) -> Path:
     side_px = tiles.side_px or (None if tiles.side is None else round(tiles.side))
     if tiles.side is None or side_px is None:
         raise ExchangeError(tiles.slide_id, *NO_SIDE)
-    spacing = number(tiles.stated, "patch_spacing_um_px") or tiles.grid(side_px).mpp
-    side = np.full(len(tiles), round(tiles.side))
-    rows = np.column_stack([tiles.corners, side, side]).astype(np.int64)
+    spacing = (tiles.mpp if tiles.layout == "wsinfer" else None) or tiles.grid(side_px).mpp
+    side = round(tiles.side)  # in level-0 px, as WSInfer's attribute is
+    rows = np.column_stack([tiles.places, *2 * [np.full(len(tiles), side)]]).astype(np.int64)
 
     def fill(file: h5py.File) -> None:
         coords = file.create_dataset("coords", data=rows, compression="gzip")
-        coords.attrs.update({"patch_size": side_px, "patch_level": 0, "patch_spacing_um_px": spacing})
+        coords.attrs.update({"patch_size": side, "patch_level": 0, "patch_spacing_um_px": spacing})
 
     return write_hdf5(path, fill)

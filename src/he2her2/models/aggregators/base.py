@@ -69,6 +69,9 @@ class AggregatorSpec:
     reads_any_features: ClassVar[bool] = True
     """True where its input may be any encoder's features; False where it must be the tile CNN's logits."""
 
+    reads_places: ClassVar[bool] = False
+    """True where it matters where the tiles lie."""
+
     has_weights: ClassVar[bool] = True
     """True where it learns, and lies in a folder of weights."""
 

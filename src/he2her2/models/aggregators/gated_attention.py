@@ -84,6 +84,7 @@ class SmoothAttentionSpec(_AttentionSpec):
 
     rule: Literal["smooth-abmil"]
     reads_features: ClassVar[str] = "attention.embed"
+    reads_places: ClassVar[bool] = True
     steps: Annotated[int, Ge(1), Le(64)] = 10
 
     @property

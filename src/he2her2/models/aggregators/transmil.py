@@ -27,6 +27,7 @@ class TransMilSpec(AggregatorSpec):
 
     rule: Literal["transmil"]
     reads_features: ClassVar[str] = "embed"
+    reads_places: ClassVar[bool] = True
     width: Annotated[int, Ge(8), Le(1 << 12)]
     heads: Annotated[int, Ge(1), Le(64)] = 4
     landmarks: Annotated[int, Ge(1), Le(1024)] = 32

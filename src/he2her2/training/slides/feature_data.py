@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from he2her2.models import Bag, EncoderNote
 from he2her2.results import Failure
 
 _KEPT_BYTES = 4 << 30
+_WIDEST_RATIO = 1.5  # scanners of one magnification differ by up to a fifth; the next one is the double
+_MOST_TOLD = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,17 +71,18 @@ class FeatureCohort:
         return digest({slide.row.slide_id: sha256_of(slide.path) for slide in self.slides})
 
 
-def read_feature_cohort(manifest: Path, folder: Path, policy: Policy) -> FeatureCohort:
+def read_feature_cohort(manifest: Path, folder: Path, policy: Policy, *, places: bool = True) -> FeatureCohort:
     """Find the features of a manifest's labelled H&E slides; the slides themselves need not be there.
 
     Args:
         manifest: The manifest.
         folder: Of the files of features, of any program.
         policy: Derives a status that the manifest does not state.
+        places: False takes files without coordinates, too, whose tiles then lie all in one place.
 
     Raises:
         ManifestError: The manifest cannot be used, or none of its slides has features.
-        ConfigError: The files are of several encoders.
+        ConfigError: The files are of several encoders, or their tiles of several magnifications.
     """
     read = read_manifest(manifest)
     raise_problems(read, read.problems)
@@ -94,14 +98,21 @@ def read_feature_cohort(manifest: Path, folder: Path, policy: Policy) -> Feature
     ]
     found: dict[str, _Seen] = {}
     missing = []
-    for task, outcome in SlideEngine().run(tasks, _look, stage="features"):
+    for task, outcome in SlideEngine().run(tasks, partial(_look, places=places), stage="features"):
         if isinstance(outcome, Failure):
             missing.append(outcome)
         else:
             found[task.slide_id] = outcome
     if not found:
         named = f", such as {next(iter(rows))}" if rows else ""
-        raise ManifestError([f"{folder}: has features of none of the {len(rows)} labelled slides of {manifest}{named}"])
+        why = [
+            f"{failure.slide_id}: {failure.reason}; {failure.remedy}"
+            for failure in missing
+            if failure.slide_id in files
+        ]
+        none = f"{folder}: has features of none of the {len(rows)} labelled slides of {manifest}{named}"
+        raise ManifestError([none, *why[:_MOST_TOLD]])
+    _one_magnification(folder, found)
     encoder, n_features = _one_encoder(folder, found)
     slides = (
         FeatureSlide(rows[name], labels[name] == Her2Status.POSITIVE, files[name], seen.n_tiles)
@@ -117,13 +128,17 @@ class _Seen:
     encoder: EncoderNote
     n_tiles: int
     n_features: int
+    tile_um: float | None
 
 
-def _look(task: SlideTask) -> _Seen:
-    tiles = read_tiles_file(task.path)
+def _look(task: SlideTask, *, places: bool) -> _Seen:
+    tiles = read_tiles_file(task.path, task.mpp)
+    if places:
+        _ = tiles.places  # refused here where there are none
     if tiles.features is None or not len(tiles):
         raise ExchangeError(task.slide_id, "its file holds no features", "extract them again")
-    return _Seen(EncoderNote(tiles.encoder or "not stated", tiles.identity), len(tiles), tiles.features.shape[1])
+    note = EncoderNote(tiles.encoder or "not stated", tiles.identity)
+    return _Seen(note, len(tiles), tiles.features.shape[1], tiles.tile_um)
 
 
 def _one_encoder(folder: Path, found: Mapping[str, _Seen]) -> tuple[EncoderNote, int]:
@@ -142,10 +157,29 @@ def _one_encoder(folder: Path, found: Mapping[str, _Seen]) -> tuple[EncoderNote,
     return kind
 
 
+def _one_magnification(folder: Path, found: Mapping[str, _Seen]) -> None:
+    """Raise if tiles of some slides show far more tissue than those of others.
+
+    Raises:
+        ConfigError: They do.
+    """
+    wide = {slide_id: seen.tile_um for slide_id, seen in found.items() if seen.tile_um is not None}
+    if not wide:
+        return
+    least, most = min(wide, key=wide.__getitem__), max(wide, key=wide.__getitem__)
+    if wide[most] > _WIDEST_RATIO * wide[least]:
+        raise ConfigError(
+            f"{folder}: holds features of several magnifications (tiles of {least} are {wide[least]:.4g} µm wide, of "
+            f"{most} {wide[most]:.4g} µm); keep one a folder"
+        )
+
+
 def _bag_of(tiles: StoredTiles) -> Bag:
     """Bag of a file; where the µm per px are unknown its places are in px, which keeps who is whose neighbour."""
     assert tiles.features is not None
     centres = tiles.centres_um
-    if centres is None:
+    if tiles.corners is None:
+        centres = np.zeros((len(tiles), 2))
+    elif centres is None:
         centres = tiles.corners.astype(np.float64) + (tiles.side or 0.0) / 2
     return Bag(tiles.features.astype(np.float32), centres, np.ones(len(tiles), np.bool_))
