@@ -72,6 +72,7 @@ DOORS: dict[str, str] = {
     "he2her2.ablation.ablate": "torch and Lightning, which train",
     "he2her2.models.aggregators.feature_modules": "torch",
     "he2her2.models.authors_files": "torch, to open checkpoints",
+    "he2her2.models.encoders.cnn_module": "torch",
     "he2her2.models.export": "torch, whose exporter writes ONNX files",
     "he2her2.models.onnx_engine": "ONNX Runtime",
     "he2her2.models.torch_engine": "torch",

@@ -17,12 +17,12 @@ from he2her2.models.encoders import (
     STAINS_FROM_DENSITY,
     YUV_FROM_RGB,
     YUV_UINT8_FROM_RGB,
-    CnnModule,
     CnnSpec,
     Colour,
     FeatureCard,
     network_pixels,
 )
+from he2her2.models.encoders.cnn_module import CnnModule
 from he2her2.models.signature import Arrays
 from he2her2.models.torch_modules import module_of
 

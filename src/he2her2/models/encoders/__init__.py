@@ -1,7 +1,7 @@
 """The encoders: from tiles to logits or features. Each family is one file; `CNNS` names the networks."""
 
 from he2her2.errors import ConfigError
-from he2her2.models.encoders.cnn import CNNS, CnnModule, CnnRole, CnnSpec
+from he2her2.models.encoders.cnn import CNNS, CnnRole, CnnSpec
 from he2her2.models.encoders.feature_card import (
     FeatureCard,
     HubModel,
@@ -28,7 +28,6 @@ __all__ = [
     "STAINS_FROM_DENSITY",
     "YUV_FROM_RGB",
     "YUV_UINT8_FROM_RGB",
-    "CnnModule",
     "CnnRole",
     "CnnSpec",
     "Colour",

@@ -1,15 +1,13 @@
-"""The CNNs: their sizes by name, their torch module, and the graph that prediction runs.
+"""The CNNs: their sizes by name, and the graph that prediction runs.
 
 A network is data (`CnnSpec`): its input, its layers, its classes. Sizes in the comments are side lengths in px.
 """
 
 import math
 from collections.abc import Mapping
-from copy import deepcopy
 from dataclasses import replace
-from itertools import pairwise
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from annotated_types import Ge, Le, Len
 from pydantic import ConfigDict
@@ -19,7 +17,9 @@ from he2her2.models.encoders.pixels import InputSpec
 from he2her2.models.signature import Layer, Signature, dense_layers
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
+
+    from he2her2.models.encoders.cnn_module import CnnModule
 
 _STRICT = ConfigDict(extra="forbid")
 
@@ -32,19 +32,6 @@ _Width: TypeAlias = Annotated[int, Ge(1), Le(1 << 16)]
 
 CnnRole: TypeAlias = Literal["tumour_cnn", "tile_cnn"]
 Pool: TypeAlias = Literal["none", "max", "l2"]
-
-
-class CnnModule(Protocol):
-    """Torch module of a CNN, called as a whole or in its two parts."""
-
-    def __call__(self, tiles: "Tensor") -> "Tensor":
-        """Map (n, c, h, w) tiles to (n, k) logits."""
-
-    def features(self, pictures: "Tensor") -> "Tensor":
-        """Map (n, c, h, w) tiles, or larger pictures, to the (n, d, h', w') output of the last stage."""
-
-    def classified(self, features: "Tensor") -> "Tensor":
-        """Map the (n, d, h', w') features of tiles to (n, k) logits."""
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -194,115 +181,18 @@ class CnnSpec:
             found.append(Layer("GlobalAveragePool"))
         return (*found, Layer("Flatten"), *dense_layers("fc_layers", self.dense_widths))
 
-    def build(self) -> "nn.Module":
-        """Torch module, a `CnnModule`, with torch's initial weights and tensors named as in the authors' files."""
-        from torch import nn  # noqa: PLC0415  prediction does without torch
+    def build(self) -> "CnnModule":
+        """Torch module with torch's initial weights and tensors named as in the authors' files."""
+        from he2her2.models.encoders.cnn_module import build_cnn  # noqa: PLC0415  loads torch
 
-        return _assemble(
-            [
-                nn.Conv2d(n_in, conv.channels, conv.kernel, conv.stride, conv.padding, groups=conv.groups)
-                for n_in, conv in zip(self.widths, self.convs, strict=False)
-            ],
-            [nn.BatchNorm2d(conv.channels) if conv.norm else nn.Identity() for conv in self.convs],
-            [_pool_and_relu(conv) for conv in self.convs],
-            [conv.shortcut for conv in self.convs],
-            nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()) if self.global_pool else nn.Flatten(),
-            [nn.Linear(n_in, n_out) for n_in, n_out in pairwise(self.dense_widths)],
-        )
+        return build_cnn(self)
 
-    def exported(self, module: "nn.Module") -> "nn.Module":
+    def exported(self, module: "nn.Module") -> "CnnModule":
         """Module of the ONNX file: the same numbers, with batch norms folded, in the order that ONNX Runtime fuses."""
-        from torch import nn  # noqa: PLC0415  prediction does without torch
-        from torch.nn.utils.fusion import fuse_conv_bn_eval  # noqa: PLC0415
+        from he2her2.models.encoders.cnn_module import CnnModule, exported_cnn  # noqa: PLC0415  loads torch
 
-        cnn: Any = module
-        convs = [
-            fuse_conv_bn_eval(deepcopy(conv).double(), deepcopy(norm).double()).float()  # rounded once
-            if isinstance(norm, nn.BatchNorm2d)
-            else conv
-            for conv, norm in zip(cnn.conv_layers, cnn.norm_layers, strict=True)
-        ]
-        pools = [_relu_and_pool(conv) for conv in self.convs]
-        shortcuts = [conv.shortcut for conv in self.convs]
-        return _assemble(convs, [nn.Identity()] * len(convs), pools, shortcuts, cnn.squeeze, [*cnn.fc_layers]).eval()
-
-
-def _assemble(
-    convs: "list[Any]",
-    norms: "list[Any]",
-    pools: "list[nn.Module]",
-    shortcuts: list[int],
-    squeeze: "nn.Module",
-    dense: "list[Any]",
-) -> "nn.Module":
-    """A module of layers: of each stage its convolution, batch norm (or identity), ReLU with pooling, shortcut."""
-    from torch import Tensor, nn  # noqa: PLC0415  prediction does without torch
-
-    class Module(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv_layers, self.norm_layers = nn.ModuleList(convs), nn.ModuleList(norms)
-            self.pools, self.squeeze, self.fc_layers = nn.ModuleList(pools), squeeze, nn.ModuleList(dense)
-
-        def forward(self, tiles: Tensor) -> Tensor:
-            return self.classified(self.features(tiles))
-
-        def features(self, pictures: Tensor) -> Tensor:
-            outputs = [pictures]
-            for conv, norm, pool, back in zip(self.conv_layers, self.norm_layers, self.pools, shortcuts, strict=True):
-                features = pool(norm(conv(outputs[-1])))  # (n, filters, h / 2, w / 2)
-                outputs.append(features + outputs[-back] if back else features)
-            return outputs[-1]
-
-        def classified(self, features: Tensor) -> Tensor:
-            features = self.squeeze(features)  # (n, d)
-            for layer in self.fc_layers[:-1]:
-                features = layer(features).relu()  # (n, hidden)
-            logits: Tensor = self.fc_layers[-1](features)  # (n, k)
-            return logits
-
-    return Module()
-
-
-def _pool_and_relu(conv: Conv) -> "nn.Module":
-    """ReLU and pooling for training; max-pooling comes first: the same numbers from a quarter of the work."""
-    from torch import nn  # noqa: PLC0415  prediction does without torch
-
-    relu = nn.ReLU() if conv.relu else nn.Identity()
-    if conv.pool == "max":
-        return nn.Sequential(nn.MaxPool2d(2), relu)
-    if conv.pool == "l2":
-        return nn.Sequential(relu, nn.LPPool2d(2, kernel_size=2, stride=2))
-    return relu
-
-
-def _relu_and_pool(conv: Conv) -> "nn.Module":
-    """ReLU and pooling for ONNX Runtime, which fuses a convolution with the ReLU after it."""
-    from torch import Tensor, autograd, nn  # noqa: PLC0415  prediction does without torch
-    from torch.nn import functional  # noqa: PLC0415
-
-    class L2Pool(autograd.Function):
-        """`nn.LPPool2d`, which torch exports as nine nodes, as the one node that it is."""
-
-        @staticmethod
-        def forward(_: Any, maps: Tensor) -> Tensor:  # noqa: ANN401  torch's context
-            return functional.lp_pool2d(maps, 2.0, kernel_size=2, stride=2)
-
-        @staticmethod
-        def symbolic(graph: Any, maps: Any) -> Any:  # noqa: ANN401  torch's graph
-            return graph.op("LpPool", maps, kernel_shape_i=[2, 2], strides_i=[2, 2], p_i=2)
-
-    class L2PoolModule(nn.Module):
-        def forward(self, maps: Tensor) -> Tensor:
-            pooled: Tensor = L2Pool.apply(maps)  # type: ignore[no-untyped-call]
-            return pooled
-
-    relu = nn.ReLU() if conv.relu else nn.Identity()
-    if conv.pool == "max":
-        return nn.Sequential(relu, nn.MaxPool2d(2))
-    if conv.pool == "l2":
-        return nn.Sequential(relu, L2PoolModule())
-    return relu
+        assert isinstance(module, CnnModule)
+        return exported_cnn(self, module)
 
 
 IHC_CLASSES = ("0", "1+", "2+", "3+")
