@@ -69,7 +69,9 @@ class TorchEngine:
         if not mixed_precision:
             torch.backends.cudnn.allow_tf32 = False
         module = module_of(card.cnn, weights).to(self._device)
-        self._cnn = cast("CnnModule", convert_conv2d_weight_memory_format(module, torch.channels_last))
+        cnn = convert_conv2d_weight_memory_format(module, torch.channels_last)
+        assert isinstance(cnn, CnnModule)
+        self._cnn = cnn
 
     @torch.inference_mode()
     def __call__(self, pixels: Rgb) -> NDArray[np.float32]:
