@@ -17,7 +17,7 @@ from he2her2.datasets import (
     read_tcga_brca,
     tcga_slide_name,
 )
-from he2her2.datasets.tcga_brca import _EXCLUSIONS
+from he2her2.datasets.tcga_brca import _Reason
 from he2her2.errors import ConfigError, ManifestError
 from he2her2.labels import Her2Status, IhcScore, IshCounts, IshResult, Policy
 from he2her2.manifest import read_manifest, require_usable
@@ -126,7 +126,7 @@ def test_what_cannot_be_decided_is_left_out_by_reason(clinical, fields, why):
     study = read_tcga_brca(clinical(fields))
 
     assert study.patients == ()
-    assert reason(study) == _EXCLUSIONS[why]
+    assert reason(study) == list(_Reason)[why]
     assert all(conflict.resolution == "left out" for conflict in study.conflicts)
 
 
@@ -167,7 +167,7 @@ def test_a_patient_of_several_rows_is_one_patient(tmp_path):
     study = read_tcga_brca(path)
 
     assert (study.n_patients, only(study).patient_id) == (2, "TCGA-A1-A0SB")
-    assert reason(study) == _EXCLUSIONS[1]
+    assert reason(study) == _Reason.ROWS_DISAGREE
     assert "line 4: IHC score 1+" in study.conflicts[0].found
 
 
@@ -222,8 +222,8 @@ def test_the_public_table_adds_up_to_935(public_table, command_line, tmp_path):
     lines = [line for line in told.splitlines() if line.startswith("  ")]
     numbers = [int(line.split()[0]) for line in lines]
     assert (numbers[0], lines[0]) == (935, "   935 patients in the table")
-    assert sum(numbers[: 1 + len(_EXCLUSIONS)]) == numbers[1 + len(_EXCLUSIONS)] == 907
-    assert numbers[2 + len(_EXCLUSIONS) :] == [744, 163]
+    assert sum(numbers[: 1 + len(_Reason)]) == numbers[1 + len(_Reason)] == 907
+    assert numbers[2 + len(_Reason) :] == [744, 163]
     with (tmp_path / "labels-conflicts.csv").open() as file:
         conflicts = list(csv.DictReader(file))
     assert f"conflicts and their resolution: {len(conflicts)}, in" in told

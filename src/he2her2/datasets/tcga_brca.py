@@ -1,12 +1,8 @@
 """TCGA-BRCA: its clinical table, whose HER2 fields contradict each other, and its slides, named by barcode.
 
-Fields, by their names in the BCR biotab files, at GDC, in cBioPortal's `brca_tcga`, at Xena and in tables made from
-them: HER2 status by IHC, HER2 IHC score, FISH status, HER2/CEP17 ratio, HER2 copy number, and perhaps a final or
-derived status. GDC's table of molecular tests has a row for each test. A patient may have several rows: those of its
-primary tumour (sample type 01) stand where there are any, and a blank field contradicts no other. Three traps, each met
-in the public table:
+A patient may have several rows: those of its primary tumour (sample type 01) stand where there are any, and a blank
+field contradicts no other. Two traps, each met in the public table:
 
-- `IHC_Score` (0 to 4) of cBioPortal is not HER2's; it is never read.
 - The copy number is per cell in some rows and the total over all counted cells in others (185 beside a ratio of 1.1):
   where it would mean more than 10 CEP17 signals per nucleus it is a total, and not used.
 - The status by IHC is sometimes the final one, FISH included (score 2+, "Positive", FISH positive).
@@ -22,13 +18,15 @@ How fields are reconciled, each use logged where fields contradict each other:
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from enum import StrEnum
 from pathlib import Path
 
-from he2her2.datasets.cohort_labels import COLUMN_REMEDY, CohortLabels, Conflict, LabelledPatient, exclusions_in_order
+from he2her2.datasets.cohort_labels import CohortLabels, Conflict, LabelledPatient, exclusions_in_order
 from he2her2.datasets.slide_files import SlideName
-from he2her2.errors import ManifestError, quoted
+from he2her2.datasets.tcga_fields import Her2Fields, bare_word, read_her2_fields
+from he2her2.errors import ManifestError
 from he2her2.labels import (
     Her2Status,
     IhcScore,
@@ -39,102 +37,35 @@ from he2her2.labels import (
     Policy,
     Stratum,
     apply_guideline,
-    parse_ihc,
 )
-from he2her2.manifest import (
-    BARCODE_DASH,
-    Table,
-    TableColumns,
-    TableRow,
-    bare_name,
-    is_blank,
-    match_columns,
-    read_table,
-    shown_columns,
-)
-from he2her2.units import parse_number
+from he2her2.manifest import read_table
 
-TCGA_COLUMNS: Mapping[str, Sequence[str]] = {
-    "patient": (
-        *("bcr_patient_barcode", "case_submitter_id", "cases.submitter_id", "submitter_id", "patient_id", "_patient"),
-        *("patient_identifier", "patient_barcode", "tcga_id", "sample_id", "bcr_sample_barcode", "sample", "case_id"),
-    ),
-    "sample": ("sample_id", "bcr_sample_barcode", "sample", "sample_barcode", "sample_identifier"),
-    "ihc": ("her2_ihc_score", "her2_immunohistochemistry_level_result"),
-    "ihc_status": ("ihc_her2", "her2_status_by_ihc", "lab_proc_her2_neu_immunohistochemistry_receptor_status"),
-    "fish": ("her2_fish_status", "lab_procedure_her2_neu_in_situ_hybrid_outcome_type"),
-    "ratio": ("her2_cent17_ratio", "her2_neu_chromosone_17_signal_ratio_value"),
-    "copies": ("her2_copy_number", "her2_neu_metastatic_breast_carcinoma_copy_analysis_input_total_number"),
-    "final": ("her2_final_status", "her2_final_status_nature2012", "her2_clinical", "her2_source"),
-}
 
-_TEST_COLUMNS: Mapping[str, Sequence[str]] = {
-    "patient": TCGA_COLUMNS["patient"],
-    "gene": ("molecular_tests.gene_symbol", "gene_symbol"),
-    "result": ("molecular_tests.test_result", "test_result"),
-    "test": ("molecular_tests.laboratory_test", "laboratory_test"),
-    "method": ("molecular_tests.molecular_analysis_method", "molecular_analysis_method"),
-    "score": ("molecular_tests.staining_intensity_value", "staining_intensity_value"),
-}
-"""Columns of GDC's table of molecular tests."""
+class _Reason(StrEnum):
+    """Reasons to leave a patient out, in the order of the rules."""
 
-_EXCLUSIONS = (
-    "no HER2 test",
-    "rows of the same patient that disagree",
-    "IHC score and IHC status contradict each other, and no ISH decides",
-    "ISH fields contradict each other, and IHC does not decide",
-    "IHC status and ISH contradict each other, and there is no IHC score",
-    "IHC equivocal (2+) without ISH",
-    "ISH group 2 to 4 with IHC 2+, and no recount on record",
-    "ISH without IHC, of a group that needs it",
-    "a conflict, and --strict was asked for",
-)
+    NO_TEST = "no HER2 test"
+    ROWS_DISAGREE = "rows of the same patient that disagree"
+    IHC_CONTRADICTS_ITSELF = "IHC score and IHC status contradict each other, and no ISH decides"
+    ISH_CONTRADICTS_ITSELF = "ISH fields contradict each other, and IHC does not decide"
+    IHC_STATUS_AGAINST_ISH = "IHC status and ISH contradict each other, and there is no IHC score"
+    NO_ISH = "IHC equivocal (2+) without ISH"
+    NO_RECOUNT = "ISH group 2 to 4 with IHC 2+, and no recount on record"
+    NO_IHC = "ISH without IHC, of a group that needs it"
+    STRICT = "a conflict, and --strict was asked for"
 
-_BARCODE = re.compile(  # of a patient; a sample has its type behind it
-    rf"TCGA{BARCODE_DASH}([A-Z0-9]{{2}}){BARCODE_DASH}([A-Z0-9]{{4}})(?:{BARCODE_DASH}(\d\d)|(?![A-Z0-9]))"
-)
+
 _PRIMARY = "01"
 _SLIDE = re.compile(r"(TCGA-[A-Z0-9]{2}-[A-Z0-9]{4})-(\d{2})[A-Z]-\d{2}-([A-Z]{2})[0-9A-Z]+", re.IGNORECASE)
 _STATEMENTS = ("score", "status", "fish", "ratio", "copies", "copies_text", "final")
 _WRONG_UNIT = "copies per cell"
 _MOST_CEP17 = 10.0  # signals of chromosome 17 per nucleus: far above polysomy
 _MOST_COPIES = 50.0  # per cell, where no ratio is given
-_NOT_DONE = {"indeterminate", "notevaluated", "notavailable", "unknown", "notperformed", "notapplicable"}
-_WORDS = {
-    "positive": IshResult.POSITIVE,
-    "negative": IshResult.NEGATIVE,
-    "equivocal": IshResult.EQUIVOCAL,
-    "her2pos": IshResult.POSITIVE,
-    "her2neg": IshResult.NEGATIVE,
-    "amplified": IshResult.POSITIVE,
-    "notamplified": IshResult.NEGATIVE,
-}
 _MEANS = {  # what a status by IHC stands for
     IshResult.NEGATIVE: IhcScore.ZERO,
     IshResult.EQUIVOCAL: IhcScore.TWO,
     IshResult.POSITIVE: IhcScore.THREE,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class _Fields:
-    """A row's HER2 fields; None is "not done" or "not reported"."""
-
-    patient_id: str
-    line: int
-    sample: str = ""
-    score: IhcScore | None = None
-    status: IshResult | None = None
-    fish: IshResult | None = None
-    ratio: float | None = None
-    copies: float | None = None
-    copies_text: str = ""
-    final: IshResult | None = None
-
-    @property
-    def nothing(self) -> bool:
-        """True if no test has a result."""
-        return all(value is None for value in (self.score, self.status, self.fish, self.ratio, self.copies))
 
 
 def read_tcga_brca(
@@ -157,18 +88,18 @@ def read_tcga_brca(
         ManifestError: The table cannot be read, or cells cannot be understood: all of them.
     """
     table = read_table(clinical)
-    found, fields = _read_fields(table, columns or {})
+    found, fields = read_her2_fields(table, columns or {})
     if found.problems:
         raise ManifestError([f"{clinical}: {problem}" for problem in found.problems])
     by_patient = defaultdict(list)
     for one in fields:
         by_patient[one.patient_id].append(one)
-    patients, conflicts, left_out = [], list[Conflict](), defaultdict(list)
+    patients, conflicts, left_out = [], list[Conflict](), defaultdict[str, list[str]](list)
     for patient_id, rows in by_patient.items():
         result, met = _reconcile(rows, policy)
-        if strict and not isinstance(result, str) and any(conflict.conflict != _WRONG_UNIT for conflict in met):
-            result = _EXCLUSIONS[-1]
-        if isinstance(result, str):
+        if strict and not isinstance(result, _Reason) and any(conflict.conflict != _WRONG_UNIT for conflict in met):
+            result = _Reason.STRICT
+        if isinstance(result, _Reason):
             left_out[result].append(patient_id)
             met = [replace(conflict, resolution="left out") for conflict in met]
         else:
@@ -178,7 +109,7 @@ def read_tcga_brca(
         "TCGA-BRCA",
         len(by_patient),
         tuple(patients),
-        exclusions_in_order(_EXCLUSIONS, left_out),
+        exclusions_in_order([reason.value for reason in _Reason], left_out),
         tuple(conflicts),
         found.notes,
     )
@@ -204,75 +135,15 @@ def tcga_slide_name(path: Path) -> SlideName | str:
     return SlideName(patient, "HE")
 
 
-def _read_fields(table: Table, given: Mapping[str, str | None]) -> tuple[TableColumns, list[_Fields]]:
-    """The HER2 fields of each row, whichever way the table is laid out."""
-    given = {"patient": _barcode_column(table), **given}
-    tests = match_columns(table, _TEST_COLUMNS, {"patient": given["patient"]}, ordered=True)
-    if {"patient", "gene", "result"} <= tests.names.keys():
-        return tests, [_fields_of_test(row, tests) for row in table.rows]
-    found = match_columns(table, TCGA_COLUMNS, given, required=("patient",), ordered=True, remedy=COLUMN_REMEDY)
-    if not set(TCGA_COLUMNS) - {"patient", "sample"} & found.names.keys():
-        has = shown_columns(table.columns)
-        raise ManifestError(
-            [f"{table.path}: has no column of HER2; name yours by --column ihc=NAME and so on; it has {has}"]
-        )
-    return found, [_fields(row, found) for row in table.rows]
-
-
-def _barcode_column(table: Table) -> str | None:
-    """The best column of patients whose cells are barcodes; a biotab file has `patient_id` of four letters, too."""
-    names = {bare_name(name): rank for rank, name in enumerate(TCGA_COLUMNS["patient"])}
-    columns = sorted((c for c in table.columns if bare_name(c) in names), key=lambda c: names[bare_name(c)])
-    for column in columns:
-        cells = [text for row in table.rows if not is_blank(text := row.text(column))]
-        if 2 * sum(_BARCODE.match(cell.upper()) is not None for cell in cells) > len(cells):
-            return column
-    return None
-
-
-def _fields_of_test(row: TableRow, columns: TableColumns) -> _Fields:
-    """Fields of a row of GDC's molecular tests; those of other genes have none."""
-    blank = _Fields(columns.value(row, "patient", _patient) or _no_patient(row, columns), row.line)
-    if columns.text(row, "gene").upper() not in ("ERBB2", "HER2", "HER2/NEU"):
-        return blank
-    method = f"{columns.text(row, 'test')} {columns.text(row, 'method')}".lower()
-    result = columns.value(row, "result", _word)
-    if re.search(r"\b[fcsd]?ish\b|in situ", method):
-        return replace(blank, fish=result)
-    if re.search(r"\bihc\b|immunohisto", method):
-        return replace(blank, status=result, score=columns.value(row, "score", _score))
-    columns.problems.append(f"line {row.line}: {quoted(method.strip())} is neither IHC nor ISH")
-    return blank
-
-
-def _fields(row: TableRow, columns: TableColumns) -> _Fields:
-    """A row's fields; those that cannot be understood become problems."""
-    copies_text = columns.text(row, "copies")
-    barcodes = (columns.text(row, name) for name in ("sample", "patient"))
-    found = (_BARCODE.match(text.upper()) for text in barcodes)
-    return _Fields(
-        patient_id=columns.value(row, "patient", _patient) or _no_patient(row, columns),
-        line=row.line,
-        sample=next((barcode[3] for barcode in found if barcode and barcode[3]), ""),
-        score=columns.value(row, "ihc", _score),
-        status=columns.value(row, "ihc_status", _word),
-        fish=columns.value(row, "fish", _word),
-        ratio=columns.value(row, "ratio", _number),
-        copies=_number_or_none(copies_text),
-        copies_text=copies_text,
-        final=columns.value(row, "final", _word),
-    )
-
-
-def _reconcile(rows: Sequence[_Fields], policy: Policy) -> tuple[LabelledPatient | str, list[Conflict]]:
+def _reconcile(rows: Sequence[Her2Fields], policy: Policy) -> tuple[LabelledPatient | _Reason, list[Conflict]]:
     """Label a patient by its rows, or give the reason to leave it out; and the conflicts that were met."""
     rows = [row for row in rows if row.sample == _PRIMARY] or rows
     first = _merged(rows)
     if first is None:
-        found = "; ".join(f"line {row.line}: {_in_words(row)}" for row in rows)
-        return _EXCLUSIONS[1], [Conflict(rows[0].line, rows[0].patient_id, "rows disagree", found, "left out")]
+        found = "; ".join(f"line {row.line}: {row!s}" for row in rows)
+        return _Reason.ROWS_DISAGREE, [Conflict(rows[0].line, rows[0].patient_id, "rows disagree", found, "left out")]
     if first.nothing:
-        return _EXCLUSIONS[0], []
+        return _Reason.NO_TEST, []
     ihc, ihc_conflicts = _ihc(first)
     ish, ish_conflicts = _ish(first)
     conflicts = [*ihc_conflicts, *ish_conflicts]
@@ -282,7 +153,7 @@ def _reconcile(rows: Sequence[_Fields], policy: Policy) -> tuple[LabelledPatient
     if decision.status == Her2Status.UNDETERMINED:
         return _why_open(ihc, ish, ihc_conflicts, ish_conflicts), conflicts
     if decision.conflict and first.score is None:
-        return _EXCLUSIONS[4], conflicts
+        return _Reason.IHC_STATUS_AGAINST_ISH, conflicts
     if first.final is not None and first.final.value != decision.status.value:
         conflicts.append(_conflict(first, "tests and the table's own status", f"{decision.status}: {decision.rule}"))
     score = first.score if ihc == first.score else None
@@ -293,7 +164,7 @@ def _reconcile(rows: Sequence[_Fields], policy: Policy) -> tuple[LabelledPatient
     return LabelledPatient(name, name, first.line, score, ish, decision.status, stratum, rule, site), conflicts
 
 
-def _merged(rows: Sequence[_Fields]) -> _Fields | None:
+def _merged(rows: Sequence[Her2Fields]) -> Her2Fields | None:
     """The fields of all rows of a patient, where a blank states nothing; None where two rows contradict each other."""
     merged = rows[0]
     for row in rows[1:]:
@@ -308,18 +179,18 @@ def _merged(rows: Sequence[_Fields]) -> _Fields | None:
 
 def _why_open(
     ihc: IhcScore | None, ish: Ish | None, ihc_conflicts: Sequence[Conflict], ish_conflicts: Sequence[Conflict]
-) -> str:
+) -> _Reason:
     """The reason why the tests leave the status open."""
     if ihc is None and ihc_conflicts:
-        return _EXCLUSIONS[2]
+        return _Reason.IHC_CONTRADICTS_ITSELF
     if ish is None and ish_conflicts:
-        return _EXCLUSIONS[3]
-    if ihc == IhcScore.TWO:
-        return _EXCLUSIONS[5 if ish is None or isinstance(ish, IshResult) else 6]
-    return _EXCLUSIONS[7]
+        return _Reason.ISH_CONTRADICTS_ITSELF
+    if ihc != IhcScore.TWO:
+        return _Reason.NO_IHC
+    return _Reason.NO_RECOUNT if isinstance(ish, IshCounts) else _Reason.NO_ISH
 
 
-def _ihc(fields: _Fields) -> tuple[IhcScore | None, list[Conflict]]:
+def _ihc(fields: Her2Fields) -> tuple[IhcScore | None, list[Conflict]]:
     """The IHC evidence, and the conflict of score and status."""
     score, status = fields.score, fields.status
     if score is None:
@@ -333,14 +204,14 @@ def _ihc(fields: _Fields) -> tuple[IhcScore | None, list[Conflict]]:
     return None, [_conflict(fields, "IHC score and IHC status", "neither is used")]
 
 
-def _ish(fields: _Fields) -> tuple[Ish | None, list[Conflict]]:
+def _ish(fields: Her2Fields) -> tuple[Ish | None, list[Conflict]]:
     """The ISH evidence, and the conflicts of counts and stated result."""
     conflicts = []
     copies = fields.copies
     if copies is not None and _is_total(copies, fields.ratio):
         conflicts.append(_conflict(fields, _WRONG_UNIT, "a total over all counted cells; not used"))
         copies = None
-    if "notamplified" in _bare(fields.copies_text) and fields.fish == IshResult.POSITIVE:
+    if "notamplified" in bare_word(fields.copies_text) and fields.fish == IshResult.POSITIVE:
         return None, [*conflicts, _conflict(fields, "FISH and copies", "neither is used")]
     if fields.ratio is not None and copies is not None:
         counts = IshCounts(fields.ratio, copies)
@@ -384,64 +255,5 @@ def _is_total(copies: float, ratio: float | None) -> bool:
     return copies > _MOST_COPIES if not ratio else copies / ratio > _MOST_CEP17
 
 
-def _conflict(fields: _Fields, kind: str, resolution: str) -> Conflict:
-    return Conflict(fields.line, fields.patient_id, kind, _in_words(fields), resolution)
-
-
-def _in_words(fields: _Fields) -> str:
-    """A row's fields in words."""
-
-    def parts() -> Iterator[str]:
-        yield f"IHC score {fields.score or '-'}"
-        yield f"IHC status {fields.status or '-'}"
-        yield f"FISH {fields.fish or '-'}"
-        yield f"ratio {'-' if fields.ratio is None else fields.ratio}"
-        yield f"copies {fields.copies_text or '-'}"
-        yield f"the table's own status {fields.final or '-'}"
-
-    return ", ".join(parts())
-
-
-def _patient(text: str) -> str:
-    found = _BARCODE.match(text.upper())
-    if found is None:
-        raise ValueError(f"{quoted(text)} is no TCGA barcode such as TCGA-A1-A0SK")
-    return f"TCGA-{found[1]}-{found[2]}"
-
-
-def _no_patient(row: TableRow, columns: TableColumns) -> str:
-    if not columns.text(row, "patient"):
-        columns.problems.append(f"line {row.line}: no patient")
-    return ""
-
-
-def _score(text: str) -> IhcScore | None:
-    return None if _bare(text) in _NOT_DONE else parse_ihc(text)
-
-
-def _word(text: str) -> IshResult | None:
-    word = _bare(text)
-    if word in _NOT_DONE:
-        return None
-    if word not in _WORDS:
-        raise ValueError(f"{quoted(text)} is none of Positive, Negative, Equivocal, Indeterminate")
-    return _WORDS[word]
-
-
-def _number(text: str) -> float | None:
-    if _bare(text) in _NOT_DONE:
-        return None
-    return parse_number(text)
-
-
-def _number_or_none(text: str) -> float | None:
-    """A copy number; the table also has "not amplified" and "<4.0", which are no counts."""
-    try:
-        return parse_number(text)
-    except ValueError:
-        return None
-
-
-def _bare(text: str) -> str:
-    """A word without blanks and punctuation; biotab writes "[Not Available]"."""
-    return re.sub(r"[^a-z0-9]", "", text.lower())
+def _conflict(fields: Her2Fields, kind: str, resolution: str) -> Conflict:
+    return Conflict(fields.line, fields.patient_id, kind, str(fields), resolution)
