@@ -1,8 +1,11 @@
 """Augmentation: pure functions of pixels and random numbers."""
 
+import io
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy.ndimage import gaussian_filter
 from skimage.color import hed2rgb, lab2rgb, rgb2hed, rgb2lab
 
@@ -17,13 +20,14 @@ from he2her2.training.augmentation import (
     _zoomed,
     augmented_channels,
 )
+from he2her2.training.compression import as_jpeg
 from he2her2.training.settings import Augmentation
 
 RNG = np.random.default_rng(0)
 PIXELS = torch.from_numpy(RNG.integers(0, 256, (16, 12, 12, 3), np.uint8))
-UNIFORM = torch.from_numpy(RNG.random((16, 27), np.float32))
+UNIFORM = torch.from_numpy(RNG.random((16, 30), np.float32))
 FULL = Augmentation(dihedral=True, brightness=0.1, contrast=0.2, stain=0.2)
-STRONG = Augmentation(dihedral=True, stain=0.6, stain_vectors=0.1, lab=1, grey=0.3, blur=1.6, zoom=0.1)
+STRONG = Augmentation(dihedral=True, stain=0.6, stain_vectors=0.1, lab=1, grey=0.3, blur=1.6, zoom=0.1, jpeg=0.5)
 
 
 @pytest.mark.parametrize("colour", ["rgb", "yuv", "yuv-uint8", "lightness", "lightness-uint8", "haematoxylin-dab"])
@@ -37,7 +41,7 @@ def test_nothing_asked_for_is_the_network_s_own_input(colour):
 @pytest.mark.parametrize("colour", ["rgb", "yuv", "yuv-uint8", "lightness", "lightness-uint8", "haematoxylin-dab"])
 def test_colours_that_do_not_vary_stay(colour):
     """The way through floats that colour augmentation takes gives the same channels where nothing changes."""
-    still = torch.full((16, 27), 0.5)
+    still = torch.full((16, 30), 0.5)
 
     found = augmented_channels(PIXELS, still, Augmentation(brightness=0.1, contrast=0.1, stain=0.1), colour)
 
@@ -58,7 +62,7 @@ def test_a_tile_does_not_depend_on_its_batch(settings):
 def test_the_eight_turns():
     """Every random number gives one of the eight flips and quarter turns, and each comes."""
     tile = PIXELS[:1]
-    uniform = torch.zeros(8, 27)
+    uniform = torch.zeros(8, 30)
     uniform[:, 0] = torch.arange(8) / 8
     eight = [tile[0].rot90(k, (0, 1)) for k in range(4)]
     eight += [turned.flip(1) for turned in eight]
@@ -72,7 +76,7 @@ def test_the_eight_turns():
 
 def test_crops_are_parts_of_their_tile():
     """Every crop is found in its tile, first and last places included."""
-    uniform = torch.zeros(3, 27)
+    uniform = torch.zeros(3, 30)
     uniform[1] = 0.9999
     uniform[2, 1] = 0.5  # to the right, not down
 
@@ -168,7 +172,7 @@ def test_zoom_is_about_the_middle():
 def test_a_share_of_tiles_is_grey():
     """About as many as asked for, and only those lose their colour."""
     tiles = PIXELS[:1].expand(400, -1, -1, -1)
-    uniform = torch.from_numpy(RNG.random((400, 27), np.float32))
+    uniform = torch.from_numpy(RNG.random((400, 30), np.float32))
 
     found = augmented_channels(tiles, uniform, Augmentation(grey=0.25), "rgb")
 
@@ -176,3 +180,52 @@ def test_a_share_of_tiles_is_grey():
     grey = spread.amax(dim=(1, 2)) < 1e-6
     assert 70 <= grey.sum() <= 130
     torch.testing.assert_close(found[~grey], prepare_on_device(tiles[~grey], "rgb"))
+
+
+def tissue(side):
+    """Smooth colours with some grain, as of a slide: (side, side, 3) uint8."""
+    rng = np.random.default_rng(3)
+    smooth = gaussian_filter(rng.normal(0, 1, (side, side, 3)), (3, 3, 0))
+    return np.clip(170 + 60 * smooth / smooth.std() + rng.normal(0, 6, smooth.shape), 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("quality", [10, 20, 50, 80, 95])
+@pytest.mark.parametrize("side", [64, 50])
+def test_compression_loses_what_libjpeg_loses(quality, side):
+    """The same pixels to a few grey levels (colour is enlarged by other weights), at any side."""
+    pixels = tissue(side)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=quality, subsampling="4:2:0")
+    expected = np.asarray(Image.open(file)).astype(float)
+
+    found = as_jpeg(torch.from_numpy(pixels)[None].float() / 255, torch.tensor([float(quality)]))[0].numpy() * 255
+
+    lost = np.abs(expected - pixels).mean()
+    assert np.abs(found - expected).mean() < 0.2 * lost + 0.6
+    grey = torch.from_numpy(pixels[..., :1].repeat(3, 2))
+    file = io.BytesIO()
+    Image.fromarray(grey[..., 0].numpy()).save(file, "JPEG", quality=quality)
+    found = as_jpeg(grey[None].float() / 255, torch.tensor([float(quality)]))[0, ..., 0].numpy() * 255
+    same = np.abs(found - np.asarray(Image.open(file))) <= 1.6  # a cosine halfway between two steps may go either way
+    assert same.mean() > 0.9
+
+
+def test_a_share_of_tiles_is_compressed():
+    """About as many as asked for, half of them in blocks twice as wide; the others stay."""
+    tiles = torch.from_numpy(tissue(64))[None].expand(200, -1, -1, -1)
+    uniform = torch.from_numpy(RNG.random((200, 30), np.float32))
+
+    found = augmented_channels(tiles, uniform, Augmentation(jpeg=0.4), "rgb")
+
+    same = (found - prepare_on_device(tiles, "rgb")).abs().amax(dim=(1, 2, 3)) < 1e-6
+    assert 50 <= (~same).sum() <= 110
+    kinds = torch.unique(uniform[~same, 29] < 0.5)
+    assert len(kinds) == 2
+
+
+def test_augmentation_is_of_single_precision_under_autocast():
+    """Colours are not rounded to the eight bits of bfloat16 before the network sees them."""
+    with torch.autocast("cpu", torch.bfloat16):
+        found = augmented_channels(PIXELS, UNIFORM, STRONG, "rgb")
+
+    torch.testing.assert_close(found, augmented_channels(PIXELS, UNIFORM, STRONG, "rgb"), rtol=0, atol=0)

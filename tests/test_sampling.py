@@ -111,4 +111,4 @@ def test_an_epoch_s_first_random_numbers_are_those_of_always():
 
     np.testing.assert_array_equal(np.concatenate([draw.index for draw in drawn]), order)
     np.testing.assert_array_equal(np.concatenate([draw.uniform[:, :8] for draw in drawn]), uniform)
-    assert all(draw.uniform.shape[1] == 27 for draw in drawn)
+    assert all(draw.uniform.shape[1] == 30 for draw in drawn)

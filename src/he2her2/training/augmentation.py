@@ -1,4 +1,4 @@
-"""Random augmentation of training tiles: flips, crops, colour, sharpness. Functions of pixels and random numbers."""
+"""Random augmentation of training tiles: turns, crops, colour, sharpness, compression; by pixels and random numbers."""
 
 from dataclasses import replace
 
@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from he2her2.models import RGB_FROM_HED, YUV_FROM_RGB, Colour
 from he2her2.models.torch_engine import haematoxylin_dab_on_device, prepare_on_device, yuv_uint8_on_device
+from he2her2.training.compression import as_jpeg
 from he2her2.training.settings import Augmentation
 
 _HED_FROM_RGB = np.linalg.inv(RGB_FROM_HED)
@@ -19,6 +20,8 @@ _TURN, _CROP_X, _CROP_Y, _BRIGHTNESS, _CONTRAST = range(5)
 _STAIN = slice(5, 8)
 _ZOOM, _BLURRED, _BLUR, _GREY = range(8, 12)
 _VECTORS, _LAB_MEAN, _LAB_SPREAD = slice(12, 21), slice(21, 24), slice(24, 27)
+_COMPRESSED, _QUALITY, _COARSE = range(27, 30)
+_QUALITIES = (20.0, 95.0)
 _LAB_SHIFT = (12.0, 9.0, 9.0)
 _LAB_SCALE = 0.25
 _BLUR_REACH = 3  # standard deviations
@@ -33,11 +36,11 @@ _WHITE = np.array([0.95047, 1.0, 1.08883])
 def augmented_channels(
     pixels: Tensor, uniform: Tensor, settings: Augmentation, colour: Colour, crop_px: int | None = None
 ) -> Tensor:
-    """Input of a network from tiles, each augmented by its own random numbers.
+    """Input of a network from tiles, each augmented by its own random numbers, in single precision whatever trains.
 
     Args:
         pixels: (n, s, s, 3) uint8.
-        uniform: (n, 27) random numbers in [0, 1), of `sampling.Draw`.
+        uniform: (n, 30) random numbers in [0, 1), of `sampling.Draw`.
         settings: Kinds and strengths of augmentation.
         colour: The network's channels.
         crop_px: Side of a random crop; none for the whole tile.
@@ -49,7 +52,12 @@ def augmented_channels(
     pixels = _turned(pixels, uniform) if settings.dihedral else pixels
     if settings == replace(_UNCHANGED, dihedral=settings.dihedral):
         return prepare_on_device(pixels, colour)
-    rgb = pixels.float() / 255  # (n, h, w, 3)
+    with torch.autocast(pixels.device.type, enabled=False):
+        return _augmented(pixels.float() / 255, uniform, settings, colour)
+
+
+def _augmented(rgb: Tensor, uniform: Tensor, settings: Augmentation, colour: Colour) -> Tensor:
+    """Channels of (n, h, w, 3) pixels in [0, 1] with sharpness, colour and compression changed: (n, c, h, w)."""
     if settings.zoom:
         rgb = _zoomed(rgb, (_signed(uniform[:, _ZOOM]) * settings.zoom).exp())
     if settings.stain or settings.stain_vectors:
@@ -63,6 +71,8 @@ def augmented_channels(
         rgb = torch.where(grey, rgb.mean(dim=3, keepdim=True).expand_as(rgb), rgb)
     if settings.blur:
         rgb = _blurred(rgb, uniform[:, _BLUR] * settings.blur * (uniform[:, _BLURRED] < 1 / 2), settings.blur)
+    if settings.jpeg:
+        rgb = _compressed(rgb, uniform, settings.jpeg)
     channels = _channels(rgb, colour)  # (n, c, h, w)
     shift = _signed(uniform[:, _BRIGHTNESS]) * settings.brightness
     scale = 1 + _signed(uniform[:, _CONTRAST]) * settings.contrast
@@ -115,6 +125,18 @@ def _blurred(rgb: Tensor, sigma: Tensor, largest: float) -> Tensor:
     planes = functional.conv2d(planes, kernel[:, None, None, :], groups=3 * n)
     planes = functional.conv2d(planes, kernel[:, None, :, None], groups=3 * n)
     return planes.view(n, 3, height, width).permute(0, 2, 3, 1)
+
+
+def _compressed(rgb: Tensor, uniform: Tensor, share: float) -> Tensor:
+    """Compress a share of (n, h, w, 3) tiles as JPEG, half of them at half the resolution, as of a coarser picture."""
+    low, high = _QUALITIES
+    quality = low + uniform[:, _QUALITY] * (high - low)
+    coarse = functional.interpolate(rgb.permute(0, 3, 1, 2), scale_factor=0.5, mode="area").permute(0, 2, 3, 1)
+    coarse = as_jpeg(coarse, quality).permute(0, 3, 1, 2)
+    coarse = functional.interpolate(coarse, size=rgb.shape[1:3], mode="bilinear").permute(0, 2, 3, 1)
+    is_coarse = uniform[:, _COARSE, None, None, None] < 1 / 2
+    found = torch.where(is_coarse, coarse, as_jpeg(rgb, quality))
+    return torch.where(uniform[:, _COMPRESSED, None, None, None] < share, found, rgb)
 
 
 def _recoloured(rgb: Tensor, shift: Tensor, scale: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ class Batch(NamedTuple):
     Attributes:
         pixels: (n, s, s, 3) uint8, at the network's side.
         labels: (n,) int64 class of each.
-        uniform: (n, 27) float32 random numbers in [0, 1) for augmentation.
+        uniform: (n, 30) float32 random numbers in [0, 1) for augmentation.
     """
 
     pixels: Tensor

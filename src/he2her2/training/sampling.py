@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import distributed
 from torch.utils.data import Sampler
 
-_N_UNIFORM, _N_COLOUR = 8, 19  # random numbers for each case, as `augmentation` needs them
+_N_UNIFORM, _N_COLOUR, _N_COMPRESSION = 8, 19, 3  # random numbers for each case, as `augmentation` needs them
 
 Order: TypeAlias = Callable[[np.random.Generator], NDArray[np.int64]]
 """Positions of an epoch's cases in the order in which they are seen; every epoch has the same number."""
@@ -25,7 +25,7 @@ class Draw:
 
     Attributes:
         index: (n,) positions of its cases.
-        uniform: (n, 27) random numbers in [0, 1) that augment each case.
+        uniform: (n, 30) random numbers in [0, 1) that augment each case.
     """
 
     index: NDArray[np.int64]
@@ -107,8 +107,11 @@ class EpochSampler(Sampler[Draw]):
         rng = np.random.default_rng((self._seed, self._epoch))
         index = self._order(rng)
         uniform = rng.random((len(index), _N_UNIFORM), np.float32)
-        more = np.random.default_rng((self._seed, self._epoch, 1)).random((len(index), _N_COLOUR), np.float32)
-        uniform = np.concatenate([uniform, more], axis=1)
+        later = [  # drawn apart, so that what was drawn before they were there stays the same
+            np.random.default_rng((self._seed, self._epoch, k)).random((len(index), n), np.float32)
+            for k, n in enumerate((_N_COLOUR, _N_COMPRESSION), start=1)
+        ]
+        uniform = np.concatenate([uniform, *later], axis=1)
         several = self._share and distributed.is_available() and distributed.is_initialized()
         world, rank = (distributed.get_world_size(), distributed.get_rank()) if several else (1, 0)
         for start in range(0, len(index), self._batch_size):

@@ -53,6 +53,7 @@ class Augmentation:
         grey: Share of tiles without any colour.
         blur: Half of the tiles are blurred by a Gaussian of up to this standard deviation, in px.
         zoom: Tiles are enlarged or reduced by a factor of up to exp(±this value).
+        jpeg: Share of tiles compressed as JPEG of a quality from 20 to 95, half of them at half the resolution.
     """
 
     dihedral: bool = False
@@ -64,6 +65,7 @@ class Augmentation:
     grey: Annotated[float, Ge(0), Le(0.5)] = 0.0
     blur: Annotated[float, Ge(0), Le(4)] = 0.0
     zoom: Annotated[float, Ge(0), Le(0.5)] = 0.0
+    jpeg: Annotated[float, Ge(0), Le(1)] = 0.0
 
 
 _MILD = Augmentation(dihedral=True, brightness=0.05, contrast=0.1, stain=0.1)
