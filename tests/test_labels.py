@@ -17,6 +17,7 @@ from he2her2.labels import (
     Policy,
     Stratum,
     apply_guideline,
+    doubt_about,
     parse_ihc,
     parse_ish,
     parse_status,
@@ -227,6 +228,98 @@ def test_other_text_is_no_ish(text):
     """A number without a name could be ratio or copies."""
     with pytest.raises(ValueError, match="ISH"):
         parse_ish(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        ("HER2-positive", POSITIVE),
+        ("pos", POSITIVE),
+        ("Negativ", NEGATIVE),
+        ("HER2: neg", NEGATIVE),
+        ("Equivocal", OPEN),
+    ],
+)
+def test_a_status_goes_by_its_usual_words(text, status):
+    """As laboratories write it."""
+    assert parse_status(text) is status
+
+
+@pytest.mark.parametrize(
+    ("text", "result"),
+    [
+        ("Amplified", IshResult.POSITIVE),
+        ("not amplified", IshResult.NEGATIVE),
+        ("non-amplified", IshResult.NEGATIVE),
+        ("HER2 unamplified", IshResult.NEGATIVE),
+        ("nicht amplifiziert", IshResult.NEGATIVE),
+        ("neg", IshResult.NEGATIVE),
+    ],
+)
+def test_ish_goes_by_its_usual_words(text, result):
+    """As laboratories write it."""
+    assert parse_ish(text) is result
+
+
+@pytest.mark.parametrize("text", ["-", "+", "weakly amplified", "HER2", "amplified?", "negative or positive"])
+def test_words_in_doubt_are_refused(text):
+    """Nothing is guessed."""
+    with pytest.raises(ValueError, match="ISH"):
+        parse_ish(text)
+    with pytest.raises(ValueError, match="no HER2 status"):
+        parse_status(text)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "copies", "cep17", "said"),
+    [
+        (5.2, 1.9, None, "0.37 CEP17 signals a cell, where tumours have 0.8 to 10; are ratio and copies swapped?"),
+        (1.1, 185.0, None, "are the copies a total of all counted cells?"),
+        (0.0, 4.2, None, "inf CEP17 signals"),
+        (1.4, 3.2, 1.5, "do not go with 1.5 CEP17 signals a cell: 3.2 / 1.5 is no 1.4"),
+        (1.4, 3.2, 2.3, ""),
+        (2.2, 2.4, None, ""),
+        (1.3, 6.4, None, ""),
+        (0.0, 0.0, None, ""),
+        (2.2, None, 1.0, ""),
+    ],
+)
+def test_counts_that_do_not_go_together_are_told(ratio, copies, cep17, said):
+    """HER2 copies by the ratio are CEP17 signals, of which a tumour's nuclei show 1 to 5."""
+    assert said in doubt_about(IshCounts(ratio, copies), cep17)
+    assert bool(said) == bool(doubt_about(IshCounts(ratio, copies), cep17))
+
+
+def test_a_table_with_ratio_and_copies_swapped_is_refused(tmp_path, command_line):
+    """A single doubtful line is named; where they are the rule the columns are not what they are called."""
+    rows = [(1.1, 2.1), (1.3, 2.9), (2.6, 5.0), (4.0, 7.9)]
+    table, out = tmp_path / "t.csv", tmp_path / "out.csv"
+
+    def label(pairs):
+        table.write_text("ihc,ratio,copies\n" + "".join(f"2+,{a},{b}\n" for a, b in pairs))
+        return command_line("labels", table, "--out", out)
+
+    code, _, err = label([(copies, ratio) for ratio, copies in rows])
+    assert code != 0
+    assert "ISH ratio and copies do not go together on 4 of 4 lines: check which is which (line 2: " in err
+    code, said, _ = label([*rows, (5.0, 2.0)])
+    assert code == 0
+    assert "CAUTION line 6: ratio 5.0 copies 2.0 are 0.4 CEP17 signals a cell" in said
+    doubts = [row["doubt"][:9] for row in csv.DictReader(out.read_text().splitlines())]
+    assert doubts == ["", "", "", "", "ratio 5.0"]
+    said = command_line("labels", "--ihc", "2+", "--ratio", 5.2, "--copies", 1.9)[1]
+    assert "CAUTION    ratio 5.2 copies 1.9 are 0.37 CEP17 signals a cell" in said
+
+
+def test_cep17_in_place_of_a_ratio(tmp_path, command_line):
+    """Copies by CEP17 are the ratio, so 4.5 copies with 1.5 are group 1, not an equivocal single-probe result."""
+    table, out = tmp_path / "t.csv", tmp_path / "out.csv"
+    table.write_text("ihc,HER2 copies,CEP17 signals per cell\n2+,4.5,1.5\n")
+
+    said = command_line("labels", table, "--out", out)[1]
+
+    assert "cep17 from 'CEP17 signals per cell'" in said
+    assert [row["ish_group"] for row in csv.DictReader(out.read_text().splitlines())] == ["1"]
 
 
 def test_the_two_types_do_not_mix():

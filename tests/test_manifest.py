@@ -146,7 +146,7 @@ def test_every_problem_is_told_at_once_in_the_order_of_lines(cohort):
     path = cohort(
         "a,a.svs,p1,HE,9,,,x,train,,",
         "b,gone.svs,p2,HE,3+,,positive,x,train,-1,mask.png",
-        "c,c.svs,p1,PAS,0,maybe,neg,y,validation,,",
+        "c,c.svs,p1,PAS,0,maybe,weak,y,validation,,",
         "b,b.svs,p3,HE,0,,,y,val,,",
         "d,d.svs,p3,HE,0,,,y,train,,",
         ",d.svs,,HE,0,,,y,train,x,",
@@ -165,7 +165,7 @@ def test_every_problem_is_told_at_once_in_the_order_of_lines(cohort):
         f"line 3: annotations: {path.parent / 'mask.png'} is missing",
         "line 4: stain: 'PAS' is no stain: use HE or IHC",
         "line 4: ish: 'maybe' is no ISH result: use positive, negative, equivocal, or counts: ratio 2.3 copies 4.5",
-        "line 4: her2_status: 'neg' is no HER2 status: use one of negative, positive, undetermined",
+        "line 4: her2_status: 'weak' is no HER2 status: use one of negative, positive, undetermined",
         "line 4: split: 'validation' is no split: use train, val, test, or leave it empty",
         "lines 5, 6: patient 'p3' is in val and train; choose one split",
         "line 7: no slide_id, patient_id",

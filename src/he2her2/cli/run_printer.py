@@ -77,7 +77,7 @@ class RunPrinter:
         before = f" ({self._n_failed_before} of them before)" if self._n_failed_before else ""
         say(f"{len(self.done)} slides done{kept}, {len(self.failures)} failed{before}; tables in {self.run.folder}")
         if self._n_unchecked:
-            say(f"  domain   {self._n_unchecked} slides {DOMAIN_UNKNOWN}")
+            say(f"  domain   {DOMAIN_UNKNOWN}")
         if self._uses:
             say(f"  regions  {uses_in_words(self._uses, len(self.done))}")
         if self._times.tiles:

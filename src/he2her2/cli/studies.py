@@ -42,26 +42,29 @@ def labels(  # noqa: PLR0913  # a command's options
     ish_column: _TestColumn = None,
     ratio_column: _TestColumn = None,
     copies_column: _TestColumn = None,
+    cep17_column: _TestColumn = None,
     faint_column: _TestColumn = None,
     as_json: o.Json = False,
 ) -> None:
     """Derive HER2 status and stratum from IHC and ISH by ASCO/CAP 2018 (affirmed 2023), for one sample or a table."""
-    from he2her2.labels import Policy, apply_guideline
+    from he2her2.labels import IshCounts, Policy, apply_guideline, doubt_about
 
     rule = Policy(policy)
     if table is None:
         score, hybridisation = _tests(ihc, ish, ratio, copies)
         decision = apply_guideline(score, hybridisation, faint_staining=faint, recounted=recounted, policy=rule)
-        say(json.dumps(_as_json(decision), indent=2) if as_json else "\n".join(_in_words(decision)))
+        doubt = doubt_about(hybridisation) if isinstance(hybridisation, IshCounts) else ""
+        said = [*_in_words(decision), *([f"CAUTION    {doubt}"] if doubt else [])]
+        say(json.dumps(_as_json(decision) | {"doubt": doubt}, indent=2) if as_json else "\n".join(said))
         return
     from he2her2.manifest import TestColumns, label_tests, write_labelled_table
 
     if out is None:
         raise typer.BadParameter("give --out for the labelled table")
-    columns = TestColumns(ihc_column, ish_column, ratio_column, copies_column, faint_column)
+    columns = TestColumns(ihc_column, ish_column, ratio_column, copies_column, cep17_column, faint_column)
     labelled = label_tests(table, columns, policy=rule, recounted=recounted)
     write_labelled_table(labelled, out)
-    decisions = [decision for _, decision in labelled.rows]
+    decisions = [decision for _, decision, _ in labelled.rows]
     say("\n".join([*labelled.notes, *_counts(decisions), f"labelled table {out}"]))
 
 

@@ -28,6 +28,7 @@ from he2her2.datasets.slide_files import SlideName
 from he2her2.datasets.tcga_fields import Her2Fields, bare_word, read_her2_fields
 from he2her2.errors import ManifestError
 from he2her2.labels import (
+    CEP17_PER_CELL,
     Her2Status,
     IhcScore,
     Ish,
@@ -37,6 +38,7 @@ from he2her2.labels import (
     Policy,
     Stratum,
     apply_guideline,
+    doubt_about,
 )
 from he2her2.manifest import read_table
 
@@ -59,7 +61,6 @@ _PRIMARY = "01"
 _SLIDE = re.compile(r"(TCGA-[A-Z0-9]{2}-[A-Z0-9]{4})-(\d{2})[A-Z]-\d{2}-([A-Z]{2})[0-9A-Z]+", re.IGNORECASE)
 _STATEMENTS = ("score", "status", "fish", "ratio", "copies", "copies_text", "final")
 _WRONG_UNIT = "copies per cell"
-_MOST_CEP17 = 10.0  # signals of chromosome 17 per nucleus: far above polysomy
 _MOST_COPIES = 50.0  # per cell, where no ratio is given
 _MEANS = {  # what a status by IHC stands for
     IshResult.NEGATIVE: IhcScore.ZERO,
@@ -215,6 +216,9 @@ def _ish(fields: Her2Fields) -> tuple[Ish | None, list[Conflict]]:
         return None, [*conflicts, _conflict(fields, "FISH and copies", "neither is used")]
     if fields.ratio is not None and copies is not None:
         counts = IshCounts(fields.ratio, copies)
+        if doubt := doubt_about(counts):
+            conflicts.append(_conflict(fields, "ratio and copies", f"{doubt}; neither is used"))
+            return fields.fish, conflicts
         if fields.fish is not None and fields.fish not in _agrees_with(counts):
             group = f"group {counts.possible_groups[0].value} of ASCO/CAP 2018 by the counts"
             conflicts.append(_conflict(fields, "FISH and counts", group))
@@ -224,9 +228,8 @@ def _ish(fields: Her2Fields) -> tuple[Ish | None, list[Conflict]]:
         if partial is not None and fields.fish not in _agrees_with(partial):
             return None, [*conflicts, _conflict(fields, "FISH and ratio", "neither is used")]
         return fields.fish, conflicts
-    if fields.ratio is not None or copies is not None:
-        return IshCounts(fields.ratio, copies), conflicts
-    return None, conflicts
+    only = fields.ratio is not None or copies is not None
+    return IshCounts(fields.ratio, copies) if only else None, conflicts
 
 
 def _agrees_with(counts: IshCounts) -> set[IshResult]:
@@ -252,7 +255,7 @@ def _is_total(copies: float, ratio: float | None) -> bool:
         >>> _is_total(185, 1.1), _is_total(21, 10.3), _is_total(6.4, 1.3), _is_total(114, None)
         (True, False, False, True)
     """
-    return copies > _MOST_COPIES if not ratio else copies / ratio > _MOST_CEP17
+    return copies > _MOST_COPIES if not ratio else copies / ratio > CEP17_PER_CELL[1]
 
 
 def _conflict(fields: Her2Fields, kind: str, resolution: str) -> Conflict:

@@ -1,10 +1,20 @@
 """Labels of HER2: IHC scores, ISH results, and the status that the guideline derives from them."""
 
 from he2her2.labels.guideline import GuidelineResult, Stratum, apply_guideline, stratum_of
-from he2her2.labels.ish import Ish, IshCounts, IshGroup, IshResult, parse_ish
+from he2her2.labels.ish import (
+    CEP17_PER_CELL,
+    Ish,
+    IshCounts,
+    IshGroup,
+    IshResult,
+    counts_of,
+    doubt_about,
+    parse_ish,
+)
 from he2her2.labels.scores import Her2Status, IhcScore, Policy, parse_ihc, parse_status
 
 __all__ = [
+    "CEP17_PER_CELL",
     "GuidelineResult",
     "Her2Status",
     "IhcScore",
@@ -15,6 +25,8 @@ __all__ = [
     "Policy",
     "Stratum",
     "apply_guideline",
+    "counts_of",
+    "doubt_about",
     "parse_ihc",
     "parse_ish",
     "parse_status",

@@ -7,6 +7,7 @@ from enum import IntEnum, StrEnum
 from typing import TypeAlias
 
 from he2her2.errors import quoted
+from he2her2.labels.scores import NEGATIVE_WORD, POSITIVE_WORD
 from he2her2.units import parse_number
 
 
@@ -74,12 +75,60 @@ class IshCounts:
 
 Ish: TypeAlias = IshResult | IshCounts
 
+CEP17_PER_CELL = (0.8, 10.0)
+"""Signals of chromosome 17 per nucleus that tumours have on cut sections: in TCGA-BRCA 1.0 to 5.0."""
+
 _MOST = 1000
+_SAME_RATIO = 0.15  # share by which a ratio may differ from copies by CEP17, all three being rounded
 _AMPLIFIED_RATIO = 2.0
 _RAISED_COPIES = 4.0
 _POSITIVE_COPIES = 6.0
+_WORDS = re.compile(
+    rf"(?P<positive>{POSITIVE_WORD}|(?:her2[\s-]*)?amplified|amplifiziert|amplifi[ée])|"
+    rf"(?P<negative>{NEGATIVE_WORD}|(?:her2[\s-]*)?(?:not?|non|un)[\s-]*amplified|no amplification|"
+    r"nicht[\s-]*amplifiziert|non[\s-]*amplifi[ée])|(?P<equivocal>equivocal)"
+)
 _NUMBER = r"\s*[:=]?\s*([0-9](?:,(?=[0-9])|[0-9.e+-])*)"
 _COUNTS = re.compile(rf"(?:ratio{_NUMBER})?[\s,;]*(?:copies{_NUMBER})?")
+
+
+def counts_of(ratio: float | None, copies: float | None, cep17: float | None = None) -> IshCounts:
+    """The counts of a report; where it gives no ratio, that of HER2 copies to CEP17 signals per cell.
+
+    Raises:
+        ValueError: Neither ratio nor copies are given, or one is no number from 0 to 1000.
+
+    Example:
+        >>> counts_of(None, 4.5, 1.5)
+        IshCounts(ratio=3.0, copies=4.5)
+    """
+    if ratio is None and copies is not None and cep17:
+        ratio = round(copies / cep17, 6)
+    return IshCounts(ratio, copies)
+
+
+def doubt_about(counts: IshCounts, cep17: float | None = None) -> str:
+    """Reason to doubt that counts are what they are called; empty where they go together.
+
+    Args:
+        counts: HER2/CEP17 ratio and HER2 copies per cell.
+        cep17: CEP17 signals per cell, where they are reported.
+
+    Example:
+        >>> doubt_about(IshCounts(1.9, 5.2)), doubt_about(IshCounts(5.2, 1.9))[:46]
+        ('', 'ratio 5.2 copies 1.9 are 0.37 CEP17 signals a ')
+    """
+    ratio, copies = counts.ratio, counts.copies
+    if ratio is None or copies is None or not (ratio or copies):
+        return ""
+    least, most = CEP17_PER_CELL
+    signals = copies / ratio if ratio else math.inf
+    if cep17 is not None and abs(ratio * cep17 - copies) > _SAME_RATIO * max(ratio * cep17, copies):
+        return f"{counts} do not go with {cep17:g} CEP17 signals a cell: {copies:g} / {cep17:g} is no {ratio:g}"
+    if least <= signals <= most:
+        return ""
+    asked = "are ratio and copies swapped" if signals < least else "are the copies a total of all counted cells"
+    return f"{counts} are {signals:.2g} CEP17 signals a cell, where tumours have {least:g} to {most:g}; {asked}?"
 
 
 class IshGroup(IntEnum):
@@ -122,14 +171,14 @@ def parse_ish(text: str) -> Ish:
         ValueError: It states none.
 
     Example:
-        >>> parse_ish("Positive")
-        <IshResult.POSITIVE: 'positive'>
+        >>> parse_ish("Positive"), parse_ish("not amplified")
+        (<IshResult.POSITIVE: 'positive'>, <IshResult.NEGATIVE: 'negative'>)
         >>> parse_ish("ratio 2.3 copies 4.5")
         IshCounts(ratio=2.3, copies=4.5)
     """
     word = text.strip().lower()
-    if word in tuple(IshResult):
-        return IshResult(word)
+    if stated := _WORDS.fullmatch(word):
+        return IshResult(str(stated.lastgroup))
     counts = _COUNTS.fullmatch(word)
     try:
         if counts and any(counts.groups()):

@@ -7,6 +7,14 @@ from he2her2.errors import quoted
 
 _SCORE = re.compile(r"(?:HER2|IHC|[\s:])*([0-3])(?:[.,]0+)?\s*\+?")
 
+POSITIVE_WORD, NEGATIVE_WORD = r"pos(?:itiv[eoa]?|itif)?", r"neg(?:ativ[eoa]?|atif)?"
+"""Regular expressions of what clinical tables write, in several languages."""
+
+_STATUS = re.compile(
+    rf"(?:her-?2)?[\s:_-]*(?:(?P<positive>{POSITIVE_WORD})|(?P<negative>{NEGATIVE_WORD})|"
+    "(?P<undetermined>undetermined|indeterminate|equivocal))"
+)
+
 
 class IhcScore(StrEnum):
     """HER2 immunohistochemistry score (ASCO/CAP 2018)."""
@@ -60,11 +68,10 @@ def parse_status(text: str) -> Her2Status:
         ValueError: It names none.
 
     Example:
-        >>> parse_status("Positive")
-        <Her2Status.POSITIVE: 'positive'>
+        >>> parse_status("Positive"), parse_status("HER2-neg")
+        (<Her2Status.POSITIVE: 'positive'>, <Her2Status.NEGATIVE: 'negative'>)
     """
-    try:
-        return Her2Status(text.strip().lower())
-    except ValueError:
-        names = ", ".join(Her2Status)
-        raise ValueError(f"{quoted(text.strip())} is no HER2 status: use one of {names}") from None
+    found = _STATUS.fullmatch(text.strip().lower())
+    if found is None:
+        raise ValueError(f"{quoted(text.strip())} is no HER2 status: use one of {', '.join(Her2Status)}")
+    return Her2Status(str(found.lastgroup))

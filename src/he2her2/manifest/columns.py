@@ -35,6 +35,12 @@ TEST_SYNONYMS: Mapping[str, tuple[str, ...]] = {
 }
 """Usual names of the columns of HER2 tests, ours first."""
 
+CEP17_SYNONYMS = (
+    *("cep17", "cep17_copies", "cep17_signals", "cep17_per_cell", "cep17_signals_per_cell", "cep17_copies_per_cell"),
+    *("cep17_copy_number", "mean_cep17", "average_cep17", "average_cep17_copy_number", "cen17", "cent17"),
+)
+"""Usual names of the column of CEP17 signals per cell, which ratio and copies must fit."""
+
 _SHORTEST = 5  # letters of a name that may be a misspelling
 _SHOWN = 12
 

@@ -7,17 +7,18 @@ from typing import TypeVar
 
 from he2her2.errors import ManifestError, quoted
 from he2her2.files import write_csv
-from he2her2.labels import GuidelineResult, IshCounts, Policy, apply_guideline, parse_ihc, parse_ish
-from he2her2.manifest.columns import TEST_SYNONYMS, match_columns, shown_columns
+from he2her2.labels import GuidelineResult, Policy, apply_guideline, counts_of, parse_ihc, parse_ish
+from he2her2.manifest.columns import CEP17_SYNONYMS, TEST_SYNONYMS, match_columns, shown_columns
+from he2her2.manifest.count_doubts import CountDoubts
 from he2her2.manifest.csv_tables import TableRow, is_blank, read_table
 from he2her2.units import parse_number
 
-_ADDED = ("ish_group", "her2_status", "stratum", "rule", "source", "stratum_source", "conflict")
+_ADDED = ("ish_group", "her2_status", "stratum", "rule", "source", "stratum_source", "conflict", "doubt")
 """Columns that a labelled table gains; those of the same name are replaced."""
 
 _T = TypeVar("_T")
 _TRUTHS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
-_SYNONYMS = {**TEST_SYNONYMS, "faint_staining": ("faint_staining", "faint", "faint_stain")}
+_SYNONYMS = {**TEST_SYNONYMS, "cep17": CEP17_SYNONYMS, "faint_staining": ("faint_staining", "faint", "faint_stain")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class TestColumns:
         ish: ISH in words, or counts in words.
         ratio: HER2/CEP17 ratio.
         copies: HER2 copies per cell.
+        cep17: CEP17 signals per cell.
         faint_staining: Faint staining in an IHC 0 (yes or no).
     """
 
@@ -36,6 +38,7 @@ class TestColumns:
     ish: str | None = None
     ratio: str | None = None
     copies: str | None = None
+    cep17: str | None = None
     faint_staining: str | None = None
 
 
@@ -45,12 +48,12 @@ class LabelledTable:
 
     Attributes:
         columns: Its columns.
-        rows: Text and result of each row.
+        rows: Text and result of each row, and the doubt about its ISH counts.
         notes: Columns found under other names, columns about HER2 that are not read, lines that are no rows.
     """
 
     columns: tuple[str, ...]
-    rows: tuple[tuple[Mapping[str, str], GuidelineResult], ...]
+    rows: tuple[tuple[Mapping[str, str], GuidelineResult, str], ...]
     notes: tuple[str, ...] = ()
 
 
@@ -77,15 +80,16 @@ def label_tests(
         wanted, has = ", ".join(TEST_SYNONYMS), shown_columns(table.columns)
         raise ManifestError([f"{path}: has no column {wanted}; name yours by --ihc-column and so on; it has {has}"])
     problems = list(table.problems)
-    rows = []
+    rows, doubts = [], CountDoubts()
     for row in table.rows:
         try:
-            rows.append((row.cells, _label(row, found.names, policy, recounted=recounted)))
+            rows.append((row.cells, *_label(row, found.names, doubts, policy, recounted=recounted)))
         except ValueError as error:
             problems.append(f"line {row.line}: {error}")
+    problems += doubts.problems
     if problems:
         raise ManifestError([f"{path}: {problem}" for problem in problems])
-    return LabelledTable(table.columns, tuple(rows), found.notes)
+    return LabelledTable(table.columns, tuple(rows), (*found.notes, *doubts.notes))
 
 
 def write_labelled_table(table: LabelledTable, out: Path) -> None:
@@ -95,7 +99,7 @@ def write_labelled_table(table: LabelledTable, out: Path) -> None:
         OutputError: It cannot be written.
     """
     kept = [name for name in table.columns if name not in _ADDED]
-    rows = ((*(cells[name] for name in kept), *_cells(decision)) for cells, decision in table.rows)
+    rows = ((*(cells[name] for name in kept), *_cells(decision), doubt) for cells, decision, doubt in table.rows)
     write_csv(out, (*kept, *_ADDED), rows)
 
 
@@ -106,8 +110,10 @@ def _cells(decision: GuidelineResult) -> tuple[str, ...]:
     return group, *map(str, found), conflict
 
 
-def _label(row: TableRow, names: Mapping[str, str], policy: Policy, *, recounted: bool) -> GuidelineResult:
-    """Label a row; `ValueError` names every cell that cannot be understood."""
+def _label(
+    row: TableRow, names: Mapping[str, str], doubts: CountDoubts, policy: Policy, *, recounted: bool
+) -> tuple[GuidelineResult, str]:
+    """Label of a row, and the doubt about its counts; `ValueError` names every cell that cannot be understood."""
     problems: list[str] = []
 
     def value(name: str, parse: Callable[[str], _T]) -> _T | None:
@@ -123,12 +129,14 @@ def _label(row: TableRow, names: Mapping[str, str], policy: Policy, *, recounted
 
     ihc = value("ihc_score", parse_ihc)
     ish = value("ish", parse_ish)
-    ratio, copies = value("ratio", parse_number), value("copies", parse_number)
+    ratio, copies, cep17 = (value(name, parse_number) for name in ("ratio", "copies", "cep17"))
     faint = value("faint_staining", _truth)
     if problems:
         raise ValueError("; ".join(problems))
-    counts = IshCounts(ratio, copies) if ratio is not None or copies is not None else None
-    return apply_guideline(ihc, counts or ish, faint_staining=faint, recounted=recounted, policy=policy)
+    if ratio is not None or copies is not None:
+        ish = counts_of(ratio, copies, cep17)
+    decision = apply_guideline(ihc, ish, faint_staining=faint, recounted=recounted, policy=policy)
+    return decision, doubts.about(row.line, ish, cep17)
 
 
 def _truth(text: str) -> bool:

@@ -19,11 +19,13 @@ from he2her2.labels import (
     IshCounts,
     Policy,
     apply_guideline,
+    counts_of,
     parse_ihc,
     parse_ish,
     parse_status,
 )
-from he2her2.manifest.columns import TEST_SYNONYMS, bare_name, match_columns, shown_columns
+from he2her2.manifest.columns import CEP17_SYNONYMS, TEST_SYNONYMS, bare_name, match_columns, shown_columns
+from he2her2.manifest.count_doubts import CountDoubts
 from he2her2.manifest.csv_tables import Table, TableRow, is_blank, names_nothing, read_table, uncollected
 from he2her2.units import parse_number
 
@@ -55,6 +57,7 @@ _SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "annotations": ("annotations", "annotation", "annotation_file", "annotations_file", "annotation_path"),
     "her2_status": ("her2_status", "her2", "status_her2", "her2_result", "her2_final_status"),
     **TEST_SYNONYMS,
+    "cep17": CEP17_SYNONYMS,
 }
 _LABEL_SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "patient_id": (*_SYNONYMS["patient_id"], "case_id", "case", "submitter_id", "participant"),
@@ -178,7 +181,7 @@ def read_manifest(path: Path) -> Manifest:
     reader = _RowReader(table, columns.names, path.parent)
     with uncollected():
         rows = [found for row in table.rows if (found := reader.read(row)) is not None]
-    return Manifest(path, tuple(rows), (*table.problems, *reader.problems), columns.notes)
+    return Manifest(path, tuple(rows), (*table.problems, *reader.all_problems), (*columns.notes, *reader.doubts.notes))
 
 
 def read_labels(path: Path) -> Manifest:
@@ -207,7 +210,7 @@ def read_labels(path: Path) -> Manifest:
         parse = _one_or_zero
     reader = _RowReader(table, names, path.parent, parse)
     rows = [found for row in table.rows if (found := reader.read(row)) is not None]
-    return Manifest(path, tuple(rows), (*table.problems, *reader.problems), tuple(notes))
+    return Manifest(path, tuple(rows), (*table.problems, *reader.all_problems), (*notes, *reader.doubts.notes))
 
 
 def _one_or_zero(text: str) -> Her2Status:
@@ -276,6 +279,7 @@ class _RowReader:
 
     Attributes:
         problems: Cells that cannot be understood, a line each.
+        doubts: ISH counts that do not go together.
     """
 
     def __init__(
@@ -286,6 +290,7 @@ class _RowReader:
         status: Callable[[str], Her2Status] = parse_status,
     ) -> None:
         self.problems: list[str] = []
+        self.doubts = CountDoubts()
         self._folder = folder
         position = {column: i for i, column in enumerate(table.columns)}
         self._required = itemgetter(*(position[names[field]] for field in _REQUIRED))
@@ -302,12 +307,18 @@ class _RowReader:
             "annotations": lambda text: folder / text,
             "ratio": parse_number,
             "copies": parse_number,
+            "cep17": parse_number,
         }
         self._fields = tuple(
             _Field(field, names[field], position[names[field]], parse)
             for field, parse in parsers.items()
             if field in names
         )
+
+    @property
+    def all_problems(self) -> tuple[str, ...]:
+        """Problems of cells, and that of counts which are doubtful on most lines."""
+        return (*self.problems, *self.doubts.problems)
 
     def read(self, row: TableRow) -> SlideRow | None:
         """The slide of a row; None, and a problem, where it lacks a required cell."""
@@ -323,9 +334,12 @@ class _RowReader:
                     f"line {row.line}: slide_id: {quoted(slide_id)} cannot name a folder; leave out slashes"
                 )
         values = {field.name: value for field in self._fields if (value := self._value(field, row)) is not None}
+        cep17 = values.pop("cep17", None)
         if "ratio" in values or "copies" in values:
-            counts = self._counts(row.line, values.pop("ratio", None), values.pop("copies", None))
+            counts = self._counts(row.line, values.pop("ratio", None), values.pop("copies", None), cep17)
             values.setdefault("ish", counts)
+        if "ish" in values:
+            self.doubts.about(row.line, values["ish"], cep17)
         if not named:
             return None
         extra = {column: cells[i] for column, i in self._extra} if self._extra else _NO_EXTRA
@@ -356,10 +370,10 @@ class _RowReader:
             field.known[text] = value
         return value
 
-    def _counts(self, line: int, ratio: float | None, copies: float | None) -> IshCounts | None:
+    def _counts(self, line: int, ratio: float | None, copies: float | None, cep17: float | None) -> IshCounts | None:
         """ISH counts that stand in columns of their own."""
         try:
-            return IshCounts(ratio, copies)
+            return counts_of(ratio, copies, cep17)
         except ValueError as error:
             self.problems.append(f"line {line}: {error}")
             return None
