@@ -150,6 +150,23 @@ def hardly_used(house: House) -> list[str]:
     return sorted(f"{home}.{name}" for home, name in names if len(users[home, name]) <= 1)
 
 
+def offered_to_nobody(house: House, visitors: Iterable[Module]) -> list[str]:
+    """Names in a room's face that neither another room nor a visitor (a test, an experiment) imports from it."""
+    taken = {
+        (target, name)
+        for module in (*house.values(), *visitors)
+        for target, name in module.imports
+        if not f"{module.name}.".startswith(f"{target}.")
+    }
+    return sorted(
+        f"{room_}.{name}"
+        for room_, module in house.items()
+        if module.is_package and "." in room_
+        for name in module.face
+        if (room_, name) not in taken
+    )
+
+
 def _users(house: House) -> Mapping[tuple[str, str], set[str]]:
     """Modules that import a name, by the module that defines it and the name."""
     users: defaultdict[tuple[str, str], set[str]] = defaultdict(set)

@@ -14,6 +14,7 @@ from experiments.house import (
     Module,
     circles,
     defined_twice,
+    offered_to_nobody,
     read_house,
     room,
     slide_loops,
@@ -148,6 +149,14 @@ def test_rooms_are_entered_through_their_faces():
     assert not [finding for _, finding in entered_past_the_face(HOUSE)]
 
 
+def test_faces_offer_what_somebody_takes():
+    """A name in a room's `__all__` is imported by another room, a test, an experiment or a benchmark."""
+    places = (SOURCE.parents[1] / name for name in ("tests", "experiments", "benchmarks", "torture", "docs"))
+    visitors = [module for place in places for module in read_house(place).values()]
+
+    assert not offered_to_nobody(HOUSE, visitors)
+
+
 def test_a_name_has_one_home():
     """No function, class, constant or type alias is defined in two modules."""
     assert not defined_twice(HOUSE)
@@ -231,6 +240,18 @@ def test_inside_a_room_there_are_no_faces():
     assert entered_past_the_face(house) == [
         ("training.slides", "he2her2.training.core imports fit of he2her2.training.slides.fit")
     ]
+
+
+def test_an_offer_that_nobody_takes_is_seen():
+    """A room's own modules are no takers; a test is."""
+    face = "from he2her2.labels.scores import one, two\n__all__ = ['one', 'two']\n"
+    house = house_of(
+        labels__=face, labels__scores="def one(): ...\ndef two(): ...\n", cli="from he2her2.labels import two\n"
+    )
+    test = Module("tests.test_labels", is_package=False, text="from he2her2.labels import one\n")
+
+    assert offered_to_nobody(house, []) == ["he2her2.labels.one"]
+    assert not offered_to_nobody(house, [test])
 
 
 def test_two_homes_are_seen():

@@ -11,7 +11,7 @@ from scipy import stats
 
 from he2her2.statistics import Estimate, counts_interval, exact_binomial, kappa_interval
 from he2her2.statistics import metrics as m
-from he2her2.statistics.intervals import wilson
+from he2her2.statistics.intervals import wilson_limits
 from he2her2.statistics.tests import newcombe_paired
 
 Metric: TypeAlias = Callable[[m.BinaryCounts], float]
@@ -25,15 +25,17 @@ OF_COUNTS: tuple[Metric, ...] = (m.balanced_accuracy, m.f1, m.weighted_f1, m.wei
 def rates(_draws: int) -> Iterator[Row]:
     """Shares of n cases: exact sums, for a fine grid of truths."""
     for n in (8, 50):
-        for method in (exact_binomial, wilson):
-            limits = np.array([ends(method(k, n)) for k in range(n + 1)])
+        exact = [ends(exact_binomial(k, n)) for k in range(n + 1)]
+        score = [wilson_limits(k, n) for k in range(n + 1)]
+        for method, pairs in ((exact_binomial(1, 2).method, exact), ("Wilson", score)):
+            limits = np.array(pairs)
             found = []
             for truth in np.linspace(0.05, 0.95, 91):
                 inside = (limits[:, 0] <= truth) & (truth <= limits[:, 1])
                 found.append(stats.binom.pmf(np.arange(n + 1), n, truth)[inside].sum())
             width = float((limits[:, 1] - limits[:, 0]).mean())
             for which, share in (("mean", np.mean(found)), ("least", np.min(found))):
-                yield Row(Names("rate", method(1, 2).method, f"{n}", f"0.05 to 0.95, {which}"), float(share), width)
+                yield Row(Names("rate", method, f"{n}", f"0.05 to 0.95, {which}"), float(share), width)
 
 
 def cell_shares(prevalence: float, found: float, right: float) -> tuple[float, float, float, float]:

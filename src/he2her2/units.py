@@ -35,14 +35,14 @@ def parse_number(text: str) -> float:
     return float(bare.replace(",", "."))
 
 
-def is_close_mpp(mpp: float, wanted_mpp: float, tolerance: float = _MPP_TOLERANCE) -> bool:
+def is_close_mpp(mpp: float, wanted_mpp: float) -> bool:
     """Check if pixels of `mpp` can be used as pixels of `wanted_mpp` without resampling.
 
     Example:
         >>> is_close_mpp(0.23, 0.25), is_close_mpp(0.5, 0.25)
         (True, False)
     """
-    return abs(mpp - wanted_mpp) <= tolerance * wanted_mpp + 1e-9
+    return abs(mpp - wanted_mpp) <= _MPP_TOLERANCE * wanted_mpp + 1e-9
 
 
 def area_mm2(n_px: float, px_mpp: float) -> float:

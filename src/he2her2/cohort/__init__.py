@@ -1,42 +1,38 @@
 """Cohorts: the loop over slides, its workers and ledger, and the search for leaks."""
 
 from he2her2.cohort.annotations import annotation_lines
-from he2her2.cohort.claims import Claim, Claims, read_claims
+from he2her2.cohort.claims import Claims, read_claims
 from he2her2.cohort.crew import Crew, Report, SlideJob, ThisProcess
 from he2her2.cohort.dask_workers import DaskWorkers
 from he2her2.cohort.engine import SlideEngine, require_all
-from he2her2.cohort.feature_worker import FeatureFile, FeatureRegion, FeatureStore, FeatureWorker
+from he2her2.cohort.feature_worker import FeatureFile, FeatureStore, FeatureWorker
 from he2her2.cohort.ihc_worker import IhcWorker
 from he2her2.cohort.leaks import UNREAD, find_leaks, refuse_chosen_with, refuse_leaks
-from he2her2.cohort.ledger import Ledger, ResultStore
+from he2her2.cohort.ledger import Ledger
 from he2her2.cohort.likeness import ALIKE, THUMBNAIL_PX, alike_pairs, likeness, print_of
-from he2her2.cohort.local_workers import LocalWorkers, usable_cores, usual_number, visible_gpus
+from he2her2.cohort.local_workers import LocalWorkers, usable_cores, usual_number
 from he2her2.cohort.remote_slides import Staging, fetch_manifest, sweep_staged
 from he2her2.cohort.run_status import RunStatus, read_status
 from he2her2.cohort.slide_worker import SlideWork, SlideWorker
-from he2her2.cohort.sources import SlideSources, annotation_file, find_slides
+from he2her2.cohort.sources import SlideSources, find_slides
 from he2her2.cohort.supervisor import Limits, SlideOutcome, Supervisor
-from he2her2.cohort.tasks import RemoteFile, SlideTask, TaskOutcome, Worker
+from he2her2.cohort.tasks import SlideTask, Worker
 
 __all__ = [
     "ALIKE",
     "THUMBNAIL_PX",
     "UNREAD",
-    "Claim",
     "Claims",
     "Crew",
     "DaskWorkers",
     "FeatureFile",
-    "FeatureRegion",
     "FeatureStore",
     "FeatureWorker",
     "IhcWorker",
     "Ledger",
     "Limits",
     "LocalWorkers",
-    "RemoteFile",
     "Report",
-    "ResultStore",
     "RunStatus",
     "SlideEngine",
     "SlideJob",
@@ -47,11 +43,9 @@ __all__ = [
     "SlideWorker",
     "Staging",
     "Supervisor",
-    "TaskOutcome",
     "ThisProcess",
     "Worker",
     "alike_pairs",
-    "annotation_file",
     "annotation_lines",
     "fetch_manifest",
     "find_leaks",
@@ -66,5 +60,4 @@ __all__ = [
     "sweep_staged",
     "usable_cores",
     "usual_number",
-    "visible_gpus",
 ]

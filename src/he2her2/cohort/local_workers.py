@@ -32,7 +32,6 @@ _STARTS = 3
 _PROGRESS_S = 0.2
 _LEAVE_S = 1.0
 _WORKER_BYTES = 2e9  # of the largest slides
-_MOST_WORKERS = 256
 _NO_MEMORY = 77  # exit code
 _DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux
 

@@ -59,7 +59,6 @@ def match_slides(
     out: Path,
     *,
     split: Split | None = None,
-    mpp: float | None = None,
 ) -> SlideMatch:
     """Make a manifest of the slides whose names belong to labelled patients.
 
@@ -69,7 +68,6 @@ def match_slides(
         slide_name: Reads a file's name; a text is the reason to leave the file out.
         out: File of the manifest.
         split: Split of all rows.
-        mpp: µm per level-0 px of all slides, where their files do not state it.
 
     Raises:
         ManifestError: The folder is missing or holds no slides, two slides have one name, or nothing matches.
@@ -89,7 +87,7 @@ def match_slides(
             unlabelled.append(path)
         else:
             row = _row(patient, path.absolute(), name.stain)
-            rows.append(replace(row, line=len(rows) + 2, split=split, mpp=mpp))
+            rows.append(replace(row, line=len(rows) + 2, split=split))
     manifest = Manifest(out, tuple(rows))
     if not rows:
         raise ManifestError([f"none of the slides' names belongs to a labelled patient, such as {path}"])

@@ -1,10 +1,10 @@
 """Evaluation of a predict run against its labels: figures with intervals, decision rules, audits, page and tables."""
 
 from he2her2.evaluation.audits import redraw_blocks
-from he2her2.evaluation.cases import Cases, Joined, join
-from he2her2.evaluation.comparison import ComparisonQuestion, RunsCompared, compare_folders
+from he2her2.evaluation.cases import Cases, join
+from he2her2.evaluation.comparison import ComparisonQuestion, compare_folders
 from he2her2.evaluation.comparison_folder import COMPARISON_FILE, comparison_lines, write_comparison
-from he2her2.evaluation.evaluation import Evaluation, evaluate, store_rules
+from he2her2.evaluation.evaluation import evaluate, store_rules
 from he2her2.evaluation.folder import WrittenEvaluation, check_evaluation_folder, read_evaluation, write_evaluation
 from he2her2.evaluation.leakage import check_weights
 from he2her2.evaluation.paper_tables import (
@@ -19,7 +19,6 @@ from he2her2.evaluation.paper_tables import (
 from he2her2.evaluation.planning import Plan, needed, plan_lines, shown_by
 from he2her2.evaluation.question import Question
 from he2her2.evaluation.recalibration import (
-    SitePatients,
     patients_of_site,
     recalibrate_weights,
     recalibration_lines,
@@ -27,13 +26,12 @@ from he2her2.evaluation.recalibration import (
 )
 from he2her2.evaluation.report import evaluation_lines
 from he2her2.evaluation.score_tables import (
-    Predictions,
     ScoreReading,
     open_predictions,
     read_study_manifest,
 )
 from he2her2.evaluation.slide_properties import SlideProperties, slide_properties
-from he2her2.evaluation.summary import Summary, summarise
+from he2her2.evaluation.summary import summarise
 from he2her2.evaluation.thresholds import Budgets
 
 __all__ = [
@@ -43,20 +41,14 @@ __all__ = [
     "Budgets",
     "Cases",
     "ComparisonQuestion",
-    "Evaluation",
-    "Joined",
     "PaperAggregation",
     "PaperCohort",
     "PaperColumn",
     "PaperRow",
     "Plan",
-    "Predictions",
     "Question",
-    "RunsCompared",
     "ScoreReading",
-    "SitePatients",
     "SlideProperties",
-    "Summary",
     "WrittenEvaluation",
     "check_evaluation_folder",
     "check_weights",

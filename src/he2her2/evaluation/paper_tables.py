@@ -29,7 +29,6 @@ PaperColumn: TypeAlias = Literal["accuracy", "f1", "precision", "recall"]
 PaperCohort: TypeAlias = Literal["HER2SC", "BRCA"]
 PaperAggregation: TypeAlias = Literal["mlp", "median", "mean"]
 
-PAPER_COLUMNS: tuple[PaperColumn, ...] = ("accuracy", "f1", "precision", "recall")
 
 TABLE_1: NDArray[np.int64] = np.array([[490, 132, 2, 0], [176, 384, 64, 0], [45, 159, 419, 1], [0, 0, 1, 623]])
 """(4, 4) IHC scores of tiles, row = truth, column = decision (the paper prints the transpose)."""

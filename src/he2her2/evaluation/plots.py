@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _LIMITS = (-0.02, 1.02)
-_LIGHT = "#F7F7F7"
 _BINS = 20
 
 

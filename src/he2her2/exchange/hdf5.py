@@ -74,13 +74,13 @@ def read_dataset(file: h5py.File, name: str, *, columns: int | None = None) -> N
     return values
 
 
-def read_corners(file: h5py.File, name: str = "coords") -> NDArray[Any]:
-    """(n, 2) corners: the first two columns, int64 where they are whole numbers."""
-    values = read_dataset(file, name, columns=2)[:, :2]
+def read_corners(file: h5py.File) -> NDArray[Any]:
+    """(n, 2) corners: the first two columns of `coords`, int64 where they are whole numbers."""
+    values = read_dataset(file, "coords", columns=2)[:, :2]
     if values.dtype.kind == "f":
         return values
     if values.size and int(values.max()) > np.iinfo(np.int64).max:
-        raise ValueError(f"{name} lie on no slide")
+        raise ValueError("coords lie on no slide")
     return values.astype(np.int64)
 
 

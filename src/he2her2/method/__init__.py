@@ -3,7 +3,7 @@
 from he2her2.method.appearance import Appearance, tissue_appearance
 from he2her2.method.decision import Decision, decide_on
 from he2her2.method.ihc import IhcReading, read_ihc
-from he2her2.method.inference import Scored, encode, infer, pace
+from he2her2.method.inference import encode, infer, pace
 from he2her2.method.raster import native_mpp, thumbnail_on_raster, tile_side_mask
 from he2her2.method.segmentation import (
     MASKS,
@@ -24,7 +24,6 @@ __all__ = [
     "Decision",
     "Findings",
     "IhcReading",
-    "Scored",
     "Segmentation",
     "TissueRule",
     "cut_tumour",

@@ -32,12 +32,10 @@ from he2her2.models.encoders import (
 )
 from he2her2.models.engines import Engine, Untrained, load_engine, recoloured
 from he2her2.models.feature_encoders import (
-    ENCODERS,
     TILE_CNN,
     Encoder,
     export_lite0,
     load_encoder,
-    read_feature_card,
     texture_encoder,
 )
 from he2her2.models.joining import join_weights
@@ -60,7 +58,6 @@ __all__ = [
     "AGGREGATORS",
     "CARD_FILE",
     "CNNS",
-    "ENCODERS",
     "ENCODER_FOLDER",
     "POSITIVE_FROM",
     "RESEARCH_USE",
@@ -101,7 +98,6 @@ __all__ = [
     "load_tensors",
     "read_card",
     "read_domain",
-    "read_feature_card",
     "read_rules",
     "recoloured",
     "resize",

@@ -3,7 +3,6 @@
 from he2her2.preprocessing.adaptive import AdaptiveMap, adaptive_map
 from he2her2.preprocessing.annotations import (
     Annotation,
-    ClassUse,
     DrawnRegions,
     PaintedMask,
     Region,
@@ -24,10 +23,8 @@ from he2her2.preprocessing.quality import (
 from he2her2.preprocessing.shift_sheet import SHIFT_SHEET, Shift
 from he2her2.preprocessing.stain import (
     ColourChange,
-    Normalisation,
     normalisation_of,
     optical_density,
-    stain_amounts,
     stained_pixels,
 )
 from he2her2.preprocessing.tiling import CutTiles, TooFewTilesError, coverage, cut_tiles
@@ -38,11 +35,9 @@ __all__ = [
     "AdaptiveMap",
     "Annotation",
     "Blocks",
-    "ClassUse",
     "ColourChange",
     "CutTiles",
     "DrawnRegions",
-    "Normalisation",
     "PaintedMask",
     "Region",
     "Sharpness",
@@ -62,7 +57,6 @@ __all__ = [
     "share_blocks",
     "sharpness",
     "smear_mask",
-    "stain_amounts",
     "stained_pixels",
     "staining",
     "tissue_mask",

@@ -28,6 +28,7 @@ RUIFROK: NDArray[np.float64] = np.asarray(rgb_from_hed)
 LANDINI = np.array([[0.644, 0.717, 0.267], [0.093, 0.954, 0.283], [0.268, 0.570, 0.776]])
 """The same by Landini's "H&E 2" set."""
 
+_TABLE_SIDE = 33  # Pillow takes at most 65
 _DARKEST = 1.0  # of 255: a black pixel has a finite density
 _LEAST_DENSITY = 0.15  # of stained pixels, as a mean over the channels (Macenko et al., 2009)
 _ANGLE_PERCENTILES = 1, 99
@@ -91,19 +92,17 @@ def from_density(density: NDArray[np.floating]) -> Rgb:
     return eight_bits(255 * np.exp(-density))
 
 
-def stain_amounts(rgb: Rgb, vectors: NDArray[np.float64] = RUIFROK) -> NDArray[np.float32]:
-    """Amounts (..., 3) of the dyes with these (3, 3) densities; negative where a pixel has none of a dye's colour.
+def stain_amounts(rgb: Rgb) -> NDArray[np.float32]:
+    """Amounts (..., 3) of haematoxylin, eosin and DAB; negative where a pixel has none of a dye's colour.
 
-    With `RUIFROK` they are haematoxylin, eosin and DAB: scikit-image's `rgb2hed` before it cuts what is negative, and
-    in units of density.
+    They are those of scikit-image's `rgb2hed` before it cuts what is negative, in units of density.
 
     Example:
         >>> brown = from_density(0.8 * RUIFROK[2])
         >>> stain_amounts(brown).round(1).tolist()[2]
         0.800000011920929
     """
-    inverse = hed_from_rgb if vectors is RUIFROK else np.linalg.inv(vectors)
-    found: NDArray[np.float32] = optical_density(rgb) @ inverse.astype(np.float32)
+    found: NDArray[np.float32] = optical_density(rgb) @ hed_from_rgb.astype(np.float32)
     return found
 
 
@@ -219,17 +218,16 @@ def macenko_normalised(rgb: Rgb, source: StainPair, target: StainPair) -> Rgb:
     return from_density(amounts @ (scale[:, None] * target.vectors).astype(np.float32))
 
 
-def tabulated(change: ColourChange, side: int = 33) -> ColourChange:
+def tabulated(change: ColourChange) -> ColourChange:
     """The same change of colours, looked up in a table and interpolated: fast, and off by a level or two of 255.
 
     Args:
         change: Of each pixel by its own colour alone.
-        side: Of the table; at most 65.
     """
-    steps = np.rint(np.linspace(0, 255, side)).astype(np.uint8)
+    steps = np.rint(np.linspace(0, 255, _TABLE_SIDE)).astype(np.uint8)
     blue, green, red = np.meshgrid(steps, steps, steps, indexing="ij")
     colours = change(np.stack([red, green, blue], axis=-1).reshape(-1, 3))
-    table = ImageFilter.Color3DLUT(side, (colours / 255).ravel().tolist())
+    table = ImageFilter.Color3DLUT(_TABLE_SIDE, (colours / 255).ravel().tolist())
 
     def looked_up(rgb: Rgb) -> Rgb:
         if not rgb.size:

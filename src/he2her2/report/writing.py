@@ -13,7 +13,6 @@ from he2her2.report.case import Page, case_page, failed_page
 from he2her2.report.cohort import CASES_FOLDER, Row, cohort_page
 from he2her2.report.weights import FoundWeights
 from he2her2.results import Failure, RunFolder
-from he2her2.timing import Progress, silent
 
 INDEX = "index.html"
 
@@ -52,13 +51,12 @@ class PagesRequest:
     threads: int = 1
 
 
-def write_pages(asked: PagesRequest, out: Path, progress: Progress = silent) -> WrittenPages:
+def write_pages(asked: PagesRequest, out: Path) -> WrittenPages:
     """Write the pages of a run; those that are there already are replaced.
 
     Args:
         asked: The run, and what is shown of it.
         out: Folder to write.
-        progress: Called after each slide.
 
     Raises:
         EvaluationError: A slide that is asked for is not in the run, or the evaluation is of another run.
@@ -85,7 +83,7 @@ def write_pages(asked: PagesRequest, out: Path, progress: Progress = silent) -> 
         return Row.of(page, call)
 
     tasks = [SlideTask(name, Path(name)) for name in names if not asked.only or name in asked.only]
-    outcomes = SlideEngine(progress, asked.threads).run(tasks, write_case, stage="pages")
+    outcomes = SlideEngine(threads=asked.threads).run(tasks, write_case, stage="pages")
     rows = [
         Row(task.slide_id, "", "", None, found, None)
         if isinstance(found, Failure)

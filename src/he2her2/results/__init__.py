@@ -24,7 +24,7 @@ from he2her2.results.run import (
     plan_run,
     read_description,
 )
-from he2her2.results.run_tables import FAILURES_FILE, RunTables, read_planned, slides_with_result
+from he2her2.results.run_tables import FAILURES_FILE, read_planned, slides_with_result
 from he2her2.results.slide_folder import PREDICTION, SEGMENTATION, SlideFolders
 from he2her2.results.slide_result import (
     RESEARCH_USE_NOTICE,
@@ -65,7 +65,6 @@ __all__ = [
     "Run",
     "RunDescription",
     "RunFolder",
-    "RunTables",
     "ScoredTiles",
     "SlideFolders",
     "SlideInputs",

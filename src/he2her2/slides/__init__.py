@@ -1,15 +1,14 @@
 """Whole-slide images: list, open, inspect and read them, whichever library decodes them."""
 
-from he2her2.slides.deep_zoom import DeepZoom, ZoomLevel, ZoomTile, encoded_jpeg, hatched
+from he2her2.slides.deep_zoom import DeepZoom, encoded_jpeg, hatched
 from he2her2.slides.inspection import LevelReport, SlideReport, inspect_slide
 from he2her2.slides.listing import SLIDE_ENDINGS, slides_in
-from he2her2.slides.opening import Backend, open_slide
+from he2her2.slides.opening import open_slide
 from he2her2.slides.slide import Level, Slide, slide_id_of
 from he2her2.slides.stream import TileBatch, TileMapping, map_tiles, stream_tiles
 
 __all__ = [
     "SLIDE_ENDINGS",
-    "Backend",
     "DeepZoom",
     "Level",
     "LevelReport",
@@ -17,8 +16,6 @@ __all__ = [
     "SlideReport",
     "TileBatch",
     "TileMapping",
-    "ZoomLevel",
-    "ZoomTile",
     "encoded_jpeg",
     "hatched",
     "inspect_slide",

@@ -9,7 +9,7 @@ from he2her2.statistics.calibration import (
     recalibrate_site,
     reliability_curve,
 )
-from he2her2.statistics.calibration_slope import CalibrationLine, CurvePoint, calibration_line
+from he2her2.statistics.calibration_slope import CalibrationLine, calibration_line
 from he2her2.statistics.curves import Curve, precision_recall, roc_curve, saved_against_missed
 from he2her2.statistics.intervals import (
     LEVEL,
@@ -46,7 +46,7 @@ from he2her2.statistics.metrics import (
     weighted_recall,
 )
 from he2her2.statistics.missing import Bounds, Unpredicted, auc_bounds, rate_bounds
-from he2her2.statistics.net_benefit import DecisionCurve, NetBenefit, decision_curve
+from he2her2.statistics.net_benefit import DecisionCurve, decision_curve
 from he2her2.statistics.operating_point import (
     OperatingPointResult,
     choose_operating_point,
@@ -99,7 +99,6 @@ __all__ = [
     "Bounds",
     "CalibrationLine",
     "Curve",
-    "CurvePoint",
     "DecisionCurve",
     "Difference",
     "Estimate",
@@ -107,7 +106,6 @@ __all__ = [
     "Expected",
     "McNemar",
     "Needed",
-    "NetBenefit",
     "OperatingPointResult",
     "RankedScores",
     "ReliabilityBin",

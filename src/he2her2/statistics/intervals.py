@@ -116,16 +116,8 @@ def _clopper_pearson(k: float, n: float, level: float = LEVEL) -> tuple[float, f
     return low, high
 
 
-def wilson(k: float, n: float, *, name: str = "rate", level: float = LEVEL) -> Estimate:
-    """A share with its score interval (Wilson, 1927): shorter than the exact one, right on average only."""
-    if not 0 <= k <= n:
-        raise ValueError(f"{k} of {n} is no share")
-    low, high = wilson_limits(k, n, level)
-    return Estimate(name, k / n if n else math.nan, low, high, round(n), "Wilson", level)
-
-
 def wilson_limits(k: float, n: float, level: float = LEVEL) -> tuple[float, float]:
-    """The score interval of a share; [0, 1] without cases."""
+    """The score interval of a share (Wilson, 1927): right on average only; [0, 1] without cases."""
     if n == 0:
         return 0.0, 1.0
     z = float(norm.ppf(0.5 + level / 2))

@@ -12,7 +12,6 @@ from he2her2.training.settings import (
     Hardware,
     SlideTraining,
     TileTraining,
-    TumourTraining,
     load_training,
 )
 
@@ -24,7 +23,6 @@ __all__ = [
     "Hardware",
     "SlideTraining",
     "TileTraining",
-    "TumourTraining",
     "begin_run",
     "distinct_notices",
     "fingerprint",

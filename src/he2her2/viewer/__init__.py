@@ -7,6 +7,6 @@ licence; nothing is loaded from elsewhere.
 from he2her2.viewer.app import make_app
 from he2her2.viewer.catalogue import Catalogue, ViewedSlide, read_catalogue
 from he2her2.viewer.reviews import Reviews
-from he2her2.viewer.serving import Listener, listen, serve
+from he2her2.viewer.serving import listen, serve
 
-__all__ = ["Catalogue", "Listener", "Reviews", "ViewedSlide", "listen", "make_app", "read_catalogue", "serve"]
+__all__ = ["Catalogue", "Reviews", "ViewedSlide", "listen", "make_app", "read_catalogue", "serve"]

@@ -54,6 +54,7 @@ _TIMES = 5
 falsely in 2 to 4.3 % of simulated cohorts, in 2 to 4.7 % (experiments/results/shortcut_audit.md)."""
 
 _ALARM = 0.05
+_POWER = 0.8
 _MIN_PER_CLASS = 5
 _SMALL_AUC = 0.55
 _RIDGE = 1.0
@@ -295,14 +296,14 @@ def _gain_over(model: AucInfluence, own: AucInfluence, optimism: float) -> Estim
     return Estimate("AUC difference", value, low, high, len(model.truth), "paired DeLong")
 
 
-def _detectable_auc(n_positive: int, n_negative: int, alpha: float, power: float = 0.8) -> float:
+def _detectable_auc(n_positive: int, n_negative: int, alpha: float) -> float:
     """The AUC that a test with so many patients finds with 80 % power (Hanley & McNeil, Radiology 1982;143:29-36).
 
     Example:
         >>> round(_detectable_auc(50, 50, 0.05), 2)
         0.65
     """
-    z = float(norm.isf(alpha / 2) + norm.ppf(power))
+    z = float(norm.isf(alpha / 2) + norm.ppf(_POWER))
     grid = np.linspace(0.5, 1, 501)
     q1, q2 = grid / (2 - grid), 2 * grid**2 / (1 + grid)
     spread = grid * (1 - grid) + (n_positive - 1) * (q1 - grid**2) + (n_negative - 1) * (q2 - grid**2)
