@@ -131,6 +131,57 @@ def test_the_only_column_of_numbers_is_the_score(tmp_path):
     assert found.run.predictions["d"].probability == 0.3
 
 
+SIX = [(f"TCGA-A1-A00{k}-01Z-00-DX1", k % 2, p) for k, p in enumerate((0.1, 0.8, 0.3, 0.9, 0.6, 0.55))]
+OF_TOOLS = {  # headings, and a row of name, patient, truth, decision, and the probabilities of both classes
+    "CLAM": (",slide_id,Y,Y_hat,p_0,p_1", "7,{s},{y}.0,{call}.0,{q},{p}"),
+    "STAMP": ("PATIENT,HER2,pred,HER2_negative,HER2_positive,loss", "{s:.12},{word},{word},{q},{p},0.{y}7"),
+    "STAMP, classes 0 and 1": ("PATIENT,HER2,pred,HER2_0,HER2_1,loss", "{s:.12},{y},{call},{q},{p},1.{y}"),
+    "Campanella": ("file,target,prediction,probability", "{s},{y},{call},{p}"),
+    "HEROHE": ("caseID,soft prediction,hard prediction", "{s:.12},{p},{call}"),
+    "Slideflow": ("slide,y_true,y_pred0,y_pred1", "{s},{y},{q},{p}"),
+    "Slideflow, patients": ("patient,HER2-y_true,HER2-y_pred0,HER2-y_pred1", "{s:.12},{y},{q},{p}"),
+    "TIAToolbox": ("wsi_name,label,logit", "{s}.svs,{y},{logit}"),
+    "MONAI": ("image,class_0,class_1", "/data/{s}.svs,{q},{p}"),
+    "WSInfer": ("slide;prob_negative;prob_positive", "{s};{q};{p}"),
+    "per cent": ("Slide;HER2 score", "{s};{percent} %"),
+}
+
+
+def of_tool(tool):
+    """Its table of the six."""
+    heading, row = OF_TOOLS[tool]
+    rows = [
+        row.format(
+            s=s, y=y, p=p, q=1 - p, call=int(p > 0.5), word="pos" if p > 0.5 else "neg",
+            logit=np.log(p / (1 - p)), percent=f"{100 * p:.1f}".replace(".", ","),
+        )
+        for s, y, p in SIX
+    ]  # fmt: skip
+    return "\n".join([heading, *rows])
+
+
+@pytest.mark.parametrize("tool", OF_TOOLS)
+def test_outputs_of_other_tools_are_read_as_they_are(tmp_path, tool):
+    """The positive class is found among columns that a program names for itself, and its own decisions are kept."""
+    rows = [f"{s[:12]},{s},her2_{'pos' if y else 'neg'}" for s, y, _ in SIX]
+
+    found = opened(tmp_path, of_tool(tool), "\n".join(["case_id,slide_id,label", *rows]))
+
+    predicted = [found.run.predictions[s] for s, _, _ in SIX]
+    assert [one.probability for one in predicted] == pytest.approx([p for _, _, p in SIX])
+    assert [one.status == Her2Status.POSITIVE for one in predicted] == [p > 0.5 for _, _, p in SIX]
+
+
+def test_a_label_beside_scores_is_the_label(tmp_path):
+    """STAMP names the probability for the label; one table then serves as scores and labels."""
+    text = of_tool("STAMP, classes 0 and 1").replace("HER2_1", "HER2_positive")
+
+    path, manifest = tables(tmp_path, text, text)
+
+    assert [row.her2_status == Her2Status.POSITIVE for row in manifest.rows] == [y == 1 for _, y, _ in SIX]
+    assert open_predictions(path, manifest).level == "patient"
+
+
 def test_a_blank_score_is_a_failure_and_an_unknown_slide_is_named(tmp_path):
     """Neither is lost."""
     found = opened(tmp_path, "slide,score\na,\nb,0.5\nc,0.4\n")
@@ -149,6 +200,14 @@ def test_a_blank_score_is_a_failure_and_an_unknown_slide_is_named(tmp_path):
         ("slide,score\na,0.3\na,0.4\n", {}, r"slide 'a' has several scores \(lines 2 and 3\)"),
         ("slide,score\na,high\nb,0.4\n", {}, r"line 2: score: 'high' is no number"),
         ("slide,x,y\na,0.3,0.2\nb,0.4,0.1\n", {}, r"name it by --score-column; it has slide, x, y"),
+        (
+            "slide,p_0,p_1,p_2\n" + "".join(f"{c},0.{k}2,0.{k}1,0.{k}4\n" for k, c in enumerate("abcdef")),
+            {}, r"p_0, p_1, p_2 may be of 3 classes; add one column",
+        ),
+        (
+            "slide,prob_negative\n" + "".join(f"{c},0.{k}2\n" for k, c in enumerate("abcdef")),
+            {}, r"'prob_negative' is of the negative class by its name",
+        ),
         ("specimen,score\na,0.3\n", {}, r"no column of slides or patients; name it by --id-column"),
         ("slide,score,call\na,0.3,maybe\n", {}, r"'maybe' is no decision"),
         ("slide,score,threshold\na,0.3,0.5\nb,0.2,0.4\n", {}, r"holds 2 thresholds; pass --threshold"),

@@ -1,6 +1,7 @@
 """Scores of any tool: a table of slides or patients with a score each, read as if `predict` had written it."""
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -31,6 +32,7 @@ from he2her2.units import parse_number
 
 Scale: TypeAlias = Literal["auto", "probability", "percent", "logit", "any"]
 
+_LOGITS = ("logit", "logits")
 _SYNONYMS: Mapping[str, tuple[str, ...]] = {
     **ID_SYNONYMS,
     "score": (
@@ -46,16 +48,19 @@ _SYNONYMS: Mapping[str, tuple[str, ...]] = {
         ),
         *("positive_probability", "p_positive", "p_pos", "prob_pos", "her2_probability", "her2_prob", "her2_score"),
         *("prediction_score", "predicted_probability", "risk", "p_1", "prob_1", "probability_1", "her2_positive"),
-        *("her2_pos", "positive", "logit", "logits"),
+        *("her2_pos", "positive", "soft_prediction", "soft_pred", *_LOGITS),
     ),
     "call": (
         *("call", "called", "prediction", "predicted", "pred", "y_pred", "y_hat", "predicted_class", "predicted_label"),
-        *("predicted_status", "her2_call", "decision"),
+        *("predicted_status", "her2_call", "decision", "hard_prediction", "hard_pred"),
     ),
     "ihc": ("tile_score", "predicted_score", "predicted_ihc", "predicted_ihc_score", "ihc_predicted", "ihc_pred"),
     "threshold": ("threshold", "cutoff"),
 }
 """Usual headings. `status` is none of them: it may be the label."""
+
+_CLASS_HEADING = re.compile(r"(.*?)[\s_.-]*(\d|neg(?:ative)?|pos(?:itive)?)", re.IGNORECASE)
+"""Heading of the probability of one class, such as p_1 or HER2_negative."""
 
 _POSITIVE = frozenset({"positive", "pos", "1", "true", "yes", "her2positive", "her2pos", "her2"})
 _NEGATIVE = frozenset({"negative", "neg", "0", "false", "no", "her2negative", "her2neg"})
@@ -150,7 +155,7 @@ def _read_scores(path: Path, manifest: Manifest, reading: ScoreReading) -> Predi
             f"{path}: {names['score']!r} holds only 0 and 1, decisions rather than scores; name the scores by "
             f"--score-column; it has {shown_columns(table.columns)}"
         )
-    scale = _scale(path, names["score"], values, reading)
+    scale = _scale(path, names["score"], values, _stated_scale(rows.values(), names["score"], reading))
     cut, calls, decided = _decisions(path, {name: rows[name] for name in known}, values, names, reading, scale)
     share = _to_share(scale, values, cut)
     threshold = float(share(np.array(cut)))
@@ -183,25 +188,77 @@ def _columns(table: Table, reading: ScoreReading) -> dict[str, str]:
             f"{table.path}: has no column of slides or patients; name it by --id-column; it has "
             f"{shown_columns(table.columns)}"
         )
-    if "score" not in names:
-        taken = {column for field, column in names.items() if field != "call"}
-        numbers = [column for column in table.columns if column not in taken and _is_score(table, column)]
-        if len(numbers) != 1:
-            raise EvaluationError(
-                f"{table.path}: has no column of scores by a usual name; name it by --score-column; it has "
-                f"{shown_columns(table.columns)}"
-            )
-        names["score"] = numbers[0]
+    if reading.score_column is None:
+        names["score"] = _score_column(table, names)
     if names.get("call") == names["score"]:
         del names["call"]
     return names
+
+
+def _score_column(table: Table, names: Mapping[str, str]) -> str:
+    """Column of the score: one of a usual name, the positive one of two classes, or the only one of numbers.
+
+    Raises:
+        EvaluationError: There is none, or it is of one class among several, or of the negative one.
+    """
+    taken = {column for field, column in names.items() if field not in ("call", "score")}
+    numbers = [column for column in table.columns if column not in taken and _is_score(table, column)]
+    classes = _classes(numbers)
+    pairs = [group["1"] for group in classes if group.keys() == {"0", "1"} and _sum_to_one(table, group)]
+    score = names.get("score") or (pairs[0] if len(pairs) == 1 else None)
+    if score is None and len(numbers) == 1:
+        score = numbers[0]
+    several = next((group for group in classes if len(group) > 2 and score in (None, *group.values())), None)
+    if several is not None:
+        raise EvaluationError(
+            f"{table.path}: {', '.join(several.values())} may be of {len(several)} classes; add one column with the "
+            "probability of HER2-positive, or name one by --score-column"
+        )
+    if score is None:
+        raise EvaluationError(
+            f"{table.path}: has no column of scores by a usual name; name it by --score-column; it has "
+            f"{shown_columns(table.columns)}"
+        )
+    group = next((group for group in classes if score == group.get("0")), {})
+    if group and "1" not in group:
+        raise EvaluationError(
+            f"{table.path}: {score!r} is of the negative class by its name; add the probability of HER2-positive, or "
+            "name the scores by --score-column"
+        )
+    return group.get("1", score)
+
+
+def _classes(columns: Sequence[str]) -> list[dict[str, str]]:
+    """Columns that differ in the name of a class only, each set by class: 0 negative, 1 positive, or more."""
+    groups: dict[str, dict[str, str]] = {}
+    for column in columns:
+        if found := _CLASS_HEADING.fullmatch(column.strip()):
+            stem, named = found[1].casefold(), found[2].casefold()
+            groups.setdefault(stem, {})[{"n": "0", "p": "1"}.get(named[0], named)] = column
+    return list(groups.values())
+
+
+def _sum_to_one(table: Table, group: Mapping[str, str]) -> bool:
+    """True if the two columns of a group are a probability and what is left of 1, or of 100 %."""
+    rows = [[_number(row.text(column)) for column in group.values()] for row in table.rows]
+    sums = np.array([first + second for first, second in rows if first is not None and second is not None])
+    return any(np.allclose(sums, whole, rtol=0, atol=whole / 100) for whole in (1.0, 100.0))
+
+
+def _number(text: str) -> float | None:
+    """The number in a cell, with a sign of per cent or not; None where it is blank.
+
+    Raises:
+        ValueError: It holds something else.
+    """
+    return None if is_blank(text) else parse_number(text.removesuffix("%"))
 
 
 def _is_score(table: Table, column: str) -> bool:
     """True if a column holds numbers, and others than a few classes."""
     texts = {text for row in table.rows if not is_blank(text := row.text(column))}
     try:
-        return len({parse_number(text) for text in texts}) > min(4, len(table.rows) // 2)
+        return len({_number(text) for text in texts}) > min(4, len(table.rows) // 2)
     except ValueError:
         return False
 
@@ -227,29 +284,35 @@ def _score(path: Path, row: TableRow, column: str) -> float | None:
     Raises:
         EvaluationError: It is no number.
     """
-    text = row.text(column)
-    if is_blank(text):
-        return None
     try:
-        return parse_number(text)
+        return _number(row.text(column))
     except ValueError as error:
         raise EvaluationError(
             f"{path}, line {row.line}: {column}: {error}; name the scores by --score-column"
         ) from None
 
 
-def _scale(path: Path, column: str, values: NDArray[np.float64], reading: ScoreReading) -> Scale:
+def _stated_scale(rows: Iterable[TableRow], column: str, reading: ScoreReading) -> Scale:
+    """The scale that the user names, or that the column does: by signs of per cent, or a heading of logits."""
+    if reading.scale != "auto":
+        return reading.scale
+    if any(row.text(column).endswith("%") for row in rows):
+        return "percent"
+    return "logit" if bare_name(column) in _LOGITS else "auto"
+
+
+def _scale(path: Path, column: str, values: NDArray[np.float64], stated: Scale) -> Scale:
     """The scale of scores, checked.
 
     Raises:
         EvaluationError: They are not on the scale that was named, or on none that can be guessed.
     """
-    scale = "probability" if reading.scale == "auto" else reading.scale
+    scale: Scale = "probability" if stated == "auto" else stated
     highest = {"probability": 1.0, "percent": 100.0}.get(scale)
     if highest is None or ((values >= 0) & (values <= highest)).all():
         return scale
     span = f"{path}: the scores in {column!r} go from {values.min():g} to {values.max():g}"
-    if reading.scale == "auto":
+    if stated == "auto":
         raise EvaluationError(
             f"{span}, so they are no probabilities; pass --scale percent, logit, or any with --threshold"
         )
@@ -289,7 +352,7 @@ def _decisions(
 
 
 def _call(path: Path, row: TableRow, column: str) -> bool:
-    word = bare_name(row.text(column))
+    word = bare_name(row.text(column).removesuffix(".0"))
     if word in _POSITIVE | _NEGATIVE:
         return word in _POSITIVE
     raise EvaluationError(

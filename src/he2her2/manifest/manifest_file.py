@@ -60,6 +60,7 @@ _SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "cep17": CEP17_SYNONYMS,
 }
 _LABEL_SYNONYMS: Mapping[str, tuple[str, ...]] = {
+    "slide_id": (*_SYNONYMS["slide_id"], "wsi", "wsi_name", "image", "file", "filename"),
     "patient_id": (*_SYNONYMS["patient_id"], "case_id", "case", "submitter_id", "participant"),
     "her2_status": (*_SYNONYMS["her2_status"], "label", "her2_positive", "target", "ground_truth", "y_true", "truth"),
 }
@@ -194,7 +195,8 @@ def read_labels(path: Path) -> Manifest:
     """
     table = read_table(path)
     synonyms = {**_synonyms(table), **_LABEL_SYNONYMS}
-    columns = match_columns(table, synonyms, remedy="rename the column that is meant")
+    given = {"her2_status": _label_among_scores(table, synonyms["her2_status"])}
+    columns = match_columns(table, synonyms, given, remedy="rename the column that is meant")
     names, notes = dict(columns.names), list(columns.notes)
     named = [name for name in ("slide_id", "patient_id") if name in names]
     if not named:
@@ -211,6 +213,21 @@ def read_labels(path: Path) -> Manifest:
     reader = _RowReader(table, names, path.parent, parse)
     rows = [found for row in table.rows if (found := reader.read(row)) is not None]
     return Manifest(path, tuple(rows), (*table.problems, *reader.all_problems), (*notes, *reader.doubts.notes))
+
+
+def _label_among_scores(table: Table, synonyms: Sequence[str]) -> str | None:
+    """Column of the label where another of a usual name holds scores; None where there is no such other."""
+    usual = {bare_name(word) for word in synonyms}
+    named = [column for column in table.columns if bare_name(column) in usual]
+    labels = [column for column in named if not any(_is_fraction(row.text(column)) for row in table.rows)]
+    return labels[0] if len(labels) == 1 < len(named) else None
+
+
+def _is_fraction(text: str) -> bool:
+    try:
+        return not float(text).is_integer()
+    except ValueError:
+        return False
 
 
 def _one_or_zero(text: str) -> Her2Status:
