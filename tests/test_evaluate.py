@@ -300,11 +300,8 @@ def test_the_checklists_have_every_item(tmp_path):
 
     page = evaluation_page(evaluate(Question(run, write_labels(tmp_path / "m.csv", slides), audit_slides=0)))
 
-    _, tripod = page.split("## TRIPOD+AI")
-    tripod, claim = (
-        re.findall(r"^\| (\d+[a-g]?) \| .+ \| (?:yes|partly|no) \|", part, re.MULTILINE)
-        for part in tripod.split("## CLAIM")
-    )
+    item = re.compile(r"^\| (\d+[a-g]?) \| .+ \| (?:yes|partly|no) \|", re.MULTILINE)
+    tripod, claim = (item.findall(page.split(f"## {name}")[1].split("\n## ")[0]) for name in ("TRIPOD+AI", "CLAIM"))
     assert tripod == TRIPOD_AI
     assert claim == [str(k) for k in range(1, 45)]
 
