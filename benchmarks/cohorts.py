@@ -51,7 +51,7 @@ def measure(setting: Setting) -> Found:
 
 def _throughput(setting: Setting) -> tuple[Table, float]:
     """Slides an hour by each design, in turns; the rate of two workers against twice that of one."""
-    n, rounds = setting.pick(8, 2), setting.pick(3, 1)
+    n, rounds = setting.pick(16, 2), setting.pick(3, 1)
     path = phantom_slide(setting, SIZE if not setting.quick else Size(2048, 2048))
     designs = {"1 worker, 1 thread": (1, 1), "2 workers, 1 thread each": (CORES, 1), "2 threads": (0, CORES)}
     rates: dict[str, list[float]] = {name: [] for name in designs}

@@ -14,7 +14,7 @@ from he2her2.files import read_csv, write_csv
 from he2her2.geometry import Map, Mask, Point, Size, TileGrid, l0_from_mask
 from he2her2.preprocessing import AdaptiveMap
 
-PNG_LEVEL = 3
+_PNG_LEVEL = 3
 """Of zlib: the usual 6 takes twice as long, and saves a tenth at most of a picture of tissue."""
 
 
@@ -63,7 +63,7 @@ def write_map(path: Path, values: Map, frame: RasterFrame, name: str) -> None:
     """Write a map in [0, 1] as a 16-bit grey PNG: 65 535 is 1."""
     info = frame.png_info(f"{name}: 65535 is 1")
     picture = Image.fromarray(np.rint(values * 65_535).astype(np.uint16))
-    picture.save(path, "PNG", compress_level=PNG_LEVEL, dpi=frame.dpi, pnginfo=info)
+    picture.save(path, "PNG", compress_level=_PNG_LEVEL, dpi=frame.dpi, pnginfo=info)
 
 
 def write_samples(path: Path, sampling: AdaptiveMap, frame: RasterFrame) -> None:

@@ -13,9 +13,8 @@ from he2her2.method import MASKS, Findings, Segmentation
 from he2her2.results.evidence import Evidence
 from he2her2.results.geojson import write_geojson
 from he2her2.results.heatmap import write_heatmap
-from he2her2.results.overlay import Caption, draw_overlay
+from he2her2.results.overlay import Caption, draw_overlay, write_sheet
 from he2her2.results.rasters import (
-    PNG_LEVEL,
     SAMPLES_FILE,
     RasterFrame,
     SlideRasters,
@@ -146,7 +145,7 @@ class SlideFolders:
                 )
             write_geojson(draft / "tiles.geojson", segmentation.tumour, result.frame, product.tiles)
             sheet = draw_overlay(segmentation, product.tiles, _caption(result), product.photo)
-            sheet.save(draft / "overlay.png", compress_level=PNG_LEVEL)
+            write_sheet(draft / "overlay.png", sheet)
             result = replace(result, files={file.name: file.stat().st_size for file in sorted(draft.iterdir())})
             write_json(draft / self.result_file, result_to_record(result))
         return result
@@ -183,7 +182,7 @@ class SlideFolders:
             _write_segmentation(draft, segmentation, frame, findings.masks)
             words = (f"FAILED at {failure.stage}: {failure.reason}", failure.remedy)
             caption = Caption(failure.slide_id, words, (RESEARCH_USE_NOTICE,))
-            draw_overlay(segmentation, None, caption).save(draft / "overlay.png", compress_level=PNG_LEVEL)
+            write_sheet(draft / "overlay.png", draw_overlay(segmentation, None, caption))
         return folder.relative_to(self.run).as_posix()
 
 
