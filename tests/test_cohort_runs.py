@@ -7,14 +7,14 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from he2her2.cohort import Claims, read_status
-from he2her2.config import Config
+from he2her2.cohort import Claims, Ledger, LocalWorkers, SlideJob, SlideTask, SlideWork, Supervisor, read_status
+from he2her2.config import Config, load_config
 from he2her2.files import write_json
 from he2her2.results import Failure, MadeOf, SlideInputs, open_run, plan_run, result_to_record
 from he2her2.results.slide_result import TimingNote
@@ -89,6 +89,50 @@ def test_a_slide_that_fails_leaves_what_was_found(predict, tmp_path):
     assert {"tumour.png", "tumour_map.png"} <= {path.name for path in (run / "slides" / "small").iterdir()}
     assert np.asarray(Image.open(run / "slides" / "small" / "tissue.png")).any()
     assert f"see {run / 'slides' / 'small'}" in err
+
+
+@dataclass(frozen=True)
+class DiesWhileScoring:
+    """The work on slides whose worker is killed once their tiles are to be scored."""
+
+    work: SlideWork
+
+    def __call__(self, progress, *, threads=None):
+        """Open the worker."""
+
+        def killing(stage, done, total):
+            progress(stage, done, total)
+            if stage == "tiles":
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        return self.work(killing, threads=threads)
+
+
+def test_a_slide_whose_worker_is_killed_leaves_what_was_found(slides, tmp_path):
+    """Masks, map and overlay up to the stage, as one that fails by itself; a later result takes their place."""
+    config = load_config(overrides=[word for word in QUICK if "=" in word])
+    run = plan_run(tmp_path / "run", command=[], config=config, weights=[], overrides={})
+    work = SlideWork("untrained:0", config, folders=run.slides)
+    job = SlideJob(DiesWhileScoring(work), Ledger(run.slides, run.digest, run.failures), run.folder / "errors.log", 1)
+
+    def outcome(job, **options):
+        with Claims(run.folder) as claims:
+            supervisor = Supervisor(job, LocalWorkers, claims, **options)
+            (found,) = supervisor.run([SlideTask("a", slides / "a.svs")])
+        return found.found
+
+    failure = outcome(job)
+    assert (failure.stage, failure.evidence) == ("scoring", "slides/a")
+    assert "killed (SIGKILL)" in failure.reason
+    names = {path.name for path in (run.folder / "slides" / "a").iterdir()}
+    assert names == {
+        "blur.png", "overlay.png", "pen.png", "tissue.png", "tumour.png", "tumour_map.png", "tumour_samples.csv",
+    }  # fmt: skip
+    assert run.failures.read("a", job.ledger.made_of(SlideTask("a", slides / "a.svs").inputs)) == failure
+
+    assert outcome(replace(job, open_worker=work), retry_failed=True).her2 is not None
+    assert "prediction.json" in {path.name for path in (run.folder / "slides" / "a").iterdir()}
+    assert not run.failures.has("a")
 
 
 def test_a_run_that_is_stopped_ends_cleanly_within_seconds(slides, tmp_path):

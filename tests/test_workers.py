@@ -22,13 +22,13 @@ def test_what_goes_wrong_in_a_worker_costs_its_slide_only(tmp_path):
         a="slow_0.2", b="slow_0.2", c="slow_0.2", d="d", e="e",
     )  # fmt: skip
 
-    found = supervise(tmp_path / "run", tasks, limits=Limits(minutes=2 / 60, memory_gb=0.4))
+    found = supervise(tmp_path / "run", tasks, limits=Limits(minutes=5 / 60, memory_gb=0.4))
 
     reasons = {name: one.reason for name, one in found.items() if isinstance(one, Failure)}
     assert reasons == {
         "dies": "its worker was killed (SIGKILL), as systems do when memory runs out, twice, the second time alone",
         "aborts": "its worker was ended by SIGABRT, as a library does by a crash, twice, the second time alone",
-        "hangs": "no result within 2 s, twice, the second time alone",
+        "hangs": "no result within 5 s, twice, the second time alone",
         "eats": "its worker needs more than 0.4 GB of memory, twice, the second time alone",
         "more": "its worker ran out of memory, twice, the second time alone",
         "blank": "blank",

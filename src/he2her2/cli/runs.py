@@ -157,7 +157,8 @@ def _run_many(run: "Run", asked: SlideRun, sources: "SlideSources", *, as_json: 
     run.write_description()
     run.tables.plan({task.slide_id: task.source for task in tasks})
     tasks = tasks[part - 1 :: n_parts]
-    job = SlideJob(asked.work, Ledger(run.slides, run.digest, run.failures), run.folder / "errors.log")
+    work = replace(asked.work, folders=run.slides)
+    job = SlideJob(work, Ledger(run.slides, run.digest, run.failures), run.folder / "errors.log")
     limits = Limits(labour.time_limit or None, labour.memory_limit)
     staging = None
     if any(task.remote for task in tasks):

@@ -13,6 +13,8 @@ from he2her2.results import Failure, MadeOf
 _P = TypeVar("_P")
 _R = TypeVar("_R")
 
+_ERROR_STAGES = {"": "open", "focus": "tissue", "cut": "tiling", "tiles": "scoring"}
+
 
 class UnfinishedSlideError(Exception):
     """Error of a worker in place of a slide's error: it hands over what was found until then.
@@ -123,6 +125,16 @@ def failure_of(task: SlideTask, error: SlideError | AnnotationError) -> Failure:
     if not reason:
         reason, remedy = remedy, "give its regions, or go on without annotations"
     return Failure(task.slide_id, task.source, "annotations", reason, remedy)
+
+
+def error_stage(stage: str) -> str:
+    """Stage of a watch as slides' errors name it.
+
+    Example:
+        >>> error_stage("tiles"), error_stage("tumour")
+        ('scoring', 'tumour')
+    """
+    return _ERROR_STAGES.get(stage, stage)
 
 
 def unnamable(task: SlideTask) -> Failure | None:

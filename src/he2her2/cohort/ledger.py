@@ -41,8 +41,11 @@ class EvidenceStore(ResultStore[_P_contra, _R_co], Protocol[_P_contra, _R_co]):
             OutputError: It cannot be written.
         """
 
+    def unfinished(self, slide_id: str) -> str:
+        """Place in the run of such evidence; empty where there is none."""
+
     def sweep(self, slide_id: str) -> None:
-        """Remove what a dead worker left of a slide."""
+        """Remove drafts that a dead worker left of a slide."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +91,20 @@ class Ledger(Generic[_P, _R]):
             failure = failure.with_evidence(self.store.write_unfinished(failure, findings))
         elif failure.stage != SlideError.stage:  # one that cannot even be opened may not be the slide that was kept
             self.store.discard(failure.slide_id)
+        return self._note(failure, made_of)
+
+    def fail_dead(self, failure: Failure, made_of: MadeOf) -> Failure:
+        """Note the failure of a slide whose worker died, with the evidence that it wrote until then."""
+        if isinstance(self.store, EvidenceStore) and (place := self.store.unfinished(failure.slide_id)):
+            return self._note(failure.with_evidence(place), made_of)
+        return self.fail(failure, made_of)
+
+    def _note(self, failure: Failure, made_of: MadeOf) -> Failure:
         if self.failures is not None:
             self.failures.write(failure, made_of)
         return failure
 
     def sweep(self, slide_id: str) -> None:
-        """Remove what a dead worker left of a slide."""
+        """Remove drafts that a dead worker left of a slide."""
         if isinstance(self.store, EvidenceStore):
             self.store.sweep(slide_id)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from he2her2.cohort.attempt import UnfinishedSlideError
+from he2her2.cohort.attempt import UnfinishedSlideError, error_stage
 from he2her2.cohort.tasks import SlideTask
 from he2her2.config import Config
 from he2her2.domain import slide_features
@@ -10,7 +10,7 @@ from he2her2.errors import AnnotationError, SlideError, TilingError, TumourError
 from he2her2.method import Findings, Segmentation, find_tissue, tissue_appearance
 from he2her2.models import SlideModel, load_slide_model
 from he2her2.pipeline import RegionUse, predict, segment
-from he2her2.results import Evidence, prediction_evidence, segmentation_evidence
+from he2her2.results import Evidence, Failure, SlideFolders, prediction_evidence, segmentation_evidence
 from he2her2.slides import Slide, open_slide
 from he2her2.timing import Progress, Watch, silent
 
@@ -27,6 +27,7 @@ class SlideWork:
         region_use: Purpose of annotated regions.
         annotation_classes: Classes of annotations that are tumour; by their names if empty.
         masks_only: Stop at the masks, without scoring tiles.
+        folders: Takes what is found on a slide that is tried again, before each stage; None keeps nothing of it.
     """
 
     weights: str
@@ -34,6 +35,7 @@ class SlideWork:
     region_use: RegionUse = "intersect"
     annotation_classes: tuple[str, ...] = ()
     masks_only: bool = False
+    folders: SlideFolders | None = None
 
     def __call__(self, progress: Progress = silent, *, threads: int | None = None) -> "SlideWorker":
         """Open the networks.
@@ -52,7 +54,9 @@ class SlideWork:
 
     def with_model(self, model: SlideModel, progress: Progress = silent) -> "SlideWorker":
         """The worker of networks that are open already."""
-        return SlideWorker(model, self.config, self.region_use, self.annotation_classes, self.masks_only, progress)
+        return SlideWorker(
+            model, self.config, self.region_use, self.annotation_classes, self.masks_only, self.folders, progress
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,6 +69,7 @@ class SlideWorker:
         region_use: Purpose of annotated regions.
         annotation_classes: Classes of annotations that are tumour; by their names if empty.
         masks_only: Stop at the masks, without scoring tiles.
+        folders: Takes what is found on a slide that is tried again, before each stage; None keeps nothing of it.
         progress: Called with the stages of each slide.
     """
 
@@ -73,6 +78,7 @@ class SlideWorker:
     region_use: RegionUse = "intersect"
     annotation_classes: tuple[str, ...] = ()
     masks_only: bool = False
+    folders: SlideFolders | None = None
     progress: Progress = silent
 
     def __call__(self, task: SlideTask) -> Evidence:
@@ -91,6 +97,8 @@ class SlideWorker:
 
     def _evidence(self, task: SlideTask, findings: Findings) -> Evidence:
         watch = Watch(self.progress)
+        if task.again and self.folders is not None:
+            watch = Watch(_StageKeeper(self.folders, task, findings, self.progress))
         with open_slide(task.path, mpp=task.mpp, backend=self.config.runtime.backend) as slide:
             annotation = task.read_annotation(self.annotation_classes)
             do = segment if self.masks_only else predict
@@ -124,3 +132,34 @@ class SlideWorker:
         if likeness is None or not likeness.unlike:
             return error
         return type(error)(error.slide_id, f"{likeness.warning}; {error.reason}", error.remedy)
+
+
+@dataclass(slots=True)
+class _StageKeeper:
+    """Progress of a slide at which a worker has died: whatever was found is on disk before the next stage begins.
+
+    Attributes:
+        folders: Takes it.
+        task: The slide.
+        findings: On it, so far.
+        progress: Told all that this is told.
+    """
+
+    folders: SlideFolders
+    task: SlideTask
+    findings: Findings
+    progress: Progress
+    _stage: str = ""
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Write what was found if this is another stage."""
+        if stage != self._stage:
+            self._stage = stage
+            self._write(error_stage(stage))
+        self.progress(stage, done, total)
+
+    def _write(self, stage: str) -> None:
+        slide_id = self.task.slide_id
+        reason, remedy = "its worker ended here", "the row in failures.csv says how"
+        if not self.folders.write_unfinished(Failure(slide_id, self.task.source, stage, reason, remedy), self.findings):
+            self.folders.discard(slide_id)  # what is there is of an earlier attempt

@@ -8,11 +8,11 @@ that a failure that names the stage; it costs other slides nothing.
 import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Generic, TypeVar
 
-from he2her2.cohort.attempt import failure_of, unnamable, work_on
+from he2her2.cohort.attempt import error_stage, failure_of, unnamable, work_on
 from he2her2.cohort.claims import Claims
 from he2her2.cohort.crew import Begun, Computed, Crew, Died, Ended, Event, Report, Seat, SlideJob
 from he2her2.cohort.remote_slides import Staging
@@ -29,7 +29,6 @@ _TICK_S = 0.5
 _FETCH_TICK_S = 0.1
 _START_S = 600.0  # for a worker that has its first slide and still opens the networks
 _ELSEWHERE_S = 1.0
-_STAGES = {"": "open", "focus": "tissue", "cut": "tiling", "tiles": "scoring"}  # of the watch, as errors name them
 _GB = 1e9
 
 
@@ -269,11 +268,11 @@ class Supervisor(Generic[_P, _R]):
         found = self._ended_before(task, retry_failed=True)
         self._deaths[slide_id] = self._deaths.get(slide_id, 0) + 1
         if found is None and self._deaths[slide_id] < _ATTEMPTS:
-            self._alone.append(task)
+            self._alone.append(replace(task, again=True))
             return
         if found is None:
             made_of = self.job.ledger.made_of(task.inputs)
-            found = self.job.ledger.fail(self._failure(flight, death.how), made_of)
+            found = self.job.ledger.fail_dead(self._failure(flight, death.how), made_of)
         yield self._ended(task, found)
 
     def _failure(self, flight: _Flight, how: str) -> Failure:
@@ -284,10 +283,8 @@ class Supervisor(Generic[_P, _R]):
             remedy = "check it with he2her2 inspect --deep, or allow more with --time-limit"
         else:
             remedy = "check it with he2her2 inspect --deep"
-        stage = _STAGES.get(flight.stage, flight.stage)
-        return Failure(
-            flight.task.slide_id, flight.task.source, stage, reason, f"{remedy}; --retry-failed tries it again"
-        )
+        remedy = f"{remedy}; --retry-failed tries it again"
+        return Failure(flight.task.slide_id, flight.task.source, error_stage(flight.stage), reason, remedy)
 
     def _enforce_limits(self, crew: Crew[_R]) -> None:
         """Kill the workers of slides that pass the limits."""

@@ -40,6 +40,7 @@ class SlideTask:
         mpp: µm per level-0 px, over what the file says.
         annotations: File of its annotated regions.
         remote: Where it comes from; None for a file of this machine.
+        again: Its worker died at it, and may die again: what is found is written at each stage.
     """
 
     slide_id: str
@@ -47,6 +48,7 @@ class SlideTask:
     mpp: float | None = None
     annotations: Path | None = None
     remote: RemoteFile | None = None
+    again: bool = False
 
     @classmethod
     def of_row(cls, row: SlideRow) -> Self:

@@ -159,6 +159,12 @@ class SlideFolders:
         for draft in self.run.glob(f"slides/.draft-*.{escape(slide_id)}"):
             shutil.rmtree(draft, ignore_errors=True)
 
+    def unfinished(self, slide_id: str) -> str:
+        """Place in the run of what was found on a slide without a result; empty where there is none."""
+        folder = self.of(slide_id)
+        is_there = folder.is_dir() and not (folder / self.result_file).exists()
+        return folder.relative_to(self.run).as_posix() if is_there else ""
+
     def write_unfinished(self, failure: Failure, findings: object) -> str:
         """Write what was found on a slide until it failed, in place of earlier evidence of it.
 
