@@ -13,7 +13,9 @@ from scipy import ndimage
 from he2her2.config import PRESETS
 from he2her2.errors import PhantomError
 from he2her2.phantom import Painter, Window, make_spec, save_truth, write_phantom
+from he2her2.phantom.sites import draw_dyes
 from he2her2.preprocessing import tissue_mask
+from he2her2.preprocessing.stain import macenko_stains
 
 SMALL = {"size_px": (1600, 1300), "tissue_extent": 0.5, "tumour_share": 0.6, "foci": 1, "seed": 4}
 
@@ -293,6 +295,35 @@ def test_quality_and_site_are_settings(tmp_path):
     assert np.abs(picture(site="her2sc-like").mean((0, 1)) - picture(site="brca-like").mean((0, 1))).max() > 3
 
 
+def test_a_stain_of_ones_own_takes_the_place_of_the_sites():
+    """Macenko finds the dyes that were asked for, within what two dyes in one pixel hide; IHC keeps its own."""
+    haematoxylin, eosin = (0.50, 0.80, 0.33), (0.10, 0.95, 0.29)
+    staining = {"haematoxylin": haematoxylin, "eosin": eosin, "strengths": (1.2, 1.3)}
+
+    found = macenko_stains(picture(staining=staining).astype(np.uint8))
+    stained = picture(stain="IHC", staining=staining)
+
+    assert np.dot(found.haematoxylin, haematoxylin) / np.linalg.norm(haematoxylin) > 0.99
+    assert np.dot(found.eosin, eosin) / np.linalg.norm(eosin) > 0.99
+    np.testing.assert_array_equal(stained, picture(stain="IHC"))
+
+
+def test_a_stain_varies_between_slides_by_its_spreads():
+    """Dyes are unit vectors, around the given ones and as far from them as asked; without spread they are these."""
+    staining = {"haematoxylin": (0.6, 0.7, 0.3), "eosin": (0.2, 0.9, 0.4), "strengths": (1.1, 0.8)}
+    varied = staining | {"vector_spread": 0.05, "strength_spread": 0.2}
+
+    dyes = [draw_dyes(make_spec(seed=seed, staining=varied)) for seed in range(200)]
+    firsts = np.array([dye.first for dye in dyes])
+    strengths = np.log([dye.first_strength for dye in dyes])
+
+    np.testing.assert_allclose(np.linalg.norm(firsts, axis=1), 1)
+    assert 0.02 < firsts.std(axis=0).max() < 0.06
+    assert strengths.mean() == pytest.approx(np.log(1.1), abs=0.05)
+    assert strengths.std() == pytest.approx(0.2, rel=0.2)
+    assert draw_dyes(make_spec(staining=staining)) == draw_dyes(make_spec(seed=1, staining=staining))
+
+
 def test_truth_is_written_beside_the_slide(drawn, tmp_path):
     """The folder holds the masks as pictures and the labels as JSON."""
     _, _, truth = drawn
@@ -320,6 +351,7 @@ def test_truth_is_written_beside_the_slide(drawn, tmp_path):
         ({"ihc_score": "3+", "ish": "positive"}, "ish"),
         ({"site": "home"}, "site"),
         ({"jpeg_quality": 5}, "jpeg_quality"),
+        ({"staining": {"haematoxylin": (0.6, 0.7, 0.3)}}, "staining.eosin"),
         ({"colour": "red"}, "colour"),
         ({"seed": -1}, "seed"),
     ],

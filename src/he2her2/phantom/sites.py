@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from he2her2.phantom.random_fields import key_of
-from he2her2.phantom.spec import PhantomSpec, SiteName
+from he2her2.phantom.spec import PhantomSpec, SiteName, Staining
 
 _Vector = tuple[float, float, float]
 
@@ -22,6 +22,9 @@ _LANDINI: tuple[_Vector, _Vector, _Vector] = ((0.644, 0.717, 0.267), (0.093, 0.9
 
 _MACENKO: tuple[_Vector, _Vector, _Vector] = ((0.563, 0.720, 0.406), (0.216, 0.801, 0.558), (0.268, 0.570, 0.776))
 """The same by Macenko's reference slide."""
+
+_LEAST_DENSITY = 0.01
+"""Of a dye in any channel: no dye makes a slide brighter."""
 
 _COUNTERSTAIN: _Vector = (0.648, 0.667, 0.359)
 """Haematoxylin behind DAB: half `_RUIFROK`, half what seven cores of the bozeklab HER2 array show."""
@@ -124,6 +127,8 @@ def draw_dyes(spec: PhantomSpec) -> Dyes:
     """Draw a slide's dyes around those of its site; they do not depend on HER2."""
     site = SITES[spec.site]
     rng = np.random.default_rng(key_of(spec.seed, "dyes", spec.stain))
+    if spec.staining is not None and spec.stain == "HE":
+        return _draw_stained(spec.staining, site, rng)
     spread = np.exp(site.stain_spread * rng.standard_normal(2))
     weights = np.maximum(0, np.array(site.vectors) + 0.08 * rng.standard_normal(3))
     vectors = np.tensordot(weights / weights.sum(), np.array((_RUIFROK, _LANDINI, _MACENKO)), axes=1)
@@ -137,6 +142,15 @@ def draw_dyes(spec: PhantomSpec) -> Dyes:
         site.glass,
         site.gamma,
     )
+
+
+def _draw_stained(staining: Staining, site: _Site, rng: np.random.Generator) -> Dyes:
+    """Draw a slide's dyes around those of a stain that is given, on the glass and scanner of a site."""
+    spread = np.exp(staining.strength_spread * rng.standard_normal(2))
+    means = np.array([_vector(np.array(dye)) for dye in (staining.haematoxylin, staining.eosin)])
+    first, second = np.maximum(_LEAST_DENSITY, means + staining.vector_spread * rng.standard_normal((2, 3)))
+    haematoxylin, eosin = (spread * staining.strengths).tolist()
+    return Dyes(_vector(first), _vector(second), haematoxylin, eosin, site.glass, site.gamma)
 
 
 def _vector(values: NDArray[np.float64]) -> tuple[float, float, float]:

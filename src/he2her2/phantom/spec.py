@@ -17,6 +17,9 @@ SiteName: TypeAlias = Literal["her2sc-like", "brca-like"]
 Share: TypeAlias = Annotated[float, Ge(0), Le(1)]
 _SideLength: TypeAlias = Annotated[int, Ge(512), Le(200_000)]
 
+_Density: TypeAlias = Annotated[float, Ge(0.01), Le(10)]
+_Strength: TypeAlias = Annotated[float, Gt(0), Le(5)]
+
 STRICT = ConfigDict(extra="forbid")
 
 _MPPS = (0.23, 0.25, 0.5)
@@ -27,6 +30,25 @@ def _known_mpp(mpp: float) -> float:
     if mpp not in _MPPS:
         raise ValueError(f"must be one of {', '.join(map(str, _MPPS))} µm/px")
     return mpp
+
+
+@dataclass(frozen=True, config=STRICT)
+class Staining:
+    """H&E stain of a laboratory.
+
+    Attributes:
+        haematoxylin: Optical density in red, green and blue; its length does not matter.
+        eosin: The same.
+        strengths: Strength of both, relative to the average laboratory.
+        vector_spread: Standard deviation between slides of each channel of both dyes, as vectors of length 1.
+        strength_spread: Standard deviation of the log strength between slides.
+    """
+
+    haematoxylin: tuple[_Density, _Density, _Density]
+    eosin: tuple[_Density, _Density, _Density]
+    strengths: tuple[_Strength, _Strength] = (1.0, 1.0)
+    vector_spread: Annotated[float, Ge(0), Le(0.3)] = 0.0
+    strength_spread: Annotated[float, Ge(0), Le(0.7)] = 0.0
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -42,6 +64,8 @@ class PhantomSpec:
         ish: Result of in situ hybridisation; required for 2+, not allowed otherwise.
         signal: Effect of HER2 on H&E morphology: 0 none, 1 strong.
         site: Laboratory and its scanner: colour, sharpness, defaults.
+        staining: H&E stain in place of the site's: haematoxylin, eosin, strengths, vector_spread, strength_spread;
+            None takes the site's.
         tissue_extent: Share of the slide that tissue covers; None takes the site's default.
         tumour_share: Share of the tissue that invasive tumour covers.
         foci: Number of separate tumour foci.
@@ -60,6 +84,7 @@ class PhantomSpec:
     ish: _Ish | None = None
     signal: Share = 0.5
     site: SiteName = "her2sc-like"
+    staining: Staining | None = None
     tissue_extent: Annotated[float, Gt(0), Le(0.9)] | None = None
     tumour_share: Annotated[float, Ge(0), Le(0.9)] = 0.45
     foci: Annotated[int, Ge(1), Le(20)] = 2
