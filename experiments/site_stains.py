@@ -1,4 +1,4 @@
-"""Stains of real tissue, measured, and two phantom sites that are drawn in them: experiments/ladder/bcss.toml, mixed.toml.
+"""Stains of real tissue, measured, and two phantom sites drawn in them: experiments/ladder/bcss.toml and mixed.toml.
 
 Dyes by Macenko's method and colours in LAB are measured on stained pixels at 1 µm/px of the two BCSS regions, CMU-1,
 OS-1 and the frozen TCGA section (whose µm/px are taken for 0.5), and on phantoms, since the strengths of their dyes are
@@ -14,17 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from he2her2.geometry import Rgb
 from he2her2.phantom.sites import SITES
+from he2her2.phantom.spec import SiteName
 from he2her2.preprocessing.stain import LabStatistics, StainPair, lab_statistics, macenko_stains, stained_pixels
 from he2her2.slides import open_slide
 
 HERE = Path(__file__).resolve().parent
 DATA = Path(os.environ.get("HE2HER2_DATA", "../shared/data"))
-PHANTOM_SITE = "her2sc-like"
+PHANTOM_SITE: SiteName = "her2sc-like"
 MPP = 1.0
 BCSS_REDUCTION = 4  # of 0.25 µm/px
 SLIDES = {"CMU-1": "CMU-1-Small-Region.svs", "OS-1": "OS-1-detail.ome.tif", "TCGA": "tcga-cr-7395-01a-01-ts1.svs"}
@@ -62,8 +62,8 @@ def real_pictures() -> Iterator[tuple[str, Rgb]]:
     for file in sorted((DATA / "bcss").glob("????.jpg")):
         with Image.open(file) as picture:
             yield f"BCSS {file.stem}", np.asarray(picture.convert("RGB").reduce(BCSS_REDUCTION))
-    for name, file in SLIDES.items():
-        with open_slide(DATA / "slides" / file, mpp=UNSTATED_MPP.get(name)) as slide:
+    for name, slide_file in SLIDES.items():
+        with open_slide(DATA / "slides" / slide_file, mpp=UNSTATED_MPP.get(name)) as slide:
             yield name, slide.thumbnail(MPP)
 
 
@@ -80,20 +80,17 @@ def phantom_stains(folder: Path, limit: int = 12) -> list[Stain]:
 
 def mean_stain(name: str, stains: Sequence[Stain]) -> Stain:
     """Mean of several."""
-    amounts = np.exp(np.log([one.dyes.amounts for one in stains]).mean(axis=0))
-    dyes = StainPair(
-        *(tuple(np.mean([getattr(one.dyes, dye) for one in stains], axis=0)) for dye in ("haematoxylin", "eosin")),
-        tuple(amounts),
-    )
-    lab = LabStatistics(
-        *(tuple(np.mean([getattr(one.lab, part) for one in stains], axis=0)) for part in ("mean", "spread"))
-    )
-    return Stain(name, dyes, lab)
+    red, green, blue = np.mean([one.dyes.vectors for one in stains], axis=0).T.tolist()
+    first, second = zip(red, green, blue, strict=True)
+    haematoxylin, eosin = np.exp(np.log([one.dyes.amounts for one in stains]).mean(axis=0)).tolist()
+    light, red_green, blue_yellow = np.mean([(one.lab.mean, one.lab.spread) for one in stains], axis=0).T.tolist()
+    lab = LabStatistics(*zip(light, red_green, blue_yellow, strict=True))
+    return Stain(name, StainPair(first, second, (haematoxylin, eosin)), lab)
 
 
 def spreads(stains: Sequence[Stain]) -> tuple[float, float]:
     """Standard deviation of the dyes' channels and of the log amounts between pictures."""
-    vectors: NDArray[np.float64] = np.array([one.dyes.vectors for one in stains])
+    vectors = np.array([one.dyes.vectors for one in stains])
     amounts = np.log([one.dyes.amounts for one in stains])
     return float(vectors.std(axis=0, ddof=1).mean()), float(amounts.std(axis=0, ddof=1).mean())
 

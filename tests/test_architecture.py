@@ -79,6 +79,7 @@ DOORS: dict[str, str] = {
     "he2her2.models.torch_engine": "torch",
     "he2her2.models.pretrained": "torch",
     "he2her2.models.torch_modules": "torch",
+    "he2her2.training.slides.adaptation": "torch, which moves batch norms",
     "he2her2.training.slides.feature_training": "torch, which trains",
     "he2her2.training.slides.train": "torch and Lightning, which train",
     "he2her2.training.tiles.train": "torch and Lightning, which train",

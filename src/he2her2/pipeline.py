@@ -84,7 +84,7 @@ def predict(
             readable, features, logits = encode_tiles(slide, tiling.grid, model.encoder, tile_cnn, config, watch)
         grid = tiling.grid.take(readable)
         decision = decide_on(
-            slide.slide_id, grid, logits, model.aggregator, config.threshold, model.operating_point, features
+            slide.slide_id, grid, logits, model.aggregator, model.threshold(config), model.operating_point, features
         )
     return Prediction(
         status=decision.status,

@@ -9,7 +9,7 @@ import typer
 from he2her2.cli import options as o
 from he2her2.cli.console import working
 from he2her2.cli.extras import require_extra
-from he2her2.cli.option_groups import RuntimeSettings, grouped
+from he2her2.cli.option_groups import RuntimeSettings, ThreadedSettings, grouped
 from he2her2.cli.runs import Labour, SlideRun, run_slides, say_notes
 from he2her2.errors import He2Her2Error
 
@@ -37,7 +37,7 @@ def slide_command(verb: Literal["predict", "segment"]) -> Callable[..., None]:
         overwrite: o.OverwriteOption = False,
         as_json: o.Json = False,
     ) -> None:
-        config, notes = _as_trained(settings, weights)
+        config, notes = as_trained(settings, weights)
         classes = tuple(annotation_class or ())
         if labour.scheduler is not None:
             require_extra("cluster", "distributed")
@@ -49,7 +49,7 @@ def slide_command(verb: Literal["predict", "segment"]) -> Callable[..., None]:
     return command
 
 
-def _as_trained(settings: RuntimeSettings, weights: str) -> tuple["Config", tuple[str, ...]]:
+def as_trained(settings: ThreadedSettings, weights: str) -> tuple["Config", tuple[str, ...]]:
     """The settings, with the weights' own selection and scoring where the user set none, and notes of the changes."""
     from he2her2.config import chosen_keys
     from he2her2.models import settings_of_training

@@ -5,8 +5,10 @@ from typing import Annotated, Literal
 
 import typer
 
+from he2her2.cli import options as o
 from he2her2.cli.console import say, working
 from he2her2.cli.extras import require_extra
+from he2her2.cli.option_groups import ThreadedSettings, grouped
 
 weights = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Complete a folder of weights.")
 
@@ -64,6 +66,63 @@ def join_networks(
     for network in record.get("networks_without_record", ()):
         say(f"  caution  the patients of {network} are not on record: evaluate cannot say that none of them is tested")
     say("  note     decision rules and domain are not taken over: they hold for the networks they were chosen with")
+
+
+@weights.command("adapt")
+@grouped
+def adapt_to_slides(  # noqa: PLR0913  # a command's options
+    what: o.What,
+    *,
+    folder: Annotated[str, typer.Option("--weights", help="Weights to start from: a folder, or bundled.")] = "bundled",
+    out: Annotated[Path, typer.Option("--out", "-o", help="New folder of weights.", show_default=False)],
+    alpha: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of these slides in the batch norms' statistics; 0 leaves them.")
+    ] = 0.5,
+    threshold: Annotated[
+        Literal["keep", "share", "valley", "prior-shift"],
+        typer.Option(
+            help="keep: that of the weights; share: as many positive as --share says; valley: between two groups of "
+            "scores; prior-shift: by the share that EM finds, if nothing but the share differs from the training."
+        ),
+    ] = "keep",
+    share: Annotated[
+        float | None,
+        typer.Option(min=0.001, max=0.999, help="Share of positive patients among the slides.", show_default=False),
+    ] = None,
+    mpp: o.Mpp = None,
+    annotations: o.Annotations = None,
+    annotations_use: o.AnnotationsUseOption = "intersect",
+    annotation_class: o.AnnotationClasses = None,
+    settings: ThreadedSettings,
+) -> None:
+    """Adapt weights to another laboratory by its slides, whose status nobody needs to know.
+
+    The tile CNN's batch norms are moved to these slides' tiles, and a threshold is chosen on their scores. The patients
+    are recorded as used: the new weights are to be tested on others.
+    """
+    require_extra("train", "torch")
+    from he2her2.cli.progress import WorkProgress
+    from he2her2.cli.runs import say_notes
+    from he2her2.cli.slides import as_trained
+    from he2her2.cohort import find_slides
+    from he2her2.models import trained_folder
+    from he2her2.training.slides.adaptation import Adaptation, adapt_weights
+
+    source = trained_folder(folder)
+    config, notes = as_trained(settings, folder)
+    sources = find_slides(what, mpp=mpp, annotations=annotations)
+    say_notes((*notes, *sources.notes))
+    asked = Adaptation(source, alpha, threshold, share, annotations_use, tuple(annotation_class or ()))
+    with WorkProgress() as shown:
+        found = adapt_weights(asked, sources.tasks, sources.patients, out, config, shown.progress)
+    for failure in found.failures:
+        say(f"LEFT OUT {failure}", error=True)
+    norms = f"batch norms moved by {alpha:g} to {found.n_tiles} tiles" if alpha else "batch norms as they were"
+    say(f"{out}: adapted to {found.n_slides} slides of {found.n_patients} patients; {norms}")
+    shares = f"{found.share_after:.0%} of these patients positive, the given weights {found.share_before:.0%}"
+    say(f"  threshold {found.threshold:.4g}: calls {shares}")
+    say("  note      decision rules and domain are not taken over: choose and store them again on other patients")
+    say("  note      how well the new weights do is not known: evaluate them on labelled patients, none of these")
 
 
 @weights.command("encoder")

@@ -202,8 +202,8 @@ class Config:
             laboratory's by mean and spread (Reinhard) or by its two dyes (Macenko). Of predictions; networks that were
             trained under strong colour augmentation do not need it.
         threshold: A slide is called positive from this probability on.
-        stored_rules: What was chosen on validation patients and kept beside the weights (operating point, triage,
-            calibration) decides, where there is any, in place of `threshold`.
+        stored_rules: What was chosen on patients and kept with the weights (operating point, triage, calibration, the
+            card's threshold) decides, where there is any, in place of `threshold`.
     """
 
     preset: str = "default"

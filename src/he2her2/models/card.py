@@ -81,8 +81,8 @@ class Card:
         seed: Of untrained weights.
         ranking: Of an aggregator that ranks tiles.
         encoder: Of an aggregator on features; None where its features are the tile CNN's logits.
-        threshold: Of a tumour CNN: the probability from which its map is tumour, chosen on tissue; none where nobody
-            chose one.
+        threshold: Probability from which a tumour CNN's map is tumour, or an aggregator's slide positive; none where
+            nobody chose one.
         training_data: Slides or tiles that it was trained on.
         training_licence: Of that data.
         recipe: Course of the training.

@@ -111,8 +111,11 @@ class SlideModel:
         return None if self.rules is None else self.rules.operating_point
 
     def threshold(self, config: Config) -> float:
-        """Probability from which a slide is called positive: that of the kept operating point, else the settings'."""
-        return config.threshold if self.operating_point is None else self.operating_point.threshold
+        """Probability from which a slide is positive: the operating point's, else the card's, else the settings'."""
+        if self.operating_point is not None:
+            return self.operating_point.threshold
+        kept = self.aggregator.card.threshold if config.stored_rules else None
+        return config.threshold if kept is None else kept
 
 
 def load_slide_model(weights: str, config: Config, device: Device | None = None) -> SlideModel:
@@ -145,11 +148,10 @@ def load_slide_model(weights: str, config: Config, device: Device | None = None)
         encoder=encoder,
         texture_encoder=texture_encoder(source / "tumour_cnn"),
     )
-    if not config.stored_rules:
-        return model
-    rules = read_rules(source, model.cards)
-    _check_threshold(rules, config, source)
-    return replace(model, rules=rules)
+    if config.stored_rules:
+        model = replace(model, rules=read_rules(source, model.cards))
+    _check_threshold(model, config, source)
+    return model
 
 
 def _encoder_of(note: EncoderNote, source: Path, config: Config, device: Device | None) -> Encoder:
@@ -306,11 +308,13 @@ def trained_folder(weights: str) -> Path:
     return source
 
 
-def _check_threshold(rules: DecisionRules | None, config: Config, folder: Path) -> None:
-    """A threshold of the user's own and a kept operating point cannot both decide."""
-    if rules is not None and rules.operating_point is not None and config.threshold != Config().threshold:
+def _check_threshold(model: SlideModel, config: Config, folder: Path) -> None:
+    """A threshold of the user's own and a kept one cannot both decide."""
+    kept = model.threshold(config)
+    if config.threshold not in (Config().threshold, kept):
+        what = "a threshold" if model.operating_point is None else "an operating point"
         raise ConfigError(
-            f"{folder}: comes with an operating point, called positive from {rules.operating_point.threshold:g} on, "
+            f"{folder}: comes with {what}, called positive from {kept:g} on, "
             f"and threshold={config.threshold:g} is set; add --set stored_rules=false to use yours"
         )
 

@@ -325,7 +325,7 @@ class Her2Finding:
     Attributes:
         status: Positive where the probability reaches the threshold.
         probability: Of HER2-positive.
-        threshold: Of the settings, or of the stored operating point.
+        threshold: Of the settings, or the one that is kept with the weights.
         calibrated_probability: The probability corrected by the stored calibration; None without one.
         calibrated_threshold: The threshold on the same scale; None without one.
         operating_point: The stored operating point; None without one.

@@ -89,6 +89,7 @@ from he2her2.statistics.tests import (
     two_rates_p,
 )
 from he2her2.statistics.triage import arm_counts, choose_triage
+from he2her2.statistics.unlabelled import share_by_em, threshold_at_prior, threshold_at_share, threshold_in_valley
 
 __all__ = [
     "AUC_METHOD",
@@ -168,8 +169,12 @@ __all__ = [
     "roc_curve",
     "saved_against_missed",
     "sensitivity",
+    "share_by_em",
     "share_to_chance",
     "swapped_auc_bounds",
+    "threshold_at_prior",
+    "threshold_at_share",
+    "threshold_in_valley",
     "two_rates_p",
     "weighted_f1",
     "weighted_precision",
