@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -88,7 +89,7 @@ def norm_tensors(weights):
 def test_all_of_alpha_is_what_torch_learns_in_one_step():
     """The statistics are those of training mode on all tiles at once, but for torch's n - 1."""
     slides = tiles()
-    module = module_of(TINY, {name: tensor.copy() for name, tensor in able_weights().items()})
+    module: Any = module_of(TINY, {name: tensor.copy() for name, tensor in able_weights().items()})
     for norm in module.norm_layers:
         norm.momentum = 1.0
 
