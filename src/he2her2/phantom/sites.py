@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from he2her2.phantom.random_fields import key_of
-from he2her2.phantom.spec import PhantomSpec, SiteName, Staining
+from he2her2.phantom.spec import HeStain, PhantomSpec, SiteName
 
 _Vector = tuple[float, float, float]
 
@@ -144,7 +144,7 @@ def draw_dyes(spec: PhantomSpec) -> Dyes:
     )
 
 
-def _draw_stained(staining: Staining, site: _Site, rng: np.random.Generator) -> Dyes:
+def _draw_stained(staining: HeStain, site: _Site, rng: np.random.Generator) -> Dyes:
     """Draw a slide's dyes around those of a stain that is given, on the glass and scanner of a site."""
     spread = np.exp(staining.strength_spread * rng.standard_normal(2))
     means = np.array([_vector(np.array(dye)) for dye in (staining.haematoxylin, staining.eosin)])

@@ -33,7 +33,7 @@ def _known_mpp(mpp: float) -> float:
 
 
 @dataclass(frozen=True, config=STRICT)
-class Staining:
+class HeStain:
     """H&E stain of a laboratory.
 
     Attributes:
@@ -84,7 +84,7 @@ class PhantomSpec:
     ish: _Ish | None = None
     signal: Share = 0.5
     site: SiteName = "her2sc-like"
-    staining: Staining | None = None
+    staining: HeStain | None = None
     tissue_extent: Annotated[float, Gt(0), Le(0.9)] | None = None
     tumour_share: Annotated[float, Ge(0), Le(0.9)] = 0.45
     foci: Annotated[int, Ge(1), Le(20)] = 2

@@ -1,0 +1,600 @@
+"""How a slide model is kept at work in another laboratory: the ladder of paper 5.3, rung by rung, on phantoms.
+
+Networks learn from slides of the site her2sc-like alone (experiments/reduced/train.toml, from the bundled IHC tile
+CNN) and are tested on fresh slides of it and of three other sites (experiments/ladder/): brca-like, and two in stains
+measured on real tissue (experiments/site_stains.py). Every other site has 24 more slides without labels to adapt to.
+Rungs: strong augmentation of stain, colour and focus in the training of the tile CNN and of the aggregator;
+normalisation of training and test slides; batch norms moved to the site's slides; a threshold chosen on their scores.
+
+Tumour is the phantom's truth; selection takes 30 tiles. All that is done already is kept in the working folder.
+
+Run: python -m experiments.domain_ladder [--work FOLDER]
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from he2her2.cohort import SlideTask
+from he2her2.config import Config, load_config
+from he2her2.files import write_csv, write_json
+from he2her2.geometry import Point, Rgb, Size, TileGrid
+from he2her2.labels import Her2Status
+from he2her2.manifest import SlideRow, label_of, read_manifest
+from he2her2.method import cut_tumour, infer, segment_slide
+from he2her2.models import (
+    CNNS,
+    Aggregator,
+    Bag,
+    Card,
+    Engine,
+    load_aggregator,
+    load_cnn,
+    load_tensors,
+    read_card,
+    recoloured,
+)
+from he2her2.models.export import engine_of
+from he2her2.preprocessing import ColourChange, normalisation_of
+from he2her2.slides import Slide, map_tiles, open_slide
+from he2her2.statistics import (
+    Estimate,
+    auc_interval,
+    balanced_accuracy,
+    decision_interval,
+    delong_difference,
+    holm,
+    mcnemar,
+    share_by_em,
+    threshold_at_prior,
+    threshold_at_share,
+    threshold_in_valley,
+)
+from he2her2.training.slides.batch_norms import fused_weights
+
+HERE = Path(__file__).resolve().parent
+SPEC = CNNS["strided-tile-cnn"]
+SITES = {"her2sc": "her2sc-like (home)", "brca": "brca-like", "bcss": "stained as BCSS", "mixed": "stained as by many"}
+FAR = ("brca", "bcss", "mixed")
+PREVALENCE = 0.45
+TILES_A_SLIDE = 32
+ALPHAS = (0.5, 1.0)
+SHARED = (
+    *("training.augment.dihedral=true", "training.augment.brightness=0.1", "training.augment.contrast=0.2"),
+    *("training.crop_px=128", "training.epochs=12", "training.learning_rate=1e-3"),
+    *("training.tiles_per_class=300", "training.val_tiles_per_class=100"),
+)
+STRONG = (
+    *("training.augment.stain=0.5", "training.augment.stain_vectors=0.1", "training.augment.lab=1"),
+    *("training.augment.grey=0.1", "training.augment.blur=1", "training.augment.zoom=0.08"),
+)
+FROZEN = ("training.freeze_cnn=true", "selection.n_tiles=30")
+
+
+@dataclass(frozen=True)
+class Network:
+    """A tile CNN with its aggregator, as they are trained.
+
+    Attributes:
+        name: Of the network.
+        normalisation: Of its training slides and of the slides that it sees.
+        strong: The tile CNN learns under strong augmentation.
+        aggregator_strong: So does the aggregator.
+        tiles: Network whose tile CNN it shares; its own if empty.
+    """
+
+    name: str
+    normalisation: str = "none"
+    strong: bool = False
+    aggregator_strong: bool = False
+    tiles: str = ""
+
+
+NETWORKS = (
+    Network("source"),
+    Network("augmented", strong=True),
+    Network("augmented-twice", strong=True, aggregator_strong=True, tiles="augmented"),
+    Network("macenko", normalisation="macenko"),
+    Network("reinhard", normalisation="reinhard"),
+    Network("macenko-augmented", normalisation="macenko", strong=True),
+)
+MOVED = ("source", "augmented", "macenko-augmented")
+"""Networks whose batch norms are moved to each site."""
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A row of the tables.
+
+    Attributes:
+        what: In words.
+        network: Key of the scores: a network, with "@alpha" where its batch norms were moved.
+        threshold: Rule of the threshold.
+        alone: Not part of the ladder: one step by itself.
+    """
+
+    what: str
+    network: str
+    threshold: str = "0.5"
+    alone: bool = False
+
+
+RUNGS = (
+    Rung("source only", "source"),
+    Rung("+ augmentation, tile CNN", "augmented"),
+    Rung("+ augmentation, aggregator", "augmented-twice"),
+    Rung("+ Macenko", "macenko-augmented"),
+    Rung("+ batch norms, alpha 0.5", "macenko-augmented@0.5"),
+    Rung("+ threshold by share", "macenko-augmented@0.5", "share"),
+    Rung("Reinhard", "reinhard", alone=True),
+    Rung("Macenko", "macenko", alone=True),
+    Rung("batch norms, alpha 0.5", "source@0.5", alone=True),
+    Rung("batch norms, alpha 1", "source@1", alone=True),
+    Rung("threshold by share", "source", "share", alone=True),
+    Rung("threshold in the valley", "source", "valley", alone=True),
+    Rung("threshold by EM for another share", "source", "prior-shift", alone=True),
+    Rung("batch norms 0.5 and threshold by share", "source@0.5", "share", alone=True),
+    Rung("augmentation and batch norms 0.5", "augmented@0.5", alone=True),
+    Rung("augmentation and batch norms 1", "augmented@1", alone=True),
+    Rung("augmentation and threshold by share", "augmented", "share", alone=True),
+    Rung("augmentation, batch norms 0.5, threshold by share", "augmented@0.5", "share", alone=True),
+)
+
+
+# The networks
+
+
+def draw(work: Path) -> None:
+    """Draw the missing cohorts."""
+    for name, folder in {"train": "reduced", **dict.fromkeys(SITES, "ladder")}.items():
+        out = work / "cohorts" / name
+        if not (out / "manifest.csv").exists():
+            run("phantom", out, "--config", HERE / folder / f"{name}.toml", "--threads", 1)
+
+
+def normalise(work: Path, kind: str) -> None:
+    """Write the training slides in normalised colours, beside a manifest of their own."""
+    source, out = work / "cohorts" / "train", work / "cohorts" / f"train-{kind}"
+    if (out / "manifest.csv").exists():
+        return
+    (out / "slides").mkdir(parents=True, exist_ok=True)
+    rows = [row for row in read_manifest(source / "manifest.csv").rows if row.stain == "HE"]
+    for row in rows:
+        file = out / "slides" / row.path.name
+        if file.exists():
+            continue
+        with open_slide(row.path) as slide:
+            found = segment_slide(slide, SPEC.input, settings(), tumour_cnn=None)
+            change = normalisation_of(found.thumbnail, found.usable, kind)  # type: ignore[arg-type]
+            assert change is not None
+            pixels = change(slide.read(Point(0, 0), Size(*slide.size_l0), slide.mpp))
+            draft = file.with_suffix(".part.tif")
+            how: dict[str, Any] = {"compression": "jpeg", "compressionargs": {"level": 90}}
+            tifffile.imwrite(draft, pixels, tile=(256, 256), photometric="rgb", **how)
+        draft.rename(file)
+    columns = ("slide_id", "path", "patient_id", "stain", "ihc_score", "her2_status", "split", "mpp", "annotations")
+    cells = (
+        (row.slide_id, f"slides/{row.path.name}", row.patient_id, "HE", row.ihc_score, row.her2_status, row.split,
+         row.mpp, row.annotations and row.annotations.absolute())
+        for row in rows
+    )  # fmt: skip
+    write_csv(out / "manifest.csv", columns, cells)
+
+
+def train(work: Path, network: Network, seed: int) -> None:
+    """Train a network, as far as it is not trained yet."""
+    cohort = "train" if network.normalisation == "none" else f"train-{network.normalisation}"
+    manifest, nets = work / "cohorts" / cohort / "manifest.csv", work / "nets"
+    shared = ("--manifest", manifest, "--accelerator", "cpu", "--threads", 1, "--resume")
+    strong = STRONG if network.strong else ()
+    tiles = nets / f"he-{network.tiles or network.name}-{seed}"
+    if not (tiles / "report.md").exists():
+        words = setting_words(*SHARED, *strong, f"training.seed={seed}")
+        run("train", "tiles", "--stain", "HE", "--init", "bundled-ihc", *shared, *words, "--out", tiles)
+    out = nets / f"{network.name}-{seed}"
+    if not (out / "report.md").exists():
+        epochs = ("training.epochs=20", "training.learning_rate=1e-3") if network.aggregator_strong else ()
+        mild = SHARED[:3] if network.aggregator_strong else ()
+        strong = (*STRONG, *mild) if network.aggregator_strong else ()
+        words = setting_words(*FROZEN, *strong, *epochs, f"training.seed={seed}")
+        use = ("--annotations-use", "replace", "--bags", work / f"bags-{cohort}", "--weights", tiles / "weights")
+        run("train", "slides", *use, *shared, *words, "--out", out)
+
+
+def setting_words(*settings: str) -> list[str]:
+    """Options of settings."""
+    return [word for setting in settings for word in ("--set", setting)]
+
+
+def run(*words: object) -> None:
+    """Run `he2her2`."""
+    print("he2her2", *words, flush=True)
+    subprocess.run([sys.executable, "-m", "he2her2", *map(str, words)], check=True, stdout=subprocess.DEVNULL)
+
+
+# The scores
+
+
+def settings() -> Config:
+    """Settings of the method."""
+    return load_config(overrides=["selection.n_tiles=30", "runtime.threads=1"])
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A tile CNN and the aggregators that read it.
+
+    Attributes:
+        engine: The tile CNN.
+        normalisation: Of the slides that it sees.
+        aggregators: By the key of the scores.
+    """
+
+    engine: Engine
+    normalisation: str
+    aggregators: Mapping[str, Aggregator]
+
+
+class Together:
+    """Several tile CNNs of one architecture as one engine, so that a tile is read once."""
+
+    def __init__(self, engines: Sequence[Engine]) -> None:
+        self._engines = engines
+        card = engines[0].card
+        classes = tuple(f"{k}: {name}" for k in range(len(engines)) for name in card.cnn.classes)
+        self.card = replace(card, network=replace(card.cnn, classes=classes))
+
+    def __call__(self, pixels: Rgb) -> NDArray[np.float32]:
+        """Logits (n, 4 k) of tiles."""
+        return np.concatenate([engine(pixels) for engine in self._engines], axis=1)
+
+    def windows(self, picture: Rgb, corners: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Logits (n, 4 k) of the tiles of a picture."""
+        return np.concatenate([engine.windows(picture, corners) for engine in self._engines], axis=1)
+
+
+@dataclass(frozen=True)
+class Site:
+    """A site's slides and what is known of their scores: a JSON file a slide."""
+
+    work: Path
+    name: str
+
+    @cached_property
+    def rows(self) -> list[SlideRow]:
+        """All its slides."""
+        return list(read_manifest(self.work / "cohorts" / self.name / "manifest.csv").rows)
+
+    def of_split(self, split: str) -> list[SlideRow]:
+        """Slides to adapt to ("train") or to test."""
+        return [row for row in self.rows if row.split == split]
+
+    def file(self, row: SlideRow, seed: int) -> Path:
+        """File of a slide's scores."""
+        return self.work / "scores" / str(seed) / self.name / f"{row.slide_id}.json"
+
+    def read(self, row: SlideRow, seed: int) -> dict[str, Any]:
+        """Scores of a slide so far."""
+        file = self.file(row, seed)
+        found: dict[str, Any] = json.loads(file.read_text("utf-8")) if file.exists() else {}
+        return found
+
+
+def scorers_of(work: Path, site: Site, seed: int) -> Iterator[Scorer]:
+    """Tile CNNs with their aggregators: as trained, and with batch norms moved to the site."""
+    config = settings()
+    for network in NETWORKS:
+        if network.tiles:
+            continue
+        readers = [one for one in NETWORKS if network.name in (one.name, one.tiles)]
+        folders = {one.name: str(work / "nets" / f"{one.name}-{seed}" / "weights") for one in readers}
+        aggregators = {name: load_aggregator(folder, config) for name, folder in folders.items()}
+        weights = Path(folders[network.name])
+        yield Scorer(load_cnn(str(weights), "tile_cnn", config, "cpu"), network.normalisation, aggregators)
+        if network.name in MOVED and site.name in FAR:
+            moved = {f"{network.name}@{alpha:g}": alpha for alpha in ALPHAS}
+            for key, alpha in moved.items():
+                engine = moved_engine(work, site, weights, network.normalisation, alpha, seed)
+                yield Scorer(engine, network.normalisation, {key: aggregators[network.name]})
+
+
+def moved_engine(work: Path, site: Site, weights: Path, normalisation: str, alpha: float, seed: int) -> Engine:
+    """A tile CNN whose batch norms are moved to the site's slides without labels; kept as NPZ."""
+    card = read_card(weights / "tile_cnn", "tile_cnn")
+    file = work / "moved" / str(seed) / site.name / f"{weights.parent.name}-{alpha:g}.npz"
+    if not file.exists():
+        tensors = load_tensors(weights / "tile_cnn", card)
+        moved = fused_weights(SPEC, tensors, sampled_tiles(work, site, normalisation), alpha)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(file, **moved)  # type: ignore[arg-type]
+    with np.load(file) as found:
+        return engine_of(Card(SPEC, trained=True, notice=""), dict(found))
+
+
+def sampled_tiles(work: Path, site: Site, normalisation: str) -> list[Rgb]:
+    """Some tiles of each of a site's slides to adapt to."""
+    file = work / "moved" / f"{site.name}-{normalisation}.npz"
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(file, *[sample(row, normalisation) for row in site.of_split("train")])
+    with np.load(file) as found:
+        return [found[name] for name in found.files]
+
+
+def sample(row: SlideRow, normalisation: str) -> Rgb:
+    """Some tiles of a slide's tumour, evenly spread."""
+    with open_slide(row.path) as slide:
+        grid, changes, _ = tumour_of(slide, row)
+        some = np.unique(np.linspace(0, len(grid) - 1, TILES_A_SLIDE).round().astype(np.int64))
+        tiles = np.concatenate([*map_tiles(slide, grid.take(some), lambda batch: batch.pixels, threads=1)])
+    change = changes[normalisation]
+    return tiles if change is None else change(tiles)
+
+
+def tumour_of(slide: Slide, row: SlideRow) -> tuple[TileGrid, dict[str, ColourChange | None], Rgb]:
+    """Tiles of a slide's true tumour, its normalisations, and (n, 3) colours of the tumour's px."""
+    annotation = SlideTask.of_row(row).read_annotation()
+    found = segment_slide(slide, SPEC.input, settings(), tumour_cnn=None, annotation=annotation)
+    grid = cut_tumour(slide, found, SPEC.input, settings()).grid
+    kinds = {network.normalisation for network in NETWORKS}
+    changes = {kind: normalisation_of(found.thumbnail, found.usable, kind) for kind in kinds}  # type: ignore[arg-type]
+    return grid, changes, found.thumbnail[found.tumour]
+
+
+def score(work: Path, site: Site, seed: int) -> None:
+    """Score every slide of a site by every network that has not scored it yet."""
+    scorers = list(scorers_of(work, site, seed))
+    for row in site.rows:
+        known = site.read(row, seed)
+        todo = [one for one in scorers if not known.keys() >= one.aggregators.keys()]
+        if not todo:
+            continue
+        with open_slide(row.path) as slide:
+            grid, changes, colours = tumour_of(slide, row)
+            known |= {"red": float(colours[:, 0].mean()), "histogram": histogram(colours)}
+            for kind, change in changes.items():
+                chosen = [one for one in todo if one.normalisation == kind]
+                if chosen:
+                    known |= probabilities(slide, grid, chosen, change)
+        write_json(site.file(row, seed), known)
+
+
+def probabilities(
+    slide: Slide, grid: TileGrid, scorers: Sequence[Scorer], change: ColourChange | None
+) -> dict[str, float]:
+    """Probability of a slide by networks that see it in the same colours."""
+    together = recoloured(Together([one.engine for one in scorers]), change)
+    readable, logits = infer(slide, grid, together, settings().runtime)
+    parts = np.split(logits, len(scorers), axis=1)
+    return {
+        key: aggregator(Bag.of(grid.take(readable), part)).probability
+        for one, part in zip(scorers, parts, strict=True)
+        for key, aggregator in one.aggregators.items()
+    }
+
+
+def histogram(colours: Rgb) -> list[float]:
+    """Roots of the shares of px in 64 cells of RGB."""
+    cells = (colours // 64).astype(int) @ (16, 4, 1)
+    shares = np.bincount(cells, minlength=64) / len(cells)
+    return [float(share) for share in np.sqrt(shares).round(5)]
+
+
+def colour_rivals(work: Path) -> dict[str, Callable[[Mapping[str, Any]], float]]:
+    """Logistic regressions on mean red and on the colour histogram, of the training slides' tumour."""
+    rows = [row for row in Site(work, "train").rows if row.stain == "HE"]
+    seen = [of_training(work, row) for row in rows]
+    truth = [is_positive(row) for row in rows]
+    rivals: dict[str, Callable[[Mapping[str, Any]], float]] = {}
+    for name, features in (("mean red", red_of), ("colour histogram", histogram_of)):
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000))
+        model.fit([features(one) for one in seen], truth)
+        rivals[name] = lambda one, m=model, f=features: float(m.predict_proba([f(one)])[0, 1])  # type: ignore[misc]
+    return rivals
+
+
+def red_of(one: Mapping[str, Any]) -> list[float]:
+    """Mean red of a slide."""
+    return [one["red"]]
+
+
+def histogram_of(one: Mapping[str, Any]) -> list[float]:
+    """Colour histogram of a slide."""
+    found: list[float] = one["histogram"]
+    return found
+
+
+def of_training(work: Path, row: SlideRow) -> dict[str, Any]:
+    """Colours of a training slide's tumour; kept."""
+    file = work / "scores" / "train" / f"{row.slide_id}.json"
+    if not file.exists():
+        with open_slide(row.path) as slide:
+            _, _, colours = tumour_of(slide, row)
+        write_json(file, {"red": float(colours[:, 0].mean()), "histogram": histogram(colours)})
+    found: dict[str, Any] = json.loads(file.read_text("utf-8"))
+    return found
+
+
+def is_positive(row: SlideRow) -> bool:
+    """True status of a slide."""
+    return label_of(row, "her2_status") == Her2Status.POSITIVE
+
+
+# The tables
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Calls of a rung on a site's test slides.
+
+    Attributes:
+        truth: (n,) bool.
+        scores: (n,) probability.
+        threshold: Positive from there on.
+    """
+
+    truth: NDArray[np.bool_]
+    scores: NDArray[np.float64]
+    threshold: float
+
+    @property
+    def called(self) -> NDArray[np.bool_]:
+        """(n,) called positive."""
+        return self.scores >= self.threshold
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """(n,) called right."""
+        return np.equal(self.called, self.truth)
+
+    @property
+    def auc(self) -> Estimate:
+        """AUC with its interval."""
+        return auc_interval(self.truth, self.scores)
+
+    @property
+    def balanced(self) -> Estimate:
+        """Balanced accuracy with its interval."""
+        return decision_interval(balanced_accuracy, self.truth, self.called)
+
+
+def judge(site: Site, rung: Rung, seed: int, share: float = PREVALENCE) -> Judged | None:
+    """Calls of a rung; None where it does not exist, as batch norms moved to the home site."""
+    tested = site.of_split("test")
+    truth = np.array([is_positive(row) for row in tested])
+    found = [site.read(row, seed) for row in tested]
+    if not all(rung.network in one for one in found) or (rung.threshold != "0.5" and site.name not in FAR):
+        return None
+    seen = [site.read(row, seed)[rung.network] for row in site.of_split("train")]
+    return Judged(truth, np.array([one[rung.network] for one in found]), threshold_by(rung.threshold, seen, share))
+
+
+def threshold_by(rule: str, seen: Sequence[float], share: float) -> float:
+    """Threshold by a rule, from the scores of slides without labels."""
+    if rule == "share":
+        return threshold_at_share(seen, share)
+    if rule == "valley":
+        return threshold_in_valley(seen)
+    return threshold_at_prior(0.5, share_by_em(seen, 0.5)) if rule == "prior-shift" else 0.5
+
+
+def rivals_on(work: Path, site: Site, seed: int) -> dict[str, Judged]:
+    """Trivial baselines on a site."""
+    tested = site.of_split("test")
+    truth = np.array([is_positive(row) for row in tested])
+    found = [site.read(row, seed) for row in tested]
+    judged = {"always positive": Judged(truth, np.ones(len(truth)), 0.5)}
+    for name, rival in colour_rivals(work).items():
+        judged[name] = Judged(truth, np.array([rival(one) for one in found]), 0.5)
+    return judged
+
+
+def figures(judged: Judged | None) -> str:
+    """Cell of a table: balanced accuracy and AUC."""
+    if judged is None:
+        return "-"
+    return f"{shown(judged.balanced)}; {shown(judged.auc)}"
+
+
+def shown(estimate: Estimate) -> str:
+    """A figure with its interval."""
+    return f"{estimate.value:.2f} ({estimate.low:.2f}-{estimate.high:.2f})"
+
+
+def tables(work: Path, seed: int) -> Iterator[str]:
+    """Lines of the figures: rivals, ladder, single steps, and comparisons with the source alone."""
+    sites = {name: Site(work, name) for name in SITES}
+    yield f"| balanced accuracy; AUC | {' | '.join(SITES.values())} |"
+    yield f"|---|{'---|' * len(SITES)}"
+    rivals = {name: rivals_on(work, site, seed) for name, site in sites.items()}
+    for rival in next(iter(rivals.values())):
+        yield f"| *{rival}* | {' | '.join(figures(rivals[name][rival]) for name in SITES)} |"
+    judged = {rung: {name: judge(site, rung, seed) for name, site in sites.items()} for rung in RUNGS}
+    for alone in (False, True):
+        yield f"| **{'one step alone, or two' if alone else 'the ladder'}** |{' |' * len(SITES)}"
+        for rung in RUNGS:
+            if rung.alone == alone and any(judged[rung].values()):
+                yield f"| {rung.what} | {' | '.join(figures(judged[rung][name]) for name in SITES)} |"
+    yield ""
+    yield from compared(judged)
+
+
+def compared(judged: Mapping[Rung, Mapping[str, Judged | None]]) -> Iterator[str]:
+    """Lines of the paired comparisons with the source alone."""
+    source = judged[RUNGS[0]]
+    pairs = [
+        (rung, name, source[name], one)
+        for rung in RUNGS[1:]
+        for name in SITES
+        if (one := judged[rung][name]) is not None
+    ]
+    calls = [mcnemar(one.right, first.right) for _, _, first, one in pairs if first is not None]
+    areas = [delong_difference(one.truth, one.scores, first.scores) for _, _, first, one in pairs if first is not None]
+    adjusted = iter(holm([*(test.p_value for test in calls), *(test.p_value for test in areas)]))
+    of_calls = [next(adjusted) for _ in calls]
+    of_areas = list(adjusted)
+    yield "| beside the source alone | site | slides right only with it; only without | p (Holm) | AUC | p (Holm) |"
+    yield "|---|---|---|---|---|---|"
+    for (rung, name, first, one), p_calls, area, p_area in zip(pairs, of_calls, areas, of_areas, strict=True):
+        assert first is not None
+        gained, lost = int((one.right & ~first.right).sum()), int((first.right & ~one.right).sum())
+        change = "same" if rung.network == "source" else f"{area.estimate.value:+.2f}"
+        p_text = "-" if rung.network == "source" else f"{p_area:.2g}"
+        yield f"| {rung.what} | {SITES[name]} | {gained}; {lost} | {p_calls:.2g} | {change} | {p_text} |"
+
+
+def wrong_shares(work: Path, seed: int) -> Iterator[str]:
+    """Lines on the threshold by share where the share is not what was said."""
+    yield "| balanced accuracy, share said to be | " + " | ".join(SITES[name] for name in FAR) + " |"
+    yield f"|---|{'---|' * len(FAR)}"
+    for network in ("source", "augmented"):
+        for share in (0.15, 0.3, PREVALENCE, 0.6):
+            cells = [judge(Site(work, name), Rung("", network, "share"), seed, share) for name in FAR]
+            texts = ["-" if one is None else shown(one.balanced) for one in cells]
+            yield f"| {network}, {share:g} | {' | '.join(texts)} |"
+
+
+def page(work: Path, seeds: Sequence[int]) -> str:
+    """The page of results."""
+    slides = {name: len(Site(work, name).of_split("test")) for name in SITES}
+    text = [(HERE / "ladder" / "page.md").read_text("utf-8").format(slides=slides, n=min(slides.values()))]
+    for seed in seeds:
+        text += [f"\n## Figures, training seed {seed}\n", *tables(work, seed)]
+        text += [f"\n### Where the share is wrong, seed {seed}\n", *wrong_shares(work, seed)]
+    return "\n".join(text) + "\n"
+
+
+def main() -> None:
+    """Draw, train, score, and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, default=Path("domain-ladder-run"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--site", choices=SITES, action="append", help="score these sites only, and write no page")
+    options = parser.parse_args()
+    draw(options.work)
+    for kind in sorted({network.normalisation for network in NETWORKS} - {"none"}):
+        normalise(options.work, kind)
+    for seed in options.seeds:
+        for network in NETWORKS:
+            train(options.work, network, seed)
+        for name in options.site or SITES:
+            score(options.work, Site(options.work, name), seed)
+    if not options.site:
+        (HERE / "results" / "domain_ladder.md").write_text(page(options.work, options.seeds), "utf-8")
+
+
+if __name__ == "__main__":
+    main()
