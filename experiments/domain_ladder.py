@@ -543,7 +543,7 @@ def compared(judged: Mapping[Rung, Mapping[str, Judged | None]]) -> Iterator[str
     ]
     calls = [mcnemar(one.right, first.right) for _, _, first, one in pairs if first is not None]
     areas = [delong_difference(one.truth, one.scores, first.scores) for _, _, first, one in pairs if first is not None]
-    adjusted = iter(holm([*(test.p_value for test in calls), *(test.p_value for test in areas)]))
+    adjusted = iter(holm([*(test.exact for test in calls), *(test.p_value for test in areas)]))
     of_calls = [next(adjusted) for _ in calls]
     of_areas = list(adjusted)
     yield "| beside the source alone | site | slides right only with it; only without | p (Holm) | AUC | p (Holm) |"
