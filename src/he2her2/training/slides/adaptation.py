@@ -38,8 +38,8 @@ ThresholdRule: TypeAlias = Literal["keep", "share", "valley", "prior-shift"]
 """Threshold: that of the given weights, or one by the scores of the slides; see `statistics.unlabelled`."""
 
 _LEAST_SLIDES = 8
-_MOST_TILES = 3072  # 600 MB of pixels
-_MOST_TILES_A_SLIDE = 64
+_MOST_TILES = 2048  # 400 MB of pixels
+_MOST_TILES_A_SLIDE = 32
 _EVEN = 0.5  # share of positives for which the probabilities hold: training shows both classes equally often
 _NOT_MEASURED = "adapted to slides of unknown status: how well it does there has not been measured"
 
