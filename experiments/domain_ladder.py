@@ -82,6 +82,7 @@ STRONG = (
     *("training.augment.grey=0.1", "training.augment.blur=1", "training.augment.zoom=0.08"),
 )
 FROZEN = ("training.freeze_cnn=true", "selection.n_tiles=30")
+SHORT = ("training.epochs=8", "training.learning_rate=2e-3")  # every tile is seen anew in each epoch
 
 
 @dataclass(frozen=True)
@@ -206,10 +207,8 @@ def train(work: Path, network: Network, seed: int) -> None:
         run("train", "tiles", "--stain", "HE", "--init", "bundled-ihc", *shared, *words, "--out", tiles)
     out = nets / f"{network.name}-{seed}"
     if not (out / "report.md").exists():
-        epochs = ("training.epochs=20", "training.learning_rate=1e-3") if network.aggregator_strong else ()
-        mild = SHARED[:3] if network.aggregator_strong else ()
-        strong = (*STRONG, *mild) if network.aggregator_strong else ()
-        words = setting_words(*FROZEN, *strong, *epochs, f"training.seed={seed}")
+        strong = (*SHARED[:4], *STRONG, *SHORT) if network.aggregator_strong else ()
+        words = setting_words(*FROZEN, *strong, f"training.seed={seed}")
         use = ("--annotations-use", "replace", "--bags", work / f"bags-{cohort}", "--weights", tiles / "weights")
         run("train", "slides", *use, *shared, *words, "--out", out)
 

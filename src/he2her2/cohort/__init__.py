@@ -16,7 +16,7 @@ from he2her2.cohort.run_status import RunStatus, read_status
 from he2her2.cohort.slide_worker import SlideWork, SlideWorker
 from he2her2.cohort.sources import SlideSources, find_slides
 from he2her2.cohort.supervisor import Limits, SlideOutcome, Supervisor
-from he2her2.cohort.tasks import SlideTask, Worker
+from he2her2.cohort.tasks import SlideTask, TaskOutcome, Worker
 
 __all__ = [
     "ALIKE",
@@ -43,6 +43,7 @@ __all__ = [
     "SlideWorker",
     "Staging",
     "Supervisor",
+    "TaskOutcome",
     "ThisProcess",
     "Worker",
     "alike_pairs",
