@@ -207,8 +207,8 @@ def train(work: Path, network: Network, seed: int) -> None:
         run("train", "tiles", "--stain", "HE", "--init", "bundled-ihc", *shared, *words, "--out", tiles)
     out = nets / f"{network.name}-{seed}"
     if not (out / "report.md").exists():
-        strong = (*SHARED[:4], *STRONG, *SHORT) if network.aggregator_strong else ()
-        words = setting_words(*FROZEN, *strong, f"training.seed={seed}")
+        varied = (*SHARED[:4], *STRONG, *SHORT) if network.aggregator_strong else ()
+        words = setting_words(*FROZEN, *varied, f"training.seed={seed}")
         use = ("--annotations-use", "replace", "--bags", work / f"bags-{cohort}", "--weights", tiles / "weights")
         run("train", "slides", *use, *shared, *words, "--out", out)
 
