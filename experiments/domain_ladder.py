@@ -12,10 +12,9 @@ Run: python -m experiments.domain_ladder [--work FOLDER]
 """
 
 import argparse
-import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -30,14 +29,13 @@ from sklearn.preprocessing import StandardScaler
 
 from he2her2.cohort import SlideTask
 from he2her2.config import Config, load_config
-from he2her2.files import write_csv, write_json
+from he2her2.files import atomic, write_csv
 from he2her2.geometry import Point, Rgb, Size, TileGrid
 from he2her2.labels import Her2Status
 from he2her2.manifest import SlideRow, label_of, read_manifest
 from he2her2.method import cut_tumour, infer, segment_slide
 from he2her2.models import (
     CNNS,
-    Aggregator,
     Bag,
     Card,
     Engine,
@@ -234,17 +232,17 @@ def settings() -> Config:
 
 @dataclass(frozen=True)
 class Scorer:
-    """A tile CNN and the aggregators that read it.
+    """A tile CNN.
 
     Attributes:
-        engine: The tile CNN.
+        key: Its name, with "@alpha" where its batch norms were moved.
+        engine: At work.
         normalisation: Of the slides that it sees.
-        aggregators: By the key of the scores.
     """
 
+    key: str
     engine: Engine
     normalisation: str
-    aggregators: Mapping[str, Aggregator]
 
 
 class Together:
@@ -267,47 +265,43 @@ class Together:
 
 @dataclass(frozen=True)
 class Site:
-    """A site's slides and what is known of their scores: a JSON file a slide."""
+    """A site's slides and what is known of them: an NPZ a slide, with colours, tiles and their logits by tile CNN."""
 
     work: Path
     name: str
 
     @cached_property
     def rows(self) -> list[SlideRow]:
-        """All its slides."""
-        return list(read_manifest(self.work / "cohorts" / self.name / "manifest.csv").rows)
+        """All its H&E slides."""
+        return list(read_manifest(self.work / "cohorts" / self.name / "manifest.csv").select(stain="HE"))
 
     def of_split(self, split: str) -> list[SlideRow]:
         """Slides to adapt to ("train") or to test."""
         return [row for row in self.rows if row.split == split]
 
-    def file(self, row: SlideRow, seed: int) -> Path:
-        """File of a slide's scores."""
-        return self.work / "scores" / str(seed) / self.name / f"{row.slide_id}.json"
-
-    def read(self, row: SlideRow, seed: int) -> dict[str, Any]:
-        """Scores of a slide so far."""
+    def read(self, row: SlideRow, seed: int) -> dict[str, NDArray[Any]]:
+        """What is known of a slide."""
         file = self.file(row, seed)
-        found: dict[str, Any] = json.loads(file.read_text("utf-8")) if file.exists() else {}
-        return found
+        if not file.exists():
+            return {}
+        with np.load(file) as found:
+            return dict(found)
+
+    def file(self, row: SlideRow, seed: int) -> Path:
+        """File of a slide."""
+        return self.work / "scores" / str(seed) / self.name / f"{row.slide_id}.npz"
 
 
 def scorers_of(work: Path, site: Site, seed: int) -> Iterator[Scorer]:
-    """Tile CNNs with their aggregators: as trained, and with batch norms moved to the site."""
-    config = settings()
+    """Tile CNNs: as trained, and with batch norms moved to the site."""
     for network in NETWORKS:
+        weights = work / "nets" / f"{network.name}-{seed}" / "weights"
         if network.tiles:
             continue
-        readers = [one for one in NETWORKS if network.name in (one.name, one.tiles)]
-        folders = {one.name: str(work / "nets" / f"{one.name}-{seed}" / "weights") for one in readers}
-        aggregators = {name: load_aggregator(folder, config) for name, folder in folders.items()}
-        weights = Path(folders[network.name])
-        yield Scorer(load_cnn(str(weights), "tile_cnn", config, "cpu"), network.normalisation, aggregators)
-        if network.name in MOVED and site.name in FAR:
-            moved = {f"{network.name}@{alpha:g}": alpha for alpha in ALPHAS}
-            for key, alpha in moved.items():
-                engine = moved_engine(work, site, weights, network.normalisation, alpha, seed)
-                yield Scorer(engine, network.normalisation, {key: aggregators[network.name]})
+        kind = network.normalisation
+        yield Scorer(network.name, load_cnn(str(weights), "tile_cnn", settings(), "cpu"), kind)
+        for alpha in ALPHAS if network.name in MOVED and site.name in FAR else ():
+            yield Scorer(f"{network.name}@{alpha:g}", moved_engine(work, site, weights, kind, alpha, seed), kind)
 
 
 def moved_engine(work: Path, site: Site, weights: Path, normalisation: str, alpha: float, seed: int) -> Engine:
@@ -354,77 +348,87 @@ def tumour_of(slide: Slide, row: SlideRow) -> tuple[TileGrid, dict[str, ColourCh
 
 
 def score(work: Path, site: Site, seed: int) -> None:
-    """Score every slide of a site by every network that has not scored it yet."""
+    """Score the tiles of every slide of a site by every tile CNN that has not scored them yet."""
     scorers = list(scorers_of(work, site, seed))
     for row in site.rows:
         known = site.read(row, seed)
-        todo = [one for one in scorers if not known.keys() >= one.aggregators.keys()]
+        todo = [one for one in scorers if one.key not in known]
         if not todo:
             continue
         with open_slide(row.path) as slide:
             grid, changes, colours = tumour_of(slide, row)
-            known |= {"red": float(colours[:, 0].mean()), "histogram": histogram(colours)}
+            known |= {"origins_l0": grid.origins_l0, "side_l0": np.array(grid.side_l0)} | colours_of(colours)
             for kind, change in changes.items():
                 chosen = [one for one in todo if one.normalisation == kind]
                 if chosen:
-                    known |= probabilities(slide, grid, chosen, change)
-        write_json(site.file(row, seed), known)
+                    known |= logits_of(slide, grid, chosen, change)
+        file = site.file(row, seed)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with atomic(file) as draft, draft.open("wb") as out:
+            np.savez(out, **known)  # type: ignore[arg-type]
 
 
-def probabilities(
+def logits_of(
     slide: Slide, grid: TileGrid, scorers: Sequence[Scorer], change: ColourChange | None
-) -> dict[str, float]:
-    """Probability of a slide by networks that see it in the same colours."""
+) -> dict[str, NDArray[np.float32]]:
+    """Logits (n, 4) of a slide's tiles by tile CNNs that see it in the same colours."""
     together = recoloured(Together([one.engine for one in scorers]), change)
     readable, logits = infer(slide, grid, together, settings().runtime)
+    assert len(readable) == len(grid), f"{slide.slide_id}: not all tiles can be decoded"
     parts = np.split(logits, len(scorers), axis=1)
-    return {
-        key: aggregator(Bag.of(grid.take(readable), part)).probability
-        for one, part in zip(scorers, parts, strict=True)
-        for key, aggregator in one.aggregators.items()
-    }
+    return {one.key: part for one, part in zip(scorers, parts, strict=True)}
 
 
-def histogram(colours: Rgb) -> list[float]:
-    """Roots of the shares of px in 64 cells of RGB."""
+@dataclass(frozen=True)
+class Probabilities:
+    """Probabilities of slides by networks whose tile CNNs have scored their tiles."""
+
+    work: Path
+    seed: int
+
+    def __call__(self, site: Site, rows: Sequence[SlideRow], key: str) -> list[float] | None:
+        """Probabilities by a network, with "@alpha" where its batch norms were moved; None where it has not scored."""
+        name, at, alpha = key.partition("@")
+        network = next(one for one in NETWORKS if one.name == name)
+        cnn = f"{network.tiles or name}{at}{alpha}"
+        known = [site.read(row, self.seed) for row in rows]
+        folder = self.work / "nets" / f"{name}-{self.seed}" / "weights"
+        if not folder.exists() or not all(cnn in one for one in known):
+            return None
+        aggregator = load_aggregator(str(folder), settings())
+        side, mpp = SPEC.input.side_px, SPEC.input.mpp
+        grids = [TileGrid(one["origins_l0"], float(one["side_l0"]), side, mpp) for one in known]
+        return [aggregator(Bag.of(grid, one[cnn])).probability for grid, one in zip(grids, known, strict=True)]
+
+
+def colours_of(colours: Rgb) -> dict[str, NDArray[np.float64]]:
+    """Mean red of (n, 3) px, and roots of the shares of px in 64 cells of RGB."""
     cells = (colours // 64).astype(int) @ (16, 4, 1)
     shares = np.bincount(cells, minlength=64) / len(cells)
-    return [float(share) for share in np.sqrt(shares).round(5)]
+    return {"mean red": np.array([colours[:, 0].mean()]), "colour histogram": np.sqrt(shares)}
 
 
-def colour_rivals(work: Path) -> dict[str, Callable[[Mapping[str, Any]], float]]:
-    """Logistic regressions on mean red and on the colour histogram, of the training slides' tumour."""
-    rows = [row for row in Site(work, "train").rows if row.stain == "HE"]
-    seen = [of_training(work, row) for row in rows]
-    truth = [is_positive(row) for row in rows]
-    rivals: dict[str, Callable[[Mapping[str, Any]], float]] = {}
-    for name, features in (("mean red", red_of), ("colour histogram", histogram_of)):
-        model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000))
-        model.fit([features(one) for one in seen], truth)
-        rivals[name] = lambda one, m=model, f=features: float(m.predict_proba([f(one)])[0, 1])  # type: ignore[misc]
+def colour_rivals(work: Path) -> dict[str, Any]:
+    """Logistic regressions on mean red and on the colour histogram of the training slides' tumour."""
+    site = Site(work, "train")
+    seen = [of_training(site, row) for row in site.rows]
+    truth = [is_positive(row) for row in site.rows]
+    rivals = {}
+    for name in ("mean red", "colour histogram"):
+        rivals[name] = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000))
+        rivals[name].fit([one[name] for one in seen], truth)
     return rivals
 
 
-def red_of(one: Mapping[str, Any]) -> list[float]:
-    """Mean red of a slide."""
-    return [one["red"]]
-
-
-def histogram_of(one: Mapping[str, Any]) -> list[float]:
-    """Colour histogram of a slide."""
-    found: list[float] = one["histogram"]
-    return found
-
-
-def of_training(work: Path, row: SlideRow) -> dict[str, Any]:
+def of_training(site: Site, row: SlideRow) -> dict[str, NDArray[Any]]:
     """Colours of a training slide's tumour; kept."""
-    file = work / "scores" / "train" / f"{row.slide_id}.json"
+    file = site.file(row, 0)
     if not file.exists():
         with open_slide(row.path) as slide:
             _, _, colours = tumour_of(slide, row)
-        write_json(file, {"red": float(colours[:, 0].mean()), "histogram": histogram(colours)})
-    found: dict[str, Any] = json.loads(file.read_text("utf-8"))
-    return found
+        file.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(file, **colours_of(colours))  # type: ignore[arg-type]
+    return site.read(row, 0)
 
 
 def is_positive(row: SlideRow) -> bool:
@@ -470,15 +474,15 @@ class Judged:
         return decision_interval(balanced_accuracy, self.truth, self.called)
 
 
-def judge(site: Site, rung: Rung, seed: int, share: float = PREVALENCE) -> Judged | None:
+def judge(scored: Probabilities, site: Site, rung: Rung, share: float = PREVALENCE) -> Judged | None:
     """Calls of a rung; None where it does not exist, as batch norms moved to the home site."""
-    tested = site.of_split("test")
-    truth = np.array([is_positive(row) for row in tested])
-    found = [site.read(row, seed) for row in tested]
-    if not all(rung.network in one for one in found) or (rung.threshold != "0.5" and site.name not in FAR):
+    tested, unlabelled = site.of_split("test"), site.of_split("train")
+    found = scored(site, tested, rung.network)
+    if found is None or (rung.threshold != "0.5" and site.name not in FAR):
         return None
-    seen = [site.read(row, seed)[rung.network] for row in site.of_split("train")]
-    return Judged(truth, np.array([one[rung.network] for one in found]), threshold_by(rung.threshold, seen, share))
+    seen = [] if rung.threshold == "0.5" else scored(site, unlabelled, rung.network) or []
+    truth = np.array([is_positive(row) for row in tested])
+    return Judged(truth, np.array(found), threshold_by(rung.threshold, seen, share))
 
 
 def threshold_by(rule: str, seen: Sequence[float], share: float) -> float:
@@ -494,10 +498,10 @@ def rivals_on(work: Path, site: Site, seed: int) -> dict[str, Judged]:
     """Trivial baselines on a site."""
     tested = site.of_split("test")
     truth = np.array([is_positive(row) for row in tested])
-    found = [site.read(row, seed) for row in tested]
     judged = {"always positive": Judged(truth, np.ones(len(truth)), 0.5)}
     for name, rival in colour_rivals(work).items():
-        judged[name] = Judged(truth, np.array([rival(one) for one in found]), 0.5)
+        colours = [site.read(row, seed)[name] for row in tested]
+        judged[name] = Judged(truth, rival.predict_proba(colours)[:, 1], 0.5)
     return judged
 
 
@@ -521,7 +525,8 @@ def tables(work: Path, seed: int) -> Iterator[str]:
     rivals = {name: rivals_on(work, site, seed) for name, site in sites.items()}
     for rival in next(iter(rivals.values())):
         yield f"| *{rival}* | {' | '.join(figures(rivals[name][rival]) for name in SITES)} |"
-    judged = {rung: {name: judge(site, rung, seed) for name, site in sites.items()} for rung in RUNGS}
+    scored = Probabilities(work, seed)
+    judged = {rung: {name: judge(scored, site, rung) for name, site in sites.items()} for rung in RUNGS}
     for alone in (False, True):
         yield f"| **{'one step alone, or two' if alone else 'the ladder'}** |{' |' * len(SITES)}"
         for rung in RUNGS:
@@ -561,7 +566,8 @@ def wrong_shares(work: Path, seed: int) -> Iterator[str]:
     yield f"|---|{'---|' * len(FAR)}"
     for network in ("source", "augmented"):
         for share in (0.15, 0.3, PREVALENCE, 0.6):
-            cells = [judge(Site(work, name), Rung("", network, "share"), seed, share) for name in FAR]
+            rung = Rung("", network, "share")
+            cells = [judge(Probabilities(work, seed), Site(work, name), rung, share) for name in FAR]
             texts = ["-" if one is None else shown(one.balanced) for one in cells]
             yield f"| {network}, {share:g} | {' | '.join(texts)} |"
 
