@@ -77,7 +77,6 @@ DOORS: dict[str, str] = {
     "he2her2.models.export": "torch, whose exporter writes ONNX files",
     "he2her2.models.onnx_engine": "ONNX Runtime",
     "he2her2.models.torch_engine": "torch",
-    "he2her2.models.pretrained": "torch",
     "he2her2.models.torch_modules": "torch",
     "he2her2.training.slides.adaptation": "torch, which moves batch norms",
     "he2her2.training.slides.feature_training": "torch, which trains",

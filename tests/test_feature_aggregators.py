@@ -151,7 +151,7 @@ def test_neighbours_are_those_within_reach(places, scale):
     coords = np.array(places, float) * scale
     index, weight = neighbour_means(coords)
     distance = np.linalg.norm(coords[:, None] - coords[None], axis=2)
-    near = (distance <= 1.5 * pitch(coords)) & (distance > 0)
+    near = (distance <= (1.5 + 1e-9) * pitch(coords)) & (distance > 0)
 
     for i in range(len(coords)):
         expected = np.flatnonzero(near[i]).tolist() or [i]

@@ -15,9 +15,9 @@ from he2her2.errors import ConfigError, WeightsError
 from he2her2.exchange import StoredTiles, read_tiles_file, write_tiles_files
 from he2her2.geometry import Point, Size
 from he2her2.models import TILE_CNN, load_encoder, load_engine, trained_folder
+from he2her2.models.efficientnet_lite0 import lite0_module
 from he2her2.models.encoders import prepare_input
 from he2her2.models.export import onnx_of
-from he2her2.models.feature_encoders import _lite0_module
 from he2her2.models.torch_engine import penultimate_module
 from he2her2.models.weights import load_tensors, read_card
 from he2her2.slides import open_slide
@@ -291,7 +291,7 @@ def test_efficientnet_lite0_is_exported_once(tmp_path, command_line, slide):
 
     channels = torch.from_numpy((pixels.astype(np.float64) - 127) / 128).permute(0, 3, 1, 2).float()
     with torch.no_grad():
-        expected = _lite0_module(64)(channels).numpy()
+        expected = lite0_module(64)(channels).numpy()
     assert code == 0
     assert "1280 features" in out
     assert found == pytest.approx(expected, abs=1e-4)

@@ -20,8 +20,8 @@ from he2her2.errors import ConfigError, ManifestError, PatchError
 from he2her2.files import read_csv
 from he2her2.manifest import read_manifest
 from he2her2.models import encoders, load_cnn, read_card
+from he2her2.models.efficientnet_lite0 import imagenet_weights
 from he2her2.models.encoders.cnn import COMPACT_TUMOUR_CNN, LITE0_TUMOUR_CNN, PAPER_TUMOUR_CNN
-from he2her2.models.pretrained import imagenet_weights
 from he2her2.models.torch_modules import module_of
 from he2her2.preprocessing import read_annotation
 from he2her2.slides import open_slide

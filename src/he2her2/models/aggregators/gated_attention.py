@@ -33,6 +33,12 @@ class _AttentionSpec(AggregatorSpec):
     width: _Width
     dropout: _Share = 0.25
 
+    def build(self) -> "nn.Module":
+        """A `GatedAttention`."""
+        from he2her2.models.aggregators.feature_modules import GatedAttention  # noqa: PLC0415  prediction does without torch
+
+        return GatedAttention(self.n_features, self.embed, self.width, len(self.classes), self.dropout)
+
 
 @dataclass(frozen=True, config=_STRICT)
 class GatedAttentionSpec(_AttentionSpec):
@@ -41,12 +47,6 @@ class GatedAttentionSpec(_AttentionSpec):
     rule: Literal["abmil"]
 
     reads_features: ClassVar[str] = "embed"
-
-    def build(self) -> "nn.Module":
-        """A `GatedAttention`."""
-        from he2her2.models.aggregators.feature_modules import GatedAttention  # noqa: PLC0415  prediction does without torch
-
-        return GatedAttention(self.n_features, self.embed, self.width, len(self.classes), self.dropout)
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -60,12 +60,6 @@ class ClamSpec(_AttentionSpec):
     rule: Literal["clam-sb"]
     reads_features: ClassVar[str] = "embed"
     n_instances: Annotated[int, Ge(1), Le(1024)] = 8
-
-    def build(self) -> "nn.Module":
-        """A `GatedAttention`."""
-        from he2her2.models.aggregators.feature_modules import GatedAttention  # noqa: PLC0415  prediction does without torch
-
-        return GatedAttention(self.n_features, self.embed, self.width, len(self.classes), self.dropout)
 
     def auxiliary(self) -> "nn.Module":
         """The clustering loss."""

@@ -4,8 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-_REACH = 1.5
-"""Tiles within so many pitches are neighbours: the eight around a tile, where tiles lie side by side."""
+_REACH = 1.5 + 1e-9
+"""Tiles within so many pitches are neighbours, also where rounding decides: the eight around a tile on a grid."""
 
 
 def pitch(coords: NDArray[np.float64]) -> float:

@@ -13,7 +13,7 @@ from he2her2.cohort import SlideTask, annotation_lines
 from he2her2.config import PAPER_THRESHOLD, Config
 from he2her2.files import write_csv
 from he2her2.manifest import hashed_patient, write_patients
-from he2her2.models import CnnSpec, Metric
+from he2her2.models import CnnSpec, Metric, imagenet_weights
 from he2her2.statistics import Estimate, auc_interval, balanced_accuracy, decision_interval
 from he2her2.training.classifier import Batch, CnnClassifier, LabelledTiles
 from he2her2.training.cross_validation import CnnTraining, TileSets, trainable_cnn
@@ -146,8 +146,6 @@ def start_weights(spec: CnnSpec, settings: TumourTraining) -> Mapping[str, NDArr
     """
     if settings.start == "random":
         return None
-    from he2her2.models.pretrained import imagenet_weights  # noqa: PLC0415  an extra
-
     return imagenet_weights(spec, settings.seed)
 
 
