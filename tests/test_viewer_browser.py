@@ -475,7 +475,7 @@ def test_two_stains_move_together(visit, url):
     """Centre on centre in µm, until they are moved apart on purpose and linked again."""
     page = visit(f"{url}#slide=case-1")
     page.keyboard.press("i")
-    page.wait_for_function("() => window.he2her2.pair?.isOpen")
+    page.wait_for_function("() => window.he2her2.pair?.isOpen && document.getElementById('pair-said').textContent")
     settle(page)
     go_to(page, 1100, 900, 1.0)
     linked = see(page, "v.pair.view()")

@@ -36,7 +36,7 @@ class SlideSources:
 
 
 def find_slides(
-    what: Sequence[Path | str], *, mpp: float | None = None, annotations: Path | None = None, stain: Stain = "HE"
+    what: Sequence[Path | str], *, mpp: float | None = None, annotations: Path | None = None, stain: Stain | None = "HE"
 ) -> SlideSources:
     """Find the slides that paths stand for.
 
@@ -46,7 +46,7 @@ def find_slides(
         mpp: µm per level-0 px of slides whose manifest does not state it, over what their files say.
         annotations: Annotation file of a single slide, or a folder with a file of each slide's name; a manifest's own
             outrank it.
-        stain: Of the rows of manifests that are taken.
+        stain: Of the rows of manifests that are taken; None takes all.
 
     Raises:
         He2Her2Error: A path holds no slides, or two slides have one name.
@@ -85,12 +85,12 @@ def annotation_file(slide_id: str, annotations: Path | None) -> Path | None:
     return next((file for file in candidates if file.exists()), candidates[0])
 
 
-def _of_manifest(file: Path, stain: Stain, patients: dict[str, str], notes: list[str]) -> list[SlideTask]:
-    """Tasks of a manifest's slides of a stain; a row that does not state its stain is taken for one."""
+def _of_manifest(file: Path, stain: Stain | None, patients: dict[str, str], notes: list[str]) -> list[SlideTask]:
+    """Tasks of a manifest's slides, of a stain if one is given; a row that does not state its own is taken for it."""
     manifest = read_manifest(file)
     raise_problems(manifest, manifest.problems)
     notes.extend(f"{file}: {note}" for note in manifest.notes)
-    rows, name = manifest.select(stain=stain), "H&E" if stain == "HE" else stain
+    rows, name = manifest.rows if stain is None else manifest.select(stain=stain), "H&E" if stain == "HE" else stain
     if not rows:
         raise He2Her2Error(f"{file}: has no {name} slides among its {len(manifest.rows)} rows; check the column stain")
     if n_other := len(manifest.rows) - len(rows):

@@ -1,6 +1,7 @@
 """Pure arrays: tissue, quality, stain, the adaptive map, tiles, and annotations as masks."""
 
 from he2her2.preprocessing.adaptive import AdaptiveMap, adaptive_map
+from he2her2.preprocessing.alignment import SECTION_PX, Alignment, align_sections
 from he2her2.preprocessing.annotations import (
     Annotation,
     DrawnRegions,
@@ -31,8 +32,10 @@ from he2her2.preprocessing.tiling import CutTiles, TooFewTilesError, coverage, c
 from he2her2.preprocessing.tissue import tissue_mask, weak_tissue_mask
 
 __all__ = [
+    "SECTION_PX",
     "SHIFT_SHEET",
     "AdaptiveMap",
+    "Alignment",
     "Annotation",
     "Blocks",
     "ColourChange",
@@ -45,6 +48,7 @@ __all__ = [
     "Staining",
     "TooFewTilesError",
     "adaptive_map",
+    "align_sections",
     "blur_mask",
     "coverage",
     "cut_tiles",

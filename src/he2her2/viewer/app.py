@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -29,6 +30,7 @@ from he2her2.errors import (
 )
 from he2her2.geometry import Point, Size
 from he2her2.slides import encoded_jpeg, hatched
+from he2her2.viewer.alignments import SectionPair, find_pair, pair_of_json
 from he2her2.viewer.catalogue import Catalogue, ViewedSlide
 from he2her2.viewer.descriptions import describe_list, describe_slide
 from he2her2.viewer.guard import MAX_BODY_BYTES, Guard
@@ -48,6 +50,7 @@ _THREADS = 8
 _THUMBNAIL_PX = 160
 _KEPT_THUMBNAILS = 1024
 _KEPT_TILE_LAYERS = 4
+_KEPT_PAIRS = 1024
 _FOR_EVER = {"cache-control": "private, max-age=604800, immutable"}
 
 
@@ -82,6 +85,7 @@ class Viewer:
         self._state = catalogue.state
         self.slides = OpenSlides()
         self._thumbnail = lru_cache(_KEPT_THUMBNAILS)(self._drawn_thumbnail)
+        self._search = lru_cache(_KEPT_PAIRS)(self._searched)
         self._tiles = lru_cache(_KEPT_TILE_LAYERS)(self._read_tiles)
 
     def page(self, _request: Request) -> Response:
@@ -191,6 +195,38 @@ class Viewer:
         kept = await anyio.to_thread.run_sync(self.reviews.save_verdict, slide.slide_id, body)
         return JSONResponse({"verdict": kept.verdict, "comment": kept.comment, "time": kept.time})
 
+    def beside(self, request: Request) -> Response:
+        """How another stain of the patient lies: as a reviewer left it, or as its tissue says."""
+        slide, other = self._asked_pair(request)
+        pair = self.reviews.pair(slide.slide_id, other.slide_id)
+        return JSONResponse(asdict(pair or self._found_pair(slide.slide_id, other.slide_id)))
+
+    async def save_beside(self, request: Request) -> Response:
+        """Take how another stain lies; null goes back to what its tissue says."""
+        slide, other = self._asked_pair(request)
+        pair = pair_of_json(await _body(request))
+        await anyio.to_thread.run_sync(self.reviews.save_pair, slide.slide_id, other.slide_id, pair)
+        return JSONResponse({"kept": pair is not None})
+
+    def _asked_pair(self, request: Request) -> tuple[ViewedSlide, ViewedSlide]:
+        slide, name = self._asked(request), request.path_params["beside"]
+        if name not in slide.partners:
+            raise NotHereError(f"{slide.slide_id}: no slide of another stain has this name")
+        return slide, self.catalogue.slides[name]
+
+    def _found_pair(self, slide_id: str, beside: str) -> SectionPair:
+        slides = self.catalogue.slides
+        with self.slides.lend(slides[slide_id]) as one, self.slides.lend(slides[beside]) as other:
+            return self._search(slide_id, one.version, beside, other.version)
+
+    def _searched(self, slide_id: str, version: str, beside: str, other_version: str) -> SectionPair:
+        slides = self.catalogue.slides
+        with (
+            self.slides.lend(slides[slide_id], version) as one,
+            self.slides.lend(slides[beside], other_version) as other,
+        ):
+            return find_pair(one.zoom.slide, other.zoom.slide, to_scale=one.has_scale and other.has_scale)
+
     def _asked(self, request: Request) -> ViewedSlide:
         slide = self.catalogue.slides.get(request.path_params["slide"])
         if slide is None:
@@ -254,6 +290,8 @@ def make_app(
         Route(f"{slide}/tiles/{{index:int}}", viewer.scored_tile),
         Route(f"{slide}/regions", viewer.regions, methods=["GET"]),
         Route(f"{slide}/regions", viewer.save_regions, methods=["PUT"]),
+        Route(f"{slide}/beside/{{beside}}", viewer.beside, methods=["GET"]),
+        Route(f"{slide}/beside/{{beside}}", viewer.save_beside, methods=["PUT"]),
         Route(f"{slide}/verdict", viewer.save_verdict, methods=["PUT"]),
         Mount("/static", StaticFiles(directory=str(files("he2her2.viewer") / "static"))),
     ]

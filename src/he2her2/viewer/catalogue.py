@@ -157,7 +157,7 @@ def _of_files(what: Sequence[Path]) -> Catalogue:
     for item in what:
         if not (url_of(item) or item.exists() or set("*?[") & set(str(item))):
             raise He2Her2Error(f"{item}: no such file or folder; give a run's folder, slides or a manifest")
-    sources = find_slides(what)
+    sources = find_slides(what, stain=None)
     slides = {task.slide_id: ViewedSlide(task.slide_id, task.path, "slide", task.mpp) for task in sources.tasks}
     name = what[0].resolve().name if len(what) == 1 else f"{len(slides)} slides"
     return Catalogue(name, slides, notes=sources.notes)

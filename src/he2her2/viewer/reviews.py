@@ -1,6 +1,6 @@
-"""Review of a run by a person: regions as a slide's GeoJSON, and a table of verdicts.
+"""Review of a run by a person: regions as a slide's GeoJSON, a table of verdicts, and how two stains lie.
 
-Both files appear whole or not at all, and a save that did not see the last one is refused.
+All files appear whole or not at all, and a save that did not see the last one is refused.
 """
 
 import csv
@@ -19,11 +19,15 @@ from typing_extensions import TypedDict
 from he2her2.errors import AnnotationError, He2Her2Error
 from he2her2.files import problems_in_words, read_csv, read_record, sweep_drafts, write_csv, write_text
 from he2her2.geometry import Point
+from he2her2.viewer.alignments import SectionPair
 
+PAIRS_FILE = "stain_pairs.csv"
+_PAIR_COLUMNS = ("slide_id", "beside", "turn_deg", "scale", "mirrored", "dx_um", "dy_um", "time")
 VERDICTS_FILE = "verdicts.csv"
 REGION_CLASSES = ("Tumor", "In situ", "Necrosis", "Ignore*", "Stroma", "Other")
 """Classes to draw in; what each is used for follows from its words, see `preprocessing.annotations`."""
 
+_READ_ONLY = "nothing can be saved: start the viewer with --annotations FOLDER"
 _NOTHING = "none"
 """Version of a file that is not there."""
 
@@ -161,7 +165,7 @@ class Reviews:
         """
         file = self._file(slide_id)
         if file is None:
-            raise AnnotationError("nothing can be saved: start the viewer with --annotations FOLDER")
+            raise AnnotationError(_READ_ONLY)
         try:
             collection = _COLLECTION.validate_json(body)
         except ValidationError as error:
@@ -205,7 +209,7 @@ class Reviews:
             OutputError: The table cannot be written.
         """
         if self.folder is None:
-            raise AnnotationError("nothing can be saved: start the viewer with --annotations FOLDER")
+            raise AnnotationError(_READ_ONLY)
         try:
             said = _SAID.validate_json(body)
         except ValidationError as error:
@@ -219,6 +223,55 @@ class Reviews:
             rows = [asdict(row) for _, row in sorted(all_of_them.items())]
             write_csv(self.folder / VERDICTS_FILE, [field.name for field in fields(Verdict)], rows)
         return given
+
+    def pair(self, slide_id: str, beside: str) -> SectionPair | None:
+        """How a reviewer laid two slides of a patient, in whichever direction; None where nobody did.
+
+        Raises:
+            AnnotationError: The table cannot be read.
+        """
+        pairs = self._pairs()
+        if (slide_id, beside) in pairs:
+            return pairs[slide_id, beside]
+        return pairs[beside, slide_id].back if (beside, slide_id) in pairs else None
+
+    def save_pair(self, slide_id: str, beside: str, pair: SectionPair | None) -> None:
+        """Keep how two slides lie, in place of what was kept; None forgets it.
+
+        Raises:
+            AnnotationError: Nothing can be kept.
+            OutputError: The table cannot be written.
+        """
+        if self.folder is None:
+            raise AnnotationError(_READ_ONLY)
+        with self._lock:
+            pairs = self._pairs()
+            for names in ((slide_id, beside), (beside, slide_id)):
+                pairs.pop(names, None)
+            if pair is not None:
+                pairs[slide_id, beside] = pair
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            rows = [
+                {"slide_id": one, "beside": other, "turn_deg": way.turn, "scale": way.scale,
+                 "mirrored": int(way.mirrored), "dx_um": way.dx, "dy_um": way.dy, "time": now}
+                for (one, other), way in sorted(pairs.items())
+            ]  # fmt: skip
+            write_csv(self.folder / PAIRS_FILE, _PAIR_COLUMNS, rows)
+
+    def _pairs(self) -> dict[tuple[str, str], SectionPair]:
+        file = None if self.folder is None else self.folder / PAIRS_FILE
+        if file is None or not file.is_file():
+            return {}
+        try:
+            return {
+                (row["slide_id"], row["beside"]): SectionPair(
+                    float(row["turn_deg"]), float(row["scale"]), row["mirrored"] == "1",
+                    float(row["dx_um"]), float(row["dy_um"]), "kept",
+                )
+                for row in read_csv(file)
+            }  # fmt: skip
+        except (OSError, ValueError, KeyError, csv.Error) as error:
+            raise AnnotationError(f"{file}: cannot be read ({error}); move it away") from None
 
     def _file(self, slide_id: str) -> Path | None:
         if self.folder is None:

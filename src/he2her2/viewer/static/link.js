@@ -10,7 +10,7 @@ export function readLink(hash) {
     }))
     : null;
   return {
-    slide: link.get("slide"), layers: layersAsked, by: link.get("by"), beside: link.get("beside"),
+    slide: link.get("slide"), layers: layersAsked, by: link.get("by"), beside: link.get("beside"), lie: link.get("lie"),
     tile: link.has("tile") ? Number.parseInt(link.get("tile"), 10) : -1,
     view: numbers.every(Number.isFinite) && numbers[2] > 0 ? { x: numbers[0], y: numbers[1], zoom: numbers[2] } : null,
   };

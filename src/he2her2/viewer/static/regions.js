@@ -235,7 +235,7 @@ export class Regions {
   }
 
   _click(event) {
-    if (!event.quick) return;
+    if (!event.quick || this.stage.claimed) return;
     event.preventDefaultAction = true;
     const point = this._at(event);
     if (this.tool === "polygon") {

@@ -48,6 +48,7 @@ export class Stage {
   constructor(element, { navigator = false } = {}) {
     this.element = element;
     this.file = null;
+    this.claimed = false; // clicks are someone else's
     this.drawers = [];
     this.moved = [];
     this.failed = [];
@@ -120,11 +121,12 @@ export class Stage {
   }
 
   isExact() {
+    if (this.osd.viewport.getRotation(true) % 90 || this.osd.viewport.getFlip()) return false;
     const px = this.osd.viewport.getZoom(true) * this.element.clientWidth / this.file.size[0] * (window.devicePixelRatio || 1);
     return Math.abs(px - Math.round(px)) < 1e-9 && px > 0.5;
   }
 
-  // Level-0 px to screen px: x * scale + dx.
+  // Level-0 px to screen px of a picture that is not turned: x * scale + dx.
   transform() {
     const viewport = this.osd.viewport;
     const origin = viewport.pixelFromPoint(new OSD.Point(0, 0), true);
@@ -132,24 +134,37 @@ export class Stage {
     return { scale: (one.x - origin.x) / this.file.size[0], dx: origin.x, dy: origin.y };
   }
 
+  // As `transform`, and right for a turned and mirrored picture, too.
+  toScreen(x, y) {
+    const { viewport } = this.osd, w = this.file.size[0];
+    const at = viewport.pixelFromPoint(new OSD.Point(x / w, y / w), true);
+    return [viewport.getFlip() ? viewport.getContainerSize().x - at.x : at.x, at.y];
+  }
+
   toSlide(x, y) {
-    const { scale, dx, dy } = this.transform();
-    return [(x - dx) / scale, (y - dy) / scale];
+    const { viewport } = this.osd, w = this.file.size[0];
+    const at = viewport.pointFromPixel(new OSD.Point(viewport.getFlip() ? viewport.getContainerSize().x - x : x, y), true);
+    return [at.x * w, at.y * w];
   }
 
   view() {
-    const size = this.osd.viewport.getContainerSize();
-    const [x, y] = this.toSlide(size.x / 2, size.y / 2);
-    return { x, y, zoom: 1 / this.transform().scale };
+    const { viewport } = this.osd, w = this.file.size[0], { x, y } = viewport.getCenter(true);
+    return { x: x * w, y: y * w, zoom: w / (viewport.getContainerSize().x * viewport.getZoom(true)) };
   }
 
-  goTo({ x, y, zoom }, now = false) {
+  // Degrees, clockwise; mirrored after that.
+  setTurn(degrees, mirrored) {
+    this.osd.viewport.setRotation(degrees, true);
+    this.osd.viewport.setFlip(mirrored);
+  }
+
+  goTo({ x, y, zoom }, now = false, constrain = true) {
     const viewport = this.osd.viewport;
     const w = this.file.size[0];
     const across = (viewport.getContainerSize().x * zoom) / w;
     viewport.zoomTo(1 / across, null, now);
     viewport.panTo(new OSD.Point(x / w, y / w), now);
-    viewport.applyConstraints(now);
+    if (constrain) viewport.applyConstraints(now);
   }
 
   // One level-0 px a screen px, with no fraction of a px left over: what is drawn is what the reader gives.

@@ -35,6 +35,7 @@ function linkText() {
     if (layers.tiles && layers.colourBy !== "scores") link.set("by", layers.colourBy);
     if (state.pinned >= 0) link.set("tile", String(state.pinned));
     if (pair.beside) link.set("beside", pair.beside);
+    if (pair.beside && pair.inWords()) link.set("lie", pair.inWords());
   }
   return `#${link}`;
 }
@@ -106,7 +107,7 @@ async function openSlide(id, link = {}) {
   showTile(layers, -1);
   showFilm();
   await loading;
-  pair.show(slide, link.beside);
+  pair.show(slide, link.beside, link.lie);
   if (tiles && link.tile >= 0 && link.tile < tiles.n) pin(link.tile);
   opening = 0;
   main.redraw();
@@ -218,7 +219,7 @@ main.element.addEventListener("pointerleave", () => {
   main.redraw();
 });
 main.osd.addHandler("canvas-click", (event) => {
-  if (!event.quick || regions.tool || !layers.tiles) return;
+  if (!event.quick || regions.tool || main.claimed || !layers.tiles) return;
   pin(layers.tiles.under(...main.toSlide(event.position.x, event.position.y)));
 });
 main.drawers.push((context, { scale, dx, dy }) => {
@@ -355,13 +356,18 @@ function listen() {
     { keys: ["b"], run: () => regions.use("rectangle") },
     { keys: ["v"], shown: ["V"], says: "take the view as a region", run: () => regions.takeView() },
     { keys: ["Enter"], shown: ["Enter", "Esc"], says: "close the polygon, leave", run: () => regions.finish() },
-    { keys: ["Escape"], run: () => (regions.tool ? regions.use(null) : (pin(-1), regions.select(-1))) },
+    { keys: ["Escape"], run: () => (pair.points ? pair.match() : regions.tool ? regions.use(null) : (pin(-1), regions.select(-1))) },
     { keys: ["Delete", "Backspace"], shown: ["Del"], says: "delete the selected region", run: () => regions.remove() },
     { keys: ["a"], shown: ["A", "X", "U"], says: "agree, disagree, unsure", run: () => giveVerdict(run.verdicts[0]) },
     { keys: ["x"], run: () => giveVerdict(run.verdicts[1]) },
     { keys: ["u"], run: () => giveVerdict(run.verdicts[2]) },
     { keys: ["i"], shown: ["I", "M"], says: "H&E beside IHC, linked or apart", run: acts.pair },
     { keys: ["m"], run: () => pair.link(!pair.linked) },
+    { keys: [","], shown: [",", ".", "Y"], says: "turn the stain beside, mirror it", run: () => pair.turn(-1) },
+    { keys: ["."], run: () => pair.turn(1) },
+    { keys: ["y"], run: () => pair.mirror() },
+    { keys: ["o"], shown: ["O", "R"], says: "lay it by matching points, by its tissue", run: () => pair.match() },
+    { keys: ["r"], run: () => pair.beside && pair.forget() },
     { keys: ["l"], shown: ["L", "P"], says: "list, case: show or hide", run: () => toggleSide("list") },
     { keys: ["p"], run: () => toggleSide("panel") },
     { keys: ["c"], shown: ["C"], says: "copy a link to this view", run: copyLink },
@@ -390,9 +396,9 @@ async function start() {
   state.film = run.is_run;
   list = new SlideList(run.slides, (id) => openSlide(id));
   regions = new Regions(main, run.region_classes, layers);
-  pair = new Pair(main, list, () => writeLink(), (error) => showMessage("The other stain cannot be shown", error.message));
+  pair = new Pair(main, list, run.writable, () => writeLink(), (error) => showMessage("The other stain cannot be shown", error.message));
   listen();
-  window.he2her2 = { main, layers, regions, state, list, get pair() { return pair.stage; } }; // for tests and the curious
+  window.he2her2 = { main, layers, regions, state, list, pairing: pair, get pair() { return pair.stage; } }; // for tests and the curious
   fromAddress();
 }
 
