@@ -43,8 +43,10 @@ def pictures(work: Path) -> list[tuple[Rgb, Rgb, float]]:
             path = work / f"{k}-{stain}.tif"
             if not path.exists():
                 site = ("her2sc-like", "brca-like")[k % 2]
-                spec = make_spec(seed=900 + k, stain=stain, ihc_score=("0", "1+", "2+", "3+")[k % 4], ish="positive" if k % 4 == 2 else None, site=site,
-                                 size_px=(SIDE_PX, SIDE_PX))  # fmt: skip
+                score = ("0", "1+", "2+", "3+")[k % 4]
+                ish = "positive" if score == "2+" else None
+                size = (SIDE_PX, SIDE_PX)
+                spec = make_spec(seed=900 + k, stain=stain, ihc_score=score, ish=ish, site=site, size_px=size)
                 write_phantom(path, spec, workers=1)
             with open_slide(path) as slide:
                 mpp = slide.mpp * SIDE_PX / SECTION_PX

@@ -210,9 +210,7 @@ def test_sections_lie_alike_on_screen(visit, url, folder):  # noqa: F811
     box = page.locator("#picture-main").bounding_box()
     page.mouse.move(box["x"] + 100, box["y"] + 150)
     page.mouse.move(box["x"] + 110, box["y"] + 160)
-    pointer = see(
-        page, "{ p: v.pairing.pointer, at: v.pair.toScreen(...v.pairing.pointer.place.map((um) => um / 0.25)) }"
-    )
+    pointer = see(page, "v.pair.toScreen(...v.pairing.pointer.place.map((um) => um / 0.25))")
 
     assert (there["x"], there["y"]) == pytest.approx(folder[1]((1100, 900)), abs=25)
     assert there["zoom"] == pytest.approx(4.0)
