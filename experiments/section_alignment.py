@@ -94,7 +94,7 @@ def main() -> None:
             stranger = align_sections(he, changed(found[(k + 1) % PATIENTS][1], bend, cut, rng)[0])
             assert aligned is not None
             assert stranger is not None
-            tissue = np.argwhere(he.min(axis=2) < GLASS - 30)[::97, ::-1] + 0.5
+            tissue = np.argwhere(he.min(axis=2) < GLASS - 30)[::97, ::-1].astype(float) + 0.5
             misses.append(
                 float(np.median(np.hypot(*(aligned(tissue) - (tissue @ lies[:, :2].T + lies[:, 2])).T))) * mpp
             )
