@@ -1,7 +1,7 @@
 """Pure arrays: tissue, quality, stain, the adaptive map, tiles, and annotations as masks."""
 
 from he2her2.preprocessing.adaptive import AdaptiveMap, adaptive_map
-from he2her2.preprocessing.alignment import SECTION_PX, Alignment, align_sections
+from he2her2.preprocessing.alignment import SECTION_PX, align_sections
 from he2her2.preprocessing.annotations import (
     Annotation,
     DrawnRegions,
@@ -35,7 +35,6 @@ __all__ = [
     "SECTION_PX",
     "SHIFT_SHEET",
     "AdaptiveMap",
-    "Alignment",
     "Annotation",
     "Blocks",
     "ColourChange",
