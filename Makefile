@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test docs wheel lint format reproduce torture bench bench-peers clean
+.PHONY: demo test docs docs-check pictures wheel lint format reproduce torture bench bench-peers clean
 
 demo: $(VENV)/core.stamp
 	$(BIN)/he2her2 demo --out demo-run
@@ -15,6 +15,14 @@ test: $(VENV)/full.stamp
 # The pages of docs/, with those that are generated from the program, in site/; a link that leads nowhere stops it.
 docs: $(VENV)/docs.stamp
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+# Every command of the documentation, run at a small size in the order of the pages: some minutes.
+docs-check: $(VENV)/full.stamp
+	HE2HER2_DOCS_CHECK=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_docs_commands.py
+
+# The pictures of the documentation, made again by the program; needs Chromium.
+pictures: $(VENV)/full.stamp
+	$(BIN)/python -m docs.generated.pictures
 
 # dist/he2her2-*.whl holds all that it needs: templates, fonts, weights, the viewer's scripts.
 wheel: $(VENV)/core.stamp
@@ -63,4 +71,4 @@ $(VENV)/full.stamp: $(VENV)/core.stamp
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo-run reproduce-run torture-work bench-work dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo-run pictures-run reproduce-run torture-work bench-work dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis

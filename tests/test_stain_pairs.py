@@ -17,6 +17,7 @@ from he2her2.viewer.catalogue import read_catalogue
 from he2her2.viewer.reviews import Reviews
 from tests.test_viewer_browser import go_to, see, serving, settle, visit  # noqa: F401  a fixture
 from tests.tissue_slides import GLASS, tissue_pixels, write_tissue
+from tests.turned import turned
 
 MPP = 0.25
 
@@ -35,21 +36,6 @@ def as_ihc(pixels):
     grey = pixels.mean(axis=2, keepdims=True)
     tissue = (np.abs(pixels.astype(int) - GLASS).max(axis=2, keepdims=True)) > 20
     return np.where(tissue, np.clip(grey * (0.5, 0.42, 0.3) + (112, 118, 130), 0, 255), pixels).astype(np.uint8)
-
-
-def turned(pixels, turn, shift=(0.0, 0.0), *, mirrored=False):
-    """The picture mirrored, turned clockwise about its centre and shifted; and where points of it come to lie."""
-    angle, centre = np.radians(turn), np.array(pixels.shape[1::-1]) / 2
-    move = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    move = move @ np.diag([-1.0 if mirrored else 1.0, 1.0])
-    back, offset = np.linalg.inv(move), centre + shift - move @ centre
-    matrix = back[::-1, ::-1]  # (row, column)
-    start = (back @ (0.5 - offset) - 0.5)[::-1]
-    channels = [
-        ndimage.affine_transform(pixels[..., c], matrix, start, order=1, cval=GLASS[c], mode="constant")
-        for c in range(3)
-    ]
-    return np.stack(channels, axis=-1), lambda points: np.asarray(points) @ move.T + offset
 
 
 # --- arrays ------------------------------------------------------------------------------------------------------

@@ -190,25 +190,25 @@ def _warnings(slide: Slide, prediction: Prediction, model: SlideModel, config: C
     yield from (*slide.cautions, *prediction.segmentation.cautions)
     wanted = model.tile.mpp
     if config.tiling.raw_pixels and not is_close_mpp(slide.mpp, wanted):
-        yield f"level-0 pixels of {slide.mpp:g} µm were used as if they were {wanted:g} µm, as the preset asks"
+        yield f"the preset takes pixels as they are: {slide.mpp:g} µm here, {wanted:g} µm where the networks learned"
     elif slide.mpp > wanted and not is_close_mpp(slide.mpp, wanted):
-        yield f"the slide's {slide.mpp:g} µm/px are coarser than the {wanted:g} that the network was made for"
-    if prediction.n_unreadable:
-        yield f"{prediction.n_unreadable} of {len(prediction.tiling.grid)} tiles could not be decoded"
+        yield f"scanned at {slide.mpp:g} µm/px, coarser than the {wanted:g} that the networks learned from"
     n_plain, n = prediction.tiling.n_plain, len(prediction.tiling.grid)
+    if prediction.n_unreadable:
+        yield f"{prediction.n_unreadable} of {n} tiles could not be decoded and were not scored"
     if n_plain < n:
-        yield f"little tumour: its {n_plain} tiles were cut with overlap to {n}"
+        yield f"little tumour: only {n_plain} tiles fit into it side by side, so {n} overlapping ones were scored"
     segmentation = prediction.segmentation
     shares = quality_shares(segmentation.tissue, segmentation.pen, segmentation.blur)
     for what, share in (("under pen ink", shares.pen), ("out of focus", shares.blur)):
         if share > _SPOILT_SHARE:
             yield f"{share:.0%} of the tissue is {what}"
     if not aggregator_for(config).gives_probability:
-        yield f"the {config.networks.aggregator} aggregator decides without a probability: 1 is yes, 0 is no"
+        yield f"the {config.networks.aggregator} aggregator gives no probability: 1 means yes, 0 means no"
     if model.rules is not None and (rule := model.rules.patient_rule) is not None:
-        yield f"its operating point holds for a patient, by the {rule} over all slides: with several see patients.csv"
+        yield f"the stored threshold is for patients, by the {rule} of their slides: with several see patients.csv"
     if np.array_equal(segmentation.tumour, segmentation.usable):
-        yield "all usable tissue was taken for invasive tumour"
+        yield "all usable tissue was taken for invasive tumour: check its outline"
 
 
 def _finer_picture(slide: Slide, segmentation: Segmentation) -> Rgb | None:
