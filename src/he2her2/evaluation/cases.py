@@ -1,9 +1,10 @@
 """Cases of an evaluation: predictions joined with labels by slide, and by patient; every other slide has a reason."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -14,6 +15,7 @@ from he2her2.labels import Her2Status, IhcScore, Policy
 from he2her2.manifest import Manifest, SlideRow, Split, Stain, near_misses, pairs_in_words, patient_key
 from he2her2.results import RunFolder
 from he2her2.rules import DIGITS, PatientRule, combine
+from he2her2.slides import SLIDE_ENDINGS, slide_id_of
 
 CaseLevel: TypeAlias = Literal["slide", "patient"]
 
@@ -169,6 +171,7 @@ def join(
         EvaluationError: The manifest names a slide twice, or not one slide can be evaluated.
     """
     _raise_if_named_twice(manifest)
+    manifest = named_as_in_run(manifest, run)
     names = {patient_key(row.patient_id): row.patient_id for row in reversed(manifest.rows)}  # the first spelling stays
     kept: list[tuple[SlideRow, Her2Status]] = []
     out: list[ExcludedSlide] = []
@@ -204,6 +207,33 @@ def join(
         rule=rule,
         near_names=_near_names(manifest.rows, out),
     )
+
+
+def named_as_in_run(manifest: Manifest, run: RunFolder) -> Manifest:
+    """Give slides that differ from the run's in the ending of a slide file only the run's names; a note says so.
+
+    Any other difference, such as letter case or lost zeros, may be that of two slides.
+    """
+    unknown = (run.predictions.keys() | run.failures.keys()) - {row.slide_id for row in manifest.rows}
+    by_bare, asked = defaultdict(list), Counter(_without_ending(row.slide_id) for row in manifest.rows)
+    for slide_id in unknown:
+        by_bare[_without_ending(slide_id)].append(slide_id)
+    renamed = {
+        row.slide_id: by_bare[bare][0]
+        for row in manifest.rows
+        if len(by_bare.get(bare := _without_ending(row.slide_id), ())) == 1 and asked[bare] == 1
+    }
+    if not renamed:
+        return manifest
+    rows = tuple(replace(row, slide_id=renamed.get(row.slide_id, row.slide_id)) for row in manifest.rows)
+    first = next(iter(renamed))
+    note = f"{len(renamed)} slides are those of the run but for the ending ({first!r} is {renamed[first]!r})"
+    return replace(manifest, rows=rows, notes=(*manifest.notes, note))
+
+
+def _without_ending(slide_id: str) -> str:
+    path = Path(slide_id)
+    return slide_id_of(path) if path.suffix.lower() in SLIDE_ENDINGS else slide_id
 
 
 def _raise_if_named_twice(manifest: Manifest) -> None:

@@ -22,7 +22,7 @@ from he2her2.evaluation.audits import (
     tile_audits,
 )
 from he2her2.evaluation.benefit import NamedCurve, decision_curves
-from he2her2.evaluation.cases import Cases, Joined, by_patient, check_patient_rule, join
+from he2her2.evaluation.cases import Cases, Joined, by_patient, check_patient_rule, join, named_as_in_run
 from he2her2.evaluation.comparison import RunComparison, compare_runs
 from he2her2.evaluation.covariates import Covariates, columns_named, read_covariates, read_slide_features
 from he2her2.evaluation.endpoints import Endpoints, measure_endpoints, strata_of
@@ -154,6 +154,7 @@ def evaluate(question: Question, say: Callable[[str], None] = lambda _: None) ->
     manifest = read_study_manifest(question.manifest, question.run)
     predictions = open_predictions(question.run, manifest, question.reading)
     run = predictions.run
+    manifest = named_as_in_run(manifest, run)
     split = chosen_split(question.split, manifest)
     joined = _joined(run, manifest, split, question)
     check_patient_rule(run, joined)
