@@ -127,6 +127,48 @@ def test_a_slide_counts_once_by_any_name(tmp_path):
     assert len([note for note in found.notes if "the same file" in note]) >= 2
 
 
+def test_a_link_gives_way_to_its_file(tmp_path):
+    """Whichever name comes first; a link that a manifest names stays."""
+    slide = _write(tmp_path / "z.svs")
+    link = tmp_path / "a.svs"
+    link.symlink_to(slide)
+    manifest = _write(tmp_path / "m.csv", "slide_id,path,patient_id\nA,a.svs,P1\n")
+
+    assert [task.path for task in find_slides([tmp_path]).tasks] == [slide]
+    assert find_slides([tmp_path]).notes == (f"{link} is the same file as {slide}: one slide",)
+    assert [task.path for task in find_slides([slide, manifest]).tasks] == [link]
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ("S1,a.svs,P1\nS2,a.svs,P2\n", "slides S1 and S2 are one file, .*a.svs"),
+        ("S1,a.svs,P1\nS2,link.svs,P2\n", "slides S1 and S2 are one file"),
+        ("S1,a.svs,P1\nS1,a.svs,P2\n", "names slide S1 more than once"),
+    ],
+    ids=["one file", "a link", "one name"],
+)
+def test_a_manifest_that_gives_one_file_to_two_slides_is_refused(tmp_path, rows, words):
+    """Whose slide it is nobody can tell; until now the second was left out without a word."""
+    _write(tmp_path / "a.svs")
+    (tmp_path / "link.svs").symlink_to(tmp_path / "a.svs")
+
+    with pytest.raises(He2Her2Error, match=words):
+        find_slides([_write(tmp_path / "m.csv", f"slide_id,path,patient_id\n{rows}")])
+
+
+def test_copies_of_a_file_are_told(tmp_path):
+    """They are several slides, for a lab may want that; the user hears of it."""
+    for name, text in (("a.svs", "x" * 9000), ("b.svs", "x" * 9000), ("c.svs", "x" * 8999 + "y"), ("d.svs", "x")):
+        _write(tmp_path / name, text)
+
+    found = find_slides([tmp_path])
+
+    assert len(found.tasks) == 4
+    (said,) = found.notes
+    assert said.startswith("copies of one file count as several slides: a.svs and b.svs (")
+
+
 def _dicom(path, uid):
     head = b"\0" * 128 + b"DICM" + b"\x08\0\x16\0UI\x02\x001\0"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,8 @@
 """Slides to work on: from slide files, folders, glob patterns and manifests to tasks."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ _ANNOTATION_ENDINGS = (".geojson", ".json", ".xml", ".session.xml", ".annotation
 _TABLE_ENDINGS = frozenset({".csv", ".tsv", ".txt"})
 _GLOB_CHARACTERS = frozenset("*?[")
 _SHOWN = 5
+_END = 1 << 12  # bytes of a file's ends that are compared
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,9 @@ def find_slides(
         else:
             found += [SlideTask(slide_id_of(Path(path.name.partition("?")[0])), path) for path in _paths(item)]
     single = len(what) == 1 and len(found) == 1 and found[0].path == Path(what[0])
-    tasks = with_stamps(_each_once(found, notes))
+    once = _each_once(found, patients, notes)
+    notes += _copies_in_words(once)
+    tasks = with_stamps(once)
     return SlideSources(
         tuple(
             replace(
@@ -93,6 +97,8 @@ def _of_manifest(file: Path, stain: Stain | None, patients: dict[str, str], note
     rows, name = manifest.rows if stain is None else manifest.select(stain=stain), "H&E" if stain == "HE" else stain
     if not rows:
         raise He2Her2Error(f"{file}: has no {name} slides among its {len(manifest.rows)} rows; check the column stain")
+    if twice := [slide_id for slide_id, n in Counter(row.slide_id for row in rows).items() if n > 1]:
+        raise He2Her2Error(f"{file}: names slide {', '.join(twice[:_SHOWN])} more than once; keep one row of each")
     if n_other := len(manifest.rows) - len(rows):
         notes.append(f"{file}: {n_other} rows of another stain than {name} are left out")
     patients.update({row.slide_id: row.patient_id for row in rows})
@@ -124,20 +130,31 @@ def _is_hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
 
 
-def _each_once(tasks: Iterable[SlideTask], notes: list[str]) -> list[SlideTask]:
+def _each_once(tasks: Iterable[SlideTask], named: Container[str], notes: list[str]) -> list[SlideTask]:
     """Tasks of different files; the same file given twice is one slide, two files of one name are a mistake.
 
+    Of a file and links to it the file is taken, unless a manifest names a link.
+
+    Args:
+        tasks: Slides as they were given.
+        named: Slides that manifests name.
+        notes: Takes a line for each path that is left out.
+
     Raises:
-        He2Her2Error: Several files have the name of one slide.
+        He2Her2Error: Several files have the name of one slide, or a manifest names one file as several slides.
     """
-    by_file: dict[object, SlideTask] = {}
-    by_name: dict[str, list[SlideTask]] = defaultdict(list)
+    by_file: dict[object, list[SlideTask]] = defaultdict(list)
     for task in tasks:
-        first = by_file.setdefault(_identity(task.path), task)
-        if first is task:
-            by_name[task.slide_id].append(task)
-        elif first.path != task.path:
-            notes.append(f"{task.path} is the same file as {first.path}: one slide")
+        by_file[_identity(task.path)].append(task)
+    by_name: dict[str, list[SlideTask]] = defaultdict(list)
+    for same in by_file.values():
+        names = list(dict.fromkeys(task.slide_id for task in same if task.slide_id in named))
+        if len(names) > 1:
+            raise He2Her2Error(f"slides {' and '.join(names[:2])} are one file, {same[0].path}; correct the manifest")
+        kept = min(same, key=lambda task: (task.slide_id not in named, task.path.is_symlink()))
+        by_name[kept.slide_id].append(kept)
+        others = dict.fromkeys(task.path for task in same if task.path != kept.path)
+        notes += (f"{path} is the same file as {kept.path}: one slide" for path in others)
     twice = sorted(name for name, same in by_name.items() if len(same) > 1)
     if twice:
         where = ", ".join(str(task.path) for task in by_name[twice[0]][:_SHOWN])
@@ -146,6 +163,26 @@ def _each_once(tasks: Iterable[SlideTask], notes: list[str]) -> list[SlideTask]:
             "give every slide its own name, or a manifest with a slide_id for each"
         )
     return [task for same in by_name.values() for task in same]
+
+
+def _copies_in_words(tasks: Iterable[SlideTask]) -> Iterator[str]:
+    """A caution about files that are copies of each other: of one size, with the same bytes at both ends."""
+    by_size: dict[int, list[SlideTask]] = defaultdict(list)
+    for task in tasks:
+        with suppress(OSError):
+            by_size[task.path.stat().st_size].append(task)
+    alike: dict[tuple[int, bytes, bytes], list[SlideTask]] = defaultdict(list)
+    for size, same in by_size.items():
+        for task in same if len(same) > 1 else ():
+            with suppress(OSError), task.path.open("rb") as file:
+                head = file.read(_END)
+                file.seek(max(0, size - _END))
+                alike[size, head, file.read(_END)].append(task)
+    copies = [same for same in alike.values() if len(same) > 1]
+    if copies:
+        shown = "; ".join(" and ".join(task.path.name for task in same[:2]) for same in copies[:_SHOWN])
+        more = "; ..." if len(copies) > _SHOWN else ""
+        yield f"copies of one file count as several slides: {shown}{more} (same size, same bytes at both ends)"
 
 
 def _identity(path: Path) -> object:
