@@ -750,6 +750,40 @@ def test_trainings_tell_what_classes_are_used_for(tmp_path):
     assert len(told) == 2
 
 
+def test_a_map_of_classes_is_no_mask_of_tumour(tmp_path):
+    """A PNG of several values counted as tumour whole; its values are named, and one can be chosen."""
+    labels = np.zeros((10, 20), np.uint8)
+    labels[:4], labels[4:7, :10], labels[4:7, 10:] = 1, 2, 4
+    file, coloured = tmp_path / "labels.png", tmp_path / "coloured.png"
+    Image.fromarray(labels).save(file)
+    Image.fromarray(np.array([[0, 0, 0], [255, 0, 0], [0, 0, 255]], np.uint8)[labels // 2]).save(coloured)
+
+    chosen = read_annotation(file, ["1"])
+
+    assert isinstance(chosen, PaintedMask)
+    assert (chosen.pixels == (labels == 1)).all()
+    with pytest.raises(AnnotationError, match=r"3 values beside 0: 1 \(57%\), 2 \(21%\), 4 \(21%\); choose with --an"):
+        read_annotation(file)
+    with pytest.raises(AnnotationError, match="no mask of one class"):
+        read_annotation(file, ["Tumor"])
+    with pytest.raises(AnnotationError, match=r"#ff0000 .*give a mask of 0 and one value"):
+        read_annotation(coloured)
+
+
+def test_a_smooth_edge_is_no_class(tmp_path):
+    """Values between 0 and 255 along the border of what is painted."""
+    smooth = np.zeros((40, 40), np.uint8)
+    smooth[10:30, 10:30] = 255
+    smooth[9, 10:30] = np.linspace(20, 240, 20)
+    file = tmp_path / "smooth.png"
+    Image.fromarray(smooth).save(file)
+
+    found = read_annotation(file)
+
+    assert isinstance(found, PaintedMask)
+    assert (found.pixels == (smooth > 0)).all()
+
+
 def test_painted_masks_have_one_class(tmp_path):
     """All that is painted is tumour."""
     assert read_annotation(write_png(tmp_path / "m.png", np.ones((9, 9), bool))).classes == {"(painted mask)": "tumour"}

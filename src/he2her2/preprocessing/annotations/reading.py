@@ -4,13 +4,15 @@ All programs count pixels of the full-resolution picture from its top-left corne
 crops some MRXS slides to their scanned bounds, and counts from their corner.
 """
 
+import math
 import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from he2her2.errors import AnnotationError
@@ -27,6 +29,8 @@ Annotation: TypeAlias = DrawnRegions | PaintedMask
 _KNOWN = "give a QuPath GeoJSON, an ASAP, ImageScope, HALO or Sedeen XML, or a PNG mask"
 _PNG = b"\x89PNG"
 _MAX_BYTES = 256 << 20  # read as JSON it takes ten times as much
+_MOST_LOOKED_AT = 4 << 20  # pixels of a picture whose values are counted
+_ONE_VALUE = 0.9  # of the painted pixels
 _SHOWN = 5
 
 
@@ -38,8 +42,10 @@ def read_annotation(file: Path, chosen: Sequence[str] = (), slide: Path | None =
 
     Args:
         file: QuPath GeoJSON, XML of ASAP, ImageScope, HALO or Sedeen, or a PNG that covers the whole slide at any
-            resolution (0 is outside, all else is tumour; transparency does not count).
-        chosen: Classes that are tumour; the others are not. By the words of their names if empty, see `classes`.
+            resolution (0 is outside, all else is tumour; transparency does not count). Of a PNG of several values, such
+            as a map of classes, the tumour must be chosen.
+        chosen: Classes that are tumour, or values of a PNG; the others are not. By the words of their names if empty,
+            see `classes`.
         slide: The slide's file, to find its image in a session of several.
 
     Raises:
@@ -54,7 +60,7 @@ def read_annotation(file: Path, chosen: Sequence[str] = (), slide: Path | None =
     except OSError as error:
         raise AnnotationError(f"{file}: cannot be read ({error.strerror}); {_KNOWN}") from None
     if content.startswith(_PNG):
-        return PaintedMask(_painted(file), file)
+        return PaintedMask(_inside(_picture(file), chosen, file), file)
     try:
         return _regions(content, chosen, slide)
     except FormatError as error:
@@ -104,15 +110,41 @@ def _some(faults: Sequence[str]) -> str:
     return ", ".join(faults[:_SHOWN]) + (", ..." if len(faults) > _SHOWN else "")
 
 
-def _painted(file: Path) -> Mask:
-    """(h, w) of the pixels that are not 0 in some colour."""
+def _inside(pixels: NDArray[Any], chosen: Sequence[str], file: Path) -> Mask:
+    """(h, w) pixels of the chosen values, or else those that are not 0, which must be of one value.
+
+    An edge may be smooth: other values are let pass in up to a tenth of the pixels.
+
+    Raises:
+        AnnotationError: It has several values, and none of them is chosen.
+    """
+    step = math.ceil(math.sqrt(pixels.shape[0] * pixels.shape[1] / _MOST_LOOKED_AT))
+    seen = pixels[::step, ::step]
+    if seen.ndim == 3:
+        seen = seen.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+    values, counts = np.unique(seen[seen != 0], return_counts=True)
+    wanted = [int(text) for text in chosen if text.isascii() and text.isdigit() and int(text) in values]
+    if pixels.ndim == 2 and wanted:
+        return np.isin(pixels, wanted)
+    if len(values) and counts.max() < _ONE_VALUE * counts.sum():
+        shares = sorted(zip(values.tolist(), (counts / counts.sum()).tolist(), strict=True), key=lambda one: -one[1])
+        shown = ", ".join(f"{value if pixels.ndim == 2 else f'#{value:06x}'} ({n:.0%})" for value, n in shares[:_SHOWN])
+        remedy = "choose with --annotation-class VALUE" if pixels.ndim == 2 else "give a mask of 0 and one value"
+        raise AnnotationError(
+            f"{file}: is no mask of one class, its pixels have {len(values)} values beside 0: {shown}"
+            f"{', ...' * (len(values) > _SHOWN)}; {remedy}"
+        )
+    return np.asarray(pixels != 0) if pixels.ndim == 2 else np.asarray((pixels != 0).any(axis=2))
+
+
+def _picture(file: Path) -> NDArray[Any]:
+    """(h, w) or (h, w, 3) pixels of a picture."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(file) as picture:
-                pixels = np.asarray(picture.convert("RGB") if picture.mode in ("LA", "RGBA", "PA") else picture)
+                return np.asarray(picture.convert("RGB") if picture.mode in ("LA", "RGBA", "PA") else picture)
     except Image.DecompressionBombError:
         raise AnnotationError(f"{file}: is too large for a mask; make it 8 µm per px or so") from None
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
         raise AnnotationError(f"{file}: cannot be read as a picture ({error}); export the mask again") from None
-    return np.asarray(pixels != 0) if pixels.ndim == 2 else np.asarray((pixels != 0).any(axis=2))
