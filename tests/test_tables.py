@@ -382,3 +382,39 @@ def test_other_names_and_the_same_name_are_none(first, second):
 def test_a_loose_name_is_never_empty(name):
     """So that marks alone are not all one name."""
     assert loose_name(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["anonymous", "unbekannt", "k.A.", "TBD", "not known", "xxx", "n.a.", "1.23E+05", "2.0e+10"]
+)
+def test_words_for_nobody_and_rounded_numbers_name_no_patient(name):
+    """A hospital's "unknown" is no patient; nor is a long number that a spreadsheet has rounded, which is several."""
+    assert names_nothing(name)
+
+
+@pytest.mark.parametrize("name", ["0", "100", "1E5", "E12", "P-1.5", "Anon-7", "Patient 3"])
+def test_short_numbers_and_numbered_words_are_names(name):
+    """Nothing that tells patients apart is refused."""
+    assert not names_nothing(name)
+
+
+def test_a_column_with_the_values_of_a_split_is_told(table):
+    """`set` with train and test is a split under another name; unread, all slides would be evaluated."""
+    head = "slide_id,path,patient_id,her2_status"
+    notes = read_manifest(
+        table(f"{head},set,staining method\ns,s.svs,P1,positive,TEST,IHC\nt,t.svs,P2,negative,train,\n")
+    ).notes
+    other = read_manifest(table(f"{head},set,split\ns,s.svs,P1,positive,test,train\n")).notes
+
+    assert "column 'set' is not read and holds test, train: is it split? Rename it if it is meant" in notes
+    assert "column 'staining method' is not read and holds ihc: is it stain? Rename it if it is meant" in notes
+    assert not other
+
+
+def test_a_patient_with_many_slides_is_told(table):
+    """Ten times as many as the others have: the name may be the hospital's."""
+    rows = [*(f"a{k},a{k}.svs,P{k}" for k in range(8)), *(f"b{k},b{k}.svs,Site A" for k in range(12))]
+
+    (note,) = read_manifest(table("slide_id,path,patient_id\n" + "\n".join(rows) + "\n")).notes
+
+    assert note == "patient 'Site A' has 12 of 20 slides, where most have 1: is it one patient?"

@@ -4,7 +4,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
-from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -12,10 +11,18 @@ from numpy.typing import NDArray
 
 from he2her2.errors import EvaluationError
 from he2her2.labels import Her2Status, IhcScore, Policy
-from he2her2.manifest import Manifest, SlideRow, Split, Stain, near_misses, pairs_in_words, patient_key
+from he2her2.manifest import (
+    Manifest,
+    SlideRow,
+    Split,
+    Stain,
+    near_misses,
+    pairs_in_words,
+    patient_key,
+    without_ending,
+)
 from he2her2.results import RunFolder
 from he2her2.rules import DIGITS, PatientRule, combine
-from he2her2.slides import SLIDE_ENDINGS, slide_id_of
 
 CaseLevel: TypeAlias = Literal["slide", "patient"]
 
@@ -215,13 +222,13 @@ def named_as_in_run(manifest: Manifest, run: RunFolder) -> Manifest:
     Any other difference, such as letter case or lost zeros, may be that of two slides.
     """
     unknown = (run.predictions.keys() | run.failures.keys()) - {row.slide_id for row in manifest.rows}
-    by_bare, asked = defaultdict(list), Counter(_without_ending(row.slide_id) for row in manifest.rows)
+    by_bare, asked = defaultdict(list), Counter(without_ending(row.slide_id) for row in manifest.rows)
     for slide_id in unknown:
-        by_bare[_without_ending(slide_id)].append(slide_id)
+        by_bare[without_ending(slide_id)].append(slide_id)
     renamed = {
         row.slide_id: by_bare[bare][0]
         for row in manifest.rows
-        if len(by_bare.get(bare := _without_ending(row.slide_id), ())) == 1 and asked[bare] == 1
+        if len(by_bare.get(bare := without_ending(row.slide_id), ())) == 1 and asked[bare] == 1
     }
     if not renamed:
         return manifest
@@ -229,11 +236,6 @@ def named_as_in_run(manifest: Manifest, run: RunFolder) -> Manifest:
     first = next(iter(renamed))
     note = f"{len(renamed)} slides are those of the run but for the ending ({first!r} is {renamed[first]!r})"
     return replace(manifest, rows=rows, notes=(*manifest.notes, note))
-
-
-def _without_ending(slide_id: str) -> str:
-    path = Path(slide_id)
-    return slide_id_of(path) if path.suffix.lower() in SLIDE_ENDINGS else slide_id
 
 
 def _raise_if_named_twice(manifest: Manifest) -> None:

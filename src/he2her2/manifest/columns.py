@@ -17,7 +17,7 @@ _HER2_LIKE = re.compile(
     r"her2|erbb2|(?<![a-z])neu(?![a-z])|immunohist|cep17|cent17|(?<![a-z])(ihc|ish|[fsc]ish)(?![a-z])"
 )
 TEST_SYNONYMS: Mapping[str, tuple[str, ...]] = {
-    "ihc_score": ("ihc_score", "ihc", "her2_ihc", "her2_ihc_score", "ihc_her2", "ihc_her2_score"),
+    "ihc_score": ("ihc_score", "ihc", "her2_ihc", "her2_ihc_score", "ihc_her2", "ihc_her2_score", "ihc_result"),
     "ish": (
         *("ish", "fish", "sish", "cish", "dish", "her2_ish", "her2_fish", "ish_her2", "fish_her2"),
         *("ish_result", "fish_result", "ish_status", "fish_status", "her2_ish_result", "her2_fish_result"),
@@ -31,6 +31,7 @@ TEST_SYNONYMS: Mapping[str, tuple[str, ...]] = {
         *("copies", "her2_copies", "her2_copies_per_cell", "her2_copy_number"),
         *("her2_signals", "her2_signals_per_cell", "mean_her2_copies", "average_her2_copy_number", "ish_copies"),
         *("fish_copies", "her2_gene_copies", "her2_gene_copy_number", "average_her2_copies_per_cell"),
+        *("her2_mean", "mean_her2", "her2_average", "average_her2"),
     ),
 }
 """Usual names of the columns of HER2 tests, ours first."""
@@ -38,9 +39,19 @@ TEST_SYNONYMS: Mapping[str, tuple[str, ...]] = {
 CEP17_SYNONYMS = (
     *("cep17", "cep17_copies", "cep17_signals", "cep17_per_cell", "cep17_signals_per_cell", "cep17_copies_per_cell"),
     *("cep17_copy_number", "mean_cep17", "average_cep17", "average_cep17_copy_number", "cen17", "cent17"),
+    *("cep17_mean", "cep17_average"),
 )
 """Usual names of the column of CEP17 signals per cell, which ratio and copies must fit."""
 
+_TELLING_VALUES: Mapping[str, frozenset[str]] = {
+    "split": frozenset(
+        ("train", "training", "val", "valid", "validation", "dev", "tuning", "test", "testing", "holdout", "hold-out")
+    ),
+    "stain": frozenset(("he", "h&e", "h and e", "h+e", "ihc", "her2 ihc", "her2-ihc", "hematoxylin-eosin")),
+}
+"""Values by which a column is known under any heading."""
+
+_LOOKED_AT = 200  # rows
 _SHORTEST = 5  # letters of a name that may be a misspelling
 _SHOWN = 12
 
@@ -169,9 +180,22 @@ def _notes(table: Table, synonyms: Mapping[str, Sequence[str]], names: Mapping[s
     if missing:
         pairs = ", ".join(f"{column!r} (is it {misspelt[column]}?)" for column in missing[:_SHOWN])
         yield f"columns that look like one of ours and are not read: {pairs}; rename them if they are meant"
+    yield from _values_of_ours(table, unused, [name for name in synonyms if name not in names])
     her2 = [column for column in unused if column not in missing and is_about_her2(column)]
     if her2:
         yield f"columns about HER2 that are not read: {shown_columns(her2)}"
+
+
+def _values_of_ours(table: Table, unused: Sequence[str], fields: Iterable[str]) -> Iterator[str]:
+    """Columns that hold nothing but the values of a field that was not found, such as "set" with train and test."""
+    rows = table.rows[:_LOOKED_AT]
+    for name in fields:
+        known = _TELLING_VALUES.get(name, frozenset())
+        for column in unused if known else ():
+            values = {text.casefold() for row in rows if (text := row.text(column))}
+            if values and values <= known:
+                shown = ", ".join(sorted(values)[:3])
+                yield f"column {column!r} is not read and holds {shown}: is it {name}? Rename it if it is meant"
 
 
 def _misspelt(columns: Iterable[str], synonyms: Mapping[str, Sequence[str]]) -> dict[str, str]:

@@ -22,9 +22,15 @@ _BLANK = frozenset(
     (
         *("", "--", "na", "n/a", "nan", "none", "null", "<na>", "#n/a", "#na", "nil", "missing", "unknown"),
         *("not available", "not reported", "not evaluated", "not applicable", "not given", "not done", "not performed"),
-        *("performed but not available", "discrepancy", "not allowed to collect"),
+        *("performed but not available", "discrepancy", "not allowed to collect", "not determined", "not tested"),
+        *("not assessed", "not known", "n.a.", "n.d.", "tbd", "pending", "unbekannt", "keine angabe", "k.a."),
+        *("nicht bestimmt", "inconnu", "non disponible", "desconocido", "sconosciuto", "onbekend"),
     )
 )
+_NOBODY = frozenset(
+    ("anonymous", "anonymised", "anonymized", "anonym", "anon", "noname", "xxx", "patient", "id", "noid")
+)
+_ROUNDED = re.compile(r"\d\.\d+E\+\d+", re.IGNORECASE)  # a long number after a spreadsheet
 _EXCEL_ERRORS = ("#REF!", "#VALUE!", "#NAME?", "#DIV/")
 _DELIMITERS = ",;\t|"
 _PREAMBLE = 50  # lines and records that may lie before the heading
@@ -108,15 +114,19 @@ def is_blank(text: str) -> bool:
 
 
 def names_nothing(text: str) -> bool:
-    """Check if a cell cannot be the name of a patient, case or slide: a missing value, or marks without a letter.
+    """Check if a cell cannot be the name of a patient, case or slide.
+
+    It is a missing value, a word for nobody, marks without a letter, or a number that a spreadsheet has rounded.
 
     Example:
-        >>> names_nothing("NA"), names_nothing("-"), names_nothing("P-1")
-        (True, True, False)
+        >>> names_nothing("NA"), names_nothing("-"), names_nothing("1.23E+05"), names_nothing("P-1")
+        (True, True, True, False)
     """
     if text.isalnum():
-        return text.lower() in _BLANK
-    return not any(map(str.isalnum, text)) or is_blank(text) or text.startswith(_EXCEL_ERRORS)
+        return (word := text.lower()) in _BLANK or word in _NOBODY
+    if not any(map(str.isalnum, text)) or is_blank(text) or text.startswith(_EXCEL_ERRORS):
+        return True
+    return _ROUNDED.fullmatch(text) is not None
 
 
 def read_table(path: Path) -> Table:

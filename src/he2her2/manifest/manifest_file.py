@@ -27,6 +27,7 @@ from he2her2.labels import (
 from he2her2.manifest.columns import CEP17_SYNONYMS, TEST_SYNONYMS, bare_name, match_columns, shown_columns
 from he2her2.manifest.count_doubts import CountDoubts
 from he2her2.manifest.csv_tables import Table, TableRow, is_blank, names_nothing, read_table, uncollected
+from he2her2.manifest.near_ids import crowded_names
 from he2her2.units import parse_number
 
 Stain: TypeAlias = Literal["HE", "IHC"]
@@ -182,7 +183,8 @@ def read_manifest(path: Path) -> Manifest:
     reader = _RowReader(table, columns.names, path.parent)
     with uncollected():
         rows = [found for row in table.rows if (found := reader.read(row)) is not None]
-    return Manifest(path, tuple(rows), (*table.problems, *reader.all_problems), (*columns.notes, *reader.doubts.notes))
+    notes = (*columns.notes, *reader.doubts.notes, *crowded_names(row.patient_id for row in rows))
+    return Manifest(path, tuple(rows), (*table.problems, *reader.all_problems), notes)
 
 
 def read_labels(path: Path) -> Manifest:

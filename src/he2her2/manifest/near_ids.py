@@ -2,13 +2,22 @@
 
 import re
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 from he2her2.errors import quoted
 
 _ENDING = re.compile(r"(?:\.ome)?\.(?:svs|tiff?|btf|ndpi|mrxs|scn|bif|vms|vmu|svslide|dcm|czi|qptiff)$", re.IGNORECASE)
+_CROWD = 10  # times as many slides as the patient in the middle has
+_FEWEST_PATIENTS = 3
 _SHOWN = 5
+_AS_NUMBER = re.compile(r"(?<=\d)\.0+$")  # of a spreadsheet that took a name for a number
+_NOUGHT = re.compile(r"(?<=\d)o|o(?=\d)")
+_LOOK_ALIKES = str.maketrans(
+    "\u0430\u0432\u0435\u043a\u043c\u043d\u043e\u0440\u0441\u0442\u0443\u0445\u0456"  # Cyrillic
+    "\u03b1\u03b2\u03b5\u03b6\u03b7\u03b9\u03ba\u03bc\u03bd\u03bf\u03c1\u03c4\u03c5\u03c7",  # Greek
+    "abekmhopctyxiabezhikmnoptyx",
+)
 _ZEROS = re.compile(r"(?<![0-9])0+(?=[0-9])")
 
 
@@ -23,14 +32,16 @@ def without_ending(name: str) -> str:
 
 
 def loose_name(name: str) -> str:
-    """Return a name without what people write differently: letter case, blanks, dashes, leading zeros, Unicode form
-    and the ending of a slide file.
+    """Return a name without what people write differently: letter case, blanks, dashes, leading zeros, accents, letters
+    of another script that look the same, O for 0, a spreadsheet's `.0`, and the ending of a slide file.
 
     Example:
         >>> loose_name("Case-007.svs") == loose_name("case 7")
         True
     """  # noqa: D205
-    text = unicodedata.normalize("NFKC", without_ending(name)).casefold()
+    text = unicodedata.normalize("NFKD", _AS_NUMBER.sub("", without_ending(name))).casefold()
+    text = "".join(char for char in text if not unicodedata.combining(char)).translate(_LOOK_ALIKES)
+    text = _NOUGHT.sub("0", text)
     parts = re.split(r"[\W_]+", text)
     return "".join(_ZEROS.sub("", part) for part in parts) or text or name
 
@@ -68,6 +79,25 @@ def near_misses(names: Iterable[str], others: Iterable[str]) -> tuple[tuple[str,
         if other not in names:
             by_loose[loose_name(other)].append(other)
     return tuple((name, other) for name in names if name not in others for other in by_loose.get(loose_name(name), ()))
+
+
+def crowded_names(names: Iterable[str]) -> tuple[str, ...]:
+    """Name patients that have so many slides, beside the others, that the name may stand for several.
+
+    Example:
+        >>> crowded_names(["P1", "P2", "P3", *["hospital"] * 10])
+        ("patient 'hospital' has 10 of 13 slides, where most have 1: is it one patient?",)
+    """
+    counts = Counter(names)
+    if len(counts) < _FEWEST_PATIENTS:
+        return ()
+    usual = sorted(counts.values())[len(counts) // 2]
+    total = sum(counts.values())
+    crowded = [(name, n) for name, n in counts.most_common(_SHOWN) if n >= _CROWD * usual]
+    return tuple(
+        f"patient {quoted(name)} has {n} of {total} slides, where most have {usual}: is it one patient?"
+        for name, n in crowded
+    )
 
 
 def pairs_in_words(pairs: Sequence[tuple[str, str]]) -> str:

@@ -13,10 +13,11 @@ def slide_id_of(path: Path) -> str:
     """Return a slide's name: its file name without the ending.
 
     Example:
-        >>> slide_id_of(Path("a/TCGA-A1.svs")), slide_id_of(Path("b.ome.tif"))
+        >>> slide_id_of(Path("a/TCGA-A1.svs")), slide_id_of(Path("b.OME.TIF"))
         ('TCGA-A1', 'b')
     """
-    return " ".join(path.stem.removesuffix(".ome").split())
+    stem = path.stem
+    return " ".join((stem[:-4] if stem.lower().endswith(".ome") else stem).split())
 
 
 @dataclass(frozen=True, slots=True)
