@@ -190,6 +190,16 @@ def test_a_dicom_series_is_one_slide(tmp_path):
     assert ids_of(tmp_path) == ["1", "3", "I1"]
 
 
+def test_dicom_of_implied_types_and_its_directory(tmp_path):
+    """Two series whose headers state no types are two slides; a DICOMDIR is none."""
+    for name, uid in (("1", b"1.2.7"), ("2", b"1.2.8\0"), ("3", b"1.2.8\0")):
+        head = b"\0" * 128 + b"DICM" + b"\x20\0\x0e\0" + len(uid).to_bytes(4, "little") + uid
+        (tmp_path / f"{name}.dcm").write_bytes(head + name.encode())
+    (tmp_path / "DICOMDIR").write_bytes(b"\0" * 128 + b"DICM" + b"\x02\0\x02\0UI\x14\x001.2.840.10008.1.3.10")
+
+    assert ids_of(tmp_path) == ["1", "2"]
+
+
 def test_each_slide_has_the_annotation_file_of_its_name(tmp_path):
     """In a folder; a file that is given is for the slide that is given."""
     for name in ("S1.xml", "S1.svs", "S2.svs"):

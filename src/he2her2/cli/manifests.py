@@ -155,7 +155,7 @@ def leaks(
     ] = None,
 ) -> None:
     """Find patients, files and tissue that training and test share; exit code 2 if there are any."""
-    from he2her2.cohort import refuse_chosen_with, refuse_leaks
+    from he2her2.cohort import NOT_LOOKED_FOR, refuse_chosen_with, refuse_leaks
     from he2her2.manifest import check_consistent, read_manifest
 
     read = [read_manifest(file) for file in files]
@@ -170,4 +170,5 @@ def leaks(
     for line in warnings:
         say(f"CAUTION {line}")
     n = len({row.path for row in rows})
-    say(f"no leak between the sides of {n} slides in {len(read)} manifest{'s' * (len(read) > 1)}")
+    say(f"no leak found between the sides of {n} slides in {len(read)} manifest{'s' * (len(read) > 1)}")
+    say(f"  looked for: patients, files and the same tissue on two sides; not looked for: {NOT_LOOKED_FOR}")

@@ -7,7 +7,7 @@ from he2her2.cohort.dask_workers import DaskWorkers
 from he2her2.cohort.engine import SlideEngine, require_all
 from he2her2.cohort.feature_worker import FeatureFile, FeatureStore, FeatureWorker
 from he2her2.cohort.ihc_worker import IhcWorker
-from he2her2.cohort.leaks import UNREAD, find_leaks, refuse_chosen_with, refuse_leaks
+from he2her2.cohort.leaks import NOT_LOOKED_FOR, UNREAD, find_leaks, refuse_chosen_with, refuse_leaks
 from he2her2.cohort.ledger import Ledger
 from he2her2.cohort.likeness import ALIKE, THUMBNAIL_PX, alike_pairs, likeness, print_of
 from he2her2.cohort.local_workers import LocalWorkers, usable_cores, usual_number
@@ -20,6 +20,7 @@ from he2her2.cohort.tasks import SlideTask, TaskOutcome, Worker
 
 __all__ = [
     "ALIKE",
+    "NOT_LOOKED_FOR",
     "THUMBNAIL_PX",
     "UNREAD",
     "Claims",

@@ -24,6 +24,12 @@ from he2her2.slides import open_slide
 UNREAD = "not compared for its tissue: "
 """Beginning of the line of a slide that could not be read."""
 
+NOT_LOOKED_FOR = (
+    "serial sections, other cuts or stains of the same block, cut-outs of under half of a slide, slides with too "
+    "little tissue to compare"
+)
+"""Leaks that the search does not see, in words."""
+
 _PROBED = 1 << 16  # bytes at each end of a file
 _MOST_KEPT = 512  # prints, of 100 kB each
 _ANY_MPP = 0.25  # for a thumbnail of a fixed size in px, any will do

@@ -11,7 +11,9 @@ SLIDE_ENDINGS = frozenset(
 
 _PREAMBLE = 128
 _HEAD = 1 << 16
-_SERIES_UID = b"\x20\x00\x0e\x00UI"  # tag (0020,000E), little endian, explicit type
+_SERIES_UID = b"\x20\x00\x0e\x00"  # tag (0020,000E), little endian
+_LONGEST_UID = 64
+_DIRECTORY = b"1.2.840.10008.1.3.10"  # a DICOMDIR lists other files
 _DICOM_ENDINGS = frozenset({".dcm", ""})
 
 
@@ -62,8 +64,11 @@ def _series_uid(path: Path) -> bytes | None:
         return None
     if head[_PREAMBLE : _PREAMBLE + 4] != b"DICM":
         return None
-    _, found, rest = head.partition(_SERIES_UID)
-    if not found:
-        return b""
-    n_bytes = int.from_bytes(rest[:2], "little")
-    return rest[2 : 2 + n_bytes].rstrip(b"\0 ")
+    if _DIRECTORY in head[: 8 * _PREAMBLE]:
+        return None
+    for tag, width in ((_SERIES_UID + b"UI", 2), (_SERIES_UID, 4)):  # with the type stated, or implied
+        _, found, rest = head.partition(tag)
+        n_bytes = int.from_bytes(rest[:width], "little")
+        if found and n_bytes <= _LONGEST_UID:
+            return rest[width : width + n_bytes].rstrip(b"\0 ")
+    return b""
