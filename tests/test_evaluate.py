@@ -16,7 +16,7 @@ from he2her2.errors import EvaluationError
 from he2her2.evaluation import Question, evaluate, evaluation_lines, join, summarise
 from he2her2.evaluation.cases import ExclusionReason, by_patient
 from he2her2.evaluation.comparison import compare_runs
-from he2her2.evaluation.limitations import NOT_A_TEST, PHANTOM_NOTICE, limitations
+from he2her2.evaluation.limitations import NOT_A_TEST, PHANTOM_NOTICE, limitations, run_limitations
 from he2her2.evaluation.report import evaluation_page
 from he2her2.evaluation.summary import equivocal
 from he2her2.labels import Policy
@@ -111,6 +111,19 @@ def test_the_ending_of_a_slide_file_makes_no_other_slide(tmp_path, in_the_run, c
         f"8 slides are those of the run but for the ending ({named[0].slide_id!r} is {predicted[0].slide_id!r})" in out
     )
     assert both.count(ExclusionReason.MISSING) == 8
+
+
+def test_a_slide_that_is_another_file_in_the_manifest_is_told(tmp_path):
+    """The same name for two slides, in run and manifest, joins a prediction to another slide's label."""
+    slides = eight_slides()
+    run, labels = write_run(tmp_path / "run", slides), write_labels(tmp_path / "m.csv", slides)
+    labels.write_text(labels.read_text().replace("s3.tif", "other.tif").replace("s4.tif", "S4.TIF"))
+
+    joined = join(open_run(run), read_manifest(labels))
+
+    assert joined.other_files == (("s3", "other.tif", "s3.tif"),)
+    (said,) = run_limitations(open_run(run), joined)
+    assert said.startswith("1 slides are other files in the manifest than in the run ('s3': 'other.tif', in the run")
 
 
 def test_a_slide_is_known_by_its_file_too(tmp_path):

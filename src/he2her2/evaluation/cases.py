@@ -1,9 +1,10 @@
 """Cases of an evaluation: predictions joined with labels by slide, and by patient; every other slide has a reason."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
+from pathlib import PureWindowsPath
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -120,6 +121,7 @@ class Joined:
         lost_patients: Labelled patients of the evaluated split of whom no slide was predicted.
         rule: A patient's probability from those of the slides.
         near_names: Slides that the manifest and the run name almost alike, each as both name it; none is evaluated.
+        other_files: Evaluated slides with the name of their file in the manifest and in the run, where these differ.
     """
 
     slides: Cases
@@ -129,6 +131,7 @@ class Joined:
     lost_patients: tuple[str, ...]
     rule: PatientRule
     near_names: tuple[tuple[str, str], ...] = ()
+    other_files: tuple[tuple[str, str, str], ...] = ()
 
     def count(self, reason: ExclusionReason) -> int:
         """Number of slides left out for a reason."""
@@ -213,6 +216,7 @@ def join(
         lost_patients=tuple(p for p in lost if p not in seen),
         rule=rule,
         near_names=_near_names(manifest.rows, out),
+        other_files=tuple(_other_files(run, (row for row, _ in kept))),
     )
 
 
@@ -285,6 +289,14 @@ def near_names_in_words(pairs: Sequence[tuple[str, str]]) -> str:
         f"{len(pairs)} slides are written almost alike in manifest and run ({pairs_in_words(pairs)}): if they are the "
         "same, give them the run's names in the manifest"
     )
+
+
+def _other_files(run: RunFolder, rows: Iterable[SlideRow]) -> Iterator[tuple[str, str, str]]:
+    """Slides whose file has another name in the manifest than in the run: a label may be that of another slide."""
+    for row in rows:
+        named, predicted = row.path.name, PureWindowsPath(run.predictions[row.slide_id].path).name
+        if predicted and named.casefold() != predicted.casefold():
+            yield row.slide_id, named, predicted
 
 
 def _reasons(exclusions: Iterable[ExcludedSlide]) -> str:

@@ -50,7 +50,20 @@ def run_notices(run: RunFolder, joined: Joined, split: Split | None, *, trained_
 
 
 def run_limitations(run: RunFolder, joined: Joined) -> tuple[str, ...]:
-    """Limitations that follow from the operating point with which a run was predicted."""
+    """Limitations that follow from the operating point with which a run was predicted, and from its files."""
+    return (*_other_files(joined), *_stored_threshold(run, joined))
+
+
+def _other_files(joined: Joined) -> Iterator[str]:
+    if joined.other_files:
+        slide_id, named, predicted = joined.other_files[0]
+        yield (
+            f"{len(joined.other_files)} slides are other files in the manifest than in the run ({slide_id!r}: "
+            f"{named!r}, in the run {predicted!r}): their labels may be those of other slides."
+        )
+
+
+def _stored_threshold(run: RunFolder, joined: Joined) -> tuple[str, ...]:
     chosen = stored_patient_rule(run, joined)
     if chosen is None:
         return ()
