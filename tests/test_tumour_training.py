@@ -537,6 +537,22 @@ def test_a_cross_validation_over_two_sets(tmp_path, tiny_network, command_line):
     assert np.mean((probability >= 0.5) == truth) == pytest.approx(max(both), abs=0.05)
 
 
+def test_a_source_of_one_class_has_no_figures_of_its_own(tmp_path, tiny_network, command_line):
+    """Positives alone, as of BreCaHAD, count among all patches, and as a source of their own nowhere."""
+    given = ("--patches", write_set(tmp_path / "set.npz"))
+    fields = write_set(tmp_path / "fields.npz", invasive=np.ones(24, np.uint8), patient=100 + np.arange(24) // 4)
+
+    code, _, told = command_line(
+        "train", "tumour", *given, "--patches", fields, "--folds", 2, "--out", tmp_path / "run", *QUICK
+    )
+
+    assert code == 0, told
+    report = (tmp_path / "run" / "report.md").read_text("utf-8")
+    assert "| all | 48 |" in report
+    assert "| fields |" not in report
+    assert "| set | 24 |" in report
+
+
 def test_two_sets_of_one_name_or_scales_for_one(tmp_path, tiny_network, command_line):
     """One line each."""
     (tmp_path / "other").mkdir()

@@ -199,11 +199,12 @@ class _JudgedPatches:
 
     @property
     def groups(self) -> Iterator[tuple[str, "_JudgedPatches"]]:
-        """All patches; then each source and each fold, where there are several."""
+        """All patches; then each source that has both classes and each fold, where there are several."""
         yield "all", self
         sources, folds = np.unique(self.patches.sources), np.unique(self.fold[self.fold != NEVER_TRAINED])
         if len(sources) > 1:
-            yield from ((str(source), self._part(self.patches.sources == source)) for source in sources)
+            parts = ((str(source), self._part(self.patches.sources == source)) for source in sources)
+            yield from ((name, part) for name, part in parts if len(np.unique(part.patches.labels)) > 1)
         if len(folds) > 1:
             yield from ((f"fold {fold + 1}", self._part(self.fold == fold)) for fold in folds)
 
