@@ -13,7 +13,8 @@ from he2her2.evaluation import Cases
 from he2her2.geometry import Size, TileGrid
 from he2her2.models import load_aggregator, top_tiles
 from he2her2.results import ScoredTiles, result_to_record
-from he2her2.results.slide_result import Areas, ColourStatistics, Counts, OperatingPointNote, QualityFindings
+from he2her2.results.notes import OperatingPointNote
+from he2her2.results.slide_result import Areas, ColourStatistics, Counts, QualityFindings
 from he2her2.results.tiles_h5 import write_tiles
 from tests.made_up_bags import bag_of_scores, logits_of_scores
 from tests.made_up_results import made_up_her2, made_up_result

@@ -17,7 +17,7 @@ from he2her2.cohort import Claims, Ledger, LocalWorkers, SlideJob, SlideTask, Sl
 from he2her2.config import Config, load_config
 from he2her2.files import write_json
 from he2her2.results import Failure, MadeOf, SlideInputs, open_run, plan_run, result_to_record
-from he2her2.results.slide_result import TimingNote
+from he2her2.results.notes import TimingNote
 from tests.made_up_results import made_up_her2, made_up_result
 from tests.tissue_slides import GLASS, QUICK, SIDE, tissue_pixels, write_tissue
 

@@ -27,7 +27,7 @@ from he2her2.report.case import case_page
 from he2her2.report.checks import DecidedTiles, check_prediction
 from he2her2.report.gallery import choose_tiles
 from he2her2.results import PatientResult, ScoredTiles, open_run
-from he2her2.results.slide_result import OperatingPointNote, TriageNote
+from he2her2.results.notes import OperatingPointNote, TriageNote
 from he2her2.results.tables import write_patient_results
 from tests.conftest import REPOSITORY
 from tests.made_up_bags import logits_of_scores

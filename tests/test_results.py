@@ -25,7 +25,7 @@ from he2her2.results import (
     result_of_record,
     result_to_record,
 )
-from he2her2.results.slide_result import OperatingPointNote, TriageNote
+from he2her2.results.notes import OperatingPointNote, TriageNote
 from tests.made_up_results import RECORD, made_up_her2, made_up_result
 from tests.made_up_runs import MadeUpSlide, write_run
 

@@ -23,7 +23,7 @@ from he2her2.models.encoders.cnn import LITE0_TUMOUR_CNN, STRIDED_TILE_CNN
 from he2her2.models.export import save_weights
 from he2her2.models.torch_modules import initial_weights
 from he2her2.results import open_run
-from he2her2.results.slide_result import OperatingPointNote
+from he2her2.results.notes import OperatingPointNote
 from he2her2.rules import Arm, combine
 from tests.made_up_runs import QUICK, MadeUpSlide, made_up_cases, write_labels, write_run
 from tests.tissue_slides import write_tissue

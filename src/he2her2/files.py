@@ -237,19 +237,19 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: It is no UTF-8 text, or a row has more or fewer cells than the heading.
-        csv.Error: It is no CSV.
+        ValueError: It is no UTF-8 text, no CSV, or a row has more or fewer cells than the heading.
     """
     with path.open(encoding="utf-8-sig", newline="") as file:
         lines = csv.reader(file)
-        heading = next(lines, [])
-        found = []
-        for cells in lines:
-            if len(cells) not in (0, len(heading)):
-                raise ValueError(f"line {lines.line_num} has {len(cells)} cells, the heading {len(heading)}")
-            if cells:
-                found.append(dict(zip(heading, map(cell_text, cells), strict=True)))
-        return found
+        try:
+            heading = next(lines, [])
+            rows = [(lines.line_num, cells) for cells in lines if cells]
+        except csv.Error as error:
+            raise ValueError(str(error)) from None
+    for line, cells in rows:
+        if len(cells) != len(heading):
+            raise ValueError(f"line {line} has {len(cells)} cells, the heading {len(heading)}")
+    return [dict(zip(heading, map(cell_text, cells), strict=True)) for _, cells in rows]
 
 
 def cell_text(cell: str) -> str:

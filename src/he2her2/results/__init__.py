@@ -3,6 +3,8 @@
 from he2her2.results.evidence import Evidence, prediction_evidence, segmentation_evidence
 from he2her2.results.export import export_slide
 from he2her2.results.failure_records import FailureRecords
+from he2her2.results.made_of import FileStamp, MadeOf, SlideInputs
+from he2her2.results.notes import NetworkNote
 from he2her2.results.overlay import scale_bar_um
 from he2her2.results.palette import (
     BLUR_COLOUR,
@@ -28,11 +30,7 @@ from he2her2.results.run_tables import FAILURES_FILE, read_planned, slides_with_
 from he2her2.results.slide_folder import PREDICTION, SEGMENTATION, SlideFolders
 from he2her2.results.slide_result import (
     RESEARCH_USE_NOTICE,
-    FileStamp,
     Her2Finding,
-    MadeOf,
-    NetworkNote,
-    SlideInputs,
     SlideResult,
     result_of_record,
     result_to_record,

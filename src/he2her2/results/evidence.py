@@ -14,6 +14,7 @@ from he2her2.method import Segmentation, thumbnail_on_raster, tissue_appearance
 from he2her2.models import SlideModel, aggregator_for, tile_classes, tile_counts
 from he2her2.pipeline import Prediction
 from he2her2.preprocessing import quality_shares
+from he2her2.results.notes import NetworkNote, OperatingPointNote, TimingNote, TriageNote
 from he2her2.results.overlay import PICTURE_PX
 from he2her2.results.slide_result import (
     RESEARCH_USE_NOTICE,
@@ -22,14 +23,10 @@ from he2her2.results.slide_result import (
     Counts,
     Her2Finding,
     MaskScale,
-    NetworkNote,
-    OperatingPointNote,
     QualityFindings,
     SlideFacts,
     SlideResult,
     TileFacts,
-    TimingNote,
-    TriageNote,
 )
 from he2her2.results.tiles_h5 import ScoredTiles
 from he2her2.slides import Slide

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from he2her2.files import read_json, write_json
-from he2her2.results.slide_result import MadeOf
+from he2her2.results.made_of import MadeOf
 from he2her2.results.tables import Failure
 
 

@@ -1,6 +1,5 @@
 """Masks and maps as PNG that state their scale and place, samples of the map, and the tiles' scores as a raster."""
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -146,7 +145,7 @@ def _read_samples(file: Path) -> NDArray[np.float64] | None:
         return None
     try:
         rows = [[float(row[column]) for column in _SAMPLE_COLUMNS] for row in read_csv(file)]
-    except (OSError, ValueError, KeyError, csv.Error) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise ValueError(f"{file}: is damaged ({error}); predict the slide again") from None
     return np.array(rows, np.float64).reshape(-1, len(_SAMPLE_COLUMNS))
 

@@ -24,10 +24,11 @@ from he2her2.config import Config
 from he2her2.errors import EvaluationError, OutputError
 from he2her2.files import check_writable, digest, read_json, sweep_drafts, write_json
 from he2her2.results.failure_records import FailureRecords
+from he2her2.results.notes import NetworkNote
 from he2her2.results.rasters import SlideRasters
 from he2her2.results.run_tables import FAILURES_FILE, PATIENT_TABLE, PREDICTIONS_FILE, RunTables, read_planned
 from he2her2.results.slide_folder import PREDICTION, SEGMENTATION, SlideFolders
-from he2her2.results.slide_result import NetworkNote, SlideResult
+from he2her2.results.slide_result import SlideResult
 from he2her2.results.tables import (
     Failure,
     PatientResult,

@@ -162,7 +162,7 @@ def read_planned(run: Path) -> dict[str, str]:
     """Slides that the commands of a run were given, with their files; none where it is not known."""
     try:
         return {row["slide_id"]: row["path"] for row in read_csv(run / _PLANNED_FILE)}
-    except (OSError, ValueError, KeyError, csv.Error):
+    except (OSError, ValueError, KeyError):
         return {}
 
 

@@ -13,6 +13,7 @@ from he2her2.method import MASKS, Findings, Segmentation
 from he2her2.results.evidence import Evidence
 from he2her2.results.geojson import write_geojson
 from he2her2.results.heatmap import write_heatmap
+from he2her2.results.made_of import FileStamp, MadeOf
 from he2her2.results.overlay import Caption, draw_overlay, write_sheet
 from he2her2.results.rasters import (
     SAMPLES_FILE,
@@ -23,14 +24,7 @@ from he2her2.results.rasters import (
     write_mask,
     write_samples,
 )
-from he2her2.results.slide_result import (
-    RESEARCH_USE_NOTICE,
-    FileStamp,
-    MadeOf,
-    SlideResult,
-    result_of_record,
-    result_to_record,
-)
+from he2her2.results.slide_result import RESEARCH_USE_NOTICE, SlideResult, result_of_record, result_to_record
 from he2her2.results.tables import Failure
 from he2her2.results.tiles_h5 import ScoredTiles, read_tiles, write_tiles
 

@@ -4,8 +4,7 @@ Prediction writes these values; evaluation, reports, tables and the command line
 """
 
 from dataclasses import asdict, field, fields
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from annotated_types import Len
 from pydantic import (
@@ -21,68 +20,16 @@ from pydantic.dataclasses import dataclass
 
 from he2her2.config import Config
 from he2her2.domain import Likeness, slide_features
-from he2her2.files import digest
+from he2her2.files import digest, problems_in_words
 from he2her2.geometry import Point
 from he2her2.labels import Her2Status
-from he2her2.models import Card
+from he2her2.results.made_of import MadeOf, SlideInputs
+from he2her2.results.notes import NetworkNote, OperatingPointNote, TimingNote, TriageNote
 from he2her2.results.rasters import RasterFrame
-from he2her2.rules import OperatingPoint, PatientRule, Triage
-from he2her2.timing import StreamTimes, Watch
 
 RESEARCH_USE_NOTICE = "research use only: not validated for diagnosis"
 
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-
-@dataclass(frozen=True, config=_STRICT)
-class FileStamp:
-    """Size and time of change of a file, to notice that it is no longer the same.
-
-    Attributes:
-        bytes: Its size.
-        modified_ns: When it was changed last.
-    """
-
-    bytes: NonNegativeInt
-    modified_ns: int
-
-    @classmethod
-    def of(cls, path: Path) -> Self | None:
-        """The stamp of a file; None where there is none."""
-        if not path.is_file():
-            return None
-        stat = path.stat()
-        return cls(stat.st_size, stat.st_mtime_ns)
-
-
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))  # a task has its inputs before its mpp is checked
-class SlideInputs:
-    """The files that a result was made of.
-
-    Attributes:
-        path: Of the slide, absolute.
-        slide: Stamp of the slide; None where it is no ordinary file.
-        annotations: Stamp of its annotation file; None without one.
-        mpp: µm per level-0 px that were given for it.
-    """
-
-    path: str
-    slide: FileStamp | None = None
-    annotations: FileStamp | None = None
-    mpp: float | None = None
-
-
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class MadeOf:
-    """All that a result depends on.
-
-    Attributes:
-        configuration: SHA-256 of settings, weights and what the user overrode.
-        inputs: The files.
-    """
-
-    configuration: str
-    inputs: SlideInputs
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -195,127 +142,6 @@ class TileFacts:
     mpp: PositiveFloat
     stride_px: PositiveInt
     per_score: dict[str, NonNegativeInt]
-
-
-@dataclass(frozen=True, config=_STRICT)
-class NetworkNote:
-    """A network that took part.
-
-    Attributes:
-        name: Its name.
-        trained: False for weights drawn from a seed.
-        seed: Of untrained weights.
-        sha256: Of each of its files.
-    """
-
-    name: str
-    trained: bool
-    seed: NonNegativeInt | None
-    sha256: dict[str, str]
-
-    @classmethod
-    def of(cls, card: Card) -> Self:
-        """The note of a card's network."""
-        return cls(**card.summary)
-
-
-@dataclass(frozen=True, config=_STRICT)
-class OperatingPointNote:
-    """The operating point that decided, see `rules.OperatingPoint`."""
-
-    budget: float
-    confidence: float
-    n_positive: NonNegativeInt
-    chosen_on: str
-    patient_rule: PatientRule | None = None
-
-    @classmethod
-    def of(cls, point: OperatingPoint) -> Self:
-        """The note of an operating point."""
-        return cls(point.budget, point.confidence, point.n_positive, point.chosen_on, point.patient_rule)
-
-
-@dataclass(frozen=True, config=_STRICT)
-class TriageNote:
-    """The triage arm of the slide and the triage that put it there, see `rules.Triage`."""
-
-    arm: str
-    rule_out_below: float
-    rule_in_from: float
-    miss_budget: float
-    false_budget: float
-    chosen_on: str
-    patient_rule: PatientRule | None = None
-
-    @classmethod
-    def of(cls, triage: Triage, probability: float) -> Self:
-        """The note of a triage and of the arm that it puts a probability in."""
-        return cls(
-            str(triage.arm(probability)),
-            triage.rule_out_below,
-            triage.rule_in_from,
-            triage.miss_budget,
-            triage.false_budget,
-            triage.chosen_on,
-            triage.patient_rule,
-        )
-
-
-@dataclass(frozen=True, config=_STRICT)
-class StreamNote:
-    """The threads of a stream of tiles, see `timing.StreamTimes`; seconds of all threads together.
-
-    Attributes:
-        tiles: Tiles that were read.
-        wall: Seconds on the clock.
-        available: Seconds that the threads had.
-        reading: Decoding.
-        waiting: For the disk, or for a core.
-        applying: In the network.
-        tiles_per_s: Tiles a second on the clock.
-        limited_by: Kind of work that took most of the time.
-    """
-
-    tiles: NonNegativeInt
-    wall: NonNegativeFloat
-    available: NonNegativeFloat
-    reading: NonNegativeFloat
-    waiting: NonNegativeFloat
-    applying: NonNegativeFloat
-    tiles_per_s: NonNegativeFloat
-    limited_by: str
-
-    @classmethod
-    def of(cls, times: StreamTimes) -> Self:
-        """The note of a stream."""
-        seconds = {name: round(value, 3) for name, value in asdict(times).items()}
-        return cls(**seconds, tiles_per_s=round(times.rate, 1), limited_by=times.limit)
-
-    @property
-    def times(self) -> StreamTimes:
-        """The times of the stream."""
-        return StreamTimes(self.tiles, self.wall, self.available, self.reading, self.waiting, self.applying)
-
-
-@dataclass(frozen=True, config=_STRICT)
-class TimingNote:
-    """Time of a slide by stage, and of the threads in each stream of tiles.
-
-    Attributes:
-        stages_s: Seconds of each stage.
-        streams: The streams of tiles, by stage.
-    """
-
-    stages_s: dict[str, NonNegativeFloat] = field(default_factory=dict)
-    streams: dict[str, StreamNote] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, watch: Watch) -> Self:
-        """The note of a watch."""
-        return cls(
-            {name: round(seconds, 3) for name, seconds in watch.stages.items()},
-            {name: StreamNote.of(times) for name, times in watch.streams.items()},
-        )
 
 
 @dataclass(frozen=True, config=_STRICT, kw_only=True)
@@ -465,8 +291,7 @@ def result_of_record(values: object) -> SlideResult:
     try:
         return _RESULT.validate_python(rest | {"her2": her2 or None})
     except ValidationError as error:
-        problems = (f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()[:3])
-        raise ValueError(f"is no result that this version reads ({'; '.join(problems)})") from None
+        raise ValueError(f"is no result that this version reads ({problems_in_words(error)})") from None
 
 
 def _present(values: dict[str, Any]) -> dict[str, Any]:

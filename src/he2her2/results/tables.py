@@ -1,6 +1,5 @@
 """Rows of a run's tables: `predictions.csv`, `segmentations.csv` and `failures.csv`."""
 
-import csv
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields, replace
@@ -298,14 +297,14 @@ def read_patient_results(file: Path) -> tuple[PatientResult, ...]:
         return ()
     try:
         return tuple(PatientResult.of_row(row) for row in read_csv(file))
-    except (OSError, ValueError, KeyError, csv.Error) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise EvaluationError(f"{file}: cannot be read ({error}); predict again") from None
 
 
 def _by_slide(file: Path) -> dict[str, dict[str, str]]:
     try:
         rows = read_csv(file)
-    except (OSError, ValueError, csv.Error) as error:
+    except (OSError, ValueError) as error:
         raise EvaluationError(f"{file}: cannot be read as CSV ({error}); predict again") from None
     found: dict[str, dict[str, str]] = {}
     for line, row in enumerate(rows, start=2):

@@ -1,6 +1,5 @@
 """Layers over a slide, from the files of its evidence: masks, the tumour map, its samples and the tiles' numbers."""
 
-import csv
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -105,7 +104,7 @@ def samples(folder: Path) -> list[tuple[float, float, float]]:
         return []
     try:
         return [(float(row["x_l0"]), float(row["y_l0"]), float(row["probability"])) for row in read_csv(file)]
-    except (OSError, ValueError, KeyError, csv.Error) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise EvaluationError(f"{file}: cannot be read ({error}); predict the slide again") from None
 
 

@@ -3,7 +3,6 @@
 All files appear whole or not at all, and a save that did not see the last one is refused.
 """
 
-import csv
 import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
@@ -193,7 +192,7 @@ class Reviews:
         names = [field.name for field in fields(Verdict)]
         try:
             rows = [Verdict(**{name: row.get(name) or "" for name in names}) for row in read_csv(file)]
-        except (OSError, ValueError, csv.Error) as error:
+        except (OSError, ValueError) as error:
             raise AnnotationError(f"{file}: cannot be read ({error}); move it away") from None
         return {row.slide_id: row for row in rows}
 

@@ -1,0 +1,58 @@
+"""All that a result depends on, so that one of other settings, weights or files is never taken for it."""
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import ConfigDict, NonNegativeInt
+from pydantic.dataclasses import dataclass
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
+class FileStamp:
+    """Size and time of change of a file, to notice that it is no longer the same.
+
+    Attributes:
+        bytes: Its size.
+        modified_ns: When it was changed last.
+    """
+
+    bytes: NonNegativeInt
+    modified_ns: int
+
+    @classmethod
+    def of(cls, path: Path) -> Self | None:
+        """The stamp of a file; None where there is none."""
+        if not path.is_file():
+            return None
+        stat = path.stat()
+        return cls(stat.st_size, stat.st_mtime_ns)
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))  # a task has its inputs before its mpp is checked
+class SlideInputs:
+    """The files that a result was made of.
+
+    Attributes:
+        path: Of the slide, absolute.
+        slide: Stamp of the slide; None where it is no ordinary file.
+        annotations: Stamp of its annotation file; None without one.
+        mpp: µm per level-0 px that were given for it.
+    """
+
+    path: str
+    slide: FileStamp | None = None
+    annotations: FileStamp | None = None
+    mpp: float | None = None
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class MadeOf:
+    """All that a result depends on.
+
+    Attributes:
+        configuration: SHA-256 of settings, weights and what the user overrode.
+        inputs: The files.
+    """
+
+    configuration: str
+    inputs: SlideInputs
