@@ -341,7 +341,7 @@ def tumour_of(slide: Slide, row: SlideRow) -> tuple[TileGrid, dict[str, ColourCh
     """Tiles of a slide's true tumour, its normalisations, and (n, 3) colours of the tumour's px."""
     annotation = SlideTask.of_row(row).read_annotation()
     found = segment_slide(slide, SPEC.input, settings(), tumour_cnn=None, annotation=annotation)
-    grid = cut_tumour(slide, found, SPEC.input, settings()).grid
+    grid = cut_tumour(slide, found, SPEC.input, settings().tiling, settings().selection).grid
     kinds = {network.normalisation for network in NETWORKS}
     changes = {kind: normalisation_of(found.thumbnail, found.usable, kind) for kind in kinds}  # type: ignore[arg-type]
     return grid, changes, found.thumbnail[found.tumour]

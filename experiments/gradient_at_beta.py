@@ -83,7 +83,7 @@ def score(bags: list[LabelledSlide], tile_cnn: Engine, config: Config) -> Iterat
     """Score every tile of every bag."""
     for bag in bags:
         with bag.open(config) as slide:
-            yield score_tiles(slide, bag.grid, tile_cnn, config)[1]
+            yield score_tiles(slide, bag.grid, tile_cnn, config.runtime, config.selection.n_tiles)[1]
 
 
 def measure(

@@ -59,7 +59,7 @@ def test_a_bag_is_what_prediction_cuts_inside_the_annotation(rows, tmp_path):
     bags = build_bags(rows[:2], TILER, tmp_path)
     with open_slide(rows[0].path) as slide:
         found = segment_slide(slide, TINY.input, TILER.config, tumour_cnn=None)
-        everywhere = cut_tumour(slide, found, TINY.input, TILER.config).grid.origins_l0
+        everywhere = cut_tumour(slide, found, TINY.input, TILER.config.tiling, TILER.config.selection).grid.origins_l0
 
     inside = everywhere[everywhere[:, 0] + 64 <= EDGE]
     assert np.array_equal(bags[0].grid.origins_l0, inside)

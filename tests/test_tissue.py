@@ -194,4 +194,4 @@ def test_too_little_tumour_names_what_can_help(tmp_path, fixed, settings, words)
     with open_slide(write_tissue(tmp_path / "small.svs", tissue_pixels(share=0.45))) as slide:
         found = segment_slide(slide, tile, config, tumour_cnn=None)
         with pytest.raises(TilingError, match=words):
-            cut_tumour(slide, found, tile, config, n_tiles_fixed=fixed)
+            cut_tumour(slide, found, tile, config.tiling, config.selection, n_tiles_fixed=fixed)

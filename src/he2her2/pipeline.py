@@ -3,7 +3,7 @@
 All steps are deterministic: threads, batch size and backend never change a result.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from he2her2.config import Config
@@ -74,14 +74,19 @@ def predict(
         slide, model, config, annotation=annotation, region_use=region_use, watch=watch, findings=findings
     )
     with watch.stage("cut"):
-        cut = config if model.encoder is None else without_selection(config)
-        tiling = cut_tumour(slide, segmentation, model.tile, cut, n_tiles_fixed=model.aggregator.fixes_n_tiles)
+        selection = config.selection if model.encoder is None else None
+        n_tiles_fixed = model.aggregator.fixes_n_tiles
+        tiling = cut_tumour(slide, segmentation, model.tile, config.tiling, selection, n_tiles_fixed=n_tiles_fixed)
     with watch.stage("tiles"):
         features, tile_cnn = None, recoloured(model.tile_cnn, segmentation.recolour)
         if model.encoder is None:
-            readable, logits = score_tiles(slide, tiling.grid, tile_cnn, config, watch)
+            readable, logits = score_tiles(
+                slide, tiling.grid, tile_cnn, config.runtime, config.selection.n_tiles, watch
+            )
         else:
-            readable, features, logits = encode_tiles(slide, tiling.grid, model.encoder, tile_cnn, config, watch)
+            readable, features, logits = encode_tiles(
+                slide, tiling.grid, model.encoder, tile_cnn, config.tiling, config.runtime, watch
+            )
         grid = tiling.grid.take(readable)
         decision = decide_on(
             slide.slide_id, grid, logits, model.aggregator, model.threshold(config), model.operating_point, features
@@ -97,12 +102,6 @@ def predict(
         segmentation=segmentation,
         tiling=tiling,
     )
-
-
-def without_selection(config: Config) -> Config:
-    """Settings for an aggregator that takes a tumour of any size: its tiles overlap only where the user asks for it."""
-    tiling = replace(config.tiling, min_tiles=config.tiling.min_tiles or 1)
-    return replace(config, tiling=tiling, selection=replace(config.selection, n_tiles=1))
 
 
 def segment(

@@ -164,7 +164,8 @@ class _MethodsWorker:
         with open_slide(task.path, mpp=task.mpp, backend=backend) as slide:
             for method, one in self.trained.items():
                 if one.tile_weights not in scored:
-                    scored[one.tile_weights] = score_tiles(slide, grid, one.tile_cnn, one.config)
+                    n_needed = one.config.selection.n_tiles
+                    scored[one.tile_weights] = score_tiles(slide, grid, one.tile_cnn, one.config.runtime, n_needed)
                 readable, logits = scored[one.tile_weights]
                 decision = decide_on(task.slide_id, grid.take(readable), logits, one.aggregator, one.config.threshold)
                 verdicts[method] = _Verdict(decision.status, decision.probability, len(decision.grid))

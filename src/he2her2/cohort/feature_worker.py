@@ -14,9 +14,9 @@ from he2her2.errors import AnnotationError, ExchangeError, TilingError
 from he2her2.exchange import StoredTiles, made_of_trident, read_tiles_file, write_trident
 from he2her2.files import digest
 from he2her2.geometry import TileGrid
-from he2her2.method import encode, require_readable, segment_slide, tile_side_mask
+from he2her2.method import cut_region, encode, require_readable, segment_slide
 from he2her2.models import Encoder, Engine
-from he2her2.preprocessing import TooFewTilesError, cut_tiles
+from he2her2.preprocessing import TooFewTilesError
 from he2her2.results import MadeOf
 from he2her2.slides import Slide, open_slide
 from he2her2.timing import Progress, Watch, silent
@@ -122,15 +122,7 @@ class FeatureWorker:
             slide, tile, self.config, tumour_cnn=self.tumour_cnn, annotation=annotation, watch=watch
         )
         try:
-            cut = cut_tiles(
-                segmentation.tumour,
-                slide.size_l0,
-                px_l0=segmentation.px_l0,
-                side_mask=tile_side_mask(tile, tiling),
-                side_px=tile.side_px,
-                mpp=segmentation.px_mpp / tiling.mask_downsample,
-                min_tiles=tiling.min_tiles or 1,
-            )
+            cut = cut_region(slide, segmentation, segmentation.tumour, tile, tiling, tiling.least_tiles(None))
         except TooFewTilesError as error:
             found = f"{error.found} tiles fit into its {self.region} at the densest overlap, {error.needed} are needed"
             remedy = "--region tissue" if self.region == "tumour" else "a slide with more of it"

@@ -127,7 +127,8 @@ class SlideWorker:
         if not (tissue & ~pen).any():
             return error
         px_l0 = slide.size_l0.w / thumbnail.shape[1]
-        look = tissue_appearance(slide, thumbnail, tissue & ~pen, px_l0, self.model.texture_encoder, self.config)
+        encoder, tiling, runtime = self.model.texture_encoder, self.config.tiling, self.config.runtime
+        look = tissue_appearance(slide, thumbnail, tissue & ~pen, px_l0, encoder, tiling, runtime)
         likeness = self.model.domain.likeness(slide_features(look.mean, look.spread), look.texture)
         if likeness is None or not likeness.unlike:
             return error

@@ -121,6 +121,12 @@ class Tiling:
     raw_pixels: bool = False
     min_tiles: _Tiles | None = None
 
+    def least_tiles(self, selection: "Selection | None") -> int:
+        """Tiles to cut at least: without selection a tumour of any size will do."""
+        if selection is None:
+            return self.min_tiles or 1
+        return max(self.min_tiles or selection.min_tiles, selection.n_tiles)
+
 
 @dataclass(frozen=True, config=_STRICT)
 class Scoring:
@@ -222,7 +228,7 @@ class Config:
     @property
     def min_tiles(self) -> int:
         """Tiles to cut at least."""
-        return max(self.tiling.min_tiles or self.selection.min_tiles, self.selection.n_tiles)
+        return self.tiling.least_tiles(self.selection)
 
     def method(self) -> dict[str, Any]:
         """Every setting that can change a result, as plain data; later ones only where they differ from the usual."""

@@ -15,7 +15,14 @@ from he2her2.method.segmentation import (
     segment_slide,
     tumour_threshold,
 )
-from he2her2.method.tiles import MAX_UNREADABLE_SHARE, cut_tumour, encode_tiles, require_readable, score_tiles
+from he2her2.method.tiles import (
+    MAX_UNREADABLE_SHARE,
+    cut_region,
+    cut_tumour,
+    encode_tiles,
+    require_readable,
+    score_tiles,
+)
 
 __all__ = [
     "MASKS",
@@ -26,6 +33,7 @@ __all__ = [
     "IhcReading",
     "Segmentation",
     "TissueRule",
+    "cut_region",
     "cut_tumour",
     "decide_on",
     "encode",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from he2her2.config import Config
+from he2her2.config import Runtime, Tiling
 from he2her2.geometry import Mask, Rgb, TileGrid, l0_from_mask
 from he2her2.method.inference import encode
 from he2her2.method.raster import native_mpp
@@ -31,7 +31,13 @@ class Appearance:
 
 
 def tissue_appearance(
-    slide: Slide, thumbnail: Rgb, tissue: Mask, px_l0: float, encoder: Encoder | None, config: Config
+    slide: Slide,
+    thumbnail: Rgb,
+    tissue: Mask,
+    px_l0: float,
+    encoder: Encoder | None,
+    tiling: Tiling,
+    runtime: Runtime,
 ) -> Appearance:
     """Appearance of a slide's tissue.
 
@@ -41,10 +47,11 @@ def tissue_appearance(
         tissue: (h, w) usable tissue, at least a pixel.
         px_l0: Level-0 px per pixel of both.
         encoder: The tumour network up to its last layer.
-        config: Tiling and runtime are used; neither threads nor batch size change the result.
+        tiling: Scale at which the network sees the slide.
+        runtime: Threads and batch size, which do not change the result.
     """
     pixels = thumbnail[tissue].astype(np.float64)  # (n, 3)
-    texture = None if encoder is None else _texture(slide, encoder, tissue, px_l0, config)
+    texture = None if encoder is None else _texture(slide, encoder, tissue, px_l0, tiling, runtime)
     return Appearance(
         _channels(pixels.mean(axis=0)),
         _channels(pixels.std(axis=0)),
@@ -57,17 +64,19 @@ def _channels(values: NDArray[np.float64]) -> tuple[float, float, float]:
     return red, green, blue
 
 
-def _texture(slide: Slide, encoder: Encoder, tissue: Mask, px_l0: float, config: Config) -> NDArray[np.float64] | None:
+def _texture(
+    slide: Slide, encoder: Encoder, tissue: Mask, px_l0: float, tiling: Tiling, runtime: Runtime
+) -> NDArray[np.float64] | None:
     """Mean features (d,) of windows all over the tissue; None where no window can be read."""
     rows, columns = np.nonzero(tissue)
     chosen = np.sort(np.random.default_rng(0).permutation(len(rows))[:_WINDOWS])  # in raster order, as they are read
     centres = np.stack([columns[chosen], rows[chosen]], axis=1) + 0.5
     spec = encoder.card.input
-    mpp = native_mpp(slide, spec, config.tiling)
+    mpp = native_mpp(slide, spec, tiling)
     side_l0 = spec.side_px * mpp / slide.mpp
     last = np.maximum(0, np.floor(np.array(slide.size_l0) - side_l0)).astype(np.int64)
     origins = np.clip(np.rint(l0_from_mask(centres, px_l0) - side_l0 / 2).astype(np.int64), 0, last)
-    positions, features = encode(slide, TileGrid(origins, side_l0, spec.side_px, mpp), encoder, config.runtime)
+    positions, features = encode(slide, TileGrid(origins, side_l0, spec.side_px, mpp), encoder, runtime)
     if not len(positions):
         return None
     mean: NDArray[np.float64] = features[np.argsort(positions)].mean(axis=0, dtype=np.float64)

@@ -9,11 +9,10 @@ from he2her2.config import Config
 from he2her2.errors import DamagedSlideError, TilingError
 from he2her2.labels import IhcScore
 from he2her2.method.inference import pace
-from he2her2.method.raster import tile_side_mask
 from he2her2.method.segmentation import segment_slide
-from he2her2.method.tiles import MAX_UNREADABLE_SHARE
+from he2her2.method.tiles import MAX_UNREADABLE_SHARE, cut_region
 from he2her2.models import Engine, soft_argmax
-from he2her2.preprocessing import Annotation, Staining, TooFewTilesError, cut_tiles, staining, weak_tissue_mask
+from he2her2.preprocessing import Annotation, Staining, TooFewTilesError, staining, weak_tissue_mask
 from he2her2.slides import Slide, TileBatch, map_tiles
 from he2her2.units import area_mm2
 
@@ -56,15 +55,7 @@ def read_ihc(slide: Slide, tile_cnn: Engine, config: Config, annotation: Annotat
     )  # tissue by brightness: brown and blue in one px average to grey, which saturation misses
     mpp = found.px_mpp / config.tiling.mask_downsample
     try:
-        cut = cut_tiles(
-            found.tumour,
-            slide.size_l0,
-            px_l0=found.px_l0,
-            side_mask=tile_side_mask(tile, config.tiling),
-            side_px=tile.side_px,
-            mpp=mpp,
-            min_tiles=1,
-        )
+        cut = cut_region(slide, found, found.tumour, tile, config.tiling)
     except TooFewTilesError:
         reason = f"no tile ({tile.side_px * mpp:.0f} µm) fits into its {found.area_mm2(found.tumour):.2f} mm² of tissue"
         raise TilingError(slide.slide_id, reason, "mark larger regions, or leave the slide out") from None

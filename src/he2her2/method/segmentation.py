@@ -18,6 +18,7 @@ from he2her2.preprocessing import (
     AdaptiveMap,
     Annotation,
     ColourChange,
+    Normalisation,
     Sharpness,
     adaptive_map,
     blur_mask,
@@ -164,7 +165,7 @@ def segment_slide(
     usable = tissue & ~pen & ~blur if config.quality.apply else tissue
     if not (coverage(usable, side_mask) == 1).any():
         raise TissueError(slide.slide_id, *_why_unusable(tissue, pen, blur, side_mask * px_mpp))
-    recolour = _normalisation(slide, thumbnail, usable, config)
+    recolour = _normalisation(slide, thumbnail, usable, config.normalisation)
     sampling, tumour = None, usable
     if tumour_cnn is not None:
         with watch.stage("tumour"):
@@ -184,14 +185,14 @@ def segment_slide(
     return Segmentation(thumbnail, px_l0, px_mpp, tissue, pen, blur, usable, sampling, tumour, annotation, recolour)
 
 
-def _normalisation(slide: Slide, thumbnail: Rgb, usable: Mask, config: Config) -> ColourChange | None:
+def _normalisation(slide: Slide, thumbnail: Rgb, usable: Mask, kind: Normalisation) -> ColourChange | None:
     """The change of colours that the settings ask for, measured on a slide's usable tissue; None for no change.
 
     Raises:
         TissueError: The tissue shows too little stain to measure.
     """
     try:
-        return normalisation_of(thumbnail, usable, config.normalisation)
+        return normalisation_of(thumbnail, usable, kind)
     except ValueError as error:
         raise TissueError(slide.slide_id, str(error), "pass --set normalisation=none") from None
 

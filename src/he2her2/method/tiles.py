@@ -5,9 +5,9 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from he2her2.config import Config
+from he2her2.config import Runtime, Selection, Tiling
 from he2her2.errors import DamagedSlideError, TilingError
-from he2her2.geometry import TileGrid
+from he2her2.geometry import Mask, TileGrid
 from he2her2.method.inference import Scored, encode, infer
 from he2her2.method.raster import native_mpp, tile_side_mask
 from he2her2.method.segmentation import Segmentation
@@ -19,8 +19,41 @@ from he2her2.timing import Watch
 MAX_UNREADABLE_SHARE = 0.01
 
 
+def cut_region(
+    slide: Slide, segmentation: Segmentation, region: Mask, tile: InputSpec, tiling: Tiling, min_tiles: int = 1
+) -> CutTiles:
+    """Cut a region of a slide into the tiles of a network, with overlap where it would hold fewer than `min_tiles`.
+
+    Args:
+        slide: The slide.
+        segmentation: Gives the scale of the region.
+        region: (h, w) mask.
+        tile: Input of the network.
+        tiling: The settings.
+        min_tiles: Overlap tiles until there are so many.
+
+    Raises:
+        TooFewTilesError: Too small even for the densest overlap.
+    """
+    return cut_tiles(
+        region,
+        slide.size_l0,
+        px_l0=segmentation.px_l0,
+        side_mask=tile_side_mask(tile, tiling),
+        side_px=tile.side_px,
+        mpp=segmentation.px_mpp / tiling.mask_downsample,
+        min_tiles=min_tiles,
+    )
+
+
 def cut_tumour(
-    slide: Slide, segmentation: Segmentation, tile: InputSpec, config: Config, *, n_tiles_fixed: bool = False
+    slide: Slide,
+    segmentation: Segmentation,
+    tile: InputSpec,
+    tiling: Tiling,
+    selection: Selection | None,
+    *,
+    n_tiles_fixed: bool = False,
 ) -> CutTiles:
     """Cut the tumour into tiles, with overlap where it is small.
 
@@ -28,51 +61,51 @@ def cut_tumour(
         slide: The slide.
         segmentation: Its tumour.
         tile: Input of the tile CNN.
-        config: Tiling and selection are used.
+        tiling: The settings.
+        selection: Needs a number of tiles; None of an aggregator that takes a tumour of any size.
         n_tiles_fixed: The aggregator's weights need `selection.n_tiles` tiles; it is no use to advise fewer.
 
     Raises:
         TilingError: Too small even for the densest overlap.
     """
     try:
-        return cut_tiles(
-            segmentation.tumour,
-            slide.size_l0,
-            px_l0=segmentation.px_l0,
-            side_mask=tile_side_mask(tile, config.tiling),
-            side_px=tile.side_px,
-            mpp=segmentation.px_mpp / config.tiling.mask_downsample,
-            min_tiles=config.min_tiles,
-        )
+        return cut_region(slide, segmentation, segmentation.tumour, tile, tiling, tiling.least_tiles(selection))
     except TooFewTilesError as error:
         area = segmentation.area_mm2(segmentation.tumour)
         found = f"{area:.2f} mm² of tumour hold {error.found} tiles at the densest overlap, {error.needed} are needed"
-        raise TilingError(slide.slide_id, found, _remedy(error.found, config, n_tiles_fixed=n_tiles_fixed)) from None
+        raise TilingError(
+            slide.slide_id, found, _remedy(error.found, tiling, selection, n_tiles_fixed=n_tiles_fixed)
+        ) from None
 
 
-def _remedy(n_found: int, config: Config, *, n_tiles_fixed: bool) -> str:
+def _remedy(n_found: int, tiling: Tiling, selection: Selection | None, *, n_tiles_fixed: bool) -> str:
     """Remedy for a slide with too few tiles."""
-    n_tiles = config.selection.n_tiles
-    if not n_tiles_fixed:
-        deciding = "tiling.min_tiles" if config.tiling.min_tiles else "selection.n_tiles"
+    if selection is None and not tiling.min_tiles:
+        return "use a slide with more tumour"
+    if selection is None or not n_tiles_fixed:
+        deciding = "tiling.min_tiles" if tiling.min_tiles else "selection.n_tiles"
         return f"use a slide with more tumour, or lower {deciding}"
+    n_tiles = selection.n_tiles
     if n_found < n_tiles:
         return f"use a slide with more tumour: these weights look at {n_tiles} tiles of every slide, not at fewer"
     return (
         f"use a slide with more tumour, or --set tiling.min_tiles={n_found}: the {n_tiles} tiles that decide are then "
         f"the best {n_tiles / n_found:.0%} of the slide, where these weights were trained on the best "
-        f"{config.selection.top_fraction:.0%}"
+        f"{selection.top_fraction:.0%}"
     )
 
 
-def score_tiles(slide: Slide, grid: TileGrid, tile_cnn: Engine, config: Config, watch: Watch | None = None) -> Scored:
+def score_tiles(
+    slide: Slide, grid: TileGrid, tile_cnn: Engine, runtime: Runtime, n_needed: int, watch: Watch | None = None
+) -> Scored:
     """Positions of the readable tiles and their (n, 4) logits.
 
     Args:
         slide: An open slide.
         grid: Its tiles.
         tile_cnn: Scores them.
-        config: Selection and runtime are used.
+        runtime: Threads and batch size.
+        n_needed: Tiles that selection needs.
         watch: Observes progress and time.
 
     Raises:
@@ -80,13 +113,19 @@ def score_tiles(slide: Slide, grid: TileGrid, tile_cnn: Engine, config: Config, 
     """
     watch = watch or Watch()
     done = partial(_report, watch, len(grid))
-    readable, logits = infer(slide, grid, tile_cnn, config.runtime, done, partial(watch.streamed, "tiles"))
-    require_readable(slide, len(readable), len(grid), config.selection.n_tiles)
+    readable, logits = infer(slide, grid, tile_cnn, runtime, done, partial(watch.streamed, "tiles"))
+    require_readable(slide, len(readable), len(grid), n_needed)
     return readable, logits
 
 
 def encode_tiles(
-    slide: Slide, grid: TileGrid, encoder: Encoder, tile_cnn: Engine, config: Config, watch: Watch | None = None
+    slide: Slide,
+    grid: TileGrid,
+    encoder: Encoder,
+    tile_cnn: Engine,
+    tiling: Tiling,
+    runtime: Runtime,
+    watch: Watch | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
     """Positions of the readable tiles, their (n, d) features, and the (n, 4) logits of the tile CNN at their centres.
 
@@ -97,7 +136,8 @@ def encode_tiles(
         grid: Tiles of the encoder's size.
         encoder: Gives the features.
         tile_cnn: Scores the square of its own size in the middle of each tile.
-        config: Runtime and tiling are used.
+        tiling: Scale at which the tile CNN sees the slide.
+        runtime: Threads and batch size.
         watch: Observes progress and time.
 
     Raises:
@@ -105,13 +145,13 @@ def encode_tiles(
     """
     watch = watch or Watch()
     done, spent = partial(_report, watch, 2 * len(grid)), partial(watch.streamed, "tiles")
-    encoded, features = encode(slide, grid, encoder, config.runtime, done, spent)
+    encoded, features = encode(slide, grid, encoder, runtime, done, spent)
     tile = tile_cnn.card.input
-    mpp = native_mpp(slide, tile, config.tiling)
+    mpp = native_mpp(slide, tile, tiling)
     side_l0 = tile.side_px * mpp / slide.mpp
     corners = np.rint(grid.origins_l0 + (grid.side_l0 - side_l0) / 2).astype(np.int64)
     middle = TileGrid(corners, side_l0, tile.side_px, mpp)
-    scored, logits = infer(slide, middle, tile_cnn, config.runtime, lambda n: done(len(grid) + n), spent)
+    scored, logits = infer(slide, middle, tile_cnn, runtime, lambda n: done(len(grid) + n), spent)
     readable, of_features, of_logits = np.intersect1d(encoded, scored, assume_unique=True, return_indices=True)
     require_readable(slide, len(readable), len(grid), n_needed=1)
     return readable, features[of_features], logits[of_logits]

@@ -24,6 +24,7 @@ from he2her2.preprocessing.quality import (
 from he2her2.preprocessing.shift_sheet import SHIFT_SHEET, Shift
 from he2her2.preprocessing.stain import (
     ColourChange,
+    Normalisation,
     normalisation_of,
     optical_density,
     stained_pixels,
@@ -40,6 +41,7 @@ __all__ = [
     "ColourChange",
     "CutTiles",
     "DrawnRegions",
+    "Normalisation",
     "PaintedMask",
     "Region",
     "Sharpness",

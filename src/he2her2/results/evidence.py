@@ -111,7 +111,13 @@ def _result(
     shares = quality_shares(segmentation.tissue, segmentation.pen, segmentation.blur)
     annotation = segmentation.annotation
     look = tissue_appearance(
-        slide, segmentation.thumbnail, segmentation.usable, segmentation.px_l0, model.texture_encoder, config
+        slide,
+        segmentation.thumbnail,
+        segmentation.usable,
+        segmentation.px_l0,
+        model.texture_encoder,
+        config.tiling,
+        config.runtime,
     )
     areas = (segmentation.area_mm2(mask) for mask in (segmentation.tissue, segmentation.usable, segmentation.tumour))
     result = SlideResult(

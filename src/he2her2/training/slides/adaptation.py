@@ -219,7 +219,9 @@ class _Sampler:
         annotation = task.read_annotation(self.asked.annotation_classes)
         with open_slide(task.path, mpp=task.mpp, backend=config.runtime.backend) as slide:
             found = segment(slide, model, config, annotation=annotation, region_use=self.asked.region_use)
-            grid = cut_tumour(slide, found, model.tile, config, n_tiles_fixed=model.aggregator.fixes_n_tiles).grid
+            fixed = model.aggregator.fixes_n_tiles
+            cut = cut_tumour(slide, found, model.tile, config.tiling, config.selection, n_tiles_fixed=fixed)
+            grid = cut.grid
             some = np.unique(np.linspace(0, len(grid) - 1, self.n_tiles).round().astype(np.int64))
             batches = map_tiles(slide, grid.take(some), lambda batch: batch.pixels, **pace(config.runtime))
             tiles = np.concatenate([*batches])
@@ -239,7 +241,9 @@ class _Judge:
         sample = self.samples[task.slide_id]
         tile_cnn = recoloured(self.model.tile_cnn, sample.recolour)
         with open_slide(task.path, mpp=task.mpp, backend=self.config.runtime.backend) as slide:
-            readable, logits = score_tiles(slide, sample.grid, tile_cnn, self.config)
+            readable, logits = score_tiles(
+                slide, sample.grid, tile_cnn, self.config.runtime, self.config.selection.n_tiles
+            )
         grid = sample.grid.take(readable)
         threshold = self.model.threshold(self.config)
         return decide_on(task.slide_id, grid, logits, self.model.aggregator, threshold).probability

@@ -131,12 +131,18 @@ class TumourTiler:
         tumour_cnn = None if replaced else self.tumour_cnn
         with open_slide(task.path, mpp=task.mpp, backend=config.runtime.backend) as slide:
             segmentation = segment_slide(slide, tile, config, tumour_cnn=tumour_cnn, annotation=annotation)
-            grid = cut_tumour(slide, segmentation, tile, config).grid
+            grid = cut_tumour(slide, segmentation, tile, config.tiling, config.selection).grid
             parts = list(map_tiles(slide, grid, lambda batch: batch.index, **pace(config.runtime)))
             readable = np.concatenate(parts) if parts else np.empty(0, np.int64)
             require_readable(slide, len(readable), len(grid), config.selection.n_tiles)
             appearance = tissue_appearance(
-                slide, segmentation.thumbnail, segmentation.usable, segmentation.px_l0, self.texture_encoder, config
+                slide,
+                segmentation.thumbnail,
+                segmentation.usable,
+                segmentation.px_l0,
+                self.texture_encoder,
+                config.tiling,
+                config.runtime,
             )
         return TumourTiles(grid.take(readable), appearance)
 

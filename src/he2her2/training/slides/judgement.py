@@ -59,7 +59,9 @@ class _SlideJudge:
         """Decision on a slide."""
         grid = self.grids[task.slide_id]
         with open_slide(task.path, mpp=task.mpp, backend=self.config.runtime.backend) as slide:
-            readable, logits = score_tiles(slide, grid, self.tile_cnn, self.config)
+            readable, logits = score_tiles(
+                slide, grid, self.tile_cnn, self.config.runtime, self.config.selection.n_tiles
+            )
         return decide_on(task.slide_id, grid.take(readable), logits, self.aggregator, self.config.threshold)
 
 

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from he2her2.cohort import SlideEngine, SlideTask, require_all
 from he2her2.config import Config
 from he2her2.errors import DamagedSlideError, TilingError
-from he2her2.geometry import Mask, Point, Size, TileGrid, mask_size
+from he2her2.geometry import Point, Size, TileGrid, mask_size
 from he2her2.labels import IhcScore
 from he2her2.manifest import SlideRow, patient_key
-from he2her2.method import MAX_UNREADABLE_SHARE, Segmentation, TissueRule, pace, segment_slide, tile_side_mask
+from he2her2.method import MAX_UNREADABLE_SHARE, TissueRule, cut_region, pace, segment_slide
 from he2her2.models import InputSpec, resize
-from he2her2.preprocessing import CutTiles, TooFewTilesError, cut_tiles, tissue_mask, weak_tissue_mask
+from he2her2.preprocessing import TooFewTilesError, tissue_mask, weak_tissue_mask
 from he2her2.slides import Slide, map_tiles, open_slide
 from he2her2.timing import Progress, silent
 from he2her2.training.classifier import Batch, LabelledTiles
@@ -170,24 +170,14 @@ class _TileFinder:
                 size = mask_size(slide.size_l0, found.px_l0)
                 tissue = tissue & annotation.mask(size, found.px_l0, slide.size_l0, slide.bounds_origin_l0)
             try:
-                tiling, in_tissue = self._cut(slide, found, found.tumour), self._cut(slide, found, tissue)
+                tiling = cut_region(slide, found, found.tumour, spec, config.tiling)
+                in_tissue = cut_region(slide, found, tissue, spec, config.tiling)
             except TooFewTilesError:
                 side_um = spec.side_px * found.px_mpp / config.tiling.mask_downsample
                 reason = f"no tile ({side_um:.0f} µm) fits into the {found.area_mm2(found.tumour):.2f} mm² left of it"
                 raise TilingError(slide.slide_id, reason, "mark larger regions, or leave the slide out") from None
         n_tiles = len(tiling.grid) if tiling.n_plain else 1
         return tiling.grid.take(np.arange(n_tiles)), in_tissue.n_plain
-
-    def _cut(self, slide: Slide, found: Segmentation, mask: Mask) -> CutTiles:
-        return cut_tiles(
-            mask,
-            slide.size_l0,
-            px_l0=found.px_l0,
-            side_mask=tile_side_mask(self.spec, self.config.tiling),
-            side_px=self.spec.side_px,
-            mpp=found.px_mpp / self.config.tiling.mask_downsample,
-            min_tiles=1,
-        )
 
 
 def _tissue_rule(row: SlideRow, *, by_score: bool) -> TissueRule:
