@@ -4,7 +4,7 @@ from he2her2.method.appearance import Appearance, tissue_appearance
 from he2her2.method.decision import Decision, decide_on
 from he2her2.method.ihc import IhcReading, read_ihc
 from he2her2.method.inference import encode, infer, pace
-from he2her2.method.raster import native_mpp, thumbnail_on_raster, tile_side_mask
+from he2her2.method.raster import native_mpp, thumbnail_on_raster
 from he2her2.method.segmentation import (
     MASKS,
     Findings,
@@ -48,7 +48,6 @@ __all__ = [
     "score_tiles",
     "segment_slide",
     "thumbnail_on_raster",
-    "tile_side_mask",
     "tissue_appearance",
     "tumour_threshold",
 ]
