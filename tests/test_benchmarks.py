@@ -3,6 +3,7 @@
 import importlib
 import json
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,12 @@ def setting(tmp_path_factory):
     return Setting(work, quick=True, plots=work)
 
 
+@pytest.fixture(scope="module")
+def measured(setting):
+    """Findings on a topic, measured once."""
+    return cache(lambda topic: importlib.import_module(f"benchmarks.{topic}").measure(setting))
+
+
 @pytest.mark.parametrize(
     "topic",
     [
@@ -39,18 +46,18 @@ def setting(tmp_path_factory):
         "cohorts",
     ],
 )
-def test_a_topic_runs(topic, setting):
+def test_a_topic_runs(topic, measured):
     """It reports figures and a table, which JSON can hold."""
-    found = importlib.import_module(f"benchmarks.{topic}").measure(setting)
+    found = measured(topic)
 
     assert found.tables
     assert all(len(row) == len(table.header) for table in found.tables for row in table.rows)
     json.dumps(found.figures)
 
 
-def test_nothing_is_decoded_twice(setting):
+def test_nothing_is_decoded_twice(measured):
     """The one figure that no machine changes."""
-    assert importlib.import_module("benchmarks.reading").measure(setting).figures["decoded_twice"] == 0
+    assert measured("reading").figures["decoded_twice"] == 0
 
 
 def test_memory_over_slides_is_watched(setting):

@@ -17,7 +17,7 @@ _WINDOWS = 200
 
 @dataclass(frozen=True, slots=True)
 class Appearance:
-    """What a slide's tissue looks like, to be compared with training slides.
+    """Colour and texture of a slide's tissue, to be compared with training slides.
 
     Attributes:
         mean: Of red, green and blue over the tissue, in [0, 255].

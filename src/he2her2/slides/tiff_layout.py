@@ -1,18 +1,15 @@
-"""Roles of a TIFF's images: levels, associated pictures; and its resolution."""
+"""Layouts of TIFF files, by the program that wrote them: the images' roles, and the resolution."""
 
 import logging
 import re
 import struct
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import tifffile
 
-from he2her2.geometry import Rgb, Size
-from he2her2.slides.codecs import DecodeError
-from he2her2.slides.levels import Rect
+from he2her2.geometry import Size
 from he2her2.slides.ome_xml import OmeImage, read_ome
 from he2her2.slides.resolution import (
     UNSTATED,
@@ -24,9 +21,9 @@ from he2her2.slides.resolution import (
     plausible_or_unstated,
     stated_mpp,
 )
-from he2her2.slides.same_picture import compare, is_reduction
 from he2her2.slides.tiff_header import FileBytes, LayoutRefusedError, PixelKindError, TiffDamageError, escaped
-from he2her2.slides.tiff_image import TiffImage, tiff_image
+from he2her2.slides.tiff_image import TiffImage
+from he2her2.slides.tiff_roles import BESIDE, Candidate, by_size, largest, roles_of
 from he2her2.units import UM_PER_UNIT
 
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # we report in one line what it would log in many
@@ -41,11 +38,8 @@ _REDUCED, _MASK, _MACRO = 1, 4, 9
 _PAGE_NAME, _ORIENTATION = 285, 274
 _ORIENTATIONS = {2: "mirrored", 3: "upside down", 4: "mirrored and upside down", 5: "mirrored and turned by 90°"}
 _ORIENTATIONS |= {6: "turned by 90°", 7: "mirrored and turned by 90°", 8: "turned by 270°"}
-_BESIDE = re.compile(r"\b(label|macro|thumbnail|overview|barcode)\b", re.IGNORECASE)
-_LARGE_SHARE = 0.25
 _RGBA = 4
 _MAX_IMAGES = 1000
-_N_SPOTS = 2
 _UNNAMED = re.compile(r"\s*((channel|c|ch|image|sample)?[\s:_-]*\d*([\s:_-]\d+)*)\s*", re.IGNORECASE)
 
 
@@ -104,164 +98,26 @@ def _layout(tiff: tifffile.TiffFile, file: FileBytes, name: str) -> TiffLayout:
     return _generic(tiff, file)
 
 
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    """An image that may be a level or a picture beside the slide.
-
-    Attributes:
-        name: Its name as a picture.
-        pages: Its directory, or those of red, green and blue.
-        is_level: Its format says that it is a level.
-        may_be_level: It is stored as levels are, though nothing says that it is one.
-    """
-
-    name: str
-    pages: tuple[tifffile.TiffPage, ...]
-    is_level: bool
-    may_be_level: bool
-
-    @property
-    def size(self) -> Size:
-        """Width and height in px."""
-        return Size(self.pages[0].imagewidth, self.pages[0].imagelength)
-
-    @property
-    def is_beside(self) -> bool:
-        """True for what calls itself label, macro or thumbnail."""
-        return _BESIDE.search(self.name) is not None
-
-    def image(self, file: FileBytes, *, ome: bool = False) -> TiffImage:
-        """The image, or LayoutRefusedError."""
-        colours = self.pages if len(self.pages) > 1 else ()
-        return tiff_image(self.pages[0], file, jfif_outranks=ome, colours=colours)
-
-
-@dataclass(slots=True)
-class _Sorted:
-    """Images of a file by their role, as they are found."""
-
-    levels: list[TiffImage]
-    associated: dict[str, TiffImage] = field(default_factory=dict)
-    cautions: list[str] = field(default_factory=list)
-
-
-def _sort(level_0: TiffImage, others: Iterable[_Candidate], file: FileBytes, *, ome: bool = False) -> _Sorted:
-    """Tell levels, which show the picture of level 0, from pictures beside it.
-
-    Args:
-        level_0: The slide.
-        others: The other images.
-        file: The file's bytes.
-        ome: Whether they are of an OME-TIFF.
-    """
-    found = _Sorted([level_0])
-    others = list(others)
-    pictures: dict[int, TiffImage] = {}
-    for other in sorted(others, key=lambda other: -other.size.w):
-        beside = other.is_beside and not ome
-        try:
-            image = other.image(file, ome=ome)
-        except LayoutRefusedError:
-            if other.is_level and not beside and is_reduction(level_0.size, other.size):
-                raise
-            if _is_large(level_0, other):
-                _tell_of_second_image(level_0, other, found)
-            continue
-        fits = is_reduction(level_0.size, image.size)
-        candidate = (other.is_level or (other.may_be_level and fits)) and not beside
-        if candidate and fits and _shows_same(found.levels[-1], image, file, sure=other.is_level):
-            found.levels.append(image)
-            continue
-        if candidate and (fits or other.is_level):
-            what = "shows another picture than level 0" if fits else "has another shape than level 0"
-            found.cautions.append(f"its image of {image.size.w} x {image.size.h} px {what}; it is not used")
-        elif _is_large(level_0, other) and not (fits and _shows_same(level_0, image, file, sure=True)):
-            _tell_of_second_image(level_0, other, found)
-        pictures[id(other)] = image
-    for other in others:
-        if id(other) in pictures:
-            found.associated[_unused(other.name, found.associated)] = pictures[id(other)]
-    return found
-
-
-def _is_large(level_0: TiffImage, other: _Candidate) -> bool:
-    """Check if an image beside the slide may be another section."""
-    return not other.is_beside and other.size.w * other.size.h >= _LARGE_SHARE * level_0.size.w * level_0.size.h
-
-
-def _tell_of_second_image(level_0: TiffImage, other: _Candidate, found: _Sorted) -> None:
-    (w0, h0), (w, h) = level_0.size, other.size
-    text = f"it holds a second image of {w} x {h} px beside the slide's {w0} x {h0}, which is not read"
-    found.cautions.append(f"{text}; if it is another section, save it as a slide of its own")
-
-
-@dataclass(frozen=True, slots=True)
-class _Spots:
-    """An image as the comparison of pictures sees it."""
-
-    image: TiffImage
-    file: FileBytes
-
-    @property
-    def size(self) -> Size:
-        return self.image.size
-
-    def region(self, rect: Rect) -> Rgb:
-        if self.image.absent[self.image.touched(rect)].any():
-            raise DecodeError("a tile is absent")
-        out = np.empty((rect.h, rect.w, 3), np.uint8)
-        self.image.decode_into(self.file, rect, out)
-        return out
-
-    def spots(self) -> Sequence[tuple[float, float]]:
-        """Middles of the tiles of most bytes, which hold most detail; of equals, those in the middle of the slide."""
-        image = self.image
-        counts = image.counts.reshape(image.planes, -1).sum(axis=0)
-        rows, columns = np.divmod(np.arange(len(counts)), image.n_columns)
-        x = np.minimum((columns + 0.5) * image.tile.w / image.size.w, 1)
-        y = np.minimum((rows + 0.5) * image.tile.h / image.size.h, 1)
-        order = np.lexsort((np.hypot(x - 0.5, y - 0.5), -counts))[:_N_SPOTS]
-        return list(zip(x[order].tolist(), y[order].tolist(), strict=True))
-
-
-def _shows_same(fine: TiffImage, coarse: TiffImage, file: FileBytes, *, sure: bool) -> bool:
-    """Check if an image is a reduction of a finer one; where no spot can be compared, believe what the file says."""
-    comparison = compare(_Spots(fine, file), _Spots(coarse, file))
-    return comparison.same and (sure or comparison.n_compared > 0)
-
-
-def _unused(name: str, taken: dict[str, TiffImage]) -> str:
-    """A escaped name that no other picture has."""
-    name = escaped(name) or "image"
-    return next(n for n in (name, *(f"{name} {i}" for i in range(2, len(taken) + 3))) if n not in taken)
-
-
-def _largest(candidates: Sequence[_Candidate]) -> _Candidate:
-    """The image of most px that does not call itself label, macro or thumbnail; of equals, the first."""
-    named = [candidate for candidate in candidates if not candidate.is_beside]
-    return max(named or candidates, key=lambda candidate: candidate.size.w * candidate.size.h)
-
-
 def _aperio(tiff: tifffile.TiffFile, file: FileBytes) -> TiffLayout:
     """Aperio SVS: tiled directories are levels; the second directory is the thumbnail, the others name themselves."""
     pages = [page.aspage() for page in tiff.pages]
-    candidates = [_Candidate(_aperio_name(i, page), (page,), page.is_tiled, False) for i, page in enumerate(pages)]
+    candidates = [Candidate(_aperio_name(i, page), (page,), page.is_tiled, False) for i, page in enumerate(pages)]
     tiled = [candidate for candidate in candidates if candidate.is_level]
     if not tiled:
         raise LayoutRefusedError("it has no tiled image")
     offsets = {id(c): abs(_number_of(c.pages[0].description, "OffsetZ") or 0.0) for c in tiled}
     depth = min(offsets.values())
-    slide = _largest([candidate for candidate in tiled if offsets[id(candidate)] == depth])
+    slide = largest([candidate for candidate in tiled if offsets[id(candidate)] == depth])
     others = [c for c in candidates if c is not slide and (not c.is_level or c.is_beside or offsets[id(c)] == depth)]
     n_planes = 1 + sum(c.size == slide.size and offsets[id(c)] != depth for c in tiled)
-    found = _sort(slide.image(file), others, file)
+    found = roles_of(slide.image(file), others, file)
     first = slide.pages[0].description
     mpp, magnification = _number_of(first, "MPP"), _number_of(first, "AppMag")
     stated = UNSTATED if mpp is None else StatedMpp(mpp, mpp, "Aperio metadata")
     others_mpp, cautions = of_description(first, slide.size, stated)
     return TiffLayout(
         "aperio",
-        _by_size(found.levels),
+        by_size(found.levels),
         found.associated,
         stated,
         magnification,
@@ -275,7 +131,7 @@ def _aperio_name(i: int, page: tifffile.TiffPage) -> str:
     second_line = page.description.partition("\n")[2].split()
     if page.is_tiled:
         head = page.description.partition("|")[0]
-        beside = _BESIDE.search(head)
+        beside = BESIDE.search(head)
         return beside[0].lower() if beside else "macro" if page.subfiletype == _MACRO else f"image {i}"
     if i == 1:
         return "thumbnail"
@@ -300,20 +156,15 @@ def _oriented(page: tifffile.TiffPage) -> Iterator[str]:
         yield f"its orientation tag says that the picture is {how}; pixels are read as they are stored"
 
 
-def _by_size(images: Sequence[TiffImage]) -> tuple[TiffImage, ...]:
-    """Levels, finest first."""
-    return tuple(sorted(images, key=lambda image: -image.size.w))
-
-
 def _ome(tiff: tifffile.TiffFile, file: FileBytes, name: str) -> TiffLayout:
     """OME-TIFF: the largest image is the slide, its resolutions are levels; other RGB images are pictures."""
     pages = tiff.pages
     images = [image for image in read_ome(tiff.pages.first.description, name) if not image.elsewhere]
     found = {i: _ome_pages(pages, image) for i, image in enumerate(images)}
-    candidates = {i: _Candidate(images[i].name or f"image {i}", own, False, True) for i, own in found.items() if own}
+    candidates = {i: Candidate(images[i].name or f"image {i}", own, False, True) for i, own in found.items() if own}
     if not candidates:
         raise TiffDamageError("has OME metadata that name no image in it", "convert the slide again")
-    slide = _largest(list(candidates.values()))
+    slide = largest(list(candidates.values()))
     index = next(i for i, candidate in candidates.items() if candidate is slide)
     ome = images[index]
     n_colours = slide.pages[0].samplesperpixel * len(slide.pages)
@@ -328,15 +179,15 @@ def _ome(tiff: tifffile.TiffFile, file: FileBytes, name: str) -> TiffLayout:
     if ome.samples == 1:
         slide = replace(slide, pages=tuple(slide.pages[i] for i in _colour_order(ome.channel_names)))
     reduced = list(zip(*((sub.aspage() for sub in page.pages or ()) for page in slide.pages), strict=False))
-    levels = [_Candidate(f"level {i}", own, True, True) for i, own in enumerate(reduced, start=1)]
+    levels = [Candidate(f"level {i}", own, True, True) for i, own in enumerate(reduced, start=1)]
     others = [candidate for i, candidate in candidates.items() if i != index]
-    result = _sort(slide.image(file, ome=True), [*levels, *others], file, ome=True)
+    result = roles_of(slide.image(file, ome=True), [*levels, *others], file, ome=True)
     tags = _tag_mpp(slide.pages[0])
     stated = ome.stated_mpp if ome.stated_mpp.x is not None else tags
     other_mpps, cautions = _described_by_ome(ome, slide.size, stated)
     return TiffLayout(
         "ome",
-        _by_size(result.levels),
+        by_size(result.levels),
         result.associated,
         stated,
         ome.magnification,
@@ -390,25 +241,25 @@ def _described_by_ome(ome: OmeImage, real: Size, stated: StatedMpp) -> tuple[tup
 def _generic(tiff: tifffile.TiffFile, file: FileBytes) -> TiffLayout:
     """Any other TIFF: the largest image is the slide; reductions of it, also as its sub-directories, are levels."""
     tops = [
-        _Candidate(_generic_name(i, page), (page,), bool(page.subfiletype & _REDUCED) and page.is_tiled, page.is_tiled)
+        Candidate(_generic_name(i, page), (page,), bool(page.subfiletype & _REDUCED) and page.is_tiled, page.is_tiled)
         for i, page in enumerate(page.aspage() for page in tiff.pages)
         if not page.subfiletype & _MASK
     ]
-    slide = _largest(tops)
+    slide = largest(tops)
     page = slide.pages[0]
     subs = [sub.aspage() for sub in page.pages or ()]
     inner = [
-        _Candidate(f"image {len(tops) + i}", (sub,), bool(sub.subfiletype & _REDUCED) and sub.is_tiled, sub.is_tiled)
+        Candidate(f"image {len(tops) + i}", (sub,), bool(sub.subfiletype & _REDUCED) and sub.is_tiled, sub.is_tiled)
         for i, sub in enumerate(subs)
     ]
-    found = _sort(slide.image(file), [*inner, *(top for top in tops if top is not slide)], file)
+    found = roles_of(slide.image(file), [*inner, *(top for top in tops if top is not slide)], file)
     mpp, magnification = _number_of(page.description, "MPP"), _number_of(page.description, "AppMag")
     tags = _tag_mpp(page)
     stated = tags if mpp is None else stated_mpp(mpp, mpp, "its description")
     other_mpps, cautions = of_description(page.description, slide.size, stated)
     return TiffLayout(
         "generic-tiff",
-        _by_size(found.levels),
+        by_size(found.levels),
         found.associated,
         stated,
         magnification,
@@ -421,7 +272,7 @@ def _generic_name(i: int, page: tifffile.TiffPage) -> str:
     """Name that a directory gives itself, if it is something beside the slide, else its number."""
     tag = page.tags.get(_PAGE_NAME)
     names = (str(tag.value) if tag is not None else "", page.description.partition("|")[0])
-    beside = next((found for text in names if len(text) <= 200 and (found := _BESIDE.search(text))), None)
+    beside = next((found for text in names if len(text) <= 200 and (found := BESIDE.search(text))), None)
     if beside:
         return beside[0].lower()
     return "macro" if page.subfiletype == _MACRO else f"image {i}"

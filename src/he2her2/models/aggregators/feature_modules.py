@@ -94,7 +94,7 @@ class _OneBagAtATime(nn.Module):
     """Base of aggregators that need, beside the features of a bag, arrays that its places give."""
 
     def arrays(self, coords: NDArray[np.float64]) -> tuple[NDArray[Any], ...]:
-        """What `given` takes beside the features: arrays of the (n, 2) centres of real tiles."""
+        """Arrays of the (n, 2) centres of real tiles, which `given` takes beside the features."""
         raise NotImplementedError
 
     def forward(self, features: Tensor, coords_um: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

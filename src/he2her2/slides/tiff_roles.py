@@ -1,0 +1,164 @@
+"""Roles of a TIFF's images: which are levels of the slide, which are pictures beside it."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import tifffile
+
+from he2her2.geometry import Rgb, Size
+from he2her2.slides.codecs import DecodeError
+from he2her2.slides.levels import Rect
+from he2her2.slides.same_picture import compare, is_reduction
+from he2her2.slides.tiff_header import FileBytes, LayoutRefusedError, escaped
+from he2her2.slides.tiff_image import TiffImage, tiff_image
+
+BESIDE = re.compile(r"\b(label|macro|thumbnail|overview|barcode)\b", re.IGNORECASE)
+"""Names of pictures beside a slide."""
+
+_LARGE_SHARE = 0.25
+_N_SPOTS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An image that may be a level or a picture beside the slide.
+
+    Attributes:
+        name: Its name as a picture.
+        pages: Its directory, or those of red, green and blue.
+        is_level: Its format says that it is a level.
+        may_be_level: It is stored as levels are, though nothing says that it is one.
+    """
+
+    name: str
+    pages: tuple[tifffile.TiffPage, ...]
+    is_level: bool
+    may_be_level: bool
+
+    @property
+    def size(self) -> Size:
+        """Width and height in px."""
+        return Size(self.pages[0].imagewidth, self.pages[0].imagelength)
+
+    @property
+    def is_beside(self) -> bool:
+        """True for what calls itself label, macro or thumbnail."""
+        return BESIDE.search(self.name) is not None
+
+    def image(self, file: FileBytes, *, ome: bool = False) -> TiffImage:
+        """The image, or LayoutRefusedError."""
+        colours = self.pages if len(self.pages) > 1 else ()
+        return tiff_image(self.pages[0], file, jfif_outranks=ome, colours=colours)
+
+
+@dataclass(slots=True)
+class Roles:
+    """Images of a file by their role, as they are found."""
+
+    levels: list[TiffImage]
+    associated: dict[str, TiffImage] = field(default_factory=dict)
+    cautions: list[str] = field(default_factory=list)
+
+
+def roles_of(level_0: TiffImage, others: Iterable[Candidate], file: FileBytes, *, ome: bool = False) -> Roles:
+    """Tell levels, which show the picture of level 0, from pictures beside it.
+
+    Args:
+        level_0: The slide.
+        others: The other images.
+        file: The file's bytes.
+        ome: Whether they are of an OME-TIFF.
+    """
+    found = Roles([level_0])
+    others = list(others)
+    pictures: dict[int, TiffImage] = {}
+    for other in sorted(others, key=lambda other: -other.size.w):
+        beside = other.is_beside and not ome
+        try:
+            image = other.image(file, ome=ome)
+        except LayoutRefusedError:
+            if other.is_level and not beside and is_reduction(level_0.size, other.size):
+                raise
+            if _is_large(level_0, other):
+                _tell_of_second_image(level_0, other, found)
+            continue
+        fits = is_reduction(level_0.size, image.size)
+        candidate = (other.is_level or (other.may_be_level and fits)) and not beside
+        if candidate and fits and _shows_same(found.levels[-1], image, file, sure=other.is_level):
+            found.levels.append(image)
+            continue
+        if candidate and (fits or other.is_level):
+            what = "shows another picture than level 0" if fits else "has another shape than level 0"
+            found.cautions.append(f"its image of {image.size.w} x {image.size.h} px {what}; it is not used")
+        elif _is_large(level_0, other) and not (fits and _shows_same(level_0, image, file, sure=True)):
+            _tell_of_second_image(level_0, other, found)
+        pictures[id(other)] = image
+    for other in others:
+        if id(other) in pictures:
+            found.associated[_unused(other.name, found.associated)] = pictures[id(other)]
+    return found
+
+
+def _is_large(level_0: TiffImage, other: Candidate) -> bool:
+    """Check if an image beside the slide may be another section."""
+    return not other.is_beside and other.size.w * other.size.h >= _LARGE_SHARE * level_0.size.w * level_0.size.h
+
+
+def _tell_of_second_image(level_0: TiffImage, other: Candidate, found: Roles) -> None:
+    (w0, h0), (w, h) = level_0.size, other.size
+    text = f"it holds a second image of {w} x {h} px beside the slide's {w0} x {h0}, which is not read"
+    found.cautions.append(f"{text}; if it is another section, save it as a slide of its own")
+
+
+@dataclass(frozen=True, slots=True)
+class _Spots:
+    """An image as the comparison of pictures sees it."""
+
+    image: TiffImage
+    file: FileBytes
+
+    @property
+    def size(self) -> Size:
+        return self.image.size
+
+    def region(self, rect: Rect) -> Rgb:
+        if self.image.absent[self.image.touched(rect)].any():
+            raise DecodeError("a tile is absent")
+        out = np.empty((rect.h, rect.w, 3), np.uint8)
+        self.image.decode_into(self.file, rect, out)
+        return out
+
+    def spots(self) -> Sequence[tuple[float, float]]:
+        """Middles of the tiles of most bytes, which hold most detail; of equals, those in the middle of the slide."""
+        image = self.image
+        counts = image.counts.reshape(image.planes, -1).sum(axis=0)
+        rows, columns = np.divmod(np.arange(len(counts)), image.n_columns)
+        x = np.minimum((columns + 0.5) * image.tile.w / image.size.w, 1)
+        y = np.minimum((rows + 0.5) * image.tile.h / image.size.h, 1)
+        order = np.lexsort((np.hypot(x - 0.5, y - 0.5), -counts))[:_N_SPOTS]
+        return list(zip(x[order].tolist(), y[order].tolist(), strict=True))
+
+
+def _shows_same(fine: TiffImage, coarse: TiffImage, file: FileBytes, *, sure: bool) -> bool:
+    """Check if an image is a reduction of a finer one; where no spot can be compared, believe what the file says."""
+    comparison = compare(_Spots(fine, file), _Spots(coarse, file))
+    return comparison.same and (sure or comparison.n_compared > 0)
+
+
+def _unused(name: str, taken: dict[str, TiffImage]) -> str:
+    """A escaped name that no other picture has."""
+    name = escaped(name) or "image"
+    return next(n for n in (name, *(f"{name} {i}" for i in range(2, len(taken) + 3))) if n not in taken)
+
+
+def largest(candidates: Sequence[Candidate]) -> Candidate:
+    """The image of most px that does not call itself label, macro or thumbnail; of equals, the first."""
+    named = [candidate for candidate in candidates if not candidate.is_beside]
+    return max(named or candidates, key=lambda candidate: candidate.size.w * candidate.size.h)
+
+
+def by_size(images: Sequence[TiffImage]) -> tuple[TiffImage, ...]:
+    """Levels, finest first."""
+    return tuple(sorted(images, key=lambda image: -image.size.w))
