@@ -46,16 +46,8 @@ def reported(tmp_path_factory):
     write_phantom(folder / "slides" / "phantom.tif", spec, workers=1)
     write_tissue(folder / "slides" / "texture.svs", tissue_pixels(side=1024))
     (folder / "slides" / f"{HOSTILE}.svs").write_text("no slide at all")
-    command = [
-        sys.executable,
-        "-m",
-        "he2her2",
-        "predict",
-        str(folder / "slides"),
-        "--workers=0",
-        "--out",
-        str(folder / "run"),
-    ]
+    words = ["predict", str(folder / "slides"), "--workers=0", "--out", str(folder / "run")]
+    command = [sys.executable, "-m", "he2her2", *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr  # two slides fail
     return folder / "run"

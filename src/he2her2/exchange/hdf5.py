@@ -41,7 +41,7 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
 
 
 def quoted_reason(error: Exception) -> str:
-    """What a library says of a file, on one line and cut short."""
+    """A library's own words on a file, on one line and cut short."""
     return (" ".join(str(error).split()) or type(error).__name__)[:_LONGEST_REASON]
 
 

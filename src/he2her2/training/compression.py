@@ -1,4 +1,4 @@
-"""What JPEG does to pixels: the losses of its blocks, without the bytes. Functions of tensors, on any device."""
+"""Losses of JPEG: what it does to the pixels of its blocks, without the bytes. Functions of tensors, on any device."""
 
 import math
 

@@ -48,7 +48,7 @@ _R = TypeVar("_R")
 
 @dataclass(frozen=True, slots=True)
 class Adaptation:
-    """What to adapt, and how.
+    """Request for an adaptation.
 
     Attributes:
         weights: Folder of weights whose aggregator reads the tile CNN.
@@ -69,7 +69,7 @@ class Adaptation:
 
 @dataclass(frozen=True, slots=True)
 class Adapted:
-    """What became of an adaptation.
+    """Outcome of an adaptation.
 
     Attributes:
         n_slides: Slides that were adapted to.
