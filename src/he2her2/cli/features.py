@@ -14,7 +14,6 @@ from he2her2.errors import He2Her2Error
 
 if TYPE_CHECKING:
     from he2her2.cohort import FeatureFile, FeatureWorker
-    from he2her2.config import Config
 
 _RUN_FILE = "run.json"
 
@@ -76,7 +75,7 @@ def features(  # noqa: PLR0913  # a command's options
     sources = find_slides(what, mpp=mpp, annotations=annotations)
     for note in sources.notes:
         say(f"NOTE {note}", error=True)
-    _begin(out, worker, config, overwrite=overwrite)
+    _begin(out, worker, overwrite=overwrite)
     engine = SlideEngine(log=None if sources.single else out / "errors.log")
     done: dict[str, FeatureFile] = {}
     failures: list[Failure] = []
@@ -98,7 +97,7 @@ def features(  # noqa: PLR0913  # a command's options
         raise typer.Exit(1)
 
 
-def _begin(out: Path, worker: "FeatureWorker", config: "Config", *, overwrite: bool) -> None:
+def _begin(out: Path, worker: "FeatureWorker", *, overwrite: bool) -> None:
     """Describe the run, unless its folder holds features of another encoder or of other settings.
 
     Raises:
@@ -124,7 +123,12 @@ def _begin(out: Path, worker: "FeatureWorker", config: "Config", *, overwrite: b
         )
     out.mkdir(parents=True, exist_ok=True)
     encoder = {"card": asdict(worker.encoder.card), "sha256": worker.encoder.identity}
-    described = {"digest": worker.configuration, "encoder": encoder, "region": worker.region, "config": asdict(config)}
+    described = {
+        "digest": worker.configuration,
+        "encoder": encoder,
+        "region": worker.region,
+        "config": asdict(worker.config),
+    }
     write_json(file, describe_environment(sys.argv) | described, ascii_only=True)
 
 

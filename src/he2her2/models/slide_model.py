@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from he2her2.config import Config, settle
+from he2her2.config import Config, Runtime, settle
 from he2her2.domain import Domain
 from he2her2.errors import ConfigError, WeightsError
 from he2her2.models.aggregators import AggregatorSpec, RankingSettings, RankingSpec, RunNetwork, aggregator_named
@@ -141,7 +141,7 @@ def load_slide_model(weights: str, config: Config, device: Device | None = None)
     if isinstance(source, int):
         return model
     note = model.aggregator.card.encoder
-    encoder = None if note is None else _encoder_of(note, source, config, device)
+    encoder = None if note is None else _encoder_of(note, source, config.runtime, device)
     model = replace(
         model,
         domain=read_domain(source, model.cards),
@@ -154,18 +154,18 @@ def load_slide_model(weights: str, config: Config, device: Device | None = None)
     return model
 
 
-def _encoder_of(note: EncoderNote, source: Path, config: Config, device: Device | None) -> Encoder:
+def _encoder_of(note: EncoderNote, source: Path, runtime: Runtime, device: Device | None) -> Encoder:
     """The encoder that an aggregator was trained on: the settings', else that beside the weights, else by its name.
 
     Raises:
         WeightsError: It is not there, or is another.
     """
     beside = source / ENCODER_FOLDER
-    name = config.runtime.encoder or (str(beside) if beside.is_dir() else note.name)
+    name = runtime.encoder or (str(beside) if beside.is_dir() else note.name)
     try:
-        encoder = load_encoder(name, source, device or config.runtime.device, config.runtime.precision)
+        encoder = load_encoder(name, source, device or runtime.device, runtime.precision)
     except WeightsError as error:
-        if config.runtime.encoder or beside.is_dir() or note.name in ENCODERS:
+        if runtime.encoder or beside.is_dir() or note.name in ENCODERS:
             raise
         raise WeightsError(
             f"{source}: its aggregator was trained on features of {note.name}, which does not lie beside it ({error}); "
@@ -209,7 +209,7 @@ def load_aggregator(weights: str, config: Config) -> Aggregator:
     folder = source / "aggregator"
     card = read_card(folder, "aggregator")
     _check_name(card, spec.name, folder)
-    _check_ranking(card, spec, config, folder)
+    _check_ranking(card, spec, ranking, folder)
     verify(folder, card)
     return Aggregator(card, partial(run_network, open_session(folder / ONNX_FILE, card)))
 
@@ -327,20 +327,18 @@ def _check_name(card: Card, wanted: str, folder: Path) -> None:
         )
 
 
-def _check_ranking(card: Card, spec: AggregatorSpec, config: Config, folder: Path) -> None:
+def _check_ranking(card: Card, spec: AggregatorSpec, ranking: RankingSettings | None, folder: Path) -> None:
     """Selection and scoring must be those that a ranking aggregator was trained under."""
-    if not isinstance(spec, RankingSpec):
+    if not isinstance(spec, RankingSpec) or ranking is None:
         return
     if card.ranking is None:
         raise WeightsError(f"{folder}: its card does not say top_fraction and beta; train or import it again")
     assert isinstance(card.network, RankingSpec)
-    trained_with = {
-        key: (then, getattr(getattr(config, key.split(".")[0]), key.split(".")[1]))
-        for key, then in _trained_with(card.network, card.ranking).items()
-    }
-    differences = [f"{key} is {now}, trained with {then}" for key, (then, now) in trained_with.items() if then != now]
-    if differences:
-        remedy = " ".join(f"--set {key}={then}" for key, (then, now) in trained_with.items() if then != now)
+    then, now = _trained_with(card.network, card.ranking), _trained_with(spec, ranking)
+    differing = [key for key in then if then[key] != now[key]]
+    if differing:
+        differences = [f"{key} is {now[key]}, trained with {then[key]}" for key in differing]
+        remedy = " ".join(f"--set {key}={then[key]}" for key in differing)
         raise ConfigError(
             f"{folder}: the settings differ from the aggregator's ({'; '.join(differences)}); use {remedy}"
         )
