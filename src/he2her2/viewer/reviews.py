@@ -269,7 +269,7 @@ class Reviews:
                 )
                 for row in read_csv(file)
             }  # fmt: skip
-        except (OSError, ValueError, KeyError, csv.Error) as error:
+        except (OSError, ValueError, KeyError) as error:
             raise AnnotationError(f"{file}: cannot be read ({error}); move it away") from None
 
     def _file(self, slide_id: str) -> Path | None:
