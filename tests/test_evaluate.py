@@ -550,7 +550,7 @@ def test_every_figure_has_an_interval_and_n(evaluated):
     with (out / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
 
-    assert len(rows) == 18 + 18 + 14
+    assert len(rows) == 24 + 24 + 14
     undefined = [(row["cases"], row["figure"]) for row in rows if row["value"] in ("", "nan")]
     assert undefined == [("patients with IHC 2+", "positive likelihood ratio")]  # no negative is called positive
     for row in rows:

@@ -16,9 +16,9 @@ from he2her2.exchange import StoredTiles, read_tiles_file, write_tiles_files
 from he2her2.geometry import Point, Size
 from he2her2.models import TILE_CNN, load_encoder, load_engine, trained_folder
 from he2her2.models.efficientnet_lite0 import lite0_module
-from he2her2.models.encoders import prepare_input
+from he2her2.models.encoders import FeatureCard, HubModel, InputSpec, prepare_input
 from he2her2.models.export import onnx_of
-from he2her2.models.torch_engine import penultimate_module
+from he2her2.models.torch_engine import TorchEncoder, penultimate_module
 from he2her2.models.weights import load_tensors, read_card
 from he2her2.slides import open_slide
 from tests.tissue_slides import tissue_pixels, write_tissue
@@ -144,6 +144,74 @@ def test_an_encoder_of_a_folder_gives_what_its_network_gives(tmp_path, slide, ki
     assert encoder(pixels[1:2]) == pytest.approx(found[1:2], abs=1e-6)
     if asked:
         assert asked == {"name": "vit_small", "pretrained": False, "num_classes": 0, "init_values": 1e-5}
+
+
+class Tokens(nn.Module):
+    """A class token, a register, and a token for each half of the tile."""
+
+    num_prefix_tokens = 2
+
+    def __init__(self):
+        super().__init__()
+        self.mix = nn.Linear(3, 4)
+
+    def forward(self, tiles):
+        parts = [tiles.mean(dim=(2, 3)), tiles.amax(dim=(2, 3)), *(half.mean(dim=(2, 3)) for half in tiles.chunk(2, 2))]
+        return self.mix(torch.stack(parts, dim=1))
+
+
+@pytest.mark.parametrize(
+    ("pooling", "positions"), [("class", [[0]]), ("mean", [[2, 3]]), ("class+mean", [[0], [2, 3]])]
+)
+def test_tokens_are_pooled_and_classes_named_as_on_a_models_page(tmp_path, slide, monkeypatch, pooling, positions):
+    """As Virchow2 and UNI2 are loaded; seen with timm 1.0.31 itself, too, whose torchvision has no build here."""
+    asked: dict[str, object] = {}
+
+    def create_model(name, **options):
+        asked.update(options, name=name)
+        return Tokens()
+
+    layers = types.SimpleNamespace(SwiGLUPacked=Tokens, __spec__=True)
+    monkeypatch.setitem(sys.modules, "timm", types.SimpleNamespace(create_model=create_model, __spec__=True))
+    monkeypatch.setitem(sys.modules, "timm.layers", layers)
+    options = {"mlp_layer": "timm.layers.SwiGLUPacked", "act_layer": "torch.nn.SiLU", "norm": "os.system"}
+    model = {"kind": "timm", "name": "vit", "weights": "w.pt", "options": options, "pooling": pooling}
+    write_card(tmp_path, model, n_features=4 * len(positions))
+    torch.manual_seed(0)
+    tokens = Tokens()
+    torch.save(tokens.state_dict(), tmp_path / "w.pt")
+    pixels = tiles_of(slide, np.array([[300, 300], [500, 420]]), 64)
+
+    found = load_encoder(str(tmp_path), None, "cpu")(pixels)
+
+    small_px = [np.asarray(Image.fromarray(tile).resize((48, 48), Image.Resampling.BILINEAR)) for tile in pixels]
+    channels = ((np.stack(small_px) / 255 - MEAN) / STD).transpose(0, 3, 1, 2)
+    with torch.no_grad():
+        each = tokens(torch.from_numpy(channels).float())
+    expected = torch.cat([each[:, of].mean(dim=1) for of in positions], dim=1)
+    assert found == pytest.approx(expected.numpy(), abs=1e-5)
+    assert (asked["mlp_layer"], asked["act_layer"], asked["norm"]) == (Tokens, nn.SiLU, "os.system")
+    assert asked["global_pool"] == ""
+
+
+class Sixteen(nn.Module):
+    """Says in which precision it was run."""
+
+    def forward(self, tiles):
+        return nn.functional.linear(tiles.mean(dim=(2, 3)), torch.eye(3)) + float(torch.is_autocast_enabled("cpu"))
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_a_device_computes_in_the_precision_asked_for(mixed):
+    """Autocast of the device's own type, and float32 handed out; the CPU stands for a GPU."""
+    card = FeatureCard("e", InputSpec(0.5, 16, 16, "rgb"), 3, HubModel("hub", "x"))
+    pixels = np.random.default_rng(0).integers(0, 255, (300, 16, 16, 3), np.uint8)  # more than go at a time
+
+    found = TorchEncoder(card, "", Sixteen(), "cpu", mixed_precision=mixed)(pixels)
+
+    assert found.dtype == np.float32
+    expected = pixels.mean(axis=(1, 2)) / 255
+    assert found == pytest.approx(expected + mixed, abs=2e-2 if mixed else 1e-5)
 
 
 def test_the_tile_cnn_gives_its_penultimate_layer(slide):

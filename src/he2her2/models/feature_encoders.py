@@ -1,8 +1,9 @@
 """Feature encoders by name or folder: from tiles to features, on ONNX Runtime or torch."""
 
 from hashlib import sha256
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,8 @@ TILE_CNN = "tile-cnn"
 """Names the tile CNN of a folder of weights as an encoder: its penultimate layer."""
 
 ENCODERS = (TILE_CNN, EFFICIENTNET_LITE0)
+
+_CLASS_ROOMS = ("timm.layers", "torch.nn")
 
 
 class Encoder(Protocol):
@@ -147,12 +150,14 @@ def _torch_folder(folder: Path, card: FeatureCard, device: Device, precision: Pr
     """A model of timm or of a local hub repository, with its card."""
     assert not isinstance(card.model, OnnxModel)
     require_libraries(f"encoder {card.name}", "torch")
-    from he2her2.models.torch_engine import TorchEncoder, load_state  # noqa: PLC0415  loads torch
+    from he2her2.models.torch_engine import PooledTokens, TorchEncoder, load_state  # noqa: PLC0415  loads torch
 
     try:
         module = _timm(card.model) if isinstance(card.model, TimmModel) else _hub(folder, card.model)
         if card.model.weights is not None:
             load_state(module, folder / card.model.weights)
+        if isinstance(card.model, TimmModel) and card.model.pooling is not None:
+            module = PooledTokens(module, card.model.pooling)
     except (WeightsError, ConfigError):
         raise
     except Exception as error:  # code and files of others: whatever they raise
@@ -170,8 +175,17 @@ def _timm(model: TimmModel) -> "nn.Module":
     import timm  # noqa: PLC0415  the user's own
 
     options = {"pretrained": model.weights is None, "num_classes": 0} | model.options
-    module: nn.Module = timm.create_model(model.name, **options)
-    return module
+    if model.pooling is not None:
+        options = {"global_pool": ""} | options
+    return cast(
+        "nn.Module", timm.create_model(model.name, **{name: _class_of(value) for name, value in options.items()})
+    )
+
+
+def _class_of(option: object) -> object:
+    """The class that an option's text names, as a model's page gives it; any other option as it is."""
+    room, _, name = option.rpartition(".") if isinstance(option, str) else ("", "", "")
+    return getattr(import_module(room), name) if room in _CLASS_ROOMS else option
 
 
 def _hub(folder: Path, model: HubModel) -> "nn.Module":

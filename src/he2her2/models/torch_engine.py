@@ -27,6 +27,7 @@ from he2her2.models.signature import Arrays
 from he2her2.models.torch_modules import module_of
 
 __all__ = [
+    "PooledTokens",
     "TorchEncoder",
     "TorchEngine",
     "available_devices",
@@ -150,6 +151,26 @@ class TorchEncoder:
         tiles = prepare_on_device(_sent(small, self._device), colour)
         with torch.autocast(self._device.type, enabled=self._mixed_precision):
             return _array(self._module((tiles - self._mean) / self._std))
+
+
+class PooledTokens(nn.Module):
+    """Features (n, d) of a transformer that gives (n, t, d) tokens, those of its patches last.
+
+    Args:
+        module: The transformer; timm's states how many tokens stand before the patches, the class token first.
+        pooling: The class token, the mean of the patches, or both one after the other.
+    """
+
+    def __init__(self, module: nn.Module, pooling: Literal["class", "mean", "class+mean"]) -> None:
+        super().__init__()
+        self.module, self._parts = module, pooling.split("+")
+        self._n_before = int(cast("Any", module).num_prefix_tokens)
+
+    def forward(self, tiles: Tensor) -> Tensor:
+        """Map (n, c, s, s) tiles to (n, d) features, or (n, 2 d)."""
+        tokens: Tensor = self.module(tiles)  # (n, t, d)
+        pooled = {"class": tokens[:, 0], "mean": tokens[:, self._n_before :].mean(dim=1)}
+        return torch.cat([pooled[part] for part in self._parts], dim=1)
 
 
 def penultimate_module(spec: CnnSpec, weights: Arrays) -> nn.Module:

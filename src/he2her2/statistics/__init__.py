@@ -53,6 +53,7 @@ from he2her2.statistics.operating_point import (
     operating_point_result,
     positives_needed,
 )
+from he2her2.statistics.partial_roc import partial_auc, rate_at
 from he2her2.statistics.roc import (
     AUC_METHOD,
     AucInfluence,
@@ -157,11 +158,13 @@ __all__ = [
     "negative_likelihood_ratio",
     "npv",
     "operating_point_result",
+    "partial_auc",
     "positive_likelihood_ratio",
     "positives_needed",
     "ppv",
     "precision_recall",
     "rate",
+    "rate_at",
     "rate_bounds",
     "rate_difference",
     "recalibrate_site",

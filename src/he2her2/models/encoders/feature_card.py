@@ -38,13 +38,16 @@ class TimmModel:
     Attributes:
         name: As `timm.create_model` takes it.
         weights: File beside the card, safetensors or torch; none for those that timm has on this machine.
-        options: For `timm.create_model`.
+        options: For `timm.create_model`; a text such as "timm.layers.SwiGLUPacked" or "torch.nn.SiLU" is the class.
+        pooling: Features of a model that gives a token a patch: the class token, the mean of the patches, or both one
+            after the other; none for a model that pools itself.
     """
 
     kind: Literal["timm"]
     name: str
     weights: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    pooling: Literal["class", "mean", "class+mean"] | None = None
 
 
 @dataclass(frozen=True, config=_STRICT)
