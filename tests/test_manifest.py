@@ -141,6 +141,15 @@ def test_a_manifest_may_come_from_any_programme(tmp_path, text):
     assert [(row.slide_id, row.path) for row in manifest.rows] == [("a", tmp_path / "a.svs")]
 
 
+def test_a_folder_is_no_file_of_a_slide(cohort):
+    """It is there, and no slide."""
+    path = cohort("a,.,p1,HE,0,,,x,train,,", "b,b.svs,p2,HE,3+,,positive,x,train,,")
+
+    (problem,) = problems_of(path, stain="HE", label=None, splits=("train",))
+
+    assert problem.endswith("is a folder; name a file, of a DICOM series any")
+
+
 def test_every_problem_is_told_at_once_in_the_order_of_lines(cohort):
     """Bad values, a missing file, a slide named twice, a patient in two splits, no label, one class, an empty split."""
     path = cohort(

@@ -147,6 +147,8 @@ def _missing_files(rows: Sequence[SlideRow]) -> Iterator[str]:
         # `Path.exists` raises for a name that is too long for the system.
         if not url_of(row.path) and not os.path.exists(row.path):  # noqa: PTH110
             yield f"line {row.line}: path: {_shown(row.path)} is missing"
+        elif os.path.isdir(row.path):  # noqa: PTH112
+            yield f"line {row.line}: path: {_shown(row.path)} is a folder; name a file, of a DICOM series any"
         if row.annotations is not None and not os.path.exists(row.annotations):  # noqa: PTH110
             yield f"line {row.line}: annotations: {_shown(row.annotations)} is missing"
 
