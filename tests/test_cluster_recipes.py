@@ -31,15 +31,15 @@ def shell(tmp_path):
     command = tmp_path / "bin" / "he2her2"
     command.parent.mkdir()
     quick = " ".join(QUICK)
-    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m he2her2 "$@" --workers 0 {quick}\n')
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m he2her2 "$@" $WORKERS {quick}\n')
     command.chmod(0o755)
 
-    def run(script, **environment):
+    def run(script, *, workers="--workers 0", **environment):
         path = f"{command.parent}{os.pathsep}{os.environ['PATH']}"
         done = subprocess.run(
             ["bash", "-c", script],
             cwd=tmp_path,
-            env=os.environ | {"PATH": path} | environment,
+            env=os.environ | {"PATH": path, "WORKERS": workers} | environment,
             capture_output=True,
             text=True,
             check=False,
@@ -88,7 +88,43 @@ def test_every_command_of_the_page_is_one(command_line):
         assert not [option for option in options if option not in text], line
 
 
-def test_the_cluster_of_the_page_is_python():
-    """It compiles; dask-jobqueue itself needs a batch system."""
-    (text,) = blocks("python")
-    compile(text, "page", "exec")
+@pytest.fixture
+def slurm(tmp_path):
+    """A batch system that runs each job here and now; gives the folder of its commands."""
+    place = tmp_path / "bin"
+    place.mkdir(exist_ok=True)
+    for name, script in (
+        ("sbatch", f'setsid bash "$1" > "{tmp_path}/job.log" 2>&1 &\necho "Submitted batch job $!"'),
+        ("scancel", 'kill -- "-$1"'),
+    ):
+        (place / name).write_text(f"#!/bin/sh\n{script}\n")
+        (place / name).chmod(0o755)
+    return place
+
+
+def test_the_cluster_of_slurm_by_dask_jobqueue(shell, slurm, tmp_path):
+    """Its jobs ask for what the page says, and their workers take the slides."""
+    pytest.importorskip("dask_jobqueue")
+    (script,) = blocks("python")
+    (command,) = (line for text in blocks("sh") for line in text.splitlines() if "tcp://login-node" in line)
+    small = {"cores=8": "cores=1", '"32GB"': '"1GB"', "8786": "0", "scale(10)": "scale(1)"}
+    ask = "print(cluster.job_script())\nprint('end', flush=True)\ninput("
+    script = script.replace("input(", ask, 1).replace("SLURMCluster(\n", 'SLURMCluster(\n    interface="lo",\n', 1)
+    for word, other in small.items():
+        assert word in script
+        script = script.replace(word, other)
+    environment = os.environ | {"PATH": f"{slurm}{os.pathsep}{os.environ['PATH']}"}
+    started = [sys.executable, "-c", script]
+    with subprocess.Popen(
+        started, cwd=tmp_path, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as cluster:
+        address, *job = iter(cluster.stdout.readline, "end\n")
+        try:
+            shell(command.replace("tcp://login-node:8786", address.strip()), workers="")
+        finally:
+            cluster.communicate("\n", timeout=60)
+
+    assert {line.strip() for line in job if line.startswith("#SBATCH")} >= {
+        "#SBATCH --cpus-per-task=1", "#SBATCH --mem=954M", "#SBATCH -t 12:00:00", "#SBATCH --gres=gpu:1",
+    }  # fmt: skip
+    assert rows(tmp_path) == ["a", "b"]
