@@ -118,6 +118,7 @@ def test_the_cluster_of_slurm_by_dask_jobqueue(shell, slurm, tmp_path):
     with subprocess.Popen(
         started, cwd=tmp_path, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as cluster:
+        assert cluster.stdout is not None
         address, *job = iter(cluster.stdout.readline, "end\n")
         try:
             shell(command.replace("tcp://login-node:8786", address.strip()), workers="")

@@ -32,6 +32,7 @@ _LOOK_S = 1.0
 _RESTART_S = 10.0
 _PROGRESS_S = 1.0
 _CONNECT_S = 30
+_GATHER_S = 60.0
 _LOST = "its worker was lost: killed, out of memory, or its machine is gone"
 
 
@@ -201,7 +202,11 @@ class DaskWorkers(Generic[_P, _R]):
         if sent is None or not sent.future.done():
             return
         if sent.future.status == "finished":
-            found.append(Ended(what, sent.future.result()))
+            try:
+                found.append(Ended(what, sent.future.result(timeout=_GATHER_S)))
+            except Exception:  # noqa: BLE001  # lost with its worker, however Dask says so; it lies in the run's folder
+                found.append(self._bury(sent.seat))
+                return
             del self._sent[what]
             sent.mark.unlink(missing_ok=True)
         elif sent.future.status == "error":
@@ -225,7 +230,7 @@ class DaskWorkers(Generic[_P, _R]):
     def _bury(self, seat: Seat) -> Died:
         """Note that the worker of a seat is dead, with the slides that he had begun."""
         slides = [slide_id for slide_id, sent in self._sent.items() if sent.seat == seat]
-        begun = [slide_id for slide_id in slides if self._sent[slide_id].mark.exists()]
+        begun = [slide_id for slide_id in slides if not _seal(self._sent[slide_id].mark)]
         for slide_id in slides:
             if slide_id in begun:
                 self._report(slide_id, self._sent[slide_id].mark.read_text("utf-8"), 0, 0)
@@ -241,7 +246,16 @@ class DaskWorkers(Generic[_P, _R]):
 
 
 class _BegunBeforeError(Exception):
-    """An attempt is made again by Dask, after the death of the worker that made it first."""
+    """An attempt is made again by Dask after the death of the worker that made it first, or after we gave it up."""
+
+
+def _seal(mark: Path) -> bool:
+    """Keep an attempt from beginning, wherever its order still is; False where it has begun."""
+    try:
+        mark.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
 
 
 _OPENED: dict[bytes, SlideAttempt[Any, Any]] = {}
