@@ -82,14 +82,11 @@ class Reader:
             file.write(f"{os.getpid()}\n")
         attempt = len(task.path.with_suffix(".attempts").read_text().splitlines())
         self.progress("tiles", 1, 2)
-        if words == "dies" or (words == "dies once" and attempt == 1):
-            os.kill(os.getpid(), signal.SIGKILL)
+        _end_process(words, attempt)
         if words == "needs more":
             raise MemoryError
-        if words == "aborts":
-            os.abort()
-        if words == "crashes":
-            ctypes.string_at(0)
+        if words == "gpu":
+            return os.environ["CUDA_VISIBLE_DEVICES"]
         if words == "hangs":
             time.sleep(600)
         if words == "eats":
@@ -103,6 +100,16 @@ class Reader:
         if words.startswith("slow"):
             time.sleep(float(words.split()[1]))
         return words.upper()
+
+
+def _end_process(words: str, attempt: int) -> None:
+    """End this process if the words say so, in the ways of systems and libraries."""
+    if words == "dies" or (words == "dies once" and attempt == 1):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if words == "aborts":
+        os.abort()
+    if words == "crashes":
+        ctypes.string_at(0)
 
 
 def write_slides(folder: Path, **words: str) -> list[SlideTask]:

@@ -1,13 +1,16 @@
 """Slides behind addresses: fetched ahead to a bounded place, deleted after their use, told apart by what lies there."""
 
+import subprocess
+import sys
 import threading
+import time
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import fsspec
 import pytest
 
-from he2her2.cohort import Staging, fetch_manifest, find_slides
+from he2her2.cohort import Staging, fetch_manifest, find_slides, read_claims, sweep_staged
 from he2her2.errors import He2Her2Error, ManifestError
 from he2her2.manifest import read_manifest
 from he2her2.results import Failure
@@ -77,6 +80,46 @@ def test_thirty_slides_pass_through_a_place_for_three(bucket, tmp_path):
     assert {name: words.strip() for name, words in kept(run).items()} == {
         f"s{k:02}": f"WORDS OF {k}" for k in range(30)
     }
+    assert not (run / "cache").exists()
+    assert not left_over(run)
+
+
+_KILLED = """
+import sys
+from pathlib import Path
+from he2her2.cohort import Staging, find_slides
+from tests.made_up_work import alone, supervise
+run, tasks = Path(sys.argv[1]), find_slides(sys.argv[2:]).tasks
+supervise(run, tasks, crew=alone, staging=Staging(run / "cache", 3e-6))
+"""
+
+
+def test_a_command_on_a_server_is_killed_and_resumed(served, tmp_path):
+    """What had ended is not fetched again, and nothing stays in the place for three, which the kill left full."""
+    folder, address = served
+    names = [f"s{k:02}" for k in range(30)]
+    for name in names:
+        (folder / f"{name}.svs").write_text("slow 0.1".ljust(_BYTES))
+    urls = [f"{address}/{name}.svs" for name in names]
+    run, most = tmp_path / "run", 0
+    with subprocess.Popen([sys.executable, "-c", _KILLED, run, *urls]) as process:
+        until = time.monotonic() + 60
+        while len(list((run / "slides").glob("s*.json"))) < 9 and time.monotonic() < until:
+            most = max(most, len(list((run / "cache").glob("s*"))))
+            time.sleep(0.01)
+        process.kill()
+    before = {file.name: file.stat().st_mtime_ns for file in (run / "slides").glob("s*.json")}
+    assert 9 <= len(before) < 30
+    assert 0 < most <= 3
+    assert list((run / "cache").iterdir())
+
+    sweep_staged(run / "cache", {claim.slide_id for claim in read_claims(run) if claim.is_alive})
+    staging = _Watched(run / "cache", 3 * _BYTES / 1e9)
+    supervise(run, find_slides(urls).tasks, crew=alone, staging=staging)
+
+    assert sorted(kept(run)) == names
+    assert {name: (run / "slides" / name).stat().st_mtime_ns for name in before} == before
+    assert staging.most == 3
     assert not (run / "cache").exists()
     assert not left_over(run)
 

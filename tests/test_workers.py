@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from he2her2.cohort import Claims, Limits, LocalWorkers, Supervisor
+from he2her2.cohort import Claims, Limits, LocalWorkers, Supervisor, usual_number
+from he2her2.cohort.crew import Ended
 from he2her2.errors import OutputError
 from he2her2.results import Failure
 from tests.made_up_work import alone, attempts_at, job_in, kept, left_over, supervise, write_slides
@@ -58,6 +59,27 @@ def test_failures_are_kept_until_their_slide_changes_or_they_are_asked_for(tmp_p
     tasks[0].path.write_text("mended")
     assert supervise(run, tasks, crew=crew)["a"] == "MENDED"
     assert not list((run / "failures").iterdir())
+
+
+def test_each_worker_sees_one_gpu(tmp_path, monkeypatch):
+    """By default there are as many workers as this process may see, whatever their names; more take turns."""
+    names = ["3", "GPU-5f2c", "MIG-7d"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", ",".join(names))
+    assert usual_number(100) == 3
+    tasks = write_slides(tmp_path / "slides", **{f"s{k}": "gpu" for k in range(4)})
+    crew = LocalWorkers(job_in(tmp_path / "run"), 4, lambda *_: None)
+    try:
+        while len(crew.idle()) < 4:
+            crew.events(0.1)
+        for seat, task in zip(crew.idle(), tasks, strict=True):
+            crew.send(seat, task)
+        found = []
+        while len(found) < 4:
+            found += [event.outcome for event in crew.events(0.1) if isinstance(event, Ended)]
+    finally:
+        crew.close()
+
+    assert sorted(found) == ["3", "3", "GPU-5f2c", "MIG-7d"]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
