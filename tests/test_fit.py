@@ -330,3 +330,15 @@ def test_the_learning_rate_rises_and_falls():
     assert shares[9:] == sorted(shares[9:], reverse=True)
     assert 0 < shares[-1] < 0.01
     assert {rate_of("constant", 100)(step) for step in range(100)} == {1.0}
+
+
+def test_every_step_is_reported(tmp_path, monkeypatch):
+    """Of training and of validation, each by its epoch: a log has a line at any time."""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: False)
+    told = []
+    train_tiny(tmp_path, progress=lambda *step: told.append(step))
+
+    assert told[:6] == [
+        *(("epoch 1 of 4", k, 3) for k in (1, 2, 3)), *(("validation after epoch 1", k, 3) for k in (1, 2, 3)),
+    ]  # fmt: skip
+    assert len(told) == 4 * 6

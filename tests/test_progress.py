@@ -25,6 +25,20 @@ def test_a_log_gets_lines_even_while_nothing_moves(capsys):
     assert not [thread for thread in threading.enumerate() if thread.name == "progress"]
 
 
+def test_a_log_gets_lines_where_every_stage_is_short(capsys):
+    """Such as the epochs of a training: the time runs on from one to the next."""
+    show = WorkProgress(line_s=0.2)
+    for k in range(8):
+        with show:
+            show.progress(f"epoch {k}", 1, 2)
+            time.sleep(0.1)
+            show.progress(f"epoch {k}", 2, 2)
+    lines = capsys.readouterr().err.splitlines()
+
+    assert 2 <= len(lines) <= 8
+    assert all(line.startswith("epoch ") for line in lines)
+
+
 def test_quick_work_writes_nothing(capsys):
     """What is done before the first line is due."""
     with WorkProgress() as show:

@@ -55,7 +55,8 @@ class Pace:
 class WorkProgress:
     """Progress of work that has stages; a context manager.
 
-    A terminal gets a bar for each stage. A log gets a line at least every `LINE_S`, even while nothing moves.
+    A terminal gets a bar for each stage. A log gets a line at least every `LINE_S`, even while nothing moves and where
+    no stage takes that long.
     """
 
     def __init__(self, *, line_s: float = LINE_S) -> None:
@@ -74,6 +75,7 @@ class WorkProgress:
             disable=not sys.stderr.isatty(),
         )
         self._line_s = line_s
+        self._due = monotonic() + line_s
         self._tasks: dict[str, TaskID] = {}
         self._stages: dict[str, Pace] = {}
         self._detail = ""
@@ -82,6 +84,7 @@ class WorkProgress:
         self._pulse: threading.Thread | None = None
 
     def __enter__(self) -> Self:
+        self._ended.clear()
         self._bars.start()
         return self
 
@@ -89,6 +92,9 @@ class WorkProgress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.clear()
+        self._ended.set()
+        if (pulse := self._pulse) is not None:
+            pulse.join()
         self._bars.stop()
 
     def progress(self, stage: str, done: int, total: int) -> None:
@@ -108,7 +114,6 @@ class WorkProgress:
             if done >= total:
                 del self._stages[stage]
             elif self._pulse is None:
-                self._ended.clear()
                 self._pulse = threading.Thread(target=self._write_lines, name="progress", daemon=True)
                 self._pulse.start()
 
@@ -121,21 +126,22 @@ class WorkProgress:
         for task in self._tasks.values():
             self._bars.remove_task(task)
         self._tasks.clear()
-        self._stages.clear()
-        self._ended.set()
+        with self._lock:
+            self._stages.clear()
 
     def _write_lines(self) -> None:
         """Write a line for each stage now and then, as long as there are any."""
-        while not self._ended.wait(self._line_s):
+        while True:
+            has_ended = self._ended.wait(max(0.0, self._due - monotonic()))
             with self._lock:
                 lines = [f"{_WORDS.get(stage, stage)}: {pace.in_words()}" for stage, pace in self._stages.items()]
-                if not lines:
-                    break
+                if has_ended or not lines:
+                    self._pulse = None
+                    return
+            self._due = monotonic() + self._line_s
             detail = f"; {self._detail}" if self._detail else ""
             for line in lines:
                 say(f"{line}{detail}", error=True)
-        with self._lock:
-            self._pulse = None
 
 
 class Stages:
@@ -143,7 +149,7 @@ class Stages:
 
     def __init__(self) -> None:
         self._stage = ""
-        self._show: WorkProgress | None = None
+        self._show = WorkProgress()
 
     def progress(self, stage: str, done: int, total: int) -> None:
         """Show the progress of a stage, in the first of several processes."""
@@ -151,14 +157,15 @@ class Stages:
 
         if not is_first_process() or not total:
             return
-        if stage != self._stage or self._show is None:
+        if stage != self._stage:
             self._stop()
-            self._stage, self._show = stage, WorkProgress().__enter__()
+            self._stage = stage
+            self._show.__enter__()
         self._show.progress(stage, done, total)
         if done >= total:
             self._stop()
 
     def _stop(self) -> None:
-        if self._show is not None:
+        if self._stage:
             self._show.__exit__(None, None, None)
-        self._stage, self._show = "", None
+        self._stage = ""

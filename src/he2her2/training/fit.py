@@ -163,6 +163,19 @@ class _Steps(Callback):
         stage = f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}"
         self._progress(stage, batch_idx + 1, int(trainer.num_training_batches))
 
+    def on_validation_batch_end(  # Lightning's signature
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,  # noqa: ARG002
+        outputs: Any,  # noqa: ANN401, ARG002
+        batch: Any,  # noqa: ANN401, ARG002
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Report a step of the validation after an epoch."""
+        stage = f"validation after epoch {trainer.current_epoch + 1}"
+        self._progress(stage, batch_idx + 1, int(trainer.num_val_batches[dataloader_idx]))
+
 
 class _Seeding(Callback):
     """Seeds the random numbers of a module in every epoch, so that they depend on seed and epoch alone."""
