@@ -22,7 +22,7 @@ KINDS = ("one command", "two commands", "a Dask cluster")
 """Kinds of runs."""
 
 _SIDE = 1280
-_PATIENCE_S = 900
+_PATIENCE_S = 3600
 _SETTINGS = tuple(str(word) for word in SETTINGS)
 _SEEDS = (8, 5)  # of phantoms that have a tumour large enough
 _KEEPS_WORKERS = 0.5  # share of kills that spare the command itself
@@ -167,9 +167,13 @@ def _kill(cohort: Cohort, run: Path, whole_s: float, rng: np.random.Generator) -
 
 def _finish(cohort: Cohort, run: Path, right: Mapping[str, str]) -> Iterator[str]:
     """Let the commands end; yield what differs from an undisturbed run, and begin anew."""
-    for code in _wait(cohort.start(run)):
-        if code != 1:  # one slide is broken
-            yield f"exit code {code}"
+    commands = cohort.start(run)
+    try:
+        yield from (f"exit code {code}" for code in _wait(commands) if code != 1)  # one slide is broken
+    except subprocess.TimeoutExpired:
+        for process in commands:
+            _kill_pid(process.pid)
+        yield f"no end within {_PATIENCE_S} s"
     found = content(run)
     for name in sorted(right.keys() | found.keys()):
         if right.get(name) != found.get(name):
