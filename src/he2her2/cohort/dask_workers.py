@@ -2,8 +2,9 @@
 
 Dask only carries slides to workers. A worker gets one slide at a time, and a slide is bound to its worker: Dask would
 give the slides of a dead worker to the next one by itself, three times, and would suspect those that merely waited.
-Every attempt leaves a mark when it begins, so that none is made twice whatever Dask does, and one that never began is
-not held against its slide. Workers need he2her2, the run's folder and the slides at the same paths.
+Every attempt has a ticket, a file that its worker takes to begin and that we take back to give it up: so none is made
+twice whatever Dask does, and one that never began is not held against its slide. Workers need he2her2, the run's folder
+and the slides at the same paths.
 """
 
 import logging
@@ -43,14 +44,14 @@ class _Order:
     Attributes:
         job: Pickled `SlideJob`: workers keep what they opened for it.
         task: The slide.
-        mark: File that says that the attempt has begun.
+        ticket: File without which the attempt does not begin.
         topic: Under which its progress is told.
         version: Of he2her2 here.
     """
 
     job: bytes
     task: SlideTask
-    mark: Path
+    ticket: Path
     topic: str
     version: str
 
@@ -61,7 +62,7 @@ class _Sent:
 
     seat: Seat
     address: str
-    mark: Path
+    ticket: Path
     future: Any
 
 
@@ -97,7 +98,6 @@ class DaskWorkers(Generic[_P, _R]):
         self._memory: dict[str, int] = {}
         self._unusable: set[str] = set()
         self._sent: dict[str, _Sent] = {}
-        self._marks: list[Path] = []
         self._n_seats = 0
         self._look_again = 0.0
         self._look()
@@ -110,8 +110,12 @@ class DaskWorkers(Generic[_P, _R]):
     def send(self, seat: Seat, task: SlideTask) -> None:
         """Give a slide to a worker, and to no other."""
         address = next(address for address, one in self._seats.items() if one == seat)
-        mark = draft_of(self._job.log.parent / "claims" / "begun")
-        order = _Order(self._pickled, task, mark, self._topic, __version__)
+        ticket = draft_of(self._job.log.parent / "claims" / "ticket")
+        try:
+            ticket.touch()
+        except OSError as error:
+            raise OutputError(f"{ticket.parent}: cannot be written ({error.strerror}); free space") from error
+        order = _Order(self._pickled, task, ticket, self._topic, __version__)
         future = self._client.submit(
             work_on_order,
             order,
@@ -119,9 +123,9 @@ class DaskWorkers(Generic[_P, _R]):
             allow_other_workers=False,
             pure=False,
             retries=0,
-            key=f"{task.slide_id}-{mark.name}",
+            key=f"{task.slide_id}-{ticket.name}",
         )
-        self._sent[task.slide_id] = _Sent(seat, address, mark, future)
+        self._sent[task.slide_id] = _Sent(seat, address, ticket, future)
         future.add_done_callback(lambda _: self._news.put(("done", task.slide_id)))
 
     def events(self, timeout_s: float) -> list[Event[_R]]:
@@ -163,8 +167,6 @@ class DaskWorkers(Generic[_P, _R]):
             self._forget(slide_id)
         with suppress(Exception):
             self._client.close(timeout=2)
-        for mark in self._marks:
-            mark.unlink(missing_ok=True)
 
     def _look(self) -> None:
         """See which workers there are."""
@@ -207,15 +209,14 @@ class DaskWorkers(Generic[_P, _R]):
             except Exception:  # noqa: BLE001  # lost with its worker, however Dask says so; it lies in the run's folder
                 found.append(self._bury(sent.seat))
                 return
-            del self._sent[what]
-            sent.mark.unlink(missing_ok=True)
+            self._forget(what)
         elif sent.future.status == "error":
             found.append(self._on_error(sent, what, sent.future.exception()))
         else:  # Dask gave it up
             found.append(self._bury(sent.seat))
 
     def _on_error(self, sent: _Sent, slide_id: str, error: BaseException) -> Died:
-        if isinstance(error, _BegunBeforeError):
+        if isinstance(error, _NoTicketError):
             return self._bury(sent.seat)
         if isinstance(error, MemoryError):
             self._forget(slide_id)
@@ -230,10 +231,11 @@ class DaskWorkers(Generic[_P, _R]):
     def _bury(self, seat: Seat) -> Died:
         """Note that the worker of a seat is dead, with the slides that he had begun."""
         slides = [slide_id for slide_id, sent in self._sent.items() if sent.seat == seat]
-        begun = [slide_id for slide_id in slides if not _seal(self._sent[slide_id].mark)]
+        begun = [slide_id for slide_id in slides if not _take_back(self._sent[slide_id].ticket)]
         for slide_id in slides:
             if slide_id in begun:
-                self._report(slide_id, self._sent[slide_id].mark.read_text("utf-8"), 0, 0)
+                with suppress(OSError):
+                    self._report(slide_id, _begun(self._sent[slide_id].ticket).read_text("utf-8"), 0, 0)
             with suppress(Exception):
                 self._sent[slide_id].future.cancel(force=True)
             self._forget(slide_id)
@@ -241,19 +243,26 @@ class DaskWorkers(Generic[_P, _R]):
         return Died(seat, _LOST, begun)
 
     def _forget(self, slide_id: str) -> None:
-        """Forget an attempt; its mark stays, since Dask may still make it again before it hears of the end."""
-        self._marks.append(self._sent.pop(slide_id).mark)
+        """Forget an attempt; whoever has its order still cannot begin it."""
+        ticket = self._sent.pop(slide_id).ticket
+        for file in (ticket, _begun(ticket)):
+            file.unlink(missing_ok=True)
 
 
-class _BegunBeforeError(Exception):
+class _NoTicketError(Exception):
     """An attempt is made again by Dask after the death of the worker that made it first, or after we gave it up."""
 
 
-def _seal(mark: Path) -> bool:
+def _begun(ticket: Path) -> Path:
+    """File that a ticket becomes once its attempt has begun; it says at which stage that is."""
+    return ticket.with_suffix(".begun")
+
+
+def _take_back(ticket: Path) -> bool:
     """Keep an attempt from beginning, wherever its order still is; False where it has begun."""
     try:
-        mark.touch(exist_ok=False)
-    except FileExistsError:
+        ticket.unlink()
+    except FileNotFoundError:
         return False
     return True
 
@@ -274,11 +283,11 @@ def work_on_order(order: _Order) -> Any:  # noqa: ANN401  # whatever the job mak
     if order.version != __version__:
         raise He2Her2Error(f"the worker on {host} has he2her2 {__version__}, not {order.version}; install the same")
     try:
-        order.mark.touch(exist_ok=False)
-    except FileExistsError:
-        raise _BegunBeforeError from None
+        order.ticket.rename(begun := _begun(order.ticket))
     except OSError as error:
-        found = f"the worker on {host} cannot write into {order.mark.parent} ({error.strerror})"
+        if isinstance(error, FileNotFoundError) and order.ticket.parent.is_dir():
+            raise _NoTicketError from None
+        found = f"the worker on {host} cannot write into {order.ticket.parent} ({error.strerror})"
         raise OutputError(f"{found}; the run's folder must be on a file system that all workers share") from None
     told = 0.0
     stage_told = ""
@@ -286,7 +295,7 @@ def work_on_order(order: _Order) -> Any:  # noqa: ANN401  # whatever the job mak
     def progress(stage: str, done: int, total: int) -> None:
         nonlocal told, stage_told
         if stage != stage_told:
-            _note(order.mark, stage)
+            _note(begun, stage)
         if stage != stage_told or monotonic() > told:
             stage_told, told = stage, monotonic() + _PROGRESS_S
             worker.log_event(order.topic, (order.task.slide_id, stage, done, total))
@@ -300,9 +309,9 @@ def work_on_order(order: _Order) -> Any:  # noqa: ANN401  # whatever the job mak
     return _OPENED[order.job](order.task)
 
 
-def _note(mark: Path, stage: str) -> None:
+def _note(begun: Path, stage: str) -> None:
     """Note the stage of an attempt, for the case that this worker dies; nothing where nobody waits for it any more."""
-    with suppress(OSError), mark.open("r+", encoding="utf-8") as file:
+    with suppress(OSError), begun.open("r+", encoding="utf-8") as file:
         file.write(stage)
         file.truncate()
 
