@@ -67,6 +67,7 @@ HERE = Path(__file__).resolve().parent
 SPEC = CNNS["strided-tile-cnn"]
 SITES = {"her2sc": "her2sc-like (home)", "brca": "brca-like", "bcss": "stained as BCSS", "mixed": "stained as by many"}
 FAR = ("brca", "bcss", "mixed")
+N_UNLABELLED = 24
 PREVALENCE = 0.45
 TILES_A_SLIDE = 32
 ALPHAS = (0.5, 1.0)
@@ -92,25 +93,33 @@ class Network:
         normalisation: Of its training slides and of the slides that it sees.
         strong: The tile CNN learns under strong augmentation.
         aggregator_strong: So does the aggregator.
-        tiles: Network whose tile CNN it shares; its own if empty.
+        moved: Batch norms are moved to the training slides' tumour before the aggregator learns.
+        tiles: Network whose tile CNN it shares, or starts from where its batch norms are moved; its own if empty.
     """
 
     name: str
     normalisation: str = "none"
     strong: bool = False
     aggregator_strong: bool = False
+    moved: bool = False
     tiles: str = ""
+
+    @property
+    def cnn(self) -> str:
+        """Name of its tile CNN."""
+        return self.name if self.moved or not self.tiles else self.tiles
 
 
 NETWORKS = (
     Network("source"),
     Network("augmented", strong=True),
     Network("augmented-twice", strong=True, aggregator_strong=True, tiles="augmented"),
+    Network("moved", moved=True, tiles="source"),
     Network("macenko", normalisation="macenko"),
     Network("reinhard", normalisation="reinhard"),
     Network("macenko-augmented", normalisation="macenko", strong=True),
 )
-MOVED = ("source", "augmented", "macenko-augmented")
+MOVED = ("source", "augmented", "moved", "macenko-augmented")
 """Networks whose batch norms are moved to each site."""
 
 
@@ -142,6 +151,9 @@ RUNGS = (
     Rung("Macenko", "macenko", alone=True),
     Rung("batch norms, alpha 0.5", "source@0.5", alone=True),
     Rung("batch norms, alpha 1", "source@1", alone=True),
+    Rung("aggregator of moved batch norms", "moved", alone=True),
+    Rung("the same, batch norms 0.5", "moved@0.5", alone=True),
+    Rung("the same, batch norms 1", "moved@1", alone=True),
     Rung("threshold by share", "source", "share", alone=True),
     Rung("threshold in the valley", "source", "valley", alone=True),
     Rung("threshold by EM for another share", "source", "prior-shift", alone=True),
@@ -206,7 +218,8 @@ def train(work: Path, network: Network, seed: int) -> None:
     out = nets / f"{network.name}-{seed}"
     if not (out / "report.md").exists():
         varied = (*SHARED[:4], *STRONG, *SHORT) if network.aggregator_strong else ()
-        words = setting_words(*FROZEN, *varied, f"training.seed={seed}")
+        moved = ("training.move_norms=true",) if network.moved else ()
+        words = setting_words(*FROZEN, *varied, *moved, f"training.seed={seed}")
         use = ("--annotations-use", "replace", "--bags", work / f"bags-{cohort}", "--weights", tiles / "weights")
         run("train", "slides", *use, *shared, *words, "--out", out)
 
@@ -276,8 +289,13 @@ class Site:
         return list(read_manifest(self.work / "cohorts" / self.name / "manifest.csv").select(stain="HE"))
 
     def of_split(self, split: str) -> list[SlideRow]:
-        """Slides to adapt to ("train") or to test."""
+        """Slides of a split."""
         return [row for row in self.rows if row.split == split]
+
+    @property
+    def unlabelled(self) -> list[SlideRow]:
+        """Slides to adapt to; at home, where nothing has to be adapted, as many of the training."""
+        return (self if self.name in FAR else Site(self.work, "train")).of_split("train")[:N_UNLABELLED]
 
     def read(self, row: SlideRow, seed: int) -> dict[str, NDArray[Any]]:
         """What is known of a slide."""
@@ -296,11 +314,11 @@ def scorers_of(work: Path, site: Site, seed: int) -> Iterator[Scorer]:
     """Tile CNNs: as trained, and with batch norms moved to the site."""
     for network in NETWORKS:
         weights = work / "nets" / f"{network.name}-{seed}" / "weights"
-        if network.tiles:
+        if network.cnn != network.name:
             continue
         kind = network.normalisation
         yield Scorer(network.name, load_cnn(str(weights), "tile_cnn", settings(), "cpu"), kind)
-        for alpha in ALPHAS if network.name in MOVED and site.name in FAR else ():
+        for alpha in ALPHAS if network.name in MOVED else ():
             yield Scorer(f"{network.name}@{alpha:g}", moved_engine(work, site, weights, kind, alpha, seed), kind)
 
 
@@ -322,7 +340,7 @@ def sampled_tiles(work: Path, site: Site, normalisation: str) -> list[Rgb]:
     file = work / "moved" / f"{site.name}-{normalisation}.npz"
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(file, *[sample(row, normalisation) for row in site.of_split("train")])
+        np.savez(file, *[sample(row, normalisation) for row in site.unlabelled])
     with np.load(file) as found:
         return [found[name] for name in found.files]
 
@@ -390,7 +408,7 @@ class Probabilities:
         """Probabilities by a network, with "@alpha" where its batch norms were moved; None where it has not scored."""
         name, at, alpha = key.partition("@")
         network = next(one for one in NETWORKS if one.name == name)
-        cnn = f"{network.tiles or name}{at}{alpha}"
+        cnn = f"{network.cnn}{at}{alpha}"
         known = [site.read(row, self.seed) for row in rows]
         folder = self.work / "nets" / f"{name}-{self.seed}" / "weights"
         if not folder.exists() or not all(cnn in one for one in known):
@@ -475,12 +493,12 @@ class Judged:
 
 
 def judge(scored: Probabilities, site: Site, rung: Rung, share: float = PREVALENCE) -> Judged | None:
-    """Calls of a rung; None where it does not exist, as batch norms moved to the home site."""
-    tested, unlabelled = site.of_split("test"), site.of_split("train")
+    """Calls of a rung; None where it does not exist, as a threshold by slides of the home site."""
+    tested = site.of_split("test")
     found = scored(site, tested, rung.network)
     if found is None or (rung.threshold != "0.5" and site.name not in FAR):
         return None
-    seen = [] if rung.threshold == "0.5" else scored(site, unlabelled, rung.network) or []
+    seen = [] if rung.threshold == "0.5" else scored(site, site.unlabelled, rung.network) or []
     truth = np.array([is_positive(row) for row in tested])
     return Judged(truth, np.array(found), threshold_by(rung.threshold, seen, share))
 
@@ -574,8 +592,8 @@ def wrong_shares(work: Path, seed: int) -> Iterator[str]:
 
 def page(work: Path, seeds: Sequence[int]) -> str:
     """The page of results."""
-    slides = {name: len(Site(work, name).of_split("test")) for name in SITES}
-    text = [(HERE / "ladder" / "page.md").read_text("utf-8").format(slides=slides, n=min(slides.values()))]
+    n = min(len(Site(work, name).of_split("test")) for name in SITES)
+    text = [(HERE / "ladder" / "page.md").read_text("utf-8").format(n=n)]
     for seed in seeds:
         text += [f"\n## Figures, training seed {seed}\n", *tables(work, seed)]
         text += [f"\n### Where the share is wrong, seed {seed}\n", *wrong_shares(work, seed)]

@@ -117,6 +117,32 @@ def test_it_learns_what_can_be_seen(learned):
     assert log[-1]["gradient_share"] == 1.0
 
 
+def test_batch_norms_move_to_the_training_slides_first(train, data, start, tmp_path):
+    """Of a frozen CNN nothing else changes; moved once more, they stay."""
+    frozen = ("training.move_norms=true", "training.freeze_cnn=true", "training.epochs=1")
+    before = load_tensors(start / "tile_cnn", read_card(start / "tile_cnn", "tile_cnn"))
+
+    run = train(*frozen)
+    config, settings = load_training("slides", "default", None, [*OVERRIDES, *frozen])
+    train_slides(replace(data, weights=run / "weights"), tmp_path / "again", config, settings, ON_CPU)
+    after, again = weights_of(run), weights_of(tmp_path / "again")
+
+    moved = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert moved == {name for name in before if "running" in name}
+    for name, tensor in after.items():
+        np.testing.assert_allclose(again[name], tensor, rtol=1e-5, atol=1e-6)
+
+
+def test_a_network_without_batch_norm_cannot_move_them(train, data, tmp_path, monkeypatch):
+    """One line, before anything is read."""
+    bare = replace(TINY, convs=tuple(replace(conv, norm=False) for conv in TINY.convs))
+    monkeypatch.setattr(encoders, "CNNS", {**encoders.CNNS, TINY.name: bare})
+    config, settings = load_training("slides", "default", None, [*OVERRIDES, "training.move_norms=true"])
+
+    with pytest.raises(ConfigError, match=r"training.move_norms: the tiny-tile-cnn has no batch norm"):
+        train_slides(replace(data, weights=None, pretrained=False), tmp_path / "run", config, settings, ON_CPU)
+
+
 def test_the_report_tells_each_slide_and_each_interval(learned):
     """Figures with n and interval, every validation slide, the notices and where the gradient went."""
     report = (learned / "report.md").read_text("utf-8")

@@ -166,6 +166,8 @@ class SlideTraining:
         alternate: Negative and positive slides take turns, those of the smaller class are repeated.
         keep: Epoch that is kept.
         freeze_cnn: Keep the tile CNN fixed; only the aggregator learns.
+        move_norms: Move the tile CNN's batch norms to tumour tiles of the training slides first, as `weights adapt
+            --alpha 1` moves them to those of another laboratory: the aggregator then learns from what it will see.
         beta_start: Sharpness of soft-argmax in the first epoch; it rises geometrically to `scoring.beta`, or to the own
             of ranked-features. None: always that.
         selection: How gradients pass the selection of tiles of ranked-features, see `FeatureTraining.selection`.
@@ -183,6 +185,7 @@ class SlideTraining:
     alternate: bool = True
     keep: Keep = "lowest-loss"
     freeze_cnn: bool = False
+    move_norms: bool = False
     beta_start: PositiveFloat | None = None
     selection: SelectionRule = "hard"
 

@@ -20,17 +20,17 @@ from he2her2.errors import ConfigError, EvaluationError, OutputError, WeightsErr
 from he2her2.files import atomic
 from he2her2.geometry import Rgb, TileGrid
 from he2her2.manifest import hashed_patient, write_patients
-from he2her2.method import cut_tumour, decide_on, pace, score_tiles
+from he2her2.method import cut_tumour, decide_on, score_tiles
 from he2her2.models import Card, Engine, SlideModel, load_slide_model, load_tensors, recoloured
 from he2her2.models.export import engine_of, save_weights
 from he2her2.pipeline import RegionUse, segment
 from he2her2.preprocessing import ColourChange
 from he2her2.results import Failure
 from he2her2.rules import combine
-from he2her2.slides import map_tiles, open_slide
+from he2her2.slides import open_slide
 from he2her2.statistics import share_by_em, threshold_at_prior, threshold_at_share, threshold_in_valley
 from he2her2.timing import Progress, silent
-from he2her2.training.slides.batch_norms import fused_weights
+from he2her2.training.slides.batch_norms import fused_weights, has_norms, some_tiles
 
 __all__ = ["Adaptation", "Adapted", "ThresholdRule", "adapt_weights"]
 
@@ -38,8 +38,6 @@ ThresholdRule: TypeAlias = Literal["keep", "share", "valley", "prior-shift"]
 """Threshold: that of the given weights, or one by the scores of the slides; see `statistics.unlabelled`."""
 
 _LEAST_SLIDES = 8
-_MOST_TILES = 2048  # 400 MB of pixels
-_MOST_TILES_A_SLIDE = 32
 _EVEN = 0.5  # share of positives for which the probabilities hold: training shows both classes equally often
 _NOT_MEASURED = "adapted to slides of unknown status: how well it does there has not been measured"
 
@@ -119,7 +117,7 @@ def adapt_weights(
     model = load_slide_model(str(asked.weights), config, "cpu")
     _require_adaptable(asked, model)
     tasks, engine = sorted(tasks, key=lambda task: task.slide_id), SlideEngine(progress)
-    sampler = _Sampler(model, config, asked, max(1, min(_MOST_TILES_A_SLIDE, _MOST_TILES // max(1, len(tasks)))))
+    sampler = _Sampler(model, config, asked, len(tasks))
     samples, failures = _parted(engine.run(tasks, sampler, stage="reading tiles"))
     if len(samples) < _LEAST_SLIDES:
         first = f"; the first that failed: {failures[0]}" if failures else ""
@@ -171,7 +169,7 @@ def _require_adaptable(asked: Adaptation, model: SlideModel) -> None:
             "only weights of the latter can be adapted"
         )
     cnn, aggregator = model.tile_cnn.card.cnn, model.aggregator.spec
-    if asked.alpha and not any(conv.norm for conv in cnn.convs):
+    if asked.alpha and not has_norms(cnn):
         raise WeightsError(
             f"{asked.weights}: its {cnn.name} has no batch norm, so that only the threshold can be adapted; "
             "pass --alpha 0 with --threshold"
@@ -206,7 +204,7 @@ class _Sampler:
     model: SlideModel
     config: Config
     asked: Adaptation
-    n_tiles: int
+    n_slides: int
 
     def __call__(self, task: SlideTask) -> _Sample:
         """Sample of a slide.
@@ -222,9 +220,7 @@ class _Sampler:
             fixed = model.aggregator.fixes_n_tiles
             cut = cut_tumour(slide, found, model.tile, config.tiling, config.selection, n_tiles_fixed=fixed)
             grid = cut.grid
-            some = np.unique(np.linspace(0, len(grid) - 1, self.n_tiles).round().astype(np.int64))
-            batches = map_tiles(slide, grid.take(some), lambda batch: batch.pixels, **pace(config.runtime))
-            tiles = np.concatenate([*batches])
+            tiles = some_tiles(slide, grid, self.n_slides, config.runtime)
         return _Sample(grid, tiles if found.recolour is None else found.recolour(tiles), found.recolour)
 
 

@@ -5,7 +5,8 @@ have others; mixed with the learned ones they bring the layers' outputs back to 
 (alpha-BN: You, Li and Zhao, Test-time batch statistics calibration for covariate shift, 2021).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,19 +14,80 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from he2her2.geometry import Rgb
+from he2her2.cohort import SlideEngine, SlideTask, require_all
+from he2her2.config import Config, Runtime
+from he2her2.geometry import Rgb, TileGrid
+from he2her2.method import pace
 from he2her2.models import CnnSpec, resize
 from he2her2.models.torch_engine import prepare_on_device
 from he2her2.models.torch_modules import put_tensors, tensors_of
+from he2her2.slides import Slide, map_tiles, open_slide
+from he2her2.timing import Progress, silent
+from he2her2.training.slides.bags import LabelledSlide
+from he2her2.training.slides.data import InitialNetworks
 
-__all__ = ["fused_weights"]
+__all__ = ["fused_weights", "has_norms", "some_tiles", "with_moved_norms"]
 
 _BATCH = 64
+_MOST_TILES = 2048  # 400 MB of pixels
+_MOST_TILES_A_SLIDE = 32
+
+
+def has_norms(spec: CnnSpec) -> bool:
+    """True for a network with a batch norm that can be moved."""
+    return any(conv.norm for conv in spec.convs)
+
+
+def some_tiles(slide: Slide, grid: TileGrid, n_slides: int, runtime: Runtime) -> Rgb:
+    """Tiles (n, h, w, 3), evenly drawn from those of one of `n_slides` slides, for the statistics of batch norms."""
+    n = max(1, min(_MOST_TILES_A_SLIDE, _MOST_TILES // max(1, n_slides)))
+    some = np.unique(np.linspace(0, len(grid) - 1, n).round().astype(np.int64))
+    return np.concatenate([*map_tiles(slide, grid.take(some), lambda batch: batch.pixels, **pace(runtime))])
+
+
+@dataclass(frozen=True, slots=True)
+class _Sampler:
+    """Worker that reads some tiles of a slide.
+
+    Attributes:
+        grids: Tiles by slide_id.
+        config: Runtime is used.
+    """
+
+    grids: Mapping[str, TileGrid]
+    config: Config
+
+    def __call__(self, task: SlideTask) -> Rgb:
+        """Tiles of a slide."""
+        runtime = self.config.runtime
+        with open_slide(task.path, mpp=task.mpp, backend=runtime.backend) as slide:
+            return some_tiles(slide, self.grids[task.slide_id], len(self.grids), runtime)
+
+
+def with_moved_norms(
+    networks: InitialNetworks, slides: Sequence[LabelledSlide], config: Config, progress: Progress = silent
+) -> InitialNetworks:
+    """The same networks, the tile CNN's batch norms moved wholly to the tiles of the training slides.
+
+    Args:
+        networks: The tile CNN has a batch norm.
+        slides: Of the training.
+        config: Runtime is used.
+        progress: Called after every slide.
+
+    Raises:
+        ManifestError: Slides that cannot be read any more.
+    """
+    rows = [slide.row for slide in slides]
+    sampler = _Sampler({slide.row.slide_id: slide.grid for slide in slides}, config)
+    outcomes = SlideEngine(progress).run([SlideTask.of_row(row) for row in rows], sampler, stage="moving batch norms")
+    tiles = require_all(rows, outcomes, "slides cannot be read any more")
+    return replace(networks, tile_weights=fused_weights(networks.tile_spec, networks.tile_weights, tiles, 1.0))
 
 
 @torch.no_grad()
 def fused_weights(
-    spec: CnnSpec, weights: dict[str, NDArray[np.float32]], slides: Sequence[Rgb], alpha: float
+    spec: CnnSpec, weights: Mapping[str, NDArray[np.float32]], slides: Sequence[Rgb], alpha: float
 ) -> dict[str, NDArray[np.float32]]:
     """Weights whose batch norms have the mean and variance (1 - alpha) · learned + alpha · of these slides.
 

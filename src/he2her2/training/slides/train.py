@@ -30,6 +30,7 @@ from he2her2.training.run import Execution, begin_run, is_first_process
 from he2her2.training.sampling import Draw, EpochSampler, Order, alternating, in_sequence, shuffled
 from he2her2.training.settings import Hardware, SlideTraining
 from he2her2.training.slides.bags import LabelledSlide, TumourTiler, build_bags
+from he2her2.training.slides.batch_norms import has_norms, with_moved_norms
 from he2her2.training.slides.data import SlideData, initial_networks, load_texture_encoder, load_tumour_cnn
 from he2her2.training.slides.judgement import describe_training_slides, judge_slides, slide_figures
 from he2her2.training.slides.module import KeptLogits, SlideModule
@@ -75,6 +76,8 @@ def train_slides(
     manifest = read_manifest(data.manifest)
     require_usable(manifest, stain="HE", label="her2_status", splits=("train", "val"), policy=data.policy)
     networks = initial_networks(data, config, settings)
+    if settings.move_norms and not has_norms(networks.tile_spec):
+        raise ConfigError(f"training.move_norms: the {networks.tile_spec.name} has no batch norm; leave it off")
     tumour_cnn = load_tumour_cnn(data.weights, data.annotations_use, config)
     patients = patients_record(manifest)
     begin_run(out, "slides", execution, config=config, settings=settings, inputs=data.inputs, patients=patients)
@@ -97,6 +100,8 @@ def train_slides(
         progress=execution.progress,
     )
     train, val = ([slide for slide in slides if slide.row.split == split] for split in ("train", "val"))
+    if settings.move_norms:
+        networks = with_moved_norms(networks, train, config, execution.progress)
     module = SlideModule(networks, settings, config, train, val, kept)
     fitted = fit(
         module,
