@@ -154,6 +154,8 @@ RUNGS = (
     Rung("aggregator of moved batch norms", "moved", alone=True),
     Rung("the same, batch norms 0.5", "moved@0.5", alone=True),
     Rung("the same, batch norms 1", "moved@1", alone=True),
+    Rung("the same, batch norms 1, threshold by share", "moved@1", "share", alone=True),
+    Rung("the same, batch norms 1, threshold in the valley", "moved@1", "valley", alone=True),
     Rung("threshold by share", "source", "share", alone=True),
     Rung("threshold in the valley", "source", "valley", alone=True),
     Rung("threshold by EM for another share", "source", "prior-shift", alone=True),
@@ -582,7 +584,7 @@ def wrong_shares(work: Path, seed: int) -> Iterator[str]:
     """Lines on the threshold by share where the share is not what was said."""
     yield "| balanced accuracy, share said to be | " + " | ".join(SITES[name] for name in FAR) + " |"
     yield f"|---|{'---|' * len(FAR)}"
-    for network in ("source", "augmented"):
+    for network in ("source", "moved@1"):
         for share in (0.15, 0.3, PREVALENCE, 0.6):
             rung = Rung("", network, "share")
             cells = [judge(Probabilities(work, seed), Site(work, name), rung, share) for name in FAR]
