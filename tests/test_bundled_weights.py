@@ -134,3 +134,12 @@ def test_a_prediction_with_them_names_their_patients(tmp_path, command_line):
     command_line("predict", tmp_path / "slides", "--out", tmp_path / "run")
 
     assert patients_used(tmp_path / "run").hashes == patients_used(trained_folder(BUNDLED)).hashes != frozenset()
+
+
+def test_the_folder_of_a_training_stands_for_its_weights(tmp_path):
+    """`predict --weights RUN` takes what `train --out RUN` left, as the documentation writes it."""
+    (tmp_path / "run" / "weights").mkdir(parents=True)
+    (tmp_path / "plain").mkdir()
+
+    assert trained_folder(str(tmp_path / "run")) == tmp_path / "run" / "weights"
+    assert trained_folder(str(tmp_path / "plain")) == tmp_path / "plain"

@@ -46,7 +46,7 @@ ELSEWHERE = {
 """Commands that need a server, a cluster, a bucket, or files that others hold, and the test that runs each."""
 
 HASHI = ("--set", "adaptive.iterations=2", "--set", "adaptive.points=20")
-FIVE = ("--set", "selection.n_tiles=5")
+THREE = ("--set", "selection.n_tiles=3")
 REGIONS = ("--annotations-use", "replace")
 CPU = ("--accelerator", "cpu")
 EPOCHS = ("--set", "training.epochs=1")
@@ -58,7 +58,7 @@ MORE = {
     "train tiles": (*CPU, *EPOCHS, *FEW, "--set", "training.tiles_per_class=8",
                     "--set", "training.val_tiles_per_class=8"),
     "train slides": (*CPU, *EPOCHS),
-    "ablate": (*CPU, *REGIONS, *FIVE, "--set", "tissue.blur_px=1",
+    "ablate": (*CPU, *REGIONS, *THREE, "--set", "tissue.blur_px=1",
                "--set", "training.tiles.epochs=1", "--set", "training.slides.epochs=1",
                "--set", "training.tiles.tiles_per_class=8", "--set", "training.tiles.val_tiles_per_class=8"),
     "features": ("--threads", "2", *HASHI),
@@ -91,9 +91,9 @@ def additions(words):
     more = next((more for start, more in MORE.items() if text.startswith(start)), ())
     tables = [word for word in words if word.endswith(".csv")]
     if words[0] == "predict" and tables and "cohort/manifest.csv" not in tables:
-        more += (*REGIONS, *FEW, *FIVE, *(() if "--weights" in words else ("--weights", "untrained:0")))
+        more += (*REGIONS, *FEW, *THREE, *(() if "--weights" in words else ("--weights", "untrained:0")))
     if text.startswith("train slides") and "--features" not in words:
-        more += (*FIVE, *REGIONS, *FEW)
+        more += (*THREE, *REGIONS, *FEW)
     if words[0] == "features":
         more += () if "--coords" in words else ("--region", "annotated", *FEW)
     return more
@@ -182,15 +182,17 @@ def prepare(page, words):
             shutil.rmtree(out)
     if page == "your-cohort.md" and text.startswith("evaluate run"):
         _many_patients("run")
+    if "tumour-run" in words and not Path("tumour-run").exists():
+        shutil.copytree("tumour", "tumour-run")
     if text.startswith("compare"):
         for name in ("run", "other-run", "other"):
             _many_patients(name)
     if "--coords" in words:
         coords = Path("trident/patches")
         if not coords.is_dir():
-            corners = np.array([(x * 256, y * 256) for x in range(2) for y in range(2)], np.int64)
+            corners = np.array([(x * 128, y * 128) for x in range(4) for y in range(4)], np.int64)
             for k in range(16):
-                tiles = StoredTiles(f"he{k}", corners + 256, side=256, side_px=256, mpp_l0=0.25)
+                tiles = StoredTiles(f"he{k}", corners + 256, side=128, side_px=128, mpp_l0=0.25)
                 write_tiles_files(coords.parent, tiles, "trident")
 
 

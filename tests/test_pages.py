@@ -66,3 +66,11 @@ def test_a_paragraph_is_one_line(templates):
     templates(page_md="{{ text | paragraph }}")
 
     assert pages.render("page.md", text="\nOne\nsentence.\n\n  Another. ") == "One sentence. Another.\n"
+
+
+def test_words_in_backticks_are_code_and_the_rest_is_escaped():
+    """A remedy names a command; a slide's name cannot smuggle markup in."""
+    find = pages._ENVIRONMENT.from_string("{{ text | with_code }}").render
+
+    assert find(text="look with `he2her2 inspect`") == "look with <code>he2her2 inspect</code>"
+    assert find(text="<b>`<i>`</b>") == "&lt;b&gt;<code>&lt;i&gt;</code>&lt;/b&gt;"

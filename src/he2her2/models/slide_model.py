@@ -269,7 +269,7 @@ def _no_network(_: Inputs) -> Arrays:
 
 
 def weights_source(weights: str) -> Path | int:
-    """Read the `--weights` text: a folder, the folder of bundled weights, or the seed of untrained ones.
+    """Read the `--weights` text: a folder, that of a training or of bundled weights, or the seed of untrained ones.
 
     Raises:
         WeightsError: It is none of these.
@@ -291,7 +291,8 @@ def weights_source(weights: str) -> Path | int:
             f"weights '{weights}': there is no such folder; give a folder with tumour_cnn/, tile_cnn/ and aggregator/, "
             f"{BUNDLED}, or {UNTRAINED_FORM}"
         )
-    return folder
+    of_training = folder / "weights"
+    return of_training if of_training.is_dir() else folder
 
 
 def trained_folder(weights: str) -> Path:

@@ -13,6 +13,7 @@ so a block that prints nothing leaves no gap. Beside Jinja's own filters a templ
     {{ 0.1234 | significant }}, {{ 0.1234 | significant(2) }}   0.123, 0.12
     {{ 12345 | number }}                                        12 345, with no-break spaces
     {{ sentence | capitalize_first }}                           its first letter large, the others as they are
+    {{ sentence | with_code }}                                  `words` of it as code, the others escaped
     {{ sentences | paragraph }}                                 one line, line ends and runs of blanks become a blank
     {{ rows | table(["figure", "n"]) }}                         a Markdown table, first column left, the others right
     {{ rows | table(["figure", "n"], align="ll") }}             the same with every column's side given: l, r or c
@@ -25,6 +26,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup, escape
 
 __all__ = ["render"]
 
@@ -71,6 +73,10 @@ def _capitalize_first(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def _with_code(text: str) -> Markup:
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704  escaped
+
+
 def _paragraph(text: str) -> str:
     return " ".join(text.split())
 
@@ -100,5 +106,6 @@ _ENVIRONMENT.filters |= {
     "number": _number,
     "capitalize_first": _capitalize_first,
     "paragraph": _paragraph,
+    "with_code": _with_code,
     "table": _table,
 }
