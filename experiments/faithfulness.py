@@ -26,7 +26,7 @@ from he2her2.statistics import exact_binomial
 RESULT = Path(__file__).parent / "results" / "faithfulness.md"
 SCORES, SITES = ("0", "1+", "2+", "3+"), ("her2sc-like", "brca-like")
 SIDE_PX = 6144
-CONTROLS = 20
+CONTROLS = 4
 """Random markings a slide."""
 
 INTRODUCTION = """# Do the tiles that decide, decide?
