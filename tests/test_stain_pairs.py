@@ -243,6 +243,23 @@ def test_a_reviewer_lays_a_section_by_points(visit, url, folder):  # noqa: F811
     assert see(page, "v.state.pinned") == -1
 
 
+def test_what_is_set_is_kept_of_the_slides_that_it_was_set_on(visit, url, folder):  # noqa: F811
+    """Also when the next slide is opened before it is saved; without a second picture the keys do nothing."""
+    page = visit(f"{url}#slide=he")
+    page.keyboard.press("o")
+    page.keyboard.press(".")
+    nothing = see(page, "v.pairing.points")
+    open_pair(page)
+    page.keyboard.press(".")
+    page.keyboard.press("j")
+    page.wait_for_selector("#case-title:text-is('ihc')")
+    page.wait_for_timeout(900)
+    kept = (folder[0] / "kept/stain_pairs.csv").read_text().splitlines()
+
+    assert nothing is None
+    assert [row.split(",")[:2] for row in kept[1:]] == [["he", "ihc"]]
+
+
 def click(page, name, place):
     """Click a place of a slide."""
     stage = {"main": "v.main", "pair": "v.pair"}[name]

@@ -14,7 +14,7 @@ const COLOURS = ["#e4572e", "#17698f", "#3a7d2c", "#8a4fff", "#b8860b"];
 export class Pair {
   constructor(main, list, writable, onChange, onProblem) {
     Object.assign(this, { main, list, writable, onChange, onProblem });
-    Object.assign(this, { stage: null, beside: null, linked: true, way: new Way(), own: false, points: null, pointer: null });
+    Object.assign(this, { stage: null, beside: null, linked: true, way: new Way(), own: false, points: null, pointer: null, opening: 0 });
     main.moved.push(() => this.follow(main));
     main.drawers.push((context) => this._draw(context, main, 0));
     this._listen(main, 0);
@@ -37,12 +37,29 @@ export class Pair {
     return this.open(partners.length && (was || partners.includes(asked)) ? $("partner").value : null, Way.ofWords(lie));
   }
 
+  acts() {
+    return [
+      { keys: ["i"], shown: ["I", "M"], says: "H&E beside IHC, linked or apart", run: () => this.toggle() },
+      { keys: ["m"], run: () => this.link(!this.linked) },
+      { keys: [","], shown: [",", ".", "Y"], says: "turn the stain beside, mirror it", run: () => this.turn(-1) },
+      { keys: ["."], run: () => this.turn(1) },
+      { keys: ["y"], run: () => this.mirror() },
+      { keys: ["o"], shown: ["O", "R"], says: "lay it by matching points, by its tissue", run: () => this.match() },
+      { keys: ["r"], run: () => this.forget() },
+    ];
+  }
+
+  get isOpen() {
+    return Boolean(this.beside && this.stage?.isOpen && this.main.isOpen);
+  }
+
   toggle() {
     if (this.slide?.partners.length) this.open(this.beside ? null : $("partner").value);
   }
 
   async open(id, asked = null) {
     if (this.points) this.match();
+    const turn = ++this.opening;
     this.beside = id;
     $("picture-pair").hidden = $("pair-tools").hidden = !id;
     $("pair").setAttribute("aria-pressed", String(Boolean(id)));
@@ -57,7 +74,7 @@ export class Pair {
       this.onProblem(error);
       return;
     }
-    if (this.beside !== id) return;
+    if (turn !== this.opening) return;
     if (!this.stage) {
       this.stage = new Stage($("picture-pair"));
       this.stage.moved.push(() => this.follow(this.stage));
@@ -66,12 +83,12 @@ export class Pair {
     }
     await this.stage.open(id, slide.file);
     try {
-      found = await getJson(slidePath(this.slide.id, `/beside/${encodeURIComponent(id)}`));
+      found = await getJson(this._path());
     } catch (error) {
       this.onProblem(error);
       return;
     }
-    if (this.beside !== id) return;
+    if (turn !== this.opening) return;
     this.linked = true;
     this._showLinked();
     this._lay(asked ?? new Way(found), asked !== null);
@@ -83,23 +100,23 @@ export class Pair {
   }
 
   link(linked) {
-    if (!this.stage?.isOpen || !this.main.isOpen) return;
+    if (!this.isOpen) return;
     this.linked = linked;
     if (linked) this._set(this.way.about(this._centre(0), this._centre(1), this._ownScale()));
     this._showLinked();
   }
 
   turn(steps) {
-    if (this.stage?.isOpen) this._change({ turn: this.way.turn - TURN * steps * (this.way.mirrored ? -1 : 1) });
+    if (this.isOpen) this._change({ turn: this.way.turn - TURN * steps * (this.way.mirrored ? -1 : 1) });
   }
 
   mirror() {
-    if (this.stage?.isOpen) this._change({ mirrored: !this.way.mirrored });
+    if (this.isOpen) this._change({ mirrored: !this.way.mirrored });
   }
 
   // Take places that a reviewer marks in both pictures, or leave off.
   match() {
-    if (!this.stage?.isOpen) return;
+    if (!this.isOpen && !this.points) return;
     this.points = this.points ? null : [[], []];
     this.main.claimed = this.stage.claimed = Boolean(this.points);
     $("match").setAttribute("aria-pressed", String(Boolean(this.points)));
@@ -117,13 +134,14 @@ export class Pair {
 
   // What is kept is forgotten: the tissue says again how the two lie.
   async forget() {
+    if (!this.isOpen) return;
     clearTimeout(this.timer);
-    if (this.writable) await this._put(null);
+    if (this.writable) await this._put(null, this._path());
     this.open(this.beside);
   }
 
   follow(leader) {
-    if (this.following || !this.beside || !this.linked || this.points || !this.stage?.isOpen || !this.main.isOpen) return;
+    if (this.following || !this.isOpen || !this.linked || this.points) return;
     this.following = true;
     const { x, y, zoom } = leader.view(), [p, q] = this._mpp(), { way } = this;
     const to = (point, mpp) => ({ x: point[0] / mpp, y: point[1] / mpp });
@@ -144,12 +162,18 @@ export class Pair {
     this._lay(way, true);
     this._tell("");
     clearTimeout(this.timer);
-    if (this.writable) this.timer = setTimeout(() => this._put(way), SAVE_MS);
+    if (!this.writable) return;
+    const path = this._path(); // of these two slides, whatever is shown when it is saved
+    this.timer = setTimeout(() => this._put(way, path), SAVE_MS);
   }
 
-  async _put(way) {
+  _path() {
+    return slidePath(this.slide.id, `/beside/${encodeURIComponent(this.beside)}`);
+  }
+
+  async _put(way, path) {
     try {
-      await putJson(slidePath(this.slide.id, `/beside/${encodeURIComponent(this.beside)}`), way);
+      await putJson(path, way);
     } catch (error) {
       this._tell(`Not kept: ${error.message}`);
     }
@@ -191,7 +215,7 @@ export class Pair {
       this._fit();
     });
     stage.element.addEventListener("pointermove", (event) => {
-      if (!this.beside || !stage.isOpen || !this.stage?.isOpen) return;
+      if (!this.isOpen) return;
       const place = placeOf(event);
       this.pointer = { side: 1 - side, place: side ? this.way.back(place) : this.way.there(place) };
       (side ? this.main : this.stage).redraw();
@@ -216,7 +240,7 @@ export class Pair {
 
   // Marked places, and where the pointer of the other picture is.
   _draw(context, stage, side) {
-    if (!this.beside || !this.stage?.isOpen || !stage.isOpen) return;
+    if (!this.isOpen) return;
     const mpp = this._mpp()[side], at = (place) => stage.toScreen(place[0] / mpp, place[1] / mpp);
     const ring = (x, y, radius, colour) => {
       for (const [width, stroke] of [[4, "rgb(255 255 255 / .9)"], [2, colour]]) {
