@@ -187,6 +187,8 @@ def prepare(page, words):
     if text.startswith("compare"):
         for name in ("run", "other-run", "other"):
             _many_patients(name)
+    if text.startswith("weights adapt"):
+        shutil.copy("cohort.csv", "site.csv")
     if "--coords" in words:
         coords = Path("trident/patches")
         if not coords.is_dir():

@@ -139,7 +139,7 @@ def open_pair(page: Page) -> None:
         page.mouse.click(box["x"] + x * box["width"], box["y"] + y * box["height"])
         page.wait_for_timeout(400)
     page.keyboard.press("Enter")
-    page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.45 * box["height"])
+    page.mouse.move(box["x"] + 0.8 * box["width"], box["y"] + 0.42 * box["height"])
 
 
 if __name__ == "__main__":

@@ -178,6 +178,7 @@ def evaluate_run(  # noqa: PLR0913  # a command's options
         write_evaluation,
     )
     from he2her2.labels import Policy
+    from he2her2.models import weights_in
 
     check_evaluation_folder(out)
     files = [manifest, *([validation_manifest] if validation_manifest else [])]
@@ -205,7 +206,7 @@ def evaluate_run(  # noqa: PLR0913  # a command's options
     with working("evaluating"):
         evaluation = evaluate(question)
         write_evaluation(evaluation, out, draw=plots)
-        stored = None if store is None else store_rules(evaluation, store)
+        stored = None if store is None else store_rules(evaluation, weights_in(store))
     say(evaluation_lines(evaluation, out / "evaluation.md", stored))
 
 

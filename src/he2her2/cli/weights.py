@@ -24,10 +24,10 @@ def store_domain(
     from he2her2.domain import fit_domain
     from he2her2.errors import EvaluationError
     from he2her2.evaluation import check_weights
-    from he2her2.models import hashes_of, write_domain
+    from he2her2.models import hashes_of, weights_in, write_domain
     from he2her2.results import open_run
 
-    opened = [open_run(run) for run in runs]
+    opened, folder = [open_run(run) for run in runs], weights_in(folder)
     cards, *_ = [check_weights(run, folder) for run in opened]
     found = (run.result(slide_id) for run in opened for slide_id in run.predictions)
     results = [result for result in found if result is not None]

@@ -100,7 +100,7 @@ def _of_manifest(file: Path, stain: Stain | None, patients: dict[str, str], note
     if twice := [slide_id for slide_id, n in Counter(row.slide_id for row in rows).items() if n > 1]:
         raise He2Her2Error(f"{file}: names slide {', '.join(twice[:_SHOWN])} more than once; keep one row of each")
     if n_other := len(manifest.rows) - len(rows):
-        notes.append(f"{file}: {n_other} rows of another stain than {name} are left out")
+        notes.append(f"{file}: rows of another stain than {name} are left out: {n_other}")
     patients.update({row.slide_id: row.patient_id for row in rows})
     return [SlideTask.of_row(row) for row in rows]
 

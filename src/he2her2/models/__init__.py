@@ -49,6 +49,7 @@ from he2her2.models.slide_model import (
     load_slide_model,
     settings_of_training,
     trained_folder,
+    weights_in,
     weights_source,
 )
 from he2her2.models.stored_rules import hashes_of, read_domain, read_rules, write_domain, write_rules
@@ -111,6 +112,7 @@ __all__ = [
     "top_tiles",
     "trained_folder",
     "verify",
+    "weights_in",
     "weights_source",
     "write_domain",
     "write_rules",

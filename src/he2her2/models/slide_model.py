@@ -291,6 +291,11 @@ def weights_source(weights: str) -> Path | int:
             f"weights '{weights}': there is no such folder; give a folder with tumour_cnn/, tile_cnn/ and aggregator/, "
             f"{BUNDLED}, or {UNTRAINED_FORM}"
         )
+    return weights_in(folder)
+
+
+def weights_in(folder: Path) -> Path:
+    """The weights that a folder holds: those that a training left there, or its own."""
     of_training = folder / "weights"
     return of_training if of_training.is_dir() else folder
 

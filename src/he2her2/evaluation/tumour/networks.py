@@ -60,7 +60,8 @@ def open_networks(weights: Sequence[str], runtime: Runtime) -> tuple[TumourNetwo
         WeightsError: One of them is missing or damaged.
         EvaluationError: They are of different networks.
     """
-    folders = [one for text in weights for one in _networks_of(trained_folder(text))]
+    given = [(Path(text), trained_folder(text)) for text in weights]
+    folders = [one for path, found in given for one in _networks_of(path if found.parent == path else found)]
     networks = tuple(
         TumourNetwork(
             folder, load_engine(folder / _ROLE, _ROLE, runtime.device, runtime.precision), patients_used(folder)
