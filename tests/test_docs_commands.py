@@ -174,28 +174,29 @@ def test_every_command_of_the_docs_runs(folder, command_line, monkeypatch):
 
 
 def prepare(page, words):
-    """Lay out what the page takes for granted, and make way for what it begins afresh."""
+    """Make way for what the page begins afresh, and lay out what it takes for granted."""
     text = " ".join(words)
-    if "--out" in words:
-        out = Path(words[words.index("--out") + 1])
-        if out.is_dir():
-            shutil.rmtree(out)
+    out = Path(words[words.index("--out") + 1]) if "--out" in words else None
+    if out is not None and out.is_dir():
+        shutil.rmtree(out)
     if page == "your-cohort.md" and text.startswith("evaluate run"):
         _many_patients("run")
-    if "tumour-run" in words and not Path("tumour-run").exists():
-        shutil.copytree("tumour", "tumour-run")
     if text.startswith("compare"):
         for name in ("run", "other-run", "other"):
             _many_patients(name)
     if text.startswith("weights adapt"):
         shutil.copy("cohort.csv", "site.csv")
+    if "tumour-run" in words and not Path("tumour-run").exists():
+        shutil.copytree("tumour", "tumour-run")
     if "--coords" in words:
-        coords = Path("trident/patches")
-        if not coords.is_dir():
-            corners = np.array([(x * 128, y * 128) for x in range(4) for y in range(4)], np.int64)
-            for k in range(16):
-                tiles = StoredTiles(f"he{k}", corners + 256, side=128, side_px=128, mpp_l0=0.25)
-                write_tiles_files(coords.parent, tiles, "trident")
+        _coordinates_of_trident()
+
+
+def _coordinates_of_trident():
+    corners = np.array([(x * 128, y * 128) for x in range(4) for y in range(4)], np.int64)
+    for k in range(16):
+        tiles = StoredTiles(f"he{k}", corners + 256, side=128, side_px=128, mpp_l0=0.25)
+        write_tiles_files(Path("trident"), tiles, "trident")
 
 
 def _many_patients(name):

@@ -188,7 +188,7 @@ def _thumbnail(photo: Rgb | None) -> str:
 
 def _checks(result: SlideResult, tiles: ScoredTiles, weights: FoundWeights) -> Checks | None:
     her2 = result.her2
-    if her2 is None or weights.aggregator is None:
+    if her2 is None or weights.aggregator is None or weights.sees_features:
         return None
     at_least = result.config.selection.n_tiles if weights.aggregator.fixes_n_tiles else 1
     prediction = DecidedTiles(tiles, her2.tiles.stride_px, her2.probability, her2.threshold, at_least)

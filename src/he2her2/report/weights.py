@@ -29,6 +29,11 @@ class FoundWeights:
     domain: Domain | None = None
     missing: str = ""
 
+    @property
+    def sees_features(self) -> bool:
+        """True if the aggregator decides by an encoder's features, which a run does not keep."""
+        return self.aggregator is not None and self.aggregator.card.encoder is not None
+
 
 def find_weights(run: RunFolder, weights: str | None = None) -> FoundWeights:
     """Find the weights of a run by their hashes: where the run says that they lay, or else the bundled ones.
