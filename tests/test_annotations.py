@@ -394,9 +394,12 @@ TUMOUR = classed("Tumor", 0, 0, 100, 100)
             "Ignore*", "Exclusion", "exclude", "_2", "Necrosis", "Nécrose", "Nekrose", "normal", "Benign", "non-tumor",
             "DCIS", "carcinoma in situ", "in-situ tumor", "Artefact", "artifact", "hole", "necrosis not in-situ",
             "Tumor: Necrosis", "non-invasive carcinoma", "tumor-free", "healthy glands", "Necrotic tumor",
+            "Tumorfrei", "tumorfreies Gewebe", "pas de tumeur", "libre de tumeur", "w/o tumor", "tumor absent",
+            "Tumor (excl.)", "noninvasive carcinoma",
         )),
         *((name, "not used") for name in (
             "Stroma", "Stroma: Negative", "Tissue", "tumor-associated stroma", "Tumor infiltrating lymphocytes",
+            "Hors tumeur", "fuera del tumor", "ausserhalb des Tumors",
             "Peritumoral", "tumor margin", "suspicious for tumor", "Tumor?", "IDC + DCIS", "Immune cells", "roi",
         )),
         *((name, None) for name in ("Region*", "A7", "Positive", "t", "1", "precancerous")),

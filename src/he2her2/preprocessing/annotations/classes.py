@@ -32,17 +32,18 @@ _TUMOUR = (
     r"|\binvasi[vf]|\binvaderende|\binfiltrati[nv]|\binfiltrant|\binfiltrierend|\bi[dl]c\b|\bnst\b|\bibc\b"
 )
 _NOT_TUMOUR = (
-    rf"\b(non?|not|without|free of|negative for|kein\w*|nicht|sans|sin|senza|geen) ?({_TUMOUR})"
-    rf"|({_TUMOUR})\w* (free|frei)\b"
+    rf"\b(non?|not|without|w o|free of|negative for|kein\w*|nicht|frei von|sans|pas de|exempte? de|sin|senza|libre de"
+    rf"|libero da|geen) ?({_TUMOUR})|({_TUMOUR})\w*? ?(free|frei(e[mnrs]?)?|absent)\b"
 )
 _SPARED = (
-    r"\bignor|\bexclu|\besclu|ausschl|\bart[ei]fa[ckt]|\bholes?\b|\bfolds?\b|\bblur|\bout of focus\b|\bink\b|\bpen\b"
-    r"|ne[ck]ro(s|t|z)|\bdebris|\bin ?situ\b|\b[dl]?cis\b|\bnormal|\bbenign|\bgutartig|\bhealthy|\bgesund|\bsain"
-    r"|\bsan[ao]\b"
+    r"\bignor|\bexcl|\besclu|ausschl|\bart[ei]fa[ckt]|\bholes?\b|\bfolds?\b|\bblur|\bout of focus\b|\bink\b|\bpen\b"
+    r"|ne[ck]ro(s|t|z)|\bdebris|\bin ?situ\b|\b(non|pre|pra) ?invasi|\b[dl]?cis\b|\bnormal|\bbenign|\bgutartig|\bhealthy"
+    r"|\bgesund|\bsain|\bsan[ao]\b"
 )
 _BESIDE = (
     r"stroma|\blympho|\btils?\b|inflam|entzund|immun|fibro|adipo|\bfat\b|fett|\bmargins?\b|\bborder|\bfront\b|\bbed\b"
-    r"|\badjacent|\bnear|\bnext to\b|\baround\b|peri ?tum|\boutside|\bsuspic|\bpossibl|\bprobabl|\buncertain|\bunsure"
+    r"|\badjacent|\bnear|\bnext to\b|\baround\b|peri ?tum|\boutside|\bausserhalb|\bhors\b|\bfuori\b"
+    r"|\bfuera\b|\bbuiten|\bsuspic|\bpossibl|\bprobabl|\buncertain|\bunsure"
     rf"|\bunclear|({_TUMOUR})\w* negative\b"
 )
 _KNOWN = (
@@ -50,7 +51,7 @@ _KNOWN = (
     r"|\bother\b|\brest\b|\broi\b|hyperplas|\badenosis|papillom"
 )
 _MIXED = r"\b(with|without|and|or|plus|mit|ohne|und|et|avec|y|con|e)\b"
-_LEFT_OUT = r"\bignor|\bexclu|\besclu|ausschl|\bart[ei]fa[ckt]|\bfolds?\b|\bblur|\bout of focus\b|\bink\b|\bpen\b"
+_LEFT_OUT = r"\bignor|\bexcl|\besclu|ausschl|\bart[ei]fa[ckt]|\bfolds?\b|\bblur|\bout of focus\b|\bink\b|\bpen\b"
 _GROUPS = {"_0": ClassUse.TUMOUR, "_1": ClassUse.TUMOUR, "_2": ClassUse.CUT_OUT}  # of CAMELYON16
 _UNCLASSIFIED = re.compile(
     r"|none|null|unclassified|undefined|no class|annotations?|layer|(annotation|region|layer|polygon|shape) ?\d+"
