@@ -37,8 +37,8 @@ _NOT_TUMOUR = (
 )
 _SPARED = (
     r"\bignor|\bexcl|\besclu|ausschl|\bart[ei]fa[ckt]|\bholes?\b|\bfolds?\b|\bblur|\bout of focus\b|\bink\b|\bpen\b"
-    r"|ne[ck]ro(s|t|z)|\bdebris|\bin ?situ\b|\b(non|pre|pra) ?invasi|\b[dl]?cis\b|\bnormal|\bbenign|\bgutartig|\bhealthy"
-    r"|\bgesund|\bsain|\bsan[ao]\b"
+    r"|ne[ck]ro(s|t|z)|\bdebris|\bin ?situ\b|\b(non|pre|pra) ?invasi|\b[dl]?cis\b|\bnormal|\bbenign|\bgutartig"
+    r"|\bhealthy|\bgesund|\bsain|\bsan[ao]\b"
 )
 _BESIDE = (
     r"stroma|\blympho|\btils?\b|inflam|entzund|immun|fibro|adipo|\bfat\b|fett|\bmargins?\b|\bborder|\bfront\b|\bbed\b"
