@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -356,6 +357,38 @@ def annotated(tmp_path_factory):
     return folder / "manifest.csv"
 
 
+@pytest.mark.parametrize("filled", [0, 255])
+def test_slides_all_of_one_kind_have_shares_and_no_auc(tmp_path, annotated, command_line, filled):
+    """Benign breast, say: what is called there is told, and nothing that needs both kinds."""
+    folder, out = tmp_path / "slides", tmp_path / "out"
+    shutil.copytree(annotated.parent, folder)
+    Image.new("L", (64, 64), filled).save(folder / "mask.png")
+
+    code, printed, error = command_line(
+        "test",
+        "tumour",
+        "--weights",
+        "bundled",
+        "--data",
+        folder / "manifest.csv",
+        "--out",
+        out,
+        "--set",
+        "adaptive.iterations=3",
+    )
+
+    assert code == 0, error
+    assert "share called" in printed
+    assert "AUC" not in printed
+    result = json.loads((out / "tumour_test.json").read_text("utf-8"))
+    ways = {one["name"]: one["figures"] for one in result["slides"]["figures"]}
+    assert ("recall" in ways["HASHI"]) == bool(filled)
+    assert ways["all tissue"]["share called"]["value"] == 1
+    page = (out / "tumour_test.md").read_text("utf-8")
+    assert ("Every window" if filled else "No window") + " of these slides is mostly tumour" in page
+    assert not (out / "patches.csv").exists()
+
+
 def test_the_command_on_annotated_slides(tmp_path, annotated, command_line):
     """HASHI beside the dense map and all tissue, whose Dice is known; windows are labelled by what they cover."""
     out = tmp_path / "out"
@@ -368,12 +401,14 @@ def test_the_command_on_annotated_slides(tmp_path, annotated, command_line):
     ways = {one["name"]: one["figures"] for one in result["slides"]["figures"]}
     assert list(ways) == ["HASHI", "dense map", "all tissue", "tissue darkness"]
     assert ways["all tissue"]["Dice"]["value"] == pytest.approx(2 / 3, abs=0.03)
-    assert ways["all tissue"]["recall"]["value"] == 1
+    assert ways["all tissue"]["recall"]["value"] == ways["all tissue"]["share called"]["value"] == 1
     assert result["n_patients"] == 2
     with (out / "slides.csv").open(encoding="utf-8") as stream:
         slides = list(csv.DictReader(stream))
     assert [slide["slide_id"] for slide in slides] == ["a", "b"]
     assert float(slides[0]["tumour_share"]) == pytest.approx(0.5, abs=0.03)
+    called = [float(slide["hashi_share_called"]) for slide in slides]
+    assert np.mean(called) == pytest.approx(ways["HASHI"]["share called"]["value"])
     page = (out / "tumour_test.md").read_text("utf-8")
     assert "Of 2 patients no difference is tested" in page
     assert "png" not in page

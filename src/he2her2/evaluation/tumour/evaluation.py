@@ -46,21 +46,27 @@ class TumourEvaluation:
         question: What was asked.
         card: Of the network; of several networks, of the first.
         n_networks: Networks under test.
-        patches: On labelled pictures; of slides, on windows of them.
+        patches: On labelled pictures; of slides, on windows of them, None where all or none of these are tumour.
         slides: On whole slides; None for a patch set.
     """
 
     question: TumourQuestion
     card: Card
     n_networks: int
-    patches: PatchTrial
+    patches: PatchTrial | None
     slides: SlideTrials | None
+
+    @property
+    def threshold(self) -> float:
+        """Called tumour from this probability on."""
+        return tumour_threshold(self.card, self.question.config.adaptive)
 
     @property
     def notices(self) -> tuple[str, ...]:
         """Lines that a reader must know first, each once."""
         of_slides = self.slides.notices if self.slides else ()
-        found = (self.card.notice, *of_slides, *self.patches.notices)
+        of_patches = self.patches.notices if self.patches else ()
+        found = (self.card.notice, *of_slides, *of_patches)
         return tuple(dict.fromkeys(notice for notice in found if notice))
 
 
@@ -87,7 +93,9 @@ def evaluate_tumour(question: TumourQuestion, progress: Progress = silent) -> Tu
             data, networks, config, annotation_classes=question.annotation_classes, progress=progress
         )
         cases = slides.windows
-    shifts = SHIFT_SHEET if question.shifts else ()
-    threshold = tumour_threshold(networks[0].engine.card, config.adaptive)
-    patches = evaluate_patches(cases, networks, threshold, shifts, threads=threads, progress=progress)
-    return TumourEvaluation(question, networks[0].engine.card, len(networks), patches, slides)
+    card = networks[0].engine.card
+    patches = None
+    if slides is None or 0 < cases.tumour.sum() < len(cases):
+        shifts, threshold = SHIFT_SHEET if question.shifts else (), tumour_threshold(card, config.adaptive)
+        patches = evaluate_patches(cases, networks, threshold, shifts, threads=threads, progress=progress)
+    return TumourEvaluation(question, card, len(networks), patches, slides)

@@ -12,19 +12,19 @@ from he2her2.evaluation.audits import AuditRow, Cell
 from he2her2.evaluation.folder import check_evaluation_folder, finite, write_rows
 from he2her2.evaluation.plot_style import BLUE, GREY, ORANGE, Note, canvas, save
 from he2her2.evaluation.tumour.evaluation import TumourEvaluation
-from he2her2.evaluation.tumour.patches import NETWORK, SheetRow
+from he2her2.evaluation.tumour.patches import NETWORK, PatchTrial, SheetRow
 from he2her2.evaluation.tumour.rivals import ALL_TISSUE, HISTOGRAM
-from he2her2.evaluation.tumour.slides import HASHI, dice
+from he2her2.evaluation.tumour.slides import HASHI, dice, share_called
 from he2her2.files import atomic, write_json, write_text
 from he2her2.pages import render
-from he2her2.statistics import Estimate
+from he2her2.statistics import Estimate, sensitivity
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 TUMOUR_TEST_FILE = "tumour_test.json"
 _FIGURES = ("AUC", "balanced accuracy", "Dice", "precision", "recall")
-_SLIDE_FIGURES = ("Dice", "precision", "recall")
+_SLIDE_FIGURES = ("Dice", "precision", "recall", "share called")
 _VERSION = 1
 
 
@@ -35,22 +35,24 @@ def write_tumour_evaluation(found: TumourEvaluation, folder: Path, *, draw: bool
         OutputError: The folder holds something else, or cannot be written.
     """
     check_evaluation_folder(folder, TUMOUR_TEST_FILE)
+    trial = found.patches
     with atomic(folder) as draft:
         draft.mkdir()
-        if draw:
-            _plot(found, draft / "tumour_test")
+        if draw and trial:
+            _plot(found, trial, draft / "tumour_test")
         page = render(
             "tumour_test.md",
             e=found,
             figures=_FIGURES,
             slide_figures=_SLIDE_FIGURES,
             slides=list(_slide_rows(found)) if found.slides else [],
-            drawn=draw,
+            drawn=draw and trial is not None,
         )
         write_text(draft / "tumour_test.md", page)
-        write_rows(draft / "patches.csv", _case_rows(found))
-        if found.patches.sheet:
-            write_rows(draft / "shift_sheet.csv", map(_sheet_row, found.patches.sheet))
+        if trial:
+            write_rows(draft / "patches.csv", _case_rows(trial))
+        if trial and trial.sheet:
+            write_rows(draft / "shift_sheet.csv", map(_sheet_row, trial.sheet))
         if found.slides:
             write_rows(draft / "slides.csv", _slide_rows(found))
         write_json(draft / TUMOUR_TEST_FILE, _as_json(found), allow_nan=False)
@@ -61,8 +63,7 @@ def tumour_evaluation_lines(found: TumourEvaluation, page: Path) -> str:
     return render("tumour_test.txt", e=found, page=page).rstrip("\n")
 
 
-def _case_rows(found: TumourEvaluation) -> Iterator[AuditRow]:
-    trial = found.patches
+def _case_rows(trial: PatchTrial) -> Iterator[AuditRow]:
     patients = trial.cases.patients
     for i in range(len(trial.cases)):
         row: dict[str, Cell] = {
@@ -98,6 +99,8 @@ def _slide_rows(found: TumourEvaluation) -> Iterator[AuditRow]:
             "tumour_share": slide.tumour_share,
             "window_auc": slide.auc,
             "hashi_dice": dice(slide.masks[HASHI]),
+            "hashi_recall": sensitivity(slide.masks[HASHI]),
+            "hashi_share_called": share_called(slide.masks[HASHI]),
             "dense_dice": dice(slide.dense),
             "all_tissue_dice": dice(slide.masks[ALL_TISSUE]),
             "agreement": slide.agreement,
@@ -116,14 +119,9 @@ def _as_json(found: TumourEvaluation) -> dict[str, Any]:
             "networks": found.n_networks,
             "weights": list(found.question.weights),
             "data": found.question.data.name,
-            "threshold": trial.threshold,
+            "threshold": found.threshold,
             "notices": found.notices,
-            "n": len(trial.cases),
-            "n_tumour": int(trial.cases.tumour.sum()),
-            "n_patients": trial.n_patients,
-            "windows": trial.windows,
-            "scorers": [asdict(scorer) for scorer in trial.scorers],
-            "shift_sheet": [asdict(row) for row in trial.sheet],
+            **({} if trial is None else _patches_as_json(trial)),
             "slides": None
             if slides is None
             else {"figures": [asdict(one) for one in slides.figures], "agreement": asdict(slides.agreement)},
@@ -132,9 +130,19 @@ def _as_json(found: TumourEvaluation) -> dict[str, Any]:
     return plain
 
 
-def _plot(found: TumourEvaluation, stem: Path) -> None:
+def _patches_as_json(trial: PatchTrial) -> dict[str, Any]:
+    return {
+        "n": len(trial.cases),
+        "n_tumour": int(trial.cases.tumour.sum()),
+        "n_patients": trial.n_patients,
+        "windows": trial.windows,
+        "scorers": [asdict(scorer) for scorer in trial.scorers],
+        "shift_sheet": [asdict(row) for row in trial.sheet],
+    }
+
+
+def _plot(found: TumourEvaluation, trial: PatchTrial, stem: Path) -> None:
     """AUC of the network and of the colour histogram under every shift; without a sheet, of every scorer."""
-    trial = found.patches
     if trial.sheet:
         names = [row.name for row in trial.sheet]
         lines = [(NETWORK, BLUE, [row.auc for row in trial.sheet])]

@@ -38,7 +38,17 @@ def dice(counts: BinaryCounts) -> float:
     return f1(counts) if counts.positives + counts.called_positive else 1.0
 
 
-_METRICS: Mapping[str, Callable[[BinaryCounts], float]] = {"Dice": dice, "precision": ppv, "recall": sensitivity}
+def share_called(counts: BinaryCounts) -> float:
+    """Share that is called tumour; nan of nothing."""
+    return counts.called_positive / counts.n if counts.n else math.nan
+
+
+_METRICS: Mapping[str, Callable[[BinaryCounts], float]] = {
+    "Dice": dice,
+    "precision": ppv,
+    "recall": sensitivity,
+    "share called": share_called,
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # eq=False: it holds arrays
@@ -80,7 +90,8 @@ class SlideFigures:
 
     Attributes:
         name: Of the way.
-        figures: Dice, precision and recall by name.
+        figures: Dice, precision, recall and the share of the tissue that is called tumour, by name; recall is of the
+            slides that have tumour, and missing where none has.
     """
 
     name: str
@@ -290,22 +301,22 @@ def _all_figures(slides: Sequence[SlideTrial]) -> tuple[SlideFigures, ...]:
     }
     if dark := _dark_by_others(slides):
         ways[DARKNESS] = dark
-    patients = [slide.patient for slide in slides]
-    return tuple(
-        SlideFigures(
-            way,
-            {
-                name: mean_interval([_or_zero(metric(one)) for one in counts], patients, name=name, between=(0, 1))
-                for name, metric in _METRICS.items()
-            },
-        )
-        for way, counts in ways.items()
-    )
+    patients = np.array([slide.patient for slide in slides])
+    return tuple(SlideFigures(way, _figures(counts, patients)) for way, counts in ways.items())
 
 
-def _or_zero(value: float) -> float:
-    """A figure of a slide on which nothing was called, or that has no tumour: none of it is right."""
-    return 0.0 if math.isnan(value) else value
+def _figures(counts: Sequence[BinaryCounts], patients: NDArray[np.str_]) -> dict[str, Estimate]:
+    """Mean figures over slides; nothing called is a precision of 0."""
+    has_tumour = np.array([one.positives > 0 for one in counts])
+    found = {}
+    for name, metric in _METRICS.items():
+        chosen = has_tumour if name == "recall" else np.ones(len(counts), np.bool_)
+        values = [
+            0.0 if math.isnan(metric(one)) else metric(one) for one, used in zip(counts, chosen, strict=True) if used
+        ]
+        if values:
+            found[name] = mean_interval(values, patients[chosen], name=name, between=(0, 1))
+    return found
 
 
 def _dark_by_others(slides: Sequence[SlideTrial]) -> list[BinaryCounts]:
