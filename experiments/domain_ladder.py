@@ -12,6 +12,7 @@ Run: python -m experiments.domain_ladder [--work FOLDER]
 """
 
 import argparse
+import math
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ from typing import Any
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
+from scipy.stats import norm
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -50,6 +52,7 @@ from he2her2.preprocessing import ColourChange, normalisation_of
 from he2her2.slides import Slide, map_tiles, open_slide
 from he2her2.statistics import (
     Estimate,
+    McNemar,
     auc_interval,
     balanced_accuracy,
     decision_interval,
@@ -557,27 +560,45 @@ def tables(work: Path, seed: int) -> Iterator[str]:
 
 
 def compared(judged: Mapping[Rung, Mapping[str, Judged | None]]) -> Iterator[str]:
-    """Lines of the paired comparisons with the source alone."""
+    """Lines of the paired comparisons with the source alone: the far sites together, and the home site."""
     source = judged[RUNGS[0]]
-    pairs = [
-        (rung, name, source[name], one)
-        for rung in RUNGS[1:]
-        for name in SITES
-        if (one := judged[rung][name]) is not None
-    ]
-    calls = [mcnemar(one.right, first.right) for _, _, first, one in pairs if first is not None]
-    areas = [delong_difference(one.truth, one.scores, first.scores) for _, _, first, one in pairs if first is not None]
-    adjusted = iter(holm([*(test.exact for test in calls), *(test.p_value for test in areas)]))
-    of_calls = [next(adjusted) for _ in calls]
-    of_areas = list(adjusted)
-    yield "| beside the source alone | site | slides right only with it; only without | p (Holm) | AUC | p (Holm) |"
-    yield "|---|---|---|---|---|---|"
-    for (rung, name, first, one), p_calls, area, p_area in zip(pairs, of_calls, areas, of_areas, strict=True):
-        assert first is not None
-        gained, lost = int((one.right & ~first.right).sum()), int((first.right & ~one.right).sum())
-        change = "same" if rung.network == "source" else f"{area.estimate.value:+.2f}"
-        p_text = "-" if rung.network == "source" else f"{p_area:.2g}"
-        yield f"| {rung.what} | {SITES[name]} | {gained}; {lost} | {p_calls:.2g} | {change} | {p_text} |"
+    steps = [Step(rung, judged[rung], source) for rung in RUNGS[1:] if judged[rung][FAR[0]] is not None]
+    adjusted = iter(holm([p for step in steps for p in (step.far_p, step.auc_p, step.home_p)]))
+    yield (
+        "| beside the source alone | far sites: slides right only with it; only without | p (Holm) | mean AUC change | "
+        "p (Holm) | at home, right only with it; only without | p (Holm) |"
+    )
+    yield "|---|---|---|---|---|---|---|"
+    for step in steps:
+        far_p, auc_p, home_p = (next(adjusted) for _ in range(3))
+        home = counts(step.home)
+        same = step.rung.network == "source"
+        area = "same | -" if same else f"{step.auc_change:+.2f} | {auc_p:.2g}"
+        p_home = "-" if step.home is None else f"{home_p:.2g}"
+        yield f"| {step.rung.what} | {counts(step.far)} | {far_p:.2g} | {area} | {home} | {p_home} |"
+
+
+def counts(test: McNemar | None) -> str:
+    """Slides that only one of two has right."""
+    return "-" if test is None else f"{test.only_first}; {test.only_second}"
+
+
+class Step:
+    """A rung beside the source alone: exact McNemar over far sites and at home, DeLong by site, joined by Stouffer."""
+
+    def __init__(self, rung: Rung, found: Mapping[str, Judged | None], source: Mapping[str, Judged | None]) -> None:
+        pairs = {name: (one, source[name]) for name, one in found.items() if one is not None}
+        far = [(one, first) for name, (one, first) in pairs.items() if name in FAR and first is not None]
+        self.rung = rung
+        self.far = mcnemar(np.concatenate([one.right for one, _ in far]), np.concatenate([two.right for _, two in far]))
+        self.far_p = self.far.exact
+        areas = [delong_difference(one.truth, one.scores, first.scores) for one, first in far]
+        self.auc_change = float(np.mean([area.estimate.value for area in areas]))
+        signed = [norm.isf(area.p_value / 2) * np.sign(area.estimate.value) for area in areas]
+        self.auc_p = float(2 * norm.sf(abs(np.nansum(signed)) / np.sqrt(len(areas))))
+        one, first = pairs.get("her2sc", (None, None))
+        self.home = None if one is None or first is None else mcnemar(one.right, first.right)
+        self.home_p = math.nan if self.home is None else self.home.exact
 
 
 def wrong_shares(work: Path, seed: int) -> Iterator[str]:

@@ -77,7 +77,7 @@ def adapt_to_slides(  # noqa: PLR0913  # a command's options
     out: Annotated[Path, typer.Option("--out", "-o", help="New folder of weights.", show_default=False)],
     alpha: Annotated[
         float, typer.Option(min=0, max=1, help="Share of these slides in the batch norms' statistics; 0 leaves them.")
-    ] = 0.5,
+    ] = 1.0,
     threshold: Annotated[
         Literal["keep", "share", "valley", "prior-shift"],
         typer.Option(
