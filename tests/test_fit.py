@@ -342,3 +342,21 @@ def test_every_step_is_reported(tmp_path, monkeypatch):
         *(("epoch 1 of 4", k, 3) for k in (1, 2, 3)), *(("validation after epoch 1", k, 3) for k in (1, 2, 3)),
     ]  # fmt: skip
     assert len(told) == 4 * 6
+
+
+def test_it_stops_in_time_and_goes_on_later(undisturbed, tmp_path):
+    """After the epoch in which the time is up it ends as if it were done; resumed, it does the other epochs."""
+    whole, fitted, _ = undisturbed
+
+    _, first = train_tiny(tmp_path, until=time.time())
+    resumed, second = train_tiny(tmp_path, resume=True)
+
+    assert len(first.history) == 1
+    assert first.best.exists()
+    assert fitted.history == second.history
+    assert same_weights(whole, resumed)
+
+
+def test_enough_time_changes_nothing(undisturbed, tmp_path):
+    """All epochs are trained."""
+    assert undisturbed[1].history == train_tiny(tmp_path, until=time.time() + 3600)[1].history

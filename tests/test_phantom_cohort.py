@@ -94,6 +94,20 @@ def test_a_bad_option_is_one_line_and_writes_nothing(tmp_path, options, names):
     assert not (tmp_path / "out").exists()
 
 
+def test_processes_draw_slides_in_order_and_the_same_bytes(tmp_path):
+    """Two processes, each with slides of its own, write what one writes; slides are told of in order."""
+    cohort, told = load_cohort(n=3, seed=9, slide=TINY), []
+    write_cohort(tmp_path / "one", cohort)
+    write_cohort(tmp_path / "two", cohort, workers=2, on_slide=lambda slide, _: told.append(slide.slide_id))
+    one, two = (
+        {p.relative_to(f): p.read_bytes() for p in f.rglob("*") if p.is_file()}
+        for f in (tmp_path / "one", tmp_path / "two")
+    )
+
+    assert [f"phantom-9-000{k}-HE" for k in range(3)] == told
+    assert one == two
+
+
 def test_at_least_one_process_draws(tmp_path):
     """A cohort that no process would draw is refused before anything is written."""
     with pytest.raises(ValueError, match="workers"):

@@ -11,14 +11,18 @@ import torch
 from PIL import Image
 
 from he2her2.errors import ConfigError, ManifestError, OutputError, WeightsError
-from he2her2.manifest import patients_used
+from he2her2.geometry import TileGrid
+from he2her2.manifest import patients_used, read_manifest
+from he2her2.method.inference import blocks_of
 from he2her2.models import Card, RankingSettings, encoders, load_tensors, read_card, read_domain
 from he2her2.models.aggregators import PAPER_MLP
 from he2her2.models.encoders.cnn import LITE0_TUMOUR_CNN
 from he2her2.models.export import save_weights
 from he2her2.models.torch_modules import initial_weights
+from he2her2.slides import stream_tiles
 from he2her2.training.run import Execution
 from he2her2.training.settings import Hardware, load_training
+from he2her2.training.slides.bags import LabelledSlide
 from he2her2.training.slides.data import SlideData, initial_networks
 from he2her2.training.slides.module import KeptLogits, SlideModule
 from he2her2.training.slides.train import train_slides
@@ -282,6 +286,26 @@ def test_a_frozen_cnn_is_seen_by_either_engine_alike(data):
 
     assert np.allclose(frozen._frozen_engine(pixels), by_torch, atol=1e-5)
     assert learning._frozen_engine is None
+
+
+def test_a_cnn_that_learns_scores_overlapping_tiles_as_if_each_were_alone(data, cohort):
+    """Their convolutions are shared, with the weights as they are at that moment."""
+    module = module_for(data)
+    row = read_manifest(cohort).rows[0]
+    y, x = np.mgrid[:6, :6] * 32
+    grid = TileGrid(np.stack([x.ravel(), y.ravel()], axis=1), 64.0, 64, 0.25)
+    status = row.status()
+    assert status is not None
+    bag = LabelledSlide(row, status, grid)
+    assert blocks_of(grid, module._engine) is not None
+    with torch.no_grad():
+        module.cnn.fc_layers[0].bias += 0.1
+        with bag.open(module.config) as slide:
+            alone = [module._forward(batch.pixels, None).numpy() for batch in stream_tiles(slide, grid, batch_size=1)]
+
+    together = module._score(bag, None)
+
+    assert np.allclose(together, np.concatenate(alone), atol=1e-5)
 
 
 def test_running_statistics_stay(learned, start):

@@ -27,6 +27,7 @@ from he2her2.models.signature import Arrays
 from he2her2.models.torch_modules import module_of
 
 __all__ = [
+    "ModuleEngine",
     "PooledTokens",
     "TorchEncoder",
     "TorchEngine",
@@ -53,26 +54,27 @@ def available_devices() -> tuple[Literal["cuda", "mps"], ...]:
     return tuple(there)
 
 
-class TorchEngine:
-    """Sends uint8 pixels to the device and does everything else there, in channels-last order.
+class ModuleEngine:
+    """A CNN as its module is whenever the engine is called, one that is being trained too.
 
-    Several threads may call it: while one waits for the device, others decode. In full precision convolutions are not
-    allowed to round to 10 bits of mantissa (TF32), which torch lets them do by default, in the whole process.
+    Sends uint8 pixels to the device and does everything else there. Several threads may call it: while one waits for
+    the device, others decode.
+
+    Args:
+        card: About the network.
+        cnn: Its module, in evaluation, on its device.
+        dtype: Of what may be computed in 16 bits; None computes in 32 throughout.
 
     Attributes:
         card: About the network.
     """
 
-    def __init__(self, card: Card, weights: Arrays, device: str, *, mixed_precision: bool = False) -> None:
+    def __init__(self, card: Card, cnn: nn.Module, dtype: torch.dtype | None = None) -> None:
         self.card = card
-        self._device = torch.device(device)
-        self._mixed_precision = mixed_precision
-        if not mixed_precision:
-            torch.backends.cudnn.allow_tf32 = False
-        module = module_of(card.cnn, weights).to(self._device)
-        cnn = convert_conv2d_weight_memory_format(module, torch.channels_last)
         assert isinstance(cnn, CnnModule)
         self._cnn = cnn
+        self._device = next(cnn.parameters()).device
+        self._dtype = dtype
 
     @torch.inference_mode()
     def __call__(self, pixels: Rgb) -> NDArray[np.float32]:
@@ -89,18 +91,35 @@ class TorchEngine:
         spec = self.card.cnn
         side = spec.stage_sides[-1][1]
         columns, rows = torch.from_numpy(corners // (spec.window_step or 1)).to(self._device).T
-        with torch.autocast(self._device.type, enabled=self._mixed_precision):
+        with self._precision():
             features = self._cnn.features(self._on_device(picture[None], spec.input.colour))[0]  # (d, h', w')
             every = features.unfold(1, side, 1).unfold(2, side, 1)  # (d, rows, columns, side, side)
             return _array(self._cnn.classified(every[:, rows, columns].transpose(0, 1)))
 
     def _logits(self, pixels: Rgb, colour: Colour) -> NDArray[np.float32]:
-        with torch.autocast(self._device.type, enabled=self._mixed_precision):
+        with self._precision():
             return _array(self._cnn(self._on_device(pixels, colour)))
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self._device.type, self._dtype, enabled=self._dtype is not None)
 
     def _on_device(self, pixels: Rgb, colour: Colour) -> Tensor:
         """Input of the network from (n, h, w, 3) pixels, on the device."""
         return prepare_on_device(_sent(pixels, self._device), colour)
+
+
+class TorchEngine(ModuleEngine):
+    """A CNN with given weights on a device, in channels-last order.
+
+    In full precision convolutions are not allowed to round to 10 bits of mantissa (TF32), which torch lets them do by
+    default, in the whole process.
+    """
+
+    def __init__(self, card: Card, weights: Arrays, device: str, *, mixed_precision: bool = False) -> None:
+        if not mixed_precision:
+            torch.backends.cudnn.allow_tf32 = False
+        module = convert_conv2d_weight_memory_format(module_of(card.cnn, weights).to(device), torch.channels_last)
+        super().__init__(card, module, torch.get_autocast_dtype(torch.device(device).type) if mixed_precision else None)
 
 
 class TorchEncoder:

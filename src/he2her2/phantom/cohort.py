@@ -1,9 +1,13 @@
 """Cohort of phantom patients: labels, slides and manifest."""
 
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass as plain_dataclass
 from dataclasses import field, replace
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -137,7 +141,8 @@ def write_cohort(
     Args:
         out: Folder to write; created if missing.
         cohort: Settings; the same settings give the same bytes.
-        workers: Processes that draw blocks at the same time; does not change the bytes.
+        workers: Processes that draw at the same time, each a slide, or blocks where there are fewer slides; does not
+            change the bytes. A script that uses more than one needs the usual `if __name__ == "__main__":`.
         truth: Write each slide's truth, too.
         on_slide: Called after each slide.
 
@@ -155,13 +160,34 @@ def write_cohort(
     manifest = out / "manifest.csv"
     if manifest.exists():
         raise PhantomError(f"{manifest}: exists; choose another folder or remove it")
-    for slide in slides:
-        drawn = write_phantom(out / "slides" / f"{slide.slide_id}.tif", slide.spec, workers=workers)
-        if truth:
-            save_truth(drawn, out / "truth" / slide.slide_id)
-        on_slide(slide, drawn)
+    with closing(_draw_slides(out, slides, workers, truth=truth)) as drawn:
+        for slide, found in zip(slides, drawn, strict=True):
+            on_slide(slide, found)
     write_csv(manifest, MANIFEST_COLUMNS, _manifest_rows(slides, truth=truth))
     return manifest
+
+
+def _draw_slides(
+    out: Path, slides: tuple[PhantomSlide, ...], workers: int, *, truth: bool
+) -> Generator[PhantomTruth, None, None]:
+    """Write all slides and yield their truths, in order."""
+    draw = partial(_draw_slide, out, truth=truth)
+    if len(slides) < workers or workers == 1:
+        yield from (draw(slide, workers=workers) for slide in slides)
+        return
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:  # started once, not once a slide
+        try:
+            yield from pool.map(draw, slides)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _draw_slide(out: Path, slide: PhantomSlide, *, truth: bool, workers: int = 1) -> PhantomTruth:
+    """Write a slide, and its truth where wanted."""
+    drawn = write_phantom(out / "slides" / f"{slide.slide_id}.tif", slide.spec, workers=workers)
+    if truth:
+        save_truth(drawn, out / "truth" / slide.slide_id)
+    return drawn
 
 
 def _manifest_rows(slides: tuple[PhantomSlide, ...], *, truth: bool) -> Iterator[dict[str, object]]:

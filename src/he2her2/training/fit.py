@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from time import time
 from typing import Any
 from zipfile import is_zipfile
 
@@ -101,7 +102,9 @@ def fit(
     if last is not None and not is_zipfile(last):
         raise OutputError(f"{last}: is damaged, so the training cannot go on from it; begin anew with --overwrite")
     with _quiet(), _same_switches():
-        callbacks = [keeper, _Seeding(seed), *([] if _on_terminal() else [_Steps(execution.progress)])]
+        callbacks: list[Callback] = [keeper, _Seeding(seed)]
+        callbacks += [] if _on_terminal() else [_Steps(execution.progress)]
+        callbacks += [] if execution.until is None else [_TimeLimit(execution.until)]
         trainer = _trainer(folder, epochs, execution.hardware, callbacks)
         try:
             trainer.fit(module, train, val, ckpt_path=last, weights_only=True)
@@ -186,6 +189,23 @@ class _Seeding(Callback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002  # Lightning's
         """Seed torch for the epoch."""
         torch.manual_seed(self._seed * 1_000_003 + trainer.current_epoch)
+
+
+class _TimeLimit(Callback):
+    """Stops before an epoch that, as long as the last one, would end too late."""
+
+    def __init__(self, until: float) -> None:
+        self._until = until
+        self._begin = time()
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002  # Lightning's
+        """Note when the epoch begins."""
+        self._begin = time()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002  # Lightning's
+        """Stop where there is no time for another epoch."""
+        now = time()
+        trainer.should_stop = trainer.should_stop or now + (now - self._begin) > self._until
 
 
 @dataclass(eq=False)

@@ -36,6 +36,8 @@ class Execution:
         overwrite: Replace another training in the folder.
         progress: Called with the progress of reading slides.
         say: Called with each line for the user.
+        until: Time, in seconds since 1970, after which no epoch shall end: training stops before the one that would,
+            with what is best so far, and can be resumed. None trains all epochs.
     """
 
     hardware: Hardware
@@ -44,6 +46,7 @@ class Execution:
     overwrite: bool = False
     progress: Progress = silent
     say: Callable[[str], None] = _unheard
+    until: float | None = None
 
 
 def begin_run(

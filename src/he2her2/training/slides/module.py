@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Self
 
@@ -13,18 +14,18 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
-from he2her2.config import Config
+from he2her2.config import Config, Runtime
 from he2her2.errors import ConfigError, DamagedSlideError
-from he2her2.geometry import Rgb
+from he2her2.geometry import Rgb, TileGrid
 from he2her2.labels import Her2Status
 from he2her2.method import Decision, decide_on, infer, pace
-from he2her2.models import Aggregator, Bag, Card, RankedFeaturesSpec, RankingSettings, resize
+from he2her2.models import Aggregator, Bag, Card, Engine, RankedFeaturesSpec, RankingSettings, resize
 from he2her2.models.aggregators.feature_modules import RankedFeatures
 from he2her2.models.export import engine_of
 from he2her2.models.onnx_engine import OnnxEngine, max_rows
-from he2her2.models.torch_engine import prepare_on_device
+from he2her2.models.torch_engine import ModuleEngine, prepare_on_device
 from he2her2.models.torch_modules import RankingModule, batch_of, put_tensors, run_of
-from he2her2.slides import TileBatch, map_tiles, stream_tiles
+from he2her2.slides import Slide, TileBatch, map_tiles, stream_tiles
 from he2her2.statistics import BinaryCounts, accuracy, auc, balanced_accuracy
 from he2her2.training.augmentation import augmented_channels
 from he2her2.training.classifier import rate_of
@@ -151,7 +152,7 @@ class SlideModule(LightningModule):
         if len(learning) and not self.settings.freeze_cnn:
             grid = bag.grid.take(learning)
             with bag.open(self.config) as slide:
-                batches = stream_tiles(slide, grid, **self._pace)
+                batches = stream_tiles(slide, grid, **pace(self._runtime))
                 backpropagate_tiles(lambda pixels: self._forward(pixels, uniform), batches, gradient)
         return found
 
@@ -230,34 +231,49 @@ class SlideModule(LightningModule):
     def _varies(self) -> bool:
         return self.settings.augment != Augmentation() or self.settings.crop_px is not None
 
-    @property
-    def _pace(self) -> dict[str, int]:
-        """Batch size and threads of a tile stream; small batches on a CPU: a layer beyond 32 MB doubles the time."""
-        found = pace(self.config.runtime)
-        if self.device.type == "cpu":
-            found["batch_size"] = min(found["batch_size"], max_rows(self.networks.tile_spec) // 2)
-        return found
-
     def _score(self, bag: LabelledSlide, uniform: Tensor | None) -> NDArray[np.float32]:
         """Read and score all tiles of a slide, in symmetric threads."""
-        kind = self.device.type
-        mixed, dtype = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
-
-        def see(batch: TileBatch) -> NDArray[np.float32]:
-            with torch.no_grad(), torch.autocast(kind, dtype, enabled=mixed):  # a thread does not inherit it
-                seen: NDArray[np.float32] = self._forward(batch.pixels, uniform).float().cpu().numpy()
-            return seen
-
-        engine = self._frozen_engine if kind == "cpu" and uniform is None else None
         with bag.open(self.config) as slide, _one_core_a_thread():
-            if engine is None:
-                logits = np.concatenate([*map_tiles(slide, bag.grid, see, **self._pace)])
+            if uniform is None:
+                _, logits = infer(slide, bag.grid, self._engine, self._runtime)
             else:
-                _, logits = infer(slide, bag.grid, engine, self.config.runtime)
+                logits = self._score_augmented(slide, bag.grid, uniform)
         if len(logits) < len(bag.grid):
             found = f"{len(bag.grid) - len(logits)} tiles that could be decoded before cannot be any more"
             raise DamagedSlideError(bag.row.slide_id, found, "copy the file again, then --resume")
         return logits
+
+    def _score_augmented(self, slide: Slide, grid: TileGrid, uniform: Tensor) -> NDArray[np.float32]:
+        """Logits of the tiles of a slide, all augmented alike."""
+        kind, dtype = self.device.type, self._half
+
+        def see(batch: TileBatch) -> NDArray[np.float32]:
+            with torch.no_grad(), torch.autocast(kind, dtype, enabled=dtype is not None):  # a thread inherits none
+                seen: NDArray[np.float32] = self._forward(batch.pixels, uniform).float().cpu().numpy()
+            return seen
+
+        return np.concatenate([*map_tiles(slide, grid, see, **pace(self._runtime))])
+
+    @property
+    def _runtime(self) -> Runtime:
+        """Small batches on a CPU: a layer beyond 32 MB doubles the time."""
+        found = self.config.runtime
+        if self.device.type == "cpu":
+            found = replace(found, batch_size=min(found.batch_size, max_rows(self.networks.tile_spec) // 2))
+        return found
+
+    @property
+    def _half(self) -> torch.dtype | None:
+        """Of what this thread computes in 16 bits."""
+        kind = self.device.type
+        return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+
+    @property
+    def _engine(self) -> Engine:
+        """The CNN as it is now; overlapping tiles share their convolutions."""
+        if self.device.type == "cpu" and self._frozen_engine is not None:
+            return self._frozen_engine
+        return ModuleEngine(Card(self.networks.tile_spec, trained=True, notice=""), self.cnn, self._half)
 
     @cached_property
     def _frozen_engine(self) -> OnnxEngine | None:
@@ -313,13 +329,18 @@ class KeptLogits:
             slide_id: The slide.
             score: Computes them.
         """
-        now = [tensor.detach().cpu() for tensor in cnn.state_dict().values()]
-        if len(now) != len(self._weights) or not all(map(torch.equal, now, self._weights)):
+        now = [tensor.detach() for tensor in cnn.state_dict().values()]
+        if len(now) != len(self._weights) or not all(map(_equal, now, self._weights)):
             self._weights = [tensor.clone() for tensor in now]
             self._logits.clear()
         if slide_id not in self._logits:
             self._logits[slide_id] = score()
         return self._logits[slide_id]
+
+
+def _equal(now: Tensor, before: Tensor) -> bool:
+    """Compare two tensors where the first one is: copying a large CNN from a GPU takes longer than scoring a slide."""
+    return torch.equal(now, before.to(now.device))
 
 
 @contextmanager
