@@ -6,15 +6,19 @@ EfficientNet-Lite0 (ImageNet). Five folds by patient, three repeats with other s
 the mean of its three out-of-fold probabilities. Every aggregator is compared with the paper's rule on the same slides
 (DeLong, paired), the p-values of a cohort and encoder adjusted together (Holm).
 
-Run: python -m experiments.aggregators --work FOLDER     (phantoms and features are made there once; it can be resumed)
+Run: python -m experiments.aggregators --work FOLDER [--processes N] [--encoder NAME]     (phantoms and features are
+made there once; it can be resumed)
 """
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,24 +60,28 @@ def folder_of(work: Path, cohort: str) -> Path:
     return work / cohort.replace(" ", "-").replace(",", "")
 
 
-def make_features(work: Path, cohort: str, encoder: str) -> tuple[Path, Path]:
+def make_features(work: Path, cohort: str, encoder: str, threads: int = 1) -> tuple[Path, Path]:
     """Manifest and features of a cohort, made where they are missing."""
     seed, signal, sites = COHORTS[cohort]
     folder = folder_of(work, cohort)
     if not (folder / "manifest.csv").is_file():
         settings = [word for text in (signal, *PHANTOM) for word in ("--set", text)]
         where = [word for site in sites for word in ("--site", site)]
-        command("phantom", folder, "--patients", N, "--seed", seed, *where, *settings, "--threads", 1)
-    network = encoder
-    if encoder == "efficientnet-lite0":
-        network = str(work / encoder)
-        if not Path(network).is_dir():
-            command("weights", "encoder", encoder, "--out", network, "--mpp", 0.5, "--side-px", 128)
+        command("phantom", folder, "--patients", N, "--seed", seed, *where, *settings, "--threads", threads)
+    network = encoder_folder(work) if encoder == "efficientnet-lite0" else encoder
     out = folder / encoder
-    tiles = ("--region", "annotated", "--set", "tiling.min_tiles=100", "--threads", 1)
+    tiles = ("--region", "annotated", "--set", "tiling.min_tiles=100", "--threads", threads)
     if len([*out.glob("*.h5")]) < N:
         command("features", folder / "manifest.csv", "--encoder", network, "--out", out, *tiles)
     return folder / "manifest.csv", out
+
+
+def encoder_folder(work: Path) -> Path:
+    """Folder of EfficientNet-Lite0, exported where it is missing."""
+    folder = work / "efficientnet-lite0"
+    if not folder.is_dir():
+        command("weights", "encoder", folder.name, "--out", folder, "--mpp", 0.5, "--side-px", 128)
+    return folder
 
 
 def out_of_fold(work: Path, cohort: str, encoder: str, aggregator: str) -> dict[str, Any]:
@@ -98,6 +106,28 @@ def out_of_fold(work: Path, cohort: str, encoder: str, aggregator: str) -> dict[
         "patients": np.array([slide.row.patient_id for slide in found.slides]),
         "probabilities": np.array(probabilities),
     }
+
+
+def train_cells(work: Path, encoders: Sequence[str], processes: int) -> None:
+    """Train all aggregators on all features, each in a process of its own; cohorts go side by side."""
+    each = max(1, processes // len(COHORTS))
+    if "efficientnet-lite0" in encoders:
+        encoder_folder(work)
+    with ThreadPoolExecutor(len(COHORTS)) as cohorts, ThreadPoolExecutor(processes) as cells:
+        list(cohorts.map(partial(_train_cohort, work, encoders, each, cells), COHORTS))
+
+
+def _train_cohort(work: Path, encoders: Sequence[str], threads: int, cells: ThreadPoolExecutor, cohort: str) -> None:
+    for encoder in encoders:
+        make_features(work, cohort, encoder, threads)
+    missing = [(e, name) for e in encoders for name in AGGREGATORS if not is_finished(work, cohort, e, name)]
+    words = [("--work", work, "--cell", cohort, encoder, name) for encoder, name in missing]
+    list(cells.map(_in_a_process, words))
+
+
+def _in_a_process(words: Sequence[object]) -> None:
+    alone = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-m", "experiments.aggregators", *map(str, words)], check=True, env=alone)
 
 
 def is_finished(work: Path, cohort: str, encoder: str, aggregator: str) -> bool:
@@ -152,15 +182,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--finished", action="store_true", help="only what is there already; train nothing")
+    parser.add_argument("--processes", type=int, default=1, help="trainings at a time")
+    parser.add_argument("--encoder", choices=ENCODERS, help="this one alone, without the table")
+    parser.add_argument("--cell", nargs=3, metavar=("COHORT", "ENCODER", "AGGREGATOR"), help="this one alone, likewise")
     arguments = parser.parse_args()
+    if arguments.cell:
+        out_of_fold(arguments.work, *arguments.cell)
+        return
+    if not arguments.finished:
+        train_cells(arguments.work, [arguments.encoder] if arguments.encoder else ENCODERS, arguments.processes)
+    if arguments.encoder:
+        return
     rows: list[dict[str, Any]] = []
     for encoder in ENCODERS:
         for cohort in COHORTS:
-            names = [
-                name
-                for name in AGGREGATORS
-                if not arguments.finished or is_finished(arguments.work, cohort, encoder, name)
-            ]
+            names = [name for name in AGGREGATORS if is_finished(arguments.work, cohort, encoder, name)]
             if RULE in names:
                 rows += rows_of(arguments.work, cohort, encoder, names)
                 print(page(rows[-len(names) :]), flush=True)

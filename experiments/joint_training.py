@@ -14,12 +14,14 @@ import csv
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from he2her2.files import read_csv
+from he2her2.files import read_csv, read_json, write_json
 from he2her2.manifest import read_manifest
 from he2her2.results import open_run
 from he2her2.statistics import auc_interval
@@ -60,8 +62,11 @@ def subset(manifest: Path, work: Path) -> Path:
 
 
 def measure(manifest: Path, work: Path, way: str) -> dict[str, Any]:
-    """Train one way, and predict the test patients."""
+    """Train one way, and predict the test patients; what is there already is not done again."""
     out = work / way.replace(" ", "-").replace(",", "")
+    done = out / "measured.json"
+    if done.is_file():
+        return dict(read_json(done))
     settings = [word for text in (*COMMON, *WAYS[way]) for word in ("--set", text)]
     shared = ("--annotations-use", "replace", "--threads", 1)
     command(
@@ -83,7 +88,8 @@ def measure(manifest: Path, work: Path, way: str) -> dict[str, Any]:
     share = float(np.mean([float(row["gradient_share"]) for row in epochs]))
     row = {"way": way, "auc": auc.value, "low": auc.low, "high": auc.high, "n": len(tested), "gradient_share": share}
     names = ("gradient_at_logits", "cnn_movement", "aggregator_movement", "selection_mismatch", "probability_mismatch")
-    return row | {name: last.get(name) for name in names}
+    write_json(done, row | {name: last.get(name) for name in names})
+    return measure(manifest, work, way)
 
 
 def main() -> None:
@@ -91,13 +97,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--manifest", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--processes", type=int, default=1, help="trainings at a time")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     manifest = subset(arguments.manifest, arguments.work)
-    rows = []
-    for way in WAYS:
-        rows.append(measure(manifest, arguments.work, way))
-        print(rows[-1], flush=True)
+    with ThreadPoolExecutor(arguments.processes) as pool:
+        rows = [*pool.map(partial(measure, manifest, arguments.work), WAYS)]
     (RESULTS / "joint_training.json").write_text(json.dumps(rows, indent=1) + "\n")
 
 
