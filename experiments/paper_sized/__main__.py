@@ -29,7 +29,7 @@ from he2her2.phantom import write_cohort
 from he2her2.results import describe_environment
 from he2her2.training import Hardware
 
-_FOR_SLIDES = 0.65
+_FOR_SLIDES = 0.58
 """Share of the time, where it is limited, that is kept for what comes after IHC tiles."""
 
 _TO_FINISH = 25.0
@@ -103,7 +103,7 @@ def draw(work: Work, names: Sequence[str], cores: int) -> None:
 
 def begin(work: Work, step: str) -> None:
     """Do a step in a process of its own, unless it is done or there is no time left; its output goes to a log."""
-    late = work.until is not None and time() > work.until - _TO_FINISH
+    late = work.until is not None and time() > work.until - 2 * _TO_FINISH
     if work.is_done(step) or (late and step not in ("gradient", "colour")):
         return
     print(f"== {step}", flush=True)
