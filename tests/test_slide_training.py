@@ -13,6 +13,7 @@ from PIL import Image
 from he2her2.errors import ConfigError, ManifestError, OutputError, WeightsError
 from he2her2.geometry import TileGrid
 from he2her2.manifest import patients_used, read_manifest
+from he2her2.method import Appearance
 from he2her2.method.inference import blocks_of
 from he2her2.models import Card, RankingSettings, encoders, load_tensors, read_card, read_domain
 from he2her2.models.aggregators import PAPER_MLP
@@ -22,7 +23,7 @@ from he2her2.models.torch_modules import initial_weights
 from he2her2.slides import stream_tiles
 from he2her2.training.run import Execution
 from he2her2.training.settings import Hardware, load_training
-from he2her2.training.slides.bags import LabelledSlide
+from he2her2.training.slides.bags import LabelledSlide, TumourTiles
 from he2her2.training.slides.data import SlideData, initial_networks
 from he2her2.training.slides.module import KeptLogits, SlideModule
 from he2her2.training.slides.train import train_slides
@@ -296,7 +297,7 @@ def test_a_cnn_that_learns_scores_overlapping_tiles_as_if_each_were_alone(data, 
     grid = TileGrid(np.stack([x.ravel(), y.ravel()], axis=1), 64.0, 64, 0.25)
     status = row.status()
     assert status is not None
-    bag = LabelledSlide(row, status, grid)
+    bag = LabelledSlide(row, status, TumourTiles(grid, Appearance((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))))
     assert blocks_of(grid, module._engine) is not None
     with torch.no_grad():
         module.cnn.fc_layers[0].bias += 0.1

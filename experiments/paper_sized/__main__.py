@@ -88,7 +88,7 @@ def run_study(work: Work, cores: int, processes: int) -> None:
         seconds["tumour tiles"] = time() - start
         tiles.result()
         seconds["IHC tiles"] = time() - start
-        list(pool.map(lambda step: begin(work, step), (*ORDER[:4], "gradient", "colour", *ORDER[4:])))
+        list(pool.map(lambda step: begin(work, step), ("colour", *ORDER[:3], "gradient", *ORDER[3:])))
         seconds["slides"] = time() - start
     collect(work, seconds)
 

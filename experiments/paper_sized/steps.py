@@ -8,20 +8,22 @@ from typing import Any
 
 import numpy as np
 from experiments import gradient_at_beta as gradient
-from experiments.paper_sized.design import LICENCE, NOTICE, SIZES, STUDIES, Size, manifest_of, settings_of
+from experiments.paper_sized.design import LICENCE, NOTICE, SIZES, STUDIES, Size, manifest_of, settings_of, usable_of
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from he2her2.ablation.methods import METHODS, Method
+from he2her2.cohort import SlideEngine
 from he2her2.config import Config
 from he2her2.files import read_csv, read_json, write_json
 from he2her2.labels import Her2Status
-from he2her2.manifest import read_manifest
+from he2her2.manifest import read_manifest, write_manifest
 from he2her2.method import decide_on, score_tiles
 from he2her2.models import Untrained, cnn_named, load_aggregator, load_cnn, load_engine, load_tensors, read_card
 from he2her2.models.torch_modules import initial_weights
+from he2her2.results import Failure
 from he2her2.slides import map_tiles
 from he2her2.training import Execution, Hardware
 from he2her2.training.slides import SlideData, TumourTiler, build_bags
@@ -80,10 +82,14 @@ class Work:
 
     def bags(self, cohort: str, *, split: str | None = None) -> list[LabelledSlide]:
         """Tumour tiles of a cohort's slides."""
+        rows = [row for row in read_manifest(usable_of(self.folder, cohort)).rows if split in (None, row.split)]
+        return build_bags(rows, self.tiler, self.folder / "bags" / cohort)
+
+    @property
+    def tiler(self) -> TumourTiler:
+        """Cuts the true tumour of a slide into tiles."""
         config = self.config()
-        tiler = TumourTiler(cnn_named(config.networks.tile_cnn, "tile_cnn").input, config, None, "replace")
-        rows = [row for row in read_manifest(manifest_of(self.folder, cohort)).rows if split in (None, row.split)]
-        return build_bags(rows, tiler, self.folder / "bags" / cohort)
+        return TumourTiler(cnn_named(config.networks.tile_cnn, "tile_cnn").input, config, None, "replace")
 
 
 def run_step(work: Work, step: str) -> None:
@@ -96,7 +102,7 @@ def run_step(work: Work, step: str) -> None:
 def _found_by(work: Work, step: str) -> dict[str, Any]:
     kind, _, name = step.partition("/")
     if kind == "bags":
-        return {"tiles": [len(bag.grid) for bag in work.bags(name)]}
+        return _cut_tumours(work, name)
     if kind == "tiles":
         return _learn_tiles(work)
     if kind == "gradient":
@@ -104,6 +110,18 @@ def _found_by(work: Work, step: str) -> dict[str, Any]:
     if kind == "colour":
         return _by_colour(work)
     return _train_and_test(work, kind, next(method for method in METHODS if method.key == name))
+
+
+def _cut_tumours(work: Work, cohort: str) -> dict[str, Any]:
+    """Cut the tumours of a cohort; a slide with too little tumour is left out, with its reason, and stops nothing."""
+    manifest, tiler = read_manifest(manifest_of(work.folder, cohort)), work.tiler
+    ledger = tiler.ledger(work.folder / "bags" / cohort)
+    found = {task.slide_id: tiles for task, tiles in SlideEngine().run(tiler.tasks(manifest.rows), tiler, ledger)}
+    left_out = {name: str(tiles) for name, tiles in found.items() if isinstance(tiles, Failure)}
+    rows = tuple(row for row in manifest.rows if row.slide_id not in left_out)
+    write_manifest(replace(manifest, rows=rows), usable_of(work.folder, cohort))
+    tiles = {name: len(tiles.grid) for name, tiles in found.items() if not isinstance(tiles, Failure)}
+    return {"tiles": tiles, "left_out": left_out}
 
 
 def _learn_tiles(work: Work) -> dict[str, Any]:
@@ -128,7 +146,7 @@ def _train_and_test(work: Work, study: str, method: Method) -> dict[str, Any]:
     if design.train is not None:
         out = work.folder / "trainings" / study / method.key
         data = SlideData(
-            manifest_of(work.folder, design.train),
+            usable_of(work.folder, design.train),
             weights=work.tile_weights if method.pretrained else None,
             pretrained=method.pretrained,
             annotations_use="replace",
