@@ -149,9 +149,11 @@ def test_the_page_tells_what_is_there_and_what_is_missing(tmp_path, monkeypatch)
 
     page.write_page({**about, "environment": environment, "steps": steps})
 
-    text = (tmp_path / "paper_sized.md").read_text("utf-8")
+    text = (tmp_path / "paper_sized_tiny.md").read_text("utf-8")
     assert "| paper, mlp-pretrained | 0.004 |" in text
     assert "| 2.0 % | 0.5 |" in text
+    assert "Slide training changed the CNN's weights by 0.004 of their norm" in text
+    assert "**The control at signal 0 is clean**" in text
     assert "The clock ended these before their last epoch" in text
     assert "Not done for want of time: untouched/mean-pretrained" in text
-    assert (tmp_path / "paper_sized.json").is_file()
+    assert (tmp_path / "paper_sized_tiny.json").is_file()

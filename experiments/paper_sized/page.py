@@ -38,6 +38,18 @@ _AGAINST = (
 )
 
 
+_ALPHA = 0.05
+_TITLES = {
+    "paper/mlp-pretrained": "The proposed method (IHC first, β = 1000, the CNN free)",
+    "paper/mlp-from-scratch": "Without IHC",
+    "finite/mlp-pretrained": "IHC first, β = 1",
+    "finite/mlp-from-scratch": "Without IHC, β = 1",
+    "annealed/mlp-pretrained": "IHC first, β from 1 to 1000",
+    "annealed/mlp-from-scratch": "Without IHC, β from 1 to 1000",
+    "colour": "Mean colour alone",
+}
+
+
 @dataclass(frozen=True, eq=False)
 class Decided:
     """Decisions of one training on one test cohort.
@@ -97,14 +109,14 @@ class Decided:
 
 
 def write_page(results: Mapping[str, Any]) -> None:
-    """Write `experiments/results/paper_sized.md`, and its figures as JSON beside it."""
+    """Write `experiments/results/paper_sized_SIZE.md`, and its figures as JSON beside it."""
     steps = results["steps"]
     decided = [*_all_decided(steps)]
     rows = [_row(one, steps) for one in decided]
     adjusted = holm([row["p"] for row in rows if row["study"] == "control"])
     for row, p in zip((row for row in rows if row["study"] == "control"), adjusted, strict=True):
         row["p_holm"] = p
-    differences = [*_differences(decided)]
+    differences, moved = [*_differences(decided)], [*_moved(steps)]
     environment = Environment(
         loader=FileSystemLoader(HERE),
         undefined=StrictUndefined,
@@ -120,14 +132,52 @@ def write_page(results: Mapping[str, Any]) -> None:
         "studies": STUDIES,
         "rows": rows,
         "differences": differences,
-        "moved": [*_moved(steps)],
+        "moved": moved,
+        "conclusion": [*_conclusion(rows, moved)],
+        "left_out": {slide: why for step in steps.values() for slide, why in step.get("left_out", {}).items()},
         "missing": [step for step in ORDER if step not in steps],
         "short": [step for step in ("tiles", *ORDER) if not steps.get(step, {}).get("complete", True)],
     }
-    write_text(RESULTS / "paper_sized.md", template.render(**values))
+    name = f"paper_sized_{results['size']}"
+    write_text(RESULTS / f"{name}.md", template.render(**values))
     kept = {name: _without_reports(found) for name, found in steps.items()}
     figures = {"rows": rows, "differences": differences, "steps": kept}
-    write_json(RESULTS / "paper_sized.json", {**{k: v for k, v in results.items() if k != "steps"}, **figures})
+    write_json(RESULTS / f"{name}.json", {**{k: v for k, v in results.items() if k != "steps"}, **figures})
+
+
+def _conclusion(rows: Sequence[Mapping[str, Any]], moved: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What came out, a sentence for each training of the MLP, and one for the control."""
+    for step, title in _TITLES.items():
+        found = [row for row in rows if row["step"] == step]
+        if not found:
+            continue
+        figures = "; ".join(
+            f"on {row['cohort']} AUC {_text(row['auc'])}" + (f" ({row['constant']})" if row["constant"] else "")
+            for row in found
+        )
+        way = next((one for one in moved if one["step"] == step), None)
+        yield f"**{title}**: {figures}." + ("" if way is None else f" {_in_words(way)}")
+    control = [row for row in rows if row["study"] == "control"]
+    if control:
+        caught = [row["method"] or "mean colour" for row in control if row["p_holm"] < _ALPHA]
+        least = min(row["p_holm"] for row in control)
+        verdict = f"not clean: {', '.join(caught)}" if caught else "clean"
+        if all(row["constant"] for row in control):
+            verdict += ", as constants must be: no method there tells any two slides apart"
+        yield f"**The control at signal 0 is {verdict}** (least adjusted p by shuffled labels {least:.2g})."
+
+
+def _in_words(way: Mapping[str, Any]) -> str:
+    """How far the CNN moved and what reached it."""
+    return (
+        f"Slide training changed the CNN's weights by {way['last']:.2g} of their norm and the MLP's by "
+        f"{way['aggregator']:.2g}; {way['gradient_share']:.2%} of the selected tiles had any gradient."
+    )
+
+
+def _text(figure: Sequence[float]) -> str:
+    value, low, high = figure
+    return f"{value:.2f} ({low:.2f} to {high:.2f})"
 
 
 def _without_reports(found: Mapping[str, Any]) -> dict[str, Any]:
