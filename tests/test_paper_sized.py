@@ -155,5 +155,5 @@ def test_the_page_tells_what_is_there_and_what_is_missing(tmp_path, monkeypatch)
     assert "Slide training changed the CNN's weights by 0.004 of their norm" in text
     assert "**The control at signal 0 is clean**" in text
     assert "The clock ended these before their last epoch" in text
-    assert "Not done for want of time: untouched/mean-pretrained" in text
+    assert "Not done for want of time: paper/mlp-from-scratch" in text
     assert (tmp_path / "paper_sized_tiny.json").is_file()
