@@ -179,7 +179,7 @@ def _decide(work: Work, cohort: str, weights: Path, config: Config) -> Iterator[
     tile_cnn, aggregator = load_cnn(str(weights), "tile_cnn", config), load_aggregator(str(weights), config)
     for bag in work.bags(cohort):
         with bag.open(config) as slide:
-            readable, logits = score_tiles(slide, bag.grid, tile_cnn, config)
+            readable, logits = score_tiles(slide, bag.grid, tile_cnn, config.runtime, config.selection.n_tiles)
         decision = decide_on(bag.row.slide_id, bag.grid.take(readable), logits, aggregator, config.threshold)
         yield {
             "slide": bag.row.slide_id,
