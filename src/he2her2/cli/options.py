@@ -5,12 +5,12 @@ from typing import Annotated, Literal, TypeAlias
 
 import typer
 
-BackendName: TypeAlias = Literal["auto", "tiff", "openslide"]
-DeviceName: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
-PrecisionName: TypeAlias = Literal["full", "mixed"]
+_BackendName: TypeAlias = Literal["auto", "tiff", "openslide"]
+_DeviceName: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
+_PrecisionName: TypeAlias = Literal["full", "mixed"]
 AnnotationsUseName: TypeAlias = Literal["intersect", "replace"]
 Preset: TypeAlias = Literal["default", "paper", "released-code"]
-PolicyName: TypeAlias = Literal["guideline", "paper"]
+_PolicyName: TypeAlias = Literal["guideline", "paper"]
 
 What = Annotated[
     list[Path],
@@ -47,16 +47,16 @@ AnnotationClasses = Annotated[
 AnnotationsUseOption = Annotated[
     AnnotationsUseName, typer.Option(help="Limit the tumour that is found, or replace it.")
 ]
-Reader = Annotated[BackendName, typer.Option("--backend", help="Slide reader.")]
+Reader = Annotated[_BackendName, typer.Option("--backend", help="Slide reader.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Worker threads.", show_default="every core")]
 RunsOn = Annotated[
-    DeviceName, typer.Option("--device", help="Where the CNNs run; auto takes a GPU where torch has one.")
+    _DeviceName, typer.Option("--device", help="Where the CNNs run; auto takes a GPU where torch has one.")
 ]
 Arithmetic = Annotated[
-    PrecisionName, typer.Option("--precision", help="mixed: a GPU computes in 16 bits where it can.")
+    _PrecisionName, typer.Option("--precision", help="mixed: a GPU computes in 16 bits where it can.")
 ]
 PolicyOption = Annotated[
-    PolicyName,
+    _PolicyName,
     typer.Option("--policy", help="guideline: a 2+ waits for ISH; paper: one that ISH leaves open is positive."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]

@@ -13,7 +13,7 @@ from rich.progress import Progress as Bars
 from he2her2.cli.console import say
 from he2her2.units import in_time
 
-LINE_S = 30.0
+_LINE_S = 30.0
 """Seconds between two lines of a log, at most."""
 
 _WORDS = {
@@ -55,11 +55,11 @@ class Pace:
 class WorkProgress:
     """Progress of work that has stages; a context manager.
 
-    A terminal gets a bar for each stage. A log gets a line at least every `LINE_S`, even while nothing moves and where
+    A terminal gets a bar for each stage. A log gets a line at least every half minute, even while nothing moves and where
     no stage takes that long.
     """
 
-    def __init__(self, *, line_s: float = LINE_S) -> None:
+    def __init__(self, *, line_s: float = _LINE_S) -> None:
         """Begin without a stage.
 
         Args:

@@ -40,7 +40,7 @@ def status(
 
     if not watch:
         found = read_status(run)
-        say(json.dumps(_as_json(found), indent=2) if as_json else "\n".join(status_lines(found)))
+        say(json.dumps(_as_json(found), indent=2) if as_json else "\n".join(_status_lines(found)))
         return
     terminal = Console()
     if as_json or not terminal.is_terminal:
@@ -50,12 +50,12 @@ def status(
     else:
         with Live(console=terminal, auto_refresh=False, transient=True) as live:
             while (found := read_status(run)).n_left:
-                live.update(printable("\n".join(status_lines(found))), refresh=True)
+                live.update(printable("\n".join(_status_lines(found))), refresh=True)
                 sleep(every or 2)
-    say(json.dumps(_as_json(found)) if as_json else "\n".join(status_lines(found)))
+    say(json.dumps(_as_json(found)) if as_json else "\n".join(_status_lines(found)))
 
 
-def status_lines(status: "RunStatus") -> list[str]:
+def _status_lines(status: "RunStatus") -> list[str]:
     """A run's progress, a line for each kind of thing."""
     lines = [
         f"{status.n_done + status.n_failed} of {status.n_planned} slides, {status.state}",

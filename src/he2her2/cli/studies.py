@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from he2her2.labels import GuidelineResult, IhcScore, Ish, Policy
     from he2her2.manifest import Manifest, Patient, Split
 
-LabelName: TypeAlias = Literal["her2_status", "ihc_score"]
+_LabelName: TypeAlias = Literal["her2_status", "ihc_score"]
 _TestColumn: TypeAlias = Annotated[str | None, typer.Option(help="Column of TABLE.", show_default="by its usual names")]
 
 
@@ -138,7 +138,7 @@ def split(  # noqa: PLR0913  # a command's options
     repeats: Annotated[int, typer.Option(min=1, help="Repetitions of the folds, each shuffled anew.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="The same gives the same split.")] = 0,
     by_site: Annotated[bool, typer.Option("--by-site", help="Keep the patients of a site on one side.")] = False,
-    label: Annotated[LabelName, typer.Option(help="Label for stratification.")] = "her2_status",
+    label: Annotated[_LabelName, typer.Option(help="Label for stratification.")] = "her2_status",
     policy: o.PolicyOption = "guideline",
 ) -> None:
     """Split a manifest by patient, stratified by label."""

@@ -42,7 +42,7 @@ def need_training() -> None:
     require_extra("train", "torch", "lightning", "tensorboardX")
 
 
-def with_slides_here(manifest: Path, out: Path) -> Path:
+def _with_slides_here(manifest: Path, out: Path) -> Path:
     """The manifest, or where it names slides behind addresses one whose slides have been fetched to `out/fetched`."""
     from he2her2.cli.progress import Stages
     from he2her2.cohort import fetch_manifest
@@ -110,7 +110,7 @@ def tumour(  # noqa: PLR0913  # a command's options
         raise ConfigError(f"--patches-mpp: {len(scales)} for {len(files)} --patches; give one for each, or none at all")
     sets = tuple(map(PatchFile, files, scales))
     config, training = settings.load_training("tumour")
-    manifests = tuple(with_slides_here(one, out) for one in manifest or ())
+    manifests = tuple(_with_slides_here(one, out) for one in manifest or ())
     data = TumourData(sets, manifests, licence, notice, tuple(annotation_class or ()))
     finish(train_tumour(data, out, config, training, hardware.execution(resume=resume), folds=folds))
 
@@ -216,7 +216,7 @@ def slides(  # noqa: PLR0913  # a command's options
     if on_features != _FeatureOptions(aggregator=on_features.aggregator, encoder=on_features.encoder):
         raise ConfigError("--folds, --repeats, --by-site and --choose are for --features")
     config, training = settings.load_training("slides", *aggregator)
-    manifest = with_slides_here(manifest, out)
+    manifest = _with_slides_here(manifest, out)
     check_leaks(manifest)
     data = SlideData(
         manifest,
@@ -287,7 +287,7 @@ def tiles(  # noqa: PLR0913  # a command's options
         manifest, stain, trained_folder(init) if init else None, licence, notice, tuple(annotation_class or ())
     )
     read_split(data, folds, training.seed)  # what is wrong with the table comes first: looking at slides takes a while
-    data = replace(data, manifest=with_slides_here(manifest, out))
+    data = replace(data, manifest=_with_slides_here(manifest, out))
     check_leaks(data.manifest)
     running = hardware.execution(workers=workers, resume=resume)
     finish(train_tiles(data, out, config, training, running, folds=folds))

@@ -13,7 +13,7 @@ from he2her2.files import json_text, problems_in_words
 from he2her2.models.aggregators import AggregatorSpec, RankingSettings, kind_of
 from he2her2.models.encoders import CnnRole, CnnSpec, InputSpec
 
-CARD_VERSION = 1
+_CARD_VERSION = 1
 UNTRAINED_NOTICE = "untrained weights: the numbers mean nothing"
 RESEARCH_USE = "research use only"
 
@@ -107,7 +107,7 @@ class Card:
     intended_use: str = RESEARCH_USE
     limits: tuple[str, ...] = ()
     files: Mapping[str, FileNote] = field(default_factory=dict)
-    version: int = CARD_VERSION
+    version: int = _CARD_VERSION
 
     @property
     def role(self) -> Role:
@@ -163,8 +163,8 @@ def card_from_json(text: str) -> Card:
         raise ValueError(f"is not JSON ({error})") from None
     if not isinstance(fields, dict) or "version" not in fields:
         raise ValueError("is not a card: it has no version")
-    if fields["version"] != CARD_VERSION:
-        raise ValueError(f"has version {fields['version']!r:.80}, this he2her2 reads version {CARD_VERSION}")
+    if fields["version"] != _CARD_VERSION:
+        raise ValueError(f"has version {fields['version']!r:.80}, this he2her2 reads version {_CARD_VERSION}")
     try:
         if isinstance(fields.get("network"), dict):
             fields["network"] = _network(fields["network"])

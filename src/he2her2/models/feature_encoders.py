@@ -77,13 +77,13 @@ def load_encoder(name: str, weights: Path | None, device: Device = "auto", preci
         raise WeightsError(
             f"encoder '{name}': is none of {known}, nor a folder with a {CARD_FILE}; see docs/encoders.md"
         )
-    card = read_feature_card(folder)
+    card = _read_feature_card(folder)
     if isinstance(card.model, OnnxModel):
         return _onnx_folder(folder, card, device, precision)
     return _torch_folder(folder, card, device, precision)
 
 
-def read_feature_card(folder: Path) -> FeatureCard:
+def _read_feature_card(folder: Path) -> FeatureCard:
     """Card of an encoder's folder.
 
     Raises:

@@ -22,7 +22,7 @@ from he2her2.rules import DecisionRules, OperatingPoint
 ENCODER_FOLDER = "encoder"
 """Place of a feature encoder in a folder of weights."""
 
-UNTRAINED_FORM = "untrained:SEED, such as untrained:0"
+_UNTRAINED_FORM = "untrained:SEED, such as untrained:0"
 
 BUNDLED = "bundled"
 """Names the weights that come with the program: a folder beside this file, of the default preset's networks."""
@@ -283,13 +283,13 @@ def weights_source(weights: str) -> Path | int:
     word, colon, seed = weights.partition(":")
     if word == "untrained":
         if not (colon and seed.isascii() and seed.isdigit()):
-            raise WeightsError(f"weights '{weights}': untrained weights need a seed; write {UNTRAINED_FORM}")
+            raise WeightsError(f"weights '{weights}': untrained weights need a seed; write {_UNTRAINED_FORM}")
         return int(seed)
     folder = Path(weights)
     if not folder.is_dir():
         raise WeightsError(
             f"weights '{weights}': there is no such folder; give a folder with tumour_cnn/, tile_cnn/ and aggregator/, "
-            f"{BUNDLED}, or {UNTRAINED_FORM}"
+            f"{BUNDLED}, or {_UNTRAINED_FORM}"
         )
     return weights_in(folder)
 

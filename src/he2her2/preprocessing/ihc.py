@@ -10,7 +10,7 @@ from he2her2.geometry import Rgb
 from he2her2.labels import IhcScore
 from he2her2.preprocessing.stain import stain_amounts
 
-STAIN_MPP = 1.0
+_STAIN_MPP = 1.0
 """µm per px at which staining is measured: membranes are seen, noise is not."""
 
 FAINT, MODERATE, INTENSE = 0.1, 0.2, 0.5
@@ -63,9 +63,9 @@ def staining(tiles: Rgb, mpp: float) -> NDArray[np.float64]:
 
     Args:
         tiles: (n, h, h, 3) of tissue.
-        mpp: µm per px; they are averaged to about `STAIN_MPP`.
+        mpp: µm per px; they are averaged to about `_STAIN_MPP`.
     """
-    step = max(1, round(STAIN_MPP / mpp))
+    step = max(1, round(_STAIN_MPP / mpp))
     side = tiles.shape[1] // step
     blocks = tiles[:, : side * step, : side * step].reshape(-1, side, step, side, step, 3)
     dab = stain_amounts(np.rint(blocks.mean(axis=(2, 4))).astype(np.uint8))[..., _DAB]

@@ -28,7 +28,7 @@ from he2her2.preprocessing.stain import (
     tabulated,
 )
 
-PictureChange: TypeAlias = Callable[[Rgb, float], Rgb]
+_PictureChange: TypeAlias = Callable[[Rgb, float], Rgb]
 """From pictures (n, h, h, 3) and their µm per px to the changed pictures, of the same shape."""
 
 _GREY_WEIGHTS = np.array([0.299, 0.587, 0.114], np.float32)
@@ -47,7 +47,7 @@ class Shift:
 
     name: str
     group: str
-    change: PictureChange
+    change: _PictureChange
 
 
 def hue_turned(rgb: Rgb, turn: float) -> Rgb:
@@ -106,7 +106,7 @@ def _resized(picture: Rgb, size: tuple[int, int], box: tuple[float, float, float
     return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC, box=box))
 
 
-def _of_colour(change: ColourChange) -> PictureChange:
+def _of_colour(change: ColourChange) -> _PictureChange:
     """A change of each pixel by its colour alone."""
     table: list[ColourChange] = []
 
@@ -118,11 +118,11 @@ def _of_colour(change: ColourChange) -> PictureChange:
     return changed
 
 
-def _restain(**how: object) -> PictureChange:
+def _restain(**how: object) -> _PictureChange:
     return _of_colour(partial(restained, **how))  # type: ignore[arg-type]
 
 
-def _lab(*, mean: tuple[float, float, float] = (0, 0, 0), spread: float = 1.0) -> PictureChange:
+def _lab(*, mean: tuple[float, float, float] = (0, 0, 0), spread: float = 1.0) -> _PictureChange:
     return _of_colour(partial(lab_shifted, mean=mean, spread=(spread,) * 3, about=REFERENCE_LAB.mean))
 
 

@@ -20,7 +20,7 @@ from he2her2.report.weights import FoundWeights
 from he2her2.results import Failure, FileStamp, RasterFrame, RunFolder, ScoredTiles, SlideResult
 from he2her2.slides import Slide, open_slide
 
-CURVE_SIZE = (520, 220)
+_CURVE_SIZE = (520, 220)
 _THUMBNAIL_PX = 160
 _FAILED_PX = 1200
 _ANY_MPP = 0.5
@@ -114,11 +114,11 @@ def case_page(run: RunFolder, result: SlideResult, weights: FoundWeights, **told
         None if tiles is None or not tiles.selected.any() else score_chart(tiles),
         gallery,
         checks,
-        removal_chart(checks.removal, *CURVE_SIZE) if checks is not None and checks.removal is not None else None,
+        removal_chart(checks.removal, *_CURVE_SIZE) if checks is not None and checks.removal is not None else None,
         dict(_changed(asdict(PRESETS.get(result.preset, Config())), asdict(result.config))),
         problem,
     )
-    html = render("case.html", case=case, curve_size=CURVE_SIZE, **COLOURS, **told)
+    html = render("case.html", case=case, curve_size=_CURVE_SIZE, **COLOURS, **told)
     return Page(result.slide_id, html, _thumbnail(photo), result)
 
 

@@ -43,7 +43,7 @@ class Row:
         """The row of a page."""
         result = page.outcome if isinstance(page.outcome, SlideResult) else None
         failure = page.outcome if isinstance(page.outcome, Failure) else None
-        return cls(page.slide_id, case_href(page.slide_id), page.thumbnail, result, failure, None if failure else call)
+        return cls(page.slide_id, _case_href(page.slide_id), page.thumbnail, result, failure, None if failure else call)
 
     @property
     def unlike(self) -> bool:
@@ -135,7 +135,7 @@ class Cohort:
         return found
 
 
-def case_href(slide_id: str) -> str:
+def _case_href(slide_id: str) -> str:
     """Address of a slide's page, from the cohort's."""
     return f"{CASES_FOLDER}/{quote(slide_id)}.html"
 

@@ -14,7 +14,7 @@ from he2her2.report.cohort import CASES_FOLDER, Row, cohort_page
 from he2her2.report.weights import FoundWeights
 from he2her2.results import Failure, RunFolder
 
-INDEX = "index.html"
+_INDEX = "index.html"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def write_pages(asked: PagesRequest, out: Path) -> WrittenPages:
             and not (run.path / "slides" / task.slide_id).is_dir()
         ):
             return Row(task.slide_id, "", "", None, None, call)  # of a run that keeps no evidence of its slides
-        page = _page(run, task.slide_id, asked.weights, made=made, index="" if asked.only else f"../{INDEX}")
+        page = _page(run, task.slide_id, asked.weights, made=made, index="" if asked.only else f"../{_INDEX}")
         write_text(out / CASES_FOLDER / f"{task.slide_id}.html", page.html)
         return Row.of(page, call)
 
@@ -90,7 +90,7 @@ def write_pages(asked: PagesRequest, out: Path) -> WrittenPages:
         else found  # its name can name no file
         for task, found in outcomes
     ]
-    index = None if asked.only else out / INDEX
+    index = None if asked.only else out / _INDEX
     if index is not None:
         write_text(index, cohort_page(run, rows, asked.weights, asked.evaluation, made=made))
     cases = {row.slide_id: out / CASES_FOLDER / f"{row.slide_id}.html" for row in rows if row.href}

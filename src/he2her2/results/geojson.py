@@ -20,7 +20,7 @@ from he2her2.results.tiles_h5 import ScoredTiles
 _Feature = dict[str, Any]
 
 
-SELECTED_CLASS = "HER2 selected"
+_SELECTED_CLASS = "HER2 selected"
 """QuPath class of the tiles that decided; the others have the class of their IHC score."""
 
 
@@ -111,7 +111,7 @@ def _square(origin: Sequence[int], side: float) -> list[list[float]]:
 
 
 def _selected() -> dict[str, Any]:
-    return {"name": SELECTED_CLASS, "color": SELECTED_COLOUR}
+    return {"name": _SELECTED_CLASS, "color": SELECTED_COLOUR}
 
 
 def _scored(ihc_score: IhcScore) -> dict[str, Any]:

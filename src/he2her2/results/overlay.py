@@ -25,9 +25,9 @@ from he2her2.results.rasters import score_raster
 from he2her2.results.tiles_h5 import ScoredTiles
 
 PICTURE_PX = 1400
-LEGEND_PX = 330
-MARGIN_PX = 24
-LINE_PX = 26
+_LEGEND_PX = 330
+_MARGIN_PX = 24
+_LINE_PX = 26
 _TINT = 0.55
 _FONT = files("he2her2.results") / "fonts" / "DejaVuSans.ttf"  # Pillow's own has no µ and no ²
 
@@ -68,12 +68,12 @@ def draw_overlay(
     _mark(picture, segmentation)
     if tiles is not None:
         _draw_selected(picture, tiles, scale / segmentation.px_l0)
-    sheet = Image.new("RGB", (size.w + LEGEND_PX + 3 * MARGIN_PX, max(size.h, 620) + 2 * MARGIN_PX + 50), "white")
-    sheet.paste(picture, (MARGIN_PX, MARGIN_PX))
+    sheet = Image.new("RGB", (size.w + _LEGEND_PX + 3 * _MARGIN_PX, max(size.h, 620) + 2 * _MARGIN_PX + 50), "white")
+    sheet.paste(picture, (_MARGIN_PX, _MARGIN_PX))
     draw = ImageDraw.Draw(sheet)
-    draw.rectangle((MARGIN_PX - 1, MARGIN_PX - 1, MARGIN_PX + size.w, MARGIN_PX + size.h), outline=(180, 180, 180))
-    _draw_scale_bar(draw, MARGIN_PX, MARGIN_PX + size.h + 16, scale / segmentation.px_mpp, size.w)
-    _draw_legend(draw, size.w + 2 * MARGIN_PX, MARGIN_PX, caption, with_tiles=tiles is not None)
+    draw.rectangle((_MARGIN_PX - 1, _MARGIN_PX - 1, _MARGIN_PX + size.w, _MARGIN_PX + size.h), outline=(180, 180, 180))
+    _draw_scale_bar(draw, _MARGIN_PX, _MARGIN_PX + size.h + 16, scale / segmentation.px_mpp, size.w)
+    _draw_legend(draw, size.w + 2 * _MARGIN_PX, _MARGIN_PX, caption, with_tiles=tiles is not None)
     return sheet
 
 
@@ -153,21 +153,21 @@ def _draw_legend(draw: ImageDraw.ImageDraw, x: int, y: int, caption: Caption, *,
     for name, colour in (("tissue", TISSUE_COLOUR), ("tumour", TUMOUR_COLOUR)):
         draw.rectangle((x, y + 3, x + 20, y + 17), outline=colour, width=3)
         draw.text((x + 30, y), name, fill="black", font=_font(16))
-        y += LINE_PX
+        y += _LINE_PX
     for name, colour in (("pen ink", PEN_COLOUR), ("out of focus", BLUR_COLOUR)):
         for shift in (4, 12, 20):
             draw.line((x + shift - 4, y + 17, x + shift, y + 3), fill=colour, width=4)
         draw.text((x + 30, y), name, fill="black", font=_font(16))
-        y += LINE_PX
+        y += _LINE_PX
     if with_tiles:
         draw.rectangle((x, y + 3, x + 14, y + 17), outline=SELECTED_COLOUR, width=1)
         draw.text((x + 30, y), "selected tile", fill="black", font=_font(16))
-        _draw_score_bar(draw, x, y + LINE_PX + 8)
+        _draw_score_bar(draw, x, y + _LINE_PX + 8)
 
 
 def _draw_score_bar(draw: ImageDraw.ImageDraw, x: int, y: int) -> None:
     draw.text((x, y), "tile score", fill="black", font=_font(16))
-    width = LEGEND_PX - 90
+    width = _LEGEND_PX - 90
     for step in range(width):
         colour = tuple(int(c) for c in score_colours(np.array(3 * step / (width - 1))))
         draw.line((x + step, y + 24, x + step, y + 40), fill=colour)
@@ -183,7 +183,7 @@ def _draw_text(
     for line in lines:
         rest = line.split()
         while rest:
-            fits = max(1, sum(draw.textlength(" ".join(rest[:n]), font) <= LEGEND_PX for n in range(1, len(rest) + 1)))
+            fits = max(1, sum(draw.textlength(" ".join(rest[:n]), font) <= _LEGEND_PX for n in range(1, len(rest) + 1)))
             draw.text((x, y), " ".join(rest[:fits]), fill=colour, font=font)
             rest = rest[fits:]
             y += px + 6

@@ -16,7 +16,7 @@ from he2her2.statistics.resampling import draw_weights, patient_index
 
 _Floats = NDArray[np.float64]
 
-THRESHOLDS: _Floats = np.round(np.arange(0.01, 0.5001, 0.01), 2)
+_THRESHOLDS: _Floats = np.round(np.arange(0.01, 0.5001, 0.01), 2)
 _N_DRAWS = 500
 
 
@@ -76,7 +76,7 @@ def decision_curve(
     patients: Patients = None,
     *,
     prevalence: float | None = None,
-    thresholds: _Floats = THRESHOLDS,
+    thresholds: _Floats = _THRESHOLDS,
     level: float = LEVEL,
     seed: int = 0,
 ) -> DecisionCurve:

@@ -140,7 +140,7 @@ def for_net_benefit(
     return Needed.of_all(f"standardised net benefit at {threshold:g} within ± {width / 2:g}", spread / error**2, p)
 
 
-def auc_error(area: float, n_positive: float, n_negative: float) -> float:
+def _auc_error(area: float, n_positive: float, n_negative: float) -> float:
     """Standard error of an AUC by Hanley and McNeil (1982)."""
     q1, q2 = area / (2 - area), 2 * area**2 / (1 + area)
     spread = area * (1 - area) + (n_positive - 1) * (q1 - area**2) + (n_negative - 1) * (q2 - area**2)
@@ -164,7 +164,7 @@ def for_auc_above(
     goal = f"AUC shown to be above {other:g}" if correlation is None else f"AUC shown to be above a rival's {other:g}"
 
     def enough(n: int) -> bool:
-        own, rival = (auc_error(area, n * p, n * (1 - p)) for area in (expected.auc, other))
+        own, rival = (_auc_error(area, n * p, n * (1 - p)) for area in (expected.auc, other))
         if correlation is None:
             return gap >= z_alpha * rival + z_power * own
         return gap >= (z_alpha + z_power) * math.sqrt(own**2 + rival**2 - 2 * correlation * own * rival)

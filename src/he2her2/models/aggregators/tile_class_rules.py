@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _STRICT = ConfigDict(extra="forbid")
 
-TileClassRule: TypeAlias = Literal["mean", "median", "lower-median"]
+_TileClassRule: TypeAlias = Literal["mean", "median", "lower-median"]
 
 POSITIVE_FROM = 1.5
 """Classes 0 and 1+ are negative, 2+ and 3+ positive; a value half-way between 1+ and 2+ counts as 2+."""
@@ -45,7 +45,7 @@ class TileClassRuleSpec(RankingSpec):
         [1.0, 0.0]
     """
 
-    rule: TileClassRule
+    rule: _TileClassRule
 
     has_weights: ClassVar[bool] = False
     gives_probability: ClassVar[bool] = False

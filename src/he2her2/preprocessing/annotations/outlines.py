@@ -11,7 +11,7 @@ from shapely.affinity import affine_transform
 
 from he2her2.preprocessing.annotations.classes import in_short
 
-Ring: TypeAlias = NDArray[np.float64]
+_Ring: TypeAlias = NDArray[np.float64]
 """(n, 2) corners x, y."""
 
 OutlineKind: TypeAlias = Literal["polygon", "rectangle", "ellipse"]
@@ -63,7 +63,7 @@ def shape_of(drawn: Drawn) -> Any:  # noqa: ANN401  # shapely is untyped
     return shapes[0] if len(shapes) == 1 else shapely.MultiPolygon(shapes)
 
 
-def _ring(points: Any) -> Ring:  # noqa: ANN401  # JSON, or texts of XML
+def _ring(points: Any) -> _Ring:  # noqa: ANN401  # JSON, or texts of XML
     """The points as numbers; GeoJSON may give a third one, which is left out."""
     try:
         ring = np.array([(float(point[0]), float(point[1])) for point in points]).reshape(-1, 2)
@@ -88,7 +88,7 @@ def _unreadable(points: Sequence[Any]) -> str:
     return in_short(",".join(str(value)[:20] for value in point[:3]))
 
 
-def _polygon(rings: Sequence[Ring]) -> Any:  # noqa: ANN401  # shapely is untyped
+def _polygon(rings: Sequence[_Ring]) -> Any:  # noqa: ANN401  # shapely is untyped
     outside, *holes = rings
     if not _has_width(outside):
         n = len(np.unique(outside, axis=0))
@@ -97,7 +97,7 @@ def _polygon(rings: Sequence[Ring]) -> Any:  # noqa: ANN401  # shapely is untype
     return shapely.Polygon(outside, [hole for hole in holes if _has_width(hole)])
 
 
-def _has_width(ring: Ring) -> bool:
+def _has_width(ring: _Ring) -> bool:
     """False where all points lie on one line."""
     if len(ring) < 3:
         return False
@@ -107,7 +107,7 @@ def _has_width(ring: Ring) -> bool:
     return bool(across > _FLAT * (x[farthest] ** 2 + y[farthest] ** 2))
 
 
-def _rectangle(corners: Ring) -> Ring:
+def _rectangle(corners: _Ring) -> _Ring:
     """Corners of a box by two opposite ones; other numbers of corners are all of them."""
     if len(corners) != 2:
         return corners
@@ -115,7 +115,7 @@ def _rectangle(corners: Ring) -> Ring:
     return np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
 
 
-def _ellipse(points: Ring) -> Ring:
+def _ellipse(points: _Ring) -> _Ring:
     """Outline of an ellipse in a box of two or four corners, or through four ends of its axes; else the points."""
     points = points[:-1] if len(points) == 5 and (points[0] == points[-1]).all() else points
     if len(points) not in {2, 4}:
