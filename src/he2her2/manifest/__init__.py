@@ -13,20 +13,9 @@ from he2her2.manifest.columns import TableColumns, bare_name, is_about_her2, mat
 from he2her2.manifest.counts import count_manifest
 from he2her2.manifest.csv_tables import Table, TableRow, is_blank, names_nothing, read_table
 from he2her2.manifest.labelled_table import TestColumns, label_tests, write_labelled_table
-from he2her2.manifest.manifest_file import (
-    BARCODE_DASH,
-    MANIFEST_COLUMNS,
-    SPLITS,
-    Manifest,
-    SlideRow,
-    Split,
-    Stain,
-    patient_key,
-    read_labels,
-    read_manifest,
-    write_manifest,
-)
+from he2her2.manifest.manifest_file import MANIFEST_COLUMNS, read_labels, read_manifest, write_manifest
 from he2her2.manifest.near_ids import near_groups, near_misses, pairs_in_words, without_ending
+from he2her2.manifest.rows import BARCODE_DASH, SPLITS, Manifest, SlideRow, Split, Stain, patient_key
 from he2her2.manifest.splits import (
     Patient,
     classes_missing,

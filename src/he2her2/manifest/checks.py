@@ -9,8 +9,8 @@ from typing import Literal, TypeAlias
 from he2her2.errors import ManifestError, quoted
 from he2her2.files import url_of
 from he2her2.labels import Her2Status, IhcScore, Policy, apply_guideline
-from he2her2.manifest.manifest_file import Manifest, SlideRow, Split, Stain, patient_key
 from he2her2.manifest.near_ids import near_groups
+from he2her2.manifest.rows import Manifest, SlideRow, Split, Stain, patient_key
 
 Label: TypeAlias = Literal["ihc_score", "her2_status"]
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from he2her2.labels import Her2Status, IhcScore, Policy
-from he2her2.manifest.manifest_file import SPLITS, Manifest, SlideRow, patient_key
+from he2her2.manifest.rows import SPLITS, Manifest, SlideRow, patient_key
 
 _UNKNOWN = "not given"
 

@@ -1,24 +1,18 @@
-"""The manifest: a CSV that names each slide of a cohort, its patient and its labels."""
+"""The file of a manifest, a CSV that names each slide of a cohort, its patient and its labels: read and written."""
 
 import math
 import os
-import re
-import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any
 
 from he2her2.errors import ManifestError, quoted
 from he2her2.files import csv_text, url_of, write_text
 from he2her2.labels import (
     Her2Status,
-    IhcScore,
-    Ish,
     IshCounts,
-    Policy,
-    apply_guideline,
     counts_of,
     parse_ihc,
     parse_ish,
@@ -28,10 +22,8 @@ from he2her2.manifest.columns import CEP17_SYNONYMS, TEST_SYNONYMS, bare_name, m
 from he2her2.manifest.count_doubts import CountDoubts
 from he2her2.manifest.csv_tables import Table, TableRow, is_blank, names_nothing, read_table, uncollected
 from he2her2.manifest.near_ids import crowded_names
+from he2her2.manifest.rows import SPLITS, Manifest, SlideRow, Split, Stain
 from he2her2.units import parse_number
-
-Stain: TypeAlias = Literal["HE", "IHC"]
-Split: TypeAlias = Literal["train", "val", "test"]
 
 MANIFEST_COLUMNS = (
     "slide_id",
@@ -71,105 +63,9 @@ _ONE_AND_ZERO = {
 }
 _ANY_COUNTS = frozenset({"ratio", "copies"})
 """Names that are of ISH only together: a ratio alone may be of anything."""
-SPLITS: tuple[Split, ...] = get_args(Split)
-
-BARCODE_DASH = r"[-_.\s\u2010-\u2015\u2212]"
-"""Separators that people write between the parts of a TCGA barcode, as a regular expression."""
-
-_TCGA = re.compile(rf"TCGA{BARCODE_DASH}([A-Z0-9]{{2}}){BARCODE_DASH}([A-Z0-9]{{4}})(?![A-Z0-9])")
 _MOST_KNOWN = 1000  # values of a column that are kept
 _NO_EXTRA: Mapping[str, str] = {}
 _STAINS: Mapping[str, Stain] = {"HE": "HE", "H&E": "HE", "IHC": "IHC"}
-
-
-@dataclass(frozen=True, slots=True)
-class SlideRow:
-    """One slide of a cohort.
-
-    Attributes:
-        line: Line of the manifest, for messages; 0 for a row that is in no file yet.
-        slide_id: Its name, unique in the manifest.
-        path: Its file; a relative one in the manifest starts from the manifest's folder; or an address.
-        patient_id: Its patient; all slides of a patient stay in one split.
-        stain: H&E or IHC; None where the manifest does not state it.
-        ihc_score: IHC score of the patient's tumour.
-        ish: Its in situ hybridisation.
-        her2_status: Its HER2 status as the manifest states it; see `status`.
-        site: Laboratory or hospital.
-        split: Use of the slide; None: unused.
-        mpp: µm per level-0 px, over that of the file.
-        annotations: Polygons of QuPath, ASAP, ImageScope, HALO or Sedeen, or a PNG mask of the whole slide (non-zero:
-            inside). Classes of polygons that are not tumour by name are not used, see `preprocessing.annotations`.
-        extra: The manifest's other columns, carried through.
-    """
-
-    line: int
-    slide_id: str
-    path: Path
-    patient_id: str
-    stain: Stain | None = None
-    ihc_score: IhcScore | None = None
-    ish: Ish | None = None
-    her2_status: Her2Status | None = None
-    site: str | None = None
-    split: Split | None = None
-    mpp: float | None = None
-    annotations: Path | None = None
-    extra: Mapping[str, str] = field(default_factory=dict)
-
-    def status(self, policy: Policy = Policy.GUIDELINE) -> Her2Status | None:
-        """Return the HER2 status that the manifest states; where it states none, that of the tests.
-
-        Returns:
-            None where there is neither a stated status nor a test.
-        """
-        if self.her2_status in (Her2Status.POSITIVE, Her2Status.NEGATIVE):
-            return self.her2_status
-        if self.ihc_score is None and self.ish is None:
-            return self.her2_status
-        return apply_guideline(self.ihc_score, self.ish, policy=policy).status
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """The slides of a cohort.
-
-    Attributes:
-        path: The file; new rows will be relative to its folder.
-        rows: Its readable slides, in the file's order.
-        problems: Cells that cannot be understood, a line of text each; `require_usable` refuses a manifest with any.
-        notes: Columns found under other names, columns that look like ours and are not read, lines that are no rows.
-    """
-
-    path: Path
-    rows: tuple[SlideRow, ...]
-    problems: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-
-    def select(self, *, stain: Stain | None = None, split: Split | None = None) -> tuple[SlideRow, ...]:
-        """Return the rows of a stain and of a split, in order; a row without a stain is of any."""
-        return tuple(
-            row
-            for row in self.rows
-            if (stain is None or row.stain in (stain, None)) and (split is None or row.split == split)
-        )
-
-
-def patient_key(name: str) -> str:
-    """Return the key of a patient: equal for all ways to write its name.
-
-    A TCGA barcode of a sample, portion or slide names the same patient as its first three fields; case, blanks and the
-    Unicode form of a letter with an accent are ignored.
-
-    Example:
-        >>> patient_key("TCGA-A1-A0SK-01Z-00-DX1"), patient_key("tcga_a1_a0sk"), patient_key(" Case 7 ")
-        ('tcga-a1-a0sk', 'tcga-a1-a0sk', 'case 7')
-    """
-    if barcode := _TCGA.match(name.strip().upper()):
-        return f"tcga-{barcode[1]}-{barcode[2]}".lower()
-    if not name.isascii():
-        name = unicodedata.normalize("NFC", name)
-    return " ".join(name.split()).casefold()
 
 
 def read_manifest(path: Path) -> Manifest:

@@ -8,7 +8,7 @@ from random import Random
 from he2her2.errors import ManifestError
 from he2her2.labels import Policy
 from he2her2.manifest.checks import Label, label_of
-from he2her2.manifest.manifest_file import SPLITS, Manifest, SlideRow, Split, patient_key
+from he2her2.manifest.rows import SPLITS, Manifest, SlideRow, Split, patient_key
 from he2her2.manifest.stratification import sides_of_groups, stratified_counts
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from he2her2.errors import ManifestError
 from he2her2.files import read_json, sha256_of, write_json
-from he2her2.manifest.manifest_file import Manifest, SlideRow, Split, patient_key
+from he2her2.manifest.rows import Manifest, SlideRow, Split, patient_key
 
 PATIENTS_FILE = "patients.json"
 """File with the patients of a folder of weights or an operating point; a run has them in its `run.json`."""
