@@ -55,8 +55,8 @@ class Pace:
 class WorkProgress:
     """Progress of work that has stages; a context manager.
 
-    A terminal gets a bar for each stage. A log gets a line at least every half minute, even while nothing moves and where
-    no stage takes that long.
+    A terminal gets a bar for each stage. A log gets a line at least every half minute, even while nothing moves and
+    where no stage takes that long.
     """
 
     def __init__(self, *, line_s: float = _LINE_S) -> None:
