@@ -1,5 +1,6 @@
 """Files that ask for more time or memory than a slide does, and pixels that no reader takes for a stained slide."""
 
+import os
 import struct
 import time
 import tracemalloc
@@ -7,12 +8,14 @@ from typing import Any
 
 import imagecodecs
 import numpy as np
+import openslide
 import pytest
 import tifffile
 
 from he2her2.errors import SlideError, UnreadableRegionError
 from he2her2.geometry import Point, Size
 from he2her2.slides import open_slide
+from he2her2.slides.backend_openslide import OpenSlideSlide
 from he2her2.slides.codecs import DecodeError, make_decoder
 from tests.slide_files import SlideSpec, corrupt_tile, pyramid, synthetic_pixels, write_slide
 
@@ -254,3 +257,25 @@ def test_layouts_still_have_what_they_had(tmp_path):
         )
         with open_slide(path) as slide:
             assert (len(slide.levels), slide.cautions) == (2, ())
+
+
+def test_warnings_of_openslide_s_own_library_are_not_lines_of_ours(tmp_path, capfd):
+    """GLib would print that the levels are in disorder, before our one line."""
+    path = tmp_path / "disorder.svs"
+    with tifffile.TiffWriter(path) as file:
+        for k, side in enumerate((512, 32, 256)):
+            file.write(
+                np.zeros((side, side, 3), np.uint8),
+                photometric="rgb",
+                tile=(16, 16),
+                subfiletype=int(k > 0),
+                description="Aperio Image Library\n512x512|AppMag = 40|MPP = 0.25",
+                metadata=None,
+            )
+
+    with pytest.raises(openslide.OpenSlideError):
+        OpenSlideSlide(path)
+
+    assert capfd.readouterr().err == ""
+    os.write(2, b"heard\n")
+    assert capfd.readouterr().err == "heard\n"

@@ -7,6 +7,7 @@ fraction is least, which is at most 0.5 / downsample; a fraction under 1/256 px 
 on such levels a pixel may hold up to that share of its neighbour, where the TIFF reader gives what is stored.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -44,6 +45,27 @@ _KEEPING_ALL = frozenset({"aperio", "generic-tiff", "trestle"})
 _SPOTS = ((0.5, 0.5), (0.25, 0.25), (0.75, 0.25), (0.25, 0.75), (0.75, 0.75))
 
 
+_OPENING = Lock()
+
+
+def _opened(path: Path) -> openslide.OpenSlide:
+    """Open a slide with the process's error stream closed to GLib, whose warnings OpenSlide lets through.
+
+    GLib is linked into OpenSlide and takes no other handler; what is wrong with a slide is told by its exception.
+    """
+    try:
+        stream = os.dup(2)
+    except OSError:  # the process has no error stream
+        return openslide.OpenSlide(path)
+    with _OPENING, Path(os.devnull).open("wb") as nothing:
+        try:
+            os.dup2(nothing.fileno(), 2)
+            return openslide.OpenSlide(path)
+        finally:
+            os.dup2(stream, 2)
+            os.close(stream)
+
+
 class OpenSlideSlide(BaseSlide):
     """A slide that OpenSlide decodes. After a decoding error its handle is dead; it is opened again."""
 
@@ -61,7 +83,7 @@ class OpenSlideSlide(BaseSlide):
             MppError: Its mpp is unknown or impossible.
         """
         self._lock = Lock()
-        self._handle: openslide.OpenSlide | None = openslide.OpenSlide(path)
+        self._handle: openslide.OpenSlide | None = _opened(path)
         try:
             self._numbers, cautions = _levels_of_one_picture(path, self._handle)
             self._downsamples = self._handle.level_downsamples
@@ -127,7 +149,7 @@ class OpenSlideSlide(BaseSlide):
         except openslide.OpenSlideError:
             pass
         try:
-            fresh = openslide.OpenSlide(self.path)
+            fresh = _opened(self.path)
             image = fresh.read_region(*region)
         except openslide.OpenSlideError as error:
             raise self._unreadable(f"level {level} at ({rect.x}, {rect.y})", error) from None
@@ -169,7 +191,7 @@ class OpenSlideSlide(BaseSlide):
     def _picture(self, name: str) -> Rgb:
         self._open_handle()  # a closed slide has no pictures
         try:
-            with openslide.OpenSlide(self.path) as own:  # damage must not kill the handle that reads levels
+            with _opened(self.path) as own:  # damage must not kill the handle that reads levels
                 return _on_white(own.associated_images[name])
         except openslide.OpenSlideError as error:
             raise self._unreadable(f"the picture '{name}'", error) from None
@@ -223,7 +245,7 @@ def _levels_of_one_picture(path: Path, handle: openslide.OpenSlide) -> tuple[lis
     if handle.properties.get(openslide.PROPERTY_NAME_VENDOR) != "aperio":
         return numbers, ()
     kept, cautions = [0], []
-    with openslide.OpenSlide(path) as own:  # damage must not kill the handle that reads levels
+    with _opened(path) as own:  # damage must not kill the handle that reads levels
         for number in numbers[1:]:
             fine, coarse = _LevelPicture(own, kept[-1]), _LevelPicture(own, number)
             fits = is_reduction(fine.size, coarse.size)
