@@ -51,7 +51,7 @@ def weights(study, command_line):
 
 
 def test_a_prediction_decides_as_training_did(study, weights, command_line, tmp_path):
-    """The tiles, attention and probability of a slide are those of its file of features."""
+    """The tiles, attention and probability of a slide are those of its file of features; its page can be made."""
     annotated = ("--annotations", study / "val1.png", *REPLACE)
     run(command_line, "predict", study / "val1.svs", "--weights", weights, "--out", tmp_path / "p", *annotated, *CPU)
 
@@ -70,6 +70,10 @@ def test_a_prediction_decides_as_training_did(study, weights, command_line, tmp_
     assert float(row["probability"]) == pytest.approx(expected.probability, abs=1e-6)
     assert sorted(attention) == pytest.approx(sorted(expected.contributions.round(8)), abs=1e-8)
     assert open_run(tmp_path / "p").tiles("val1") is not None
+    run(command_line, "report", tmp_path / "p")
+    page = (tmp_path / "p" / "report" / "cases" / "val1.html").read_text()
+    assert "decides by features of an encoder, which a run does not keep" in page
+    assert "Every tile has a share in it, its attention" in page
 
 
 def test_it_needs_no_torch(study, weights, tmp_path):

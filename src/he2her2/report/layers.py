@@ -134,12 +134,13 @@ def _score_layers(tiles: ScoredTiles | None, size: Size, frame: RasterFrame) -> 
     scores = score_raster(tiles.grid, tiles.scores, size, frame.px_l0)
     shades = score_colours(np.linspace(0, 3, _SHADES - 1))
     uri = _heat(scores / 3, shades)
-    yield OverlayLayer("scores", "tile scores", "score", shown=True, uri=uri)
+    all_decide = bool(tiles.selected.all())  # each by its attention: frames around all would say nothing
+    yield OverlayLayer("scores", "tile scores", "score", shown=not all_decide, uri=uri)
     chosen = tiles.attention[tiles.selected]
     if len(chosen) and not np.allclose(chosen, chosen[0]):
         attention = score_raster(tiles.grid, tiles.attention, size, frame.px_l0)
         uri = _heat(attention / tiles.attention.max(), _map_shades(_SHADES - 1))
-        yield OverlayLayer("attention", "attention of tiles", "map", shown=False, uri=uri)
+        yield OverlayLayer("attention", "attention of tiles", "map", shown=all_decide, uri=uri)
 
 
 def _map_layers(rasters: SlideRasters, frame: RasterFrame) -> Iterator[OverlayLayer]:
@@ -174,7 +175,7 @@ def _selected_layer(tiles: ScoredTiles, frame: RasterFrame) -> OverlayLayer:
     corners = (tiles.grid.origins_l0[tiles.selected] / frame.px_l0).round(2).tolist()
     path = "".join(f"M{x:g} {y:g}h{side:g}v{side:g}h-{side:g}z" for x, y in corners)
     return OverlayLayer(
-        "selected", f"the {len(corners)} tiles that decide", _css(SELECTED_COLOUR), shown=True, path=path
+        "selected", f"the {len(corners)} tiles that decide", _css(SELECTED_COLOUR), not tiles.selected.all(), path=path
     )
 
 

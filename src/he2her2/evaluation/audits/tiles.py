@@ -37,7 +37,7 @@ class _SampledSlide:
 
 
 def run_aggregator(config: Config, weights: str | None) -> Aggregator | None:
-    """Load the run's aggregator; None where it has weights and none are given.
+    """Load the run's aggregator; None where it has weights and none are given, or sees features that no run keeps.
 
     Raises:
         WeightsError: The weights cannot be loaded.
@@ -45,7 +45,8 @@ def run_aggregator(config: Config, weights: str | None) -> Aggregator | None:
     """
     if weights is None and aggregator_for(config).has_weights:
         return None
-    return load_aggregator(weights or "untrained:0", config)
+    aggregator = load_aggregator(weights or "untrained:0", config)
+    return None if aggregator.card.encoder is not None else aggregator
 
 
 def tile_audits(
