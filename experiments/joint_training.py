@@ -12,19 +12,24 @@ Run: python -m experiments.joint_training --manifest phantoms/manifest.csv --wor
 import argparse
 import csv
 import json
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from he2her2.config import Config
 from he2her2.files import read_csv, read_json, write_json
-from he2her2.manifest import read_manifest
-from he2her2.results import open_run
+from he2her2.manifest import SlideRow, read_manifest
+from he2her2.method import decide_on, score_tiles
+from he2her2.models import load_aggregator, load_cnn, trained_folder
 from he2her2.statistics import auc_interval
+from he2her2.training import Execution, Hardware, load_training
+from he2her2.training.slides import SlideData, TumourTiler, build_bags
+from he2her2.training.slides.train import train_slides
 
 RESULTS = Path(__file__).parent / "results"
 WAYS = {
@@ -41,12 +46,6 @@ COMMON = (
 )  # fmt: skip
 
 
-def command(*words: object) -> None:
-    """Run a command of this program."""
-    code = "import sys; from he2her2.cli import main; main()"
-    subprocess.run([sys.executable, "-c", code, *map(str, words)], check=True, stdout=subprocess.DEVNULL)
-
-
 def subset(manifest: Path, work: Path) -> Path:
     """Manifest with so many patients of each split, in the order of the cohort."""
     rows = read_csv(manifest)
@@ -61,28 +60,28 @@ def subset(manifest: Path, work: Path) -> Path:
     return out
 
 
+def probabilities(rows: Sequence[SlideRow], bags: Path, weights: Path, config: Config) -> Iterator[float]:
+    """Probability of each slide, decided as prediction does."""
+    tile_cnn, aggregator = load_cnn(str(weights), "tile_cnn", config), load_aggregator(str(weights), config)
+    for bag in build_bags(rows, TumourTiler(tile_cnn.card.input, config, None, "replace"), bags):
+        with bag.open(config) as slide:
+            readable, logits = score_tiles(slide, bag.grid, tile_cnn, config.runtime, config.selection.n_tiles)
+        decision = decide_on(bag.row.slide_id, bag.grid.take(readable), logits, aggregator, config.threshold)
+        yield decision.probability
+
+
 def measure(manifest: Path, work: Path, way: str) -> dict[str, Any]:
     """Train one way, and predict the test patients; what is there already is not done again."""
     out = work / way.replace(" ", "-").replace(",", "")
     done = out / "measured.json"
     if done.is_file():
         return dict(read_json(done))
-    settings = [word for text in (*COMMON, *WAYS[way]) for word in ("--set", text)]
-    shared = ("--annotations-use", "replace", "--threads", 1)
-    command(
-        "train", "slides", "--manifest", manifest, "--weights", "bundled-ihc", "--out", out, "--bags", work / "bags",
-        *shared, *settings, "--resume", "--accelerator", "cpu",
-    )  # fmt: skip
+    config, settings = load_training("slides", overrides=[*COMMON, *WAYS[way], "runtime.threads=1"])
+    data = SlideData(manifest, trained_folder("bundled-ihc"), annotations_use="replace", bags=work / "bags")
+    train_slides(data, out, config, settings, Execution(Hardware("cpu"), resume=True))
     tested = [row for row in read_manifest(manifest).rows if row.split == "test"]
-    decision = [word for text in COMMON if not text.startswith("training") for word in ("--set", text)]
-    slides = out / "test.csv"
-    with slides.open("w") as file:
-        file.write("slide_id,path,patient_id,stain,annotations\n")
-        file.writelines(f"{row.slide_id},{row.path},{row.patient_id},HE,{row.annotations}\n" for row in tested)
-    command("predict", slides, "--weights", out / "weights", "--out", out / "test", *shared, *decision)
-    found = open_run(out / "test").predictions
-    truth = [row.her2_status == "positive" for row in tested]
-    auc = auc_interval(truth, [found[row.slide_id].probability for row in tested])
+    found = [*probabilities(tested, work / "bags", out / "weights", config)]
+    auc = auc_interval([row.her2_status == "positive" for row in tested], found)
     epochs = read_csv(out / "logs" / "metrics.csv")
     last = {name: float(value) for name, value in epochs[-1].items() if value}
     share = float(np.mean([float(row["gradient_share"]) for row in epochs]))
@@ -101,7 +100,7 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     manifest = subset(arguments.manifest, arguments.work)
-    with ThreadPoolExecutor(arguments.processes) as pool:
+    with ProcessPoolExecutor(arguments.processes, get_context("spawn")) as pool:
         rows = [*pool.map(partial(measure, manifest, arguments.work), WAYS)]
     (RESULTS / "joint_training.json").write_text(json.dumps(rows, indent=1) + "\n")
 
