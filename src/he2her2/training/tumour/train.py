@@ -13,8 +13,9 @@ from he2her2.cohort import SlideTask, annotation_lines
 from he2her2.config import PAPER_THRESHOLD, Config
 from he2her2.files import write_csv
 from he2her2.manifest import hashed_patient, write_patients
-from he2her2.models import CnnSpec, Metric, imagenet_weights
+from he2her2.models import CnnSpec, InputSpec, Metric, imagenet_weights
 from he2her2.statistics import Estimate, auc_interval, balanced_accuracy, decision_interval
+from he2her2.timing import Progress
 from he2her2.training.classifier import Batch, CnnClassifier, LabelledTiles
 from he2her2.training.cross_validation import CnnTraining, TileSets, trainable_cnn
 from he2her2.training.fit import load_checkpoint
@@ -26,6 +27,7 @@ from he2her2.training.tumour.calibration import CALIBRATED_THRESHOLD, MapCalibra
 from he2her2.training.tumour.data import (
     NEVER_TRAINED,
     TRAINING_ONLY,
+    Sources,
     TumourData,
     assign_folds,
     assign_validation,
@@ -81,19 +83,7 @@ def train_tumour(
     )
     for line in annotation_lines(map(SlideTask.of_row, sources.rows), data.annotation_classes):
         execution.say(line)
-    drawn = (
-        draw_patches(
-            manifest,
-            rows,
-            spec.input,
-            config,
-            settings,
-            execution.progress,
-            annotation_classes=data.annotation_classes,
-        )
-        for manifest, rows in sources.cohorts
-    )
-    patches = concatenate([*sources.sets, *drawn])
+    patches = _all_patches(sources, spec.input, config, settings, execution.progress, data.annotation_classes)
     fold = (
         assign_folds(patches, folds, settings.seed) if folds else assign_validation(patches, sources.stated, settings)
     )
@@ -136,6 +126,22 @@ def train_tumour(
         rows = [_row(name, part) for name, part in judged.groups]
         write_report(out, "tumour_training.md", provenance, rows=rows, split=judged.split, threshold=judged.threshold)
     return out / REPORT
+
+
+def _all_patches(
+    sources: Sources,
+    tile: InputSpec,
+    config: Config,
+    settings: TumourTraining,
+    progress: Progress,
+    annotation_classes: Sequence[str],
+) -> Patches:
+    """Patches of all sets, and those that are drawn from the slides of all manifests."""
+    drawn = (
+        draw_patches(manifest, rows, tile, config, settings, progress, annotation_classes=annotation_classes)
+        for manifest, rows in sources.cohorts
+    )
+    return concatenate([*sources.sets, *drawn])
 
 
 def start_weights(spec: CnnSpec, settings: TumourTraining) -> Mapping[str, NDArray[np.float32]] | None:
