@@ -108,7 +108,7 @@ def _tumour(figure: "plt.Figure", shown: Shown) -> None:  # type: ignore[name-de
     assert samples is not None
     left, middle, right = figure.subplots(1, 3)
     for axes, n in ((left, n_first), (middle, len(samples))):
-        _picture(axes, shown, f"the first {n} samples" if n == n_first else f"all {n}: dense where the map changes")
+        _picture(axes, shown, f"the first {n} samples" if n == n_first else f"all {n}, most at its edges")
         places = shown.in_mm(samples[:n, :2])
         axes.scatter(*places.T, c=samples[:n, 2], s=3, cmap="viridis", vmin=0, vmax=1, linewidths=0)
     _picture(right, shown, "map, and tumour (purple)", photo=False)
