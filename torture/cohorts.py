@@ -153,7 +153,7 @@ def _kill(cohort: Cohort, run: Path, whole_s: float, rng: np.random.Generator) -
     """Start the commands, kill one of the processes at a random moment, and later all; yield what is wrong."""
     commands = cohort.start(run)
     _sleep(float(rng.uniform(0.05, 0.6)) * whole_s, commands)
-    workers = [pid for process in (*commands, *cohort.cluster) for pid in _children(process.pid)]
+    workers = [pid for process in (*commands, *cohort.cluster) for pid in _workers(process.pid)]
     if workers and rng.uniform() < _KEEPS_WORKERS:
         _kill_pid(workers[rng.integers(len(workers))])
         _sleep(float(rng.uniform(0.05, 0.3)) * whole_s, commands)
@@ -200,17 +200,17 @@ def _kill_pid(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def _children(pid: int) -> list[int]:
-    """Processes that work for one: its children, of a nanny too, without Python's own helper."""
-    try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()
-    except OSError:
-        return []
+def _workers(pid: int) -> list[int]:
+    """Processes below one that work on slides: neither commands, nor nannies, nor Python's own helper."""
+    children = []
+    for thread in Path(f"/proc/{pid}/task").glob("*/children"):  # each thread has those that it started
+        with suppress(OSError):
+            children += thread.read_text("ascii").split()
     found = []
     for child in map(int, children):
+        found += _workers(child)
         with suppress(OSError):
-            command = Path(f"/proc/{child}/cmdline").read_bytes()
-            if b"resource_tracker" not in command:
+            if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
                 found.append(child)
     return found
 
