@@ -201,6 +201,15 @@ def test_swapped_folders(folder):
         load(folder, "tile_cnn")
 
 
+def test_classes_in_another_order(folder):
+    """Logits are read by their place: a card that says otherwise would turn every answer round."""
+    network = json.loads((folder / "card.json").read_text("utf-8"))["network"]
+    rewrite_card(folder, network=network | {"classes": ["invasive", "other"]})
+
+    with pytest.raises(WeightsError, match="its classes are invasive, other, where other, invasive are read in this"):
+        load(folder)
+
+
 @pytest.mark.parametrize("name", ["model.onnx", "weights.safetensors"])
 def test_a_truncated_file(folder, name):
     """Found and wanted sizes are told."""

@@ -14,13 +14,22 @@ from safetensors import SafetensorError, safe_open
 
 from he2her2.errors import WeightsError
 from he2her2.files import read_record, sha256_of
+from he2her2.labels import Her2Status
 from he2her2.models.card import Card, Role, Spec, card_from_json
+from he2her2.models.encoders import IHC_CLASSES, TUMOUR_CLASSES
 from he2her2.models.graph_check import read_graph
 from he2her2.models.signature import Arrays, Shape
 
 CARD_FILE = "card.json"
 ONNX_FILE = "model.onnx"
 TENSOR_FILE = "weights.safetensors"
+_CLASSES: Mapping[Role, tuple[str, ...]] = {
+    "tumour_cnn": TUMOUR_CLASSES,
+    "tile_cnn": IHC_CLASSES,
+    "aggregator": (Her2Status.NEGATIVE.value, Her2Status.POSITIVE.value),
+}
+"""Meaning of the logits of each network, in the order in which they are read."""
+
 _CHUNK = 1 << 22
 _NORM_EPSILON = 1e-5  # torch's
 _MOST_PROBLEMS = 20
@@ -31,7 +40,8 @@ def read_card(folder: Path, role: Role) -> Card:
     """Read the card of a folder, without looking at the weights.
 
     Raises:
-        WeightsError: There is no folder or no card, it cannot be understood, or it is that of another role.
+        WeightsError: There is no folder or no card, it cannot be understood, or it is that of another role or of other
+            classes.
     """
     if not folder.is_dir():
         raise WeightsError(f"{folder}: there is no such folder; weights of a {role} belong there")
@@ -50,6 +60,11 @@ def read_card(folder: Path, role: Role) -> Card:
         raise WeightsError(
             f"{folder}: its weights are those of a {card.role} ({card.network.name}), a {role} is wanted; "
             "put each network into the folder of its name"
+        )
+    if card.network.classes != _CLASSES[role]:
+        raise WeightsError(
+            f"{file}: its classes are {', '.join(card.network.classes)}, where {', '.join(_CLASSES[role])} are read in "
+            "this order: its answers would be taken for others; export the network with these classes"
         )
     return card
 

@@ -1,7 +1,13 @@
 """The encoders: from tiles to logits or features. Each family is one file; `CNNS` names the networks."""
 
 from he2her2.errors import ConfigError
-from he2her2.models.encoders.cnn import CNNS, CnnRole, CnnSpec
+from he2her2.models.encoders.cnn import (
+    CNNS,
+    IHC_CLASSES,
+    TUMOUR_CLASSES,
+    CnnRole,
+    CnnSpec,
+)
 from he2her2.models.encoders.feature_card import (
     FeatureCard,
     HubModel,
@@ -24,8 +30,10 @@ from he2her2.models.encoders.pixels import (
 
 __all__ = [
     "CNNS",
+    "IHC_CLASSES",
     "RGB_FROM_HED",
     "STAINS_FROM_DENSITY",
+    "TUMOUR_CLASSES",
     "YUV_FROM_RGB",
     "YUV_UINT8_FROM_RGB",
     "CnnRole",
