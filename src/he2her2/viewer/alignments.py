@@ -80,7 +80,7 @@ def pair_of_json(body: bytes) -> SectionPair | None:
 
 
 def find_pair(one: Slide, other: Slide, *, to_scale: bool) -> SectionPair:
-    """How the tissue of a slide lies on another; centre on centre where it does not agree.
+    """Place of a slide's tissue on another's; centre on centre where they do not agree.
 
     Args:
         one: A slide.

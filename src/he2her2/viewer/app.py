@@ -196,7 +196,7 @@ class Viewer:
         return JSONResponse({"verdict": kept.verdict, "comment": kept.comment, "time": kept.time})
 
     def beside(self, request: Request) -> Response:
-        """How another stain of the patient lies: as a reviewer left it, or as its tissue says."""
+        """Place of another stain of the patient: as a reviewer left it, or as its tissue says."""
         slide, other = self._asked_pair(request)
         pair = self.reviews.pair(slide.slide_id, other.slide_id)
         return JSONResponse(asdict(pair or self._found_pair(slide.slide_id, other.slide_id)))

@@ -224,7 +224,7 @@ class Reviews:
         return given
 
     def pair(self, slide_id: str, beside: str) -> SectionPair | None:
-        """How a reviewer laid two slides of a patient, in whichever direction; None where nobody did.
+        """Two slides of a patient as a reviewer laid them, in whichever direction; None where nobody did.
 
         Raises:
             AnnotationError: The table cannot be read.
