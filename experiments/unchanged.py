@@ -38,8 +38,8 @@ GIVEN_UP: Mapping[str, str] = {
     "*/truth.json:/spec/staining": "phantoms can be drawn in stains of one's own; none by default",
     "*/prediction.json:/format": "results carry the number of their form",
     "*/segmentation.json:/format": "results carry the number of their form",
-    "*/prediction.json:/files": "results list the files beside them",
-    "*/segmentation.json:/files": "results list the files beside them",
+    "*/prediction.json:/files*": "results list the files beside them",
+    "*/segmentation.json:/files*": "results list the files beside them",
     "*/card.json:/files/model.onnx/n_bytes": "torch's exporter writes the graph, with names of its own",
     "*/segmentation.json:/counts/*": "masks alone count their tiles too: none",
 }
