@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from he2her2.models import AGGREGATORS, Aggregator, Bag, Card, aggregator_named
-from he2her2.models.aggregators.feature_modules import NystromAttention, RankedFeatures
+from he2her2.models.aggregators.feature_modules import (
+    ClusteringLoss,
+    GatedAttention,
+    NystromAttention,
+    RankedFeatures,
+    TransMil,
+)
 from he2her2.models.aggregators.neighbours import grid_neighbours, neighbour_means, pitch, segment_means
 from he2her2.models.aggregators.selection import spread_ranks
 from he2her2.models.export import check_aggregator, session_of
@@ -318,6 +324,64 @@ def test_they_learn_a_few_telling_tiles(name):
             one.contributions[read().features[:, 2] > 3].sum() for one, (read, y) in zip(found, test, strict=True) if y
         ]
         assert np.mean(telling) > 0.4  # a sixth of the tiles
+
+
+def test_the_epoch_of_the_lowest_validation_loss_is_kept():
+    """Its weights give that loss by prediction, each class weighing as its share in training asks for."""
+    train = [bag for k, bag in enumerate(toy_bags(24, 0)) if k % 2 == 0 or k % 8 == 1]  # 12 negative, 3 positive
+    val = [(read, not positive) for read, positive in toy_bags(9, 1)]  # what is learned makes it worse
+    settings = FeatureTraining(epochs=5, patience=5, learning_rate=3e-3, batch_slides=1)
+    spec = spec_of("abmil")
+
+    learnt = learn(spec, train, val, settings, seed=0)
+
+    session = session_of(spec, learnt.weights)
+    predicting = Aggregator(Card(spec, trained=True, notice=""), lambda inputs: run_network(session, inputs))
+    weigh = {True: 15 / (2 * 3), False: 15 / (2 * 12)}
+    losses = []
+    for read, positive in val:
+        p = predicting(read()).probability
+        losses.append(-weigh[positive] * np.log(p if positive else 1 - p))
+    every = [epoch["val_loss"] for epoch in learnt.history]
+    assert learnt.epoch == int(np.argmin(every)) < 4
+    assert np.mean(losses) == pytest.approx(min(every), rel=1e-3)
+
+
+@torch.no_grad()
+def test_clams_instances_are_the_ends_of_attention():
+    """The most attended tiles are of the bag's class, the least attended are not: restated tile by tile."""
+    torch.manual_seed(0)
+    module, loss = GatedAttention(7, 5, 3, 2, 0.0).eval(), ClusteringLoss(5, 2, 2)
+    features, attention = torch.randn(1, 6, 7), torch.tensor([[0.1, 0.3, 0.05, 0.25, 0.2, 0.1 - 1e-3]])
+
+    found = float(loss(module, features, attention, 1))
+
+    layer, expected = loss.classifiers[1], []
+    for tile, is_one in ((1, 1), (3, 1), (5, 0), (2, 0)):
+        logits = layer(module.embed(features[0, tile]).relu())
+        expected.append(float(logits.logsumexp(dim=0) - logits[is_one]))
+    assert found == pytest.approx(np.mean(expected), abs=1e-5)
+
+
+@torch.no_grad()
+def test_the_window_of_transmil_is_a_convolution():
+    """On a whole grid: depthwise, 3 x 3, with nothing beyond the border, and beside the tiles themselves."""
+    torch.manual_seed(0)
+    module = TransMil(7, 8, 2, 2, 4)
+    torch.nn.init.normal_(module.window)
+    tiles = torch.randn(12, 8)
+    places = np.array([(x, y) for y in range(3) for x in range(4)]) * 64.0
+    index, there = (torch.from_numpy(array) for array in grid_neighbours(places))
+
+    found = module._around(tiles, index, there)
+
+    kernel = module.window.reshape(8, 1, 3, 3)
+    expected = functional.conv2d(tiles.T.reshape(1, 8, 3, 4), kernel, padding=1, groups=8)[0].reshape(8, 12).T
+    assert torch.allclose(found, expected, atol=1e-5)
+    logits = [module(torch.ones(1, 12, 7), torch.from_numpy(places)[None], torch.ones(1, 12, dtype=torch.bool))[0]]
+    torch.nn.init.zeros_(module.window)
+    logits.append(module(torch.ones(1, 12, 7), torch.from_numpy(places)[None], torch.ones(1, 12, dtype=torch.bool))[0])
+    assert not torch.allclose(*logits)
 
 
 def test_a_relaxed_selection_reports_its_mismatch():
