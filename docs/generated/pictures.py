@@ -69,7 +69,7 @@ def write_pair(folder: Path) -> None:
         write_phantom(
             path, make_spec(seed=12, stain=stain, ihc_score="3+", signal=1.0, size_px=size, foci=2), workers=1
         )
-        rows.append(f"section-{stain},section-{stain}.{'tif' if stain == 'HE' else 'svs'},patient,{stain}")
+        rows.append(f"section-{stain},section-{stain}.{'tif' if stain == 'HE' else 'svs'},P1,{stain}")
         if stain == "IHC":
             with open_slide(path) as slide:
                 pixels = slide.read(Point(0, 0), slide.size_l0, slide.mpp)
