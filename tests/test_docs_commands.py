@@ -207,7 +207,7 @@ def _many_patients(name):
     slides = [
         MadeUpSlide(
             f"s{k}", f"M{k}", ("negative", "positive")[k % 2], ("0", "3+")[k % 2], f"site{k // 2 % 2}",
-            ("val", "test")[k // 2 % 2], probability=float(np.clip(rng.normal(0.3 + 0.4 * (k % 2), 0.15), 0.01, 0.99)),
+            ("val", "test")[k // 2 % 2], probability=float(np.clip(rng.normal(0.12 + 0.3 * (k % 2), 0.12), 0.01, 0.99)),
         )
         for k in range(160)
     ]  # fmt: skip
