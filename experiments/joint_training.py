@@ -38,6 +38,7 @@ WAYS = {
     "joint, straight-through": ("training.selection=straight-through",),
     "joint, perturbed": ("training.selection=perturbed",),
 }
+MEASURED = "measured.json"
 SIZES = {"train": 32, "val": 12, "test": 40}
 COMMON = (
     "networks.aggregator=ranked-features", "training.epochs=6", "training.learning_rate=1e-3",
@@ -70,10 +71,15 @@ def probabilities(rows: Sequence[SlideRow], bags: Path, weights: Path, config: C
         yield decision.probability
 
 
+def folder_of(work: Path, way: str) -> Path:
+    """Folder of a way's training."""
+    return work / way.replace(" ", "-").replace(",", "")
+
+
 def measure(manifest: Path, work: Path, way: str) -> dict[str, Any]:
     """Train one way, and predict the test patients; what is there already is not done again."""
-    out = work / way.replace(" ", "-").replace(",", "")
-    done = out / "measured.json"
+    out = folder_of(work, way)
+    done = out / MEASURED
     if done.is_file():
         return dict(read_json(done))
     config, settings = load_training("slides", overrides=[*COMMON, *WAYS[way], "runtime.threads=1"])
@@ -120,6 +126,8 @@ def page(rows: Sequence[dict[str, Any]]) -> str:
         "last epoch. Mismatch: share of the continuous selection beside the tiles that prediction takes, and mean "
         "difference of the two probabilities, on validation slides."
     )
+    missing = [way for way in WAYS if way not in {row["way"] for row in rows}]
+    lines += ["", f"Not finished: {'; '.join(missing)}."] if missing else []
     return "\n".join(["# CNN and aggregator as one optimisation, against a frozen CNN", "", about, "", *lines]) + "\n"
 
 
@@ -129,11 +137,15 @@ def main() -> None:
     parser.add_argument("--manifest", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--processes", type=int, default=1, help="trainings at a time")
+    parser.add_argument(
+        "--finished", action="store_true", help="only the ways that are measured already; train nothing"
+    )
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     manifest = subset(arguments.manifest, arguments.work)
+    ways = [way for way in WAYS if not arguments.finished or (folder_of(arguments.work, way) / MEASURED).is_file()]
     with ProcessPoolExecutor(arguments.processes, get_context("spawn")) as pool:
-        rows = [*pool.map(partial(measure, manifest, arguments.work), WAYS)]
+        rows = [*pool.map(partial(measure, manifest, arguments.work), ways)]
     (RESULTS / "joint_training.json").write_text(json.dumps(rows, indent=1) + "\n")
     (RESULTS / "joint_training.md").write_text(page(rows), "utf-8")
 
