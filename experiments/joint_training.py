@@ -137,9 +137,7 @@ def main() -> None:
     parser.add_argument("--manifest", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--processes", type=int, default=1, help="trainings at a time")
-    parser.add_argument(
-        "--finished", action="store_true", help="only the ways that are measured already; train nothing"
-    )
+    parser.add_argument("--finished", action="store_true", help="only what is measured already; train nothing")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     manifest = subset(arguments.manifest, arguments.work)
