@@ -39,6 +39,7 @@ WAYS = {
     "joint, perturbed": ("training.selection=perturbed",),
 }
 MEASURED = "measured.json"
+_ALPHA = 0.05
 SIZES = {"train": 32, "val": 12, "test": 40}
 COMMON = (
     "networks.aggregator=ranked-features", "training.epochs=6", "training.learning_rate=1e-3",
@@ -126,6 +127,9 @@ def page(rows: Sequence[dict[str, Any]]) -> str:
         "last epoch. Mismatch: share of the continuous selection beside the tiles that prediction takes, and mean "
         "difference of the two probabilities, on validation slides."
     )
+    best = max(rows, key=lambda row: float(row["auc"]))
+    sure = [row["way"] for row, p in zip(rows[1:], adjusted, strict=True) if p < _ALPHA]
+    lines = [f"Highest AUC: {best['way']}. Surely other than frozen: {', '.join(sure) or 'none'}.", "", *lines]
     missing = [way for way in WAYS if way not in {row["way"] for row in rows}]
     lines += ["", f"Not finished: {'; '.join(missing)}."] if missing else []
     return "\n".join(["# CNN and aggregator as one optimisation, against a frozen CNN", "", about, "", *lines]) + "\n"
