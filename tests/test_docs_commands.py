@@ -63,7 +63,7 @@ MORE = {
                "--set", "training.tiles.tiles_per_class=8", "--set", "training.tiles.val_tiles_per_class=8"),
     "features": ("--threads", "2", *HASHI),
     "test tumour": ("--no-shifts",),
-    "phantom": ("--patients", "2", "--set", "size_px=[5120,4096]", "--set", "foci=1", "--set", "tumour_share=0.8"),
+    "phantom": ("--patients", "4", "--set", "size_px=[5120,4096]", "--set", "foci=1", "--set", "tumour_share=0.8"),
     "evaluate": ("--no-plots", "--audit-slides", "0", "--no-leaks"),
 }  # fmt: skip
 """Options that make a command small; none contradicts the page's own words."""
@@ -90,7 +90,7 @@ def additions(words):
     text = " ".join(words)
     more = next((more for start, more in MORE.items() if text.startswith(start)), ())
     tables = [word for word in words if word.endswith(".csv")]
-    if words[0] == "predict" and tables and "cohort/manifest.csv" not in tables:
+    if words[0] == "predict" and tables:
         more += (*REGIONS, *FEW, *THREE, *(() if "--weights" in words else ("--weights", "untrained:0")))
     if text.startswith("train slides") and "--features" not in words:
         more += (*THREE, *REGIONS, *FEW)
