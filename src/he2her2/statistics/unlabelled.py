@@ -31,8 +31,8 @@ def threshold_at_share(probability: ArrayLike, share: float) -> float:
         EvaluationError: Of so few patients the share is none, or all.
 
     Example:
-        >>> threshold_at_share([0.5, 0.01, 0.02, 0.5, 0.9, 0.03], 0.5)
-        0.14925373134328357
+        >>> round(threshold_at_share([0.5, 0.01, 0.02, 0.5, 0.9, 0.03], 0.5), 3)
+        0.15
     """
     scores = np.sort(logit_of(probability))[::-1]
     n_positive = round(share * len(scores))
@@ -80,8 +80,8 @@ def share_by_em(probability: ArrayLike, prior: float) -> float:
         The share, kept within 1 / (2 n) of 0 and 1.
 
     Example:
-        >>> round(share_by_em([0.9] * 2 + [0.1] * 8, 0.5), 2)
-        0.12
+        >>> round(share_by_em([0.9] * 2 + [0.1] * 8, 0.5), 3)
+        0.125
     """
     odds = np.exp(logit_of(probability)) * (1 - prior) / prior
     share = prior
