@@ -1,6 +1,8 @@
 """A cohort of phantoms: labels, splits, manifest, bytes, and bad parameters."""
 
 import csv
+import time
+from multiprocessing import active_children
 
 import openslide
 import pytest
@@ -9,6 +11,7 @@ from he2her2.cli.phantoms import phantom
 from he2her2.errors import PhantomError
 from he2her2.phantom import load_cohort, write_cohort
 from he2her2.phantom.cohort import _plan_slides
+from he2her2.phantom.processes import drawing_processes
 
 TINY = {"size_px": [600, 520], "tissue_extent": 0.5, "foci": 1}
 
@@ -145,3 +148,22 @@ def test_a_stopped_cohort_has_no_manifest(tmp_path):
 
     assert not (tmp_path / "manifest.csv").exists()
     assert len(list((tmp_path / "slides").iterdir())) == 1
+
+
+def interrupted_drawing():
+    with drawing_processes(2) as pool:
+        drawing = pool.submit(time.sleep, 300)
+        while not drawing.running():
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+
+
+def test_interrupted_drawing_ends_its_processes_at_once():
+    """Ctrl-C and SIGTERM do not wait for the slides that are being drawn."""
+    start = time.monotonic()
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted_drawing()
+
+    assert not active_children()
+    assert time.monotonic() - start < 100

@@ -44,6 +44,7 @@ class RunPrinter:
     def on_progress(self, slide_id: str, stage: str, done: int, total: int) -> None:
         """Note how far a slide is; meanwhile the tables catch up with those that have ended."""
         self.run.tables.write_when_due()
+        self._say_kept()
         share = f" {done / total:.0%}".replace("%", " %") if total else ""
         self._running[slide_id] = f"{slide_id} {stage}{share}"
         self.show.detail("; ".join(list(self._running.values())[:_RUNNING_SHOWN]))

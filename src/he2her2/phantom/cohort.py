@@ -2,12 +2,10 @@
 
 import tomllib
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass as plain_dataclass
 from dataclasses import field, replace
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -17,9 +15,10 @@ from pydantic import PositiveInt, TypeAdapter, model_validator
 from pydantic.dataclasses import dataclass
 
 from he2her2.errors import PhantomError
-from he2her2.files import write_csv
+from he2her2.files import sweep_drafts, write_csv
 from he2her2.labels import IhcScore
 from he2her2.manifest import MANIFEST_COLUMNS, Stain
+from he2her2.phantom.processes import drawing_processes
 from he2her2.phantom.random_fields import key_of
 from he2her2.phantom.slide import write_phantom
 from he2her2.phantom.spec import STRICT, PhantomSpec, Share, SiteName, make_spec, validated
@@ -175,11 +174,12 @@ def _draw_slides(
     if len(slides) < workers or workers == 1:
         yield from (draw(slide, workers=workers) for slide in slides)
         return
-    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:  # started once, not once a slide
-        try:
+    try:
+        with drawing_processes(workers) as pool:  # started once, not once a slide
             yield from pool.map(draw, slides)
-        finally:
-            pool.shutdown(cancel_futures=True)
+    finally:
+        for folder in ("slides", "truth"):
+            sweep_drafts(out / folder)  # of processes that were ended in mid-slide
 
 
 def _draw_slide(out: Path, slide: PhantomSlide, *, truth: bool, workers: int = 1) -> PhantomTruth:

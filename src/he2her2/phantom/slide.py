@@ -2,10 +2,9 @@
 
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +15,16 @@ from he2her2.phantom.cells import CellKind, Cells
 from he2her2.phantom.expression import Her2Expression, draw_expression
 from he2her2.phantom.outlines import Artefacts, draw_artefacts
 from he2her2.phantom.painting import Window, draw_tissue
+from he2her2.phantom.processes import drawing_processes
 from he2her2.phantom.pyramid import BLOCK_PX, TILE_PX, EncodedBlock, encode_block, write_pyramid
 from he2her2.phantom.random_fields import NoiseField, RasterField, key_of
 from he2her2.phantom.scanner import DEFOCUS_UM, FOLD_SHIFT_UM, ColourTable, apply_optics, scan
 from he2her2.phantom.sites import SITES, Dyes, Optics, draw_dyes
 from he2her2.phantom.spec import PhantomSpec
 from he2her2.phantom.truth import PhantomTruth, TumourCells, make_truth, tumour_cells_of
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 _BRIGHTNESS_STEPS = 256
 """Steps of the lamp's brightness; one colour table each."""
@@ -198,19 +201,14 @@ def _draw_blocks(painter: Painter, size: Size, workers: int) -> Iterator[_DrawnB
     if workers == 1:
         yield from (painter.draw_block(i, j) for i, j in blocks)
         return
-    # Threads would wait for each other: most of the work is short calls that hold the interpreter.
-    context = get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(painter,)) as pool:
+    with drawing_processes(workers, _start_worker, painter) as pool:
         ahead: deque[Future[_DrawnBlock]] = deque()
-        try:
-            for i, j in blocks:
-                ahead.append(pool.submit(_draw_worker_block, i, j))
-                if len(ahead) > 4 * workers:
-                    yield ahead.popleft().result()
-            while ahead:
+        for i, j in blocks:
+            ahead.append(pool.submit(_draw_worker_block, i, j))
+            if len(ahead) > 4 * workers:
                 yield ahead.popleft().result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        while ahead:
+            yield ahead.popleft().result()
 
 
 _worker_painter: list[Painter] = []
