@@ -43,6 +43,7 @@ def shell(tmp_path):
             capture_output=True,
             text=True,
             check=False,
+            timeout=240,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -93,8 +94,9 @@ def slurm(tmp_path):
     """A batch system that runs each job here and now; gives the folder of its commands."""
     place = tmp_path / "bin"
     place.mkdir(exist_ok=True)
+    job = place / "job"  # a copy: dask-jobqueue deletes its script when sbatch returns
     for name, script in (
-        ("sbatch", f'setsid bash "$1" > "{tmp_path}/job.log" 2>&1 &\necho "Submitted batch job $!"'),
+        ("sbatch", f'cp "$1" "{job}"; setsid bash "{job}" > "{job}.log" 2>&1 &\necho "Submitted batch job $!"'),
         ("scancel", 'kill -- "-$1"'),
     ):
         (place / name).write_text(f"#!/bin/sh\n{script}\n")

@@ -84,7 +84,7 @@ def test_a_manifest_stands_for_its_slides(tmp_path):
     assert first == SlideTask("first", tmp_path / "a.svs", 0.5, tmp_path / "a.geojson")
     assert second == SlideTask("second", tmp_path / "b.svs", 0.25, tmp_path / "second.geojson")
     assert found.patients == {"first": "P1", "second": "P1"}
-    assert "1 rows of another stain" in found.notes[0]
+    assert "rows of another stain than H&E are left out: 1" in found.notes[0]
 
     manifest.write_text("Slide ID,path,patient,mpp,Stain,HER2 percent\nfirst,a.svs,P1,0.5,HE,7\n")
     assert find_slides([manifest]).tasks == (SlideTask("first", tmp_path / "a.svs", 0.5),)
