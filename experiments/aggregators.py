@@ -131,7 +131,7 @@ def _in_a_process(words: Sequence[object]) -> None:
 
 
 def is_finished(work: Path, cohort: str, encoder: str, aggregator: str) -> bool:
-    """Whether all folds of an aggregator are there."""
+    """True if all folds of an aggregator are there."""
     return len([*(folder_of(work, cohort) / encoder / aggregator).glob("folds/*.json")]) == FOLDS * REPEATS
 
 

@@ -1,4 +1,4 @@
-"""How a slide model is kept at work in another laboratory: the ladder of paper 5.3, rung by rung, on phantoms.
+"""Ways to keep a slide model at work in another laboratory: the ladder of paper 5.3, rung by rung, on phantoms.
 
 Networks learn from slides of the site her2sc-like alone (experiments/reduced/train.toml, from the bundled IHC tile
 CNN) and are tested on fresh slides of it and of three other sites (experiments/ladder/): brca-like, and two in stains

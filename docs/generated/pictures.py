@@ -110,7 +110,7 @@ def photograph(browser: Browser, url: str, name: str, act: Callable[[Page], None
 
 
 def keep(page: Page, name: str) -> None:
-    """What the page shows, as a JPEG of the docs."""
+    """Picture of the page, as a JPEG of the docs."""
     Image.open(BytesIO(page.screenshot())).convert("RGB").save(DOCS / name, quality=QUALITY)
     page.close()
 

@@ -1,5 +1,6 @@
 """Torch modules of the aggregators that look at features: attention, smoothed attention, transformer, ranked scores."""
 
+from abc import ABC, abstractmethod
 from itertools import pairwise
 from typing import Any, Literal, cast
 
@@ -90,12 +91,12 @@ class ClusteringLoss(nn.Module):
         return functional.cross_entropy(logits, wanted.long())
 
 
-class _OneBagAtATime(nn.Module):
+class _OneBagAtATime(nn.Module, ABC):
     """Base of aggregators that need, beside the features of a bag, arrays that its places give."""
 
+    @abstractmethod
     def arrays(self, coords: NDArray[np.float64]) -> tuple[NDArray[Any], ...]:
         """Arrays of the (n, 2) centres of real tiles, which `given` takes beside the features."""
-        raise NotImplementedError
 
     def forward(self, features: Tensor, coords_um: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Map features (b, n, d), centres (b, n, 2) and a mask (b, n) to logits (b, k) and attention (b, n)."""
