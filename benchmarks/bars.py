@@ -59,7 +59,7 @@ BARS = (
     Bar("exponent", "time against number of tiles, 1 k to 100 k: exponent", 1.02, None, "{:.3f}", at_least=False),
     Bar("start_s", "command start (`he2her2 --help`)", 0.3, 0.15, "{:.2f} s", at_least=False),
     Bar("evaluate_s", "10 000 patients evaluated, with all intervals", 60, None, "{:.0f} s", at_least=False),
-    Bar("workers_efficiency", "2 worker processes against twice one, 2 cores", 0.90, 1.0, "{:.2f}"),
+    Bar("workers_efficiency", "2 worker processes on 2 cores against twice one on one core", 0.90, 1.0, "{:.2f}"),
     Bar("finished_s", "start of a finished run of 10 000 slides, per 1 000", 2, 1, "{:.2f} s", at_least=False),
     Bar("status_s", "`he2her2 status` of 10 000 slides", 1, 0.5, "{:.2f} s", at_least=False),
     Bar(

@@ -1,12 +1,16 @@
 """Runs of many slides: workers against one worker and against threads, and what the run itself costs a slide."""
 
+import math
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from time import perf_counter, process_time
 from typing import Any
 
@@ -49,40 +53,86 @@ def measure(setting: Setting) -> Found:
     return Found({"workers_efficiency": efficiency, **figures}, (throughput, costs))
 
 
+@dataclass(frozen=True, slots=True)
+class _Design:
+    """How slides are shared among processes and threads.
+
+    Attributes:
+        workers: Worker processes; 0: this process.
+        threads: Of each.
+        cores: That they may use, all together.
+    """
+
+    workers: int
+    threads: int
+    cores: int = CORES
+
+
+_ONE, _TWO, _APART = "1 worker held to 1 core", "2 workers, 1 thread each", "2 runs of 1 worker, nothing shared"
+_DESIGNS = {
+    _ONE: _Design(1, 1, cores=1),
+    "1 worker, 1 thread": _Design(1, 1),
+    _TWO: _Design(CORES, 1),
+    "2 threads": _Design(0, CORES),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Pace:
+    """What a design reached.
+
+    Attributes:
+        rate: Slides a second, once workers are ready.
+        busy: Cores of the machine that did something.
+        own: Share of the workers' time that is the slides' own.
+    """
+
+    rate: float
+    busy: float
+    own: float
+
+
 def _throughput(setting: Setting) -> tuple[Table, float]:
-    """Slides an hour by each design, in turns; the rate of two workers against twice that of one."""
+    """Slides an hour by each design, in turns; the rate of two workers against twice that of one with a core.
+
+    A worker writes while it reads the next slide, so that one alone takes more than a core if it may.
+    """
     n, rounds = setting.pick(16, 2), setting.pick(3, 1)
     path = phantom_slide(setting, SIZE if not setting.quick else Size(2048, 2048))
-    designs = {"1 worker, 1 thread": (1, 1), "2 workers, 1 thread each": (CORES, 1), "2 threads": (0, CORES)}
-    rates: dict[str, list[float]] = {name: [] for name in designs}
-    own: list[float] = []
+    paces: dict[str, list[_Pace]] = {name: [] for name in _DESIGNS}
+    paces[_APART] = []
     for turn in range(rounds):
-        for name in [*designs][:: 1 if turn % 2 == 0 else -1]:
-            workers, threads = designs[name]
-            rate, share = _predict(path, n, workers, threads, quick=setting.quick)
-            rates[name].append(rate)
-            if workers == CORES:
-                own.append(share)
-    of = {name: median(found) for name, found in rates.items()}
-    one = of["1 worker, 1 thread"]
-    rows = tuple((name, 3600 * rate, rate / one / max(designs[name])) for name, rate in of.items())
-    title = f"{n} slides of {SIZE.w} px square: slides an hour, against one worker for each core"
-    table = Table(title, ("design", "slides/h", "share of cores x one worker"), rows)
-    two = median(a / b for a, b in zip(rates["2 workers, 1 thread each"], rates["1 worker, 1 thread"], strict=True))
-    return replace(table, title=f"{title}; slides' own times fill {median(own):.0%} of the workers'"), two / CORES
+        for name in [*paces][:: 1 if turn % 2 == 0 else -1]:
+            if name == _APART:
+                paces[name].append(_apart(path, n, quick=setting.quick))
+            else:
+                paces[name].append(_predict(path, n, _DESIGNS[name], quick=setting.quick))
+    rows = tuple(
+        (
+            name,
+            3600 * median(pace.rate for pace in found),
+            median(pace.rate / one.rate / CORES for pace, one in zip(found, paces[_ONE], strict=True)),
+            median(pace.busy for pace in found),
+            median(pace.own for pace in found),
+        )
+        for name, found in paces.items()
+    )
+    title = f"{n} slides of {SIZE.w} px square; shares of {CORES} times one worker with a core of its own"
+    header = ("design", "slides/h", "share", "cores busy", "slides' own times, of the workers'")
+    return Table(title, header, rows), next(row[2] for row in rows if row[0] == _TWO)
 
 
-def _predict(path: Path, n: int, workers: int, threads: int, *, quick: bool) -> tuple[float, float]:
-    """Slides a second once workers are ready, and the share of the workers' time that is the slides' own."""
-    config = load_config(overrides=[f"runtime.threads={threads}", *(_QUICK if quick else ())])
-    begun: list[float] = []
+def _predict(path: Path, n: int, design: _Design, *, quick: bool, core: int = 0) -> _Pace:
+    config = load_config(overrides=[f"runtime.threads={design.threads}", *(_QUICK if quick else ())])
+    begun: list[tuple[float, float]] = []
 
     def crew(job: SlideJob[Any, SlideResult], n_slides: int, report: Report) -> Crew[SlideResult]:
         assert n_slides == n
-        if not workers:
+        if not design.workers:
             return ThisProcess(job, report)
-        crew = LocalWorkers(job, workers, report)
-        while len(crew.idle()) < workers:  # the clock starts once all are ready
+        with _cores(design.cores, core):  # processes keep what they are born with
+            crew = LocalWorkers(job, design.workers, report)
+        while len(crew.idle()) < design.workers:  # the clock starts once all are ready
             crew.events(0.1)
         return crew
 
@@ -91,12 +141,43 @@ def _predict(path: Path, n: int, workers: int, threads: int, *, quick: bool) -> 
         job = SlideJob(work, Ledger(run.slides, run.digest, run.failures), run.folder / "errors.log")
         tasks = [SlideTask(f"s{k}", path) for k in range(n)]
         with Claims(run.folder) as claims:
-            supervisor = Supervisor(job, crew, claims, on_progress=lambda *_: begun.append(perf_counter()))
+            supervisor = Supervisor(job, crew, claims, on_progress=lambda *_: begun.append((perf_counter(), _busy_s())))
             with closing(supervisor.run(tasks)) as outcomes:
                 found = [outcome.found for outcome in outcomes]
-        wall = perf_counter() - begun[0]
+        wall, busy = perf_counter() - begun[0][0], _busy_s() - begun[0][1]
     seconds = sum(one.seconds for one in found if isinstance(one, SlideResult))
-    return n / wall, seconds / wall / max(1, workers)
+    return _Pace(n / wall, busy / wall, seconds / wall / max(1, design.workers))
+
+
+def _apart(path: Path, n: int, *, quick: bool) -> _Pace:
+    """The pace of runs that go on at the same time, one a core, each of its share of the slides: what the cores allow."""
+    with ProcessPoolExecutor(CORES, mp_context=get_context("spawn")) as pool:
+        runs = [pool.submit(_predict, path, n // CORES, _DESIGNS[_ONE], quick=quick, core=k) for k in range(CORES)]
+        found = [run.result() for run in runs]
+    return _Pace(sum(one.rate for one in found), mean(one.busy for one in found), mean(one.own for one in found))
+
+
+@contextmanager
+def _cores(n: int, first: int) -> Iterator[None]:
+    """Hold processes that are started meanwhile to some of the cores, where the system can."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    all_of_them = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(all_of_them)[first : first + n])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, all_of_them)
+
+
+def _busy_s() -> float:
+    """Seconds that the cores of this machine have worked, all together; not a number where the system does not say."""
+    file = Path("/proc/stat")
+    if not file.exists():
+        return math.nan
+    user, nice, system = map(int, file.read_text("ascii").split()[1:4])
+    return (user + nice + system) / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager

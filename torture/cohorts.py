@@ -78,7 +78,7 @@ def torture_cohorts(
         report: Called after each kill with the number done and the endings so far.
 
     Returns:
-        The endings by kind of run.
+        The endings by kind of run and by who was killed first.
     """
     shutil.rmtree(work, ignore_errors=True)
     slides = _phantoms(work / "slides", n_slides)
@@ -97,10 +97,14 @@ def torture_cohorts(
         for i in range(n):
             name = kinds[i % len(kinds)]
             run = work / "killed" / name.replace(" ", "-")
-            faults = list(_kill(cohorts[name], run, whole_s, rng))
+            who, faults = _kill(cohorts[name], run, whole_s, rng)
             if i >= n - len(kinds) or rng.integers(6) == 0:
                 faults += _finish(cohorts[name], run, right)
-            tally.add(name, Ending.LOST if faults else Ending.ANSWERED, f"kill {i} of seed {seed}: {'; '.join(faults)}")
+            tally.add(
+                f"{name}: {who}",
+                Ending.LOST if faults else Ending.ANSWERED,
+                f"kill {i} of seed {seed}: {'; '.join(faults)}",
+            )
             report(i + 1, tally)
     return tally
 
@@ -149,20 +153,19 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _kill(cohort: Cohort, run: Path, whole_s: float, rng: np.random.Generator) -> Iterator[str]:
-    """Start the commands, kill one of the processes at a random moment, and later all; yield what is wrong."""
+def _kill(cohort: Cohort, run: Path, whole_s: float, rng: np.random.Generator) -> tuple[str, list[str]]:
+    """Start the commands, kill one of the processes at a random moment, and later all; who was killed, what is wrong."""
     commands = cohort.start(run)
     _sleep(float(rng.uniform(0.05, 0.6)) * whole_s, commands)
     workers = [pid for process in (*commands, *cohort.cluster) for pid in _workers(process.pid)]
-    if workers and rng.uniform() < _KEEPS_WORKERS:
+    who = "a worker" if workers and rng.uniform() < _KEEPS_WORKERS else "commands"
+    if who == "a worker":
         _kill_pid(workers[rng.integers(len(workers))])
         _sleep(float(rng.uniform(0.05, 0.3)) * whole_s, commands)
     for process in commands:
         _kill_pid(process.pid)
-    for process in commands:
-        _, errors = process.communicate()
-        if b"Traceback" in errors:
-            yield f"a traceback: {errors.decode(errors='replace')[-300:]}"
+    errors = [process.communicate()[1] for process in commands]
+    return who, [f"a traceback: {text.decode(errors='replace')[-300:]}" for text in errors if b"Traceback" in text]
 
 
 def _finish(cohort: Cohort, run: Path, right: Mapping[str, str]) -> Iterator[str]:
