@@ -150,7 +150,7 @@ def _predict(path: Path, n: int, design: _Design, *, quick: bool, core: int = 0)
 
 
 def _apart(path: Path, n: int, *, quick: bool) -> _Pace:
-    """The pace of runs that go on at the same time, one a core, each of its share of the slides: what the cores allow."""
+    """The pace of runs that go on at the same time, one a core, each with its share of the slides."""
     with ProcessPoolExecutor(CORES, mp_context=get_context("spawn")) as pool:
         runs = [pool.submit(_predict, path, n // CORES, _DESIGNS[_ONE], quick=quick, core=k) for k in range(CORES)]
         found = [run.result() for run in runs]
@@ -225,7 +225,8 @@ def _costs(setting: Setting) -> tuple[Table, dict[str, float]]:
     found: dict[int, list[tuple[float, ...]]] = {n: [] for n in counts}
     for turn in range(rounds):  # a disk that writes back what came before meets other counts each time
         for n in counts[:: 1 if turn % 2 == 0 else -1]:
-            found[n].append(_cost(n, config, result))
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:  # none sees the memory of another
+                found[n].append(pool.submit(_cost, n, config, result).result())
     rows = [(n, *map(median, zip(*costs, strict=True))) for n, costs in found.items()]
     exponent = float(np.polyfit(np.log(counts), np.log([n * each for n, each, *_ in rows]), 1)[0])
     header = (

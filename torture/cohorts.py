@@ -100,11 +100,8 @@ def torture_cohorts(
             who, faults = _kill(cohorts[name], run, whole_s, rng)
             if i >= n - len(kinds) or rng.integers(6) == 0:
                 faults += _finish(cohorts[name], run, right)
-            tally.add(
-                f"{name}: {who}",
-                Ending.LOST if faults else Ending.ANSWERED,
-                f"kill {i} of seed {seed}: {'; '.join(faults)}",
-            )
+            words = f"kill {i} of seed {seed}: {'; '.join(faults)}"
+            tally.add(f"{name}: {who}", Ending.LOST if faults else Ending.ANSWERED, words)
             report(i + 1, tally)
     return tally
 
@@ -154,7 +151,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _kill(cohort: Cohort, run: Path, whole_s: float, rng: np.random.Generator) -> tuple[str, list[str]]:
-    """Start the commands, kill one of the processes at a random moment, and later all; who was killed, what is wrong."""
+    """Start the commands, kill a process at a random moment and later all; who was killed first, and what is wrong."""
     commands = cohort.start(run)
     _sleep(float(rng.uniform(0.05, 0.6)) * whole_s, commands)
     workers = [pid for process in (*commands, *cohort.cluster) for pid in _workers(process.pid)]
