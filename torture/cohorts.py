@@ -23,7 +23,7 @@ KINDS = ("one command", "two commands", "a Dask cluster")
 
 _SIDE = 1280
 _PATIENCE_S = 3600
-_SETTINGS = tuple(str(word) for word in SETTINGS)
+_SETTINGS = (*map(str, SETTINGS), "--set", "adaptive.points=25")
 _SEEDS = (8, 5)  # of phantoms that have a tumour large enough
 _KEEPS_WORKERS = 0.5  # share of kills that spare the command itself
 
