@@ -88,6 +88,18 @@ def test_a_scheduler_that_is_not_there_is_one_line(tmp_path, monkeypatch):
         supervise(tmp_path / "run", tasks, crew=lambda job, _, report: DaskWorkers(job, "tcp://127.0.0.1:9", report))
 
 
+@pytest.mark.parametrize(("text", "problem"), [(None, "cannot be read"), ("{}", "is no file of a Dask scheduler")])
+def test_a_file_that_names_no_scheduler_is_one_line(text, problem, tmp_path, monkeypatch):
+    """One that is not there within the time, or holds something else."""
+    monkeypatch.setattr("he2her2.cohort.dask_workers._CONNECT_S", 0.2)
+    file = tmp_path / "s.json"
+    if text is not None:
+        file.write_text(text)
+    tasks = write_slides(tmp_path / "slides", a="a")
+    with pytest.raises(He2Her2Error, match=rf"--scheduler {file}: {problem}.*; dask scheduler --scheduler-file"):
+        supervise(tmp_path / "run", tasks, crew=lambda job, _, report: DaskWorkers(job, str(file), report))
+
+
 class Cluster:
     """A cluster of which every moment is the test's: it carries out an order when told to, and loses what it is told.
 
@@ -99,7 +111,7 @@ class Cluster:
     def __init__(self, monkeypatch):
         self.workers = {}
         self.orders = []
-        monkeypatch.setattr("distributed.Client", lambda **_: self)
+        monkeypatch.setattr("distributed.Client", lambda *_, **__: self)
         monkeypatch.setattr("distributed.get_worker", lambda: self)
 
     def join(self, address):

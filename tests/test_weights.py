@@ -582,12 +582,12 @@ def test_a_card_without_measure(folder, where, value):
 @pytest.mark.parametrize(
     ("network", "words"),
     [
-        ({"hidden": [HUGE]}, r"hidden\.0: Input should be less than"),
+        ({"hidden": [HUGE]}, r"hidden\.0: must be less than"),
         ({"hidden": [5] * 100}, "hidden: Tuple should have at most 64 items"),
         ({"classes": ["a"] * 1000}, "classes: Tuple should have at most 64 items"),
         ({"convs": []}, "convs: Tuple should have at least 1 item"),
         ({"role": "aggregator", "rule": {"a": []}}, "knows no aggregator"),
-        ({"role": [1]}, "role: Input should be"),
+        ({"role": [1]}, "role: must be"),
         ({f"key{k}": k for k in range(10_000)}, "and 9995 more"),
     ],
 )

@@ -133,3 +133,13 @@ class TilingError(SlideError):
     """The tumour is too small for the tiles that the method needs."""
 
     stage = "tiling"
+
+
+def plainly(problem: str) -> str:
+    """What pydantic says of a value, in a user's words.
+
+    Example:
+        >>> plainly("Input should be a valid integer, unable to parse string as an integer")
+        'must be a valid integer'
+    """
+    return problem.removeprefix("Value error, ").partition(", unable to parse")[0].replace("Input should", "must")

@@ -23,7 +23,7 @@ from uuid import uuid4
 
 from pydantic import ValidationError
 
-from he2her2.errors import OutputError
+from he2her2.errors import OutputError, plainly
 
 _HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 _DRAFT = re.compile(r"\.draft-(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]{8}\.")
@@ -196,7 +196,7 @@ def read_record(path: Path) -> str:
 def problems_in_words(error: ValidationError) -> str:
     """The first problems of a record that pydantic refused, on one line."""
     found = error.errors()
-    words = [f"{'.'.join(map(str, one['loc'])):.80}: {one['msg']:.200}" for one in found[:_PROBLEMS_SHOWN]]
+    words = [f"{'.'.join(map(str, one['loc'])):.80}: {plainly(one['msg']):.200}" for one in found[:_PROBLEMS_SHOWN]]
     return "; ".join(words) + (f"; and {len(found) - len(words)} more" if len(found) > len(words) else "")
 
 

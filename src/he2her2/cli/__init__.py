@@ -13,7 +13,7 @@ import typer
 from he2her2.cli.commands import app
 from he2her2.cli.console import one_line, say, say_problems
 from he2her2.cli.guard import guarded
-from he2her2.errors import He2Her2Error, ManifestError
+from he2her2.errors import He2Her2Error, ManifestError, plainly
 
 __all__ = ["main", "run_here"]
 
@@ -60,5 +60,5 @@ def run_here() -> NoReturn:
 
 def _usage(error: Exception) -> str:
     """One line for a mistyped command; the help page for a command without arguments."""
-    text: str = error.format_message()  # type: ignore[attr-defined]
+    text = plainly(error.format_message())  # type: ignore[attr-defined]
     return text if "\n" in text else f"he2her2: {text.rstrip('.')}; see --help"

@@ -7,6 +7,7 @@ twice whatever Dask does, and one that never began is not held against its slide
 and the slides at the same paths.
 """
 
+import json
 import logging
 import pickle
 import socket
@@ -15,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, Generic, TypeVar
 from uuid import uuid4
 
@@ -33,6 +34,7 @@ _LOOK_S = 1.0
 _RESTART_S = 10.0
 _PROGRESS_S = 1.0
 _CONNECT_S = 30
+_FILE_S = 0.2
 _GATHER_S = 60.0
 _LOST = "its worker was lost: killed, out of memory, or its machine is gone"
 
@@ -84,9 +86,8 @@ class DaskWorkers(Generic[_P, _R]):
 
         logging.getLogger("distributed").setLevel(logging.ERROR)
         self._job, self._pickled, self._report, self._scheduler = job, pickle.dumps(job), report, scheduler
-        where = {"scheduler_file": scheduler} if Path(scheduler).is_file() else {"address": scheduler}
         try:
-            self._client = Client(**where, timeout=_CONNECT_S, set_as_default=False, name="he2her2")
+            self._client = Client(_address(scheduler), timeout=_CONNECT_S, set_as_default=False, name="he2her2")
         except (OSError, ValueError, TimeoutError) as error:
             raise He2Her2Error(
                 f"--scheduler {scheduler}: no Dask scheduler answers ({error}); check the address"
@@ -247,6 +248,27 @@ class DaskWorkers(Generic[_P, _R]):
         ticket = self._sent.pop(slide_id).ticket
         for file in (ticket, _begun(ticket)):
             file.unlink(missing_ok=True)
+
+
+def _address(scheduler: str) -> str:
+    """Address of a scheduler, which may be given by its file; one that was just started has yet to write it.
+
+    Raises:
+        He2Her2Error: There is no such file, or it is another one.
+    """
+    file = Path(scheduler)
+    if file.suffix != ".json" and not file.is_file():
+        return scheduler
+    until = monotonic() + _CONNECT_S
+    while not file.is_file() and monotonic() < until:
+        sleep(_FILE_S)
+    try:
+        return str(json.loads(file.read_text("utf-8"))["address"])
+    except OSError as error:
+        problem = f"cannot be read ({error.strerror})"
+    except (ValueError, KeyError, TypeError):
+        problem = "is no file of a Dask scheduler"
+    raise He2Her2Error(f"--scheduler {scheduler}: {problem}; dask scheduler --scheduler-file writes one")
 
 
 class _NoTicketError(Exception):

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from he2her2.config.settings import PRESETS, Config
-from he2her2.errors import ConfigError, quoted
+from he2her2.errors import ConfigError, plainly, quoted
 
 T = TypeVar("T")
 
@@ -159,7 +159,9 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _in_words(kind: str, message: str) -> str:
-    return "is no setting; `he2her2 config` lists them all" if kind == "unexpected_keyword_argument" else message
+    return (
+        "is no setting; `he2her2 config` lists them all" if kind == "unexpected_keyword_argument" else plainly(message)
+    )
 
 
 def to_toml(config: Config) -> str:

@@ -8,7 +8,7 @@ from annotated_types import Ge, Gt, Le
 from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
-from he2her2.errors import PhantomError
+from he2her2.errors import PhantomError, plainly
 from he2her2.labels import Her2Status, IhcScore
 from he2her2.manifest import Stain
 
@@ -145,6 +145,6 @@ def _problem(where: tuple[int | str, ...], kind: str, message: str) -> str:
         return f"{name} is not a setting of phantoms"
     if kind == "tuple_type":
         return f"{name}: write it as a list, such as [8192, 8192]"
-    text = message.removeprefix("Value error, ")
+    text = plainly(message)
     text = text[0].lower() + text[1:]
     return f"{name}: {text}" if name else text
