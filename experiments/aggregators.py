@@ -15,10 +15,12 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ from he2her2.labels import Policy
 from he2her2.models import aggregator_named
 from he2her2.statistics import auc_interval, delong_difference, holm
 from he2her2.training import Execution, FeatureTraining, Hardware
-from he2her2.training.slides.feature_data import read_feature_cohort
+from he2her2.training.slides.feature_data import FeatureCohort, read_feature_cohort
 from he2her2.training.slides.feature_study import FeatureData, FeatureStudy
 
 RESULTS = Path(__file__).parent / "results"
@@ -84,11 +86,17 @@ def encoder_folder(work: Path) -> Path:
     return folder
 
 
+@lru_cache(maxsize=1)
+def cohort_of(manifest: Path, features: Path) -> FeatureCohort:
+    """The slides with their features, read once for all aggregators."""
+    return read_feature_cohort(manifest, features, Policy.GUIDELINE)
+
+
 def out_of_fold(work: Path, cohort: str, encoder: str, aggregator: str) -> dict[str, Any]:
     """Out-of-fold probabilities of every slide in every repeat, with labels and patients."""
     manifest, features = make_features(work, cohort, encoder)
     data = FeatureData(manifest, features, aggregator, FOLDS, REPEATS)
-    found = read_feature_cohort(manifest, features, Policy.GUIDELINE)
+    found = cohort_of(manifest, features)
     spec = replace(aggregator_named(aggregator), n_features=found.n_features, **SIZES.get(aggregator, {}))
     settings = replace(SETTINGS, learning_rate=RATES.get(aggregator, SETTINGS.learning_rate))
     study = FeatureStudy(data, found, settings, spec)
@@ -109,25 +117,23 @@ def out_of_fold(work: Path, cohort: str, encoder: str, aggregator: str) -> dict[
 
 
 def train_cells(work: Path, encoders: Sequence[str], processes: int) -> None:
-    """Train all aggregators on all features, each in a process of its own; cohorts go side by side."""
-    each = max(1, processes // len(COHORTS))
-    if "efficientnet-lite0" in encoders:
-        encoder_folder(work)
-    with ThreadPoolExecutor(len(COHORTS)) as cohorts, ThreadPoolExecutor(processes) as cells:
-        list(cohorts.map(partial(_train_cohort, work, encoders, each, cells), COHORTS))
+    """Train all aggregators on all features, cohort by cohort, each cell in one of the processes."""
+    os.environ |= {
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+    }  # for the processes: a step's matrices are small
+    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+        for cohort in COHORTS:
+            for encoder in encoders:
+                make_features(work, cohort, encoder, processes)
+                missing = [name for name in AGGREGATORS if not is_finished(work, cohort, encoder, name)]
+                list(pool.map(partial(_train_cell, work, cohort, encoder), missing))
 
 
-def _train_cohort(work: Path, encoders: Sequence[str], threads: int, cells: ThreadPoolExecutor, cohort: str) -> None:
-    for encoder in encoders:
-        make_features(work, cohort, encoder, threads)
-    missing = [(e, name) for e in encoders for name in AGGREGATORS if not is_finished(work, cohort, e, name)]
-    words = [("--work", work, "--cell", cohort, encoder, name) for encoder, name in missing]
-    list(cells.map(_in_a_process, words))
-
-
-def _in_a_process(words: Sequence[object]) -> None:
-    alone = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, "-m", "experiments.aggregators", *map(str, words)], check=True, env=alone)
+def _train_cell(work: Path, cohort: str, encoder: str, aggregator: str) -> None:
+    start = time.perf_counter()
+    out_of_fold(work, cohort, encoder, aggregator)
+    print(f"{cohort}, {encoder}, {aggregator}: {time.perf_counter() - start:.0f} s", flush=True)
 
 
 def is_finished(work: Path, cohort: str, encoder: str, aggregator: str) -> bool:
@@ -184,11 +190,7 @@ def main() -> None:
     parser.add_argument("--finished", action="store_true", help="only what is there already; train nothing")
     parser.add_argument("--processes", type=int, default=1, help="trainings at a time")
     parser.add_argument("--encoder", choices=ENCODERS, help="this one alone, without the table")
-    parser.add_argument("--cell", nargs=3, metavar=("COHORT", "ENCODER", "AGGREGATOR"), help="this one alone, likewise")
     arguments = parser.parse_args()
-    if arguments.cell:
-        out_of_fold(arguments.work, *arguments.cell)
-        return
     if not arguments.finished:
         train_cells(arguments.work, [arguments.encoder] if arguments.encoder else ENCODERS, arguments.processes)
     if arguments.encoder:

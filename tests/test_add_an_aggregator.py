@@ -111,7 +111,9 @@ class Mean(nn.Module):
             shares = torch.full_like(shares, 1 / features.shape[1])
         pooled = (shares[..., None] * features).sum(dim=1)
         if self.fault == "size":
-            pooled = pooled * float(mask.sum())
+            pooled = pooled * float(mask[0].sum())
+        if self.fault == "bags":
+            pooled = pooled.mean(dim=0, keepdim=True).expand_as(pooled)
         if self.fault == "shares":
             shares = shares * 2
         if self.fault == "sign":
@@ -133,6 +135,7 @@ class MeanSpec(AggregatorSpec):
     [
         ("order", "the order of the tiles changes the logits"),
         ("padding", "padding changes the logits"),
+        ("bags", "several bags at once change the logits"),
         ("shares", "the contributions do not sum to 1"),
         ("sign", "a contribution is negative"),
         ("size", "differs from"),

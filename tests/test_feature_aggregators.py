@@ -1,6 +1,7 @@
 """Aggregators on features: what they compute, restated plainly; order, padding, ONNX, and that they learn."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from he2her2.models.onnx_engine import run_network
 from he2her2.models.torch_modules import batch_of, initial_weights, module_of
 from he2her2.statistics import auc
 from he2her2.training.settings import FeatureTraining
+from he2her2.training.slides import feature_learning
 from he2her2.training.slides.feature_learning import learn
 
 ON_FEATURES = ("abmil", "clam-sb", "smooth-abmil", "transmil", "ranked-features", "mean-features")
@@ -196,7 +198,7 @@ def test_enough_landmarks_make_exact_attention():
     tokens = torch.randn(9, 16)
     q, k, v = (part.reshape(9, 2, 8).transpose(0, 1) for part in layer.qkv(tokens).chunk(3, dim=1))
 
-    found, first = layer(tokens, torch.eye(9))
+    found, first = (one[0] for one in layer(tokens[None], torch.eye(9)[None]))
 
     exact = functional.scaled_dot_product_attention(q, k, v).transpose(0, 1).reshape(9, 16)
     weights = (q[:, 0:1] @ k.transpose(1, 2) * 8**-0.5).softmax(dim=2)[:, 0].mean(dim=0)
@@ -326,6 +328,22 @@ def test_they_learn_a_few_telling_tiles(name):
         assert np.mean(telling) > 0.4  # a sixth of the tiles
 
 
+@pytest.mark.parametrize("name", ON_FEATURES)
+def test_slides_of_a_step_learn_together_what_they_learn_alone(name, monkeypatch):
+    """As many tiles are drawn of the larger ones, which pass in one batch; smaller ones have batches of their own."""
+    spec = replace(spec_of(name), **({"dropout": 0.0} if hasattr(spec_of(name), "dropout") else {}))
+    sizes = (36, 20, 10, 36, 10, 5, 36, 30, 10)
+    train = [(partial(bag_of, n, seed=k), k % 3 == 0) for k, n in enumerate(sizes)]
+    settings = FeatureTraining(epochs=3, learning_rate=1e-3, batch_slides=9, max_tiles=16)
+
+    together = learn(spec, train, toy_bags(4, 1), settings, seed=0)
+    monkeypatch.setattr(feature_learning, "_TILES_AT_ONCE", 1)
+    alone = learn(spec, train, toy_bags(4, 1), settings, seed=0)
+
+    for one, other in zip(together.history, alone.history, strict=True):
+        assert one == pytest.approx(other, rel=1e-3)
+
+
 def test_the_epoch_of_the_lowest_validation_loss_is_kept():
     """Its weights give that loss by prediction, each class weighing as its share in training asks for."""
     train = [bag for k, bag in enumerate(toy_bags(24, 0)) if k % 2 == 0 or k % 8 == 1]  # 12 negative, 3 positive
@@ -373,7 +391,7 @@ def test_the_window_of_transmil_is_a_convolution():
     places = np.array([(x, y) for y in range(3) for x in range(4)]) * 64.0
     index, there = (torch.from_numpy(array) for array in grid_neighbours(places))
 
-    found = module._around(tiles, index, there)
+    found = module._around(tiles[None], index[None], there[None])[0]
 
     kernel = module.window.reshape(8, 1, 3, 3)
     expected = functional.conv2d(tiles.T.reshape(1, 8, 3, 4), kernel, padding=1, groups=8)[0].reshape(8, 12).T

@@ -1,7 +1,11 @@
 """`he2her2 train slides --features`: folds by patient, resumed to the bit, and a run that `evaluate` takes."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 
 import h5py
 import numpy as np
@@ -139,6 +143,49 @@ def test_a_stopped_training_goes_on(tmp_path, command_line):
     assert (tmp_path / "run" / "out-of-fold" / "predictions.csv").read_text() == table
     assert other == 2
     assert "training.seed was 0, now 5" in err2
+
+
+_VICTIM = """
+import os, signal, sys, threading, time
+from he2her2.cli import run_here
+from he2her2.training.slides import feature_study
+written, wait = feature_study.write_json, float(sys.argv.pop(1))
+
+def write_json(*words):
+    if not threading.active_count() > 1:
+        threading.Timer(wait, lambda: os.kill(os.getpid(), signal.SIGKILL)).start()
+    written(*words)
+
+feature_study.write_json = write_json
+feature_study.FeatureStudy.final = lambda self: time.sleep(600)  # however late the signal, it meets a training
+run_here()
+"""
+
+
+def test_killed_at_random_it_comes_out_the_same(tmp_path, command_line):
+    """SIGKILL after the first fold, the same command again: every fold, prediction and weight to the byte."""
+    manifest, features = write_cohort(tmp_path)
+    options = ("--features", features, "--aggregator", "abmil", "--folds", "3", "--repeats", "2", *QUICK)
+    words = [str(word) for word in ("train", "slides", "--manifest", manifest, *options, "--out")]
+    wait = str(int.from_bytes(os.urandom(1)) / 255 * 0.2)
+    victim = subprocess.run([sys.executable, "-c", _VICTIM, wait, *words, tmp_path / "a"], check=False)
+
+    command_line(*words, tmp_path / "a", "--resume")
+    command_line(*words, tmp_path / "b")
+
+    names = ("folds/*.json", "out-of-fold/predictions.csv", "repeats/*/predictions.csv", "weights/**/*")
+    one, other = (
+        {
+            path.relative_to(run): path.read_bytes()
+            for name in names
+            for path in run.glob(name)
+            if path.is_file() and path.name != "card.json"
+        }
+        for run in (tmp_path / "a", tmp_path / "b")
+    )
+    assert victim.returncode == -signal.SIGKILL
+    assert len(one) == 6 + 1 + 2 + 3
+    assert one == other
 
 
 def test_the_kept_weights_predict(tmp_path, command_line):

@@ -217,8 +217,8 @@ def check_aggregator(spec: AggregatorSpec) -> None:
         spec: The aggregator.
 
     Raises:
-        ValueError: The order of the tiles or, unless it ranks them, padding changes the result; the contributions are
-            no shares; or the ONNX file computes other numbers than torch for some number of tiles.
+        ValueError: The order of the tiles or, unless it ranks them, padding or another bag changes the result; the
+            contributions are no shares; or the ONNX file computes other numbers than torch for some number of tiles.
     """
     module = module_of(spec, initial_weights(spec, seed=0))
     n = spec.n_tiles if isinstance(spec, RankingSpec) else 20
@@ -237,6 +237,7 @@ def check_aggregator(spec: AggregatorSpec) -> None:
         longer = np.concatenate([bag.features, 1 - bag.features])
         padded = Bag(longer, np.concatenate([coords_um, coords_um]), np.arange(2 * n) < n)
         _require_close(spec, "padding changes the logits", logits, module(*batch_of(padded, _CPU))[0])
+        _check_several(spec, module, bag, Bag(1 - bag.features, coords_um[order], bag.mask))
     if spec.has_weights:
         with TemporaryDirectory() as folder:
             file = Path(folder) / ONNX_FILE
@@ -245,6 +246,15 @@ def check_aggregator(spec: AggregatorSpec) -> None:
                 worst = _largest_difference(file, spec, module, n_tiles)
                 if not worst <= _TOLERANCE:
                     raise ValueError(f"{spec.name}: its ONNX file differs from torch by {worst:.2g} at {n_tiles} tiles")
+
+
+def _check_several(spec: AggregatorSpec, module: nn.Module, *bags: Bag) -> None:
+    """Raise if bags of one size, which training passes together, change one another's logits."""
+    exported = spec.exported(module)
+    inputs = [[torch.from_numpy(spec.inputs_of(bag)[name]) for name in spec.signature.inputs] for bag in bags]
+    together = exported(*(torch.cat(parts) for parts in zip(*inputs, strict=True)))[0]
+    for logits, alone in zip(together, inputs, strict=True):
+        _require_close(spec, "several bags at once change the logits", logits, exported(*alone)[0][0])
 
 
 def _require_close(spec: AggregatorSpec, problem: str, first: Tensor, second: Tensor) -> None:

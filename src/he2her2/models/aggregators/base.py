@@ -98,7 +98,7 @@ class AggregatorSpec:
         return None
 
     def exported(self, module: "nn.Module") -> "nn.Module":
-        """Module of the ONNX file, with the inputs and outputs of `signature`."""
+        """Module of the ONNX file, with the inputs and outputs of `signature`; training passes several bags at once."""
         return module
 
     def sized_for(self, selection: Selection) -> Self:  # noqa: ARG002  an aggregator of all tiles has no such size

@@ -86,13 +86,16 @@ class ClusteringLoss(nn.Module):
         n = min(self.n_instances, max(1, features.shape[1] // 2))
         order = contributions[0].argsort(descending=True)
         ends = torch.cat([order[:n], order[-n:]])
-        logits = self.classifiers[target](module.embedded(features)[0, ends])  # (2 n, 2)
+        logits = self.classifiers[target](module.embedded(features[0, ends]))  # (2 n, 2)
         wanted = torch.arange(2 * n, device=logits.device) < n
         return functional.cross_entropy(logits, wanted.long())
 
 
 class _OneBagAtATime(nn.Module, ABC):
-    """Base of aggregators that need, beside the features of a bag, arrays that its places give."""
+    """Base of aggregators that need, beside the features of a bag, arrays that its places give.
+
+    Their `given` maps features (b, n, d) and those arrays of b bags of n real tiles each to logits and attention.
+    """
 
     @abstractmethod
     def arrays(self, coords: NDArray[np.float64]) -> tuple[NDArray[Any], ...]:
@@ -124,13 +127,14 @@ class SmoothAttention(_OneBagAtATime):
         return neighbour_means(coords)
 
     def given(self, features: Tensor, neighbours: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """Map features (1, n, d) of real tiles, neighbours (1, n, k) and weights (1, n, k) to logits and attention."""
+        """Map features (b, n, d) of real tiles, neighbours (b, n, k) and weights (b, n, k) to logits and attention."""
         embedded = self.attention.embedded(features)
-        scores = self.attention.scores(embedded)  # (1, n)
+        scores = self.attention.scores(embedded)  # (b, n)
         share = torch.sigmoid(self.smoothness)
-        smooth = scores
+        smooth, places = scores, _in_one_row(neighbours)
         for _ in range(self.steps):  # towards the minimum of distance to the scores and difference of neighbours
-            around = (smooth[0][neighbours[0]] * weights[0]).sum(dim=1)[None]  # (1, n)
+            near = smooth.reshape(-1).index_select(0, places).reshape(weights.shape)  # (b, n, k)
+            around = (near * weights).sum(dim=2)  # (b, n)
             smooth = share * around + (1 - share) * scores
         return self.attention.pooled(embedded, smooth, torch.ones_like(smooth, dtype=torch.bool))
 
@@ -145,18 +149,18 @@ class NystromAttention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, tokens: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
-        """Map tokens (t, w) and landmarks, means of tokens (m, t), to tokens (t, w) and the first's attention (t)."""
+        """Map tokens (b, t, w) and landmarks, means of tokens (b, m, t), to tokens and the first's attention (b, t)."""
         queries, keys, values = (
-            part.reshape(part.shape[0], self.heads, -1).transpose(0, 1) for part in self.qkv(tokens).chunk(3, dim=1)
-        )  # (h, t, w / h) each
-        queries = queries * self.scale
-        some_queries, some_keys = means @ queries, means @ keys  # (h, m, w / h)
-        to_landmarks = (queries @ some_keys.transpose(1, 2)).softmax(dim=2)  # (h, t, m)
-        between = _pinv((some_queries @ some_keys.transpose(1, 2)).softmax(dim=2))  # (h, m, m)
-        from_landmarks = (some_queries @ keys.transpose(1, 2)).softmax(dim=2)  # (h, m, t)
-        mixed = to_landmarks @ (between @ (from_landmarks @ values))  # (h, t, w / h)
-        first = (to_landmarks[:, :1] @ between @ from_landmarks)[:, 0].mean(dim=0)  # (t)
-        return self.out(mixed.transpose(0, 1).reshape(tokens.shape[0], -1)), first
+            part.reshape(*part.shape[:2], self.heads, -1).transpose(1, 2) for part in self.qkv(tokens).chunk(3, dim=2)
+        )  # (b, h, t, w / h) each
+        queries, means = queries * self.scale, means[:, None]
+        some_queries, some_keys = means @ queries, means @ keys  # (b, h, m, w / h)
+        to_landmarks = (queries @ some_keys.transpose(2, 3)).softmax(dim=3)  # (b, h, t, m)
+        between = _pinv((some_queries @ some_keys.transpose(2, 3)).softmax(dim=3))  # (b, h, m, m)
+        from_landmarks = (some_queries @ keys.transpose(2, 3)).softmax(dim=3)  # (b, h, m, t)
+        mixed = to_landmarks @ (between @ (from_landmarks @ values))  # (b, h, t, w / h)
+        first = (to_landmarks[:, :, :1] @ between @ from_landmarks)[:, :, 0].mean(dim=1)  # (b, t)
+        return self.out(mixed.transpose(1, 2).reshape(tokens.shape)), first
 
 
 class TransMil(_OneBagAtATime):
@@ -181,26 +185,27 @@ class TransMil(_OneBagAtATime):
         return (*grid_neighbours(coords), segment_means(coords, self.landmarks))
 
     def given(self, features: Tensor, places: Tensor, there: Tensor, segments: Tensor) -> tuple[Tensor, Tensor]:
-        """Map features (1, n, d) of real tiles, windows (1, n, 9) and segments (1, m, n) to logits and attention."""
-        tiles = self.embed(features[0]).relu()  # (n, w)
-        nothing = torch.zeros_like(segments[0, :, :1])  # (m, 1): the token is in no segment
-        means = torch.cat([nothing, segments[0]], dim=1)  # (m, n + 1)
-        alone = torch.cat([torch.ones_like(nothing[:1]), torch.zeros_like(segments[0, :1])], dim=1)
-        means = torch.cat([alone, means])  # (m + 1, n + 1): the token is a landmark of its own
-        tokens = torch.cat([self.token, tiles])  # (n + 1, w)
+        """Map features (b, n, d) of real tiles, windows (b, n, 9) and segments (b, m, n) to logits and attention."""
+        tiles = self.embed(features).relu()  # (b, n, w)
+        nothing = torch.zeros_like(segments[:, :, :1])  # (b, m, 1): the token is in no segment
+        means = torch.cat([nothing, segments], dim=2)  # (b, m, n + 1)
+        alone = torch.cat([torch.ones_like(nothing[:, :1]), torch.zeros_like(segments[:, :1])], dim=2)
+        means = torch.cat([alone, means], dim=1)  # (b, m + 1, n + 1): the token is a landmark of its own
+        tokens = torch.cat([self.token.expand(features.shape[0], 1, -1), tiles], dim=1)  # (b, n + 1, w)
         mixed, _ = self.layers[0](self.norms[0](tokens), means)
         tokens = tokens + mixed
-        tokens = torch.cat([tokens[:1], tokens[1:] + self._around(tokens[1:], places[0], there[0])])
+        tokens = torch.cat([tokens[:, :1], tokens[:, 1:] + self._around(tokens[:, 1:], places, there)], dim=1)
         mixed, attention = self.layers[1](self.norms[1](tokens), means)
-        logits = self.classify(self.norms[2](tokens + mixed)[:1])  # (1, k)
-        share = attention[1:].abs()  # the approximation of a softmax may fall below 0
-        return logits, (share / share.sum())[None]
+        logits = self.classify(self.norms[2](tokens + mixed)[:, 0])  # (b, k)
+        share = attention[:, 1:].abs()  # the approximation of a softmax may fall below 0
+        return logits, share / share.sum(dim=1, keepdim=True)
 
     def _around(self, tiles: Tensor, places: Tensor, there: Tensor) -> Tensor:
-        """Depthwise convolution over the tiles around each: from (n, w) to (n, w)."""
-        total = torch.zeros_like(tiles)
+        """Depthwise convolution over the tiles around each: from (b, n, w) to (b, n, w)."""
+        rows, total = tiles.reshape(-1, tiles.shape[2]), torch.zeros_like(tiles)
         for k in range(9):
-            total = total + tiles[places[:, k]] * there[:, k : k + 1] * self.window[:, k]
+            near = rows.index_select(0, _in_one_row(places[:, :, k])).reshape(tiles.shape)
+            total = total + near * there[:, :, k : k + 1] * self.window[:, k]
         return total
 
 
@@ -235,20 +240,22 @@ class RankedFeatures(nn.Module):
         return torch.stack([logits for logits, _ in found]), torch.stack([share for _, share in found])
 
     def given(self, features: Tensor, ranks: Tensor) -> tuple[Tensor, Tensor]:
-        """Map features (1, n, d) of real tiles and ranks (1, m) to logits (1, k) and scores (1, n)."""
-        scores = self.scores(features[0])  # (n)
-        return self.decided(self.selected(scores, ranks[0]))[None], scores[None]
+        """Map features (b, n, d) of real tiles and ranks (b, m), all alike, to logits (b, k) and scores (b, n)."""
+        scores = self.scores(features)  # (b, n)
+        return self.decided(self.selected(scores, ranks[0])), scores
 
     def scores(self, features: Tensor) -> Tensor:
-        """Expected class of each tile: from (n, d) to (n) in [0, 3]."""
+        """Expected class of each tile: from (..., n, d) to (..., n) in [0, 3]."""
         return expected_class(self.score(features), self.beta)
 
     def selected(self, scores: Tensor, ranks: Tensor) -> Tensor:
-        """Scores (m) at the ranks, with the gradient of the rule."""
-        ranked = scores.sort(descending=True).values
+        """Scores (..., m) at the ranks, with the gradient of the rule."""
+        best = scores.sort(dim=-1, descending=True).values.index_select(-1, ranks)
         if not self.training or self.rule == "hard":
-            return ranked[ranks]
-        return ranked[ranks] + (soft := self.soft_selection(scores, ranks) @ scores) - soft.detach()
+            return best
+        bags = scores.reshape(-1, scores.shape[-1])  # (b, n)
+        soft = torch.stack([self.soft_selection(bag, ranks) @ bag for bag in bags]).reshape(best.shape)
+        return best + soft - soft.detach()
 
     def soft_selection(self, scores: Tensor, ranks: Tensor) -> Tensor:
         """Continuous selection (m, n): how much each tile is the one of each rank; rows sum to 1."""
@@ -279,7 +286,7 @@ class RankedFeatures(nn.Module):
         return float(beside), float((continuous - discrete).abs())
 
     def decided(self, ranked: Tensor) -> Tensor:
-        """Logits (k) of (m) ranked scores."""
+        """Logits (..., k) of (..., m) ranked scores."""
         for layer in self.mlp[:-1]:
             ranked = layer(ranked).relu()
         logits: Tensor = self.mlp[-1](ranked)
@@ -304,13 +311,20 @@ class _Perturbed(torch.autograd.Function):
         return (weight[:, None] * noise).mean(dim=0) / _NOISE, None
 
 
+def _in_one_row(places: Tensor) -> Tensor:
+    """Positions in each of b bags of n tiles, (b, n, ...), as positions among all their b n tiles, in one row."""
+    first = torch.arange(places.shape[0], device=places.device) * places.shape[1]  # (b)
+    return (places + first.reshape(-1, *[1] * (places.dim() - 1))).reshape(-1)
+
+
 def _pinv(matrices: Tensor) -> Tensor:
-    """Moore-Penrose inverse of (h, m, m) matrices with rows that sum to 1, by iteration (Razavi et al., 2014)."""
-    sums = matrices.sum(dim=1).amax(dim=1)[:, None, None]  # rows sum to 1
-    found = matrices.transpose(1, 2) / sums
-    rows = torch.arange(matrices.shape[1], device=matrices.device)
+    """Moore-Penrose inverse of (b, h, m, m) matrices whose rows sum to 1, by iteration (Razavi et al., 2014)."""
+    sums = matrices.sum(dim=2).amax(dim=2)[:, :, None, None]  # rows sum to 1
+    found = matrices.transpose(2, 3) / sums
+    rows = torch.arange(matrices.shape[2], device=matrices.device)
     unit = (rows[:, None] == rows[None]).to(matrices.dtype)
+    of_7, of_15, of_13 = 7 * unit, 15 * unit, 13 * unit
     for _ in range(_PINV_STEPS):
         product = matrices @ found
-        found = 0.25 * found @ (13 * unit - product @ (15 * unit - product @ (7 * unit - product)))
+        found = 0.25 * found @ (of_13 - product @ (of_15 - product @ (of_7 - product)))
     return found

@@ -15,11 +15,18 @@ def pitch(coords: NDArray[np.float64]) -> float:
         >>> pitch(np.array([[0.0, 0.0], [64.0, 0.0], [128.0, 0.0]]))
         64.0
     """
-    places = np.unique(coords, axis=0)
-    if len(places) < 2:
+    return _pitch(coords, cKDTree(coords))
+
+
+def _pitch(coords: NDArray[np.float64], tree: cKDTree) -> float:
+    """The pitch, of centres that are in a tree already."""
+    if len(coords) < 2:
         return 1.0
-    distances, _ = cKDTree(places).query(places, k=2)
-    return float(np.median(distances[:, 1]))
+    nearest = tree.query(coords, k=2)[0][:, 1]
+    if nearest.all():
+        return float(np.median(nearest))
+    places = np.unique(coords, axis=0)  # several tiles lie at one place
+    return pitch(places)
 
 
 def neighbour_means(coords: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -37,7 +44,8 @@ def neighbour_means(coords: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDA
         ([[1, 0], [0, 2], [1, 2], [3, 3]], [[1.0, 0.0], [0.5, 0.5], [1.0, 0.0], [1.0, 0.0]])
     """
     n = len(coords)
-    pairs = cKDTree(coords).query_pairs(_REACH * pitch(coords), output_type="ndarray").reshape(-1, 2)
+    tree = cKDTree(coords)
+    pairs = tree.query_pairs(_REACH * _pitch(coords, tree), output_type="ndarray").reshape(-1, 2)
     both = np.concatenate([pairs, pairs[:, ::-1]])
     both = both[np.lexsort((both[:, 1], both[:, 0]))]
     counts = np.bincount(both[:, 0], minlength=n)

@@ -1,6 +1,7 @@
 """Training of one aggregator on bags of features: epochs, early stopping, standardisation, the selection's mismatch."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
@@ -18,6 +19,7 @@ from he2her2.training.slides.backpropagation import geometric_beta, relative_cha
 
 _CLIP = 5.0  # largest norm of a step's gradient
 _KEPT_BYTES = 2 << 30
+_TILES_AT_ONCE = 4096
 
 _Scale: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Mean (d) and deviation (d) of each feature."""
@@ -108,7 +110,8 @@ class _Learner:
     ) -> None:
         self.spec, self.module, self.settings = spec, module, settings
         self.class_weights, self.scale = class_weights, scale
-        self._kept: dict[Callable[[], Bag], dict[str, Tensor]] = {}
+        self._bags: dict[Callable[[], Bag], Bag] = {}
+        self._whole: dict[Callable[[], Bag], dict[str, Tensor]] = {}
         self._kept_bytes = 0
         self.run = spec.exported(module)
         self.auxiliary = spec.auxiliary()
@@ -131,9 +134,8 @@ class _Learner:
         for start in range(0, len(order), settings.batch_slides):
             rows = order[start : start + settings.batch_slides]
             self.optimizer.zero_grad()
-            for i in rows.tolist():
-                read, positive = slides[i]
-                loss = self._loss(self._inputs(read, draw=True), positive)
+            for inputs, truth in self._together(slides[i] for i in rows.tolist()):
+                loss = self._loss(inputs, truth)
                 (loss / len(rows)).backward()  # type: ignore[no-untyped-call]
                 total += float(loss.detach())
             nn.utils.clip_grad_norm_(self.module.parameters(), _CLIP)
@@ -143,44 +145,74 @@ class _Learner:
         self.module.eval()
         return total / len(slides)
 
+    def _together(self, slides: Iterable[LabelledBag]) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+        """Inputs and classes (b) of the slides of a step: those of as many tiles pass together, up to a limit."""
+        waiting: dict[int, list[tuple[dict[str, Tensor], bool]]] = defaultdict(list)
+        for read, positive in slides:
+            inputs = self._inputs(read, draw=True)
+            n = inputs["features"].shape[1]
+            waiting[n].append((inputs, positive))
+            if (len(waiting[n]) + 1) * n > _TILES_AT_ONCE:
+                yield _stacked(waiting.pop(n))
+        yield from map(_stacked, waiting.values())
+
     def _inputs(self, read: Callable[[], Bag], *, draw: bool = False) -> dict[str, Tensor]:
         """Inputs of a slide's tiles, or of those that a step sees; kept where memory allows."""
-        if read in self._kept:
-            return self._kept[read]
-        bag, most = read(), self.settings.max_tiles
+        bag, scaled = self._bag(read)
+        most = self.settings.max_tiles
         if draw and most is not None and len(bag) > most:
-            return self._tensors(bag.take(np.sort(self.rng.choice(len(bag), most, replace=False))))
-        inputs = self._tensors(bag)
-        n_bytes = sum(tensor.nbytes for tensor in inputs.values())
-        if self._kept_bytes + n_bytes <= _KEPT_BYTES and (most is None or len(bag) <= most):
-            self._kept[read] = inputs
-            self._kept_bytes += n_bytes
-        return inputs
+            drawn = bag.take(np.sort(self.rng.choice(len(bag), most, replace=False)))
+            return self._tensors(drawn if scaled else self._scaled(drawn))
+        if not scaled:
+            return self._tensors(self._scaled(bag))
+        if read not in self._whole:
+            self._whole[read] = self._tensors(bag)
+        return self._whole[read]
+
+    def _bag(self, read: Callable[[], Bag]) -> tuple[Bag, bool]:
+        """A slide's bag; and whether its features are scaled, and kept."""
+        if read not in self._bags:
+            bag = read()
+            if self._kept_bytes + bag.features.nbytes > _KEPT_BYTES:
+                return bag, False
+            self._bags[read] = self._scaled(bag)
+            self._kept_bytes += bag.features.nbytes
+        return self._bags[read], True
+
+    def _scaled(self, bag: Bag) -> Bag:
+        if self.scale is None:
+            return bag
+        mean, deviation = self.scale
+        return Bag(((bag.features - mean) / deviation).astype(np.float32), bag.coords_um, bag.mask)
 
     def _tensors(self, bag: Bag) -> dict[str, Tensor]:
-        if self.scale is not None:
-            mean, deviation = self.scale
-            bag = Bag(((bag.features - mean) / deviation).astype(np.float32), bag.coords_um, bag.mask)
         inputs = self.spec.inputs_of(bag)
         return {name: torch.from_numpy(np.ascontiguousarray(inputs[name])) for name in self.spec.signature.inputs}
 
-    def _loss(self, inputs: Mapping[str, Tensor], positive: bool) -> Tensor:  # noqa: FBT001  a label
+    def _loss(self, inputs: Mapping[str, Tensor], truth: Tensor) -> Tensor:
+        """Sum of the losses of the bags."""
         logits, contributions = self.run(*inputs.values())
-        loss = self._cross_entropy(logits, positive)
+        loss = self._cross_entropy(logits, truth)
         if self.auxiliary is None or not self.settings.instance_weight:
             return loss
-        instances: Tensor = self.auxiliary(self.module, inputs["features"], contributions, int(positive))
-        return (1 - self.settings.instance_weight) * loss + self.settings.instance_weight * instances
+        bags = zip(inputs["features"], contributions, truth.tolist(), strict=True)
+        instances = [
+            self.auxiliary(self.module, features[None], share[None], target) for features, share, target in bags
+        ]
+        return (1 - self.settings.instance_weight) * loss + self.settings.instance_weight * torch.stack(instances).sum()
 
-    def _cross_entropy(self, logits: Tensor, positive: bool) -> Tensor:  # noqa: FBT001  a label
-        target = torch.tensor([int(positive)])
-        return functional.cross_entropy(logits, target) * self.class_weights[int(positive)]
+    def _cross_entropy(self, logits: Tensor, truth: Tensor) -> Tensor:
+        losses = functional.cross_entropy(logits, truth, reduction="none")
+        return (losses * self.class_weights[truth]).sum()
 
     @torch.no_grad()
     def loss(self, slides: Iterable[LabelledBag]) -> float:
         """Mean loss, as prediction decides."""
-        losses = (self._cross_entropy(self.run(*self._inputs(read).values())[0], positive) for read, positive in slides)
-        return float(np.mean([float(loss) for loss in losses]))
+        losses = []
+        for read, positive in slides:
+            logits, _ = self.run(*self._inputs(read).values())
+            losses.append(float(self._cross_entropy(logits, torch.tensor([int(positive)]))))
+        return float(np.mean(losses))
 
     def mismatch(self, slides: Iterable[LabelledBag]) -> tuple[float | None, float | None]:
         """Mean mismatch of continuous and discrete selection, see `RankedFeatures.mismatch`; None for none."""
@@ -191,6 +223,22 @@ class _Learner:
             return None, None
         beside, differences = zip(*measured, strict=True)
         return float(np.mean(beside)), float(np.mean(differences))
+
+
+def _stacked(bags: Sequence[tuple[Mapping[str, Tensor], bool]]) -> tuple[dict[str, Tensor], Tensor]:
+    """Inputs and classes (b) of bags of as many tiles; inputs of other sizes, such as neighbours, end with zeros."""
+    inputs = {name: _joined([one[name] for one, _ in bags]) for name in bags[0][0]}
+    return inputs, torch.tensor([int(positive) for _, positive in bags])
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """Join (1, ...) tensors to (b, ...), each filled with zeros to the largest size."""
+    sizes = [max(size) for size in zip(*(part.shape for part in parts), strict=True)]
+    fill = [
+        [x for have, want in zip(part.shape[:0:-1], sizes[:0:-1], strict=True) for x in (0, want - have)]
+        for part in parts
+    ]
+    return torch.cat([functional.pad(part, pad) if any(pad) else part for part, pad in zip(parts, fill, strict=True)])
 
 
 def _class_weights(slides: Sequence[LabelledBag]) -> Tensor:
