@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from he2her2.statistics import (
+    Difference,
     Estimate,
     McNemar,
     auc_interval,
@@ -218,6 +219,12 @@ def counts(test: McNemar | None) -> str:
     return "-" if test is None else f"{test.only_first}; {test.only_second}"
 
 
+def stouffer(differences: Sequence[Difference]) -> float:
+    """Two-sided p-value of several sites' differences together."""
+    signed = [norm.isf(one.p_value / 2) * np.sign(one.estimate.value) for one in differences]
+    return float(2 * norm.sf(abs(np.nansum(signed)) / np.sqrt(len(differences))))
+
+
 class Step:
     """A rung beside the source alone: exact McNemar over far sites and at home, DeLong by site, joined by Stouffer."""
 
@@ -229,8 +236,7 @@ class Step:
         self.far_p = self.far.exact
         areas = [delong_difference(one.truth, one.scores, first.scores) for one, first in far]
         self.auc_change = float(np.mean([area.estimate.value for area in areas]))
-        signed = [norm.isf(area.p_value / 2) * np.sign(area.estimate.value) for area in areas]
-        self.auc_p = float(2 * norm.sf(abs(np.nansum(signed)) / np.sqrt(len(areas))))
+        self.auc_p = stouffer(areas)
         one, first = pairs.get("her2sc", (None, None))
         self.home = None if one is None or first is None else mcnemar(one.right, first.right)
         self.home_p = math.nan if self.home is None else self.home.exact
