@@ -4,7 +4,7 @@ Cohorts of 100 phantoms each: a HER2 signal of 1, .3 and 0 in the nuclei of one 
 the true tumour; features are those of the bundled tile CNN (which learned other phantoms of signal 1) and of
 EfficientNet-Lite0 (ImageNet). Five folds by patient, three repeats with other shuffles and seeds; a slide counts with
 the mean of its three out-of-fold probabilities. Every aggregator is compared with the paper's rule on the same slides
-(DeLong, paired), the p-values of a cohort and encoder adjusted together (Holm).
+(DeLong, paired), the p-values of a cohort and encoder adjusted together, and all of the page together (Holm).
 
 Run: python -m experiments.aggregators --work FOLDER [--processes N] [--encoder NAME]     (phantoms and features are
 made there once; it can be resumed)
@@ -160,26 +160,27 @@ def rows_of(work: Path, cohort: str, encoder: str, names: Sequence[str]) -> Iter
                 "difference_low": difference.low,
                 "difference_high": difference.high,
             }
-            row |= {"p_holm": adjusted[name]}
+            row |= {"p": differences[name].p_value, "p_holm": adjusted[name]}
         yield row
 
 
 def page(rows: list[dict[str, Any]]) -> str:
     """The table as Markdown."""
-    lines = [
-        "| cohort | features | aggregator | AUC (95 %) | three repeats | against the paper's rule (95 %) | p (Holm) |"
-    ]
-    lines.append("|:--|:--|:--|--:|--:|--:|--:|")
+    titles = "cohort", "features", "aggregator", "AUC (95 %)", "three repeats", "against the paper's rule (95 %)"
+    lines = [f"| {' | '.join(titles)} | p (Holm) | of all |", "|:--|:--|:--|--:|--:|--:|--:|--:|"]
+    compared = [row for row in rows if "p" in row]
+    of_all = holm([row["p"] for row in compared])
+    in_all = {id(row): p for row, p in zip(compared, of_all, strict=True)}
     for row in rows:
         auc = f"{row['auc']:.3f} ({row['low']:.3f}-{row['high']:.3f})"
         repeats = ", ".join(f"{value:.3f}" for value in row["repeats"])
-        difference, p = "", ""
+        difference, p, among_all = "", "", ""
         if "difference" in row:
             difference = f"{row['difference']:+.3f} ({row['difference_low']:+.3f} to {row['difference_high']:+.3f})"
             p = "" if np.isnan(row["p_holm"]) else f"{row['p_holm']:.2g}"
-        lines.append(
-            f"| {row['cohort']} | {row['encoder']} | {row['aggregator']} | {auc} | {repeats} | {difference} | {p} |"
-        )
+            among_all = "" if np.isnan(row["p_holm"]) else f"{in_all[id(row)]:.2g}"
+        cells = row["cohort"], row["encoder"], row["aggregator"], auc, repeats, difference, p, among_all
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
