@@ -14,8 +14,10 @@ import pytest
 from PIL import Image
 
 from he2her2.exchange import StoredTiles, write_tiles_files
+from he2her2.geometry import Point
 from he2her2.models import read_card
 from he2her2.phantom import make_spec, write_phantom
+from he2her2.viewer import Reviews
 from tests.labelled_slides import SIDE, labelled_pixels
 from tests.made_up_runs import MadeUpSlide, write_labels, write_run
 from tests.test_docs_site import BLOCKS
@@ -31,7 +33,7 @@ ELSEWHERE = {
     "view": "test_viewer_browser.py",
     "demo": "test_wheel.py",
     "status run --watch": "test_cohort_runs.py",
-    "predict s3://": "test_remote_slides.py",
+    "predict s3://bucket/slides": "test_remote_slides.py",
     "predict cohort.csv --out run --scheduler": "test_dask_workers.py",
     "predict cohort.csv --out run --shard $SLURM_ARRAY_TASK_ID/10": "test_cluster_recipes.py",
     "import-weights": "test_import_weights.py",
@@ -179,8 +181,12 @@ def prepare(page, words):
     out = Path(words[words.index("--out") + 1]) if "--out" in words else None
     if out is not None and out.is_dir():
         shutil.rmtree(out)
-    if page == "your-cohort.md" and text.startswith("evaluate run"):
+    if (page == "your-cohort.md" and text.startswith("evaluate run")) or text.startswith("recalibrate run"):
         _many_patients("run")
+    if "W" in words and not Path("W").exists():  # of the README: any weights
+        shutil.copytree("slides/weights", "W")
+    if "run/annotations" in words:
+        _drawn_in_the_viewer(Path("run/annotations"))
     if text.startswith("compare"):
         for name in ("run", "other-run", "other"):
             _many_patients(name)
@@ -192,6 +198,13 @@ def prepare(page, words):
         Path("regions.csv").write_text("\n".join(few) + "\n")
     if "--coords" in words:
         _coordinates_of_trident()
+
+
+def _drawn_in_the_viewer(folder):
+    """Regions of every slide of the cohort, as the viewer keeps them."""
+    reviews, drawn = Reviews(folder), Path("regions.geojson").read_bytes()
+    for k in range(16):
+        reviews.save_regions(f"he{k}", drawn, Point(0, 0), "none")
 
 
 def _coordinates_of_trident():

@@ -9,7 +9,7 @@ import pytest
 from he2her2.config import Config
 from he2her2.labels import Her2Status
 from he2her2.models import hashes_of, load_slide_model, trained_folder, write_rules
-from he2her2.results import PatientResult
+from he2her2.results import PatientResult, open_run
 from he2her2.rules import Arms, ShareEstimate, Triage, combine
 from tests.test_operating import some_rules
 from tests.tissue_slides import tissue_pixels, write_tissue
@@ -94,6 +94,7 @@ def test_predict_applies_the_rules_to_the_patients_of_a_manifest(command_line, w
     assert (first["slides"], first["failed"], first["guaranteed"]) == ("2", "0", "yes")
     assert (second["slides"], second["failed"], second["guaranteed"]) == ("1", "1", "no")
     assert "patients.csv" in slides["a"]["warnings"]
+    assert list(open_run(tmp_path).slides_of_patients["P2"].slides) == ["c", "d"]
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from he2her2.report.checks import DecidedTiles, check_prediction
 from he2her2.report.gallery import choose_tiles
 from he2her2.results import PatientResult, ScoredTiles, open_run
 from he2her2.results.notes import OperatingPointNote, TriageNote
-from he2her2.results.tables import write_patient_results
+from he2her2.results.patients import write_patient_results
 from tests.conftest import REPOSITORY
 from tests.made_up_bags import logits_of_scores
 from tests.made_up_runs import MadeUpSlide, write_labels, write_run
@@ -157,8 +157,44 @@ def test_patients_are_shown_as_the_rules_decide_them(command_line, tmp_path):
 
     assert code == 0, err
     assert repr(open_run(run).patients) == repr(patients)  # nan is not equal to itself
-    assert "P1 positive rule in 0.900 1 0 yes" in text
-    assert "P2 no result 0 2 no: a slide failed" in text
+    assert "P1 positive rule in 0.900 1 with a result, 0 without yes" in text
+    assert "P2 no result 0 with a result, 2 without no: 2 slides without a result" in text
+
+
+def test_a_patient_of_several_slides_is_called_before_each_of_them(command_line, tmp_path):
+    """On the page of every slide, failed ones too, and on the run's; the slide's own call is said to be that."""
+    run = write_run(
+        tmp_path / "run",
+        [MadeUpSlide("a", probability=0.9), MadeUpSlide("b", probability=0.2), MadeUpSlide("c", failure="torn")],
+    )
+    (run / "planned.csv").write_text("slide_id,path,patient_id\n" + "".join(f"{s},{s}.tif,P1\n" for s in "abc"))
+    result = PatientResult("P1", Her2Status.POSITIVE, 0.55, 0.5, None, "refer to IHC", "mean", 2, 1, guaranteed=False)
+    write_patient_results(run / "patients.csv", [result])
+
+    code, _, err = command_line("report", run)
+    called, failed, cohort = (text_of(run / "report" / name) for name in ("cases/b.html", "cases/c.html", "index.html"))
+
+    assert code == 0, err
+    for page in (called, failed):
+        assert "What is the call for patient P1? Refer to IHC" in page
+        assert "the mean probability of 2 slides is 0.550" in page
+        assert "The slides do not agree" in page
+        assert "The promise of these rules does not hold: 1 of the patient's 3 slides has no result" in page
+    assert called.index("for patient P1?") < called.index("What is the call by this slide alone? HER2 negative")
+    assert "P1 refer to IHC 0.550 a 0.900 b 0.200 c no result" in cohort
+
+
+def test_slides_of_a_patient_are_named_together_where_no_rule_joins_them(command_line, tmp_path):
+    """Nothing is decided for the patient, and the page says why."""
+    run = write_run(tmp_path / "run", [MadeUpSlide("a", probability=0.9), MadeUpSlide("b", probability=0.2)])
+    (run / "planned.csv").write_text("slide_id,path,patient_id\na,a.tif,P1\nb,b.tif,P1\n")
+
+    code, _, err = command_line("report", run)
+    text = text_of(run / "report" / "cases" / "a.html")
+
+    assert code == 0, err
+    assert "What is the call for patient P1? None These weights hold no rule that joins the slides" in text
+    assert "a (this page) positive 0.900 b negative 0.200" in text
 
 
 def test_a_failed_slide_says_what_to_do(pages):

@@ -47,6 +47,16 @@ def combine(rule: PatientRule, probabilities: ArrayLike) -> float:
     return float(_PATIENT_RULES[rule](np.asarray(probabilities, dtype=np.float64)))
 
 
+def patient_caution(rule: PatientRule) -> str:
+    """Caution at a slide's own call, where the stored rules hold for patients.
+
+    Example:
+        >>> patient_caution("mean")
+        'the stored threshold is for patients, by the mean of their slides: with several see patients.csv'
+    """
+    return f"the stored threshold is for patients, by the {rule} of their slides: with several see patients.csv"
+
+
 @dataclass(frozen=True, config=_STRICT)
 class ShareEstimate:
     """A share of patients with its interval."""

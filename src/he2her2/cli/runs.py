@@ -139,6 +139,7 @@ def _run_one(run: "Run", asked: SlideRun, model: "SlideModel", sources: "SlideSo
         seen = f"; what was found until then is in {run.folder / outcome.evidence}" if outcome.evidence else ""
         raise He2Her2Error(f"{outcome}{seen}")
     run.failures.remove(outcome.slide_id)
+    run.tables.plan({task.slide_id: task.source for task in sources.tasks})
     run.tables.add(outcome)
     run.write_description()
     run.tables.write()

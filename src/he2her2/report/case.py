@@ -17,7 +17,8 @@ from he2her2.report.gallery import Gallery, read_gallery
 from he2her2.report.layers import COLOURS, Overlay, draw_layers, photograph
 from he2her2.report.pictures import jpeg_uri, shrink
 from he2her2.report.weights import FoundWeights
-from he2her2.results import Failure, FileStamp, RasterFrame, RunFolder, ScoredTiles, SlideResult
+from he2her2.results import Failure, FileStamp, RasterFrame, RunFolder, RunPatient, ScoredTiles, SlideResult
+from he2her2.rules import patient_caution
 from he2her2.slides import Slide, open_slide
 
 _CURVE_SIZE = (520, 220)
@@ -62,6 +63,19 @@ class Case:
     removal: RemovalChart | None
     changed: Mapping[str, Any]
     picture_problem: str
+
+    @property
+    def patient(self) -> RunPatient | None:
+        """Whose slide it is; None where the run does not know."""
+        return self.run.patient(self.result.slide_id)
+
+    @property
+    def cautions(self) -> list[str]:
+        """Warnings of the result but those that stand at the head of the page: of unlike slides and of patients."""
+        told = set() if self.result.likeness is None else {self.result.likeness.warning}
+        if self.patient is not None and self.patient.result is not None:
+            told |= {patient_caution(self.patient.result.combined_by)}
+        return [text for text in self.result.warnings if text not in told]
 
     @property
     def ranked(self) -> bool:
@@ -136,6 +150,7 @@ def failed_page(run: RunFolder, failure: Failure, **told: object) -> Page:
         "failed.html",
         failure=failure,
         run=run,
+        patient=run.patient(failure.slide_id),
         steps=_STAGES,
         failed_step=known.index(step) if step in known else None,
         photo="" if photo is None or overlay is not None else jpeg_uri(photo, 82),

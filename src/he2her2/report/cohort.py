@@ -11,7 +11,8 @@ from he2her2.pages import render
 from he2her2.report.case import Page
 from he2her2.report.pictures import svg_uri
 from he2her2.report.weights import FoundWeights
-from he2her2.results import Failure, PredictedSlide, RunFolder, SlideResult
+from he2her2.results import Failure, PredictedSlide, RunFolder, RunPatient, SlideResult
+from he2her2.rules import Arm
 
 CASES_FOLDER = "cases"
 _PEN_OR_BLUR = 0.2
@@ -63,7 +64,7 @@ class Row:
         """Words by which the table is filtered."""
         if self.failure is not None:
             return "failed"
-        status = "" if self.call is None else str(self.call.status)
+        status = "" if self.call is None else "refer" if self.call.triage == Arm.REFER else str(self.call.status)
         found = (status, "unlike" * self.unlike, "quality" * self.spoilt)
         return " ".join(word for word in found if word)
 
@@ -98,6 +99,17 @@ class Cohort:
     def arms(self) -> Counter[str]:
         """Slides in each arm of the triage."""
         return Counter(row.call.triage for row in self.called if row.call is not None and row.call.triage)
+
+    @cached_property
+    def patients(self) -> list[RunPatient]:
+        """Those on whom the stored rules decided."""
+        return [patient for patient in self.run.slides_of_patients.values() if patient.result is not None]
+
+    @cached_property
+    def patient_calls(self) -> Counter[str]:
+        """Patients by arm of the triage, or by status where there is none; "no result" where no slide has one."""
+        found = [one.result for one in self.patients if one.result is not None]
+        return Counter(str(one.triage or one.status or "no result") for one in found)
 
     @cached_property
     def called(self) -> list[Row]:

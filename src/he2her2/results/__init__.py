@@ -15,6 +15,7 @@ from he2her2.results.palette import (
     TUMOUR_COLOUR,
     score_colours,
 )
+from he2her2.results.patients import PatientResult, RunPatient
 from he2her2.results.rasters import RasterFrame, SlideRasters, score_raster
 from he2her2.results.run import (
     LIBRARIES,
@@ -35,7 +36,7 @@ from he2her2.results.slide_result import (
     result_of_record,
     result_to_record,
 )
-from he2her2.results.tables import Failure, PatientResult, PredictedSlide, read_failures, write_failures
+from he2her2.results.tables import Failure, PredictedSlide, read_failures, write_failures
 from he2her2.results.tiles_h5 import ScoredTiles, read_tile_columns
 
 __all__ = [
@@ -63,6 +64,7 @@ __all__ = [
     "Run",
     "RunDescription",
     "RunFolder",
+    "RunPatient",
     "ScoredTiles",
     "SlideFolders",
     "SlideInputs",

@@ -29,6 +29,7 @@ from he2her2.results.slide_result import (
     TileFacts,
 )
 from he2her2.results.tiles_h5 import ScoredTiles
+from he2her2.rules import patient_caution
 from he2her2.slides import Slide
 from he2her2.timing import Watch
 from he2her2.units import is_close_mpp
@@ -209,7 +210,7 @@ def _warnings(slide: Slide, prediction: Prediction, model: SlideModel, config: C
     if not aggregator_for(config).gives_probability:
         yield f"the {config.networks.aggregator} aggregator gives no probability: 1 means yes, 0 means no"
     if model.rules is not None and (rule := model.rules.patient_rule) is not None:
-        yield f"the stored threshold is for patients, by the {rule} of their slides: with several see patients.csv"
+        yield patient_caution(rule)
     if np.array_equal(segmentation.tumour, segmentation.usable):
         yield "all usable tissue was taken for invasive tumour: check its outline"
 

@@ -25,16 +25,22 @@ from he2her2.errors import EvaluationError, OutputError
 from he2her2.files import check_writable, digest, read_json, sweep_drafts, write_json
 from he2her2.results.failure_records import FailureRecords
 from he2her2.results.notes import NetworkNote
+from he2her2.results.patients import PatientResult, RunPatient, read_patient_results
 from he2her2.results.rasters import SlideRasters
-from he2her2.results.run_tables import FAILURES_FILE, PATIENT_TABLE, PREDICTIONS_FILE, RunTables, read_planned
+from he2her2.results.run_tables import (
+    FAILURES_FILE,
+    PATIENT_TABLE,
+    PREDICTIONS_FILE,
+    PlannedSlide,
+    RunTables,
+    read_planned,
+)
 from he2her2.results.slide_folder import PREDICTION, SEGMENTATION, SlideFolders
 from he2her2.results.slide_result import SlideResult
 from he2her2.results.tables import (
     Failure,
-    PatientResult,
     PredictedSlide,
     read_failures,
-    read_patient_results,
     read_predictions,
 )
 from he2her2.results.tiles_h5 import ScoredTiles
@@ -202,9 +208,14 @@ class RunFolder:
         return self.path.resolve().name
 
     @cached_property
+    def planned(self) -> Mapping[str, PlannedSlide]:
+        """The slides that its commands were given, by name; none where it is not known."""
+        return read_planned(self.path)
+
+    @cached_property
     def unfinished(self) -> str:
         """That slides which its commands were given have not ended yet, in words; empty where all have."""
-        planned = read_planned(self.path).keys()
+        planned = self.planned.keys()
         n_left = len(planned - self.predictions.keys() - self.failures.keys())
         if not n_left:
             return ""
@@ -257,6 +268,26 @@ class RunFolder:
             EvaluationError: Their table is damaged.
         """
         return read_patient_results(self.path / PATIENT_TABLE)
+
+    @cached_property
+    def slides_of_patients(self) -> Mapping[str, RunPatient]:
+        """Each patient that its manifest named or its rules decided, with all slides, by name.
+
+        Raises:
+            EvaluationError: The table of patients is damaged.
+        """
+        results = {result.patient_id: result for result in self.patients}
+        slides: dict[str, dict[str, PredictedSlide | Failure | None]] = {name: {} for name in results}
+        for slide_id, planned in sorted(self.planned.items()):
+            if planned.patient_id:
+                outcome = self.predictions.get(slide_id) or self.failures.get(slide_id)
+                slides.setdefault(planned.patient_id, {})[slide_id] = outcome
+        return {name: RunPatient(name, slides[name], results.get(name)) for name in sorted(slides)}
+
+    def patient(self, slide_id: str) -> RunPatient | None:
+        """Whose slide it is; None where the run does not know."""
+        planned = self.planned.get(slide_id)
+        return None if planned is None or not planned.patient_id else self.slides_of_patients[planned.patient_id]
 
     def result(self, slide_id: str) -> SlideResult | None:
         """A slide's result; None where its folder is gone, or there is none.

@@ -11,17 +11,10 @@ from time import monotonic
 
 from he2her2.files import cell_text, read_csv, write_csv
 from he2her2.results.failure_records import FailureRecords
+from he2her2.results.patients import PatientResult, write_patient_results
 from he2her2.results.slide_folder import PREDICTION, SlideFolders
 from he2her2.results.slide_result import SlideResult
-from he2her2.results.tables import (
-    Failure,
-    PatientResult,
-    ResultRow,
-    read_failures,
-    write_failures,
-    write_patient_results,
-    write_results,
-)
+from he2her2.results.tables import Failure, ResultRow, read_failures, write_failures, write_results
 from he2her2.rules import DecisionRules
 
 FAILURES_FILE = "failures.csv"
@@ -32,6 +25,19 @@ _PLANNED_FILE = "planned.csv"
 
 _EVERY_S = 2.0
 _SHARE = 0.02  # of the time may go into writing tables that will be written again
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedSlide:
+    """A row of `planned.csv`.
+
+    Attributes:
+        path: Its file.
+        patient_id: Whose slide it is, by the manifest; "" where none says so.
+    """
+
+    path: str
+    patient_id: str = ""
 
 
 @dataclass(slots=True)
@@ -71,15 +77,16 @@ class RunTables:
             self._failures[slide_id] = outcome
 
     def plan(self, slides: Mapping[str, str]) -> None:
-        """Note slides, with their files, that will be worked on, in `planned.csv`; others that are there stay.
+        """Note slides, with their files and patients, in `planned.csv`; others that are there stay.
 
         Raises:
             OutputError: It cannot be written.
         """
         planned = read_planned(self.folder)
-        if not slides.items() <= planned.items():
-            rows = sorted((planned | dict(slides)).items())
-            write_csv(self.folder / _PLANNED_FILE, ("slide_id", "path"), rows, line_end="\r\n")
+        given = {name: PlannedSlide(path, self.patient_of.get(name, "")) for name, path in slides.items()}
+        if not given.items() <= planned.items():
+            rows = [(name, one.path, one.patient_id) for name, one in sorted((planned | given).items())]
+            write_csv(self.folder / _PLANNED_FILE, ("slide_id", "path", "patient_id"), rows, line_end="\r\n")
 
     def write_when_due(self) -> None:
         """Write the tables if they changed, but not at once again: a fixed small share of the time goes into it."""
@@ -158,10 +165,11 @@ class RunTables:
         return [PatientResult.of(patient, rules, found, failed[patient]) for patient, found in probabilities.items()]
 
 
-def read_planned(run: Path) -> dict[str, str]:
-    """Slides that the commands of a run were given, with their files; none where it is not known."""
+def read_planned(run: Path) -> dict[str, PlannedSlide]:
+    """Slides that the commands of a run were given; none where it is not known."""
     try:
-        return {row["slide_id"]: row["path"] for row in read_csv(run / _PLANNED_FILE)}
+        rows = read_csv(run / _PLANNED_FILE)
+        return {row["slide_id"]: PlannedSlide(row["path"], row.get("patient_id") or "") for row in rows}
     except (OSError, ValueError, KeyError):
         return {}
 
