@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from PIL import Image
 
 from he2her2.geometry import Point, Size
 from he2her2.slides import open_slide
-from tests.viewed_runs import write_huge_slide, write_viewed_run
+from tests.viewed_runs import join_patient, write_huge_slide, write_viewed_run
 
 OTHER = "case 2 + <b>&"
 TIMES = "\N{MULTIPLICATION SIGN}"
@@ -164,6 +165,18 @@ def test_a_failed_slide_has_its_page(visit, url):
 
 
 # --- the picture -------------------------------------------------------------------------------------------------
+
+
+def test_a_patients_call_stands_above_the_slides(visit, run, tmp_path):
+    """Of a patient of several slides; where the triage refers to IHC, no status is called."""
+    own = shutil.copytree(run, tmp_path / "run")
+    join_patient(own, "case-1", "broken", triage="refer to IHC")
+    with serving(own) as url:
+        words = visit(f"{url}#slide=case-1").locator("#case-body").inner_text()
+
+    assert words.index("Patient p9") < words.index("Refer to IHC") < words.index("By this slide alone")
+    assert "by one slide, 0.610. What the rules promise does not hold: 1 of its slides without a result." in words
+    assert "HER2" not in words[: words.index("By this slide alone")]
 
 
 def test_pixels_on_screen_are_the_readers(visit, url, run):

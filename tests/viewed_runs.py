@@ -8,6 +8,9 @@ from pathlib import Path
 import numpy as np
 import simplejpeg
 
+from he2her2.labels import Her2Status
+from he2her2.results import PatientResult
+from he2her2.results.patients import write_patient_results
 from tests.slide_files import APERIO
 from tests.tissue_slides import QUICK, tissue_pixels, write_tissue
 
@@ -25,6 +28,14 @@ def write_viewed_run(folder: Path) -> Path:
     done = subprocess.run([*command, *QUICK], capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr  # the broken one
     return folder / "run"
+
+
+def join_patient(run: Path, *slides: str, triage: str) -> None:
+    """Say of slides of a run that they are one patient's, whom stored rules put into an arm of the triage."""
+    rows = "".join(f"{name},{name}.svs,p9\n" for name in slides)
+    (run / "planned.csv").write_text(f"slide_id,path,patient_id\n{rows}")
+    called = PatientResult("p9", Her2Status.POSITIVE, 0.61, 0.5, None, triage, "mean", 1, 1, guaranteed=False)
+    write_patient_results(run / "patients.csv", [called])
 
 
 def write_huge_slide(path: Path, w: int = 100_000, h: int = 80_000) -> Path:

@@ -27,7 +27,7 @@ class ViewedSlide:
         mpp: µm per level-0 px, over what the file says.
         prediction: Its row of the predictions.
         failure: Why it has none.
-        patient_id: Of the manifest; "" without one.
+        patient_id: Of the manifest, or of the run's own; "" without one.
         stain: Of the manifest; "" where it says nothing.
         partners: Names of the same patient's slides in the other stain.
         annotations: File of its annotated regions, of the manifest; None without one.
@@ -139,7 +139,14 @@ def _of_run(folder: Path) -> Catalogue:
         slides.setdefault(name, ViewedSlide(name, _file_of(run, name, Path()), "segmented"))
     for name, failure in run.failures.items():
         slides.setdefault(name, ViewedSlide(name, Path(failure.path), "failed", failure=failure))
-    return Catalogue(run.name, {name: slides[name] for name in sorted(slides)}, run)
+    of_patients = {name: _whose(run, slide) for name, slide in sorted(slides.items())}
+    return Catalogue(run.name, of_patients, run)
+
+
+def _whose(run: RunFolder, slide: ViewedSlide) -> ViewedSlide:
+    """The slide with its patient, where the run knows."""
+    patient = run.patient(slide.slide_id)
+    return slide if patient is None else replace(slide, patient_id=patient.patient_id)
 
 
 def _file_of(run: RunFolder, slide_id: str, stated: Path) -> Path:

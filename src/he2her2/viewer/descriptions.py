@@ -10,6 +10,7 @@ from he2her2.errors import He2Her2Error
 from he2her2.labels import IhcScore
 from he2her2.preprocessing import use_of_words
 from he2her2.results import RESEARCH_USE_NOTICE, SCORE_COLOURS, FileStamp, SlideResult
+from he2her2.rules import patient_caution
 from he2her2.viewer.catalogue import Catalogue, ViewedSlide
 from he2her2.viewer.layers import TileLayer, annotation_layer, picture_layers, samples
 from he2her2.viewer.open_slides import OpenedSlide, OpenSlides
@@ -74,9 +75,11 @@ def describe_slide(
         result = catalogue.result(slide.slide_id)
     except He2Her2Error as error:
         problems.append(str(error))
+    patient_call = _patient_call(catalogue, slide)
     described: dict[str, Any] = _entry(slide) | {
         "file": None,
-        "result": None if result is None else _result(result),
+        "result": None if result is None else _result(result, patient_call),
+        "patient_call": patient_call,
         "pictures": [],
         "samples": 0,
         "tiles": None,
@@ -99,6 +102,23 @@ def describe_slide(
         except He2Her2Error as error:
             problems.append(str(error))
     return described
+
+
+def _patient_call(catalogue: Catalogue, slide: ViewedSlide) -> dict[str, Any] | None:
+    """What the stored rules say of a patient of several slides; None without them."""
+    patient = None if catalogue.run is None else catalogue.run.patient(slide.slide_id)
+    if patient is None or patient.result is None or len(patient.slides) < 2:
+        return None
+    found = patient.result
+    return {
+        "status": str(found.status or ""),
+        "triage": found.triage or "",
+        "probability": _finite(found.probability),
+        "combined_by": found.combined_by,
+        "slides": found.slides,
+        "failed": found.failed,
+        "guaranteed": found.guaranteed,
+    }
 
 
 def _file(opened: OpenedSlide) -> dict[str, Any]:
@@ -129,15 +149,16 @@ def _not_the_same(slide: ViewedSlide, opened: OpenedSlide, result: SlideResult) 
     return []
 
 
-def _result(result: SlideResult) -> dict[str, Any]:
+def _result(result: SlideResult, patient_call: Mapping[str, Any] | None) -> dict[str, Any]:
     her2 = result.her2
+    told = None if patient_call is None else patient_caution(patient_call["combined_by"])
     found: dict[str, Any] = {
         "headline": result.headline,
         "area_mm2": asdict(result.area_mm2),
         "quality": asdict(result.quality),
         "counts": asdict(result.counts),
         "notices": list(result.notices),
-        "warnings": list(result.warnings),
+        "warnings": [text for text in result.warnings if text != told],
         "preset": result.preset,
         "version": result.version,
         "unlike": result.likeness.warning if result.likeness is not None and result.likeness.unlike else "",

@@ -3,14 +3,15 @@
 import { $, area_mm2, count, el, number, percent, rgb } from "./dom.js";
 import { slidePath } from "./server.js";
 
-const ARMS = { "rule out": "Rule out: below the limit for HER2-positive", "refer": "Refer to IHC", "rule in": "Rule in: above the limit for HER2-positive" };
+export const REFER = "refer to IHC";
+const ARMS = { "rule out": "Rule out: below the limit for HER2-positive", "rule in": "Rule in: above the limit for HER2-positive" };
 
 const facts = (rows) => el("dl", { class: "facts" }, rows.filter(Boolean).flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
 const cautions = (texts) => (texts.length ? el("ul", { class: "cautions" }, texts.map((text) => el("li", {}, text))) : null);
 
 export function showCase(slide, colours) {
   const { result, failure } = slide;
-  const body = [];
+  const body = slide.patient_call ? patient(slide.patient, slide.patient_call) : [];
   if (failure) {
     body.push(el("p", { class: "call failed" }, `Failed: ${failure.stage}`), el("p", {}, failure.reason), el("p", { class: "quiet" }, `What to do: ${failure.remedy}`));
   } else if (result?.status) {
@@ -30,12 +31,26 @@ export function showCase(slide, colours) {
   showSource(slide);
 }
 
+// Where the triage refers to IHC, nothing else is called.
+const call = (status, triage) => el("p", { class: `call ${triage === REFER ? "" : status}` }, triage === REFER ? "Refer to IHC" : status ? `HER2 ${status}` : "No result");
+
+// The call of a patient of several slides, which stands above that of the slide alone.
+function patient(id, said) {
+  const { slides, failed, combined_by: rule, probability, status, triage } = said;
+  const by = slides > 1 ? `by the ${rule} of ${slides} slides, ${number(probability)}` : slides ? `by one slide, ${number(probability)}` : "no slide has a result";
+  return [
+    el("h3", {}, `Patient ${id}`), call(status, triage),
+    el("p", { class: "quiet" }, `${triage && triage !== REFER ? `${triage}, ` : ""}${by}${said.guaranteed ? "" : `. What the rules promise does not hold: ${failed ? `${failed} of its slides without a result` : "another number of slides than the validation patients had"}.`}`),
+    el("h3", {}, "By this slide alone"),
+  ];
+}
+
 function prediction(result) {
   const at = (value) => ({ left: `${100 * value}%` });
   const triage = result.triage?.arm;
   return [
-    el("p", { class: `call ${result.status}` }, `HER2 ${result.status}`),
-    triage ? el("p", {}, ARMS[triage] ?? triage) : null,
+    call(result.status, triage),
+    ARMS[triage] ? el("p", {}, ARMS[triage]) : null,
     el("div", { class: "meter", role: "img", "aria-label": `Probability ${number(result.probability)} of 0 to 1, called positive from ${number(result.threshold)}` },
       el("b", { class: "value", style: at(Math.min(Math.max(result.probability, 0.06), 0.94)) }, number(result.probability)),
       el("i", { style: at(result.probability) }),

@@ -1,5 +1,6 @@
 // The list of slides: searched, sorted, one of them current.
 
+import { REFER } from "./case.js";
 import { $, el, number, percent } from "./dom.js";
 import { slidePath } from "./server.js";
 
@@ -12,6 +13,7 @@ const SORTS = {
   failed: ["Failed first", (slide) => (slide.state === "failed" ? 0 : 1)],
   open: ["Not reviewed first", (slide) => (slide.review?.verdict ? 1 : 0)],
 };
+const called = ({ status, triage }) => (triage === REFER ? el("span", {}, triage) : el("span", { class: status }, status));
 const PAGE = 200;
 const MARKS = { agree: "✓", disagree: "✗", unsure: "?" };
 
@@ -80,7 +82,7 @@ export class SlideList {
     const thumb = el("img", { class: "thumb", loading: "lazy", decoding: "async", alt: "", src: slidePath(slide.id, "/thumbnail") });
     thumb.addEventListener("error", () => thumb.replaceWith(el("span", { class: "thumb none" })));
     const said = { failed: `failed: ${slide.failure?.stage}`, segmented: "segmented only", slide: [slide.stain, slide.patient].filter(Boolean).join(" · ") || "not predicted" };
-    const call = slide.state === "predicted" ? el("span", { class: slide.status }, slide.status) : said[slide.state];
+    const call = slide.state === "predicted" ? called(slide) : said[slide.state];
     return el("li", {}, el("a", {
       href: `#slide=${encodeURIComponent(slide.id)}`, "data-id": slide.id, title: slide.id,
       "aria-current": slide.id === this.current ? "true" : null,
