@@ -184,6 +184,18 @@ def test_a_patient_of_several_slides_is_called_before_each_of_them(command_line,
     assert "P1 refer to IHC 0.550 a 0.900 b 0.200 c no result" in cohort
 
 
+def test_a_damaged_table_of_patients_is_one_line(command_line, tmp_path):
+    """Before anything is drawn, also where one slide is asked for."""
+    run = write_run(tmp_path / "run", [MadeUpSlide("a", probability=0.9)])
+    (run / "patients.csv").write_text("patient_id,status\nP1,perhaps\n")
+
+    code, _, err = command_line("report", run, "--slide", "a")
+
+    assert (code, err.count("\n")) == (2, 1)
+    assert "patients.csv: cannot be read" in err
+    assert not (run / "report").exists()
+
+
 def test_slides_of_a_patient_are_named_together_where_no_rule_joins_them(command_line, tmp_path):
     """Nothing is decided for the patient, and the page says why."""
     run = write_run(tmp_path / "run", [MadeUpSlide("a", probability=0.9), MadeUpSlide("b", probability=0.2)])

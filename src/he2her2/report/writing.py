@@ -59,7 +59,8 @@ def write_pages(asked: PagesRequest, out: Path) -> WrittenPages:
         out: Folder to write.
 
     Raises:
-        EvaluationError: A slide that is asked for is not in the run, or the evaluation is of another run.
+        EvaluationError: A slide that is asked for is not in the run, the evaluation is of another run, or the table of
+            patients is damaged.
         OutputError: The folder cannot be written.
     """
     run, made = asked.run, datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
@@ -68,6 +69,7 @@ def write_pages(asked: PagesRequest, out: Path) -> WrittenPages:
         raise EvaluationError(f"{run.path}: has no slide {unknown[0]}; see its predictions.csv and failures.csv")
     if asked.evaluation is not None and asked.evaluation.run_digest != run.description.digest:
         raise EvaluationError(f"{asked.evaluation.folder}: is no evaluation of {run.path}; give its own")
+    _ = run.slides_of_patients  # a damaged table of patients is refused before anything is drawn
     check_writable(out)
 
     def write_case(task: SlideTask) -> Row:

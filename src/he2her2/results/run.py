@@ -284,10 +284,18 @@ class RunFolder:
                 slides.setdefault(planned.patient_id, {})[slide_id] = outcome
         return {name: RunPatient(name, slides[name], results.get(name)) for name in sorted(slides)}
 
-    def patient(self, slide_id: str) -> RunPatient | None:
-        """Whose slide it is; None where the run does not know."""
+    def patient_id(self, slide_id: str) -> str:
+        """Whose slide it is; "" where the run does not know."""
         planned = self.planned.get(slide_id)
-        return None if planned is None or not planned.patient_id else self.slides_of_patients[planned.patient_id]
+        return "" if planned is None else planned.patient_id
+
+    def patient(self, slide_id: str) -> RunPatient | None:
+        """The patient whose slide it is; None where the run does not know.
+
+        Raises:
+            EvaluationError: The table of patients is damaged.
+        """
+        return self.slides_of_patients.get(self.patient_id(slide_id))
 
     def result(self, slide_id: str) -> SlideResult | None:
         """A slide's result; None where its folder is gone, or there is none.

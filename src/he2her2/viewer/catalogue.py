@@ -139,14 +139,8 @@ def _of_run(folder: Path) -> Catalogue:
         slides.setdefault(name, ViewedSlide(name, _file_of(run, name, Path()), "segmented"))
     for name, failure in run.failures.items():
         slides.setdefault(name, ViewedSlide(name, Path(failure.path), "failed", failure=failure))
-    of_patients = {name: _whose(run, slide) for name, slide in sorted(slides.items())}
+    of_patients = {name: replace(slides[name], patient_id=run.patient_id(name)) for name in sorted(slides)}
     return Catalogue(run.name, of_patients, run)
-
-
-def _whose(run: RunFolder, slide: ViewedSlide) -> ViewedSlide:
-    """The slide with its patient, where the run knows."""
-    patient = run.patient(slide.slide_id)
-    return slide if patient is None else replace(slide, patient_id=patient.patient_id)
 
 
 def _file_of(run: RunFolder, slide_id: str, stated: Path) -> Path:

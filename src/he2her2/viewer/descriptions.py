@@ -70,12 +70,12 @@ def describe_slide(
 ) -> dict[str, Any]:
     """One slide: its file, its result and its layers. What cannot be read is named under "problems"."""
     problems: list[str] = []
-    result = None
+    result, patient_call = None, None
     try:
         result = catalogue.result(slide.slide_id)
+        patient_call = _patient_call(catalogue, slide)
     except He2Her2Error as error:
         problems.append(str(error))
-    patient_call = _patient_call(catalogue, slide)
     described: dict[str, Any] = _entry(slide) | {
         "file": None,
         "result": None if result is None else _result(result, patient_call),
