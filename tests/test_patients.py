@@ -15,7 +15,7 @@ from tests.test_operating import some_rules
 from tests.tissue_slides import tissue_pixels, write_tissue
 
 SETTINGS = ("adaptive.iterations=2", "adaptive.points=20", "adaptive.threshold=0.001")  # noise is no tumour
-QUICK = ("--threads", "2", *(word for setting in SETTINGS for word in ("--set", setting)))
+QUICK = ("--workers", "0", "--threads", "2", *(word for setting in SETTINGS for word in ("--set", setting)))
 
 
 def rules_for(patient_rule, slides=(1, 2), threshold=0.5):

@@ -207,7 +207,9 @@ def test_a_run_without_predictions_is_shown(tmp_path, command_line):
     write_tissue(tmp_path / "a.svs")
     (tmp_path / "b.svs").write_text("no slide")
     command_line("segment", tmp_path / "a.svs", "--out", tmp_path / "masks", *QUICK)
-    command_line("predict", tmp_path / "b.svs", tmp_path / "b.svs", "--out", tmp_path / "failed", *QUICK)
+    command_line(
+        "predict", tmp_path / "b.svs", tmp_path / "b.svs", "--out", tmp_path / "failed", *QUICK, "--workers", "0"
+    )
 
     states = {
         name: slide.state
