@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import Self, TypeAlias
+from typing import Self
 
 from pydantic import TypeAdapter
 
@@ -15,9 +15,6 @@ from he2her2.results.tables import Failure, PredictedSlide
 from he2her2.rules import DIGITS, DecisionRules, PatientRule, combine
 
 _RULE: TypeAdapter[PatientRule] = TypeAdapter(PatientRule)
-
-SlideOutcome: TypeAlias = PredictedSlide | Failure | None
-"""Of a slide; None where it has not ended, or was segmented only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,12 +139,13 @@ class RunPatient:
 
     Attributes:
         patient_id: Of the manifest.
-        slides: Outcome of each slide, by name; empty where the run did not note whose slides they are.
+        slides: Outcome of each slide, by name, None where it has not ended or was segmented only; empty where the run
+            did not note whose slides they are.
         result: The stored rules applied to these; None without rules, or while a slide has not ended.
     """
 
     patient_id: str
-    slides: Mapping[str, SlideOutcome]
+    slides: Mapping[str, PredictedSlide | Failure | None]
     result: PatientResult | None
 
     @property
