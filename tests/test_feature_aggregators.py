@@ -1,5 +1,6 @@
 """Aggregators on features: what they compute, restated plainly; order, padding, ONNX, and that they learn."""
 
+from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 
@@ -18,6 +19,7 @@ from he2her2.models.aggregators.feature_modules import (
     RankedFeatures,
     TransMil,
 )
+from he2her2.models.aggregators.gated_attention import ClamSpec
 from he2her2.models.aggregators.neighbours import grid_neighbours, neighbour_means, pitch, segment_means
 from he2her2.models.aggregators.selection import spread_ranks
 from he2her2.models.export import check_aggregator, session_of
@@ -379,6 +381,32 @@ def test_clams_instances_are_the_ends_of_attention():
         logits = layer(module.embed(features[0, tile]).relu())
         expected.append(float(logits.logsumexp(dim=0) - logits[is_one]))
     assert found == pytest.approx(np.mean(expected), abs=1e-5)
+
+
+def test_clam_mixes_its_two_losses_and_its_classifiers_learn(monkeypatch):
+    """The share on instances is that of the settings: restated over the one step of an epoch."""
+    spec = replace(spec_of("clam-sb"), dropout=0.0)
+    torch.manual_seed(0)
+    instances = spec.auxiliary()
+    assert isinstance(instances, ClusteringLoss)
+    start = deepcopy(instances)
+    monkeypatch.setattr(ClamSpec, "auxiliary", lambda _: instances)
+    train = toy_bags(6, 0)
+    settings = FeatureTraining(epochs=1, batch_slides=6, instance_weight=0.25, standardise=False)
+
+    learnt = learn(spec, train, toy_bags(2, 1), settings, seed=0)
+
+    module, losses = module_of(spec, initial_weights(spec, 0)), []
+    for read, positive in train:
+        batch = batch_of(read(), CPU)
+        logits, attention = module(*batch)
+        whole = functional.cross_entropy(logits, torch.tensor([int(positive)]))
+        ends = start(module, batch[0], attention, int(positive))
+        losses.append(float((0.75 * whole + 0.25 * ends).detach()))
+    assert learnt.history[0]["train_loss"] == pytest.approx(np.mean(losses), rel=1e-5)
+    assert not any(
+        torch.equal(one, other) for one, other in zip(instances.parameters(), start.parameters(), strict=True)
+    )
 
 
 @torch.no_grad()
