@@ -179,7 +179,28 @@ def test_results_come_in_order_whoever_is_slow(slide, threads):
     assert [i for result in results for i in result] == list(range(len(grid)))
 
 
-@pytest.mark.parametrize("threads", [1, 3])
+def test_one_thread_is_the_consumers_own(slide):
+    """Nothing is made ahead, nor elsewhere: another thread would carry the work from core to core."""
+    made = []
+    stream = map_tiles(slide, make_grid(slide, 64, 32), lambda _: made.append(threading.get_ident()), batch_size=2)
+
+    for taken in range(1, 11):
+        next(stream)
+        assert made == [threading.get_ident()] * taken
+    stream.close()
+
+
+def test_reading_alone_goes_ahead_on_one_thread(slide):
+    """The next batch is read while a training works on this one."""
+    with stream_tiles(slide, make_grid(slide, 64, 32), batch_size=2) as stream:
+        next(stream)
+        deadline = time.monotonic() + 10
+        while stream.times.tiles < 4 and time.monotonic() < deadline:
+            time.sleep(0.002)
+        assert stream.times.tiles >= 4
+
+
+@pytest.mark.parametrize("threads", [2, 3])
 def test_workers_stay_near_a_slow_consumer(slide, threads):
     """At most `threads` + 1 batches are made ahead, and at least one: memory is bounded, and reading never waits."""
     made = []

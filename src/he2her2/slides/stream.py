@@ -88,7 +88,7 @@ class TileMapping(Iterator[T], Generic[T]):
 def map_tiles(
     slide: Slide, grid: TileGrid, apply: Callable[[TileBatch], T], *, batch_size: int = 32, threads: int = 1
 ) -> TileMapping[T]:
-    """Read a grid's tiles in batches and apply a function to each, both in the same worker thread.
+    """Read a grid's tiles in batches and apply a function to each, both in the same thread.
 
     Results do not depend on `threads`, and a tile's pixels not on `batch_size`: they are those of `slide.read`.
 
@@ -98,11 +98,29 @@ def map_tiles(
         apply: Called once for each batch, from several threads at once when `threads` is above 1.
         batch_size: Tiles in a batch at most. Batches are made even, so that no thread waits for another's last one, and
             hold fewer where tiles cannot be read.
-        threads: Symmetric workers; batches are worked on at most `threads` + 1 ahead of the consumer.
+        threads: Symmetric workers; batches are worked on at most `threads` + 1 ahead of the consumer. One is the
+            consumer's own thread, and nothing is ahead: another would only carry the work from core to core.
 
     Returns:
         An iterator over the results in grid order. An exception in `apply` is raised from it in its place.
     """
+    return _mapped(slide, grid, apply, batch_size, threads, in_order=_in_order if threads > 1 else _at_once)
+
+
+def stream_tiles(slide: Slide, grid: TileGrid, *, batch_size: int = 32, threads: int = 1) -> TileMapping[TileBatch]:
+    """Read a grid's tiles in batches, ahead of the consumer, also where there is one thread; see `map_tiles`."""
+    return _mapped(slide, grid, _as_it_is, batch_size, threads, in_order=_in_order)
+
+
+def _mapped(
+    slide: Slide,
+    grid: TileGrid,
+    apply: Callable[[TileBatch], T],
+    batch_size: int,
+    threads: int,
+    *,
+    in_order: Callable[[Callable[[int], tuple[T, ...]], int, int], Generator[tuple[T, ...], None, None]],
+) -> TileMapping[T]:
     if batch_size < 1 or threads < 1:
         raise ValueError(f"batch_size and threads must be at least 1, got {batch_size} and {threads}")
     batch_size = _even(len(grid), batch_size, threads)
@@ -119,15 +137,16 @@ def map_tiles(
         clock.applied(read)
         return results
 
-    return TileMapping(reader, _in_order(work, n_blocks, threads=threads), clock)
+    return TileMapping(reader, in_order(work, n_blocks, threads), clock)
 
 
-def stream_tiles(slide: Slide, grid: TileGrid, *, batch_size: int = 32, threads: int = 1) -> TileMapping[TileBatch]:
-    """Read a grid's tiles in batches, ahead of the consumer; see `map_tiles`."""
-    return map_tiles(slide, grid, _as_it_is, batch_size=batch_size, threads=threads)
+def _at_once(work: Callable[[int], T], n_jobs: int, _threads: int) -> Generator[T, None, None]:
+    """Yield `work(0)`, `work(1)`, ... each computed here when it is asked for."""
+    for job in range(n_jobs):
+        yield work(job)
 
 
-def _in_order(work: Callable[[int], T], n_jobs: int, *, threads: int) -> Generator[T, None, None]:
+def _in_order(work: Callable[[int], T], n_jobs: int, threads: int) -> Generator[T, None, None]:
     """Yield `work(0)`, `work(1)`, ... computed by `threads` threads, at most `threads` + 1 jobs ahead.
 
     An exception in `work` is raised here, after all results before it; in any case, also when the consumer stops
