@@ -242,7 +242,8 @@ class RankedFeatures(nn.Module):
     def given(self, features: Tensor, ranks: Tensor) -> tuple[Tensor, Tensor]:
         """Map features (b, n, d) of real tiles and ranks (b, m), all alike, to logits (b, k) and scores (b, n)."""
         scores = self.scores(features)  # (b, n)
-        return self.decided(self.selected(scores, ranks[0])), scores
+        logits = self.decided(self.selected(scores, ranks[0]))
+        return logits.reshape(features.shape[0], self.mlp[-1].out_features), scores  # which an ONNX file then states
 
     def scores(self, features: Tensor) -> Tensor:
         """Expected class of each tile: from (..., n, d) to (..., n) in [0, 3]."""
