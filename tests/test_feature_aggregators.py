@@ -135,11 +135,12 @@ def test_attention_is_that_of_the_equation(name):
 
 
 def test_smoothed_attention_is_that_of_its_iteration():
-    """Ten times: half the tile's own score, half the mean of its neighbours; neighbours found by hand."""
-    predicting, weights = onnx_of(spec_of("smooth-abmil"))
-    bag = bag_of(30)
+    """Ten times: a share of the mean of the neighbours, found by hand, and the rest of the tile's own score."""
+    spec, bag = spec_of("smooth-abmil"), bag_of(30)
+    weights = initial_weights(spec, 1) | {"smoothness": np.array([np.log(3)], np.float32)}
+    session = session_of(spec, weights)
 
-    found = predicting(bag)
+    found = Aggregator(Card(spec, trained=True, notice=""), lambda inputs: run_network(session, inputs))(bag)
 
     scores, _, _ = plain_attention(weights, bag.features, "attention.")
     smooth = scores.copy()
@@ -148,7 +149,7 @@ def test_smoothed_attention_is_that_of_its_iteration():
         for i, place in enumerate(bag.coords_um):
             near = [j for j, other in enumerate(bag.coords_um) if j != i and np.abs(place - other).max() <= 64]
             means.append(np.mean(smooth[near]) if near else smooth[i])
-        smooth = 0.5 * np.array(means) + 0.5 * scores
+        smooth = 0.75 * np.array(means) + 0.25 * scores
     assert found.contributions == pytest.approx(np.exp(smooth) / np.exp(smooth).sum(), abs=1e-6)
 
 
@@ -169,12 +170,12 @@ def test_neighbours_are_those_within_reach(places, scale):
         assert weight[i].sum() == pytest.approx(1)
 
 
-@given(places=places)
-def test_windows_hold_the_tiles_around(places):
-    """Against a look-up of every place."""
+@given(places=places, shift=st.sampled_from([0, 32, 50.5]))
+def test_windows_hold_the_tiles_around(places, shift):
+    """Against a look-up of every place, wherever the grid begins; from the origin, centres are at halves of a tile."""
     at = {place: i for i, place in enumerate(places)}
     block = [(x, y) for x in range(20, 27) for y in range(20, 27)]  # most tiles: they fix the pitch
-    coords = np.array([*places, *block], float) * 64
+    coords = np.array([*places, *block], float) * 64 + shift
     index, there = grid_neighbours(coords)
 
     for i, (x, y) in enumerate(places):
@@ -428,6 +429,73 @@ def test_the_window_of_transmil_is_a_convolution():
     torch.nn.init.zeros_(module.window)
     logits.append(module(torch.ones(1, 12, 7), torch.from_numpy(places)[None], torch.ones(1, 12, dtype=torch.bool))[0])
     assert not torch.allclose(*logits)
+
+
+def softmax_of(x):
+    powers = np.exp(x - x.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def plain_attention_by_landmarks(linear, k, tokens, means, heads):
+    """Xiong et al. (2021), head by head; the first token's attention beside it."""
+    width = tokens.shape[1] // heads
+    parts, first = [], []
+    q, keys, v = np.split(linear(f"layers.{k}.qkv", tokens), 3, axis=1)
+    for h in range(heads):
+        of_head = slice(h * width, (h + 1) * width)
+        queries = q[:, of_head] / np.sqrt(width)
+        to, around = (
+            softmax_of(queries @ (means @ keys[:, of_head]).T),
+            (means @ queries) @ (means @ keys[:, of_head]).T,
+        )
+        between, back = softmax_of(around), softmax_of((means @ queries) @ keys[:, of_head].T)
+        inverse, one = between.T / between.sum(axis=0).max(), np.eye(len(between))
+        for _ in range(6):
+            product = between @ inverse
+            inverse = 0.25 * inverse @ (13 * one - product @ (15 * one - product @ (7 * one - product)))
+        parts.append(to @ inverse @ back @ v[:, of_head])
+        first.append((to @ inverse @ back)[0])
+    return linear(f"layers.{k}.out", np.concatenate(parts, axis=1)), np.mean(first, axis=0)
+
+
+def test_transmil_is_that_of_its_parts():
+    """Class token, two layers around the window, norms and residuals: restated plainly, neighbours found by hand."""
+    spec, bag = replace(spec_of("transmil"), width=16, heads=2, landmarks=5), bag_of(30)
+    drawn = np.random.default_rng(0)
+    weights = {
+        name: (array + drawn.normal(size=array.shape) / 4).astype(np.float32)
+        for name, array in initial_weights(spec, 1).items()
+    }
+    session = session_of(spec, weights)
+    w = {name: array.astype(float) for name, array in weights.items()}
+
+    found = Aggregator(Card(spec, trained=True, notice=""), lambda inputs: run_network(session, inputs))(bag)
+
+    def linear(name, x):
+        return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
+
+    def norm(k, x):
+        scaled = (x - x.mean(axis=1, keepdims=True)) / np.sqrt(x.var(axis=1, keepdims=True) + 1e-5)
+        return scaled * w[f"norms.{k}.weight"] + w[f"norms.{k}.bias"]
+
+    tokens = np.concatenate([w["token"], np.maximum(linear("embed", bag.features), 0)])
+    means = np.zeros((6, 31))
+    means[0, 0] = 1
+    raster = sorted(range(30), key=lambda i: (bag.coords_um[i, 1], bag.coords_um[i, 0]))
+    for k in range(5):
+        means[k + 1, [1 + i for i in raster[6 * k : 6 * k + 6]]] = 1 / 6
+    tokens = tokens + plain_attention_by_landmarks(linear, 0, norm(0, tokens), means, 2)[0]
+    at = {tuple((place // 64).astype(int)): 1 + i for i, place in enumerate(bag.coords_um)}
+    around = np.zeros_like(tokens)
+    for (x, y), i in at.items():
+        for k, (dy, dx) in enumerate((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)):
+            if (x + dx, y + dy) in at:
+                around[i] += w["window"][:, k] * tokens[at[x + dx, y + dy]]
+    tokens = tokens + around
+    mixed, attention = plain_attention_by_landmarks(linear, 1, norm(1, tokens), means, 2)
+    logits = linear("classify", norm(2, tokens + mixed))[0]
+    assert found.probability == pytest.approx(1 / (1 + np.exp(logits[0] - logits[1])), abs=1e-4)
+    assert found.contributions == pytest.approx(np.abs(attention[1:]) / np.abs(attention[1:]).sum(), abs=1e-4)
 
 
 def test_a_relaxed_selection_reports_its_mismatch():

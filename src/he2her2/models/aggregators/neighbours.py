@@ -70,7 +70,7 @@ def grid_neighbours(coords: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDA
         several tiles of one place the one nearest to its centre stands for it.
     """
     step = pitch(coords)
-    scaled = (coords - coords.min(axis=0, initial=0.0)) / step
+    scaled = (coords - coords.min(axis=0, initial=np.inf)) / step  # from the first tile
     cells = np.rint(scaled).astype(np.int64) + 1
     off_centre = np.abs(scaled - np.rint(scaled)).sum(axis=1)
     order = np.lexsort((scaled[:, 0], scaled[:, 1], off_centre))
