@@ -88,8 +88,8 @@ def test_the_order_of_tiles_is_irrelevant(name):
 
 @pytest.mark.parametrize("name", ON_FEATURES)
 def test_padding_is_not_there(name):
-    """Whatever stands in it, also between the tiles."""
-    predicting, _ = onnx_of(spec_of(name))
+    """Whatever stands in it, also between the tiles; in prediction and in the module that trains."""
+    predicting, weights = onnx_of(spec_of(name))
     bag = bag_of(20)
     rows = np.arange(40) % 2 == 0
     padded = Bag(np.full((40, 7), 99, np.float32), np.zeros((40, 2)), rows)
@@ -101,6 +101,10 @@ def test_padding_is_not_there(name):
     assert other.contributions[rows] == pytest.approx(one.contributions, abs=1e-6)
     assert not other.contributions[~rows].any()
     assert rows[other.selected].all()
+    with torch.no_grad():
+        logits, contributions = module_of(spec_of(name), weights)(*batch_of(padded, CPU))
+    assert float(logits.softmax(dim=1)[0, 1]) == pytest.approx(one.probability, abs=1e-5)
+    assert contributions[0].numpy() == pytest.approx(other.contributions, abs=1e-5)
 
 
 def plain_attention(weights, features, prefix=""):
