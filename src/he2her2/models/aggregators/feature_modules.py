@@ -221,7 +221,7 @@ class RankedFeatures(nn.Module):
         super().__init__()
         self.beta = 1.0
         self.rule: Literal["hard", "straight-through", "perturbed"] = "hard"
-        self.fraction, self.n_tiles = fraction, n_tiles
+        self.fraction, self.n_tiles, self.n_classes = fraction, n_tiles, n_classes
         self.score = nn.Linear(n_features, 4)
         widths = (n_tiles, *hidden, n_classes)
         self.mlp = nn.ModuleList([nn.Linear(*pair) for pair in pairwise(widths)])
@@ -243,7 +243,7 @@ class RankedFeatures(nn.Module):
         """Map features (b, n, d) of real tiles and ranks (b, m), all alike, to logits (b, k) and scores (b, n)."""
         scores = self.scores(features)  # (b, n)
         logits = self.decided(self.selected(scores, ranks[0]))
-        return logits.reshape(features.shape[0], self.mlp[-1].out_features), scores  # which an ONNX file then states
+        return logits.reshape(features.shape[0], self.n_classes), scores  # which an ONNX file then states
 
     def scores(self, features: Tensor) -> Tensor:
         """Expected class of each tile: from (..., n, d) to (..., n) in [0, 3]."""
