@@ -55,7 +55,7 @@ def measure(setting: Setting) -> Found:
 
 @dataclass(frozen=True, slots=True)
 class _Design:
-    """How slides are shared among processes and threads.
+    """A way of sharing slides among processes and threads.
 
     Attributes:
         workers: Worker processes; 0: this process.
@@ -79,7 +79,7 @@ _DESIGNS = {
 
 @dataclass(frozen=True, slots=True)
 class _Pace:
-    """What a design reached.
+    """The throughput of a design.
 
     Attributes:
         rate: Slides a second, once workers are ready.

@@ -136,7 +136,7 @@ class TilingError(SlideError):
 
 
 def plainly(problem: str) -> str:
-    """What pydantic says of a value, in a user's words.
+    """The problem that pydantic has with a value, in the words of a user.
 
     Example:
         >>> plainly("Input should be a valid integer, unable to parse string as an integer")
