@@ -9,7 +9,7 @@ import pytest
 from he2her2.config import Config
 from he2her2.labels import Her2Status
 from he2her2.models import hashes_of, load_slide_model, trained_folder, write_rules
-from he2her2.results import PatientResult, open_run
+from he2her2.results import PatientResult, open_run, plan_run, read_planned
 from he2her2.rules import Arms, ShareEstimate, Triage, combine
 from tests.test_operating import some_rules
 from tests.tissue_slides import tissue_pixels, write_tissue
@@ -49,6 +49,14 @@ def test_a_patient_without_result_has_no_status():
 
     assert (result.status, result.triage) == (None, None)
     assert result.probability != result.probability
+
+
+def test_a_command_without_a_manifest_forgets_no_patient(tmp_path):
+    """A slide that is given again by its path alone is still the patient's; a corrected manifest is believed."""
+    run = plan_run(tmp_path / "run", command=[], config=Config(), weights=[], overrides={})
+    for patient_of, expected in (({"a": "P1"}, "P1"), ({}, "P1"), ({"a": "P2"}, "P2")):
+        replace(run.tables, patient_of=patient_of).plan({"a": "a.svs"})
+        assert read_planned(run.folder)["a"].patient_id == expected
 
 
 @pytest.fixture(scope="module")

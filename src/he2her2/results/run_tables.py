@@ -79,11 +79,14 @@ class RunTables:
     def plan(self, slides: Mapping[str, str]) -> None:
         """Note slides, with their files and patients, in `planned.csv`; others that are there stay.
 
+        A patient whom an earlier command named stays, too, where this one names none.
+
         Raises:
             OutputError: It cannot be written.
         """
         planned = read_planned(self.folder)
-        given = {name: PlannedSlide(path, self.patient_of.get(name, "")) for name, path in slides.items()}
+        known = {name: one.patient_id for name, one in planned.items()} | dict(self.patient_of)
+        given = {name: PlannedSlide(path, known.get(name, "")) for name, path in slides.items()}
         if not given.items() <= planned.items():
             rows = [(name, one.path, one.patient_id) for name, one in sorted((planned | given).items())]
             write_csv(self.folder / _PLANNED_FILE, ("slide_id", "path", "patient_id"), rows, line_end="\r\n")
