@@ -1,6 +1,6 @@
-"""`he2her2 features`: from a slide to its file of features, against reading alone and the encoder alone."""
+"""`he2her2 features` on the CPU: from a slide to its file of features, against reading alone and the encoder alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,10 +21,9 @@ from he2her2.models import TILE_CNN, Encoder, export_lite0, load_encoder, traine
 from he2her2.phantom import TILE_PX
 from he2her2.slides import open_slide
 
-THREADS = 2
-BATCH = 32
-OURS, READING, ALONE = "features, 2 threads", "reading alone", "encoder alone"
+OURS, READING, ALONE = "features", "reading alone", "encoder alone"
 LITE0 = "efficientnet-lite0"
+_TWO_CORES = Runtime(threads=2, batch_size=32)
 
 
 def measure(setting: Setting) -> Found:
@@ -33,18 +32,26 @@ def measure(setting: Setting) -> Found:
     Reading and encoding share the cores. An encoder that is about as fast as reading cannot run as if it were alone,
     nor can reading; the bar is about one that is slower, as all modern ones are.
     """
-    side = setting.pick(16, 2)
+    return compare(setting, _encoders(setting), _TWO_CORES, setting.pick(16, 2), ("features_vs_slower", LITE0))
+
+
+def compare(
+    setting: Setting, encoders: Mapping[str, Encoder], runtime: Runtime, side: int, bar: tuple[str, str]
+) -> Found:
+    """Measure encoders on a slide of side x side tiles; `bar` is its key and the encoder that it is about."""
     path = phantom_slide(setting, Size((side + 1) * TILE_PX, (side + 1) * TILE_PX))
     grid = tile_grid(side, side)
     figures, raw, rows = {}, {}, []
-    for name, encoder in _encoders(setting).items():
-        timings = alternate(_candidates(setting, path, grid, encoder), setting.pick(5, 1), warm_up=not setting.quick)
+    for name, encoder in encoders.items():
+        candidates = _candidates(setting, path, grid, encoder, runtime)
+        timings = alternate(candidates, setting.pick(5, 1), warm_up=not setting.quick)
         figures[f"features_{name}"] = share_of_slower(timings)
         rows += [(f"{name}: {what}", timings.rate(what, len(grid))) for what in timings.seconds]
         raw[name] = dict(timings.seconds)
-    if LITE0 in raw:
-        figures["features_vs_slower"] = figures[f"features_{LITE0}"]
-    title = f"{len(grid)} tiles of {TILE_PX} px, medians of rounds in turns"
+    key, encoder_of_bar = bar
+    if encoder_of_bar in raw:
+        figures[key] = figures[f"features_{encoder_of_bar}"]
+    title = f"{len(grid)} tiles of {TILE_PX} px, {runtime.threads} threads, medians of rounds in turns"
     return Found(figures, (Table(title, ("what", "tiles/s"), tuple(rows)),), {"tiles": len(grid), **raw})
 
 
@@ -64,25 +71,28 @@ def _encoders(setting: Setting) -> dict[str, Encoder]:
     return found
 
 
-def _candidates(setting: Setting, path: Path, grid: TileGrid, encoder: Encoder) -> dict[str, Callable[[], object]]:
-    tiles = some_tiles(setting, 2 * BATCH)
+def _candidates(
+    setting: Setting, path: Path, grid: TileGrid, encoder: Encoder, runtime: Runtime
+) -> dict[str, Callable[[], object]]:
+    batch, threads = runtime.batch_size, runtime.threads
+    again = partial(_encode_again, encoder, some_tiles(setting, batch), batch)
     return {
-        OURS: partial(extract, path, grid, encoder, setting.work / "features.h5"),
-        READING: partial(read_stream, path, grid, THREADS),
-        ALONE: partial(in_threads, partial(_encode_again, encoder, tiles), len(grid), THREADS),
+        OURS: partial(extract, path, grid, encoder, runtime, setting.work / "features.h5"),
+        READING: partial(read_stream, path, grid, threads),
+        ALONE: partial(in_threads, again, len(grid), threads),
     }
 
 
-def extract(path: Path, grid: TileGrid, encoder: Encoder, out: Path) -> None:
+def extract(path: Path, grid: TileGrid, encoder: Encoder, runtime: Runtime, out: Path) -> None:
     """Encode a slide's tiles and write their file, as `features` does."""
     with open_slide(path) as slide:
-        readable, features = encode(slide, grid, encoder, Runtime(threads=THREADS, batch_size=BATCH))
+        readable, features = encode(slide, grid, encoder, runtime)
         corners = grid.origins_l0[readable].astype(np.int64)
         tiles = StoredTiles(slide.slide_id, corners, side=grid.side_l0, side_px=grid.side_px, features=features)
         write_trident(out, tiles)
 
 
-def _encode_again(encoder: Encoder, tiles: Rgb, positions: range) -> None:
+def _encode_again(encoder: Encoder, tiles: Rgb, batch: int, positions: range) -> None:
     """Encode tiles in memory, one for each position."""
-    for start in range(positions.start, positions.stop, BATCH):
-        encoder(tiles[: min(BATCH, positions.stop - start)])
+    for start in range(positions.start, positions.stop, batch):
+        encoder(tiles[: min(batch, positions.stop - start)])

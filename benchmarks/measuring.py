@@ -17,6 +17,10 @@ LIBRARIES = (
 )  # fmt: skip
 
 
+class NotHere(Exception):  # noqa: N818  it is no error
+    """The machine lacks what a topic measures."""
+
+
 @dataclass(frozen=True, slots=True)
 class Timings:
     """Seconds of each candidate in each round.

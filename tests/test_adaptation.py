@@ -286,3 +286,16 @@ def test_too_few_slides_are_refused_and_a_broken_one_is_left_out(adapt, cohort, 
     assert "7 of 8 slides can be used, and 8 are the fewest to adapt to; the first that failed: broken" in error
     code, out, error = adapt("--annotations", cohort.parent, what=(*slides, tmp_path / "broken.svs"))
     assert (code, "adapted to 8 slides" in out, "LEFT OUT broken" in error) == (0, True, True)
+
+
+def test_the_bundled_weights_are_adapted_only_on_purpose(command_line, adapt, cohort, tmp_path):
+    """No weights are taken by default; who names the bundled ones is told what that cost."""
+    code, _, errors = command_line("weights", "adapt", cohort, "--out", tmp_path / "adapted")
+    assert code == 2
+    assert "--weights" in errors
+
+    few = sorted(cohort.parent.glob("*.svs"))[:2]
+    code, _, errors = adapt(what=few, start="bundled")
+    assert code == 2  # two slides are too few for anybody
+    assert "NOTE the bundled weights were not trained to be adapted" in errors
+    assert "NOTE the bundled" not in adapt(what=few)[2]

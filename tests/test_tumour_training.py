@@ -38,9 +38,9 @@ from he2her2.training.tumour.data import (
     assign_validation,
     check_folds,
 )
+from he2her2.training.tumour.dataset import PatchDataset, fold_tiles, invasive_probability, judged_by
 from he2her2.training.tumour.patch_sets import Patches, _at_network_size, concatenate, patches_of_set
 from he2her2.training.tumour.patches import _draw_centres, _draw_points, draw_patches
-from he2her2.training.tumour.train import PatchDataset, _invasive_probability, fold_tiles, judged_by
 from tests.tiny_training import ON_CPU, SETTINGS, TINY, bright_and_dark
 from tests.tissue_slides import write_tissue
 
@@ -451,7 +451,7 @@ def test_probabilities_are_those_of_prediction(tmp_path, tiny_network, command_l
     expected = 1 / (1 + np.exp(np.float64(logits[:, 0] - logits[:, 1])))
     patches = patches_of(["p"] * 24, labels, pixels)
     training = CnnTraining(TINY, SETTINGS, Execution(ON_CPU))
-    found = _invasive_probability(training.logits(module, PatchDataset(patches, 50, (0.0, 0.0))))
+    found = invasive_probability(training.logits(module, PatchDataset(patches, 50, (0.0, 0.0))))
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
@@ -594,12 +594,12 @@ def test_a_calibrated_network_gives_the_calibrated_probability():
     pixels, _ = bright_and_dark()
     training = CnnTraining(TINY, SETTINGS, Execution(ON_CPU))
     tiles = PatchDataset(patches_of(["p"] * 24, [0, 1] * 12, pixels), 50, (0.0, 0.0))
-    raw = _invasive_probability(training.logits(module, tiles))
+    raw = invasive_probability(training.logits(module, tiles))
     calibration = MapCalibration(1.7, -0.4, ("set",))
 
     calibration.put_into(module.cnn)
 
-    np.testing.assert_allclose(_invasive_probability(training.logits(module, tiles)), calibration(raw), atol=1e-6)
+    np.testing.assert_allclose(invasive_probability(training.logits(module, tiles)), calibration(raw), atol=1e-6)
 
 
 def test_weights_of_imagenet_fit_the_lite0_network_only():

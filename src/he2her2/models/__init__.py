@@ -40,6 +40,7 @@ from he2her2.models.feature_encoders import (
 )
 from he2her2.models.joining import join_weights
 from he2her2.models.slide_model import (
+    BUNDLED,
     ENCODER_FOLDER,
     Aggregator,
     SlideModel,
@@ -57,6 +58,7 @@ from he2her2.models.weights import CARD_FILE, load_tensors, read_card, verify
 
 __all__ = [
     "AGGREGATORS",
+    "BUNDLED",
     "CARD_FILE",
     "CNNS",
     "ENCODER_FOLDER",

@@ -33,11 +33,13 @@ class Batch(NamedTuple):
         pixels: (n, s, s, 3) uint8, at the network's side.
         labels: (n,) int64 class of each.
         uniform: (n, 30) float32 random numbers in [0, 1) for augmentation.
+        targets: (n, k) float32 share of each class to be learned in place of the label; none is the label.
     """
 
     pixels: Tensor
     labels: Tensor
     uniform: Tensor
+    targets: Tensor | None = None
 
 
 class LabelledTiles(Dataset[Batch], ABC):
@@ -107,7 +109,7 @@ class CnnClassifier(LightningModule):
         settings = self.settings
         colour = self.spec.input.colour
         tiles = augmented_channels(batch.pixels, batch.uniform, settings.augment, colour, settings.crop_px)
-        loss = functional.cross_entropy(self.learner(tiles), batch.labels)
+        loss = functional.cross_entropy(self.learner(tiles), batch.labels if batch.targets is None else batch.targets)
         self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(tiles), sync_dist=True)
         return loss
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 RUN_FILE = "run.json"
-_OWN_FOLDERS = ("checkpoints", "logs", "weights", "folds")
+_OWN_FOLDERS = ("checkpoints", "logs", "weights", "folds", "teachers")
 
 
 def _unheard(_: str) -> None:

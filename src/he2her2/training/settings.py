@@ -91,6 +91,8 @@ class TumourTraining:
         balance: Draw sources in proportion to the square root of their patches, and both classes of each equally often,
             in place of every patch once.
         start: Initial weights.
+        distil: Share of each label that is taken from teachers in a cross-validation: networks that have seen neither
+            the patch's patient nor those that its pupil is evaluated on (`tumour.teaching`). 0 trains none.
         calibrate_on: Sources (names of patch sets, sites of manifests) on which a cross-validation sets the probability
             to be 0.5 where both errors together are fewest; none leaves the probability as it is learned.
         val_share: Share of the patches used for validation, by whole patients, where neither folds nor a manifest
@@ -110,6 +112,7 @@ class TumourTraining:
     glass_share: Annotated[float, Ge(0), Le(0.5)] = 0.05
     balance: bool = False
     start: Start = "random"
+    distil: Annotated[float, Ge(0), Lt(1)] = 0.0
     calibrate_on: tuple[str, ...] = ()
     val_share: Annotated[float, Gt(0), Le(0.5)] = 0.15
 

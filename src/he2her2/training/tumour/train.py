@@ -2,26 +2,24 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import product
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from he2her2.cohort import SlideTask, annotation_lines
 from he2her2.config import PAPER_THRESHOLD, Config
+from he2her2.errors import ConfigError
 from he2her2.files import write_csv
 from he2her2.manifest import hashed_patient, write_patients
 from he2her2.models import CnnSpec, InputSpec, Metric, imagenet_weights
 from he2her2.statistics import Estimate, auc_interval, balanced_accuracy, decision_interval
 from he2her2.timing import Progress
-from he2her2.training.classifier import Batch, CnnClassifier, LabelledTiles
+from he2her2.training.classifier import CnnClassifier
 from he2her2.training.cross_validation import CnnTraining, TileSets, trainable_cnn
 from he2her2.training.fit import load_checkpoint
 from he2her2.training.report import REPORT, Provenance, card_metrics, distinct_notices, export, write_report
 from he2her2.training.run import Execution, begin_run, is_first_process
-from he2her2.training.sampling import Draw, Order, balanced
 from he2her2.training.settings import TumourTraining
 from he2her2.training.tumour.calibration import CALIBRATED_THRESHOLD, MapCalibration, calibrate
 from he2her2.training.tumour.data import (
@@ -34,15 +32,22 @@ from he2her2.training.tumour.data import (
     check_folds,
     read_sources,
 )
+from he2her2.training.tumour.dataset import (
+    MIDDLE,
+    PatchDataset,
+    balanced_order,
+    fold_tiles,
+    judged_by,
+    probability_of,
+    training_tiles,
+)
 from he2her2.training.tumour.patch_sets import INVASIVE, Patches, concatenate
 from he2her2.training.tumour.patches import draw_patches
+from he2her2.training.tumour.teaching import FEWEST_FOLDS, TEACHERS_FOLDER, check_teachers, targets, teach
 
-__all__ = ["PatchDataset", "fold_tiles", "start_weights", "train_tumour"]
+__all__ = ["start_weights", "train_tumour"]
 
 _PREDICTIONS = "predictions.csv"
-_X_Y = slice(1, 3)  # the random numbers of a crop, as in `augmentation`
-_MIDDLE = (0.0, 0.0)
-_COVERED = 1 / 16  # of the window's side: a patch with less slack is seen in one window
 _COLUMNS = ("patient", "source", "fold", "label", "probability")
 
 
@@ -71,6 +76,10 @@ def train_tumour(
             before any training, and all problems of the data come in one message.
     """
     spec = trainable_cnn(config.networks.tumour_cnn, "tumour_cnn", settings.crop_px, folds)
+    if settings.distil and folds < FEWEST_FOLDS:
+        raise ConfigError(
+            f"training.distil: a teacher leaves out two folds; give --folds {FEWEST_FOLDS} or more, or set it to 0"
+        )
     sources = read_sources(data, spec)
     begin_run(
         out,
@@ -88,6 +97,8 @@ def train_tumour(
         assign_folds(patches, folds, settings.seed) if folds else assign_validation(patches, sources.stated, settings)
     )
     check_folds(patches, fold)
+    if settings.distil:
+        check_teachers(patches, fold, settings.seed)
     training = CnnTraining(
         spec,
         settings,
@@ -95,15 +106,17 @@ def train_tumour(
         start_weights(spec, settings),
         threshold=config.adaptive.threshold or PAPER_THRESHOLD,
         average=settings.average,
-        order=_balanced if settings.balance else None,
+        order=balanced_order if settings.balance else None,
     )
-    module, judged = (_cross_validated if folds else _validated)(training, patches, fold, out)
+    if folds:
+        module, judged = _cross_validated(training, patches, fold, out, settings.distil)
+    else:
+        module, judged = _validated(training, patches, fold, out)
     calibration = (
         calibrate(judged.patches, judged.probability, settings.calibrate_on) if settings.calibrate_on else None
     )
     if calibration is not None:
         judged = replace(judged, probability=calibration(judged.probability), threshold=CALIBRATED_THRESHOLD)
-        calibration.put_into(module.cnn)
     if is_first_process():
         provenance = Provenance(
             data=patches.in_words(),
@@ -112,20 +125,30 @@ def train_tumour(
             metrics=_metrics(judged),
             notices=distinct_notices(data.notice),
         )
-        threshold = None if calibration is None else CALIBRATED_THRESHOLD
-        export(module.cnn, spec, out / "weights" / "tumour_cnn", provenance, threshold=threshold)
-        write_patients(out / "weights", sources.patients)
+        _export(module, out, sources.patients, provenance, calibration)
         for k in range(folds):
             folder = out / "folds" / str(k + 1)
             load_checkpoint(module, folder / "checkpoints" / "last.ckpt")
-            if calibration is not None:
-                calibration.put_into(module.cnn)
-            export(module.cnn, spec, folder / "weights" / "tumour_cnn", provenance, threshold=threshold)
-            write_patients(folder / "weights", _patients_of(patches.take(fold != k)))
+            _export(module, folder, _patients_of(patches.take(fold != k)), provenance, calibration)
         _write_predictions(out / _PREDICTIONS, judged)
         rows = [_row(name, part) for name, part in judged.groups]
         write_report(out, "tumour_training.md", provenance, rows=rows, split=judged.split, threshold=judged.threshold)
     return out / REPORT
+
+
+def _export(
+    module: CnnClassifier,
+    folder: Path,
+    patients: Mapping[str, list[str]],
+    provenance: Provenance,
+    calibration: MapCalibration | None,
+) -> None:
+    """Calibrate a network and write its weights to `folder/weights`, with the patients that it learned from."""
+    if calibration is not None:
+        calibration.put_into(module.cnn)
+    threshold = None if calibration is None else CALIBRATED_THRESHOLD
+    export(module.cnn, module.spec, folder / "weights" / "tumour_cnn", provenance, threshold=threshold)
+    write_patients(folder / "weights", patients)
 
 
 def _all_patches(
@@ -153,36 +176,6 @@ def start_weights(spec: CnnSpec, settings: TumourTraining) -> Mapping[str, NDArr
     if settings.start == "random":
         return None
     return imagenet_weights(spec, settings.seed)
-
-
-class PatchDataset(LabelledTiles):
-    """Patches in memory, each seen through a window of the network's side.
-
-    Attributes:
-        patches: All of them.
-        side: The network's side in px.
-        shift: (2,) of all windows, in parts of the slack; none draws each anew, for training.
-    """
-
-    def __init__(self, patches: Patches, side: int, shift: tuple[float, float] | None = None) -> None:
-        self.patches = patches
-        self.side = side
-        self.shift = shift
-
-    def __len__(self) -> int:
-        return len(self.patches)
-
-    def __getitem__(self, draw: Draw) -> Batch:
-        """Take a batch."""
-        chosen = self.patches.take(draw.index)
-        shift = 2 * draw.uniform[:, _X_Y].astype(np.float64) - 1 if self.shift is None else np.array(self.shift)
-        pixels = chosen.windows(self.side, shift)
-        return Batch(torch.from_numpy(pixels), torch.from_numpy(chosen.labels), torch.from_numpy(draw.uniform))
-
-
-def _balanced(tiles: LabelledTiles) -> Order:
-    assert isinstance(tiles, PatchDataset)
-    return balanced(tiles.patches.sources, tiles.patches.labels)
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # eq=False: it holds arrays
@@ -228,20 +221,24 @@ class _JudgedPatches:
 
 
 def _cross_validated(
-    training: CnnTraining, patches: Patches, fold: NDArray[np.int64], out: Path
+    training: CnnTraining, patches: Patches, fold: NDArray[np.int64], out: Path, distil: float
 ) -> tuple[CnnClassifier, _JudgedPatches]:
-    """Train on all patients, and evaluate K networks on the patients that each never saw."""
+    """Train on all patients, and evaluate K networks on the patients that each never saw; `distil` as in settings."""
     n_folds = int(fold.max()) + 1
 
     side = training.spec.input.network_px
+    to_learn: list[NDArray[np.float32] | None] = [None] * (n_folds + 1)
+    if distil:
+        taught = teach(training, patches, fold, out / TEACHERS_FOLDER)
+        to_learn = [targets(patches.labels, probability, distil) for probability in taught]
     probability = np.empty(len(patches))
     for k in range(n_folds):
         training.execution.say(f"fold {k + 1} of {n_folds}")
-        module = training.learn(fold_tiles(patches, fold, k, side), out / "folds" / str(k + 1))
+        module = training.learn(fold_tiles(patches, fold, k, side, to_learn[k]), out / "folds" / str(k + 1))
         judged = judged_by(fold, k)
-        probability[judged] = _probability(training, module, patches.take(judged))
+        probability[judged] = probability_of(training, module, patches.take(judged))
     training.execution.say("all patients")
-    module = training.learn(TileSets(PatchDataset(patches.take(fold != NEVER_TRAINED), side)), out)
+    module = training.learn(TileSets(training_tiles(patches, fold != NEVER_TRAINED, side, to_learn[-1])), out)
     there = fold != TRAINING_ONLY
     patches, fold, probability = patches.take(there), fold[there], probability[there]
     split = f"cross-validated by patient in {n_folds} folds, each network after its last epoch"
@@ -256,43 +253,11 @@ def _validated(
     side = training.spec.input.network_px
     val = patches.take(fold == 0)
     train = PatchDataset(patches.take(fold == TRAINING_ONLY), side)
-    module = training.learn(TileSets(train, PatchDataset(val, side, _MIDDLE)), out)
-    probability = _probability(training, module, val)
+    module = training.learn(TileSets(train, PatchDataset(val, side, MIDDLE)), out)
+    probability = probability_of(training, module, val)
     split = "on validation patients, who also picked the epoch: the figures flatter"
     assert training.threshold is not None
     return module, _JudgedPatches(val, fold[fold == 0], probability, split, training.threshold)
-
-
-def fold_tiles(patches: Patches, fold: NDArray[np.int64], k: int, side: int) -> TileSets:
-    """Tiles of the k-th network of a cross-validation."""
-    val = PatchDataset(patches.take(fold == k), side, _MIDDLE)
-    return TileSets(PatchDataset(patches.take((fold != k) & (fold != NEVER_TRAINED)), side), val, val)
-
-
-def judged_by(fold: NDArray[np.int64], k: int) -> NDArray[np.bool_]:
-    """Patches that the k-th network evaluates: its fold; the first one also those that train no network: (n,)."""
-    return np.asarray((fold == k) | ((fold == NEVER_TRAINED) & (k == 0)))
-
-
-def _probability(training: CnnTraining, module: CnnClassifier, patches: Patches) -> NDArray[np.float64]:
-    """Probability of invasive tumour of each patch, the mean over windows that cover it: (n,)."""
-    side = training.spec.input.network_px
-    middle = _invasive_probability(training.logits(module, PatchDataset(patches, side, _MIDDLE)))
-    wide = patches.slack >= side * _COVERED
-    if not wide.any():
-        return middle
-    found = [
-        _invasive_probability(training.logits(module, PatchDataset(patches.take(wide), side, shift)))
-        for shift in product((-1.0, 0.0, 1.0), (-1.0, 0.0, 1.0))
-    ]
-    middle[wide] = np.mean(found, axis=0)
-    return middle
-
-
-def _invasive_probability(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Probability of invasive tumour from (n, 2) logits: (n,)."""
-    found: NDArray[np.float64] = torch.from_numpy(logits).double().softmax(dim=1)[:, INVASIVE].numpy()
-    return found
 
 
 def _metrics(judged: _JudgedPatches) -> tuple[Metric, ...]:
@@ -343,13 +308,16 @@ def _recipe(settings: TumourTraining, folds: int, calibration: MapCalibration | 
     kept = "last epoch kept" if folds else "best epoch kept"
     start = "from EfficientNet-Lite0's weights of ImageNet, " if settings.start == "imagenet" else ""
     balance = "sources by the square root of their size and both classes alike, " if settings.balance else ""
+    taught = (
+        f"{settings.distil:.0%} of each label by teachers that have not seen the patient, " if settings.distil else ""
+    )
     calibrated = ""
     if calibration is not None:
         sources = ", ".join(calibration.sources)
         calibrated = f"; probability 0.5 where both errors are fewest out of fold on {sources}"
     return (
-        f"{start}AdamW, {settings.schedule} learning rate up to {settings.learning_rate:g}, {settings.epochs} epochs "
-        f"of batches of {settings.batch_size}, {balance}"
+        f"{start}{taught}AdamW, {settings.schedule} learning rate up to {settings.learning_rate:g}, "
+        f"{settings.epochs} epochs of batches of {settings.batch_size}, {balance}"
         f"{f'averaged weights ({settings.average:g}), ' if settings.average else ''}"
         f"augmentation: {', '.join(augmentation) or 'none'}; {kept}; seed {settings.seed}{calibrated}"
     )
