@@ -24,7 +24,7 @@ def measure(setting: Setting) -> Found:
     """Measure tiles per second of each encoder in 16 bits where that is safe, decoding on all cores."""
     if not torch.cuda.is_available():
         raise NotHere("this machine has no CUDA GPU")
-    runtime = Runtime(threads=min(16, os.cpu_count() or 1), batch_size=256)
+    runtime = Runtime(threads=min(16, os.cpu_count() or 1))
     return compare(setting, _encoders(setting), runtime, setting.pick(64, 8), ("features_gpu_vs_slower", VIT))
 
 

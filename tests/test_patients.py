@@ -89,9 +89,10 @@ def test_predict_applies_the_rules_to_the_patients_of_a_manifest(command_line, w
     """`patients.csv` has a row a patient; the slides' own rows say where to look."""
     store(weights, rules_for("mean"))
 
-    code, _, err = command_line("predict", cohort / "m.csv", "--out", tmp_path, "--weights", weights, *QUICK)
+    code, told, err = command_line("predict", cohort / "m.csv", "--out", tmp_path, "--weights", weights, *QUICK)
 
     assert code == 1, err  # d failed
+    assert "  patients 2 by the mean of their slides: " in told
     with (tmp_path / "predictions.csv").open(newline="") as file:
         slides = {row["slide_id"]: row for row in csv.DictReader(file)}
     with (tmp_path / "patients.csv").open(newline="") as file:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from he2her2.cli.console import say
-from he2her2.results import Her2Finding, Run, SlideResult, result_to_record
+from he2her2.results import Her2Finding, PatientResult, Run, SlideResult, result_to_record
 from he2her2.slides import LevelReport, SlideReport
 
 DOMAIN_UNKNOWN = (
@@ -43,6 +43,15 @@ def print_slide(run: Run, result: SlideResult, *, as_json: bool) -> None:
     lines += [f"  warning  {text}" for text in result.warnings if text != said]
     lines += [f"  NOTICE   {text}" for text in (*result.notices, result.use)]
     say("\n".join(lines))
+
+
+def patients_in_words(patients: Sequence[PatientResult]) -> str:
+    """How many patients were decided, and how: "3 by the mean of their slides: 2 HER2 positive, 1 without result"."""
+    calls = Counter(
+        patient.triage or (f"HER2 {patient.status}" if patient.status else "without result") for patient in patients
+    )
+    counts = ", ".join(f"{n} {call}" for call, n in sorted(calls.items()))
+    return f"{len(patients)} by the {patients[0].combined_by} of their slides: {counts}"
 
 
 def uses_in_words(uses: Counter[str], n_slides: int) -> str:

@@ -93,12 +93,7 @@ def train_tumour(
     for line in annotation_lines(map(SlideTask.of_row, sources.rows), data.annotation_classes):
         execution.say(line)
     patches = _all_patches(sources, spec.input, config, settings, execution.progress, data.annotation_classes)
-    fold = (
-        assign_folds(patches, folds, settings.seed) if folds else assign_validation(patches, sources.stated, settings)
-    )
-    check_folds(patches, fold)
-    if settings.distil:
-        check_teachers(patches, fold, settings.seed)
+    fold = _assigned(patches, sources, settings, folds)
     training = CnnTraining(
         spec,
         settings,
@@ -149,6 +144,18 @@ def _export(
     threshold = None if calibration is None else CALIBRATED_THRESHOLD
     export(module.cnn, module.spec, folder / "weights" / "tumour_cnn", provenance, threshold=threshold)
     write_patients(folder / "weights", patients)
+
+
+def _assigned(patches: Patches, sources: Sources, settings: TumourTraining, folds: int) -> NDArray[np.int64]:
+    """Fold of each patch, or its part of a single split: (n,); errors are those of the checks."""
+    if not folds:
+        fold = assign_validation(patches, sources.stated, settings)
+    else:
+        fold = assign_folds(patches, folds, settings.seed)
+    check_folds(patches, fold)
+    if settings.distil:
+        check_teachers(patches, fold, settings.seed)
+    return fold
 
 
 def _all_patches(
