@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from he2her2.errors import OutputError, PatchError
 from he2her2.files import atomic
 from he2her2.training.cross_validation import CnnTraining, TileSets
+from he2her2.training.run import is_first_process
 from he2her2.training.tumour.data import NEVER_TRAINED, TRAINING_ONLY
 from he2her2.training.tumour.dataset import probability_of, training_tiles
 from he2her2.training.tumour.patch_sets import INVASIVE, OTHER, Patches
@@ -89,8 +90,9 @@ def teach(training: CnnTraining, patches: Patches, fold: NDArray[np.int64], fold
     part, teachers = parts_of(fold, training.settings.seed), teachers_of(int(fold.max()) + 1)
     said = dict(_said(training, patches, part, teachers, folder))
     taught = assemble(said, fold, part)
-    with atomic(answers) as draft:
-        np.savez_compressed(draft, probability=taught)
+    if is_first_process():
+        with atomic(answers) as draft:
+            np.savez_compressed(draft, probability=taught)
     return taught
 
 
