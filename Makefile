@@ -33,7 +33,7 @@ wheel: $(VENV)/core.stamp
 
 # The paper's tables on phantoms, reduced to minutes on two cores: experiments/results/reproduce/.
 reproduce: $(VENV)/full.stamp
-	$(ONE_THREAD) $(BIN)/python -m experiments.reproduce --work reproduce-run
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m experiments.reproduce --work reproduce-run
 
 # Damaged slides, broken files and sudden deaths: about half an hour on one core; tests/test_torture.py is a small part.
 torture: $(VENV)/full.stamp
