@@ -10,13 +10,14 @@ import pytest
 
 SCRIPT = "from he2her2.cli import console, guard, main; from he2her2 import labels; import os, signal, sys, time\n"
 PATCH = "import he2her2.cli; he2her2.cli.app = lambda **_: ({}); main()"
+SLEEP = "[time.sleep(0.1) for _ in range(600)]"  # one sleep of a minute would miss a signal that comes just before it
 
 
-def start(command, **how):
+def start(command, before=""):
     """A command line whose work is an expression."""
     return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT + PATCH.format(command), "predict"],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **how,
+        [sys.executable, "-c", SCRIPT + before + PATCH.format(command), "predict"],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
 
@@ -54,7 +55,21 @@ def test_the_end_of_a_command_is_its_own(command, code):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_ending_a_command_ends_its_work(number):
     """A signal to the process that was started reaches the one that works, which says that it stopped."""
-    process = start("print('ready', flush=True), time.sleep(60)")
+    process = start(f"print('ready', flush=True), {SLEEP}")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+
+    process.send_signal(number)
+    _, err = process.communicate(timeout=20)
+
+    assert (process.returncode, err) == (130, "he2her2: stopped\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_before_the_wait_is_not_lost(number):
+    """The work is ready while the process that watches it has not begun to wait."""
+    slow = "fork = os.fork; os.fork = lambda: (pid := fork(), time.sleep(0.5 * (pid > 0)))[0]\n"
+    process = start(f"print('ready', flush=True), {SLEEP}", before=slow)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
 
@@ -66,7 +81,7 @@ def test_ending_a_command_ends_its_work(number):
 
 def test_killing_a_command_kills_its_work():
     """SIGKILL cannot be passed on; the work must not go on behind a new start."""
-    process = start("print(os.getpid(), flush=True), time.sleep(60)")
+    process = start(f"print(os.getpid(), flush=True), {SLEEP}")
     assert process.stdout is not None
     worker = int(process.stdout.readline())
     assert worker != process.pid

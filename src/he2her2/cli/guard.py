@@ -19,7 +19,6 @@ _DECODER = (
     "read; copy it again, or convert it to a tiled TIFF"
 )
 _OF_A_DECODER = frozenset({"SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV"})
-_PASSED_ON = (signal.SIGTERM, signal.SIGINT)
 
 
 def guarded(run: Callable[[], NoReturn], say: Callable[[str], None]) -> NoReturn:
@@ -34,15 +33,16 @@ def guarded(run: Callable[[], NoReturn], say: Callable[[str], None]) -> NoReturn
     if not hasattr(os, "fork"):
         run()
     alive, parent = os.pipe()  # it closes when this process dies, however it does
+    awaited = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, awaited)  # none is lost between here and `_wait`
     child = os.fork()
     if child == 0:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         os.close(parent)
         threading.Thread(target=_end_with_the_parent, args=(alive,), daemon=True).start()
         run()
     os.close(alive)
-    for passed_on in _PASSED_ON:
-        signal.signal(passed_on, _to(child))
-    _, status = os.waitpid(child, 0)
+    status = _wait(child, awaited)
     if os.WIFEXITED(status):
         _end(os.WEXITSTATUS(status))
     number = os.WTERMSIG(status)
@@ -59,14 +59,27 @@ def _end(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _to(child: int) -> Callable[[int, FrameType | None], None]:
-    """Handler that passes a signal on, but for Ctrl-C of a terminal, which the child has got already."""
+def _wait(child: int, awaited: set[signal.Signals]) -> int:
+    """Wait for the child's end, and pass signals on, but for Ctrl-C of a terminal, which the child has got already.
 
-    def handle(number: int, _frame: FrameType | None) -> None:
-        if number != signal.SIGINT or not _is_in_front():
+    The signals are blocked and waited for: a handler would miss one that comes just before the wait begins.
+
+    Returns:
+        The child's status, of `os.waitpid`.
+    """
+    signal.signal(signal.SIGCHLD, _nothing)  # one that is ignored may not be waited for
+    while True:
+        number = signal.sigwait(awaited)
+        if number == signal.SIGCHLD:
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                return status
+        elif number != signal.SIGINT or not _is_in_front():
             os.kill(child, number)
 
-    return handle
+
+def _nothing(_number: int, _frame: FrameType | None) -> None:
+    """Do nothing."""
 
 
 def _is_in_front() -> bool:
