@@ -43,7 +43,7 @@ CORES = 2
 SIZE = Size(12_000, 12_000)
 COUNTS = (1_000, 2_000, 5_000, 10_000)
 QUICK_COUNTS = (10, 30)
-_QUICK = ("selection.n_tiles=5", "adaptive.iterations=2", "adaptive.points=20")
+_QUICK = ("tiling.min_tiles=50", "adaptive.iterations=2", "adaptive.points=20")
 
 
 def measure(setting: Setting) -> Found:
@@ -136,7 +136,7 @@ def _predict(path: Path, n: int, design: _Design, *, quick: bool, core: int = 0)
             crew.events(0.1)
         return crew
 
-    work = SlideWork("untrained:0" if quick else "bundled", config)
+    work = SlideWork("bundled", config)
     with _run(config) as run:
         job = SlideJob(work, Ledger(run.slides, run.digest, run.failures), run.folder / "errors.log")
         tasks = [SlideTask(f"s{k}", path) for k in range(n)]
@@ -257,7 +257,7 @@ def _cost(n: int, config: Config, result: SlideResult) -> tuple[float, ...]:
 def _a_result(setting: Setting, config: Config) -> SlideResult:
     """A real result."""
     path = phantom_slide(setting, Size(2048, 2048))
-    worker = SlideWork("untrained:0", config)()
+    worker = SlideWork("bundled", config)()
     return worker(SlideTask("s", path)).result
 
 
