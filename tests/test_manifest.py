@@ -32,7 +32,7 @@ from he2her2.manifest import (
 HEAD = ",".join(MANIFEST_COLUMNS)
 
 names = st.text(st.characters(categories=["L", "N"], include_characters=" -_,\"'"), min_size=1, max_size=8).map(
-    lambda text: f"x{text}x"
+    lambda text: f"x{text}y"  # "xxx" would name nobody
 )
 slide_rows = st.builds(
     SlideRow,

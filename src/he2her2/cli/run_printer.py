@@ -9,7 +9,7 @@ from he2her2.cli.console import say
 from he2her2.cli.printer import DOMAIN_UNKNOWN, patients_in_words, unlike, uses_in_words
 from he2her2.cli.progress import WorkProgress
 from he2her2.cohort import SlideOutcome
-from he2her2.results import RESEARCH_USE_NOTICE, Failure, Run, SlideResult, open_run, result_to_record
+from he2her2.results import RESEARCH_USE_NOTICE, Failure, Run, SlideResult, result_to_record
 from he2her2.timing import StreamTimes
 
 _RUNNING_SHOWN = 4
@@ -77,7 +77,7 @@ class RunPrinter:
         kept = f" ({self._n_kept} of them before)" if self._n_kept else ""
         before = f" ({self._n_failed_before} of them before)" if self._n_failed_before else ""
         say(f"{len(self.done)} slides done{kept}, {len(self.failures)} failed{before}; tables in {self.run.folder}")
-        if patients := open_run(self.run.folder).patients:
+        if patients := self.run.tables.patients:
             say(f"  patients {patients_in_words(patients)}")
         if self._n_unchecked:
             say(f"  domain   {DOMAIN_UNKNOWN}")

@@ -11,7 +11,7 @@ from time import monotonic
 
 from he2her2.files import cell_text, read_csv, write_csv
 from he2her2.results.failure_records import FailureRecords
-from he2her2.results.patients import PatientResult, write_patient_results
+from he2her2.results.patients import PatientResult, read_patient_results, write_patient_results
 from he2her2.results.slide_folder import PREDICTION, SlideFolders
 from he2her2.results.slide_result import SlideResult
 from he2her2.results.tables import Failure, ResultRow, read_failures, write_failures, write_results
@@ -64,6 +64,11 @@ class RunTables:
     def folder(self) -> Path:
         """Of the run."""
         return self.slides.run
+
+    @property
+    def patients(self) -> tuple[PatientResult, ...]:
+        """The patients of the table as it was last written; none where no rules are applied to patients."""
+        return () if self.rules is None else read_patient_results(self.folder / PATIENT_TABLE)
 
     def add(self, outcome: SlideResult | Failure) -> None:
         """Take the outcome of a slide; a failure that is on record will be found there, while it is true."""
