@@ -58,11 +58,11 @@ def test_patches_of_unknown_patients_are_in_parts_of_equal_size():
     assert (part == parts_of(fold, seed=3)).all()
 
 
-def test_the_loss_is_that_of_the_targets():
+def test_the_loss_is_that_of_the_targets(monkeypatch):
     """With targets that are the labels it is the loss of the labels; with others, their cross-entropy."""
     pixels, labels = bright_and_dark(8)
     module = CnnClassifier(TINY, SETTINGS).train()
-    module.log = lambda *_, **__: None
+    monkeypatch.setattr(module, "log", lambda *_, **__: None)
     tiles, uniform = torch.from_numpy(pixels), torch.full((8, 30), 0.5)
 
     def loss(wanted):
@@ -89,7 +89,7 @@ def test_teachers_pupils_and_resuming(tmp_path, tiny_network, command_line, monk
             raise KeyboardInterrupt
         return fit(module, train, val, folder, *rest, **settings)
 
-    stops = ()
+    stops: tuple[int, ...] = ()
     monkeypatch.setattr("he2her2.training.cross_validation.fit", spy)
     assert command_line(*options, "--out", tmp_path / "whole")[0] == 0
     teachers = [f"whole/teachers/{name}" for name in ("1-1", "1-2", "1-3", "2-2", "2-3", "3-3")]
