@@ -99,8 +99,8 @@ def _throughput(setting: Setting) -> tuple[Table, float]:
     """
     n, rounds = setting.pick(16, 2), setting.pick(3, 1)
     path = phantom_slide(setting, SIZE if not setting.quick else Size(2048, 2048))
-    paces: dict[str, list[_Pace]] = {name: [] for name in _DESIGNS}
-    paces[_APART] = []
+    names = (_ONE, _TWO) if setting.quick else (*_DESIGNS, _APART)
+    paces: dict[str, list[_Pace]] = {name: [] for name in names}
     for turn in range(rounds):
         for name in [*paces][:: 1 if turn % 2 == 0 else -1]:
             if name == _APART:

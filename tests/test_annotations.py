@@ -231,16 +231,17 @@ corners = st.lists(st.tuples(places, places), min_size=3, max_size=12)
 @given(outlines=st.lists(corners, min_size=1, max_size=3), px_l0=st.floats(7, 60))
 def test_masks_agree_with_points_in_polygons(outlines, px_l0):
     """A pixel is in the mask where shapely has its centre in a region: holes, islands, borders and all."""
-    drawn = [shapely.make_valid(shapely.Polygon(outline)) for outline in outlines]
-    areas = [[part for part in shapely.get_parts(whole) if part.area > 0] for whole in drawn]
+    valid = [shapely.make_valid(shapely.Polygon(outline)) for outline in outlines]
+    areas = [[part for part in shapely.get_parts(whole) if part.area > 0] for whole in valid]
     regions = [Region(shapely.union_all(parts), "") for parts in areas if parts]
     x, y = np.meshgrid((np.arange(23) + 0.5) * px_l0, (np.arange(17) + 0.5) * px_l0)
-    everything = shapely.union_all([region.polygon for region in regions])
-
     mask = mask_of(regions, Size(23, 17), px_l0)
 
-    clear = shapely.distance(shapely.points(x, y), everything.boundary) > 1e-6
-    np.testing.assert_array_equal(mask[clear], shapely.contains_xy(everything, x, y)[clear])
+    clear, inside = np.ones_like(mask), np.zeros_like(mask)
+    for polygon in (region.polygon for region in regions):  # their union may be more than GEOS can compute
+        clear &= shapely.distance(shapely.points(x, y), polygon.boundary) > 1e-6
+        inside |= shapely.contains_xy(polygon, x, y)
+    np.testing.assert_array_equal(mask[clear], inside[clear])
 
 
 def test_holes_stay_empty():
