@@ -23,7 +23,7 @@ settings.load_profile("he2her2")
 
 
 def pytest_collection_finish():
-    """What collecting has loaded stays: the garbage collector need not look through it again and again."""
+    """Keep all that collecting has loaded out of the garbage collector's rounds: it stays."""
     gc.collect()
     gc.freeze()
 

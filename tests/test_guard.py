@@ -10,6 +10,7 @@ import pytest
 
 SCRIPT = "from he2her2.cli import console, guard, main; from he2her2 import labels; import os, signal, sys, time\n"
 PATCH = "import he2her2.cli; he2her2.cli.app = lambda **_: ({}); main()"
+SLOW = "fork = os.fork; os.fork = lambda: (pid := fork(), time.sleep(0.5 * (pid > 0)))[0]\n"  # to begin to wait
 SLEEP = "[time.sleep(0.1) for _ in range(600)]"  # one sleep of a minute would miss a signal that comes just before it
 
 
@@ -69,8 +70,7 @@ def test_ending_a_command_ends_its_work(number):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_before_the_wait_is_not_lost(number):
     """The work is ready while the process that watches it has not begun to wait."""
-    slow = "fork = os.fork; os.fork = lambda: (pid := fork(), time.sleep(0.5 * (pid > 0)))[0]\n"
-    process = start(f"print('ready', flush=True), {SLEEP}", before=slow)
+    process = start(f"print('ready', flush=True), {SLEEP}", before=SLOW)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
 
@@ -78,6 +78,16 @@ def test_a_signal_before_the_wait_is_not_lost(number):
     _, err = process.communicate(timeout=20)
 
     assert (process.returncode, err) == (130, "he2her2: stopped\n")
+
+
+def test_who_ignores_the_end_of_children_learns_how_it_ends():
+    """Some programs start others so: the child's status would be thrown away."""
+    script = SCRIPT + SLOW + "signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n" + PATCH.format("sys.exit(3)")
+
+    command = [sys.executable, "-c", script, "predict"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
+
+    assert (ended.returncode, ended.stderr) == (3, "")
 
 
 def test_killing_a_command_kills_its_work():

@@ -109,9 +109,9 @@ def test_teachers_pupils_and_resuming(tmp_path, tiny_network, command_line, monk
     assert "50% of each label by teachers that have not seen the patient" in cards[0].recipe
 
 
-@pytest.mark.parametrize("content", [b"nothing of the kind", None])
+@pytest.mark.parametrize("content", [b"nothing of the kind", b"PK\x03\x04 cut off", b"", None])
 def test_damaged_answers_are_one_line(tmp_path, tiny_network, command_line, content):
-    """Whether no file of numpy or of another training."""
+    """No file of numpy, one that is cut off or empty, one of another training."""
     options = ("train", "tumour", "--patches", write_set(tmp_path / "set.npz"), "--folds", 3, "--out", tmp_path / "run")
     assert command_line(*options, *TAUGHT)[0] == 0
     answers = tmp_path / "run" / "teachers" / "probability.npz"

@@ -35,8 +35,10 @@ def guarded(run: Callable[[], NoReturn], say: Callable[[str], None]) -> NoReturn
     alive, parent = os.pipe()  # it closes when this process dies, however it does
     awaited = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, awaited)  # none is lost between here and `_wait`
+    signal.signal(signal.SIGCHLD, _nothing)  # one that is ignored is not waited for, and its child's status is lost
     child = os.fork()
     if child == 0:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         os.close(parent)
         threading.Thread(target=_end_with_the_parent, args=(alive,), daemon=True).start()
@@ -67,7 +69,6 @@ def _wait(child: int, awaited: set[signal.Signals]) -> int:
     Returns:
         The child's status, of `os.waitpid`.
     """
-    signal.signal(signal.SIGCHLD, _nothing)  # one that is ignored may not be waited for
     while True:
         number = signal.sigwait(awaited)
         if number == signal.SIGCHLD:

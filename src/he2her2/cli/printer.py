@@ -46,7 +46,7 @@ def print_slide(run: Run, result: SlideResult, *, as_json: bool) -> None:
 
 
 def patients_in_words(patients: Sequence[PatientResult]) -> str:
-    """How many patients were decided, and how: "3 by the mean of their slides: 2 HER2 positive, 1 without result"."""
+    """Number of patients and of each call: "3 by the mean of their slides: 2 HER2 positive, 1 without result"."""
     calls = Counter(
         patient.triage or (f"HER2 {patient.status}" if patient.status else "without result") for patient in patients
     )

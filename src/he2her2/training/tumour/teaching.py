@@ -7,10 +7,12 @@ fold's patients by way of a teacher either: its teachers have seen neither them 
 K teachers for the network that is kept, and one for each pair of folds for those that are evaluated.
 """
 
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations_with_replacement
 from pathlib import Path
 from typing import TypeAlias
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -147,9 +149,9 @@ def targets(labels: NDArray[np.int64], taught: NDArray[np.float64], share: float
 
 def _read(answers: Path, shape: tuple[int, int]) -> NDArray[np.float64]:
     try:
-        with np.load(answers) as stored:
+        with answers.open("rb") as file, np.load(file) as stored:
             found: NDArray[np.float64] = stored["probability"]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile, zlib.error) as error:
         raise OutputError(f"{answers}: is damaged ({error}); delete it, and the teachers are asked again") from None
     if found.shape != shape:
         raise OutputError(f"{answers}: is of another training; delete it, and the teachers are asked again")
