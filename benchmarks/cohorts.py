@@ -41,6 +41,8 @@ from he2her2.timing import Progress
 
 CORES = 2
 SIZE = Size(12_000, 12_000)
+SLIDES = 24
+"""Of a run: at the end of a shorter one a worker waits for the other's last slide for longer, which a cohort does not."""
 COUNTS = (1_000, 2_000, 5_000, 10_000)
 QUICK_COUNTS = (10, 30)
 _QUICK = ("tiling.min_tiles=50", "adaptive.iterations=2", "adaptive.points=20")
@@ -48,8 +50,8 @@ _QUICK = ("tiling.min_tiles=50", "adaptive.iterations=2", "adaptive.points=20")
 
 def measure(setting: Setting) -> Found:
     """Measure the throughput of real slides, and the cost of made-up ones."""
-    throughput, efficiency = _throughput(setting)
     costs, figures = _costs(setting)
+    throughput, efficiency = _throughput(setting)
     return Found({"workers_efficiency": efficiency, **figures}, (throughput, costs))
 
 
@@ -71,7 +73,6 @@ class _Design:
 _ONE, _TWO, _APART = "1 worker held to 1 core", "2 workers, 1 thread each", "2 runs of 1 worker, nothing shared"
 _DESIGNS = {
     _ONE: _Design(1, 1, cores=1),
-    "1 worker, 1 thread": _Design(1, 1),
     _TWO: _Design(CORES, 1),
     "2 threads": _Design(0, CORES),
 }
@@ -97,8 +98,8 @@ def _throughput(setting: Setting) -> tuple[Table, float]:
 
     A worker writes while it reads the next slide, so that one alone takes more than a core if it may.
     """
-    n, rounds = setting.pick(16, 2), setting.pick(3, 1)
-    path = phantom_slide(setting, SIZE if not setting.quick else Size(2048, 2048))
+    n, rounds = setting.pick(SLIDES, 2), setting.pick(3, 1)
+    path = _slide(setting)
     names = (_ONE, _TWO) if setting.quick else (*_DESIGNS, _APART)
     paces: dict[str, list[_Pace]] = {name: [] for name in names}
     for turn in range(rounds):
@@ -120,6 +121,10 @@ def _throughput(setting: Setting) -> tuple[Table, float]:
     title = f"{n} slides of {SIZE.w} px square; shares of {CORES} times one worker with a core of its own"
     header = ("design", "slides/h", "share", "cores busy", "slides' own times, of the workers'")
     return Table(title, header, rows), next(row[2] for row in rows if row[0] == _TWO)
+
+
+def _slide(setting: Setting) -> Path:
+    return phantom_slide(setting, SIZE if not setting.quick else Size(2048, 2048))
 
 
 def _predict(path: Path, n: int, design: _Design, *, quick: bool, core: int = 0) -> _Pace:
@@ -256,7 +261,7 @@ def _cost(n: int, config: Config, result: SlideResult) -> tuple[float, ...]:
 
 def _a_result(setting: Setting, config: Config) -> SlideResult:
     """A real result."""
-    path = phantom_slide(setting, Size(2048, 2048))
+    path = _slide(setting)
     worker = SlideWork("bundled", config)()
     return worker(SlideTask("s", path)).result
 

@@ -119,6 +119,14 @@ def test_the_card_notes_the_files_hashes(original):
     assert {name: sha256_of(original / name) for name in ("model.onnx", "weights.safetensors")} == summary["sha256"]
 
 
+def test_another_threshold_is_another_network(folder):
+    """What a prediction records of its networks tells them apart, so that no run mixes what they decided."""
+    before = read_card(folder, "tumour_cnn").summary
+    rewrite_card(folder, threshold=0.3)
+
+    assert read_card(folder, "tumour_cnn").summary != before
+
+
 @pytest.mark.parametrize("spec", [*CNNS.values(), *AGGREGATORS.values()], ids=lambda spec: spec.name)
 def test_a_card_of_any_network_survives_json(spec):
     """Every network that the settings can name is written and read again."""

@@ -132,9 +132,15 @@ class Card:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """The network as a prediction records it: its name, whether trained, seed or hashes."""
+        """The network as a prediction records it: its name, whether trained, seed or hashes, threshold."""
         hashes = {name: note.sha256 for name, note in sorted(self.files.items())}
-        return {"name": self.network.name, "trained": self.trained, "seed": self.seed, "sha256": hashes}
+        return {
+            "name": self.network.name,
+            "trained": self.trained,
+            "seed": self.seed,
+            "sha256": hashes,
+            "threshold": self.threshold,
+        }
 
 
 def card_to_json(card: Card) -> str:

@@ -22,12 +22,14 @@ class NetworkNote:
         trained: False for weights drawn from a seed.
         seed: Of untrained weights.
         sha256: Of each of its files.
+        threshold: Of its card; none where it states none.
     """
 
     name: str
     trained: bool
     seed: NonNegativeInt | None
     sha256: dict[str, str]
+    threshold: float | None = None
 
     @classmethod
     def of(cls, card: Card) -> Self:
