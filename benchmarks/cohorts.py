@@ -42,7 +42,7 @@ from he2her2.timing import Progress
 CORES = 2
 SIZE = Size(12_000, 12_000)
 SLIDES = 24
-"""Of a run: at the end of a shorter one a worker waits for the other's last slide for longer, which a cohort does not."""
+"""Of a run: at the end of a shorter one a worker waits longer for the last slide of the other than in a cohort."""
 COUNTS = (1_000, 2_000, 5_000, 10_000)
 QUICK_COUNTS = (10, 30)
 _QUICK = ("tiling.min_tiles=50", "adaptive.iterations=2", "adaptive.points=20")
