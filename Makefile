@@ -13,7 +13,7 @@ demo: $(VENV)/core.stamp
 	$(BIN)/he2her2 demo --out demo-run
 
 test: $(VENV)/full.stamp
-	$(ONE_THREAD) $(BIN)/python -m pytest -n 2
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 3 --dist worksteal
 
 # The pages of docs/, with those that are generated from the program, in site/; a link that leads nowhere stops it.
 docs: $(VENV)/docs.stamp

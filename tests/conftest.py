@@ -4,12 +4,15 @@ import gc
 import os
 import shutil
 import sys
+import tempfile
+from functools import partial
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from he2her2.cli import run_here
+from tests.tissue_slides import WEIGHTS_VARIABLE, write_untrained
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -20,6 +23,15 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 settings.load_profile("he2her2")
+
+
+def pytest_configure(config):
+    """Draw untrained networks once for all workers: each command would load torch for that."""
+    if getattr(config.option, "numprocesses", None):
+        folder = tempfile.mkdtemp(prefix="he2her2-untrained-")
+        config.add_cleanup(partial(shutil.rmtree, folder))
+        os.environ[WEIGHTS_VARIABLE] = folder
+        write_untrained(Path(folder))
 
 
 def pytest_collection_finish():

@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,10 @@ from he2her2.phantom import make_spec, write_phantom
 from torture.children import Children
 from torture.endings import Ending, Tally
 from torture.slides import SETTINGS
+
+PREDICT_SLIDE, PREDICT_FOLDER, SEGMENT_FOLDER = "predict a slide", "predict a folder", "segment a folder"
+EVALUATE = "evaluate"
+COMMANDS = (PREDICT_SLIDE, PREDICT_FOLDER, SEGMENT_FOLDER, EVALUATE)
 
 _SEEDS = (8, 5, 8, 5)
 _SIDE = 1280
@@ -38,7 +42,12 @@ class Work:
 
 
 def torture_kills(
-    n: int, work: Path, *, seed: int = 0, report: Callable[[int, Tally], None] = lambda *_: None
+    n: int,
+    work: Path,
+    *,
+    seed: int = 0,
+    names: Sequence[str] = COMMANDS,
+    report: Callable[[int, Tally], None] = lambda *_: None,
 ) -> Tally:
     """Kill commands and start them again.
 
@@ -46,6 +55,7 @@ def torture_kills(
         n: How many kills.
         work: Folder for slides and runs.
         seed: Of moments and signals.
+        names: Commands that are killed, in turns.
         report: Called after each kill with the number done and the endings so far.
 
     Returns:
@@ -53,7 +63,7 @@ def torture_kills(
     """
     shutil.rmtree(work, ignore_errors=True)
     tally, rng = Tally(), np.random.default_rng(seed)
-    commands = _commands(work)
+    commands = {name: command for name, command in _commands(work).items() if name in names}
     with Children(work / "output") as children:
         undisturbed = {}
         for name, command in commands.items():
@@ -86,10 +96,10 @@ def _commands(work: Path) -> dict[str, Work]:
     write_run(work / "evaluated", slides)
     labels = write_labels(work / "labels.csv", slides)
     return {
-        "predict a slide": Work(("predict", folder / "s0.tif", *SETTINGS), "slides/*/prediction.json"),
-        "predict a folder": Work(("predict", folder, *SETTINGS), "slides/*/prediction.json"),
-        "segment a folder": Work(("segment", folder, *SETTINGS), "slides/*/segmentation.json"),
-        "evaluate": Work(("evaluate", work / "evaluated", "-m", labels), "evaluation.json"),
+        PREDICT_SLIDE: Work(("predict", folder / "s0.tif", *SETTINGS), "slides/*/prediction.json"),
+        PREDICT_FOLDER: Work(("predict", folder, *SETTINGS), "slides/*/prediction.json"),
+        SEGMENT_FOLDER: Work(("segment", folder, *SETTINGS), "slides/*/segmentation.json"),
+        EVALUATE: Work(("evaluate", work / "evaluated", "-m", labels), "evaluation.json"),
     }
 
 
