@@ -19,7 +19,7 @@ REPOSITORY = Path(__file__).parent.parent
 settings.register_profile(
     "he2her2",
     deadline=None,  # the first use of a codec or of torch is slow
-    max_examples=25,
+    max_examples=30,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 settings.load_profile("he2her2")

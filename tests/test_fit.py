@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from dataclasses import replace
 
@@ -15,7 +14,6 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
 from he2her2.cli.option_groups import TrainingHardware
-from he2her2.cli.progress import Stages
 from he2her2.errors import ConfigError, OutputError
 from he2her2.models.torch_modules import tensors_of
 from he2her2.training.classifier import CnnClassifier, rate_of
@@ -362,16 +360,3 @@ def test_it_stops_in_time_and_goes_on_later(undisturbed, tmp_path):
 def test_enough_time_changes_nothing(undisturbed, tmp_path):
     """All epochs are trained."""
     assert undisturbed[1].history == train_tiny(tmp_path, until=time.time() + 3600)[1].history
-
-
-def test_a_training_that_fails_says_no_more_of_its_steps(tmp_path):
-    """What wrote the lines ends with it, and does not go on within the next command."""
-
-    def fail(number):
-        if number == 4:  # in the middle of an epoch
-            raise OSError("the disk is gone")
-
-    with pytest.raises(OSError, match="the disk is gone"):
-        train_tiny(tmp_path, before=fail, progress=Stages().progress)
-
-    assert not [thread for thread in threading.enumerate() if thread.name == "progress"]

@@ -3,7 +3,9 @@
 import threading
 import time
 
-from he2her2.cli.progress import Pace, WorkProgress
+import pytest
+
+from he2her2.cli.progress import Pace, Stages, WorkProgress
 
 
 def test_a_log_gets_lines_even_while_nothing_moves(capsys):
@@ -56,3 +58,21 @@ def test_kept_slides_do_not_make_the_rest_look_fast():
     assert pace.in_words() == "50 of 100"
     pace.done = 52
     assert pace.in_words() == "52 of 100, 24 min left"
+
+
+@pytest.mark.parametrize("error", [OSError("the disk is gone"), KeyboardInterrupt()])
+def test_a_command_that_fails_says_no_more_of_its_stages(command_line, monkeypatch, error):
+    """Its lines end with it: they would go on in the next command of the same process."""
+
+    def fail(**_):
+        Stages().progress("epoch 2 of 3", 1, 3)
+        raise error
+
+    monkeypatch.setattr("he2her2.cli.app", fail)
+    if isinstance(error, OSError):
+        with pytest.raises(OSError, match="the disk is gone"):
+            command_line("train")
+    else:
+        assert command_line("train")[0] == 130
+
+    assert not [thread for thread in threading.enumerate() if thread.name == "progress"]

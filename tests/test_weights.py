@@ -120,7 +120,7 @@ def test_the_card_notes_the_files_hashes(original):
 
 
 def test_another_threshold_is_another_network(folder):
-    """What a prediction records of its networks tells them apart, so that no run mixes what they decided."""
+    """A prediction's record of its networks tells them apart, so that no run mixes decisions of both."""
     before = read_card(folder, "tumour_cnn").summary
     rewrite_card(folder, threshold=0.3)
 

@@ -11,7 +11,7 @@ from typing import NoReturn, cast
 import typer
 
 from he2her2.cli.commands import app
-from he2her2.cli.console import one_line, say, say_problems
+from he2her2.cli.console import AT_END, one_line, say, say_problems
 from he2her2.cli.guard import guarded
 from he2her2.errors import He2Her2Error, ManifestError, plainly
 
@@ -38,7 +38,8 @@ def run_here() -> NoReturn:
     try:
         if any(not word or _EMPTY_OPTION.fullmatch(word) for word in sys.argv[1:]):
             raise typer.BadParameter("An argument is empty; check the shell variables in the command")
-        code = app(standalone_mode=False) or 0
+        with AT_END:
+            code = app(standalone_mode=False) or 0
     except _UsageError as error:
         say(_usage(error), error=True)
         raise SystemExit(2) from None

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
-from he2her2.cli.console import say
+from he2her2.cli.console import AT_END, say
 from he2her2.units import in_time
 
 _LINE_S = 30.0
@@ -150,6 +150,7 @@ class Stages:
     def __init__(self) -> None:
         self._stage = ""
         self._show = WorkProgress()
+        AT_END.callback(self._stop)  # a stage that fails is never reported as done
 
     def progress(self, stage: str, done: int, total: int) -> None:
         """Show the progress of a stage, in the first of several processes."""

@@ -179,15 +179,6 @@ class _Steps(Callback):
         stage = f"validation after epoch {trainer.current_epoch + 1}"
         self._progress(stage, batch_idx + 1, int(trainer.num_val_batches[dataloader_idx]))
 
-    def on_exception(
-        self,
-        trainer: Trainer,  # noqa: ARG002  Lightning's signature
-        pl_module: LightningModule,  # noqa: ARG002
-        exception: BaseException,  # noqa: ARG002
-    ) -> None:
-        """Report the end of what was going on, which would be told of for ever."""
-        self._progress("stopped", 1, 1)
-
 
 class _Seeding(Callback):
     """Seeds the random numbers of a module in every epoch, so that they depend on seed and epoch alone."""
