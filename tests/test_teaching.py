@@ -17,7 +17,7 @@ from he2her2.training.tumour.teaching import assemble, check_teachers, learned_b
 from tests.test_tumour_training import QUICK, write_set
 from tests.tiny_training import SETTINGS, TINY, bright_and_dark
 
-TAUGHT = (*QUICK, "--set", "training.distil=0.5")
+TAUGHT = (*QUICK, "--set", "training.distil=0.5", "--set", "training.teacher_epochs=1")
 
 
 @pytest.fixture
@@ -35,16 +35,21 @@ def test_no_network_hears_of_its_patients_through_a_teacher(n_folds, seed):
     part = parts_of(fold, seed)
     teachers = teachers_of(n_folds)
 
-    said = {t: np.where(np.isin(part, t), float(number), np.nan) for number, t in enumerate(teachers)}
+    said = {t: np.where(np.isin(part, t), 2.0**number, np.nan) for number, t in enumerate(teachers)}
     taught = assemble(said, fold, part)
 
     learns = np.array([(fold != k) & (fold != NEVER_TRAINED) for k in (*range(n_folds), NEVER_TRAINED)])
     assert (np.isfinite(taught) == learns).all()
     for pupil, patch in np.argwhere(learns):
-        by_teacher = learned_by(part, teachers[int(taught[pupil, patch])])
-        assert not by_teacher[part == part[patch]].any()
-        assert not by_teacher[fold == pupil].any()
-        assert not by_teacher[fold == NEVER_TRAINED].any()
+        n_heard = n_folds if pupil == n_folds else 1
+        heard = int(taught[pupil, patch] * n_heard)
+        by = [teacher for number, teacher in enumerate(teachers) if heard >> number & 1]
+        assert len(by) == n_heard
+        for teacher in by:
+            by_teacher = learned_by(part, teacher)
+            assert not by_teacher[part == part[patch]].any()
+            assert not by_teacher[fold == pupil].any()
+            assert not by_teacher[fold == NEVER_TRAINED].any()
 
 
 def test_patches_of_unknown_patients_are_in_parts_of_equal_size():
@@ -106,7 +111,9 @@ def test_teachers_pupils_and_resuming(tmp_path, tiny_network, command_line, monk
 
     cards = [read_card(tmp_path / name / "weights" / "tumour_cnn", "tumour_cnn") for name in ("whole", "stopped")]
     assert cards[0].files == cards[1].files
-    assert "50% of each label by teachers that have not seen the patient" in cards[0].recipe
+    assert "50% of each label by teachers that have not seen the patient (1 epochs)" in cards[0].recipe
+    for name, epochs in ((teachers[0], 1), (pupils[0], 2)):
+        assert len((tmp_path / name / "logs" / "metrics.csv").read_text().splitlines()) == epochs + 1
 
 
 @pytest.mark.parametrize("content", [b"nothing of the kind", b"PK\x03\x04 cut off", b"", None])

@@ -1,6 +1,7 @@
 """Random augmentation of training tiles: turns, crops, colour, sharpness, compression; by pixels and random numbers."""
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import torch
@@ -31,6 +32,13 @@ _XYZ_FROM_RGB = np.array(
     [[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]]
 )
 _WHITE = np.array([0.95047, 1.0, 1.08883])
+_CONSTANTS = {
+    "hed from rgb": _HED_FROM_RGB,
+    "rgb from hed": RGB_FROM_HED,
+    "xyz from rgb": _XYZ_FROM_RGB.T / _WHITE,
+    "rgb from xyz": np.linalg.inv(_XYZ_FROM_RGB).T * _WHITE[:, None],
+    "lab shift": np.array(_LAB_SHIFT),
+}
 
 
 def augmented_channels(
@@ -56,15 +64,25 @@ def augmented_channels(
         return _augmented(pixels.float() / 255, uniform, settings, colour)
 
 
+@cache
+def _on(name: str, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.as_tensor(_CONSTANTS[name], dtype=dtype, device=device)
+
+
+def _constant(name: str, like: Tensor) -> Tensor:
+    """A constant of colours, of the kind and on the device of a tensor; it is copied there once."""
+    return _on(name, like.dtype, like.device)
+
+
 def _augmented(rgb: Tensor, uniform: Tensor, settings: Augmentation, colour: Colour) -> Tensor:
     """Channels of (n, h, w, 3) pixels in [0, 1] with sharpness, colour and compression changed: (n, c, h, w)."""
     if settings.zoom:
         rgb = _zoomed(rgb, (_signed(uniform[:, _ZOOM]) * settings.zoom).exp())
     if settings.stain or settings.stain_vectors:
-        turn = _signed(uniform[:, _VECTORS]).view(-1, 3, 3) * settings.stain_vectors
+        turn = _signed(uniform[:, _VECTORS]).view(-1, 3, 3) * settings.stain_vectors if settings.stain_vectors else None
         rgb = _restained(rgb, _signed(uniform[:, _STAIN]) * settings.stain, turn)
     if settings.lab:
-        shift = _signed(uniform[:, _LAB_MEAN]) * uniform.new_tensor(_LAB_SHIFT) * settings.lab
+        shift = _signed(uniform[:, _LAB_MEAN]) * _constant("lab shift", rgb) * settings.lab
         rgb = _recoloured(rgb, shift, (_signed(uniform[:, _LAB_SPREAD]) * _LAB_SCALE * settings.lab).exp())
     if settings.grey:
         grey = uniform[:, _GREY, None, None, None] < settings.grey
@@ -93,13 +111,16 @@ def _crops(pixels: Tensor, uniform: Tensor, side: int) -> Tensor:
 
 def _turned(pixels: Tensor, uniform: Tensor) -> Tensor:
     """Turn each square tile to one of its eight flips and quarter turns: (n, s, s, 3)."""
-    which = (uniform[:, _TURN] * 8).long()  # (n,)
-    out = torch.empty_like(pixels)
-    for turn in range(8):
-        chosen = which == turn
-        tiles = pixels[chosen].rot90(turn % 4, (1, 2))
-        out[chosen] = tiles.flip(2) if turn >= 4 else tiles
-    return out
+    n, side = pixels.shape[:2]
+    which = (uniform[:, _TURN] * 8).long()[:, None, None]  # (n, 1, 1)
+    quarters = which % 4
+    y, x = torch.meshgrid(*[torch.arange(side, device=pixels.device)] * 2, indexing="ij")  # of the result: (s, s)
+    x = torch.where(which >= 4, side - 1 - x, x)  # (n, s, s)
+    sideways = quarters % 2 == 1
+    row, column = torch.where(sideways, x, y), torch.where(sideways, y, x)
+    row = torch.where(quarters >= 2, side - 1 - row, row)
+    column = torch.where((quarters == 1) | (quarters == 2), side - 1 - column, column)
+    return pixels[torch.arange(n, device=pixels.device)[:, None, None], row, column]
 
 
 def _zoomed(rgb: Tensor, factor: Tensor) -> Tensor:
@@ -149,7 +170,7 @@ def _recoloured(rgb: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 def _lab_of(rgb: Tensor) -> Tensor:
     """CIE LAB of sRGB in [0, 1]: (..., 3)."""
     linear = torch.where(rgb > 0.04045, ((rgb.clamp_min(0.04045) + 0.055) / 1.055) ** 2.4, rgb / 12.92)
-    xyz = linear @ torch.as_tensor(_XYZ_FROM_RGB.T / _WHITE, dtype=rgb.dtype, device=rgb.device)
+    xyz = linear @ _constant("xyz from rgb", rgb)
     f = torch.where(xyz > 0.008856, xyz.clamp_min(0.008856) ** (1 / 3), 7.787 * xyz + 16 / 116)
     x, y, z = f.unbind(dim=-1)
     return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], dim=-1)
@@ -161,8 +182,7 @@ def _rgb_of(lab: Tensor) -> Tensor:
     y = (light + 16) / 116
     f = torch.stack([y + red_green / 500, y, y - blue_yellow / 200], dim=-1)
     xyz = torch.where(f > 0.2068966, f**3, (f - 16 / 116) / 7.787)
-    to_rgb = np.linalg.inv(_XYZ_FROM_RGB).T * _WHITE[:, None]
-    linear = (xyz @ torch.as_tensor(to_rgb, dtype=lab.dtype, device=lab.device)).clamp(0, 1)
+    linear = (xyz @ _constant("rgb from xyz", lab)).clamp(0, 1)
     rgb = torch.where(linear > 0.0031308, 1.055 * linear.clamp_min(0.0031308) ** (1 / 2.4) - 0.055, 12.92 * linear)
     return rgb.clamp(0, 1)
 
@@ -178,10 +198,9 @@ def _restained(rgb: Tensor, change: Tensor, turn: Tensor | None = None) -> Tenso
     Returns:
         (n, h, w, 3) in [0, 1].
     """
-    to_hed = torch.as_tensor(_HED_FROM_RGB, dtype=rgb.dtype, device=rgb.device)
-    to_rgb = torch.as_tensor(RGB_FROM_HED, dtype=rgb.dtype, device=rgb.device)
+    to_hed, to_rgb = _constant("hed from rgb", rgb), _constant("rgb from hed", rgb)
     change_rgb = to_hed @ (change[:, :, None] * to_rgb)  # (n, 3, 3): times density: the density to add
-    if turn is not None and turn.any():
+    if turn is not None:
         length = to_rgb.norm(dim=1, keepdim=True)  # (3, 1)
         vectors = (to_rgb / length + turn).clamp_min(_LEAST_DENSITY)
         vectors = vectors / vectors.norm(dim=2, keepdim=True) * length

@@ -5,6 +5,7 @@ from itertools import product
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from he2her2.training.classifier import Batch, CnnClassifier, LabelledTiles
 from he2her2.training.cross_validation import CnnTraining, TileSets
@@ -15,8 +16,16 @@ from he2her2.training.tumour.patch_sets import INVASIVE, Patches
 MIDDLE = (0.0, 0.0)
 """Shift of the one window in the middle of each patch."""
 
+ALL_OVER = tuple(product((-1.0, 0.0, 1.0), (-1.0, 0.0, 1.0)))
+"""Shifts of the windows that cover a wide patch."""
+
 _X_Y = slice(1, 3)  # the random numbers of a crop, as in `augmentation`
-_COVERED = 1 / 16  # of the window's side: a patch with less slack is seen in one window
+
+N_TURNS = 8
+"""Flips and quarter turns of a square."""
+
+COVERED = 1 / 16
+"""Of the window's side: a patch with less slack is seen in one window."""
 
 
 class PatchDataset(LabelledTiles):
@@ -26,6 +35,7 @@ class PatchDataset(LabelledTiles):
         patches: All of them.
         side: The network's side in px.
         shift: (2,) of all windows, in parts of the slack; none draws each anew, for training.
+        turn: One of the eight flips and quarter turns, of all windows; 0 leaves them as they are.
         targets: (n, 2) float32 share of each class to be learned in place of the label; none is the label.
     """
 
@@ -35,10 +45,12 @@ class PatchDataset(LabelledTiles):
         side: int,
         shift: tuple[float, float] | None = None,
         targets: NDArray[np.float32] | None = None,
+        turn: int = 0,
     ) -> None:
         self.patches = patches
         self.side = side
         self.shift = shift
+        self.turn = turn
         self.targets = targets
 
     def __len__(self) -> int:
@@ -48,9 +60,15 @@ class PatchDataset(LabelledTiles):
         """Take a batch."""
         chosen = self.patches.take(draw.index)
         shift = 2 * draw.uniform[:, _X_Y].astype(np.float64) - 1 if self.shift is None else np.array(self.shift)
-        pixels = torch.from_numpy(chosen.windows(self.side, shift))
+        pixels = turned(torch.from_numpy(chosen.windows(self.side, shift)), self.turn)
         targets = None if self.targets is None else torch.from_numpy(self.targets[draw.index])
         return Batch(pixels, torch.from_numpy(chosen.labels), torch.from_numpy(draw.uniform), targets)
+
+
+def turned(pixels: Tensor, turn: int) -> Tensor:
+    """Squares (n, s, s, 3) in one of their eight flips and quarter turns."""
+    pixels = pixels.rot90(turn % 4, (1, 2))
+    return pixels.flip(2) if turn >= N_TURNS // 2 else pixels
 
 
 def balanced_order(tiles: LabelledTiles) -> Order:
@@ -79,19 +97,31 @@ def judged_by(fold: NDArray[np.int64], k: int) -> NDArray[np.bool_]:
     return np.asarray((fold == k) | ((fold == NEVER_TRAINED) & (k == 0)))
 
 
-def probability_of(training: CnnTraining, module: CnnClassifier, patches: Patches) -> NDArray[np.float64]:
-    """Probability of invasive tumour of each patch, the mean over windows that cover it: (n,)."""
+def probability_of(
+    training: CnnTraining, module: CnnClassifier, patches: Patches, *, turned: bool = False
+) -> NDArray[np.float64]:
+    """Probability of invasive tumour of each patch, the mean over windows that cover it: (n,).
+
+    Args:
+        training: Of the network.
+        module: The network.
+        patches: All that are judged.
+        turned: Look at a patch's one window in all eight flips and quarter turns, at each of several in another one:
+            dearer, and better.
+    """
     side = training.spec.input.network_px
-    middle = invasive_probability(training.logits(module, PatchDataset(patches, side, MIDDLE)))
-    wide = patches.slack >= side * _COVERED
-    if not wide.any():
-        return middle
-    found = [
-        invasive_probability(training.logits(module, PatchDataset(patches.take(wide), side, shift)))
-        for shift in product((-1.0, 0.0, 1.0), (-1.0, 0.0, 1.0))
-    ]
-    middle[wide] = np.mean(found, axis=0)
-    return middle
+    wide = patches.slack >= side * COVERED
+    found = np.empty(len(patches))
+    for chosen, shifts in ((~wide, [MIDDLE] * (N_TURNS if turned else 1)), (wide, ALL_OVER)):
+        if not chosen.any():
+            continue
+        seen = patches.take(chosen)
+        views = [
+            PatchDataset(seen, side, shift, turn=number % N_TURNS if turned else 0)
+            for number, shift in enumerate(shifts)
+        ]
+        found[chosen] = np.mean([invasive_probability(training.logits(module, view)) for view in views], axis=0)
+    return found
 
 
 def invasive_probability(logits: NDArray[np.float32]) -> NDArray[np.float64]:

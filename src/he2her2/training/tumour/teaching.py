@@ -3,12 +3,14 @@
 Labels of patches are noisy: a square of 200 µm has one label, and borders are drawn by hand. A network that learns them
 for long learns the noise. So a share of each target comes from a teacher (distillation, Hinton et al., 2015), and each
 teacher is asked about nothing that it has learned from (cross-fitting). The network of a fold may learn nothing of its
-fold's patients by way of a teacher either: its teachers have seen neither them nor the patch's patient. K folds take
-K teachers for the network that is kept, and one for each pair of folds for those that are evaluated.
+fold's patients by way of a teacher either: its teachers have seen neither them nor the patch's patient. So there is a
+teacher for each pair of folds, and one for each fold alone; the network that is kept, which nothing is evaluated on,
+hears the mean of all that have not seen the patch's patient. A teacher looks at patches in all flips and turns.
 """
 
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations_with_replacement
 from pathlib import Path
 from typing import TypeAlias
@@ -21,12 +23,13 @@ from he2her2.errors import OutputError, PatchError
 from he2her2.files import atomic
 from he2her2.training.cross_validation import CnnTraining, TileSets
 from he2her2.training.run import is_first_process
+from he2her2.training.settings import TumourTraining
 from he2her2.training.tumour.data import NEVER_TRAINED, TRAINING_ONLY
 from he2her2.training.tumour.dataset import probability_of, training_tiles
 from he2her2.training.tumour.patch_sets import INVASIVE, OTHER, Patches
 
 Teacher: TypeAlias = tuple[int, int]
-"""The two parts that it has not seen; the same one twice for a teacher of the network that is kept."""
+"""The two parts that it has not seen; the same one twice for a teacher that has seen all but one."""
 
 TEACHERS_FOLDER = "teachers"
 FEWEST_FOLDS = 3
@@ -74,7 +77,7 @@ def teach(training: CnnTraining, patches: Patches, fold: NDArray[np.int64], fold
     """Train the teachers and ask them.
 
     Args:
-        training: Of every teacher, as of their pupils.
+        training: Of their pupils, and but for the epochs of every teacher.
         patches: All of them.
         fold: (n,) fold of each, as of `data.assign_folds`.
         folder: Takes their checkpoints, and their answers, which a training that goes on reads again.
@@ -89,8 +92,11 @@ def teach(training: CnnTraining, patches: Patches, fold: NDArray[np.int64], fold
     answers = folder / _ANSWERS
     if training.execution.resume and answers.exists():
         return _read(answers, (int(fold.max()) + 2, len(patches)))
-    part, teachers = parts_of(fold, training.settings.seed), teachers_of(int(fold.max()) + 1)
-    said = dict(_said(training, patches, part, teachers, folder))
+    settings = training.settings
+    assert isinstance(settings, TumourTraining)
+    part, teachers = parts_of(fold, settings.seed), teachers_of(int(fold.max()) + 1)
+    teaching = replace(training, settings=replace(settings, epochs=settings.teacher_epochs or settings.epochs))
+    said = dict(_said(teaching, patches, part, teachers, folder))
     taught = assemble(said, fold, part)
     if is_first_process():
         with atomic(answers) as draft:
@@ -109,7 +115,7 @@ def _said(
         first, second = teacher
         module = training.learn(TileSets(training_tiles(patches, learned, side)), folder / f"{first + 1}-{second + 1}")
         probability = np.full(len(patches), np.nan)
-        probability[asked] = probability_of(training, module, patches.take(asked))
+        probability[asked] = probability_of(training, module, patches.take(asked), turned=True)
         yield teacher, probability
 
 
@@ -129,7 +135,7 @@ def assemble(
         for k in range(n_folds):  # patches of part k itself train network k where they have no fold
             learns = here & (fold != k)
             taught[k, learns] = said[min(k, p), max(k, p)][learns]
-        taught[n_folds, here] = said[p, p][here]
+        taught[n_folds, here] = np.mean([said[min(k, p), max(k, p)][here] for k in range(n_folds)], axis=0)
     return taught
 
 

@@ -1,6 +1,6 @@
 """`he2her2 train tumour`: the CNN that tells invasive tumour from everything else."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -52,7 +52,14 @@ _COLUMNS = ("patient", "source", "fold", "label", "probability")
 
 
 def train_tumour(
-    data: TumourData, out: Path, config: Config, settings: TumourTraining, execution: Execution, *, folds: int = 0
+    data: TumourData,
+    out: Path,
+    config: Config,
+    settings: TumourTraining,
+    execution: Execution,
+    *,
+    folds: int = 0,
+    training_of: Callable[..., CnnTraining] = CnnTraining,
 ) -> Path:
     """Train a tumour CNN; weights go to `out/weights/tumour_cnn`, figures to `out/report.md`.
 
@@ -67,6 +74,8 @@ def train_tumour(
         settings: Of the training.
         execution: Hardware, resuming, messages.
         folds: Number of folds of a cross-validation; 0 for none.
+        training_of: Makes the training of a network from the arguments of `CnnTraining`; another one may train them
+            elsewhere.
 
     Returns:
         The report.
@@ -94,7 +103,7 @@ def train_tumour(
         execution.say(line)
     patches = _all_patches(sources, spec.input, config, settings, execution.progress, data.annotation_classes)
     fold = _assigned(patches, sources, settings, folds)
-    training = CnnTraining(
+    training = training_of(
         spec,
         settings,
         execution,
@@ -316,7 +325,10 @@ def _recipe(settings: TumourTraining, folds: int, calibration: MapCalibration | 
     start = "from EfficientNet-Lite0's weights of ImageNet, " if settings.start == "imagenet" else ""
     balance = "sources by the square root of their size and both classes alike, " if settings.balance else ""
     taught = (
-        f"{settings.distil:.0%} of each label by teachers that have not seen the patient, " if settings.distil else ""
+        f"{settings.distil:.0%} of each label by teachers that have not seen the patient"
+        f"{f' ({settings.teacher_epochs} epochs)' if settings.teacher_epochs else ''}, "
+        if settings.distil
+        else ""
     )
     calibrated = ""
     if calibration is not None:
