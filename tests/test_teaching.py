@@ -3,15 +3,21 @@
 import numpy as np
 import pytest
 import torch
+from experiments import side_by_side
 from hypothesis import given
 from hypothesis import strategies as st
 
 from he2her2.errors import PatchError
 from he2her2.models import encoders, read_card
+from he2her2.models.torch_modules import initial_weights
 from he2her2.training.augmentation import augmented_channels
 from he2her2.training.classifier import Batch, CnnClassifier
+from he2her2.training.cross_validation import CnnTraining
 from he2her2.training.fit import fit
+from he2her2.training.run import Execution
+from he2her2.training.settings import Hardware
 from he2her2.training.tumour.data import NEVER_TRAINED, TRAINING_ONLY
+from he2her2.training.tumour.dataset import probability_of
 from he2her2.training.tumour.patch_sets import Patches
 from he2her2.training.tumour.teaching import assemble, check_teachers, learned_by, parts_of, targets, teachers_of
 from tests.test_tumour_training import QUICK, write_set
@@ -156,3 +162,25 @@ def test_a_teacher_without_one_class_is_told(tmp_path, tiny_network, command_lin
     labels[fold == 1] = 1
     with pytest.raises(PatchError, match="without fold 1 and 3 there are no patches of both kinds to teach from"):
         check_teachers(patches, fold, 0)
+
+
+def test_side_by_side_sees_what_a_training_sees(tmp_path, monkeypatch):
+    """Windows on the device are those of the patches, and a teacher's answers those that a training would ask for."""
+    monkeypatch.setattr(side_by_side, "GPU", torch.device("cpu"))
+    rng = np.random.default_rng(3)
+    pixels = rng.integers(0, 256, (6, 64, 64, 3), np.uint8)
+    names, slack = np.arange(6).astype(str), np.array([4, 0, 4, 2, 0, 4])
+    patches = Patches(pixels, np.arange(6) % 2, names, names, slack, np.full(6, ""))
+    there = side_by_side.OnGpu.of(patches)
+    shift = rng.uniform(-1, 1, (6, 2))
+    weights = initial_weights(TINY, 0)
+    training = CnnTraining(TINY, SETTINGS, Execution(Hardware()), weights)
+    module = CnnClassifier(TINY, SETTINGS, weights)
+
+    windows = there.windows(torch.arange(6), 50, torch.from_numpy(shift))
+    answers = side_by_side.probability_of(weights, TINY, there, np.array([5, 1, 3]))
+
+    assert (windows.numpy() == patches.windows(50, shift)).all()
+    asked = probability_of(training, module, patches.take(np.array([5, 1, 3])), turned=True)
+    assert answers == pytest.approx(asked, abs=1e-6)
+    assert answers != pytest.approx(probability_of(training, module, patches.take(np.array([5, 1, 3]))), abs=1e-6)
