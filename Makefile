@@ -7,13 +7,16 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 # A thread of each library in each process: processes that share cores wait for each other's threads, up to 40 times as long.
 ONE_THREAD := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
 
+# Tests start the program hundreds of times: it is compiled once, also where the surroundings forbid to keep bytecode.
+KEEP_BYTECODE := PYTHONDONTWRITEBYTECODE=
+
 .PHONY: demo test docs docs-check pictures wheel lint format reproduce torture bench bench-peers clean
 
 demo: $(VENV)/core.stamp
 	$(BIN)/he2her2 demo --out demo-run
 
 test: $(VENV)/full.stamp
-	$(ONE_THREAD) $(BIN)/python -m pytest -n 3 --dist worksteal
+	$(ONE_THREAD) $(KEEP_BYTECODE) $(BIN)/python -m pytest -n 3 --dist worksteal
 
 # The pages of docs/, with those that are generated from the program, in site/; a link that leads nowhere stops it.
 docs: $(VENV)/docs.stamp
@@ -21,7 +24,7 @@ docs: $(VENV)/docs.stamp
 
 # Every command of the documentation, run at a small size in the order of the pages: some minutes.
 docs-check: $(VENV)/full.stamp
-	HE2HER2_DOCS_CHECK=1 $(ONE_THREAD) $(BIN)/python -m pytest tests/test_docs_commands.py
+	HE2HER2_DOCS_CHECK=1 $(ONE_THREAD) $(KEEP_BYTECODE) $(BIN)/python -m pytest tests/test_docs_commands.py
 
 # The pictures of the documentation, made again by the program; needs Chromium.
 pictures: $(VENV)/full.stamp
@@ -37,7 +40,7 @@ reproduce: $(VENV)/full.stamp
 
 # Damaged slides, broken files and sudden deaths: about half an hour on one core; tests/test_torture.py is a small part.
 torture: $(VENV)/full.stamp
-	$(ONE_THREAD) $(BIN)/python -m torture
+	$(ONE_THREAD) $(KEEP_BYTECODE) $(BIN)/python -m torture
 
 # What docs/performance.md says of this machine: about a quarter of an hour, with nothing else running.
 bench: $(VENV)/full.stamp
