@@ -64,7 +64,8 @@ def train(data: TumourData, config: Config, settings: TumourTraining, run: Path)
     """Train all networks on the GPU; weights and the teachers' answers go to `run/networks.npz`."""
     spec = trainable_cnn(config.networks.tumour_cnn, "tumour_cnn", settings.crop_px, FOLDS)
     sources = read_sources(data, spec)
-    print(*annotation_lines(map(SlideTask.of_row, sources.rows), ()), sep="\n")
+    for line in annotation_lines(map(SlideTask.of_row, sources.rows), ()):
+        print(line)
     drawn = [draw_patches(manifest, rows, spec.input, config, settings) for manifest, rows in sources.cohorts]
     patches = concatenate([*sources.sets, *drawn])
     fold = assign_folds(patches, FOLDS, settings.seed)

@@ -49,7 +49,7 @@ def blocks(language):
 
 def follow_page(root):
     """Write the page's file and lines into a copy of the source code."""
-    shutil.copytree(REPOSITORY / "src", root / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(REPOSITORY / "src", root / "src")  # with its bytecode, which need not be made again
     written, changed = re.findall(r"`(src/[\w/]+\.py)`", PAGE)
     (root / written).write_text(blocks("python")[0], "utf-8")
     registry = (root / changed).read_text("utf-8")

@@ -335,8 +335,8 @@ def test_real_tissue_is_alike_to_its_copies_only(data_dir):
 
 
 def test_different_tissue_is_not_alike():
-    """No false alarm among 30 pictures of the same outline: 0 of 435 pairs, whatever the quick comparison lets pass."""
-    prints = [print_of(blots(seed)) for seed in range(30)]
+    """No false alarm among 18 pictures of the same outline: 0 of 153 pairs, whatever the quick comparison lets pass."""
+    prints = [print_of(blots(seed)) for seed in range(18)]
 
     assert list(alike_pairs(prints)) == []
     assert max(likeness(prints[i], prints[j]) for i in range(6) for j in range(i)) < ALIKE

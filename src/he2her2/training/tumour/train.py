@@ -116,11 +116,7 @@ def train_tumour(
         module, judged = _cross_validated(training, patches, fold, out, settings.distil)
     else:
         module, judged = _validated(training, patches, fold, out)
-    calibration = (
-        calibrate(judged.patches, judged.probability, settings.calibrate_on) if settings.calibrate_on else None
-    )
-    if calibration is not None:
-        judged = replace(judged, probability=calibration(judged.probability), threshold=CALIBRATED_THRESHOLD)
+    judged, calibration = _calibrated(judged, settings.calibrate_on)
     if is_first_process():
         provenance = Provenance(
             data=patches.in_words(),
@@ -134,9 +130,7 @@ def train_tumour(
             folder = out / "folds" / str(k + 1)
             load_checkpoint(module, folder / "checkpoints" / "last.ckpt")
             _export(module, folder, _patients_of(patches.take(fold != k)), provenance, calibration)
-        _write_predictions(out / _PREDICTIONS, judged)
-        rows = [_row(name, part) for name, part in judged.groups]
-        write_report(out, "tumour_training.md", provenance, rows=rows, split=judged.split, threshold=judged.threshold)
+        _write_figures(out, judged, provenance)
     return out / REPORT
 
 
@@ -276,6 +270,14 @@ def _validated(
     return module, _JudgedPatches(val, fold[fold == 0], probability, split, training.threshold)
 
 
+def _calibrated(judged: _JudgedPatches, sources: Sequence[str]) -> tuple[_JudgedPatches, MapCalibration | None]:
+    """Calibrate predictions on some of their sources, and by what; they stay as they are where there are none."""
+    if not sources:
+        return judged, None
+    found = calibrate(judged.patches, judged.probability, sources)
+    return replace(judged, probability=found(judged.probability), threshold=CALIBRATED_THRESHOLD), found
+
+
 def _metrics(judged: _JudgedPatches) -> tuple[Metric, ...]:
     """Figures for the card: of all patches, and of each source that has both classes."""
     return tuple(
@@ -306,10 +308,13 @@ def _row(name: str, part: _JudgedPatches) -> Sequence[object]:
     )
 
 
-def _write_predictions(path: Path, judged: _JudgedPatches) -> None:
+def _write_figures(out: Path, judged: _JudgedPatches, provenance: Provenance) -> None:
+    """Write each patch's prediction, and the report."""
     patches = judged.patches
-    rows = zip(patches.patients, patches.sources, judged.fold, patches.labels, judged.probability, strict=True)
-    write_csv(path, _COLUMNS, ((*row[:4], f"{row[4]:.6f}") for row in rows), line_end="\r\n")
+    cases = zip(patches.patients, patches.sources, judged.fold, patches.labels, judged.probability, strict=True)
+    write_csv(out / _PREDICTIONS, _COLUMNS, ((*case[:4], f"{case[4]:.6f}") for case in cases), line_end="\r\n")
+    rows = [_row(name, part) for name, part in judged.groups]
+    write_report(out, "tumour_training.md", provenance, rows=rows, split=judged.split, threshold=judged.threshold)
 
 
 def _patients_of(patches: Patches) -> dict[str, list[str]]:
