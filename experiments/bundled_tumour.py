@@ -33,10 +33,18 @@ from he2her2.training.classifier import CnnClassifier
 from he2her2.training.cross_validation import CnnTraining, TileSets, trainable_cnn
 from he2her2.training.run import Execution
 from he2her2.training.settings import Hardware, TumourTraining
-from he2her2.training.tumour.data import NEVER_TRAINED, TumourData, assign_folds, read_sources
+from he2her2.training.tumour.data import NEVER_TRAINED, TumourData, assign_folds, check_folds, read_sources
 from he2her2.training.tumour.patch_sets import PatchFile, concatenate
 from he2her2.training.tumour.patches import draw_patches
-from he2her2.training.tumour.teaching import TEACHERS_FOLDER, assemble, learned_by, parts_of, targets, teachers_of
+from he2her2.training.tumour.teaching import (
+    TEACHERS_FOLDER,
+    assemble,
+    check_teachers,
+    learned_by,
+    parts_of,
+    targets,
+    teachers_of,
+)
 from he2her2.training.tumour.train import start_weights, train_tumour
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -69,20 +77,23 @@ def train(data: TumourData, config: Config, settings: TumourTraining, run: Path)
     drawn = [draw_patches(manifest, rows, spec.input, config, settings) for manifest, rows in sources.cohorts]
     patches = concatenate([*sources.sets, *drawn])
     fold = assign_folds(patches, FOLDS, settings.seed)
+    check_folds(patches, fold)
+    check_teachers(patches, fold, settings.seed)
     part = parts_of(fold, settings.seed)
-    there = side_by_side.OnGpu.of(patches)
+    on_gpu = side_by_side.OnGpu.of(patches)
     start = start_weights(spec, settings)
     assert start is not None, "the recipe starts from ImageNet"
+    assert settings.distil, "the recipe has teachers"
 
     teaching = replace(settings, epochs=settings.teacher_epochs or settings.epochs)
     teachers = teachers_of(FOLDS)
     jobs = [side_by_side.Job(str(t), teaching, np.flatnonzero(learned_by(part, t))) for t in teachers]
-    taught_by = side_by_side.train_side_by_side(jobs, spec, start, there)
+    taught_by = side_by_side.train_side_by_side(jobs, spec, start, on_gpu)
     said = {}
     for teacher in teachers:
         asked = np.flatnonzero(np.isin(part, teacher))
         said[teacher] = np.full(len(patches), np.nan)
-        said[teacher][asked] = side_by_side.probability_of(taught_by[str(teacher)], spec, there, asked)
+        said[teacher][asked] = side_by_side.probability_of(taught_by[str(teacher)], spec, on_gpu, asked)
     taught = assemble(said, fold, part)
 
     jobs = []
@@ -90,7 +101,7 @@ def train(data: TumourData, config: Config, settings: TumourTraining, run: Path)
         learned = np.flatnonzero((fold != k) & (fold != NEVER_TRAINED))
         wanted = targets(patches.labels, np.nan_to_num(taught[k]), settings.distil)
         jobs.append(side_by_side.Job(name, settings, learned, wanted))
-    found = side_by_side.train_side_by_side(jobs, spec, start, there)
+    found = side_by_side.train_side_by_side(jobs, spec, start, on_gpu)
     arrays: dict[str, NDArray[Any]] = {
         f"{name}:{tensor}": array for name, tensors in found.items() for tensor, array in tensors.items()
     }

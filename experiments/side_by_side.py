@@ -91,6 +91,8 @@ class _Network:
     def __init__(self, job: Job, spec: CnnSpec, weights: Mapping[str, NDArray[np.float32]], data: OnGpu) -> None:
         self.job, self._spec, self._data = job, spec, data
         settings = job.settings
+        if spec.input.colour != "rgb" or settings.augment.jpeg or not settings.balance:
+            raise ValueError("side by side learn networks of RGB, from balanced sources, without augmentation by JPEG")
         order = balanced(data.sources[job.chosen], data.labels.cpu().numpy()[job.chosen])
         self._sampler = EpochSampler(order, settings.batch_size, settings.seed)
         self.steps = len(self._sampler)
@@ -121,10 +123,10 @@ class _Network:
 
     def _record(self) -> None:
         start = deepcopy(self.learner.state_dict())
-        self.begin(self.draw(0))
         self._stream.wait_stream(torch.cuda.current_stream())
+        self.begin(self.draw(0))
         with torch.cuda.stream(self._stream):
-            for _ in range(_WARM_UP_STEPS):
+            for _ in range(min(_WARM_UP_STEPS, self.steps)):
                 self._one_step()
         torch.cuda.synchronize()
         self._optimizer.zero_grad(set_to_none=True)
@@ -232,6 +234,8 @@ def probability_of(
     wide = data.slack.cpu().numpy()[index] >= side * COVERED
     found = np.empty(len(index))
     for chosen, shifts in ((~wide, [MIDDLE] * N_TURNS), (wide, ALL_OVER)):
+        if not chosen.any():
+            continue
         views = [_seen(cnn, spec, data, index[chosen], shift, number % N_TURNS) for number, shift in enumerate(shifts)]
         found[chosen] = np.mean(views, axis=0)
     return found
