@@ -16,7 +16,7 @@ teachers' answers, and RUN can be tested by `he2her2 test tumour --weights RUN`.
 import argparse
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ from he2her2.training.tumour.teaching import (
     assemble,
     check_teachers,
     learned_by,
+    of_teachers,
     parts_of,
     targets,
     teachers_of,
@@ -85,9 +86,8 @@ def train(data: TumourData, config: Config, settings: TumourTraining, run: Path)
     assert start is not None, "the recipe starts from ImageNet"
     assert settings.distil, "the recipe has teachers"
 
-    teaching = replace(settings, epochs=settings.teacher_epochs or settings.epochs)
     teachers = teachers_of(FOLDS)
-    jobs = [side_by_side.Job(str(t), teaching, np.flatnonzero(learned_by(part, t))) for t in teachers]
+    jobs = [side_by_side.Job(str(t), of_teachers(settings), np.flatnonzero(learned_by(part, t))) for t in teachers]
     taught_by = side_by_side.train_side_by_side(jobs, spec, start, on_gpu)
     said = {}
     for teacher in teachers:

@@ -23,13 +23,12 @@ from he2her2.models import CnnSpec
 from he2her2.models.torch_engine import prepare_on_device
 from he2her2.models.torch_modules import put_tensors, tensors_of
 from he2her2.training.augmentation import augmented_channels
-from he2her2.training.classifier import rate_of
+from he2her2.training.classifier import rate_of, share_of_newest
 from he2her2.training.sampling import EpochSampler, balanced
 from he2her2.training.settings import TumourTraining
 from he2her2.training.tumour.dataset import ALL_OVER, COVERED, MIDDLE, N_TURNS, invasive_probability, turned
 from he2her2.training.tumour.patch_sets import Patches
 
-_AVERAGE_DELAY = 10  # as in `training.classifier`
 _X_Y = slice(1, 3)  # the random numbers of a crop, as in `training.tumour.dataset`
 _WARM_UP_STEPS = 3  # before a step is recorded, as torch asks for
 _N_UNIFORM = 30
@@ -99,8 +98,7 @@ class _Network:
         total = self.steps * settings.epochs
         rate = rate_of(settings.schedule, total)
         self._rates = np.array([settings.learning_rate * rate(step) for step in range(total)], np.float32)
-        decay = np.minimum(settings.average, (1 + np.arange(1, total + 1)) / (_AVERAGE_DELAY + np.arange(1, total + 1)))
-        self._shares = (1 - decay).astype(np.float32)
+        self._shares = np.array([share_of_newest(step + 1, settings.average) for step in range(total)], np.float32)
         self.learner = spec.build()
         put_tensors(self.learner, weights)
         convert_conv2d_weight_memory_format(self.learner, torch.channels_last)

@@ -48,7 +48,7 @@ def test_no_network_hears_of_its_patients_through_a_teacher(n_folds, seed):
     assert (np.isfinite(taught) == learns).all()
     for pupil, patch in np.argwhere(learns):
         n_heard = n_folds if pupil == n_folds else 1
-        heard = int(taught[pupil, patch] * n_heard)
+        heard = round(taught[pupil, patch] * n_heard)
         by = [teacher for number, teacher in enumerate(teachers) if heard >> number & 1]
         assert len(by) == n_heard
         for teacher in by:
@@ -164,7 +164,7 @@ def test_a_teacher_without_one_class_is_told(tmp_path, tiny_network, command_lin
         check_teachers(patches, fold, 0)
 
 
-def test_side_by_side_sees_what_a_training_sees(tmp_path, monkeypatch):
+def test_side_by_side_sees_what_a_training_sees(monkeypatch):
     """Windows on the device are those of the patches, and a teacher's answers those that a training would ask for."""
     monkeypatch.setattr(side_by_side, "GPU", torch.device("cpu"))
     rng = np.random.default_rng(3)

@@ -118,7 +118,7 @@ class CnnClassifier(LightningModule):
         """Update the average, running statistics of batch norm included."""
         if not self.average:
             return
-        share = 1 - min(self.average, (1 + self.global_step) / (_AVERAGE_DELAY + self.global_step))
+        share = share_of_newest(self.global_step, self.average)
         pairs = zip(self.cnn.state_dict().values(), self.learner.state_dict().values(), strict=True)
         for mean, now in pairs:
             if mean.is_floating_point():
@@ -160,6 +160,11 @@ class CnnClassifier(LightningModule):
         total = int(self.trainer.estimated_stepping_batches)
         by_step = torch.optim.lr_scheduler.LambdaLR(optimizer, rate_of(settings.schedule, total))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": by_step, "interval": "step"}}
+
+
+def share_of_newest(step: int, average: float) -> float:
+    """Share of the newest weights in their moving average after step 1, 2, ...; it falls to 1 - `average`."""
+    return 1 - min(average, (1 + step) / (_AVERAGE_DELAY + step))
 
 
 def rate_of(schedule: Schedule, total: int) -> Callable[[int], float]:

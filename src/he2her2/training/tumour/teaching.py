@@ -48,6 +48,11 @@ def teachers_of(n_folds: int) -> Sequence[Teacher]:
     return list(combinations_with_replacement(range(n_folds), 2))
 
 
+def of_teachers(settings: TumourTraining) -> TumourTraining:
+    """Settings of the teachers, from those of their pupils."""
+    return replace(settings, epochs=settings.teacher_epochs or settings.epochs)
+
+
 def parts_of(fold: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
     """Part of each patch: its fold; one by chance where it trains every network, since its patient is unknown: (n,)."""
     part = fold.copy()
@@ -95,7 +100,7 @@ def teach(training: CnnTraining, patches: Patches, fold: NDArray[np.int64], fold
     settings = training.settings
     assert isinstance(settings, TumourTraining)
     part, teachers = parts_of(fold, settings.seed), teachers_of(int(fold.max()) + 1)
-    teaching = replace(training, settings=replace(settings, epochs=settings.teacher_epochs or settings.epochs))
+    teaching = replace(training, settings=of_teachers(settings))
     said = dict(_said(teaching, patches, part, teachers, folder))
     taught = assemble(said, fold, part)
     if is_first_process():
