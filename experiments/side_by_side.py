@@ -90,8 +90,8 @@ class _Network:
     def __init__(self, job: Job, spec: CnnSpec, weights: Mapping[str, NDArray[np.float32]], data: OnGpu) -> None:
         self.job, self._spec, self._data = job, spec, data
         settings = job.settings
-        if spec.input.colour != "rgb" or settings.augment.jpeg or not settings.balance:
-            raise ValueError("side by side learn networks of RGB, from balanced sources, without augmentation by JPEG")
+        if spec.input.colour != "rgb" or not settings.balance:
+            raise ValueError("side by side learn networks of RGB, from balanced sources")
         order = balanced(data.sources[job.chosen], data.labels.cpu().numpy()[job.chosen])
         self._sampler = EpochSampler(order, settings.batch_size, settings.seed)
         self.steps = len(self._sampler)
@@ -248,5 +248,8 @@ def _seen(
         chosen = torch.from_numpy(index[start : start + _JUDGED_AT_ONCE]).to(GPU)
         where = torch.tensor([shift], dtype=torch.float64, device=GPU).expand(len(chosen), 2)
         pixels = turned(data.windows(chosen, spec.input.network_px, where), turn)
-        found.append(invasive_probability(cnn(prepare_on_device(pixels, spec.input.colour)).cpu().numpy()))
+        tiles = prepare_on_device(pixels, spec.input.colour).to(memory_format=torch.channels_last)
+        with torch.autocast(tiles.device.type, torch.bfloat16, enabled=tiles.is_cuda):
+            logits = cnn(tiles)
+        found.append(invasive_probability(logits.float().cpu().numpy()))
     return np.concatenate(found)

@@ -1,7 +1,6 @@
 """Random augmentation of training tiles: turns, crops, colour, sharpness, compression; by pixels and random numbers."""
 
 from dataclasses import replace
-from functools import cache
 
 import numpy as np
 import torch
@@ -11,6 +10,7 @@ from torch.nn import functional
 from he2her2.models import RGB_FROM_HED, YUV_FROM_RGB, Colour
 from he2her2.models.torch_engine import haematoxylin_dab_on_device, prepare_on_device, yuv_uint8_on_device
 from he2her2.training.compression import as_jpeg
+from he2her2.training.constants import constants
 from he2her2.training.settings import Augmentation
 
 _HED_FROM_RGB = np.linalg.inv(RGB_FROM_HED)
@@ -32,13 +32,15 @@ _XYZ_FROM_RGB = np.array(
     [[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]]
 )
 _WHITE = np.array([0.95047, 1.0, 1.08883])
-_CONSTANTS = {
-    "hed from rgb": _HED_FROM_RGB,
-    "rgb from hed": RGB_FROM_HED,
-    "xyz from rgb": _XYZ_FROM_RGB.T / _WHITE,
-    "rgb from xyz": np.linalg.inv(_XYZ_FROM_RGB).T * _WHITE[:, None],
-    "lab shift": np.array(_LAB_SHIFT),
-}
+_constant = constants(
+    {
+        "hed from rgb": _HED_FROM_RGB,
+        "rgb from hed": RGB_FROM_HED,
+        "xyz from rgb": _XYZ_FROM_RGB.T / _WHITE,
+        "rgb from xyz": np.linalg.inv(_XYZ_FROM_RGB).T * _WHITE[:, None],
+        "lab shift": np.array(_LAB_SHIFT),
+    }
+)
 
 
 def augmented_channels(
@@ -62,16 +64,6 @@ def augmented_channels(
         return prepare_on_device(pixels, colour)
     with torch.autocast(pixels.device.type, enabled=False):
         return _augmented(pixels.float() / 255, uniform, settings, colour)
-
-
-@cache
-def _on(name: str, dtype: torch.dtype, device: torch.device) -> Tensor:
-    return torch.as_tensor(_CONSTANTS[name], dtype=dtype, device=device)
-
-
-def _constant(name: str, like: Tensor) -> Tensor:
-    """A constant of colours, of the kind and on the device of a tensor; it is copied there once."""
-    return _on(name, like.dtype, like.device)
 
 
 def _augmented(rgb: Tensor, uniform: Tensor, settings: Augmentation, colour: Colour) -> Tensor:

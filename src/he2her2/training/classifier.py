@@ -104,11 +104,15 @@ class CnnClassifier(LightningModule):
         logits: Tensor = self.cnn(prepare_on_device(pixels, self.spec.input.colour))
         return logits
 
-    def training_step(self, batch: Batch, _: int) -> Tensor:
-        """Loss of a batch, each tile augmented by its random numbers."""
+    def augmented(self, batch: Batch) -> Tensor:
+        """Input of the network (n, c, h, w) from a batch, each tile augmented by its random numbers."""
         settings = self.settings
         colour = self.spec.input.colour
-        tiles = augmented_channels(batch.pixels, batch.uniform, settings.augment, colour, settings.crop_px)
+        return augmented_channels(batch.pixels, batch.uniform, settings.augment, colour, settings.crop_px)
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        """Loss of a batch, its tiles augmented."""
+        tiles = self.augmented(batch)
         loss = functional.cross_entropy(self.learner(tiles), batch.labels if batch.targets is None else batch.targets)
         self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(tiles), sync_dist=True)
         return loss

@@ -1,6 +1,6 @@
 """Training of a CNN on labelled tiles: of one network, or of one for each fold of a cross-validation."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -76,9 +76,7 @@ class CnnTraining:
             val = self._loader(tiles.val, in_sequence(len(tiles.val)), share=False, workers=workers)
         fitted = fit(
             module,
-            self._loader(
-                tiles.train, self.order(tiles.train) if self.order else shuffled(len(tiles.train)), workers=workers
-            ),
+            self._loader(tiles.train, self._order(tiles.train), workers=workers),
             val,
             folder,
             self.execution,
@@ -88,6 +86,10 @@ class CnnTraining:
         )
         load_checkpoint(module, fitted.best if tiles.chooses else fitted.last)
         return module
+
+    def batches(self, tiles: LabelledTiles) -> Iterator[Batch]:
+        """Yield the batches of the first epoch, all of them on every device."""
+        yield from self._loader(tiles, self._order(tiles), share=False)
 
     def logits(self, module: CnnClassifier, tiles: LabelledTiles) -> NDArray[np.float32]:
         """Logits of a trained network, on the CPU: (n, k)."""
@@ -118,6 +120,9 @@ class CnnTraining:
             found.append(self.logits(self.learn(tiles, out / "folds" / str(k)), tiles.judged))
         self.execution.say("all patients")
         return self.learn(everybody(), out), found
+
+    def _order(self, tiles: LabelledTiles) -> Order:
+        return self.order(tiles) if self.order else shuffled(len(tiles))
 
     def _loader(self, tiles: LabelledTiles, order: Order, *, share: bool = True, workers: int = 0) -> DataLoader[Batch]:
         sampler = EpochSampler(order, self.settings.batch_size, self.settings.seed, share=share)

@@ -25,7 +25,7 @@ from lightning.pytorch.callbacks import Callback, Checkpoint, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from he2her2.errors import ConfigError, OutputError
-from he2her2.files import write_csv
+from he2her2.files import atomic, write_csv
 from he2her2.timing import Progress
 from he2her2.training.run import Execution
 from he2her2.training.settings import Hardware, Keep
@@ -116,6 +116,12 @@ def fit(
 def load_checkpoint(module: LightningModule, checkpoint: Path) -> None:
     """Load a checkpoint's weights into a module of the same architecture."""
     module.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"])
+
+
+def save_checkpoint(module: LightningModule, checkpoint: Path) -> None:
+    """Save a module's weights where `load_checkpoint` finds them."""
+    with atomic(checkpoint) as draft:
+        torch.save({"state_dict": module.state_dict()}, draft)
 
 
 def _trainer(folder: Path, epochs: int, hardware: Hardware, callbacks: list[Callback]) -> Trainer:

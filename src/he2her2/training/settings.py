@@ -94,6 +94,7 @@ class TumourTraining:
         distil: Share of each label that is taken from teachers in a cross-validation: networks that have seen neither
             the patch's patient nor those that its pupil is evaluated on (`tumour.teaching`). 0 trains none.
         teacher_epochs: Passes of a teacher over its patches; 0 is as many as its pupils'.
+        soup: Trainings whose mean each network is (`tumour.soup`), from as many seeds; teachers are trained once.
         calibrate_on: Sources (names of patch sets, sites of manifests) on which a cross-validation sets the probability
             to be 0.5 where both errors together are fewest; none leaves the probability as it is learned.
         val_share: Share of the patches used for validation, by whole patients, where neither folds nor a manifest
@@ -115,6 +116,7 @@ class TumourTraining:
     start: Start = "random"
     distil: Annotated[float, Ge(0), Lt(1)] = 0.0
     teacher_epochs: NonNegativeInt = 0
+    soup: Annotated[int, Ge(1), Le(32)] = 1
     calibrate_on: tuple[str, ...] = ()
     val_share: Annotated[float, Gt(0), Le(0.5)] = 0.15
 

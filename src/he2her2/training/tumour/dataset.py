@@ -92,11 +92,6 @@ def training_tiles(
     return PatchDataset(patches.take(chosen), side, targets=None if targets is None else targets[chosen])
 
 
-def judged_by(fold: NDArray[np.int64], k: int) -> NDArray[np.bool_]:
-    """Patches that the k-th network evaluates: its fold; the first one also those that train no network: (n,)."""
-    return np.asarray((fold == k) | ((fold == NEVER_TRAINED) & (k == 0)))
-
-
 def probability_of(
     training: CnnTraining, module: CnnClassifier, patches: Patches, *, turned: bool = False
 ) -> NDArray[np.float64]:

@@ -102,7 +102,7 @@ def concatenate(parts: Sequence[Patches]) -> Patches:
     """Patches of several sets as one, in their order; narrower ones are continued by their mirror image."""
     side = max(part.pixels.shape[1] for part in parts)
     return Patches(
-        np.concatenate([_mirrored(part.pixels, side) for part in parts]),
+        np.concatenate([mirrored(part.pixels, side) for part in parts]),
         np.concatenate([part.labels for part in parts]),
         np.concatenate([part.patients for part in parts]),
         np.concatenate([part.sources for part in parts]),
@@ -111,7 +111,7 @@ def concatenate(parts: Sequence[Patches]) -> Patches:
     )
 
 
-def _mirrored(pixels: Rgb, side: int) -> Rgb:
+def mirrored(pixels: Rgb, side: int) -> Rgb:
     """Continue (n, h, h, 3) pictures by their mirror image to (n, side, side, 3), the picture in the middle."""
     missing = side - pixels.shape[1]
     if missing <= 0:
@@ -141,7 +141,7 @@ def patches_of_set(file: Path, spec: InputSpec, mpp: float | None = None) -> Pat
         seen = f"its patches are {field:g} µm wide at {found.mpp:g} µm/px, the network sees {wanted:g} µm"
         raise PatchError(f"{file}: {seen}; check --patches-mpp")
     every = (found.pixels(slice(k, k + 1))[0] for k in range(len(found)))
-    pixels, slack = _at_network_size(every, found.side_px, found.mpp, spec)
+    pixels, slack = at_network_size(every, found.side_px, found.mpp, spec)
     n = len(found)
     slack = slack if found.labelled_px == found.side_px else 0
     split = np.full(n, "", "<U5")
@@ -153,8 +153,8 @@ def patches_of_set(file: Path, spec: InputSpec, mpp: float | None = None) -> Pat
     return Patches(pixels, found.tumour.astype(np.int64), patients, np.full(n, found.name), np.full(n, slack), split)
 
 
-def _at_network_size(pictures: Iterator[Rgb], side: int, mpp: float, spec: InputSpec) -> tuple[Rgb, int]:
-    """Patches at the network's pixel size, at least as wide as its window, and their slack.
+def at_network_size(pictures: Iterator[Rgb], side: int, mpp: float, spec: InputSpec) -> tuple[Rgb, int]:
+    """Bring patches to the network's pixel size, at least as wide as its window; also their slack.
 
     Args:
         pictures: Each (side, side, 3).
@@ -175,4 +175,4 @@ def _at_network_size(pictures: Iterator[Rgb], side: int, mpp: float, spec: Input
     box = ((side - cut) / 2, (side - cut) / 2, (side + cut) / 2, (side + cut) / 2)
     small = [Image.fromarray(p).resize((whole, whole), Image.Resampling.BILINEAR, box=box) for p in pictures]
     pixels = np.stack([np.asarray(picture) for picture in small])
-    return _mirrored(pixels, wanted), max(0, (whole - wanted) // 2)
+    return mirrored(pixels, wanted), max(0, (whole - wanted) // 2)

@@ -37,12 +37,12 @@ from he2her2.training.tumour.dataset import (
     PatchDataset,
     balanced_order,
     fold_tiles,
-    judged_by,
     probability_of,
     training_tiles,
 )
 from he2her2.training.tumour.patch_sets import INVASIVE, Patches, concatenate
 from he2her2.training.tumour.patches import draw_patches
+from he2her2.training.tumour.soup import learn_soup
 from he2her2.training.tumour.teaching import FEWEST_FOLDS, TEACHERS_FOLDER, check_teachers, targets, teach
 
 __all__ = ["start_weights", "train_tumour"]
@@ -85,10 +85,7 @@ def train_tumour(
             before any training, and all problems of the data come in one message.
     """
     spec = trainable_cnn(config.networks.tumour_cnn, "tumour_cnn", settings.crop_px, folds)
-    if settings.distil and folds < FEWEST_FOLDS:
-        raise ConfigError(
-            f"training.distil: a teacher leaves out two folds; give --folds {FEWEST_FOLDS} or more, or set it to 0"
-        )
+    _check_settings(settings, folds)
     sources = read_sources(data, spec)
     begin_run(
         out,
@@ -132,6 +129,22 @@ def train_tumour(
             _export(module, folder, _patients_of(patches.take(fold != k)), provenance, calibration)
         _write_figures(out, judged, provenance)
     return out / REPORT
+
+
+def _check_settings(settings: TumourTraining, folds: int) -> None:
+    """Check that teachers have folds, and a soup pre-trained weights.
+
+    Raises:
+        ConfigError: They have none.
+    """
+    if settings.distil and folds < FEWEST_FOLDS:
+        raise ConfigError(
+            f"training.distil: a teacher leaves out two folds; give --folds {FEWEST_FOLDS} or more, or set it to 0"
+        )
+    if settings.soup > 1 and settings.start == "random":
+        raise ConfigError(
+            "training.soup: networks that start at random weights have no good mean; set training.start to imagenet"
+        )
 
 
 def _export(
@@ -235,7 +248,6 @@ def _cross_validated(
 ) -> tuple[CnnClassifier, _JudgedPatches]:
     """Train on all patients, and evaluate K networks on the patients that each never saw; `distil` as in settings."""
     n_folds = int(fold.max()) + 1
-
     side = training.spec.input.network_px
     to_learn: list[NDArray[np.float32] | None] = [None] * (n_folds + 1)
     if distil:
@@ -244,11 +256,14 @@ def _cross_validated(
     probability = np.empty(len(patches))
     for k in range(n_folds):
         training.execution.say(f"fold {k + 1} of {n_folds}")
-        module = training.learn(fold_tiles(patches, fold, k, side, to_learn[k]), out / "folds" / str(k + 1))
-        judged = judged_by(fold, k)
+        module = learn_soup(training, fold_tiles(patches, fold, k, side, to_learn[k]), out / "folds" / str(k + 1))
+        judged = fold == k
         probability[judged] = probability_of(training, module, patches.take(judged))
     training.execution.say("all patients")
-    module = training.learn(TileSets(training_tiles(patches, fold != NEVER_TRAINED, side, to_learn[-1])), out)
+    module = learn_soup(training, TileSets(training_tiles(patches, fold != NEVER_TRAINED, side, to_learn[-1])), out)
+    new = fold == NEVER_TRAINED
+    if new.any():
+        probability[new] = probability_of(training, module, patches.take(new))
     there = fold != TRAINING_ONLY
     patches, fold, probability = patches.take(there), fold[there], probability[there]
     split = f"cross-validated by patient in {n_folds} folds, each network after its last epoch"
@@ -263,7 +278,7 @@ def _validated(
     side = training.spec.input.network_px
     val = patches.take(fold == 0)
     train = PatchDataset(patches.take(fold == TRAINING_ONLY), side)
-    module = training.learn(TileSets(train, PatchDataset(val, side, MIDDLE)), out)
+    module = learn_soup(training, TileSets(train, PatchDataset(val, side, MIDDLE)), out)
     probability = probability_of(training, module, val)
     split = "on validation patients, who also picked the epoch: the figures flatter"
     assert training.threshold is not None
@@ -292,7 +307,7 @@ def _split_of(part: _JudgedPatches) -> str:
     """Separation of patches from training, in words."""
     if part.patches.known.any():
         return part.split
-    return "which train no network, by one network of the cross-validation; patients unknown, so intervals by patch"
+    return "which train no network, by the network that is kept; patients unknown, so intervals by patch"
 
 
 def _row(name: str, part: _JudgedPatches) -> Sequence[object]:
@@ -327,6 +342,9 @@ def _recipe(settings: TumourTraining, folds: int, calibration: MapCalibration | 
     strengths = {name: value for name, value in asdict(settings.augment).items() if value}
     augmentation = [name if value is True else f"{name} {value:g}" for name, value in strengths.items()]
     kept = "last epoch kept" if folds else "best epoch kept"
+    soup = ""
+    if settings.soup > 1:
+        soup = f"; mean of the weights of {settings.soup} trainings (model soup), batch norms measured anew"
     start = "from EfficientNet-Lite0's weights of ImageNet, " if settings.start == "imagenet" else ""
     balance = "sources by the square root of their size and both classes alike, " if settings.balance else ""
     taught = (
@@ -343,5 +361,5 @@ def _recipe(settings: TumourTraining, folds: int, calibration: MapCalibration | 
         f"{start}{taught}AdamW, {settings.schedule} learning rate up to {settings.learning_rate:g}, "
         f"{settings.epochs} epochs of batches of {settings.batch_size}, {balance}"
         f"{f'averaged weights ({settings.average:g}), ' if settings.average else ''}"
-        f"augmentation: {', '.join(augmentation) or 'none'}; {kept}; seed {settings.seed}{calibrated}"
+        f"augmentation: {', '.join(augmentation) or 'none'}; {kept}; seed {settings.seed}{soup}{calibrated}"
     )
