@@ -6,11 +6,15 @@ from dataclasses import replace
 
 import pytest
 
+from he2her2.cli.progress import WorkProgress
+from he2her2.cli.run_printer import RunPrinter
+from he2her2.cohort import SlideOutcome, SlideTask
 from he2her2.config import Config
 from he2her2.labels import Her2Status
 from he2her2.models import hashes_of, load_slide_model, trained_folder, write_rules
 from he2her2.results import PatientResult, open_run, plan_run, read_planned
 from he2her2.rules import Arms, ShareEstimate, Triage, combine
+from tests.made_up_results import made_up_her2, made_up_result
 from tests.test_operating import some_rules
 from tests.tissue_slides import tissue_pixels, write_tissue
 
@@ -57,6 +61,29 @@ def test_a_command_without_a_manifest_forgets_no_patient(tmp_path):
     for patient_of, expected in (({"a": "P1"}, "P1"), ({}, "P1"), ({"a": "P2"}, "P2")):
         replace(run.tables, patient_of=patient_of).plan({"a": "a.svs"})
         assert read_planned(run.folder)["a"].patient_id == expected
+
+
+@pytest.mark.parametrize(
+    ("rules", "called", "words"),
+    [
+        (None, (0.1, 0.9), "  patients 1 has slides that are called differently, and no stored rule joins them: P1"),
+        (None, (0.1, 0.2), None),
+        (some_rules(), (0.1, 0.9), None),  # they decide, and their own line says how
+    ],
+)
+def test_slides_of_a_patient_that_differ_are_told(tmp_path, capsys, rules, called, words):
+    """At the end of the run, where nothing joins them."""
+    planned = plan_run(tmp_path / "run", command=[], config=Config(), weights=[], overrides={})
+    run = planned.for_patients(rules, {"a": "P1", "b": "P1"})
+    printer = RunPrinter(run, 3, WorkProgress())
+    for name, probability in zip("abc", (*called, 0.9), strict=True):
+        found = made_up_result(slide_id=name, her2=made_up_her2(probability))
+        printer.on_slide(SlideOutcome(SlideTask(name, tmp_path / name), found, kept=True))
+
+    printer.summary()
+
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  patients")]
+    assert told == ([words] if words else [])
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from he2her2.files import read_csv, write_csv
 from he2her2.geometry import Point, Size
 from he2her2.slides import open_slide
-from tests.viewed_runs import join_patient, write_huge_slide, write_viewed_run
+from tests.viewed_runs import give_patient, join_patient, write_huge_slide, write_viewed_run
 
 OTHER = "case 2 + <b>&"
 TIMES = "\N{MULTIPLICATION SIGN}"
@@ -177,6 +178,32 @@ def test_a_patients_call_stands_above_the_slides(visit, run, tmp_path):
     assert words.index("Patient p9") < words.index("Refer to IHC") < words.index("By this slide alone")
     assert "by one slide, 0.610. What the rules promise does not hold: 1 of its slides without a result." in words
     assert "HER2" not in words[: words.index("By this slide alone")]
+
+
+def test_slides_of_a_patient_stand_together(visit, run, tmp_path):
+    """Under the patient's name, each with its call beside the others; that they differ is said."""
+    own = shutil.copytree(run, tmp_path / "run")
+    give_patient(own, "case-1", OTHER, "broken")
+    rows = read_csv(own / "predictions.csv")
+    other = {"positive": "negative", "negative": "positive"}[rows[1]["status"]]
+    rows[0] |= {"status": other, "probability": "0.9" if other == "positive" else "0.1"}
+    write_csv(own / "predictions.csv", list(rows[0]), [list(row.values()) for row in rows], line_end="\r\n")
+    with serving(own) as url:
+        page = visit(f"{url}#slide=case-1")
+        listed, case = page.locator("#slides").inner_text(), page.locator("#case-body").inner_text()
+        page.get_by_role("link", name=OTHER).last.click()
+        page.wait_for_function("name => document.getElementById('case-title').textContent === name", arg=OTHER)
+        there = page.locator("#case-body").inner_text()
+        page.select_option("#sort", "name")
+        by_name = page.locator("#slides .patient").count()
+
+    assert listed.splitlines()[0] == "p9 3 slides, called differently"
+    assert "Other slides of patient p9" in case
+    assert f"{OTHER}\n{rows[0]['status'] if rows[0]['slide_id'] == OTHER else rows[1]['status']}, " in case
+    assert "broken\nfailed" in case
+    assert "The slides of this patient are called differently, and no stored rule joins them." in case
+    assert "case-1\n" in there
+    assert by_name == 0
 
 
 def test_pixels_on_screen_are_the_readers(visit, url, run):

@@ -30,10 +30,15 @@ def write_viewed_run(folder: Path) -> Path:
     return folder / "run"
 
 
-def join_patient(run: Path, *slides: str, triage: str) -> None:
-    """Say of slides of a run that they are one patient's, whom stored rules put into an arm of the triage."""
+def give_patient(run: Path, *slides: str) -> None:
+    """Say of slides of a run that they are patient p9's."""
     rows = "".join(f"{name},{name}.svs,p9\n" for name in slides)
     (run / "planned.csv").write_text(f"slide_id,path,patient_id\n{rows}")
+
+
+def join_patient(run: Path, *slides: str, triage: str) -> None:
+    """Say of slides of a run that they are one patient's, whom stored rules put into an arm of the triage."""
+    give_patient(run, *slides)
     called = PatientResult("p9", Her2Status.POSITIVE, 0.61, 0.5, None, triage, "mean", 1, 1, guaranteed=False)
     write_patient_results(run / "patients.csv", [called])
 

@@ -14,6 +14,7 @@ DOMAIN_UNKNOWN = (
     "(`he2her2 weights domain` stores it)"
 )
 _SHOWN_CLASSES = 20
+_SHOWN_PATIENTS = 3
 
 
 def print_slide(run: Run, result: SlideResult, *, as_json: bool) -> None:
@@ -52,6 +53,18 @@ def patients_in_words(patients: Sequence[PatientResult]) -> str:
     )
     counts = ", ".join(f"{n} {call}" for call, n in sorted(calls.items()))
     return f"{len(patients)} by the {patients[0].combined_by} of their slides: {counts}"
+
+
+def unjoined_in_words(patients: Sequence[str]) -> str:
+    """Patients whose slides are called differently, where no stored rule joins them.
+
+    Example:
+        >>> unjoined_in_words(["P1"])
+        '1 has slides that are called differently, and no stored rule joins them: P1'
+    """
+    some = ", ".join(patients[:_SHOWN_PATIENTS]) + (", ..." if len(patients) > _SHOWN_PATIENTS else "")
+    has = "has" if len(patients) == 1 else "have"
+    return f"{len(patients)} {has} slides that are called differently, and no stored rule joins them: {some}"
 
 
 def uses_in_words(uses: Counter[str], n_slides: int) -> str:

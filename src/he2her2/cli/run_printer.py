@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from he2her2.cli.console import say
-from he2her2.cli.printer import DOMAIN_UNKNOWN, patients_in_words, unlike, uses_in_words
+from he2her2.cli.printer import DOMAIN_UNKNOWN, patients_in_words, unjoined_in_words, unlike, uses_in_words
 from he2her2.cli.progress import WorkProgress
 from he2her2.cohort import SlideOutcome
 from he2her2.results import RESEARCH_USE_NOTICE, Failure, Run, SlideResult, result_to_record
@@ -38,6 +38,7 @@ class RunPrinter:
     _running: dict[str, str] = field(default_factory=dict)
     _notices: set[str] = field(default_factory=set)
     _uses: Counter[str] = field(default_factory=Counter)
+    _statuses: dict[str, set[str]] = field(default_factory=dict)
     _n_unchecked: int = 0
     _times: StreamTimes = field(default_factory=StreamTimes)
 
@@ -79,6 +80,8 @@ class RunPrinter:
         say(f"{len(self.done)} slides done{kept}, {len(self.failures)} failed{before}; tables in {self.run.folder}")
         if patients := self.run.tables.patients:
             say(f"  patients {patients_in_words(patients)}")
+        if differ := sorted(patient for patient, found in self._statuses.items() if len(found) > 1):
+            say(f"  patients {unjoined_in_words(differ)}")
         if self._n_unchecked:
             say(f"  domain   {DOMAIN_UNKNOWN}")
         if self._uses:
@@ -93,6 +96,9 @@ class RunPrinter:
         return len(self.done) + len(self.failures)
 
     def _count(self, result: SlideResult) -> None:
+        patient = self.run.tables.patient_of.get(result.slide_id)
+        if patient and result.her2 is not None and self.run.tables.rules is None:
+            self._statuses.setdefault(patient, set()).add(str(result.her2.status))
         self._n_unchecked += result.her2 is not None and result.likeness is None
         self._notices.update(result.notices)
         self._uses.update(f"{name}: {use}" for name, use in result.annotations.items())

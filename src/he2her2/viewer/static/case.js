@@ -9,7 +9,12 @@ const ARMS = { "rule out": "Rule out: below the limit for HER2-positive", "rule 
 const facts = (rows) => el("dl", { class: "facts" }, rows.filter(Boolean).flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
 const cautions = (texts) => (texts.length ? el("ul", { class: "cautions" }, texts.map((text) => el("li", {}, text))) : null);
 
-export function showCase(slide, colours) {
+// A slide's call in a word; none without a prediction. Where the triage refers to IHC, nothing else is called.
+export const callOf = ({ state, status, triage }) => (state !== "predicted" ? null : triage === REFER ? triage : status);
+export const differ = (slides) => new Set(slides.map(callOf).filter(Boolean)).size > 1;
+
+// `others` are the patient's other slides of the run; `open` shows one of them.
+export function showCase(slide, colours, others, open) {
   const { result, failure } = slide;
   const body = slide.patient_call ? patient(slide.patient, slide.patient_call) : [];
   if (failure) {
@@ -22,6 +27,7 @@ export function showCase(slide, colours) {
     body.push(el("p", { class: "call" }, slide.id), el("p", { class: "quiet" }, "No result: this slide is shown as it is."));
   }
   if (result) body.push(...rests(result, colours));
+  if (others.length) body.push(...siblings(slide, others, open));
   const unlike = result?.unlike ? [result.unlike] : [];
   const other = (result?.warnings ?? []).filter((text) => text !== result.unlike);
   const said = (text) => failure && text.includes(failure.reason);
@@ -31,7 +37,6 @@ export function showCase(slide, colours) {
   showSource(slide);
 }
 
-// Where the triage refers to IHC, nothing else is called.
 const call = (status, triage) => el("p", { class: `call ${triage === REFER ? "" : status}` }, triage === REFER ? "Refer to IHC" : status ? `HER2 ${status}` : "No result");
 
 // The call of a patient of several slides, which stands above that of the slide alone.
@@ -42,6 +47,17 @@ function patient(id, said) {
     el("h3", {}, `Patient ${id}`), call(status, triage),
     el("p", { class: "quiet" }, `${triage && triage !== REFER ? `${triage}, ` : ""}${by}${said.guaranteed ? "" : `. What the rules promise does not hold: ${failed ? `${failed} of its slides without a result` : "another number of slides than the validation patients had"}.`}`),
     el("h3", {}, "By this slide alone"),
+  ];
+}
+
+function siblings(slide, others, open) {
+  const link = (other) => el("a", { href: `#slide=${encodeURIComponent(other.id)}`, onclick: (event) => { if (event.ctrlKey || event.metaKey || event.shiftKey) return; event.preventDefault(); open(other.id); } }, other.id);
+  const said = (other) => (callOf(other) ? `${callOf(other)}, ${number(other.probability)}` : other.state === "failed" ? "failed" : "segmented only");
+  const unjoined = !slide.patient_call && differ([slide, ...others]);
+  return [
+    el("h3", {}, `Other slides of patient ${slide.patient}`),
+    el("dl", { class: "facts" }, others.flatMap((other) => [el("dt", {}, link(other)), el("dd", { class: callOf(other) === other.status ? other.status : null }, said(other))])),
+    unjoined ? cautions(["The slides of this patient are called differently, and no stored rule joins them."]) : null,
   ];
 }
 

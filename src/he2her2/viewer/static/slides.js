@@ -1,11 +1,12 @@
 // The list of slides: searched, sorted, one of them current.
 
-import { REFER } from "./case.js";
+import { callOf, differ } from "./case.js";
 import { $, el, number, percent } from "./dom.js";
 import { slidePath } from "./server.js";
 
 const last = (value) => (value === null || value === undefined ? Infinity : value);
 const SORTS = {
+  patient: ["Patient", () => 0],
   name: ["Name", () => 0],
   probability: ["Probability, highest first", (slide) => -(slide.probability ?? -1)],
   margin: ["Nearest to the threshold first", (slide) => last(slide.margin)],
@@ -13,7 +14,7 @@ const SORTS = {
   failed: ["Failed first", (slide) => (slide.state === "failed" ? 0 : 1)],
   open: ["Not reviewed first", (slide) => (slide.review?.verdict ? 1 : 0)],
 };
-const called = ({ status, triage }) => (triage === REFER ? el("span", {}, triage) : el("span", { class: status }, status));
+const called = (slide) => { const call = callOf(slide); return el("span", { class: call === slide.status ? call : null }, call); };
 const PAGE = 200;
 const MARKS = { agree: "✓", disagree: "✗", unsure: "?" };
 
@@ -22,7 +23,13 @@ export class SlideList {
     this.slides = slides;
     this.open = open;
     this.current = null;
-    const has = (key) => key === "name" || slides.some((slide) => (key === "failed" ? slide.state === "failed" : key === "open" ? slide.state === "predicted" : slide[key] !== null && slide[key] !== undefined));
+    this.patients = new Map();
+    for (const slide of slides.filter(({ patient, state }) => patient && state !== "slide")) {
+      this.patients.set(slide.patient, [...(this.patients.get(slide.patient) ?? []), slide]);
+    }
+    const given = (slide, key) => (key === "failed" ? slide.state === "failed" : key === "open" ? slide.state === "predicted" : slide[key] !== null && slide[key] !== undefined);
+    const several = [...this.patients.values()].some((own) => own.length > 1);
+    const has = (key) => key === "name" || (key === "patient" ? several : slides.some((slide) => given(slide, key)));
     $("sort").replaceChildren(...Object.entries(SORTS).filter(([key]) => has(key)).map(([key, [title]]) => el("option", { value: key }, title)));
     $("sort").addEventListener("change", () => this.show());
     $("search").addEventListener("input", () => this.show());
@@ -36,13 +43,21 @@ export class SlideList {
     return this.slides.find((slide) => slide.id === id);
   }
 
+  // The other slides of the run that are of the same patient.
+  siblings(slide) {
+    return (this.patients.get(slide.patient) ?? []).filter((other) => other.id !== slide.id);
+  }
+
   show() {
     const words = $("search").value.toLowerCase().split(/\s+/).filter(Boolean);
     const text = (slide) => [slide.id, slide.patient, slide.stain, slide.status, slide.state, slide.triage, slide.review?.verdict, slide.failure?.stage].join(" ").toLowerCase();
     const by = SORTS[$("sort").value]?.[1] ?? (() => 0);
+    this.byPatient = $("sort").value === "patient";
+    const names = (a, b) => a.localeCompare(b, undefined, { numeric: true });
     this.shown = this.slides.filter((slide) => words.every((word) => text(slide).includes(word)))
-      .sort((a, b) => by(a) - by(b) || a.id.localeCompare(b.id, undefined, { numeric: true }));
-    $("list-count").textContent = this.shown.length === this.slides.length ? `${this.slides.length} slide${this.slides.length === 1 ? "" : "s"}` : `${this.shown.length} of ${this.slides.length} slides`;
+      .sort((a, b) => by(a) - by(b) || (this.byPatient && names(a.patient, b.patient)) || names(a.id, b.id));
+    const all = `${this.slides.length} slide${this.slides.length === 1 ? "" : "s"}${this.byPatient ? ` of ${this.patients.size} patients` : ""}`;
+    $("list-count").textContent = this.shown.length === this.slides.length ? all : `${this.shown.length} of ${all}`;
     this._fill(PAGE);
   }
 
@@ -50,7 +65,8 @@ export class SlideList {
   _fill(n) {
     const at = this.shown.findIndex((slide) => slide.id === this.current);
     this.n = Math.max(n, at + 1);
-    const items = this.shown.slice(0, this.n).map((slide) => this._item(slide));
+    const begins = (slide, k) => this.byPatient && slide.patient && slide.patient !== this.shown[k - 1]?.patient;
+    const items = this.shown.slice(0, this.n).flatMap((slide, k) => [begins(slide, k) && this._patient(slide.patient), this._item(slide)].filter(Boolean));
     const left = this.shown.length - this.n;
     if (left > 0) items.push(el("li", {}, el("button", { type: "button", class: "more", onclick: () => this._fill(this.n + PAGE) }, `Show ${Math.min(left, PAGE)} more`)));
     $("slides").replaceChildren(...items);
@@ -76,6 +92,13 @@ export class SlideList {
     this.get(id).review = review;
     this.show();
     this.setCurrent(this.current);
+  }
+
+  // The line above a patient's slides.
+  _patient(name) {
+    const slides = this.patients.get(name) ?? [];
+    const n = `${slides.length} slide${slides.length === 1 ? "" : "s"}`;
+    return el("li", { class: "patient" }, el("b", {}, name), el("span", { class: "quiet" }, ` ${n}${differ(slides) ? ", called differently" : ""}`));
   }
 
   _item(slide) {

@@ -79,7 +79,7 @@ async function openSlide(id, link = {}) {
   if (turn !== opening) return;
   Object.assign(state, { slide, pinned: -1, hovered: -1 });
   document.title = `${id} · ${run.name} · he2her2`;
-  showCase(slide, run.score_colours);
+  showCase(slide, run.score_colours, list.siblings(slide), openSlide);
   showReview();
   layers.set(slide, null, link.layers);
   showTile(layers, -1);
