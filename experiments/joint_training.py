@@ -68,7 +68,7 @@ def probabilities(rows: Sequence[SlideRow], bags: Path, weights: Path, config: C
     for bag in build_bags(rows, TumourTiler(tile_cnn.card.input, config, None, "replace"), bags):
         with bag.open(config) as slide:
             readable, logits = score_tiles(slide, bag.grid, tile_cnn, config.runtime, config.selection.n_tiles)
-        decision = decide_on(bag.row.slide_id, bag.grid.take(readable), logits, aggregator, config.threshold)
+        decision = decide_on(bag.row.slide_id, bag.grid.take(readable), logits, aggregator, config.positive_from)
         yield decision.probability
 
 

@@ -164,7 +164,7 @@ class Site:
         truth = np.array([is_positive(slide.row) for slide in self.slides()])
         folder = self.work / "logits" / self.name / model.cnn
         scores = [probability(slide, engine, aggregator, folder) for slide in self.slides()]
-        return Judged(truth, np.array(scores), settings().threshold)
+        return Judged(truth, np.array(scores), settings().positive_from)
 
     def rivals(self) -> Iterator[tuple[str, Judged]]:
         """Trivial baselines, learned from the colours of the training slides' tissue."""
@@ -211,7 +211,7 @@ def probability(slide: LabelledSlide, engine: Engine, aggregator: Aggregator, fo
             _, logits = score_tiles(opened, slide.grid, engine, config.runtime, config.selection.n_tiles)
         folder.mkdir(parents=True, exist_ok=True)
         np.save(file, logits)
-    return decide_on(slide.row.slide_id, slide.grid, np.load(file), aggregator, config.threshold).probability
+    return decide_on(slide.row.slide_id, slide.grid, np.load(file), aggregator, config.positive_from).probability
 
 
 def colours(slides: Sequence[LabelledSlide]) -> NDArray[np.float64]:

@@ -219,6 +219,8 @@ def test_a_threshold_of_ones_own_beside_that_of_the_card_is_refused(adapt, tmp_p
         ConfigError, match=r"comes with a threshold.*threshold=0.4 is set; add --set stored_rules=false"
     ):
         load_slide_model(str(tmp_path / "adapted"), tiny_config(NETWORKS, "threshold=0.4"))
+    with pytest.raises(ConfigError, match=r"threshold=0.5 is set"):  # which is the usual one, but chosen
+        load_slide_model(str(tmp_path / "adapted"), tiny_config(NETWORKS, "threshold=0.5"))
 
 
 def test_the_patients_are_recorded_as_used(adapt, cohort, tmp_path):

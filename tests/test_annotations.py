@@ -770,8 +770,31 @@ def test_a_map_of_classes_is_no_mask_of_tumour(tmp_path):
         read_annotation(file)
     with pytest.raises(AnnotationError, match="no mask of one class"):
         read_annotation(file, ["Tumor"])
+    with pytest.raises(AnnotationError, match=r"has no pixel of value 3, its pixels have 3 values beside 0"):
+        read_annotation(file, ["3"])
+    with pytest.raises(AnnotationError, match=r"has no pixel of value 255, its pixels have 2 values beside 0: #"):
+        read_annotation(coloured, ["255"])
     with pytest.raises(AnnotationError, match=r"#ff0000 .*give a mask of 0 and one value"):
         read_annotation(coloured)
+
+
+def test_a_chosen_value_that_is_not_there_is_no_tumour(tmp_path):
+    """All that was painted counted as the chosen class where the picture did not have it, or hardly any of it."""
+    other, large, nothing = np.zeros((40, 40), np.uint8), np.zeros((2500, 2500), np.uint8), np.zeros((9, 9), np.uint8)
+    other[5:30, 5:30] = 1
+    large[100:, 100:] = 1
+    large[1, 1] = 3
+    files = [tmp_path / f"{k}.png" for k in range(3)]
+    for file, pixels in zip(files, (other, large, nothing), strict=True):
+        Image.fromarray(pixels).save(file)
+
+    with pytest.raises(AnnotationError, match=r"has no pixel of value 3, its pixels have 1 value beside 0: 1 \(100%\)"):
+        read_annotation(files[0], ["3"])
+    small, unpainted = (read_annotation(file, ["3", "Tumor"]) for file in files[1:])
+    assert isinstance(small, PaintedMask)
+    assert isinstance(unpainted, PaintedMask)
+    assert np.argwhere(small.pixels).tolist() == [[1, 1]]
+    assert not unpainted.pixels.any()
 
 
 def test_a_smooth_edge_is_no_class(tmp_path):

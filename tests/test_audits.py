@@ -367,6 +367,18 @@ def test_slides_of_another_scanner_are_flagged():
     assert "more than chance explains" in audit.sentence
 
 
+def test_slides_of_which_too_little_is_known_are_not_called_alike():
+    """Nothing was measured, so nothing is said of it."""
+    reference, slides = (properties_of(made_up_cases(n, seed=n), seed=n) for n in (60, 3))
+    for k, name in enumerate(("red", "green", "blue")):
+        slides.values[name][k] = np.nan
+
+    audit = domain_audit(slides, slides.ids, reference, "the training run")
+
+    assert not audit.rows
+    assert "no slide has all that is known of those of the training run" in audit.sentence
+
+
 def test_like_slides_do_not_alarm():
     """Over 200 pairs of like runs about 5 % alarm, or fewer, whatever the size of the reference."""
     rng = np.random.default_rng(3)

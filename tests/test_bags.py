@@ -193,7 +193,7 @@ def test_a_damaged_slide_is_refused_before_training(damaged, tmp_path):
 
 def test_tiles_that_cannot_be_decoded_are_left_out(damaged, rows, tmp_path, monkeypatch):
     """Where they are few, the bag holds the others."""
-    monkeypatch.setattr(tiles, "MAX_UNREADABLE_SHARE", 0.5)
+    monkeypatch.setattr(tiles, "_MAX_UNREADABLE_SHARE", 0.5)
 
     whole, rest = (find_tiles(row, TILER, tmp_path / str(n)) for n, row in enumerate((rows[0], damaged)))
 

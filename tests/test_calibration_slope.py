@@ -82,6 +82,17 @@ def test_what_separates_or_is_absent_has_open_ends():
     assert calibration_line([], []).intercept.n == 0
 
 
+def test_what_nearly_separates_has_an_open_end():
+    """One pair of close scores in the wrong order: the steepest slope is finite, and cannot be computed."""
+    nearly = calibration_line(
+        [False] * 20 + [True, False] + [True] * 20, [0.01] * 20 + [0.499999, 0.500001] + [0.99] * 20
+    )
+
+    assert nearly.slope.low < nearly.slope.high
+    assert nearly.slope.low > 0
+    assert math.isnan(nearly.slope.value) or nearly.slope.low < nearly.slope.value < nearly.slope.high
+
+
 def test_few_cases_have_no_smooth_curve():
     """Nor have scores of a few values, at which knots coincide."""
     truth, probability = golden_cases()

@@ -113,6 +113,17 @@ def test_the_ending_of_a_slide_file_makes_no_other_slide(tmp_path, in_the_run, c
     assert both.count(ExclusionReason.MISSING) == 8
 
 
+def test_a_slide_that_the_run_has_keeps_its_name(tmp_path):
+    """Also where the run has another one that differs by an ending only, whose prediction it would have taken."""
+    slides = eight_slides()
+    other = replace(slides[0], slide_id=f"{slides[0].slide_id}.svs")
+    run = write_run(tmp_path / "run", [*slides, other])
+
+    joined = join(open_run(run), read_manifest(write_labels(tmp_path / "m.csv", [other, *slides[1:]])))
+
+    assert joined.slides.ids.tolist() == [other.slide_id, *(slide.slide_id for slide in slides[1:])]
+
+
 def test_a_slide_that_is_another_file_in_the_manifest_is_told(tmp_path):
     """The same name for two slides, in run and manifest, joins a prediction to another slide's label."""
     slides = eight_slides()

@@ -3,6 +3,7 @@
 import json
 import sys
 import types
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -11,6 +12,8 @@ import torch
 from PIL import Image
 from torch import nn
 
+from he2her2.cohort import FeatureWorker
+from he2her2.config import Config
 from he2her2.errors import ConfigError, WeightsError
 from he2her2.exchange import StoredTiles, read_tiles_file, write_tiles_files
 from he2her2.geometry import Point, Size
@@ -202,14 +205,16 @@ class Sixteen(nn.Module):
 
 
 @pytest.mark.parametrize("mixed", [False, True])
-def test_a_device_computes_in_the_precision_asked_for(mixed):
+def test_a_device_computes_in_the_precision_asked_for(mixed, monkeypatch):
     """Autocast of the device's own type, and float32 handed out; the CPU stands for a GPU."""
     card = FeatureCard("e", InputSpec(0.5, 16, 16, "rgb"), 3, HubModel("hub", "x"))
     pixels = np.random.default_rng(0).integers(0, 255, (300, 16, 16, 3), np.uint8)  # more than go at a time
 
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     found = TorchEncoder(card, "", Sixteen(), "cpu", mixed_precision=mixed)(pixels)
 
     assert found.dtype == np.float32
+    assert torch.backends.cudnn.allow_tf32 == mixed
     expected = pixels.mean(axis=(1, 2)) / 255
     assert found == pytest.approx(expected + mixed, abs=2e-2 if mixed else 1e-5)
 
@@ -264,6 +269,35 @@ def test_coordinates_of_others_give_the_features_of_our_stream(tmp_path, slide, 
     assert code == 0
     assert np.array_equal(theirs.places, ours.places)
     assert np.array_equal(features_in(tmp_path / "theirs"), features_in(tmp_path / "ours"))
+
+
+def test_other_coordinates_are_other_features(tmp_path, slide, command_line):
+    """A file of coordinates that changed is read again; one that did not is not."""
+    folder = onnx_encoder(tmp_path / "e")
+    options = ("features", slide, "--encoder", folder, "--coords", tmp_path / "peer" / "patches", *QUICK)
+    told: list[str] = []
+    for places in ([[256, 256]], [[256, 256]], [[256, 256], [320, 256]]):
+        if not told or len(places) > 1:
+            write_tiles_files(tmp_path / "peer", StoredTiles("A", np.array(places), side=64.0, side_px=64), "trident")
+        code, out, err = command_line(*options, "--out", tmp_path / "f")
+        assert code == 0, err
+        told.append(next(line for line in out.splitlines() if line.startswith("A: ")))
+
+    assert told == ["A: 1 tiles", "A: 1 tiles, there already", "A: 2 tiles"]
+
+
+def test_what_places_tiles_is_part_of_what_features_are_made_of(tmp_path):
+    """Also what was added to the settings later; their usual values change nothing of before."""
+    encoder = load_encoder(str(onnx_encoder(tmp_path / "e")), BUNDLED, "cpu")
+    usual = Config()
+    others = (
+        replace(usual, normalisation="macenko"),
+        replace(usual, runtime=replace(usual.runtime, precision="mixed")),
+    )
+
+    made = {FeatureWorker(encoder, config, None, "tissue").configuration for config in (usual, *others)}
+
+    assert len(made) == 3
 
 
 def test_coordinates_of_another_scale_are_refused(tmp_path, slide, command_line):

@@ -104,8 +104,7 @@ def test_the_evaluation_does_not_vouch_for_a_network_without_record(trainings, n
         )
         for k in range(8)
     ]
-    command = ["he2her2", "predict", "x.svs", "--weights", str(trainings / "w")]
-    run = write_run(trainings / "run", slides, command=command)
+    run = write_run(trainings / "run", slides, weights_folder=str((trainings / "w").absolute()))
     labels = write_labels(trainings / "m.csv", slides)
     others = write_labels(trainings / "o.csv", [slide for slide in slides if slide.patient_id != "p3"])
 

@@ -404,9 +404,23 @@ def test_a_prediction_leads_back_to_the_patients_of_its_weights(cohort, tmp_path
     (weights.parent / "run.json").write_text(json.dumps(patients_record(manifest)))
     prediction = tmp_path / "prediction"
     prediction.mkdir()
-    (prediction / "run.json").write_text(json.dumps({"command": ["he2her2", "predict", "--weights", str(weights)]}))
+    (prediction / "run.json").write_text(json.dumps({"weights_folder": str(weights)}))
 
     assert shared_patients(manifest.rows, prediction) == ("p1", "p2", "p3", "p4")
+
+
+def test_other_weights_where_one_stands_are_not_those_of_a_run(cohort, tmp_path, monkeypatch):
+    """A name is no place: another project may have a folder of it."""
+    manifest = read_manifest(cohort(*GOOD))
+    (tmp_path / "elsewhere" / "weights").mkdir(parents=True)
+    write_patients(tmp_path / "elsewhere" / "weights", patients_record(manifest))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text(
+        json.dumps({"weights_folder": "weights", "command": ["he2her2", "predict", "--weights", "weights"]})
+    )
+    monkeypatch.chdir(tmp_path / "elsewhere")
+
+    assert not patients_used(tmp_path / "run").hashes
 
 
 def test_weights_remember_the_patients_of_those_they_started_from(cohort, tmp_path):

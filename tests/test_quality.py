@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 
 from he2her2.config import PRESETS, Tissue
 from he2her2.preprocessing import blur_mask, out_of_focus, pen_mask, quality_shares, sharpness, smear_mask, tissue_mask
-from he2her2.preprocessing.quality import _relative_sharpness
+from he2her2.preprocessing.quality import _inner, _relative_sharpness
 
 MIN_SHARPNESS = PRESETS["default"].quality.min_sharpness
 STAINS = {
@@ -341,3 +341,13 @@ def test_what_was_not_read_is_neither_blurred_nor_smeared():
 
     assert not out_of_focus(unread, tissue, 8.0, MIN_SHARPNESS).any()
     assert not smear_mask(np.full((20, 20, 3), 200, np.uint8), unread, tissue, 8.0).any()
+
+
+@pytest.mark.parametrize("px_mpp", [32.0, 64.0, 128.0])
+def test_tissue_off_its_border_is_left_on_coarse_masks(px_mpp):
+    """A border below a pixel counted as none to stop at, and the whole tissue went."""
+    tissue = np.zeros((60, 60), bool)
+    tissue[5:55, 5:55] = True
+
+    assert _inner(tissue, px_mpp)[7:53, 7:53].all()
+    assert not _inner(tissue, px_mpp)[5].any()

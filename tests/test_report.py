@@ -17,10 +17,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from he2her2.config import load_config
 from he2her2.domain import Likeness
 from he2her2.geometry import TileGrid
 from he2her2.labels import Her2Status
-from he2her2.models import Aggregated
+from he2her2.models import Aggregated, load_aggregator
 from he2her2.phantom import make_spec, write_phantom
 from he2her2.report import PagesRequest, find_weights, write_pages
 from he2her2.report.case import case_page
@@ -393,6 +394,14 @@ def test_removing_the_tiles_that_decide_must_matter():
     assert (honest.removal.faithful, honest.removal.as_large) == (True, 0)
     assert not dishonest.removal.faithful
     assert honest.removal.curve[-1].highest < honest.removal.curve[-1].random
+
+
+@pytest.mark.parametrize(("name", "least"), [("mean", 300), ("median", 300), ("mlp", 300), ("mean-features", 1)])
+def test_an_aggregator_says_how_many_tiles_it_needs(name, least):
+    """A ranking one selects so many, with weights or without; the page of a slide of little more was an error."""
+    config = load_config(overrides=[f"networks.aggregator={name}"])
+
+    assert load_aggregator("untrained:0", config).least_tiles == least
 
 
 def test_a_probability_that_the_tiles_do_not_give_is_seen():

@@ -103,6 +103,17 @@ def test_other_scales_keep_order_and_threshold(tmp_path):
     assert (own.is_probability, own.threshold, own.run.threshold) == (False, -7, 0.5)
 
 
+@pytest.mark.parametrize("score", ["0.{}", "{}0%"])
+def test_a_threshold_in_per_cent_is_one_of_either_scale(tmp_path, score):
+    """It is brought to that of the scores."""
+    rows = "".join(f"{name},{score.format(n)},40%\n" for name, n in (("a", 3), ("b", 5)))
+
+    found = opened(tmp_path, f"slide,score,threshold\n{rows}")
+
+    assert found.run.threshold == 0.4
+    assert [str(row.status) for row in found.run.predictions.values()] == ["negative", "positive"]
+
+
 def test_the_tools_own_decisions_are_kept(tmp_path):
     """With the threshold that explains most of them; what none explains is counted."""
     labels = "slide_id,path,patient_id,her2_status\n" + "".join(f"{c},{c}.svs,{c},positive\n" for c in "abcd")
@@ -211,6 +222,8 @@ def test_a_blank_score_is_a_failure_and_an_unknown_slide_is_named(tmp_path):
         ("specimen,score\na,0.3\n", {}, r"no column of slides or patients; name it by --id-column"),
         ("slide,score,call\na,0.3,maybe\n", {}, r"'maybe' is no decision"),
         ("slide,score,threshold\na,0.3,0.5\nb,0.2,0.4\n", {}, r"holds 2 thresholds; pass --threshold"),
+        ("slide,score,threshold\na,0.3,0.5\nb,0.2,\n", {}, r"line 3: threshold: holds no threshold; pass --threshold"),
+        ("slide,score,threshold\na,0.3,half\n", {}, r"line 2: threshold: 'half' is no number; pass --threshold"),
         ("slide,score\na,\nb,NA\n", {}, r"every score in 'score' is blank"),
     ],
 )  # fmt: skip

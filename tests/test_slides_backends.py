@@ -1,5 +1,6 @@
 """Both backends behind one protocol: equal pixels, damage that stays where it is, files let go."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 
@@ -107,6 +108,21 @@ def test_files_that_openslide_cannot_open_are_read(tmp_path, layout, codec, tile
             difference = slide.read_level(i, Rect(0, 0, *level.size)).astype(int) - levels[i]
             assert np.abs(difference).mean() < (12 if codec in ("jpeg", "jpeg2000", "webp") else 1e-9)
         assert len(slide.levels) == (2 if tile else 1)
+
+
+def test_opening_many_at_a_time_leaves_the_error_stream(pair):
+    """Each closes it for a moment; whoever came second took the closed one for that of the process."""
+    path, before = pair[0].path, os.fstat(2)
+
+    def look(_):
+        with open_slide(path, backend="openslide") as slide:
+            return slide.size_l0
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(look, range(200)))) == 1
+
+    after = os.fstat(2)
+    assert (after.st_dev, after.st_ino) == (before.st_dev, before.st_ino)
 
 
 def test_the_border_is_white_not_padding(pair):

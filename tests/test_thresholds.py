@@ -379,7 +379,7 @@ def test_validation_patients_may_not_be_tested_afterwards(study, kept, tmp_path,
     """They chose the threshold: another manifest that calls them test is refused."""
     folder, _ = kept
     slides = [MadeUpSlide(f"s{k}", f"p{k}", "positive" if k % 2 else "negative", probability=0.5) for k in range(6)]
-    run = write_run(tmp_path / "run", slides, command=["he2her2", "predict", "--weights", str(folder)])
+    run = write_run(tmp_path / "run", slides, weights_folder=str(folder.absolute()))
 
     code, _, error = command_line(
         "evaluate", run, "-m", write_labels(tmp_path / "m.csv", slides), "-o", tmp_path / "out"

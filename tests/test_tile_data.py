@@ -282,13 +282,13 @@ def test_a_slide_that_is_too_damaged_is_refused(damaged):
     """More than 1 % of its tiles cannot be decoded."""
     drawn = draw_tiles(look(damaged), 20, seed=0)
 
-    with pytest.raises(ManifestError, match=r"s0-0: \d of 20 of its tiles cannot be decoded"):
+    with pytest.raises(ManifestError, match=r"s0-0: \d of its 20 tiles cannot be decoded"):
         readable_tiles(drawn, CONFIG)
 
 
 def test_a_tile_that_cannot_be_decoded_is_left_out_and_classes_stay_equal(damaged, monkeypatch):
     """Here 1 % would be less than a tile, so more are let pass."""
-    monkeypatch.setattr("he2her2.training.tiles.dataset.MAX_UNREADABLE_SHARE", 0.5)
+    monkeypatch.setattr("he2her2.method.tiles._MAX_UNREADABLE_SHARE", 0.5)
     drawn = draw_tiles(look(damaged), 20, seed=0)
 
     kept = readable_tiles(drawn, CONFIG)

@@ -223,6 +223,20 @@ def test_a_run_without_predictions_is_shown(tmp_path, command_line):
     assert found["file"]["size"] == [2048, 2048]
 
 
+def test_a_scale_that_the_run_was_given_is_the_viewers(tmp_path, command_line):
+    """Over what the file says: tiles and scale bar are those that the networks saw."""
+    path = tmp_path / "a.svs"
+    write_tissue(path)
+    with open_slide(path) as slide:
+        given = slide.mpp / 2
+    for verb in ("segment", "predict"):
+        command_line(verb, path, "--mpp", given, "--out", tmp_path / verb, *QUICK)
+        shown = read_catalogue([tmp_path / verb]).slides["a"]
+        assert shown.path == path
+        assert shown.mpp == pytest.approx(given)
+    assert client_of_files(tmp_path / "predict").get("/api/slides/a").json()["file"]["mpp"] == pytest.approx(given)
+
+
 def test_damaged_files_of_a_run_are_problems_of_their_slide(own_run):
     """The slide and all else of it is shown."""
     (own_run / "slides/case-1/tiles.h5").write_bytes(b"no HDF5")

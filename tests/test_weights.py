@@ -515,6 +515,16 @@ def test_weights_that_overflow_fail_the_slide():
         decide_on("S1", GRID, np.zeros((2, 4), np.float32), lambda _: Aggregated(np.nan, None, ALL, ALL / 1.0), 0.5)
 
 
+@pytest.mark.parametrize(("probability", "status"), [(0.4999997, "positive"), (0.4999994, "negative")])
+def test_a_probability_decides_as_it_is_written(probability, status):
+    """0.500000 from a threshold of 0.5 on is positive, in the tables and in the call."""
+    found = decide_on(
+        "S1", GRID, np.zeros((2, 4), np.float32), lambda _: Aggregated(probability, None, ALL, ALL / 1.0), 0.5
+    )
+
+    assert str(found.status) == status
+
+
 def test_a_card_of_a_later_version(folder):
     """Found and known versions are told."""
     rewrite_card(folder, version=2)
@@ -695,7 +705,7 @@ def test_an_unreadable_record_beside_weights(tmp_path, name, read):
         read(tmp_path, {})
 
 
-@pytest.mark.parametrize("key", ["training_patients", "validation_patients", "command"])
+@pytest.mark.parametrize("key", ["training_patients", "validation_patients"])
 @pytest.mark.parametrize("value", [5, "abc", None, {"a": 1}, [1], [[]], [float("nan")], [None]])
 def test_a_record_of_patients_of_other_types(tmp_path, key, value):
     """Nobody is taken for unused because a record cannot be read."""

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from he2her2.cohort import Claims, Limits, LocalWorkers, Supervisor, usual_number
-from he2her2.cohort.crew import Ended
+from he2her2.cohort.crew import Died, Ended
 from he2her2.errors import OutputError
 from he2her2.results import Failure
 from tests.made_up_work import alone, attempts_at, job_in, kept, left_over, supervise, write_slides
@@ -80,6 +80,34 @@ def test_each_worker_sees_one_gpu(tmp_path, monkeypatch):
         crew.close()
 
     assert sorted(kept(tmp_path / "run").values()) == ["3", "3", "GPU-5f2c", "MIG-7d"]
+
+
+def test_who_replaces_a_dead_worker_takes_its_gpu(tmp_path, monkeypatch):
+    """So that none is used twice while another stands idle."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
+    tasks = write_slides(tmp_path / "slides", bad="dies", **{f"s{k}": "gpu" for k in range(3)})
+    crew = LocalWorkers(job_in(tmp_path / "run"), 3, lambda *_: None)
+
+    def wait_for_all():
+        until = time.monotonic() + 120
+        while len(crew.idle()) < 3 and time.monotonic() < until:
+            crew.events(0.1)
+
+    try:
+        wait_for_all()
+        crew.send(crew.idle()[2], tasks[0])
+        while not any(isinstance(event, Died) for event in crew.events(0.1)):
+            pass
+        wait_for_all()
+        for seat, task in zip(crew.idle(), tasks[1:], strict=True):
+            crew.send(seat, task)
+        n_left = 3
+        while n_left:
+            n_left -= sum(isinstance(event, Ended) for event in crew.events(0.1))
+    finally:
+        crew.close()
+
+    assert sorted(kept(tmp_path / "run").values()) == ["0", "1", "2"]
 
 
 @pytest.mark.parametrize("workers", [0, 2])

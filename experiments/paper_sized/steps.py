@@ -180,7 +180,7 @@ def _decide(work: Work, cohort: str, weights: Path, config: Config) -> Iterator[
     for bag in work.bags(cohort):
         with bag.open(config) as slide:
             readable, logits = score_tiles(slide, bag.grid, tile_cnn, config.runtime, config.selection.n_tiles)
-        decision = decide_on(bag.row.slide_id, bag.grid.take(readable), logits, aggregator, config.threshold)
+        decision = decide_on(bag.row.slide_id, bag.grid.take(readable), logits, aggregator, config.positive_from)
         yield {
             "slide": bag.row.slide_id,
             "patient": bag.row.patient_id,

@@ -42,7 +42,7 @@ class Likeness:
 
     Attributes:
         distance: Mahalanobis distance.
-        limit: Distance that one in 1 / (1 - level) slides like the training slides exceeds.
+        limit: Distance from which a slide counts as unlike them.
         words: Features that differ most, such as "blue 154 where they have 183 ± 8"; empty within the limit.
     """
 

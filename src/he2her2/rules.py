@@ -30,6 +30,16 @@ PatientRule: TypeAlias = Literal["mean", "max"]
 _PATIENT_RULES: Mapping[PatientRule, Callable[[NDArray[np.float64]], np.floating]] = {"mean": np.mean, "max": np.max}
 
 
+def is_called(probability: float, threshold: float) -> bool:
+    """True if a probability, as predictions write it, calls a slide positive.
+
+    Example:
+        >>> is_called(0.4999997, 0.5), is_called(0.4999994, 0.5)
+        (True, False)
+    """
+    return round(probability, DIGITS) >= threshold
+
+
 def combine(rule: PatientRule, probabilities: ArrayLike) -> float:
     """A patient's probability from those of the slides; evaluation chooses rules on it, prediction applies them to it.
 

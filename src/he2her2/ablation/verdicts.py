@@ -167,7 +167,9 @@ class _MethodsWorker:
                     n_needed = one.config.selection.n_tiles
                     scored[one.tile_weights] = score_tiles(slide, grid, one.tile_cnn, one.config.runtime, n_needed)
                 readable, logits = scored[one.tile_weights]
-                decision = decide_on(task.slide_id, grid.take(readable), logits, one.aggregator, one.config.threshold)
+                decision = decide_on(
+                    task.slide_id, grid.take(readable), logits, one.aggregator, one.config.positive_from
+                )
                 verdicts[method] = _Verdict(decision.status, decision.probability, len(decision.grid))
         return verdicts
 
@@ -242,7 +244,7 @@ def _write_method(
     """Write `predictions.csv` and `failures.csv` as `he2her2 predict` does, and the patients used in training."""
     notices = "; ".join(trained.notices)
     predictions = [
-        (row.slide_id, row.path, one.status.value, one.probability, trained.config.threshold, one.n_tiles, notices)
+        (row.slide_id, row.path, one.status.value, one.probability, trained.config.positive_from, one.n_tiles, notices)
         for row, one in zip(rows, verdicts, strict=True)
     ]
     write_if_changed(folder / "predictions.csv", csv_text(_PREDICTION_COLUMNS, predictions))

@@ -79,7 +79,7 @@ def features(  # noqa: PLR0913  # a command's options
     engine = SlideEngine(log=None if sources.single else out / "errors.log")
     done: dict[str, FeatureFile] = {}
     failures: list[Failure] = []
-    ledger = Ledger(FeatureStore(out), worker.configuration)
+    ledger = Ledger(FeatureStore(out, worker.coords), worker.configuration)
     for task, outcome in engine.run(sources.tasks, worker, ledger, stage="slides"):
         if isinstance(outcome, Failure):
             failures.append(outcome)

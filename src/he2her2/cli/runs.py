@@ -229,6 +229,11 @@ def say_notes(notes: Iterable[str]) -> None:
         say(f"NOTE {note}", error=True)
 
 
+def _place_of(weights: str) -> str:
+    """Where weights lie, wherever the run is looked at later; a name stays a name."""
+    return str(Path(weights).absolute()) if Path(weights).is_dir() else weights
+
+
 def _plan(asked: SlideRun, model: "SlideModel", sources: "SlideSources") -> "Run":
     """Describe the run, after a check that its folder can take it."""
     from he2her2.manifest import recorded_patients
@@ -242,7 +247,8 @@ def _plan(asked: SlideRun, model: "SlideModel", sources: "SlideSources") -> "Run
         config=asked.config,
         weights=[NetworkNote.of(card) for card in model.cards.values()],
         overrides=asked.overrides(model, sources),
-        told={"weights_folder": asked.weights} | (recorded_patients(source) if isinstance(source, Path) else {}),
+        told={"weights_folder": _place_of(asked.weights)}
+        | (recorded_patients(source) if isinstance(source, Path) else {}),
         overwrite=asked.overwrite,
         result_file=PREDICTION if asked.verb == "predict" else SEGMENTATION,
     )

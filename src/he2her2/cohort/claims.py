@@ -25,8 +25,10 @@ from pydantic import TypeAdapter
 from he2her2.errors import OutputError
 from he2her2.files import create_text, process_is_alive, write_text
 
+_FOLDER = "claims"
 _COMMAND = ".command-"
 _LONG_DEAD_S = 86_400
+_PATIENCE_S = 180.0  # without a sign of life; then a claim of another machine counts as dead
 _NOTE_S = 2.0
 _BEATS = 8  # signs of life within the time after which a claim counts as dead
 
@@ -82,14 +84,14 @@ class Claims:
         folder: Of the claim files.
     """
 
-    def __init__(self, run: Path, *, patience_s: float = 180.0) -> None:
+    def __init__(self, run: Path, *, patience_s: float = _PATIENCE_S) -> None:
         """Begin without any.
 
         Args:
             run: The run's folder.
             patience_s: Seconds without a sign of life after which a claim of another machine counts as dead.
         """
-        self.folder = run / "claims"
+        self.folder = run / _FOLDER
         self._patience_s = patience_s
         self._command = Claim.new(f"{_COMMAND}{uuid4().hex}")  # none on a slide: it says that this process is there
         self._mine: dict[str, Claim] = {}
@@ -203,7 +205,7 @@ class Claims:
 
 def commands_on(run: Path) -> list[Claim]:
     """Commands that work on a run, whether or not they have a slide now, and dead ones that nobody removed yet."""
-    return [command for _, command in _commands(run / "claims")]
+    return [command for _, command in _commands(run / _FOLDER)]
 
 
 def _commands(folder: Path) -> Iterator[tuple[Path, Claim]]:
@@ -214,7 +216,7 @@ def _commands(folder: Path) -> Iterator[tuple[Path, Claim]]:
 
 def read_claims(run: Path) -> Iterator[Claim]:
     """The claims in a run's folder, of living processes and of dead ones."""
-    for file in sorted((run / "claims").glob("[!.]*.json")):
+    for file in sorted((run / _FOLDER).glob("[!.]*.json")):
         claim = read_claim(file)
         if claim is not None:
             yield claim
@@ -252,3 +254,12 @@ def _born(pid: int) -> str:
     except OSError:
         return ""
     return "" if fields[0] in "ZX" else fields[19]  # one that has ended and whose parent does not care is a zombie
+
+
+def is_running(run: Path, claim: Claim) -> bool:
+    """True if the process of a claim on a run runs, as far as can be seen from here."""
+    if claim.is_here:
+        return claim.is_alive
+    with suppress(OSError):
+        return time() - (run / _FOLDER / f"{claim.slide_id}.json").stat().st_mtime < _PATIENCE_S
+    return False

@@ -17,10 +17,12 @@ from he2her2.geometry import TileGrid
 from he2her2.method import cut_region, encode, require_readable, segment_slide
 from he2her2.models import Encoder, Engine
 from he2her2.preprocessing import TooFewTilesError
-from he2her2.results import MadeOf
+from he2her2.results import FileStamp, MadeOf
 from he2her2.slides import Slide, open_slide
 from he2her2.timing import Progress, Watch, silent
 from he2her2.units import is_close_mpp
+
+_SETTINGS = ("tissue", "quality", "adaptive", "tiling", "normalisation")  # that decide where tiles are cut
 
 FeatureRegion: TypeAlias = Literal["tumour", "tissue", "annotated"]
 """Where tiles are cut: in the tumour that is found, in all usable tissue, or in annotated tumour."""
@@ -66,15 +68,18 @@ class FeatureWorker:
     @property
     def configuration(self) -> str:
         """SHA-256 of all that a slide's features depend on, but for the slide's own files."""
+        precision = self.config.runtime.precision
+        rounded = () if precision == "full" else (precision,)
         if self.coords is not None:
-            return digest(self.encoder.identity, "coords")
+            return digest(self.encoder.identity, "coords", *rounded)
         settings = self.config.method()
         return digest(
             self.encoder.identity,
-            {name: settings[name] for name in ("tissue", "quality", "adaptive", "tiling")},
+            {name: settings[name] for name in _SETTINGS if name in settings},
             None if self.tumour_cnn is None else self.tumour_cnn.card.summary,
             self.region,
             self.annotation_classes,
+            *rounded,
         )
 
     def __call__(self, task: SlideTask) -> StoredTiles:
@@ -151,14 +156,16 @@ class FeatureStore:
 
     Attributes:
         folder: The folder.
+        coords: Files of coordinates that slides are cut by; None where the program cuts them.
     """
 
     folder: Path
+    coords: Mapping[str, Path] | None = None
 
     def read(self, slide_id: str, made_of: MadeOf) -> FeatureFile | None:
         """A slide's file; None where there is none, or it is made of something else."""
         path = self._file(slide_id)
-        if not path.is_file() or made_of_trident(path) != digest(made_of):
+        if not path.is_file() or made_of_trident(path) != self._digest(slide_id, made_of):
             return None
         try:
             return FeatureFile(path, len(read_tiles_file(path)), kept=True)
@@ -167,11 +174,18 @@ class FeatureStore:
 
     def write(self, slide_id: str, made_of: MadeOf, product: StoredTiles) -> FeatureFile:
         """Write a slide's file."""
-        return FeatureFile(write_trident(self._file(slide_id), product, digest(made_of)), len(product))
+        return FeatureFile(write_trident(self._file(slide_id), product, self._digest(slide_id, made_of)), len(product))
 
     def discard(self, slide_id: str) -> None:
         """Remove a slide's file."""
         self._file(slide_id).unlink(missing_ok=True)
+
+    def _digest(self, slide_id: str, made_of: MadeOf) -> str:
+        """SHA-256 of all that a slide's file depends on."""
+        if self.coords is None:
+            return digest(made_of)
+        file = self.coords.get(slide_id)
+        return digest(made_of, None if file is None else FileStamp.of(file))
 
     def _file(self, slide_id: str) -> Path:
         return self.folder / f"{slide_id}.h5"

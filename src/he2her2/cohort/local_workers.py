@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -70,6 +70,7 @@ class _WorkerProcess:
     seat: Seat
     process: BaseProcess
     connection: "Connection[SlideTask | None, _Message]"
+    gpu: str | None
     is_ready: bool = False
     sent: str = ""
     begun: set[str] = field(default_factory=set)
@@ -88,12 +89,12 @@ class LocalWorkers(Generic[_P, _R]):
         """
         self._job = job
         self._report = report
-        self._gpus = visible_gpus()
         self._n_started = self._n_failed_starts = 0
         self._workers: dict[Seat, _WorkerProcess] = {}
         job.log.parent.mkdir(parents=True, exist_ok=True)
-        for _ in range(n):
-            self._start()
+        gpus: Sequence[str | None] = visible_gpus() or [None]
+        for k in range(n):
+            self._start(gpus[k % len(gpus)])
 
     def idle(self) -> list[Seat]:
         """Places of those who are ready and compute nothing."""
@@ -150,16 +151,15 @@ class LocalWorkers(Generic[_P, _R]):
                 self._job.ledger.sweep(slide_id)
         self._workers.clear()
 
-    def _start(self) -> None:
-        """Start one more process."""
+    def _start(self, gpu: str | None) -> None:
+        """Start one more process, which sees one GPU, or none."""
         ours, theirs = _SPAWN.Pipe()
-        gpu = self._gpus[self._n_started % len(self._gpus)] if self._gpus else None
         process = _SPAWN.Process(target=_serve, args=(self._job, theirs, gpu), daemon=True)
         process.start()
         theirs.close()
         seat = Seat(f"worker {self._n_started}", "here")
         self._n_started += 1
-        self._workers[seat] = _WorkerProcess(seat, process, ours)
+        self._workers[seat] = _WorkerProcess(seat, process, ours, gpu)
 
     def _on_message(self, worker: _WorkerProcess, message: _Message) -> list[Event[_R]]:
         if isinstance(message, _Ready):
@@ -188,7 +188,7 @@ class LocalWorkers(Generic[_P, _R]):
             self._n_failed_starts += 1
             if self._n_failed_starts >= _STARTS:
                 raise He2Her2Error(f"workers do not start ({how}); see {self._job.log}, or go on with --workers 0")
-        self._start()
+        self._start(worker.gpu)
         return Died(worker.seat, how, tuple(worker.begun))
 
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from time import time
 
-from he2her2.cohort.claims import Claim, commands_on, read_claims
+from he2her2.cohort.claims import Claim, commands_on, is_running, read_claims
 from he2her2.errors import EvaluationError
 from he2her2.results import (
     FAILURES_FILE,
@@ -27,8 +27,6 @@ from he2her2.units import in_time
 
 _SAMPLE = 20
 """Newest slides whose times are added up."""
-
-_PATIENCE_S = 180.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,14 +112,14 @@ def read_status(run: Path) -> RunStatus:
     if not planned and not done and not failed:
         raise EvaluationError(f"{run}: holds no run; give the --out folder of he2her2 predict or segment")
     claims = list(read_claims(run))
-    running = tuple(claim for claim in claims if _lives(run, claim))
+    running = tuple(claim for claim in claims if is_running(run, claim))
     began = _began(run)
     return RunStatus(
         n_planned=len(planned.keys() | done | failed.keys()),
         n_done=len(done),
         failed=dict(Counter(failure.stage for name, failure in failed.items() if name not in done)),
         running=running,
-        has_command=any(_lives(run, command) for command in commands_on(run)),
+        has_command=any(is_running(run, command) for command in commands_on(run)),
         lost=tuple(claim for claim in claims if claim not in running),
         seconds=None if began is None else time() - began,
         n_recent=0 if began is None else sum(end >= began for end in ends.values()),
@@ -142,17 +140,8 @@ def _ends(run: Path) -> dict[str, float]:
 
 
 def _has_result(run: Path, slide_id: str) -> bool:
-    folder = run / "slides" / slide_id
+    folder = SlideFolders(run).of(slide_id)
     return (folder / PREDICTION).is_file() or (folder / SEGMENTATION).is_file()
-
-
-def _lives(run: Path, claim: Claim) -> bool:
-    """True if the process of a claim runs, as far as can be seen from here."""
-    if claim.is_here:
-        return claim.is_alive
-    with suppress(OSError):
-        return time() - (run / "claims" / f"{claim.slide_id}.json").stat().st_mtime < _PATIENCE_S
-    return False
 
 
 def _began(run: Path) -> float | None:

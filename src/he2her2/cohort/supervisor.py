@@ -124,7 +124,7 @@ class Supervisor(Generic[_P, _R]):
             while self._is_unfinished:
                 yield from self._stage()
                 yield from self._hand_out(crew)
-                for event in crew.events(0 if (self._waiting or self._ready) and crew.idle() else self._tick_s):
+                for event in crew.events(self._tick_s):
                     yield from self._on_event(event)
                 self._enforce_limits(crew)
         finally:

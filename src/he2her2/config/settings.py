@@ -207,7 +207,7 @@ class Config:
         normalisation: Colours that tumour CNN and tile CNN see: the slide's own, or its tissue's brought to a reference
             laboratory's by mean and spread (Reinhard) or by its two dyes (Macenko). Of predictions; networks that were
             trained under strong colour augmentation do not need it.
-        threshold: A slide is called positive from this probability on.
+        threshold: A slide is called positive from this probability on; none is what is kept with the weights, or 0.5.
         stored_rules: What was chosen on patients and kept with the weights (operating point, triage, calibration, the
             card's threshold) decides, where there is any, in place of `threshold`.
     """
@@ -221,7 +221,7 @@ class Config:
     scoring: Scoring = field(default_factory=Scoring)
     selection: Selection = field(default_factory=Selection)
     normalisation: Literal["none", "reinhard", "macenko"] = "none"
-    threshold: _Share = 0.5
+    threshold: _Share | None = None
     stored_rules: bool = True
     runtime: Runtime = field(default_factory=Runtime)
 
@@ -229,6 +229,11 @@ class Config:
     def min_tiles(self) -> int:
         """Tiles to cut at least."""
         return self.tiling.least_tiles(self.selection)
+
+    @property
+    def positive_from(self) -> float:
+        """Probability from which a slide is positive where nothing that is kept with weights decides."""
+        return 0.5 if self.threshold is None else self.threshold
 
     def method(self) -> dict[str, Any]:
         """Every setting that can change a result, as plain data; later ones only where they differ from the usual."""
@@ -239,6 +244,7 @@ class Config:
                 del settings[group][key]
         if self.normalisation == "none":
             del settings["normalisation"]
+        settings["threshold"] = self.positive_from
         return settings
 
     def digest(self) -> str:

@@ -23,7 +23,7 @@ from he2her2.manifest import (
     without_ending,
 )
 from he2her2.results import RunFolder
-from he2her2.rules import DIGITS, PatientRule, combine
+from he2her2.rules import PatientRule, combine, is_called
 
 CaseLevel: TypeAlias = Literal["slide", "patient"]
 
@@ -105,7 +105,7 @@ class Cases:
 
     def decided_at(self, threshold: float) -> "Cases":
         """The same cases, called positive from another probability."""
-        decided = np.array([round(p, DIGITS) >= threshold for p in self.probability.tolist()], np.bool_)
+        decided = np.array([is_called(p, threshold) for p in self.probability.tolist()], np.bool_)
         return replace(self, decided=decided, threshold=threshold)
 
 
@@ -225,14 +225,15 @@ def named_as_in_run(manifest: Manifest, run: RunFolder) -> Manifest:
 
     Any other difference, such as letter case or lost zeros, may be that of two slides.
     """
-    unknown = (run.predictions.keys() | run.failures.keys()) - {row.slide_id for row in manifest.rows}
+    there = run.predictions.keys() | run.failures.keys()
+    unknown = there - {row.slide_id for row in manifest.rows}
     by_bare, asked = defaultdict(list), Counter(without_ending(row.slide_id) for row in manifest.rows)
     for slide_id in unknown:
         by_bare[without_ending(slide_id)].append(slide_id)
     renamed = {
         row.slide_id: by_bare[bare][0]
         for row in manifest.rows
-        if len(by_bare.get(bare := without_ending(row.slide_id), ())) == 1 and asked[bare] == 1
+        if row.slide_id not in there and len(by_bare.get(bare := without_ending(row.slide_id), ())) == 1 == asked[bare]
     }
     if not renamed:
         return manifest
@@ -354,7 +355,7 @@ def by_patient(slides: Cases, rule: PatientRule) -> tuple[Cases, frozenset[str]]
         # as `predict` rounds them before an operating point decides.
         decided=np.array(
             [
-                slides.decided[m[0]] if len(m) == 1 else round(p, DIGITS) >= slides.threshold
+                slides.decided[m[0]] if len(m) == 1 else is_called(p, slides.threshold)
                 for m, p in zip(index, probability.tolist(), strict=True)
             ],
             np.bool_,

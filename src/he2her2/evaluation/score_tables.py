@@ -334,7 +334,7 @@ def _decisions(
     """
     cut, origin = reading.threshold, "the threshold that was given"
     if cut is None and "threshold" in names:
-        found = {parse_number(row.text(names["threshold"])) for row in rows.values()}
+        found = {_threshold(path, row, names["threshold"], scale) for row in rows.values()}
         if len(found) > 1:
             raise EvaluationError(f"{path}: {names['threshold']!r} holds {len(found)} thresholds; pass --threshold")
         cut, origin = found.pop(), f"the threshold in {names['threshold']!r}"
@@ -349,6 +349,21 @@ def _decisions(
             raise EvaluationError(f"{path}: scores of any scale need --threshold, or decisions (--call-column)")
         cut, origin = {"percent": 50.0, "logit": 0.0}.get(scale, _HALF), "the probability 0.5, as no other was given"
     return cut, values >= cut, f"called positive from {cut:g} on, {origin}"
+
+
+def _threshold(path: Path, row: TableRow, column: str, scale: Scale) -> float:
+    """A row's threshold, on the scale of the scores.
+
+    Raises:
+        EvaluationError: It is blank, or no number.
+    """
+    try:
+        found = _number(row.text(column))
+    except ValueError as error:
+        raise EvaluationError(f"{path}, line {row.line}: {column}: {error}; pass --threshold") from None
+    if found is None:
+        raise EvaluationError(f"{path}, line {row.line}: {column}: holds no threshold; pass --threshold")
+    return found / 100 if scale == "probability" and row.text(column).endswith("%") else found
 
 
 def _call(path: Path, row: TableRow, column: str) -> bool:

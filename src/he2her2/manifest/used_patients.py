@@ -16,6 +16,7 @@ PATIENTS_FILE = "patients.json"
 _KEYS = ("training_patients", "validation_patients")
 _UNRECORDED = "networks_without_record"
 _NETWORKS = "networks"
+_PLACE = "weights_folder"
 _DIGITS = 32
 
 
@@ -196,12 +197,10 @@ def _records(folder: Path) -> list[Path]:
 
 
 def _weights_of(folder: Path) -> list[Path]:
-    """The weights folder that a prediction's command line names, where it is still there."""
+    """The weights folder that a prediction was made with, where it is still there."""
     path = folder / "run.json"
-    command = read_patients_record(path).get("command", []) if path.is_file() else []
-    named = [command[i + 1] for i, word in enumerate(command[:-1]) if word == "--weights"]
-    named += [word.removeprefix("--weights=") for word in command if str(word).startswith("--weights=")]
-    return [Path(name) for name in named if Path(name).is_dir()]
+    place = read_patients_record(path).get(_PLACE, "") if path.is_file() else ""
+    return [Path(place)] if Path(place).is_absolute() and Path(place).is_dir() else []
 
 
 def read_patients_record(path: Path) -> Mapping[str, Any]:
@@ -212,8 +211,9 @@ def read_patients_record(path: Path) -> Mapping[str, Any]:
     """
     try:
         found = read_json(path)
-        for key in (*_KEYS, _UNRECORDED, "command"):
+        for key in (*_KEYS, _UNRECORDED):
             _require_texts(key, found.get(key, []))
+        _require_texts(_PLACE, [found.get(_PLACE, "")])
         networks = found.get(_NETWORKS, {})
         _require_texts(_NETWORKS, list(networks.values()) if isinstance(networks, dict) else None)
     except (OSError, ValueError) as error:

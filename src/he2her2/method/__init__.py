@@ -16,7 +16,6 @@ from he2her2.method.segmentation import (
     tumour_threshold,
 )
 from he2her2.method.tiles import (
-    MAX_UNREADABLE_SHARE,
     cut_region,
     cut_tumour,
     encode_tiles,
@@ -26,7 +25,6 @@ from he2her2.method.tiles import (
 
 __all__ = [
     "MASKS",
-    "MAX_UNREADABLE_SHARE",
     "Appearance",
     "Decision",
     "Findings",

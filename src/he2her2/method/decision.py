@@ -10,7 +10,7 @@ from he2her2.errors import NotANumberError
 from he2her2.geometry import TileGrid
 from he2her2.labels import Her2Status
 from he2her2.models import Aggregated, Bag, soft_argmax
-from he2her2.rules import OperatingPoint
+from he2her2.rules import OperatingPoint, is_called
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,6 +65,6 @@ def decide_on(
     if operating_point is not None:
         status = operating_point.status(found.probability)
     else:
-        status = Her2Status.POSITIVE if found.probability >= threshold else Her2Status.NEGATIVE
+        status = Her2Status.POSITIVE if is_called(found.probability, threshold) else Her2Status.NEGATIVE
     scores = soft_argmax(logits, beta=1.0) if found.scores is None or features is not None else found.scores
     return Decision(status, found.probability, grid, logits, scores, found.selected, found.contributions)

@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from he2her2.config import Config
-from he2her2.errors import DamagedSlideError, TilingError
+from he2her2.errors import TilingError
 from he2her2.labels import IhcScore
 from he2her2.method.inference import pace
 from he2her2.method.segmentation import segment_slide
-from he2her2.method.tiles import MAX_UNREADABLE_SHARE, cut_region
+from he2her2.method.tiles import cut_region, require_readable
 from he2her2.models import Engine, soft_argmax
 from he2her2.preprocessing import Annotation, Staining, TooFewTilesError, staining, weak_tissue_mask
 from he2her2.slides import Slide, TileBatch, map_tiles
@@ -66,9 +66,7 @@ def read_ihc(slide: Slide, tile_cnn: Engine, config: Config, annotation: Annotat
 
     parts = list(map_tiles(slide, grid, seen, **pace(config.runtime)))
     n_read = sum(len(logits) for _, logits in parts)
-    if len(grid) - n_read > MAX_UNREADABLE_SHARE * len(grid):
-        reason = f"{len(grid) - n_read} of {len(grid)} of its tiles cannot be decoded"
-        raise DamagedSlideError(slide.slide_id, reason, "copy the file again")
+    require_readable(slide, n_read, len(grid), what="tiles")
     brown = np.concatenate([measured for measured, _ in parts]).mean(axis=0)
     logits = np.concatenate([logits for _, logits in parts])
     counts = np.bincount(logits.argmax(axis=1), minlength=len(IhcScore))

@@ -73,7 +73,7 @@ def infer(
     if n_bad:
         card = engine.card
         reason = f"the {card.role} ({card.network.name}) gives {n_bad} of {len(logits)} tiles a value that is no number"
-        raise NotANumberError(slide.slide_id, reason, "use other weights or, on a GPU, --set runtime.precision=full")
+        raise NotANumberError(slide.slide_id, reason, "use other weights or, on a GPU, --precision full")
     return positions[order], logits
 
 

@@ -16,7 +16,7 @@ from he2her2.preprocessing import CutTiles, TooFewTilesError, cut_tiles
 from he2her2.slides import Slide
 from he2her2.timing import Watch
 
-MAX_UNREADABLE_SHARE = 0.01
+_MAX_UNREADABLE_SHARE = 0.01
 
 
 def cut_region(
@@ -106,6 +106,7 @@ def score_tiles(
         tile_cnn: Scores them.
         runtime: Threads and batch size.
         n_needed: Tiles that selection needs.
+        what: Name of the tiles in a message.
         watch: Observes progress and time.
 
     Raises:
@@ -161,7 +162,7 @@ def _report(watch: Watch, total: int, done: int) -> None:
     watch.progress("tiles", done, total)
 
 
-def require_readable(slide: Slide, n_readable: int, n: int, n_needed: int) -> None:
+def require_readable(slide: Slide, n_readable: int, n: int, n_needed: int = 0, what: str = "tumour tiles") -> None:
     """Raise unless nearly all tiles of a slide can be read.
 
     Args:
@@ -169,10 +170,11 @@ def require_readable(slide: Slide, n_readable: int, n: int, n_needed: int) -> No
         n_readable: Tiles that can be decoded.
         n: All its tiles.
         n_needed: Tiles that selection needs.
+        what: Name of the tiles in a message.
 
     Raises:
         DamagedSlideError: More than 1 % cannot be decoded, or too few are left.
     """
-    if n - n_readable > MAX_UNREADABLE_SHARE * n or n_readable < n_needed:
-        found = f"{n - n_readable} of its {n} tumour tiles cannot be decoded"
+    if n - n_readable > _MAX_UNREADABLE_SHARE * n or n_readable < n_needed:
+        found = f"{n - n_readable} of its {n} {what} cannot be decoded"
         raise DamagedSlideError(slide.slide_id, found, "copy or scan the file again")

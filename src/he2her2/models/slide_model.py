@@ -56,6 +56,11 @@ class Aggregator:
         return isinstance(self.spec, RankingSpec) and self.spec.has_weights and self.card.trained
 
     @property
+    def least_tiles(self) -> int:
+        """Tiles without which it decides nothing: a ranking one selects so many."""
+        return self.spec.n_tiles if isinstance(self.spec, RankingSpec) else 1
+
+    @property
     def spec(self) -> AggregatorSpec:
         """The aggregator as data."""
         assert isinstance(self.card.network, AggregatorSpec)
@@ -115,7 +120,7 @@ class SlideModel:
         if self.operating_point is not None:
             return self.operating_point.threshold
         kept = self.aggregator.card.threshold if config.stored_rules else None
-        return config.threshold if kept is None else kept
+        return config.positive_from if kept is None else kept
 
 
 def load_slide_model(weights: str, config: Config, device: Device | None = None) -> SlideModel:
@@ -317,7 +322,7 @@ def trained_folder(weights: str) -> Path:
 def _check_threshold(model: SlideModel, config: Config, folder: Path) -> None:
     """A threshold of the user's own and a kept one cannot both decide."""
     kept = model.threshold(config)
-    if config.threshold not in (Config().threshold, kept):
+    if config.threshold not in (None, kept):
         what = "a threshold" if model.operating_point is None else "an operating point"
         raise ConfigError(
             f"{folder}: comes with {what}, called positive from {kept:g} on, "

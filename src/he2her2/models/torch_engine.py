@@ -108,16 +108,17 @@ class ModuleEngine:
         return prepare_on_device(_sent(pixels, self._device), colour)
 
 
-class TorchEngine(ModuleEngine):
-    """A CNN with given weights on a device, in channels-last order.
+def _require_full_precision() -> None:
+    """Forbid convolutions to round to 10 bits of mantissa (TF32), which torch lets them by default: in this process."""
+    torch.backends.cudnn.allow_tf32 = False
 
-    In full precision convolutions are not allowed to round to 10 bits of mantissa (TF32), which torch lets them do by
-    default, in the whole process.
-    """
+
+class TorchEngine(ModuleEngine):
+    """A CNN with given weights on a device, in channels-last order."""
 
     def __init__(self, card: Card, weights: Arrays, device: str, *, mixed_precision: bool = False) -> None:
         if not mixed_precision:
-            torch.backends.cudnn.allow_tf32 = False
+            _require_full_precision()
         module = convert_conv2d_weight_memory_format(module_of(card.cnn, weights).to(device), torch.channels_last)
         super().__init__(card, module, torch.get_autocast_dtype(torch.device(device).type) if mixed_precision else None)
 
@@ -142,6 +143,8 @@ class TorchEncoder:
         self.card, self.identity = card, identity
         self._device, self._mixed_precision = torch.device(device), mixed_precision
         self._module = module.eval().to(self._device)
+        if not mixed_precision:
+            _require_full_precision()
         shape = (1, card.input.n_channels, 1, 1)
         self._mean, self._std = (
             torch.tensor(values[: card.input.n_channels], device=self._device).reshape(shape)

@@ -154,7 +154,7 @@ def _flat(measured: Sharpness, tissue: Mask, px_mpp: float) -> Mask:
 
 def _inner(tissue: Mask, px_mpp: float) -> Mask:
     """(h, w) tissue that lies off its border."""
-    return np.asarray(ndimage.binary_erosion(tissue, iterations=round(_BORDER_UM / px_mpp)))
+    return np.asarray(ndimage.binary_erosion(tissue, iterations=max(1, round(_BORDER_UM / px_mpp))))
 
 
 def smear_mask(rgb: Rgb, measured: Sharpness, tissue: Mask, px_mpp: float) -> Mask:
@@ -220,7 +220,7 @@ def out_of_focus(measured: Sharpness, tissue: Mask, px_mpp: float, min_sharpness
     """
     blurred = blur_mask(measured, tissue, px_mpp, min_sharpness) | _flat(measured, tissue, px_mpp)
     left = tissue & ~blurred
-    broad = ndimage.binary_opening(left, iterations=round(_BORDER_UM / px_mpp))
+    broad = ndimage.binary_opening(left, iterations=max(1, round(_BORDER_UM / px_mpp)))
     return np.asarray(blurred | (left & ~broad & _pieces_with_most(blurred, tissue)))
 
 

@@ -205,7 +205,7 @@ def _checks(result: SlideResult, tiles: ScoredTiles, weights: FoundWeights) -> C
     her2 = result.her2
     if her2 is None or weights.aggregator is None or weights.sees_features:
         return None
-    at_least = result.config.selection.n_tiles if weights.aggregator.fixes_n_tiles else 1
+    at_least = weights.aggregator.least_tiles
     prediction = DecidedTiles(tiles, her2.tiles.stride_px, her2.probability, her2.threshold, at_least)
     return check_prediction(prediction, weights.aggregator)
 

@@ -74,11 +74,7 @@ def write_pages(asked: PagesRequest, out: Path) -> WrittenPages:
 
     def write_case(task: SlideTask) -> Row:
         call = run.predictions.get(task.slide_id)
-        if (
-            call is not None
-            and task.slide_id not in run.failures
-            and not (run.path / "slides" / task.slide_id).is_dir()
-        ):
+        if call is not None and task.slide_id not in run.failures and run.evidence(task.slide_id) is None:
             return Row(task.slide_id, "", "", None, None, call)  # of a run that keeps no evidence of its slides
         page = _page(run, task.slide_id, asked.weights, made=made, index="" if asked.only else f"../{_INDEX}")
         write_text(out / CASES_FOLDER / f"{task.slide_id}.html", page.html)

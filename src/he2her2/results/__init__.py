@@ -16,7 +16,7 @@ from he2her2.results.palette import (
     score_colours,
 )
 from he2her2.results.patients import PatientResult, RunPatient
-from he2her2.results.rasters import RasterFrame, SlideRasters, score_raster
+from he2her2.results.rasters import RasterFrame, SlideRasters, read_samples, score_raster
 from he2her2.results.run import (
     LIBRARIES,
     Run,
@@ -27,7 +27,7 @@ from he2her2.results.run import (
     plan_run,
     read_description,
 )
-from he2her2.results.run_tables import FAILURES_FILE, read_planned, slides_with_result
+from he2her2.results.run_tables import FAILURES_FILE, PREDICTIONS_FILE, read_planned, slides_with_result
 from he2her2.results.slide_folder import PREDICTION, SEGMENTATION, SlideFolders
 from he2her2.results.slide_result import (
     RESEARCH_USE_NOTICE,
@@ -45,6 +45,7 @@ __all__ = [
     "LIBRARIES",
     "PEN_COLOUR",
     "PREDICTION",
+    "PREDICTIONS_FILE",
     "RESEARCH_USE_NOTICE",
     "SCORE_COLOURS",
     "SEGMENTATION",
@@ -78,6 +79,7 @@ __all__ = [
     "read_description",
     "read_failures",
     "read_planned",
+    "read_samples",
     "read_tile_columns",
     "result_of_record",
     "result_to_record",

@@ -29,7 +29,7 @@ from he2her2.results.slide_result import (
     TileFacts,
 )
 from he2her2.results.tiles_h5 import ScoredTiles
-from he2her2.rules import patient_caution
+from he2her2.rules import DIGITS, patient_caution
 from he2her2.slides import Slide
 from he2her2.timing import Watch
 from he2her2.units import is_close_mpp
@@ -171,10 +171,12 @@ def _her2_finding(
     calibration = rules.calibration if rules else None
     return Her2Finding(
         status=prediction.status,
-        probability=round(probability, 6),
+        probability=round(probability, DIGITS),
         threshold=model.threshold(config),
-        calibrated_probability=None if calibration is None else round(float(calibration(probability)), 6),
-        calibrated_threshold=None if calibration is None else round(float(calibration(model.threshold(config))), 6),
+        calibrated_probability=None if calibration is None else round(float(calibration(probability)), DIGITS),
+        calibrated_threshold=None
+        if calibration is None
+        else round(float(calibration(model.threshold(config))), DIGITS),
         operating_point=OperatingPointNote.of(rules.operating_point) if rules and rules.operating_point else None,
         triage=TriageNote.of(rules.triage, probability) if rules and rules.triage else None,
         tile_score=str(list(IhcScore)[chosen[(len(chosen) - 1) // 2]]),

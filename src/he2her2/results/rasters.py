@@ -104,7 +104,7 @@ def read_rasters(folder: Path) -> SlideRasters:
     tissue, pen, blur, tumour = (_read_mask(folder / f"{name}.png") for name in ("tissue", "pen", "blur", "tumour"))
     values = _read_picture(folder / "tumour_map.png")
     tumour_map = None if values is None else (values / 65_535).astype(np.float32)
-    samples, frame = _read_samples(folder / SAMPLES_FILE), _read_frame(folder / "tissue.png")
+    samples, frame = read_samples(folder), _read_frame(folder / "tissue.png")
     return SlideRasters(tissue, pen, blur, tumour, tumour_map, samples, frame)
 
 
@@ -140,7 +140,13 @@ def _read_frame(file: Path) -> RasterFrame | None:
         return None
 
 
-def _read_samples(file: Path) -> NDArray[np.float64] | None:
+def read_samples(folder: Path) -> NDArray[np.float64] | None:
+    """Samples of the tumour map in a slide's folder, as of `SlideRasters`; None where they were not kept.
+
+    Raises:
+        ValueError: Their file is damaged; the message says so in one line.
+    """
+    file = folder / SAMPLES_FILE
     if not file.is_file():
         return None
     try:

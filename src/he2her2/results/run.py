@@ -95,7 +95,7 @@ class Run:
 
     @property
     def failures(self) -> FailureRecords:
-        """Path of the table of failures."""
+        """The failures on record."""
         return FailureRecords(self.folder)
 
     def for_patients(self, rules: DecisionRules | None, patient_of: Mapping[str, str]) -> Self:
@@ -321,6 +321,11 @@ class RunFolder:
             return SlideFolders(self.path).tiles(slide_id)
         except ValueError as error:
             raise EvaluationError(str(error)) from None
+
+    def evidence(self, slide_id: str) -> Path | None:
+        """The folder of a slide's evidence; None where there is none."""
+        folder = SlideFolders(self.path).of(slide_id)
+        return folder if folder.is_dir() else None
 
     def rasters(self, slide_id: str) -> SlideRasters:
         """A slide's masks and maps.

@@ -60,6 +60,7 @@ class PredictedSlide:
         pen_share: Share of the tissue under pen ink; NaN where the table does not say.
         blur_share: Share of the tissue out of focus; NaN where the table does not say.
         warnings: Cautions for the reader.
+        mpp: µm per level-0 px that the run took it to have; NaN where the table does not say.
     """
 
     slide_id: str
@@ -74,6 +75,7 @@ class PredictedSlide:
     pen_share: float = math.nan
     blur_share: float = math.nan
     warnings: tuple[str, ...] = ()
+    mpp: float = math.nan
 
     @classmethod
     def of_row(cls, row: Mapping[str, str]) -> Self:
@@ -106,6 +108,7 @@ class PredictedSlide:
             _share(row.get("pen_share")),
             _share(row.get("blur_share")),
             _texts(row.get("warnings")),
+            _positive(row.get("mpp")),
         )
 
 
@@ -120,6 +123,15 @@ def _share(cell: str | None) -> float:
     except ValueError:
         return math.nan
     return share if 0 <= share <= 1 else math.nan
+
+
+def _positive(cell: str | None) -> float:
+    """A positive number of a cell; NaN where it is none."""
+    try:
+        number = float(cell or math.nan)
+    except ValueError:
+        return math.nan
+    return number if 0 < number < math.inf else math.nan
 
 
 @dataclass(frozen=True, slots=True)

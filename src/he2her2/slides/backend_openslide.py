@@ -53,11 +53,11 @@ def _opened(path: Path) -> openslide.OpenSlide:
 
     GLib is linked into OpenSlide and takes no other handler; what is wrong with a slide is told by its exception.
     """
-    try:
-        stream = os.dup(2)
-    except OSError:  # the process has no error stream
-        return openslide.OpenSlide(path)
     with _OPENING, Path(os.devnull).open("wb") as nothing:
+        try:
+            stream = os.dup(2)
+        except OSError:  # the process has no error stream
+            return openslide.OpenSlide(path)
         try:
             os.dup2(nothing.fileno(), 2)
             return openslide.OpenSlide(path)

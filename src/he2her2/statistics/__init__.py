@@ -9,7 +9,7 @@ from he2her2.statistics.calibration import (
     recalibrate_site,
     reliability_curve,
 )
-from he2her2.statistics.calibration_slope import CalibrationLine, calibration_line
+from he2her2.statistics.calibration_slope import CalibrationLine, calibration_line, observed_over_expected
 from he2her2.statistics.curves import Curve, precision_recall, roc_curve, saved_against_missed
 from he2her2.statistics.intervals import (
     LEVEL,
@@ -157,6 +157,7 @@ __all__ = [
     "mean_interval",
     "negative_likelihood_ratio",
     "npv",
+    "observed_over_expected",
     "operating_point_result",
     "partial_auc",
     "positive_likelihood_ratio",

@@ -83,7 +83,10 @@ def calibration_line(truth: ArrayLike, probability: ArrayLike, *, level: float =
         raise ValueError("truth and probability must be equally long lists, probabilities in [0, 1]")
     logits = logit_of(p)
     return CalibrationLine(
-        _intercept(true, logits, level), _slope(true, logits, level), _ratio(true, p, level), _curve(true, logits)
+        _intercept(true, logits, level),
+        _slope(true, logits, level),
+        observed_over_expected(true, p, level),
+        _curve(true, logits),
     )
 
 
@@ -117,20 +120,26 @@ def _slope(truth: NDArray[np.bool_], logits: _Floats, level: float) -> Estimate:
 
     separated = 1 if scaled[truth].min() >= scaled[~truth].max() else 0
     separated -= scaled[truth].max() <= scaled[~truth].min()
-    if separated:
+    fitted = None if separated else fit_logistic(np.stack([np.ones(n), scaled], axis=1), truth)
+    if fitted is None:  # separated, or so nearly that no steepest slope can be computed
+        separated = separated or (1 if scaled[truth].mean() > scaled[~truth].mean() else -1)
         far = separated * _FARTHEST
         inner = _limits(likelihood, far, likelihood(far), level)[0 if separated > 0 else 1] / spread
         low, high = (inner, math.inf) if separated > 0 else (-math.inf, inner)
         return Estimate(name, math.nan, low, high, n, _METHOD, level)
-    fitted = fit_logistic(np.stack([np.ones(n), scaled], axis=1), truth)
-    assert fitted is not None  # the classes overlap
     best = float(fitted[0][1])
     low, high = _limits(likelihood, best, likelihood(best), level)
     return Estimate(name, best / spread, low / spread, high / spread, n, _METHOD, level)
 
 
-def _ratio(truth: NDArray[np.bool_], probability: _Floats, level: float) -> Estimate:
-    """Observed over expected, with the exact interval of the observed share."""
+def observed_over_expected(truth: NDArray[np.bool_], probability: _Floats, level: float = 0.95) -> Estimate:
+    """Positive cases over those that the probabilities expect, with the exact interval of the observed share.
+
+    Args:
+        truth: (n,)
+        probability: (n,) in [0, 1].
+        level: Of the interval.
+    """
     name, n, expected = "observed / expected", len(truth), float(probability.sum())
     if not expected:
         return Estimate(name, math.nan, 0.0, math.inf, n, "nothing is expected", level)

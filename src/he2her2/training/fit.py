@@ -209,9 +209,10 @@ class _TimeLimit(Callback):
         self._begin = time()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002  # Lightning's
-        """Stop where there is no time for another epoch."""
+        """Stop where one of the devices has no time for another epoch: all of them stop, or none."""
         now = time()
-        trainer.should_stop = trainer.should_stop or now + (now - self._begin) > self._until
+        late = now + (now - self._begin) > self._until
+        trainer.should_stop = trainer.should_stop or trainer.strategy.reduce_boolean_decision(late, all=False)
 
 
 @dataclass(eq=False)

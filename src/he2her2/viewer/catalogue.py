@@ -10,7 +10,16 @@ from he2her2.cohort import find_slides
 from he2her2.errors import EvaluationError, He2Her2Error
 from he2her2.files import url_of
 from he2her2.manifest import SlideRow, raise_problems, read_manifest
-from he2her2.results import Failure, FileStamp, PredictedSlide, RunFolder, SlideResult, open_run
+from he2her2.results import (
+    FAILURES_FILE,
+    PREDICTIONS_FILE,
+    Failure,
+    FileStamp,
+    PredictedSlide,
+    RunFolder,
+    SlideResult,
+    open_run,
+)
 from he2her2.slides import slide_id_of, slides_in
 
 State: TypeAlias = Literal["predicted", "segmented", "failed", "slide"]
@@ -24,7 +33,7 @@ class ViewedSlide:
         slide_id: Its name.
         path: Its file, which need not be there any more.
         state: What its run made of it; "slide" without a run.
-        mpp: µm per level-0 px, over what the file says.
+        mpp: µm per level-0 px, over what the file says: of a run those that it took.
         prediction: Its row of the predictions.
         failure: Why it has none.
         patient_id: Of the manifest, or of the run's own; "" without one.
@@ -88,17 +97,14 @@ class Catalogue:
 
     def folder(self, slide_id: str) -> Path | None:
         """The folder of a slide's evidence; None where there is none."""
-        if self.run is None:
-            return None
-        folder = self.run.path / "slides" / slide_id
-        return folder if folder.is_dir() else None
+        return None if self.run is None else self.run.evidence(slide_id)
 
     @property
     def state(self) -> tuple[FileStamp | None, ...]:
         """Changes when the run's tables do, as while it goes on."""
         if self.run is None:
             return ()
-        return tuple(FileStamp.of(self.run.path / name) for name in ("predictions.csv", "failures.csv"))
+        return tuple(FileStamp.of(self.run.path / name) for name in (PREDICTIONS_FILE, FAILURES_FILE))
 
 
 def read_catalogue(what: Sequence[Path], *, manifest: Path | None = None, moved_to: Path | None = None) -> Catalogue:
@@ -134,9 +140,10 @@ def _of_run(folder: Path) -> Catalogue:
     run = open_run(folder, needs_predictions=False)
     slides: dict[str, ViewedSlide] = {}
     for name, row in run.predictions.items():
-        slides[name] = ViewedSlide(name, _file_of(run, name, Path(row.path)), "predicted", prediction=row)
+        mpp = None if math.isnan(row.mpp) else row.mpp
+        slides[name] = ViewedSlide(name, _file_of(run, name, Path(row.path)), "predicted", mpp, prediction=row)
     for name in run.segmented:
-        slides.setdefault(name, ViewedSlide(name, _file_of(run, name, Path()), "segmented"))
+        slides.setdefault(name, _segmented(run, name))
     for name, failure in run.failures.items():
         slides.setdefault(name, ViewedSlide(name, Path(failure.path), "failed", failure=failure))
     of_patients = {name: replace(slides[name], patient_id=run.patient_id(name)) for name in sorted(slides)}
@@ -152,6 +159,16 @@ def _file_of(run: RunFolder, slide_id: str, stated: Path) -> Path:
     except EvaluationError:  # said where the slide is shown
         return stated
     return stated if result is None else Path(result.inputs.path or result.path)
+
+
+def _segmented(run: RunFolder, slide_id: str) -> ViewedSlide:
+    try:
+        result = run.result(slide_id)
+    except EvaluationError:  # said where the slide is shown
+        result = None
+    if result is None:
+        return ViewedSlide(slide_id, Path(), "segmented")
+    return ViewedSlide(slide_id, Path(result.inputs.path or result.path), "segmented", result.inputs.mpp)
 
 
 def _of_files(what: Sequence[Path]) -> Catalogue:

@@ -11,10 +11,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from he2her2.errors import EvaluationError
-from he2her2.files import read_csv
 from he2her2.geometry import TileGrid, mask_size
 from he2her2.preprocessing import read_annotation
-from he2her2.results import BLUR_COLOUR, PEN_COLOUR, TISSUE_COLOUR, TUMOUR_COLOUR, SlideResult, read_tile_columns
+from he2her2.results import (
+    BLUR_COLOUR,
+    PEN_COLOUR,
+    TISSUE_COLOUR,
+    TUMOUR_COLOUR,
+    SlideResult,
+    read_samples,
+    read_tile_columns,
+)
 from he2her2.slides import Slide
 
 _MASKS = {
@@ -24,7 +31,6 @@ _MASKS = {
     "blur": ("Out of focus", BLUR_COLOUR),
 }
 _MAP = "tumour_map"
-_SAMPLES_FILE = "tumour_samples.csv"
 _TILES_FILE = "tiles.h5"
 _SHADES = 256
 _ANNOTATED_COLOUR = (0, 90, 160)
@@ -99,13 +105,11 @@ def samples(folder: Path) -> list[tuple[float, float, float]]:
     Raises:
         EvaluationError: Their file is damaged.
     """
-    file = folder / _SAMPLES_FILE
-    if not file.is_file():
-        return []
     try:
-        return [(float(row["x_l0"]), float(row["y_l0"]), float(row["probability"])) for row in read_csv(file)]
-    except (OSError, ValueError, KeyError) as error:
-        raise EvaluationError(f"{file}: cannot be read ({error}); predict the slide again") from None
+        found = read_samples(folder)
+    except ValueError as error:
+        raise EvaluationError(str(error)) from None
+    return [] if found is None else list(map(tuple, found.tolist()))
 
 
 def annotation_picture(file: Path, slide: Slide, px_l0: float) -> bytes:

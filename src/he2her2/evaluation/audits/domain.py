@@ -49,6 +49,8 @@ def domain_audit(
         return not_done(_NAME, why, _METHOD)
     measured = slides.matrix(names)
     whole = ~np.isnan(measured).any(axis=1)
+    if not whole.any():
+        return not_done(_NAME, "no slide has all that is known of those of " + reference_name, _METHOD)
     p = np.full(len(measured), np.nan)
     p[whole] = _domain_p(reference.matrix(names)[known], measured[whole])
     outside = p <= _OUTSIDE

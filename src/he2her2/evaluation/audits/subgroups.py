@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from he2her2.evaluation.audits.audit import Audit, AuditRow, not_done
 from he2her2.evaluation.audits.sites import auc_difference, sensitivity_specificity
 from he2her2.evaluation.cases import Cases
-from he2her2.statistics import auc_interval, calibration_line, holm, two_rates_p
+from he2her2.statistics import auc_interval, holm, observed_over_expected, two_rates_p
 
 _NAME = "subgroups"
 _ALPHA = 0.05
@@ -118,7 +118,7 @@ def _measured(patients: Cases, inside: NDArray[np.bool_], strict: float) -> tupl
         "auc_less_others": auc_difference(here, others),
         "sensitivity": sensitivity,
         "specificity": specificity,
-        "observed_expected": calibration_line(here.truth, here.probability).ratio,
+        "observed_expected": observed_over_expected(here.truth, here.probability),
     }
     p = tuple(
         two_rates_p(here.decided[here.truth == kind] == kind, others.decided[others.truth == kind] == kind)

@@ -97,7 +97,7 @@ def _read(run: RunFolder, slide_id: str) -> _SampledSlide | None:
 def _redrawn(
     run: RunFolder, slide: _SampledSlide, probability: float, aggregator: Aggregator, rng: np.random.Generator
 ) -> Redrawn:
-    bag, at_least = Bag.of(slide.tiles.grid, slide.tiles.logits), run.config.selection.n_tiles
+    bag, at_least = Bag.of(slide.tiles.grid, slide.tiles.logits), aggregator.least_tiles
     again = aggregator(bag).probability
     if abs(again - probability) > SAME:
         raise EvaluationError(

@@ -45,7 +45,7 @@ def read_annotation(file: Path, chosen: Sequence[str] = (), slide: Path | None =
             resolution (0 is outside, all else is tumour; transparency does not count). Of a PNG of several values, such
             as a map of classes, the tumour must be chosen.
         chosen: Classes that are tumour, or values of a PNG; the others are not. By the words of their names if empty,
-            see `classes`.
+            see `classes`; of a PNG, if no value is among them, all that is not 0.
         slide: The slide's file, to find its image in a session of several.
 
     Raises:
@@ -111,27 +111,32 @@ def _some(faults: Sequence[str]) -> str:
 
 
 def _inside(pixels: NDArray[Any], chosen: Sequence[str], file: Path) -> Mask:
-    """(h, w) pixels of the chosen values, or else those that are not 0, which must be of one value.
+    """(h, w) pixels of the chosen values; where none is chosen those that are not 0, which must be of one value.
 
-    An edge may be smooth: other values are let pass in up to a tenth of the pixels.
+    An edge may be smooth: other values are let pass in up to a tenth of the pixels. A mask without any paint is of a
+    slide without tumour, whatever is chosen.
 
     Raises:
-        AnnotationError: It has several values, and none of them is chosen.
+        AnnotationError: It has none of the chosen values, or several and none is chosen.
     """
+    wanted = [int(text) for text in chosen if text.isascii() and text.isdigit()]
+    if wanted and pixels.ndim == 2:
+        inside = np.isin(pixels, wanted)
+        if inside.any() or not pixels.any():
+            return inside
     step = math.ceil(math.sqrt(pixels.shape[0] * pixels.shape[1] / _MOST_LOOKED_AT))
     seen = pixels[::step, ::step]
     if seen.ndim == 3:
         seen = seen.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
     values, counts = np.unique(seen[seen != 0], return_counts=True)
-    wanted = [int(text) for text in chosen if text.isascii() and text.isdigit() and int(text) in values]
-    if pixels.ndim == 2 and wanted:
-        return np.isin(pixels, wanted)
-    if len(values) and counts.max() < _ONE_VALUE * counts.sum():
+    several = len(values) > 0 and counts.max() < _ONE_VALUE * counts.sum()
+    if len(values) and (wanted or several):
         shares = sorted(zip(values.tolist(), (counts / counts.sum()).tolist(), strict=True), key=lambda one: -one[1])
         shown = ", ".join(f"{value if pixels.ndim == 2 else f'#{value:06x}'} ({n:.0%})" for value, n in shares[:_SHOWN])
         remedy = "choose with --annotation-class VALUE" if pixels.ndim == 2 else "give a mask of 0 and one value"
+        fault = f"has no pixel of value {' or '.join(map(str, wanted))}" if wanted else "is no mask of one class"
         raise AnnotationError(
-            f"{file}: is no mask of one class, its pixels have {len(values)} values beside 0: {shown}"
+            f"{file}: {fault}, its pixels have {len(values)} value{'s' * (len(values) > 1)} beside 0: {shown}"
             f"{', ...' * (len(values) > _SHOWN)}; {remedy}"
         )
     return np.asarray(pixels != 0) if pixels.ndim == 2 else np.asarray((pixels != 0).any(axis=2))

@@ -17,6 +17,7 @@ from he2her2.manifest import Split, hashed_patient, write_patients
 from he2her2.models import AGGREGATORS, ENCODER_FOLDER, EncoderNote, aggregator_named, load_encoder
 from he2her2.models.torch_modules import module_of
 from he2her2.results import describe_environment, write_failures
+from he2her2.rules import is_called
 from he2her2.statistics import Estimate, auc_interval, balanced_accuracy, decision_interval, rate
 from he2her2.training.report import (
     NOT_VALIDATED,
@@ -191,7 +192,7 @@ def _write_run(study: FeatureStudy, folder: Path, probabilities: Mapping[str, fl
 
 
 def _status(probability: float) -> str:
-    return (Her2Status.POSITIVE if round(probability, 6) >= _THRESHOLD else Her2Status.NEGATIVE).value
+    return (Her2Status.POSITIVE if is_called(probability, _THRESHOLD) else Her2Status.NEGATIVE).value
 
 
 def _figures(study: FeatureStudy, probabilities: Mapping[str, float]) -> tuple[Estimate, ...]:
@@ -199,7 +200,7 @@ def _figures(study: FeatureStudy, probabilities: Mapping[str, float]) -> tuple[E
     slides = [slide for slide in study.cohort.slides if slide.row.slide_id in probabilities]
     truth = [slide.positive for slide in slides]
     found = [probabilities[slide.row.slide_id] for slide in slides]
-    decided = [round(p, 6) >= _THRESHOLD for p in found]
+    decided = [is_called(p, _THRESHOLD) for p in found]
     patients = [slide.row.patient_id for slide in slides]
     return (
         auc_interval(truth, found, patients),

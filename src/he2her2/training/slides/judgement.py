@@ -62,7 +62,7 @@ class _SlideJudge:
             readable, logits = score_tiles(
                 slide, grid, self.tile_cnn, self.config.runtime, self.config.selection.n_tiles
             )
-        return decide_on(task.slide_id, grid.take(readable), logits, self.aggregator, self.config.threshold)
+        return decide_on(task.slide_id, grid.take(readable), logits, self.aggregator, self.config.positive_from)
 
 
 def judge_slides(slides: Sequence[LabelledSlide], weights: Path, config: Config) -> list[JudgedSlide]:

@@ -127,7 +127,7 @@ class SlideModule(LightningModule):
         schedule: Any = self.lr_schedulers()
         schedule.step()
         targets = [self._train_bags[i].target for i in draw.index]
-        called = [found.positive >= self.config.threshold for found in gradients]
+        called = [found.positive >= self.config.positive_from for found in gradients]
         figures = {
             "train_loss": [found.loss for found in gradients],
             "train_accuracy": np.equal(called, targets),
@@ -180,7 +180,7 @@ class SlideModule(LightningModule):
         for i in draw.index:
             bag = self._val_bags[i]
             decision = decide_on(
-                bag.row.slide_id, bag.grid, self._logits(bag, None), self._deciding, self.config.threshold
+                bag.row.slide_id, bag.grid, self._logits(bag, None), self._deciding, self.config.positive_from
             )
             loss = functional.cross_entropy(self._of_slide(decision), torch.tensor([bag.target], device=self.device))
             self.log("val_loss", loss, batch_size=1)

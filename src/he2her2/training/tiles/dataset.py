@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from he2her2.cohort import SlideEngine, SlideTask, require_all
 from he2her2.config import Config
-from he2her2.errors import DamagedSlideError, TilingError
+from he2her2.errors import TilingError
 from he2her2.geometry import Point, Size, TileGrid, mask_size
 from he2her2.labels import IhcScore
 from he2her2.manifest import SlideRow, patient_key
-from he2her2.method import MAX_UNREADABLE_SHARE, TissueRule, cut_region, pace, segment_slide
+from he2her2.method import TissueRule, cut_region, pace, require_readable, segment_slide
 from he2her2.models import InputSpec, resize
 from he2her2.preprocessing import TooFewTilesError, tissue_mask, weak_tissue_mask
 from he2her2.slides import Slide, map_tiles, open_slide
@@ -275,10 +275,7 @@ class _TileChecker:
         grid, runtime = self.grids[task.slide_id], self.config.runtime
         with open_slide(task.path, mpp=task.mpp, backend=runtime.backend) as slide:
             batches = list(map_tiles(slide, grid, lambda batch: batch.index, **pace(runtime)))
-            n_lost = len(grid) - sum(map(len, batches))
-            if n_lost > MAX_UNREADABLE_SHARE * len(grid):
-                found = f"{n_lost} of {len(grid)} of its tiles cannot be decoded"
-                raise DamagedSlideError(slide.slide_id, found, "copy the file again, or leave the slide out")
+            require_readable(slide, sum(map(len, batches)), len(grid), what="tiles")
         return np.concatenate(batches)
 
 

@@ -9,10 +9,9 @@ from numpy.typing import NDArray
 
 from he2her2.cohort import SlideEngine, SlideTask, require_all
 from he2her2.config import Config
-from he2her2.errors import DamagedSlideError
 from he2her2.geometry import Mask, Rgb, TileGrid, l0_from_mask, mask_size
 from he2her2.manifest import Manifest, SlideRow, patient_key
-from he2her2.method import MAX_UNREADABLE_SHARE, find_tissue, native_mpp, pace, thumbnail_on_raster
+from he2her2.method import find_tissue, native_mpp, pace, require_readable, thumbnail_on_raster
 from he2her2.models import InputSpec, resize
 from he2her2.preprocessing import Annotation
 from he2her2.slides import Slide, map_tiles, open_slide
@@ -133,8 +132,5 @@ def _read(slide: Slide, grid: TileGrid, spec: InputSpec, config: Config) -> tupl
     )
     none = np.empty((0, spec.network_px, spec.network_px, 3), np.uint8)
     index = np.concatenate([np.empty(0, np.int64), *(index for index, _ in batches)])
-    n_lost = len(grid) - len(index)
-    if n_lost > MAX_UNREADABLE_SHARE * len(grid):
-        found = f"{n_lost} of {len(grid)} patches cannot be decoded"
-        raise DamagedSlideError(slide.slide_id, found, "copy the file again, or leave the slide out")
+    require_readable(slide, len(index), len(grid), what="patches")
     return index, np.concatenate([none, *(pixels for _, pixels in batches)])
