@@ -68,6 +68,22 @@ def test_a_folder_is_searched_below(tmp_path):
     assert sorted(ids_of(str(tmp_path / "uuid?"))) == ["a", "b"]
 
 
+def test_what_is_given_once_must_hold_for_every_slide(tmp_path):
+    """One picture of a tumour was laid on all slides of a run; a scale beside another one was ignored."""
+    for name in "ab":
+        (tmp_path / f"{name}.svs").write_text(name)
+    (tmp_path / "a.png").write_text("")
+    manifest = tmp_path / "m.csv"
+    manifest.write_text("slide_id,path,patient_id,mpp\na,a.svs,P1,0.5\nb,b.svs,P2,\n")
+
+    with pytest.raises(He2Her2Error, match=r"a\.png: is one annotation file for 2 slides; give a folder"):
+        find_slides([tmp_path / "*.svs"], annotations=tmp_path / "a.png")
+    with pytest.raises(He2Her2Error, match=r"--mpp 0\.25, but the manifest states 0\.5 for a; leave one"):
+        find_slides([manifest], mpp=0.25)
+    (one,) = find_slides([tmp_path / "a.svs"], annotations=tmp_path / "a.png").tasks
+    assert one.annotations == tmp_path / "a.png"
+
+
 def test_a_manifest_stands_for_its_slides(tmp_path):
     """With their names, scales, annotations and patients; IHC is left out and counted."""
     for name in "abc":
@@ -78,11 +94,11 @@ def test_a_manifest_stands_for_its_slides(tmp_path):
         "first,a.svs,P1,HE,0.5,a.geojson\nsecond,b.svs,P1,,,\nthird,c.svs,P2,IHC,,\n"
     )
 
-    found = find_slides([manifest], mpp=0.25, annotations=tmp_path)
+    found = find_slides([manifest], mpp=0.5, annotations=tmp_path)
 
     first, second = found.tasks
     assert first == SlideTask("first", tmp_path / "a.svs", 0.5, tmp_path / "a.geojson")
-    assert second == SlideTask("second", tmp_path / "b.svs", 0.25, tmp_path / "second.geojson")
+    assert second == SlideTask("second", tmp_path / "b.svs", 0.5, tmp_path / "second.geojson")
     assert found.patients == {"first": "P1", "second": "P1"}
     assert "rows of another stain than H&E are left out: 1" in found.notes[0]
 

@@ -89,6 +89,36 @@ def test_no_patient_is_on_two_sides(tmp_path, command_line):
     assert sum(map(len, patients)) == N / 2
 
 
+def test_a_file_on_two_sides_is_refused_as_without_features(tmp_path, command_line):
+    """Under the names of two patients; labels that contradict each other are told."""
+    manifest, features = write_cohort(tmp_path)
+    (tmp_path / "S0.svs").write_text("a slide")
+    first, *rest = manifest.read_text().splitlines()[1:]
+    copy = first.replace("S0,", "S0b,", 1).replace(",P0,", ",other,").replace(",train", ",val")
+    twice = rest[0].replace("negative", "positive")
+    shutil.copy(features / "S0.h5", features / "S0b.h5")
+    command = (
+        "train",
+        "slides",
+        "--manifest",
+        manifest,
+        "--features",
+        features,
+        "--aggregator",
+        "mean-features",
+        *QUICK,
+    )
+
+    manifest.write_text("\n".join([manifest.read_text().splitlines()[0], first, copy, *rest]) + "\n")
+    code, _, error = command_line(*command, "--out", tmp_path / "leak")
+    manifest.write_text("\n".join([manifest.read_text().splitlines()[0], first, twice, *rest[1:]]) + "\n")
+    told = command_line(*command, "--out", tmp_path / "told")[2]
+
+    assert code == 2
+    assert "leak: the same file" in error
+    assert "1 of 12 patients are stated HER2 positive and negative: P0" in told
+
+
 def test_labels_that_say_nothing_are_not_learned(tmp_path, command_line, monkeypatch):
     """A slide's own label never reaches its prediction: flipped in the test fold, the probabilities stay."""
     manifest, features = write_cohort(tmp_path)

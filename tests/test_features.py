@@ -300,6 +300,21 @@ def test_what_places_tiles_is_part_of_what_features_are_made_of(tmp_path):
     assert len(made) == 3
 
 
+def test_coordinates_of_another_slide_are_refused(tmp_path, slide, command_line):
+    """Glass beyond the border was read, one and the same vector for each tile."""
+    folder = onnx_encoder(tmp_path / "e")
+    far = StoredTiles("A", np.array([[256, 256], [90_000, 256]]), side=64.0, side_px=64)
+    write_tiles_files(tmp_path / "peer", far, "trident")
+
+    code, _, err = command_line(
+        "features", slide, "--encoder", folder, "--coords", tmp_path / "peer" / "patches", "--out", tmp_path / "f"
+    )
+
+    assert code == 1
+    assert "1 of its 2 tiles lie outside the slide of" in err
+    assert "its coordinates are of another slide" in err
+
+
 def test_coordinates_of_another_scale_are_refused(tmp_path, slide, command_line):
     """Tiles of twice the width are another picture to the encoder."""
     folder = onnx_encoder(tmp_path / "e")

@@ -208,7 +208,8 @@ def test_headings_are_matched_loosely(table, head):
         ("ratio,copies", "2.3,4.5", IshCounts(2.3, 4.5)),
         ("Ratio;HER2 copies".replace(";", ","), "2.3,4.5", None),
         ("HER2/CEP17 ratio,HER2 copy number", "2.3,4.5", IshCounts(2.3, 4.5)),
-        ("ish,ratio,copies", "negative,2.3,4.5", "negative"),
+        ("ish,ratio,copies", "negative,2.3,3.5", "negative"),  # group 2: the IHC decides, or who states the result
+        ("ish,ratio,copies", "negative,1.2,2.5", IshCounts(1.2, 2.5)),
     ],
 )
 def test_a_manifest_finds_its_ish(table, head, cells, ish):
@@ -219,6 +220,23 @@ def test_a_manifest_finds_its_ish(table, head, cells, ish):
         assert manifest.rows[0].ish == IshCounts(None, 4.5)
     else:
         assert manifest.rows[0].ish == ish
+
+
+@pytest.mark.parametrize("reader", [read_manifest, label_tests])
+def test_a_stated_ish_against_its_counts_is_told(table, reader):
+    """By manifests as by labels: the counts decide, and where it is the rule the table is refused."""
+    head = "slide_id,path,patient_id,ihc_score,ish,ratio,copies"
+    rows = [f"s{k},s{k}.svs,P{k},2+,{stated},1.2,2.6" for k, stated in enumerate(("positive", *["negative"] * 3))]
+
+    found = reader(table("\n".join((head, *rows)) + "\n"))
+
+    assert "CAUTION line 2: ISH is stated positive, but ratio 1.2 copies 2.6 are negative" in found.notes
+    status = found.rows[0].status() if reader is read_manifest else found.rows[0][1].status
+    assert status == Her2Status.NEGATIVE
+    (problem,) = read_manifest(table(f"{head}\n{rows[0]}\n")).problems
+    assert "the stated ISH and its counts contradict each other on 1 of 1 lines" in problem
+    with pytest.raises(ManifestError, match="the stated ISH and its counts contradict each other on 1 of 1 lines"):
+        label_tests(table(f"{head}\n{rows[0]}\n"))
 
 
 @pytest.mark.parametrize(

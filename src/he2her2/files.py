@@ -31,6 +31,7 @@ _URL = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]+):/+(?=[^/])")
 _DAY_S = 86_400
 _LARGEST_RECORD = 1 << 26
 _PROBLEMS_SHOWN = 5
+_HEAD = 1 << 12  # bytes of a file that are looked at
 
 _Row = Mapping[str, Any] | Sequence[object]
 
@@ -305,6 +306,35 @@ def url_of(path: Path | str) -> str | None:
     """
     found = _URL.match(str(path))
     return None if found is None else f"{found['scheme']}://{str(path)[found.end() :]}"
+
+
+def check_output_file(out: Path, inputs: Iterable[Path] = ()) -> None:
+    """Raise, before any work, unless a text file may be written as `out`.
+
+    Args:
+        out: The file; one that is there is replaced if it is text.
+        inputs: Files that the work reads.
+
+    Raises:
+        OutputError: It is a folder, one of the inputs, or a file of another kind, such as a slide.
+    """
+    if out.is_dir():
+        raise OutputError(f"{out}: is a folder; give a file as --out")
+    if any(out.exists() and file.exists() and out.samefile(file) for file in inputs):
+        raise OutputError(f"{out}: is read by this command and is not replaced; choose another --out")
+    _require_text(out)
+    check_writable(out.parent)
+
+
+def _require_text(path: Path) -> None:
+    """Raise if a path is a file that is no text, which a table or a page would replace."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+    except OSError:  # none there, or none of ours to judge
+        return
+    if b"\0" in head:
+        raise OutputError(f"{path}: is a file of another kind and is not replaced; choose another --out")
 
 
 def check_writable(folder: Path) -> None:

@@ -42,10 +42,12 @@ def score_ihc(
     """
     from he2her2.cli.progress import WorkProgress
     from he2her2.cohort import IhcWorker, SlideEngine, find_slides
-    from he2her2.files import write_csv
+    from he2her2.files import check_output_file, write_csv
     from he2her2.models import load_engine, trained_folder
     from he2her2.results import Failure
 
+    if out is not None:
+        check_output_file(out, what)
     config = settings.load()
     engine = load_engine(trained_folder(weights) / "tile_cnn", "tile_cnn", config.runtime.device)
     sources = find_slides(what, mpp=mpp, annotations=annotations, stain="IHC")

@@ -73,8 +73,10 @@ class _CohortOptions:
     def write(self, cohort: "CohortLabels", slide_name: "Callable[[Path], SlideName | str]") -> None:
         """Print the count of patients; write the conflicts, and the manifest or the labels."""
         from he2her2.datasets import match_slides, write_conflicts, write_labels
+        from he2her2.files import check_output_file
         from he2her2.manifest import write_manifest
 
+        check_output_file(self.out)
         say("\n".join((cohort.name, *cohort.notes, *cohort.funnel())))
         log = self.conflicts or self.out.with_name(f"{self.out.stem}-conflicts.csv")
         match = None

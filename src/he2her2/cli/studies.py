@@ -57,10 +57,12 @@ def labels(  # noqa: PLR0913  # a command's options
         said = [*_in_words(decision), *([f"CAUTION    {doubt}"] if doubt else [])]
         say(json.dumps(_as_json(decision) | {"doubt": doubt}, indent=2) if as_json else "\n".join(said))
         return
+    from he2her2.files import check_output_file
     from he2her2.manifest import TestColumns, label_tests, write_labelled_table
 
     if out is None:
         raise typer.BadParameter("give --out for the labelled table")
+    check_output_file(out, [table])
     columns = TestColumns(ihc_column, ish_column, ratio_column, copies_column, cep17_column, faint_column)
     labelled = label_tests(table, columns, policy=rule, recounted=recounted)
     write_labelled_table(labelled, out)
@@ -142,9 +144,12 @@ def split(  # noqa: PLR0913  # a command's options
     policy: o.PolicyOption = "guideline",
 ) -> None:
     """Split a manifest by patient, stratified by label."""
+    from he2her2.files import check_output_file
     from he2her2.labels import Policy
     from he2her2.manifest import near_patients, patients_of, read_manifest, split_by_shares, split_in_folds
 
+    if folds == 0:
+        check_output_file(out, [file])
     read = read_manifest(file)
     rule = Policy(policy)
     cohort = patients_of(read, label, rule)

@@ -55,19 +55,24 @@ def _with_slides_here(manifest: Path, out: Path) -> Path:
     return fetch_manifest(read, out / "fetched" / manifest.stem, Stages().progress).path
 
 
-def check_leaks(*manifests: Path) -> None:
+def check_leaks(*manifests: Path, by_tissue: bool = True) -> None:
     """Refuse a patient, a file or the same tissue on two sides, before anything is trained; see `cohort.leaks`.
+
+    Args:
+        manifests: All that is trained and validated with.
+        by_tissue: False for slides that need not be there.
 
     Raises:
         ManifestError: All leaks.
     """
     from he2her2.cohort import refuse_leaks
-    from he2her2.manifest import read_manifest
+    from he2her2.manifest import label_doubts, read_manifest
 
     with working("comparing slides"):
         read = [read_manifest(file) for file in manifests]
-        told = refuse_leaks(read)
-    for line in (*(f"{one.path}: {note}" for one in read for note in one.notes), *told):
+        told = refuse_leaks(read, by_tissue=by_tissue)
+    notes = (f"{one.path}: {note}" for one in read for note in (*one.notes, *label_doubts(one)))
+    for line in (*notes, *told):
         say(f"CAUTION {line}", error=True)
 
 
@@ -196,6 +201,8 @@ def slides(  # noqa: PLR0913  # a command's options
     start = trained_folder(weights) if weights else None
     aggregator = [] if on_features.aggregator is None else [f"networks.aggregator={on_features.aggregator}"]
     if on_features.features is not None:
+        if not on_features.folds:
+            check_leaks(manifest, by_tissue=False)
         config, training = settings.load_training("features", *aggregator)
         cohort = FeatureData(
             manifest,

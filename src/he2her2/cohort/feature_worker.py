@@ -147,6 +147,13 @@ class FeatureWorker:
             raise ExchangeError(slide.slide_id, found, "cut coordinates for this encoder, or change its card")
         if not len(grid):
             raise ExchangeError(slide.slide_id, "its file of coordinates is empty", "cut its tiles again")
+        centres = grid.origins_l0 + grid.side_l0 / 2
+        outside = int(((centres < 0) | (centres > np.array(slide.size_l0))).any(axis=1).sum())
+        if outside:
+            found = (
+                f"{outside} of its {len(grid)} tiles lie outside the slide of {slide.size_l0.w} x {slide.size_l0.h} px"
+            )
+            raise ExchangeError(slide.slide_id, found, "its coordinates are of another slide, or of another level")
         return grid
 
 

@@ -86,12 +86,15 @@ class LeakSearch:
     unread: tuple[str, ...]
 
 
-def refuse_leaks(manifests: Sequence[Manifest], *, workers: int | None = None) -> tuple[str, ...]:
+def refuse_leaks(
+    manifests: Sequence[Manifest], *, workers: int | None = None, by_tissue: bool = True
+) -> tuple[str, ...]:
     """Raise where a patient, a file or the same tissue is on two sides.
 
     Args:
         manifests: All that will be trained, validated and tested with.
         workers: Threads that read thumbnails.
+        by_tissue: Compare the tissue of all slides, too.
 
     Returns:
         Warnings: one slide under the names of two patients on one side, patients on two sides whose names are written
@@ -100,7 +103,7 @@ def refuse_leaks(manifests: Sequence[Manifest], *, workers: int | None = None) -
     Raises:
         ManifestError: All leaks.
     """
-    search = find_leaks(manifests, workers=workers)
+    search = find_leaks(manifests, workers=workers, by_tissue=by_tissue)
     if crossing := [f"leak: {leak}" for leak in search.leaks if leak.crosses]:
         raise ManifestError(crossing)
     doubts = (f"one slide, two patients? {leak}" for leak in search.leaks)
@@ -133,16 +136,19 @@ def refuse_chosen_with(rows: Iterable[SlideRow], folder: Path) -> tuple[str, ...
     return ()
 
 
-def find_leaks(manifests: Sequence[Manifest], *, workers: int | None = None) -> LeakSearch:
+def find_leaks(manifests: Sequence[Manifest], *, workers: int | None = None, by_tissue: bool = True) -> LeakSearch:
     """Find what two sides share, and slides that pass for two patients on one side.
 
     Args:
         manifests: All that will be trained, validated and tested with.
         workers: Threads that read thumbnails.
+        by_tissue: Compare the tissue of all slides, too.
     """
     places = [place for manifest in _once(manifests) for place in _places(manifest)]
     shared = [*_shared_patients(places), *_shared_files(places)]
     told = {_pair(leak.first, leak.second) for leak in shared}
+    if not by_tissue:
+        return LeakSearch(tuple(shared), ())
     prints, unread = _prints(places, workers)
     alike = [leak for leak in _alike(places, prints) if _pair(leak.first, leak.second) not in told]
     return LeakSearch((*shared, *alike), tuple(unread))

@@ -45,13 +45,14 @@ def find_slides(
     Args:
         what: Slides, folders (searched below, too), glob patterns such as `cohort/*/*.svs`, and manifests (CSV); all
             but the last may be addresses (`s3://`, `gs://`, `https://`).
-        mpp: µm per level-0 px of slides whose manifest does not state it, over what their files say.
+        mpp: µm per level-0 px, over what files say; a manifest may not state another.
         annotations: Annotation file of a single slide, or a folder with a file of each slide's name; a manifest's own
             outrank it.
         stain: Of the rows of manifests that are taken; None takes all.
 
     Raises:
-        He2Her2Error: A path holds no slides, or two slides have one name.
+        He2Her2Error: A path holds no slides, two slides have one name, one annotation file is given for several, or
+            `mpp` is not what a manifest states.
         ManifestError: A manifest cannot be used.
     """
     found: list[SlideTask] = []
@@ -64,6 +65,7 @@ def find_slides(
             found += [SlideTask(slide_id_of(Path(path.name.partition("?")[0])), path) for path in _paths(item)]
     single = len(what) == 1 and len(found) == 1 and found[0].path == Path(what[0])
     once = _each_once(found, patients, notes)
+    _check_options(once, mpp, annotations)
     notes += _copies_in_words(once)
     tasks = with_stamps(once)
     return SlideSources(
@@ -79,6 +81,24 @@ def find_slides(
         patients,
         tuple(notes),
     )
+
+
+def _check_options(tasks: Sequence[SlideTask], mpp: float | None, annotations: Path | None) -> None:
+    """Check that what is given once for all slides may hold for each of them.
+
+    Raises:
+        He2Her2Error: It may not.
+    """
+    if annotations is not None and not annotations.is_dir() and len(tasks) > 1:
+        raise He2Her2Error(
+            f"{annotations}: is one annotation file for {len(tasks)} slides; give a folder with a file of each slide's "
+            "name, or a manifest with a column annotations"
+        )
+    other = next((task for task in tasks if mpp is not None and task.mpp not in (None, mpp)), None)
+    if other is not None:
+        raise He2Her2Error(
+            f"--mpp {mpp:g}, but the manifest states {other.mpp:g} for {other.slide_id}; leave one of them out"
+        )
 
 
 def annotation_file(slide_id: str, annotations: Path | None) -> Path | None:

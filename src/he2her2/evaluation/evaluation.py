@@ -48,7 +48,7 @@ from he2her2.evaluation.slide_properties import SlideProperties, slide_propertie
 from he2her2.evaluation.summary import Reliability, Summary, equivocal, reliability, summarise
 from he2her2.evaluation.thresholds import AppliedRules, Budgets, apply_rules, choose_rules
 from he2her2.files import sha256_of
-from he2her2.manifest import PATIENTS_FILE, Manifest, Split
+from he2her2.manifest import PATIENTS_FILE, Manifest, Split, label_doubts
 from he2her2.models import hashes_of, write_rules
 from he2her2.results import RunFolder, open_run
 from he2her2.rules import RULES_FILE
@@ -208,7 +208,7 @@ def evaluate(question: Question, say: Callable[[str], None] = lambda _: None) ->
         read_as=(
             *predictions.notes,
             *covariates.notes,
-            *(f"{question.manifest.name}: {note}." for note in manifest.notes),
+            *(f"{question.manifest.name}: {note}." for note in (*manifest.notes, *label_doubts(manifest))),
         ),
     )
 

@@ -57,6 +57,14 @@ class IshCounts:
         return tuple(IshGroup)[:2] if self.ratio >= _AMPLIFIED_RATIO else tuple(IshGroup)[2:]
 
     @property
+    def alone(self) -> IshResult | None:
+        """The result that the counts have whatever the IHC is; None where it depends on that, or a count is missing."""
+        if self.group is None:
+            found = self.single_probe_result
+            return None if found is IshResult.EQUIVOCAL else found
+        return {IshGroup.GROUP_1: IshResult.POSITIVE, IshGroup.GROUP_5: IshResult.NEGATIVE}.get(self.group)
+
+    @property
     def single_probe_result(self) -> IshResult | None:
         """Result of copies without a ratio (ASCO/CAP 2018, single-probe ISH); None where there is a ratio.
 

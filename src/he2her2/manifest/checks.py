@@ -12,6 +12,8 @@ from he2her2.labels import Her2Status, IhcScore, Policy, apply_guideline
 from he2her2.manifest.near_ids import near_groups
 from he2her2.manifest.rows import Manifest, SlideRow, Split, Stain, patient_key
 
+_SHOWN = 5
+
 Label: TypeAlias = Literal["ihc_score", "her2_status"]
 
 _ENDS = 3
@@ -78,6 +80,21 @@ def contradictions(manifest: Manifest) -> tuple[str, ...]:
             found.append(f"line {row.line}: stated {stated}, but {_tests(row)} amount to {tests.status}: {tests.rule}")
         elif tests.conflict:
             found.append(f"line {row.line}: {_tests(row)} contradict each other")
+    return tuple(found)
+
+
+def label_doubts(manifest: Manifest) -> tuple[str, ...]:
+    """Lines about labels that cannot all be true, one for each kind: said wherever labels are used."""
+    found = []
+    if against := contradictions(manifest):
+        found.append(f"{len(against)} of {len(manifest.rows)} rows contradict themselves, such as {against[0]}")
+    statuses: dict[str, dict[Her2Status, str]] = defaultdict(dict)
+    for row in manifest.rows:
+        if row.her2_status in (Her2Status.POSITIVE, Her2Status.NEGATIVE):
+            statuses[patient_key(row.patient_id)].setdefault(row.her2_status, row.patient_id)
+    if both := sorted(min(of_patient.values()) for of_patient in statuses.values() if len(of_patient) > 1):
+        named = ", ".join(both[:_SHOWN]) + (", ..." if len(both) > _SHOWN else "")
+        found.append(f"{len(both)} of {len(statuses)} patients are stated HER2 positive and negative: {named}")
     return tuple(found)
 
 

@@ -88,6 +88,13 @@ class TableColumns:
             return None
 
 
+_LIKE_OURS = {
+    "mpp": re.compile("mpp|micron|pixel|resolution|[µμ]m|um_p"),
+    "annotations": re.compile("annot|region|roi|mask|geojson|outline"),
+}
+"""Words of headings that may be a field which is missed otherwise."""
+
+
 def match_columns(
     table: Table,
     synonyms: Mapping[str, Sequence[str]],
@@ -180,6 +187,10 @@ def _notes(table: Table, synonyms: Mapping[str, Sequence[str]], names: Mapping[s
     if missing:
         pairs = ", ".join(f"{column!r} (is it {misspelt[column]}?)" for column in missing[:_SHOWN])
         yield f"columns that look like one of ours and are not read: {pairs}; rename them if they are meant"
+    for name, words in _LIKE_OURS.items():
+        like = [column for column in unused if column not in missing and words.search(column.casefold())]
+        if like and name in synonyms and name not in names:
+            yield f"columns that may be {name} are not read: {shown_columns(like)}; rename one to {name} if it is"
     yield from _values_of_ours(table, unused, [name for name in synonyms if name not in names])
     her2 = [column for column in unused if column not in missing and is_about_her2(column)]
     if her2:

@@ -1,8 +1,8 @@
-"""ISH counts of a table that do not go together: named line by line, or refused where they are the rule."""
+"""ISH of a table that does not go together: named line by line, or refused where that is the rule."""
 
 from dataclasses import dataclass, field
 
-from he2her2.labels import Ish, IshCounts, doubt_about
+from he2her2.labels import Ish, IshCounts, IshResult, doubt_about
 
 _SHOWN = 5
 
@@ -14,10 +14,26 @@ class CountDoubts:
     Attributes:
         n_counts: Rows with a ratio and copies.
         lines: Doubts about them, a line of text each.
+        n_both: Rows with counts that decide and a stated result.
+        against: Lines of those that contradict each other.
     """
 
     n_counts: int = 0
     lines: list[str] = field(default_factory=list)
+    n_both: int = 0
+    against: list[str] = field(default_factory=list)
+
+    def beside(self, line: int, stated: Ish | None, counts: IshCounts | None) -> str:
+        """Doubt about a stated result beside counts, which is kept; empty where they go together."""
+        alone = None if counts is None else counts.alone
+        if alone is None or not isinstance(stated, IshResult) or stated is IshResult.EQUIVOCAL:
+            return ""
+        self.n_both += 1
+        if stated is alone:
+            return ""
+        found = f"ISH is stated {stated}, but {counts} are {alone}"
+        self.against.append(f"line {line}: {found}")
+        return found
 
     def about(self, line: int, ish: Ish | None, cep17: float | None) -> str:
         """Doubt about a row's counts, which is kept; empty where they go together."""
@@ -30,14 +46,21 @@ class CountDoubts:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """One where most rows are doubtful: then the columns are not what they are called."""
-        if 2 * len(self.lines) <= self.n_counts:
-            return ()
-        share = f"{len(self.lines)} of {self.n_counts} lines"
-        return (f"ISH ratio and copies do not go together on {share}: check which is which ({self.lines[0]})",)
+        """Those of most rows: then the columns are not what they are called."""
+        found = []
+        if 2 * len(self.lines) > self.n_counts:
+            share = f"{len(self.lines)} of {self.n_counts} lines"
+            found.append(f"ISH ratio and copies do not go together on {share}: check which is which ({self.lines[0]})")
+        if 2 * len(self.against) > self.n_both:
+            share = f"{len(self.against)} of {self.n_both} lines"
+            found.append(
+                f"the stated ISH and its counts contradict each other on {share}: correct the table ({self.against[0]})"
+            )
+        return tuple(found)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """The first of them, and the number of the others."""
-        more = len(self.lines) - _SHOWN
-        return (*(f"CAUTION {text}" for text in self.lines[:_SHOWN]), *((f"and {more} more such lines",) * (more > 0)))
+        lines = [*self.lines, *self.against]
+        more = len(lines) - _SHOWN
+        return (*(f"CAUTION {text}" for text in lines[:_SHOWN]), *((f"and {more} more such lines",) * (more > 0)))

@@ -133,10 +133,13 @@ def _label(
     faint = value("faint_staining", _truth)
     if problems:
         raise ValueError("; ".join(problems))
+    against = ""
     if ratio is not None or copies is not None:
-        ish = counts_of(ratio, copies, cep17)
+        counts = counts_of(ratio, copies, cep17)
+        against = doubts.beside(row.line, ish, counts)
+        ish = counts
     decision = apply_guideline(ihc, ish, faint_staining=faint, recounted=recounted, policy=policy)
-    return decision, doubts.about(row.line, ish, cep17)
+    return decision, "; ".join(filter(None, (doubts.about(row.line, ish, cep17), against)))
 
 
 def _truth(text: str) -> bool:

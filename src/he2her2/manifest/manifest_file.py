@@ -46,7 +46,22 @@ _SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "stain": ("stain", "staining", "stain_type"),
     "site": ("site",),
     "split": ("split", "data_split", "dataset_split"),
-    "mpp": ("mpp", "mpp_um", "microns_per_pixel", "um_per_px", "um_per_pixel", "µm_per_px", "µm_per_pixel"),
+    "mpp": (
+        "mpp",
+        "mpp_um",
+        "mpp (um/px)",
+        "mpp (µm/px)",
+        "mpp_x",
+        "mpp0",
+        "microns_per_pixel",
+        "um_per_px",
+        "um_per_pixel",
+        "µm_per_px",
+        "µm_per_pixel",
+        "pixel_size",
+        "pixel_size_um",
+        "pixel_size (µm)",
+    ),
     "annotations": ("annotations", "annotation", "annotation_file", "annotations_file", "annotation_path"),
     "her2_status": ("her2_status", "her2", "status_her2", "her2_result", "her2_final_status"),
     **TEST_SYNONYMS,
@@ -252,8 +267,11 @@ class _RowReader:
         cep17 = values.pop("cep17", None)
         if "ratio" in values or "copies" in values:
             counts = self._counts(row.line, values.pop("ratio", None), values.pop("copies", None), cep17)
-            values.setdefault("ish", counts)
-        if "ish" in values:
+            self.doubts.about(row.line, counts, cep17)
+            self.doubts.beside(row.line, values.get("ish"), counts)
+            if "ish" not in values or (counts is not None and counts.alone is not None):
+                values["ish"] = counts
+        elif "ish" in values:
             self.doubts.about(row.line, values["ish"], cep17)
         if not named:
             return None

@@ -11,7 +11,7 @@ from he2her2.preprocessing.annotations import (
     use_of_words,
 )
 from he2her2.preprocessing.blocks import Blocks, share_blocks
-from he2her2.preprocessing.ihc import Staining, staining
+from he2her2.preprocessing.ihc import Staining, staining, unlike_dab
 from he2her2.preprocessing.quality import (
     Sharpness,
     blur_mask,
@@ -65,6 +65,7 @@ __all__ = [
     "stained_pixels",
     "staining",
     "tissue_mask",
+    "unlike_dab",
     "use_of_words",
     "weak_tissue_mask",
 ]
