@@ -396,7 +396,7 @@ TUMOUR = classed("Tumor", 0, 0, 100, 100)
             "DCIS", "carcinoma in situ", "in-situ tumor", "Artefact", "artifact", "hole", "necrosis not in-situ",
             "Tumor: Necrosis", "non-invasive carcinoma", "tumor-free", "healthy glands", "Necrotic tumor",
             "Tumorfrei", "tumorfreies Gewebe", "pas de tumeur", "libre de tumeur", "w/o tumor", "tumor absent",
-            "Tumor (excl.)", "noninvasive carcinoma",
+            "Tumor (excl.)", "noninvasive carcinoma", "sem tumor", "zonder tumor", "uden tumor", "pre-malignant",
         )),
         *((name, "not used") for name in (
             "Stroma", "Stroma: Negative", "Tissue", "tumor-associated stroma", "Tumor infiltrating lymphocytes",

@@ -331,3 +331,14 @@ def test_an_unknown_backend_is_the_callers_bug(tmp_path):
 
     with pytest.raises(ValueError, match="backend must be"):
         open_slide(path, backend="vips")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("unit", ["um", "\\u00B5m", "micron", "mm"])
+def test_the_scale_that_imagej_states(tmp_path, unit):
+    """In its description, where the tag of the unit has none."""
+    per_unit = 4000 if unit == "mm" else 4
+    pixels = np.full((300, 400, 3), 200, np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, imagej=True, resolution=(per_unit, per_unit), metadata={"unit": unit})
+
+    with open_slide(tmp_path / "a.tif") as slide:
+        assert slide.mpp == pytest.approx(0.25)

@@ -280,12 +280,26 @@ def _generic_name(i: int, page: tifffile.TiffPage) -> str:
 
 def _tag_mpp(page: tifffile.TiffPage) -> StatedMpp:
     """Resolution tags, which mostly speak of a screen or a printer and are then not believed."""
-    unit = _RESOLUTION_UNITS.get(int(page.resolutionunit))
+    unit = _RESOLUTION_UNITS.get(int(page.resolutionunit)) or _imagej_unit(page.description)
     x, y = (_resolution(page, code) for code in (282, 283))
-    if unit is None or (x is None and y is None):
+    um = UM_PER_UNIT.get(unit)
+    if um is None or (x is None and y is None):
         return UNSTATED
-    um = UM_PER_UNIT[unit]
     return plausible_or_unstated(x and um / x, y and um / y, "TIFF resolution tags")
+
+
+def _imagej_unit(description: str) -> str:
+    """The unit of the resolution tags that ImageJ writes into its description, where the tag for it has none.
+
+    Example:
+        >>> _imagej_unit("ImageJ=1.54f\\nunit=micron\\nloop=false"), _imagej_unit("unit=um")
+        ('um', '')
+    """
+    found = re.search(r"^unit=(.{1,20})$", description, re.MULTILINE) if description.startswith("ImageJ=") else None
+    if found is None:
+        return ""
+    unit = found[1].strip().replace("\\u00B5", "µ").casefold()
+    return "um" if unit in ("micron", "microns", "μm") else unit
 
 
 def _resolution(page: tifffile.TiffPage, code: int) -> float | None:

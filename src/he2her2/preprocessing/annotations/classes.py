@@ -32,13 +32,14 @@ _TUMOUR = (
     r"|\binvasi[vf]|\binvaderende|\binfiltrati[nv]|\binfiltrant|\binfiltrierend|\bi[dl]c\b|\bnst\b|\bibc\b"
 )
 _NOT_TUMOUR = (
-    rf"\b(non?|not|without|w o|free of|negative for|kein\w*|nicht|frei von|sans|pas de|exempte? de|sin|senza|libre de"
-    rf"|libero da|geen) ?({_TUMOUR})|({_TUMOUR})\w*? ?(free|frei(e[mnrs]?)?|absent)\b"
+    rf"\b(non?|not|without|w o|free of|negative for|kein\w*|nicht|frei von|sans|pas de|exempte? de|sin|sem|senza|libre de"
+    rf"|livre de|libero da|geen|zonder|uden|uten|utan|inget|bez) ?({_TUMOUR})"
+    rf"|({_TUMOUR})\w*? ?(free|frei(e[mnrs]?)?|absent)\b"
 )
 _SPARED = (
     r"\bignor|\bexcl|\besclu|ausschl|\bart[ei]fa[ckt]|\bholes?\b|\bfolds?\b|\bblur|\bout of focus\b|\bink\b|\bpen\b"
-    r"|ne[ck]ro(s|t|z)|\bdebris|\bin ?situ\b|\b(non|pre|pra) ?invasi|\b[dl]?cis\b|\bnormal|\bbenign|\bgutartig"
-    r"|\bhealthy|\bgesund|\bsain|\bsan[ao]\b"
+    r"|ne[ck]ro(s|t|z)|\bdebris|\bin ?situ\b|\b(non|pre|pra) ?invasi|\bpre (malign|cancer)|\b[dl]?cis\b|\bnormal"
+    r"|\bbenign|\bgutartig|\bhealthy|\bgesund|\bsain|\bsan[ao]\b"
 )
 _BESIDE = (
     r"stroma|\blympho|\btils?\b|inflam|entzund|immun|fibro|adipo|\bfat\b|fett|\bmargins?\b|\bborder|\bfront\b|\bbed\b"
