@@ -3,6 +3,7 @@
 import functools
 import http.server
 import math
+import os
 import re
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from threading import Thread
 import h5py
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -286,6 +288,55 @@ def test_a_slide_that_is_gone_is_said_to_be(reported, tmp_path):
 
     assert "cannot be opened any more" in html
     assert _layer(html, "scores")
+
+
+def _replaced(reported, folder, change):
+    """Page of the phantom from a copy of its file, of equal size in bytes, with a later time of change."""
+    run = open_run(reported)
+    result = run.result("phantom")
+    assert result is not None
+    was = result.inputs.slide
+    assert was is not None
+    path = folder / "phantom.tif"
+    shutil.copy2(result.inputs.path, path)
+    change(path)
+    assert path.stat().st_size <= was.bytes
+    os.truncate(path, was.bytes)
+    os.utime(path, ns=(was.modified_ns, was.modified_ns + 10**9))
+    moved = replace(result, inputs=replace(result.inputs, path=str(path)))
+    return case_page(run, moved, find_weights(run), made="now", index="").html
+
+
+def test_another_slide_of_equal_size_is_not_shown(reported, tmp_path):
+    """Its tissue has other colours; the answer about the picture is no plain yes, and the layers stay."""
+
+    def move(path):
+        with tifffile.TiffFile(path) as file:
+            levels = [page.asarray() for page in file.pages]
+        with tifffile.TiffWriter(path) as file:
+            for k, pixels in enumerate(levels):
+                file.write(
+                    np.roll(pixels, pixels.shape[1] // 2, axis=1), tile=(256, 256), photometric="rgb",
+                    compression="jpeg", compressionargs={"level": 40}, subfiletype=int(k > 0),
+                    resolution=(40_000, 40_000), resolutionunit="CENTIMETER", metadata=None,
+                )  # fmt: skip
+
+    html = _replaced(reported, tmp_path, move)
+
+    assert "holds another picture: the colours of its tissue are up to" in html
+    assert "Yes: the tiles" not in html
+    assert "Of the slide, not sure:" in html
+    assert _layer(html, "scores")
+    assert "Enlarge tile 1" not in html
+
+
+def test_a_copy_with_another_time_is_shown_with_a_word(reported, tmp_path):
+    """As the viewer does; an unchanged file is not doubted."""
+    html = _replaced(reported, tmp_path, lambda _: None)
+
+    assert "was copied or changed after it was predicted; its tissue has the colours that it had" in html
+    assert "Enlarge tile 1" in html
+    assert "copied or changed" not in _case(reported)
 
 
 def test_damaged_evidence_does_not_stop_the_others(command_line, reported, tmp_path):

@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
+from skimage import data
 from skimage.color import rgb2hed
 
+from he2her2.config import Tissue
 from he2her2.labels import IhcScore
 from he2her2.phantom import make_spec, write_phantom
-from he2her2.preprocessing import Staining, staining
+from he2her2.preprocessing import Staining, staining, unlike_dab, weak_tissue_mask
 from he2her2.preprocessing.stain import RUIFROK, from_density
 
 BLUE = 0.3 * RUIFROK[0]
@@ -121,3 +124,85 @@ def test_a_network_of_lightness_serves_too(slides, command_line):
     assert "+ by colour (stained" in told
     assert failed == 2
     assert error.count("\n") == 1
+
+
+CHANGES = {
+    "grey": lambda rgb: np.repeat(rgb.mean(axis=2, keepdims=True).astype(np.uint8), 3, axis=2),
+    "inverted": lambda rgb: 255 - rgb,
+    "exchanged": lambda rgb: rgb[..., ::-1],
+}
+
+
+def tissue_pixels(rgb, step=1):
+    """(n, 3) tissue of a picture, averaged over squares of `step` px."""
+    h, w = (side // step for side in rgb.shape[:2])
+    blocks = rgb[: h * step, : w * step].reshape(h, step, w, step, 3).mean(axis=(1, 3))
+    small = np.rint(blocks).astype(np.uint8)
+    return small[weak_tissue_mask(small, Tissue())]
+
+
+@given(st.floats(0, 1), st.floats(0.5, 2))
+def test_mixtures_of_the_published_dyes_pass(share, amount):
+    """Whatever there is of each."""
+    mixed = np.linspace(0, share, 200)[:, None]
+
+    tissue = from_density(amount * (mixed * RUIFROK[2] + (1 - mixed) * RUIFROK[0]))
+
+    assert not unlike_dab(tissue)
+
+
+@given(st.floats(0.4, 1))
+def test_eosin_does_not_pass(share):
+    """Neither alone nor with haematoxylin."""
+    mixed = np.linspace(0.2, share, 200)[:, None]
+
+    tissue = from_density(mixed * RUIFROK[1] + (1 - mixed) * RUIFROK[0])
+
+    assert "eosin" in unlike_dab(tissue)
+
+
+def test_real_ihc_passes_in_its_own_colours_alone():
+    """On the picture that scikit-image carries."""
+    picture = data.immunohistochemistry()
+
+    assert not unlike_dab(tissue_pixels(picture, 16))
+    for name, change in CHANGES.items():
+        assert unlike_dab(tissue_pixels(change(picture), 16)), name
+
+
+def test_all_real_cores_pass_in_their_own_colours_alone(data_dir):
+    """From 0 to 3+, at 8 µm/px."""
+    for file in sorted((data_dir / "her2_ihc_tma").glob("*.jpg")):
+        with Image.open(file) as opened:
+            opened.draft("RGB", (opened.width // 8, opened.height // 8))
+            picture = np.asarray(opened.convert("RGB"))
+
+        assert not unlike_dab(tissue_pixels(picture, 4)), file.name
+        for name, change in CHANGES.items():
+            assert unlike_dab(tissue_pixels(change(picture), 4)), (file.name, name)
+
+
+def test_too_pale_tissue_is_not_judged():
+    """Its colours are noise."""
+    assert not unlike_dab(np.full((1000, 3), (235, 215, 230), np.uint8))
+
+
+def test_an_h_and_e_slide_gets_no_score(tmp_path, command_line):
+    """One line says what was seen and what to do."""
+    spec = make_spec(seed=3, ihc_score="3+", size_px=(1536, 1536), tissue_extent=0.7, pen=0, blur=0)
+    write_phantom(tmp_path / "he.tif", spec)
+
+    code, told, error = command_line("score-ihc", tmp_path / "he.tif")
+
+    assert (code, told, error.count("\n")) == (2, "", 1)
+    assert "this does not look like DAB and haematoxylin (its tissue is pink or purple, as with eosin)" in error
+    assert "give an IHC slide" in error
+
+
+@pytest.mark.parametrize("name", ["CMU-1-Small-Region.svs", "OS-1-detail.ome.tif"])
+def test_real_h_and_e_slides_get_no_score(data_dir, command_line, name):
+    """Skin and a carcinoma, which got 3+ and 2+."""
+    code, told, error = command_line("score-ihc", data_dir / "slides" / name)
+
+    assert (code, told) == (2, "")
+    assert "does not look like DAB and haematoxylin" in error

@@ -6,13 +6,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from he2her2.config import Config
-from he2her2.errors import TilingError
+from he2her2.errors import TilingError, TissueError
 from he2her2.labels import IhcScore
 from he2her2.method.inference import pace
 from he2her2.method.segmentation import segment_slide
 from he2her2.method.tiles import cut_region, require_readable
 from he2her2.models import Engine, soft_argmax
-from he2her2.preprocessing import Annotation, Staining, TooFewTilesError, staining, weak_tissue_mask
+from he2her2.preprocessing import (
+    Annotation,
+    Staining,
+    TooFewTilesError,
+    staining,
+    unlike_dab,
+    weak_tissue_mask,
+)
 from he2her2.slides import Slide, TileBatch, map_tiles
 from he2her2.units import area_mm2
 
@@ -46,13 +53,18 @@ def read_ihc(slide: Slide, tile_cnn: Engine, config: Config, annotation: Annotat
         annotation: Limits the tissue to what was annotated: the tumour.
 
     Raises:
-        SlideError: There is no tissue, no tile fits into it, or more than 1 % of the tiles cannot be decoded.
+        SlideError: There is no tissue, it is not stained with DAB and haematoxylin, no tile fits into it, or more than
+            1 % of the tiles cannot be decoded.
         AnnotationError: The annotation is a picture of another shape than the slide's.
     """
     tile = tile_cnn.card.input
     found = segment_slide(
         slide, tile, config, tumour_cnn=None, annotation=annotation, tissue_rule=weak_tissue_mask
     )  # tissue by brightness: brown and blue in one px average to grey, which saturation misses
+    unlike = unlike_dab(found.thumbnail[found.usable])
+    if unlike:
+        reason = f"this does not look like DAB and haematoxylin ({unlike})"
+        raise TissueError(slide.slide_id, reason, "give an IHC slide, in its own colours")
     mpp = found.px_mpp / config.tiling.mask_downsample
     try:
         cut = cut_region(slide, found, found.tumour, tile, config.tiling)

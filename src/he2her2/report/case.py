@@ -6,9 +6,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from he2her2.config import PRESETS, Config
 from he2her2.errors import MppError, SlideError
 from he2her2.geometry import Rgb, Size, mask_size
+from he2her2.method import thumbnail_on_raster
 from he2her2.models import aggregator_for
 from he2her2.pages import render
 from he2her2.report.charts import RemovalChart, ScoreChart, removal_chart, score_chart
@@ -17,7 +20,16 @@ from he2her2.report.gallery import Gallery, read_gallery
 from he2her2.report.layers import COLOURS, Overlay, draw_layers, photograph
 from he2her2.report.pictures import jpeg_uri, shrink
 from he2her2.report.weights import FoundWeights
-from he2her2.results import Failure, FileStamp, RasterFrame, RunFolder, RunPatient, ScoredTiles, SlideResult
+from he2her2.results import (
+    Failure,
+    FileStamp,
+    RasterFrame,
+    RunFolder,
+    RunPatient,
+    ScoredTiles,
+    SlideRasters,
+    SlideResult,
+)
 from he2her2.rules import patient_caution
 from he2her2.slides import Slide, open_slide
 
@@ -34,6 +46,8 @@ _STAGES = (
     ("scoring", "score the tiles"),
 )
 _SAME_STEP = {"read": "tissue"}
+_SAME_COLOUR = 0.5
+"""Of 255: a slide that was compressed anew changes the mean colour of its tissue by less."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,7 +128,7 @@ def case_page(run: RunFolder, result: SlideResult, weights: FoundWeights, **told
         EvaluationError: A file of its evidence is damaged.
     """
     rasters, tiles = run.rasters(result.slide_id), run.tiles(result.slide_id)
-    opened, problem = _open(result)
+    opened, problem = _open(result, rasters)
     with opened as slide:
         photo = None if slide is None else photograph(slide, result.frame)
         gallery = None if tiles is None else read_gallery(tiles, slide)
@@ -162,20 +176,45 @@ def failed_page(run: RunFolder, failure: Failure, **told: object) -> Page:
     return Page(failure.slide_id, html, _thumbnail(photo), failure)
 
 
-def _open(result: SlideResult) -> tuple[AbstractContextManager[Slide | None], str]:
+def _open(result: SlideResult, rasters: SlideRasters) -> tuple[AbstractContextManager[Slide | None], str]:
     """The slide of a result if it is still there, and what is wrong with it."""
     path = Path(result.inputs.path or result.path)
     try:
         slide = open_slide(path, mpp=result.inputs.mpp)
     except SlideError as error:
         return nullcontext(), f"{path} cannot be opened any more: {error.reason}"
-    stamp, was = FileStamp.of(path), result.inputs.slide
     if slide.size_l0 != (result.slide.width, result.slide.height):
         slide.close()
         return nullcontext(), f"{path} holds another picture than at prediction"
-    if stamp is not None and was is not None and stamp.bytes != was.bytes:
-        return slide, f"{path} has another size in bytes than at prediction: the pictures may not be those that decided"
-    return slide, ""
+    was = result.inputs.slide
+    if was is None or FileStamp.of(path) == was:
+        return slide, ""
+    apart = _colour_apart(slide, result, rasters)
+    if apart is not None and apart > _SAME_COLOUR:
+        slide.close()
+        return nullcontext(), (
+            f"{path} was changed after it was predicted and holds another picture: the colours of its tissue are up to "
+            f"{apart:.1f} of 255 apart from those at prediction"
+        )
+    agrees = "" if apart is None else "; its tissue has the colours that it had"
+    return slide, f"{path} was copied or changed after it was predicted{agrees}: check that the layers fit"
+
+
+def _colour_apart(slide: Slide, result: SlideResult, rasters: SlideRasters) -> float | None:
+    """Largest difference of a tissue's colours, mean or spread of a channel, from those at prediction.
+
+    None where the masks that tell its tissue are not at hand.
+    """
+    size = mask_size(slide.size_l0, result.frame.px_l0)
+    tissue, pen, blur = rasters.tissue, rasters.pen, rasters.blur
+    if tissue is None or pen is None or blur is None or {tissue.shape, pen.shape, blur.shape} != {(size.h, size.w)}:
+        return None
+    usable = tissue & ~pen & ~blur if result.quality.left_out else tissue
+    if not usable.any():
+        return None
+    pixels = thumbnail_on_raster(slide, result.frame.px_l0, size)[usable].astype(np.float64)  # (n, 3)
+    found = np.concatenate([pixels.mean(axis=0), pixels.std(axis=0)])
+    return float(np.abs(found - [*result.colour.mean, *result.colour.spread]).max())
 
 
 def _look_at(path: Path, frame: RasterFrame | None) -> tuple[Rgb | None, str]:

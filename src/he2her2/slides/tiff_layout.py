@@ -289,12 +289,7 @@ def _tag_mpp(page: tifffile.TiffPage) -> StatedMpp:
 
 
 def _imagej_unit(description: str) -> str:
-    """The unit of the resolution tags that ImageJ writes into its description, where the tag for it has none.
-
-    Example:
-        >>> _imagej_unit("ImageJ=1.54f\\nunit=micron\\nloop=false"), _imagej_unit("unit=um")
-        ('um', '')
-    """
+    """The unit of the resolution tags that ImageJ writes into its description, where the tag for it has none."""
     found = re.search(r"^unit=(.{1,20})$", description, re.MULTILINE) if description.startswith("ImageJ=") else None
     if found is None:
         return ""

@@ -32,8 +32,8 @@ _TUMOUR = (
     r"|\binvasi[vf]|\binvaderende|\binfiltrati[nv]|\binfiltrant|\binfiltrierend|\bi[dl]c\b|\bnst\b|\bibc\b"
 )
 _NOT_TUMOUR = (
-    rf"\b(non?|not|without|w o|free of|negative for|kein\w*|nicht|frei von|sans|pas de|exempte? de|sin|sem|senza|libre de"
-    rf"|livre de|libero da|geen|zonder|uden|uten|utan|inget|bez) ?({_TUMOUR})"
+    rf"\b(non?|not|without|w o|free of|negative for|kein\w*|nicht|frei von|sans|pas de|exempte? de|sin|sem|senza"
+    rf"|libre de|livre de|libero da|geen|zonder|uden|uten|utan|inget|bez) ?({_TUMOUR})"
     rf"|({_TUMOUR})\w*? ?(free|frei(e[mnrs]?)?|absent)\b"
 )
 _SPARED = (
