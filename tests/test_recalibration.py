@@ -84,12 +84,10 @@ def test_predict_uses_what_a_site_taught(study, weights, tmp_path, command_line)
 
 
 def test_a_correction_that_makes_things_worse_is_refused(study, weights, tmp_path, command_line):
-    """Two patients whose probabilities were right: what each teaches harms the other."""
+    """Four patients whose probabilities tell nothing: the others are mostly of the other class, and teach the wrong."""
     slides = [
-        MadeUpSlide(
-            f"s{k}", f"p{k}", "positive" if k % 2 else "negative", split="val", probability=0.99 if k % 2 else 0.01
-        )
-        for k in range(2)
+        MadeUpSlide(f"s{k}", f"p{k}", "positive" if k % 2 else "negative", split="val", probability=0.4)
+        for k in range(4)
     ]
     cards = [read_card(weights / role, role).summary for role in ROLES]
     run = write_run(tmp_path / "run", slides, weights=cards)
@@ -101,6 +99,58 @@ def test_a_correction_that_makes_things_worse_is_refused(study, weights, tmp_pat
     assert "makes the probabilities of patients left out worse" in error
     assert error.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("n_positive", "n_negative"), [(1, 0), (0, 1), (1, 1), (1, 30), (30, 1), (0, 30)], ids=str)
+def test_too_few_patients_of_a_class_are_refused(weights, tmp_path, command_line, n_positive, n_negative):
+    """A correction cannot be checked on patients left out of it where the others are of one class."""
+    slides = [
+        MadeUpSlide(f"s{k}", f"p{k}", "positive" if k < n_positive else "negative", split="val", probability=0.7)
+        for k in range(n_positive + n_negative)
+    ]
+    cards = [read_card(weights / role, role).summary for role in ROLES]
+    run = write_run(tmp_path / "run", slides, weights=cards)
+    labels = write_labels(tmp_path / "m.csv", slides)
+
+    code, _, error = command_line("recalibrate", run, "-m", labels, "--weights", weights, "-o", tmp_path / "out")
+
+    assert code == 2
+    assert f"{n_positive} positive and {n_negative} negative were found, and at least 2 of each are needed" in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_of_each_class_teach(weights, tmp_path, command_line):
+    """The fewest: all called far too positive, and the correction helps each of them."""
+    slides = [
+        MadeUpSlide(f"s{k}", f"p{k}", "positive" if k < 2 else "negative", split="val", probability=p)
+        for k, p in enumerate((0.99, 0.98, 0.9, 0.91))
+    ]
+    cards = [read_card(weights / role, role).summary for role in ROLES]
+    run = write_run(tmp_path / "run", slides, weights=cards)
+    labels = write_labels(tmp_path / "m.csv", slides)
+
+    code, said, error = command_line("recalibrate", run, "-m", labels, "--weights", weights, "-o", tmp_path / "out")
+
+    assert (code, error) == (0, "")
+    assert "Calibrated on 4 patients of m.csv (2 positive)" in said
+
+
+@pytest.mark.parametrize("rare", [False, True])
+def test_the_others_are_always_of_both_classes(monkeypatch, rare):
+    """Two of a class never leave in one fold, wherever they stand."""
+    truth = np.full(45, not rare)
+    truth[[3, 23]] = rare
+    seen = []
+
+    def fit(true, p, *, chosen_on):
+        seen.append(set(true.tolist()))
+        return LogitCalibration(1.0, 0.0, chosen_on)
+
+    monkeypatch.setattr("he2her2.evaluation.recalibration.recalibrate_site", fit)
+    _left_out_in_turn(truth, np.full(45, 0.5))
+
+    assert seen == [{False, True}] * 20
 
 
 def test_patients_who_taught_had_a_say(study, weights, tmp_path, command_line):

@@ -201,6 +201,142 @@ def test_a_blank_score_is_a_failure_and_an_unknown_slide_is_named(tmp_path):
     assert list(found.run.predictions) == ["b", "c"]
 
 
+LABELS_OF_40 = "slide_id,path,patient_id,her2_status\n" + "".join(
+    f"s{k},s{k}.svs,P{k},{'positive' if k % 2 else 'negative'}\n" for k in range(40)
+)
+NUMBERS_OF_40 = [round(0.02 + k * 7 % 40 / 42, 3) for k in range(40)]
+
+
+def one_column(heading):
+    """A table whose only numbers have this heading."""
+    return "\n".join([f"slide,{heading}", *(f"s{k},{p}" for k, p in enumerate(NUMBERS_OF_40))])
+
+
+@pytest.mark.parametrize(
+    "heading",
+    [
+        *("P(negative)", "her2_negative_probability", "negative_score", "HER2-neg probability", "p(HER2-)"),
+        *("P(HER2 -)", "HER2- probability", "HER2\u2212", "HER2 -ve score", "probability_low", "HER2-low probability"),
+        *("non_amplified_prob", "nonamplified", "not_her2_positive", "non-HER2 prob", "prob_0", "P(y=0)", "0_prob"),
+        *("class_0_prob", "prob_class0", "P(no)", "probNegative", "HER2Negative", "pneg", "1 - p", "1-P(HER2+)"),
+        *("prob_1+", "HER2/neu negative", "ERBB2_neg", "probability (negative)"),
+    ],
+)
+def test_scores_of_the_negative_class_are_refused(tmp_path, heading):
+    """However the class is written, unless the user names the column."""
+    with pytest.raises(EvaluationError, match="is of the negative class by its name; add the probability of HER2-p"):
+        opened(tmp_path, one_column(heading), LABELS_OF_40)
+
+    named = opened(tmp_path, one_column(heading), LABELS_OF_40, score_column=heading)
+    assert named.run.predictions["s3"].probability == NUMBERS_OF_40[3]
+
+
+@pytest.mark.parametrize(
+    ("heading", "kind"),
+    [
+        ("ER_probability", "the oestrogen receptor"),
+        ("Estrogen receptor", "the oestrogen receptor"),
+        ("er_positive", "the oestrogen receptor"),
+        ("PR_probability", "the progesterone receptor"),
+        ("Ki67", "Ki-67"),
+        ("Ki-67 index", "Ki-67"),
+        ("PD-L1", "PD-L1"),
+        ("tumor_probability", "tumour"),
+        ("uncertainty", "uncertainty"),
+        ("HER2 uncertainty", "uncertainty"),
+        ("predictive_entropy", "uncertainty"),
+        ("confidence", "the confidence in the class that was called"),
+    ],
+)
+def test_numbers_of_something_else_are_no_score(tmp_path, heading, kind):
+    """Though they are the only ones: what they are taken for is said, and the user may name them all the same."""
+    with pytest.raises(EvaluationError, match=f"is taken for {kind} by its name.*name it by --score-column") as caught:
+        opened(tmp_path, one_column(heading), LABELS_OF_40)
+
+    assert "\n" not in str(caught.value)
+    named = opened(tmp_path, one_column(heading), LABELS_OF_40, score_column=heading)
+    assert named.run.predictions["s3"].probability == NUMBERS_OF_40[3]
+
+
+@pytest.mark.parametrize(
+    "heading",
+    [
+        *("P(positive)", "p(HER2+)", "Pr(HER2+)", "her2_positive_probability", "HER2-score", "HER2 - probability"),
+        *("score-HER2", "non_negative_prob", "1 - p_negative", "amplified_prob", "low_mag_prob", "fold10", "ABMIL-UNI"),
+        *("CLAM+TransMIL", "HER2", "confidence_positive", "her2_er_model", "non-linear model", "pos_vs_neg"),
+    ],
+)
+def test_other_headings_are_scores(tmp_path, heading):
+    """A word that only looks like the negative class, or like another marker, refuses nothing."""
+    assert opened(tmp_path, one_column(heading), LABELS_OF_40).run.predictions["s3"].probability == NUMBERS_OF_40[3]
+
+
+@pytest.mark.parametrize(
+    ("negative", "positive"),
+    [
+        ("P(negative)", "P(positive)"),
+        ("her2_negative_probability", "her2_positive_probability"),
+        ("non_amplified_prob", "amplified_prob"),
+        ("probability_low", "probability_high"),
+        ("class_0_prob", "class_1_prob"),
+    ],
+)
+def test_the_positive_one_of_two_classes_is_the_score(tmp_path, negative, positive):
+    """Wherever in the heading the class is named."""
+    rows = [f"s{k},{1 - p:.3f},{p}" for k, p in enumerate(NUMBERS_OF_40)]
+
+    found = opened(tmp_path, "\n".join([f"slide,{negative},{positive}", *rows]), LABELS_OF_40)
+
+    assert [one.probability for one in found.run.predictions.values()] == NUMBERS_OF_40
+
+
+def of_the_called_class(n_positive=12, lowest=0.55, turn="{:.3f}", calls=("negative", "positive")):
+    """Forty decisions, each with the probability of what was called."""
+    shares = [lowest + (0.99 - lowest) * (k * 7 % 40) / 40 for k in range(40)]
+    rows = [f"s{k},{calls[k < n_positive]},{turn.format(share)}" for k, share in enumerate(shares)]
+    return "\n".join(["slide,prediction,probability", *rows])
+
+
+@pytest.mark.parametrize(
+    ("table", "choices"),
+    [
+        (of_the_called_class(), {}),
+        (of_the_called_class(3), {}),
+        (of_the_called_class(calls=("HER2-", "HER2+")), {}),
+        (of_the_called_class(turn="{:.1%}"), {}),
+        (of_the_called_class(turn="{:.3f}"), {"scale": "any"}),
+        (of_the_called_class(turn="{:.3f}"), {"scale": "logit"}),
+        (of_the_called_class(), {"threshold": 0.5}),
+        (of_the_called_class().replace("probability", "confidence"), {"score_column": "confidence"}),
+        (of_the_called_class().replace("prediction", "class"), {"call_column": "class"}),
+    ],
+)
+def test_the_probability_of_the_called_class_is_no_score(tmp_path, table, choices):
+    """Negatives have high ones, too, which no threshold explains; on every scale, and whatever the threshold."""
+    said = r"looks like the score of the class that was called.* \(1 - it for those called negative\), or name another"
+    with pytest.raises(EvaluationError, match=said) as caught:
+        opened(tmp_path, table, LABELS_OF_40, **choices)
+
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [of_the_called_class(lowest=0.45), of_the_called_class(2), of_the_called_class(0), of_the_called_class(40)],
+    ids=["below one half", "two contradictions", "all negative", "all positive"],
+)
+def test_decisions_that_the_score_does_not_explain_are_kept(tmp_path, table):
+    """Unless it is at least one half everywhere and three or more are against every threshold."""
+    assert len(opened(tmp_path, table, LABELS_OF_40).run.predictions) == 40
+
+
+def test_a_minus_sign_is_a_negative_decision(tmp_path):
+    """HER2- and HER2+ differ by nothing else."""
+    found = opened(tmp_path, "slide,score,call\na,0.3,HER2-\nb,0.6,HER2+\n")
+
+    assert [str(one.status) for one in found.run.predictions.values()] == ["negative", "positive"]
+
+
 @pytest.mark.parametrize(
     ("scores", "choices", "said"),
     [

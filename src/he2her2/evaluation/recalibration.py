@@ -20,6 +20,8 @@ from he2her2.rules import Calibration, DecisionRules, IsotonicCalibration, Logit
 from he2her2.statistics import Estimate, brier_interval, positives_needed, recalibrate_site
 
 _FOLDS = 20
+_NEEDED_OF_EACH = 2
+"""Patients of each class: with fewer, those who are left are of one class only when one is left out."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -126,8 +128,8 @@ def recalibrate_weights(run: RunFolder, weights: Path, patients: Cases, chosen_o
         chosen_on: Their name.
 
     Raises:
-        EvaluationError: The run was made with other weights, patients trained them, or the correction makes the
-            probabilities of patients that are left out worse.
+        EvaluationError: The run was made with other weights, patients trained them, fewer than 2 patients are positive
+            or negative, or the correction makes the probabilities of patients that are left out worse.
         WeightsError: The rules kept with the weights cannot be read.
     """
     cards = check_weights(run, weights)
@@ -136,6 +138,13 @@ def recalibrate_weights(run: RunFolder, weights: Path, patients: Cases, chosen_o
         raise EvaluationError(
             f"{weights}: were trained with {len(taught)} of these patients ({', '.join(taught[:5])}), whose "
             "probabilities are too good to calibrate on; give others"
+        )
+    n_negative = len(patients) - patients.n_positive
+    if min(patients.n_positive, n_negative) < _NEEDED_OF_EACH:
+        raise EvaluationError(
+            f"{chosen_on}: {patients.n_positive} positive and {n_negative} negative were found, and at least "
+            f"{_NEEDED_OF_EACH} of each are needed to check the correction on patients left out of it; give more "
+            "labelled patients of the site"
         )
     rules = read_rules(weights, cards) or DecisionRules(hashes_of(cards))
     base = patients.probability if rules.calibration is None else rules.calibration(patients.probability)
@@ -171,8 +180,12 @@ def _combined(first: Calibration | None, then: LogitCalibration) -> Calibration:
 
 
 def _left_out_in_turn(truth: NDArray[np.bool_], probability: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(n,) probabilities, each corrected by a calibration on other patients, in at most 20 folds."""
-    part = np.arange(len(truth)) % _FOLDS
+    """(n,) probabilities, each corrected by a calibration on other patients, in at most 20 folds.
+
+    The folds are stratified: with at least 2 patients of each class, the others always contain both.
+    """
+    part = np.empty(len(truth), dtype=np.int64)
+    part[np.argsort(truth, kind="stable")] = np.arange(len(truth)) % _FOLDS
     found = np.empty(len(truth))
     for k in np.unique(part):
         out = part == k
