@@ -13,6 +13,7 @@ def constants(arrays: Mapping[str, NDArray[Any]]) -> Callable[[str, Tensor], Ten
     """A function that gives an array by its name, of the kind and on the device of a tensor.
 
     Example:
+        >>> import numpy as np
         >>> constant = constants({"middle": np.array([127.5])})
         >>> constant("middle", torch.zeros(2))
         tensor([127.5000])
