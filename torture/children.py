@@ -20,6 +20,7 @@ CPU_S = 20
 """Processor time that a command may take."""
 
 WALL_S = 600
+_AGAIN_S = 0.05  # a signal that comes just before the wait for a child begins is heard of by the next one only
 """Time by the clock, which only waiting for ever takes, even on a machine that has much else to do."""
 
 MEMORY_BYTES = 2 << 30
@@ -129,7 +130,7 @@ def _serve() -> None:
             _be_the_child(asked["arguments"], Path(asked["folder"]))
         after_s = asked["killed_after_s"]
         signal.signal(signal.SIGALRM, _killer(pid, signal.SIGKILL if after_s is None else asked["killed_by"]))
-        signal.setitimer(signal.ITIMER_REAL, after_s or WALL_S, WALL_S)
+        signal.setitimer(signal.ITIMER_REAL, after_s or WALL_S, _AGAIN_S)
         _, status, used = os.wait4(pid, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
         ended = Ended(
@@ -154,6 +155,7 @@ def _killer(pid: int, first: int) -> Callable[[int, FrameType | None], None]:
     signals = chain([first], repeat(signal.SIGKILL))
 
     def kill(_number: int, _frame: FrameType | None) -> None:
+        signal.setitimer(signal.ITIMER_REAL, WALL_S, WALL_S)
         with suppress(ProcessLookupError):  # it has just ended
             os.kill(pid, next(signals))
 
