@@ -8,7 +8,8 @@ normalisation of training and test slides; batch norms moved to the site's slide
 
 Tumour is the phantom's truth; selection takes 30 tiles. All that is done already is kept in the working folder.
 
-Run: python -m experiments.domain_ladder [--work FOLDER]
+Run: python -m experiments.domain_ladder [--work FOLDER] [--seeds 0 1]
+The page has both seeds; the first alone takes an hour on two cores.
 """
 
 import argparse
