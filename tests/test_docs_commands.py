@@ -107,6 +107,8 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("docs")
     spec = make_spec(seed=5, ihc_score="3+", signal=1.0, size_px=(5120, 4096), tumour_share=0.8, foci=1)
     write_phantom(folder / "my-slide.svs", spec, workers=1)
+    stained = make_spec(seed=5, ihc_score="3+", stain="IHC", size_px=(4096, 4096), tissue_extent=0.7, pen=0, blur=0)
+    write_phantom(folder / "ihc.svs", stained, workers=1)
     (folder / "slides").mkdir()
     for name in ("slides/a.svs", "slides/b.svs", "new.svs", "slide.svs", "case.svs"):
         os.link(folder / "my-slide.svs", folder / name)
@@ -144,7 +146,6 @@ def _write_cohorts(folder):
     for name in ("a", "b", "new"):
         (folder / f"{name}.csv").write_text("\n".join([head, *(row for row in he if ",test," in row)]) + "\n")
     (folder / "ihc.csv").write_text("\n".join(ihc) + "\n")
-    shutil.copy(folder / "ihc0.svs", folder / "ihc.svs")
 
 
 def _write_patches(path):
