@@ -1,5 +1,6 @@
 """HASHI: the rule to the letter on small maps, Dice on large ones, and every odd shape."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
@@ -287,7 +288,7 @@ def test_patches_lie_where_the_preset_wants_them(preset, off_l0, monkeypatch):
 
     monkeypatch.setattr(segmentation, "infer", scored)
     config = replace(PRESETS[preset], adaptive=replace(PRESETS[preset].adaptive, iterations=2))
-    slide = SimpleNamespace(mpp=0.25, effective_mpp=lambda mpp: mpp, size_l0=Size(3200, 2400))
+    slide = SimpleNamespace(mpp=0.25, effective_mpp=lambda mpp: mpp, size_l0=Size(3200, 2400), keeping=nullcontext)
     engine = SimpleNamespace(card=SimpleNamespace(input=PAPER_TUMOUR_CNN.input))
 
     found = segmentation.find_tumour(cast("Any", slide), cast("Any", engine), Size(100, 75), 32.0, config)

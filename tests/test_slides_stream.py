@@ -310,3 +310,29 @@ def test_many_threads_share_one_decode(path):
         assert store.n_decoded == 1
         assert all(np.array_equal(results[0], result) for result in results)
         assert not store._entries
+
+
+def test_kept_tiles_are_not_decoded_again(tmp_path):
+    """From one grid to the next, while they are kept, up to their bytes; the same pixels as before."""
+    path = write_slide(tmp_path / "s.svs", pyramid(synthetic_pixels(W, H), (1, 2)), SlideSpec(tables=True))
+    with open_slide(path, backend="tiff") as slide:
+        grid = make_grid(slide, 96, 96, last=(W - 96, H - 96))
+
+        def seen():
+            batches = list(map_tiles(slide, grid, lambda batch: (batch.index.copy(), batch.pixels.copy())))
+            order = np.argsort(np.concatenate([index for index, _ in batches]))
+            return np.concatenate([pixels for _, pixels in batches])[order]
+
+        plain = seen()
+        with slide.keeping(1 << 24):
+            first = seen()
+            for index in range(12):
+                corrupt_tile(path, index)
+            again = seen()
+        after = seen()
+        with slide.keeping(1 << 10):  # room for none
+            none = seen()
+
+    assert np.array_equal(first, plain)
+    assert np.array_equal(again, plain)
+    assert len(after) == len(none) < len(plain)  # those of damaged tiles are left out

@@ -37,6 +37,7 @@ from he2her2.units import area_mm2
 TissueRule: TypeAlias = Callable[[Rgb, Tissue], Mask]
 """From a thumbnail to the mask of its tissue."""
 
+_KEPT_BYTES = 128 << 20  # of decoded tiles, between the rounds that find tumour
 _BLUR_BLOCK_MASK = 16
 _NO_ANNOTATED_TUMOUR = "its annotated tumour is too small for a pixel of the mask, cut out or outside the slide"
 
@@ -283,4 +284,5 @@ def find_tumour(
         watch.progress("tumour", n_scored, total)
         return probability
 
-    return adaptive_map(score, size, config.adaptive)
+    with slide.keeping(_KEPT_BYTES):  # its rounds look at the same places
+        return adaptive_map(score, size, config.adaptive)

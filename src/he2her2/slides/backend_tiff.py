@@ -4,7 +4,8 @@ Absent tiles (of zero bytes) are white on glass and unreadable inside the tissue
 neighbouring level for them where it can.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
 from typing import ClassVar
@@ -48,6 +49,7 @@ class TiffSlide(BaseSlide):
         """
         self._file = FileBytes(path)
         self._recent = RecentTiles(_RECENT_BYTES)
+        self._kept: RecentTiles | None = None
         try:
             check_directories(self._file)
             self._layout = read_layout(path, self._file)
@@ -93,11 +95,26 @@ class TiffSlide(BaseSlide):
             UnreadableRegionError: The tile is damaged, or absent inside the tissue.
         """
         self._raise_if_lost(level, (index,))
+        kept = None if self._kept is None else self._kept.get((level, index))
+        if kept is not None:
+            out[...] = kept
+            return
         try:
             self._layout.levels[level].decode_tile(self._file, index, out)
         except DecodeError as error:
             tile = self.tile_rect(level, index)
             raise self._unreadable(f"level {level}", f"the tile at ({tile.x}, {tile.y}): {error}") from None
+        if self._kept is not None:
+            self._kept.put((level, index), out.copy())
+
+    @contextmanager
+    def keeping(self, max_bytes: int) -> Iterator[None]:
+        """Keep decoded tiles from one grid to the next; see `BaseSlide.keeping`."""
+        self._kept = RecentTiles(max_bytes)
+        try:
+            yield
+        finally:
+            self._kept = None
 
     def jpeg_tile(self, level: int, column: int, row: int) -> bytes | None:
         """A compressed tile as a JPEG file; see `BaseSlide.jpeg_tile`."""

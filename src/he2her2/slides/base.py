@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -160,6 +161,10 @@ class BaseSlide(ABC):
     def effective_mpp(self, mpp: float) -> float:
         """Return the µm per pixel that `read` delivers when asked for `mpp`."""
         return self.mpp * self.sampling(mpp).scale
+
+    def keeping(self, max_bytes: int) -> AbstractContextManager[None]:  # noqa: ARG002  a reader that has its own cache
+        """Keep decoded tiles; see `Slide.keeping`."""
+        return nullcontext()
 
     def read(self, origin_l0: Point, size_px: Size, mpp: float) -> Rgb:
         """Read a region; see `Slide.read`."""

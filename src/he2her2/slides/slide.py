@@ -1,6 +1,7 @@
 """The interface of an open slide, whichever library decodes it."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -82,6 +83,9 @@ class Slide(Protocol):
 
     def effective_mpp(self, mpp: float) -> float:
         """Return the µm per pixel that `read` delivers when asked for `mpp`: a level's own where one is within 10 %."""
+
+    def keeping(self, max_bytes: int) -> AbstractContextManager[None]:
+        """Keep decoded tiles from one grid to the next, up to a number of bytes, where the reader can."""
 
     def read(self, origin_l0: Point, size_px: Size, mpp: float) -> Rgb:
         """Read a region.
