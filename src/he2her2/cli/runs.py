@@ -230,7 +230,7 @@ def say_notes(notes: Iterable[str]) -> None:
 
 
 def _place_of(weights: str) -> str:
-    """Where weights lie, wherever the run is looked at later; a name stays a name."""
+    """The absolute path of weights, since a run is looked at from elsewhere, too; a name stays a name."""
     return str(Path(weights).absolute()) if Path(weights).is_dir() else weights
 
 
