@@ -1,0 +1,134 @@
+"""Decisions on a table's scores: its own, or those of a threshold; and scores that are of the class that was called."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from he2her2.errors import EvaluationError, quoted
+from he2her2.evaluation.score_headings import read_heading
+from he2her2.manifest import TableRow, bare_name, is_blank
+from he2her2.units import parse_number
+
+Scale: TypeAlias = Literal["auto", "probability", "percent", "logit", "any"]
+
+_POSITIVE = frozenset({"positive", "pos", "1", "true", "yes", "her2positive", "her2pos", "her2"})
+_NEGATIVE = frozenset({"negative", "neg", "0", "false", "no", "her2negative", "her2neg"})
+_HALF = 0.5
+_FEWEST_CONTRADICTIONS = 3
+
+
+def score_number(text: str) -> float | None:
+    """The number in a cell, with a sign of per cent or not; None where it is blank.
+
+    Raises:
+        ValueError: It holds something else.
+    """
+    return None if is_blank(text) else parse_number(text.removesuffix("%"))
+
+
+def decide(
+    path: Path,
+    rows: Mapping[str, TableRow],
+    values: NDArray[np.float64],
+    names: Mapping[str, str],
+    given: float | None,
+    scale: Scale,
+) -> tuple[float, NDArray[np.bool_], str]:
+    """Threshold on the score, decisions, and where they are from in words.
+
+    Args:
+        path: The table.
+        rows: n rows by slide.
+        values: (n,) scores.
+        names: Columns by field: `call` and `threshold`, where there are such.
+        given: The threshold that the user gives; None leaves it to the table.
+        scale: Of the scores.
+
+    Raises:
+        EvaluationError: A decision or threshold of the table makes no sense, or there is none.
+    """
+    cut, origin = given, "the threshold that was given"
+    if cut is None and "threshold" in names:
+        found = {_threshold(path, row, names["threshold"], scale) for row in rows.values()}
+        if len(found) > 1:
+            raise EvaluationError(f"{path}: {names['threshold']!r} holds {len(found)} thresholds; pass --threshold")
+        cut, origin = found.pop(), f"the threshold in {names['threshold']!r}"
+    if cut is None and "call" in names:
+        calls = np.array([_call(path, row, names["call"]) for row in rows.values()])
+        cut = _threshold_of(values, calls)
+        against = int(((values >= cut) != calls).sum())
+        unlike = f", {against} of which no threshold of the score explains" if against else ""
+        return cut, calls, f"decisions in {names['call']!r}{unlike}"
+    if cut is None:
+        if scale == "any":
+            raise EvaluationError(f"{path}: scores of any scale need --threshold, or decisions (--call-column)")
+        cut, origin = {"percent": 50.0, "logit": 0.0}.get(scale, _HALF), "the probability 0.5, as no other was given"
+    return cut, values >= cut, f"called positive from {cut:g} on, {origin}"
+
+
+def refuse_confidence(
+    path: Path, rows: Mapping[str, TableRow], values: NDArray[np.float64], names: Mapping[str, str], scale: Scale
+) -> None:
+    """Refuse the probability of the class that was called: at least one half everywhere, and not by the decisions.
+
+    At least 3 decisions are then against every threshold, and a tenth of all or half of the rarer ones.
+
+    Raises:
+        EvaluationError: The scores are of that kind.
+    """
+    highest = next((top for top in (1.0, 100.0) if values.max() <= top), np.nan)
+    half = {"probability": _HALF, "percent": 50.0, "logit": 0.0}.get(scale, highest / 2)
+    if "call" not in names or not (values >= half).all():
+        return
+    try:
+        calls = np.array([_call(path, row, names["call"]) for row in rows.values()])
+    except EvaluationError:
+        return  # no decisions: who needs them refuses them
+    positive = int(calls.sum())
+    against = min(positive, int(((values >= _threshold_of(values, calls)) != calls).sum()))
+    many = min(len(calls) / 10, min(positive, len(calls) - positive) / 2)
+    if against >= max(_FEWEST_CONTRADICTIONS, many):
+        raise EvaluationError(
+            f"{path}: {names['score']!r} looks like the score of the class that was called: it is at least {half:g} "
+            f"everywhere, and no threshold of it explains {against} of the {len(calls)} decisions in "
+            f"{names['call']!r}; give the probability of HER2-positive (1 - it for those called negative), or name "
+            "another column by --score-column"
+        )
+
+
+def _threshold(path: Path, row: TableRow, column: str, scale: Scale) -> float:
+    """A row's threshold, on the scale of the scores.
+
+    Raises:
+        EvaluationError: It is blank, or no number.
+    """
+    try:
+        found = score_number(row.text(column))
+    except ValueError as error:
+        raise EvaluationError(f"{path}, line {row.line}: {column}: {error}; pass --threshold") from None
+    if found is None:
+        raise EvaluationError(f"{path}, line {row.line}: {column}: holds no threshold; pass --threshold")
+    return found / 100 if scale == "probability" and row.text(column).endswith("%") else found
+
+
+def _call(path: Path, row: TableRow, column: str) -> bool:
+    word = bare_name(row.text(column).removesuffix(".0"))
+    if word == "her2" and read_heading(row.text(column)).is_negative:  # "HER2-"
+        return False
+    if word in _POSITIVE | _NEGATIVE:
+        return word in _POSITIVE
+    raise EvaluationError(
+        f"{path}, line {row.line}: {column}: {quoted(row.text(column))} is no decision; use positive and negative, or "
+        "pass --threshold"
+    )
+
+
+def _threshold_of(values: NDArray[np.float64], calls: NDArray[np.bool_]) -> float:
+    """The score from which on most decisions are positive and below which most are negative."""
+    order = np.argsort(values, kind="stable")
+    wrong = np.append(0, np.cumsum(np.where(calls[order], 1, -1)))  # less the negatives in all: of each cut
+    starts = np.flatnonzero(np.append(True, np.diff(values[order]) > 0))
+    return float(values[order][starts[np.argmin(wrong[starts])]])
