@@ -14,7 +14,8 @@ from scipy.stats import qmc
 
 from he2her2.config import PRESETS, Adaptive
 from he2her2.geometry import Size
-from he2her2.method import segmentation
+from he2her2.method import tumour
+from he2her2.models import HalfTurnedEngine
 from he2her2.models.encoders.cnn import PAPER_TUMOUR_CNN
 from he2her2.preprocessing import adaptive, adaptive_map
 from he2her2.preprocessing.adaptive import interpolate, raster
@@ -278,20 +279,21 @@ def test_an_empty_mask_is_refused():
 def test_patches_lie_where_the_preset_wants_them(preset, off_l0, monkeypatch):
     """Centred on the mask pixel's centre, or as in the released code on its corner: level-0 px = 32 x - 256.
 
-    By default a patch at the border is moved into the slide.
+    By default a patch at the border is moved into the slide, and seen from both sides.
     """
-    origins, side_px = [], PAPER_TUMOUR_CNN.input.side_px
+    origins, side_px, engines = [], PAPER_TUMOUR_CNN.input.side_px, set()
 
-    def scored(slide, grid, *_, **__):
+    def scored(slide, grid, engine, *_, **__):
         origins.append(grid.origins_l0)
+        engines.add(type(engine))
         return np.arange(len(grid)), np.zeros((len(grid), 2), np.float32)
 
-    monkeypatch.setattr(segmentation, "infer", scored)
+    monkeypatch.setattr(tumour, "infer", scored)
     config = replace(PRESETS[preset], adaptive=replace(PRESETS[preset].adaptive, iterations=2))
     slide = SimpleNamespace(mpp=0.25, effective_mpp=lambda mpp: mpp, size_l0=Size(3200, 2400), keeping=nullcontext)
     engine = SimpleNamespace(card=SimpleNamespace(input=PAPER_TUMOUR_CNN.input))
 
-    found = segmentation.find_tumour(cast("Any", slide), cast("Any", engine), Size(100, 75), 32.0, config)
+    found = tumour.find_tumour(cast("Any", slide), cast("Any", engine), Size(100, 75), 32.0, config)
 
     columns_rows = np.floor(found.points).astype(int)
     expected = columns_rows * 32 + 16 + off_l0 - side_px // 2
@@ -299,3 +301,4 @@ def test_patches_lie_where_the_preset_wants_them(preset, off_l0, monkeypatch):
         assert (expected < 0).any()
         expected = np.clip(expected, 0, np.array([3200, 2400]) - side_px)
     assert np.array_equal(np.concatenate(origins), expected)
+    assert engines == {HalfTurnedEngine if preset == "default" else SimpleNamespace}

@@ -13,7 +13,7 @@ from he2her2.errors import NotANumberError, UnreadableRegionError
 from he2her2.geometry import Size, TileGrid
 from he2her2.method import infer
 from he2her2.method.inference import blocks_of
-from he2her2.models import CNNS, Card, Untrained, load_engine, load_slide_model
+from he2her2.models import CNNS, Card, Engine, HalfTurnedEngine, Untrained, load_engine, load_slide_model
 from he2her2.models.encoders.cnn import COMPACT_TUMOUR_CNN, PAPER_TILE_CNN, STRIDED_TILE_CNN, Conv
 from he2her2.models.export import engine_of
 from he2her2.models.torch_engine import TorchEngine
@@ -85,14 +85,15 @@ def test_networks_that_see_where_a_tile_ends_share_nothing():
 
 @pytest.mark.parametrize("spec", SHARING, ids=lambda spec: spec.name)
 def test_windows_of_a_picture_are_the_tiles_cut_out_of_it(spec):
-    """Both engines: logits of windows are those of the tiles, within 1e-5, and tiles differ."""
+    """Both engines: logits of windows are those of the tiles, within 1e-5, and tiles differ; from both sides, too."""
     picture = synthetic_pixels(480, 480)
     corners = np.array([[0, 0], [224, 224], [32, 160], [192, 32], [64, 64]])
     tiles = np.stack([picture[y : y + 256, x : x + 256] for x, y in corners])
     weights = initial_weights(spec, seed=1)
     card = Untrained(spec, seed=1).card
 
-    for engine in (engine_of(card, weights), TorchEngine(card, weights, "cpu")):
+    both: tuple[Engine, ...] = engine_of(card, weights), TorchEngine(card, weights, "cpu")
+    for engine in (*both, *map(HalfTurnedEngine, both)):
         expected, logits = engine(tiles), engine.windows(picture, corners)
 
         assert np.abs(expected - logits).max() <= 1e-5 * max(1.0, np.abs(expected).max())

@@ -86,17 +86,18 @@ def test_the_digest_ignores_how_the_work_is_done():
 
 def test_settings_that_came_later_leave_earlier_runs_as_they_are():
     """The digest of the default preset of then is what it was before them; set otherwise, they count."""
-    then = load_config(overrides=["adaptive.threshold=0.24", "networks.tumour_cnn=compact-tumour-cnn"])
+    chosen = ["adaptive.threshold=0.24", "adaptive.half_turn=false", "networks.tumour_cnn=compact-tumour-cnn"]
+    then = load_config(overrides=chosen)
     assert then.digest() == "c3b4b983ff1b16d63cead1054091e91b2e6cf96b75953c998788582af7c1d67d"
-    for override in ("adaptive.anchor=corner", "selection.spacing=released"):
+    for override in ("adaptive.anchor=corner", "adaptive.half_turn=false", "selection.spacing=released"):
         assert load_config(overrides=[override]).digest() != Config().digest()
 
 
 @pytest.mark.parametrize("preset", ["paper", "released-code"])
-def test_exact_presets_draw_every_pixel_of_the_map(preset):
-    """A coarse map differs from the drawn one in 3 % of the tumour's pixels; only the default takes it."""
-    assert PRESETS[preset].adaptive.coarse == 1
-    assert PRESETS["default"].adaptive.coarse == 8
+def test_exact_presets_draw_every_pixel_of_the_map_and_see_a_patch_once(preset):
+    """A coarse map differs from the drawn one in 3 % of the tumour's pixels; only the default takes it, and turns."""
+    assert (PRESETS[preset].adaptive.coarse, PRESETS[preset].adaptive.half_turn) == (1, False)
+    assert (PRESETS["default"].adaptive.coarse, PRESETS["default"].adaptive.half_turn) == (8, True)
 
 
 def test_settings_are_plain_data():

@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 
 from he2her2.config import load_config
 from he2her2.errors import ConfigError
-from he2her2.models import CNNS, CnnSpec, Colour, InputSpec, Untrained, load_cnn, load_engine, torch_engine
+from he2her2.models import (
+    CNNS,
+    CnnSpec,
+    Colour,
+    HalfTurnedEngine,
+    InputSpec,
+    Untrained,
+    load_cnn,
+    load_engine,
+    torch_engine,
+)
 from he2her2.models.encoders.cnn import COMPACT_TUMOUR_CNN, PAPER_TILE_CNN, STRIDED_TILE_CNN, Conv
 from he2her2.models.encoders.pixels import prepare_input
 from he2her2.models.engines import resolve_device
@@ -112,6 +122,20 @@ def test_a_tiles_logits_do_not_depend_on_the_batch(spec):
     for size in (1, 2, 3, 5):
         parts = [engine(tiles[start : start + size]) for start in range(0, len(tiles), size)]
         assert np.array_equal(together, np.concatenate(parts)), f"batches of {size}"
+
+
+@pytest.mark.parametrize("spec", [COMPACT_TUMOUR_CNN, STRIDED_TILE_CNN], ids=lambda spec: spec.name)
+def test_what_is_seen_from_both_sides_does_not_depend_on_the_side(spec):
+    """The mean of a tile's logits and the turned tile's: which of the two lay on the glass is one and the same."""
+    engine, tiles = load_engine(Untrained(spec, seed=1), spec.role, "cpu"), tiles_for(spec, 5)
+    turned = np.rot90(tiles, 2, axes=(1, 2))
+
+    logits = HalfTurnedEngine(engine)(tiles)
+
+    assert logits.dtype == np.float32
+    assert np.array_equal(logits, HalfTurnedEngine(engine)(turned))
+    assert np.allclose(logits, np.mean([engine(tiles), engine(np.ascontiguousarray(turned))], axis=0), atol=1e-6)
+    assert not np.array_equal(logits, engine(tiles))
 
 
 @given(order=st.permutations(range(6)))

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
-from he2her2.config import Runtime
+from he2her2.config import Adaptive, Runtime
 from he2her2.datasets import PatchSet, open_patch_set
 from he2her2.errors import EvaluationError, PatchError
 from he2her2.evaluation.tumour.networks import NO_NETWORK, TumourNetwork, assign_networks, open_networks
@@ -269,7 +269,7 @@ def test_a_network_of_one_colour_is_found_out():
     cases = patches_of(240, 24)
     shifts = [shift for shift in SHIFT_SHEET if shift.name in ("hue +18°", "brightness -15 %", "grey only")]
 
-    found = evaluate_patches(cases, [network_of()], 0.5, shifts)
+    found = evaluate_patches(cases, [network_of()], Adaptive(threshold=0.5), shifts)
 
     own, histogram = found.scorers[0], next(one for one in found.scorers if one.name == HISTOGRAM)
     assert own.name == NETWORK
@@ -289,18 +289,28 @@ def test_a_network_of_one_colour_is_found_out():
     assert darker.lost is not None
 
 
+def test_the_settings_say_whether_a_picture_is_seen_from_both_sides():
+    """Once and turned by 180°, or once."""
+    for half_turn in (True, False):
+        engine = RedEngine()
+        evaluate_patches(patches_of(), [network_of(engine=engine)], Adaptive(half_turn=half_turn), ())
+
+        assert len(engine.seen) == (2 if half_turn else 1)
+        assert np.array_equal(engine.seen[-1], engine.seen[0][:, ::-1, ::-1]) == half_turn
+
+
 def test_threads_and_order_change_nothing():
     """Parts of the set are scored by whoever is free."""
     cases = patches_of(400, 20)
 
-    one, four = (evaluate_patches(cases, [network_of()], 0.5, (), threads=threads) for threads in (1, 4))
+    one, four = (evaluate_patches(cases, [network_of()], Adaptive(), (), threads=threads) for threads in (1, 4))
 
     assert np.array_equal(one.scores[NETWORK].score, four.scores[NETWORK].score)
 
 
 def test_few_patients_are_not_tested():
     """With six of them a p-value would be a guess; the intervals stay."""
-    found = evaluate_patches(patches_of(n_patients=6), [network_of()], 0.5, ())
+    found = evaluate_patches(patches_of(n_patients=6), [network_of()], Adaptive(), ())
 
     assert not found.is_tested
     assert all(one.below is None or np.isnan(one.below.p_value) for one in found.scorers)

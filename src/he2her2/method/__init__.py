@@ -11,9 +11,7 @@ from he2her2.method.segmentation import (
     Segmentation,
     TissueRule,
     find_tissue,
-    find_tumour,
     segment_slide,
-    tumour_threshold,
 )
 from he2her2.method.tiles import (
     cut_region,
@@ -22,6 +20,7 @@ from he2her2.method.tiles import (
     require_readable,
     score_tiles,
 )
+from he2her2.method.tumour import as_seen, find_tumour, tumour_threshold
 
 __all__ = [
     "MASKS",
@@ -31,6 +30,7 @@ __all__ = [
     "IhcReading",
     "Segmentation",
     "TissueRule",
+    "as_seen",
     "cut_region",
     "cut_tumour",
     "decide_on",

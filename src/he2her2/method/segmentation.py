@@ -2,25 +2,23 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
-from he2her2.config import PAPER_THRESHOLD, Adaptive, Config, Quality, Runtime, Tissue
+from he2her2.config import Config, Quality, Runtime, Tissue
 from he2her2.errors import TissueError, TumourError
-from he2her2.geometry import Mask, Point, Rgb, Size, TileGrid, l0_from_mask, mask_size
-from he2her2.method.inference import infer, pace
+from he2her2.geometry import Mask, Point, Rgb, TileGrid, l0_from_mask, mask_size
+from he2her2.method.inference import pace
 from he2her2.method.raster import blocks_with, native_mpp, thumbnail_on_raster, tile_side_mask
-from he2her2.models import Card, Engine, InputSpec, recoloured, softmax
+from he2her2.method.tumour import find_tumour, tumour_threshold
+from he2her2.models import Engine, InputSpec, recoloured
 from he2her2.preprocessing import (
     AdaptiveMap,
     Annotation,
     ColourChange,
     Normalisation,
     Sharpness,
-    adaptive_map,
     blur_mask,
     coverage,
     normalisation_of,
@@ -37,7 +35,6 @@ from he2her2.units import area_mm2
 TissueRule: TypeAlias = Callable[[Rgb, Tissue], Mask]
 """From a thumbnail to the mask of its tissue."""
 
-_KEPT_BYTES = 128 << 20  # of decoded tiles, between the rounds that find tumour
 _BLUR_BLOCK_MASK = 16
 _NO_ANNOTATED_TUMOUR = "its annotated tumour is too small for a pixel of the mask, cut out or outside the slide"
 
@@ -243,46 +240,3 @@ def _measure_focus(
             field[y : y + side, x : x + side] = block
         watch.progress("focus", int(index[-1]) + 1, len(grid))
     return field[:height, :width]
-
-
-def tumour_threshold(card: Card, settings: Adaptive) -> float:
-    """Probability from which the map is tumour: of the settings, else of the network's card, else the paper's."""
-    return settings.threshold or card.threshold or PAPER_THRESHOLD
-
-
-def find_tumour(
-    slide: Slide, tumour_cnn: Engine, size: Size, px_l0: float, config: Config, watch: Watch | None = None
-) -> AdaptiveMap:
-    """Map of the probability of invasive tumour by adaptive sampling: HASHI asks for points, the network scores them.
-
-    Args:
-        slide: An open slide.
-        tumour_cnn: Tells invasive tumour from other tissue.
-        size: Width and height of the map.
-        px_l0: Level-0 px per pixel of the map.
-        config: Adaptive, tiling and runtime are used.
-        watch: Observes progress and time.
-    """
-    spec = tumour_cnn.card.input
-    mpp = native_mpp(slide, spec, config.tiling)
-    side_l0 = spec.side_px * mpp / slide.mpp
-    total = config.adaptive.iterations * config.adaptive.points
-    to_anchor = 0.5 if config.adaptive.anchor == "corner" else 0.0  # points are centres of mask px
-    n_scored = 0
-    watch = watch or Watch()
-
-    def score(points: NDArray[np.float64]) -> NDArray[np.float64]:
-        nonlocal n_scored
-        origins = np.rint(l0_from_mask(points - to_anchor, px_l0) - side_l0 / 2).astype(np.int64)
-        if config.adaptive.corners:  # where the map reaches the slide's border, a window beyond it would show glass
-            origins = np.clip(origins, 0, np.maximum(0, np.floor(np.array(slide.size_l0) - side_l0)).astype(np.int64))
-        grid = TileGrid(origins, side_l0, spec.side_px, mpp)
-        readable, logits = infer(slide, grid, tumour_cnn, config.runtime, spent=partial(watch.streamed, "tumour"))
-        probability = np.full(len(points), np.nan)
-        probability[readable] = softmax(logits)[:, 1]
-        n_scored += len(points)
-        watch.progress("tumour", n_scored, total)
-        return probability
-
-    with slide.keeping(_KEPT_BYTES):  # its rounds look at the same places
-        return adaptive_map(score, size, config.adaptive)

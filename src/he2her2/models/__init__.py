@@ -31,7 +31,7 @@ from he2her2.models.encoders import (
     cnn_named,
     resize,
 )
-from he2her2.models.engines import Engine, Untrained, load_engine, recoloured
+from he2her2.models.engines import Engine, HalfTurnedEngine, Untrained, load_engine, recoloured
 from he2her2.models.feature_encoders import (
     TILE_CNN,
     Encoder,
@@ -79,6 +79,7 @@ __all__ = [
     "Encoder",
     "EncoderNote",
     "Engine",
+    "HalfTurnedEngine",
     "InputSpec",
     "Metric",
     "RankedFeaturesSpec",

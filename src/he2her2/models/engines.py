@@ -24,6 +24,8 @@ Device: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
 Precision: TypeAlias = Literal["full", "mixed"]
 """Arithmetic of a GPU: 32 bits throughout, or 16 where that is safe."""
 
+_HALF = np.float32(0.5)
+
 
 class Engine(Protocol):
     """A CNN that is ready to run; several threads may call it at once."""
@@ -97,6 +99,33 @@ class RecolouredEngine:
 def recoloured(engine: Engine, change: Callable[[Rgb], Rgb] | None) -> Engine:
     """The engine behind a change of colours; None is no change."""
     return engine if change is None else RecolouredEngine(engine, change)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HalfTurnedEngine:
+    """A CNN that sees each tile as it is and turned by 180°, and answers with the mean of both.
+
+    Attributes:
+        engine: The CNN.
+    """
+
+    engine: Engine
+
+    @property
+    def card(self) -> Card:
+        """About the network."""
+        return self.engine.card
+
+    def __call__(self, pixels: Rgb) -> NDArray[np.float32]:
+        """Mean logits of tiles and turned tiles; see `Engine`."""
+        turned = np.ascontiguousarray(pixels[:, ::-1, ::-1])
+        return (self.engine(pixels) + self.engine(turned)) * _HALF
+
+    def windows(self, picture: Rgb, corners: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Mean logits of tiles of a picture and of the turned picture, between which lie whole `window_step`s."""
+        turned = np.ascontiguousarray(picture[::-1, ::-1])
+        opposite = len(picture) - self.card.input.side_px - corners
+        return (self.engine.windows(picture, corners) + self.engine.windows(turned, opposite)) * _HALF
 
 
 def untrained_weights(spec: Spec, seed: int) -> Arrays:

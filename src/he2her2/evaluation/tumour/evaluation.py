@@ -93,9 +93,8 @@ def evaluate_tumour(question: TumourQuestion, progress: Progress = silent) -> Tu
             data, networks, config, annotation_classes=question.annotation_classes, progress=progress
         )
         cases = slides.windows
-    card = networks[0].engine.card
     patches = None
     if slides is None or 0 < cases.tumour.sum() < len(cases):
-        shifts, threshold = SHIFT_SHEET if question.shifts else (), tumour_threshold(card, config.adaptive)
-        patches = evaluate_patches(cases, networks, threshold, shifts, threads=threads, progress=progress)
-    return TumourEvaluation(question, card, len(networks), patches, slides)
+        shifts = SHIFT_SHEET if question.shifts else ()
+        patches = evaluate_patches(cases, networks, config.adaptive, shifts, threads=threads, progress=progress)
+    return TumourEvaluation(question, networks[0].engine.card, len(networks), patches, slides)

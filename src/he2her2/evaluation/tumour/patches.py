@@ -8,12 +8,15 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from he2her2.config import Adaptive
 from he2her2.datasets import PatchSet
 from he2her2.errors import EvaluationError
 from he2her2.evaluation.tumour.networks import NO_NETWORK, TumourNetwork, assign_networks
 from he2her2.evaluation.tumour.rivals import HISTOGRAM, Looks, Rival, Scores, learn_rivals
 from he2her2.evaluation.tumour.windows import probabilities, window_corners
 from he2her2.geometry import Rgb
+from he2her2.method import as_seen, tumour_threshold
+from he2her2.models import Engine
 from he2her2.preprocessing import Shift
 from he2her2.statistics import (
     BinaryCounts,
@@ -124,7 +127,7 @@ class PatchTrial:
 def evaluate_patches(
     patches: PatchSet,
     networks: Sequence[TumourNetwork],
-    threshold: float,
+    settings: Adaptive,
     shifts: Sequence[Shift],
     *,
     threads: int = 1,
@@ -135,7 +138,7 @@ def evaluate_patches(
     Args:
         patches: The pictures.
         networks: Under test; each patient is judged by one that has not seen him.
-        threshold: Called tumour from this probability on.
+        settings: Threshold, or else that of the card, and how often a picture is seen.
         shifts: Rows of the shift sheet.
         threads: That score pictures.
         progress: Called after every row.
@@ -149,7 +152,9 @@ def evaluate_patches(
     cases = patches.take(kept) if len(kept) < len(patches) else patches
     if not 0 < cases.tumour.sum() < len(cases):
         raise EvaluationError(f"{patches.name}: of the patches to judge none or all are tumour; both are needed")
-    judge = _Judge(cases, networks, assigned.network[kept], threads)
+    engines = [as_seen(network.engine, settings) for network in networks]
+    threshold = tumour_threshold(engines[0].card, settings)
+    judge = _Judge(cases, engines, assigned.network[kept], threads)
     own, looks = judge(lambda pixels, _: pixels)
     rivals = learn_rivals(looks, cases.tumour, assigned.fold[kept])
     scores = _scores(own, looks, rivals, threshold)
@@ -174,12 +179,9 @@ def evaluate_patches(
 class _Judge:
     """Scores all pictures after a change of theirs, and looks at them."""
 
-    def __init__(
-        self, cases: PatchSet, networks: Sequence[TumourNetwork], network: NDArray[np.intp], threads: int
-    ) -> None:
-        self._cases, self._networks, self._network, self._threads = cases, networks, network, threads
-        spec = networks[0].engine.card.input
-        self.corners = window_corners(cases.side_px, cases.labelled_px, cases.mpp, spec)
+    def __init__(self, cases: PatchSet, engines: Sequence[Engine], network: NDArray[np.intp], threads: int) -> None:
+        self._cases, self._engines, self._network, self._threads = cases, engines, network, threads
+        self.corners = window_corners(cases.side_px, cases.labelled_px, cases.mpp, engines[0].card.input)
 
     def __call__(self, change: _Changed) -> tuple[NDArray[np.float64], Looks]:
         """Probabilities (n,) by each picture's network, and looks."""
@@ -192,8 +194,8 @@ class _Judge:
         pixels = change(self._cases.pixels(part), self._cases.mpp)
         network, found = self._network[part], np.empty(len(pixels))
         for k in np.unique(network).tolist():
-            engine = self._networks[k].engine
-            found[network == k] = probabilities(engine, pixels[network == k], self.corners, self._cases.mpp)
+            chosen = network == k
+            found[chosen] = probabilities(self._engines[k], pixels[chosen], self.corners, self._cases.mpp)
         return found, Looks.of(pixels)
 
 

@@ -17,7 +17,16 @@ from he2her2.evaluation.tumour.networks import NO_NETWORK, TumourNetwork, assign
 from he2her2.evaluation.tumour.rivals import ALL_TISSUE, DARKNESS
 from he2her2.geometry import Mask, Rgb, Size, TileGrid, l0_from_mask
 from he2her2.manifest import SlideRow, patient_key, raise_problems, read_manifest
-from he2her2.method import find_tumour, infer, native_mpp, pace, require_readable, segment_slide, tumour_threshold
+from he2her2.method import (
+    as_seen,
+    find_tumour,
+    infer,
+    native_mpp,
+    pace,
+    require_readable,
+    segment_slide,
+    tumour_threshold,
+)
 from he2her2.models import Engine, InputSpec, cnn_named, recoloured, softmax
 from he2her2.preprocessing import optical_density
 from he2her2.slides import Slide, map_tiles, open_slide
@@ -264,7 +273,7 @@ def _score_densely(
     centres = np.stack([columns, rows], axis=1) + 0.5
     origins = np.rint(l0_from_mask(centres, px_l0) - side_l0 / 2).astype(np.int64)
     grid = TileGrid(origins, side_l0, spec.side_px, mpp)
-    readable, logits = infer(slide, grid, engine, config.runtime)
+    readable, logits = infer(slide, grid, as_seen(engine, config.adaptive), config.runtime)
     require_readable(slide, len(readable), len(grid), 1)
     chosen = np.sort(rng.permutation(readable)[:_WINDOWS])
     batches = list(

@@ -1,0 +1,66 @@
+"""Invasive tumour of one slide: HASHI's samples of a tumour CNN (paper, 3.1.2)."""
+
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from he2her2.config import PAPER_THRESHOLD, Adaptive, Config
+from he2her2.geometry import Size, TileGrid, l0_from_mask
+from he2her2.method.inference import infer
+from he2her2.method.raster import native_mpp
+from he2her2.models import Card, Engine, HalfTurnedEngine, softmax
+from he2her2.preprocessing import AdaptiveMap, adaptive_map
+from he2her2.slides import Slide
+from he2her2.timing import Watch
+
+_KEPT_BYTES = 128 << 20  # of decoded tiles, between the rounds
+
+
+def tumour_threshold(card: Card, settings: Adaptive) -> float:
+    """Probability from which the map is tumour: of the settings, else of the network's card, else the paper's."""
+    return settings.threshold or card.threshold or PAPER_THRESHOLD
+
+
+def as_seen(tumour_cnn: Engine, settings: Adaptive) -> Engine:
+    """The tumour CNN as the settings let it see a patch: once, or from both sides."""
+    return HalfTurnedEngine(tumour_cnn) if settings.half_turn else tumour_cnn
+
+
+def find_tumour(
+    slide: Slide, tumour_cnn: Engine, size: Size, px_l0: float, config: Config, watch: Watch | None = None
+) -> AdaptiveMap:
+    """Map of the probability of invasive tumour by adaptive sampling: HASHI asks for points, the network scores them.
+
+    Args:
+        slide: An open slide.
+        tumour_cnn: Tells invasive tumour from other tissue.
+        size: Width and height of the map.
+        px_l0: Level-0 px per pixel of the map.
+        config: Adaptive, tiling and runtime are used.
+        watch: Observes progress and time.
+    """
+    tumour_cnn = as_seen(tumour_cnn, config.adaptive)
+    spec = tumour_cnn.card.input
+    mpp = native_mpp(slide, spec, config.tiling)
+    side_l0 = spec.side_px * mpp / slide.mpp
+    total = config.adaptive.iterations * config.adaptive.points
+    to_anchor = 0.5 if config.adaptive.anchor == "corner" else 0.0  # points are centres of mask px
+    n_scored = 0
+    watch = watch or Watch()
+
+    def score(points: NDArray[np.float64]) -> NDArray[np.float64]:
+        nonlocal n_scored
+        origins = np.rint(l0_from_mask(points - to_anchor, px_l0) - side_l0 / 2).astype(np.int64)
+        if config.adaptive.corners:  # where the map reaches the slide's border, a window beyond it would show glass
+            origins = np.clip(origins, 0, np.maximum(0, np.floor(np.array(slide.size_l0) - side_l0)).astype(np.int64))
+        grid = TileGrid(origins, side_l0, spec.side_px, mpp)
+        readable, logits = infer(slide, grid, tumour_cnn, config.runtime, spent=partial(watch.streamed, "tumour"))
+        probability = np.full(len(points), np.nan)
+        probability[readable] = softmax(logits)[:, 1]
+        n_scored += len(points)
+        watch.progress("tumour", n_scored, total)
+        return probability
+
+    with slide.keeping(_KEPT_BYTES):  # its rounds look at the same places
+        return adaptive_map(score, size, config.adaptive)
