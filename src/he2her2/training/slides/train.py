@@ -15,7 +15,9 @@ from he2her2.config import Config
 from he2her2.domain import LEAST_SLIDES
 from he2her2.errors import ConfigError
 from he2her2.files import atomic, write_csv
-from he2her2.manifest import patients_record, read_manifest, require_usable, write_patients
+from he2her2.labels import Policy
+from he2her2.manifest import Manifest, patients_record, read_manifest, require_usable, write_patients
+from he2her2.models import CnnSpec
 from he2her2.training.fit import Fitted, fit, load_checkpoint
 from he2her2.training.report import (
     NOT_VALIDATED,
@@ -76,34 +78,46 @@ def train_slides(
     manifest = read_manifest(data.manifest)
     require_usable(manifest, stain="HE", label="her2_status", splits=("train", "val"), policy=data.policy)
     networks = initial_networks(data, config, settings)
-    if settings.move_norms and not has_norms(networks.tile_spec):
-        raise ConfigError(f"training.move_norms: the {networks.tile_spec.name} has no batch norm; leave it off")
+    _check_norms(networks.tile_spec, settings)
     tumour_cnn = load_tumour_cnn(data.weights, data.annotations_use, config)
     patients = patients_record(manifest)
     begin_run(out, "slides", execution, config=config, settings=settings, inputs=data.inputs, patients=patients)
-    rows = [*manifest.select(stain="HE", split="train"), *manifest.select(stain="HE", split="val")]
-    tiler = TumourTiler(
-        networks.tile_spec.input,
-        config,
-        tumour_cnn,
-        data.annotations_use,
-        data.annotation_classes,
-        load_texture_encoder(data.weights),
-    )
-    for line in annotation_lines(tiler.tasks(rows), data.annotation_classes):
-        execution.say(line)
-    slides = build_bags(
-        rows,
-        tiler,
-        data.bags or out / "bags",
-        policy=data.policy,
-        progress=execution.progress,
-    )
-    train, val = ([slide for slide in slides if slide.row.split == split] for split in ("train", "val"))
+    tile, texture = networks.tile_spec.input, load_texture_encoder(data.weights)
+    tiler = TumourTiler(tile, config, tumour_cnn, data.annotations_use, data.annotation_classes, texture)
+    train, val = _tiled_slides(manifest, tiler, data.bags or out / "bags", data.policy, execution)
     if settings.move_norms:
         networks = with_moved_norms(networks, train, config, execution.progress)
     module = SlideModule(networks, settings, config, train, val, kept)
-    fitted = fit(
+    fitted = _fit_by_slide(module, train, val, out, execution)
+    if is_first_process():
+        load_checkpoint(module, fitted.best)
+        _finish(data, out, module, fitted, val, patients)
+    return out / REPORT
+
+
+def _tiled_slides(
+    manifest: Manifest, tiler: TumourTiler, folder: Path, policy: Policy, execution: Execution
+) -> tuple[list[LabelledSlide], list[LabelledSlide]]:
+    """Slides of training and of validation with the tiles of their tumour, which `folder` keeps.
+
+    Raises:
+        ManifestError: All slides without tiles, each with its reason.
+        OutputError: The folder cannot be written.
+    """
+    rows = [*manifest.select(stain="HE", split="train"), *manifest.select(stain="HE", split="val")]
+    for line in annotation_lines(tiler.tasks(rows), tiler.annotation_classes):
+        execution.say(line)
+    slides = build_bags(rows, tiler, folder, policy=policy, progress=execution.progress)
+    train, val = ([slide for slide in slides if slide.row.split == split] for split in ("train", "val"))
+    return train, val
+
+
+def _fit_by_slide(
+    module: SlideModule, train: Sequence[LabelledSlide], val: Sequence[LabelledSlide], out: Path, execution: Execution
+) -> Fitted:
+    """Fit the networks slide by slide; all of `val` validates them after every epoch."""
+    settings = module.settings
+    return fit(
         module,
         _slide_loader(_order(train, settings), settings.accumulate, settings.seed),
         _slide_loader(in_sequence(len(val)), 1, settings.seed, share=False),
@@ -113,10 +127,6 @@ def train_slides(
         seed=settings.seed,
         keep=settings.keep,
     )
-    if is_first_process():
-        load_checkpoint(module, fitted.best)
-        _finish(data, out, module, fitted, val, patients)
-    return out / REPORT
 
 
 def _slide_loader(order: Order, batch_size: int, seed: int, *, share: bool = True) -> "DataLoader[Any]":
@@ -147,6 +157,11 @@ def _check_precision(hardware: Hardware) -> None:
             f"precision {hardware.precision}: a slide's gradient passes its tiles in pieces, which 16 bits would round "
             "to zero; use 32-true or bf16-mixed"
         )
+
+
+def _check_norms(tile_spec: CnnSpec, settings: SlideTraining) -> None:
+    if settings.move_norms and not has_norms(tile_spec):
+        raise ConfigError(f"training.move_norms: the {tile_spec.name} has no batch norm; leave it off")
 
 
 @dataclass(frozen=True, slots=True)
