@@ -1,7 +1,7 @@
 """`he2her2 train tumour`: the CNN that tells invasive tumour from everything else."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +12,15 @@ from he2her2.config import PAPER_THRESHOLD, Config
 from he2her2.errors import ConfigError
 from he2her2.files import write_csv
 from he2her2.manifest import hashed_patient, write_patients
-from he2her2.models import CnnSpec, InputSpec, Metric, imagenet_weights
-from he2her2.statistics import Estimate, auc_interval, balanced_accuracy, decision_interval
+from he2her2.models import CnnSpec, InputSpec, imagenet_weights
 from he2her2.timing import Progress
 from he2her2.training.classifier import CnnClassifier
 from he2her2.training.cross_validation import CnnTraining, TileSets, trainable_cnn
 from he2her2.training.fit import load_checkpoint
-from he2her2.training.report import REPORT, Provenance, card_metrics, distinct_notices, export, write_report
+from he2her2.training.report import REPORT, Provenance, distinct_notices, export, write_report
 from he2her2.training.run import Execution, begin_run, is_first_process
 from he2her2.training.settings import TumourTraining
-from he2her2.training.tumour.calibration import CALIBRATED_THRESHOLD, MapCalibration, calibrate
+from he2her2.training.tumour.calibration import CALIBRATED_THRESHOLD, MapCalibration
 from he2her2.training.tumour.data import (
     NEVER_TRAINED,
     TRAINING_ONLY,
@@ -40,7 +39,8 @@ from he2her2.training.tumour.dataset import (
     probability_of,
     training_tiles,
 )
-from he2her2.training.tumour.patch_sets import INVASIVE, Patches, concatenate
+from he2her2.training.tumour.judgement import JudgedPatches, calibrated
+from he2her2.training.tumour.patch_sets import Patches, concatenate
 from he2her2.training.tumour.patches import draw_patches
 from he2her2.training.tumour.soup import learn_soup
 from he2her2.training.tumour.teaching import FEWEST_FOLDS, TEACHERS_FOLDER, check_teachers, targets, teach
@@ -113,13 +113,13 @@ def train_tumour(
         module, judged = _cross_validated(training, patches, fold, out, settings.distil)
     else:
         module, judged = _validated(training, patches, fold, out)
-    judged, calibration = _calibrated(judged, settings.calibrate_on)
+    judged, calibration = calibrated(judged, settings.calibrate_on)
     if is_first_process():
         provenance = Provenance(
             data=patches.in_words(),
             licence=data.licence,
             recipe=_recipe(settings, folds, calibration),
-            metrics=_metrics(judged),
+            metrics=judged.metrics,
             notices=distinct_notices(data.notice),
         )
         _export(module, out, sources.patients, provenance, calibration)
@@ -201,51 +201,9 @@ def start_weights(spec: CnnSpec, settings: TumourTraining) -> Mapping[str, NDArr
     return imagenet_weights(spec, settings.seed)
 
 
-@dataclass(frozen=True, slots=True, eq=False)  # eq=False: it holds arrays
-class _JudgedPatches:
-    """Patches with the predictions of networks that were not trained on their patients.
-
-    Attributes:
-        patches: (n,) patches.
-        fold: (n,) fold of each.
-        probability: (n,) of invasive tumour.
-        split: How the patients were kept apart, in words.
-        threshold: Probability from which a patch is called invasive, as in prediction.
-    """
-
-    patches: Patches
-    fold: NDArray[np.int64]
-    probability: NDArray[np.float64]
-    split: str
-    threshold: float
-
-    @property
-    def groups(self) -> Iterator[tuple[str, "_JudgedPatches"]]:
-        """All patches; then each source that has both classes and each fold, where there are several."""
-        yield "all", self
-        sources, folds = np.unique(self.patches.sources), np.unique(self.fold[self.fold != NEVER_TRAINED])
-        if len(sources) > 1:
-            parts = ((str(source), self._part(self.patches.sources == source)) for source in sources)
-            yield from ((name, part) for name, part in parts if len(np.unique(part.patches.labels)) > 1)
-        if len(folds) > 1:
-            yield from ((f"fold {fold + 1}", self._part(self.fold == fold)) for fold in folds)
-
-    @property
-    def figures(self) -> tuple[Estimate, Estimate]:
-        """Balanced accuracy at the threshold, and AUC; both with intervals by patient."""
-        truth, patients = self.patches.labels == INVASIVE, self.patches.patients
-        accuracy = decision_interval(balanced_accuracy, truth, self.probability >= self.threshold, patients)
-        return accuracy, auc_interval(truth, self.probability, patients)
-
-    def _part(self, chosen: NDArray[np.bool_]) -> "_JudgedPatches":
-        return replace(
-            self, patches=self.patches.take(chosen), fold=self.fold[chosen], probability=self.probability[chosen]
-        )
-
-
 def _cross_validated(
     training: CnnTraining, patches: Patches, fold: NDArray[np.int64], out: Path, distil: float
-) -> tuple[CnnClassifier, _JudgedPatches]:
+) -> tuple[CnnClassifier, JudgedPatches]:
     """Train on all patients, and evaluate K networks on the patients that each never saw; `distil` as in settings."""
     n_folds = int(fold.max()) + 1
     side = training.spec.input.network_px
@@ -268,12 +226,12 @@ def _cross_validated(
     patches, fold, probability = patches.take(there), fold[there], probability[there]
     split = f"cross-validated by patient in {n_folds} folds, each network after its last epoch"
     assert training.threshold is not None
-    return module, _JudgedPatches(patches, fold, probability, split, training.threshold)
+    return module, JudgedPatches(patches, fold, probability, split, training.threshold)
 
 
 def _validated(
     training: CnnTraining, patches: Patches, fold: NDArray[np.int64], out: Path
-) -> tuple[CnnClassifier, _JudgedPatches]:
+) -> tuple[CnnClassifier, JudgedPatches]:
     """Train to the best epoch, and evaluate on the patients who picked it."""
     side = training.spec.input.network_px
     val = patches.take(fold == 0)
@@ -282,53 +240,13 @@ def _validated(
     probability = probability_of(training, module, val)
     split = "on validation patients, who also picked the epoch: the figures flatter"
     assert training.threshold is not None
-    return module, _JudgedPatches(val, fold[fold == 0], probability, split, training.threshold)
+    return module, JudgedPatches(val, fold[fold == 0], probability, split, training.threshold)
 
 
-def _calibrated(judged: _JudgedPatches, sources: Sequence[str]) -> tuple[_JudgedPatches, MapCalibration | None]:
-    """Calibrate predictions on some of their sources, and by what; they stay as they are where there are none."""
-    if not sources:
-        return judged, None
-    found = calibrate(judged.patches, judged.probability, sources)
-    return replace(judged, probability=found(judged.probability), threshold=CALIBRATED_THRESHOLD), found
-
-
-def _metrics(judged: _JudgedPatches) -> tuple[Metric, ...]:
-    """Figures for the card: of all patches, and of each source that has both classes."""
-    return tuple(
-        metric
-        for name, part in judged.groups
-        if not name.startswith("fold ")
-        for metric in card_metrics(part.figures, f"patches ({name}), {_split_of(part)}")
-    )
-
-
-def _split_of(part: _JudgedPatches) -> str:
-    """Separation of patches from training, in words."""
-    if part.patches.known.any():
-        return part.split
-    return "which train no network, by the network that is kept; patients unknown, so intervals by patch"
-
-
-def _row(name: str, part: _JudgedPatches) -> Sequence[object]:
-    """Row of the report's table."""
-    patients = len(np.unique(part.patches.patients[part.patches.known]))
-    share = (part.patches.labels == INVASIVE).mean()
-    return (
-        name,
-        len(part.patches),
-        patients or "unknown",
-        f"{share:.0%}",
-        *(f"{f.value:.3f} ({f.low:.3f} to {f.high:.3f})" for f in part.figures),
-    )
-
-
-def _write_figures(out: Path, judged: _JudgedPatches, provenance: Provenance) -> None:
+def _write_figures(out: Path, judged: JudgedPatches, provenance: Provenance) -> None:
     """Write each patch's prediction, and the report."""
-    patches = judged.patches
-    cases = zip(patches.patients, patches.sources, judged.fold, patches.labels, judged.probability, strict=True)
-    write_csv(out / _PREDICTIONS, _COLUMNS, ((*case[:4], f"{case[4]:.6f}") for case in cases), line_end="\r\n")
-    rows = [_row(name, part) for name, part in judged.groups]
+    write_csv(out / _PREDICTIONS, _COLUMNS, judged.cells, line_end="\r\n")
+    rows = list(judged.rows)
     write_report(out, "tumour_training.md", provenance, rows=rows, split=judged.split, threshold=judged.threshold)
 
 
