@@ -1,7 +1,7 @@
 """`he2her2 train tumour`: the CNN that tells invasive tumour from everything else."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -87,19 +87,12 @@ def train_tumour(
     spec = trainable_cnn(config.networks.tumour_cnn, "tumour_cnn", settings.crop_px, folds)
     _check_settings(settings, folds)
     sources = read_sources(data, spec)
-    begin_run(
-        out,
-        "tumour",
-        execution,
-        config=config,
-        settings=settings,
-        inputs=data.inputs(folds),
-        patients=sources.patients,
-    )
+    inputs, patients = data.inputs(folds), sources.patients
+    begin_run(out, "tumour", execution, config=config, settings=settings, inputs=inputs, patients=patients)
     for line in annotation_lines(map(SlideTask.of_row, sources.rows), data.annotation_classes):
         execution.say(line)
     patches = _all_patches(sources, spec.input, config, settings, execution.progress, data.annotation_classes)
-    fold = _assigned(patches, sources, settings, folds)
+    study = _Study(sources, patches, _assigned(patches, sources, settings, folds), folds)
     training = training_of(
         spec,
         settings,
@@ -109,25 +102,9 @@ def train_tumour(
         average=settings.average,
         order=balanced_order if settings.balance else None,
     )
-    if folds:
-        module, judged = _cross_validated(training, patches, fold, out, settings.distil)
-    else:
-        module, judged = _validated(training, patches, fold, out)
-    judged, calibration = calibrated(judged, settings.calibrate_on)
+    trained = _train_networks(training, study, out, settings)
     if is_first_process():
-        provenance = Provenance(
-            data=patches.in_words(),
-            licence=data.licence,
-            recipe=_recipe(settings, folds, calibration),
-            metrics=judged.metrics,
-            notices=distinct_notices(data.notice),
-        )
-        _export(module, out, sources.patients, provenance, calibration)
-        for k in range(folds):
-            folder = out / "folds" / str(k + 1)
-            load_checkpoint(module, folder / "checkpoints" / "last.ckpt")
-            _export(module, folder, _patients_of(patches.take(fold != k)), provenance, calibration)
-        _write_figures(out, judged, provenance)
+        _write_training(data, out, settings, study, trained)
     return out / REPORT
 
 
@@ -145,21 +122,6 @@ def _check_settings(settings: TumourTraining, folds: int) -> None:
         raise ConfigError(
             "training.soup: networks that start at random weights have no good mean; set training.start to imagenet"
         )
-
-
-def _export(
-    module: CnnClassifier,
-    folder: Path,
-    patients: Mapping[str, list[str]],
-    provenance: Provenance,
-    calibration: MapCalibration | None,
-) -> None:
-    """Calibrate a network and write its weights to `folder/weights`, with the patients that it learned from."""
-    if calibration is not None:
-        calibration.put_into(module.cnn)
-    threshold = None if calibration is None else CALIBRATED_THRESHOLD
-    export(module.cnn, module.spec, folder / "weights" / "tumour_cnn", provenance, threshold=threshold)
-    write_patients(folder / "weights", patients)
 
 
 def _assigned(patches: Patches, sources: Sources, settings: TumourTraining, folds: int) -> NDArray[np.int64]:
@@ -201,11 +163,52 @@ def start_weights(spec: CnnSpec, settings: TumourTraining) -> Mapping[str, NDArr
     return imagenet_weights(spec, settings.seed)
 
 
+@dataclass(frozen=True, slots=True, eq=False)  # eq=False: it holds arrays
+class _Study:
+    """Patches of a training, and their use.
+
+    Attributes:
+        sources: Training data that they are from.
+        patches: (n,) patches.
+        fold: (n,) fold of each, or its part of a single split.
+        n_folds: Folds of the cross-validation; 0 for a single split.
+    """
+
+    sources: Sources
+    patches: Patches
+    fold: NDArray[np.int64]
+    n_folds: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)  # eq=False: it holds arrays
+class _Trained:
+    """A trained network, and the predictions that it is judged by.
+
+    Attributes:
+        module: The network that is kept.
+        judged: Patches with predictions, calibrated where asked for.
+        calibration: Calibration of the predictions; None without.
+    """
+
+    module: CnnClassifier
+    judged: JudgedPatches
+    calibration: MapCalibration | None
+
+
+def _train_networks(training: CnnTraining, study: _Study, out: Path, settings: TumourTraining) -> _Trained:
+    """Train the network that is kept, and those of the folds; calibrate their predictions."""
+    if study.n_folds:
+        module, judged = _cross_validated(training, study, out, settings.distil)
+    else:
+        module, judged = _validated(training, study, out)
+    return _Trained(module, *calibrated(judged, settings.calibrate_on))
+
+
 def _cross_validated(
-    training: CnnTraining, patches: Patches, fold: NDArray[np.int64], out: Path, distil: float
+    training: CnnTraining, study: _Study, out: Path, distil: float
 ) -> tuple[CnnClassifier, JudgedPatches]:
     """Train on all patients, and evaluate K networks on the patients that each never saw; `distil` as in settings."""
-    n_folds = int(fold.max()) + 1
+    patches, fold, n_folds = study.patches, study.fold, study.n_folds
     side = training.spec.input.network_px
     to_learn: list[NDArray[np.float32] | None] = [None] * (n_folds + 1)
     if distil:
@@ -229,10 +232,9 @@ def _cross_validated(
     return module, JudgedPatches(patches, fold, probability, split, training.threshold)
 
 
-def _validated(
-    training: CnnTraining, patches: Patches, fold: NDArray[np.int64], out: Path
-) -> tuple[CnnClassifier, JudgedPatches]:
+def _validated(training: CnnTraining, study: _Study, out: Path) -> tuple[CnnClassifier, JudgedPatches]:
     """Train to the best epoch, and evaluate on the patients who picked it."""
+    patches, fold = study.patches, study.fold
     side = training.spec.input.network_px
     val = patches.take(fold == 0)
     train = PatchDataset(patches.take(fold == TRAINING_ONLY), side)
@@ -241,6 +243,39 @@ def _validated(
     split = "on validation patients, who also picked the epoch: the figures flatter"
     assert training.threshold is not None
     return module, JudgedPatches(val, fold[fold == 0], probability, split, training.threshold)
+
+
+def _write_training(data: TumourData, out: Path, settings: TumourTraining, study: _Study, trained: _Trained) -> None:
+    """Write the weights of the network that is kept and of those of the folds, the predictions and the report."""
+    module, calibration = trained.module, trained.calibration
+    provenance = Provenance(
+        data=study.patches.in_words(),
+        licence=data.licence,
+        recipe=_recipe(settings, study.n_folds, calibration),
+        metrics=trained.judged.metrics,
+        notices=distinct_notices(data.notice),
+    )
+    _export(module, out, study.sources.patients, provenance, calibration)
+    for k in range(study.n_folds):
+        folder = out / "folds" / str(k + 1)
+        load_checkpoint(module, folder / "checkpoints" / "last.ckpt")
+        _export(module, folder, _patients_of(study.patches.take(study.fold != k)), provenance, calibration)
+    _write_figures(out, trained.judged, provenance)
+
+
+def _export(
+    module: CnnClassifier,
+    folder: Path,
+    patients: Mapping[str, list[str]],
+    provenance: Provenance,
+    calibration: MapCalibration | None,
+) -> None:
+    """Calibrate a network and write its weights to `folder/weights`, with the patients that it learned from."""
+    if calibration is not None:
+        calibration.put_into(module.cnn)
+    threshold = None if calibration is None else CALIBRATED_THRESHOLD
+    export(module.cnn, module.spec, folder / "weights" / "tumour_cnn", provenance, threshold=threshold)
+    write_patients(folder / "weights", patients)
 
 
 def _write_figures(out: Path, judged: JudgedPatches, provenance: Provenance) -> None:
