@@ -117,40 +117,24 @@ def adapt_weights(
     model = load_slide_model(str(asked.weights), config, "cpu")
     _require_adaptable(asked, model)
     tasks, engine = sorted(tasks, key=lambda task: task.slide_id), SlideEngine(progress)
-    sampler = _Sampler(model, config, asked, len(tasks))
-    samples, failures = _parted(engine.run(tasks, sampler, stage="reading tiles"))
-    if len(samples) < _LEAST_SLIDES:
-        first = f"; the first that failed: {failures[0]}" if failures else ""
-        raise EvaluationError(
-            f"{len(samples)} of {len(tasks)} slides can be used, and {_LEAST_SLIDES} are the fewest to adapt to{first}"
-        )
-    card = model.tile_cnn.card
-    tensors = load_tensors(asked.weights / card.role, card)
-    tile_cnn = model.tile_cnn
-    if asked.alpha:
-        tensors = fused_weights(card.cnn, tensors, [sample.tiles for sample in samples.values()], asked.alpha)
-        tile_cnn = engine_of(card, tensors)
-    chosen = [task for task in tasks if task.slide_id in samples]
-    names = {task.slide_id: patients.get(task.slide_id, task.slide_id) for task in chosen}
-
-    def scores(network: Engine) -> list[float]:
-        judge = _Judge(replace(model, tile_cnn=network), config, samples)
-        judged, unscored = _parted(engine.run(chosen, judge, stage="scoring"))
-        if unscored:
-            raise EvaluationError(str(unscored[0]))
-        return _by_patient(judged, names)
-
-    before, after = scores(model.tile_cnn), scores(tile_cnn)
-    threshold = _chosen_threshold(asked, after, model.threshold(config))
-    n_tiles = sum(len(sample.tiles) for sample in samples.values())
+    samples, failures = _read_samples(engine, tasks, _Sampler(model, config, asked, len(tasks)))
+    tensors, tile_cnn = _moved_cnn(asked, model, samples)
+    sampled = [task for task in tasks if task.slide_id in samples]
+    names = {task.slide_id: patients.get(task.slide_id, task.slide_id) for task in sampled}
+    before, after = (
+        _patient_scores(engine, sampled, _Judge(replace(model, tile_cnn=network), config, samples), names)
+        for network in (model.tile_cnn, tile_cnn)
+    )
+    kept = model.threshold(config)
+    threshold = _chosen_threshold(asked, after, kept)
     found = Adapted(
-        len(samples),
-        len(after),
-        n_tiles,
-        threshold,
-        float(np.mean(np.array(before) >= model.threshold(config))),
-        float(np.mean(np.array(after) >= threshold)),
-        tuple(failures),
+        n_slides=len(samples),
+        n_patients=len(after),
+        n_tiles=sum(len(sample.tiles) for sample in samples.values()),
+        threshold=threshold,
+        share_before=float(np.mean(np.array(before) >= kept)),
+        share_after=float(np.mean(np.array(after) >= threshold)),
+        failures=tuple(failures),
     )
     _write(asked, model, tensors, found, sorted(set(names.values())), out)
     return found
@@ -245,6 +229,52 @@ class _Judge:
         return decide_on(task.slide_id, grid, logits, self.model.aggregator, threshold).probability
 
 
+def _read_samples(
+    engine: SlideEngine, tasks: Sequence[SlideTask], sampler: _Sampler
+) -> tuple[dict[str, _Sample], list[Failure]]:
+    """Samples of the slides that can be used, by slide_id, and the failures of the others.
+
+    Raises:
+        EvaluationError: Too few can be used.
+    """
+    samples, failures = _parted(engine.run(tasks, sampler, stage="reading tiles"))
+    if len(samples) < _LEAST_SLIDES:
+        first = f"; the first that failed: {failures[0]}" if failures else ""
+        raise EvaluationError(
+            f"{len(samples)} of {len(tasks)} slides can be used, and {_LEAST_SLIDES} are the fewest to adapt to{first}"
+        )
+    return samples, failures
+
+
+def _moved_cnn(
+    asked: Adaptation, model: SlideModel, samples: Mapping[str, _Sample]
+) -> tuple[Mapping[str, NDArray[np.float32]], Engine]:
+    """Weights of the tile CNN with its batch norms moved to the samples, and the network; as given at alpha 0."""
+    card = model.tile_cnn.card
+    tensors = load_tensors(asked.weights / card.role, card)
+    if not asked.alpha:
+        return tensors, model.tile_cnn
+    tensors = fused_weights(card.cnn, tensors, [sample.tiles for sample in samples.values()], asked.alpha)
+    return tensors, engine_of(card, tensors)
+
+
+def _patient_scores(
+    engine: SlideEngine, tasks: Sequence[SlideTask], judge: _Judge, names: Mapping[str, str]
+) -> list[float]:
+    """Mean probability of each patient, by name.
+
+    Raises:
+        EvaluationError: A slide cannot be scored.
+    """
+    judged, unscored = _parted(engine.run(tasks, judge, stage="scoring"))
+    if unscored:
+        raise EvaluationError(str(unscored[0]))
+    slides: dict[str, list[float]] = defaultdict(list)
+    for slide_id, probability in judged.items():
+        slides[names[slide_id]].append(probability)
+    return [combine("mean", slides[name]) for name in sorted(slides)]
+
+
 def _parted(outcomes: Iterable[TaskOutcome[_R]]) -> tuple[dict[str, _R], list[Failure]]:
     """Results by slide_id, and failures."""
     results: dict[str, _R] = {}
@@ -255,14 +285,6 @@ def _parted(outcomes: Iterable[TaskOutcome[_R]]) -> tuple[dict[str, _R], list[Fa
         else:
             results[task.slide_id] = found
     return results, failures
-
-
-def _by_patient(probabilities: Mapping[str, float], names: Mapping[str, str]) -> list[float]:
-    """Mean probability of each patient, by name."""
-    slides: dict[str, list[float]] = defaultdict(list)
-    for slide_id, probability in probabilities.items():
-        slides[names[slide_id]].append(probability)
-    return [combine("mean", slides[name]) for name in sorted(slides)]
 
 
 def _chosen_threshold(asked: Adaptation, scores: Sequence[float], kept: float) -> float:
