@@ -22,7 +22,7 @@ from he2her2.evaluation.audits import (
     tile_audits,
 )
 from he2her2.evaluation.benefit import NamedCurve, decision_curves
-from he2her2.evaluation.cases import Cases, Joined, by_patient, check_patient_rule, join, named_as_in_run
+from he2her2.evaluation.cases import Cases, Joined, by_patient, check_patient_rule
 from he2her2.evaluation.comparison import RunComparison, compare_runs
 from he2her2.evaluation.covariates import Covariates, columns_named, read_covariates, read_slide_features
 from he2her2.evaluation.endpoints import Endpoints, measure_endpoints, strata_of
@@ -42,13 +42,13 @@ from he2her2.evaluation.limitations import (
     run_notices,
 )
 from he2her2.evaluation.missing import MissingData, missing_data
-from he2her2.evaluation.question import Question, chosen_split
+from he2her2.evaluation.question import LabelledRun, Question, read_labelled_run
 from he2her2.evaluation.score_tables import Predictions, open_predictions, read_study_manifest
 from he2her2.evaluation.slide_properties import SlideProperties, slide_properties, stated_properties
 from he2her2.evaluation.summary import Reliability, Summary, equivocal, reliability, summarise
 from he2her2.evaluation.thresholds import AppliedRules, Budgets, apply_rules, choose_rules
 from he2her2.files import sha256_of
-from he2her2.manifest import PATIENTS_FILE, Manifest, Split, label_doubts
+from he2her2.manifest import PATIENTS_FILE, Split, label_doubts
 from he2her2.models import hashes_of, write_rules
 from he2her2.results import RunFolder, open_run
 from he2her2.rules import RULES_FILE
@@ -151,23 +151,18 @@ def evaluate(question: Question, say: Callable[[str], None] = lambda _: None) ->
         EvaluationError: The run, or a run to compare with, cannot be evaluated.
         ManifestError: The manifest cannot be used.
     """
-    manifest = read_study_manifest(question.manifest, question.run)
-    predictions = open_predictions(question.run, manifest, question.reading)
-    run = predictions.run
-    manifest = named_as_in_run(manifest, run)
-    split = chosen_split(question.split, manifest)
-    joined = _joined(run, manifest, split, question)
-    check_patient_rule(run, joined)
+    labelled = read_labelled_run(question)
+    run, manifest, joined = labelled.run, labelled.manifest, labelled.joined
     shared = training_patients(run.path, manifest, joined.slides)
-    if split not in ("train", "val"):
+    if labelled.split not in ("train", "val"):
         check_independent(run.path, shared)
     say(f"{len(joined.slides)} slides of {len(joined.patients)} patients; measuring")
     prevalence = question.budgets.prevalence
     patients = summarise(joined.patients, "patients", prevalence)
     subgroup = summarise(equivocal(joined.patients), "patients with IHC 2+")
     sites = site_results(joined.patients)
-    comparison = _compared(question, run, manifest, split, joined)
-    validation = _validation(question, run, manifest, split)
+    comparison = _compared(labelled)
+    validation = _validation(labelled)
     applied, at_choice = (None, None) if validation is None else _chosen(validation, joined.patients, question.budgets)
     missing = missing_data(run, joined)
     kept = _kept(run, joined)
@@ -176,27 +171,21 @@ def evaluate(question: Question, say: Callable[[str], None] = lambda _: None) ->
     say("auditing")
     return Evaluation(
         question=question,
-        predictions=predictions,
+        predictions=labelled.predictions,
         manifest_sha256=sha256_of(question.manifest),
-        split=split,
+        split=labelled.split,
         joined=joined,
-        notices=run_notices(run, joined, split, trained_with=bool(shared)),
+        notices=run_notices(run, joined, labelled.split, trained_with=bool(shared)),
         slides=summarise(joined.slides, "slides", prevalence),
         patients=patients,
         equivocal=subgroup,
-        limitations=(
-            *limitations(joined, patients, subgroup, prevalence),
-            *missing_limitations(missing),
-            *run_limitations(run, joined),
-            *provenance_limitations(run.path),
-            *question.leak_notes,
-        ),
-        audits=_audits(question, predictions, joined, sites, validation, manifest, covariates),
+        limitations=_limitations(labelled, patients, subgroup, missing),
+        audits=_audits(labelled, sites, validation, covariates),
         sites=sites,
         comparison=comparison,
-        reliability=reliability(joined.patients) if predictions.is_probability else None,
+        reliability=reliability(joined.patients) if labelled.predictions.is_probability else None,
         kept=None if kept is None else reliability(kept),
-        benefit=_benefit(predictions, joined.patients, corrected, question),
+        benefit=_benefit(labelled, corrected),
         validation=validation,
         applied=applied,
         at_choice=at_choice,
@@ -205,11 +194,7 @@ def evaluate(question: Question, say: Callable[[str], None] = lambda _: None) ->
         wrong_labels=_wrong_labels(joined.patients, question.seed),
         share_to_chance=_share_to_chance(joined.patients),
         stated=tuple(stated_properties(manifest)),
-        read_as=(
-            *predictions.notes,
-            *covariates.notes,
-            *(f"{question.manifest.name}: {note}." for note in (*manifest.notes, *label_doubts(manifest))),
-        ),
+        read_as=_read_as(labelled, covariates),
     )
 
 
@@ -241,32 +226,33 @@ def store_rules(evaluation: Evaluation, weights: Path) -> Path:
     return weights / RULES_FILE
 
 
-def _joined(run: RunFolder, manifest: Manifest, split: Split | None, question: Question) -> Joined:
-    return join(run, manifest, split=split, policy=question.policy, rule=question.rule)
+def _compared(labelled: LabelledRun) -> RunComparison | None:
+    """Comparison with the other run of the question; None without one.
 
-
-def _compared(
-    question: Question, run: RunFolder, manifest: Manifest, split: Split | None, joined: Joined
-) -> RunComparison | None:
+    Raises:
+        EvaluationError: That run cannot be used.
+    """
+    question, run = labelled.question, labelled.run
     if question.compare is None:
         return None
-    other = open_predictions(question.compare, manifest, question.reading).run
+    other = open_predictions(question.compare, labelled.manifest, question.reading).run
     names = (run.name, other.name) if run.name != other.name else (str(run.path), str(other.path))
-    compared = _joined(other, manifest, split, question)
+    compared = question.join(other, labelled.manifest, labelled.split)
     check_patient_rule(other, compared)
-    return compare_runs(joined.patients, compared.patients, names)
+    return compare_runs(labelled.joined.patients, compared.patients, names)
 
 
-def _validation(question: Question, run: RunFolder, manifest: Manifest, split: Split | None) -> Validation | None:
+def _validation(labelled: LabelledRun) -> Validation | None:
     """Validation cases of the run given for them, or of the run's own slides of split val; None without any.
 
     Raises:
         EvaluationError: The run given for it cannot be used, or was made with another model.
         ManifestError: Its manifest cannot be used.
     """
-    if question.validation is None and split != "test":
+    question, run = labelled.question, labelled.run
+    if question.validation is None and labelled.split != "test":
         return None
-    labels = manifest
+    labels = labelled.manifest
     if question.validation_manifest is not None:
         labels = read_study_manifest(question.validation_manifest, question.validation or question.run)
     other = run if question.validation is None else open_predictions(question.validation, labels, question.reading).run
@@ -274,7 +260,7 @@ def _validation(question: Question, run: RunFolder, manifest: Manifest, split: S
     of_val = [row for row in labels.rows if row.split == "val"]
     if question.validation is None and not any(row.slide_id in run.predictions for row in of_val):
         return None
-    joined = _joined(other, labels, "val" if of_val else None, question)
+    joined = question.join(other, labels, "val" if of_val else None)
     return Validation(other, joined, f"{len(joined.patients)} patients of {labels.path.name}, run {other.name}")
 
 
@@ -307,12 +293,28 @@ def _kept(run: RunFolder, joined: Joined) -> Cases | None:
     return by_patient(replace(joined.slides, probability=corrected), joined.rule)[0]
 
 
-def _benefit(
-    predictions: Predictions, patients: Cases, corrected: NDArray[np.float64] | None, question: Question
-) -> tuple[NamedCurve, ...]:
-    if not predictions.is_probability:
+def _limitations(labelled: LabelledRun, patients: Summary, subgroup: Summary, missing: MissingData) -> tuple[str, ...]:
+    """Limitations of the figures: of the cases, of those missing, of the run, of its weights, of leaks."""
+    return (
+        *limitations(labelled.joined, patients, subgroup, labelled.question.budgets.prevalence),
+        *missing_limitations(missing),
+        *run_limitations(labelled.run, labelled.joined),
+        *provenance_limitations(labelled.run.path),
+        *labelled.question.leak_notes,
+    )
+
+
+def _read_as(labelled: LabelledRun, covariates: Covariates) -> tuple[str, ...]:
+    """Sentences on the reading of scores, covariates and labels."""
+    name, notes = labelled.question.manifest.name, (*labelled.manifest.notes, *label_doubts(labelled.manifest))
+    return (*labelled.predictions.notes, *covariates.notes, *(f"{name}: {note}." for note in notes))
+
+
+def _benefit(labelled: LabelledRun, corrected: NDArray[np.float64] | None) -> tuple[NamedCurve, ...]:
+    if not labelled.predictions.is_probability:
         return ()
-    return decision_curves(patients, corrected, question.budgets.prevalence, question.seed)
+    question = labelled.question
+    return decision_curves(labelled.joined.patients, corrected, question.budgets.prevalence, question.seed)
 
 
 def _wrong_labels(patients: Cases, seed: int) -> tuple[WrongLabels, ...]:
@@ -336,20 +338,15 @@ def _corrected(applied: AppliedRules | None, patients: Cases) -> NDArray[np.floa
 
 
 def _audits(
-    question: Question,
-    predictions: Predictions,
-    joined: Joined,
-    sites: tuple[SiteResult, ...],
-    validation: Validation | None,
-    manifest: Manifest,
-    covariates: Covariates,
+    labelled: LabelledRun, sites: tuple[SiteResult, ...], validation: Validation | None, covariates: Covariates
 ) -> tuple[Audit, ...]:
     """Every audit of a run.
 
     Raises:
         EvaluationError: A run that was given for an audit cannot be used.
     """
-    slides, patients, run = joined.slides, joined.patients, predictions.run
+    question, manifest, run = labelled.question, labelled.manifest, labelled.run
+    slides, patients = labelled.joined.slides, labelled.joined.patients
     properties = covariates.added_to(slide_properties(run, slides.ids, stated_properties(manifest)))
     features = None if question.features is None else read_slide_features(question.features, manifest)
     named = columns_named(question.by, covariates, manifest, slides.ids).of_patients(slides.patients, patients.ids)
@@ -364,28 +361,28 @@ def _audits(
     seeds = seeds_audit(slides, np.stack([other.probabilities(slides.ids) for other in (run, *others)]))
     return (
         shortcut_audit(patients, properties.of_patients(slides.patients, patients.ids), question.seed),
-        subgroup_audit(patients, named.values, named.categories, is_probability=predictions.is_probability),
+        subgroup_audit(patients, named.values, named.categories, is_probability=labelled.predictions.is_probability),
         site_audit(sites),
         shift_audit(patients, features and features.of_patients(slides.ids, slides.patients), question.seed),
-        domain_audit(properties, slides.patients, *_reference(question, joined, validation)),
+        domain_audit(properties, slides.patients, *_reference(labelled, validation)),
         stability,
         seeds,
         heterogeneity,
     )
 
 
-def _reference(question: Question, joined: Joined, validation: Validation | None) -> tuple[SlideProperties | None, str]:
+def _reference(labelled: LabelledRun, validation: Validation | None) -> tuple[SlideProperties | None, str]:
     """Properties of the reference slides of the domain audit, and their run's name.
 
     Raises:
         EvaluationError: They are the evaluated slides themselves.
     """
-    if question.reference is None:
+    if labelled.question.reference is None:
         if validation is None:
             return None, ""
         return slide_properties(validation.run, validation.joined.slides.ids), f"validation run {validation.run.name}"
-    run = open_run(question.reference)
-    evaluated = set(joined.slides.ids.tolist())
+    run = open_run(labelled.question.reference)
+    evaluated = set(labelled.joined.slides.ids.tolist())
     ids = np.array([slide_id for slide_id in run.predictions if slide_id not in evaluated])
     if not len(ids):
         raise EvaluationError(f"{run.path}: holds no slides but the evaluated ones; give a run over training slides")

@@ -1,14 +1,16 @@
-"""Inputs and options of an evaluation."""
+"""Inputs and options of an evaluation, and what is read for it."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from he2her2.evaluation.audits import N_SLIDES
-from he2her2.evaluation.score_tables import ScoreReading
+from he2her2.evaluation.cases import Joined, check_patient_rule, join, named_as_in_run
+from he2her2.evaluation.score_tables import Predictions, ScoreReading, open_predictions, read_study_manifest
 from he2her2.evaluation.thresholds import Budgets
 from he2her2.labels import Policy
 from he2her2.manifest import Manifest, Split
+from he2her2.results import RunFolder
 from he2her2.rules import PatientRule
 
 SplitChoice: TypeAlias = Literal["auto", "train", "val", "test", "all"]
@@ -59,6 +61,50 @@ class Question:
     seed: int = 0
     reading: ScoreReading = field(default_factory=ScoreReading)
     leak_notes: tuple[str, ...] = ()
+
+    def join(self, run: RunFolder, manifest: Manifest, split: Split | None) -> Joined:
+        """Join a run with labels by this policy and this rule; errors are those of `cases.join`."""
+        return join(run, manifest, split=split, policy=self.policy, rule=self.rule)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelledRun:
+    """An evaluation's run and labels, read and joined.
+
+    Attributes:
+        question: Inputs and options.
+        predictions: The run, or another tool's scores.
+        manifest: The labels, with the run's names of slides.
+        split: Split of the evaluated slides; None is all.
+        joined: The cases, and the slides left out.
+    """
+
+    question: Question
+    predictions: Predictions
+    manifest: Manifest
+    split: Split | None
+    joined: Joined
+
+    @property
+    def run(self) -> RunFolder:
+        """The run, or another tool's scores in the form of one."""
+        return self.predictions.run
+
+
+def read_labelled_run(question: Question) -> LabelledRun:
+    """Read the run and the labels of an evaluation, and join them.
+
+    Raises:
+        EvaluationError: The run cannot be evaluated, or its stored rules are for another rule of a patient.
+        ManifestError: The manifest cannot be used.
+    """
+    manifest = read_study_manifest(question.manifest, question.run)
+    predictions = open_predictions(question.run, manifest, question.reading)
+    manifest = named_as_in_run(manifest, predictions.run)
+    split = chosen_split(question.split, manifest)
+    joined = question.join(predictions.run, manifest, split)
+    check_patient_rule(predictions.run, joined)
+    return LabelledRun(question, predictions, manifest, split, joined)
 
 
 def chosen_split(choice: SplitChoice, manifest: Manifest) -> Split | None:
