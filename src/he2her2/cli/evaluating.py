@@ -12,7 +12,7 @@ from he2her2.cli.extras import require_extra
 from he2her2.cli.option_groups import grouped
 
 if TYPE_CHECKING:
-    from he2her2.evaluation import ScoreReading
+    from he2her2.evaluation import Budgets, ScoreReading
 
 _RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of he2her2 predict.", show_default=False)]
 _RunOrScores = Annotated[
@@ -36,43 +36,6 @@ _Rule = Annotated[
 _Compare = Annotated[Path | None, typer.Option(help="Another run over the same slides.", show_default=False)]
 _Seeds = Annotated[
     list[Path] | None, typer.Option(help="A run with weights of another seed; may be given again.", show_default=False)
-]
-_Validation = Annotated[
-    Path | None,
-    typer.Option(help="A run over validation slides, to choose on.", show_default="RUN's own slides of split val"),
-]
-_ValidationManifest = Annotated[
-    Path | None, typer.Option(help="Their labels, if in another manifest.", show_default=False)
-]
-_MissBudget = Annotated[
-    float, typer.Option("--miss", min=0.001, max=0.999, help="Largest share of positives that may be missed.")
-]
-_FalseBudget = Annotated[
-    float, typer.Option("--false", min=0.001, max=0.999, help="Largest share of negatives that triage may rule in.")
-]
-_Confidence = Annotated[float, typer.Option(min=0.5, max=0.999, help="Confidence of the operating point's guarantee.")]
-_Correction = Annotated[
-    Literal["temperature", "isotonic", "none"], typer.Option("--calibration", help="Correction of probabilities.")
-]
-_Store = Annotated[
-    Path | None,
-    typer.Option(metavar="WEIGHTS", help="Keep the rules beside these weights, for predict.", show_default=False),
-]
-_Reference = Annotated[Path | None, typer.Option(help="A run over slides like those of training.", show_default=False)]
-_Covariates = Annotated[
-    Path | None,
-    typer.Option(metavar="CSV", help="Covariates of slides or patients, each tried as a shortcut.", show_default=False),
-]
-_Features = Annotated[
-    Path | None,
-    typer.Option(help="Features of slides (a folder of h5, or a CSV), for shifts of sites.", show_default=False),
-]
-_By = Annotated[
-    list[str] | None,
-    typer.Option(metavar="COLUMN", help="Subgroups by this column; may be given again.", show_default=False),
-]
-_WeightsOfRun = Annotated[
-    str | None, typer.Option("--weights", help="Weights of the run, to redraw tiles.", show_default=False)
 ]
 _Prevalence = Annotated[float, typer.Option(min=0.001, max=0.999, help="Share of positives in the clinic.")]
 _AuditSlides = Annotated[int, typer.Option(min=0, help="Most slides that the audits of tiles read.")]
@@ -132,6 +95,68 @@ class _ScoreOptions:
         return ScoreReading(self.id_column, self.score_column, self.call_column, self.scale, self.threshold)
 
 
+@dataclass(frozen=True)
+class _RuleOptions:
+    """Validation slides, and the decision rules that are chosen on them; see `evaluation.Budgets`."""
+
+    validation: Annotated[
+        Path | None,
+        typer.Option(help="A run over validation slides, to choose on.", show_default="RUN's own slides of split val"),
+    ] = None
+    validation_manifest: Annotated[
+        Path | None, typer.Option(help="Their labels, if in another manifest.", show_default=False)
+    ] = None
+    miss: Annotated[
+        float, typer.Option("--miss", min=0.001, max=0.999, help="Largest share of positives that may be missed.")
+    ] = 0.05
+    false: Annotated[
+        float,
+        typer.Option("--false", min=0.001, max=0.999, help="Largest share of negatives that triage may rule in."),
+    ] = 0.05
+    confidence: Annotated[
+        float, typer.Option(min=0.5, max=0.999, help="Confidence of the operating point's guarantee.")
+    ] = 0.95
+    calibration: Annotated[
+        Literal["temperature", "isotonic", "none"], typer.Option("--calibration", help="Correction of probabilities.")
+    ] = "temperature"
+    store: Annotated[
+        Path | None,
+        typer.Option(metavar="WEIGHTS", help="Keep the rules beside these weights, for predict.", show_default=False),
+    ] = None
+
+    def budgets(self, prevalence: float) -> "Budgets":
+        """Error budgets of the rules, for a clinic with this share of positives."""
+        from he2her2.evaluation import Budgets
+
+        return Budgets(self.miss, self.false, self.confidence, prevalence, self.calibration)
+
+
+@dataclass(frozen=True)
+class _AuditOptions:
+    """Data of the audits beside the run itself; see `evaluation.Question`."""
+
+    reference: Annotated[
+        Path | None, typer.Option(help="A run over slides like those of training.", show_default=False)
+    ] = None
+    covariates: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CSV", help="Covariates of slides or patients, each tried as a shortcut.", show_default=False
+        ),
+    ] = None
+    features: Annotated[
+        Path | None,
+        typer.Option(help="Features of slides (a folder of h5, or a CSV), for shifts of sites.", show_default=False),
+    ] = None
+    by: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="Subgroups by this column; may be given again.", show_default=False),
+    ] = None
+    weights: Annotated[
+        str | None, typer.Option("--weights", help="Weights of the run, to redraw tiles.", show_default=False)
+    ] = None
+
+
 @grouped
 def evaluate_run(  # noqa: PLR0913  # a command's options
     run: _RunOrScores,
@@ -143,18 +168,8 @@ def evaluate_run(  # noqa: PLR0913  # a command's options
     patient: _Rule = "mean",
     compare: _Compare = None,
     seeds: _Seeds = None,
-    validation: _Validation = None,
-    validation_manifest: _ValidationManifest = None,
-    miss: _MissBudget = 0.05,
-    false: _FalseBudget = 0.05,
-    confidence: _Confidence = 0.95,
-    calibration: _Correction = "temperature",
-    store: _Store = None,
-    reference: _Reference = None,
-    covariates: _Covariates = None,
-    features: _Features = None,
-    by: _By = None,
-    weights: _WeightsOfRun = None,
+    rules: _RuleOptions,
+    audits: _AuditOptions,
     prevalence: _Prevalence = 0.15,
     audit_slides: _AuditSlides = 200,
     leaks: _Leaks = True,
@@ -169,7 +184,6 @@ def evaluate_run(  # noqa: PLR0913  # a command's options
     """
     require_extra("evaluate", "matplotlib")
     from he2her2.evaluation import (
-        Budgets,
         Question,
         check_evaluation_folder,
         evaluate,
@@ -181,7 +195,7 @@ def evaluate_run(  # noqa: PLR0913  # a command's options
     from he2her2.models import weights_in
 
     check_evaluation_folder(out)
-    files = [manifest, *([validation_manifest] if validation_manifest else [])]
+    files = [manifest, *([rules.validation_manifest] if rules.validation_manifest else [])]
     question = Question(
         run,
         manifest,
@@ -190,14 +204,14 @@ def evaluate_run(  # noqa: PLR0913  # a command's options
         rule=patient,
         compare=compare,
         seeds=tuple(seeds or ()),
-        validation=validation,
-        validation_manifest=validation_manifest,
-        budgets=Budgets(miss, false, confidence, prevalence, calibration),
-        reference=reference,
-        covariates=covariates,
-        features=features,
-        by=tuple(by or ()),
-        weights=weights,
+        validation=rules.validation,
+        validation_manifest=rules.validation_manifest,
+        budgets=rules.budgets(prevalence),
+        reference=audits.reference,
+        covariates=audits.covariates,
+        features=audits.features,
+        by=tuple(audits.by or ()),
+        weights=audits.weights,
         audit_slides=audit_slides,
         seed=seed,
         reading=scores.reading,
@@ -206,7 +220,7 @@ def evaluate_run(  # noqa: PLR0913  # a command's options
     with working("evaluating"):
         evaluation = evaluate(question)
         write_evaluation(evaluation, out, draw=plots)
-        stored = None if store is None else store_rules(evaluation, weights_in(store))
+        stored = None if rules.store is None else store_rules(evaluation, weights_in(rules.store))
     say(evaluation_lines(evaluation, out / "evaluation.md", stored))
 
 
