@@ -22,11 +22,6 @@ _RunOrScores = Annotated[
     ),
 ]
 _ManifestPath = Annotated[Path, typer.Option("--manifest", "-m", help="CSV with the labels.", show_default=False)]
-_OutPath = Annotated[Path, typer.Option("--out", "-o", help="Folder to write.", show_default=False)]
-_SplitName = Annotated[
-    Literal["auto", "train", "val", "test", "all"],
-    typer.Option(help="Slides to evaluate; auto is test where the manifest has a test split, else all."),
-]
 _Rule = Annotated[
     Literal["mean", "max"],
     typer.Option(
@@ -57,6 +52,20 @@ _SiteOut = Annotated[Path, typer.Option("--out", "-o", help="Folder for the site
 _Site = Annotated[
     str | None, typer.Option(help="Only slides of this site in the manifest's column.", show_default="all slides")
 ]
+
+
+@dataclass(frozen=True)
+class _CaseOptions:
+    """Labels, the cases to evaluate with them, and the folder to write."""
+
+    manifest: _ManifestPath
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.", show_default=False)]
+    split: Annotated[
+        Literal["auto", "train", "val", "test", "all"],
+        typer.Option(help="Slides to evaluate; auto is test where the manifest has a test split, else all."),
+    ] = "auto"
+    policy: o.PolicyOption = "guideline"
+    patient: _Rule = "mean"
 
 
 @dataclass(frozen=True)
@@ -161,11 +170,7 @@ class _AuditOptions:
 def evaluate_run(  # noqa: PLR0913  # a command's options
     run: _RunOrScores,
     *,
-    manifest: _ManifestPath,
-    out: _OutPath,
-    split: _SplitName = "auto",
-    policy: o.PolicyOption = "guideline",
-    patient: _Rule = "mean",
+    cases: _CaseOptions,
     compare: _Compare = None,
     seeds: _Seeds = None,
     rules: _RuleOptions,
@@ -194,14 +199,14 @@ def evaluate_run(  # noqa: PLR0913  # a command's options
     from he2her2.labels import Policy
     from he2her2.models import weights_in
 
-    check_evaluation_folder(out)
-    files = [manifest, *([rules.validation_manifest] if rules.validation_manifest else [])]
+    check_evaluation_folder(cases.out)
+    files = [cases.manifest, *([rules.validation_manifest] if rules.validation_manifest else [])]
     question = Question(
         run,
-        manifest,
-        split=split,
-        policy=Policy(policy),
-        rule=patient,
+        cases.manifest,
+        split=cases.split,
+        policy=Policy(cases.policy),
+        rule=cases.patient,
         compare=compare,
         seeds=tuple(seeds or ()),
         validation=rules.validation,
@@ -215,13 +220,13 @@ def evaluate_run(  # noqa: PLR0913  # a command's options
         audit_slides=audit_slides,
         seed=seed,
         reading=scores.reading,
-        leak_notes=_leak_notes(files) if leaks and split not in ("train", "val") and not run.is_file() else (),
+        leak_notes=_leak_notes(files) if leaks and cases.split not in ("train", "val") and not run.is_file() else (),
     )
     with working("evaluating"):
         evaluation = evaluate(question)
-        write_evaluation(evaluation, out, draw=plots)
+        write_evaluation(evaluation, cases.out, draw=plots)
         stored = None if rules.store is None else store_rules(evaluation, weights_in(rules.store))
-    say(evaluation_lines(evaluation, out / "evaluation.md", stored))
+    say(evaluation_lines(evaluation, cases.out / "evaluation.md", stored))
 
 
 def _leak_notes(files: list[Path]) -> tuple[str, ...]:
@@ -239,14 +244,10 @@ def _leak_notes(files: list[Path]) -> tuple[str, ...]:
 
 
 @grouped
-def compare_command(  # noqa: PLR0913  # a command's options
+def compare_command(
     runs: _Runs,
     *,
-    manifest: _ManifestPath,
-    out: _OutPath,
-    split: _SplitName = "auto",
-    policy: o.PolicyOption = "guideline",
-    patient: _Rule = "mean",
+    cases: _CaseOptions,
     first: _WithFirst = False,
     plots: _Plots = True,
     scores: _ScoreOptions,
@@ -263,12 +264,14 @@ def compare_command(  # noqa: PLR0913  # a command's options
     )
     from he2her2.labels import Policy
 
-    check_evaluation_folder(out, COMPARISON_FILE)
-    asked = ComparisonQuestion(tuple(runs), manifest, split, Policy(policy), patient, scores.reading, first)
+    check_evaluation_folder(cases.out, COMPARISON_FILE)
+    asked = ComparisonQuestion(
+        tuple(runs), cases.manifest, cases.split, Policy(cases.policy), cases.patient, scores.reading, first
+    )
     with working("comparing"):
         found = compare_folders(asked)
-        write_comparison(found, out, draw=plots)
-    say(comparison_lines(found, out / "comparison.md"))
+        write_comparison(found, cases.out, draw=plots)
+    say(comparison_lines(found, cases.out / "comparison.md"))
 
 
 def recalibrate_run(
