@@ -9,7 +9,7 @@ import typer
 
 from he2her2.cli import options as o
 from he2her2.cli.console import say
-from he2her2.cli.option_groups import ThreadedSettings, TrainingHardware, grouped
+from he2her2.cli.option_groups import CohortTerms, ThreadedSettings, TrainingHardware, grouped
 from he2her2.cli.training import check_leaks, need_training
 from he2her2.errors import ConfigError
 
@@ -43,9 +43,7 @@ def ablate(  # noqa: PLR0913  # a command's options
         typer.Option(help="Annotations of H&E slides limit the tumour that is found, or replace it."),
     ] = "intersect",
     annotation_class: o.AnnotationClasses = None,
-    policy: o.PolicyOption = "guideline",
-    licence: o.Licence = "not stated",
-    notice: o.Notice = "",
+    terms: CohortTerms,
     settings: ThreadedSettings,
     hardware: TrainingHardware,
     workers: o.ReadingProcesses = 0,
@@ -59,7 +57,6 @@ def ablate(  # noqa: PLR0913  # a command's options
         )
     from he2her2.ablation import AblationData, StudyFiles, load_ablation
     from he2her2.ablation.ablate import run_ablation
-    from he2her2.labels import Policy
     from he2her2.models import trained_folder
 
     effective = load_ablation(settings.preset, settings.config, settings.overrides)
@@ -70,9 +67,9 @@ def ablate(  # noqa: PLR0913  # a command's options
         weights=None if annotations_use == "replace" else trained_folder(weights),
         annotations_use=annotations_use,
         annotation_classes=tuple(annotation_class or ()),
-        policy=Policy(policy),
-        notice=notice,
-        licence=licence,
+        policy=terms.status_policy,
+        notice=terms.notice,
+        licence=terms.licence,
     )
     data.read()  # whatever is wrong with the manifests is told before their slides are compared
     check_leaks(train, *tests.values(), *([ihc] if ihc else []))

@@ -11,6 +11,7 @@ from he2her2.cli import options as o
 
 if TYPE_CHECKING:
     from he2her2.config import Config
+    from he2her2.labels import Policy
     from he2her2.training import Execution
 
 T = TypeVar("T")
@@ -97,6 +98,22 @@ class RuntimeSettings(DeviceSettings):
 
     precision: o.Arithmetic = "full"
     backend: o.Reader = "auto"
+
+
+@dataclass(frozen=True)
+class CohortTerms:
+    """Policy for the labels of a cohort, and the terms of its data."""
+
+    policy: o.PolicyOption = "guideline"
+    licence: o.Licence = "not stated"
+    notice: o.Notice = ""
+
+    @property
+    def status_policy(self) -> "Policy":
+        """The policy for an equivocal 2+ without in situ hybridisation."""
+        from he2her2.labels import Policy
+
+        return Policy(self.policy)
 
 
 @dataclass(frozen=True)
