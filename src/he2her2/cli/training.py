@@ -9,11 +9,12 @@ import typer
 from he2her2.cli import options as o
 from he2her2.cli.console import say, working
 from he2her2.cli.extras import require_extra
-from he2her2.cli.option_groups import SettingsOptions, ThreadedSettings, TrainingHardware, grouped
+from he2her2.cli.option_groups import CohortTerms, SettingsOptions, ThreadedSettings, TrainingHardware, grouped
 from he2her2.errors import ConfigError
 
 if TYPE_CHECKING:
     from he2her2.training import FeatureTraining
+    from he2her2.training.slides.feature_training import FeatureData
 
 train = typer.Typer(
     no_args_is_help=True,
@@ -121,6 +122,34 @@ def tumour(  # noqa: PLR0913  # a command's options
 
 
 @dataclass(frozen=True)
+class _StartOptions:
+    """Weights that a training on slides starts from."""
+
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="START, weights to start from: a folder with tile_cnn/, which training goes on from, and tumour_cnn/, "
+            "which finds the tumour; or bundled. Of two trainings: he2her2 weights join.",
+            show_default=False,
+        ),
+    ] = None
+    tile_weights: Annotated[
+        Literal["given", "none"], typer.Option(help="given: the tile CNN of --weights; none: random, as an ablation.")
+    ] = "given"
+
+    @property
+    def folder(self) -> Path | None:
+        """Folder of the weights; None where none are given.
+
+        Raises:
+            WeightsError: There are none of that name.
+        """
+        from he2her2.models import trained_folder
+
+        return trained_folder(self.weights) if self.weights else None
+
+
+@dataclass(frozen=True)
 class _FeatureOptions:
     """Options of `train slides --features`; see `training.slides.feature_study.FeatureData`."""
 
@@ -155,6 +184,37 @@ class _FeatureOptions:
         ),
     ] = None
 
+    @property
+    def overrides(self) -> list[str]:
+        """The aggregator as a setting, where one is named."""
+        return [] if self.aggregator is None else [f"networks.aggregator={self.aggregator}"]
+
+    def data(
+        self, manifest: Path, terms: CohortTerms, weights: Path | None, aggregator: str, training: "FeatureTraining"
+    ) -> "FeatureData":
+        """Features and labels of a training with these settings.
+
+        Raises:
+            ConfigError: A setting of --choose is none of the training, or a value does not fit it.
+        """
+        from he2her2.training.slides.feature_training import FeatureData
+
+        assert self.features is not None
+        return FeatureData(
+            manifest,
+            self.features,
+            aggregator,
+            self.folds,
+            self.repeats,
+            self.by_site,
+            choices=tuple(_choices(text, training) for text in self.choose or ()),
+            policy=terms.status_policy,
+            notice=terms.notice,
+            licence=terms.licence,
+            weights=weights,
+            encoder=self.encoder,
+        )
+
 
 @train.command()
 @grouped
@@ -162,17 +222,7 @@ def slides(  # noqa: PLR0913  # a command's options
     *,
     manifest: _ManifestFile,
     out: o.Out,
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            help="START, weights to start from: a folder with tile_cnn/, which training goes on from, and tumour_cnn/, "
-            "which finds the tumour; or bundled. Of two trainings: he2her2 weights join.",
-            show_default=False,
-        ),
-    ] = None,
-    tile_weights: Annotated[
-        Literal["given", "none"], typer.Option(help="given: the tile CNN of --weights; none: random, as an ablation.")
-    ] = "given",
+    start: _StartOptions,
     annotations_use: Annotated[
         Literal["intersect", "replace", "ignore"],
         typer.Option(help="The manifest's annotations limit the tumour that is found, or replace it."),
@@ -182,58 +232,39 @@ def slides(  # noqa: PLR0913  # a command's options
     bags: Annotated[
         Path | None, typer.Option(help="Folder of bags that several trainings share.", show_default="OUT/bags")
     ] = None,
-    policy: o.PolicyOption = "guideline",
-    licence: o.Licence = "not stated",
-    notice: o.Notice = "",
+    terms: CohortTerms,
     settings: ThreadedSettings,
     resume: o.Resume = False,
     hardware: TrainingHardware,
 ) -> None:
     """Train tile CNN and aggregator together, from H&E slides with a HER2 status each; or an aggregator on features."""
     need_training()
-    from he2her2.labels import Policy
-    from he2her2.models import trained_folder
     from he2her2.training.slides import SlideData
-    from he2her2.training.slides.feature_training import FeatureData, train_on_features
+    from he2her2.training.slides.feature_training import train_on_features
     from he2her2.training.slides.train import train_slides
 
-    running = hardware.execution(resume=resume)
-    start = trained_folder(weights) if weights else None
-    aggregator = [] if on_features.aggregator is None else [f"networks.aggregator={on_features.aggregator}"]
+    running, weights = hardware.execution(resume=resume), start.folder
     if on_features.features is not None:
         if not on_features.folds:
             check_leaks(manifest, by_tissue=False)
-        config, training = settings.load_training("features", *aggregator)
-        cohort = FeatureData(
-            manifest,
-            on_features.features,
-            config.networks.aggregator,
-            on_features.folds,
-            on_features.repeats,
-            on_features.by_site,
-            choices=tuple(_choices(text, training) for text in on_features.choose or ()),
-            policy=Policy(policy),
-            notice=notice,
-            licence=licence,
-            weights=start,
-            encoder=on_features.encoder,
-        )
+        config, training = settings.load_training("features", *on_features.overrides)
+        cohort = on_features.data(manifest, terms, weights, config.networks.aggregator, training)
         finish(train_on_features(cohort, out, config, training, running))
         return
     if on_features != _FeatureOptions(aggregator=on_features.aggregator, encoder=on_features.encoder):
         raise ConfigError("--folds, --repeats, --by-site and --choose are for --features")
-    config, training = settings.load_training("slides", *aggregator)
+    config, training = settings.load_training("slides", *on_features.overrides)
     manifest = _with_slides_here(manifest, out)
     check_leaks(manifest)
     data = SlideData(
         manifest,
-        weights=start,
-        pretrained=tile_weights == "given",
+        weights=weights,
+        pretrained=start.tile_weights == "given",
         annotations_use=annotations_use,
         annotation_classes=tuple(annotation_class or ()),
-        policy=Policy(policy),
-        notice=notice,
-        licence=licence,
+        policy=terms.status_policy,
+        notice=terms.notice,
+        licence=terms.licence,
         bags=bags,
     )
     finish(train_slides(data, out, config, training, running))
