@@ -8,7 +8,7 @@ import numpy as np
 
 from he2her2.config import Config, Quality, Runtime, Tissue
 from he2her2.errors import TissueError, TumourError
-from he2her2.geometry import Mask, Point, Rgb, TileGrid, l0_from_mask, mask_size
+from he2her2.geometry import Mask, Point, Rgb, Size, TileGrid, l0_from_mask, mask_size
 from he2her2.method.inference import pace
 from he2her2.method.raster import blocks_with, native_mpp, thumbnail_on_raster, tile_side_mask
 from he2her2.method.tumour import find_tumour, tumour_threshold
@@ -144,7 +144,6 @@ def segment_slide(
         AnnotationError: The annotation is a picture of another shape than the slide's.
     """
     watch, findings = watch or Watch(), findings or Findings()
-    side_mask = tile_side_mask(tile, config.tiling)
     px_mpp = native_mpp(slide, tile, config.tiling) * config.tiling.mask_downsample
     px_l0 = px_mpp / slide.mpp
     size = mask_size(slide.size_l0, px_l0)
@@ -155,12 +154,12 @@ def segment_slide(
         tissue, pen = findings.tissue, findings.pen = find_tissue(thumbnail, config.tissue, config.quality, tissue_rule)
     with watch.stage("focus"):
         focus = _measure_focus(slide, tissue, px_l0, config.quality, config.runtime, watch)
-        stained = tissue_rule is tissue_mask  # the palest IHC tissue has no more detail than what is far out of focus
-        if stained and config.quality.apply:
-            tissue = tissue & ~smear_mask(thumbnail, focus, tissue & ~pen, px_mpp)
-        blur = (out_of_focus if stained else blur_mask)(focus, tissue, px_mpp, config.quality.min_sharpness)
-    findings.tissue, findings.blur = tissue, blur
+        stained = tissue_rule is tissue_mask
+        smear, blur = _unsharp(thumbnail, focus, tissue, pen, px_mpp, config.quality, stained=stained)
+    tissue = findings.tissue = tissue & ~smear
+    findings.blur = blur
     usable = tissue & ~pen & ~blur if config.quality.apply else tissue
+    side_mask = tile_side_mask(tile, config.tiling)
     if not (coverage(usable, side_mask) == 1).any():
         raise TissueError(slide.slide_id, *_why_unusable(tissue, pen, blur, side_mask * px_mpp))
     recolour = _normalisation(slide, thumbnail, usable, config.normalisation)
@@ -171,16 +170,30 @@ def segment_slide(
         findings.sampling = sampling
         tumour = tumour & (sampling.map >= tumour_threshold(tumour_cnn.card, config.adaptive))
     if annotation is not None:
-        inside = annotation.mask(size, px_l0, slide.size_l0, slide.bounds_origin_l0)
-        if not inside.any():
-            raise TumourError(slide.slide_id, _NO_ANNOTATED_TUMOUR, "check --annotations")
-        tumour = tumour & inside
+        tumour = tumour & _inside(annotation, slide, size, px_l0)
     findings.tumour = tumour
     if not tumour.any():
-        found = f"no invasive tumour found in {area_mm2(int(usable.sum()), px_mpp):.1f} mm² of tissue"
-        remedy = "if there is some, mark it and pass --annotations" if annotation is None else "check --annotations"
-        raise TumourError(slide.slide_id, found, remedy)
+        raise _no_tumour(slide.slide_id, area_mm2(int(usable.sum()), px_mpp), annotation)
     return Segmentation(thumbnail, px_l0, px_mpp, tissue, pen, blur, usable, sampling, tumour, annotation, recolour)
+
+
+def _inside(annotation: Annotation, slide: Slide, size: Size, px_l0: float) -> Mask:
+    """(h, w) annotated tumour.
+
+    Raises:
+        TumourError: There is none on the mask.
+        AnnotationError: The annotation is a picture of another shape than the slide's.
+    """
+    inside = annotation.mask(size, px_l0, slide.size_l0, slide.bounds_origin_l0)
+    if not inside.any():
+        raise TumourError(slide.slide_id, _NO_ANNOTATED_TUMOUR, "check --annotations")
+    return inside
+
+
+def _no_tumour(slide_id: str, usable_mm2: float, annotation: Annotation | None) -> TumourError:
+    """The reason why there is nothing to decide on, and what to do."""
+    remedy = "if there is some, mark it and pass --annotations" if annotation is None else "check --annotations"
+    return TumourError(slide_id, f"no invasive tumour found in {usable_mm2:.1f} mm² of tissue", remedy)
 
 
 def _normalisation(slide: Slide, thumbnail: Rgb, usable: Mask, kind: Normalisation) -> ColourChange | None:
@@ -215,6 +228,21 @@ def find_tissue(
         glass = thumbnail[~pen].max(initial=0)  # grey, and no brighter than what there is: weak tissue is told by V
         found = (found & pen) | tissue_rule(np.where(pen[..., None], glass, thumbnail), tissue)
     return found, pen
+
+
+def _unsharp(
+    thumbnail: Rgb, focus: Sharpness, tissue: Mask, pen: Mask, px_mpp: float, quality: Quality, *, stained: bool
+) -> tuple[Mask, Mask]:
+    """(h, w) smears, which are no tissue, and (h, w) tissue out of focus.
+
+    IHC tissue is not `stained`: the palest has no more detail than what is far out of focus.
+    """
+    if not stained:
+        return np.zeros_like(tissue), blur_mask(focus, tissue, px_mpp, quality.min_sharpness)
+    smear = np.zeros_like(tissue)
+    if quality.apply:
+        smear = smear_mask(thumbnail, focus, tissue & ~pen, px_mpp)
+    return smear, out_of_focus(focus, tissue & ~smear, px_mpp, quality.min_sharpness)
 
 
 def _measure_focus(
