@@ -20,7 +20,16 @@ from he2her2.datasets import PatchSet, open_patch_set
 from he2her2.errors import EvaluationError, PatchError
 from he2her2.evaluation.tumour.networks import NO_NETWORK, TumourNetwork, assign_networks, open_networks
 from he2her2.evaluation.tumour.patches import NETWORK, UNCHANGED, evaluate_patches
-from he2her2.evaluation.tumour.rivals import ALL_TISSUE, DARKNESS, HISTOGRAM, Looks, best_limit, learn_rivals
+from he2her2.evaluation.tumour.rivals import (
+    ALL_TISSUE,
+    DARKNESS,
+    HISTOGRAM,
+    Lesson,
+    Looks,
+    best_limit,
+    learn_rivals,
+    lessons_of_folds,
+)
 from he2her2.evaluation.tumour.slides import _share_within
 from he2her2.evaluation.tumour.windows import probabilities, window_corners
 from he2her2.manifest import UsedPatients, hashed_patient
@@ -95,11 +104,27 @@ def write_jpegs(path: Path, n: int = 12, **changes: Any) -> Path:
 
 def test_a_set_of_jpegs_has_labelled_centres(tmp_path):
     """Only valid patches are tested; their pixels are those that were compressed, in order."""
-    found = open_patch_set(write_jpegs(tmp_path / "set.npz"), mpp=1.0)
+    found, others = open_patch_set(write_jpegs(tmp_path / "set.npz"), mpp=1.0)
 
+    assert others is not None
+    assert (len(others), others.tumour.tolist()) == (4, [False, True, False, True])
     assert (len(found), found.side_px, found.labelled_px, found.patients) == (8, 24, 8, None)
     pixels = found.pixels(slice(2, 5))
     assert (pixels[:, 12, 12, 1] > 120).tolist() == found.tumour[2:5].tolist() == [False, True, False]
+
+
+def test_no_patient_is_tested_and_learned_from(tmp_path):
+    """Of the part to learn from, those who are tested are left out; a set that marks none has no such part."""
+    patients = np.array([f"p{i}" for i in (0, 1, 2, 3, 3, 3, *range(4, 10))])
+
+    found, others = open_patch_set(write_jpegs(tmp_path / "set.npz", patient=patients), mpp=1.0)
+
+    assert others is not None
+    assert others.patients is not None
+    assert (len(found), others.patients.tolist()) == (8, ["p0", "p1", "p2"])
+    everyone = open_patch_set(write_jpegs(tmp_path / "same.npz", patient=np.array(["p"] * 12)), mpp=1.0)
+    assert everyone[1] is None
+    assert open_patch_set(write_jpegs(tmp_path / "all.npz", valid=None), mpp=1.0)[1] is None
 
 
 @pytest.mark.parametrize(
@@ -126,8 +151,8 @@ def test_a_scale_is_asked_for(tmp_path):
 
     with pytest.raises(PatchError, match="pass --mpp"):
         open_patch_set(file)
-    assert open_patch_set(file, 0.5).mpp == 0.5
-    assert open_patch_set(write_npz(tmp_path / "set.npz")).mpp == 10.0
+    assert open_patch_set(file, 0.5)[0].mpp == 0.5
+    assert open_patch_set(write_npz(tmp_path / "set.npz"))[0].mpp == 10.0
 
 
 @given(side=st.integers(8, 60), mpp=st.sampled_from([0.97, 2.0, 4.0]), share=st.sampled_from([1.0, 1 / 3]))
@@ -232,7 +257,7 @@ def test_rivals_learn_from_other_folds_only():
     looks, fold = Looks.of(cases.pixels(slice(None))), np.arange(120) % 12 % 3
     wrong = np.where(fold == 0, ~cases.tumour, cases.tumour)
 
-    right, told = learn_rivals(looks, cases.tumour, fold), learn_rivals(looks, wrong, fold)
+    right, told = (learn_rivals(lessons_of_folds(looks, truth, fold)) for truth in (cases.tumour, wrong))
 
     for name in (HISTOGRAM, DARKNESS):
         one, other = right[name](looks), told[name](looks)
@@ -243,11 +268,31 @@ def test_rivals_learn_from_other_folds_only():
     assert balanced_accuracy_score(cases.tumour, right[DARKNESS](looks).called) > 0.75
 
 
+def test_rivals_learn_from_the_part_that_is_there_to_learn_from():
+    """Where the set has one: neither its folds nor what they hold is seen; of one class it teaches nothing."""
+    cases, apart = patches_of(seed=1), patches_of(seed=2)
+    lesson = Lesson(Looks.of(apart.pixels(slice(None))), apart.tumour, np.ones(120, bool))
+    expected = learn_rivals([lesson])[HISTOGRAM](Looks.of(cases.pixels(slice(None))))
+
+    found = evaluate_patches(cases, [network_of()], Adaptive(), (), to_learn=apart, threads=2)
+
+    assert np.array_equal(found.scores[HISTOGRAM].score, expected.score)
+    assert found.learned_from == "the set's 120 other patches, which are there to learn from"
+    one_class = evaluate_patches(
+        cases, [network_of()], Adaptive(), (), to_learn=apart.take(np.flatnonzero(apart.tumour))
+    )
+    assert one_class.learned_from == "the other folds, of other patients"
+    unknown = evaluate_patches(replace(cases, patients=None), [network_of()], Adaptive(), ())
+    assert unknown.learned_from == "the other folds, which may show the same patients"
+
+
 def test_one_patient_leaves_the_learned_rivals_out():
     """Nothing can be learned from nobody."""
     cases = patches_of(n_patients=1)
 
-    assert list(learn_rivals(Looks.of(cases.pixels(slice(None))), cases.tumour, np.zeros(120, int))) == [ALL_TISSUE]
+    lessons = lessons_of_folds(Looks.of(cases.pixels(slice(None))), cases.tumour, np.zeros(120, int))
+
+    assert list(learn_rivals(lessons)) == [ALL_TISSUE]
 
 
 @given(st.integers(0, 1000))

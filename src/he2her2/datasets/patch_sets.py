@@ -81,20 +81,28 @@ class PatchSet:
         return np.stack(found) if found else np.empty((0, *shape), np.uint8)
 
 
-def open_patch_set(file: Path, mpp: float | None = None) -> PatchSet:
-    """Open a patch set to test on: of one with `valid` the valid patches. Arguments are those of `read_patch_set`.
+def open_patch_set(file: Path, mpp: float | None = None) -> tuple[PatchSet, PatchSet | None]:
+    """Open a patch set to test on, and its part that is there to learn from. Arguments are those of `read_patch_set`.
+
+    Returns:
+        Of a set with `valid` the valid patches, and of the others those of other patients, None if there are none; else
+        all patches and None.
 
     Raises:
         PatchError: It cannot be read or used, or has one class only; all problems in one message.
     """
-    found = read_patch_set(file, mpp)
+    found, others = read_patch_set(file, mpp), None
     if found.valid is not None:
         if not found.valid.any():
             raise PatchError(f"{file}: valid marks no patch to test on")
+        apart = ~found.valid
+        if found.patients is not None:
+            apart &= ~np.isin(found.patients, found.patients[found.valid])
+        others = found.take(np.flatnonzero(apart)) if apart.any() else None
         found = found.take(np.flatnonzero(found.valid))
     if len(np.unique(found.tumour)) < 2:
         raise PatchError(f"{file}: holds one class only; both are needed")
-    return found
+    return found, others
 
 
 def read_patch_set(file: Path, mpp: float | None = None, otherwise: float | None = None) -> PatchSet:

@@ -83,9 +83,9 @@ def evaluate_tumour(question: TumourQuestion, progress: Progress = silent) -> Tu
     config, data = question.config, question.data
     networks = open_networks(question.weights, config.runtime)
     threads = config.runtime.threads or os.cpu_count() or 1
-    slides = None
+    slides, apart = None, None
     if data.suffix.lower() == ".npz":
-        cases = open_patch_set(data, question.mpp)
+        cases, apart = open_patch_set(data, question.mpp)
     elif question.mpp is not None:
         raise PatchError(f"{data}: --mpp is of a patch set; a manifest states the scale of slides in its column mpp")
     else:
@@ -96,5 +96,7 @@ def evaluate_tumour(question: TumourQuestion, progress: Progress = silent) -> Tu
     patches = None
     if slides is None or 0 < cases.tumour.sum() < len(cases):
         shifts = SHIFT_SHEET if question.shifts else ()
-        patches = evaluate_patches(cases, networks, config.adaptive, shifts, threads=threads, progress=progress)
+        patches = evaluate_patches(
+            cases, networks, config.adaptive, shifts, to_learn=apart, threads=threads, progress=progress
+        )
     return TumourEvaluation(question, networks[0].engine.card, len(networks), patches, slides)

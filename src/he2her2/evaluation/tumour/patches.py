@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from he2her2.config import Adaptive
 from he2her2.datasets import PatchSet
 from he2her2.errors import EvaluationError
 from he2her2.evaluation.tumour.networks import NO_NETWORK, TumourNetwork, assign_networks
-from he2her2.evaluation.tumour.rivals import HISTOGRAM, Looks, Rival, Scores, learn_rivals
+from he2her2.evaluation.tumour.rivals import HISTOGRAM, Lesson, Looks, Rival, Scores, learn_rivals, lessons_of_folds
 from he2her2.evaluation.tumour.windows import probabilities, window_corners
 from he2her2.geometry import Rgb
 from he2her2.method import as_seen, tumour_threshold
@@ -38,6 +38,8 @@ UNCHANGED = "as they are"
 _CHUNK = 128
 _FEWEST_PATIENTS = 10
 """With fewer a difference of AUCs is not tested: its variance between patients is a guess."""
+
+_T = TypeVar("_T")
 
 _Changed: TypeAlias = Callable[[Rgb, float], Rgb]
 
@@ -94,12 +96,13 @@ class PatchTrial:
     Attributes:
         cases: The pictures that were judged.
         network: Position of the network that judged each.
-        fold: Fold of each, for the rivals.
+        fold: Fold of each, for rivals that learn from the other folds.
         scores: By scorer, on the pictures as they are.
         scorers: Their figures, the network's first.
         sheet: Rows of the shift sheet, the pictures as they are first; empty where it was not asked for.
         windows: Windows of the network that cover a picture.
         threshold: Called tumour from this probability on.
+        learned_from: Pictures from which the rivals learned, in words.
         notices: What a reader must know.
     """
 
@@ -111,6 +114,7 @@ class PatchTrial:
     sheet: tuple[SheetRow, ...]
     windows: int
     threshold: float
+    learned_from: str
     notices: tuple[str, ...]
 
     @property
@@ -130,6 +134,7 @@ def evaluate_patches(
     settings: Adaptive,
     shifts: Sequence[Shift],
     *,
+    to_learn: PatchSet | None = None,
     threads: int = 1,
     progress: Progress = silent,
 ) -> PatchTrial:
@@ -140,6 +145,8 @@ def evaluate_patches(
         networks: Under test; each patient is judged by one that has not seen him.
         settings: Threshold, or else that of the card, and how often a picture is seen.
         shifts: Rows of the shift sheet.
+        to_learn: Pictures of the same set that nobody is tested on: the rivals learn from them. None: each fold learns
+            from the others.
         threads: That score pictures.
         progress: Called after every row.
 
@@ -156,7 +163,8 @@ def evaluate_patches(
     threshold = tumour_threshold(engines[0].card, settings)
     judge = _Judge(cases, engines, assigned.network[kept], threads)
     own, looks = judge(lambda pixels, _: pixels)
-    rivals = learn_rivals(looks, cases.tumour, assigned.fold[kept])
+    lessons, learned_from = _lessons(cases, looks, assigned.fold[kept], to_learn, threads)
+    rivals = learn_rivals(lessons)
     scores = _scores(own, looks, rivals, threshold)
     progress("shifts", 1, len(shifts) + 1)
     sheet = [_row(cases, UNCHANGED, "", scores, None)] if shifts else []
@@ -172,8 +180,28 @@ def evaluate_patches(
         tuple(sheet),
         len(judge.corners),
         threshold,
+        learned_from,
         assigned.notices,
     )
+
+
+def _lessons(
+    cases: PatchSet, looks: Looks, fold: NDArray[np.intp], to_learn: PatchSet | None, threads: int
+) -> tuple[list[Lesson], str]:
+    """What the rivals learn from, and the same in words."""
+    if to_learn is not None and 0 < to_learn.tumour.sum() < len(to_learn):
+        seen = _over(to_learn, lambda part: Looks.of(to_learn.pixels(part)), threads)
+        lesson = Lesson(Looks.joined(seen), to_learn.tumour, np.ones(len(cases), np.bool_))
+        return [lesson], f"the set's {len(to_learn)} other patches, which are there to learn from"
+    others = "which may show the same patients" if cases.patients is None else "of other patients"
+    return lessons_of_folds(looks, cases.tumour, fold), f"the other folds, {others}"
+
+
+def _over(cases: PatchSet, work: Callable[[slice], _T], threads: int) -> list[_T]:
+    """Do some work on all pictures, a few at a time."""
+    parts = [slice(start, start + _CHUNK) for start in range(0, len(cases), _CHUNK)]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(work, parts))
 
 
 class _Judge:
@@ -185,9 +213,7 @@ class _Judge:
 
     def __call__(self, change: _Changed) -> tuple[NDArray[np.float64], Looks]:
         """Probabilities (n,) by each picture's network, and looks."""
-        parts = [slice(start, start + _CHUNK) for start in range(0, len(self._cases), _CHUNK)]
-        with ThreadPoolExecutor(self._threads) as pool:
-            found = list(pool.map(lambda part: self._part(part, change), parts))
+        found = _over(self._cases, lambda part: self._part(part, change), self._threads)
         return np.concatenate([one for one, _ in found]), Looks.joined([looks for _, looks in found])
 
     def _part(self, part: slice, change: _Changed) -> tuple[NDArray[np.float64], Looks]:

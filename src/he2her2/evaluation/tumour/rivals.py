@@ -1,10 +1,11 @@
 """Trivial rivals of a tumour network: what colour, darkness and the mere presence of tissue tell by themselves.
 
-A network that is not above them has not been shown to see tumour. Those that learn do so from the other folds, of other
-patients; shifted pictures are judged by what was learned from the pictures as they are.
+A network that is not above them has not been shown to see tumour. Those that learn do so from pictures that they do not
+judge: the part of the set that is there to learn from, or the other folds; shifted pictures are judged by what was
+learned from the pictures as they are.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
@@ -54,6 +55,10 @@ class Looks:
             np.concatenate([part.tissue for part in parts]),
         )
 
+    def take(self, chosen: NDArray[np.bool_]) -> "Looks":
+        """Those of some of the pictures."""
+        return Looks(self.histogram[chosen], self.density[chosen], self.tissue[chosen])
+
 
 def _histogram(picture: Rgb) -> NDArray[np.float64]:
     values = np.asarray(Image.fromarray(picture).convert("HSV")).reshape(-1, 3)
@@ -75,53 +80,73 @@ class Scores:
 
 
 Rival: TypeAlias = Callable[[Looks], Scores]
-"""Scores pictures by their looks: each by what was learned from the other folds."""
+"""Scores the n pictures by their looks: each by what was learned from others."""
 
 
-def learn_rivals(looks: Looks, tumour: NDArray[np.bool_], fold: NDArray[np.intp]) -> dict[str, Rival]:
-    """The rivals by name; the colour histogram only where there are two folds, each with both classes in the others.
+@dataclass(frozen=True, slots=True, eq=False)  # eq=False: it holds arrays
+class Lesson:
+    """Pictures that rivals learn from, and those that they then judge.
+
+    Attributes:
+        looks: Of m pictures as they are.
+        tumour: (m,) bool, their truth.
+        judged: (n,) bool, the pictures that are judged by what was learned here.
+    """
+
+    looks: Looks
+    tumour: NDArray[np.bool_]
+    judged: NDArray[np.bool_]
+
+
+def lessons_of_folds(looks: Looks, tumour: NDArray[np.bool_], fold: NDArray[np.intp]) -> list[Lesson]:
+    """Each fold learns from the others; nobody can learn where there is one fold.
 
     Args:
-        looks: Of the pictures as they are.
-        tumour: (n,) their truth.
+        looks: Of the n pictures as they are.
+        tumour: (n,) bool, their truth.
         fold: (n,) their folds, of different patients.
     """
+    folds = np.unique(fold)
+    if len(folds) < 2:
+        return []
+    return [Lesson(looks.take(fold != k), tumour[fold != k], fold == k) for k in folds]
+
+
+def learn_rivals(lessons: Sequence[Lesson]) -> dict[str, Rival]:
+    """The rivals by name; those that learn only where every lesson has both classes, between them of every picture."""
     rivals: dict[str, Rival] = {}
-    others = [tumour[fold != k] for k in np.unique(fold)]
-    if len(others) > 1 and all(0 < truth.sum() < len(truth) for truth in others):
-        rivals[HISTOGRAM] = _colour_histogram(looks, tumour, fold)
-        rivals[DARKNESS] = _darkness(looks, tumour, fold)
+    if lessons and all(0 < lesson.tumour.sum() < len(lesson.tumour) for lesson in lessons):
+        rivals[HISTOGRAM] = _colour_histogram(lessons)
+        rivals[DARKNESS] = _darkness(lessons)
     rivals[ALL_TISSUE] = lambda seen: Scores(seen.tissue, seen.tissue >= _TISSUE_SHARE)
     return rivals
 
 
-def _colour_histogram(looks: Looks, tumour: NDArray[np.bool_], fold: NDArray[np.intp]) -> Rival:
-    """Boosted trees on the histogram; tumour from the share of tumour in the other folds on."""
+def _colour_histogram(lessons: Sequence[Lesson]) -> Rival:
+    """Boosted trees on the histogram; tumour from the share of tumour in the lesson on."""
     from sklearn.ensemble import HistGradientBoostingClassifier  # noqa: PLC0415  (an extra, and slow to load)
 
-    trees, shares = {}, {}
-    for k in np.unique(fold).tolist():
-        others = fold != k
-        trees[k] = HistGradientBoostingClassifier(max_iter=150, random_state=0)
-        trees[k].fit(looks.histogram[others], tumour[others])
-        shares[k] = tumour[others].mean()
+    learned = []
+    for lesson in lessons:
+        trees = HistGradientBoostingClassifier(max_iter=150, random_state=0)
+        trees.fit(lesson.looks.histogram, lesson.tumour)
+        learned.append((trees, lesson.tumour.mean(), lesson.judged))
 
     def scored(seen: Looks) -> Scores:
-        score, called = np.empty(len(fold)), np.empty(len(fold), bool)
-        for k, model in trees.items():
-            own = fold == k
-            score[own] = model.predict_proba(seen.histogram[own])[:, 1]
-            called[own] = score[own] >= shares[k]
+        score, called = np.empty(len(seen.density)), np.empty(len(seen.density), bool)
+        for trees, share, judged in learned:
+            score[judged] = trees.predict_proba(seen.histogram[judged])[:, 1]
+            called[judged] = score[judged] >= share
         return Scores(score, called)
 
     return scored
 
 
-def _darkness(looks: Looks, tumour: NDArray[np.bool_], fold: NDArray[np.intp]) -> Rival:
-    """Mean optical density; tumour from the density on that divides the other folds best."""
-    limits = np.empty(len(fold))
-    for k in np.unique(fold):
-        limits[fold == k] = best_limit(looks.density[fold != k], tumour[fold != k])
+def _darkness(lessons: Sequence[Lesson]) -> Rival:
+    """Mean optical density; tumour from the density on that divides the lesson best."""
+    limits = np.empty(len(lessons[0].judged))
+    for lesson in lessons:
+        limits[lesson.judged] = best_limit(lesson.looks.density, lesson.tumour)
     return lambda seen: Scores(seen.density, seen.density >= limits)
 
 
