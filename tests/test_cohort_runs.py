@@ -76,6 +76,44 @@ def test_tables_are_the_same_whoever_worked_on_the_slides(predict, slides, tmp_p
     assert not (parts / "claims").exists()
 
 
+def test_options_of_workers_hold_for_one_slide(predict, slides, tmp_path):
+    """A single slide has a worker, a limit and a scheduler where one is asked for, and the same result and output."""
+    one = [slides / "a.svs"]
+    _, alone, _ = predict(tmp_path / "alone", "--json", what=one)
+    code, by_worker, _ = predict(tmp_path / "worker", "--json", "--workers", "1", what=one)
+    assert code == 0
+    assert json.loads(by_worker).keys() == json.loads(alone).keys()
+    assert tables(tmp_path / "worker")[0] == tables(tmp_path / "alone")[0]
+    assert not (tmp_path / "worker" / "claims").exists()
+
+    code, _, err = predict(tmp_path / "limited", "--memory-limit", "0.1", what=one)
+    assert code == 2
+    assert "its worker needs more than 0.1 GB of memory, twice" in err
+
+    scheduler = tmp_path / "scheduler.json"
+    scheduler.write_text("{}")
+    code, _, err = predict(tmp_path / "cluster", "--scheduler", scheduler, what=one)
+    assert code == 2
+    assert "scheduler.json: is no file of a Dask scheduler" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (("--workers", "0", "--memory-limit", "4"), "--memory-limit ends a worker process, and --workers 0 has none"),
+        (("--workers", "0", "--time-limit", "4"), "--time-limit ends a worker process, and --workers 0 has none"),
+        (("--workers", "2", "--scheduler", "tcp://x:1"), "--workers beside --scheduler, whose workers do the work"),
+    ],
+)
+def test_options_that_cannot_hold_together_are_refused(predict, tmp_path, options, problem):
+    """Neither is ignored."""
+    code, _, err = predict(tmp_path / "run", *options)
+
+    assert code == 2
+    assert f"{problem}; leave one of them out" in " ".join(err.replace("│", " ").split())
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_slide_that_fails_leaves_what_was_found(predict, tmp_path):
     """Masks and an overlay up to the stage, named by its row; nothing of a file that cannot be opened."""
     run = tmp_path / "run"

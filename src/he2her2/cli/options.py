@@ -83,7 +83,10 @@ Shard = Annotated[
         "--shard", metavar="I/N", help="Only the I-th of N parts of the slides, for array jobs.", show_default=False
     ),
 ]
-TimeLimit = Annotated[float, typer.Option(min=0, help="Minutes for a slide, with worker processes; 0 for no limit.")]
+TimeLimit = Annotated[
+    float | None,
+    typer.Option(min=0, help="Minutes for a slide, with worker processes; 0 for no limit.", show_default="120"),
+]
 MemoryLimit = Annotated[
     float | None,
     typer.Option(min=0.1, help="GB of memory for a slide's worker, with worker processes.", show_default="no limit"),

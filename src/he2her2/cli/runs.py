@@ -1,7 +1,7 @@
 """Runs of `predict` and `segment`: one slide in this process, many by workers."""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -15,10 +15,12 @@ from he2her2.cli.console import say
 from he2her2.errors import AnnotationError, ConfigError, He2Her2Error
 
 if TYPE_CHECKING:
-    from he2her2.cohort import Crew, Report, SlideJob, SlideSources, SlideWork
+    from he2her2.cohort import Crew, Report, SlideJob, SlideOutcome, SlideSources, SlideTask, SlideWork
     from he2her2.config import Config
     from he2her2.models import SlideModel
-    from he2her2.results import Evidence, Run, SlideResult
+    from he2her2.results import Evidence, Failure, Run, SlideResult
+
+_USUAL_MINUTES = 120.0
 
 
 @dataclass(frozen=True)
@@ -28,15 +30,26 @@ class Labour:
     workers: o.SlideWorkers = None
     scheduler: o.Scheduler = None
     shard: o.Shard = None
-    time_limit: o.TimeLimit = 120.0
+    time_limit: o.TimeLimit = None
     memory_limit: o.MemoryLimit = None
     retry_failed: o.RetryFailed = False
     cache: o.Cache = None
     cache_gb: o.CacheGb = 50.0
 
     def __post_init__(self) -> None:
-        """Refuse a shard that is no part of a whole."""
+        """Refuse a shard that is no part of a whole, and what the workers that are asked for cannot do."""
         _ = self.part
+        if self.scheduler is not None and self.workers is not None:
+            raise typer.BadParameter("--workers beside --scheduler, whose workers do the work; leave one of them out")
+        if self.workers == 0 and (self.time_limit or self.memory_limit):
+            name = "--memory-limit" if self.memory_limit else "--time-limit"
+            raise typer.BadParameter(f"{name} ends a worker process, and --workers 0 has none; leave one of them out")
+
+    @property
+    def needs_workers(self) -> bool:
+        """True where an option needs workers, or a place for fetched slides, even for one slide."""
+        asked = (self.workers, self.scheduler, self.time_limit, self.memory_limit, self.cache)
+        return any(value not in (None, 0) for value in asked)
 
     @property
     def part(self) -> tuple[int, int]:
@@ -118,23 +131,51 @@ def run_slides(what: Sequence[Path], asked: SlideRun, *, as_json: bool = False) 
         raise AnnotationError("--annotation-class chooses among annotations and there are none; give --annotations")
     run = _plan(asked, model, sources).for_patients(model.rules, sources.patients)
     say_notes((*asked.notes, *sources.notes))
-    if sources.single and asked.labour.part == (1, 1):
-        _run_one(run, asked, model, sources, as_json=as_json)
-    else:
+    if not sources.single or asked.labour.part != (1, 1):
         del model  # the workers open their own
         _run_many(run, asked, sources, as_json=as_json)
+    elif asked.labour.needs_workers:
+        del model
+        _end_one(run, sources, _one_by_workers(run, asked, sources), as_json=as_json)
+    else:
+        _end_one(run, sources, _one_here(run, asked, model, sources), as_json=as_json)
 
 
-def _run_one(run: "Run", asked: SlideRun, model: "SlideModel", sources: "SlideSources", *, as_json: bool) -> None:
+def _one_here(run: "Run", asked: SlideRun, model: "SlideModel", sources: "SlideSources") -> "SlideResult | Failure":
     """Work on one slide in this process."""
-    from he2her2.cli.printer import print_slide
     from he2her2.cli.progress import WorkProgress
     from he2her2.cohort import Ledger, SlideEngine
-    from he2her2.results import Failure
 
     with WorkProgress() as show:
         worker = asked.work.with_model(model, show.progress)
         ((_, outcome),) = SlideEngine().run(sources.tasks, worker, Ledger(run.slides, run.digest))
+    return outcome
+
+
+def _one_by_workers(run: "Run", asked: SlideRun, sources: "SlideSources") -> "SlideResult | Failure":
+    """Work on one slide as on many, tried again where it failed before."""
+    from he2her2.cli.progress import WorkProgress
+
+    alone = replace(asked, labour=replace(asked.labour, retry_failed=True))
+    with WorkProgress() as show:
+
+        def on_progress(_: str, stage: str, done: int, total: int) -> None:
+            show.progress(stage, done, total)
+
+        with closing(_outcomes(run, alone, sources.tasks, on_progress)) as outcomes:
+            (outcome,) = outcomes
+    return outcome.found
+
+
+def _end_one(run: "Run", sources: "SlideSources", outcome: "SlideResult | Failure", *, as_json: bool) -> None:
+    """Keep and print the result of one slide.
+
+    Raises:
+        He2Her2Error: There is none.
+    """
+    from he2her2.cli.printer import print_slide
+    from he2her2.results import Failure
+
     if isinstance(outcome, Failure):
         seen = f"; what was found until then is in {run.folder / outcome.evidence}" if outcome.evidence else ""
         raise He2Her2Error(f"{outcome}{seen}")
@@ -150,28 +191,16 @@ def _run_many(run: "Run", asked: SlideRun, sources: "SlideSources", *, as_json: 
     """Work on many slides, by workers."""
     from he2her2.cli.progress import WorkProgress
     from he2her2.cli.run_printer import RunPrinter
-    from he2her2.cohort import Claims, Ledger, Limits, SlideJob, Staging, Supervisor, read_claims, sweep_staged
 
-    labour = asked.labour
-    part, n_parts = labour.part
+    part, n_parts = asked.labour.part
     tasks = sorted(sources.tasks, key=lambda task: task.slide_id)
     run.write_description()
     run.tables.plan({task.slide_id: task.source for task in tasks})
     tasks = tasks[part - 1 :: n_parts]
-    work = replace(asked.work, folders=run.slides)
-    job = SlideJob(work, Ledger(run.slides, run.digest, run.failures), run.folder / "errors.log")
-    limits = Limits(labour.time_limit or None, labour.memory_limit)
-    staging = None
-    if any(task.remote for task in tasks):
-        place = labour.cache or run.folder / "cache"
-        sweep_staged(place, {claim.slide_id for claim in read_claims(run.folder)})
-        staging = Staging(place, labour.cache_gb)
-    with WorkProgress() as show, Claims(run.folder) as claims:
+    with WorkProgress() as show:
         printer = RunPrinter(run, len(tasks), show, as_json)
-        crew = partial(_crew, asked)
-        supervisor = Supervisor(job, crew, claims, limits, staging, labour.retry_failed, printer.on_progress)
         try:
-            with closing(supervisor.run(tasks)) as outcomes:
+            with closing(_outcomes(run, asked, tasks, printer.on_progress)) as outcomes:
                 for outcome in outcomes:
                     run.tables.add(outcome.found)
                     run.tables.write_when_due()
@@ -181,6 +210,28 @@ def _run_many(run: "Run", asked: SlideRun, sources: "SlideSources", *, as_json: 
     printer.summary()
     if printer.failures:
         raise typer.Exit(1)
+
+
+def _outcomes(
+    run: "Run", asked: SlideRun, tasks: "Sequence[SlideTask]", on_progress: "Report"
+) -> "Generator[SlideOutcome[SlideResult], None, None]":
+    """What becomes of slides, as they end."""
+    from he2her2.cohort import Claims, Ledger, Limits, SlideJob, Staging, Supervisor, read_claims, sweep_staged
+
+    labour = asked.labour
+    work = replace(asked.work, folders=run.slides)
+    job = SlideJob(work, Ledger(run.slides, run.digest, run.failures), run.folder / "errors.log")
+    minutes = _USUAL_MINUTES if labour.time_limit is None else labour.time_limit
+    limits = Limits(minutes or None, labour.memory_limit)
+    staging = None
+    if any(task.remote for task in tasks):
+        place = labour.cache or run.folder / "cache"
+        sweep_staged(place, {claim.slide_id for claim in read_claims(run.folder)})
+        staging = Staging(place, labour.cache_gb)
+    with Claims(run.folder) as claims:
+        supervisor = Supervisor(job, partial(_crew, asked), claims, limits, staging, labour.retry_failed, on_progress)
+        with closing(supervisor.run(tasks)) as outcomes:
+            yield from outcomes
 
 
 def _crew(
