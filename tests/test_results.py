@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from he2her2.config import Config, load_config
 from he2her2.errors import EvaluationError, OutputError
+from he2her2.evaluation.comparison_folder import COMPARISON_FILE
+from he2her2.evaluation.tumour.folder import TUMOUR_TEST_FILE
 from he2her2.labels import Her2Status, IhcScore
 from he2her2.results import (
     FileStamp,
@@ -294,3 +296,41 @@ def test_a_folder_of_another_run_is_not_taken_over(tmp_path, text):
     with pytest.raises(OutputError, match="--overwrite"):
         plan(overwrite=False)
     assert plan(overwrite=True).folder == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "problem"),
+    [
+        ("run.json", {"digest": "x", "encoder": {"card": {}}}, "the features of he2her2 features"),
+        ("run.json", {"kind": "tumour", "training": {}}, r"a training of he2her2 train tumour.*--weights .*weights$"),
+        ("run.json", {"kind": "features", "training": {}}, "he2her2 train slides --features.*its folder out-of-fold"),
+        ("run.json", {"kind": "ablation", "training": {}}, "an ablation of he2her2 ablate"),
+        ("evaluation.json", {}, "evaluation.json of he2her2 evaluate"),
+        (COMPARISON_FILE, {}, "comparison.json of he2her2 compare"),
+        (TUMOUR_TEST_FILE, {}, "tumour_test.json of he2her2 test tumour"),
+        ("tile_cnn/card.json", {}, "weights, not a run; .*--weights"),
+        ("S1.h5", {}, r"tiles or features \(.h5\), not a run"),
+    ],
+)
+def test_a_folder_of_another_command_is_refused(tmp_path, command_line, file, content, problem):
+    """Whatever takes a run says in one line what the folder is, and what to run, also where it has a table of a run."""
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text(json.dumps(content))
+    row = "S1,S1.svs,tumour,none,look,"
+    (tmp_path / "failures.csv").write_text(f"slide_id,path,stage,reason,remedy,evidence\n{row}\n")
+
+    with pytest.raises(EvaluationError, match=f"^{tmp_path}: holds .*{problem}"):
+        open_run(tmp_path, needs_predictions=False)
+    for words in (("report", tmp_path), ("export", tmp_path, "--out", tmp_path / "out"), ("status", tmp_path)):
+        code, _, err = command_line(*words)
+        assert code == 2
+        assert "he2her2 predict" in err
+    assert not (tmp_path / "report").exists()
+
+
+def test_a_run_of_which_no_slide_has_ended_is_refused(tmp_path):
+    """A report of it would be an empty page."""
+    (tmp_path / "run.json").write_text("{}")
+
+    with pytest.raises(EvaluationError, match="no slide of this run has ended; he2her2 status"):
+        open_run(tmp_path, needs_predictions=False)

@@ -15,8 +15,6 @@ from he2her2.errors import He2Her2Error
 if TYPE_CHECKING:
     from he2her2.cohort import FeatureFile, FeatureWorker
 
-_RUN_FILE = "run.json"
-
 _EncoderName = Annotated[
     str,
     typer.Option(
@@ -107,10 +105,10 @@ def _begin(out: Path, worker: "FeatureWorker", *, overwrite: bool) -> None:
 
     from he2her2.errors import OutputError
     from he2her2.files import check_writable, read_json, write_json
-    from he2her2.results import describe_environment
+    from he2her2.results import RUN_FILE, describe_environment
 
     check_writable(out)
-    file = out / _RUN_FILE
+    file = out / RUN_FILE
     try:
         other = read_json(file).get("digest") != worker.configuration
     except FileNotFoundError:

@@ -20,6 +20,7 @@ from he2her2.results import (
     read_description,
     read_failures,
     read_planned,
+    refuse_other_folder,
     slides_with_result,
 )
 from he2her2.timing import StreamTimes
@@ -104,6 +105,7 @@ def read_status(run: Path) -> RunStatus:
     Raises:
         EvaluationError: The folder holds no run of many slides.
     """
+    refuse_other_folder(run)
     planned, failed = read_planned(run), read_failures(run / FAILURES_FILE)
     done = slides_with_result(run)
     ends = _ends(run)

@@ -5,6 +5,7 @@ from he2her2.results.export import export_slide
 from he2her2.results.failure_records import FailureRecords
 from he2her2.results.made_of import FileStamp, MadeOf, SlideInputs
 from he2her2.results.notes import NetworkNote
+from he2her2.results.other_folders import RUN_FILE, refuse_other_folder
 from he2her2.results.overlay import scale_bar_um
 from he2her2.results.palette import (
     BLUR_COLOUR,
@@ -47,6 +48,7 @@ __all__ = [
     "PREDICTION",
     "PREDICTIONS_FILE",
     "RESEARCH_USE_NOTICE",
+    "RUN_FILE",
     "SCORE_COLOURS",
     "SEGMENTATION",
     "SELECTED_COLOUR",
@@ -81,6 +83,7 @@ __all__ = [
     "read_planned",
     "read_samples",
     "read_tile_columns",
+    "refuse_other_folder",
     "result_of_record",
     "result_to_record",
     "scale_bar_um",

@@ -25,6 +25,7 @@ from he2her2.errors import EvaluationError, OutputError
 from he2her2.files import check_writable, digest, read_json, sweep_drafts, write_json
 from he2her2.results.failure_records import FailureRecords
 from he2her2.results.notes import NetworkNote
+from he2her2.results.other_folders import RUN_FILE, refuse_other_folder
 from he2her2.results.patients import PatientResult, RunPatient, read_patient_results
 from he2her2.results.rasters import SlideRasters
 from he2her2.results.run_tables import (
@@ -47,8 +48,6 @@ from he2her2.results.tiles_h5 import ScoredTiles
 from he2her2.rules import DecisionRules
 
 LIBRARIES = ("he2her2", "numpy", "scipy", "scikit-image", "onnxruntime", "openslide-python", "tifffile", "simplejpeg")
-
-_RUN_FILE = "run.json"
 
 
 def describe_environment(command: Sequence[str], libraries: Sequence[str] = LIBRARIES) -> dict[str, Any]:
@@ -109,7 +108,7 @@ class Run:
 
     def write_description(self) -> None:
         """Write `run.json`."""
-        write_json(self.folder / _RUN_FILE, self.description, ascii_only=True)
+        write_json(self.folder / RUN_FILE, self.description, ascii_only=True)
 
 
 def plan_run(
@@ -143,7 +142,7 @@ def plan_run(
     check_writable(folder)
     for place in (folder, *(folder / name for name in ("slides", "failures", "claims"))):
         sweep_drafts(place)
-    if not overwrite and _other_run(folder / _RUN_FILE, made_of):
+    if not overwrite and _other_run(folder / RUN_FILE, made_of):
         raise OutputError(f"{folder}: holds results of other settings or weights; choose another --out, or --overwrite")
     description = {"digest": made_of, "config": asdict(config), "weights": networks, "overrides": dict(overrides)}
     slides = SlideFolders(folder, result_file, overwrite)
@@ -252,7 +251,7 @@ class RunFolder:
             return TypeAdapter(Config).validate_python(self.description.config)
         except ValidationError:
             raise EvaluationError(
-                f"{self.path / _RUN_FILE}: holds no settings that this version knows; predict again with it"
+                f"{self.path / RUN_FILE}: holds no settings that this version knows; predict again with it"
             ) from None
 
     @cached_property
@@ -354,17 +353,22 @@ def open_run(path: Path, *, needs_predictions: bool = True) -> RunFolder:
         needs_predictions: Refuse a run without any, such as one of `segment` or one whose slides all failed.
 
     Raises:
-        EvaluationError: There is none, it holds no prediction, or a file of it is damaged.
+        EvaluationError: There is none, no slide of it has ended, it holds no prediction, a file of it is damaged, or
+            the folder is that of another command.
     """
+    refuse_other_folder(path)
     table = path / PREDICTIONS_FILE
-    if not any((path / name).is_file() for name in (_RUN_FILE, PREDICTIONS_FILE, FAILURES_FILE)):
+    if not any((path / name).is_file() for name in (RUN_FILE, PREDICTIONS_FILE, FAILURES_FILE)):
         raise EvaluationError(f"{path}: holds no {PREDICTIONS_FILE}; give the --out folder of he2her2 predict")
     if not table.is_file() and needs_predictions:
         raise EvaluationError(f"{path}: holds no predictions.csv; give the --out folder of he2her2 predict")
     predictions = read_predictions(table) if table.is_file() else {}
     if not predictions and needs_predictions:
         raise EvaluationError(f"{table}: holds no slide; see failures.csv beside it")
-    return RunFolder(path, read_description(path), predictions, read_failures(path / FAILURES_FILE))
+    run = RunFolder(path, read_description(path), predictions, read_failures(path / FAILURES_FILE))
+    if not (run.predictions or run.failures or run.segmented):
+        raise EvaluationError(f"{path}: no slide of this run has ended; he2her2 status {path} says how far it is")
+    return run
 
 
 def read_description(run: Path) -> RunDescription:
@@ -373,7 +377,7 @@ def read_description(run: Path) -> RunDescription:
     Raises:
         EvaluationError: It is damaged.
     """
-    file = run / _RUN_FILE
+    file = run / RUN_FILE
     try:
         return TypeAdapter(RunDescription).validate_python(read_json(file))
     except FileNotFoundError:

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from he2her2.config import Config
 from he2her2.errors import ConfigError, OutputError
 from he2her2.files import check_writable, read_json, sha256_of, write_json
-from he2her2.results import LIBRARIES, describe_environment
+from he2her2.results import LIBRARIES, RUN_FILE, describe_environment
 from he2her2.timing import Progress, silent
 from he2her2.training.settings import Hardware, Kind
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-RUN_FILE = "run.json"
 _OWN_FOLDERS = ("checkpoints", "logs", "weights", "folds", "teachers")
 
 
