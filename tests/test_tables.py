@@ -222,6 +222,54 @@ def test_a_manifest_finds_its_ish(table, head, cells, ish):
         assert manifest.rows[0].ish == ish
 
 
+@pytest.mark.parametrize(
+    "heading",
+    [
+        *("FISH HER2/CEN17", "HER2:CEP17", "HER2/D17Z1", "HER2/chr17 ratio", "ratio HER2 CEP 17", "HER-2/neu : CEN-17"),
+        *("ERBB2/CEN17 (FISH)", "HER2 to CEP17 ratio", "HER2neu/CEP17 SISH ratio", "c-erbB-2/SE17", "Mean HER2/CEP 17"),
+        *("HER2/Chromosome 17 signal ratio", "FISH_ratio_HER2_CENT17", "ISH: HER2 vs. centromere 17 ratio"),
+    ],
+)
+@pytest.mark.parametrize("reader", [read_manifest, label_tests])
+def test_the_ratio_goes_by_any_name_of_its_probe(table, reader, heading):
+    """Whatever the probe of chromosome 17 is called, and however the two are joined."""
+    found = reader(table(f"slide_id,path,patient_id,{heading},HER2 copies\ns0,s0.svs,P0,2.3,4.5\n"))
+
+    assert f"ratio from {heading!r}" in found.notes[0]
+    group = found.rows[0].ish.group if reader is read_manifest else found.rows[0][1].group
+    assert group == 1
+
+
+@pytest.mark.parametrize(
+    "heading",
+    [
+        *(
+            "CEP17 copies",
+            "D17Z1 signals",
+            "CEP17/HER2 ratio",
+            "HER2 copies/CEP17 copies",
+            "HER2/CEP17 status",
+            "chr17",
+        ),
+        *("C17", "PC17", "HER2/CEP170", "HER2 and CEP17 signals", "HER2/CEP17 group", "chr17 ratio"),
+    ],
+)
+def test_other_headings_are_not_the_ratio(table, heading):
+    """Signals of one probe, the inverse, a status, a gene: none is read as the ratio."""
+    found = label_tests(table(f"id,ihc_score,{heading}\n1,2+,2.3\n"))
+
+    assert not any("ratio from" in note for note in found.notes)
+    assert found.rows[0][1].status == Her2Status.UNDETERMINED
+
+
+@pytest.mark.parametrize("heading", ["CEN17", "CEP 17 copies", "D17Z1 signals per cell"])
+def test_signals_of_chromosome_17_go_by_any_name_of_their_probe(table, heading):
+    """With the copies they give the ratio."""
+    (row,) = label_tests(table(f"id,ihc_score,HER2 copies,{heading}\n1,2+,4.5,1.5\n")).rows
+
+    assert row[1].group == 1
+
+
 @pytest.mark.parametrize("reader", [read_manifest, label_tests])
 def test_a_stated_ish_against_its_counts_is_told(table, reader):
     """By manifests as by labels: the counts decide, and where it is the rule the table is refused."""

@@ -5,6 +5,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import permutations
 from typing import TypeVar
 
 from he2her2.errors import ManifestError, quoted
@@ -14,7 +15,21 @@ _T = TypeVar("_T")
 
 _NUMBERED = re.compile(r" \(column \d+\)'*$")  # of a heading that comes again
 _HER2_LIKE = re.compile(
-    r"her2|erbb2|(?<![a-z])neu(?![a-z])|immunohist|cep17|cent17|(?<![a-z])(ihc|ish|[fsc]ish)(?![a-z])"
+    r"her-?2|erbb2|(?<![a-z])neu(?![a-z])|immunohist|ce(?:p|n|nt)[\W_]*17|d17z1|(?<![a-z])(ihc|ish|[fscd]ish)(?![a-z])"
+)
+_GENE = r"(?:her[\W_]*2(?:[\W_]*neu)?|(?:c[\W_]*)?erb[\W_]*b[\W_]*2|neu)"
+_PROBE = r"(?:ce(?:p|n|nt|ntromere)[\W_]*17|d17z1)"  # of the centromere of chromosome 17
+_LOOSE_PROBE = rf"(?:{_PROBE}|(?:chromoso[mn]e|chrom|chr|ch|c|se|cs)[\W_]*17)"  # such only behind the gene
+_PROBES = re.compile(
+    rf"(?<![a-z])(?P<gene>{_GENE})[\W_]*(?:(?:to|vs)[\W_]+)?{_LOOSE_PROBE}(?![0-9])|(?<![a-z]){_PROBE}(?![0-9])"
+)
+_RATIO_NAMES = tuple(
+    dict.fromkeys(
+        "_".join(filter(None, parts))
+        for word in ("ratio", "signal_ratio", "")
+        for method in ("", "ish", "fish", "sish", "cish", "dish", "mean", "average")
+        for parts in permutations(("her2_cep17", word, method))
+    )
 )
 TEST_SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "ihc_score": ("ihc_score", "ihc", "her2_ihc", "her2_ihc_score", "ihc_her2", "ihc_her2_score", "ihc_result"),
@@ -24,8 +39,8 @@ TEST_SYNONYMS: Mapping[str, tuple[str, ...]] = {
         *("her2_ish_status", "her2_fish_status"),
     ),
     "ratio": (
-        *("ratio", "ish_ratio", "fish_ratio", "her2_ratio", "her2_ish_ratio", "her2_fish_ratio"),
-        *("her2_cep17_ratio", "ratio_her2_cep17", "her2_cep17", "her2_cent17_ratio", "her2_chr17_ratio", "cep17_ratio"),
+        *("ratio", "ish_ratio", "fish_ratio", "her2_ratio", "her2_ish_ratio", "her2_fish_ratio", "cep17_ratio"),
+        *_RATIO_NAMES,
     ),
     "copies": (
         *("copies", "her2_copies", "her2_copies_per_cell", "her2_copy_number"),
@@ -121,18 +136,19 @@ def match_columns(
     """
     by_bare = defaultdict(list)
     for column in table.columns:
-        by_bare[bare_name(column)].append(column)
+        by_bare[_matched_name(column)].append(column)
     names: dict[str, str] = {}
     problems: list[str] = []
     for name, known in synonyms.items():
         wanted = (given or {}).get(name)
         usual = (wanted,) if wanted is not None else known
-        found = [wanted] if wanted in table.columns else [c for word in usual for c in by_bare.get(bare_name(word), ())]
+        matched = (by_bare.get(_matched_name(word), ()) for word in usual)
+        found = [wanted] if wanted in table.columns else [column for columns in matched for column in columns]
         found = sorted(dict.fromkeys(found), key=lambda column: column != known[0])
         if found:
-            bare = bare_name(found[0])
+            bare = _matched_name(found[0])
             alone = ordered or wanted is not None or known[0] in found
-            rivals = [column for column in found if not alone or bare_name(column) == bare]
+            rivals = [column for column in found if not alone or _matched_name(column) == bare]
             problems += _differences(table, name, rivals)
             names[name] = found[0]
         elif wanted is not None:
@@ -226,6 +242,17 @@ def _shortened(word: str) -> Iterator[str]:
     if _SHORTEST <= len(word) <= 60:
         yield word
         yield from (word[:i] + word[i + 1 :] for i in range(len(word)))
+
+
+def _matched_name(name: str) -> str:
+    """A bare name with one name for the probes of chromosome 17, and for HER2 where it stands before one of them.
+
+    Example:
+        >>> _matched_name("FISH HER-2/neu : CEN 17"), _matched_name("D17Z1 copies"), _matched_name("chr17")
+        ('fishher2cep17', 'cep17copies', 'chr17')
+    """
+    text = unicodedata.normalize("NFKC", name).casefold()
+    return bare_name(_PROBES.sub(lambda found: "her2cep17" if found["gene"] else "cep17", text))
 
 
 def bare_name(name: str) -> str:
