@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from he2her2.cohort import Claims, Limits, LocalWorkers, Supervisor, usual_number
-from he2her2.cohort.crew import Died, Ended
+from he2her2.cohort import Claims, Limits, LocalWorkers, Supervisor, ThisProcess, usual_number
+from he2her2.cohort.crew import Death, DeathCause, Died, Ended
 from he2her2.errors import OutputError
 from he2her2.results import Failure
 from tests.made_up_work import alone, attempts_at, job_in, kept, left_over, supervise, write_slides
@@ -34,6 +34,14 @@ def test_what_goes_wrong_in_a_worker_costs_its_slide_only(tmp_path):
         "more": "its worker ran out of memory, twice, the second time alone",
         "blank": "blank",
     }
+    remedies = {name: one.remedy.partition(";")[0] for name, one in found.items() if isinstance(one, Failure)}
+    look = "check it with he2her2 inspect --deep"
+    assert {name for name, remedy in remedies.items() if remedy == "give the run more memory"} == {
+        "dies",
+        "eats",
+        "more",
+    }
+    assert (remedies["aborts"], remedies["hangs"]) == (look, f"{look}, or allow more with --time-limit")
     assert {one.stage for one in found.values() if isinstance(one, Failure)} == {"scoring", "tissue"}
     assert found["once"] == "DIES ONCE"
     assert {task.slide_id: attempts_at(task) for task in tasks} == {
@@ -43,6 +51,29 @@ def test_what_goes_wrong_in_a_worker_costs_its_slide_only(tmp_path):
     assert kept(tmp_path / "run").keys() == found.keys() - reasons.keys()
     assert not left_over(tmp_path / "run")
     assert "Fatal Python error: Aborted" in (tmp_path / "run" / "errors.log").read_text()  # where it crashed
+
+
+class DiesInWords(ThisProcess[str, str]):
+    """A crew whose worker dies at each slide, in words that name the memory of something else."""
+
+    def events(self, timeout_s):
+        """The death."""
+        task, self._task = self._task, None
+        if task is None:
+            return super().events(timeout_s)
+        return [Died(self._seat, Death("its worker crashed in memory.svs", DeathCause.CRASH), [task.slide_id])]
+
+
+def test_the_remedy_follows_the_cause_of_a_death(tmp_path):
+    """Not the words in which it is told."""
+    tasks = write_slides(tmp_path / "slides", memory="x")
+
+    found = supervise(tmp_path / "run", tasks, crew=lambda job, _, report: DiesInWords(job, report))
+
+    failure = found["memory"]
+    assert isinstance(failure, Failure)
+    assert failure.reason == "its worker crashed in memory.svs, twice, the second time alone"
+    assert failure.remedy == "check it with he2her2 inspect --deep; --retry-failed tries it again"
 
 
 def test_failures_are_kept_until_their_slide_changes_or_they_are_asked_for(tmp_path):

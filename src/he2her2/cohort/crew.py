@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from time import sleep
 from typing import Generic, Protocol, TypeAlias, TypeVar
@@ -66,18 +67,43 @@ class Ended(Generic[_R]):
     outcome: _R | Failure
 
 
+class DeathCause(Enum):
+    """Cause of a worker's death, as far as it is known: it decides on the remedy."""
+
+    MEMORY = "memory"
+    TIME = "time"
+    CRASH = "crash"
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """Death of a worker.
+
+    Attributes:
+        how: In words, for `failures.csv`.
+        cause: The known, or the usual one of such a death.
+    """
+
+    how: str
+    cause: DeathCause
+
+
+OUT_OF_MEMORY = Death("its worker ran out of memory", DeathCause.MEMORY)
+"""Death of a worker that said so itself."""
+
+
 @dataclass(frozen=True, slots=True)
 class Died:
     """A worker is dead, and with him the work on his slides.
 
     Attributes:
         seat: His place, which is not used again.
-        how: In words, for `failures.csv`.
+        death: How and why.
         begun: Slides that he had begun; one that was only on its way to him is none of them.
     """
 
     seat: Seat
-    how: str
+    death: Death
     begun: Sequence[str]
 
 
@@ -180,7 +206,7 @@ class ThisProcess(Generic[_P, _R]):
         try:
             return [Ended(task.slide_id, self._attempt(task))]
         except MemoryError:
-            return [Died(seat, "this process ran out of memory", [task.slide_id])]
+            return [Died(seat, Death("this process ran out of memory", DeathCause.MEMORY), [task.slide_id])]
         finally:
             self._task = None
 

@@ -22,7 +22,7 @@ from uuid import uuid4
 
 from he2her2 import __version__
 from he2her2.cohort.attempt import SlideAttempt
-from he2her2.cohort.crew import Begun, Died, Ended, Event, Report, Seat, SlideJob
+from he2her2.cohort.crew import OUT_OF_MEMORY, Begun, Death, DeathCause, Died, Ended, Event, Report, Seat, SlideJob
 from he2her2.cohort.tasks import SlideTask
 from he2her2.errors import He2Her2Error, OutputError
 from he2her2.files import draft_of
@@ -36,7 +36,7 @@ _PROGRESS_S = 1.0
 _CONNECT_S = 30
 _FILE_S = 0.2
 _GATHER_S = 60.0
-_LOST = "its worker was lost: killed, out of memory, or its machine is gone"
+_LOST = Death("its worker was lost: killed, out of memory, or its machine is gone", DeathCause.MEMORY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +221,7 @@ class DaskWorkers(Generic[_P, _R]):
             return self._bury(sent.seat)
         if isinstance(error, MemoryError):
             self._forget(slide_id)
-            return Died(sent.seat, "its worker ran out of memory", [slide_id])
+            return Died(sent.seat, OUT_OF_MEMORY, [slide_id])
         if isinstance(error, He2Her2Error):
             raise error
         name = type(error).__name__

@@ -20,7 +20,19 @@ from time import monotonic
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from he2her2.cohort.attempt import Product, SlideAttempt
-from he2her2.cohort.crew import Begun, Computed, Died, Ended, Event, Report, Seat, SlideJob
+from he2her2.cohort.crew import (
+    OUT_OF_MEMORY,
+    Begun,
+    Computed,
+    Death,
+    DeathCause,
+    Died,
+    Ended,
+    Event,
+    Report,
+    Seat,
+    SlideJob,
+)
 from he2her2.cohort.tasks import SlideTask
 from he2her2.errors import He2Her2Error, OutputError
 
@@ -183,24 +195,27 @@ class LocalWorkers(Generic[_P, _R]):
         worker.process.join()
         worker.connection.close()
         del self._workers[worker.seat]
-        how = _death_in_words(worker.process.exitcode or 0)
+        death = _death_by(worker.process.exitcode or 0)
         if not worker.is_ready:
             self._n_failed_starts += 1
             if self._n_failed_starts >= _STARTS:
-                raise He2Her2Error(f"workers do not start ({how}); see {self._job.log}, or go on with --workers 0")
+                raise He2Her2Error(
+                    f"workers do not start ({death.how}); see {self._job.log}, or go on with --workers 0"
+                )
         self._start(worker.gpu)
-        return Died(worker.seat, how, tuple(worker.begun))
+        return Died(worker.seat, death, tuple(worker.begun))
 
 
-def _death_in_words(code: int) -> str:
+def _death_by(code: int) -> Death:
+    """Death of a process with an exit code, which is negative where a signal ended it."""
     if code == _NO_MEMORY:
-        return "its worker ran out of memory"
+        return OUT_OF_MEMORY
     if code >= 0:
-        return f"its worker ended with exit code {code}"
+        return Death(f"its worker ended with exit code {code}", DeathCause.CRASH)
     name = signal.Signals(-code).name
     if name == "SIGKILL":
-        return "its worker was killed (SIGKILL), as systems do when memory runs out"
-    return f"its worker was ended by {name}, as a library does by a crash"
+        return Death("its worker was killed (SIGKILL), as systems do when memory runs out", DeathCause.MEMORY)
+    return Death(f"its worker was ended by {name}, as a library does by a crash", DeathCause.CRASH)
 
 
 def _serve(job: SlideJob[_P, _R], connection: "Connection[_Message, SlideTask | None]", gpu: str | None) -> None:

@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 
 from he2her2.cohort.attempt import error_stage, failure_of, unnamable, work_on
 from he2her2.cohort.claims import Claims
-from he2her2.cohort.crew import Begun, Computed, Crew, Died, Ended, Event, Report, Seat, SlideJob
+from he2her2.cohort.crew import Begun, Computed, Crew, Death, DeathCause, Died, Ended, Event, Report, Seat, SlideJob
 from he2her2.cohort.remote_slides import Staging
 from he2her2.cohort.tasks import SlideTask
 from he2her2.files import url_of
@@ -30,6 +30,11 @@ _FETCH_TICK_S = 0.1
 _START_S = 600.0  # for a worker that has its first slide and still opens the networks
 _ELSEWHERE_S = 1.0
 _GB = 1e9
+_REMEDIES = {
+    DeathCause.MEMORY: "give the run more memory",
+    DeathCause.TIME: "check it with he2her2 inspect --deep, or allow more with --time-limit",
+    DeathCause.CRASH: "check it with he2her2 inspect --deep",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +75,7 @@ class _Flight:
     stage: str = ""
     begun: bool = False
     alone: bool = False  # on its machine
-    verdict: str = ""  # why its worker was killed by us
+    killed: Death | None = None  # why its worker was killed by us
 
 
 @dataclass(slots=True)
@@ -258,10 +263,10 @@ class Supervisor(Generic[_P, _R]):
                 del self._flights[flight.task.slide_id]
                 yield from self._on_death(flight, event)
 
-    def _on_death(self, flight: _Flight, death: Died) -> Iterator[SlideOutcome[_R]]:
+    def _on_death(self, flight: _Flight, died: Died) -> Iterator[SlideOutcome[_R]]:
         """Try a slide again, alone, or let it fail."""
         task, slide_id = flight.task, flight.task.slide_id
-        if slide_id not in death.begun:
+        if slide_id not in died.begun:
             self._ready.append(task)
             return
         self.job.ledger.sweep(slide_id)
@@ -272,30 +277,25 @@ class Supervisor(Generic[_P, _R]):
             return
         if found is None:
             made_of = self.job.ledger.made_of(task.inputs)
-            found = self.job.ledger.fail_dead(self._failure(flight, death.how), made_of)
+            found = self.job.ledger.fail_dead(self._failure(flight, flight.killed or died.death), made_of)
         yield self._ended(task, found)
 
-    def _failure(self, flight: _Flight, how: str) -> Failure:
-        reason = f"{flight.verdict or how}, twice, the second time alone"
-        if "memory" in reason:
-            remedy = "give the run more memory"
-        elif flight.verdict:
-            remedy = "check it with he2her2 inspect --deep, or allow more with --time-limit"
-        else:
-            remedy = "check it with he2her2 inspect --deep"
-        remedy = f"{remedy}; --retry-failed tries it again"
+    def _failure(self, flight: _Flight, death: Death) -> Failure:
+        reason = f"{death.how}, twice, the second time alone"
+        remedy = f"{_REMEDIES[death.cause]}; --retry-failed tries it again"
         return Failure(flight.task.slide_id, flight.task.source, error_stage(flight.stage), reason, remedy)
 
     def _enforce_limits(self, crew: Crew[_R]) -> None:
         """Kill the workers of slides that pass the limits."""
         minutes, memory_gb = self.limits.minutes, self.limits.memory_gb
         for flight in self._flights.values():
-            if flight.verdict:
+            if flight.killed:
                 continue
             allowed_s = 60 * (minutes or math.inf) + (0 if flight.begun else _START_S)
             if monotonic() - flight.since > allowed_s:
-                flight.verdict = f"no result within {in_time(60 * (minutes or 0))}"
+                flight.killed = Death(f"no result within {in_time(60 * (minutes or 0))}", DeathCause.TIME)
             elif memory_gb is not None and (crew.memory_of(flight.seat) or 0) > memory_gb * _GB:
-                flight.verdict = f"its worker needs more than {memory_gb:g} GB of memory"
-            if flight.verdict:
+                how = f"its worker needs more than {memory_gb:g} GB of memory"
+                flight.killed = Death(how, DeathCause.MEMORY)
+            if flight.killed:
                 crew.kill(flight.seat)
