@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+import zlib
 from pathlib import Path
 from threading import Thread
 from urllib.parse import quote
@@ -22,11 +23,12 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 import he2her2.viewer
-from he2her2.errors import AnnotationError, ConfigError
+from he2her2.errors import AnnotationError, ConfigError, EvaluationError
 from he2her2.geometry import Point, Size
 from he2her2.preprocessing import read_annotation
 from he2her2.slides import hatched, open_slide
 from he2her2.viewer import Catalogue, Reviews, ViewedSlide, listen, make_app, read_catalogue
+from he2her2.viewer.layers import picture, picture_layers
 from he2her2.viewer.open_slides import OpenSlides
 from he2her2.viewer.reviews import StaleError
 from tests.slide_files import SlideSpec, corrupt_tile, synthetic_pixels, write_slide
@@ -188,6 +190,20 @@ def test_the_tumour_map_and_its_samples(client, run):
     assert np.abs(shown[..., 3] / 255 - stored / 65535).max() < 1 / 255
     assert len(samples) == client.get(SLIDE).json()["samples"] > 0
     assert all(0 <= probability <= 1 for _, _, probability in samples)
+
+
+@pytest.mark.parametrize("key", ["tissue", "tumour_map"])
+def test_a_layer_that_the_report_refuses_is_refused_here(tmp_path, key):
+    """Both read masks and maps in one way: a picture in colour is none, and one too large to open is damaged."""
+    Image.new("RGB", (4, 4)).save(tmp_path / f"{key}.png")
+    with pytest.raises(EvaluationError, match=rf"{key}.png: is no grey picture; predict the slide again"):
+        picture(tmp_path, key)
+
+    head = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + (200_000).to_bytes(4, "big") * 2 + b"\x08\x00\x00\x00\x00"
+    (tmp_path / f"{key}.png").write_bytes(head + zlib.crc32(head[12:]).to_bytes(4, "big"))
+    with pytest.raises(EvaluationError, match=rf"{key}.png: is damaged"):
+        picture(tmp_path, key)
+    assert picture_layers(tmp_path, None) == []
 
 
 def test_a_damaged_tile_is_hatched(tmp_path):

@@ -17,7 +17,15 @@ from he2her2.results.palette import (
     score_colours,
 )
 from he2her2.results.patients import PatientResult, RunPatient
-from he2her2.results.rasters import RasterFrame, SlideRasters, read_samples, score_raster
+from he2her2.results.rasters import (
+    RasterFrame,
+    SlideRasters,
+    read_frame,
+    read_map,
+    read_mask,
+    read_samples,
+    score_raster,
+)
 from he2her2.results.run import (
     LIBRARIES,
     Run,
@@ -80,6 +88,9 @@ __all__ = [
     "prediction_evidence",
     "read_description",
     "read_failures",
+    "read_frame",
+    "read_map",
+    "read_mask",
     "read_planned",
     "read_samples",
     "read_tile_columns",

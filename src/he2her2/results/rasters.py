@@ -1,5 +1,7 @@
 """Masks and maps as PNG that state their scale and place, samples of the map, and the tiles' scores as a raster."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,43 +103,68 @@ def read_rasters(folder: Path) -> SlideRasters:
     Raises:
         ValueError: A file is damaged; the message says which in one line.
     """
-    tissue, pen, blur, tumour = (_read_mask(folder / f"{name}.png") for name in ("tissue", "pen", "blur", "tumour"))
-    values = _read_picture(folder / "tumour_map.png")
-    tumour_map = None if values is None else (values / 65_535).astype(np.float32)
-    samples, frame = read_samples(folder), _read_frame(folder / "tissue.png")
-    return SlideRasters(tissue, pen, blur, tumour, tumour_map, samples, frame)
+    tissue, pen, blur, tumour = (read_mask(folder, name) for name in ("tissue", "pen", "blur", "tumour"))
+    frame = read_frame(folder, "tissue")
+    return SlideRasters(tissue, pen, blur, tumour, read_map(folder, "tumour_map"), read_samples(folder), frame)
 
 
-def _read_mask(file: Path) -> Mask | None:
-    values = _read_picture(file)
+def read_mask(folder: Path, name: str) -> Mask | None:
+    """(h, w) a mask in a slide's folder; None where there is none.
+
+    Raises:
+        ValueError: Its file is damaged; the message says so in one line.
+    """
+    values = _read_picture(folder / f"{name}.png")
     return None if values is None else values > 0
 
 
-def _read_picture(file: Path) -> NDArray[Any] | None:
-    """(h, w) values of a grey picture; None where there is none."""
-    if not file.is_file():
-        return None
-    try:
-        with Image.open(file) as picture:
-            values = np.asarray(picture)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{file}: is damaged ({error}); predict the slide again") from None
-    if values.ndim != 2:
-        raise ValueError(f"{file}: is no grey picture; predict the slide again")
-    return values
+def read_map(folder: Path, name: str) -> Map | None:
+    """(h, w) a map in [0, 1] in a slide's folder; None where there is none.
+
+    Raises:
+        ValueError: Its file is damaged; the message says so in one line.
+    """
+    values = _read_picture(folder / f"{name}.png")
+    return None if values is None else (values / 65_535).astype(np.float32)
 
 
-def _read_frame(file: Path) -> RasterFrame | None:
-    """Scale and place that a mask states; None where there is none, or it is of before they were stated."""
+def read_frame(folder: Path, name: str) -> RasterFrame | None:
+    """Scale and place that a mask or map states; None where there is none, or it is of before they were stated.
+
+    Raises:
+        ValueError: Its file is damaged; the message says so in one line.
+    """
+    file = folder / f"{name}.png"
     if not file.is_file():
         return None
-    with Image.open(file) as picture:
+    with _opened(file) as picture:
         info = picture.info
     try:
         x, y = map(int, info["bounds_l0"].split())
         return RasterFrame(float(info["px_l0"]), float(info["mpp"]), Point(x, y))
     except (KeyError, ValueError):
         return None
+
+
+def _read_picture(file: Path) -> NDArray[Any] | None:
+    """(h, w) values of a grey picture; None where there is none."""
+    if not file.is_file():
+        return None
+    with _opened(file) as picture:
+        values = np.asarray(picture)
+    if values.ndim != 2:
+        raise ValueError(f"{file}: is no grey picture; predict the slide again")
+    return values
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Image.Image]:
+    """The open picture; whatever is wrong with it becomes a ValueError of one line."""
+    try:
+        with Image.open(file) as picture:
+            yield picture
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{file}: is damaged ({error}); predict the slide again") from None
 
 
 def read_samples(folder: Path) -> NDArray[np.float64] | None:

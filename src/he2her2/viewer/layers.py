@@ -19,6 +19,9 @@ from he2her2.results import (
     TISSUE_COLOUR,
     TUMOUR_COLOUR,
     SlideResult,
+    read_frame,
+    read_map,
+    read_mask,
     read_samples,
     read_tile_columns,
 )
@@ -70,8 +73,7 @@ def picture_layers(folder: Path, result: SlideResult | None) -> list[PictureLaye
     titled = {**_MASKS, _MAP: ("Tumour map", TUMOUR_COLOUR)}
     found = []
     for key, (title, colour) in titled.items():
-        file = folder / f"{key}.png"
-        px_l0 = _scale(file, result) if file.is_file() else None
+        px_l0 = _scale(folder, key, result)
         if px_l0:
             found.append(PictureLayer(key, title, px_l0, colour))
     return found
@@ -86,17 +88,13 @@ def picture(folder: Path, key: str) -> bytes:
     """
     if key not in _MASKS and key != _MAP:
         raise KeyError(key)
-    file = folder / f"{key}.png"
     try:
-        with Image.open(file) as image:
-            values = np.asarray(image)
-    except FileNotFoundError:
-        raise KeyError(key) from None
-    except (OSError, SyntaxError, ValueError) as error:
-        raise EvaluationError(f"{file}: cannot be read ({error}); predict the slide again") from None
-    if key == _MAP:
-        return _shaded(values, TUMOUR_COLOUR)
-    return _flat(values != 0, _MASKS[key][1])
+        values = read_map(folder, key) if key == _MAP else read_mask(folder, key)
+    except ValueError as error:
+        raise EvaluationError(str(error)) from None
+    if values is None:
+        raise KeyError(key)
+    return _shaded(values, TUMOUR_COLOUR) if key == _MAP else _flat(values.astype(bool), _MASKS[key][1])
 
 
 def samples(folder: Path) -> list[tuple[float, float, float]]:
@@ -185,14 +183,17 @@ def tile_layer(folder: Path) -> TileLayer | None:
         raise EvaluationError(str(error)) from None
 
 
-def _scale(file: Path, result: SlideResult | None) -> float | None:
-    """Level-0 px per px of a mask, as it says itself or as the result does."""
-    try:
-        with Image.open(file) as image:
-            stated = float(image.info.get("px_l0", 0))
-    except (OSError, SyntaxError, ValueError):
+def _scale(folder: Path, key: str, result: SlideResult | None) -> float | None:
+    """Level-0 px per px of a mask, as it says itself or as the result does; None where there is no sound one."""
+    if not (folder / f"{key}.png").is_file():
         return None
-    return stated or (result.mask.px_l0 if result else None)
+    try:
+        frame = read_frame(folder, key)
+    except ValueError:
+        return None
+    if frame is not None:
+        return frame.px_l0
+    return result.mask.px_l0 if result else None
 
 
 def _flat(mask: NDArray[np.bool_], colour: tuple[int, int, int]) -> bytes:
@@ -202,8 +203,8 @@ def _flat(mask: NDArray[np.bool_], colour: tuple[int, int, int]) -> bytes:
 
 
 def _shaded(values: NDArray[Any], colour: tuple[int, int, int]) -> bytes:
-    """A map in [0, 65535] whose opacity is its value."""
-    image = Image.fromarray((values.astype(np.uint32) * (_SHADES - 1) // 65_535).astype(np.uint8), "P")
+    """A map in [0, 1] whose opacity is its value."""
+    image = Image.fromarray(np.rint(values * (_SHADES - 1)).astype(np.uint8), "P")
     image.putpalette([*colour] * _SHADES)
     return _png(image, transparency=bytes(range(_SHADES)))
 
