@@ -8,8 +8,9 @@ import tifffile
 
 from he2her2.errors import MppError, SlideError, SlideOpenError
 from he2her2.geometry import Point, Size
+from he2her2.phantom import make_spec, write_phantom
 from he2her2.slides import inspect_slide, open_slide
-from tests.slide_files import pyramid, synthetic_pixels
+from tests.slide_files import SlideSpec, pyramid, synthetic_pixels, write_slide
 
 PIXELS = synthetic_pixels(1024, 768)
 LEVELS = pyramid(PIXELS, (1, 2, 4))
@@ -67,6 +68,72 @@ def test_a_macro_of_glass_and_a_small_section_is_no_level(tmp_path, backend):
 
     with open_slide(path, backend=backend) as slide:
         assert sizes(slide) == [(1024, 768)]
+
+
+@pytest.mark.parametrize("backend", BOTH)
+@pytest.mark.parametrize("order", [(2, 1, 0), (1, 2, 0)])
+def test_a_level_with_exchanged_channels_is_no_level(tmp_path, backend, order):
+    """Networks would see other colours at its scale; a later level in the order of level 0 is kept."""
+    wrong = LEVELS[1][..., list(order)]
+    path = write(
+        tmp_path / "a.svs", (PIXELS, aperio(), {}), (wrong, aperio(512, 384), {}), (LEVELS[2], aperio(256, 192), {})
+    )
+
+    with open_slide(path, backend=backend) as slide:
+        assert sizes(slide) == [(1024, 768), (256, 192)]
+    found = [problem for problem in inspect_slide(path, backend=backend).problems if "exchanged" in problem.found]
+    assert [(one.found.partition(",")[0], one.remedy) for one in found] == [
+        ("its image of 512 x 384 px has colour channels exchanged against level 0", "it is not used")
+    ]
+
+
+@pytest.mark.parametrize("layout", ["generic", "subifd", "ome"])
+def test_exchanged_channels_are_found_in_every_layout(tmp_path, layout):
+    """Red and blue of all levels but the first."""
+    levels = [LEVELS[0], *(level[..., ::-1] for level in LEVELS[1:])]
+
+    with open_slide(write_slide(tmp_path / "a.tif", levels, SlideSpec(layout=layout))) as slide:
+        assert sizes(slide) == [(1024, 768)]
+        assert sum("has colour channels exchanged against level 0" in text for text in slide.cautions) == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda level: level,
+        lambda level: np.repeat(level.mean(axis=2, keepdims=True), 3, axis=2),
+        lambda level: level * 0.97 + (6, -4, 3),
+        lambda level: level + np.random.default_rng(0).normal(0, 6, level.shape),
+        lambda level: 128 + (level - level.mean(axis=2, keepdims=True)) * 0.05 + (level[..., :1] - 128.0) / 2,
+    ],
+    ids=["same", "grey", "other balance", "noise", "nearly grey"],
+)
+def test_sound_levels_have_no_exchanged_channels(tmp_path, change):
+    """A level that a scanner sharpened, balanced or stored in grey is told apart from one in another order."""
+    levels = [np.clip(change(level.astype(float)), 0, 255).astype(np.uint8) for level in LEVELS]
+    if np.ptp(levels[0], axis=2).max() > 60:  # of a picture in colour the finest is as it was
+        levels[0] = LEVELS[0]
+
+    with open_slide(write_slide(tmp_path / "a.svs", levels)) as slide:
+        assert sizes(slide) == [(1024, 768), (512, 384), (256, 192)]
+        assert not slide.cautions
+
+
+def test_real_slides_and_phantoms_have_no_exchanged_channels(data_dir, tmp_path):
+    """And every one of them that has levels is found once its levels are exchanged."""
+    write_phantom(tmp_path / "phantom.tif", make_spec(seed=3, size_px=(2048, 2048)), workers=1)
+    for path in (*sorted((data_dir / "slides").iterdir()), tmp_path / "phantom.tif"):
+        if path.name == "broken.svs":
+            continue
+        with open_slide(path, mpp=0.5) as slide:
+            assert not any("exchanged" in text for text in slide.cautions), path.name
+            size = Size(1024, 1024)
+            corner = Point((slide.size_l0.w - size.w) // 2, (slide.size_l0.h - size.h) // 2)
+            pixels = slide.read(corner, size, slide.mpp)
+        fine, coarse = pyramid(pixels, (1, 4))
+        for order, n_levels in ((slice(None), 2), (slice(None, None, -1), 1)):
+            with open_slide(write_slide(tmp_path / "again.svs", [fine, coarse[..., order]])) as again:
+                assert len(again.levels) == n_levels, path.name
 
 
 def test_a_page_of_another_shape_is_no_level(tmp_path):

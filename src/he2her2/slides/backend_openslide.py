@@ -34,7 +34,7 @@ from he2her2.slides.resolution import (
     plausible_or_unstated,
     stated_mpp,
 )
-from he2her2.slides.same_picture import compare, is_reduction
+from he2her2.slides.same_picture import compare, is_reduction, mismatch
 from he2her2.slides.slide import Level
 from he2her2.units import UM_PER_UNIT
 
@@ -248,12 +248,12 @@ def _levels_of_one_picture(path: Path, handle: openslide.OpenSlide) -> tuple[lis
     with _opened(path) as own:  # damage must not kill the handle that reads levels
         for number in numbers[1:]:
             fine, coarse = _LevelPicture(own, kept[-1]), _LevelPicture(own, number)
-            fits = is_reduction(fine.size, coarse.size)
-            if fits and compare(fine, coarse).same:
+            compared = compare(fine, coarse) if is_reduction(fine.size, coarse.size) else None
+            if compared is not None and compared.same:
                 kept.append(number)
             else:
-                what = "shows another picture than level 0" if fits else "has another shape than level 0"
-                cautions.append(f"its image of {coarse.size.w} x {coarse.size.h} px {what}; it is not used")
+                size = f"{coarse.size.w} x {coarse.size.h} px"
+                cautions.append(f"its image of {size} {mismatch(compared)}; it is not used")
     return kept, tuple(cautions)
 
 

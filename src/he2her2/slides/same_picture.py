@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from typing import Protocol
 
 import numpy as np
@@ -19,6 +20,8 @@ _FAR = 25.0
 _NEAR = 8.0
 _LEAST_CORRELATION, _CLOSE_CORRELATION = 0.3, 0.9
 _TEXTURE = 4.0
+_COLOUR = 3.0  # grey levels by which one order of channels must agree better than another
+_ORDERS = tuple(map(list, permutations(range(3))))[1:]
 _ASPECT_TOLERANCE = 0.03
 
 
@@ -43,15 +46,17 @@ class Comparison:
     Attributes:
         n_compared: Spots that both can show.
         n_different: Of these, the spots that show different pictures.
+        n_exchanged: Of these, the spots that show one picture with colour channels exchanged.
     """
 
     n_compared: int
     n_different: int
+    n_exchanged: int = 0
 
     @property
     def same(self) -> bool:
-        """True unless half of the spots differ."""
-        return self.n_compared == 0 or 2 * self.n_different < self.n_compared
+        """True unless half of the spots differ, or colour channels are exchanged."""
+        return self.n_compared == 0 or not (self.n_exchanged or 2 * self.n_different >= self.n_compared)
 
 
 def is_reduction(size_l0: Size, size: Size) -> bool:
@@ -64,21 +69,44 @@ def is_reduction(size_l0: Size, size: Size) -> bool:
 def compare(fine: Picture, coarse: Picture) -> Comparison:
     """Compare two images of one shape where either holds most detail, and in the middle.
 
-    One spot whose detail agrees closely is enough, so that a sound slide opens without delay.
+    One spot whose detail and colour agree closely is enough, so that a sound slide opens without delay.
     """
     downsample = whole_downsample(fine.size, coarse.size)
-    n_compared = n_different = 0
+    n_compared = n_different = n_exchanged = 0
+    agrees = False
     for x, y in dict.fromkeys((*fine.spots(), *coarse.spots(), (0.5, 0.5))):
         cells = _cells_at(fine, coarse, downsample, x, y)
         if cells is None:
             continue
         distance, correlation = _difference(*cells)
-        if distance <= _FAR and correlation is not None and correlation >= _CLOSE_CORRELATION:
-            return Comparison(1, 0)
+        close = correlation is not None and correlation >= _CLOSE_CORRELATION
+        exchanged = _exchanged_distance(*cells)
         n_compared += 1
+        if close and exchanged <= _NEAR and distance > 2 * exchanged + _COLOUR:
+            n_exchanged += 1
+            continue
+        if close and distance <= _FAR:
+            if exchanged > distance + _COLOUR:
+                return Comparison(1, 0)
+            agrees = True  # but in grey, in which nothing is seen of its colours
         low = correlation is not None and correlation < _LEAST_CORRELATION
         n_different += distance > _FAR or (distance > _NEAR and low)
-    return Comparison(n_compared, n_different)
+    if agrees and not n_exchanged:
+        return Comparison(1, 0)
+    return Comparison(n_compared, n_different, n_exchanged)
+
+
+def mismatch(comparison: Comparison | None) -> str:
+    """Reason why an image is no level, in words.
+
+    Args:
+        comparison: With a finer level; None where it has another shape.
+    """
+    if comparison is None:
+        return "has another shape than level 0"
+    if comparison.n_exchanged:
+        return "has colour channels exchanged against level 0, so that the colours of one of them are wrong"
+    return "shows another picture than level 0"
 
 
 def _cells_at(
@@ -105,6 +133,11 @@ def _difference(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> tuple
     if min(grey.std(), other.std()) < _TEXTURE:
         return distance, None
     return distance, float(np.corrcoef(grey.ravel(), other.ravel())[0, 1])
+
+
+def _exchanged_distance(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> float:
+    """Mean absolute difference once the channels of one are put into that other order in which they agree best."""
+    return min(float(np.abs(ours - theirs[..., order]).mean()) for order in _ORDERS)
 
 
 def _cells(pixels: Rgb) -> NDArray[np.float64]:

@@ -10,7 +10,7 @@ import tifffile
 from he2her2.geometry import Rgb, Size
 from he2her2.slides.codecs import DecodeError
 from he2her2.slides.levels import Rect
-from he2her2.slides.same_picture import compare, is_reduction
+from he2her2.slides.same_picture import Comparison, compare, is_reduction, mismatch
 from he2her2.slides.tiff_header import FileBytes, LayoutRefusedError, escaped
 from he2her2.slides.tiff_image import TiffImage, tiff_image
 
@@ -86,13 +86,14 @@ def roles_of(level_0: TiffImage, others: Iterable[Candidate], file: FileBytes, *
             continue
         fits = is_reduction(level_0.size, image.size)
         candidate = (other.is_level or (other.may_be_level and fits)) and not beside
-        if candidate and fits and _shows_same(found.levels[-1], image, file, sure=other.is_level):
+        compared = _compared(found.levels[-1], image, file) if candidate and fits else None
+        if compared is not None and compared.same and (other.is_level or compared.n_compared):
             found.levels.append(image)
             continue
         if candidate and (fits or other.is_level):
-            what = "shows another picture than level 0" if fits else "has another shape than level 0"
-            found.cautions.append(f"its image of {image.size.w} x {image.size.h} px {what}; it is not used")
-        elif _is_large(level_0, other) and not (fits and _shows_same(level_0, image, file, sure=True)):
+            size = f"{image.size.w} x {image.size.h} px"
+            found.cautions.append(f"its image of {size} {mismatch(compared)}; it is not used")
+        elif _is_large(level_0, other) and not (fits and _compared(level_0, image, file).same):
             _tell_of_second_image(level_0, other, found)
         pictures[id(other)] = image
     for other in others:
@@ -141,10 +142,9 @@ class _Spots:
         return list(zip(x[order].tolist(), y[order].tolist(), strict=True))
 
 
-def _shows_same(fine: TiffImage, coarse: TiffImage, file: FileBytes, *, sure: bool) -> bool:
-    """Check if an image is a reduction of a finer one; where no spot can be compared, believe what the file says."""
-    comparison = compare(_Spots(fine, file), _Spots(coarse, file))
-    return comparison.same and (sure or comparison.n_compared > 0)
+def _compared(fine: TiffImage, coarse: TiffImage, file: FileBytes) -> Comparison:
+    """Comparison of an image with a finer one; where no spot can be compared, what the file says is believed."""
+    return compare(_Spots(fine, file), _Spots(coarse, file))
 
 
 def _unused(name: str, taken: dict[str, TiffImage]) -> str:
