@@ -287,6 +287,56 @@ def test_a_stated_ish_against_its_counts_is_told(table, reader):
         label_tests(table(f"{head}\n{rows[0]}\n"))
 
 
+_RECOUNT = "unless the recount changed them; the stated result is taken"
+
+
+@pytest.mark.parametrize(
+    ("ihc", "stated", "counts", "status", "told"),
+    [
+        ("2+", "negative", "2.3,3.5", "negative", ""),  # group 2: the recount, of which the stated result is the end
+        ("2+", "positive", "2.3,3.5", "positive", f"with IHC 2+ are negative {_RECOUNT}"),
+        ("2+", "positive", "1.4,6.5", "positive", ""),  # group 3
+        ("2+", "negative", "1.4,6.5", "negative", f"with IHC 2+ are positive {_RECOUNT}"),
+        ("2+", "negative", "1.4,4.5", "negative", ""),  # group 4
+        ("2+", "positive", "1.4,4.5", "positive", f"with IHC 2+ are negative {_RECOUNT}"),
+        ("2+", "equivocal", "1.4,4.5", "undetermined", ""),
+        ("1+", "positive", "2.3,3.5", "negative", "ISH is stated positive, but ratio 2.3 copies 3.5 with IHC 1+ are"),
+        ("1+", "negative", "1.4,6.5", "negative", ""),
+        ("3+", "negative", "1.4,4.5", "positive", ""),
+        ("", "positive", "2.3,3.5", "positive", ""),
+        ("1+", "positive", ",4.5", "positive", ""),  # copies alone: dual-probe ISH is needed
+        ("1+", "positive", "1.2,", "negative", "ISH is stated positive, but ratio 1.2 with IHC 1+ are negative"),
+        ("2+", "positive", "1.2,2.6", "negative", "ISH is stated positive, but ratio 1.2 copies 2.6 are negative"),
+    ],
+)
+def test_manifests_and_labels_settle_stated_and_counted_ish_alike(table, ihc, stated, counts, status, told):
+    """The counts decide where the guideline gives a status by them; elsewhere the stated result is its last step."""
+    others = "".join(f"s{k},s{k}.svs,P{k},2+,negative,1.2,2.6\n" for k in (1, 2))
+    head = "slide_id,path,patient_id,ihc_score,ish,ratio,copies"
+    path = table(f"{head}\ns0,s0.svs,P0,{ihc},{stated},{counts}\n{others}")
+
+    manifest, labelled = read_manifest(path), label_tests(path)
+
+    assert (manifest.rows[0].status(), labelled.rows[0][1].status) == (status, status)
+    for notes in (manifest.notes, labelled.notes):
+        cautions = [note for note in notes if note.startswith("CAUTION")]
+        assert len(cautions) == bool(told)
+        assert not told or told in cautions[0]
+    again = read_manifest(manifests.write_manifest(manifest, path.with_name("again.csv")))
+    assert again.rows[0].status() == status
+
+
+def test_counts_of_the_recount_outrank_a_stated_result(table):
+    """They are the last step then, and the group is kept beside a stated result."""
+    path = table("id,ihc_score,ish,ratio,copies\n1,2+,positive,2.3,3.5\n")
+    (first,), (recounted,) = (label_tests(path, recounted=found).rows for found in (False, True))
+
+    assert (first[1].status, first[1].group) == ("positive", 2)
+    assert "leaves the status open, and the report states the result: ISH positive is positive" in first[1].rule
+    assert (recounted[1].status, recounted[1].group) == ("negative", 2)
+    assert "unless" not in recounted[2]
+
+
 @pytest.mark.parametrize(
     ("head", "told"),
     [

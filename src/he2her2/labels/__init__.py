@@ -1,6 +1,13 @@
 """Labels of HER2: IHC scores, ISH results, and the status that the guideline derives from them."""
 
-from he2her2.labels.guideline import GuidelineResult, Stratum, apply_guideline, stratum_of
+from he2her2.labels.guideline import (
+    GuidelineResult,
+    Stratum,
+    apply_guideline,
+    doubt_about_stated,
+    settled_ish,
+    stratum_of,
+)
 from he2her2.labels.ish import (
     CEP17_PER_CELL,
     Ish,
@@ -27,8 +34,10 @@ __all__ = [
     "apply_guideline",
     "counts_of",
     "doubt_about",
+    "doubt_about_stated",
     "parse_ihc",
     "parse_ish",
     "parse_status",
+    "settled_ish",
     "stratum_of",
 ]

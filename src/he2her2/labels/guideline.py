@@ -73,6 +73,7 @@ def apply_guideline(
     ihc: IhcScore | None,
     ish: Ish | None = None,
     *,
+    stated: IshResult | None = None,
     faint_staining: bool | None = None,
     recounted: bool = False,
     policy: Policy = Policy.GUIDELINE,
@@ -82,6 +83,7 @@ def apply_guideline(
     Args:
         ihc: IHC score; None where it was not done.
         ish: ISH result; None where it was not done.
+        stated: Result that the report states beside counts, see `settled_ish`; None where it states none.
         faint_staining: Whether an IHC 0 shows any faint staining; None where not reported.
         recounted: Whether counts of groups 2 to 4 with IHC 2+ are those of the blinded recount of at least 20 cells
             that the guideline requires (ASCO/CAP 2018, Figures 4 to 6); without it they leave the status open.
@@ -95,7 +97,10 @@ def apply_guideline(
         >>> decision.group, decision.status, decision.stratum
         (<IshGroup.GROUP_1: 1>, <Her2Status.POSITIVE: 'positive'>, <Stratum.POSITIVE: 'positive'>)
     """
-    status, rule = _status(ihc, ish, recounted=recounted)
+    found = settled_ish(ihc, ish, stated, recounted=recounted) if isinstance(ish, IshCounts) else ish
+    status, rule = _status(ihc, found, recounted=recounted)
+    if found is not ish and ihc != IhcScore.THREE:
+        rule = f"ISH {ish} leaves the status open, and the report states the result: {rule}"
     source = _ASCO_CAP
     if policy == Policy.PAPER and status == Her2Status.UNDETERMINED and ihc == IhcScore.TWO:
         status, rule, source = Her2Status.POSITIVE, "an uncertain IHC 2+ counts as positive", _PAPER
@@ -105,8 +110,59 @@ def apply_guideline(
         ish.group if isinstance(ish, IshCounts) else None,
         rule,
         source,
-        conflict=_conflict(ihc, ish),
+        conflict=_conflict(ihc, found),
     )
+
+
+def settled_ish(
+    ihc: IhcScore | None, counts: IshCounts, stated: IshResult | None, *, recounted: bool = False
+) -> IshCounts | IshResult:
+    """ISH result of a sample whose report gives counts and states a result.
+
+    The counts decide wherever the guideline gives a status by them, with the IHC where it asks for that. Where they
+    leave it open (group 2 to 4 without IHC, or with IHC 2+ before the recount; a ratio or copies alone that fit several
+    groups), what the report states is the end of the steps that the guideline asks for, and stands.
+
+    Args:
+        ihc: IHC score; None where it was not done.
+        counts: The counts.
+        stated: The stated result; an equivocal one is no end.
+        recounted: The counts are of the recount that groups 2 to 4 require.
+    """
+    if stated not in (IshResult.POSITIVE, IshResult.NEGATIVE):
+        return counts
+    if ihc == IhcScore.THREE or counts.single_probe_result is IshResult.EQUIVOCAL:
+        is_open = counts.alone is None
+    else:
+        is_open = _status(ihc, counts, recounted=recounted)[0] == Her2Status.UNDETERMINED
+    return stated if is_open else counts
+
+
+def doubt_about_stated(ihc: IhcScore | None, counts: IshCounts, stated: IshResult, *, recounted: bool = False) -> str:
+    """Difference of a stated ISH result from its counts, and which of them is taken; empty where they agree.
+
+    Args:
+        ihc: IHC score, by which groups 2 to 4 are called; None where it was not done.
+        counts: The counts.
+        stated: The stated result; an equivocal one contradicts nothing.
+        recounted: The counts are of the recount that groups 2 to 4 require.
+
+    Example:
+        >>> doubt_about_stated(IhcScore.TWO, IshCounts(2.3, 3.5), IshResult.POSITIVE)[:61]
+        'ISH is stated positive, but ratio 2.3 copies 3.5 with IHC 2+ '
+    """
+    if stated is IshResult.EQUIVOCAL:
+        return ""
+    if counts.alone is not None:
+        return "" if stated is counts.alone else f"ISH is stated {stated}, but {counts} are {counts.alone}"
+    called = _status(ihc, counts, recounted=True)[0]
+    is_called = ihc not in (None, IhcScore.THREE) and counts.single_probe_result is None
+    if not is_called or called == Her2Status.UNDETERMINED or called.value == stated.value:
+        return ""
+    found = f"ISH is stated {stated}, but {counts} with IHC {ihc} are {called}"
+    if settled_ish(ihc, counts, stated, recounted=recounted) is counts:
+        return found
+    return f"{found} unless the recount changed them; the stated result is taken"
 
 
 def _status(ihc: IhcScore | None, ish: Ish | None, *, recounted: bool) -> tuple[Her2Status, str]:

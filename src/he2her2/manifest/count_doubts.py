@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from he2her2.labels import Ish, IshCounts, IshResult, doubt_about
+from he2her2.labels import IhcScore, Ish, IshCounts, IshResult, doubt_about, doubt_about_stated
 
 _SHOWN = 5
 
@@ -16,23 +16,31 @@ class CountDoubts:
         lines: Doubts about them, a line of text each.
         n_both: Rows with counts that decide and a stated result.
         against: Lines of those that contradict each other.
+        with_ihc: Lines of stated results that the counts contradict together with the IHC, in groups 2 to 4 only.
     """
 
     n_counts: int = 0
     lines: list[str] = field(default_factory=list)
     n_both: int = 0
     against: list[str] = field(default_factory=list)
+    with_ihc: list[str] = field(default_factory=list)
 
-    def beside(self, line: int, stated: Ish | None, counts: IshCounts | None) -> str:
+    def beside(
+        self,
+        line: int,
+        ihc: IhcScore | None,
+        stated: Ish | None,
+        counts: IshCounts | None,
+        *,
+        recounted: bool = False,
+    ) -> str:
         """Doubt about a stated result beside counts, which is kept; empty where they go together."""
-        alone = None if counts is None else counts.alone
-        if alone is None or not isinstance(stated, IshResult) or stated is IshResult.EQUIVOCAL:
+        if counts is None or not isinstance(stated, IshResult) or stated is IshResult.EQUIVOCAL:
             return ""
-        self.n_both += 1
-        if stated is alone:
-            return ""
-        found = f"ISH is stated {stated}, but {counts} are {alone}"
-        self.against.append(f"line {line}: {found}")
+        self.n_both += counts.alone is not None
+        if found := doubt_about_stated(ihc, counts, stated, recounted=recounted):
+            lines = self.with_ihc if counts.alone is None else self.against
+            lines.append(f"line {line}: {found}")
         return found
 
     def about(self, line: int, ish: Ish | None, cep17: float | None) -> str:
@@ -61,6 +69,6 @@ class CountDoubts:
     @property
     def notes(self) -> tuple[str, ...]:
         """The first of them, and the number of the others."""
-        lines = [*self.lines, *self.against]
+        lines = [*self.lines, *self.against, *self.with_ihc]
         more = len(lines) - _SHOWN
         return (*(f"CAUTION {text}" for text in lines[:_SHOWN]), *((f"and {more} more such lines",) * (more > 0)))

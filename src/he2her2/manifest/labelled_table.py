@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from he2her2.errors import ManifestError, quoted
 from he2her2.files import write_csv
-from he2her2.labels import GuidelineResult, Policy, apply_guideline, counts_of, parse_ihc, parse_ish
+from he2her2.labels import GuidelineResult, IshResult, Policy, apply_guideline, counts_of, parse_ihc, parse_ish
 from he2her2.manifest.columns import CEP17_SYNONYMS, TEST_SYNONYMS, match_columns, shown_columns
 from he2her2.manifest.count_doubts import CountDoubts
 from he2her2.manifest.csv_tables import TableRow, is_blank, read_table
@@ -62,7 +62,7 @@ def label_tests(
 ) -> LabelledTable:
     """Label every row of a table of tests.
 
-    Counts outrank a stated ISH result; a test without a column was not done.
+    Counts outrank a stated ISH result where they decide (`labels.settled_ish`); a test without a column was not done.
 
     Args:
         path: The table.
@@ -133,12 +133,12 @@ def _label(
     faint = value("faint_staining", _truth)
     if problems:
         raise ValueError("; ".join(problems))
-    against = ""
+    against, stated = "", None
     if ratio is not None or copies is not None:
         counts = counts_of(ratio, copies, cep17)
-        against = doubts.beside(row.line, ish, counts)
-        ish = counts
-    decision = apply_guideline(ihc, ish, faint_staining=faint, recounted=recounted, policy=policy)
+        against = doubts.beside(row.line, ihc, ish, counts, recounted=recounted)
+        stated, ish = ish if isinstance(ish, IshResult) else None, counts
+    decision = apply_guideline(ihc, ish, stated=stated, faint_staining=faint, recounted=recounted, policy=policy)
     return decision, "; ".join(filter(None, (doubts.about(row.line, ish, cep17), against)))
 
 

@@ -13,10 +13,12 @@ from he2her2.files import csv_text, url_of, write_text
 from he2her2.labels import (
     Her2Status,
     IshCounts,
+    IshResult,
     counts_of,
     parse_ihc,
     parse_ish,
     parse_status,
+    settled_ish,
 )
 from he2her2.manifest.columns import CEP17_SYNONYMS, TEST_SYNONYMS, bare_name, match_columns, shown_columns
 from he2her2.manifest.count_doubts import CountDoubts
@@ -268,9 +270,10 @@ class _RowReader:
         if "ratio" in values or "copies" in values:
             counts = self._counts(row.line, values.pop("ratio", None), values.pop("copies", None), cep17)
             self.doubts.about(row.line, counts, cep17)
-            self.doubts.beside(row.line, values.get("ish"), counts)
-            if "ish" not in values or (counts is not None and counts.alone is not None):
-                values["ish"] = counts
+            ihc, stated = values.get("ihc_score"), values.get("ish")
+            self.doubts.beside(row.line, ihc, stated, counts)
+            if counts is not None:
+                values["ish"] = settled_ish(ihc, counts, stated if isinstance(stated, IshResult) else None)
         elif "ish" in values:
             self.doubts.about(row.line, values["ish"], cep17)
         if not named:
