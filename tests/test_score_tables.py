@@ -320,6 +320,31 @@ def test_the_probability_of_the_called_class_is_no_score(tmp_path, table, choice
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("heading", ["class", "result", "diagnosis"])
+def test_decisions_under_an_unusual_heading_are_told(tmp_path, heading):
+    """They may be labels, so that the score is not refused, but it is not taken without a word."""
+    table = of_the_called_class().replace("prediction", heading)
+
+    (said,) = [note for note in opened(tmp_path, table, LABELS_OF_40).notes if "CAUTION" in note]
+
+    assert "'probability' may be the score of the class that was called: it is at least 0.5 everywhere" in said
+    assert said.endswith(f"if these are the tool's decisions, and not labels, name them by --call-column {heading!r}.")
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        of_the_called_class(lowest=0.45).replace("prediction", "class"),
+        of_the_called_class(calls=("A", "B")).replace("prediction", "class"),
+        "\n".join(["slide,class,probability", *(f"s{k},{int(k > 20)},{0.5 + k / 100}" for k in range(40))]),
+    ],
+    ids=["below one half", "no decisions", "explained"],
+)
+def test_scores_beside_other_classes_are_taken_without_a_caution(tmp_path, table):
+    """Where nothing speaks for the class that was called."""
+    assert not any("CAUTION" in note for note in opened(tmp_path, table, LABELS_OF_40).notes)
+
+
 @pytest.mark.parametrize(
     "table",
     [of_the_called_class(lowest=0.45), of_the_called_class(2), of_the_called_class(0), of_the_called_class(40)],

@@ -1,6 +1,6 @@
 """Decisions on a table's scores: its own, or those of a threshold; and scores that are of the class that was called."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -79,24 +79,66 @@ def refuse_confidence(
     Raises:
         EvaluationError: The scores are of that kind.
     """
+    if "call" in names and (found := _like_confidence(path, rows, values, names["call"], scale)):
+        raise EvaluationError(
+            f"{path}: {names['score']!r} looks like the score of the class that was called: {found}; give the "
+            "probability of HER2-positive (1 - it for those called negative), or name another column by --score-column"
+        )
+
+
+def caution_of_confidence(
+    path: Path,
+    rows: Mapping[str, TableRow],
+    values: NDArray[np.float64],
+    names: Mapping[str, str],
+    columns: Sequence[str],
+    scale: Scale,
+) -> str:
+    """A caution where scores look like those of the class called in a column that is not read as decisions.
+
+    Such a column may hold labels as well, so that it is not refused.
+
+    Args:
+        path: The table.
+        rows: n rows by slide.
+        values: (n,) scores.
+        names: Columns by field.
+        columns: Of the table.
+        scale: Of the scores.
+
+    Returns:
+        The caution; empty where there is none, or where decisions are read.
+    """
+    for column in columns if "call" not in names else ():
+        if column not in names.values() and (found := _like_confidence(path, rows, values, column, scale)):
+            return (
+                f"CAUTION {names['score']!r} may be the score of the class that was called: {found}; if these are the "
+                f"tool's decisions, and not labels, name them by --call-column {column!r}"
+            )
+    return ""
+
+
+def _like_confidence(
+    path: Path, rows: Mapping[str, TableRow], values: NDArray[np.float64], column: str, scale: Scale
+) -> str:
+    """Signs that scores are of the class that a column calls, in words; empty where there are none."""
     highest = next((top for top in (1.0, 100.0) if values.max() <= top), np.nan)
     half = {"probability": _HALF, "percent": 50.0, "logit": 0.0}.get(scale, highest / 2)
-    if "call" not in names or not (values >= half).all():
-        return
+    if not (values >= half).all():
+        return ""
     try:
-        calls = np.array([_call(path, row, names["call"]) for row in rows.values()])
+        calls = np.array([_call(path, row, column) for row in rows.values()])
     except EvaluationError:
-        return  # no decisions: who needs them refuses them
+        return ""  # no decisions: who needs them refuses them
     positive = int(calls.sum())
     against = min(positive, int(((values >= _threshold_of(values, calls)) != calls).sum()))
     many = min(len(calls) / 10, min(positive, len(calls) - positive) / 2)
-    if against >= max(_FEWEST_CONTRADICTIONS, many):
-        raise EvaluationError(
-            f"{path}: {names['score']!r} looks like the score of the class that was called: it is at least {half:g} "
-            f"everywhere, and no threshold of it explains {against} of the {len(calls)} decisions in "
-            f"{names['call']!r}; give the probability of HER2-positive (1 - it for those called negative), or name "
-            "another column by --score-column"
-        )
+    if against < max(_FEWEST_CONTRADICTIONS, many):
+        return ""
+    return (
+        f"it is at least {half:g} everywhere, and no threshold of it explains {against} of the {len(calls)} decisions "
+        f"in {column!r}"
+    )
 
 
 def _threshold(path: Path, row: TableRow, column: str, scale: Scale) -> float:

@@ -11,7 +11,7 @@ from scipy.special import expit
 from he2her2.errors import EvaluationError, quoted
 from he2her2.evaluation.cases import CaseLevel
 from he2her2.evaluation.named_rows import ID_SYNONYMS, FoundRows, find_rows
-from he2her2.evaluation.score_decisions import Scale, decide, refuse_confidence, score_number
+from he2her2.evaluation.score_decisions import Scale, caution_of_confidence, decide, refuse_confidence, score_number
 from he2her2.evaluation.score_headings import read_heading
 from he2her2.labels import Her2Status, IhcScore, parse_ihc
 from he2her2.manifest import (
@@ -146,8 +146,10 @@ def _read_scores(path: Path, manifest: Manifest, reading: ScoreReading) -> Predi
             f"--score-column; it has {shown_columns(table.columns)}"
         )
     scale = _scale(path, names["score"], values, _stated_scale(rows.values(), names["score"], reading))
-    refuse_confidence(path, {name: rows[name] for name in known}, values, names, scale)
-    cut, calls, decided = decide(path, {name: rows[name] for name in known}, values, names, reading.threshold, scale)
+    scored = {name: rows[name] for name in known}
+    refuse_confidence(path, scored, values, names, scale)
+    caution = caution_of_confidence(path, scored, values, names, table.columns, scale)
+    cut, calls, decided = decide(path, scored, values, names, reading.threshold, scale)
     share = _to_share(scale, values, cut)
     threshold = float(share(np.array(cut)))
     predictions = {
@@ -159,10 +161,11 @@ def _read_scores(path: Path, manifest: Manifest, reading: ScoreReading) -> Predi
     lost = [name for name, score in scores.items() if score is None]
     failures = {name: Failure(name, "", "score", "its score is blank", "score it again") for name in lost}
     kind = "scores" if scale == "any" else scale
+    notes = (*table.notes, *filter(None, [caution]))
     read_as = f"{path.name}: {found.level}s in {found.column!r}, {kind} in {names['score']!r}"
     run = RunFolder(path, RunDescription(), predictions, failures)
     return Predictions(
-        run, cut, found.level, scale != "any", (f"{read_as}; {decided}.", *(f"{path.name}: {n}." for n in table.notes))
+        run, cut, found.level, scale != "any", (f"{read_as}; {decided}.", *(f"{path.name}: {n}." for n in notes))
     )
 
 
