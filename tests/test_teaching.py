@@ -1,5 +1,7 @@
 """Targets from teachers: who has seen whom, what is asked, and that the pupils learn it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -184,3 +186,23 @@ def test_side_by_side_sees_what_a_training_sees(monkeypatch):
     asked = probability_of(training, module, patches.take(np.array([5, 1, 3])), turned=True)
     assert answers == pytest.approx(asked, abs=1e-6)
     assert answers != pytest.approx(probability_of(training, module, patches.take(np.array([5, 1, 3]))), abs=1e-6)
+
+
+def test_patches_are_judged_from_both_sides():
+    """Whichever side lay up, they get the same probability: of one window, and of the nine of a wide patch."""
+    rng = np.random.default_rng(4)
+    names, slack = np.arange(6).astype(str), np.array([3, 0, 7, 2, 7, 3])
+    patches = Patches(rng.integers(0, 256, (6, 64, 64, 3), np.uint8), np.arange(6) % 2, names, names, slack, names)
+    opposite = replace(patches, pixels=np.rot90(patches.pixels, 2, axes=(1, 2)).copy())
+    weights = initial_weights(TINY, 0)
+    training, module = (
+        CnnTraining(TINY, SETTINGS, Execution(Hardware()), weights),
+        CnnClassifier(TINY, SETTINGS, weights),
+    )
+
+    once, other = (probability_of(training, module, seen) for seen in (patches, opposite))
+    both, same = (probability_of(training, module, seen, half_turn=True) for seen in (patches, opposite))
+
+    assert both == pytest.approx(same, abs=1e-6)
+    assert np.abs(once - other).min() > 1e-5
+    assert ((both > np.minimum(once, other)) & (both < np.maximum(once, other)))[slack < 4].all()

@@ -552,6 +552,7 @@ def test_a_source_of_one_class_has_no_figures_of_its_own(tmp_path, tiny_network,
 
     assert code == 0, told
     report = (tmp_path / "run" / "report.md").read_text("utf-8")
+    assert "seen from both sides" in report
     assert "| all | 48 |" in report
     assert "| fields |" not in report
     assert "| set | 24 |" in report

@@ -24,6 +24,9 @@ _X_Y = slice(1, 3)  # the random numbers of a crop, as in `augmentation`
 N_TURNS = 8
 """Flips and quarter turns of a square."""
 
+HALF_TURN = 2
+"""The turn by 180°."""
+
 COVERED = 1 / 16
 """Of the window's side: a patch with less slack is seen in one window."""
 
@@ -93,7 +96,12 @@ def training_tiles(
 
 
 def probability_of(
-    training: CnnTraining, module: CnnClassifier, patches: Patches, *, turned: bool = False
+    training: CnnTraining,
+    module: CnnClassifier,
+    patches: Patches,
+    *,
+    turned: bool = False,
+    half_turn: bool = False,
 ) -> NDArray[np.float64]:
     """Probability of invasive tumour of each patch, the mean over windows that cover it: (n,).
 
@@ -103,6 +111,7 @@ def probability_of(
         patches: All that are judged.
         turned: Look at a patch's one window in all eight flips and quarter turns, at each of several in another one:
             dearer, and better.
+        half_turn: See each window from both sides, as prediction does by `adaptive.half_turn`.
     """
     side = training.spec.input.network_px
     wide = patches.slack >= side * COVERED
@@ -115,7 +124,11 @@ def probability_of(
             PatchDataset(seen, side, shift, turn=number % N_TURNS if turned else 0)
             for number, shift in enumerate(shifts)
         ]
-        found[chosen] = np.mean([invasive_probability(training.logits(module, view)) for view in views], axis=0)
+        logits = [training.logits(module, view) for view in views]
+        if half_turn:
+            opposite = (PatchDataset(seen, side, view.shift, turn=view.turn ^ HALF_TURN) for view in views)
+            logits = [(one + training.logits(module, view)) / 2 for one, view in zip(logits, opposite, strict=True)]
+        found[chosen] = np.mean([invasive_probability(one) for one in logits], axis=0)
     return found
 
 

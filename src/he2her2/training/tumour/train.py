@@ -92,7 +92,7 @@ def train_tumour(
     for line in annotation_lines(map(SlideTask.of_row, sources.rows), data.annotation_classes):
         execution.say(line)
     patches = _all_patches(sources, spec.input, config, settings, execution.progress, data.annotation_classes)
-    study = _Study(sources, patches, _assigned(patches, sources, settings, folds), folds)
+    study = _Study(sources, patches, _assigned(patches, sources, settings, folds), folds, config.adaptive.half_turn)
     training = training_of(
         spec,
         settings,
@@ -172,12 +172,19 @@ class _Study:
         patches: (n,) patches.
         fold: (n,) fold of each, or its part of a single split.
         n_folds: Folds of the cross-validation; 0 for a single split.
+        half_turn: Patches are judged as prediction sees them: from both sides.
     """
 
     sources: Sources
     patches: Patches
     fold: NDArray[np.int64]
     n_folds: int
+    half_turn: bool
+
+    @property
+    def seen(self) -> str:
+        """How patches are judged, in words after those of their split."""
+        return ", seen from both sides" if self.half_turn else ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # eq=False: it holds arrays
@@ -219,15 +226,15 @@ def _cross_validated(
         training.execution.say(f"fold {k + 1} of {n_folds}")
         module = learn_soup(training, fold_tiles(patches, fold, k, side, to_learn[k]), out / "folds" / str(k + 1))
         judged = fold == k
-        probability[judged] = probability_of(training, module, patches.take(judged))
+        probability[judged] = probability_of(training, module, patches.take(judged), half_turn=study.half_turn)
     training.execution.say("all patients")
     module = learn_soup(training, TileSets(training_tiles(patches, fold != NEVER_TRAINED, side, to_learn[-1])), out)
     new = fold == NEVER_TRAINED
     if new.any():
-        probability[new] = probability_of(training, module, patches.take(new))
+        probability[new] = probability_of(training, module, patches.take(new), half_turn=study.half_turn)
     there = fold != TRAINING_ONLY
     patches, fold, probability = patches.take(there), fold[there], probability[there]
-    split = f"cross-validated by patient in {n_folds} folds, each network after its last epoch"
+    split = f"cross-validated by patient in {n_folds} folds, each network after its last epoch{study.seen}"
     assert training.threshold is not None
     return module, JudgedPatches(patches, fold, probability, split, training.threshold)
 
@@ -239,8 +246,8 @@ def _validated(training: CnnTraining, study: _Study, out: Path) -> tuple[CnnClas
     val = patches.take(fold == 0)
     train = PatchDataset(patches.take(fold == TRAINING_ONLY), side)
     module = learn_soup(training, TileSets(train, PatchDataset(val, side, MIDDLE)), out)
-    probability = probability_of(training, module, val)
-    split = "on validation patients, who also picked the epoch: the figures flatter"
+    probability = probability_of(training, module, val, half_turn=study.half_turn)
+    split = f"on validation patients, who also picked the epoch{study.seen}: the figures flatter"
     assert training.threshold is not None
     return module, JudgedPatches(val, fold[fold == 0], probability, split, training.threshold)
 
