@@ -124,10 +124,11 @@ def probability_of(
             PatchDataset(seen, side, shift, turn=number % N_TURNS if turned else 0)
             for number, shift in enumerate(shifts)
         ]
-        logits = [training.logits(module, view) for view in views]
         if half_turn:
-            opposite = (PatchDataset(seen, side, view.shift, turn=view.turn ^ HALF_TURN) for view in views)
-            logits = [(one + training.logits(module, view)) / 2 for one, view in zip(logits, opposite, strict=True)]
+            views += [PatchDataset(seen, side, view.shift, turn=view.turn ^ HALF_TURN) for view in views]
+        logits = np.stack([training.logits(module, view) for view in views])
+        if half_turn:
+            logits = logits.reshape(2, len(shifts), *logits.shape[1:]).mean(axis=0)
         found[chosen] = np.mean([invasive_probability(one) for one in logits], axis=0)
     return found
 
