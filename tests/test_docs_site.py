@@ -159,7 +159,7 @@ def test_the_page_on_ones_own_slides_runs_as_it_stands(command_line, tmp_path, m
         assert code == 0, f"{line}: {err}"
         ran.append(words[0])
 
-    assert ran == ["inspect", "segment", "predict", "report", "export", "predict", "config", "predict"]
+    assert ran == ["inspect", "segment", "predict", "report", "export", "predict", "config", "predict", "predict"]
     assert Path("run/report/cases/my-slide.html").is_file()
     assert Path("for-qupath/my-slide.geojson").is_file()
 
