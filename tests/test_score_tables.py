@@ -367,6 +367,7 @@ def test_a_minus_sign_is_a_negative_decision(tmp_path):
     [
         ("slide,score\na,3\nb,-1\n", {}, r"go from -1 to 3, so they are no probabilities; pass --scale percent"),
         ("slide,score\na,3\nb,-1\n", {"scale": "percent"}, r"outside 0 to 100"),
+        ("slide,score\na,70%\nb,0.8\n", {}, r"1 scores in .score. are in per cent and 1 have no % sign, as 0.8 on"),
         ("slide,score\na,3\nb,-1\n", {"scale": "any"}, r"scores of any scale need --threshold, or decisions"),
         ("slide,score\na,1\nb,0\n", {}, r"holds only 0 and 1, decisions rather than scores"),
         ("slide,score\na,0.3\na,0.4\n", {}, r"slide 'a' has several scores \(lines 2 and 3\)"),

@@ -145,7 +145,7 @@ def _read_scores(path: Path, manifest: Manifest, reading: ScoreReading) -> Predi
             f"{path}: {names['score']!r} holds only 0 and 1, decisions rather than scores; name the scores by "
             f"--score-column; it has {shown_columns(table.columns)}"
         )
-    scale = _scale(path, names["score"], values, _stated_scale(rows.values(), names["score"], reading))
+    scale = _scale(path, names["score"], values, _stated_scale(path, rows.values(), names["score"], reading))
     scored = {name: rows[name] for name in known}
     refuse_confidence(path, scored, values, names, scale)
     caution = caution_of_confidence(path, scored, values, names, table.columns, scale)
@@ -284,11 +284,23 @@ def _score(path: Path, row: TableRow, column: str) -> float | None:
         ) from None
 
 
-def _stated_scale(rows: Iterable[TableRow], column: str, reading: ScoreReading) -> Scale:
-    """The scale that the user names, or that the column does: by signs of per cent, or a heading of logits."""
+def _stated_scale(path: Path, rows: Iterable[TableRow], column: str, reading: ScoreReading) -> Scale:
+    """The scale that the user names, or that the column does: by signs of per cent, or a heading of logits.
+
+    Raises:
+        EvaluationError: Some scores have a sign of per cent and others none, which may be shares of 1.
+    """
     if reading.scale != "auto":
         return reading.scale
-    if any(row.text(column).endswith("%") for row in rows):
+    texts = [(row.line, text) for row in rows if not is_blank(text := row.text(column))]
+    bare = [(line, text) for line, text in texts if not text.endswith("%")]
+    if bare and len(bare) < len(texts):
+        line, text = bare[0]
+        raise EvaluationError(
+            f"{path}: {len(texts) - len(bare)} scores in {column!r} are in per cent and {len(bare)} have no % sign, "
+            f"as {text} on line {line}; write all in the same way, or pass --scale percent if all are in per cent"
+        )
+    if texts and not bare:
         return "percent"
     return "logit" if bare_name(column) in _LOGITS else "auto"
 
