@@ -103,6 +103,15 @@ def test_other_scales_keep_order_and_threshold(tmp_path):
     assert (own.is_probability, own.threshold, own.run.threshold) == (False, -7, 0.5)
 
 
+def test_scores_of_any_scale_keep_their_distances(tmp_path):
+    """The mean over a patient's slides is that of the scores, also where one lies far from the others."""
+    own = opened(tmp_path, "slide,score\na,0\nb,10\nc,1000\n", scale="any", threshold=505)
+    a, b, c = (p.probability for p in own.run.predictions.values())
+
+    assert (b - a) / (c - a) == pytest.approx(0.01)
+    assert (a + c) / 2 < own.run.threshold
+
+
 @pytest.mark.parametrize("score", ["0.{}", "{}0%"])
 def test_a_threshold_in_per_cent_is_one_of_either_scale(tmp_path, score):
     """It is brought to that of the scores."""
@@ -368,6 +377,10 @@ def test_a_minus_sign_is_a_negative_decision(tmp_path):
         ("slide,score\na,3\nb,-1\n", {}, r"go from -1 to 3, so they are no probabilities; pass --scale percent"),
         ("slide,score\na,3\nb,-1\n", {"scale": "percent"}, r"outside 0 to 100"),
         ("slide,score\na,70%\nb,0.8\n", {}, r"1 scores in .score. are in per cent and 1 have no % sign, as 0.8 on"),
+        ("slide,logit\na,40\nb,50\nc,1\n", {}, r"40 and 50 in 'logit' would count as equal; pass --scale any"),
+        ("slide,score\na,3\nb,4\nc,-1e30\n", {"scale": "any", "threshold": 3.5}, r"go from -1e\+30 to 4: leave those"),
+        ("slide,score\na,3\nb,1e999\n", {"scale": "any", "threshold": 3.5}, r"'1e999' is too large a number"),
+        ("slide,score\na,0.3\nb,0.4\n", {"threshold": float("nan")}, r"--threshold nan is no number that scores can"),
         ("slide,score\na,3\nb,-1\n", {"scale": "any"}, r"scores of any scale need --threshold, or decisions"),
         ("slide,score\na,1\nb,0\n", {}, r"holds only 0 and 1, decisions rather than scores"),
         ("slide,score\na,0.3\na,0.4\n", {}, r"slide 'a' has several scores \(lines 2 and 3\)"),

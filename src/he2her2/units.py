@@ -1,5 +1,6 @@
 """Physical units: lengths are micrometres (µm), resolutions are µm per pixel (mpp), areas are mm²."""
 
+import math
 import re
 
 from he2her2.errors import quoted
@@ -21,7 +22,7 @@ def parse_number(text: str) -> float:
     """The number that a text states, with a decimal point or a decimal comma.
 
     Raises:
-        ValueError: It states none, or its comma may divide thousands.
+        ValueError: It states none, its comma may divide thousands, or it is too large for the machine.
 
     Example:
         >>> parse_number("0.25"), parse_number("0,25"), parse_number("0,250")
@@ -32,7 +33,10 @@ def parse_number(text: str) -> float:
         raise ValueError(f"{quoted(bare)} is no number")
     if _THOUSANDS.fullmatch(bare):
         raise ValueError(f"{quoted(bare)} may be a decimal or thousands; write it with a decimal point")
-    return float(bare.replace(",", "."))
+    number = float(bare.replace(",", "."))
+    if math.isinf(number):
+        raise ValueError(f"{quoted(bare)} is too large a number")
+    return number
 
 
 def is_close_mpp(mpp: float, wanted_mpp: float) -> bool:

@@ -1,5 +1,6 @@
 """Decisions on a table's scores: its own, or those of a threshold; and scores that are of the class that was called."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -48,8 +49,10 @@ def decide(
         scale: Of the scores.
 
     Raises:
-        EvaluationError: A decision or threshold of the table makes no sense, or there is none.
+        EvaluationError: A decision or threshold makes no sense, or there is none.
     """
+    if given is not None and not math.isfinite(given):
+        raise EvaluationError(f"--threshold {given:g} is no number that scores can reach; give one of their scale")
     cut, origin = given, "the threshold that was given"
     if cut is None and "threshold" in names:
         found = {_threshold(path, row, names["threshold"], scale) for row in rows.values()}

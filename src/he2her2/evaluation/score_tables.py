@@ -30,6 +30,7 @@ from he2her2.manifest import (
 from he2her2.results import Failure, PredictedSlide, RunDescription, RunFolder, open_run
 
 _LOGITS = ("logit", "logits")
+_SAME_SCORE = 1e-9  # share by which two scores may differ and count as equal
 _SYNONYMS: Mapping[str, tuple[str, ...]] = {
     **ID_SYNONYMS,
     "score": (
@@ -151,6 +152,7 @@ def _read_scores(path: Path, manifest: Manifest, reading: ScoreReading) -> Predi
     caution = caution_of_confidence(path, scored, values, names, table.columns, scale)
     cut, calls, decided = decide(path, scored, values, names, reading.threshold, scale)
     share = _to_share(scale, values, cut)
+    _refuse_lost_order(path, names["score"], scale, values, share(values))
     threshold = float(share(np.array(cut)))
     predictions = {
         name: PredictedSlide(name, Her2Status.POSITIVE if call else Her2Status.NEGATIVE, p, threshold, tile_score=ihc)
@@ -326,15 +328,42 @@ def _scale(path: Path, column: str, values: NDArray[np.float64], stated: Scale) 
 def _to_share(
     scale: Scale, values: NDArray[np.float64], cut: float
 ) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
-    """Function from scores to numbers in [0, 1] of the same order."""
-    spread = float(values.std()) or 1.0
+    """Function from scores to numbers in [0, 1] of the same order.
+
+    Scores of any scale keep their distances, too, so that the mean over a patient's slides is that of the scores.
+    """
+    lowest, highest = min(float(values.min()), cut), max(float(values.max()), cut)
+    span = (highest - lowest) or 1.0
     ways: Mapping[Scale, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
         "probability": lambda x: x,
         "percent": lambda x: x / 100,
         "logit": lambda x: np.asarray(expit(x)),
-        "any": lambda x: np.asarray(expit((x - cut) / spread)),
+        "any": lambda x: (x - lowest) / span,
     }
     return ways[scale]
+
+
+def _refuse_lost_order(
+    path: Path, column: str, scale: Scale, scores: NDArray[np.float64], shares: NDArray[np.float64]
+) -> None:
+    """Refuse scores that differ and would count as equal, such as logits of 40 and of 50.
+
+    Raises:
+        EvaluationError: There are some.
+    """
+    order = np.argsort(scores, kind="stable")
+    ordered = scores[order]
+    is_lost = (np.diff(ordered) > _SAME_SCORE * np.abs(ordered[1:])) & (np.diff(shares[order]) <= 0)
+    if is_lost.any():
+        first = int(np.argmax(is_lost))
+        remedy = (
+            "pass --scale any with --threshold 0, by which order counts"
+            if scale == "logit"
+            else f"they go from {ordered[0]:g} to {ordered[-1]:g}: leave those blank that stand for a missing score"
+        )
+        raise EvaluationError(
+            f"{path}: {ordered[first]:g} and {ordered[first + 1]:g} in {column!r} would count as equal; {remedy}"
+        )
 
 
 def _ihc(row: TableRow, names: Mapping[str, str]) -> IhcScore | None:
