@@ -348,6 +348,20 @@ def test_a_class_that_a_side_lacks_is_told(command_line, manifest_file, tmp_path
     assert out.count("CAUTION") == 2
 
 
+def test_whole_sites_need_sites(command_line, manifest_file, tmp_path):
+    """Without any, each patient would be one; those of some patients only are told."""
+    rows = [(f"p{i}", ("positive", "negative")[i % 2], "") for i in range(9)]
+    some = [(name, label, "ab"[i % 2] if i < 6 else "") for i, (name, label, _) in enumerate(rows)]
+
+    code, _, err = command_line("split", manifest_file(rows), "--out", tmp_path / "none.csv", "--by-site")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "no patient has a site" in err
+
+    code, out, _ = command_line("split", manifest_file(some), "--out", tmp_path / "some.csv", "--by-site")
+    assert code == 0
+    assert "CAUTION 3 of 9 patients have no site" in out
+
+
 @pytest.mark.parametrize(
     "options",
     [("--shares", "1,2"), ("--shares", "0,0,0"), ("--shares", "a,b,c"), ("--shares", "-1,1,1"), ("--folds", "1")],

@@ -146,7 +146,14 @@ def split(  # noqa: PLR0913  # a command's options
     """Split a manifest by patient, stratified by label."""
     from he2her2.files import check_output_file
     from he2her2.labels import Policy
-    from he2her2.manifest import near_patients, patients_of, read_manifest, split_by_shares, split_in_folds
+    from he2her2.manifest import (
+        near_patients,
+        patients_of,
+        read_manifest,
+        sites_missing,
+        split_by_shares,
+        split_in_folds,
+    )
 
     if folds == 0:
         check_output_file(out, [file])
@@ -167,7 +174,7 @@ def split(  # noqa: PLR0913  # a command's options
         }
     for note in read.notes:
         say(note)
-    for doubt in near_patients(read.rows):
+    for doubt in (*near_patients(read.rows), *(sites_missing(cohort.patients) if by_site else ())):
         say(f"CAUTION {doubt}")
     if cohort.left_out:
         say(f"{len(cohort.left_out)} patients have no {label} and get no split")

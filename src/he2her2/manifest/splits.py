@@ -91,7 +91,7 @@ def split_by_shares(
 
     Raises:
         ValueError: The shares are not usable.
-        ManifestError: There are fewer patients, or sites, than sides.
+        ManifestError: There are fewer patients, or sites, than sides, or no sites are stated.
 
     Example:
         >>> people = [Patient(f"p{i}", "positive" if i < 4 else "negative", "a") for i in range(10)]
@@ -126,7 +126,7 @@ def split_in_folds(
         For each repeat, for each fold, the split by patient key.
 
     Raises:
-        ManifestError: There are fewer patients, or sites, than folds.
+        ManifestError: There are fewer patients, or sites, than folds, or no sites are stated.
     """
     people = sorted(patients, key=lambda patient: patient.key)
     rng = Random(seed)  # noqa: S311  (not cryptography)
@@ -148,6 +148,16 @@ def classes_missing(patients: Sequence[Patient], splits: Mapping[str, Split]) ->
     classes = sorted({patient.label for patient in patients})
     sides = [side for side in SPLITS if side in set(splits.values())]
     return tuple(f"{side} has no {name} patient" for side in sides for name in classes if not found[side, name])
+
+
+def sites_missing(patients: Sequence[Patient]) -> tuple[str, ...]:
+    """A line on patients whose site is not stated, where others' is: whole sites cannot be promised of them."""
+    n = sum(patient.site == patient.key for patient in patients)
+    if not n:
+        return ()
+    return (
+        f"{n} of {len(patients)} patients have no site, and each counts as one: some may be of sites that are split",
+    )
 
 
 def _different(rows: Sequence[SlideRow], value: Callable[[SlideRow], object]) -> list[str]:
@@ -176,6 +186,8 @@ def _by_label(people: Sequence[Patient], shares: Sequence[float], rng: Random) -
 
 def _whole_sites(people: Sequence[Patient], shares: Sequence[float], rng: Random) -> list[int]:
     """The side of each patient, with all patients of a site on one side."""
+    if all(patient.site == patient.key for patient in people):
+        raise ManifestError(["no patient has a site, so sites cannot be kept whole; name the sites in a column site"])
     sites = sorted({patient.site for patient in people})
     if len(sites) < len(shares):
         raise ManifestError([f"{len(sites)} sites cannot fill {len(shares)} splits whole; split without --by-site"])

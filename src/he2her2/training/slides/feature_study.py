@@ -11,7 +11,7 @@ from typing import Any
 from he2her2.errors import ManifestError
 from he2her2.files import read_json, write_json
 from he2her2.labels import Policy
-from he2her2.manifest import Patient, Split, patient_key, split_by_shares, split_in_folds
+from he2her2.manifest import Patient, Split, patient_key, sites_missing, split_by_shares, split_in_folds
 from he2her2.models import Aggregator, AggregatorSpec, Card
 from he2her2.models.torch_modules import module_of, run_of
 from he2her2.training.run import Execution, fingerprint
@@ -177,6 +177,8 @@ class FeatureStudy:
         """Outcomes of all folds; those that are in `out/folds` already are read from there."""
         if not self.data.folds:
             return []
+        for doubt in sites_missing(self.patients) if self.data.by_site else ():
+            execution.say(f"CAUTION {doubt}")
         repeats = split_in_folds(
             self.patients,
             self.data.folds,
