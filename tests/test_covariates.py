@@ -37,6 +37,15 @@ def test_columns_are_numbers_or_names(tmp_path):
     assert "not used, as blank or of a name for each: empty" in found.notes[2]
 
 
+def test_several_rows_that_differ_are_told(tmp_path):
+    """The first is taken; rows that are the same in all that is used are one."""
+    (tmp_path / "c.csv").write_text("patient,age\nP1,50\nP1,61\nP2,40\nP2,40\n")
+    found = read_covariates(tmp_path / "c.csv", manifest_in(tmp_path))
+
+    assert found.numbers["age"] == {"s1": 50, "s2": 50, "s3": 40}
+    assert found.notes[1] == "c.csv: 2 slides have rows that differ, such as s1; the first is taken."
+
+
 @pytest.mark.parametrize(
     ("table", "said"),
     [
@@ -61,6 +70,8 @@ def test_subgroups_are_named_loosely(tmp_path):
     assert found.categories["site"].tolist() == ["A", "B"]
     with pytest.raises(EvaluationError, match=r"has no column ER; it has Age \(years\), site"):
         columns_named(["ER"], Covariates(), manifest, ids)
+    with pytest.raises(EvaluationError, match="it has none that could be one"):
+        Covariates().only(["ER"], "labels.csv")
 
 
 def test_features_come_from_files_and_tables(tmp_path):

@@ -265,6 +265,7 @@ def test_patient_keys_join_spellings_and_nothing_else(first, second, same):
         (b"slide_id,path,path,patient_id\n", "has the column 'path' twice"),
         (b'slide_id,path,patient_id\na,"b,c\nd', "line 2: is no CSV"),
         (b"\xff\xfe\x00", "is no UTF-8 text"),
+        (b"slide_id,path,patient_id\n", "names no slide; give it a row for each"),
     ],
 )
 def test_what_is_no_manifest_is_told_in_one_line(command_line, tmp_path, content, told):

@@ -14,6 +14,7 @@ from he2her2.evaluation.named_rows import ID_SYNONYMS, find_rows
 from he2her2.evaluation.slide_properties import SlideProperties
 from he2her2.manifest import (
     Manifest,
+    TableRow,
     bare_name,
     is_about_her2,
     is_blank,
@@ -56,7 +57,8 @@ class Covariates:
         """
         known = {bare_name(name): name for name in self.names}
         if unknown := [name for name in names if bare_name(name) not in known]:
-            raise EvaluationError(f"{whence} has no column {', '.join(unknown)}; it has {shown_columns(self.names)}")
+            has = shown_columns(self.names) or "none that could be one"
+            raise EvaluationError(f"{whence} has no column {', '.join(unknown)}; it has {has}")
         chosen = [known[bare_name(name)] for name in names]
         return Covariates(
             {name: self.numbers[name] for name in chosen if name in self.numbers},
@@ -98,11 +100,20 @@ def read_covariates(path: Path, manifest: Manifest) -> Covariates:
     if not covariates.names:
         raise EvaluationError(f"{path}: has no column of numbers or of up to {_MOST_LEVELS} names to audit with")
     notes = [f"{path.name}: {found.level}s in {found.column!r}; covariates {shown_columns(covariates.names)}."]
+    if several := [key for key, rows in found.rows.items() if _differ(rows, rest)]:
+        notes.append(
+            f"{path.name}: {len(several)} slides have rows that differ, such as {several[0]}; the first is taken."
+        )
     if labels:
         notes.append(f"{path.name}: columns about HER2 are no covariates: {shown_columns(labels)}.")
     if left := [column for column in rest if column not in covariates.names]:
         notes.append(f"{path.name}: not used, as blank or of a name for each: {shown_columns(left)}.")
     return replace(covariates, notes=tuple(notes))
+
+
+def _differ(rows: Sequence[TableRow], columns: Sequence[str]) -> bool:
+    """True if rows differ in some of the columns."""
+    return any(row.text(column) != rows[0].text(column) for row in rows[1:] for column in columns)
 
 
 def of_texts(texts: Mapping[str, Mapping[str, str]]) -> Covariates:

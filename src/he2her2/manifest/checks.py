@@ -59,13 +59,14 @@ def require_usable(
 
 
 def check_consistent(manifest: Manifest) -> None:
-    """Raise if a manifest contradicts itself or names missing files, whatever its use.
+    """Raise if a manifest contradicts itself, names missing files or no slide, whatever its use.
 
     Raises:
         ManifestError: All problems.
     """
     rows = manifest.rows
-    raise_problems(manifest, [*manifest.problems, *_inconsistencies(rows), *_missing_files(rows)])
+    empty = [] if rows or manifest.problems else ["names no slide; give it a row for each below the headings"]
+    raise_problems(manifest, [*manifest.problems, *_inconsistencies(rows), *_missing_files(rows), *empty])
 
 
 def contradictions(manifest: Manifest) -> tuple[str, ...]:
