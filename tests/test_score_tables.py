@@ -408,3 +408,26 @@ def test_what_cannot_be_used_is_refused_in_one_line(tmp_path, scores, choices, s
     with pytest.raises(EvaluationError, match=said) as caught:
         open_predictions(path, manifest, ScoreReading(**choices))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            ("evaluate", "none.csv"),
+            "none.csv: there is no such file or folder; give a run of",
+        ),
+        (("compare", "scores.csv", "none"), "none: there is no such file or folder"),
+        (("recalibrate", "scores.csv", "--weights", "bundled"), "scores.csv: holds no predictions.csv"),
+        (("evaluate", "scores.csv", "--weights", "bundled"), "scores.csv: has no tiles that --weights could redraw"),
+    ],
+)
+def test_the_run_that_is_none_is_named(tmp_path, command_line, monkeypatch, options, said):
+    """And not the labels, which are of patients and need no run."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "scores.csv").write_text("patient,score\nP1,0.3\nP2,0.4\nP3,0.6\nP4,0.2\n")
+    (tmp_path / "labels.csv").write_text("patient,her2\nP1,negative\nP2,positive\nP3,positive\nP4,negative\n")
+    code, _, error = command_line(*options, "-m", "labels.csv", "-o", "out")
+
+    assert (code, error.count("\n")) == (2, 1)
+    assert said in error

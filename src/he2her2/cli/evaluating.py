@@ -220,7 +220,7 @@ def evaluate_run(  # noqa: PLR0913  # a command's options
         audit_slides=audit_slides,
         seed=seed,
         reading=scores.reading,
-        leak_notes=_leak_notes(files) if leaks and cases.split not in ("train", "val") and not run.is_file() else (),
+        leak_notes=_leak_notes(files) if leaks and cases.split not in ("train", "val") and run.is_dir() else (),
     )
     with working("evaluating"):
         evaluation = evaluate(question)
@@ -296,7 +296,7 @@ def recalibrate_run(
     from he2her2.models import trained_folder
     from he2her2.results import open_run
 
-    folder, labels, predicted = trained_folder(weights), read_manifest(manifest), open_run(run)
+    folder, predicted, labels = trained_folder(weights), open_run(run), read_manifest(manifest)
     raise_problems(labels, labels.problems)
     of_site = patients_of_site(predicted, labels, site, policy=Policy(policy), rule=patient)
     patients = of_site.cases

@@ -350,6 +350,8 @@ def _audits(
     properties = covariates.added_to(slide_properties(run, slides.ids, stated_properties(manifest)))
     features = None if question.features is None else read_slide_features(question.features, manifest)
     named = columns_named(question.by, covariates, manifest, slides.ids).of_patients(slides.patients, patients.ids)
+    if question.weights is not None and not run.description.config:
+        raise EvaluationError(f"{run.path}: has no tiles that --weights could redraw; leave --weights out")
     stability, heterogeneity = tile_audits(
         run,
         slides,

@@ -106,8 +106,13 @@ def read_study_manifest(path: Path, predictions: Path) -> Manifest:
     """Labels of an evaluation: a manifest, or for another tool's scores any table of labels.
 
     Raises:
+        EvaluationError: There are no predictions.
         ManifestError: It cannot be used.
     """
+    if not predictions.exists():
+        raise EvaluationError(
+            f"{predictions}: there is no such file or folder; give a run of he2her2 predict, or a CSV of scores"
+        )
     manifest = read_labels(path) if predictions.is_file() else read_manifest(path)
     raise_problems(manifest, manifest.problems)
     return manifest
