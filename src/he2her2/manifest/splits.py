@@ -153,11 +153,8 @@ def classes_missing(patients: Sequence[Patient], splits: Mapping[str, Split]) ->
 def sites_missing(patients: Sequence[Patient]) -> tuple[str, ...]:
     """A line on patients whose site is not stated, where others' is: whole sites cannot be promised of them."""
     n = sum(patient.site == patient.key for patient in patients)
-    if not n:
-        return ()
-    return (
-        f"{n} of {len(patients)} patients have no site, and each counts as one: some may be of sites that are split",
-    )
+    counted = f"{n} of {len(patients)} patients have no site, and each counts as one"
+    return (f"{counted}: some may be of sites on another side",) if 0 < n < len(patients) else ()
 
 
 def _different(rows: Sequence[SlideRow], value: Callable[[SlideRow], object]) -> list[str]:
