@@ -27,12 +27,19 @@ def test_an_unknown_name_is_an_error(templates):
         pages.render("deep.md", given=object())
 
 
-def test_html_is_escaped_and_markdown_is_not(templates):
-    """The ending of the template's name decides."""
+def test_tags_of_values_are_text(templates):
+    """In HTML and in Markdown, where they would vanish on the page; what is no tag stays as it is."""
     templates(page_html="{{ text }}", page_md="{{ text }}")
 
     assert pages.render("page.html", text="<b>") == "&lt;b&gt;\n"
-    assert pages.render("page.md", text="<b>") == "<b>\n"
+    assert pages.render("page.md", text="<b>s & t</b> at p < 0.1, x<5") == "\\<b>s & t\\</b> at p < 0.1, x<5\n"
+
+
+def test_a_cell_of_several_lines_is_one(templates):
+    """Spreadsheets have such cells, and a row of a Markdown table is a line."""
+    templates(page_md="{{ [['a\\nb', 1]] | table(['x', 'n']) }}")
+
+    assert pages.render("page.md").splitlines()[-1] == "| a b | 1 |"
 
 
 def test_blocks_that_print_nothing_leave_no_gap(templates):

@@ -5,8 +5,9 @@ A template holds the words; code hands it typed values and never builds a page f
     text = render("tile_training.md", report=report)
 
 Templates lie in `pages/templates/`. A name that the template uses and nobody gave is an error, also of an attribute.
-In HTML every value is escaped; Markdown is not, except for the cells of `table`. Runs of blank lines become one,
-so a block that prints nothing leaves no gap. Beside Jinja's own filters a template has:
+In HTML every value is escaped. In Markdown nothing is HTML: a tag, which can only be of a value, is text, and so are
+the bars and line ends of `table`'s cells. Runs of blank lines become one, so a block that prints nothing leaves no gap.
+Beside Jinja's own filters a template has:
 
     {{ 0.1234 | percent }}, {{ 0.1234 | percent(1) }}           12 %, 12.3 %
     {{ 0.1234 | fixed(3) }}                                     0.123
@@ -30,6 +31,7 @@ from markupsafe import Markup, escape
 
 __all__ = ["render"]
 
+_TAG = re.compile(r"(?<!\\)<(?=[A-Za-z/!?])")
 _MARKS = {"l": ":--", "r": "--:", "c": ":-:"}
 
 
@@ -49,7 +51,7 @@ def render(template: str, /, **values: object) -> str:
     """
     text = _ENVIRONMENT.get_template(template).render(values)
     if template.endswith(".md"):
-        text = re.sub(r"\n{3,}", "\n\n", text).lstrip("\n")
+        text = _TAG.sub(r"\\<", re.sub(r"\n{3,}", "\n\n", text).lstrip("\n"))
     return text.rstrip("\n") + "\n"
 
 
@@ -88,7 +90,7 @@ def _table(rows: Iterable[Sequence[object]], heads: Sequence[str], align: str | 
 
 
 def _line(cells: Iterable[object]) -> str:
-    return f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in cells)} |"
+    return f"| {' | '.join(' '.join(str(cell).splitlines()).replace('|', chr(92) + '|') for cell in cells)} |"
 
 
 _ENVIRONMENT = Environment(
