@@ -137,6 +137,16 @@ def test_a_slide_that_is_another_file_in_the_manifest_is_told(tmp_path):
     assert said.startswith("1 slides are other files in the manifest than in the run ('s3': 'other.tif', in the run")
 
 
+@pytest.mark.parametrize(("use", "said"), [("intersect", ["limited to"]), ("replace", ["taken from"]), (None, [])])
+def test_regions_that_were_drawn_limit_the_figures(tmp_path, use, said):
+    """A phantom's manifest names its true tumour, and a user may draw it: the run alone did not find it."""
+    slides = eight_slides()
+    run = open_run(write_run(tmp_path / "run", slides, overrides={"annotations": use}))
+    joined = join(run, read_manifest(write_labels(tmp_path / "m.csv", slides)))
+
+    assert [text.split(" was ")[1][:10] for text in run_limitations(run, joined)] == said
+
+
 def test_a_slide_is_known_by_its_file_too(tmp_path):
     """A spreadsheet that made 1 of S001 still has the file's name."""
     slides = eight_slides()

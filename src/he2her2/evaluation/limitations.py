@@ -50,8 +50,8 @@ def run_notices(run: RunFolder, joined: Joined, split: Split | None, *, trained_
 
 
 def run_limitations(run: RunFolder, joined: Joined) -> tuple[str, ...]:
-    """Limitations that follow from the operating point with which a run was predicted, and from its files."""
-    return (*_other_files(joined), *_stored_threshold(run, joined))
+    """Limitations that follow from the regions and the operating point of a run, and from its files."""
+    return (*_other_files(joined), *_drawn_regions(run), *_stored_threshold(run, joined))
 
 
 def _other_files(joined: Joined) -> Iterator[str]:
@@ -60,6 +60,15 @@ def _other_files(joined: Joined) -> Iterator[str]:
         yield (
             f"{len(joined.other_files)} slides are other files in the manifest than in the run ({slide_id!r}: "
             f"{named!r}, in the run {predicted!r}): their labels may be those of other slides."
+        )
+
+
+def _drawn_regions(run: RunFolder) -> Iterator[str]:
+    if use := run.description.overrides.get("annotations"):
+        what = "taken from" if use == "replace" else "limited to"
+        yield (
+            f"The tumour of slides with annotations was {what} the regions that are drawn there: the figures do not "
+            "hold for slides in which nobody draws the tumour."
         )
 
 

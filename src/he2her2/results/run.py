@@ -173,6 +173,7 @@ class RunDescription:
         command: The command line.
         started: When it began, in UTC.
         hardware: The machine.
+        overrides: What else the user chose that can change a result, such as annotations.
     """
 
     digest: str | None = None
@@ -183,6 +184,7 @@ class RunDescription:
     command: tuple[str, ...] = ()
     started: str = ""
     hardware: Mapping[str, Any] = field(default_factory=dict)
+    overrides: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
