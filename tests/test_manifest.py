@@ -353,6 +353,22 @@ def test_patients_named_almost_alike_are_told(command_line, cohort, tmp_path):
     assert line in command_line("split", path, "--out", tmp_path / "s.csv", "--shares", "0.5,0,0.5")[1]
 
 
+def test_sites_named_almost_alike_are_told(command_line, cohort, tmp_path):
+    """Each would be a site of its own, kept whole by itself."""
+    path = cohort(
+        "a,a.svs,p1,HE,0,,negative,Ulm,,,",
+        "b,b.svs,p2,HE,3+,,positive,ULM ,,,",
+        "c,c.svs,p3,HE,3+,,positive,Bern,,,",
+        "d,d.svs,p4,HE,0,,negative,,,,",
+    )
+    line = "CAUTION sites 'Ulm' (line 2) and 'ULM' (line 3) are written almost alike: if they are one, "
+    split = ("split", path, "--out", tmp_path / "s.csv", "--shares", "0.5,0,0.5")
+
+    assert line in command_line("manifest", "check", path)[1]
+    assert line in command_line(*split, "--by-site")[1]
+    assert line not in command_line(*split)[1]
+
+
 def test_one_file_in_two_splits_is_refused(cohort):
     """However its path is written."""
     path = cohort("a,a.svs,p1,HE,0,,negative,,train,,", "b,./x/../a.svs,p2,HE,3+,,positive,,test,,")

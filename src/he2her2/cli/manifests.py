@@ -30,7 +30,14 @@ def check_manifest(
 ) -> None:
     """Find all problems of a manifest; count its slides, patients and labels."""
     from he2her2.labels import Policy
-    from he2her2.manifest import check_consistent, contradictions, count_manifest, near_patients, read_manifest
+    from he2her2.manifest import (
+        check_consistent,
+        contradictions,
+        count_manifest,
+        near_patients,
+        near_sites,
+        read_manifest,
+    )
 
     read = read_manifest(file)
     check_consistent(read)
@@ -38,7 +45,7 @@ def check_manifest(
         say(note)
     for part in count_manifest(read, Policy(policy)):
         say(str(part))
-    for doubt in (*contradictions(read), *near_patients(read.rows)):
+    for doubt in (*contradictions(read), *near_patients(read.rows), *near_sites(read.rows)):
         say(f"CAUTION {doubt}")
 
 

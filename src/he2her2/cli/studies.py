@@ -148,6 +148,7 @@ def split(  # noqa: PLR0913  # a command's options
     from he2her2.labels import Policy
     from he2her2.manifest import (
         near_patients,
+        near_sites,
         patients_of,
         read_manifest,
         sites_missing,
@@ -174,7 +175,8 @@ def split(  # noqa: PLR0913  # a command's options
         }
     for note in read.notes:
         say(note)
-    for doubt in (*near_patients(read.rows), *(sites_missing(cohort.patients) if by_site else ())):
+    doubts = (*near_sites(read.rows), *sites_missing(cohort.patients)) if by_site else ()
+    for doubt in (*near_patients(read.rows), *doubts):
         say(f"CAUTION {doubt}")
     if cohort.left_out:
         say(f"{len(cohort.left_out)} patients have no {label} and get no split")

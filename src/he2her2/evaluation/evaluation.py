@@ -48,7 +48,7 @@ from he2her2.evaluation.slide_properties import SlideProperties, slide_propertie
 from he2her2.evaluation.summary import Reliability, Summary, equivocal, reliability, summarise
 from he2her2.evaluation.thresholds import AppliedRules, Budgets, apply_rules, choose_rules
 from he2her2.files import sha256_of
-from he2her2.manifest import PATIENTS_FILE, Split, label_doubts
+from he2her2.manifest import PATIENTS_FILE, Split, label_doubts, near_sites
 from he2her2.models import hashes_of, write_rules
 from he2her2.results import RunFolder, open_run
 from he2her2.rules import RULES_FILE
@@ -306,7 +306,8 @@ def _limitations(labelled: LabelledRun, patients: Summary, subgroup: Summary, mi
 
 def _read_as(labelled: LabelledRun, covariates: Covariates) -> tuple[str, ...]:
     """Sentences on the reading of scores, covariates and labels."""
-    name, notes = labelled.question.manifest.name, (*labelled.manifest.notes, *label_doubts(labelled.manifest))
+    name, manifest = labelled.question.manifest.name, labelled.manifest
+    notes = (*manifest.notes, *label_doubts(manifest), *near_sites(manifest.rows))
     return (*labelled.predictions.notes, *covariates.notes, *(f"{name}: {note}." for note in notes))
 
 

@@ -7,6 +7,7 @@ from he2her2.manifest.checks import (
     label_doubts,
     label_of,
     near_patients,
+    near_sites,
     raise_problems,
     require_usable,
 )
@@ -73,6 +74,7 @@ __all__ = [
     "near_groups",
     "near_misses",
     "near_patients",
+    "near_sites",
     "pairs_in_words",
     "patient_key",
     "patients_of",

@@ -2,7 +2,7 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -101,12 +101,26 @@ def label_doubts(manifest: Manifest) -> tuple[str, ...]:
 
 def near_patients(rows: Iterable[SlideRow]) -> tuple[str, ...]:
     """List patients whose names differ only in letter case, zeros, blanks, dashes or Unicode form, with their lines."""
-    first = {patient_key(row.patient_id): row for row in reversed([*rows])}
+    first = {patient_key(row.patient_id): (row.line, row.patient_id) for row in reversed([*rows])}
+    return _written_alike("patients", first)
+
+
+def near_sites(rows: Iterable[SlideRow]) -> tuple[str, ...]:
+    """List sites whose names differ only so, with their lines: each would be a site of its own."""
+    return _written_alike("sites", {row.site: (row.line, row.site) for row in reversed([*rows]) if row.site})
+
+
+def _written_alike(what: str, first: Mapping[str, tuple[int, str]]) -> tuple[str, ...]:
+    """A line for each group of names that are nearly the same.
+
+    Args:
+        what: The names' bearers.
+        first: Line and text at which each comes first.
+    """
     found = []
     for group in near_groups(first):
-        alike = sorted((first[key] for key in group), key=lambda row: row.line)
-        named = [f"{quoted(row.patient_id)} (line {row.line})" for row in alike]
-        found.append(f"patients {' and '.join(named)} are written almost alike: if they are one, give them one name")
+        named = [f"{quoted(text)} (line {line})" for line, text in sorted(first[key] for key in group)]
+        found.append(f"{what} {' and '.join(named)} are written almost alike: if they are one, give them one name")
     return tuple(found)
 
 
