@@ -39,6 +39,28 @@ def test_a_model_twice_adds_nothing_to_the_test():
     assert np.isnan(aucs_equal([True, True], [[0.1, 0.2], [0.2, 0.1]]))
 
 
+def test_aucs_that_surely_differ_are_no_chance():
+    """A perfect ranking and none differ without variance, which the contrasts of a third model must not hide."""
+    truth, scores = three_scores()
+
+    assert np.isnan(aucs_equal(truth, [truth, np.full(len(truth), 0.5), scores[0]]))
+
+
+@pytest.mark.parametrize(
+    ("statuses", "said"),
+    [
+        ("nnnnnn", "The AUCs of a and b cannot be compared: one of the classes is absent; their decisions"),
+        ("pnnnnn", "paired DeLong, p unknown, n = 6 patients); their decisions"),
+    ],
+)
+def test_what_few_patients_cannot_tell_is_no_number(statuses, said):
+    """Without a class there is no AUC, and with one patient of it no variance."""
+    truth = np.array([status == "p" for status in statuses])
+    perfect = replace(made_up_cases(6), truth=truth, probability=0.5 * truth + 0.01 * np.arange(6))
+
+    assert said in compare_runs(perfect, replace(perfect, probability=np.full(6, 0.5)), ("a", "b")).sentence
+
+
 def test_equal_models_are_called_different_in_one_of_twenty():
     """Three scores of the same strength, over 200 cohorts."""
     rng, called = np.random.default_rng(0), 0

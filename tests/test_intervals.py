@@ -382,6 +382,17 @@ def test_two_perfect_rankings_of_few_are_not_shown_to_be_equal():
     assert found.estimate.high > 0.2
 
 
+@pytest.mark.parametrize(("n", "is_shown"), [(4, False), (40, True)])
+def test_a_perfect_ranking_and_none_have_a_p_value(n, is_shown):
+    """DeLong's variance is 0 there, too: the p-value is that of the greatest interval without 0."""
+    truth = np.arange(n) < n // 2
+    found = delong_difference(truth, truth, np.full(n, 0.5))
+    at_p = delong_difference(truth, truth, np.full(n, 0.5), level=1 - found.p_value).estimate
+
+    assert (found.p_value < 0.05) == (found.estimate.low > 0) == is_shown
+    assert at_p.low > -1e-6
+
+
 def test_a_difference_without_a_class_is_unknown():
     """Positives alone: nan in [-1, 1], no p-value."""
     found = delong_difference([True, True], [0.1, 0.2], [0.3, 0.1])

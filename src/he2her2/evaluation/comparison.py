@@ -1,5 +1,6 @@
 """Comparison of runs on the same patients by paired tests: of two, and of any number, corrected for their pairs."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import reduce
@@ -94,10 +95,14 @@ def compare_runs(first: Cases, second: Cases, names: tuple[str, str]) -> RunComp
 def _sentence(names: tuple[str, str], auc: Difference, test: McNemar, n: int, level: str) -> str:
     """The conclusion; a difference is only claimed where it is shown."""
     gap = auc.estimate
-    shown = (
-        f"{gap.value:+.3f} ({gap.low:+.3f} to {gap.high:+.3f}, paired DeLong, p = {auc.p_value:.2g}, n = {n} {level}s)"
-    )
+    p = _p_in_words(auc.p_value)
+    shown = f"{gap.value:+.3f} ({gap.low:+.3f} to {gap.high:+.3f}, paired DeLong, {p}, n = {n} {level}s)"
     return _in_words(names, (gap.value, gap.low > 0 or gap.high < 0, shown), test, test.exact, "", level)
+
+
+def _p_in_words(p: float) -> str:
+    """A p-value; DeLong's is unknown where a class has one patient only."""
+    return "p unknown" if math.isnan(p) else f"p = {p:.2g}"
 
 
 def _in_words(
@@ -114,7 +119,9 @@ def _in_words(
         level: Slide or patient.
     """
     gap, is_shown, figures = ranking
-    if is_shown:
+    if math.isnan(gap):
+        ranks = f"The AUCs of {names[0]} and {names[1]} cannot be compared: one of the classes is absent"
+    elif is_shown:
         better, worse = names if gap > 0 else names[::-1]
         ranks = f"{better} ranks {level}s better than {worse}: the AUCs differ by {figures}"
     else:
@@ -150,8 +157,8 @@ class Pair:
             return c.sentence
         gap, corrected = c.auc.estimate, f" by Holm for {self.n_pairs} pairs"
         figures = (
-            f"{gap.value:+.3f} ({gap.low:+.3f} to {gap.high:+.3f} for this pair alone, paired DeLong, p = "
-            f"{self.auc_p:.2g}{corrected})"
+            f"{gap.value:+.3f} ({gap.low:+.3f} to {gap.high:+.3f} for this pair alone, paired DeLong, "
+            f"{_p_in_words(self.auc_p)}{corrected})"
         )
         ranking = gap.value, self.auc_p < _ALPHA, figures
         return _in_words((c.first, c.second), ranking, c.mcnemar, self.mcnemar_p, corrected, "patient")

@@ -11,6 +11,9 @@ from he2her2.statistics.intervals import LEVEL, Estimate, Patients, mean_interva
 from he2her2.statistics.resampling import patient_index
 from he2her2.statistics.roc import auc_covariance, auc_freedom, auc_influence, auc_interval, auc_variance
 
+_HALVINGS = 40  # of the level, to a p-value of 1e-12
+_SAME_AUC = 1e-9
+
 
 @dataclass(frozen=True, slots=True)
 class Difference:
@@ -32,7 +35,8 @@ def delong_difference(
 
     The interval comes from both AUCs' own (`auc_interval`) and DeLong's correlation of the two (Zou and Donner,
     Statistics in Medicine 27:1693, 2008): for many patients it is DeLong's, for few it is wider, also where both
-    AUCs are 1 and DeLong's variance is 0. So p-value and interval may disagree slightly.
+    AUCs are 1 and DeLong's variance is 0. So p-value and interval may disagree slightly. Where that variance is 0 and
+    the AUCs differ, as of a perfect ranking and of none, the p-value is that of the intervals.
 
     Args:
         truth: (n,) bool; without both classes nothing is known: nan in [-1, 1].
@@ -50,6 +54,8 @@ def delong_difference(
     value = one.value - two.value
     low, high = _by_limits(one, two, _correlation(true, of_one, of_two, index))
     p_value = _p_value(value, true, of_one - of_two, index)
+    if auc_variance(true, of_one - of_two, index) == 0 and value:
+        p_value = _p_by_intervals(true, first, second, index)
     return Difference(Estimate(name, value, low, high, len(true), "DeLong, paired", level), p_value)
 
 
@@ -62,7 +68,7 @@ def aucs_equal(truth: ArrayLike, scores: ArrayLike, patients: Patients = None) -
         patients: (n,) their patients.
 
     Returns:
-        Nan where a class has one patient only, or the differences have no variance.
+        Nan where a class has one patient only, or AUCs differ whose difference has no variance.
     """
     true, of_models = np.asarray(truth, dtype=bool), np.asarray(scores, dtype=np.float64)
     if not true.any() or true.all():
@@ -75,7 +81,21 @@ def aucs_equal(truth: ArrayLike, scores: ArrayLike, patients: Patients = None) -
     if not np.isfinite(covariance).all() or not covariance.any():
         return math.nan
     rank = int(np.linalg.matrix_rank(covariance, hermitian=True))
-    return float(chi2.sf(gaps @ np.linalg.pinv(covariance, hermitian=True) @ gaps, rank))
+    inverse = np.linalg.pinv(covariance, hermitian=True)
+    if not np.allclose(covariance @ inverse @ gaps, gaps, rtol=0, atol=_SAME_AUC):
+        return math.nan
+    return float(chi2.sf(gaps @ inverse @ gaps, rank))
+
+
+def _p_by_intervals(truth: NDArray[np.bool_], first: ArrayLike, second: ArrayLike, index: NDArray[np.intp]) -> float:
+    """1 less the greatest level at which the interval of two uncorrelated AUCs' difference excludes 0."""
+    excluded, held = 0.0, 1.0
+    for _ in range(_HALVINGS):
+        level = (excluded + held) / 2
+        one, two = (auc_interval(truth, scores, index, level=level) for scores in (first, second))
+        low, high = _by_limits(one, two, 0.0)
+        excluded, held = (level, held) if low > 0 or high < 0 else (excluded, level)
+    return 1 - excluded
 
 
 def _correlation(
