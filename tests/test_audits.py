@@ -289,6 +289,15 @@ def test_sites_of_equal_quality_rarely_alarm():
     assert sum(any(site.differs for site in found) for found in results) <= 6
 
 
+def test_small_sites_of_equal_quality_rarely_alarm():
+    """A pair that a good model orders wrongly is not yet a site where it fails: one of 20 cohorts may say so."""
+    sites = np.repeat([f"S{k}" for k in range(13)], [150, *[2] * 12])
+    cohorts = (made_up_cases(174, gap=2.0, share=0.25, seed=seed) for seed in range(40))
+    results = [site_results(replace(cohort, sites=sites)) for cohort in cohorts]
+
+    assert sum(any(site.differs for site in found) for found in results) <= 4
+
+
 def test_the_sentence_names_two_sites_where_both_are_perfect():
     """Equal AUCs are no reason to name one site twice; a lone site with both classes is not compared with itself."""
     cases = made_up_cases(40, sites=("north", "south"))

@@ -181,6 +181,16 @@ def test_equal_subgroups_alarm_in_one_of_twenty_cohorts():
     assert alarms <= 5
 
 
+def test_two_other_patients_are_no_comparison():
+    """Their AUC is 0 or 1, whatever the model."""
+    truth = np.arange(20) % 3 == 0
+    group = np.array(["few", "few", *["many"] * 18])
+    scores = np.where(group == "few", truth, 1 - truth) + 0.01 * np.arange(20)
+    cases = replace(made_up_cases(20), truth=truth, probability=scores, decided=truth)
+
+    assert not subgroup_audit(cases, {}, {"grp": group}).alarm
+
+
 def test_columns_that_are_not_named_are_no_subgroups():
     """And a group of everybody has nobody to compare with."""
     cases = made_up_cases(20)

@@ -13,9 +13,12 @@ from he2her2.statistics import Estimate, auc_interval, exact_binomial
 _NAME = "sites"
 _KEPT_SENSITIVITY = 0.95
 _ALPHA = 0.05
+FEWEST_OF_EACH = 5
+"""Patients of each class from which on the AUCs of two groups are said to differ; below the intervals are too short."""
 _METHOD = (
     "Each site's AUC less that of all other sites together, interval by MOVER (Zou & Donner, Stat Med "
-    "2008;27:1693-1702) from the two AUCs' own; an alarm needs an interval without 0 at Bonferroni's level. "
+    "2008;27:1693-1702) from the two AUCs' own; an alarm needs an interval without 0 at Bonferroni's level, and "
+    f"{FEWEST_OF_EACH} patients of each class on either side. "
     f"Leave-site-out: the greatest threshold that finds {100 * _KEPT_SENSITIVITY:.0f} % of the other sites' positives, "
     "used at this site."
 )
@@ -35,7 +38,7 @@ class SiteResult:
         specificity: At the run's threshold.
         carried_sensitivity: At the threshold chosen on the other sites.
         carried_specificity: The same.
-        differs: True if its AUC differs, corrected for the number of sites.
+        differs: True if its AUC differs, corrected for the number of sites with enough patients of each class.
     """
 
     site: str
@@ -72,11 +75,22 @@ def site_results(cases: Cases) -> tuple[SiteResult, ...]:
     if len(names) < 2:
         return ()
     ordered = [str(names[k]) for k in np.argsort(-counts, kind="stable")]
-    return tuple(_site(cases, name, 1 - _ALPHA / len(ordered)) for name in ordered)
+    n_tested = sum(can_be_compared(*_sides(cases, name)) for name in ordered)
+    return tuple(_site(cases, name, 1 - _ALPHA / max(1, n_tested)) for name in ordered)
+
+
+def _sides(cases: Cases, name: str) -> tuple[Cases, Cases]:
+    """Cases of a site, and of all others."""
+    return cases.take(cases.sites == name), cases.take((cases.sites != name) & (cases.sites != ""))
+
+
+def can_be_compared(*groups: Cases) -> bool:
+    """True if each group has enough patients of each class for its AUC to be said to differ."""
+    return all(min(group.n_positive, len(group) - group.n_positive) >= FEWEST_OF_EACH for group in groups)
 
 
 def _site(cases: Cases, name: str, strict: float) -> SiteResult:
-    here, others = cases.take(cases.sites == name), cases.take((cases.sites != name) & (cases.sites != ""))
+    here, others = _sides(cases, name)
     carried = here.decided_at(_threshold_keeping(others, _KEPT_SENSITIVITY))
     apart = auc_difference(here, others, level=strict)
     return SiteResult(
@@ -87,7 +101,7 @@ def _site(cases: Cases, name: str, strict: float) -> SiteResult:
         auc_difference(here, others),
         *sensitivity_specificity(here),
         *sensitivity_specificity(carried),
-        differs=not math.isnan(apart.value) and (apart.low > 0 or apart.high < 0),
+        differs=can_be_compared(here, others) and (apart.low > 0 or apart.high < 0),
     )
 
 

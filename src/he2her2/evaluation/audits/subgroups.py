@@ -8,7 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from he2her2.evaluation.audits.audit import Audit, AuditRow, not_done
-from he2her2.evaluation.audits.sites import auc_difference, sensitivity_specificity
+from he2her2.evaluation.audits.sites import (
+    FEWEST_OF_EACH,
+    auc_difference,
+    can_be_compared,
+    sensitivity_specificity,
+)
 from he2her2.evaluation.cases import Cases
 from he2her2.statistics import auc_interval, holm, observed_over_expected, two_rates_p
 
@@ -21,8 +26,9 @@ _METHOD = (
     "Each subgroup of at least 5 patients against all other patients: AUC (difference with MOVER's interval, Zou & "
     "Donner 2008), sensitivity and specificity at the run's threshold (Fisher's exact test). A column of numbers is "
     "cut at its terciles, each value in one part. An alarm needs p under 0.05 after Holm's correction over all tests, "
-    "or an AUC difference whose interval at Bonferroni's level excludes 0. Subgroups that are not shown to differ are "
-    "not shown to be equal."
+    "or an AUC difference whose interval at Bonferroni's level excludes 0, with "
+    f"{FEWEST_OF_EACH} patients of each class on either side. Subgroups that are not shown to differ are not shown to "
+    "be equal."
 )
 
 
@@ -124,7 +130,7 @@ def _measured(patients: Cases, inside: NDArray[np.bool_], strict: float) -> tupl
         two_rates_p(here.decided[here.truth == kind] == kind, others.decided[others.truth == kind] == kind)
         for kind in (True, False)
     )
-    return figures, (p[0], p[1]), not math.isnan(apart.value) and (apart.low > 0 or apart.high < 0)
+    return figures, (p[0], p[1]), can_be_compared(here, others) and (apart.low > 0 or apart.high < 0)
 
 
 def _sentence(rows: list[AuditRow]) -> str:
