@@ -12,6 +12,7 @@ from sklearn import metrics as sk
 
 from he2her2.evaluation import plots, summarise
 from he2her2.evaluation.audits import site_results
+from he2her2.evaluation.benefit import decision_curves
 from he2her2.evaluation.plot_style import Note, canvas, save
 from he2her2.statistics import auc, precision_recall, roc_curve, saved_against_missed
 from tests.made_up_runs import made_up_cases
@@ -144,6 +145,15 @@ def drawn(tmp_path_factory):
         plots.plot_forest(site_results(cases), summary, NOTICES, folder / "sites"),
     ]
     return summary, [file for pair in files for file in pair]
+
+
+def test_a_model_that_calls_nobody_has_a_plot(tmp_path):
+    """Its net benefit is 0 at every threshold, which no axis has to be drawn for."""
+    cases = made_up_cases(48)
+    cases = replace(cases, probability=np.where(cases.truth, 1e-300, 0.0)).decided_at(0.5)
+    curves = decision_curves(cases, None, 0.15)
+
+    assert all(file.is_file() for file in plots.plot_benefit(curves, summarise(cases, "x"), NOTICES, tmp_path / "b"))
 
 
 def test_every_plot_says_its_n_and_its_notices(drawn):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _LIMITS = (-0.02, 1.02)
 _BINS = 20
+_LEAST_BENEFIT = 0.001  # that an axis shows
 
 
 def plot_roc(cases: Cases, summary: Summary, notices: tuple[str, ...], stem: Path) -> tuple[Path, ...]:
@@ -125,7 +126,7 @@ def _benefit(axes: "Axes", curves: Sequence[NamedCurve], where: str) -> None:
         x, model = named.curve.thresholds, named.curve.model
         axes.fill_between(x, 1000 * model.low, 1000 * model.high, color=colour, alpha=BAND_ALPHA, linewidth=0)
         axes.plot(x, 1000 * model.value, color=colour, label=named.name.partition(",")[0])
-    highest = max(float(named.curve.model.high.max()) for named in curves)
+    highest = max(_LEAST_BENEFIT, *(float(named.curve.model.high.max()) for named in curves))
     axes.set_ylim(-150 * highest, 1400 * highest)
     axes.set_xlabel(f"threshold probability\n{where}, {100 * first.prevalence:.3g} % positive")
     axes.legend(loc="upper right")
