@@ -338,6 +338,22 @@ def test_split_writes_a_manifest_for_each_fold(command_line, manifest_file, tmp_
     assert len(set.union(*tested)) == sum(map(len, tested)) == 12
 
 
+def test_folds_stand_by_themselves(command_line, manifest_file, tmp_path):
+    """Not beside folds of another split, in which the same patients are on other sides, nor in place of the input."""
+    path = manifest_file([(f"p{i}", ("positive", "negative")[i % 2], "a") for i in range(12)])
+    out = tmp_path / "f"
+
+    assert command_line("split", path, "--out", out, "--folds", 4)[0] == 0
+    assert command_line("split", path, "--out", out, "--folds", 4)[0] == 0
+    code, _, err = command_line("split", path, "--out", out, "--folds", 3)
+    assert (code, "holds folds of another split, such as repeat-1-fold-4.csv" in err) == (2, True)
+
+    before = (out / "repeat-1-fold-2.csv").read_bytes()
+    code, _, err = command_line("split", out / "repeat-1-fold-2.csv", "--out", out, "--folds", 4, "--seed", 7)
+    assert (code, "is read by this command and is not replaced" in err) == (2, True)
+    assert (out / "repeat-1-fold-2.csv").read_bytes() == before
+
+
 def test_a_class_that_a_side_lacks_is_told(command_line, manifest_file, tmp_path):
     """One positive patient cannot be on three sides."""
     path = manifest_file([(f"p{i}", "positive" if i == 0 else "negative", "a") for i in range(9)])

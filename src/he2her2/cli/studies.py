@@ -173,6 +173,7 @@ def split(  # noqa: PLR0913  # a command's options
             for r, repeat in enumerate(found, 1)
             for f, fold in enumerate(repeat, 1)
         }
+        _check_folds(out, list(plans), file)
     for note in read.notes:
         say(note)
     doubts = (*near_sites(read.rows), *sites_missing(cohort.patients)) if by_site else ()
@@ -182,6 +183,17 @@ def split(  # noqa: PLR0913  # a command's options
         say(f"{len(cohort.left_out)} patients have no {label} and get no split")
     for path, plan in plans.items():
         _write_split(read, plan, path, cohort.patients, rule)
+
+
+def _check_folds(out: Path, files: list[Path], manifest: Path) -> None:
+    """Raise if folds would replace the manifest, or stand beside those of another split."""
+    from he2her2.errors import OutputError
+    from he2her2.files import check_output_file
+
+    if others := sorted({*out.glob("repeat-*-fold-*.csv")} - {*files}):
+        raise OutputError(f"{out}: holds folds of another split, such as {others[0].name}; choose another --out")
+    for path in files:
+        check_output_file(path, [manifest])
 
 
 def _write_split(
