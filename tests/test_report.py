@@ -350,6 +350,20 @@ def test_damaged_evidence_does_not_stop_the_others(command_line, reported, tmp_p
     assert "is damaged" in text_of(tmp_path / "run" / "report" / "cases" / "phantom.html")
 
 
+def test_pages_of_slides_of_before_are_told(command_line, tmp_path):
+    """A run that was overwritten with other slides keeps the calls of the former ones in its report."""
+    run = write_run(tmp_path / "run", [MadeUpSlide("a", probability=0.9)])
+    page = run / "report" / "cases" / "gone.html"
+    page.parent.mkdir(parents=True)
+    page.write_text("HER2 positive")
+
+    code, out, _ = command_line("report", run)
+
+    assert code == 0
+    assert "CAUTION pages of slides that the run has no longer are still there: gone; remove them" in out
+    assert page.is_file()
+
+
 def test_a_run_without_evidence_has_its_table(command_line, tmp_path):
     """As of a model on features: slides without folders are called all the same, and have no page."""
     run = write_run(tmp_path / "run", [MadeUpSlide("a", probability=0.9), MadeUpSlide("b", failure="no tissue")])

@@ -12,6 +12,7 @@ from he2her2.cli.console import say, working
 if TYPE_CHECKING:
     from he2her2.report import WrittenPages
 
+_SHOWN = 5
 _RunPath = Annotated[
     Path, typer.Argument(metavar="RUN", help="Folder of he2her2 predict or segment.", show_default=False)
 ]
@@ -40,6 +41,9 @@ def report_run(
     failed = f", {written.failed} of slides without a result" if written.failed else ""
     n = len(written.cases)
     say(f"{n} page{'s' * (n != 1)}{failed}")
+    if former := written.former:
+        shown = ", ".join(former[:_SHOWN]) + (", ..." if len(former) > _SHOWN else "")
+        say(f"CAUTION pages of slides that the run has no longer are still there: {shown}; remove them, or give --out")
     pages = list(written.cases.values())
     say(f"report {pages[0] if n == 1 else written.index or pages[0].parent}")
 

@@ -25,11 +25,13 @@ class WrittenPages:
         index: Page of the run; None where only some slides were asked for.
         cases: Page of each slide.
         failed: Slides without a result, which have a page too.
+        former: Names of pages that were there, of slides that the run has no longer.
     """
 
     index: Path | None
     cases: dict[str, Path]
     failed: int
+    former: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,7 +94,8 @@ def write_pages(asked: PagesRequest, out: Path) -> WrittenPages:
     if index is not None:
         write_text(index, cohort_page(run, rows, asked.weights, asked.evaluation, made=made))
     cases = {row.slide_id: out / CASES_FOLDER / f"{row.slide_id}.html" for row in rows if row.href}
-    return WrittenPages(index, cases, sum(row.failure is not None for row in rows))
+    former = sorted({page.stem for page in (out / CASES_FOLDER).glob("*.html")} - set(names))
+    return WrittenPages(index, cases, sum(row.failure is not None for row in rows), tuple(former))
 
 
 def _page(run: RunFolder, slide_id: str, weights: FoundWeights, **told: object) -> Page:
