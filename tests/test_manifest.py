@@ -161,6 +161,7 @@ def test_every_problem_is_told_at_once_in_the_order_of_lines(cohort):
         ",d.svs,,HE,0,,,y,train,x,",
         "e/f,d.svs,p9,HE,2+,,,y,train,,",
         "g,d.svs,p8,HE,0,,,y,val,,,,x",
+        "h,d.svs,p7,HE,0,,,y,train,250,",
     )
 
     told = problems_of(path, stain="HE", label="her2_status", splits=("train", "val", "test"))
@@ -182,6 +183,7 @@ def test_every_problem_is_told_at_once_in_the_order_of_lines(cohort):
         "line 8: slide_id: 'e/f' cannot name a folder; leave out slashes",
         "line 8: HER2 status is undetermined (IHC 2+, ISH not given); give ish or her2_status, or leave split empty",
         "line 9: 13 cells under 11 headings; quote cells with commas",
+        "line 10: mpp: 250 is no microscope's; give µm per px, 0.05 to 10",
         "split val: all 1 HE slides have her2_status negative; two classes are needed",
         "split test has no HE slides",
     ]

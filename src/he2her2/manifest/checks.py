@@ -11,6 +11,7 @@ from he2her2.files import url_of
 from he2her2.labels import Her2Status, IhcScore, Policy, apply_guideline
 from he2her2.manifest.near_ids import near_groups
 from he2her2.manifest.rows import Manifest, SlideRow, Split, Stain, patient_key
+from he2her2.units import PLAUSIBLE_MPP
 
 _SHOWN = 5
 
@@ -137,8 +138,12 @@ def _line(problem: str) -> int:
 
 
 def _inconsistencies(rows: Sequence[SlideRow]) -> Iterator[str]:
-    """Slides named twice, and patients and files in two splits."""
+    """Slides named twice, scales that no microscope has, and patients and files in two splits."""
     yield from _twice(rows)
+    low, high = PLAUSIBLE_MPP
+    for row in rows:
+        if row.mpp is not None and not low <= row.mpp <= high:
+            yield f"line {row.line}: mpp: {row.mpp:g} is no microscope's; give µm per px, {low:g} to {high:g}"
     yield from _on_two_sides(rows)
     yield from _files_on_two_sides(rows)
 
