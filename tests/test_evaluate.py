@@ -147,6 +147,23 @@ def test_regions_that_were_drawn_limit_the_figures(tmp_path, use, said):
     assert [text.split(" was ")[1][:10] for text in run_limitations(run, joined)] == said
 
 
+def test_slides_that_lack_their_patients_label_are_told(tmp_path):
+    """As of merged cells: a patient's probability is then that of some of the slides only."""
+    slides = [replace(slide, patient_id=f"P{k // 2}") for k, slide in enumerate(eight_slides())]
+    run = open_run(write_run(tmp_path / "run", slides))
+    path = tmp_path / "m.csv"
+    rows = [
+        f"{s.slide_id},{s.slide_id}.tif,{s.patient_id},{'' if k in (1, 3) else 'positive'}"
+        for k, s in enumerate(slides)
+    ]
+    path.write_text("\n".join(["slide_id,path,patient_id,her2_status", *rows]))
+
+    (said,) = run_limitations(run, join(run, read_manifest(path)))
+    assert said.startswith(
+        "2 slides without a label are left out of the probabilities of their 2 patients, whose other"
+    )
+
+
 def test_a_slide_is_known_by_its_file_too(tmp_path):
     """A spreadsheet that made 1 of S001 still has the file's name."""
     slides = eight_slides()

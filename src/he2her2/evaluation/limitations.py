@@ -51,7 +51,7 @@ def run_notices(run: RunFolder, joined: Joined, split: Split | None, *, trained_
 
 def run_limitations(run: RunFolder, joined: Joined) -> tuple[str, ...]:
     """Limitations that follow from the regions and the operating point of a run, and from its files."""
-    return (*_other_files(joined), *_drawn_regions(run), *_stored_threshold(run, joined))
+    return (*_other_files(joined), *_half_labelled(run, joined), *_drawn_regions(run), *_stored_threshold(run, joined))
 
 
 def _other_files(joined: Joined) -> Iterator[str]:
@@ -60,6 +60,23 @@ def _other_files(joined: Joined) -> Iterator[str]:
         yield (
             f"{len(joined.other_files)} slides are other files in the manifest than in the run ({slide_id!r}: "
             f"{named!r}, in the run {predicted!r}): their labels may be those of other slides."
+        )
+
+
+def _half_labelled(run: RunFolder, joined: Joined) -> Iterator[str]:
+    """Slides without a label of patients whose other slides have one, as where a table's cells were merged."""
+    of_patient = dict(zip(joined.patients.ids.tolist(), joined.patients.probability.tolist(), strict=True))
+    unlabelled = [
+        e
+        for e in joined.exclusions
+        if e.reason is ExclusionReason.UNLABELLED and e.slide_id in run.predictions and e.patient_id in of_patient
+        if run.predictions[e.slide_id].probability != of_patient[e.patient_id]  # as where scores are of patients
+    ]
+    if unlabelled:
+        n = len({e.patient_id for e in unlabelled})
+        yield (
+            f"{len(unlabelled)} slides without a label are left out of the probabilities of their {n} patients, whose "
+            "other slides have one: give each slide its patient's label, for predict joins all slides of a patient."
         )
 
 
