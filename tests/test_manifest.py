@@ -379,6 +379,14 @@ def test_one_file_in_two_splits_is_refused(cohort):
         check_consistent(read_manifest(path))
 
 
+def test_one_file_of_two_patients_is_refused(cohort):
+    """In one split, or in none; several rows of one patient may share a file."""
+    path = cohort("a,a.svs,p1,HE,0,,negative,,,,", "b,./a.svs,p2,HE,3+,,positive,,,,", "c,a.svs,P1,HE,0,,negative,,,,")
+
+    with pytest.raises(ManifestError, match=r"lines 2, 3, 4: file a.svs is of patients 'p1' and 'p2'; give each its"):
+        check_consistent(read_manifest(path))
+
+
 def test_select_takes_rows_of_unknown_stain_as_any(cohort):
     """A manifest without a stain column is of the stain that is asked for."""
     manifest = read_manifest(cohort("a,a.svs,p1,train", "b,b.svs,p2,val", head="slide_id,path,patient_id,split"))

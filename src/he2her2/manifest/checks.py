@@ -67,7 +67,8 @@ def check_consistent(manifest: Manifest) -> None:
     """
     rows = manifest.rows
     empty = [] if rows or manifest.problems else ["names no slide; give it a row for each below the headings"]
-    raise_problems(manifest, [*manifest.problems, *_inconsistencies(rows), *_missing_files(rows), *empty])
+    found = [*_inconsistencies(rows), *_files_of_several(rows), *_missing_files(rows), *empty]
+    raise_problems(manifest, [*manifest.problems, *found])
 
 
 def contradictions(manifest: Manifest) -> tuple[str, ...]:
@@ -177,6 +178,20 @@ def _files_on_two_sides(rows: Sequence[SlideRow]) -> Iterator[str]:
         splits = list(dict.fromkeys(str(row.split) for row in found))
         if len(splits) > 1 and len({patient_key(row.patient_id) for row in found}) > 1:
             yield f"{_lines(found)}: file {found[0].path.name} is in {' and '.join(splits)}; choose one split"
+
+
+def _files_of_several(rows: Sequence[SlideRow]) -> Iterator[str]:
+    """Files of several patients, of whom all but one are mistaken; those in two splits are told as such."""
+    by_file = defaultdict(list)
+    for row in rows:
+        by_file[os.path.normpath(row.path)].append(row)
+    for found in by_file.values():
+        patients: dict[str, str] = {}
+        for row in found:
+            patients.setdefault(patient_key(row.patient_id), row.patient_id)
+        if len(patients) > 1 and len({row.split for row in found} - {None}) < 2:
+            named = " and ".join(map(quoted, [*patients.values()][:_SHOWN]))
+            yield f"{_lines(found)}: file {found[0].path.name} is of patients {named}; give each its own"
 
 
 def _missing_files(rows: Sequence[SlideRow]) -> Iterator[str]:
