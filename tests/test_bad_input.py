@@ -130,6 +130,14 @@ def test_a_slide_all_pen(refused, tmp_path, ink):
     refused(write_tissue(tmp_path / "inked.svs", pixels), "inked", "pen ink")
 
 
+@pytest.mark.parametrize("weights", [(0.3, 0.6, 0.1), (0, 0, 0)], ids=["grey", "black"])
+def test_a_slide_without_colours(refused, tmp_path, weights):
+    """It is not taken for ink, nor its owner sent to clean it."""
+    pixels = np.repeat((tissue_pixels() @ np.array(weights))[..., None], 3, axis=2).astype(np.uint8)
+
+    refused(write_tissue(tmp_path / "grey.svs", pixels), "grey", "no colours", "use a scan in colour")
+
+
 def test_a_blurred_slide(refused, tmp_path):
     """A slide out of focus everywhere is not used by default."""
     blurred = np.asarray(Image.fromarray(tissue_pixels()).filter(ImageFilter.GaussianBlur(24)))
@@ -333,6 +341,17 @@ def test_a_name_that_leads_out_of_the_slides_folder(command_line, tmp_path, name
     assert (code, err.count("\n")) == (2, 1)
     assert "rename the slide" in err
     assert sorted(out.rglob("*")) == before
+
+
+def test_a_name_that_cannot_be_kept_did_not_fail_before(command_line, tmp_path):
+    """Nothing of an earlier command is told in a new run's folder."""
+    files = [write_tissue(tmp_path / name) for name in ("a.svs", "x" * 240 + ".svs")]
+
+    code, out, err = command_line("predict", *files, "--out", tmp_path / "run", *QUICK)
+
+    assert code == 1
+    assert "rename the slide" in out + err
+    assert "before" not in out + err
 
 
 def test_segment_does_not_replace_predictions(command_line, tmp_path):

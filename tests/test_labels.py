@@ -275,12 +275,13 @@ def test_words_in_doubt_are_refused(text):
     [
         (5.2, 1.9, None, "0.37 CEP17 signals a cell, where tumours have 0.8 to 10; are ratio and copies swapped?"),
         (1.1, 185.0, None, "are the copies a total of all counted cells?"),
-        (0.0, 4.2, None, "inf CEP17 signals"),
+        (0.0, 4.2, None, "a 0 counts nothing; was ISH done?"),
         (1.4, 3.2, 1.5, "do not go with 1.5 CEP17 signals a cell: 3.2 / 1.5 is no 1.4"),
         (1.4, 3.2, 2.3, ""),
         (2.2, 2.4, None, ""),
         (1.3, 6.4, None, ""),
-        (0.0, 0.0, None, ""),
+        (0.0, 0.0, None, "a 0 counts nothing; was ISH done?"),
+        (None, 0.0, None, "a 0 counts nothing"),
         (2.2, None, 1.0, ""),
     ],
 )

@@ -116,7 +116,9 @@ class Supervisor(Generic[_P, _R]):
             He2Her2Error: Workers do not start.
         """
         for task in tasks:
-            if (found := self._ended_before(task, retry_failed=self.retry_failed)) is not None:
+            if failure := unnamable(task):
+                yield SlideOutcome(task, failure, kept=False)
+            elif (found := self._ended_before(task, retry_failed=self.retry_failed)) is not None:
                 yield SlideOutcome(task, found, kept=True)
             else:
                 self._queue_of(task).append(task)
@@ -183,8 +185,6 @@ class Supervisor(Generic[_P, _R]):
 
     def _ended_before(self, task: SlideTask, *, retry_failed: bool) -> _R | Failure | None:
         """The result or the failure that the run's folder has of a slide."""
-        if failure := unnamable(task):
-            return failure
         kept, _ = work_on(task, self.job.ledger.find_of, self.job.log)
         if kept is not None or retry_failed:
             return kept

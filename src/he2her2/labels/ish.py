@@ -127,10 +127,12 @@ def doubt_about(counts: IshCounts, cep17: float | None = None) -> str:
         ('', 'ratio 5.2 copies 1.9 are 0.37 CEP17 signals a ')
     """
     ratio, copies = counts.ratio, counts.copies
-    if ratio is None or copies is None or not (ratio or copies):
+    if 0 in (ratio, copies):
+        return f"{counts}: every cell has copies of HER2, so a 0 counts nothing; was ISH done?"
+    if ratio is None or copies is None:
         return ""
     least, most = CEP17_PER_CELL
-    signals = copies / ratio if ratio else math.inf
+    signals = copies / ratio
     if cep17 is not None and abs(ratio * cep17 - copies) > _SAME_RATIO * max(ratio * cep17, copies):
         return f"{counts} do not go with {cep17:g} CEP17 signals a cell: {copies:g} / {cep17:g} is no {ratio:g}"
     if least <= signals <= most:

@@ -26,6 +26,7 @@ from he2her2.preprocessing import (
     pen_mask,
     sharpness,
     smear_mask,
+    stained_pixels,
     tissue_mask,
 )
 from he2her2.slides import Slide, map_tiles
@@ -36,6 +37,8 @@ TissueRule: TypeAlias = Callable[[Rgb, Tissue], Mask]
 """From a thumbnail to the mask of its tissue."""
 
 _BLUR_BLOCK_MASK = 16
+_GREY = 12  # largest difference of the channels of a grey pixel, compressed as it may be
+_COLOURED = 1e-3  # least share of pixels of another kind in a picture with colours
 _NO_ANNOTATED_TUMOUR = "its annotated tumour is too small for a pixel of the mask, cut out or outside the slide"
 
 
@@ -161,7 +164,7 @@ def segment_slide(
     usable = tissue & ~pen & ~blur if config.quality.apply else tissue
     side_mask = tile_side_mask(tile, config.tiling)
     if not (coverage(usable, side_mask) == 1).any():
-        raise TissueError(slide.slide_id, *_why_unusable(tissue, pen, blur, side_mask * px_mpp))
+        raise TissueError(slide.slide_id, *_why_unusable(thumbnail, tissue, pen, blur, side_mask * px_mpp))
     recolour = _normalisation(slide, thumbnail, usable, config.normalisation)
     sampling, tumour = None, usable
     if tumour_cnn is not None:
@@ -208,8 +211,10 @@ def _normalisation(slide: Slide, thumbnail: Rgb, usable: Mask, kind: Normalisati
         raise TissueError(slide.slide_id, str(error), "pass --set normalisation=none") from None
 
 
-def _why_unusable(tissue: Mask, pen: Mask, blur: Mask, side_um: float) -> tuple[str, str]:
+def _why_unusable(thumbnail: Rgb, tissue: Mask, pen: Mask, blur: Mask, side_um: float) -> tuple[str, str]:
     """Reason why not even one tile can be cut, and remedy."""
+    if stained_pixels(thumbnail).any() and (np.ptp(thumbnail, axis=2) > _GREY).mean() < _COLOURED:
+        return "it has no colours: a grey or black picture, or nothing but black pen ink", "use a scan in colour"
     if np.count_nonzero(pen) > np.count_nonzero(tissue & ~pen):
         return "no tissue beside pen ink", "clean the slide and scan it again"
     if np.count_nonzero(tissue & blur) > np.count_nonzero(tissue & ~blur):
