@@ -206,6 +206,27 @@ def test_an_output_folder_of_other_settings(command_line, tmp_path):
     assert command_line(*again, "--overwrite")[0] == 0
 
 
+@pytest.mark.parametrize("others", [(), ("d.svs",)], ids=["one slide", "two"])
+def test_a_folder_taken_over_is_the_new_runs_alone(command_line, tmp_path, others):
+    """What the other run was given, and what failed in it, is neither planned nor failed in this one."""
+    out = tmp_path / "run"
+    first = [write_tissue(tmp_path / name) for name in ("a.svs", "b.svs")]
+    (tmp_path / "broken.svs").write_text("no slide")
+    assert command_line("predict", *first, tmp_path / "broken.svs", "--out", out, *QUICK)[0] == 1
+    assert "3 of 3 slides" in command_line("status", out)[1]
+    second = [write_tissue(tmp_path / name) for name in ("c.svs", *others)]
+
+    assert command_line("predict", *second, "--out", out, *QUICK, "--set", "threshold=0.4", "--overwrite")[0] == 0
+
+    told = command_line("status", out)[1]
+    assert f"{len(second)} of {len(second)} slides" in told
+    assert "failed     0" in told
+    names = [slide.stem for slide in second]
+    for table in ("planned.csv", "predictions.csv"):
+        assert [row.split(",")[0] for row in (out / table).read_text("utf-8").splitlines()[1:]] == names
+    assert "broken" not in (out / "failures.csv").read_text("utf-8")
+
+
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_an_interrupted_prediction(tmp_path, name):
     """Ctrl-C, or the end of a batch job's time, says so in one line and leaves nothing half."""

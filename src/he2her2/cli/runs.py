@@ -180,9 +180,9 @@ def _end_one(run: "Run", sources: "SlideSources", outcome: "SlideResult | Failur
         seen = f"; what was found until then is in {run.folder / outcome.evidence}" if outcome.evidence else ""
         raise He2Her2Error(f"{outcome}{seen}")
     run.failures.remove(outcome.slide_id)
+    run.write_description()
     run.tables.plan({task.slide_id: task.source for task in sources.tasks})
     run.tables.add(outcome)
-    run.write_description()
     run.tables.write()
     print_slide(run, outcome, as_json=as_json)
 

@@ -109,7 +109,8 @@ def read_status(run: Path) -> RunStatus:
     planned, failed = read_planned(run), read_failures(run / FAILURES_FILE)
     done = slides_with_result(run)
     ends = _ends(run)
-    for slide_id in ends.keys() - done - failed.keys():  # since the tables were written
+    known = ends.keys() & planned.keys() if planned else ends.keys()  # others are of a run whose folder was taken over
+    for slide_id in known - done - failed.keys():  # since the tables were written
         done |= {slide_id} if _has_result(run, slide_id) else set()
     if not planned and not done and not failed:
         raise EvaluationError(f"{run}: holds no run; give the --out folder of he2her2 predict or segment")

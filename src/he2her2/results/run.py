@@ -107,8 +107,11 @@ class Run:
         return replace(self, tables=replace(self.tables, rules=rules, patient_of=patient_of))
 
     def write_description(self) -> None:
-        """Write `run.json`."""
-        write_json(self.folder / RUN_FILE, self.description, ascii_only=True)
+        """Write `run.json`; tables of another configuration, whose folder is taken over, go."""
+        file = self.folder / RUN_FILE
+        if _other_run(file, self.digest):
+            self.tables.forget()
+        write_json(file, self.description, ascii_only=True)
 
 
 def plan_run(

@@ -96,6 +96,11 @@ class RunTables:
             rows = [(name, one.path, one.patient_id) for name, one in sorted((planned | given).items())]
             write_csv(self.folder / _PLANNED_FILE, ("slide_id", "path", "patient_id"), rows, line_end="\r\n")
 
+    def forget(self) -> None:
+        """Remove the tables of another run: its slides were not planned by this one, and did not end in it."""
+        for name in (_PLANNED_FILE, PREDICTIONS_FILE, _SEGMENTATIONS_FILE, FAILURES_FILE, PATIENT_TABLE):
+            (self.folder / name).unlink(missing_ok=True)
+
     def write_when_due(self) -> None:
         """Write the tables if they changed, but not at once again: a fixed small share of the time goes into it."""
         if not self._changed or monotonic() < self._due:
