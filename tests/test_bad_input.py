@@ -208,7 +208,7 @@ def test_an_output_folder_of_other_settings(command_line, tmp_path):
 
 @pytest.mark.parametrize("others", [(), ("d.svs",)], ids=["one slide", "two"])
 def test_a_folder_taken_over_is_the_new_runs_alone(command_line, tmp_path, others):
-    """What the other run was given, and what failed in it, is neither planned nor failed in this one."""
+    """Slides that the other run was given, or that failed in it, are neither planned nor failed in this one."""
     out = tmp_path / "run"
     first = [write_tissue(tmp_path / name) for name in ("a.svs", "b.svs")]
     (tmp_path / "broken.svs").write_text("no slide")

@@ -312,6 +312,22 @@ def test_a_table_with_ratio_and_copies_swapped_is_refused(tmp_path, command_line
     assert "CAUTION    ratio 5.2 copies 1.9 are 0.37 CEP17 signals a cell" in said
 
 
+@pytest.mark.parametrize(
+    ("rows", "code"), [("a,2+,0,0\nb,2+,2.5,6.1\nc,0,,0\nd,2+,1.2,3\n", 0), ("a,2+,0,0\nb,2+,1.2,3\nc,0,,0\n", 2)]
+)
+def test_zeros_in_place_of_counts(command_line, tmp_path, rows, code):
+    """Each is told; where most rows have one, the table is refused: what was not done is no negative."""
+    (tmp_path / "tests.csv").write_text(f"id,ihc,ratio,copies\n{rows}")
+
+    found, out, err = command_line("labels", tmp_path / "tests.csv", "--out", tmp_path / "out.csv")
+
+    assert found == code
+    if code:
+        assert "ISH counts are 0 on 2 of 3 lines: leave them blank where it was not done (line 2: " in err
+    else:
+        assert (out + err).count("a 0 counts nothing") == 2
+
+
 def test_cep17_in_place_of_a_ratio(tmp_path, command_line):
     """Copies by CEP17 are the ratio, so 4.5 copies with 1.5 are group 1, not an equivocal single-probe result."""
     table, out = tmp_path / "t.csv", tmp_path / "out.csv"

@@ -215,7 +215,7 @@ def _run_many(run: "Run", asked: SlideRun, sources: "SlideSources", *, as_json: 
 def _outcomes(
     run: "Run", asked: SlideRun, tasks: "Sequence[SlideTask]", on_progress: "Report"
 ) -> "Generator[SlideOutcome[SlideResult], None, None]":
-    """What becomes of slides, as they end."""
+    """The outcomes of slides, as they end."""
     from he2her2.cohort import Claims, Ledger, Limits, SlideJob, Staging, Supervisor, read_claims, sweep_staged
 
     labour = asked.labour

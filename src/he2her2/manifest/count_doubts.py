@@ -17,6 +17,8 @@ class CountDoubts:
         n_both: Rows with counts that decide and a stated result.
         against: Lines of those that contradict each other.
         with_ihc: Lines of stated results that the counts contradict together with the IHC, in groups 2 to 4 only.
+        n_rows: Rows with a ratio or copies.
+        zeros: Lines of those that say 0, as tables write what was not done.
     """
 
     n_counts: int = 0
@@ -24,6 +26,8 @@ class CountDoubts:
     n_both: int = 0
     against: list[str] = field(default_factory=list)
     with_ihc: list[str] = field(default_factory=list)
+    n_rows: int = 0
+    zeros: list[str] = field(default_factory=list)
 
     def beside(
         self,
@@ -45,17 +49,22 @@ class CountDoubts:
 
     def about(self, line: int, ish: Ish | None, cep17: float | None) -> str:
         """Doubt about a row's counts, which is kept; empty where they go together."""
-        if not isinstance(ish, IshCounts) or ish.ratio is None or ish.copies is None:
+        if not isinstance(ish, IshCounts):
             return ""
-        self.n_counts += 1
+        self.n_rows += 1
+        is_zero = 0 in (ish.ratio, ish.copies)
+        self.n_counts += not is_zero and None not in (ish.ratio, ish.copies)
         if found := doubt_about(ish, cep17):
-            self.lines.append(f"line {line}: {found}")
+            (self.zeros if is_zero else self.lines).append(f"line {line}: {found}")
         return found
 
     @property
     def problems(self) -> tuple[str, ...]:
         """Those of most rows: then the columns are not what they are called."""
         found = []
+        if 2 * len(self.zeros) > self.n_rows:
+            share = f"{len(self.zeros)} of {self.n_rows} lines"
+            found.append(f"ISH counts are 0 on {share}: leave them blank where it was not done ({self.zeros[0]})")
         if 2 * len(self.lines) > self.n_counts:
             share = f"{len(self.lines)} of {self.n_counts} lines"
             found.append(f"ISH ratio and copies do not go together on {share}: check which is which ({self.lines[0]})")
@@ -69,6 +78,6 @@ class CountDoubts:
     @property
     def notes(self) -> tuple[str, ...]:
         """The first of them, and the number of the others."""
-        lines = [*self.lines, *self.against, *self.with_ihc]
+        lines = [*self.zeros, *self.lines, *self.against, *self.with_ihc]
         more = len(lines) - _SHOWN
         return (*(f"CAUTION {text}" for text in lines[:_SHOWN]), *((f"and {more} more such lines",) * (more > 0)))

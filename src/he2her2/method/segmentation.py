@@ -244,9 +244,7 @@ def _unsharp(
     """
     if not stained:
         return np.zeros_like(tissue), blur_mask(focus, tissue, px_mpp, quality.min_sharpness)
-    smear = np.zeros_like(tissue)
-    if quality.apply:
-        smear = smear_mask(thumbnail, focus, tissue & ~pen, px_mpp)
+    smear = smear_mask(thumbnail, focus, tissue & ~pen, px_mpp) if quality.apply else np.zeros_like(tissue)
     return smear, out_of_focus(focus, tissue & ~smear, px_mpp, quality.min_sharpness)
 
 

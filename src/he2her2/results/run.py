@@ -109,7 +109,7 @@ class Run:
     def write_description(self) -> None:
         """Write `run.json`; tables of another configuration, whose folder is taken over, go."""
         file = self.folder / RUN_FILE
-        if _other_run(file, self.digest):
+        if self.slides.overwrite and _other_run(file, self.digest):
             self.tables.forget()
         write_json(file, self.description, ascii_only=True)
 

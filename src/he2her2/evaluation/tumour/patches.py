@@ -188,7 +188,7 @@ def evaluate_patches(
 def _lessons(
     cases: PatchSet, looks: Looks, fold: NDArray[np.intp], to_learn: PatchSet | None, threads: int
 ) -> tuple[list[Lesson], str]:
-    """What the rivals learn from, and the same in words."""
+    """Pictures that the rivals learn from, and the same in words."""
     if to_learn is not None and 0 < to_learn.tumour.sum() < len(to_learn):
         seen = _over(to_learn, lambda part: Looks.of(to_learn.pixels(part)), threads)
         lesson = Lesson(Looks.joined(seen), to_learn.tumour, np.ones(len(cases), np.bool_))

@@ -183,7 +183,7 @@ class _Study:
 
     @property
     def seen(self) -> str:
-        """How patches are judged, in words after those of their split."""
+        """The way patches are judged, in words after those of their split."""
         return ", seen from both sides" if self.half_turn else ""
 
 
