@@ -24,6 +24,7 @@ from starlette.testclient import TestClient
 
 import he2her2.viewer
 from he2her2.errors import AnnotationError, ConfigError, EvaluationError
+from he2her2.files import read_csv
 from he2her2.geometry import Point, Size
 from he2her2.preprocessing import read_annotation
 from he2her2.slides import hatched, open_slide
@@ -684,6 +685,82 @@ def test_verdicts_are_a_table(client, tmp_path):
     assert listed["case-1"]["comment"] == "=cmd()"
     client.put(f"{SLIDE}/verdict", json={"verdict": "", "comment": ""})
     assert {one["id"]: one["review"] for one in client.get("/api/slides").json()["slides"]}["case-1"] is None
+
+
+def reviews_of(client):
+    return {one["id"]: one["review"] for one in client.get("/api/slides").json()["slides"]}
+
+
+def predicted_anew(run, slide_id, **values):
+    """The run's table, where a slide has another result."""
+    table = run / "predictions.csv"
+    with table.open(newline="") as file:
+        lines = csv.DictReader(file)
+        rows = [row | values if row["slide_id"] == slide_id else row for row in lines]
+    with table.open("w", newline="") as file:
+        into = csv.DictWriter(file, rows[0].keys())
+        into.writeheader()
+        into.writerows(rows)
+
+
+@pytest.mark.parametrize("change", [{"probability": "0.0123"}, {"triage": "refer to IHC"}])
+def test_a_verdict_is_of_the_result_that_was_judged(own_run, tmp_path, change):
+    """After the slide was predicted anew it is shown as one on another result, and the table says on which."""
+    with client_of(own_run, annotations=tmp_path / "kept") as client:
+        [seen] = [one for one in client.get("/api/slides").json()["slides"] if one["id"] == "case-1"]
+        judged = {"call": seen["status"], "probability": seen["probability"]}
+        client.put(f"{SLIDE}/verdict", json={"verdict": "agree", "comment": "", **judged})
+        before = reviews_of(client)["case-1"]["of_this_result"]
+        predicted_anew(own_run, "case-1", **change)
+        after = reviews_of(client)["case-1"]
+    [row] = read_csv(tmp_path / "kept/verdicts.csv")
+
+    assert before
+    assert not after["of_this_result"]
+    assert (row["call"], float(row["probability"])) == (judged["call"], judged["probability"])
+
+
+def test_a_verdict_on_a_result_that_is_gone_is_refused(own_run, tmp_path):
+    """The page still shows the former one."""
+    with client_of(own_run, annotations=tmp_path / "kept") as client:
+        [seen] = [one for one in client.get("/api/slides").json()["slides"] if one["id"] == "case-1"]
+        predicted_anew(own_run, "case-1", probability="0.0123")
+        judged = {"call": seen["status"], "probability": seen["probability"]}
+        answer = client.put(f"{SLIDE}/verdict", json={"verdict": "agree", "comment": "", **judged})
+
+    assert answer.status_code == 409
+    assert "load the page again" in answer.json()["message"]
+    assert not (tmp_path / "kept/verdicts.csv").exists()
+
+
+def test_a_table_of_verdicts_of_an_earlier_version_is_read(run, tmp_path):
+    """It does not say which result was judged."""
+    (tmp_path / "verdicts.csv").write_text("slide_id,verdict,comment,time\ncase-1,agree,,2026-01-01T00:00:00+00:00\n")
+
+    with client_of(run, annotations=tmp_path) as client:
+        assert reviews_of(client)["case-1"]["of_this_result"]
+
+
+def test_several_viewers_keep_to_one_folder(tmp_path):
+    """Who saves while another is between reading and writing the table waits, and nothing is lost."""
+    one, other = Reviews(tmp_path), Reviews(tmp_path)
+    read, waited = other.verdicts, []
+    saving = Thread(target=one.save_verdict, args=("a", b'{"verdict": "agree"}'))
+
+    def reading():
+        found = read()
+        if not saving.is_alive() and not waited:
+            saving.start()
+            saving.join(1)
+            waited.append(saving.is_alive())
+        return found
+
+    other.verdicts = reading
+    other.save_verdict("b", b'{"verdict": "unsure"}')
+    saving.join(30)
+
+    assert waited == [True]
+    assert set(Reviews(tmp_path).verdicts()) == {"a", "b"}
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"verdict": "maybe"}', b'{"verdict": ["agree"]}', b"{", b"[" * 9999])

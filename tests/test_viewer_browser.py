@@ -453,6 +453,26 @@ def test_a_verdict_is_given_by_key(visit, url, run):
     assert page.input_value("#comment") == "stroma only"
 
 
+def test_a_verdict_on_another_result_is_said_to_be_one(visit, url, run):
+    """It is not shown as given on this one, and the same key judges anew rather than taking back."""
+    table = run / "annotations/verdicts.csv"
+    table.parent.mkdir(exist_ok=True)
+    table.write_text("slide_id,verdict,comment,time,call,probability\ncase-1,agree,,2026-01-01,positive,0.123456\n")
+    page = visit(f"{url}#slide=case-1")
+    said = page.locator("#outdated").inner_text()
+    pressed = page.locator("#verdicts button[aria-pressed=true]").count()
+    marked = page.locator("#slides a[data-id='case-1'] .marks span").get_attribute("aria-label")
+    page.keyboard.press("a")
+    page.locator("#saved", has_text="Verdict saved: agree").wait_for()
+
+    assert said == '"agree" was given on another result: positive, 0.123. Judge this one anew.'
+    assert pressed == 0
+    assert marked == "review: agree, on another result"
+    assert page.locator("#outdated").is_hidden()
+    assert page.locator("#verdicts button[aria-pressed=true]").inner_text().lower() == "agree"
+    table.unlink()
+
+
 # --- links, two stains, looks ------------------------------------------------------------------------------------
 
 

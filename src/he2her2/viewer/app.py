@@ -32,7 +32,7 @@ from he2her2.geometry import Point, Size
 from he2her2.slides import encoded_jpeg, hatched
 from he2her2.viewer.alignments import SectionPair, find_pair, pair_of_json
 from he2her2.viewer.catalogue import Catalogue, ViewedSlide
-from he2her2.viewer.descriptions import describe_list, describe_slide
+from he2her2.viewer.descriptions import describe_list, describe_review, describe_slide
 from he2her2.viewer.guard import MAX_BODY_BYTES, Guard
 from he2her2.viewer.layers import (
     ANNOTATIONS,
@@ -95,9 +95,7 @@ class Viewer:
 
     def list_slides(self, _request: Request) -> Response:
         """All slides, as the list shows them; of a run that goes on, those that have ended by now."""
-        now = self.catalogue.state
-        if self._reread is not None and now != self._state:
-            self.catalogue, self._state = self._reread(), now
+        self._keep_up()
         return JSONResponse(describe_list(self.catalogue, self.reviews))
 
     def slide(self, request: Request) -> Response:
@@ -191,9 +189,14 @@ class Viewer:
 
     async def save_verdict(self, request: Request) -> Response:
         """Take a verdict on a slide."""
-        slide, body = self._asked(request), await _body(request)
-        kept = await anyio.to_thread.run_sync(self.reviews.save_verdict, slide.slide_id, body)
-        return JSONResponse({"verdict": kept.verdict, "comment": kept.comment, "time": kept.time})
+        body = await _body(request)
+
+        def save() -> dict[str, Any] | None:
+            self._keep_up()
+            slide = self._asked(request)
+            return describe_review(slide, self.reviews.save_verdict(slide.slide_id, body, slide.judged))
+
+        return JSONResponse(await anyio.to_thread.run_sync(save))
 
     def beside(self, request: Request) -> Response:
         """Place of another stain of the patient: as a reviewer left it, or as its tissue says."""
@@ -226,6 +229,12 @@ class Viewer:
             self.slides.lend(slides[beside], other_version) as other,
         ):
             return find_pair(one.zoom.slide, other.zoom.slide, to_scale=one.has_scale and other.has_scale)
+
+    def _keep_up(self) -> None:
+        """Read the catalogue anew where its run has gone on."""
+        now = self.catalogue.state
+        if self._reread is not None and now != self._state:
+            self.catalogue, self._state = self._reread(), now
 
     def _asked(self, request: Request) -> ViewedSlide:
         slide = self.catalogue.slides.get(request.path_params["slide"])

@@ -20,6 +20,7 @@ from he2her2.results import (
     SlideResult,
     open_run,
 )
+from he2her2.rules import Arm
 from he2her2.slides import slide_id_of, slides_in
 
 State: TypeAlias = Literal["predicted", "segmented", "failed", "slide"]
@@ -69,6 +70,14 @@ class ViewedSlide:
         if row.probability >= row.threshold:
             return (row.probability - row.threshold) / max(1 - row.threshold, 1e-9)
         return (row.threshold - row.probability) / max(row.threshold, 1e-9)
+
+    @property
+    def judged(self) -> tuple[str, float | None]:
+        """The call and the probability that a reviewer judges; ("", None) without a result."""
+        row = self.prediction
+        if row is None:
+            return "", None
+        return str(Arm.REFER if row.triage == Arm.REFER else row.status), row.probability
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from he2her2.rules import patient_caution
 from he2her2.viewer.catalogue import Catalogue, ViewedSlide
 from he2her2.viewer.layers import TileLayer, annotation_layer, picture_layers, samples
 from he2her2.viewer.open_slides import OpenedSlide, OpenSlides
-from he2her2.viewer.reviews import REGION_CLASSES, VERDICTS, Reviews
+from he2her2.viewer.reviews import REGION_CLASSES, VERDICTS, Reviews, Verdict
 
 
 def describe_list(catalogue: Catalogue, reviews: Reviews) -> dict[str, Any]:
@@ -31,10 +31,17 @@ def describe_list(catalogue: Catalogue, reviews: Reviews) -> dict[str, Any]:
         "region_classes": [{"name": name, "use": str(use_of_words(name) or "not used")} for name in REGION_CLASSES],
         "score_colours": {str(score): SCORE_COLOURS[score] for score in IhcScore},
         "slides": [
-            _entry(slide) | {"review": asdict(verdicts[name]) if name in verdicts else None}
+            _entry(slide) | {"review": describe_review(slide, verdicts.get(name))}
             for name, slide in catalogue.slides.items()
         ],
     }
+
+
+def describe_review(slide: ViewedSlide, verdict: Verdict | None) -> dict[str, Any] | None:
+    """A verdict, with whether the slide's result is another by now; None without one."""
+    if verdict is None or not (verdict.verdict or verdict.comment):
+        return None
+    return asdict(verdict) | {"of_this_result": verdict.is_of(slide.judged)}
 
 
 def _entry(slide: ViewedSlide) -> dict[str, Any]:

@@ -1,10 +1,15 @@
 """Review of a run by a person: regions as a slide's GeoJSON, a table of verdicts, and how two stains lie.
 
-All files appear whole or not at all, and a save that did not see the last one is refused.
+All files appear whole or not at all, and a save that did not see the last one is refused; so is a verdict on a result
+that is another by now. Several viewers may keep to one folder.
 """
 
+import fcntl
 import hashlib
 import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +20,7 @@ from annotated_types import Len, MaxLen, MinLen
 from pydantic import ConfigDict, Discriminator, FiniteFloat, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
-from he2her2.errors import AnnotationError, He2Her2Error
+from he2her2.errors import AnnotationError, He2Her2Error, OutputError
 from he2her2.files import problems_in_words, read_csv, read_record, sweep_drafts, write_csv, write_text
 from he2her2.geometry import Point
 from he2her2.viewer.alignments import SectionPair
@@ -83,6 +88,8 @@ class _Collection(TypedDict):
 class _Said(TypedDict):
     verdict: Literal["", "agree", "disagree", "unsure"]
     comment: NotRequired[Annotated[str, MaxLen(2000)]]
+    call: NotRequired[str]
+    probability: NotRequired[FiniteFloat | None]
 
 
 _COLLECTION, _SAID = TypeAdapter(_Collection), TypeAdapter(_Said)
@@ -90,7 +97,7 @@ VERDICTS = ("agree", "disagree", "unsure")
 
 
 class StaleError(He2Her2Error):
-    """Somebody else saved the same file in between."""
+    """What is saved rests on something that has changed in between."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +109,20 @@ class Verdict:
         verdict: One of `VERDICTS`, or "".
         comment: In the reviewer's words.
         time: When it was given, UTC.
+        call: What the result said that was judged; "" where there was none, or the table is of an earlier version.
+        probability: Of that result.
     """
 
     slide_id: str
     verdict: str
     comment: str = ""
     time: str = ""
+    call: str = ""
+    probability: float | None = None
+
+    def is_of(self, judged: tuple[str, float | None]) -> bool:
+        """False where another result than this was judged."""
+        return not self.call or (self.call, self.probability) == judged
 
 
 class Reviews:
@@ -169,7 +184,7 @@ class Reviews:
             collection = _COLLECTION.validate_json(body)
         except ValidationError as error:
             raise AnnotationError(f"these are no regions ({problems_in_words(error)})") from None
-        with self._lock:
+        with self._alone():
             _, now = self.regions(slide_id, bounds_l0)
             if seen != now:
                 raise StaleError(f"{slide_id}: its regions were saved by somebody else; load the page again")
@@ -189,22 +204,23 @@ class Reviews:
         file = None if self.folder is None else self.folder / VERDICTS_FILE
         if file is None or not file.is_file():
             return {}
-        names = [field.name for field in fields(Verdict)]
         try:
-            rows = [Verdict(**{name: row.get(name) or "" for name in names}) for row in read_csv(file)]
+            rows = [_verdict_of(row) for row in read_csv(file)]
         except (OSError, ValueError) as error:
             raise AnnotationError(f"{file}: cannot be read ({error}); move it away") from None
         return {row.slide_id: row for row in rows}
 
-    def save_verdict(self, slide_id: str, body: bytes) -> Verdict:
+    def save_verdict(self, slide_id: str, body: bytes, judged: tuple[str, float | None] = ("", None)) -> Verdict:
         """Keep a verdict in place of an earlier one of the slide; one without word and comment removes it.
 
         Args:
             slide_id: The slide.
-            body: JSON with `verdict` and `comment`.
+            body: JSON with `verdict` and `comment`, and with the `call` and `probability` that the reviewer saw.
+            judged: The call and the probability of the slide's result now.
 
         Raises:
             AnnotationError: It is no verdict, or nothing can be kept.
+            StaleError: The reviewer saw another result.
             OutputError: The table cannot be written.
         """
         if self.folder is None:
@@ -213,9 +229,11 @@ class Reviews:
             said = _SAID.validate_json(body)
         except ValidationError as error:
             raise AnnotationError(f"this is no verdict ({problems_in_words(error)})") from None
+        if "call" in said and (said["call"], said.get("probability")) != judged:
+            raise StaleError(f"{slide_id}: its result is another by now; load the page again")
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        given = Verdict(slide_id, said["verdict"], said.get("comment", ""), now)
-        with self._lock:
+        given = Verdict(slide_id, said["verdict"], said.get("comment", ""), now, *judged)
+        with self._alone():
             all_of_them = self.verdicts() | {slide_id: given}
             if not given.verdict and not given.comment:
                 del all_of_them[slide_id]
@@ -243,7 +261,7 @@ class Reviews:
         """
         if self.folder is None:
             raise AnnotationError(_READ_ONLY)
-        with self._lock:
+        with self._alone():
             pairs = self._pairs()
             for names in ((slide_id, beside), (beside, slide_id)):
                 pairs.pop(names, None)
@@ -272,12 +290,36 @@ class Reviews:
         except (OSError, ValueError, KeyError) as error:
             raise AnnotationError(f"{file}: cannot be read ({error}); move it away") from None
 
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Let no other thread save to the folder meanwhile, nor another viewer, but where files cannot be locked."""
+        assert self.folder is not None
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.folder, os.O_RDONLY)
+        except OSError as error:
+            why = error.strerror or error
+            raise OutputError(f"{self.folder}: cannot be written to ({why}); choose another place") from error
+        try:
+            with suppress(OSError):
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            with self._lock:
+                yield
+        finally:
+            os.close(handle)
+
     def _file(self, slide_id: str) -> Path | None:
         if self.folder is None:
             return None
         if slide_id.startswith(".") or Path(slide_id).name != slide_id:
             raise AnnotationError(f"{slide_id!r} cannot name a file of regions")
         return self.folder / f"{slide_id}.geojson"
+
+
+def _verdict_of(row: Mapping[str, str]) -> Verdict:
+    probability = row.get("probability")
+    texts = (row.get(name) or "" for name in ("verdict", "comment", "time", "call"))
+    return Verdict(row["slide_id"], *texts, float(probability) if probability else None)
 
 
 def _moved(collection: Any, dx: int, dy: int) -> dict[str, Any]:  # noqa: ANN401  # GeoJSON

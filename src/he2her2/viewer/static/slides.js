@@ -12,11 +12,12 @@ const SORTS = {
   margin: ["Nearest to the threshold first", (slide) => last(slide.margin)],
   spoilt: ["Pen and blur, most first", (slide) => -(slide.spoilt ?? -1)],
   failed: ["Failed first", (slide) => (slide.state === "failed" ? 0 : 1)],
-  open: ["Not reviewed first", (slide) => (slide.review?.verdict ? 1 : 0)],
+  open: ["Not reviewed first", (slide) => (slide.review?.verdict && slide.review.of_this_result ? 1 : 0)],
 };
 const called = (slide) => { const call = callOf(slide); return el("span", { class: call === slide.status ? call : null }, call); };
 const PAGE = 200;
 const MARKS = { agree: "✓", disagree: "✗", unsure: "?" };
+const mark = ({ verdict, of_this_result: now }) => el("span", { "aria-label": `review: ${verdict}${now ? "" : ", on another result"}`, title: now ? null : "Given on another result" }, now ? MARKS[verdict] : "↻");
 
 export class SlideList {
   constructor(slides, open) {
@@ -116,6 +117,6 @@ export class SlideList {
     el("span", { class: `said ${slide.state === "failed" ? "failed" : "quiet"}` }, call, slide.spoilt > 0.2 ? ` · ${percent(slide.spoilt, 0)} pen or blur` : ""),
     el("span", { class: "marks" },
       el("b", { class: slide.status ?? "" }, slide.state === "predicted" ? number(slide.probability, 2) : ""),
-      slide.review?.verdict ? el("span", { "aria-label": `review: ${slide.review.verdict}` }, MARKS[slide.review.verdict]) : null)));
+      slide.review?.verdict ? mark(slide.review) : null)));
   }
 }

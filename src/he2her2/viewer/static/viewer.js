@@ -1,6 +1,6 @@
 // The page: one slide in hand, its layers, its review; what is in the address is what is shown.
 
-import { showCase, showTile } from "./case.js";
+import { callOf, showCase, showTile } from "./case.js";
 import { $, el, flash, length_um, number, say } from "./dom.js";
 import { listenToKeys } from "./keys.js";
 import { Layers } from "./layers.js";
@@ -270,29 +270,35 @@ function showReview() {
   $("review-section").hidden = !state.slide.file && !review;
   $("verdict-part").hidden = state.slide.state !== "predicted" && !review;
   $("verdicts").replaceChildren(...run.verdicts.map((verdict, i) => el("button", {
-    type: "button", "aria-pressed": String(review?.verdict === verdict), disabled: !run.writable,
+    type: "button", "aria-pressed": String(given(review) === verdict), disabled: !run.writable,
     title: `Key ${["A", "X", "U"][i]}`, onclick: () => giveVerdict(verdict),
   }, verdict)));
   $("comment").value = review?.comment ?? "";
   $("comment").disabled = !run.writable;
+  const outdated = review?.verdict && !review.of_this_result;
+  $("outdated").hidden = !outdated;
+  $("outdated").textContent = outdated ? `"${review.verdict}" was given on another result: ${review.call}, ${number(review.probability)}. Judge this one anew.` : "";
 }
+
+// The verdict on the result that is shown; "" where none was given, or one on another result.
+const given = (review) => (review?.of_this_result ? review.verdict : "");
 
 async function giveVerdict(verdict, comment = $("comment").value) {
   if (!run.writable || !state.slide) return;
-  const { id } = state.slide, before = list.get(id).review;
-  const chosen = verdict === before?.verdict && comment === (before?.comment ?? "") ? "" : verdict;
+  const { id } = state.slide, slide = list.get(id), before = slide.review;
+  const chosen = verdict === given(before) && comment === (before?.comment ?? "") ? "" : verdict;
   try {
-    const kept = await putJson(slidePath(id, "/verdict"), { verdict: chosen, comment });
-    list.review(id, kept.verdict || kept.comment ? kept : null);
-    regions.note(kept.verdict ? `Verdict saved: ${kept.verdict}` : "Saved");
-    say(kept.verdict ? `Verdict: ${kept.verdict}` : "Verdict removed");
+    const kept = await putJson(slidePath(id, "/verdict"), { verdict: chosen, comment, call: callOf(slide) ?? "", probability: slide.probability ?? null });
+    list.review(id, kept);
+    regions.note(kept?.verdict ? `Verdict saved: ${kept.verdict}` : "Saved");
+    say(kept?.verdict ? `Verdict: ${kept.verdict}` : "Verdict removed");
   } catch (error) {
     regions.note(`Not saved: ${error.message}`);
   }
   if (state.slide.id === id) showReview();
 }
 
-$("comment").addEventListener("change", () => giveVerdict(list.get(state.slide.id).review?.verdict ?? ""));
+$("comment").addEventListener("change", () => giveVerdict(given(list.get(state.slide.id).review)));
 
 // --- looks -------------------------------------------------------------------------------------------------------
 
