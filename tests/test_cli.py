@@ -37,6 +37,21 @@ def slide(tmp_path_factory):
     return write_tissue(tmp_path_factory.mktemp("slides") / "S1.svs")
 
 
+def test_problems_of_one_kind_do_not_bury_the_others(command_line, tmp_path):
+    """A column of wrong cells makes a problem for each row; ten are shown, and the number of the rest."""
+    rows = "".join(f"s{n},s{n}.svs,p{n},x{n},{'a' if n == 50 else ''}\n" for n in range(60))
+    (tmp_path / "m.csv").write_text(f"slide_id,path,patient_id,ihc_score,mpp\n{rows}")
+
+    code, _, err = command_line("manifest", "check", tmp_path / "m.csv")
+    lines = err.splitlines()
+
+    assert code == 2
+    assert sum("no IHC score" in line for line in lines) == 10
+    assert sum("is missing" in line for line in lines) == 10
+    assert sum("mpp" in line for line in lines) == 1
+    assert lines[-1] == "he2her2: and 100 more problems like these"
+
+
 def test_predict_leaves_the_whole_run_folder(he2her2, slide, tmp_path):
     """Every file that DESIGN names, each readable and consistent with the others."""
     out = he2her2("predict", slide, "--out", tmp_path / "run", *QUICK)

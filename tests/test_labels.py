@@ -237,7 +237,12 @@ def test_other_text_is_no_ish(text):
         ("pos", POSITIVE),
         ("Negativ", NEGATIVE),
         ("HER2: neg", NEGATIVE),
+        ("Pos.", POSITIVE),
+        ("N\u00e9gatif", NEGATIVE),
+        ("Ne\u0301gative", NEGATIVE),
         ("Equivocal", OPEN),
+        ("\u00e4quivok", OPEN),
+        ("indeterminado", OPEN),
     ],
 )
 def test_a_status_goes_by_its_usual_words(text, status):
@@ -254,6 +259,8 @@ def test_a_status_goes_by_its_usual_words(text, status):
         ("HER2 unamplified", IshResult.NEGATIVE),
         ("nicht amplifiziert", IshResult.NEGATIVE),
         ("neg", IshResult.NEGATIVE),
+        ("neg.", IshResult.NEGATIVE),
+        ("equ\u00edvoco", IshResult.EQUIVOCAL),
     ],
 )
 def test_ish_goes_by_its_usual_words(text, result):

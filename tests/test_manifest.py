@@ -180,7 +180,7 @@ def test_every_problem_is_told_at_once_in_the_order_of_lines(cohort):
         "lines 5, 6: patient 'p3' is in val and train; choose one split",
         "line 7: no slide_id, patient_id",
         "line 7: mpp: 'x' is no number of µm per px",
-        "line 8: slide_id: 'e/f' cannot name a folder; leave out slashes",
+        "line 8: slide_id: 'e/f' cannot name a folder; give it another",
         "line 8: HER2 status is undetermined (IHC 2+, ISH not given); give ish or her2_status, or leave split empty",
         "line 9: 13 cells under 11 headings; quote cells with commas",
         "line 10: mpp: 250 is no microscope's; give µm per px, 0.05 to 10",

@@ -53,6 +53,23 @@ def refusal(path, read=read_manifest):
 
 
 @pytest.mark.parametrize(
+    "heading", ["Paciente", "N° patient", "Nº patient", "Numéro patient", "Patienten-ID", "Patient Nr."]
+)
+def test_a_patient_has_a_heading_in_other_languages(table, heading):
+    """As the export of a hospital there has it."""
+    assert slides(table(PLAIN.replace("patient_id", heading))) == slides(table(PLAIN))
+
+
+def test_a_name_that_is_too_long_for_a_folder_is_refused_before_prediction(table):
+    """Results lie in a folder of the slide's name."""
+    name = "s" * 201
+    manifest = read_manifest(table(PLAIN.replace("s0,", f"{name},", 1)))
+
+    (problem,) = manifest.problems
+    assert problem.startswith(f"line 2: slide_id: '{name[:80]}'... has 201 bytes, more than the 200 ")
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "sep=;\r\n" + PLAIN.replace(",", ";"),

@@ -142,4 +142,4 @@ def plainly(problem: str) -> str:
         >>> plainly("Input should be a valid integer, unable to parse string as an integer")
         'must be a valid integer'
     """
-    return problem.removeprefix("Value error, ").partition(", unable to parse")[0].replace("Input should", "must")
+    return problem.replace("Value error, ", "").partition(", unable to parse")[0].replace("Input should", "must")

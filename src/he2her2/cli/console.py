@@ -3,6 +3,7 @@
 import re
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
@@ -13,7 +14,9 @@ AT_END = ExitStack()
 _CONTROL = re.compile(
     "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]"
 )
-_MOST_PROBLEMS = 200  # a wrong column makes a problem for each row
+_MOST_PROBLEMS = 200
+_MOST_ALIKE = 10  # a wrong column makes a problem for each row
+_PARTICULARS = re.compile(r"(['\"]).*?\1|\S*[/\d]\S*")  # of one row: what a cell holds, lines, paths
 
 
 def say(text: str, *, error: bool = False) -> None:
@@ -25,10 +28,17 @@ def say(text: str, *, error: bool = False) -> None:
 
 def say_problems(problems: Sequence[str]) -> None:
     """Print problems on standard error, a line each, and the number of those that would only flood the terminal."""
-    for problem in problems[:_MOST_PROBLEMS]:
-        say(f"he2her2: {one_line(problem)}", error=True)
-    if len(problems) > _MOST_PROBLEMS:
-        say(f"he2her2: and {len(problems) - _MOST_PROBLEMS} more problems", error=True)
+    alike = Counter[str]()
+    shown = []
+    for problem in map(one_line, problems):
+        kind = _PARTICULARS.sub("", problem)
+        alike[kind] += 1
+        if alike[kind] <= _MOST_ALIKE:
+            shown.append(problem)
+    for problem in shown[:_MOST_PROBLEMS]:
+        say(f"he2her2: {problem}", error=True)
+    if left := len(problems) - min(len(shown), _MOST_PROBLEMS):
+        say(f"he2her2: and {left} more problems like these", error=True)
 
 
 def printable(text: str) -> str:

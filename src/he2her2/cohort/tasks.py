@@ -1,20 +1,17 @@
 """A slide to be worked on, the workers that do so, and what becomes of it."""
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, TypeAlias, TypeVar
 
 from he2her2.files import url_of
-from he2her2.manifest import SlideRow
+from he2her2.manifest import SlideRow, folder_name_problem
 from he2her2.preprocessing import Annotation, read_annotation
 from he2her2.results import Failure, FileStamp, SlideInputs
 
 _P = TypeVar("_P")
 _R = TypeVar("_R")
-
-_MAX_NAME_BYTES = 200  # file systems allow 255, and drafts have longer names than results
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +79,8 @@ class SlideTask:
     @property
     def name_problem(self) -> str | None:
         """Reason why its name cannot name its folder of results; None where it can."""
-        slide_id = self.slide_id
-        if slide_id.startswith(".") or not slide_id or {"/", "\\", "\0"} & set(slide_id):
-            return f"its name, {slide_id!r}, cannot name a folder"
-        n_bytes = len(os.fsencode(slide_id))
-        if n_bytes > _MAX_NAME_BYTES:
-            return f"its name has {n_bytes} bytes, more than the {_MAX_NAME_BYTES} that a folder's may have here"
-        return None
+        problem = folder_name_problem(self.slide_id)
+        return f"its name {problem}" if problem else None
 
 
 Worker: TypeAlias = Callable[[SlideTask], _P]

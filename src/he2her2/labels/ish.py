@@ -2,12 +2,13 @@
 
 import math
 import re
+import unicodedata
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import TypeAlias
 
 from he2her2.errors import quoted
-from he2her2.labels.scores import NEGATIVE_WORD, POSITIVE_WORD
+from he2her2.labels.scores import EQUIVOCAL_WORD, NEGATIVE_WORD, POSITIVE_WORD
 from he2her2.units import parse_number
 
 
@@ -94,7 +95,7 @@ _POSITIVE_COPIES = 6.0
 _WORDS = re.compile(
     rf"(?P<positive>{POSITIVE_WORD}|(?:her2[\s-]*)?amplified|amplifiziert|amplifi[ée])|"
     rf"(?P<negative>{NEGATIVE_WORD}|(?:her2[\s-]*)?(?:not?|non|un)[\s-]*amplified|no amplification|"
-    r"nicht[\s-]*amplifiziert|non[\s-]*amplifi[ée])|(?P<equivocal>equivocal)"
+    rf"nicht[\s-]*amplifiziert|non[\s-]*amplifi[ée])|(?P<equivocal>{EQUIVOCAL_WORD})"
 )
 _NUMBER = r"\s*[:=]?\s*([0-9](?:,(?=[0-9])|[0-9.e+-])*)"
 _COUNTS = re.compile(rf"(?:ratio{_NUMBER})?[\s,;]*(?:copies{_NUMBER})?")
@@ -186,7 +187,7 @@ def parse_ish(text: str) -> Ish:
         >>> parse_ish("ratio 2.3 copies 4.5")
         IshCounts(ratio=2.3, copies=4.5)
     """
-    word = text.strip().lower()
+    word = unicodedata.normalize("NFC", text).strip().lower()
     if stated := _WORDS.fullmatch(word):
         return IshResult(str(stated.lastgroup))
     counts = _COUNTS.fullmatch(word)

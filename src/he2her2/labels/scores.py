@@ -1,18 +1,20 @@
 """The two labels of HER2: the IHC score of a slide or tile, and the HER2 status of a patient. Never one int."""
 
 import re
+import unicodedata
 from enum import StrEnum
 
 from he2her2.errors import quoted
 
 _SCORE = re.compile(r"(?:HER2|IHC|[\s:])*([0-3])(?:[.,]0+)?\s*\+?")
 
-POSITIVE_WORD, NEGATIVE_WORD = r"pos(?:itiv[eoa]?|itif)?", r"neg(?:ativ[eoa]?|atif)?"
+POSITIVE_WORD, NEGATIVE_WORD = r"pos(?:iti(?:v[eoa]?|f)|\.)?", r"n[eé]g(?:ati(?:v[eoa]?|f)|\.)?"
+EQUIVOCAL_WORD = "equivocal|[eé]quivoque|equ[ií]voc[oa]|äquivok|borderline"
 """Regular expressions of what clinical tables write, in several languages."""
 
 _STATUS = re.compile(
     rf"(?:her-?2)?[\s:_-]*(?:(?P<positive>{POSITIVE_WORD})|(?P<negative>{NEGATIVE_WORD})|"
-    "(?P<undetermined>undetermined|indeterminate|equivocal))"
+    rf"(?P<undetermined>undetermined|ind[eé]termin(?:ate|ad[oa]|at[oa]|ée?)|{EQUIVOCAL_WORD}))"
 )
 
 
@@ -68,10 +70,10 @@ def parse_status(text: str) -> Her2Status:
         ValueError: It names none.
 
     Example:
-        >>> parse_status("Positive"), parse_status("HER2-neg")
+        >>> parse_status("Positive"), parse_status("HER2 négatif")
         (<Her2Status.POSITIVE: 'positive'>, <Her2Status.NEGATIVE: 'negative'>)
     """
-    found = _STATUS.fullmatch(text.strip().lower())
+    found = _STATUS.fullmatch(unicodedata.normalize("NFC", text).strip().lower())
     if found is None:
         raise ValueError(f"{quoted(text.strip())} is no HER2 status: use one of {', '.join(Her2Status)}")
     return Her2Status(str(found.lastgroup))

@@ -17,7 +17,16 @@ from he2her2.manifest.csv_tables import Table, TableRow, is_blank, names_nothing
 from he2her2.manifest.labelled_table import TestColumns, label_tests, write_labelled_table
 from he2her2.manifest.manifest_file import MANIFEST_COLUMNS, read_labels, read_manifest, write_manifest
 from he2her2.manifest.near_ids import near_groups, near_misses, pairs_in_words, without_ending
-from he2her2.manifest.rows import BARCODE_DASH, SPLITS, Manifest, SlideRow, Split, Stain, patient_key
+from he2her2.manifest.rows import (
+    BARCODE_DASH,
+    SPLITS,
+    Manifest,
+    SlideRow,
+    Split,
+    Stain,
+    folder_name_problem,
+    patient_key,
+)
 from he2her2.manifest.splits import (
     Patient,
     classes_missing,
@@ -62,6 +71,7 @@ __all__ = [
     "classes_missing",
     "contradictions",
     "count_manifest",
+    "folder_name_problem",
     "hashed_patient",
     "is_about_her2",
     "is_blank",

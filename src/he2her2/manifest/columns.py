@@ -46,7 +46,8 @@ TEST_SYNONYMS: Mapping[str, tuple[str, ...]] = {
         *("copies", "her2_copies", "her2_copies_per_cell", "her2_copy_number"),
         *("her2_signals", "her2_signals_per_cell", "mean_her2_copies", "average_her2_copy_number", "ish_copies"),
         *("fish_copies", "her2_gene_copies", "her2_gene_copy_number", "average_her2_copies_per_cell"),
-        *("her2_mean", "mean_her2", "her2_average", "average_her2"),
+        *("her2_mean", "mean_her2", "her2_average", "average_her2", "her2_kopien", "her2_kopien_pro_zelle"),
+        *("her2_signale", "her2_signale_pro_zelle", "copies_her2", "copias_her2"),
     ),
 }
 """Usual names of the columns of HER2 tests, ours first."""

@@ -24,7 +24,7 @@ from he2her2.manifest.columns import CEP17_SYNONYMS, TEST_SYNONYMS, bare_name, m
 from he2her2.manifest.count_doubts import CountDoubts
 from he2her2.manifest.csv_tables import Table, TableRow, is_blank, names_nothing, read_table, uncollected
 from he2her2.manifest.near_ids import crowded_names
-from he2her2.manifest.rows import SPLITS, Manifest, SlideRow, Split, Stain
+from he2her2.manifest.rows import SPLITS, Manifest, SlideRow, Split, Stain, folder_name_problem
 from he2her2.units import parse_number
 
 MANIFEST_COLUMNS = (
@@ -44,7 +44,11 @@ _REQUIRED = MANIFEST_COLUMNS[:3]
 _SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "slide_id": ("slide_id", "slide", "slide_name", "image_id"),
     "path": ("path", "slide_path", "file_path", "file", "filename"),
-    "patient_id": ("patient_id", "patient", "patient_name", "patient_number", "patient_barcode", "bcr_patient_barcode"),
+    "patient_id": (
+        *("patient_id", "patient", "patient_name", "patient_number", "patient_barcode", "bcr_patient_barcode"),
+        *("id_patient", "patient_no", "patient_nr", "no_patient", "n_patient", "numero_patient", "numéro_patient"),
+        *("patientennummer", "patienten_id", "paciente", "paciente_id", "id_paciente", "paziente", "id_paziente"),
+    ),
     "stain": ("stain", "staining", "stain_type"),
     "site": ("site",),
     "split": ("split", "data_split", "dataset_split"),
@@ -261,10 +265,8 @@ class _RowReader:
             named = False
         else:
             named = True
-            if "/" in slide_id or "\\" in slide_id or slide_id[0] == ".":
-                self.problems.append(
-                    f"line {row.line}: slide_id: {quoted(slide_id)} cannot name a folder; leave out slashes"
-                )
+            if problem := folder_name_problem(slide_id):
+                self.problems.append(f"line {row.line}: slide_id: {problem}; give it another")
         values = {field.name: value for field in self._fields if (value := self._value(field, row)) is not None}
         cep17 = values.pop("cep17", None)
         if "ratio" in values or "copies" in values:

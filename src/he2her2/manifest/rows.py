@@ -1,5 +1,6 @@
 """A manifest in memory: its slides, each with its patient and labels."""
 
+import os
 import re
 import unicodedata
 from collections.abc import Mapping
@@ -7,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
+from he2her2.errors import quoted
 from he2her2.labels import Her2Status, IhcScore, Ish, Policy, apply_guideline
 
 Stain: TypeAlias = Literal["HE", "IHC"]
@@ -17,6 +19,7 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 BARCODE_DASH = r"[-_.\s\u2010-\u2015\u2212]"
 """Separators that people write between the parts of a TCGA barcode, as a regular expression."""
 
+_LONGEST_NAME = 200  # bytes; file systems allow 255, and drafts have longer names than results
 _TCGA = re.compile(rf"TCGA{BARCODE_DASH}([A-Z0-9]{{2}}){BARCODE_DASH}([A-Z0-9]{{4}})(?![A-Z0-9])")
 
 
@@ -91,6 +94,21 @@ class Manifest:
             for row in self.rows
             if (stain is None or row.stain in (stain, None)) and (split is None or row.split == split)
         )
+
+
+def folder_name_problem(slide_id: str) -> str | None:
+    """Reason why a slide's name cannot name its folder of results; None where it can.
+
+    Example:
+        >>> folder_name_problem("a/b"), folder_name_problem("TCGA-A1-A0SK")
+        ("'a/b' cannot name a folder", None)
+    """
+    if not slide_id or slide_id.startswith(".") or {"/", "\\", "\0"} & set(slide_id):
+        return f"{quoted(slide_id)} cannot name a folder"
+    n_bytes = len(os.fsencode(slide_id))
+    if n_bytes > _LONGEST_NAME:
+        return f"{quoted(slide_id)} has {n_bytes} bytes, more than the {_LONGEST_NAME} that a folder's may have here"
+    return None
 
 
 def patient_key(name: str) -> str:
