@@ -839,6 +839,16 @@ def test_what_cannot_be_shown_is_one_line(command_line, tmp_path, words, said):
     assert err.count("\n") == 1
 
 
+def test_the_folder_of_another_command_is_called_so(command_line, tmp_path):
+    """It holds nothing to look at."""
+    (tmp_path / "evaluation.json").write_text("{}")
+
+    code, _, err = command_line("view", tmp_path)
+
+    assert code == 2
+    assert "evaluation.json of he2her2 evaluate, not a run" in err
+
+
 def test_without_the_extra_it_says_how_to_install_it(command_line, tmp_path, monkeypatch):
     """Before anything is read."""
     found = importlib.util.find_spec

@@ -46,7 +46,7 @@ from he2her2.results.slide_result import (
     result_to_record,
 )
 from he2her2.results.tables import Failure, PredictedSlide, read_failures, write_failures
-from he2her2.results.tiles_h5 import ScoredTiles, read_tile_columns
+from he2her2.results.tiles_h5 import TILES_FILE, ScoredTiles, read_tile_columns
 
 __all__ = [
     "BLUR_COLOUR",
@@ -60,6 +60,7 @@ __all__ = [
     "SCORE_COLOURS",
     "SEGMENTATION",
     "SELECTED_COLOUR",
+    "TILES_FILE",
     "TISSUE_COLOUR",
     "TUMOUR_COLOUR",
     "Evidence",

@@ -26,11 +26,10 @@ from he2her2.results.rasters import (
 )
 from he2her2.results.slide_result import RESEARCH_USE_NOTICE, SlideResult, result_of_record, result_to_record
 from he2her2.results.tables import Failure
-from he2her2.results.tiles_h5 import ScoredTiles, read_tiles, write_tiles
+from he2her2.results.tiles_h5 import TILES_FILE, ScoredTiles, read_tiles, write_tiles
 
 PREDICTION = "prediction.json"
 SEGMENTATION = "segmentation.json"
-_TILES = "tiles.h5"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +103,7 @@ class SlideFolders:
         Raises:
             ValueError: Their file is damaged.
         """
-        file = self.of(slide_id) / _TILES
+        file = self.of(slide_id) / TILES_FILE
         return read_tiles(file) if file.is_file() else None
 
     def rasters(self, slide_id: str) -> SlideRasters:
@@ -130,7 +129,7 @@ class SlideFolders:
                 size = Size(*segmentation.tumour.shape[::-1])
                 write_heatmap(draft / "heatmap.ome.tif", product.tiles, size, result.frame)
                 write_tiles(
-                    draft / _TILES,
+                    draft / TILES_FILE,
                     product.tiles,
                     slide_id=slide_id,
                     size_l0=product.size_l0,

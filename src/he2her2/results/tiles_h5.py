@@ -14,6 +14,7 @@ from he2her2.exchange import StoredTiles, trident_attributes
 from he2her2.geometry import Size, TileGrid
 
 _MOST = 16  # numbers a tile in a column that is shown
+TILES_FILE = "tiles.h5"
 _MAX_TILES = 50_000_000  # a slide of 500 000 px square, its tiles overlapping by half, holds 15 million
 
 

@@ -29,6 +29,7 @@ from he2her2.errors import (
     UnreadableRegionError,
 )
 from he2her2.geometry import Point, Size
+from he2her2.results import TILES_FILE
 from he2her2.slides import encoded_jpeg, hatched
 from he2her2.viewer.alignments import SectionPair, find_pair, pair_of_json
 from he2her2.viewer.catalogue import Catalogue, ViewedSlide
@@ -254,7 +255,7 @@ class Viewer:
 
     def _tiles_of(self, slide: ViewedSlide) -> TileLayer | None:
         folder = self.catalogue.folder(slide.slide_id)
-        file = None if folder is None else folder / "tiles.h5"
+        file = None if folder is None else folder / TILES_FILE
         if folder is None or file is None or not file.is_file():
             return None
         return self._tiles(folder, file.stat().st_mtime_ns)

@@ -19,6 +19,7 @@ from he2her2.results import (
     RunFolder,
     SlideResult,
     open_run,
+    refuse_other_folder,
 )
 from he2her2.rules import Arm
 from he2her2.slides import slide_id_of, slides_in
@@ -130,7 +131,7 @@ def read_catalogue(what: Sequence[Path], *, manifest: Path | None = None, moved_
     if len(what) == 1 and (what[0] / "run.json").is_file():
         found = _of_run(what[0])
     else:
-        found = _of_files(what)
+        found = _of_files_or_refused(what)
         tables = [item for item in what if item.is_file() and item.suffix.lower() in (".csv", ".tsv", ".txt")]
         manifest = manifest or next(iter(tables), None)
     slides = dict(found.slides)
@@ -178,6 +179,15 @@ def _segmented(run: RunFolder, slide_id: str) -> ViewedSlide:
     if result is None:
         return ViewedSlide(slide_id, Path(), "segmented")
     return ViewedSlide(slide_id, Path(result.inputs.path or result.path), "segmented", result.inputs.mpp)
+
+
+def _of_files_or_refused(what: Sequence[Path]) -> Catalogue:
+    try:
+        return _of_files(what)
+    except He2Her2Error:
+        if len(what) == 1 and what[0].is_dir():
+            refuse_other_folder(what[0])
+        raise
 
 
 def _of_files(what: Sequence[Path]) -> Catalogue:

@@ -16,6 +16,7 @@ from he2her2.preprocessing import read_annotation
 from he2her2.results import (
     BLUR_COLOUR,
     PEN_COLOUR,
+    TILES_FILE,
     TISSUE_COLOUR,
     TUMOUR_COLOUR,
     SlideResult,
@@ -34,7 +35,6 @@ _MASKS = {
     "blur": ("Out of focus", BLUR_COLOUR),
 }
 _MAP = "tumour_map"
-_TILES_FILE = "tiles.h5"
 _SHADES = 256
 _ANNOTATED_COLOUR = (0, 90, 160)
 _ANNOTATED_PX = 4000
@@ -174,7 +174,7 @@ def tile_layer(folder: Path) -> TileLayer | None:
     Raises:
         EvaluationError: Their file is damaged.
     """
-    file = folder / _TILES_FILE
+    file = folder / TILES_FILE
     if not file.is_file():
         return None
     try:
