@@ -315,6 +315,16 @@ def test_intervals_of_the_auc_cover(n_positive, n_negative):
     assert 0.925 <= np.mean([one.low <= 0.85 <= one.high for one in found]) <= 0.99
 
 
+@pytest.mark.parametrize("others", [1, 5, 20])
+def test_one_patient_of_a_class_tells_next_to_nothing(others):
+    """It is above all others, or below them: where it is so in 10 % of all draws, the interval must still cover."""
+    truth = np.arange(others + 1) < 1
+    found = [auc_interval(truth, np.where(truth, place, 0.0)) for place in (1.0, -1.0)]
+
+    assert found[0].low == pytest.approx(0.025)
+    assert found[1].high == pytest.approx(0.975)
+
+
 def test_average_precision_of_few_is_not_certain():
     """8 patients ranked perfectly: 1 at most, far less at least; without positives nothing is known."""
     found = average_precision_interval(np.arange(8) < 5, -np.arange(8.0))

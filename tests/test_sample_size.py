@@ -147,6 +147,6 @@ def test_the_command_prints_every_goal(command_line):
     assert code == 0
     assert "     591        89  AUC within ± 0.05" in said
     assert "development: 12 parameters" in said
-    assert "AUC 0.80 (0.25 to 0.98), n = 8" in said
+    assert "AUC 0.80 (0.01 to 1.00), n = 8" in said
     assert found["needed"][0] == {"goal": "AUC within ± 0.05", "n": 591, "n_positive": 89}
     assert found["shown"][0]["high"] - found["shown"][0]["low"] == pytest.approx(0.1, abs=0.01)

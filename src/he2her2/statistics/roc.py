@@ -13,7 +13,7 @@ from scipy.optimize import brentq
 from scipy.special import comb
 from scipy.stats import norm, rankdata
 
-from he2her2.statistics.intervals import LEVEL, Estimate, Patients, interval_of_draws
+from he2her2.statistics.intervals import LEVEL, Estimate, Patients, exact_binomial, interval_of_draws
 from he2her2.statistics.resampling import N_DRAWS, draw_weights, patient_index, sum_by_patient
 
 
@@ -283,7 +283,8 @@ def auc_limits(area: float, variance: float, m: float, n: float, *, level: float
     DeLong's. The variance observed in few patients is uncertain, and 0 for a perfect ranking: where it is below the
     expected one it is raised towards that, the more the fewer patients there are. Where random scores would order all
     patients perfectly, one way or the other, more often than the level allows (2 against 6: in 7 % of all orders), 0.5
-    is never excluded.
+    is never excluded. A class of one patient is one draw from [0, 1], the share of the others that it is ordered
+    rightly against: the interval is no shorter than the exact one of a share of one case.
 
     Args:
         area: The AUC.
@@ -309,4 +310,7 @@ def auc_limits(area: float, variance: float, m: float, n: float, *, level: float
     high = float(brentq(excess, max(area, tiny), 1.0)) if area < 1 - tiny else 1.0
     if 2 / comb(m + n, m) > 1 - level:
         low, high = min(low, 0.5), max(high, 0.5)
+    if (fewest := min(m, n)) < 2:
+        exact = exact_binomial(area * fewest, fewest, level=level)
+        low, high = min(low, exact.low), max(high, exact.high)
     return low, high
