@@ -245,3 +245,25 @@ def test_a_result_that_is_lost_with_its_worker_lies_in_the_folder(cluster, tmp_p
 
     assert found == {"a": "A", "b": "B"}
     assert [attempts_at(task) for task in tasks] == [1, 1]
+
+
+@pytest.mark.parametrize("answer", ["OK", "removed", "timed out"])
+def test_a_killed_worker_gets_no_slide_while_it_is_still_listed(cluster, tmp_path, answer):
+    """Dask says that it was restarted before the old one has left; one that comes back at its address is new."""
+    (run, (task,)) = tmp_path / "run", write_slides(tmp_path / "slides", a="a")
+    (run / "claims").mkdir(parents=True)
+    cluster.join("A")
+    cluster.restart_workers = lambda addresses, **_: dict.fromkeys(addresses, answer)
+    crew = crew_of(run)
+    (seat,) = crew.idle()
+    crew.send(seat, task)
+
+    crew.kill(seat)
+
+    assert [event.seat for event in events_now(crew)] == [seat]
+    assert crew.idle() == []
+    del cluster.workers["A"]
+    events_now(crew)
+    cluster.join("A")
+    events_now(crew)
+    assert [one != seat for one in crew.idle()] == [True]

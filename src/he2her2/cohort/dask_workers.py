@@ -9,6 +9,7 @@ and the slides at the same paths.
 
 import json
 import logging
+import math
 import pickle
 import socket
 from collections.abc import Callable
@@ -32,6 +33,7 @@ _R = TypeVar("_R")
 
 _LOOK_S = 1.0
 _RESTART_S = 10.0
+_LEAVES_S = 30.0  # by then a worker at the address of a killed one is a new one
 _PROGRESS_S = 1.0
 _CONNECT_S = 30
 _FILE_S = 0.2
@@ -97,7 +99,7 @@ class DaskWorkers(Generic[_P, _R]):
         self._client.subscribe_topic(self._topic, lambda event: self._news.put(("progress", event[1])))
         self._seats: dict[str, Seat] = {}
         self._memory: dict[str, int] = {}
-        self._unusable: set[str] = set()
+        self._killed: dict[str, float] = {}
         self._sent: dict[str, _Sent] = {}
         self._n_seats = 0
         self._look_again = 0.0
@@ -147,7 +149,7 @@ class DaskWorkers(Generic[_P, _R]):
         return next((self._memory.get(address) for address, one in self._seats.items() if one == seat), None)
 
     def kill(self, seat: Seat) -> None:
-        """Have a worker restarted by its nanny; one that has none is not used again."""
+        """Have a worker restarted by its nanny; the one that is killed gets no slide while it is still listed."""
         address = next((address for address, one in self._seats.items() if one == seat), None)
         if address is None:
             return
@@ -156,8 +158,7 @@ class DaskWorkers(Generic[_P, _R]):
             restarted = done.get(address) == "OK"
         except (ValueError, TimeoutError, OSError):
             restarted = False
-        if not restarted:
-            self._unusable.add(address)
+        self._killed[address] = monotonic() + _LEAVES_S if restarted else math.inf
         self._seats.pop(address, None)
 
     def close(self) -> None:
@@ -178,10 +179,13 @@ class DaskWorkers(Generic[_P, _R]):
             workers = self._client.scheduler_info(n_workers=-1)["workers"]
         except (OSError, TimeoutError, RuntimeError):
             return  # the next look will tell
+        now = monotonic()
+        # Dask says that a worker was restarted while it still lists the old one, which must get no slide.
+        self._killed = {address: until for address, until in self._killed.items() if address in workers and now < until}
         usable = {
             address: facts
             for address, facts in workers.items()
-            if facts.get("status", "running") in ("running", "paused") and address not in self._unusable
+            if facts.get("status", "running") in ("running", "paused") and address not in self._killed
         }
         self._memory = {address: int(facts["metrics"].get("memory", 0)) for address, facts in usable.items()}
         self._seats = {
