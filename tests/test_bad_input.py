@@ -138,6 +138,14 @@ def test_a_slide_without_colours(refused, tmp_path, weights):
     refused(write_tissue(tmp_path / "grey.svs", pixels), "grey", "no colours", "use a scan in colour")
 
 
+def test_a_slide_of_fluorescence(refused, tmp_path):
+    """Bright on black, in colours: it is not taken for ink."""
+    pixels = 255 - tissue_pixels()
+    pixels[(tissue_pixels() == np.array(GLASS)).all(axis=2)] = 5
+
+    refused(write_tissue(tmp_path / "dapi.svs", pixels), "dapi", "black", "transmitted light")
+
+
 def test_a_blurred_slide(refused, tmp_path):
     """A slide out of focus everywhere is not used by default."""
     blurred = np.asarray(Image.fromarray(tissue_pixels()).filter(ImageFilter.GaussianBlur(24)))

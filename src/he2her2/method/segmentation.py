@@ -38,6 +38,7 @@ TissueRule: TypeAlias = Callable[[Rgb, Tissue], Mask]
 
 _BLUR_BLOCK_MASK = 16
 _GREY = 12  # largest difference of the channels of a grey pixel, compressed as it may be
+_BLACK, _WHITE = 40, 180  # brightest channel of a black pixel, darkest one of glass
 _COLOURED = 1e-3  # least share of pixels of another kind in a picture with colours
 _NO_ANNOTATED_TUMOUR = "its annotated tumour is too small for a pixel of the mask, cut out or outside the slide"
 
@@ -215,6 +216,8 @@ def _why_unusable(thumbnail: Rgb, tissue: Mask, pen: Mask, blur: Mask, side_um: 
     """Reason why not even one tile can be cut, and remedy."""
     if stained_pixels(thumbnail).any() and (np.ptp(thumbnail, axis=2) > _GREY).mean() < _COLOURED:
         return "it has no colours: a grey or black picture, or nothing but black pen ink", "use a scan in colour"
+    if (thumbnail.max(axis=2) < _BLACK).mean() > 0.2 and (thumbnail.min(axis=2) > _WHITE).mean() < 0.01:
+        return "it has a black background, as fluorescence has", "use a scan in transmitted light"
     if np.count_nonzero(pen) > np.count_nonzero(tissue & ~pen):
         return "no tissue beside pen ink", "clean the slide and scan it again"
     if np.count_nonzero(tissue & blur) > np.count_nonzero(tissue & ~blur):
