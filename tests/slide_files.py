@@ -84,6 +84,53 @@ def write_planar(path: Path, pixels: np.ndarray, compression: str | None = None,
     return path
 
 
+def write_ndpi(
+    path: Path, levels: Sequence[np.ndarray], mpp: float = 0.25, offset_nm: tuple[int, int] = (0, 0)
+) -> Path:
+    """Write a Hamamatsu file as NanoZoomers do: a JPEG a level, and directories whose offsets have 64 bits.
+
+    Args:
+        path: Where to.
+        levels: (h, w, 3) of each level, finest first.
+        mpp: µm per px of the first.
+        offset_nm: Centre of the picture from that of the glass slide, (x, y).
+    """
+    jpegs = [imagecodecs.jpeg8_encode(level, level=95) for level in levels]
+    body = bytearray(b"II*\0" + bytes(8))
+    starts = []
+    for jpeg in jpegs:
+        starts.append(len(body))
+        body += jpeg + bytes(len(jpeg) % 2)
+    link = 4
+    for level, jpeg, start in zip(levels, jpegs, starts, strict=True):
+        (h, w, _), reduced = level.shape, len(levels[0]) / len(level)
+        values = {
+            256: ("I", w), 257: ("I", h), 259: ("H", 7), 262: ("H", 6), 271: ("s", b"Hamamatsu\0"), 273: ("I", start),
+            277: ("H", 3), 278: ("I", h), 279: ("I", len(jpeg)), 282: ("r", 1e4 / mpp / reduced),
+            283: ("r", 1e4 / mpp / reduced), 296: ("H", 3), 65420: ("I", 1), 65421: ("f", 10 / mpp / reduced),
+            65422: ("i", offset_nm[0]), 65423: ("i", offset_nm[1]), 65424: ("i", 0),
+        }  # fmt: skip
+        kinds = {"s": 2, "H": 3, "I": 4, "r": 5, "i": 9, "f": 11}
+        entries = b""
+        for code, (kind, value) in values.items():
+            count = 1
+            if kind == "s":
+                field, count = struct.pack("<I", len(body)), len(value)
+                body += value
+            elif kind == "r":
+                field = struct.pack("<I", len(body))
+                body += struct.pack("<II", round(value * 1000), 1000)
+            else:
+                field = struct.pack(f"<{kind}", value).ljust(4, b"\0")
+            entries += struct.pack("<HHI", code, kinds[kind], count) + field
+        body[link : link + 8] = struct.pack("<Q", len(body))
+        body += struct.pack("<H", len(values)) + entries
+        link = len(body)
+        body += bytes(8 + 4 * len(values))
+    path.write_bytes(body)
+    return path
+
+
 def write_packbits(path: Path, pixels: np.ndarray) -> Path:
     """A tiled TIFF in a compression that only OpenSlide reads."""
     tifffile.imwrite(path, pixels, tile=(64, 64), photometric="rgb", compression="packbits", metadata=None)

@@ -10,14 +10,16 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from he2her2.ablation import AblationData, StudyFiles
-from he2her2.cohort import SlideTask, annotation_lines
+from he2her2.cohort import SlideTask, annotation_lines, find_slides
 from he2her2.errors import AnnotationError
-from he2her2.geometry import Point, Size
+from he2her2.geometry import Point, Size, SlideFrame
 from he2her2.preprocessing import DrawnRegions, PaintedMask, Region, read_annotation
 from he2her2.preprocessing.annotations.classes import NO_CLASS, use_of_words
+from he2her2.slides import open_slide
 from he2her2.training.slides import SlideData
 from he2her2.training.tiles import TileData
 from he2her2.training.tumour import TumourData
+from tests.slide_files import synthetic_pixels, write_ndpi
 
 SEDEEN = """<?xml version="1.0" encoding="UTF-8"?>
 <session software="Sedeen">
@@ -137,7 +139,7 @@ def test_a_polygon_that_crosses_itself_is_filled(tmp_path):
     """Both lobes of an eight are kept."""
     eight = {"type": "Polygon", "coordinates": [[[0, 0], [10, 10], [10, 0], [0, 10], [0, 0]]]}
 
-    mask = read_annotation(written(tmp_path, eight)).mask(Size(20, 20), 0.5, Size(10, 10))
+    mask = read_annotation(written(tmp_path, eight)).mask(Size(20, 20), 0.5, SlideFrame(Size(10, 10)))
 
     assert abs(mask.sum() / 4 - 50) < 3  # the diagonals may take a pixel of each row
     assert mask[10, 0]
@@ -221,7 +223,7 @@ def test_bytes_before_the_first_tag_do_not_hide_xml(tmp_path):
 
 
 def mask_of(regions, size, px_l0):
-    return DrawnRegions(tuple(regions)).mask(size, px_l0, Size(1, 1))
+    return DrawnRegions(tuple(regions)).mask(size, px_l0, SlideFrame(Size(1, 1)))
 
 
 places = st.integers(-800, 3600).map(lambda quarters: quarters / 4)
@@ -283,12 +285,67 @@ def test_qupaths_regions_count_from_the_scanned_part(tmp_path):
     drawn = read_annotation(written(tmp_path, {"type": "Polygon", "coordinates": [SQUARE]}))
     session = read_annotation(written(tmp_path, SEDEEN))
 
-    moved = drawn.mask(Size(40, 40), 1.0, Size(40, 40), Point(7, 3))
-    still = session.mask(Size(40, 40), 10.0, Size(400, 400), Point(70, 30))
+    moved = drawn.mask(Size(40, 40), 1.0, SlideFrame(Size(40, 40), Point(7, 3)))
+    still = session.mask(Size(40, 40), 10.0, SlideFrame(Size(400, 400), Point(70, 30)))
 
     assert moved[3:13, 7:17].all()
     assert moved.sum() == 100
-    np.testing.assert_array_equal(still, session.mask(Size(40, 40), 10.0, Size(400, 400)))
+    np.testing.assert_array_equal(still, session.mask(Size(40, 40), 10.0, SlideFrame(Size(400, 400))))
+
+
+NDPVIEW = """<?xml version="1.0" encoding="utf-8" standalone="yes"?>
+<annotations>
+ <ndpviewstate id="1"><title>Tumor</title><details/><coordformat>nanometers</coordformat><lens>1</lens><x>0</x><y>0</y>
+  <annotation type="freehand" displayname="AnnotateFreehand" color="#000000"><measuretype>3</measuretype>
+   <closed>1</closed><pointlist>
+    <point><x>1020000</x><y>-490000</y></point><point><x>1060000</x><y>-490000</y></point>
+    <point><x>1060000</x><y>-450000</y></point><point><x>1020000</x><y>-450000</y></point>
+   </pointlist></annotation></ndpviewstate>
+ <ndpviewstate id="2"><title>necrosis</title><coordformat>nanometers</coordformat>
+  <annotation type="circle"><x>1040000</x><y>-470000</y><radius>5000</radius></annotation></ndpviewstate>
+ <ndpviewstate id="3"><title>size</title><annotation type="linearmeasure"><x1>0</x1><y1>0</y1></annotation></ndpviewstate>
+ <ndpviewstate id="4"><title>Tumor</title><annotation type="freehand"><closed>0</closed><pointlist>
+    <point><x>0</x><y>0</y></point><point><x>9000</x><y>0</y></point><point><x>9000</x><y>9000</y></point>
+   </pointlist></annotation></ndpviewstate>
+</annotations>"""
+
+
+def test_ndpview_counts_from_the_centre_of_the_glass_slide(tmp_path):
+    """In nm; rulers and open lines are no regions. The picture is 1 mm right of the centre and 0.5 mm above it."""
+    drawn = read_annotation(written(tmp_path, NDPVIEW, "a.ndpi.ndpa"))
+    path = write_ndpi(tmp_path / "a.ndpi", [synthetic_pixels(800, 400)], 0.25, (1_000_000, -500_000))
+    with open_slide(path) as slide, open_slide(path, mpp=0.5) as stretched:
+        found = drawn.mask(Size(800, 400), 1.0, slide.frame)
+        same = drawn.mask(Size(800, 400), 1.0, stretched.frame)
+
+    square = np.zeros((400, 800), bool)
+    square[200 + 40 : 200 + 200, 400 + 80 : 400 + 240] = True
+    y, x = np.mgrid[:400, :800] + 0.5
+    circle = (x - 560) ** 2 + (y - 320) ** 2 < 20**2
+    assert drawn.classes == {"Tumor": "tumour", "necrosis": "cut out"}
+    assert (found ^ (square & ~circle)).sum() < 20  # the circle's rim
+    np.testing.assert_array_equal(same, found)
+
+
+def test_ndpview_needs_the_scanners_own_file(tmp_path):
+    """Another file does not say where on the glass slide it is."""
+    drawn = read_annotation(written(tmp_path, NDPVIEW))
+
+    with pytest.raises(AnnotationError, match="centre of the glass slide"):
+        drawn.mask(Size(8, 4), 100.0, SlideFrame(Size(800, 400)))
+    with pytest.raises(AnnotationError, match="coordinates in pixels"):
+        read_annotation(written(tmp_path, NDPVIEW.replace("nanometers", "pixels")))
+
+
+@pytest.mark.parametrize("name", ["a.ndpi.ndpa", "a.ndpa"])
+def test_ndpviews_file_is_found_in_a_folder(tmp_path, name):
+    """Under the name that the program gives it."""
+    write_ndpi(tmp_path / "a.ndpi", [synthetic_pixels(800, 400)])
+    (tmp_path / "drawn").mkdir()
+
+    (task,) = find_slides([tmp_path / "a.ndpi"], annotations=written(tmp_path / "drawn", NDPVIEW, name).parent).tasks
+
+    assert task.annotations == tmp_path / "drawn" / name
 
 
 def write_png(path, mask, mode="L"):
@@ -302,7 +359,7 @@ def test_a_mask_of_any_resolution_is_the_same_area(tmp_path, px):
     drawn = np.zeros((320 // px, 640 // px), bool)
     drawn[:, : 320 // px] = True
 
-    found = read_annotation(write_png(tmp_path / "m.png", drawn)).mask(Size(20, 10), 32.0, SIZE_L0)
+    found = read_annotation(write_png(tmp_path / "m.png", drawn)).mask(Size(20, 10), 32.0, SlideFrame(SIZE_L0))
 
     assert found.shape == (10, 20)
     assert found[:, :10].all()
@@ -313,7 +370,7 @@ def test_a_mask_does_not_reach_beyond_the_slide(tmp_path):
     """The last pixels of a mask may lie outside; nothing is annotated there."""
     drawn = np.ones((10, 20), bool)
 
-    found = read_annotation(write_png(tmp_path / "m.png", drawn)).mask(Size(12, 6), 64.0, SIZE_L0)
+    found = read_annotation(write_png(tmp_path / "m.png", drawn)).mask(Size(12, 6), 64.0, SlideFrame(SIZE_L0))
 
     assert found[:5, :10].all()
     assert not found[5:].any()
@@ -329,8 +386,8 @@ def test_polygons_and_masks_agree(tmp_path):
     drawn[1:5, 2:10] = True
     mask = write_png(tmp_path / "m.png", drawn)
 
-    painted = read_annotation(mask).mask(Size(40, 20), 16.0, SIZE_L0)
-    np.testing.assert_array_equal(read_annotation(polygon).mask(Size(40, 20), 16.0, SIZE_L0), painted)
+    painted = read_annotation(mask).mask(Size(40, 20), 16.0, SlideFrame(SIZE_L0))
+    np.testing.assert_array_equal(read_annotation(polygon).mask(Size(40, 20), 16.0, SlideFrame(SIZE_L0)), painted)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA"])
@@ -349,7 +406,7 @@ def test_a_mask_of_another_shape_is_refused(tmp_path):
     file = write_png(tmp_path / "m.png", np.ones((20, 20), bool))
 
     with pytest.raises(AnnotationError, match="640 x 320"):
-        read_annotation(file).mask(Size(20, 10), 32.0, SIZE_L0)
+        read_annotation(file).mask(Size(20, 10), 32.0, SlideFrame(SIZE_L0))
 
 
 def test_a_broken_mask_is_one_line(tmp_path):
@@ -359,7 +416,7 @@ def test_a_broken_mask_is_one_line(tmp_path):
 
     for file in (broken, tmp_path / "none.png"):
         with pytest.raises(AnnotationError, match=file.name):
-            read_annotation(file).mask(Size(20, 10), 32.0, SIZE_L0)
+            read_annotation(file).mask(Size(20, 10), 32.0, SlideFrame(SIZE_L0))
 
 
 def square(x0, y0, x1, y1):
@@ -376,7 +433,7 @@ def collection(*features):
 
 def area(annotation):
     """Area of the tumour in px², of a slide of 200 x 200."""
-    return int(annotation.mask(Size(200, 200), 1.0, Size(200, 200)).sum())
+    return int(annotation.mask(Size(200, 200), 1.0, SlideFrame(Size(200, 200))).sum())
 
 
 TUMOUR = classed("Tumor", 0, 0, 100, 100)
@@ -691,7 +748,7 @@ def test_scribbles_are_filled_in_time(tmp_path):
     ys = np.arange(937) * 64 + 32.0
     closed = np.vstack([corners, corners[:1]])
 
-    mask = read_annotation(file).mask(Size(937, 937), 64.0, Size(60_000, 60_000))
+    mask = read_annotation(file).mask(Size(937, 937), 64.0, SlideFrame(Size(60_000, 60_000)))
 
     crossed = (closed[:-1, 1] <= ys[500]) != (closed[1:, 1] <= ys[500])
     (x0, y0), (x1, y1) = closed[:-1][crossed].T, closed[1:][crossed].T

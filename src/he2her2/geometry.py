@@ -27,11 +27,42 @@ class Point(NamedTuple):
     y: int
 
 
+CORNER = Point(0, 0)
+
+
 class Size(NamedTuple):
     """A width and height."""
 
     w: int
     h: int
+
+
+@dataclass(frozen=True, slots=True)
+class GlassFrame:
+    """Place of level 0 on the glass slide, as a scanner states it.
+
+    Attributes:
+        centre_l0: The glass slide's centre (x, y) in level-0 px; it may lie outside level 0.
+        nm_per_px: Width and height of a level-0 pixel.
+    """
+
+    centre_l0: tuple[float, float]
+    nm_per_px: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class SlideFrame:
+    """Level 0 of a slide, and the points from which programs count their annotations.
+
+    Attributes:
+        size_l0: Width and height.
+        bounds_origin_l0: Top-left corner of the scanned part, from which QuPath counts; (0, 0) for most formats.
+        glass: Where the glass slide's centre is, from which NDP.view counts; None where the file does not say.
+    """
+
+    size_l0: Size
+    bounds_origin_l0: Point = CORNER
+    glass: GlassFrame | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # eq=False: it holds an array

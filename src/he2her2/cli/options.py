@@ -31,7 +31,7 @@ Set = Annotated[
 Annotations = Annotated[
     Path | None,
     typer.Option(
-        help="QuPath GeoJSON, XML of ASAP, ImageScope, HALO or Sedeen, PNG mask; or a folder with one per slide.",
+        help="QuPath GeoJSON, XML of ASAP, ImageScope, HALO or Sedeen, NDPA, PNG mask; or a folder with one per slide.",
         show_default=False,
     ),
 ]

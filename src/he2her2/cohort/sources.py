@@ -13,7 +13,7 @@ from he2her2.files import url_of
 from he2her2.manifest import Stain, raise_problems, read_manifest
 from he2her2.slides import SLIDE_ENDINGS, slide_id_of, slides_in
 
-_ANNOTATION_ENDINGS = (".geojson", ".json", ".xml", ".session.xml", ".annotations", ".png")
+_ANNOTATION_ENDINGS = (".geojson", ".json", ".xml", ".session.xml", ".annotations", ".ndpi.ndpa", ".ndpa", ".png")
 _TABLE_ENDINGS = frozenset({".csv", ".tsv", ".txt"})
 _GLOB_CHARACTERS = frozenset("*?[")
 _SHOWN = 5

@@ -39,8 +39,9 @@ class SlideRow:
         site: Laboratory or hospital.
         split: Use of the slide; None: unused.
         mpp: µm per level-0 px, over that of the file.
-        annotations: Polygons of QuPath, ASAP, ImageScope, HALO or Sedeen, or a PNG mask of the whole slide (non-zero:
-            inside). Classes of polygons that are not tumour by name are not used, see `preprocessing.annotations`.
+        annotations: Polygons of QuPath, ASAP, ImageScope, HALO, Sedeen or NDP.view, or a PNG mask of the whole slide
+            (non-zero: inside). Classes of polygons that are not tumour by name are not used, see
+            `preprocessing.annotations`.
         extra: The manifest's other columns, carried through.
     """
 

@@ -188,7 +188,7 @@ def _inside(annotation: Annotation, slide: Slide, size: Size, px_l0: float) -> M
         TumourError: There is none on the mask.
         AnnotationError: The annotation is a picture of another shape than the slide's.
     """
-    inside = annotation.mask(size, px_l0, slide.size_l0, slide.bounds_origin_l0)
+    inside = annotation.mask(size, px_l0, slide.frame)
     if not inside.any():
         raise TumourError(slide.slide_id, _NO_ANNOTATED_TUMOUR, "check --annotations")
     return inside

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from he2her2.errors import UnreadableRegionError
-from he2her2.geometry import Rgb, Size
+from he2her2.geometry import GlassFrame, Rgb, Size
 from he2her2.slides.base import BaseSlide, LazyImages, Metadata
 from he2her2.slides.gaps import MOST_PX, Gaps
 from he2her2.slides.levels import WHITE, Rect, whole_downsample
@@ -269,7 +269,14 @@ def _metadata(handle: openslide.OpenSlide, numbers: Sequence[int], cautions: tup
     stated = _stated_mpp(properties, vendor)
     others, more = _other_mpps(properties, vendor, objective, sizes[0], stated)
     return Metadata(
-        vendor, levels, stated, objective, _bounds(properties), other_mpps=others, cautions=(*more, *cautions)
+        vendor,
+        levels,
+        stated,
+        objective,
+        _bounds(properties),
+        _glass(properties, sizes[0], stated),
+        other_mpps=others,
+        cautions=(*more, *cautions),
     )
 
 
@@ -302,6 +309,15 @@ def _stated_mpp(properties: Mapping[str, str], vendor: str) -> StatedMpp:
     if vendor == "generic-tiff":
         return plausible_or_unstated(x, y, "TIFF resolution tags")
     return stated_mpp(x, y, f"{vendor.capitalize()} metadata")
+
+
+def _glass(properties: Mapping[str, str], size: Size, stated: StatedMpp) -> GlassFrame | None:
+    """Place of the picture on the glass slide, of Hamamatsu's files: how far their centres are apart, in nm."""
+    offsets = [number_or_none(properties.get(f"hamamatsu.{axis}OffsetFromSlideCentre")) for axis in "XY"]
+    if stated.x is None or stated.y is None or offsets[0] is None or offsets[1] is None:
+        return None
+    nm = (1000 * stated.x, 1000 * stated.y)
+    return GlassFrame((size.w / 2 - offsets[0] / nm[0], size.h / 2 - offsets[1] / nm[1]), nm)
 
 
 def _bounds(properties: Mapping[str, str]) -> Rect | None:

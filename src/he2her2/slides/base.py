@@ -12,7 +12,7 @@ from typing import ClassVar, Self
 import numpy as np
 
 from he2her2.errors import DamagedSlideError, SlideOpenError, UnreadableRegionError
-from he2her2.geometry import Point, Rgb, Size, mask_size
+from he2her2.geometry import CORNER, GlassFrame, Point, Rgb, Size, SlideFrame, mask_size
 from he2her2.slides.levels import WHITE, Rect, Sampling, choose_sampling, stained
 from he2her2.slides.resolution import StatedMpp, require_slide_sized, scale_contradictions, settle_mpp
 from he2her2.slides.slide import Level, slide_id_of
@@ -35,6 +35,7 @@ class Metadata:
         other_mpps: Resolutions that follow from its other statements: magnification, TIFF tags, described size.
         objective: Nominal magnification of the objective, where stated.
         bounds: The part of level 0 that was scanned, where the format states it.
+        glass: Its place on the glass slide, where the format states it.
         absent_tiles: Compressed tiles that the file leaves out, of all levels; on glass they are read as white.
         cautions: Contradictions and oddities of the file that its reader should know, a sentence each.
     """
@@ -44,6 +45,7 @@ class Metadata:
     stated_mpp: StatedMpp
     objective: float | None = None
     bounds: Rect | None = None
+    glass: GlassFrame | None = None
     absent_tiles: int = 0
     other_mpps: tuple[StatedMpp, ...] = ()
     cautions: tuple[str, ...] = ()
@@ -139,7 +141,12 @@ class BaseSlide(ABC):
     def bounds_origin_l0(self) -> Point:
         """Top-left corner of the part of level 0 that was scanned."""
         bounds = self.metadata.bounds
-        return Point(0, 0) if bounds is None else Point(bounds.x, bounds.y)
+        return CORNER if bounds is None else Point(bounds.x, bounds.y)
+
+    @property
+    def frame(self) -> SlideFrame:
+        """Level 0, and the points from which programs count their annotations."""
+        return SlideFrame(self.size_l0, self.bounds_origin_l0, self.metadata.glass)
 
     @property
     def mpp(self) -> float:

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-from he2her2.geometry import Point, Rgb, Size
+from he2her2.geometry import Point, Rgb, Size, SlideFrame
 
 
 def slide_id_of(path: Path) -> str:
@@ -68,6 +68,10 @@ class Slide(Protocol):
     @property
     def bounds_origin_l0(self) -> Point:
         """Top-left corner of the scanned part of level 0, which QuPath calls (0, 0); it is (0, 0) for most formats."""
+
+    @property
+    def frame(self) -> SlideFrame:
+        """Level 0, and the points from which programs count their annotations."""
 
     @property
     def levels(self) -> tuple[Level, ...]:

@@ -118,7 +118,7 @@ def annotation_picture(file: Path, slide: Slide, px_l0: float) -> bytes:
     """
     annotation = read_annotation(file, slide=slide.path)
     size = mask_size(slide.size_l0, px_l0)
-    return _flat(annotation.mask(size, px_l0, slide.size_l0, slide.bounds_origin_l0), _ANNOTATED_COLOUR)
+    return _flat(annotation.mask(size, px_l0, slide.frame), _ANNOTATED_COLOUR)
 
 
 def annotation_layer(slide: Slide) -> PictureLayer:

@@ -201,7 +201,7 @@ class _SlideTester:
             tile = cnn_named(config.networks.tile_cnn, "tile_cnn").input
             seen = segment_slide(slide, tile, config, tumour_cnn=None)
             height, width = seen.tissue.shape
-            raster = (Size(width, height), seen.px_l0, slide.size_l0, slide.bounds_origin_l0)
+            raster = (Size(width, height), seen.px_l0, slide.frame)
             truth, usable = annotation.mask(*raster), seen.usable & ~annotation.doubtful(*raster)
             engine = recoloured(engine, seen.recolour)
             found = find_tumour(slide, engine, raster[0], seen.px_l0, config)

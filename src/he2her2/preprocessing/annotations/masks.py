@@ -3,17 +3,20 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 
 from he2her2.errors import AnnotationError
-from he2her2.geometry import Mask, Point, Size, l0_from_mask
+from he2her2.geometry import CORNER, Mask, Size, SlideFrame, l0_from_mask
 from he2her2.preprocessing.annotations.classes import ClassUse, is_doubtful
 
-_CORNER = Point(0, 0)
+CountedFrom: TypeAlias = Literal["level 0", "bounds", "glass"]
+"""Origin and unit of a program's coordinates: px from the corner of level 0 or of the scanned bounds (QuPath), or nm
+from the centre of the glass slide (NDP.view)."""
+
 _SHAPE_TOLERANCE = 0.02
 _CHUNK = 1 << 21  # crossings of outlines and rows at a time
 _MAX_CROSSINGS = 300_000_000  # some 15 s; an outline of 2 000 random points has 1 300 000
@@ -25,7 +28,7 @@ class Region:
     """An area drawn on a slide.
 
     Attributes:
-        polygon: shapely Polygon or MultiPolygon in level-0 px. It may cross itself: what it encloses an odd number of
+        polygon: shapely Polygon or MultiPolygon. It may cross itself: what it encloses an odd number of
             times is inside, as if it were repaired, so that both lobes of an eight are.
         name: Its class.
         use: Of that class.
@@ -43,13 +46,13 @@ class DrawnRegions:
     """Polygons drawn on a slide.
 
     Attributes:
-        regions: In level-0 px; those that are tumour without those that are cut out are the mask.
-        from_bounds: Counted from the corner of the scanned bounds (QuPath), not from that of level 0.
+        regions: Those that are tumour without those that are cut out are the mask.
+        counted_from: Origin and unit of their coordinates.
         warnings: Shapes that were skipped, and other cautions.
     """
 
     regions: tuple[Region, ...]
-    from_bounds: bool = False
+    counted_from: CountedFrom = "level 0"
     warnings: tuple[str, ...] = ()
 
     @property
@@ -57,40 +60,47 @@ class DrawnRegions:
         """Use of each class, in the order of the file."""
         return {region.name: region.use for region in self.regions}
 
-    def mask(self, size: Size, px_l0: float, size_l0: Size, bounds_origin_l0: Point = _CORNER) -> Mask:  # noqa: ARG002
+    def mask(self, size: Size, px_l0: float, frame: SlideFrame) -> Mask:
         """Raster the tumour on a mask of the whole slide; a pixel belongs to it if its centre does.
 
         Args:
             size: Width and height of the mask.
             px_l0: Level-0 px per mask px.
-            size_l0: Width and height of the slide.
-            bounds_origin_l0: Top-left corner of the slide's scanned part; (0, 0) for most formats.
+            frame: Of the slide.
 
         Returns:
             (h, w)
 
         Raises:
-            AnnotationError: The outlines are too long to be filled.
+            AnnotationError: The outlines are too long to be filled, or counted from a point that the slide's file does
+                not state.
 
         Example:
             >>> drawn = DrawnRegions((Region(shapely.box(0, 0, 50, 30), ""),))
-            >>> drawn.mask(Size(3, 2), 32.0, Size(96, 64)).tolist()
+            >>> drawn.mask(Size(3, 2), 32.0, SlideFrame(Size(96, 64))).tolist()
             [[True, True, False], [False, False, False]]
         """
-        canvas = self._canvas(size, px_l0, bounds_origin_l0)
+        canvas = self._canvas(size, px_l0, frame)
         tumour, cut_out = (
             self._filled([region for region in self.regions if region.use is use], canvas)
             for use in (ClassUse.TUMOUR, ClassUse.CUT_OUT)
         )
         return tumour & ~cut_out
 
-    def doubtful(self, size: Size, px_l0: float, size_l0: Size, bounds_origin_l0: Point = _CORNER) -> Mask:  # noqa: ARG002
+    def doubtful(self, size: Size, px_l0: float, frame: SlideFrame) -> Mask:
         """Raster what is neither tumour nor an example of other tissue, see `is_doubtful`; arguments as of `mask`."""
         regions = [region for region in self.regions if is_doubtful(region.name, region.use)]
-        return self._filled(regions, self._canvas(size, px_l0, bounds_origin_l0))
+        return self._filled(regions, self._canvas(size, px_l0, frame))
 
-    def _canvas(self, size: Size, px_l0: float, bounds_origin_l0: Point) -> "_Canvas":
-        return _Canvas(size, px_l0, bounds_origin_l0 if self.from_bounds else _CORNER)
+    def _canvas(self, size: Size, px_l0: float, frame: SlideFrame) -> "_Canvas":
+        if self.counted_from != "glass":
+            return _Canvas(size, px_l0, frame.bounds_origin_l0 if self.counted_from == "bounds" else CORNER)
+        if frame.glass is None:
+            raise AnnotationError(
+                "its regions are counted from the centre of the glass slide, which the slide's file does not state; "
+                "give the scanner's own file, or draw them in QuPath"
+            )
+        return _Canvas(size, px_l0, frame.glass.centre_l0, frame.glass.nm_per_px)
 
     def _filled(self, regions: list[Region], canvas: "_Canvas") -> Mask:
         """(h, w) union of classes, each without its own holes."""
@@ -118,11 +128,13 @@ class _Canvas:
         size: Width and height in px.
         px_l0: Level-0 px per px.
         origin_l0: Point that polygons are counted from.
+        per_px: Units of the polygons per level-0 px, across and down.
     """
 
     size: Size
     px_l0: float
-    origin_l0: Point
+    origin_l0: tuple[float, float]
+    per_px: tuple[float, float] = (1.0, 1.0)
 
     def empty(self) -> Mask:
         """(h, w) of False."""
@@ -131,7 +143,7 @@ class _Canvas:
     def check_length(self, polygons: Iterable[Any]) -> None:
         """Raise where filling would take minutes: outlines that cross the rows of the mask without end."""
         drawn = list(polygons)
-        y = [np.clip(shapely.get_coordinates(polygon)[:, 1] / self.px_l0, 0, self.size.h) for polygon in drawn]
+        y = [np.clip(self._px(polygon)[:, 1], 0, self.size.h) for polygon in drawn]
         n = sum(float(np.abs(np.diff(rows)).sum()) for rows in y)
         if n > _MAX_CROSSINGS:
             raise AnnotationError(
@@ -178,8 +190,12 @@ class _Canvas:
 
     def _edges(self, rings: Iterable[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """(n, 2) starts and ends of all rings' edges in mask px, pixel centres at whole numbers."""
-        corners = [(shapely.get_coordinates(ring) + self.origin_l0) / self.px_l0 - 0.5 for ring in rings]
+        corners = [self._px(ring) - 0.5 for ring in rings]
         return np.concatenate([ring[:-1] for ring in corners]), np.concatenate([ring[1:] for ring in corners])
+
+    def _px(self, shape: Any) -> NDArray[np.float64]:  # noqa: ANN401  # shapely is untyped
+        """(n, 2) corners of a shape in px of the raster."""
+        return np.asarray((shapely.get_coordinates(shape) / self.per_px + self.origin_l0) / self.px_l0)
 
 
 def _crossings(
@@ -225,19 +241,20 @@ class PaintedMask:
         """None."""
         return ()
 
-    def mask(self, size: Size, px_l0: float, size_l0: Size, bounds_origin_l0: Point = _CORNER) -> Mask:  # noqa: ARG002
+    def mask(self, size: Size, px_l0: float, frame: SlideFrame) -> Mask:
         """Resample the picture to a mask of the whole slide, each pixel by its centre; see `DrawnRegions.mask`.
 
         Raises:
             AnnotationError: The picture's shape is not the slide's.
         """
+        size_l0 = frame.size_l0
         self._check_shape(size_l0)
         height, width = self.pixels.shape
         rows, y_inside = _nearest(size.h, px_l0, size_l0.h, height)
         columns, x_inside = _nearest(size.w, px_l0, size_l0.w, width)
         return np.asarray(self.pixels[np.ix_(rows, columns)] & y_inside[:, None] & x_inside[None, :])
 
-    def doubtful(self, size: Size, px_l0: float, size_l0: Size, bounds_origin_l0: Point = _CORNER) -> Mask:  # noqa: ARG002
+    def doubtful(self, size: Size, px_l0: float, frame: SlideFrame) -> Mask:  # noqa: ARG002
         """Nothing: what is not painted is other tissue."""
         return np.zeros((size.h, size.w), np.bool_)
 

@@ -1,7 +1,8 @@
 """Reading of an annotation file; its format is recognised by its content.
 
-All programs count pixels of the full-resolution picture from its top-left corner, as level 0 does here. QuPath alone
-crops some MRXS slides to their scanned bounds, and counts from their corner.
+Most programs count pixels of the full-resolution picture from its top-left corner, as level 0 does here. QuPath crops
+some MRXS slides to their scanned bounds, and counts from their corner; NDP.view counts nm from the centre of the glass
+slide.
 """
 
 import math
@@ -26,7 +27,7 @@ from he2her2.preprocessing.annotations.xml_formats import drawn_in_xml
 Annotation: TypeAlias = DrawnRegions | PaintedMask
 """What was annotated on a slide; `mask` rasters its tumour."""
 
-_KNOWN = "give a QuPath GeoJSON, an ASAP, ImageScope, HALO or Sedeen XML, or a PNG mask"
+_KNOWN = "give a QuPath GeoJSON, an ASAP, ImageScope, HALO or Sedeen XML, an NDPA, or a PNG mask"
 _PNG = b"\x89PNG"
 _MAX_BYTES = 256 << 20  # read as JSON it takes ten times as much
 _MOST_LOOKED_AT = 4 << 20  # pixels of a picture whose values are counted
@@ -41,9 +42,9 @@ def read_annotation(file: Path, chosen: Sequence[str] = (), slide: Path | None =
     A shape that encloses nothing or has unreadable points is skipped with a warning.
 
     Args:
-        file: QuPath GeoJSON, XML of ASAP, ImageScope, HALO or Sedeen, or a PNG that covers the whole slide at any
-            resolution (0 is outside, all else is tumour; transparency does not count). Of a PNG of several values, such
-            as a map of classes, the tumour must be chosen.
+        file: QuPath GeoJSON, XML of ASAP, ImageScope, HALO or Sedeen, NDPA, or a PNG that covers the whole slide at
+            any resolution (0 is outside, all else is tumour; transparency does not count). Of a PNG of several values,
+            such as a map of classes, the tumour must be chosen.
         chosen: Classes that are tumour, or values of a PNG; the others are not. By the words of their names if empty,
             see `classes`; of a PNG, if no value is among them, all that is not 0.
         slide: The slide's file, to find its image in a session of several.
@@ -70,7 +71,9 @@ def read_annotation(file: Path, chosen: Sequence[str] = (), slide: Path | None =
 
 def _regions(content: bytes, chosen: Sequence[str], slide: Path | None) -> DrawnRegions:
     is_xml = content[:200].replace(b"\0", b"").lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n").startswith(b"<")
-    drawn, cautions = drawn_in_xml(content, slide) if is_xml else (list(drawn_in_geojson(content)), [])
+    drawn, cautions, origin = (
+        drawn_in_xml(content, slide) if is_xml else (list(drawn_in_geojson(content)), [], "bounds")
+    )
     if not drawn:
         raise FormatError("no closed region in it; draw polygons or rectangles around the tumour")
     names = [class_of(one.group, one.own, chosen) for one in drawn]
@@ -85,7 +88,7 @@ def _regions(content: bytes, chosen: Sequence[str], slide: Path | None) -> Drawn
     if not any(region.use is ClassUse.TUMOUR and not region.is_hole for region in regions):
         raise FormatError(_why_no_tumour(names, uses, chosen, faults))
     skipped = [f"skipped {len(faults)} of {len(drawn)} annotated shapes: {_some(faults)}"] if faults else []
-    return DrawnRegions(tuple(regions), from_bounds=not is_xml, warnings=(*cautions, *skipped))
+    return DrawnRegions(tuple(regions), origin, (*cautions, *skipped))
 
 
 def _why_no_tumour(

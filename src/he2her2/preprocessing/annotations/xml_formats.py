@@ -1,4 +1,4 @@
-"""XML of ASAP, of Aperio's ImageScope, of HALO, and of Sedeen."""
+"""XML of ASAP, of Aperio's ImageScope, of HALO, of Sedeen, and of Hamamatsu's NDP.view."""
 
 import re
 from collections.abc import Iterator
@@ -11,6 +11,7 @@ from defusedxml import ElementTree as SafeXml
 
 from he2her2.preprocessing.annotations.classes import in_short, is_unclassified, use_of_words
 from he2her2.preprocessing.annotations.geojson import FormatError
+from he2her2.preprocessing.annotations.masks import CountedFrom
 from he2her2.preprocessing.annotations.outlines import Drawn, OutlineKind
 
 _Points: TypeAlias = list[tuple[str, ...]]
@@ -38,8 +39,8 @@ _SHAPES: dict[str, OutlineKind] = {
 _NOT_AREAS = {"line", "ruler", "arrow", "pin", "point", "3", "4", "5", "7"}
 
 
-def drawn_in_xml(content: bytes, slide: Path | None) -> tuple[list[Drawn], list[str]]:
-    """Objects of an XML file, and cautions.
+def drawn_in_xml(content: bytes, slide: Path | None) -> tuple[list[Drawn], list[str], CountedFrom]:
+    """Objects of an XML file, cautions, and the origin of its coordinates.
 
     Args:
         content: Of the file.
@@ -50,12 +51,14 @@ def drawn_in_xml(content: bytes, slide: Path | None) -> tuple[list[Drawn], list[
     """
     root = _parsed(content)
     if root.tag == "ASAP_Annotations":
-        return list(_asap(root)), []
+        return list(_asap(root)), [], "level 0"
     if root.tag == "Annotations":
-        return list(_imagescope(root)), []
+        return list(_imagescope(root)), [], "level 0"
     if root.find(".//overlays") is not None:
         images, cautions = _sedeen_images(root, slide)
-        return [drawn for image in images for drawn in _sedeen(image)], cautions
+        return [drawn for image in images for drawn in _sedeen(image)], cautions, "level 0"
+    if root.find("ndpviewstate") is not None:
+        return list(_ndpview(root)), [], "glass"
     raise FormatError(f"XML of another kind (<{root.tag[:40]}>)")
 
 
@@ -172,3 +175,36 @@ def _sedeen(image: Element) -> Iterator[Drawn]:
         kind = "polygon" if stated == "polyline" and points[:1] == points[-1:] else _SHAPES.get(stated)
         if kind is not None:
             yield Drawn(graphic.get("description") or "", [[points]], (graphic.get("name", ""),), kind)
+
+
+def _ndpview(root: Element) -> Iterator[Drawn]:
+    """<ndpviewstate><title><coordformat><annotation type><closed><pointlist><point><x><y>...
+
+    An open line is no region; a circle has <x>, <y> and <radius>. The title is the region's own name: the program has
+    no classes.
+    """
+    for view in root.iterfind("ndpviewstate"):
+        unit = view.findtext("coordformat", "nanometers").strip().casefold()
+        if unit != "nanometers":
+            raise FormatError(f"coordinates in {in_short(unit)}, not nanometers; save it with NDP.view2")
+        names = (view.findtext("title") or "", view.findtext("details") or "")
+        for node in view.iterfind("annotation"):
+            kind = node.get("type", "").casefold()
+            if kind == "circle":
+                yield Drawn("", [[_around(node)]], names, "ellipse")
+            elif kind in _SHAPES and node.findtext("closed", "1").strip() != "0":
+                points = [_x_y(point) for point in node.iterfind("pointlist/point")]
+                yield Drawn("", [[points]], names, _SHAPES[kind])
+
+
+def _x_y(node: Element) -> tuple[str, str]:
+    return node.findtext("x", ""), node.findtext("y", "")
+
+
+def _around(circle: Element) -> _Points | None:
+    """Two opposite corners of the box of a circle; None where it is incomplete."""
+    try:
+        x, y, radius = (float(circle.findtext(name, "")) for name in ("x", "y", "radius"))
+    except ValueError:
+        return None
+    return [(str(x - radius), str(y - radius)), (str(x + radius), str(y + radius))]

@@ -168,7 +168,7 @@ class _TileFinder:
             tissue = found.tissue
             if annotation is not None:
                 size = mask_size(slide.size_l0, found.px_l0)
-                tissue = tissue & annotation.mask(size, found.px_l0, slide.size_l0, slide.bounds_origin_l0)
+                tissue = tissue & annotation.mask(size, found.px_l0, slide.frame)
             try:
                 tiling = cut_region(slide, found, found.tumour, spec, config.tiling)
                 in_tissue = cut_region(slide, found, tissue, spec, config.tiling)

@@ -103,7 +103,7 @@ def _draw_centres(
     size = mask_size(slide.size_l0, px_l0)
     tissue, pen = find_tissue(thumbnail_on_raster(slide, px_l0, size), config.tissue, config.quality)
     usable = tissue & ~pen if config.quality.apply else tissue
-    raster = (size, px_l0, slide.size_l0, slide.bounds_origin_l0)
+    raster = (size, px_l0, slide.frame)
     inside, doubtful = annotation.mask(*raster), annotation.doubtful(*raster)
     n_glass = round(settings.glass_share * settings.patches_per_slide)
     n_each = (settings.patches_per_slide - n_glass) // 2
