@@ -303,7 +303,7 @@ NDPVIEW = """<?xml version="1.0" encoding="utf-8" standalone="yes"?>
    </pointlist></annotation></ndpviewstate>
  <ndpviewstate id="2"><title>necrosis</title><coordformat>nanometers</coordformat>
   <annotation type="circle"><x>1040000</x><y>-470000</y><radius>5000</radius></annotation></ndpviewstate>
- <ndpviewstate id="3"><title>size</title><annotation type="linearmeasure"><x1>0</x1><y1>0</y1></annotation></ndpviewstate>
+ <ndpviewstate id="3"><title>size</title><annotation type="linearmeasure"><x1>0</x1></annotation></ndpviewstate>
  <ndpviewstate id="4"><title>Tumor</title><annotation type="freehand"><closed>0</closed><pointlist>
     <point><x>0</x><y>0</y></point><point><x>9000</x><y>0</y></point><point><x>9000</x><y>9000</y></point>
    </pointlist></annotation></ndpviewstate>

@@ -741,10 +741,10 @@ def test_a_table_of_verdicts_of_an_earlier_version_is_read(run, tmp_path):
         assert reviews_of(client)["case-1"]["of_this_result"]
 
 
-def test_several_viewers_keep_to_one_folder(tmp_path):
+def test_several_viewers_keep_to_one_folder(tmp_path, monkeypatch):
     """Who saves while another is between reading and writing the table waits, and nothing is lost."""
     one, other = Reviews(tmp_path), Reviews(tmp_path)
-    read, waited = other.verdicts, []
+    read, waited = other.verdicts, list[bool]()
     saving = Thread(target=one.save_verdict, args=("a", b'{"verdict": "agree"}'))
 
     def reading():
@@ -755,7 +755,7 @@ def test_several_viewers_keep_to_one_folder(tmp_path):
             waited.append(saving.is_alive())
         return found
 
-    other.verdicts = reading
+    monkeypatch.setattr(other, "verdicts", reading)
     other.save_verdict("b", b'{"verdict": "unsure"}')
     saving.join(30)
 

@@ -23,7 +23,7 @@ from he2her2.config import Config, load_config, to_toml
 from he2her2.datasets import read_tcga_brca
 from he2her2.errors import He2Her2Error, ManifestError
 from he2her2.evaluation import Question, evaluate
-from he2her2.geometry import Size
+from he2her2.geometry import Size, SlideFrame
 from he2her2.manifest import label_tests, patients_used, raise_problems, read_manifest, write_manifest
 from he2her2.models import Card, Role, read_card, read_domain, read_rules, trained_folder
 from he2her2.phantom import load_cohort
@@ -181,7 +181,7 @@ def _png(mode: str) -> bytes:
 def _annotation(folder: Path) -> None:
     """Read the one annotation file in a folder, and raster it."""
     (file,) = folder.iterdir()
-    read_annotation(file, slide=folder / "slide.svs").mask(Size(64, 48), 8.0, Size(512, 384))
+    read_annotation(file, slide=folder / "slide.svs").mask(Size(64, 48), 8.0, SlideFrame(Size(512, 384)))
 
 
 def _settings(folder: Path) -> None:

@@ -317,9 +317,9 @@ class Reviews:
 
 
 def _verdict_of(row: Mapping[str, str]) -> Verdict:
+    texts = {name: row.get(name) or "" for name in ("verdict", "comment", "time", "call")}
     probability = row.get("probability")
-    texts = (row.get(name) or "" for name in ("verdict", "comment", "time", "call"))
-    return Verdict(row["slide_id"], *texts, float(probability) if probability else None)
+    return Verdict(row["slide_id"], **texts, probability=float(probability) if probability else None)
 
 
 def _moved(collection: Any, dx: int, dy: int) -> dict[str, Any]:  # noqa: ANN401  # GeoJSON
