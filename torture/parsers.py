@@ -23,7 +23,7 @@ from he2her2.config import Config, load_config, to_toml
 from he2her2.datasets import read_tcga_brca
 from he2her2.errors import He2Her2Error, ManifestError
 from he2her2.evaluation import Question, evaluate
-from he2her2.geometry import Size, SlideFrame
+from he2her2.geometry import GlassFrame, Size, SlideFrame
 from he2her2.manifest import label_tests, patients_used, raise_problems, read_manifest, write_manifest
 from he2her2.models import Card, Role, read_card, read_domain, read_rules, trained_folder
 from he2her2.phantom import load_cohort
@@ -152,7 +152,9 @@ def _targets() -> dict[str, Target]:
             lambda folder: label_tests(folder / "tests.csv"),
         ),
         "GeoJSON": Target({"a.geojson": edited([sound.GEOJSON]) | edited_json([sound.GEOJSON])}, _annotation),
-        "annotation XML": Target({"a.xml": edited([sound.ASAP, sound.IMAGESCOPE, sound.SEDEEN])}, _annotation),
+        "annotation XML": Target(
+            {"a.xml": edited([sound.ASAP, sound.IMAGESCOPE, sound.SEDEEN, sound.NDPVIEW])}, _annotation
+        ),
         "PNG mask": Target({"a.png": edited([_png("L"), _png("RGBA"), _png("P")])}, _annotation),
         "settings": Target(
             {"config.toml": edited([toml]), "training.toml": edited([sound.TRAINING]),
@@ -178,10 +180,13 @@ def _png(mode: str) -> bytes:
     return file.getvalue()
 
 
+_FRAME = SlideFrame(Size(512, 384), glass=GlassFrame((256.0, 192.0), (250.0, 250.0)))
+
+
 def _annotation(folder: Path) -> None:
     """Read the one annotation file in a folder, and raster it."""
     (file,) = folder.iterdir()
-    read_annotation(file, slide=folder / "slide.svs").mask(Size(64, 48), 8.0, SlideFrame(Size(512, 384)))
+    read_annotation(file, slide=folder / "slide.svs").mask(Size(64, 48), 8.0, _FRAME)
 
 
 def _settings(folder: Path) -> None:

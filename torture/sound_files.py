@@ -65,6 +65,13 @@ IMAGESCOPE = b"""<?xml version="1.0"?><Annotations MicronsPerPixel="0.25"><Annot
 <Region Id="2" Type="1" NegativeROA="1"><Vertices><Vertex X="9" Y="9"/><Vertex X="99" Y="99"/></Vertices></Region>
 </Regions></Annotation></Annotations>"""
 
+NDPVIEW = b"""<?xml version="1.0" encoding="utf-8" standalone="yes"?><annotations><ndpviewstate id="1">
+<title>Tumor</title><details/><coordformat>nanometers</coordformat><lens>1</lens><annotation type="freehand"
+color="#000000"><closed>1</closed><pointlist><point><x>-20000</x><y>-20000</y></point><point><x>20000</x><y>-20000</y>
+</point><point><x>20000</x><y>20000</y></point></pointlist></annotation></ndpviewstate><ndpviewstate id="2">
+<title>necrosis</title><annotation type="circle"><x>0</x><y>0</y><radius>5000</radius></annotation></ndpviewstate>
+</annotations>"""
+
 SEDEEN = b"""<?xml version="1.0" encoding="UTF-8"?><session software="Sedeen"><image identifier="slide.svs">
 <dimensions>2220,2967</dimensions><overlays><graphic type="polygon" name="R" description="tumour"><point-list>
 <point>0,0</point><point>100.5,0</point><point>100.5,80</point></point-list></graphic></overlays></image></session>"""
