@@ -202,6 +202,43 @@ def test_a_label_beside_scores_is_the_label(tmp_path):
     assert open_predictions(path, manifest).level == "patient"
 
 
+def crossed(prefix=""):
+    """Slides 1 to 12, and labels by which they are of the patients 12 to 1."""
+    numbers = [str(k) for k in range(1, 13)]
+    rows = [f"{k},{k}.svs,{prefix}{13 - int(k)},{'negative' if int(k) % 3 else 'positive'}" for k in numbers]
+    return numbers, "\n".join(["slide_id,path,patient_id,her2_status", *rows])
+
+
+@pytest.mark.parametrize(("heading", "level"), [("patient_id", "patient"), ("Case ID", "patient"), ("slide", "slide")])
+def test_a_heading_tells_numbers_of_patients_from_those_of_slides(tmp_path, heading, level):
+    """Both are 1 to 12: joined by the other one, each would have somebody else's score."""
+    numbers, labels = crossed()
+    scores = "\n".join([f"{heading},probability", *(f"{k},0.{int(k):02d}" for k in numbers)])
+
+    found = opened(tmp_path, scores, labels)
+
+    assert found.level == level
+    assert found.run.predictions["1"].probability == (0.12 if level == "patient" else 0.01)
+
+
+def test_numbers_that_may_be_either_are_refused(tmp_path):
+    """Nothing says which."""
+    numbers, labels = crossed()
+    with pytest.raises(EvaluationError, match="the names in 'id' are those of slides, and of patients of other slides"):
+        opened(tmp_path, "\n".join(["id,probability", *(f"{k},0.{int(k):02d}" for k in numbers)]), labels)
+
+
+def test_the_numbers_of_rows_are_no_slides(tmp_path):
+    """They are found among the slides, but not as those of the rows' patients."""
+    numbers, labels = crossed("P")
+    rows = [f"{k},P{k},0.{int(k):02d}" for k in numbers]
+
+    found = opened(tmp_path, "\n".join(["id,patient_id,probability", *rows]), labels)
+
+    assert found.level == "patient"
+    assert found.run.predictions["1"].probability == 0.12
+
+
 def test_a_blank_score_is_a_failure_and_an_unknown_slide_is_named(tmp_path):
     """Neither is lost."""
     found = opened(tmp_path, "slide,score\na,\nb,0.5\nc,0.4\n")
@@ -228,7 +265,8 @@ def one_column(heading):
         *("P(HER2 -)", "HER2- probability", "HER2\u2212", "HER2 -ve score", "probability_low", "HER2-low probability"),
         *("non_amplified_prob", "nonamplified", "not_her2_positive", "non-HER2 prob", "prob_0", "P(y=0)", "0_prob"),
         *("class_0_prob", "prob_class0", "P(no)", "probNegative", "HER2Negative", "pneg", "1 - p", "1-P(HER2+)"),
-        *("prob_1+", "HER2/neu negative", "ERBB2_neg", "probability (negative)"),
+        *("prob_1+", "HER2/neu negative", "ERBB2_neg", "probability (negative)", "prawdopodobienstwo negatywne"),
+        *("HER2\u9634\u6027\u6982\u7387", "HER2 \u9670\u6027"),
     ],
 )
 def test_scores_of_the_negative_class_are_refused(tmp_path, heading):
@@ -255,6 +293,12 @@ def test_scores_of_the_negative_class_are_refused(tmp_path, heading):
         ("HER2 uncertainty", "uncertainty"),
         ("predictive_entropy", "uncertainty"),
         ("confidence", "the confidence in the class that was called"),
+        ("predicted_class_prob", "the confidence in the class that was called"),
+        ("max_probability", "the confidence in the class that was called"),
+        ("p_value", "something else"),
+        ("rank", "something else"),
+        ("attention", "something else"),
+        ("distance to positive", "something else"),
     ],
 )
 def test_numbers_of_something_else_are_no_score(tmp_path, heading, kind):
@@ -273,6 +317,7 @@ def test_numbers_of_something_else_are_no_score(tmp_path, heading, kind):
         *("P(positive)", "p(HER2+)", "Pr(HER2+)", "her2_positive_probability", "HER2-score", "HER2 - probability"),
         *("score-HER2", "non_negative_prob", "1 - p_negative", "amplified_prob", "low_mag_prob", "fold10", "ABMIL-UNI"),
         *("CLAM+TransMIL", "HER2", "confidence_positive", "her2_er_model", "non-linear model", "pos_vs_neg"),
+        *("attention_mil_score", "HER2\u9633\u6027\u6982\u7387", "weighted_mean_prob", "predicted_probability"),
     ],
 )
 def test_other_headings_are_scores(tmp_path, heading):
@@ -384,6 +429,7 @@ def test_a_minus_sign_is_a_negative_decision(tmp_path):
         ("slide,score\na,3\nb,-1\n", {"scale": "any"}, r"scores of any scale need --threshold, or decisions"),
         ("slide,score\na,1\nb,0\n", {}, r"holds only 0 and 1, decisions rather than scores"),
         ("slide,score\na,0.3\na,0.4\n", {}, r"slide 'a' has several scores \(lines 2 and 3\)"),
+        ("slide,score,call\na,0.3,positive\na,0.3,negative\n", {}, r"slide 'a' has several calls \(lines 2 and 3\)"),
         ("slide,score\na,high\nb,0.4\n", {}, r"line 2: score: 'high' is no number"),
         ("slide,x,y\na,0.3,0.2\nb,0.4,0.1\n", {}, r"name it by --score-column; it has slide, x, y"),
         (

@@ -3,9 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
+from typing import TypeAlias
 
+from he2her2.errors import EvaluationError
 from he2her2.evaluation.cases import CaseLevel
-from he2her2.manifest import Manifest, Table, TableRow, patient_key, without_ending
+from he2her2.manifest import Manifest, Table, TableRow, bare_name, patient_key, without_ending
 
 ID_SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "slide": ("slide_id", "slide", "slide_name", "image_id", "image", "wsi", "wsi_name", "filename", "file", "id"),
@@ -15,6 +17,12 @@ ID_SYNONYMS: Mapping[str, tuple[str, ...]] = {
     ),
 }
 """Usual headings of a column of slides or patients."""
+
+_ANY_ID = "id"
+_OTHER: Mapping[CaseLevel, CaseLevel] = {"slide": "patient", "patient": "slide"}
+
+_Found: TypeAlias = dict[tuple[CaseLevel, str], list[Sequence[str]]]
+"""Slides of each row, by the level and the column of their names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,27 +43,73 @@ class FoundRows:
 def find_rows(table: Table, columns: Sequence[str], manifest: Manifest) -> FoundRows:
     """Rows of each slide, by the column and the level at which most rows are found in the manifest.
 
+    Names such as 1, 2, 3 are found at both levels, as those of different slides: there a heading that says slide or
+    patient decides, and a slide must be of the patient whom its row names.
+
     Args:
         table: The table.
         columns: Columns that may name slides or patients, at least one.
         manifest: The study.
+
+    Raises:
+        EvaluationError: Names are found at both levels, as those of different slides, and the heading says neither.
     """
     finders: Mapping[CaseLevel, Callable[[str], Sequence[str]]] = {
         "slide": slide_finder(manifest),
         "patient": _patient_finder(manifest),
     }
-    ways = [(level, column) for column in columns for level in finders]
-
-    def n_found(way: tuple[CaseLevel, str]) -> int:
-        return sum(bool(finders[way[0]](row.text(way[1]))) for row in table.rows)
-
-    level, column = max(ways, key=n_found)  # the first of those that find as many
+    found = {
+        (level, column): [find(row.text(column)) for row in table.rows]
+        for column in columns
+        for level, find in finders.items()
+    }
+    for column in [column for column in columns if _level_of(column) == "patient"]:
+        _leave_out_others(found, column)
+    n_found = {way: sum(map(bool, slides)) for way, slides in found.items()}
+    ways = [way for way in found if not _is_of_the_other_level(way, n_found)]
+    level, column = max(ways, key=n_found.__getitem__)  # the first of those that find as many
+    rival = (_OTHER[level], column)
+    if rival in ways and 2 * n_found[rival] >= n_found[level, column] and _differ(found[level, column], found[rival]):
+        raise EvaluationError(
+            f"{table.path}: the names in {column!r} are those of slides, and of patients of other slides; call the "
+            "column slide_id or patient_id"
+        )
     rows: dict[str, list[TableRow]] = {}
-    for row in table.rows:
-        for slide_id in finders[level](row.text(column)) or [row.text(column)]:
+    for row, slides in zip(table.rows, found[level, column], strict=True):
+        for slide_id in slides or [row.text(column)]:
             rows.setdefault(slide_id, []).append(row)
     by_patient = all(row.slide_id == row.patient_id for row in manifest.rows)
     return FoundRows("patient" if by_patient else level, column, rows)
+
+
+def _level_of(column: str) -> CaseLevel | None:
+    """Level that a heading names; None for others, such as "id"."""
+    for level, usual in ID_SYNONYMS.items():
+        if bare_name(column) in {bare_name(word) for word in usual if word != _ANY_ID}:
+            return "slide" if level == "slide" else "patient"
+    return None
+
+
+def _leave_out_others(found: _Found, column: str) -> None:
+    """Leave out the slides of a row that are not among those of the patient in a column."""
+    of_patient = found["patient", column]
+    for level, other in found:
+        if level == "slide" and other != column:
+            found[level, other] = [
+                slides if not own or set(slides) <= set(own) else []
+                for slides, own in zip(found[level, other], of_patient, strict=True)
+            ]
+
+
+def _is_of_the_other_level(way: tuple[CaseLevel, str], n_found: Mapping[tuple[CaseLevel, str], int]) -> bool:
+    """True where the heading names the other level, and at least half as many rows are found there."""
+    level, column = way
+    other = _OTHER[level]
+    return _level_of(column) == other and 2 * n_found[other, column] >= n_found[way] > 0
+
+
+def _differ(one: Sequence[Sequence[str]], other: Sequence[Sequence[str]]) -> bool:
+    return any(first and second and set(first) != set(second) for first, second in zip(one, other, strict=True))
 
 
 def slide_finder(manifest: Manifest) -> Callable[[str], Sequence[str]]:

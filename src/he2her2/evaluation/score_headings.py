@@ -9,8 +9,8 @@ _QUANTITY = "p|prob|proba|probability|score|pred|prediction|softmax|sigmoid|outp
 _OF_CLASS = f"{_QUANTITY}|her|class|status|label|group|expression|expressing|expressor|risk"
 _LIKE_NEGATIVE = "low|ultralow|zero|null|no|false|normal|benign|absent|other|rest"
 _LIKE_POSITIVE = "high|yes|true|present"
-_NEGATIVE_WORDS = r"neg|negati[vf]\w*|négati[vf]\w*"
-_POSITIVE_WORDS = r"pos|positi[vf]\w*|amplified|amplification|overexpress\w*"
+_NEGATIVE_WORDS = r"neg|n[eé]gat(?:i[vf]|yw)\w*|\w*(?:阴性|陰性|음성|отриц)\w*"
+_POSITIVE_WORDS = r"pos|po[sz](?:iti[vf]|ytyw)\w*|amplified|amplification|overexpress\w*|\w*(?:阳性|陽性|양성|полож)\w*"
 _MARKERS: Mapping[str, str] = {
     "the oestrogen receptor": r"er|esr 1|o?estrogen",
     "the progesterone receptor": "pr|pg ?r|progesterone",
@@ -26,8 +26,14 @@ _MARKERS: Mapping[str, str] = {
 }
 _MEASURES: Mapping[str, str] = {
     "uncertainty": r"uncertain\w*|entropy|variance|var|std|stdev|sd|deviation",
-    "the confidence in the class that was called": "confidence|confidences|conf|certainty",
-    "something else": "loss|ood|outlier|quality|age|runtime|seconds|mpp",
+    "the confidence in the class that was called": (
+        f"confidence|confidences|conf|certainty|(?:top|winning|max\\w*) (?:class )?(?:{_QUANTITY})|"
+        f"(?:predicted|called) (?:class|label) (?:{_QUANTITY})"
+    ),
+    "something else": (
+        r"loss|ood|outlier|quality|age|runtime|seconds|mpp|p ?values?|ranks?|ranking|distances?|"
+        r"(?:attention|attn)(?: scores?| weights?)?$"
+    ),
 }
 """Words of headings by what a column of them is of: markers count where HER2 is not named, measures always."""
 

@@ -140,7 +140,7 @@ def _read_scores(path: Path, manifest: Manifest, reading: ScoreReading) -> Predi
     table = read_table(path)
     names = _columns(table, reading)
     found = find_rows(table, [names[field] for field in ("slide", "patient") if field in names], manifest)
-    rows = _one_row_each(table, found, names["score"])
+    rows = _one_row_each(table, found, names)
     scores = {slide_id: _score(path, row, names["score"]) for slide_id, row in rows.items()}
     known = {slide_id: score for slide_id, score in scores.items() if score is not None}
     values = np.array(list(known.values()))
@@ -262,18 +262,20 @@ def _is_score(table: Table, column: str) -> bool:
         return False
 
 
-def _one_row_each(table: Table, found: FoundRows, column: str) -> dict[str, TableRow]:
-    """The only row of each slide.
+def _one_row_each(table: Table, found: FoundRows, names: Mapping[str, str]) -> dict[str, TableRow]:
+    """The only row of each slide, or the first of those that say the same.
 
     Raises:
-        EvaluationError: A slide or patient has several scores.
+        EvaluationError: A slide or patient has several scores, or other words of the tool about it.
     """
+    said = [(field, names[field]) for field in ("score", "call", "ihc", "threshold") if field in names]
     for rows in found.rows.values():
-        if others := [row for row in rows if row.text(column) != rows[0].text(column)]:
-            raise EvaluationError(
-                f"{table.path}: {found.level} {quoted(rows[0].text(found.column))} has several scores (lines "
-                f"{rows[0].line} and {others[0].line}); keep one row of each"
-            )
+        for field, column in said if len(rows) > 1 else ():
+            if others := [row for row in rows if row.text(column) != rows[0].text(column)]:
+                raise EvaluationError(
+                    f"{table.path}: {found.level} {quoted(rows[0].text(found.column))} has several {field}s (lines "
+                    f"{rows[0].line} and {others[0].line}); keep one row of each"
+                )
     return {slide_id: rows[0] for slide_id, rows in found.rows.items()}
 
 
