@@ -854,6 +854,40 @@ def test_a_chosen_value_that_is_not_there_is_no_tumour(tmp_path):
     assert not unpainted.pixels.any()
 
 
+@pytest.mark.parametrize("white_first", [True, False])
+@pytest.mark.parametrize("clear", [True, False])
+def test_the_colours_of_a_palette_decide(tmp_path, white_first, clear):
+    """Not their indices: Pillow and others may put white at 0 and black at 1; what is transparent is not painted."""
+    drawn = np.zeros((40, 40), bool)
+    drawn[10:30, 10:30] = True
+    picture = Image.fromarray(np.where(drawn, 1 - white_first, white_first).astype(np.uint8), "P")
+    black = (90, 0, 0) if clear else (0, 0, 0)
+    white = (255, 255, 255)
+    picture.putpalette([*white, *black] if white_first else [*black, *white])
+    file = tmp_path / "p.png"
+    picture.save(file, **({"transparency": bytes([255, 0] if white_first else [0, 255])} if clear else {}))
+
+    found = read_annotation(file)
+
+    assert isinstance(found, PaintedMask)
+    np.testing.assert_array_equal(found.pixels, drawn)
+
+
+def test_an_index_of_a_palette_may_be_chosen(tmp_path):
+    """A map of classes: its index is the class, whatever its colour; without a choice the classes are listed."""
+    classes = np.zeros((40, 40), np.uint8)
+    classes[5:20, 5:35], classes[25:35, 5:35] = 2, 3
+    picture = Image.fromarray(classes, "P")
+    picture.putpalette([0, 0, 0, 9, 9, 9, 200, 0, 0, 0, 0, 0])
+    picture.save(tmp_path / "classes.png")
+
+    chosen = [read_annotation(tmp_path / "classes.png", [str(k)]) for k in (2, 3)]
+
+    for k, found in zip((2, 3), chosen, strict=True):
+        assert isinstance(found, PaintedMask)
+        np.testing.assert_array_equal(found.pixels, classes == k)
+
+
 def test_a_smooth_edge_is_no_class(tmp_path):
     """Values between 0 and 255 along the border of what is painted."""
     smooth = np.zeros((40, 40), np.uint8)

@@ -61,7 +61,8 @@ def read_annotation(file: Path, chosen: Sequence[str] = (), slide: Path | None =
     except OSError as error:
         raise AnnotationError(f"{file}: cannot be read ({error.strerror}); {_KNOWN}") from None
     if content.startswith(_PNG):
-        return PaintedMask(_inside(_picture(file), chosen, file), file)
+        wanted = [int(text) for text in chosen if text.isascii() and text.isdigit()]
+        return PaintedMask(_inside(_picture(file, as_indices=bool(wanted)), wanted, file), file)
     try:
         return _regions(content, chosen, slide)
     except FormatError as error:
@@ -113,7 +114,7 @@ def _some(faults: Sequence[str]) -> str:
     return ", ".join(faults[:_SHOWN]) + (", ..." if len(faults) > _SHOWN else "")
 
 
-def _inside(pixels: NDArray[Any], chosen: Sequence[str], file: Path) -> Mask:
+def _inside(pixels: NDArray[Any], wanted: Sequence[int], file: Path) -> Mask:
     """(h, w) pixels of the chosen values; where none is chosen those that are not 0, which must be of one value.
 
     An edge may be smooth: other values are let pass in up to a tenth of the pixels. A mask without any paint is of a
@@ -122,7 +123,6 @@ def _inside(pixels: NDArray[Any], chosen: Sequence[str], file: Path) -> Mask:
     Raises:
         AnnotationError: It has none of the chosen values, or several and none is chosen.
     """
-    wanted = [int(text) for text in chosen if text.isascii() and text.isdigit()]
     if wanted and pixels.ndim == 2:
         inside = np.isin(pixels, wanted)
         if inside.any() or not pixels.any():
@@ -145,14 +145,23 @@ def _inside(pixels: NDArray[Any], chosen: Sequence[str], file: Path) -> Mask:
     return np.asarray(pixels != 0) if pixels.ndim == 2 else np.asarray((pixels != 0).any(axis=2))
 
 
-def _picture(file: Path) -> NDArray[Any]:
-    """(h, w) or (h, w, 3) pixels of a picture."""
+def _picture(file: Path, *, as_indices: bool) -> NDArray[Any]:
+    """(h, w) or (h, w, 3) pixels of a picture; of a palette, where white may be 0 and black 1, those of `_painted`."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(file) as picture:
+                if picture.mode == "P":
+                    return _painted(picture, as_indices=as_indices)
                 return np.asarray(picture.convert("RGB") if picture.mode in ("LA", "RGBA", "PA") else picture)
     except Image.DecompressionBombError:
         raise AnnotationError(f"{file}: is too large for a mask; make it 8 µm per px or so") from None
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
         raise AnnotationError(f"{file}: cannot be read as a picture ({error}); export the mask again") from None
+
+
+def _painted(picture: Image.Image, *, as_indices: bool) -> NDArray[np.uint16]:
+    """(h, w) indices of a palette, 256 in place of 0; those of black and of no colour are 0, unless indices count."""
+    rgba, indices = np.asarray(picture.convert("RGBA")), np.asarray(picture).astype(np.uint16)
+    painted = rgba[..., :3].any(axis=2) & (rgba[..., 3] > 0)
+    return np.where(painted, np.where(indices == 0, 256, indices), indices if as_indices else 0).astype(np.uint16)
