@@ -1,8 +1,10 @@
 """Many slides: which there are, the one loop over them, and the ledger of what is done."""
 
+import os
 import pickle
 import threading
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -189,6 +191,64 @@ def _dicom(path, uid):
     head = b"\0" * 128 + b"DICM" + b"\x08\0\x16\0UI\x02\x001\0"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(head + b"\x20\0\x0e\0UI" + len(uid).to_bytes(2, "little") + uid + path.name.encode())
+
+
+def test_dicom_under_the_names_of_an_archive(tmp_path):
+    """PACS export files by their number; other files that end in a number are none."""
+    for name, series in (("1.2.840.10", b"1.5"), ("1.2.840.11", b"1.6"), ("1.2.840.12", b"1.6")):
+        _dicom(tmp_path / name, series)
+    (tmp_path / "notes.1").write_text("no slide")
+
+    assert ids_of(tmp_path) == ["1.2.840.10", "1.2.840.11"]
+
+
+def test_linked_folders_are_looked_into_once(tmp_path):
+    """A site's share is often a link; one that leads up, or to what was seen, is no second copy."""
+    for name in ("cohort/a.svs", "share/b.svs"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    for link, target in (("site", "../share"), ("again", "../share"), ("up", "..")):
+        (tmp_path / "cohort" / link).symlink_to(target)
+
+    assert ids_of(tmp_path / "cohort") == ["a", "b"]
+
+
+def test_what_is_no_slide_in_a_folder_is_told(tmp_path):
+    """By its ending; what lies beside slides anyway is passed over without a word, and so is what is no file."""
+    for name in ("a.svs", "b.isyntax", "c.isyntax", "d.svs.gz", "e.xml", "README"):
+        (tmp_path / name).touch()
+    os.mkfifo(tmp_path / "pipe")
+
+    found = find_slides([tmp_path])
+
+    assert [task.slide_id for task in found.tasks] == ["a"]
+    assert found.notes == (f"{tmp_path}: files that are no slides by their ending are passed over: 2 .isyntax, 1 .gz",)
+
+
+def test_a_folder_that_cannot_be_read_is_told(tmp_path, monkeypatch):
+    """As lost+found at the root of a disk: the others are found."""
+    (tmp_path / "a.svs").touch()
+    (tmp_path / "lost+found").mkdir()
+    listed = Path.iterdir
+
+    def iterdir(folder):
+        if folder.name == "lost+found":
+            raise PermissionError(13, "Permission denied")
+        return listed(folder)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    found = find_slides([tmp_path])
+
+    assert [task.slide_id for task in found.tasks] == ["a"]
+    assert found.notes == (f"{tmp_path / 'lost+found'}: cannot be read, and is passed over",)
+
+
+def test_a_question_mark_is_part_of_a_files_name(tmp_path):
+    """In an address it begins the query."""
+    for name in ("HER2? case 12.svs", "HER2? case 13.svs"):
+        (tmp_path / name).touch()
+
+    assert ids_of(tmp_path) == ["HER2? case 12", "HER2? case 13"]
 
 
 def test_a_dicom_series_is_one_slide(tmp_path):

@@ -11,7 +11,7 @@ from he2her2.cohort.tasks import SlideTask
 from he2her2.errors import He2Her2Error
 from he2her2.files import url_of
 from he2her2.manifest import Stain, raise_problems, read_manifest
-from he2her2.slides import SLIDE_ENDINGS, slide_id_of, slides_in
+from he2her2.slides import SLIDE_ENDINGS, look_in, slide_id_of
 
 _ANNOTATION_ENDINGS = (".geojson", ".json", ".xml", ".session.xml", ".annotations", ".ndpi.ndpa", ".ndpa", ".png")
 _TABLE_ENDINGS = frozenset({".csv", ".tsv", ".txt"})
@@ -62,7 +62,7 @@ def find_slides(
         if item.suffix.lower() in _TABLE_ENDINGS and item.is_file():
             found += _of_manifest(item, stain, patients, notes)
         else:
-            found += [SlideTask(slide_id_of(Path(path.name.partition("?")[0])), path) for path in _paths(item)]
+            found += [SlideTask(_name_of(path), path) for path in _paths(item, notes)]
     single = len(what) == 1 and len(found) == 1 and found[0].path == Path(what[0])
     once = _each_once(found, patients, notes)
     _check_options(once, mpp, annotations)
@@ -125,17 +125,26 @@ def _of_manifest(file: Path, stain: Stain | None, patients: dict[str, str], note
     return [SlideTask.of_row(row) for row in rows]
 
 
-def _paths(item: Path) -> list[Path]:
-    """The slide that a path is, or the slides of a folder or of a glob pattern."""
+def _name_of(path: Path) -> str:
+    """Name of a slide; that of an address ends where its query begins."""
+    return slide_id_of(Path(path.name.partition("?")[0]) if url_of(path) else path)
+
+
+def _paths(item: Path, notes: list[str]) -> list[Path]:
+    """The slide that a path is, or the slides of a folder or of a glob pattern; `notes` takes what was passed over."""
     if (url := url_of(item)) is not None:
         return [Path(one) for one in urls_of(url)]
     if item.is_dir():
-        slides = slides_in(item)
-        if not slides:
+        content = look_in(item)
+        if content.others:
+            endings = ", ".join(f"{n} {ending}" for ending, n in Counter(content.others).most_common(_SHOWN))
+            notes.append(f"{item}: files that are no slides by their ending are passed over: {endings}")
+        notes += (f"{folder}: cannot be read, and is passed over" for folder in content.closed)
+        if not content.slides:
             n = sum(not path.is_dir() for path in item.rglob("*"))
             endings = ", ".join(sorted(SLIDE_ENDINGS))
             raise He2Her2Error(f"{item}: no slides among its {n} files; slides end in {endings}")
-        return slides
+        return list(content.slides)
     if item.exists() or not _GLOB_CHARACTERS & set(str(item)):
         return [item]
     base = Path(item.anchor) if item.is_absolute() else Path()
@@ -143,7 +152,7 @@ def _paths(item: Path) -> list[Path]:
     matches = [path for path in sorted(base.glob(str(pattern))) if not _is_hidden(path.relative_to(base))]
     if not matches:
         raise He2Her2Error(f"{item}: no file matches; check the pattern")
-    return [path for match in matches for path in (_paths(match) if match.is_dir() else [match])]
+    return [path for match in matches for path in (_paths(match, notes) if match.is_dir() else [match])]
 
 
 def _is_hidden(path: Path) -> bool:

@@ -2,7 +2,7 @@
 
 from he2her2.slides.deep_zoom import DeepZoom, encoded_jpeg, hatched
 from he2her2.slides.inspection import LevelReport, SlideReport, inspect_slide
-from he2her2.slides.listing import SLIDE_ENDINGS, slides_in
+from he2her2.slides.listing import SLIDE_ENDINGS, look_in, slides_in
 from he2her2.slides.opening import open_slide
 from he2her2.slides.slide import Level, Slide, slide_id_of
 from he2her2.slides.stream import TileBatch, TileMapping, map_tiles, stream_tiles
@@ -19,6 +19,7 @@ __all__ = [
     "encoded_jpeg",
     "hatched",
     "inspect_slide",
+    "look_in",
     "map_tiles",
     "open_slide",
     "slide_id_of",

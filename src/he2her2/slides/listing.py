@@ -1,6 +1,10 @@
 """Slides in a folder: by their endings, DICOM series by their content."""
 
-from collections.abc import Iterable, Iterator
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 SLIDE_ENDINGS = frozenset(
@@ -9,35 +13,73 @@ SLIDE_ENDINGS = frozenset(
 )  # fmt: skip
 """Endings of slide files."""
 
+_COMPANIONS = frozenset(
+    {"", ".annotations", ".csv", ".dat", ".db", ".geojson", ".ini", ".jpeg", ".jpg", ".json", ".md", ".ndpa", ".pdf",
+     ".png", ".tsv", ".txt", ".xlsx", ".xml"}
+)  # fmt: skip
+"""Endings of what lies beside slides, and is passed over without a word."""
+
 _PREAMBLE = 128
 _HEAD = 1 << 16
 _SERIES_UID = b"\x20\x00\x0e\x00"  # tag (0020,000E), little endian
 _LONGEST_UID = 64
 _DIRECTORY = b"1.2.840.10008.1.3.10"  # a DICOMDIR lists other files
-_DICOM_ENDINGS = frozenset({".dcm", ""})
+_MAYBE_DICOM = re.compile(r"\.dcm|(?:\.\d+)?", re.IGNORECASE)  # archives name files by numbers
 
 
-def slides_in(folder: Path) -> list[Path]:
-    """List the slides in a folder and in the folders below it, sorted; hidden files and folders are skipped.
+@dataclass(frozen=True, slots=True)
+class FolderContent:
+    """Slides of a folder, and what was passed over.
 
-    So is the evidence of a run of ours, whose heatmaps are no slides. A DICOM series is one slide, and its first file
-    stands for it, whether or not its files end in `.dcm`.
+    Attributes:
+        slides: Sorted; a DICOM series is one slide, and its first file stands for it.
+        others: Number of files of each ending that is of no slide we know, and of nothing that lies beside slides.
+        closed: Folders that cannot be read.
+    """
+
+    slides: tuple[Path, ...]
+    others: Mapping[str, int]
+    closed: tuple[Path, ...]
+
+
+def look_in(folder: Path) -> FolderContent:
+    """Find the slides in a folder and in the folders below it, also by links; hidden files and folders are skipped.
+
+    So is the evidence of a run of ours, whose heatmaps are no slides.
 
     Args:
         folder: The folder.
     """
-    files = sorted(_visible_files(folder))
-    slides = [path for path in files if path.suffix.lower() in SLIDE_ENDINGS - _DICOM_ENDINGS]
-    return sorted([*slides, *_first_of_series(path for path in files if path.suffix.lower() in _DICOM_ENDINGS)])
+    closed: list[Path] = []
+    files = sorted(_visible_files(folder, {os.path.realpath(folder)}, closed))
+    maybe_dicom = [path for path in files if _MAYBE_DICOM.fullmatch(path.suffix)]
+    others = [path for path in files if path.suffix.lower() not in SLIDE_ENDINGS and path not in set(maybe_dicom)]
+    slides = {path for path in files if path.suffix.lower() in SLIDE_ENDINGS} - set(maybe_dicom)
+    endings = Counter(path.suffix.lower() for path in others if path.suffix.lower() not in _COMPANIONS)
+    return FolderContent(tuple(sorted([*slides, *_first_of_series(maybe_dicom)])), endings, tuple(closed))
 
 
-def _visible_files(folder: Path) -> Iterator[Path]:
-    for path in folder.iterdir():
+def slides_in(folder: Path) -> list[Path]:
+    """List the slides in a folder and in the folders below it, sorted; see `look_in`."""
+    return list(look_in(folder).slides)
+
+
+def _visible_files(folder: Path, seen: set[str], closed: list[Path]) -> Iterator[Path]:
+    """Files, and links that lead nowhere; a folder that was seen is not entered again, as by a link to one above."""
+    try:
+        found = sorted(folder.iterdir(), key=lambda path: (path.is_symlink(), path))
+    except OSError:
+        closed.append(folder)
+        return
+    for path in found:
         if path.name.startswith("."):
             continue
-        if path.is_dir() and not path.is_symlink() and not _is_evidence(path):
-            yield from _visible_files(path)
-        elif not path.is_dir():
+        if path.is_dir():
+            place = os.path.realpath(path)
+            if place not in seen and not _is_evidence(path):
+                seen.add(place)
+                yield from _visible_files(path, seen, closed)
+        elif path.is_file() or (path.is_symlink() and not path.exists()):
             yield path
 
 
@@ -50,7 +92,7 @@ def _first_of_series(files: Iterable[Path]) -> list[Path]:
     series: dict[tuple[Path, bytes], Path] = {}
     for path in files:
         uid = _series_uid(path)
-        if uid is not None or path.suffix:
+        if uid is not None or path.suffix.lower() == ".dcm":
             series.setdefault((path.parent, uid or b""), path)
     return list(series.values())
 

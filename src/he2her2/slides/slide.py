@@ -14,10 +14,10 @@ def slide_id_of(path: Path) -> str:
     """Return a slide's name: its file name without the ending.
 
     Example:
-        >>> slide_id_of(Path("a/TCGA-A1.svs")), slide_id_of(Path("b.OME.TIF"))
-        ('TCGA-A1', 'b')
+        >>> slide_id_of(Path("a/TCGA-A1.svs")), slide_id_of(Path("b.OME.TIF")), slide_id_of(Path("1.2.840.11"))
+        ('TCGA-A1', 'b', '1.2.840.11')
     """
-    stem = path.stem
+    stem = path.name if path.suffix[1:].isdecimal() else path.stem
     return " ".join((stem[:-4] if stem.lower().endswith(".ome") else stem).split())
 
 
