@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -127,6 +128,60 @@ def test_a_slide_that_fails_leaves_what_was_found(predict, tmp_path):
     assert {"tumour.png", "tumour_map.png"} <= {path.name for path in (run / "slides" / "small").iterdir()}
     assert np.asarray(Image.open(run / "slides" / "small" / "tissue.png")).any()
     assert f"see {run / 'slides' / 'small'}" in err
+
+
+def names_in(run, table):
+    return [line.split(",")[0] for line in (run / table).read_text().splitlines()[1:]]
+
+
+def test_the_result_of_a_file_that_is_damaged_now_leaves_the_tables(predict, slides, tmp_path):
+    """It failed, and is said to have; once the file is there again, its result is, too."""
+    run, there = tmp_path / "run", tmp_path / "in"
+    there.mkdir()
+    for name in "ab":
+        shutil.copy2(slides / f"{name}.svs", there)
+    predict(run, what=[there])
+    (there / "a.svs").write_bytes((slides / "a.svs").read_bytes()[:5000])
+
+    code, out, _ = predict(run, what=[there])
+    found = open_run(run)
+
+    assert (code, "1 slides done" in out, ", 1 failed" in out) == (1, True, True)
+    assert (names_in(run, TABLES[0]), names_in(run, TABLES[1])) == (["b"], ["a"])
+    assert (found.result("a"), found.evidence("a"), read_status(run).failed) == (None, None, {"open": 1})
+    shutil.copy2(slides / "a.svs", there)
+    assert predict(run, what=[there / "a.svs"])[0] == 0
+    predict(run, what=[there / "b.svs"])
+    assert (names_in(run, TABLES[0]), names_in(run, TABLES[1])) == (["a", "b"], [])
+
+
+def test_another_slide_of_the_name_does_not_take_the_result_away(predict, slides, tmp_path):
+    """It is refused, and the slide that was predicted stays in the tables."""
+    other = tmp_path / "other" / "a.svs"
+    other.parent.mkdir()
+    shutil.copy2(slides / "b.svs", other)
+    predict(tmp_path / "run", what=[slides / "a.svs", slides / "b.svs"])
+
+    code, _, err = predict(tmp_path / "run", what=[other])
+
+    assert code == 2
+    assert "another slide of this name" in err
+    assert names_in(tmp_path / "run", TABLES[0]) == ["a", "b"]
+
+
+def test_the_result_by_an_annotation_that_is_damaged_now_is_gone(predict, slides, tmp_path):
+    """Nothing of it passes for the result by the file as it is."""
+    region = {"type": "Polygon", "coordinates": [[[0, 0], [SIDE, 0], [SIDE, SIDE], [0, SIDE], [0, 0]]]}
+    (tmp_path / "a.geojson").write_text(json.dumps(region))
+    options = ("--annotations", tmp_path / "a.geojson")
+    predict(tmp_path / "run", *options, what=[slides / "a.svs"])
+    (tmp_path / "a.geojson").write_text("{")
+
+    code, _, _ = predict(tmp_path / "run", *options, what=[slides / "a.svs"])
+
+    assert code == 2
+    assert not (tmp_path / "run/slides/a/prediction.json").exists()
+    assert (names_in(tmp_path / "run", TABLES[0]), names_in(tmp_path / "run", TABLES[1])) == ([], ["a"])
 
 
 @dataclass(frozen=True)

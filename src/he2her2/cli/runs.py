@@ -148,7 +148,8 @@ def _one_here(run: "Run", asked: SlideRun, model: "SlideModel", sources: "SlideS
 
     with WorkProgress() as show:
         worker = asked.work.with_model(model, show.progress)
-        ((_, outcome),) = SlideEngine().run(sources.tasks, worker, Ledger(run.slides, run.digest))
+        failures = run.failures if run.is_begun else None
+        ((_, outcome),) = SlideEngine().run(sources.tasks, worker, Ledger(run.slides, run.digest, failures))
     return outcome
 
 
@@ -168,7 +169,7 @@ def _one_by_workers(run: "Run", asked: SlideRun, sources: "SlideSources") -> "Sl
 
 
 def _end_one(run: "Run", sources: "SlideSources", outcome: "SlideResult | Failure", *, as_json: bool) -> None:
-    """Keep and print the result of one slide.
+    """Keep and print the result of one slide; its failure is kept in a run that has begun before.
 
     Raises:
         He2Her2Error: There is none.
@@ -177,6 +178,9 @@ def _end_one(run: "Run", sources: "SlideSources", outcome: "SlideResult | Failur
     from he2her2.results import Failure
 
     if isinstance(outcome, Failure):
+        if run.is_begun:
+            run.tables.add(outcome)
+            run.tables.write()
         seen = f"; what was found until then is in {run.folder / outcome.evidence}" if outcome.evidence else ""
         raise He2Her2Error(f"{outcome}{seen}")
     run.failures.remove(outcome.slide_id)

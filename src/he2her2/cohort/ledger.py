@@ -67,8 +67,14 @@ class Ledger(Generic[_P, _R]):
         return MadeOf(self.configuration, inputs)
 
     def find(self, slide_id: str, made_of: MadeOf) -> _R | None:
-        """The result that is there already; None where the slide has to be worked on."""
-        return self.store.read(slide_id, made_of)
+        """The result that is there already; None where the slide has to be worked on.
+
+        A failure since then, of a file that was not there or another one for a while, is forgotten.
+        """
+        found = self.store.read(slide_id, made_of)
+        if found is not None and self.failures is not None:
+            self.failures.remove(slide_id)
+        return found
 
     def find_of(self, task: SlideTask) -> _R | None:
         """The same, of the files of a task as they are now."""
@@ -86,12 +92,17 @@ class Ledger(Generic[_P, _R]):
         return result
 
     def fail(self, failure: Failure, made_of: MadeOf, findings: object | None = None) -> Failure:
-        """Note a failure, with the evidence that there is; gives it as it will be found."""
+        """Note a failure, with the evidence that there is; gives it as it will be found.
+
+        Without evidence what an earlier command left of the slide is removed, but for a file that cannot be opened: it
+        may be that of another slide, or there again later.
+        """
+        place = ""
         if findings is not None and isinstance(self.store, EvidenceStore):
-            failure = failure.with_evidence(self.store.write_unfinished(failure, findings))
-        elif failure.stage != SlideError.stage:  # one that cannot even be opened may not be the slide that was kept
+            place = self.store.write_unfinished(failure, findings)
+        if not place and failure.stage != SlideError.stage:
             self.store.discard(failure.slide_id)
-        return self._note(failure, made_of)
+        return self._note(failure.with_evidence(place), made_of)
 
     def fail_dead(self, failure: Failure, made_of: MadeOf) -> Failure:
         """Note the failure of a slide whose worker died, with the evidence that it wrote until then."""

@@ -8,6 +8,7 @@ from pydantic import TypeAdapter
 
 from he2her2.files import read_json, write_json
 from he2her2.results.made_of import MadeOf
+from he2her2.results.slide_result import SlideResult
 from he2her2.results.tables import Failure
 
 
@@ -57,6 +58,14 @@ class FailureRecords:
     def has(self, slide_id: str) -> bool:
         """True if there is a failure of a slide, whatever it was made of."""
         return self._file(slide_id).is_file()
+
+    def outranks(self, result: SlideResult) -> bool:
+        """True if the same file under the same configuration failed after a result was made of it."""
+        record = self._record(result.slide_id)
+        if record is None:
+            return False
+        of = record.made_of
+        return (of.configuration, of.inputs.path) == (result.run_digest, result.inputs.path)
 
     def of(self, configuration: str, known: Container[str]) -> Iterator[Failure]:
         """The failures of a configuration that are not among the known slides."""

@@ -97,6 +97,12 @@ class Run:
         """The failures on record."""
         return FailureRecords(self.folder)
 
+    @property
+    def is_begun(self) -> bool:
+        """True if the folder holds results of this configuration."""
+        file = self.folder / RUN_FILE
+        return file.is_file() and not _other_run(file, self.digest)
+
     def for_patients(self, rules: DecisionRules | None, patient_of: Mapping[str, str]) -> Self:
         """The same run, whose stored rules are applied to patients.
 
@@ -228,7 +234,8 @@ class RunFolder:
     @cached_property
     def segmented(self) -> tuple[str, ...]:
         """Names of the slides that were segmented only."""
-        return tuple(sorted(file.parent.name for file in self.path.glob(f"slides/[!.]*/{SEGMENTATION}")))
+        found = {file.parent.name for file in self.path.glob(f"slides/[!.]*/{SEGMENTATION}")}
+        return tuple(sorted(found - self.failures.keys()))
 
     @cached_property
     def threshold(self) -> float:
@@ -302,11 +309,13 @@ class RunFolder:
         return self.slides_of_patients.get(self.patient_id(slide_id))
 
     def result(self, slide_id: str) -> SlideResult | None:
-        """A slide's result; None where its folder is gone, or there is none.
+        """A slide's result; None where its folder is gone, or there is none: the slide failed.
 
         Raises:
             EvaluationError: It is damaged.
         """
+        if slide_id in self.failures and slide_id not in self.predictions:
+            return None
         result_file = SEGMENTATION if slide_id in self.segmented else PREDICTION
         try:
             return SlideFolders(self.path, result_file).load(slide_id)
@@ -329,7 +338,8 @@ class RunFolder:
     def evidence(self, slide_id: str) -> Path | None:
         """The folder of a slide's evidence; None where there is none."""
         folder = SlideFolders(self.path).of(slide_id)
-        return folder if folder.is_dir() else None
+        failure = None if slide_id in self.predictions else self.failures.get(slide_id)
+        return folder if folder.is_dir() and (failure is None or failure.evidence) else None
 
     def rasters(self, slide_id: str) -> SlideRasters:
         """A slide's masks and maps.
@@ -363,10 +373,9 @@ def open_run(path: Path, *, needs_predictions: bool = True) -> RunFolder:
     """
     refuse_other_folder(path)
     table = path / PREDICTIONS_FILE
-    if not any((path / name).is_file() for name in (RUN_FILE, PREDICTIONS_FILE, FAILURES_FILE)):
+    others = () if needs_predictions else (RUN_FILE, FAILURES_FILE)
+    if not any((path / name).is_file() for name in (PREDICTIONS_FILE, *others)):
         raise EvaluationError(f"{path}: holds no {PREDICTIONS_FILE}; give the --out folder of he2her2 predict")
-    if not table.is_file() and needs_predictions:
-        raise EvaluationError(f"{path}: holds no predictions.csv; give the --out folder of he2her2 predict")
     predictions = read_predictions(table) if table.is_file() else {}
     if not predictions and needs_predictions:
         raise EvaluationError(f"{table}: holds no slide; see failures.csv beside it")

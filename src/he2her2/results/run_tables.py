@@ -71,15 +71,25 @@ class RunTables:
         return () if self.rules is None else read_patient_results(self.folder / PATIENT_TABLE)
 
     def add(self, outcome: SlideResult | Failure) -> None:
-        """Take the outcome of a slide; a failure that is on record will be found there, while it is true."""
+        """Take the outcome of a slide; a failure that is on record will be found there, while it is true.
+
+        The failure of another file of the name, which the run was not made for, is in no table: the result stays.
+        """
         slide_id, self._changed = outcome.slide_id, True
         if not isinstance(outcome, Failure):
             self._rows[slide_id] = ResultRow.of(outcome)
             self._failures.pop(slide_id, None)
             return
         self._rows.pop(slide_id, None)
-        if not FailureRecords(self.folder).has(slide_id):
+        if not FailureRecords(self.folder).has(slide_id) and not self._has_another(outcome):
             self._failures[slide_id] = outcome
+
+    def _has_another(self, failure: Failure) -> bool:
+        """True if the run holds the result of another file of the name."""
+        result = self.slides.sound(failure.slide_id)
+        if result is None or result.run_digest != self.configuration:
+            return False
+        return result.inputs.path not in (failure.path, str(Path(failure.path).absolute()))
 
     def plan(self, slides: Mapping[str, str]) -> None:
         """Note slides, with their files and patients, in `planned.csv`; others that are there stay.
@@ -135,10 +145,10 @@ class RunTables:
 
     def _read_others(self, slide_ids: Iterable[str]) -> int:
         """Read the results of other processes and of earlier commands; gives their number."""
-        n = 0
+        n, failures = 0, FailureRecords(self.folder)
         for slide_id in slide_ids:
             result = self.slides.sound(slide_id)
-            if result is not None and result.run_digest == self.configuration:
+            if result is not None and result.run_digest == self.configuration and not failures.outranks(result):
                 self._rows[slide_id] = ResultRow.of(result)
                 n += 1
         return n
