@@ -465,6 +465,26 @@ def test_slides_of_nobody_are_refused(clinical, command_line, tmp_path):
     assert (code, "none of the slides' names" in err) == (2, True)
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--out", "truth.csv"), "is read by this command"),
+        (("--out", "m.csv", "--conflicts", "truth.csv"), "is read by this command"),
+        (("--out", "m.csv", "--conflicts", "m.csv"), "are one file"),
+    ],
+)
+def test_the_table_of_labels_is_not_replaced(command_line, tmp_path, monkeypatch, options, said):
+    """Neither by the manifest nor by the log of conflicts."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "truth.csv").write_text("Case;HER2 status\n1;Positive\n2;Negative\n")
+    before = (tmp_path / "truth.csv").read_bytes()
+
+    code, _, err = command_line("manifest", "herohe", "--table", "truth.csv", *options)
+
+    assert (code, (tmp_path / "truth.csv").read_bytes()) == (2, before)
+    assert said in " ".join(err.replace("│", " ").split())
+
+
 def test_a_dicom_series_is_one_slide(tmp_path):
     """Its first file stands for it."""
     for name in ("s1/1.dcm", "s1/2.dcm", "s2/1.dcm", "x.svs"):

@@ -251,6 +251,17 @@ def test_a_question_mark_is_part_of_a_files_name(tmp_path):
     assert ids_of(tmp_path) == ["HER2? case 12", "HER2? case 13"]
 
 
+def test_a_patient_is_one_however_it_is_written(tmp_path):
+    """By the barcode of a slide, in small letters, in another manifest: rules for patients see all of its slides."""
+    for name in "abc":
+        (tmp_path / f"{name}.svs").touch()
+    head = "slide_id,path,patient_id\n"
+    one = _write(tmp_path / "one.csv", f"{head}a,a.svs,TCGA-A1-A0SK-01Z-00-DX1\nb,b.svs,tcga-a1-a0sk\n")
+    other = _write(tmp_path / "other.csv", f"{head}c,c.svs,TCGA-A1-A0SK-01Z-00-DX2\n")
+
+    assert dict(find_slides([one, other]).patients) == dict.fromkeys("abc", "TCGA-A1-A0SK-01Z-00-DX1")
+
+
 def test_a_dicom_series_is_one_slide(tmp_path):
     """A file for each level, in one folder, with or without an ending; two series are two slides."""
     for name, uid in (

@@ -77,15 +77,24 @@ class _CohortOptions:
             found[ours] = theirs
         return found
 
-    def write(self, cohort: "CohortLabels", slide_name: "Callable[[Path], SlideName | str]") -> None:
-        """Print the count of patients; write the conflicts, and the manifest or the labels."""
+    def write(self, cohort: "CohortLabels", slide_name: "Callable[[Path], SlideName | str]", table: Path) -> None:
+        """Print the count of patients; write the conflicts, and the manifest or the labels.
+
+        Args:
+            cohort: Labels of its patients.
+            slide_name: Reads a slide's name.
+            table: File that the labels are from.
+        """
         from he2her2.datasets import match_slides, write_conflicts, write_labels
         from he2her2.files import check_output_file
         from he2her2.manifest import write_manifest
 
-        check_output_file(self.out)
-        say("\n".join((cohort.name, *cohort.notes, *cohort.funnel())))
         log = self.conflicts or self.out.with_name(f"{self.out.stem}-conflicts.csv")
+        if log.absolute() == self.out.absolute():
+            raise typer.BadParameter("--conflicts and --out are one file; give each its own")
+        for file in (self.out, log):
+            check_output_file(file, [table])
+        say("\n".join((cohort.name, *cohort.notes, *cohort.funnel())))
         match = None
         if self.slides is not None:
             match = match_slides(cohort.patients, self.slides, slide_name, self.out, split=self.split)
@@ -116,7 +125,7 @@ def tcga_brca(
     from he2her2.labels import Policy
 
     columns = cohort.columns(TCGA_COLUMNS)
-    cohort.write(read_tcga_brca(clinical, columns=columns, policy=Policy(policy), strict=strict), tcga_slide_name)
+    cohort.write(read_tcga_brca(clinical, columns=columns, policy=Policy(policy), strict=strict), tcga_slide_name, clinical)
 
 
 @manifest.command("herohe")
@@ -130,7 +139,7 @@ def herohe(
     """HEROHE: case numbers with HER2 status, and MIRAX slides named by case."""
     from he2her2.datasets import HEROHE_COLUMNS, herohe_slide_name, read_herohe
 
-    cohort.write(read_herohe(table, prefix=prefix, columns=cohort.columns(HEROHE_COLUMNS)), herohe_slide_name)
+    cohort.write(read_herohe(table, prefix=prefix, columns=cohort.columns(HEROHE_COLUMNS)), herohe_slide_name, table)
 
 
 @manifest.command("her2sc")
@@ -151,7 +160,7 @@ def her2sc(
 
     columns = cohort.columns(HER2SC_COLUMNS)
     found = read_her2sc(table, prefix=prefix, policy=Policy(policy), columns=columns)
-    cohort.write(found, her2sc_slide_namer(pattern))
+    cohort.write(found, her2sc_slide_namer(pattern), table)
 
 
 @manifest.command("leaks")

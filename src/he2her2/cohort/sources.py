@@ -10,7 +10,7 @@ from he2her2.cohort.remote_slides import urls_of, with_stamps
 from he2her2.cohort.tasks import SlideTask
 from he2her2.errors import He2Her2Error
 from he2her2.files import url_of
-from he2her2.manifest import Stain, raise_problems, read_manifest
+from he2her2.manifest import Stain, patient_key, raise_problems, read_manifest
 from he2her2.slides import SLIDE_ENDINGS, look_in, slide_id_of
 
 _ANNOTATION_ENDINGS = (".geojson", ".json", ".xml", ".session.xml", ".annotations", ".ndpi.ndpa", ".ndpa", ".png")
@@ -121,7 +121,8 @@ def _of_manifest(file: Path, stain: Stain | None, patients: dict[str, str], note
         raise He2Her2Error(f"{file}: names slide {', '.join(twice[:_SHOWN])} more than once; keep one row of each")
     if n_other := len(manifest.rows) - len(rows):
         notes.append(f"{file}: rows of another stain than {name} are left out: {n_other}")
-    patients.update({row.slide_id: row.patient_id for row in rows})
+    names = {patient_key(name): name for name in reversed(patients.values())}  # as each patient was written first
+    patients.update({row.slide_id: names.setdefault(patient_key(row.patient_id), row.patient_id) for row in rows})
     return [SlideTask.of_row(row) for row in rows]
 
 

@@ -100,8 +100,7 @@ class Run:
     @property
     def is_begun(self) -> bool:
         """True if the folder holds results of this configuration."""
-        file = self.folder / RUN_FILE
-        return file.is_file() and not _other_run(file, self.digest)
+        return (self.folder / RUN_FILE).is_file() and not _other_run(self.folder / RUN_FILE, self.digest)
 
     def for_patients(self, rules: DecisionRules | None, patient_of: Mapping[str, str]) -> Self:
         """The same run, whose stored rules are applied to patients.
