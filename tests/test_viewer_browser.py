@@ -434,6 +434,46 @@ def test_regions_are_drawn_saved_and_there_again(visit, url, run):
     assert len(json.loads(regions_file(run).read_text())["features"]) == 3
 
 
+def test_a_region_drawn_while_another_slides_is_being_saved_is_kept(visit, url, run):
+    """The reviewer does not wait for the network."""
+    regions_file(run).unlink(missing_ok=True)
+    other_file = run / "annotations" / f"{OTHER}.geojson"
+    other_file.unlink(missing_ok=True)
+    page = visit(f"{url}#slide=case-1")
+    held = []
+    page.route("**/case-1/regions?version=*", lambda route: held.append(route))  # noqa: PLW0108  Playwright marks the function
+    page.keyboard.press("v")
+    page.wait_for_function("() => document.querySelector('#saved').textContent === 'Saving…'")
+    page.keyboard.press("k")
+    page.wait_for_selector(f"body[data-ready={json.dumps(OTHER)}]")
+    page.keyboard.press("v")
+    page.wait_for_timeout(300)
+    held[0].continue_()
+    saved(page)
+
+    assert len(json.loads(regions_file(run).read_text())["features"]) == 1
+    assert len(json.loads(other_file.read_text())["features"]) == 1
+    other_file.unlink()
+
+
+def test_a_slide_that_answers_late_does_not_take_the_place_of_a_later_one(visit, url):
+    """The list, the case and the picture are of the slide that was chosen last."""
+    page = visit(f"{url}#slide=case-1")
+    held = []
+    page.route("**/api/slides/broken", lambda route: held.append(route))  # noqa: PLW0108  Playwright marks the function
+    page.locator("#slides a[data-id='broken']").click()
+    page.wait_for_timeout(200)
+    page.locator(f"#slides a[data-id={json.dumps(OTHER)}]").click()
+    page.wait_for_selector(f"body[data-ready={json.dumps(OTHER)}]")
+    page.locator("#slides a[data-id='case-1']").click()
+    page.wait_for_selector("body[data-ready=case-1]")
+    held[0].continue_()
+    page.wait_for_timeout(500)
+
+    assert page.locator("#slides a[aria-current=true]").get_attribute("data-id") == "case-1"
+    assert page.locator("#case-title").inner_text().lower() == "case-1"
+
+
 def test_a_verdict_is_given_by_key(visit, url, run):
     """And is in the table, in the list and after a reload; given again it is taken back."""
     page = visit(f"{url}#slide={OTHER.replace(' ', '%20').replace('+', '%2B').replace('&', '%26')}")

@@ -125,7 +125,8 @@ def tcga_brca(
     from he2her2.labels import Policy
 
     columns = cohort.columns(TCGA_COLUMNS)
-    cohort.write(read_tcga_brca(clinical, columns=columns, policy=Policy(policy), strict=strict), tcga_slide_name, clinical)
+    found = read_tcga_brca(clinical, columns=columns, policy=Policy(policy), strict=strict)
+    cohort.write(found, tcga_slide_name, clinical)
 
 
 @manifest.command("herohe")

@@ -26,8 +26,10 @@ function area(feature) {
     sum + Math.abs(ringArea(outside)) - holes.reduce((cut, hole) => cut + Math.abs(ringArea(hole)), 0), 0);
 }
 
+const positions = (coordinates) => (typeof coordinates[0] === "number" ? [coordinates] : coordinates.flatMap(positions));
+
 function box(feature) {
-  const points = polygons(feature).flat(2);
+  const points = positions(feature.geometry.coordinates);
   const [xs, ys] = [points.map((p) => p[0]), points.map((p) => p[1])];
   return [Math.min(...xs), Math.min(...ys), Math.max(...xs), Math.max(...ys)];
 }
@@ -49,6 +51,7 @@ export class Regions {
     this.layers = layers;
     this.uses = Object.fromEntries(classes.map(({ name, use }) => [name, use]));
     this.features = [];
+    this.unsaved = new Set();
     this.tool = null;
     this.drawn = [];
     this.selected = -1;
@@ -67,29 +70,34 @@ export class Regions {
   }
 
   async open(slide, writable) {
-    this.id = slide.id;
+    const file = { id: slide.id };
+    this.file = file;
     this.mpp = slide.file?.mpp;
-    this.writable = writable && slide.file !== null;
     this.features = [];
     this.selected = -1;
+    this._allow(false);
     this.use(null);
     this.note(writable ? "" : "Regions and verdicts are not kept: start the viewer with --annotations FOLDER.");
-    $("region-view").disabled = !this.writable;
-    document.querySelectorAll("[data-tool]").forEach((button) => { button.disabled = !this.writable; });
     if (slide.file) {
       try {
-        const { version, collection } = await getJson(slidePath(slide.id, "/regions"));
-        if (this.id !== slide.id) return;
-        this.collection = collection;
-        this.features = collection.features;
-        this.version = version;
+        if ([this.sent, ...this.unsaved].some((one) => one?.id === slide.id)) await this.saving; // drawn a moment ago
+        Object.assign(file, await getJson(slidePath(slide.id, "/regions")));
+        if (this.file !== file) return;
+        this.features = file.collection.features;
+        this._allow(writable);
       } catch (error) {
-        this.writable = false;
+        if (this.file !== file) return;
         this.note(error.message);
       }
     }
     this.show();
     this.stage.redraw();
+  }
+
+  _allow(writable) {
+    this.writable = writable;
+    $("region-view").disabled = !writable;
+    document.querySelectorAll("[data-tool]").forEach((button) => { button.disabled = !writable; });
   }
 
   note(text) {
@@ -176,21 +184,27 @@ export class Regions {
     this.save();
   }
 
-  // One save at a time; what changes meanwhile is saved after it.
-  async save() {
-    if (this.saving) { this.again = true; return; }
-    this.saving = true;
-    const id = this.id;
-    this.note("Saving…");
-    try {
-      const body = { ...this.collection, features: this.features };
-      const { version } = await putJson(slidePath(id, `/regions?version=${encodeURIComponent(this.version)}`), body);
-      if (this.id === id) { this.version = version; this.note("Saved"); }
-    } catch (error) {
-      if (this.id === id) this.note(`Not saved: ${error.message}`);
+  save() {
+    this.unsaved.add(this.file);
+    this.saving ??= this._saveAll().finally(() => { this.saving = null; });
+  }
+
+  // One save at a time; what changes meanwhile, of this slide or another, is saved after it.
+  async _saveAll() {
+    for (const file of this.unsaved) {
+      const said = (text) => { if (this.file === file) this.note(text); };
+      this.unsaved.delete(file);
+      this.sent = file;
+      said("Saving…");
+      try {
+        const { version } = await putJson(slidePath(file.id, `/regions?version=${encodeURIComponent(file.version)}`), file.collection);
+        file.version = version;
+        said("Saved");
+      } catch (error) {
+        said(`Not saved: ${error.message}`);
+      }
     }
-    this.saving = false;
-    if (this.again) { this.again = false; if (this.id === id) await this.save(); }
+    this.sent = null;
   }
 
   _at(event) {

@@ -19,7 +19,7 @@ const CARD_PX = 276;
 
 const main = new Stage($("picture-main"), { navigator: true });
 const state = { slide: null, pinned: -1, hovered: -1, film: false };
-let run, list, regions, pair, linkTimer, opening = 0;
+let run, list, regions, pair, linkTimer, turns = 0, opening = false;
 const layers = new Layers(main, () => writeLink());
 
 // --- the address -------------------------------------------------------------------------------------------------
@@ -60,9 +60,10 @@ async function copyLink() {
 // --- a slide -----------------------------------------------------------------------------------------------------
 
 async function openSlide(id, link = {}) {
-  const turn = ++opening;
+  const turn = ++turns;
+  opening = true;
   if (!list.get(id)) {
-    opening = 0;
+    opening = false;
     showMessage("No such slide", `There is no slide ${id} in ${run.name}.`);
     return;
   }
@@ -73,10 +74,10 @@ async function openSlide(id, link = {}) {
   try {
     slide = await getJson(slidePath(id));
   } catch (error) {
-    if (turn === opening) { opening = 0; showMessage("This slide cannot be shown", error.message); }
+    if (turn === turns) { opening = false; showMessage("This slide cannot be shown", error.message); }
     return;
   }
-  if (turn !== opening) return;
+  if (turn !== turns) return;
   Object.assign(state, { slide, pinned: -1, hovered: -1 });
   document.title = `${id} · ${run.name} · he2her2`;
   showCase(slide, run.score_colours, list.siblings(slide), openSlide);
@@ -89,6 +90,7 @@ async function openSlide(id, link = {}) {
   document.body.classList.toggle("no-picture", !slide.file);
   if (slide.file) {
     await main.open(id, slide.file, link.view);
+    if (turn !== turns) return;
   } else {
     main.close();
     showMessage("The picture of this slide cannot be shown", ...slide.problems.map((text) => text.replace(`${id}: `, "")));
@@ -101,15 +103,16 @@ async function openSlide(id, link = {}) {
       showMessage("The tiles cannot be shown", error.message);
     }
   }
-  if (turn !== opening) return;
+  if (turn !== turns) return;
   if (link.by) layers.colourBy = link.by;
   layers.set(slide, tiles, link.layers);
   showTile(layers, -1);
   showFilm();
   await loading;
+  if (turn !== turns) return;
   pair.show(slide, link.beside, link.lie);
   if (tiles && link.tile >= 0 && link.tile < tiles.n) pin(link.tile);
-  opening = 0;
+  opening = false;
   main.redraw();
   showHud();
   writeLink();
