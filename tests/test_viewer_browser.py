@@ -459,16 +459,19 @@ def test_a_region_drawn_while_another_slides_is_being_saved_is_kept(visit, url, 
 def test_a_slide_that_answers_late_does_not_take_the_place_of_a_later_one(visit, url):
     """The list, the case and the picture are of the slide that was chosen last."""
     page = visit(f"{url}#slide=case-1")
-    held = []
-    page.route("**/api/slides/broken", lambda route: held.append(route))  # noqa: PLW0108  Playwright marks the function
+    held = {}
+    for name in ("broken", "case-1"):
+        page.route(f"**/api/slides/{name}", lambda route: held.setdefault(route.request.url[-6:], route))
     page.locator("#slides a[data-id='broken']").click()
     page.wait_for_timeout(200)
     page.locator(f"#slides a[data-id={json.dumps(OTHER)}]").click()
     page.wait_for_selector(f"body[data-ready={json.dumps(OTHER)}]")
     page.locator("#slides a[data-id='case-1']").click()
-    page.wait_for_selector("body[data-ready=case-1]")
-    held[0].continue_()
+    page.wait_for_timeout(200)
+    held["broken"].continue_()
     page.wait_for_timeout(500)
+    held["case-1"].continue_()
+    page.wait_for_selector("body[data-ready=case-1]")
 
     assert page.locator("#slides a[aria-current=true]").get_attribute("data-id") == "case-1"
     assert page.locator("#case-title").inner_text().lower() == "case-1"
