@@ -80,7 +80,8 @@ def test_the_digest_ignores_how_the_work_is_done():
 
     assert replace(config, runtime=Runtime(threads=7)).digest() == config.digest()
     assert replace(config, selection=Selection(n_tiles=299)).digest() != config.digest()
-    assert replace(config, runtime=Runtime(precision="mixed")).digest() != config.digest()  # it alone changes numbers
+    assert replace(config, runtime=Runtime(precision="mixed")).digest() != config.digest()  # these change numbers
+    assert replace(config, runtime=Runtime(backend="openslide")).digest() != config.digest()
     assert len({preset.digest() for preset in PRESETS.values()}) == len(PRESETS)
 
 

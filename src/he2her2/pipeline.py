@@ -1,6 +1,6 @@
 """The method on one page (Oliveira et al., 2020, section 3): from an open slide to its HER2 status.
 
-All steps are deterministic: threads, batch size and backend never change a result.
+All steps are deterministic: threads and batch size never change a result.
 """
 
 from dataclasses import dataclass

@@ -183,10 +183,10 @@ class Networks:
 
 @dataclass(frozen=True, config=_STRICT)
 class Runtime:
-    """Resources of a run; they never change a result, but for mixed precision.
+    """Resources of a run; they never change a result, but for mixed precision and some slides' reader.
 
     Attributes:
-        backend: Reader of slides.
+        backend: Reader of slides. Where a level is no whole share of level 0, OpenSlide blends its pixels.
         threads: Workers that read tiles and score them; 0 is one for every core.
         batch_size: Tiles that a worker reads and scores at a time.
         device: Where the CNNs run; `auto` is a GPU where there is one and torch is installed, else the CPU.
@@ -253,8 +253,8 @@ class Config:
     def digest(self) -> str:
         """SHA-256 of every setting that can change a result."""
         settings = self.method()
-        if self.runtime.precision != "full":
-            settings["precision"] = self.runtime.precision
+        of_pixels = {"precision": (self.runtime.precision, "full"), "backend": (self.runtime.backend, "auto")}
+        settings |= {name: chosen for name, (chosen, usual) in of_pixels.items() if chosen != usual}
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
