@@ -310,6 +310,14 @@ NDPVIEW = """<?xml version="1.0" encoding="utf-8" standalone="yes"?>
 </annotations>"""
 
 
+@pytest.mark.parametrize("rings", [[5], [None], "abc", [{"x": 1}], None])
+def test_an_ellipse_without_points_is_refused_in_words(tmp_path, rings):
+    """As any other outline of QuPath that is damaged."""
+    ellipse = {"type": "Polygon", "isEllipse": True, "coordinates": rings}
+    with pytest.raises(AnnotationError, match="no usable region of tumour"):
+        read_annotation(written(tmp_path, {"type": "Feature", "geometry": ellipse, "properties": {}}))
+
+
 def test_ndpview_counts_from_the_centre_of_the_glass_slide(tmp_path):
     """In nm; rulers and open lines are no regions. The picture is 1 mm right of the centre and 0.5 mm above it."""
     drawn = read_annotation(written(tmp_path, NDPVIEW, "a.ndpi.ndpa"))

@@ -3,9 +3,12 @@
 import json
 from dataclasses import asdict
 
+import numpy as np
 import pytest
+import tifffile
 
 from he2her2.errors import SlideOpenError
+from he2her2.geometry import Size
 from he2her2.slides import inspect_slide
 from tests.slide_files import SlideSpec, corrupt_tile, pyramid, synthetic_pixels, truncated, write_packbits, write_slide
 
@@ -124,3 +127,17 @@ def test_real_slides(data_dir):
     assert (small.mpp, small.objective, small.tiles.n_corrupt) == (0.499, 20, 0)
     assert {level.codec for level in tcga.levels} == {"JPEG 2000"}
     assert tcga.mpp is None
+
+
+def test_a_large_slide_without_a_scale_is_described(tmp_path):
+    """What nobody gave is not said to make it too large."""
+    path = tmp_path / "wide.tif"
+    with tifffile.TiffWriter(path, bigtiff=True) as file:
+        tile = {"tile": (512, 512), "photometric": "rgb", "compression": "deflate", "dtype": np.uint8}
+        file.write(iter([np.zeros((512, 512, 3), np.uint8)] * 500), shape=(512, 256_000, 3), **tile)
+        file.write(iter([np.zeros((512, 512, 3), np.uint8)] * 125), shape=(128, 64_000, 3), subfiletype=1, **tile)
+
+    report = inspect_slide(path)
+
+    assert (report.mpp, report.size_px) == (None, Size(256_000, 512))
+    assert "mpp" in report.problems[0].remedy

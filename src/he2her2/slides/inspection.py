@@ -11,6 +11,7 @@ from he2her2.geometry import Size
 from he2her2.slides.base import BaseSlide
 from he2her2.slides.levels import Rect
 from he2her2.slides.opening import Backend, open_slide, why_not_the_tiff_reader
+from he2her2.units import PLAUSIBLE_MPP
 
 _TILE_MPP, _MASK_MPP = 0.25, 8.0
 """µm/px at which the method reads a slide by default: tiles, and masks 32 times coarser."""
@@ -114,7 +115,7 @@ def inspect_slide(
         slide = open_slide(path, mpp=mpp, backend=backend)
     except MppError as error:
         problem = Problem(error.reason, error.remedy)
-        slide = open_slide(path, mpp=1.0, backend=backend)
+        slide = open_slide(path, mpp=PLAUSIBLE_MPP[0], backend=backend)  # no slide is too large at this
     with slide:
         known_mpp = None if problem else slide.mpp
         tiles = _check_tiles(slide, n_check, seed)

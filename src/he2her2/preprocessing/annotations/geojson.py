@@ -81,7 +81,9 @@ def _drawn(geometry: Any, properties: Any) -> Iterator[Drawn]:  # noqa: ANN401  
 
 def _is_boxed_ellipse(geometry: dict[str, Any], rings: Any) -> bool:  # noqa: ANN401  # JSON
     """True where QuPath gives the box of an ellipse rather than its outline."""
-    return geometry.get("isEllipse") is True and isinstance(rings, list) and [len(ring) for ring in rings] == [5]
+    if geometry.get("isEllipse") is not True or not isinstance(rings, list):
+        return False
+    return [len(ring) if isinstance(ring, list) else 0 for ring in rings] == [5]
 
 
 def _kind(feature: dict[str, Any]) -> str:
