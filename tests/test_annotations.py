@@ -356,6 +356,16 @@ def test_ndpviews_file_is_found_in_a_folder(tmp_path, name):
     assert task.annotations == tmp_path / "drawn" / name
 
 
+@pytest.mark.parametrize(("times", "off"), [(1, 0.0), (2, 1 - (300 / 400) ** 2), (10, 1.0)])
+def test_how_much_of_the_tumour_is_off_the_slide(tmp_path, times, off):
+    """As that of another slide, or drawn at another scale."""
+    corners = [(100, 100), (300, 100), (300, 300), (100, 300), (100, 100)]
+    ring = [[x * times, y * times] for x, y in corners]
+    drawn = read_annotation(written(tmp_path, {"type": "Polygon", "coordinates": [ring]}))
+
+    assert drawn.off_slide(SlideFrame(Size(500, 500))) == pytest.approx(off)
+
+
 def write_png(path, mask, mode="L"):
     Image.fromarray(mask.astype(np.uint8) * 255).convert(mode).save(path)
     return path

@@ -273,6 +273,17 @@ def test_torch_files_find_their_coordinates(tmp_path):
     assert np.array_equal(read_tiles_file(tmp_path / "out" / "features_unknown" / "A.1.h5").places, CORNERS)
 
 
+def test_clam_without_a_downsample_is_refused_on_a_coarser_level(tmp_path):
+    """Its tiles would be taken for a quarter of their side."""
+    (tmp_path / "patches").mkdir()
+    with h5py.File(tmp_path / "patches" / "s.h5", "w") as file:
+        file["coords"] = np.array([[0, 0], [1024, 0]])
+        file["coords"].attrs.update({"patch_size": 256, "patch_level": 1})
+
+    with pytest.raises(ExchangeError, match="of a coarser level and it has no downsample"):
+        read_tiles_file(tmp_path / "patches" / "s.h5")
+
+
 def test_clam_level_and_downsample_make_the_side(tmp_path):
     """Tiles of 256 px at a level four times coarser cover 1 024 level-0 px."""
     path = tmp_path / "patches" / "A.h5"

@@ -38,13 +38,18 @@ def read_clam(path: Path) -> StoredTiles:
     beside = _patches_beside(path)
     if not stated and beside is not None:
         stated = _stated(beside)
-    side_px, size = number(stated, "patch_size"), stated.get("level_dim")
+    side_px, size, downsample = number(stated, "patch_size"), stated.get("level_dim"), number(stated, "downsample")
+    if number(stated, "patch_level") and downsample is None:
+        raise ExchangeError(
+            f"{path}: its tiles are of a coarser level and it has no downsample, the level-0 px of one of its; add it, or "
+            "cut the tiles again"
+        )
     if number(stated, "patch_level") is not None or size is None or np.size(size) != 2:
         size = None  # of a coarser level
     return StoredTiles(
         path.stem,
         corners,
-        side=None if side_px is None else side_px * (number(stated, "downsample") or 1.0),
+        side=None if side_px is None else side_px * (downsample or 1.0),
         side_px=None if side_px is None else round(side_px),
         features=features,
         size_l0=None if size is None else Size(*(int(length) for length in size)),

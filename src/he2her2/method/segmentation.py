@@ -38,6 +38,7 @@ TissueRule: TypeAlias = Callable[[Rgb, Tissue], Mask]
 
 _BLUR_BLOCK_MASK = 16
 _GREY = 12  # largest difference of the channels of a grey pixel, compressed as it may be
+_MOST_OFF_SLIDE = 0.1
 _BLACK, _WHITE = 40, 180  # brightest channel of a black pixel, darkest one of glass
 _COLOURED = 1e-3  # least share of pixels of another kind in a picture with colours
 _NO_ANNOTATED_TUMOUR = "its annotated tumour is too small for a pixel of the mask, cut out or outside the slide"
@@ -59,6 +60,7 @@ class Segmentation:
         tumour: (h, w) usable tissue in invasive tumour.
         annotation: Limited the tumour, or was taken for it.
         recolour: Brings the slide's colours to the reference, as the settings ask; None leaves them.
+        off_slide: Share of the annotated tumour beyond the slide's border.
     """
 
     thumbnail: Rgb
@@ -72,11 +74,16 @@ class Segmentation:
     tumour: Mask
     annotation: Annotation | None = None
     recolour: ColourChange | None = None
+    off_slide: float = 0.0
 
     @property
     def cautions(self) -> tuple[str, ...]:
         """Shapes of its annotation that were skipped, and the like."""
-        return self.annotation.warnings if self.annotation else ()
+        said = self.annotation.warnings if self.annotation else ()
+        if self.off_slide <= _MOST_OFF_SLIDE:
+            return said
+        text = f"{100 * self.off_slide:.0f} % of the annotated tumour is off the slide: is it another's, or its scale?"
+        return (*said, text)
 
     def area_mm2(self, mask: Mask) -> float:
         """Area of one of its masks, in mm²."""
@@ -178,7 +185,10 @@ def segment_slide(
     findings.tumour = tumour
     if not tumour.any():
         raise _no_tumour(slide.slide_id, area_mm2(int(usable.sum()), px_mpp), annotation)
-    return Segmentation(thumbnail, px_l0, px_mpp, tissue, pen, blur, usable, sampling, tumour, annotation, recolour)
+    off_slide = 0.0 if annotation is None else annotation.off_slide(slide.frame)
+    return Segmentation(
+        thumbnail, px_l0, px_mpp, tissue, pen, blur, usable, sampling, tumour, annotation, recolour, off_slide
+    )
 
 
 def _inside(annotation: Annotation, slide: Slide, size: Size, px_l0: float) -> Mask:

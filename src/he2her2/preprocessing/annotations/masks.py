@@ -92,6 +92,15 @@ class DrawnRegions:
         regions = [region for region in self.regions if is_doubtful(region.name, region.use)]
         return self._filled(regions, self._canvas(size, px_l0, frame))
 
+    def off_slide(self, frame: SlideFrame) -> float:
+        """Share of the boxes around the tumour that lies beyond the border of a slide; errors as of `mask`."""
+        canvas = self._canvas(frame.size_l0, 1.0, frame)
+        tumour = [region.polygon for region in self.regions if region.use is ClassUse.TUMOUR and not region.is_hole]
+        boxes = np.array([[px.min(axis=0), px.max(axis=0)] for px in map(canvas.px, tumour)])
+        inside = np.clip(boxes, 0, frame.size_l0)
+        area = np.prod(boxes[:, 1] - boxes[:, 0], axis=1)
+        return float(1 - np.prod(inside[:, 1] - inside[:, 0], axis=1).sum() / max(area.sum(), 1e-9))
+
     def _canvas(self, size: Size, px_l0: float, frame: SlideFrame) -> "_Canvas":
         if self.counted_from != "glass":
             return _Canvas(size, px_l0, frame.bounds_origin_l0 if self.counted_from == "bounds" else CORNER)
@@ -143,7 +152,7 @@ class _Canvas:
     def check_length(self, polygons: Iterable[Any]) -> None:
         """Raise where filling would take minutes: outlines that cross the rows of the mask without end."""
         drawn = list(polygons)
-        y = [np.clip(self._px(polygon)[:, 1], 0, self.size.h) for polygon in drawn]
+        y = [np.clip(self.px(polygon)[:, 1], 0, self.size.h) for polygon in drawn]
         n = sum(float(np.abs(np.diff(rows)).sum()) for rows in y)
         if n > _MAX_CROSSINGS:
             raise AnnotationError(
@@ -190,10 +199,10 @@ class _Canvas:
 
     def _edges(self, rings: Iterable[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """(n, 2) starts and ends of all rings' edges in mask px, pixel centres at whole numbers."""
-        corners = [self._px(ring) - 0.5 for ring in rings]
+        corners = [self.px(ring) - 0.5 for ring in rings]
         return np.concatenate([ring[:-1] for ring in corners]), np.concatenate([ring[1:] for ring in corners])
 
-    def _px(self, shape: Any) -> NDArray[np.float64]:  # noqa: ANN401  # shapely is untyped
+    def px(self, shape: Any) -> NDArray[np.float64]:  # noqa: ANN401  # shapely is untyped
         """(n, 2) corners of a shape in px of the raster."""
         return np.asarray((shapely.get_coordinates(shape) / self.per_px + self.origin_l0) / self.px_l0)
 
@@ -257,6 +266,10 @@ class PaintedMask:
     def doubtful(self, size: Size, px_l0: float, frame: SlideFrame) -> Mask:  # noqa: ARG002
         """Nothing: what is not painted is other tissue."""
         return np.zeros((size.h, size.w), np.bool_)
+
+    def off_slide(self, frame: SlideFrame) -> float:  # noqa: ARG002
+        """Nothing: it covers the slide."""
+        return 0.0
 
     def _check_shape(self, size_l0: Size) -> None:
         """Raise unless the picture is as wide for its height as the slide, but for a rounded-up last pixel."""
