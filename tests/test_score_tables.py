@@ -100,7 +100,7 @@ def test_other_scales_keep_order_and_threshold(tmp_path):
     assert [p.probability for p in logit.run.predictions.values()] == pytest.approx([0.8808, 0.2689], abs=1e-4)
     assert [p.status for p in logit.run.predictions.values()] == [Her2Status.POSITIVE] * 2
     assert [p.status for p in own.run.predictions.values()] == [Her2Status.POSITIVE, Her2Status.NEGATIVE]
-    assert (own.is_probability, own.threshold, own.run.threshold) == (False, -7, 0.5)
+    assert (own.scale.is_probability, own.threshold, own.run.threshold) == (False, -7, 0.5)
 
 
 def test_scores_of_any_scale_keep_their_distances(tmp_path):

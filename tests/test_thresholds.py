@@ -365,14 +365,27 @@ def test_other_weights_do_not_get_the_rules(study, trained, tmp_path, command_li
     assert not (tmp_path / "other" / "decision_rules.json").exists()
 
 
-def test_without_validation_slides_nothing_is_kept(study, trained, tmp_path, command_line):
-    """The evaluated slides themselves have no vote."""
-    line = ("evaluate", study / "run", "-m", study / "manifest.csv", "-o", tmp_path / "out", "--no-plots")
+@pytest.mark.parametrize(
+    ("split", "left_out", "why"),
+    [
+        ("all", "", "with --split all no rules are chosen, since slides of split val choose them for split test; pass"),
+        ("val", "", "with --split val no rules are chosen"),
+        ("auto", ",val\n", "no slides of split val were predicted in this run; predict them, too, or give"),
+        ("auto", ",test\n", "the manifest has no split test, on which rules could be tested; give --validation RUN"),
+    ],
+)
+def test_without_validation_slides_nothing_is_kept(study, trained, tmp_path, command_line, split, left_out, why):
+    """The evaluated slides themselves have no vote; page and error say why there are no others, and what to do."""
+    lines = (study / "manifest.csv").read_text().splitlines(keepends=True)
+    (tmp_path / "m.csv").write_text("".join(line for line in lines if not left_out or not line.endswith(left_out)))
+    line = ("evaluate", study / "run", "-m", tmp_path / "m.csv", "-o", tmp_path / "out", "--no-plots", "--no-leaks")
 
-    code, _, error = command_line(*line, "--split", "all", "--store", trained)
+    code, _, error = command_line(*line, "--split", split, "--store", trained)
+    told, _, _ = command_line(*line, "--split", split)
 
-    assert code == 2
-    assert "no validation slides" in error
+    assert (code, told) == (2, 0)
+    assert f"there is nothing to store: {why}" in error
+    assert f"Nothing was chosen: {why}" in (tmp_path / "out" / "evaluation.md").read_text()
 
 
 def test_validation_patients_may_not_be_tested_afterwards(study, kept, tmp_path, command_line):

@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from he2her2.errors import EvaluationError
-from he2her2.evaluation.cases import Cases, check_patient_rule, join
+from he2her2.evaluation.cases import Cases, join
 from he2her2.evaluation.leakage import check_independent, training_patients
 from he2her2.evaluation.limitations import run_notices
 from he2her2.evaluation.question import SplitChoice, chosen_split
 from he2her2.evaluation.score_tables import ScoreReading, open_predictions, read_study_manifest
 from he2her2.evaluation.summary import Summary, summarise
+from he2her2.evaluation.thresholds import check_patient_rule
 from he2her2.labels import Policy
 from he2her2.rules import PatientRule
 from he2her2.statistics import (
@@ -259,7 +260,14 @@ def compare_folders(question: ComparisonQuestion) -> RunsCompared:
         manifest = read_study_manifest(question.manifest, path)
         predictions = open_predictions(path, manifest, question.reading)
         split = chosen_split(question.split, manifest)
-        joined = join(predictions.run, manifest, split=split, policy=question.policy, rule=question.rule)
+        joined = join(
+            predictions.run,
+            manifest,
+            split=split,
+            policy=question.policy,
+            rule=question.rule,
+            scale=predictions.scale,
+        )
         check_patient_rule(predictions.run, joined)
         trained = training_patients(path, manifest, joined.slides)
         if split not in ("train", "val"):

@@ -57,7 +57,7 @@ class ScoreRow:
         name: IHC score, 2+ with its status.
         n: Patients.
         called: Share called positive.
-        probability: Median probability.
+        probability: Median probability, or score on its own scale.
         recall: Share whose predicted IHC score is this one; None where the run has none, or the row is one of 2+.
     """
 
@@ -164,5 +164,6 @@ def _score_rows(patients: Cases) -> Iterator[ScoreRow]:
 
 
 def _row(name: str, patients: Cases, here: NDArray[np.bool_], recall: Estimate | None) -> ScoreRow:
+    middle = float(np.median(patients.probability[here]))
     called = rate(patients.decided[here], patients.patients[here], name=f"called positive, {name}")
-    return ScoreRow(name, int(here.sum()), called, float(np.median(patients.probability[here])), recall)
+    return ScoreRow(name, int(here.sum()), called, patients.scale.score(middle), recall)

@@ -13,7 +13,9 @@ from he2her2.evaluation.benefit import NamedCurve
 from he2her2.evaluation.cases import UNKNOWN_SCORE, Cases
 from he2her2.evaluation.evaluation import Evaluation
 from he2her2.evaluation.report import evaluation_page
+from he2her2.evaluation.score_scale import ScoreScale
 from he2her2.evaluation.summary import Summary
+from he2her2.evaluation.thresholds import AppliedRules
 from he2her2.files import atomic, read_json, write_csv, write_json, write_text
 from he2her2.labels import IhcScore
 from he2her2.statistics import Estimate
@@ -209,7 +211,7 @@ def _case_rows(cases: Cases) -> Iterator[AuditRow]:
             "patient_id": str(cases.patients[k]),
             "site": str(cases.sites[k]),
             "her2_positive": bool(cases.truth[k]),
-            "probability": float(cases.probability[k]),
+            cases.scale.noun: cases.scale.score(float(cases.probability[k])),
             "called_positive": bool(cases.decided[k]),
             "ihc_score": names[int(cases.true_score[k])],
             "predicted_score": names[int(cases.predicted_score[k])],
@@ -264,10 +266,19 @@ def _as_json(e: Evaluation) -> dict[str, Any]:
             "reliability": None if e.reliability is None else asdict(e.reliability),
             "decision_curves": {named.name: named.sentence for named in e.benefit},
             "kept_calibration": None if e.kept is None else asdict(e.kept),
-            "choice": None if e.applied is None else asdict(e.applied),
+            "choice": None if e.applied is None else _choice_json(e.applied, e.predictions.scale),
             "comparison": None if e.comparison is None else asdict(e.comparison),
         }
     )
+    return found
+
+
+def _choice_json(applied: AppliedRules, scale: ScoreScale) -> dict[str, Any]:
+    """The rules and their results, each limit on the scale of the scores."""
+    found = asdict(applied)
+    for rule in (found["choice"]["point"], found["choice"]["triage"]):
+        for limit in {"threshold", "rule_out_below", "rule_in_from"} & (rule or {}).keys():
+            rule[limit] = scale.score(rule[limit])
     return found
 
 

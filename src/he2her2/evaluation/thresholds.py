@@ -1,12 +1,13 @@
-"""Decision rules chosen on validation patients, and their results on the evaluated ones."""
+"""Decision rules chosen on validation patients, their results on the evaluated ones, and those that a run has."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, TypeVar
 
 from he2her2.errors import EvaluationError
-from he2her2.evaluation.cases import Cases
+from he2her2.evaluation.cases import Cases, Joined
 from he2her2.evaluation.summary import CLINIC_PREVALENCE, Reliability, reliability
+from he2her2.results import RunFolder
 from he2her2.rules import Arm, Calibration, DecisionRules, OperatingPoint, PatientRule, Triage, slides_in_words
 from he2her2.statistics import (
     LEVEL,
@@ -225,3 +226,31 @@ def _share_of(tested: Cases, triage: Triage, arm: Arm, *, positives: bool) -> Es
     cases = tested.take(tested.truth == positives)
     hits = [triage.arm(p) is arm for p in cases.probability.tolist()]
     return rate(hits, cases.patients, name="positives ruled out" if positives else "negatives ruled in")
+
+
+def check_patient_rule(run: RunFolder, joined: Joined) -> None:
+    """Raise where a run's threshold was chosen for another probability of a patient than the one that is evaluated.
+
+    Only patients of several slides are concerned: for the others all rules give the same.
+
+    Raises:
+        EvaluationError: The run's operating point was chosen by another rule.
+    """
+    chosen = stored_patient_rule(run, joined)
+    if chosen not in ("unrecorded", None, joined.rule):
+        raise EvaluationError(
+            f"{run.path}: was predicted with an operating point chosen on the {chosen} over a patient's slides, and "
+            f"patients are joined by the {joined.rule} here; pass --patient {chosen}, or predict with "
+            "--set stored_rules=false"
+        )
+
+
+def stored_patient_rule(run: RunFolder, joined: Joined) -> PatientRule | Literal["unrecorded"] | None:
+    """The rule that the run's stored operating point was chosen for; None without one, or without several slides."""
+    if joined.slides_per_patient[1] == 1:
+        return None
+    results = (run.result(slide_id) for slide_id in joined.slides.ids.tolist())
+    her2 = next((result.her2 for result in results if result is not None), None)
+    if her2 is None or her2.operating_point is None:
+        return None
+    return her2.operating_point.patient_rule or "unrecorded"
