@@ -82,6 +82,8 @@ def choose_rules(
 ) -> ChosenRules:
     """Choose operating point, triage and calibration on validation patients, each only if there are enough of them.
 
+    The triage's limits hold the threshold that calls between them: the operating point's, or without one the run's.
+
     Args:
         validation: Patients that are not evaluated.
         chosen_on: Their name.
@@ -118,6 +120,7 @@ def choose_rules(
             false_budget=budgets.false,
             chosen_on=joined_by,
             prevalence=budgets.prevalence,
+            threshold=validation.threshold if point is None else point.threshold,
         )
     )
     calibration: Calibration | None = None
