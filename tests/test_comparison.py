@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from he2her2.errors import EvaluationError
-from he2her2.evaluation.comparison import compare_runs, compare_several
+from he2her2.evaluation.comparison import Pair, compare_runs, compare_several
 from he2her2.statistics import aucs_equal, holm
 from tests.made_up_runs import MadeUpSlide, made_up_cases, write_labels, write_run
 from tests.test_calibration_slope import golden_cases
@@ -103,6 +103,18 @@ def test_a_difference_is_claimed_after_correction_only():
     assert "not shown to differ: +0.100" in replace(one, auc_p=0.06).sentence
     assert "a ranks patients better than b" in replace(one, auc_p=0.04).sentence
     assert "by Holm for 3 pairs" in one.sentence
+
+
+@pytest.mark.parametrize(("p", "claimed"), [(0.076, False), (0.04, True), (float("nan"), False)])
+def test_two_runs_are_judged_by_p_as_three_are(p, claimed):
+    """An interval of few patients may exclude 0 where the test does not, or the reverse: the test counts."""
+    cases = several()
+    alone = compare_runs(cases["a"], cases["b"], ("a", "b"))
+    gap = replace(alone.auc.estimate, value=0.1, low=0.01, high=0.19)
+    alone = replace(alone, auc=replace(alone.auc, estimate=gap, p_value=p))
+
+    assert ("ranks patients better" in alone.sentence) == claimed
+    assert alone.sentence == Pair(alone, p, alone.mcnemar.exact, 1).sentence
 
 
 def test_runs_that_share_nobody_are_refused():

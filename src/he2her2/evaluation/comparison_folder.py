@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from he2her2.evaluation.audits import AuditRow
-from he2her2.evaluation.comparison import RunsCompared
+from he2her2.evaluation.comparison import ALPHA, RunsCompared
 from he2her2.evaluation.folder import check_evaluation_folder, finite, write_rows
 from he2her2.evaluation.plot_style import BLUE, GREY, ORANGE, Note, canvas, save
 from he2her2.files import atomic, write_json, write_text
@@ -82,7 +82,8 @@ def _as_json(found: RunsCompared) -> dict[str, object]:
         "all_aucs_equal_p": found.equal_p,
         "runs": {run.title: {name: asdict(run[name]) for name in _FIGURES} for run in found.runs},
         "pairs": [
-            {"auc_p_holm": pair.auc_p, "mcnemar_p_holm": pair.mcnemar_p, **asdict(pair.comparison)}
+            asdict(pair.comparison)
+            | {"auc_p_holm": pair.auc_p, "mcnemar_p_holm": pair.mcnemar_p, "sentence": pair.sentence}
             for pair in found.pairs
         ],
     }
@@ -99,7 +100,7 @@ def plot_comparison(found: RunsCompared, stem: Path) -> tuple[Path, ...]:
         upper.set_title("Runs on the same patients", pad=12)
         _intervals(upper, names, [run["AUC"] for run in found.runs], BLUE, 0.5)
         upper.set_xlabel("AUC")
-        shown = [pair.auc_p < 0.05 for pair in found.pairs]
+        shown = [pair.auc_p < ALPHA for pair in found.pairs]
         colours = [ORANGE if one else BLUE for one in shown]
         _intervals(lower, pairs, [pair.comparison.auc.estimate for pair in found.pairs], colours, 0.0)
         lower.set_xlabel("difference of the AUCs")

@@ -267,7 +267,7 @@ def _as_json(e: Evaluation) -> dict[str, Any]:
             "decision_curves": {named.name: named.sentence for named in e.benefit},
             "kept_calibration": None if e.kept is None else asdict(e.kept),
             "choice": None if e.applied is None else _choice_json(e.applied, e.predictions.scale),
-            "comparison": None if e.comparison is None else asdict(e.comparison),
+            "comparison": None if e.comparison is None else asdict(e.comparison) | {"sentence": e.comparison.sentence},
         }
     )
     return found
