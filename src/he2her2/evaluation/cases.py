@@ -141,6 +141,11 @@ class Joined:
         return sum(exclusion.reason is reason for exclusion in self.exclusions)
 
     @property
+    def left_out(self) -> str:
+        """Slides that are left out, counted by their reason; empty where there are none."""
+        return _reasons(self.exclusions)
+
+    @property
     def slides_per_patient(self) -> tuple[int, int]:
         """Fewest and most slides of an evaluated patient; (1, 1) without patients."""
         _, counts = np.unique(
@@ -202,7 +207,7 @@ def join(
     out += [ExcludedSlide(s, "", ExclusionReason.NOT_IN_MANIFEST) for s in run.predictions if s not in known]
     if not kept:
         near = near_names_in_words(_near_names(manifest.rows, out))
-        reasons = _reasons(out) + (f"; {near}" if near else "")
+        reasons = (_reasons(out) or "the manifest is empty") + (f"; {near}" if near else "")
         raise EvaluationError(f"{run.path}: none of its slides can be evaluated with {manifest.path} ({reasons})")
     slides = _slides(run, kept, scale)
     patients, in_conflict = by_patient(slides, rule)
@@ -307,7 +312,7 @@ def _other_files(run: RunFolder, rows: Iterable[SlideRow]) -> Iterator[tuple[str
 
 def _reasons(exclusions: Iterable[ExcludedSlide]) -> str:
     counts = Counter(exclusion.reason for exclusion in exclusions)
-    return ", ".join(f"{n} {reason}" for reason, n in counts.items()) or "the manifest is empty"
+    return ", ".join(f"{reason} ({n})" for reason, n in counts.items())
 
 
 def _slides(run: RunFolder, kept: Sequence[tuple[SlideRow, Her2Status]], scale: ScoreScale) -> Cases:

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from he2her2.errors import EvaluationError
-from he2her2.evaluation.cases import CaseLevel, Cases, join
+from he2her2.evaluation.cases import CaseLevel, Cases, Joined, join
 from he2her2.evaluation.leakage import check_independent, training_patients
 from he2her2.evaluation.limitations import run_notices
-from he2her2.evaluation.question import SplitChoice, chosen_split
+from he2her2.evaluation.question import SplitChoice, chosen_split, label_notes
 from he2her2.evaluation.score_tables import ScoreReading, open_predictions, read_study_manifest
 from he2her2.evaluation.summary import Summary, summarise
 from he2her2.evaluation.thresholds import check_patient_rule
@@ -160,6 +160,7 @@ class RunsCompared:
         equal_p: P-value of all AUCs being equal (DeLong); nan where it is undefined.
         notices: For the head of page and plot.
         read_as: How the tables were read, a sentence each.
+        joined: Cases of each run, and the slides left out, under its name.
     """
 
     runs: tuple[Summary, ...]
@@ -168,6 +169,15 @@ class RunsCompared:
     equal_p: float
     notices: tuple[str, ...] = ()
     read_as: tuple[str, ...] = ()
+    joined: Mapping[str, Joined] = field(default_factory=dict)
+
+    @property
+    def exclusions(self) -> Mapping[str, str]:
+        """Runs by the slides that are left out of them, counted by reason."""
+        runs: dict[str, list[str]] = {}
+        for name, joined in self.joined.items():
+            runs.setdefault(joined.left_out, []).append(name)
+        return {counts: ", ".join(names) for counts, names in runs.items() if counts}
 
 
 def compare_several(cases: Mapping[str, Cases], *, with_first: bool = False) -> RunsCompared:
@@ -236,7 +246,7 @@ def compare_folders(question: ComparisonQuestion) -> RunsCompared:
     """
     if len(set(question.runs)) < 2:
         raise EvaluationError("a comparison needs two runs or more; give their folders or tables of scores")
-    cases: dict[str, Cases] = {}
+    found: dict[str, Joined] = {}
     notices: list[str] = []
     notes: list[str] = []
     unique = len({path.resolve().name for path in question.runs}) == len(question.runs)
@@ -256,8 +266,12 @@ def compare_folders(question: ComparisonQuestion) -> RunsCompared:
         trained = training_patients(path, manifest, joined.slides)
         if split not in ("train", "val"):
             check_independent(path, trained)
-        cases[predictions.run.name if unique else str(path)] = joined.patients
+        found[predictions.run.name if unique else str(path)] = joined
         notices += run_notices(predictions.run, joined, split, trained_with=bool(trained))
-        notes += [*predictions.notes, *(f"{question.manifest.name}: {note}." for note in manifest.notes)]
-    found = compare_several(cases, with_first=question.with_first)
-    return replace(found, notices=tuple(dict.fromkeys(notices)), read_as=tuple(dict.fromkeys(notes)))
+        notes += [*predictions.notes, *label_notes(manifest)]
+    return replace(
+        compare_several({name: joined.patients for name, joined in found.items()}, with_first=question.with_first),
+        notices=tuple(dict.fromkeys(notices)),
+        read_as=tuple(dict.fromkeys(notes)),
+        joined=found,
+    )

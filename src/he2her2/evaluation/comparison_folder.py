@@ -10,7 +10,14 @@ import numpy as np
 
 from he2her2.evaluation.audits import AuditRow
 from he2her2.evaluation.comparison import ALPHA, RunsCompared
-from he2her2.evaluation.folder import check_evaluation_folder, finite, write_rows
+from he2her2.evaluation.folder import (
+    EXCLUSION_COLUMNS,
+    EXCLUSIONS_FILE,
+    check_evaluation_folder,
+    exclusion_rows,
+    finite,
+    write_rows,
+)
 from he2her2.evaluation.plot_style import BLUE, GREY, ORANGE, Note, canvas, save
 from he2her2.files import atomic, write_json, write_text
 from he2her2.pages import render
@@ -37,6 +44,8 @@ def write_comparison(found: RunsCompared, folder: Path, *, draw: bool = True) ->
         write_text(draft / "comparison.md", render("comparison.md", c=found, figures=_FIGURES, plot=draw))
         write_rows(draft / "runs.csv", list(_run_rows(found)))
         write_rows(draft / "pairs.csv", list(_pair_rows(found)))
+        excluded = ({"run": name} | row for name, joined in found.joined.items() for row in exclusion_rows(joined))
+        write_rows(draft / EXCLUSIONS_FILE, excluded, ("run", *EXCLUSION_COLUMNS))
         write_json(draft / COMPARISON_FILE, finite(_as_json(found)), allow_nan=False)
 
 
@@ -78,6 +87,7 @@ def _as_json(found: RunsCompared) -> dict[str, object]:
         "version": 1,
         "notices": found.notices,
         "read_as": found.read_as,
+        "flow": {name: dict(joined.flow) for name, joined in found.joined.items()},
         "left_out": dict(found.left_out),
         "all_aucs_equal_p": found.equal_p,
         "runs": {run.title: {name: asdict(run[name]) for name in _FIGURES} for run in found.runs},

@@ -41,13 +41,13 @@ from he2her2.evaluation.limitations import (
     run_notices,
 )
 from he2her2.evaluation.missing import MissingData, missing_data
-from he2her2.evaluation.question import LabelledRun, Question, Validation, read_labelled_run
+from he2her2.evaluation.question import LabelledRun, Question, Validation, label_notes, read_labelled_run
 from he2her2.evaluation.score_tables import Predictions, open_predictions
 from he2her2.evaluation.slide_properties import SlideProperties, slide_properties, stated_properties
 from he2her2.evaluation.summary import Reliability, Summary, equivocal, reliability, summarise
 from he2her2.evaluation.thresholds import AppliedRules, Budgets, apply_rules, check_patient_rule, choose_rules
 from he2her2.files import sha256_of
-from he2her2.manifest import PATIENTS_FILE, Split, label_doubts, near_sites
+from he2her2.manifest import PATIENTS_FILE, Split
 from he2her2.models import hashes_of, write_rules
 from he2her2.results import RunFolder, open_run
 from he2her2.rules import RULES_FILE
@@ -269,9 +269,7 @@ def _limitations(labelled: LabelledRun, patients: Summary, subgroup: Summary, mi
 
 def _read_as(labelled: LabelledRun, covariates: Covariates) -> tuple[str, ...]:
     """Sentences on the reading of scores, covariates and labels."""
-    name, manifest = labelled.question.manifest.name, labelled.manifest
-    notes = (*manifest.notes, *label_doubts(manifest), *near_sites(manifest.rows))
-    return (*labelled.predictions.notes, *covariates.notes, *(f"{name}: {note}." for note in notes))
+    return (*labelled.predictions.notes, *covariates.notes, *label_notes(labelled.manifest))
 
 
 def _benefit(labelled: LabelledRun, corrected: NDArray[np.float64] | None) -> tuple[NamedCurve, ...]:

@@ -10,7 +10,7 @@ from he2her2.errors import EvaluationError, OutputError
 from he2her2.evaluation import plots
 from he2her2.evaluation.audits import Audit, AuditRow, Cell
 from he2her2.evaluation.benefit import NamedCurve
-from he2her2.evaluation.cases import UNKNOWN_SCORE, Cases
+from he2her2.evaluation.cases import UNKNOWN_SCORE, Cases, Joined
 from he2her2.evaluation.evaluation import Evaluation
 from he2her2.evaluation.report import evaluation_page
 from he2her2.evaluation.score_scale import ScoreScale
@@ -34,7 +34,8 @@ _BENEFIT_COLUMNS = (
     "gain_low",
     "gain_high",
 )
-_EXCLUSION_COLUMNS = ("slide_id", "patient_id", "reason", "detail", "label")
+EXCLUSIONS_FILE = "exclusions.csv"
+EXCLUSION_COLUMNS = ("slide_id", "patient_id", "reason", "detail", "label")
 
 
 def check_evaluation_folder(folder: Path, result: str = _RESULT) -> None:
@@ -161,15 +162,17 @@ def _write_tables(e: Evaluation, folder: Path) -> None:
         write_rows(folder / f"{cases.level}s.csv", _case_rows(cases))
     write_rows(folder / "decision_curves.csv", _benefit_rows(e.benefit), _BENEFIT_COLUMNS)
     write_rows(folder / "flow.csv", [{"step": step, "slides": n} for step, n in e.joined.flow])
-    excluded = [
-        (out.slide_id, out.patient_id, str(out.reason), out.detail, "" if out.truth is None else str(out.truth))
-        for out in e.joined.exclusions
-    ]
-    rows = [dict(zip(_EXCLUSION_COLUMNS, cells, strict=True)) for cells in excluded]
-    write_rows(folder / "exclusions.csv", rows, _EXCLUSION_COLUMNS)
+    write_rows(folder / EXCLUSIONS_FILE, exclusion_rows(e.joined), EXCLUSION_COLUMNS)
     for audit in e.audits:
         if audit.rows:
             write_rows(folder / f"audit_{audit.name}.csv", audit.rows)
+
+
+def exclusion_rows(joined: Joined) -> Iterator[AuditRow]:
+    """A row for every slide that is left out."""
+    for out in joined.exclusions:
+        cells = out.slide_id, out.patient_id, str(out.reason), out.detail, "" if out.truth is None else str(out.truth)
+        yield dict(zip(EXCLUSION_COLUMNS, cells, strict=True))
 
 
 def _metric_rows(summaries: Iterable[Summary]) -> Iterator[AuditRow]:

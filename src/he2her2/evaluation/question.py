@@ -16,7 +16,7 @@ from he2her2.evaluation.score_tables import (
 )
 from he2her2.evaluation.thresholds import Budgets, check_patient_rule
 from he2her2.labels import Policy
-from he2her2.manifest import Manifest, Split
+from he2her2.manifest import Manifest, Split, label_doubts, near_sites
 from he2her2.results import RunFolder
 from he2her2.rules import PatientRule
 
@@ -177,6 +177,12 @@ def _nothing_to_choose_on(choice: SplitChoice, manifest: Manifest, labels: Manif
         f"with --split {choice} no rules are chosen, since slides of split val choose them for split test; pass "
         "--split test, or give --validation RUN"
     )
+
+
+def label_notes(manifest: Manifest) -> tuple[str, ...]:
+    """Sentences on the reading of labels: what was matched, what is in doubt, sites with nearly the same name."""
+    notes = (*manifest.notes, *label_doubts(manifest), *near_sites(manifest.rows))
+    return tuple(f"{manifest.path.name}: {note}." for note in notes)
 
 
 def chosen_split(choice: SplitChoice, manifest: Manifest) -> Split | None:
