@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from he2her2.evaluation.cases import UNKNOWN_SCORE, Cases
-from he2her2.labels import Her2Status, IhcScore, Stratum, stratum_of
+from he2her2.labels import Her2Status, IhcScore, Policy, Stratum, stratum_of
 from he2her2.manifest import Manifest, SlideRow, bare_name
 from he2her2.statistics import Estimate, auc_interval, rate
 
@@ -85,13 +85,13 @@ class Endpoints:
     strata: Mapping[Stratum, int]
 
 
-def strata_of(manifest: Manifest) -> dict[str, Stratum]:
-    """Stratum of each slide, by its status and IHC score, and faint staining where a column states it."""
-    return {row.slide_id: stratum_of(row.ihc_score, _status(row), faint_staining=_faint(row)) for row in manifest.rows}
-
-
-def _status(row: SlideRow) -> Her2Status:
-    return row.status() or Her2Status.UNDETERMINED
+def strata_of(manifest: Manifest, policy: Policy) -> dict[str, Stratum]:
+    """Stratum of each slide, by IHC score, status by the policy, and faint staining where a column states it."""
+    status = {row.slide_id: row.status(policy) or Her2Status.UNDETERMINED for row in manifest.rows}
+    return {
+        row.slide_id: stratum_of(row.ihc_score, status[row.slide_id], faint_staining=_faint(row))
+        for row in manifest.rows
+    }
 
 
 def _faint(row: SlideRow) -> bool | None:
