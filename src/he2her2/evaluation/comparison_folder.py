@@ -44,7 +44,7 @@ def write_comparison(found: RunsCompared, folder: Path, *, draw: bool = True) ->
         write_text(draft / "comparison.md", render("comparison.md", c=found, figures=_FIGURES, plot=draw))
         write_rows(draft / "runs.csv", list(_run_rows(found)))
         write_rows(draft / "pairs.csv", list(_pair_rows(found)))
-        excluded = ({"run": name} | row for name, joined in found.joined.items() for row in exclusion_rows(joined))
+        excluded = ({"run": name, **row} for name, joined in found.joined.items() for row in exclusion_rows(joined))
         write_rows(draft / EXCLUSIONS_FILE, excluded, ("run", *EXCLUSION_COLUMNS))
         write_json(draft / COMPARISON_FILE, finite(_as_json(found)), allow_nan=False)
 

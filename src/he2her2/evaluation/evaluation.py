@@ -12,6 +12,7 @@ from he2her2.evaluation.audits import (
     Audit,
     SiteResult,
     domain_audit,
+    not_done_without_slides,
     run_aggregator,
     seeds_audit,
     shift_audit,
@@ -312,12 +313,13 @@ def _audits(labelled: LabelledRun, sites: tuple[SiteResult, ...], covariates: Co
     named = columns_named(question.by, covariates, manifest, slides.ids).of_patients(slides.patients, patients.ids)
     if question.weights is not None and not run.description.config:
         raise EvaluationError(f"{run.path}: has no tiles that --weights could redraw; leave --weights out")
-    stability, heterogeneity = tile_audits(
-        run,
-        slides,
-        run_aggregator(run.config, question.weights) if run.description.config else None,
-        n_slides=question.audit_slides,
-        seed=question.seed,
+    aggregator = run_aggregator(run.config, question.weights) if run.description.config else None
+    of_slides = (
+        domain_audit(properties, slides.patients, *_reference(labelled)),
+        *tile_audits(run, slides, aggregator, n_slides=question.audit_slides, seed=question.seed),
+    )
+    domain, stability, heterogeneity = (
+        audit if audit.done or run.description.config else not_done_without_slides(audit) for audit in of_slides
     )
     seeds = seeds_audit(slides, np.stack([one.probabilities(slides.ids) for one in (run, *labelled.seeds)]))
     return (
@@ -327,7 +329,7 @@ def _audits(labelled: LabelledRun, sites: tuple[SiteResult, ...], covariates: Co
         ),
         site_audit(sites),
         shift_audit(patients, features and features.of_patients(slides.ids, slides.patients), question.seed),
-        domain_audit(properties, slides.patients, *_reference(labelled)),
+        domain,
         stability,
         seeds,
         heterogeneity,
