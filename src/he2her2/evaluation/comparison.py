@@ -15,7 +15,7 @@ from he2her2.evaluation.cases import CaseLevel, Cases, Joined, join
 from he2her2.evaluation.leakage import check_independent, training_patients
 from he2her2.evaluation.limitations import run_notices
 from he2her2.evaluation.question import SplitChoice, chosen_split, label_notes
-from he2her2.evaluation.score_tables import ScoreReading, open_predictions, read_study_manifest
+from he2her2.evaluation.score_tables import ScoreReading, check_reading, open_predictions, read_study_manifest
 from he2her2.evaluation.summary import Summary, summarise
 from he2her2.evaluation.thresholds import check_patient_rule
 from he2her2.labels import Policy
@@ -246,6 +246,7 @@ def compare_folders(question: ComparisonQuestion) -> RunsCompared:
     """
     if len(set(question.runs)) < 2:
         raise EvaluationError("a comparison needs two runs or more; give their folders or tables of scores")
+    check_reading(question.runs, question.reading)
     found: dict[str, Joined] = {}
     notices: list[str] = []
     notes: list[str] = []

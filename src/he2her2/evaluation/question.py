@@ -10,6 +10,7 @@ from he2her2.evaluation.leakage import check_same_model
 from he2her2.evaluation.score_tables import (
     Predictions,
     ScoreReading,
+    check_reading,
     on_one_scale,
     open_predictions,
     read_study_manifest,
@@ -69,6 +70,11 @@ class Question:
     reading: ScoreReading = field(default_factory=ScoreReading)
     leak_notes: tuple[str, ...] = ()
 
+    @property
+    def all_runs(self) -> tuple[Path, ...]:
+        """Every run or table whose scores are read."""
+        return (self.run, *self.seeds, *filter(None, (self.compare, self.validation)))
+
     def join(self, predictions: Predictions, manifest: Manifest, split: Split | None) -> Joined:
         """Join predictions with labels by this policy and this rule; errors are those of `cases.join`."""
         return join(predictions.run, manifest, split=split, policy=self.policy, rule=self.rule, scale=predictions.scale)
@@ -126,6 +132,7 @@ def read_labelled_run(question: Question) -> LabelledRun:
             a patient.
         ManifestError: A manifest cannot be used.
     """
+    check_reading(question.all_runs, question.reading)
     manifest = read_study_manifest(question.manifest, question.run)
     predictions = open_predictions(question.run, manifest, question.reading)
     manifest = named_as_in_run(manifest, predictions.run)

@@ -1,7 +1,7 @@
 """Scores of any tool: a table of slides or patients with a score each, read as if `predict` had written it."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Literal
 
@@ -142,6 +142,23 @@ def open_predictions(path: Path, manifest: Manifest, reading: ScoreReading | Non
         return _read_scores(path, manifest, reading or ScoreReading())
     run = open_run(path)
     return Predictions(run, run.threshold)
+
+
+def check_reading(paths: Iterable[Path], reading: ScoreReading) -> None:
+    """Raise where choices in reading tables were made and there are only runs of `predict`, which take none.
+
+    Raises:
+        EvaluationError: It is so.
+    """
+    usual = ScoreReading()
+    made = [f.name for f in fields(reading) if getattr(reading, f.name) != getattr(usual, f.name)]
+    runs = list(paths)
+    if made and all(path.is_dir() for path in runs):
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in made)
+        raise EvaluationError(
+            f"{', '.join(map(str, runs))}: a run of predict has its own scores and threshold; leave out {options} (for "
+            "CSVs of scores)"
+        )
 
 
 def on_one_scale(predictions: Sequence[Predictions]) -> tuple[Predictions, ...]:
