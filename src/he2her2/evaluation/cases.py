@@ -211,23 +211,26 @@ def join(
         raise EvaluationError(f"{run.path}: none of its slides can be evaluated with {manifest.path} ({reasons})")
     slides = _slides(run, kept, scale)
     patients, in_conflict = by_patient(slides, rule)
-    conflicts = [
-        ExcludedSlide(s, p, ExclusionReason.CONFLICT, "kept among slides, left out among patients")
-        for s, p in zip(slides.ids.tolist(), slides.patients.tolist(), strict=True)
-        if p in in_conflict
-    ]
     seen = set(slides.patients.tolist())
     lost = dict.fromkeys(e.patient_id for e in out if e.reason in (ExclusionReason.FAILED, ExclusionReason.MISSING))
     return Joined(
         slides,
         patients,
         n_rows=len(manifest.rows),
-        exclusions=(*out, *conflicts),
+        exclusions=(*out, *_conflicts(slides, in_conflict)),
         lost_patients=tuple(p for p in lost if p not in seen),
         rule=rule,
         near_names=_near_names(manifest.rows, out),
         other_files=tuple(_other_files(run, (row for row, _ in kept))),
     )
+
+
+def _conflicts(slides: Cases, patients: frozenset[str]) -> Iterator[ExcludedSlide]:
+    """The slides of patients whose slides have different labels."""
+    for slide_id, patient in zip(slides.ids.tolist(), slides.patients.tolist(), strict=True):
+        if patient in patients:
+            detail = "kept among slides, left out among patients"
+            yield ExcludedSlide(slide_id, patient, ExclusionReason.CONFLICT, detail)
 
 
 def named_as_in_run(manifest: Manifest, run: RunFolder) -> Manifest:

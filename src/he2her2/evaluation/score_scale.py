@@ -73,14 +73,14 @@ class ScoreScale:
         return np.asarray(expit(found) if self.name == "logit" else (found - self.lowest) / self._span)
 
     def score(self, share: float) -> float:
-        """Score of a number in [0, 1]; logits end at ± 14.5, beyond which predictions write the same number.
+        """Score of a number in [0, 1]; of 0 and 1 the logits ± 14.5, beyond which predictions write just these.
 
         Example:
             >>> ScoreScale("logit").score(0.5), round(ScoreScale("logit").score(1.0), 1)
             (0.0, 14.5)
         """
         if self.name == "logit":
-            found = logit(min(max(share, _SAME_SHARE), 1 - _SAME_SHARE))
+            found = logit(share if 0 < share < 1 else min(max(share, _SAME_SHARE), 1 - _SAME_SHARE))
         else:
             found = self.lowest + share * self._span
         return float(f"{found:.12g}")  # without the noise of going there and back

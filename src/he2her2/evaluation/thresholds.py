@@ -24,6 +24,10 @@ from he2her2.statistics import (
 
 CalibrationMethod: TypeAlias = Literal["temperature", "isotonic", "none"]
 
+_FITS: Mapping[CalibrationMethod, Callable[..., Calibration]] = {
+    "temperature": fit_temperature,
+    "isotonic": fit_isotonic,
+}
 _T = TypeVar("_T")
 
 
@@ -123,11 +127,8 @@ def choose_rules(
             threshold=validation.threshold if point is None else point.threshold,
         )
     )
-    calibration: Calibration | None = None
-    if budgets.calibration == "isotonic":
-        calibration = attempt(lambda: fit_isotonic(truth, probability, chosen_on=chosen_on))
-    elif budgets.calibration == "temperature":
-        calibration = attempt(lambda: fit_temperature(truth, probability, chosen_on=chosen_on))
+    fit = _FITS.get(budgets.calibration)
+    calibration = None if fit is None else attempt(lambda: fit(truth, probability, chosen_on=chosen_on))
     if point is not None:
         point = replace(point, patient_rule=patient_rule, slides_per_patient=slides_per_patient)
     if triage is not None:
