@@ -388,6 +388,17 @@ def test_slides_of_which_too_little_is_known_are_not_called_alike():
     assert "no slide has all that is known of those of the training run" in audit.sentence
 
 
+def test_a_reference_without_colours_has_no_slides_to_go_by():
+    """As a table of scores that was given for validation beside a run."""
+    reference, slides = (properties_of(made_up_cases(n, seed=n), seed=n) for n in (60, 3))
+    for values in reference.values.values():
+        values[:] = np.nan
+
+    audit = domain_audit(slides, slides.ids, reference, "validation run v.csv")
+
+    assert audit.sentence == "Not done: validation run v.csv has 0 slides with colour and scores, 20 are needed."
+
+
 def test_like_slides_do_not_alarm():
     """Over 200 pairs of like runs about 5 % alarm, or fewer, whatever the size of the reference."""
     rng = np.random.default_rng(3)

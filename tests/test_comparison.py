@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from he2her2.errors import EvaluationError
-from he2her2.evaluation.comparison import compare_runs, compare_several
+from he2her2.evaluation.comparison import Pair, compare_runs, compare_several
 from he2her2.statistics import aucs_equal, holm
 from tests.made_up_runs import MadeUpSlide, made_up_cases, write_labels, write_run
 from tests.test_calibration_slope import golden_cases
@@ -105,6 +105,46 @@ def test_a_difference_is_claimed_after_correction_only():
     assert "by Holm for 3 pairs" in one.sentence
 
 
+@pytest.mark.parametrize(("p", "claimed"), [(0.076, False), (0.04, True), (float("nan"), False)])
+def test_two_runs_are_judged_by_p_as_three_are(p, claimed):
+    """An interval of few patients may exclude 0 where the test does not, or the reverse: the test counts."""
+    cases = several()
+    alone = compare_runs(cases["a"], cases["b"], ("a", "b"))
+    gap = replace(alone.auc.estimate, value=0.1, low=0.01, high=0.19)
+    alone = replace(alone, auc=replace(alone.auc, estimate=gap, p_value=p))
+
+    assert ("ranks patients better" in alone.sentence) == claimed
+    assert alone.sentence == Pair(alone, p, alone.mcnemar.exact, 1).sentence
+
+
+def test_nobody_is_left_out_without_a_word(tmp_path, command_line):
+    """Counts on page and in print, each slide in a table, doubts of labels among what was read: as in an evaluation."""
+    slides = [
+        MadeUpSlide(f"s{k}", f"p{k // 2}", "positive" if k % 4 < 2 else "negative", probability=round(k / 40, 3))
+        for k in range(40)
+    ]
+    slides[0] = replace(slides[0], status="negative")  # s0 and s1 contradict each other
+    slides[4] = replace(slides[4], status="", ihc_score="2+")
+    slides[8] = replace(slides[8], status="negative", ihc_score="3+")
+    labels = write_labels(tmp_path / "labels.csv", slides)
+    runs = [write_run(tmp_path / "a", slides), write_run(tmp_path / "b", slides[:-2])]
+    code, said, error = command_line("compare", *runs, "-m", labels, "-o", tmp_path / "out", "--no-plots")
+    page = (tmp_path / "out" / "comparison.md").read_text()
+    _, told, _ = command_line("evaluate", runs[0], "-m", labels, "-o", tmp_path / "e", "--no-plots", "--no-leaks")
+
+    assert (code, error) == (0, "")
+    alike = "label undetermined (equivocal without in situ hybridisation) (1), "
+    for name, counts in (("a", alike), ("b", f"{alike}not in the run (2), ")):
+        for text in (said, page):
+            line = f"lides left out of {name}: {counts}its patient's slides have different labels (4); each is named in"
+            assert line in text
+    with (tmp_path / "out" / "exclusions.csv").open() as file:
+        assert [(row["run"], row["slide_id"]) for row in csv.DictReader(file)][:2] == [("a", "s4"), ("a", "s0")]
+    doubts = [line for line in told.splitlines() if line.startswith("  read     labels.csv")]
+    assert doubts
+    assert all(line in said for line in doubts)
+
+
 def test_runs_that_share_nobody_are_refused():
     """There is nothing to pair."""
     cases = made_up_cases(10)
@@ -129,7 +169,8 @@ def test_the_command_writes_one_table_and_one_plot(tmp_path, command_line):
 
     assert (code, error) == (0, "")
     assert {path.name for path in out.iterdir()} == {
-        *("comparison.md", "comparison.json", "comparison.png", "comparison.svg", "runs.csv", "pairs.csv")
+        *("comparison.md", "comparison.json", "comparison.png", "comparison.svg", "runs.csv", "pairs.csv"),
+        "exclusions.csv",
     }  # fmt: skip
     assert "ours ranks patients better than theirs.csv" in said
     assert "5 patients of ours are left out" in said

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from he2her2.evaluation.endpoints import measure_endpoints, strata_of
-from he2her2.labels import Stratum
+from he2her2.labels import Policy, Stratum
 from he2her2.manifest import read_labels
 from tests.made_up_runs import MadeUpSlide, made_up_cases, write_labels, write_run
 
@@ -15,16 +15,38 @@ def test_strata_follow_score_status_and_faint_staining(tmp_path):
     """Also as a stratum that `he2her2 labels` wrote; what is not stated stays open."""
     rows = [
         *("a,3+,positive,", "b,2+,positive,", "c,2+,negative,", "d,1+,negative,", "e,0,negative,yes"),
-        *("f,0,negative,no", "g,0,negative,", "h,,negative,", "i,2+,,"),
+        *("f,0,negative,no", "g,0,negative,", "h,,negative,", "i,2+,,", "j,3+,negative,"),
     ]  # fmt: skip
     (tmp_path / "l.csv").write_text("\n".join(["patient,IHC,her2_status,Faint staining", *rows]))
     (tmp_path / "s.csv").write_text("patient,IHC,her2_status,stratum\na,0,negative,ultralow\nb,0,negative,null\n")
 
-    assert list(strata_of(read_labels(tmp_path / "l.csv")).values()) == [
+    assert list(strata_of(read_labels(tmp_path / "l.csv"), Policy.GUIDELINE).values()) == [
         *(Stratum.POSITIVE, Stratum.POSITIVE, Stratum.LOW, Stratum.LOW, Stratum.ULTRALOW),
-        *(Stratum.NULL, Stratum.ZERO_OR_ULTRALOW, Stratum.UNDETERMINED, Stratum.UNDETERMINED),
+        *(Stratum.NULL, Stratum.ZERO_OR_ULTRALOW, *[Stratum.UNDETERMINED] * 3),
     ]  # fmt: skip
-    assert list(strata_of(read_labels(tmp_path / "s.csv")).values()) == [Stratum.ULTRALOW, Stratum.NULL]
+    assert list(strata_of(read_labels(tmp_path / "s.csv"), Policy.GUIDELINE).values()) == [
+        Stratum.ULTRALOW,
+        Stratum.NULL,
+    ]
+
+
+def test_strata_follow_the_policy_of_the_evaluation(tmp_path, command_line):
+    """A 2+ without in situ hybridisation is positive in the endpoints where it is among the figures."""
+    slides = [
+        MadeUpSlide(f"s{k}", f"p{k}", ihc_score=("0", "1+", "2+", "3+")[k % 4], probability=round(0.9 - k / 60, 3))
+        for k in range(40)
+    ]
+    run, labels = write_run(tmp_path / "run", slides), write_labels(tmp_path / "labels.csv", slides)
+    found = {}
+    for policy in ("guideline", "paper"):
+        line = ("evaluate", run, "-m", labels, "-o", tmp_path / policy, "--policy", policy, "--no-plots", "--no-leaks")
+        assert command_line(*line)[0] == 0
+        found[policy] = json.loads((tmp_path / policy / "evaluation.json").read_text())
+
+    positive = [
+        (one["groups"]["patients"]["n_positive"], one["endpoints"]["strata"]["positive"]) for one in found.values()
+    ]
+    assert positive == [(10, 10), (20, 20)]
 
 
 def test_each_endpoint_has_its_patients(tmp_path):

@@ -54,6 +54,10 @@ def test_a_table_is_evaluated_like_the_run_that_it_is_of(tmp_path, command_line)
     assert found[0]["reliability"] == found[1]["reliability"]
     assert "read     scores.csv: slides in 'WSI Name', probability in 'HER2 prob'; called positive from 0.5 on" in said
     assert {audit["name"] for audit in found[1]["audits"] if audit["done"]} == {"shortcuts", "sites"}
+    why = "Not done: scores of another program have no colours and no tiles."
+    assert {audit["name"] for audit in found[1]["audits"] if audit["sentence"] == why} == {
+        *("domain", "stability", "heterogeneity")
+    }  # fmt: skip
 
 
 def test_scores_of_patients_are_evaluated_as_such(tmp_path, command_line):
@@ -100,7 +104,7 @@ def test_other_scales_keep_order_and_threshold(tmp_path):
     assert [p.probability for p in logit.run.predictions.values()] == pytest.approx([0.8808, 0.2689], abs=1e-4)
     assert [p.status for p in logit.run.predictions.values()] == [Her2Status.POSITIVE] * 2
     assert [p.status for p in own.run.predictions.values()] == [Her2Status.POSITIVE, Her2Status.NEGATIVE]
-    assert (own.is_probability, own.threshold, own.run.threshold) == (False, -7, 0.5)
+    assert (own.scale.is_probability, own.threshold, own.run.threshold) == (False, -7, 0.5)
 
 
 def test_scores_of_any_scale_keep_their_distances(tmp_path):
@@ -454,6 +458,29 @@ def test_what_cannot_be_used_is_refused_in_one_line(tmp_path, scores, choices, s
     with pytest.raises(EvaluationError, match=said) as caught:
         open_predictions(path, manifest, ScoreReading(**choices))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (("--scale", "logit", "--score-column", "no"), "--score-column, --scale"),
+        (("--id-column", "no"), "--id-column"),
+        (("--call-column", "no"), "--call-column"),
+        (("--threshold", "0.1"), "--threshold"),
+    ],
+)
+def test_runs_of_predict_take_no_choices_of_tables(tmp_path, command_line, words, named):
+    """They would change nothing; beside a table they are its own."""
+    slides = cohort()
+    runs = [write_run(tmp_path / name, slides) for name in "ab"]
+    labels = ("-m", write_labels(tmp_path / "m.csv", slides), "-o", tmp_path / "out", "--no-plots")
+    (tmp_path / "t.csv").write_text("slide,no,x\n" + "".join(f"{s.slide_id},{s.probability},1\n" for s in slides))
+
+    for line in (("evaluate", runs[0]), ("evaluate", runs[0], "--seeds", runs[1]), ("compare", *runs)):
+        code, _, error = command_line(*line, *labels, *words)
+        assert (code, error.count("\n")) == (2, 1)
+        assert f"leave out {named} (for CSVs of scores)" in error
+    assert "a run of predict has" not in command_line("compare", runs[0], tmp_path / "t.csv", *labels, *words)[2]
 
 
 @pytest.mark.parametrize(

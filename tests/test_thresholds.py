@@ -1,6 +1,7 @@
 """Operating point, triage, calibration: chosen on validation patients, looked at on others, kept, used by predict."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -60,6 +61,17 @@ def test_what_was_chosen_is_counted_on_the_test_patients():
     )
     assert applied.triage.missed.value == (p < triage.rule_out_below)[tested.truth].mean()
     assert applied.triage.alarmed.value == (p >= triage.rule_in_from)[~tested.truth].mean()
+
+
+@pytest.mark.parametrize("threshold", [0.05, 0.95])
+@pytest.mark.parametrize("n", [50, 200])
+def test_nobody_is_called_against_the_arm(n, threshold):
+    """The triage lies around the chosen threshold, or around the run's where too few patients choose one."""
+    choice = choose_rules(made_up_cases(n, threshold=threshold), "made-up patients", BUDGETS)
+
+    assert choice.triage is not None
+    assert (choice.point is None) == (n == 50)
+    assert choice.triage.holds(threshold if choice.point is None else choice.point.threshold)
 
 
 def test_too_few_patients_are_refused_for_what_they_are_too_few_for():
@@ -314,6 +326,27 @@ def test_predict_uses_what_was_kept(kept, slide, tmp_path, command_line):
     assert f",{record['calibrated_probability']},{record['triage']['arm']}," in row
 
 
+@pytest.mark.parametrize("limits", [(0.9, 0.95), (0.0, 0.01)])
+def test_a_kept_triage_that_contradicts_the_threshold_is_refused(kept, slide, tmp_path, command_line, limits):
+    """As where the file was edited; one that was written before limits were moved and holds the threshold is read."""
+    folder = tmp_path / "weights"
+    shutil.copytree(kept[0], folder)
+    rules = json.loads((folder / "decision_rules.json").read_text())
+    del rules["triage"]["clipped"]
+    rules["operating_point"]["threshold"] = 0.5
+    rules["triage"] |= {"rule_out_below": 0.5, "rule_in_from": 0.5}
+    (folder / "decision_rules.json").write_text(json.dumps(rules))
+    line = ("predict", slide, "--weights", folder, *PREDICT)
+    code, _, _ = command_line(*line, "--out", tmp_path / "holds")
+    rules["triage"] |= dict(zip(("rule_out_below", "rule_in_from"), limits, strict=True))
+    (folder / "decision_rules.json").write_text(json.dumps(rules))
+
+    refused, _, error = command_line(*line, "--out", tmp_path / "contradicts")
+
+    assert (code, refused, error.count("\n")) == (0, 2, 1)
+    assert "decision_rules.json: patients are called positive from 0.5 on, outside its triage" in error
+
+
 def test_ones_own_threshold_needs_a_word(kept, slide, tmp_path, command_line):
     """Two thresholds cannot both decide; with the kept rules switched off one's own does."""
     folder, _ = kept
@@ -365,14 +398,27 @@ def test_other_weights_do_not_get_the_rules(study, trained, tmp_path, command_li
     assert not (tmp_path / "other" / "decision_rules.json").exists()
 
 
-def test_without_validation_slides_nothing_is_kept(study, trained, tmp_path, command_line):
-    """The evaluated slides themselves have no vote."""
-    line = ("evaluate", study / "run", "-m", study / "manifest.csv", "-o", tmp_path / "out", "--no-plots")
+@pytest.mark.parametrize(
+    ("split", "left_out", "why"),
+    [
+        ("all", "", "with --split all no rules are chosen, since slides of split val choose them for split test; pass"),
+        ("val", "", "with --split val no rules are chosen"),
+        ("auto", ",val\n", "no slides of split val were predicted in this run; predict them, too, or give"),
+        ("auto", ",test\n", "the manifest has no split test, on which rules could be tested; give --validation RUN"),
+    ],
+)
+def test_without_validation_slides_nothing_is_kept(study, trained, tmp_path, command_line, split, left_out, why):
+    """The evaluated slides themselves have no vote; page and error say why there are no others, and what to do."""
+    lines = (study / "manifest.csv").read_text().splitlines(keepends=True)
+    (tmp_path / "m.csv").write_text("".join(line for line in lines if not left_out or not line.endswith(left_out)))
+    line = ("evaluate", study / "run", "-m", tmp_path / "m.csv", "-o", tmp_path / "out", "--no-plots", "--no-leaks")
 
-    code, _, error = command_line(*line, "--split", "all", "--store", trained)
+    code, _, error = command_line(*line, "--split", split, "--store", trained)
+    told, _, _ = command_line(*line, "--split", split)
 
-    assert code == 2
-    assert "no validation slides" in error
+    assert (code, told) == (2, 0)
+    assert f"there is nothing to store: {why}" in error
+    assert f"Nothing was chosen: {why}" in (tmp_path / "out" / "evaluation.md").read_text()
 
 
 def test_validation_patients_may_not_be_tested_afterwards(study, kept, tmp_path, command_line):

@@ -97,6 +97,23 @@ def test_every_patient_has_one_arm_in_order(seed, shift, digits):
     assert arms[0].value == pytest.approx(arm_counts(triage, probability)[Arm.RULE_OUT] / 70)
 
 
+@given(seed=st.integers(0, 100), shift=st.floats(0, 6), threshold=st.floats(0, 1))
+def test_a_threshold_lies_between_the_limits(seed, shift, threshold):
+    """Each limit keeps to its side, which rules out and in no more than before; shares are those at the new limits."""
+    truth, probability = patients(np.random.default_rng(seed), 40, 30, 6, shift)
+    free = choose_triage(truth, probability, **BUDGETS)
+    triage = choose_triage(truth, probability, **BUDGETS, threshold=threshold)
+
+    assert triage.holds(threshold)
+    assert triage.clipped or (triage.rule_out_below, triage.rule_in_from) == (free.rule_out_below, free.rule_in_from)
+    assert all(after <= budget for after, budget in zip(risks(triage, truth, probability), (0.05, 0.1), strict=True))
+    assert triage.arms.rule_out.value == pytest.approx(arm_counts(triage, probability)[Arm.RULE_OUT] / 70)
+    called = [p >= threshold for p in probability.round(6).tolist()]
+    arms = [triage.arm(p) for p in probability.tolist()]
+    assert (Arm.RULE_OUT, True) not in zip(arms, called, strict=True)
+    assert (Arm.RULE_IN, False) not in zip(arms, called, strict=True)
+
+
 def test_negatives_at_the_top_are_not_ruled_in():
     """When every patient has probability 1, the upper boundary lies above it and all are referred."""
     triage = choose_triage(np.arange(60) < 30, np.ones(60), **BUDGETS)

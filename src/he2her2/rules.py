@@ -196,6 +196,7 @@ class Triage:
         patient_rule: A patient's probability from those of the slides, see `combine`; the guarantees hold for it
             only. None where the file is from before it was recorded.
         slides_per_patient: Fewest and most slides of a validation patient; None likewise.
+        clipped: True if a limit was moved to the threshold that calls, which lies between them.
     """
 
     rule_out_below: _Share
@@ -210,6 +211,7 @@ class Triage:
     chosen_on: str
     patient_rule: PatientRule | None = None
     slides_per_patient: tuple[PositiveInt, PositiveInt] | None = None
+    clipped: bool = False
 
     def __post_init__(self) -> None:
         """Check that the thresholds do not cross."""
@@ -220,6 +222,10 @@ class Triage:
     def guaranteed_for(self) -> str:
         """The patients for whom the guarantees hold; said wherever the guarantee is."""
         return _guaranteed_for(self.patient_rule, self.slides_per_patient)
+
+    def holds(self, threshold: float) -> bool:
+        """True if a threshold lies between both limits, so that nobody is called against the arm."""
+        return self.rule_out_below <= threshold <= self.rule_in_from
 
     def arm(self, probability: float) -> Arm:
         """The arm of a patient of this (uncalibrated) probability; nan is referred."""

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from he2her2.errors import EvaluationError
+from he2her2.evaluation.score_scale import PROBABILITIES, ScoreScale
 from he2her2.labels import Her2Status, IhcScore, Policy
 from he2her2.manifest import (
     Manifest,
@@ -77,6 +78,7 @@ class Cases:
         true_score: IHC score 0 to 3; -1 where unknown.
         predicted_score: Predicted IHC score 0 to 3; -1 where the run has none.
         threshold: The probability from which a case is called positive.
+        scale: Of the scores that the probabilities are made of; for the reader they are what they were.
     """
 
     level: CaseLevel
@@ -89,6 +91,7 @@ class Cases:
     true_score: NDArray[np.int64]
     predicted_score: NDArray[np.int64]
     threshold: float
+    scale: ScoreScale = PROBABILITIES
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -100,8 +103,8 @@ class Cases:
 
     def take(self, index: NDArray[Any]) -> "Cases":
         """The cases at `index` (positions or a bool mask), in its order."""
-        arrays = {f.name: getattr(self, f.name)[index] for f in fields(self) if f.name not in ("level", "threshold")}
-        return replace(self, **arrays)
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{name: of[index] for name, of in values.items() if isinstance(of, np.ndarray)})
 
     def decided_at(self, threshold: float) -> "Cases":
         """The same cases, called positive from another probability."""
@@ -138,6 +141,11 @@ class Joined:
         return sum(exclusion.reason is reason for exclusion in self.exclusions)
 
     @property
+    def left_out(self) -> str:
+        """Slides that are left out, counted by their reason; empty where there are none."""
+        return _reasons(self.exclusions)
+
+    @property
     def slides_per_patient(self) -> tuple[int, int]:
         """Fewest and most slides of an evaluated patient; (1, 1) without patients."""
         _, counts = np.unique(
@@ -166,6 +174,7 @@ def join(
     stain: Stain = "HE",
     policy: Policy = Policy.GUIDELINE,
     rule: PatientRule = "mean",
+    scale: ScoreScale = PROBABILITIES,
 ) -> Joined:
     """Join predictions with labels by slide; every slide that is left out is listed with its reason.
 
@@ -176,6 +185,7 @@ def join(
         stain: Only slides of this stain, or of none stated.
         policy: For an equivocal 2+ without in situ hybridisation.
         rule: A patient's probability from those of the slides.
+        scale: Of the scores that the run's probabilities are made of.
 
     Raises:
         EvaluationError: The manifest names a slide twice, or not one slide can be evaluated.
@@ -197,27 +207,30 @@ def join(
     out += [ExcludedSlide(s, "", ExclusionReason.NOT_IN_MANIFEST) for s in run.predictions if s not in known]
     if not kept:
         near = near_names_in_words(_near_names(manifest.rows, out))
-        reasons = _reasons(out) + (f"; {near}" if near else "")
+        reasons = (_reasons(out) or "the manifest is empty") + (f"; {near}" if near else "")
         raise EvaluationError(f"{run.path}: none of its slides can be evaluated with {manifest.path} ({reasons})")
-    slides = _slides(run, kept)
+    slides = _slides(run, kept, scale)
     patients, in_conflict = by_patient(slides, rule)
-    conflicts = [
-        ExcludedSlide(s, p, ExclusionReason.CONFLICT, "kept among slides, left out among patients")
-        for s, p in zip(slides.ids.tolist(), slides.patients.tolist(), strict=True)
-        if p in in_conflict
-    ]
     seen = set(slides.patients.tolist())
     lost = dict.fromkeys(e.patient_id for e in out if e.reason in (ExclusionReason.FAILED, ExclusionReason.MISSING))
     return Joined(
         slides,
         patients,
         n_rows=len(manifest.rows),
-        exclusions=(*out, *conflicts),
+        exclusions=(*out, *_conflicts(slides, in_conflict)),
         lost_patients=tuple(p for p in lost if p not in seen),
         rule=rule,
         near_names=_near_names(manifest.rows, out),
         other_files=tuple(_other_files(run, (row for row, _ in kept))),
     )
+
+
+def _conflicts(slides: Cases, patients: frozenset[str]) -> Iterator[ExcludedSlide]:
+    """The slides of patients whose slides have different labels."""
+    for slide_id, patient in zip(slides.ids.tolist(), slides.patients.tolist(), strict=True):
+        if patient in patients:
+            detail = "kept among slides, left out among patients"
+            yield ExcludedSlide(slide_id, patient, ExclusionReason.CONFLICT, detail)
 
 
 def named_as_in_run(manifest: Manifest, run: RunFolder) -> Manifest:
@@ -302,10 +315,10 @@ def _other_files(run: RunFolder, rows: Iterable[SlideRow]) -> Iterator[tuple[str
 
 def _reasons(exclusions: Iterable[ExcludedSlide]) -> str:
     counts = Counter(exclusion.reason for exclusion in exclusions)
-    return ", ".join(f"{n} {reason}" for reason, n in counts.items()) or "the manifest is empty"
+    return ", ".join(f"{reason} ({n})" for reason, n in counts.items())
 
 
-def _slides(run: RunFolder, kept: Sequence[tuple[SlideRow, Her2Status]]) -> Cases:
+def _slides(run: RunFolder, kept: Sequence[tuple[SlideRow, Her2Status]], scale: ScoreScale) -> Cases:
     rows = [row for row, _ in kept]
     predictions = [run.predictions[row.slide_id] for row in rows]
     scores = list(IhcScore)
@@ -323,6 +336,7 @@ def _slides(run: RunFolder, kept: Sequence[tuple[SlideRow, Her2Status]]) -> Case
         true_score=np.array(true_score),
         predicted_score=np.array([UNKNOWN_SCORE if score is None else scores.index(score) for score in predicted]),
         threshold=run.threshold,
+        scale=scale,
     )
 
 
@@ -344,7 +358,8 @@ def by_patient(slides: Cases, rule: PatientRule) -> tuple[Cases, frozenset[str]]
     order = [int(k) for k in np.argsort(first, kind="stable") if not conflict[k]]
     index = [members[k] for k in order]
     probability = np.array([combine(rule, slides.probability[m]) for m in index], np.float64)
-    patients = Cases(
+    patients = replace(
+        slides,
         level="patient",
         ids=names[order],
         patients=names[order],
@@ -362,37 +377,8 @@ def by_patient(slides: Cases, rule: PatientRule) -> tuple[Cases, frozenset[str]]
         ),
         true_score=np.array([_shared(slides.true_score[m], UNKNOWN_SCORE) for m in index], np.int64),
         predicted_score=np.array([slides.predicted_score[m].max() for m in index], np.int64),
-        threshold=slides.threshold,
     )
     return patients, frozenset(names[conflict].tolist())
-
-
-def check_patient_rule(run: RunFolder, joined: Joined) -> None:
-    """Raise where a run's threshold was chosen for another probability of a patient than the one that is evaluated.
-
-    Only patients of several slides are concerned: for the others all rules give the same.
-
-    Raises:
-        EvaluationError: The run's operating point was chosen by another rule.
-    """
-    chosen = stored_patient_rule(run, joined)
-    if chosen not in ("unrecorded", None, joined.rule):
-        raise EvaluationError(
-            f"{run.path}: was predicted with an operating point chosen on the {chosen} over a patient's slides, and "
-            f"patients are joined by the {joined.rule} here; pass --patient {chosen}, or predict with "
-            "--set stored_rules=false"
-        )
-
-
-def stored_patient_rule(run: RunFolder, joined: Joined) -> PatientRule | Literal["unrecorded"] | None:
-    """The rule that the run's stored operating point was chosen for; None without one, or without several slides."""
-    if joined.slides_per_patient[1] == 1:
-        return None
-    results = (run.result(slide_id) for slide_id in joined.slides.ids.tolist())
-    her2 = next((result.her2 for result in results if result is not None), None)
-    if her2 is None or her2.operating_point is None:
-        return None
-    return her2.operating_point.patient_rule or "unrecorded"
 
 
 def _shared(values: NDArray[Any], otherwise: Any) -> Any:  # noqa: ANN401  (a text or a number)

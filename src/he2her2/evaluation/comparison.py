@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from he2her2.errors import EvaluationError
-from he2her2.evaluation.cases import Cases, check_patient_rule, join
+from he2her2.evaluation.cases import CaseLevel, Cases, Joined, join
 from he2her2.evaluation.leakage import check_independent, training_patients
 from he2her2.evaluation.limitations import run_notices
-from he2her2.evaluation.question import SplitChoice, chosen_split
-from he2her2.evaluation.score_tables import ScoreReading, open_predictions, read_study_manifest
+from he2her2.evaluation.question import SplitChoice, chosen_split, label_notes
+from he2her2.evaluation.score_tables import ScoreReading, check_reading, open_predictions, read_study_manifest
 from he2her2.evaluation.summary import Summary, summarise
+from he2her2.evaluation.thresholds import check_patient_rule
 from he2her2.labels import Policy
 from he2her2.rules import PatientRule
 from he2her2.statistics import (
@@ -31,7 +32,8 @@ from he2her2.statistics import (
     rate_difference,
 )
 
-_ALPHA = 0.05
+ALPHA = 0.05
+"""A difference is claimed below this p-value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class RunComparison:
         auc: Difference of the AUCs.
         rates: Differences of accuracy, sensitivity and specificity, first less second.
         mcnemar: Test of the decisions.
-        sentence: The conclusion.
+        level: Slide or patient.
     """
 
     first: str
@@ -60,7 +62,40 @@ class RunComparison:
     auc: Difference
     rates: Mapping[str, Estimate]
     mcnemar: McNemar
-    sentence: str
+    level: CaseLevel
+
+    @property
+    def sentence(self) -> str:
+        """The conclusion of this comparison alone."""
+        return self.concluded(self.auc.p_value, self.mcnemar.exact)
+
+    def concluded(self, auc_p: float, mcnemar_p: float, n_pairs: int = 1) -> str:
+        """The conclusion; a difference is claimed where its p-value is below 0.05, and not by an interval.
+
+        Args:
+            auc_p: P-value of the difference of the AUCs, adjusted for the pairs; nan where it is unknown.
+            mcnemar_p: Likewise, of the decisions.
+            n_pairs: Number of pairs of runs that are compared.
+        """
+        names, gap, test = (self.first, self.second), self.auc.estimate, self.mcnemar
+        alone, adjusted = (" for this pair alone", f" by Holm for {n_pairs} pairs") if n_pairs > 1 else ("", "")
+        p = "p unknown" if math.isnan(auc_p) else f"p = {auc_p:.2g}{adjusted}"
+        figures = (
+            f"{gap.value:+.3f} ({gap.low:+.3f} to {gap.high:+.3f}{alone}, paired DeLong, {p}, n = {self.n} "
+            f"{self.level}s)"
+        )
+        if math.isnan(gap.value):
+            ranks = f"The AUCs of {names[0]} and {names[1]} cannot be compared: one of the classes is absent"
+        elif auc_p < ALPHA:
+            better, worse = names if gap.value > 0 else names[::-1]
+            ranks = f"{better} ranks {self.level}s better than {worse}: the AUCs differ by {figures}"
+        else:
+            ranks = f"The AUCs of {names[0]} and {names[1]} are not shown to differ: {figures}"
+        verdict = "differ" if mcnemar_p < ALPHA else "are not shown to differ"
+        return (
+            f"{ranks}; their decisions {verdict} in accuracy (only {names[0]} right: {test.only_first}, only "
+            f"{names[1]} right: {test.only_second}, McNemar's exact p = {mcnemar_p:.2g}{adjusted})."
+        )
 
 
 def compare_runs(first: Cases, second: Cases, names: tuple[str, str]) -> RunComparison:
@@ -88,49 +123,8 @@ def compare_runs(first: Cases, second: Cases, names: tuple[str, str]) -> RunComp
     test = mcnemar(*right, patients)
     return RunComparison(
         *names, len(here), len(first) - len(here), len(second) - len(here), (aucs[0], aucs[1]), auc, rates, test,
-        _sentence(names, auc, test, len(here), one.level),
+        one.level,
     )  # fmt: skip
-
-
-def _sentence(names: tuple[str, str], auc: Difference, test: McNemar, n: int, level: str) -> str:
-    """The conclusion; a difference is only claimed where it is shown."""
-    gap = auc.estimate
-    p = _p_in_words(auc.p_value)
-    shown = f"{gap.value:+.3f} ({gap.low:+.3f} to {gap.high:+.3f}, paired DeLong, {p}, n = {n} {level}s)"
-    return _in_words(names, (gap.value, gap.low > 0 or gap.high < 0, shown), test, test.exact, "", level)
-
-
-def _p_in_words(p: float) -> str:
-    """A p-value; DeLong's is unknown where a class has one patient only."""
-    return "p unknown" if math.isnan(p) else f"p = {p:.2g}"
-
-
-def _in_words(
-    names: tuple[str, str], ranking: tuple[float, bool, str], test: McNemar, p: float, corrected: str, level: str
-) -> str:
-    """The conclusion of two runs.
-
-    Args:
-        names: Of the runs.
-        ranking: Difference of the AUCs, whether it is shown, and its figures in words.
-        test: Of the decisions.
-        p: Of that test, corrected.
-        corrected: The correction in words.
-        level: Slide or patient.
-    """
-    gap, is_shown, figures = ranking
-    if math.isnan(gap):
-        ranks = f"The AUCs of {names[0]} and {names[1]} cannot be compared: one of the classes is absent"
-    elif is_shown:
-        better, worse = names if gap > 0 else names[::-1]
-        ranks = f"{better} ranks {level}s better than {worse}: the AUCs differ by {figures}"
-    else:
-        ranks = f"The AUCs of {names[0]} and {names[1]} are not shown to differ: {figures}"
-    verdict = "differ" if p < _ALPHA else "are not shown to differ"
-    return (
-        f"{ranks}; their decisions {verdict} in accuracy (only {names[0]} right: {test.only_first}, only {names[1]} "
-        f"right: {test.only_second}, McNemar's exact p = {p:.2g}{corrected})."
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,17 +145,8 @@ class Pair:
 
     @property
     def sentence(self) -> str:
-        """The conclusion, by the adjusted p-values; that of the comparison itself where there is only one pair."""
-        c = self.comparison
-        if self.n_pairs == 1:
-            return c.sentence
-        gap, corrected = c.auc.estimate, f" by Holm for {self.n_pairs} pairs"
-        figures = (
-            f"{gap.value:+.3f} ({gap.low:+.3f} to {gap.high:+.3f} for this pair alone, paired DeLong, "
-            f"{_p_in_words(self.auc_p)}{corrected})"
-        )
-        ranking = gap.value, self.auc_p < _ALPHA, figures
-        return _in_words((c.first, c.second), ranking, c.mcnemar, self.mcnemar_p, corrected, "patient")
+        """The conclusion, by the adjusted p-values."""
+        return self.comparison.concluded(self.auc_p, self.mcnemar_p, self.n_pairs)
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # eq=False: summaries hold arrays
@@ -175,6 +160,7 @@ class RunsCompared:
         equal_p: P-value of all AUCs being equal (DeLong); nan where it is undefined.
         notices: For the head of page and plot.
         read_as: How the tables were read, a sentence each.
+        joined: Cases of each run, and the slides left out, under its name.
     """
 
     runs: tuple[Summary, ...]
@@ -183,6 +169,15 @@ class RunsCompared:
     equal_p: float
     notices: tuple[str, ...] = ()
     read_as: tuple[str, ...] = ()
+    joined: Mapping[str, Joined] = field(default_factory=dict)
+
+    @property
+    def exclusions(self) -> Mapping[str, str]:
+        """Runs by the slides that are left out of them, counted by reason."""
+        runs: dict[str, list[str]] = {}
+        for name, joined in self.joined.items():
+            runs.setdefault(joined.left_out, []).append(name)
+        return {counts: ", ".join(names) for counts, names in runs.items() if counts}
 
 
 def compare_several(cases: Mapping[str, Cases], *, with_first: bool = False) -> RunsCompared:
@@ -251,7 +246,8 @@ def compare_folders(question: ComparisonQuestion) -> RunsCompared:
     """
     if len(set(question.runs)) < 2:
         raise EvaluationError("a comparison needs two runs or more; give their folders or tables of scores")
-    cases: dict[str, Cases] = {}
+    check_reading(question.runs, question.reading)
+    found: dict[str, Joined] = {}
     notices: list[str] = []
     notes: list[str] = []
     unique = len({path.resolve().name for path in question.runs}) == len(question.runs)
@@ -259,13 +255,24 @@ def compare_folders(question: ComparisonQuestion) -> RunsCompared:
         manifest = read_study_manifest(question.manifest, path)
         predictions = open_predictions(path, manifest, question.reading)
         split = chosen_split(question.split, manifest)
-        joined = join(predictions.run, manifest, split=split, policy=question.policy, rule=question.rule)
+        joined = join(
+            predictions.run,
+            manifest,
+            split=split,
+            policy=question.policy,
+            rule=question.rule,
+            scale=predictions.scale,
+        )
         check_patient_rule(predictions.run, joined)
         trained = training_patients(path, manifest, joined.slides)
         if split not in ("train", "val"):
             check_independent(path, trained)
-        cases[predictions.run.name if unique else str(path)] = joined.patients
+        found[predictions.run.name if unique else str(path)] = joined
         notices += run_notices(predictions.run, joined, split, trained_with=bool(trained))
-        notes += [*predictions.notes, *(f"{question.manifest.name}: {note}." for note in manifest.notes)]
-    found = compare_several(cases, with_first=question.with_first)
-    return replace(found, notices=tuple(dict.fromkeys(notices)), read_as=tuple(dict.fromkeys(notes)))
+        notes += [*predictions.notes, *label_notes(manifest)]
+    return replace(
+        compare_several({name: joined.patients for name, joined in found.items()}, with_first=question.with_first),
+        notices=tuple(dict.fromkeys(notices)),
+        read_as=tuple(dict.fromkeys(notes)),
+        joined=found,
+    )

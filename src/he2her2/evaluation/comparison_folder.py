@@ -9,8 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from he2her2.evaluation.audits import AuditRow
-from he2her2.evaluation.comparison import RunsCompared
-from he2her2.evaluation.folder import check_evaluation_folder, finite, write_rows
+from he2her2.evaluation.comparison import ALPHA, RunsCompared
+from he2her2.evaluation.folder import (
+    EXCLUSION_COLUMNS,
+    EXCLUSIONS_FILE,
+    check_evaluation_folder,
+    exclusion_rows,
+    finite,
+    write_rows,
+)
 from he2her2.evaluation.plot_style import BLUE, GREY, ORANGE, Note, canvas, save
 from he2her2.files import atomic, write_json, write_text
 from he2her2.pages import render
@@ -37,6 +44,8 @@ def write_comparison(found: RunsCompared, folder: Path, *, draw: bool = True) ->
         write_text(draft / "comparison.md", render("comparison.md", c=found, figures=_FIGURES, plot=draw))
         write_rows(draft / "runs.csv", list(_run_rows(found)))
         write_rows(draft / "pairs.csv", list(_pair_rows(found)))
+        excluded = ({"run": name, **row} for name, joined in found.joined.items() for row in exclusion_rows(joined))
+        write_rows(draft / EXCLUSIONS_FILE, excluded, ("run", *EXCLUSION_COLUMNS))
         write_json(draft / COMPARISON_FILE, finite(_as_json(found)), allow_nan=False)
 
 
@@ -78,11 +87,13 @@ def _as_json(found: RunsCompared) -> dict[str, object]:
         "version": 1,
         "notices": found.notices,
         "read_as": found.read_as,
+        "flow": {name: dict(joined.flow) for name, joined in found.joined.items()},
         "left_out": dict(found.left_out),
         "all_aucs_equal_p": found.equal_p,
         "runs": {run.title: {name: asdict(run[name]) for name in _FIGURES} for run in found.runs},
         "pairs": [
-            {"auc_p_holm": pair.auc_p, "mcnemar_p_holm": pair.mcnemar_p, **asdict(pair.comparison)}
+            asdict(pair.comparison)
+            | {"auc_p_holm": pair.auc_p, "mcnemar_p_holm": pair.mcnemar_p, "sentence": pair.sentence}
             for pair in found.pairs
         ],
     }
@@ -99,7 +110,7 @@ def plot_comparison(found: RunsCompared, stem: Path) -> tuple[Path, ...]:
         upper.set_title("Runs on the same patients", pad=12)
         _intervals(upper, names, [run["AUC"] for run in found.runs], BLUE, 0.5)
         upper.set_xlabel("AUC")
-        shown = [pair.auc_p < 0.05 for pair in found.pairs]
+        shown = [pair.auc_p < ALPHA for pair in found.pairs]
         colours = [ORANGE if one else BLUE for one in shown]
         _intervals(lower, pairs, [pair.comparison.auc.estimate for pair in found.pairs], colours, 0.0)
         lower.set_xlabel("difference of the AUCs")

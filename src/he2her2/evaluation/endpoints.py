@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from he2her2.evaluation.cases import UNKNOWN_SCORE, Cases
-from he2her2.labels import Her2Status, IhcScore, Stratum, stratum_of
+from he2her2.labels import Her2Status, IhcScore, Policy, Stratum, stratum_of
 from he2her2.manifest import Manifest, SlideRow, bare_name
 from he2her2.statistics import Estimate, auc_interval, rate
 
@@ -57,7 +57,7 @@ class ScoreRow:
         name: IHC score, 2+ with its status.
         n: Patients.
         called: Share called positive.
-        probability: Median probability.
+        probability: Median probability, or score on its own scale.
         recall: Share whose predicted IHC score is this one; None where the run has none, or the row is one of 2+.
     """
 
@@ -85,13 +85,13 @@ class Endpoints:
     strata: Mapping[Stratum, int]
 
 
-def strata_of(manifest: Manifest) -> dict[str, Stratum]:
-    """Stratum of each slide, by its status and IHC score, and faint staining where a column states it."""
-    return {row.slide_id: stratum_of(row.ihc_score, _status(row), faint_staining=_faint(row)) for row in manifest.rows}
-
-
-def _status(row: SlideRow) -> Her2Status:
-    return row.status() or Her2Status.UNDETERMINED
+def strata_of(manifest: Manifest, policy: Policy) -> dict[str, Stratum]:
+    """Stratum of each slide, by IHC score, status by the policy, and faint staining where a column states it."""
+    status = {row.slide_id: row.status(policy) or Her2Status.UNDETERMINED for row in manifest.rows}
+    return {
+        row.slide_id: stratum_of(row.ihc_score, status[row.slide_id], faint_staining=_faint(row))
+        for row in manifest.rows
+    }
 
 
 def _faint(row: SlideRow) -> bool | None:
@@ -164,5 +164,6 @@ def _score_rows(patients: Cases) -> Iterator[ScoreRow]:
 
 
 def _row(name: str, patients: Cases, here: NDArray[np.bool_], recall: Estimate | None) -> ScoreRow:
+    middle = float(np.median(patients.probability[here]))
     called = rate(patients.decided[here], patients.patients[here], name=f"called positive, {name}")
-    return ScoreRow(name, int(here.sum()), called, float(np.median(patients.probability[here])), recall)
+    return ScoreRow(name, int(here.sum()), called, patients.scale.score(middle), recall)

@@ -12,6 +12,7 @@ from he2her2.evaluation.audits import (
     Audit,
     SiteResult,
     domain_audit,
+    not_done_without_slides,
     run_aggregator,
     seeds_audit,
     shift_audit,
@@ -22,7 +23,7 @@ from he2her2.evaluation.audits import (
     tile_audits,
 )
 from he2her2.evaluation.benefit import NamedCurve, decision_curves
-from he2her2.evaluation.cases import Cases, Joined, by_patient, check_patient_rule
+from he2her2.evaluation.cases import Cases, Joined, by_patient
 from he2her2.evaluation.comparison import RunComparison, compare_runs
 from he2her2.evaluation.covariates import Covariates, columns_named, read_covariates, read_slide_features
 from he2her2.evaluation.endpoints import Endpoints, measure_endpoints, strata_of
@@ -30,7 +31,6 @@ from he2her2.evaluation.leakage import (
     add_validation_patients,
     check_disjoint,
     check_independent,
-    check_same_model,
     check_weights,
     provenance_limitations,
     training_patients,
@@ -42,32 +42,17 @@ from he2her2.evaluation.limitations import (
     run_notices,
 )
 from he2her2.evaluation.missing import MissingData, missing_data
-from he2her2.evaluation.question import LabelledRun, Question, read_labelled_run
-from he2her2.evaluation.score_tables import Predictions, open_predictions, read_study_manifest
+from he2her2.evaluation.question import LabelledRun, Question, Validation, label_notes, read_labelled_run
+from he2her2.evaluation.score_tables import Predictions, open_predictions
 from he2her2.evaluation.slide_properties import SlideProperties, slide_properties, stated_properties
 from he2her2.evaluation.summary import Reliability, Summary, equivocal, reliability, summarise
-from he2her2.evaluation.thresholds import AppliedRules, Budgets, apply_rules, choose_rules
+from he2her2.evaluation.thresholds import AppliedRules, Budgets, apply_rules, check_patient_rule, choose_rules
 from he2her2.files import sha256_of
-from he2her2.manifest import PATIENTS_FILE, Split, label_doubts, near_sites
+from he2her2.manifest import PATIENTS_FILE, Split
 from he2her2.models import hashes_of, write_rules
 from he2her2.results import RunFolder, open_run
 from he2her2.rules import RULES_FILE
 from he2her2.statistics import SHARES, WrongLabels, auc, if_labels_were_wrong, share_to_chance
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Validation:
-    """Validation cases, on which rules are chosen.
-
-    Attributes:
-        run: Their run.
-        joined: The cases.
-        name: Their name in words.
-    """
-
-    run: RunFolder
-    joined: Joined
-    name: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,7 +76,7 @@ class Evaluation:
         reliability: Of the patients' probabilities; None where scores are no probabilities.
         kept: Reliability of the probabilities as corrected by the calibration kept with the weights; None without.
         benefit: Decision curves of the patients; none where scores are no probabilities.
-        validation: Validation cases; None without.
+        validation: Validation cases; without any the reason, in words.
         applied: Rules chosen on them, and their results on the patients.
         at_choice: Figures of the patients at the chosen operating point.
         missing: Patients without outcome or prediction, and bounds of the figures over what these could be.
@@ -118,7 +103,7 @@ class Evaluation:
     reliability: Reliability | None
     kept: Reliability | None
     benefit: tuple[NamedCurve, ...]
-    validation: Validation | None
+    validation: Validation | str
     applied: AppliedRules | None
     at_choice: Summary | None
     missing: MissingData
@@ -162,8 +147,10 @@ def evaluate(question: Question, say: Callable[[str], None] = lambda _: None) ->
     subgroup = summarise(equivocal(joined.patients), "patients with IHC 2+")
     sites = site_results(joined.patients)
     comparison = _compared(labelled)
-    validation = _validation(labelled)
-    applied, at_choice = (None, None) if validation is None else _chosen(validation, joined.patients, question.budgets)
+    validation = labelled.validation
+    applied, at_choice = (
+        (None, None) if isinstance(validation, str) else _chosen(validation, joined.patients, question.budgets)
+    )
     missing = missing_data(run, joined)
     kept = _kept(run, joined)
     corrected = _corrected(applied, joined.patients) if kept is None else kept.probability
@@ -180,17 +167,17 @@ def evaluate(question: Question, say: Callable[[str], None] = lambda _: None) ->
         patients=patients,
         equivocal=subgroup,
         limitations=_limitations(labelled, patients, subgroup, missing),
-        audits=_audits(labelled, sites, validation, covariates),
+        audits=_audits(labelled, sites, covariates),
         sites=sites,
         comparison=comparison,
-        reliability=reliability(joined.patients) if labelled.predictions.is_probability else None,
+        reliability=reliability(joined.patients) if labelled.predictions.scale.is_probability else None,
         kept=None if kept is None else reliability(kept),
         benefit=_benefit(labelled, corrected),
         validation=validation,
         applied=applied,
         at_choice=at_choice,
         missing=missing,
-        endpoints=measure_endpoints(joined.patients, joined.slides, strata_of(manifest)),
+        endpoints=measure_endpoints(joined.patients, joined.slides, strata_of(manifest, question.policy)),
         wrong_labels=_wrong_labels(joined.patients, question.seed),
         share_to_chance=_share_to_chance(joined.patients),
         stated=tuple(stated_properties(manifest)),
@@ -212,10 +199,8 @@ def store_rules(evaluation: Evaluation, weights: Path) -> Path:
         EvaluationError: No rule could be chosen, or the weights are not the run's.
         OutputError: The folder cannot be written.
     """
-    if evaluation.applied is None or evaluation.validation is None:
-        raise EvaluationError(
-            "there is nothing to store: no validation slides; give --validation RUN, or predict slides of split val too"
-        )
+    if evaluation.applied is None or isinstance(evaluation.validation, str):
+        raise EvaluationError(f"there is nothing to store: {evaluation.validation}")
     choice = evaluation.applied.choice
     if choice.point is None and choice.triage is None:
         raise EvaluationError(f"there is nothing to store: {'; '.join(choice.refusals)}")
@@ -235,33 +220,12 @@ def _compared(labelled: LabelledRun) -> RunComparison | None:
     question, run = labelled.question, labelled.run
     if question.compare is None:
         return None
-    other = open_predictions(question.compare, labelled.manifest, question.reading).run
+    opened = open_predictions(question.compare, labelled.manifest, question.reading)
+    other = opened.run
     names = (run.name, other.name) if run.name != other.name else (str(run.path), str(other.path))
-    compared = question.join(other, labelled.manifest, labelled.split)
+    compared = question.join(opened, labelled.manifest, labelled.split)
     check_patient_rule(other, compared)
     return compare_runs(labelled.joined.patients, compared.patients, names)
-
-
-def _validation(labelled: LabelledRun) -> Validation | None:
-    """Validation cases of the run given for them, or of the run's own slides of split val; None without any.
-
-    Raises:
-        EvaluationError: The run given for it cannot be used, or was made with another model.
-        ManifestError: Its manifest cannot be used.
-    """
-    question, run = labelled.question, labelled.run
-    if question.validation is None and labelled.split != "test":
-        return None
-    labels = labelled.manifest
-    if question.validation_manifest is not None:
-        labels = read_study_manifest(question.validation_manifest, question.validation or question.run)
-    other = run if question.validation is None else open_predictions(question.validation, labels, question.reading).run
-    check_same_model(run, other)
-    of_val = [row for row in labels.rows if row.split == "val"]
-    if question.validation is None and not any(row.slide_id in run.predictions for row in of_val):
-        return None
-    joined = question.join(other, labels, "val" if of_val else None)
-    return Validation(other, joined, f"{len(joined.patients)} patients of {labels.path.name}, run {other.name}")
 
 
 def _chosen(validation: Validation, patients: Cases, budgets: Budgets) -> tuple[AppliedRules, Summary | None]:
@@ -306,13 +270,11 @@ def _limitations(labelled: LabelledRun, patients: Summary, subgroup: Summary, mi
 
 def _read_as(labelled: LabelledRun, covariates: Covariates) -> tuple[str, ...]:
     """Sentences on the reading of scores, covariates and labels."""
-    name, manifest = labelled.question.manifest.name, labelled.manifest
-    notes = (*manifest.notes, *label_doubts(manifest), *near_sites(manifest.rows))
-    return (*labelled.predictions.notes, *covariates.notes, *(f"{name}: {note}." for note in notes))
+    return (*labelled.predictions.notes, *covariates.notes, *label_notes(labelled.manifest))
 
 
 def _benefit(labelled: LabelledRun, corrected: NDArray[np.float64] | None) -> tuple[NamedCurve, ...]:
-    if not labelled.predictions.is_probability:
+    if not labelled.predictions.scale.is_probability:
         return ()
     question = labelled.question
     return decision_curves(labelled.joined.patients, corrected, question.budgets.prevalence, question.seed)
@@ -338,9 +300,7 @@ def _corrected(applied: AppliedRules | None, patients: Cases) -> NDArray[np.floa
     return applied.choice.calibration(patients.probability)
 
 
-def _audits(
-    labelled: LabelledRun, sites: tuple[SiteResult, ...], validation: Validation | None, covariates: Covariates
-) -> tuple[Audit, ...]:
+def _audits(labelled: LabelledRun, sites: tuple[SiteResult, ...], covariates: Covariates) -> tuple[Audit, ...]:
     """Every audit of a run.
 
     Raises:
@@ -353,35 +313,38 @@ def _audits(
     named = columns_named(question.by, covariates, manifest, slides.ids).of_patients(slides.patients, patients.ids)
     if question.weights is not None and not run.description.config:
         raise EvaluationError(f"{run.path}: has no tiles that --weights could redraw; leave --weights out")
-    stability, heterogeneity = tile_audits(
-        run,
-        slides,
-        run_aggregator(run.config, question.weights) if run.description.config else None,
-        n_slides=question.audit_slides,
-        seed=question.seed,
+    aggregator = run_aggregator(run.config, question.weights) if run.description.config else None
+    of_slides = (
+        domain_audit(properties, slides.patients, *_reference(labelled)),
+        *tile_audits(run, slides, aggregator, n_slides=question.audit_slides, seed=question.seed),
     )
-    others = [open_predictions(path, manifest, question.reading).run for path in question.seeds]
-    seeds = seeds_audit(slides, np.stack([other.probabilities(slides.ids) for other in (run, *others)]))
+    domain, stability, heterogeneity = (
+        audit if audit.done or run.description.config else not_done_without_slides(audit) for audit in of_slides
+    )
+    seeds = seeds_audit(slides, np.stack([one.probabilities(slides.ids) for one in (run, *labelled.seeds)]))
     return (
         shortcut_audit(patients, properties.of_patients(slides.patients, patients.ids), question.seed),
-        subgroup_audit(patients, named.values, named.categories, is_probability=labelled.predictions.is_probability),
+        subgroup_audit(
+            patients, named.values, named.categories, is_probability=labelled.predictions.scale.is_probability
+        ),
         site_audit(sites),
         shift_audit(patients, features and features.of_patients(slides.ids, slides.patients), question.seed),
-        domain_audit(properties, slides.patients, *_reference(labelled, validation)),
+        domain,
         stability,
         seeds,
         heterogeneity,
     )
 
 
-def _reference(labelled: LabelledRun, validation: Validation | None) -> tuple[SlideProperties | None, str]:
+def _reference(labelled: LabelledRun) -> tuple[SlideProperties | None, str]:
     """Properties of the reference slides of the domain audit, and their run's name.
 
     Raises:
         EvaluationError: They are the evaluated slides themselves.
     """
     if labelled.question.reference is None:
-        if validation is None:
+        validation = labelled.validation
+        if isinstance(validation, str):
             return None, ""
         return slide_properties(validation.run, validation.joined.slides.ids), f"validation run {validation.run.name}"
     run = open_run(labelled.question.reference)

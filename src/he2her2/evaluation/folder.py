@@ -10,10 +10,12 @@ from he2her2.errors import EvaluationError, OutputError
 from he2her2.evaluation import plots
 from he2her2.evaluation.audits import Audit, AuditRow, Cell
 from he2her2.evaluation.benefit import NamedCurve
-from he2her2.evaluation.cases import UNKNOWN_SCORE, Cases
+from he2her2.evaluation.cases import UNKNOWN_SCORE, Cases, Joined
 from he2her2.evaluation.evaluation import Evaluation
 from he2her2.evaluation.report import evaluation_page
+from he2her2.evaluation.score_scale import ScoreScale
 from he2her2.evaluation.summary import Summary
+from he2her2.evaluation.thresholds import AppliedRules
 from he2her2.files import atomic, read_json, write_csv, write_json, write_text
 from he2her2.labels import IhcScore
 from he2her2.statistics import Estimate
@@ -32,7 +34,8 @@ _BENEFIT_COLUMNS = (
     "gain_low",
     "gain_high",
 )
-_EXCLUSION_COLUMNS = ("slide_id", "patient_id", "reason", "detail", "label")
+EXCLUSIONS_FILE = "exclusions.csv"
+EXCLUSION_COLUMNS = ("slide_id", "patient_id", "reason", "detail", "label")
 
 
 def check_evaluation_folder(folder: Path, result: str = _RESULT) -> None:
@@ -159,15 +162,17 @@ def _write_tables(e: Evaluation, folder: Path) -> None:
         write_rows(folder / f"{cases.level}s.csv", _case_rows(cases))
     write_rows(folder / "decision_curves.csv", _benefit_rows(e.benefit), _BENEFIT_COLUMNS)
     write_rows(folder / "flow.csv", [{"step": step, "slides": n} for step, n in e.joined.flow])
-    excluded = [
-        (out.slide_id, out.patient_id, str(out.reason), out.detail, "" if out.truth is None else str(out.truth))
-        for out in e.joined.exclusions
-    ]
-    rows = [dict(zip(_EXCLUSION_COLUMNS, cells, strict=True)) for cells in excluded]
-    write_rows(folder / "exclusions.csv", rows, _EXCLUSION_COLUMNS)
+    write_rows(folder / EXCLUSIONS_FILE, exclusion_rows(e.joined), EXCLUSION_COLUMNS)
     for audit in e.audits:
         if audit.rows:
             write_rows(folder / f"audit_{audit.name}.csv", audit.rows)
+
+
+def exclusion_rows(joined: Joined) -> Iterator[AuditRow]:
+    """A row for every slide that is left out."""
+    for out in joined.exclusions:
+        cells = out.slide_id, out.patient_id, str(out.reason), out.detail, "" if out.truth is None else str(out.truth)
+        yield dict(zip(EXCLUSION_COLUMNS, cells, strict=True))
 
 
 def _metric_rows(summaries: Iterable[Summary]) -> Iterator[AuditRow]:
@@ -209,7 +214,7 @@ def _case_rows(cases: Cases) -> Iterator[AuditRow]:
             "patient_id": str(cases.patients[k]),
             "site": str(cases.sites[k]),
             "her2_positive": bool(cases.truth[k]),
-            "probability": float(cases.probability[k]),
+            cases.scale.noun: cases.scale.score(float(cases.probability[k])),
             "called_positive": bool(cases.decided[k]),
             "ihc_score": names[int(cases.true_score[k])],
             "predicted_score": names[int(cases.predicted_score[k])],
@@ -264,10 +269,19 @@ def _as_json(e: Evaluation) -> dict[str, Any]:
             "reliability": None if e.reliability is None else asdict(e.reliability),
             "decision_curves": {named.name: named.sentence for named in e.benefit},
             "kept_calibration": None if e.kept is None else asdict(e.kept),
-            "choice": None if e.applied is None else asdict(e.applied),
-            "comparison": None if e.comparison is None else asdict(e.comparison),
+            "choice": None if e.applied is None else _choice_json(e.applied, e.predictions.scale),
+            "comparison": None if e.comparison is None else asdict(e.comparison) | {"sentence": e.comparison.sentence},
         }
     )
+    return found
+
+
+def _choice_json(applied: AppliedRules, scale: ScoreScale) -> dict[str, Any]:
+    """The rules and their results, each limit on the scale of the scores."""
+    found = asdict(applied)
+    for rule in (found["choice"]["point"], found["choice"]["triage"]):
+        for limit in {"threshold", "rule_out_below", "rule_in_from"} & (rule or {}).keys():
+            rule[limit] = scale.score(rule[limit])
     return found
 
 

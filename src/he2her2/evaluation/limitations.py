@@ -3,9 +3,10 @@
 import math
 from collections.abc import Iterator
 
-from he2her2.evaluation.cases import ExclusionReason, Joined, near_names_in_words, stored_patient_rule
+from he2her2.evaluation.cases import ExclusionReason, Joined, near_names_in_words
 from he2her2.evaluation.missing import MissingData
 from he2her2.evaluation.summary import Summary
+from he2her2.evaluation.thresholds import stored_patient_rule
 from he2her2.labels import Her2Status
 from he2her2.manifest import Split
 from he2her2.results import RunFolder

@@ -33,7 +33,7 @@ def plot_roc(cases: Cases, summary: Summary, notices: tuple[str, ...], stem: Pat
         axes.fill_between(curve.x, curve.all_low, curve.all_high, color=BLUE, alpha=BAND_ALPHA / 2, linewidth=0)
         _draw(axes, curve, BLUE, f"AUC {summary['AUC'].text()}")
         false = Estimate("", 1 - specificity.value, 1 - specificity.high, 1 - specificity.low, specificity.n, "")
-        _cross(axes, false, sensitivity, ORANGE, f"threshold {cases.threshold:.3g}, exact 95 % intervals")
+        _cross(axes, false, sensitivity, ORANGE, f"threshold {summary.threshold:.3g}, exact 95 % intervals")
         _share_axes(axes, "1 - specificity", "sensitivity")
         axes.legend(loc="lower right")
         return save(
@@ -51,7 +51,7 @@ def plot_precision_recall(cases: Cases, summary: Summary, notices: tuple[str, ..
         axes.axhline(share, color=GREY, linewidth=1, linestyle=(0, (4, 3)), label=f"chance: {share:.2f} are positive")
         _draw(axes, curve, BLUE, f"average precision {summary['average precision'].text()}", "steps-pre")
         if not math.isnan(summary["PPV"].value):
-            label = f"threshold {cases.threshold:.3g}, exact 95 % intervals"
+            label = f"threshold {summary.threshold:.3g}, exact 95 % intervals"
             _cross(axes, summary["sensitivity"], summary["PPV"], ORANGE, label)
         _share_axes(axes, "recall (sensitivity)", "precision (PPV)")
         axes.legend(loc="lower left")
@@ -176,9 +176,10 @@ def _reliability(axes: "Axes", found: Reliability, colour: str, marker: str, nam
 
 
 def plot_scores(cases: Cases, summary: Summary, notices: tuple[str, ...], stem: Path) -> tuple[Path, ...]:
-    """Histograms of the probabilities of positives and negatives."""
+    """Histograms of the probabilities of positives and negatives, or of scores on their own scale."""
+    noun = cases.scale.noun
     edges = np.linspace(0, 1, _BINS + 1)
-    with canvas("Probabilities of positive and negative patients") as (figure, axes):
+    with canvas(f"{noun.capitalize()} of positive and negative patients") as (figure, axes):
         for kept, colour, name, sign in ((cases.truth, ORANGE, "positive", 1), (~cases.truth, BLUE, "negative", -1)):
             heights = np.histogram(cases.probability[kept], edges)[0] * sign
             axes.bar(
@@ -188,12 +189,13 @@ def plot_scores(cases: Cases, summary: Summary, notices: tuple[str, ...], stem: 
         axes.axhline(0, color="black", linewidth=0.8)
         axes.axvline(cases.threshold, color=GREY, linestyle=(0, (4, 3)), linewidth=1.2)
         axes.annotate(
-            f" threshold {cases.threshold:.3g}", (cases.threshold, 1), xycoords=("data", "axes fraction"), va="top",
+            f" threshold {summary.threshold:.3g}", (cases.threshold, 1), xycoords=("data", "axes fraction"), va="top",
             fontsize=9.5, color=GREY,
         )  # fmt: skip
         axes.set_xlim(*_LIMITS)
+        axes.xaxis.set_major_formatter(lambda share, _: f"{cases.scale.score(share):.3g}")
         axes.yaxis.set_major_formatter(lambda value, _: f"{abs(value):.0f}")
-        axes.set_xlabel("probability of HER2-positive")
+        axes.set_xlabel(f"{noun} of HER2-positive")
         axes.set_ylabel("patients (positive up, negative down)")
         axes.set_ylim(top=1.3 * max(1.0, axes.get_ylim()[1]))
         axes.legend(loc="upper right")

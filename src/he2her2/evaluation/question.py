@@ -5,11 +5,19 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from he2her2.evaluation.audits import N_SLIDES
-from he2her2.evaluation.cases import Joined, check_patient_rule, join, named_as_in_run
-from he2her2.evaluation.score_tables import Predictions, ScoreReading, open_predictions, read_study_manifest
-from he2her2.evaluation.thresholds import Budgets
+from he2her2.evaluation.cases import Joined, join, named_as_in_run
+from he2her2.evaluation.leakage import check_same_model
+from he2her2.evaluation.score_tables import (
+    Predictions,
+    ScoreReading,
+    check_reading,
+    on_one_scale,
+    open_predictions,
+    read_study_manifest,
+)
+from he2her2.evaluation.thresholds import Budgets, check_patient_rule
 from he2her2.labels import Policy
-from he2her2.manifest import Manifest, Split
+from he2her2.manifest import Manifest, Split, label_doubts, near_sites
 from he2her2.results import RunFolder
 from he2her2.rules import PatientRule
 
@@ -62,14 +70,34 @@ class Question:
     reading: ScoreReading = field(default_factory=ScoreReading)
     leak_notes: tuple[str, ...] = ()
 
-    def join(self, run: RunFolder, manifest: Manifest, split: Split | None) -> Joined:
-        """Join a run with labels by this policy and this rule; errors are those of `cases.join`."""
-        return join(run, manifest, split=split, policy=self.policy, rule=self.rule)
+    @property
+    def all_runs(self) -> tuple[Path, ...]:
+        """Every run or table whose scores are read."""
+        return (self.run, *self.seeds, *filter(None, (self.compare, self.validation)))
+
+    def join(self, predictions: Predictions, manifest: Manifest, split: Split | None) -> Joined:
+        """Join predictions with labels by this policy and this rule; errors are those of `cases.join`."""
+        return join(predictions.run, manifest, split=split, policy=self.policy, rule=self.rule, scale=predictions.scale)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Validation:
+    """Validation cases, on which rules are chosen.
+
+    Attributes:
+        run: Their run.
+        joined: The cases.
+        name: Their name in words.
+    """
+
+    run: RunFolder
+    joined: Joined
+    name: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelledRun:
-    """An evaluation's run and labels, read and joined.
+    """An evaluation's run and labels, read and joined, and the runs beside it.
 
     Attributes:
         question: Inputs and options.
@@ -77,6 +105,9 @@ class LabelledRun:
         manifest: The labels, with the run's names of slides.
         split: Split of the evaluated slides; None is all.
         joined: The cases, and the slides left out.
+        validation: Validation cases of the run given for them, or of the run's own slides of split val; without any the
+            reason, in words.
+        seeds: Runs with weights of other seeds.
     """
 
     question: Question
@@ -84,6 +115,8 @@ class LabelledRun:
     manifest: Manifest
     split: Split | None
     joined: Joined
+    validation: Validation | str
+    seeds: tuple[RunFolder, ...]
 
     @property
     def run(self) -> RunFolder:
@@ -92,19 +125,71 @@ class LabelledRun:
 
 
 def read_labelled_run(question: Question) -> LabelledRun:
-    """Read the run and the labels of an evaluation, and join them.
+    """Read the runs and the labels of an evaluation, and join them.
 
     Raises:
-        EvaluationError: The run cannot be evaluated, or its stored rules are for another rule of a patient.
-        ManifestError: The manifest cannot be used.
+        EvaluationError: A run cannot be used, was made with another model, or its stored rules are for another rule of
+            a patient.
+        ManifestError: A manifest cannot be used.
     """
+    check_reading(question.all_runs, question.reading)
     manifest = read_study_manifest(question.manifest, question.run)
     predictions = open_predictions(question.run, manifest, question.reading)
     manifest = named_as_in_run(manifest, predictions.run)
+    labels = manifest
+    if question.validation_manifest is not None:
+        labels = read_study_manifest(question.validation_manifest, question.validation or question.run)
+    others = [(path, manifest) for path in question.seeds]
+    if question.validation is not None:
+        others.append((question.validation, labels))
+    opened = (open_predictions(path, names, question.reading) for path, names in others)
+    predictions, *beside = on_one_scale([predictions, *opened])
     split = chosen_split(question.split, manifest)
-    joined = question.join(predictions.run, manifest, split)
+    joined = question.join(predictions, manifest, split)
     check_patient_rule(predictions.run, joined)
-    return LabelledRun(question, predictions, manifest, split, joined)
+    found: Validation | str
+    if question.validation is not None:
+        check_same_model(predictions.run, beside[-1].run)
+        found = _validation(question, beside.pop(), labels)
+    else:
+        why = _nothing_to_choose_on(question.split, manifest, labels, predictions.run)
+        found = why or _validation(question, predictions, labels)
+    return LabelledRun(question, predictions, manifest, split, joined, found, tuple(one.run for one in beside))
+
+
+def _validation(question: Question, predictions: Predictions, labels: Manifest) -> Validation:
+    """The labelled cases of split val, or all where no row is of it."""
+    split: Split | None = "val" if any(row.split == "val" for row in labels.rows) else None
+    joined = question.join(predictions, labels, split)
+    name = f"{len(joined.patients)} patients of {labels.path.name}, run {predictions.run.name}"
+    return Validation(predictions.run, joined, name)
+
+
+def _nothing_to_choose_on(choice: SplitChoice, manifest: Manifest, labels: Manifest, run: RunFolder) -> str:
+    """Reason why a run's own slides choose no rules, and what to do; empty where they can.
+
+    Args:
+        choice: Slides that are evaluated.
+        manifest: Their labels.
+        labels: Those of the validation slides.
+        run: The run.
+    """
+    if not any(row.slide_id in run.predictions for row in labels.rows if row.split == "val"):
+        return "no slides of split val were predicted in this run; predict them, too, or give --validation RUN"
+    if not any(row.split == "test" for row in manifest.rows):
+        return "the manifest has no split test, on which rules could be tested; give --validation RUN"
+    if choice in ("auto", "test"):
+        return ""
+    return (
+        f"with --split {choice} no rules are chosen, since slides of split val choose them for split test; pass "
+        "--split test, or give --validation RUN"
+    )
+
+
+def label_notes(manifest: Manifest) -> tuple[str, ...]:
+    """Sentences on the reading of labels: what was matched, what is in doubt, sites with nearly the same name."""
+    notes = (*manifest.notes, *label_doubts(manifest), *near_sites(manifest.rows))
+    return tuple(f"{manifest.path.name}: {note}." for note in notes)
 
 
 def chosen_split(choice: SplitChoice, manifest: Manifest) -> Split | None:

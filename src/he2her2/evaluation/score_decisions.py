@@ -3,17 +3,15 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from he2her2.errors import EvaluationError, quoted
 from he2her2.evaluation.score_headings import read_heading
+from he2her2.evaluation.score_scale import Scale
 from he2her2.manifest import TableRow, bare_name, is_blank
 from he2her2.units import parse_number
-
-Scale: TypeAlias = Literal["auto", "probability", "percent", "logit", "any"]
 
 _POSITIVE = frozenset({"positive", "pos", "1", "true", "yes", "her2positive", "her2pos", "her2"})
 _NEGATIVE = frozenset({"negative", "neg", "0", "false", "no", "her2negative", "her2neg"})

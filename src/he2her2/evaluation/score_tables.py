@@ -1,24 +1,23 @@
 """Scores of any tool: a table of slides or patients with a score each, read as if `predict` had written it."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.special import expit
 
 from he2her2.errors import EvaluationError, quoted
 from he2her2.evaluation.cases import CaseLevel
 from he2her2.evaluation.named_rows import ID_SYNONYMS, FoundRows, find_rows
-from he2her2.evaluation.score_decisions import Scale, caution_of_confidence, decide, refuse_confidence, score_number
+from he2her2.evaluation.score_decisions import caution_of_confidence, decide, refuse_confidence, score_number
 from he2her2.evaluation.score_headings import read_heading
+from he2her2.evaluation.score_scale import LOGITS, PROBABILITIES, Scale, ScoreScale, read_scale, refuse_lost_order
 from he2her2.labels import Her2Status, IhcScore, parse_ihc
 from he2her2.manifest import (
     Manifest,
     Table,
     TableRow,
-    bare_name,
     is_blank,
     match_columns,
     raise_problems,
@@ -29,8 +28,6 @@ from he2her2.manifest import (
 )
 from he2her2.results import Failure, PredictedSlide, RunDescription, RunFolder, open_run
 
-_LOGITS = ("logit", "logits")
-_SAME_SCORE = 1e-9  # share by which two scores may differ and count as equal
 _SYNONYMS: Mapping[str, tuple[str, ...]] = {
     **ID_SYNONYMS,
     "score": (
@@ -46,7 +43,7 @@ _SYNONYMS: Mapping[str, tuple[str, ...]] = {
         ),
         *("positive_probability", "p_positive", "p_pos", "prob_pos", "her2_probability", "her2_prob", "her2_score"),
         *("prediction_score", "predicted_probability", "risk", "p_1", "prob_1", "probability_1", "her2_positive"),
-        *("her2_pos", "positive", "soft_prediction", "soft_pred", *_LOGITS),
+        *("her2_pos", "positive", "soft_prediction", "soft_pred", *LOGITS),
     ),
     "call": (
         *("call", "called", "prediction", "predicted", "pred", "y_pred", "y_hat", "predicted_class", "predicted_label"),
@@ -74,7 +71,7 @@ class ScoreReading:
     id_column: str | None = None
     score_column: str | None = None
     call_column: str | None = None
-    scale: Scale = "auto"
+    scale: Scale | Literal["auto"] = "auto"
     threshold: float | None = None
 
 
@@ -84,22 +81,33 @@ class Predictions:
 
     Attributes:
         run: The run.
+        threshold: Positive from this score on.
         level: Patient where the scores are of patients: each slide then has its patient's.
-        is_probability: False for scores of a scale of their own, of which only order and threshold count.
-        threshold: Positive from this score on, on its own scale.
+        scale: Of the scores; the run's probabilities are what it makes of them.
+        scores: By slide, on that scale; none of a run of `predict`.
         notes: How a table was read, a sentence each.
     """
 
     run: RunFolder
     threshold: float
     level: CaseLevel = "slide"
-    is_probability: bool = True
+    scale: ScoreScale = PROBABILITIES
+    scores: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @property
     def by_predict(self) -> bool:
         """True for a run of `predict`; False for another tool's scores."""
         return not self.run.path.is_file()
+
+    def on(self, scale: ScoreScale) -> "Predictions":
+        """The same scores on a wider scale."""
+        threshold = float(scale.share(self.threshold))
+        moved = {
+            name: replace(slide, probability=float(scale.share(self.scores[name])), threshold=threshold)
+            for name, slide in self.run.predictions.items()
+        }
+        return replace(self, scale=scale, run=replace(self.run, predictions=moved))
 
 
 def read_study_manifest(path: Path, predictions: Path) -> Manifest:
@@ -136,6 +144,29 @@ def open_predictions(path: Path, manifest: Manifest, reading: ScoreReading | Non
     return Predictions(run, run.threshold)
 
 
+def check_reading(paths: Iterable[Path], reading: ScoreReading) -> None:
+    """Raise where choices in reading tables were made and there are only runs of `predict`, which take none.
+
+    Raises:
+        EvaluationError: It is so.
+    """
+    usual = ScoreReading()
+    made = [f.name for f in fields(reading) if getattr(reading, f.name) != getattr(usual, f.name)]
+    runs = list(paths)
+    if made and all(path.is_dir() for path in runs):
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in made)
+        raise EvaluationError(
+            f"{', '.join(map(str, runs))}: a run of predict has its own scores and threshold; leave out {options} (for "
+            "CSVs of scores)"
+        )
+
+
+def on_one_scale(predictions: Sequence[Predictions]) -> tuple[Predictions, ...]:
+    """Put scores of any scale on that of all tables together, so that a threshold of one holds for the others."""
+    scales = [one.scale for one in predictions]
+    return tuple(one if one.by_predict else one.on(one.scale.joined(scales)) for one in predictions)
+
+
 def _read_scores(path: Path, manifest: Manifest, reading: ScoreReading) -> Predictions:
     table = read_table(path)
     names = _columns(table, reading)
@@ -151,28 +182,26 @@ def _read_scores(path: Path, manifest: Manifest, reading: ScoreReading) -> Predi
             f"{path}: {names['score']!r} holds only 0 and 1, decisions rather than scores; name the scores by "
             f"--score-column; it has {shown_columns(table.columns)}"
         )
-    scale = _scale(path, names["score"], values, _stated_scale(path, rows.values(), names["score"], reading))
-    scored = {name: rows[name] for name in known}
-    refuse_confidence(path, scored, values, names, scale)
-    caution = caution_of_confidence(path, scored, values, names, table.columns, scale)
-    cut, calls, decided = decide(path, scored, values, names, reading.threshold, scale)
-    share = _to_share(scale, values, cut)
-    _refuse_lost_order(path, names["score"], scale, values, share(values))
-    threshold = float(share(np.array(cut)))
-    predictions = {
-        name: PredictedSlide(name, Her2Status.POSITIVE if call else Her2Status.NEGATIVE, p, threshold, tile_score=ihc)
-        for name, call, p, ihc in zip(
-            known, calls.tolist(), share(values).tolist(), (_ihc(rows[name], names) for name in known), strict=True
-        )
+    name = read_scale(path, names["score"], rows.values(), values, reading.scale)
+    scored = {slide_id: rows[slide_id] for slide_id in known}
+    refuse_confidence(path, scored, values, names, name)
+    caution = caution_of_confidence(path, scored, values, names, table.columns, name)
+    cut, calls, decided = decide(path, scored, values, names, reading.threshold, name)
+    scale = ScoreScale.of(name, [*known.values(), cut])
+    refuse_lost_order(path, names["score"], scale, values)
+    status = [Her2Status.POSITIVE if call else Her2Status.NEGATIVE for call in calls.tolist()]
+    slides = {
+        slide_id: PredictedSlide(slide_id, called, known[slide_id], cut, tile_score=_ihc(row, names))
+        for (slide_id, row), called in zip(scored.items(), status, strict=True)
     }
-    lost = [name for name, score in scores.items() if score is None]
-    failures = {name: Failure(name, "", "score", "its score is blank", "score it again") for name in lost}
-    kind = "scores" if scale == "any" else scale
+    lost = [slide_id for slide_id, score in scores.items() if score is None]
+    failures = {slide_id: Failure(slide_id, "", "score", "its score is blank", "score it again") for slide_id in lost}
+    kind = "scores" if name == "any" else name
     notes = (*table.notes, *filter(None, [caution]))
     read_as = f"{path.name}: {found.level}s in {found.column!r}, {kind} in {names['score']!r}"
-    run = RunFolder(path, RunDescription(), predictions, failures)
-    return Predictions(
-        run, cut, found.level, scale != "any", (f"{read_as}; {decided}.", *(f"{path.name}: {n}." for n in notes))
+    notes = (f"{read_as}; {decided}.", *(f"{path.name}: {note}." for note in notes))
+    return Predictions(RunFolder(path, RunDescription(), slides, failures), cut, found.level, scale, known, notes).on(
+        scale
     )
 
 
@@ -291,86 +320,6 @@ def _score(path: Path, row: TableRow, column: str) -> float | None:
         raise EvaluationError(
             f"{path}, line {row.line}: {column}: {error}; name the scores by --score-column"
         ) from None
-
-
-def _stated_scale(path: Path, rows: Iterable[TableRow], column: str, reading: ScoreReading) -> Scale:
-    """The scale that the user names, or that the column does: by signs of per cent, or a heading of logits.
-
-    Raises:
-        EvaluationError: Some scores have a sign of per cent and others none, which may be shares of 1.
-    """
-    if reading.scale != "auto":
-        return reading.scale
-    texts = [(row.line, text) for row in rows if not is_blank(text := row.text(column))]
-    bare = [(line, text) for line, text in texts if not text.endswith("%")]
-    if bare and len(bare) < len(texts):
-        line, text = bare[0]
-        raise EvaluationError(
-            f"{path}: {len(texts) - len(bare)} scores in {column!r} are in per cent and {len(bare)} have no % sign, "
-            f"as {text} on line {line}; write all in the same way, or pass --scale percent if all are in per cent"
-        )
-    if texts and not bare:
-        return "percent"
-    return "logit" if bare_name(column) in _LOGITS else "auto"
-
-
-def _scale(path: Path, column: str, values: NDArray[np.float64], stated: Scale) -> Scale:
-    """The scale of scores, checked.
-
-    Raises:
-        EvaluationError: They are not on the scale that was named, or on none that can be guessed.
-    """
-    scale: Scale = "probability" if stated == "auto" else stated
-    highest = {"probability": 1.0, "percent": 100.0}.get(scale)
-    if highest is None or ((values >= 0) & (values <= highest)).all():
-        return scale
-    span = f"{path}: the scores in {column!r} go from {values.min():g} to {values.max():g}"
-    if stated == "auto":
-        raise EvaluationError(
-            f"{span}, so they are no probabilities; pass --scale percent, logit, or any with --threshold"
-        )
-    raise EvaluationError(f"{span}, outside 0 to {highest:g}; pass another --scale")
-
-
-def _to_share(
-    scale: Scale, values: NDArray[np.float64], cut: float
-) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
-    """Function from scores to numbers in [0, 1] of the same order.
-
-    Scores of any scale keep their distances, too, so that the mean over a patient's slides is that of the scores.
-    """
-    lowest, highest = min(float(values.min()), cut), max(float(values.max()), cut)
-    span = (highest - lowest) or 1.0
-    ways: Mapping[Scale, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
-        "probability": lambda x: x,
-        "percent": lambda x: x / 100,
-        "logit": lambda x: np.asarray(expit(x)),
-        "any": lambda x: (x - lowest) / span,
-    }
-    return ways[scale]
-
-
-def _refuse_lost_order(
-    path: Path, column: str, scale: Scale, scores: NDArray[np.float64], shares: NDArray[np.float64]
-) -> None:
-    """Refuse scores that differ and would count as equal, such as logits of 40 and of 50.
-
-    Raises:
-        EvaluationError: There are some.
-    """
-    order = np.argsort(scores, kind="stable")
-    ordered = scores[order]
-    is_lost = (np.diff(ordered) > _SAME_SCORE * np.abs(ordered[1:])) & (np.diff(shares[order]) <= 0)
-    if is_lost.any():
-        first = int(np.argmax(is_lost))
-        remedy = (
-            "pass --scale any with --threshold 0, by which order counts"
-            if scale == "logit"
-            else f"they go from {ordered[0]:g} to {ordered[-1]:g}: leave those blank that stand for a missing score"
-        )
-        raise EvaluationError(
-            f"{path}: {ordered[first]:g} and {ordered[first + 1]:g} in {column!r} would count as equal; {remedy}"
-        )
 
 
 def _ihc(row: TableRow, names: Mapping[str, str]) -> IhcScore | None:

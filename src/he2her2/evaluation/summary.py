@@ -76,7 +76,7 @@ class Summary:
         n: Number of cases.
         n_patients: Number of their patients.
         counts: Truth against decision.
-        threshold: The probability from which a case is called positive.
+        threshold: Positive from this on, on the scale of the scores.
         figures: By name, in the order of reading.
         score_matrix: (4, 4) IHC score against predicted score, row = truth; None where no score was predicted, or
             all cases have the same one.
@@ -149,7 +149,7 @@ def summarise(cases: Cases, title: str, prevalence: float | None = None) -> Summ
         len(cases),
         len(np.unique(patients)),
         BinaryCounts.of(truth, decided),
-        cases.threshold,
+        cases.scale.score(cases.threshold),
         {figure.estimate.name: figure for figure in found},
         matrix,
         exact_tests(truth, cases.probability, decided) if len(np.unique(patients)) == len(cases) else None,

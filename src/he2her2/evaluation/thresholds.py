@@ -1,12 +1,13 @@
-"""Decision rules chosen on validation patients, and their results on the evaluated ones."""
+"""Decision rules chosen on validation patients, their results on the evaluated ones, and those that a run has."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, TypeVar
 
 from he2her2.errors import EvaluationError
-from he2her2.evaluation.cases import Cases
+from he2her2.evaluation.cases import Cases, Joined
 from he2her2.evaluation.summary import CLINIC_PREVALENCE, Reliability, reliability
+from he2her2.results import RunFolder
 from he2her2.rules import Arm, Calibration, DecisionRules, OperatingPoint, PatientRule, Triage, slides_in_words
 from he2her2.statistics import (
     LEVEL,
@@ -23,6 +24,10 @@ from he2her2.statistics import (
 
 CalibrationMethod: TypeAlias = Literal["temperature", "isotonic", "none"]
 
+_FITS: Mapping[CalibrationMethod, Callable[..., Calibration]] = {
+    "temperature": fit_temperature,
+    "isotonic": fit_isotonic,
+}
 _T = TypeVar("_T")
 
 
@@ -81,6 +86,8 @@ def choose_rules(
 ) -> ChosenRules:
     """Choose operating point, triage and calibration on validation patients, each only if there are enough of them.
 
+    The triage's limits hold the threshold that calls between them: the operating point's, or without one the run's.
+
     Args:
         validation: Patients that are not evaluated.
         chosen_on: Their name.
@@ -117,13 +124,11 @@ def choose_rules(
             false_budget=budgets.false,
             chosen_on=joined_by,
             prevalence=budgets.prevalence,
+            threshold=validation.threshold if point is None else point.threshold,
         )
     )
-    calibration: Calibration | None = None
-    if budgets.calibration == "isotonic":
-        calibration = attempt(lambda: fit_isotonic(truth, probability, chosen_on=chosen_on))
-    elif budgets.calibration == "temperature":
-        calibration = attempt(lambda: fit_temperature(truth, probability, chosen_on=chosen_on))
+    fit = _FITS.get(budgets.calibration)
+    calibration = None if fit is None else attempt(lambda: fit(truth, probability, chosen_on=chosen_on))
     if point is not None:
         point = replace(point, patient_rule=patient_rule, slides_per_patient=slides_per_patient)
     if triage is not None:
@@ -225,3 +230,31 @@ def _share_of(tested: Cases, triage: Triage, arm: Arm, *, positives: bool) -> Es
     cases = tested.take(tested.truth == positives)
     hits = [triage.arm(p) is arm for p in cases.probability.tolist()]
     return rate(hits, cases.patients, name="positives ruled out" if positives else "negatives ruled in")
+
+
+def check_patient_rule(run: RunFolder, joined: Joined) -> None:
+    """Raise where a run's threshold was chosen for another probability of a patient than the one that is evaluated.
+
+    Only patients of several slides are concerned: for the others all rules give the same.
+
+    Raises:
+        EvaluationError: The run's operating point was chosen by another rule.
+    """
+    chosen = stored_patient_rule(run, joined)
+    if chosen not in ("unrecorded", None, joined.rule):
+        raise EvaluationError(
+            f"{run.path}: was predicted with an operating point chosen on the {chosen} over a patient's slides, and "
+            f"patients are joined by the {joined.rule} here; pass --patient {chosen}, or predict with "
+            "--set stored_rules=false"
+        )
+
+
+def stored_patient_rule(run: RunFolder, joined: Joined) -> PatientRule | Literal["unrecorded"] | None:
+    """The rule that the run's stored operating point was chosen for; None without one, or without several slides."""
+    if joined.slides_per_patient[1] == 1:
+        return None
+    results = (run.result(slide_id) for slide_id in joined.slides.ids.tolist())
+    her2 = next((result.her2 for result in results if result is not None), None)
+    if her2 is None or her2.operating_point is None:
+        return None
+    return her2.operating_point.patient_rule or "unrecorded"

@@ -233,7 +233,7 @@ def _by_rare_group(ihc: IhcScore | None, group: IshGroup, *, recounted: bool) ->
 
 
 def stratum_of(ihc: IhcScore | None, status: Her2Status, *, faint_staining: bool | None = None) -> Stratum:
-    """Stratum of a sample of known status.
+    """Stratum of a sample of known status; IHC 3+ that is stated negative contradicts itself and has none.
 
     Args:
         ihc: IHC score; None where it was not done.
@@ -242,7 +242,7 @@ def stratum_of(ihc: IhcScore | None, status: Her2Status, *, faint_staining: bool
     """
     if status == Her2Status.POSITIVE:
         return Stratum.POSITIVE
-    if status == Her2Status.UNDETERMINED or ihc is None:
+    if status == Her2Status.UNDETERMINED or ihc in (None, IhcScore.THREE):
         return Stratum.UNDETERMINED
     if ihc != IhcScore.ZERO:
         return Stratum.LOW

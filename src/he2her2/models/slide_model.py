@@ -17,7 +17,7 @@ from he2her2.models.feature_encoders import ENCODERS, Encoder, load_encoder, tex
 from he2her2.models.signature import Arrays, Inputs
 from he2her2.models.stored_rules import read_domain, read_rules
 from he2her2.models.weights import ONNX_FILE, read_card, verify
-from he2her2.rules import DecisionRules, OperatingPoint
+from he2her2.rules import RULES_FILE, DecisionRules, OperatingPoint
 
 ENCODER_FOLDER = "encoder"
 """Place of a feature encoder in a folder of weights."""
@@ -133,7 +133,8 @@ def load_slide_model(weights: str, config: Config, device: Device | None = None)
         device: Of the CNNs, over that of the settings.
 
     Raises:
-        WeightsError: Weights are missing, damaged, or not those of the networks that the settings name.
+        WeightsError: Weights are missing, damaged, or not those of the networks that the settings name, or the
+            threshold that calls lies outside the kept triage.
         ConfigError: The settings name an unknown network, selection differs from what the aggregator was trained on, or
             a threshold is set beside a kept operating point.
     """
@@ -320,13 +321,20 @@ def trained_folder(weights: str) -> Path:
 
 
 def _check_threshold(model: SlideModel, config: Config, folder: Path) -> None:
-    """A threshold of the user's own and a kept one cannot both decide."""
+    """Check that a threshold of the user's own does not meet a kept one, and that the kept triage's limits hold it."""
     kept = model.threshold(config)
     if config.threshold not in (None, kept):
         what = "a threshold" if model.operating_point is None else "an operating point"
         raise ConfigError(
             f"{folder}: comes with {what}, called positive from {kept:g} on, "
             f"and threshold={config.threshold:g} is set; add --set stored_rules=false to use yours"
+        )
+    triage = None if model.rules is None else model.rules.triage
+    if triage is not None and not triage.holds(kept):
+        raise WeightsError(
+            f"{folder / RULES_FILE}: patients are called positive from {kept:g} on, outside its triage (rule out below "
+            f"{triage.rule_out_below:g}, rule in from {triage.rule_in_from:g}), so a call could contradict its arm; "
+            "choose the rules again on validation patients (evaluate --store), or add --set stored_rules=false"
         )
 
 

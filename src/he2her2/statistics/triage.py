@@ -31,10 +31,12 @@ def choose_triage(
     chosen_on: str,
     confidence: float | None = None,
     prevalence: float | None = None,
+    threshold: float | None = None,
 ) -> Triage:
     """Choose the triage that refers fewest patients within both budgets.
 
-    Where the two boundaries cross, every patient can be decided: they meet in the middle, nobody is referred.
+    Where the two boundaries cross, every patient can be decided: they meet in the middle, nobody is referred. A lower
+    limit to rule out and a higher one to rule in keep both guarantees, so either stays on its side of a threshold.
 
     Args:
         truth: (n,) bool, one value a validation patient.
@@ -44,6 +46,7 @@ def choose_triage(
         chosen_on: The patients, in words.
         confidence: Confidence of each of both guarantees; None makes them on average.
         prevalence: Share of positives in the clinic; by default that of the validation patients.
+        threshold: That calls patients positive, between both limits; None where none does.
 
     Raises:
         EvaluationError: A class has too few patients for its guarantee.
@@ -52,7 +55,10 @@ def choose_triage(
     low = float(positives[_rank(len(positives), miss_budget, confidence, "positive") - 1])
     top = float(negatives[-_rank(len(negatives), false_budget, confidence, "negative")])
     high = round(top + _STEP, DIGITS)  # the first probability above it that can be written
-    if high < low:
+    clipped = threshold is not None and not low <= threshold <= high
+    if threshold is not None:
+        low, high = min(low, threshold), max(high, threshold)
+    elif high < low:
         low = high = round((low + high) / 2, DIGITS)
     share = len(positives) / (len(positives) + len(negatives)) if prevalence is None else prevalence
     return Triage(
@@ -66,6 +72,7 @@ def choose_triage(
         arms=_arms(_counts(positives, low, high), _counts(negatives, low, high), share),
         prevalence=share,
         chosen_on=chosen_on,
+        clipped=clipped,
     )
 
 

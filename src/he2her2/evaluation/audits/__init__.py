@@ -1,6 +1,6 @@
 """Audits: other explanations of a result, such as shortcuts, sites and unstable tiles; each ends in one sentence."""
 
-from he2her2.evaluation.audits.audit import Audit, AuditRow, Cell
+from he2her2.evaluation.audits.audit import Audit, AuditRow, Cell, not_done_without_slides
 from he2her2.evaluation.audits.domain import domain_audit
 from he2her2.evaluation.audits.shift import shift_audit
 from he2her2.evaluation.audits.shortcuts import shortcut_audit
@@ -16,6 +16,7 @@ __all__ = [
     "Cell",
     "SiteResult",
     "domain_audit",
+    "not_done_without_slides",
     "redraw_blocks",
     "run_aggregator",
     "seeds_audit",

@@ -65,3 +65,8 @@ def _text(cell: Cell) -> str:
 def not_done(name: str, why: str, method: str) -> Audit:
     """An audit for which data are missing."""
     return Audit(name, f"Not done: {why}.", alarm=False, rows=(), method=method, done=False)
+
+
+def not_done_without_slides(audit: Audit) -> Audit:
+    """An audit of colours or tiles, not done because the scores are of another program, which has neither."""
+    return not_done(audit.name, "scores of another program have no colours and no tiles", audit.method)

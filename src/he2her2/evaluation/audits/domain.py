@@ -43,8 +43,8 @@ def domain_audit(
     if reference is None:
         return not_done(_NAME, "give a run over the training or validation slides (--reference, --validation)", _METHOD)
     names = [name for name in _MEASURED if not any(np.isnan(side.values[name]).all() for side in (slides, reference))]
-    known = ~np.isnan(reference.matrix(names)).any(axis=1)
-    if not names or known.sum() < _MIN_REFERENCE:
+    known = ~np.isnan(reference.matrix(names)).any(axis=1) & bool(names)
+    if known.sum() < _MIN_REFERENCE:
         why = f"{reference_name} has {int(known.sum())} slides with colour and scores, {_MIN_REFERENCE} are needed"
         return not_done(_NAME, why, _METHOD)
     measured = slides.matrix(names)

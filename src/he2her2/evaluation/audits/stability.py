@@ -149,19 +149,20 @@ def seeds_audit(cases: Cases, probabilities: NDArray[np.float64]) -> Audit:
     if len(probabilities) < 2 or not whole.any():
         return not_done(_SEEDS_NAME, "give runs of other seeds over the same slides (--seeds)", _SEEDS_METHOD)
     found = probabilities[:, whole]
+    scores = np.vectorize(cases.scale.score, otypes=[np.float64])(found)
     calls = found >= cases.threshold
     flips = (calls != calls[0]).any(axis=0)
-    sd = found.std(axis=0, ddof=1)
+    sd = scores.std(axis=0, ddof=1)
     patients = cases.patients[whole]
     spread = mean_interval(sd, patients, name="mean SD over seeds")
     flipped = rate(flips, patients, name="slides that flip")
     sentence = (
-        f"Over {len(found)} seeds a slide's probability has a standard deviation of {spread.text(3)}, and "
+        f"Over {len(found)} seeds a slide's {cases.scale.noun} has a standard deviation of {spread.text(3)}, and "
         f"{int(flips.sum())} of {int(whole.sum())} slides ({100 * flipped.low:.0f} to {100 * flipped.high:.0f} %) are "
         "decided otherwise by at least one of them."
     )
     rows: list[dict[str, Cell]] = [
         {"slide_id": slide_id, "mean": round(float(p.mean()), 4), "sd": round(float(s), 4), "flips": bool(f)}
-        for slide_id, p, s, f in zip(cases.ids[whole].tolist(), found.T, sd, flips, strict=True)
+        for slide_id, p, s, f in zip(cases.ids[whole].tolist(), scores.T, sd, flips, strict=True)
     ]
     return Audit(_SEEDS_NAME, sentence, flipped.low > 0.1, tuple(rows), _SEEDS_METHOD)
