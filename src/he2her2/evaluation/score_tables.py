@@ -297,12 +297,12 @@ def _one_row_each(table: Table, found: FoundRows, names: Mapping[str, str]) -> d
     Raises:
         EvaluationError: A slide or patient has several scores, or other words of the tool about it.
     """
-    said = [(field, names[field]) for field in ("score", "call", "ihc", "threshold") if field in names]
+    said = [(what, names[what]) for what in ("score", "call", "ihc", "threshold") if what in names]
     for rows in found.rows.values():
-        for field, column in said if len(rows) > 1 else ():
+        for what, column in said if len(rows) > 1 else ():
             if others := [row for row in rows if row.text(column) != rows[0].text(column)]:
                 raise EvaluationError(
-                    f"{table.path}: {found.level} {quoted(rows[0].text(found.column))} has several {field}s (lines "
+                    f"{table.path}: {found.level} {quoted(rows[0].text(found.column))} has several {what}s (lines "
                     f"{rows[0].line} and {others[0].line}); keep one row of each"
                 )
     return {slide_id: rows[0] for slide_id, rows in found.rows.items()}

@@ -40,10 +40,8 @@ def read_clam(path: Path) -> StoredTiles:
         stated = _stated(beside)
     side_px, size, downsample = number(stated, "patch_size"), stated.get("level_dim"), number(stated, "downsample")
     if number(stated, "patch_level") and downsample is None:
-        raise ExchangeError(
-            f"{path}: its tiles are of a coarser level and it has no downsample, the level-0 px of one of its; add it, or "
-            "cut the tiles again"
-        )
+        found = "its tiles are of a coarser level and it has no downsample, the level-0 px of one of its"
+        raise ExchangeError(path.stem, found, "add it to the attributes of coords")
     if number(stated, "patch_level") is not None or size is None or np.size(size) != 2:
         size = None  # of a coarser level
     return StoredTiles(
