@@ -140,7 +140,8 @@ def her2sc(
     table: Annotated[Path, typer.Option(help="Ground truth: cases and IHC scores.", show_default=False)],
     cohort: _CohortOptions,
     pattern: Annotated[
-        str | None, typer.Option(help="Regular expression of slide names: (?P<case>..), (?P<stain>..).")
+        str | None,
+        typer.Option(help="Regular expression of slide names: (?P<case>..), (?P<stain>..); (?i) ignores letter case."),
     ] = None,
     prefix: _Prefix = "her2sc",
     policy: o.PolicyOption = "guideline",
