@@ -8,8 +8,9 @@ import pytest
 from scipy.spatial.distance import pdist, squareform
 
 from he2her2.errors import EvaluationError
-from he2her2.evaluation.audits import shift_audit, shortcut_audit, subgroup_audit
+from he2her2.evaluation.audits import shift_audit, shortcut_audit, site_results, subgroup_audit
 from he2her2.evaluation.audits.shift import discrepancies
+from he2her2.evaluation.cases import by_patient
 from he2her2.evaluation.covariates import Covariates, SlideFeatures, columns_named, read_covariates, read_slide_features
 from he2her2.evaluation.slide_properties import PROPERTIES, SlideProperties
 from he2her2.manifest import read_labels
@@ -261,6 +262,18 @@ def test_two_other_patients_are_no_comparison():
     assert not subgroup_audit(cases, {}, {"grp": group}).alarm
 
 
+def test_groups_that_are_not_looked_at_are_counted():
+    """The largest twelve are; patients whose slides differ are in no group."""
+    cases = made_up_cases(200)
+    names = np.array(["several", *[f"reader {k}" for k in (*range(14), *range(13)) for _ in range(7)], *["x"] * 10])
+    found = subgroup_audit(cases, {}, {"reader": names})
+
+    assert {row["n"] for row in found.rows} == {14}
+    assert found.sentence.endswith(
+        "Not looked at: 3 smaller groups of reader; 1 patient with slides of several groups of reader."
+    )
+
+
 def test_columns_that_are_not_named_are_no_subgroups():
     """And a group of everybody has nobody to compare with."""
     cases = made_up_cases(20)
@@ -292,3 +305,33 @@ def test_the_command_takes_them_all(tmp_path, command_line):
     assert "By the features of features.csv 2 of 2 sites" in said
     assert "| ER | +ve | 30 |" in page
     assert "| age | " in page
+
+
+def test_a_blank_site_is_none_and_several_are_no_site():
+    """A patient's site is that of the slides that have one, in any order; who has two is at neither."""
+    slides = made_up_cases(90, slides_a_patient=3)
+    sites = np.array(["A", "", "A", "", "B", "B", "B", "A", ""] * 10)
+    slides = replace(slides, sites=sites, true_score=np.where(sites == "", -1, 2))
+    patients, _ = by_patient(slides, "mean")
+    scanner = SlideProperties(slides.ids, {}, {"scanner": sites}).of_patients(slides.patients, patients.ids)
+
+    assert patients.sites.tolist() == scanner.categories["scanner"].tolist() == ["A", "B", "several"] * 10
+    assert set(patients.true_score.tolist()) == {2}
+    assert {result.site: result.n for result in site_results(patients)} == {"A": 10, "B": 10}
+    assert not shift_audit(patients, SlideFeatures(patients.ids, np.eye(30), "x")).rows[2:]
+
+
+def test_patients_of_several_sites_are_counted(tmp_path, command_line):
+    """On the console and the page."""
+    rows = [f"s{k}{part},P{k},{'positive' if k % 3 else 'negative'}" for k in range(30) for part in "ab"]
+    sites = [("A", "B")[k % 2 if k else part == "a"] for k in range(30) for part in "ab"]
+    table = "\n".join(f"{row},{site}" for row, site in zip(rows, sites, strict=True))
+    (tmp_path / "labels.csv").write_text(f"slide_id,patient_id,her2_status,site\n{table}\n")
+    scores = "".join(f"{row.split(',')[0]},0.{k * 37 % 97}\n" for k, row in enumerate(rows))
+    (tmp_path / "scores.csv").write_text(f"slide_id,score\n{scores}")
+    line = ["evaluate", tmp_path / "scores.csv", "-m", tmp_path / "labels.csv", "-o", tmp_path / "out", "--no-plots"]
+    _, said, _ = command_line(*line)
+
+    told = "labels.csv: 1 patients have slides of several sites and are compared as of none."
+    assert told in said
+    assert told in (tmp_path / "out" / "evaluation.md").read_text()
