@@ -332,6 +332,6 @@ def test_patients_of_several_sites_are_counted(tmp_path, command_line):
     line = ["evaluate", tmp_path / "scores.csv", "-m", tmp_path / "labels.csv", "-o", tmp_path / "out", "--no-plots"]
     _, said, _ = command_line(*line)
 
-    told = "labels.csv: 1 patients have slides of several sites and are compared as of none."
+    told = "labels.csv: 1 of 30 patients have slides of more than one site: P0."
     assert told in said
     assert told in (tmp_path / "out" / "evaluation.md").read_text()

@@ -34,6 +34,7 @@ def check_manifest(
         check_consistent,
         contradictions,
         count_manifest,
+        differing_patients,
         near_patients,
         near_sites,
         read_manifest,
@@ -45,7 +46,7 @@ def check_manifest(
         say(note)
     for part in count_manifest(read, Policy(policy)):
         say(str(part))
-    for doubt in (*contradictions(read), *near_patients(read.rows), *near_sites(read.rows)):
+    for doubt in (*contradictions(read), *differing_patients(read), *near_patients(read.rows), *near_sites(read.rows)):
         say(f"CAUTION {doubt}")
 
 

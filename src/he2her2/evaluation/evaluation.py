@@ -44,7 +44,7 @@ from he2her2.evaluation.limitations import (
 from he2her2.evaluation.missing import MissingData, missing_data
 from he2her2.evaluation.question import LabelledRun, Question, read_labelled_run
 from he2her2.evaluation.score_tables import Predictions, open_predictions, read_study_manifest
-from he2her2.evaluation.slide_properties import SEVERAL, SlideProperties, slide_properties, stated_properties
+from he2her2.evaluation.slide_properties import SlideProperties, slide_properties, stated_properties
 from he2her2.evaluation.summary import Reliability, Summary, equivocal, reliability, summarise
 from he2her2.evaluation.thresholds import AppliedRules, Budgets, apply_rules, choose_rules
 from he2her2.files import sha256_of
@@ -307,9 +307,7 @@ def _limitations(labelled: LabelledRun, patients: Summary, subgroup: Summary, mi
 def _read_as(labelled: LabelledRun, tables: SideTables) -> tuple[str, ...]:
     """Sentences on the reading of scores, tables beside them and labels."""
     name, manifest = labelled.question.manifest.name, labelled.manifest
-    several = np.count_nonzero(labelled.joined.patients.sites == SEVERAL)
-    mixed = [f"{several} patients have slides of several sites and are compared as of none"] if several else []
-    notes = (*manifest.notes, *label_doubts(manifest), *near_sites(manifest.rows), *mixed)
+    notes = (*manifest.notes, *label_doubts(manifest), *near_sites(manifest.rows))
     return (*labelled.predictions.notes, *tables.notes, *(f"{name}: {note}." for note in notes))
 
 
