@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 from he2her2.errors import ManifestError, quoted
 from he2her2.files import file_identity, url_of
 from he2her2.labels import Her2Status, IhcScore, Policy, apply_guideline
-from he2her2.manifest.near_ids import near_groups
+from he2her2.manifest.near_ids import block_groups, near_groups
 from he2her2.manifest.rows import Manifest, SlideRow, Split, Stain, patient_key
 from he2her2.units import PLAUSIBLE_MPP
 
@@ -114,9 +114,17 @@ def _differing(what: str, rows: Sequence[SlideRow], value: Callable[[SlideRow], 
 
 
 def near_patients(rows: Iterable[SlideRow]) -> tuple[str, ...]:
-    """List patients whose names differ only in letter case, zeros, blanks, dashes or Unicode form, with their lines."""
+    """List patients whose names differ only in letter case, zeros, blanks, dashes or Unicode form, with their lines.
+
+    A line more tells of those whose names differ only in what may be a block or a slide.
+    """
     first = {patient_key(row.patient_id): (row.line, row.patient_id) for row in reversed([*rows])}
-    return _written_alike("patients", first)
+    found = _written_alike("patients", first)
+    if blocks := block_groups(first):
+        named = " and ".join(quoted(first[key][1]) for key in blocks[0])
+        more = f"; {len(blocks) - 1} more such groups" if len(blocks) > 1 else ""
+        found += (f"patients {named} may be blocks or slides of one patient: if so, give them one name{more}",)
+    return found
 
 
 def near_sites(rows: Iterable[SlideRow]) -> tuple[str, ...]:
