@@ -583,13 +583,21 @@ def test_contest_slides_are_known_by_case_and_stain(name, said):
 
 def test_a_pattern_names_slides_that_are_called_otherwise():
     """A regular expression with two groups; one without them is refused."""
-    name = her2sc_slide_namer(r"^(?P<stain>he|ihc)(?P<case>\d+)x")
+    name = her2sc_slide_namer(r"(?i)^(?P<stain>he|ihc)(?P<case>\d+)x")
 
     assert name(Path("IHC012x.ndpi")) == SlideName("12", "IHC")
     assert name(Path("foo.ndpi")) == "not named by the pattern"
     for pattern in ("(", r"(?P<case>\d+)"):
         with pytest.raises(ConfigError, match="--pattern"):
             her2sc_slide_namer(pattern)
+
+
+def test_a_pattern_keeps_to_its_letter_case():
+    """The "HE" of a pattern does not match the beginning of "Her2"."""
+    name = her2sc_slide_namer(r"(?P<case>\d+)_(?P<stain>HE|Her2).*")
+
+    assert name(Path("12_Her2.ndpi")) == SlideName("12", "IHC")
+    assert name(Path("12_HE.ndpi")) == SlideName("12", "HE")
 
 
 @pytest.mark.parametrize("policy", ["guideline", "paper"])

@@ -8,8 +8,9 @@ import pytest
 from scipy.spatial.distance import pdist, squareform
 
 from he2her2.errors import EvaluationError
-from he2her2.evaluation.audits import shift_audit, shortcut_audit, subgroup_audit
+from he2her2.evaluation.audits import shift_audit, shortcut_audit, site_results, subgroup_audit
 from he2her2.evaluation.audits.shift import discrepancies
+from he2her2.evaluation.cases import by_patient
 from he2her2.evaluation.covariates import Covariates, SlideFeatures, columns_named, read_covariates, read_slide_features
 from he2her2.evaluation.slide_properties import PROPERTIES, SlideProperties
 from he2her2.manifest import read_labels
@@ -34,7 +35,7 @@ def test_columns_are_numbers_or_names(tmp_path):
     assert found.numbers == {"tissue mm2": {"s1": 3.5, "s2": 3.5}}
     assert found.categories == {"ER": {"s1": "+ve", "s2": "+ve", "s3": "-ve"}}
     assert "columns about HER2 are no covariates: HER2 FISH" in found.notes[1]
-    assert "not used, as blank or of a name for each: empty" in found.notes[2]
+    assert "not used: empty (is blank)" in found.notes[2]
 
 
 def test_several_rows_that_differ_are_told(tmp_path):
@@ -61,17 +62,66 @@ def test_a_table_without_covariates_is_refused(tmp_path, table, said):
         read_covariates(tmp_path / "c.csv", manifest_in(tmp_path))
 
 
+def test_a_bound_is_its_number_and_other_cells_are_missing(tmp_path):
+    """Most cells of a column of ages are numbers, so it is no column of names; words are told."""
+    ages = "".join(f"P{k},{40 + k}\n" for k in range(3, 8))
+    (tmp_path / "c.csv").write_text(f"patient,age\nP1,>89\nP2,unclear\n{ages}")
+    found = read_covariates(tmp_path / "c.csv", manifest_in(tmp_path))
+
+    assert {s: found.numbers["age"].get(s) for s in ("s1", "s3", "P3")} == {"s1": 89, "s3": None, "P3": 43}
+    assert "c.csv: cells that are no numbers count as missing: age (1, such as 'unclear')." in found.notes
+
+
+@pytest.mark.parametrize("cells", [["0", "1+", "2+", "0", "0", "0"], ["A", "B", "1"], ["no", "no", "no", "1", "2"]])
+def test_names_of_which_some_are_numbers_stay_names(tmp_path, cells):
+    """IHC scores are mostly 0."""
+    rows = "".join(f"P{k},{cell}\n" for k, cell in enumerate(cells, 1))
+    (tmp_path / "c.csv").write_text(f"patient,score\n{rows}")
+
+    assert not read_covariates(tmp_path / "c.csv", manifest_in(tmp_path)).numbers
+
+
 def test_subgroups_are_named_loosely(tmp_path):
     """Columns of the manifest or of the covariates; one that is nowhere is refused with those there are."""
     manifest, ids = manifest_in(tmp_path), np.array(["s1", "s3"])
-    found = columns_named(["age years", "Site"], Covariates(), manifest, ids)
+    found = columns_named(["age years", "Site"], Covariates(), manifest).added_to(SlideProperties(ids, {}))
 
     assert found.values["Age (years)"].tolist()[0] == 50
     assert found.categories["site"].tolist() == ["A", "B"]
     with pytest.raises(EvaluationError, match=r"has no column ER; it has Age \(years\), site"):
-        columns_named(["ER"], Covariates(), manifest, ids)
-    with pytest.raises(EvaluationError, match="it has none that could be one"):
-        Covariates().only(["ER"], "labels.csv")
+        columns_named(["ER"], Covariates(), manifest)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("date", "date has 60 different names, more than 50"),
+        ("split", "split is blank"),
+        ("patient_id", "patient_id names slides or patients"),
+        ("HER2 status", "her2_status is the label"),
+    ],
+)
+def test_a_column_that_makes_no_subgroups_is_refused_with_the_reason(tmp_path, name, said):
+    """It is there, so it is not said to be missing."""
+    rows = "".join(f"s{k},P{k},positive,day {k}\n" for k in range(60))
+    (tmp_path / "labels.csv").write_text(f"slide_id,patient_id,her2_status,date\n{rows}")
+
+    with pytest.raises(EvaluationError, match=said):
+        columns_named([name], Covariates(), read_labels(tmp_path / "labels.csv"))
+
+
+def test_the_manifests_own_columns_make_subgroups(tmp_path):
+    """Its split, stain and resolution; words among numbers are told of the columns that are named."""
+    numbers = "".join(f"s{k},P{k},{'train' if k % 2 else 'test'},0.2{k},{k},{k}\n" for k in range(9))
+    (tmp_path / "labels.csv").write_text(f"slide_id,patient_id,split,mpp,x,y\n{numbers}s9,P9,test,,odd,odd\n")
+    found = columns_named(["split", "mpp", "y"], Covariates(), read_labels(tmp_path / "labels.csv"))
+
+    assert found.categories["split"]["s1"] == "train"
+    assert found.numbers["mpp"]["s1"] == 0.21
+    assert found.notes == ("labels.csv: cells that are no numbers count as missing: y (1, such as 'odd').",)
+
+
+IDS = np.array(["s1", "s2", "s3"])
 
 
 def test_features_come_from_files_and_tables(tmp_path):
@@ -81,22 +131,43 @@ def test_features_come_from_files_and_tables(tmp_path):
     for name, values in (("s1", [1.0, 2.0]), ("s2", [[3.0, 0.0], [5.0, 0.0]])):
         with h5py.File(folder / f"{name}.h5", "w") as h5:
             h5["features"] = values
-    found = read_slide_features(folder, manifest)
-    patients = found.of_patients(np.array(["s1", "s2", "s3"]), np.array(["P1", "P1", "P2"]))
+    found = read_slide_features(folder, manifest, IDS)
+    patients = found.of_patients(IDS, np.array(["P1", "P1", "P2"]))
 
     assert found.matrix.tolist() == [[1, 2], [4, 0]]
     assert (patients.ids.tolist(), patients.matrix.tolist()) == (["P1"], [[2.5, 1]])
+    assert found.notes == ("slide_features: 1 of 3 slides lack features and are left out of the audit of shift: s3.",)
     (tmp_path / "f.csv").write_text("slide,a,b\ns1,1,2\ns3,4,5\n")
-    assert read_slide_features(tmp_path / "f.csv", manifest).matrix.tolist() == [[1, 2], [4, 5]]
+    assert read_slide_features(tmp_path / "f.csv", manifest, IDS).matrix.tolist() == [[1, 2], [4, 5]]
     with h5py.File(folder / "s3.h5", "w") as h5:
         h5["features"] = [1.0]
     with pytest.raises(EvaluationError, match="different numbers of features"):
-        read_slide_features(folder, manifest)
-    with pytest.raises(EvaluationError, match="holds no features of a slide"):
-        read_slide_features(tmp_path, manifest)
+        read_slide_features(folder, manifest, IDS)
+    with pytest.raises(EvaluationError, match="holds no features of an evaluated slide"):
+        read_slide_features(tmp_path, manifest, IDS)
     (folder / "s3.h5").write_text("no")
     with pytest.raises(EvaluationError, match=r"s3\.h5: holds no features"):
-        read_slide_features(folder, manifest)
+        read_slide_features(folder, manifest, IDS)
+
+
+def test_a_feature_that_a_site_lacks_goes_not_the_site(tmp_path):
+    """As texts do; a slide goes that lacks nearly all features, or one that nearly all others have; all are told."""
+    n = 60
+    ids = np.array([f"s{k}" for k in range(n)])
+    (tmp_path / "labels.csv").write_text("slide_id,patient_id\n" + "".join(f"s{k},P{k}\n" for k in range(n)))
+    rows = [[f"s{k}", f"{k}.5", str(k) if k % 3 else "", f"{k}.1", "text"] for k in range(n)]
+    rows[1][1:4], rows[2][3] = ["", "", ""], "odd"
+    (tmp_path / "f.csv").write_text("\n".join(map(",".join, [["slide", "a", "b", "c", "d"], *rows])))
+    found = read_slide_features(tmp_path / "f.csv", read_labels(tmp_path / "labels.csv"), ids)
+
+    assert found.matrix.shape == (n - 2, 2)
+    assert set(ids) - set(found.ids) == {"s1", "s2"}
+    assert found.notes[1:] == (
+        "f.csv: cells that are no numbers count as missing: c (1, such as 'odd').",
+        "f.csv: names are no features: d.",
+        "f.csv: features that many slides lack are left out: b.",
+        "f.csv: 2 of 60 slides lack features and are left out of the audit of shift: s1, s2.",
+    )
 
 
 def test_the_discrepancy_is_the_mean_over_pairs():
@@ -191,6 +262,18 @@ def test_two_other_patients_are_no_comparison():
     assert not subgroup_audit(cases, {}, {"grp": group}).alarm
 
 
+def test_groups_that_are_not_looked_at_are_counted():
+    """The largest twelve are; patients whose slides differ are in no group."""
+    cases = made_up_cases(200)
+    names = np.array(["several", *[f"reader {k}" for k in (*range(14), *range(13)) for _ in range(7)], *["x"] * 10])
+    found = subgroup_audit(cases, {}, {"reader": names})
+
+    assert {row["n"] for row in found.rows} == {14}
+    assert found.sentence.endswith(
+        "Not looked at: 3 smaller groups of reader; 1 patient with slides of several groups of reader."
+    )
+
+
 def test_columns_that_are_not_named_are_no_subgroups():
     """And a group of everybody has nobody to compare with."""
     cases = made_up_cases(20)
@@ -222,3 +305,33 @@ def test_the_command_takes_them_all(tmp_path, command_line):
     assert "By the features of features.csv 2 of 2 sites" in said
     assert "| ER | +ve | 30 |" in page
     assert "| age | " in page
+
+
+def test_a_blank_site_is_none_and_several_are_no_site():
+    """A patient's site is that of the slides that have one, in any order; who has two is at neither."""
+    slides = made_up_cases(90, slides_a_patient=3)
+    sites = np.array(["A", "", "A", "", "B", "B", "B", "A", ""] * 10)
+    slides = replace(slides, sites=sites, true_score=np.where(sites == "", -1, 2))
+    patients, _ = by_patient(slides, "mean")
+    scanner = SlideProperties(slides.ids, {}, {"scanner": sites}).of_patients(slides.patients, patients.ids)
+
+    assert patients.sites.tolist() == scanner.categories["scanner"].tolist() == ["A", "B", "several"] * 10
+    assert set(patients.true_score.tolist()) == {2}
+    assert {result.site: result.n for result in site_results(patients)} == {"A": 10, "B": 10}
+    assert not shift_audit(patients, SlideFeatures(patients.ids, np.eye(30), "x")).rows[2:]
+
+
+def test_patients_of_several_sites_are_counted(tmp_path, command_line):
+    """On the console and the page."""
+    rows = [f"s{k}{part},P{k},{'positive' if k % 3 else 'negative'}" for k in range(30) for part in "ab"]
+    sites = [("A", "B")[k % 2 if k else part == "a"] for k in range(30) for part in "ab"]
+    table = "\n".join(f"{row},{site}" for row, site in zip(rows, sites, strict=True))
+    (tmp_path / "labels.csv").write_text(f"slide_id,patient_id,her2_status,site\n{table}\n")
+    scores = "".join(f"{row.split(',')[0]},0.{k * 37 % 97}\n" for k, row in enumerate(rows))
+    (tmp_path / "scores.csv").write_text(f"slide_id,score\n{scores}")
+    line = ["evaluate", tmp_path / "scores.csv", "-m", tmp_path / "labels.csv", "-o", tmp_path / "out", "--no-plots"]
+    _, said, _ = command_line(*line)
+
+    told = "labels.csv: 1 of 30 patients have slides of more than one site: P0."
+    assert told in said
+    assert told in (tmp_path / "out" / "evaluation.md").read_text()

@@ -116,7 +116,7 @@ def test_a_file_on_two_sides_is_refused_as_without_features(tmp_path, command_li
 
     assert code == 2
     assert "leak: the same file" in error
-    assert "1 of 12 patients are stated HER2 positive and negative: P0" in told
+    assert "1 of 12 patients have slides of more than one HER2 status: P0" in told
 
 
 def test_labels_that_say_nothing_are_not_learned(tmp_path, command_line, monkeypatch):

@@ -431,6 +431,27 @@ def test_a_table_gains_labels_and_keeps_its_columns(command_line, tmp_path):
     assert "status undetermined: 2" in told
 
 
+def test_columns_of_the_tables_own_stay(command_line, tmp_path):
+    """Ours get other names, and replace those of an earlier run; a stated status that tests contradict is doubted."""
+    table, out = tmp_path / "tests.csv", tmp_path / "labels.csv"
+    table.write_text("case,source,ihc,her2_status,doubt\n1,Biobank,3+,negative,typo?\n2,,0,neg,\n3,,2+,?,\n")
+
+    code, told, err = command_line("labels", table, "--out", out)
+    _, again, _ = command_line("labels", out, "--out", tmp_path / "again.csv")
+
+    assert code == 0, err
+    assert "columns of the table's own: her2_status, source, doubt; ours have derived_ before the name" in told
+    assert "CAUTION line 2: stated negative, but the tests amount to positive" in told
+    with out.open() as file:
+        row, *others = csv.DictReader(file)
+    assert [row[name] for name in ("source", "her2_status", "doubt")] == ["Biobank", "negative", "typo?"]
+    assert row["derived_her2_status"] == "positive"
+    assert row["derived_doubt"] == "stated negative, but the tests amount to positive"
+    assert [other["derived_doubt"] for other in others] == ["", ""]
+    assert "the labels of an earlier run are replaced" in again
+    assert (tmp_path / "again.csv").read_text() == out.read_text()
+
+
 def test_all_bad_cells_of_a_table_are_told_at_once(command_line, tmp_path):
     """Each with its line and column; nothing is written."""
     table, out = tmp_path / "tests.csv", tmp_path / "labels.csv"

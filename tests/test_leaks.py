@@ -28,7 +28,15 @@ from he2her2.cohort import (
 from he2her2.cohort.likeness import Landmarks, TissuePrint
 from he2her2.errors import ManifestError
 from he2her2.geometry import Point
-from he2her2.manifest import Manifest, SlideRow, patients_record, read_manifest, write_manifest
+from he2her2.manifest import (
+    Manifest,
+    SlideRow,
+    block_groups,
+    near_patients,
+    patients_record,
+    read_manifest,
+    write_manifest,
+)
 from he2her2.phantom import CohortSpec, write_cohort
 from he2her2.slides import open_slide
 from tests.slide_files import SlideSpec, pyramid, write_slide
@@ -120,6 +128,46 @@ def test_patients_on_two_sides_who_are_named_almost_alike_are_listed(phantoms, n
     assert warning.endswith("(train): phantom-8-0001-HE of pat7")
     together = tuple(replace(row, split="train") for row in rows)
     assert refuse_leaks([replace(phantoms, rows=together)], workers=1) == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [("H12345-21", "H12345-21-B1"), ("B22/77 I", "B22/77 III"), ("S21-1234 HE", "s21-1234 A2-1"), ("1001", "1001-2")],
+)
+def test_blocks_of_one_patient_on_two_sides_are_told(phantoms, name, other):
+    """An accession number with a block or a slide behind it; nothing is told of blocks on one side."""
+    rows = with_patients(phantoms, {"train": name, "test": other})
+    same_side = with_patients(phantoms, {"train": name})
+
+    (warning,) = refuse_leaks([replace(phantoms, rows=rows)], by_tissue=False)
+
+    assert warning.startswith("one patient under the names of two blocks or slides? ")
+    assert not refuse_leaks([replace(phantoms, rows=same_side)], by_tissue=False)
+    assert any("may be blocks or slides of one patient" in line for line in near_patients(rows))
+
+
+def with_patients(manifest, names):
+    """Rows of a manifest, where all of a split get one patient's name."""
+    return tuple(replace(row, patient_id=names.get(row.split, row.patient_id)) for row in manifest.rows)
+
+
+PATIENT_NAMES = {
+    "numbers": str,
+    "behind a dash": lambda k: f"P-{k}",
+    "of sites": lambda k: f"S{k // 90}-{k % 90}",
+    "of sites with letters": lambda k: f"S{k // 26}-{chr(65 + k % 26)}",
+    "of large sites": lambda k: f"{k // 90:03d}-{k % 90}",
+    "of a study": lambda k: f"2021-{chr(65 + k % 26)}{k // 26}",
+    "accessions": lambda k: f"H{1000 + k // 3}-{20 + k % 3}",
+    "TCGA": lambda k: f"TCGA-A{k % 7}-A0{chr(65 + k // 36)}{'ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789'[k % 36]}",
+    "cases": lambda k: f"Her2Pos_Case_{k:02d}",
+}
+
+
+@pytest.mark.parametrize("name", PATIENT_NAMES.values(), ids=PATIENT_NAMES)
+def test_names_of_cohorts_are_no_blocks(name):
+    """Each is a patient."""
+    assert not block_groups([name(k) for k in range(900)])
 
 
 def test_a_file_on_two_sides_is_caught(phantoms, tmp_path):

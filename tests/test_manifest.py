@@ -327,9 +327,7 @@ def test_a_patient_with_two_slides_counts_once(cohort):
 
 def test_a_status_that_its_tests_contradict_is_doubted(command_line, cohort):
     """It stands, as the manifest states it, and is told."""
-    path = cohort(
-        "a,a.svs,p1,HE,0,,positive,,,,", "b,b.svs,p2,HE,3+,negative,positive,,,,", GOOD[0].replace("a,", "c,")
-    )
+    path = cohort("a,a.svs,p1,HE,0,,positive,,,,", "b,b.svs,p2,HE,3+,negative,positive,,,,", "c,c.svs,p3,HE,3+,,,,,,")
 
     code, out, _ = command_line("manifest", "check", path)
 
@@ -380,11 +378,33 @@ def test_one_file_in_two_splits_is_refused(cohort):
 
 
 def test_one_file_of_two_patients_is_refused(cohort):
-    """In one split, or in none; several rows of one patient may share a file."""
+    """In one split, or in none."""
     path = cohort("a,a.svs,p1,HE,0,,negative,,,,", "b,./a.svs,p2,HE,3+,,positive,,,,", "c,a.svs,P1,HE,0,,negative,,,,")
 
     with pytest.raises(ManifestError, match=r"lines 2, 3, 4: file a.svs is of patients 'p1' and 'p2'; give each its"):
         check_consistent(read_manifest(path))
+
+
+def test_one_file_of_two_slides_is_refused(cohort):
+    """Of one patient, too, and by a link: `predict` would refuse them."""
+    path = cohort("a,a.svs,p1,HE,0,,negative,,,,", "b,b.svs,p1,HE,0,,negative,,,,")
+    (path.parent / "b.svs").unlink()
+    (path.parent / "b.svs").symlink_to(path.parent / "a.svs")
+
+    with pytest.raises(ManifestError, match=r"lines 2, 3: file a.svs is of slides 'a' and 'b'; give each its own"):
+        check_consistent(read_manifest(path))
+
+
+def test_patients_whose_slides_differ_are_told(command_line, cohort):
+    """By the check, as `split` refuses them: in status, stated or by the tests, and in site."""
+    path = cohort(
+        "a,a.svs,p1,HE,,,positive,A,,,", "b,b.svs,p1,HE,0,,,A,,,", "c,c.svs,p2,HE,0,,,A,,,", "d,d.svs,p2,HE,0,,,B,,,"
+    )
+
+    assert [line for line in command_line("manifest", "check", path)[1].splitlines() if "CAUTION" in line] == [
+        "CAUTION 1 of 2 patients have slides of more than one HER2 status: p1",
+        "CAUTION 1 of 2 patients have slides of more than one site: p2",
+    ]
 
 
 def test_select_takes_rows_of_unknown_stain_as_any(cohort):

@@ -504,3 +504,25 @@ def test_the_run_that_is_none_is_named(tmp_path, command_line, monkeypatch, opti
 
     assert (code, error.count("\n")) == (2, 1)
     assert said in error
+
+
+@pytest.mark.parametrize("heading", ["patient_id", "slide_id"])
+def test_accession_numbers_may_hold_a_slash(tmp_path, command_line, heading):
+    """No folder is made of the names of another tool's scores; a manifest, whose slides get folders, is refused."""
+    names = [f"H23/{k}" for k in range(12)]
+    status = ["positive" if k % 3 else "negative" for k in range(12)]
+    labels = "".join(f"{name},{name}.svs,{name},{of}\n" for name, of in zip(names, status, strict=True))
+    (tmp_path / "manifest.csv").write_text(f"slide_id,path,patient_id,her2_status\n{labels}")
+    rows = "".join(f"{name},{of}\n" for name, of in zip(names, status, strict=True))
+    (tmp_path / "labels.csv").write_text(f"{heading},her2_status\n{rows}")
+    (tmp_path / "scores.csv").write_text(f"{heading},score\n" + "".join(f"{n},0.{k}\n" for k, n in enumerate(names)))
+    line = ["evaluate", tmp_path / "scores.csv", "-m", tmp_path / "labels.csv", "-o", tmp_path / "out", "--no-plots"]
+
+    code, said, error = command_line(*line)
+
+    assert (code, error) == (0, "")
+    assert "Of 12 patients 8 were HER2-positive" in said
+    assert (
+        "line 2: slide_id: 'H23/0' cannot name a folder"
+        in command_line("manifest", "check", tmp_path / "manifest.csv")[2]
+    )

@@ -104,6 +104,34 @@ def test_a_table_is_read_as_people_have_it(table, text):
     assert set(found) == set(found[:2])
 
 
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+@pytest.mark.parametrize(
+    "above",
+    [
+        "slide_id;path;patient_id;ihc_score;sites (a, b, c);year, month, day",
+        "HER2 study, as of 12.3.2024\nslide_id;path;patient_id;ihc_score;site;age",
+        "HER2 study, 1\nslide_id;path;patient_id;ihc_score;site;age",
+        'slide_id;path;patient_id;ihc_score;"sites, of all, and more, and more";age',
+    ],
+    ids=["in the heading", "in a title", "in a short title", "in quotes"],
+)
+@pytest.mark.parametrize(
+    "more", [";A;1,5", ";;", ";A, B, C;1,5", ';"A, ""B""";'], ids=["number", "blank", "words", "quoted"]
+)
+def test_the_separator_is_that_of_heading_and_rows(table, separator, above, more):
+    """Not the most frequent mark of the heading: commas stand in cells, too."""
+    text = "\n".join([above, *(row.replace(",", ";") + more for row in PLAIN.splitlines()[1:])])
+
+    assert slides(table(text.replace(";", separator))) == slides(table(PLAIN))
+
+
+def test_a_table_of_commas_may_hold_lists(table):
+    """Also where every row has one."""
+    text = PLAIN.replace("ihc_score", "ihc_score,sites").replace("3+\n", "3+,a;b\n").replace(",0\n", ",0,c;d\n")
+
+    assert slides(table(text)) == slides(table(PLAIN))
+
+
 def test_lines_that_are_no_rows_are_told(table):
     """With their numbers; the lines of rows stay those of the file."""
     manifest = read_manifest(table("# a comment\nA title\n" + PLAIN + "x,y.svs,P2,9\n"))

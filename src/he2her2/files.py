@@ -308,6 +308,15 @@ def url_of(path: Path | str) -> str | None:
     return None if found is None else f"{found['scheme']}://{str(path)[found.end() :]}"
 
 
+def file_identity(path: Path) -> object:
+    """Key of a file: the same by any name or link."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return url_of(path) or os.path.normpath(path.absolute())
+    return stat.st_dev, stat.st_ino
+
+
 def check_output_file(out: Path, inputs: Iterable[Path] = ()) -> None:
     """Raise, before any work, unless a text file may be written as `out`.
 

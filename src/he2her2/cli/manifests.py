@@ -8,7 +8,7 @@ import typer
 
 from he2her2.cli import options as o
 from he2her2.cli.console import say, working
-from he2her2.cli.option_groups import grouped
+from he2her2.cli.option_groups import grouped, refuse_idle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -34,6 +34,7 @@ def check_manifest(
         check_consistent,
         contradictions,
         count_manifest,
+        differing_patients,
         near_patients,
         near_sites,
         read_manifest,
@@ -45,7 +46,7 @@ def check_manifest(
         say(note)
     for part in count_manifest(read, Policy(policy)):
         say(str(part))
-    for doubt in (*contradictions(read), *near_patients(read.rows), *near_sites(read.rows)):
+    for doubt in (*contradictions(read), *differing_patients(read), *near_patients(read.rows), *near_sites(read.rows)):
         say(f"CAUTION {doubt}")
 
 
@@ -65,6 +66,11 @@ class _CohortOptions:
     column: Annotated[
         list[str] | None, typer.Option("--column", metavar="OURS=NAME", help="Name of a column in the table.")
     ] = None
+
+    def __post_init__(self) -> None:
+        """Refuse options on slides where there are none."""
+        if self.slides is None:
+            refuse_idle("split", "pattern", where="without --slides")
 
     def columns(self, aliases: "Mapping[str, object]") -> dict[str, str | None]:
         """The names that --column gives to our columns."""
@@ -150,7 +156,8 @@ def her2sc(
     table: Annotated[Path, typer.Option(help="Ground truth: cases and IHC scores.", show_default=False)],
     cohort: _CohortOptions,
     pattern: Annotated[
-        str | None, typer.Option(help="Regular expression of slide names: (?P<case>..), (?P<stain>..).")
+        str | None,
+        typer.Option(help="Regular expression of slide names: (?P<case>..), (?P<stain>..); (?i) ignores letter case."),
     ] = None,
     prefix: _Prefix = "her2sc",
     policy: o.PolicyOption = "guideline",

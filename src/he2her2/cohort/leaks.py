@@ -17,7 +17,7 @@ from he2her2.cohort.engine import SlideEngine
 from he2her2.cohort.likeness import THUMBNAIL_PX, TissuePrint, alike_pairs, print_of
 from he2her2.cohort.tasks import SlideTask
 from he2her2.errors import ManifestError, MppError
-from he2her2.manifest import Manifest, SlideRow, near_groups, patient_key, patients_used, shared_patients
+from he2her2.manifest import Manifest, SlideRow, block_groups, near_groups, patient_key, patients_used, shared_patients
 from he2her2.results import Failure, FileStamp
 from he2her2.slides import open_slide
 
@@ -178,16 +178,33 @@ def _shared_patients(places: Iterable[NamedSlide]) -> Iterator[Leak]:
 
 
 def _near_patients(manifests: Sequence[Manifest]) -> Iterator[str]:
-    """Patients on two sides whose names differ only in letter case, zeros, blanks, dashes or Unicode form."""
+    """Patients on two sides whose names differ only in how they are written, or in what may be a block or a slide."""
     by_key: dict[str, dict[str, NamedSlide]] = defaultdict(dict)
     for manifest in _once(manifests):
         for place in _places(manifest):
             by_key[patient_key(place.row.patient_id)].setdefault(place.side, place)
-    for group in near_groups(by_key):
+    for first, second in _across(near_groups(by_key), by_key):
+        yield f"one patient under two names? {first}, and {second}"
+    if blocks := [*_across(block_groups(by_key), by_key)]:
+        (first, second), n = blocks[0], len(blocks) - 1
+        more = f"; {n} more such pair{'s' * (n > 1)}" if n else ""
+        yield f"one patient under the names of two blocks or slides? {first}, and {second}{more}"
+
+
+def _across(
+    groups: Iterable[Sequence[str]], places: Mapping[str, Mapping[str, NamedSlide]]
+) -> Iterator[tuple[NamedSlide, NamedSlide]]:
+    """A pair of places on two sides of each two patients of a group.
+
+    Args:
+        groups: Patients that may be one.
+        places: Of each patient, by side.
+    """
+    for group in groups:
         for one, other in combinations(group, 2):
-            pairs = ((a, b) for a in by_key[one].values() for b in by_key[other].values() if a.side != b.side)
+            pairs = ((a, b) for a in places[one].values() for b in places[other].values() if a.side != b.side)
             if pair := next(pairs, None):
-                yield f"one patient under two names? {pair[0]}, and {pair[1]}"
+                yield pair
 
 
 def _shared_files(places: Sequence[NamedSlide]) -> Iterator[Leak]:

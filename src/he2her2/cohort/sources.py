@@ -9,7 +9,7 @@ from pathlib import Path
 from he2her2.cohort.remote_slides import urls_of, with_stamps
 from he2her2.cohort.tasks import SlideTask
 from he2her2.errors import He2Her2Error
-from he2her2.files import url_of
+from he2her2.files import file_identity, url_of
 from he2her2.manifest import Stain, patient_key, raise_problems, read_manifest
 from he2her2.slides import SLIDE_ENDINGS, look_in, slide_id_of
 
@@ -175,7 +175,7 @@ def _each_once(tasks: Iterable[SlideTask], named: Container[str], notes: list[st
     """
     by_file: dict[object, list[SlideTask]] = defaultdict(list)
     for task in tasks:
-        by_file[_identity(task.path)].append(task)
+        by_file[file_identity(task.path)].append(task)
     by_name: dict[str, list[SlideTask]] = defaultdict(list)
     for same in by_file.values():
         names = list(dict.fromkeys(task.slide_id for task in same if task.slide_id in named))
@@ -213,12 +213,3 @@ def _copies_in_words(tasks: Iterable[SlideTask]) -> Iterator[str]:
         shown = "; ".join(" and ".join(task.path.name for task in same[:2]) for same in copies[:_SHOWN])
         more = "; ..." if len(copies) > _SHOWN else ""
         yield f"copies of one file count as several slides: {shown}{more} (same size, same bytes at both ends)"
-
-
-def _identity(path: Path) -> object:
-    """Same for the same file by any name or link."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return url_of(path) or path.absolute()
-    return (stat.st_dev, stat.st_ino)

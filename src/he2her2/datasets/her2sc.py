@@ -92,13 +92,15 @@ def _slide_name(path: Path) -> SlideName | str:
 def her2sc_slide_namer(pattern: str | None) -> Callable[[Path], SlideName | str]:
     """Return a reader of slide names: by a regular expression with the groups `case` and `stain`, or the usual one.
 
+    Letter case counts in the expression, unless it says `(?i)`.
+
     Raises:
         ConfigError: The pattern is no regular expression, or lacks a group.
     """
     if pattern is None:
         return _slide_name
     try:
-        compiled = re.compile(pattern, re.IGNORECASE)
+        compiled = re.compile(pattern)
     except re.error as error:
         raise ConfigError(f"--pattern {pattern}: {error}") from None
     if not {"case", "stain"} <= compiled.groupindex.keys():

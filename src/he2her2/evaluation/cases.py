@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from he2her2.errors import EvaluationError
 from he2her2.evaluation.score_scale import PROBABILITIES, ScoreScale
+from he2her2.evaluation.slide_properties import SEVERAL, shared
 from he2her2.labels import Her2Status, IhcScore, Policy
 from he2her2.manifest import (
     Manifest,
@@ -71,7 +72,7 @@ class Cases:
         level: Slide or patient.
         ids: Name of the slide or patient.
         patients: Its patient.
-        sites: Its site; empty where unknown.
+        sites: Its site; empty where unknown, `SEVERAL` where a patient's slides differ.
         truth: True if HER2-positive.
         probability: Of HER2-positive.
         decided: True if called positive.
@@ -343,7 +344,8 @@ def _slides(run: RunFolder, kept: Sequence[tuple[SlideRow, Her2Status]], scale: 
 def by_patient(slides: Cases, rule: PatientRule) -> tuple[Cases, frozenset[str]]:
     """Join slides to patients; those whose slides have different labels are left out and named.
 
-    Site and IHC score are those that all slides of a patient share; a predicted score is the greatest of the slides'.
+    Site and IHC score are those that all of a patient's slides have which have one; a predicted score is the greatest
+    of the slides'.
 
     Args:
         slides: Evaluated slides.
@@ -363,7 +365,7 @@ def by_patient(slides: Cases, rule: PatientRule) -> tuple[Cases, frozenset[str]]
         level="patient",
         ids=names[order],
         patients=names[order],
-        sites=np.array([_shared(slides.sites[m], "several") for m in index], np.str_),
+        sites=np.array([shared(slides.sites[m].tolist(), "", SEVERAL) for m in index], np.str_),
         truth=np.array([slides.truth[m[0]] for m in index], np.bool_),
         probability=probability,
         # One slide decides as the run decided: its probability was rounded when it was written. Several are rounded
@@ -375,12 +377,9 @@ def by_patient(slides: Cases, rule: PatientRule) -> tuple[Cases, frozenset[str]]
             ],
             np.bool_,
         ),
-        true_score=np.array([_shared(slides.true_score[m], UNKNOWN_SCORE) for m in index], np.int64),
+        true_score=np.array(
+            [shared(slides.true_score[m].tolist(), UNKNOWN_SCORE, UNKNOWN_SCORE) for m in index], np.int64
+        ),
         predicted_score=np.array([slides.predicted_score[m].max() for m in index], np.int64),
     )
     return patients, frozenset(names[conflict].tolist())
-
-
-def _shared(values: NDArray[Any], otherwise: Any) -> Any:  # noqa: ANN401  (a text or a number)
-    """The common value, or `otherwise` where values differ."""
-    return values[0] if (values == values[0]).all() else otherwise

@@ -1,6 +1,7 @@
 """Covariates of an evaluation: columns of a table, or features, of slides or patients, for audits and subgroups."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,7 +10,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from he2her2.errors import EvaluationError
+from he2her2.errors import EvaluationError, quoted
 from he2her2.evaluation.named_rows import ID_SYNONYMS, find_rows
 from he2her2.evaluation.slide_properties import SlideProperties
 from he2her2.manifest import (
@@ -26,8 +27,16 @@ from he2her2.units import parse_number
 
 _MOST_LEVELS = 50
 """Categories of more names are names of patients, samples or files."""
+_BOUND = re.compile(r"[<>≤≥]=?\s*(?=\d)")
+_NO_GROUPS = {
+    **dict.fromkeys(("her2_status", "ish"), "is the label, or decides it"),
+    **dict.fromkeys(("slide_id", "path", "patient_id", "annotations"), "names slides or patients, not groups of them"),
+}
+"""Columns of a manifest that make no subgroups, and the reason."""
 
 _FEATURES = ("features", "feats")
+_MOST_OF_A_SLIDE = 0.9  # share of its features that a slide may lack before it is left out
+_MOST_OF_A_FEATURE = 0.05  # share of the slides that may lack a feature before it is left out
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,33 +46,21 @@ class Covariates:
     Attributes:
         numbers: Of each column of numbers, the number of each slide.
         categories: Of each other column, the name of each slide.
+        unread: Columns that are neither, and the reason.
+        odd: Columns of numbers with other cells, which count as missing, and these.
         notes: How they were read, a sentence each.
     """
 
     numbers: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     categories: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    unread: Mapping[str, str] = field(default_factory=dict)
+    odd: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
         """All columns."""
         return (*self.numbers, *self.categories)
-
-    def only(self, names: Sequence[str], whence: str) -> "Covariates":
-        """Some of the columns, by their names, however these are written.
-
-        Raises:
-            EvaluationError: There is none of a name.
-        """
-        known = {bare_name(name): name for name in self.names}
-        if unknown := [name for name in names if bare_name(name) not in known]:
-            has = shown_columns(self.names) or "none that could be one"
-            raise EvaluationError(f"{whence} has no column {', '.join(unknown)}; it has {has}")
-        chosen = [known[bare_name(name)] for name in names]
-        return Covariates(
-            {name: self.numbers[name] for name in chosen if name in self.numbers},
-            {name: self.categories[name] for name in chosen if name in self.categories},
-        )
 
     def added_to(self, properties: SlideProperties) -> SlideProperties:
         """The properties of slides with the covariates beside them."""
@@ -96,7 +93,7 @@ def read_covariates(path: Path, manifest: Manifest) -> Covariates:
     if not {row.slide_id for row in manifest.rows} & first.keys():
         raise EvaluationError(f"{path}: names no slide or patient of {manifest.path}")
     texts = {column: {slide_id: row.text(column) for slide_id, row in first.items()} for column in rest}
-    covariates = of_texts(texts)
+    covariates = _of_texts(texts)
     if not covariates.names:
         raise EvaluationError(f"{path}: has no column of numbers or of up to {_MOST_LEVELS} names to audit with")
     notes = [f"{path.name}: {found.level}s in {found.column!r}; covariates {shown_columns(covariates.names)}."]
@@ -106,9 +103,10 @@ def read_covariates(path: Path, manifest: Manifest) -> Covariates:
         )
     if labels:
         notes.append(f"{path.name}: columns about HER2 are no covariates: {shown_columns(labels)}.")
-    if left := [column for column in rest if column not in covariates.names]:
-        notes.append(f"{path.name}: not used, as blank or of a name for each: {shown_columns(left)}.")
-    return replace(covariates, notes=tuple(notes))
+    if covariates.unread:
+        unread = [f"{column} ({reason})" for column, reason in covariates.unread.items()]
+        notes.append(f"{path.name}: not used: {shown_columns(unread)}.")
+    return replace(covariates, notes=(*notes, *_odd_cells(path, covariates.odd)))
 
 
 def _differ(rows: Sequence[TableRow], columns: Sequence[str]) -> bool:
@@ -116,51 +114,91 @@ def _differ(rows: Sequence[TableRow], columns: Sequence[str]) -> bool:
     return any(row.text(column) != rows[0].text(column) for row in rows[1:] for column in columns)
 
 
-def of_texts(texts: Mapping[str, Mapping[str, str]]) -> Covariates:
-    """Covariates of columns of text: numbers, or categories of up to 50 names.
+def _of_texts(texts: Mapping[str, Mapping[str, str]]) -> Covariates:
+    """Covariates of columns of text: numbers where most cells and most different cells are such, or up to 50 names.
 
     Args:
         texts: Of each column, the text of each slide.
     """
     numbers: dict[str, Mapping[str, float]] = {}
     categories: dict[str, Mapping[str, str]] = {}
+    unread, odd = dict[str, str](), dict[str, str]()
     for column, cells in texts.items():
         filled = {slide_id: text for slide_id, text in cells.items() if not is_blank(text)}
-        try:
-            if filled:
-                numbers[column] = {slide_id: parse_number(text) for slide_id, text in filled.items()}
-        except ValueError:
-            if len(set(filled.values())) <= _MOST_LEVELS:
-                categories[column] = filled
-    return Covariates(numbers, categories)
+        found = {slide_id: number for slide_id, text in filled.items() if (number := _number(text)) is not None}
+        others = [text for slide_id, text in filled.items() if slide_id not in found]
+        names = set(filled.values())
+        if 2 * len(found) > len(filled) and 2 * len(set(others)) < len(names):
+            numbers[column] = found
+            if others:
+                odd[column] = f"{column} ({len(others)}, such as {quoted(others[0])})"
+        elif not filled:
+            unread[column] = "is blank"
+        elif len(names) <= _MOST_LEVELS:
+            categories[column] = filled
+        else:
+            unread[column] = f"has {len(names)} different names, more than {_MOST_LEVELS}"
+    return Covariates(numbers, categories, unread, odd)
 
 
-def columns_named(
-    names: Sequence[str], covariates: Covariates, manifest: Manifest, slide_ids: NDArray[np.str_]
-) -> SlideProperties:
+def _odd_cells(path: Path, odd: Mapping[str, str]) -> tuple[str, ...]:
+    """A sentence on cells of columns of numbers that are none; no sentence without any."""
+    return (
+        (f"{path.name}: cells that are no numbers count as missing: {shown_columns([*odd.values()])}.",) if odd else ()
+    )
+
+
+def _number(text: str) -> float | None:
+    """The number that a cell states; a bound such as ">89" is read as its number.
+
+    Example:
+        >>> _number("≥ 3"), _number("> high")
+        (3.0, None)
+    """
+    try:
+        return parse_number(_BOUND.sub("", text.strip(), count=1))
+    except ValueError:
+        return None
+
+
+def columns_named(names: Sequence[str], covariates: Covariates, manifest: Manifest) -> Covariates:
     """Columns of the covariates or of the manifest, for subgroups of slides.
 
     Args:
         names: The columns, however they are written.
         covariates: Their columns come first.
-        manifest: Its own columns, and site and IHC score.
-        slide_ids: (n,) the slides.
+        manifest: Its columns, other than those of the label and of names.
 
     Raises:
-        EvaluationError: There is no column of a name.
+        EvaluationError: There is no column of a name, or it makes no groups.
     """
     if not names:
-        return SlideProperties(slide_ids, {})
+        return Covariates()
+    own = _of_texts(_columns_of(manifest))
+    numbers, categories = {**own.numbers, **covariates.numbers}, {**own.categories, **covariates.categories}
+    unread = {**_NO_GROUPS, **own.unread, **covariates.unread}
+    known = {bare_name(name): name for name in (*unread, *numbers, *categories)}
+    if unknown := [name for name in names if bare_name(name) not in known]:
+        has = shown_columns([*numbers, *categories]) or "none that could be one"
+        raise EvaluationError(f"{manifest.path.name} has no column {', '.join(unknown)}; it has {has}")
+    chosen = dict.fromkeys(known[bare_name(name)] for name in names)
+    if refused := [f"{name} {unread[name]}" for name in chosen if name not in {**numbers, **categories}]:
+        raise EvaluationError(f"--by: {', '.join(refused)}; name columns that make groups")
+    return Covariates(
+        {name: numbers[name] for name in chosen if name in numbers},
+        {name: categories[name] for name in chosen if name in categories},
+        notes=_odd_cells(manifest.path, {name: own.odd[name] for name in chosen if name in own.odd}),
+    )
+
+
+def _columns_of(manifest: Manifest) -> dict[str, dict[str, str]]:
+    """By column of a manifest that may make groups, the text of each slide."""
     texts: dict[str, dict[str, str]] = {}
     for row in manifest.rows:
-        own: dict[str, str] = {"site": row.site or "", "ihc_score": row.ihc_score or "", **row.extra}
-        for name, text in own.items():
-            texts.setdefault(name, {})[row.slide_id] = text
-    of_manifest = of_texts(texts)
-    every = Covariates(
-        {**of_manifest.numbers, **covariates.numbers}, {**of_manifest.categories, **covariates.categories}
-    )
-    return every.only(names, manifest.path.name).added_to(SlideProperties(slide_ids, {}))
+        fields = {name: getattr(row, name) for name in ("site", "ihc_score", "split", "stain", "mpp")}
+        for name, value in {**fields, **row.extra}.items():
+            texts.setdefault(name, {})[row.slide_id] = "" if value is None else str(value)
+    return texts
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # eq=False: it holds arrays
@@ -171,11 +209,13 @@ class SlideFeatures:
         ids: (n,) the slides.
         matrix: (n, d) their features.
         name: Of the features, in words.
+        notes: How they were read, a sentence each.
     """
 
     ids: NDArray[np.str_]
     matrix: NDArray[np.float64]
     name: str
+    notes: tuple[str, ...] = ()
 
     def of_patients(self, slides: NDArray[np.str_], patients: NDArray[np.str_]) -> "SlideFeatures":
         """Means over each patient's slides, of the patients who have any.
@@ -192,28 +232,61 @@ class SlideFeatures:
         return SlideFeatures(names, total / np.bincount(group, minlength=len(names))[:, None], self.name)
 
 
-def read_slide_features(path: Path, manifest: Manifest) -> SlideFeatures:
+def read_slide_features(path: Path, manifest: Manifest, slide_ids: NDArray[np.str_]) -> SlideFeatures:
     """Read features of slides: a folder with an h5 file for each slide, or a wide table of numbers.
 
-    A file of tiles' features gives their mean.
+    A file of tiles' features gives their mean. Where some are missing, features and slides are left out so that few
+    slides are: a slide that lacks nearly all, then a feature that many slides lack, then the slides that lack others.
+
+    Args:
+        path: The folder or the table.
+        manifest: The study.
+        slide_ids: (n,) the slides that are evaluated.
 
     Raises:
-        EvaluationError: There are none of the manifest's slides, or of different lengths.
+        EvaluationError: There are none of these slides, or of different lengths.
         ManifestError: It cannot be read as a table.
     """
-    known = {row.slide_id for row in manifest.rows}
+    notes: tuple[str, ...] = ()
     if path.is_dir():
-        found = {row.slide_id: _h5_features(path / f"{row.slide_id}.h5") for row in manifest.rows}
-        vectors = {slide_id: vector for slide_id, vector in found.items() if vector is not None}
+        found = {s: vector for s in slide_ids.tolist() if (vector := _h5_features(path / f"{s}.h5")) is not None}
+        if len({len(vector) for vector in found.values()}) > 1:
+            raise EvaluationError(f"{path}: its slides have different numbers of features; give those of one encoder")
+        names = [f"feature {k}" for k in range(len(next(iter(found.values()), ())))]
+        rows = [found.get(s, np.full(len(names), np.nan)) for s in slide_ids.tolist()]
     else:
-        of_columns = read_covariates(path, manifest).numbers
-        whole = known.intersection(*of_columns.values()) if of_columns else set()
-        vectors = {s: np.array([of[s] for of in of_columns.values()]) for s in sorted(whole)}
-    if not vectors:
-        raise EvaluationError(f"{path}: holds no features of a slide of {manifest.path}")
-    if len({len(vector) for vector in vectors.values()}) > 1:
-        raise EvaluationError(f"{path}: its slides have different numbers of features; give those of one encoder")
-    return SlideFeatures(np.array(list(vectors)), np.stack(list(vectors.values())), f"features of {path.name}")
+        table = read_covariates(path, manifest)
+        names, notes = list(table.numbers), table.notes
+        rows = [np.array([of.get(s, np.nan) for of in table.numbers.values()]) for s in slide_ids.tolist()]
+        if table.categories:
+            notes = (*notes, f"{path.name}: names are no features: {shown_columns([*table.categories])}.")
+    matrix = np.array(rows).reshape(len(slide_ids), len(names))
+    kept, columns = _complete(np.isnan(matrix))
+    if not kept.any():
+        raise EvaluationError(f"{path}: holds no features of an evaluated slide of {manifest.path}")
+    if lacking := [name for name, is_kept in zip(names, columns.tolist(), strict=True) if not is_kept]:
+        notes = (*notes, f"{path.name}: features that many slides lack are left out: {shown_columns(lacking)}.")
+    if left := slide_ids[~kept].tolist():
+        n = f"{len(left)} of {len(slide_ids)} slides"
+        notes = (
+            *notes,
+            f"{path.name}: {n} lack features and are left out of the audit of shift: {shown_columns(left)}.",
+        )
+    return SlideFeatures(slide_ids[kept], matrix[kept][:, columns], f"features of {path.name}", notes)
+
+
+def _complete(missing: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Slides (n,) and features (d,) to keep so that none is missing.
+
+    Args:
+        missing: (n, d) features that slides lack.
+    """
+    n, d = missing.shape
+    slides = missing.sum(axis=1) <= _MOST_OF_A_SLIDE * d if d else np.zeros(n, np.bool_)
+    features = missing[slides].sum(axis=0) <= _MOST_OF_A_FEATURE * slides.sum()
+    if not features.any():
+        features[:] = True
+    return slides & ~missing[:, features].any(axis=1), features
 
 
 def _h5_features(file: Path) -> NDArray[np.float64] | None:
@@ -231,3 +304,44 @@ def _h5_features(file: Path) -> NDArray[np.float64] | None:
     except (OSError, StopIteration, TypeError, ValueError):
         raise EvaluationError(f"{file}: holds no features; give h5 files with a data set 'features'") from None
     return values if values.ndim == 1 else values.reshape(-1, values.shape[-1]).mean(axis=0)
+
+
+@dataclass(frozen=True, slots=True)
+class SideTables:
+    """What is known of the evaluated slides beside the run.
+
+    Attributes:
+        covariates: Tried as shortcuts.
+        columns: For subgroups.
+        features: For the shift between sites; None where none were given.
+    """
+
+    covariates: Covariates
+    columns: Covariates
+    features: SlideFeatures | None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How they were read, a sentence each."""
+        return (*self.covariates.notes, *self.columns.notes, *(self.features.notes if self.features else ()))
+
+
+def read_side_tables(
+    covariates: Path | None, by: Sequence[str], features: Path | None, manifest: Manifest, slide_ids: NDArray[np.str_]
+) -> SideTables:
+    """Read what a question names beside the run.
+
+    Args:
+        covariates: Table of covariates, if any.
+        by: Columns for subgroups.
+        features: Folder or table of features, if any.
+        manifest: The study.
+        slide_ids: (n,) the evaluated slides.
+
+    Raises:
+        EvaluationError: One cannot be used.
+        ManifestError: One cannot be read as a table.
+    """
+    read = Covariates() if covariates is None else read_covariates(covariates, manifest)
+    found = None if features is None else read_slide_features(features, manifest, slide_ids)
+    return SideTables(read, columns_named(by, read, manifest), found)

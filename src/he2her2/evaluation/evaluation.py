@@ -25,7 +25,7 @@ from he2her2.evaluation.audits import (
 from he2her2.evaluation.benefit import NamedCurve, decision_curves
 from he2her2.evaluation.cases import Cases, Joined, by_patient
 from he2her2.evaluation.comparison import RunComparison, compare_runs
-from he2her2.evaluation.covariates import Covariates, columns_named, read_covariates, read_slide_features
+from he2her2.evaluation.covariates import SideTables, read_side_tables
 from he2her2.evaluation.endpoints import Endpoints, measure_endpoints, strata_of
 from he2her2.evaluation.leakage import (
     add_validation_patients,
@@ -154,7 +154,7 @@ def evaluate(question: Question, say: Callable[[str], None] = lambda _: None) ->
     missing = missing_data(run, joined)
     kept = _kept(run, joined)
     corrected = _corrected(applied, joined.patients) if kept is None else kept.probability
-    covariates = Covariates() if question.covariates is None else read_covariates(question.covariates, manifest)
+    tables = read_side_tables(question.covariates, question.by, question.features, manifest, joined.slides.ids)
     say("auditing")
     return Evaluation(
         question=question,
@@ -167,7 +167,7 @@ def evaluate(question: Question, say: Callable[[str], None] = lambda _: None) ->
         patients=patients,
         equivocal=subgroup,
         limitations=_limitations(labelled, patients, subgroup, missing),
-        audits=_audits(labelled, sites, covariates),
+        audits=_audits(labelled, sites, tables),
         sites=sites,
         comparison=comparison,
         reliability=reliability(joined.patients) if labelled.predictions.scale.is_probability else None,
@@ -181,7 +181,7 @@ def evaluate(question: Question, say: Callable[[str], None] = lambda _: None) ->
         wrong_labels=_wrong_labels(joined.patients, question.seed),
         share_to_chance=_share_to_chance(joined.patients),
         stated=tuple(stated_properties(manifest)),
-        read_as=_read_as(labelled, covariates),
+        read_as=_read_as(labelled, tables),
     )
 
 
@@ -268,9 +268,9 @@ def _limitations(labelled: LabelledRun, patients: Summary, subgroup: Summary, mi
     )
 
 
-def _read_as(labelled: LabelledRun, covariates: Covariates) -> tuple[str, ...]:
-    """Sentences on the reading of scores, covariates and labels."""
-    return (*labelled.predictions.notes, *covariates.notes, *label_notes(labelled.manifest))
+def _read_as(labelled: LabelledRun, tables: SideTables) -> tuple[str, ...]:
+    """Sentences on the reading of scores, tables beside them and labels."""
+    return (*labelled.predictions.notes, *tables.notes, *label_notes(labelled.manifest))
 
 
 def _benefit(labelled: LabelledRun, corrected: NDArray[np.float64] | None) -> tuple[NamedCurve, ...]:
@@ -300,7 +300,7 @@ def _corrected(applied: AppliedRules | None, patients: Cases) -> NDArray[np.floa
     return applied.choice.calibration(patients.probability)
 
 
-def _audits(labelled: LabelledRun, sites: tuple[SiteResult, ...], covariates: Covariates) -> tuple[Audit, ...]:
+def _audits(labelled: LabelledRun, sites: tuple[SiteResult, ...], tables: SideTables) -> tuple[Audit, ...]:
     """Every audit of a run.
 
     Raises:
@@ -308,9 +308,9 @@ def _audits(labelled: LabelledRun, sites: tuple[SiteResult, ...], covariates: Co
     """
     question, manifest, run = labelled.question, labelled.manifest, labelled.run
     slides, patients = labelled.joined.slides, labelled.joined.patients
-    properties = covariates.added_to(slide_properties(run, slides.ids, stated_properties(manifest)))
-    features = None if question.features is None else read_slide_features(question.features, manifest)
-    named = columns_named(question.by, covariates, manifest, slides.ids).of_patients(slides.patients, patients.ids)
+    properties = tables.covariates.added_to(slide_properties(run, slides.ids, stated_properties(manifest)))
+    named = tables.columns.added_to(SlideProperties(slides.ids, {})).of_patients(slides.patients, patients.ids)
+    features = tables.features and tables.features.of_patients(slides.ids, slides.patients)
     if question.weights is not None and not run.description.config:
         raise EvaluationError(f"{run.path}: has no tiles that --weights could redraw; leave --weights out")
     aggregator = run_aggregator(run.config, question.weights) if run.description.config else None
@@ -328,7 +328,7 @@ def _audits(labelled: LabelledRun, sites: tuple[SiteResult, ...], covariates: Co
             patients, named.values, named.categories, is_probability=labelled.predictions.scale.is_probability
         ),
         site_audit(sites),
-        shift_audit(patients, features and features.of_patients(slides.ids, slides.patients), question.seed),
+        shift_audit(patients, features, question.seed),
         domain,
         stability,
         seeds,

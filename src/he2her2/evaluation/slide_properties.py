@@ -1,8 +1,9 @@
 """Properties of slides that are no diagnosis: size, colour, pen, blur, tile scores, as the run recorded them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,8 @@ from he2her2.manifest import Manifest
 from he2her2.results import RunFolder, SlideResult
 from he2her2.units import area_mm2
 
+SEVERAL = "several"
+"""Site or other name of a patient whose slides have different ones: no site and no subgroup."""
 COLOUR = ("red", "green", "blue")
 FILE_VENDOR = "vendor of the file"
 STATED = ("slide type", "scanner")
@@ -22,6 +25,7 @@ PROPERTIES = (
     "slide_mm2", "tissue_mm2", "tumour_mm2", "tile_count", "mpp", "pen_share", "blur_share",
     *COLOUR, *(f"{channel}_spread" for channel in COLOUR), "score_mean", "score_spread",
 )  # fmt: skip
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,7 +35,7 @@ class SlideProperties:
     Attributes:
         ids: (n,) slides or patients.
         values: Property to its (n,) values; nan where the run did not record it.
-        categories: Property to its (n,) names; empty where unknown, "several" where a patient's slides differ.
+        categories: Property to its (n,) names; empty where unknown, `SEVERAL` where a patient's slides differ.
     """
 
     ids: NDArray[np.str_]
@@ -62,11 +66,32 @@ class SlideProperties:
 
 
 def _shared(values: NDArray[np.str_], group: NDArray[np.intp], n_groups: int) -> NDArray[np.str_]:
-    """(n_groups,) the name that all members of a group have, or "several"."""
-    found = np.full(n_groups, "", dtype=object)
+    """(n_groups,) the name that all members of a group have which have one; `SEVERAL` where they differ."""
+    names: list[set[str]] = [set() for _ in range(n_groups)]
     for k, value in zip(group.tolist(), values.tolist(), strict=True):
-        found[k] = value if found[k] in ("", value) else "several"
-    return found.astype(np.str_)
+        names[k].add(value)
+    return np.array([shared(of, "", SEVERAL) for of in names], np.str_)
+
+
+def shared(values: Iterable[_T], blank: _T, several: _T) -> _T:
+    """The value that all have which are not blank.
+
+    Args:
+        values: Of a patient's slides.
+        blank: Returned where all are.
+        several: Returned where they differ.
+
+    Example:
+        >>> shared(["A", "", "A"], "", SEVERAL), shared(["A", "", "B"], "", SEVERAL)
+        ('A', 'several')
+    """
+    known = {*values} - {blank}
+    return known.pop() if len(known) == 1 else several if known else blank
+
+
+def is_one(names: NDArray[np.str_]) -> NDArray[np.bool_]:
+    """(n,) True where the name is known, and one."""
+    return ~np.isin(names, ("", SEVERAL))
 
 
 def slide_properties(

@@ -4,6 +4,7 @@ from he2her2.manifest.checks import (
     Label,
     check_consistent,
     contradictions,
+    differing_patients,
     label_doubts,
     label_of,
     near_patients,
@@ -16,7 +17,7 @@ from he2her2.manifest.counts import count_manifest
 from he2her2.manifest.csv_tables import Table, TableRow, is_blank, names_nothing, read_table
 from he2her2.manifest.labelled_table import TestColumns, label_tests, write_labelled_table
 from he2her2.manifest.manifest_file import MANIFEST_COLUMNS, read_labels, read_manifest, write_manifest
-from he2her2.manifest.near_ids import near_groups, near_misses, pairs_in_words, without_ending
+from he2her2.manifest.near_ids import block_groups, near_groups, near_misses, pairs_in_words, without_ending
 from he2her2.manifest.rows import (
     BARCODE_DASH,
     SPLITS,
@@ -67,10 +68,12 @@ __all__ = [
     "TestColumns",
     "UsedPatients",
     "bare_name",
+    "block_groups",
     "check_consistent",
     "classes_missing",
     "contradictions",
     "count_manifest",
+    "differing_patients",
     "folder_name_problem",
     "hashed_patient",
     "is_about_her2",

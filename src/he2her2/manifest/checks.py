@@ -2,14 +2,14 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from he2her2.errors import ManifestError, quoted
-from he2her2.files import url_of
+from he2her2.files import file_identity, url_of
 from he2her2.labels import Her2Status, IhcScore, Policy, apply_guideline
-from he2her2.manifest.near_ids import near_groups
+from he2her2.manifest.near_ids import block_groups, near_groups
 from he2her2.manifest.rows import Manifest, SlideRow, Split, Stain, patient_key
 from he2her2.units import PLAUSIBLE_MPP
 
@@ -87,24 +87,44 @@ def contradictions(manifest: Manifest) -> tuple[str, ...]:
 
 
 def label_doubts(manifest: Manifest) -> tuple[str, ...]:
-    """Lines about labels that cannot all be true, one for each kind: said wherever labels are used."""
+    """Lines about labels and sites that cannot all be true, one for each kind: said wherever labels are used."""
     found = []
     if against := contradictions(manifest):
         found.append(f"{len(against)} of {len(manifest.rows)} rows contradict themselves, such as {against[0]}")
-    statuses: dict[str, dict[Her2Status, str]] = defaultdict(dict)
-    for row in manifest.rows:
-        if row.her2_status in (Her2Status.POSITIVE, Her2Status.NEGATIVE):
-            statuses[patient_key(row.patient_id)].setdefault(row.her2_status, row.patient_id)
-    if both := sorted(min(of_patient.values()) for of_patient in statuses.values() if len(of_patient) > 1):
-        named = ", ".join(both[:_SHOWN]) + (", ..." if len(both) > _SHOWN else "")
-        found.append(f"{len(both)} of {len(statuses)} patients are stated HER2 positive and negative: {named}")
-    return tuple(found)
+    return (*found, *differing_patients(manifest))
+
+
+def differing_patients(manifest: Manifest) -> tuple[str, ...]:
+    """Lines about patients whose slides differ in what a patient has once: HER2 status and site."""
+    return (
+        *_differing("HER2 status", manifest.rows, lambda row: label_of(row, "her2_status")),
+        *_differing("site", manifest.rows, lambda row: row.site),
+    )
+
+
+def _differing(what: str, rows: Sequence[SlideRow], value: Callable[[SlideRow], str | None]) -> Iterator[str]:
+    """A line that names the patients of whom several values are known; no line without any."""
+    values: dict[str, dict[str, str]] = defaultdict(dict)
+    for row in rows:
+        if (found := value(row)) is not None:
+            values[patient_key(row.patient_id)].setdefault(found, row.patient_id)
+    if several := sorted(min(of_patient.values()) for of_patient in values.values() if len(of_patient) > 1):
+        named = ", ".join(several[:_SHOWN]) + (", ..." if len(several) > _SHOWN else "")
+        yield f"{len(several)} of {len(values)} patients have slides of more than one {what}: {named}"
 
 
 def near_patients(rows: Iterable[SlideRow]) -> tuple[str, ...]:
-    """List patients whose names differ only in letter case, zeros, blanks, dashes or Unicode form, with their lines."""
+    """List patients whose names differ only in letter case, zeros, blanks, dashes or Unicode form, with their lines.
+
+    A line more tells of those whose names differ only in what may be a block or a slide.
+    """
     first = {patient_key(row.patient_id): (row.line, row.patient_id) for row in reversed([*rows])}
-    return _written_alike("patients", first)
+    found = _written_alike("patients", first)
+    if blocks := block_groups(first):
+        named = " and ".join(quoted(first[key][1]) for key in blocks[0])
+        more = f"; {len(blocks) - 1} more such groups" if len(blocks) > 1 else ""
+        found += (f"patients {named} may be blocks or slides of one patient: if so, give them one name{more}",)
+    return found
 
 
 def near_sites(rows: Iterable[SlideRow]) -> tuple[str, ...]:
@@ -181,17 +201,21 @@ def _files_on_two_sides(rows: Sequence[SlideRow]) -> Iterator[str]:
 
 
 def _files_of_several(rows: Sequence[SlideRow]) -> Iterator[str]:
-    """Files of several patients, of whom all but one are mistaken; those in two splits are told as such."""
+    """Files of several slides, of which all but one are mistaken; those of patients in two splits are told as such."""
     by_file = defaultdict(list)
     for row in rows:
-        by_file[os.path.normpath(row.path)].append(row)
+        by_file[file_identity(row.path)].append(row)
     for found in by_file.values():
         patients: dict[str, str] = {}
         for row in found:
             patients.setdefault(patient_key(row.patient_id), row.patient_id)
+        slides = dict.fromkeys(row.slide_id for row in found)
         if len(patients) > 1 and len({row.split for row in found} - {None}) < 2:
             named = " and ".join(map(quoted, [*patients.values()][:_SHOWN]))
             yield f"{_lines(found)}: file {found[0].path.name} is of patients {named}; give each its own"
+        elif len(patients) == 1 < len(slides):
+            named = " and ".join(map(quoted, [*slides][:_SHOWN]))
+            yield f"{_lines(found)}: file {found[0].path.name} is of slides {named}; give each its own"
 
 
 def _missing_files(rows: Sequence[SlideRow]) -> Iterator[str]:

@@ -1,15 +1,24 @@
-"""ISH of a table that does not go together: named line by line, or refused where that is the rule."""
+"""Tests of a table that do not go together: named line by line, or refused where that is the rule."""
 
 from dataclasses import dataclass, field
 
-from he2her2.labels import IhcScore, Ish, IshCounts, IshResult, doubt_about, doubt_about_stated
+from he2her2.labels import (
+    Her2Status,
+    IhcScore,
+    Ish,
+    IshCounts,
+    IshResult,
+    doubt_about,
+    doubt_about_stated,
+    parse_status,
+)
 
 _SHOWN = 5
 
 
 @dataclass(slots=True)
 class CountDoubts:
-    """Doubts about the ISH counts of a table.
+    """Doubts about the ISH counts of a table, and about a status that it states.
 
     Attributes:
         n_counts: Rows with a ratio and copies.
@@ -19,6 +28,7 @@ class CountDoubts:
         with_ihc: Lines of stated results that the counts contradict together with the IHC, in groups 2 to 4 only.
         n_rows: Rows with a ratio or copies.
         zeros: Lines of those that say 0, as tables write what was not done.
+        otherwise: Lines of a stated status that the tests contradict.
     """
 
     n_counts: int = 0
@@ -28,6 +38,7 @@ class CountDoubts:
     with_ihc: list[str] = field(default_factory=list)
     n_rows: int = 0
     zeros: list[str] = field(default_factory=list)
+    otherwise: list[str] = field(default_factory=list)
 
     def beside(
         self,
@@ -58,6 +69,18 @@ class CountDoubts:
             (self.zeros if is_zero else self.lines).append(f"line {line}: {found}")
         return found
 
+    def stated_status(self, line: int, text: str, derived: Her2Status) -> str:
+        """Doubt about a status that is stated beside tests, which is kept; empty where they agree or one is open."""
+        try:
+            stated = parse_status(text)
+        except ValueError:  # words that are no status
+            return ""
+        if stated == derived or Her2Status.UNDETERMINED in (stated, derived):
+            return ""
+        found = f"stated {stated}, but the tests amount to {derived}"
+        self.otherwise.append(f"line {line}: {found}")
+        return found
+
     @property
     def problems(self) -> tuple[str, ...]:
         """Those of most rows: then the columns are not what they are called."""
@@ -78,6 +101,6 @@ class CountDoubts:
     @property
     def notes(self) -> tuple[str, ...]:
         """The first of them, and the number of the others."""
-        lines = [*self.zeros, *self.lines, *self.against, *self.with_ihc]
+        lines = [*self.zeros, *self.lines, *self.against, *self.with_ihc, *self.otherwise]
         more = len(lines) - _SHOWN
         return (*(f"CAUTION {text}" for text in lines[:_SHOWN]), *((f"and {more} more such lines",) * (more > 0)))

@@ -5,9 +5,11 @@ import csv
 import gc
 import io
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
@@ -32,12 +34,11 @@ _NOBODY = frozenset(
 )
 _ROUNDED = re.compile(r"\d\.\d+E\+\d+", re.IGNORECASE)  # a long number after a spreadsheet
 _EXCEL_ERRORS = ("#REF!", "#VALUE!", "#NAME?", "#DIV/")
-_DELIMITERS = ",;\t|"
+_DELIMITERS = "\t;|,"  # the last is also part of numbers and of prose
 _PREAMBLE = 50  # lines and records that may lie before the heading
 _HEADINGS = 2  # rows below the heading that may be headings, too
 _ALIKE = 3  # cells of such a row that repeat their own heading
 _COMMENT = re.compile(r'"?# *[^\s,;|"]')  # a heading may be a bare "#"
-_QUOTED = re.compile(r'"[^"]*"')
 _SEPARATOR = re.compile(r'"?sep=(.)"?')
 _BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 _OTHER_KINDS = ((b"PK\x03\x04", "an Excel workbook or another archive"), (b"\xd0\xcf\x11\xe0", "an old Excel workbook"))
@@ -198,15 +199,31 @@ def _line_end(text: str, start: int) -> int:
 
 
 def _delimiter(text: str, start: int) -> str:
-    """The most frequent delimiter of the first line that has one outside quotes; a title has none."""
+    """The separator under which most of the first records have the same number of cells."""
+    end = start
     for _ in range(_PREAMBLE):
-        end = _line_end(text, start)
-        bare = _QUOTED.sub("", text[start:end])
-        found = max(_DELIMITERS, key=bare.count)
-        if found in bare:
-            return found
-        start = end + 1
-    return _DELIMITERS[0]
+        end = min(len(text), _line_end(text, end) + 1)
+    return max(_DELIMITERS, key=partial(_regularity, text[start:end]))
+
+
+def _regularity(text: str, delimiter: str) -> tuple[int, int]:
+    r"""Order separators: by records of the usual number of cells less those of one cell, then by the heading's line.
+
+    Example:
+        >>> _regularity("case;IHC (0, 1+)\n1;0\n", ";"), _regularity("case;IHC (0, 1+)\n1;0\n", ",")
+        ((2, 0), (0, 0))
+    """
+    try:
+        records = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+    except csv.Error:  # a cell that is too large
+        return 0, 0
+    widths = [len(cells) for cells in records if any(map(str.strip, cells))]
+    several = Counter(width for width in widths if width > 1)
+    if not several:
+        return 0, 0
+    ((usual, n),) = several.most_common(1)
+    heading = widths.index(usual)
+    return n - widths[heading:].count(1), -heading
 
 
 def _records(text: str, above: int, delimiter: str, path: Path) -> Iterator[tuple[int, list[str]]]:

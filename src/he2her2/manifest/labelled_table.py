@@ -1,7 +1,7 @@
 """A table of tests with the labels that follow from them, each with its rule."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,11 +14,18 @@ from he2her2.manifest.csv_tables import TableRow, is_blank, read_table
 from he2her2.units import parse_number
 
 _ADDED = ("ish_group", "her2_status", "stratum", "rule", "source", "stratum_source", "conflict", "doubt")
-"""Columns that a labelled table gains; those of the same name are replaced."""
+"""Columns that a labelled table gains."""
+_DERIVED = "derived_"
+"""Put before the name of such a column where the table has one of that name itself."""
 
 _T = TypeVar("_T")
 _TRUTHS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
-_SYNONYMS = {**TEST_SYNONYMS, "cep17": CEP17_SYNONYMS, "faint_staining": ("faint_staining", "faint", "faint_stain")}
+_SYNONYMS = {
+    **TEST_SYNONYMS,
+    "cep17": CEP17_SYNONYMS,
+    "faint_staining": ("faint_staining", "faint", "faint_stain"),
+    "her2_status": ("her2_status", "status_her2", "her2_final_status"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +54,14 @@ class LabelledTable:
     """A table with its labels.
 
     Attributes:
-        columns: Its columns.
-        rows: Text and result of each row, and the doubt about its ISH counts.
+        columns: Its own columns, which stay as they are.
+        added: Names of the columns that it gains.
+        rows: Text and result of each row, and the doubt about it: about its ISH counts, or a stated status.
         notes: Columns found under other names, columns about HER2 that are not read, lines that are no rows.
     """
 
     columns: tuple[str, ...]
+    added: tuple[str, ...]
     rows: tuple[tuple[Mapping[str, str], GuidelineResult, str], ...]
     notes: tuple[str, ...] = ()
 
@@ -63,6 +72,7 @@ def label_tests(
     """Label every row of a table of tests.
 
     Counts outrank a stated ISH result where they decide (`labels.settled_ish`); a test without a column was not done.
+    The labels of an earlier run are replaced.
 
     Args:
         path: The table.
@@ -74,7 +84,12 @@ def label_tests(
         ManifestError: The table cannot be read, has none of the test columns, or holds cells that cannot be
             understood: all problems.
     """
-    table = read_table(path)
+    table, notes = read_table(path), list[str]()
+    if tuple(name.removeprefix(_DERIVED) for name in table.columns[-len(_ADDED) :]) == _ADDED:
+        table = replace(table, columns=table.columns[: -len(_ADDED)])
+        notes.append("the labels of an earlier run are replaced")
+    if taken := [name for name in _ADDED if name in table.columns]:
+        notes.append(f"columns of the table's own: {', '.join(taken)}; ours have {_DERIVED} before the name")
     found = match_columns(table, _SYNONYMS, asdict(columns or TestColumns()))
     if not TEST_SYNONYMS.keys() & found.names.keys():
         wanted, has = ", ".join(TEST_SYNONYMS), shown_columns(table.columns)
@@ -89,7 +104,14 @@ def label_tests(
     problems += doubts.problems
     if problems:
         raise ManifestError([f"{path}: {problem}" for problem in problems])
-    return LabelledTable(table.columns, tuple(rows), (*found.notes, *doubts.notes))
+    added = tuple(_free_name(name, table.columns) for name in _ADDED)
+    return LabelledTable(table.columns, added, tuple(rows), (*found.notes, *notes, *doubts.notes))
+
+
+def _free_name(name: str, taken: Collection[str]) -> str:
+    while name in taken:
+        name = f"{_DERIVED}{name}"
+    return name
 
 
 def write_labelled_table(table: LabelledTable, out: Path) -> None:
@@ -98,9 +120,10 @@ def write_labelled_table(table: LabelledTable, out: Path) -> None:
     Raises:
         OutputError: It cannot be written.
     """
-    kept = [name for name in table.columns if name not in _ADDED]
-    rows = ((*(cells[name] for name in kept), *_cells(decision), doubt) for cells, decision, doubt in table.rows)
-    write_csv(out, (*kept, *_ADDED), rows)
+    rows = (
+        (*(cells[name] for name in table.columns), *_cells(decision), doubt) for cells, decision, doubt in table.rows
+    )
+    write_csv(out, (*table.columns, *table.added), rows)
 
 
 def _cells(decision: GuidelineResult) -> tuple[str, ...]:
@@ -113,7 +136,7 @@ def _cells(decision: GuidelineResult) -> tuple[str, ...]:
 def _label(
     row: TableRow, names: Mapping[str, str], doubts: CountDoubts, policy: Policy, *, recounted: bool
 ) -> tuple[GuidelineResult, str]:
-    """Label of a row, and the doubt about its counts; `ValueError` names every cell that cannot be understood."""
+    """Label of a row, and the doubt about it; `ValueError` names every cell that cannot be understood."""
     problems: list[str] = []
 
     def value(name: str, parse: Callable[[str], _T]) -> _T | None:
@@ -139,7 +162,8 @@ def _label(
         against = doubts.beside(row.line, ihc, ish, counts, recounted=recounted)
         stated, ish = ish if isinstance(ish, IshResult) else None, counts
     decision = apply_guideline(ihc, ish, stated=stated, faint_staining=faint, recounted=recounted, policy=policy)
-    return decision, "; ".join(filter(None, (doubts.about(row.line, ish, cep17), against)))
+    otherwise = doubts.stated_status(row.line, row.text(names.get("her2_status")), decision.status)
+    return decision, "; ".join(filter(None, (doubts.about(row.line, ish, cep17), against, otherwise)))
 
 
 def _truth(text: str) -> bool:

@@ -100,8 +100,10 @@ def read_manifest(path: Path) -> Manifest:
     reader = _RowReader(table, columns.names, path.parent)
     with uncollected():
         rows = [found for row in table.rows if (found := reader.read(row)) is not None]
+    unnameable = [(row.line, problem) for row in rows if (problem := folder_name_problem(row.slide_id))]
+    names = (f"line {line}: slide_id: {problem}; give it another" for line, problem in unnameable)
     notes = (*columns.notes, *reader.doubts.notes, *crowded_names(row.patient_id for row in rows))
-    return Manifest(path, tuple(rows), (*table.problems, *reader.all_problems), notes)
+    return Manifest(path, tuple(rows), (*table.problems, *reader.all_problems, *names), notes)
 
 
 def read_labels(path: Path) -> Manifest:
@@ -260,13 +262,9 @@ class _RowReader:
         """The slide of a row; None, and a problem, where it lacks a required cell."""
         cells = row.values
         slide_id, path, patient_id = self._required(cells)
-        if names_nothing(slide_id) or is_blank(path) or names_nothing(patient_id):
+        named = not (names_nothing(slide_id) or is_blank(path) or names_nothing(patient_id))
+        if not named:
             self._name_missing(row.line, slide_id, path, patient_id)
-            named = False
-        else:
-            named = True
-            if problem := folder_name_problem(slide_id):
-                self.problems.append(f"line {row.line}: slide_id: {problem}; give it another")
         values = {field.name: value for field in self._fields if (value := self._value(field, row)) is not None}
         cep17 = values.pop("cep17", None)
         if "ratio" in values or "copies" in values:

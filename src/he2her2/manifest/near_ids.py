@@ -18,6 +18,13 @@ _LOOK_ALIKES = str.maketrans(
     "\u03b1\u03b2\u03b5\u03b6\u03b7\u03b9\u03ba\u03bc\u03bd\u03bf\u03c1\u03c4\u03c5\u03c7",  # Greek
     "abekmhopctyxiabezhikmnoptyx",
 )
+_BLOCK = re.compile(
+    r"[\W_]+(?:[a-z]\d{0,2}|\d{1,2}[a-z]|[ivx]{1,4}|(?:block|slide|part|bl|sl)[\W_]*\w{1,3}|he|h&e|ihc|her2)"
+    r"(?:[\W_]+\d{1,2})?$"
+)  # behind an accession number; a number alone is one of the name's own unless the rest is a name, too
+_NUMBER = re.compile(r"[\W_]+\d{1,2}$")
+_FEWEST_DIGITS = 3  # of an accession number; S1-A and S1-B are patients of a site
+_MOST_BLOCKS = 8  # of a patient; more names with one beginning are a study's or a site's
 _ZEROS = re.compile(r"(?<![0-9])0+(?=[0-9])")
 
 
@@ -57,6 +64,27 @@ def near_groups(names: Iterable[str]) -> tuple[tuple[str, ...], ...]:
     for name in dict.fromkeys(names):
         by_loose[loose_name(name)].append(name)
     return tuple(tuple(group) for group in by_loose.values() if len(group) > 1)
+
+
+def block_groups(names: Iterable[str]) -> tuple[tuple[str, ...], ...]:
+    """Group names that may be of one patient: an accession number with different blocks or slides, or none, behind it.
+
+    Example:
+        >>> block_groups(["H1234-21", "H1234-21-B1", "B22/77 I", "B22/77 III", "H1234-22", "P-1", "P-10"])
+        (('H1234-21', 'H1234-21-B1'), ('B22/77 I', 'B22/77 III'))
+    """
+    by_text = {" ".join(name.split()).casefold(): name for name in names}
+    by_stem = defaultdict(list)
+    for text, name in by_text.items():
+        stem = _BLOCK.sub("", text)
+        if stem == text and (bare := _NUMBER.sub("", text)) in by_text:
+            stem = bare
+        by_stem[stem].append(name)
+    return tuple(
+        tuple(group)
+        for stem, group in by_stem.items()
+        if 1 < len(group) <= _MOST_BLOCKS and sum(map(str.isdigit, stem)) >= _FEWEST_DIGITS
+    )
 
 
 def near_misses(names: Iterable[str], others: Iterable[str]) -> tuple[tuple[str, str], ...]:

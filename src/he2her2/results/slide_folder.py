@@ -47,11 +47,13 @@ class SlideFolders:
     overwrite: bool = False
 
     def of(self, slide_id: str) -> Path:
-        """The folder of a slide.
+        """The folder of a slide; in place of a run there may be a table of another tool's scores, which has none.
 
         Raises:
             ValueError: Its name leads elsewhere.
         """
+        if self.run.is_file():
+            return self.run / "slides"
         if slide_id in ("", ".", "..") or Path(slide_id).name != slide_id:
             raise ValueError(f"{slide_id!r} cannot name the folder of a slide")
         return self.run / "slides" / slide_id

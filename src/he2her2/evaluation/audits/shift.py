@@ -12,6 +12,7 @@ from scipy.spatial.distance import pdist, squareform
 from he2her2.evaluation.audits.audit import Audit, AuditRow, not_done
 from he2her2.evaluation.cases import Cases
 from he2her2.evaluation.covariates import SlideFeatures
+from he2her2.evaluation.slide_properties import is_one
 from he2her2.statistics import auc_interval, holm
 
 _NAME = "shift"
@@ -41,7 +42,7 @@ def shift_audit(patients: Cases, features: SlideFeatures | None, seed: int = 0) 
     if features is None:
         return not_done(_NAME, "give features of the slides (--features)", _METHOD)
     _, here, there = np.intersect1d(patients.ids, features.ids, return_indices=True)
-    known = patients.sites[here] != ""
+    known = is_one(patients.sites[here])
     sites, matrix = patients.sites[here][known], features.matrix[there][known]
     rng = np.random.default_rng(seed)
     if len(sites) > _MOST:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from he2her2.evaluation.audits.audit import Audit, AuditRow, not_done
 from he2her2.evaluation.cases import Cases
+from he2her2.evaluation.slide_properties import is_one
 from he2her2.statistics import Estimate, auc_interval, exact_binomial
 
 _NAME = "sites"
@@ -71,7 +72,7 @@ class SiteResult:
 
 def site_results(cases: Cases) -> tuple[SiteResult, ...]:
     """Every site against the others, the largest first; none where there is only one site."""
-    names, counts = np.unique(cases.sites[cases.sites != ""], return_counts=True)
+    names, counts = np.unique(cases.sites[is_one(cases.sites)], return_counts=True)
     if len(names) < 2:
         return ()
     ordered = [str(names[k]) for k in np.argsort(-counts, kind="stable")]
@@ -81,7 +82,7 @@ def site_results(cases: Cases) -> tuple[SiteResult, ...]:
 
 def _sides(cases: Cases, name: str) -> tuple[Cases, Cases]:
     """Cases of a site, and of all others."""
-    return cases.take(cases.sites == name), cases.take((cases.sites != name) & (cases.sites != ""))
+    return cases.take(cases.sites == name), cases.take((cases.sites != name) & is_one(cases.sites))
 
 
 def can_be_compared(*groups: Cases) -> bool:

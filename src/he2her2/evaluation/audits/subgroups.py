@@ -1,7 +1,7 @@
 """Subgroups by a column: the model's figures in each, and whether they differ from those of all other patients."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -15,6 +15,7 @@ from he2her2.evaluation.audits.sites import (
     sensitivity_specificity,
 )
 from he2her2.evaluation.cases import Cases
+from he2her2.evaluation.slide_properties import SEVERAL, is_one
 from he2her2.statistics import auc_interval, holm, observed_over_expected, two_rates_p
 
 _NAME = "subgroups"
@@ -23,10 +24,11 @@ _FEWEST = 5
 _MOST_LEVELS = 12
 _PARTS = 3
 _METHOD = (
-    "Each subgroup of at least 5 patients against all other patients: AUC (difference with MOVER's interval, Zou & "
-    "Donner 2008), sensitivity and specificity at the run's threshold (Fisher's exact test). A column of numbers is "
-    "cut at its terciles, each value in one part. An alarm needs p under 0.05 after Holm's correction over all tests, "
-    "or an AUC difference whose interval at Bonferroni's level excludes 0, with "
+    f"Each subgroup of at least {_FEWEST} patients, at most the {_MOST_LEVELS} largest of a column, against all other "
+    "patients: AUC (difference with MOVER's interval, Zou & Donner 2008), sensitivity and specificity at the run's "
+    "threshold (Fisher's exact test). A column of numbers is cut at its terciles, each value in one part. An alarm "
+    "needs p under 0.05 after Holm's correction over all tests, or an AUC difference whose interval at Bonferroni's "
+    "level excludes 0, with "
     f"{FEWEST_OF_EACH} patients of each class on either side. Subgroups that are not shown to differ are not shown to "
     "be equal."
 )
@@ -50,12 +52,8 @@ def subgroup_audit(
     columns = {**{name: _thirds(values) for name, values in numbers.items()}, **categories}
     if not columns:
         return not_done(_NAME, "name columns of the manifest or of --covariates (--by)", _METHOD)
-    groups = [
-        (column, level, names == level)
-        for column, names in columns.items()
-        for level in _levels(names)
-        if (names == level).sum() >= _FEWEST
-    ]
+    levels = {column: _levels(names) for column, names in columns.items()}
+    groups = [(column, level, columns[column] == level) for column, found in levels.items() for level in found]
     groups = [(column, level, inside) for column, level, inside in groups if not inside.all()]
     if not groups:
         return not_done(_NAME, f"{', '.join(columns)}: fewer than two groups of {_FEWEST} patients", _METHOD)
@@ -75,13 +73,23 @@ def subgroup_audit(
                 "differs": apart or any(v < _ALPHA for v in p),
             }
         )
-    return Audit(_NAME, _sentence(rows), any(row["differs"] for row in rows), tuple(rows), _METHOD)
+    left_out = [part for column, names in columns.items() for part in _left_out(column, names, levels[column])]
+    return Audit(_NAME, _sentence(rows, left_out), any(row["differs"] for row in rows), tuple(rows), _METHOD)
 
 
 def _levels(names: NDArray[np.str_]) -> list[str]:
-    """The most frequent names of a column, in order."""
-    found, counts = np.unique(names[names != ""], return_counts=True)
-    return sorted(found[np.argsort(-counts, kind="stable")][:_MOST_LEVELS].tolist(), key=_natural)
+    """The most frequent names of a column that enough patients have, in order."""
+    found, counts = np.unique(names[is_one(names)], return_counts=True)
+    largest = np.argsort(-counts, kind="stable")[:_MOST_LEVELS]
+    return sorted(found[largest[counts[largest] >= _FEWEST]].tolist(), key=_natural)
+
+
+def _left_out(column: str, names: NDArray[np.str_], levels: Collection[str]) -> Iterator[str]:
+    """Groups of a column that are not looked at, and patients who are in none because their slides differ."""
+    if more := len({*names[is_one(names)].tolist()} - {*levels}):
+        yield f"{more} smaller group{'s' * (more > 1)} of {column}"
+    if n := int(np.count_nonzero(names == SEVERAL)):
+        yield f"{n} patient{'s' * (n > 1)} with slides of several groups of {column}"
 
 
 def _natural(name: str) -> tuple[float, str]:
@@ -133,8 +141,9 @@ def _measured(patients: Cases, inside: NDArray[np.bool_], strict: float) -> tupl
     return figures, (p[0], p[1]), can_be_compared(here, others) and (apart.low > 0 or apart.high < 0)
 
 
-def _sentence(rows: list[AuditRow]) -> str:
+def _sentence(rows: Sequence[AuditRow], left_out: Sequence[str]) -> str:
     apart = [f"{row['column']} {row['group']}" for row in rows if row["differs"]]
+    more = f" Not looked at: {'; '.join(left_out)}." if left_out else ""
     if not apart:
-        return f"None of {len(rows)} subgroups is shown to differ from all other patients."
-    return f"{len(apart)} of {len(rows)} subgroups differ from all other patients: {', '.join(apart)}."
+        return f"None of {len(rows)} subgroups is shown to differ from all other patients.{more}"
+    return f"{len(apart)} of {len(rows)} subgroups differ from all other patients: {', '.join(apart)}.{more}"
