@@ -1,6 +1,6 @@
 """`he2her2 evaluate`, `compare` and `recalibrate`: predictions against labels."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -96,16 +96,11 @@ class _ScoreOptions:
         ),
     ] = None
 
-    def reading(self, *tables: Path | None) -> "ScoreReading":
-        """The request to read those of the paths that are tables.
-
-        Raises:
-            ConfigError: None is, and an option is given that only a table needs.
-        """
+    @property
+    def reading(self) -> "ScoreReading":
+        """The request to read it."""
         from he2her2.evaluation import ScoreReading
 
-        if all(path is None or path.is_dir() for path in tables):
-            refuse_idle(*(option.name for option in fields(self)), where="on runs of predict: it is of a CSV of scores")
         return ScoreReading(self.id_column, self.score_column, self.call_column, self.scale, self.threshold)
 
 
@@ -227,7 +222,7 @@ def evaluate_run(  # noqa: PLR0913  # a command's options
         weights=audits.weights,
         audit_slides=audit_slides,
         seed=seed,
-        reading=scores.reading(run, compare, rules.validation, *(seeds or ())),
+        reading=scores.reading,
         leak_notes=_leak_notes(files) if searched else (),
     )
     with working("evaluating"):
@@ -274,7 +269,7 @@ def compare_command(
 
     check_evaluation_folder(cases.out, COMPARISON_FILE)
     asked = ComparisonQuestion(
-        tuple(runs), cases.manifest, cases.split, Policy(cases.policy), cases.patient, scores.reading(*runs), first
+        tuple(runs), cases.manifest, cases.split, Policy(cases.policy), cases.patient, scores.reading, first
     )
     with working("comparing"):
         found = compare_folders(asked)
