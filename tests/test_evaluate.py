@@ -87,7 +87,7 @@ def test_slides_that_are_named_almost_alike_are_listed(tmp_path, rename):
     joined = join(run, read_manifest(write_labels(tmp_path / "m.csv", others)))
 
     assert joined.near_names == tuple((rename(f"s{k}"), f"s{k}") for k in (5, 6, 7))
-    with pytest.raises(EvaluationError, match=r"3 slides are written almost alike in manifest and run \("):
+    with pytest.raises(EvaluationError, match=r"3 names are written almost alike in manifest and run \("):
         join(run, read_manifest(write_labels(tmp_path / "n.csv", others[5:])))
 
 

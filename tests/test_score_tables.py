@@ -206,6 +206,21 @@ def test_a_label_beside_scores_is_the_label(tmp_path):
     assert open_predictions(path, manifest).level == "patient"
 
 
+def test_patients_that_are_written_almost_alike_are_named(tmp_path, command_line):
+    """Their scores are lost, and not because a program could not read their slides."""
+    slides = [
+        MadeUpSlide(f"s{k}", f"P{k:03d}", "positive" if k % 3 else "negative", probability=k / 12) for k in range(12)
+    ]
+    labels = write_labels(tmp_path / "m.csv", slides)
+    rows = [f"{'P-' if k < 2 else 'P'}{k:03d},{0.05 + k / 13:.3f}" for k in range(12)]
+    (tmp_path / "s.csv").write_text("\n".join(["patient_id,probability", *rows]))
+
+    code, out, err = command_line("evaluate", tmp_path / "s.csv", "-m", labels, "-o", tmp_path / "out", "--no-plots")
+
+    assert code == 0, err
+    assert "2 names are written almost alike in manifest and run ('P000' and 'P-000', 'P001' and 'P-001')" in out
+
+
 def crossed(prefix=""):
     """Slides 1 to 12, and labels by which they are of the patients 12 to 1."""
     numbers = [str(k) for k in range(1, 13)]

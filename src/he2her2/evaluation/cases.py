@@ -124,7 +124,7 @@ class Joined:
         exclusions: Every other slide, with its reason.
         lost_patients: Labelled patients of the evaluated split of whom no slide was predicted.
         rule: A patient's probability from those of the slides.
-        near_names: Slides that the manifest and the run name almost alike, each as both name it; none is evaluated.
+        near_names: Slides and patients that manifest and run name almost alike, as both do; none is evaluated.
         other_files: Evaluated slides with the name of their file in the manifest and in the run, where these differ.
     """
 
@@ -287,21 +287,26 @@ def _detail(run: RunFolder, slide_id: str, reason: ExclusionReason) -> str:
 
 
 def _near_names(rows: Sequence[SlideRow], exclusions: Sequence[ExcludedSlide]) -> tuple[tuple[str, str], ...]:
-    """Pairs of a slide that the run lacks and one that the manifest lacks, if name or file are written almost alike."""
+    """Pairs of a name that the run lacks and one that the manifest lacks, if written almost alike.
+
+    The run's may be that of a slide, of its file or of its patient.
+    """
     missing = {e.slide_id for e in exclusions if e.reason is ExclusionReason.MISSING}
     unknown = [e.slide_id for e in exclusions if e.reason is ExclusionReason.NOT_IN_MANIFEST]
     named = near_misses(missing, unknown)
     files = {row.path.name: row.slide_id for row in rows if row.slide_id in missing - dict(named).keys()}
     filed = [(files[file], other) for file, other in near_misses(files, unknown)]
-    return tuple(sorted((*named, *filed)))
+    left = [name for name in unknown if name not in {other for _, other in (*named, *filed)}]
+    patients = dict.fromkeys(row.patient_id for row in rows if row.slide_id in missing)
+    return tuple(sorted((*named, *filed, *near_misses(patients, left))))
 
 
 def near_names_in_words(pairs: Sequence[tuple[str, str]]) -> str:
-    """Name slides that are in manifest and run under nearly the same name; empty where there are none."""
+    """Name slides and patients that manifest and run write almost alike; empty where there are none."""
     if not pairs:
         return ""
     return (
-        f"{len(pairs)} slides are written almost alike in manifest and run ({pairs_in_words(pairs)}): if they are the "
+        f"{len(pairs)} names are written almost alike in manifest and run ({pairs_in_words(pairs)}): if they are the "
         "same, give them the run's names in the manifest"
     )
 
