@@ -169,7 +169,10 @@ def test_the_use_of_annotation_classes_is_printed_and_kept(he2her2, command_line
     assert chosen["area_mm2"]["tumour"] == pytest.approx(3 * result["area_mm2"]["tumour"], rel=0.1)
     for refused, problem in (
         ((*command, "--out", tmp_path / "by-name", *stroma), "holds results of other settings"),
-        (("segment", slide, "--out", tmp_path / "none", *QUICK, *stroma), "there are none; give --annotations"),
+        (
+            ("segment", slide, "--out", tmp_path / "none", *QUICK, *stroma),
+            "no effect without annotations: give",
+        ),
     ):
         code, _, error = command_line(*refused)
         assert code == 2

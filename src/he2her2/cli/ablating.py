@@ -9,7 +9,7 @@ import typer
 
 from he2her2.cli import options as o
 from he2her2.cli.console import say
-from he2her2.cli.option_groups import CohortTerms, ThreadedSettings, TrainingHardware, grouped
+from he2her2.cli.option_groups import CohortTerms, ThreadedSettings, TrainingHardware, grouped, refuse_idle
 from he2her2.cli.training import check_leaks, need_training
 from he2her2.errors import ConfigError
 
@@ -55,6 +55,10 @@ def ablate(  # noqa: PLR0913  # a command's options
         raise ConfigError(
             "the tile CNN learns from IHC or is given: pass --ihc CSV, or --tile-weights FOLDER, not both"
         )
+    if annotations_use == "replace":
+        refuse_idle("weights", where="with --annotations-use replace")
+    if annotations_use == "ignore":
+        refuse_idle("annotation_class", where="with --annotations-use ignore")
     from he2her2.ablation import AblationData, StudyFiles, load_ablation
     from he2her2.ablation.ablate import run_ablation
     from he2her2.models import trained_folder

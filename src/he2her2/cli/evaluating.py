@@ -1,6 +1,6 @@
 """`he2her2 evaluate`, `compare` and `recalibrate`: predictions against labels."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -9,7 +9,7 @@ import typer
 from he2her2.cli import options as o
 from he2her2.cli.console import say, working
 from he2her2.cli.extras import require_extra
-from he2her2.cli.option_groups import grouped
+from he2her2.cli.option_groups import grouped, refuse_idle
 
 if TYPE_CHECKING:
     from he2her2.evaluation import Budgets, ScoreReading
@@ -96,11 +96,16 @@ class _ScoreOptions:
         ),
     ] = None
 
-    @property
-    def reading(self) -> "ScoreReading":
-        """The request to read it."""
+    def reading(self, *tables: Path | None) -> "ScoreReading":
+        """The request to read those of the paths that are tables.
+
+        Raises:
+            ConfigError: None is, and an option is given that only a table needs.
+        """
         from he2her2.evaluation import ScoreReading
 
+        if all(path is None or path.is_dir() for path in tables):
+            refuse_idle(*(option.name for option in fields(self)), where="on runs of predict: it is of a CSV of scores")
         return ScoreReading(self.id_column, self.score_column, self.call_column, self.scale, self.threshold)
 
 
@@ -201,6 +206,9 @@ def evaluate_run(  # noqa: PLR0913  # a command's options
 
     check_evaluation_folder(cases.out)
     files = [cases.manifest, *([rules.validation_manifest] if rules.validation_manifest else [])]
+    searched = leaks and cases.split not in ("train", "val") and run.is_dir()
+    if not searched and leaks:
+        refuse_idle("leaks", where="on a CSV of scores, or on split train or val")
     question = Question(
         run,
         cases.manifest,
@@ -219,8 +227,8 @@ def evaluate_run(  # noqa: PLR0913  # a command's options
         weights=audits.weights,
         audit_slides=audit_slides,
         seed=seed,
-        reading=scores.reading,
-        leak_notes=_leak_notes(files) if leaks and cases.split not in ("train", "val") and run.is_dir() else (),
+        reading=scores.reading(run, compare, rules.validation, *(seeds or ())),
+        leak_notes=_leak_notes(files) if searched else (),
     )
     with working("evaluating"):
         evaluation = evaluate(question)
@@ -266,7 +274,7 @@ def compare_command(
 
     check_evaluation_folder(cases.out, COMPARISON_FILE)
     asked = ComparisonQuestion(
-        tuple(runs), cases.manifest, cases.split, Policy(cases.policy), cases.patient, scores.reading, first
+        tuple(runs), cases.manifest, cases.split, Policy(cases.policy), cases.patient, scores.reading(*runs), first
     )
     with working("comparing"):
         found = compare_folders(asked)

@@ -9,7 +9,7 @@ import typer
 
 from he2her2.cli import options as o
 from he2her2.cli.console import say
-from he2her2.cli.option_groups import RuntimeSettings, grouped
+from he2her2.cli.option_groups import RuntimeSettings, grouped, refuse_idle, refuse_idle_annotations
 from he2her2.errors import He2Her2Error
 
 if TYPE_CHECKING:
@@ -61,6 +61,12 @@ def features(  # noqa: PLR0913  # a command's options
 
     config = settings.load()
     find_tumour = region == "tumour" and coords is None
+    if coords is not None:
+        refuse_idle("region", "annotations", "annotation_class", where="beside --coords")
+    if region == "tissue":
+        refuse_idle("annotations", "annotation_class", where="with --region tissue")
+    if not find_tumour and encoder != "tile-cnn":
+        refuse_idle("weights", where="where another encoder takes tiles and no tumour is looked for")
     worker = FeatureWorker(
         load_encoder(encoder, trained_folder(weights), config.runtime.device, config.runtime.precision),
         config,
@@ -71,6 +77,7 @@ def features(  # noqa: PLR0913  # a command's options
         Stages().progress,
     )
     sources = find_slides(what, mpp=mpp, annotations=annotations)
+    refuse_idle_annotations(sources)
     for note in sources.notes:
         say(f"NOTE {note}", error=True)
     _begin(out, worker, overwrite=overwrite)
@@ -130,6 +137,7 @@ def _begin(out: Path, worker: "FeatureWorker", *, overwrite: bool) -> None:
     write_json(file, describe_environment(sys.argv) | described, ascii_only=True)
 
 
+@grouped
 def convert(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of files of tiles.", show_default=False)],
     *,
@@ -151,6 +159,8 @@ def convert(
     from he2her2.exchange import Converted, convert_file, tiles_files
     from he2her2.results import Failure
 
+    if mpp is not None:
+        refuse_idle("manifest", where="beside --mpp, which holds for all slides")
     files = tiles_files(folder)
     known = {} if manifest is None else _mpps(manifest, list(files))
     beside = {} if coords is None else tiles_files(coords)

@@ -7,7 +7,7 @@ import typer
 
 from he2her2.cli import options as o
 from he2her2.cli.console import say
-from he2her2.cli.option_groups import ThreadedSettings, grouped
+from he2her2.cli.option_groups import ThreadedSettings, grouped, refuse_idle_annotations
 from he2her2.errors import He2Her2Error
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def score_ihc(
     config = settings.load()
     engine = load_engine(trained_folder(weights) / "tile_cnn", "tile_cnn", config.runtime.device)
     sources = find_slides(what, mpp=mpp, annotations=annotations, stain="IHC")
+    refuse_idle_annotations(sources)
     worker = IhcWorker(engine, config, tuple(annotation_class or ()))
     with WorkProgress() as shown:
         outcomes = list(SlideEngine(shown.progress).run(sources.tasks, worker))

@@ -8,7 +8,7 @@ import typer
 
 from he2her2.cli import options as o
 from he2her2.cli.console import say, working
-from he2her2.cli.option_groups import grouped
+from he2her2.cli.option_groups import grouped, refuse_idle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -66,6 +66,11 @@ class _CohortOptions:
     column: Annotated[
         list[str] | None, typer.Option("--column", metavar="OURS=NAME", help="Name of a column in the table.")
     ] = None
+
+    def __post_init__(self) -> None:
+        """Refuse options on slides where there are none."""
+        if self.slides is None:
+            refuse_idle("split", "pattern", where="without --slides")
 
     def columns(self, aliases: "Mapping[str, object]") -> dict[str, str | None]:
         """The names that --column gives to our columns."""

@@ -3,27 +3,35 @@
 import inspect
 import sys
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, fields, is_dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+import typer
+
 from he2her2.cli import options as o
+from he2her2.errors import ConfigError
 
 if TYPE_CHECKING:
+    from he2her2.cohort import SlideSources
     from he2her2.config import Config
     from he2her2.labels import Policy
     from he2her2.training import Execution
 
 T = TypeVar("T")
+_running: ContextVar[typer.Context] = ContextVar("_running")
 
 
 def grouped(command: Callable[..., T]) -> Callable[..., T]:
     """The command as typer reads it: in place of each parameter whose type is a dataclass stand its fields, as options.
 
+    While it runs, `refuse_idle` knows which of them the user gave.
+
     Example:
         >>> def show(settings: SettingsOptions, threads: int = 1): ...
         >>> list(inspect.signature(grouped(show)).parameters)
-        ['preset', 'config', 'settings', 'threads']
+        ['preset', 'config', 'settings', 'threads', 'context']
     """
     signature = inspect.signature(command, eval_str=True)
     types: dict[str, Any] = {name: parameter.annotation for name, parameter in signature.parameters.items()}
@@ -34,8 +42,11 @@ def grouped(command: Callable[..., T]) -> Callable[..., T]:
         for option in (_options(groups[name]) if name in groups else [parameter])
     ]
 
+    options.append(inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context))
+
     @wraps(command)
-    def run(**values: Any) -> T:  # noqa: ANN401  what typer parsed
+    def run(*, context: typer.Context, **values: Any) -> T:  # noqa: ANN401  what typer parsed
+        _running.set(context)
         for name, group in groups.items():
             values[name] = group(**{field.name: values.pop(field.name) for field in fields(group)})
         return command(**values)
@@ -43,6 +54,33 @@ def grouped(command: Callable[..., T]) -> Callable[..., T]:
     run.__signature__ = signature.replace(parameters=options)  # type: ignore[attr-defined]
     run.__annotations__ = {option.name: option.annotation for option in options}
     return run
+
+
+def refuse_idle(*names: str, where: str) -> None:
+    """Refuse options that the user gave and that have no effect beside the others.
+
+    Args:
+        names: Parameters of the command that runs, which is `grouped`.
+        where: Reason, such as "without --folds".
+
+    Raises:
+        ConfigError: One of them is on the command line.
+    """
+    context = _running.get()
+    sources = {name: context.get_parameter_source(name) for name in names}
+    given = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
+    if idle := [max(option.opts, key=len) for option in context.command.params if option.name in given]:
+        raise ConfigError(f"{', '.join(idle)}: no effect {where}")
+
+
+def refuse_idle_annotations(sources: "SlideSources") -> None:
+    """Refuse options on annotations where no slide has any.
+
+    Raises:
+        ConfigError: One of them is on the command line.
+    """
+    if not any(task.annotations for task in sources.tasks):
+        refuse_idle("annotations_use", "annotation_class", where="without annotations: give --annotations")
 
 
 def _options(group: type) -> list[inspect.Parameter]:

@@ -9,6 +9,7 @@ import typer
 
 from he2her2.cli import options as o
 from he2her2.cli.console import program_name, say, working
+from he2her2.cli.option_groups import grouped
 from he2her2.cli.reporting import draw_report
 from he2her2.cli.runs import SlideRun, run_slides
 from he2her2.errors import OutputError, PhantomError
@@ -48,6 +49,7 @@ def phantom(
     say(f"manifest {manifest}; phantoms test the software and say nothing about patients")
 
 
+@grouped
 def demo(
     *,
     out: o.Out = Path("demo-run"),

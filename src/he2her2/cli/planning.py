@@ -6,6 +6,7 @@ import typer
 
 from he2her2.cli import options as o
 from he2her2.cli.console import say
+from he2her2.cli.option_groups import grouped, refuse_idle
 
 _Prevalence = Annotated[float, typer.Option(min=0.001, max=0.999, help="Share of positives in the study.")]
 _Auc = Annotated[float, typer.Option(min=0.501, max=0.999, help="AUC that is expected.")]
@@ -36,6 +37,7 @@ _Patients = Annotated[
 ]
 
 
+@grouped
 def plan(  # noqa: PLR0913  # a command's options
     *,
     prevalence: _Prevalence = 0.15,
@@ -62,6 +64,8 @@ def plan(  # noqa: PLR0913  # a command's options
 
     from he2her2.evaluation import Plan, needed, plan_lines, shown_by
 
+    if rival is None:
+        refuse_idle("correlation", where="without --rival")
     asked = Plan(
         prevalence, auc, width, above, rival, correlation, miss, true_miss, threshold, parameters, power, confidence,
         patients,

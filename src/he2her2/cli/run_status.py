@@ -10,6 +10,7 @@ import typer
 
 from he2her2.cli import options as o
 from he2her2.cli.console import printable, say
+from he2her2.cli.option_groups import grouped, refuse_idle
 from he2her2.units import in_time
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 _RUNNING_SHOWN = 16
 
 
+@grouped
 def status(
     run: Annotated[
         Path, typer.Argument(metavar="RUN", help="Folder of he2her2 predict or segment.", show_default=False)
@@ -39,6 +41,7 @@ def status(
     from he2her2.cohort import read_status
 
     if not watch:
+        refuse_idle("every", where="without --watch")
         found = read_status(run)
         say(json.dumps(_as_json(found), indent=2) if as_json else "\n".join(_status_lines(found)))
         return

@@ -12,6 +12,7 @@ import typer
 
 from he2her2.cli import options as o
 from he2her2.cli.console import say
+from he2her2.cli.option_groups import refuse_idle_annotations
 from he2her2.errors import AnnotationError, ConfigError, He2Her2Error
 
 if TYPE_CHECKING:
@@ -127,8 +128,7 @@ def run_slides(what: Sequence[Path], asked: SlideRun, *, as_json: bool = False) 
     model = load_slide_model(asked.weights, asked.config)
     sources = find_slides(what, mpp=asked.mpp, annotations=asked.annotations)
     _require_patients(model, sources)
-    if asked.annotation_classes and not any(task.annotations for task in sources.tasks):
-        raise AnnotationError("--annotation-class chooses among annotations and there are none; give --annotations")
+    refuse_idle_annotations(sources)
     run = _plan(asked, model, sources).for_patients(model.rules, sources.patients)
     say_notes((*asked.notes, *sources.notes))
     if not sources.single or asked.labour.part != (1, 1):

@@ -8,6 +8,7 @@ import typer
 
 from he2her2.cli import options as o
 from he2her2.cli.console import say
+from he2her2.cli.option_groups import grouped, refuse_idle
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
 _LabelName: TypeAlias = Literal["her2_status", "ihc_score"]
 _TestColumn: TypeAlias = Annotated[str | None, typer.Option(help="Column of TABLE.", show_default="by its usual names")]
 
+_OF_TABLES = ("ihc_column", "ish_column", "ratio_column", "copies_column", "cep17_column", "faint_column")
 
+
+@grouped
 def labels(  # noqa: PLR0913  # a command's options
     table: Annotated[
         Path | None, typer.Argument(metavar="[TABLE]", help="CSV of tests to label.", show_default=False)
@@ -51,12 +55,14 @@ def labels(  # noqa: PLR0913  # a command's options
 
     rule = Policy(policy)
     if table is None:
+        refuse_idle("out", *_OF_TABLES, where="without a table")
         score, hybridisation = _tests(ihc, ish, ratio, copies)
         decision = apply_guideline(score, hybridisation, faint_staining=faint, recounted=recounted, policy=rule)
         doubt = doubt_about(hybridisation) if isinstance(hybridisation, IshCounts) else ""
         said = [*_in_words(decision), *([f"CAUTION    {doubt}"] if doubt else [])]
         say(json.dumps(_as_json(decision) | {"doubt": doubt}, indent=2) if as_json else "\n".join(said))
         return
+    refuse_idle("ihc", "ratio", "copies", "ish", "faint", "as_json", where="beside a table")
     from he2her2.files import check_output_file
     from he2her2.manifest import TestColumns, label_tests, write_labelled_table
 
@@ -131,6 +137,7 @@ def _counts(decisions: "list[GuidelineResult]") -> list[str]:
     return [*lines, f"  conflicts of IHC and ISH: {conflicts}"]
 
 
+@grouped
 def split(  # noqa: PLR0913  # a command's options
     file: Annotated[Path, typer.Argument(metavar="MANIFEST", help="Manifest to split.", show_default=False)],
     *,
@@ -157,7 +164,10 @@ def split(  # noqa: PLR0913  # a command's options
     )
 
     if folds == 0:
+        refuse_idle("repeats", where="without --folds")
         check_output_file(out, [file])
+    else:
+        refuse_idle("shares", where="beside --folds")
     read = read_manifest(file)
     rule = Policy(policy)
     cohort = patients_of(read, label, rule)

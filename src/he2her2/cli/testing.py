@@ -8,7 +8,7 @@ import typer
 from he2her2.cli import options as o
 from he2her2.cli.console import say
 from he2her2.cli.extras import require_extra
-from he2her2.cli.option_groups import DeviceSettings, grouped
+from he2her2.cli.option_groups import DeviceSettings, grouped, refuse_idle
 
 test = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Test a network against truth and trivial rivals.")
 
@@ -54,6 +54,8 @@ def tumour_network(
     )
 
     check_evaluation_folder(out, TUMOUR_TEST_FILE)
+    if data.suffix.lower() == ".npz":
+        refuse_idle("annotation_class", where="on patches: it is of the annotations of slides")
     question = TumourQuestion(tuple(weights), data, settings.load(), mpp, tuple(annotation_class or ()), shifts)
     with WorkProgress() as shown:
         found = evaluate_tumour(question, shown.progress)

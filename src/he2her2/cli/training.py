@@ -9,7 +9,14 @@ import typer
 from he2her2.cli import options as o
 from he2her2.cli.console import say, working
 from he2her2.cli.extras import require_extra
-from he2her2.cli.option_groups import CohortTerms, SettingsOptions, ThreadedSettings, TrainingHardware, grouped
+from he2her2.cli.option_groups import (
+    CohortTerms,
+    SettingsOptions,
+    ThreadedSettings,
+    TrainingHardware,
+    grouped,
+    refuse_idle,
+)
 from he2her2.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -107,6 +114,8 @@ def tumour(  # noqa: PLR0913  # a command's options
 ) -> None:
     """Train the tumour CNN, invasive against not, from patches, from annotated slides, or from both."""
     need_training()
+    if not manifest:
+        refuse_idle("annotation_class", where="without --manifest")
     from he2her2.training.tumour import PatchFile, TumourData
     from he2her2.training.tumour.train import train_tumour
 
@@ -239,6 +248,14 @@ def slides(  # noqa: PLR0913  # a command's options
 ) -> None:
     """Train tile CNN and aggregator together, from H&E slides with a HER2 status each; or an aggregator on features."""
     need_training()
+    if on_features.features is not None:
+        refuse_idle("bags", "tile_weights", "annotations_use", "annotation_class", where="beside --features")
+    else:
+        refuse_idle("folds", "repeats", "by_site", "choose", "encoder", where="without --features")
+    if not on_features.folds:
+        refuse_idle("repeats", "by_site", where="without --folds")
+    if annotations_use == "ignore":
+        refuse_idle("annotation_class", where="with --annotations-use ignore")
     from he2her2.training.slides import SlideData
     from he2her2.training.slides.feature_training import train_on_features
     from he2her2.training.slides.train import train_slides
@@ -251,8 +268,6 @@ def slides(  # noqa: PLR0913  # a command's options
         cohort = on_features.data(manifest, terms, weights, config.networks.aggregator, training)
         finish(train_on_features(cohort, out, config, training, running))
         return
-    if on_features != _FeatureOptions(aggregator=on_features.aggregator, encoder=on_features.encoder):
-        raise ConfigError("--folds, --repeats, --by-site and --choose are for --features")
     config, training = settings.load_training("slides", *on_features.overrides)
     manifest = _with_slides_here(manifest, out)
     check_leaks(manifest)

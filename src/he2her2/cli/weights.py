@@ -8,7 +8,7 @@ import typer
 from he2her2.cli import options as o
 from he2her2.cli.console import say, working
 from he2her2.cli.extras import require_extra
-from he2her2.cli.option_groups import ThreadedSettings, grouped
+from he2her2.cli.option_groups import ThreadedSettings, grouped, refuse_idle_annotations
 
 _BUNDLED_LOSE = (
     "the bundled weights were not trained to be adapted: on phantoms of their own site it cost 7 of 40 right answers, "
@@ -118,6 +118,7 @@ def adapt_to_slides(  # noqa: PLR0913  # a command's options
     source = trained_folder(folder)
     config, notes = as_trained(settings, folder)
     sources = find_slides(what, mpp=mpp, annotations=annotations)
+    refuse_idle_annotations(sources)
     lose = (_BUNDLED_LOSE,) if folder == BUNDLED and alpha else ()
     say_notes((*notes, *lose, *sources.notes))
     asked = Adaptation(source, alpha, threshold, share, annotations_use, tuple(annotation_class or ()))
