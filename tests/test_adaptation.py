@@ -59,7 +59,8 @@ def adapt(command_line, weights, cohort, tmp_path):
     """Adapt to all slides with options; gives exit code, standard output and standard error."""
 
     def run(*options, what=(cohort,), start=weights, out="adapted"):
-        words = ("--weights", start, "--annotations-use", "replace", *SETTINGS, "--out", tmp_path / out)
+        use = ("--annotations-use", "replace") if what == (cohort,) else ()
+        words = ("--weights", start, *use, *SETTINGS, "--out", tmp_path / out)
         return command_line("weights", "adapt", *what, *words, *options)
 
     return run

@@ -27,7 +27,8 @@ from he2her2.slides import open_slide
 from tests.tissue_slides import tissue_pixels, write_tissue
 
 BUNDLED = trained_folder("bundled")
-QUICK = ("--threads", "1", "--region", "tissue", "--device", "cpu")
+ONE_THREAD = ("--threads", "1", "--device", "cpu")
+QUICK = ("--region", "tissue", *ONE_THREAD)
 MEAN, STD = (0.7, 0.5, 0.7), (0.2, 0.25, 0.2)
 
 
@@ -262,7 +263,7 @@ def test_coordinates_of_others_give_the_features_of_our_stream(tmp_path, slide, 
     (coords,) = write_tiles_files(tmp_path / "peer", plain, layout)
 
     code, _, _ = command_line(
-        "features", slide, "--encoder", folder, "--coords", coords.parent, "--out", tmp_path / "theirs", *QUICK
+        "features", slide, "--encoder", folder, "--coords", coords.parent, "--out", tmp_path / "theirs", *ONE_THREAD
     )
 
     theirs = read_tiles_file(tmp_path / "theirs" / "A.h5")
@@ -274,7 +275,7 @@ def test_coordinates_of_others_give_the_features_of_our_stream(tmp_path, slide, 
 def test_other_coordinates_are_other_features(tmp_path, slide, command_line):
     """A file of coordinates that changed is read again; one that did not is not."""
     folder = onnx_encoder(tmp_path / "e")
-    options = ("features", slide, "--encoder", folder, "--coords", tmp_path / "peer" / "patches", *QUICK)
+    options = ("features", slide, "--encoder", folder, "--coords", tmp_path / "peer" / "patches", *ONE_THREAD)
     told: list[str] = []
     for places in ([[256, 256]], [[256, 256]], [[256, 256], [320, 256]]):
         if not told or len(places) > 1:
@@ -330,7 +331,7 @@ def test_coordinates_of_another_scale_are_refused(tmp_path, slide, command_line)
         tmp_path / "peer" / "patches",
         "--out",
         tmp_path / "f",
-        *QUICK,
+        *ONE_THREAD,
     )
 
     assert code == 1

@@ -32,6 +32,7 @@ from he2her2.manifest import (
     Manifest,
     SlideRow,
     block_groups,
+    near_groups,
     near_patients,
     patients_record,
     read_manifest,
@@ -154,7 +155,7 @@ def with_patients(manifest, names):
 PATIENT_NAMES = {
     "numbers": str,
     "behind a dash": lambda k: f"P-{k}",
-    "of sites": lambda k: f"S{k // 90}-{k % 90}",
+    "of sites": lambda k: f"S{k // 30}-{k % 30}",
     "of sites with letters": lambda k: f"S{k // 26}-{chr(65 + k % 26)}",
     "of large sites": lambda k: f"{k // 90:03d}-{k % 90}",
     "of a study": lambda k: f"2021-{chr(65 + k % 26)}{k // 26}",
@@ -166,8 +167,11 @@ PATIENT_NAMES = {
 
 @pytest.mark.parametrize("name", PATIENT_NAMES.values(), ids=PATIENT_NAMES)
 def test_names_of_cohorts_are_no_blocks(name):
-    """Each is a patient."""
-    assert not block_groups([name(k) for k in range(900)])
+    """Each is a patient; S1-11 and S11-1 are not one written in two ways."""
+    names = [name(k) for k in range(900)]
+
+    assert not block_groups(names)
+    assert not near_groups(names)
 
 
 def test_a_file_on_two_sides_is_caught(phantoms, tmp_path):

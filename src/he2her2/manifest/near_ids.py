@@ -63,7 +63,13 @@ def near_groups(names: Iterable[str]) -> tuple[tuple[str, ...], ...]:
     by_loose = defaultdict(list)
     for name in dict.fromkeys(names):
         by_loose[loose_name(name)].append(name)
-    return tuple(tuple(group) for group in by_loose.values() if len(group) > 1)
+    return tuple(tuple(group) for group in by_loose.values() if len(group) > 1 and not _numbered_apart(group))
+
+
+def _numbered_apart(names: Iterable[str]) -> bool:
+    """True where all names are of several numbers, and different ones: S1-11 and S11-1 are patients of two sites."""
+    numbers = [tuple(map(int, re.findall(r"[0-9]+", name))) for name in names]
+    return len({*numbers}) == len(numbers) and all(len(found) > 1 for found in numbers)
 
 
 def block_groups(names: Iterable[str]) -> tuple[tuple[str, ...], ...]:
