@@ -129,8 +129,9 @@ def _contradictions(cohorts: Sequence[tuple[Manifest, tuple[SlideRow, ...]]]) ->
     for manifest, rows in cohorts:
         for row in rows:
             here, patient = f"{manifest.path}: line {row.line}", patient_key(row.patient_id)
-            if (there := slides.setdefault(row.path.resolve(), here)) != here:
-                yield f"{here}: {row.slide_id} is listed before ({there}); list it once"
+            if (file := row.path.resolve()) in slides:
+                yield f"{here}: {row.slide_id} is listed before ({slides[file]}); list it once"
+            slides.setdefault(file, here)
             split, there = splits.setdefault(patient, (row.split, here))
             if split != row.split:
                 found = f"is in {row.split or 'no split'} here, in {split or 'no split'} before ({there})"
