@@ -7,7 +7,15 @@ from he2her2.errors import EvaluationError, ManifestError
 from he2her2.evaluation.cases import Cases
 from he2her2.evaluation.limitations import PROVENANCE_PARTLY_UNKNOWN, PROVENANCE_UNKNOWN
 from he2her2.files import write_json
-from he2her2.manifest import Manifest, hashed_patient, patient_key, patients_used, read_patients_record, shared_patients
+from he2her2.manifest import (
+    Manifest,
+    Split,
+    hashed_patient,
+    patient_key,
+    patients_used,
+    read_patients_record,
+    shared_patients,
+)
 from he2her2.models import CARD_FILE, Card, Role, read_card
 from he2her2.results import RunFolder
 
@@ -38,6 +46,18 @@ def check_independent(run: Path, shared: Sequence[str]) -> None:
             f"({_some(shared)}); mark them as train or val in the manifest's split column, or pass --split train or "
             "--split val to evaluate them as such"
         )
+
+
+def check_tested(run: Path, manifest: Manifest, slides: Cases, split: Split | None) -> tuple[str, ...]:
+    """The evaluated patients with whom a run's weights were trained or chosen; none where the split is one to test on.
+
+    Raises:
+        EvaluationError: There are such patients, and the split is neither train nor val.
+    """
+    shared = training_patients(run, manifest, slides)
+    if split not in ("train", "val"):
+        check_independent(run, shared)
+    return shared
 
 
 def provenance_limitations(run: Path) -> tuple[str, ...]:
