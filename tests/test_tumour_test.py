@@ -145,6 +145,19 @@ def test_what_is_wrong_with_a_set_of_jpegs_is_said(tmp_path, changes, words):
         open_patch_set(write_jpegs(tmp_path / "set.npz", **changes), mpp=1.0)
 
 
+@pytest.mark.parametrize("part", [slice(3, 4), slice(3, 12), slice(2, 5), slice(None), slice(-9, None)])
+def test_a_patch_of_another_size_is_named(tmp_path, part):
+    """Wherever it stands among those that are read together, and if it is read alone."""
+    found = replace(open_patch_set(write_jpegs(tmp_path / "a.npz", valid=None), mpp=1.0)[0], name="set")
+    wide = io.BytesIO()
+    Image.new("RGB", (48, 48)).save(wide, "jpeg")
+    odd = replace(found, pictures=(*found.pictures[:3], wide.getvalue(), *found.pictures[4:]))
+
+    with pytest.raises(PatchError, match=r"set: patch 3 is \(48, 48, 3\), others are \(24, 24, 3\)"):
+        odd.pixels(part)
+    assert odd.pixels(slice(4, 4)).shape == (0, 24, 24, 3)
+
+
 def test_a_scale_is_asked_for(tmp_path):
     """A set that does not state its µm per px is refused, not guessed."""
     file = write_npz(tmp_path / "set.npz", mpp=None)
