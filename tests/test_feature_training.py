@@ -89,6 +89,29 @@ def test_no_patient_is_on_two_sides(tmp_path, command_line):
     assert sum(map(len, patients)) == N / 2
 
 
+@pytest.mark.parametrize(
+    ("was", "now", "found"),
+    [
+        ("P0,HE,negative", "P9,HE,positive", "lines 2, 26: slide_id 'S0' is given 2 times"),
+        ("S0,S0.svs", "s0,s0.svs", "lines 2, 26: slide_id 'S0' is given 2 times"),
+        ("S0,S0.svs,P0,HE,negative,site0,0.5,train", "S24,S24.svs,P0,HE,negative,site0,0.5,val", "choose one split"),
+        (",0.5,", ",500,", "500 is no microscope's"),
+    ],
+)
+def test_a_table_that_contradicts_itself_is_refused_with_folds_too(tmp_path, command_line, was, now, found):
+    """A slide's second row silently replaced the first, with its label and its patient."""
+    manifest, features = write_cohort(tmp_path)
+    lines = manifest.read_text().splitlines()
+    manifest.write_text("\n".join([*lines, lines[1].replace(was, now)]) + "\n")
+    words = ("--manifest", manifest, "--features", features, "--aggregator", "mean-features", "--folds", "3")
+
+    code, _, error = command_line("train", "slides", *words, "--out", tmp_path / "run", *QUICK)
+
+    assert code == 2
+    assert found in " ".join(error.split())
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_file_on_two_sides_is_refused_as_without_features(tmp_path, command_line):
     """Under the names of two patients; labels that contradict each other are told."""
     manifest, features = write_cohort(tmp_path)

@@ -457,6 +457,20 @@ def test_slides_all_of_one_kind_have_shares_and_no_auc(tmp_path, annotated, comm
     assert not (out / "patches.csv").exists()
 
 
+def test_a_slide_of_two_patients_is_not_tested(tmp_path, annotated, command_line):
+    """By the second, a network that learned from the first could judge it."""
+    shutil.copytree(annotated.parent, tmp_path / "slides")
+    table = tmp_path / "slides" / "manifest.csv"
+    table.write_text(annotated.read_text() + "a,a.tif,P-other,HE,mask.png\n")
+
+    code, _, error = command_line(
+        "test", "tumour", "--weights", "bundled", "--data", table, "--out", tmp_path / "out", "--no-plots"
+    )
+
+    assert code == 2
+    assert "lines 2, 4: slide_id 'a' is given 2 times" in " ".join(error.split())
+
+
 def test_the_command_on_annotated_slides(tmp_path, annotated, command_line):
     """HASHI beside the dense map and all tissue, whose Dice is known; windows are labelled by what they cover."""
     out = tmp_path / "out"
