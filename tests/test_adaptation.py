@@ -10,7 +10,16 @@ import torch
 
 from he2her2.errors import ConfigError, EvaluationError
 from he2her2.manifest import patients_used, read_manifest, shared_patients
-from he2her2.models import Card, RankingSettings, encoders, load_slide_model, load_tensors, read_card, verify
+from he2her2.models import (
+    Card,
+    RankingSettings,
+    SlideModel,
+    encoders,
+    load_slide_model,
+    load_tensors,
+    read_card,
+    verify,
+)
 from he2her2.models.aggregators import PAPER_MLP
 from he2her2.models.encoders.cnn import COMPACT_TUMOUR_CNN, PAPER_TILE_CNN
 from he2her2.models.export import save_weights
@@ -221,6 +230,25 @@ def test_a_threshold_of_ones_own_beside_that_of_the_card_is_refused(adapt, tmp_p
         load_slide_model(str(tmp_path / "adapted"), tiny_config(NETWORKS, "threshold=0.4"))
     with pytest.raises(ConfigError, match=r"threshold=0.5 is set"):  # which is the usual one, but chosen
         load_slide_model(str(tmp_path / "adapted"), tiny_config(NETWORKS, "threshold=0.5"))
+
+
+def test_the_highest_threshold_is_kept(adapt, tmp_path):
+    """Whatever the settings may hold, the card may."""
+    code, out, error = adapt("--set", "threshold=1", "--set", "stored_rules=false")
+
+    assert code == 0, error
+    assert "threshold 1: calls" in out
+    assert read_card(tmp_path / "adapted" / "aggregator", "aggregator").threshold == 1
+
+
+def test_a_threshold_that_no_card_can_state_is_told_before_the_work(adapt, monkeypatch):
+    """That of an operating point, which may call every patient positive."""
+    monkeypatch.setattr(SlideModel, "threshold", lambda *_: 0.0)
+
+    code, _, error = adapt()
+
+    assert code == 2
+    assert "the kept threshold, 0, calls every slide positive" in " ".join(error.split())
 
 
 def test_the_patients_are_recorded_as_used(adapt, cohort, tmp_path):
