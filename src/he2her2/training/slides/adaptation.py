@@ -19,7 +19,7 @@ from he2her2.config import Config
 from he2her2.errors import ConfigError, EvaluationError, OutputError, WeightsError
 from he2her2.files import atomic
 from he2her2.geometry import Rgb, TileGrid
-from he2her2.manifest import hashed_patient, write_patients
+from he2her2.manifest import hashed_patient, patient_key, write_patients
 from he2her2.method import cut_tumour, decide_on, score_tiles
 from he2her2.models import Card, Engine, SlideModel, load_slide_model, load_tensors, recoloured
 from he2her2.models.export import engine_of, save_weights
@@ -121,7 +121,7 @@ def adapt_weights(
     samples, failures = _read_samples(engine, tasks, _Sampler(model, config, asked, len(tasks)))
     tensors, tile_cnn = _moved_cnn(asked, model, samples)
     sampled = [task for task in tasks if task.slide_id in samples]
-    names = {task.slide_id: patients.get(task.slide_id, task.slide_id) for task in sampled}
+    names = {task.slide_id: patient_key(patients.get(task.slide_id, task.slide_id)) for task in sampled}
     before, after = (
         _patient_scores(engine, sampled, _Judge(replace(model, tile_cnn=network), config, samples), names)
         for network in (model.tile_cnn, tile_cnn)
