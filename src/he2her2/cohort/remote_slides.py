@@ -22,7 +22,6 @@ from he2her2.slides import SLIDE_ENDINGS
 from he2her2.timing import Progress, silent
 
 _SEVERAL_FILES = frozenset({".mrxs", ".dcm", ".vms", ".vmu"})
-_GLOB_CHARACTERS = frozenset("*?[")
 _CHANGED = ("LastModified", "mtime", "updated", "created", "ETag")  # as file systems call it
 _TRIES = 3
 _PAUSE_S = 1.0
@@ -33,6 +32,11 @@ _SHORT = 12
 _OF_THE_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
 
 
+def is_pattern(path: Path | str) -> bool:
+    """True if a path or an address stands for all that match it."""
+    return bool(frozenset("*?[") & set(str(path)))
+
+
 def urls_of(url: str) -> list[str]:
     """The slides that an address stands for: one, those of a folder, or those that match a pattern.
 
@@ -40,10 +44,10 @@ def urls_of(url: str) -> list[str]:
         He2Her2Error: It cannot be read, or holds no slides.
     """
     files, path = _open(url)
-    if Path(path).suffix.lower() in SLIDE_ENDINGS and not _GLOB_CHARACTERS & set(path):
+    if Path(path).suffix.lower() in SLIDE_ENDINGS and not is_pattern(path):
         return [url]
     try:
-        found = files.glob(path) if _GLOB_CHARACTERS & set(path) else files.find(path)
+        found = files.glob(path) if is_pattern(path) else files.find(path)
     except Exception as error:  # noqa: BLE001  # each file system has its own
         raise He2Her2Error(f"{url}: cannot be listed ({_in_words(error)}); check the address and your rights") from None
     if not found:

@@ -16,10 +16,9 @@ from he2her2.manifest import (
     read_patients_record,
     shared_patients,
 )
-from he2her2.models import CARD_FILE, Card, Role, read_card
+from he2her2.models import CARD_FILE, ROLES, Card, read_card
 from he2her2.results import RunFolder
 
-_ROLES: tuple[Role, ...] = ("tumour_cnn", "tile_cnn", "aggregator")
 _VALIDATION_PATIENTS = "validation_patients"
 _NAMED = 5
 
@@ -123,7 +122,7 @@ def check_weights(run: RunFolder, folder: Path) -> dict[str, Card]:
         WeightsError: A card cannot be read.
     """
     cards: dict[str, Card] = {
-        role: read_card(folder / role, role) for role in _ROLES if (folder / role / CARD_FILE).is_file()
+        role: read_card(folder / role, role) for role in ROLES if (folder / role / CARD_FILE).is_file()
     }
     if not cards:
         raise EvaluationError(f"{folder}: holds no weights; give the folder that the run was made with")

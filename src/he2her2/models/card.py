@@ -24,6 +24,9 @@ _STRICT = ConfigDict(extra="forbid")
 Role: TypeAlias = CnnRole | Literal["aggregator"]
 """A network's part in the method; also the name of its folder of weights."""
 
+ROLES: tuple[Role, ...] = ("tumour_cnn", "tile_cnn", "aggregator")
+"""All of them, in the order of the method."""
+
 Spec: TypeAlias = CnnSpec | AggregatorSpec
 
 
