@@ -23,39 +23,26 @@ _VALIDATION_PATIENTS = "validation_patients"
 _NAMED = 5
 
 
-def training_patients(run: Path, manifest: Manifest, slides: Cases) -> tuple[str, ...]:
-    """The evaluated patients with whom the run's weights were trained or chosen, by name."""
-    evaluated = set(slides.ids.tolist())
-    return shared_patients((row for row in manifest.rows if row.slide_id in evaluated), run)
-
-
-def check_independent(run: Path, shared: Sequence[str]) -> None:
-    """Raise unless the evaluated patients are independent of training.
+def check_tested(run: Path, manifest: Manifest, slides: Cases, split: Split | None) -> tuple[str, ...]:
+    """The evaluated patients with whom a run's weights were trained or chosen, by name: none where they are tested on.
 
     Args:
         run: The predict run.
-        shared: The evaluated patients with whom its weights were trained or chosen.
+        manifest: The labels.
+        slides: The evaluated slides.
+        split: Their split; those of train and val are no test.
 
     Raises:
-        EvaluationError: There are such patients.
+        EvaluationError: There are such patients, and the split is neither train nor val.
     """
-    if shared:
+    evaluated = set(slides.ids.tolist())
+    shared = shared_patients((row for row in manifest.rows if row.slide_id in evaluated), run)
+    if shared and split not in ("train", "val"):
         raise EvaluationError(
             f"{run}: its weights were trained or chosen with {len(shared)} of the patients to evaluate "
             f"({_some(shared)}); mark them as train or val in the manifest's split column, or pass --split train or "
             "--split val to evaluate them as such"
         )
-
-
-def check_tested(run: Path, manifest: Manifest, slides: Cases, split: Split | None) -> tuple[str, ...]:
-    """The evaluated patients with whom a run's weights were trained or chosen; none where the split is one to test on.
-
-    Raises:
-        EvaluationError: There are such patients, and the split is neither train nor val.
-    """
-    shared = training_patients(run, manifest, slides)
-    if split not in ("train", "val"):
-        check_independent(run, shared)
     return shared
 
 
