@@ -25,14 +25,17 @@ from sklearn.metrics import (
 )
 
 from he2her2.ablation import ablate as ablation
+from he2her2.ablation import manifests
 from he2her2.ablation.methods import METHODS, PROPOSED, load_ablation
 from he2her2.ablation.results import CohortResults, _our_row, compare_methods, method_rows
 from he2her2.ablation.tables import _methods_table, _rows_csv, _tile_table
+from he2her2.ablation.verdicts import _results, _Verdict
 from he2her2.cli import run_here
 from he2her2.cli.commands import app
 from he2her2.evaluation import TABLE_1
 from he2her2.evaluation.paper_tables import PAPER_ROWS
-from he2her2.manifest import hashed_patient, patients_used
+from he2her2.labels import Her2Status, Policy
+from he2her2.manifest import SlideRow, hashed_patient, patients_used
 from he2her2.models import UNTRAINED_NOTICE, aggregators, encoders, read_card
 from he2her2.models.aggregators import PAPER_MLP
 from he2her2.models.encoders.cnn import STRIDED_TILE_CNN, Conv
@@ -453,6 +456,19 @@ def test_table_1_stands_as_the_paper_has_it():
     assert "| **1+** | 1 (132) | 5 (384) | 9 (159) | 13 (0) |" in lines
     assert TABLE_1[0, 1] == 132
     assert "Accuracy 25.0 [17.5, 33.7] n=120" in lines[0]
+
+
+def test_slides_of_a_patient_are_grouped_however_it_is_written():
+    """A barcode of the slide, letter case: intervals of four patients would be too narrow for two."""
+    names = ("TCGA-A1-A0SK-01Z-00-DX1", "tcga-a1-a0sk-01Z-00-DX2", "P 1", "p  1 ")
+    rows = [
+        SlideRow(k, f"s{k}", Path("s.svs"), name, "HE", her2_status=Her2Status.POSITIVE) for k, name in enumerate(names)
+    ]
+    verdicts = [dict.fromkeys(METHODS, _Verdict(Her2Status.POSITIVE, 0.9, 5))] * 4
+
+    found = _results(manifests.TestCohort("here", tuple(rows), None), rows, verdicts, 0, Policy.GUIDELINE)
+
+    assert found.about.startswith("here: 4 slides of 2 patients")
 
 
 def test_a_cohort_of_which_every_slide_fails():

@@ -8,15 +8,26 @@ import numpy as np
 import pytest
 import torch
 
+from he2her2.cohort import SlideTask
 from he2her2.errors import ConfigError, EvaluationError
 from he2her2.manifest import patients_used, read_manifest, shared_patients
-from he2her2.models import Card, RankingSettings, encoders, load_slide_model, load_tensors, read_card, verify
+from he2her2.models import (
+    Card,
+    RankingSettings,
+    SlideModel,
+    encoders,
+    load_slide_model,
+    load_tensors,
+    read_card,
+    verify,
+)
 from he2her2.models.aggregators import PAPER_MLP
 from he2her2.models.encoders.cnn import COMPACT_TUMOUR_CNN, PAPER_TILE_CNN
 from he2her2.models.export import save_weights
 from he2her2.models.torch_engine import prepare_on_device
 from he2her2.models.torch_modules import initial_weights, module_of, tensors_of
 from he2her2.statistics import share_by_em, threshold_at_prior, threshold_at_share, threshold_in_valley
+from he2her2.training.slides.adaptation import Adaptation, adapt_weights
 from he2her2.training.slides.batch_norms import fused_weights
 from tests.labelled_slides import OVERRIDES, TINY, able_weights, tiny_config, write_labelled
 
@@ -224,6 +235,25 @@ def test_a_threshold_of_ones_own_beside_that_of_the_card_is_refused(adapt, tmp_p
         load_slide_model(str(tmp_path / "adapted"), tiny_config(NETWORKS, "threshold=0.5"))
 
 
+def test_the_highest_threshold_is_kept(adapt, tmp_path):
+    """Whatever the settings may hold, the card may."""
+    code, out, error = adapt("--set", "threshold=1", "--set", "stored_rules=false")
+
+    assert code == 0, error
+    assert "threshold 1: calls" in out
+    assert read_card(tmp_path / "adapted" / "aggregator", "aggregator").threshold == 1
+
+
+def test_a_threshold_that_no_card_can_state_is_told_before_the_work(adapt, monkeypatch):
+    """That of an operating point, which may call every patient positive."""
+    monkeypatch.setattr(SlideModel, "threshold", lambda *_: 0.0)
+
+    code, _, error = adapt()
+
+    assert code == 2
+    assert "the kept threshold, 0, calls every slide positive" in " ".join(error.split())
+
+
 def test_the_patients_are_recorded_as_used(adapt, cohort, tmp_path):
     """Those of the slides beside those of the weights, so that nobody tests on them."""
     adapt()
@@ -232,6 +262,17 @@ def test_the_patients_are_recorded_as_used(adapt, cohort, tmp_path):
     assert used.complete
     assert len(used.hashes) == 9
     assert len(shared_patients(read_manifest(cohort).rows, tmp_path / "adapted")) == 8
+
+
+def test_a_patient_is_one_however_it_is_written(weights, cohort, tmp_path):
+    """Two of a patient's slides are one case for the threshold."""
+    tasks = [SlideTask.of_row(row) for row in read_manifest(cohort).rows]
+    patients = {task.slide_id: f"{'pP'[k % 2]}{k // 2}" for k, task in enumerate(tasks)}
+    asked = Adaptation(weights, 0, "valley", region_use="replace")
+
+    found = adapt_weights(asked, tasks, patients, tmp_path / "out", tiny_config(NETWORKS))
+
+    assert (found.n_slides, found.n_patients) == (8, 4)
 
 
 def test_the_order_of_the_slides_changes_nothing(adapt, cohort, tmp_path):

@@ -399,6 +399,14 @@ def test_a_reference_without_colours_has_no_slides_to_go_by():
     assert audit.sentence == "Not done: validation run v.csv has 0 slides with colour and scores, 20 are needed."
 
 
+def test_a_share_is_the_number_that_it_came_from():
+    """Also where k / n * n falls short of k: 15 of 22 are not 14."""
+    shares = [(k, n) for n in range(1, 120) for k in range(n + 1)]
+
+    for k, n in shares:
+        assert _outside_p(k / n, n, 99) == pytest.approx(stats.betabinom.sf(k - 1, n, 5, 95), rel=1e-12)
+
+
 def test_like_slides_do_not_alarm():
     """Over 200 pairs of like runs about 5 % alarm, or fewer, whatever the size of the reference."""
     rng = np.random.default_rng(3)

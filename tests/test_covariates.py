@@ -240,6 +240,27 @@ def test_a_subgroup_where_the_model_fails_is_found():
     assert str(found.rows[0]["group"]).startswith("<")
 
 
+@pytest.mark.parametrize(
+    ("numbers", "groups"),
+    [
+        ([20230115, 20230116], ["20230115", "20230116"]),
+        ([1e-9, 1.0000001e-9], ["1e-09", "1.0000001e-09"]),
+        ([0.1, 0.3, 0.1 + 0.2], ["0.1", "0.3"]),
+        ([1, 2, 2.5], ["1", "2", "2.5"]),
+        (range(20230101, 20230107), ["<20230103", "20230103 to 20230104", "20230104 or more"]),
+        ([1000.01, 1000.02, 1000.03, 1000.04, 1000.05], ["<1000.02", "1000.02 to 1000.04", "1000.04 or more"]),
+    ],
+)
+def test_numbers_that_differ_are_groups_that_differ(numbers, groups):
+    """Days and serial numbers too, whose first digits are the same."""
+    column = np.repeat(np.array(numbers, float), 12)
+    cases = made_up_cases(len(column), seed=1)
+
+    found = subgroup_audit(cases, {"scanner": column}, {})
+
+    assert [row["group"] for row in found.rows] == groups
+
+
 def test_equal_subgroups_alarm_in_one_of_twenty_cohorts():
     """With six groups of two columns that mean nothing."""
     alarms = 0

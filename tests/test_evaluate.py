@@ -673,6 +673,20 @@ def test_patients_of_the_training_are_refused(tmp_path, command_line):
     assert f"NOTICE   {NOT_A_TEST}" in output
 
 
+@pytest.mark.parametrize("option", ["--compare", "--seeds"])
+def test_patients_of_another_runs_training_are_refused(tmp_path, command_line, option):
+    """A run that learned from them would seem the better one, or the steadier."""
+    slides = eight_slides()
+    run = write_run(tmp_path / "run", slides, training_patients=[], validation_patients=[])
+    other = write_run(tmp_path / "other", slides, training_patients=[hashed_patient("p3")], validation_patients=[])
+    labels = write_labels(tmp_path / "m.csv", slides)
+
+    code, _, error = command_line("evaluate", run, "-m", labels, "-o", tmp_path / "a", option, other, "--no-plots")
+
+    assert code == 2
+    assert f"{other}: its weights were trained or chosen with 1 of the patients to evaluate (p3)" in error
+
+
 def test_the_papers_headline_brings_its_warnings(tmp_path, command_line):
     """Seven of eight right is 0.88 with an interval from 0.47 to 1.00, and few of each class."""
     slides = eight_slides()

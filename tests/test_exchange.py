@@ -1,5 +1,7 @@
 """Files of other programs: each layout read by an independent reader of FIELD facts, and every way there and back."""
 
+from dataclasses import replace
+
 import h5py
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from he2her2.errors import ExchangeError, He2Her2Error
+from he2her2.errors import ExchangeError, He2Her2Error, OutputError
 from he2her2.exchange import (
     LAYOUTS,
     StoredTiles,
@@ -420,6 +422,49 @@ def test_the_command_converts_a_folder(tmp_path, command_line):
     assert "not kept the encoder's name" in out
     assert err.startswith("B: FAILED")
     assert np.array_equal(peer_clam(tmp_path / "c", "A.1")[0], FEATURES)
+
+
+def bytes_in(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.[hp][5t]")}
+
+
+@pytest.mark.parametrize(
+    ("source", "folder", "target", "out"),
+    [
+        ("stamp", ".", "stamp", "."),
+        ("trident", "features_uni", "stamp", "features_uni"),
+        ("clam", "h5_files", "clam", "."),
+        ("clam", "pt_files", "clam", "."),
+        ("clam", "h5_files", "wsinfer", "."),  # over the coordinates beside it, which are read too
+        ("clam", "pt_files", "stamp", "h5_files"),
+        ("wsinfer", "patches", "clam", "."),
+    ],
+)
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_file_that_is_read_is_not_replaced(tmp_path, command_line, linked, source, folder, target, out):
+    """By the command that reads it, on whatever way its folder is named."""
+    write_tiles_files(tmp_path / "job", TILES, source)
+    before = bytes_in(tmp_path / "job")
+    (tmp_path / "link").symlink_to(tmp_path / "job")
+    there = tmp_path / ("link" if linked else "job") / out
+
+    code, _, err = command_line("convert", tmp_path / "job" / folder, "--to", target, "--out", there, "--mpp", MPP)
+
+    assert code == 2
+    assert "is read by this command" in " ".join(err.split())
+    assert bytes_in(tmp_path / "job") == before
+
+
+def test_coordinates_that_are_read_are_not_replaced(tmp_path):
+    """Those of --coords, which features that stand alone need."""
+    write_tiles_files(tmp_path / "c", replace(TILES, features=None), "wsinfer")
+    torch.save(torch.from_numpy(FEATURES), tmp_path / "A.1.pt")
+    coords = tmp_path / "c" / "patches" / "A.1.h5"
+    before = coords.read_bytes()
+
+    with pytest.raises(OutputError, match="is read by this command"):
+        convert_file(tmp_path / "A.1.pt", tmp_path / "c", "clam", mpp_l0=MPP, coords=coords)
+    assert coords.read_bytes() == before
 
 
 def test_the_command_takes_the_scale_from_a_manifest(tmp_path, command_line):

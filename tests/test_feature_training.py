@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -14,10 +15,11 @@ import pytest
 from he2her2.config import load_config
 from he2her2.exchange import StoredTiles, write_tiles_files
 from he2her2.files import read_csv
-from he2her2.manifest import hashed_patient, split_in_folds
+from he2her2.manifest import SlideRow, hashed_patient, split_in_folds
 from he2her2.models import Bag, load_aggregator
 from he2her2.results import open_run
 from he2her2.training.slides import feature_study
+from he2her2.training.slides.judgement import figures_by_patient
 
 N = 24
 QUICK = (
@@ -87,6 +89,48 @@ def test_no_patient_is_on_two_sides(tmp_path, command_line):
     patients = [{int(name[1:]) // 2 for name in fold} for fold in folds]
     assert sum(map(len, folds)) == N
     assert sum(map(len, patients)) == N / 2
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "found"),
+    [
+        ("P0,HE,negative", "P9,HE,positive", "lines 2, 26: slide_id 'S0' is given 2 times"),
+        ("S0,S0.svs", "s0,s0.svs", "lines 2, 26: slide_id 'S0' is given 2 times"),
+        ("S0,S0.svs,P0,HE,negative,site0,0.5,train", "S24,S24.svs,P0,HE,negative,site0,0.5,val", "choose one split"),
+        (",0.5,", ",500,", "500 is no microscope's"),
+    ],
+)
+def test_a_table_that_contradicts_itself_is_refused_with_folds_too(tmp_path, command_line, was, now, found):
+    """A slide's second row silently replaced the first, with its label and its patient."""
+    manifest, features = write_cohort(tmp_path)
+    lines = manifest.read_text().splitlines()
+    manifest.write_text("\n".join([*lines, lines[1].replace(was, now)]) + "\n")
+    words = ("--manifest", manifest, "--features", features, "--aggregator", "mean-features", "--folds", "3")
+
+    code, _, error = command_line("train", "slides", *words, "--out", tmp_path / "run", *QUICK)
+
+    assert code == 2
+    assert found in " ".join(error.split())
+    assert not (tmp_path / "run").exists()
+
+
+def test_figures_are_by_patient_however_it_is_written():
+    """Slides of a patient are no evidence of their own."""
+    rng = np.random.default_rng(0)
+    truth = np.repeat(rng.random(20) < 0.5, 2)
+    probability = rng.random(40)
+    one, other = (
+        [SlideRow(k, f"s{k}", Path("s.svs"), name.format(k // 2, k % 2 + 1)) for k in range(40)]
+        for name in ("TCGA-A1-A{:03}", "TCGA-A1-A{:03}-01Z-00-DX{}")
+    )
+
+    figures = [
+        figures_by_patient(rows, truth.tolist(), probability.tolist(), (probability > 0.5).tolist())
+        for rows in (one, other)
+    ]
+
+    assert figures[0] == figures[1]
+    assert [figure.name for figure in figures[0]] == ["AUC", "accuracy", "balanced accuracy"]
 
 
 def test_a_file_on_two_sides_is_refused_as_without_features(tmp_path, command_line):

@@ -316,6 +316,20 @@ def test_coordinates_of_another_slide_are_refused(tmp_path, slide, command_line)
     assert "its coordinates are of another slide" in err
 
 
+def test_coordinates_are_not_replaced_by_features(tmp_path, slide, command_line):
+    """Not even with --overwrite."""
+    tiles = StoredTiles("A", np.array([[256, 256]]), side=64.0, side_px=64, mpp_l0=0.5)
+    (coords,) = write_tiles_files(tmp_path / "peer", tiles, "wsinfer")
+    before = coords.read_bytes()
+    where = ("--coords", coords.parent, "--out", coords.parent, "--overwrite")
+
+    code, _, err = command_line("features", slide, "--encoder", onnx_encoder(tmp_path / "e"), *where, *QUICK)
+
+    assert code == 2
+    assert "is read by this command" in " ".join(err.split())
+    assert coords.read_bytes() == before
+
+
 def test_coordinates_of_another_scale_are_refused(tmp_path, slide, command_line):
     """Tiles of twice the width are another picture to the encoder."""
     folder = onnx_encoder(tmp_path / "e")

@@ -211,3 +211,20 @@ def test_a_training_has_its_slides_on_this_machine(served, tmp_path):
     file.write_text(f"slide_id,path,patient_id\nfirst,{url}/none.svs,P1\n")
     with pytest.raises(ManifestError, match=r"line 2: first: .*cannot be fetched"):
         fetch_manifest(read_manifest(file), tmp_path / "fetched")
+
+
+def test_manifests_of_one_name_keep_their_slides_apart(bucket, tmp_path):
+    """Slides and manifests of two hospitals that name theirs alike; a slide that both list is one file."""
+    bucket("ours/1.svs", "our first")
+    bucket("theirs/1.svs", "their one")
+    fetched = []
+    for site, more in (("ours", ""), ("theirs", "2,memory://bucket/ours/1.svs,Q\n")):
+        (tmp_path / site).mkdir()
+        file = tmp_path / site / "slides.csv"
+        file.write_text(f"slide_id,path,patient_id\n1,memory://bucket/{site}/1.svs,P-{site}\n{more}")
+        fetched.append(fetch_manifest(read_manifest(file), tmp_path / "fetched").path)
+
+    ours, theirs = ([row.path for row in read_manifest(file).rows] for file in fetched)
+    assert [path.read_text() for path in (*ours, *theirs)] == ["our first", "their one", "our first"]
+    assert ours == theirs[1:]
+    assert [file.name for file in fetched] == ["slides.csv", "slides.csv"]

@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from PIL import Image
 
 from he2her2.errors import ConfigError, ManifestError, OutputError, WeightsError
 from he2her2.geometry import TileGrid
-from he2her2.manifest import patients_used, read_manifest
+from he2her2.labels import Her2Status
+from he2her2.manifest import SlideRow, patients_used, read_manifest
 from he2her2.method import Appearance
 from he2her2.method.inference import blocks_of
 from he2her2.models import Card, RankingSettings, encoders, load_tensors, read_card, read_domain
@@ -26,7 +28,7 @@ from he2her2.training.settings import Hardware, load_training
 from he2her2.training.slides.bags import LabelledSlide, TumourTiles
 from he2her2.training.slides.data import SlideData, initial_networks
 from he2her2.training.slides.module import KeptLogits, SlideModule
-from he2her2.training.slides.train import train_slides
+from he2her2.training.slides.train import _data_in_words, train_slides
 from tests.labelled_slides import OVERRIDES, SIDE, TINY, able_weights, write_labelled
 from tests.tissue_slides import tissue_pixels, write_tissue
 
@@ -496,3 +498,14 @@ def test_trained_weights_tell_of_a_slide_unlike_their_training_slides(start, tmp
     assert "8 slides are too few to say what is like them (24 are needed)" in (learned / "report.md").read_text()
     said = predict(tmp_path / "train0.svs", "few", learned / "weights")
     assert "domain   not checked: these weights do not say what their training slides look like" in said
+
+
+def test_a_card_counts_patients_however_they_are_written():
+    """Two spellings of one patient are no two patients."""
+    tiles = TumourTiles(TileGrid(np.zeros((3, 2), np.int64), 64.0, 64, 0.25), Appearance((0.0,) * 3, (1.0,) * 3))
+    names = ("TCGA-A1-A0SK-01Z-00-DX1", "TCGA-A1-A0SK-01Z-00-DX2", "P 1", "p 1")
+    rows = [SlideRow(k, f"s{k}", Path("s.svs"), name, "HE", split="train") for k, name in enumerate(names)]
+
+    told = _data_in_words(SlideData(Path("m.csv")), [LabelledSlide(row, Her2Status.POSITIVE, tiles) for row in rows])
+
+    assert "trained on 4 H&E slides (4 positive) of 2 patients, 12 tiles" in told

@@ -14,9 +14,10 @@ INPUTS = {"patches": {"file": "a.npz", "sha256": "0"}, "folds": 2}
 
 
 def begin(folder, settings=TumourTraining(), config=Config(), inputs=INPUTS, patients=None, **options):  # noqa: B008  # frozen
+    kind = options.pop("kind", "tumour")
     begin_run(
         folder,
-        "tumour",
+        kind,
         Execution(Hardware(), ["he2her2", "train", "tumour"], **options),
         config=config,
         settings=settings,
@@ -59,6 +60,30 @@ def test_overwriting_leaves_nothing_of_the_old_training(tmp_path):
 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "run.json"]
     assert json.loads((tmp_path / "run.json").read_text("utf-8"))["training"]["epochs"] == 3
+
+
+@pytest.mark.parametrize("options", [{}, {"resume": True}, {"overwrite": True}])
+@pytest.mark.parametrize(("kind", "name"), [("tumour", "weights"), ("tumour", "checkpoints"), ("ablation", "tests")])
+def test_folders_of_somebody_else_are_neither_replaced_nor_resumed(tmp_path, kind, name, options):
+    """Only a `run.json` says that a folder of such a name is a training's."""
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "mine.txt").write_text("mine")
+
+    with pytest.raises(OutputError, match=f"holds {name}, and no run.json"):
+        begin(tmp_path, kind=kind, **options)
+    assert (tmp_path / name / "mine.txt").read_text() == "mine"
+    assert not (tmp_path / "run.json").exists()
+
+
+def test_overwriting_another_kind_of_training_takes_no_other_folders(tmp_path):
+    """An ablation takes the weights of the training before it, and not the tests of somebody else."""
+    begin(tmp_path)
+    for name in ("weights", "tests"):
+        (tmp_path / name).mkdir()
+
+    with pytest.raises(OutputError, match="holds tests, and no run"):
+        begin(tmp_path, kind="ablation", overwrite=True)
+    assert (tmp_path / "tests").is_dir()
 
 
 @pytest.mark.parametrize(

@@ -145,6 +145,19 @@ def test_what_is_wrong_with_a_set_of_jpegs_is_said(tmp_path, changes, words):
         open_patch_set(write_jpegs(tmp_path / "set.npz", **changes), mpp=1.0)
 
 
+@pytest.mark.parametrize("part", [slice(3, 4), slice(3, 12), slice(2, 5), slice(None), slice(-9, None)])
+def test_a_patch_of_another_size_is_named(tmp_path, part):
+    """Wherever it stands among those that are read together, and if it is read alone."""
+    found = replace(open_patch_set(write_jpegs(tmp_path / "a.npz", valid=None), mpp=1.0)[0], name="set")
+    wide = io.BytesIO()
+    Image.new("RGB", (48, 48)).save(wide, "jpeg")
+    odd = replace(found, pictures=(*found.pictures[:3], wide.getvalue(), *found.pictures[4:]))
+
+    with pytest.raises(PatchError, match=r"set: patch 3 is \(48, 48, 3\), others are \(24, 24, 3\)"):
+        odd.pixels(part)
+    assert odd.pixels(slice(4, 4)).shape == (0, 24, 24, 3)
+
+
 def test_a_scale_is_asked_for(tmp_path):
     """A set that does not state its µm per px is refused, not guessed."""
     file = write_npz(tmp_path / "set.npz", mpp=None)
@@ -442,6 +455,20 @@ def test_slides_all_of_one_kind_have_shares_and_no_auc(tmp_path, annotated, comm
     page = (out / "tumour_test.md").read_text("utf-8")
     assert ("Every window" if filled else "No window") + " of these slides is mostly tumour" in page
     assert not (out / "patches.csv").exists()
+
+
+def test_a_slide_of_two_patients_is_not_tested(tmp_path, annotated, command_line):
+    """By the second, a network that learned from the first could judge it."""
+    shutil.copytree(annotated.parent, tmp_path / "slides")
+    table = tmp_path / "slides" / "manifest.csv"
+    table.write_text(annotated.read_text() + "a,a.tif,P-other,HE,mask.png\n")
+
+    code, _, error = command_line(
+        "test", "tumour", "--weights", "bundled", "--data", table, "--out", tmp_path / "out", "--no-plots"
+    )
+
+    assert code == 2
+    assert "lines 2, 4: slide_id 'a' is given 2 times" in " ".join(error.split())
 
 
 def test_the_command_on_annotated_slides(tmp_path, annotated, command_line):

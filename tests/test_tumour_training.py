@@ -206,6 +206,16 @@ def test_manifests_that_contradict_each_other_are_told(tmp_path, tiny_network, c
     assert not (tmp_path / "run").exists()
 
 
+def test_a_manifest_that_is_given_twice_is_told(tmp_path, tiny_network, cohort, command_line):
+    """Its slides would count twice."""
+    code, _, told = command_line(
+        "train", "tumour", "--manifest", cohort, "--manifest", cohort, "--out", tmp_path / "run"
+    )
+
+    assert code == 2
+    assert " ".join(told.split()).count("is listed before") == 2
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -9,7 +9,8 @@ import time
 import pytest
 
 from he2her2.cohort import Claims, Limits, LocalWorkers, Supervisor, ThisProcess, usual_number
-from he2her2.cohort.crew import Death, DeathCause, Died, Ended
+from he2her2.cohort.crew import Death, DeathCause, Died, Ended, Seat
+from he2her2.cohort.supervisor import _Flight
 from he2her2.errors import OutputError
 from he2her2.results import Failure
 from tests.made_up_work import alone, attempts_at, job_in, kept, left_over, supervise, write_slides
@@ -62,6 +63,20 @@ class DiesInWords(ThisProcess[str, str]):
         if task is None:
             return super().events(timeout_s)
         return [Died(self._seat, Death("its worker crashed in memory.svs", DeathCause.CRASH), [task.slide_id])]
+
+
+@pytest.mark.parametrize("was_alone", [True, False])
+def test_an_attempt_that_never_began_is_made_again_as_it_was_meant(tmp_path, was_alone):
+    """Alone where the slide was to be tried alone, as its failure would say."""
+    (task,) = write_slides(tmp_path / "slides", memory="x")
+    seat = Seat("one", "here")
+    with Claims(tmp_path) as claims:
+        supervisor = Supervisor(job_in(tmp_path / "run"), alone, claims)
+        flight = _Flight(task, seat, 0.0, alone=was_alone)
+
+        assert not list(supervisor._on_death(flight, Died(seat, Death("it died", DeathCause.CRASH), begun=())))
+
+    assert list(supervisor._alone if was_alone else supervisor._ready) == [task]
 
 
 def test_the_remedy_follows_the_cause_of_a_death(tmp_path):

@@ -329,10 +329,15 @@ def check_output_file(out: Path, inputs: Iterable[Path] = ()) -> None:
     """
     if out.is_dir():
         raise OutputError(f"{out}: is a folder; give a file as --out")
-    if any(out.exists() and file.exists() and out.samefile(file) for file in inputs):
-        raise OutputError(f"{out}: is read by this command and is not replaced; choose another --out")
+    check_not_read(out, inputs)
     _require_text(out)
     check_writable(out.parent)
+
+
+def check_not_read(out: Path, inputs: Iterable[Path]) -> None:
+    """Raise `OutputError` if a file that would be written is one of those that the work reads, by any name or link."""
+    if any(out.exists() and file.exists() and out.samefile(file) for file in inputs):
+        raise OutputError(f"{out}: is read by this command and is not replaced; choose another --out")
 
 
 def _require_text(path: Path) -> None:

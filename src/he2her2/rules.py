@@ -26,6 +26,9 @@ _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 _Share = Annotated[float, Ge(0), Le(1)]
 _Inner = Annotated[float, Gt(0), Lt(1)]
 
+Threshold: TypeAlias = Annotated[float, Gt(0), Le(1)]
+"""Probability from which a slide, or a place of a map, is called: in settings and in the cards of weights."""
+
 PatientRule: TypeAlias = Literal["mean", "max"]
 _PATIENT_RULES: Mapping[PatientRule, Callable[[NDArray[np.float64]], np.floating]] = {"mean": np.mean, "max": np.max}
 

@@ -28,7 +28,6 @@ from he2her2.training.tiles.train import train_tiles
 
 __all__ = ["run_ablation"]
 
-_FOLDERS = ("bags", "tiles", "adapted", "start", "methods", "tests", "tables")
 _DONE = "done.txt"
 
 
@@ -55,8 +54,6 @@ def run_ablation(data: AblationData, out: Path, settings: AblationSettings, exec
     tumour_cnn = load_tumour_cnn(data.weights, data.annotations_use, config)
     execution = replace(execution, resume=True)
     begin_run(out, "ablation", execution, config=config, settings=settings.trainings, inputs=data.inputs)
-    for name in _FOLDERS if execution.overwrite else ():
-        shutil.rmtree(out / name, ignore_errors=True)
     spec = cnn_named(config.networks.tile_cnn, "tile_cnn")
     texture = None if tumour_cnn is None else load_texture_encoder(data.weights)
     tiler = TumourTiler(spec.input, config, tumour_cnn, data.annotations_use, data.annotation_classes, texture)

@@ -14,7 +14,6 @@ from he2her2.manifest import (
     SlideRow,
     Split,
     Stain,
-    patient_key,
     read_manifest,
     require_usable,
     shared_patients,
@@ -214,9 +213,9 @@ def _leaks(
     tested: Manifest, rows: Sequence[SlideRow], training: Sequence[Manifest], weights: Sequence[Path]
 ) -> Iterator[str]:
     """Yield test patients that are used in training or in given weights."""
-    names = {patient_key(row.patient_id): row.patient_id for row in rows}
+    names = {row.patient: row.patient_id for row in rows}
     for manifest in training:
-        used = {patient_key(row.patient_id) for row in manifest.rows if row.split in ("train", "val")}
+        used = {row.patient for row in manifest.rows if row.split in ("train", "val")}
         if shared := sorted(names[key] for key in names.keys() & used):
             yield f"{tested.path}: {_some(shared)} to be tested, and in train or val of {manifest.path}; choose one"
     for folder in weights:

@@ -223,7 +223,7 @@ def _results(
     return CohortResults(
         cohort.name,
         cohort.paper,
-        np.array([row.patient_id for row in rows], dtype=np.str_),
+        np.array([row.patient for row in rows], dtype=np.str_),
         np.array(truth, dtype=np.bool_),
         {
             method: np.array([one[method].status == Her2Status.POSITIVE for one in verdicts], np.bool_)

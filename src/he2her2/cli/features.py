@@ -106,15 +106,17 @@ def _begin(out: Path, worker: "FeatureWorker", *, overwrite: bool) -> None:
     """Describe the run, unless its folder holds features of another encoder or of other settings.
 
     Raises:
-        OutputError: It does, or cannot be written.
+        OutputError: It does, or cannot be written, or is that of the coordinates.
     """
     from dataclasses import asdict
 
     from he2her2.errors import OutputError
-    from he2her2.files import check_writable, read_json, write_json
+    from he2her2.files import check_not_read, check_writable, read_json, write_json
     from he2her2.results import RUN_FILE, describe_environment
 
     check_writable(out)
+    for slide_id, coords in (worker.coords or {}).items():
+        check_not_read(out / f"{slide_id}.h5", [coords])
     file = out / RUN_FILE
     try:
         other = read_json(file).get("digest") != worker.configuration

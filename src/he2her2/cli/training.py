@@ -60,7 +60,7 @@ def _with_slides_here(manifest: Path, out: Path) -> Path:
     read = read_manifest(manifest)
     if not any(url_of(row.path) for row in read.rows):
         return manifest
-    return fetch_manifest(read, out / "fetched" / manifest.stem, Stages().progress).path
+    return fetch_manifest(read, out / "fetched", Stages().progress).path
 
 
 def check_leaks(*manifests: Path, by_tissue: bool = True) -> None:

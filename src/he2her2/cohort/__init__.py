@@ -11,7 +11,7 @@ from he2her2.cohort.leaks import NOT_LOOKED_FOR, UNREAD, find_leaks, refuse_chos
 from he2her2.cohort.ledger import Ledger
 from he2her2.cohort.likeness import ALIKE, THUMBNAIL_PX, alike_pairs, likeness, print_of
 from he2her2.cohort.local_workers import LocalWorkers, usable_cores, usual_number
-from he2her2.cohort.remote_slides import Staging, fetch_manifest, sweep_staged
+from he2her2.cohort.remote_slides import Staging, fetch_manifest, is_pattern, sweep_staged
 from he2her2.cohort.run_status import RunStatus, read_status
 from he2her2.cohort.slide_worker import SlideWork, SlideWorker
 from he2her2.cohort.sources import SlideSources, find_slides
@@ -52,6 +52,7 @@ __all__ = [
     "fetch_manifest",
     "find_leaks",
     "find_slides",
+    "is_pattern",
     "likeness",
     "print_of",
     "read_claims",

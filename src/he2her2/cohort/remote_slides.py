@@ -15,21 +15,26 @@ from typing import Any
 
 from he2her2.cohort.tasks import RemoteFile, SlideTask
 from he2her2.errors import He2Her2Error, SlideOpenError
-from he2her2.files import atomic, url_of
+from he2her2.files import atomic, digest, sha256_of, url_of
 from he2her2.manifest import Manifest, raise_problems, write_manifest
 from he2her2.results import FileStamp
 from he2her2.slides import SLIDE_ENDINGS
 from he2her2.timing import Progress, silent
 
 _SEVERAL_FILES = frozenset({".mrxs", ".dcm", ".vms", ".vmu"})
-_GLOB_CHARACTERS = frozenset("*?[")
 _CHANGED = ("LastModified", "mtime", "updated", "created", "ETag")  # as file systems call it
 _TRIES = 3
 _PAUSE_S = 1.0
 _AT_ONCE = 4
 _ASKED_AT_ONCE = 16
 _GB = 1e9
+_SHORT = 12
 _OF_THE_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
+
+
+def is_pattern(path: Path | str) -> bool:
+    """True if a path or an address stands for all that match it."""
+    return bool(frozenset("*?[") & set(str(path)))
 
 
 def urls_of(url: str) -> list[str]:
@@ -39,10 +44,10 @@ def urls_of(url: str) -> list[str]:
         He2Her2Error: It cannot be read, or holds no slides.
     """
     files, path = _open(url)
-    if Path(path).suffix.lower() in SLIDE_ENDINGS and not _GLOB_CHARACTERS & set(path):
+    if Path(path).suffix.lower() in SLIDE_ENDINGS and not is_pattern(path):
         return [url]
     try:
-        found = files.glob(path) if _GLOB_CHARACTERS & set(path) else files.find(path)
+        found = files.glob(path) if is_pattern(path) else files.find(path)
     except Exception as error:  # noqa: BLE001  # each file system has its own
         raise He2Her2Error(f"{url}: cannot be listed ({_in_words(error)}); check the address and your rights") from None
     if not found:
@@ -94,13 +99,13 @@ def on_this_machine(task: SlideTask, folder: Path) -> Iterator[SlideTask]:
         yield task
         return
     try:
-        yield fetch(task, folder)
+        yield fetch(task, folder / task.slide_id)
     finally:
         shutil.rmtree(folder / task.slide_id, ignore_errors=True)
 
 
 def fetch(task: SlideTask, folder: Path, stop: Event | None = None) -> SlideTask:
-    """Fetch a remote file to `folder/<slide_id>/`; gives the task with its file there.
+    """Fetch a remote file to a folder of its own; gives the task with its file there.
 
     Args:
         task: Of a remote file.
@@ -114,11 +119,10 @@ def fetch(task: SlideTask, folder: Path, stop: Event | None = None) -> SlideTask
     url = url_of(task.path)
     assert url is not None
     remote = task.remote or RemoteFile(url, _stamp(url))
-    name = task.path.name.partition("?")[0]
-    if Path(name).suffix.lower() in _SEVERAL_FILES:
+    local = folder / _name_of(task)
+    if local.suffix.lower() in _SEVERAL_FILES:
         found = f"{url}: a slide of several files cannot be fetched"
         raise SlideOpenError(task.slide_id, found, "copy it to a disk, or convert it to one file")
-    local = folder / task.slide_id / name
     reason = ""
     for k in range(_TRIES):
         if k:
@@ -141,7 +145,8 @@ def fetch_manifest(manifest: Manifest, folder: Path, progress: Progress = silent
 
     Args:
         manifest: The manifest; one without remote slides is given as it is.
-        folder: Takes the slides and the new manifest; what is there already is not fetched again.
+        folder: Takes slides and new manifests, of several manifests too: each slide below a name made of its address,
+            where it is not fetched again, and each manifest below one made of its text.
         progress: Called after each slide.
 
     Raises:
@@ -153,18 +158,29 @@ def fetch_manifest(manifest: Manifest, folder: Path, progress: Progress = silent
         return manifest
     rows, problems = [], list(manifest.problems)
     for k, (row, task) in enumerate(zip(manifest.rows, tasks, strict=True), start=1):
-        local = folder / task.slide_id / task.path.name.partition("?")[0]
         try:
-            there = task.remote is None or (local.exists() and local.stat().st_size == _bytes_of(task))
-            path = (row.path if task.remote is None else local) if there else fetch(task, folder).path
-            rows.append(replace(row, path=path))
+            rows.append(row if task.remote is None else replace(row, path=_fetched(task, task.remote, folder)))
         except SlideOpenError as error:
             problems.append(f"line {row.line}: {error}")
         progress("fetching slides", k, len(tasks))
-    fetched = replace(manifest, path=folder / "manifest.csv", rows=tuple(rows), problems=tuple(problems))
-    raise_problems(fetched, fetched.problems)
+    raise_problems(manifest, problems)
+    file = folder / sha256_of(manifest.path)[:_SHORT] / f"{manifest.path.stem}.csv"
+    fetched = replace(manifest, path=file, rows=tuple(rows))
     write_manifest(fetched)
     return fetched
+
+
+def _fetched(task: SlideTask, remote: RemoteFile, folder: Path) -> Path:
+    """The file of a remote slide below a name made of its address, fetched unless it is there."""
+    place = folder / digest(remote.url)[:_SHORT]
+    local = place / _name_of(task)
+    there = local.exists() and local.stat().st_size == _bytes_of(task)
+    return local if there else fetch(task, place).path
+
+
+def _name_of(task: SlideTask) -> str:
+    """Name of a remote file, without the query of its address."""
+    return task.path.name.partition("?")[0]
 
 
 class _FetchError(Exception):
@@ -228,7 +244,7 @@ class Staging:
     def begin(self, task: SlideTask) -> None:
         """Begin to fetch a slide."""
         self._sizes[task.slide_id] = _bytes_of(task)
-        self._fetching[self._pool.submit(fetch, task, self._folder, self._stop)] = task
+        self._fetching[self._pool.submit(fetch, task, self._folder / task.slide_id, self._stop)] = task
 
     def arrived(self) -> Iterator[tuple[SlideTask, SlideOpenError | None]]:
         """Slides that are here now, and those that cannot be fetched.

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from he2her2.cohort.remote_slides import urls_of, with_stamps
+from he2her2.cohort.remote_slides import is_pattern, urls_of, with_stamps
 from he2her2.cohort.tasks import SlideTask
 from he2her2.errors import He2Her2Error
 from he2her2.files import file_identity, url_of
@@ -15,7 +15,6 @@ from he2her2.slides import SLIDE_ENDINGS, look_in, slide_id_of
 
 _ANNOTATION_ENDINGS = (".geojson", ".json", ".xml", ".session.xml", ".annotations", ".ndpi.ndpa", ".ndpa", ".png")
 _TABLE_ENDINGS = frozenset({".csv", ".tsv", ".txt"})
-_GLOB_CHARACTERS = frozenset("*?[")
 _SHOWN = 5
 _END = 1 << 12  # bytes of a file's ends that are compared
 
@@ -146,7 +145,7 @@ def _paths(item: Path, notes: list[str]) -> list[Path]:
             endings = ", ".join(sorted(SLIDE_ENDINGS))
             raise He2Her2Error(f"{item}: no slides among its {n} files; slides end in {endings}")
         return list(content.slides)
-    if item.exists() or not _GLOB_CHARACTERS & set(str(item)):
+    if item.exists() or not is_pattern(item):
         return [item]
     base = Path(item.anchor) if item.is_absolute() else Path()
     pattern = item.relative_to(item.anchor)

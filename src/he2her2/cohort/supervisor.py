@@ -267,7 +267,7 @@ class Supervisor(Generic[_P, _R]):
         """Try a slide again, alone, or let it fail."""
         task, slide_id = flight.task, flight.task.slide_id
         if slide_id not in died.begun:
-            self._ready.append(task)
+            (self._alone if flight.alone else self._ready).append(task)
             return
         self.job.ledger.sweep(slide_id)
         found = self._ended_before(task, retry_failed=True)

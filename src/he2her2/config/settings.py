@@ -14,6 +14,8 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import ConfigDict, PositiveFloat, model_validator
 from pydantic.dataclasses import dataclass
 
+from he2her2.rules import Threshold
+
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 _Share = Annotated[float, Gt(0), Le(1)]
 _Seed = Annotated[int, Ge(0), Lt(1 << 63)]
@@ -94,7 +96,7 @@ class Adaptive:
     iterations: Annotated[int, Gt(0), Le(1000)] = 20
     points: Annotated[int, Ge(4), Le(100_000)] = 100
     candidates: Annotated[int, Ge(4), Le(1_000_000)] = 300
-    threshold: _Share | None = None
+    threshold: Threshold | None = None
     coarse: Annotated[int, Gt(0), Le(64)] = 8
     surface: Literal["linear", "cubic"] = "linear"
     corners: bool = True
@@ -224,7 +226,7 @@ class Config:
     scoring: Scoring = field(default_factory=Scoring)
     selection: Selection = field(default_factory=Selection)
     normalisation: Literal["none", "reinhard", "macenko"] = "none"
-    threshold: _Share | None = None
+    threshold: Threshold | None = None
     stored_rules: bool = True
     runtime: Runtime = field(default_factory=Runtime)
 

@@ -74,11 +74,14 @@ class PatchSet:
         """
         if not isinstance(self.pictures, tuple):
             return self.pictures[part]
-        found = [_decoded(file, f"{self.name}: patch {i}") for i, file in list(enumerate(self.pictures))[part]]
-        shape = (self.side_px, self.side_px, 3)
-        if odd := next((i for i, picture in enumerate(found) if picture.shape != shape), None):
-            raise PatchError(f"{self.name}: patch {odd + (part.start or 0)} is {found[odd].shape}, others are {shape}")
-        return np.stack(found) if found else np.empty((0, *shape), np.uint8)
+        shape, chosen = (self.side_px, self.side_px, 3), range(len(self))[part]
+        pixels = np.empty((len(chosen), *shape), np.uint8)
+        for out, i in zip(pixels, chosen, strict=True):
+            picture = _decoded(self.pictures[i], f"{self.name}: patch {i}")
+            if picture.shape != shape:
+                raise PatchError(f"{self.name}: patch {i} is {picture.shape}, others are {shape}")
+            out[:] = picture
+        return pixels
 
 
 def open_patch_set(file: Path, mpp: float | None = None) -> tuple[PatchSet, PatchSet | None]:

@@ -1,6 +1,6 @@
 """Evaluation of a predict run against its labels: figures with intervals, decision rules, audits, page and tables."""
 
-from he2her2.evaluation.audits import redraw_blocks
+from he2her2.evaluation.audits import SAME_PROBABILITY, redraw_blocks
 from he2her2.evaluation.cases import Cases, join
 from he2her2.evaluation.comparison import ComparisonQuestion, compare_folders
 from he2her2.evaluation.comparison_folder import COMPARISON_FILE, comparison_lines, write_comparison
@@ -36,6 +36,7 @@ from he2her2.evaluation.thresholds import Budgets
 
 __all__ = [
     "COMPARISON_FILE",
+    "SAME_PROBABILITY",
     "TABLE_1",
     "TABLE_1_ACCURACY",
     "Budgets",

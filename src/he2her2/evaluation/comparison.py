@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from he2her2.errors import EvaluationError
 from he2her2.evaluation.cases import CaseLevel, Cases, Joined, join
-from he2her2.evaluation.leakage import check_independent, training_patients
+from he2her2.evaluation.leakage import check_tested
 from he2her2.evaluation.limitations import run_notices
 from he2her2.evaluation.question import SplitChoice, chosen_split, label_notes
 from he2her2.evaluation.score_tables import ScoreReading, check_reading, open_predictions, read_study_manifest
@@ -264,9 +264,7 @@ def compare_folders(question: ComparisonQuestion) -> RunsCompared:
             scale=predictions.scale,
         )
         check_patient_rule(predictions.run, joined)
-        trained = training_patients(path, manifest, joined.slides)
-        if split not in ("train", "val"):
-            check_independent(path, trained)
+        trained = check_tested(path, manifest, joined.slides, split)
         found[predictions.run.name if unique else str(path)] = joined
         notices += run_notices(predictions.run, joined, split, trained_with=bool(trained))
         notes += [*predictions.notes, *label_notes(manifest)]

@@ -30,10 +30,9 @@ from he2her2.evaluation.endpoints import Endpoints, measure_endpoints, strata_of
 from he2her2.evaluation.leakage import (
     add_validation_patients,
     check_disjoint,
-    check_independent,
+    check_tested,
     check_weights,
     provenance_limitations,
-    training_patients,
 )
 from he2her2.evaluation.limitations import (
     limitations,
@@ -138,9 +137,9 @@ def evaluate(question: Question, say: Callable[[str], None] = lambda _: None) ->
     """
     labelled = read_labelled_run(question)
     run, manifest, joined = labelled.run, labelled.manifest, labelled.joined
-    shared = training_patients(run.path, manifest, joined.slides)
-    if labelled.split not in ("train", "val"):
-        check_independent(run.path, shared)
+    shared = check_tested(run.path, manifest, joined.slides, labelled.split)
+    for path in question.seeds:
+        check_tested(path, manifest, joined.slides, labelled.split)
     say(f"{len(joined.slides)} slides of {len(joined.patients)} patients; measuring")
     prevalence = question.budgets.prevalence
     patients = summarise(joined.patients, "patients", prevalence)
@@ -215,7 +214,7 @@ def _compared(labelled: LabelledRun) -> RunComparison | None:
     """Comparison with the other run of the question; None without one.
 
     Raises:
-        EvaluationError: That run cannot be used.
+        EvaluationError: That run cannot be used, or its weights were trained with the patients.
     """
     question, run = labelled.question, labelled.run
     if question.compare is None:
@@ -225,6 +224,7 @@ def _compared(labelled: LabelledRun) -> RunComparison | None:
     names = (run.name, other.name) if run.name != other.name else (str(run.path), str(other.path))
     compared = question.join(opened, labelled.manifest, labelled.split)
     check_patient_rule(other, compared)
+    check_tested(other.path, labelled.manifest, compared.slides, labelled.split)
     return compare_runs(labelled.joined.patients, compared.patients, names)
 
 

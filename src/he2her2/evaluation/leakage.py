@@ -7,37 +7,43 @@ from he2her2.errors import EvaluationError, ManifestError
 from he2her2.evaluation.cases import Cases
 from he2her2.evaluation.limitations import PROVENANCE_PARTLY_UNKNOWN, PROVENANCE_UNKNOWN
 from he2her2.files import write_json
-from he2her2.manifest import Manifest, hashed_patient, patient_key, patients_used, read_patients_record, shared_patients
-from he2her2.models import CARD_FILE, Card, Role, read_card
+from he2her2.manifest import (
+    Manifest,
+    Split,
+    hashed_patient,
+    patient_key,
+    patients_used,
+    read_patients_record,
+    shared_patients,
+)
+from he2her2.models import CARD_FILE, ROLES, Card, read_card
 from he2her2.results import RunFolder
 
-_ROLES: tuple[Role, ...] = ("tumour_cnn", "tile_cnn", "aggregator")
 _VALIDATION_PATIENTS = "validation_patients"
 _NAMED = 5
 
 
-def training_patients(run: Path, manifest: Manifest, slides: Cases) -> tuple[str, ...]:
-    """The evaluated patients with whom the run's weights were trained or chosen, by name."""
-    evaluated = set(slides.ids.tolist())
-    return shared_patients((row for row in manifest.rows if row.slide_id in evaluated), run)
-
-
-def check_independent(run: Path, shared: Sequence[str]) -> None:
-    """Raise unless the evaluated patients are independent of training.
+def check_tested(run: Path, manifest: Manifest, slides: Cases, split: Split | None) -> tuple[str, ...]:
+    """The evaluated patients with whom a run's weights were trained or chosen, by name: none where they are tested on.
 
     Args:
         run: The predict run.
-        shared: The evaluated patients with whom its weights were trained or chosen.
+        manifest: The labels.
+        slides: The evaluated slides.
+        split: Their split; those of train and val are no test.
 
     Raises:
-        EvaluationError: There are such patients.
+        EvaluationError: There are such patients, and the split is neither train nor val.
     """
-    if shared:
+    evaluated = set(slides.ids.tolist())
+    shared = shared_patients((row for row in manifest.rows if row.slide_id in evaluated), run)
+    if shared and split not in ("train", "val"):
         raise EvaluationError(
             f"{run}: its weights were trained or chosen with {len(shared)} of the patients to evaluate "
             f"({_some(shared)}); mark them as train or val in the manifest's split column, or pass --split train or "
             "--split val to evaluate them as such"
         )
+    return shared
 
 
 def provenance_limitations(run: Path) -> tuple[str, ...]:
@@ -103,7 +109,7 @@ def check_weights(run: RunFolder, folder: Path) -> dict[str, Card]:
         WeightsError: A card cannot be read.
     """
     cards: dict[str, Card] = {
-        role: read_card(folder / role, role) for role in _ROLES if (folder / role / CARD_FILE).is_file()
+        role: read_card(folder / role, role) for role in ROLES if (folder / role / CARD_FILE).is_file()
     }
     if not cards:
         raise EvaluationError(f"{folder}: holds no weights; give the folder that the run was made with")

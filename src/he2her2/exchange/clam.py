@@ -64,16 +64,30 @@ def write_clam(folder: Path, tiles: StoredTiles) -> list[Path]:
         OutputError: They cannot be written.
     """
     tiles = tiles.in_unit("px")
+    patches, h5, pt = clam_files(folder, tiles.slide_id)
     written = []
     if tiles.side is not None:
-        written.append(write_hdf5(folder / "patches" / f"{tiles.slide_id}.h5", lambda file: _fill_patches(file, tiles)))
+        written.append(write_hdf5(patches, lambda file: _fill_patches(file, tiles)))
     if tiles.features is not None:
-        written.append(
-            write_hdf5(folder / "h5_files" / f"{tiles.slide_id}.h5", lambda file: _fill_features(file, tiles))
-        )
+        written.append(write_hdf5(h5, lambda file: _fill_features(file, tiles)))
         if find_spec("torch"):
-            written.append(_write_pt(folder / "pt_files" / f"{tiles.slide_id}.pt", tiles.features))
+            written.append(_write_pt(pt, tiles.features))
     return written
+
+
+def clam_files(folder: Path, slide_id: str) -> tuple[Path, Path, Path]:
+    """CLAM's files of a slide: coordinates, features, and features for torch."""
+    return (
+        folder / "patches" / f"{slide_id}.h5",
+        folder / "h5_files" / f"{slide_id}.h5",
+        folder / "pt_files" / f"{slide_id}.pt",
+    )
+
+
+def clam_files_read(path: Path) -> list[Path]:
+    """The file itself, and those beside it that `read_clam` may take coordinates from."""
+    beside = _h5_beside(path), _trident_beside(path), _patches_beside(path)
+    return [path, *(file for file in beside if file is not None)]
 
 
 def _fill_patches(file: h5py.File, tiles: StoredTiles) -> None:
@@ -113,6 +127,14 @@ def _patches_beside(path: Path) -> Path | None:
     return next((place for place in places if place.is_file()), None)
 
 
+def _h5_beside(path: Path) -> Path:
+    return path.parent.parent / "h5_files" / f"{path.stem}.h5"
+
+
+def _trident_beside(path: Path) -> Path:
+    return path.parent.parent / "patches" / f"{path.stem}_patches.h5"
+
+
 def _stated(path: Path) -> dict[str, Any]:
     with open_hdf5(path) as file:
         return dict(file["coords"].attrs)
@@ -121,8 +143,7 @@ def _stated(path: Path) -> dict[str, Any]:
 def _read_pt(path: Path) -> StoredTiles:
     """Features of a torch file, with the corners of CLAM's folders or TRIDENT's beside it; without where none are."""
     features = _tensor(path)
-    h5 = path.parent.parent / "h5_files" / f"{path.stem}.h5"
-    trident = path.parent.parent / "patches" / f"{path.stem}_patches.h5"
+    h5, trident = _h5_beside(path), _trident_beside(path)
     if trident.is_file():
         found = replace(read_trident(trident), encoder=encoder_of(path))
     elif beside := h5 if h5.is_file() else _patches_beside(path):

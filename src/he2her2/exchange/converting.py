@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from he2her2.errors import ExchangeError
-from he2her2.exchange.layouts import Layout, layout_of, read_tiles_file, write_tiles_files
+from he2her2.exchange.clam import clam_files_read
+from he2her2.exchange.layouts import Layout, files_to_write, layout_of, read_tiles_file, write_tiles_files
 from he2her2.exchange.stored_tiles import StoredTiles
+from he2her2.files import check_not_read
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +43,15 @@ def convert_file(
 
     Raises:
         ExchangeError: The file cannot be read, or does not say what the layout needs.
-        OutputError: The new files cannot be written.
+        OutputError: The new files cannot be written, or would replace those that are read.
     """
     source = layout_of(path)
     tiles = read_tiles_file(path, mpp_l0)
     if coords is not None:
         tiles = _completed(tiles, read_tiles_file(coords, mpp_l0))
+    inputs = [*(clam_files_read(path) if source == "clam" else [path]), *([] if coords is None else [coords])]
+    for file in files_to_write(out, tiles, layout):
+        check_not_read(file, inputs)
     written = write_tiles_files(out, tiles, layout)
     return Converted(tuple(written), source, len(tiles), tuple(_lost(tiles, layout)))
 

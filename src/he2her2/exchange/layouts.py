@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias, get_args
 from h5py import File
 
 from he2her2.errors import ExchangeError, He2Her2Error
-from he2her2.exchange.clam import is_clam, read_clam, write_clam
+from he2her2.exchange.clam import clam_files, is_clam, read_clam, write_clam
 from he2her2.exchange.hdf5 import open_hdf5
 from he2her2.exchange.stamp import is_stamp, read_stamp, write_stamp
 from he2her2.exchange.stored_tiles import StoredTiles
@@ -22,6 +22,11 @@ _READERS: Mapping[Layout, tuple[Callable[[File], bool], Callable[[Path], StoredT
     "trident": (is_trident, read_trident),
     "wsinfer": (is_wsinfer, read_wsinfer),
     "clam": (is_clam, read_clam),
+}
+_WRITERS: Mapping[Layout, Callable[[Path, StoredTiles], Path]] = {
+    "stamp": write_stamp,
+    "trident": write_trident,
+    "wsinfer": write_wsinfer,
 }
 _PLACES = (".", "h5_files", "pt_files")
 _ENDINGS = (".h5", ".hdf5", ".pt")
@@ -95,15 +100,22 @@ def write_tiles_files(folder: Path, tiles: StoredTiles, layout: Layout) -> list[
         ExchangeError: The layout needs what is not known, such as µm.
         OutputError: They cannot be written.
     """
+    if layout == "clam":
+        return write_clam(folder, tiles)
+    (file,) = files_to_write(folder, tiles, layout)
+    return [_WRITERS[layout](file, tiles)]
+
+
+def files_to_write(folder: Path, tiles: StoredTiles, layout: Layout) -> tuple[Path, ...]:
+    """Files that `write_tiles_files` may write for a slide; arguments are the same."""
     match layout:
         case "clam":
-            return write_clam(folder, tiles)
+            return clam_files(folder, tiles.slide_id)
         case "stamp":
-            return [write_stamp(folder / f"{tiles.slide_id}.h5", tiles)]
+            return (folder / f"{tiles.slide_id}.h5",)
         case "wsinfer":
-            return [write_wsinfer(folder / "patches" / f"{tiles.slide_id}.h5", tiles)]
+            return (folder / "patches" / f"{tiles.slide_id}.h5",)
+        case "trident" if tiles.features is None:
+            return (folder / "patches" / f"{tiles.slide_id}_patches.h5",)
         case "trident":
-            from_features = tiles.features is not None
-            place = f"features_{tiles.encoder or 'unknown'}" if from_features else "patches"
-            name = f"{tiles.slide_id}.h5" if from_features else f"{tiles.slide_id}_patches.h5"
-            return [write_trident(folder / place / name, tiles)]
+            return (folder / f"features_{tiles.encoder or 'unknown'}" / f"{tiles.slide_id}.h5",)

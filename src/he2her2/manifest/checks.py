@@ -59,16 +59,20 @@ def require_usable(
     raise_problems(manifest, problems)
 
 
-def check_consistent(manifest: Manifest) -> None:
+def check_consistent(manifest: Manifest, *, files: bool = True) -> None:
     """Raise if a manifest contradicts itself, names missing files or no slide, whatever its use.
+
+    Args:
+        manifest: The cohort.
+        files: False for slides that need not be there: their files are not looked at.
 
     Raises:
         ManifestError: All problems.
     """
     rows = manifest.rows
     empty = [] if rows or manifest.problems else ["names no slide; give it a row for each below the headings"]
-    found = [*_inconsistencies(rows), *_files_of_several(rows), *_missing_files(rows), *empty]
-    raise_problems(manifest, [*manifest.problems, *found])
+    of_files = [*_files_of_several(rows), *_missing_files(rows)] if files else []
+    raise_problems(manifest, [*manifest.problems, *_inconsistencies(rows), *of_files, *empty])
 
 
 def contradictions(manifest: Manifest) -> tuple[str, ...]:

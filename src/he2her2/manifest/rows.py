@@ -59,6 +59,11 @@ class SlideRow:
     annotations: Path | None = None
     extra: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def patient(self) -> str:
+        """Key of its patient, equal however the manifest writes the name: slides are grouped by it."""
+        return patient_key(self.patient_id)
+
     def status(self, policy: Policy = Policy.GUIDELINE) -> Her2Status | None:
         """Return the HER2 status that the manifest states; where it states none, that of the tests.
 

@@ -106,7 +106,6 @@ def score_tiles(
         tile_cnn: Scores them.
         runtime: Threads and batch size.
         n_needed: Tiles that selection needs.
-        what: Name of the tiles in a message.
         watch: Observes progress and time.
 
     Raises:

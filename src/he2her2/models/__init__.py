@@ -18,7 +18,7 @@ from he2her2.models.aggregators import (
     top_tiles,
 )
 from he2her2.models.bag import Aggregated, Bag
-from he2her2.models.card import RESEARCH_USE, UNTRAINED_NOTICE, Card, EncoderNote, Metric, Role, Spec
+from he2her2.models.card import RESEARCH_USE, ROLES, UNTRAINED_NOTICE, Card, EncoderNote, Metric, Role, Spec
 from he2her2.models.efficientnet_lite0 import export_lite0, imagenet_weights
 from he2her2.models.encoders import (
     CNNS,
@@ -65,6 +65,7 @@ __all__ = [
     "POSITIVE_FROM",
     "RESEARCH_USE",
     "RGB_FROM_HED",
+    "ROLES",
     "TILE_CNN",
     "UNTRAINED_NOTICE",
     "YUV_FROM_RGB",

@@ -5,13 +5,14 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Annotated, Any, Literal, TypeAlias
 
-from annotated_types import Ge, Gt, Le, Len, Lt
+from annotated_types import Ge, Le, Len, Lt
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from he2her2.files import json_text, problems_in_words
 from he2her2.models.aggregators import AggregatorSpec, RankingSettings, kind_of
 from he2her2.models.encoders import CnnRole, CnnSpec, InputSpec
+from he2her2.rules import Threshold
 
 _CARD_VERSION = 1
 UNTRAINED_NOTICE = "untrained weights: the numbers mean nothing"
@@ -22,6 +23,9 @@ _STRICT = ConfigDict(extra="forbid")
 
 Role: TypeAlias = CnnRole | Literal["aggregator"]
 """A network's part in the method; also the name of its folder of weights."""
+
+ROLES: tuple[Role, ...] = ("tumour_cnn", "tile_cnn", "aggregator")
+"""All of them, in the order of the method."""
 
 Spec: TypeAlias = CnnSpec | AggregatorSpec
 
@@ -99,7 +103,7 @@ class Card:
     seed: Annotated[int, Ge(0), Lt(1 << 64)] | None = None
     ranking: RankingSettings | None = None
     encoder: EncoderNote | None = None
-    threshold: Annotated[float, Gt(0), Lt(1)] | None = None
+    threshold: Threshold | None = None
     training_data: str = "none"
     training_licence: str = "none"
     recipe: str = "none"

@@ -11,14 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from he2her2.evaluation import redraw_blocks
+from he2her2.evaluation import SAME_PROBABILITY, redraw_blocks
 from he2her2.models import Aggregated, Bag
 from he2her2.results import ScoredTiles
 
 _DRAWS = 99  # the slide's own value is the hundredth
 _CURVE_DRAWS = 20
 _CURVE_SHARES = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5)
-_SAME = 1e-4  # probabilities are written with 6 digits
 _ALPHA = 0.05
 
 
@@ -128,7 +127,7 @@ def check_prediction(prediction: DecidedTiles, aggregator: Callable[[Bag], Aggre
     rng = np.random.default_rng(seed)
     bag = Bag.of(prediction.tiles.grid, prediction.tiles.logits)
     again = aggregator(bag).probability
-    if abs(again - prediction.probability) > _SAME:
+    if abs(again - prediction.probability) > SAME_PROBABILITY:
         return Checks(again, same=False)
     spread = _spread(prediction, aggregator, rng)
     return Checks(again, same=True, spread=spread, removal=_removal(prediction, bag, aggregator, rng))

@@ -7,10 +7,8 @@ from pathlib import Path
 from he2her2.domain import Domain
 from he2her2.errors import He2Her2Error
 from he2her2.evaluation import check_weights
-from he2her2.models import Aggregator, Card, load_aggregator, read_domain, weights_source
+from he2her2.models import ROLES, Aggregator, Card, load_aggregator, read_domain, weights_source
 from he2her2.results import RunFolder
-
-_ROLES = ("tumour_cnn", "tile_cnn", "aggregator")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,5 +66,5 @@ def _load(run: RunFolder, weights: str) -> FoundWeights:
     aggregator = load_aggregator(weights, run.config)
     by_role = {role: card for role, card in (cards | {"aggregator": aggregator.card}).items() if card.files}
     return FoundWeights(
-        {role: by_role[role] for role in _ROLES if role in by_role}, aggregator, read_domain(source, cards)
+        {role: by_role[role] for role in ROLES if role in by_role}, aggregator, read_domain(source, cards)
     )

@@ -17,11 +17,14 @@ from he2her2.slides.levels import WHITE, Rect, Sampling, choose_sampling, staine
 from he2her2.slides.resolution import StatedMpp, require_slide_sized, scale_contradictions, settle_mpp
 from he2her2.slides.slide import Level, slide_id_of
 
-_MAX_LOSS = 0.01
+MAX_LOSS = 0.01
+"""Share of a level's pixels, or of its tissue, that may be lost."""
+
 _MAX_UNREDUCED_PX = 10**10
 """More px than the smallest level of a slide may have: masks read that level as a whole."""
 
-_CELL = Size(256, 256)
+CELL = Size(256, 256)
+"""Part of a level without tiles that is read, and lost, as one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,12 +217,12 @@ class BaseSlide(ABC):
         size = self.levels[level].size
         remedy = "copy the file again, or scan the slide again"
         share = sum(rect.w * rect.h for rect in lost) / (size.w * size.h)
-        if share > _MAX_LOSS:
+        if share > MAX_LOSS:
             reason = f"{100 * share:.1f} % of its pixels at level {level} cannot be decoded"
             raise DamagedSlideError(self.slide_id, reason, remedy)
         lost_tissue = sum(rect.w * rect.h for rect in self.lost_rects(level)) / (size.w * size.h)
         share = lost_tissue / max(lost_tissue + float(stained(pixels).mean()), 1e-12)
-        if share > _MAX_LOSS:
+        if share > MAX_LOSS:
             reason = f"{100 * share:.1f} % of its tissue is absent at level {level}"
             raise DamagedSlideError(self.slide_id, reason, remedy)
 
@@ -230,7 +233,7 @@ class BaseSlide(ABC):
         except UnreadableRegionError:
             pass
         size = self.levels[level].size
-        cell = self.levels[level].tile or _CELL
+        cell = self.levels[level].tile or CELL
         out = np.full((rect.h, rect.w, 3), WHITE, np.uint8)
         columns, rows = rect.clipped(size).cells(cell)
         for tile in (Rect(i * cell.w, j * cell.h, *cell).clipped(size) for j in rows for i in columns):

@@ -8,7 +8,7 @@ import numpy as np
 
 from he2her2.errors import MppError, UnreadableRegionError
 from he2her2.geometry import Size
-from he2her2.slides.base import BaseSlide
+from he2her2.slides.base import CELL, MAX_LOSS, BaseSlide
 from he2her2.slides.levels import Rect
 from he2her2.slides.opening import Backend, open_slide, why_not_the_tiff_reader
 from he2her2.units import PLAUSIBLE_MPP
@@ -16,8 +16,6 @@ from he2her2.units import PLAUSIBLE_MPP
 _TILE_MPP, _MASK_MPP = 0.25, 8.0
 """µm/px at which the method reads a slide by default: tiles, and masks 32 times coarser."""
 
-_CELL = Size(256, 256)
-_MAX_LOSS = 0.01
 _UPSAMPLED_FROM = 1.1
 _MANY_PX = 10**8
 _EXACT_PX = 1 / 256
@@ -163,7 +161,7 @@ def _is_readable(slide: BaseSlide, level: int, rect: Rect) -> bool:
 def _cells(slide: BaseSlide) -> Iterator[tuple[int, Rect]]:
     """Every compressed tile of every level, cut at the border."""
     for i, level in enumerate(slide.levels):
-        cell = level.tile or _CELL
+        cell = level.tile or CELL
         columns, rows = Rect(0, 0, *level.size).cells(cell)
         for row in rows:
             for column in columns:
@@ -171,7 +169,7 @@ def _cells(slide: BaseSlide) -> Iterator[tuple[int, Rect]]:
 
 
 def _check_tiles(slide: BaseSlide, n_check: int | None, seed: int) -> TileCheck:
-    cells = [level.tile or _CELL for level in slide.levels]
+    cells = [level.tile or CELL for level in slide.levels]
     n_tiles = sum(
         -(-level.size.w // cell.w) * -(-level.size.h // cell.h) for level, cell in zip(slide.levels, cells, strict=True)
     )
@@ -185,7 +183,7 @@ def _problems(slide: BaseSlide, mpp: float | None, tiles: TileCheck) -> Iterator
     if tiles.n_corrupt:
         share = tiles.n_corrupt / tiles.n_checked
         found = f"{tiles.n_corrupt} of {tiles.n_checked} compressed tiles ({100 * share:.1f} %) cannot be decoded"
-        many = share > _MAX_LOSS
+        many = share > MAX_LOSS
         yield Problem(found, "copy the file again, or scan again" if many else "none needed: they will be left out")
     for caution in slide.cautions:
         if mpp is None and caution in slide.scale_cautions:

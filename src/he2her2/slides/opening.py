@@ -1,4 +1,4 @@
-"""Slide files: which of a folder's files are slides, and `open_slide` with its choice of a reader."""
+"""Opening of slide files: `open_slide` and its choice of a reader."""
 
 from collections.abc import Mapping
 from pathlib import Path

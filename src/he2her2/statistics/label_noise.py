@@ -8,7 +8,7 @@ extreme ranks, and only the numbers are tried.
 """
 
 import math
-from collections.abc import Callable
+from bisect import bisect_left
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -126,13 +126,11 @@ def share_to_chance(truth: ArrayLike, score: ArrayLike) -> float:
     """
     true = np.asarray(truth, dtype=bool)
     steps = np.unique(np.concatenate([np.arange(1, int(k) + 1) / k for k in (true.sum(), (~true).sum())]))
-    return float(steps[_first(steps, lambda share: swapped_auc_bounds(true, score, share).low <= 0.5)])
+    shares: list[float] = steps.tolist()
+    lost = partial(_may_be_chance, true, score)
+    return shares[bisect_left(shares, x=True, hi=len(shares) - 1, key=lost)]
 
 
-def _first(values: NDArray[np.float64], holds: Callable[[float], bool]) -> int:
-    """Index of the first value from which on something holds; the last one where it never does."""
-    low, high = 0, len(values) - 1
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if holds(float(values[middle])) else (middle + 1, high)
-    return low
+def _may_be_chance(truth: NDArray[np.bool_], score: ArrayLike, share: float) -> bool:
+    """True if wrong labels, so many, could leave an AUC of 0.5."""
+    return swapped_auc_bounds(truth, score, share).low <= 0.5

@@ -82,7 +82,7 @@ def _least_auc(
     as_negative = len(above) - _wins(above, free)  # (m,) positives that win against each
     known = float(_wins(below, above).sum())
     k = np.arange(m + 1)
-    wins = known + _first(as_positive) + (as_negative.sum() - _first(as_negative)) + _ties(free)
+    wins = known + _sums_of_first(as_positive) + (as_negative.sum() - _sums_of_first(as_negative)) + _ties(free)
     n_positive, n_negative = len(above) + k, len(below) + m - k
     least = 1.0
     for unknown_positive in range(lost.unknown + 1):  # all of them at the worst end: they win nothing
@@ -98,7 +98,7 @@ def _wins(others: NDArray[np.float64], scores: NDArray[np.float64]) -> NDArray[n
     return np.asarray(below + not_above, np.float64) / 2
 
 
-def _first(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def _sums_of_first(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """(m + 1,) sums of the first 0 to m values."""
     return np.concatenate([[0.0], np.cumsum(values)])
 

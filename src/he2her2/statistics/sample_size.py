@@ -124,7 +124,7 @@ def for_auc_width(expected: Expected, width: float = 0.1) -> Needed:
         more = (n / 2 - 1) * ((1 - c) / (2 - c) + c / (1 + c))
         return 2 * z * math.sqrt(c * (1 - c) * (1 + more) / (n * n * p * (1 - p))) > width
 
-    return Needed.of_all(f"AUC within ± {width / 2:g}", _first(lambda n: not wide(n)), p)
+    return Needed.of_all(f"AUC within ± {width / 2:g}", _fewest(lambda n: not wide(n)), p)
 
 
 def for_net_benefit(
@@ -169,7 +169,7 @@ def for_auc_above(
             return gap >= z_alpha * rival + z_power * own
         return gap >= (z_alpha + z_power) * math.sqrt(own**2 + rival**2 - 2 * correlation * own * rival)
 
-    return Needed.of_all(goal, _first(enough) if gap > 0 else None, p)
+    return Needed.of_all(goal, _fewest(enough) if gap > 0 else None, p)
 
 
 def for_threshold(expected: Expected, budget: float, confidence: float = LEVEL) -> Needed:
@@ -196,7 +196,7 @@ def for_sensitivity(
         allowed = _most_misses(k, budget, confidence)
         return allowed >= 0 and float(binom.cdf(allowed, k, true_missed)) >= power
 
-    k = _first(enough) if true_missed < budget else None
+    k = _fewest(enough) if true_missed < budget else None
     while k is not None and not all(enough(k + more) for more in range(1, 200)):  # power does not rise evenly
         k = next(k + more for more in range(200, 0, -1) if not enough(k + more)) + 1
     return Needed.of_class(goal, k, expected.prevalence, expected.prevalence)
@@ -219,7 +219,7 @@ def for_specificity(expected: Expected, specificity: float, width: float = 0.1) 
 
     share = 1 - expected.prevalence
     return Needed.of_class(
-        f"specificity of {specificity:g} within ± {width / 2:g}", _first(enough), share, expected.prevalence
+        f"specificity of {specificity:g} within ± {width / 2:g}", _fewest(enough), share, expected.prevalence
     )
 
 
@@ -246,8 +246,8 @@ def for_development(expected: Expected, parameters: int, r_squared: float | None
     return tuple(Needed.of_all(goal, n, p) for goal, n in goals)
 
 
-def _first(enough: Callable[[int], bool], start: int = 4) -> int | None:
-    """The first number that is enough, doubled and then halved; None beyond ten million."""
+def _fewest(enough: Callable[[int], bool], start: int = 4) -> int | None:
+    """The smallest number that is enough, doubled and then halved; None beyond ten million."""
     low, high = start - 1, start
     while not enough(high):
         low, high = high, 2 * high

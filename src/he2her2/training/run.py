@@ -17,7 +17,8 @@ from he2her2.training.settings import Hardware, Kind
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-_OWN_FOLDERS = ("checkpoints", "logs", "weights", "folds", "teachers")
+_OF_TRAINING = ("checkpoints", "logs", "weights", "folds", "teachers")
+_OF_ABLATION = ("bags", "tiles", "adapted", "start", "methods", "tests", "tables")
 
 
 def _unheard(_: str) -> None:
@@ -82,12 +83,25 @@ def begin_run(
         raise OutputError(f"{folder}: holds results of another command; choose another --out")
     if there is not None and not execution.overwrite:
         _check_same(folder, there, wanted, resume=execution.resume)
-    elif execution.overwrite:
-        for name in _OWN_FOLDERS:
+    else:
+        for name in () if there is None else _folders_of(there.get("kind")):
             shutil.rmtree(folder / name, ignore_errors=True)
+        _check_free(folder, _folders_of(kind))
     environment = describe_environment(execution.command, (*LIBRARIES, "torch", "lightning"))
     found = environment | {"run_on": asdict(execution.hardware)} | wanted | dict(patients or {})
     write_json(folder / RUN_FILE, found, ascii_only=True)
+
+
+def _folders_of(kind: object) -> Sequence[str]:
+    """Folders that a training of a kind makes in its own."""
+    return _OF_ABLATION if kind == "ablation" else _OF_TRAINING
+
+
+def _check_free(folder: Path, names: Sequence[str]) -> None:
+    if taken := [name for name in names if (folder / name).exists()]:
+        raise OutputError(
+            f"{folder}: holds {', '.join(taken)}, and no {RUN_FILE} of its training; choose another --out"
+        )
 
 
 def give_up(folder: Path) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from he2her2.cohort import find_slides
+from he2her2.cohort import find_slides, is_pattern
 from he2her2.errors import EvaluationError, He2Her2Error
 from he2her2.files import url_of
 from he2her2.manifest import SlideRow, patient_key, raise_problems, read_manifest
@@ -192,7 +192,7 @@ def _of_files_or_refused(what: Sequence[Path]) -> Catalogue:
 
 def _of_files(what: Sequence[Path]) -> Catalogue:
     for item in what:
-        if not (url_of(item) or item.exists() or set("*?[") & set(str(item))):
+        if not (url_of(item) or item.exists() or is_pattern(item)):
             raise He2Her2Error(f"{item}: no such file or folder; give a run's folder, slides or a manifest")
     sources = find_slides(what, stain=None)
     slides = {task.slide_id: ViewedSlide(task.slide_id, task.path, "slide", task.mpp) for task in sources.tasks}

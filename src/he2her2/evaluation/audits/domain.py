@@ -108,7 +108,7 @@ def _outside_p(share: float, n: int, m: int) -> float:
         (0.56, True)
     """
     r = int(_OUTSIDE * (m + 1))
-    return float(betabinom.sf(np.floor(share * n) - 1, n, r, m + 1 - r))
+    return float(betabinom.sf(np.floor(share * n + 1e-9) - 1, n, r, m + 1 - r))
 
 
 def _scale(centred: NDArray[np.float64]) -> NDArray[np.float64]:

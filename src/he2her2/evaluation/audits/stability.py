@@ -20,8 +20,8 @@ _NAME, _SEEDS_NAME = "stability", "seeds"
 _DRAWS = 100
 BLOCK_TILES = 8
 _MIN_BLOCKS = 10
-SAME = 1e-4
-"""Probabilities are written with 6 digits."""
+SAME_PROBABILITY = 1e-4
+"""Distance within which two probabilities are one: they are written with 6 digits."""
 
 _METHOD = (
     f"Each slide's tile scores redrawn {_DRAWS} times with replacement, tile by tile and in blocks of {BLOCK_TILES} x "

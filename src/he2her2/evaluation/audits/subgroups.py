@@ -23,6 +23,7 @@ _ALPHA = 0.05
 _FEWEST = 5
 _MOST_LEVELS = 12
 _PARTS = 3
+_MOST_DIGITS = 15  # beyond them numbers differ by rounding alone
 _METHOD = (
     f"Each subgroup of at least {_FEWEST} patients, at most the {_MOST_LEVELS} largest of a column, against all other "
     "patients: AUC (difference with MOVER's interval, Zou & Donner 2008), sensitivity and specificity at the run's "
@@ -92,13 +93,13 @@ def _left_out(column: str, names: NDArray[np.str_], levels: Collection[str]) -> 
         yield f"{n} patient{'s' * (n > 1)} with slides of several groups of {column}"
 
 
-def _natural(name: str) -> tuple[float, str]:
+def _natural(name: str) -> tuple[float, bool, str]:
     """Sorts parts of numbers by their lower end."""
-    start = name.partition(" ")[0].lstrip("<")
+    is_first = name.startswith("<")
     try:
-        return float(start) - name.startswith("<") * 1e-9, name
+        return float(name.partition(" ")[0].lstrip("<")), not is_first, name
     except ValueError:
-        return math.inf, name
+        return math.inf, not is_first, name
 
 
 def _thirds(values: NDArray[np.float64]) -> NDArray[np.str_]:
@@ -106,18 +107,22 @@ def _thirds(values: NDArray[np.float64]) -> NDArray[np.str_]:
     known = ~np.isnan(values)
     distinct = np.unique(values[known])
     if len(distinct) <= _PARTS + 1:
-        return np.array([f"{value:g}" if ok else "" for value, ok in zip(values, known, strict=True)])
+        written = _written(distinct, 6)
+        return np.array([written[value] if ok else "" for value, ok in zip(values.tolist(), known, strict=True)])
     cuts = np.unique(np.quantile(values[known], np.arange(1, _PARTS) / _PARTS))
     part = np.searchsorted(cuts, values, side="right")
-    ends = [-math.inf, *cuts.tolist(), math.inf]
-    texts = [_between(low, high) for low, high in pairwise(ends)]
+    ends = _written(np.array([distinct[0], *cuts, distinct[-1]]), 4)
+    inner = [ends[cut] for cut in cuts.tolist()]
+    texts = [f"<{inner[0]}", *(f"{low} to {high}" for low, high in pairwise(inner)), f"{inner[-1]} or more"]
     return np.array([texts[k] if ok else "" for k, ok in zip(part.tolist(), known, strict=True)])
 
 
-def _between(low: float, high: float) -> str:
-    if math.isinf(low):
-        return f"<{high:.4g}"
-    return f"{low:.4g} or more" if math.isinf(high) else f"{low:.4g} to {high:.4g}"
+def _written(numbers: NDArray[np.float64], digits: int) -> dict[float, str]:
+    """Text of each number: whole digits, at least so many in all, and as many as tell the numbers apart."""
+    whole = len(f"{np.abs(numbers).max(initial=0):.0f}")
+    texts = {number: f"{number:.{max(digits, min(whole, _MOST_DIGITS))}g}" for number in numbers.tolist()}
+    apart = len(set(texts.values())) == len(texts) or digits == _MOST_DIGITS
+    return texts if apart else _written(numbers, digits + 1)
 
 
 def _measured(patients: Cases, inside: NDArray[np.bool_], strict: float) -> tuple[AuditRow, tuple[float, float], bool]:

@@ -12,7 +12,7 @@ from he2her2.evaluation.audits.audit import Audit
 from he2her2.evaluation.audits.heterogeneity import Heterogeneity, grid_cells, heterogeneity, heterogeneity_audit
 from he2her2.evaluation.audits.stability import (
     BLOCK_TILES,
-    SAME,
+    SAME_PROBABILITY,
     Redrawn,
     not_redrawn,
     redraw,
@@ -99,7 +99,7 @@ def _redrawn(
 ) -> Redrawn:
     bag, at_least = Bag.of(slide.tiles.grid, slide.tiles.logits), aggregator.least_tiles
     again = aggregator(bag).probability
-    if abs(again - probability) > SAME:
+    if abs(again - probability) > SAME_PROBABILITY:
         raise EvaluationError(
             f"{run.path}: slide {slide.slide_id} was predicted with probability {probability:.4f}, these weights make "
             f"{again:.4f} of its tiles; pass the --weights of the run"

@@ -16,7 +16,7 @@ from he2her2.errors import EvaluationError, ManifestError
 from he2her2.evaluation.tumour.networks import NO_NETWORK, TumourNetwork, assign_networks
 from he2her2.evaluation.tumour.rivals import ALL_TISSUE, DARKNESS
 from he2her2.geometry import Mask, Rgb, Size, TileGrid, l0_from_mask
-from he2her2.manifest import SlideRow, patient_key, raise_problems, read_manifest
+from he2her2.manifest import SlideRow, check_consistent, patient_key, read_manifest
 from he2her2.method import (
     as_seen,
     find_tumour,
@@ -169,7 +169,7 @@ def evaluate_slides(
 
 def _annotated_rows(manifest_file: Path) -> list[SlideRow]:
     manifest = read_manifest(manifest_file)
-    raise_problems(manifest, manifest.problems)
+    check_consistent(manifest, files=False)
     rows = [row for row in manifest.select(stain="HE") if row.annotations is not None]
     if not rows:
         raise ManifestError([f"{manifest_file}: no H&E slide has annotations; its column annotations names the files"])

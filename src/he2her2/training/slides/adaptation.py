@@ -19,7 +19,7 @@ from he2her2.config import Config
 from he2her2.errors import ConfigError, EvaluationError, OutputError, WeightsError
 from he2her2.files import atomic
 from he2her2.geometry import Rgb, TileGrid
-from he2her2.manifest import hashed_patient, write_patients
+from he2her2.manifest import hashed_patient, patient_key, write_patients
 from he2her2.method import cut_tumour, decide_on, score_tiles
 from he2her2.models import Card, Engine, SlideModel, load_slide_model, load_tensors, recoloured
 from he2her2.models.export import engine_of, save_weights
@@ -115,17 +115,17 @@ def adapt_weights(
     if out.exists():
         raise OutputError(f"{out}: is there already; choose another --out")
     model = load_slide_model(str(asked.weights), config, "cpu")
-    _require_adaptable(asked, model)
+    kept = model.threshold(config)
+    _require_adaptable(asked, model, kept)
     tasks, engine = sorted(tasks, key=lambda task: task.slide_id), SlideEngine(progress)
     samples, failures = _read_samples(engine, tasks, _Sampler(model, config, asked, len(tasks)))
     tensors, tile_cnn = _moved_cnn(asked, model, samples)
     sampled = [task for task in tasks if task.slide_id in samples]
-    names = {task.slide_id: patients.get(task.slide_id, task.slide_id) for task in sampled}
+    names = {task.slide_id: patient_key(patients.get(task.slide_id, task.slide_id)) for task in sampled}
     before, after = (
         _patient_scores(engine, sampled, _Judge(replace(model, tile_cnn=network), config, samples), names)
         for network in (model.tile_cnn, tile_cnn)
     )
-    kept = model.threshold(config)
     threshold = _chosen_threshold(asked, after, kept)
     found = Adapted(
         n_slides=len(samples),
@@ -140,8 +140,8 @@ def adapt_weights(
     return found
 
 
-def _require_adaptable(asked: Adaptation, model: SlideModel) -> None:
-    """Refuse what cannot be adapted.
+def _require_adaptable(asked: Adaptation, model: SlideModel, kept: float) -> None:
+    """Refuse what cannot be adapted, or has a threshold that no card can state.
 
     Raises:
         WeightsError: The networks have nothing that this adaptation changes.
@@ -162,6 +162,8 @@ def _require_adaptable(asked: Adaptation, model: SlideModel) -> None:
         raise WeightsError(f"{asked.weights}: the {aggregator.name} aggregator has no threshold; pass --threshold keep")
     if not asked.alpha and asked.threshold == "keep":
         raise ConfigError("--alpha 0 with --threshold keep changes nothing; choose another of either")
+    if asked.threshold == "keep" and not kept:
+        raise ConfigError("--threshold keep: the kept threshold, 0, calls every slide positive; choose another rule")
     if (asked.threshold == "share") != (asked.share is not None):
         raise ConfigError("--share and --threshold share belong together: the share of positives among the slides")
 

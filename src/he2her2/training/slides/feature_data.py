@@ -12,7 +12,7 @@ from he2her2.errors import ConfigError, ExchangeError, ManifestError
 from he2her2.exchange import StoredTiles, read_tiles_file, tiles_files
 from he2her2.files import digest, sha256_of
 from he2her2.labels import Her2Status, Policy
-from he2her2.manifest import SlideRow, label_of, raise_problems, read_manifest
+from he2her2.manifest import SlideRow, check_consistent, label_of, read_manifest
 from he2her2.models import Bag, EncoderNote
 from he2her2.results import Failure
 
@@ -85,7 +85,7 @@ def read_feature_cohort(manifest: Path, folder: Path, policy: Policy, *, places:
         ConfigError: The files are of several encoders, or their tiles of several magnifications.
     """
     read = read_manifest(manifest)
-    raise_problems(read, read.problems)
+    check_consistent(read, files=False)
     labels = {
         row.slide_id: label
         for row in read.select(stain="HE")

@@ -11,7 +11,7 @@ from typing import Any
 from he2her2.errors import ManifestError
 from he2her2.files import read_json, write_json
 from he2her2.labels import Policy
-from he2her2.manifest import Patient, Split, patient_key, sites_missing, split_by_shares, split_in_folds
+from he2her2.manifest import Patient, Split, sites_missing, split_by_shares, split_in_folds
 from he2her2.models import Aggregator, AggregatorSpec, Card
 from he2her2.models.torch_modules import module_of, run_of
 from he2her2.training.run import Execution, fingerprint
@@ -115,7 +115,7 @@ class FeatureStudy:
         """
         by_key: dict[str, list[FeatureSlide]] = defaultdict(list)
         for slide in self.cohort.slides:
-            by_key[patient_key(slide.row.patient_id)].append(slide)
+            by_key[slide.row.patient].append(slide)
         problems = [
             f"{self.data.manifest}: slides of patient {slides[0].row.patient_id!r} have different HER2 statuses"
             for slides in by_key.values()
@@ -138,10 +138,8 @@ class FeatureStudy:
         problems = []
         for row in (slide.row for slide in self.cohort.slides if slide.row.split is not None):
             assert row.split is not None
-            if splits.setdefault(patient_key(row.patient_id), row.split) != row.split:
-                problems.append(
-                    f"patient {row.patient_id!r} is in {splits[patient_key(row.patient_id)]} and {row.split}"
-                )
+            if splits.setdefault(row.patient, row.split) != row.split:
+                problems.append(f"patient {row.patient_id!r} is in {splits[row.patient]} and {row.split}")
         for side, positive in itertools.product(_SIDES, (False, True)):
             if not any(slide.positive == positive for slide in self.slides(splits, side)):
                 status = "positive" if positive else "negative"
@@ -164,7 +162,7 @@ class FeatureStudy:
 
     def slides(self, splits: Mapping[str, Split], side: Split) -> list[FeatureSlide]:
         """Slides of one side, in the manifest's order."""
-        return [slide for slide in self.cohort.slides if splits.get(patient_key(slide.row.patient_id)) == side]
+        return [slide for slide in self.cohort.slides if splits.get(slide.row.patient) == side]
 
     @cached_property
     def _readers(self) -> dict[str, Any]:

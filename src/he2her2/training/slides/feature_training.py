@@ -18,7 +18,7 @@ from he2her2.models import AGGREGATORS, ENCODER_FOLDER, EncoderNote, aggregator_
 from he2her2.models.torch_modules import module_of
 from he2her2.results import describe_environment, write_failures
 from he2her2.rules import is_called
-from he2her2.statistics import Estimate, auc_interval, balanced_accuracy, decision_interval, rate
+from he2her2.statistics import Estimate
 from he2her2.training.report import (
     NOT_VALIDATED,
     REPORT,
@@ -34,6 +34,7 @@ from he2her2.training.settings import FeatureTraining
 from he2her2.training.slides.feature_data import read_feature_cohort
 from he2her2.training.slides.feature_learning import Learnt
 from he2her2.training.slides.feature_study import FeatureData, FeatureStudy, FoldResult
+from he2her2.training.slides.judgement import figures_by_patient
 
 __all__ = ["FeatureData", "train_on_features"]
 
@@ -196,17 +197,11 @@ def _status(probability: float) -> str:
 
 
 def _figures(study: FeatureStudy, probabilities: Mapping[str, float]) -> tuple[Estimate, ...]:
-    """AUC, accuracy and balanced accuracy, with intervals by patient."""
+    """Figures of the slides that have a probability."""
     slides = [slide for slide in study.cohort.slides if slide.row.slide_id in probabilities]
-    truth = [slide.positive for slide in slides]
     found = [probabilities[slide.row.slide_id] for slide in slides]
-    decided = [is_called(p, _THRESHOLD) for p in found]
-    patients = [slide.row.patient_id for slide in slides]
-    return (
-        auc_interval(truth, found, patients),
-        rate(np.equal(truth, decided), patients, name="accuracy"),
-        decision_interval(balanced_accuracy, truth, decided, patients),
-    )
+    truth, decided = [slide.positive for slide in slides], [is_called(p, _THRESHOLD) for p in found]
+    return figures_by_patient([slide.row for slide in slides], truth, found, decided)
 
 
 def _cells(study: FeatureStudy, probabilities: Mapping[str, float]) -> Iterator[str]:

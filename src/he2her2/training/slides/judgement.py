@@ -84,15 +84,25 @@ def judge_slides(slides: Sequence[LabelledSlide], weights: Path, config: Config)
     return [JudgedSlide(slide.row, slide.status, decision) for slide, decision in zip(slides, decisions, strict=True)]
 
 
-def slide_figures(judged: Sequence[JudgedSlide]) -> tuple[Estimate, ...]:
-    """Accuracy, balanced accuracy and AUC of the decisions, with intervals by patient."""
-    truth = [slide.truth == Her2Status.POSITIVE for slide in judged]
-    decided = [slide.decision.status == Her2Status.POSITIVE for slide in judged]
-    patients = [slide.row.patient_id for slide in judged]
+def figures_by_patient(
+    rows: Sequence[SlideRow], truth: Sequence[bool], probability: Sequence[float], decided: Sequence[bool]
+) -> tuple[Estimate, ...]:
+    """AUC, accuracy and balanced accuracy of decisions on slides, with intervals by patient; all are (n,)."""
+    patients = [row.patient for row in rows]
     return (
+        auc_interval(truth, probability, patients),
         rate(np.equal(truth, decided), patients, name="accuracy"),
         decision_interval(balanced_accuracy, truth, decided, patients),
-        auc_interval(truth, [slide.decision.probability for slide in judged], patients),
+    )
+
+
+def slide_figures(judged: Sequence[JudgedSlide]) -> tuple[Estimate, ...]:
+    """Figures of the decisions of trained networks."""
+    return figures_by_patient(
+        [slide.row for slide in judged],
+        [slide.truth == Her2Status.POSITIVE for slide in judged],
+        [slide.decision.probability for slide in judged],
+        [slide.decision.status == Her2Status.POSITIVE for slide in judged],
     )
 
 

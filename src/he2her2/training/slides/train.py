@@ -290,7 +290,7 @@ def _data_in_words(data: SlideData, slides: Sequence[LabelledSlide]) -> str:
     parts = []
     for split, use in (("train", "trained on"), ("val", "validated on")):
         chosen = [slide for slide in slides if slide.row.split == split]
-        patients = len({slide.row.patient_id for slide in chosen})
+        patients = len({slide.row.patient for slide in chosen})
         positive = sum(slide.target for slide in chosen)
         tiles = sum(len(slide.grid) for slide in chosen)
         parts.append(f"{use} {len(chosen)} H&E slides ({positive} positive) of {patients} patients, {tiles} tiles")

@@ -15,7 +15,6 @@ from he2her2.manifest import (
     Split,
     Stain,
     hashed_patient,
-    patient_key,
     patients_of,
     patients_used,
     read_manifest,
@@ -149,15 +148,15 @@ def _in_folds(manifest: Manifest, stain: Stain, n_folds: int, seed: int) -> Tile
         raise ManifestError(problems)
     cohort = patients_of(replace(manifest, rows=pool), "ihc_score")
     assigned = split_in_folds(cohort.patients, n_folds, seed=seed)[0]
-    folds = tuple(tuple(row for row in pool if fold[patient_key(row.patient_id)] == "test") for fold in assigned)
+    folds = tuple(tuple(row for row in pool if fold[row.patient] == "test") for fold in assigned)
     return TileSplit(train, val, (), folds)
 
 
 def _patients_in_both(manifest: Manifest, train: Sequence[SlideRow], pool: Sequence[SlideRow]) -> Iterator[str]:
     """Yield patients with slides both in train and in a fold."""
-    always = {patient_key(row.patient_id) for row in train}
+    always = {row.patient for row in train}
     for row in pool:
-        if patient_key(row.patient_id) in always:
+        if row.patient in always:
             found = f"patient {row.patient_id!r} has other slides in train; choose one split"
             yield f"{manifest.path}: line {row.line}: {found}"
 
@@ -195,7 +194,7 @@ def _check_leaks(folder: Path, split: TileSplit) -> None:
 
 
 def _shared(verb: str, rows: Sequence[SlideRow], hashes: frozenset[str], folder: Path) -> list[str]:
-    names = sorted({row.patient_id for row in rows if hashed_patient(row.patient_id) in hashes})
+    names = sorted({row.patient: row.patient_id for row in rows if hashed_patient(row.patient) in hashes}.values())
     if not names:
         return []
     shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

@@ -19,7 +19,7 @@ from he2her2.config import Config
 from he2her2.errors import TilingError
 from he2her2.geometry import Point, Size, TileGrid, mask_size
 from he2her2.labels import IhcScore
-from he2her2.manifest import SlideRow, patient_key
+from he2her2.manifest import SlideRow
 from he2her2.method import TissueRule, cut_region, pace, require_readable, segment_slide
 from he2her2.models import InputSpec, resize
 from he2her2.preprocessing import TooFewTilesError, tissue_mask, weak_tissue_mask
@@ -93,7 +93,7 @@ class DrawnTiles:
         scores = f"each of {n} scores" if (n := len(SCORES) - len(self.missing)) > 1 else "one score"
         fewer = f" (fewer than the {self.wanted} wanted)" if self.per_class < self.wanted else ""
         lack = f" (none of {', '.join(self.missing)})" if self.missing else ""
-        patients = len({patient_key(slide.row.patient_id) for slide in self.slides})
+        patients = len({slide.row.patient for slide in self.slides})
         slides = f"{len(self.slides)} slides of {patients} patients"
         return f"{self.per_class} tiles of {scores}{lack}{fewer}, from {slides}"
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from he2her2.files import write_csv
-from he2her2.manifest import SlideRow, patient_key
+from he2her2.manifest import SlideRow
 from he2her2.models import Metric
 from he2her2.statistics import Estimate, confusion_matrix, kappa_interval, rate
 from he2her2.training.report import card_metrics
@@ -176,4 +176,4 @@ def _kappa(name: str, truth: NDArray[np.int64], decided: NDArray[np.int64], pati
 
 
 def _patients_of(rows: Sequence[SlideRow]) -> NDArray[np.str_]:
-    return np.array([patient_key(row.patient_id) for row in rows])
+    return np.array([row.patient for row in rows])

@@ -15,7 +15,6 @@ from he2her2.manifest import (
     Split,
     check_consistent,
     hashed_patient,
-    patient_key,
     read_manifest,
     require_usable,
 )
@@ -78,13 +77,13 @@ class Sources:
     @property
     def stated(self) -> dict[str, Split | None]:
         """The split that a manifest states for each patient."""
-        return {patient_key(row.patient_id): row.split for row in self.rows}
+        return {row.patient: row.split for row in self.rows}
 
     @property
     def patients(self) -> dict[str, list[str]]:
         """Hashed ids of all patients used in training, for `run.json`."""
         names = {str(name) for patches in self.sets for name in np.unique(patches.patients[patches.known])}
-        names |= {row.patient_id for row in self.rows}
+        names |= {row.patient for row in self.rows}
         return {"training_patients": sorted(map(hashed_patient, names))}
 
 
@@ -128,9 +127,10 @@ def _contradictions(cohorts: Sequence[tuple[Manifest, tuple[SlideRow, ...]]]) ->
     splits: dict[str, tuple[Split | None, str]] = {}
     for manifest, rows in cohorts:
         for row in rows:
-            here, patient = f"{manifest.path}: line {row.line}", patient_key(row.patient_id)
-            if (there := slides.setdefault(row.path.resolve(), here)) != here:
-                yield f"{here}: {row.slide_id} is listed before ({there}); list it once"
+            here, patient = f"{manifest.path}: line {row.line}", row.patient
+            if (file := row.path.resolve()) in slides:
+                yield f"{here}: {row.slide_id} is listed before ({slides[file]}); list it once"
+            slides.setdefault(file, here)
             split, there = splits.setdefault(patient, (row.split, here))
             if split != row.split:
                 found = f"is in {row.split or 'no split'} here, in {split or 'no split'} before ({there})"

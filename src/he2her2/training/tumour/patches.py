@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from he2her2.cohort import SlideEngine, SlideTask, require_all
 from he2her2.config import Config
 from he2her2.geometry import Mask, Rgb, TileGrid, l0_from_mask, mask_size
-from he2her2.manifest import Manifest, SlideRow, patient_key
+from he2her2.manifest import Manifest, SlideRow
 from he2her2.method import find_tissue, native_mpp, pace, require_readable, thumbnail_on_raster
 from he2her2.models import InputSpec, resize
 from he2her2.preprocessing import Annotation
@@ -58,7 +58,7 @@ def draw_patches(
 
 def _of_slide(row: SlideRow, pixels: Rgb, labels: NDArray[np.int64]) -> Patches:
     n = len(labels)
-    patients, sources = np.full(n, patient_key(row.patient_id)), np.full(n, row.site or _SLIDES)
+    patients, sources = np.full(n, row.patient), np.full(n, row.site or _SLIDES)
     return Patches(pixels, labels, patients, sources, np.zeros(n, np.int64), np.full(n, "", "<U5"))
 
 
