@@ -883,7 +883,10 @@ def test_the_colours_of_a_palette_decide(tmp_path, white_first, clear):
     white = (255, 255, 255)
     picture.putpalette([*white, *black] if white_first else [*black, *white])
     file = tmp_path / "p.png"
-    picture.save(file, **({"transparency": bytes([255, 0] if white_first else [0, 255])} if clear else {}))
+    if clear:
+        picture.save(file, transparency=bytes([255, 0] if white_first else [0, 255]))
+    else:
+        picture.save(file)
 
     found = read_annotation(file)
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import pytest
@@ -133,7 +134,7 @@ def test_a_large_slide_without_a_scale_is_described(tmp_path):
     """What nobody gave is not said to make it too large."""
     path = tmp_path / "wide.tif"
     with tifffile.TiffWriter(path, bigtiff=True) as file:
-        tile = {"tile": (512, 512), "photometric": "rgb", "compression": "deflate", "dtype": np.uint8}
+        tile: dict[str, Any] = {"tile": (512, 512), "photometric": "rgb", "compression": "deflate", "dtype": np.uint8}
         file.write(iter([np.zeros((512, 512, 3), np.uint8)] * 500), shape=(512, 256_000, 3), **tile)
         file.write(iter([np.zeros((512, 512, 3), np.uint8)] * 125), shape=(128, 64_000, 3), subfiletype=1, **tile)
 

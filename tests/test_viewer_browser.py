@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
+from typing import Any
 
 import h5py
 import numpy as np
@@ -459,7 +460,7 @@ def test_a_region_drawn_while_another_slides_is_being_saved_is_kept(visit, url, 
 def test_a_slide_that_answers_late_does_not_take_the_place_of_a_later_one(visit, url):
     """The list, the case and the picture are of the slide that was chosen last."""
     page = visit(f"{url}#slide=case-1")
-    held = {}
+    held: dict[str, Any] = {}
     for name in ("broken", "case-1"):
         page.route(f"**/api/slides/{name}", lambda route: held.setdefault(route.request.url[-6:], route))
     page.locator("#slides a[data-id='broken']").click()
