@@ -16,7 +16,7 @@ from he2her2.config import Config, load_config
 from he2her2.errors import ConfigError
 from he2her2.geometry import Point, Size
 from he2her2.method import segment_slide
-from he2her2.models import Card, load_slide_model, recoloured
+from he2her2.models import RGB_FROM_HED, Card, load_slide_model, recoloured
 from he2her2.models.encoders.cnn import COMPACT_TUMOUR_CNN, STRIDED_TILE_CNN
 from he2her2.pipeline import predict
 from he2her2.preprocessing import read_annotation
@@ -53,6 +53,11 @@ def tissue_of(pair: StainPair, n: int = 4000, seed: int = 0) -> np.ndarray:
     amounts = rng.uniform(0, 1, (n, 2)) * np.array([1.2, 0.9])
     amounts[: n // 20, 1] = amounts[n // 20 : n // 10, 0] = 0  # some of each alone
     return from_density(amounts @ pair.vectors)
+
+
+def test_networks_and_slides_see_the_same_dyes():
+    """Models may not take them from the preprocessing, so the numbers stand twice."""
+    assert np.array_equal(RGB_FROM_HED, RUIFROK)
 
 
 @given(PICTURES)
