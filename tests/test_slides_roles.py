@@ -157,6 +157,32 @@ def test_a_small_macro_before_the_slide(tmp_path):
             assert slide.mpp == pytest.approx(0.25)
 
 
+@pytest.mark.parametrize("everywhere", [False, True])
+@pytest.mark.parametrize("text", ["Barcode: S24-1234;scanner X", '{"label": "HER2 3+"}', "macro-metastasis"])
+def test_a_slide_described_by_a_word_for_pictures_beside_it(tmp_path, text, everywhere):
+    """The largest image is the slide, and its reductions are levels, whatever the free text says."""
+    tags: dict[str, Any] = {"resolution": (4e4, 4e4), "resolutionunit": 3}
+    pages: list[Any] = [(level, text if everywhere or not i else None, tags) for i, level in enumerate(LEVELS)]
+    named = ome(tmp_path / "b.ome.tif", (text, LEVELS[0], [], UM), ("preview", LEVELS[1], [], UM))
+
+    with open_slide(write(tmp_path / "a.tif", *pages)) as slide:
+        assert (sizes(slide), slide.mpp) == ([(1024, 768), (512, 384), (256, 192)], pytest.approx(0.25))
+        assert slide.cautions == ()
+    with open_slide(named) as slide:
+        assert slide.size_l0 == (1024, 768)
+        assert slide.mpp == 0.25
+
+
+def test_a_macro_that_is_larger_than_the_slide(tmp_path):
+    """Of a small scan: the slide is what has no such name, and the macro is told."""
+    page = beside("macro", OTHER[:600], resolution=(4e4, 4e4), resolutionunit=3)
+    path = write(tmp_path / "a.svs", (LEVELS[1], aperio(512, 384), {}), page)
+
+    with open_slide(path) as slide:
+        assert slide.size_l0 == (512, 384)
+        assert slide.cautions == ("its picture 'macro' of 1024 x 600 px is larger than what is read as the slide",)
+
+
 def ome(path, *images, **how):
     """An OME-TIFF of images: (name, pixels, levels below, metadata)."""
     with tifffile.TiffWriter(path, ome=True) as tiff:

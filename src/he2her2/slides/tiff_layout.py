@@ -110,7 +110,7 @@ def _aperio(tiff: tifffile.TiffFile, file: FileBytes) -> TiffLayout:
     slide = largest([candidate for candidate in tiled if offsets[id(candidate)] == depth])
     others = [c for c in candidates if c is not slide and (not c.is_level or c.is_beside or offsets[id(c)] == depth)]
     n_planes = 1 + sum(c.size == slide.size and offsets[id(c)] != depth for c in tiled)
-    found = roles_of(slide.image(file), others, file)
+    found = roles_of(slide, others, file)
     first = slide.pages[0].description
     mpp, magnification = _number_of(first, "MPP"), _number_of(first, "AppMag")
     stated = UNSTATED if mpp is None else StatedMpp(mpp, mpp, "Aperio metadata")
@@ -181,7 +181,7 @@ def _ome(tiff: tifffile.TiffFile, file: FileBytes, name: str) -> TiffLayout:
     reduced = list(zip(*((sub.aspage() for sub in page.pages or ()) for page in slide.pages), strict=False))
     levels = [Candidate(f"level {i}", own, True, True) for i, own in enumerate(reduced, start=1)]
     others = [candidate for i, candidate in candidates.items() if i != index]
-    result = roles_of(slide.image(file, ome=True), [*levels, *others], file, ome=True)
+    result = roles_of(slide, [*levels, *others], file, ome=True)
     tags = _tag_mpp(slide.pages[0])
     stated = ome.stated_mpp if ome.stated_mpp.x is not None else tags
     other_mpps, cautions = _described_by_ome(ome, slide.size, stated)
@@ -252,7 +252,7 @@ def _generic(tiff: tifffile.TiffFile, file: FileBytes) -> TiffLayout:
         Candidate(f"image {len(tops) + i}", (sub,), bool(sub.subfiletype & _REDUCED) and sub.is_tiled, sub.is_tiled)
         for i, sub in enumerate(subs)
     ]
-    found = roles_of(slide.image(file), [*inner, *(top for top in tops if top is not slide)], file)
+    found = roles_of(slide, [*inner, *(top for top in tops if top is not slide)], file)
     mpp, magnification = _number_of(page.description, "MPP"), _number_of(page.description, "AppMag")
     tags = _tag_mpp(page)
     stated = tags if mpp is None else stated_mpp(mpp, mpp, "its description")

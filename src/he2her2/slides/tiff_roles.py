@@ -1,7 +1,7 @@
 """Roles of a TIFF's images: which are levels of the slide, which are pictures beside it."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,6 +18,7 @@ BESIDE = re.compile(r"\b(label|macro|thumbnail|overview|barcode)\b", re.IGNORECA
 """Names of pictures beside a slide."""
 
 _LARGE_SHARE = 0.25
+_RIVAL_SHARE = 0.05
 _N_SPOTS = 2
 
 
@@ -43,6 +44,11 @@ class Candidate:
         return Size(self.pages[0].imagewidth, self.pages[0].imagelength)
 
     @property
+    def area(self) -> int:
+        """Its px."""
+        return self.size.w * self.size.h
+
+    @property
     def is_beside(self) -> bool:
         """True for what calls itself label, macro or thumbnail."""
         return BESIDE.search(self.name) is not None
@@ -62,20 +68,21 @@ class Roles:
     cautions: list[str] = field(default_factory=list)
 
 
-def roles_of(level_0: TiffImage, others: Iterable[Candidate], file: FileBytes, *, ome: bool = False) -> Roles:
+def roles_of(slide: Candidate, others: Iterable[Candidate], file: FileBytes, *, ome: bool = False) -> Roles:
     """Tell levels, which show the picture of level 0, from pictures beside it.
 
     Args:
-        level_0: The slide.
+        slide: Level 0; a name that it shares says nothing about others.
         others: The other images.
         file: The file's bytes.
         ome: Whether they are of an OME-TIFF.
     """
-    found = Roles([level_0])
+    level_0 = slide.image(file, ome=ome)
     others = list(others)
+    found = Roles([level_0], cautions=list(_larger_beside(slide, others)))
     pictures: dict[int, TiffImage] = {}
     for other in sorted(others, key=lambda other: -other.size.w):
-        beside = other.is_beside and not ome
+        beside = other.is_beside and not ome and other.name != slide.name
         try:
             image = other.image(file, ome=ome)
         except LayoutRefusedError:
@@ -102,9 +109,17 @@ def roles_of(level_0: TiffImage, others: Iterable[Candidate], file: FileBytes, *
     return found
 
 
+def _larger_beside(slide: Candidate, others: Iterable[Candidate]) -> Iterator[str]:
+    """Tell of a label or macro of more px than the slide, which may be the slide under a wrong name."""
+    for other in others:
+        if other.is_beside and other.area > slide.area:
+            name, (w, h) = escaped(other.name), other.size
+            yield f"its picture '{name}' of {w} x {h} px is larger than what is read as the slide"
+
+
 def _is_large(level_0: TiffImage, other: Candidate) -> bool:
     """Check if an image beside the slide may be another section."""
-    return not other.is_beside and other.size.w * other.size.h >= _LARGE_SHARE * level_0.size.w * level_0.size.h
+    return not other.is_beside and other.area >= _LARGE_SHARE * level_0.size.w * level_0.size.h
 
 
 def _tell_of_second_image(level_0: TiffImage, other: Candidate, found: Roles) -> None:
@@ -154,9 +169,16 @@ def _unused(name: str, taken: dict[str, TiffImage]) -> str:
 
 
 def largest(candidates: Sequence[Candidate]) -> Candidate:
-    """The image of most px that does not call itself label, macro or thumbnail; of equals, the first."""
+    """The image of most px; of equals, the first.
+
+    Names are free text ("Barcode: S24", "macro-metastasis"): that of the largest image counts only where another, which
+    is no reduction of it, may be the slide.
+    """
+    first = max(candidates, key=lambda candidate: (candidate.area, not candidate.is_beside))
     named = [candidate for candidate in candidates if not candidate.is_beside]
-    return max(named or candidates, key=lambda candidate: candidate.size.w * candidate.size.h)
+    rival = max(named, key=lambda candidate: candidate.area, default=first)
+    is_rival = rival.area >= _RIVAL_SHARE * first.area and not is_reduction(first.size, rival.size)
+    return rival if first.is_beside and is_rival else first
 
 
 def by_size(images: Sequence[TiffImage]) -> tuple[TiffImage, ...]:
