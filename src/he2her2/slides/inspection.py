@@ -195,7 +195,7 @@ def _problems(slide: BaseSlide, mpp: float | None, tiles: TileCheck) -> Iterator
         yield Problem(found, "copy the file again, or scan again" if many else "none needed: they will be left out")
     if tiles.n_blank:
         found = f"{tiles.n_blank} of {tiles.n_checked} compressed tiles are blank where a coarser level shows tissue"
-        yield Problem(found, "copy, convert or scan the file again: more than 1 % of the tiles scored are refused")
+        yield Problem(found, "copy, convert or scan the file again")
     for caution in slide.cautions:
         if mpp is None and caution in slide.scale_cautions:
             continue  # the problem that leaves the mpp unknown tells the same

@@ -1,13 +1,21 @@
 """Slide files: which of a folder's files are slides, and `open_slide` with its choice of a reader."""
 
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from he2her2.errors import SlideOpenError
 from he2her2.slides.base import BaseSlide
 from he2her2.slides.slide import slide_id_of
-from he2her2.slides.tiff_header import LayoutRefusedError, PixelKindError, TiffDamageError, is_tiff
+from he2her2.slides.tiff_header import (
+    FileBytes,
+    LayoutRefusedError,
+    PixelKindError,
+    TiffDamageError,
+    is_tiff,
+    largest_image,
+)
 
 if TYPE_CHECKING:
     from he2her2.slides.backend_openslide import OpenSlideSlide
@@ -152,8 +160,29 @@ def _open_with_openslide(path: Path, mpp: float | None, head: bytes, *, refusal:
             f"{'' if refusal else 'copy the file again, or '}convert it to a tiled RGB TIFF",
         ) from None
     if is_tiff(head):
-        _require_opaque(slide)
+        try:
+            _require_largest(slide)
+            _require_opaque(slide)
+        except SlideOpenError:
+            slide.close()
+            raise
     return slide
+
+
+def _require_largest(slide: "OpenSlideSlide") -> None:
+    """Raise if OpenSlide takes a small first image of a plain TIFF, such as a macro, for the slide."""
+    if slide.vendor != "generic-tiff":
+        return
+    with closing(FileBytes(slide.path)) as file:
+        try:
+            largest = largest_image(file)
+        except TiffDamageError:
+            return  # OpenSlide reads what is there
+    w, h = slide.size_l0
+    if largest.w * largest.h > w * h:
+        found = f"its first image, which OpenSlide takes for the slide, has {w} x {h} px, and another {largest.w} x"
+        remedy = "convert it to a tiled RGB TIFF, or put the slide first"
+        raise SlideOpenError(slide.slide_id, f"{found} {largest.h}", remedy)
 
 
 def _require_opaque(slide: "OpenSlideSlide") -> None:
@@ -165,7 +194,6 @@ def _require_opaque(slide: "OpenSlideSlide") -> None:
     elif alpha.size and ((alpha > 0) & (alpha < _OPAQUE)).mean() > _MAX_TRANSLUCENT:
         found = "its pixels are half transparent: their fourth sample is no opacity"
     if found:
-        slide.close()
         raise SlideOpenError(slide.slide_id, found, "convert it to RGB of 3 samples")
 
 
