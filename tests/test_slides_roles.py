@@ -10,7 +10,7 @@ from he2her2.errors import MppError, SlideError, SlideOpenError
 from he2her2.geometry import Point, Size
 from he2her2.phantom import make_spec, write_phantom
 from he2her2.slides import inspect_slide, open_slide
-from tests.slide_files import SlideSpec, pyramid, synthetic_pixels, write_slide
+from tests.slide_files import SlideSpec, pyramid, synthetic_pixels, write_ndpi, write_slide
 
 PIXELS = synthetic_pixels(1024, 768)
 LEVELS = pyramid(PIXELS, (1, 2, 4))
@@ -134,6 +134,65 @@ def test_real_slides_and_phantoms_have_no_exchanged_channels(data_dir, tmp_path)
         for order, n_levels in ((slice(None), 2), (slice(None, None, -1), 1)):
             with open_slide(write_slide(tmp_path / "again.svs", [fine, coarse[..., order]])) as again:
                 assert len(again.levels) == n_levels, path.name
+
+
+def rgba(path, *levels):
+    """A TIFF that only OpenSlide reads."""
+    how: dict[str, Any] = {"photometric": "rgb", "extrasamples": ["unassalpha"], "compression": "zlib"}
+    with tifffile.TiffWriter(path) as tiff:
+        for i, level in enumerate(levels):
+            opaque = np.dstack([level, np.full(level.shape[:2], 255, np.uint8)])
+            tiff.write(opaque, subfiletype=bool(i), metadata=None, **TILED, **how)
+    return path
+
+
+@pytest.mark.parametrize("writer", [rgba, lambda path, *levels: write_ndpi(path, levels)])
+def test_every_format_of_openslide_is_compared(tmp_path, writer):
+    """A level of another slide would supply the masks; those of the slide itself are kept, and nothing is said."""
+    other = pyramid(OTHER, (4,))
+    sound, mixed = writer(tmp_path / "sound.x", *LEVELS), writer(tmp_path / "mixed.x", *LEVELS[:2], *other)
+
+    with open_slide(sound, mpp=0.25) as slide:
+        assert (slide.backend, sizes(slide)[:3], slide.metadata.cautions) == ("openslide", [*map(size, LEVELS)], ())
+    with open_slide(mixed, mpp=0.25) as slide:
+        assert sizes(slide) == [(1024, 768), (512, 384)]
+        assert slide.metadata.cautions == (
+            "its image of 256 x 192 px shows another picture than level 0; it is not used",
+        )
+
+
+def size(level):
+    """Width and height."""
+    return level.shape[1], level.shape[0]
+
+
+@pytest.mark.parametrize("backend", BOTH)
+@pytest.mark.parametrize("blank", [255, 240, 0])
+@pytest.mark.parametrize("part", [np.s_[96:], np.s_[:64], np.s_[:, 128:], np.s_[:, :72]])
+def test_a_level_that_is_blank_in_part_is_not_used(tmp_path, backend, blank, part):
+    """The writing of a pyramid was interrupted: the rest of the level agrees, and half of the tissue would be lost."""
+    levels = [LEVELS[0], LEVELS[2].copy()]
+    levels[1][part] = blank
+    pages: list[Any] = [(level, aperio(*size(level)), {}) for level in levels]
+
+    with open_slide(write(tmp_path / "a.svs", *pages), backend=backend) as slide:
+        assert sizes(slide) == [(1024, 768)]
+        assert "256 x 192 px is blank in part where a finer level shows tissue; it is not used" in slide.cautions[0]
+
+
+@pytest.mark.parametrize("backend", BOTH)
+def test_a_pale_section_on_much_glass_has_all_its_levels(tmp_path, backend):
+    """Blank parts are blank on every level, and pale tissue is no contradiction, however it was compressed."""
+    pixels = np.full((1536, 2048, 3), 243, np.uint8)
+    grain = np.random.default_rng(0).integers(-6, 7, (600, 700, 1))
+    pixels[100:700, 80:780] = np.array((238, 217, 229)) + grain
+    pixels[900:1300, 1500:1800] = PIXELS[:400, :300]
+    pages: list[Any] = [
+        (level, aperio(*size(level)), {"compressionargs": {"level": 30}}) for level in pyramid(pixels, (1, 4, 16))
+    ]
+
+    with open_slide(write(tmp_path / "a.svs", *pages), backend=backend) as slide:
+        assert (len(slide.levels), slide.metadata.cautions) == (3, ())
 
 
 def test_a_page_of_another_shape_is_no_level(tmp_path):

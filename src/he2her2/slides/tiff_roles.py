@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import tifffile
+from numpy.typing import NDArray
 
 from he2her2.geometry import Rgb, Size
 from he2her2.slides.codecs import DecodeError
 from he2her2.slides.levels import Rect
-from he2her2.slides.same_picture import Comparison, compare, is_reduction, mismatch
+from he2her2.slides.recent_tiles import RecentTiles
+from he2her2.slides.same_picture import N_CELLS, Comparison, compare, is_reduction, mismatch
 from he2her2.slides.tiff_header import FileBytes, LayoutRefusedError, escaped
 from he2her2.slides.tiff_image import TiffImage, tiff_image
 
@@ -20,6 +22,8 @@ BESIDE = re.compile(r"\b(label|macro|thumbnail|overview|barcode)\b", re.IGNORECA
 _LARGE_SHARE = 0.25
 _RIVAL_SHARE = 0.05
 _N_SPOTS = 2
+_TISSUE_BYTES = 0.25
+_RECENT_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +138,7 @@ class _Spots:
 
     image: TiffImage
     file: FileBytes
+    recent: RecentTiles = field(default_factory=lambda: RecentTiles(_RECENT_BYTES))
 
     @property
     def size(self) -> Size:
@@ -143,18 +148,32 @@ class _Spots:
         if self.image.absent[self.image.touched(rect)].any():
             raise DecodeError("a tile is absent")
         out = np.empty((rect.h, rect.w, 3), np.uint8)
-        self.image.decode_into(self.file, rect, out)
+        self.image.decode_into(self.file, rect, out, self.recent)
         return out
 
     def spots(self) -> Sequence[tuple[float, float]]:
         """Middles of the tiles of most bytes, which hold most detail; of equals, those in the middle of the slide."""
+        counts, x, y = self._tiles()
+        order = np.lexsort((np.hypot(x - 0.5, y - 0.5), -counts))[:_N_SPOTS]
+        return list(zip(x[order].tolist(), y[order].tolist(), strict=True))
+
+    def cells(self) -> Sequence[tuple[float, float]]:
+        """Middle of the tile of most bytes in each part; glass has few bytes where tissue has many."""
+        counts, x, y = self._tiles()
+        column, row = (np.minimum(N_CELLS * at, N_CELLS - 1).astype(np.int64) for at in (x, y))
+        order = np.argsort(-counts, kind="stable")
+        most = order[np.unique((N_CELLS * row + column)[order], return_index=True)[1]]
+        most = most[counts[most] >= _TISSUE_BYTES * counts.max()]
+        return list(zip(x[most].tolist(), y[most].tolist(), strict=True))
+
+    def _tiles(self) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+        """(n,) bytes of the tiles, and their middles as shares of width and height."""
         image = self.image
         counts = image.counts.reshape(image.planes, -1).sum(axis=0)
         rows, columns = np.divmod(np.arange(len(counts)), image.n_columns)
         x = np.minimum((columns + 0.5) * image.tile.w / image.size.w, 1)
         y = np.minimum((rows + 0.5) * image.tile.h / image.size.h, 1)
-        order = np.lexsort((np.hypot(x - 0.5, y - 0.5), -counts))[:_N_SPOTS]
-        return list(zip(x[order].tolist(), y[order].tolist(), strict=True))
+        return counts, x, y
 
 
 def _compared(fine: TiffImage, coarse: TiffImage, file: FileBytes) -> Comparison:
