@@ -216,7 +216,7 @@ def test_tissue_in_grey_is_tissue(tmp_path):
     levels[1] += np.where((levels[1] < 200) & ((y + x) % 4 < 2)[..., None], 60, 0)
     levels[0][256:384, 256:384] = 255
 
-    assert unreadable(write_slide(tmp_path / "a.svs", [np.uint8(level) for level in levels])) == [12]
+    assert unreadable(write_slide(tmp_path / "a.svs", [level.astype(np.uint8) for level in levels])) == [12]
 
 
 def test_what_is_blank_on_every_level_is_no_loss(tmp_path):

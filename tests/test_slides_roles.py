@@ -223,8 +223,8 @@ def test_a_slide_described_by_a_word_for_pictures_beside_it(tmp_path, text, ever
     named = ome(tmp_path / "b.ome.tif", (text, LEVELS[0], [], UM), ("preview", LEVELS[1], [], UM))
 
     with open_slide(write(tmp_path / "a.tif", *pages)) as slide:
-        assert (sizes(slide), slide.mpp) == ([(1024, 768), (512, 384), (256, 192)], pytest.approx(0.25))
-        assert slide.cautions == ()
+        assert (sizes(slide), slide.cautions) == ([(1024, 768), (512, 384), (256, 192)], ())
+        assert slide.mpp == pytest.approx(0.25)
     with open_slide(named) as slide:
         assert slide.size_l0 == (1024, 768)
         assert slide.mpp == 0.25

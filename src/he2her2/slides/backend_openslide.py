@@ -234,7 +234,7 @@ class _LevelPicture:
             image = self.handle.read_region(origin, self.level, (rect.w, rect.h))
         except openslide.OpenSlideError as error:
             raise UnreadableRegionError("", str(error), "") from None
-        if image.getextrema()[3] == (0, 0):
+        if not np.asarray(image)[..., 3].any():
             raise UnreadableRegionError("", "the file leaves it out", "")
         return _on_white(image)
 

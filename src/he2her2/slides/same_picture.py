@@ -88,10 +88,10 @@ def _n_blank(fine: Picture, coarse: Picture, downsample: float) -> int:
     n = 0
     for x, y in fine.cells():
         theirs = _coarse_cells(coarse, x, y)
-        if theirs is None or stained(theirs).any():
+        if theirs is None or stained(theirs.astype(np.uint8)).any():
             continue
         both = _cells_at(fine, coarse, downsample, x, y)
-        if both is not None and stained(both[0]).mean() >= _STAINED_SHARE:
+        if both is not None and stained(both[0].astype(np.uint8)).mean() >= _STAINED_SHARE:
             n += bool(np.abs(both[0] - both[1]).mean() >= _UNLIKE_BLANK)
     return n
 

@@ -83,7 +83,7 @@ def roles_of(slide: Candidate, others: Iterable[Candidate], file: FileBytes, *, 
     """
     level_0 = slide.image(file, ome=ome)
     others = list(others)
-    found = Roles([level_0], cautions=list(_larger_beside(slide, others)))
+    found = Roles([level_0], cautions=[*level_0.cautions, *_larger_beside(slide, others)])
     pictures: dict[int, TiffImage] = {}
     for other in sorted(others, key=lambda other: -other.size.w):
         beside = other.is_beside and not ome and other.name != slide.name
