@@ -176,9 +176,9 @@ def jfif(path, levels, ycbcr):
         for i, level in enumerate(levels):
             options: dict[str, Any] = {"shape": level.shape, "dtype": np.uint8, "tile": (64, 64), "photometric": "rgb"}
             tiff.write(tiles(level), compression="jpeg", subfiletype=bool(i), metadata=None, **options)
-    with tifffile.TiffFile(path, mode="r+b") as tiff:
-        for page in tiff.pages:
-            page.tags[262].overwrite(2)
+    with tifffile.TiffFile(path, mode="r+") as written:
+        for page in written.pages:
+            page.aspage().tags[262].overwrite(2)
     return path
 
 

@@ -331,6 +331,49 @@ def test_channels_stored_apart_are_rgb(tmp_path, names, order):
         assert np.array_equal(slide.read(Point(0, 0), Size(1024, 768), 0.25), PIXELS)
 
 
+R, G, B, WHITE, ORANGE = -16776961, 16711935, 65535, -1, -5963521
+"""Colours of channels, as OME-XML writes them."""
+
+
+def channels(path, names, colours, order=(0, 1, 2)):
+    """An OME-TIFF of three grey channels with names and colours."""
+    metadata: dict[str, Any] = UM | {"axes": "CYX", "Channel": {"Name": names, "Color": colours}}
+    planes = np.moveaxis(PIXELS, 2, 0)[list(order)]
+    tifffile.imwrite(path, planes, tile=(64, 64), photometric="minisblack", ome=True, metadata=metadata)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("names", "colours", "order"),
+    [
+        (["C1", "C2", "C3"], [B, G, R], (2, 1, 0)),
+        (["0", "1", "2"], [WHITE] * 3, (0, 1, 2)),
+        (["Blue", "Green", "Red"], [WHITE] * 3, (2, 1, 0)),
+        (["Blue", "Green", "Red"], [B, G, R], (2, 1, 0)),
+    ],
+)
+def test_channels_are_told_by_their_colours(tmp_path, names, colours, order):
+    """Where their names say nothing; what is white like the others has no colour of its own."""
+    with open_slide(channels(tmp_path / "a.ome.tif", names, colours, order)) as slide:
+        assert np.array_equal(slide.read(Point(0, 0), Size(1024, 768), 0.25), PIXELS)
+
+
+@pytest.mark.parametrize(
+    ("names", "colours", "shown"),
+    [
+        (["C1", "C2", "C3"], [B, G, ORANGE], r"C1 \(#0000ff\), C2 \(#00ff00\), C3 \(#ffa500"),
+        (["DAPI", "FITC", "TRITC"], [B, G, R], "DAPI"),
+        (["Red", "Green", "Blue"], [B, G, R], "Red"),
+    ],
+)
+def test_channels_of_other_colours_are_refused(tmp_path, names, colours, shown):
+    """They are fluorescence, or contradict their names."""
+    path = channels(tmp_path / "a.ome.tif", names, colours)
+
+    with pytest.raises(SlideOpenError, match=rf"its channels are {shown}.*, not red, green and blue"):
+        open_slide(path)
+
+
 def test_channels_of_fluorescence_are_refused(tmp_path):
     """Three channels are not always red, green and blue."""
     metadata: dict[str, Any] = UM | {"axes": "CYX", "Channel": {"Name": ["DAPI", "FITC", "TRITC"]}}

@@ -177,7 +177,9 @@ def _ome(tiff: tifffile.TiffFile, file: FileBytes, name: str) -> TiffLayout:
     if ome.n_channels != n_colours or n_colours != 3:
         raise PixelKindError(f"its largest image has {ome.n_channels} channels, not the 3 of RGB")
     if ome.samples == 1:
-        slide = replace(slide, pages=tuple(slide.pages[i] for i in _colour_order(ome.channel_names)))
+        slide = replace(
+            slide, pages=tuple(slide.pages[i] for i in _colour_order(ome.channel_names, ome.channel_colours))
+        )
     reduced = list(zip(*((sub.aspage() for sub in page.pages or ()) for page in slide.pages), strict=False))
     levels = [Candidate(f"level {i}", own, True, True) for i, own in enumerate(reduced, start=1)]
     others = [candidate for i, candidate in candidates.items() if i != index]
@@ -196,22 +198,35 @@ def _ome(tiff: tifffile.TiffFile, file: FileBytes, name: str) -> TiffLayout:
     )
 
 
-def _colour_order(names: Sequence[str]) -> list[int]:
-    """Positions of red, green and blue among three grey channels; without colours for names, they are in this order.
+def _colour_order(names: Sequence[str], colours: Sequence[tuple[int, int, int] | None]) -> list[int]:
+    """Positions of red, green and blue among three grey channels, by name or colour; without either, in this order.
 
     Raises:
-        PixelKindError: They are named for something else.
+        PixelKindError: They are something else, as those of fluorescence.
 
     Example:
-        >>> _colour_order(["Blue", "Green", "Red"]), _colour_order(["", "", ""])
+        >>> _colour_order(["Blue", "Green", "Red"], [None] * 3), _colour_order(["", "", ""], [None] * 3)
         ([2, 1, 0], [0, 1, 2])
     """
-    initials = [_initial(name) for name in names]
-    if sorted(initials) == ["b", "g", "r"]:
+    by_name, by_colour = tuple(map(_initial, names)), tuple(map(_primary, colours))
+    unnamed = all(_UNNAMED.fullmatch(name) for name in names)
+    found = {initials for initials in (by_name, by_colour) if sorted(initials) == ["b", "g", "r"]}
+    if unnamed and len(set(colours)) == 1:
+        found = {("r", "g", "b")}
+    if len(found) == 1 and (unnamed or by_name in found):
+        (initials,) = found
         return [initials.index(colour) for colour in "rgb"]
-    if all(_UNNAMED.fullmatch(name) for name in names):
-        return [0, 1, 2]
-    raise PixelKindError(f"its channels are {', '.join(map(escaped, names))}, not red, green and blue")
+    shown = (
+        f"{escaped(name) or 'unnamed'}{'' if colour is None else f' (#{bytes(colour).hex()})'}"
+        for name, colour in zip(names, colours, strict=True)
+    )
+    raise PixelKindError(f"its channels are {', '.join(shown)}, not red, green and blue")
+
+
+def _primary(colour: tuple[int, int, int] | None) -> str:
+    """r, g or b for a colour of which nothing else is in it."""
+    lit = [name for name, value in zip("rgb", colour or (), strict=False) if value]
+    return lit[0] if len(lit) == 1 else ""
 
 
 def _initial(name: str) -> str:
