@@ -383,6 +383,22 @@ def test_channels_of_fluorescence_are_refused(tmp_path):
         open_slide(tmp_path / "a.ome.tif")
 
 
+@pytest.mark.parametrize(("settings", "power"), [("", None), ('<ObjectiveSettings ID="Objective:1"/>', 40.0)])
+def test_the_objective_of_several_is_the_one_that_was_set(tmp_path, settings, power):
+    """An instrument lists all that it has, the one for overviews first; they contradict nothing."""
+    path = ome(tmp_path / "a.ome.tif", ("slide", PIXELS, [], UM))
+    objectives = "".join(f'<Objective ID="Objective:{i}" NominalMagnification="{x}"/>' for i, x in enumerate((5, 40)))
+    with tifffile.TiffFile(path, mode="r+") as tiff:
+        page = tiff.pages.first
+        head, image, rest = page.description.partition("<Image ")
+        tag, end, pixels = rest.partition(">")
+        xml = f'{head}<Instrument ID="Instrument:0">{objectives}</Instrument>{image}{tag}{end}{settings}{pixels}'
+        page.tags["ImageDescription"].overwrite(xml)
+
+    with open_slide(path) as slide:
+        assert (slide.mpp, slide.metadata.objective, slide.cautions) == (0.25, power, ())
+
+
 def test_planar_ome_has_its_levels_and_its_mpp(tmp_path):
     """Colour planes, reduced sub-directories, µm in the XML only."""
     how: dict[str, Any] = {"photometric": "rgb", "planarconfig": "separate", "tile": (64, 64), "compression": "lzw"}

@@ -87,7 +87,7 @@ def _images(root: Element, file_name: str) -> Iterator[OmeImage]:
         next_directory += max(1, sizes["C"] // samples) * sizes["Z"] * sizes["T"]
         channels = pixels.findall("{*}Channel")[:wanted]
         used = image.find("{*}ObjectiveSettings")
-        known = next(iter(powers.values()), None)
+        known = next(iter(powers.values())) if len(powers) == 1 else None  # of several, nothing says which
         yield OmeImage(
             image.get("Name") or "",
             Size(sizes["X"], sizes["Y"]),
