@@ -10,6 +10,8 @@ from he2her2.errors import MppError, SlideError, SlideOpenError
 from he2her2.geometry import Point, Size
 from he2her2.phantom import make_spec, write_phantom
 from he2her2.slides import inspect_slide, open_slide
+from he2her2.slides.backend_openslide import _other_mpps
+from he2her2.slides.resolution import scale_contradictions, settle_mpp, stated_mpp
 from tests.slide_files import SlideSpec, pyramid, synthetic_pixels, write_ndpi, write_slide
 
 PIXELS = synthetic_pixels(1024, 768)
@@ -508,3 +510,20 @@ def test_an_orientation_tag_is_said(tmp_path, value):
 
     with open_slide(path) as slide:
         assert "orientation tag" in slide.cautions[0]
+
+
+@pytest.mark.parametrize(
+    ("imaged_mm", "agrees"), [((1.024, 0.768), True), ((0.768, 1.024), True), ((0.512, 0.384), False), ((0, 0), True)]
+)
+def test_the_size_on_glass_that_dicom_states_binds(imaged_mm, agrees):
+    """Its px spacing is contradicted by the size of what was imaged; turned by 90°, or unstated, it is not."""
+    volume = dict(zip(("dicom.ImagedVolumeWidth", "dicom.ImagedVolumeHeight"), map(str, imaged_mm), strict=True))
+    stated = stated_mpp(1.0, 1.0, "Dicom metadata")
+    others, _ = _other_mpps(volume, "dicom", None, Size(1024, 768), stated)
+
+    if agrees:
+        assert settle_mpp("a", stated, None, others) == stated
+        assert scale_contradictions(stated, stated, others) == ()
+    else:
+        with pytest.raises(MppError, match=r"1 by Dicom metadata, 0\.5 by DICOM's imaged volume; find out"):
+            settle_mpp("a", stated, None, others)

@@ -313,12 +313,18 @@ def _other_mpps(
     aperio = vendor == "aperio"
     power = of_magnification(objective, binding=aperio) if vendor != "mirax" else UNSTATED
     if not aperio:
-        return (power,), ()
+        return (power, _imaged_mpp(properties, size)), ()
     unit = UM_PER_UNIT.get({"centimeter": "cm"}.get(properties.get("tiff.ResolutionUnit", ""), "inch"), 0.0)
     x, y = (number_or_none(properties.get(f"tiff.{axis}Resolution")) for axis in "XY")
     tags = plausible_or_unstated(unit / x if x else None, unit / y if y else None, "TIFF resolution tags")
     described, cautions = of_description(properties.get(openslide.PROPERTY_NAME_COMMENT, ""), size, stated)
     return (power, tags, *described), cautions
+
+
+def _imaged_mpp(properties: Mapping[str, str], size: Size) -> StatedMpp:
+    """Resolution that follows from the size on glass, in mm, that DICOM states beside that of a px."""
+    w, h = (number_or_none(properties.get(f"dicom.ImagedVolume{side}")) for side in ("Width", "Height"))
+    return plausible_or_unstated(w and 1e3 * w / size.w, h and 1e3 * h / size.h, "DICOM's imaged volume")
 
 
 def _tile(properties: Mapping[str, str], level: int) -> Size | None:
