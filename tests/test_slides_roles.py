@@ -288,6 +288,34 @@ def test_a_second_section_is_said(tmp_path):
             assert "1024 x 700" in slide.cautions[0]
 
 
+def test_a_section_of_nearly_the_same_size_is_a_second_section(tmp_path):
+    """It has the slide's shape, and is too large to be a level of it."""
+    pages = [(PIXELS, aperio(), {}), (OTHER[:720, :960], aperio(960, 720), {})]
+
+    with open_slide(write(tmp_path / "a.svs", *pages)) as slide:
+        assert slide.size_l0 == (1024, 768)
+        (caution,) = slide.cautions
+        assert "a second image of 960 x 720 px beside the slide's 1024 x 768" in caution
+
+
+@pytest.mark.parametrize("side", [(768, 1024), (800, 1100)])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_grey_mask_beside_the_slide_is_not_the_slide(tmp_path, side, first):
+    """In an OME-TIFF, of its size or larger, wherever it stands; a grey image alone is refused as before."""
+    how: dict[str, Any] = {"tile": (64, 64), "compression": "zlib"}
+    mask: tuple[Any, dict[str, Any]] = (np.zeros(side, np.uint8), {"axes": "YX", "Name": "mask"})
+    images = [mask, (PIXELS, {"axes": "YXS", "Name": "HE"} | UM)]
+    for name, written in (("a", images if first else images[::-1]), ("grey", images[:1])):
+        with tifffile.TiffWriter(tmp_path / f"{name}.ome.tif", ome=True) as tiff:
+            for pixels, metadata in written:
+                tiff.write(pixels, photometric="rgb" if pixels.ndim == 3 else "minisblack", metadata=metadata, **how)
+
+    with open_slide(tmp_path / "a.ome.tif") as slide:
+        assert (slide.size_l0, slide.mpp, slide.cautions) == ((1024, 768), 0.25, ())
+    with pytest.raises(SlideOpenError, match="its largest image has 1 channels"):
+        open_slide(tmp_path / "grey.ome.tif", mpp=0.25)
+
+
 def test_levels_without_a_flag_are_levels(tmp_path):
     """Motic's: reductions that show the slide, though no tag says so; and their µm stand in the description."""
     text = "Motic V1.0.0 1024x768 [0,0 1024x768] [64x64] JPEG/RGB Q = 75|AppMag = 40|MPP = 0.257290"

@@ -32,6 +32,7 @@ _NO_SLIDES: Mapping[bytes, tuple[str, str]] = {
 }
 """Beginnings, in small letters, of files that often lie where a slide should be."""
 
+_NO_LEVELS = "No pyramid levels found"  # OpenSlide's words
 _OPAQUE = 255
 _MAX_TRANSLUCENT = 0.5
 
@@ -154,6 +155,9 @@ def _open_with_openslide(path: Path, mpp: float | None, head: bytes, *, refusal:
         reason = _what_it_is(head, "is of a format that neither reader knows")
         raise SlideOpenError(slide_id_of(path), reason, "give a slide (SVS, TIFF, NDPI, MRXS, DICOM, ...)") from None
     except OpenSlideError as error:
+        if _NO_LEVELS in str(error):  # a DICOM series
+            reason = "its level files are missing: there is a label or an overview, or a copy that was cut off"
+            raise SlideOpenError(slide_id_of(path), reason, "copy all files of the series into one folder") from None
         raise SlideOpenError(
             slide_id_of(path),
             f"OpenSlide cannot open it ({error})",

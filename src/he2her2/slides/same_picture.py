@@ -63,10 +63,14 @@ class Comparison:
     n_blank: int = 0
 
     @property
+    def shows_another(self) -> bool:
+        """True if half of the spots differ."""
+        return self.n_compared > 0 and 2 * self.n_different >= self.n_compared
+
+    @property
     def same(self) -> bool:
         """True unless half of the spots differ, colour channels are exchanged, or tissue is missing."""
-        differs = self.n_compared and (self.n_exchanged or 2 * self.n_different >= self.n_compared)
-        return not (differs or self.n_blank)
+        return not (self.shows_another or self.n_exchanged or self.n_blank)
 
 
 def is_reduction(size_l0: Size, size: Size) -> bool:

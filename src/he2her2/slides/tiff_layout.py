@@ -3,7 +3,7 @@
 import logging
 import re
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -38,7 +38,8 @@ _REDUCED, _MASK, _MACRO = 1, 4, 9
 _PAGE_NAME, _ORIENTATION = 285, 274
 _ORIENTATIONS = {2: "mirrored", 3: "upside down", 4: "mirrored and upside down", 5: "mirrored and turned by 90°"}
 _ORIENTATIONS |= {6: "turned by 90°", 7: "mirrored and turned by 90°", 8: "turned by 270°"}
-_RGBA = 4
+_RGB, _RGBA = 3, 4
+_LEAST_SHARE = 0.25  # of a grey image's area, of the slide that it may be a mask of
 _MAX_IMAGES = 1000
 _UNNAMED = re.compile(r"\s*((channel|c|ch|image|sample)?[\s:_-]*\d*([\s:_-]\d+)*)\s*", re.IGNORECASE)
 
@@ -164,9 +165,8 @@ def _ome(tiff: tifffile.TiffFile, file: FileBytes, name: str) -> TiffLayout:
     candidates = {i: Candidate(images[i].name or f"image {i}", own, False, True) for i, own in found.items() if own}
     if not candidates:
         raise TiffDamageError("has OME metadata that name no image in it", "convert the slide again")
-    slide = largest(list(candidates.values()))
-    index = next(i for i, candidate in candidates.items() if candidate is slide)
-    ome = images[index]
+    index = _largest_of_ome(images, candidates)
+    ome, slide = images[index], candidates[index]
     n_colours = slide.pages[0].samplesperpixel * len(slide.pages)
     n_claimed = ome.n_planes * max(1, ome.n_channels // ome.samples)
     if n_claimed > len(pages):
@@ -196,6 +196,17 @@ def _ome(tiff: tifffile.TiffFile, file: FileBytes, name: str) -> TiffLayout:
         (of_magnification(ome.magnification), tags, *other_mpps),
         (*cautions, *_focal_planes(ome.n_planes), *_oriented(slide.pages[0]), *result.cautions),
     )
+
+
+def _largest_of_ome(images: Sequence[OmeImage], candidates: Mapping[int, Candidate]) -> int:
+    """Number of the largest image; where that is grey, as a mask of a slide is, of the largest in colour beside it."""
+    by_candidate = {id(candidate): i for i, candidate in candidates.items()}
+    first = largest(list(candidates.values()))
+    coloured = [
+        c for i, c in candidates.items() if images[i].n_channels == _RGB and c.area >= _LEAST_SHARE * first.area
+    ]
+    is_grey = images[by_candidate[id(first)]].n_channels == 1
+    return by_candidate[id(largest(coloured) if is_grey and coloured else first)]
 
 
 def _colour_order(names: Sequence[str], colours: Sequence[tuple[int, int, int] | None]) -> list[int]:

@@ -13,7 +13,7 @@ from he2her2.slides.codecs import DecodeError
 from he2her2.slides.levels import Rect
 from he2her2.slides.recent_tiles import RecentTiles
 from he2her2.slides.same_picture import N_CELLS, Comparison, compare, is_reduction, mismatch
-from he2her2.slides.tiff_header import FileBytes, LayoutRefusedError, escaped
+from he2her2.slides.tiff_header import FileBytes, LayoutRefusedError, PixelKindError, escaped
 from he2her2.slides.tiff_image import TiffImage, tiff_image
 
 BESIDE = re.compile(r"\b(label|macro|thumbnail|overview|barcode)\b", re.IGNORECASE)
@@ -21,6 +21,7 @@ BESIDE = re.compile(r"\b(label|macro|thumbnail|overview|barcode)\b", re.IGNORECA
 
 _LARGE_SHARE = 0.25
 _RIVAL_SHARE = 0.05
+_MOST_REDUCED_SHARE = 0.3  # of the slide's area: a level has half its sides or less
 _N_SPOTS = 2
 _TISSUE_BYTES = 0.25
 _RECENT_BYTES = 16 << 20
@@ -89,10 +90,10 @@ def roles_of(slide: Candidate, others: Iterable[Candidate], file: FileBytes, *, 
         beside = other.is_beside and not ome and other.name != slide.name
         try:
             image = other.image(file, ome=ome)
-        except LayoutRefusedError:
+        except LayoutRefusedError as error:
             if other.is_level and not beside and is_reduction(level_0.size, other.size):
                 raise
-            if _is_large(level_0, other):
+            if _is_large(level_0, other) and not isinstance(error, PixelKindError):  # a grey mask is no section
                 _tell_of_second_image(level_0, other, found)
             continue
         fits = is_reduction(level_0.size, image.size)
@@ -101,7 +102,7 @@ def roles_of(slide: Candidate, others: Iterable[Candidate], file: FileBytes, *, 
         if compared is not None and compared.same and (other.is_level or compared.n_compared):
             found.levels.append(image)
             continue
-        if candidate and (fits or other.is_level):
+        if candidate and (fits or other.is_level) and not _is_section(slide, other, compared):
             size = f"{image.size.w} x {image.size.h} px"
             found.cautions.append(f"its image of {size} {mismatch(compared)}; it is not used")
         elif _is_large(level_0, other) and not (fits and _compared(level_0, image, file).same):
@@ -119,6 +120,11 @@ def _larger_beside(slide: Candidate, others: Iterable[Candidate]) -> Iterator[st
         if other.is_beside and other.area > slide.area:
             name, (w, h) = escaped(other.name), other.size
             yield f"its picture '{name}' of {w} x {h} px is larger than what is read as the slide"
+
+
+def _is_section(slide: Candidate, other: Candidate, compared: Comparison | None) -> bool:
+    """Check if an image of the slide's shape is too large for a level, and shows something else."""
+    return compared is not None and compared.shows_another and other.area > _MOST_REDUCED_SHARE * slide.area
 
 
 def _is_large(level_0: TiffImage, other: Candidate) -> bool:
