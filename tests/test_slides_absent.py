@@ -9,7 +9,7 @@ import tifffile
 from he2her2.errors import DamagedSlideError, SlideOpenError, UnreadableRegionError
 from he2her2.geometry import Point, Size, TileGrid
 from he2her2.slides import inspect_slide, open_slide, stream_tiles
-from tests.slide_files import SlideSpec, drop_tiles, pyramid, write_packbits, write_slide
+from tests.slide_files import SlideSpec, drop_tiles, pyramid, write_dicom, write_packbits, write_slide
 
 SIDE = 64
 GLASS = (243, 240, 243)
@@ -201,6 +201,16 @@ def blanked(path, colour, downsamples=(1, 4), codec="jpeg"):
 def test_tissue_that_only_coarse_levels_show_is_unreadable(tmp_path, backend, colour):
     """It would be scored as glass; what is blank on glass stays readable."""
     assert unreadable(blanked(tmp_path / "a.svs", colour), backend) == [12]
+
+
+def test_frames_that_dicom_lacks_in_the_tissue_are_unreadable(tmp_path):
+    """OpenSlide shows them as glass, and leaves none out of the coarse level."""
+    levels = pyramid(section(), (1, 4))
+    for name, absent in (("sound", ON_GLASS), ("lossy", [*ON_GLASS, 44, 45, 54, 55])):
+        path = write_dicom(tmp_path / name / "0.dcm", levels[0], 0.25, absent=absent)
+        write_dicom(tmp_path / name / "1.dcm", levels[1], 1.0, instance=2)
+
+        assert unreadable(path) == ([12] if name == "lossy" else [])
 
 
 @pytest.mark.parametrize("downsamples", [(1, 2), (1, 16), (1, 2, 4, 8)])

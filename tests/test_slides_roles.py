@@ -12,7 +12,7 @@ from he2her2.phantom import make_spec, write_phantom
 from he2her2.slides import inspect_slide, open_slide
 from he2her2.slides.backend_openslide import _other_mpps
 from he2her2.slides.resolution import scale_contradictions, settle_mpp, stated_mpp
-from tests.slide_files import SlideSpec, pyramid, synthetic_pixels, write_ndpi, write_slide
+from tests.slide_files import SlideSpec, pyramid, synthetic_pixels, write_dicom, write_ndpi, write_slide
 
 PIXELS = synthetic_pixels(1024, 768)
 LEVELS = pyramid(PIXELS, (1, 2, 4))
@@ -148,7 +148,14 @@ def rgba(path, *levels):
     return path
 
 
-@pytest.mark.parametrize("writer", [rgba, lambda path, *levels: write_ndpi(path, levels)])
+def dicom(folder, *levels):
+    """A DICOM series."""
+    for i, level in enumerate(levels):
+        write_dicom(folder / f"{i}.dcm", level, 0.25 * 2**i, instance=i + 1)
+    return folder / "0.dcm"
+
+
+@pytest.mark.parametrize("writer", [rgba, dicom, lambda path, *levels: write_ndpi(path, levels)])
 def test_every_format_of_openslide_is_compared(tmp_path, writer):
     """A level of another slide would supply the masks; those of the slide itself are kept, and nothing is said."""
     other = pyramid(OTHER, (4,))
@@ -290,7 +297,7 @@ def test_a_second_section_is_said(tmp_path):
 
 def test_a_section_of_nearly_the_same_size_is_a_second_section(tmp_path):
     """It has the slide's shape, and is too large to be a level of it."""
-    pages = [(PIXELS, aperio(), {}), (OTHER[:720, :960], aperio(960, 720), {})]
+    pages: list[Any] = [(PIXELS, aperio(), {}), (OTHER[:720, :960], aperio(960, 720), {})]
 
     with open_slide(write(tmp_path / "a.svs", *pages)) as slide:
         assert slide.size_l0 == (1024, 768)
@@ -555,3 +562,21 @@ def test_the_size_on_glass_that_dicom_states_binds(imaged_mm, agrees):
     else:
         with pytest.raises(MppError, match=r"1 by Dicom metadata, 0\.5 by DICOM's imaged volume; find out"):
             settle_mpp("a", stated, None, others)
+
+
+def test_a_dicom_spacing_that_contradicts_the_imaged_volume_is_refused(tmp_path):
+    """As OpenSlide gives both; where they agree, nothing is said."""
+    sound, wrong = (write_dicom(tmp_path / str(mpp) / "0.dcm", PIXELS, mpp) for mpp in (0.25, 0.5))
+
+    with open_slide(sound) as slide:
+        assert (slide.mpp, slide.cautions) == (0.25, ())
+    with pytest.raises(MppError, match=r"0\.5 by Dicom metadata, 0\.25 by DICOM's imaged volume"):
+        open_slide(wrong)
+
+
+def test_a_dicom_label_alone_lacks_its_levels(tmp_path):
+    """Copying the same file again would not help."""
+    path = write_dicom(tmp_path / "a" / "label.dcm", PIXELS[:64, :64], 0.25, kind="LABEL")
+
+    with pytest.raises(SlideOpenError, match=r"its level files are missing: .*; copy all files of the series"):
+        open_slide(path)
