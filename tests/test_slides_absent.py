@@ -229,6 +229,17 @@ def test_tissue_in_grey_is_tissue(tmp_path):
     assert unreadable(write_slide(tmp_path / "a.svs", [level.astype(np.uint8) for level in levels])) == [12]
 
 
+@pytest.mark.parametrize("backend", ["tiff", "openslide"])
+def test_a_level_0_without_most_of_its_tissue_keeps_the_levels_that_show_it(tmp_path, backend):
+    """They are right, though most of level 0 contradicts them; without them, nothing would tell."""
+    levels = pyramid(section(), (1, 4))
+    levels[0] = levels[0].copy()
+    levels[0][:, :384] = 255
+    path = write_slide(tmp_path / "a.svs", levels)
+
+    assert unreadable(path, backend) == [6, 7, 11, 12]
+
+
 def test_what_is_blank_on_every_level_is_no_loss(tmp_path):
     """Lumina, fat and glass beside tissue, clear at level 0: nothing contradicts them; nor do pale tissue and ink."""
     pixels = section()

@@ -234,8 +234,8 @@ class _LevelPicture:
             image = self.handle.read_region(origin, self.level, (rect.w, rect.h))
         except openslide.OpenSlideError as error:
             raise UnreadableRegionError("", str(error), "") from None
-        if not np.asarray(image)[..., 3].any():
-            raise UnreadableRegionError("", "the file leaves it out", "")
+        if not np.asarray(image)[..., 3].all():
+            raise UnreadableRegionError("", "the file leaves out a part", "")
         return _on_white(image)
 
     def spots(self) -> Sequence[tuple[float, float]]:

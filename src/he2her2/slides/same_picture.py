@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from he2her2.errors import UnreadableRegionError
-from he2her2.geometry import Rgb, Size
+from he2her2.geometry import Mask, Rgb, Size
 from he2her2.slides.codecs import DecodeError
 from he2her2.slides.levels import Rect, stained, whole_downsample
 
@@ -24,6 +24,7 @@ _COLOUR = 3.0  # grey levels by which one order of channels must agree better th
 _ORDERS = tuple(map(list, permutations(range(3))))[1:]
 _ASPECT_TOLERANCE = 0.03
 _STAINED_SHARE = 0.5
+_LEAST_SHARE = 0.25
 _UNLIKE_BLANK = 16.0  # mean grey levels between stained tissue and what is blank
 N_CELLS = 4
 """Rows and columns of the cells, in each of which an image is looked at for parts that are blank."""
@@ -92,10 +93,10 @@ def _n_blank(fine: Picture, coarse: Picture, downsample: float) -> int:
     n = 0
     for x, y in fine.cells():
         theirs = _coarse_cells(coarse, x, y)
-        if theirs is None or stained(theirs.astype(np.uint8)).any():
+        if theirs is None or _stained(theirs).any():
             continue
         both = _cells_at(fine, coarse, downsample, x, y)
-        if both is not None and stained(both[0].astype(np.uint8)).mean() >= _STAINED_SHARE:
+        if both is not None and _stained(both[0]).mean() >= _STAINED_SHARE:
             n += bool(np.abs(both[0] - both[1]).mean() >= _UNLIKE_BLANK)
     return n
 
@@ -108,8 +109,9 @@ def _compared_at_spots(fine: Picture, coarse: Picture, downsample: float) -> Com
     n_compared = n_different = n_exchanged = 0
     agrees = False
     for x, y in _spots(fine, coarse):
-        cells = _cells_at(fine, coarse, downsample, x, y)
-        if cells is None:
+        both = _cells_at(fine, coarse, downsample, x, y)
+        cells = both and _without_missing(*both)
+        if not cells:
             continue
         distance, correlation = _difference(*cells)
         close = correlation is not None and correlation >= _CLOSE_CORRELATION
@@ -185,7 +187,7 @@ def _spot(size: Size, x: float, y: float) -> Rect:
 
 def _difference(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> tuple[float, float | None]:
     """Mean absolute difference, and correlation of grey values; None where one is without texture."""
-    grey, other = ours.mean(axis=2), theirs.mean(axis=2)
+    grey, other = ours.mean(axis=-1), theirs.mean(axis=-1)
     distance = float(np.abs(ours - theirs).mean())
     if min(grey.std(), other.std()) < _TEXTURE:
         return distance, None
@@ -195,6 +197,21 @@ def _difference(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> tuple
 def _exchanged_distance(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> float:
     """Mean absolute difference once the channels of one are put into that other order in which they agree best."""
     return min(float(np.abs(ours - theirs[..., order]).mean()) for order in _ORDERS)
+
+
+def _without_missing(
+    ours: NDArray[np.float64], theirs: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """(n, 3) averages but those stained on the coarse image alone; None where too few are left.
+
+    The fine level may lack them (`blank_tissue`), and the coarse one be right.
+    """
+    there = _stained(ours) | ~_stained(theirs)
+    return (ours[there], theirs[there]) if there.mean() >= _LEAST_SHARE else None
+
+
+def _stained(cells: NDArray[np.float64]) -> Mask:
+    return stained(cells.astype(np.uint8))
 
 
 def _cells(pixels: Rgb) -> NDArray[np.float64]:
