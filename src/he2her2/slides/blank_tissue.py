@@ -43,7 +43,7 @@ def is_blank_in_tissue(slide: Slide, pixels: Rgb, origin_l0: Point, mpp: float) 
         mpp: Its µm per pixel.
     """
     h, w = pixels.shape[:2]
-    cell_least = _CELL_PX * mpp
+    cell_least = min(_CELL_PX, min(h, w) // 8) * mpp
     coarser = (slide.mpp * level.downsample for level in slide.levels[1:])
     showing = [
         own for own in coarser if own >= _COARSER * mpp and min(h, w) * mpp >= _LEAST_CELLS * max(own, cell_least)
