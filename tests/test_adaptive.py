@@ -2,6 +2,7 @@
 
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -318,13 +319,14 @@ def test_tissue_that_is_lost_to_the_samples_is_refused(lost_share, refused, monk
         slide_id="a", mpp=0.25, effective_mpp=lambda mpp: mpp, size_l0=Size(3200, 2400), keeping=nullcontext
     )
     engine = SimpleNamespace(card=SimpleNamespace(input=PAPER_TUMOUR_CNN.input))
-    arguments: Any = slide, engine, Size(100, 75), 32.0, PRESETS["paper"]
+    find: Any = partial(tumour.find_tumour, cast("Any", slide), cast("Any", engine), Size(100, 75), 32.0)
+    config = PRESETS["paper"]
     tissue = np.ones((75, 100), bool)
 
     if refused:
         with pytest.raises(DamagedSlideError, match=r"a: \d+ of \d+ samples of its tissue cannot be decoded"):
-            tumour.find_tumour(*arguments, tissue=tissue)
+            find(config, tissue=tissue)
     else:
-        tumour.find_tumour(*arguments, tissue=tissue)
+        find(config, tissue=tissue)
     tissue[:, : int(100 * lost_share) + 10] = False
-    tumour.find_tumour(*arguments, tissue=tissue)
+    find(config, tissue=tissue)
