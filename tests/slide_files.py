@@ -131,6 +131,83 @@ def write_ndpi(
     return path
 
 
+def write_dicom(
+    path: Path, pixels: np.ndarray, mpp: float, *, absent: Sequence[int] = (), instance: int = 1, kind: str = "VOLUME"
+) -> Path:
+    """Write one level of a DICOM series, without the frames `absent`; px are 0.25 µm where `instance` is 1.
+
+    Args:
+        path: Where to; the levels of a series share a folder.
+        pixels: (h, w, 3).
+        mpp: µm per px that PixelSpacing states.
+        absent: Frames of 64 px to leave out, in raster order.
+        instance: Number of the level, from 1.
+        kind: VOLUME, LABEL or OVERVIEW.
+    """
+    h, w = pixels.shape[:2]
+    places = [(y, x) for y in range(0, h, 64) for x in range(0, w, 64)]
+    places = [place for i, place in enumerate(places) if i not in absent]
+    tiles = (np.pad(pixels[y : y + 64, x : x + 64], ((0, 64), (0, 64), (0, 0)))[:64, :64] for y, x in places)
+    frames = [simplejpeg.encode_jpeg(np.ascontiguousarray(tile), quality=90, colorsubsampling="444") for tile in tiles]
+    um = f"{mpp / 1000:.8f}"
+    measures = _element(0x00289110, "SQ", [_element(0x00280030, "DS", f"{um}\\{um}")])
+    at = [
+        [_element(0x0048021A, "SQ", [_element(0x0048021E, "SL", x + 1) + _element(0x0048021F, "SL", y + 1)])]
+        for y, x in places
+    ]
+    kinds = "\\".join(
+        ("ORIGINAL" if instance == 1 else "DERIVED", "PRIMARY", kind, "NONE" if instance == 1 else "RESAMPLED")
+    )
+    whole = 0.25 * 4 ** (instance - 1) / 1000
+    body = b"".join(
+        [
+            *(_element(0x00080008, "CS", kinds), _element(0x00080016, "UI", _WSI)),
+            *(_element(0x00080018, "UI", f"1.2.{instance}"), _element(0x0020000E, "UI", "1.2.3")),
+            *(_element(0x00209311, "CS", "TILED_SPARSE"), _element(0x00280002, "US", 3)),
+            *(_element(0x00280004, "CS", "YBR_FULL_422"), _element(0x00280006, "US", 0)),
+            *(_element(0x00280008, "IS", str(len(frames))), _element(0x00280010, "US", 64)),
+            *(_element(0x00280011, "US", 64), _element(0x00280100, "US", 8), _element(0x00280101, "US", 8)),
+            *(_element(0x00280102, "US", 7), _element(0x00280103, "US", 0)),
+            *(_element(0x00480001, "FL", w * whole), _element(0x00480002, "FL", h * whole)),
+            *(_element(0x00480006, "UL", w), _element(0x00480007, "UL", h)),
+            _element(0x52009229, "SQ", [measures]),
+            _element(0x52009230, "SQ", [b"".join(items) for items in at]),
+            struct.pack("<HH2sHI", 0x7FE0, 0x0010, b"OB", 0, 0xFFFFFFFF) + _item(b""),
+            *(_item(frame + bytes(len(frame) % 2)) for frame in frames),
+            struct.pack("<HHI", 0xFFFE, 0xE0DD, 0),
+        ]
+    )
+    meta = _element(0x00020001, "OB", b"\0\1") + _element(0x00020002, "UI", _WSI)
+    meta += _element(0x00020003, "UI", f"1.2.{instance}") + _element(0x00020010, "UI", "1.2.840.10008.1.2.4.50")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(bytes(128) + b"DICM" + _element(0x00020000, "UL", len(meta)) + meta + body)
+    return path
+
+
+_WSI = "1.2.840.10008.5.1.4.1.1.77.1.6"
+
+
+def _element(tag: int, kind: str, value: Any) -> bytes:
+    """An element of DICOM: explicit kinds, little endian."""
+    number = {"US": "<H", "UL": "<I", "SL": "<i", "FL": "<f"}.get(kind)
+    if number:
+        data = struct.pack(number, value)
+    elif kind == "SQ":
+        data = b"".join(map(_item, value))
+    elif kind == "OB":
+        data = value
+    else:
+        data = value.encode()
+        data += (b"\0" if kind == "UI" else b" ") * (len(data) % 2)
+    head = struct.pack("<HH2s", tag >> 16, tag & 0xFFFF, kind.encode())
+    long = kind in ("SQ", "OB")
+    return head + (struct.pack("<HI", 0, len(data)) if long else struct.pack("<H", len(data))) + data
+
+
+def _item(data: bytes) -> bytes:
+    return struct.pack("<HHI", 0xFFFE, 0xE000, len(data)) + data
+
+
 def write_packbits(path: Path, pixels: np.ndarray) -> Path:
     """A tiled TIFF in a compression that only OpenSlide reads."""
     tifffile.imwrite(path, pixels, tile=(64, 64), photometric="rgb", compression="packbits", metadata=None)

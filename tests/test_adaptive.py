@@ -2,6 +2,7 @@
 
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -13,6 +14,7 @@ from scipy.interpolate import griddata
 from scipy.stats import qmc
 
 from he2her2.config import PRESETS, Adaptive
+from he2her2.errors import DamagedSlideError
 from he2her2.geometry import Size
 from he2her2.method import tumour
 from he2her2.models import HalfTurnedEngine
@@ -302,3 +304,29 @@ def test_patches_lie_where_the_preset_wants_them(preset, off_l0, monkeypatch):
         expected = np.clip(expected, 0, np.array([3200, 2400]) - side_px)
     assert np.array_equal(np.concatenate(origins), expected)
     assert engines == {HalfTurnedEngine if preset == "default" else SimpleNamespace}
+
+
+@pytest.mark.parametrize(("lost_share", "refused"), [(0.5, True), (0.05, False), (0.0, False)])
+def test_tissue_that_is_lost_to_the_samples_is_refused(lost_share, refused, monkeypatch):
+    """Rounds that follow look elsewhere, so the first tells; what is lost beside the tissue is not held against it."""
+
+    def scored(slide, grid, *_, **__):
+        readable = np.flatnonzero(grid.origins_l0[:, 0] >= 3200 * lost_share - 128)
+        return readable, np.zeros((len(readable), 2), np.float32)
+
+    monkeypatch.setattr(tumour, "infer", scored)
+    slide = SimpleNamespace(
+        slide_id="a", mpp=0.25, effective_mpp=lambda mpp: mpp, size_l0=Size(3200, 2400), keeping=nullcontext
+    )
+    engine = SimpleNamespace(card=SimpleNamespace(input=PAPER_TUMOUR_CNN.input))
+    find: Any = partial(tumour.find_tumour, cast("Any", slide), cast("Any", engine), Size(100, 75), 32.0)
+    config = PRESETS["paper"]
+    tissue = np.ones((75, 100), bool)
+
+    if refused:
+        with pytest.raises(DamagedSlideError, match=r"a: \d+ of \d+ samples of its tissue cannot be decoded"):
+            find(config, tissue=tissue)
+    else:
+        find(config, tissue=tissue)
+    tissue[:, : int(100 * lost_share) + 10] = False
+    find(config, tissue=tissue)

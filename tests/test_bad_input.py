@@ -14,7 +14,7 @@ from he2her2.models import UNTRAINED_NOTICE, Card
 from he2her2.models.encoders.cnn import LITE0_TUMOUR_CNN
 from he2her2.models.export import save_weights
 from he2her2.models.torch_modules import initial_weights
-from tests.slide_files import corrupt_tile, truncated, write_huge_header
+from tests.slide_files import SlideSpec, corrupt_tile, pyramid, truncated, write_huge_header, write_slide
 from tests.tissue_slides import GLASS, QUICK, SIDE, tissue_pixels, write_tissue
 
 EVIDENCE = {f"{name}.png" for name in (*MASKS, "tumour_map", "overlay")} | {"tumour_samples.csv"}
@@ -100,6 +100,16 @@ def test_many_corrupt_tiles_fail_the_slide(refused, tmp_path):
         corrupt_tile(slide, index)
 
     refused(slide, "shattered", "cannot be decoded", "again")
+
+
+@pytest.mark.parametrize("blank", [255, 0])
+def test_a_slide_without_half_of_its_level_0_is_refused(refused, tmp_path, blank):
+    """Coarse levels show the tissue; what is left of level 0 would decide alone, and the rest pass for glass."""
+    levels = pyramid(tissue_pixels(), (1, 4, 16, 32))
+    levels[0] = levels[0].copy()
+    levels[0][:, : SIDE // 2] = blank
+
+    refused(write_slide(tmp_path / "half.svs", levels, SlideSpec(tile=256)), "half", "blank where a coarser level")
 
 
 def test_no_mpp(refused, tmp_path):

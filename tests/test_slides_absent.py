@@ -9,7 +9,7 @@ import tifffile
 from he2her2.errors import DamagedSlideError, SlideOpenError, UnreadableRegionError
 from he2her2.geometry import Point, Size, TileGrid
 from he2her2.slides import inspect_slide, open_slide, stream_tiles
-from tests.slide_files import SlideSpec, drop_tiles, pyramid, write_packbits, write_slide
+from tests.slide_files import SlideSpec, drop_tiles, pyramid, write_dicom, write_packbits, write_slide
 
 SIDE = 64
 GLASS = (243, 240, 243)
@@ -168,3 +168,107 @@ def test_openslide_alone_reads_sound_slides_as_before(tmp_path):
         assert slide.cautions == ()
         assert (slide.thumbnail(4.0)[:5] == 255).all()
         assert not (tile_at(slide, 34) == 255).any()
+
+
+# Pixels that are stored, but are blank: as converters fill what they lack, and as OpenSlide shows what is absent
+
+
+def whole_grid(slide, side=128):
+    """Tiles side by side."""
+    w, h = slide.size_l0
+    origins = np.array([(x, y) for y in range(0, h, side) for x in range(0, w, side)])
+    return TileGrid(origins, side, side, slide.mpp)
+
+
+def unreadable(path, backend="auto"):
+    """Positions of the tiles of 128 px that a stream leaves out."""
+    with open_slide(path, backend=backend) as slide, stream_tiles(slide, whole_grid(slide)) as stream:
+        read = np.concatenate([batch.index for batch in stream])
+        assert len(read) + len(stream.unreadable) == len(whole_grid(slide))
+        return stream.unreadable.tolist()
+
+
+def blanked(path, colour, downsamples=(1, 4), codec="jpeg"):
+    """A slide whose level 0 alone is of one colour in one tile inside the tissue and in one on glass."""
+    levels = pyramid(section(), downsamples)
+    levels[0] = levels[0].copy()
+    levels[0][256:384, 256:384] = levels[0][:128, :128] = colour
+    return write_slide(path, levels, SlideSpec(codec))
+
+
+@pytest.mark.parametrize("backend", ["tiff", "openslide"])
+@pytest.mark.parametrize("colour", [255, 240, 0])
+def test_tissue_that_only_coarse_levels_show_is_unreadable(tmp_path, backend, colour):
+    """It would be scored as glass; what is blank on glass stays readable."""
+    assert unreadable(blanked(tmp_path / "a.svs", colour), backend) == [12]
+
+
+def test_frames_that_dicom_lacks_in_the_tissue_are_unreadable(tmp_path):
+    """OpenSlide shows them as glass, and leaves none out of the coarse level."""
+    levels = pyramid(section(), (1, 4))
+    for name, absent in (("sound", ON_GLASS), ("lossy", [*ON_GLASS, 44, 45, 54, 55])):
+        path = write_dicom(tmp_path / name / "0.dcm", levels[0], 0.25, absent=absent)
+        write_dicom(tmp_path / name / "1.dcm", levels[1], 1.0, instance=2)
+
+        assert unreadable(path) == ([12] if name == "lossy" else [])
+
+
+@pytest.mark.parametrize("downsamples", [(1, 2), (1, 16), (1, 2, 4, 8)])
+def test_any_coarser_level_shows_it(tmp_path, downsamples):
+    """One that is hardly coarser, and one whose px are as large as nuclei."""
+    assert unreadable(blanked(tmp_path / "a.svs", 255, downsamples)) == [12]
+
+
+def test_tissue_in_grey_is_tissue(tmp_path):
+    """Brown and blue of IHC average to grey on a coarse level: there, its texture tells it from glass."""
+    levels = [np.repeat(level.mean(axis=2, keepdims=True), 3, axis=2) for level in pyramid(section(), (1, 4))]
+    y, x = np.mgrid[:128, :160]
+    levels[1] += np.where((levels[1] < 200) & ((y + x) % 4 < 2)[..., None], 60, 0)
+    levels[0][256:384, 256:384] = 255
+
+    assert unreadable(write_slide(tmp_path / "a.svs", [level.astype(np.uint8) for level in levels])) == [12]
+
+
+@pytest.mark.parametrize("backend", ["tiff", "openslide"])
+def test_a_level_0_without_most_of_its_tissue_keeps_the_levels_that_show_it(tmp_path, backend):
+    """They are right, though most of level 0 contradicts them; without them, nothing would tell."""
+    levels = pyramid(section(), (1, 4))
+    levels[0] = levels[0].copy()
+    levels[0][:, :384] = 255
+    path = write_slide(tmp_path / "a.svs", levels)
+
+    assert unreadable(path, backend) == [6, 7, 11, 12]
+
+
+def test_what_is_blank_on_every_level_is_no_loss(tmp_path):
+    """Lumina, fat and glass beside tissue, clear at level 0: nothing contradicts them; nor do pale tissue and ink."""
+    pixels = section()
+    pixels[140:250, 170:290] = 255
+    pixels[256:300, 256:300] = pixels[320:340, 300:330] = 250
+    pixels[300:380, 400:480] = (235, 225, 233)
+    pixels[200:240, 400:440] = (20, 40, 90)
+    write_slide(tmp_path / "a.svs", pyramid(pixels, (1, 2, 4, 8)), SlideSpec(quality=30))
+
+    assert unreadable(tmp_path / "a.svs") == []
+
+
+def test_glass_that_a_scanner_left_out_is_no_loss(tmp_path):
+    """It is white where it was left out, and grey on the coarse level."""
+    levels = pyramid(section(), (1, 4))
+    grey = np.where((levels[1] == GLASS).all(axis=2, keepdims=True), np.uint8(215), levels[1])
+    path = write_slide(tmp_path / "a.svs", [levels[0], grey], SlideSpec())
+    drop_tiles(path, ON_GLASS)
+
+    assert unreadable(path) == []
+
+
+def test_inspect_finds_blank_tissue(tmp_path):
+    """Among the tiles that it decodes."""
+    levels = pyramid(section(), (1, 4))
+    whole = write_slide(tmp_path / "b.svs", levels, SlideSpec(tile=128))
+    levels[0][256:384, 256:384] = 255
+    path = write_slide(tmp_path / "a.svs", levels, SlideSpec(tile=128))
+
+    assert inspect_slide(whole, n_check=None).problems == ()
+    (problem,) = inspect_slide(path, n_check=None).problems
+    assert problem.found == "1 of 22 compressed tiles are blank where a coarser level shows tissue"

@@ -2,14 +2,18 @@
 
 from contextlib import suppress
 from itertools import product
+from typing import Any
 
 import imagecodecs
 import numpy as np
 import pytest
 import simplejpeg
+import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 
+from he2her2.geometry import Point, Size
+from he2her2.slides import open_slide
 from he2her2.slides.codecs import DecodeError, _rgb_from_ycbcr, jpeg2000_header, make_decoder
 from tests.slide_files import split_tables, synthetic_pixels
 
@@ -154,3 +158,49 @@ def test_what_cannot_be_decoded_is_said_before_decoding(compression, photometric
     """Unknown codes and combinations have no decoder."""
     with pytest.raises(ValueError, match="compression"):
         make_decoder(compression, photometric, predictor, None)
+
+
+def jfif(path, levels, ycbcr):
+    """A TIFF whose tags say RGB and whose JPEG tiles carry a JFIF marker, which stands for YCbCr."""
+
+    def tiles(pixels):
+        colours: dict[str, Any] = {} if ycbcr else {"colorspace": "rgb", "outcolorspace": "rgb"}
+        for y in range(0, pixels.shape[0], 64):
+            for x in range(0, pixels.shape[1], 64):
+                tile = imagecodecs.jpeg8_encode(
+                    np.ascontiguousarray(pixels[y : y + 64, x : x + 64]), level=95, **colours
+                )
+                yield tile if ycbcr else b"\xff\xd8" + JFIF + tile[tile.index(b"\xff\xdb") :]
+
+    with tifffile.TiffWriter(path) as tiff:
+        for i, level in enumerate(levels):
+            options: dict[str, Any] = {"shape": level.shape, "dtype": np.uint8, "tile": (64, 64), "photometric": "rgb"}
+            tiff.write(tiles(level), compression="jpeg", subfiletype=bool(i), metadata=None, **options)
+    with tifffile.TiffFile(path, mode="r+") as written:
+        for page in written.pages:
+            page.aspage().tags[262].overwrite(2)
+    return path
+
+
+JFIF = bytes.fromhex("ffe000104a46494600010100000100010000")
+
+
+@pytest.mark.parametrize("ycbcr", [True, False])
+def test_glass_tells_the_colours_where_tags_and_tiles_contradict_each_other(tmp_path, ycbcr):
+    """Grey glass is grey under one reading only; which was taken is told."""
+    pixels = np.full((384, 512, 3), 240, np.uint8)
+    pixels[128:256, 128:384] = np.array((200, 120, 170)) + np.random.default_rng(0).integers(-9, 10, (128, 256, 1))
+
+    with open_slide(jfif(tmp_path / "a.tif", [pixels, pixels[::2, ::2]], ycbcr), mpp=0.25) as slide:
+        assert np.abs(slide.read(Point(0, 0), Size(512, 384), 0.25).astype(int) - pixels).mean() < 4
+        assert len(slide.levels) == 2
+        name = "YCbCr" if ycbcr else "RGB"
+        assert f"say RGB and its JPEG tiles YCbCr; {name} is read" in slide.metadata.cautions[0]
+
+
+def test_without_glass_colours_may_be_false(tmp_path):
+    """Nothing decides: the tags are followed, as OpenSlide does, and it is told."""
+    pixels = np.full((128, 128, 3), (200, 120, 170), np.uint8)
+
+    with open_slide(jfif(tmp_path / "a.tif", [pixels], ycbcr=True), mpp=0.25) as slide:
+        assert "look at its colours, which may be false" in slide.metadata.cautions[0]

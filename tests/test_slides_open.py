@@ -2,6 +2,7 @@
 
 import struct
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -342,3 +343,21 @@ def test_the_scale_that_imagej_states(tmp_path, unit):
 
     with open_slide(tmp_path / "a.tif") as slide:
         assert slide.mpp == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("backend", ["auto", "openslide"])
+@pytest.mark.parametrize("first", [3, 4])
+def test_openslide_does_not_take_a_small_first_image_for_the_slide(tmp_path, backend, first):
+    """Neither of another picture nor of an overview; the same file with the slide first is opened."""
+    slide = synthetic_pixels(512, 384)
+    small = pyramid(slide, (first,))[0] if first == 4 else synthetic_pixels(128, 128, seed=5)
+    how: dict[str, Any] = {"tile": (64, 64), "photometric": "rgb", "extrasamples": ["unassalpha"], "metadata": None}
+    for name, images in (("a.tif", (small, slide)), ("b.tif", (slide, small))):
+        with tifffile.TiffWriter(tmp_path / name) as tiff:
+            for image in images:
+                tiff.write(np.dstack([image, np.full(image.shape[:2], 255, np.uint8)]), **how)
+
+    with pytest.raises(SlideOpenError, match=r"a: its first image, .* and another 512 x 384; convert"):
+        open_slide(tmp_path / "a.tif", mpp=0.25, backend=backend)
+    with open_slide(tmp_path / "b.tif", mpp=0.25, backend=backend) as opened:
+        assert opened.size_l0 == (512, 384)

@@ -10,7 +10,9 @@ from he2her2.errors import MppError, SlideError, SlideOpenError
 from he2her2.geometry import Point, Size
 from he2her2.phantom import make_spec, write_phantom
 from he2her2.slides import inspect_slide, open_slide
-from tests.slide_files import SlideSpec, pyramid, synthetic_pixels, write_slide
+from he2her2.slides.backend_openslide import _other_mpps
+from he2her2.slides.resolution import scale_contradictions, settle_mpp, stated_mpp
+from tests.slide_files import SlideSpec, pyramid, synthetic_pixels, write_dicom, write_ndpi, write_slide
 
 PIXELS = synthetic_pixels(1024, 768)
 LEVELS = pyramid(PIXELS, (1, 2, 4))
@@ -136,6 +138,70 @@ def test_real_slides_and_phantoms_have_no_exchanged_channels(data_dir, tmp_path)
                 assert len(again.levels) == n_levels, path.name
 
 
+def rgba(path, *levels):
+    """A TIFF that only OpenSlide reads."""
+    how: dict[str, Any] = {"photometric": "rgb", "extrasamples": ["unassalpha"], "compression": "zlib"}
+    with tifffile.TiffWriter(path) as tiff:
+        for i, level in enumerate(levels):
+            opaque = np.dstack([level, np.full(level.shape[:2], 255, np.uint8)])
+            tiff.write(opaque, subfiletype=bool(i), metadata=None, **TILED, **how)
+    return path
+
+
+def dicom(folder, *levels):
+    """A DICOM series."""
+    for i, level in enumerate(levels):
+        write_dicom(folder / f"{i}.dcm", level, 0.25 * 2**i, instance=i + 1)
+    return folder / "0.dcm"
+
+
+@pytest.mark.parametrize("writer", [rgba, dicom, lambda path, *levels: write_ndpi(path, levels)])
+def test_every_format_of_openslide_is_compared(tmp_path, writer):
+    """A level of another slide would supply the masks; those of the slide itself are kept, and nothing is said."""
+    other = pyramid(OTHER, (4,))
+    sound, mixed = writer(tmp_path / "sound.x", *LEVELS), writer(tmp_path / "mixed.x", *LEVELS[:2], *other)
+
+    with open_slide(sound, mpp=0.25) as slide:
+        assert (slide.backend, sizes(slide)[:3], slide.metadata.cautions) == ("openslide", [*map(size, LEVELS)], ())
+    with open_slide(mixed, mpp=0.25) as slide:
+        assert (256, 192) not in sizes(slide)
+        assert "256 x 192 px shows another picture than level 0; it is not used" in slide.metadata.cautions[0]
+
+
+def size(level):
+    """Width and height."""
+    return level.shape[1], level.shape[0]
+
+
+@pytest.mark.parametrize("backend", BOTH)
+@pytest.mark.parametrize("blank", [255, 240, 0])
+@pytest.mark.parametrize("part", [np.s_[96:], np.s_[:64], np.s_[:, 128:], np.s_[:, :72]])
+def test_a_level_that_is_blank_in_part_is_not_used(tmp_path, backend, blank, part):
+    """The writing of a pyramid was interrupted: the rest of the level agrees, and half of the tissue would be lost."""
+    levels = [LEVELS[0], LEVELS[2].copy()]
+    levels[1][part] = blank
+    pages: list[Any] = [(level, aperio(*size(level)), {}) for level in levels]
+
+    with open_slide(write(tmp_path / "a.svs", *pages), backend=backend) as slide:
+        assert sizes(slide) == [(1024, 768)]
+        assert "256 x 192 px is blank in part where a finer level shows tissue; it is not used" in slide.cautions[0]
+
+
+@pytest.mark.parametrize("backend", BOTH)
+def test_a_pale_section_on_much_glass_has_all_its_levels(tmp_path, backend):
+    """Blank parts are blank on every level, and pale tissue is no contradiction, however it was compressed."""
+    pixels = np.full((1536, 2048, 3), 243, np.uint8)
+    grain = np.random.default_rng(0).integers(-6, 7, (600, 700, 1))
+    pixels[100:700, 80:780] = np.array((238, 217, 229)) + grain
+    pixels[900:1300, 1500:1800] = PIXELS[:400, :300]
+    pages: list[Any] = [
+        (level, aperio(*size(level)), {"compressionargs": {"level": 30}}) for level in pyramid(pixels, (1, 4, 16))
+    ]
+
+    with open_slide(write(tmp_path / "a.svs", *pages), backend=backend) as slide:
+        assert (len(slide.levels), slide.metadata.cautions) == (3, ())
+
+
 def test_a_page_of_another_shape_is_no_level(tmp_path):
     """It used to leave the file to a reader that takes it for one."""
     path = write(tmp_path / "a.svs", (LEVELS[0], aperio(), {}), beside("", np.full((128, 320, 3), 90, np.uint8)))
@@ -155,6 +221,32 @@ def test_a_small_macro_before_the_slide(tmp_path):
         with open_slide(write(tmp_path / name, *pages)) as slide:
             assert slide.size_l0 == (1024, 768)
             assert slide.mpp == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("everywhere", [False, True])
+@pytest.mark.parametrize("text", ["Barcode: S24-1234;scanner X", '{"label": "HER2 3+"}', "macro-metastasis"])
+def test_a_slide_described_by_a_word_for_pictures_beside_it(tmp_path, text, everywhere):
+    """The largest image is the slide, and its reductions are levels, whatever the free text says."""
+    tags: dict[str, Any] = {"resolution": (4e4, 4e4), "resolutionunit": 3}
+    pages: list[Any] = [(level, text if everywhere or not i else None, tags) for i, level in enumerate(LEVELS)]
+    named = ome(tmp_path / "b.ome.tif", (text, LEVELS[0], [], UM), ("preview", LEVELS[1], [], UM))
+
+    with open_slide(write(tmp_path / "a.tif", *pages)) as slide:
+        assert (sizes(slide), slide.cautions) == ([(1024, 768), (512, 384), (256, 192)], ())
+        assert slide.mpp == pytest.approx(0.25)
+    with open_slide(named) as slide:
+        assert slide.size_l0 == (1024, 768)
+        assert slide.mpp == 0.25
+
+
+def test_a_macro_that_is_larger_than_the_slide(tmp_path):
+    """Of a small scan: the slide is what has no such name, and the macro is told."""
+    page = beside("macro", OTHER[:600], resolution=(4e4, 4e4), resolutionunit=3)
+    path = write(tmp_path / "a.svs", (LEVELS[1], aperio(512, 384), {}), page)
+
+    with open_slide(path) as slide:
+        assert slide.size_l0 == (512, 384)
+        assert slide.cautions == ("its picture 'macro' of 1024 x 600 px is larger than what is read as the slide",)
 
 
 def ome(path, *images, **how):
@@ -203,6 +295,34 @@ def test_a_second_section_is_said(tmp_path):
             assert "1024 x 700" in slide.cautions[0]
 
 
+def test_a_section_of_nearly_the_same_size_is_a_second_section(tmp_path):
+    """It has the slide's shape, and is too large to be a level of it."""
+    pages: list[Any] = [(PIXELS, aperio(), {}), (OTHER[:720, :960], aperio(960, 720), {})]
+
+    with open_slide(write(tmp_path / "a.svs", *pages)) as slide:
+        assert slide.size_l0 == (1024, 768)
+        (caution,) = slide.cautions
+        assert "a second image of 960 x 720 px beside the slide's 1024 x 768" in caution
+
+
+@pytest.mark.parametrize("side", [(768, 1024), (800, 1100)])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_grey_mask_beside_the_slide_is_not_the_slide(tmp_path, side, first):
+    """In an OME-TIFF, of its size or larger, wherever it stands; a grey image alone is refused as before."""
+    how: dict[str, Any] = {"tile": (64, 64), "compression": "zlib"}
+    mask: tuple[Any, dict[str, Any]] = (np.zeros(side, np.uint8), {"axes": "YX", "Name": "mask"})
+    images = [mask, (PIXELS, {"axes": "YXS", "Name": "HE"} | UM)]
+    for name, written in (("a", images if first else images[::-1]), ("grey", images[:1])):
+        with tifffile.TiffWriter(tmp_path / f"{name}.ome.tif", ome=True) as tiff:
+            for pixels, metadata in written:
+                tiff.write(pixels, photometric="rgb" if pixels.ndim == 3 else "minisblack", metadata=metadata, **how)
+
+    with open_slide(tmp_path / "a.ome.tif") as slide:
+        assert (slide.size_l0, slide.mpp, slide.cautions) == ((1024, 768), 0.25, ())
+    with pytest.raises(SlideOpenError, match="its largest image has 1 channels"):
+        open_slide(tmp_path / "grey.ome.tif", mpp=0.25)
+
+
 def test_levels_without_a_flag_are_levels(tmp_path):
     """Motic's: reductions that show the slide, though no tag says so; and their µm stand in the description."""
     text = "Motic V1.0.0 1024x768 [0,0 1024x768] [64x64] JPEG/RGB Q = 75|AppMag = 40|MPP = 0.257290"
@@ -248,6 +368,49 @@ def test_channels_stored_apart_are_rgb(tmp_path, names, order):
         assert np.array_equal(slide.read(Point(0, 0), Size(1024, 768), 0.25), PIXELS)
 
 
+R, G, B, WHITE, ORANGE = -16776961, 16711935, 65535, -1, -5963521
+"""Colours of channels, as OME-XML writes them."""
+
+
+def channels(path, names, colours, order=(0, 1, 2)):
+    """An OME-TIFF of three grey channels with names and colours."""
+    metadata: dict[str, Any] = UM | {"axes": "CYX", "Channel": {"Name": names, "Color": colours}}
+    planes = np.moveaxis(PIXELS, 2, 0)[list(order)]
+    tifffile.imwrite(path, planes, tile=(64, 64), photometric="minisblack", ome=True, metadata=metadata)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("names", "colours", "order"),
+    [
+        (["C1", "C2", "C3"], [B, G, R], (2, 1, 0)),
+        (["0", "1", "2"], [WHITE] * 3, (0, 1, 2)),
+        (["Blue", "Green", "Red"], [WHITE] * 3, (2, 1, 0)),
+        (["Blue", "Green", "Red"], [B, G, R], (2, 1, 0)),
+    ],
+)
+def test_channels_are_told_by_their_colours(tmp_path, names, colours, order):
+    """Where their names say nothing; what is white like the others has no colour of its own."""
+    with open_slide(channels(tmp_path / "a.ome.tif", names, colours, order)) as slide:
+        assert np.array_equal(slide.read(Point(0, 0), Size(1024, 768), 0.25), PIXELS)
+
+
+@pytest.mark.parametrize(
+    ("names", "colours", "shown"),
+    [
+        (["C1", "C2", "C3"], [B, G, ORANGE], r"C1 \(#0000ff\), C2 \(#00ff00\), C3 \(#ffa500"),
+        (["DAPI", "FITC", "TRITC"], [B, G, R], "DAPI"),
+        (["Red", "Green", "Blue"], [B, G, R], "Red"),
+    ],
+)
+def test_channels_of_other_colours_are_refused(tmp_path, names, colours, shown):
+    """They are fluorescence, or contradict their names."""
+    path = channels(tmp_path / "a.ome.tif", names, colours)
+
+    with pytest.raises(SlideOpenError, match=rf"its channels are {shown}.*, not red, green and blue"):
+        open_slide(path)
+
+
 def test_channels_of_fluorescence_are_refused(tmp_path):
     """Three channels are not always red, green and blue."""
     metadata: dict[str, Any] = UM | {"axes": "CYX", "Channel": {"Name": ["DAPI", "FITC", "TRITC"]}}
@@ -255,6 +418,22 @@ def test_channels_of_fluorescence_are_refused(tmp_path):
 
     with pytest.raises(SlideOpenError, match="a: its channels are DAPI, FITC, TRITC, not red, green and blue; convert"):
         open_slide(tmp_path / "a.ome.tif")
+
+
+@pytest.mark.parametrize(("settings", "power"), [("", None), ('<ObjectiveSettings ID="Objective:1"/>', 40.0)])
+def test_the_objective_of_several_is_the_one_that_was_set(tmp_path, settings, power):
+    """An instrument lists all that it has, the one for overviews first; they contradict nothing."""
+    path = ome(tmp_path / "a.ome.tif", ("slide", PIXELS, [], UM))
+    objectives = "".join(f'<Objective ID="Objective:{i}" NominalMagnification="{x}"/>' for i, x in enumerate((5, 40)))
+    with tifffile.TiffFile(path, mode="r+") as tiff:
+        page = tiff.pages.first
+        head, image, rest = page.description.partition("<Image ")
+        tag, end, pixels = rest.partition(">")
+        xml = f'{head}<Instrument ID="Instrument:0">{objectives}</Instrument>{image}{tag}{end}{settings}{pixels}'
+        page.tags["ImageDescription"].overwrite(xml)
+
+    with open_slide(path) as slide:
+        assert (slide.mpp, slide.metadata.objective, slide.cautions) == (0.25, power, ())
 
 
 def test_planar_ome_has_its_levels_and_its_mpp(tmp_path):
@@ -366,3 +545,38 @@ def test_an_orientation_tag_is_said(tmp_path, value):
 
     with open_slide(path) as slide:
         assert "orientation tag" in slide.cautions[0]
+
+
+@pytest.mark.parametrize(
+    ("imaged_mm", "agrees"), [((1.024, 0.768), True), ((0.768, 1.024), True), ((0.512, 0.384), False), ((0, 0), True)]
+)
+def test_the_size_on_glass_that_dicom_states_binds(imaged_mm, agrees):
+    """Its px spacing is contradicted by the size of what was imaged; turned by 90°, or unstated, it is not."""
+    volume = dict(zip(("dicom.ImagedVolumeWidth", "dicom.ImagedVolumeHeight"), map(str, imaged_mm), strict=True))
+    stated = stated_mpp(1.0, 1.0, "Dicom metadata")
+    others, _ = _other_mpps(volume, "dicom", None, Size(1024, 768), stated)
+
+    if agrees:
+        assert settle_mpp("a", stated, None, others) == stated
+        assert scale_contradictions(stated, stated, others) == ()
+    else:
+        with pytest.raises(MppError, match=r"1 by Dicom metadata, 0\.5 by DICOM's imaged volume; find out"):
+            settle_mpp("a", stated, None, others)
+
+
+def test_a_dicom_spacing_that_contradicts_the_imaged_volume_is_refused(tmp_path):
+    """As OpenSlide gives both; where they agree, nothing is said."""
+    sound, wrong = (write_dicom(tmp_path / str(mpp) / "0.dcm", PIXELS, mpp) for mpp in (0.25, 0.5))
+
+    with open_slide(sound) as slide:
+        assert (slide.mpp, slide.cautions) == (0.25, ())
+    with pytest.raises(MppError, match=r"0\.5 by Dicom metadata, 0\.25 by DICOM's imaged volume"):
+        open_slide(wrong)
+
+
+def test_a_dicom_label_alone_lacks_its_levels(tmp_path):
+    """Copying the same file again would not help."""
+    path = write_dicom(tmp_path / "a" / "label.dcm", PIXELS[:64, :64], 0.25, kind="LABEL")
+
+    with pytest.raises(SlideOpenError, match=r"its level files are missing: .*; copy all files of the series"):
+        open_slide(path)

@@ -131,7 +131,7 @@ def _inspection(report: SlideReport) -> list[str]:
         f"  mpp      {mpp}{power}",
         *(f"  level {i}  {_level(level)}" for i, level in enumerate(report.levels)),
         f"  tiles    {tiles.n_tiles} compressed, {tiles.n_absent} absent",
-        f"  sample   {tiles.n_corrupt} of {tiles.n_checked} decoded ones are corrupt",
+        f"  sample   {tiles.n_corrupt} of {tiles.n_checked} decoded are corrupt, {tiles.n_blank} blank in the tissue",
     ]
     if report.associated:
         lines.append(f"  pictures {', '.join(report.associated)}")

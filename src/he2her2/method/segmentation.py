@@ -177,7 +177,7 @@ def segment_slide(
     sampling, tumour = None, usable
     if tumour_cnn is not None:
         with watch.stage("tumour"):
-            sampling = find_tumour(slide, recoloured(tumour_cnn, recolour), size, px_l0, config, watch)
+            sampling = find_tumour(slide, recoloured(tumour_cnn, recolour), size, px_l0, config, watch, usable)
         findings.sampling = sampling
         tumour = tumour & (sampling.map >= tumour_threshold(tumour_cnn.card, config.adaptive))
     if annotation is not None:

@@ -109,7 +109,7 @@ def score_tiles(
         watch: Observes progress and time.
 
     Raises:
-        DamagedSlideError: More than 1 % of the tiles cannot be decoded.
+        DamagedSlideError: More than 1 % of the tiles cannot be decoded, or are blank in the tissue.
     """
     watch = watch or Watch()
     done = partial(_report, watch, len(grid))
@@ -141,7 +141,7 @@ def encode_tiles(
         watch: Observes progress and time.
 
     Raises:
-        DamagedSlideError: More than 1 % of the tiles cannot be decoded.
+        DamagedSlideError: More than 1 % of the tiles cannot be decoded, or are blank in the tissue.
     """
     watch = watch or Watch()
     done, spent = partial(_report, watch, 2 * len(grid)), partial(watch.streamed, "tiles")
@@ -175,5 +175,5 @@ def require_readable(slide: Slide, n_readable: int, n: int, n_needed: int = 0, w
         DamagedSlideError: More than 1 % cannot be decoded, or too few are left.
     """
     if n - n_readable > _MAX_UNREADABLE_SHARE * n or n_readable < n_needed:
-        found = f"{n - n_readable} of its {n} {what} cannot be decoded"
+        found = f"{n - n_readable} of its {n} {what} cannot be decoded, or are blank where a coarser level shows tissue"
         raise DamagedSlideError(slide.slide_id, found, "copy or scan the file again")

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from he2her2.config import PAPER_THRESHOLD, Adaptive, Config
-from he2her2.geometry import Size, TileGrid, l0_from_mask
+from he2her2.errors import DamagedSlideError
+from he2her2.geometry import Mask, Size, TileGrid, l0_from_mask
 from he2her2.method.inference import infer
 from he2her2.method.raster import native_mpp
 from he2her2.models import Card, Engine, HalfTurnedEngine, softmax
@@ -15,6 +16,8 @@ from he2her2.slides import Slide
 from he2her2.timing import Watch
 
 _KEPT_BYTES = 128 << 20  # of decoded tiles, between the rounds
+_MAX_LOST_SHARE = 0.1  # of the first samples: each touches several compressed tiles, of which 1 % may be lost
+_LEAST_LOST = 5
 
 
 def tumour_threshold(card: Card, settings: Adaptive) -> float:
@@ -28,7 +31,13 @@ def as_seen(tumour_cnn: Engine, settings: Adaptive) -> Engine:
 
 
 def find_tumour(
-    slide: Slide, tumour_cnn: Engine, size: Size, px_l0: float, config: Config, watch: Watch | None = None
+    slide: Slide,
+    tumour_cnn: Engine,
+    size: Size,
+    px_l0: float,
+    config: Config,
+    watch: Watch | None = None,
+    tissue: Mask | None = None,
 ) -> AdaptiveMap:
     """Map of the probability of invasive tumour by adaptive sampling: HASHI asks for points, the network scores them.
 
@@ -39,6 +48,10 @@ def find_tumour(
         px_l0: Level-0 px per pixel of the map.
         config: Adaptive, tiling and runtime are used.
         watch: Observes progress and time.
+        tissue: (h, w) where the samples must be readable.
+
+    Raises:
+        DamagedSlideError: More than 10 % of the first samples of tissue, which lie all over it, are lost.
     """
     tumour_cnn = as_seen(tumour_cnn, config.adaptive)
     spec = tumour_cnn.card.input
@@ -58,9 +71,23 @@ def find_tumour(
         readable, logits = infer(slide, grid, tumour_cnn, config.runtime, spent=partial(watch.streamed, "tumour"))
         probability = np.full(len(points), np.nan)
         probability[readable] = softmax(logits)[:, 1]
+        if not n_scored and tissue is not None:
+            _require_tissue(slide, points, np.isnan(probability), tissue)
         n_scored += len(points)
         watch.progress("tumour", n_scored, total)
         return probability
 
     with slide.keeping(_KEPT_BYTES):  # its rounds look at the same places
         return adaptive_map(score, size, config.adaptive)
+
+
+def _require_tissue(slide: Slide, points: NDArray[np.float64], lost: Mask, tissue: Mask) -> None:
+    """Raise if much of the tissue is lost: the map would guess what is there, and the rest decide alone."""
+    x, y = points.astype(np.int64).T
+    in_tissue = tissue[np.clip(y, 0, tissue.shape[0] - 1), np.clip(x, 0, tissue.shape[1] - 1)]
+    n, n_lost = np.count_nonzero(in_tissue), np.count_nonzero(in_tissue & lost)
+    if n_lost >= _LEAST_LOST and n_lost > _MAX_LOST_SHARE * n:
+        found = (
+            f"{n_lost} of {n} samples of its tissue cannot be decoded, or are blank where a coarser level shows tissue"
+        )
+        raise DamagedSlideError(slide.slide_id, found, "copy or scan the file again")

@@ -201,7 +201,7 @@ def _warnings(slide: Slide, prediction: Prediction, model: SlideModel, config: C
         yield f"scanned at {slide.mpp:g} µm/px, coarser than the {wanted:g} that the networks learned from"
     n_plain, n = prediction.tiling.n_plain, len(prediction.tiling.grid)
     if prediction.n_unreadable:
-        yield f"{prediction.n_unreadable} of {n} tiles could not be decoded and were not scored"
+        yield f"{prediction.n_unreadable} of {n} tiles could not be decoded, or are blank in the tissue: not scored"
     if n_plain < n:
         yield f"little tumour: only {n_plain} tiles fit into it side by side, so {n} overlapping ones were scored"
     segmentation = prediction.segmentation

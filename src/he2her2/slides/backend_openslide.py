@@ -9,6 +9,7 @@ on such levels a pixel may hold up to that share of its neighbour, where the TIF
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -34,7 +35,7 @@ from he2her2.slides.resolution import (
     plausible_or_unstated,
     stated_mpp,
 )
-from he2her2.slides.same_picture import compare, is_reduction, mismatch
+from he2her2.slides.same_picture import N_CELLS, compare, is_reduction, mismatch
 from he2her2.slides.slide import Level
 from he2her2.units import UM_PER_UNIT
 
@@ -42,6 +43,8 @@ _MAX_READ_PX = 1 << 24
 _CELL = Size(256, 256)
 _KEEPING_ALL = frozenset({"aperio", "generic-tiff", "trestle"})
 """Vendors whose files hold the whole rectangle; others scan and store islands of it."""
+_N_SPOTS, _SPOT_PX = 3, 32
+_PARTS = tuple(((i + 0.5) / N_CELLS, (j + 0.5) / N_CELLS) for j in range(N_CELLS) for i in range(N_CELLS))
 _SPOTS = ((0.5, 0.5), (0.25, 0.25), (0.75, 0.25), (0.25, 0.75), (0.75, 0.75))
 
 
@@ -213,7 +216,7 @@ def _on_white(image: Image.Image) -> Rgb:
     return np.asarray(Image.alpha_composite(paper, image).convert("RGB"))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _LevelPicture:
     """A level as the comparison of pictures sees it."""
 
@@ -228,29 +231,49 @@ class _LevelPicture:
         downsample = self.handle.level_downsamples[self.level]
         origin = round(rect.x * downsample), round(rect.y * downsample)
         try:
-            return _on_white(self.handle.read_region(origin, self.level, (rect.w, rect.h)))
+            image = self.handle.read_region(origin, self.level, (rect.w, rect.h))
         except openslide.OpenSlideError as error:
             raise UnreadableRegionError("", str(error), "") from None
+        if not np.asarray(image)[..., 3].all():
+            raise UnreadableRegionError("", "the file leaves out a part", "")
+        return _on_white(image)
 
     def spots(self) -> Sequence[tuple[float, float]]:
-        return _SPOTS
+        return self._by_detail[:_N_SPOTS]
+
+    def cells(self) -> Sequence[tuple[float, float]]:
+        return _PARTS
+
+    @cached_property
+    def _by_detail(self) -> list[tuple[float, float]]:
+        """Middles of the parts, those of most contrast first."""
+        side = min(_SPOT_PX, *self.size)
+        contrast = {}
+        for x, y in _PARTS:
+            spot = Rect(round(x * (self.size.w - side)), round(y * (self.size.h - side)), side, side)
+            with suppress(UnreadableRegionError):
+                contrast[x, y] = float(self.region(spot).std(axis=(0, 1)).max())
+        return sorted(contrast, key=lambda at: -contrast[at])
 
 
 def _levels_of_one_picture(path: Path, handle: openslide.OpenSlide) -> tuple[list[int], tuple[str, ...]]:
     """Numbers of OpenSlide's levels that show the picture of level 0, and cautions about the others.
 
-    OpenSlide takes every tiled directory of an Aperio file for a level, be it a macro.
+    OpenSlide believes what a file calls a level; of an Aperio file it takes every tiled directory, be it a macro.
+    Where levels are padded they have other shapes than level 0; only of Aperio's is that held against one.
     """
     numbers = list(range(handle.level_count))
-    if handle.properties.get(openslide.PROPERTY_NAME_VENDOR) != "aperio":
+    if len(numbers) == 1:
         return numbers, ()
+    aperio = handle.properties.get(openslide.PROPERTY_NAME_VENDOR) == "aperio"
     kept, cautions = [0], []
     with _opened(path) as own:  # damage must not kill the handle that reads levels
-        for number in numbers[1:]:
-            fine, coarse = _LevelPicture(own, kept[-1]), _LevelPicture(own, number)
+        pictures = [_LevelPicture(own, number) for number in numbers]
+        for coarse in pictures[1:]:
+            fine = pictures[kept[-1]]
             compared = compare(fine, coarse) if is_reduction(fine.size, coarse.size) else None
-            if compared is not None and compared.same:
-                kept.append(number)
+            if not aperio if compared is None else compared.same:
+                kept.append(coarse.level)
             else:
                 size = f"{coarse.size.w} x {coarse.size.h} px"
                 cautions.append(f"its image of {size} {mismatch(compared)}; it is not used")
@@ -290,12 +313,18 @@ def _other_mpps(
     aperio = vendor == "aperio"
     power = of_magnification(objective, binding=aperio) if vendor != "mirax" else UNSTATED
     if not aperio:
-        return (power,), ()
+        return (power, _imaged_mpp(properties, size)), ()
     unit = UM_PER_UNIT.get({"centimeter": "cm"}.get(properties.get("tiff.ResolutionUnit", ""), "inch"), 0.0)
     x, y = (number_or_none(properties.get(f"tiff.{axis}Resolution")) for axis in "XY")
     tags = plausible_or_unstated(unit / x if x else None, unit / y if y else None, "TIFF resolution tags")
     described, cautions = of_description(properties.get(openslide.PROPERTY_NAME_COMMENT, ""), size, stated)
     return (power, tags, *described), cautions
+
+
+def _imaged_mpp(properties: Mapping[str, str], size: Size) -> StatedMpp:
+    """Resolution that follows from the size on glass, in mm, that DICOM states beside that of a px."""
+    w, h = (number_or_none(properties.get(f"dicom.ImagedVolume{side}")) for side in ("Width", "Height"))
+    return plausible_or_unstated(w and 1e3 * w / size.w, h and 1e3 * h / size.h, "DICOM's imaged volume")
 
 
 def _tile(properties: Mapping[str, str], level: int) -> Size | None:

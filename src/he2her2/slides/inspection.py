@@ -3,12 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from he2her2.errors import MppError, UnreadableRegionError
-from he2her2.geometry import Size
+from he2her2.geometry import Point, Size
 from he2her2.slides.base import CELL, MAX_LOSS, BaseSlide
+from he2her2.slides.blank_tissue import is_blank_in_tissue
 from he2her2.slides.levels import Rect
 from he2her2.slides.opening import Backend, open_slide, why_not_the_tiff_reader
 from he2her2.units import PLAUSIBLE_MPP
@@ -42,12 +44,14 @@ class TileCheck:
         n_absent: Left out by the file, and read as white on glass.
         n_checked: Decoded for this report.
         n_corrupt: Of these, the ones that cannot be decoded.
+        n_blank: Of these, the ones that are blank, in part at least, where a coarser level shows tissue.
     """
 
     n_tiles: int
     n_absent: int
     n_checked: int
     n_corrupt: int
+    n_blank: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,12 +154,15 @@ def _levels(slide: BaseSlide, mpp: float | None) -> tuple[LevelReport, ...]:
     )
 
 
-def _is_readable(slide: BaseSlide, level: int, rect: Rect) -> bool:
+def _state(slide: BaseSlide, level: int, rect: Rect) -> Literal["sound", "blank", "corrupt"]:
+    """State of one compressed tile."""
+    downsample = slide.levels[level].downsample
     try:
-        slide.read_level(level, rect)
+        pixels = slide.read_level(level, rect)
     except UnreadableRegionError:
-        return False
-    return True
+        return "corrupt"
+    origin = Point(round(rect.x * downsample), round(rect.y * downsample))
+    return "blank" if is_blank_in_tissue(slide, pixels, origin, slide.mpp * downsample) else "sound"
 
 
 def _cells(slide: BaseSlide) -> Iterator[tuple[int, Rect]]:
@@ -175,8 +182,8 @@ def _check_tiles(slide: BaseSlide, n_check: int | None, seed: int) -> TileCheck:
     )
     n_check = n_tiles if n_check is None else min(n_check, n_tiles)
     chosen = set(np.random.default_rng(seed).choice(n_tiles, n_check, replace=False).tolist())
-    n_corrupt = sum(not _is_readable(slide, *cell) for i, cell in enumerate(_cells(slide)) if i in chosen)
-    return TileCheck(n_tiles, slide.metadata.absent_tiles, n_check, n_corrupt)
+    states = [_state(slide, *cell) for i, cell in enumerate(_cells(slide)) if i in chosen]
+    return TileCheck(n_tiles, slide.metadata.absent_tiles, n_check, states.count("corrupt"), states.count("blank"))
 
 
 def _problems(slide: BaseSlide, mpp: float | None, tiles: TileCheck) -> Iterator[Problem]:
@@ -185,6 +192,9 @@ def _problems(slide: BaseSlide, mpp: float | None, tiles: TileCheck) -> Iterator
         found = f"{tiles.n_corrupt} of {tiles.n_checked} compressed tiles ({100 * share:.1f} %) cannot be decoded"
         many = share > MAX_LOSS
         yield Problem(found, "copy the file again, or scan again" if many else "none needed: they will be left out")
+    if tiles.n_blank:
+        found = f"{tiles.n_blank} of {tiles.n_checked} compressed tiles are blank where a coarser level shows tissue"
+        yield Problem(found, "copy, convert or scan the file again")
     for caution in slide.cautions:
         if mpp is None and caution in slide.scale_cautions:
             continue  # the problem that leaves the mpp unknown tells the same

@@ -33,6 +33,7 @@ class OmeImage:
         n_planes: Focal planes times points in time.
         samples: Samples of a pixel in the first channel: 3 for RGB.
         channel_names: Names of its first channels, as many as it has directories.
+        channel_colours: Their colours (red, green, blue), where stated.
         directories: Directories of its first focal plane: one for RGB, else one for each channel up to the third.
         stated_mpp: Resolution.
         magnification: Nominal magnification of its objective, where stated.
@@ -45,6 +46,7 @@ class OmeImage:
     n_planes: int
     samples: int
     channel_names: tuple[str, ...]
+    channel_colours: tuple[tuple[int, int, int] | None, ...]
     directories: tuple[int, ...]
     stated_mpp: StatedMpp
     magnification: float | None
@@ -83,15 +85,17 @@ def _images(root: Element, file_name: str) -> Iterator[OmeImage]:
         wanted = 1 if samples > 1 else min(sizes["C"], 3)
         directories, elsewhere = _directories(pixels, sizes, wanted, next_directory, root.get("UUID"), file_name)
         next_directory += max(1, sizes["C"] // samples) * sizes["Z"] * sizes["T"]
+        channels = pixels.findall("{*}Channel")[:wanted]
         used = image.find("{*}ObjectiveSettings")
-        known = next(iter(powers.values()), None)
+        known = next(iter(powers.values())) if len(powers) == 1 else None  # of several, nothing says which
         yield OmeImage(
             image.get("Name") or "",
             Size(sizes["X"], sizes["Y"]),
             sizes["C"],
             sizes["Z"] * sizes["T"],
             samples,
-            tuple((channel.get("Name") or "") for channel in [*pixels.iterfind("{*}Channel")][:wanted]),
+            tuple((channel.get("Name") or "") for channel in channels),
+            tuple(_colour(channel) for channel in channels),
             directories,
             _mpp(pixels),
             known if used is None else powers.get(used.get("ID"), known),
@@ -125,6 +129,15 @@ def _directories(
     if not blocks:
         found = {channel: following + channel * step for channel in range(wanted)}
     return tuple(found[channel] for channel in range(wanted) if channel in found), False
+
+
+def _colour(channel: Element) -> tuple[int, int, int] | None:
+    """Red, green and blue of a channel, which OME-XML writes as a signed number of 32 bits, opacity last."""
+    number = number_or_none(channel.get("Color"))
+    if number is None or not -(2**31) <= number < 2**32:
+        return None
+    red, green, blue, _ = (int(number) % 2**32).to_bytes(4)
+    return red, green, blue
 
 
 def _is_elsewhere(block: Element, uuid: str | None, file_name: str) -> bool:

@@ -1,13 +1,21 @@
 """Opening of slide files: `open_slide` and its choice of a reader."""
 
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from he2her2.errors import SlideOpenError
 from he2her2.slides.base import BaseSlide
 from he2her2.slides.slide import slide_id_of
-from he2her2.slides.tiff_header import LayoutRefusedError, PixelKindError, TiffDamageError, is_tiff
+from he2her2.slides.tiff_header import (
+    FileBytes,
+    LayoutRefusedError,
+    PixelKindError,
+    TiffDamageError,
+    is_tiff,
+    largest_image,
+)
 
 if TYPE_CHECKING:
     from he2her2.slides.backend_openslide import OpenSlideSlide
@@ -24,6 +32,7 @@ _NO_SLIDES: Mapping[bytes, tuple[str, str]] = {
 }
 """Beginnings, in small letters, of files that often lie where a slide should be."""
 
+_NO_LEVELS = "No pyramid levels found"  # OpenSlide's words
 _OPAQUE = 255
 _MAX_TRANSLUCENT = 0.5
 
@@ -146,14 +155,38 @@ def _open_with_openslide(path: Path, mpp: float | None, head: bytes, *, refusal:
         reason = _what_it_is(head, "is of a format that neither reader knows")
         raise SlideOpenError(slide_id_of(path), reason, "give a slide (SVS, TIFF, NDPI, MRXS, DICOM, ...)") from None
     except OpenSlideError as error:
+        if _NO_LEVELS in str(error):  # a DICOM series
+            reason = "its level files are missing: there is a label or an overview, or a copy that was cut off"
+            raise SlideOpenError(slide_id_of(path), reason, "copy all files of the series into one folder") from None
         raise SlideOpenError(
             slide_id_of(path),
             f"OpenSlide cannot open it ({error})",
             f"{'' if refusal else 'copy the file again, or '}convert it to a tiled RGB TIFF",
         ) from None
     if is_tiff(head):
-        _require_opaque(slide)
+        try:
+            _require_largest(slide)
+            _require_opaque(slide)
+        except SlideOpenError:
+            slide.close()
+            raise
     return slide
+
+
+def _require_largest(slide: "OpenSlideSlide") -> None:
+    """Raise if OpenSlide takes a small first image of a plain TIFF, such as a macro, for the slide."""
+    if slide.vendor != "generic-tiff":
+        return
+    with closing(FileBytes(slide.path)) as file:
+        try:
+            largest = largest_image(file)
+        except TiffDamageError:
+            return  # OpenSlide reads what is there
+    w, h = slide.size_l0
+    if largest.w * largest.h > w * h:
+        found = f"its first image, which OpenSlide takes for the slide, has {w} x {h} px, and another {largest.w} x"
+        remedy = "convert it to a tiled RGB TIFF, or put the slide first"
+        raise SlideOpenError(slide.slide_id, f"{found} {largest.h}", remedy)
 
 
 def _require_opaque(slide: "OpenSlideSlide") -> None:
@@ -165,7 +198,6 @@ def _require_opaque(slide: "OpenSlideSlide") -> None:
     elif alpha.size and ((alpha > 0) & (alpha < _OPAQUE)).mean() > _MAX_TRANSLUCENT:
         found = "its pixels are half transparent: their fourth sample is no opacity"
     if found:
-        slide.close()
         raise SlideOpenError(slide.slide_id, found, "convert it to RGB of 3 samples")
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from he2her2.errors import UnreadableRegionError
 from he2her2.geometry import Point, Rgb, Size, TileGrid
+from he2her2.slides.blank_tissue import is_blank_in_tissue
 from he2her2.slides.slide import Slide
 from he2her2.slides.tile_store import TiledSlide, TileStore
 from he2her2.timing import StreamTimes
@@ -55,7 +56,7 @@ class TileMapping(Iterator[T], Generic[T]):
 
     @property
     def unreadable(self) -> NDArray[np.int64]:
-        """Positions in the grid of the tiles that could not be read, ascending; complete at the stream's end."""
+        """Positions in the grid, ascending, of tiles unreadable or blank in the tissue; complete at the end."""
         return np.sort(np.array(self._reader.unreadable, np.int64))
 
     @property
@@ -127,7 +128,7 @@ def _mapped(
     n_blocks = -(-len(grid) // batch_size)
     threads = max(1, min(threads, n_blocks))
     clock = _Clock(threads)
-    reader = _StoreReader(slide, grid) if isinstance(slide, TiledSlide) else _PlainReader(slide, grid)
+    reader = _StoreReader(slide, slide, grid) if isinstance(slide, TiledSlide) else _PlainReader(slide, grid)
 
     def work(block: int) -> tuple[T, ...]:
         start = clock.start()
@@ -225,7 +226,8 @@ class _Clock:
 class _Reader(ABC):
     """Reads single tiles of a grid into place, from several threads."""
 
-    def __init__(self, grid: TileGrid) -> None:
+    def __init__(self, slide: Slide, grid: TileGrid) -> None:
+        self.slide = slide
         self.grid = grid
         self.unreadable: list[int] = []
 
@@ -239,7 +241,7 @@ class _Reader(ABC):
         """Fill `out` (side, side, 3) with a tile, or raise UnreadableRegionError."""
 
     def batch(self, positions: range) -> TileBatch:
-        """The readable tiles among `positions`."""
+        """The readable tiles among `positions`; one that is blank where the slide has tissue is not."""
         side = self.grid.side_px
         pixels = np.empty((len(positions), side, side, 3), np.uint8)
         index: list[int] = []
@@ -247,6 +249,9 @@ class _Reader(ABC):
             try:
                 self._read_into(position, pixels[len(index)])
             except UnreadableRegionError:
+                self.unreadable.append(position)
+                continue
+            if is_blank_in_tissue(self.slide, pixels[len(index)], self._origin(position), self.grid.mpp):
                 self.unreadable.append(position)
             else:
                 index.append(position)
@@ -262,24 +267,20 @@ class _PlainReader(_Reader):
 
     n_decoded = 0
 
-    def __init__(self, slide: Slide, grid: TileGrid) -> None:
-        super().__init__(grid)
-        self._slide = slide
-
     def _read_into(self, position: int, out: Rgb) -> None:
         size = Size(self.grid.side_px, self.grid.side_px)
-        out[...] = self._slide.read(self._origin(position), size, self.grid.mpp)
+        out[...] = self.slide.read(self._origin(position), size, self.grid.mpp)
 
 
 class _StoreReader(_Reader):
     """For slides with accessible compressed tiles: each is decoded once."""
 
-    def __init__(self, slide: TiledSlide, grid: TileGrid) -> None:
-        super().__init__(grid)
-        self._sampling = slide.sampling(grid.mpp)
+    def __init__(self, slide: Slide, tiled: TiledSlide, grid: TileGrid) -> None:
+        super().__init__(slide, grid)
+        self._sampling = tiled.sampling(grid.mpp)
         self._size = Size(grid.side_px, grid.side_px)
         self._rects = [self._sampling.rect(Point(x, y), self._size) for x, y in grid.origins_l0.tolist()]
-        self._store = TileStore(slide, self._sampling.level, self._rects)
+        self._store = TileStore(tiled, self._sampling.level, self._rects)
 
     @property
     def n_decoded(self) -> int:

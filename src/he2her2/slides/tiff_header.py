@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from he2her2.geometry import Size
+
 _MAX_AREA_PX = 10**11
 """More level-0 px than any scanner makes (a 100 000 x 80 000 px slide has 8 * 10**9)."""
 
@@ -28,6 +30,7 @@ _MAX_ROW_PX = 1 << 28
 _MAX_DIRECTORIES = 10_000
 _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
+_SUBFILE_TYPE, _MASK = 254, 4
 _WIDTH, _LENGTH, _TILE_WIDTH, _TILE_LENGTH = 256, 257, 322, 323
 _OFFSETS, _SUB_DIRECTORIES, _HAMAMATSU = (273, 324), 330, 65420
 
@@ -138,6 +141,32 @@ def check_directories(file: FileBytes) -> None:
     Raises:
         TiffDamageError: Something lies beyond the file's end, or the pixels claimed are impossible.
     """
+    for dialect, tags in _directories(file):
+        if _HAMAMATSU in tags:
+            return
+        for tag in tags.values():
+            _check_inside(file, tag)
+        _check_area(file, dialect, tags)
+
+
+def largest_image(file: FileBytes) -> Size:
+    """Return the width and height of the largest image, masks apart; (0, 0) where there is none.
+
+    Raises:
+        TiffDamageError: A directory lies beyond the file's end.
+    """
+    sizes = [Size(0, 0)]
+    for dialect, tags in _directories(file):
+        kind, w, h = (
+            next(iter(_integers(file, dialect, tags.get(code))), 0) for code in (_SUBFILE_TYPE, _WIDTH, _LENGTH)
+        )
+        if not kind & _MASK:
+            sizes.append(Size(w, h))
+    return max(sizes, key=lambda size: size.w * size.h)
+
+
+def _directories(file: FileBytes) -> Iterator[tuple[_Dialect, _Tags]]:
+    """Every directory and sub-directory once."""
     head = file.read(0, 16)
     if len(head) < 16:
         raise TiffDamageError(f"is cut short: it has {file.size} bytes")
@@ -153,11 +182,7 @@ def check_directories(file: FileBytes) -> None:
         if len(seen) > _MAX_DIRECTORIES:
             raise TiffDamageError(f"has more than {_MAX_DIRECTORIES} directories", "it is no slide; check the file")
         tags, following = _directory(file, dialect, offset)
-        if _HAMAMATSU in tags:
-            return
-        for tag in tags.values():
-            _check_inside(file, tag)
-        _check_area(file, dialect, tags)
+        yield dialect, tags
         waiting += [following, *_integers(file, dialect, tags.get(_SUB_DIRECTORIES))]
 
 

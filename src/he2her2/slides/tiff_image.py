@@ -18,6 +18,10 @@ _MAX_ROW_PX = 1 << 28
 _GREY, _RGB, _YCBCR = 1, 2, 6
 _PLANAR = 2
 _BITS = 8
+_JPEG = 7
+_N_LOOKED_AT = 8
+_BRIGHT, _NEUTRAL = 200, 16
+_LEAST_BRIGHT, _CLEARLY = 256, 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # eq=False: it holds arrays
@@ -34,6 +38,7 @@ class TiffImage:
         striped: True where the last row of tiles ends with the image.
         planes: 3 where red, green and blue have tiles of their own, else 1.
         as_jpeg: Makes a JPEG file of a tile's bytes; None where tiles are no JPEGs of three colours.
+        cautions: Doubts about its colours, a sentence each.
     """
 
     size: Size
@@ -45,6 +50,7 @@ class TiffImage:
     striped: bool
     planes: int = 1
     as_jpeg: Callable[[bytes], bytes] | None = None
+    cautions: tuple[str, ...] = ()
 
     @property
     def n_columns(self) -> int:
@@ -141,8 +147,8 @@ def tiff_image(
     Args:
         page: The directory.
         file: The file's bytes.
-        jfif_outranks: Believe a JPEG whose JFIF marker makes it YCbCr where the TIFF has RGB: Bio-Formats writes such
-            OME-TIFF. Elsewhere the TIFF outranks, as it does for OpenSlide.
+        jfif_outranks: Believe a JPEG whose JFIF marker makes it YCbCr where the TIFF has RGB, and its pixels do not
+            tell: Bio-Formats writes such OME-TIFF. Elsewhere the TIFF outranks, as it does for OpenSlide.
         colours: The directories of red, green and blue where each is a grey image of its own; `page` is the first.
 
     Raises:
@@ -164,8 +170,11 @@ def tiff_image(
     if len(offsets) != n or len(counts) != n:
         raise LayoutRefusedError(f"it lists {len(offsets)} tiles where its size needs {n}")
     compression, photometric = int(page.compression), int(page.photometric)
-    if jfif_outranks and not planar and page.is_jfif:
-        photometric = _YCBCR
+    cautions: tuple[str, ...] = ()
+    if NAMES.get(compression) == "JPEG" and photometric == _RGB and not planar and page.is_jfif:
+        otherwise = _YCBCR if jfif_outranks else _RGB
+        photometric, doubt = _settled_colours(file, tile, offsets, counts, page.jpegtables, otherwise)
+        cautions = () if jfif_outranks and photometric == _YCBCR else (doubt,)
     try:
         samples = 1 if planar else 3
         decode = make_decoder(compression, photometric, int(page.predictor), page.jpegtables, samples=samples)
@@ -173,9 +182,43 @@ def tiff_image(
         raise LayoutRefusedError(f"it is stored as {error}") from None
     codec = NAMES[compression]
     as_jpeg = jpeg_file(photometric, page.jpegtables) if codec == "JPEG" and not planar else None
-    image = TiffImage(size, tile, offsets, counts, decode, codec, striped, 3 if planar else 1, as_jpeg)
+    image = TiffImage(size, tile, offsets, counts, decode, codec, striped, 3 if planar else 1, as_jpeg, cautions)
     _refuse_subsampled_jpeg2000(image, file)
     return image
+
+
+def _settled_colours(
+    file: FileBytes,
+    tile: Size,
+    offsets: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    tables: bytes | None,
+    otherwise: int,
+) -> tuple[int, str]:
+    """Colour space of JPEG tiles whose JFIF marker says YCbCr where the TIFF says RGB, and a caution.
+
+    Bright grey, as glass is, comes out under the true one only: YCbCr shows it as pink, RGB taken for YCbCr as green.
+    """
+    present = np.flatnonzero(counts)
+    order = present[np.argsort(counts[present], kind="stable")]  # glass has few bytes
+    chosen = order[np.linspace(0, len(order) - 1, min(_N_LOOKED_AT, len(order))).astype(np.int64)]
+    pixels = np.empty((tile.h, tile.w, 3), np.uint8)
+    n_bright = dict.fromkeys((_RGB, _YCBCR), 0)
+    for photometric in n_bright:
+        decode = make_decoder(_JPEG, photometric, 1, tables)
+        for index in chosen.tolist():
+            try:
+                decode(file.read(int(offsets[index]), int(counts[index])), pixels)
+            except DecodeError:
+                continue
+            least, most = pixels.min(axis=2), pixels.max(axis=2)
+            n_bright[photometric] += int(np.count_nonzero((least >= _BRIGHT) & (most - least <= _NEUTRAL)))
+    said = "its TIFF tags say RGB and its JPEG tiles YCbCr"
+    for photometric, other in ((_RGB, _YCBCR), (_YCBCR, _RGB)):
+        if n_bright[photometric] > max(_LEAST_BRIGHT, _CLEARLY * n_bright[other]):
+            name = "RGB" if photometric == _RGB else "YCbCr"
+            return photometric, f"{said}; {name} is read, which shows grey glass: look at its colours"
+    return otherwise, f"{said}, and no glass tells; look at its colours, which may be false"
 
 
 def _refuse_unless_rgb(page: tifffile.TiffPage) -> None:

@@ -3,7 +3,7 @@
 import logging
 import re
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -38,7 +38,8 @@ _REDUCED, _MASK, _MACRO = 1, 4, 9
 _PAGE_NAME, _ORIENTATION = 285, 274
 _ORIENTATIONS = {2: "mirrored", 3: "upside down", 4: "mirrored and upside down", 5: "mirrored and turned by 90°"}
 _ORIENTATIONS |= {6: "turned by 90°", 7: "mirrored and turned by 90°", 8: "turned by 270°"}
-_RGBA = 4
+_RGB, _RGBA = 3, 4
+_LEAST_SHARE = 0.25  # of a grey image's area, of the slide that it may be a mask of
 _MAX_IMAGES = 1000
 _UNNAMED = re.compile(r"\s*((channel|c|ch|image|sample)?[\s:_-]*\d*([\s:_-]\d+)*)\s*", re.IGNORECASE)
 
@@ -110,7 +111,7 @@ def _aperio(tiff: tifffile.TiffFile, file: FileBytes) -> TiffLayout:
     slide = largest([candidate for candidate in tiled if offsets[id(candidate)] == depth])
     others = [c for c in candidates if c is not slide and (not c.is_level or c.is_beside or offsets[id(c)] == depth)]
     n_planes = 1 + sum(c.size == slide.size and offsets[id(c)] != depth for c in tiled)
-    found = roles_of(slide.image(file), others, file)
+    found = roles_of(slide, others, file)
     first = slide.pages[0].description
     mpp, magnification = _number_of(first, "MPP"), _number_of(first, "AppMag")
     stated = UNSTATED if mpp is None else StatedMpp(mpp, mpp, "Aperio metadata")
@@ -164,9 +165,8 @@ def _ome(tiff: tifffile.TiffFile, file: FileBytes, name: str) -> TiffLayout:
     candidates = {i: Candidate(images[i].name or f"image {i}", own, False, True) for i, own in found.items() if own}
     if not candidates:
         raise TiffDamageError("has OME metadata that name no image in it", "convert the slide again")
-    slide = largest(list(candidates.values()))
-    index = next(i for i, candidate in candidates.items() if candidate is slide)
-    ome = images[index]
+    index = _largest_of_ome(images, candidates)
+    ome, slide = images[index], candidates[index]
     n_colours = slide.pages[0].samplesperpixel * len(slide.pages)
     n_claimed = ome.n_planes * max(1, ome.n_channels // ome.samples)
     if n_claimed > len(pages):
@@ -177,11 +177,13 @@ def _ome(tiff: tifffile.TiffFile, file: FileBytes, name: str) -> TiffLayout:
     if ome.n_channels != n_colours or n_colours != 3:
         raise PixelKindError(f"its largest image has {ome.n_channels} channels, not the 3 of RGB")
     if ome.samples == 1:
-        slide = replace(slide, pages=tuple(slide.pages[i] for i in _colour_order(ome.channel_names)))
+        slide = replace(
+            slide, pages=tuple(slide.pages[i] for i in _colour_order(ome.channel_names, ome.channel_colours))
+        )
     reduced = list(zip(*((sub.aspage() for sub in page.pages or ()) for page in slide.pages), strict=False))
     levels = [Candidate(f"level {i}", own, True, True) for i, own in enumerate(reduced, start=1)]
     others = [candidate for i, candidate in candidates.items() if i != index]
-    result = roles_of(slide.image(file, ome=True), [*levels, *others], file, ome=True)
+    result = roles_of(slide, [*levels, *others], file, ome=True)
     tags = _tag_mpp(slide.pages[0])
     stated = ome.stated_mpp if ome.stated_mpp.x is not None else tags
     other_mpps, cautions = _described_by_ome(ome, slide.size, stated)
@@ -196,22 +198,46 @@ def _ome(tiff: tifffile.TiffFile, file: FileBytes, name: str) -> TiffLayout:
     )
 
 
-def _colour_order(names: Sequence[str]) -> list[int]:
-    """Positions of red, green and blue among three grey channels; without colours for names, they are in this order.
+def _largest_of_ome(images: Sequence[OmeImage], candidates: Mapping[int, Candidate]) -> int:
+    """Number of the largest image; where that is grey, as a mask of a slide is, of the largest in colour beside it."""
+    by_candidate = {id(candidate): i for i, candidate in candidates.items()}
+    first = largest(list(candidates.values()))
+    coloured = [
+        c for i, c in candidates.items() if images[i].n_channels == _RGB and c.area >= _LEAST_SHARE * first.area
+    ]
+    is_grey = images[by_candidate[id(first)]].n_channels == 1
+    return by_candidate[id(largest(coloured) if is_grey and coloured else first)]
+
+
+def _colour_order(names: Sequence[str], colours: Sequence[tuple[int, int, int] | None]) -> list[int]:
+    """Positions of red, green and blue among three grey channels, by name or colour; without either, in this order.
 
     Raises:
-        PixelKindError: They are named for something else.
+        PixelKindError: They are something else, as those of fluorescence.
 
     Example:
-        >>> _colour_order(["Blue", "Green", "Red"]), _colour_order(["", "", ""])
+        >>> _colour_order(["Blue", "Green", "Red"], [None] * 3), _colour_order(["", "", ""], [None] * 3)
         ([2, 1, 0], [0, 1, 2])
     """
-    initials = [_initial(name) for name in names]
-    if sorted(initials) == ["b", "g", "r"]:
+    by_name, by_colour = tuple(map(_initial, names)), tuple(map(_primary, colours))
+    unnamed = all(_UNNAMED.fullmatch(name) for name in names)
+    found = {initials for initials in (by_name, by_colour) if sorted(initials) == ["b", "g", "r"]}
+    if unnamed and len(set(colours)) == 1:
+        found = {("r", "g", "b")}
+    if len(found) == 1 and (unnamed or by_name in found):
+        (initials,) = found
         return [initials.index(colour) for colour in "rgb"]
-    if all(_UNNAMED.fullmatch(name) for name in names):
-        return [0, 1, 2]
-    raise PixelKindError(f"its channels are {', '.join(map(escaped, names))}, not red, green and blue")
+    shown = (
+        f"{escaped(name) or 'unnamed'}{'' if colour is None else f' (#{bytes(colour).hex()})'}"
+        for name, colour in zip(names, colours, strict=True)
+    )
+    raise PixelKindError(f"its channels are {', '.join(shown)}, not red, green and blue")
+
+
+def _primary(colour: tuple[int, int, int] | None) -> str:
+    """r, g or b for a colour of which nothing else is in it."""
+    lit = [name for name, value in zip("rgb", colour or (), strict=False) if value]
+    return lit[0] if len(lit) == 1 else ""
 
 
 def _initial(name: str) -> str:
@@ -252,7 +278,7 @@ def _generic(tiff: tifffile.TiffFile, file: FileBytes) -> TiffLayout:
         Candidate(f"image {len(tops) + i}", (sub,), bool(sub.subfiletype & _REDUCED) and sub.is_tiled, sub.is_tiled)
         for i, sub in enumerate(subs)
     ]
-    found = roles_of(slide.image(file), [*inner, *(top for top in tops if top is not slide)], file)
+    found = roles_of(slide, [*inner, *(top for top in tops if top is not slide)], file)
     mpp, magnification = _number_of(page.description, "MPP"), _number_of(page.description, "AppMag")
     tags = _tag_mpp(page)
     stated = tags if mpp is None else stated_mpp(mpp, mpp, "its description")

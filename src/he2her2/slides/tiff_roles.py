@@ -1,24 +1,30 @@
 """Roles of a TIFF's images: which are levels of the slide, which are pictures beside it."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import tifffile
+from numpy.typing import NDArray
 
 from he2her2.geometry import Rgb, Size
 from he2her2.slides.codecs import DecodeError
 from he2her2.slides.levels import Rect
-from he2her2.slides.same_picture import Comparison, compare, is_reduction, mismatch
-from he2her2.slides.tiff_header import FileBytes, LayoutRefusedError, escaped
+from he2her2.slides.recent_tiles import RecentTiles
+from he2her2.slides.same_picture import N_CELLS, Comparison, compare, is_reduction, mismatch
+from he2her2.slides.tiff_header import FileBytes, LayoutRefusedError, PixelKindError, escaped
 from he2her2.slides.tiff_image import TiffImage, tiff_image
 
 BESIDE = re.compile(r"\b(label|macro|thumbnail|overview|barcode)\b", re.IGNORECASE)
 """Names of pictures beside a slide."""
 
 _LARGE_SHARE = 0.25
+_RIVAL_SHARE = 0.05
+_MOST_REDUCED_SHARE = 0.3  # of the slide's area: a level has half its sides or less
 _N_SPOTS = 2
+_TISSUE_BYTES = 0.25
+_RECENT_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +49,11 @@ class Candidate:
         return Size(self.pages[0].imagewidth, self.pages[0].imagelength)
 
     @property
+    def area(self) -> int:
+        """Its px."""
+        return self.size.w * self.size.h
+
+    @property
     def is_beside(self) -> bool:
         """True for what calls itself label, macro or thumbnail."""
         return BESIDE.search(self.name) is not None
@@ -62,26 +73,27 @@ class Roles:
     cautions: list[str] = field(default_factory=list)
 
 
-def roles_of(level_0: TiffImage, others: Iterable[Candidate], file: FileBytes, *, ome: bool = False) -> Roles:
+def roles_of(slide: Candidate, others: Iterable[Candidate], file: FileBytes, *, ome: bool = False) -> Roles:
     """Tell levels, which show the picture of level 0, from pictures beside it.
 
     Args:
-        level_0: The slide.
+        slide: Level 0; a name that it shares says nothing about others.
         others: The other images.
         file: The file's bytes.
         ome: Whether they are of an OME-TIFF.
     """
-    found = Roles([level_0])
+    level_0 = slide.image(file, ome=ome)
     others = list(others)
+    found = Roles([level_0], cautions=[*level_0.cautions, *_larger_beside(slide, others)])
     pictures: dict[int, TiffImage] = {}
     for other in sorted(others, key=lambda other: -other.size.w):
-        beside = other.is_beside and not ome
+        beside = other.is_beside and not ome and other.name != slide.name
         try:
             image = other.image(file, ome=ome)
-        except LayoutRefusedError:
+        except LayoutRefusedError as error:
             if other.is_level and not beside and is_reduction(level_0.size, other.size):
                 raise
-            if _is_large(level_0, other):
+            if _is_large(level_0, other) and not isinstance(error, PixelKindError):  # a grey mask is no section
                 _tell_of_second_image(level_0, other, found)
             continue
         fits = is_reduction(level_0.size, image.size)
@@ -90,7 +102,7 @@ def roles_of(level_0: TiffImage, others: Iterable[Candidate], file: FileBytes, *
         if compared is not None and compared.same and (other.is_level or compared.n_compared):
             found.levels.append(image)
             continue
-        if candidate and (fits or other.is_level):
+        if candidate and (fits or other.is_level) and not _is_section(slide, other, compared):
             size = f"{image.size.w} x {image.size.h} px"
             found.cautions.append(f"its image of {size} {mismatch(compared)}; it is not used")
         elif _is_large(level_0, other) and not (fits and _compared(level_0, image, file).same):
@@ -102,9 +114,22 @@ def roles_of(level_0: TiffImage, others: Iterable[Candidate], file: FileBytes, *
     return found
 
 
+def _larger_beside(slide: Candidate, others: Iterable[Candidate]) -> Iterator[str]:
+    """Tell of a label or macro of more px than the slide, which may be the slide under a wrong name."""
+    for other in others:
+        if other.is_beside and other.area > slide.area:
+            name, (w, h) = escaped(other.name), other.size
+            yield f"its picture '{name}' of {w} x {h} px is larger than what is read as the slide"
+
+
+def _is_section(slide: Candidate, other: Candidate, compared: Comparison | None) -> bool:
+    """Check if an image of the slide's shape is too large for a level, and shows something else."""
+    return compared is not None and compared.shows_another and other.area > _MOST_REDUCED_SHARE * slide.area
+
+
 def _is_large(level_0: TiffImage, other: Candidate) -> bool:
     """Check if an image beside the slide may be another section."""
-    return not other.is_beside and other.size.w * other.size.h >= _LARGE_SHARE * level_0.size.w * level_0.size.h
+    return not other.is_beside and other.area >= _LARGE_SHARE * level_0.size.w * level_0.size.h
 
 
 def _tell_of_second_image(level_0: TiffImage, other: Candidate, found: Roles) -> None:
@@ -119,6 +144,7 @@ class _Spots:
 
     image: TiffImage
     file: FileBytes
+    recent: RecentTiles = field(default_factory=lambda: RecentTiles(_RECENT_BYTES))
 
     @property
     def size(self) -> Size:
@@ -128,18 +154,32 @@ class _Spots:
         if self.image.absent[self.image.touched(rect)].any():
             raise DecodeError("a tile is absent")
         out = np.empty((rect.h, rect.w, 3), np.uint8)
-        self.image.decode_into(self.file, rect, out)
+        self.image.decode_into(self.file, rect, out, self.recent)
         return out
 
     def spots(self) -> Sequence[tuple[float, float]]:
         """Middles of the tiles of most bytes, which hold most detail; of equals, those in the middle of the slide."""
+        counts, x, y = self._tiles()
+        order = np.lexsort((np.hypot(x - 0.5, y - 0.5), -counts))[:_N_SPOTS]
+        return list(zip(x[order].tolist(), y[order].tolist(), strict=True))
+
+    def cells(self) -> Sequence[tuple[float, float]]:
+        """Middle of the tile of most bytes in each part; glass has few bytes where tissue has many."""
+        counts, x, y = self._tiles()
+        column, row = (np.minimum(N_CELLS * at, N_CELLS - 1).astype(np.int64) for at in (x, y))
+        order = np.argsort(-counts, kind="stable")
+        most = order[np.unique((N_CELLS * row + column)[order], return_index=True)[1]]
+        most = most[counts[most] >= _TISSUE_BYTES * counts.max()]
+        return list(zip(x[most].tolist(), y[most].tolist(), strict=True))
+
+    def _tiles(self) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+        """(n,) bytes of the tiles, and their middles as shares of width and height."""
         image = self.image
         counts = image.counts.reshape(image.planes, -1).sum(axis=0)
         rows, columns = np.divmod(np.arange(len(counts)), image.n_columns)
         x = np.minimum((columns + 0.5) * image.tile.w / image.size.w, 1)
         y = np.minimum((rows + 0.5) * image.tile.h / image.size.h, 1)
-        order = np.lexsort((np.hypot(x - 0.5, y - 0.5), -counts))[:_N_SPOTS]
-        return list(zip(x[order].tolist(), y[order].tolist(), strict=True))
+        return counts, x, y
 
 
 def _compared(fine: TiffImage, coarse: TiffImage, file: FileBytes) -> Comparison:
@@ -154,9 +194,16 @@ def _unused(name: str, taken: dict[str, TiffImage]) -> str:
 
 
 def largest(candidates: Sequence[Candidate]) -> Candidate:
-    """The image of most px that does not call itself label, macro or thumbnail; of equals, the first."""
+    """The image of most px; of equals, the first.
+
+    Names are free text ("Barcode: S24", "macro-metastasis"): that of the largest image counts only where another, which
+    is no reduction of it, may be the slide.
+    """
+    first = max(candidates, key=lambda candidate: (candidate.area, not candidate.is_beside))
     named = [candidate for candidate in candidates if not candidate.is_beside]
-    return max(named or candidates, key=lambda candidate: candidate.size.w * candidate.size.h)
+    rival = max(named, key=lambda candidate: candidate.area, default=first)
+    is_rival = rival.area >= _RIVAL_SHARE * first.area and not is_reduction(first.size, rival.size)
+    return rival if first.is_beside and is_rival else first
 
 
 def by_size(images: Sequence[TiffImage]) -> tuple[TiffImage, ...]:
