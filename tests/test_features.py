@@ -323,7 +323,7 @@ def test_coordinates_are_not_replaced_by_features(tmp_path, slide, command_line)
     before = coords.read_bytes()
     where = ("--coords", coords.parent, "--out", coords.parent, "--overwrite")
 
-    code, _, err = command_line("features", slide, "--encoder", onnx_encoder(tmp_path / "e"), *where, *QUICK)
+    code, _, err = command_line("features", slide, "--encoder", onnx_encoder(tmp_path / "e"), *where, *ONE_THREAD)
 
     assert code == 2
     assert "is read by this command" in " ".join(err.split())

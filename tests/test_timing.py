@@ -21,7 +21,9 @@ LINE = re.compile(r"(\d+(\.\d+)?|\d{1,3}( \d{3})+) tiles/s on 2 threads, limited
 
 
 class SleepySlide:
-    """Hides its compressed tiles, and takes its time to find them."""
+    """Hides its compressed tiles, and takes its time to find them; it has one level."""
+
+    mpp, levels = 0.25, (None,)
 
     def __init__(self, nap):
         self.nap = nap
