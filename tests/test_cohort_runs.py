@@ -140,18 +140,18 @@ def test_the_result_of_a_file_that_is_damaged_now_leaves_the_tables(predict, sli
     there.mkdir()
     for name in "ab":
         shutil.copy2(slides / f"{name}.svs", there)
-    predict(run, what=[there])
+    predict(run, "--workers", "0", what=[there])
     (there / "a.svs").write_bytes((slides / "a.svs").read_bytes()[:5000])
 
-    code, out, _ = predict(run, what=[there])
+    code, out, _ = predict(run, "--workers", "0", what=[there])
     found = open_run(run)
 
     assert (code, "1 slides done" in out, ", 1 failed" in out) == (1, True, True)
     assert (names_in(run, TABLES[0]), names_in(run, TABLES[1])) == (["b"], ["a"])
     assert (found.result("a"), found.evidence("a"), read_status(run).failed) == (None, None, {"open": 1})
     shutil.copy2(slides / "a.svs", there)
-    assert predict(run, what=[there / "a.svs"])[0] == 0
-    predict(run, what=[there / "b.svs"])
+    assert predict(run, "--workers", "0", what=[there / "a.svs"])[0] == 0
+    predict(run, "--workers", "0", what=[there / "b.svs"])
     assert (names_in(run, TABLES[0]), names_in(run, TABLES[1])) == (["a", "b"], [])
 
 
@@ -160,9 +160,9 @@ def test_another_slide_of_the_name_does_not_take_the_result_away(predict, slides
     other = tmp_path / "other" / "a.svs"
     other.parent.mkdir()
     shutil.copy2(slides / "b.svs", other)
-    predict(tmp_path / "run", what=[slides / "a.svs", slides / "b.svs"])
+    predict(tmp_path / "run", "--workers", "0", what=[slides / "a.svs", slides / "b.svs"])
 
-    code, _, err = predict(tmp_path / "run", what=[other])
+    code, _, err = predict(tmp_path / "run", "--workers", "0", what=[other])
 
     assert code == 2
     assert "another slide of this name" in err

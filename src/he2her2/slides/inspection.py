@@ -10,7 +10,7 @@ import numpy as np
 from he2her2.errors import MppError, UnreadableRegionError
 from he2her2.geometry import Point, Size
 from he2her2.slides.base import CELL, MAX_LOSS, BaseSlide
-from he2her2.slides.blank_tissue import is_blank_in_tissue
+from he2her2.slides.blank_tissue import BlankTissue
 from he2her2.slides.levels import Rect
 from he2her2.slides.opening import Backend, open_slide, why_not_the_tiff_reader
 from he2her2.units import PLAUSIBLE_MPP
@@ -162,7 +162,8 @@ def _state(slide: BaseSlide, level: int, rect: Rect) -> Literal["sound", "blank"
     except UnreadableRegionError:
         return "corrupt"
     origin = Point(round(rect.x * downsample), round(rect.y * downsample))
-    return "blank" if is_blank_in_tissue(slide, pixels, origin, slide.mpp * downsample) else "sound"
+    blank = BlankTissue(slide, Size(rect.w, rect.h), slide.mpp * downsample)
+    return "blank" if blank.hides(pixels, origin) else "sound"
 
 
 def _cells(slide: BaseSlide) -> Iterator[tuple[int, Rect]]:

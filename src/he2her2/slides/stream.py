@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from he2her2.errors import UnreadableRegionError
 from he2her2.geometry import Point, Rgb, Size, TileGrid
-from he2her2.slides.blank_tissue import is_blank_in_tissue
+from he2her2.slides.blank_tissue import BlankTissue
 from he2her2.slides.slide import Slide
 from he2her2.slides.tile_store import TiledSlide, TileStore
 from he2her2.timing import StreamTimes
@@ -229,6 +229,7 @@ class _Reader(ABC):
     def __init__(self, slide: Slide, grid: TileGrid) -> None:
         self.slide = slide
         self.grid = grid
+        self._blank = BlankTissue(slide, Size(grid.side_px, grid.side_px), grid.mpp)
         self.unreadable: list[int] = []
 
     @property
@@ -251,7 +252,7 @@ class _Reader(ABC):
             except UnreadableRegionError:
                 self.unreadable.append(position)
                 continue
-            if is_blank_in_tissue(self.slide, pixels[len(index)], self._origin(position), self.grid.mpp):
+            if self._blank.hides(pixels[len(index)], self._origin(position)):
                 self.unreadable.append(position)
             else:
                 index.append(position)
