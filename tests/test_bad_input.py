@@ -234,7 +234,8 @@ def test_a_folder_taken_over_is_the_new_runs_alone(command_line, tmp_path, other
     assert "3 of 3 slides" in command_line("status", out)[1]
     second = [write_tissue(tmp_path / name) for name in ("c.svs", *others)]
 
-    assert command_line("predict", *second, "--out", out, "--workers", "0", *QUICK, "--set", "threshold=0.4", "--overwrite")[0] == 0
+    other = ("--workers", "0", *QUICK, "--set", "threshold=0.4", "--overwrite")
+    assert command_line("predict", *second, "--out", out, *other)[0] == 0
 
     told = command_line("status", out)[1]
     assert f"{len(second)} of {len(second)} slides" in told
