@@ -50,6 +50,7 @@ ELSEWHERE = {
 HASHI = ("--set", "adaptive.iterations=2", "--set", "adaptive.points=20")
 THREE = ("--set", "selection.n_tiles=3")
 REGIONS = ("--annotations-use", "replace")
+ANY_TUMOUR = ("--set", "adaptive.threshold=0.0001")  # of networks that have learned nothing
 CPU = ("--accelerator", "cpu")
 EPOCHS = ("--set", "training.epochs=1")
 FEW = ("--set", "tissue.blur_px=1", "--set", "quality.apply=false")
@@ -60,7 +61,7 @@ MORE = {
     "train tiles": (*CPU, *EPOCHS, *FEW, "--set", "training.tiles_per_class=8",
                     "--set", "training.val_tiles_per_class=8"),
     "train slides": (*CPU, *EPOCHS),
-    "ablate": (*CPU, *REGIONS, *THREE, "--set", "tissue.blur_px=1",
+    "ablate": (*CPU, *HASHI, *ANY_TUMOUR, *THREE, "--set", "tissue.blur_px=1",
                "--set", "training.tiles.epochs=1", "--set", "training.slides.epochs=1",
                "--set", "training.tiles.tiles_per_class=8", "--set", "training.tiles.val_tiles_per_class=8"),
     "features": ("--threads", "2", *HASHI),
