@@ -341,6 +341,8 @@ def test_ndpview_needs_the_scanners_own_file(tmp_path):
 
     with pytest.raises(AnnotationError, match="centre of the glass slide"):
         drawn.mask(Size(8, 4), 100.0, SlideFrame(Size(800, 400)))
+    with pytest.raises(AnnotationError, match="no closed region in it"):
+        read_annotation(written(tmp_path, "<annotations></annotations>"))
     with pytest.raises(AnnotationError, match="coordinates in pixels"):
         read_annotation(written(tmp_path, NDPVIEW.replace("nanometers", "pixels")))
 

@@ -104,7 +104,7 @@ def test_thresholds_are_told_on_the_scale_of_the_scores(tmp_path, command_line, 
 
 
 def test_nobody_is_ruled_in_above_the_highest_score(tmp_path):
-    """Where the limit lies above all scores it is not told as the highest of them."""
+    """A limit above all scores is not told as the highest of them."""
     study(tmp_path)
     text = (tmp_path / "both.csv").read_text()
     negative = next(line for line in (tmp_path / "labels_val.csv").read_text().splitlines() if "negative" in line)

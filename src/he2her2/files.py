@@ -310,11 +310,10 @@ def url_of(path: Path | str) -> str | None:
 
 def file_identity(path: Path) -> object:
     """Key of a file: the same by any name or link."""
-    try:
+    with suppress(OSError):
         stat = path.stat()
-    except OSError:
-        return url_of(path) or os.path.normpath(path.absolute())
-    return stat.st_dev, stat.st_ino
+        return stat.st_dev, stat.st_ino
+    return url_of(path) or os.path.normpath(path.absolute())
 
 
 def check_output_file(out: Path, inputs: Iterable[Path] = ()) -> None:
@@ -336,7 +335,7 @@ def check_output_file(out: Path, inputs: Iterable[Path] = ()) -> None:
 
 def check_not_read(out: Path, inputs: Iterable[Path]) -> None:
     """Raise `OutputError` if a file that would be written is one of those that the work reads, by any name or link."""
-    if any(out.exists() and file.exists() and out.samefile(file) for file in inputs):
+    if out.exists() and file_identity(out) in map(file_identity, inputs):
         raise OutputError(f"{out}: is read by this command and is not replaced; choose another --out")
 
 

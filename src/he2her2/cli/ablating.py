@@ -55,10 +55,8 @@ def ablate(  # noqa: PLR0913  # a command's options
         raise ConfigError(
             "the tile CNN learns from IHC or is given: pass --ihc CSV, or --tile-weights FOLDER, not both"
         )
-    if annotations_use == "replace":
-        refuse_idle("weights", where="with --annotations-use replace")
-    if annotations_use == "ignore":
-        refuse_idle("annotation_class", where="with --annotations-use ignore")
+    if idle := {"replace": "weights", "ignore": "annotation_class"}.get(annotations_use):
+        refuse_idle(idle, where=f"with --annotations-use {annotations_use}")
     from he2her2.ablation import AblationData, StudyFiles, load_ablation
     from he2her2.ablation.ablate import run_ablation
     from he2her2.models import trained_folder

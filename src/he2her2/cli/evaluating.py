@@ -201,9 +201,6 @@ def evaluate_run(  # noqa: PLR0913  # a command's options
 
     check_evaluation_folder(cases.out)
     files = [cases.manifest, *([rules.validation_manifest] if rules.validation_manifest else [])]
-    searched = leaks and cases.split not in ("train", "val") and run.is_dir()
-    if not searched and leaks:
-        refuse_idle("leaks", where="on a CSV of scores, or on split train or val")
     question = Question(
         run,
         cases.manifest,
@@ -223,7 +220,7 @@ def evaluate_run(  # noqa: PLR0913  # a command's options
         audit_slides=audit_slides,
         seed=seed,
         reading=scores.reading,
-        leak_notes=_leak_notes(files) if searched else (),
+        leak_notes=_leak_notes(files, run, cases.split) if leaks else (),
     )
     with working("evaluating"):
         evaluation = evaluate(question)
@@ -232,8 +229,14 @@ def evaluate_run(  # noqa: PLR0913  # a command's options
     say(evaluation_lines(evaluation, cases.out / "evaluation.md", stored))
 
 
-def _leak_notes(files: list[Path]) -> tuple[str, ...]:
-    """Raise if a patient, a file or the same tissue is in two splits; return notes on slides that were not compared."""
+def _leak_notes(files: list[Path], run: Path, split: str) -> tuple[str, ...]:
+    """Raise if a patient, a file or the same tissue is in two splits; return notes on slides that were not compared.
+
+    There is nothing to find for scores without slides, and for other splits than test.
+    """
+    if split in ("train", "val") or not run.is_dir():
+        refuse_idle("leaks", where="on a CSV of scores, or on split train or val")
+        return ()
     from he2her2.cohort import UNREAD, refuse_leaks
     from he2her2.manifest import read_manifest
 

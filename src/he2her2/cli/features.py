@@ -61,12 +61,7 @@ def features(  # noqa: PLR0913  # a command's options
 
     config = settings.load()
     find_tumour = region == "tumour" and coords is None
-    if coords is not None:
-        refuse_idle("region", "annotations", "annotation_class", where="beside --coords")
-    if region == "tissue":
-        refuse_idle("annotations", "annotation_class", where="with --region tissue")
-    if not find_tumour and encoder != "tile-cnn":
-        refuse_idle("weights", where="where another encoder takes tiles and no tumour is looked for")
+    _refuse_idle(encoder, region, coords, find_tumour=find_tumour)
     worker = FeatureWorker(
         load_encoder(encoder, trained_folder(weights), config.runtime.device, config.runtime.precision),
         config,
@@ -100,6 +95,16 @@ def features(  # noqa: PLR0913  # a command's options
     )
     if failures:
         raise typer.Exit(1)
+
+
+def _refuse_idle(encoder: str, region: str, coords: Path | None, *, find_tumour: bool) -> None:
+    """Refuse options without effect on the tiles that are asked for."""
+    if coords is not None:
+        refuse_idle("region", "annotations", "annotation_class", where="beside --coords")
+    if region == "tissue":
+        refuse_idle("annotations", "annotation_class", where="with --region tissue")
+    if not find_tumour and encoder != "tile-cnn":
+        refuse_idle("weights", where="where another encoder takes tiles and no tumour is looked for")
 
 
 def _begin(out: Path, worker: "FeatureWorker", *, overwrite: bool) -> None:

@@ -308,7 +308,7 @@ def _h5_features(file: Path) -> NDArray[np.float64] | None:
 
 @dataclass(frozen=True, slots=True)
 class SideTables:
-    """What is known of the evaluated slides beside the run.
+    """Facts about the evaluated slides beside the run.
 
     Attributes:
         covariates: Tried as shortcuts.
@@ -322,7 +322,7 @@ class SideTables:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """How they were read, a sentence each."""
+        """Sentences on the reading of them."""
         return (*self.covariates.notes, *self.columns.notes, *(self.features.notes if self.features else ()))
 
 

@@ -180,11 +180,8 @@ def segment_slide(
             sampling = find_tumour(slide, recoloured(tumour_cnn, recolour), size, px_l0, config, watch, usable)
         findings.sampling = sampling
         tumour = tumour & (sampling.map >= tumour_threshold(tumour_cnn.card, config.adaptive))
-    if annotation is not None:
-        tumour = tumour & _inside(annotation, slide, size, px_l0)
-    findings.tumour = tumour
-    if not tumour.any():
-        raise _no_tumour(slide.slide_id, area_mm2(int(usable.sum()), px_mpp), annotation)
+    tumour = findings.tumour = tumour if annotation is None else tumour & _inside(annotation, slide, size, px_l0)
+    _require_tumour(tumour, slide.slide_id, area_mm2(int(usable.sum()), px_mpp), annotation)
     off_slide = 0.0 if annotation is None else annotation.off_slide(slide.frame)
     return Segmentation(
         thumbnail, px_l0, px_mpp, tissue, pen, blur, usable, sampling, tumour, annotation, recolour, off_slide
@@ -204,10 +201,12 @@ def _inside(annotation: Annotation, slide: Slide, size: Size, px_l0: float) -> M
     return inside
 
 
-def _no_tumour(slide_id: str, usable_mm2: float, annotation: Annotation | None) -> TumourError:
-    """The reason why there is nothing to decide on, and what to do."""
+def _require_tumour(tumour: Mask, slide_id: str, usable_mm2: float, annotation: Annotation | None) -> None:
+    """Raise where there is nothing to decide on, with what to do."""
+    if tumour.any():
+        return
     remedy = "if there is some, mark it and pass --annotations" if annotation is None else "check --annotations"
-    return TumourError(slide_id, f"no invasive tumour found in {usable_mm2:.1f} mm² of tissue", remedy)
+    raise TumourError(slide_id, f"no invasive tumour found in {usable_mm2:.1f} mm² of tissue", remedy)
 
 
 def _normalisation(slide: Slide, thumbnail: Rgb, usable: Mask, kind: Normalisation) -> ColourChange | None:

@@ -97,7 +97,7 @@ VERDICTS = ("agree", "disagree", "unsure")
 
 
 class StaleError(He2Her2Error):
-    """What is saved rests on something that has changed in between."""
+    """Something that a save rests on has changed in between."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,7 @@ def drawn_in_xml(content: bytes, slide: Path | None) -> tuple[list[Drawn], list[
     if root.find(".//overlays") is not None:
         images, cautions = _sedeen_images(root, slide)
         return [drawn for image in images for drawn in _sedeen(image)], cautions, "level 0"
-    if root.find("ndpviewstate") is not None:
+    if root.tag == "annotations":
         return list(_ndpview(root)), [], "glass"
     raise FormatError(f"XML of another kind (<{root.tag[:40]}>)")
 
