@@ -234,6 +234,7 @@ def _checked(path):
         "Slide ID,Path,Patient ID,IHC Score,Split,Stain,HER2 Status",
         "SLIDE-ID,PATH,PATIENT-ID,IHC-SCORE,SPLIT,STAIN,HER2-STATUS",
         "slide,file,patient,HER2 IHC,data split,staining,HER2",
+        "slide,file,patient,HER2 IHC [0/1+/2+/3+],data split,staining,HER2 (pos or neg)",
     ],
 )
 def test_headings_are_matched_loosely(table, head):
@@ -297,6 +298,7 @@ def test_the_ratio_goes_by_any_name_of_its_probe(table, reader, heading):
             "chr17",
         ),
         *("C17", "PC17", "HER2/CEP170", "HER2 and CEP17 signals", "HER2/CEP17 group", "chr17 ratio"),
+        *("ISH (group)", "FISH (ratio / copies)", "HER2 (ISH; FISH)"),
     ],
 )
 def test_other_headings_are_not_the_ratio(table, heading):

@@ -14,6 +14,10 @@ from he2her2.manifest.csv_tables import Table, TableRow, is_blank
 _T = TypeVar("_T")
 
 _NUMBERED = re.compile(r" \(column \d+\)'*$")  # of a heading that comes again
+_VALUE = r"(?:[0-3] *\+{0,3}|pos\w*|neg\w*|equivoc\w*|indeterm\w*|(?:not |non?[- ]?)?ampl\w*)"
+_VALUES = re.compile(
+    rf"[(\[] *{_VALUE}(?: *(?:[,;/|-]|\bto\b|\bor\b) *{_VALUE})+ *[)\]]$"
+)  # that a heading says it holds
 _HER2_LIKE = re.compile(
     r"her-?2|erbb2|(?<![a-z])neu(?![a-z])|immunohist|ce(?:p|n|nt)[\W_]*17|d17z1|(?<![a-z])(ihc|ish|[fscd]ish)(?![a-z])"
 )
@@ -246,13 +250,15 @@ def _shortened(word: str) -> Iterator[str]:
 
 
 def _matched_name(name: str) -> str:
-    """A bare name with one name for the probes of chromosome 17, and for HER2 where it stands before one of them.
+    """A bare name without the values behind it, and with one name for the probes of chromosome 17 and HER2 before them.
 
     Example:
         >>> _matched_name("FISH HER-2/neu : CEN 17"), _matched_name("D17Z1 copies"), _matched_name("chr17")
         ('fishher2cep17', 'cep17copies', 'chr17')
+        >>> _matched_name("HER2 IHC (0, 1+, 2+, 3+)"), _matched_name("HER2 FISH (ratio)")
+        ('her2ihc', 'her2fishratio')
     """
-    text = unicodedata.normalize("NFKC", name).casefold()
+    text = _VALUES.sub("", unicodedata.normalize("NFKC", _NUMBERED.sub("", name)).casefold())
     return bare_name(_PROBES.sub(lambda found: "her2cep17" if found["gene"] else "cep17", text))
 
 
