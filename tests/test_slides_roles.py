@@ -387,6 +387,7 @@ def channels(path, names, colours, order=(0, 1, 2)):
         (["0", "1", "2"], [WHITE] * 3, (0, 1, 2)),
         (["Blue", "Green", "Red"], [WHITE] * 3, (2, 1, 0)),
         (["Blue", "Green", "Red"], [B, G, R], (2, 1, 0)),
+        (["Blue channel", "channel:green", "Channel 2 - R"], [WHITE] * 3, (2, 1, 0)),
     ],
 )
 def test_channels_are_told_by_their_colours(tmp_path, names, colours, order):
@@ -400,6 +401,7 @@ def test_channels_are_told_by_their_colours(tmp_path, names, colours, order):
     [
         (["C1", "C2", "C3"], [B, G, ORANGE], r"C1 \(#0000ff\), C2 \(#00ff00\), C3 \(#ffa500"),
         (["DAPI", "FITC", "TRITC"], [B, G, R], "DAPI"),
+        (["Texas Red", "Green", "Blue"], [WHITE] * 3, "Texas Red"),
         (["Red", "Green", "Blue"], [B, G, R], "Red"),
     ],
 )

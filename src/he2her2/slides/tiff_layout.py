@@ -41,6 +41,9 @@ _ORIENTATIONS |= {6: "turned by 90°", 7: "mirrored and turned by 90°", 8: "tur
 _RGB, _RGBA = 3, 4
 _LEAST_SHARE = 0.25  # of a grey image's area, of the slide that it may be a mask of
 _MAX_IMAGES = 1000
+_COLOUR_NAME = re.compile(
+    r"\s*(?:(?:channel|component|ch|c)[\s:_-]*)?(?:\d+[\s:_-]+)?(red|green|blue|[rgb])(?:[\s:_-]*(?:channel|component|ch))?\s*"
+)
 _UNNAMED = re.compile(r"\s*((channel|c|ch|image|sample)?[\s:_-]*\d*([\s:_-]\d+)*)\s*", re.IGNORECASE)
 
 
@@ -241,9 +244,9 @@ def _primary(colour: tuple[int, int, int] | None) -> str:
 
 
 def _initial(name: str) -> str:
-    """r, g or b for the name of a colour."""
-    name = name.strip().lower()
-    return name[:1] if name in ("r", "g", "b", "red", "green", "blue") else ""
+    """r, g or b for the name of a colour, or of its channel."""
+    found = _COLOUR_NAME.fullmatch(name.lower())
+    return found[1][:1] if found else ""
 
 
 def _ome_pages(pages: tifffile.TiffPages, image: OmeImage) -> tuple[tifffile.TiffPage, ...]:
