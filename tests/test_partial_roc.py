@@ -37,7 +37,7 @@ def test_they_are_those_of_proc(of, sensitivity, specificity, ruling_out, ruling
     assert partial_auc(truth, scores, "specificity", 0.8).value == pytest.approx(ruling_in, abs=1e-7)
 
 
-@settings(max_examples=25)  # six intervals each
+@settings(max_examples=10)  # six intervals each
 @given(seed=st.integers(0, 10_000), decimals=st.sampled_from([None, 1, 0]))
 def test_the_whole_is_the_auc_and_chance_is_a_half(seed, decimals):
     """With nothing left out; and a score that says nothing has 0.5 in every part."""

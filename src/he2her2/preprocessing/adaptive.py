@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import CloughTocher2DInterpolator, LinearNDInterpolator, NearestNDInterpolator
 from scipy.spatial import Delaunay, QhullError
-from scipy.stats import qmc
 from threadpoolctl import threadpool_limits
 
 from he2her2.config import Adaptive
@@ -85,6 +84,8 @@ def adaptive_map(score: Callable[[SamplePoints], SampleValues], size: Size, sett
 
 def _sampled(score: Callable[[SamplePoints], SampleValues], size: Size, settings: Adaptive) -> AdaptiveMap:
     """Sample round by round."""
+    from scipy.stats import qmc  # noqa: PLC0415 - loads for a third of a second: not where no tumour is sought
+
     halton = qmc.Halton(d=2, scramble=True, rng=settings.seed)
     seen: Mask = np.zeros((size.h, size.w), np.bool_)
     points, values, changes = np.empty((0, 2)), np.empty(0), list[float]()
