@@ -70,7 +70,7 @@ def adapt(command_line, weights, cohort, tmp_path):
     """Adapt to all slides with options; gives exit code, standard output and standard error."""
 
     def run(*options, what=(cohort,), start=weights, out="adapted"):
-        use = ("--annotations-use", "replace") if what == (cohort,) else ()
+        use = ("--annotations-use", "replace") if what == (cohort,) or "--annotations" in options else ()
         words = ("--weights", start, *use, *SETTINGS, "--out", tmp_path / out)
         return command_line("weights", "adapt", *what, *words, *options)
 
