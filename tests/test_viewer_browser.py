@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -495,6 +496,57 @@ def test_a_verdict_is_given_by_key(visit, url, run):
     assert (rows[OTHER]["verdict"], rows[OTHER]["comment"]) == ("disagree", "stroma only")
     assert page.locator("#verdicts button[aria-pressed=true]").inner_text().lower() == "disagree"
     assert page.input_value("#comment") == "stroma only"
+
+
+def verdict_of(run, slide):
+    """Word and comment in the table; None where there is no row."""
+    rows = {row["slide_id"]: row for row in read_csv(run / "annotations/verdicts.csv")}
+    return (rows[slide]["verdict"], rows[slide]["comment"]) if slide in rows else None
+
+
+def test_a_verdict_is_of_the_slide_that_is_seen(visit, url, run):
+    """One given while the next slide loads takes nothing away; a comment is kept by Back, and by a click after it."""
+    (run / "annotations/verdicts.csv").unlink(missing_ok=True)
+    page = visit(f"{url}#slide=case-1")
+    page.locator("#comment").press_sequentially("stroma")
+    page.locator("#verdicts button").first.click(delay=150)  # by then a comment that is saved by itself would be kept
+    page.locator("#saved", has_text="Verdict saved: agree").wait_for()
+    held = []
+    page.route(re.compile("/slides/case%202[^/]*$"), lambda route: held.append(route))  # noqa: PLW0108  as above
+    page.keyboard.press("k")
+    page.wait_for_timeout(100)
+    page.keyboard.press("a")
+    said = page.locator("#message").inner_text()
+    held[0].continue_()
+    page.wait_for_selector(f"body[data-ready={json.dumps(OTHER)}]")
+    first = (verdict_of(run, "case-1"), verdict_of(run, OTHER))
+    page.locator("#comment").press_sequentially("typed")
+    page.go_back()
+    page.wait_for_selector("body[data-ready=case-1]")
+    page.wait_for_timeout(200)
+
+    assert first == (("agree", "stroma"), None)
+    assert f"{OTHER} was not shown yet" in said
+    assert verdict_of(run, OTHER) == ("", "typed")
+    (run / "annotations/verdicts.csv").unlink()
+
+
+def test_what_is_not_saved_is_said_on_whatever_slide_is_seen(visit, url, run):
+    """Of regions that were drawn on the slide before, and of a verdict that somebody else has changed."""
+    page = visit(f"{url}#slide=case-1")
+    page.route("**/case-1/regions?version=*", lambda route: route.fulfill(status=507, json={"message": "disk full"}))
+    page.keyboard.press("v")
+    page.keyboard.press("k")
+    page.locator("#message", has_text="case-1: disk full").wait_for()
+    page.wait_for_selector(f"body[data-ready={json.dumps(OTHER)}]")
+    table = run / "annotations/verdicts.csv"
+    table.parent.mkdir(exist_ok=True)
+    table.write_text(f"slide_id,verdict,comment\n{OTHER},unsure,ask\n")
+    page.keyboard.press("a")
+    page.locator("#message", has_text="somebody else has given the verdict 'unsure'").wait_for()
+
+    assert verdict_of(run, OTHER) == ("unsure", "ask")
+    table.unlink()
 
 
 def test_a_verdict_on_another_result_is_said_to_be_one(visit, url, run):

@@ -39,9 +39,9 @@ def describe_list(catalogue: Catalogue, reviews: Reviews) -> dict[str, Any]:
 
 def describe_review(slide: ViewedSlide, verdict: Verdict | None) -> dict[str, Any] | None:
     """A verdict, with whether the slide's result is another by now; None without one."""
-    if verdict is None or not (verdict.verdict or verdict.comment):
+    if verdict is None or verdict.is_empty:
         return None
-    return asdict(verdict) | {"of_this_result": verdict.is_of(slide.judged)}
+    return asdict(verdict) | {"of_this_result": verdict.is_of(slide.judged), "version": verdict.version}
 
 
 def _entry(slide: ViewedSlide) -> dict[str, Any]:

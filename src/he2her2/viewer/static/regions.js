@@ -46,9 +46,8 @@ function contains(feature, x, y) {
 }
 
 export class Regions {
-  constructor(stage, classes, layers) {
-    this.stage = stage;
-    this.layers = layers;
+  constructor(stage, classes, layers, onProblem) {
+    Object.assign(this, { stage, layers, onProblem });
     this.uses = Object.fromEntries(classes.map(({ name, use }) => [name, use]));
     this.features = [];
     this.unsaved = new Set();
@@ -201,7 +200,8 @@ export class Regions {
         file.version = version;
         said("Saved");
       } catch (error) {
-        said(`Not saved: ${error.message}`);
+        said("Not saved");
+        this.onProblem(`${file.id}: ${error.message.replace(`${file.id}: `, "")}`);
       }
     }
     this.sent = null;

@@ -89,9 +89,10 @@ export class SlideList {
     if (next) this.open(next.id);
   }
 
+  // The order stays until it is asked for anew: the next slide is the next one also where reviewed slides come last.
   review(id, review) {
     this.get(id).review = review;
-    this.show();
+    this._fill(this.n);
     this.setCurrent(this.current);
   }
 

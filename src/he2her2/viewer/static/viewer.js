@@ -1,13 +1,14 @@
 // The page: one slide in hand, its layers, its review; what is in the address is what is shown.
 
-import { callOf, showCase, showTile } from "./case.js";
+import { showCase, showTile } from "./case.js";
 import { $, el, flash, length_um, number, say } from "./dom.js";
 import { listenToKeys } from "./keys.js";
 import { Layers } from "./layers.js";
 import { readLink } from "./link.js";
 import { Pair } from "./pair.js";
 import { Regions } from "./regions.js";
-import { getJson, putJson, slidePath } from "./server.js";
+import { Review } from "./review.js";
+import { getJson, slidePath } from "./server.js";
 import { SlideList } from "./slides.js";
 import { Stage } from "./stage.js";
 import { Tiles } from "./tiles.js";
@@ -19,7 +20,7 @@ const CARD_PX = 276;
 
 const main = new Stage($("picture-main"), { navigator: true });
 const state = { slide: null, pinned: -1, hovered: -1, film: false };
-let run, list, regions, pair, linkTimer, turns = 0, opening = false;
+let run, list, regions, review, pair, linkTimer, turns = 0, opening = false;
 const layers = new Layers(main, () => writeLink());
 
 // --- the address -------------------------------------------------------------------------------------------------
@@ -81,7 +82,7 @@ async function openSlide(id, link = {}) {
   Object.assign(state, { slide, pinned: -1, hovered: -1 });
   document.title = `${id} · ${run.name} · he2her2`;
   showCase(slide, run.score_colours, list.siblings(slide), openSlide);
-  showReview();
+  review.show(slide);
   layers.set(slide, null, link.layers);
   showTile(layers, -1);
   showFilm();
@@ -266,43 +267,6 @@ function showPlace(x, y) {
 
 main.moved.push(() => { showHud(); writeLink(); });
 
-// --- review ------------------------------------------------------------------------------------------------------
-
-function showReview() {
-  const review = list.get(state.slide.id).review;
-  $("review-section").hidden = !state.slide.file && !review;
-  $("verdict-part").hidden = state.slide.state !== "predicted" && !review;
-  $("verdicts").replaceChildren(...run.verdicts.map((verdict, i) => el("button", {
-    type: "button", "aria-pressed": String(given(review) === verdict), disabled: !run.writable,
-    title: `Key ${["A", "X", "U"][i]}`, onclick: () => giveVerdict(verdict),
-  }, verdict)));
-  $("comment").value = review?.comment ?? "";
-  $("comment").disabled = !run.writable;
-  const outdated = review?.verdict && !review.of_this_result;
-  $("outdated").hidden = !outdated;
-  $("outdated").textContent = outdated ? `"${review.verdict}" was given on another result: ${review.call}, ${number(review.probability)}. Judge this one anew.` : "";
-}
-
-// The verdict on the result that is shown; "" where none was given, or one on another result.
-const given = (review) => (review?.of_this_result ? review.verdict : "");
-
-async function giveVerdict(verdict, comment = $("comment").value) {
-  if (!run.writable || !state.slide) return;
-  const { id } = state.slide, slide = list.get(id), before = slide.review;
-  const chosen = verdict === given(before) && comment === (before?.comment ?? "") ? "" : verdict;
-  try {
-    const kept = await putJson(slidePath(id, "/verdict"), { verdict: chosen, comment, call: callOf(slide) ?? "", probability: slide.probability ?? null });
-    list.review(id, kept);
-    regions.note(kept?.verdict ? `Verdict saved: ${kept.verdict}` : "Saved");
-    say(kept?.verdict ? `Verdict: ${kept.verdict}` : "Verdict removed");
-  } catch (error) {
-    regions.note(`Not saved: ${error.message}`);
-  }
-  if (state.slide.id === id) showReview();
-}
-
-$("comment").addEventListener("change", () => giveVerdict(given(list.get(state.slide.id).review)));
-
 // --- looks -------------------------------------------------------------------------------------------------------
 
 function toggleTheme() {
@@ -338,6 +302,7 @@ function listen() {
   $("toggle-theme").addEventListener("click", toggleTheme);
   $("copy-link").addEventListener("click", copyLink);
   $("open-help").addEventListener("click", () => $("help").showModal());
+  window.addEventListener("beforeunload", (event) => { if (regions.saving) event.preventDefault(); });
   window.addEventListener("popstate", fromAddress);
   window.addEventListener("hashchange", () => { if (readLink(location.hash).slide !== state.slide?.id) fromAddress(); });
   const digits = Array.from({ length: 9 }, (_, i) => ({ keys: [String(i + 1)], run: () => { const layer = layers.list[i]; if (layer) say(`${layer.title} ${layers.toggle(layer.key).on ? "on" : "off"}`); } }));
@@ -367,9 +332,9 @@ function listen() {
     { keys: ["Enter"], shown: ["Enter", "Esc"], says: "close the polygon, leave", run: () => regions.finish() },
     { keys: ["Escape"], run: () => (pair.points ? pair.match() : regions.tool ? regions.use(null) : (pin(-1), regions.select(-1))) },
     { keys: ["Delete", "Backspace"], shown: ["Del"], says: "delete the selected region", run: () => regions.remove() },
-    { keys: ["a"], shown: ["A", "X", "U"], says: "agree, disagree, unsure", run: () => giveVerdict(run.verdicts[0]) },
-    { keys: ["x"], run: () => giveVerdict(run.verdicts[1]) },
-    { keys: ["u"], run: () => giveVerdict(run.verdicts[2]) },
+    { keys: ["a"], shown: ["A", "X", "U"], says: "agree, disagree, unsure", run: () => review.give(run.verdicts[0]) },
+    { keys: ["x"], run: () => review.give(run.verdicts[1]) },
+    { keys: ["u"], run: () => review.give(run.verdicts[2]) },
     ...pair.acts(),
     { keys: ["l"], shown: ["L", "P"], says: "list, case: show or hide", run: () => toggleSide("list") },
     { keys: ["p"], run: () => toggleSide("panel") },
@@ -398,7 +363,9 @@ async function start() {
   $("notice").title = run.notices.join("\n");
   state.film = run.is_run;
   list = new SlideList(run.slides, (id) => openSlide(id));
-  regions = new Regions(main, run.region_classes, layers);
+  const notSaved = (text) => showMessage("Not saved", text);
+  regions = new Regions(main, run.region_classes, layers, notSaved);
+  review = new Review(list, run, (text) => regions.note(text), notSaved);
   pair = new Pair(main, list, run.writable, () => writeLink(), (error) => showMessage("The other stain cannot be shown", error.message));
   listen();
   window.he2her2 = { main, layers, regions, state, list, pairing: pair, get pair() { return pair.stage; } }; // for tests and the curious
