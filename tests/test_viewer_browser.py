@@ -281,6 +281,32 @@ def test_keys_move_and_zoom(visit, url):
     assert see(page, "v.main.view()") == pytest.approx(start, rel=1e-3)
 
 
+TYPED = """(keys) => {
+    const press = (key, with_) => new KeyboardEvent("keydown", { key, ...with_, bubbles: true });
+    for (const [key, with_] of keys) document.body.dispatchEvent(press(key, with_));
+    return window.he2her2.layers.inWords();
+}"""
+
+
+def test_keys_of_other_keyboards(visit, url):
+    """Brackets by AltGr or Option, capitals by CapsLock; arrows in a part that scrolls are its own."""
+    page = visit(f"{url}#slide=case-1")
+    alt_gr = {"ctrlKey": True, "altKey": True, "modifierAltGraph": True}
+    faint = page.evaluate(TYPED, [("[", alt_gr), ("[", {"altKey": True})])
+    list_shown = page.locator("#list").is_visible()
+    page.evaluate(TYPED, [("L", {"modifierCapsLock": True})])
+    page.locator("#panel").focus()
+    before = see(page, "v.main.view()")
+    page.keyboard.press("ArrowDown")
+    settle(page)
+
+    assert faint.startswith("tiles:25,")
+    assert list_shown
+    assert page.locator("#list").is_hidden()
+    assert see(page, "v.main.view()") == before
+    assert page.evaluate("document.querySelector('#panel').scrollTop") > 0
+
+
 def test_a_slide_that_is_deleted_while_it_is_seen(visit, tmp_path):
     """The page says so, and what to do."""
     path = write_huge_slide(tmp_path / "gone.svs")
@@ -584,10 +610,12 @@ def test_a_link_shows_the_same(visit, url):
     link = page.url
 
     again = visit(link)
+    page.evaluate("() => { location.hash = location.hash.replace(/tile=[0-9]+/, 'tile=7'); }")  # pasted where it was
+    page.wait_for_function("() => window.he2her2.state.pinned === 7")
 
     assert see(again, "v.main.view()") == pytest.approx({"x": 900, "y": 1100, "zoom": 0.8}, rel=1e-3)
-    assert see(again, "v.layers.inWords()") == see(page, "v.layers.inWords()")
-    assert see(again, "v.state.pinned") == see(page, "v.state.pinned")
+    assert see(again, "v.layers.inWords()") == see(page, "v.layers.inWords()") != "none"
+    assert see(again, "v.state.pinned") == int(link.rpartition("tile=")[2].partition("&")[0])
     assert not again.locator("#layer-tiles").is_checked()
     assert again.locator("#layer-tissue").is_checked()
 
@@ -661,6 +689,23 @@ def test_light_and_dark(visit, url):
     assert dark.evaluate(background) == light.evaluate(background)
 
 
+def test_a_phone_shows_the_slide_and_its_notice(visit, url):
+    """List and case lie over it, one at a time, when they are asked for."""
+    page = visit(f"{url}#slide=case-1")
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.reload()
+    page.wait_for_selector("body[data-ready]")
+    seen = page.evaluate("document.elementFromPoint(195, 500).closest('.picture')?.id")
+    notice = page.locator("#notice").bounding_box()
+    page.click("#toggle-list")
+    page.click("#toggle-panel")
+
+    assert seen == "picture-main"
+    assert notice is not None
+    assert "Research use only" in page.locator("#notice").inner_text()
+    assert (page.locator("#list").is_visible(), page.locator("#panel").is_visible()) == (False, True)
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(visit, url, scheme):
     """On a case with a tile in hand and two stains, in the help, and on a failed slide."""
@@ -709,6 +754,11 @@ def test_everything_is_reached_by_tab(visit, url):
         stops.append(page.evaluate(FOCUSED))
     reached = {name for name, _ in stops}
 
+    page.evaluate("document.querySelector('.skip').focus()")
+    page.keyboard.press("Enter")
+    page.wait_for_timeout(300)
+
+    assert see(page, "v.list.current") == "case-1"  # a link within the page is none to a slide
     assert stops[0][0] == "skip"
     assert {
         "search",

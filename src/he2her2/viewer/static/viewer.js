@@ -17,6 +17,8 @@ const FILM = 40;
 const LINK_MS = 250;
 const POWER_UM = 10;
 const CARD_PX = 276;
+const NARROW = "(max-width: 1080px)"; // as in viewer.css
+const PHONE = "(max-width: 640px)";
 
 const main = new Stage($("picture-main"), { navigator: true });
 const state = { slide: null, pinned: -1, hovered: -1, film: false };
@@ -122,9 +124,11 @@ async function openSlide(id, link = {}) {
 }
 
 function showMessage(title, ...texts) {
-  $("message").className = state.slide?.file && main.isOpen ? "strip" : "";
+  const strip = Boolean(state.slide?.file && main.isOpen);
+  $("message").className = strip ? "strip" : "";
   $("message").replaceChildren(el("h2", {}, title), ...texts.map((text) => el("p", {}, text)),
-    el("p", {}, el("button", { type: "button", onclick: () => location.reload() }, "Load the page again")));
+    el("p", {}, el("button", { type: "button", onclick: () => location.reload() }, "Load the page again"), strip && " ",
+      strip && el("button", { type: "button", onclick: hideMessage }, "Close")));
   $("message").hidden = false;
 }
 
@@ -279,10 +283,14 @@ function setTheme(theme) {
   try { localStorage.setItem("he2her2-theme", theme); } catch { /* private window */ }
 }
 
-function toggleSide(name) {
-  const hidden = document.body.classList.toggle(`no-${name}`);
-  $(`toggle-${name}`).setAttribute("aria-pressed", String(!hidden));
+// On a phone they lie over the picture, and one at a time.
+function showSide(name, show) {
+  document.body.classList.toggle(`no-${name}`, !show);
+  $(`toggle-${name}`).setAttribute("aria-pressed", String(show));
+  if (show && matchMedia(PHONE).matches) showSide(name === "list" ? "panel" : "list", false);
 }
+
+const toggleSide = (name) => showSide(name, document.body.classList.contains(`no-${name}`));
 
 function toggleFilm() {
   state.film = !state.film;
@@ -346,8 +354,8 @@ function listen() {
 
 function fromAddress() {
   const asked = readLink(location.hash);
+  if (!asked.slide && state.slide) return writeLink(true); // a link within the page
   const first = asked.slide ?? list.shown[0]?.id;
-  if (asked.slide && asked.slide === state.slide?.id && asked.view && main.isOpen) return main.goTo(asked.view);
   if (first) openSlide(first, { ...asked, fromAddress: true });
 }
 
@@ -362,7 +370,9 @@ async function start() {
   $("notice").textContent = run.notices.map((text) => text[0].toUpperCase() + text.slice(1)).join(" · ");
   $("notice").title = run.notices.join("\n");
   state.film = run.is_run;
-  list = new SlideList(run.slides, (id) => openSlide(id));
+  if (matchMedia(NARROW).matches) showSide("list", false);
+  if (matchMedia(PHONE).matches) showSide("panel", false);
+  list = new SlideList(run.slides, (id) => { if (matchMedia(PHONE).matches) showSide("list", false); openSlide(id); });
   const notSaved = (text) => showMessage("Not saved", text);
   regions = new Regions(main, run.region_classes, layers, notSaved);
   review = new Review(list, run, (text) => regions.note(text), notSaved);
