@@ -640,6 +640,17 @@ def test_a_page_prints_with_its_notice_on_every_sheet(visit, pages, tmp_path):
     assert narrow.evaluate("document.documentElement.scrollWidth") <= 390
 
 
+def test_long_names_and_paths_stay_on_the_sheet(visit, command_line, tmp_path):
+    """What stands beside them would be cut off."""
+    failed = MadeUpSlide(120 * "x", failure=f"no file /{100 * 'y'}.svs")
+    run = write_run(tmp_path / "run", [MadeUpSlide("a", probability=0.9), failed])
+    assert command_line("report", run)[0] == 0
+    page = visit(run / "report" / "index.html", width=700)
+    page.emulate_media(media="print")
+
+    assert page.evaluate("document.documentElement.scrollWidth") == 700
+
+
 def test_a_page_from_disk_is_the_page_that_is_served(browser, visit, pages, tmp_path):
     """The same picture, pixel for pixel."""
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(pages.index.parent))

@@ -292,6 +292,16 @@ def test_a_run_that_goes_on_is_followed(own_run):
     assert (before, after) == ([], ["predicted"])
 
 
+def test_a_run_that_is_unfinished_is_said_to_be(own_run):
+    """Else a list of the slides that have ended is taken for all."""
+    with (own_run / "planned.csv").open("a") as file:
+        file.write("later,later.svs,p9\n")
+
+    said = client_of(own_run).get("/api/slides").json()["unfinished"]
+
+    assert said == "unfinished run: 3 of its 4 slides have ended"
+
+
 def test_annotations_of_the_manifest_are_a_layer(own_run):
     """As a mask at the size of a screen, whatever program made them; a file that is no use is refused in words."""
     drawn = own_run.parent / "drawn.geojson"

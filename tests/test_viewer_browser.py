@@ -508,6 +508,8 @@ def test_a_slide_that_answers_late_does_not_take_the_place_of_a_later_one(visit,
 def test_a_verdict_is_given_by_key(visit, url, run):
     """And is in the table, in the list and after a reload; given again it is taken back."""
     page = visit(f"{url}#slide={OTHER.replace(' ', '%20').replace('+', '%2B').replace('&', '%26')}")
+    page.select_option("#sort", "open")
+    page.locator("#sort").blur()
     page.keyboard.press("x")
     page.locator("#saved", has_text="Verdict saved: disagree").wait_for()
     page.fill("#comment", "stroma only")
@@ -516,6 +518,10 @@ def test_a_verdict_is_given_by_key(visit, url, run):
     page.wait_for_timeout(200)
     with (run / "annotations/verdicts.csv").open(newline="") as file:
         rows = {row["slide_id"]: row for row in csv.DictReader(file)}
+    page.keyboard.press("j")
+    page.wait_for_selector("body[data-ready='case-1']")  # the next of the list as it was sorted
+    page.go_back()
+    page.wait_for_selector(f"body[data-ready={json.dumps(OTHER)}]")
     page.reload()
     page.wait_for_selector("body[data-ready]")
 

@@ -25,6 +25,7 @@ def describe_list(catalogue: Catalogue, reviews: Reviews) -> dict[str, Any]:
     return {
         "name": catalogue.name,
         "is_run": run is not None,
+        "unfinished": run.unfinished if run is not None else "",
         "notices": [*notices, RESEARCH_USE_NOTICE] if run is not None else [RESEARCH_USE_NOTICE],
         "writable": reviews.folder is not None,
         "verdicts": list(VERDICTS),

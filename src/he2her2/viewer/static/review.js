@@ -11,7 +11,7 @@ const given = (review) => (review?.of_this_result ? review.verdict : "");
 
 export class Review {
   constructor(list, run, note, onProblem) {
-    Object.assign(this, { list, run, note, onProblem, id: null, saving: Promise.resolve(), sent: null });
+    Object.assign(this, { list, run, note, onProblem, slide: null, saving: Promise.resolve(), sent: null });
     this.buttons = run.verdicts.map((verdict, i) => el("button", {
       type: "button", "aria-pressed": "false", disabled: !run.writable, title: `Key ${KEYS[i]}`, onclick: () => this.give(verdict),
     }, verdict));
@@ -25,17 +25,14 @@ export class Review {
 
   show(slide) {
     this.keepComment(); // of the slide before, as when Back was pressed while it was typed
-    this.id = slide.id;
-    const { review } = this.list.get(slide.id);
-    $("review-section").hidden = !slide.file && !review;
-    $("verdict-part").hidden = slide.state !== "predicted" && !review;
+    this.slide = slide;
     $("comment").value = this._last().comment;
     this._showVerdict();
   }
 
   give(verdict) {
-    if (!this.run.writable || this.id === null || $("verdict-part").hidden) return;
-    if (this.list.current !== this.id) {
+    if (!this.run.writable || !this.slide || $("verdict-part").hidden) return;
+    if (this.list.current !== this.slide.id) {
       this.onProblem(`${this.list.current} was not shown yet: give the verdict again.`);
       return;
     }
@@ -45,20 +42,20 @@ export class Review {
   }
 
   keepComment() {
-    if (!this.run.writable || this.id === null) return;
+    if (!this.run.writable || !this.slide) return;
     const last = this._last();
     if ($("comment").value !== last.comment) this._save(last.verdict, $("comment").value);
   }
 
   // What was given last, whether it is kept yet or not.
   _last() {
-    if (this.sent?.id === this.id) return this.sent;
-    const { review } = this.list.get(this.id);
+    if (this.sent?.id === this.slide.id) return this.sent;
+    const { review } = this.list.get(this.slide.id);
     return { verdict: given(review), comment: review?.comment ?? "" };
   }
 
   _save(verdict, comment) {
-    const sent = { id: this.id, verdict, comment };
+    const sent = { id: this.slide.id, verdict, comment };
     this.sent = sent;
     this._showVerdict();
     this.saving = this.saving.then(() => this._put(sent));
@@ -70,7 +67,7 @@ export class Review {
     try {
       const kept = await putJson(slidePath(id, "/verdict"), { verdict, comment, ...seen }, true);
       this.list.review(id, kept);
-      if (this.id === id) this.note(kept?.verdict ? `Verdict saved: ${kept.verdict}` : "Saved");
+      if (this.slide.id === id) this.note(kept?.verdict ? `Verdict saved: ${kept.verdict}` : "Saved");
       say(kept?.verdict ? `Verdict: ${kept.verdict}` : "Verdict removed");
     } catch (error) {
       this.onProblem(`${id}: ${error.message.replace(`${id}: `, "")}`);
@@ -80,7 +77,9 @@ export class Review {
   }
 
   _showVerdict() {
-    const { verdict } = this._last(), { review } = this.list.get(this.id);
+    const { verdict } = this._last(), { review } = this.list.get(this.slide.id);
+    $("review-section").hidden = !this.slide.file && !review;
+    $("verdict-part").hidden = this.slide.state !== "predicted" && !review;
     this.buttons.forEach((button, i) => button.setAttribute("aria-pressed", String(this.run.verdicts[i] === verdict)));
     const outdated = review?.verdict && !review.of_this_result;
     $("outdated").hidden = !outdated;

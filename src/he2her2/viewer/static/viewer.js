@@ -372,7 +372,7 @@ async function start() {
   state.film = run.is_run;
   if (matchMedia(NARROW).matches) showSide("list", false);
   if (matchMedia(PHONE).matches) showSide("panel", false);
-  list = new SlideList(run.slides, (id) => { if (matchMedia(PHONE).matches) showSide("list", false); openSlide(id); });
+  list = new SlideList(run, (id) => { if (matchMedia(PHONE).matches) showSide("list", false); openSlide(id); });
   const notSaved = (text) => showMessage("Not saved", text);
   regions = new Regions(main, run.region_classes, layers, notSaved);
   review = new Review(list, run, (text) => regions.note(text), notSaved);
