@@ -524,6 +524,25 @@ def test_moved_slides_are_found_by_the_name_of_their_file(own_run):
     assert read_catalogue([own_run], moved_to=elsewhere).slides["case-1"].path == elsewhere / "uuid-7.svs"
 
 
+def test_slides_of_a_relative_path_are_those_of_the_run(own_run, tmp_path, monkeypatch):
+    """Also where the working folder is another one, and has a file of that path."""
+    slides = own_run.parent
+    for table, slide in (("predictions.csv", "case-1.svs"), ("failures.csv", "broken.svs")):
+        file = own_run / table
+        file.write_text(re.sub(rf"[^,\n]*/{slide}", slide, file.read_text()))
+    record = json.loads((own_run / "failures/broken.json").read_text())
+    record["failure"]["path"] = "broken.svs"
+    record["made_of"]["inputs"]["path"] = str(slides / "broken.svs")
+    (own_run / "failures/broken.json").write_text(json.dumps(record))
+    monkeypatch.chdir(tmp_path)
+    for name in ("case-1.svs", "broken.svs"):
+        (tmp_path / name).write_text("another study's")
+
+    found = read_catalogue([own_run]).slides
+
+    assert [found[name].path for name in ("case-1", "broken")] == [slides / "case-1.svs", slides / "broken.svs"]
+
+
 def open_files():
     """How many this process has open."""
     return len([*Path("/proc/self/fd").iterdir()])

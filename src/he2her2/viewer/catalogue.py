@@ -161,14 +161,15 @@ def _of_run(folder: Path) -> Catalogue:
 
 
 def _file_of(run: RunFolder, slide_id: str, stated: Path) -> Path:
-    """A slide's file; where the tables' is not there, as from another working folder, that of its result."""
-    if stated.is_file():
+    """A slide's file: by a path of the tables that holds from any working folder, or else by that of its result."""
+    if stated.is_absolute() and stated.is_file():
         return stated
     try:
         result = run.result(slide_id)
     except EvaluationError:  # said where the slide is shown
         return stated
-    return stated if result is None else Path(result.inputs.path or result.path)
+    found = stated if result is None else Path(result.inputs.path or result.path)
+    return found if found.is_file() or not stated.is_file() else stated
 
 
 def _segmented(run: RunFolder, slide_id: str) -> ViewedSlide:
