@@ -456,6 +456,19 @@ def test_a_token_is_asked_of_every_request(run):
     assert as_program.status_code == 200
 
 
+def test_a_link_on_another_sites_page_is_followed(run):
+    """Of a mail or a chat: the browser keeps the cookie back then, so the answer is a page that asks once more."""
+    navigates = {"sec-fetch-mode": "navigate", "sec-fetch-site": "cross-site"}
+    with client_of(run, token="let-me-in") as client:
+        away = client.get("/", headers=navigates)
+        own = client.get("/", headers=navigates | {"sec-fetch-site": "same-origin"})
+        data = client.get("/api/slides", headers=navigates)
+
+    assert (away.status_code, own.status_code, data.status_code) == (401, 401, 401)
+    assert "static/again.js" in away.text
+    assert [answer.headers["content-type"] for answer in (own, data)] == ["application/json"] * 2
+
+
 def test_an_open_port_has_a_token():
     """Localhost has none unless asked for; others always."""
     listeners = [listen("127.0.0.1", 0), listen("127.0.0.1", 0, with_token=True), listen("0.0.0.0", 0)]

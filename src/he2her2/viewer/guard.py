@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 MAX_BODY_BYTES = 16 << 20
 _MAX_PATH_BYTES = 4096  # names of two slides of 255 bytes, each as three characters
@@ -30,6 +30,8 @@ _HEADERS = {
     "x-frame-options": "DENY",
 }
 _CHANGES = {"PUT", "POST", "DELETE", "PATCH"}
+_ASK = "open the address that he2her2 view printed: it carries the token"
+_AGAIN = f'<!doctype html><title>he2her2</title><p>{_ASK}</p><script src="static/again.js"></script>'
 _HEAR = "the viewer listens to its own machine only; open it as localhost, through SSH from elsewhere"
 
 _Scope: TypeAlias = MutableMapping[str, Any]
@@ -114,7 +116,14 @@ class Guard:
         scheme, _, bearer = headers.get("authorization", "").partition(" ")
         if _equal(_cookie(headers, self.cookie), token) or (scheme.lower() == "bearer" and _equal(bearer, token)):
             return None
-        return _refused(401, "open the address that he2her2 view printed: it carries the token")
+        if scope["path"] == "/" and headers.get("sec-fetch-mode") == "navigate" and _from_elsewhere(headers):
+            return HTMLResponse(_AGAIN, 401)
+        return _refused(401, _ASK)
+
+
+def _from_elsewhere(headers: Headers) -> bool:
+    """True of a link on another site's page, as in a mail: a browser keeps the cookie back, but not from our page."""
+    return headers.get("sec-fetch-site") in ("cross-site", "same-site")
 
 
 def _equal(given: str, token: str) -> bool:
