@@ -147,6 +147,9 @@ def test_slides_are_found_sorted_and_opened(visit, url):
     assert names.all_text_contents() == [OTHER]
     page.keyboard.press("Enter")
     page.wait_for_selector(f"#case-title:text-is('{OTHER}')")
+    page.evaluate("v => { window.he2her2.list.slides[0].patient = v; }", "Mu\N{COMBINING DIAERESIS}ller")
+    page.fill("#search", "m\N{LATIN SMALL LETTER U WITH DIAERESIS}ller")
+    assert len(names.all_text_contents()) == 1
     page.fill("#search", "failed")
     assert names.all_text_contents() == ["broken"]
     page.fill("#search", "")
@@ -174,9 +177,23 @@ def test_a_patients_call_stands_above_the_slides(visit, run, tmp_path):
     """Of a patient of several slides; where the triage refers to IHC, no status is called."""
     own = shutil.copytree(run, tmp_path / "run")
     join_patient(own, "case-1", "broken", triage="refer to IHC")
-    with serving(own) as url:
-        words = visit(f"{url}#slide=case-1").locator("#case-body").inner_text()
 
+    def without_threshold(route):
+        """As weights call it that hold a triage alone."""
+        answer = route.fetch()
+        found = answer.json()
+        found["patient_call"] |= {"status": "", "triage": "rule in"}
+        route.fulfill(response=answer, json=found)
+
+    with serving(own) as url:
+        page = visit(f"{url}#slide=case-1")
+        words = page.locator("#case-body").inner_text()
+        page.route("**/api/slides/case-1", without_threshold)
+        page.reload()
+        page.wait_for_selector("body[data-ready]")
+        ruled_in = page.locator("#case-body .call").first.inner_text()
+
+    assert ruled_in == "Rule in"
     assert words.index("Patient p9") < words.index("Refer to IHC") < words.index("By this slide alone")
     assert "by one slide, 0.610. What the rules promise does not hold: 1 of its slides without a result." in words
     assert "HER2" not in words[: words.index("By this slide alone")]

@@ -37,7 +37,10 @@ export function showCase(slide, colours, others, open) {
   showSource(slide);
 }
 
-const call = (status, triage) => el("p", { class: `call ${triage === REFER ? "" : status}` }, triage === REFER ? "Refer to IHC" : status ? `HER2 ${status}` : "No result");
+function call(status, triage) {
+  const said = triage === REFER ? "Refer to IHC" : status ? `HER2 ${status}` : triage ? triage[0].toUpperCase() + triage.slice(1) : "No result";
+  return el("p", { class: `call ${triage === REFER ? "" : status}` }, said);
+}
 
 // The call of a patient of several slides, which stands above that of the slide alone.
 function patient(id, said) {

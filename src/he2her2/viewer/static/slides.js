@@ -48,8 +48,9 @@ export class SlideList {
   }
 
   show() {
-    const words = $("search").value.toLowerCase().split(/\s+/).filter(Boolean);
-    const text = (slide) => [slide.id, slide.patient, slide.stain, slide.status, slide.state, slide.triage, slide.review?.verdict, slide.failure?.stage].join(" ").toLowerCase();
+    const plain = (text) => text.normalize("NFC").toLowerCase(); // macOS writes an umlaut as two characters
+    const words = plain($("search").value).split(/\s+/).filter(Boolean);
+    const text = (slide) => plain([slide.id, slide.patient, slide.stain, slide.status, slide.state, slide.triage, slide.review?.verdict, slide.failure?.stage].join(" "));
     const by = SORTS[$("sort").value]?.[1] ?? (() => 0);
     this.byPatient = $("sort").value === "patient";
     const names = (a, b) => a.localeCompare(b, undefined, { numeric: true });
