@@ -268,6 +268,16 @@ def test_damaged_files_of_a_run_are_problems_of_their_slide(own_run):
     assert any("tiles.h5: is damaged" in text for text in page["problems"])
 
 
+def test_a_slide_whose_evidence_is_gone_keeps_its_call(own_run):
+    """Of the tables; what is not there is said."""
+    shutil.rmtree(own_run / "slides/case-1")
+    with client_of(own_run) as client:
+        page = client.get(SLIDE).json()
+
+    assert (page["result"], page["status"], page["warnings"] != []) == (None, "negative", True)
+    assert page["problems"] == ["case-1: the run holds no evidence of it any more; predict it again to see it"]
+
+
 def client_of_files(*what):
     return TestClient(make_app(read_catalogue(what), Reviews(None)), base_url=HERE)
 

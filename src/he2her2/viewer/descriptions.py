@@ -82,6 +82,8 @@ def describe_slide(
     try:
         result = catalogue.result(slide.slide_id)
         patient_call = _patient_call(catalogue, slide)
+        if result is None and slide.prediction is not None:
+            problems.append(f"{slide.slide_id}: the run holds no evidence of it any more; predict it again to see it")
     except He2Her2Error as error:
         problems.append(str(error))
     described: dict[str, Any] = _entry(slide) | {
