@@ -15,6 +15,7 @@ import urllib.request
 import zlib
 from pathlib import Path
 from threading import Thread
+from unittest.mock import Mock
 from urllib.parse import quote
 
 import h5py
@@ -898,6 +899,16 @@ def test_without_a_folder_nothing_is_kept(run):
         assert not client.get("/api/slides").json()["writable"]
     assert [answer.status_code for answer in answers] == [422, 422]
     assert all("--annotations" in answer.json()["message"] for answer in answers)
+
+
+def test_a_folder_that_cannot_be_written_is_read(run, tmp_path, monkeypatch):
+    """As of a run on a read-only disk: the page says at once that nothing is kept, and shows what was."""
+    (tmp_path / "verdicts.csv").write_text("slide_id,verdict,comment\ncase-1,agree,clear\n")
+    monkeypatch.setattr("he2her2.files.TemporaryFile", Mock(side_effect=PermissionError("read-only")))
+
+    with client_of(run, annotations=tmp_path) as client:
+        assert not client.get("/api/slides").json()["writable"]
+        assert reviews_of(client)["case-1"]["comment"] == "clear"
 
 
 def test_a_slides_name_cannot_lead_out_of_the_folder(tmp_path):

@@ -444,6 +444,7 @@ def test_regions_are_drawn_saved_and_there_again(visit, url, run):
     for turn in np.linspace(0, 6, 24):
         page.mouse.move(*screen(page, 1400 + 150 * np.sin(turn), 1550 - 150 * np.cos(turn)))
     page.mouse.up()
+    label = page.locator("#region-class-label").inner_text()
     page.select_option("#region-class", "Necrosis")
     page.keyboard.press("Escape")
     page.keyboard.press("b")
@@ -451,6 +452,8 @@ def test_regions_are_drawn_saved_and_there_again(visit, url, run):
     page.mouse.down()
     page.mouse.move(*screen(page, 600, 1700), steps=4)
     page.mouse.up()
+    page.mouse.click(*screen(page, 300, 1800))
+    nothing = page.locator("#saved").inner_text()
     page.keyboard.press("b")
     page.keyboard.press("v")
     page.wait_for_function("() => document.querySelectorAll('#regions li').length === 4")
@@ -461,6 +464,8 @@ def test_regions_are_drawn_saved_and_there_again(visit, url, run):
     found = json.loads(regions_file(run).read_text())["features"]
     shapes = [np.array(one["geometry"]["coordinates"][0]) for one in found]
 
+    assert label == "Class of the selected region"  # whose class the list changes then
+    assert nothing == "Not drawn: this line encloses no area."
     assert [one["properties"]["classification"]["name"] for one in found] == [
         "Tumor",
         "Necrosis",

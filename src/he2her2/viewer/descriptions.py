@@ -27,7 +27,7 @@ def describe_list(catalogue: Catalogue, reviews: Reviews) -> dict[str, Any]:
         "is_run": run is not None,
         "unfinished": run.unfinished if run is not None else "",
         "notices": [*notices, RESEARCH_USE_NOTICE] if run is not None else [RESEARCH_USE_NOTICE],
-        "writable": reviews.folder is not None,
+        "writable": reviews.writable,
         "verdicts": list(VERDICTS),
         "region_classes": [{"name": name, "use": str(use_of_words(name) or "not used")} for name in REGION_CLASSES],
         "score_colours": {str(score): SCORE_COLOURS[score] for score in IhcScore},

@@ -22,7 +22,15 @@ from pydantic import ConfigDict, Discriminator, FiniteFloat, TypeAdapter, Valida
 from typing_extensions import TypedDict
 
 from he2her2.errors import AnnotationError, He2Her2Error, OutputError
-from he2her2.files import problems_in_words, read_csv, read_record, sweep_drafts, write_csv, write_text
+from he2her2.files import (
+    check_writable,
+    problems_in_words,
+    read_csv,
+    read_record,
+    sweep_drafts,
+    write_csv,
+    write_text,
+)
 from he2her2.geometry import Point
 from he2her2.viewer.alignments import SectionPair, kept_pair
 
@@ -142,10 +150,12 @@ class Reviews:
 
     Attributes:
         folder: Where they lie; `predict --annotations` takes it. None keeps nothing.
+        writable: Something can be kept there; what lies there is shown all the same.
     """
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
+        self.writable = folder is not None and _is_writable(folder)
         self._lock = Lock()
         if folder is not None and folder.is_dir():
             sweep_drafts(folder)
@@ -331,6 +341,14 @@ class Reviews:
         if slide_id.startswith(".") or Path(slide_id).name != slide_id:
             raise AnnotationError(f"{slide_id!r} cannot name a file of regions")
         return self.folder / f"{slide_id}.geojson"
+
+
+def _is_writable(folder: Path) -> bool:
+    try:
+        check_writable(folder)
+    except OutputError:
+        return False
+    return True
 
 
 def _verdict_of(row: Mapping[str, str]) -> Verdict:

@@ -119,6 +119,7 @@ export class Regions {
     this.drawn = [];
     this.pointer = null;
     if (ring.length >= 3 && Math.abs(ringArea([...ring, ring[0]])) > 1) this.add(ring);
+    else if (ring.length) this.note("Not drawn: this line encloses no area.");
     this.stage.redraw();
   }
 
@@ -303,6 +304,7 @@ export class Regions {
   }
 
   show() {
+    $("region-class-label").textContent = this.features[this.selected] ? "Class of the selected region" : "Draw as";
     $("regions").replaceChildren(...this.features.map((feature, index) => {
       const name = className(feature), colour = COLOURS[this.uses[name]] ?? COLOURS["not used"];
       const size = this.mpp ? area_mm2((area(feature) * this.mpp ** 2) / 1e6) : `${Math.round(area(feature))} px²`;
