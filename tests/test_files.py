@@ -10,7 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from he2her2.errors import OutputError
-from he2her2.files import atomic, csv_text, digest, read_csv, read_json, sweep_drafts, write_csv, write_json
+from he2her2.files import (
+    atomic,
+    csv_text,
+    digest,
+    read_csv,
+    read_json,
+    sweep_drafts,
+    write_csv,
+    write_json,
+    write_text,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +65,12 @@ def test_a_place_that_is_a_file_is_refused(tmp_path):
 
     with pytest.raises(OutputError, match=r"result\.txt"), atomic(tmp_path / "file" / "result.txt") as draft:
         draft.touch()
+
+
+def test_a_name_that_is_too_long_is_an_output_error(tmp_path):
+    """Like other places that cannot be written."""
+    with pytest.raises(OutputError, match="too long"):
+        write_text(tmp_path / (240 * "x"), "text")
 
 
 def test_the_ending_stays(tmp_path):

@@ -187,6 +187,18 @@ def test_a_patient_of_several_slides_is_called_before_each_of_them(command_line,
     assert "P1 refer to IHC 0.550 a 0.900 b 0.200 c no result" in cohort
 
 
+def test_a_slide_without_a_page_is_no_link(command_line, tmp_path):
+    """One whose name is too long for a file failed, and is in the table of failures by its name."""
+    run = write_run(tmp_path / "run", [MadeUpSlide("a", probability=0.9), MadeUpSlide(210 * "x", failure="too long")])
+
+    code, _, err = command_line("report", run)
+    html = (run / "report" / "index.html").read_text("utf-8")
+
+    assert code == 0, err
+    assert 210 * "x" in html
+    assert set(re.findall('href="cases/([^"]*)"', html)) == {"a.html"}
+
+
 def test_a_damaged_table_of_patients_is_one_line(command_line, tmp_path):
     """Before anything is drawn, also where one slide is asked for."""
     run = write_run(tmp_path / "run", [MadeUpSlide("a", probability=0.9)])
@@ -539,6 +551,31 @@ def test_axe_finds_nothing(visit, pages, scheme):
     assert not found
 
 
+CROSSED = """() => {
+    const texts = [...document.querySelectorAll(".verdict .chart text")];
+    const boxes = texts.map((text) => [text, text.getBoundingClientRect()]);
+    const cross = (a, b) => a.left < b.right && b.left < a.right && a.top + 3 < b.bottom && b.top + 3 < a.bottom;
+    return boxes.flatMap(([one, a], i) => boxes.slice(i + 1).filter(([, b]) => cross(a, b)).map(([other]) =>
+        `${one.textContent} / ${other.textContent}`));
+}"""
+
+
+def test_a_threshold_near_the_end_of_the_scale_can_be_read(visit, reported, tmp_path):
+    """No words of the chart lie on others, and a triage that rules nobody in names no probability above 1."""
+    run = open_run(reported)
+    result = run.result("phantom")
+    assert result is not None
+    assert result.her2 is not None
+    triage = TriageNote("refer to IHC", 0.06, 1.01, 0.05, 0.05, "100 patients", "mean")
+    her2 = replace(result.her2, probability=0.07, threshold=0.08, triage=triage)
+    file = tmp_path / "page.html"
+    page = case_page(run, replace(result, her2=her2), find_weights(run), made="now", index="")
+    file.write_text(page.html, encoding="utf-8")
+
+    assert visit(file).evaluate(CROSSED) == []
+    assert "From 0.06 on the stored triage decides nothing" in text_of(file)
+
+
 def test_layers_are_switched_without_a_server(visit, pages):
     """Each box hides its layer and shows it again; the colours take their strength from the slider."""
     page = visit(pages.cases["phantom"])
@@ -581,8 +618,13 @@ def test_the_table_sorts_and_filters(visit, pages):
     down = names()
     page.get_by_role("button", name="failed 2").click()
     failed = names()
+    page.eval_on_selector("#table a[href$='texture.html']", "link => { link.textContent = 'textu\u0308re'; }")
+    page.get_by_role("searchbox").fill("text\u00fcre")  # as a keyboard writes what macOS has in the file's name
+    composed = names()
+    page.eval_on_selector("#table a[href$='texture.html']", "link => { link.textContent = 'texture'; }")
     page.get_by_role("searchbox").fill("texture")
 
+    assert composed == ["texture"]
     assert (up[0], down[0]) == ("phantom", "phantom")
     assert sorted(failed) == sorted(["texture", HOSTILE])
     assert names() == ["texture"]
@@ -601,6 +643,17 @@ def test_a_page_prints_with_its_notice_on_every_sheet(visit, pages, tmp_path):
 
     assert 3 <= sheets <= 12
     assert narrow.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_long_names_and_paths_stay_on_the_sheet(visit, command_line, tmp_path):
+    """What stands beside them would be cut off."""
+    failed = MadeUpSlide(120 * "x", failure=f"no file /{100 * 'y'}.svs")
+    run = write_run(tmp_path / "run", [MadeUpSlide("a", probability=0.9), failed])
+    assert command_line("report", run)[0] == 0
+    page = visit(run / "report" / "index.html", width=700)
+    page.emulate_media(media="print")
+
+    assert page.evaluate("document.documentElement.scrollWidth") == 700
 
 
 def test_a_page_from_disk_is_the_page_that_is_served(browser, visit, pages, tmp_path):

@@ -4,6 +4,7 @@ import csv
 import importlib.util
 import io
 import json
+import os
 import re
 import shutil
 import socket
@@ -14,6 +15,7 @@ import urllib.request
 import zlib
 from pathlib import Path
 from threading import Thread
+from unittest.mock import Mock
 from urllib.parse import quote
 
 import h5py
@@ -23,7 +25,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 import he2her2.viewer
-from he2her2.errors import AnnotationError, ConfigError, EvaluationError
+from he2her2.errors import AnnotationError, ConfigError, EvaluationError, OutputError
 from he2her2.files import read_csv
 from he2her2.geometry import Point, Size
 from he2her2.preprocessing import read_annotation
@@ -33,7 +35,7 @@ from he2her2.viewer.layers import picture, picture_layers
 from he2her2.viewer.open_slides import OpenSlides
 from he2her2.viewer.reviews import StaleError
 from tests.slide_files import SlideSpec, corrupt_tile, synthetic_pixels, write_slide
-from tests.tissue_slides import QUICK, write_tissue
+from tests.tissue_slides import QUICK, tissue_pixels, write_tissue
 from tests.viewed_runs import write_viewed_run
 
 HERE = "http://localhost:8842"
@@ -267,6 +269,16 @@ def test_damaged_files_of_a_run_are_problems_of_their_slide(own_run):
     assert any("tiles.h5: is damaged" in text for text in page["problems"])
 
 
+def test_a_slide_whose_evidence_is_gone_keeps_its_call(own_run):
+    """Of the tables; what is not there is said."""
+    shutil.rmtree(own_run / "slides/case-1")
+    with client_of(own_run) as client:
+        page = client.get(SLIDE).json()
+
+    assert (page["result"], page["status"], page["warnings"] != []) == (None, "negative", True)
+    assert page["problems"] == ["case-1: the run holds no evidence of it any more; predict it again to see it"]
+
+
 def client_of_files(*what):
     return TestClient(make_app(read_catalogue(what), Reviews(None)), base_url=HERE)
 
@@ -289,6 +301,16 @@ def test_a_run_that_goes_on_is_followed(own_run):
         after = [one["state"] for one in client.get("/api/slides").json()["slides"] if one["id"] == OTHER]
 
     assert (before, after) == ([], ["predicted"])
+
+
+def test_a_run_that_is_unfinished_is_said_to_be(own_run):
+    """Else a list of the slides that have ended is taken for all."""
+    with (own_run / "planned.csv").open("a") as file:
+        file.write("later,later.svs,p9\n")
+
+    said = client_of(own_run).get("/api/slides").json()["unfinished"]
+
+    assert said == "unfinished run: 3 of its 4 slides have ended"
 
 
 def test_annotations_of_the_manifest_are_a_layer(own_run):
@@ -377,6 +399,7 @@ def test_hostile_addresses_are_refused(client, path):
         ("127.0.0.1:9999", 200),  # through an SSH tunnel
         ("[::1]:8842", 200),
         ("LOCALHOST", 200),
+        ("127.0.0.2:8842", 200),  # --host takes it without a token
         ("evil.example:8842", 421),
         ("localhost.evil.example", 421),
         ("127.0.0.1.nip.example:8842", 421),
@@ -388,6 +411,13 @@ def test_hostile_addresses_are_refused(client, path):
 def test_only_names_of_this_machine_are_answered(client, host, status):
     """A name that others can point here (DNS rebinding) is not."""
     assert client.get("/", headers={"host": host}).status_code == status
+
+
+def test_two_slides_of_the_longest_names_have_an_address(client):
+    """A letter that is no ASCII takes nine characters of it."""
+    name = quote("\N{CJK UNIFIED IDEOGRAPH-65E5}" * 85)
+
+    assert client.get(f"/api/slides/{name}/beside/{name}").status_code == 404
 
 
 def test_every_answer_is_guarded(client):
@@ -435,6 +465,19 @@ def test_a_token_is_asked_of_every_request(run):
     assert {"httponly", "samesite=strict"} <= set(first.headers["set-cookie"].lower().replace(" ", "").split(";"))
     assert after == [200, 200]  # by any name: browsers send the cookie to that which gave it
     assert as_program.status_code == 200
+
+
+def test_a_link_on_another_sites_page_is_followed(run):
+    """Of a mail or a chat: the browser keeps the cookie back then, so the answer is a page that asks once more."""
+    navigates = {"sec-fetch-mode": "navigate", "sec-fetch-site": "cross-site"}
+    with client_of(run, token="let-me-in") as client:
+        away = client.get("/", headers=navigates)
+        own = client.get("/", headers=navigates | {"sec-fetch-site": "same-origin"})
+        data = client.get("/api/slides", headers=navigates)
+
+    assert (away.status_code, own.status_code, data.status_code) == (401, 401, 401)
+    assert "static/again.js" in away.text
+    assert [answer.headers["content-type"] for answer in (own, data)] == ["application/json"] * 2
 
 
 def test_an_open_port_has_a_token():
@@ -492,6 +535,36 @@ def test_moved_slides_are_found_by_name(own_run):
 
     assert client_of(own_run).get(SLIDE).json()["file"] is None
     assert client_of(own_run, moved_to=elsewhere.parent).get(SLIDE).json()["file"]["size"] == [2048, 2048]
+
+
+def test_moved_slides_are_found_by_the_name_of_their_file(own_run):
+    """A manifest may have given the slide another one."""
+    elsewhere = own_run.parent / "elsewhere"
+    elsewhere.mkdir()
+    (own_run.parent / "case-1.svs").rename(elsewhere / "uuid-7.svs")
+    for file in (own_run / "predictions.csv", own_run / "slides" / "case-1" / "prediction.json"):
+        file.write_text(file.read_text().replace("case-1.svs", "uuid-7.svs"))
+
+    assert read_catalogue([own_run], moved_to=elsewhere).slides["case-1"].path == elsewhere / "uuid-7.svs"
+
+
+def test_slides_of_a_relative_path_are_those_of_the_run(own_run, tmp_path, monkeypatch):
+    """Also where the working folder is another one, and has a file of that path."""
+    slides = own_run.parent
+    for table, slide in (("predictions.csv", "case-1.svs"), ("failures.csv", "broken.svs")):
+        file = own_run / table
+        file.write_text(re.sub(rf"[^,\n]*/{slide}", slide, file.read_text()))
+    record = json.loads((own_run / "failures/broken.json").read_text())
+    record["failure"]["path"] = "broken.svs"
+    record["made_of"]["inputs"]["path"] = str(slides / "broken.svs")
+    (own_run / "failures/broken.json").write_text(json.dumps(record))
+    monkeypatch.chdir(tmp_path)
+    for name in ("case-1.svs", "broken.svs"):
+        (tmp_path / name).write_text("another study's")
+
+    found = read_catalogue([own_run]).slides
+
+    assert [found[name].path for name in ("case-1", "broken")] == [slides / "case-1.svs", slides / "broken.svs"]
 
 
 def open_files():
@@ -763,6 +836,52 @@ def test_several_viewers_keep_to_one_folder(tmp_path, monkeypatch):
     assert set(Reviews(tmp_path).verdicts()) == {"a", "b"}
 
 
+def test_a_verdict_that_did_not_see_the_last_one_is_refused(client):
+    """Else who opened the page before takes word and comment of the other away."""
+    first = client.put(f"{SLIDE}/verdict", json={"verdict": "disagree", "comment": "stroma", "seen": "none"}).json()
+    late = client.put(f"{SLIDE}/verdict", json={"verdict": "agree", "comment": "", "seen": "none"})
+    kept = reviews_of(client)["case-1"]
+    own = client.put(f"{SLIDE}/verdict", json={"verdict": "agree", "comment": "", "seen": first["version"]})
+
+    assert late.status_code == 409
+    assert "case-1: somebody else has given the verdict 'disagree' meanwhile" in late.json()["message"]
+    assert kept == first
+    assert own.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "words"),
+    [
+        ("verdicts.csv", "slide_id;verdict\ncase-1;agree\n", "no column 'slide_id'"),  # by a spreadsheet
+        ("verdicts.csv", "slide_id,verdict,probability\ncase-1,agree,high\n", "could not convert"),
+        ("stain_pairs.csv", "slide_id,beside,turn_deg\na,b,1\n", "no column 'scale'"),
+        (
+            "stain_pairs.csv",
+            "slide_id,beside,turn_deg,scale,mirrored,dx_um,dy_um\ncase-1-ihc,case-1,nan,0,1,0,0\n",
+            "turn: must be a finite number; scale: must be greater than 0",
+        ),
+    ],
+)
+def test_a_table_of_reviews_that_makes_no_sense_is_named(client, tmp_path, file, text, words):
+    """With what is wrong in it and what to do."""
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / file).write_text(text)
+
+    answer = client.get("/api/slides" if file == "verdicts.csv" else f"{SLIDE}/beside/case-1-ihc")
+
+    assert answer.status_code == 422
+    assert f"{file}: cannot be read ({words}" in answer.json()["message"]
+    assert "save it as CSV with commas" in answer.json()["message"]
+
+
+def test_a_probability_that_is_none_is_no_probability(client, tmp_path):
+    """JSON has no word for it."""
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations/verdicts.csv").write_text("slide_id,verdict,probability\ncase-1,agree,nan\n")
+
+    assert reviews_of(client)["case-1"]["probability"] is None
+
+
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"verdict": "maybe"}', b'{"verdict": ["agree"]}', b"{", b"[" * 9999])
 def test_what_is_no_verdict_is_refused(client, body):
     """In words."""
@@ -782,6 +901,16 @@ def test_without_a_folder_nothing_is_kept(run):
     assert all("--annotations" in answer.json()["message"] for answer in answers)
 
 
+def test_a_folder_that_cannot_be_written_is_read(run, tmp_path, monkeypatch):
+    """As of a run on a read-only disk: the page says at once that nothing is kept, and shows what was."""
+    (tmp_path / "verdicts.csv").write_text("slide_id,verdict,comment\ncase-1,agree,clear\n")
+    monkeypatch.setattr("he2her2.files.TemporaryFile", Mock(side_effect=PermissionError("read-only")))
+
+    with client_of(run, annotations=tmp_path) as client:
+        assert not client.get("/api/slides").json()["writable"]
+        assert reviews_of(client)["case-1"]["comment"] == "clear"
+
+
 def test_a_slides_name_cannot_lead_out_of_the_folder(tmp_path):
     """Names come from tables, which others may have written."""
     for name in ("../x", "a/b", ".hidden"):
@@ -790,6 +919,26 @@ def test_a_slides_name_cannot_lead_out_of_the_folder(tmp_path):
 
 
 # --- the command -------------------------------------------------------------------------------------------------
+
+
+def test_regions_of_a_name_that_is_too_long_are_refused_in_words(tmp_path):
+    """The slide itself is shown."""
+    name, body = 250 * "x", json.dumps(collection(square())).encode()
+
+    assert Reviews(tmp_path).regions(name, Point(0, 0))[1] == "none"
+    with pytest.raises(OutputError, match="too long"):
+        Reviews(tmp_path).save_regions(name, body, Point(0, 0), "none")
+
+
+def test_a_file_whose_name_is_no_unicode_does_not_hide_the_others(tmp_path):
+    """It is listed with escapes, and its page says what is wrong."""
+    write_tissue(tmp_path / "good.svs", tissue_pixels(side=256))
+    (tmp_path / os.fsdecode(b"sl\xe9.svs")).write_bytes((tmp_path / "good.svs").read_bytes())
+    client = TestClient(make_app(read_catalogue([tmp_path]), Reviews(None)), base_url=HERE)
+
+    assert list(reviews_of(client)) == ["good", "sl\\udce9"]
+    [problem] = client.get("/api/slides/sl%5Cudce9").json()["problems"]
+    assert "rename it" in problem
 
 
 def test_the_command_serves_a_run(run):

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -146,6 +147,9 @@ def test_slides_are_found_sorted_and_opened(visit, url):
     assert names.all_text_contents() == [OTHER]
     page.keyboard.press("Enter")
     page.wait_for_selector(f"#case-title:text-is('{OTHER}')")
+    page.evaluate("v => { window.he2her2.list.slides[0].patient = v; }", "Mu\N{COMBINING DIAERESIS}ller")
+    page.fill("#search", "m\N{LATIN SMALL LETTER U WITH DIAERESIS}ller")
+    assert len(names.all_text_contents()) == 1
     page.fill("#search", "failed")
     assert names.all_text_contents() == ["broken"]
     page.fill("#search", "")
@@ -173,9 +177,23 @@ def test_a_patients_call_stands_above_the_slides(visit, run, tmp_path):
     """Of a patient of several slides; where the triage refers to IHC, no status is called."""
     own = shutil.copytree(run, tmp_path / "run")
     join_patient(own, "case-1", "broken", triage="refer to IHC")
-    with serving(own) as url:
-        words = visit(f"{url}#slide=case-1").locator("#case-body").inner_text()
 
+    def without_threshold(route):
+        """As weights call it that hold a triage alone."""
+        answer = route.fetch()
+        found = answer.json()
+        found["patient_call"] |= {"status": "", "triage": "rule in"}
+        route.fulfill(response=answer, json=found | {"result": None})  # its evidence is gone
+
+    with serving(own) as url:
+        page = visit(f"{url}#slide=case-1")
+        words = page.locator("#case-body").inner_text()
+        page.route("**/api/slides/case-1", without_threshold)
+        page.reload()
+        page.wait_for_selector("body[data-ready]")
+        calls = page.locator("#case-body .call").all_inner_texts()
+
+    assert calls == ["Rule in", "HER2 negative"]  # of the patient, and of the slide by the tables
     assert words.index("Patient p9") < words.index("Refer to IHC") < words.index("By this slide alone")
     assert "by one slide, 0.610. What the rules promise does not hold: 1 of its slides without a result." in words
     assert "HER2" not in words[: words.index("By this slide alone")]
@@ -278,6 +296,32 @@ def test_keys_move_and_zoom(visit, url):
     assert near["zoom"] < 0.5 * start["zoom"]
     assert right["x"] > near["x"] + 50
     assert see(page, "v.main.view()") == pytest.approx(start, rel=1e-3)
+
+
+TYPED = """(keys) => {
+    const press = (key, with_) => new KeyboardEvent("keydown", { key, ...with_, bubbles: true });
+    for (const [key, with_] of keys) document.body.dispatchEvent(press(key, with_));
+    return window.he2her2.layers.inWords();
+}"""
+
+
+def test_keys_of_other_keyboards(visit, url):
+    """Brackets by AltGr or Option, capitals by CapsLock; arrows in a part that scrolls are its own."""
+    page = visit(f"{url}#slide=case-1")
+    alt_gr = {"ctrlKey": True, "altKey": True, "modifierAltGraph": True}
+    faint = page.evaluate(TYPED, [("[", alt_gr), ("[", {"altKey": True})])
+    list_shown = page.locator("#list").is_visible()
+    page.evaluate(TYPED, [("L", {"modifierCapsLock": True})])
+    page.locator("#panel").focus()
+    before = see(page, "v.main.view()")
+    page.keyboard.press("ArrowDown")
+    settle(page)
+
+    assert faint.startswith("tiles:25,")
+    assert list_shown
+    assert page.locator("#list").is_hidden()
+    assert see(page, "v.main.view()") == before
+    assert page.evaluate("document.querySelector('#panel').scrollTop") > 0
 
 
 def test_a_slide_that_is_deleted_while_it_is_seen(visit, tmp_path):
@@ -400,6 +444,7 @@ def test_regions_are_drawn_saved_and_there_again(visit, url, run):
     for turn in np.linspace(0, 6, 24):
         page.mouse.move(*screen(page, 1400 + 150 * np.sin(turn), 1550 - 150 * np.cos(turn)))
     page.mouse.up()
+    label = page.locator("#region-class-label").inner_text()
     page.select_option("#region-class", "Necrosis")
     page.keyboard.press("Escape")
     page.keyboard.press("b")
@@ -407,6 +452,8 @@ def test_regions_are_drawn_saved_and_there_again(visit, url, run):
     page.mouse.down()
     page.mouse.move(*screen(page, 600, 1700), steps=4)
     page.mouse.up()
+    page.mouse.click(*screen(page, 300, 1800))
+    nothing = page.locator("#saved").inner_text()
     page.keyboard.press("b")
     page.keyboard.press("v")
     page.wait_for_function("() => document.querySelectorAll('#regions li').length === 4")
@@ -417,6 +464,8 @@ def test_regions_are_drawn_saved_and_there_again(visit, url, run):
     found = json.loads(regions_file(run).read_text())["features"]
     shapes = [np.array(one["geometry"]["coordinates"][0]) for one in found]
 
+    assert label == "Class of the selected region"  # whose class the list changes then
+    assert nothing == "Not drawn: this line encloses no area."
     assert [one["properties"]["classification"]["name"] for one in found] == [
         "Tumor",
         "Necrosis",
@@ -481,6 +530,8 @@ def test_a_slide_that_answers_late_does_not_take_the_place_of_a_later_one(visit,
 def test_a_verdict_is_given_by_key(visit, url, run):
     """And is in the table, in the list and after a reload; given again it is taken back."""
     page = visit(f"{url}#slide={OTHER.replace(' ', '%20').replace('+', '%2B').replace('&', '%26')}")
+    page.select_option("#sort", "open")
+    page.locator("#sort").blur()
     page.keyboard.press("x")
     page.locator("#saved", has_text="Verdict saved: disagree").wait_for()
     page.fill("#comment", "stroma only")
@@ -489,12 +540,67 @@ def test_a_verdict_is_given_by_key(visit, url, run):
     page.wait_for_timeout(200)
     with (run / "annotations/verdicts.csv").open(newline="") as file:
         rows = {row["slide_id"]: row for row in csv.DictReader(file)}
+    page.keyboard.press("j")
+    page.wait_for_selector("body[data-ready='case-1']")  # the next of the list as it was sorted
+    page.go_back()
+    page.wait_for_selector(f"body[data-ready={json.dumps(OTHER)}]")
     page.reload()
     page.wait_for_selector("body[data-ready]")
 
     assert (rows[OTHER]["verdict"], rows[OTHER]["comment"]) == ("disagree", "stroma only")
     assert page.locator("#verdicts button[aria-pressed=true]").inner_text().lower() == "disagree"
     assert page.input_value("#comment") == "stroma only"
+
+
+def verdict_of(run, slide):
+    """Word and comment in the table; None where there is no row."""
+    rows = {row["slide_id"]: row for row in read_csv(run / "annotations/verdicts.csv")}
+    return (rows[slide]["verdict"], rows[slide]["comment"]) if slide in rows else None
+
+
+def test_a_verdict_is_of_the_slide_that_is_seen(visit, url, run):
+    """One given while the next slide loads takes nothing away; a comment is kept by Back, and by a click after it."""
+    (run / "annotations/verdicts.csv").unlink(missing_ok=True)
+    page = visit(f"{url}#slide=case-1")
+    page.locator("#comment").press_sequentially("stroma")
+    page.locator("#verdicts button").first.click(delay=150)  # by then a comment that is saved by itself would be kept
+    page.locator("#saved", has_text="Verdict saved: agree").wait_for()
+    held = []
+    page.route(re.compile("/slides/case%202[^/]*$"), lambda route: held.append(route))  # noqa: PLW0108  as above
+    page.keyboard.press("k")
+    page.wait_for_timeout(100)
+    page.keyboard.press("a")
+    said = page.locator("#message").inner_text()
+    held[0].continue_()
+    page.wait_for_selector(f"body[data-ready={json.dumps(OTHER)}]")
+    first = (verdict_of(run, "case-1"), verdict_of(run, OTHER))
+    page.locator("#comment").press_sequentially("typed")
+    page.go_back()
+    page.wait_for_selector("body[data-ready=case-1]")
+    page.wait_for_timeout(200)
+
+    assert first == (("agree", "stroma"), None)
+    assert f"{OTHER} was not shown yet" in said
+    assert verdict_of(run, OTHER) == ("", "typed")
+    (run / "annotations/verdicts.csv").unlink()
+
+
+def test_what_is_not_saved_is_said_on_whatever_slide_is_seen(visit, url, run):
+    """Of regions that were drawn on the slide before, and of a verdict that somebody else has changed."""
+    page = visit(f"{url}#slide=case-1")
+    page.route("**/case-1/regions?version=*", lambda route: route.fulfill(status=507, json={"message": "disk full"}))
+    page.keyboard.press("v")
+    page.keyboard.press("k")
+    page.locator("#message", has_text="case-1: disk full").wait_for()
+    page.wait_for_selector(f"body[data-ready={json.dumps(OTHER)}]")
+    table = run / "annotations/verdicts.csv"
+    table.parent.mkdir(exist_ok=True)
+    table.write_text(f"slide_id,verdict,comment\n{OTHER},unsure,ask\n")
+    page.keyboard.press("a")
+    page.locator("#message", has_text="somebody else has given the verdict 'unsure'").wait_for()
+
+    assert verdict_of(run, OTHER) == ("unsure", "ask")
+    table.unlink()
 
 
 def test_a_verdict_on_another_result_is_said_to_be_one(visit, url, run):
@@ -532,10 +638,12 @@ def test_a_link_shows_the_same(visit, url):
     link = page.url
 
     again = visit(link)
+    page.evaluate("() => { location.hash = location.hash.replace(/tile=[0-9]+/, 'tile=7'); }")  # pasted where it was
+    page.wait_for_function("() => window.he2her2.state.pinned === 7")
 
     assert see(again, "v.main.view()") == pytest.approx({"x": 900, "y": 1100, "zoom": 0.8}, rel=1e-3)
-    assert see(again, "v.layers.inWords()") == see(page, "v.layers.inWords()")
-    assert see(again, "v.state.pinned") == see(page, "v.state.pinned")
+    assert see(again, "v.layers.inWords()") == see(page, "v.layers.inWords()") != "none"
+    assert see(again, "v.state.pinned") == int(link.rpartition("tile=")[2].partition("&")[0])
     assert not again.locator("#layer-tiles").is_checked()
     assert again.locator("#layer-tissue").is_checked()
 
@@ -609,6 +717,23 @@ def test_light_and_dark(visit, url):
     assert dark.evaluate(background) == light.evaluate(background)
 
 
+def test_a_phone_shows_the_slide_and_its_notice(visit, url):
+    """List and case lie over it, one at a time, when they are asked for."""
+    page = visit(f"{url}#slide=case-1")
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.reload()
+    page.wait_for_selector("body[data-ready]")
+    seen = page.evaluate("document.elementFromPoint(195, 500).closest('.picture')?.id")
+    notice = page.locator("#notice").bounding_box()
+    page.click("#toggle-list")
+    page.click("#toggle-panel")
+
+    assert seen == "picture-main"
+    assert notice is not None
+    assert "Research use only" in page.locator("#notice").inner_text()
+    assert (page.locator("#list").is_visible(), page.locator("#panel").is_visible()) == (False, True)
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(visit, url, scheme):
     """On a case with a tile in hand and two stains, in the help, and on a failed slide."""
@@ -657,6 +782,11 @@ def test_everything_is_reached_by_tab(visit, url):
         stops.append(page.evaluate(FOCUSED))
     reached = {name for name, _ in stops}
 
+    page.evaluate("document.querySelector('.skip').focus()")
+    page.keyboard.press("Enter")
+    page.wait_for_timeout(300)
+
+    assert see(page, "v.list.current") == "case-1"  # a link within the page is none to a slide
     assert stops[0][0] == "skip"
     assert {
         "search",

@@ -393,7 +393,7 @@ def _replace(draft: Path, path: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112  (`Path.is_dir` raises for a name that is too long)
         shutil.rmtree(path, ignore_errors=True)
     else:
         with suppress(OSError):  # there may be nothing to remove, or nothing that can be

@@ -99,9 +99,10 @@ def _rules(her2: Her2Finding) -> list[str]:
             f"({100 * point.confidence:.3g} % sure, for patients like {point.chosen_on})"
         )
     if triage := her2.triage:
+        ruled_in = f"rule in from {triage.rule_in_from:.3g}" if triage.rule_in_from <= 1 else "nobody ruled in"
         lines.append(
-            f"  triage   {triage.arm} (rule out below {triage.rule_out_below:.3g}, rule in from "
-            f"{triage.rule_in_from:.3g}, for patients like {triage.chosen_on})"
+            f"  triage   {triage.arm} (rule out below {triage.rule_out_below:.3g}, {ruled_in}, for patients like "
+            f"{triage.chosen_on})"
         )
     return lines
 

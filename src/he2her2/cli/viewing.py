@@ -42,7 +42,7 @@ def view(
 ) -> None:
     """Show a run, or slides, in the browser: every tile's score on the slide, regions to draw, verdicts to keep."""
     require_extra("viewer", "starlette", "uvicorn")
-    from he2her2.viewer import listen, read_catalogue, serve
+    from he2her2.viewer import Reviews, listen, read_catalogue, serve
 
     reread = partial(read_catalogue, what, manifest=manifest, moved_to=slides)
     catalogue = reread()
@@ -52,9 +52,11 @@ def view(
     for note in catalogue.notes:
         say(f"NOTE {note}", error=True)
     n = len(catalogue.slides)
-    say(f"{catalogue.name}: {n} slide{'s' * (n > 1)}; regions and verdicts " + (
-        f"are kept in {annotations}" if annotations else "cannot be kept: name a folder with --annotations"
-    ))  # fmt: skip
+    kept = f"are kept in {annotations}" if Reviews(annotations).writable else "cannot be kept: " + (
+        f"{annotations} cannot be written; name another folder with --annotations" if annotations
+        else "name a folder with --annotations"
+    )  # fmt: skip
+    say(f"{catalogue.name}: {n} slide{'s' * (n > 1)}; regions and verdicts {kept}")
     say(f"open {listener.url}   (Ctrl-C stops)")
     if open_page:
         typer.launch(listener.url)

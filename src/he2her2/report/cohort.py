@@ -91,6 +91,11 @@ class Cohort:
         return [row.result for row in self.rows if row.result is not None]
 
     @cached_property
+    def hrefs(self) -> Mapping[str, str]:
+        """Address of the page of each slide that has one; a name may be too long for a file."""
+        return {row.slide_id: row.href for row in self.rows if row.href}
+
+    @cached_property
     def counts(self) -> Counter[str]:
         """Slides of each kind by which the table is filtered."""
         return Counter(kind for row in self.rows for kind in row.kinds.split())

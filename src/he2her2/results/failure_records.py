@@ -1,12 +1,12 @@
 """Failures of a run on disk, `failures/<slide_id>.json`: the reason, and what the slide was then."""
 
-from collections.abc import Container, Iterator
-from dataclasses import dataclass
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from he2her2.files import read_json, write_json
+from he2her2.files import read_json, url_of, write_json
 from he2her2.results.made_of import MadeOf
 from he2her2.results.slide_result import SlideResult
 from he2her2.results.tables import Failure
@@ -74,6 +74,17 @@ class FailureRecords:
                 record = self._record(file.stem)
                 if record is not None and record.made_of.configuration == configuration:
                     yield record.failure
+
+    def located(self, failures: Mapping[str, Failure]) -> dict[str, Failure]:
+        """The failures of a table, whose paths may hold in one working folder only, with those of their records."""
+        return {name: self._located(failure) for name, failure in failures.items()}
+
+    def _located(self, failure: Failure) -> Failure:
+        if Path(failure.path).is_absolute() or url_of(failure.path) is not None:
+            return failure
+        record = self._record(failure.slide_id)
+        known = record is not None and record.failure.path == failure.path and record.made_of.inputs.path
+        return replace(failure, path=known) if known else failure
 
     def _record(self, slide_id: str) -> _Record | None:
         try:

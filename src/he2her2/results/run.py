@@ -38,12 +38,7 @@ from he2her2.results.run_tables import (
 )
 from he2her2.results.slide_folder import PREDICTION, SEGMENTATION, SlideFolders
 from he2her2.results.slide_result import SlideResult
-from he2her2.results.tables import (
-    Failure,
-    PredictedSlide,
-    read_failures,
-    read_predictions,
-)
+from he2her2.results.tables import Failure, PredictedSlide, read_failures, read_predictions
 from he2her2.results.tiles_h5 import ScoredTiles
 from he2her2.rules import DecisionRules
 
@@ -378,7 +373,8 @@ def open_run(path: Path, *, needs_predictions: bool = True) -> RunFolder:
     predictions = read_predictions(table) if table.is_file() else {}
     if not predictions and needs_predictions:
         raise EvaluationError(f"{table}: holds no slide; see failures.csv beside it")
-    run = RunFolder(path, read_description(path), predictions, read_failures(path / FAILURES_FILE))
+    failures = FailureRecords(path).located(read_failures(path / FAILURES_FILE))
+    run = RunFolder(path, read_description(path), predictions, failures)
     if not (run.predictions or run.failures or run.segmented):
         raise EvaluationError(f"{path}: no slide of this run has ended; he2her2 status {path} says how far it is")
     return run

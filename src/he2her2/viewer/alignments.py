@@ -79,6 +79,15 @@ def pair_of_json(body: bytes) -> SectionPair | None:
     return None if asked is None else SectionPair(**asked, how="kept")
 
 
+def kept_pair(**cells: str) -> SectionPair:
+    """A pair of a table of such pairs.
+
+    Raises:
+        ValidationError: It makes no sense.
+    """
+    return SectionPair(**_ASKED.validate_strings(cells), how="kept")
+
+
 def find_pair(one: Slide, other: Slide, *, to_scale: bool) -> SectionPair:
     """Place of a slide's tissue on another's; centre on centre where they do not agree.
 

@@ -161,14 +161,15 @@ def _of_run(folder: Path) -> Catalogue:
 
 
 def _file_of(run: RunFolder, slide_id: str, stated: Path) -> Path:
-    """A slide's file; where the tables' is not there, as from another working folder, that of its result."""
-    if stated.is_file():
+    """A slide's file: by a path of the tables that holds from any working folder, or else by that of its result."""
+    if stated.is_absolute() and stated.is_file():
         return stated
     try:
         result = run.result(slide_id)
     except EvaluationError:  # said where the slide is shown
         return stated
-    return stated if result is None else Path(result.inputs.path or result.path)
+    found = stated if result is None else Path(result.inputs.path or result.path)
+    return found if found.is_file() or not stated.is_file() else stated
 
 
 def _segmented(run: RunFolder, slide_id: str) -> ViewedSlide:
@@ -195,9 +196,18 @@ def _of_files(what: Sequence[Path]) -> Catalogue:
         if not (url_of(item) or item.exists() or is_pattern(item)):
             raise He2Her2Error(f"{item}: no such file or folder; give a run's folder, slides or a manifest")
     sources = find_slides(what, stain=None)
-    slides = {task.slide_id: ViewedSlide(task.slide_id, task.path, "slide", task.mpp) for task in sources.tasks}
-    name = what[0].resolve().name if len(what) == 1 else f"{len(slides)} slides"
+    slides = {
+        name: ViewedSlide(name, task.path, "slide", task.mpp)
+        for task in sources.tasks
+        for name in [_unicode(task.slide_id)]
+    }
+    name = _unicode(what[0].resolve().name) if len(what) == 1 else f"{len(slides)} slides"
     return Catalogue(name, slides, notes=sources.notes)
+
+
+def _unicode(name: str) -> str:
+    """A name as the page can have it: bytes of a file's name that are no Unicode as escapes, as in our tables."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _with_manifest(slides: Mapping[str, ViewedSlide], rows: Iterable[SlideRow]) -> dict[str, ViewedSlide]:
@@ -234,11 +244,14 @@ def _with_manifest(slides: Mapping[str, ViewedSlide], rows: Iterable[SlideRow]) 
 
 
 def _looked_up(slides: Mapping[str, ViewedSlide], folder: Path) -> dict[str, ViewedSlide]:
-    """The slides, where their file is missing with that of the same name in a folder."""
+    """The slides, where their file is missing with that of the same name in a folder, or of the slide's own name."""
     if not folder.is_dir():
         raise EvaluationError(f"{folder}: no such folder; check --slides")
-    here = {slide_id_of(path): path for path in slides_in(folder)}
+    there = slides_in(folder)
+    by_slide, by_file = {slide_id_of(path): path for path in there}, {path.name: path for path in there}
     return {
-        name: slide if slide.path.is_file() else replace(slide, path=here.get(name, slide.path))
+        name: slide
+        if slide.path.is_file()
+        else replace(slide, path=by_file.get(slide.path.name) or by_slide.get(name, slide.path))
         for name, slide in slides.items()
     }

@@ -25,8 +25,9 @@ def describe_list(catalogue: Catalogue, reviews: Reviews) -> dict[str, Any]:
     return {
         "name": catalogue.name,
         "is_run": run is not None,
+        "unfinished": run.unfinished if run is not None else "",
         "notices": [*notices, RESEARCH_USE_NOTICE] if run is not None else [RESEARCH_USE_NOTICE],
-        "writable": reviews.folder is not None,
+        "writable": reviews.writable,
         "verdicts": list(VERDICTS),
         "region_classes": [{"name": name, "use": str(use_of_words(name) or "not used")} for name in REGION_CLASSES],
         "score_colours": {str(score): SCORE_COLOURS[score] for score in IhcScore},
@@ -39,9 +40,9 @@ def describe_list(catalogue: Catalogue, reviews: Reviews) -> dict[str, Any]:
 
 def describe_review(slide: ViewedSlide, verdict: Verdict | None) -> dict[str, Any] | None:
     """A verdict, with whether the slide's result is another by now; None without one."""
-    if verdict is None or not (verdict.verdict or verdict.comment):
+    if verdict is None or verdict.is_empty:
         return None
-    return asdict(verdict) | {"of_this_result": verdict.is_of(slide.judged)}
+    return asdict(verdict) | {"of_this_result": verdict.is_of(slide.judged), "version": verdict.version}
 
 
 def _entry(slide: ViewedSlide) -> dict[str, Any]:
@@ -81,6 +82,8 @@ def describe_slide(
     try:
         result = catalogue.result(slide.slide_id)
         patient_call = _patient_call(catalogue, slide)
+        if result is None and slide.prediction is not None:
+            problems.append(f"{slide.slide_id}: the run holds no evidence of it any more; predict it again to see it")
     except He2Her2Error as error:
         problems.append(str(error))
     described: dict[str, Any] = _entry(slide) | {

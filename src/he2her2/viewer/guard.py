@@ -14,11 +14,10 @@ from typing import Any, TypeAlias
 from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 MAX_BODY_BYTES = 16 << 20
-_MAX_PATH_BYTES = 1024
-_HERE = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_MAX_PATH_BYTES = 4096  # names of two slides of 255 bytes, each as three characters
 _HEADERS = {
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
@@ -31,6 +30,8 @@ _HEADERS = {
     "x-frame-options": "DENY",
 }
 _CHANGES = {"PUT", "POST", "DELETE", "PATCH"}
+_ASK = "open the address that he2her2 view printed: it carries the token"
+_AGAIN = f'<!doctype html><title>he2her2</title><p>{_ASK}</p><script src="static/again.js"></script>'
 _HEAR = "the viewer listens to its own machine only; open it as localhost, through SSH from elsewhere"
 
 _Scope: TypeAlias = MutableMapping[str, Any]
@@ -41,7 +42,7 @@ _App: TypeAlias = Callable[[_Scope, _Receive, _Send], Awaitable[None]]
 
 
 def is_this_machine(host: str) -> bool:
-    """True for an address that only this machine reaches.
+    """True for a name or address that leads to this machine alone, wherever it is asked for.
 
     Example:
         >>> is_this_machine("localhost"), is_this_machine("127.0.0.1"), is_this_machine("0.0.0.0")
@@ -94,7 +95,7 @@ class Guard:
         if len(path) > _MAX_PATH_BYTES or len(scope.get("query_string", b"")) > _MAX_PATH_BYTES:
             return _refused(414, "the address is too long")
         if self.token is None:
-            if _name(headers.get("host", "")) not in _HERE:
+            if not is_this_machine(_name(headers.get("host", ""))):
                 return _refused(421, _HEAR)
         elif (answer := self._without_token(scope, headers, self.token)) is not None:
             return answer
@@ -115,7 +116,14 @@ class Guard:
         scheme, _, bearer = headers.get("authorization", "").partition(" ")
         if _equal(_cookie(headers, self.cookie), token) or (scheme.lower() == "bearer" and _equal(bearer, token)):
             return None
-        return _refused(401, "open the address that he2her2 view printed: it carries the token")
+        if scope["path"] == "/" and headers.get("sec-fetch-mode") == "navigate" and _from_elsewhere(headers):
+            return HTMLResponse(_AGAIN, 401)
+        return _refused(401, _ASK)
+
+
+def _from_elsewhere(headers: Headers) -> bool:
+    """True of a link on another site's page, as in a mail: a browser keeps the cookie back, but not from our page."""
+    return headers.get("sec-fetch-site") in ("cross-site", "same-site")
 
 
 def _equal(given: str, token: str) -> bool:
@@ -131,9 +139,10 @@ def _cookie(headers: Headers, name: str) -> str:
 
 
 def _name(host: str) -> str:
-    """The name in a Host header, without its port."""
+    """The name in a Host header, without its port and the brackets of an address."""
     name, _, port = host.rpartition(":")
-    return (name if name and port.isdecimal() else host).lower()
+    name = (name if name and port.isdecimal() else host).lower()
+    return name[1:-1] if name.startswith("[") and name.endswith("]") else name
 
 
 def _is_own(headers: Headers) -> bool:

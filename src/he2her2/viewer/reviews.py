@@ -7,6 +7,7 @@ that is another by now. Several viewers may keep to one folder.
 import fcntl
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -21,9 +22,17 @@ from pydantic import ConfigDict, Discriminator, FiniteFloat, TypeAdapter, Valida
 from typing_extensions import TypedDict
 
 from he2her2.errors import AnnotationError, He2Her2Error, OutputError
-from he2her2.files import problems_in_words, read_csv, read_record, sweep_drafts, write_csv, write_text
+from he2her2.files import (
+    check_writable,
+    problems_in_words,
+    read_csv,
+    read_record,
+    sweep_drafts,
+    write_csv,
+    write_text,
+)
 from he2her2.geometry import Point
-from he2her2.viewer.alignments import SectionPair
+from he2her2.viewer.alignments import SectionPair, kept_pair
 
 PAIRS_FILE = "stain_pairs.csv"
 _PAIR_COLUMNS = ("slide_id", "beside", "turn_deg", "scale", "mirrored", "dx_um", "dy_um", "time")
@@ -90,6 +99,7 @@ class _Said(TypedDict):
     comment: NotRequired[Annotated[str, MaxLen(2000)]]
     call: NotRequired[str]
     probability: NotRequired[FiniteFloat | None]
+    seen: NotRequired[str]
 
 
 _COLLECTION, _SAID = TypeAdapter(_Collection), TypeAdapter(_Said)
@@ -124,16 +134,28 @@ class Verdict:
         """False where another result than this was judged."""
         return not self.call or (self.call, self.probability) == judged
 
+    @property
+    def is_empty(self) -> bool:
+        """True without word and comment."""
+        return not (self.verdict or self.comment)
+
+    @property
+    def version(self) -> str:
+        """Changes with every save."""
+        return _NOTHING if self.is_empty else _version(_json(asdict(self)))
+
 
 class Reviews:
     """The reviewers' files of a viewer.
 
     Attributes:
         folder: Where they lie; `predict --annotations` takes it. None keeps nothing.
+        writable: Something can be kept there; what lies there is shown all the same.
     """
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
+        self.writable = folder is not None and _is_writable(folder)
         self._lock = Lock()
         if folder is not None and folder.is_dir():
             sweep_drafts(folder)
@@ -149,7 +171,7 @@ class Reviews:
             AnnotationError: The file holds something else; it will not be written to.
         """
         file = self._file(slide_id)
-        if file is None or not file.exists():
+        if file is None or not os.path.exists(file):  # noqa: PTH110  (`Path.exists` raises for a name that is too long)
             return {"type": "FeatureCollection", "features": []}, _NOTHING
         try:
             text = read_record(file)
@@ -206,8 +228,8 @@ class Reviews:
             return {}
         try:
             rows = [_verdict_of(row) for row in read_csv(file)]
-        except (OSError, ValueError) as error:
-            raise AnnotationError(f"{file}: cannot be read ({error}); move it away") from None
+        except (OSError, ValueError, KeyError) as error:
+            raise _unreadable(file, error) from None
         return {row.slide_id: row for row in rows}
 
     def save_verdict(self, slide_id: str, body: bytes, judged: tuple[str, float | None] = ("", None)) -> Verdict:
@@ -215,12 +237,13 @@ class Reviews:
 
         Args:
             slide_id: The slide.
-            body: JSON with `verdict` and `comment`, and with the `call` and `probability` that the reviewer saw.
+            body: JSON with `verdict` and `comment`, and with what the reviewer saw: the `call` and `probability`, and
+                the version of the earlier verdict as `seen`.
             judged: The call and the probability of the slide's result now.
 
         Raises:
             AnnotationError: It is no verdict, or nothing can be kept.
-            StaleError: The reviewer saw another result.
+            StaleError: The reviewer saw another result or another verdict.
             OutputError: The table cannot be written.
         """
         if self.folder is None:
@@ -234,8 +257,13 @@ class Reviews:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         given = Verdict(slide_id, said["verdict"], said.get("comment", ""), now, *judged)
         with self._alone():
-            all_of_them = self.verdicts() | {slide_id: given}
-            if not given.verdict and not given.comment:
+            all_of_them = self.verdicts()
+            earlier = all_of_them.get(slide_id, Verdict(slide_id, ""))
+            if said.get("seen", earlier.version) != earlier.version:
+                done = f"given the verdict {earlier.verdict!r}" if earlier.verdict else "changed its verdict or comment"
+                raise StaleError(f"{slide_id}: somebody else has {done} meanwhile; load the page again")
+            all_of_them[slide_id] = given
+            if given.is_empty:
                 del all_of_them[slide_id]
             rows = [asdict(row) for _, row in sorted(all_of_them.items())]
             write_csv(self.folder / VERDICTS_FILE, [field.name for field in fields(Verdict)], rows)
@@ -281,14 +309,13 @@ class Reviews:
             return {}
         try:
             return {
-                (row["slide_id"], row["beside"]): SectionPair(
-                    float(row["turn_deg"]), float(row["scale"]), row["mirrored"] == "1",
-                    float(row["dx_um"]), float(row["dy_um"]), "kept",
+                (row["slide_id"], row["beside"]): kept_pair(
+                    turn=row["turn_deg"], scale=row["scale"], mirrored=row["mirrored"], dx=row["dx_um"], dy=row["dy_um"]
                 )
                 for row in read_csv(file)
-            }  # fmt: skip
+            }
         except (OSError, ValueError, KeyError) as error:
-            raise AnnotationError(f"{file}: cannot be read ({error}); move it away") from None
+            raise _unreadable(file, error) from None
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -316,10 +343,27 @@ class Reviews:
         return self.folder / f"{slide_id}.geojson"
 
 
+def _is_writable(folder: Path) -> bool:
+    try:
+        check_writable(folder)
+    except OutputError:
+        return False
+    return True
+
+
 def _verdict_of(row: Mapping[str, str]) -> Verdict:
     texts = {name: row.get(name) or "" for name in ("verdict", "comment", "time", "call")}
-    probability = row.get("probability")
-    return Verdict(row["slide_id"], **texts, probability=float(probability) if probability else None)
+    probability = float(row.get("probability") or math.nan)
+    return Verdict(row["slide_id"], **texts, probability=probability if math.isfinite(probability) else None)
+
+
+def _unreadable(file: Path, error: Exception) -> AnnotationError:
+    """The error of a table that somebody else wrote, or saved with other separators."""
+    if isinstance(error, ValidationError):
+        why = problems_in_words(error)
+    else:
+        why = f"no column {error}" if isinstance(error, KeyError) else str(error)
+    return AnnotationError(f"{file}: cannot be read ({why}); save it as CSV with commas, or move it away")
 
 
 def _moved(collection: Any, dx: int, dy: int) -> dict[str, Any]:  # noqa: ANN401  # GeoJSON

@@ -3,11 +3,12 @@
   const find = document.getElementById("find"), shown = document.getElementById("shown");
   const chips = [...document.querySelectorAll(".chip")];
   let kind = "";
+  const plain = (text) => text.normalize("NFC").toLowerCase(); // macOS writes an umlaut as two characters
   const filter = () => {
-    const words = find.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const words = plain(find.value).split(/\s+/).filter(Boolean);
     let n = 0;
     for (const row of rows) {
-      const text = row.textContent.toLowerCase(), kinds = row.dataset.kinds.split(" ");
+      const text = plain(row.textContent), kinds = row.dataset.kinds.split(" ");
       row.hidden = !((!kind || kinds.includes(kind)) && words.every((word) => text.includes(word)));
       n += !row.hidden;
     }

@@ -19,8 +19,8 @@ export function showCase(slide, colours, others, open) {
   const body = slide.patient_call ? patient(slide.patient, slide.patient_call) : [];
   if (failure) {
     body.push(el("p", { class: "call failed" }, `Failed: ${failure.stage}`), el("p", {}, failure.reason), el("p", { class: "quiet" }, `What to do: ${failure.remedy}`));
-  } else if (result?.status) {
-    body.push(...prediction(result));
+  } else if (slide.status) { // also where its evidence is gone or damaged
+    body.push(...prediction(result?.status ? result : { ...slide, triage: { arm: slide.triage } }));
   } else if (result) {
     body.push(el("p", { class: "call" }, "Segmented only"), el("p", { class: "quiet" }, "Tissue, quality and tumour were found; no tile was scored."));
   } else {
@@ -29,7 +29,7 @@ export function showCase(slide, colours, others, open) {
   if (result) body.push(...rests(result, colours));
   if (others.length) body.push(...siblings(slide, others, open));
   const unlike = result?.unlike ? [result.unlike] : [];
-  const other = (result?.warnings ?? []).filter((text) => text !== result.unlike);
+  const other = (result?.warnings ?? slide.warnings ?? []).filter((text) => text !== result?.unlike);
   const said = (text) => failure && text.includes(failure.reason);
   body.push(cautions([...unlike, ...slide.problems.filter((text) => !said(text)), ...other, ...(result?.notices ?? []), ...(slide.file?.cautions ?? []).filter((text) => !other.includes(text))]));
   $("case-title").textContent = slide.id;
@@ -37,7 +37,10 @@ export function showCase(slide, colours, others, open) {
   showSource(slide);
 }
 
-const call = (status, triage) => el("p", { class: `call ${triage === REFER ? "" : status}` }, triage === REFER ? "Refer to IHC" : status ? `HER2 ${status}` : "No result");
+function call(status, triage) {
+  const said = triage === REFER ? "Refer to IHC" : status ? `HER2 ${status}` : triage ? triage[0].toUpperCase() + triage.slice(1) : "No result";
+  return el("p", { class: `call ${triage === REFER ? "" : status}` }, said);
+}
 
 // The call of a patient of several slides, which stands above that of the slide alone.
 function patient(id, said) {

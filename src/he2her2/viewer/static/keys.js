@@ -2,11 +2,20 @@
 
 import { $, el } from "./dom.js";
 
+// The character that is typed: of [ and ] also with the key by which many keyboards write them, and whatever CapsLock does.
+function typed(event) {
+  const written = event.getModifierState("AltGraph") || (event.altKey && !event.ctrlKey && "[]".includes(event.key));
+  if (event.metaKey || ((event.ctrlKey || event.altKey) && !written)) return null;
+  if (event.key.length > 1) return event.shiftKey ? `Shift+${event.key}` : event.key;
+  return event.getModifierState("CapsLock") ? event.key[event.shiftKey ? "toUpperCase" : "toLowerCase"]() : event.key;
+}
+
 export function listenToKeys(acts, mute) {
   const table = new Map(acts.flatMap(({ keys, run }) => keys.map((key) => [key, run])));
   const typing = (node) => node.closest?.("input[type=search], textarea, select, dialog[open]");
   document.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const key = typed(event);
+    if (key === null) return;
     if (typing(event.target)) {
       if (event.key === "Escape" && !event.target.closest("dialog")) event.target.blur();
       return;
@@ -19,7 +28,8 @@ export function listenToKeys(acts, mute) {
       return;
     }
     if (onControl && ["Enter", "ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown"].includes(event.key) && !event.target.closest("a")) return;
-    const run = table.get(event.shiftKey && event.key.length > 1 ? `Shift+${event.key}` : event.key);
+    if (event.target.matches?.("#panel, #film") && event.key.startsWith("Arrow")) return; // they scroll
+    const run = table.get(key);
     if (!run || (event.key === "Enter" && onControl)) return;
     event.preventDefault();
     run();

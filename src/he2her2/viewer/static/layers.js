@@ -6,6 +6,7 @@ import { getJson, slidePath } from "./server.js";
 const SAMPLE_PX = 2.5;
 const SMALL_TILE_PX = 60;
 const NEAR_PX = 120;
+const UNREAD = " (cannot be read)";
 
 export class Layers {
   constructor(stage, onChange) {
@@ -74,19 +75,19 @@ export class Layers {
 
   async _fetch(layer) {
     const slide = this.slide;
-    if (layer.draw === this._picture && !layer.image) {
-      layer.image = new Image();
-      layer.image.src = slidePath(slide.id, `/layers/${layer.key}`);
-      try {
+    try {
+      if (layer.draw === this._picture && !layer.image) {
+        layer.image = new Image();
+        layer.image.src = slidePath(slide.id, `/layers/${layer.key}`);
         await layer.image.decode();
-      } catch {
-        layer.image = null;
-        layer.title += " (cannot be read)";
-        this.show();
-      }
-    } else if (layer.draw === this._samples && !layer.points) {
-      layer.points = await getJson(slidePath(slide.id, "/samples"));
-    } else return;
+      } else if (layer.draw === this._samples && !layer.points) {
+        layer.points = await getJson(slidePath(slide.id, "/samples"));
+      } else return;
+    } catch {
+      layer.image = null;
+      layer.title = `${layer.title.replace(UNREAD, "")}${UNREAD}`;
+      this.show();
+    }
     if (this.slide === slide) this.stage.redraw();
   }
 

@@ -46,9 +46,8 @@ function contains(feature, x, y) {
 }
 
 export class Regions {
-  constructor(stage, classes, layers) {
-    this.stage = stage;
-    this.layers = layers;
+  constructor(stage, classes, layers, onProblem) {
+    Object.assign(this, { stage, layers, onProblem });
     this.uses = Object.fromEntries(classes.map(({ name, use }) => [name, use]));
     this.features = [];
     this.unsaved = new Set();
@@ -120,6 +119,7 @@ export class Regions {
     this.drawn = [];
     this.pointer = null;
     if (ring.length >= 3 && Math.abs(ringArea([...ring, ring[0]])) > 1) this.add(ring);
+    else if (ring.length) this.note("Not drawn: this line encloses no area.");
     this.stage.redraw();
   }
 
@@ -201,7 +201,8 @@ export class Regions {
         file.version = version;
         said("Saved");
       } catch (error) {
-        said(`Not saved: ${error.message}`);
+        said("Not saved");
+        this.onProblem(`${file.id}: ${error.message.replace(`${file.id}: `, "")}`);
       }
     }
     this.sent = null;
@@ -303,6 +304,7 @@ export class Regions {
   }
 
   show() {
+    $("region-class-label").textContent = this.features[this.selected] ? "Class of the selected region" : "Draw as";
     $("regions").replaceChildren(...this.features.map((feature, index) => {
       const name = className(feature), colour = COLOURS[this.uses[name]] ?? COLOURS["not used"];
       const size = this.mpp ? area_mm2((area(feature) * this.mpp ** 2) / 1e6) : `${Math.round(area(feature))} px²`;

@@ -26,5 +26,6 @@ async function answer(path, options) {
 
 export const getJson = async (path) => (await answer(path)).json();
 export const getFloats = async (path) => new Float32Array(await (await answer(path)).arrayBuffer());
-export const putJson = async (path, value) =>
-  (await answer(path, { method: "PUT", headers: { "content-type": "application/json" }, body: JSON.stringify(value) })).json();
+// `keepalive`: also when the page is left; for a few KB only.
+export const putJson = async (path, value, keepalive = false) =>
+  (await answer(path, { method: "PUT", headers: { "content-type": "application/json" }, body: JSON.stringify(value), keepalive })).json();

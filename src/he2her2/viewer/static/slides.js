@@ -20,10 +20,8 @@ const MARKS = { agree: "✓", disagree: "✗", unsure: "?" };
 const mark = ({ verdict, of_this_result: now }) => el("span", { "aria-label": `review: ${verdict}${now ? "" : ", on another result"}`, title: now ? null : "Given on another result" }, now ? MARKS[verdict] : "↻");
 
 export class SlideList {
-  constructor(slides, open) {
-    this.slides = slides;
-    this.open = open;
-    this.current = null;
+  constructor({ slides, unfinished }, open) {
+    Object.assign(this, { slides, unfinished, open, current: null });
     this.patients = new Map();
     for (const slide of slides.filter(({ patient, state }) => patient && state !== "slide")) {
       this.patients.set(slide.patient, [...(this.patients.get(slide.patient) ?? []), slide]);
@@ -50,22 +48,24 @@ export class SlideList {
   }
 
   show() {
-    const words = $("search").value.toLowerCase().split(/\s+/).filter(Boolean);
-    const text = (slide) => [slide.id, slide.patient, slide.stain, slide.status, slide.state, slide.triage, slide.review?.verdict, slide.failure?.stage].join(" ").toLowerCase();
+    const plain = (text) => text.normalize("NFC").toLowerCase(); // macOS writes an umlaut as two characters
+    const words = plain($("search").value).split(/\s+/).filter(Boolean);
+    const text = (slide) => plain([slide.id, slide.patient, slide.stain, slide.status, slide.state, slide.triage, slide.review?.verdict, slide.failure?.stage].join(" "));
     const by = SORTS[$("sort").value]?.[1] ?? (() => 0);
     this.byPatient = $("sort").value === "patient";
     const names = (a, b) => a.localeCompare(b, undefined, { numeric: true });
     this.shown = this.slides.filter((slide) => words.every((word) => text(slide).includes(word)))
       .sort((a, b) => by(a) - by(b) || (this.byPatient && names(a.patient, b.patient)) || names(a.id, b.id));
     const all = `${this.slides.length} slide${this.slides.length === 1 ? "" : "s"}${this.byPatient ? ` of ${this.patients.size} patients` : ""}`;
-    $("list-count").textContent = this.shown.length === this.slides.length ? all : `${this.shown.length} of ${all}`;
+    const shown = this.shown.length === this.slides.length ? all : `${this.shown.length} of ${all}`;
+    $("list-count").textContent = [shown, this.unfinished].filter(Boolean).join("; ");
     this._fill(PAGE);
   }
 
   // The first so many of the list; thousands at once would make every keystroke wait.
   _fill(n) {
     const at = this.shown.findIndex((slide) => slide.id === this.current);
-    this.n = Math.max(n, at + 1);
+    this.n = Math.max(n, Math.ceil((at + 1) / PAGE) * PAGE);
     const begins = (slide, k) => this.byPatient && slide.patient && slide.patient !== this.shown[k - 1]?.patient;
     const items = this.shown.slice(0, this.n).flatMap((slide, k) => [begins(slide, k) && this._patient(slide.patient), this._item(slide)].filter(Boolean));
     const left = this.shown.length - this.n;
@@ -89,10 +89,11 @@ export class SlideList {
     if (next) this.open(next.id);
   }
 
+  // The order stays until it is asked for anew: the next slide is the next one also where reviewed slides come last.
   review(id, review) {
-    this.get(id).review = review;
-    this.show();
-    this.setCurrent(this.current);
+    const slide = this.get(id);
+    slide.review = review;
+    [...$("slides").querySelectorAll("a")].find((link) => link.dataset.id === id)?.parentElement.replaceWith(this._item(slide));
   }
 
   // The line above a patient's slides.

@@ -1,13 +1,14 @@
 // The page: one slide in hand, its layers, its review; what is in the address is what is shown.
 
-import { callOf, showCase, showTile } from "./case.js";
+import { showCase, showTile } from "./case.js";
 import { $, el, flash, length_um, number, say } from "./dom.js";
 import { listenToKeys } from "./keys.js";
 import { Layers } from "./layers.js";
 import { readLink } from "./link.js";
 import { Pair } from "./pair.js";
 import { Regions } from "./regions.js";
-import { getJson, putJson, slidePath } from "./server.js";
+import { Review } from "./review.js";
+import { getJson, slidePath } from "./server.js";
 import { SlideList } from "./slides.js";
 import { Stage } from "./stage.js";
 import { Tiles } from "./tiles.js";
@@ -16,10 +17,12 @@ const FILM = 40;
 const LINK_MS = 250;
 const POWER_UM = 10;
 const CARD_PX = 276;
+const NARROW = "(max-width: 1080px)"; // as in viewer.css
+const PHONE = "(max-width: 640px)";
 
 const main = new Stage($("picture-main"), { navigator: true });
 const state = { slide: null, pinned: -1, hovered: -1, film: false };
-let run, list, regions, pair, linkTimer, turns = 0, opening = false;
+let run, list, regions, review, pair, linkTimer, turns = 0, opening = false;
 const layers = new Layers(main, () => writeLink());
 
 // --- the address -------------------------------------------------------------------------------------------------
@@ -81,7 +84,7 @@ async function openSlide(id, link = {}) {
   Object.assign(state, { slide, pinned: -1, hovered: -1 });
   document.title = `${id} · ${run.name} · he2her2`;
   showCase(slide, run.score_colours, list.siblings(slide), openSlide);
-  showReview();
+  review.show(slide);
   layers.set(slide, null, link.layers);
   showTile(layers, -1);
   showFilm();
@@ -121,9 +124,11 @@ async function openSlide(id, link = {}) {
 }
 
 function showMessage(title, ...texts) {
-  $("message").className = state.slide?.file && main.isOpen ? "strip" : "";
+  const strip = Boolean(state.slide?.file && main.isOpen);
+  $("message").className = strip ? "strip" : "";
   $("message").replaceChildren(el("h2", {}, title), ...texts.map((text) => el("p", {}, text)),
-    el("p", {}, el("button", { type: "button", onclick: () => location.reload() }, "Load the page again")));
+    el("p", {}, el("button", { type: "button", onclick: () => location.reload() }, "Load the page again"), strip && " ",
+      strip && el("button", { type: "button", onclick: hideMessage }, "Close")));
   $("message").hidden = false;
 }
 
@@ -266,43 +271,6 @@ function showPlace(x, y) {
 
 main.moved.push(() => { showHud(); writeLink(); });
 
-// --- review ------------------------------------------------------------------------------------------------------
-
-function showReview() {
-  const review = list.get(state.slide.id).review;
-  $("review-section").hidden = !state.slide.file && !review;
-  $("verdict-part").hidden = state.slide.state !== "predicted" && !review;
-  $("verdicts").replaceChildren(...run.verdicts.map((verdict, i) => el("button", {
-    type: "button", "aria-pressed": String(given(review) === verdict), disabled: !run.writable,
-    title: `Key ${["A", "X", "U"][i]}`, onclick: () => giveVerdict(verdict),
-  }, verdict)));
-  $("comment").value = review?.comment ?? "";
-  $("comment").disabled = !run.writable;
-  const outdated = review?.verdict && !review.of_this_result;
-  $("outdated").hidden = !outdated;
-  $("outdated").textContent = outdated ? `"${review.verdict}" was given on another result: ${review.call}, ${number(review.probability)}. Judge this one anew.` : "";
-}
-
-// The verdict on the result that is shown; "" where none was given, or one on another result.
-const given = (review) => (review?.of_this_result ? review.verdict : "");
-
-async function giveVerdict(verdict, comment = $("comment").value) {
-  if (!run.writable || !state.slide) return;
-  const { id } = state.slide, slide = list.get(id), before = slide.review;
-  const chosen = verdict === given(before) && comment === (before?.comment ?? "") ? "" : verdict;
-  try {
-    const kept = await putJson(slidePath(id, "/verdict"), { verdict: chosen, comment, call: callOf(slide) ?? "", probability: slide.probability ?? null });
-    list.review(id, kept);
-    regions.note(kept?.verdict ? `Verdict saved: ${kept.verdict}` : "Saved");
-    say(kept?.verdict ? `Verdict: ${kept.verdict}` : "Verdict removed");
-  } catch (error) {
-    regions.note(`Not saved: ${error.message}`);
-  }
-  if (state.slide.id === id) showReview();
-}
-
-$("comment").addEventListener("change", () => giveVerdict(given(list.get(state.slide.id).review)));
-
 // --- looks -------------------------------------------------------------------------------------------------------
 
 function toggleTheme() {
@@ -315,10 +283,14 @@ function setTheme(theme) {
   try { localStorage.setItem("he2her2-theme", theme); } catch { /* private window */ }
 }
 
-function toggleSide(name) {
-  const hidden = document.body.classList.toggle(`no-${name}`);
-  $(`toggle-${name}`).setAttribute("aria-pressed", String(!hidden));
+// On a phone they lie over the picture, and one at a time.
+function showSide(name, show) {
+  document.body.classList.toggle(`no-${name}`, !show);
+  $(`toggle-${name}`).setAttribute("aria-pressed", String(show));
+  if (show && matchMedia(PHONE).matches) showSide(name === "list" ? "panel" : "list", false);
 }
+
+const toggleSide = (name) => showSide(name, document.body.classList.contains(`no-${name}`));
 
 function toggleFilm() {
   state.film = !state.film;
@@ -338,6 +310,7 @@ function listen() {
   $("toggle-theme").addEventListener("click", toggleTheme);
   $("copy-link").addEventListener("click", copyLink);
   $("open-help").addEventListener("click", () => $("help").showModal());
+  window.addEventListener("beforeunload", (event) => { if (regions.saving) event.preventDefault(); });
   window.addEventListener("popstate", fromAddress);
   window.addEventListener("hashchange", () => { if (readLink(location.hash).slide !== state.slide?.id) fromAddress(); });
   const digits = Array.from({ length: 9 }, (_, i) => ({ keys: [String(i + 1)], run: () => { const layer = layers.list[i]; if (layer) say(`${layer.title} ${layers.toggle(layer.key).on ? "on" : "off"}`); } }));
@@ -367,9 +340,9 @@ function listen() {
     { keys: ["Enter"], shown: ["Enter", "Esc"], says: "close the polygon, leave", run: () => regions.finish() },
     { keys: ["Escape"], run: () => (pair.points ? pair.match() : regions.tool ? regions.use(null) : (pin(-1), regions.select(-1))) },
     { keys: ["Delete", "Backspace"], shown: ["Del"], says: "delete the selected region", run: () => regions.remove() },
-    { keys: ["a"], shown: ["A", "X", "U"], says: "agree, disagree, unsure", run: () => giveVerdict(run.verdicts[0]) },
-    { keys: ["x"], run: () => giveVerdict(run.verdicts[1]) },
-    { keys: ["u"], run: () => giveVerdict(run.verdicts[2]) },
+    { keys: ["a"], shown: ["A", "X", "U"], says: "agree, disagree, unsure", run: () => review.give(run.verdicts[0]) },
+    { keys: ["x"], run: () => review.give(run.verdicts[1]) },
+    { keys: ["u"], run: () => review.give(run.verdicts[2]) },
     ...pair.acts(),
     { keys: ["l"], shown: ["L", "P"], says: "list, case: show or hide", run: () => toggleSide("list") },
     { keys: ["p"], run: () => toggleSide("panel") },
@@ -381,8 +354,8 @@ function listen() {
 
 function fromAddress() {
   const asked = readLink(location.hash);
+  if (!asked.slide && state.slide) return writeLink(true); // a link within the page
   const first = asked.slide ?? list.shown[0]?.id;
-  if (asked.slide && asked.slide === state.slide?.id && asked.view && main.isOpen) return main.goTo(asked.view);
   if (first) openSlide(first, { ...asked, fromAddress: true });
 }
 
@@ -397,8 +370,12 @@ async function start() {
   $("notice").textContent = run.notices.map((text) => text[0].toUpperCase() + text.slice(1)).join(" · ");
   $("notice").title = run.notices.join("\n");
   state.film = run.is_run;
-  list = new SlideList(run.slides, (id) => openSlide(id));
-  regions = new Regions(main, run.region_classes, layers);
+  if (matchMedia(NARROW).matches) showSide("list", false);
+  if (matchMedia(PHONE).matches) showSide("panel", false);
+  list = new SlideList(run, (id) => { if (matchMedia(PHONE).matches) showSide("list", false); openSlide(id); });
+  const notSaved = (text) => showMessage("Not saved", text);
+  regions = new Regions(main, run.region_classes, layers, notSaved);
+  review = new Review(list, run, (text) => regions.note(text), notSaved);
   pair = new Pair(main, list, run.writable, () => writeLink(), (error) => showMessage("The other stain cannot be shown", error.message));
   listen();
   window.he2her2 = { main, layers, regions, state, list, pairing: pair, get pair() { return pair.stage; } }; // for tests and the curious
