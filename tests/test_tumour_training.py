@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -601,6 +602,33 @@ def test_calibration_puts_a_half_where_errors_are_fewest(seed, gap, shift):
     assert balanced_accuracy(0.5, found) >= best - 0.04
     with pytest.raises(ConfigError, match=r"calibrate_on: lymph has no evaluated patches of both kinds; known: set"):
         calibrate(patches, raw, ("lymph",))
+
+
+def test_sources_to_calibrate_on_are_checked_before_any_training(tmp_path, tiny_network, command_line):
+    """A misspelt one cost the whole training."""
+    words = ("--patches", write_set(tmp_path / "set.npz"), "--folds", 2, "--out", tmp_path / "run")
+
+    code, _, told = command_line("train", "tumour", *words, *QUICK, "--set", "training.calibrate_on=['sett']")
+
+    assert code == 2
+    assert "calibrate_on: sett has no evaluated patches of both kinds; known: set" in told
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_a_corrected_annotation_is_not_resumed_with(tmp_path, tiny_network, cohort, command_line):
+    """Other patches, and other folds, than those of the networks that are trained already."""
+    folder = tmp_path / "cohort"
+    shutil.copytree(cohort.parent, folder)
+    options = ("train", "tumour", "--manifest", folder / "manifest.csv", "--out", tmp_path / "run", *QUICK)
+    options = (*options, "--set", "training.patches_per_slide=8", "--set", "training.epochs=1")
+    shutil.copyfile(folder / "a.png", folder / "b.png")
+    assert command_line(*options)[0] == 0
+    Image.fromarray(np.full((64, 64), 255, np.uint8)).save(folder / "b.png")
+
+    code, _, told = command_line(*options, "--resume")
+
+    assert code == 2
+    assert "inputs.slides was" in told
 
 
 def test_a_calibrated_network_gives_the_calibrated_probability():

@@ -16,7 +16,7 @@ from he2her2.domain import LEAST_SLIDES
 from he2her2.errors import ConfigError
 from he2her2.files import atomic, write_csv
 from he2her2.labels import Policy
-from he2her2.manifest import Manifest, patients_record, read_manifest, require_usable, write_patients
+from he2her2.manifest import SlideRow, patients_record, read_manifest, require_usable, write_patients
 from he2her2.models import CnnSpec
 from he2her2.training.fit import Fitted, fit, load_checkpoint
 from he2her2.training.report import (
@@ -28,7 +28,7 @@ from he2her2.training.report import (
     export,
     write_report,
 )
-from he2her2.training.run import Execution, begin_run, is_first_process
+from he2her2.training.run import Execution, begin_run, fingerprint_slides, is_first_process
 from he2her2.training.sampling import Draw, EpochSampler, Order, alternating, in_sequence, shuffled
 from he2her2.training.settings import Hardware, SlideTraining
 from he2her2.training.slides.bags import LabelledSlide, TumourTiler, build_bags
@@ -81,10 +81,12 @@ def train_slides(
     _check_norms(networks.tile_spec, settings)
     tumour_cnn = load_tumour_cnn(data.weights, data.annotations_use, config)
     patients = patients_record(manifest)
-    begin_run(out, "slides", execution, config=config, settings=settings, inputs=data.inputs, patients=patients)
     tile, texture = networks.tile_spec.input, load_texture_encoder(data.weights)
     tiler = TumourTiler(tile, config, tumour_cnn, data.annotations_use, data.annotation_classes, texture)
-    train, val = _tiled_slides(manifest, tiler, data.bags or out / "bags", data.policy, execution)
+    rows = [*manifest.select(stain="HE", split="train"), *manifest.select(stain="HE", split="val")]
+    inputs = data.inputs | {"slides": fingerprint_slides(tiler.tasks(rows))}
+    begin_run(out, "slides", execution, config=config, settings=settings, inputs=inputs, patients=patients)
+    train, val = _tiled_slides(rows, tiler, data.bags or out / "bags", data.policy, execution)
     if settings.move_norms:
         networks = with_moved_norms(networks, train, config, execution.progress)
     module = SlideModule(networks, settings, config, train, val, kept)
@@ -96,7 +98,7 @@ def train_slides(
 
 
 def _tiled_slides(
-    manifest: Manifest, tiler: TumourTiler, folder: Path, policy: Policy, execution: Execution
+    rows: Sequence[SlideRow], tiler: TumourTiler, folder: Path, policy: Policy, execution: Execution
 ) -> tuple[list[LabelledSlide], list[LabelledSlide]]:
     """Slides of training and of validation with the tiles of their tumour, which `folder` keeps.
 
@@ -104,7 +106,6 @@ def _tiled_slides(
         ManifestError: All slides without tiles, each with its reason.
         OutputError: The folder cannot be written.
     """
-    rows = [*manifest.select(stain="HE", split="train"), *manifest.select(stain="HE", split="val")]
     for line in annotation_lines(tiler.tasks(rows), tiler.annotation_classes):
         execution.say(line)
     slides = build_bags(rows, tiler, folder, policy=policy, progress=execution.progress)

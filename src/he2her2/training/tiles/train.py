@@ -19,7 +19,7 @@ from he2her2.statistics import exact_binomial
 from he2her2.training.classifier import CnnClassifier
 from he2her2.training.cross_validation import CnnTraining, TileSets, trainable_cnn
 from he2her2.training.report import NOT_VALIDATED, REPORT, Provenance, estimate_rows, export, write_report
-from he2her2.training.run import Execution, begin_run, give_up, is_first_process
+from he2her2.training.run import Execution, begin_run, fingerprint_slides, give_up, is_first_process
 from he2her2.training.settings import TileTraining
 from he2her2.training.tiles.data import TileData, TileSplit, load_weights, read_split
 from he2her2.training.tiles.dataset import (
@@ -65,17 +65,11 @@ def train_tiles(
     spec = trainable_cnn(config.networks.tile_cnn, "tile_cnn", settings.crop_px, folds)
     split = read_split(data, folds, settings.seed)
     weights = load_weights(data, spec, split)
-    begin_run(
-        out,
-        "tiles",
-        execution,
-        config=config,
-        settings=settings,
-        inputs=data.inputs(folds),
-        patients=split.patients,
-    )
+    tasks = [*map(SlideTask.of_row, split.rows)]
+    inputs = data.inputs(folds) | {"slides": fingerprint_slides(tasks)}
+    begin_run(out, "tiles", execution, config=config, settings=settings, inputs=inputs, patients=split.patients)
     training = CnnTraining(spec, settings, execution, weights, keep=settings.keep)
-    for line in annotation_lines(map(SlideTask.of_row, split.rows), data.annotation_classes):
+    for line in annotation_lines(tasks, data.annotation_classes):
         execution.say(line)
     harvest = _harvest(training, settings, config, split.rows, out, data.annotation_classes)
     module, trained_on, sets = (_cross_validated if folds else _validated)(harvest, split, out)
