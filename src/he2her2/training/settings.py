@@ -28,6 +28,11 @@ Schedule: TypeAlias = Literal["constant", "cosine"]
 SelectionRule: TypeAlias = Literal["hard", "straight-through", "perturbed"]
 """How gradients pass the selection of tiles in training: through the selected scores alone, a soft sort, or noise."""
 
+LARGEST_SEED = 1 << 63
+"""Seeds from here on are taken modulo it where torch takes them."""
+
+_Seed: TypeAlias = Annotated[int, Ge(0), Lt(1 << 64)]
+
 Keep: TypeAlias = Literal["first", "last", "lowest-loss", "last-epoch"]
 """Epoch that is kept: of those with the best validation accuracy the first, the last or that of the lowest loss; or the
 very last epoch, whatever its accuracy."""
@@ -107,7 +112,7 @@ class TumourTraining:
     schedule: Schedule = "cosine"
     weight_decay: NonNegativeFloat = 1e-2
     average: Annotated[float, Ge(0), Lt(1)] = 0.998
-    seed: NonNegativeInt = 0
+    seed: _Seed = 0
     augment: Augmentation = field(default_factory=lambda: replace(_MILD, brightness=0.1, contrast=0.2, stain=0.2))
     crop_px: PositiveInt | None = None
     patches_per_slide: PositiveInt = 400
@@ -147,7 +152,7 @@ class TileTraining:
     learning_rate: PositiveFloat = 1e-3
     schedule: Schedule = "cosine"
     weight_decay: NonNegativeFloat = 1e-2
-    seed: NonNegativeInt = 0
+    seed: _Seed = 0
     augment: Augmentation = field(default_factory=lambda: _MILD)
     crop_px: PositiveInt | None = 128
     tiles_per_class: PositiveInt = 2000
@@ -185,7 +190,7 @@ class SlideTraining:
     aggregator_rate: PositiveFloat | None = None
     schedule: Schedule = "cosine"
     weight_decay: NonNegativeFloat = 1e-2
-    seed: NonNegativeInt = 0
+    seed: _Seed = 0
     augment: Augmentation = field(default_factory=Augmentation)
     crop_px: PositiveInt | None = None
     accumulate: PositiveInt = 2
@@ -229,7 +234,7 @@ class FeatureTraining:
     instance_weight: Annotated[float, Ge(0), Lt(1)] = 0.3
     selection: SelectionRule = "hard"
     beta_start: PositiveFloat | None = None
-    seed: NonNegativeInt = 0
+    seed: _Seed = 0
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -240,7 +245,7 @@ class Hardware:
         accelerator: cpu, gpu, mps, ... or auto.
         devices: Their number, their indices, or auto.
         strategy: Such as ddp, or auto.
-        precision: Such as 32-true, 16-mixed or bf16-mixed.
+        precision: 32-true, 16-mixed or bf16-mixed.
         workers: Processes that read pixels; 0 reads in the training process.
     """
 

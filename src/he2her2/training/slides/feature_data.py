@@ -19,6 +19,7 @@ from he2her2.results import Failure
 _KEPT_BYTES = 4 << 30
 _WIDEST_RATIO = 1.5  # scanners of one magnification differ by up to a fifth; the next one is the double
 _MOST_TOLD = 5
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -137,6 +138,8 @@ def _look(task: SlideTask, *, places: bool) -> _Seen:
         _ = tiles.places  # refused here where there are none
     if tiles.features is None or not len(tiles):
         raise ExchangeError(task.slide_id, "its file holds no features", "extract them again")
+    if np.abs(tiles.features).max() > _LARGEST:
+        raise ExchangeError(task.slide_id, "a feature is beyond the numbers of 32 bits", "extract its features again")
     note = EncoderNote(tiles.encoder or "not stated", tiles.identity)
     return _Seen(note, len(tiles), tiles.features.shape[1], tiles.tile_um)
 

@@ -14,7 +14,7 @@ from torch.nn import functional
 from he2her2.errors import ConfigError
 from he2her2.models import AggregatorSpec, Bag
 from he2her2.models.torch_modules import initial_weights, put_tensors, tensors_of
-from he2her2.training.settings import FeatureTraining
+from he2her2.training.settings import LARGEST_SEED, FeatureTraining
 from he2her2.training.slides.backpropagation import geometric_beta, relative_change
 
 _CLIP = 5.0  # largest norm of a step's gradient
@@ -70,7 +70,7 @@ def learn(
     Raises:
         ConfigError: The training diverged.
     """
-    torch.manual_seed(seed)
+    torch.manual_seed(seed % LARGEST_SEED)
     module = spec.build()
     put_tensors(module, initial_weights(spec, seed))
     scale = _scale_of(train) if settings.standardise and spec.reads_features else None

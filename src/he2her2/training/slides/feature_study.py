@@ -8,7 +8,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from he2her2.errors import ManifestError
+from he2her2.errors import ConfigError, ManifestError
 from he2her2.files import read_json, write_json
 from he2her2.labels import Policy
 from he2her2.manifest import Patient, Split, sites_missing, split_by_shares, split_in_folds
@@ -21,6 +21,8 @@ from he2her2.training.slides.feature_learning import LabelledBag, Learnt, learn
 
 _FOLDS = "folds"
 _VAL_SHARE = 0.15
+_MOST_TOLD = 3
+_FOLDS_WITH_VAL = 3
 _SIDES: tuple[Split, ...] = ("train", "val")
 
 
@@ -171,22 +173,44 @@ class FeatureStudy:
     def _reader(self, slide: FeatureSlide) -> Any:  # noqa: ANN401  a partial
         return self._readers[slide.row.slide_id]
 
+    @cached_property
+    def splits_of_folds(self) -> list[list[dict[str, Split]]]:
+        """For each repeat, for each fold, the split by patient; none without folds.
+
+        Raises:
+            ConfigError: Settings are to be chosen by validation patients, and there are none.
+            ManifestError: There are too few patients, or a fold has one class only to train on; all such folds.
+        """
+        data = self.data
+        if not data.folds:
+            return []
+        if data.choices and data.folds < _FOLDS_WITH_VAL:
+            raise ConfigError(
+                f"--choose: of {data.folds} folds none is left to validate; use --folds {_FOLDS_WITH_VAL} or more"
+            )
+        repeats = split_in_folds(
+            self.patients, data.folds, repeats=data.repeats, seed=self.settings.seed, by_site=data.by_site
+        )
+        problems = [
+            f"repeat {repeat}, fold {fold} has no {'positive' if positive else 'negative'} patient to train on"
+            for repeat, folds in enumerate(repeats, start=1)
+            for fold, splits in enumerate(folds, start=1)
+            for positive in (False, True)
+            if not any(slide.positive == positive for slide in self.slides(splits, "train"))
+        ]
+        if problems:
+            more = f" and {len(problems) - _MOST_TOLD} more" if len(problems) > _MOST_TOLD else ""
+            remedy = "give more patients of both classes, use more --folds" + (", or no --by-site" * data.by_site)
+            raise ManifestError([f"{data.manifest}: {'; '.join(problems[:_MOST_TOLD])}{more}; {remedy}"])
+        return repeats
+
     def cross_validate(self, out: Path, execution: Execution) -> list[FoldResult]:
         """Outcomes of all folds; those that are in `out/folds` already are read from there."""
-        if not self.data.folds:
-            return []
-        for doubt in sites_missing(self.patients) if self.data.by_site else ():
+        for doubt in sites_missing(self.patients) if self.data.by_site and self.data.folds else ():
             execution.say(f"CAUTION {doubt}")
-        repeats = split_in_folds(
-            self.patients,
-            self.data.folds,
-            repeats=self.data.repeats,
-            seed=self.settings.seed,
-            by_site=self.data.by_site,
-        )
         results = []
         total = self.data.repeats * self.data.folds
-        for repeat, folds in enumerate(repeats, start=1):
+        for repeat, folds in enumerate(self.splits_of_folds, start=1):
             for fold, splits in enumerate(folds, start=1):
                 file = out / _FOLDS / f"repeat-{repeat}-fold-{fold}.json"
                 results.append(_kept(file) or self._fold(repeat, fold, splits, file))
