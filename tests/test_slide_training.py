@@ -14,7 +14,7 @@ from PIL import Image
 from he2her2.errors import ConfigError, ManifestError, OutputError, WeightsError
 from he2her2.geometry import TileGrid
 from he2her2.labels import Her2Status
-from he2her2.manifest import SlideRow, patients_used, read_manifest
+from he2her2.manifest import SlideRow, hashed_patient, patients_used, read_manifest, write_patients
 from he2her2.method import Appearance
 from he2her2.method.inference import blocks_of
 from he2her2.models import Card, RankingSettings, encoders, load_tensors, read_card, read_domain
@@ -414,6 +414,20 @@ def test_one_class_and_shared_patients_are_refused(cohort, start, tmp_path):
 
     with pytest.raises(ManifestError, match=r"(?s)p-train0.*two classes are needed"):
         train_slides(SlideData(folder / "manifest.csv", start), tmp_path / "run", config, settings, ON_CPU)
+
+
+def test_a_start_that_knows_the_validation_patients_is_told(data, start, tmp_path):
+    """The epoch is picked on patients that the CNN has learned from."""
+    known = shutil.copytree(start, tmp_path / "known")
+    write_patients(known, {"training_patients": [hashed_patient("p-val0")], "validation_patients": []})
+    said: list[str] = []
+    config, settings = load_training("slides", "default", None, [*OVERRIDES, "training.epochs=1"])
+
+    train_slides(replace(data, weights=known), tmp_path / "run", config, settings, replace(ON_CPU, say=said.append))
+
+    line = "the weights to begin with were trained with 1 of the validation patients: their figures flatter"
+    assert f"CAUTION {line}" in said
+    assert line in read_card(tmp_path / "run" / "weights" / "tile_cnn", "tile_cnn").limits
 
 
 def test_a_start_without_weights(cohort, tmp_path):

@@ -449,6 +449,21 @@ def test_a_fold_without_both_classes_is_refused():
         check_folds(patches, np.array([0, 1, 0]))
 
 
+@pytest.mark.parametrize(
+    ("split", "found"),
+    [
+        (None, r"^only other patches to validate on; .*another training\.val_share or training\.seed$"),
+        (["val", "train", "train"], r"^only other patches to validate on; mark patches of both kinds as valid"),
+    ],
+)
+def test_a_single_split_without_both_classes_is_refused(split, found):
+    """Folds, which there are none of, were to be fewer."""
+    patches = patches_of(["a", "b", "c"], [0, 1, 0], split=split)
+
+    with pytest.raises(PatchError, match=found):
+        check_folds(patches, np.array([0, TRAINING_ONLY, TRAINING_ONLY]))
+
+
 def test_probabilities_are_those_of_prediction(tmp_path, tiny_network, command_line):
     """The trained module and the engine that prediction loads say the same of a patch."""
     assert (
@@ -533,7 +548,7 @@ def test_a_cross_validation_over_two_sets(tmp_path, tiny_network, command_line):
     given = ("--patches", write_set(tmp_path / "set.npz"), "--patches", jpeg_set(tmp_path / "lymph.npz"))
     balance = ("--set", "training.balance=true", "--set", "training.calibrate_on=['set']", "--set", "adaptive.points=9")
 
-    code, _, told = command_line("train", "tumour", *given, "--folds", 2, "--out", tmp_path / "run", *balance, *QUICK)
+    code, out, told = command_line("train", "tumour", *given, "--folds", 2, "--out", tmp_path / "run", *balance, *QUICK)
 
     assert code == 0, told
     rows = read_csv(tmp_path / "run" / "predictions.csv")
@@ -541,6 +556,7 @@ def test_a_cross_validation_over_two_sets(tmp_path, tiny_network, command_line):
     card = read_card(tmp_path / "run" / "weights" / "tumour_cnn", "tumour_cnn")
     assert card.threshold == 0.5
     assert "both errors are fewest out of fold on set" in card.recipe
+    assert "the threshold is the best on those of set, so their accuracy flatters" in out
     kept = load_cnn(str(tmp_path / "run" / "weights"), "tumour_cnn", Config())
     new = patches_of_set(tmp_path / "lymph.npz", EAT)
     judged = invasive_probability(kept(new.take(new.split == "val").windows(50, np.zeros(2))))

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,15 @@ from he2her2.domain import LEAST_SLIDES
 from he2her2.errors import ConfigError
 from he2her2.files import atomic, write_csv
 from he2her2.labels import Policy
-from he2her2.manifest import SlideRow, patients_record, read_manifest, require_usable, write_patients
+from he2her2.manifest import (
+    SlideRow,
+    hashed_patient,
+    patients_record,
+    patients_used,
+    read_manifest,
+    require_usable,
+    write_patients,
+)
 from he2her2.models import CnnSpec
 from he2her2.training.fit import Fitted, fit, load_checkpoint
 from he2her2.training.report import (
@@ -86,6 +94,8 @@ def train_slides(
     rows = [*manifest.select(stain="HE", split="train"), *manifest.select(stain="HE", split="val")]
     inputs = data.inputs | {"slides": fingerprint_slides(tiler.tasks(rows))}
     begin_run(out, "slides", execution, config=config, settings=settings, inputs=inputs, patients=patients)
+    for line in _known_validation(data, rows):
+        execution.say(f"CAUTION {line}")
     train, val = _tiled_slides(rows, tiler, data.bags or out / "bags", data.policy, execution)
     if settings.move_norms:
         networks = with_moved_norms(networks, train, config, execution.progress)
@@ -95,6 +105,14 @@ def train_slides(
         load_checkpoint(module, fitted.best)
         _finish(data, out, module, fitted, val, patients)
     return out / REPORT
+
+
+def _known_validation(data: SlideData, rows: Iterable[SlideRow]) -> tuple[str, ...]:
+    """A line on validation patients with whom the weights to begin with were trained; none where there are none."""
+    trained = frozenset[str]() if data.weights is None else patients_used(data.weights).trained
+    known = {row.patient for row in rows if row.split == "val" and hashed_patient(row.patient_id) in trained}
+    said = f"the weights to begin with were trained with {len(known)} of the validation patients: their figures flatter"
+    return (said,) if known else ()
 
 
 def _tiled_slides(
@@ -235,7 +253,7 @@ def _finish(
         data=_data_in_words(data, module.bags),
         licence=data.licence,
         recipe=_recipe(data, config, settings, len(fitted.history)),
-        limits=_LIMITS,
+        limits=(*_LIMITS, *_known_validation(data, [slide.row for slide in val])),
         notices=data.notices,
     )
     weights = out / "weights"
