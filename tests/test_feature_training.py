@@ -121,6 +121,8 @@ def test_a_table_that_contradicts_itself_is_refused_with_folds_too(tmp_path, com
     [
         (("--folds", "2", "--by-site"), "repeat 1, fold 1 has no"),
         (("--folds", "2", "--choose", "weight_decay=0,1"), "use --folds 3 or more"),
+        (("--choose", "class_weights=true,false"), "changes the loss that chooses"),
+        (("--choose", "epochs=1,2", "--choose", "training.epochs=3"), "--choose epochs: is given several times"),
         (("--precision", "bf16-mixed"), "--precision: no effect"),
         (("--accelerator", "gpu"), "--accelerator: no effect"),
     ],
@@ -137,6 +139,19 @@ def test_what_cannot_be_learned_is_told_before_any_training(tmp_path, command_li
     assert code == 2
     assert found in " ".join(error.split())
     assert not (tmp_path / "run").exists()
+
+
+def test_tiles_all_at_one_place_have_no_neighbours(tmp_path, command_line):
+    """Every tile would be a neighbour of every other: memory by the square of their number."""
+    manifest, features = write_cohort(tmp_path)
+    with h5py.File(features / "S3.h5", "r+") as file:
+        file["coords"][:] = 0
+    words = ("--manifest", manifest, "--features", features, "--out", tmp_path / "run", *QUICK)
+
+    code, _, err = command_line("train", "slides", *words, "--aggregator", "smooth-abmil")
+
+    assert code == 0
+    assert "S3: its 20 tiles lie at 1 places; extract its coordinates again" in err
 
 
 def test_an_encoder_that_has_seen_the_patients_is_told(tmp_path, command_line):

@@ -58,6 +58,23 @@ class FeatureData:
     weights: Path | None = None
     encoder: Path | None = None
 
+    def check_choices(self) -> None:
+        """Check that validation patients can choose.
+
+        Raises:
+            ConfigError: There are none, or a setting changes the loss that chooses, or has two lists of values.
+        """
+        keys = [key for key, _ in self.choices]
+        if "class_weights" in keys:
+            raise ConfigError("--choose class_weights: changes the loss that chooses; train with each, and compare")
+        if twice := [key for key in dict.fromkeys(keys) if keys.count(key) > 1]:
+            raise ConfigError(
+                f"--choose {twice[0]}: is given several times; write its values in one, as {twice[0]}=A,B"
+            )
+        if keys and 0 < self.folds < _FOLDS_WITH_VAL:
+            found = f"of {self.folds} folds none is left to validate"
+            raise ConfigError(f"--choose: {found}; use --folds {_FOLDS_WITH_VAL} or more")
+
     @property
     def inputs(self) -> dict[str, Any]:
         """All but settings and features that changes the result, for `run.json`."""
@@ -178,16 +195,11 @@ class FeatureStudy:
         """For each repeat, for each fold, the split by patient; none without folds.
 
         Raises:
-            ConfigError: Settings are to be chosen by validation patients, and there are none.
             ManifestError: There are too few patients, or a fold has one class only to train on; all such folds.
         """
         data = self.data
         if not data.folds:
             return []
-        if data.choices and data.folds < _FOLDS_WITH_VAL:
-            raise ConfigError(
-                f"--choose: of {data.folds} folds none is left to validate; use --folds {_FOLDS_WITH_VAL} or more"
-            )
         repeats = split_in_folds(
             self.patients, data.folds, repeats=data.repeats, seed=self.settings.seed, by_site=data.by_site
         )

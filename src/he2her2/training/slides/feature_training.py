@@ -68,6 +68,7 @@ def train_on_features(
     if not kind.reads_any_features:
         fit = ", ".join(name for name, spec in AGGREGATORS.items() if spec.reads_any_features)
         raise ConfigError(f"aggregator {kind.name}: ranks the logits of the tile CNN; on features use one of {fit}")
+    data.check_choices()
     cohort = read_feature_cohort(data.manifest, data.features, data.policy, places=kind.reads_places)
     _check_encoder(data, cohort.encoder)
     seen = _seen_by_encoder(data, cohort)
