@@ -17,6 +17,7 @@ from PIL import Image
 from torch.nn import functional
 
 from he2her2.config import Config
+from he2her2.datasets import open_patch_set
 from he2her2.errors import ConfigError, ManifestError, PatchError
 from he2her2.files import read_csv
 from he2her2.manifest import read_manifest
@@ -255,6 +256,10 @@ def test_a_mistake_is_one_line(tmp_path, command_line, options, words):
         ({"patient": np.zeros(24, int)}, ["one patient"]),
         ({"patient": np.zeros(24)}, ["patient is (24,) float64"]),
         ({"patient": np.array([None] * 24)}, ["numpy.savez"]),
+        ({"patient": np.array("P1"), "valid": np.array(True)}, ["one value, and no array, in patient, valid"]),
+        ({"mpp": np.array("four")}, ["µm per px cannot be"]),
+        ({"mpp": np.nan}, ["nan µm per px cannot be"]),
+        ({"valid": np.arange(24) % 4 == 0}, ["valid marks patches of every patient"]),
         (
             {"patient": np.array(["P1"] * 12 + ["NA"] * 6 + [""] * 6)},
             ["12 patches have no patient, the first is patch 12"],
@@ -525,6 +530,19 @@ def test_wide_patches_are_kept_whole():
     assert (right[0, 0, 0, 0], right[0, 0, -1, 0]) == (50, 99)
     np.testing.assert_array_equal(left[1], narrow.pixels[0])
     np.testing.assert_array_equal(right[1], narrow.pixels[0])
+
+
+def test_patients_of_valid_patches_are_left_to_test_on(tmp_path):
+    """They trained the networks that are tested on them where the set names patients, too."""
+    file = write_set(tmp_path / "set.npz", valid=np.isin(np.arange(24), [1, 8]))
+
+    learned, (tested, others) = patches_of_set(file, EAT), open_patch_set(file, 4)
+
+    assert set(learned.patients.tolist()) == {"1", "3", "4", "5"}
+    assert tested.patients is not None
+    assert others is not None
+    assert not set(tested.patients.tolist()) & set(learned.patients.tolist())
+    assert len(learned) == len(others)
 
 
 def test_a_set_s_own_split_outranks_folds(tmp_path):

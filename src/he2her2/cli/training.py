@@ -92,7 +92,7 @@ def tumour(  # noqa: PLR0913  # a command's options
     patches: Annotated[
         list[Path] | None,
         typer.Option(
-            help="NPZ of patches: patch (or jpeg, offset), invasive, patient (or valid); may be given again.",
+            help="NPZ of patches: patch (or jpeg, offset), invasive, patient, valid (left out); may be given again.",
             show_default=False,
         ),
     ] = None,
