@@ -141,6 +141,18 @@ def test_what_cannot_be_learned_is_told_before_any_training(tmp_path, command_li
     assert not (tmp_path / "run").exists()
 
 
+def test_a_patient_of_two_sites_leaves_none_whole(tmp_path, command_line):
+    """The second slide's site was on two sides of a fold."""
+    manifest, features = write_cohort(tmp_path)
+    manifest.write_text(manifest.read_text().replace("S1.svs,P0,HE,negative,site0", "S1.svs,P0,HE,negative,site1"))
+    words = ("--manifest", manifest, "--features", features, "--folds", "2", "--by-site", "--out", tmp_path / "run")
+
+    code, _, err = command_line("train", "slides", *words, "--aggregator", "mean-features")
+
+    assert code == 2
+    assert "slides of patient 'P0' are of sites site0 and site1" in " ".join(err.split())
+
+
 def test_tiles_all_at_one_place_have_no_neighbours(tmp_path, command_line):
     """Every tile would be a neighbour of every other: memory by the square of their number."""
     manifest, features = write_cohort(tmp_path)

@@ -291,7 +291,7 @@ def test_a_training_that_diverges_is_one_clear_line(tmp_path):
 
 def test_any_seed_will_do(tmp_path):
     """The time in nanoseconds is one; torch takes smaller ones only."""
-    settings = replace(SETTINGS, seed=2**64 - 1, epochs=1)
+    settings = replace(SETTINGS, seed=2**63 - 1, epochs=1)
 
     assert same_weights(*(train_tiny(tmp_path / name, settings=settings)[0] for name in ("one", "other")))
 

@@ -653,8 +653,8 @@ def test_a_corrected_annotation_is_not_resumed_with(tmp_path, tiny_network, coho
     """Other patches, and other folds, than those of the networks that are trained already."""
     folder = tmp_path / "cohort"
     shutil.copytree(cohort.parent, folder)
-    options = ("train", "tumour", "--manifest", folder / "manifest.csv", "--out", tmp_path / "run", *QUICK)
-    options = (*options, "--set", "training.patches_per_slide=8", "--set", "training.epochs=1")
+    quick = (*QUICK, "--set", "training.patches_per_slide=8", "--set", "training.epochs=1")
+    options = ("train", "tumour", "--manifest", folder / "manifest.csv", "--out", tmp_path / "run", *quick)
     shutil.copyfile(folder / "a.png", folder / "b.png")
     assert command_line(*options)[0] == 0
     Image.fromarray(np.full((64, 64), 255, np.uint8)).save(folder / "b.png")

@@ -130,20 +130,28 @@ class FeatureStudy:
         """The cohort's patients, by key.
 
         Raises:
-            ManifestError: Slides of one patient disagree.
+            ManifestError: Slides of one patient disagree, on the site where whole sites are left out.
         """
         by_key: dict[str, list[FeatureSlide]] = defaultdict(list)
         for slide in self.cohort.slides:
             by_key[slide.row.patient].append(slide)
+        sites = {
+            key: list(dict.fromkeys(slide.row.site for slide in slides if slide.row.site))
+            for key, slides in by_key.items()
+        }
         problems = [
-            f"{self.data.manifest}: slides of patient {slides[0].row.patient_id!r} have different HER2 statuses"
-            for slides in by_key.values()
-            if len({slide.positive for slide in slides}) > 1
+            f"{self.data.manifest}: slides of patient {slides[0].row.patient_id!r} {found}"
+            for key, slides in by_key.items()
+            for found, differ in (
+                ("have different HER2 statuses", len({slide.positive for slide in slides}) > 1),
+                (f"are of sites {' and '.join(sites[key])}: choose one", self.data.by_site and len(sites[key]) > 1),
+            )
+            if differ
         ]
         if problems:
             raise ManifestError(problems)
         return [
-            Patient(key, str(slides[0].positive), slides[0].row.site or key) for key, slides in sorted(by_key.items())
+            Patient(key, str(slides[0].positive), next(iter(sites[key]), key)) for key, slides in sorted(by_key.items())
         ]
 
     @cached_property
