@@ -7,8 +7,8 @@ import pytest
 
 from he2her2.cohort import SlideTask
 from he2her2.config import Config, Runtime, Selection
-from he2her2.errors import ConfigError, OutputError
-from he2her2.training.run import Execution, begin_run, fingerprint, fingerprint_slides
+from he2her2.errors import ConfigError, ManifestError, OutputError
+from he2her2.training.run import Execution, begin_run, fingerprint, fingerprint_slides, undone_if_refused
 from he2her2.training.settings import Augmentation, Hardware, TumourTraining
 
 INPUTS = {"patches": {"file": "a.npz", "sha256": "0"}, "folds": 2}
@@ -63,6 +63,18 @@ def test_overwriting_leaves_nothing_of_the_old_training(tmp_path):
 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "run.json"]
     assert json.loads((tmp_path / "run.json").read_text("utf-8"))["training"]["epochs"] == 3
+
+
+@pytest.mark.parametrize(("left", "kept"), [("bags", False), ("logs", True)])
+def test_a_training_that_was_refused_may_be_begun_with_other_data(tmp_path, left, kept):
+    """It had to be overwritten, although it had never begun; what has trained keeps its description."""
+    begin(tmp_path)
+    (tmp_path / left).mkdir()
+
+    with pytest.raises(ManifestError), undone_if_refused(tmp_path):
+        raise ManifestError(["no tiles"])
+
+    assert (tmp_path / "run.json").exists() == kept
 
 
 @pytest.mark.parametrize("options", [{}, {"resume": True}, {"overwrite": True}])

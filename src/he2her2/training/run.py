@@ -3,13 +3,14 @@
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from he2her2.cohort import SlideTask
 from he2her2.config import Config
-from he2her2.errors import ConfigError, OutputError
+from he2her2.errors import ConfigError, He2Her2Error, OutputError
 from he2her2.files import check_writable, digest, read_json, sha256_of, write_json
 from he2her2.results import LIBRARIES, RUN_FILE, describe_environment
 from he2her2.timing import Progress, silent
@@ -117,10 +118,18 @@ def _check_free(folder: Path, names: Sequence[str]) -> None:
         )
 
 
-def give_up(folder: Path) -> None:
-    """Remove `run.json` of a training that could not begin; a training with checkpoints keeps it."""
-    if is_first_process() and not any(folder.rglob("*.ckpt")):
-        (folder / RUN_FILE).unlink(missing_ok=True)
+@contextmanager
+def undone_if_refused(folder: Path) -> Iterator[None]:
+    """Remove `run.json` of a training whose data turn out to be unusable; one that has trained already keeps it.
+
+    So the same command, with other data or settings, begins it.
+    """
+    try:
+        yield
+    except He2Her2Error:
+        if is_first_process() and not any((folder / name).exists() for name in _OF_TRAINING):
+            (folder / RUN_FILE).unlink(missing_ok=True)
+        raise
 
 
 def is_first_process() -> bool:

@@ -36,7 +36,7 @@ from he2her2.training.report import (
     export,
     write_report,
 )
-from he2her2.training.run import Execution, begin_run, fingerprint_slides, is_first_process
+from he2her2.training.run import Execution, begin_run, fingerprint_slides, is_first_process, undone_if_refused
 from he2her2.training.sampling import Draw, EpochSampler, Order, alternating, in_sequence, shuffled
 from he2her2.training.settings import Hardware, SlideTraining
 from he2her2.training.slides.bags import LabelledSlide, TumourTiler, build_bags
@@ -96,7 +96,8 @@ def train_slides(
     begin_run(out, "slides", execution, config=config, settings=settings, inputs=inputs, patients=patients)
     for line in _known_validation(data, rows):
         execution.say(f"CAUTION {line}")
-    train, val = _tiled_slides(rows, tiler, data.bags or out / "bags", data.policy, execution)
+    with undone_if_refused(out):
+        train, val = _tiled_slides(rows, tiler, data.bags or out / "bags", data.policy, execution)
     if settings.move_norms:
         networks = with_moved_norms(networks, train, config, execution.progress)
     module = SlideModule(networks, settings, config, train, val, kept)

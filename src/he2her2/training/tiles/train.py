@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from he2her2.cohort import SlideTask, annotation_lines
 from he2her2.config import Config
-from he2her2.errors import ManifestError
 from he2her2.evaluation import TABLE_1
 from he2her2.manifest import SlideRow, write_patients
 from he2her2.models import soft_argmax
@@ -19,7 +18,7 @@ from he2her2.statistics import exact_binomial
 from he2her2.training.classifier import CnnClassifier
 from he2her2.training.cross_validation import CnnTraining, TileSets, trainable_cnn
 from he2her2.training.report import NOT_VALIDATED, REPORT, Provenance, estimate_rows, export, write_report
-from he2her2.training.run import Execution, begin_run, fingerprint_slides, give_up, is_first_process
+from he2her2.training.run import Execution, begin_run, fingerprint_slides, is_first_process, undone_if_refused
 from he2her2.training.settings import TileTraining
 from he2her2.training.tiles.data import TileData, TileSplit, load_weights, read_split
 from he2her2.training.tiles.dataset import (
@@ -163,7 +162,7 @@ def _harvest(
     """
     training.execution.say(f"looking for tiles on {len(rows)} slides")
     by_score, progress = settings.tissue_by_score, training.execution.progress
-    try:
+    with undone_if_refused(out):
         found = find_tiles(
             rows,
             training.spec.input,
@@ -172,9 +171,6 @@ def _harvest(
             annotation_classes=annotation_classes,
             progress=progress,
         )
-    except ManifestError:
-        give_up(out)
-        raise
     if line := few_of_many(found):
         training.execution.say(line)
     return _Harvest(training, settings, config, {slide.row.slide_id: slide for slide in found})

@@ -18,7 +18,7 @@ from he2her2.training.classifier import CnnClassifier
 from he2her2.training.cross_validation import CnnTraining, TileSets, trainable_cnn
 from he2her2.training.fit import load_checkpoint
 from he2her2.training.report import REPORT, Provenance, distinct_notices, export, write_report
-from he2her2.training.run import Execution, begin_run, fingerprint_slides, is_first_process
+from he2her2.training.run import Execution, begin_run, fingerprint_slides, is_first_process, undone_if_refused
 from he2her2.training.settings import TumourTraining
 from he2her2.training.tumour.calibration import CALIBRATED_THRESHOLD, MapCalibration, check_calibration
 from he2her2.training.tumour.data import (
@@ -92,8 +92,10 @@ def train_tumour(
     begin_run(out, "tumour", execution, config=config, settings=settings, inputs=inputs, patients=patients)
     for line in annotation_lines(tasks, data.annotation_classes):
         execution.say(line)
-    patches = _all_patches(sources, spec.input, config, settings, execution.progress, data.annotation_classes)
-    study = _Study(sources, patches, _assigned(patches, sources, settings, folds), folds, config.adaptive.half_turn)
+    with undone_if_refused(out):
+        patches = _all_patches(sources, spec.input, config, settings, execution.progress, data.annotation_classes)
+        fold = _assigned(patches, sources, settings, folds)
+    study = _Study(sources, patches, fold, folds, config.adaptive.half_turn)
     training = training_of(
         spec,
         settings,
