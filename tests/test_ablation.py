@@ -8,6 +8,8 @@ import zlib
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,6 +34,7 @@ from he2her2.ablation.tables import _methods_table, _rows_csv, _tile_table
 from he2her2.ablation.verdicts import _results, _Verdict
 from he2her2.cli import run_here
 from he2her2.cli.commands import app
+from he2her2.cohort import SlideTask
 from he2her2.evaluation import TABLE_1
 from he2her2.evaluation.paper_tables import PAPER_ROWS
 from he2her2.labels import Her2Status, Policy
@@ -42,6 +45,7 @@ from he2her2.models.encoders.cnn import STRIDED_TILE_CNN, Conv
 from he2her2.phantom import load_cohort
 from he2her2.results import open_run
 from he2her2.statistics import exact_binomial
+from he2her2.training import Execution, Hardware
 from he2her2.training.settings import load_training
 from he2her2.training.slides.train import train_slides
 from tests.conftest import REPOSITORY
@@ -255,9 +259,33 @@ def test_a_stopped_run_goes_on(run):
 
     assert run.stopped[0] == 130
     assert "methods/mlp-pretrained/done.txt" in kept
-    assert not any(name.startswith("methods/mean-pretrained") for name in run.before)
+    assert "methods/mean-pretrained/done.txt" not in run.before
     assert {name: run.after[name] for name in kept} == {name: run.before[name] for name in kept}
     assert "training the tile CNN on IHC" not in run.said
+
+
+@pytest.mark.parametrize(("corrected", "left"), [(False, {"begun.txt", "checkpoint"}), (True, {"begun.txt"})])
+def test_a_step_that_was_begun_with_other_slides_is_begun_anew(tmp_path, corrected, left):
+    """Its checkpoints were gone on with after an annotation had been corrected."""
+    slide, annotations, folder = tmp_path / "s.svs", tmp_path / "s.png", tmp_path / "step"
+    slide.write_text("slide")
+    annotations.write_text("tumour")
+    task = SlideTask("s", slide, annotations=annotations)
+    anything: Any = SimpleNamespace(configuration="settings")
+    steps = ablation._Trainings(anything, tmp_path, anything, anything, anything, anything, Execution(Hardware()))
+
+    def stopped():
+        (folder / "checkpoint").write_text("half done")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        steps._once("training", folder, [task], "random", stopped)
+    if corrected:
+        annotations.write_text("corrected")
+    seen = []
+    steps._once("training", folder, [task], "random", lambda: seen.extend(folder.iterdir()))
+
+    assert {path.name for path in seen} == left
 
 
 def test_the_same_command_again_writes_nothing(run):

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -15,8 +16,8 @@ import pytest
 from he2her2.config import load_config
 from he2her2.exchange import StoredTiles, write_tiles_files
 from he2her2.files import read_csv
-from he2her2.manifest import SlideRow, hashed_patient, split_in_folds
-from he2her2.models import Bag, load_aggregator
+from he2her2.manifest import SlideRow, hashed_patient, patients_used, split_in_folds, write_patients
+from he2her2.models import Bag, load_aggregator, load_encoder, trained_folder
 from he2her2.results import open_run
 from he2her2.training.slides import feature_study
 from he2her2.training.slides.judgement import figures_by_patient
@@ -28,7 +29,7 @@ QUICK = (
 )  # fmt: skip
 
 
-def write_cohort(folder, layout="trident", encoder="uni", n=N, skip=()):
+def write_cohort(folder, layout="trident", encoder="uni", n=N, skip=(), identity=""):
     """Two slides a patient; positive ones have a few telling tiles. No slide file is needed."""
     rng = np.random.default_rng(0)
     lines = ["slide_id,path,patient_id,stain,her2_status,site,mpp,split"]
@@ -40,6 +41,7 @@ def write_cohort(folder, layout="trident", encoder="uni", n=N, skip=()):
         features[:5, 1] += 4 * (status == "positive")
         corners = np.array([(x * 256, y * 256) for x in range(5) for y in range(4)], np.int64)
         tiles = StoredTiles(name, corners, side=256, side_px=256, mpp_l0=0.5, features=features, encoder=encoder)
+        tiles = replace(tiles, identity=identity)
         if k not in skip:
             write_tiles_files(folder / "features", tiles, layout)
     (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
@@ -112,6 +114,77 @@ def test_a_table_that_contradicts_itself_is_refused_with_folds_too(tmp_path, com
     assert code == 2
     assert found in " ".join(error.split())
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        (("--folds", "2", "--by-site"), "repeat 1, fold 1 has no"),
+        (("--folds", "2", "--choose", "weight_decay=0,1"), "use --folds 3 or more"),
+        (("--choose", "class_weights=true,false"), "changes the loss that chooses"),
+        (("--choose", "epochs=1,2", "--choose", "training.epochs=3"), "--choose epochs: is given several times"),
+        (("--precision", "bf16-mixed"), "--precision: no effect"),
+        (("--accelerator", "gpu"), "--accelerator: no effect"),
+    ],
+)
+def test_what_cannot_be_learned_is_told_before_any_training(tmp_path, command_line, options, found):
+    """A fold that trains on one class only predicts that class: an AUC of 0 without a word."""
+    manifest, features = write_cohort(tmp_path)
+    lines = [line.replace("site2", "site0").replace("site3", "site1") for line in manifest.read_text().splitlines()]
+    manifest.write_text("\n".join(lines) + "\n")
+    words = ("--manifest", manifest, "--features", features, "--aggregator", "mean-features")
+
+    code, _, error = command_line("train", "slides", *words, "--out", tmp_path / "run", *options)
+
+    assert code == 2
+    assert found in " ".join(error.split())
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_patient_of_two_sites_leaves_none_whole(tmp_path, command_line):
+    """The second slide's site was on two sides of a fold."""
+    manifest, features = write_cohort(tmp_path)
+    manifest.write_text(manifest.read_text().replace("S1.svs,P0,HE,negative,site0", "S1.svs,P0,HE,negative,site1"))
+    words = ("--manifest", manifest, "--features", features, "--folds", "2", "--by-site", "--out", tmp_path / "run")
+
+    code, _, err = command_line("train", "slides", *words, "--aggregator", "mean-features")
+
+    assert code == 2
+    assert "slides of patient 'P0' are of sites site0 and site1" in " ".join(err.split())
+
+
+def test_tiles_all_at_one_place_have_no_neighbours(tmp_path, command_line):
+    """Every tile would be a neighbour of every other: memory by the square of their number."""
+    manifest, features = write_cohort(tmp_path)
+    with h5py.File(features / "S3.h5", "r+") as file:
+        file["coords"][:] = 0
+    words = ("--manifest", manifest, "--features", features, "--out", tmp_path / "run", *QUICK)
+
+    code, _, err = command_line("train", "slides", *words, "--aggregator", "smooth-abmil")
+
+    assert code == 0
+    assert "S3: its 20 tiles lie at 1 places; extract its coordinates again" in err
+
+
+def test_an_encoder_that_has_seen_the_patients_is_told(tmp_path, command_line):
+    """Out-of-fold predictions rest on features of a tile CNN that was trained with their patients."""
+    weights = tmp_path / "weights"
+    shutil.copytree(trained_folder("bundled") / "tile_cnn", weights / "tile_cnn")
+    write_patients(weights, {"training_patients": [hashed_patient("P0")], "validation_patients": []})
+    identity = load_encoder("tile-cnn", weights, "cpu").identity
+    manifest, features = write_cohort(tmp_path, encoder="tile-cnn", identity=identity)
+    words = ("--manifest", manifest, "--features", features, "--aggregator", "mean-features", "--folds", "2", *QUICK)
+
+    code, out, err = command_line("train", "slides", *words, "--weights", weights, "--out", tmp_path / "run")
+
+    assert code == 0
+    assert "trained or chosen with 1 of these patients (P0)" in err
+    assert "trained or chosen with 1 of these patients (P0)" in out
+    assert patients_used(tmp_path / "run" / "out-of-fold").hashes == {hashed_patient("P0")}
+    assert command_line("train", "slides", *words, "--out", tmp_path / "without")[0] == 0
+    assert patients_used(tmp_path / "without" / "out-of-fold").unrecorded == ("tile-cnn",)
+    code, _, err = command_line("train", "slides", *words, "--weights", "bundled-ihc", "--out", tmp_path / "other")
+    assert (code, "another tile CNN gave the features" in err) == (2, True)
 
 
 def test_figures_are_by_patient_however_it_is_written():

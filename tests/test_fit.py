@@ -276,6 +276,26 @@ def test_strategies_that_hand_nothing_back_are_refused(tmp_path, strategy):
         train_tiny(tmp_path, hardware=Hardware("cpu", "2", strategy))
 
 
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true", "16-true"])
+def test_precisions_of_other_weights_are_refused(tmp_path, precision):
+    """The tiles would come in another precision than the weights."""
+    with pytest.raises(ConfigError, match=f"--precision {precision}.*bf16-mixed"):
+        train_tiny(tmp_path, hardware=Hardware("cpu", "1", precision=precision))
+
+
+def test_a_training_that_diverges_is_one_clear_line(tmp_path):
+    """It ended in weights that are no numbers, and a traceback."""
+    with pytest.raises(ConfigError, match=r"diverged in epoch 0; lower training\.learning_rate"):
+        train_tiny(tmp_path, settings=replace(SETTINGS, learning_rate=1e30))
+
+
+def test_any_seed_will_do(tmp_path):
+    """The time in nanoseconds is one; torch takes smaller ones only."""
+    settings = replace(SETTINGS, seed=2**63 - 1, epochs=1)
+
+    assert same_weights(*(train_tiny(tmp_path / name, settings=settings)[0] for name in ("one", "other")))
+
+
 def test_the_global_switch_of_torch_is_given_back(undisturbed):
     """Training asks for deterministic algorithms; who comes after may not."""
     assert not torch.are_deterministic_algorithms_enabled()

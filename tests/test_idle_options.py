@@ -27,6 +27,7 @@ LINES = {
         "--annotation-class: no effect with --annotations-use ignore"
     ),
     "train tumour --patches p.npz --out f --annotation-class x": "--annotation-class: no effect without --manifest",
+    "train tumour --patches p.npz --out f --resume --overwrite": "--resume goes on with a training",
     "ablate --train m.csv --test a=m.csv --out f --ihc m.csv --annotations-use replace --weights W": (
         "--weights: no effect with --annotations-use replace"
     ),

@@ -201,6 +201,15 @@ def test_a_manifest_without_the_slides_that_are_needed_is_refused(cohort, demand
     assert problems_of(cohort(*GOOD), **demands) == told
 
 
+def test_a_manifest_without_any_split_is_told_how_to_make_them(cohort):
+    """It was told that a split has no slides, as if it had others."""
+    rows = [row.replace(",train,", ",,").replace(",val,", ",,").replace(",test,", ",,") for row in GOOD]
+
+    told = problems_of(cohort(*rows), stain="HE", label=None, splits=("train",))
+
+    assert told == ["split train has no HE slides: none has a split; give them with he2her2 split"]
+
+
 def test_a_split_with_one_class_is_refused(cohort):
     """Nothing can be learnt from, or measured on, one class."""
     rows = [row.replace("positive", "negative") for row in GOOD]

@@ -14,7 +14,7 @@ from PIL import Image
 from he2her2.errors import ConfigError, ManifestError, OutputError, WeightsError
 from he2her2.geometry import TileGrid
 from he2her2.labels import Her2Status
-from he2her2.manifest import SlideRow, patients_used, read_manifest
+from he2her2.manifest import SlideRow, hashed_patient, patients_used, read_manifest, write_patients
 from he2her2.method import Appearance
 from he2her2.method.inference import blocks_of
 from he2her2.models import Card, RankingSettings, encoders, load_tensors, read_card, read_domain
@@ -25,6 +25,7 @@ from he2her2.models.torch_modules import initial_weights
 from he2her2.slides import stream_tiles
 from he2her2.training.run import Execution
 from he2her2.training.settings import Hardware, load_training
+from he2her2.training.slides import train as slide_training
 from he2her2.training.slides.bags import LabelledSlide, TumourTiles
 from he2her2.training.slides.data import SlideData, initial_networks
 from he2her2.training.slides.module import KeptLogits, SlideModule
@@ -414,6 +415,15 @@ def test_one_class_and_shared_patients_are_refused(cohort, start, tmp_path):
 
     with pytest.raises(ManifestError, match=r"(?s)p-train0.*two classes are needed"):
         train_slides(SlideData(folder / "manifest.csv", start), tmp_path / "run", config, settings, ON_CPU)
+
+
+def test_a_start_that_knows_the_validation_patients_is_told(data, tmp_path):
+    """The epoch is picked on patients that the CNN has learned from."""
+    write_patients(tmp_path, {"training_patients": [hashed_patient("p-val0")], "validation_patients": []})
+    told = slide_training._known_validation(replace(data, weights=tmp_path), read_manifest(data.manifest).rows)
+
+    assert told == ("the weights to begin with were trained with 1 of the validation patients: their figures flatter",)
+    assert not slide_training._known_validation(data, read_manifest(data.manifest).rows)
 
 
 def test_a_start_without_weights(cohort, tmp_path):

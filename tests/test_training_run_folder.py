@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import pytest
 
+from he2her2.cohort import SlideTask
 from he2her2.config import Config, Runtime, Selection
-from he2her2.errors import ConfigError, OutputError
-from he2her2.training.run import Execution, begin_run, fingerprint
+from he2her2.errors import ConfigError, ManifestError, OutputError
+from he2her2.training.run import Execution, begin_run, fingerprint, fingerprint_slides, undone_if_refused
 from he2her2.training.settings import Augmentation, Hardware, TumourTraining
 
 INPUTS = {"patches": {"file": "a.npz", "sha256": "0"}, "folds": 2}
@@ -51,15 +52,29 @@ def test_a_second_training_is_refused(tmp_path):
 
 
 def test_overwriting_leaves_nothing_of_the_old_training(tmp_path):
-    """Its checkpoints could otherwise be resumed by the new one; what is not a training's stays."""
+    """Its checkpoints could otherwise be resumed, and its results read as the new one's; what is not its own stays."""
     begin(tmp_path)
-    for name in ("checkpoints", "logs", "weights", "folds", "mine"):
+    for name in ("checkpoints", "logs", "weights", "folds", "teachers", "soup", "repeats", "out-of-fold", "mine"):
         (tmp_path / name).mkdir()
+    for name in ("report.md", "predictions.csv", "val_predictions.csv", "slides_left_out.csv"):
+        (tmp_path / name).write_text("of the old one")
 
     begin(tmp_path, replace(TumourTraining(), epochs=3), overwrite=True)
 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "run.json"]
     assert json.loads((tmp_path / "run.json").read_text("utf-8"))["training"]["epochs"] == 3
+
+
+@pytest.mark.parametrize(("left", "kept"), [("bags", False), ("logs", True)])
+def test_a_training_that_was_refused_may_be_begun_with_other_data(tmp_path, left, kept):
+    """It had to be overwritten, although it had never begun; what has trained keeps its description."""
+    begin(tmp_path)
+    (tmp_path / left).mkdir()
+
+    with pytest.raises(ManifestError), undone_if_refused(tmp_path):
+        raise ManifestError(["no tiles"])
+
+    assert (tmp_path / "run.json").exists() == kept
 
 
 @pytest.mark.parametrize("options", [{}, {"resume": True}, {"overwrite": True}])
@@ -104,6 +119,22 @@ def test_resuming_another_training_names_the_difference(tmp_path, change, words)
         begin(tmp_path, resume=True, **change)
     assert words in str(caught.value)
     assert str(caught.value).count(" was ") >= 1
+
+
+def test_slides_are_known_by_their_size_and_annotations(tmp_path):
+    """They may lie elsewhere; a corrected annotation makes another training."""
+    tasks = []
+    for place in ("here", "there"):
+        (tmp_path / place).mkdir()
+        for name in ("s.svs", "s.geojson"):
+            (tmp_path / place / name).write_text("as it was")
+        tasks.append(SlideTask("s", tmp_path / place / "s.svs", annotations=tmp_path / place / "s.geojson"))
+
+    assert fingerprint_slides(tasks[:1]) == fingerprint_slides(tasks[1:])
+    for name in ("s.geojson", "s.svs"):
+        before = fingerprint_slides(tasks[:1])
+        (tmp_path / "here" / name).write_text("corrected now")
+        assert fingerprint_slides(tasks[:1]) != before
 
 
 def test_how_the_work_is_done_may_change(tmp_path):

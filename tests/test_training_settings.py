@@ -77,6 +77,18 @@ def test_a_mistake_is_one_clear_line(override, words):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("kind", "setting"),
+    [("tiles", "crop_px"), ("features", "max_tiles"), ("slides", "aggregator_rate"), ("slides", "beta_start")],
+)
+def test_what_may_be_none_is_none(tmp_path, kind, setting):
+    """Its own words name the value, for which TOML has no word."""
+    (tmp_path / "c.toml").write_text(f'[training]\n{setting} = "none"\n')
+
+    assert getattr(load_training(kind, "default", None, [f"training.{setting}=none"])[1], setting) is None
+    assert getattr(load_training(kind, "default", tmp_path / "c.toml")[1], setting) is None
+
+
 def test_prediction_does_not_take_training_settings():
     """A file may hold them, but who sets one for `predict` is mistaken."""
     with pytest.raises(ConfigError, match="training"):

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from PIL import Image
 from torch.nn import functional
 
 from he2her2.config import Config
+from he2her2.datasets import open_patch_set
 from he2her2.errors import ConfigError, ManifestError, PatchError
 from he2her2.files import read_csv
 from he2her2.manifest import read_manifest
@@ -254,6 +256,10 @@ def test_a_mistake_is_one_line(tmp_path, command_line, options, words):
         ({"patient": np.zeros(24, int)}, ["one patient"]),
         ({"patient": np.zeros(24)}, ["patient is (24,) float64"]),
         ({"patient": np.array([None] * 24)}, ["numpy.savez"]),
+        ({"patient": np.array("P1"), "valid": np.array(True)}, ["one value, and no array, in patient, valid"]),
+        ({"mpp": np.array("four")}, ["µm per px cannot be"]),
+        ({"mpp": np.nan}, ["nan µm per px cannot be"]),
+        ({"valid": np.arange(24) % 4 == 0}, ["valid marks patches of every patient"]),
         (
             {"patient": np.array(["P1"] * 12 + ["NA"] * 6 + [""] * 6)},
             ["12 patches have no patient, the first is patch 12"],
@@ -448,6 +454,21 @@ def test_a_fold_without_both_classes_is_refused():
         check_folds(patches, np.array([0, 1, 0]))
 
 
+@pytest.mark.parametrize(
+    ("split", "found"),
+    [
+        (None, r"^only other patches to validate on; .*another training\.val_share or training\.seed$"),
+        (["val", "train", "train"], r"^only other patches to validate on; mark patches of both kinds as valid"),
+    ],
+)
+def test_a_single_split_without_both_classes_is_refused(split, found):
+    """Folds, which there are none of, were to be fewer."""
+    patches = patches_of(["a", "b", "c"], [0, 1, 0], split=split)
+
+    with pytest.raises(PatchError, match=found):
+        check_folds(patches, np.array([0, TRAINING_ONLY, TRAINING_ONLY]))
+
+
 def test_probabilities_are_those_of_prediction(tmp_path, tiny_network, command_line):
     """The trained module and the engine that prediction loads say the same of a patch."""
     assert (
@@ -511,6 +532,19 @@ def test_wide_patches_are_kept_whole():
     np.testing.assert_array_equal(right[1], narrow.pixels[0])
 
 
+def test_patients_of_valid_patches_are_left_to_test_on(tmp_path):
+    """They trained the networks that are tested on them where the set names patients, too."""
+    file = write_set(tmp_path / "set.npz", valid=np.isin(np.arange(24), [1, 8]))
+
+    learned, (tested, others) = patches_of_set(file, EAT), open_patch_set(file, 4)
+
+    assert set(learned.patients.tolist()) == {"1", "3", "4", "5"}
+    assert tested.patients is not None
+    assert others is not None
+    assert not set(tested.patients.tolist()) & set(learned.patients.tolist())
+    assert len(learned) == len(others)
+
+
 def test_a_set_s_own_split_outranks_folds(tmp_path):
     """No network of a cross-validation is trained on its validation patches, and all are on its training patches."""
     known = patches_of_set(write_set(tmp_path / "set.npz"), EAT)
@@ -532,7 +566,7 @@ def test_a_cross_validation_over_two_sets(tmp_path, tiny_network, command_line):
     given = ("--patches", write_set(tmp_path / "set.npz"), "--patches", jpeg_set(tmp_path / "lymph.npz"))
     balance = ("--set", "training.balance=true", "--set", "training.calibrate_on=['set']", "--set", "adaptive.points=9")
 
-    code, _, told = command_line("train", "tumour", *given, "--folds", 2, "--out", tmp_path / "run", *balance, *QUICK)
+    code, out, told = command_line("train", "tumour", *given, "--folds", 2, "--out", tmp_path / "run", *balance, *QUICK)
 
     assert code == 0, told
     rows = read_csv(tmp_path / "run" / "predictions.csv")
@@ -540,6 +574,7 @@ def test_a_cross_validation_over_two_sets(tmp_path, tiny_network, command_line):
     card = read_card(tmp_path / "run" / "weights" / "tumour_cnn", "tumour_cnn")
     assert card.threshold == 0.5
     assert "both errors are fewest out of fold on set" in card.recipe
+    assert "the threshold is the best on those of set, so their accuracy flatters" in out
     kept = load_cnn(str(tmp_path / "run" / "weights"), "tumour_cnn", Config())
     new = patches_of_set(tmp_path / "lymph.npz", EAT)
     judged = invasive_probability(kept(new.take(new.split == "val").windows(50, np.zeros(2))))
@@ -601,6 +636,33 @@ def test_calibration_puts_a_half_where_errors_are_fewest(seed, gap, shift):
     assert balanced_accuracy(0.5, found) >= best - 0.04
     with pytest.raises(ConfigError, match=r"calibrate_on: lymph has no evaluated patches of both kinds; known: set"):
         calibrate(patches, raw, ("lymph",))
+
+
+def test_sources_to_calibrate_on_are_checked_before_any_training(tmp_path, tiny_network, command_line):
+    """A misspelt one cost the whole training."""
+    words = ("--patches", write_set(tmp_path / "set.npz"), "--folds", 2, "--out", tmp_path / "run")
+
+    code, _, told = command_line("train", "tumour", *words, *QUICK, "--set", "training.calibrate_on=['sett']")
+
+    assert code == 2
+    assert "calibrate_on: sett has no evaluated patches of both kinds; known: set" in told
+    assert not list((tmp_path / "run").iterdir())
+
+
+def test_a_corrected_annotation_is_not_resumed_with(tmp_path, tiny_network, cohort, command_line):
+    """Other patches, and other folds, than those of the networks that are trained already."""
+    folder = tmp_path / "cohort"
+    shutil.copytree(cohort.parent, folder)
+    quick = (*QUICK, "--set", "training.patches_per_slide=8", "--set", "training.epochs=1")
+    options = ("train", "tumour", "--manifest", folder / "manifest.csv", "--out", tmp_path / "run", *quick)
+    shutil.copyfile(folder / "a.png", folder / "b.png")
+    assert command_line(*options)[0] == 0
+    Image.fromarray(np.full((64, 64), 255, np.uint8)).save(folder / "b.png")
+
+    code, _, told = command_line(*options, "--resume")
+
+    assert code == 2
+    assert "inputs.slides was" in told
 
 
 def test_a_calibrated_network_gives_the_calibrated_probability():

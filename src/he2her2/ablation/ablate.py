@@ -14,9 +14,8 @@ from he2her2.ablation.manifests import AblationData, Study
 from he2her2.ablation.methods import METHODS, AblationSettings, Method
 from he2her2.ablation.tables import write_ablation
 from he2her2.ablation.verdicts import decide_cohort, load_trained
-from he2her2.cohort import annotation_lines
+from he2her2.cohort import SlideTask, annotation_lines
 from he2her2.files import atomic, digest, sha256_of, write_text
-from he2her2.manifest import SlideRow
 from he2her2.models import CARD_FILE, UNTRAINED_NOTICE, Card, CnnSpec, aggregator_for, cnn_named
 from he2her2.models.export import save_weights
 from he2her2.models.torch_modules import initial_weights
@@ -28,7 +27,7 @@ from he2her2.training.tiles.train import train_tiles
 
 __all__ = ["run_ablation"]
 
-_DONE = "done.txt"
+_BEGUN, _DONE = "begun.txt", "done.txt"
 
 
 def run_ablation(data: AblationData, out: Path, settings: AblationSettings, execution: Execution) -> Path:
@@ -184,7 +183,8 @@ class _Trainings:
 
         card = start / "tile_cnn" / CARD_FILE
         initial = sha256_of(card) if self._has_start(method) else "random"
-        self._once(f"training {method.key} on slides", folder, self.study.training_rows, initial, work)
+        tasks = self.tiler.tasks(self.study.training_rows)
+        self._once(f"training {method.key} on slides", folder, tasks, initial, work)
 
     def _has_start(self, method: Method) -> bool:
         """True where a method's tile CNN was trained on tiles before."""
@@ -197,7 +197,7 @@ class _Trainings:
         def work() -> None:
             train_tiles(data, folder, self.settings.config, settings, self.execution)
 
-        self._once(title, folder, rows, initial, work)
+        self._once(title, folder, [*map(SlideTask.of_row, rows)], initial, work)
 
     def _keep_start(self, method: Method) -> None:
         """Write the initial tile CNN of a method as its trained one."""
@@ -209,18 +209,28 @@ class _Trainings:
         card = Card(self.spec, trained=False, notice=UNTRAINED_NOTICE, seed=seed)
         save_weights(folder, card, initial_weights(self.spec, seed))
 
-    def _once(self, title: str, folder: Path, rows: Sequence[SlideRow], initial: str, work: Callable[[], None]) -> None:
-        """Do a step unless its folder says that it is done with these slides and weights; all else is in `run.json`."""
-        inputs = [asdict(task.inputs) for task in self.tiler.tasks(rows)]
-        made_of = digest(self.tiler.configuration, inputs, initial)
-        done = folder / _DONE
-        if done.is_file() and done.read_text("utf-8").strip() == made_of:
+    def _once(
+        self, title: str, folder: Path, tasks: Sequence[SlideTask], initial: str, work: Callable[[], None]
+    ) -> None:
+        """Do a step unless its folder says that it is done with these slides and weights; all else is in `run.json`.
+
+        One that was begun with others is begun anew.
+        """
+        made_of = digest(self.tiler.configuration, [asdict(task.inputs) for task in tasks], initial)
+        begun, done = folder / _BEGUN, folder / _DONE
+        if _marked(done, made_of):
             return
-        if done.is_file():
+        if folder.exists() and not _marked(begun, made_of):
             shutil.rmtree(folder)
         self.execution.say(title)
+        write_text(begun, f"{made_of}\n")
         work()
         write_text(done, f"{made_of}\n")
+
+
+def _marked(file: Path, made_of: str) -> bool:
+    """True where a file says so."""
+    return file.is_file() and file.read_text("utf-8").strip() == made_of
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -168,7 +168,12 @@ class TrainingHardware:
         """Hardware and messages of a training: of several processes only the first one prints.
 
         `workers` stays 0 where patches lie in memory, or threads read a slide's tiles.
+
+        Raises:
+            ConfigError: A training is to be gone on with and to be begun anew.
         """
+        if resume and self.overwrite:
+            raise ConfigError("--resume goes on with a training, --overwrite removes it and begins anew; choose one")
         from he2her2.cli.console import say
         from he2her2.cli.progress import Stages
         from he2her2.training import Execution, Hardware, is_first_process

@@ -103,7 +103,7 @@ OverwriteTraining = Annotated[bool, typer.Option("--overwrite", help="Replace an
 Accelerator = Annotated[str, typer.Option(help="cpu, gpu, mps, ...; for Lightning.")]
 Devices = Annotated[str, typer.Option(help="How many devices, or which; for Lightning.")]
 Strategy = Annotated[str, typer.Option(help="Such as ddp; for Lightning.")]
-TrainingPrecision = Annotated[str, typer.Option(help="Such as 16-mixed or bf16-mixed; for Lightning.")]
+TrainingPrecision = Annotated[str, typer.Option(help="32-true, 16-mixed or bf16-mixed; for Lightning.")]
 ReadingProcesses = Annotated[
     int, typer.Option("--workers", min=0, help="Processes that read pixels; 0 reads in the training process.")
 ]

@@ -92,7 +92,7 @@ def tumour(  # noqa: PLR0913  # a command's options
     patches: Annotated[
         list[Path] | None,
         typer.Option(
-            help="NPZ of patches: patch (or jpeg, offset), invasive, patient (or valid); may be given again.",
+            help="NPZ of patches: patch (or jpeg, offset), invasive, patient, valid (left out); may be given again.",
             show_default=False,
         ),
     ] = None,
@@ -250,6 +250,9 @@ def slides(  # noqa: PLR0913  # a command's options
     need_training()
     if on_features.features is not None:
         refuse_idle("bags", "tile_weights", "annotations_use", "annotation_class", where="beside --features")
+        refuse_idle("devices", "strategy", "precision", where="beside --features, which trains on the CPU in 32 bits")
+        if hardware.accelerator not in ("auto", "cpu"):
+            refuse_idle("accelerator", where="beside --features, which trains on the CPU in 32 bits")
     else:
         refuse_idle("folds", "repeats", "by_site", "choose", "encoder", where="without --features")
     if not on_features.folds:

@@ -2,6 +2,7 @@
 
 from he2her2.config.reading import chosen_keys, gather, load_config, settle, take_preset, to_toml
 from he2her2.config.settings import (
+    OR_NONE,
     PAPER_THRESHOLD,
     PRESETS,
     Adaptive,
@@ -17,6 +18,7 @@ from he2her2.config.settings import (
 )
 
 __all__ = [
+    "OR_NONE",
     "PAPER_THRESHOLD",
     "PRESETS",
     "Adaptive",

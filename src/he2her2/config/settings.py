@@ -11,7 +11,7 @@ from dataclasses import asdict, field, replace
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import ConfigDict, PositiveFloat, model_validator
+from pydantic import BeforeValidator, ConfigDict, PositiveFloat, model_validator
 from pydantic.dataclasses import dataclass
 
 from he2her2.rules import Threshold
@@ -20,6 +20,9 @@ _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 _Share = Annotated[float, Gt(0), Le(1)]
 _Seed = Annotated[int, Ge(0), Lt(1 << 63)]
 _Tiles = Annotated[int, Gt(0), Le(10_000_000)]
+
+OR_NONE = BeforeValidator(lambda value: None if value == "none" else value)
+"""Of a setting that may have no value: TOML, which has no word for it, says "none"."""
 
 PAPER_THRESHOLD = 0.24
 """Probability from which the paper's tumour map is tumour (section 3.1.2)."""
@@ -96,7 +99,7 @@ class Adaptive:
     iterations: Annotated[int, Gt(0), Le(1000)] = 20
     points: Annotated[int, Ge(4), Le(100_000)] = 100
     candidates: Annotated[int, Ge(4), Le(1_000_000)] = 300
-    threshold: Threshold | None = None
+    threshold: Annotated[Threshold | None, OR_NONE] = None
     coarse: Annotated[int, Gt(0), Le(64)] = 8
     surface: Literal["linear", "cubic"] = "linear"
     corners: bool = True
@@ -124,7 +127,7 @@ class Tiling:
 
     mask_downsample: Annotated[int, Gt(0), Le(1024)] = 32
     raw_pixels: bool = False
-    min_tiles: _Tiles | None = None
+    min_tiles: Annotated[_Tiles | None, OR_NONE] = None
 
     def least_tiles(self, selection: "Selection | None") -> int:
         """Tiles to cut at least: without selection a tumour of any size will do."""
@@ -226,7 +229,7 @@ class Config:
     scoring: Scoring = field(default_factory=Scoring)
     selection: Selection = field(default_factory=Selection)
     normalisation: Literal["none", "reinhard", "macenko"] = "none"
-    threshold: Threshold | None = None
+    threshold: Annotated[Threshold | None, OR_NONE] = None
     stored_rules: bool = True
     runtime: Runtime = field(default_factory=Runtime)
 

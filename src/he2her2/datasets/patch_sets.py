@@ -7,6 +7,7 @@ which train no network.
 """
 
 import io
+import math
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -122,9 +123,10 @@ def read_patch_set(file: Path, mpp: float | None = None, otherwise: float | None
     arrays = _read(file)
     centre = "jpeg" in arrays
     problems = list(_problems(arrays, _CENTRE if centre else _WHOLE))
-    stated = float(arrays["mpp"].reshape(-1)[0]) if arrays.get("mpp", np.empty(0)).size == 1 else None
-    scale = mpp or stated or otherwise
-    if scale is None:
+    scale = next((given for given in (mpp, _stated_mpp(arrays), otherwise) if given is not None), None)
+    if scale is not None and not 0 < scale < math.inf:
+        problems.append(f"{scale:g} µm per px cannot be; correct it")
+    elif scale is None:
         problems.append("does not state its µm per px; pass --mpp, such as 4 for the IDC set or 0.97 for PatchCamelyon")
     if problems or scale is None:
         raise PatchError(f"{file}: {'; '.join(problems)}")
@@ -159,11 +161,25 @@ def _read(file: Path) -> Mapping[str, NDArray[Any]]:
         raise PatchError(f"{file}: is no NPZ of plain arrays; write it with numpy.savez") from None
 
 
+def _stated_mpp(arrays: Mapping[str, NDArray[Any]]) -> float | None:
+    """µm per px as the file states it, nan where that is no number; None where it does not, or states 0 for unknown."""
+    stated = arrays.get("mpp", np.empty(0)).reshape(-1)
+    if stated.size != 1 or not stated[0]:
+        return None
+    try:
+        return float(stated[0].item())
+    except (TypeError, ValueError):
+        return math.nan
+
+
 def _problems(arrays: Mapping[str, NDArray[Any]], needed: tuple[str, ...]) -> Iterator[str]:
     """Yield all problems of a patch set."""
     pictures, label = needed[0], needed[-1]
     if missing := [name for name in needed if name not in arrays]:
         yield f"has no array {', '.join(missing)}"
+        return
+    if single := [name for name in (*needed, "patient", "valid") if name in arrays and not arrays[name].ndim]:
+        yield f"has one value, and no array, in {', '.join(single)}"
         return
     n = len(arrays[label])
     lengths = {name: len(arrays[name]) for name in (label, "patient", "valid", "patch") if name in arrays}

@@ -259,7 +259,9 @@ def _poor_split(manifest: Manifest, split: Split, stain: Stain, label: Label | N
     """Report a split that is empty or holds a single class."""
     rows = manifest.select(stain=stain, split=split)
     if not rows:
-        yield f"split {split} has no {stain} slides"
+        there = manifest.select(stain=stain)
+        undivided = bool(there) and not any(row.split for row in there)
+        yield f"split {split} has no {stain} slides" + (": none has a split; give them with he2her2 split" * undivided)
     elif label:
         classes = {found for row in rows if (found := label_of(row, label, policy)) is not None}
         if len(classes) == 1:

@@ -5,6 +5,7 @@ is saved after every epoch, and order and augmentation derive from seed, epoch a
 """
 
 import logging
+import math
 import signal
 import sys
 import threading
@@ -28,9 +29,10 @@ from he2her2.errors import ConfigError, OutputError
 from he2her2.files import atomic, write_csv
 from he2her2.timing import Progress
 from he2her2.training.run import Execution
-from he2her2.training.settings import Hardware, Keep
+from he2her2.training.settings import LARGEST_SEED, Hardware, Keep
 
 _OVERFITTING_EPOCHS = 3
+_OTHER_WEIGHTS = ("64-true", "64", "16-true", "bf16-true")  # precisions that would convert the weights
 
 _HARMLESS = (
     r".*does not have many workers.*",  # a slide's tiles are read by threads of our own
@@ -93,7 +95,7 @@ def fit(
         keep: Rule that picks the epoch.
 
     Raises:
-        ConfigError: The hardware asked for is not there or cannot do it.
+        ConfigError: The hardware asked for is not there or cannot do it, or the training diverged.
         OutputError: The checkpoint to go on from is damaged.
         KeyboardInterrupt: By Ctrl-C or SIGTERM; resuming goes on with the epoch that was stopped.
     """
@@ -127,6 +129,9 @@ def save_checkpoint(module: LightningModule, checkpoint: Path) -> None:
 def _trainer(folder: Path, epochs: int, hardware: Hardware, callbacks: list[Callback]) -> Trainer:
     if any(word in hardware.strategy for word in ("spawn", "fork", "notebook")):
         raise ConfigError(f"--strategy {hardware.strategy}: its processes hand no figures back; use ddp")
+    if hardware.precision in _OTHER_WEIGHTS:
+        found = f"--precision {hardware.precision}: weights and input stay in 32 bits"
+        raise ConfigError(f"{found}; use 32-true, 16-mixed or bf16-mixed")
     bar: list[Callback] = [RichProgressBar(console_kwargs={"stderr": True})] if _on_terminal() else []
     try:
         return Trainer(
@@ -194,7 +199,7 @@ class _Seeding(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002  # Lightning's
         """Seed torch for the epoch."""
-        torch.manual_seed(self._seed * 1_000_003 + trainer.current_epoch)
+        torch.manual_seed((self._seed * 1_000_003 + trainer.current_epoch) % LARGEST_SEED)
 
 
 class _TimeLimit(Callback):
@@ -257,6 +262,7 @@ class Keeper(Checkpoint):  # checkpoints hold its state under this name
         figures = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
         # All processes must agree on what is best: each has running statistics of its own.
         figures = trainer.strategy.broadcast(figures)
+        _require_finite(figures, trainer.current_epoch)
         self.history.append({"epoch": trainer.current_epoch, **figures})
         if trainer.is_global_zero:
             _write_history(self.folder / "logs" / "metrics.csv", self.history)
@@ -272,6 +278,16 @@ class Keeper(Checkpoint):  # checkpoints hold its state under this name
         trainer.save_checkpoint(draft)
         if trainer.is_global_zero:
             draft.replace(path)
+
+
+def _require_finite(figures: Mapping[str, float], epoch: int) -> None:
+    """Raise unless both losses of an epoch are finite: weights of such a training give no numbers any more.
+
+    Raises:
+        ConfigError: One is not.
+    """
+    if not all(math.isfinite(figures.get(name, 0.0)) for name in ("train_loss", "val_loss")):
+        raise ConfigError(f"the training diverged in epoch {epoch}; lower training.learning_rate")
 
 
 def _is_best(history: Sequence[Mapping[str, float]], keep: Keep) -> bool:

@@ -2,14 +2,16 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from he2her2.cohort import SlideTask
 from he2her2.config import Config
-from he2her2.errors import ConfigError, OutputError
-from he2her2.files import check_writable, read_json, sha256_of, write_json
+from he2her2.errors import ConfigError, He2Her2Error, OutputError
+from he2her2.files import check_writable, digest, read_json, sha256_of, write_json
 from he2her2.results import LIBRARIES, RUN_FILE, describe_environment
 from he2her2.timing import Progress, silent
 from he2her2.training.settings import Hardware, Kind
@@ -17,8 +19,12 @@ from he2her2.training.settings import Hardware, Kind
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-_OF_TRAINING = ("checkpoints", "logs", "weights", "folds", "teachers")
+_OF_TRAINING = ("checkpoints", "logs", "weights", "folds", "teachers", "soup", "repeats", "out-of-fold")
 _OF_ABLATION = ("bags", "tiles", "adapted", "start", "methods", "tests", "tables")
+_TILE_TABLES = (
+    f"{name}_{of}.csv" for name in ("confusion", "figures", "slides") for of in ("validation", "test", "left_out")
+)
+_RESULTS = ("report.md", "predictions.csv", "val_predictions.csv", *_TILE_TABLES)
 
 
 def _unheard(_: str) -> None:
@@ -84,8 +90,8 @@ def begin_run(
     if there is not None and not execution.overwrite:
         _check_same(folder, there, wanted, resume=execution.resume)
     else:
-        for name in () if there is None else _folders_of(there.get("kind")):
-            shutil.rmtree(folder / name, ignore_errors=True)
+        if there is not None:
+            _remove_training(folder, there.get("kind"))
         _check_free(folder, _folders_of(kind))
     environment = describe_environment(execution.command, (*LIBRARIES, "torch", "lightning"))
     found = environment | {"run_on": asdict(execution.hardware)} | wanted | dict(patients or {})
@@ -97,6 +103,14 @@ def _folders_of(kind: object) -> Sequence[str]:
     return _OF_ABLATION if kind == "ablation" else _OF_TRAINING
 
 
+def _remove_training(folder: Path, kind: object) -> None:
+    """Remove what a training of a kind left: nothing of it may be resumed, or read as of the next one."""
+    for name in _folders_of(kind):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for name in _RESULTS:
+        (folder / name).unlink(missing_ok=True)
+
+
 def _check_free(folder: Path, names: Sequence[str]) -> None:
     if taken := [name for name in names if (folder / name).exists()]:
         raise OutputError(
@@ -104,10 +118,18 @@ def _check_free(folder: Path, names: Sequence[str]) -> None:
         )
 
 
-def give_up(folder: Path) -> None:
-    """Remove `run.json` of a training that could not begin; a training with checkpoints keeps it."""
-    if is_first_process() and not any(folder.rglob("*.ckpt")):
-        (folder / RUN_FILE).unlink(missing_ok=True)
+@contextmanager
+def undone_if_refused(folder: Path) -> Iterator[None]:
+    """Remove `run.json` of a training whose data turn out to be unusable; one that has trained already keeps it.
+
+    So the same command, with other data or settings, begins it.
+    """
+    try:
+        yield
+    except He2Her2Error:
+        if is_first_process() and not any((folder / name).exists() for name in _OF_TRAINING):
+            (folder / RUN_FILE).unlink(missing_ok=True)
+        raise
 
 
 def is_first_process() -> bool:
@@ -120,6 +142,18 @@ def is_first_process() -> bool:
 def fingerprint(path: Path | None) -> dict[str, str] | None:
     """Name and SHA-256 of an input file, which may be moved but not changed."""
     return None if path is None else {"file": path.name, "sha256": sha256_of(path)}
+
+
+def fingerprint_slides(tasks: Iterable[SlideTask]) -> str:
+    """SHA-256 of slides' sizes and of their annotations, which may be moved but not changed."""
+    return digest({task.slide_id: _contents(task) for task in tasks})
+
+
+def _contents(task: SlideTask) -> tuple[int | None, str | None]:
+    """Bytes of a slide, None where it is no single file; SHA-256 of its annotation, None without one."""
+    slide, annotations = task.inputs.slide, task.annotations
+    drawn = sha256_of(annotations) if annotations is not None and annotations.is_file() else None
+    return None if slide is None else slide.bytes, drawn
 
 
 def _check_same(folder: Path, there: Mapping[str, Any], wanted: Mapping[str, Any], *, resume: bool) -> None:

@@ -14,7 +14,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import ConfigDict, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
-from he2her2.config import PRESETS, Config, gather, settle, take_preset
+from he2her2.config import OR_NONE, PRESETS, Config, gather, settle, take_preset
 from he2her2.errors import ConfigError
 
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -27,6 +27,13 @@ Schedule: TypeAlias = Literal["constant", "cosine"]
 
 SelectionRule: TypeAlias = Literal["hard", "straight-through", "perturbed"]
 """How gradients pass the selection of tiles in training: through the selected scores alone, a soft sort, or noise."""
+
+LARGEST_SEED = 1 << 63
+"""Seeds are below it; what is derived from one is taken modulo it."""
+
+_Seed: TypeAlias = Annotated[int, Ge(0), Lt(LARGEST_SEED)]
+_IntOrNone: TypeAlias = Annotated[PositiveInt | None, OR_NONE]
+_FloatOrNone: TypeAlias = Annotated[PositiveFloat | None, OR_NONE]
 
 Keep: TypeAlias = Literal["first", "last", "lowest-loss", "last-epoch"]
 """Epoch that is kept: of those with the best validation accuracy the first, the last or that of the lowest loss; or the
@@ -107,9 +114,9 @@ class TumourTraining:
     schedule: Schedule = "cosine"
     weight_decay: NonNegativeFloat = 1e-2
     average: Annotated[float, Ge(0), Lt(1)] = 0.998
-    seed: NonNegativeInt = 0
+    seed: _Seed = 0
     augment: Augmentation = field(default_factory=lambda: replace(_MILD, brightness=0.1, contrast=0.2, stain=0.2))
-    crop_px: PositiveInt | None = None
+    crop_px: _IntOrNone = None
     patches_per_slide: PositiveInt = 400
     glass_share: Annotated[float, Ge(0), Le(0.5)] = 0.05
     balance: bool = False
@@ -147,9 +154,9 @@ class TileTraining:
     learning_rate: PositiveFloat = 1e-3
     schedule: Schedule = "cosine"
     weight_decay: NonNegativeFloat = 1e-2
-    seed: NonNegativeInt = 0
+    seed: _Seed = 0
     augment: Augmentation = field(default_factory=lambda: _MILD)
-    crop_px: PositiveInt | None = 128
+    crop_px: _IntOrNone = 128
     tiles_per_class: PositiveInt = 2000
     val_tiles_per_class: PositiveInt = 624
     tissue_by_score: bool = False
@@ -182,18 +189,18 @@ class SlideTraining:
 
     epochs: PositiveInt = 60
     learning_rate: PositiveFloat = 3e-4
-    aggregator_rate: PositiveFloat | None = None
+    aggregator_rate: _FloatOrNone = None
     schedule: Schedule = "cosine"
     weight_decay: NonNegativeFloat = 1e-2
-    seed: NonNegativeInt = 0
+    seed: _Seed = 0
     augment: Augmentation = field(default_factory=Augmentation)
-    crop_px: PositiveInt | None = None
+    crop_px: _IntOrNone = None
     accumulate: PositiveInt = 2
     alternate: bool = True
     keep: Keep = "lowest-loss"
     freeze_cnn: bool = False
     move_norms: bool = False
-    beta_start: PositiveFloat | None = None
+    beta_start: _FloatOrNone = None
     selection: SelectionRule = "hard"
 
 
@@ -223,13 +230,13 @@ class FeatureTraining:
     learning_rate: PositiveFloat = 3e-4
     weight_decay: NonNegativeFloat = 1e-2
     batch_slides: PositiveInt = 8
-    max_tiles: PositiveInt | None = 4096
+    max_tiles: _IntOrNone = 4096
     class_weights: bool = True
     standardise: bool = True
     instance_weight: Annotated[float, Ge(0), Lt(1)] = 0.3
     selection: SelectionRule = "hard"
-    beta_start: PositiveFloat | None = None
-    seed: NonNegativeInt = 0
+    beta_start: _FloatOrNone = None
+    seed: _Seed = 0
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -240,7 +247,7 @@ class Hardware:
         accelerator: cpu, gpu, mps, ... or auto.
         devices: Their number, their indices, or auto.
         strategy: Such as ddp, or auto.
-        precision: Such as 32-true, 16-mixed or bf16-mixed.
+        precision: 32-true, 16-mixed or bf16-mixed.
         workers: Processes that read pixels; 0 reads in the training process.
     """
 

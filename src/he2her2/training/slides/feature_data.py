@@ -19,6 +19,7 @@ from he2her2.results import Failure
 _KEPT_BYTES = 4 << 30
 _WIDEST_RATIO = 1.5  # scanners of one magnification differ by up to a fifth; the next one is the double
 _MOST_TOLD = 5
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -134,11 +135,25 @@ class _Seen:
 def _look(task: SlideTask, *, places: bool) -> _Seen:
     tiles = read_tiles_file(task.path, task.mpp)
     if places:
-        _ = tiles.places  # refused here where there are none
+        _require_places(tiles)
     if tiles.features is None or not len(tiles):
         raise ExchangeError(task.slide_id, "its file holds no features", "extract them again")
+    if max(float(tiles.features.max()), -float(tiles.features.min())) > _LARGEST:
+        raise ExchangeError(task.slide_id, "a feature is beyond the numbers of 32 bits", "extract its features again")
     note = EncoderNote(tiles.encoder or "not stated", tiles.identity)
     return _Seen(note, len(tiles), tiles.features.shape[1], tiles.tile_um)
+
+
+def _require_places(tiles: StoredTiles) -> None:
+    """Raise where most tiles lie at a few places: what is neighbour of what is not known, and all are of all.
+
+    Raises:
+        ExchangeError: They do, or have no coordinates.
+    """
+    n_places = len(np.unique(tiles.places, axis=0))
+    if 2 * n_places < len(tiles):
+        found = f"its {len(tiles)} tiles lie at {n_places} places"
+        raise ExchangeError(tiles.slide_id, found, "extract its coordinates again, or use an aggregator without places")
 
 
 def _one_encoder(folder: Path, found: Mapping[str, _Seen]) -> tuple[EncoderNote, int]:

@@ -14,12 +14,13 @@ from torch.nn import functional
 from he2her2.errors import ConfigError
 from he2her2.models import AggregatorSpec, Bag
 from he2her2.models.torch_modules import initial_weights, put_tensors, tensors_of
-from he2her2.training.settings import FeatureTraining
+from he2her2.training.settings import LARGEST_SEED, FeatureTraining
 from he2her2.training.slides.backpropagation import geometric_beta, relative_change
 
 _CLIP = 5.0  # largest norm of a step's gradient
 _KEPT_BYTES = 2 << 30
 _TILES_AT_ONCE = 4096
+_ROWS = 1 << 14
 
 _Scale: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Mean (d) and deviation (d) of each feature."""
@@ -70,7 +71,7 @@ def learn(
     Raises:
         ConfigError: The training diverged.
     """
-    torch.manual_seed(seed)
+    torch.manual_seed(seed % LARGEST_SEED)
     module = spec.build()
     put_tensors(module, initial_weights(spec, seed))
     scale = _scale_of(train) if settings.standardise and spec.reads_features else None
@@ -183,7 +184,10 @@ class _Learner:
         if self.scale is None:
             return bag
         mean, deviation = self.scale
-        return Bag(((bag.features - mean) / deviation).astype(np.float32), bag.coords_um, bag.mask)
+        scaled = np.empty(bag.features.shape, np.float32)
+        for rows in _parts(len(bag)):
+            scaled[rows] = (bag.features[rows] - mean) / deviation
+        return Bag(scaled, bag.coords_um, bag.mask)
 
     def _tensors(self, bag: Bag) -> dict[str, Tensor]:
         inputs = self.spec.inputs_of(bag)
@@ -252,11 +256,18 @@ def _scale_of(slides: Sequence[LabelledBag]) -> _Scale:
     """Mean (d) and deviation (d) of each feature over all tiles; a feature that never varies has deviation 1."""
     n, total, squares = 0, np.zeros(1), np.zeros(1)
     for read, _ in slides:
-        features = read().features.astype(np.float64)
-        n, total, squares = n + len(features), total + features.sum(axis=0), squares + (features**2).sum(axis=0)
+        found = read().features
+        for rows in _parts(len(found)):
+            features = found[rows].astype(np.float64)
+            n, total, squares = n + len(features), total + features.sum(axis=0), squares + (features**2).sum(axis=0)
     mean = total / n
     deviation = np.sqrt(np.maximum(squares / n - mean**2, 0))
     return mean, np.where(deviation > 1e-6 * (1 + np.abs(mean)), deviation, 1.0)
+
+
+def _parts(n: int) -> Iterator[slice]:
+    """Rows of `n` tiles, some at a time: in double precision a slide of many tiles takes several gigabytes."""
+    return (slice(start, start + _ROWS) for start in range(0, n, _ROWS))
 
 
 def _fold(module: nn.Module, layer: str, mean: NDArray[np.float64], deviation: NDArray[np.float64]) -> None:

@@ -8,7 +8,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from he2her2.errors import ManifestError
+from he2her2.errors import ConfigError, ManifestError
 from he2her2.files import read_json, write_json
 from he2her2.labels import Policy
 from he2her2.manifest import Patient, Split, sites_missing, split_by_shares, split_in_folds
@@ -21,6 +21,8 @@ from he2her2.training.slides.feature_learning import LabelledBag, Learnt, learn
 
 _FOLDS = "folds"
 _VAL_SHARE = 0.15
+_MOST_TOLD = 3
+_FOLDS_WITH_VAL = 3
 _SIDES: tuple[Split, ...] = ("train", "val")
 
 
@@ -55,6 +57,23 @@ class FeatureData:
     licence: str = "not stated"
     weights: Path | None = None
     encoder: Path | None = None
+
+    def check_choices(self) -> None:
+        """Check that validation patients can choose.
+
+        Raises:
+            ConfigError: There are none, or a setting changes the loss that chooses, or has two lists of values.
+        """
+        keys = [key for key, _ in self.choices]
+        if "class_weights" in keys:
+            raise ConfigError("--choose class_weights: changes the loss that chooses; train with each, and compare")
+        if twice := [key for key in dict.fromkeys(keys) if keys.count(key) > 1]:
+            raise ConfigError(
+                f"--choose {twice[0]}: is given several times; write its values in one, as {twice[0]}=A,B"
+            )
+        if keys and 0 < self.folds < _FOLDS_WITH_VAL:
+            found = f"of {self.folds} folds none is left to validate"
+            raise ConfigError(f"--choose: {found}; use --folds {_FOLDS_WITH_VAL} or more")
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -111,20 +130,28 @@ class FeatureStudy:
         """The cohort's patients, by key.
 
         Raises:
-            ManifestError: Slides of one patient disagree.
+            ManifestError: Slides of one patient disagree, on the site where whole sites are left out.
         """
         by_key: dict[str, list[FeatureSlide]] = defaultdict(list)
         for slide in self.cohort.slides:
             by_key[slide.row.patient].append(slide)
+        sites = {
+            key: list(dict.fromkeys(slide.row.site for slide in slides if slide.row.site))
+            for key, slides in by_key.items()
+        }
         problems = [
-            f"{self.data.manifest}: slides of patient {slides[0].row.patient_id!r} have different HER2 statuses"
-            for slides in by_key.values()
-            if len({slide.positive for slide in slides}) > 1
+            f"{self.data.manifest}: slides of patient {slides[0].row.patient_id!r} {found}"
+            for key, slides in by_key.items()
+            for found, differ in (
+                ("have different HER2 statuses", len({slide.positive for slide in slides}) > 1),
+                (f"are of sites {' and '.join(sites[key])}: choose one", self.data.by_site and len(sites[key]) > 1),
+            )
+            if differ
         ]
         if problems:
             raise ManifestError(problems)
         return [
-            Patient(key, str(slides[0].positive), slides[0].row.site or key) for key, slides in sorted(by_key.items())
+            Patient(key, str(slides[0].positive), next(iter(sites[key]), key)) for key, slides in sorted(by_key.items())
         ]
 
     @cached_property
@@ -171,22 +198,39 @@ class FeatureStudy:
     def _reader(self, slide: FeatureSlide) -> Any:  # noqa: ANN401  a partial
         return self._readers[slide.row.slide_id]
 
+    @cached_property
+    def splits_of_folds(self) -> list[list[dict[str, Split]]]:
+        """For each repeat, for each fold, the split by patient; none without folds.
+
+        Raises:
+            ManifestError: There are too few patients, or a fold has one class only to train on; all such folds.
+        """
+        data = self.data
+        if not data.folds:
+            return []
+        repeats = split_in_folds(
+            self.patients, data.folds, repeats=data.repeats, seed=self.settings.seed, by_site=data.by_site
+        )
+        problems = [
+            f"repeat {repeat}, fold {fold} has no {'positive' if positive else 'negative'} patient to train on"
+            for repeat, folds in enumerate(repeats, start=1)
+            for fold, splits in enumerate(folds, start=1)
+            for positive in (False, True)
+            if not any(slide.positive == positive for slide in self.slides(splits, "train"))
+        ]
+        if problems:
+            more = f" and {len(problems) - _MOST_TOLD} more" if len(problems) > _MOST_TOLD else ""
+            remedy = "give more patients of both classes, use more --folds" + (", or no --by-site" * data.by_site)
+            raise ManifestError([f"{data.manifest}: {'; '.join(problems[:_MOST_TOLD])}{more}; {remedy}"])
+        return repeats
+
     def cross_validate(self, out: Path, execution: Execution) -> list[FoldResult]:
         """Outcomes of all folds; those that are in `out/folds` already are read from there."""
-        if not self.data.folds:
-            return []
-        for doubt in sites_missing(self.patients) if self.data.by_site else ():
+        for doubt in sites_missing(self.patients) if self.data.by_site and self.data.folds else ():
             execution.say(f"CAUTION {doubt}")
-        repeats = split_in_folds(
-            self.patients,
-            self.data.folds,
-            repeats=self.data.repeats,
-            seed=self.settings.seed,
-            by_site=self.data.by_site,
-        )
         results = []
         total = self.data.repeats * self.data.folds
-        for repeat, folds in enumerate(repeats, start=1):
+        for repeat, folds in enumerate(self.splits_of_folds, start=1):
             for fold, splits in enumerate(folds, start=1):
                 file = out / _FOLDS / f"repeat-{repeat}-fold-{fold}.json"
                 results.append(_kept(file) or self._fold(repeat, fold, splits, file))

@@ -13,8 +13,8 @@ from he2her2.config import Config
 from he2her2.errors import ConfigError
 from he2her2.files import atomic, digest, write_csv, write_json
 from he2her2.labels import Her2Status
-from he2her2.manifest import Split, hashed_patient, write_patients
-from he2her2.models import AGGREGATORS, ENCODER_FOLDER, EncoderNote, aggregator_named, load_encoder
+from he2her2.manifest import Split, hashed_patient, join_records, shared_patients, write_patients, write_record
+from he2her2.models import AGGREGATORS, ENCODER_FOLDER, TILE_CNN, EncoderNote, aggregator_named, load_encoder
 from he2her2.models.torch_modules import module_of
 from he2her2.results import describe_environment, write_failures
 from he2her2.rules import is_called
@@ -31,7 +31,7 @@ from he2her2.training.report import (
 )
 from he2her2.training.run import Execution, begin_run
 from he2her2.training.settings import FeatureTraining
-from he2her2.training.slides.feature_data import read_feature_cohort
+from he2her2.training.slides.feature_data import FeatureCohort, read_feature_cohort
 from he2her2.training.slides.feature_learning import Learnt
 from he2her2.training.slides.feature_study import FeatureData, FeatureStudy, FoldResult
 from he2her2.training.slides.judgement import figures_by_patient
@@ -40,6 +40,7 @@ __all__ = ["FeatureData", "train_on_features"]
 
 _OUT_OF_FOLD, _REPEATS = "out-of-fold", "repeats"
 _THRESHOLD = 0.5
+_NAMED = 5
 _COLUMNS = ("slide_id", "path", "status", "probability", "threshold", "notices")
 
 
@@ -67,20 +68,23 @@ def train_on_features(
     if not kind.reads_any_features:
         fit = ", ".join(name for name, spec in AGGREGATORS.items() if spec.reads_any_features)
         raise ConfigError(f"aggregator {kind.name}: ranks the logits of the tile CNN; on features use one of {fit}")
+    data.check_choices()
     cohort = read_feature_cohort(data.manifest, data.features, data.policy, places=kind.reads_places)
     _check_encoder(data, cohort.encoder)
+    seen = _seen_by_encoder(data, cohort)
     study = FeatureStudy(data, cohort, settings, replace(kind, n_features=cohort.n_features))
-    if not data.folds:
-        _ = study.stated_splits  # what is wrong with them is told before the folder is begun
+    _ = study.splits_of_folds if data.folds else study.stated_splits  # told before the folder is begun
     inputs = data.inputs | {"encoder": asdict(cohort.encoder), "features": cohort.fingerprint}
     begin_run(out, "features", execution, config=config, settings=settings, inputs=inputs)
     for failure in cohort.missing[:5]:
         execution.say(f"CAUTION {failure}")
     if len(cohort.missing) > 5:
         execution.say(f"CAUTION and {len(cohort.missing) - 5} more slides without features")
+    if seen:
+        execution.say(f"CAUTION the features are of a tile CNN that was trained or chosen with {_some(seen)}")
     results = study.cross_validate(out, execution)
     final = study.final()
-    _finish(study, out, execution, results, final)
+    _finish(study, out, execution, results, final, seen)
     return out / REPORT
 
 
@@ -90,6 +94,7 @@ def _finish(
     execution: Execution,
     results: Sequence[FoldResult],
     final: tuple[Learnt, dict[str, Any], dict[str, Split]],
+    seen: Sequence[str],
 ) -> None:
     """Write the runs of out-of-fold predictions, the weights that are kept, and the report."""
     data, cohort = study.data, study.cohort
@@ -135,6 +140,7 @@ def _finish(
         chosen=chosen,
         missing=cohort.missing,
         run=out / _OUT_OF_FOLD if repeats else None,
+        seen=_some(seen) if seen else "",
         mismatches=[found for found in results if found.selection_mismatch is not None],
     )
 
@@ -149,19 +155,38 @@ def _copy_beside(data: FeatureData, weights: Path) -> None:
 
 
 def _check_encoder(data: FeatureData, found: EncoderNote) -> None:
-    """Raise unless the encoder's folder is that of the features.
+    """Raise unless the encoder's folder, or the tile CNN that is copied as the encoder, is that of the features.
 
     Raises:
         WeightsError: It cannot be used.
         ConfigError: It is another.
     """
     if data.encoder is None:
+        there = found.name == TILE_CNN and data.weights is not None and (data.weights / "tile_cnn").is_dir()
+        if there and found.sha256 not in ("", load_encoder(TILE_CNN, data.weights, "cpu").identity):
+            raise ConfigError(f"--weights {data.weights}: another tile CNN gave the features; give its weights")
         return
     encoder = load_encoder(str(data.encoder), data.weights, "cpu")
     if encoder.card.name != found.name or found.sha256 not in ("", encoder.identity):
         raise ConfigError(
             f"--encoder {data.encoder}: is not the encoder that gave the features ({found.name}); give that one"
         )
+
+
+def _seen_by_encoder(data: FeatureData, cohort: FeatureCohort) -> tuple[str, ...]:
+    """Patients of the cohort with whom the tile CNN that gave the features was trained or chosen, by name.
+
+    Raises:
+        ManifestError: The record of its patients is damaged.
+    """
+    if cohort.encoder.name != TILE_CNN or data.weights is None:
+        return ()
+    return shared_patients((slide.row for slide in cohort.slides), data.weights)
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+    return f"{len(names)} of these patients ({shown}): figures of theirs are no test"
 
 
 def _of_repeat(results: Sequence[FoldResult], repeat: int) -> dict[str, float]:
@@ -189,6 +214,9 @@ def _write_run(study: FeatureStudy, folder: Path, probabilities: Mapping[str, fl
         "training_patients": [],  # of the weights that predicted a slide, none is its own patient
         "validation_patients": [],
     }
+    if study.cohort.encoder.name == TILE_CNN:
+        weights = study.data.weights
+        write_record(folder, join_records({TILE_CNN: [] if weights is None else [weights]}))
     write_json(folder / "run.json", describe_environment(execution.command) | described, ascii_only=True)
 
 

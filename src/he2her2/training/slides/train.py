@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,15 @@ from he2her2.domain import LEAST_SLIDES
 from he2her2.errors import ConfigError
 from he2her2.files import atomic, write_csv
 from he2her2.labels import Policy
-from he2her2.manifest import Manifest, patients_record, read_manifest, require_usable, write_patients
+from he2her2.manifest import (
+    SlideRow,
+    hashed_patient,
+    patients_record,
+    patients_used,
+    read_manifest,
+    require_usable,
+    write_patients,
+)
 from he2her2.models import CnnSpec
 from he2her2.training.fit import Fitted, fit, load_checkpoint
 from he2her2.training.report import (
@@ -28,7 +36,7 @@ from he2her2.training.report import (
     export,
     write_report,
 )
-from he2her2.training.run import Execution, begin_run, is_first_process
+from he2her2.training.run import Execution, begin_run, fingerprint_slides, is_first_process, undone_if_refused
 from he2her2.training.sampling import Draw, EpochSampler, Order, alternating, in_sequence, shuffled
 from he2her2.training.settings import Hardware, SlideTraining
 from he2her2.training.slides.bags import LabelledSlide, TumourTiler, build_bags
@@ -81,10 +89,15 @@ def train_slides(
     _check_norms(networks.tile_spec, settings)
     tumour_cnn = load_tumour_cnn(data.weights, data.annotations_use, config)
     patients = patients_record(manifest)
-    begin_run(out, "slides", execution, config=config, settings=settings, inputs=data.inputs, patients=patients)
     tile, texture = networks.tile_spec.input, load_texture_encoder(data.weights)
     tiler = TumourTiler(tile, config, tumour_cnn, data.annotations_use, data.annotation_classes, texture)
-    train, val = _tiled_slides(manifest, tiler, data.bags or out / "bags", data.policy, execution)
+    rows = [*manifest.select(stain="HE", split="train"), *manifest.select(stain="HE", split="val")]
+    inputs = data.inputs | {"slides": fingerprint_slides(tiler.tasks(rows))}
+    begin_run(out, "slides", execution, config=config, settings=settings, inputs=inputs, patients=patients)
+    for line in _known_validation(data, rows):
+        execution.say(f"CAUTION {line}")
+    with undone_if_refused(out):
+        train, val = _tiled_slides(rows, tiler, data.bags or out / "bags", data.policy, execution)
     if settings.move_norms:
         networks = with_moved_norms(networks, train, config, execution.progress)
     module = SlideModule(networks, settings, config, train, val, kept)
@@ -95,8 +108,16 @@ def train_slides(
     return out / REPORT
 
 
+def _known_validation(data: SlideData, rows: Iterable[SlideRow]) -> tuple[str, ...]:
+    """A line on validation patients with whom the weights to begin with were trained; none where there are none."""
+    trained = frozenset[str]() if data.weights is None else patients_used(data.weights).trained
+    known = {row.patient for row in rows if row.split == "val" and hashed_patient(row.patient_id) in trained}
+    said = f"the weights to begin with were trained with {len(known)} of the validation patients: their figures flatter"
+    return (said,) if known else ()
+
+
 def _tiled_slides(
-    manifest: Manifest, tiler: TumourTiler, folder: Path, policy: Policy, execution: Execution
+    rows: Sequence[SlideRow], tiler: TumourTiler, folder: Path, policy: Policy, execution: Execution
 ) -> tuple[list[LabelledSlide], list[LabelledSlide]]:
     """Slides of training and of validation with the tiles of their tumour, which `folder` keeps.
 
@@ -104,7 +125,6 @@ def _tiled_slides(
         ManifestError: All slides without tiles, each with its reason.
         OutputError: The folder cannot be written.
     """
-    rows = [*manifest.select(stain="HE", split="train"), *manifest.select(stain="HE", split="val")]
     for line in annotation_lines(tiler.tasks(rows), tiler.annotation_classes):
         execution.say(line)
     slides = build_bags(rows, tiler, folder, policy=policy, progress=execution.progress)
@@ -234,7 +254,7 @@ def _finish(
         data=_data_in_words(data, module.bags),
         licence=data.licence,
         recipe=_recipe(data, config, settings, len(fitted.history)),
-        limits=_LIMITS,
+        limits=(*_LIMITS, *_known_validation(data, [slide.row for slide in val])),
         notices=data.notices,
     )
     weights = out / "weights"

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from he2her2.cohort import SlideTask, annotation_lines
 from he2her2.config import Config
-from he2her2.errors import ManifestError
 from he2her2.evaluation import TABLE_1
 from he2her2.manifest import SlideRow, write_patients
 from he2her2.models import soft_argmax
@@ -19,7 +18,7 @@ from he2her2.statistics import exact_binomial
 from he2her2.training.classifier import CnnClassifier
 from he2her2.training.cross_validation import CnnTraining, TileSets, trainable_cnn
 from he2her2.training.report import NOT_VALIDATED, REPORT, Provenance, estimate_rows, export, write_report
-from he2her2.training.run import Execution, begin_run, give_up, is_first_process
+from he2her2.training.run import Execution, begin_run, fingerprint_slides, is_first_process, undone_if_refused
 from he2her2.training.settings import TileTraining
 from he2her2.training.tiles.data import TileData, TileSplit, load_weights, read_split
 from he2her2.training.tiles.dataset import (
@@ -65,17 +64,11 @@ def train_tiles(
     spec = trainable_cnn(config.networks.tile_cnn, "tile_cnn", settings.crop_px, folds)
     split = read_split(data, folds, settings.seed)
     weights = load_weights(data, spec, split)
-    begin_run(
-        out,
-        "tiles",
-        execution,
-        config=config,
-        settings=settings,
-        inputs=data.inputs(folds),
-        patients=split.patients,
-    )
+    tasks = [*map(SlideTask.of_row, split.rows)]
+    inputs = data.inputs(folds) | {"slides": fingerprint_slides(tasks)}
+    begin_run(out, "tiles", execution, config=config, settings=settings, inputs=inputs, patients=split.patients)
     training = CnnTraining(spec, settings, execution, weights, keep=settings.keep)
-    for line in annotation_lines(map(SlideTask.of_row, split.rows), data.annotation_classes):
+    for line in annotation_lines(tasks, data.annotation_classes):
         execution.say(line)
     harvest = _harvest(training, settings, config, split.rows, out, data.annotation_classes)
     module, trained_on, sets = (_cross_validated if folds else _validated)(harvest, split, out)
@@ -169,7 +162,7 @@ def _harvest(
     """
     training.execution.say(f"looking for tiles on {len(rows)} slides")
     by_score, progress = settings.tissue_by_score, training.execution.progress
-    try:
+    with undone_if_refused(out):
         found = find_tiles(
             rows,
             training.spec.input,
@@ -178,9 +171,6 @@ def _harvest(
             annotation_classes=annotation_classes,
             progress=progress,
         )
-    except ManifestError:
-        give_up(out)
-        raise
     if line := few_of_many(found):
         training.execution.say(line)
     return _Harvest(training, settings, config, {slide.row.slide_id: slide for slide in found})

@@ -62,10 +62,7 @@ def calibrate(patches: Patches, probability: NDArray[np.float64], sources: Seque
     Raises:
         ConfigError: A source is not among the patches that were evaluated, or has one class only.
     """
-    for source in sources:
-        if len(np.unique(patches.labels[patches.sources == source])) < 2:
-            known = ", ".join(np.unique(patches.sources).tolist())
-            raise ConfigError(f"training.calibrate_on: {source} has no evaluated patches of both kinds; known: {known}")
+    check_calibration(patches.sources, patches.labels, sources)
     odds = _log_odds(probability)
     weights = np.zeros(len(patches))
     for source in sources:
@@ -85,6 +82,23 @@ def calibrate(patches: Patches, probability: NDArray[np.float64], sources: Seque
 
     slope = float(minimize_scalar(loss, bounds=_SLOPES, method="bounded").x)
     return MapCalibration(slope, middle, tuple(sources))
+
+
+def check_calibration(found: NDArray[np.str_], labels: NDArray[np.int64], sources: Sequence[str]) -> None:
+    """Check that every source has evaluated patches of both classes.
+
+    Args:
+        found: (n,) source of each patch that a network is evaluated on.
+        labels: (n,) its class.
+        sources: Names of the sources to calibrate on.
+
+    Raises:
+        ConfigError: One is not among them, or has one class only.
+    """
+    for source in sources:
+        if len(np.unique(labels[found == source])) < 2:
+            known = ", ".join(np.unique(found).tolist())
+            raise ConfigError(f"training.calibrate_on: {source} has no evaluated patches of both kinds; known: {known}")
 
 
 def _log_odds(probability: NDArray[np.float64]) -> NDArray[np.float64]:

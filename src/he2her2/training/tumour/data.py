@@ -212,14 +212,21 @@ def check_folds(patches: Patches, fold: NDArray[np.int64]) -> None:
     """Check that every network has both classes in training and validation.
 
     Raises:
-        PatchError: One has not; with all such folds.
+        PatchError: One has not; with all such folds, or both sides of a single split.
     """
-    problems = []
-    for k in range(int(fold.max(initial=0)) + 1):
+    problems, n_folds = [], int(fold.max(initial=0)) + 1
+    for k in range(n_folds):
         for verb, chosen in (("train", (fold != k) & (fold != NEVER_TRAINED)), ("validate", fold == k)):
             found = np.unique(patches.labels[chosen])
             if len(found) < 2:
                 what = "no patches" if not len(found) else f"only {('other', 'invasive')[found[0]]} patches"
-                problems.append(f"fold {k + 1} has {what} to {verb} on")
-    if problems:
-        raise PatchError(f"{'; '.join(problems)}; give more patients of both kinds, or use fewer --folds")
+                problems.append(f"fold {k + 1} has {what} to {verb} on" if n_folds > 1 else f"{what} to {verb} on")
+    if not problems:
+        return
+    if n_folds > 1:
+        remedy = "give more patients of both kinds, or use fewer --folds"
+    elif patches.known.any():
+        remedy = "give more patients of both kinds, or another training.val_share or training.seed"
+    else:
+        remedy = "mark patches of both kinds as valid in the set, or name the patients"
+    raise PatchError(f"{'; '.join(problems)}; {remedy}")

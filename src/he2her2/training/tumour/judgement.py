@@ -94,4 +94,6 @@ def calibrated(judged: JudgedPatches, sources: Sequence[str]) -> tuple[JudgedPat
     if not sources:
         return judged, None
     found = calibrate(judged.patches, judged.probability, sources)
-    return replace(judged, probability=found(judged.probability), threshold=CALIBRATED_THRESHOLD), found
+    split = f"{judged.split}; the threshold is the best on those of {', '.join(sources)}, so their accuracy flatters"
+    judged = replace(judged, split=split, probability=found(judged.probability), threshold=CALIBRATED_THRESHOLD)
+    return judged, found

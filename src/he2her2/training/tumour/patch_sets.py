@@ -123,8 +123,9 @@ def mirrored(pixels: Rgb, side: int) -> Rgb:
 def patches_of_set(file: Path, spec: InputSpec, mpp: float | None = None) -> Patches:
     """Read a patch set for training: all of it, at the network's pixel size.
 
-    Patches with a patient are kept apart by patient. Where patients are unknown, those that the set marks as valid
-    train no network, and the others train every network. A patch whose label is of its centre has no slack.
+    Patches with a patient are kept apart by patient; those of patients of whom the set marks a patch as valid are left
+    out, to test on. Where patients are unknown, valid patches train no network, and the others train every network. A
+    patch whose label is of its centre has no slack.
 
     Args:
         file: NPZ, of `datasets.read_patch_set`.
@@ -136,6 +137,11 @@ def patches_of_set(file: Path, spec: InputSpec, mpp: float | None = None) -> Pat
         PatchError: It cannot be read or used; all problems in one message.
     """
     found = read_patch_set(file, mpp, otherwise=spec.mpp)
+    if found.patients is not None and found.valid is not None:
+        apart = ~np.isin(found.patients, found.patients[found.valid])
+        if not apart.any():
+            raise PatchError(f"{file}: valid marks patches of every patient, so that none is left to train on")
+        found = found.take(np.flatnonzero(apart))
     field, wanted = found.side_px * found.mpp, spec.side_px * spec.mpp
     if field < _MIRRORED_TO * wanted or field > _WIDEST_UM:
         seen = f"its patches are {field:g} µm wide at {found.mpp:g} µm/px, the network sees {wanted:g} µm"

@@ -19,7 +19,7 @@ from he2her2.training.classifier import CnnClassifier
 from he2her2.training.cross_validation import CnnTraining, TileSets
 from he2her2.training.fit import save_checkpoint
 from he2her2.training.run import is_first_process
-from he2her2.training.settings import TumourTraining
+from he2her2.training.settings import LARGEST_SEED, TumourTraining
 
 __all__ = ["learn_soup", "parts_in"]
 
@@ -44,7 +44,7 @@ def learn_soup(training: CnnTraining, tiles: TileSets, folder: Path) -> CnnClass
     found = list[dict[str, NDArray[np.float32]]]()
     for k, own in enumerate(parts_in(folder, settings.soup)):
         training.execution.say(f"training {k + 1} of {settings.soup}")
-        seeded = replace(training, settings=replace(settings, seed=settings.seed + k))
+        seeded = replace(training, settings=replace(settings, seed=(settings.seed + k) % LARGEST_SEED))
         module = seeded.learn(tiles, own)
         found.append(tensors_of(module.cnn))
     put_tensors(module.cnn, {name: _mean([part[name] for part in found]) for name in found[0]})

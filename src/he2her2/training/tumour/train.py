@@ -18,9 +18,9 @@ from he2her2.training.classifier import CnnClassifier
 from he2her2.training.cross_validation import CnnTraining, TileSets, trainable_cnn
 from he2her2.training.fit import load_checkpoint
 from he2her2.training.report import REPORT, Provenance, distinct_notices, export, write_report
-from he2her2.training.run import Execution, begin_run, is_first_process
+from he2her2.training.run import Execution, begin_run, fingerprint_slides, is_first_process, undone_if_refused
 from he2her2.training.settings import TumourTraining
-from he2her2.training.tumour.calibration import CALIBRATED_THRESHOLD, MapCalibration
+from he2her2.training.tumour.calibration import CALIBRATED_THRESHOLD, MapCalibration, check_calibration
 from he2her2.training.tumour.data import (
     NEVER_TRAINED,
     TRAINING_ONLY,
@@ -87,12 +87,15 @@ def train_tumour(
     spec = trainable_cnn(config.networks.tumour_cnn, "tumour_cnn", settings.crop_px, folds)
     _check_settings(settings, folds)
     sources = read_sources(data, spec)
-    inputs, patients = data.inputs(folds), sources.patients
+    tasks = [*map(SlideTask.of_row, sources.rows)]
+    inputs, patients = data.inputs(folds) | {"slides": fingerprint_slides(tasks)}, sources.patients
     begin_run(out, "tumour", execution, config=config, settings=settings, inputs=inputs, patients=patients)
-    for line in annotation_lines(map(SlideTask.of_row, sources.rows), data.annotation_classes):
+    for line in annotation_lines(tasks, data.annotation_classes):
         execution.say(line)
-    patches = _all_patches(sources, spec.input, config, settings, execution.progress, data.annotation_classes)
-    study = _Study(sources, patches, _assigned(patches, sources, settings, folds), folds, config.adaptive.half_turn)
+    with undone_if_refused(out):
+        patches = _all_patches(sources, spec.input, config, settings, execution.progress, data.annotation_classes)
+        fold = _assigned(patches, sources, settings, folds)
+    study = _Study(sources, patches, fold, folds, config.adaptive.half_turn)
     training = training_of(
         spec,
         settings,
@@ -131,6 +134,8 @@ def _assigned(patches: Patches, sources: Sources, settings: TumourTraining, fold
     else:
         fold = assign_folds(patches, folds, settings.seed)
     check_folds(patches, fold)
+    judged = fold != TRAINING_ONLY
+    check_calibration(patches.sources[judged], patches.labels[judged], settings.calibrate_on)
     if settings.distil:
         check_teachers(patches, fold, settings.seed)
     return fold
