@@ -325,6 +325,18 @@ def test_a_carried_threshold_finds_its_share_of_the_other_sites_positives():
     assert (found > threshold).sum() == 94
 
 
+def test_a_carried_threshold_calls_the_patients_at_it():
+    """Scores of many digits that several patients have, such as votes of 7: those at the threshold are positive."""
+    cases = made_up_cases(40, share=0.5)
+    probability = np.where(cases.truth, 3 / 7, 2 / 7)
+    cases = replace(cases, probability=probability, sites=np.where(np.arange(40) % 2, "a", "b"))
+
+    assert [(site.carried_sensitivity.value, site.carried_specificity.value) for site in site_results(cases)] == [
+        (1, 1),
+        (1, 1),
+    ]
+
+
 def test_anauc_difference_of_like_groups_holds_zero():
     """MOVER's interval covers 0 in about 95 of 100 draws."""
     pairs = [(made_up_cases(60, seed=k), made_up_cases(80, seed=k + 500)) for k in range(100)]

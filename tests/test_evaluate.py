@@ -215,8 +215,8 @@ def test_a_patients_probability_follows_the_rule(rule, expected):
     """Mean or greatest of the slides'; one slide's own where there is one."""
     slides = made_up_cases(4, slides_a_patient=2)
     slides = replace(
-        slides, truth=np.array([True, True, False, False]), probability=np.array([0.2, 0.8, 0.1, 0.1]), threshold=0.7
-    )
+        slides, truth=np.array([True, True, False, False]), probability=np.array([0.2, 0.8, 0.1, 0.1])
+    ).decided_at(0.7)
 
     patients, _ = by_patient(slides, rule)
 
@@ -228,7 +228,7 @@ def test_patients_of_several_slides_are_decided_as_predict_decides_them():
     """On the rounded probability: 0.6999996 is written, and called, as 0.7."""
     slides = made_up_cases(4, slides_a_patient=2)
     probability = np.array([0.7, 0.699999, 0.1, 0.1])
-    slides = replace(slides, truth=np.array([True, True, False, False]), probability=probability, threshold=0.7)
+    slides = replace(slides, truth=np.array([True, True, False, False]), probability=probability).decided_at(0.7)
 
     patients, _ = by_patient(slides, "mean")
 

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from he2her2.errors import EvaluationError, ManifestError
-from he2her2.evaluation import ScoreReading, open_predictions, read_study_manifest
+from he2her2.evaluation import ScoreReading, join, open_predictions, read_study_manifest
+from he2her2.evaluation.missing import missing_data
 from he2her2.labels import Her2Status, IhcScore
+from he2her2.statistics import Bounds
 from tests.made_up_runs import MadeUpSlide, write_labels, write_run
 
 
@@ -137,6 +139,50 @@ def test_the_tools_own_decisions_are_kept(tmp_path):
     assert [p.status.value[:3] for p in one.run.predictions.values()] == ["pos", "pos", "neg", "neg"]
     assert "1 of which no threshold of the score explains" in none.notes[0]
     assert [p.status.value[:3] for p in none.run.predictions.values()] == ["pos", "neg", "pos", "neg"]
+
+
+def joined_tables(folder, scores, labels, **choices):
+    """A table of scores joined with the labels, and the run that it makes."""
+    path, manifest = tables(folder, scores, labels)
+    found = open_predictions(path, manifest, ScoreReading(**choices))
+    return join(found.run, manifest, scale=found.scale), found.run
+
+
+def test_decisions_on_patients_of_several_slides_are_kept(tmp_path):
+    """A patient is called as the table says, and one without a known status is counted as called."""
+    labels = "slide_id,patient_id,her2_status\n"
+    labels += "".join(f"{p}{k},{p},{s}\n" for p, s in (("A", "positive"), ("B", "negative"), ("C", "")) for k in "12")
+    scores = "patient_id,probability,call\nA,0.4,pos\nB,0.6,neg\nC,0.9,neg\n"
+    joined, run = joined_tables(tmp_path, scores, labels)
+    missing = missing_data(run, joined)
+
+    assert joined.patients.decided.tolist() == [True, False]
+    assert missing.sensitivity == Bounds(0.5, 1)
+    assert missing.specificity == Bounds(1, 1)
+
+
+@pytest.mark.parametrize(
+    ("heading", "score", "choices"),
+    [
+        ("probability", lambda votes: votes / 7, {}),
+        ("score", lambda votes: votes, {"scale": "any"}),
+        ("logit", lambda votes: votes - 3.3, {}),
+    ],
+)
+def test_a_patient_whose_slides_lie_at_the_threshold_is_positive(tmp_path, heading, score, choices):
+    """As each of the slides is, however many digits the scores have."""
+    slides = [(f"s{k}", k // 2) for k in range(8)]
+    labels = [f"{name},P{p},{('positive', 'negative')[p % 2]}" for name, p in slides]
+    joined, _ = joined_tables(
+        tmp_path,
+        "\n".join([f"slide_id,{heading}", *(f"{name},{score(p + 1)!r}" for name, p in slides)]),
+        "\n".join(["slide_id,patient_id,her2_status", *labels]),
+        threshold=score(2),
+        **choices,
+    )
+
+    assert joined.slides.decided.tolist() == [False] * 2 + [True] * 6
+    assert joined.patients.decided.tolist() == [False, True, True, True]
 
 
 def test_the_column_status_is_no_decision(tmp_path):
