@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +37,7 @@ from he2her2.manifest import UsedPatients, hashed_patient
 from he2her2.models import Card, InputSpec
 from he2her2.models.encoders.cnn import COMPACT_TUMOUR_CNN
 from he2her2.preprocessing import SHIFT_SHEET
+from he2her2.statistics import Difference
 from tests.tissue_slides import tissue_pixels, write_tissue
 
 SPEC = InputSpec(4.0, 10, 10, "rgb")
@@ -372,6 +374,10 @@ def test_few_patients_are_not_tested():
 
     assert not found.is_tested
     assert all(one.below is None or np.isnan(one.below.p_value) for one in found.scorers)
+    rivals = found.scorers[1:]
+    assert found.unbeaten == tuple(one.name for one in rivals)
+    far_above = replace(rivals[0], below=Difference(replace(rivals[0].below.estimate, value=0.2, low=0.1), math.nan))
+    assert replace(found, scorers=(found.scorers[0], far_above)).unbeaten == (rivals[0].name,)
 
 
 @given(st.integers(0, 100))

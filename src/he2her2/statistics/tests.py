@@ -27,6 +27,10 @@ class Difference:
     estimate: Estimate
     p_value: float
 
+    def is_gain(self, alpha: float) -> bool:
+        """True if the first is shown to be greater; False where the p-value is unknown."""
+        return self.p_value < alpha and self.estimate.value > 0
+
 
 def delong_difference(
     truth: ArrayLike, first: ArrayLike, second: ArrayLike, patients: Patients = None, *, level: float = LEVEL
