@@ -14,6 +14,7 @@ from he2her2.evaluation import plots, summarise
 from he2her2.evaluation.audits import site_results
 from he2her2.evaluation.benefit import decision_curves
 from he2her2.evaluation.plot_style import Note, canvas, save
+from he2her2.evaluation.summary import reliability
 from he2her2.statistics import auc, precision_recall, roc_curve, saved_against_missed
 from tests.made_up_runs import made_up_cases
 
@@ -143,6 +144,7 @@ def drawn(tmp_path_factory):
         plots.plot_confusion(summary, NOTICES, folder / "confusion"),
         plots.plot_score_matrix(summary, NOTICES, folder / "score_matrix"),
         plots.plot_forest(site_results(cases), summary, NOTICES, folder / "sites"),
+        plots.plot_calibration(*[reliability(cases)] * 2, summary, NOTICES, folder / "calibration"),
     ]
     return summary, [file for pair in files for file in pair]
 
