@@ -311,7 +311,11 @@ def test_a_constant_predictor_is_named(joined):
     always = replace(patients, decided=np.ones(54, bool))
     nearly = replace(patients, decided=np.arange(54) >= 2)
 
-    assert "Constant predictor: all 54 patients are called positive" in cautions_of(always, joined)
+    said = cautions_of(always, joined)
+    assert "Constant predictor: all 54 patients are called positive" in said
+    assert "only counts the positive ones (26 %); balanced accuracy is 0.5 whatever the data." in said
+    one_class = always.take(always.truth)
+    assert "only counts the positive ones (100 %)." in cautions_of(one_class, joined)
     assert "Almost constant predictor: 52 of 54" in cautions_of(nearly, joined)
     assert "onstant predictor" not in cautions_of(patients, joined)
 

@@ -485,6 +485,7 @@ def test_a_minus_sign_is_a_negative_decision(tmp_path):
     ("scores", "choices", "said"),
     [
         ("slide,score\na,3\nb,-1\n", {}, r"go from -1 to 3, so they are no probabilities; pass --scale percent"),
+        ("slide,score\na,0.3\nb,1.0000001\n", {}, r"go from 0.3 to 1.0000001, so they are no probabilities"),
         ("slide,score\na,3\nb,-1\n", {"scale": "percent"}, r"outside 0 to 100"),
         ("slide,score\na,70%\nb,0.8\n", {}, r"1 scores in .score. are in per cent and 1 have no % sign, as 0.8 on"),
         ("slide,logit\na,40\nb,50\nc,1\n", {}, r"40 and 50 in 'logit' would count as equal; pass --scale any"),

@@ -11,7 +11,7 @@ from he2her2.labels import Her2Status
 from he2her2.manifest import Split
 from he2her2.pages import p_value_in_words
 from he2her2.results import RunFolder
-from he2her2.statistics import ExactTests, exact_binomial
+from he2her2.statistics import ExactTests, accuracy, exact_binomial
 
 PHANTOM_NOTICE = "phantom slides: they prove the machinery, never the medicine"
 NOT_A_TEST = "not a test: these patients trained or chose the weights"
@@ -145,18 +145,18 @@ def limitations(joined: Joined, patients: Summary, subgroup: Summary, prevalence
 
 def _constant(of: Summary) -> Iterator[str]:
     called = round(of.counts.called_positive)
+    what = "positive" if 2 * called > of.n else "negative"
     if of.counts.constant and of.n:
-        what = "positive" if called else "negative"
-        share = max(of.n_positive, of.n - of.n_positive) / of.n
+        share = accuracy(of.counts)
+        balanced = "; balanced accuracy is 0.5 whatever the data" if 0 < of.n_positive < of.n else ""
         yield (
             f"Constant predictor: all {of.n} {of.title} are called {what} at the threshold {of.threshold:.6g}. Plain "
-            f"accuracy then only counts the larger class ({100 * share:.0f} %); balanced accuracy is 0.5 whatever the "
-            "data."
+            f"accuracy then only counts the {what} ones ({100 * share:.0f} %){balanced}."
         )
     elif of.n >= _FEW and min(called, of.n - called) <= 0.05 * of.n:
         yield (
             f"Almost constant predictor: {called} of {of.n} {of.title} are called positive; plain accuracy mostly "
-            "counts the larger class."
+            f"counts the {what} ones."
         )
 
 
