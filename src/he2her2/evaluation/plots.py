@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from he2her2.evaluation.audits import SiteResult, sensitivity_specificity
 from he2her2.evaluation.benefit import NamedCurve
 from he2her2.evaluation.cases import Cases
-from he2her2.evaluation.plot_style import BAND_ALPHA, BLUE, GREEN, GREY, ORANGE, PINK, Note, canvas, save
+from he2her2.evaluation.plot_style import BAND_ALPHA, BLUE, GREEN, GREY, ORANGE, PINK, Note, canvas, save, wrapped
 from he2her2.evaluation.summary import Reliability, Summary
 from he2her2.labels import IhcScore
 from he2her2.statistics import Curve, Estimate, precision_recall, roc_curve, saved_against_missed
@@ -259,7 +259,7 @@ def plot_forest(
     sites: Sequence[SiteResult], summary: Summary, notices: tuple[str, ...], stem: Path
 ) -> tuple[Path, ...]:
     """AUC, sensitivity and specificity of each site, and of all, with their intervals."""
-    labels = [f"{site.site}\nn = {site.n}, {site.n_positive} positive" for site in sites]
+    labels = [f"{wrapped(site.site)}\nn = {site.n}, {site.n_positive} positive" for site in sites]
     labels.append(f"all\nn = {summary.n}, {summary.n_positive} positive")
     figures = {
         "AUC": [*(site.auc for site in sites), summary["AUC"]],
