@@ -145,7 +145,7 @@ def drawn(tmp_path_factory):
         plots.plot_confusion(summary, NOTICES, folder / "confusion"),
         plots.plot_score_matrix(summary, NOTICES, folder / "score_matrix"),
         plots.plot_forest(site_results(cases), summary, NOTICES, folder / "sites"),
-        plots.plot_calibration(*[reliability(cases)] * 2, summary, NOTICES, folder / "calibration"),
+        plots.plot_calibration(reliability(cases), reliability(cases), summary, NOTICES, folder / "calibration"),
     ]
     return summary, [file for pair in files for file in pair]
 

@@ -376,7 +376,8 @@ def test_few_patients_are_not_tested():
     assert all(one.below is None or np.isnan(one.below.p_value) for one in found.scorers)
     rivals = found.scorers[1:]
     assert found.unbeaten == tuple(one.name for one in rivals)
-    far_above = replace(rivals[0], below=Difference(replace(rivals[0].below.estimate, value=0.2, low=0.1), math.nan))
+    gap = replace(rivals[0].figures["AUC"], value=0.2, low=0.1, high=0.3)
+    far_above = replace(rivals[0], below=Difference(gap, math.nan))
     assert replace(found, scorers=(found.scorers[0], far_above)).unbeaten == (rivals[0].name,)
 
 
