@@ -378,6 +378,9 @@ def test_few_patients_are_not_tested():
     assert found.unbeaten == tuple(one.name for one in rivals)
     gap = replace(rivals[0].figures["AUC"], value=0.2, low=0.1, high=0.3)
     far_above = replace(rivals[0], below=Difference(gap, math.nan))
+    assert Difference(gap, 0.04).is_gain(0.05)
+    assert not Difference(gap, 0.06).is_gain(0.05)
+    assert not Difference(replace(gap, low=-0.1), 0.04).is_gain(0.05)
     assert replace(found, scorers=(found.scorers[0], far_above)).unbeaten == (rivals[0].name,)
 
 
