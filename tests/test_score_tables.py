@@ -139,6 +139,9 @@ def test_the_tools_own_decisions_are_kept(tmp_path):
     assert [p.status.value[:3] for p in one.run.predictions.values()] == ["pos", "pos", "neg", "neg"]
     assert "1 of which no threshold of the score explains" in none.notes[0]
     assert [p.status.value[:3] for p in none.run.predictions.values()] == ["pos", "neg", "pos", "neg"]
+    nobody = opened(tmp_path, "slide,p_1,Y_hat\na,0.9,0\nb,0.6,0\nc,0.4,0\nd,0.1,0\n", labels)
+    assert nobody.threshold > 0.9
+    assert "no threshold" not in nobody.notes[0]
 
 
 def joined_tables(folder, scores, labels, **choices):
@@ -492,6 +495,7 @@ def test_a_minus_sign_is_a_negative_decision(tmp_path):
         ("slide,score\na,3\nb,4\nc,-1e30\n", {"scale": "any", "threshold": 3.5}, r"go from -1e\+30 to 4: leave those"),
         ("slide,score\na,3\nb,1e999\n", {"scale": "any", "threshold": 3.5}, r"'1e999' is too large a number"),
         ("slide,score\na,0.3\nb,0.4\n", {"threshold": float("nan")}, r"--threshold nan is no number that scores can"),
+        ("slide,score,threshold\na,30%,0.5\nb,70%,0.5\n", {}, r"threshold: 0.5 may be a share of 1, and the"),
         ("slide,score\na,3\nb,-1\n", {"scale": "any"}, r"scores of any scale need --threshold, or decisions"),
         ("slide,score\na,1\nb,0\n", {}, r"holds only 0 and 1, decisions rather than scores"),
         ("slide,score\na,0.3\na,0.4\n", {}, r"slide 'a' has several scores \(lines 2 and 3\)"),
