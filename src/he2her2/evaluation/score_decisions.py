@@ -157,8 +157,8 @@ def _threshold(path: Path, row: TableRow, column: str, scale: Scale) -> float:
     in_per_cent = row.text(column).endswith("%")
     if scale == "percent" and not in_per_cent and found <= 1:
         raise EvaluationError(
-            f"{path}, line {row.line}: {column}: {found:g} may be a share of 1, and the scores are in per cent; write it "
-            "with a % sign, or pass --threshold in per cent"
+            f"{path}, line {row.line}: {column}: {found:g} may be a share of 1, and the scores are in per cent; write "
+            "it with a % sign, or pass --threshold in per cent"
         )
     return found / 100 if scale == "probability" and in_per_cent else found
 
