@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from he2her2.errors import EvaluationError, OutputError
 from he2her2.evaluation.cases import Cases, join
-from he2her2.evaluation.leakage import add_validation_patients, check_weights
+from he2her2.evaluation.leakage import add_validation_patients, check_weights, few_of, trained_with
 from he2her2.files import atomic
 from he2her2.labels import Policy
-from he2her2.manifest import PATIENTS_FILE, Manifest, hashed_patient, patient_key, patients_used
+from he2her2.manifest import PATIENTS_FILE, Manifest, patient_key
 from he2her2.models import hashes_of, read_rules, write_rules
 from he2her2.pages import render
 from he2her2.results import RunFolder
@@ -134,10 +134,9 @@ def recalibrate_weights(run: RunFolder, weights: Path, patients: Cases, chosen_o
         WeightsError: The rules kept with the weights cannot be read.
     """
     cards = check_weights(run, weights)
-    trained = patients_used(weights).trained
-    if taught := [name for name in patients.ids.tolist() if hashed_patient(name) in trained]:
+    if trained := trained_with(patients, weights):
         raise EvaluationError(
-            f"{weights}: were trained with {len(taught)} of these patients ({', '.join(taught[:5])}), whose "
+            f"{weights}: were trained with {len(trained)} of these patients ({few_of(trained)}), whose "
             "probabilities are too good to calibrate on; give others"
         )
     n_negative = len(patients) - patients.n_positive
