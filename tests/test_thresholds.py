@@ -296,9 +296,7 @@ def test_patients_of_the_training_choose_no_rules(study, tmp_path):
 
     assert found.applied is not None
     assert (found.applied.here, found.applied.triage, found.applied.calibrated) == (None, None, None)
-    said = (
-        "1 of the 120 validation patients trained the weights (p0), and their probabilities are too good to"
-    )
+    said = "1 of the 120 validation patients trained the weights (p0), and their probabilities are too good to"
     assert f"  refused  {said}" in evaluation_lines(found, tmp_path)
     assert f"Not chosen: {said}" in evaluation_page(found)
 

@@ -31,7 +31,7 @@ from collections.abc import Iterable, Sequence
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup, escape
 
-__all__ = ["p_value_in_words", "render"]
+__all__ = ["p_value", "p_value_in_words", "render"]
 
 _TAG = re.compile(r"(?<!\\)<(?=[A-Za-z/!?])")
 _LEAST_P = 1e-4
@@ -72,7 +72,7 @@ def _significant(value: float, digits: int = 3) -> str:
     return f"{value:.{max(digits, whole)}g}"
 
 
-def _p_value(p: float) -> str:
+def p_value(p: float) -> str:
     """A p-value to two digits, or to as many as show the side of 0.05 on which it lies."""
     if math.isnan(p):
         return "unknown"
@@ -89,7 +89,7 @@ def p_value_in_words(p: float) -> str:
         >>> [p_value_in_words(p) for p in (0.0312, 0.04996, 0.0, math.nan)]
         ['p = 0.031', 'p = 0.04996', 'p < 0.0001', 'p unknown']
     """
-    text = _p_value(p)
+    text = p_value(p)
     return f"p = {text}" if text[0].isdigit() else f"p {text}"
 
 
@@ -131,7 +131,7 @@ _ENVIRONMENT.filters |= {
     "percent": _percent,
     "fixed": _fixed,
     "significant": _significant,
-    "p_value": _p_value,
+    "p_value": p_value,
     "p_value_in_words": p_value_in_words,
     "number": _number,
     "capitalize_first": _capitalize_first,
