@@ -31,13 +31,13 @@ from he2her2.evaluation.tumour.rivals import (
     learn_rivals,
     lessons_of_folds,
 )
-from he2her2.evaluation.tumour.slides import _share_within
+from he2her2.evaluation.tumour.slides import _figures, _share_within
 from he2her2.evaluation.tumour.windows import probabilities, window_corners
 from he2her2.manifest import UsedPatients, hashed_patient
 from he2her2.models import Card, InputSpec
 from he2her2.models.encoders.cnn import COMPACT_TUMOUR_CNN
 from he2her2.preprocessing import SHIFT_SHEET
-from he2her2.statistics import Difference
+from he2her2.statistics import BinaryCounts, Difference
 from tests.tissue_slides import tissue_pixels, write_tissue
 
 SPEC = InputSpec(4.0, 10, 10, "rgb")
@@ -382,6 +382,15 @@ def test_few_patients_are_not_tested():
     assert not Difference(gap, 0.06).is_gain(0.05)
     assert not Difference(replace(gap, low=-0.1), 0.04).is_gain(0.05)
     assert replace(found, scorers=(found.scorers[0], far_above)).unbeaten == (rivals[0].name,)
+
+
+def test_nothing_called_on_a_slide_without_tumour_is_precise():
+    """Its Dice is 1, too; where there is tumour, nothing called is a precision of 0."""
+    found, nothing, missed = BinaryCounts(9, 1, 90, 0), BinaryCounts(0, 0, 100, 0), BinaryCounts(0, 0, 90, 10)
+    patients = np.array(["a", "b"])
+
+    assert _figures([found, nothing], patients)["precision"].value == pytest.approx((0.9 + 1) / 2)
+    assert _figures([found, missed], patients)["precision"].value == pytest.approx(0.9 / 2)
 
 
 @given(st.integers(0, 100))

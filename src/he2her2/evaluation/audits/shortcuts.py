@@ -323,7 +323,7 @@ def _sentence(found: Sequence[_Shortcut], patients: Cases, unknown: Sequence[str
 def _silent(found: Sequence[_Shortcut], patients: Cases, n: str, unknown: Sequence[str]) -> str:
     linear = [shortcut for shortcut in found if shortcut.name != _ANY_SHAPE]
     bent = "".join(
-        f", nor does a relation of any shape ({p_value_in_words(s.p)}; it would below {_ALARM / _TIMES:g})"
+        f", nor does a relation of any shape ({p_value_in_words(s.p)}; alarm below {_ALARM / _TIMES:g})"
         for s in found
         if s.name == _ANY_SHAPE
     )
