@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from he2her2.evaluation.endpoints import measure_endpoints, strata_of
@@ -81,6 +82,12 @@ def test_each_score_has_its_calls_and_its_recall():
     recalls = [(cases.predicted_score == k)[cases.true_score == k].mean() for k in range(4)]
     assert found.macro_recall == pytest.approx(sum(recalls) / 4)
     assert found.endpoints == ()
+    half = replace(cases, predicted_score=np.where(np.arange(80) % 2, cases.predicted_score, -1))
+    of_half = measure_endpoints(half, half, dict.fromkeys(cases.ids.tolist(), Stratum.LOW)).scores
+    of_known = half.take(half.predicted_score >= 0)
+    assert [row.recall.value for row in of_half if row.recall] == [
+        (of_known.predicted_score == k)[of_known.true_score == k].mean() for k in range(4)
+    ]
     without = replace(cases, predicted_score=cases.predicted_score * 0 - 1)
     assert measure_endpoints(without, without, dict.fromkeys(cases.ids.tolist(), Stratum.LOW)).macro_recall is None
 

@@ -215,8 +215,8 @@ def test_a_patients_probability_follows_the_rule(rule, expected):
     """Mean or greatest of the slides'; one slide's own where there is one."""
     slides = made_up_cases(4, slides_a_patient=2)
     slides = replace(
-        slides, truth=np.array([True, True, False, False]), probability=np.array([0.2, 0.8, 0.1, 0.1]), threshold=0.7
-    )
+        slides, truth=np.array([True, True, False, False]), probability=np.array([0.2, 0.8, 0.1, 0.1])
+    ).decided_at(0.7)
 
     patients, _ = by_patient(slides, rule)
 
@@ -228,7 +228,7 @@ def test_patients_of_several_slides_are_decided_as_predict_decides_them():
     """On the rounded probability: 0.6999996 is written, and called, as 0.7."""
     slides = made_up_cases(4, slides_a_patient=2)
     probability = np.array([0.7, 0.699999, 0.1, 0.1])
-    slides = replace(slides, truth=np.array([True, True, False, False]), probability=probability, threshold=0.7)
+    slides = replace(slides, truth=np.array([True, True, False, False]), probability=probability).decided_at(0.7)
 
     patients, _ = by_patient(slides, "mean")
 
@@ -311,7 +311,11 @@ def test_a_constant_predictor_is_named(joined):
     always = replace(patients, decided=np.ones(54, bool))
     nearly = replace(patients, decided=np.arange(54) >= 2)
 
-    assert "Constant predictor: all 54 patients are called positive" in cautions_of(always, joined)
+    said = cautions_of(always, joined)
+    assert "Constant predictor: all 54 patients are called positive" in said
+    assert "only counts the positive ones (26 %); balanced accuracy is 0.5 whatever the data." in said
+    one_class = always.take(always.truth)
+    assert "only counts the positive ones (100 %)." in cautions_of(one_class, joined)
     assert "Almost constant predictor: 52 of 54" in cautions_of(nearly, joined)
     assert "onstant predictor" not in cautions_of(patients, joined)
 
@@ -422,6 +426,8 @@ def test_a_share_of_positives_unlike_the_clinics_is_named(joined):
 
     assert text in cautions_of(made_up_cases(100, share=0.5), joined)
     assert text not in cautions_of(made_up_cases(100, share=0.15), joined)
+    rare = limitations(joined, summarise(made_up_cases(100, share=0.5), "patients"), subgroup(), 0.004)
+    assert "in a clinic about 0.4 %" in "\n".join(rare)
 
 
 def test_missing_predictions_are_named(tmp_path):

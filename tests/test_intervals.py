@@ -414,14 +414,14 @@ def test_a_difference_without_a_class_is_unknown():
 
 @given(only_first=st.integers(0, 30), only_second=st.integers(0, 30), both=st.integers(0, 5))
 def test_mcnemar_is_the_binomial_test_of_those_that_differ(only_first, only_second, both):
-    """With a case a patient: exact as scipy's, mid-P by its definition."""
+    """With a case a patient: exact as scipy's, mid-P by its definition; both are 1 where none differ."""
     first = np.repeat([True, False, True], [only_first, only_second, both])
     second = np.repeat([False, True, True], [only_first, only_second, both])
     found, n = mcnemar(first, second), only_first + only_second
 
     expected = stats.binomtest(only_first, n).pvalue if n else 1.0
     point = stats.binom.pmf(only_first, n, 0.5)
-    mid = expected - (point if only_first != only_second else point / 2)
+    mid = expected - (point if only_first != only_second else point / 2) if n else 1.0
     assert (found.only_first, found.only_second) == (only_first, only_second)
     assert (found.exact, found.mid_p) == pytest.approx((expected, mid))
 

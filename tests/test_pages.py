@@ -56,6 +56,25 @@ def test_numbers_and_shares(templates):
     templates(page_md="{{ x | percent }} {{ x | percent(1) }} {{ x | fixed(3) }} {{ x | significant(2) }}")
 
     assert pages.render("page.md", x=0.12345) == "12 % 12.3 % 0.123 0.12\n"
+    assert pages.render("page.md", x=1234.5) == "123450 % 123450.0 % 1234.500 1234\n"
+
+
+@pytest.mark.parametrize(
+    ("p", "text"),
+    [
+        (0.031415, "0.031 p = 0.031"),
+        (0.049961, "0.04996 p = 0.04996"),
+        (0.0503, "0.0503 p = 0.0503"),
+        (0.05, "0.05 p = 0.05"),
+        (0.0, "< 0.0001 p < 0.0001"),
+        (float("nan"), "unknown p unknown"),
+    ],
+)
+def test_a_p_value_shows_its_side_of_005(templates, p, text):
+    """None is 0, and none that is below 0.05 or above reads as 0.05."""
+    templates(page_md="{{ p | p_value }} {{ p | p_value_in_words }}")
+
+    assert pages.render("page.md", p=p) == f"{text}\n"
 
 
 def test_a_table_aligns_figures_and_keeps_its_columns(templates):

@@ -1,5 +1,6 @@
 """The curves behind the plots, and the plots themselves."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from he2her2.evaluation import plots, summarise
 from he2her2.evaluation.audits import site_results
 from he2her2.evaluation.benefit import decision_curves
 from he2her2.evaluation.plot_style import Note, canvas, save
+from he2her2.evaluation.summary import reliability
 from he2her2.statistics import auc, precision_recall, roc_curve, saved_against_missed
 from tests.made_up_runs import made_up_cases
 
@@ -131,9 +133,9 @@ def test_the_pointwise_band_lies_within_the_simultaneous_one():
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
-    """Every plot of a cohort of 48 from two sites."""
+    """Every plot of a cohort of 48 from two sites, one with the name of a whole institute."""
     folder = tmp_path_factory.mktemp("plots")
-    cases = made_up_cases(48, sites=("north", "south"))
+    cases = made_up_cases(48, sites=("Institute of Pathology, University Hospital of the North, Campus East", "south"))
     summary = summarise(cases, "patients")
     files = [
         plots.plot_roc(cases, summary, NOTICES, folder / "roc"),
@@ -143,6 +145,7 @@ def drawn(tmp_path_factory):
         plots.plot_confusion(summary, NOTICES, folder / "confusion"),
         plots.plot_score_matrix(summary, NOTICES, folder / "score_matrix"),
         plots.plot_forest(site_results(cases), summary, NOTICES, folder / "sites"),
+        plots.plot_calibration(reliability(cases), reliability(cases), summary, NOTICES, folder / "calibration"),
     ]
     return summary, [file for pair in files for file in pair]
 
@@ -173,6 +176,16 @@ def test_plots_show_the_figures_of_the_summary(drawn):
     assert f"AUC {summary['AUC'].text()}" in files[1].read_text()
     for count in (summary.counts.tp, summary.counts.fp, summary.counts.tn, summary.counts.fn):
         assert f">{count:.0f}<" in files[9].read_text()
+
+
+def test_a_long_name_leaves_room_for_the_plot(drawn):
+    """In lines of at most 26 letters; in one line the numbers of the panels lay on each other."""
+    _, files = drawn
+    (sites,) = (file for file in files if file.name == "sites.svg")
+
+    texts = re.findall(r">([^<>]*(?:Pathology|Campus)[^<>]*)<", sites.read_text())
+    assert texts
+    assert max(map(len, texts)) <= 26
 
 
 def test_nothing_is_cut_off(drawn):

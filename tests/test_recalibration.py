@@ -6,13 +6,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from he2her2.evaluation import patients_of_site
 from he2her2.evaluation.recalibration import _combined, _left_out_in_turn
+from he2her2.labels import Policy
 from he2her2.manifest import patients_record, patients_used, read_manifest
 from he2her2.models import Card, RankingSettings, Role, hashes_of, read_card, write_rules
 from he2her2.models.aggregators import PAPER_MLP
 from he2her2.models.encoders.cnn import LITE0_TUMOUR_CNN, STRIDED_TILE_CNN
 from he2her2.models.export import save_weights
 from he2her2.models.torch_modules import initial_weights
+from he2her2.results import open_run
 from he2her2.rules import DecisionRules, IsotonicCalibration, LogitCalibration
 from tests.made_up_runs import QUICK, MadeUpSlide, write_labels, write_run
 from tests.tissue_slides import write_tissue
@@ -70,7 +73,7 @@ def test_predict_uses_what_a_site_taught(study, weights, tmp_path, command_line)
     assert (code, error, predicted) == (0, "", 0)
     assert "Calibrated on 20 patients of manifest.csv, site north (6 positive)" in output
     assert "used     20 of 80 patients: those of split val or of no split" in output
-    assert "60 are of split train or test, 0 without label or prediction" in output
+    assert "60 have slides of split train or test, 0 without label or prediction" in output
     assert "status   follows the uncorrected probability, positive from 0.5 on; corrected, this threshold is" in output
     rule = json.loads((out / "decision_rules.json").read_text())["calibration"]
     record = json.loads((tmp_path / "run" / "slides" / "case" / "prediction.json").read_text())
@@ -212,7 +215,20 @@ def test_test_patients_never_teach(study, weights, tmp_path, command_line):
     )
 
     assert code == 2
-    assert "5 slides are of split train or test, which are not for calibration" in error
+    assert "all patients of its 5 slides have slides of split train or test, which are no calibration patients" in error
+
+
+def test_a_patient_with_a_test_slide_never_teaches(study):
+    """Of split val is another slide of his, or one of another site."""
+    manifest = read_manifest(study / "manifest.csv")
+    rows = [replace(row, patient_id="p29") if row.slide_id in ("s40", "s5") else row for row in manifest.rows]
+
+    site = patients_of_site(
+        open_run(study / "run"), replace(manifest, rows=tuple(rows)), "north", policy=Policy.GUIDELINE, rule="mean"
+    )
+
+    assert (site.n, site.n_train_or_test, len(site.cases)) == (79, 60, 19)
+    assert "p29" not in site.cases.ids.tolist()
 
 
 def test_patients_of_the_training_never_teach(study, weights, tmp_path, command_line):

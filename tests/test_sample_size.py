@@ -14,6 +14,7 @@ from he2her2.statistics import (
     Expected,
     auc_interval,
     calibration_line,
+    exact_binomial,
     for_auc_above,
     for_auc_width,
     for_calibration_slope,
@@ -128,6 +129,20 @@ def test_a_guarantee_needs_the_positives_that_choosing_a_threshold_needs():
     wide = for_specificity(USUAL, 0.5, width=0.2).n
     assert wide is not None
     assert 110 <= wide <= 125
+
+
+def test_from_the_needed_number_on_every_number_is_enough():
+    """The next whole false alarm widens the interval again: of 36 negatives it is short enough, of 53 it is not."""
+    needed_in_all = for_specificity(Expected(0.5, 0.8), 0.99)
+    assert needed_in_all.n is not None
+    assert needed_in_all.n_positive is not None
+    negatives = needed_in_all.n - needed_in_all.n_positive
+
+    def width(k):
+        found = exact_binomial(round(0.99 * k), k)
+        return found.high - found.low
+
+    assert width(negatives - 1) > 0.1 >= max(width(k) for k in range(negatives, negatives + 300))
 
 
 def test_impossible_expectations_are_refused():

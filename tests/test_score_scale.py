@@ -88,14 +88,14 @@ def test_thresholds_are_told_on_the_scale_of_the_scores(tmp_path, command_line, 
     found = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     point, triage = found["choice"]["choice"]["point"], found["choice"]["choice"]["triage"]
     assert min(abs(score - point["threshold"]) for score in scores.values()) < 1e-3
-    assert f"called positive from a score of {point['threshold']:.3g}, so that" in said
-    assert f"ruled out below {triage['rule_out_below']:.3g}, ruled in from {triage['rule_in_from']:.3g}, in" in said
+    assert f"called positive from a score of {point['threshold']:.6g}, so that" in said
+    assert f"ruled out below {triage['rule_out_below']:.6g}, ruled in from {triage['rule_in_from']:.6g}, in" in said
     page = (tmp_path / "out" / "evaluation.md").read_text()
     assert triage["clipped"]
     assert "A limit that lay beyond the threshold that calls was moved to it" in said
     assert "A limit that lay beyond the threshold that calls was moved to it" in page
     decisions = re.findall(r"^\| patients(?:, chosen threshold)? \| (\S+) \|", page, re.MULTILINE)
-    assert decisions == [f"{threshold:.3g}", f"{point['threshold']:.3g}"]
+    assert decisions == [f"{threshold:g}", f"{point['threshold']:.6g}"]
     assert "from a probability" not in said + page
     written = list(read_csv(tmp_path / "out" / "slides.csv"))
     assert {row["id"]: float(row["score"]) for row in written} == pytest.approx(

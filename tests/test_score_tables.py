@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from he2her2.errors import EvaluationError, ManifestError
-from he2her2.evaluation import ScoreReading, open_predictions, read_study_manifest
+from he2her2.evaluation import ScoreReading, join, open_predictions, read_study_manifest
+from he2her2.evaluation.missing import missing_data
 from he2her2.labels import Her2Status, IhcScore
+from he2her2.statistics import Bounds
 from tests.made_up_runs import MadeUpSlide, write_labels, write_run
 
 
@@ -137,6 +139,53 @@ def test_the_tools_own_decisions_are_kept(tmp_path):
     assert [p.status.value[:3] for p in one.run.predictions.values()] == ["pos", "pos", "neg", "neg"]
     assert "1 of which no threshold of the score explains" in none.notes[0]
     assert [p.status.value[:3] for p in none.run.predictions.values()] == ["pos", "neg", "pos", "neg"]
+    nobody = opened(tmp_path, "slide,p_1,Y_hat\na,0.9,0\nb,0.6,0\nc,0.4,0\nd,0.1,0\n", labels)
+    assert nobody.threshold > 0.9
+    assert "no threshold" not in nobody.notes[0]
+
+
+def joined_tables(folder, scores, labels, **choices):
+    """A table of scores joined with the labels, and the run that it makes."""
+    path, manifest = tables(folder, scores, labels)
+    found = open_predictions(path, manifest, ScoreReading(**choices))
+    return join(found.run, manifest, scale=found.scale), found.run
+
+
+def test_decisions_on_patients_of_several_slides_are_kept(tmp_path):
+    """A patient is called as the table says, and one without a known status is counted as called."""
+    labels = "slide_id,patient_id,her2_status\n"
+    labels += "".join(f"{p}{k},{p},{s}\n" for p, s in (("A", "positive"), ("B", "negative"), ("C", "")) for k in "12")
+    scores = "patient_id,probability,call\nA,0.4,pos\nB,0.6,neg\nC,0.9,neg\n"
+    joined, run = joined_tables(tmp_path, scores, labels)
+    missing = missing_data(run, joined)
+
+    assert joined.patients.decided.tolist() == [True, False]
+    assert missing.sensitivity == Bounds(0.5, 1)
+    assert missing.specificity == Bounds(1, 1)
+
+
+@pytest.mark.parametrize(
+    ("heading", "score", "choices"),
+    [
+        ("probability", lambda votes: votes / 7, {}),
+        ("score", lambda votes: votes, {"scale": "any"}),
+        ("logit", lambda votes: votes - 3.3, {}),
+    ],
+)
+def test_a_patient_whose_slides_lie_at_the_threshold_is_positive(tmp_path, heading, score, choices):
+    """As each of the slides is, however many digits the scores have."""
+    slides = [(f"s{k}", k // 2) for k in range(8)]
+    labels = [f"{name},P{p},{('positive', 'negative')[p % 2]}" for name, p in slides]
+    joined, _ = joined_tables(
+        tmp_path,
+        "\n".join([f"slide_id,{heading}", *(f"{name},{score(p + 1)!r}" for name, p in slides)]),
+        "\n".join(["slide_id,patient_id,her2_status", *labels]),
+        threshold=score(2),
+        **choices,
+    )
+
+    assert joined.slides.decided.tolist() == [False] * 2 + [True] * 6
+    assert joined.patients.decided.tolist() == [False, True, True, True]
 
 
 def test_the_column_status_is_no_decision(tmp_path):
@@ -439,12 +488,14 @@ def test_a_minus_sign_is_a_negative_decision(tmp_path):
     ("scores", "choices", "said"),
     [
         ("slide,score\na,3\nb,-1\n", {}, r"go from -1 to 3, so they are no probabilities; pass --scale percent"),
+        ("slide,score\na,0.3\nb,1.0000001\n", {}, r"go from 0.3 to 1.0000001, so they are no probabilities"),
         ("slide,score\na,3\nb,-1\n", {"scale": "percent"}, r"outside 0 to 100"),
         ("slide,score\na,70%\nb,0.8\n", {}, r"1 scores in .score. are in per cent and 1 have no % sign, as 0.8 on"),
         ("slide,logit\na,40\nb,50\nc,1\n", {}, r"40 and 50 in 'logit' would count as equal; pass --scale any"),
         ("slide,score\na,3\nb,4\nc,-1e30\n", {"scale": "any", "threshold": 3.5}, r"go from -1e\+30 to 4: leave those"),
         ("slide,score\na,3\nb,1e999\n", {"scale": "any", "threshold": 3.5}, r"'1e999' is too large a number"),
         ("slide,score\na,0.3\nb,0.4\n", {"threshold": float("nan")}, r"--threshold nan is no number that scores can"),
+        ("slide,score,threshold\na,30%,0.5\nb,70%,0.5\n", {}, r"threshold: 0.5 may be a share of 1, and the"),
         ("slide,score\na,3\nb,-1\n", {"scale": "any"}, r"scores of any scale need --threshold, or decisions"),
         ("slide,score\na,1\nb,0\n", {}, r"holds only 0 and 1, decisions rather than scores"),
         ("slide,score\na,0.3\na,0.4\n", {}, r"slide 'a' has several scores \(lines 2 and 3\)"),

@@ -11,10 +11,11 @@ from typer.testing import CliRunner
 
 from he2her2.cli.commands import app
 from he2her2.errors import EvaluationError
-from he2her2.evaluation import Budgets, Question, evaluate
+from he2her2.evaluation import Budgets, Question, evaluate, evaluation_lines
 from he2her2.evaluation.cases import by_patient
 from he2her2.evaluation.leakage import check_disjoint, check_same_model
 from he2her2.evaluation.limitations import THRESHOLD_OF_UNKNOWN_LEVEL
+from he2her2.evaluation.report import evaluation_page
 from he2her2.evaluation.summary import reliability
 from he2her2.evaluation.thresholds import apply_rules, choose_rules
 from he2her2.manifest import hashed_patient
@@ -281,6 +282,23 @@ def test_the_choice_is_printed_written_and_drawn(study, kept):
     assert "![Calibration: share of positives over the probability.](plots/calibration.png)" in page
     assert found["choice"]["choice"]["point"]["n_positive"] == 60
     assert "patients, chosen threshold" in found["groups"]
+
+
+def test_patients_of_the_training_choose_no_rules(study, tmp_path):
+    """Their probabilities are too good, and a guarantee by them would not hold."""
+    shutil.copytree(study / "run", tmp_path / "run")
+    described = json.loads((tmp_path / "run" / "run.json").read_text())
+    (tmp_path / "run" / "run.json").write_text(
+        json.dumps(described | {"training_patients": [hashed_patient("p0")], "validation_patients": []})
+    )
+
+    found = evaluate(Question(tmp_path / "run", study / "manifest.csv", audit_slides=0))
+
+    assert found.applied is not None
+    assert (found.applied.here, found.applied.triage, found.applied.calibrated) == (None, None, None)
+    said = "1 of the 120 validation patients trained the weights (p0), and their probabilities are too good to"
+    assert f"  refused  {said}" in evaluation_lines(found, tmp_path)
+    assert f"Not chosen: {said}" in evaluation_page(found)
 
 
 def test_kept_rules_name_their_weights_and_patients(study, kept):

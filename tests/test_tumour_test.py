@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -30,12 +31,13 @@ from he2her2.evaluation.tumour.rivals import (
     learn_rivals,
     lessons_of_folds,
 )
-from he2her2.evaluation.tumour.slides import _share_within
+from he2her2.evaluation.tumour.slides import _figures, _share_within
 from he2her2.evaluation.tumour.windows import probabilities, window_corners
 from he2her2.manifest import UsedPatients, hashed_patient
 from he2her2.models import Card, InputSpec
 from he2her2.models.encoders.cnn import COMPACT_TUMOUR_CNN
 from he2her2.preprocessing import SHIFT_SHEET
+from he2her2.statistics import BinaryCounts, Difference
 from tests.tissue_slides import tissue_pixels, write_tissue
 
 SPEC = InputSpec(4.0, 10, 10, "rgb")
@@ -372,6 +374,23 @@ def test_few_patients_are_not_tested():
 
     assert not found.is_tested
     assert all(one.below is None or np.isnan(one.below.p_value) for one in found.scorers)
+    rivals = found.scorers[1:]
+    assert found.unbeaten == tuple(one.name for one in rivals)
+    gap = replace(rivals[0].figures["AUC"], value=0.2, low=0.1, high=0.3)
+    far_above = replace(rivals[0], below=Difference(gap, math.nan))
+    assert Difference(gap, 0.04).is_gain(0.05)
+    assert not Difference(gap, 0.06).is_gain(0.05)
+    assert not Difference(replace(gap, low=-0.1), 0.04).is_gain(0.05)
+    assert replace(found, scorers=(found.scorers[0], far_above)).unbeaten == (rivals[0].name,)
+
+
+def test_nothing_called_on_a_slide_without_tumour_is_precise():
+    """Its Dice is 1, too; where there is tumour, nothing called is a precision of 0."""
+    found, nothing, missed = BinaryCounts(9, 1, 90, 0), BinaryCounts(0, 0, 100, 0), BinaryCounts(0, 0, 90, 10)
+    patients = np.array(["a", "b"])
+
+    assert _figures([found, nothing], patients)["precision"].value == pytest.approx((0.9 + 1) / 2)
+    assert _figures([found, missed], patients)["precision"].value == pytest.approx(0.9 / 2)
 
 
 @given(st.integers(0, 100))

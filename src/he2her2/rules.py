@@ -34,13 +34,13 @@ _PATIENT_RULES: Mapping[PatientRule, Callable[[NDArray[np.float64]], np.floating
 
 
 def is_called(probability: float, threshold: float) -> bool:
-    """True if a probability, as predictions write it, calls a slide positive.
+    """True if a probability calls a slide positive, both rounded as predictions write them.
 
     Example:
-        >>> is_called(0.4999997, 0.5), is_called(0.4999994, 0.5)
-        (True, False)
+        >>> is_called(0.4999997, 0.5), is_called(0.4999994, 0.5), is_called(3 / 7, 3 / 7)
+        (True, False, True)
     """
-    return round(probability, DIGITS) >= threshold
+    return round(probability, DIGITS) >= round(threshold, DIGITS)
 
 
 def combine(rule: PatientRule, probabilities: ArrayLike) -> float:

@@ -21,7 +21,7 @@ from he2her2.ablation.verdicts import write_if_changed
 from he2her2.evaluation import TABLE_1, TABLE_1_ACCURACY, PaperAggregation
 from he2her2.files import csv_text, read_csv
 from he2her2.labels import IhcScore
-from he2her2.pages import render
+from he2her2.pages import p_value, render
 from he2her2.statistics import Estimate, exact_binomial
 from he2her2.training import REPORT
 
@@ -166,8 +166,8 @@ def _comparison_page(results: Sequence[CohortResults]) -> _TablePage:
             _name(one.method),
             one.only_proposed,
             one.only_other,
-            f"{one.exact:.3g}",
-            f"{one.mid_p:.3g}",
+            p_value(one.exact),
+            p_value(one.mid_p),
             _percents(one.difference),
         )
         for one in found

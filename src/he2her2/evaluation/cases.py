@@ -1,7 +1,7 @@
 """Cases of an evaluation: predictions joined with labels by slide, and by patient; every other slide has a reason."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from pathlib import PureWindowsPath
@@ -346,6 +346,14 @@ def _slides(run: RunFolder, kept: Sequence[tuple[SlideRow, Her2Status]], scale: 
     )
 
 
+def call_of_slides(calls: Collection[bool], probability: float, threshold: float) -> bool:
+    """True if a patient is called positive: as all slides are, or else by the patient's probability.
+
+    Mean and maximum lie on the side of a threshold where all slides lie; a table's decisions may be by no threshold.
+    """
+    return next(iter(calls)) if len(set(calls)) == 1 else is_called(probability, threshold)
+
+
 def by_patient(slides: Cases, rule: PatientRule) -> tuple[Cases, frozenset[str]]:
     """Join slides to patients; those whose slides have different labels are left out and named.
 
@@ -373,11 +381,9 @@ def by_patient(slides: Cases, rule: PatientRule) -> tuple[Cases, frozenset[str]]
         sites=np.array([shared(slides.sites[m].tolist(), "", SEVERAL) for m in index], np.str_),
         truth=np.array([slides.truth[m[0]] for m in index], np.bool_),
         probability=probability,
-        # One slide decides as the run decided: its probability was rounded when it was written. Several are rounded
-        # as `predict` rounds them before an operating point decides.
         decided=np.array(
             [
-                slides.decided[m[0]] if len(m) == 1 else is_called(p, slides.threshold)
+                call_of_slides(slides.decided[m].tolist(), p, slides.threshold)
                 for m, p in zip(index, probability.tolist(), strict=True)
             ],
             np.bool_,

@@ -19,6 +19,7 @@ from he2her2.evaluation.score_tables import ScoreReading, check_reading, open_pr
 from he2her2.evaluation.summary import Summary, summarise
 from he2her2.evaluation.thresholds import check_patient_rule
 from he2her2.labels import Policy
+from he2her2.pages import p_value_in_words
 from he2her2.rules import PatientRule
 from he2her2.statistics import (
     Difference,
@@ -79,7 +80,7 @@ class RunComparison:
         """
         names, gap, test = (self.first, self.second), self.auc.estimate, self.mcnemar
         alone, adjusted = (" for this pair alone", f" by Holm for {n_pairs} pairs") if n_pairs > 1 else ("", "")
-        p = "p unknown" if math.isnan(auc_p) else f"p = {auc_p:.2g}{adjusted}"
+        p = p_value_in_words(auc_p) + ("" if math.isnan(auc_p) else adjusted)
         figures = (
             f"{gap.value:+.3f} ({gap.low:+.3f} to {gap.high:+.3f}{alone}, paired DeLong, {p}, n = {self.n} "
             f"{self.level}s)"
@@ -94,7 +95,7 @@ class RunComparison:
         verdict = "differ" if mcnemar_p < ALPHA else "are not shown to differ"
         return (
             f"{ranks}; their decisions {verdict} in accuracy (only {names[0]} right: {test.only_first}, only "
-            f"{names[1]} right: {test.only_second}, McNemar's exact p = {mcnemar_p:.2g}{adjusted})."
+            f"{names[1]} right: {test.only_second}, McNemar's exact {p_value_in_words(mcnemar_p)}{adjusted})."
         )
 
 

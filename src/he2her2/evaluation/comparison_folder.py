@@ -18,7 +18,7 @@ from he2her2.evaluation.folder import (
     finite,
     write_rows,
 )
-from he2her2.evaluation.plot_style import BLUE, GREY, ORANGE, Note, canvas, save
+from he2her2.evaluation.plot_style import BLUE, GREY, ORANGE, Note, canvas, save, wrapped
 from he2her2.files import atomic, write_json, write_text
 from he2her2.pages import render
 from he2her2.statistics import Estimate
@@ -101,8 +101,8 @@ def _as_json(found: RunsCompared) -> dict[str, object]:
 
 def plot_comparison(found: RunsCompared, stem: Path) -> tuple[Path, ...]:
     """AUC of each run, and the difference of each pair, with their intervals."""
-    names = [run.title for run in found.runs]
-    pairs = [f"{p.comparison.first}\nless {p.comparison.second}" for p in found.pairs]
+    names = [wrapped(run.title) for run in found.runs]
+    pairs = [f"{wrapped(p.comparison.first)}\n{wrapped(f'less {p.comparison.second}')}" for p in found.pairs]
     height = 1.4 + 0.62 * (len(names) + len(pairs))
     with canvas("Runs", size_inch=(7.2, height)) as (figure, axes):
         axes.remove()

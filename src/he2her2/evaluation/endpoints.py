@@ -58,7 +58,8 @@ class ScoreRow:
         n: Patients.
         called: Share called positive.
         probability: Median probability, or score on its own scale.
-        recall: Share whose predicted IHC score is this one; None where the run has none, or the row is one of 2+.
+        recall: Share of those with a predicted IHC score for whom it is this one; None without any, or where the row is
+            one of 2+.
     """
 
     name: str
@@ -75,7 +76,7 @@ class Endpoints:
     Attributes:
         endpoints: Those of which both sides have patients.
         scores: Each IHC score that patients have.
-        macro_recall: Mean of the recalls of the scores that patients have; None where the run predicts no score.
+        macro_recall: Mean of the recalls; None where the run predicts no score.
         strata: Number of patients in each stratum.
     """
 
@@ -148,14 +149,14 @@ def _endpoints(patients: Cases, strata: NDArray[np.object_]) -> Iterator[Endpoin
 
 
 def _score_rows(patients: Cases) -> Iterator[ScoreRow]:
-    predicts = bool((patients.predicted_score != UNKNOWN_SCORE).any())
+    is_predicted = patients.predicted_score != UNKNOWN_SCORE
     for k, score in enumerate(IhcScore):
         here = patients.true_score == k
         if here.any():
-            recall = None
-            if predicts:
-                hits = patients.predicted_score[here] == k
-                recall = rate(hits, patients.patients[here], name=f"recall of {score}")
+            recall, judged = None, here & is_predicted
+            if judged.any():
+                hits = patients.predicted_score[judged] == k
+                recall = rate(hits, patients.patients[judged], name=f"recall of {score}")
             yield _row(f"IHC {score}", patients, here, recall)
         if score is IhcScore.TWO and here.any():
             for kind, status in ((False, "negative"), (True, "positive")):

@@ -32,7 +32,9 @@ from he2her2.evaluation.leakage import (
     check_disjoint,
     check_tested,
     check_weights,
+    few_of,
     provenance_limitations,
+    trained_with,
 )
 from he2her2.evaluation.limitations import (
     limitations,
@@ -45,7 +47,14 @@ from he2her2.evaluation.question import LabelledRun, Question, Validation, label
 from he2her2.evaluation.score_tables import Predictions, open_predictions
 from he2her2.evaluation.slide_properties import SlideProperties, slide_properties, stated_properties
 from he2her2.evaluation.summary import Reliability, Summary, equivocal, reliability, summarise
-from he2her2.evaluation.thresholds import AppliedRules, Budgets, apply_rules, check_patient_rule, choose_rules
+from he2her2.evaluation.thresholds import (
+    AppliedRules,
+    Budgets,
+    ChosenRules,
+    apply_rules,
+    check_patient_rule,
+    choose_rules,
+)
 from he2her2.files import sha256_of
 from he2her2.manifest import PATIENTS_FILE, Split
 from he2her2.models import hashes_of, write_rules
@@ -231,17 +240,24 @@ def _compared(labelled: LabelledRun) -> RunComparison | None:
 def _chosen(validation: Validation, patients: Cases, budgets: Budgets) -> tuple[AppliedRules, Summary | None]:
     """Rules chosen on the validation patients, their results, and the figures at the chosen operating point.
 
+    None are chosen on patients with whom the weights were trained.
+
     Raises:
         EvaluationError: A patient is among both.
     """
-    check_disjoint(patients, validation.joined.patients)
-    choice = choose_rules(
-        validation.joined.patients,
-        validation.name,
-        budgets,
-        validation.joined.rule,
-        validation.joined.slides_per_patient,
-    )
+    found = validation.joined
+    check_disjoint(patients, found.patients)
+    if trained := trained_with(found.patients, validation.run.path):
+        why = (
+            f"{len(trained)} of the {len(found.patients)} validation patients trained the weights "
+            f"({few_of(trained)}), and their probabilities are too good to choose on; mark them as train, or give "
+            "--validation RUN over others"
+        )
+        choice = ChosenRules(
+            validation.name, len(found.patients), found.patients.n_positive, None, None, None, refusals=(why,)
+        )
+    else:
+        choice = choose_rules(found.patients, validation.name, budgets, found.rule, found.slides_per_patient)
     applied = apply_rules(choice, patients, budgets.prevalence)
     if choice.point is None:
         return applied, None

@@ -40,10 +40,21 @@ def check_tested(run: Path, manifest: Manifest, slides: Cases, split: Split | No
     if shared and split not in ("train", "val"):
         raise EvaluationError(
             f"{run}: its weights were trained or chosen with {len(shared)} of the patients to evaluate "
-            f"({_some(shared)}); mark them as train or val in the manifest's split column, or pass --split train or "
+            f"({few_of(shared)}); mark them as train or val in the manifest's split column, or pass --split train or "
             "--split val to evaluate them as such"
         )
     return shared
+
+
+def trained_with(cases: Cases, weights: Path) -> tuple[str, ...]:
+    """The patients with whom weights were trained, by name; their probabilities are too good to choose anything on.
+
+    Args:
+        cases: Of the patients.
+        weights: Folder of the weights, or of a run that they made.
+    """
+    trained = patients_used(weights).trained
+    return tuple(name for name in dict.fromkeys(cases.patients.tolist()) if hashed_patient(name) in trained)
 
 
 def provenance_limitations(run: Path) -> tuple[str, ...]:
@@ -65,12 +76,13 @@ def check_disjoint(tested: Cases, validation: Cases) -> None:
     }
     if both:
         raise EvaluationError(
-            f"{len(both)} patients are both evaluated and used to choose the operating point ({_some(sorted(both))}); "
+            f"{len(both)} patients are both evaluated and used to choose the operating point ({few_of(sorted(both))}); "
             "give validation slides of other patients"
         )
 
 
-def _some(names: Sequence[str]) -> str:
+def few_of(names: Sequence[str]) -> str:
+    """The first few of some names."""
     return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
 
 

@@ -9,8 +9,9 @@ from he2her2.evaluation.summary import Summary
 from he2her2.evaluation.thresholds import stored_patient_rule
 from he2her2.labels import Her2Status
 from he2her2.manifest import Split
+from he2her2.pages import p_value_in_words
 from he2her2.results import RunFolder
-from he2her2.statistics import ExactTests, exact_binomial
+from he2her2.statistics import ExactTests, accuracy, exact_binomial
 
 PHANTOM_NOTICE = "phantom slides: they prove the machinery, never the medicine"
 NOT_A_TEST = "not a test: these patients trained or chose the weights"
@@ -144,18 +145,18 @@ def limitations(joined: Joined, patients: Summary, subgroup: Summary, prevalence
 
 def _constant(of: Summary) -> Iterator[str]:
     called = round(of.counts.called_positive)
+    what = "positive" if 2 * called > of.n else "negative"
     if of.counts.constant and of.n:
-        what = "positive" if called else "negative"
-        share = max(of.n_positive, of.n - of.n_positive) / of.n
+        share = accuracy(of.counts)
+        balanced = "; balanced accuracy is 0.5 whatever the data" if 0 < of.n_positive < of.n else ""
         yield (
-            f"Constant predictor: all {of.n} {of.title} are called {what} at the threshold {of.threshold:.3g}. Plain "
-            f"accuracy then only counts the larger class ({100 * share:.0f} %); balanced accuracy is 0.5 whatever the "
-            "data."
+            f"Constant predictor: all {of.n} {of.title} are called {what} at the threshold {of.threshold:.6g}. Plain "
+            f"accuracy then only counts the {what} ones ({100 * share:.0f} %){balanced}."
         )
     elif of.n >= _FEW and min(called, of.n - called) <= 0.05 * of.n:
         yield (
             f"Almost constant predictor: {called} of {of.n} {of.title} are called positive; plain accuracy mostly "
-            "counts the larger class."
+            f"counts the {what} ones."
         )
 
 
@@ -187,7 +188,7 @@ def _chance(of: Summary) -> Iterator[str]:
         yield f"The AUC lies below 0.5 ({auc.low:.2f} to {auc.high:.2f}): the model ranks the wrong way round."
     if of.exact is None and not auc.low <= 0.5 and balanced.low <= 0.5 <= balanced.high and not of.counts.constant:
         yield (
-            f"The ranking is better than chance, the decisions at the threshold {of.threshold:.3g} are not shown to be "
+            f"The ranking is better than chance, the decisions at the threshold {of.threshold:.6g} are not shown to be "
             f"(balanced accuracy {balanced.low:.2f} to {balanced.high:.2f}): choose an operating point on validation "
             "data."
         )
@@ -199,15 +200,15 @@ def _exact_chance(of: Summary, exact: ExactTests) -> Iterator[str]:
     if exact.mann_whitney >= _SIGNIFICANT:
         beside = "holds 0.5" if auc.low <= 0.5 <= auc.high else "does not hold 0.5, but is approximate for so few"
         yield (
-            f"By the exact Mann-Whitney test (p = {exact.mann_whitney:.2g}, {of.n} {of.title}) these data do not show "
-            f"that the model is better than tossing a coin; the AUC's interval ({auc.low:.3f} to {auc.high:.3f}) "
-            f"{beside}."
+            f"By the exact Mann-Whitney test ({p_value_in_words(exact.mann_whitney)}, {of.n} {of.title}) these data do "
+            f"not show that the model is better than tossing a coin; the AUC's interval ({auc.low:.3f} to "
+            f"{auc.high:.3f}) {beside}."
         )
     elif exact.fisher >= _SIGNIFICANT and auc.value > 0.5 and not of.counts.constant:
         yield (
-            f"The ranking is better than chance (exact Mann-Whitney p = {exact.mann_whitney:.2g}), the decisions at "
-            f"the threshold {of.threshold:.3g} are not shown to be (Fisher's exact p = {exact.fisher:.2g}): choose an "
-            "operating point on validation data."
+            f"The ranking is better than chance (exact Mann-Whitney {p_value_in_words(exact.mann_whitney)}), the "
+            f"decisions at the threshold {of.threshold:.6g} are not shown to be (Fisher's exact "
+            f"{p_value_in_words(exact.fisher)}): choose an operating point on validation data."
         )
     if min(of.counts.tp, of.counts.fp, of.counts.tn, of.counts.fn) == 0:
         yield (
@@ -225,7 +226,7 @@ def _prevalence(of: Summary, prevalence: float) -> Iterator[str]:
     if outside and not 1 / _FAR_FROM_CLINIC < ratio < _FAR_FROM_CLINIC:
         yield (
             f"{100 * share.value:.0f} % of the {of.title} are positive, in a clinic about "
-            f"{100 * prevalence:.0f} %: PPV, NPV, accuracy, F1 and average precision do not carry over; PPV and NPV "
+            f"{100 * prevalence:g} %: PPV, NPV, accuracy, F1 and average precision do not carry over; PPV and NPV "
             "are recomputed below."
         )
 

@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from he2her2.evaluation.cases import ExcludedSlide, ExclusionReason, Joined
+from he2her2.evaluation.cases import ExcludedSlide, ExclusionReason, Joined, call_of_slides
 from he2her2.labels import Her2Status
 from he2her2.manifest import patient_key
 from he2her2.results import RunFolder
@@ -53,16 +51,18 @@ def missing_data(run: RunFolder, joined: Joined) -> MissingData:
         if slide.reason in _CONCERNED and patient_key(slide.patient_id) not in evaluated:
             slides.setdefault(patient_key(slide.patient_id), []).append(slide)
     scores: list[float] = []
+    called = 0
     lost = {Her2Status.POSITIVE: 0, Her2Status.NEGATIVE: 0, None: 0}
     for of_patient in slides.values():
-        status, probability = _outcome(of_patient), _probability(of_patient, run, joined)
-        if probability is None:
-            lost[status] += 1
-        else:
-            scores.append(probability)
+        predicted = [run.predictions[s.slide_id] for s in of_patient if s.slide_id in run.predictions]
+        if not predicted:
+            lost[_outcome(of_patient)] += 1
+            continue
+        scores.append(combine(joined.rule, [slide.probability for slide in predicted]))
+        calls = [slide.status is Her2Status.POSITIVE for slide in predicted]
+        called += call_of_slides(calls, scores[-1], joined.patients.threshold)
     unpredicted = Unpredicted(lost[Her2Status.POSITIVE], lost[Her2Status.NEGATIVE], lost[None])
     patients = joined.patients
-    called = int(np.count_nonzero(np.asarray(scores) >= patients.threshold))
     counts = BinaryCounts.of(patients.truth, patients.decided)
     rates = rate_bounds(counts, called, len(scores) - called, unpredicted)
     return MissingData(
@@ -79,9 +79,3 @@ def _outcome(slides: Sequence[ExcludedSlide]) -> Her2Status | None:
     """The HER2 status that a patient's slides agree on; None where they do not, or none has one."""
     known = {slide.truth for slide in slides if slide.truth in (Her2Status.POSITIVE, Her2Status.NEGATIVE)}
     return known.pop() if len(known) == 1 else None
-
-
-def _probability(slides: Sequence[ExcludedSlide], run: RunFolder, joined: Joined) -> float | None:
-    """A patient's probability from the slides that were predicted; None without any."""
-    predicted = [run.predictions[s.slide_id].probability for s in slides if s.slide_id in run.predictions]
-    return combine(joined.rule, predicted) if predicted else None

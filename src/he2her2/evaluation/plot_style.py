@@ -20,6 +20,7 @@ BAND_ALPHA = 0.18
 SIZE_INCH = (6.4, 5.6)
 _DPI = 160
 _CAPTION_WIDTH = 88
+_NAME_WIDTH, _MOST_NAME_LINES = 26, 3
 _SETTINGS: dict[Any, Any] = {  # matplotlib names the keys by a type of 300 literals
     "font.family": "DejaVu Sans",
     "font.size": 11,
@@ -55,6 +56,11 @@ class Note:
 
     caption: str
     notices: tuple[str, ...] = ()
+
+
+def wrapped(name: str) -> str:
+    """A name beside a plot in lines short enough to leave room for the plot."""
+    return textwrap.fill(name, _NAME_WIDTH, max_lines=_MOST_NAME_LINES, placeholder=" …")
 
 
 @contextmanager

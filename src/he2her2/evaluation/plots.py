@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from he2her2.evaluation.audits import SiteResult, sensitivity_specificity
 from he2her2.evaluation.benefit import NamedCurve
 from he2her2.evaluation.cases import Cases
-from he2her2.evaluation.plot_style import BAND_ALPHA, BLUE, GREEN, GREY, ORANGE, PINK, Note, canvas, save
+from he2her2.evaluation.plot_style import BAND_ALPHA, BLUE, GREEN, GREY, ORANGE, PINK, Note, canvas, save, wrapped
 from he2her2.evaluation.summary import Reliability, Summary
 from he2her2.labels import IhcScore
 from he2her2.statistics import Curve, Estimate, precision_recall, roc_curve, saved_against_missed
@@ -33,7 +33,7 @@ def plot_roc(cases: Cases, summary: Summary, notices: tuple[str, ...], stem: Pat
         axes.fill_between(curve.x, curve.all_low, curve.all_high, color=BLUE, alpha=BAND_ALPHA / 2, linewidth=0)
         _draw(axes, curve, BLUE, f"AUC {summary['AUC'].text()}")
         false = Estimate("", 1 - specificity.value, 1 - specificity.high, 1 - specificity.low, specificity.n, "")
-        _cross(axes, false, sensitivity, ORANGE, f"threshold {summary.threshold:.3g}, exact 95 % intervals")
+        _cross(axes, false, sensitivity, ORANGE, f"threshold {summary.threshold:.6g}, exact 95 % intervals")
         _share_axes(axes, "1 - specificity", "sensitivity")
         axes.legend(loc="lower right")
         return save(
@@ -51,7 +51,7 @@ def plot_precision_recall(cases: Cases, summary: Summary, notices: tuple[str, ..
         axes.axhline(share, color=GREY, linewidth=1, linestyle=(0, (4, 3)), label=f"chance: {share:.2f} are positive")
         _draw(axes, curve, BLUE, f"average precision {summary['average precision'].text()}", "steps-pre")
         if not math.isnan(summary["PPV"].value):
-            label = f"threshold {summary.threshold:.3g}, exact 95 % intervals"
+            label = f"threshold {summary.threshold:.6g}, exact 95 % intervals"
             _cross(axes, summary["sensitivity"], summary["PPV"], ORANGE, label)
         _share_axes(axes, "recall (sensitivity)", "precision (PPV)")
         axes.legend(loc="lower left")
@@ -85,10 +85,10 @@ def plot_saved(
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 3)), label="chance")
         share = cases.n_positive / len(cases)
         _draw(axes, own, BLUE, f"as in these data ({100 * share:.0f} % positive)", "steps-post")
-        _draw(axes, clinic, GREEN, f"if {100 * prevalence:.0f} % were positive", "steps-post")
-        _mark(axes, summary, ORANGE, "o", f"threshold {summary.threshold:.3g}, in these data")
+        _draw(axes, clinic, GREEN, f"if {100 * prevalence:g} % were positive", "steps-post")
+        _mark(axes, summary, ORANGE, "o", f"threshold {summary.threshold:.6g}, in these data")
         if chosen is not None:
-            _mark(axes, chosen, PINK, "D", f"chosen on validation: {chosen.threshold:.3g}, in these data")
+            _mark(axes, chosen, PINK, "D", f"chosen on validation: {chosen.threshold:.6g}, in these data")
         _share_axes(axes, "share of HER2-positive patients missed", "share of patients without IHC")
         axes.legend(loc="lower right")
         text = "A patient called negative gets no IHC. Bands: pointwise 95 %, bootstrap by patient."
@@ -152,7 +152,8 @@ def plot_calibration(
         if calibrated is not None:
             _reliability(axes, calibrated, ORANGE, "D", names[1])
         _share_axes(axes, "mean probability of the group", "share of HER2-positive patients")
-        axes.legend(loc="upper left")
+        # Below the axes: it is wide and would hide groups.
+        axes.legend(loc="upper left", bbox_to_anchor=(-0.12, -0.13), borderaxespad=0, fontsize=8.5)
         text = (
             "Groups of about equally many patients, exact 95 % intervals. Line and pointwise band: restricted cubic "
             "spline of the logit. Slope 1 and intercept 0 are right."
@@ -189,11 +190,11 @@ def plot_scores(cases: Cases, summary: Summary, notices: tuple[str, ...], stem: 
         axes.axhline(0, color="black", linewidth=0.8)
         axes.axvline(cases.threshold, color=GREY, linestyle=(0, (4, 3)), linewidth=1.2)
         axes.annotate(
-            f" threshold {summary.threshold:.3g}", (cases.threshold, 1), xycoords=("data", "axes fraction"), va="top",
+            f" threshold {summary.threshold:.6g}", (cases.threshold, 1), xycoords=("data", "axes fraction"), va="top",
             fontsize=9.5, color=GREY,
         )  # fmt: skip
         axes.set_xlim(*_LIMITS)
-        axes.xaxis.set_major_formatter(lambda share, _: f"{cases.scale.score(share):.3g}")
+        axes.xaxis.set_major_formatter(lambda share, _: f"{cases.scale.score(share):.6g}")
         axes.yaxis.set_major_formatter(lambda value, _: f"{abs(value):.0f}")
         axes.set_xlabel(f"{noun} of HER2-positive")
         axes.set_ylabel("patients (positive up, negative down)")
@@ -206,7 +207,7 @@ def plot_confusion(summary: Summary, notices: tuple[str, ...], stem: Path) -> tu
     """Truth against decision, with counts and the share of each row."""
     counts = summary.counts
     matrix = np.array([[counts.tn, counts.fp], [counts.fn, counts.tp]]).round().astype(int)
-    title = f"Decisions at the threshold {summary.threshold:.3g}"
+    title = f"Decisions at the threshold {summary.threshold:.6g}"
     note = Note(_caption(summary, "Counts, and their share of the row."), notices)
     return _plot_matrix(matrix, ("negative", "positive"), title, ("called", "truth: HER2 status"), note, stem)
 
@@ -258,7 +259,7 @@ def plot_forest(
     sites: Sequence[SiteResult], summary: Summary, notices: tuple[str, ...], stem: Path
 ) -> tuple[Path, ...]:
     """AUC, sensitivity and specificity of each site, and of all, with their intervals."""
-    labels = [f"{site.site}\nn = {site.n}, {site.n_positive} positive" for site in sites]
+    labels = [f"{wrapped(site.site)}\nn = {site.n}, {site.n_positive} positive" for site in sites]
     labels.append(f"all\nn = {summary.n}, {summary.n_positive} positive")
     figures = {
         "AUC": [*(site.auc for site in sites), summary["AUC"]],
@@ -275,7 +276,7 @@ def plot_forest(
             _forest(panel, name, estimates, y)
         panels[0].set_yticks(y, labels)
         text = (
-            f"Patient level, threshold {summary.threshold:.3g}. Intervals of 95 %: by DeLong's variance for the AUC, "
+            f"Patient level, threshold {summary.threshold:.6g}. Intervals of 95 %: by DeLong's variance for the AUC, "
             "exact for the rates."
         )
         return save(figure, Note(text, notices), stem)

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from he2her2.errors import EvaluationError, OutputError
 from he2her2.evaluation.cases import Cases, join
-from he2her2.evaluation.leakage import add_validation_patients, check_weights
+from he2her2.evaluation.leakage import add_validation_patients, check_weights, few_of, trained_with
 from he2her2.files import atomic
 from he2her2.labels import Policy
-from he2her2.manifest import PATIENTS_FILE, Manifest, hashed_patient, patient_key, patients_used
+from he2her2.manifest import PATIENTS_FILE, Manifest, patient_key
 from he2her2.models import hashes_of, read_rules, write_rules
 from he2her2.pages import render
 from he2her2.results import RunFolder
@@ -26,12 +26,12 @@ _NEEDED_OF_EACH = 2
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SitePatients:
-    """Patients of a site, and those of them who may be calibrated on.
+    """Patients of a site, and those of them who may be calibrated on: without a slide of split train or test.
 
     Attributes:
-        cases: Labelled and predicted patients of split val, or of no split.
+        cases: Labelled and predicted ones who may be calibrated on.
         n: All patients of the site in the manifest.
-        n_train_or_test: Those of split train or test, who are never used.
+        n_train_or_test: Those with a slide of split train or test, who are never used.
     """
 
     cases: Cases
@@ -40,7 +40,7 @@ class SitePatients:
 
     @property
     def n_unusable(self) -> int:
-        """Patients of split val or of no split without label or prediction."""
+        """Patients who may be calibrated on, but for a label or prediction that they lack."""
         return self.n - self.n_train_or_test - len(self.cases)
 
 
@@ -89,7 +89,7 @@ def recalibration_lines(found: Recalibration, site: SitePatients, weights: Path)
 def patients_of_site(
     run: RunFolder, manifest: Manifest, site: str | None, *, policy: Policy, rule: PatientRule
 ) -> SitePatients:
-    """The labelled patients of a site on whom may be calibrated: of split val, or of no split.
+    """The labelled patients of a site on whom may be calibrated: with no slide of split train or test.
 
     Args:
         run: Over their slides.
@@ -107,15 +107,16 @@ def patients_of_site(
         if not rows:
             known = ", ".join(sorted({row.site for row in manifest.rows if row.site})) or "none"
             raise EvaluationError(f"{manifest.path}: has no slide of site {site}; its sites are {known}")
-    kept = tuple(row for row in rows if row.split in (None, "val"))
-    every, usable = ({patient_key(row.patient_id) for row in some} for some in (rows, kept))
+    barred = {patient_key(row.patient_id) for row in manifest.rows if row.split in ("train", "test")}
+    kept = tuple(row for row in rows if patient_key(row.patient_id) not in barred)
+    every = {patient_key(row.patient_id) for row in rows}
     if not kept:
         raise EvaluationError(
-            f"{manifest.path}: its {len(rows)} slides are of split train or test, which are not for calibration; "
-            "mark slides of the site as val"
+            f"{manifest.path}: all patients of its {len(rows)} slides have slides of split train or test, which are no "
+            "calibration patients; mark all slides of some patients of the site as val"
         )
     cases = join(run, replace(manifest, rows=kept), policy=policy, rule=rule).patients
-    return SitePatients(cases, len(every), len(every - usable))
+    return SitePatients(cases, len(every), len(every & barred))
 
 
 def recalibrate_weights(run: RunFolder, weights: Path, patients: Cases, chosen_on: str) -> Recalibration:
@@ -133,10 +134,9 @@ def recalibrate_weights(run: RunFolder, weights: Path, patients: Cases, chosen_o
         WeightsError: The rules kept with the weights cannot be read.
     """
     cards = check_weights(run, weights)
-    trained = patients_used(weights).trained
-    if taught := [name for name in patients.ids.tolist() if hashed_patient(name) in trained]:
+    if trained := trained_with(patients, weights):
         raise EvaluationError(
-            f"{weights}: were trained with {len(taught)} of these patients ({', '.join(taught[:5])}), whose "
+            f"{weights}: were trained with {len(trained)} of these patients ({few_of(trained)}), whose "
             "probabilities are too good to calibrate on; give others"
         )
     n_negative = len(patients) - patients.n_positive

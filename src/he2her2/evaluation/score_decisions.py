@@ -146,7 +146,7 @@ def _threshold(path: Path, row: TableRow, column: str, scale: Scale) -> float:
     """A row's threshold, on the scale of the scores.
 
     Raises:
-        EvaluationError: It is blank, or no number.
+        EvaluationError: It is blank, no number, or on a scale of per cent may be a share of 1.
     """
     try:
         found = score_number(row.text(column))
@@ -154,7 +154,13 @@ def _threshold(path: Path, row: TableRow, column: str, scale: Scale) -> float:
         raise EvaluationError(f"{path}, line {row.line}: {column}: {error}; pass --threshold") from None
     if found is None:
         raise EvaluationError(f"{path}, line {row.line}: {column}: holds no threshold; pass --threshold")
-    return found / 100 if scale == "probability" and row.text(column).endswith("%") else found
+    in_per_cent = row.text(column).endswith("%")
+    if scale == "percent" and not in_per_cent and found <= 1:
+        raise EvaluationError(
+            f"{path}, line {row.line}: {column}: {found:g} may be a share of 1, and the scores are in per cent; write "
+            "it with a % sign, or pass --threshold in per cent"
+        )
+    return found / 100 if scale == "probability" and in_per_cent else found
 
 
 def _call(path: Path, row: TableRow, column: str) -> bool:
@@ -170,8 +176,9 @@ def _call(path: Path, row: TableRow, column: str) -> bool:
 
 
 def _threshold_of(values: NDArray[np.float64], calls: NDArray[np.bool_]) -> float:
-    """The score from which on most decisions are positive and below which most are negative."""
+    """The score from which on most decisions are positive and below which most are negative; it may be above all."""
     order = np.argsort(values, kind="stable")
     wrong = np.append(0, np.cumsum(np.where(calls[order], 1, -1)))  # less the negatives in all: of each cut
-    starts = np.flatnonzero(np.append(True, np.diff(values[order]) > 0))
-    return float(values[order][starts[np.argmin(wrong[starts])]])
+    starts = np.flatnonzero(np.concatenate([[True], np.diff(values[order]) > 0, [True]]))
+    cuts = np.append(values[order], math.nextafter(float(values.max()), math.inf))
+    return float(cuts[starts[np.argmin(wrong[starts])]])

@@ -109,7 +109,7 @@ def read_scale(
     highest = {"probability": 1.0, "percent": 100.0}.get(scale)
     if highest is None or ((values >= 0) & (values <= highest)).all():
         return scale
-    span = f"{path}: the scores in {column!r} go from {values.min():g} to {values.max():g}"
+    span = f"{path}: the scores in {column!r} go from {values.min():.12g} to {values.max():.12g}"
     if stated is None:
         raise EvaluationError(
             f"{span}, so they are no probabilities; pass --scale percent, logit, or any with --threshold"

@@ -12,6 +12,7 @@ Beside Jinja's own filters a template has:
     {{ 0.1234 | percent }}, {{ 0.1234 | percent(1) }}           12 %, 12.3 %
     {{ 0.1234 | fixed(3) }}                                     0.123
     {{ 0.1234 | significant }}, {{ 0.1234 | significant(2) }}   0.123, 0.12
+    {{ 0.0312 | p_value }}, {{ 0.0312 | p_value_in_words }}     0.031, p = 0.031; of 0: < 0.0001, p < 0.0001
     {{ 12345 | number }}                                        12 345, with no-break spaces
     {{ sentence | capitalize_first }}                           its first letter large, the others as they are
     {{ sentence | with_code }}                                  `words` of it as code, the others escaped
@@ -23,15 +24,18 @@ An estimate prints itself: `{{ auc.text(3) }}` gives `0.714 (0.600 to 0.800)`, `
 `88 % (47 to 100 %)`. What several templates share is a macro in `templates/macros.md`.
 """
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup, escape
 
-__all__ = ["render"]
+__all__ = ["p_value", "p_value_in_words", "render"]
 
 _TAG = re.compile(r"(?<!\\)<(?=[A-Za-z/!?])")
+_LEAST_P = 1e-4
+_ALPHA = 0.05
 _MARKS = {"l": ":--", "r": "--:", "c": ":-:"}
 
 
@@ -64,7 +68,29 @@ def _fixed(value: float, digits: int) -> str:
 
 
 def _significant(value: float, digits: int = 3) -> str:
-    return f"{value:.{digits}g}"
+    whole = len(f"{abs(value):.0f}") if math.isfinite(value) else 0  # digits before the point are all told
+    return f"{value:.{max(digits, whole)}g}"
+
+
+def p_value(p: float) -> str:
+    """A p-value to two digits, or to as many as show the side of 0.05 on which it lies."""
+    if math.isnan(p):
+        return "unknown"
+    if p < _LEAST_P:
+        return f"< {_LEAST_P:.4f}"
+    digits = next(k for k in range(2, 18) if float(f"{p:.{k}g}") != _ALPHA or p == _ALPHA)
+    return f"{p:.{digits}g}"
+
+
+def p_value_in_words(p: float) -> str:
+    """A p-value as a sentence has it.
+
+    Example:
+        >>> [p_value_in_words(p) for p in (0.0312, 0.04996, 0.0, math.nan)]
+        ['p = 0.031', 'p = 0.04996', 'p < 0.0001', 'p unknown']
+    """
+    text = p_value(p)
+    return f"p = {text}" if text[0].isdigit() else f"p {text}"
 
 
 def _number(value: int) -> str:
@@ -105,6 +131,8 @@ _ENVIRONMENT.filters |= {
     "percent": _percent,
     "fixed": _fixed,
     "significant": _significant,
+    "p_value": p_value,
+    "p_value_in_words": p_value_in_words,
     "number": _number,
     "capitalize_first": _capitalize_first,
     "paragraph": _paragraph,

@@ -21,6 +21,7 @@ from he2her2.statistics.resampling import (
 )
 
 LEVEL = 0.95
+_SAME_SHARE = 1e-9
 
 Patients: TypeAlias = Sequence[str] | NDArray[np.str_] | NDArray[np.intp] | None
 """The patient of every case; None when each case is a patient of its own."""
@@ -50,7 +51,8 @@ class Estimate:
 
     def __str__(self) -> str:
         """Such as "0.88 (95 % interval 0.47 to 1.00, n = 8)"."""
-        return f"{self.value:.2f} ({100 * self.level:g} % interval {self.low:.2f} to {self.high:.2f}, n = {self.n})"
+        interval = f"{100 * self.level:g} % interval {self.low:.2f} to {self.high:.2f}"
+        return f"{_shown(self.value, 2)} ({interval}, n = {self.n})"
 
     @property
     def is_defined(self) -> bool:
@@ -58,32 +60,43 @@ class Estimate:
         return not math.isnan(self.value)
 
     def text(self, digits: int = 2) -> str:
-        """The figure with its interval; "undefined" where it is nan.
+        """The figure with its interval; "undefined" where it is nan. Only 0 and 1 are shown as 0 and 1.
 
         Example:
-            >>> Estimate("AUC", 0.714, 0.6, 0.8, 10, "").text()
-            '0.71 (0.60 to 0.80)'
+            >>> Estimate("AUC", 0.714, 0.6, 0.8, 10, "").text(), Estimate("AUC", 0.998, 0.99, 1, 900, "").text()
+            ('0.71 (0.60 to 0.80)', '0.998 (0.99 to 1.00)')
         """
         if not self.is_defined:
             return "undefined"
-        return f"{self.value:.{digits}f} ({self.low:.{digits}f} to {self.high:.{digits}f})"
+        return f"{_shown(self.value, digits)} ({self.low:.{digits}f} to {self.high:.{digits}f})"
 
     def percent(self, digits: int = 0) -> str:
-        """A share with its interval in per cent; "undefined" where it is nan.
+        """A share with its interval in per cent; "undefined" where it is nan. Only 0 and 1 are shown as 0 and 100 %.
 
         Example:
             >>> Estimate("sensitivity", 0.875, 0.47, 1, 8, "").percent()
             '88 % (47 to 100 %)'
+            >>> Estimate("sensitivity", 0.9975, 0.986, 1, 400, "").percent()
+            '99.8 % (99 to 100 %)'
         """
         if not self.is_defined:
             return "undefined"
-        value, low, high = (f"{100 * number:.{digits}f}" for number in (self.value, self.low, self.high))
-        return f"{value} % ({low} to {high} %)"
+        low, high = (f"{100 * number:.{digits}f}" for number in (self.low, self.high))
+        return f"{_shown(self.value, digits, 100)} % ({low} to {high} %)"
 
     @property
     def negated(self) -> "Estimate":
         """A difference with its sides exchanged."""
         return replace(self, value=-self.value, low=-self.high, high=-self.low)
+
+
+def _shown(share: float, digits: int, whole: int = 1) -> str:
+    """A share of a whole with so many digits, or as many as tell it from 0 and from the whole."""
+    ends = (0, whole)
+    at_end = min(abs(share), abs(share - 1)) < _SAME_SHARE
+    while not at_end and float(f"{whole * share:.{digits}f}") in ends:
+        digits += 1
+    return f"{whole * share:.{digits}f}"
 
 
 def exact_binomial(k: float, n: float, *, name: str = "rate", level: float = LEVEL) -> Estimate:

@@ -20,6 +20,8 @@ from he2her2.statistics.operating_point import positives_needed
 
 _MOST = 10_000_000
 _GRID = 4001
+_TEETH = 3
+_SMALLEST_SHARE = 1e-3
 _REACH = 9.0
 _SHRINKAGE, _OPTIMISM, _RISK_MARGIN = 0.9, 0.05, 0.05
 
@@ -196,9 +198,7 @@ def for_sensitivity(
         allowed = _most_misses(k, budget, confidence)
         return allowed >= 0 and float(binom.cdf(allowed, k, true_missed)) >= power
 
-    k = _fewest(enough) if true_missed < budget else None
-    while k is not None and not all(enough(k + more) for more in range(1, 200)):  # power does not rise evenly
-        k = next(k + more for more in range(200, 0, -1) if not enough(k + more)) + 1
+    k = _fewest(enough, tooth=1 / budget) if true_missed < budget else None
     return Needed.of_class(goal, k, expected.prevalence, expected.prevalence)
 
 
@@ -217,10 +217,8 @@ def for_specificity(expected: Expected, specificity: float, width: float = 0.1) 
         found = exact_binomial(round(specificity * k), k)
         return found.high - found.low <= width
 
-    share = 1 - expected.prevalence
-    return Needed.of_class(
-        f"specificity of {specificity:g} within ± {width / 2:g}", _fewest(enough), share, expected.prevalence
-    )
+    share, k = 1 - expected.prevalence, _fewest(enough, tooth=1 / max(1 - specificity, _SMALLEST_SHARE))
+    return Needed.of_class(f"specificity of {specificity:g} within ± {width / 2:g}", k, share, expected.prevalence)
 
 
 def for_development(expected: Expected, parameters: int, r_squared: float | None = None) -> tuple[Needed, ...]:
@@ -246,8 +244,14 @@ def for_development(expected: Expected, parameters: int, r_squared: float | None
     return tuple(Needed.of_all(goal, n, p) for goal, n in goals)
 
 
-def _fewest(enough: Callable[[int], bool], start: int = 4) -> int | None:
-    """The smallest number that is enough, doubled and then halved; None beyond ten million."""
+def _fewest(enough: Callable[[int], bool], start: int = 4, *, tooth: float = 0) -> int | None:
+    """The smallest number from which on all are enough; None beyond ten million.
+
+    Args:
+        enough: Of a number.
+        start: The smallest number that is tried.
+        tooth: Numbers after which what is enough may rise again, as with the next whole miss: few more, then not.
+    """
     low, high = start - 1, start
     while not enough(high):
         low, high = high, 2 * high
@@ -256,4 +260,7 @@ def _fewest(enough: Callable[[int], bool], start: int = 4) -> int | None:
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle, high)
+    reach = math.ceil(_TEETH * tooth)
+    while short := next((k for k in range(high + reach, high, -1) if not enough(k)), 0):
+        high = short + 1
     return high

@@ -27,6 +27,13 @@ class Difference:
     estimate: Estimate
     p_value: float
 
+    def is_gain(self, alpha: float) -> bool:
+        """True if test and interval show that the first is greater; False where the p-value is unknown.
+
+        Of few patients with many cases each, the test alone is wrong more often than it says.
+        """
+        return self.p_value < alpha and self.estimate.low > 0
+
 
 def delong_difference(
     truth: ArrayLike, first: ArrayLike, second: ArrayLike, patients: Patients = None, *, level: float = LEVEL
@@ -133,7 +140,8 @@ class McNemar:
         only_first: Cases that only the first has right.
         only_second: Cases that only the second has right.
         exact: Two-sided exact p-value; conservative.
-        mid_p: Two-sided mid-P value; less conservative, right on average (Fagerland et al., 2013).
+        mid_p: Two-sided mid-P value; less conservative, right on average (Fagerland et al., 2013). 1 where no patient
+            tells the two apart.
     """
 
     only_first: int
@@ -161,7 +169,7 @@ def mcnemar(first_right: ArrayLike, second_right: ArrayLike, patients: Patients 
     extreme = np.abs(sums) > abs(surplus.sum())
     equal = np.abs(sums) == abs(surplus.sum())
     beyond, at = float(shares[extreme].sum()), float(shares[equal].sum())
-    return McNemar(*only, exact=min(1.0, beyond + at), mid_p=min(1.0, beyond + at / 2))
+    return McNemar(*only, exact=min(1.0, beyond + at), mid_p=min(1.0, beyond + at / 2) if surplus.any() else 1.0)
 
 
 def _sign_flips(sizes: NDArray[np.int_]) -> tuple[NDArray[np.int_], NDArray[np.float64]]:

@@ -13,6 +13,7 @@ from scipy.stats import betabinom
 
 from he2her2.evaluation.audits.audit import Audit, not_done
 from he2her2.evaluation.slide_properties import COLOUR, SlideProperties
+from he2her2.pages import p_value_in_words
 from he2her2.statistics import rate
 
 _NAME = "domain"
@@ -62,7 +63,7 @@ def domain_audit(
     sentence = (
         f"{int(outside.sum())} of {int(whole.sum())} slides, {share.percent()}, look unlike those of {reference_name} "
         f"(n = {int(known.sum())}) in colour or scores, "
-        f"{verdict} (5 % are expected; p = {outside_p:.2g})."
+        f"{verdict} (5 % are expected; {p_value_in_words(outside_p)})."
     )
     rows = tuple(
         {

@@ -19,6 +19,7 @@ from he2her2.evaluation.audits.any_shape import any_shape_p, atoms_of, cross_fit
 from he2her2.evaluation.audits.audit import Audit, Cell, not_done
 from he2her2.evaluation.cases import Cases
 from he2her2.evaluation.slide_properties import COLOUR, FILE_VENDOR, PROPERTIES, STATED, SlideProperties
+from he2her2.pages import p_value_in_words
 from he2her2.statistics import (
     AUC_METHOD,
     AucInfluence,
@@ -321,13 +322,17 @@ def _sentence(found: Sequence[_Shortcut], patients: Cases, unknown: Sequence[str
 
 def _silent(found: Sequence[_Shortcut], patients: Cases, n: str, unknown: Sequence[str]) -> str:
     linear = [shortcut for shortcut in found if shortcut.name != _ANY_SHAPE]
-    bent = "".join(f", nor does a relation of any shape (p = {s.p:.2g})" for s in found if s.name == _ANY_SHAPE)
+    bent = "".join(
+        f", nor does a relation of any shape ({p_value_in_words(s.p)}; alarm below {_ALARM / _TIMES:g})"
+        for s in found
+        if s.name == _ANY_SHAPE
+    )
     best = max(linear, key=lambda s: s.auc.value)
     limit = _detectable_auc(patients.n_positive, len(patients) - patients.n_positive, _ALARM / len(linear))
     unseen = f"; one with an AUC under {limit:.2f} could go unseen" if not limit < _SMALL_AUC else ""
     return (
         f"None of the {len(linear)} shortcuts tried predicts the label beyond chance (the best, {best.name}, reaches "
-        f"an AUC of {best.auc.text()}, p = {best.p_holm:.2g} by Holm; {n}){bent}{unseen}. Not seen: "
+        f"an AUC of {best.auc.text()}, {p_value_in_words(best.p_holm)} by Holm; {n}){bent}{unseen}. Not seen: "
         f"{', '.join((*unknown, 'staining batch, age of the block and whatever else is not recorded'))}; fine patterns "
         "of three or more properties."
     )
@@ -345,7 +350,7 @@ def _loud(alarms: Sequence[_Shortcut], n: str) -> str:
         subject = "The shortcuts together predict"
     if worst.name == _ANY_SHAPE:
         subject = f"A relation of any shape ({worst.detail}) predicts"
-    chance = f"p = {worst.p:.2g}" if worst.name == _ANY_SHAPE else f"p = {worst.p_holm:.2g} by Holm"
+    chance = p_value_in_words(worst.p) if worst.name == _ANY_SHAPE else f"{p_value_in_words(worst.p_holm)} by Holm"
     verdict = "the model is not shown to be better than that"
     if worst.gain.high < 0:
         verdict = f"the model's AUC is lower by {worst.gain.negated.text()}"

@@ -70,7 +70,7 @@ def subgroup_audit(
                 "group": level,
                 **figures,
                 **ratio,
-                "p_rates_holm": round(min(p), 4) if p else None,
+                "p_rates_holm": min(p) if p else None,
                 "differs": apart or any(v < _ALPHA for v in p),
             }
         )

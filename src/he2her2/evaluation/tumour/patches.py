@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from he2her2.config import Adaptive
 from he2her2.datasets import PatchSet
 from he2her2.errors import EvaluationError
+from he2her2.evaluation.comparison import ALPHA
 from he2her2.evaluation.tumour.networks import NO_NETWORK, TumourNetwork, assign_networks
 from he2her2.evaluation.tumour.rivals import HISTOGRAM, Lesson, Looks, Rival, Scores, learn_rivals, lessons_of_folds
 from he2her2.evaluation.tumour.windows import probabilities, window_corners
@@ -121,6 +122,11 @@ class PatchTrial:
     def is_tested(self) -> bool:
         """True where there are patients enough to test differences."""
         return self.n_patients is None or self.n_patients >= _FEWEST_PATIENTS
+
+    @property
+    def unbeaten(self) -> tuple[str, ...]:
+        """Rivals that the network's AUC is not shown to be above, as where nothing is tested."""
+        return tuple(one.name for one in self.scorers if one.below and not one.below.is_gain(ALPHA))
 
     @property
     def n_patients(self) -> int | None:

@@ -47,6 +47,11 @@ def dice(counts: BinaryCounts) -> float:
     return f1(counts) if counts.positives + counts.called_positive else 1.0
 
 
+def _precision(counts: BinaryCounts) -> float:
+    """Share of what is called tumour that is; where nothing is called 1 if nothing is tumour, else 0."""
+    return ppv(counts) if counts.called_positive else float(not counts.positives)
+
+
 def share_called(counts: BinaryCounts) -> float:
     """Share that is called tumour; nan of nothing."""
     return counts.called_positive / counts.n if counts.n else math.nan
@@ -54,7 +59,7 @@ def share_called(counts: BinaryCounts) -> float:
 
 _METRICS: Mapping[str, Callable[[BinaryCounts], float]] = {
     "Dice": dice,
-    "precision": ppv,
+    "precision": _precision,
     "recall": sensitivity,
     "share called": share_called,
 }
@@ -315,7 +320,7 @@ def _all_figures(slides: Sequence[SlideTrial]) -> tuple[SlideFigures, ...]:
 
 
 def _figures(counts: Sequence[BinaryCounts], patients: NDArray[np.str_]) -> dict[str, Estimate]:
-    """Mean figures over slides; nothing called is a precision of 0."""
+    """Mean figures over slides."""
     has_tumour = np.array([one.positives > 0 for one in counts])
     found = {}
     for name, metric in _METRICS.items():
