@@ -67,6 +67,10 @@ class FailureRecords:
         of = record.made_of
         return (of.configuration, of.inputs.path) == (result.run_digest, result.inputs.path)
 
+    def slide_ids(self) -> set[str]:
+        """Slides with a failure on record, whatever it was made of."""
+        return {file.stem for file in self.folder.glob("[!.]*.json")}
+
     def of(self, configuration: str, known: Container[str]) -> Iterator[Failure]:
         """The failures of a configuration that are not among the known slides."""
         for file in sorted(self.folder.glob("[!.]*.json")):
