@@ -125,10 +125,10 @@ class LocalWorkers(Generic[_P, _R]):
         found: list[Event[_R]] = []
         for connection in wait(list(of_connection), timeout_s):
             worker = of_connection[connection]  # type: ignore[index]  # they are connections, no sockets
-            try:
-                while worker.connection.poll():
-                    found += self._on_message(worker, worker.connection.recv())
-            except (EOFError, OSError):
+            messages, is_alive = _received(worker.connection)
+            for message in messages:
+                found += self._on_message(worker, message)
+            if not is_alive:
                 found.append(self._bury(worker))
         return found
 
@@ -204,6 +204,17 @@ class LocalWorkers(Generic[_P, _R]):
                 )
         self._start(worker.gpu)
         return Died(worker.seat, death, tuple(worker.begun))
+
+
+def _received(connection: "Connection[SlideTask | None, _Message]") -> tuple[list[_Message], bool]:
+    """Messages of a worker that have come, and whether it can send more."""
+    messages: list[_Message] = []
+    try:
+        while connection.poll():
+            messages.append(connection.recv())
+    except (EOFError, OSError):
+        return messages, False
+    return messages, True
 
 
 def _death_by(code: int) -> Death:
