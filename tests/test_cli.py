@@ -224,6 +224,15 @@ def test_inspect_tells_what_a_slide_is(he2her2, slide):
     assert report["tiles"]["n_checked"] == report["tiles"]["n_tiles"]
 
 
+def test_inspect_names_slides_as_their_manifest_does(he2her2, slide, tmp_path):
+    """Archives have a folder a patient, and each file the same name."""
+    (tmp_path / "m.csv").write_text(f"slide_id,path,patient_id\nfirst,{slide},P1\n")
+
+    [report] = json.loads(he2her2("inspect", tmp_path / "m.csv", "--json"))["slides"]
+
+    assert (report["slide_id"], report["path"]) == ("first", str(slide))
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_config_prints_the_preset(he2her2, preset, tmp_path):
     """As a file that --config takes."""

@@ -118,6 +118,7 @@ def test_a_manifest_stands_for_its_slides(tmp_path):
     [
         (lambda folder: [folder], "no slides among its 0 files"),
         (lambda folder: [folder / "*.svs"], "no file matches"),
+        (lambda folder: [_write(folder / "m.csv", "slide_id,path,patient_id\n")], "m.csv: names no slide"),
         (lambda folder: [_write(folder / "a.svs"), folder / "cohrt.csv"], "cohrt.csv: cannot be read"),  # not a slide
         (lambda folder: [_write(folder / "m.csv", "slide_id,path,patient_id,stain\na,a.svs,p,IHC\n")], "no H&E slides"),
         (lambda folder: [_write(folder / "1" / "a.svs"), _write(folder / "2" / "a.tif", "other")], "are named a"),

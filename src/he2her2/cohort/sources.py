@@ -119,6 +119,8 @@ def _of_manifest(file: Path, stain: Stain | None, patients: dict[str, str], note
     manifest = read_manifest(file)
     raise_problems(manifest, manifest.problems)
     notes.extend(f"{file}: {note}" for note in manifest.notes)
+    if not manifest.rows:
+        raise He2Her2Error(f"{file}: names no slide; give it a row for each below the headings")
     rows, name = manifest.rows if stain is None else manifest.select(stain=stain), "H&E" if stain == "HE" else stain
     if not rows:
         raise He2Her2Error(f"{file}: has no {name} slides among its {len(manifest.rows)} rows; check the column stain")
