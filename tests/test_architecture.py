@@ -45,7 +45,7 @@ FLOORS = [
     {"rules", "domain"},
     {"labels"},
     {"pages"},
-    {"geometry", "units", "files", "timing"},
+    {"geometry", "units", "files", "timing", "machine"},
     {"errors"},
 ]
 """Rooms and single modules, from the top; `experiments.house` reads them here."""

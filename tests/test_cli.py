@@ -1,9 +1,13 @@
 """The commands as a user runs them."""
 
 import csv
+import io
 import json
+import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -12,7 +16,7 @@ import typer
 from PIL import Image
 
 from he2her2.cli.commands import app
-from he2her2.cli.console import printable
+from he2her2.cli.console import open_closed_streams, printable, say
 from he2her2.config import PRESETS, load_config
 from he2her2.models import UNTRAINED_NOTICE
 from tests.conftest import REPOSITORY
@@ -220,6 +224,15 @@ def test_inspect_tells_what_a_slide_is(he2her2, slide):
     assert report["tiles"]["n_checked"] == report["tiles"]["n_tiles"]
 
 
+def test_inspect_names_slides_as_their_manifest_does(he2her2, slide, tmp_path):
+    """Archives have a folder a patient, and each file the same name."""
+    (tmp_path / "m.csv").write_text(f"slide_id,path,patient_id\nfirst,{slide},P1\n")
+
+    [report] = json.loads(he2her2("inspect", tmp_path / "m.csv", "--json"))["slides"]
+
+    assert (report["slide_id"], report["path"]) == ("first", str(slide))
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_config_prints_the_preset(he2her2, preset, tmp_path):
     """As a file that --config takes."""
@@ -314,9 +327,47 @@ def test_escapes_are_those_of_json():
 
 
 def test_a_reader_who_has_enough_ends_the_command_quietly(tmp_path):
-    """`he2her2 config | head -1` is no error of ours."""
-    command = f"{sys.executable} -m he2her2 config | true"
+    """`he2her2 config | head -1` is no error of ours; the code is not 1, by which slides have failed."""
+    command = f"{sys.executable} -m he2her2 config | true; exit ${{PIPESTATUS[0]}}"
 
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
 
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device stands for a full disk")
+def test_output_that_cannot_be_written_is_one_line(command_line, monkeypatch):
+    """The disk of a log is full: no traceback, and no error that could pass for one of a slide."""
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        code, _, err = command_line("config")
+
+    assert code == 2
+    assert err.startswith("he2her2: standard output: cannot be written (No space left on device); ")
+    assert err.count("\n") == 1
+
+
+def test_closed_streams_lead_nowhere(monkeypatch):
+    """Some starters of jobs close them; Python has None in their place."""
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+
+    open_closed_streams()
+
+    for error in (False, True):
+        say("nobody hears", error=error)
+    for stream in (sys.stdout, sys.stderr):
+        assert stream.name == os.devnull
+        stream.close()
+
+
+def test_json_is_the_same_in_every_locale(command_line, slide, tmp_path, monkeypatch):
+    """A terminal without an umlaut would have put a question mark into a slide's name."""
+    shutil.copy(slide, tmp_path / "Größe.svs")
+    out = io.TextIOWrapper(io.BytesIO(), "ascii")
+    monkeypatch.setattr(sys, "stdout", out)
+
+    code, _, _ = command_line("inspect", tmp_path / "Größe.svs", "--json")
+
+    assert code == 0
+    assert json.loads(out.buffer.getvalue())["slides"][0]["slide_id"] == "Größe"

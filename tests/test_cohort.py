@@ -12,7 +12,8 @@ from he2her2.cohort import Ledger, SlideEngine, SlideTask, find_slides, require_
 from he2her2.config import Config
 from he2her2.errors import AnnotationError, He2Her2Error, ManifestError, OutputError, SlideOpenError, TissueError
 from he2her2.manifest import SlideRow
-from he2her2.results import Failure, MadeOf, plan_run
+from he2her2.results import Failure, MadeOf, SlideInputs, plan_run
+from he2her2.results.tables import write_failures
 from tests.made_up_results import made_up_result
 
 
@@ -117,6 +118,8 @@ def test_a_manifest_stands_for_its_slides(tmp_path):
     [
         (lambda folder: [folder], "no slides among its 0 files"),
         (lambda folder: [folder / "*.svs"], "no file matches"),
+        (lambda folder: [_write(folder / "m.csv", "slide_id,path,patient_id\n")], "m.csv: names no slide"),
+        (lambda folder: [_write(folder / "a.svs"), folder / "cohrt.csv"], "cohrt.csv: cannot be read"),  # not a slide
         (lambda folder: [_write(folder / "m.csv", "slide_id,path,patient_id,stain\na,a.svs,p,IHC\n")], "no H&E slides"),
         (lambda folder: [_write(folder / "1" / "a.svs"), _write(folder / "2" / "a.tif", "other")], "are named a"),
     ],
@@ -439,6 +442,20 @@ def test_a_slide_that_succeeds_at_last_is_no_failure_any_more(run, tmp_path):
 
     rows = (run.folder / "failures.csv").read_text().splitlines()
     assert [row.split(",")[0] for row in rows] == ["slide_id", "b"]
+
+
+def test_a_failure_of_another_command_is_in_the_table_whoever_writes_last(run, monkeypatch):
+    """It comes while this command, the last to write, has read the failures and has yet to write them."""
+
+    def meanwhile(*table):
+        monkeypatch.undo()
+        write_failures(*table)
+        run.failures.write(Failure("b", "b.svs", "tissue", "blank", "scan it"), MadeOf(run.digest, SlideInputs("")))
+
+    monkeypatch.setattr("he2her2.results.run_tables.write_failures", meanwhile)
+    run.tables.write()
+
+    assert (run.folder / "failures.csv").read_text().splitlines()[1].startswith("b,b.svs,tissue")
 
 
 def test_the_digest_tells_runs_apart(tmp_path):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import he2her2
+from he2her2.results.tables import _PREDICTION_COLUMNS as PREDICTION_COLUMNS
 
 REPOSITORY = Path(__file__).parents[1]
 PAGES = ("README.md", "CONTRIBUTING.md", "docs/measured.md", "docs/your-cohort.md")
@@ -58,3 +59,12 @@ def test_the_readme_uses_the_face_of_the_package():
     assert [ast.unparse(node) for node in imports] == ["import he2her2"]
     assert set(calls) <= set(he2her2.__all__)
     assert all(callable(getattr(he2her2, name)) for name in calls)
+
+
+def test_the_columns_of_predictions_are_told():
+    """All of them, and no other, as programs read them by name."""
+    page = (REPOSITORY / "docs/files.md").read_text("utf-8")
+    table = page.partition("Columns of `predictions.csv`:")[2].partition("`--json`")[0]
+    named = re.findall(r"`(\w+)`", "\n".join(line.partition(" | ")[0] for line in table.splitlines()))
+
+    assert named == list(PREDICTION_COLUMNS)

@@ -272,6 +272,16 @@ def test_coordinates_of_others_give_the_features_of_our_stream(tmp_path, slide, 
     assert np.array_equal(features_in(tmp_path / "theirs"), features_in(tmp_path / "ours"))
 
 
+def test_features_need_no_library_of_training(tmp_path, slide, command_line, monkeypatch):
+    """`pip install he2her2` extracts them by a network that ONNX Runtime runs; progress does not ask Lightning."""
+    for name in ("torch", "lightning"):
+        monkeypatch.setitem(sys.modules, name, None)
+
+    code, _, err = command_line("features", slide, "--encoder", "tile-cnn", "--out", tmp_path / "f", *QUICK)
+
+    assert (code, err) == (0, "")
+
+
 def test_other_coordinates_are_other_features(tmp_path, slide, command_line):
     """A file of coordinates that changed is read again; one that did not is not."""
     folder = onnx_encoder(tmp_path / "e")

@@ -10,9 +10,10 @@ from he2her2.cli.progress import WorkProgress
 from he2her2.cli.run_printer import RunPrinter
 from he2her2.cohort import SlideOutcome, SlideTask
 from he2her2.config import Config
+from he2her2.files import write_json
 from he2her2.labels import Her2Status
 from he2her2.models import hashes_of, load_slide_model, trained_folder, write_rules
-from he2her2.results import PatientResult, open_run, plan_run, read_planned
+from he2her2.results import PatientResult, open_run, plan_run, read_planned, result_to_record
 from he2her2.rules import Arms, ShareEstimate, Triage, combine
 from tests.made_up_results import made_up_her2, made_up_result
 from tests.test_operating import some_rules
@@ -61,6 +62,26 @@ def test_a_command_without_a_manifest_forgets_no_patient(tmp_path):
     for patient_of, expected in (({"a": "P1"}, "P1"), ({}, "P1"), ({"a": "P2"}, "P2")):
         replace(run.tables, patient_of=patient_of).plan({"a": "a.svs"})
         assert read_planned(run.folder)["a"].patient_id == expected
+
+
+def test_a_patient_is_called_by_the_slides_of_all_commands(tmp_path):
+    """Their manifests may name other patients, further slides of one, or none: nobody is lost, or called by a part."""
+
+    def command(slide_id, probability, patient_of):
+        planned = plan_run(tmp_path / "run", command=[], config=Config(), weights=[], overrides={})
+        run = planned.for_patients(rules_for("mean"), patient_of)
+        run.tables.plan(dict.fromkeys(patient_of or [slide_id], "a.svs"))
+        result = made_up_result(slide_id=slide_id, run_digest=run.digest, her2=made_up_her2(probability))
+        write_json(run.slides.of(slide_id) / "prediction.json", result_to_record(result))
+        run.tables.add(result)
+        run.tables.write()
+        return [(one.patient_id, one.probability, one.slides) for one in run.tables.patients]
+
+    assert command("a", 0.1, {"a": "P1"}) == [("P1", 0.1, 1)]
+    assert command("b", 0.8, {"b": "P2"}) == [("P1", 0.1, 1), ("P2", 0.8, 1)]
+    assert command("c", 0.5, {"c": "p1"}) == [("P1", 0.3, 2), ("P2", 0.8, 1)]
+    assert command("b", 0.9, {}) == [("P1", 0.3, 2), ("P2", 0.9, 1)]
+    assert command("d", 0.6, {"d": "P2", "e": "P2"}) == [("P1", 0.3, 2)]  # e has not ended
 
 
 @pytest.mark.parametrize(

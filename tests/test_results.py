@@ -4,6 +4,7 @@ import csv
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -17,6 +18,8 @@ from he2her2.evaluation.comparison_folder import COMPARISON_FILE
 from he2her2.evaluation.tumour.folder import TUMOUR_TEST_FILE
 from he2her2.labels import Her2Status, IhcScore
 from he2her2.results import (
+    Failure,
+    FailureRecords,
     FileStamp,
     MadeOf,
     NetworkNote,
@@ -334,3 +337,18 @@ def test_a_run_of_which_no_slide_has_ended_is_refused(tmp_path):
 
     with pytest.raises(EvaluationError, match="no slide of this run has ended; he2her2 status"):
         open_run(tmp_path, needs_predictions=False)
+
+
+def test_the_file_of_a_failed_slide_is_found_from_any_folder(tmp_path, monkeypatch):
+    """Its table names it as the command did; in another folder that is no file, or that of another slide."""
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.svs").touch()
+    failure = Failure("a", "a.svs", "tissue", "blank", "scan it")
+    records, file = FailureRecords(tmp_path / "run"), tmp_path / "here" / "a.svs"
+    records.write(failure, MadeOf("", SlideInputs(str(file))))
+    monkeypatch.chdir(tmp_path / "there")
+
+    assert records.file_of(failure) == file
+    file.unlink()
+    assert records.file_of(failure) == Path("a.svs")

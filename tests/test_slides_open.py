@@ -1,7 +1,9 @@
 """Opening: who reads what, µm per pixel from every source, and one clear line for every file that is no sound slide."""
 
+import os
 import struct
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -361,3 +363,16 @@ def test_openslide_does_not_take_a_small_first_image_for_the_slide(tmp_path, bac
         open_slide(tmp_path / "a.tif", mpp=0.25, backend=backend)
     with open_slide(tmp_path / "b.tif", mpp=0.25, backend=backend) as opened:
         assert opened.size_l0 == (512, 384)
+
+
+def test_a_folder_whose_name_is_no_text_is_named(tmp_path):
+    """Of an archive in another encoding: the slide's own name is all right, and renaming it would not help."""
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/Gr\xf6\xdfe"))
+    folder.mkdir()
+    (folder / "a.svs").write_text("a slide")
+
+    said = failure(folder / "a.svs")
+
+    assert "the name of its folder '" in said
+    assert "Gr\\udcf6\\udcdfe' cannot be written" in said
+    assert said.isprintable()

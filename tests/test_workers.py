@@ -1,15 +1,19 @@
 """Worker processes: what goes wrong in one costs its slide one more attempt, and nothing else."""
 
+import errno
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
+from multiprocessing import Pipe, current_process
 
 import pytest
 
-from he2her2.cohort import Claims, Limits, LocalWorkers, Supervisor, ThisProcess, usual_number
+from he2her2.cohort import Claims, Limits, LocalWorkers, Supervisor, ThisProcess, read_claims, usual_number
 from he2her2.cohort.crew import Death, DeathCause, Died, Ended, Seat
+from he2her2.cohort.local_workers import _Progressed, _WorkerProcess
 from he2her2.cohort.supervisor import _Flight
 from he2her2.errors import OutputError
 from he2her2.results import Failure
@@ -170,6 +174,22 @@ def test_a_full_disk_stops_the_run_with_what_is_done_intact(tmp_path, workers):
     assert not left_over(tmp_path / "run")
 
 
+def test_an_error_of_who_hears_of_progress_is_no_death(tmp_path):
+    """It ends the loop; taken for the death of a worker, it would be waited for without end."""
+
+    def unheard(*_):
+        raise OSError("nobody hears")
+
+    crew = LocalWorkers(job_in(tmp_path / "run"), 0, unheard)
+    ours, theirs = Pipe()
+    seat = Seat("worker", "here")
+    crew._workers[seat] = _WorkerProcess(seat, current_process(), ours, None)
+    theirs.send(_Progressed("a", "tiles", 1, 2))
+
+    with pytest.raises(OSError, match="nobody hears"):
+        crew.events(1)
+
+
 def test_the_loop_that_is_left_ends_its_workers(tmp_path):
     """At once, whatever they are at, and without a trace."""
     tasks = write_slides(tmp_path / "slides", a="a", b="hangs", c="hangs")
@@ -243,6 +263,33 @@ def test_a_claim_of_another_machine_lasts_while_it_gives_signs_of_life(tmp_path)
                 assert not others.take("a")
             time.sleep(0.4)
             assert others.take("a")
+
+
+def test_a_claim_that_a_full_disk_did_not_take_holds_nothing_up(tmp_path):
+    """An empty file in its place would be somebody's claim, until it counts as dead after minutes."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Claims(tmp_path) as claims:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+        try:
+            with pytest.raises(OutputError, match="cannot be written"):
+                claims.take("a")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert claims.take("a")
+
+
+@pytest.mark.parametrize("error", [errno.EPERM, errno.EOPNOTSUPP])
+def test_claims_need_no_links(tmp_path, monkeypatch, error):
+    """Some file systems of clusters have none; still only one process gets a slide."""
+
+    def no_links(*_):
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(os, "link", no_links)
+    with Claims(tmp_path) as claims, Claims(tmp_path) as others:
+        assert claims.take("a")
+        assert not others.take("a")
+        assert [claim.slide_id for claim in read_claims(tmp_path)] == ["a"]
 
 
 def test_a_process_of_the_same_number_is_another(tmp_path):

@@ -127,15 +127,15 @@ def create_text(path: Path, text: str) -> bool:
     draft = draft_of(path)
     try:
         draft.write_text(text, "utf-8")
-        os.link(draft, path)
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without links
+            path.touch(exist_ok=False)
+            draft.replace(path)
     except FileExistsError:
         return False
-    except OSError:  # a file system without links
-        try:
-            with path.open("x", encoding="utf-8") as file:
-                file.write(text)
-        except FileExistsError:
-            return False
     finally:
         _remove(draft)
     return True

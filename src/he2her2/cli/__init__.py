@@ -1,7 +1,6 @@
 """The command line: parse, call, print. Heavy imports wait inside the commands, so that `--help` is instant."""
 
 import io
-import os
 import re
 import signal
 import sys
@@ -11,7 +10,7 @@ from typing import NoReturn, cast
 import typer
 
 from he2her2.cli.commands import app
-from he2her2.cli.console import AT_END, one_line, say, say_problems
+from he2her2.cli.console import AT_END, one_line, open_closed_streams, say, say_problems
 from he2her2.cli.guard import guarded
 from he2her2.errors import He2Her2Error, ManifestError, plainly
 
@@ -21,11 +20,11 @@ _UsageError = cast("type[Exception]", typer.BadParameter.__bases__[0])  # typer 
 
 _EMPTY_OPTION = re.compile(r"--[^=]+=")  # as a path it would be the current folder
 _INTERRUPTED = 130
-_PIPE_CLOSED = 141
 
 
 def main() -> NoReturn:
     """Run the command line in a child process, whose death by a signal is one line, too."""
+    open_closed_streams()
     guarded(run_here, partial(say, error=True))
 
 
@@ -51,9 +50,6 @@ def run_here() -> NoReturn:
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         code = _INTERRUPTED
-    except BrokenPipeError:  # `he2her2 ... | head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = _PIPE_CLOSED
     if code == _INTERRUPTED:
         say("he2her2: stopped", error=True)
     raise SystemExit(code)

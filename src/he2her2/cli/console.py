@@ -1,5 +1,7 @@
 """Text to the terminal or a pipe: the one place that prints."""
 
+import json
+import os
 import re
 import shutil
 import sys
@@ -8,22 +10,55 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 
+from he2her2.errors import OutputError
+
 AT_END = ExitStack()
 """Calls what must end with a command, however that ends."""
 
 _CONTROL = re.compile(
     "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]"
 )
+_PIPE_CLOSED = 141  # as a shell tells the death by SIGPIPE
+_STANDARD_ERROR = 2
 _MOST_PROBLEMS = 200
 _MOST_ALIKE = 10  # a wrong column makes a problem for each row
 _PARTICULARS = re.compile(r"(['\"]).*?\1|\S*[/\d]\S*")  # of one row: what a cell holds, lines, paths
 
 
 def say(text: str, *, error: bool = False) -> None:
-    """Print plain text, on standard error if `error`; characters that would steer a terminal are shown as escapes."""
+    """Print plain text, on standard error if `error`; characters that would steer a terminal are shown as escapes.
+
+    Raises:
+        SystemExit: Who reads has ended, as in `he2her2 ... | head`; no OSError, which could pass for one of a slide.
+        OutputError: The file to which standard output leads cannot be written.
+    """
     stream = sys.stderr if error else sys.stdout
-    stream.write(f"{printable(text)}\n")
-    stream.flush()
+    try:
+        stream.write(f"{printable(text)}\n")
+        stream.flush()
+    except OSError as problem:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # for what is said later, and left in the buffer
+        if isinstance(problem, BrokenPipeError):
+            raise SystemExit(_PIPE_CLOSED) from None
+        if not error:
+            reason = f"standard output: cannot be written ({problem.strerror}); free space, or lead it elsewhere"
+            raise OutputError(reason) from None
+
+
+def open_closed_streams() -> None:
+    """Lead standard streams that are closed to the null device: else the next file that is opened has their number."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= _STANDARD_ERROR:
+        pass
+    os.close(number)
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115  for this process's life
+
+
+def say_json(value: object, *, indent: int | None = 2) -> None:
+    """Print plain data as JSON in ASCII, which is the same to a program in every locale; on one line without indent."""
+    say(json.dumps(value, indent=indent))
 
 
 def say_problems(problems: Sequence[str]) -> None:

@@ -53,7 +53,7 @@ def features(  # noqa: PLR0913  # a command's options
     overwrite: o.OverwriteOption = False,
 ) -> None:
     """Extract the features of slides: one HDF5 file a slide, in TRIDENT's layout."""
-    from he2her2.cli.progress import Stages
+    from he2her2.cli.progress import WorkProgress
     from he2her2.cohort import FeatureStore, FeatureWorker, Ledger, SlideEngine, find_slides
     from he2her2.exchange import tiles_files
     from he2her2.models import load_cnn, load_encoder, trained_folder
@@ -62,6 +62,7 @@ def features(  # noqa: PLR0913  # a command's options
     config = settings.load()
     find_tumour = region == "tumour" and coords is None
     _refuse_idle(encoder, region, coords, find_tumour=find_tumour)
+    show = WorkProgress()
     worker = FeatureWorker(
         load_encoder(encoder, trained_folder(weights), config.runtime.device, config.runtime.precision),
         config,
@@ -69,7 +70,7 @@ def features(  # noqa: PLR0913  # a command's options
         region,
         tuple(annotation_class or ()),
         None if coords is None else tiles_files(coords),
-        Stages().progress,
+        show.progress,
     )
     sources = find_slides(what, mpp=mpp, annotations=annotations)
     refuse_idle_annotations(sources)
@@ -80,14 +81,16 @@ def features(  # noqa: PLR0913  # a command's options
     done: dict[str, FeatureFile] = {}
     failures: list[Failure] = []
     ledger = Ledger(FeatureStore(out, worker.coords), worker.configuration)
-    for task, outcome in engine.run(sources.tasks, worker, ledger, stage="slides"):
-        if isinstance(outcome, Failure):
-            failures.append(outcome)
-            say(f"{task.slide_id}: FAILED ({outcome.stage}): {outcome.reason}; {outcome.remedy}", error=True)
-        else:
-            done[task.slide_id] = outcome
-            say(f"{task.slide_id}: {outcome.n_tiles} tiles" + (", there already" if outcome.kept else ""))
-        write_failures(out / "failures.csv", failures)
+    with show:
+        for task, outcome in engine.run(sources.tasks, worker, ledger, stage="slides"):
+            if isinstance(outcome, Failure):
+                failures.append(outcome)
+                say(f"{task.slide_id}: FAILED ({outcome.stage}): {outcome.reason}; {outcome.remedy}", error=True)
+            else:
+                done[task.slide_id] = outcome
+                say(f"{task.slide_id}: {outcome.n_tiles} tiles" + (", there already" if outcome.kept else ""))
+            write_failures(out / "failures.csv", failures)
+            show.clear()
     n_tiles, card = sum(file.n_tiles for file in done.values()), worker.encoder.card
     say(
         f"{len(done)} slides done, {len(failures)} failed; {n_tiles} tiles of {card.input.side_px} px at "

@@ -1,6 +1,5 @@
 """Commands that draw phantom slides: `phantom` and `demo`."""
 
-import os
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +12,7 @@ from he2her2.cli.option_groups import grouped
 from he2her2.cli.reporting import draw_report
 from he2her2.cli.runs import SlideRun, run_slides
 from he2her2.errors import OutputError, PhantomError
+from he2her2.machine import usable_cores
 
 
 def phantom(
@@ -45,7 +45,7 @@ def phantom(
         slide=dict(_setting(text) for text in settings or ()),
     )
     with working("drawing"):
-        manifest = write_cohort(out, cohort, workers=threads or os.cpu_count() or 1, on_slide=report)
+        manifest = write_cohort(out, cohort, workers=threads or usable_cores(), on_slide=report)
     say(f"manifest {manifest}; phantoms test the software and say nothing about patients")
 
 
@@ -66,7 +66,7 @@ def demo(
     spec = make_spec(seed=seed, ihc_score="3+", signal=1.0, pen=1, blur=0.1)
     say(f"drawing a phantom slide of {spec.size_px[0]} x {spec.size_px[1]} px: {slide}")
     with working("drawing"):
-        save_truth(write_phantom(slide, spec, workers=threads or os.cpu_count() or 1), out / "phantom-truth")
+        save_truth(write_phantom(slide, spec, workers=threads or usable_cores()), out / "phantom-truth")
     say(f"its truth, HER2 {spec.her2_status.value}, is in {out / 'phantom-truth'}")
     config = load_config(overrides=[f"runtime.threads={threads}"] if threads else [])
     run_slides([slide], SlideRun(out, config, overwrite=True))

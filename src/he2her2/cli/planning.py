@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from he2her2.cli import options as o
-from he2her2.cli.console import say
+from he2her2.cli.console import say, say_json
 from he2her2.cli.option_groups import grouped, refuse_idle
 
 _Prevalence = Annotated[float, typer.Option(min=0.001, max=0.999, help="Share of positives in the study.")]
@@ -59,7 +59,6 @@ def plan(  # noqa: PLR0913  # a command's options
 
     By Riley et al. (2021) for calibration, AUC and net benefit, exact for the share of positives missed.
     """
-    import json
     from dataclasses import asdict
 
     from he2her2.evaluation import Plan, needed, plan_lines, shown_by
@@ -73,6 +72,6 @@ def plan(  # noqa: PLR0913  # a command's options
     if as_json:
         shown = shown_by(asked) if patients is not None else ()
         found = {"plan": asdict(asked), "needed": [asdict(one) for one in needed(asked)]}
-        say(json.dumps(found | {"shown": [asdict(one) for one in shown]}, indent=2))
+        say_json(found | {"shown": [asdict(one) for one in shown]})
         return
     say(plan_lines(asked))

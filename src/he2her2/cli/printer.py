@@ -1,11 +1,10 @@
 """Printed output of `predict`, `segment` and `inspect`: progress on standard error, results as text or JSON."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from he2her2.cli.console import say
+from he2her2.cli.console import say, say_json
 from he2her2.results import Her2Finding, PatientResult, Run, SlideResult, result_to_record
 from he2her2.slides import LevelReport, SlideReport
 
@@ -20,7 +19,7 @@ _SHOWN_PATIENTS = 3
 def print_slide(run: Run, result: SlideResult, *, as_json: bool) -> None:
     """Print one slide's result."""
     if as_json:
-        say(_json(result_to_record(result)))
+        say_json(result_to_record(result))
         return
     area, quality, counts = result.area_mm2, result.quality, result.counts
     lines = [
@@ -81,10 +80,6 @@ def unlike(result: SlideResult, *, short: bool = False) -> str:
     return "UNLIKE the training slides; " if short else f"{said}\n  "
 
 
-def _json(value: object) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False)
-
-
 def _rules(her2: Her2Finding) -> list[str]:
     """Lines on the rules that are stored beside the weights."""
     lines = []
@@ -111,7 +106,7 @@ def print_inspections(reports: Sequence[SlideReport], failures: Sequence[str], *
     """Print the report of each slide, and the slides that cannot be opened."""
     if as_json:
         slides = [asdict(report) for report in reports]
-        say(_json({"slides": slides, "failures": list(failures)}))
+        say_json({"slides": slides, "failures": list(failures)})
         return
     for report in reports:
         say("\n".join(_inspection(report)))

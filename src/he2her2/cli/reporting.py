@@ -1,6 +1,5 @@
 """`he2her2 report` and `he2her2 export`: a run as pages for people and as files for other programs."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,6 +7,7 @@ import typer
 
 from he2her2.cli import options as o
 from he2her2.cli.console import say, working
+from he2her2.machine import usable_cores
 
 if TYPE_CHECKING:
     from he2her2.report import WrittenPages
@@ -66,7 +66,7 @@ def draw_report(
     if found.missing:
         say(f"NOTE without model cards and checks: {found.missing}; give --weights", error=True)
     shown = None if evaluation is None else read_evaluation(evaluation)
-    asked = PagesRequest(opened, found, shown, only, threads or os.cpu_count() or 1)
+    asked = PagesRequest(opened, found, shown, only, threads or usable_cores())
     with working("drawing pages"):
         return write_pages(asked, out or run / "report")
 

@@ -1,11 +1,10 @@
 """Printed output of a run of many slides: each slide as it ends, and the summary."""
 
-import json
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from he2her2.cli.console import say
+from he2her2.cli.console import say, say_json
 from he2her2.cli.printer import DOMAIN_UNKNOWN, patients_in_words, unjoined_in_words, unlike, uses_in_words
 from he2her2.cli.progress import WorkProgress
 from he2her2.cohort import SlideOutcome
@@ -73,7 +72,7 @@ class RunPrinter:
         if self.as_json:
             slides = [result_to_record(self.run.slides.load(slide_id)) for slide_id in sorted(self.done)]
             failures = sorted(self.failures, key=lambda failure: failure.slide_id)
-            say(json.dumps({"slides": slides, "failures": [asdict(one) for one in failures]}, indent=2))
+            say_json({"slides": slides, "failures": [asdict(one) for one in failures]})
             return
         kept = f" ({self._n_kept} of them before)" if self._n_kept else ""
         before = f" ({self._n_failed_before} of them before)" if self._n_failed_before else ""

@@ -1,6 +1,5 @@
 """`he2her2 status`: how far a run is."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from time import sleep
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from he2her2.cli import options as o
-from he2her2.cli.console import printable, say
+from he2her2.cli.console import printable, say, say_json
 from he2her2.cli.option_groups import grouped, refuse_idle
 from he2her2.units import in_time
 
@@ -42,20 +41,29 @@ def status(
 
     if not watch:
         refuse_idle("every", where="without --watch")
-        found = read_status(run)
-        say(json.dumps(_as_json(found), indent=2) if as_json else "\n".join(_status_lines(found)))
+        _print(read_status(run), as_json=as_json, indent=2)
         return
     terminal = Console()
     if as_json or not terminal.is_terminal:
         while (found := read_status(run)).n_left:
-            say(json.dumps(_as_json(found)) if as_json else found.line)
+            if as_json:
+                say_json(_as_json(found), indent=None)
+            else:
+                say(found.line)
             sleep(every or 30)
     else:
         with Live(console=terminal, auto_refresh=False, transient=True) as live:
             while (found := read_status(run)).n_left:
                 live.update(printable("\n".join(_status_lines(found))), refresh=True)
                 sleep(every or 2)
-    say(json.dumps(_as_json(found)) if as_json else "\n".join(_status_lines(found)))
+    _print(found, as_json=as_json, indent=None)
+
+
+def _print(found: "RunStatus", *, as_json: bool, indent: int | None) -> None:
+    if as_json:
+        say_json(_as_json(found), indent=indent)
+    else:
+        say("\n".join(_status_lines(found)))
 
 
 def _status_lines(status: "RunStatus") -> list[str]:

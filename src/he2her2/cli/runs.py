@@ -14,6 +14,7 @@ from he2her2.cli import options as o
 from he2her2.cli.console import say
 from he2her2.cli.option_groups import refuse_idle_annotations
 from he2her2.errors import AnnotationError, ConfigError, He2Her2Error
+from he2her2.machine import usable_cores
 
 if TYPE_CHECKING:
     from he2her2.cohort import Crew, Report, SlideJob, SlideOutcome, SlideSources, SlideTask, SlideWork
@@ -242,7 +243,7 @@ def _crew(
     asked: SlideRun, job: "SlideJob[Evidence, SlideResult]", n_slides: int, report: "Report"
 ) -> "Crew[SlideResult]":
     """The workers of a run."""
-    from he2her2.cohort import DaskWorkers, LocalWorkers, ThisProcess, usable_cores, usual_number
+    from he2her2.cohort import DaskWorkers, LocalWorkers, ThisProcess, usual_number
 
     workers = asked.labour.workers
     if asked.labour.scheduler is not None:

@@ -1,7 +1,7 @@
 """Commands on slides: `predict`, `segment` and `inspect`."""
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -79,7 +79,8 @@ def inspect(
 
     def worker(task: SlideTask) -> SlideReport:
         with working(f"checking {task.path.name}"):
-            return inspect_slide(task.path, task.mpp, backend, n_check=None if deep else _SAMPLED_TILES)
+            report = inspect_slide(task.path, task.mpp, backend, n_check=None if deep else _SAMPLED_TILES)
+        return replace(report, slide_id=task.slide_id, path=task.source)  # not as its file is named
 
     sources = find_slides(what, mpp=mpp)
     say_notes(sources.notes)

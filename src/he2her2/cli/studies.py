@@ -1,13 +1,12 @@
 """`he2her2 labels` and `split`: labels and splits of a cohort, before training."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import typer
 
 from he2her2.cli import options as o
-from he2her2.cli.console import say
+from he2her2.cli.console import say, say_json
 from he2her2.cli.option_groups import grouped, refuse_idle
 
 if TYPE_CHECKING:
@@ -60,7 +59,10 @@ def labels(  # noqa: PLR0913  # a command's options
         decision = apply_guideline(score, hybridisation, faint_staining=faint, recounted=recounted, policy=rule)
         doubt = doubt_about(hybridisation) if isinstance(hybridisation, IshCounts) else ""
         said = [*_in_words(decision), *([f"CAUTION    {doubt}"] if doubt else [])]
-        say(json.dumps(_as_json(decision) | {"doubt": doubt}, indent=2) if as_json else "\n".join(said))
+        if as_json:
+            say_json(_as_json(decision) | {"doubt": doubt})
+        else:
+            say("\n".join(said))
         return
     refuse_idle("ihc", "ratio", "copies", "ish", "faint", "as_json", where="beside a table")
     from he2her2.files import check_output_file

@@ -10,7 +10,7 @@ from he2her2.cohort.ihc_worker import IhcWorker
 from he2her2.cohort.leaks import NOT_LOOKED_FOR, UNREAD, find_leaks, refuse_chosen_with, refuse_leaks
 from he2her2.cohort.ledger import Ledger
 from he2her2.cohort.likeness import ALIKE, THUMBNAIL_PX, alike_pairs, likeness, print_of
-from he2her2.cohort.local_workers import LocalWorkers, usable_cores, usual_number
+from he2her2.cohort.local_workers import LocalWorkers, usual_number
 from he2her2.cohort.remote_slides import Staging, fetch_manifest, is_pattern, sweep_staged
 from he2her2.cohort.run_status import RunStatus, read_status
 from he2her2.cohort.slide_worker import SlideWork, SlideWorker
@@ -61,6 +61,5 @@ __all__ = [
     "refuse_leaks",
     "require_all",
     "sweep_staged",
-    "usable_cores",
     "usual_number",
 ]

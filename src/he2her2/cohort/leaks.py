@@ -17,6 +17,7 @@ from he2her2.cohort.engine import SlideEngine
 from he2her2.cohort.likeness import THUMBNAIL_PX, TissuePrint, alike_pairs, print_of
 from he2her2.cohort.tasks import SlideTask
 from he2her2.errors import ManifestError, MppError
+from he2her2.machine import usable_cores
 from he2her2.manifest import Manifest, SlideRow, block_groups, near_groups, patient_key, patients_used, shared_patients
 from he2her2.results import Failure, FileStamp
 from he2her2.slides import open_slide
@@ -236,7 +237,7 @@ def _ends(path: Path) -> bytes:
 def _prints(places: Sequence[NamedSlide], workers: int | None) -> tuple[dict[Path, TissuePrint], list[str]]:
     """The print of each file, and a line for each that cannot be read."""
     tasks = {place.row.path: SlideTask.of_row(place.row) for place in places}
-    engine = SlideEngine(threads=workers or min(8, os.cpu_count() or 1))
+    engine = SlideEngine(threads=workers or min(8, usable_cores()))
     prints, unread = {}, []
     for task, found in engine.run([*tasks.values()], _print_of):
         if isinstance(found, Failure):

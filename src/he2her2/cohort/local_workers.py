@@ -2,7 +2,6 @@
 
 import ctypes
 import faulthandler
-import math
 import os
 import signal
 import subprocess
@@ -35,6 +34,7 @@ from he2her2.cohort.crew import (
 )
 from he2her2.cohort.tasks import SlideTask
 from he2her2.errors import He2Her2Error, OutputError
+from he2her2.machine import usable_cores, usable_memory
 
 _P = TypeVar("_P")
 _R = TypeVar("_R")
@@ -125,10 +125,10 @@ class LocalWorkers(Generic[_P, _R]):
         found: list[Event[_R]] = []
         for connection in wait(list(of_connection), timeout_s):
             worker = of_connection[connection]  # type: ignore[index]  # they are connections, no sockets
-            try:
-                while worker.connection.poll():
-                    found += self._on_message(worker, worker.connection.recv())
-            except (EOFError, OSError):
+            messages, is_alive = _received(worker.connection)
+            for message in messages:
+                found += self._on_message(worker, message)
+            if not is_alive:
                 found.append(self._bury(worker))
         return found
 
@@ -204,6 +204,17 @@ class LocalWorkers(Generic[_P, _R]):
                 )
         self._start(worker.gpu)
         return Died(worker.seat, death, tuple(worker.begun))
+
+
+def _received(connection: "Connection[SlideTask | None, _Message]") -> tuple[list[_Message], bool]:
+    """Messages of a worker that have come, and whether it can send more."""
+    messages: list[_Message] = []
+    try:
+        while connection.poll():
+            messages.append(connection.recv())
+    except (EOFError, OSError):
+        return messages, False
+    return messages, True
 
 
 def _death_by(code: int) -> Death:
@@ -310,20 +321,8 @@ def _live_with_parent() -> None:
 def usual_number(n_slides: int) -> int:
     """Number of worker processes that suits this machine: one a GPU, or one a core where the memory allows it."""
     return max(
-        1, min(n_slides, len(visible_gpus()) or min(usable_cores(), round(min(_memory_bytes() / _WORKER_BYTES, 1024))))
+        1, min(n_slides, len(visible_gpus()) or min(usable_cores(), round(min(usable_memory() / _WORKER_BYTES, 1024))))
     )
-
-
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _memory_bytes() -> float:
-    try:
-        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    except (ValueError, OSError, AttributeError):  # the system does not say
-        return math.inf
 
 
 def visible_gpus() -> list[str]:

@@ -58,7 +58,7 @@ def find_slides(
     patients: dict[str, str] = {}
     notes: list[str] = []
     for item in map(Path, what):
-        if item.suffix.lower() in _TABLE_ENDINGS and item.is_file():
+        if _is_table(item):
             found += _of_manifest(item, stain, patients, notes)
         else:
             found += [SlideTask(_name_of(path), path) for path in _paths(item, notes)]
@@ -80,6 +80,12 @@ def find_slides(
         patients,
         tuple(notes),
     )
+
+
+def _is_table(item: Path) -> bool:
+    """True for a manifest, one that is not there as well: it is no slide that fails."""
+    named = item.suffix.lower() in _TABLE_ENDINGS and url_of(item) is None
+    return named and (item.is_file() or not (item.exists() or is_pattern(item)))
 
 
 def _check_options(tasks: Sequence[SlideTask], mpp: float | None, annotations: Path | None) -> None:
@@ -113,6 +119,8 @@ def _of_manifest(file: Path, stain: Stain | None, patients: dict[str, str], note
     manifest = read_manifest(file)
     raise_problems(manifest, manifest.problems)
     notes.extend(f"{file}: {note}" for note in manifest.notes)
+    if not manifest.rows:
+        raise He2Her2Error(f"{file}: names no slide; give it a row for each below the headings")
     rows, name = manifest.rows if stain is None else manifest.select(stain=stain), "H&E" if stain == "HE" else stain
     if not rows:
         raise He2Her2Error(f"{file}: has no {name} slides among its {len(manifest.rows)} rows; check the column stain")

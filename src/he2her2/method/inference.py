@@ -1,6 +1,5 @@
 """Inference of a CNN over the tiles of a slide, streamed from the file and never stored."""
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from he2her2.config import Runtime
 from he2her2.errors import NotANumberError
 from he2her2.geometry import TileGrid
+from he2her2.machine import usable_cores
 from he2her2.models import Encoder, Engine
 from he2her2.preprocessing import Blocks, share_blocks
 from he2her2.slides import Slide, TileBatch, TileMapping, map_tiles
@@ -120,4 +120,4 @@ def _see_blocks(engine: Engine, blocks: Blocks, batch: TileBatch) -> Scored:
 
 def pace(runtime: Runtime) -> dict[str, int]:
     """Batch size and threads of a stream of tiles; no choice of them changes a result."""
-    return {"batch_size": runtime.batch_size, "threads": runtime.threads or os.cpu_count() or 1}
+    return {"batch_size": runtime.batch_size, "threads": runtime.threads or usable_cores()}

@@ -10,6 +10,7 @@ from pathlib import Path
 from time import monotonic
 
 from he2her2.files import cell_text, read_csv, write_csv
+from he2her2.manifest import patient_key
 from he2her2.results.failure_records import FailureRecords
 from he2her2.results.patients import PatientResult, read_patient_results, write_patient_results
 from he2her2.results.slide_folder import PREDICTION, SlideFolders
@@ -94,13 +95,15 @@ class RunTables:
     def plan(self, slides: Mapping[str, str]) -> None:
         """Note slides, with their files and patients, in `planned.csv`; others that are there stay.
 
-        A patient whom an earlier command named stays, too, where this one names none.
+        A patient whom an earlier command named stays, too, where this one names none, and is written as it did.
 
         Raises:
             OutputError: It cannot be written.
         """
         planned = read_planned(self.folder)
-        known = {name: one.patient_id for name, one in planned.items()} | dict(self.patient_of)
+        written = {patient_key(one.patient_id): one.patient_id for one in planned.values()}
+        known = {name: one.patient_id for name, one in planned.items()}
+        known |= {name: written.get(patient_key(patient), patient) for name, patient in self.patient_of.items()}
         given = {name: PlannedSlide(path, known.get(name, "")) for name, path in slides.items()}
         if not given.items() <= planned.items():
             rows = [(name, one.path, one.patient_id) for name, one in sorted((planned | given).items())]
@@ -128,10 +131,11 @@ class RunTables:
         """
         self._changed = False
         self._read_others(self._others())
+        records = FailureRecords(self.folder)
         while True:
+            failed = records.slide_ids()
             self._write()
-            others = self._others()
-            if not self._read_others(others):
+            if not self._read_others(self._others()) and records.slide_ids() == failed:
                 return
 
     def _others(self) -> set[str]:
@@ -161,8 +165,14 @@ class RunTables:
         )
         failures = self._all_failures()
         write_failures(self.folder / FAILURES_FILE, failures)
-        if self.rules is not None and self.rules.patient_rule is not None and self.patient_of:
-            write_patient_results(self.folder / PATIENT_TABLE, self._patient_results(self.rules, failures))
+        if self.rules is not None and self.rules.patient_rule is not None and (patient_of := self._all_patients()):
+            results = self._patient_results(self.rules, patient_of, failures)
+            write_patient_results(self.folder / PATIENT_TABLE, results)
+
+    def _all_patients(self) -> dict[str, str]:
+        """Patient of each slide that a manifest of this command or of another on the run names, by slide."""
+        planned = {name: one.patient_id for name, one in read_planned(self.folder).items() if one.patient_id}
+        return dict(sorted((dict(self.patient_of) | planned).items()))
 
     def _all_failures(self) -> list[Failure]:
         """Of this command, of other processes and of earlier commands, by slide."""
@@ -173,18 +183,20 @@ class RunTables:
         failures = {name: one for name, one in earlier.items() if name not in known} | failures
         return [failures[slide_id] for slide_id in sorted(failures)]
 
-    def _patient_results(self, rules: DecisionRules, failures: Sequence[Failure]) -> list[PatientResult]:
-        """The stored rules applied to every patient of the manifest whose slides have all ended."""
+    def _patient_results(
+        self, rules: DecisionRules, patient_of: Mapping[str, str], failures: Sequence[Failure]
+    ) -> list[PatientResult]:
+        """The stored rules applied to every patient whose slides have all ended."""
         ended = self._rows.keys() | {failure.slide_id for failure in failures}
-        unfinished = {patient for slide_id, patient in self.patient_of.items() if slide_id not in ended}
+        unfinished = {patient for slide_id, patient in patient_of.items() if slide_id not in ended}
         probabilities: dict[str, list[float]] = {
-            patient: [] for patient in self.patient_of.values() if patient not in unfinished
+            patient: [] for patient in patient_of.values() if patient not in unfinished
         }
         for slide_id, row in sorted(self._rows.items()):
-            patient = self.patient_of.get(slide_id)
+            patient = patient_of.get(slide_id)
             if row.probability is not None and patient in probabilities:
                 probabilities[patient].append(row.probability)
-        failed = Counter(self.patient_of[one.slide_id] for one in failures if one.slide_id in self.patient_of)
+        failed = Counter(patient_of[one.slide_id] for one in failures if one.slide_id in patient_of)
         return [PatientResult.of(patient, rules, found, failed[patient]) for patient, found in probabilities.items()]
 
 

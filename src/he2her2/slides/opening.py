@@ -93,8 +93,9 @@ def _read_head(path: Path) -> bytes:
     if not path.is_file():
         raise SlideOpenError(slide_id_of(path), f"{path} is no ordinary file", "name a slide file")
     if not str(path).isprintable():
-        name = ascii(path.name)
-        raise SlideOpenError(name, "its name cannot be written in a result", "rename it: letters, digits, - and _")
+        what = f"the name of its folder {str(path.parent)!a}" if path.name.isprintable() else "its name"
+        found = f"{what} cannot be written in a result"
+        raise SlideOpenError(ascii(path.name), found, "rename it: letters, digits, - and _")
     try:
         with path.open("rb") as file:
             head = file.read(512)

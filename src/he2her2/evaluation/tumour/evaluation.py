@@ -1,6 +1,5 @@
 """`he2her2 test tumour`: a tumour network against labelled pictures or annotated slides, beside trivial rivals."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from he2her2.errors import PatchError
 from he2her2.evaluation.tumour.networks import open_networks
 from he2her2.evaluation.tumour.patches import PatchTrial, evaluate_patches
 from he2her2.evaluation.tumour.slides import SlideTrials, evaluate_slides
+from he2her2.machine import usable_cores
 from he2her2.method import tumour_threshold
 from he2her2.models import Card
 from he2her2.preprocessing import SHIFT_SHEET
@@ -82,7 +82,7 @@ def evaluate_tumour(question: TumourQuestion, progress: Progress = silent) -> Tu
     """
     config, data = question.config, question.data
     networks = open_networks(question.weights, config.runtime)
-    threads = config.runtime.threads or os.cpu_count() or 1
+    threads = config.runtime.threads or usable_cores()
     slides, apart = None, None
     if data.suffix.lower() == ".npz":
         cases, apart = open_patch_set(data, question.mpp)

@@ -1,0 +1,42 @@
+"""Cores and memory of this process: those of its job or container, where these are fewer than the machine's."""
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+_MEMBERSHIP = Path("/proc/self/cgroup")
+_GROUPS = Path("/sys/fs/cgroup")
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quotas = [text.split() for text in _group_files("cpu.max")]
+    shares = [math.ceil(int(quota) / int(period)) for quota, period in quotas if quota != "max"]
+    return max(1, min([cores, *shares]))
+
+
+def usable_memory() -> float:
+    """Memory that this process may take, in bytes; infinite where the system does not say."""
+    try:
+        memory = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (ValueError, OSError, AttributeError):
+        memory = math.inf
+    limits = [float(text) for text in _group_files("memory.max", "memory.limit_in_bytes") if text.isdecimal()]
+    return min([memory, *limits])
+
+
+def _group_files(*names: str) -> Iterator[str]:
+    """Texts of files of the control groups of this process and of the groups above (Linux, both versions)."""
+    with suppress(OSError):
+        for line in _MEMBERSHIP.read_text("utf-8").splitlines():
+            _, controllers, group = line.split(":", 2)
+            root = _GROUPS / controllers  # the second version names none
+            own = root / group.lstrip("/")
+            for folder in (own, *own.parents):
+                if folder.is_relative_to(root):
+                    for name in names:
+                        with suppress(OSError):
+                            yield (folder / name).read_text("ascii").strip()
