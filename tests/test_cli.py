@@ -205,7 +205,7 @@ def test_outputs_say_what_the_networks_that_ran_learned_from(he2her2, slide, tmp
         out = he2her2(verb, slide, "--out", tmp_path / f"{verb}-{weights[:8]}", *drawn, weights)
         return json.loads(out)["notices"]
 
-    anywhere = [f"--set=adaptive.{key}" for key in ("threshold=0.01", "iterations=2", "points=20")]  # no tumour is there
+    anywhere = [f"--set=adaptive.{key}" for key in ("threshold=0.01", "iterations=2", "points=20")]  # none is there
     masks = he2her2("segment", slide, "--out", tmp_path / "masks", "--weights", "bundled", "--json", *anywhere)
     assert json.loads(masks)["notices"] == []
     assert notices("predict", "bundled") == ["trained on phantoms: no clinical meaning"]
