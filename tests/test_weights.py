@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import onnx
@@ -119,12 +119,17 @@ def test_the_card_notes_the_files_hashes(original):
     assert {name: sha256_of(original / name) for name in ("model.onnx", "weights.safetensors")} == summary["sha256"]
 
 
-def test_another_threshold_is_another_network(folder):
-    """A prediction's record of its networks tells them apart, so that no run mixes decisions of both."""
-    before = read_card(folder, "tumour_cnn").summary
-    rewrite_card(folder, threshold=0.3)
+@pytest.mark.parametrize("change", ["threshold", "mpp"])
+def test_a_network_that_is_used_otherwise_is_another(folder, change):
+    """A prediction's record of its networks tells them apart, so that no run mixes results of both."""
+    card = read_card(folder, "tumour_cnn")
+    finer = replace(card.network.input, mpp=card.network.input.mpp / 2)
+    rewrite_card(
+        folder,
+        **({"threshold": 0.3} if change == "threshold" else {"network": asdict(replace(card.network, input=finer))}),
+    )
 
-    assert read_card(folder, "tumour_cnn").summary != before
+    assert read_card(folder, "tumour_cnn").summary != card.summary
 
 
 @pytest.mark.parametrize("spec", [*CNNS.values(), *AGGREGATORS.values()], ids=lambda spec: spec.name)

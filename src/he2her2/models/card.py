@@ -9,7 +9,7 @@ from annotated_types import Ge, Le, Len, Lt
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from he2her2.files import json_text, problems_in_words
+from he2her2.files import digest, json_text, problems_in_words
 from he2her2.models.aggregators import AggregatorSpec, RankingSettings, kind_of
 from he2her2.models.encoders import CnnRole, CnnSpec, InputSpec
 from he2her2.rules import Threshold
@@ -136,7 +136,7 @@ class Card:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """The network as a prediction records it: its name, whether trained, seed or hashes, threshold."""
+        """The network as a prediction records it: its name, whether trained, seed or hashes, threshold, how it is used."""
         hashes = {name: note.sha256 for name, note in sorted(self.files.items())}
         return {
             "name": self.network.name,
@@ -144,6 +144,7 @@ class Card:
             "seed": self.seed,
             "sha256": hashes,
             "threshold": self.threshold,
+            "use_sha256": digest(self.network, self.ranking),
         }
 
 

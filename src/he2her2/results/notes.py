@@ -23,6 +23,7 @@ class NetworkNote:
         seed: Of untrained weights.
         sha256: Of each of its files.
         threshold: Of its card; none where it states none.
+        use_sha256: Of what its card says of its input, its layers and how it ranks tiles; empty in older records.
     """
 
     name: str
@@ -30,6 +31,7 @@ class NetworkNote:
     seed: NonNegativeInt | None
     sha256: dict[str, str]
     threshold: float | None = None
+    use_sha256: str = ""
 
     @classmethod
     def of(cls, card: Card) -> Self:
