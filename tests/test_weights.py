@@ -123,11 +123,8 @@ def test_the_card_notes_the_files_hashes(original):
 def test_a_network_that_is_used_otherwise_is_another(folder, change):
     """A prediction's record of its networks tells them apart, so that no run mixes results of both."""
     card = read_card(folder, "tumour_cnn")
-    finer = replace(card.network.input, mpp=card.network.input.mpp / 2)
-    rewrite_card(
-        folder,
-        **({"threshold": 0.3} if change == "threshold" else {"network": asdict(replace(card.network, input=finer))}),
-    )
+    finer = replace(card.network, input=replace(card.network.input, mpp=card.network.input.mpp / 2))
+    rewrite_card(folder, **{"threshold": {"threshold": 0.3}, "mpp": {"network": asdict(finer)}}[change])
 
     assert read_card(folder, "tumour_cnn").summary != card.summary
 

@@ -136,7 +136,7 @@ class Card:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """The network as a prediction records it: its name, whether trained, seed or hashes, threshold, how it is used."""
+        """The network as a prediction records it: name, whether trained, seed or hashes, threshold, how it is used."""
         hashes = {name: note.sha256 for name, note in sorted(self.files.items())}
         return {
             "name": self.network.name,
