@@ -228,6 +228,14 @@ class FeatureStudy:
         """Outcomes of all folds; those that are in `out/folds` already are read from there."""
         for doubt in sites_missing(self.patients) if self.data.by_site and self.data.folds else ():
             execution.say(f"CAUTION {doubt}")
+        validated = [
+            {slide.positive for slide in self.slides(splits, "val")}
+            for folds in self.splits_of_folds
+            for splits in folds
+        ]
+        if one_sided := sum(len(classes) == 1 for classes in validated):
+            found = f"{one_sided} of {len(validated)} folds validate on one class only, which picks their epoch"
+            execution.say(f"CAUTION {found}; use fewer --folds")
         results = []
         total = self.data.repeats * self.data.folds
         for repeat, folds in enumerate(self.splits_of_folds, start=1):
