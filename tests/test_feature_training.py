@@ -195,6 +195,7 @@ def test_an_encoder_that_has_seen_the_patients_is_told(tmp_path, command_line):
 
     assert code == 0
     assert "trained or chosen with 1 of these patients (P0)" in err
+    assert "CAUTION of 2 folds none is left to validate: training slides pick the epoch" in err
     assert "trained or chosen with 1 of these patients (P0)" in out
     assert patients_used(tmp_path / "run" / "out-of-fold").hashes == {hashed_patient("P0")}
     assert command_line("train", "slides", *words, "--out", tmp_path / "without")[0] == 0
