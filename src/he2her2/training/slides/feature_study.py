@@ -234,11 +234,11 @@ class FeatureStudy:
             for splits in folds
         ]
         if one_sided := sum(len(classes) == 1 for classes in validated):
-            found = f"{one_sided} of {len(validated)} folds validate on one class only, which picks their epoch"
-            execution.say(f"CAUTION {found}; use fewer --folds")
+            doubt = f"{one_sided} of {len(validated)} folds validate on one class only, which picks their epoch"
+            execution.say(f"CAUTION {doubt}; use fewer --folds")
         if 0 < self.data.folds < _FOLDS_WITH_VAL:
-            found = f"of {self.data.folds} folds none is left to validate: training slides pick the epoch"
-            execution.say(f"CAUTION {found}, and the losses are theirs; use --folds {_FOLDS_WITH_VAL} or more")
+            doubt = f"of {self.data.folds} folds none is left to validate: training slides pick the epoch"
+            execution.say(f"CAUTION {doubt}, and the losses are theirs; use --folds {_FOLDS_WITH_VAL} or more")
         results = []
         total = self.data.repeats * self.data.folds
         for repeat, folds in enumerate(self.splits_of_folds, start=1):
