@@ -141,6 +141,22 @@ def test_what_cannot_be_learned_is_told_before_any_training(tmp_path, command_li
     assert not (tmp_path / "run").exists()
 
 
+def test_folds_that_validate_on_one_class_are_told(tmp_path, command_line):
+    """Their epoch is the one that calls most of that class."""
+    manifest, features = write_cohort(tmp_path)
+    lines = manifest.read_text().splitlines()
+    few = [
+        line.replace("positive", "negative") if line.split(",")[2] in ("P7", "P9", "P11") else line for line in lines
+    ]
+    manifest.write_text("\n".join(few) + "\n")
+    words = ("--manifest", manifest, "--features", features, "--folds", "4", "--out", tmp_path / "run", *QUICK)
+
+    code, _, err = command_line("train", "slides", *words, "--aggregator", "mean-features")
+
+    assert code == 0
+    assert "CAUTION 1 of 4 folds validate on one class only" in err
+
+
 def test_a_patient_of_two_sites_leaves_none_whole(tmp_path, command_line):
     """The second slide's site was on two sides of a fold."""
     manifest, features = write_cohort(tmp_path)
@@ -179,6 +195,7 @@ def test_an_encoder_that_has_seen_the_patients_is_told(tmp_path, command_line):
 
     assert code == 0
     assert "trained or chosen with 1 of these patients (P0)" in err
+    assert "CAUTION of 2 folds none is left to validate: training slides pick the epoch" in err
     assert "trained or chosen with 1 of these patients (P0)" in out
     assert patients_used(tmp_path / "run" / "out-of-fold").hashes == {hashed_patient("P0")}
     assert command_line("train", "slides", *words, "--out", tmp_path / "without")[0] == 0

@@ -228,6 +228,17 @@ class FeatureStudy:
         """Outcomes of all folds; those that are in `out/folds` already are read from there."""
         for doubt in sites_missing(self.patients) if self.data.by_site and self.data.folds else ():
             execution.say(f"CAUTION {doubt}")
+        validated = [
+            {slide.positive for slide in self.slides(splits, "val")}
+            for folds in self.splits_of_folds
+            for splits in folds
+        ]
+        if one_sided := sum(len(classes) == 1 for classes in validated):
+            doubt = f"{one_sided} of {len(validated)} folds validate on one class only, which picks their epoch"
+            execution.say(f"CAUTION {doubt}; use fewer --folds")
+        if 0 < self.data.folds < _FOLDS_WITH_VAL:
+            doubt = f"of {self.data.folds} folds none is left to validate: training slides pick the epoch"
+            execution.say(f"CAUTION {doubt}, and the losses are theirs; use --folds {_FOLDS_WITH_VAL} or more")
         results = []
         total = self.data.repeats * self.data.folds
         for repeat, folds in enumerate(self.splits_of_folds, start=1):
@@ -261,7 +272,7 @@ class FeatureStudy:
     def learn(self, splits: Mapping[str, Split], seed: int) -> tuple[Learnt, dict[str, Any]]:
         """The best of the candidates by validation loss, and the values that it was made with."""
         train, val = self.bags(splits, "train"), self.bags(splits, "val")
-        if not val:  # of two folds there is no third part: the last epoch is kept
+        if not val:  # of two folds there is no third part
             val = train
         tried = [
             (learn(self.spec, train, val, replace(self.settings, **chosen), seed), chosen) for chosen in self.candidates
