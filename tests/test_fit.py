@@ -14,13 +14,15 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
 from he2her2.cli.option_groups import TrainingHardware
-from he2her2.errors import ConfigError, OutputError
+from he2her2.errors import ConfigError, OutputError, UnreadableRegionError
 from he2her2.models.torch_modules import tensors_of
-from he2her2.training.classifier import CnnClassifier, rate_of
+from he2her2.training.classifier import CnnClassifier, LabelledTiles, rate_of
+from he2her2.training.cross_validation import CnnTraining, TileSets
 from he2her2.training.fit import _is_best, _overfitting, load_checkpoint
+from he2her2.training.run import Execution
 from he2her2.training.settings import Hardware
 from tests.conftest import REPOSITORY
-from tests.tiny_training import SETTINGS, TINY, fit_tiny, train_tiny
+from tests.tiny_training import ON_CPU, SETTINGS, TINY, Tiles, fit_tiny, train_tiny
 
 BATCHES_AN_EPOCH = 3
 
@@ -182,6 +184,7 @@ def test_a_damaged_checkpoint_is_one_clear_line(undisturbed, tmp_path):
 _TWO_DEVICES = """
 import sys
 from pathlib import Path
+from he2her2.training.run import Execution
 from he2her2.training.settings import Hardware
 from tests.tiny_training import train_tiny
 train_tiny(Path(sys.argv[1]), hardware=Hardware("cpu", "2", "ddp"))
@@ -281,6 +284,27 @@ def test_precisions_of_other_weights_are_refused(tmp_path, precision):
     """The tiles would come in another precision than the weights."""
     with pytest.raises(ConfigError, match=f"--precision {precision}.*bf16-mixed"):
         train_tiny(tmp_path, hardware=Hardware("cpu", "1", precision=precision))
+
+
+class Unreadable(Tiles, LabelledTiles):
+    """Tiles of which the second batch lies in a slide that breaks."""
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __getitem__(self, draw):
+        if self.number:
+            raise UnreadableRegionError("s1", "a tile cannot be decoded", "copy it again")
+        return super().__getitem__(draw)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_slide_that_breaks_is_one_clear_line(tmp_path, workers):
+    """Also where a process of its own reads."""
+    training = CnnTraining(TINY, SETTINGS, Execution(replace(ON_CPU, workers=workers)))
+
+    with pytest.raises(UnreadableRegionError, match=r"^s1: a tile cannot be decoded; copy it again$"):
+        training.learn(TileSets(Unreadable()), tmp_path)
 
 
 def test_a_training_that_diverges_is_one_clear_line(tmp_path):

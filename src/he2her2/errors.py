@@ -5,6 +5,7 @@ in Python: the caller's bug.
 """
 
 from collections.abc import Sequence
+from typing import Self
 
 _LONGEST_QUOTE = 80
 _LONGEST_PROBLEM = 1000
@@ -83,6 +84,10 @@ class SlideError(He2Her2Error):
         self.slide_id = slide_id
         self.reason = reason
         self.remedy = remedy
+
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str, str]]:
+        """Pass from one process to another."""
+        return type(self), (self.slide_id, self.reason, self.remedy)
 
 
 class SlideOpenError(SlideError):

@@ -15,6 +15,7 @@ from torch.nn import functional
 from torch.nn.utils import convert_conv2d_weight_memory_format
 from torch.utils.data import Dataset
 
+from he2her2.errors import He2Her2Error
 from he2her2.models import CnnSpec
 from he2her2.models.torch_engine import prepare_on_device
 from he2her2.models.torch_modules import initial_weights, put_tensors
@@ -52,6 +53,27 @@ class LabelledTiles(Dataset[Batch], ABC):
     @abstractmethod
     def __getitem__(self, draw: Draw) -> Batch:
         """Read a batch."""
+
+
+class TellingTiles(Dataset[Batch | He2Her2Error]):
+    """Tiles that give an error in place of a batch: of one that a reading process raises torch makes a traceback.
+
+    `CnnClassifier` raises it.
+    """
+
+    def __init__(self, tiles: LabelledTiles) -> None:
+        self._tiles = tiles
+
+    def __len__(self) -> int:
+        """Number of tiles."""
+        return len(self._tiles)
+
+    def __getitem__(self, draw: Draw) -> Batch | He2Her2Error:
+        """Read a batch, if it can be read."""
+        try:
+            return self._tiles[draw]
+        except He2Her2Error as error:
+            return error
 
 
 class CnnClassifier(LightningModule):
@@ -98,6 +120,12 @@ class CnnClassifier(LightningModule):
     def learner(self) -> nn.Module:
         """The network that the optimizer changes."""
         return self._learner if self.average else self.cnn
+
+    def on_before_batch_transfer(self, batch: Batch | He2Her2Error, dataloader_idx: int) -> Batch:  # noqa: ARG002  # Lightning's
+        """Raise an error that came in place of a batch, see `TellingTiles`."""
+        if isinstance(batch, He2Her2Error):
+            raise batch
+        return batch
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Map (n, s, s, 3) uint8 pixels to (n, k) logits."""

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from he2her2.errors import ConfigError
 from he2her2.models import CnnRole, CnnSpec, cnn_named
-from he2her2.training.classifier import Batch, CnnClassifier, LabelledTiles
+from he2her2.training.classifier import Batch, CnnClassifier, LabelledTiles, TellingTiles
 from he2her2.training.fit import fit, load_checkpoint
 from he2her2.training.run import Execution
 from he2her2.training.sampling import EpochSampler, Order, in_sequence, shuffled
@@ -126,7 +126,8 @@ class CnnTraining:
 
     def _loader(self, tiles: LabelledTiles, order: Order, *, share: bool = True, workers: int = 0) -> DataLoader[Batch]:
         sampler = EpochSampler(order, self.settings.batch_size, self.settings.seed, share=share)
-        return DataLoader(tiles, batch_size=None, sampler=sampler, num_workers=workers, persistent_workers=workers > 0)
+        read = TellingTiles(tiles) if workers else tiles
+        return DataLoader(read, batch_size=None, sampler=sampler, num_workers=workers, persistent_workers=workers > 0)
 
 
 def trainable_cnn(name: str, role: CnnRole, crop_px: int | None, folds: int) -> CnnSpec:
