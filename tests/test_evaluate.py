@@ -428,6 +428,7 @@ def test_a_share_of_positives_unlike_the_clinics_is_named(joined):
     assert text not in cautions_of(made_up_cases(100, share=0.15), joined)
     rare = limitations(joined, summarise(made_up_cases(100, share=0.5), "patients"), subgroup(), 0.004)
     assert "in a clinic about 0.4 %" in "\n".join(rare)
+    assert "0.333 % of the patients are positive" in cautions_of(made_up_cases(300, share=1 / 300), joined)
 
 
 def test_missing_predictions_are_named(tmp_path):

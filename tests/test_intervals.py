@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy import special, stats
 
 from he2her2.statistics import (
+    Estimate,
     auc_influence,
     auc_interval,
     auc_limits,
@@ -424,6 +425,21 @@ def test_mcnemar_is_the_binomial_test_of_those_that_differ(only_first, only_seco
     mid = expected - (point if only_first != only_second else point / 2) if n else 1.0
     assert (found.only_first, found.only_second) == (only_first, only_second)
     assert (found.exact, found.mid_p) == pytest.approx((expected, mid))
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "text"),
+    [
+        (0.9976, 0.9, 1.0, "0.998"),
+        (0.0004, 0.0, 0.1, "0.0004"),
+        (1.0, 0.9, 1.0, "1.00"),
+        (-0.000002, -2.0, 2.0, "0.00"),
+        (0.9976, 0.4, 2.1, "1.00"),
+    ],
+)
+def test_a_share_is_shown_as_0_or_1_only_if_it_is(value, low, high, text):
+    """One miss of 400 is no sensitivity of 1; a difference or a slope is rounded as it comes, without a sign of 0."""
+    assert Estimate("figure", value, low, high, 400, "").text().startswith(f"{text} (")
 
 
 def test_mcnemar_counts_patients():

@@ -225,7 +225,7 @@ def _prevalence(of: Summary, prevalence: float) -> Iterator[str]:
     ratio = share.value / prevalence
     if outside and not 1 / _FAR_FROM_CLINIC < ratio < _FAR_FROM_CLINIC:
         yield (
-            f"{100 * share.value:.0f} % of the {of.title} are positive, in a clinic about "
+            f"{100 * share.value:.3g} % of the {of.title} are positive, in a clinic about "
             f"{100 * prevalence:g} %: PPV, NPV, accuracy, F1 and average precision do not carry over; PPV and NPV "
             "are recomputed below."
         )

@@ -84,7 +84,7 @@ def plot_saved(
     with canvas("IHC tests saved against positives missed") as (figure, axes):
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 3)), label="chance")
         share = cases.n_positive / len(cases)
-        _draw(axes, own, BLUE, f"as in these data ({100 * share:.0f} % positive)", "steps-post")
+        _draw(axes, own, BLUE, f"as in these data ({100 * share:.3g} % positive)", "steps-post")
         _draw(axes, clinic, GREEN, f"if {100 * prevalence:g} % were positive", "steps-post")
         _mark(axes, summary, ORANGE, "o", f"threshold {summary.threshold:.6g}, in these data")
         if chosen is not None:

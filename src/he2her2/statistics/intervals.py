@@ -52,7 +52,7 @@ class Estimate:
     def __str__(self) -> str:
         """Such as "0.88 (95 % interval 0.47 to 1.00, n = 8)"."""
         interval = f"{100 * self.level:g} % interval {self.low:.2f} to {self.high:.2f}"
-        return f"{_shown(self.value, 2)} ({interval}, n = {self.n})"
+        return f"{self._value_text(2)} ({interval}, n = {self.n})"
 
     @property
     def is_defined(self) -> bool:
@@ -60,7 +60,7 @@ class Estimate:
         return not math.isnan(self.value)
 
     def text(self, digits: int = 2) -> str:
-        """The figure with its interval; "undefined" where it is nan. Only 0 and 1 are shown as 0 and 1.
+        """The figure with its interval; "undefined" where it is nan. A share is shown as 0 or 1 only if it is.
 
         Example:
             >>> Estimate("AUC", 0.714, 0.6, 0.8, 10, "").text(), Estimate("AUC", 0.998, 0.99, 1, 900, "").text()
@@ -68,10 +68,10 @@ class Estimate:
         """
         if not self.is_defined:
             return "undefined"
-        return f"{_shown(self.value, digits)} ({self.low:.{digits}f} to {self.high:.{digits}f})"
+        return f"{self._value_text(digits)} ({self.low:.{digits}f} to {self.high:.{digits}f})"
 
     def percent(self, digits: int = 0) -> str:
-        """A share with its interval in per cent; "undefined" where it is nan. Only 0 and 1 are shown as 0 and 100 %.
+        """A share with its interval in per cent; "undefined" where it is nan. It is shown as 0 or 100 % only if it is.
 
         Example:
             >>> Estimate("sensitivity", 0.875, 0.47, 1, 8, "").percent()
@@ -82,21 +82,19 @@ class Estimate:
         if not self.is_defined:
             return "undefined"
         low, high = (f"{100 * number:.{digits}f}" for number in (self.low, self.high))
-        return f"{_shown(self.value, digits, 100)} % ({low} to {high} %)"
+        return f"{self._value_text(digits, 100)} % ({low} to {high} %)"
+
+    def _value_text(self, digits: int, whole: int = 1) -> str:
+        """The figure with so many digits; a share of a whole with as many as tell it from 0 and from the whole."""
+        is_between = self.low >= 0 and self.high <= 1 and _SAME_SHARE < self.value < 1 - _SAME_SHARE
+        while is_between and float(f"{whole * self.value:.{digits}f}") in (0, whole):
+            digits += 1
+        return f"{round(whole * self.value, digits) + 0.0:.{digits}f}"  # + 0.0: no "-0.00"
 
     @property
     def negated(self) -> "Estimate":
         """A difference with its sides exchanged."""
         return replace(self, value=-self.value, low=-self.high, high=-self.low)
-
-
-def _shown(share: float, digits: int, whole: int = 1) -> str:
-    """A share of a whole with so many digits, or as many as tell it from 0 and from the whole."""
-    ends = (0, whole)
-    at_end = min(abs(share), abs(share - 1)) < _SAME_SHARE
-    while not at_end and float(f"{whole * share:.{digits}f}") in ends:
-        digits += 1
-    return f"{whole * share:.{digits}f}"
 
 
 def exact_binomial(k: float, n: float, *, name: str = "rate", level: float = LEVEL) -> Estimate:
