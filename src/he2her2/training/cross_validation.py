@@ -3,11 +3,12 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from he2her2.errors import ConfigError
 from he2her2.models import CnnRole, CnnSpec, cnn_named
@@ -126,7 +127,7 @@ class CnnTraining:
 
     def _loader(self, tiles: LabelledTiles, order: Order, *, share: bool = True, workers: int = 0) -> DataLoader[Batch]:
         sampler = EpochSampler(order, self.settings.batch_size, self.settings.seed, share=share)
-        read = TellingTiles(tiles) if workers else tiles
+        read: Dataset[Any] = TellingTiles(tiles) if workers else tiles
         return DataLoader(read, batch_size=None, sampler=sampler, num_workers=workers, persistent_workers=workers > 0)
 
 
