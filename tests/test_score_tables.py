@@ -514,6 +514,8 @@ def test_a_minus_sign_is_a_negative_decision(tmp_path):
         ("slide,score,call\na,0.3,maybe\n", {}, r"'maybe' is no decision"),
         ("slide,score,threshold\na,0.3,0.5\nb,0.2,0.4\n", {}, r"holds 2 thresholds; pass --threshold"),
         ("slide,score,threshold\na,0.3,0.5\nb,0.2,\n", {}, r"line 3: threshold: holds no threshold; pass --threshold"),
+        ("slide,score,threshold\na,0.3,50\n", {}, r"the threshold in 'threshold', 50, is beyond the scores' scale"),
+        ("slide,score\na,0.3\n", {"threshold": 50}, r"the threshold that was given, 50, is beyond the scores' scale"),
         ("slide,score,threshold\na,0.3,half\n", {}, r"line 2: threshold: 'half' is no number; pass --threshold"),
         ("slide,score\na,\nb,NA\n", {}, r"every score in 'score' is blank"),
     ],

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from he2her2.errors import EvaluationError, quoted
 from he2her2.evaluation.score_headings import read_heading
-from he2her2.evaluation.score_scale import Scale
+from he2her2.evaluation.score_scale import HIGHEST, Scale
 from he2her2.manifest import TableRow, bare_name, is_blank
 from he2her2.units import parse_number
 
@@ -67,6 +67,11 @@ def decide(
         if scale == "any":
             raise EvaluationError(f"{path}: scores of any scale need --threshold, or decisions (--call-column)")
         cut, origin = {"percent": 50.0, "logit": 0.0}.get(scale, _HALF), "the probability 0.5, as no other was given"
+    highest = HIGHEST.get(scale)
+    if highest is not None and not 0 <= cut <= highest:
+        raise EvaluationError(
+            f"{path}: {origin}, {cut:g}, is beyond the scores' scale, 0 to {highest:g}; give one of their scale"
+        )
     return cut, values >= cut, f"called positive from {cut:g} on, {origin}"
 
 

@@ -16,9 +16,11 @@ from he2her2.rules import DIGITS
 Scale: TypeAlias = Literal["probability", "percent", "logit", "any"]
 
 LOGITS = ("logit", "logits")
+HIGHEST: Mapping[Scale, float] = {"probability": 1.0, "percent": 100.0}
+"""Highest score of the scales that have one; the lowest is 0."""
+
 _SAME_SCORE = 1e-9  # share by which two scores may differ and count as equal
 _SAME_SHARE = 0.5 * 10**-DIGITS  # less than this apart, predictions write the same
-_ENDS: Mapping[Scale, tuple[float, float]] = {"percent": (0.0, 100.0)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ class ScoreScale:
     @classmethod
     def of(cls, name: Scale, scores: Iterable[float]) -> "ScoreScale":
         """The scale of some scores; scores of any scale reach from the lowest to the highest of them."""
-        ends = [*scores] if name == "any" else _ENDS.get(name, (0.0, 1.0))
+        ends = [*scores] if name == "any" else (0.0, HIGHEST.get(name, 1.0))
         return cls(name, float(min(ends)), float(max(ends)))
 
     def joined(self, others: Iterable["ScoreScale"]) -> "ScoreScale":
@@ -106,7 +108,7 @@ def read_scale(
     """
     stated = _stated_by_column(path, rows, column) if asked == "auto" else asked
     scale: Scale = stated or "probability"
-    highest = {"probability": 1.0, "percent": 100.0}.get(scale)
+    highest = HIGHEST.get(scale)
     if highest is None or ((values >= 0) & (values <= highest)).all():
         return scale
     span = f"{path}: the scores in {column!r} go from {values.min():.12g} to {values.max():.12g}"
