@@ -814,6 +814,17 @@ def test_a_table_of_verdicts_of_an_earlier_version_is_read(run, tmp_path):
         assert reviews_of(client)["case-1"]["of_this_result"]
 
 
+def test_columns_that_somebody_added_to_the_verdicts_stay(tmp_path):
+    """As in a spreadsheet; also of the slide that is judged again."""
+    file = tmp_path / "verdicts.csv"
+    file.write_text("slide_id,verdict,second reader\na,agree,Dr B\nb,unsure,Dr C\n")
+
+    Reviews(tmp_path).save_verdict("a", b'{"verdict": "disagree"}')
+
+    rows = {row["slide_id"]: (row["verdict"], row["second reader"]) for row in read_csv(file)}
+    assert rows == {"a": ("disagree", "Dr B"), "b": ("unsure", "Dr C")}
+
+
 def test_several_viewers_keep_to_one_folder(tmp_path, monkeypatch):
     """Who saves while another is between reading and writing the table waits, and nothing is lost."""
     one, other = Reviews(tmp_path), Reviews(tmp_path)
