@@ -142,15 +142,19 @@ def test_tiles_are_those_of_tiles_h5(client, run):
 
 
 def test_a_column_that_others_add_is_shown(own_run):
-    """Any (n,) numbers of a tile, whoever wrote them; features are not."""
+    """Any (n,) numbers of a tile, whoever wrote them; features are not, nor what is no number, which is said."""
     with h5py.File(own_run / "slides/case-1/tiles.h5", "a") as file:
         n = len(file["scores"])
         file["contributions"] = np.linspace(-1, 1, n)
         file["features"] = np.zeros((n, 512), np.float32)
+        file["cluster"] = np.full(n, 3, np.uint8)
+        file["nuclei"] = np.where(np.arange(n) == 1, np.nan, 1.0)
+    page = client_of(own_run).get(SLIDE).json()
+    columns = {one["name"]: one for one in page["tiles"]["columns"]}
 
-    columns = {one["name"]: one for one in client_of(own_run).get(SLIDE).json()["tiles"]["columns"]}
-
-    assert "features" not in columns
+    assert not {"features", "nuclei"} & columns.keys()
+    assert page["problems"] == ["tiles.h5: nuclei is not shown, not all its values are numbers"]
+    assert columns["cluster"]["high"] == 3
     assert (columns["contributions"]["low"], columns["contributions"]["high"]) == (-1, 1)
 
 
