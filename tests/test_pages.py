@@ -1,5 +1,7 @@
 """Templates become text: strictly, escaped where it is HTML, without gaps where it is Markdown."""
 
+from pathlib import Path
+
 import jinja2
 import pytest
 
@@ -92,6 +94,15 @@ def test_a_paragraph_is_one_line(templates):
     templates(page_md="{{ text | paragraph }}")
 
     assert pages.render("page.md", text="\nOne\nsentence.\n\n  Another. ") == "One sentence. Another.\n"
+
+
+def test_a_command_can_be_pasted(templates):
+    """Also where a path has a blank."""
+    templates(page_md="{{ path | shell }}\n{{ command | shell }}\n")
+
+    text = pages.render("page.md", path=Path("my run"), command=("he2her2", "predict", "a b.svs", "--threads=2"))
+
+    assert text == "'my run'\nhe2her2 predict 'a b.svs' --threads=2\n"
 
 
 def test_words_in_backticks_are_code_and_the_rest_is_escaped():

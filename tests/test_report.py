@@ -189,7 +189,8 @@ def test_a_patient_of_several_slides_is_called_before_each_of_them(command_line,
 
 def test_a_slide_without_a_page_is_no_link(command_line, tmp_path):
     """One whose name is too long for a file failed, and is in the table of failures by its name."""
-    run = write_run(tmp_path / "run", [MadeUpSlide("a", probability=0.9), MadeUpSlide(210 * "x", failure="too long")])
+    slides = [MadeUpSlide("a", probability=0.9), MadeUpSlide(210 * "x", failure="too long")]
+    run = write_run(tmp_path / "my run", slides)
 
     code, _, err = command_line("report", run)
     html = (run / "report" / "index.html").read_text("utf-8")
@@ -197,6 +198,7 @@ def test_a_slide_without_a_page_is_no_link(command_line, tmp_path):
     assert code == 0, err
     assert 210 * "x" in html
     assert set(re.findall('href="cases/([^"]*)"', html)) == {"a.html"}
+    assert "my run&#39; --manifest" in html  # quoted: to be pasted
 
 
 def test_a_damaged_table_of_patients_is_one_line(command_line, tmp_path):

@@ -4,7 +4,6 @@ import csv
 import json
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import h5py
 import numpy as np
@@ -341,14 +340,13 @@ def test_a_run_of_which_no_slide_has_ended_is_refused(tmp_path):
 
 def test_the_file_of_a_failed_slide_is_found_from_any_folder(tmp_path, monkeypatch):
     """Its table names it as the command did; in another folder that is no file, or that of another slide."""
-    for name in ("here", "there"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "a.svs").touch()
-    failure = Failure("a", "a.svs", "tissue", "blank", "scan it")
-    records, file = FailureRecords(tmp_path / "run"), tmp_path / "here" / "a.svs"
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "a.svs").touch()
+    failure, file = Failure("a", "a.svs", "tissue", "blank", "scan it"), tmp_path / "here" / "a.svs"
+    records = FailureRecords(tmp_path / "run")
     records.write(failure, MadeOf("", SlideInputs(str(file))))
     monkeypatch.chdir(tmp_path / "there")
 
-    assert records.file_of(failure) == file
-    file.unlink()
-    assert records.file_of(failure) == Path("a.svs")
+    assert records.located({"a": failure})["a"].path == str(file)
+    other = replace(failure, path="b.svs")  # of another attempt than the record's
+    assert records.located({"a": other}) == {"a": other}

@@ -142,15 +142,19 @@ def test_tiles_are_those_of_tiles_h5(client, run):
 
 
 def test_a_column_that_others_add_is_shown(own_run):
-    """Any (n,) numbers of a tile, whoever wrote them; features are not."""
+    """Any (n,) numbers of a tile, whoever wrote them; features are not, nor what is no number, which is said."""
     with h5py.File(own_run / "slides/case-1/tiles.h5", "a") as file:
         n = len(file["scores"])
         file["contributions"] = np.linspace(-1, 1, n)
         file["features"] = np.zeros((n, 512), np.float32)
+        file["cluster"] = np.full(n, 3, np.uint8)
+        file["nuclei"] = np.where(np.arange(n) == 1, np.nan, 1.0)
+    page = client_of(own_run).get(SLIDE).json()
+    columns = {one["name"]: one for one in page["tiles"]["columns"]}
 
-    columns = {one["name"]: one for one in client_of(own_run).get(SLIDE).json()["tiles"]["columns"]}
-
-    assert "features" not in columns
+    assert not {"features", "nuclei"} & columns.keys()
+    assert page["problems"] == ["tiles.h5: nuclei is not shown, not all its values are numbers"]
+    assert columns["cluster"]["high"] == 3
     assert (columns["contributions"]["low"], columns["contributions"]["high"]) == (-1, 1)
 
 
@@ -812,6 +816,17 @@ def test_a_table_of_verdicts_of_an_earlier_version_is_read(run, tmp_path):
 
     with client_of(run, annotations=tmp_path) as client:
         assert reviews_of(client)["case-1"]["of_this_result"]
+
+
+def test_columns_that_somebody_added_to_the_verdicts_stay(tmp_path):
+    """As in a spreadsheet; also of the slide that is judged again."""
+    file = tmp_path / "verdicts.csv"
+    file.write_text("slide_id,verdict,second reader\na,agree,Dr B\nb,unsure,Dr C\n")
+
+    Reviews(tmp_path).save_verdict("a", b'{"verdict": "disagree"}')
+
+    rows = {row["slide_id"]: (row["verdict"], row["second reader"]) for row in read_csv(file)}
+    assert rows == {"a": ("disagree", "Dr B"), "b": ("unsure", "Dr C")}
 
 
 def test_several_viewers_keep_to_one_folder(tmp_path, monkeypatch):

@@ -61,8 +61,9 @@ def visit(browser):
     """Open a page; an error in its scripts fails the test."""
     pages, faults = [], []
 
-    def visit(address, *, ratio=1, scheme="light"):
-        page = browser.new_page(viewport={"width": 1240, "height": 760}, device_scale_factor=ratio, color_scheme=scheme)
+    def visit(address, *, ratio=1, scheme="light", width=1240):
+        size = {"width": width, "height": 760}
+        page = browser.new_page(viewport=size, device_scale_factor=ratio, color_scheme=scheme)
         pages.append(page)
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("console", lambda said: faults.append(said.text) if said.type == "error" and _ours(said) else None)
@@ -719,17 +720,13 @@ def test_light_and_dark(visit, url):
 
 def test_a_phone_shows_the_slide_and_its_notice(visit, url):
     """List and case lie over it, one at a time, when they are asked for."""
-    page = visit(f"{url}#slide=case-1")
-    page.set_viewport_size({"width": 390, "height": 844})
-    page.reload()
-    page.wait_for_selector("body[data-ready]")
-    seen = page.evaluate("document.elementFromPoint(195, 500).closest('.picture')?.id")
-    notice = page.locator("#notice").bounding_box()
+    page = visit(f"{url}#slide=case-1", width=390)
+    seen = page.evaluate("document.elementFromPoint(195, 400).closest('.picture')?.id")
     page.click("#toggle-list")
     page.click("#toggle-panel")
 
     assert seen == "picture-main"
-    assert notice is not None
+    assert page.locator("#notice").is_visible()
     assert "Research use only" in page.locator("#notice").inner_text()
     assert (page.locator("#list").is_visible(), page.locator("#panel").is_visible()) == (False, True)
 

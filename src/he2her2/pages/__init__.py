@@ -16,6 +16,7 @@ Beside Jinja's own filters a template has:
     {{ 12345 | number }}                                        12 345, with no-break spaces
     {{ sentence | capitalize_first }}                           its first letter large, the others as they are
     {{ sentence | with_code }}                                  `words` of it as code, the others escaped
+    {{ run.path | shell }}, {{ command | shell }}               a word, or all of a command, as a shell takes them
     {{ sentences | paragraph }}                                 one line, line ends and runs of blanks become a blank
     {{ rows | table(["figure", "n"]) }}                         a Markdown table, first column left, the others right
     {{ rows | table(["figure", "n"], align="ll") }}             the same with every column's side given: l, r or c
@@ -26,6 +27,7 @@ An estimate prints itself: `{{ auc.text(3) }}` gives `0.714 (0.600 to 0.800)`, `
 
 import math
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
@@ -105,6 +107,10 @@ def _with_code(text: str) -> Markup:
     return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704  escaped
 
 
+def _shell(words: object) -> str:
+    return shlex.join(words) if isinstance(words, tuple | list) else shlex.quote(str(words))
+
+
 def _paragraph(text: str) -> str:
     return " ".join(text.split())
 
@@ -136,6 +142,7 @@ _ENVIRONMENT.filters |= {
     "number": _number,
     "capitalize_first": _capitalize_first,
     "paragraph": _paragraph,
+    "shell": _shell,
     "with_code": _with_code,
     "table": _table,
 }

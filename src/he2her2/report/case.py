@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,6 @@ from he2her2.report.pictures import jpeg_uri, shrink
 from he2her2.report.weights import FoundWeights
 from he2her2.results import (
     Failure,
-    FailureRecords,
     FileStamp,
     RasterFrame,
     RunFolder,
@@ -156,8 +154,7 @@ def failed_page(run: RunFolder, failure: Failure, **told: object) -> Page:
     """The page of a slide without a result: what was found, at which step, what to do, and the slide if it opens."""
     rasters = run.rasters(failure.slide_id) if failure.evidence else None
     frame = None if rasters is None else rasters.frame
-    file = FailureRecords(run.path).file_of(failure)
-    photo, problem = _look_at(file, frame)
+    photo, problem = _look_at(Path(failure.path), frame)
     overlay = None
     if rasters is not None and rasters.tissue is not None and frame is not None:
         overlay = draw_layers(Size(*rasters.tissue.shape[::-1]), frame, rasters, None, photo)
@@ -166,7 +163,6 @@ def failed_page(run: RunFolder, failure: Failure, **told: object) -> Page:
     html = render(
         "failed.html",
         failure=failure,
-        file=quote(str(file)),
         run=run,
         patient=run.patient(failure.slide_id),
         steps=_STAGES,

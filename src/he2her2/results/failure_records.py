@@ -71,14 +71,6 @@ class FailureRecords:
         """Slides with a failure on record, whatever it was made of."""
         return {file.stem for file in self.folder.glob("[!.]*.json")}
 
-    def file_of(self, failure: Failure) -> Path:
-        """File of a slide that failed, from any working folder; one that is gone, as its table names it."""
-        record = self._record(failure.slide_id)
-        if record is None or record.failure.path != failure.path:
-            return Path(failure.path)
-        file = Path(record.made_of.inputs.path)
-        return file if file.is_file() else Path(failure.path)
-
     def of(self, configuration: str, known: Container[str]) -> Iterator[Failure]:
         """The failures of a configuration that are not among the known slides."""
         for file in sorted(self.folder.glob("[!.]*.json")):

@@ -14,6 +14,7 @@ from he2her2.exchange import StoredTiles, trident_attributes
 from he2her2.geometry import Size, TileGrid
 
 _MOST = 16  # numbers a tile in a column that is shown
+_OWN = frozenset({"scores", "logits", "selected", "attention"})
 TILES_FILE = "tiles.h5"
 _MAX_TILES = 50_000_000  # a slide of 500 000 px square, its tiles overlapping by half, holds 15 million
 
@@ -88,11 +89,12 @@ def read_tiles(path: Path) -> ScoredTiles:
         return ScoredTiles(grid, scores, logits, selected, attention)
 
 
-def read_tile_columns(path: Path) -> tuple[TileGrid, dict[str, NDArray[Any]]]:
+def read_tile_columns(path: Path) -> tuple[TileGrid, dict[str, NDArray[Any]], tuple[str, ...]]:
     """Read all that a file of `write_tiles`, or one of its layout, says of its tiles.
 
     Returns:
-        The (n) tiles, and each column of numbers by name: (n,) or (n, k) with a few k. Features are left out.
+        The (n) tiles; each column of numbers by name, (n,) or (n, k) with a few k, features left out; and the names of
+        columns of others that hold values which are no numbers.
 
     Raises:
         ValueError: It is damaged, or holds something else; the message says so in one line.
@@ -100,11 +102,14 @@ def read_tile_columns(path: Path) -> tuple[TileGrid, dict[str, NDArray[Any]]]:
     with _opened(path) as file:
         grid = _grid(file)
         found = {name: data for name, data in file.items() if name != "coords" and isinstance(data, h5py.Dataset)}
-        return grid, {
-            name: _read(file, name, data.shape, data.dtype.kind)
+        columns = {
+            name: _read(file, name, data.shape, data.dtype.kind, finite=name in _OWN)
             for name, data in found.items()
-            if data.dtype.kind in "fib" and data.shape[:1] == (len(grid),) and np.prod(data.shape[1:]) <= _MOST
+            if data.dtype.kind in "fibu" and data.shape[:1] == (len(grid),) and data.ndim in (1, 2)
+            if 0 < np.prod(data.shape[1:]) <= _MOST
         }
+    unusable = tuple(name for name, values in columns.items() if not np.isfinite(values).all())
+    return grid, {name: values for name, values in columns.items() if name not in unusable}, unusable
 
 
 @contextmanager
@@ -127,14 +132,14 @@ def _grid(file: h5py.File) -> TileGrid:
     )
 
 
-def _read(file: h5py.File, name: str, shape: tuple[int, ...], kind: str) -> NDArray[Any]:
-    """A dataset of a shape and kind, no larger than a slide allows, its values finite and in this file itself."""
+def _read(file: h5py.File, name: str, shape: tuple[int, ...], kind: str, *, finite: bool = True) -> NDArray[Any]:
+    """A dataset of a shape and kind, no larger than a slide allows, in this file itself, its values `finite`."""
     link, data = file.get(name, getlink=True), file[name]
     if not isinstance(link, h5py.HardLink) or data.external or data.is_virtual:
         raise ValueError(f"{name} lies in another file")
     if data.shape != shape or data.dtype.kind != kind or len(data) > _MAX_TILES:
         raise ValueError(f"{name} is {data.shape} {data.dtype} for {shape[0]} tiles")
     values: NDArray[Any] = data[:]
-    if kind == "f" and not np.isfinite(values).all():
+    if finite and kind == "f" and not np.isfinite(values).all():
         raise ValueError(f"{name} holds a value that is no number")
     return values

@@ -14,7 +14,6 @@ from he2her2.results import (
     FAILURES_FILE,
     PREDICTIONS_FILE,
     Failure,
-    FailureRecords,
     FileStamp,
     PredictedSlide,
     RunFolder,
@@ -155,10 +154,8 @@ def _of_run(folder: Path) -> Catalogue:
         slides[name] = ViewedSlide(name, _file_of(run, name, Path(row.path)), "predicted", mpp, prediction=row)
     for name in run.segmented:
         slides.setdefault(name, _segmented(run, name))
-    records = FailureRecords(folder)
     for name, failure in run.failures.items():
-        if name not in slides:
-            slides[name] = ViewedSlide(name, records.file_of(failure), "failed", failure=failure)
+        slides.setdefault(name, ViewedSlide(name, Path(failure.path), "failed", failure=failure))
     of_patients = {name: replace(slides[name], patient_id=run.patient_id(name)) for name in sorted(slides)}
     return Catalogue(run.name, of_patients, run)
 

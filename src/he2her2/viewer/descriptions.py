@@ -106,7 +106,9 @@ def describe_slide(
         problems.append(str(error))
     if folder is not None:
         described["pictures"] = [*map(asdict, picture_layers(folder, result)), *described["pictures"]]
-        described["tiles"] = tiles.described() if tiles is not None else None
+        if tiles is not None:
+            described["tiles"] = tiles.described()
+            problems += [f"tiles.h5: {name} is not shown, not all its values are numbers" for name in tiles.unusable]
         try:
             described["samples"] = len(samples(folder))
         except He2Her2Error as error:

@@ -134,10 +134,12 @@ class TileLayer:
     Attributes:
         grid: (n) tiles.
         columns: Their numbers by name, (n,) or (n, k).
+        unusable: Names of other columns, whose values are not all numbers.
     """
 
     grid: TileGrid
     columns: Mapping[str, NDArray[Any]]
+    unusable: tuple[str, ...] = ()
 
     def described(self) -> dict[str, Any]:
         """Description that a page needs to draw it, but for the numbers."""

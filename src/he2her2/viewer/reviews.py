@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from threading import Lock
 from typing import Annotated, Any, Literal, NotRequired, TypeAlias
@@ -257,16 +258,19 @@ class Reviews:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         given = Verdict(slide_id, said["verdict"], said.get("comment", ""), now, *judged)
         with self._alone():
-            all_of_them = self.verdicts()
-            earlier = all_of_them.get(slide_id, Verdict(slide_id, ""))
+            earlier = self.verdicts().get(slide_id, Verdict(slide_id, ""))
             if said.get("seen", earlier.version) != earlier.version:
                 done = f"given the verdict {earlier.verdict!r}" if earlier.verdict else "changed its verdict or comment"
                 raise StaleError(f"{slide_id}: somebody else has {done} meanwhile; load the page again")
-            all_of_them[slide_id] = given
+            file = self.folder / VERDICTS_FILE
+            rows: dict[str, dict[str, Any]] = {
+                row["slide_id"]: {**row} for row in (read_csv(file) if file.is_file() else ())
+            }
+            rows[slide_id] = rows.get(slide_id, {}) | asdict(given)  # columns that others added stay
             if given.is_empty:
-                del all_of_them[slide_id]
-            rows = [asdict(row) for _, row in sorted(all_of_them.items())]
-            write_csv(self.folder / VERDICTS_FILE, [field.name for field in fields(Verdict)], rows)
+                del rows[slide_id]
+            columns = dict.fromkeys((*(field.name for field in fields(Verdict)), *chain(*rows.values())))
+            write_csv(file, [*columns], [row for _, row in sorted(rows.items())])
         return given
 
     def pair(self, slide_id: str, beside: str) -> SectionPair | None:
