@@ -174,6 +174,27 @@ def test_a_full_disk_stops_the_run_with_what_is_done_intact(tmp_path, workers):
     assert not left_over(tmp_path / "run")
 
 
+def test_ctrl_c_is_the_supervisors_from_the_start(tmp_path, monkeypatch):
+    """A worker that is still loading its libraries would answer it by a traceback."""
+    masks = []
+
+    class Process:
+        """One that is started only by name."""
+
+        def __init__(self, **_):
+            """Take whatever a process takes."""
+
+        def start(self):
+            """Note the signals that a process started now would not get."""
+            masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+
+    monkeypatch.setattr("he2her2.cohort.local_workers._SPAWN.Process", Process)
+    LocalWorkers(job_in(tmp_path / "run"), 1, lambda *_: None)
+
+    assert masks == [{signal.SIGINT}]
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
 def test_an_error_of_who_hears_of_progress_is_no_death(tmp_path):
     """It ends the loop; taken for the death of a worker, it would be waited for without end."""
 

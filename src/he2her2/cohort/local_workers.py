@@ -167,7 +167,8 @@ class LocalWorkers(Generic[_P, _R]):
         """Start one more process, which sees one GPU, or none."""
         ours, theirs = _SPAWN.Pipe()
         process = _SPAWN.Process(target=_serve, args=(self._job, theirs, gpu), daemon=True)
-        process.start()
+        with _ctrl_c_blocked():
+            process.start()
         theirs.close()
         seat = Seat(f"worker {self._n_started}", "here")
         self._n_started += 1
@@ -299,6 +300,19 @@ class _Teller:
         if stage != self._stage or now >= self._next:
             self._stage, self._next = stage, now + _PROGRESS_S
             self._tell(_Progressed(self._slide_id, stage, done, total))
+
+
+@contextmanager
+def _ctrl_c_blocked() -> Iterator[None]:
+    """Start processes that do not get Ctrl-C while they load their libraries; this one gets it afterwards."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _live_with_parent() -> None:
