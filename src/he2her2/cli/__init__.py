@@ -5,6 +5,7 @@ import math
 import re
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from functools import partial
 from time import monotonic
@@ -23,6 +24,7 @@ __all__ = ["main", "run_here"]
 _UsageError = cast("type[Exception]", typer.BadParameter.__bases__[0])  # typer keeps its parent private
 
 _EMPTY_OPTION = re.compile(r"--[^=]+=")  # as a path it would be the current folder
+_BUG = 70  # EX_SOFTWARE of sysexits
 _INTERRUPTED = 130
 _TOGETHER_S = 1.0
 
@@ -30,7 +32,16 @@ _TOGETHER_S = 1.0
 def main() -> NoReturn:
     """Run the command line in a child process, whose death by a signal is one line, too."""
     open_closed_streams()
-    guarded(run_here, partial(say, error=True))
+    guarded(_run, partial(say, error=True))
+
+
+def _run() -> NoReturn:
+    """Run the command line in this process; the code of a bug of ours is not that of slides that have failed."""
+    try:
+        run_here()
+    except Exception:  # noqa: BLE001  # whatever it is
+        traceback.print_exc()
+    raise SystemExit(_BUG)
 
 
 def run_here() -> NoReturn:
