@@ -351,4 +351,4 @@ def test_a_place_that_cannot_be_written_is_refused_before_any_work(tmp_path):
     (tmp_path / "file").touch()
 
     with pytest.raises(OutputError, match="is a file"):
-        adapt_weights(Adaptation(Path("nowhere")), (), {}, tmp_path / "file" / "out", tiny_config(NETWORKS))
+        adapt_weights(Adaptation(Path("nowhere"), 1.0), (), {}, tmp_path / "file" / "out", tiny_config(NETWORKS))
