@@ -11,10 +11,12 @@ from multiprocessing import Pipe, current_process
 
 import pytest
 
+from he2her2.cli.runs import SlideRun, _crew
 from he2her2.cohort import Claims, Limits, LocalWorkers, Supervisor, ThisProcess, read_claims, usual_number
 from he2her2.cohort.crew import Death, DeathCause, Died, Ended, Seat
 from he2her2.cohort.local_workers import _Progressed, _WorkerProcess
 from he2her2.cohort.supervisor import _Flight
+from he2her2.config import load_config
 from he2her2.errors import OutputError
 from he2her2.results import Failure
 from tests.made_up_work import alone, attempts_at, job_in, kept, left_over, supervise, write_slides
@@ -130,6 +132,16 @@ def test_each_worker_sees_one_gpu(tmp_path, monkeypatch):
         crew.close()
 
     assert sorted(kept(tmp_path / "run").values()) == ["3", "3", "GPU-5f2c", "MIG-7d"]
+
+
+def test_gpus_count_only_where_networks_run_on_them(tmp_path, monkeypatch):
+    """With --device cpu, or without torch, a machine with one GPU would have had one worker for all its cores."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setattr("he2her2.cohort.local_workers.usable_cores", lambda: 2)
+    monkeypatch.setattr("he2her2.cohort.LocalWorkers", lambda _job, n, _report: n)
+    asked = SlideRun(tmp_path, load_config(overrides=["runtime.device=cpu"]))
+
+    assert _crew(asked, job_in(tmp_path / "run"), 100, lambda *_: None) == 2
 
 
 def test_who_replaces_a_dead_worker_takes_its_gpu(tmp_path, monkeypatch):

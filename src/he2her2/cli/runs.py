@@ -244,6 +244,7 @@ def _crew(
 ) -> "Crew[SlideResult]":
     """The workers of a run."""
     from he2her2.cohort import DaskWorkers, LocalWorkers, ThisProcess, usual_number
+    from he2her2.models import resolve_device
 
     workers = asked.labour.workers
     if asked.labour.scheduler is not None:
@@ -251,7 +252,8 @@ def _crew(
         return DaskWorkers(replace(job, threads=threads), asked.labour.scheduler, report)
     if workers == 0:
         return ThisProcess(job, report)
-    n = min(n_slides, workers) if workers else usual_number(n_slides)
+    on_gpus = resolve_device(asked.config.runtime.device) != "cpu"
+    n = min(n_slides, workers) if workers else usual_number(n_slides, on_gpus=on_gpus)
     threads = asked.config.runtime.threads or max(1, usable_cores() // n)
     return LocalWorkers(replace(job, threads=threads), n, report)
 

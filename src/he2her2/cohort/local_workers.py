@@ -332,11 +332,15 @@ def _live_with_parent() -> None:
     threading.Thread(target=wait_for_end, daemon=True).start()
 
 
-def usual_number(n_slides: int) -> int:
-    """Number of worker processes that suits this machine: one a GPU, or one a core where the memory allows it."""
-    return max(
-        1, min(n_slides, len(visible_gpus()) or min(usable_cores(), round(min(usable_memory() / _WORKER_BYTES, 1024))))
-    )
+def usual_number(n_slides: int, *, on_gpus: bool = True) -> int:
+    """Number of worker processes that suits this machine: one a GPU, or one a core where the memory allows it.
+
+    Args:
+        n_slides: There is no use in more workers.
+        on_gpus: Whether they run on GPUs, where there are any.
+    """
+    n_gpus = len(visible_gpus()) if on_gpus else 0
+    return max(1, min(n_slides, n_gpus or min(usable_cores(), round(min(usable_memory() / _WORKER_BYTES, 1024)))))
 
 
 def visible_gpus() -> list[str]:
