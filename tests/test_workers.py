@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from multiprocessing import Pipe, current_process
+from typing import Any
 
 import pytest
 
@@ -141,7 +142,11 @@ def test_gpus_count_only_where_networks_run_on_them(tmp_path, monkeypatch):
     monkeypatch.setattr("he2her2.cohort.LocalWorkers", lambda _job, n, _report: n)
     asked = SlideRun(tmp_path, load_config(overrides=["runtime.device=cpu"]))
 
-    assert _crew(asked, job_in(tmp_path / "run"), 100, lambda *_: None) == 2
+    job: Any = job_in(tmp_path / "run")
+
+    n: Any = _crew(asked, job, 100, lambda *_: None)
+
+    assert n == 2
 
 
 def test_who_replaces_a_dead_worker_takes_its_gpu(tmp_path, monkeypatch):
