@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from he2her2.cohort import SlideTask
-from he2her2.errors import ConfigError, EvaluationError
+from he2her2.errors import ConfigError, EvaluationError, OutputError
 from he2her2.manifest import patients_used, read_manifest, shared_patients
 from he2her2.models import (
     Card,
@@ -343,3 +344,11 @@ def test_the_bundled_weights_are_adapted_only_on_purpose(command_line, adapt, co
     assert code == 2  # two slides are too few for anybody
     assert "NOTE the bundled weights were not trained to be adapted" in errors
     assert "NOTE the bundled" not in adapt(what=few)[2]
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_any_work(tmp_path):
+    """Not once the tiles of all slides have been read."""
+    (tmp_path / "file").touch()
+
+    with pytest.raises(OutputError, match="is a file"):
+        adapt_weights(Adaptation(Path("nowhere"), 1.0), (), {}, tmp_path / "file" / "out", tiny_config(NETWORKS))

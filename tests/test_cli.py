@@ -5,6 +5,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 import typer
 from PIL import Image
 
+from he2her2.cli import main
 from he2her2.cli.commands import app
 from he2her2.cli.console import open_closed_streams, printable, say
 from he2her2.config import PRESETS, load_config
@@ -371,3 +373,38 @@ def test_json_is_the_same_in_every_locale(command_line, slide, tmp_path, monkeyp
 
     assert code == 0
     assert json.loads(out.buffer.getvalue())["slides"][0]["slide_id"] == "Größe"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_that_comes_twice_stops_once(command_line, monkeypatch, number):
+    """A batch system signals the command's two processes, and one passes it on to the other, which tidies up."""
+    tidied = []
+
+    def work(**_):
+        try:
+            signal.raise_signal(number)
+        finally:
+            signal.raise_signal(number)
+            tidied.append(True)
+
+    monkeypatch.setattr("he2her2.cli.app", work)
+
+    code, _, err = command_line("config")
+
+    assert (code, err, tidied) == (130, "he2her2: stopped\n", [True])
+
+
+def test_a_bug_is_no_slide_that_failed(monkeypatch, capsys):
+    """A cluster's job takes code 1 for done but for some slides."""
+
+    def broken(**_):
+        raise ZeroDivisionError("ours")
+
+    monkeypatch.setattr("he2her2.cli.app", broken)
+    monkeypatch.setattr("he2her2.cli.guarded", lambda run, _: run())
+
+    with pytest.raises(SystemExit) as stop:
+        main()
+
+    assert stop.value.code == 70
+    assert "ZeroDivisionError: ours" in capsys.readouterr().err

@@ -71,6 +71,15 @@ def test_a_folder_is_searched_below(tmp_path):
     assert sorted(ids_of(str(tmp_path / "uuid?"))) == ["a", "b"]
 
 
+def test_slides_beside_the_results_of_a_run_are_found(tmp_path):
+    """Where `--out` is the folder above `slides`: results are no slides, and the run goes on with all of these."""
+    for name in ("run.json", "slides/a.svs", "slides/a/overlay.png", "slides/a/heatmap.ome.tif", "slides/more/b.svs"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+
+    assert ids_of(tmp_path) == ids_of(tmp_path / "slides") == ["a", "b"]
+
+
 def test_what_is_given_once_must_hold_for_every_slide(tmp_path):
     """One picture of a tumour was laid on all slides of a run; a scale beside another one was ignored."""
     for name in "ab":

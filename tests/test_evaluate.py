@@ -12,8 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from he2her2.cli.commands import app
-from he2her2.errors import EvaluationError
-from he2her2.evaluation import Question, evaluate, evaluation_lines, join, summarise
+from he2her2.errors import EvaluationError, OutputError
+from he2her2.evaluation import Question, check_evaluation_folder, evaluate, evaluation_lines, join, summarise
 from he2her2.evaluation.cases import ExclusionReason, by_patient
 from he2her2.evaluation.comparison import compare_runs
 from he2her2.evaluation.limitations import NOT_A_TEST, PHANTOM_NOTICE, limitations, run_limitations
@@ -652,6 +652,14 @@ def test_a_folder_of_something_else_is_not_overwritten(study, tmp_path, command_
 
     assert (code, (tmp_path / "thesis.txt").read_text()) == (2, "years of work")
     assert "holds something that is no evaluation" in error
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_any_work(tmp_path):
+    """Measuring takes minutes, or an hour with the search for leaks."""
+    (tmp_path / "file").touch()
+
+    with pytest.raises(OutputError, match="is a file"):
+        check_evaluation_folder(tmp_path / "file" / "evaluation")
 
 
 def test_without_matplotlib_one_line_names_the_extra(study, tmp_path, command_line, monkeypatch):

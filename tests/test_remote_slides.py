@@ -193,6 +193,22 @@ def test_a_server_of_slides_is_a_source_like_any_other(served, tmp_path, command
     assert "256 x 256" in out
 
 
+def test_a_cache_may_hold_what_is_not_ours(served, tmp_path, command_line):
+    """Slides that a killed command left in it are removed, and nothing else: it may be a user's whole scratch."""
+    _, url = served
+    other = tmp_path / "scratch" / "thesis" / "data.csv"
+    other.parent.mkdir(parents=True)
+    other.touch()
+
+    code, _, err = command_line(
+        "predict", f"{url}/gone.svs", f"{url}/lost.svs", "--out", tmp_path / "run", "--workers", "0",
+        "--cache", tmp_path / "scratch", *QUICK,
+    )  # fmt: skip
+
+    assert (code, err.count("cannot be fetched")) == (1, 2)
+    assert list((tmp_path / "scratch").rglob("*")) == [other.parent, other]
+
+
 def test_a_training_has_its_slides_on_this_machine(served, tmp_path):
     """All of a manifest's are fetched once, for work that reads them again and again."""
     folder, url = served

@@ -4,6 +4,9 @@ import csv
 import json
 import math
 from dataclasses import replace
+=======
+from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -350,3 +353,18 @@ def test_the_file_of_a_failed_slide_is_found_from_any_folder(tmp_path, monkeypat
     assert records.located({"a": failure})["a"].path == str(file)
     other = replace(failure, path="b.svs")  # of another attempt than the record's
     assert records.located({"a": other}) == {"a": other}
+
+
+def test_results_replace_no_folder_of_something_else(tmp_path):
+    """Where `--out` is the folder above `slides`, that of a slide's results would be the one with its pixels (MRXS)."""
+    folders = SlideFolders(tmp_path)
+    evidence: Any = None
+    pixels = folders.of("a") / "Data0001.dat"
+    pixels.parent.mkdir(parents=True)
+    pixels.touch()
+
+    with pytest.raises(OutputError, match="holds something that is no result"):
+        folders.write("a", MadeOf("", SlideInputs("a.mrxs")), evidence)
+    folders.discard("a")
+
+    assert pixels.exists()

@@ -8,13 +8,16 @@ import subprocess
 import sys
 import time
 from multiprocessing import Pipe, current_process
+from typing import Any
 
 import pytest
 
+from he2her2.cli.runs import SlideRun, _crew
 from he2her2.cohort import Claims, Limits, LocalWorkers, Supervisor, ThisProcess, read_claims, usual_number
 from he2her2.cohort.crew import Death, DeathCause, Died, Ended, Seat
 from he2her2.cohort.local_workers import _Progressed, _WorkerProcess
 from he2her2.cohort.supervisor import _Flight
+from he2her2.config import load_config
 from he2her2.errors import OutputError
 from he2her2.results import Failure
 from tests.made_up_work import alone, attempts_at, job_in, kept, left_over, supervise, write_slides
@@ -132,6 +135,20 @@ def test_each_worker_sees_one_gpu(tmp_path, monkeypatch):
     assert sorted(kept(tmp_path / "run").values()) == ["3", "3", "GPU-5f2c", "MIG-7d"]
 
 
+def test_gpus_count_only_where_networks_run_on_them(tmp_path, monkeypatch):
+    """With --device cpu, or without torch, a machine with one GPU would have had one worker for all its cores."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setattr("he2her2.cohort.local_workers.usable_cores", lambda: 2)
+    monkeypatch.setattr("he2her2.cohort.LocalWorkers", lambda _job, n, _report: n)
+    asked = SlideRun(tmp_path, load_config(overrides=["runtime.device=cpu"]))
+
+    job: Any = job_in(tmp_path / "run")
+
+    n: Any = _crew(asked, job, 100, lambda *_: None)
+
+    assert n == 2
+
+
 def test_who_replaces_a_dead_worker_takes_its_gpu(tmp_path, monkeypatch):
     """So that none is used twice while another stands idle."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
@@ -172,6 +189,27 @@ def test_a_full_disk_stops_the_run_with_what_is_done_intact(tmp_path, workers):
     assert kept(tmp_path / "run") == {"a": "A"}
     assert not (tmp_path / "run" / "failures").exists()
     assert not left_over(tmp_path / "run")
+
+
+def test_ctrl_c_is_the_supervisors_from_the_start(tmp_path, monkeypatch):
+    """A worker that is still loading its libraries would answer it by a traceback."""
+    masks = []
+
+    class Process:
+        """One that is started only by name."""
+
+        def __init__(self, **_):
+            """Take whatever a process takes."""
+
+        def start(self):
+            """Note the signals that a process started now would not get."""
+            masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+
+    monkeypatch.setattr("he2her2.cohort.local_workers._SPAWN.Process", Process)
+    LocalWorkers(job_in(tmp_path / "run"), 1, lambda *_: None)
+
+    assert masks == [{signal.SIGINT}]
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
 def test_an_error_of_who_hears_of_progress_is_no_death(tmp_path):

@@ -1,10 +1,15 @@
 """The command line: parse, call, print. Heavy imports wait inside the commands, so that `--help` is instant."""
 
 import io
+import math
 import re
 import signal
 import sys
+import traceback
+from collections.abc import Callable
 from functools import partial
+from time import monotonic
+from types import FrameType
 from typing import NoReturn, cast
 
 import typer
@@ -19,18 +24,32 @@ __all__ = ["main", "run_here"]
 _UsageError = cast("type[Exception]", typer.BadParameter.__bases__[0])  # typer keeps its parent private
 
 _EMPTY_OPTION = re.compile(r"--[^=]+=")  # as a path it would be the current folder
+_BUG = 70  # EX_SOFTWARE of sysexits
 _INTERRUPTED = 130
+_TOGETHER_S = 1.0
 
 
 def main() -> NoReturn:
     """Run the command line in a child process, whose death by a signal is one line, too."""
     open_closed_streams()
-    guarded(run_here, partial(say, error=True))
+    guarded(_run, partial(say, error=True))
+
+
+def _run() -> NoReturn:
+    """Run the command line in this process; the code of a bug of ours is not that of slides that have failed."""
+    try:
+        run_here()
+    except Exception:  # noqa: BLE001  # whatever it is
+        traceback.print_exc()
+    raise SystemExit(_BUG)
 
 
 def run_here() -> NoReturn:
     """Run the command line in this process: a user's mistake is one line and exit code 2, our bug a traceback."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # batch systems end with it: as Ctrl-C
+    stop = _stop_once()
+    signal.signal(signal.SIGTERM, stop)  # batch systems end with it: as Ctrl-C
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, stop)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without µ gets a question mark
@@ -53,6 +72,23 @@ def run_here() -> NoReturn:
     if code == _INTERRUPTED:
         say("he2her2: stopped", error=True)
     raise SystemExit(code)
+
+
+def _stop_once() -> Callable[[int, FrameType | None], None]:
+    """Handler that raises KeyboardInterrupt, once for signals that come together.
+
+    Batch systems signal every process of a job, and the parent passes its signal on: the second would end the tidying
+    up after the first.
+    """
+    last = -math.inf
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        nonlocal last
+        if monotonic() - last > _TOGETHER_S:
+            last = monotonic()
+            raise KeyboardInterrupt
+
+    return stop
 
 
 def _usage(error: Exception) -> str:

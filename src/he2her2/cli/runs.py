@@ -14,6 +14,7 @@ from he2her2.cli import options as o
 from he2her2.cli.console import say
 from he2her2.cli.option_groups import refuse_idle_annotations
 from he2her2.errors import AnnotationError, ConfigError, He2Her2Error
+from he2her2.files import digest
 from he2her2.machine import usable_cores
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from he2her2.results import Evidence, Failure, Run, SlideResult
 
 _USUAL_MINUTES = 120.0
+_DIGITS = 12
 
 
 @dataclass(frozen=True)
@@ -230,7 +232,7 @@ def _outcomes(
     limits = Limits(minutes or None, labour.memory_limit)
     staging = None
     if any(task.remote for task in tasks):
-        place = labour.cache or run.folder / "cache"
+        place = _place_for_fetched(run.folder, labour.cache)
         sweep_staged(place, {claim.slide_id for claim in read_claims(run.folder)})
         staging = Staging(place, labour.cache_gb)
     with Claims(run.folder) as claims:
@@ -239,11 +241,17 @@ def _outcomes(
             yield from outcomes
 
 
+def _place_for_fetched(run: Path, cache: Path | None) -> Path:
+    """Folder of this run alone: what lies in it, and nobody works on, is removed at each start."""
+    return run / "cache" if cache is None else cache / f"he2her2-{digest(str(run.absolute()))[:_DIGITS]}"
+
+
 def _crew(
     asked: SlideRun, job: "SlideJob[Evidence, SlideResult]", n_slides: int, report: "Report"
 ) -> "Crew[SlideResult]":
     """The workers of a run."""
     from he2her2.cohort import DaskWorkers, LocalWorkers, ThisProcess, usual_number
+    from he2her2.models import resolve_device
 
     workers = asked.labour.workers
     if asked.labour.scheduler is not None:
@@ -251,7 +259,8 @@ def _crew(
         return DaskWorkers(replace(job, threads=threads), asked.labour.scheduler, report)
     if workers == 0:
         return ThisProcess(job, report)
-    n = min(n_slides, workers) if workers else usual_number(n_slides)
+    on_gpus = resolve_device(asked.config.runtime.device) != "cpu"
+    n = min(n_slides, workers) if workers else usual_number(n_slides, on_gpus=on_gpus)
     threads = asked.config.runtime.threads or max(1, usable_cores() // n)
     return LocalWorkers(replace(job, threads=threads), n, report)
 

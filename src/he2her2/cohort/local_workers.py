@@ -167,7 +167,8 @@ class LocalWorkers(Generic[_P, _R]):
         """Start one more process, which sees one GPU, or none."""
         ours, theirs = _SPAWN.Pipe()
         process = _SPAWN.Process(target=_serve, args=(self._job, theirs, gpu), daemon=True)
-        process.start()
+        with _ctrl_c_blocked():
+            process.start()
         theirs.close()
         seat = Seat(f"worker {self._n_started}", "here")
         self._n_started += 1
@@ -301,6 +302,19 @@ class _Teller:
             self._tell(_Progressed(self._slide_id, stage, done, total))
 
 
+@contextmanager
+def _ctrl_c_blocked() -> Iterator[None]:
+    """Start processes that do not get Ctrl-C while they load their libraries; this one gets it afterwards."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
 def _live_with_parent() -> None:
     """Leave Ctrl-C to the supervisor, and end with it, even where it is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -318,11 +332,15 @@ def _live_with_parent() -> None:
     threading.Thread(target=wait_for_end, daemon=True).start()
 
 
-def usual_number(n_slides: int) -> int:
-    """Number of worker processes that suits this machine: one a GPU, or one a core where the memory allows it."""
-    return max(
-        1, min(n_slides, len(visible_gpus()) or min(usable_cores(), round(min(usable_memory() / _WORKER_BYTES, 1024))))
-    )
+def usual_number(n_slides: int, *, on_gpus: bool = True) -> int:
+    """Number of worker processes that suits this machine: one a GPU, or one a core where the memory allows it.
+
+    Args:
+        n_slides: There is no use in more workers.
+        on_gpus: Whether they run on GPUs, where there are any.
+    """
+    n_gpus = len(visible_gpus()) if on_gpus else 0
+    return max(1, min(n_slides, n_gpus or min(usable_cores(), round(min(usable_memory() / _WORKER_BYTES, 1024)))))
 
 
 def visible_gpus() -> list[str]:

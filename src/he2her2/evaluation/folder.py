@@ -16,7 +16,7 @@ from he2her2.evaluation.report import evaluation_page
 from he2her2.evaluation.score_scale import ScoreScale
 from he2her2.evaluation.summary import Summary
 from he2her2.evaluation.thresholds import AppliedRules
-from he2her2.files import atomic, read_json, write_csv, write_json, write_text
+from he2her2.files import atomic, check_writable, read_json, write_csv, write_json, write_text
 from he2her2.labels import IhcScore
 from he2her2.statistics import Estimate
 
@@ -46,12 +46,13 @@ def check_evaluation_folder(folder: Path, result: str = _RESULT) -> None:
         result: File that an earlier one has.
 
     Raises:
-        OutputError: It holds something else, or is a file.
+        OutputError: It holds something else, is a file, or cannot be written.
     """
     if folder.is_file():
         raise OutputError(f"{folder}: is a file; choose another --out")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / result).is_file():
         raise OutputError(f"{folder}: holds something that is no {Path(result).stem}; choose another --out")
+    check_writable(folder.absolute().parent)  # it appears there whole
 
 
 @dataclass(frozen=True, slots=True)

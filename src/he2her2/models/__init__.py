@@ -31,7 +31,7 @@ from he2her2.models.encoders import (
     cnn_named,
     resize,
 )
-from he2her2.models.engines import Engine, HalfTurnedEngine, Untrained, load_engine, recoloured
+from he2her2.models.engines import Engine, HalfTurnedEngine, Untrained, load_engine, recoloured, resolve_device
 from he2her2.models.feature_encoders import (
     TILE_CNN,
     Encoder,
@@ -107,6 +107,7 @@ __all__ = [
     "read_rules",
     "recoloured",
     "resize",
+    "resolve_device",
     "settings_of_training",
     "soft_argmax",
     "softmax",

@@ -2,11 +2,12 @@
 
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from glob import escape
 from pathlib import Path
 
-from he2her2.errors import SlideOpenError
+from he2her2.errors import OutputError, SlideOpenError
 from he2her2.files import atomic, read_json, write_json
 from he2her2.geometry import Size
 from he2her2.method import MASKS, Findings, Segmentation
@@ -30,6 +31,7 @@ from he2her2.results.tiles_h5 import TILES_FILE, ScoredTiles, read_tiles, write_
 
 PREDICTION = "prediction.json"
 SEGMENTATION = "segmentation.json"
+_OVERLAY = "overlay.png"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +122,9 @@ class SlideFolders:
         """Write a slide's evidence, in place of earlier evidence of it.
 
         Raises:
-            OutputError: The folder cannot be written; nothing of it is left.
+            OutputError: The folder cannot be written, nothing of it is left; or it is none of ours.
         """
+        self._require_ours(slide_id)
         result = replace(product.result, run_digest=made_of.configuration, inputs=made_of.inputs)
         with atomic(self.of(slide_id)) as draft:
             draft.mkdir()
@@ -140,14 +143,23 @@ class SlideFolders:
                 )
             write_geojson(draft / "tiles.geojson", segmentation.tumour, result.frame, product.tiles)
             sheet = draw_overlay(segmentation, product.tiles, _caption(result), product.photo)
-            write_sheet(draft / "overlay.png", sheet)
+            write_sheet(draft / _OVERLAY, sheet)
             result = replace(result, files={file.name: file.stat().st_size for file in sorted(draft.iterdir())})
             write_json(draft / self.result_file, result_to_record(result))
         return result
 
     def discard(self, slide_id: str) -> None:
         """Remove what an earlier command left of a slide."""
-        shutil.rmtree(self.of(slide_id), ignore_errors=True)
+        with suppress(OutputError):
+            self._require_ours(slide_id)
+            shutil.rmtree(self.of(slide_id), ignore_errors=True)
+
+    def _require_ours(self, slide_id: str) -> None:
+        """Raise `OutputError` where results would replace a folder of something else, such as the pixels of an MRXS."""
+        folder = self.of(slide_id)
+        ours = any((folder / name).exists() for name in (_OVERLAY, PREDICTION, SEGMENTATION))
+        if not ours and folder.is_dir() and any(folder.iterdir()):
+            raise OutputError(f"{folder}: holds something that is no result and is not replaced; choose another --out")
 
     def sweep(self, slide_id: str) -> None:
         """Remove drafts of a slide whose worker is known to be dead, on whatever machine it was."""
@@ -171,11 +183,12 @@ class SlideFolders:
             The folder's place in the run; empty where there is nothing to show.
 
         Raises:
-            OutputError: The folder cannot be written; nothing of it is left.
+            OutputError: The folder cannot be written, nothing of it is left; or it is none of ours.
         """
         segmentation = findings.so_far() if isinstance(findings, Findings) else None
         if segmentation is None or not isinstance(findings, Findings):
             return ""
+        self._require_ours(failure.slide_id)
         folder = self.of(failure.slide_id)
         frame = RasterFrame(segmentation.px_l0, segmentation.px_mpp, findings.bounds_l0)
         with atomic(folder) as draft:
@@ -183,7 +196,7 @@ class SlideFolders:
             _write_segmentation(draft, segmentation, frame, findings.masks)
             words = (f"FAILED at {failure.stage}: {failure.reason}", failure.remedy)
             caption = Caption(failure.slide_id, words, (RESEARCH_USE_NOTICE,))
-            write_sheet(draft / "overlay.png", draw_overlay(segmentation, None, caption))
+            write_sheet(draft / _OVERLAY, draw_overlay(segmentation, None, caption))
         return folder.relative_to(self.run).as_posix()
 
 

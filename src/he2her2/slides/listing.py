@@ -84,7 +84,9 @@ def _visible_files(folder: Path, seen: set[str], closed: list[Path]) -> Iterator
 
 
 def _is_evidence(folder: Path) -> bool:
-    return folder.name == "slides" and (folder.parent / "run.json").is_file()
+    """True for the folder of a slide in a run; the slides themselves may lie beside it."""
+    slides = folder.absolute().parent
+    return slides.name == "slides" and (slides.parent / "run.json").is_file() and (folder / "overlay.png").is_file()
 
 
 def _first_of_series(files: Iterable[Path]) -> list[Path]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from he2her2.cohort import SlideEngine, SlideTask, TaskOutcome
 from he2her2.config import Config
 from he2her2.errors import ConfigError, EvaluationError, OutputError, WeightsError
-from he2her2.files import atomic
+from he2her2.files import atomic, check_writable
 from he2her2.geometry import Rgb, TileGrid
 from he2her2.manifest import hashed_patient, patient_key, write_patients
 from he2her2.method import cut_tumour, decide_on, score_tiles
@@ -114,6 +114,7 @@ def adapt_weights(
     """
     if out.exists():
         raise OutputError(f"{out}: is there already; choose another --out")
+    check_writable(out)
     model = load_slide_model(str(asked.weights), config, "cpu")
     kept = model.threshold(config)
     _require_adaptable(asked, model, kept)
