@@ -4,8 +4,6 @@ import csv
 import json
 import math
 from dataclasses import replace
-=======
-from pathlib import Path
 from typing import Any
 
 import h5py
