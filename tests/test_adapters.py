@@ -500,7 +500,8 @@ def test_a_dicom_series_is_one_slide(tmp_path):
 
 def test_the_evidence_of_a_run_holds_no_slides(tmp_path):
     """A heatmap opens as a slide does and is none; the slides beside a run are."""
-    for name in ("run/run.json", "run/phantom.tif", "run/slides/phantom/heatmap.ome.tif", "slides/x/x.tif"):
+    evidence = ("run/slides/phantom/heatmap.ome.tif", "run/slides/phantom/overlay.png")
+    for name in ("run/run.json", "run/phantom.tif", *evidence, "slides/x/x.tif"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
 

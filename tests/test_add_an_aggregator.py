@@ -67,7 +67,7 @@ def follow_page(root):
 def test_the_page_adds_an_aggregator(tmp_path):
     """Checked, trained, exported, and run without torch."""
     follow_page(tmp_path)
-    write_labelled(tmp_path)
+    write_labelled(tmp_path, {"train": 2, "val": 2})
     shutil.copy(tmp_path / "val1.svs", tmp_path / "slide.svs")
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "src")}
 

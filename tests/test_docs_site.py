@@ -138,7 +138,7 @@ NOT_RUN = {"status many", "report many", "predict slides/", "view run"}
 """Of the page on one's own slides: the cohort and the server have tests of their own (test_cohort, test_viewer)."""
 
 
-SMALL = ("--set", "tiling.min_tiles=300", "--set", "adaptive.iterations=5")
+SMALL = ("--set", "tiling.min_tiles=300", "--set", "adaptive.iterations=5", "--set", "adaptive.points=50")
 
 
 def test_the_page_on_ones_own_slides_runs(command_line, tmp_path, monkeypatch):

@@ -109,17 +109,17 @@ def test_roc_bands_cover_the_truth():
 
 
 def test_the_simultaneous_band_holds_the_whole_true_curve():
-    """Everywhere at once in about 95 % of 100 cohorts; the pointwise band does so far less often."""
+    """Everywhere at once in about 95 % of 60 cohorts; the pointwise band does so far less often."""
     rng, held = np.random.default_rng(0), np.zeros(2)
     truth = np.arange(100) < 40
-    for k in range(100):
+    for k in range(60):
         curve = roc_curve(truth, rng.normal(size=100) + truth, np.arange(100).astype(str), seed=k, draws=500)
         true = norm.cdf(norm.ppf(curve.x) + 1)[1:-1]  # both ends are known
         bands = ((curve.all_low, curve.all_high), (curve.low, curve.high))
         held += [((low[1:-1] <= true) & (true <= high[1:-1])).all() for low, high in bands]
 
-    assert held[0] >= 88
-    assert held[1] <= 82
+    assert held[0] >= 52
+    assert held[1] <= 49
 
 
 def test_the_pointwise_band_lies_within_the_simultaneous_one():

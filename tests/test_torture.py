@@ -41,7 +41,7 @@ def test_killed_commands_lose_nothing(tmp_path):
 
 def test_killed_cohorts_lose_nothing(tmp_path):
     """Two commands on one folder; one of their workers and both of them are killed."""
-    tally = torture_cohorts(1, tmp_path, seed=3, n_slides=3, kinds=("two commands",))
+    tally = torture_cohorts(1, tmp_path, seed=3, n_slides=2, kinds=("two commands",))
 
     assert tally.broken == []
     assert tally.total() == 1
