@@ -190,7 +190,7 @@ def test_segment_writes_masks_only(he2her2, slide, tmp_path):
     out = he2her2("segment", slide, "--out", tmp_path / "run", *QUICK)
     folder = tmp_path / "run" / "slides" / "S1"
 
-    assert "mm² of tissue" in out
+    assert "mm² of usable tissue" in out
     assert {"tissue.png", "tumour.png", "overlay.png", "segmentation.json"} <= {p.name for p in folder.iterdir()}
     assert not (folder / "tiles.h5").exists()
     assert (tmp_path / "run" / "segmentations.csv").read_text().startswith("slide_id,")

@@ -256,7 +256,7 @@ class SlideResult:
     def headline(self) -> str:
         """The result in one line."""
         if self.her2 is None:
-            return f"tumour {self.area_mm2.tumour:.2f} mm² in {self.area_mm2.usable:.2f} mm² of tissue"
+            return f"tumour {self.area_mm2.tumour:.2f} mm² in {self.area_mm2.usable:.2f} mm² of usable tissue"
         her2 = self.her2
         return f"HER2 {her2.status}, probability {her2.probability:.3f} (threshold {her2.threshold:g})"
 

@@ -83,7 +83,7 @@ function rests(result, colours) {
   return [facts([
     result.calibrated_probability !== undefined && result.calibrated_probability !== null && ["Calibrated", number(result.calibrated_probability)],
     result.tile_score && ["Median selected tile", `IHC ${result.tile_score}`],
-    ["Tumour in tissue", `${area_mm2(areas.tumour)} in ${area_mm2(areas.usable)}`],
+    ["Tumour in usable tissue", `${area_mm2(areas.tumour)} in ${area_mm2(areas.usable)}`],
     counts.scored > 0 && ["Tiles that decided", `${counts.selected} of ${count(counts.scored)}`],
     counts.unreadable > 0 && ["Tiles that cannot be decoded", String(counts.unreadable)],
     ["Pen ink, out of focus", `${percent(quality.pen_share)}, ${percent(quality.blur_share)}`],
