@@ -314,6 +314,7 @@ def test_keys_of_other_keyboards(visit, url):
     list_shown = page.locator("#list").is_visible()
     page.evaluate(TYPED, [("L", {"modifierCapsLock": True})])
     page.locator("#panel").focus()
+    settle(page)
     before = see(page, "v.main.view()")
     page.keyboard.press("ArrowDown")
     settle(page)
