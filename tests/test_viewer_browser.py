@@ -591,10 +591,12 @@ def test_what_is_not_saved_is_said_on_whatever_slide_is_seen(visit, url, run):
     """Of regions that were drawn on the slide before, and of a verdict that somebody else has changed."""
     page = visit(f"{url}#slide=case-1")
     page.route("**/case-1/regions?version=*", lambda route: route.fulfill(status=507, json={"message": "disk full"}))
+    lost = page.locator("#message", has_text="case-1: disk full")
     page.keyboard.press("v")
+    lost.wait_for()
     page.keyboard.press("k")
-    page.locator("#message", has_text="case-1: disk full").wait_for()
     page.wait_for_selector(f"body[data-ready={json.dumps(OTHER)}]")
+    assert lost.is_visible()
     table = run / "annotations/verdicts.csv"
     table.parent.mkdir(exist_ok=True)
     table.write_text(f"slide_id,verdict,comment\n{OTHER},unsure,ask\n")

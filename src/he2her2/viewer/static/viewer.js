@@ -22,7 +22,7 @@ const PHONE = "(max-width: 640px)";
 
 const main = new Stage($("picture-main"), { navigator: true });
 const state = { slide: null, pinned: -1, hovered: -1, film: false };
-let run, list, regions, review, pair, linkTimer, turns = 0, opening = false;
+let run, list, regions, review, pair, linkTimer, turns = 0, opening = false, isLoss = false;
 const layers = new Layers(main, () => writeLink());
 
 // --- the address -------------------------------------------------------------------------------------------------
@@ -72,7 +72,7 @@ async function openSlide(id, link = {}) {
   }
   if (state.slide?.id !== id && !link.fromAddress) history.pushState(null, "", `#${new URLSearchParams({ slide: id })}`);
   list.setCurrent(id);
-  hideMessage();
+  if (!isLoss) hideMessage(); // what was not saved is said until it is read
   let slide, tiles = null;
   try {
     slide = await getJson(slidePath(id));
@@ -124,7 +124,17 @@ async function openSlide(id, link = {}) {
 }
 
 function showMessage(title, ...texts) {
-  const strip = Boolean(state.slide?.file && main.isOpen);
+  show(title, texts, Boolean(state.slide?.file && main.isOpen));
+}
+
+// Stays on whatever slide is seen.
+function showLoss(text) {
+  show("Not saved", [text], true);
+  isLoss = true;
+}
+
+function show(title, texts, strip) {
+  isLoss = false;
   $("message").className = strip ? "strip" : "";
   $("message").replaceChildren(el("h2", {}, title), ...texts.map((text) => el("p", {}, text)),
     el("p", {}, el("button", { type: "button", onclick: () => location.reload() }, "Load the page again"), strip && " ",
@@ -133,6 +143,7 @@ function showMessage(title, ...texts) {
 }
 
 function hideMessage() {
+  isLoss = false;
   $("message").hidden = true;
 }
 
@@ -373,9 +384,8 @@ async function start() {
   if (matchMedia(NARROW).matches) showSide("list", false);
   if (matchMedia(PHONE).matches) showSide("panel", false);
   list = new SlideList(run, (id) => { if (matchMedia(PHONE).matches) showSide("list", false); openSlide(id); });
-  const notSaved = (text) => showMessage("Not saved", text);
-  regions = new Regions(main, run.region_classes, layers, notSaved);
-  review = new Review(list, run, (text) => regions.note(text), notSaved);
+  regions = new Regions(main, run.region_classes, layers, showLoss);
+  review = new Review(list, run, (text) => regions.note(text), showLoss);
   pair = new Pair(main, list, run.writable, () => writeLink(), (error) => showMessage("The other stain cannot be shown", error.message));
   listen();
   window.he2her2 = { main, layers, regions, state, list, pairing: pair, get pair() { return pair.stage; } }; // for tests and the curious
