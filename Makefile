@@ -16,7 +16,7 @@ demo: $(VENV)/core.stamp
 	$(BIN)/he2her2 demo --out demo-run
 
 test: $(VENV)/full.stamp
-	$(ONE_THREAD) $(KEEP_BYTECODE) $(BIN)/python -m pytest -n 3 --dist worksteal
+	$(ONE_THREAD) $(KEEP_BYTECODE) $(BIN)/python -m pytest -n 4 --dist worksteal
 
 # The pages of docs/, with those that are generated from the program, in site/; a link that leads nowhere stops it.
 docs: $(VENV)/docs.stamp
