@@ -72,7 +72,7 @@ def test_a_folder_is_searched_below(tmp_path):
 
 
 def test_slides_beside_the_results_of_a_run_are_found(tmp_path):
-    """Where `--out` is the folder above `slides`: results are no slides, and the run goes on with all of these."""
+    """With `--out` above `slides`: results are no slides, and the run goes on with all of these."""
     for name in ("run.json", "slides/a.svs", "slides/a/overlay.png", "slides/a/heatmap.ome.tif", "slides/more/b.svs"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(name)

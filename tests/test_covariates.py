@@ -241,7 +241,7 @@ def test_a_subgroup_where_the_model_fails_is_found():
 
 
 def test_no_p_value_of_a_subgroup_is_0():
-    """Where every positive of one group is missed and none of another."""
+    """Every positive of one group is missed, and none of another."""
     cases = made_up_cases(240, share=0.5)
     group = np.where(np.arange(240) < 120, "x", "y")
     missed = replace(cases, probability=np.where(group == "x", 0.1, 0.9)).decided_at(0.5)

@@ -648,7 +648,7 @@ def test_a_page_prints_with_its_notice_on_every_sheet(visit, pages, tmp_path):
 
 
 def test_long_names_and_paths_stay_on_the_sheet(visit, command_line, tmp_path):
-    """What stands beside them would be cut off."""
+    """Else the columns beside them would be cut off."""
     failed = MadeUpSlide(120 * "x", failure=f"no file /{100 * 'y'}.svs")
     run = write_run(tmp_path / "run", [MadeUpSlide("a", probability=0.9), failed])
     assert command_line("report", run)[0] == 0

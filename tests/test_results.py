@@ -354,7 +354,7 @@ def test_the_file_of_a_failed_slide_is_found_from_any_folder(tmp_path, monkeypat
 
 
 def test_results_replace_no_folder_of_something_else(tmp_path):
-    """Where `--out` is the folder above `slides`, that of a slide's results would be the one with its pixels (MRXS)."""
+    """With `--out` above `slides`, the folder of a slide's results would be the one with its pixels (MRXS)."""
     folders = SlideFolders(tmp_path)
     evidence: Any = None
     pixels = folders.of("a") / "Data0001.dat"

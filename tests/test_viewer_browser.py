@@ -602,6 +602,7 @@ def test_what_is_not_saved_is_said_on_whatever_slide_is_seen(visit, url, run):
     table.write_text(f"slide_id,verdict,comment\n{OTHER},unsure,ask\n")
     page.keyboard.press("a")
     page.locator("#message", has_text="somebody else has given the verdict 'unsure'").wait_for()
+    assert lost.is_visible()
 
     assert verdict_of(run, OTHER) == ("unsure", "ask")
     table.unlink()

@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from glob import escape
 from pathlib import Path
@@ -124,7 +123,7 @@ class SlideFolders:
         Raises:
             OutputError: The folder cannot be written, nothing of it is left; or it is none of ours.
         """
-        self._require_ours(slide_id)
+        self._require_free(slide_id)
         result = replace(product.result, run_digest=made_of.configuration, inputs=made_of.inputs)
         with atomic(self.of(slide_id)) as draft:
             draft.mkdir()
@@ -150,16 +149,20 @@ class SlideFolders:
 
     def discard(self, slide_id: str) -> None:
         """Remove what an earlier command left of a slide."""
-        with suppress(OutputError):
-            self._require_ours(slide_id)
+        if self._is_free(slide_id):
             shutil.rmtree(self.of(slide_id), ignore_errors=True)
 
-    def _require_ours(self, slide_id: str) -> None:
-        """Raise `OutputError` where results would replace a folder of something else, such as the pixels of an MRXS."""
+    def _is_free(self, slide_id: str) -> bool:
+        """False where a slide's folder holds something else than results, such as the pixels of an MRXS."""
         folder = self.of(slide_id)
         ours = any((folder / name).exists() for name in (_OVERLAY, PREDICTION, SEGMENTATION))
-        if not ours and folder.is_dir() and any(folder.iterdir()):
-            raise OutputError(f"{folder}: holds something that is no result and is not replaced; choose another --out")
+        return ours or not folder.is_dir() or not any(folder.iterdir())
+
+    def _require_free(self, slide_id: str) -> None:
+        """Raise `OutputError` where results would replace something else."""
+        if not self._is_free(slide_id):
+            found = f"{self.of(slide_id)}: holds something that is no result and is not replaced"
+            raise OutputError(f"{found}; choose another --out")
 
     def sweep(self, slide_id: str) -> None:
         """Remove drafts of a slide whose worker is known to be dead, on whatever machine it was."""
@@ -188,7 +191,7 @@ class SlideFolders:
         segmentation = findings.so_far() if isinstance(findings, Findings) else None
         if segmentation is None or not isinstance(findings, Findings):
             return ""
-        self._require_ours(failure.slide_id)
+        self._require_free(failure.slide_id)
         folder = self.of(failure.slide_id)
         frame = RasterFrame(segmentation.px_l0, segmentation.px_mpp, findings.bounds_l0)
         with atomic(folder) as draft:

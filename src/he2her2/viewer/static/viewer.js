@@ -22,7 +22,7 @@ const PHONE = "(max-width: 640px)";
 
 const main = new Stage($("picture-main"), { navigator: true });
 const state = { slide: null, pinned: -1, hovered: -1, film: false };
-let run, list, regions, review, pair, linkTimer, turns = 0, opening = false, isLoss = false;
+let run, list, regions, review, pair, linkTimer, turns = 0, opening = false, losses = [];
 const layers = new Layers(main, () => writeLink());
 
 // --- the address -------------------------------------------------------------------------------------------------
@@ -72,7 +72,7 @@ async function openSlide(id, link = {}) {
   }
   if (state.slide?.id !== id && !link.fromAddress) history.pushState(null, "", `#${new URLSearchParams({ slide: id })}`);
   list.setCurrent(id);
-  if (!isLoss) hideMessage(); // what was not saved is said until it is read
+  if (!losses.length) hideMessage(); // what was not saved is said until it is read
   let slide, tiles = null;
   try {
     slide = await getJson(slidePath(id));
@@ -127,14 +127,15 @@ function showMessage(title, ...texts) {
   show(title, texts, Boolean(state.slide?.file && main.isOpen));
 }
 
-// Stays on whatever slide is seen.
+// Stays on whatever slide is seen, with what was lost before and is not closed yet.
 function showLoss(text) {
-  show("Not saved", [text], true);
-  isLoss = true;
+  const all = [...losses, text];
+  show("Not saved", all, true);
+  losses = all;
 }
 
 function show(title, texts, strip) {
-  isLoss = false;
+  losses = [];
   $("message").className = strip ? "strip" : "";
   $("message").replaceChildren(el("h2", {}, title), ...texts.map((text) => el("p", {}, text)),
     el("p", {}, el("button", { type: "button", onclick: () => location.reload() }, "Load the page again"), strip && " ",
@@ -143,7 +144,7 @@ function show(title, texts, strip) {
 }
 
 function hideMessage() {
-  isLoss = false;
+  losses = [];
   $("message").hidden = true;
 }
 
