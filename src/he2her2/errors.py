@@ -21,6 +21,16 @@ def quoted(text: str) -> str:
     return repr(text) if len(text) <= _LONGEST_QUOTE else f"{text[:_LONGEST_QUOTE]!r}..."
 
 
+def few_of(names: Sequence[str], most: int = 5) -> str:
+    """Return the first few of some names for a message.
+
+    Example:
+        >>> few_of(["a", "b"]), few_of(["a", "b", "c"], 2)
+        ('a, b', 'a, b, ...')
+    """
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+
+
 class He2Her2Error(Exception):
     """An error of input or settings; the command line prints it as one line and exits with code 2."""
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from he2her2.errors import ManifestError
+from he2her2.errors import ManifestError, few_of
 from he2her2.evaluation import PaperCohort
 from he2her2.labels import Policy
 from he2her2.manifest import (
@@ -23,7 +23,6 @@ from he2her2.training import fingerprint
 from he2her2.training.slides import AnnotationsUse
 
 _NAMED: Mapping[str, PaperCohort] = {"her2sc": "HER2SC", "brca": "BRCA", "tcga": "BRCA"}
-_SHOWN = 5
 _COHORTS: tuple[PaperCohort, ...] = get_args(PaperCohort)
 
 
@@ -225,5 +224,5 @@ def _leaks(
 
 
 def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+    shown = few_of(names)
     return f"{len(names)} patients ({shown}) are" if len(names) > 1 else f"patient {shown} is"

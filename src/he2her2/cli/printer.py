@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from he2her2.cli.console import say, say_json
+from he2her2.errors import few_of
 from he2her2.results import Her2Finding, PatientResult, Run, SlideResult, result_to_record
 from he2her2.slides import LevelReport, SlideReport
 
@@ -61,7 +62,7 @@ def unjoined_in_words(patients: Sequence[str]) -> str:
         >>> unjoined_in_words(["P1"])
         '1 has slides that are called differently, and no stored rule joins them: P1'
     """
-    some = ", ".join(patients[:_SHOWN_PATIENTS]) + (", ..." if len(patients) > _SHOWN_PATIENTS else "")
+    some = few_of(patients, _SHOWN_PATIENTS)
     has = "has" if len(patients) == 1 else "have"
     return f"{len(patients)} {has} slides that are called differently, and no stored rule joins them: {some}"
 

@@ -7,12 +7,12 @@ import typer
 
 from he2her2.cli import options as o
 from he2her2.cli.console import say, working
+from he2her2.errors import few_of
 from he2her2.machine import usable_cores
 
 if TYPE_CHECKING:
     from he2her2.report import WrittenPages
 
-_SHOWN = 5
 _RunPath = Annotated[
     Path, typer.Argument(metavar="RUN", help="Folder of he2her2 predict or segment.", show_default=False)
 ]
@@ -42,7 +42,7 @@ def report_run(
     n = len(written.cases)
     say(f"{n} page{'s' * (n != 1)}{failed}")
     if former := written.former:
-        shown = ", ".join(former[:_SHOWN]) + (", ..." if len(former) > _SHOWN else "")
+        shown = few_of(former)
         say(f"CAUTION pages of slides that the run has no longer are still there: {shown}; remove them, or give --out")
     pages = list(written.cases.values())
     say(f"report {pages[0] if n == 1 else written.index or pages[0].parent}")

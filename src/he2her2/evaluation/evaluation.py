@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from he2her2.errors import EvaluationError
+from he2her2.errors import EvaluationError, few_of
 from he2her2.evaluation.audits import (
     Audit,
     SiteResult,
@@ -32,7 +32,6 @@ from he2her2.evaluation.leakage import (
     check_disjoint,
     check_tested,
     check_weights,
-    few_of,
     provenance_limitations,
     trained_with,
 )

@@ -1,9 +1,9 @@
 """Checks that keep training, validation and test apart: patients, weights and settings."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
-from he2her2.errors import EvaluationError, ManifestError
+from he2her2.errors import EvaluationError, ManifestError, few_of
 from he2her2.evaluation.cases import Cases
 from he2her2.evaluation.limitations import PROVENANCE_PARTLY_UNKNOWN, PROVENANCE_UNKNOWN
 from he2her2.files import write_json
@@ -20,7 +20,6 @@ from he2her2.models import CARD_FILE, ROLES, Card, read_card
 from he2her2.results import RunFolder
 
 _VALIDATION_PATIENTS = "validation_patients"
-_NAMED = 5
 
 
 def check_tested(run: Path, manifest: Manifest, slides: Cases, split: Split | None) -> tuple[str, ...]:
@@ -79,11 +78,6 @@ def check_disjoint(tested: Cases, validation: Cases) -> None:
             f"{len(both)} patients are both evaluated and used to choose the operating point ({few_of(sorted(both))}); "
             "give validation slides of other patients"
         )
-
-
-def few_of(names: Sequence[str]) -> str:
-    """The first few of some names."""
-    return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
 
 
 def check_same_model(run: RunFolder, validation: RunFolder) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from he2her2.errors import EvaluationError, OutputError
+from he2her2.errors import EvaluationError, OutputError, few_of
 from he2her2.evaluation.cases import Cases, join
-from he2her2.evaluation.leakage import add_validation_patients, check_weights, few_of, trained_with
+from he2her2.evaluation.leakage import add_validation_patients, check_weights, trained_with
 from he2her2.files import atomic
 from he2her2.labels import Policy
 from he2her2.manifest import PATIENTS_FILE, Manifest, patient_key

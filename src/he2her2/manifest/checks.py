@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from he2her2.errors import ManifestError, quoted
+from he2her2.errors import ManifestError, few_of, quoted
 from he2her2.files import file_identity, url_of
 from he2her2.labels import Her2Status, IhcScore, Policy, apply_guideline
 from he2her2.manifest.near_ids import block_groups, near_groups
@@ -113,7 +113,7 @@ def _differing(what: str, rows: Sequence[SlideRow], value: Callable[[SlideRow], 
         if (found := value(row)) is not None:
             values[patient_key(row.patient_id)].setdefault(found, row.patient_id)
     if several := sorted(min(of_patient.values()) for of_patient in values.values() if len(of_patient) > 1):
-        named = ", ".join(several[:_SHOWN]) + (", ..." if len(several) > _SHOWN else "")
+        named = few_of(several)
         yield f"{len(several)} of {len(values)} patients have slides of more than one {what}: {named}"
 
 

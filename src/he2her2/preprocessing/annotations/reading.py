@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from he2her2.errors import AnnotationError
+from he2her2.errors import AnnotationError, few_of
 from he2her2.geometry import Mask
 from he2her2.preprocessing.annotations.classes import NO_CLASS, ClassUse, class_of, in_short, in_words, uses_of_classes
 from he2her2.preprocessing.annotations.geojson import FormatError, drawn_in_geojson
@@ -111,7 +111,7 @@ def _label(drawn: Drawn, name: str) -> str:
 
 
 def _some(faults: Sequence[str]) -> str:
-    return ", ".join(faults[:_SHOWN]) + (", ..." if len(faults) > _SHOWN else "")
+    return few_of(faults)
 
 
 def _inside(pixels: NDArray[Any], wanted: Sequence[int], file: Path) -> Mask:

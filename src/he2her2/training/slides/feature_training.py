@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from he2her2.config import Config
-from he2her2.errors import ConfigError
+from he2her2.errors import ConfigError, few_of
 from he2her2.files import atomic, digest, write_csv, write_json
 from he2her2.labels import Her2Status
 from he2her2.manifest import Split, hashed_patient, join_records, shared_patients, write_patients, write_record
@@ -40,7 +40,6 @@ __all__ = ["FeatureData", "train_on_features"]
 
 _OUT_OF_FOLD, _REPEATS = "out-of-fold", "repeats"
 _THRESHOLD = 0.5
-_NAMED = 5
 _COLUMNS = ("slide_id", "path", "status", "probability", "threshold", "notices")
 
 
@@ -185,8 +184,7 @@ def _seen_by_encoder(data: FeatureData, cohort: FeatureCohort) -> tuple[str, ...
 
 
 def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
-    return f"{len(names)} of these patients ({shown}): figures of theirs are no test"
+    return f"{len(names)} of these patients ({few_of(names)}): figures of theirs are no test"
 
 
 def _of_repeat(results: Sequence[FoldResult], repeat: int) -> dict[str, float]:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from he2her2.errors import ManifestError, WeightsError
+from he2her2.errors import ManifestError, WeightsError, few_of
 from he2her2.manifest import (
     Manifest,
     SlideRow,
@@ -197,5 +197,5 @@ def _shared(verb: str, rows: Sequence[SlideRow], hashes: frozenset[str], folder:
     names = sorted({row.patient: row.patient_id for row in rows if hashed_patient(row.patient) in hashes}.values())
     if not names:
         return []
-    shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    shown = few_of(names)
     return [f"{folder}: was trained with {len(names)} patients who are to {verb} here ({shown}); use other weights"]
