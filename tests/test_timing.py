@@ -77,13 +77,15 @@ def test_a_slow_consumer_is_neither_reading_nor_the_cnn():
 
 
 def test_decoding_counts_as_reading(tmp_path):
-    """Real compressed tiles take processor time."""
+    """Real compressed tiles take processor time, most of what the stream takes; other programs do not change that."""
     y, x = np.divmod(np.arange(36), 6)
     grid = TileGrid(np.stack([x, y], axis=1) * 256 + 100, 256.0, 256, 0.25)
     with open_slide(write_tissue(tmp_path / "slide.svs")) as slide, map_tiles(slide, grid, len_of) as results:
+        before = time.process_time()
         assert sum(results) == len(grid)
+        spent = time.process_time() - before
 
-    assert results.times.reading > 0.3 * (results.times.available - results.times.waiting)
+    assert results.times.reading > 0.3 * spent
 
 
 def len_of(batch):
