@@ -10,6 +10,7 @@ from scipy.optimize import brentq, isotonic_regression, minimize, minimize_scala
 from he2her2.errors import EvaluationError
 from he2her2.rules import IsotonicCalibration, LogitCalibration, logit_of
 from he2her2.statistics.intervals import LEVEL, Estimate, Patients, mean_interval, rate
+from he2her2.statistics.outcomes import outcomes_and_probabilities
 from he2her2.statistics.resampling import patient_index, sum_by_patient
 
 _N_BINS = 10
@@ -21,7 +22,7 @@ _LUCKY = 0.25
 
 def brier(truth: ArrayLike, probability: ArrayLike) -> float:
     """Brier score: mean squared distance of probability and truth; 0 is best; nan without cases."""
-    true, p = _cases(truth, probability)
+    true, p = outcomes_and_probabilities(truth, probability)
     return float(np.mean((p - true) ** 2)) if len(p) else math.nan
 
 
@@ -37,19 +38,10 @@ def brier_interval(
         level: Confidence level.
         seed: Of the draws.
     """
-    true, p = _cases(truth, probability)
+    true, p = outcomes_and_probabilities(truth, probability)
     if not len(p):
         return Estimate("Brier score", math.nan, 0.0, 1.0, 0, "no cases", level)
     return mean_interval((p - true) ** 2, patients, name="Brier score", between=(0, 1), seed=seed, level=level)
-
-
-def _cases(truth: ArrayLike, probability: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    true, p = np.asarray(truth, dtype=bool), np.asarray(probability, dtype=np.float64)
-    if true.ndim != 1 or true.shape != p.shape:
-        raise ValueError(f"truth and probability must be equally long lists, got shapes {true.shape} and {p.shape}")
-    if not ((p >= 0) & (p <= 1)).all():
-        raise ValueError("a probability is nan or outside [0, 1]")
-    return true, p
 
 
 def _equal_mass_bins(probability: NDArray[np.float64], n_bins: int | None = None) -> NDArray[np.intp]:
@@ -92,7 +84,7 @@ def reliability_curve(
         patients: (n,) their patients.
         n_bins: Most bins; see `_equal_mass_bins`.
     """
-    true, p = _cases(truth, probability)
+    true, p = outcomes_and_probabilities(truth, probability)
     bins, index = _equal_mass_bins(p, n_bins), patient_index(patients, len(p))
     members = [bins == k for k in range(int(bins.max()) + 1)] if len(p) else []
     return tuple(
@@ -115,7 +107,7 @@ def calibration_error(
         n_bins: Most bins; see `_equal_mass_bins`.
         weights: (n,) of the cases.
     """
-    true, p = _cases(truth, probability)
+    true, p = outcomes_and_probabilities(truth, probability)
     if not len(p):
         return math.nan
     w = np.ones(len(p)) if weights is None else weights
@@ -148,7 +140,7 @@ def calibration_error_interval(
         level: Confidence level.
         seed: Of the noise.
     """
-    true, p = _cases(truth, probability)
+    true, p = outcomes_and_probabilities(truth, probability)
     if not len(p):
         return Estimate("calibration error", math.nan, 0.0, 1.0, 0, "no cases", level)
     bins = _equal_mass_bins(p, n_bins)
@@ -252,7 +244,7 @@ def recalibrate_site(truth: ArrayLike, probability: ArrayLike, *, chosen_on: str
         probability: (k,) in [0, 1].
         chosen_on: The patients, in words.
     """
-    true, p = _cases(truth, probability)
+    true, p = outcomes_and_probabilities(truth, probability)
     logits = logit_of(p)
 
     def loss(parameters: NDArray[np.float64]) -> float:
@@ -272,7 +264,7 @@ def _log_loss(truth: NDArray[np.bool_], logits: NDArray[np.float64]) -> float:
 def _both_classes(
     truth: ArrayLike, probability: ArrayLike, chosen_on: str
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    true, p = _cases(truth, probability)
+    true, p = outcomes_and_probabilities(truth, probability)
     if not 0 < true.sum() < len(true):
         raise EvaluationError(f"{chosen_on}: calibration needs patients of both classes, there is only one")
     return true, p

@@ -19,6 +19,7 @@ from scipy.stats import chi2, norm
 
 from he2her2.rules import logit_of
 from he2her2.statistics.intervals import LEVEL, Estimate, exact_binomial
+from he2her2.statistics.outcomes import outcomes_and_probabilities
 
 _Floats = NDArray[np.float64]
 
@@ -78,9 +79,7 @@ def calibration_line(truth: ArrayLike, probability: ArrayLike, *, level: float =
     Raises:
         ValueError: The lists differ in length, or a probability is nan or outside [0, 1].
     """
-    true, p = np.asarray(truth, dtype=bool), np.asarray(probability, dtype=np.float64)
-    if true.ndim != 1 or true.shape != p.shape or not ((p >= 0) & (p <= 1)).all():
-        raise ValueError("truth and probability must be equally long lists, probabilities in [0, 1]")
+    true, p = outcomes_and_probabilities(truth, probability)
     logits = logit_of(p)
     return CalibrationLine(
         _intercept(true, logits, level),
