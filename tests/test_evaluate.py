@@ -356,9 +356,10 @@ def test_a_question_takes_paths_as_text_and_refuses_what_is_no_choice(tmp_path):
     run = write_run(tmp_path / "run", eight_slides())
     labels = write_labels(tmp_path / "m.csv", eight_slides())
     asked: dict[str, Any] = {"run": str(run), "manifest": str(labels)}
+    asked_of_two: dict[str, Any] = {"runs": [str(run)], "manifest": str(labels)}
 
     assert Question(**asked) == Question(run, labels)
-    assert ComparisonQuestion(runs=[str(run)], manifest=str(labels)) == ComparisonQuestion((run,), labels)
+    assert ComparisonQuestion(**asked_of_two) == ComparisonQuestion((run,), labels)
     for option, wrong in (("split", "validation"), ("rule", "median"), ("splits", "test"), ("by", "site")):
         with pytest.raises(ValueError, match=option):
             Question(**asked | {option: wrong})
