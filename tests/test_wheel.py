@@ -63,6 +63,7 @@ def test_the_wheel_holds_what_it_needs(wheel):
     """Every file of the package (templates, scripts, fonts, weights, the viewer's library), and nothing else."""
     with zipfile.ZipFile(wheel) as archive:
         names = {Path(name) for name in archive.namelist()}
+        [about] = (archive.read(name).decode() for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
     source = REPOSITORY / "src"
     ours = {
         file.relative_to(source)
@@ -71,6 +72,9 @@ def test_the_wheel_holds_what_it_needs(wheel):
     }
 
     assert not ours - names
+    licences = {f"License-File: src/{file}" for file in map(Path.as_posix, ours) if "LICENSE" in file}
+    assert len(licences) == 2, "OpenSeadragon's and the font's"
+    assert licences | {"License-File: LICENSE"} == {line for line in about.splitlines() if "License-File" in line}
     assert {name.parts[0].partition("-")[0] for name in names} == {"he2her2"}
     assert wheel.stat().st_size < LARGEST_WHEEL
 
