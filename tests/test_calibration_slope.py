@@ -39,6 +39,10 @@ def test_the_smooth_curve_is_that_of_rms():
     assert found[1] == pytest.approx((0.500000, 0.61147539, 0.51330062, 0.70136815), abs=1e-6)
     assert found[2] == pytest.approx((0.881285, 0.85634267, 0.65512997, 0.94925255), abs=1e-6)
 
+    half = calibration_line(*golden_cases(), level=0.5).curve[20]
+    widths = [logit_of(p.high) - logit_of(p.low) for p in (half, curve[20])]
+    assert widths[0] / widths[1] == pytest.approx(norm.ppf(0.75) / norm.ppf(0.975))
+
 
 def test_the_regression_is_that_of_scikit_learn():
     """Without penalty; and none where the classes separate."""

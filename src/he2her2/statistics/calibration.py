@@ -20,16 +20,12 @@ _LUCKY = 0.25
 """Quantile of the errors that perfect probabilities show; the upper limit is never that of a smaller error."""
 
 
-def brier(truth: ArrayLike, probability: ArrayLike) -> float:
-    """Brier score: mean squared distance of probability and truth; 0 is best; nan without cases."""
-    true, p = outcomes_and_probabilities(truth, probability)
-    return float(np.mean((p - true) ** 2)) if len(p) else math.nan
-
-
 def brier_interval(
     truth: ArrayLike, probability: ArrayLike, patients: Patients = None, *, level: float = LEVEL, seed: int = 0
 ) -> Estimate:
-    """Brier score with its interval by patient.
+    """Brier score (mean squared distance of probability and truth; 0 is best) with its interval by patient.
+
+    Nan without cases.
 
     Args:
         truth: (n,) bool.
@@ -93,9 +89,7 @@ def reliability_curve(
     )
 
 
-def calibration_error(
-    truth: ArrayLike, probability: ArrayLike, *, n_bins: int | None = None, weights: NDArray[np.float64] | None = None
-) -> float:
+def calibration_error(truth: ArrayLike, probability: ArrayLike, *, n_bins: int | None = None) -> float:
     """Expected calibration error: mean distance of the share of positives from the probability over the bins.
 
     This plain figure is too large for few cases, even for perfect probabilities; `calibration_error_interval` corrects
@@ -105,14 +99,11 @@ def calibration_error(
         truth: (n,) bool.
         probability: (n,) in [0, 1].
         n_bins: Most bins; see `_equal_mass_bins`.
-        weights: (n,) of the cases.
     """
     true, p = outcomes_and_probabilities(truth, probability)
     if not len(p):
         return math.nan
-    w = np.ones(len(p)) if weights is None else weights
-    gaps = np.bincount(_equal_mass_bins(p, n_bins), w * (true - p))
-    return float(np.abs(gaps).sum()) / float(w.sum())
+    return float(np.abs(np.bincount(_equal_mass_bins(p, n_bins), true - p)).sum()) / len(p)
 
 
 def calibration_error_interval(
@@ -147,7 +138,7 @@ def calibration_error_interval(
     smooth = np.bincount(bins, recalibrate_site(true, p, chosen_on="these cases")(p) - p)
     noise = np.sqrt(_gap_variance(true, bins) * _design_effect(true - p, patient_index(patients, len(p))))
     draws = np.random.default_rng(seed).standard_normal((_NOISE_DRAWS, len(smooth))) * noise
-    seen, total = float(np.abs(np.bincount(bins, true - p)).sum()) / len(p), float(np.abs(smooth).sum())
+    seen, total = calibration_error(true, p, n_bins=n_bins), float(np.abs(smooth).sum())
     direction = smooth / total if total else np.full(len(smooth), 1 / len(smooth))
     tail = (1 - level) / 2
     lucky = float(np.quantile(np.abs(draws).sum(axis=1), _LUCKY))

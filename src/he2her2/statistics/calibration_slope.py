@@ -85,7 +85,7 @@ def calibration_line(truth: ArrayLike, probability: ArrayLike, *, level: float =
         _intercept(true, logits, level),
         _slope(true, logits, level),
         observed_over_expected(true, p, level),
-        _curve(true, logits),
+        _curve(true, logits, level),
     )
 
 
@@ -147,7 +147,7 @@ def observed_over_expected(truth: NDArray[np.bool_], probability: _Floats, level
     return Estimate(name, value, low, high, n, share.method, level)
 
 
-def _curve(truth: NDArray[np.bool_], logits: _Floats) -> tuple[CurvePoint, ...]:
+def _curve(truth: NDArray[np.bool_], logits: _Floats, level: float) -> tuple[CurvePoint, ...]:
     """Logistic regression on a restricted cubic spline of the logit (Van Calster et al., J Clin Epidemiol 2016;74:167).
 
     Drawn from the 5th smallest to the 5th largest probability; empty where knots coincide or the fit has no end.
@@ -163,7 +163,7 @@ def _curve(truth: NDArray[np.bool_], logits: _Floats) -> tuple[CurvePoint, ...]:
     at = np.linspace(ordered[4], ordered[-5], _POINTS)
     columns = _spline(at, knots)
     line = columns @ coefficients
-    half = norm.ppf(0.5 + LEVEL / 2) * np.sqrt(np.einsum("ij,jk,ik->i", columns, covariance, columns))
+    half = norm.ppf(0.5 + level / 2) * np.sqrt(np.einsum("ij,jk,ik->i", columns, covariance, columns))
     ends = zip(expit(at), expit(line), expit(line - half), expit(line + half), strict=True)
     return tuple(CurvePoint(*map(float, four)) for four in ends)
 

@@ -149,12 +149,12 @@ def _figures(missed: _Draws, cleared: _Draws, prevalence: float) -> tuple[_Draws
         return lost + spared, found / (found + alarmed), spared / (lost + spared)
 
 
-def _share(value: _Draws, draws: _Draws, level: float = LEVEL) -> ShareEstimate | None:
+def _share(value: _Draws, draws: _Draws) -> ShareEstimate | None:
     """A figure with the middle of its draws, widened to hold it; None where it is undefined."""
     if math.isnan(value[0]):
         return None
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    return ShareEstimate(float(value[0]), float(min(low, value[0])), float(max(high, value[0])), level)
+    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return ShareEstimate(float(value[0]), float(min(low, value[0])), float(max(high, value[0])), LEVEL)
 
 
 @dataclass(frozen=True, slots=True)
