@@ -39,6 +39,10 @@ def test_the_smooth_curve_is_that_of_rms():
     assert found[1] == pytest.approx((0.500000, 0.61147539, 0.51330062, 0.70136815), abs=1e-6)
     assert found[2] == pytest.approx((0.881285, 0.85634267, 0.65512997, 0.94925255), abs=1e-6)
 
+    half = calibration_line(*golden_cases(), level=0.5).curve[20]
+    widths = [logit_of(p.high) - logit_of(p.low) for p in (half, curve[20])]
+    assert widths[0] / widths[1] == pytest.approx(norm.ppf(0.75) / norm.ppf(0.975))
+
 
 def test_the_regression_is_that_of_scikit_learn():
     """Without penalty; and none where the classes separate."""
@@ -99,5 +103,5 @@ def test_few_cases_have_no_smooth_curve():
 
     assert calibration_line(truth[:19], probability[:19]).curve == ()
     assert calibration_line(truth, np.where(probability > 0.05, 0.7, 0.2)).curve == ()
-    with pytest.raises(ValueError, match="probabilities in"):
+    with pytest.raises(ValueError, match="outside"):
         calibration_line([True], [1.5])

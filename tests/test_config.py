@@ -27,6 +27,7 @@ def test_a_file_overrides_the_preset_and_set_overrides_the_file(tmp_path):
 
     config = load_config("default", file, ["selection.n_tiles=20", "runtime.backend=openslide"])
 
+    assert config == load_config("default", str(file), ["selection.n_tiles=20", "runtime.backend=openslide"])
     assert config.preset == "paper"
     assert config.selection == Selection(top_fraction=0.5, n_tiles=20)
     assert config.runtime.backend == "openslide"
@@ -37,9 +38,10 @@ def test_a_file_overrides_the_preset_and_set_overrides_the_file(tmp_path):
 def test_printed_settings_read_back(preset, tmp_path):
     """`he2her2 config` prints what `--config` takes."""
     file = tmp_path / "printed.toml"
-    file.write_text(to_toml(PRESETS[preset]))
+    settings = replace(PRESETS[preset], runtime=Runtime(encoder="/data/\U0001f52c"))
+    file.write_text(to_toml(settings), "utf-8")
 
-    assert load_config("default", file) == PRESETS[preset]
+    assert load_config("default", file) == settings
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,15 @@ from typer.testing import CliRunner
 
 from he2her2.cli.commands import app
 from he2her2.errors import EvaluationError, OutputError
-from he2her2.evaluation import Question, check_evaluation_folder, evaluate, evaluation_lines, join, summarise
+from he2her2.evaluation import (
+    ComparisonQuestion,
+    Question,
+    check_evaluation_folder,
+    evaluate,
+    evaluation_lines,
+    join,
+    summarise,
+)
 from he2her2.evaluation.cases import ExclusionReason, by_patient
 from he2her2.evaluation.comparison import compare_runs
 from he2her2.evaluation.limitations import NOT_A_TEST, PHANTOM_NOTICE, limitations, run_limitations
@@ -340,6 +349,20 @@ def test_at_few_patients_chance_follows_the_exact_test(joined):
     assert "By the exact Mann-Whitney test (p = 0.071, 8 patients) these data do not show that the model is" in text
     assert "by exact enumeration it holds the truth in as little as 82 %" not in text
     assert "as little as 82 %" in cautions_of(replace(cases, decided=scores >= 0.3), joined)
+
+
+def test_a_question_takes_paths_as_text_and_refuses_what_is_no_choice(tmp_path):
+    """From a notebook: a split of another name left out all slides, and another rule was an error of ours."""
+    run = write_run(tmp_path / "run", eight_slides())
+    labels = write_labels(tmp_path / "m.csv", eight_slides())
+    asked: dict[str, Any] = {"run": str(run), "manifest": str(labels)}
+    asked_of_two: dict[str, Any] = {"runs": [str(run)], "manifest": str(labels)}
+
+    assert Question(**asked) == Question(run, labels)
+    assert ComparisonQuestion(**asked_of_two) == ComparisonQuestion((run,), labels)
+    for option, wrong in (("split", "validation"), ("rule", "median"), ("splits", "test"), ("by", "site")):
+        with pytest.raises(ValueError, match=option):
+            Question(**asked | {option: wrong})
 
 
 def test_missing_outcomes_are_a_limitation_with_bounds(tmp_path):

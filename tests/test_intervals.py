@@ -97,6 +97,16 @@ def test_one_slide_a_patient_is_exact():
     assert ends(rate(hits, [f"p{i}" for i in range(10)])) == ends(exact_binomial(7, 10))
 
 
+def test_effective_cases_are_of_the_level():
+    """Korn and Graubard take the quantiles of t at the level of the interval; at 80 % those of 95 % were taken."""
+    hits, patients = np.array([True, True, False, True, False, False]), np.array([0, 0, 1, 1, 2, 2])
+    share, n, p = 0.5, 6, 3
+    adjusted = 3 * (stats.t.ppf(0.9, n - 1) / stats.t.ppf(0.9, p - 1)) ** 2
+
+    expected = stats.beta.ppf(0.1, share * adjusted, (1 - share) * adjusted + 1)
+    assert rate(hits, patients, level=0.8).low == pytest.approx(expected)
+
+
 def test_copies_of_a_patient_are_no_evidence():
     """Slides that always agree count as one patient each; slides that never agree count nearly as many."""
     patients = np.repeat(np.arange(20), 4)

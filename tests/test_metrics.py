@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,7 +11,22 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn import metrics as sk
 
-from he2her2.statistics import RankedScores, auc
+from he2her2.statistics import (
+    RankedScores,
+    Unpredicted,
+    auc,
+    auc_bounds,
+    average_precision_interval,
+    brier_interval,
+    calibration_line,
+    choose_operating_point,
+    decision_curve,
+    exact_tests,
+    kappa_interval,
+    mcnemar,
+    partial_auc,
+    rate,
+)
 from he2her2.statistics import metrics as m
 from he2her2.statistics.roc import average_precision
 
@@ -211,9 +227,46 @@ def test_quadratic_kappa_is_that_of_scikit_learn(pairs):
         lambda: m.confusion_matrix([0, 4], [0, 1], 4),
         lambda: m.confusion_matrix([0, 0.5], [0, 1], 4),
         lambda: m.confusion_matrix([0], [0, 1], 4),
+        lambda: kappa_interval([0, 1], [1, 2], 2, ["a", "b"]),
+        lambda: decision_curve([True, False], [0.9, math.nan]),
+        lambda: rate([True, False, False], np.array(["a", None, None])),
+        lambda: rate([True, False, False], np.array([1.0, math.nan, math.nan])),
     ],
 )
 def test_wrong_lists_are_the_callers_bug(wrong):
     """Labels that are no bool, lists of other lengths, nan scores and unknown classes are refused."""
     with pytest.raises(ValueError):
         wrong()
+
+
+@pytest.mark.parametrize(
+    "strange", [["negative", "positive", "0"], [-1, 1, 1], [1, 2, 2], [0, 1, math.nan], [0, None, 1]]
+)
+@pytest.mark.parametrize(
+    "figure",
+    [
+        average_precision_interval,
+        partial(auc_bounds, without_outcome=[], lost=Unpredicted()),
+        brier_interval,
+        calibration_line,
+        partial(choose_operating_point, budget=0.1, chosen_on="these"),
+        decision_curve,
+        partial(partial_auc, held="sensitivity", at_least=0.8),
+        lambda truth, _: rate(truth),
+        lambda truth, _: mcnemar([True, False, True], truth),
+        lambda truth, p: exact_tests([True, False, True], p, truth),
+        lambda truth, p: exact_tests(truth, p, [True, False, True]),
+    ],
+)
+def test_outcomes_are_bool_or_0_and_1(figure, strange):
+    """Other values were all true to Python, without a word: the words for negative and positive, -1 and 1, nan."""
+    with pytest.raises(ValueError, match="0 and 1"):
+        figure(strange, [0.1, 0.9, 0.4])
+
+
+def test_outcomes_may_be_written_as_numbers():
+    """0 and 1 are as good as bool, and so are lists of Python."""
+    truth = np.array([True, False, True, False])
+
+    for written in (truth.astype(int), truth.astype(float), truth.astype(object), truth.tolist()):
+        assert brier_interval(written, [0.9, 0.2, 0.6, 0.4]) == brier_interval(truth, [0.9, 0.2, 0.6, 0.4])

@@ -76,7 +76,7 @@ def test_untrained_weights_follow_their_seed():
 
 def test_a_folder_gives_the_networks_in_it(folder):
     """A saved model computes what the weights in it compute, and shows its notice once."""
-    model, scores = load_slide_model(str(folder), CONFIG), some_scores()
+    model, scores = load_slide_model(folder, CONFIG), some_scores()
     weights = initial_weights(PAPER_MLP, seed=1)
     x = np.sort(scores)[::-1]
     for i in range(4):

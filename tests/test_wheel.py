@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from he2her2 import __version__
 from tests.conftest import REPOSITORY
 
 LARGEST_WHEEL = 60_000_000
@@ -63,6 +64,7 @@ def test_the_wheel_holds_what_it_needs(wheel):
     """Every file of the package (templates, scripts, fonts, weights, the viewer's library), and nothing else."""
     with zipfile.ZipFile(wheel) as archive:
         names = {Path(name) for name in archive.namelist()}
+        [about] = (archive.read(name).decode() for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
     source = REPOSITORY / "src"
     ours = {
         file.relative_to(source)
@@ -71,6 +73,10 @@ def test_the_wheel_holds_what_it_needs(wheel):
     }
 
     assert not ours - names
+    licences = {f"License-File: src/{file}" for file in map(Path.as_posix, ours) if "LICENSE" in file}
+    assert len(licences) == 2, "OpenSeadragon's and the font's"
+    assert f"Version: {__version__}" in about.splitlines()
+    assert licences | {"License-File: LICENSE"} == {line for line in about.splitlines() if "License-File" in line}
     assert {name.parts[0].partition("-")[0] for name in names} == {"he2her2"}
     assert wheel.stat().st_size < LARGEST_WHEEL
 

@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from he2her2.config import load_config
-    from he2her2.evaluation import evaluate
+    from he2her2.evaluation import Question, evaluate
     from he2her2.models import load_slide_model as load_model
     from he2her2.pipeline import predict
     from he2her2.slides import open_slide
 
 __version__ = "0.1.0"
-__all__ = ["evaluate", "load_config", "load_model", "open_slide", "predict"]
+__all__ = ["Question", "evaluate", "load_config", "load_model", "open_slide", "predict"]
 
 _HOMES = {
+    "Question": ("he2her2.evaluation", "Question"),
     "evaluate": ("he2her2.evaluation", "evaluate"),
     "load_config": ("he2her2.config", "load_config"),
     "load_model": ("he2her2.models", "load_slide_model"),

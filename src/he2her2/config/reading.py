@@ -15,7 +15,7 @@ from he2her2.errors import ConfigError, plainly, quoted
 T = TypeVar("T")
 
 
-def load_config(preset: str = "default", file: Path | None = None, overrides: Sequence[str] = ()) -> Config:
+def load_config(preset: str = "default", file: Path | str | None = None, overrides: Sequence[str] = ()) -> Config:
     """The settings of a preset, overridden by a TOML file, overridden by `key=value` strings.
 
     Args:
@@ -26,6 +26,7 @@ def load_config(preset: str = "default", file: Path | None = None, overrides: Se
     Raises:
         ConfigError: An unknown preset or key, or a value of the wrong type or range; all problems in one line.
     """
+    file = None if file is None else Path(file)
     wanted = gather(file, ())
     wanted.pop("training", None)
     for override in overrides:
@@ -180,4 +181,4 @@ def to_toml(config: Config) -> str:
 
 
 def _toml_line(key: str, value: object) -> str:
-    return f"# {key} is not set" if value is None else f"{key} = {json.dumps(value)}"
+    return f"# {key} is not set" if value is None else f"{key} = {json.dumps(value, ensure_ascii=False)}"

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass as checked_dataclass
 
 from he2her2.errors import EvaluationError
 from he2her2.evaluation.cases import CaseLevel, Cases, Joined, join
@@ -215,7 +217,7 @@ def _places(cases: Cases, ids: NDArray[np.str_]) -> NDArray[np.intp]:
     return np.intersect1d(cases.ids, ids, return_indices=True)[1]
 
 
-@dataclass(frozen=True, slots=True)
+@checked_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class ComparisonQuestion:
     """Inputs and options of a comparison of runs.
 

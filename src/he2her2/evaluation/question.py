@@ -4,6 +4,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass as checked_dataclass
+
 from he2her2.evaluation.audits import N_SLIDES
 from he2her2.evaluation.cases import Joined, join, named_as_in_run
 from he2her2.evaluation.leakage import check_same_model
@@ -24,7 +27,7 @@ from he2her2.rules import PatientRule
 SplitChoice: TypeAlias = Literal["auto", "train", "val", "test", "all"]
 
 
-@dataclass(frozen=True, slots=True)
+@checked_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Question:
     """Inputs and options of an evaluation.
 

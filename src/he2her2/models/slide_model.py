@@ -123,7 +123,7 @@ class SlideModel:
         return config.positive_from if kept is None else kept
 
 
-def load_slide_model(weights: str, config: Config, device: Device | None = None) -> SlideModel:
+def load_slide_model(weights: str | Path, config: Config, device: Device | None = None) -> SlideModel:
     """Load the networks that the settings name.
 
     Args:
@@ -186,7 +186,7 @@ def _encoder_of(note: EncoderNote, source: Path, runtime: Runtime, device: Devic
     return encoder
 
 
-def load_cnn(weights: str, role: CnnRole, config: Config, device: Device | None = None) -> Engine:
+def load_cnn(weights: str | Path, role: CnnRole, config: Config, device: Device | None = None) -> Engine:
     """Load one of the two CNNs alone; arguments and errors are those of `load_slide_model`."""
     source = weights_source(weights)
     runs_on = (device or config.runtime.device, config.runtime.precision)
@@ -197,7 +197,7 @@ def load_cnn(weights: str, role: CnnRole, config: Config, device: Device | None 
     return load_engine(source / role, role, *runs_on)
 
 
-def load_aggregator(weights: str, config: Config) -> Aggregator:
+def load_aggregator(weights: str | Path, config: Config) -> Aggregator:
     """Load the aggregator alone; arguments and errors are those of `load_slide_model`."""
     source = weights_source(weights)
     spec = aggregator_for(config)
@@ -274,7 +274,7 @@ def _no_network(_: Inputs) -> Arrays:
     raise AssertionError("a rule without weights has no network")
 
 
-def weights_source(weights: str) -> Path | int:
+def weights_source(weights: str | Path) -> Path | int:
     """Read the `--weights` text: a folder, that of a training or of bundled weights, or the seed of untrained ones.
 
     Raises:
@@ -284,6 +284,7 @@ def weights_source(weights: str) -> Path | int:
         >>> weights_source("untrained:7"), weights_source("bundled").name
         (7, 'bundled')
     """
+    weights = str(weights)
     if weights in (BUNDLED, BUNDLED_IHC, BUNDLED_IHC_DAB):
         return Path(__file__).parent / weights
     word, colon, seed = weights.partition(":")

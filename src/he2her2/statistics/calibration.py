@@ -10,6 +10,7 @@ from scipy.optimize import brentq, isotonic_regression, minimize, minimize_scala
 from he2her2.errors import EvaluationError
 from he2her2.rules import IsotonicCalibration, LogitCalibration, logit_of
 from he2her2.statistics.intervals import LEVEL, Estimate, Patients, mean_interval, rate
+from he2her2.statistics.outcomes import outcomes_and_probabilities
 from he2her2.statistics.resampling import patient_index, sum_by_patient
 
 _N_BINS = 10
@@ -19,16 +20,12 @@ _LUCKY = 0.25
 """Quantile of the errors that perfect probabilities show; the upper limit is never that of a smaller error."""
 
 
-def brier(truth: ArrayLike, probability: ArrayLike) -> float:
-    """Brier score: mean squared distance of probability and truth; 0 is best; nan without cases."""
-    true, p = _cases(truth, probability)
-    return float(np.mean((p - true) ** 2)) if len(p) else math.nan
-
-
 def brier_interval(
     truth: ArrayLike, probability: ArrayLike, patients: Patients = None, *, level: float = LEVEL, seed: int = 0
 ) -> Estimate:
-    """Brier score with its interval by patient.
+    """Brier score (mean squared distance of probability and truth; 0 is best) with its interval by patient.
+
+    Nan without cases.
 
     Args:
         truth: (n,) bool.
@@ -37,19 +34,10 @@ def brier_interval(
         level: Confidence level.
         seed: Of the draws.
     """
-    true, p = _cases(truth, probability)
+    true, p = outcomes_and_probabilities(truth, probability)
     if not len(p):
         return Estimate("Brier score", math.nan, 0.0, 1.0, 0, "no cases", level)
     return mean_interval((p - true) ** 2, patients, name="Brier score", between=(0, 1), seed=seed, level=level)
-
-
-def _cases(truth: ArrayLike, probability: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    true, p = np.asarray(truth, dtype=bool), np.asarray(probability, dtype=np.float64)
-    if true.ndim != 1 or true.shape != p.shape:
-        raise ValueError(f"truth and probability must be equally long lists, got shapes {true.shape} and {p.shape}")
-    if not ((p >= 0) & (p <= 1)).all():
-        raise ValueError("a probability is nan or outside [0, 1]")
-    return true, p
 
 
 def _equal_mass_bins(probability: NDArray[np.float64], n_bins: int | None = None) -> NDArray[np.intp]:
@@ -92,7 +80,7 @@ def reliability_curve(
         patients: (n,) their patients.
         n_bins: Most bins; see `_equal_mass_bins`.
     """
-    true, p = _cases(truth, probability)
+    true, p = outcomes_and_probabilities(truth, probability)
     bins, index = _equal_mass_bins(p, n_bins), patient_index(patients, len(p))
     members = [bins == k for k in range(int(bins.max()) + 1)] if len(p) else []
     return tuple(
@@ -101,9 +89,7 @@ def reliability_curve(
     )
 
 
-def calibration_error(
-    truth: ArrayLike, probability: ArrayLike, *, n_bins: int | None = None, weights: NDArray[np.float64] | None = None
-) -> float:
+def calibration_error(truth: ArrayLike, probability: ArrayLike, *, n_bins: int | None = None) -> float:
     """Expected calibration error: mean distance of the share of positives from the probability over the bins.
 
     This plain figure is too large for few cases, even for perfect probabilities; `calibration_error_interval` corrects
@@ -113,14 +99,11 @@ def calibration_error(
         truth: (n,) bool.
         probability: (n,) in [0, 1].
         n_bins: Most bins; see `_equal_mass_bins`.
-        weights: (n,) of the cases.
     """
-    true, p = _cases(truth, probability)
+    true, p = outcomes_and_probabilities(truth, probability)
     if not len(p):
         return math.nan
-    w = np.ones(len(p)) if weights is None else weights
-    gaps = np.bincount(_equal_mass_bins(p, n_bins), w * (true - p))
-    return float(np.abs(gaps).sum()) / float(w.sum())
+    return float(np.abs(np.bincount(_equal_mass_bins(p, n_bins), true - p)).sum()) / len(p)
 
 
 def calibration_error_interval(
@@ -148,14 +131,14 @@ def calibration_error_interval(
         level: Confidence level.
         seed: Of the noise.
     """
-    true, p = _cases(truth, probability)
+    true, p = outcomes_and_probabilities(truth, probability)
     if not len(p):
         return Estimate("calibration error", math.nan, 0.0, 1.0, 0, "no cases", level)
     bins = _equal_mass_bins(p, n_bins)
     smooth = np.bincount(bins, recalibrate_site(true, p, chosen_on="these cases")(p) - p)
     noise = np.sqrt(_gap_variance(true, bins) * _design_effect(true - p, patient_index(patients, len(p))))
     draws = np.random.default_rng(seed).standard_normal((_NOISE_DRAWS, len(smooth))) * noise
-    seen, total = float(np.abs(np.bincount(bins, true - p)).sum()) / len(p), float(np.abs(smooth).sum())
+    seen, total = calibration_error(true, p, n_bins=n_bins), float(np.abs(smooth).sum())
     direction = smooth / total if total else np.full(len(smooth), 1 / len(smooth))
     tail = (1 - level) / 2
     lucky = float(np.quantile(np.abs(draws).sum(axis=1), _LUCKY))
@@ -252,7 +235,7 @@ def recalibrate_site(truth: ArrayLike, probability: ArrayLike, *, chosen_on: str
         probability: (k,) in [0, 1].
         chosen_on: The patients, in words.
     """
-    true, p = _cases(truth, probability)
+    true, p = outcomes_and_probabilities(truth, probability)
     logits = logit_of(p)
 
     def loss(parameters: NDArray[np.float64]) -> float:
@@ -272,7 +255,7 @@ def _log_loss(truth: NDArray[np.bool_], logits: NDArray[np.float64]) -> float:
 def _both_classes(
     truth: ArrayLike, probability: ArrayLike, chosen_on: str
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    true, p = _cases(truth, probability)
+    true, p = outcomes_and_probabilities(truth, probability)
     if not 0 < true.sum() < len(true):
         raise EvaluationError(f"{chosen_on}: calibration needs patients of both classes, there is only one")
     return true, p

@@ -19,6 +19,7 @@ from scipy.stats import chi2, norm
 
 from he2her2.rules import logit_of
 from he2her2.statistics.intervals import LEVEL, Estimate, exact_binomial
+from he2her2.statistics.outcomes import outcomes_and_probabilities
 
 _Floats = NDArray[np.float64]
 
@@ -78,15 +79,13 @@ def calibration_line(truth: ArrayLike, probability: ArrayLike, *, level: float =
     Raises:
         ValueError: The lists differ in length, or a probability is nan or outside [0, 1].
     """
-    true, p = np.asarray(truth, dtype=bool), np.asarray(probability, dtype=np.float64)
-    if true.ndim != 1 or true.shape != p.shape or not ((p >= 0) & (p <= 1)).all():
-        raise ValueError("truth and probability must be equally long lists, probabilities in [0, 1]")
+    true, p = outcomes_and_probabilities(truth, probability)
     logits = logit_of(p)
     return CalibrationLine(
         _intercept(true, logits, level),
         _slope(true, logits, level),
         observed_over_expected(true, p, level),
-        _curve(true, logits),
+        _curve(true, logits, level),
     )
 
 
@@ -148,7 +147,7 @@ def observed_over_expected(truth: NDArray[np.bool_], probability: _Floats, level
     return Estimate(name, value, low, high, n, share.method, level)
 
 
-def _curve(truth: NDArray[np.bool_], logits: _Floats) -> tuple[CurvePoint, ...]:
+def _curve(truth: NDArray[np.bool_], logits: _Floats, level: float) -> tuple[CurvePoint, ...]:
     """Logistic regression on a restricted cubic spline of the logit (Van Calster et al., J Clin Epidemiol 2016;74:167).
 
     Drawn from the 5th smallest to the 5th largest probability; empty where knots coincide or the fit has no end.
@@ -164,7 +163,7 @@ def _curve(truth: NDArray[np.bool_], logits: _Floats) -> tuple[CurvePoint, ...]:
     at = np.linspace(ordered[4], ordered[-5], _POINTS)
     columns = _spline(at, knots)
     line = columns @ coefficients
-    half = norm.ppf(0.5 + LEVEL / 2) * np.sqrt(np.einsum("ij,jk,ik->i", columns, covariance, columns))
+    half = norm.ppf(0.5 + level / 2) * np.sqrt(np.einsum("ij,jk,ik->i", columns, covariance, columns))
     ends = zip(expit(at), expit(line), expit(line - half), expit(line + half), strict=True)
     return tuple(CurvePoint(*map(float, four)) for four in ends)
 

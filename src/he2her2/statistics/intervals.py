@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import beta, norm, t
 
-from he2her2.statistics.metrics import BinaryCounts, quadratic_kappa, quadratic_kappas
+from he2her2.statistics.metrics import BinaryCounts, confusion_cells, quadratic_kappa, quadratic_kappas
+from he2her2.statistics.outcomes import outcomes
 from he2her2.statistics.resampling import (
     N_DRAWS,
     cells_by_patient,
@@ -149,18 +150,18 @@ def rate(hits: ArrayLike, patients: Patients = None, *, name: str = "rate", leve
         name: Of the figure.
         level: Confidence level.
     """
-    hit = np.asarray(hits, dtype=bool)
+    hit = outcomes(hits, "hits")
     index = patient_index(patients, len(hit))
     sizes = np.bincount(index)
     if len(sizes) == len(hit):
         return exact_binomial(int(hit.sum()), len(hit), name=name, level=level)
     share = float(hit.mean())
-    effective = _effective_cases(sum_by_patient(hit.astype(float), index), sizes)
+    effective = _effective_cases(sum_by_patient(hit.astype(float), index), sizes, level)
     low, high = _clopper_pearson(share * effective, effective, level)
     return Estimate(name, share, low, high, len(hit), "Clopper-Pearson on effective cases (Korn-Graubard)", level)
 
 
-def _effective_cases(hits: NDArray[np.float64], sizes: NDArray[np.intp]) -> float:
+def _effective_cases(hits: NDArray[np.float64], sizes: NDArray[np.intp], level: float) -> float:
     """Number of independent cases with the same information, from (p,) hits and (p,) cases of each patient."""
     n, p = int(sizes.sum()), len(sizes)
     share = float(hits.sum()) / n
@@ -168,7 +169,7 @@ def _effective_cases(hits: NDArray[np.float64], sizes: NDArray[np.intp]) -> floa
     residuals = hits - share * sizes
     clustered = float(residuals @ residuals) * p / max(1, p - 1) / n**2
     shown = share * (1 - share) / clustered if clustered > 0 else least
-    adjust = (float(t.ppf(0.975, n - 1)) / float(t.ppf(0.975, p - 1))) ** 2 if p > 1 else 1.0
+    adjust = float(t.ppf(0.5 + level / 2, n - 1) / t.ppf(0.5 + level / 2, p - 1)) ** 2 if p > 1 else 1.0
     return min(float(n), max(least, shown)) * adjust
 
 
@@ -281,8 +282,11 @@ def kappa_interval(
         patients: (n,) their patients.
         level: Confidence level.
         seed: Of the draws.
+
+    Raises:
+        ValueError: A class is no whole number in 0 .. k - 1, or the lists differ in length.
     """
-    cells = np.asarray(truth, dtype=np.int64) * k + np.asarray(decided, dtype=np.int64)
+    cells = confusion_cells(truth, decided, k)
     index = patient_index(patients, len(cells))
     p = int(index.max()) + 1 if len(index) else 0
     tables = np.bincount(index * k * k + cells, minlength=p * k * k).reshape(p, k * k).astype(float)

@@ -19,6 +19,7 @@ from scipy.stats import rankdata
 from he2her2.statistics.intervals import Estimate, Patients, decision_interval
 from he2her2.statistics.metrics import BinaryCounts, sensitivity, specificity
 from he2her2.statistics.missing import Bounds
+from he2her2.statistics.outcomes import outcomes
 from he2her2.statistics.roc import auc_interval
 
 SHARES = (0.01, 0.02, 0.05, 0.1)
@@ -56,7 +57,7 @@ def if_labels_were_wrong(
         share: In [0, 0.5).
         seed: Of the draws.
     """
-    true, called = np.asarray(truth, dtype=bool), np.asarray(decided, dtype=bool)
+    true, called = outcomes(truth), outcomes(decided, "decided")
     seen = auc_interval(true, score, patients)
     value, low, high = (
         min(1.0, max(0.0, 0.5 + (end - 0.5) / (1 - 2 * share))) for end in (seen.value, seen.low, seen.high)
@@ -95,7 +96,7 @@ def swapped_auc_bounds(truth: ArrayLike, score: ArrayLike, share: float) -> Boun
         >>> swapped_auc_bounds([True, True, False, False], [0.9, 0.6, 0.7, 0.1], 0.5)
         Bounds(low=0.0, high=1.0)
     """
-    true, ranks = np.asarray(truth, dtype=bool), rankdata(np.asarray(score, dtype=np.float64))
+    true, ranks = outcomes(truth), rankdata(np.asarray(score, dtype=np.float64))
     positive, negative = np.sort(ranks[true]), np.sort(ranks[~true])
     m, n = len(positive), len(negative)
     lost, gained = math.floor(share * m + 1e-9), math.floor(share * n + 1e-9)
@@ -124,7 +125,7 @@ def share_to_chance(truth: ArrayLike, score: ArrayLike) -> float:
         truth: (n,) bool, of both classes.
         score: (n,) higher means more likely positive.
     """
-    true = np.asarray(truth, dtype=bool)
+    true = outcomes(truth)
     steps = np.unique(np.concatenate([np.arange(1, int(k) + 1) / k for k in (true.sum(), (~true).sum())]))
     shares: list[float] = steps.tolist()
     lost = partial(_may_be_chance, true, score)

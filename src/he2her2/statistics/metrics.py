@@ -216,14 +216,19 @@ def confusion_matrix(truth: ArrayLike, decided: ArrayLike, k: int) -> NDArray[np
         >>> confusion_matrix([0, 1, 1], [0, 1, 0], 2).tolist()
         [[1, 0], [1, 1]]
     """
+    return np.bincount(confusion_cells(truth, decided, k), minlength=k * k).reshape(k, k)
+
+
+def confusion_cells(truth: ArrayLike, decided: ArrayLike, k: int) -> NDArray[np.int64]:
+    """(n,) cell of each case in the flattened (k, k) confusion matrix; arguments and errors are those of the matrix."""
     rows, columns = np.asarray(truth, dtype=float), np.asarray(decided, dtype=float)
     if rows.ndim != 1 or rows.shape != columns.shape:
         raise ValueError(f"truth and decided must be equally long lists, got shapes {rows.shape} and {columns.shape}")
     for classes in (rows, columns):
         if not np.isin(classes, np.arange(k)).all():
             raise ValueError(f"classes must be whole numbers in 0 .. {k - 1}")
-    cells = (rows * k + columns).astype(np.int64)
-    return np.bincount(cells, minlength=k * k).reshape(k, k)
+    cells: NDArray[np.int64] = (rows * k + columns).astype(np.int64)
+    return cells
 
 
 def quadratic_kappa(matrix: NDArray[np.integer | np.floating]) -> float:

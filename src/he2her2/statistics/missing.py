@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from he2her2.statistics.metrics import BinaryCounts
+from he2her2.statistics.outcomes import outcomes
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ def auc_bounds(truth: ArrayLike, score: ArrayLike, without_outcome: ArrayLike, l
     Returns:
         Bounds; [0, 1] where a class may be absent.
     """
-    true, scores = np.asarray(truth, dtype=bool), np.asarray(score, dtype=np.float64)
+    true, scores = outcomes(truth), np.asarray(score, dtype=np.float64)
     free = np.sort(np.asarray(without_outcome, dtype=np.float64))
     if not true.any() or true.all():
         return Bounds(0.0, 1.0)

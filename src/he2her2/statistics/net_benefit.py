@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from he2her2.rules import DIGITS
 from he2her2.statistics.intervals import LEVEL, Patients
+from he2her2.statistics.outcomes import outcomes_and_probabilities
 from he2her2.statistics.resampling import draw_weights, patient_index
 
 _Floats = NDArray[np.float64]
@@ -92,9 +93,10 @@ def decision_curve(
         seed: Of the draws.
 
     Raises:
-        ValueError: A class is absent.
+        ValueError: A class is absent, or a probability is nan or outside [0, 1].
     """
-    true, p = np.asarray(truth, dtype=bool), np.round(np.asarray(probability, dtype=np.float64), DIGITS)
+    true, p = outcomes_and_probabilities(truth, probability)
+    p = np.round(p, DIGITS)
     if not 0 < true.sum() < len(true):
         raise ValueError("a decision curve needs cases of both classes")
     # Half a patient of each class on the wrong side, as for other curves.

@@ -19,6 +19,7 @@ from he2her2.errors import EvaluationError
 from he2her2.rules import DIGITS, OperatingPoint, ShareEstimate
 from he2her2.statistics.intervals import LEVEL, Estimate, Patients, decision_interval, rate
 from he2her2.statistics.metrics import BinaryCounts, called_negative, npv, ppv
+from he2her2.statistics.outcomes import outcomes, outcomes_and_probabilities
 from he2her2.statistics.resampling import N_DRAWS, PRIOR, patient_index
 
 _Draws = NDArray[np.float64]
@@ -62,9 +63,7 @@ def ascending_by_class(truth: ArrayLike, probability: ArrayLike) -> tuple[NDArra
     Raises:
         ValueError: A probability is nan or outside [0, 1], or the lists differ in length.
     """
-    true, p = np.asarray(truth, dtype=bool), np.asarray(probability, dtype=np.float64)
-    if true.shape != p.shape or not ((p >= 0) & (p <= 1)).all():
-        raise ValueError("truth and probability must be equally long, probabilities in [0, 1]")
+    true, p = outcomes_and_probabilities(truth, probability)
     rounded = np.array([round(value, DIGITS) for value in p.tolist()])
     return np.sort(rounded[true]), np.sort(rounded[~true])
 
@@ -150,12 +149,12 @@ def _figures(missed: _Draws, cleared: _Draws, prevalence: float) -> tuple[_Draws
         return lost + spared, found / (found + alarmed), spared / (lost + spared)
 
 
-def _share(value: _Draws, draws: _Draws, level: float = LEVEL) -> ShareEstimate | None:
+def _share(value: _Draws, draws: _Draws) -> ShareEstimate | None:
     """A figure with the middle of its draws, widened to hold it; None where it is undefined."""
     if math.isnan(value[0]):
         return None
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    return ShareEstimate(float(value[0]), float(min(low, value[0])), float(max(high, value[0])), level)
+    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return ShareEstimate(float(value[0]), float(min(low, value[0])), float(max(high, value[0])), LEVEL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +193,7 @@ def operating_point_result(
         patients: (n,) their patients.
         prevalence: Share of positives in the clinic; None leaves it as it is here.
     """
-    true = np.asarray(truth, dtype=bool)
+    true = outcomes(truth)
     called = np.array([point.is_positive(p) for p in np.asarray(probability).tolist()], dtype=bool)
     index = patient_index(patients, len(true))
     missed = rate(~called[true], index[true], name="positives missed")

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from he2her2.statistics.intervals import LEVEL, Estimate, Patients, interval_of_draws
+from he2her2.statistics.outcomes import outcomes
 from he2her2.statistics.resampling import draw_weights, patient_index
 from he2her2.statistics.roc import RankedScores
 
@@ -107,7 +108,7 @@ def _measured(
     seed: int,
 ) -> Estimate:
     """A measure of the ROC with its interval; nan without cases of both classes."""
-    true = np.asarray(truth, bool)
+    true = outcomes(truth)
     n = len(true)
     if true.all() or not true.any():
         return Estimate(name, math.nan, 0.0, 1.0, n, "undefined: a class is absent", level)

@@ -7,6 +7,7 @@ counts the posterior under the Jeffreys prior, which keeps intervals honest at n
 perfect result is a point.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -28,13 +29,17 @@ def patient_index(patients: Sequence[str] | NDArray[np.str_] | NDArray[np.intp] 
         n: Number of cases.
 
     Raises:
-        ValueError: There are not n of them.
+        ValueError: There are not n of them, or one of them is None or nan.
     """
     if patients is None:
         return np.arange(n)
     if len(patients) != n:
         raise ValueError(f"{len(patients)} patients for {n} cases")
-    return np.unique(np.asarray(patients), return_inverse=True)[1].reshape(-1)
+    found = np.asarray(patients)
+    unknown = (one is None or (isinstance(one, float) and math.isnan(one)) for one in found.tolist())
+    if found.dtype.kind in "fO" and any(unknown):
+        raise ValueError("a patient is None or nan; all cases without a patient would count as one's")
+    return np.unique(found, return_inverse=True)[1].reshape(-1)
 
 
 def sum_by_patient(values: NDArray[np.float64], index: NDArray[np.intp]) -> NDArray[np.float64]:

@@ -14,6 +14,7 @@ from scipy.special import comb
 from scipy.stats import norm, rankdata
 
 from he2her2.statistics.intervals import LEVEL, Estimate, Patients, exact_binomial, interval_of_draws
+from he2her2.statistics.outcomes import outcomes
 from he2her2.statistics.resampling import N_DRAWS, draw_weights, patient_index, sum_by_patient
 
 
@@ -134,7 +135,7 @@ def average_precision_interval(
         level: Confidence level.
         seed: Of the draws.
     """
-    true, score, name = np.asarray(truth, dtype=bool), np.asarray(scores, dtype=float), "average precision"
+    true, score, name = outcomes(truth), np.asarray(scores, dtype=float), "average precision"
     if not true.any():
         return Estimate(name, math.nan, 0.0, 1.0, len(true), "no positives", level)
     worst_and_best = RankedScores.of(np.append(true, [True, False]), np.append(score, [-np.inf, np.inf]))
@@ -167,7 +168,7 @@ def auc_influence(truth: ArrayLike, scores: ArrayLike) -> AucInfluence:
         truth: (n,) bool with both classes.
         scores: (n,) higher means more likely positive.
     """
-    true, score = np.asarray(truth, dtype=bool), np.asarray(scores, dtype=np.float64)
+    true, score = outcomes(truth), np.asarray(scores, dtype=np.float64)
     m, n = int(true.sum()), int((~true).sum())
     ranks = rankdata(score)
     placed = np.empty(len(score))
@@ -257,7 +258,7 @@ def auc_interval(
         name: The figure's name.
         level: Confidence level.
     """
-    area, true = auc(truth, scores), np.asarray(truth, dtype=bool)
+    area, true = auc(truth, scores), outcomes(truth)
     if math.isnan(area):
         return Estimate(name, area, 0.0, 1.0, len(true), "a class is absent", level)
     index, influence = patient_index(patients, len(true)), auc_influence(true, scores).values

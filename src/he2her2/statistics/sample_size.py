@@ -244,15 +244,14 @@ def for_development(expected: Expected, parameters: int, r_squared: float | None
     return tuple(Needed.of_all(goal, n, p) for goal, n in goals)
 
 
-def _fewest(enough: Callable[[int], bool], start: int = 4, *, tooth: float = 0) -> int | None:
+def _fewest(enough: Callable[[int], bool], *, tooth: float = 0) -> int | None:
     """The smallest number from which on all are enough; None beyond ten million.
 
     Args:
         enough: Of a number.
-        start: The smallest number that is tried.
         tooth: Numbers after which what is enough may rise again, as with the next whole miss: few more, then not.
     """
-    low, high = start - 1, start
+    low, high = 3, 4
     while not enough(high):
         low, high = high, 2 * high
         if high > _MOST:

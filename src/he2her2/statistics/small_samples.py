@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import fisher_exact, rankdata
 
+from he2her2.statistics.outcomes import outcomes
+
 _FEW = 50
 _FEW_OF_A_CLASS = 10
 _MOST = 500
@@ -36,7 +38,7 @@ def exact_tests(truth: ArrayLike, score: ArrayLike, decided: ArrayLike) -> Exact
     Returns:
         The p-values; None where patients are many, or one class is absent.
     """
-    true, called = np.asarray(truth, dtype=bool), np.asarray(decided, dtype=bool)
+    true, called = outcomes(truth), outcomes(decided, "decided")
     n, of_class = len(true), min(int(true.sum()), int((~true).sum()))
     few = n <= _FEW or (of_class < _FEW_OF_A_CLASS and n <= _MOST)
     if not few or not of_class:
@@ -59,7 +61,7 @@ def mann_whitney_p(truth: ArrayLike, score: ArrayLike) -> float:
         >>> round(mann_whitney_p([1, 1, 1, 1, 1, 0, 0, 0], [9, 8, 7, 6, 4, 5, 2, 1]), 3)
         0.071
     """
-    true = np.asarray(truth, dtype=bool)
+    true = outcomes(truth)
     chosen = true if 2 * true.sum() <= len(true) else ~true  # the smaller class: fewer sums
     k = int(chosen.sum())
     if k == 0:

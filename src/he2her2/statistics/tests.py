@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binom, chi2, fisher_exact, t
 
 from he2her2.statistics.intervals import LEVEL, Estimate, Patients, mean_interval, wilson_limits
+from he2her2.statistics.outcomes import outcomes
 from he2her2.statistics.resampling import patient_index
 from he2her2.statistics.roc import auc_covariance, auc_freedom, auc_influence, auc_interval, auc_variance
 
@@ -52,7 +53,7 @@ def delong_difference(
         patients: (n,) their patients.
         level: Confidence level.
     """
-    true, name = np.asarray(truth, dtype=bool), "AUC difference"
+    true, name = outcomes(truth), "AUC difference"
     if not true.any() or true.all():
         return Difference(Estimate(name, math.nan, -1.0, 1.0, len(true), "a class is absent", level), math.nan)
     index = patient_index(patients, len(true))
@@ -77,7 +78,7 @@ def aucs_equal(truth: ArrayLike, scores: ArrayLike, patients: Patients = None) -
     Returns:
         Nan where a class has one patient only, or AUCs differ whose difference has no variance.
     """
-    true, of_models = np.asarray(truth, dtype=bool), np.asarray(scores, dtype=np.float64)
+    true, of_models = outcomes(truth), np.asarray(scores, dtype=np.float64)
     if not true.any() or true.all():
         return math.nan
     index = patient_index(patients, len(true))
@@ -161,7 +162,7 @@ def mcnemar(first_right: ArrayLike, second_right: ArrayLike, patients: Patients 
         second_right: (n,) bool.
         patients: (n,) their patients.
     """
-    one, two = np.asarray(first_right, dtype=bool), np.asarray(second_right, dtype=bool)
+    one, two = outcomes(first_right, "first_right"), outcomes(second_right, "second_right")
     index = patient_index(patients, len(one))
     surplus = np.bincount(index, one.astype(float) - two).astype(int) if len(one) else np.zeros(0, int)
     only = int((one & ~two).sum()), int((two & ~one).sum())
@@ -196,7 +197,7 @@ def rate_difference(
         name: Of the figure.
         level: Confidence level.
     """
-    one, two = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
+    one, two = outcomes(first, "first"), outcomes(second, "second")
     index = patient_index(patients, len(one))
     if len(np.unique(index)) == len(one):
         both, only_first, only_second = (int(x.sum()) for x in (one & two, one & ~two, two & ~one))
@@ -246,7 +247,7 @@ def two_rates_p(first: ArrayLike, second: ArrayLike) -> float:
         >>> round(two_rates_p([True] * 8, [True] * 3 + [False] * 5), 3)
         0.026
     """
-    one, two = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
+    one, two = outcomes(first, "first"), outcomes(second, "second")
     if not len(one) or not len(two):
         return math.nan
     return float(fisher_exact([[one.sum(), (~one).sum()], [two.sum(), (~two).sum()]]).pvalue)
