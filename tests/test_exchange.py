@@ -1,6 +1,7 @@
 """Files of other programs: each layout read by an independent reader of FIELD facts, and every way there and back."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -14,6 +15,7 @@ from he2her2.exchange import (
     LAYOUTS,
     StoredTiles,
     convert_file,
+    files_of_slides,
     layout_of,
     read_tiles_file,
     tiles_files,
@@ -408,6 +410,28 @@ def test_a_folder_is_searched_as_its_program_fills_it(tmp_path):
     assert [*tiles_files(tmp_path / "trident" / "features_uni")] == ["A.1"]
     with pytest.raises(He2Her2Error, match="give one of its folders features_uni"):
         tiles_files(tmp_path / "trident")
+
+
+@pytest.mark.parametrize(
+    ("files", "slides", "found"),
+    [
+        (["S1.ome"], {"S1": "S1.ome.tif"}, {"S1": "S1.ome"}),
+        (["S1"], {"S1.svs": "a/S1.svs"}, {"S1.svs": "S1"}),
+        (["S1.svs"], {"S1": "a/S1.svs"}, {"S1": "S1.svs"}),
+        (["T-1.UUID"], {"T-1": "T-1.UUID.svs"}, {"T-1": "T-1.UUID"}),
+        (["1", "2"], {"1": "2.svs", "2": "1.svs"}, {"1": "1", "2": "2"}),
+        (["2"], {"1": "2.svs", "2": "3.svs"}, {"2": "2"}),
+        (["S"], {"A": "a/S.svs", "B": "b/S.svs"}, {}),
+        (["S.svs", "S.ome"], {"S": "S.svs"}, {}),
+    ],
+)
+def test_a_file_of_tiles_is_found_by_the_slide_or_its_file(files, slides, found):
+    """As far as that is one file of one slide; the slide's own name outranks that of its file."""
+    files = {name: Path(f"{name}.h5") for name in files}
+
+    by_slide = files_of_slides(files, {slide_id: Path(path) for slide_id, path in slides.items()})
+
+    assert by_slide == {slide_id: files[name] for slide_id, name in found.items()}
 
 
 def test_the_command_converts_a_folder(tmp_path, command_line):

@@ -283,18 +283,19 @@ def test_features_need_no_library_of_training(tmp_path, slide, command_line, mon
 
 
 def test_other_coordinates_are_other_features(tmp_path, slide, command_line):
-    """A file of coordinates that changed is read again; one that did not is not."""
+    """A file of coordinates that changed is read again, also where it is named for the slide's file; others are not."""
     folder = onnx_encoder(tmp_path / "e")
-    options = ("features", slide, "--encoder", folder, "--coords", tmp_path / "peer" / "patches", *ONE_THREAD)
+    (tmp_path / "m.csv").write_text(f"slide_id,path,patient_id\nB7,{slide},P\n")
+    options = ("features", tmp_path / "m.csv", "--encoder", folder, "--coords", tmp_path / "peer" / "patches")
     told: list[str] = []
     for places in ([[256, 256]], [[256, 256]], [[256, 256], [320, 256]]):
         if not told or len(places) > 1:
             write_tiles_files(tmp_path / "peer", StoredTiles("A", np.array(places), side=64.0, side_px=64), "trident")
-        code, out, err = command_line(*options, "--out", tmp_path / "f")
+        code, out, err = command_line(*options, *ONE_THREAD, "--out", tmp_path / "f")
         assert code == 0, err
-        told.append(next(line for line in out.splitlines() if line.startswith("A: ")))
+        told.append(next(line for line in out.splitlines() if line.startswith("B7: ")))
 
-    assert told == ["A: 1 tiles", "A: 1 tiles, there already", "A: 2 tiles"]
+    assert told == ["B7: 1 tiles", "B7: 1 tiles, there already", "B7: 2 tiles"]
 
 
 def test_what_places_tiles_is_part_of_what_features_are_made_of(tmp_path):
