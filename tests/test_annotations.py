@@ -198,6 +198,25 @@ def test_unusable_files_are_refused_in_one_line(tmp_path, content, problem):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"PK\3\4 regions.geojson", "is a ZIP archive; unpack it"),
+        (b"\x1f\x8b\x08", "is a gzip archive; unpack it"),
+        (b"II*\0", "is a TIFF; save the mask as PNG"),
+        (b"\xff\xd8\xff\xe0", "is a JPEG, .*; save the mask as PNG"),
+        (bytes(128) + b"DICM", "is a DICOM file; export the annotations as GeoJSON"),
+        ('{"type": "Tumör"}'.encode("cp1252"), "JSON in another encoding than UTF-8; save it as UTF-8"),
+    ],
+)
+def test_files_of_other_kinds_are_called_by_their_kind(tmp_path, content, problem):
+    """Programs write annotations so, too: "neither XML nor JSON" does not say what to do."""
+    (tmp_path / "regions").write_bytes(content)
+
+    with pytest.raises(AnnotationError, match=problem):
+        read_annotation(tmp_path / "regions")
+
+
 def test_entity_bombs_are_refused(tmp_path):
     """Entities are not expanded, neither ten thousandfold nor from a file."""
     bomb = '<?xml version="1.0"?><!DOCTYPE s [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;">]><session>&b;</session>'

@@ -25,6 +25,10 @@ def drawn_in_geojson(content: bytes) -> Iterator[Drawn]:
     """
     try:
         root = json.loads(content)
+    except UnicodeDecodeError:
+        is_json = content.startswith((b"{", b"["))
+        found = "JSON in another encoding than UTF-8; save it as UTF-8" if is_json else "neither XML nor JSON"
+        raise FormatError(found) from None
     except (ValueError, RecursionError) as error:
         raise FormatError(f"neither XML nor JSON ({str(error)[:80]})") from None
     n_drawn = n_found = 0
