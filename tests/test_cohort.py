@@ -229,12 +229,14 @@ def test_what_is_no_slide_in_a_folder_is_told(tmp_path):
     """By its ending; what lies beside slides anyway is passed over without a word, and so is what is no file."""
     for name in ("a.svs", "b.isyntax", "c.isyntax", "d.svs.gz", "e.xml", "README"):
         (tmp_path / name).touch()
+    (tmp_path / "f.ome.zarr" / "0").mkdir(parents=True)
+    (tmp_path / "f.ome.zarr" / "0" / "0.0.0").touch()
     os.mkfifo(tmp_path / "pipe")
 
     found = find_slides([tmp_path])
 
     assert [task.slide_id for task in found.tasks] == ["a"]
-    assert found.notes == (f"{tmp_path}: files that are no slides are passed over: 2 .isyntax, 1 .gz",)
+    assert found.notes == (f"{tmp_path}: files that are no slides are passed over: 2 .isyntax, 1 .gz, 1 .zarr",)
 
 
 def test_a_folder_that_cannot_be_read_is_told(tmp_path, monkeypatch):

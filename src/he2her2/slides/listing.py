@@ -19,6 +19,7 @@ _COMPANIONS = frozenset(
 )  # fmt: skip
 """Endings of what lies beside slides, and is passed over without a word."""
 
+_ZARR = ".zarr"  # a slide that is a folder of thousands of files, and of no format that is read
 _PREAMBLE = 128
 _HEAD = 1 << 16
 _SERIES_UID = b"\x20\x00\x0e\x00"  # tag (0020,000E), little endian
@@ -78,7 +79,9 @@ def _visible_files(folder: Path, seen: set[str], closed: list[Path]) -> Iterator
     for path in found:
         if path.name.startswith("."):
             continue
-        if path.is_dir():
+        if path.suffix.lower() == _ZARR:
+            yield path
+        elif path.is_dir():
             place = os.path.realpath(path)
             if place not in seen and not _is_evidence(path):
                 seen.add(place)
