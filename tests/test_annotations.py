@@ -111,6 +111,41 @@ def test_qupath_classes_are_read(tmp_path, properties, name):
     assert read(tmp_path, feature({"type": "Polygon", "coordinates": [SQUARE]}, properties)) == [(name, 100.0)]
 
 
+@pytest.mark.parametrize(
+    ("tumour", "other"),
+    [
+        ({"type": "Tumor", "prob": 0.9}, {"type": "Stroma", "prob": 0.8}),  # TIAToolbox
+        ({"type": "Polygon", "name": "Tumor"}, {"type": "Polygon", "name": "Stroma"}),
+        ({"terms": ["Tumor"]}, {"terms": ["Stroma"]}),  # Cytomine
+        ({"class": {"id": 1, "title": "Tumor"}}, {"class": {"id": 2, "title": "Stroma"}}),
+        ({"Class Name": "Tumor"}, {"Class Name": "Stroma"}),
+        ({"tissue_type": "Tumor"}, {"tissue_type": "Stroma"}),
+        ({"label": 3, "name": "Tumor"}, {"label": 4, "name": "Stroma"}),
+    ],
+)
+def test_classes_of_other_programs_are_read(tmp_path, tumour, other):
+    """Regions whose class was not found had none, and all were tumour."""
+    square = {"type": "Polygon", "coordinates": [SQUARE]}
+    features = [feature(square, tumour), feature(square, other)]
+
+    read = regions_of(written(tmp_path, {"type": "FeatureCollection", "features": features}))
+
+    assert [(region.name, region.use) for region in read] == [("Tumor", "tumour"), ("Stroma", "not used")]
+
+
+def test_numbers_are_classes_to_choose_from(tmp_path):
+    """What 1 and 2 stand for only the user knows; both were tumour."""
+    square = {"type": "Polygon", "coordinates": [SQUARE]}
+    features = [feature(square, {"label": number}) for number in (1, 2.0)]
+    path = written(tmp_path, {"type": "FeatureCollection", "features": features})
+
+    chosen = read_annotation(path, ["2"])
+
+    assert chosen.classes == {"1": "not used", "2": "tumour"}
+    with pytest.raises(AnnotationError, match=r"tumour by name: 1 \(1\), 2 \(1\); choose with --annotation-class"):
+        read_annotation(path)
+
+
 def test_qupath_collections_are_read(tmp_path):
     """Holes are kept, islands are one region, points and lines are none."""
     islands = {"type": "MultiPolygon", "coordinates": [[SQUARE, HOLE], [[[20, 0], [30, 0], [30, 10], [20, 0]]]]}
