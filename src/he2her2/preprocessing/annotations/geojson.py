@@ -12,8 +12,8 @@ _LINES = {"Point", "MultiPoint", "LineString", "MultiLineString"}
 _GEOMETRIES = {"Polygon", "MultiPolygon", "GeometryCollection", *_LINES}
 _CLASS_KEYS = ("classification", "class", "label", "category", "classname")
 _OTHER_CLASS_KEYS = (
-    *("pathclass", "classtitle", "classlabel", "annotationclass", "annotationtype", "annotationlabel"),
-    *("regionclass", "regiontype", "tissueclass", "tissuetype", "tissue", "type", "kind", "group", "term", "terms", "layer"),
+    *("pathclass", "classtitle", "classlabel", "annotationclass", "annotationtype", "annotationlabel", "kind"),
+    *("regionclass", "regiontype", "tissueclass", "tissuetype", "tissue", "type", "group", "term", "terms", "layer"),
 )  # of TIAToolbox, Cytomine, Supervisely, exports of tables, ...
 _SHAPES = {
     *("polygon", "multipolygon", "rectangle", "ellipse", "circle", "freehand", "freeform", "spline", "brush", "wand"),
