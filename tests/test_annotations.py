@@ -111,6 +111,41 @@ def test_qupath_classes_are_read(tmp_path, properties, name):
     assert read(tmp_path, feature({"type": "Polygon", "coordinates": [SQUARE]}, properties)) == [(name, 100.0)]
 
 
+@pytest.mark.parametrize(
+    ("tumour", "other"),
+    [
+        ({"type": "Tumor", "prob": 0.9}, {"type": "Stroma", "prob": 0.8}),  # TIAToolbox
+        ({"type": "Polygon", "name": "Tumor"}, {"type": "Polygon", "name": "Stroma"}),
+        ({"terms": ["Tumor"]}, {"terms": ["Stroma"]}),  # Cytomine
+        ({"class": {"id": 1, "title": "Tumor"}}, {"class": {"id": 2, "title": "Stroma"}}),
+        ({"Class Name": "Tumor"}, {"Class Name": "Stroma"}),
+        ({"tissue_type": "Tumor"}, {"tissue_type": "Stroma"}),
+        ({"label": 3, "name": "Tumor"}, {"label": 4, "name": "Stroma"}),
+    ],
+)
+def test_classes_of_other_programs_are_read(tmp_path, tumour, other):
+    """Regions whose class was not found had none, and all were tumour."""
+    square = {"type": "Polygon", "coordinates": [SQUARE]}
+    features = [feature(square, tumour), feature(square, other)]
+
+    read = regions_of(written(tmp_path, {"type": "FeatureCollection", "features": features}))
+
+    assert [(region.name, region.use) for region in read] == [("Tumor", "tumour"), ("Stroma", "not used")]
+
+
+def test_numbers_are_classes_to_choose_from(tmp_path):
+    """What 1 and 2 stand for only the user knows; both were tumour."""
+    square = {"type": "Polygon", "coordinates": [SQUARE]}
+    features = [feature(square, {"label": number}) for number in (1, 2.0)]
+    path = written(tmp_path, {"type": "FeatureCollection", "features": features})
+
+    chosen = read_annotation(path, ["2"])
+
+    assert chosen.classes == {"1": "not used", "2": "tumour"}
+    with pytest.raises(AnnotationError, match=r"tumour by name: 1 \(1\), 2 \(1\); choose with --annotation-class"):
+        read_annotation(path)
+
+
 def test_qupath_collections_are_read(tmp_path):
     """Holes are kept, islands are one region, points and lines are none."""
     islands = {"type": "MultiPolygon", "coordinates": [[SQUARE, HOLE], [[[20, 0], [30, 0], [30, 10], [20, 0]]]]}
@@ -196,6 +231,25 @@ def test_unusable_files_are_refused_in_one_line(tmp_path, content, problem):
     assert str(caught.value).startswith(f"{path}: ")
     assert ";" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"PK\3\4 regions.geojson", "is a ZIP archive; unpack it"),
+        (b"\x1f\x8b\x08", "is a gzip archive; unpack it"),
+        (b"II*\0", "is a TIFF; save the mask as PNG"),
+        (b"\xff\xd8\xff\xe0", "is a JPEG, .*; save the mask as PNG"),
+        (bytes(128) + b"DICM", "is a DICOM file; export the annotations as GeoJSON"),
+        ('{"type": "Tumör"}'.encode("cp1252"), "JSON in another encoding than UTF-8; save it as UTF-8"),
+    ],
+)
+def test_files_of_other_kinds_are_called_by_their_kind(tmp_path, content, problem):
+    """Programs write annotations so, too: "neither XML nor JSON" does not say what to do."""
+    (tmp_path / "regions").write_bytes(content)
+
+    with pytest.raises(AnnotationError, match=problem):
+        read_annotation(tmp_path / "regions")
 
 
 def test_entity_bombs_are_refused(tmp_path):

@@ -229,12 +229,14 @@ def test_what_is_no_slide_in_a_folder_is_told(tmp_path):
     """By its ending; what lies beside slides anyway is passed over without a word, and so is what is no file."""
     for name in ("a.svs", "b.isyntax", "c.isyntax", "d.svs.gz", "e.xml", "README"):
         (tmp_path / name).touch()
+    (tmp_path / "f.ome.zarr" / "0").mkdir(parents=True)
+    (tmp_path / "f.ome.zarr" / "0" / "0.0.0").touch()
     os.mkfifo(tmp_path / "pipe")
 
     found = find_slides([tmp_path])
 
     assert [task.slide_id for task in found.tasks] == ["a"]
-    assert found.notes == (f"{tmp_path}: files that are no slides by their ending are passed over: 2 .isyntax, 1 .gz",)
+    assert found.notes == (f"{tmp_path}: files that are no slides are passed over: 2 .isyntax, 1 .gz, 1 .zarr",)
 
 
 def test_a_folder_that_cannot_be_read_is_told(tmp_path, monkeypatch):
@@ -287,6 +289,21 @@ def test_a_dicom_series_is_one_slide(tmp_path):
     _write(tmp_path / "y" / "README", "no slide")
 
     assert ids_of(tmp_path) == ["1", "3", "I1"]
+
+
+def test_annotations_in_dicom_do_not_stand_for_the_slide(tmp_path):
+    """They lie in its folder and name its series; the one that came first was taken for the slide, which was lost."""
+    for name, kind in (("1", b"66.4\0\0"), ("2", b"91.1\0\0"), ("3", b"77.1.6")):
+        _dicom(tmp_path / f"{name}.dcm", b"1.2")
+        plain = (tmp_path / f"{name}.dcm").read_bytes()
+        uid = b"1.2.840.10008.5.1.4.1.1." + kind
+        stated = plain[:132] + b"\x02\0\x02\0UI" + len(uid).to_bytes(2, "little") + uid + plain[132:]
+        (tmp_path / f"{name}.dcm").write_bytes(stated)
+
+    found = find_slides([tmp_path])
+
+    assert [task.path.name for task in found.tasks] == ["3.dcm"]
+    assert found.notes[0].endswith("passed over: 2 DICOM of no slide (annotations, segmentations, ...)")
 
 
 def test_dicom_of_implied_types_and_its_directory(tmp_path):

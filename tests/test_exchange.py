@@ -1,6 +1,7 @@
 """Files of other programs: each layout read by an independent reader of FIELD facts, and every way there and back."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -14,6 +15,7 @@ from he2her2.exchange import (
     LAYOUTS,
     StoredTiles,
     convert_file,
+    files_of_slides,
     layout_of,
     read_tiles_file,
     tiles_files,
@@ -353,6 +355,21 @@ def write_bad(path, kind):
         path.write_bytes(path.read_bytes()[:900])
 
 
+@pytest.mark.parametrize("layout", ["trident", "clam", "wsinfer"])
+def test_corners_between_px_are_the_nearest_px(tmp_path, layout):
+    """Programs that compute in floats leave 1023.9999; cut off, every tile was one px beside its place."""
+    beside = replace(TILES, corners=CORNERS - 0.0001, features=None)
+
+    (path,) = write_tiles_files(tmp_path, beside, layout)
+    with h5py.File(path, "r+") as file:
+        attributes, rows = dict(file["coords"].attrs), file["coords"][:].astype(np.float64)
+        del file["coords"]
+        file["coords"] = rows - 0.0001
+        file["coords"].attrs.update(attributes)
+
+    assert np.array_equal(read_tiles_file(path, MPP).grid(256).origins_l0, CORNERS)
+
+
 @pytest.mark.parametrize("kind", [*BAD_PARTS, *BAD_FILES])
 def test_a_damaged_file_is_one_line(tmp_path, kind):
     """Cut short, of another kind, or hostile."""
@@ -387,6 +404,7 @@ def test_no_pickle_is_executed(tmp_path):
         torch.ones(4, 2).to_sparse(),
         torch.ones(4, 2, dtype=torch.int64),
         torch.ones(4),
+        np.ones((4, 2)),
     ],
 )
 def test_a_torch_file_of_something_else_is_one_line(tmp_path, value):
@@ -396,7 +414,7 @@ def test_a_torch_file_of_something_else_is_one_line(tmp_path, value):
     with pytest.raises(ExchangeError) as stop:
         read_tiles_file(tmp_path / "A.pt")
 
-    assert "\n" not in str(stop.value)
+    assert str(stop.value).isprintable()  # torch underlines its own words
 
 
 def test_a_folder_is_searched_as_its_program_fills_it(tmp_path):
@@ -408,6 +426,28 @@ def test_a_folder_is_searched_as_its_program_fills_it(tmp_path):
     assert [*tiles_files(tmp_path / "trident" / "features_uni")] == ["A.1"]
     with pytest.raises(He2Her2Error, match="give one of its folders features_uni"):
         tiles_files(tmp_path / "trident")
+
+
+@pytest.mark.parametrize(
+    ("files", "slides", "found"),
+    [
+        (["S1.ome"], {"S1": "S1.ome.tif"}, {"S1": "S1.ome"}),
+        (["S1"], {"S1.svs": "a/S1.svs"}, {"S1.svs": "S1"}),
+        (["S1.svs"], {"S1": "a/S1.svs"}, {"S1": "S1.svs"}),
+        (["T-1.UUID"], {"T-1": "T-1.UUID.svs"}, {"T-1": "T-1.UUID"}),
+        (["1", "2"], {"1": "2.svs", "2": "1.svs"}, {"1": "1", "2": "2"}),
+        (["2"], {"1": "2.svs", "2": "3.svs"}, {"2": "2"}),
+        (["S"], {"A": "a/S.svs", "B": "b/S.svs"}, {}),
+        (["S.svs", "S.ome"], {"S": "S.svs"}, {}),
+    ],
+)
+def test_a_file_of_tiles_is_found_by_the_slide_or_its_file(files, slides, found):
+    """As far as that is one file of one slide; the slide's own name outranks that of its file."""
+    files = {name: Path(f"{name}.h5") for name in files}
+
+    by_slide = files_of_slides(files, {slide_id: Path(path) for slide_id, path in slides.items()})
+
+    assert by_slide == {slide_id: files[name] for slide_id, name in found.items()}
 
 
 def test_the_command_converts_a_folder(tmp_path, command_line):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,12 +15,15 @@ import numpy as np
 import pytest
 
 from he2her2.config import load_config
+from he2her2.errors import ManifestError
 from he2her2.exchange import StoredTiles, write_tiles_files
 from he2her2.files import read_csv
+from he2her2.labels import Policy
 from he2her2.manifest import SlideRow, hashed_patient, patients_used, split_in_folds, write_patients
 from he2her2.models import Bag, load_aggregator, load_encoder, trained_folder
 from he2her2.results import open_run
 from he2her2.training.slides import feature_study
+from he2her2.training.slides.feature_data import read_feature_cohort
 from he2her2.training.slides.judgement import figures_by_patient
 
 N = 24
@@ -313,6 +317,7 @@ _VICTIM = """
 import os, signal, sys, threading, time
 from he2her2.cli import run_here
 from he2her2.training.slides import feature_study
+from he2her2.training.slides.feature_data import read_feature_cohort
 written, wait = feature_study.write_json, float(sys.argv.pop(1))
 
 def write_json(*words):
@@ -480,6 +485,22 @@ def test_torch_files_without_coordinates_train_what_needs_none(tmp_path, command
     assert refused == 2
     assert "has features of none of the 24 labelled slides" in err
     assert "S0: it has features without coordinates; keep patches/ or h5_files/ beside" in err
+
+
+def test_features_are_found_by_the_slides_own_files(tmp_path):
+    """TRIDENT calls those of S0.ome.tif S0.ome, whatever the manifest calls the slide; of no slide they are named."""
+    manifest, features = write_cohort(tmp_path)
+    for file in list(features.iterdir()):
+        file.rename(file.with_suffix(".ome.h5"))
+    text = manifest.read_text()
+    manifest.write_text(re.sub(r"S(\d+),S(\d+).svs", r"slide-\1,S\1.ome.tif", text))
+
+    found = read_feature_cohort(manifest, features, Policy.GUIDELINE)
+    manifest.write_text(re.sub(r"S(\d+),S(\d+).svs", r"T\1,T\1.svs", text))
+
+    assert {slide.row.slide_id: slide.path.name for slide in found.slides}["slide-7"] == "S7.ome.h5"
+    with pytest.raises(ManifestError, match=r"such as T0; its files are named such as S0\.ome"):
+        read_feature_cohort(manifest, features, Policy.GUIDELINE)
 
 
 def test_without_folds_the_splits_of_the_manifest_hold(tmp_path, command_line):

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import h5py
 import numpy as np
+import onnx
 import pytest
 import torch
 from PIL import Image
@@ -283,18 +284,19 @@ def test_features_need_no_library_of_training(tmp_path, slide, command_line, mon
 
 
 def test_other_coordinates_are_other_features(tmp_path, slide, command_line):
-    """A file of coordinates that changed is read again; one that did not is not."""
+    """A file of coordinates that changed is read again, also where it is named for the slide's file; others are not."""
     folder = onnx_encoder(tmp_path / "e")
-    options = ("features", slide, "--encoder", folder, "--coords", tmp_path / "peer" / "patches", *ONE_THREAD)
+    (tmp_path / "m.csv").write_text(f"slide_id,path,patient_id\nB7,{slide},P\n")
+    options = ("features", tmp_path / "m.csv", "--encoder", folder, "--coords", tmp_path / "peer" / "patches")
     told: list[str] = []
     for places in ([[256, 256]], [[256, 256]], [[256, 256], [320, 256]]):
         if not told or len(places) > 1:
             write_tiles_files(tmp_path / "peer", StoredTiles("A", np.array(places), side=64.0, side_px=64), "trident")
-        code, out, err = command_line(*options, "--out", tmp_path / "f")
+        code, out, err = command_line(*options, *ONE_THREAD, "--out", tmp_path / "f")
         assert code == 0, err
-        told.append(next(line for line in out.splitlines() if line.startswith("A: ")))
+        told.append(next(line for line in out.splitlines() if line.startswith("B7: ")))
 
-    assert told == ["A: 1 tiles", "A: 1 tiles, there already", "A: 2 tiles"]
+    assert told == ["B7: 1 tiles", "B7: 1 tiles, there already", "B7: 2 tiles"]
 
 
 def test_what_places_tiles_is_part_of_what_features_are_made_of(tmp_path):
@@ -390,6 +392,12 @@ def test_a_second_command_goes_on(tmp_path, slide, command_line):
     assert "features of another encoder" in err
 
 
+def of_0_to_255(folder):
+    """Means as other programs give them for bytes: the network saw black."""
+    card = json.loads((folder / "card.json").read_text())
+    (folder / "card.json").write_text(json.dumps(card | {"mean": [255 * mean for mean in MEAN]}))
+
+
 @pytest.mark.parametrize(
     ("spoil", "found"),
     [
@@ -400,6 +408,7 @@ def test_a_second_command_goes_on(tmp_path, slide, command_line):
         (lambda folder: write_card(folder, {"kind": "magic"}), "card of an encoder"),
         (lambda folder: write_card(folder, {"kind": "hub", "entry": "none"}), "cannot be built"),
         (lambda folder: (folder / "card.json").unlink(), "nor a folder with a card.json"),
+        (of_0_to_255, "mean.0: must be less than or equal to 1"),
     ],
 )
 def test_a_broken_encoder_is_one_line(tmp_path, spoil, found):
@@ -411,6 +420,41 @@ def test_a_broken_encoder_is_one_line(tmp_path, spoil, found):
         load_encoder(str(folder), None, "cpu")
 
     assert "\n" not in str(stop.value)
+
+
+def with_weights_beside(folder, seed):
+    """An ONNX encoder as torch exports it by default: the numbers lie in a second file."""
+    onnx_encoder(folder)
+    model = onnx.load_from_string(onnx_of(small(seed), (3, 48, 48), "small"))
+    (folder / "model.onnx.data").unlink(missing_ok=True)
+    onnx.save(model, folder / "model.onnx", save_as_external_data=True, location="model.onnx.data", size_threshold=0)
+
+
+def hub_with_code(folder, seed):
+    hub_encoder(folder)
+    (folder / "hubconf.py").write_text(HUBCONF + f"# version {seed}\n")
+
+
+@pytest.mark.parametrize("write", [with_weights_beside, hub_with_code])
+def test_an_encoder_is_all_of_its_files(tmp_path, write):
+    """Other weights beside the same graph, or other code around the same weights, left the features of before."""
+    write(tmp_path / "e", 0)
+    first, again = (load_encoder(str(tmp_path / "e"), None, "cpu").identity for _ in range(2))
+
+    write(tmp_path / "e", 1)
+
+    assert first == again != load_encoder(str(tmp_path / "e"), None, "cpu").identity
+
+
+def test_an_encoder_of_one_tile_says_what_to_export(tmp_path):
+    """A batch of fixed size is what `torch.onnx.export` makes where nothing is said."""
+    folder = onnx_encoder(tmp_path / "e")
+    model = onnx.load(folder / "model.onnx")
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    onnx.save(model, folder / "model.onnx")
+
+    with pytest.raises(WeightsError, match=r"Got: 2 Expected: 1.*float32 inputs \(n, 3, 48, 48\) of any n"):
+        load_encoder(str(folder), None, "cpu")
 
 
 def test_an_onnx_encoder_is_no_matter_of_gpus(tmp_path):

@@ -1,5 +1,6 @@
 """Roles of a file's images (slide, level, picture beside it), and sources of its scale that contradict each other."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -365,6 +366,21 @@ def test_channels_stored_apart_are_rgb(tmp_path, names, order):
 
     with open_slide(path) as slide:
         assert (slide.backend, sizes(slide), slide.mpp) == ("tiff", [(1024, 768), (512, 384)], 0.25)
+        assert np.array_equal(slide.read(Point(0, 0), Size(1024, 768), 0.25), PIXELS)
+
+
+def test_channels_without_a_description_are_rgb(tmp_path):
+    """The documented way to write OME-TIFF by libvips describes no channel."""
+    path = tmp_path / "a.ome.tif"
+    planes = np.moveaxis(PIXELS, 2, 0)
+    tifffile.imwrite(path, planes, tile=(64, 64), photometric="minisblack", ome=True, metadata=UM | {"axes": "CYX"})
+    described = tifffile.tiffcomment(path)
+    bare = re.sub("<Channel.*?</Channel>", "", described)
+    tifffile.tiffcomment(path, bare.encode())
+
+    with open_slide(path) as slide:
+        assert "<Channel" in described
+        assert "<Channel" not in bare
         assert np.array_equal(slide.read(Point(0, 0), Size(1024, 768), 0.25), PIXELS)
 
 

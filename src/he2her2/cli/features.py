@@ -1,7 +1,7 @@
 """Commands on features: `features` extracts them, `convert` brings them from one program's layout to another's."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -55,13 +55,14 @@ def features(  # noqa: PLR0913  # a command's options
     """Extract the features of slides: one HDF5 file a slide, in TRIDENT's layout."""
     from he2her2.cli.progress import WorkProgress
     from he2her2.cohort import FeatureStore, FeatureWorker, Ledger, SlideEngine, find_slides
-    from he2her2.exchange import tiles_files
+    from he2her2.exchange import files_of_slides, tiles_files
     from he2her2.models import load_cnn, load_encoder, trained_folder
     from he2her2.results import Failure, write_failures
 
     config = settings.load()
     find_tumour = region == "tumour" and coords is None
     _refuse_idle(encoder, region, coords, find_tumour=find_tumour)
+    sources = find_slides(what, mpp=mpp, annotations=annotations)
     show = WorkProgress()
     worker = FeatureWorker(
         load_encoder(encoder, trained_folder(weights), config.runtime.device, config.runtime.precision),
@@ -69,10 +70,9 @@ def features(  # noqa: PLR0913  # a command's options
         load_cnn(weights, "tumour_cnn", config) if find_tumour else None,
         region,
         tuple(annotation_class or ()),
-        None if coords is None else tiles_files(coords),
+        None if coords is None else files_of_slides(tiles_files(coords), {t.slide_id: t.path for t in sources.tasks}),
         show.progress,
     )
-    sources = find_slides(what, mpp=mpp, annotations=annotations)
     refuse_idle_annotations(sources)
     for note in sources.notes:
         say(f"NOTE {note}", error=True)
@@ -166,14 +166,14 @@ def convert(
 ) -> None:
     """Convert tiles and features between the layouts of TRIDENT, CLAM, STAMP and WSInfer."""
     from he2her2.cohort import SlideEngine, SlideTask
-    from he2her2.exchange import Converted, convert_file, tiles_files
+    from he2her2.exchange import Converted, convert_file, files_of_slides, tiles_files
     from he2her2.results import Failure
 
     if mpp is not None:
         refuse_idle("manifest", where="beside --mpp, which holds for all slides")
     files = tiles_files(folder)
-    known = {} if manifest is None else _mpps(manifest, list(files))
-    beside = {} if coords is None else tiles_files(coords)
+    known = {} if manifest is None else _mpps(manifest, files)
+    beside = {} if coords is None else files_of_slides(tiles_files(coords), files)
 
     def worker(task: SlideTask) -> Converted:
         return convert_file(task.path, out, to, mpp_l0=task.mpp, coords=beside.get(task.slide_id))
@@ -193,13 +193,14 @@ def convert(
         raise typer.Exit(1)
 
 
-def _mpps(manifest: Path, slide_ids: Sequence[str]) -> dict[str, float]:
-    """µm per level-0 px of slides, as the manifest says, else as the slides' own files do.
+def _mpps(manifest: Path, files: Mapping[str, Path]) -> dict[str, float]:
+    """µm per level-0 px by the names of files of tiles: as the manifest says, else as the slides' own files do.
 
     Raises:
         He2Her2Error: The manifest names none of them.
     """
     from he2her2.cohort import SlideEngine, SlideTask
+    from he2her2.exchange import files_of_slides
     from he2her2.manifest import read_manifest
     from he2her2.results import Failure
     from he2her2.slides import open_slide
@@ -210,8 +211,11 @@ def _mpps(manifest: Path, slide_ids: Sequence[str]) -> dict[str, float]:
         with open_slide(task.path) as slide:
             return slide.mpp
 
-    rows = [row for row in read_manifest(manifest).rows if row.slide_id in set(slide_ids)]
-    if not rows:
-        raise He2Her2Error(f"{manifest}: names none of the slides, such as {slide_ids[0]}; check slide_id")
-    outcomes = SlideEngine().run([SlideTask(row.slide_id, row.path, row.mpp) for row in rows], worker)
+    rows = {row.slide_id: row for row in read_manifest(manifest).rows}
+    of_rows = files_of_slides(files, {slide_id: row.path for slide_id, row in rows.items()})
+    names = {file: name for name, file in files.items()}
+    if not of_rows:
+        raise He2Her2Error(f"{manifest}: names none of the slides, such as {next(iter(files))}; check slide_id")
+    tasks = [SlideTask(names[file], rows[slide_id].path, rows[slide_id].mpp) for slide_id, file in of_rows.items()]
+    outcomes = SlideEngine().run(tasks, worker)
     return {task.slide_id: found for task, found in outcomes if not isinstance(found, Failure)}

@@ -94,7 +94,7 @@ class FeatureWorker:
             if self.coords is None:
                 grid, overlap_px = self._cut(slide, task, watch)
             else:
-                grid, overlap_px = self._given(slide, self.coords), 0
+                grid, overlap_px = self._given(slide, task.slide_id, self.coords), 0
             readable, features = encode(
                 slide,
                 grid,
@@ -105,7 +105,7 @@ class FeatureWorker:
             )
             require_readable(slide, len(readable), len(grid), n_needed=1)
             return StoredTiles(
-                slide.slide_id,
+                task.slide_id,
                 grid.origins_l0[readable].astype(np.int64),
                 side=grid.side_l0,
                 side_px=grid.side_px,
@@ -134,26 +134,26 @@ class FeatureWorker:
             raise TilingError(slide.slide_id, found, f"use {remedy}") from None
         return cut.grid, tile.side_px - cut.stride_mask * tiling.mask_downsample
 
-    def _given(self, slide: Slide, coords: Mapping[str, Path]) -> TileGrid:
+    def _given(self, slide: Slide, slide_id: str, coords: Mapping[str, Path]) -> TileGrid:
         """Tiles of the slide's file of coordinates, which must be of the encoder's scale."""
-        if slide.slide_id not in coords:
-            raise ExchangeError(slide.slide_id, "no file of coordinates has its name", "check --coords")
+        if slide_id not in coords:
+            raise ExchangeError(slide_id, "no file of coordinates has its name", "check --coords")
         tile = self.encoder.card.input
-        given = read_tiles_file(coords[slide.slide_id], slide.mpp)
+        given = read_tiles_file(coords[slide_id], slide.mpp)
         grid = given.grid(tile.side_px)
         if not is_close_mpp(grid.mpp, tile.mpp):
             wide, wanted = grid.side_px * grid.mpp, tile.side_px * tile.mpp
             found = f"its tiles are {wide:.4g} µm wide where the encoder {self.encoder.card.name} sees {wanted:.4g} µm"
-            raise ExchangeError(slide.slide_id, found, "cut coordinates for this encoder, or change its card")
+            raise ExchangeError(slide_id, found, "cut coordinates for this encoder, or change its card")
         if not len(grid):
-            raise ExchangeError(slide.slide_id, "its file of coordinates is empty", "cut its tiles again")
+            raise ExchangeError(slide_id, "its file of coordinates is empty", "cut its tiles again")
         centres = grid.origins_l0 + grid.side_l0 / 2
         outside = int(((centres < 0) | (centres > np.array(slide.size_l0))).any(axis=1).sum())
         if outside:
             found = (
                 f"{outside} of its {len(grid)} tiles lie outside the slide of {slide.size_l0.w} x {slide.size_l0.h} px"
             )
-            raise ExchangeError(slide.slide_id, found, "its coordinates are of another slide, or of another level")
+            raise ExchangeError(slide_id, found, "its coordinates are of another slide, or of another level")
         return grid
 
 

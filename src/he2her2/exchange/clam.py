@@ -3,6 +3,7 @@
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from pickle import UnpicklingError  # the kind of error only: nothing is unpickled here
 from typing import Any
 
 import h5py
@@ -103,8 +104,7 @@ def _fill_features(file: h5py.File, tiles: StoredTiles) -> None:
 
 
 def _coords(file: h5py.File, tiles: StoredTiles) -> h5py.Dataset:
-    data = tiles.places.astype(np.int64)
-    return file.create_dataset("coords", data=data, maxshape=(None, 2), chunks=(max(1, len(data)), 2))
+    return file.create_dataset("coords", data=tiles.places, maxshape=(None, 2), chunks=(max(1, len(tiles)), 2))
 
 
 def _attributes(tiles: StoredTiles) -> dict[str, Any]:
@@ -158,6 +158,9 @@ def _tensor(path: Path) -> NDArray[Any]:
     torch = _torch(path)
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError:
+        reason = f"{path} is no file of one tensor: it is damaged, or holds more, which is not read as it may run code"
+        raise ExchangeError(path.stem, reason, "save the (n, d) tensor alone, or as docs/encoders.md says") from None
     except Exception as error:  # noqa: BLE001  torch raises whatever it meets
         reason = quoted_reason(error)
         raise ExchangeError(path.stem, f"{path} is no file of one tensor ({reason})", "extract it again") from None

@@ -36,13 +36,16 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
     ) as error:
         found = quoted_reason(error)
         raise ExchangeError(
-            str(path), f"cannot be read as HDF5 of a known layout ({found})", "extract it again"
+            str(path),
+            f"cannot be read as HDF5 of a known layout ({found})",
+            "extract it again, or write it as docs/encoders.md says",
         ) from None
 
 
 def quoted_reason(error: Exception) -> str:
     """A library's own words on a file, on one line and cut short."""
-    return (" ".join(str(error).split()) or type(error).__name__)[:_LONGEST_REASON]
+    words = " ".join("".join(char if char.isprintable() else " " for char in str(error)).split())
+    return (words or type(error).__name__)[:_LONGEST_REASON]
 
 
 def read_dataset(file: h5py.File, name: str, *, columns: int | None = None) -> NDArray[Any]:

@@ -97,14 +97,14 @@ class StoredTiles:
         return replace(self, mpp_l0=mpp_l0, side_px=side_px)
 
     def in_unit(self, unit: Unit) -> "StoredTiles":
-        """The same tiles with corners and side in another unit.
+        """The same tiles with corners and side in another unit; in px corners are whole ones.
 
         Raises:
             ExchangeError: There are no corners, the µm per px are unknown, or corners in µm are of no px of that size.
         """
         corners = self.places
         if unit == self.unit:
-            return self
+            return self if unit == "um" else replace(self, corners=np.rint(corners).astype(np.int64))
         if self.mpp_l0 is None:
             raise ExchangeError(self.slide_id, *_NO_MPP)
         if unit == "um":
@@ -144,7 +144,7 @@ class StoredTiles:
             raise ExchangeError(self.slide_id, *NO_SIDE)
         if tiles.mpp_l0 is None:
             raise ExchangeError(self.slide_id, *_NO_MPP)
-        return TileGrid(tiles.places.astype(np.int64), tiles.side, side_px, tiles.side * tiles.mpp_l0 / side_px)
+        return TileGrid(tiles.places, tiles.side, side_px, tiles.side * tiles.mpp_l0 / side_px)
 
 
 def _whole_px(wide: NDArray[np.float64], side: float | None) -> NDArray[np.int64] | None:

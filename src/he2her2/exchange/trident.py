@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import numpy as np
 
 from he2her2.errors import ExchangeError
 from he2her2.exchange.hdf5 import number, open_hdf5, read_corners, read_features, text, write_hdf5
@@ -79,7 +78,7 @@ def write_trident(path: Path, tiles: StoredTiles, made_of: str = "") -> Path:
             features = file.create_dataset("features", data=tiles.features)
             features.attrs.update({"name": tiles.slide_id, "savetodir": path.parent.name, "encoder": tiles.encoder})
             features.attrs.update({_IDENTITY: tiles.identity} if tiles.identity else {})
-        coords = file.create_dataset("coords", data=tiles.places.astype(np.int64))
+        coords = file.create_dataset("coords", data=tiles.places)
         coords.attrs.update(attributes)
         if made_of:
             file.attrs[_MADE_OF] = made_of

@@ -28,7 +28,7 @@ def read_wsinfer(path: Path) -> StoredTiles:
         raise ExchangeError(path.stem, f"its tiles are of several sizes, {sides[:3].tolist()} px", "cut them alike")
     return StoredTiles(
         path.stem,
-        coords[:, :2].astype(np.int64),
+        np.rint(coords[:, :2]).astype(np.int64),
         side=float(sides[0]) if len(sides) else number(stated, "patch_size"),
         mpp=number(stated, "patch_spacing_um_px"),
         stated=stated,
@@ -49,7 +49,7 @@ def write_wsinfer(path: Path, tiles: StoredTiles) -> Path:
         raise ExchangeError(tiles.slide_id, *NO_SIDE)
     spacing = (tiles.mpp if tiles.layout == "wsinfer" else None) or tiles.grid(side_px).mpp
     side = round(tiles.side)  # in level-0 px, as WSInfer's attribute is
-    rows = np.column_stack([tiles.places, *2 * [np.full(len(tiles), side)]]).astype(np.int64)
+    rows = np.column_stack([tiles.places, *2 * [np.full(len(tiles), side)]])
 
     def fill(file: h5py.File) -> None:
         coords = file.create_dataset("coords", data=rows, compression="gzip")

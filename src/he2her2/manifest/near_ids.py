@@ -7,7 +7,9 @@ from collections.abc import Iterable, Sequence
 
 from he2her2.errors import quoted
 
-_ENDING = re.compile(r"(?:\.ome)?\.(?:svs|tiff?|btf|ndpi|mrxs|scn|bif|vms|vmu|svslide|dcm|czi|qptiff)$", re.IGNORECASE)
+_ENDING = re.compile(
+    r"(?:\.ome)?\.(?:svs|tiff?|btf|ndpi|mrxs|scn|bif|vms|vmu|svslide|dcm|czi|qptiff)$|\.ome$", re.IGNORECASE
+)  # programs that cut the last ending leave .ome
 _CROWD = 10  # times as many slides as the patient in the middle has
 _FEWEST_PATIENTS = 3
 _SHOWN = 5

@@ -141,9 +141,10 @@ def _onnx_folder(folder: Path, card: FeatureCard, device: Device, precision: Pre
     found = sha256_of(file)
     if card.model.sha256 not in (None, found):
         raise WeightsError(f"{file}: is not the file that its card describes (other SHA-256); copy the folder again")
-    from he2her2.models.onnx_engine import OnnxEncoder  # noqa: PLC0415  loads onnxruntime
+    from he2her2.models.onnx_engine import OnnxEncoder, files_of_weights  # noqa: PLC0415  loads onnxruntime
 
-    return OnnxEncoder(card, digest(card, found), str(file))
+    beside = [sha256_of(path) for path in files_of_weights(file)]
+    return OnnxEncoder(card, digest(card, found, *beside), str(file))
 
 
 def _torch_folder(folder: Path, card: FeatureCard, device: Device, precision: Precision) -> Encoder:
@@ -164,10 +165,21 @@ def _torch_folder(folder: Path, card: FeatureCard, device: Device, precision: Pr
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise WeightsError(f"{folder}: its model cannot be built ({reason}); correct model in {CARD_FILE}") from error
     weights = None if card.model.weights is None else sha256_of(folder / card.model.weights)
+    code = (_hashes(folder),) if isinstance(card.model, HubModel) else ()
     there = resolve_device(device)
     if there == "cpu":
         _full_precision(precision)
-    return TorchEncoder(card, digest(card, weights), module, there, mixed_precision=precision == "mixed")
+    return TorchEncoder(card, digest(card, weights, *code), module, there, mixed_precision=precision == "mixed")
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    """SHA-256 of the files of a hub repository, whose code may read any of them, but for the card and hidden ones."""
+    files = {path.relative_to(folder): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        name.as_posix(): sha256_of(path)
+        for name, path in files.items()
+        if name.name != CARD_FILE and not any(part.startswith((".", "__pycache__")) for part in name.parts)
+    }
 
 
 def _timm(model: TimmModel) -> "nn.Module":

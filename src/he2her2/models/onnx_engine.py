@@ -10,6 +10,7 @@ from types import MappingProxyType
 import numpy as np
 import onnx
 import onnxruntime
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
@@ -25,6 +26,7 @@ from he2her2.models.weights import ONNX_FILE
 __all__ = [
     "OnnxEncoder",
     "OnnxEngine",
+    "files_of_weights",
     "max_rows",
     "new_session",
     "open_session",
@@ -54,6 +56,7 @@ _CACHE_BYTES = 1 << 22
 _MAX_WINDOWS = 64
 """Tiles of a picture whose features go through the fully connected layers at a time."""
 
+_LONGEST_REASON = 300
 _ENCODER_ROWS = 16
 """Tiles that an encoder of unknown layers gets at a time."""
 
@@ -151,8 +154,11 @@ class OnnxEncoder:
         try:
             found = self._run(blank).shape
         except (*_ORT_ERRORS, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise WeightsError(f"encoder {card.name}: fails on a tile of its card's size ({reason})") from None
+            reason, side = " ".join(str(error).split())[:_LONGEST_REASON], card.input.network_px
+            raise WeightsError(
+                f"encoder {card.name}: fails on two tiles of its card's size ({reason}); export it for float32 inputs "
+                f"(n, {channels}, {side}, {side}) of any n, or correct the card"
+            ) from None
         if found != (2, card.n_features):
             raise WeightsError(f"encoder {card.name}: gives {found} for 2 tiles where its card says {card.n_features}")
 
@@ -174,6 +180,17 @@ class OnnxEncoder:
         entry, output = self._names
         found: NDArray[np.float32] = self._session.run([output], {entry: channels})[0]
         return found.reshape(len(pixels), -1) if found.ndim == 4 and found.shape[2:] == (1, 1) else found
+
+
+def files_of_weights(file: Path) -> list[Path]:
+    """Files in which an ONNX file keeps its numbers, beside itself, as torch exports them; none of a damaged one."""
+    try:
+        graph = onnx.load(file, load_external_data=False).graph
+    except DecodeError:
+        return []
+    tensors = (*graph.initializer, *(attribute.t for node in graph.node for attribute in node.attribute))
+    places = {entry.value for tensor in tensors for entry in tensor.external_data if entry.key == "location"}
+    return [path for path in (file.parent / place for place in sorted(places)) if path.is_file()]
 
 
 def penultimate(file: Path) -> bytes:

@@ -19,11 +19,15 @@ _COMPANIONS = frozenset(
 )  # fmt: skip
 """Endings of what lies beside slides, and is passed over without a word."""
 
+_ZARR = ".zarr"  # a slide that is a folder of thousands of files, and of no format that is read
 _PREAMBLE = 128
 _HEAD = 1 << 16
 _SERIES_UID = b"\x20\x00\x0e\x00"  # tag (0020,000E), little endian
 _LONGEST_UID = 64
-_DIRECTORY = b"1.2.840.10008.1.3.10"  # a DICOMDIR lists other files
+_KIND = b"\x02\0\x02\0UI"  # tag (0002,0002) of the file's own header: what is in it
+_SLIDE_KIND = b"1.2.840.10008.5.1.4.1.1.77.1.6"
+_DIRECTORY_KIND = b"1.2.840.10008.1.3.10"  # a DICOMDIR lists other files
+_OTHER_DICOM = "DICOM of no slide (annotations, segmentations, ...)"
 _MAYBE_DICOM = re.compile(r"\.dcm|(?:\.\d+)?", re.IGNORECASE)  # archives name files by numbers
 
 
@@ -33,7 +37,8 @@ class FolderContent:
 
     Attributes:
         slides: Sorted; a DICOM series is one slide, and its first file stands for it.
-        others: Number of files of each ending that is of no slide we know, and of nothing that lies beside slides.
+        others: Number of files of each ending that is of no slide we know, and of nothing that lies beside slides; and
+            of DICOM files that hold something else.
         closed: Folders that cannot be read.
     """
 
@@ -56,7 +61,7 @@ def look_in(folder: Path) -> FolderContent:
     others = [path for path in files if path.suffix.lower() not in SLIDE_ENDINGS and path not in set(maybe_dicom)]
     slides = {path for path in files if path.suffix.lower() in SLIDE_ENDINGS} - set(maybe_dicom)
     endings = Counter(path.suffix.lower() for path in others if path.suffix.lower() not in _COMPANIONS)
-    return FolderContent(tuple(sorted([*slides, *_first_of_series(maybe_dicom)])), endings, tuple(closed))
+    return FolderContent(tuple(sorted([*slides, *_first_of_series(maybe_dicom, endings)])), endings, tuple(closed))
 
 
 def slides_in(folder: Path) -> list[Path]:
@@ -74,7 +79,9 @@ def _visible_files(folder: Path, seen: set[str], closed: list[Path]) -> Iterator
     for path in found:
         if path.name.startswith("."):
             continue
-        if path.is_dir():
+        if path.suffix.lower() == _ZARR:
+            yield path
+        elif path.is_dir():
             place = os.path.realpath(path)
             if place not in seen and not _is_evidence(path):
                 seen.add(place)
@@ -89,30 +96,43 @@ def _is_evidence(folder: Path) -> bool:
     return slides.name == "slides" and (slides.parent / "run.json").is_file() and (folder / "overlay.png").is_file()
 
 
-def _first_of_series(files: Iterable[Path]) -> list[Path]:
-    """The first file of each DICOM series; a file that cannot be understood as DICOM counts for its folder."""
+def _first_of_series(files: Iterable[Path], others: Counter[str]) -> list[Path]:
+    """The first file of each DICOM series; a file that cannot be understood as DICOM counts for its folder.
+
+    Files of annotations and the like lie in the folder of their slide and may state its series; `others` counts them.
+    """
     series: dict[tuple[Path, bytes], Path] = {}
     for path in files:
-        uid = _series_uid(path)
+        head = _head(path)
+        kind = _value(head, _KIND, 2)
+        if kind not in (None, _SLIDE_KIND):
+            others.update([_OTHER_DICOM] * (kind != _DIRECTORY_KIND))
+            continue
+        uid = _series_uid(head)
         if uid is not None or path.suffix.lower() == ".dcm":
             series.setdefault((path.parent, uid or b""), path)
     return list(series.values())
 
 
-def _series_uid(path: Path) -> bytes | None:
-    """Series of a DICOM file; None where it is none, or does not say."""
+def _head(path: Path) -> bytes:
+    """The first bytes of a file; none where it cannot be read."""
     try:
         with path.open("rb") as file:
-            head = file.read(_HEAD)
+            return file.read(_HEAD)
     except OSError:
-        return None
+        return b""
+
+
+def _series_uid(head: bytes) -> bytes | None:
+    """Series of a DICOM file; None where it is none, or does not say."""
     if head[_PREAMBLE : _PREAMBLE + 4] != b"DICM":
         return None
-    if _DIRECTORY in head[: 8 * _PREAMBLE]:
-        return None
-    for tag, width in ((_SERIES_UID + b"UI", 2), (_SERIES_UID, 4)):  # with the type stated, or implied
-        _, found, rest = head.partition(tag)
-        n_bytes = int.from_bytes(rest[:width], "little")
-        if found and n_bytes <= _LONGEST_UID:
-            return rest[width : width + n_bytes].rstrip(b"\0 ")
-    return b""
+    stated, implied = _value(head, _SERIES_UID + b"UI", 2), _value(head, _SERIES_UID, 4)
+    return stated or implied or b""
+
+
+def _value(head: bytes, before: bytes, width: int) -> bytes | None:
+    """The identifier behind a tag, whose length has `width` bytes; None where there is none."""
+    _, found, rest = head.partition(before)
+    n_bytes = int.from_bytes(rest[:width], "little")
+    return rest[width : width + n_bytes].rstrip(b"\0 ") if found and n_bytes <= _LONGEST_UID else None

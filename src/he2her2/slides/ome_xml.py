@@ -32,7 +32,7 @@ class OmeImage:
         n_channels: Channels that are claimed; RGB counts as three.
         n_planes: Focal planes times points in time.
         samples: Samples of a pixel in the first channel: 3 for RGB.
-        channel_names: Names of its first channels, as many as it has directories.
+        channel_names: Names of its first channels, as many as it has directories; "" where not stated.
         channel_colours: Their colours (red, green, blue), where stated.
         directories: Directories of its first focal plane: one for RGB, else one for each channel up to the third.
         stated_mpp: Resolution.
@@ -86,6 +86,7 @@ def _images(root: Element, file_name: str) -> Iterator[OmeImage]:
         directories, elsewhere = _directories(pixels, sizes, wanted, next_directory, root.get("UUID"), file_name)
         next_directory += max(1, sizes["C"] // samples) * sizes["Z"] * sizes["T"]
         channels = pixels.findall("{*}Channel")[:wanted]
+        undescribed = wanted - len(channels)  # libvips' own recipe describes none
         used = image.find("{*}ObjectiveSettings")
         known = next(iter(powers.values())) if len(powers) == 1 else None  # of several, nothing says which
         yield OmeImage(
@@ -94,8 +95,8 @@ def _images(root: Element, file_name: str) -> Iterator[OmeImage]:
             sizes["C"],
             sizes["Z"] * sizes["T"],
             samples,
-            tuple((channel.get("Name") or "") for channel in channels),
-            tuple(_colour(channel) for channel in channels),
+            (*((channel.get("Name") or "") for channel in channels), *("",) * undescribed),
+            (*(_colour(channel) for channel in channels), *(None,) * undescribed),
             directories,
             _mpp(pixels),
             known if used is None else powers.get(used.get("ID"), known),

@@ -14,7 +14,7 @@ from he2her2.models.encoders.pixels import InputSpec
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 _VERSION = 1
 
-Channels: TypeAlias = tuple[float, float, float]
+_Mean: TypeAlias = Annotated[float, Ge(0), Le(1)]
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -86,7 +86,7 @@ class FeatureCard:
     input: InputSpec
     n_features: Annotated[int, Ge(1), Le(1 << 16)]
     model: Annotated[OnnxModel | TimmModel | HubModel, Discriminator("kind")]
-    mean: Channels = (0.0, 0.0, 0.0)
+    mean: tuple[_Mean, _Mean, _Mean] = (0.0, 0.0, 0.0)
     std: tuple[Annotated[float, Gt(0)], Annotated[float, Gt(0)], Annotated[float, Gt(0)]] = (1.0, 1.0, 1.0)
     licence: str = "not stated"
     source: str = "not stated"

@@ -121,15 +121,18 @@ def is_unclassified(name: str) -> bool:
 def class_of(group: str, own: Sequence[str], chosen: Sequence[str]) -> str:
     """The class of a region: its group, or else an own name that says what it is, or else `NO_CLASS`.
 
+    A group that is a number, which may count regions, gives way to such a name.
+
     Args:
         group: Class, group or layer of the region.
         own: Names of the region itself.
         chosen: Classes that the user chose as tumour; they may be such names.
     """
-    if not is_unclassified(group):
+    says_nothing = is_unclassified(group)
+    if not says_nothing and (not group.strip().isdecimal() or _is_chosen(group, chosen)):
         return in_short(group)
     spoken = (name for name in own if use_of_words(name) is not None or _is_chosen(name, chosen))
-    return next((in_short(name) for name in spoken), NO_CLASS)
+    return next((in_short(name) for name in spoken), NO_CLASS if says_nothing else in_short(group))
 
 
 def in_short(name: str) -> str:

@@ -1,6 +1,7 @@
 """QuPath's GeoJSON, and that of other programs (RFC 7946)."""
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,7 +10,15 @@ from he2her2.preprocessing.annotations.outlines import Drawn
 _NOT_DRAWN = {"detection", "cell", "tile", "root", "tma_core", "tmacore"}  # of QuPath's objects
 _LINES = {"Point", "MultiPoint", "LineString", "MultiLineString"}
 _GEOMETRIES = {"Polygon", "MultiPolygon", "GeometryCollection", *_LINES}
-_CLASS_KEYS = ("classification", "class", "label", "category", "className")
+_CLASS_KEYS = ("classification", "class", "label", "category", "classname")
+_OTHER_CLASS_KEYS = (
+    *("pathclass", "classtitle", "classlabel", "annotationclass", "annotationtype", "annotationlabel", "kind"),
+    *("regionclass", "regiontype", "tissueclass", "tissuetype", "tissue", "type", "group", "term", "terms", "layer"),
+)  # of TIAToolbox, Cytomine, Supervisely, exports of tables, ...
+_SHAPES = {
+    *("polygon", "multipolygon", "rectangle", "ellipse", "circle", "freehand", "freeform", "spline", "brush", "wand"),
+    *("shape", "area", "region", "roi", "annotation", "feature", "manual"),
+}  # what such a key may also say
 _MAX_DEPTH = 64
 
 
@@ -25,6 +34,10 @@ def drawn_in_geojson(content: bytes) -> Iterator[Drawn]:
     """
     try:
         root = json.loads(content)
+    except UnicodeDecodeError:
+        is_json = content.startswith((b"{", b"["))
+        found = "JSON in another encoding than UTF-8; save it as UTF-8" if is_json else "neither XML nor JSON"
+        raise FormatError(found) from None
     except (ValueError, RecursionError) as error:
         raise FormatError(f"neither XML nor JSON ({str(error)[:80]})") from None
     n_drawn = n_found = 0
@@ -97,18 +110,34 @@ def _kind(feature: dict[str, Any]) -> str:
 
 
 def _class_name(properties: Any) -> str:  # noqa: ANN401  # JSON
-    """The class in QuPath's ways of writing it, or under another program's key."""
+    """The class in QuPath's ways of writing it, or under another program's key, however that is written."""
     if not isinstance(properties, dict):
         return ""
-    for key in _CLASS_KEYS:
-        match properties.get(key):
-            case str(name) | {"name": str(name)}:
-                return name
-            case [*names] | {"names": [*names]}:
-                return ": ".join(str(name)[:80] for name in names[:8])
-            case _:
-                pass
-    return ""
+    by_key = {re.sub(r"[\s_-]", "", key).casefold(): value for key, value in reversed(properties.items())}
+    named = {key: _name_in(by_key[key]) for key in (*_CLASS_KEYS, *_OTHER_CLASS_KEYS) if key in by_key}
+    return next((name for key, name in named.items() if name and (key in _CLASS_KEYS or not _is_shape(name))), "")
+
+
+def _name_in(value: Any) -> str:  # noqa: ANN401  # JSON
+    """A name, number or list of names, or what an object calls so; "" for anything else."""
+    match value:
+        case {"names": [*names]} | [*names]:
+            return ": ".join(_plain(name) for name in names[:8])
+        case {"name": name} | {"label": name} | {"title": name} | {"value": name}:
+            return _plain(name)
+        case _:
+            return _plain(value)
+
+
+def _plain(value: Any) -> str:  # noqa: ANN401  # JSON
+    """A text or number as text; "" for anything else."""
+    if isinstance(value, float) and value.is_integer():
+        return f"{value:.0f}"[:80]
+    return str(value)[:80] if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
+
+
+def _is_shape(name: str) -> bool:
+    return name.strip().casefold() in _SHAPES
 
 
 def _described(item: Any) -> str:  # noqa: ANN401  # JSON

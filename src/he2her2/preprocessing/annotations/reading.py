@@ -29,6 +29,16 @@ Annotation: TypeAlias = DrawnRegions | PaintedMask
 
 _KNOWN = "give a QuPath GeoJSON, an ASAP, ImageScope, HALO or Sedeen XML, an NDPA, or a PNG mask"
 _PNG = b"\x89PNG"
+_OF_OTHER_KINDS = {
+    b"PK\3\4": "a ZIP archive; unpack it",
+    b"\x1f\x8b": "a gzip archive; unpack it",
+    b"II": "a TIFF; save the mask as PNG",
+    b"MM\0": "a TIFF; save the mask as PNG",
+    b"\xff\xd8": "a JPEG, whose values are not those that were painted; save the mask as PNG",
+    bytes(128) + b"DICM": "a DICOM file; export the annotations as GeoJSON, or the mask as PNG",
+}
+"""Beginnings of files that programs write in place of those that are read."""
+
 _MAX_BYTES = 256 << 20  # read as JSON it takes ten times as much
 _MOST_LOOKED_AT = 4 << 20  # pixels of a picture whose values are counted
 _ONE_VALUE = 0.9  # of the painted pixels
@@ -71,6 +81,9 @@ def read_annotation(file: Path, chosen: Sequence[str] = (), slide: Path | None =
 
 
 def _regions(content: bytes, chosen: Sequence[str], slide: Path | None) -> DrawnRegions:
+    for beginning, kind in _OF_OTHER_KINDS.items():
+        if content.startswith(beginning):
+            raise FormatError(f"is {kind}")
     is_xml = content[:200].replace(b"\0", b"").lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n").startswith(b"<")
     drawn, cautions, origin = (
         drawn_in_xml(content, slide) if is_xml else (list(drawn_in_geojson(content)), [], "bounds")

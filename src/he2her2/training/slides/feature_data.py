@@ -9,7 +9,7 @@ import numpy as np
 
 from he2her2.cohort import SlideEngine, SlideTask
 from he2her2.errors import ConfigError, ExchangeError, ManifestError
-from he2her2.exchange import StoredTiles, read_tiles_file, tiles_files
+from he2her2.exchange import StoredTiles, files_of_slides, read_tiles_file, tiles_files
 from he2her2.files import digest, sha256_of
 from he2her2.labels import Her2Status, Policy
 from he2her2.manifest import SlideRow, check_consistent, label_of, read_manifest
@@ -93,7 +93,8 @@ def read_feature_cohort(manifest: Path, folder: Path, policy: Policy, *, places:
         if (label := label_of(row, "her2_status", policy)) in (Her2Status.POSITIVE, Her2Status.NEGATIVE)
     }
     rows = {row.slide_id: row for row in read.select(stain="HE") if row.slide_id in labels}
-    files = tiles_files(folder)
+    named = tiles_files(folder)
+    files = files_of_slides(named, {row.slide_id: row.path for row in read.rows})
     tasks = [
         SlideTask(slide_id, files.get(slide_id, folder / f"{slide_id}.h5"), rows[slide_id].mpp) for slide_id in rows
     ]
@@ -105,13 +106,14 @@ def read_feature_cohort(manifest: Path, folder: Path, policy: Policy, *, places:
         else:
             found[task.slide_id] = outcome
     if not found:
-        named = f", such as {next(iter(rows))}" if rows else ""
+        such = f", such as {next(iter(rows))}" if rows else ""
+        such += "" if files else f"; its files are named such as {next(iter(named))}"
         why = [
             f"{failure.slide_id}: {failure.reason}; {failure.remedy}"
             for failure in missing
             if failure.slide_id in files
         ]
-        none = f"{folder}: has features of none of the {len(rows)} labelled slides of {manifest}{named}"
+        none = f"{folder}: has features of none of the {len(rows)} labelled slides of {manifest}{such}"
         raise ManifestError([none, *why[:_MOST_TOLD]])
     _one_magnification(folder, found)
     encoder, n_features = _one_encoder(folder, found)
