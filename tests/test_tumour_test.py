@@ -18,8 +18,7 @@ from PIL import Image
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from he2her2.config import Adaptive, Runtime
-from he2her2.datasets import PatchSet, open_patch_set
-from he2her2.datasets import patch_sets
+from he2her2.datasets import PatchSet, open_patch_set, patch_sets
 from he2her2.errors import EvaluationError, PatchError
 from he2her2.evaluation.tumour.networks import NO_NETWORK, TumourNetwork, assign_networks, open_networks
 from he2her2.evaluation.tumour.patches import NETWORK, UNCHANGED, evaluate_patches
