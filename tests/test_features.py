@@ -7,8 +7,10 @@ from dataclasses import replace
 
 import h5py
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from torch import nn
 
@@ -61,6 +63,20 @@ def onnx_encoder(folder, **card):
     side = card.get("network_px", 48)
     (folder / "model.onnx").write_bytes(onnx_of(small(), (3, side, side), "small"))
     return folder
+
+
+def write_graph(folder, inputs, node):
+    """An ONNX file of one node, whatever it gives."""
+    operator, entries, value = node
+    values = {} if value is None else {"value": numpy_helper.from_array(value.astype(np.float32))}
+    kind = helper.make_tensor_type_proto(TensorProto.FLOAT, None)
+    entry = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 3, 48, 48]) for name in inputs]
+    one = helper.make_node(operator, entries, ["y"], **values)
+    if value is None:
+        kind = helper.make_sequence_type_proto(kind)
+    graph = helper.make_graph([one], "g", entry, [helper.make_value_info("y", kind)])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
 
 
 HUBCONF = """
@@ -395,6 +411,8 @@ def test_a_second_command_goes_on(tmp_path, slide, command_line):
     [
         (lambda folder: (folder / "model.onnx").unlink(), "is missing"),
         (lambda folder: (folder / "model.onnx").write_bytes(b"x"), "cannot run it"),
+        (lambda folder: write_graph(folder, [], ("Constant", [], np.zeros((2, 5)))), "takes 0 inputs"),
+        (lambda folder: write_graph(folder, ["x"], ("SequenceConstruct", ["x"], None)), r"gives a seq\(tensor"),
         (lambda folder: write_card(folder, {"kind": "onnx"}, n_features=7), r"gives \(2, 5\) for 2 tiles"),
         (lambda folder: write_card(folder, {"kind": "onnx", "sha256": "0" * 64}), "other SHA-256"),
         (lambda folder: write_card(folder, {"kind": "magic"}), "card of an encoder"),
@@ -411,6 +429,25 @@ def test_a_broken_encoder_is_one_line(tmp_path, spoil, found):
         load_encoder(str(folder), None, "cpu")
 
     assert "\n" not in str(stop.value)
+
+
+def test_weights_beside_the_onnx_file_are_part_of_the_encoder(tmp_path):
+    """Exporters write large tensors into a file of their own: with others it is another encoder."""
+    folder, found = onnx_encoder(tmp_path / "e"), []
+    for scale in (1, 2, 1):
+        model = onnx.load_from_string(onnx_of(small(), (3, 48, 48), "small"))
+        for tensor in model.graph.initializer:
+            tensor.CopyFrom(numpy_helper.from_array(scale * numpy_helper.to_array(tensor), tensor.name))
+        (folder / "model.onnx.data").unlink(missing_ok=True)
+        onnx.save(
+            model, folder / "model.onnx", save_as_external_data=True, location="model.onnx.data", size_threshold=0
+        )
+        found.append(((folder / "model.onnx").read_bytes(), load_encoder(str(folder), None, "cpu").identity))
+
+    (graph, one), (same_graph, other), again = found
+    assert graph == same_graph
+    assert one != other
+    assert again == (graph, one)
 
 
 def test_an_onnx_encoder_is_no_matter_of_gpus(tmp_path):

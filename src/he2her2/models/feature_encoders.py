@@ -149,9 +149,10 @@ def _onnx_folder(folder: Path, card: FeatureCard, device: Device, precision: Pre
     found = sha256_of(file)
     if card.model.sha256 not in (None, found):
         raise WeightsError(f"{file}: is not the file that its card describes (other SHA-256); copy the folder again")
-    from he2her2.models.onnx_engine import OnnxEncoder  # noqa: PLC0415  loads onnxruntime
+    from he2her2.models.onnx_engine import OnnxEncoder, data_files  # noqa: PLC0415  loads onnxruntime
 
-    return OnnxEncoder(card, digest(card, found), str(file))
+    beside = [sha256_of(data) for data in data_files(file) if data.is_file()]  # ONNX Runtime names missing ones
+    return OnnxEncoder(card, digest(card, found, *beside), str(file))
 
 
 def _torch_folder(folder: Path, card: FeatureCard, device: Device, precision: Precision) -> Encoder:
