@@ -150,6 +150,42 @@ def test_features_come_from_files_and_tables(tmp_path):
         read_slide_features(folder, manifest, IDS)
 
 
+def _external(h5):
+    h5["features"] = h5py.ExternalLink("s1.h5", "features")
+
+
+def _hollow(h5):
+    h5.create_dataset("features", (10**9, 256), "f4", chunks=(1000, 256))
+
+
+def _endless(h5):
+    h5["features"] = h5py.SoftLink("/features")
+
+
+def _single(h5):
+    h5["features"] = 3.0
+
+
+@pytest.mark.parametrize(
+    ("fill", "words"),
+    [(_external, "lies in another file"), (_hollow, "0 bytes are stored"), (_endless, "too many links"),
+     (_single, r"is \(\) float64")],
+)  # fmt: skip
+def test_features_are_those_of_the_file_itself(tmp_path, fill, words):
+    """Links and hollow data sets are one line, not another file's numbers or all memory; no tile is no feature."""
+    manifest, folder = manifest_in(tmp_path), tmp_path / "slide_features"
+    folder.mkdir()
+    for name, values in (("s1", [1.0, 2.0]), ("s2", np.empty((0, 2)))):
+        with h5py.File(folder / f"{name}.h5", "w") as h5:
+            h5["features"] = values
+
+    assert read_slide_features(folder, manifest, IDS).ids.tolist() == ["s1"]
+    with h5py.File(folder / "s3.h5", "w") as h5:
+        fill(h5)
+    with pytest.raises(EvaluationError, match=rf"s3\.h5: holds no features that can be read .*{words}"):
+        read_slide_features(folder, manifest, IDS)
+
+
 def test_a_feature_that_a_site_lacks_goes_not_the_site(tmp_path):
     """As texts do; a slide goes that lacks nearly all features, or one that nearly all others have; all are told."""
     n = 60

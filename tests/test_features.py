@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from torch import nn
 
@@ -62,6 +63,20 @@ def onnx_encoder(folder, **card):
     side = card.get("network_px", 48)
     (folder / "model.onnx").write_bytes(onnx_of(small(), (3, side, side), "small"))
     return folder
+
+
+def write_graph(folder, inputs, node):
+    """An ONNX file of one node, whatever it gives."""
+    operator, entries, value = node
+    values = {} if value is None else {"value": numpy_helper.from_array(value.astype(np.float32))}
+    kind = helper.make_tensor_type_proto(TensorProto.FLOAT, None)
+    entry = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 3, 48, 48]) for name in inputs]
+    one = helper.make_node(operator, entries, ["y"], **values)
+    if value is None:
+        kind = helper.make_sequence_type_proto(kind)
+    graph = helper.make_graph([one], "g", entry, [helper.make_value_info("y", kind)])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
 
 
 HUBCONF = """
@@ -403,6 +418,8 @@ def of_0_to_255(folder):
     [
         (lambda folder: (folder / "model.onnx").unlink(), "is missing"),
         (lambda folder: (folder / "model.onnx").write_bytes(b"x"), "cannot run it"),
+        (lambda folder: write_graph(folder, [], ("Constant", [], np.zeros((2, 5)))), "takes 0 inputs"),
+        (lambda folder: write_graph(folder, ["x"], ("SequenceConstruct", ["x"], None)), r"gives a seq\(tensor"),
         (lambda folder: write_card(folder, {"kind": "onnx"}, n_features=7), r"gives \(2, 5\) for 2 tiles"),
         (lambda folder: write_card(folder, {"kind": "onnx", "sha256": "0" * 64}), "other SHA-256"),
         (lambda folder: write_card(folder, {"kind": "magic"}), "card of an encoder"),

@@ -1,6 +1,7 @@
 """From features to a prediction: the slide is cut, encoded and decided on as in training, without torch."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -9,12 +10,13 @@ import numpy as np
 import pytest
 
 from he2her2.config import load_config
+from he2her2.errors import WeightsError
 from he2her2.exchange import read_tiles_file
 from he2her2.files import read_csv
-from he2her2.models import Bag, load_aggregator
+from he2her2.models import Bag, load_aggregator, load_slide_model
 from he2her2.results import open_run
 from tests.labelled_slides import write_labelled
-from tests.test_features import onnx_encoder
+from tests.test_features import onnx_encoder, write_card
 
 CPU = ("--threads", "1", "--device", "cpu")
 REPLACE = ("--annotations-use", "replace")
@@ -107,3 +109,29 @@ def test_another_encoder_is_refused(study, weights, command_line, tmp_path):
 
     assert code == 2
     assert "trained on features of another encoder" in err
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"kind": "hub", "entry": "small"},
+        {"kind": "timm", "name": "hf-hub:somebody/else"},
+        {"kind": "timm", "name": "vit_small", "weights": "w.pt", "options": {"checkpoint_path": "w.pt"}},
+    ],
+)
+@pytest.mark.parametrize("beside", [True, False])
+def test_weights_run_no_code_of_their_authors(weights, tmp_path, model, beside):
+    """Their encoder may, but only where the user names its folder, not where the weights do."""
+    copy = shutil.copytree(weights, tmp_path / "weights")
+    encoder = copy / "encoder" if beside else tmp_path / "elsewhere"
+    shutil.rmtree(copy / "encoder")
+    write_card(encoder, model)
+    (encoder / "hubconf.py").write_text(f"open({str(tmp_path / 'it-ran')!r}, 'w')\n")
+    card = json.loads((copy / "aggregator" / "card.json").read_text())
+    card["encoder"]["name"] = str(encoder)
+    (copy / "aggregator" / "card.json").write_text(json.dumps(card))
+    config = load_config(overrides=["networks.aggregator=smooth-abmil"])
+
+    with pytest.raises(WeightsError, match=r"runs code of its author's .*--set runtime.encoder="):
+        load_slide_model(str(copy), config, device="cpu")
+    assert not (tmp_path / "it-ran").exists()

@@ -26,10 +26,10 @@ from he2her2.labels import Her2Status
 from he2her2.models import Aggregated, load_aggregator
 from he2her2.phantom import make_spec, write_phantom
 from he2her2.report import PagesRequest, find_weights, write_pages
-from he2her2.report.case import case_page
+from he2her2.report.case import case_page, failed_page
 from he2her2.report.checks import DecidedTiles, check_prediction
 from he2her2.report.gallery import choose_tiles
-from he2her2.results import PatientResult, ScoredTiles, open_run
+from he2her2.results import Failure, PatientResult, ScoredTiles, open_run
 from he2her2.results.notes import OperatingPointNote, TriageNote
 from he2her2.results.patients import write_patient_results
 from tests.conftest import REPOSITORY
@@ -74,6 +74,20 @@ def test_every_slide_has_a_page(pages):
     assert sorted(pages.cases) == sorted(["phantom", "texture", HOSTILE])
     assert all(page.is_file() for page in pages.cases.values())
     assert pages.failed == 2
+
+
+def test_pages_name_no_folder_and_no_other_patients_slide(reported, pages):
+    """They are passed on, and the run's command holds the paths of all slides."""
+    run = open_run(reported)
+    path = reported.parent / "Smith, Anna" / "x.tif"
+    lost = Failure("x", str(path), "open", f"no file {path}", "check the path")
+    told = {name: page.read_text("utf-8") for name, page in pages.cases.items()}
+    told |= {"index": (reported / "report" / "index.html").read_text("utf-8")}
+    told |= {"lost": failed_page(run, lost, made="now", index="").html}
+
+    assert [name for name, page in told.items() if str(reported.parent) in page or "Smith" in page] == []
+    assert "No file x.tif" in told["lost"]
+    assert ["--workers=0" in told[name] for name in ("phantom", "index")] == [False, True]
 
 
 def test_a_page_answers_the_four_questions(pages):

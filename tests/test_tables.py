@@ -373,6 +373,18 @@ def test_manifests_and_labels_settle_stated_and_counted_ish_alike(table, ihc, st
     assert again.rows[0].status() == status
 
 
+def test_headings_that_are_formulas_read_back(tmp_path):
+    """A spreadsheet computes none of a manifest that is written again; their names stay."""
+    path = tmp_path / "m.csv"
+    path.write_text("slide_id,path,patient_id,=cmd()\ns1,s1.svs,p1,=evil()\n")
+    manifest = read_manifest(path)
+
+    again = manifests.write_manifest(manifest, tmp_path / "again.csv")
+
+    assert "'=cmd()" in again.read_text().splitlines()[0]
+    assert read_manifest(again).rows[0].extra == manifest.rows[0].extra == {"=cmd()": "=evil()"}
+
+
 def test_counts_of_the_recount_outrank_a_stated_result(table):
     """They are the last step then, and the group is kept beside a stated result."""
     path = table("id,ihc_score,ish,ratio,copies\n1,2+,positive,2.3,3.5\n")

@@ -5,6 +5,7 @@ import io
 import json
 import math
 import shutil
+import struct
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from PIL import Image
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from he2her2.config import Adaptive, Runtime
-from he2her2.datasets import PatchSet, open_patch_set
+from he2her2.datasets import PatchSet, open_patch_set, patch_sets
 from he2her2.errors import EvaluationError, PatchError
 from he2her2.evaluation.tumour.networks import NO_NETWORK, TumourNetwork, assign_networks, open_networks
 from he2her2.evaluation.tumour.patches import NETWORK, UNCHANGED, evaluate_patches
@@ -104,6 +105,15 @@ def write_jpegs(path: Path, n: int = 12, **changes: Any) -> Path:
     return path
 
 
+def _huge_jpegs(n: int = 12) -> dict[str, Any]:
+    """A small JPEG, again and again, whose header claims 4 225 million px."""
+    file = io.BytesIO()
+    Image.new("RGB", (24, 24)).save(file, "jpeg")
+    size = file.getvalue().index(b"\xff\xc0") + 5
+    one = file.getvalue()[:size] + struct.pack(">HH", 65_000, 65_000) + file.getvalue()[size + 4 :]
+    return {"jpeg": np.frombuffer(one * n, np.uint8), "offset": np.arange(n + 1) * len(one)}
+
+
 def test_a_set_of_jpegs_has_labelled_centres(tmp_path):
     """Only valid patches are tested; their pixels are those that were compressed, in order."""
     found, others = open_patch_set(write_jpegs(tmp_path / "set.npz"), mpp=1.0)
@@ -137,6 +147,7 @@ def test_no_patient_is_tested_and_learned_from(tmp_path):
         ({"tumour": np.arange(9) % 2}, "does not cut"),
         ({"valid": np.zeros(12, bool)}, "no patch to test on"),
         ({"jpeg": np.zeros(12, np.uint8), "offset": np.arange(13)}, "no JPEG that can be decoded"),
+        (_huge_jpegs(), r"no JPEG that can be decoded \(it says that it has 65000 x 65000 px\)"),
         ({"patient": np.array([""] * 12)}, "12 patches have no patient"),
         ({"offset": None}, "has no array offset"),
     ],
@@ -145,6 +156,15 @@ def test_what_is_wrong_with_a_set_of_jpegs_is_said(tmp_path, changes, words):
     """In one line that names the file."""
     with pytest.raises(PatchError, match=rf"set.npz: .*{words}"):
         open_patch_set(write_jpegs(tmp_path / "set.npz", **changes), mpp=1.0)
+
+
+def test_a_set_that_is_hollow_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
+    """Gigabytes of nothing fit into a few MB."""
+    monkeypatch.setattr(patch_sets, "_LARGE_BYTES", 1 << 16)
+    np.savez_compressed(tmp_path / "set.npz", patch=np.zeros((200, 64, 64, 3), np.uint8), invasive=np.arange(200) % 2)
+
+    with pytest.raises(PatchError, match=r"set.npz: says that it holds more than this machine's memory"):
+        open_patch_set(tmp_path / "set.npz", mpp=1.0)
 
 
 @pytest.mark.parametrize("part", [slice(3, 4), slice(3, 12), slice(2, 5), slice(None), slice(-9, None)])

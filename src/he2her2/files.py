@@ -202,7 +202,7 @@ def problems_in_words(error: ValidationError) -> str:
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[_Row], *, line_end: str = "\n") -> str:
-    r"""Return a table as CSV; text that a spreadsheet would run as a formula begins with an apostrophe.
+    r"""Return a table as CSV; a cell or heading that a spreadsheet would run as a formula begins with an apostrophe.
 
     Args:
         columns: Its heading.
@@ -215,7 +215,7 @@ def csv_text(columns: Sequence[str], rows: Iterable[_Row], *, line_end: str = "\
     """
     text = io.StringIO()
     named = csv.DictWriter(text, columns, lineterminator=line_end)
-    named.writeheader()
+    named.writer.writerow(map(_inert, columns))
     for row in rows:
         if isinstance(row, Mapping):
             named.writerow({column: _inert(cell) for column, cell in row.items()})
@@ -243,7 +243,7 @@ def read_csv(path: Path) -> list[dict[str, str]]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         lines = csv.reader(file)
         try:
-            heading = next(lines, [])
+            heading = [*map(cell_text, next(lines, []))]
             rows = [(lines.line_num, cells) for cells in lines if cells]
         except csv.Error as error:
             raise ValueError(str(error)) from None
@@ -270,7 +270,7 @@ def _inert(cell: object) -> object:
 def _is_formula(cell: str) -> bool:
     """True for text that a spreadsheet would compute, but for the apostrophes before it."""
     text = cell.lstrip("'")
-    if len(text) < 2 or text[0] not in "=+-@\t\r":
+    if len(text) < 2 or text[0] not in "=+-@\t\r＝＋－＠":  # noqa: RUF001  the last four in Chinese and Japanese
         return False
     try:
         float(text)

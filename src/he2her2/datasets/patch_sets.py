@@ -9,16 +9,17 @@ which train no network.
 import io
 import math
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipInfo
 
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from he2her2.errors import PatchError
 from he2her2.geometry import Rgb
@@ -27,6 +28,9 @@ from he2her2.manifest import names_nothing, patient_key
 _WHOLE, _CENTRE = ("patch", "invasive"), ("jpeg", "offset", "tumour")
 _OPTIONAL = ("patient", "valid", "mpp")
 _LABELLED_CENTRE = 1 / 3
+_LARGEST_SIDE = 4096
+_LARGE_BYTES = 1 << 26
+_LARGEST_RATIO = 256  # pictures of tissue hardly compress
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # eq=False: it holds arrays
@@ -154,11 +158,20 @@ def _read(file: Path) -> Mapping[str, NDArray[Any]]:
             found = np.load(stream, allow_pickle=False)
             if isinstance(found, np.ndarray):
                 raise PatchError(f"{file}: is a single array; give an NPZ with {', '.join(_WHOLE)}")
+            _refuse_hollow(found.zip.infolist())
             return {name: found[name] for name in (*_WHOLE, *_CENTRE, *_OPTIONAL) if name in found}
     except OSError as error:
         raise PatchError(f"{file}: cannot be read ({error.strerror or error}); give an NPZ of patches") from None
+    except MemoryError:
+        raise PatchError(f"{file}: says that it holds more than this machine's memory; check or split it") from None
     except (ValueError, BadZipFile, EOFError, zlib.error):  # whose words advise to load it unsafely
         raise PatchError(f"{file}: is no NPZ of plain arrays; write it with numpy.savez") from None
+
+
+def _refuse_hollow(stored: Sequence[ZipInfo]) -> None:
+    """Raise MemoryError for arrays that take hardly any bytes in the file, and gigabytes of memory."""
+    if any(one.file_size > max(_LARGE_BYTES, _LARGEST_RATIO * one.compress_size) for one in stored):
+        raise MemoryError
 
 
 def _stated_mpp(arrays: Mapping[str, NDArray[Any]]) -> float | None:
@@ -230,9 +243,17 @@ def _jpegs(arrays: Mapping[str, NDArray[Any]]) -> tuple[bytes, ...]:
     return tuple(data[start:end] for start, end in pairwise(ends))
 
 
+def _refuse_huge(jpeg: bytes) -> None:
+    """Raise ValueError unless the size in a JPEG's header is one of a patch."""
+    height, width, *_ = simplejpeg.decode_jpeg_header(jpeg)
+    if max(height, width) > _LARGEST_SIDE:
+        raise ValueError(f"it says that it has {width} x {height} px")
+
+
 def _decoded(file: bytes, name: str) -> Rgb:
     try:
+        _refuse_huge(file)
         with Image.open(io.BytesIO(file), formats=["jpeg"]) as picture:
             return np.asarray(picture.convert("RGB"))
-    except (OSError, UnidentifiedImageError) as error:
+    except (OSError, ValueError) as error:
         raise PatchError(f"{name} is no JPEG that can be decoded ({error}); make the patch set again") from None

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from he2her2.errors import EvaluationError, quoted
+from he2her2.errors import EvaluationError, ExchangeError, quoted
 from he2her2.evaluation.named_rows import ID_SYNONYMS, find_rows
 from he2her2.evaluation.slide_properties import SlideProperties
+from he2her2.exchange import features_of_slide
 from he2her2.manifest import (
     Manifest,
     TableRow,
@@ -34,7 +34,6 @@ _NO_GROUPS = {
 }
 """Columns of a manifest that make no subgroups, and the reason."""
 
-_FEATURES = ("features", "feats")
 _MOST_OF_A_SLIDE = 0.9  # share of its features that a slide may lack before it is left out
 _MOST_OF_A_FEATURE = 0.05  # share of the slides that may lack a feature before it is left out
 
@@ -298,12 +297,10 @@ def _h5_features(file: Path) -> NDArray[np.float64] | None:
     if not file.is_file():
         return None
     try:
-        with h5py.File(file) as h5:
-            name = next(name for name in _FEATURES if name in h5)
-            values = np.asarray(h5[name][()], np.float64)
-    except (OSError, StopIteration, TypeError, ValueError):
-        raise EvaluationError(f"{file}: holds no features; give h5 files with a data set 'features'") from None
-    return values if values.ndim == 1 else values.reshape(-1, values.shape[-1]).mean(axis=0)
+        return features_of_slide(file)
+    except ExchangeError as error:
+        found = f"{file}: holds no features that can be read ({error.reason})"
+        raise EvaluationError(f"{found}; give h5 files with a data set 'features'") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Files of other programs (TRIDENT, CLAM, STAMP, WSInfer): tiles and features, read and written in one place each."""
 
 from he2her2.exchange.converting import Converted, convert_file
+from he2her2.exchange.hdf5 import features_of_slide
 from he2her2.exchange.layouts import (
     LAYOUTS,
     files_of_slides,
@@ -17,6 +18,7 @@ __all__ = [
     "Converted",
     "StoredTiles",
     "convert_file",
+    "features_of_slide",
     "files_of_slides",
     "layout_of",
     "made_of_trident",

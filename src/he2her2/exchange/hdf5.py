@@ -16,6 +16,7 @@ _LONGEST_REASON = 160
 _MOST_VALUES = 1 << 30  # 400 000 tiles of 2 560 features
 _LARGE_BYTES = 1 << 26
 _LARGEST_RATIO = 256  # features hardly compress; a file of nothing says that it holds terabytes
+_FEATURES = ("features", "feats")
 _FLOATS = (np.float16, np.float32, np.float64)
 
 
@@ -61,20 +62,45 @@ def read_dataset(file: h5py.File, name: str, *, columns: int | None = None) -> N
     Raises:
         ValueError: It is of another shape or kind, or larger than what is stored of it.
     """
+    data = _own_numbers(file, name)
+    wrapped = data.ndim == 3 and data.shape[0] == 1
+    shape = data.shape[1:] if wrapped else data.shape
+    if len(shape) != 2 or (columns is not None and shape[1] < columns):
+        raise ValueError(f"{name} is {data.shape} {data.dtype}")
+    values: NDArray[Any] = data[0] if wrapped else data[:]
+    return values
+
+
+def _own_numbers(file: h5py.File, name: str) -> h5py.Dataset:
+    """A dataset of numbers that lies in this file itself and is no larger than what is stored of it, or ValueError."""
     link, data = file.get(name, getlink=True), file[name]
     if not isinstance(data, h5py.Dataset):
         raise ValueError(f"{name} is a group")  # noqa: TRY004  one kind of error for all that is wrong
     if not isinstance(link, h5py.HardLink) or data.external or data.is_virtual:
         raise ValueError(f"{name} lies in another file")
-    wrapped = data.ndim == 3 and data.shape[0] == 1
-    shape = data.shape[1:] if wrapped else data.shape
-    if len(shape) != 2 or data.dtype.kind not in "iuf" or (columns is not None and shape[1] < columns):
+    if data.dtype.kind not in "iuf" or not data.shape:
         raise ValueError(f"{name} is {data.shape} {data.dtype}")
     stored = data.id.get_storage_size()
     if data.size > _MOST_VALUES or (data.nbytes > _LARGE_BYTES and data.nbytes > _LARGEST_RATIO * stored):
-        raise ValueError(f"{name} is said to have {shape[0]} rows of {shape[1]}, of which {stored} bytes are stored")
-    values: NDArray[Any] = data[0] if wrapped else data[:]
-    return values
+        raise ValueError(f"{name} is said to have {data.shape} values, of which {stored} bytes are stored")
+    return data
+
+
+def features_of_slide(path: Path) -> NDArray[np.float64]:
+    """(d,) features of a slide, or the mean of those of its tiles; NaN where it has no tile.
+
+    Raises:
+        ExchangeError: The file cannot be read, or holds none.
+    """
+    with open_hdf5(path) as file:
+        name = next((name for name in _FEATURES if name in file), None)
+        if name is None:
+            raise ValueError(f"no {' or '.join(_FEATURES)} in it")
+        values = np.asarray(_own_numbers(file, name)[()], np.float64)
+    if values.ndim == 1:
+        return values
+    tiles = values.reshape(-1, values.shape[-1])
+    return tiles.mean(axis=0) if len(tiles) else np.full(tiles.shape[1], np.nan)
 
 
 def read_corners(file: h5py.File) -> NDArray[Any]:

@@ -246,10 +246,14 @@ def _heading(records: Iterator[_Record], notes: list[str]) -> tuple[list[str], I
         above.append(below)
     if len(above) == 1 or (above and _n_filled(above[-1][1]) == 1):  # a table of one column has no title
         (_, heading), *rest = above
-        return [cell.strip() for cell in heading], chain(rest, records)
+        return _names(heading), chain(rest, records)
     for line, cells in above[:-1]:
         notes.append(f"line {line} is not read: a title, {quoted(''.join(cells).strip())}")
-    return [cell.strip() for cell in above[-1][1]] if above else [], records
+    return _names(above[-1][1]) if above else [], records
+
+
+def _names(heading: Sequence[str]) -> list[str]:
+    return [cell_text(cell.strip()) for cell in heading]
 
 
 def _n_filled(cells: Sequence[str]) -> int:

@@ -52,7 +52,9 @@ class Encoder(Protocol):
         """
 
 
-def load_encoder(name: str, weights: Path | None, device: Device = "auto", precision: Precision = "full") -> Encoder:
+def load_encoder(
+    name: str, weights: Path | None, device: Device = "auto", precision: Precision = "full", *, trusted: bool = True
+) -> Encoder:
     """Load a feature encoder.
 
     Args:
@@ -60,9 +62,10 @@ def load_encoder(name: str, weights: Path | None, device: Device = "auto", preci
         weights: Folder with the `tile_cnn/` that `tile-cnn` names.
         device: To run on; ONNX files run on the CPU.
         precision: Of a GPU.
+        trusted: The user named the folder: code in it may run. Weights that come with an encoder name it themselves.
 
     Raises:
-        WeightsError: The encoder is missing or damaged, or its card is.
+        WeightsError: The encoder is missing or damaged, or its card is, or it would run code and is not trusted.
         ConfigError: The device is not there, or a library is not installed.
     """
     if name == TILE_CNN:
@@ -78,6 +81,11 @@ def load_encoder(name: str, weights: Path | None, device: Device = "auto", preci
             f"encoder '{name}': is none of {known}, nor a folder with a {CARD_FILE}; see docs/encoders.md"
         )
     card = _read_feature_card(folder)
+    if card.runs_code and not trusted:
+        raise WeightsError(
+            f"{folder}: the encoder of these weights runs code of its author's (a model of kind {card.model.kind}); "
+            f"if you trust it, name it: --set runtime.encoder={folder}"
+        )
     if isinstance(card.model, OnnxModel):
         return _onnx_folder(folder, card, device, precision)
     return _torch_folder(folder, card, device, precision)

@@ -1,6 +1,6 @@
 """A CNN on the CPU, by ONNX Runtime."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -146,7 +146,11 @@ class OnnxEncoder:
         except _ORT_ERRORS as error:
             reason = str(error).splitlines()[0]
             raise WeightsError(f"encoder {card.name}: ONNX Runtime cannot run it ({reason}); export it again") from None
-        self._names = self._session.get_inputs()[0].name, self._session.get_outputs()[0].name
+        entries, outputs = self._session.get_inputs(), self._session.get_outputs()
+        if len(entries) != 1 or not outputs[0].type.startswith("tensor("):
+            found_ = f"{len(entries)} inputs and gives a {outputs[0].type} first"
+            raise WeightsError(f"encoder {card.name}: takes {found_}; export it with one input, and features as output")
+        self._names = entries[0].name, outputs[0].name
         channels = card.input.n_channels
         self._factor = np.float32(1) / np.asarray(card.std[:channels], np.float32)[:, None, None]
         self._shift = -np.asarray(card.mean[:channels], np.float32)[:, None, None] * self._factor
@@ -188,9 +192,17 @@ def files_of_weights(file: Path) -> list[Path]:
         graph = onnx.load(file, load_external_data=False).graph
     except DecodeError:
         return []
-    tensors = (*graph.initializer, *(attribute.t for node in graph.node for attribute in node.attribute))
-    places = {entry.value for tensor in tensors for entry in tensor.external_data if entry.key == "location"}
+    places = {entry.value for tensor in _tensors_of(graph) for entry in tensor.external_data if entry.key == "location"}
     return [path for path in (file.parent / place for place in sorted(places)) if path.is_file()]
+
+
+def _tensors_of(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """All tensors of a graph and of those within it."""
+    yield from graph.initializer
+    for attribute in (attribute for node in graph.node for attribute in node.attribute):
+        yield from (attribute.t, *attribute.tensors)
+        for inner in (attribute.g, *attribute.graphs):
+            yield from _tensors_of(inner)
 
 
 def penultimate(file: Path) -> bytes:

@@ -169,7 +169,8 @@ def _encoder_of(note: EncoderNote, source: Path, runtime: Runtime, device: Devic
     beside = source / ENCODER_FOLDER
     name = runtime.encoder or (str(beside) if beside.is_dir() else note.name)
     try:
-        encoder = load_encoder(name, source, device or runtime.device, runtime.precision)
+        trusted = bool(runtime.encoder)
+        encoder = load_encoder(name, source, device or runtime.device, runtime.precision, trusted=trusted)
     except WeightsError as error:
         if runtime.encoder or beside.is_dir() or note.name in ENCODERS:
             raise

@@ -17,6 +17,7 @@ Beside Jinja's own filters a template has:
     {{ sentence | capitalize_first }}                           its first letter large, the others as they are
     {{ sentence | with_code }}                                  `words` of it as code, the others escaped
     {{ run.path | shell }}, {{ command | shell }}               a word, or all of a command, as a shell takes them
+    {{ run.command | map("without_folders") }}                  paths without folders, which name users and patients
     {{ sentences | paragraph }}                                 one line, line ends and runs of blanks become a blank
     {{ rows | table(["figure", "n"]) }}                         a Markdown table, first column left, the others right
     {{ rows | table(["figure", "n"], align="ll") }}             the same with every column's side given: l, r or c
@@ -111,6 +112,10 @@ def _shell(words: object) -> str:
     return shlex.join(words) if isinstance(words, tuple | list) else shlex.quote(str(words))
 
 
+def _without_folders(word: str) -> str:
+    return re.sub("[^=]*/", "", word.rstrip("/"))
+
+
 def _paragraph(text: str) -> str:
     return " ".join(text.split())
 
@@ -144,5 +149,6 @@ _ENVIRONMENT.filters |= {
     "paragraph": _paragraph,
     "shell": _shell,
     "with_code": _with_code,
+    "without_folders": _without_folders,
     "table": _table,
 }

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -152,9 +152,11 @@ def case_page(run: RunFolder, result: SlideResult, weights: FoundWeights, **told
 
 def failed_page(run: RunFolder, failure: Failure, **told: object) -> Page:
     """The page of a slide without a result: what was found, at which step, what to do, and the slide if it opens."""
+    path = Path(failure.path)
     rasters = run.rasters(failure.slide_id) if failure.evidence else None
     frame = None if rasters is None else rasters.frame
-    photo, problem = _look_at(Path(failure.path), frame)
+    photo, problem = _look_at(path, frame)
+    failure = replace(failure, path=path.name, reason=_without_folder(failure.reason, path))
     overlay = None
     if rasters is not None and rasters.tissue is not None and frame is not None:
         overlay = draw_layers(Size(*rasters.tissue.shape[::-1]), frame, rasters, None, photo)
@@ -169,11 +171,16 @@ def failed_page(run: RunFolder, failure: Failure, **told: object) -> Page:
         failed_step=known.index(step) if step in known else None,
         photo="" if photo is None or overlay is not None else jpeg_uri(photo, 82),
         overlay=overlay,
-        picture_problem=problem,
+        picture_problem=_without_folder(problem, path),
         **COLOURS,
         **told,
     )
     return Page(failure.slide_id, html, _thumbnail(photo), failure)
+
+
+def _without_folder(text: str, path: Path) -> str:
+    """A sentence with the name of a file for its path: pages are passed on, and folders name users and patients."""
+    return text.replace(str(path), path.name) if path.name else text
 
 
 def _open(result: SlideResult, rasters: SlideRasters) -> tuple[AbstractContextManager[Slide | None], str]:
@@ -182,10 +189,10 @@ def _open(result: SlideResult, rasters: SlideRasters) -> tuple[AbstractContextMa
     try:
         slide = open_slide(path, mpp=result.inputs.mpp)
     except SlideError as error:
-        return nullcontext(), f"{path} cannot be opened any more: {error.reason}"
+        return nullcontext(), f"{path.name} cannot be opened any more: {_without_folder(error.reason, path)}"
     if slide.size_l0 != (result.slide.width, result.slide.height):
         slide.close()
-        return nullcontext(), f"{path} holds another picture than at prediction"
+        return nullcontext(), f"{path.name} holds another picture than at prediction"
     was = result.inputs.slide
     if was is None or FileStamp.of(path) == was:
         return slide, ""
@@ -193,11 +200,11 @@ def _open(result: SlideResult, rasters: SlideRasters) -> tuple[AbstractContextMa
     if apart is not None and apart > _SAME_COLOUR:
         slide.close()
         return nullcontext(), (
-            f"{path} was changed after it was predicted and holds another picture: the colours of its tissue are up to "
-            f"{apart:.1f} of 255 apart from those at prediction"
+            f"{path.name} was changed after it was predicted and holds another picture: the colours of its tissue are "
+            f"up to {apart:.1f} of 255 apart from those at prediction"
         )
     agrees = "" if apart is None else "; its tissue has the colours that it had"
-    return slide, f"{path} was copied or changed after it was predicted{agrees}: check that the layers fit"
+    return slide, f"{path.name} was copied or changed after it was predicted{agrees}: check that the layers fit"
 
 
 def _colour_apart(slide: Slide, result: SlideResult, rasters: SlideRasters) -> float | None:

@@ -50,7 +50,7 @@ def find_weights(run: RunFolder, weights: str | None = None) -> FoundWeights:
         try:
             return _load(run, candidate)
         except He2Her2Error as error:
-            reasons.append(str(error))
+            reasons.append(str(error).replace(candidate, Path(candidate).name))  # pages are passed on
     return FoundWeights(missing=reasons[0])
 
 

@@ -1,6 +1,7 @@
 """The card of a feature encoder: what it is given, what it gives, and which files make it run."""
 
 import json
+import re
 from dataclasses import field
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -13,6 +14,9 @@ from he2her2.models.encoders.pixels import InputSpec
 
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 _VERSION = 1
+_IS_TIMMS_OWN = re.compile(r"[\w.-]+").fullmatch  # not "hf-hub:...", nor a path
+_LEADS_ELSEWHERE = frozenset({"checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay"})
+"""Options of `timm.create_model` that name a file or an address, which it may unpickle."""
 
 _Mean: TypeAlias = Annotated[float, Ge(0), Le(1)]
 
@@ -91,6 +95,13 @@ class FeatureCard:
     licence: str = "not stated"
     source: str = "not stated"
     version: int = _VERSION
+
+    @property
+    def runs_code(self) -> bool:
+        """True where building the model may run what its author wrote: Python, or a pickle that timm is led to."""
+        if isinstance(self.model, TimmModel):
+            return not _IS_TIMMS_OWN(self.model.name) or not _LEADS_ELSEWHERE.isdisjoint(self.model.options)
+        return isinstance(self.model, HubModel)
 
     def __post_init__(self) -> None:
         """Check that means and deviations are those of the input's channels."""
