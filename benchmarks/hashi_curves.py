@@ -1,7 +1,7 @@
 """HASHI: samples against Dice on analytic tumours.
 
-Run: `python -m benchmarks.hashi_curves --out FOLDER [--seeds 8]`. Writes adaptive.csv (mean Dice with its 95 % interval
-over seeds) and adaptive.png. One core; mask of 3000 x 2500 px, as of a 96 000 x 80 000 px slide. The time of a map
+Run: `python -m benchmarks.hashi_curves --out FOLDER [--seeds 8]`. Writes hashi.csv (mean Dice with its 95 % interval
+over seeds) and hashi.png. One core; mask of 3000 x 2500 px, as of a 96 000 x 80 000 px slide. The time of a map
 update is in `benchmarks.hashi`.
 """
 
@@ -126,11 +126,11 @@ def main() -> None:
     wanted = parser.parse_args()
     wanted.out.mkdir(parents=True, exist_ok=True)
     rows = list(curves(wanted.seeds))
-    with (wanted.out / "adaptive.csv").open("w", newline="") as file:
+    with (wanted.out / "hashi.csv").open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(Row._fields)
         table.writerows(rows)
-    draw(rows, wanted.out / "adaptive.png")
+    draw(rows, wanted.out / "hashi.png")
     for row in rows:
         if row.samples == BUDGETS[-1]:
             interval = f"{row.dice:.3f} ({row.low:.3f}-{row.high:.3f})"

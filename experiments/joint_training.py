@@ -6,7 +6,8 @@ joint with the gradient through the selected scores alone; through a soft sort; 
 sharpness rising from .5 to 1. Reported are what reached the CNN, how far each part moved, how far the continuous
 selection is from the discrete one, and the AUC on patients that no training saw.
 
-Run: python -m experiments.joint_training --manifest phantoms/manifest.csv --work FOLDER
+Run: python -m experiments.joint_training --manifest COHORTS/signal-1/manifest.csv --work FOLDER
+(the cohort of the page, which `python -m experiments.aggregators --work COHORTS` draws)
 """
 
 import argparse

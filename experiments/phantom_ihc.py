@@ -2,7 +2,7 @@
 
 The rule is the one of `tests/test_phantom_ihc.py`; it reads pixels only.
 
-Run: python -m experiments.phantom_ihc [--seeds 12]
+Run: python -m experiments.phantom_ihc [--seeds 8]
 """
 
 import argparse
@@ -19,7 +19,7 @@ SCORES = ("0", "1+", "2+", "3+")
 def main() -> None:
     """Score many twins and write the confusion matrix."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=12)
+    parser.add_argument("--seeds", type=int, default=8)
     seeds = parser.parse_args().seeds
     found = {score: dict.fromkeys(SCORES, 0) for score in SCORES}
     for seed in range(seeds):

@@ -1,4 +1,4 @@
-"""All tables of the paper on phantoms, reduced to half an hour on two cores, and the negative control.
+"""All tables of the paper on phantoms, reduced to minutes on two cores, and the negative control.
 
 Draws the missing cohorts of `experiments/reduced/`, runs `he2her2 ablate` three times (the paper's
 method; the same with tile CNNs trained on H&E tiles first; the latter on phantoms without any HER2 signal in H&E),

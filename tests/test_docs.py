@@ -1,10 +1,16 @@
 """The pages for people name what is there."""
 
+import argparse
 import ast
+import importlib
+import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+from experiments.coverage.__main__ import read
+from experiments.coverage.page import INTENDED, ours
 
 import he2her2
 from he2her2.results.tables import _PREDICTION_COLUMNS as PREDICTION_COLUMNS
@@ -68,3 +74,85 @@ def test_the_columns_of_predictions_are_told():
     named = re.findall(r"`(\w+)`", "\n".join(line.partition(" | ")[0] for line in table.splitlines()))
 
     assert named == list(PREDICTION_COLUMNS)
+
+
+def anchor(heading):
+    """Anchor of a heading, as GitHub and the site make it."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-")
+
+
+def test_anchors_exist():
+    """Every link to a part of a page leads to a heading that is there."""
+    pages = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *(REPOSITORY / "docs").glob("*.md")]
+    texts = {page: page.read_text("utf-8") for page in pages}
+    headings = {
+        page: {anchor(line) for line in re.findall(r"^#+ (.*)$", text, re.MULTILINE)} for page, text in texts.items()
+    }
+    links = [
+        (page, page.parent / file if file else page, part)
+        for page, text in texts.items()
+        for file, part in re.findall(r"\]\(([\w./-]*)#([\w-]+)\)", text)
+    ]
+
+    assert links
+    assert not [(page.name, part) for page, target, part in links if part not in headings.get(target, {part})]
+
+
+def measured_commands():
+    """Module and words of every Python command of the page that says how each figure is measured again."""
+    page = (REPOSITORY / "docs/measured.md").read_text("utf-8")
+    return sorted(set(re.findall(r"`python -m (experiments\.\w+|benchmarks\.\w+) ?([^`]*)`", page)))
+
+
+def test_the_commands_of_measured_figures_are_commands(monkeypatch):
+    """Each is taken by its program as it stands on the page; nothing is run."""
+
+    class TakenError(Exception): ...
+
+    def taken(parser, words):
+        parse(parser, words)
+        raise TakenError
+
+    parse = argparse.ArgumentParser.parse_args
+    refused = []
+    for module, words in measured_commands():
+        monkeypatch.setattr(
+            argparse.ArgumentParser, "parse_args", lambda parser, w=words: taken(parser, shlex.split(w))
+        )
+        package = importlib.import_module(module)
+        program = importlib.import_module(f"{module}.__main__") if hasattr(package, "__path__") else package
+        try:
+            program.main()
+        except TakenError:
+            continue
+        except SystemExit:
+            refused.append(f"{module} {words}")
+
+    assert not refused
+
+
+def test_the_figures_of_measured_are_those_of_the_results():
+    """Times and coverage as the files of results have them, no study left out."""
+    page = (REPOSITORY / "docs/measured.md").read_text("utf-8")
+    timed = {
+        topic: json.loads((REPOSITORY / "benchmarks/results" / f"{topic}.json").read_text("utf-8"))["figures"]
+        for topic in ("one_slide", "evaluating", "designs", "reading", "peers")
+    }
+    shares = [
+        row.coverage
+        for name, part in read(REPOSITORY / "experiments/results").items()
+        if name != "promises"
+        for row in ours(part.rows)
+    ]
+    low, high = INTENDED
+    above, below = sum(share > high for share in shares), sum(share < low for share in shares)
+
+    assert (
+        f"| {timed['one_slide']['slide_s']:.1f} s; the paper's CNN {timed['designs']['slide_vs_released']:.1f} times"
+        in page
+    )
+    assert f"| {timed['evaluating']['evaluate_s']:.0f} s of one core |" in page
+    assert f"| {timed['reading']['stream_vs_openslide']:.1f} times as many tiles" in page
+    assert f"{timed['peers']['peers_tiles']:.1f} times those of the best of six peers" in page
+    assert f"{len(shares)} settings of simulated cohorts" in page
+    assert f"| {len(shares) - above - below} cover 93-97 %, {above} more than that, {below} less" in page

@@ -6,7 +6,7 @@ one slide a step, the first epoch with the best validation accuracy); what is sm
 epochs, and Adam's rate is larger by as much as there are fewer steps. The tumour is the phantom's true one: HASHI's
 network is not part of what the paper trains. Results go to WORK/results.json; `--page` makes the page of them.
 
-Run: python -m experiments.paper_sized --work FOLDER [--size cpu|gpu|tiny] [--accelerator gpu] [--processes 8]
+Run: python -m experiments.paper_sized --work FOLDER [--size cpu|gpu|small|tiny] [--accelerator gpu] [--processes 8]
      [--minutes 5]; python -m experiments.paper_sized --page FOLDER/results.json
 """
 

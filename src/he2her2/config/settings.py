@@ -25,7 +25,7 @@ OR_NONE = BeforeValidator(lambda value: None if value == "none" else value)
 """Of a setting that may have no value: TOML, which has no word for it, says "none"."""
 
 PAPER_THRESHOLD = 0.24
-"""Probability from which the paper's tumour map is tumour (section 3.1.2)."""
+"""Probability from which the tumour map is tumour: the released code's, as the paper states none."""
 
 Spacing: TypeAlias = Literal["even", "released"]
 """Rule by which M tiles are chosen among the best."""
@@ -79,7 +79,7 @@ class Adaptive:
         points: Points scored in each round.
         candidates: Halton points drawn from the second round on, of which the steepest `points` are kept.
         threshold: The tumour mask is where the map is at least this; none is the threshold that the network's card
-            states, or 0.24, the paper's, where it states none.
+            states, or 0.24, the released code's, where it states none.
         coarse: The map is interpolated on a grid this many times coarser than the mask, and enlarged at the end. At 1,
             as in `paper` and `released-code`, every pixel is interpolated: some seconds more on a large slide; at 8,
             3 % of the tumour's pixels differ from that.
@@ -143,8 +143,8 @@ class Scoring:
     Attributes:
         beta: Sharpness of soft-argmax. At 1 a score is the mean IHC score under the tile CNN's probabilities: no two
             tiles tie, and every tile's gradient reaches the CNN. At the paper's 1000 it is the most probable class:
-            tiles tie and the first in raster order are selected; a random CNN gets no gradient, a pre-trained one gets
-            it from few tiles, and it is not small (experiments/results/gradient_at_beta.md).
+            tiles tie and the first in raster order are selected; the CNN gets a gradient from all tiles, few or none,
+            by the size of its logits (experiments/results/gradient_at_beta.md and paper_sized_small.md).
     """
 
     beta: PositiveFloat = 1.0

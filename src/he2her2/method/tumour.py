@@ -21,7 +21,7 @@ _LEAST_LOST = 5
 
 
 def tumour_threshold(card: Card, settings: Adaptive) -> float:
-    """Probability from which the map is tumour: of the settings, else of the network's card, else the paper's."""
+    """Probability from which the map is tumour: of the settings, else of the network's card, else 0.24."""
     return settings.threshold or card.threshold or PAPER_THRESHOLD
 
 
