@@ -6,7 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from he2her2.statistics import auc, partial_auc, rate_at
+from he2her2.statistics import PartialAuc, RateAt, auc, parts_of_roc
+
+
+def part(truth, scores, what, patients=None):
+    """One part of the ROC."""
+    return parts_of_roc(truth, scores, [what], patients)[0]
 
 
 def cases(seed, n, shift, decimals=None):
@@ -31,10 +36,10 @@ def test_they_are_those_of_proc(of, sensitivity, specificity, ruling_out, ruling
     """By `coords`, and `auc` with `partial.auc.correct`, of version 1.18, with ties and without."""
     truth, scores = cases(*of)
 
-    assert rate_at(truth, scores, "specificity", 0.9).value == pytest.approx(sensitivity, abs=1e-7)
-    assert rate_at(truth, scores, "sensitivity", 0.95).value == pytest.approx(specificity, abs=1e-7)
-    assert partial_auc(truth, scores, "sensitivity", 0.9).value == pytest.approx(ruling_out, abs=1e-7)
-    assert partial_auc(truth, scores, "specificity", 0.8).value == pytest.approx(ruling_in, abs=1e-7)
+    assert part(truth, scores, RateAt("specificity", 0.9)).value == pytest.approx(sensitivity, abs=1e-7)
+    assert part(truth, scores, RateAt("sensitivity", 0.95)).value == pytest.approx(specificity, abs=1e-7)
+    assert part(truth, scores, PartialAuc("sensitivity", 0.9)).value == pytest.approx(ruling_out, abs=1e-7)
+    assert part(truth, scores, PartialAuc("specificity", 0.8)).value == pytest.approx(ruling_in, abs=1e-7)
 
 
 @settings(max_examples=10)  # six intervals each
@@ -45,9 +50,9 @@ def test_the_whole_is_the_auc_and_chance_is_a_half(seed, decimals):
     truth[:2] = True, False
 
     for held in ("sensitivity", "specificity"):
-        assert partial_auc(truth, scores, held, 0).value == pytest.approx(auc(truth, scores))
-        assert partial_auc(truth, np.zeros(30), held, 0.9).value == pytest.approx(0.5)
-        assert partial_auc(truth, truth.astype(float), held, 0.9).value == pytest.approx(1)
+        assert part(truth, scores, PartialAuc(held, 0)).value == pytest.approx(auc(truth, scores))
+        assert part(truth, np.zeros(30), PartialAuc(held, 0.9)).value == pytest.approx(0.5)
+        assert part(truth, truth.astype(float), PartialAuc(held, 0.9)).value == pytest.approx(1)
 
 
 def test_patients_are_the_units():
@@ -55,9 +60,9 @@ def test_patients_are_the_units():
     truth, scores = cases(3, 80, 1.0)
     names = np.arange(80).astype(str)
 
-    one = rate_at(truth, scores, "sensitivity", 0.9, names)
-    double = rate_at(np.tile(truth, 2), np.tile(scores, 2), "sensitivity", 0.9, np.tile(names, 2))
-    as_new = rate_at(np.tile(truth, 2), np.tile(scores, 2), "sensitivity", 0.9)
+    one = part(truth, scores, RateAt("sensitivity", 0.9), names)
+    double = part(np.tile(truth, 2), np.tile(scores, 2), RateAt("sensitivity", 0.9), np.tile(names, 2))
+    as_new = part(np.tile(truth, 2), np.tile(scores, 2), RateAt("sensitivity", 0.9))
 
     assert (double.value, double.low, double.high) == pytest.approx((one.value, one.low, one.high))
     assert as_new.high - as_new.low < 0.85 * (one.high - one.low)
@@ -69,7 +74,7 @@ def test_intervals_hold_the_truth():
     expected = norm.sf(norm.isf(0.1) - d)
     held = 0
     for seed in range(100):
-        found = rate_at(truth, np.random.default_rng(seed).normal(size=100) + d * truth, "specificity", 0.9)
+        found = part(truth, np.random.default_rng(seed).normal(size=100) + d * truth, RateAt("specificity", 0.9))
         held += found.low <= expected <= found.high
 
     assert held >= 88
@@ -77,7 +82,7 @@ def test_intervals_hold_the_truth():
 
 def test_one_class_has_none():
     """Undefined, in the widest interval."""
-    found = partial_auc([True, True], [0.1, 0.2], "sensitivity", 0.9)
+    found = part([True, True], [0.1, 0.2], PartialAuc("sensitivity", 0.9))
 
     assert np.isnan(found.value)
     assert (found.low, found.high) == (0, 1)

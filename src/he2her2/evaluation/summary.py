@@ -1,6 +1,6 @@
 """Figures of a group of cases with their intervals: the paper's, the field's, and the reliability of probabilities."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, TypeAlias
@@ -16,6 +16,8 @@ from he2her2.statistics import (
     CalibrationLine,
     Estimate,
     ExactTests,
+    PartialAuc,
+    RateAt,
     ReliabilityBin,
     auc_interval,
     average_precision_interval,
@@ -32,11 +34,10 @@ from he2her2.statistics import (
     mcc,
     negative_likelihood_ratio,
     npv,
-    partial_auc,
+    parts_of_roc,
     positive_likelihood_ratio,
     ppv,
     rate,
-    rate_at,
     reliability_curve,
     weighted_f1,
     weighted_precision,
@@ -53,7 +54,10 @@ _OF_COUNTS: Mapping[str, tuple[Family, Callable[[BinaryCounts], float]]] = {
     "F1 of the positive class": ("field", f1),
     "Matthews correlation": ("field", mcc),
 }
-_HIGH = (0.9, 0.95)  # sensitivity of a test that rules out, specificity of one that rules in
+_PARTS_OF_ROC = (
+    *(RateAt("sensitivity", 0.9), RateAt("sensitivity", 0.95), PartialAuc("sensitivity", 0.9)),  # of a test to rule out
+    *(RateAt("specificity", 0.9), RateAt("specificity", 0.95), PartialAuc("specificity", 0.9)),  # to rule in
+)
 _N_SCORES = len(IhcScore)
 CLINIC_PREVALENCE = 0.15
 """About 15 % of invasive breast cancers are HER2-positive (Wolff et al., J Clin Oncol 2018;36:2105-2122)."""
@@ -137,7 +141,7 @@ def summarise(cases: Cases, title: str, prevalence: float | None = None) -> Summ
             Figure("field", decision_interval(metric, truth, decided, patients, name=name))
             for name, metric in _figures_at_prevalence(prevalence).items()
         ]
-        found += _parts_of_roc(cases)
+        found += [Figure("field", part) for part in parts_of_roc(truth, cases.probability, _PARTS_OF_ROC, patients)]
     matrix = None
     scored = (cases.true_score != UNKNOWN_SCORE) & (cases.predicted_score != UNKNOWN_SCORE)
     if len(np.unique(cases.true_score[scored])) > 1:
@@ -154,17 +158,6 @@ def summarise(cases: Cases, title: str, prevalence: float | None = None) -> Summ
         matrix,
         exact_tests(truth, cases.probability, decided) if len(np.unique(patients)) == len(cases) else None,
     )
-
-
-def _parts_of_roc(cases: Cases) -> Iterator[Figure]:
-    """Figures of the ranking where a test that rules out, or rules in, would work."""
-    scores = cases.truth, cases.probability
-    for high in _HIGH:
-        yield Figure("field", rate_at(*scores, "sensitivity", high, cases.patients))
-    yield Figure("field", partial_auc(*scores, "sensitivity", _HIGH[0], cases.patients))
-    for high in _HIGH:
-        yield Figure("field", rate_at(*scores, "specificity", high, cases.patients))
-    yield Figure("field", partial_auc(*scores, "specificity", _HIGH[0], cases.patients))
 
 
 def _figures_at_prevalence(prevalence: float) -> dict[str, Callable[[BinaryCounts], float]]:

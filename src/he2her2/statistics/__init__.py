@@ -53,7 +53,7 @@ from he2her2.statistics.operating_point import (
     operating_point_result,
     positives_needed,
 )
-from he2her2.statistics.partial_roc import partial_auc, rate_at
+from he2her2.statistics.partial_roc import PartialAuc, RateAt, parts_of_roc
 from he2her2.statistics.roc import (
     AUC_METHOD,
     AucInfluence,
@@ -109,7 +109,9 @@ __all__ = [
     "McNemar",
     "Needed",
     "OperatingPointResult",
+    "PartialAuc",
     "RankedScores",
+    "RateAt",
     "ReliabilityBin",
     "Unpredicted",
     "WrongLabels",
@@ -159,13 +161,12 @@ __all__ = [
     "npv",
     "observed_over_expected",
     "operating_point_result",
-    "partial_auc",
+    "parts_of_roc",
     "positive_likelihood_ratio",
     "positives_needed",
     "ppv",
     "precision_recall",
     "rate",
-    "rate_at",
     "rate_bounds",
     "rate_difference",
     "recalibrate_site",

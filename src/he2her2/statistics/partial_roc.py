@@ -6,7 +6,8 @@ threshold chosen before would reach. Between corners the ROC is straight, as in 
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -18,129 +19,116 @@ from he2her2.statistics.resampling import draw_weights, patient_index
 from he2her2.statistics.roc import RankedScores
 
 _N_DRAWS = 2000
-_WORDS = {"sensitivity": "specificity", "specificity": "sensitivity"}
 
 Held: TypeAlias = Literal["sensitivity", "specificity"]
 """The one of the two that is held, the other being measured."""
 
-_Line: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
-"""(p,) of what is held, negative and ascending, and (p,) of the other, ascending: the ROC's corners."""
+_Floats: TypeAlias = NDArray[np.float64]
+_Lines: TypeAlias = tuple[_Floats, _Floats]
+"""(b, p) of what is held, negative and ascending, and (b, p) of the other, ascending: the corners of b ROCs."""
 
 
-def rate_at(
-    truth: ArrayLike,
-    scores: ArrayLike,
-    held: Held,
-    at: float,
-    patients: Patients = None,
-    *,
-    level: float = LEVEL,
-    seed: int = 0,
-) -> Estimate:
+@dataclass(frozen=True, slots=True)
+class RateAt:
     """Sensitivity at a specificity, or specificity at a sensitivity: the best on the ROC where the held one is reached.
 
-    Args:
-        truth: (n,) bool.
-        scores: (n,) higher means more likely positive.
+    Attributes:
         held: The one that is held.
         at: Its value, in (0, 1).
-        patients: (n,) the patient of each case.
-        level: Confidence level.
-        seed: Of the draws.
-
-    Example:
-        >>> rate_at([False, False, True, True], [0.1, 0.3, 0.2, 0.4], "sensitivity", 0.9).value
-        0.5
     """
-    return _measured(
-        f"{_WORDS[held]} at {100 * at:g} % {held}",
-        *(truth, scores, held, patients),
-        lambda line: float(np.interp(-at, *line)),  # of equal places the last, which is the best
-        level=level,
-        seed=seed,
-    )
+
+    held: Held
+    at: float
+
+    @property
+    def name(self) -> str:
+        """Of the figure."""
+        other = "specificity" if self.held == "sensitivity" else "sensitivity"
+        return f"{other} at {100 * self.at:g} % {self.held}"
+
+    def measured(self, lines: _Lines) -> _Floats:
+        """(b,) values, of corners at one place by the last, which is the best."""
+        x = lines[0]
+        after = np.clip((x <= -self.at).sum(axis=1, keepdims=True), 1, x.shape[1] - 1)
+        x0, x1, y0, y1 = (np.take_along_axis(of, at, axis=1)[:, 0] for of in lines for at in (after - 1, after))
+        return y0 + (-self.at - x0) / (x1 - x0) * (y1 - y0)
 
 
-def partial_auc(
+@dataclass(frozen=True, slots=True)
+class PartialAuc:
+    """Area under the part of the ROC where sensitivity, or specificity, is high; by McClish 0.5 for chance, 1 at best.
+
+    Attributes:
+        held: The one that is high.
+        at_least: Where the part begins, in [0, 1).
+    """
+
+    held: Held
+    at_least: float
+
+    @property
+    def name(self) -> str:
+        """Of the figure."""
+        return f"partial AUC, {self.held} from {100 * self.at_least:g} %"
+
+    def measured(self, lines: _Lines) -> _Floats:
+        """(b,) values."""
+        x, y = lines
+        wide = np.diff(x)
+        slope = np.divide(np.diff(y), wide, out=np.zeros_like(wide), where=wide > 0)
+        within = np.clip(x, -1.0, -self.at_least)
+        left, right = (y[:, :-1] + slope * (end - x[:, :-1]) for end in (within[:, :-1], within[:, 1:]))
+        area = (np.diff(within) * (left + right)).sum(axis=1) / 2
+        most = 1 - self.at_least
+        chance = most * most / 2
+        return (1 + (area - chance) / (most - chance)) / 2
+
+
+def parts_of_roc(
     truth: ArrayLike,
     scores: ArrayLike,
-    held: Held,
-    at_least: float,
+    parts: Sequence[RateAt | PartialAuc],
     patients: Patients = None,
     *,
     level: float = LEVEL,
     seed: int = 0,
-) -> Estimate:
-    """Area under the part of the ROC where sensitivity, or specificity, is high; by McClish 0.5 for chance, 1 at best.
+) -> list[Estimate]:
+    """Parts of the ROC with their intervals; nan without cases of both classes.
 
     Args:
         truth: (n,) bool.
         scores: (n,) higher means more likely positive.
-        held: The one that is high.
-        at_least: Where the part begins, in [0, 1).
+        parts: What is measured.
         patients: (n,) the patient of each case.
         level: Confidence level.
         seed: Of the draws.
 
     Example:
-        >>> partial_auc([False, False, True, True], [0.1, 0.3, 0.2, 0.4], "sensitivity", 0).value  # the AUC
-        0.75
+        >>> parts = [RateAt("sensitivity", 0.9), PartialAuc("sensitivity", 0)]  # the second is the AUC
+        >>> [part.value for part in parts_of_roc([False, False, True, True], [0.1, 0.3, 0.2, 0.4], parts)]
+        [0.5, 0.75]
     """
-    wide = 1 - at_least
-    chance = wide * wide / 2
-
-    def measure(line: _Line) -> float:
-        return (1 + (_area(line, -1.0, -at_least) - chance) / (wide - chance)) / 2
-
-    name = f"partial AUC, {held} from {100 * at_least:g} %"
-    return _measured(name, truth, scores, held, patients, measure, level=level, seed=seed)
-
-
-def _measured(
-    name: str,
-    truth: ArrayLike,
-    scores: ArrayLike,
-    held: Held,
-    patients: Patients,
-    measure: Callable[[_Line], float],
-    *,
-    level: float,
-    seed: int,
-) -> Estimate:
-    """A measure of the ROC with its interval; nan without cases of both classes."""
     true = outcomes(truth)
     n = len(true)
     if true.all() or not true.any():
-        return Estimate(name, math.nan, 0.0, 1.0, n, "undefined: a class is absent", level)
-    own = RankedScores.of(true, scores)
+        return [Estimate(part.name, math.nan, 0.0, 1.0, n, "undefined: a class is absent", level) for part in parts]
     ranking = RankedScores.of(np.append(true, [True, False]), np.append(scores, [-np.inf, np.inf]))
-    index = patient_index(patients, n)
-    draws = [
-        measure(line)
-        for weights in draw_weights(index, pseudo_cases=2, n_draws=_N_DRAWS, seed=seed)
-        for line in _lines(ranking, weights, held)
+    weights_drawn = draw_weights(patient_index(patients, n), pseudo_cases=2, n_draws=_N_DRAWS, seed=seed)
+    blocks = [_measured(ranking, weights, parts) for weights in weights_drawn]
+    values = _measured(RankedScores.of(true, scores), np.ones((1, n)), parts)[0]
+    draws = np.clip(np.concatenate(blocks), 0, 1)
+    return [
+        interval_of_draws(part.name, float(value), of_part, n, level)
+        for part, value, of_part in zip(parts, values, draws.T, strict=True)
     ]
-    (line,) = _lines(own, np.ones((1, n)), held)
-    return interval_of_draws(name, measure(line), np.clip(draws, 0, 1), n, level)
 
 
-def _lines(ranking: RankedScores, weights: NDArray[np.float64], held: Held) -> Iterator[_Line]:
-    """Corners of the ROC under each of (b, n) weights."""
+def _measured(ranking: RankedScores, weights: _Floats, parts: Sequence[RateAt | PartialAuc]) -> _Floats:
+    """(b, k) values of k parts of the ROC under each of (b, n) weights."""
     found, called = (
         np.cumsum(np.pad(mass[:, ::-1], ((0, 0), (1, 0))), axis=1) / mass.sum(axis=1, keepdims=True)
         for mass in ranking.masses(weights)
     )
     spared = 1 - called
-    return (
-        zip(-spared, found, strict=True)
-        if held == "specificity"
-        else zip(-found[:, ::-1], spared[:, ::-1], strict=True)
-    )
-
-
-def _area(line: _Line, low: float, high: float) -> float:
-    """Area under a line between two places."""
-    x, y = line
-    inside = (x >= low) & (x <= high)
-    ends = np.interp([low, high], x, y)
-    return float(np.trapezoid([ends[0], *y[inside], ends[1]], [low, *x[inside], high]))
+    lines = {"specificity": (-spared, found), "sensitivity": (-found[:, ::-1], spared[:, ::-1])}
+    return np.stack([part.measured(lines[part.held]) for part in parts], axis=1)
