@@ -24,7 +24,7 @@ from he2her2.statistics import (
     exact_tests,
     kappa_interval,
     mcnemar,
-    partial_auc,
+    parts_of_roc,
     rate,
 )
 from he2her2.statistics import metrics as m
@@ -251,7 +251,7 @@ def test_wrong_lists_are_the_callers_bug(wrong):
         calibration_line,
         partial(choose_operating_point, budget=0.1, chosen_on="these"),
         decision_curve,
-        partial(partial_auc, held="sensitivity", at_least=0.8),
+        partial(parts_of_roc, parts=[]),
         lambda truth, _: rate(truth),
         lambda truth, _: mcnemar([True, False, True], truth),
         lambda truth, p: exact_tests([True, False, True], p, truth),

@@ -374,7 +374,7 @@ def test_channels_without_a_description_are_rgb(tmp_path):
     path = tmp_path / "a.ome.tif"
     planes = np.moveaxis(PIXELS, 2, 0)
     tifffile.imwrite(path, planes, tile=(64, 64), photometric="minisblack", ome=True, metadata=UM | {"axes": "CYX"})
-    described = tifffile.tiffcomment(path)
+    described = str(tifffile.tiffcomment(path))
     bare = re.sub("<Channel.*?</Channel>", "", described)
     tifffile.tiffcomment(path, bare.encode())
 

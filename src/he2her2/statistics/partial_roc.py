@@ -78,7 +78,7 @@ class PartialAuc:
         slope = np.divide(np.diff(y), wide, out=np.zeros_like(wide), where=wide > 0)
         within = np.clip(x, -1.0, -self.at_least)
         left, right = (y[:, :-1] + slope * (end - x[:, :-1]) for end in (within[:, :-1], within[:, 1:]))
-        area = (np.diff(within) * (left + right)).sum(axis=1) / 2
+        area: _Floats = (np.diff(within) * (left + right)).sum(axis=1) / 2
         most = 1 - self.at_least
         chance = most * most / 2
         return (1 + (area - chance) / (most - chance)) / 2
