@@ -79,7 +79,7 @@ def test_thresholds_are_told_on_the_scale_of_the_scores(tmp_path, command_line, 
     study(tmp_path, scale)
     code, said, error = command_line(
         "evaluate", tmp_path / "both.csv", "-m", tmp_path / "labels_both.csv", "-o", tmp_path / "out", "--scale", scale,
-        "--threshold", threshold, "--miss", 0.1, "--false", 0.1,
+        "--threshold", threshold, "--miss", 0.1, "--false", 0.1, "--no-plots",
     )  # fmt: skip
 
     assert (code, error) == (0, "")

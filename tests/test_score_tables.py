@@ -69,7 +69,7 @@ def test_scores_of_patients_are_evaluated_as_such(tmp_path, command_line):
     rows = [f"p-{k:02d} ,{0.9 if k % 3 == 0 else 0.2},{'pos' if k % 3 == 0 else 'neg'}" for k in range(20)]
     (tmp_path / "preds.csv").write_text("\n".join(["PATIENT,HER2_positive,pred", *rows]))
     out = tmp_path / "out"
-    code, said, _ = command_line("evaluate", tmp_path / "preds.csv", "-m", labels, "-o", out)
+    code, said, _ = command_line("evaluate", tmp_path / "preds.csv", "-m", labels, "-o", out, "--no-plots")
     result = json.loads((out / "evaluation.json").read_text())
 
     assert code == 0
