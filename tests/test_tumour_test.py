@@ -34,6 +34,7 @@ from he2her2.evaluation.tumour.rivals import (
 )
 from he2her2.evaluation.tumour.slides import _figures, _share_within
 from he2her2.evaluation.tumour.windows import probabilities, window_corners
+from he2her2.geometry import TileGrid
 from he2her2.manifest import UsedPatients, hashed_patient
 from he2her2.models import Card, InputSpec
 from he2her2.models.encoders.cnn import COMPACT_TUMOUR_CNN
@@ -415,16 +416,15 @@ def test_nothing_called_on_a_slide_without_tumour_is_precise():
 
 @given(st.integers(0, 100))
 def test_share_within_a_window_is_that_of_counting(seed):
-    """Beyond the mask there is nothing."""
+    """What lies beyond the mask, as where a slide is smaller than a window, is neither tumour nor other tissue."""
     rng = np.random.default_rng(seed)
-    mask, half = rng.random((9, 11)) < 0.5, int(rng.integers(1, 4))
-    rows, columns = rng.integers(0, 9, 5), rng.integers(0, 11, 5)
+    mask, side, px_l0 = rng.random((9, 11)) < 0.5, int(rng.integers(1, 14)), 32.0
+    origins = np.stack([rng.integers(0, 11, 5), rng.integers(0, 9, 5)], axis=1)
 
-    found = _share_within(mask, columns, rows, 2 * half)
+    found = _share_within(mask, TileGrid((origins * px_l0).astype(np.int64), side * px_l0, 64, 2.0), px_l0)
 
-    for x, y, share in zip(columns, rows, found, strict=True):
-        cut = mask[max(0, y - half) : y + half, max(0, x - half) : x + half]
-        assert share == pytest.approx(cut.sum() / (2 * half) ** 2)
+    for (x, y), share in zip(origins, found, strict=True):
+        assert share == pytest.approx(mask[y : y + side, x : x + side].mean())
 
 
 def test_the_command_on_a_patch_set(tmp_path, command_line):

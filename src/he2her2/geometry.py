@@ -102,3 +102,14 @@ def mask_size(size_l0: Size, px_l0: float) -> Size:
 def l0_from_mask(x_mask: NDArray[Any], px_l0: float) -> NDArray[np.float64]:
     """Level-0 coordinates of mask coordinates."""
     return np.asarray(x_mask, np.float64) * px_l0
+
+
+def windows_about(centres_l0: NDArray[np.float64], side_l0: float, size_l0: Size) -> NDArray[np.int64]:
+    """Upper left corners (n, 2) of windows about points, moved inside the slide, beyond whose border there is nothing.
+
+    Example:
+        >>> windows_about(np.array([[50.0, 50.0], [1.0, 99.0]]), 20, Size(100, 100)).tolist()
+        [[40, 40], [0, 80]]
+    """
+    last = np.maximum(0, np.floor(np.array(size_l0) - side_l0)).astype(np.int64)
+    return np.clip(np.rint(centres_l0 - side_l0 / 2).astype(np.int64), 0, last)

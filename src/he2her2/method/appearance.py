@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from he2her2.config import Runtime, Tiling
-from he2her2.geometry import Mask, Rgb, TileGrid, l0_from_mask
+from he2her2.geometry import Mask, Rgb, TileGrid, l0_from_mask, windows_about
 from he2her2.method.inference import encode
 from he2her2.method.raster import native_mpp
 from he2her2.models import Encoder
@@ -74,8 +74,7 @@ def _texture(
     spec = encoder.card.input
     mpp = native_mpp(slide, spec, tiling)
     side_l0 = spec.side_px * mpp / slide.mpp
-    last = np.maximum(0, np.floor(np.array(slide.size_l0) - side_l0)).astype(np.int64)
-    origins = np.clip(np.rint(l0_from_mask(centres, px_l0) - side_l0 / 2).astype(np.int64), 0, last)
+    origins = windows_about(l0_from_mask(centres, px_l0), side_l0, slide.size_l0)
     positions, features = encode(slide, TileGrid(origins, side_l0, spec.side_px, mpp), encoder, runtime)
     if not len(positions):
         return None

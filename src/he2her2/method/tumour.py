@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from he2her2.config import PAPER_THRESHOLD, Adaptive, Config
 from he2her2.errors import DamagedSlideError
-from he2her2.geometry import Mask, Size, TileGrid, l0_from_mask
+from he2her2.geometry import Mask, Size, TileGrid, l0_from_mask, windows_about
 from he2her2.method.inference import infer
 from he2her2.method.raster import native_mpp
 from he2her2.models import Card, Engine, HalfTurnedEngine, softmax
@@ -64,9 +64,11 @@ def find_tumour(
 
     def score(points: NDArray[np.float64]) -> NDArray[np.float64]:
         nonlocal n_scored
-        origins = np.rint(l0_from_mask(points - to_anchor, px_l0) - side_l0 / 2).astype(np.int64)
-        if config.adaptive.corners:  # where the map reaches the slide's border, a window beyond it would show glass
-            origins = np.clip(origins, 0, np.maximum(0, np.floor(np.array(slide.size_l0) - side_l0)).astype(np.int64))
+        centres = l0_from_mask(points - to_anchor, px_l0)
+        if config.adaptive.corners:  # the map reaches the slide's border
+            origins = windows_about(centres, side_l0, slide.size_l0)
+        else:
+            origins = np.rint(centres - side_l0 / 2).astype(np.int64)
         grid = TileGrid(origins, side_l0, spec.side_px, mpp)
         readable, logits = infer(slide, grid, tumour_cnn, config.runtime, spent=partial(watch.streamed, "tumour"))
         probability = np.full(len(points), np.nan)

@@ -15,7 +15,7 @@ from he2her2.datasets import PatchSet
 from he2her2.errors import EvaluationError, ManifestError
 from he2her2.evaluation.tumour.networks import NO_NETWORK, TumourNetwork, assign_networks
 from he2her2.evaluation.tumour.rivals import ALL_TISSUE, DARKNESS
-from he2her2.geometry import Mask, Rgb, Size, TileGrid, l0_from_mask
+from he2her2.geometry import Mask, Rgb, Size, TileGrid, l0_from_mask, windows_about
 from he2her2.manifest import SlideRow, check_consistent, patient_key, read_manifest
 from he2her2.method import (
     as_seen,
@@ -80,7 +80,7 @@ class SlideTrial:
         samples: Points that HASHI scored.
         spacing_um: Between the dense map's points.
         windows: (n, s, s, 3) what the network sees at random points of the dense map.
-        labels: (n,) bool, the annotation covers more than half of the window.
+        labels: (n,) bool, the annotation covers more than half of what the window shows of the slide.
         auc: Of the network on all windows of the dense map by that label; nan where all are alike.
     """
 
@@ -217,7 +217,7 @@ class _SlideTester:
         density = optical_density(seen.thumbnail).mean(axis=-1)
         y, x = dense.rows, dense.columns
         called = dense.probability >= threshold
-        tumour = _share_within(truth, x, y, dense.side_mask) > _MOSTLY
+        tumour = _share_within(truth, dense.windows, seen.px_l0) > _MOSTLY
         return SlideTrial(
             task.slide_id,
             patient_key(self.patients[task.slide_id]),
@@ -246,7 +246,7 @@ class _DenseMap:
         columns: (n,) the same.
         probability: (n,)
         step: Mask px between points.
-        side_mask: Side of a window in mask px.
+        windows: Of the points, inside the slide.
         shown: (m,) positions of the points whose windows were kept.
         pixels: (m, s, s, 3) of these windows.
     """
@@ -255,7 +255,7 @@ class _DenseMap:
     columns: NDArray[np.intp]
     probability: NDArray[np.float64]
     step: int
-    side_mask: float
+    windows: TileGrid
     shown: NDArray[np.intp]
     pixels: Rgb
 
@@ -276,7 +276,7 @@ def _score_densely(
     on_lattice = (rows % step == 0) & (columns % step == 0)
     rows, columns = rows[on_lattice], columns[on_lattice]
     centres = np.stack([columns, rows], axis=1) + 0.5
-    origins = np.rint(l0_from_mask(centres, px_l0) - side_l0 / 2).astype(np.int64)
+    origins = windows_about(l0_from_mask(centres, px_l0), side_l0, slide.size_l0)
     grid = TileGrid(origins, side_l0, spec.side_px, mpp)
     readable, logits = infer(slide, grid, as_seen(engine, config.adaptive), config.runtime)
     require_readable(slide, len(readable), len(grid), 1)
@@ -290,21 +290,19 @@ def _score_densely(
         columns[readable],
         softmax(logits)[:, 1].astype(np.float64),
         step,
-        side_l0 / px_l0,
+        grid.take(readable),
         np.searchsorted(readable, chosen[at]),
         np.concatenate([pixels for _, pixels in batches]),
     )
 
 
-def _share_within(mask: Mask, columns: NDArray[np.intp], rows: NDArray[np.intp], side: float) -> NDArray[np.float64]:
-    """Share (n,) of squares about mask px that a mask covers; beyond the mask there is nothing."""
-    half = max(1, round(side / 2))
-    padded = np.pad(mask, half).astype(np.int64)
-    sums = np.pad(padded.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
-    top, left = rows, columns  # of the padded mask: half a side is what was padded
-    bottom, right = top + 2 * half, left + 2 * half
+def _share_within(mask: Mask, windows: TileGrid, px_l0: float) -> NDArray[np.float64]:
+    """Share (n,) of each window that a mask covers; what the window shows beyond the mask does not count."""
+    sums = np.pad(mask.astype(np.int64).cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
+    ends = np.stack([windows.origins_l0, windows.origins_l0 + windows.side_l0]) / px_l0
+    (left, top), (right, bottom) = np.clip(np.rint(ends).astype(np.int64), 0, mask.shape[::-1]).transpose(0, 2, 1)
     inside = sums[bottom, right] - sums[top, right] - sums[bottom, left] + sums[top, left]
-    return np.asarray(inside / (2 * half) ** 2)
+    return np.asarray(inside / np.maximum(1, (right - left) * (bottom - top)))
 
 
 def _all_figures(slides: Sequence[SlideTrial]) -> tuple[SlideFigures, ...]:
