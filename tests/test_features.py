@@ -18,7 +18,7 @@ from he2her2.config import Config
 from he2her2.errors import ConfigError, WeightsError
 from he2her2.exchange import StoredTiles, read_tiles_file, write_tiles_files
 from he2her2.geometry import Point, Size
-from he2her2.models import TILE_CNN, load_encoder, load_engine, trained_folder
+from he2her2.models import TILE_CNN, EncoderNote, load_encoder, load_engine, trained_folder, why_not_of
 from he2her2.models.efficientnet_lite0 import lite0_module
 from he2her2.models.encoders import FeatureCard, HubModel, InputSpec, prepare_input
 from he2her2.models.export import onnx_of
@@ -444,6 +444,25 @@ def test_an_encoder_is_all_of_its_files(tmp_path, write):
     write(tmp_path / "e", 1)
 
     assert first == again != load_encoder(str(tmp_path / "e"), None, "cpu").identity
+
+
+@pytest.mark.parametrize(
+    ("name", "sha256", "n_features", "tile_um", "reason"),
+    [
+        ("small", "", 5, 32.0, ""),
+        ("small", "", 5, 28.0, ""),
+        ("not stated", "", 5, None, ""),
+        ("large", "", 5, None, "they are of large, and it is small"),
+        ("small", "0" * 64, 5, None, "they are of a small of other files or settings"),
+        ("small", "", 16, None, "they have 16 numbers a tile, and it gives 5"),
+        ("not stated", "", 5, 128.0, "they are of tiles 128 µm wide, and its card's are 32 µm wide"),
+    ],
+)
+def test_features_that_an_encoder_has_not_given(tmp_path, name, sha256, n_features, tile_um, reason):
+    """Of another magnification they decided without a word, of another number it was an error of ours."""
+    encoder = load_encoder(str(onnx_encoder(tmp_path / "e")), None, "cpu")
+
+    assert why_not_of(encoder, EncoderNote(name, sha256, tile_um), n_features) == reason
 
 
 def test_an_encoder_of_one_tile_says_what_to_export(tmp_path):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from he2her2.errors import ConfigError, WeightsError
 from he2her2.files import digest, read_record, sha256_of
 from he2her2.geometry import Rgb
+from he2her2.models.card import UNSTATED_ENCODER, EncoderNote
 from he2her2.models.efficientnet_lite0 import EFFICIENTNET_LITE0, lite0_card, lite0_graph, lite0_module
 from he2her2.models.encoders import (
     FeatureCard,
@@ -29,6 +30,9 @@ TILE_CNN = "tile-cnn"
 """Names the tile CNN of a folder of weights as an encoder: its penultimate layer."""
 
 ENCODERS = (TILE_CNN, EFFICIENTNET_LITE0)
+
+WIDEST_RATIO = 1.5
+"""Ratio of widths from which tiles are of two magnifications: scanners of one differ by a fifth, the next is double."""
 
 _CLASS_ROOMS = ("timm.layers", "torch.nn")
 
@@ -115,6 +119,26 @@ def _tile_cnn(folder: Path, device: Device, precision: Precision) -> Encoder:
 
     module = penultimate_module(spec, load_tensors(folder, card))
     return TorchEncoder(feature_card, identity, module, resolve_device(device), mixed_precision=precision == "mixed")
+
+
+def why_not_of(encoder: Encoder, note: EncoderNote, n_features: int) -> str:
+    """Reason why an encoder has not given the features that a note describes; empty where it may have.
+
+    Args:
+        encoder: The encoder.
+        note: About the one that gave the features.
+        n_features: Of a tile.
+    """
+    card, tile_um = encoder.card, encoder.card.input.side_px * encoder.card.input.mpp
+    if note.name not in (UNSTATED_ENCODER, card.name):
+        return f"they are of {note.name}, and it is {card.name}"
+    if note.sha256 not in ("", encoder.identity):
+        return f"they are of a {note.name} of other files or settings"
+    if n_features != card.n_features:
+        return f"they have {n_features} numbers a tile, and it gives {card.n_features}"
+    if note.tile_um is not None and not 1 / WIDEST_RATIO < tile_um / note.tile_um < WIDEST_RATIO:
+        return f"they are of tiles {note.tile_um:.4g} µm wide, and its card's are {tile_um:.4g} µm wide"
+    return ""
 
 
 def texture_encoder(folder: Path) -> Encoder | None:
