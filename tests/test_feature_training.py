@@ -465,6 +465,7 @@ def test_the_encoder_is_stated_where_the_files_do_not(tmp_path, command_line):
     note = read_card(tmp_path / "run" / "weights" / "aggregator", "aggregator").encoder
     assert note is not None
     assert (note.name, note.sha256, note.tile_um) == ("small", load_encoder(str(near), None, "cpu").identity, 128)
+    assert "CAUTION the features do not say where tiles were cut" in " ".join(err.split())
     assert refused == 2
     assert "of tiles 128 µm wide, and its card's are 32 µm wide" in why
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from he2her2.config import Config
 from he2her2.errors import ConfigError, few_of
-from he2her2.files import atomic, digest, write_csv, write_json
+from he2her2.files import atomic, digest, read_json, write_csv, write_json
 from he2her2.labels import Her2Status
 from he2her2.manifest import Split, hashed_patient, join_records, shared_patients, write_patients, write_record
 from he2her2.models import (
@@ -24,7 +24,7 @@ from he2her2.models import (
     why_not_of,
 )
 from he2her2.models.torch_modules import module_of
-from he2her2.results import describe_environment, write_failures
+from he2her2.results import RUN_FILE, describe_environment, write_failures
 from he2her2.rules import is_called
 from he2her2.statistics import Estimate
 from he2her2.training.report import (
@@ -87,6 +87,8 @@ def train_on_features(
         execution.say(f"CAUTION {failure}")
     if len(cohort.missing) > 5:
         execution.say(f"CAUTION and {len(cohort.missing) - 5} more slides without features")
+    if elsewhere := _cut_elsewhere(data.features):
+        execution.say(f"CAUTION {elsewhere}")
     if seen:
         execution.say(f"CAUTION the features are of a tile CNN that was trained or chosen with {_some(seen)}")
     results = study.cross_validate(out, execution)
@@ -126,7 +128,10 @@ def _finish(
         licence=data.licence,
         recipe=_recipe(study, chosen, learnt),
         metrics=card_metrics(figures, measured),
-        limits=(NOT_VALIDATED, f"figures are of {measured}, not of a test set"),
+        limits=(
+            *(NOT_VALIDATED, f"figures are of {measured}, not of a test set"),
+            *filter(None, [_cut_elsewhere(data.features)]),
+        ),
         notices=distinct_notices(data.notice),
     )
     weights = out / "weights"
@@ -182,6 +187,18 @@ def _with_stated_encoder(data: FeatureData, cohort: FeatureCohort) -> FeatureCoh
     if found.name != UNSTATED_ENCODER:
         return cohort
     return replace(cohort, encoder=replace(found, name=encoder.card.name, sha256=encoder.identity))
+
+
+def _cut_elsewhere(features: Path) -> str:
+    """Where the tiles of a folder of features were cut, unless `predict` cuts there; empty if it does."""
+    try:
+        region = read_json(features / RUN_FILE).get("region")
+    except (OSError, ValueError):
+        region = None
+    if region in ("tumour", "annotated"):
+        return ""
+    where = "are of all tissue" if region == "tissue" else "do not say where tiles were cut, which may be all tissue"
+    return f"the features {where}: predict cuts the tumour that it finds, and so decides by other tiles than these"
 
 
 def _seen_by_encoder(data: FeatureData, cohort: FeatureCohort) -> tuple[str, ...]:
