@@ -381,6 +381,14 @@ def test_a_damaged_file_is_one_line(tmp_path, kind):
     assert "\n" not in str(stop.value)
 
 
+def test_features_of_a_slide_are_called_so(tmp_path):
+    """TRIDENT keeps them beside those of tiles, in slide_features_*."""
+    write_bad(tmp_path / "A.h5", "slide features")
+
+    with pytest.raises(ExchangeError, match="one vector, of a whole slide"):
+        read_tiles_file(tmp_path / "A.h5")
+
+
 def test_no_pickle_is_executed(tmp_path):
     """A torch file that would run a command is refused."""
 

@@ -326,6 +326,15 @@ def test_coordinates_of_another_slide_are_refused(tmp_path, slide, command_line)
     assert code == 1
     assert "1 of its 2 tiles lie outside the slide of" in err
     assert "its coordinates are of another slide" in err
+    inside = replace(far, corners=np.array([[256, 256]]), size_l0=Size(1024, 2000))
+    write_tiles_files(tmp_path / "peer", inside, "trident")
+
+    code, _, err = command_line(
+        "features", slide, "--encoder", folder, "--coords", tmp_path / "peer" / "patches", "--out", tmp_path / "f"
+    )
+
+    assert code == 1
+    assert "of a slide of 1024 x 2000 px, and it has 1024 x 1024" in " ".join(err.split())
 
 
 def test_coordinates_are_not_replaced_by_features(tmp_path, slide, command_line):

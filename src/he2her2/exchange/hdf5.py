@@ -91,6 +91,8 @@ def read_features(file: h5py.File, name: str) -> NDArray[Any] | None:
     """(n, d) features of the file's own precision; None where there are none."""
     if name not in file:
         return None
+    if isinstance(file[name], h5py.Dataset) and file[name].ndim == 1:
+        raise ValueError(f"{name} is one vector, of a whole slide and not of its tiles")
     values = read_dataset(file, name)
     if values.dtype not in _FLOATS:
         raise ValueError(f"{name} is of {values.dtype}")
