@@ -718,6 +718,14 @@ def test_imagescope_and_halo_are_read(tmp_path, content, expected):
     assert abs(area(read_annotation(written(tmp_path, content))) - expected) < 11
 
 
+@pytest.mark.parametrize(("stated", "mpp"), [("0.25", 0.25), ("0,25", 0.25), ("0.000000", None), ("", None)])
+def test_the_scale_that_imagescope_states_is_kept(tmp_path, stated, mpp):
+    """It writes 0 for a slide without one."""
+    path = written(tmp_path, imagescope((0, "", 0, BOX)).replace('"0.25"', f'"{stated}"'))
+
+    assert read_annotation(path).mpp == mpp
+
+
 def test_a_negative_region_is_a_hole_of_its_own_layer(tmp_path):
     """What is taken out of the stroma may be the tumour."""
     stroma = imagescope((0, "", 0, BOX), (0, "", 1, INNER), layer="Stroma")
