@@ -456,10 +456,10 @@ def test_the_encoder_is_stated_where_the_files_do_not(tmp_path, command_line):
     manifest, features = write_cohort(tmp_path, layout="clam", width=5)
     near, far = onnx_encoder(tmp_path / "near", side_px=256), onnx_encoder(tmp_path / "far", side_px=64)
     words = ("train", "slides", "--manifest", manifest, "--features", features, "--aggregator", "mean-features")
-    words = (*words, "--set", "training.epochs=1", "--accelerator", "cpu", "--encoder")
+    quick = ("--set", "training.epochs=1", "--accelerator", "cpu", "--encoder")
 
-    code, _, err = command_line(*words, near, "--out", tmp_path / "run")
-    refused, _, why = command_line(*words, far, "--out", tmp_path / "other")
+    code, _, err = command_line(*words, *quick, near, "--out", tmp_path / "run")
+    refused, _, why = command_line(*words, *quick, far, "--out", tmp_path / "other")
 
     assert code == 0, err
     note = read_card(tmp_path / "run" / "weights" / "aggregator", "aggregator").encoder

@@ -82,8 +82,8 @@ def test_tiles_of_all_tissue_are_told(study, weights, command_line, tmp_path):
     shutil.copytree(study / "features", tmp_path / "features")
     run_file = tmp_path / "features" / "run.json"
     run_file.write_text(json.dumps(json.loads(run_file.read_text()) | {"region": "tissue"}))
-    words = ("--aggregator", "mean-features", "--set", "training.epochs=1", "--accelerator", "cpu")
-    words = ("--manifest", study / "manifest.csv", "--features", tmp_path / "features", *words)
+    quick = ("--aggregator", "mean-features", "--set", "training.epochs=1", "--accelerator", "cpu")
+    words = ("--manifest", study / "manifest.csv", "--features", tmp_path / "features", *quick)
 
     _, _, err = command_line("train", "slides", *words, "--out", tmp_path / "run")
 

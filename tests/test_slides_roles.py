@@ -375,7 +375,7 @@ def test_channels_without_a_description_are_rgb(tmp_path, axes):
     path = tmp_path / "a.ome.tif"
     pixels, photometric = (PIXELS, "rgb") if axes == "YXS" else (np.moveaxis(PIXELS, 2, 0), "minisblack")
     tifffile.imwrite(path, pixels, tile=(64, 64), photometric=photometric, ome=True, metadata=UM | {"axes": axes})
-    described = tifffile.tiffcomment(path)
+    described = str(tifffile.tiffcomment(path))
     bare = re.sub("<Channel.*?</Channel>", "", described)
     tifffile.tiffcomment(path, bare.encode())
 
