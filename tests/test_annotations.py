@@ -119,6 +119,7 @@ def test_qupath_classes_are_read(tmp_path, properties, name):
         ({"terms": ["Tumor"]}, {"terms": ["Stroma"]}),  # Cytomine
         ({"class": {"id": 1, "title": "Tumor"}}, {"class": {"id": 2, "title": "Stroma"}}),
         ({"Class Name": "Tumor"}, {"Class Name": "Stroma"}),
+        ({"label": [{"id": 1, "name": "Tumor"}]}, {"label": [{"id": 2, "name": "Stroma"}]}),
         ({"tissue_type": "Tumor"}, {"tissue_type": "Stroma"}),
         ({"label": 3, "name": "Tumor"}, {"label": 4, "name": "Stroma"}),
     ],
