@@ -444,11 +444,21 @@ def hub_with_code(folder, seed):
     (folder / "hubconf.py").write_text(HUBCONF + f"# version {seed}\n")
 
 
-@pytest.mark.parametrize("write", [with_weights_beside, hub_with_code])
+def hub_with_weights_of_its_own(folder, seed):
+    hub_encoder(folder)
+    write_card(folder, {"kind": "hub", "entry": "small", "options": {"width": 5}})
+    (folder / "hubconf.py").write_text(HUBCONF)
+    torch.manual_seed(seed)  # as weights that the entry fetches from elsewhere
+
+
+@pytest.mark.parametrize("write", [with_weights_beside, hub_with_code, hub_with_weights_of_its_own])
 def test_an_encoder_is_all_of_its_files(tmp_path, write):
     """Other weights beside the same graph, or other code around the same weights, left the features of before."""
-    write(tmp_path / "e", 0)
-    first, again = (load_encoder(str(tmp_path / "e"), None, "cpu").identity for _ in range(2))
+    identities = []
+    for _ in range(2):
+        write(tmp_path / "e", 0)
+        identities.append(load_encoder(str(tmp_path / "e"), None, "cpu").identity)
+    first, again = identities
 
     write(tmp_path / "e", 1)
 

@@ -175,7 +175,12 @@ def _torch_folder(folder: Path, card: FeatureCard, device: Device, precision: Pr
     """A model of timm or of a local hub repository, with its card."""
     assert not isinstance(card.model, OnnxModel)
     require_libraries(f"encoder {card.name}", "torch")
-    from he2her2.models.torch_engine import PooledTokens, TorchEncoder, load_state  # noqa: PLC0415  loads torch
+    from he2her2.models.torch_engine import (  # noqa: PLC0415  loads torch
+        PooledTokens,
+        TorchEncoder,
+        load_state,
+        sha256_of_state,
+    )
 
     try:
         module = _timm(card.model) if isinstance(card.model, TimmModel) else _hub(folder, card.model)
@@ -188,7 +193,8 @@ def _torch_folder(folder: Path, card: FeatureCard, device: Device, precision: Pr
     except Exception as error:  # code and files of others: whatever they raise
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise WeightsError(f"{folder}: its model cannot be built ({reason}); correct model in {CARD_FILE}") from error
-    weights = None if card.model.weights is None else sha256_of(folder / card.model.weights)
+    file = card.model.weights
+    weights = sha256_of_state(module) if file is None else sha256_of(folder / file)
     code = (_hashes(folder),) if isinstance(card.model, HubModel) else ()
     there = resolve_device(device)
     if there == "cpu":
