@@ -119,6 +119,7 @@ def test_qupath_classes_are_read(tmp_path, properties, name):
         ({"terms": ["Tumor"]}, {"terms": ["Stroma"]}),  # Cytomine
         ({"class": {"id": 1, "title": "Tumor"}}, {"class": {"id": 2, "title": "Stroma"}}),
         ({"Class Name": "Tumor"}, {"Class Name": "Stroma"}),
+        ({"label": [{"id": 1, "name": "Tumor"}]}, {"label": [{"id": 2, "name": "Stroma"}]}),
         ({"tissue_type": "Tumor"}, {"tissue_type": "Stroma"}),
         ({"label": 3, "name": "Tumor"}, {"label": 4, "name": "Stroma"}),
     ],
@@ -716,6 +717,14 @@ INNER = [(10, 10), (30, 10), (30, 30), (10, 30)]
 def test_imagescope_and_halo_are_read(tmp_path, content, expected):
     """Layers are classes; negative regions are holes in theirs; ellipses and rectangles are drawn by two corners."""
     assert abs(area(read_annotation(written(tmp_path, content))) - expected) < 11
+
+
+@pytest.mark.parametrize(("stated", "mpp"), [("0.25", 0.25), ("0,25", 0.25), ("0.000000", None), ("", None)])
+def test_the_scale_that_imagescope_states_is_kept(tmp_path, stated, mpp):
+    """It writes 0 for a slide without one."""
+    path = written(tmp_path, imagescope((0, "", 0, BOX)).replace('"0.25"', f'"{stated}"'))
+
+    assert read_annotation(path).mpp == mpp
 
 
 def test_a_negative_region_is_a_hole_of_its_own_layer(tmp_path):

@@ -291,6 +291,17 @@ def test_a_dicom_series_is_one_slide(tmp_path):
     assert ids_of(tmp_path) == ["1", "3", "I1"]
 
 
+def test_slides_that_refer_to_one_series_are_several(tmp_path):
+    """Their own series follows their study; that of what they refer to comes first, and made them one slide."""
+    for name, uid in (("1", b"1.2.7\0"), ("2", b"1.2.8\0"), ("3", b"1.2.8\0")):
+        _dicom(tmp_path / f"{name}.dcm", b"1.2.99")
+        study = b"\x20\0\r\0UI\x04\x001.2\0"
+        own = study + b"\x20\0\x0e\0UI" + len(uid).to_bytes(2, "little") + uid
+        (tmp_path / f"{name}.dcm").write_bytes((tmp_path / f"{name}.dcm").read_bytes() + own)
+
+    assert ids_of(tmp_path) == ["1", "2"]
+
+
 def test_annotations_in_dicom_do_not_stand_for_the_slide(tmp_path):
     """They lie in its folder and name its series; the one that came first was taken for the slide, which was lost."""
     for name, kind in (("1", b"66.4\0\0"), ("2", b"91.1\0\0"), ("3", b"77.1.6")):

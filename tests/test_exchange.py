@@ -177,6 +177,17 @@ def test_attributes_survive_in_the_same_layout(tmp_path):
         assert dict(file["coords"].attrs) == stated | {"overlap": 0, "custom": "None"}
 
 
+def test_attributes_may_be_arrays_of_one(tmp_path):
+    """As R and MATLAB write them: the encoder was called "['uni']", and µm were said not to be stated."""
+    for layout in ("trident", "stamp"):
+        (path,) = write_tiles_files(tmp_path, TILES, layout)
+        with h5py.File(path, "r+") as file:
+            for attrs in (file.attrs, *(file[name].attrs for name in file)):
+                attrs.update({name: np.array([value], object) for name, value in attrs.items() if value == str(value)})
+
+        assert read_tiles_file(path).encoder == "uni"
+
+
 def test_micrometres_are_not_guessed(tmp_path):
     """TRIDENT states a magnification only: 40x may be .22 or .26 µm."""
     tiles = StoredTiles("A", CORNERS, side=256, side_px=256, features=FEATURES)
@@ -379,6 +390,14 @@ def test_a_damaged_file_is_one_line(tmp_path, kind):
         read_tiles_file(tmp_path / "A.h5")
 
     assert "\n" not in str(stop.value)
+
+
+def test_features_of_a_slide_are_called_so(tmp_path):
+    """TRIDENT keeps them beside those of tiles, in slide_features_*."""
+    write_bad(tmp_path / "A.h5", "slide features")
+
+    with pytest.raises(ExchangeError, match="one vector, of a whole slide"):
+        read_tiles_file(tmp_path / "A.h5")
 
 
 def test_no_pickle_is_executed(tmp_path):

@@ -20,11 +20,12 @@ from he2her2.exchange import StoredTiles, write_tiles_files
 from he2her2.files import read_csv
 from he2her2.labels import Policy
 from he2her2.manifest import SlideRow, hashed_patient, patients_used, split_in_folds, write_patients
-from he2her2.models import Bag, load_aggregator, load_encoder, trained_folder
+from he2her2.models import Bag, load_aggregator, load_encoder, read_card, trained_folder
 from he2her2.results import open_run
 from he2her2.training.slides import feature_study
 from he2her2.training.slides.feature_data import read_feature_cohort
 from he2her2.training.slides.judgement import figures_by_patient
+from tests.test_features import onnx_encoder
 
 N = 24
 QUICK = (
@@ -33,7 +34,7 @@ QUICK = (
 )  # fmt: skip
 
 
-def write_cohort(folder, layout="trident", encoder="uni", n=N, skip=(), identity=""):
+def write_cohort(folder, layout="trident", encoder="uni", n=N, skip=(), identity="", width=6):
     """Two slides a patient; positive ones have a few telling tiles. No slide file is needed."""
     rng = np.random.default_rng(0)
     lines = ["slide_id,path,patient_id,stain,her2_status,site,mpp,split"]
@@ -41,7 +42,7 @@ def write_cohort(folder, layout="trident", encoder="uni", n=N, skip=(), identity
         status = "positive" if (k // 2) % 2 else "negative"
         name, split = f"S{k}", "val" if k % 8 in (6, 7) or k % 8 in (4, 5) else "train"
         lines.append(f"{name},{name}.svs,P{k // 2},HE,{status},site{(k // 2) % 4},0.5,{split}")
-        features = rng.normal(size=(20, 6)).astype(np.float32)
+        features = rng.normal(size=(20, width)).astype(np.float32)
         features[:5, 1] += 4 * (status == "positive")
         corners = np.array([(x * 256, y * 256) for x in range(5) for y in range(4)], np.int64)
         tiles = StoredTiles(name, corners, side=256, side_px=256, mpp_l0=0.5, features=features, encoder=encoder)
@@ -448,6 +449,25 @@ def test_features_of_two_encoders_do_not_mix(tmp_path, command_line):
 
     assert code == 2
     assert "several encoders (S0 has 6 of uni; S1 has 9 of uni)" in err
+
+
+def test_the_encoder_is_stated_where_the_files_do_not(tmp_path, command_line):
+    """CLAM's never do, and no encoder was that of the features; one of other tiles is refused before any training."""
+    manifest, features = write_cohort(tmp_path, layout="clam", width=5)
+    near, far = onnx_encoder(tmp_path / "near", side_px=256), onnx_encoder(tmp_path / "far", side_px=64)
+    words = ("train", "slides", "--manifest", manifest, "--features", features, "--aggregator", "mean-features")
+    quick = ("--set", "training.epochs=1", "--accelerator", "cpu", "--encoder")
+
+    code, _, err = command_line(*words, *quick, near, "--out", tmp_path / "run")
+    refused, _, why = command_line(*words, *quick, far, "--out", tmp_path / "other")
+
+    assert code == 0, err
+    note = read_card(tmp_path / "run" / "weights" / "aggregator", "aggregator").encoder
+    assert note is not None
+    assert (note.name, note.sha256, note.tile_um) == ("small", load_encoder(str(near), None, "cpu").identity, 128)
+    assert "CAUTION the features do not say where tiles were cut" in " ".join(err.split())
+    assert refused == 2
+    assert "of tiles 128 µm wide, and its card's are 32 µm wide" in why
 
 
 def test_features_of_two_magnifications_do_not_mix(tmp_path, command_line):

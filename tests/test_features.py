@@ -19,7 +19,7 @@ from he2her2.config import Config
 from he2her2.errors import ConfigError, WeightsError
 from he2her2.exchange import StoredTiles, read_tiles_file, write_tiles_files
 from he2her2.geometry import Point, Size
-from he2her2.models import TILE_CNN, load_encoder, load_engine, trained_folder
+from he2her2.models import TILE_CNN, EncoderNote, load_encoder, load_engine, trained_folder, why_not_of
 from he2her2.models.efficientnet_lite0 import lite0_module
 from he2her2.models.encoders import FeatureCard, HubModel, InputSpec, prepare_input
 from he2her2.models.export import onnx_of
@@ -341,6 +341,15 @@ def test_coordinates_of_another_slide_are_refused(tmp_path, slide, command_line)
     assert code == 1
     assert "1 of its 2 tiles lie outside the slide of" in err
     assert "its coordinates are of another slide" in err
+    inside = replace(far, corners=np.array([[256, 256]]), size_l0=Size(1024, 2000))
+    write_tiles_files(tmp_path / "peer", inside, "trident")
+
+    code, _, err = command_line(
+        "features", slide, "--encoder", folder, "--coords", tmp_path / "peer" / "patches", "--out", tmp_path / "f"
+    )
+
+    assert code == 1
+    assert "of a slide of 1024 x 2000 px, and it has 1024 x 1024" in " ".join(err.split())
 
 
 def test_coordinates_are_not_replaced_by_features(tmp_path, slide, command_line):
@@ -452,15 +461,44 @@ def hub_with_code(folder, seed):
     (folder / "hubconf.py").write_text(HUBCONF + f"# version {seed}\n")
 
 
-@pytest.mark.parametrize("write", [with_weights_beside, hub_with_code])
+def hub_with_weights_of_its_own(folder, seed):
+    hub_encoder(folder)
+    write_card(folder, {"kind": "hub", "entry": "small", "options": {"width": 5}})
+    (folder / "hubconf.py").write_text(HUBCONF)
+    torch.manual_seed(seed)  # as weights that the entry fetches from elsewhere
+
+
+@pytest.mark.parametrize("write", [with_weights_beside, hub_with_code, hub_with_weights_of_its_own])
 def test_an_encoder_is_all_of_its_files(tmp_path, write):
     """Other weights beside the same graph, or other code around the same weights, left the features of before."""
-    write(tmp_path / "e", 0)
-    first, again = (load_encoder(str(tmp_path / "e"), None, "cpu").identity for _ in range(2))
+    identities = []
+    for _ in range(2):
+        write(tmp_path / "e", 0)
+        identities.append(load_encoder(str(tmp_path / "e"), None, "cpu").identity)
+    first, again = identities
 
     write(tmp_path / "e", 1)
 
     assert first == again != load_encoder(str(tmp_path / "e"), None, "cpu").identity
+
+
+@pytest.mark.parametrize(
+    ("name", "sha256", "n_features", "tile_um", "reason"),
+    [
+        ("small", "", 5, 32.0, ""),
+        ("small", "", 5, 28.0, ""),
+        ("not stated", "", 5, None, ""),
+        ("large", "", 5, None, "they are of large, and it is small"),
+        ("small", "0" * 64, 5, None, "they are of a small of other files or settings"),
+        ("small", "", 16, None, "they have 16 numbers a tile, and it gives 5"),
+        ("not stated", "", 5, 128.0, "they are of tiles 128 µm wide, and its card's are 32 µm wide"),
+    ],
+)
+def test_features_that_an_encoder_has_not_given(tmp_path, name, sha256, n_features, tile_um, reason):
+    """Of another magnification they decided without a word, of another number it was an error of ours."""
+    encoder = load_encoder(str(onnx_encoder(tmp_path / "e")), None, "cpu")
+
+    assert why_not_of(encoder, EncoderNote(name, sha256, tile_um), n_features) == reason
 
 
 def test_an_encoder_of_one_tile_says_what_to_export(tmp_path):

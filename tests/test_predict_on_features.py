@@ -13,7 +13,7 @@ from he2her2.config import load_config
 from he2her2.errors import WeightsError
 from he2her2.exchange import read_tiles_file
 from he2her2.files import read_csv
-from he2her2.models import Bag, load_aggregator, load_slide_model
+from he2her2.models import Bag, load_aggregator, load_slide_model, read_card
 from he2her2.results import open_run
 from tests.labelled_slides import write_labelled
 from tests.test_features import onnx_encoder, write_card
@@ -76,6 +76,22 @@ def test_a_prediction_decides_as_training_did(study, weights, command_line, tmp_
     page = (tmp_path / "p" / "report" / "cases" / "val1.html").read_text()
     assert "decides by features of an encoder, which a run does not keep" in page
     assert "Every tile has a share in it, its attention" in page
+
+
+def test_tiles_of_all_tissue_are_told(study, weights, command_line, tmp_path):
+    """A prediction is on tumour: it decided by other tiles than those that the weights learned from, without a word."""
+    shutil.copytree(study / "features", tmp_path / "features")
+    run_file = tmp_path / "features" / "run.json"
+    run_file.write_text(json.dumps(json.loads(run_file.read_text()) | {"region": "tissue"}))
+    quick = ("--aggregator", "mean-features", "--set", "training.epochs=1", "--accelerator", "cpu")
+    words = ("--manifest", study / "manifest.csv", "--features", tmp_path / "features", *quick)
+
+    _, _, err = command_line("train", "slides", *words, "--out", tmp_path / "run")
+
+    told = "the features are of all tissue: predict cuts the tumour that it finds"
+    assert f"CAUTION {told}" in " ".join(err.split())
+    limits = [read_card(out / "aggregator", "aggregator").limits for out in (tmp_path / "run" / "weights", weights)]
+    assert [any(told in limit for limit in own) for own in limits] == [True, False]
 
 
 def test_it_needs_no_torch(study, weights, tmp_path):

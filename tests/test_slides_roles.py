@@ -369,11 +369,12 @@ def test_channels_stored_apart_are_rgb(tmp_path, names, order):
         assert np.array_equal(slide.read(Point(0, 0), Size(1024, 768), 0.25), PIXELS)
 
 
-def test_channels_without_a_description_are_rgb(tmp_path):
-    """The documented way to write OME-TIFF by libvips describes no channel."""
+@pytest.mark.parametrize("axes", ["CYX", "YXS"])
+def test_channels_without_a_description_are_rgb(tmp_path, axes):
+    """Neither does the documented way to write OME-TIFF by libvips; the pixels say whether they are grey."""
     path = tmp_path / "a.ome.tif"
-    planes = np.moveaxis(PIXELS, 2, 0)
-    tifffile.imwrite(path, planes, tile=(64, 64), photometric="minisblack", ome=True, metadata=UM | {"axes": "CYX"})
+    pixels, photometric = (PIXELS, "rgb") if axes == "YXS" else (np.moveaxis(PIXELS, 2, 0), "minisblack")
+    tifffile.imwrite(path, pixels, tile=(64, 64), photometric=photometric, ome=True, metadata=UM | {"axes": axes})
     described = str(tifffile.tiffcomment(path))
     bare = re.sub("<Channel.*?</Channel>", "", described)
     tifffile.tiffcomment(path, bare.encode())

@@ -14,7 +14,7 @@ from he2her2.config import PRESETS, Tissue, load_config
 from he2her2.errors import TilingError
 from he2her2.method import cut_tumour, segment_slide
 from he2her2.models import CNNS
-from he2her2.preprocessing import tissue_mask, weak_tissue_mask
+from he2her2.preprocessing import read_annotation, tissue_mask, weak_tissue_mask
 from he2her2.preprocessing.tissue import _brightness, _saturation, _smoothed
 from he2her2.slides import open_slide
 from tests.tissue_slides import tissue_pixels, write_tissue
@@ -171,6 +171,22 @@ def test_a_smear_beside_the_tissue_counts_only_where_quality_is_not_applied(tmp_
     assert found.usable[found.usable.shape[0] // 2, found.usable.shape[1] // 2]
     assert found.tissue[:14].any() == counts
     assert found.usable[:14].any() == counts
+
+
+@pytest.mark.parametrize(("drawn_at", "is_told"), [("0.2521", False), ("0.5", True)])
+def test_an_annotation_of_another_scan_is_told(tmp_path, drawn_at, is_told):
+    """ImageScope states the scale of the slide; the regions of a scan at 20x lie elsewhere on one at 40x."""
+    corners = "".join(f'<Vertex X="{x}" Y="{y}"/>' for x, y in ((0, 0), (900, 0), (900, 900), (0, 900)))
+    region = f'<Region Type="0"><Vertices>{corners}</Vertices></Region>'
+    layer = f'<Annotation Name="Tumor"><Regions>{region}</Regions></Annotation>'
+    (tmp_path / "a.xml").write_text(f'<Annotations MicronsPerPixel="{drawn_at}">{layer}</Annotations>')
+    tile, annotation = CNNS["strided-tile-cnn"].input, read_annotation(tmp_path / "a.xml")
+
+    with open_slide(write_tissue(tmp_path / "a.svs", tissue_pixels(side=1024))) as slide:
+        found = segment_slide(slide, tile, load_config(), tumour_cnn=None, annotation=annotation)
+
+    told = ("its annotation was drawn at 0.5 µm/px, and it has 0.25: is it another scan's?",)
+    assert found.cautions == (told if is_told else ())
 
 
 @pytest.mark.parametrize(

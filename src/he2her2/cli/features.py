@@ -141,7 +141,7 @@ def _begin(out: Path, worker: "FeatureWorker", *, overwrite: bool) -> None:
     described = {
         "digest": worker.configuration,
         "encoder": encoder,
-        "region": worker.region,
+        "region": worker.region if worker.coords is None else "coords",
         "config": asdict(worker.config),
     }
     write_json(file, describe_environment(sys.argv) | described, ascii_only=True)

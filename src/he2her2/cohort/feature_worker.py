@@ -24,6 +24,8 @@ from he2her2.units import is_close_mpp
 
 _SETTINGS = ("tissue", "quality", "adaptive", "tiling", "normalisation")  # that decide where tiles are cut
 
+_SAME_SIZE = 0.01  # share by which programs may differ on the size of one slide
+
 FeatureRegion: TypeAlias = Literal["tumour", "tissue", "annotated"]
 """Where tiles are cut: in the tumour that is found, in all usable tissue, or in annotated tumour."""
 
@@ -140,6 +142,10 @@ class FeatureWorker:
             raise ExchangeError(slide_id, "no file of coordinates has its name", "check --coords")
         tile = self.encoder.card.input
         given = read_tiles_file(coords[slide_id], slide.mpp)
+        if given.size_l0 is not None and not np.allclose(given.size_l0, slide.size_l0, rtol=_SAME_SIZE):
+            found = "its coordinates are of a slide of {} x {} px, and it has {} x {}"
+            found = found.format(*given.size_l0, *slide.size_l0)
+            raise ExchangeError(slide_id, found, "give the coordinates of this slide, cut at its own level 0")
         grid = given.grid(tile.side_px)
         if not is_close_mpp(grid.mpp, tile.mpp):
             wide, wanted = grid.side_px * grid.mpp, tile.side_px * tile.mpp

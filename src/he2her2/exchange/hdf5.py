@@ -117,6 +117,8 @@ def read_features(file: h5py.File, name: str) -> NDArray[Any] | None:
     """(n, d) features of the file's own precision; None where there are none."""
     if name not in file:
         return None
+    if isinstance(file[name], h5py.Dataset) and file[name].ndim == 1:
+        raise ValueError(f"{name} is one vector, of a whole slide and not of its tiles")
     values = read_dataset(file, name)
     if values.dtype not in _FLOATS:
         raise ValueError(f"{name} is of {values.dtype}")
@@ -136,11 +138,9 @@ def write_hdf5(path: Path, fill: Callable[[h5py.File], None]) -> Path:
 
 def number(attributes: Mapping[str, Any], name: str) -> float | None:
     """A positive number among attributes; None where there is none, or the text None."""
-    value = attributes.get(name)
-    if isinstance(value, np.ndarray):
-        value = value.reshape(-1)[0] if value.size else None
+    value = _first(attributes.get(name))
     try:
-        found = float(value)  # type: ignore[arg-type]
+        found = float(value)
     except (TypeError, ValueError):
         return None
     return found if np.isfinite(found) and found > 0 else None
@@ -148,5 +148,12 @@ def number(attributes: Mapping[str, Any], name: str) -> float | None:
 
 def text(attributes: Mapping[str, Any], name: str) -> str:
     """A text among attributes; empty where there is none."""
-    value = attributes.get(name)
+    value = _first(attributes.get(name))
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else "" if value is None else str(value)
+
+
+def _first(value: Any) -> Any:  # noqa: ANN401  of whatever kind an attribute is
+    """The value of an attribute, which R, MATLAB and others write as an array of one."""
+    if isinstance(value, np.ndarray):
+        return value.reshape(-1)[0] if value.size else None
+    return value

@@ -31,7 +31,7 @@ from he2her2.preprocessing import (
 )
 from he2her2.slides import Slide, map_tiles
 from he2her2.timing import Watch
-from he2her2.units import area_mm2
+from he2her2.units import area_mm2, is_close_mpp
 
 TissueRule: TypeAlias = Callable[[Rgb, Tissue], Mask]
 """From a thumbnail to the mask of its tissue."""
@@ -79,11 +79,17 @@ class Segmentation:
     @property
     def cautions(self) -> tuple[str, ...]:
         """Shapes of its annotation that were skipped, and the like."""
-        said = self.annotation.warnings if self.annotation else ()
-        if self.off_slide <= _MOST_OFF_SLIDE:
-            return said
-        text = f"{100 * self.off_slide:.0f} % of the annotated tumour is off the slide: is it another's, or its scale?"
-        return (*said, text)
+        if self.annotation is None:
+            return ()
+        said, drawn_at, mpp = list(self.annotation.warnings), self.annotation.mpp, self.px_mpp / self.px_l0
+        if drawn_at is not None and not is_close_mpp(mpp, drawn_at):
+            said.append(
+                f"its annotation was drawn at {drawn_at:.4g} µm/px, and it has {mpp:.4g}: is it another scan's?"
+            )
+        if self.off_slide > _MOST_OFF_SLIDE:
+            off = f"{100 * self.off_slide:.0f} %"
+            said.append(f"{off} of the annotated tumour is off the slide: is it another's, or its scale?")
+        return tuple(said)
 
     def area_mm2(self, mask: Mask) -> float:
         """Area of one of its masks, in mm²."""

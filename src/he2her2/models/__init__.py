@@ -18,7 +18,17 @@ from he2her2.models.aggregators import (
     top_tiles,
 )
 from he2her2.models.bag import Aggregated, Bag
-from he2her2.models.card import RESEARCH_USE, ROLES, UNTRAINED_NOTICE, Card, EncoderNote, Metric, Role, Spec
+from he2her2.models.card import (
+    RESEARCH_USE,
+    ROLES,
+    UNSTATED_ENCODER,
+    UNTRAINED_NOTICE,
+    Card,
+    EncoderNote,
+    Metric,
+    Role,
+    Spec,
+)
 from he2her2.models.efficientnet_lite0 import export_lite0, imagenet_weights
 from he2her2.models.encoders import (
     CNNS,
@@ -34,9 +44,11 @@ from he2her2.models.encoders import (
 from he2her2.models.engines import Engine, HalfTurnedEngine, Untrained, load_engine, recoloured, resolve_device
 from he2her2.models.feature_encoders import (
     TILE_CNN,
+    WIDEST_RATIO,
     Encoder,
     load_encoder,
     texture_encoder,
+    why_not_of,
 )
 from he2her2.models.joining import join_weights
 from he2her2.models.slide_model import (
@@ -67,7 +79,9 @@ __all__ = [
     "RGB_FROM_HED",
     "ROLES",
     "TILE_CNN",
+    "UNSTATED_ENCODER",
     "UNTRAINED_NOTICE",
+    "WIDEST_RATIO",
     "YUV_FROM_RGB",
     "Aggregated",
     "Aggregator",
@@ -119,6 +133,7 @@ __all__ = [
     "verify",
     "weights_in",
     "weights_source",
+    "why_not_of",
     "write_domain",
     "write_rules",
 ]

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Annotated, Any, Literal, TypeAlias
 
-from annotated_types import Ge, Le, Len, Lt
+from annotated_types import Ge, Gt, Le, Len, Lt
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
@@ -17,6 +17,8 @@ from he2her2.rules import Threshold
 _CARD_VERSION = 1
 UNTRAINED_NOTICE = "untrained weights: the numbers mean nothing"
 RESEARCH_USE = "research use only"
+UNSTATED_ENCODER = "not stated"
+"""Name of the encoder of files of features that do not name it, such as CLAM's."""
 
 _STRICT = ConfigDict(extra="forbid")
 
@@ -66,12 +68,14 @@ class EncoderNote:
     """The encoder whose features an aggregator was trained on.
 
     Attributes:
-        name: Its name.
+        name: Its name, or `UNSTATED_ENCODER`.
         sha256: Of all that its features depend on; empty where the files of features do not say.
+        tile_um: Width of its tiles in µm, in the middle of the slides'; none where the files do not say.
     """
 
     name: str
     sha256: str = ""
+    tile_um: Annotated[float, Gt(0)] | None = None
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from he2her2.errors import ConfigError, WeightsError
 from he2her2.files import digest, read_record, sha256_of
 from he2her2.geometry import Rgb
+from he2her2.models.card import UNSTATED_ENCODER, EncoderNote
 from he2her2.models.efficientnet_lite0 import EFFICIENTNET_LITE0, lite0_card, lite0_graph, lite0_module
 from he2her2.models.encoders import (
     FeatureCard,
@@ -29,6 +30,9 @@ TILE_CNN = "tile-cnn"
 """Names the tile CNN of a folder of weights as an encoder: its penultimate layer."""
 
 ENCODERS = (TILE_CNN, EFFICIENTNET_LITE0)
+
+WIDEST_RATIO = 1.5
+"""Ratio of widths from which tiles are of two magnifications: scanners of one differ by a fifth, the next is double."""
 
 _CLASS_ROOMS = ("timm.layers", "torch.nn")
 
@@ -125,6 +129,26 @@ def _tile_cnn(folder: Path, device: Device, precision: Precision) -> Encoder:
     return TorchEncoder(feature_card, identity, module, resolve_device(device), mixed_precision=precision == "mixed")
 
 
+def why_not_of(encoder: Encoder, note: EncoderNote, n_features: int) -> str:
+    """Reason why an encoder has not given the features that a note describes; empty where it may have.
+
+    Args:
+        encoder: The encoder.
+        note: About the one that gave the features.
+        n_features: Of a tile.
+    """
+    card, tile_um = encoder.card, encoder.card.input.side_px * encoder.card.input.mpp
+    if note.name not in (UNSTATED_ENCODER, card.name):
+        return f"they are of {note.name}, and it is {card.name}"
+    if note.sha256 not in ("", encoder.identity):
+        return f"they are of a {note.name} of other files or settings"
+    if n_features != card.n_features:
+        return f"they have {n_features} numbers a tile, and it gives {card.n_features}"
+    if note.tile_um is not None and not 1 / WIDEST_RATIO < tile_um / note.tile_um < WIDEST_RATIO:
+        return f"they are of tiles {note.tile_um:.4g} µm wide, and its card's are {tile_um:.4g} µm wide"
+    return ""
+
+
 def texture_encoder(folder: Path) -> Encoder | None:
     """The tumour CNN of a verified folder up to its last layer, on the CPU; None if it does not pool its maps."""
     network = read_card(folder, "tumour_cnn")
@@ -159,7 +183,12 @@ def _torch_folder(folder: Path, card: FeatureCard, device: Device, precision: Pr
     """A model of timm or of a local hub repository, with its card."""
     assert not isinstance(card.model, OnnxModel)
     require_libraries(f"encoder {card.name}", "torch")
-    from he2her2.models.torch_engine import PooledTokens, TorchEncoder, load_state  # noqa: PLC0415  loads torch
+    from he2her2.models.torch_engine import (  # noqa: PLC0415  loads torch
+        PooledTokens,
+        TorchEncoder,
+        load_state,
+        sha256_of_state,
+    )
 
     try:
         module = _timm(card.model) if isinstance(card.model, TimmModel) else _hub(folder, card.model)
@@ -172,7 +201,8 @@ def _torch_folder(folder: Path, card: FeatureCard, device: Device, precision: Pr
     except Exception as error:  # code and files of others: whatever they raise
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise WeightsError(f"{folder}: its model cannot be built ({reason}); correct model in {CARD_FILE}") from error
-    weights = None if card.model.weights is None else sha256_of(folder / card.model.weights)
+    file = card.model.weights
+    weights = sha256_of_state(module) if file is None else sha256_of(folder / file)
     code = (_hashes(folder),) if isinstance(card.model, HubModel) else ()
     there = resolve_device(device)
     if there == "cpu":

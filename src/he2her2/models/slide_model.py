@@ -10,10 +10,10 @@ from he2her2.domain import Domain
 from he2her2.errors import ConfigError, WeightsError
 from he2her2.models.aggregators import AggregatorSpec, RankingSettings, RankingSpec, RunNetwork, aggregator_named
 from he2her2.models.bag import Aggregated, Bag
-from he2her2.models.card import UNTRAINED_NOTICE, Card, EncoderNote
+from he2her2.models.card import UNSTATED_ENCODER, UNTRAINED_NOTICE, Card, EncoderNote
 from he2her2.models.encoders import CnnRole, InputSpec, cnn_named
 from he2her2.models.engines import Device, Engine, Untrained, load_engine, untrained_weights
-from he2her2.models.feature_encoders import ENCODERS, Encoder, load_encoder, texture_encoder
+from he2her2.models.feature_encoders import ENCODERS, Encoder, load_encoder, texture_encoder, why_not_of
 from he2her2.models.signature import Arrays, Inputs
 from he2her2.models.stored_rules import read_domain, read_rules
 from he2her2.models.weights import ONNX_FILE, read_card, verify
@@ -147,7 +147,8 @@ def load_slide_model(weights: str | Path, config: Config, device: Device | None 
     if isinstance(source, int):
         return model
     note = model.aggregator.card.encoder
-    encoder = None if note is None else _encoder_of(note, source, config.runtime, device)
+    n_features = model.aggregator.spec.n_features
+    encoder = None if note is None else _encoder_of(note, n_features, source, config.runtime, device)
     model = replace(
         model,
         domain=read_domain(source, model.cards),
@@ -160,7 +161,7 @@ def load_slide_model(weights: str | Path, config: Config, device: Device | None 
     return model
 
 
-def _encoder_of(note: EncoderNote, source: Path, runtime: Runtime, device: Device | None) -> Encoder:
+def _encoder_of(note: EncoderNote, n_features: int, source: Path, runtime: Runtime, device: Device | None) -> Encoder:
     """The encoder that an aggregator was trained on: the settings', else that beside the weights, else by its name.
 
     Raises:
@@ -174,14 +175,18 @@ def _encoder_of(note: EncoderNote, source: Path, runtime: Runtime, device: Devic
     except WeightsError as error:
         if runtime.encoder or beside.is_dir() or note.name in ENCODERS:
             raise
+        unstated = note.name == UNSTATED_ENCODER
+        of = (
+            "an encoder that their files do not name"
+            if unstated
+            else f"{note.name}, which does not lie beside it ({error})"
+        )
         raise WeightsError(
-            f"{source}: its aggregator was trained on features of {note.name}, which does not lie beside it ({error}); "
-            f"pass --set runtime.encoder=FOLDER"
+            f"{source}: its aggregator was trained on features of {of}; pass --set runtime.encoder=FOLDER"
         ) from None
-    if encoder.card.name != note.name or note.sha256 not in ("", encoder.identity):
+    if reason := why_not_of(encoder, note, n_features):
         raise WeightsError(
-            f"{source}: its aggregator was trained on features of another encoder than {name} "
-            f"({note.name}, {note.sha256[:12] or 'not stated'}; here {encoder.card.name}, {encoder.identity[:12]}); "
+            f"{source}: its aggregator was trained on features of another encoder than {name}: {reason}; "
             "pass --set runtime.encoder=FOLDER"
         )
     return encoder

@@ -1,5 +1,6 @@
 """A CNN on a GPU, by torch; also on the CPU, where it is the yardstick of the ONNX engine."""
 
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -36,6 +37,7 @@ __all__ = [
     "load_state",
     "penultimate_module",
     "prepare_on_device",
+    "sha256_of_state",
     "yuv_uint8_on_device",
 ]
 
@@ -216,6 +218,16 @@ def load_state(module: nn.Module, file: Path) -> None:
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
         raise WeightsError(f"{file}: is not of this model ({reason}); correct model in card.json") from None
+
+
+def sha256_of_state(module: nn.Module) -> str:
+    """SHA-256 of a module's numbers, wherever it has them from."""
+    found = sha256()
+    tensors = {name: value for name, value in module.state_dict().items() if isinstance(value, Tensor)}
+    for name, tensor in tensors.items():
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
 
 
 def _sent(pixels: Rgb, device: torch.device) -> Tensor:

@@ -23,6 +23,9 @@ _ZARR = ".zarr"  # a slide that is a folder of thousands of files, and of no for
 _PREAMBLE = 128
 _HEAD = 1 << 16
 _SERIES_UID = b"\x20\x00\x0e\x00"  # tag (0020,000E), little endian
+_STUDY_BEFORE = re.compile(rb"\x20\0\r\0(?:UI..|....)[0-9. \0]{0,64}(?=\x20\0\x0e\0)", re.DOTALL)
+"""The study (0020,000D) where the series follows: references to other series, which come first, have none."""
+
 _LONGEST_UID = 64
 _KIND = b"\x02\0\x02\0UI"  # tag (0002,0002) of the file's own header: what is in it
 _SLIDE_KIND = b"1.2.840.10008.5.1.4.1.1.77.1.6"
@@ -127,6 +130,8 @@ def _series_uid(head: bytes) -> bytes | None:
     """Series of a DICOM file; None where it is none, or does not say."""
     if head[_PREAMBLE : _PREAMBLE + 4] != b"DICM":
         return None
+    own = _STUDY_BEFORE.search(head)
+    head = head if own is None else head[own.end() :]
     stated, implied = _value(head, _SERIES_UID + b"UI", 2), _value(head, _SERIES_UID, 4)
     return stated or implied or b""
 

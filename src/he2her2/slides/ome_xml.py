@@ -53,12 +53,13 @@ class OmeImage:
     elsewhere: bool
 
 
-def read_ome(text: str, file_name: str) -> list[OmeImage]:
+def read_ome(text: str, file_name: str, stored_samples: int = 1) -> list[OmeImage]:
     """Parse OME-XML.
 
     Args:
         text: The XML.
         file_name: Name of the file that holds it.
+        stored_samples: Samples of a pixel in the file's first directory, for channels that do not state theirs.
 
     Raises:
         TiffDamageError: It cannot be read.
@@ -69,10 +70,10 @@ def read_ome(text: str, file_name: str) -> list[OmeImage]:
         root: Element = fromstring(text)
     except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
         raise TiffDamageError(f"has OME metadata that cannot be read ({escaped(str(error))})") from None
-    return list(_images(root, file_name))
+    return list(_images(root, file_name, stored_samples))
 
 
-def _images(root: Element, file_name: str) -> Iterator[OmeImage]:
+def _images(root: Element, file_name: str, stored_samples: int) -> Iterator[OmeImage]:
     powers = {e.get("ID"): number_or_none(e.get("NominalMagnification")) for e in root.iterfind(".//{*}Objective")}
     next_directory = 0
     for image in root.iterfind("{*}Image"):
@@ -81,7 +82,8 @@ def _images(root: Element, file_name: str) -> Iterator[OmeImage]:
             continue
         sizes = {axis: _count(pixels.get(f"Size{axis}")) for axis in "XYCZT"}
         channel = pixels.find("{*}Channel")
-        samples = _count(None if channel is None else channel.get("SamplesPerPixel"))
+        stated = None if channel is None else channel.get("SamplesPerPixel")
+        samples = _count(stated, min(stored_samples, sizes["C"]))
         wanted = 1 if samples > 1 else min(sizes["C"], 3)
         directories, elsewhere = _directories(pixels, sizes, wanted, next_directory, root.get("UUID"), file_name)
         next_directory += max(1, sizes["C"] // samples) * sizes["Z"] * sizes["T"]

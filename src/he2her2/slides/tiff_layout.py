@@ -163,7 +163,8 @@ def _oriented(page: tifffile.TiffPage) -> Iterator[str]:
 def _ome(tiff: tifffile.TiffFile, file: FileBytes, name: str) -> TiffLayout:
     """OME-TIFF: the largest image is the slide, its resolutions are levels; other RGB images are pictures."""
     pages = tiff.pages
-    images = [image for image in read_ome(tiff.pages.first.description, name) if not image.elsewhere]
+    described = read_ome(pages.first.description, name, pages.first.samplesperpixel)
+    images = [image for image in described if not image.elsewhere]
     found = {i: _ome_pages(pages, image) for i, image in enumerate(images)}
     candidates = {i: Candidate(images[i].name or f"image {i}", own, False, True) for i, own in found.items() if own}
     if not candidates:

@@ -119,18 +119,18 @@ def _class_name(properties: Any) -> str:  # noqa: ANN401  # JSON
 
 
 def _name_in(value: Any) -> str:  # noqa: ANN401  # JSON
-    """A name, number or list of names, or what an object calls so; "" for anything else."""
+    """A name, or those of a list; "" where there is none."""
     match value:
         case {"names": [*names]} | [*names]:
-            return ": ".join(_plain(name) for name in names[:8])
-        case {"name": name} | {"label": name} | {"title": name} | {"value": name}:
-            return _plain(name)
+            return ": ".join(filter(None, map(_one_name, names[:8])))
         case _:
-            return _plain(value)
+            return _one_name(value)
 
 
-def _plain(value: Any) -> str:  # noqa: ANN401  # JSON
-    """A text or number as text; "" for anything else."""
+def _one_name(value: Any) -> str:  # noqa: ANN401  # JSON
+    """A text or number as text, or what an object calls so; "" for anything else."""
+    if isinstance(value, dict):
+        value = next((value[key] for key in ("name", "label", "title", "value") if key in value), None)
     if isinstance(value, float) and value.is_integer():
         return f"{value:.0f}"[:80]
     return str(value)[:80] if isinstance(value, str | int | float) and not isinstance(value, bool) else ""

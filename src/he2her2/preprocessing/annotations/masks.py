@@ -49,11 +49,13 @@ class DrawnRegions:
         regions: Those that are tumour without those that are cut out are the mask.
         counted_from: Origin and unit of their coordinates.
         warnings: Shapes that were skipped, and other cautions.
+        mpp: µm per level-0 px of the slide that they were drawn on; None where the file does not say.
     """
 
     regions: tuple[Region, ...]
     counted_from: CountedFrom = "level 0"
     warnings: tuple[str, ...] = ()
+    mpp: float | None = None
 
     @property
     def classes(self) -> dict[str, ClassUse]:
@@ -249,6 +251,10 @@ class PaintedMask:
     def warnings(self) -> tuple[str, ...]:
         """None."""
         return ()
+
+    @property
+    def mpp(self) -> None:
+        """None: it covers the slide at any scale."""
 
     def mask(self, size: Size, px_l0: float, frame: SlideFrame) -> Mask:
         """Resample the picture to a mask of the whole slide, each pixel by its centre; see `DrawnRegions.mask`.

@@ -85,8 +85,8 @@ def _regions(content: bytes, chosen: Sequence[str], slide: Path | None) -> Drawn
         if content.startswith(beginning):
             raise FormatError(f"is {kind}")
     is_xml = content[:200].replace(b"\0", b"").lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n").startswith(b"<")
-    drawn, cautions, origin = (
-        drawn_in_xml(content, slide) if is_xml else (list(drawn_in_geojson(content)), [], "bounds")
+    drawn, cautions, origin, mpp = (
+        drawn_in_xml(content, slide) if is_xml else (list(drawn_in_geojson(content)), [], "bounds", None)
     )
     if not drawn:
         raise FormatError("no closed region in it; draw polygons or rectangles around the tumour")
@@ -102,7 +102,7 @@ def _regions(content: bytes, chosen: Sequence[str], slide: Path | None) -> Drawn
     if not any(region.use is ClassUse.TUMOUR and not region.is_hole for region in regions):
         raise FormatError(_why_no_tumour(names, uses, chosen, faults))
     skipped = [f"skipped {len(faults)} of {len(drawn)} annotated shapes: {_some(faults)}"] if faults else []
-    return DrawnRegions(tuple(regions), origin, (*cautions, *skipped))
+    return DrawnRegions(tuple(regions), origin, (*cautions, *skipped), mpp)
 
 
 def _why_no_tumour(

@@ -13,6 +13,7 @@ from he2her2.preprocessing.annotations.classes import in_short, is_unclassified,
 from he2her2.preprocessing.annotations.geojson import FormatError
 from he2her2.preprocessing.annotations.masks import CountedFrom
 from he2her2.preprocessing.annotations.outlines import Drawn, OutlineKind
+from he2her2.units import PLAUSIBLE_MPP
 
 _Points: TypeAlias = list[tuple[str, ...]]
 
@@ -39,8 +40,8 @@ _SHAPES: dict[str, OutlineKind] = {
 _NOT_AREAS = {"line", "ruler", "arrow", "pin", "point", "3", "4", "5", "7"}
 
 
-def drawn_in_xml(content: bytes, slide: Path | None) -> tuple[list[Drawn], list[str], CountedFrom]:
-    """Objects of an XML file, cautions, and the origin of its coordinates.
+def drawn_in_xml(content: bytes, slide: Path | None) -> tuple[list[Drawn], list[str], CountedFrom, float | None]:
+    """Objects of an XML file, cautions, the origin of its coordinates, and the µm per px of its slide where stated.
 
     Args:
         content: Of the file.
@@ -51,15 +52,24 @@ def drawn_in_xml(content: bytes, slide: Path | None) -> tuple[list[Drawn], list[
     """
     root = _parsed(content)
     if root.tag == "ASAP_Annotations":
-        return list(_asap(root)), [], "level 0"
+        return list(_asap(root)), [], "level 0", None
     if root.tag == "Annotations":
-        return list(_imagescope(root)), [], "level 0"
+        return list(_imagescope(root)), [], "level 0", _mpp(root.get("MicronsPerPixel", ""))
     if root.find(".//overlays") is not None:
         images, cautions = _sedeen_images(root, slide)
-        return [drawn for image in images for drawn in _sedeen(image)], cautions, "level 0"
+        return [drawn for image in images for drawn in _sedeen(image)], cautions, "level 0", None
     if root.tag == "annotations":
-        return list(_ndpview(root)), [], "glass"
+        return list(_ndpview(root)), [], "glass", None
     raise FormatError(f"XML of another kind (<{root.tag[:40]}>)")
+
+
+def _mpp(text: str) -> float | None:
+    """A scale that slides have; None for anything else, such as the 0 of a slide without one."""
+    try:
+        found = float(text.replace(",", "."))
+    except ValueError:
+        return None
+    return found if PLAUSIBLE_MPP[0] <= found <= PLAUSIBLE_MPP[1] else None
 
 
 def _parsed(content: bytes) -> Element:

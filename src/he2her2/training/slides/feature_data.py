@@ -1,7 +1,7 @@
 """Slides of a manifest with their files of features: read when needed, kept while memory allows."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -13,11 +13,10 @@ from he2her2.exchange import StoredTiles, files_of_slides, read_tiles_file, tile
 from he2her2.files import digest, sha256_of
 from he2her2.labels import Her2Status, Policy
 from he2her2.manifest import SlideRow, check_consistent, label_of, read_manifest
-from he2her2.models import Bag, EncoderNote
+from he2her2.models import UNSTATED_ENCODER, WIDEST_RATIO, Bag, EncoderNote
 from he2her2.results import Failure
 
 _KEPT_BYTES = 4 << 30
-_WIDEST_RATIO = 1.5  # scanners of one magnification differ by up to a fifth; the next one is the double
 _MOST_TOLD = 5
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -115,13 +114,13 @@ def read_feature_cohort(manifest: Path, folder: Path, policy: Policy, *, places:
         ]
         none = f"{folder}: has features of none of the {len(rows)} labelled slides of {manifest}{such}"
         raise ManifestError([none, *why[:_MOST_TOLD]])
-    _one_magnification(folder, found)
+    tile_um = _one_magnification(folder, found)
     encoder, n_features = _one_encoder(folder, found)
     slides = (
         FeatureSlide(rows[name], labels[name] == Her2Status.POSITIVE, files[name], seen.n_tiles)
         for name, seen in found.items()
     )
-    return FeatureCohort(tuple(slides), tuple(missing), encoder, n_features)
+    return FeatureCohort(tuple(slides), tuple(missing), replace(encoder, tile_um=tile_um), n_features)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +141,7 @@ def _look(task: SlideTask, *, places: bool) -> _Seen:
         raise ExchangeError(task.slide_id, "its file holds no features", "extract them again")
     if max(float(tiles.features.max()), -float(tiles.features.min())) > _LARGEST:
         raise ExchangeError(task.slide_id, "a feature is beyond the numbers of 32 bits", "extract its features again")
-    note = EncoderNote(tiles.encoder or "not stated", tiles.identity)
+    note = EncoderNote(tiles.encoder or UNSTATED_ENCODER, tiles.identity)
     return _Seen(note, len(tiles), tiles.features.shape[1], tiles.tile_um)
 
 
@@ -174,21 +173,22 @@ def _one_encoder(folder: Path, found: Mapping[str, _Seen]) -> tuple[EncoderNote,
     return kind
 
 
-def _one_magnification(folder: Path, found: Mapping[str, _Seen]) -> None:
-    """Raise if tiles of some slides show far more tissue than those of others.
+def _one_magnification(folder: Path, found: Mapping[str, _Seen]) -> float | None:
+    """Width of the tiles of the slide in the middle; None where no file says it.
 
     Raises:
-        ConfigError: They do.
+        ConfigError: Tiles of some slides show far more tissue than those of others.
     """
     wide = {slide_id: seen.tile_um for slide_id, seen in found.items() if seen.tile_um is not None}
     if not wide:
-        return
+        return None
     least, most = min(wide, key=wide.__getitem__), max(wide, key=wide.__getitem__)
-    if wide[most] > _WIDEST_RATIO * wide[least]:
+    if wide[most] > WIDEST_RATIO * wide[least]:
         raise ConfigError(
             f"{folder}: holds features of several magnifications (tiles of {least} are {wide[least]:.4g} µm wide, of "
             f"{most} {wide[most]:.4g} µm); keep one a folder"
         )
+    return round(float(np.median([*wide.values()])), 3)
 
 
 def _bag_of(tiles: StoredTiles) -> Bag:

@@ -11,12 +11,20 @@ import numpy as np
 
 from he2her2.config import Config
 from he2her2.errors import ConfigError, few_of
-from he2her2.files import atomic, digest, write_csv, write_json
+from he2her2.files import atomic, digest, read_json, write_csv, write_json
 from he2her2.labels import Her2Status
 from he2her2.manifest import Split, hashed_patient, join_records, shared_patients, write_patients, write_record
-from he2her2.models import AGGREGATORS, ENCODER_FOLDER, TILE_CNN, EncoderNote, aggregator_named, load_encoder
+from he2her2.models import (
+    AGGREGATORS,
+    ENCODER_FOLDER,
+    TILE_CNN,
+    UNSTATED_ENCODER,
+    aggregator_named,
+    load_encoder,
+    why_not_of,
+)
 from he2her2.models.torch_modules import module_of
-from he2her2.results import describe_environment, write_failures
+from he2her2.results import RUN_FILE, describe_environment, write_failures
 from he2her2.rules import is_called
 from he2her2.statistics import Estimate
 from he2her2.training.report import (
@@ -69,7 +77,7 @@ def train_on_features(
         raise ConfigError(f"aggregator {kind.name}: ranks the logits of the tile CNN; on features use one of {fit}")
     data.check_choices()
     cohort = read_feature_cohort(data.manifest, data.features, data.policy, places=kind.reads_places)
-    _check_encoder(data, cohort.encoder)
+    cohort = _with_stated_encoder(data, cohort)
     seen = _seen_by_encoder(data, cohort)
     study = FeatureStudy(data, cohort, settings, replace(kind, n_features=cohort.n_features))
     _ = study.splits_of_folds if data.folds else study.stated_splits  # told before the folder is begun
@@ -79,6 +87,8 @@ def train_on_features(
         execution.say(f"CAUTION {failure}")
     if len(cohort.missing) > 5:
         execution.say(f"CAUTION and {len(cohort.missing) - 5} more slides without features")
+    if elsewhere := _cut_elsewhere(data.features):
+        execution.say(f"CAUTION {elsewhere}")
     if seen:
         execution.say(f"CAUTION the features are of a tile CNN that was trained or chosen with {_some(seen)}")
     results = study.cross_validate(out, execution)
@@ -118,7 +128,10 @@ def _finish(
         licence=data.licence,
         recipe=_recipe(study, chosen, learnt),
         metrics=card_metrics(figures, measured),
-        limits=(NOT_VALIDATED, f"figures are of {measured}, not of a test set"),
+        limits=(
+            *(NOT_VALIDATED, f"figures are of {measured}, not of a test set"),
+            *filter(None, [_cut_elsewhere(data.features)]),
+        ),
         notices=distinct_notices(data.notice),
     )
     weights = out / "weights"
@@ -153,23 +166,39 @@ def _copy_beside(data: FeatureData, weights: Path) -> None:
                 shutil.copytree(source, draft)
 
 
-def _check_encoder(data: FeatureData, found: EncoderNote) -> None:
-    """Raise unless the encoder's folder, or the tile CNN that is copied as the encoder, is that of the features.
+def _with_stated_encoder(data: FeatureData, cohort: FeatureCohort) -> FeatureCohort:
+    """The cohort, whose encoder is the given one where its files name none.
 
     Raises:
-        WeightsError: It cannot be used.
-        ConfigError: It is another.
+        WeightsError: The encoder's folder, or that of the tile CNN that is copied as the encoder, cannot be used.
+        ConfigError: It is not that of the features.
     """
+    found = cohort.encoder
     if data.encoder is None:
         there = found.name == TILE_CNN and data.weights is not None and (data.weights / "tile_cnn").is_dir()
         if there and found.sha256 not in ("", load_encoder(TILE_CNN, data.weights, "cpu").identity):
             raise ConfigError(f"--weights {data.weights}: another tile CNN gave the features; give its weights")
-        return
+        return cohort
     encoder = load_encoder(str(data.encoder), data.weights, "cpu")
-    if encoder.card.name != found.name or found.sha256 not in ("", encoder.identity):
+    if reason := why_not_of(encoder, found, cohort.n_features):
         raise ConfigError(
-            f"--encoder {data.encoder}: is not the encoder that gave the features ({found.name}); give that one"
+            f"--encoder {data.encoder}: is not the encoder that gave the features: {reason}; give that one"
         )
+    if found.name != UNSTATED_ENCODER:
+        return cohort
+    return replace(cohort, encoder=replace(found, name=encoder.card.name, sha256=encoder.identity))
+
+
+def _cut_elsewhere(features: Path) -> str:
+    """Where the tiles of a folder of features were cut, unless `predict` cuts there; empty if it does."""
+    try:
+        region = read_json(features / RUN_FILE).get("region")
+    except (OSError, ValueError):
+        region = None
+    if region in ("tumour", "annotated"):
+        return ""
+    where = "are of all tissue" if region == "tissue" else "do not say where tiles were cut, which may be all tissue"
+    return f"the features {where}: predict cuts the tumour that it finds, and so decides by other tiles than these"
 
 
 def _seen_by_encoder(data: FeatureData, cohort: FeatureCohort) -> tuple[str, ...]:
