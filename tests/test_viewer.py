@@ -1,5 +1,6 @@
 """The viewer's server: what it shows, what it refuses, what it keeps."""
 
+import asyncio
 import csv
 import importlib.util
 import io
@@ -452,6 +453,25 @@ def test_other_pages_change_nothing(client, headers, status):
     body = json.dumps({"verdict": "agree", "comment": ""})
 
     assert client.put(f"{SLIDE}/verdict", content=body, headers=headers).status_code == status
+
+
+def test_a_page_that_is_closed_while_it_saves_keeps_nothing(client, tmp_path):
+    """And is no traceback on the terminal."""
+    messages = iter([{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}])
+    sent = []
+    headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "PUT", "path": f"{SLIDE}/verdict", "headers": headers, "query_string": b""}
+
+    async def receive():
+        return next(messages)
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(client.app(scope, receive, send))
+
+    assert sent[0]["status"] == 400
+    assert not (tmp_path / "annotations" / "verdicts.csv").exists()
 
 
 def test_a_token_is_asked_of_every_request(run):
