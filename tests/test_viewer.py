@@ -720,6 +720,24 @@ def test_a_file_that_is_no_geojson_is_left_alone(own_run):
     assert (folder / "case-1.geojson").read_text() == "my notes"
 
 
+def test_values_that_json_cannot_hold_are_none(client, tmp_path):
+    """QuPath writes NaN where it measured nothing; text that is no Unicode is refused in words."""
+    text = json.dumps(collection(square() | {"properties": {"measurements": {"Area": 1.0}}}))
+    (tmp_path / "annotations").mkdir()
+    file = tmp_path / "annotations" / "case-1.geojson"
+    file.write_text(text.replace("1.0", "NaN"))
+
+    shown = client.get(f"{SLIDE}/regions").json()
+    saved = client.put(
+        f"{SLIDE}/regions?version={shown['version']}", content=text.replace("1.0", "-Infinity"), headers=JSON
+    )
+    assert shown["collection"]["features"][0]["properties"] == {"measurements": {"Area": None}}
+    assert saved.status_code == 200
+    assert json.loads(file.read_text()) == shown["collection"]
+    file.write_text(text.replace("Area", "\\ud800"))
+    assert client.get(f"{SLIDE}/regions").status_code == 422
+
+
 def test_qupaths_bare_list_is_read(tmp_path):
     """QuPath writes one where "as FeatureCollection" is not ticked."""
     (tmp_path / "s.geojson").write_text(json.dumps([square()]))
@@ -893,7 +911,7 @@ def test_a_verdict_that_did_not_see_the_last_one_is_refused(client):
         (
             "stain_pairs.csv",
             "slide_id,beside,turn_deg,scale,mirrored,dx_um,dy_um\ncase-1-ihc,case-1,nan,0,1,0,0\n",
-            "turn: must be a finite number; scale: must be greater than 0",
+            "turn: must be a finite number; scale: must be greater than or equal to 0.001",
         ),
     ],
 )
