@@ -321,6 +321,19 @@ def test_control_characters_reach_no_terminal(command_line, tmp_path, name):
         assert "\\" in err
 
 
+def test_a_line_end_in_a_name_begins_no_line(command_line, tmp_path):
+    """A file could put words into the program's mouth, in notes on copies and in failures."""
+    folder = tmp_path / "slides"
+    folder.mkdir()
+    for name in ("a.svs", "b\nall is well.svs"):
+        (folder / name).write_text("no slide")
+
+    _, _, err = command_line("predict", folder, "--out", tmp_path / "run", "--workers", "0", *QUICK)
+
+    assert err.count("all is well") >= 2
+    assert [line for line in err.splitlines() if line.startswith("all")] == []
+
+
 def test_escapes_are_those_of_json():
     """`--json` may be read by a program."""
     value = {"description": "\x1b[2J \x9f \u202e \t µ"}

@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from he2her2.errors import ExchangeError, He2Her2Error, OutputError
@@ -540,3 +540,68 @@ def test_the_command_takes_the_scale_from_a_manifest(tmp_path, command_line):
     assert code == 0
     with h5py.File(tmp_path / "s" / "A.h5") as file:
         assert file["coords"][1].tolist() == [126.5, 0]
+
+
+ODD = (
+    0,
+    0.3,
+    -1,
+    1e-300,
+    1e300,
+    float("nan"),
+    10**18,
+    3 + 4j,
+    "None",
+    b"\xff",
+    "\x1b[2J",
+    "a" * 3000,
+    [],
+    [256.0, 1.0],
+)
+"""Values that no program writes."""
+
+_SOUND = {
+    "patch_size": 256, "patch_size_level0": 512, "target_magnification": 20, "mpp_level0": 0.25, "side_level0": 512.0,
+    "patch_level": 0, "patch_spacing_um_px": 0.5, "unit": "um", "tile_size_um": 128.0, "feat_type": "tile", "name": "s",
+}  # fmt: skip
+
+
+@settings(max_examples=20)
+@example("features", {"patch_size": 1e300}, set(), 2, 1)
+@example("features", {"name": b"\xff"}, {"patch_spacing_um_px"}, 2, 1)
+@example("feats", {"tile_size_um": 3 + 4j}, set(), 2, 1)
+@example("", {"side_level0": 0.3}, {"patch_size", "patch_spacing_um_px"}, 2, 1)
+@given(
+    kind=st.sampled_from(["features", "feats", ""]),
+    stated=st.dictionaries(st.sampled_from(sorted(_SOUND)), st.sampled_from(ODD), max_size=3),
+    left_out=st.sets(st.sampled_from(sorted(_SOUND)), max_size=3),
+    columns=st.sampled_from([2, 4]),
+    value=st.sampled_from([1, 0.25, -3, 1e20, np.float16(7), np.uint64(2**64 - 1)]),
+)
+def test_whatever_a_file_states_is_converted_or_refused_in_one_line(tmp_path, kind, stated, left_out, columns, value):
+    """Nothing that is no number, no Unicode or of no slide is a traceback, a warning, or a message of pages."""
+    path = tmp_path / "s.h5"
+    with h5py.File(path, "w") as file:
+        if kind:
+            file["features" if kind == "features" else "feats"] = FEATURES[:2]
+        file["coords"] = np.full((2, columns), value)
+        for attributes in (file.attrs, file["coords"].attrs):
+            attributes.update({name: own for name, own in (_SOUND | stated).items() if name not in left_out})
+
+    messages = []
+    for layout in LAYOUTS:
+        try:
+            convert_file(path, tmp_path / "out", layout, mpp_l0=0.25)
+        except ExchangeError as error:
+            messages.append(str(error))
+
+    assert max(map(len, messages), default=0) < 1000
+
+
+@pytest.mark.parametrize("layout", ["trident", "clam", "stamp"])
+def test_a_name_that_is_no_unicode_is_refused(tmp_path, layout):
+    """HDF5 cannot hold it; nothing is left of the file."""
+    with pytest.raises(ExchangeError, match=r"cannot be written .*rename it"):
+        write_tiles_files(tmp_path, replace(TILES, slide_id="b\udcfc", encoder="\udcfc"), layout)
+
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

@@ -147,6 +147,8 @@ def test_a_pair_that_the_manifest_does_not_name_is_refused(client):
     assert client.get("/api/slides/he/beside/nobody").status_code == 404
     assert client.get("/api/slides/ihc/beside/other").status_code == 404  # of the same stain
     assert client.put("/api/slides/he/beside/ihc", content=b"{}", headers=JSON).status_code == 422
+    far = LIE | {"scale": 5e-324}  # of which the way back is infinite
+    assert client.put("/api/slides/he/beside/ihc", json=far).status_code == 422
 
 
 # --- the page ----------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """The viewer's server: what it shows, what it refuses, what it keeps."""
 
+import asyncio
 import csv
 import importlib.util
 import io
@@ -454,6 +455,25 @@ def test_other_pages_change_nothing(client, headers, status):
     assert client.put(f"{SLIDE}/verdict", content=body, headers=headers).status_code == status
 
 
+def test_a_page_that_is_closed_while_it_saves_keeps_nothing(client, tmp_path):
+    """And is no traceback on the terminal."""
+    messages = iter([{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}])
+    sent = []
+    headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "PUT", "path": f"{SLIDE}/verdict", "headers": headers, "query_string": b""}
+
+    async def receive():
+        return next(messages)
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(client.app(scope, receive, send))
+
+    assert sent[0]["status"] == 400
+    assert not (tmp_path / "annotations" / "verdicts.csv").exists()
+
+
 def test_a_token_is_asked_of_every_request(run):
     """By cookie after the first visit, which no script can read; a wrong one is no visit."""
     with client_of(run, token="let-me-in", cookie="he2her2-1") as client:
@@ -700,6 +720,24 @@ def test_a_file_that_is_no_geojson_is_left_alone(own_run):
     assert (folder / "case-1.geojson").read_text() == "my notes"
 
 
+def test_values_that_json_cannot_hold_are_none(client, tmp_path):
+    """QuPath writes NaN where it measured nothing; text that is no Unicode is refused in words."""
+    text = json.dumps(collection(square() | {"properties": {"measurements": {"Area": 1.0}}}))
+    (tmp_path / "annotations").mkdir()
+    file = tmp_path / "annotations" / "case-1.geojson"
+    file.write_text(text.replace("1.0", "NaN"))
+
+    shown = client.get(f"{SLIDE}/regions").json()
+    saved = client.put(
+        f"{SLIDE}/regions?version={shown['version']}", content=text.replace("1.0", "-Infinity"), headers=JSON
+    )
+    assert shown["collection"]["features"][0]["properties"] == {"measurements": {"Area": None}}
+    assert saved.status_code == 200
+    assert json.loads(file.read_text()) == shown["collection"]
+    file.write_text(text.replace("Area", "\\ud800"))
+    assert client.get(f"{SLIDE}/regions").status_code == 422
+
+
 def test_qupaths_bare_list_is_read(tmp_path):
     """QuPath writes one where "as FeatureCollection" is not ticked."""
     (tmp_path / "s.geojson").write_text(json.dumps([square()]))
@@ -873,7 +911,7 @@ def test_a_verdict_that_did_not_see_the_last_one_is_refused(client):
         (
             "stain_pairs.csv",
             "slide_id,beside,turn_deg,scale,mirrored,dx_um,dy_um\ncase-1-ihc,case-1,nan,0,1,0,0\n",
-            "turn: must be a finite number; scale: must be greater than 0",
+            "turn: must be a finite number; scale: must be greater than or equal to 0.001",
         ),
     ],
 )

@@ -45,6 +45,11 @@ def say(text: str, *, error: bool = False) -> None:
             raise OutputError(reason) from None
 
 
+def say_line(text: str) -> None:
+    """Print on standard error, on one line whatever the names in it hold: a file's may have line ends."""
+    say(one_line(text), error=True)
+
+
 def open_closed_streams() -> None:
     """Lead standard streams that are closed to the null device: else the next file that is opened has their number."""
     while (number := os.open(os.devnull, os.O_RDWR)) <= _STANDARD_ERROR:

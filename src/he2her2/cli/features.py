@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from he2her2.cli import options as o
-from he2her2.cli.console import say
+from he2her2.cli.console import say, say_line
 from he2her2.cli.option_groups import RuntimeSettings, grouped, refuse_idle, refuse_idle_annotations
 from he2her2.errors import He2Her2Error
 
@@ -75,7 +75,7 @@ def features(  # noqa: PLR0913  # a command's options
     )
     refuse_idle_annotations(sources)
     for note in sources.notes:
-        say(f"NOTE {note}", error=True)
+        say_line(f"NOTE {note}")
     _begin(out, worker, overwrite=overwrite)
     engine = SlideEngine(log=None if sources.single else out / "errors.log")
     done: dict[str, FeatureFile] = {}
@@ -85,7 +85,7 @@ def features(  # noqa: PLR0913  # a command's options
         for task, outcome in engine.run(sources.tasks, worker, ledger, stage="slides"):
             if isinstance(outcome, Failure):
                 failures.append(outcome)
-                say(f"{task.slide_id}: FAILED ({outcome.stage}): {outcome.reason}; {outcome.remedy}", error=True)
+                say_line(f"{task.slide_id}: FAILED ({outcome.stage}): {outcome.reason}; {outcome.remedy}")
             else:
                 done[task.slide_id] = outcome
                 say(f"{task.slide_id}: {outcome.n_tiles} tiles" + (", there already" if outcome.kept else ""))
@@ -183,7 +183,7 @@ def convert(
     failures = [found for found in outcomes if isinstance(found, Failure)]
     converted = [found for found in outcomes if not isinstance(found, Failure)]
     for failure in failures:
-        say(f"{failure.slide_id}: FAILED: {failure.reason}; {failure.remedy}", error=True)
+        say_line(f"{failure.slide_id}: FAILED: {failure.reason}; {failure.remedy}")
     sources = ", ".join(sorted({found.source for found in converted})) or "nothing"
     n_tiles = sum(found.n_tiles for found in converted)
     say(f"{len(converted)} slides, {n_tiles} tiles, from {sources} to {to} in {out}; {len(failures)} failed")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from he2her2.cli import options as o
-from he2her2.cli.console import say
+from he2her2.cli.console import say, say_line
 from he2her2.cli.option_groups import ThreadedSettings, grouped, refuse_idle_annotations
 from he2her2.errors import He2Her2Error
 
@@ -59,7 +59,7 @@ def score_ihc(
     if failures and sources.single:
         raise He2Her2Error(str(failures[0]))
     for note in sources.notes:
-        say(f"NOTE {note}", error=True)
+        say_line(f"NOTE {note}")
     rows: list[dict[str, object]] = []
     for task, found in outcomes:
         if isinstance(found, Failure):

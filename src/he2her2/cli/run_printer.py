@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from he2her2.cli.console import say, say_json
+from he2her2.cli.console import say, say_json, say_line
 from he2her2.cli.printer import DOMAIN_UNKNOWN, patients_in_words, unjoined_in_words, unlike, uses_in_words
 from he2her2.cli.progress import WorkProgress
 from he2her2.cohort import SlideOutcome
@@ -118,7 +118,7 @@ class RunPrinter:
         if isinstance(found, Failure):
             name = " ".join(path.name.split())
             evidence = f"; see {self.run.folder / found.evidence}" if found.evidence else ""
-            say(f"{name}: FAILED ({found.stage}): {found.reason}; {found.remedy}{evidence}", error=True)
+            say_line(f"{name}: FAILED ({found.stage}): {found.reason}; {found.remedy}{evidence}")
         elif not self.as_json:
             say(f"{found.slide_id}: {unlike(found, short=True)}{found.headline}")
             for text in found.annotation_warnings:

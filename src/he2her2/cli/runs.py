@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import typer
 
 from he2her2.cli import options as o
-from he2her2.cli.console import say
+from he2her2.cli.console import say_line
 from he2her2.cli.option_groups import refuse_idle_annotations
 from he2her2.errors import AnnotationError, ConfigError, He2Her2Error
 from he2her2.files import digest
@@ -291,7 +291,7 @@ def _require_patients(model: "SlideModel", sources: "SlideSources") -> None:
 def say_notes(notes: Iterable[str]) -> None:
     """Print notes for the user."""
     for note in notes:
-        say(f"NOTE {note}", error=True)
+        say_line(f"NOTE {note}")
 
 
 def _place_of(weights: str) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from he2her2.cli.console import say
+from he2her2.cli.console import say, say_line
 from he2her2.cli.extras import require_extra
 
 
@@ -50,7 +50,7 @@ def view(
         annotations = catalogue.run.path / "annotations"
     listener = listen(host, port, with_token=token)
     for note in catalogue.notes:
-        say(f"NOTE {note}", error=True)
+        say_line(f"NOTE {note}")
     n = len(catalogue.slides)
     kept = f"are kept in {annotations}" if Reviews(annotations).writable else "cannot be kept: " + (
         f"{annotations} cannot be written; name another folder with --annotations" if annotations

@@ -1,5 +1,6 @@
 """HDF5 files of other programs: opened, checked and read so that a damaged or hostile one is one line."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,8 @@ from he2her2.errors import ExchangeError
 from he2her2.files import atomic
 
 _LONGEST_REASON = 160
+_LONGEST_TEXT = 200
+_LEAST, _MOST = 1e-6, 1e9  # of any side in px or µm, µm per px or magnification
 _MOST_VALUES = 1 << 30  # 400 000 tiles of 2 560 features
 _LARGE_BYTES = 1 << 26
 _LARGEST_RATIO = 256  # features hardly compress; a file of nothing says that it holds terabytes
@@ -105,9 +108,18 @@ def features_of_slide(path: Path) -> NDArray[np.float64]:
 
 def read_corners(file: h5py.File) -> NDArray[Any]:
     """(n, 2) corners: the first two columns of `coords`, int64 where they are whole numbers."""
-    values = read_dataset(file, "coords", columns=2)[:, :2]
+    return corners_of(read_dataset(file, "coords", columns=2))
+
+
+def corners_of(coords: NDArray[Any]) -> NDArray[Any]:
+    """(n, 2) first two columns of (n, k) coordinates: int64 where they are whole numbers, else of 32 bits at least.
+
+    Raises:
+        ValueError: They lie on no slide.
+    """
+    values = coords[:, :2]
     if values.dtype.kind == "f":
-        return values
+        return values.astype(np.promote_types(values.dtype, np.float32), copy=False)
     if values.size and int(values.max()) > np.iinfo(np.int64).max:
         raise ValueError("coords lie on no slide")
     return values.astype(np.int64)
@@ -130,26 +142,33 @@ def write_hdf5(path: Path, fill: Callable[[h5py.File], None]) -> Path:
 
     Raises:
         OutputError: It cannot be written.
+        ExchangeError: HDF5 cannot hold what another program's file states, or the name of a slide.
     """
     with atomic(path) as draft, h5py.File(draft, "w", track_order=True) as file:
-        fill(file)
+        try:
+            fill(file)
+        except (TypeError, ValueError) as error:  # of Unicode too
+            found = f"what its file or its name states cannot be written ({quoted_reason(error)})"
+            raise ExchangeError(ascii(path.stem)[1:-1], found, "rename it, or extract it again") from None
     return path
 
 
 def number(attributes: Mapping[str, Any], name: str) -> float | None:
-    """A positive number among attributes; None where there is none, or the text None."""
+    """A number among attributes that a slide can have; None where there is none, or the text None."""
     value = _first(attributes.get(name))
     try:
-        found = float(value)
-    except (TypeError, ValueError):
+        found = math.nan if np.iscomplexobj(value) else float(value)
+    except (TypeError, ValueError, OverflowError):
         return None
-    return found if np.isfinite(found) and found > 0 else None
+    return found if _LEAST < found < _MOST else None
 
 
 def text(attributes: Mapping[str, Any], name: str) -> str:
-    """A text among attributes; empty where there is none."""
+    """A text among attributes, cut short; empty where there is none."""
     value = _first(attributes.get(name))
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else "" if value is None else str(value)
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    return "" if value is None else str(value)[:_LONGEST_TEXT].encode("utf-8", "replace").decode()
 
 
 def _first(value: Any) -> Any:  # noqa: ANN401  of whatever kind an attribute is

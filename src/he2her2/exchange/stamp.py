@@ -5,7 +5,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from he2her2.errors import ExchangeError
+from he2her2.errors import ExchangeError, quoted
 from he2her2.exchange.hdf5 import number, open_hdf5, read_corners, read_features, text, write_hdf5
 from he2her2.exchange.stored_tiles import NO_SIDE, StoredTiles
 
@@ -28,9 +28,8 @@ def read_stamp(path: Path) -> StoredTiles:
         stated = dict(file.attrs)
         kind, unit = text(stated, _KIND), text(stated, "unit")
         if kind not in ("", "tile") or "coords" not in file:
-            raise ExchangeError(
-                path.stem, f"holds features of a {kind or 'slide'}, not of tiles", "give STAMP's tile features"
-            )
+            found = f"holds features of {quoted(kind) if kind else 'a slide'}, not of tiles"
+            raise ExchangeError(path.stem, found, "give STAMP's tile features")
         if unit != "um":
             raise ExchangeError(
                 path.stem, "does not say that its coordinates are µm", "extract it with STAMP 2 or later"

@@ -101,7 +101,7 @@ def trident_attributes(tiles: StoredTiles) -> Mapping[str, Any]:
     Magnifications follow from µm per px (10 µm/px is 1x).
     """
     assert tiles.side is not None
-    side_px = tiles.side_px or round(tiles.side)
+    side_px = tiles.side_px or max(1, round(tiles.side))
     known: dict[str, Any] = {}
     if tiles.mpp_l0 is not None:
         mpp = tiles.side * tiles.mpp_l0 / side_px

@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 
 from he2her2.errors import ExchangeError
-from he2her2.exchange.hdf5 import number, open_hdf5, read_dataset, write_hdf5
+from he2her2.exchange.hdf5 import corners_of, number, open_hdf5, read_dataset, write_hdf5
 from he2her2.exchange.stored_tiles import NO_SIDE, StoredTiles
 
 
@@ -23,13 +23,14 @@ def read_wsinfer(path: Path) -> StoredTiles:
     """
     with open_hdf5(path) as file:
         coords, stated = read_dataset(file, "coords", columns=2), dict(file["coords"].attrs)
+        corners = corners_of(coords)
     sides = np.unique(coords[:, 2:4])
     if len(sides) > 1:
         raise ExchangeError(path.stem, f"its tiles are of several sizes, {sides[:3].tolist()} px", "cut them alike")
     return StoredTiles(
         path.stem,
-        np.rint(coords[:, :2]).astype(np.int64),
-        side=float(sides[0]) if len(sides) else number(stated, "patch_size"),
+        corners,
+        side=number({"side": sides[0]}, "side") if len(sides) else number(stated, "patch_size"),
         mpp=number(stated, "patch_spacing_um_px"),
         stated=stated,
         layout="wsinfer",
@@ -44,7 +45,7 @@ def write_wsinfer(path: Path, tiles: StoredTiles) -> Path:
         OutputError: It cannot be written.
     """
     tiles = tiles.in_unit("px")
-    side_px = tiles.side_px or (None if tiles.side is None else round(tiles.side))
+    side_px = tiles.side_px or (None if tiles.side is None else max(1, round(tiles.side)))
     if tiles.side is None or side_px is None:
         raise ExchangeError(tiles.slide_id, *NO_SIDE)
     spacing = (tiles.mpp if tiles.layout == "wsinfer" else None) or tiles.grid(side_px).mpp

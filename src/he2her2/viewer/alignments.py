@@ -5,7 +5,8 @@ import math
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import FiniteFloat, PositiveFloat, TypeAdapter, ValidationError
+from annotated_types import Ge, Le
+from pydantic import FiniteFloat, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from he2her2.errors import AnnotationError, UnreadableRegionError
@@ -55,12 +56,15 @@ class SectionPair:
         return replace(self, turn=turn, scale=1 / self.scale, dx=round(moved.real, 6), dy=round(moved.imag, 6))
 
 
+_Shift: TypeAlias = Annotated[float, Ge(-1e8), Le(1e8)]  # a hundred metres
+
+
 class _Asked(TypedDict):
     turn: FiniteFloat
-    scale: Annotated[PositiveFloat, FiniteFloat]
+    scale: Annotated[float, Ge(1e-3), Le(1e3)]
     mirrored: bool
-    dx: FiniteFloat
-    dy: FiniteFloat
+    dx: _Shift
+    dy: _Shift
 
 
 _ASKED: TypeAdapter[Any] = TypeAdapter(_Asked | None)

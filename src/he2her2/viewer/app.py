@@ -14,7 +14,7 @@ import imagecodecs
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -312,7 +312,7 @@ def make_app(
         yield
         await asyncio.to_thread(viewer.slides.close)
 
-    handlers: dict[Any, Any] = {HTTPException: _http_problem, He2Her2Error: _problem}
+    handlers: dict[Any, Any] = {HTTPException: _http_problem, He2Her2Error: _problem, ClientDisconnect: _nobody}
     return Guard(Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan), token, cookie)
 
 
@@ -324,6 +324,11 @@ def _http_problem(_request: Request, error: Exception) -> Response:
 def _problem(_request: Request, error: Exception) -> Response:
     status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 422)
     return JSONResponse({"message": str(error)}, status)
+
+
+def _nobody(_request: Request, _error: Exception) -> Response:
+    """An answer that nobody gets: the page was closed in the middle of its request."""
+    return Response(status_code=400)
 
 
 async def _body(request: Request) -> bytes:

@@ -103,7 +103,7 @@ class _Said(TypedDict):
     seen: NotRequired[str]
 
 
-_COLLECTION, _SAID = TypeAdapter(_Collection), TypeAdapter(_Said)
+_COLLECTION, _SAID, _JSON = TypeAdapter(_Collection), TypeAdapter(_Said), TypeAdapter[Any](Any)
 VERDICTS = ("agree", "disagree", "unsure")
 
 
@@ -176,13 +176,13 @@ class Reviews:
             return {"type": "FeatureCollection", "features": []}, _NOTHING
         try:
             text = read_record(file)
-            found = json.loads(text)
+            found = _parsed(text)
             whole = {"type": "FeatureCollection", "features": found} if isinstance(found, list) else found  # of QuPath
             collection = _COLLECTION.validate_python(whole)
         except ValidationError as error:
             said = problems_in_words(error)
             raise AnnotationError(f"{file}: is no FeatureCollection that can be shown ({said}); move it away") from None
-        except (OSError, ValueError, RecursionError) as error:
+        except (OSError, ValueError) as error:
             raise AnnotationError(f"{file}: cannot be read ({error}); move it away") from None
         return _moved(collection, bounds_l0.x, bounds_l0.y), _version(text)
 
@@ -204,7 +204,7 @@ class Reviews:
         if file is None:
             raise AnnotationError(_READ_ONLY)
         try:
-            collection = _COLLECTION.validate_json(body)
+            collection = _COLLECTION.validate_python(_parsed(body))
         except ValidationError as error:
             raise AnnotationError(f"these are no regions ({problems_in_words(error)})") from None
         with self._alone():
@@ -385,6 +385,11 @@ def _shifted(coordinates: Any, dx: int, dy: int) -> Any:  # noqa: ANN401  # GeoJ
         x, y, *rest = coordinates
         return [round(x + dx, 2), round(y + dy, 2), *rest]
     return [_shifted(one, dx, dy) for one in coordinates]
+
+
+def _parsed(text: str | bytes) -> Any:  # noqa: ANN401  # JSON
+    """JSON whose numbers are finite: NaN, which QuPath writes where it measured nothing, becomes null."""
+    return _JSON.validate_json(_JSON.dump_json(_JSON.validate_json(text)))
 
 
 def _json(value: object) -> str:
