@@ -22,6 +22,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from he2her2.files import write_text
 from he2her2.statistics import Estimate, auc_interval, balanced_accuracy, decision_interval, delong_difference
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -125,7 +126,7 @@ def main() -> None:
     found = {name: cross_validated(model, features, judged) for name, model in models.items()}
     text = "\n".join(table(judged, {"the tumour CNN": judged.probability, **found})) + "\n"
     print(text)
-    (arguments.out / "histogram_baseline.md").write_text(text, "utf-8")
+    write_text(arguments.out / "histogram_baseline.md", text)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from scipy.stats import betabinom
 from he2her2.evaluation import Budgets, Cases
 from he2her2.evaluation.cases import by_patient
 from he2her2.evaluation.thresholds import choose_rules
+from he2her2.files import write_text
 from he2her2.phantom import Painter, Window
 from he2her2.rules import DIGITS, OperatingPoint, PatientRule, Triage, combine
 from he2her2.statistics import auc_interval, choose_operating_point, choose_triage, exact_binomial
@@ -292,9 +293,9 @@ def write_patients(repeats: int, out: Path) -> None:
     other = [for_patients(rule, k, m, repeats) for rule in rules for k, m in ((1, 4), (4, 1))]
     text = "\n".join(patients_as_markdown([*same, *other])) + "\n"
     print(text)
-    (out / "operating_promise_patients.md").write_text(text, "utf-8")
+    write_text(out / "operating_promise_patients.md", text)
     found = {"rows": [asdict(row) for row in (*same, *other)]}
-    (out / "operating_promise_patients.json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+    write_text(out / "operating_promise_patients.json", json.dumps(found, indent=1) + "\n")
 
 
 def main() -> None:
@@ -315,9 +316,9 @@ def main() -> None:
     rows = [repeated(phantoms, budget, options.repeats or 200) for budget in BUDGETS]
     text = "\n".join(as_markdown(phantoms, options.signal, rows)) + "\n"
     print(text)
-    (options.out / "operating_promise.md").write_text(text, "utf-8")
+    write_text(options.out / "operating_promise.md", text)
     found = {"signal": options.signal, "rows": [asdict(row) for row in rows]}
-    (options.out / "operating_promise.json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+    write_text(options.out / "operating_promise.json", json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -209,7 +209,7 @@ def main() -> None:
     parser.add_argument("--cohorts", type=int, default=300)
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    few = arguments.cohorts // 5
+    few = max(1, arguments.cohorts // 5)
     rates = [alarm_rate("gap", n, gap, arguments.cohorts if gap == 0 else few) for gap in GAPS for n in SIZES]
     rates += [alarm_rate(kind, n, 0.0, few) for kind in KINDS[1:] for n in SIZES]
     phantoms = [on_phantoms(arguments.slides, planted=planted, seed=40 + planted) for planted in (True, False)]

@@ -228,6 +228,16 @@ def test_figures_are_by_patient_however_it_is_written():
     assert [figure.name for figure in figures[0]] == ["AUC", "accuracy", "balanced accuracy"]
 
 
+def test_figures_rank_as_the_run_writes():
+    """Probabilities that are one in the run's table are one here: `evaluate` finds the same AUC."""
+    rows = [SlideRow(k, f"S{k}", Path("S.svs"), f"P{k}") for k in range(4)]
+    probability = [0.52177264, 0.52177263, 0.52177264, 0.52177263]
+
+    area, *_ = figures_by_patient(rows, [True, False, True, False], probability, [True] * 4)
+
+    assert area.value == 0.5
+
+
 def test_a_file_on_two_sides_is_refused_as_without_features(tmp_path, command_line):
     """Under the names of two patients; labels that contradict each other are told."""
     manifest, features = write_cohort(tmp_path)

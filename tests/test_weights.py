@@ -529,6 +529,16 @@ def test_a_probability_decides_as_it_is_written(probability, status):
     assert str(found.status) == status
 
 
+def test_what_no_table_shows_ranks_no_slides():
+    """A saturated network gives all slides one probability but for the rounding of 32 bits: no AUC is made of that."""
+    found = [
+        decide_on("S1", GRID, np.zeros((2, 4), np.float32), lambda _, p=p: Aggregated(p, None, ALL, ALL / 1.0), 0.5)
+        for p in (0.5217726385763943, 0.5217726255626017)
+    ]
+
+    assert [decision.probability for decision in found] == [0.521773, 0.521773]
+
+
 def test_a_card_of_a_later_version(folder):
     """Found and known versions are told."""
     rewrite_card(folder, version=2)

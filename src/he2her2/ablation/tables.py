@@ -244,6 +244,8 @@ def _percents(estimate: Estimate | None, printed: str | None = None) -> str:
     """
     if estimate is None:
         return ""
+    if not estimate.is_defined:
+        return f"undefined n={estimate.n}"
     value, low, high = (_percent(share) for share in (estimate.value, estimate.low, estimate.high))
     text = f"{value} [{low}, {high}] n={estimate.n}"
     return f"{text} (printed {printed})" if printed else text
@@ -253,11 +255,9 @@ def _percent(share: float) -> str:
     """A share in per cent with one decimal, halves up as in the paper.
 
     Example:
-        >>> _percent(0.1225), _percent(float("nan"))
-        ('12.3', 'undefined')
+        >>> _percent(0.1225)
+        '12.3'
     """
-    if np.isnan(share):
-        return "undefined"
     return str(Decimal(f"{100 * share:.9f}").quantize(Decimal("0.1"), ROUND_HALF_UP))
 
 

@@ -10,7 +10,7 @@ from he2her2.errors import NotANumberError
 from he2her2.geometry import TileGrid
 from he2her2.labels import Her2Status
 from he2her2.models import Aggregated, Bag, soft_argmax
-from he2her2.rules import OperatingPoint, is_called
+from he2her2.rules import DIGITS, OperatingPoint, is_called
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -19,7 +19,7 @@ class Decision:
 
     Attributes:
         status: Positive where the probability reaches the threshold.
-        probability: Of HER2-positive.
+        probability: Of HER2-positive, rounded as predictions write it: what is below that ranks no two slides.
         grid: (n) the tiles that could be read, in raster order.
         logits: (n, 4) of the tile network.
         scores: (n,) expected IHC score, in [0, 3]: the aggregator's, else the mean class by the tile network.
@@ -62,9 +62,10 @@ def decide_on(
     found = aggregator(Bag.of(grid, logits if features is None else features))
     if not np.isfinite(found.probability):
         raise NotANumberError(slide_id, "the aggregator gives no number as probability", "use other weights")
+    probability = round(found.probability, DIGITS)
     if operating_point is not None:
-        status = operating_point.status(found.probability)
+        status = operating_point.status(probability)
     else:
-        status = Her2Status.POSITIVE if is_called(found.probability, threshold) else Her2Status.NEGATIVE
+        status = Her2Status.POSITIVE if is_called(probability, threshold) else Her2Status.NEGATIVE
     scores = soft_argmax(logits, beta=1.0) if found.scores is None or features is not None else found.scores
-    return Decision(status, found.probability, grid, logits, scores, found.selected, found.contributions)
+    return Decision(status, probability, grid, logits, scores, found.selected, found.contributions)

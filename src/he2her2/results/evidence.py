@@ -171,7 +171,7 @@ def _her2_finding(
     calibration = rules.calibration if rules else None
     return Her2Finding(
         status=prediction.status,
-        probability=round(probability, DIGITS),
+        probability=probability,
         threshold=model.threshold(config),
         calibrated_probability=None if calibration is None else round(float(calibration(probability)), DIGITS),
         calibrated_threshold=None

@@ -25,6 +25,7 @@ from he2her2.models import (
     tile_counts,
     write_domain,
 )
+from he2her2.rules import DIGITS
 from he2her2.slides import open_slide
 from he2her2.statistics import Estimate, auc_interval, balanced_accuracy, decision_interval, rate
 from he2her2.training.slides.bags import LabelledSlide
@@ -87,10 +88,13 @@ def judge_slides(slides: Sequence[LabelledSlide], weights: Path, config: Config)
 def figures_by_patient(
     rows: Sequence[SlideRow], truth: Sequence[bool], probability: Sequence[float], decided: Sequence[bool]
 ) -> tuple[Estimate, ...]:
-    """AUC, accuracy and balanced accuracy of decisions on slides, with intervals by patient; all are (n,)."""
+    """AUC, accuracy and balanced accuracy of decisions on slides, with intervals by patient; all are (n,).
+
+    Probabilities rank as predictions write them, so that `evaluate` finds the same AUC.
+    """
     patients = [row.patient for row in rows]
     return (
-        auc_interval(truth, probability, patients),
+        auc_interval(truth, np.round(probability, DIGITS), patients),
         rate(np.equal(truth, decided), patients, name="accuracy"),
         decision_interval(balanced_accuracy, truth, decided, patients),
     )
