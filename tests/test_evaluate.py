@@ -15,8 +15,10 @@ from typer.testing import CliRunner
 from he2her2.cli.commands import app
 from he2her2.errors import EvaluationError, OutputError
 from he2her2.evaluation import (
+    Budgets,
     ComparisonQuestion,
     Question,
+    ScoreReading,
     check_evaluation_folder,
     evaluate,
     evaluation_lines,
@@ -363,6 +365,13 @@ def test_a_question_takes_paths_as_text_and_refuses_what_is_no_choice(tmp_path):
     for option, wrong in (("split", "validation"), ("rule", "median"), ("splits", "test"), ("by", "site")):
         with pytest.raises(ValueError, match=option):
             Question(**asked | {option: wrong})
+    for kind, options in (
+        (Budgets, {"miss": 5}),
+        (Budgets, {"calibration": "platt"}),
+        (ScoreReading, {"scale": "all"}),
+    ):
+        with pytest.raises(ValueError, match=next(iter(options))):
+            kind(**options)
 
 
 def test_missing_outcomes_are_a_limitation_with_bounds(tmp_path):
