@@ -466,13 +466,14 @@ def test_a_share_of_positives_unlike_the_clinics_is_named(joined):
 def test_missing_predictions_are_named(tmp_path):
     """With how many of them are positive."""
     slides = eight_slides()
-    slides[0] = replace(slides[0], probability=None, failure="no tissue found")
+    for k in (0, 5):
+        slides[k] = replace(slides[k], probability=None, failure="no tissue found")
     joined = joined_of(tmp_path, slides)
 
     text = cautions_of(joined.patients, joined)
 
-    assert "1 of 8 labelled slides have no prediction (1 of them positive)" in text
-    assert "called wrongly, sensitivity would be 80 % (28 to 99 %) and specificity 67 %" in text
+    assert "2 of 8 labelled slides have no prediction (1 of them positive)" in text
+    assert "called wrongly, sensitivity would be 80 % (28 to 99 %) and specificity 33 %" in text
 
 
 def test_the_subgroup_with_2_plus_is_always_spoken_of(joined):
