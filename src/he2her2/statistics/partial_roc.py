@@ -48,10 +48,14 @@ def rate_at(
         level: Confidence level.
         seed: Of the draws.
 
+    Raises:
+        ValueError: Neither is held, or its value is none.
+
     Example:
         >>> rate_at([False, False, True, True], [0.1, 0.3, 0.2, 0.4], "sensitivity", 0.9).value
         0.5
     """
+    _check(held, at)
     return _measured(
         f"{_WORDS[held]} at {100 * at:g} % {held}",
         *(truth, scores, held, patients),
@@ -82,10 +86,14 @@ def partial_auc(
         level: Confidence level.
         seed: Of the draws.
 
+    Raises:
+        ValueError: Neither is held, or its value is none.
+
     Example:
         >>> partial_auc([False, False, True, True], [0.1, 0.3, 0.2, 0.4], "sensitivity", 0).value  # the AUC
         0.75
     """
+    _check(held, at_least)
     wide = 1 - at_least
     chance = wide * wide / 2
 
@@ -94,6 +102,12 @@ def partial_auc(
 
     name = f"partial AUC, {held} from {100 * at_least:g} %"
     return _measured(name, truth, scores, held, patients, measure, level=level, seed=seed)
+
+
+def _check(held: str, value: float) -> None:
+    """Raise for another word, which would mean sensitivity, and for a value in per cent."""
+    if held not in _WORDS or not 0 <= value < 1:
+        raise ValueError(f"sensitivity or specificity may be held at a value in [0, 1), got {held} at {value}")
 
 
 def _measured(
