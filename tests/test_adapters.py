@@ -81,6 +81,7 @@ def test_fields_that_agree_give_their_label(clinical, fields, score, ish, status
     patient = only(study)
 
     assert (patient.ihc_score, patient.ish, patient.status) == (score, ish, status)
+    assert ("without a score" in patient.rule) == (score is None and ish is None)
     assert patient.site == "A1"
     assert study.conflicts == ()
 

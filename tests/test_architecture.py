@@ -3,9 +3,12 @@
 A room is a folder; its face is the `__all__` of its `__init__`. Inside a room modules import each other as they like.
 """
 
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
+from itertools import chain
 
 import pytest
 from experiments.house import (
@@ -21,6 +24,8 @@ from experiments.house import (
     targets,
     upward_imports,
 )
+
+from tests.conftest import REPOSITORY
 
 FLOORS = [
     {"__main__"},
@@ -68,6 +73,15 @@ HEAVY = {
     "onnxruntime": {"models"},
 }
 """Libraries that take a second to load, and the rooms that may; no face loads one."""
+
+NAMED_OTHERWISE = {
+    "PIL": "pillow",
+    "google": "protobuf",
+    "openslide": "openslide_python",
+    "skimage": "scikit_image",
+    "sklearn": "scikit_learn",
+}
+"""Modules whose package has another name."""
 
 DOORS: dict[str, str] = {
     "he2her2.ablation.ablate": "torch and Lightning, which train",
@@ -180,6 +194,21 @@ def test_faces_load_no_heavy_library():
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
 
     assert not loaded
+
+
+def test_what_is_imported_is_declared():
+    """No library is there by the grace of another one; timm is installed by whoever has a card that names it."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
+    declared = {
+        re.split(r"[^\w-]", line)[0]
+        for line in chain(project["dependencies"], *project["optional-dependencies"].values())
+    }
+    imported = {target.split(".")[0] for module in HOUSE.values() for target, _ in module.imports}
+    libraries = imported - sys.stdlib_module_names - {"he2her2", "timm", "_typeshed"}
+
+    assert {NAMED_OTHERWISE.get(library, library) for library in libraries} <= {
+        name.replace("-", "_") for name in declared
+    }
 
 
 def test_doors_are_there():

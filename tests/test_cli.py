@@ -1,6 +1,7 @@
 """The commands as a user runs them."""
 
 import csv
+import importlib
 import io
 import json
 import os
@@ -300,6 +301,17 @@ def test_an_empty_argument_is_not_the_current_folder(command_line, tmp_path, mon
     assert code == 2
     assert "An argument is empty; check the shell variables in the command" in err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_module_walk_does_not_run_the_command(monkeypatch):
+    """As documentation tools import every module: the command ran, and ended the process at once."""
+    ran: list[bool] = []
+    monkeypatch.setattr("he2her2.cli.main", lambda: ran.append(True))
+    monkeypatch.delitem(sys.modules, "he2her2.__main__", raising=False)
+
+    importlib.import_module("he2her2.__main__")
+
+    assert not ran
 
 
 def test_module_is_the_command():

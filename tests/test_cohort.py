@@ -10,8 +10,17 @@ import pytest
 
 from he2her2.cohort import Ledger, SlideEngine, SlideTask, find_slides, require_all
 from he2her2.config import Config
-from he2her2.errors import AnnotationError, He2Her2Error, ManifestError, OutputError, SlideOpenError, TissueError
+from he2her2.errors import (
+    AnnotationError,
+    He2Her2Error,
+    ManifestError,
+    MppError,
+    OutputError,
+    SlideOpenError,
+    TissueError,
+)
 from he2her2.manifest import SlideRow
+from he2her2.preprocessing import TooFewTilesError
 from he2her2.results import Failure, MadeOf, SlideInputs, plan_run
 from he2her2.results.tables import write_failures
 from tests.made_up_results import made_up_result
@@ -342,6 +351,17 @@ def test_tasks_are_small_and_picklable(slides):
     """They may be sent to another machine."""
     assert pickle.loads(pickle.dumps(slides)) == slides
     assert max(len(pickle.dumps(task)) for task in slides) < 1000
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ManifestError(["line 1: twice", "line 2: blank"]), MppError("S1", "no mpp", "pass it"), TooFewTilesError(3, 5)],
+)
+def test_errors_pass_from_one_process_to_another(error):
+    """As they were: a manifest's became a character a line, and one of several arguments broke the pool."""
+    sent = pickle.loads(pickle.dumps(error))
+
+    assert (type(sent), str(sent), vars(sent)) == (type(error), str(error), vars(error))
 
 
 def test_results_come_in_order_with_the_failures_among_them(slides):

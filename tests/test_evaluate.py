@@ -15,8 +15,10 @@ from typer.testing import CliRunner
 from he2her2.cli.commands import app
 from he2her2.errors import EvaluationError, OutputError
 from he2her2.evaluation import (
+    Budgets,
     ComparisonQuestion,
     Question,
+    ScoreReading,
     check_evaluation_folder,
     evaluate,
     evaluation_lines,
@@ -363,6 +365,13 @@ def test_a_question_takes_paths_as_text_and_refuses_what_is_no_choice(tmp_path):
     for option, wrong in (("split", "validation"), ("rule", "median"), ("splits", "test"), ("by", "site")):
         with pytest.raises(ValueError, match=option):
             Question(**asked | {option: wrong})
+    for kind, options in (
+        (Budgets, {"miss": 5}),
+        (Budgets, {"calibration": "platt"}),
+        (ScoreReading, {"scale": "all"}),
+    ):
+        with pytest.raises(ValueError, match=next(iter(options))):
+            kind(**options)
 
 
 def test_missing_outcomes_are_a_limitation_with_bounds(tmp_path):
@@ -457,13 +466,14 @@ def test_a_share_of_positives_unlike_the_clinics_is_named(joined):
 def test_missing_predictions_are_named(tmp_path):
     """With how many of them are positive."""
     slides = eight_slides()
-    slides[0] = replace(slides[0], probability=None, failure="no tissue found")
+    for k in (0, 5):
+        slides[k] = replace(slides[k], probability=None, failure="no tissue found")
     joined = joined_of(tmp_path, slides)
 
     text = cautions_of(joined.patients, joined)
 
-    assert "1 of 8 labelled slides have no prediction (1 of them positive)" in text
-    assert "called wrongly, sensitivity would be 80 % (28 to 99 %) and specificity 67 %" in text
+    assert "2 of 8 labelled slides have no prediction (1 of them positive)" in text
+    assert "called wrongly, sensitivity would be 80 % (28 to 99 %) and specificity 33 %" in text
 
 
 def test_the_subgroup_with_2_plus_is_always_spoken_of(joined):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from he2her2.errors import ConfigError, OutputError, UnreadableRegionError
 from he2her2.models.torch_modules import tensors_of
 from he2her2.training.classifier import CnnClassifier, LabelledTiles, rate_of
 from he2her2.training.cross_validation import CnnTraining, TileSets
-from he2her2.training.fit import _is_best, _overfitting, load_checkpoint
+from he2her2.training.fit import Fitted, _is_best, _overfitting, load_checkpoint
 from he2her2.training.run import Execution
 from he2her2.training.settings import Hardware
 from tests.conftest import REPOSITORY
@@ -236,6 +237,25 @@ def test_the_best_epoch_is_kept(undisturbed):
     assert epoch_of(fitted.best) == best["epoch"]
     load_checkpoint(module, fitted.best)
     load_checkpoint(module, fitted.last)
+
+
+@pytest.mark.parametrize(("validated", "kept"), [("on others", "best"), ("on the judged", "last"), ("not", "last")])
+def test_the_best_epoch_comes_back_only_if_other_tiles_chose_it(monkeypatch, tmp_path, validated, kept):
+    """A fold is evaluated on its validation tiles: the epoch that suits them best would flatter its figures."""
+    loaded: list[Path] = []
+    fitted = Fitted(Path("best"), Path("last"), [])
+    monkeypatch.setattr("he2her2.training.cross_validation.fit", lambda *_, **__: fitted)
+    monkeypatch.setattr("he2her2.training.cross_validation.load_checkpoint", lambda _, path: loaded.append(path))
+    train, val, judged = (Unreadable() for _ in range(3))
+    sets = {
+        "on others": TileSets(train, val, judged),
+        "on the judged": TileSets(train, judged, judged),
+        "not": TileSets(train, None, judged),
+    }
+
+    CnnTraining(TINY, SETTINGS, Execution(ON_CPU)).learn(sets[validated], tmp_path)
+
+    assert loaded == [Path(kept)]
 
 
 def test_logs_are_there_for_people_and_for_tensorboard(undisturbed):

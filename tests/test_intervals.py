@@ -227,6 +227,23 @@ def test_placements_are_those_of_the_slow_loop(seed, ties):
     assert auc_covariance(truth, one.values, two.values, np.arange(16)) == pytest.approx(expected, abs=1e-12)
 
 
+def test_the_variance_of_patients_with_cases_of_both_classes_is_obuchowskis():
+    """Biometrics 1997;53:567, from all pairs: the sums of a patient's placements in both classes go together."""
+    rng = np.random.default_rng(0)
+    truth, scores, patients = rng.random(60) < 0.4, rng.normal(size=60).round(1), rng.integers(0, 15, 60)
+    wins = (scores[truth][:, None] > scores[~truth]) + (scores[truth][:, None] == scores[~truth]) / 2  # (m, n)
+    (m, n), clusters = wins.shape, np.unique(patients)
+    moved = (wins.mean(axis=1) - wins.mean(), wins.mean(axis=0) - wins.mean())
+    x, y = (
+        np.array([moves[patients[kind] == one].sum() for one in clusters])
+        for moves, kind in zip(moved, (truth, ~truth), strict=True)
+    )
+    k10, k01, k = len(np.unique(patients[truth])), len(np.unique(patients[~truth])), len(clusters)
+
+    expected = k10 / (k10 - 1) * x @ x / m**2 + k01 / (k01 - 1) * y @ y / n**2 + 2 * k / (k - 1) * x @ y / (m * n)
+    assert auc_variance(truth, auc_influence(truth, scores).values, patients) == pytest.approx(expected)
+
+
 def test_a_copied_patient_does_not_narrow_the_auc():
     """With every patient's slide listed twice, the clustered variance stays where DeLong's alone would halve it."""
     truth, scores = drawn(15, 20)

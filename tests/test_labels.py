@@ -2,7 +2,9 @@
 
 import csv
 import json
+import math
 from itertools import product
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -21,6 +23,7 @@ from he2her2.labels import (
     parse_ihc,
     parse_ish,
     parse_status,
+    stratum_of,
 )
 
 POSITIVE, NEGATIVE, OPEN = Her2Status.POSITIVE, Her2Status.NEGATIVE, Her2Status.UNDETERMINED
@@ -352,6 +355,34 @@ def test_the_two_types_do_not_mix():
         parse_status("3+")
     with pytest.raises(ValueError, match="no IHC score"):
         parse_ihc("positive")
+
+
+@pytest.mark.parametrize(
+    "tests",
+    [
+        {"ihc": 3},
+        {"ihc": "3"},
+        {"ihc": math.nan},
+        {"ihc": "2+", "ish": "Positive"},
+        {"ihc": "2+", "ish": True},
+        {"ihc": "2+", "ish": IshCounts(1.2, 4.5), "stated": "Positive"},
+        {"ihc": "2+", "policy": "Paper"},
+    ],
+)
+def test_what_is_no_score_or_result_is_a_callers_mistake(tests):
+    """From Python: IHC 3 as a number was negative, and a positive ISH in capitals was equivocal."""
+    with pytest.raises(ValueError, match="is not a valid"):
+        apply_guideline(**tests)
+
+
+def test_a_score_may_be_written():
+    """Enums are their texts; 3 is none."""
+    written: Any = "3+"
+    number: Any = 3
+
+    assert apply_guideline(written) == apply_guideline(IhcScore.THREE)
+    with pytest.raises(ValueError, match="3 is not a valid IhcScore"):
+        stratum_of(number, NEGATIVE)
 
 
 @pytest.mark.parametrize("pair", [(None, None), (-1, 4), (float("nan"), 4), (2, float("inf")), (2, 1001)])

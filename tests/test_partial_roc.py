@@ -86,3 +86,11 @@ def test_one_class_has_none():
 
     assert np.isnan(found.value)
     assert (found.low, found.high) == (0, 1)
+
+
+@pytest.mark.parametrize(("held", "value"), [("Specificity", 0.9), ("sensitivity", 90), ("sensitivity", -0.1)])
+@pytest.mark.parametrize("part_of", [PartialAuc, RateAt])
+def test_another_word_or_a_value_in_per_cent_is_the_callers_bug(part_of, held, value):
+    """Another word than the two was sensitivity, under its own name."""
+    with pytest.raises(ValueError, match=f"got {held} at {value}"):
+        part_of(held, value)

@@ -146,6 +146,8 @@ def test_regions_limit_the_tumour_or_stand_in_its_place(path, model, config, ref
         limited = segment(slide, model, config, annotation=drawn)
         replaced = segment(slide, model, config, annotation=drawn, region_use="replace")
         by_picture = segment(slide, model, config, annotation=painted, region_use="replace")
+        with pytest.raises(ValueError, match="intersect, replace"):  # it was taken for intersect
+            segment(slide, model, config, annotation=drawn, region_use="replaced")  # type: ignore[arg-type]
 
     left = np.zeros_like(limited.tumour)
     left[:, :32] = True

@@ -482,6 +482,8 @@ def test_removing_the_tiles_that_decide_must_matter():
     """It does for those that the aggregator looks at, and not for others that are said to decide."""
     honest, dishonest = checked(best, np.arange(330, 400)), checked(best, np.arange(150, 220))
 
+    assert honest.spread is not None
+    assert (honest.spread.flips, honest.spread.low > 0.5) == (0, True)
     assert honest.removal is not None
     assert dishonest.removal is not None
     assert (honest.removal.faithful, honest.removal.as_large) == (True, 0)

@@ -12,6 +12,7 @@ from he2her2.geometry import Point, Size
 from he2her2.phantom import make_spec, write_phantom
 from he2her2.slides import inspect_slide, open_slide
 from he2her2.slides.backend_openslide import _other_mpps
+from he2her2.slides.ome_xml import read_ome
 from he2her2.slides.resolution import scale_contradictions, settle_mpp, stated_mpp
 from tests.slide_files import SlideSpec, pyramid, synthetic_pixels, write_dicom, write_ndpi, write_slide
 
@@ -332,6 +333,28 @@ def test_levels_without_a_flag_are_levels(tmp_path):
     with open_slide(write(tmp_path / "a.svs", *pages)) as slide:
         assert len(slide.levels) == 3
         assert (slide.mpp, slide.settled_mpp.source) == (0.25729, "its description")
+
+
+@pytest.mark.parametrize(
+    ("order", "blocks", "directories"),
+    [
+        ("XYCZT", "", (0, 1, 2)),
+        ("XYZCT", "", (0, 3, 6)),
+        ("XYZCT", "<TiffData/>", (0, 3, 6)),  # all planes, from the first directory on
+        ("XYZCT", '<TiffData IFD="7" PlaneCount="9"/>', (7, 10, 13)),
+        (
+            "XYZCT",
+            "".join(f'<TiffData FirstC="{2 - k // 3}" FirstZ="{k % 3}" IFD="{k}"/>' for k in range(9)),
+            (6, 3, 0),
+        ),
+    ],
+)
+def test_channels_are_found_among_focal_planes(order, blocks, directories):
+    """Those of the first plane, in whichever order planes are stored and however their directories are told."""
+    pixels = f'DimensionOrder="{order}" SizeX="9" SizeY="9" SizeC="3" SizeZ="3" SizeT="1"'
+    (image,) = read_ome(f"<OME><Image><Pixels {pixels}>{blocks}</Pixels></Image></OME>", "a.tif")
+
+    assert image.directories == directories
 
 
 def test_focal_planes_are_told_and_the_sharp_one_read(tmp_path):

@@ -2,4 +2,5 @@
 
 from he2her2.cli import main
 
-main()
+if __name__ == "__main__":
+    main()

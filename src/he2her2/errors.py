@@ -4,11 +4,13 @@ A message names what failed, what was found and what to do. `ValueError` and `Ty
 in Python: the caller's bug.
 """
 
-from collections.abc import Sequence
-from typing import Self
+from collections.abc import Callable, Sequence
+from typing import Self, TypeVar
 
 _LONGEST_QUOTE = 80
 _LONGEST_PROBLEM = 1000
+
+_E = TypeVar("_E", bound="He2Her2Error")
 
 
 def quoted(text: str) -> str:
@@ -33,6 +35,10 @@ def few_of(names: Sequence[str], most: int = 5) -> str:
 
 class He2Her2Error(Exception):
     """An error of input or settings; the command line prints it as one line and exits with code 2."""
+
+    def __reduce__(self) -> tuple[Callable[..., Self], tuple[object, ...]]:
+        """Pass from one process to another, whatever the error was made of: Python would make it of its message."""
+        return _as_it_was, (type(self), self.args, self.__dict__)
 
 
 class ConfigError(He2Her2Error):
@@ -95,10 +101,6 @@ class SlideError(He2Her2Error):
         self.reason = reason
         self.remedy = remedy
 
-    def __reduce__(self) -> tuple[type[Self], tuple[str, str, str]]:
-        """Pass from one process to another."""
-        return type(self), (self.slide_id, self.reason, self.remedy)
-
 
 class SlideOpenError(SlideError):
     """The file is missing, of an unknown format, cut short or contradicts itself."""
@@ -148,6 +150,13 @@ class TilingError(SlideError):
     """The tumour is too small for the tiles that the method needs."""
 
     stage = "tiling"
+
+
+def _as_it_was(kind: type[_E], args: tuple[object, ...], attributes: dict[str, object]) -> _E:
+    """An error of another process."""
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(attributes)
+    return error
 
 
 def plainly(problem: str) -> str:

@@ -4,7 +4,7 @@ All steps are deterministic: threads and batch size never change a result.
 """
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 from he2her2.config import Config
 from he2her2.method import (
@@ -61,13 +61,15 @@ def predict(
         model: The networks.
         config: The settings.
         annotation: Annotated tumour, if any.
-        region_use: Purpose of the annotation.
+        region_use: "intersect" limits the tumour that the network finds to the annotation, "replace" takes the
+            annotation for it.
         watch: Observes progress and time.
         findings: Takes each raster as it is found.
 
     Raises:
         SlideError: The slide cannot be predicted; the error says at which stage, why, and what to do.
         AnnotationError: The annotation is a picture of another shape than the slide's.
+        ValueError: `region_use` is neither.
     """
     watch = watch or Watch()
     segmentation = segment(
@@ -115,6 +117,8 @@ def segment(
     findings: Findings | None = None,
 ) -> Segmentation:
     """Find tissue, ink, blur and invasive tumour; arguments are those of `predict`, errors those of `segment_slide`."""
+    if region_use not in get_args(RegionUse):
+        raise ValueError(f"region_use must be one of {', '.join(get_args(RegionUse))}, got {region_use}")
     return segment_slide(
         slide,
         model.tile,

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass as checked_dataclass
 
 from he2her2.errors import EvaluationError, quoted
 from he2her2.evaluation.cases import CaseLevel
@@ -55,7 +57,7 @@ _SYNONYMS: Mapping[str, tuple[str, ...]] = {
 """Usual headings. `status` is none of them: it may be the label."""
 
 
-@dataclass(frozen=True, slots=True)
+@checked_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class ScoreReading:
     """Choices in reading a table of scores; None leaves a column to its usual names.
 

@@ -2,7 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias, TypeVar
+from typing import Annotated, Literal, TypeAlias, TypeVar
+
+from annotated_types import Gt, Lt
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass as checked_dataclass
 
 from he2her2.errors import EvaluationError
 from he2her2.evaluation.cases import Cases, Joined
@@ -28,10 +32,11 @@ _FITS: Mapping[CalibrationMethod, Callable[..., Calibration]] = {
     "temperature": fit_temperature,
     "isotonic": fit_isotonic,
 }
+_Share: TypeAlias = Annotated[float, Gt(0), Lt(1)]
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True, slots=True)
+@checked_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Budgets:
     """Error budgets of the decision rules.
 
@@ -43,10 +48,10 @@ class Budgets:
         calibration: Method that corrects probabilities.
     """
 
-    miss: float = 0.05
-    false: float = 0.05
-    confidence: float = LEVEL
-    prevalence: float = CLINIC_PREVALENCE
+    miss: _Share = 0.05
+    false: _Share = 0.05
+    confidence: _Share = LEVEL
+    prevalence: _Share = CLINIC_PREVALENCE
     calibration: CalibrationMethod = "temperature"
 
 

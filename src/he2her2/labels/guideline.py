@@ -92,11 +92,18 @@ def apply_guideline(
     Returns:
         Status and stratum with the rule behind them; what the tests leave open is `UNDETERMINED`.
 
+    Raises:
+        ValueError: A score, result or policy is none, such as the number 3 or the word "Positive"; `parse_ihc` and
+            `parse_ish` read what tables write.
+
     Example:
         >>> decision = apply_guideline(IhcScore.TWO, IshCounts(ratio=2.3, copies=4.5))
         >>> decision.group, decision.status, decision.stratum
         (<IshGroup.GROUP_1: 1>, <Her2Status.POSITIVE: 'positive'>, <Stratum.POSITIVE: 'positive'>)
     """
+    ihc = None if ihc is None else IhcScore(ihc)
+    ish = ish if ish is None or isinstance(ish, IshCounts) else IshResult(ish)
+    stated, policy = None if stated is None else IshResult(stated), Policy(policy)
     found = settled_ish(ihc, ish, stated, recounted=recounted) if isinstance(ish, IshCounts) else ish
     status, rule = _status(ihc, found, recounted=recounted)
     if found is not ish and ihc != IhcScore.THREE:
@@ -239,7 +246,11 @@ def stratum_of(ihc: IhcScore | None, status: Her2Status, *, faint_staining: bool
         ihc: IHC score; None where it was not done.
         status: HER2 status.
         faint_staining: Whether an IHC 0 shows any faint staining; None where not reported.
+
+    Raises:
+        ValueError: A score or status is none, such as the number 3.
     """
+    ihc, status = None if ihc is None else IhcScore(ihc), Her2Status(status)
     if status == Her2Status.POSITIVE:
         return Stratum.POSITIVE
     if status == Her2Status.UNDETERMINED or ihc in (None, IhcScore.THREE):

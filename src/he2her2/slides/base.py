@@ -176,7 +176,7 @@ class BaseSlide(ABC):
         """Keep decoded tiles; see `Slide.keeping`."""
         return nullcontext()
 
-    def read(self, origin_l0: Point, size_px: Size, mpp: float) -> Rgb:
+    def read(self, origin_l0: tuple[int, int], size_px: tuple[int, int], mpp: float) -> Rgb:
         """Read a region; see `Slide.read`."""
         if min(size_px) < 1:
             raise ValueError(f"size_px must be at least 1 x 1, got {tuple(size_px)}")

@@ -91,7 +91,7 @@ class Slide(Protocol):
     def keeping(self, max_bytes: int) -> AbstractContextManager[None]:
         """Keep decoded tiles from one grid to the next, up to a number of bytes, where the reader can."""
 
-    def read(self, origin_l0: Point, size_px: Size, mpp: float) -> Rgb:
+    def read(self, origin_l0: tuple[int, int], size_px: tuple[int, int], mpp: float) -> Rgb:
         """Read a region.
 
         Args:

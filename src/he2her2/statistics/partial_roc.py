@@ -8,7 +8,7 @@ threshold chosen before would reach. Between corners the ROC is straight, as in 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -35,10 +35,17 @@ class RateAt:
     Attributes:
         held: The one that is held.
         at: Its value, in (0, 1).
+
+    Raises:
+        ValueError: Neither is held, or its value is none.
     """
 
     held: Held
     at: float
+
+    def __post_init__(self) -> None:
+        """Check both."""
+        _check(self.held, self.at)
 
     @property
     def name(self) -> str:
@@ -61,10 +68,17 @@ class PartialAuc:
     Attributes:
         held: The one that is high.
         at_least: Where the part begins, in [0, 1).
+
+    Raises:
+        ValueError: Neither is high, or the value is none.
     """
 
     held: Held
     at_least: float
+
+    def __post_init__(self) -> None:
+        """Check both."""
+        _check(self.held, self.at_least)
 
     @property
     def name(self) -> str:
@@ -121,6 +135,12 @@ def parts_of_roc(
         interval_of_draws(part.name, float(value), of_part, n, level)
         for part, value, of_part in zip(parts, values, draws.T, strict=True)
     ]
+
+
+def _check(held: str, value: float) -> None:
+    """Raise for another word, which would mean sensitivity, and for a value in per cent."""
+    if held not in get_args(Held) or not 0 <= value < 1:
+        raise ValueError(f"sensitivity or specificity may be held at a value in [0, 1), got {held} at {value}")
 
 
 def _measured(ranking: RankedScores, weights: _Floats, parts: Sequence[RateAt | PartialAuc]) -> _Floats:
