@@ -12,6 +12,7 @@ from hypothesis.extra.numpy import arrays
 from sklearn import metrics as sk
 
 from he2her2.statistics import (
+    Expected,
     RankedScores,
     Unpredicted,
     auc,
@@ -22,10 +23,14 @@ from he2her2.statistics import (
     choose_operating_point,
     decision_curve,
     exact_tests,
+    for_net_benefit,
     kappa_interval,
     mcnemar,
     parts_of_roc,
     rate,
+    saved_against_missed,
+    share_by_em,
+    threshold_at_prior,
 )
 from he2her2.statistics import metrics as m
 from he2her2.statistics.roc import average_precision
@@ -230,11 +235,20 @@ def test_quadratic_kappa_is_that_of_scikit_learn(pairs):
         lambda: kappa_interval([0, 1], [1, 2], 2, ["a", "b"]),
         lambda: decision_curve([True, False], [0.9, math.nan]),
         lambda: rate([True, False, False], np.array(["a", None, None])),
+        lambda: rate([True, False], level=95),
+        lambda: m.BinaryCounts(tp=8, fp=2, tn=18, fn=2).at_prevalence(15),
+        lambda: decision_curve([True, False], [0.9, 0.1], prevalence=15),
+        lambda: saved_against_missed(
+            np.array([True, False]), np.array([0.9, 0.1]), np.array(["a", "b"]), prevalence=15
+        ),
+        lambda: share_by_em([0.9, 0.1], 50),
+        lambda: threshold_at_prior(50, 20),
+        lambda: for_net_benefit(Expected(0.15, 0.8), 0.9, 0.9, 10),
         lambda: rate([True, False, False], np.array([1.0, math.nan, math.nan])),
     ],
 )
 def test_wrong_lists_are_the_callers_bug(wrong):
-    """Labels that are no bool, lists of other lengths, nan scores and unknown classes are refused."""
+    """Labels that are no bool, lists of other lengths, nan scores, unknown classes and per cents are refused."""
     with pytest.raises(ValueError):
         wrong()
 

@@ -12,6 +12,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from he2her2.statistics.outcomes import require_share
 from he2her2.statistics.resampling import PRIOR, patient_index
 from he2her2.statistics.roc import RankedScores
 
@@ -88,6 +89,8 @@ def saved_against_missed(
         seed: Of the band's draws.
         draws: Number of draws.
     """
+    if prevalence is not None:
+        require_share(prevalence, "prevalence")
 
     def corners(positive: NDArray[np.float64], negative: NDArray[np.float64]) -> _Corners:
         share = positive.sum() / (positive.sum() + negative.sum()) if prevalence is None else prevalence

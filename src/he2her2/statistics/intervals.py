@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import beta, norm, t
 
 from he2her2.statistics.metrics import BinaryCounts, confusion_cells, quadratic_kappa, quadratic_kappas
-from he2her2.statistics.outcomes import outcomes
+from he2her2.statistics.outcomes import outcomes, require_share
 from he2her2.statistics.resampling import (
     N_DRAWS,
     cells_by_patient,
@@ -108,7 +108,7 @@ def exact_binomial(k: float, n: float, *, name: str = "rate", level: float = LEV
         level: Confidence level.
 
     Raises:
-        ValueError: k is outside [0, n].
+        ValueError: k is outside [0, n], or the level is no share.
 
     Example:
         >>> print(exact_binomial(7, 8))
@@ -122,6 +122,7 @@ def exact_binomial(k: float, n: float, *, name: str = "rate", level: float = LEV
 
 def _clopper_pearson(k: float, n: float, level: float = LEVEL) -> tuple[float, float]:
     """The exact interval of a share; k and n may be fractions (effective counts of clustered cases)."""
+    require_share(level, "level")
     tail = (1 - level) / 2
     low = float(beta.ppf(tail, k, n - k + 1)) if k > 0 else 0.0
     high = float(beta.ppf(1 - tail, k + 1, n - k)) if k < n else 1.0

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from he2her2.statistics.outcomes import require_share
+
 
 @dataclass(frozen=True, slots=True)
 class BinaryCounts:
@@ -97,10 +99,14 @@ class BinaryCounts:
         Returns:
             Shares of all patients; nan where a class is absent here.
 
+        Raises:
+            ValueError: The prevalence is no share.
+
         Example:
             >>> round(ppv(BinaryCounts(tp=9, fp=2, tn=8, fn=1).at_prevalence(0.15)), 3)
             0.443
         """
+        require_share(prevalence, "prevalence")
         found, right = prevalence * sensitivity(self), (1 - prevalence) * specificity(self)
         return BinaryCounts(tp=found, fp=1 - prevalence - right, tn=right, fn=prevalence - found)
 

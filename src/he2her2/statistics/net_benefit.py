@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from he2her2.rules import DIGITS
 from he2her2.statistics.intervals import LEVEL, Patients
-from he2her2.statistics.outcomes import outcomes_and_probabilities
+from he2her2.statistics.outcomes import outcomes_and_probabilities, require_share
 from he2her2.statistics.resampling import draw_weights, patient_index
 
 _Floats = NDArray[np.float64]
@@ -93,10 +93,12 @@ def decision_curve(
         seed: Of the draws.
 
     Raises:
-        ValueError: A class is absent, or a probability is nan or outside [0, 1].
+        ValueError: A class is absent, or a probability or the prevalence is nan or outside [0, 1].
     """
     true, p = outcomes_and_probabilities(truth, probability)
     p = np.round(p, DIGITS)
+    if prevalence is not None:
+        require_share(prevalence, "prevalence")
     if not 0 < true.sum() < len(true):
         raise ValueError("a decision curve needs cases of both classes")
     # Half a patient of each class on the wrong side, as for other curves.

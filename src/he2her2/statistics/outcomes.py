@@ -1,4 +1,4 @@
-"""Outcomes of cases (truth, decisions) and probabilities of them, as arrays whose values are checked."""
+"""Outcomes of cases (truth, decisions), probabilities of them, and shares, whose values are checked."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -40,3 +40,9 @@ def outcomes_and_probabilities(
     if not ((p >= 0) & (p <= 1)).all():
         raise ValueError("a probability is nan or outside [0, 1]")
     return true, p
+
+
+def require_share(value: float, name: str) -> None:
+    """Raise ValueError unless a value is a share in [0, 1], as one in per cent is not."""
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must be a share in [0, 1], got {value}")

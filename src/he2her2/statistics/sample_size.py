@@ -17,6 +17,7 @@ from scipy.stats import binom, norm
 
 from he2her2.statistics.intervals import LEVEL, exact_binomial
 from he2her2.statistics.operating_point import positives_needed
+from he2her2.statistics.outcomes import require_share
 
 _MOST = 10_000_000
 _GRID = 4001
@@ -133,6 +134,8 @@ def for_net_benefit(
     expected: Expected, sensitivity: float, specificity: float, threshold: float, width: float = 0.2
 ) -> Needed:
     """For an interval of the standardised net benefit (1: all positives found, no needless test) so wide."""
+    for value, name in ((sensitivity, "sensitivity"), (specificity, "specificity"), (threshold, "threshold")):
+        require_share(value, name)
     p = expected.prevalence
     worth = (1 - p) / p * threshold / (1 - threshold)
     error = width / (2 * float(norm.ppf(0.5 + LEVEL / 2)))

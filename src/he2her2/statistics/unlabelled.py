@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from he2her2.errors import EvaluationError
 from he2her2.rules import logit_of
+from he2her2.statistics.outcomes import require_share
 
 _ROUNDS = 1000
 _STEADY = 1e-9
@@ -83,6 +84,7 @@ def share_by_em(probability: ArrayLike, prior: float) -> float:
         >>> round(share_by_em([0.9] * 2 + [0.1] * 8, 0.5), 3)
         0.125
     """
+    require_share(prior, "prior")
     odds = np.exp(logit_of(probability)) * (1 - prior) / prior
     share = prior
     for _ in range(_ROUNDS):
@@ -106,6 +108,8 @@ def threshold_at_prior(prior: float, share: float) -> float:
         >>> round(threshold_at_prior(0.5, 0.2), 3)
         0.8
     """
+    require_share(prior, "prior")
+    require_share(share, "share")
     odds = prior / (1 - prior) * (1 - share) / share
     return odds / (1 + odds)
 
