@@ -205,6 +205,7 @@ def sedeen_with(points):
         ("[" * 100_000, "neither XML nor JSON"),
         ("<session><image>", "broken XML"),
         ("<html><body/></html>", "XML of another kind"),
+        ('<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"/>', "XML of another kind .<OME>"),
         ("{}", "not GeoJSON"),
         ({"type": "Topology"}, "not GeoJSON"),
         ({"type": "Polygon", "coordinates": [[[0, 0], [1, 1]]]}, "2 points, which enclose nothing"),
@@ -704,6 +705,7 @@ INNER = [(10, 10), (30, 10), (30, 30), (10, 30)]
     [
         (imagescope((0, "", 0, BOX)), 10_000),
         (imagescope((0, "", 0, BOX), layer=""), 10_000),
+        (imagescope((0, "", 0, BOX)).replace("<Annotations", '<Annotations xmlns="urn:x"'), 10_000),
         (imagescope((0, "", 0, BOX), layer="Layer 1"), 10_000),
         (imagescope((0, "", 0, BOX), (0, "", 1, INNER)), 9_600),
         (imagescope((0, "", 0, BOX), (0, "necrosis", 0, INNER)), 9_600),

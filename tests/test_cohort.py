@@ -347,6 +347,33 @@ def test_each_slide_has_the_annotation_file_of_its_name(tmp_path):
     assert second.annotations == tmp_path / "S2.geojson"  # named in the message that it is missing
 
 
+@pytest.mark.parametrize(
+    ("slide", "drawn"),
+    [("S1.svs", "S1.svs.geojson"), ("S1.ome.tif", "S1.ome.xml"), ("S1.svs", "S1.png"), ("S1.ndpi", "S1.ndpi.ndpa")],
+)
+def test_annotations_may_be_named_for_the_slides_file(tmp_path, slide, drawn):
+    """As scripts of QuPath and the scanners' programs name them, whatever the manifest calls the slide."""
+    for name in (slide, drawn):
+        (tmp_path / name).write_text(name)
+    table = _write(tmp_path / "m.csv", f"slide_id,path,patient_id\nP7-A,{slide},P7\n")
+
+    (task,) = find_slides([table], annotations=tmp_path).tasks
+
+    assert task.annotations == tmp_path / drawn
+
+
+def test_one_annotation_is_not_laid_on_two_slides_of_one_name(tmp_path):
+    """Of two sites: each has its own, or none."""
+    for name in ("a/S1.svs", "b/S1.svs", "drawn/S1.geojson"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    table = _write(tmp_path / "m.csv", "slide_id,path,patient_id\nA1,a/S1.svs,P1\nB1,b/S1.svs,P2\n")
+
+    found = find_slides([table], annotations=tmp_path / "drawn").tasks
+
+    assert [task.annotations for task in found] == [tmp_path / "drawn" / f"{name}.geojson" for name in ("A1", "B1")]
+
+
 def test_tasks_are_small_and_picklable(slides):
     """They may be sent to another machine."""
     assert pickle.loads(pickle.dumps(slides)) == slides

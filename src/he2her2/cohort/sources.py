@@ -9,6 +9,7 @@ from pathlib import Path
 from he2her2.cohort.remote_slides import is_pattern, urls_of, with_stamps
 from he2her2.cohort.tasks import SlideTask
 from he2her2.errors import He2Her2Error
+from he2her2.exchange import files_of_slides
 from he2her2.files import file_identity, url_of
 from he2her2.manifest import Stain, patient_key, raise_problems, read_manifest
 from he2her2.slides import SLIDE_ENDINGS, look_in, slide_id_of
@@ -67,12 +68,13 @@ def find_slides(
     _check_options(once, mpp, annotations)
     notes += _copies_in_words(once)
     tasks = with_stamps(once)
+    drawn = _annotations_of(tasks, annotations)
     return SlideSources(
         tuple(
             replace(
                 task,
                 mpp=mpp if task.mpp is None else task.mpp,
-                annotations=task.annotations or annotation_file(task.slide_id, annotations),
+                annotations=task.annotations or drawn.get(task.slide_id),
             )
             for task in tasks
         ),
@@ -106,12 +108,19 @@ def _check_options(tasks: Sequence[SlideTask], mpp: float | None, annotations: P
         )
 
 
-def annotation_file(slide_id: str, annotations: Path | None) -> Path | None:
-    """The file given, or the file of the slide's name in the folder given, which may be missing."""
+def _annotations_of(tasks: Sequence[SlideTask], annotations: Path | None) -> Mapping[str, Path]:
+    """The file given, or the files of a folder that are named for each slide or its file, which may be missing."""
     if annotations is None or not annotations.is_dir():
-        return annotations
-    candidates = [annotations / f"{slide_id}{ending}" for ending in _ANNOTATION_ENDINGS]
-    return next((file for file in candidates if file.exists()), candidates[0])
+        return {} if annotations is None else {task.slide_id: annotations for task in tasks}
+    there = sorted(annotations.iterdir())
+    endings = {path: max(filter(path.name.endswith, _ANNOTATION_ENDINGS), key=len, default="") for path in there}
+    named: dict[str, Path] = {}
+    for ending in _ANNOTATION_ENDINGS:  # of several files of a name the first kind counts
+        for path in there:
+            if endings[path] == ending:
+                named.setdefault(path.name.removesuffix(ending), path)
+    missing = {task.slide_id: annotations / f"{task.slide_id}{_ANNOTATION_ENDINGS[0]}" for task in tasks}
+    return missing | files_of_slides(named, {task.slide_id: task.path for task in tasks})
 
 
 def _of_manifest(file: Path, stain: Stain | None, patients: dict[str, str], notes: list[str]) -> list[SlideTask]:

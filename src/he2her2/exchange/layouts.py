@@ -12,7 +12,7 @@ from he2her2.exchange.clam import clam_files, is_clam, read_clam, write_clam
 from he2her2.exchange.hdf5 import open_hdf5
 from he2her2.exchange.stamp import is_stamp, read_stamp, write_stamp
 from he2her2.exchange.stored_tiles import StoredTiles
-from he2her2.exchange.trident import is_trident, read_trident, slide_of, write_trident
+from he2her2.exchange.trident import encoder_folder, is_trident, read_trident, slide_of, write_trident
 from he2her2.exchange.wsinfer import is_wsinfer, read_wsinfer, write_wsinfer
 from he2her2.manifest import without_ending
 
@@ -151,4 +151,4 @@ def files_to_write(folder: Path, tiles: StoredTiles, layout: Layout) -> tuple[Pa
         case "trident" if tiles.features is None:
             return (folder / "patches" / f"{tiles.slide_id}_patches.h5",)
         case "trident":
-            return (folder / f"features_{tiles.encoder or 'unknown'}" / f"{tiles.slide_id}.h5",)
+            return (folder / encoder_folder(tiles.encoder) / f"{tiles.slide_id}.h5",)

@@ -1,5 +1,6 @@
 """TRIDENT's files: `<slide>_patches.h5` with coordinates, `features_<encoder>/<slide>.h5` with features beside them."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from he2her2.units import is_close_mpp
 
 _POWERS = (80, 60, 40, 20, 10, 5)
 _COORDS_ENDING = "_patches"
+_LONGEST_NAME = 80
 _IDENTITY, _MADE_OF = "encoder_sha256", "made_of"  # attributes of ours beside TRIDENT's
 
 
@@ -142,6 +144,17 @@ def magnification(mpp: float) -> float:
     """
     custom = (power for power in _POWERS if is_close_mpp(mpp, 10.0 / power))
     return next(custom, round(10.0 / mpp, 2))
+
+
+def encoder_folder(encoder: str) -> str:
+    """Name of TRIDENT's folder of an encoder's features; what no folder's name may hold becomes `_`.
+
+    Example:
+        >>> encoder_folder("hf-hub:Lab/UNI2-h"), encoder_folder("../up"), encoder_folder("")
+        ('features_hf-hub_Lab_UNI2-h', 'features_.._up', 'features_unknown')
+    """
+    safe = re.sub(r"[^\w.+-]+", "_", encoder)[:_LONGEST_NAME]
+    return f"features_{safe or 'unknown'}"
 
 
 def encoder_of(path: Path) -> str:

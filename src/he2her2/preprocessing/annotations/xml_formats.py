@@ -51,6 +51,8 @@ def drawn_in_xml(content: bytes, slide: Path | None) -> tuple[list[Drawn], list[
         FormatError: It is broken, of another kind, or of other slides.
     """
     root = _parsed(content)
+    for node in root.iter():
+        node.tag = node.tag.rpartition("}")[2]  # without the namespace that some programs add
     if root.tag == "ASAP_Annotations":
         return list(_asap(root)), [], "level 0", None
     if root.tag == "Annotations":
