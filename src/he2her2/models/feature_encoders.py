@@ -173,10 +173,11 @@ def _torch_folder(folder: Path, card: FeatureCard, device: Device, precision: Pr
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise WeightsError(f"{folder}: its model cannot be built ({reason}); correct model in {CARD_FILE}") from error
     weights = None if card.model.weights is None else sha256_of(folder / card.model.weights)
+    code = [sha256_of(file) for file in sorted(folder.rglob("*.py"))] if isinstance(card.model, HubModel) else []
     there = resolve_device(device)
     if there == "cpu":
         _full_precision(precision)
-    return TorchEncoder(card, digest(card, weights), module, there, mixed_precision=precision == "mixed")
+    return TorchEncoder(card, digest(card, weights, *code), module, there, mixed_precision=precision == "mixed")
 
 
 def _timm(model: TimmModel) -> "nn.Module":
