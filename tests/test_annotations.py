@@ -856,6 +856,15 @@ def test_holes_are_cut_even_where_they_leave_the_polygon(tmp_path):
     assert area(read_annotation(written(tmp_path, {"type": "Polygon", "coordinates": [ring, hole]}))) == 7_500
 
 
+def test_a_file_without_an_end_is_refused(tmp_path, monkeypatch):
+    """A device says that it has no bytes; a link to it may lie among the annotations of others."""
+    monkeypatch.setattr("he2her2.preprocessing.annotations.reading._MAX_BYTES", 1 << 16)
+    (tmp_path / "a.geojson").symlink_to("/dev/zero")
+
+    with pytest.raises(AnnotationError, match="has more than"):
+        read_annotation(tmp_path / "a.geojson")
+
+
 def test_names_are_one_line(tmp_path):
     """Control characters of a file do not reach the terminal."""
     drawn = read_annotation(written(tmp_path, collection(classed("Tumor\x1b[31m\n" + 500 * "x", 0, 0, 9, 9))))

@@ -552,7 +552,7 @@ def test_the_command_takes_the_scale_from_a_manifest(tmp_path, command_line):
         assert file["coords"][1].tolist() == [126.5, 0]
 
 
-ODD = (
+ODD: tuple[object, ...] = (
     0,
     0.3,
     -1,

@@ -512,6 +512,15 @@ def test_an_encoder_of_one_tile_says_what_to_export(tmp_path):
         load_encoder(str(folder), None, "cpu")
 
 
+def test_the_code_of_a_hub_encoder_is_part_of_it(tmp_path):
+    """Its features depend on it."""
+    folder = hub_encoder(tmp_path / "e")
+    before = load_encoder(str(folder), None, "cpu").identity
+    (folder / "hubconf.py").write_text(HUBCONF.replace("tiles * tiles", "tiles * tiles * tiles"))
+
+    assert load_encoder(str(folder), None, "cpu").identity != before
+
+
 def test_an_onnx_encoder_is_no_matter_of_gpus(tmp_path):
     """16 bits and devices are for torch."""
     folder = onnx_encoder(tmp_path / "e")

@@ -209,3 +209,12 @@ def test_drafts_of_another_machine_are_swept_after_a_day(tmp_path):
     os.utime(draft, (0, 0))
     sweep_drafts(tmp_path)
     assert not draft.exists()
+
+
+@pytest.mark.parametrize("make", [lambda path: path.symlink_to("/dev/zero"), os.mkfifo])
+def test_a_record_that_never_ends_is_not_read(tmp_path, make):
+    """A link to a device fills the memory, and a pipe is waited for, in a folder that somebody passed on."""
+    make(tmp_path / "card.json")
+
+    with pytest.raises(ValueError, match="no ordinary file"):
+        read_json(tmp_path / "card.json")

@@ -85,7 +85,12 @@ def test_pages_name_no_folder_and_no_other_patients_slide(reported, pages):
     told |= {"index": (reported / "report" / "index.html").read_text("utf-8")}
     told |= {"lost": failed_page(run, lost, made="now", index="").html}
 
+    far = "https://me:Smith@a.org/y.svs?key=Smith"
+    away = Failure("y", str(Path(far)), "open", f"{far}: cannot be fetched", "check the address")
+    told |= {"away": failed_page(run, away, made="now", index="").html}
+
     assert [name for name, page in told.items() if str(reported.parent) in page or "Smith" in page] == []
+    assert "Y.svs: cannot be fetched" in told["away"]
     assert "No file x.tif" in told["lost"]
     assert ["--workers=0" in told[name] for name in ("phantom", "index")] == [False, True]
 

@@ -186,11 +186,11 @@ def read_record(path: Path) -> str:
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: It is no UTF-8 text, or larger than any such file is.
+        ValueError: It is no UTF-8 text, larger than any such file is, or a device or pipe, which may never end.
     """
     n_bytes = path.stat().st_size
-    if n_bytes > _LARGEST_RECORD:
-        raise ValueError(f"has {n_bytes} bytes, more than any such file has")
+    if n_bytes > _LARGEST_RECORD or not (path.is_file() or path.is_dir()):
+        raise ValueError(f"is no ordinary file of at most {_LARGEST_RECORD >> 20} MB, as all such files are")
     return path.read_text("utf-8")
 
 

@@ -34,9 +34,10 @@ from collections.abc import Iterable, Sequence
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup, escape
 
-__all__ = ["p_value", "p_value_in_words", "render"]
+__all__ = ["p_value", "p_value_in_words", "render", "without_folders"]
 
 _TAG = re.compile(r"(?<!\\)<(?=[A-Za-z/!?])")
+_ADDRESS = re.compile(r"(?:[^=]*=)?[a-z][a-z0-9+.-]+:/")
 _LEAST_P = 1e-4
 _ALPHA = 0.05
 _MARKS = {"l": ":--", "r": "--:", "c": ":-:"}
@@ -112,8 +113,15 @@ def _shell(words: object) -> str:
     return shlex.join(words) if isinstance(words, tuple | list) else shlex.quote(str(words))
 
 
-def _without_folders(word: str) -> str:
-    return re.sub("[^=]*/", "", word.rstrip("/"))
+def without_folders(word: str) -> str:
+    """A word of a command, or a path, without folders; an address without its query, which may hold a signature.
+
+    Example:
+        >>> without_folders("--out=/home/me/run"), without_folders("https://me:secret@a.org/b.svs?key=secret")
+        ('--out=run', 'b.svs')
+    """
+    plain = word.partition("?")[0] if _ADDRESS.match(word) else word
+    return re.sub("[^=]*/", "", plain.rstrip("/"))
 
 
 def _paragraph(text: str) -> str:
@@ -149,6 +157,6 @@ _ENVIRONMENT.filters |= {
     "paragraph": _paragraph,
     "shell": _shell,
     "with_code": _with_code,
-    "without_folders": _without_folders,
+    "without_folders": without_folders,
     "table": _table,
 }

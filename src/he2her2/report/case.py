@@ -10,10 +10,11 @@ import numpy as np
 
 from he2her2.config import PRESETS, Config
 from he2her2.errors import MppError, SlideError
+from he2her2.files import url_of
 from he2her2.geometry import Rgb, Size, mask_size
 from he2her2.method import thumbnail_on_raster
 from he2her2.models import aggregator_for
-from he2her2.pages import render
+from he2her2.pages import render, without_folders
 from he2her2.report.charts import RemovalChart, ScoreChart, removal_chart, score_chart
 from he2her2.report.checks import Checks, DecidedTiles, check_prediction
 from he2her2.report.gallery import Gallery, read_gallery
@@ -156,7 +157,7 @@ def failed_page(run: RunFolder, failure: Failure, **told: object) -> Page:
     rasters = run.rasters(failure.slide_id) if failure.evidence else None
     frame = None if rasters is None else rasters.frame
     photo, problem = _look_at(path, frame)
-    failure = replace(failure, path=path.name, reason=_without_folder(failure.reason, path))
+    failure = replace(failure, path=without_folders(failure.path), reason=_without_folder(failure.reason, path))
     overlay = None
     if rasters is not None and rasters.tissue is not None and frame is not None:
         overlay = draw_layers(Size(*rasters.tissue.shape[::-1]), frame, rasters, None, photo)
@@ -180,19 +181,23 @@ def failed_page(run: RunFolder, failure: Failure, **told: object) -> Page:
 
 def _without_folder(text: str, path: Path) -> str:
     """A sentence with the name of a file for its path: pages are passed on, and folders name users and patients."""
-    return text.replace(str(path), path.name) if path.name else text
+    name = without_folders(str(path))
+    for known in filter(None, (url_of(path), path.name and str(path))):
+        text = text.replace(known, name)
+    return text
 
 
 def _open(result: SlideResult, rasters: SlideRasters) -> tuple[AbstractContextManager[Slide | None], str]:
     """The slide of a result if it is still there, and what is wrong with it."""
     path = Path(result.inputs.path or result.path)
+    name = without_folders(str(path))
     try:
         slide = open_slide(path, mpp=result.inputs.mpp)
     except SlideError as error:
-        return nullcontext(), f"{path.name} cannot be opened any more: {_without_folder(error.reason, path)}"
+        return nullcontext(), f"{name} cannot be opened any more: {_without_folder(error.reason, path)}"
     if slide.size_l0 != (result.slide.width, result.slide.height):
         slide.close()
-        return nullcontext(), f"{path.name} holds another picture than at prediction"
+        return nullcontext(), f"{name} holds another picture than at prediction"
     was = result.inputs.slide
     if was is None or FileStamp.of(path) == was:
         return slide, ""
@@ -200,11 +205,11 @@ def _open(result: SlideResult, rasters: SlideRasters) -> tuple[AbstractContextMa
     if apart is not None and apart > _SAME_COLOUR:
         slide.close()
         return nullcontext(), (
-            f"{path.name} was changed after it was predicted and holds another picture: the colours of its tissue are "
+            f"{name} was changed after it was predicted and holds another picture: the colours of its tissue are "
             f"up to {apart:.1f} of 255 apart from those at prediction"
         )
     agrees = "" if apart is None else "; its tissue has the colours that it had"
-    return slide, f"{path.name} was copied or changed after it was predicted{agrees}: check that the layers fit"
+    return slide, f"{name} was copied or changed after it was predicted{agrees}: check that the layers fit"
 
 
 def _colour_apart(slide: Slide, result: SlideResult, rasters: SlideRasters) -> float | None:

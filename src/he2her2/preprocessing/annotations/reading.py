@@ -63,13 +63,12 @@ def read_annotation(file: Path, chosen: Sequence[str] = (), slide: Path | None =
         AnnotationError: It cannot be read, is none of these, or holds no usable region of tumour.
     """
     try:
-        if file.stat().st_size > _MAX_BYTES:
-            raise AnnotationError(
-                f"{file}: has more than {_MAX_BYTES >> 20} MB; export annotations only, not detections"
-            )
-        content = file.read_bytes()
+        with file.open("rb") as stream:
+            content = stream.read(_MAX_BYTES + 1)  # a device has no size, and no end
     except OSError as error:
         raise AnnotationError(f"{file}: cannot be read ({error.strerror}); {_KNOWN}") from None
+    if len(content) > _MAX_BYTES:
+        raise AnnotationError(f"{file}: has more than {_MAX_BYTES >> 20} MB; export annotations only, not detections")
     if content.startswith(_PNG):
         wanted = [int(text) for text in chosen if text.isascii() and text.isdigit()]
         return PaintedMask(_inside(_picture(file, as_indices=bool(wanted)), wanted, file), file)
