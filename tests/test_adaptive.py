@@ -137,6 +137,22 @@ def test_two_thousand_samples_find_the_tumour(tumour, settings):
     assert dice(found.map >= 0.24, expected) >= max(0.95, dice(by_chance >= 0.24, expected))
 
 
+@pytest.mark.parametrize("side", [40, 150])
+def test_a_small_slide_loses_none_of_its_samples(side):
+    """Where samples lie closer than the map's nodes would, these move together: a crop, a core, a biopsy."""
+    size, settings = Size(side, side), replace(DEFAULT, seed=1)
+
+    def tumour(x, y):
+        return np.hypot(x - 0.6 * side, y - 0.45 * side) < 0.22 * side
+
+    found, every = (
+        adaptive_map(score_of(tumour), size, chosen).map >= 0.5 for chosen in (settings, replace(settings, coarse=1))
+    )
+
+    expected = truth(tumour, size)
+    assert dice(found, expected) > dice(every, expected) - 0.005
+
+
 def test_tumour_at_the_border_is_found_from_the_corners():
     """The outermost samples' hull ends before the border; with the corners in it, it does not."""
     expected = truth(at_the_border, SLIDE)

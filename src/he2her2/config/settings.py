@@ -80,9 +80,10 @@ class Adaptive:
         candidates: Halton points drawn from the second round on, of which the steepest `points` are kept.
         threshold: The tumour mask is where the map is at least this; none is the threshold that the network's card
             states, or 0.24, the released code's, where it states none.
-        coarse: The map is interpolated on a grid this many times coarser than the mask, and enlarged at the end. At 1,
-            as in `paper` and `released-code`, every pixel is interpolated: some seconds more on a large slide; at 8,
-            3 % of the tumour's pixels differ from that.
+        coarse: The map is interpolated on a grid this many times coarser than the mask, and enlarged at the end; on a
+            small slide, where samples lie closer than that, on a grid as fine as they lie on average. At 1, as in
+            `paper` and `released-code`, every pixel is interpolated: some seconds more on a large slide; at 8, 3 % of
+            the tumour's pixels differ from that.
         surface: Interpolation between samples: the released code's cubic one, or linear, which does not overshoot where
             scores are noisy.
         corners: Begin with the mask's four corners, so that the map reaches its border, and score what lies there by a

@@ -8,6 +8,7 @@ The surface through the samples is never rastered in full: the slope is asked of
 final map is drawn on a coarse grid and enlarged once.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -106,7 +107,19 @@ def _sampled(score: Callable[[SamplePoints], SampleValues], size: Size, settings
             changes.append(float(np.abs(preview - before).mean()))
             if changes[-1] < settings.stop_change:
                 break
-    return AdaptiveMap(raster(surface, size, settings.coarse), points, values, tuple(changes))
+    return AdaptiveMap(
+        raster(surface, size, _between_nodes(settings.coarse, size, len(points))), points, values, tuple(changes)
+    )
+
+
+def _between_nodes(most: int, size: Size, n_points: int) -> int:
+    """Mask px between the map's nodes: no more than between samples on average, of which a small slide would lose most.
+
+    Example:
+        >>> [_between_nodes(8, Size(side, side), 2000) for side in (65, 260, 3000)]
+        [1, 5, 8]
+    """
+    return max(1, min(most, math.isqrt(size.w * size.h // max(1, n_points))))
 
 
 def interpolate(points: SamplePoints, values: SampleValues, surface: Literal["cubic", "linear"]) -> _Surface:

@@ -241,7 +241,7 @@ class FeatureTraining:
 
 @dataclass(frozen=True, config=_STRICT)
 class Hardware:
-    """Hardware of a training, in Lightning's words; on any CPU the result is the same.
+    """Hardware of a training, in Lightning's words; on CPUs of one kind the result is the same.
 
     Attributes:
         accelerator: cpu, gpu, mps, ... or auto.
