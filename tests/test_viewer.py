@@ -867,6 +867,19 @@ def test_columns_that_somebody_added_to_the_verdicts_stay(tmp_path):
     assert rows == {"a": ("disagree", "Dr B"), "b": ("unsure", "Dr C")}
 
 
+def test_a_verdict_taken_back_leaves_what_somebody_added(tmp_path):
+    """The row stays where another column holds something, and goes where none does."""
+    file = tmp_path / "verdicts.csv"
+    file.write_text("slide_id,verdict,second reader\na,agree,Dr B\nb,unsure,\n")
+
+    for slide_id in "ab":
+        Reviews(tmp_path).save_verdict(slide_id, b'{"verdict": ""}')
+
+    [row] = read_csv(file)
+    assert (row["slide_id"], row["verdict"], row["second reader"]) == ("a", "", "Dr B")
+    assert Reviews(tmp_path).verdicts()["a"].is_empty
+
+
 def test_several_viewers_keep_to_one_folder(tmp_path, monkeypatch):
     """Who saves while another is between reading and writing the table waits, and nothing is lost."""
     one, other = Reviews(tmp_path), Reviews(tmp_path)

@@ -16,10 +16,10 @@ from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
 from threading import Lock
-from typing import Annotated, Any, Literal, NotRequired, TypeAlias
+from typing import Annotated, Any, Literal, NotRequired
 
-from annotated_types import Len, MaxLen, MinLen
-from pydantic import ConfigDict, Discriminator, FiniteFloat, TypeAdapter, ValidationError
+from annotated_types import MaxLen
+from pydantic import FiniteFloat, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from he2her2.errors import AnnotationError, He2Her2Error, OutputError
@@ -34,6 +34,7 @@ from he2her2.files import (
 )
 from he2her2.geometry import Point
 from he2her2.viewer.alignments import SectionPair, kept_pair
+from he2her2.viewer.region_geojson import moved, read_regions
 
 PAIRS_FILE = "stain_pairs.csv"
 _PAIR_COLUMNS = ("slide_id", "beside", "turn_deg", "scale", "mirrored", "dx_um", "dy_um", "time")
@@ -45,55 +46,6 @@ _READ_ONLY = "nothing can be saved: start the viewer with --annotations FOLDER"
 _NOTHING = "none"
 """Version of a file that is not there."""
 
-_Position: TypeAlias = Annotated[list[FiniteFloat], Len(2, 3)]
-_Line: TypeAlias = Annotated[list[_Position], MinLen(2)]
-_Ring: TypeAlias = Annotated[list[_Position], MinLen(4)]
-_Polygon: TypeAlias = Annotated[list[_Ring], MinLen(1)]
-
-
-class _PointShape(TypedDict):
-    type: Literal["Point"]
-    coordinates: _Position
-
-
-class _LineShape(TypedDict):
-    type: Literal["LineString", "MultiPoint"]
-    coordinates: list[_Position]
-
-
-class _LinesShape(TypedDict):
-    type: Literal["MultiLineString"]
-    coordinates: list[_Line]
-
-
-class _PolygonShape(TypedDict):
-    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
-    type: Literal["Polygon"]
-    coordinates: _Polygon
-
-
-class _MultiPolygonShape(TypedDict):
-    type: Literal["MultiPolygon"]
-    coordinates: list[_Polygon]
-
-
-_Shape: TypeAlias = Annotated[
-    _PointShape | _LineShape | _LinesShape | _PolygonShape | _MultiPolygonShape, Discriminator("type")
-]
-
-
-class _Feature(TypedDict):
-    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
-    type: Literal["Feature"]
-    geometry: _Shape
-    properties: dict[str, Any]
-
-
-class _Collection(TypedDict):
-    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
-    type: Literal["FeatureCollection"]
-    features: Annotated[list[_Feature], MaxLen(20_000)]
-
 
 class _Said(TypedDict):
     verdict: Literal["", "agree", "disagree", "unsure"]
@@ -103,7 +55,7 @@ class _Said(TypedDict):
     seen: NotRequired[str]
 
 
-_COLLECTION, _SAID, _JSON = TypeAdapter(_Collection), TypeAdapter(_Said), TypeAdapter[Any](Any)
+_SAID = TypeAdapter(_Said)
 VERDICTS = ("agree", "disagree", "unsure")
 
 
@@ -176,15 +128,13 @@ class Reviews:
             return {"type": "FeatureCollection", "features": []}, _NOTHING
         try:
             text = read_record(file)
-            found = _parsed(text)
-            whole = {"type": "FeatureCollection", "features": found} if isinstance(found, list) else found  # of QuPath
-            collection = _COLLECTION.validate_python(whole)
+            collection = read_regions(text, of_a_file=True)
         except ValidationError as error:
             said = problems_in_words(error)
             raise AnnotationError(f"{file}: is no FeatureCollection that can be shown ({said}); move it away") from None
         except (OSError, ValueError) as error:
             raise AnnotationError(f"{file}: cannot be read ({error}); move it away") from None
-        return _moved(collection, bounds_l0.x, bounds_l0.y), _version(text)
+        return moved(collection, bounds_l0.x, bounds_l0.y), _version(text)
 
     def save_regions(self, slide_id: str, body: bytes, bounds_l0: Point, seen: str) -> str:
         """Write a slide's regions; none remove the file. Returns its new version.
@@ -204,7 +154,7 @@ class Reviews:
         if file is None:
             raise AnnotationError(_READ_ONLY)
         try:
-            collection = _COLLECTION.validate_python(_parsed(body))
+            collection = read_regions(body)
         except ValidationError as error:
             raise AnnotationError(f"these are no regions ({problems_in_words(error)})") from None
         with self._alone():
@@ -214,7 +164,7 @@ class Reviews:
             if not collection["features"]:
                 file.unlink(missing_ok=True)
                 return _NOTHING
-            text = _json(_moved(collection, -bounds_l0.x, -bounds_l0.y))
+            text = _json(moved(collection, -bounds_l0.x, -bounds_l0.y))
             write_text(file, text)
         return _version(text)
 
@@ -234,7 +184,7 @@ class Reviews:
         return {row.slide_id: row for row in rows}
 
     def save_verdict(self, slide_id: str, body: bytes, judged: tuple[str, float | None] = ("", None)) -> Verdict:
-        """Keep a verdict in place of an earlier one of the slide; one without word and comment removes it.
+        """Keep a verdict in place of an earlier one of the slide; one without word and comment takes it back.
 
         Args:
             slide_id: The slide.
@@ -267,9 +217,10 @@ class Reviews:
                 row["slide_id"]: {**row} for row in (read_csv(file) if file.is_file() else ())
             }
             rows[slide_id] = rows.get(slide_id, {}) | asdict(given)  # columns that others added stay
-            if given.is_empty:
+            own = [field.name for field in fields(Verdict)]
+            if given.is_empty and not any(cell for column, cell in rows[slide_id].items() if column not in own):
                 del rows[slide_id]
-            columns = dict.fromkeys((*(field.name for field in fields(Verdict)), *chain(*rows.values())))
+            columns = dict.fromkeys((*own, *chain(*rows.values())))
             write_csv(file, [*columns], [row for _, row in sorted(rows.items())])
         return given
 
@@ -368,28 +319,6 @@ def _unreadable(file: Path, error: Exception) -> AnnotationError:
     else:
         why = f"no column {error}" if isinstance(error, KeyError) else str(error)
     return AnnotationError(f"{file}: cannot be read ({why}); save it as CSV with commas, or move it away")
-
-
-def _moved(collection: Any, dx: int, dy: int) -> dict[str, Any]:  # noqa: ANN401  # GeoJSON
-    """A FeatureCollection whose points are shifted."""
-    features = [
-        feature
-        | {"geometry": feature["geometry"] | {"coordinates": _shifted(feature["geometry"]["coordinates"], dx, dy)}}
-        for feature in collection["features"]
-    ]
-    return dict(collection) | {"features": features}
-
-
-def _shifted(coordinates: Any, dx: int, dy: int) -> Any:  # noqa: ANN401  # GeoJSON
-    if coordinates and isinstance(coordinates[0], float | int):
-        x, y, *rest = coordinates
-        return [round(x + dx, 2), round(y + dy, 2), *rest]
-    return [_shifted(one, dx, dy) for one in coordinates]
-
-
-def _parsed(text: str | bytes) -> Any:  # noqa: ANN401  # JSON
-    """JSON whose numbers are finite: NaN, which QuPath writes where it measured nothing, becomes null."""
-    return _JSON.validate_json(_JSON.dump_json(_JSON.validate_json(text)))
 
 
 def _json(value: object) -> str:
