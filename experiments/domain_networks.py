@@ -17,7 +17,8 @@ from sklearn.preprocessing import StandardScaler
 
 from he2her2.cohort import SlideTask
 from he2her2.config import Config, load_config
-from he2her2.files import atomic, write_csv
+from he2her2.csv_files import write_csv
+from he2her2.files import atomic
 from he2her2.geometry import Point, Rgb, Size, TileGrid
 from he2her2.labels import Her2Status
 from he2her2.manifest import SlideRow, label_of, read_manifest

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import spearmanr
 
-from he2her2.files import read_csv, write_text
+from he2her2.csv_files import read_csv
+from he2her2.files import write_text
 from he2her2.statistics import auc_interval, kappa_interval, rate
 
 MEASURES = {

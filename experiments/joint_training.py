@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 
 from he2her2.config import Config
-from he2her2.files import read_csv, read_json, write_json
+from he2her2.csv_files import read_csv
+from he2her2.files import read_json, write_json
 from he2her2.manifest import SlideRow, read_manifest
 from he2her2.method import decide_on, score_tiles
 from he2her2.models import load_aggregator, load_cnn, trained_folder

@@ -29,7 +29,8 @@ from sklearn.preprocessing import StandardScaler
 
 from he2her2.cohort import SlideEngine
 from he2her2.config import Config, load_config
-from he2her2.files import write_csv, write_text
+from he2her2.csv_files import write_csv
+from he2her2.files import write_text
 from he2her2.labels import Her2Status
 from he2her2.manifest import Split, read_manifest, write_manifest
 from he2her2.method import decide_on, score_tiles

@@ -13,7 +13,8 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from he2her2.files import atomic, read_csv, write_csv
+from he2her2.csv_files import read_csv, write_csv
+from he2her2.files import atomic
 from he2her2.geometry import Rgb
 
 REPOSITORY = Path(__file__).resolve().parents[1]

@@ -23,7 +23,7 @@ from time import perf_counter
 from experiments import gradient_at_beta as gradient
 
 from he2her2.config import load_config
-from he2her2.files import read_csv
+from he2her2.csv_files import read_csv
 from he2her2.models import Untrained, cnn_named, load_engine
 from he2her2.phantom import load_cohort
 

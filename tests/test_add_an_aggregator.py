@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from he2her2.config import Selection
-from he2her2.files import read_csv
+from he2her2.csv_files import read_csv
 from he2her2.models import AggregatorSpec, Bag, RankingSettings, aggregator_named
 from he2her2.models.export import check_aggregator
 from he2her2.models.torch_modules import run_of

@@ -49,7 +49,7 @@ FLOORS = [
     {"manifest"},
     {"rules", "domain"},
     {"labels"},
-    {"pages"},
+    {"pages", "csv_files"},
     {"geometry", "units", "files", "timing", "machine"},
     {"errors"},
 ]

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from he2her2.config import load_config
+from he2her2.csv_files import read_csv
 from he2her2.errors import ManifestError
 from he2her2.exchange import StoredTiles, write_tiles_files
-from he2her2.files import read_csv
 from he2her2.labels import Policy
 from he2her2.manifest import SlideRow, hashed_patient, patients_used, split_in_folds, write_patients
 from he2her2.models import Bag, load_aggregator, load_encoder, read_card, trained_folder

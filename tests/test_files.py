@@ -9,18 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from he2her2.csv_files import csv_text, read_csv, write_csv
 from he2her2.errors import OutputError
-from he2her2.files import (
-    atomic,
-    csv_text,
-    digest,
-    read_csv,
-    read_json,
-    sweep_drafts,
-    write_csv,
-    write_json,
-    write_text,
-)
+from he2her2.files import atomic, digest, read_json, sweep_drafts, write_json, write_text
 
 
 @dataclass(frozen=True, slots=True)

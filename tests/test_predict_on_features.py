@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from he2her2.config import load_config
+from he2her2.csv_files import read_csv
 from he2her2.errors import WeightsError
 from he2her2.exchange import read_tiles_file
-from he2her2.files import read_csv
 from he2her2.models import Bag, load_aggregator, load_slide_model, read_card
 from he2her2.results import open_run
 from tests.labelled_slides import write_labelled

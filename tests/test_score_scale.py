@@ -6,12 +6,12 @@ import re
 import numpy as np
 import pytest
 
+from he2her2.csv_files import read_csv
 from he2her2.evaluation import ScoreReading, evaluate
 from he2her2.evaluation.question import Question
 from he2her2.evaluation.report import evaluation_lines
 from he2her2.evaluation.score_scale import ScoreScale
 from he2her2.evaluation.thresholds import Budgets
-from he2her2.files import read_csv
 
 BUDGETS = Budgets(miss=0.1, false=0.1)
 FAR_AWAY = {"any": 800.0, "percent": 99.0, "logit": 12.0}

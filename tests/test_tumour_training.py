@@ -17,9 +17,9 @@ from PIL import Image
 from torch.nn import functional
 
 from he2her2.config import Config
+from he2her2.csv_files import read_csv
 from he2her2.datasets import open_patch_set
 from he2her2.errors import ConfigError, ManifestError, PatchError
-from he2her2.files import read_csv
 from he2her2.manifest import read_manifest
 from he2her2.models import encoders, load_cnn, read_card
 from he2her2.models.efficientnet_lite0 import imagenet_weights

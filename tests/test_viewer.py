@@ -26,8 +26,8 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 import he2her2.viewer
+from he2her2.csv_files import read_csv
 from he2her2.errors import AnnotationError, ConfigError, EvaluationError, OutputError
-from he2her2.files import read_csv
 from he2her2.geometry import Point, Size
 from he2her2.preprocessing import read_annotation
 from he2her2.slides import hatched, open_slide

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from he2her2.files import read_csv, write_csv
+from he2her2.csv_files import read_csv, write_csv
 from he2her2.geometry import Point, Size
 from he2her2.slides import open_slide
 from tests.viewed_runs import give_patient, join_patient, write_huge_slide, write_viewed_run

@@ -17,7 +17,8 @@ from sklearn.preprocessing import StandardScaler
 from he2her2.ablation.methods import METHODS, Method
 from he2her2.cohort import SlideEngine
 from he2her2.config import Config
-from he2her2.files import read_csv, read_json, write_json
+from he2her2.csv_files import read_csv
+from he2her2.files import read_json, write_json
 from he2her2.labels import Her2Status
 from he2her2.manifest import read_manifest, write_manifest
 from he2her2.method import decide_on, score_tiles

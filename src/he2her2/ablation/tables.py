@@ -18,8 +18,8 @@ from he2her2.ablation.results import (
     method_rows,
 )
 from he2her2.ablation.verdicts import write_if_changed
+from he2her2.csv_files import csv_text, read_csv
 from he2her2.evaluation import TABLE_1, TABLE_1_ACCURACY, PaperAggregation
-from he2her2.files import csv_text, read_csv
 from he2her2.labels import IhcScore
 from he2her2.pages import p_value, render
 from he2her2.statistics import Estimate, exact_binomial

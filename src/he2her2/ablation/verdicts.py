@@ -12,7 +12,8 @@ from he2her2.ablation.methods import METHODS, Method
 from he2her2.ablation.results import CohortResults
 from he2her2.cohort import Ledger, SlideEngine, SlideTask
 from he2her2.config import Config
-from he2her2.files import csv_text, digest, json_text, read_json, write_json, write_text
+from he2her2.csv_files import csv_text
+from he2her2.files import digest, json_text, read_json, write_json, write_text
 from he2her2.geometry import TileGrid
 from he2her2.labels import Her2Status, Policy
 from he2her2.manifest import PATIENTS_FILE, SlideRow, label_of, patients_used

@@ -42,7 +42,8 @@ def score_ihc(
     """
     from he2her2.cli.progress import WorkProgress
     from he2her2.cohort import IhcWorker, SlideEngine, find_slides
-    from he2her2.files import check_output_file, write_csv
+    from he2her2.csv_files import write_csv
+    from he2her2.files import check_output_file
     from he2her2.models import load_engine, trained_folder
     from he2her2.results import Failure
 

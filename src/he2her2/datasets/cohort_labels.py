@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from he2her2.files import write_csv
+from he2her2.csv_files import write_csv
 from he2her2.labels import Her2Status, IhcScore, Ish, Stratum
 
 COLUMN_REMEDY = "name it by --column {field}=NAME"

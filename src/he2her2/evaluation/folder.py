@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from he2her2.csv_files import write_csv
 from he2her2.errors import EvaluationError, OutputError
 from he2her2.evaluation import plots
 from he2her2.evaluation.audits import Audit, AuditRow, Cell
@@ -16,7 +17,7 @@ from he2her2.evaluation.report import evaluation_page
 from he2her2.evaluation.score_scale import ScoreScale
 from he2her2.evaluation.summary import Summary
 from he2her2.evaluation.thresholds import AppliedRules
-from he2her2.files import atomic, check_writable, read_json, write_csv, write_json, write_text
+from he2her2.files import atomic, check_writable, read_json, write_json, write_text
 from he2her2.labels import IhcScore
 from he2her2.statistics import Estimate
 

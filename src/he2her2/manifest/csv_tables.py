@@ -14,8 +14,8 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
+from he2her2.csv_files import cell_text
 from he2her2.errors import ManifestError, quoted
-from he2her2.files import cell_text
 
 MOST_BYTES = 512 << 20
 """Larger files are no tables of patients or slides."""

@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from he2her2.csv_files import write_csv
 from he2her2.errors import ManifestError, quoted
-from he2her2.files import write_csv
 from he2her2.labels import GuidelineResult, IshResult, Policy, apply_guideline, counts_of, parse_ihc, parse_ish
 from he2her2.manifest.columns import CEP17_SYNONYMS, TEST_SYNONYMS, match_columns, shown_columns
 from he2her2.manifest.count_doubts import CountDoubts

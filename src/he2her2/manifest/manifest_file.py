@@ -8,8 +8,9 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from he2her2.csv_files import csv_text
 from he2her2.errors import ManifestError, quoted
-from he2her2.files import csv_text, url_of, write_text
+from he2her2.files import url_of, write_text
 from he2her2.labels import (
     Her2Status,
     IshCounts,

@@ -14,8 +14,9 @@ from annotated_types import Ge, Le
 from pydantic import PositiveInt, TypeAdapter, model_validator
 from pydantic.dataclasses import dataclass
 
+from he2her2.csv_files import write_csv
 from he2her2.errors import PhantomError
-from he2her2.files import sweep_drafts, write_csv
+from he2her2.files import sweep_drafts
 from he2her2.labels import IhcScore
 from he2her2.manifest import MANIFEST_COLUMNS, Stain
 from he2her2.phantom.processes import drawing_processes

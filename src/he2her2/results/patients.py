@@ -8,8 +8,8 @@ from typing import Self
 
 from pydantic import TypeAdapter
 
+from he2her2.csv_files import read_csv, write_csv
 from he2her2.errors import EvaluationError
-from he2her2.files import read_csv, write_csv
 from he2her2.labels import Her2Status
 from he2her2.results.tables import Failure, PredictedSlide
 from he2her2.rules import DIGITS, DecisionRules, PatientRule, combine

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from he2her2.files import read_csv, write_csv
+from he2her2.csv_files import read_csv, write_csv
 from he2her2.geometry import Map, Mask, Point, Size, TileGrid, l0_from_mask
 from he2her2.preprocessing import AdaptiveMap
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 
-from he2her2.files import cell_text, read_csv, write_csv
+from he2her2.csv_files import cell_text, read_csv, write_csv
 from he2her2.manifest import patient_key
 from he2her2.results.failure_records import FailureRecords
 from he2her2.results.patients import PatientResult, read_patient_results, write_patient_results

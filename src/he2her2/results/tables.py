@@ -6,8 +6,8 @@ from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
+from he2her2.csv_files import read_csv, write_csv
 from he2her2.errors import EvaluationError
-from he2her2.files import read_csv, write_csv
 from he2her2.labels import Her2Status, IhcScore
 from he2her2.results.slide_result import SlideResult
 

@@ -25,8 +25,9 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, Checkpoint, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from he2her2.csv_files import write_csv
 from he2her2.errors import ConfigError, OutputError
-from he2her2.files import atomic, write_csv
+from he2her2.files import atomic
 from he2her2.timing import Progress
 from he2her2.training.run import Execution
 from he2her2.training.settings import LARGEST_SEED, Hardware, Keep

@@ -22,16 +22,9 @@ from annotated_types import MaxLen
 from pydantic import FiniteFloat, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
+from he2her2.csv_files import read_csv, write_csv
 from he2her2.errors import AnnotationError, He2Her2Error, OutputError
-from he2her2.files import (
-    check_writable,
-    problems_in_words,
-    read_csv,
-    read_record,
-    sweep_drafts,
-    write_csv,
-    write_text,
-)
+from he2her2.files import check_writable, problems_in_words, read_record, sweep_drafts, write_text
 from he2her2.geometry import Point
 from he2her2.viewer.alignments import SectionPair, kept_pair
 from he2her2.viewer.region_geojson import moved, read_regions

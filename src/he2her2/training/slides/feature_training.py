@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from he2her2.config import Config
+from he2her2.csv_files import write_csv
 from he2her2.errors import ConfigError, few_of
-from he2her2.files import atomic, digest, read_json, write_csv, write_json
+from he2her2.files import atomic, digest, read_json, write_json
 from he2her2.labels import Her2Status
 from he2her2.manifest import Split, hashed_patient, join_records, shared_patients, write_patients, write_record
 from he2her2.models import (

@@ -12,9 +12,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from he2her2.cohort import annotation_lines
 from he2her2.config import Config
+from he2her2.csv_files import write_csv
 from he2her2.domain import LEAST_SLIDES
 from he2her2.errors import ConfigError
-from he2her2.files import atomic, write_csv
+from he2her2.files import atomic
 from he2her2.labels import Policy
 from he2her2.manifest import (
     SlideRow,

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from he2her2.files import write_csv
+from he2her2.csv_files import write_csv
 from he2her2.manifest import SlideRow
 from he2her2.models import Metric
 from he2her2.statistics import Estimate, confusion_matrix, kappa_interval, rate

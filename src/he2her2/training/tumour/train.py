@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from he2her2.cohort import SlideTask, annotation_lines
 from he2her2.config import PAPER_THRESHOLD, Config
+from he2her2.csv_files import write_csv
 from he2her2.errors import ConfigError
-from he2her2.files import write_csv
 from he2her2.manifest import hashed_patient, write_patients
 from he2her2.models import CnnSpec, InputSpec, imagenet_weights
 from he2her2.timing import Progress
