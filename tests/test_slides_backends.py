@@ -119,7 +119,7 @@ def test_opening_many_at_a_time_leaves_the_error_stream(pair):
             return slide.size_l0
 
     with ThreadPoolExecutor(8) as pool:
-        assert len(set(pool.map(look, range(200)))) == 1
+        assert len(set(pool.map(look, range(100)))) == 1
 
     after = os.fstat(2)
     assert (after.st_dev, after.st_ino) == (before.st_dev, before.st_ino)
