@@ -179,7 +179,7 @@ def test_attributes_survive_in_the_same_layout(tmp_path):
 
 @pytest.mark.parametrize("encoder", ["../../up", "/tmp/up", "hf-hub:Lab/UNI2-h", "x" * 300, "a\nb"])
 def test_no_encoders_name_leads_out_of_the_folder(tmp_path, encoder):
-    """It is whatever a file says: features were written beside --out, or not at all; a name is read up to 200 letters."""
+    """It is whatever a file says: features were written beside --out, or not at all; 200 letters of it are read."""
     (path,) = write_tiles_files(tmp_path / "out", replace(TILES, encoder=encoder), "trident")
 
     assert path.parent.parent == tmp_path / "out"
