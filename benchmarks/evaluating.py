@@ -27,7 +27,7 @@ SITES = ("north", "south", "east", "west")
 
 def measure(setting: Setting) -> Found:
     """Measure wall time and processor time, stage by stage."""
-    n = setting.pick(10_000, 40)
+    n = setting.pick(10_000, 16)
     rows: list[tuple[str | float, ...]] = []
     with tempfile.TemporaryDirectory() as name:
         run, manifest = write_study(Path(name), n)
