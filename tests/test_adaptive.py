@@ -139,7 +139,7 @@ def test_two_thousand_samples_find_the_tumour(tumour, settings):
 
 @pytest.mark.parametrize("side", [40, 150])
 def test_a_small_slide_loses_none_of_its_samples(side):
-    """Where samples lie closer than the map's nodes would, these move together: a crop, a core, a biopsy."""
+    """The map's nodes lie as close as the samples of a crop, a core, a biopsy."""
     size, settings = Size(side, side), replace(DEFAULT, seed=1)
 
     def tumour(x, y):

@@ -135,7 +135,7 @@ def test_classes_of_other_programs_are_read(tmp_path, tumour, other):
 
 
 def test_numbers_are_classes_to_choose_from(tmp_path):
-    """What 1 and 2 stand for only the user knows; both were tumour."""
+    """Only the user knows the meaning of 1 and 2; both were tumour."""
     square = {"type": "Polygon", "coordinates": [SQUARE]}
     features = [feature(square, {"label": number}) for number in (1, 2.0)]
     path = written(tmp_path, {"type": "FeatureCollection", "features": features})

@@ -15,13 +15,13 @@ from he2her2.exchange import (
     LAYOUTS,
     StoredTiles,
     convert_file,
-    files_of_slides,
     layout_of,
     read_tiles_file,
     tiles_files,
     write_tiles_files,
 )
 from he2her2.geometry import Size
+from he2her2.manifest import files_of_slides
 
 MPP = 0.2528
 CORNERS = np.array([[0, 0], [253, 0], [81_920, 12_345], [199_999, 100_001]], np.int64)
@@ -177,7 +177,7 @@ def test_attributes_survive_in_the_same_layout(tmp_path):
         assert dict(file["coords"].attrs) == stated | {"overlap": 0, "custom": "None"}
 
 
-@pytest.mark.parametrize("encoder", ["../../up", "/tmp/up", "hf-hub:Lab/UNI2-h", "x" * 300, "a\nb"])
+@pytest.mark.parametrize("encoder", ["../../up", "/elsewhere/up", "hf-hub:Lab/UNI2-h", "x" * 300, "a\nb"])
 def test_no_encoders_name_leads_out_of_the_folder(tmp_path, encoder):
     """It is whatever a file says: features were written beside --out, or not at all; 200 letters of it are read."""
     (path,) = write_tiles_files(tmp_path / "out", replace(TILES, encoder=encoder), "trident")

@@ -416,7 +416,7 @@ def test_nothing_called_on_a_slide_without_tumour_is_precise():
 
 @given(st.integers(0, 100))
 def test_share_within_a_window_is_that_of_counting(seed):
-    """What lies beyond the mask, as where a slide is smaller than a window, is neither tumour nor other tissue."""
+    """Beyond the mask, as of a slide smaller than a window, is neither tumour nor other tissue."""
     rng = np.random.default_rng(seed)
     mask, side, px_l0 = rng.random((9, 11)) < 0.5, int(rng.integers(1, 14)), 32.0
     origins = np.stack([rng.integers(0, 11, 5), rng.integers(0, 9, 5)], axis=1)

@@ -55,7 +55,8 @@ def features(  # noqa: PLR0913  # a command's options
     """Extract the features of slides: one HDF5 file a slide, in TRIDENT's layout."""
     from he2her2.cli.progress import WorkProgress
     from he2her2.cohort import FeatureStore, FeatureWorker, Ledger, SlideEngine, find_slides
-    from he2her2.exchange import files_of_slides, tiles_files
+    from he2her2.exchange import tiles_files
+    from he2her2.manifest import files_of_slides
     from he2her2.models import load_cnn, load_encoder, trained_folder
     from he2her2.results import Failure, write_failures
 
@@ -166,7 +167,8 @@ def convert(
 ) -> None:
     """Convert tiles and features between the layouts of TRIDENT, CLAM, STAMP and WSInfer."""
     from he2her2.cohort import SlideEngine, SlideTask
-    from he2her2.exchange import Converted, convert_file, files_of_slides, tiles_files
+    from he2her2.exchange import Converted, convert_file, tiles_files
+    from he2her2.manifest import files_of_slides
     from he2her2.results import Failure
 
     if mpp is not None:
@@ -200,8 +202,7 @@ def _mpps(manifest: Path, files: Mapping[str, Path]) -> dict[str, float]:
         He2Her2Error: The manifest names none of them.
     """
     from he2her2.cohort import SlideEngine, SlideTask
-    from he2her2.exchange import files_of_slides
-    from he2her2.manifest import read_manifest
+    from he2her2.manifest import files_of_slides, read_manifest
     from he2her2.results import Failure
     from he2her2.slides import open_slide
 

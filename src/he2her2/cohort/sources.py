@@ -9,9 +9,8 @@ from pathlib import Path
 from he2her2.cohort.remote_slides import is_pattern, urls_of, with_stamps
 from he2her2.cohort.tasks import SlideTask
 from he2her2.errors import He2Her2Error
-from he2her2.exchange import files_of_slides
 from he2her2.files import file_identity, url_of
-from he2her2.manifest import Stain, patient_key, raise_problems, read_manifest
+from he2her2.manifest import Stain, files_of_slides, patient_key, raise_problems, read_manifest
 from he2her2.slides import SLIDE_ENDINGS, look_in, slide_id_of
 
 _ANNOTATION_ENDINGS = (".geojson", ".json", ".xml", ".session.xml", ".annotations", ".ndpi.ndpa", ".ndpa", ".png")

@@ -4,7 +4,6 @@ from he2her2.exchange.converting import Converted, convert_file
 from he2her2.exchange.hdf5 import features_of_slide
 from he2her2.exchange.layouts import (
     LAYOUTS,
-    files_of_slides,
     layout_of,
     read_tiles_file,
     tiles_files,
@@ -19,7 +18,6 @@ __all__ = [
     "StoredTiles",
     "convert_file",
     "features_of_slide",
-    "files_of_slides",
     "layout_of",
     "made_of_trident",
     "read_tiles_file",

@@ -1,6 +1,5 @@
 """The layouts, recognised by what a file holds; a folder of files; and the way from one layout to another."""
 
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
@@ -14,7 +13,6 @@ from he2her2.exchange.stamp import is_stamp, read_stamp, write_stamp
 from he2her2.exchange.stored_tiles import StoredTiles
 from he2her2.exchange.trident import encoder_folder, is_trident, read_trident, slide_of, write_trident
 from he2her2.exchange.wsinfer import is_wsinfer, read_wsinfer, write_wsinfer
-from he2her2.manifest import without_ending
 
 Layout: TypeAlias = Literal["trident", "clam", "stamp", "wsinfer"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
@@ -85,37 +83,6 @@ def tiles_files(folder: Path) -> Mapping[str, Path]:
     raise He2Her2Error(
         f"{folder}: holds no .h5 or .pt file; " + (f"give one of its folders {inner}" if inner else "check it")
     )
-
-
-def files_of_slides(files: Mapping[str, Path], slides: Mapping[str, Path]) -> dict[str, Path]:
-    """Find each slide's file of tiles: by the slide's name, else by its own file's, as other programs name theirs.
-
-    Endings of slide files do not count where that leaves one choice: TRIDENT calls the tiles of `S1.ome.tif` `S1.ome`.
-
-    Args:
-        files: Files of tiles, as `tiles_files` gives them.
-        slides: File of each slide, by its name.
-
-    Returns:
-        File of tiles of each slide that has one.
-
-    Example:
-        >>> files_of_slides({"S1.ome": Path("S1.ome.h5")}, {"P7": Path("S1.ome.tif")})
-        {'P7': PosixPath('S1.ome.h5')}
-    """
-    found = {slide_id: files[slide_id] for slide_id in slides if slide_id in files}
-    for called in ({slide_id: slide_id for slide_id in slides}, {name: path.name for name, path in slides.items()}):
-        bare: dict[str, tuple[list[str], list[Path]]] = defaultdict(lambda: ([], []))
-        for slide_id, name in called.items():
-            bare[without_ending(name)][0].append(slide_id)
-        taken = set(found.values())
-        for name, path in files.items():
-            if path not in taken:
-                bare[without_ending(name)][1].append(path)
-        for slide_ids, paths in bare.values():
-            if len(slide_ids) == len(paths) == 1:
-                found.setdefault(slide_ids[0], paths[0])
-    return found
 
 
 def write_tiles_files(folder: Path, tiles: StoredTiles, layout: Layout) -> list[Path]:

@@ -17,7 +17,14 @@ from he2her2.manifest.counts import count_manifest
 from he2her2.manifest.csv_tables import Table, TableRow, is_blank, names_nothing, read_table
 from he2her2.manifest.labelled_table import TestColumns, label_tests, write_labelled_table
 from he2her2.manifest.manifest_file import MANIFEST_COLUMNS, read_labels, read_manifest, write_manifest
-from he2her2.manifest.near_ids import block_groups, near_groups, near_misses, pairs_in_words, without_ending
+from he2her2.manifest.near_ids import (
+    block_groups,
+    files_of_slides,
+    near_groups,
+    near_misses,
+    pairs_in_words,
+    without_ending,
+)
 from he2her2.manifest.rows import (
     BARCODE_DASH,
     SPLITS,
@@ -74,6 +81,7 @@ __all__ = [
     "contradictions",
     "count_manifest",
     "differing_patients",
+    "files_of_slides",
     "folder_name_problem",
     "hashed_patient",
     "is_about_her2",

@@ -1,9 +1,10 @@
-"""Names that are nearly the same: of patients, slides or cases, written in two ways."""
+"""Names that are nearly the same: of patients, slides, cases or files, written in two ways."""
 
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from he2her2.errors import quoted
 
@@ -38,6 +39,37 @@ def without_ending(name: str) -> str:
         'case 7'
     """
     return _ENDING.sub("", name.strip())
+
+
+def files_of_slides(files: Mapping[str, Path], slides: Mapping[str, Path]) -> dict[str, Path]:
+    """Find each slide's file of tiles or annotations, by its name, else by that of its own file, as other programs do.
+
+    Endings of slide files do not count where that leaves one choice: TRIDENT calls the tiles of `S1.ome.tif` `S1.ome`.
+
+    Args:
+        files: Files of tiles or annotations, by their names without ending.
+        slides: File of each slide, by its name.
+
+    Returns:
+        File of each slide that has one.
+
+    Example:
+        >>> files_of_slides({"S1.ome": Path("S1.ome.h5")}, {"P7": Path("S1.ome.tif")})
+        {'P7': PosixPath('S1.ome.h5')}
+    """
+    found = {slide_id: files[slide_id] for slide_id in slides if slide_id in files}
+    for called in ({slide_id: slide_id for slide_id in slides}, {name: path.name for name, path in slides.items()}):
+        bare: dict[str, tuple[list[str], list[Path]]] = defaultdict(lambda: ([], []))
+        for slide_id, name in called.items():
+            bare[without_ending(name)][0].append(slide_id)
+        taken = set(found.values())
+        for name, path in files.items():
+            if path not in taken:
+                bare[without_ending(name)][1].append(path)
+        for slide_ids, paths in bare.values():
+            if len(slide_ids) == len(paths) == 1:
+                found.setdefault(slide_ids[0], paths[0])
+    return found
 
 
 def loose_name(name: str) -> str:

@@ -29,15 +29,15 @@ _Lines: TypeAlias = tuple[_Floats, _Floats]
 
 
 @dataclass(frozen=True, slots=True)
-class RateAt:
-    """Sensitivity at a specificity, or specificity at a sensitivity: the best on the ROC where the held one is reached.
+class _Part:
+    """Part of a ROC.
 
     Attributes:
-        held: The one that is held.
-        at: Its value, in (0, 1).
+        held: The one that is held, or high.
+        at: Its value, or the least, in [0, 1).
 
     Raises:
-        ValueError: Neither is held, or its value is none.
+        ValueError: `held` is another word, which would mean sensitivity, or the value is none, such as one in per cent.
     """
 
     held: Held
@@ -45,7 +45,14 @@ class RateAt:
 
     def __post_init__(self) -> None:
         """Check both."""
-        _check(self.held, self.at)
+        if self.held not in get_args(Held) or not 0 <= self.at < 1:
+            found = f"got {self.held} at {self.at}"
+            raise ValueError(f"sensitivity or specificity may be held at a value in [0, 1), {found}")
+
+
+@dataclass(frozen=True, slots=True)
+class RateAt(_Part):
+    """Sensitivity at a specificity, or the reverse: the best on the ROC where the held one is reached."""
 
     @property
     def name(self) -> str:
@@ -62,38 +69,23 @@ class RateAt:
 
 
 @dataclass(frozen=True, slots=True)
-class PartialAuc:
-    """Area under the part of the ROC where sensitivity, or specificity, is high; by McClish 0.5 for chance, 1 at best.
-
-    Attributes:
-        held: The one that is high.
-        at_least: Where the part begins, in [0, 1).
-
-    Raises:
-        ValueError: Neither is high, or the value is none.
-    """
-
-    held: Held
-    at_least: float
-
-    def __post_init__(self) -> None:
-        """Check both."""
-        _check(self.held, self.at_least)
+class PartialAuc(_Part):
+    """Area where sensitivity, or specificity, is high; by McClish 0.5 for chance, 1 at best."""
 
     @property
     def name(self) -> str:
         """Of the figure."""
-        return f"partial AUC, {self.held} from {100 * self.at_least:g} %"
+        return f"partial AUC, {self.held} from {100 * self.at:g} %"
 
     def measured(self, lines: _Lines) -> _Floats:
         """(b,) values."""
         x, y = lines
         wide = np.diff(x)
         slope = np.divide(np.diff(y), wide, out=np.zeros_like(wide), where=wide > 0)
-        within = np.clip(x, -1.0, -self.at_least)
+        within = np.clip(x, -1.0, -self.at)
         left, right = (y[:, :-1] + slope * (end - x[:, :-1]) for end in (within[:, :-1], within[:, 1:]))
         area: _Floats = (np.diff(within) * (left + right)).sum(axis=1) / 2
-        most = 1 - self.at_least
+        most = 1 - self.at
         chance = most * most / 2
         return (1 + (area - chance) / (most - chance)) / 2
 
@@ -135,12 +127,6 @@ def parts_of_roc(
         interval_of_draws(part.name, float(value), of_part, n, level)
         for part, value, of_part in zip(parts, values, draws.T, strict=True)
     ]
-
-
-def _check(held: str, value: float) -> None:
-    """Raise for another word, which would mean sensitivity, and for a value in per cent."""
-    if held not in get_args(Held) or not 0 <= value < 1:
-        raise ValueError(f"sensitivity or specificity may be held at a value in [0, 1), got {held} at {value}")
 
 
 def _measured(ranking: RankedScores, weights: _Floats, parts: Sequence[RateAt | PartialAuc]) -> _Floats:

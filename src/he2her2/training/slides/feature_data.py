@@ -9,10 +9,10 @@ import numpy as np
 
 from he2her2.cohort import SlideEngine, SlideTask
 from he2her2.errors import ConfigError, ExchangeError, ManifestError
-from he2her2.exchange import StoredTiles, files_of_slides, read_tiles_file, tiles_files
+from he2her2.exchange import StoredTiles, read_tiles_file, tiles_files
 from he2her2.files import digest, sha256_of
 from he2her2.labels import Her2Status, Policy
-from he2her2.manifest import SlideRow, check_consistent, label_of, read_manifest
+from he2her2.manifest import SlideRow, check_consistent, files_of_slides, label_of, read_manifest
 from he2her2.models import UNSTATED_ENCODER, WIDEST_RATIO, Bag, EncoderNote
 from he2her2.results import Failure
 

@@ -191,7 +191,7 @@ def _with_stated_encoder(data: FeatureData, cohort: FeatureCohort) -> FeatureCoh
 
 
 def _cut_elsewhere(features: Path) -> str:
-    """Where the tiles of a folder of features were cut, unless `predict` cuts there; empty if it does."""
+    """Caution that the tiles of a folder of features were cut elsewhere than `predict` cuts; empty if they were not."""
     try:
         region = read_json(features / RUN_FILE).get("region")
     except (OSError, ValueError):
