@@ -84,9 +84,7 @@ def test_a_thumbnails_memory_does_not_grow_with_the_slides_area(tmp_path):
 def test_a_hundred_slides_leave_nothing_open(tmp_path):
     """Opened, read and closed again: file handles and memory stay as they were."""
     path = write_tall_slide(tmp_path / "tall.svs", n_columns=2, n_rows=2)
-    handles = Path("/proc/self/fd")
-    if not handles.is_dir():
-        pytest.skip("no /proc here")
+    handles = Path("/dev/fd")
     before = len(list(handles.iterdir()))
 
     for i in range(100):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from he2her2.phantom import make_spec, write_phantom
 from torture.endings import Ending, Tally
@@ -202,16 +203,12 @@ def _kill_pid(pid: int) -> None:
 
 def _workers(pid: int) -> list[int]:
     """Processes below one that work on slides: neither commands, nor nannies, nor Python's own helper."""
-    children = []
-    for thread in Path(f"/proc/{pid}/task").glob("*/children"):  # each thread has those that it started
-        with suppress(OSError):
-            children += thread.read_text("ascii").split()
     found = []
-    for child in map(int, children):
-        found += _workers(child)
-        with suppress(OSError):
-            if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
-                found.append(child)
+    with suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(pid).children(recursive=True):
+            with suppress(psutil.Error):
+                if any("spawn_main" in word for word in child.cmdline()):
+                    found.append(child.pid)
     return found
 
 
