@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from functools import partial
@@ -26,7 +27,12 @@ settings.load_profile("he2her2")
 
 
 def pytest_configure(config):
-    """Draw untrained networks once for all workers: each command would load torch for that."""
+    """Let Ctrl-C count also in the background of a shell, and draw untrained networks once for all workers.
+
+    Each command would load torch for that.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if getattr(config.option, "numprocesses", None):
         folder = tempfile.mkdtemp(prefix="he2her2-untrained-")
         config.add_cleanup(partial(shutil.rmtree, folder))
@@ -70,6 +76,7 @@ def browser():
 @pytest.fixture
 def command_line(monkeypatch, capsys):
     """Run a command line in this process; gives its exit code, standard output and standard error."""
+    answers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["he2her2", *map(str, arguments)])
@@ -77,4 +84,6 @@ def command_line(monkeypatch, capsys):
             run_here()
         return stop.value.code or 0, *capsys.readouterr()
 
-    return run
+    yield run
+    for number, answer in answers.items():
+        signal.signal(number, answer)

@@ -147,15 +147,6 @@ def test_killed_at_random_it_resumes_to_the_same_weights(undisturbed, tmp_path):
     assert same_weights(train_tiny(tmp_path, resume=True)[0], undisturbed[0])
 
 
-@pytest.fixture
-def _ctrl_c_counts():
-    """Whoever starts the suite in the background of a shell starts it with Ctrl-C switched off."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("_ctrl_c_counts")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_and_sigterm_stop_it_and_it_goes_on(undisturbed, tmp_path, number):
     """The command ends as "stopped", not as a success; signals mean what they meant before."""

@@ -19,7 +19,6 @@ def start(command, before=""):
     return subprocess.Popen(
         [sys.executable, "-c", SCRIPT + before + PATCH.format(command), "predict"],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  jobs of a shell ignore it
     )  # fmt: skip
 
 
