@@ -522,7 +522,7 @@ TUMOUR = classed("Tumor", 0, 0, 100, 100)
             "Tumor", "tumour", "Tumeur infiltrante", "Invasive carcinoma NST", "IDC", "ILC (classic)", "Mammakarzinom",
             "Tumor: Positive", "Tumor: Negative", "metastases", "_0", "_1", "InvasiveTumor", "invasive_carcinoma",
             "Lymph node metastasis", "Breast Cancer", "carcinoma, not otherwise specified", "Tumör", "TUMOR 2",
-            "Carcinoma of no special type", "HER2-negative tumor",
+            "Carcinoma of no special type", "HER2-negative tumor", "Invasive lobular carcinoma",
         )),
         *((name, "cut out") for name in (
             "Ignore*", "Exclusion", "exclude", "_2", "Necrosis", "Nécrose", "Nekrose", "normal", "Benign", "non-tumor",
@@ -530,11 +530,14 @@ TUMOUR = classed("Tumor", 0, 0, 100, 100)
             "Tumor: Necrosis", "non-invasive carcinoma", "tumor-free", "healthy glands", "Necrotic tumor",
             "Tumorfrei", "tumorfreies Gewebe", "pas de tumeur", "libre de tumeur", "w/o tumor", "tumor absent",
             "Tumor (excl.)", "noninvasive carcinoma", "sem tumor", "zonder tumor", "uden tumor", "pre-malignant",
+            "Intraductal carcinoma, noninfiltrating", "carcinome intracanalaire", "lobular neoplasia",
+            "everything but tumor", "folded tumor", "discard", "do not use: tumor",
         )),
         *((name, "not used") for name in (
             "Stroma", "Stroma: Negative", "Tissue", "tumor-associated stroma", "Tumor infiltrating lymphocytes",
             "Hors tumeur", "fuera del tumor", "ausserhalb des Tumors",
             "Peritumoral", "tumor margin", "suspicious for tumor", "Tumor?", "IDC + DCIS", "Immune cells", "roi",
+            "tumor regression", "IDC with intraductal component", "intraepithelial lymphocytes",
         )),
         *((name, None) for name in ("Region*", "A7", "Positive", "t", "1", "precancerous")),
     ],

@@ -18,6 +18,7 @@ from experiments.house import (
     circles,
     defined_twice,
     offered_to_nobody,
+    question_docstrings,
     read_house,
     room,
     slide_loops,
@@ -174,6 +175,11 @@ def test_faces_offer_what_somebody_takes():
 def test_a_name_has_one_home():
     """No function, class, constant or type alias is defined in two modules."""
     assert not defined_twice(HOUSE)
+
+
+def test_docstrings_begin_with_no_question_word():
+    """But with a verb or a noun."""
+    assert question_docstrings(HOUSE) == []
 
 
 def test_no_modules_import_each_other():

@@ -197,15 +197,25 @@ def test_a_manifest_that_gives_one_file_to_two_slides_is_refused(tmp_path, rows,
 
 
 def test_copies_of_a_file_are_told(tmp_path):
-    """They are several slides, for a lab may want that; the user hears of it."""
-    for name, text in (("a.svs", "x" * 9000), ("b.svs", "x" * 9000), ("c.svs", "x" * 8999 + "y"), ("d.svs", "x")):
+    """They are several slides, for a lab may want that; the user hears of each. Empty files are no copies."""
+    texts = {
+        "a.svs": "x" * 9000,
+        "b.svs": "x" * 9000,
+        "c.svs": "x" * 8999 + "y",
+        "d.svs": "x",
+        "e.svs": "",
+        "f.svs": "",
+    }
+    texts |= {f"g{k}.svs": "z" * 9000 for k in range(7)}
+    for name, text in texts.items():
         _write(tmp_path / name, text)
 
     found = find_slides([tmp_path])
 
-    assert len(found.tasks) == 4
+    assert len(found.tasks) == len(texts)
     (said,) = found.notes
-    assert said.startswith("copies of one file count as several slides: a.svs and b.svs (")
+    many = "g0.svs and g1.svs and g2.svs and g3.svs and g4.svs and 2 more"
+    assert said.startswith(f"copies of one file count as several slides: a.svs and b.svs; {many} (")
 
 
 def _dicom(path, uid):
@@ -236,7 +246,8 @@ def test_linked_folders_are_looked_into_once(tmp_path):
 
 def test_what_is_no_slide_in_a_folder_is_told(tmp_path):
     """By its ending; what lies beside slides anyway is passed over without a word, and so is what is no file."""
-    for name in ("a.svs", "b.isyntax", "c.isyntax", "d.svs.gz", "e.xml", "README"):
+    hidden = ("..g.svs", "._a.svs", ".DS_Store")
+    for name in ("a.svs", "b.isyntax", "c.isyntax", "d.svs.gz", "e.xml", "README", *hidden):
         (tmp_path / name).touch()
     (tmp_path / "f.ome.zarr" / "0").mkdir(parents=True)
     (tmp_path / "f.ome.zarr" / "0" / "0.0.0").touch()
@@ -245,7 +256,8 @@ def test_what_is_no_slide_in_a_folder_is_told(tmp_path):
     found = find_slides([tmp_path])
 
     assert [task.slide_id for task in found.tasks] == ["a"]
-    assert found.notes == (f"{tmp_path}: files that are no slides are passed over: 2 .isyntax, 1 .gz, 1 .zarr",)
+    others = "2 .isyntax, 1 .gz, 1 .zarr, 1 hidden (a name that begins with a dot)"
+    assert found.notes == (f"{tmp_path}: files that are no slides are passed over: {others}",)
 
 
 def test_a_folder_that_cannot_be_read_is_told(tmp_path, monkeypatch):

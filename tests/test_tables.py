@@ -426,14 +426,15 @@ def test_near_misses_and_unread_columns_about_her2_are_told(command_line, tmp_pa
     (tmp_path / "s0.svs").touch()
     path = tmp_path / "m.csv"
     path.write_text(
-        "slide_id,path,patient_id,her2_status,splitt,HER2 percent,ERBB2 group,note\ns0,s0.svs,P0,positive,test,5,a,b\n"
+        "slide_id,path,patient_id,her2_status,splitt,HER2 percent,ERBB2 group,gene amplification,note\n"
+        "s0,s0.svs,P0,positive,test,5,a,no,b\n"
     )
 
     code, out, _ = command_line("manifest", "check", path)
 
     assert code == 0
     assert "'splitt' (is it split?)" in out
-    assert "columns about HER2 that are not read: HER2 percent, ERBB2 group" in out
+    assert "columns about HER2 that are not read: HER2 percent, ERBB2 group, gene amplification" in out
     assert "note" not in out
 
 
@@ -560,14 +561,18 @@ def test_a_loose_name_is_never_empty(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["anonymous", "unbekannt", "k.A.", "TBD", "not known", "xxx", "n.a.", "1.23E+05", "2.0e+10"]
+    "name",
+    [
+        *("anonymous", "unbekannt", "k.A.", "TBD", "not known", "xxx", "n.a.", "1.23E+05", "2.0e+10"),
+        *("Unknown patient", "no_ID", "patient: n/a", "redacted", "-9", "-999"),
+    ],
 )
 def test_words_for_nobody_and_rounded_numbers_name_no_patient(name):
     """A hospital's "unknown" is no patient; nor is a long number that a spreadsheet has rounded, which is several."""
     assert names_nothing(name)
 
 
-@pytest.mark.parametrize("name", ["0", "100", "1E5", "E12", "P-1.5", "Anon-7", "Patient 3"])
+@pytest.mark.parametrize("name", ["0", "100", "1E5", "E12", "P-1.5", "Anon-7", "Patient 3", "-12", "No. 9"])
 def test_short_numbers_and_numbered_words_are_names(name):
     """Nothing that tells patients apart is refused."""
     assert not names_nothing(name)

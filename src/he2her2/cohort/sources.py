@@ -211,20 +211,27 @@ def _each_once(tasks: Iterable[SlideTask], named: Container[str], notes: list[st
 
 
 def _copies_in_words(tasks: Iterable[SlideTask]) -> Iterator[str]:
-    """A caution about files that are copies of each other: of one size, with the same bytes at both ends."""
+    """A caution about files that are copies of each other: of one size, not empty, with the same bytes at both ends."""
     by_size: dict[int, list[SlideTask]] = defaultdict(list)
     for task in tasks:
         with suppress(OSError):
             by_size[task.path.stat().st_size].append(task)
     alike: dict[tuple[int, bytes, bytes], list[SlideTask]] = defaultdict(list)
     for size, same in by_size.items():
-        for task in same if len(same) > 1 else ():
+        for task in same if size and len(same) > 1 else ():
             with suppress(OSError), task.path.open("rb") as file:
                 head = file.read(_END)
                 file.seek(max(0, size - _END))
                 alike[size, head, file.read(_END)].append(task)
     copies = [same for same in alike.values() if len(same) > 1]
     if copies:
-        shown = "; ".join(" and ".join(task.path.name for task in same[:2]) for same in copies[:_SHOWN])
+        shown = "; ".join(_names_in_words(same) for same in copies[:_SHOWN])
         more = "; ..." if len(copies) > _SHOWN else ""
         yield f"copies of one file count as several slides: {shown}{more} (same size, same bytes at both ends)"
+
+
+def _names_in_words(tasks: Sequence[SlideTask]) -> str:
+    """The first names, and how many more there are."""
+    names = [task.path.name for task in tasks[:_SHOWN]]
+    more = [f"{len(tasks) - _SHOWN} more"] if len(tasks) > _SHOWN else []
+    return " and ".join(names + more)

@@ -19,7 +19,8 @@ _VALUES = re.compile(
     rf"[(\[] *{_VALUE}(?: *(?:[,;/|-]|\bto\b|\bor\b) *{_VALUE})+ *[)\]]$"
 )  # that a heading says it holds
 _HER2_LIKE = re.compile(
-    r"her-?2|erbb2|(?<![a-z])neu(?![a-z])|immunohist|ce(?:p|n|nt)[\W_]*17|d17z1|(?<![a-z])(ihc|ish|[fscd]ish)(?![a-z])"
+    r"her-?2|erbb2|(?<![a-z])neu(?![a-z])|immunohist|ce(?:p|n|nt)[\W_]*17|d17z1|amplif"
+    r"|(?<![a-z])(ihc|ish|[fscd]ish)(?![a-z])"
 )
 _GENE = r"(?:her[\W_]*2(?:[\W_]*neu)?|(?:c[\W_]*)?erb[\W_]*b[\W_]*2|neu)"
 _PROBE = r"(?:ce(?:p|n|nt|ntromere)[\W_]*17|d17z1)"  # of the centromere of chromosome 17

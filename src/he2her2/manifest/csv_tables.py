@@ -30,8 +30,13 @@ _BLANK = frozenset(
     )
 )
 _NOBODY = frozenset(
-    ("anonymous", "anonymised", "anonymized", "anonym", "anon", "noname", "xxx", "patient", "id", "noid")
+    (
+        *("anonymous", "anonymised", "anonymized", "anonym", "anon", "noname", "xxx", "patient", "id", "noid"),
+        *("withheld", "redacted", "blank", "empty"),
+    )
 )
+_OF_NOBODY = _BLANK | _NOBODY | {"no", "not", "without", "case", "subject", "name", "number"}  # words of such a name
+_MISSING_CODE = re.compile(r"-(?:1|8+|9+)")  # of SPSS and REDCap
 _ROUNDED = re.compile(r"\d\.\d+E\+\d+", re.IGNORECASE)  # a long number after a spreadsheet
 _EXCEL_ERRORS = ("#REF!", "#VALUE!", "#NAME?", "#DIV/")
 _DELIMITERS = "\t;|,"  # the last is also part of numbers and of prose
@@ -117,17 +122,22 @@ def is_blank(text: str) -> bool:
 def names_nothing(text: str) -> bool:
     """Check if a cell cannot be the name of a patient, case or slide.
 
-    It is a missing value, a word for nobody, marks without a letter, or a number that a spreadsheet has rounded.
+    It is a missing value or its code, words for nobody, marks without a letter, or a number that a spreadsheet has
+    rounded.
 
     Example:
         >>> names_nothing("NA"), names_nothing("-"), names_nothing("1.23E+05"), names_nothing("P-1")
         (True, True, True, False)
+        >>> names_nothing("Unknown patient"), names_nothing("-999"), names_nothing("Patient 3")
+        (True, True, False)
     """
     if text.isalnum():
         return (word := text.lower()) in _BLANK or word in _NOBODY
     if not any(map(str.isalnum, text)) or is_blank(text) or text.startswith(_EXCEL_ERRORS):
         return True
-    return _ROUNDED.fullmatch(text) is not None
+    if _ROUNDED.fullmatch(text) or _MISSING_CODE.fullmatch(text):
+        return True
+    return all(word in _OF_NOBODY for word in re.split(r"[\s_:,;()-]+", text.strip("()").lower()))
 
 
 def read_table(path: Path) -> Table:

@@ -81,7 +81,7 @@ class Case:
 
     @property
     def patient(self) -> RunPatient | None:
-        """Whose slide it is; None where the run does not know."""
+        """The patient of this slide; None where the run does not know."""
         return self.run.patient(self.result.slide_id)
 
     @property

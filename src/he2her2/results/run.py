@@ -290,7 +290,7 @@ class RunFolder:
         return {name: RunPatient(name, slides[name], results.get(name)) for name in sorted(slides)}
 
     def patient_id(self, slide_id: str) -> str:
-        """Whose slide it is; "" where the run does not know."""
+        """Patient of a slide; "" where the run does not know."""
         planned = self.planned.get(slide_id)
         return "" if planned is None else planned.patient_id
 

@@ -31,6 +31,7 @@ _KIND = b"\x02\0\x02\0UI"  # tag (0002,0002) of the file's own header: what is i
 _SLIDE_KIND = b"1.2.840.10008.5.1.4.1.1.77.1.6"
 _DIRECTORY_KIND = b"1.2.840.10008.1.3.10"  # a DICOMDIR lists other files
 _OTHER_DICOM = "DICOM of no slide (annotations, segmentations, ...)"
+_HIDDEN = "hidden (a name that begins with a dot)"
 _MAYBE_DICOM = re.compile(r"\.dcm|(?:\.\d+)?", re.IGNORECASE)  # archives name files by numbers
 
 
@@ -40,8 +41,8 @@ class FolderContent:
 
     Attributes:
         slides: Sorted; a DICOM series is one slide, and its first file stands for it.
-        others: Number of files of each ending that is of no slide we know, and of nothing that lies beside slides; and
-            of DICOM files that hold something else.
+        others: Number of files of each ending that is of no slide we know, and of nothing that lies beside slides; of
+            DICOM files that hold something else; and of hidden files with the ending of a slide.
         closed: Folders that cannot be read.
     """
 
@@ -59,11 +60,13 @@ def look_in(folder: Path) -> FolderContent:
         folder: The folder.
     """
     closed: list[Path] = []
-    files = sorted(_visible_files(folder, {os.path.realpath(folder)}, closed))
+    found = sorted(_files(folder, {os.path.realpath(folder)}, closed))
+    files = [path for path in found if not path.name.startswith(".")]
     maybe_dicom = [path for path in files if _MAYBE_DICOM.fullmatch(path.suffix)]
     others = [path for path in files if path.suffix.lower() not in SLIDE_ENDINGS and path not in set(maybe_dicom)]
     slides = {path for path in files if path.suffix.lower() in SLIDE_ENDINGS} - set(maybe_dicom)
     endings = Counter(path.suffix.lower() for path in others if path.suffix.lower() not in _COMPANIONS)
+    endings.update([_HIDDEN] * (len(found) - len(files)))
     return FolderContent(tuple(sorted([*slides, *_first_of_series(maybe_dicom, endings)])), endings, tuple(closed))
 
 
@@ -72,8 +75,11 @@ def slides_in(folder: Path) -> list[Path]:
     return list(look_in(folder).slides)
 
 
-def _visible_files(folder: Path, seen: set[str], closed: list[Path]) -> Iterator[Path]:
-    """Files, and links that lead nowhere; a folder that was seen is not entered again, as by a link to one above."""
+def _files(folder: Path, seen: set[str], closed: list[Path]) -> Iterator[Path]:
+    """Files, and links that lead nowhere; of hidden files those named as slides, but what macOS keeps beside files.
+
+    A folder that was seen is not entered again, as by a link to one above.
+    """
     try:
         found = sorted(folder.iterdir(), key=lambda path: (path.is_symlink(), path))
     except OSError:
@@ -81,14 +87,15 @@ def _visible_files(folder: Path, seen: set[str], closed: list[Path]) -> Iterator
         return
     for path in found:
         if path.name.startswith("."):
-            continue
-        if path.suffix.lower() == _ZARR:
+            if path.suffix.lower() in SLIDE_ENDINGS and not path.name.startswith("._") and path.is_file():
+                yield path
+        elif path.suffix.lower() == _ZARR:
             yield path
         elif path.is_dir():
             place = os.path.realpath(path)
             if place not in seen and not _is_evidence(path):
                 seen.add(place)
-                yield from _visible_files(path, seen, closed)
+                yield from _files(path, seen, closed)
         elif path.is_file() or (path.is_symlink() and not path.exists()):
             yield path
 

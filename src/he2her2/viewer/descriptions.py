@@ -117,7 +117,7 @@ def describe_slide(
 
 
 def _patient_call(catalogue: Catalogue, slide: ViewedSlide) -> dict[str, Any] | None:
-    """What the stored rules say of a patient of several slides; None without them."""
+    """Call of a patient of several slides by the stored rules; None without them."""
     patient = None if catalogue.run is None else catalogue.run.patient(slide.slide_id)
     if patient is None or patient.result is None or len(patient.slides) < 2:
         return None

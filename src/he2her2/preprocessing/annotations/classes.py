@@ -33,26 +33,33 @@ _TUMOUR = (
 )
 _NOT_TUMOUR = (
     rf"\b(non?|not|without|w o|free of|negative for|kein\w*|nicht|frei von|sans|pas de|exempte? de|sin|sem|senza"
-    rf"|libre de|livre de|libero da|geen|zonder|uden|uten|utan|inget|bez) ?({_TUMOUR})"
+    rf"|libre de|livre de|libero da|geen|zonder|uden|uten|utan|inget|bez|except|other than|but|ausser|sauf|salvo"
+    rf"|excepto|exceto|tranne|eccetto|behalve) ?({_TUMOUR})"
     rf"|({_TUMOUR})\w*? ?(free|frei(e[mnrs]?)?|absent)\b"
 )
+_LEFT_OUT = (
+    r"\bignor|\bexcl|\besclu|ausschl|\bdiscard|\breject|\bdo not use|\bart[ei]fa[ckt]|\bfold(s|ed)?\b|\bcrush|\bblur"
+    r"|\bout of focus\b|\bink\b|\bpen\b"
+)
+_IN_SITU = (
+    r"\bin ?situ\b|\b(non|pre|pra) ?(invasi|infiltr)|\bpre (malign|cancer)|\b[dl]?cis\b"
+    r"|\bintra ?(du[ckt]t|canal)|\b(lobular\w*|intra ?epith?eli\w*) neoplasi"
+)  # intraductal carcinoma and lobular neoplasia are in situ, too
 _SPARED = (
-    r"\bignor|\bexcl|\besclu|ausschl|\bart[ei]fa[ckt]|\bholes?\b|\bfolds?\b|\bblur|\bout of focus\b|\bink\b|\bpen\b"
-    r"|ne[ck]ro(s|t|z)|\bdebris|\bin ?situ\b|\b(non|pre|pra) ?invasi|\bpre (malign|cancer)|\b[dl]?cis\b|\bnormal"
+    rf"{_LEFT_OUT}|{_IN_SITU}|\bholes?\b|ne[ck]ro(s|t|z)|\bdebris|\bnormal"
     r"|\bbenign|\bgutartig|\bhealthy|\bgesund|\bsain|\bsan[ao]\b"
 )
 _BESIDE = (
     r"stroma|\blympho|\btils?\b|inflam|entzund|immun|fibro|adipo|\bfat\b|fett|\bmargins?\b|\bborder|\bfront\b|\bbed\b"
     r"|\badjacent|\bnear|\bnext to\b|\baround\b|peri ?tum|\boutside|\bausserhalb|\bhors\b|\bfuori\b"
     r"|\bfuera\b|\bbuiten|\bsuspic|\bpossibl|\bprobabl|\buncertain|\bunsure"
-    rf"|\bunclear|({_TUMOUR})\w* negative\b"
+    rf"|\bunclear|\bregress|\bmimic|({_TUMOUR})\w* negative\b"
 )
 _KNOWN = (
     r"\btissue|\bgewebe|\btissu\b|\bbackground|\bglass|\bmuscle|\bnerve|\bvessel|\bblood|\bgland|epitheli|\bskin\b"
     r"|\bother\b|\brest\b|\broi\b|hyperplas|\badenosis|papillom"
 )
 _MIXED = r"\b(with|without|and|or|plus|mit|ohne|und|et|avec|y|con|e)\b"
-_LEFT_OUT = r"\bignor|\bexcl|\besclu|ausschl|\bart[ei]fa[ckt]|\bfolds?\b|\bblur|\bout of focus\b|\bink\b|\bpen\b"
 _GROUPS = {"_0": ClassUse.TUMOUR, "_1": ClassUse.TUMOUR, "_2": ClassUse.CUT_OUT}  # of CAMELYON16
 _UNCLASSIFIED = re.compile(
     r"|none|null|unclassified|undefined|no class|annotations?|layer|(annotation|region|layer|polygon|shape) ?\d+"
