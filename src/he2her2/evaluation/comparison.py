@@ -215,9 +215,7 @@ def _shared_cases(runs: Mapping[str, Cases]) -> list[Cases]:
     shared = set.intersection(*({*zip(run.ids.tolist(), run.truth.tolist(), strict=True)} for run in runs.values()))
     if not shared:
         level = next(iter(runs.values())).level
-        raise EvaluationError(
-            f"{', '.join(runs)} share no {level} of one label; compare runs over the same slides"
-        )
+        raise EvaluationError(f"{', '.join(runs)} share no {level} of one label; compare runs over the same slides")
     ids = np.array([name for name, _ in shared])
     return [run.take(np.intersect1d(run.ids, ids, return_indices=True)[1]) for run in runs.values()]
 
