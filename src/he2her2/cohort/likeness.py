@@ -213,7 +213,9 @@ def _largest_sift() -> Any:  # noqa: ANN401  # scikit-image is untyped
     """SIFT of the largest landmarks: to turn and describe all of thousands would take longest."""
     from skimage.feature import SIFT  # noqa: PLC0415  loads slowly
 
-    class LargestSift(SIFT):  # type: ignore[misc]
+    untyped: Any = SIFT
+
+    class LargestSift(untyped):  # type: ignore[misc]
         def _compute_orientation(  # without this step all are turned, and the result is the same
             self,
             positions: NDArray[Any],
