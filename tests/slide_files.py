@@ -70,7 +70,7 @@ def _box_sums(pixels: np.ndarray, n: int) -> np.ndarray:
     """(h // n, w // n, 3) sums of boxes of n x n px."""
     h, w = pixels.shape[0] // n, pixels.shape[1] // n
     rows = pixels[: h * n].reshape(h, n, -1, 3).sum(axis=1, dtype=np.int32)
-    return rows[:, : w * n].reshape(h, w, n, 3).sum(axis=2, dtype=np.int32)
+    return np.asarray(rows[:, : w * n].reshape(h, w, n, 3).sum(axis=2, dtype=np.int32))
 
 
 def write_slide(path: Path, levels: Sequence[np.ndarray], spec: SlideSpec | None = None) -> Path:

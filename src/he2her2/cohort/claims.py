@@ -194,9 +194,7 @@ class Claims:
             last = monotonic() if alive else last
             with self._lock:
                 for claim in (self._command, *self._mine.values()):
-                    with suppress(
-                        OSError, OutputError
-                    ):  # a full disk is met by what writes results
+                    with suppress(OSError, OutputError):  # a full disk is met by what writes results
                         self._give_sign(claim, alive=alive)
 
     def _give_sign(self, claim: Claim, *, alive: bool) -> None:
