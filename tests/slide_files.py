@@ -59,12 +59,18 @@ def synthetic_pixels(w: int, h: int, seed: int = 0) -> np.ndarray:
 
 def pyramid(pixels: np.ndarray, downsamples: Sequence[int] = (1,)) -> list[np.ndarray]:
     """Levels by averaging boxes; the rest at the right and the bottom is cut, as scanners do."""
-    levels = []
+    levels, sums, side = [], pixels, 1
     for n in downsamples:
-        h, w = pixels.shape[0] // n, pixels.shape[1] // n
-        boxes = pixels[: h * n, : w * n].reshape(h, n, w, n, 3).mean(axis=(1, 3))
-        levels.append(np.rint(boxes).astype(np.uint8))
+        sums, side = (_box_sums(sums, n // side), n) if n % side == 0 else (_box_sums(pixels, n), n)
+        levels.append(pixels.copy() if n == 1 else np.rint(sums / n**2).astype(np.uint8))
     return levels
+
+
+def _box_sums(pixels: np.ndarray, n: int) -> np.ndarray:
+    """(h // n, w // n, 3) sums of boxes of n x n px."""
+    h, w = pixels.shape[0] // n, pixels.shape[1] // n
+    rows = pixels[: h * n].reshape(h, n, -1, 3).sum(axis=1, dtype=np.int32)
+    return np.asarray(rows[:, : w * n].reshape(h, w, n, 3).sum(axis=2, dtype=np.int32))
 
 
 def write_slide(path: Path, levels: Sequence[np.ndarray], spec: SlideSpec | None = None) -> Path:

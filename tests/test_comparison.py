@@ -145,6 +145,16 @@ def test_nobody_is_left_out_without_a_word(tmp_path, command_line):
     assert all(line in said for line in doubts)
 
 
+def test_a_patient_whom_runs_have_by_slides_of_other_labels_is_not_paired():
+    """A run over the negative block of a patient cannot be right or wrong about the positive one."""
+    cases = made_up_cases(10)
+    other = replace(cases, truth=cases.truth ^ (np.arange(10) == 3))
+    found, pair = compare_several({"x": cases, "y": other}), compare_runs(cases, other, ("x", "y"))
+
+    assert (found.left_out, [summary.n for summary in found.runs]) == ({"x": 1, "y": 1}, [9, 9])
+    assert (pair.n, pair.only_first, pair.only_second, pair.mcnemar.only_first) == (9, 1, 1, 0)
+
+
 def test_runs_that_share_nobody_are_refused():
     """There is nothing to pair."""
     cases = made_up_cases(10)

@@ -88,7 +88,7 @@ def ihc_score(rgb: Rgb, mpp: float) -> tuple[str, tuple[float, ...]]:
     return ("1+" if faint + intense + moderate > 0.1 else "0"), shares
 
 
-SIDE = 1536
+SIDE = 1000
 
 
 def twin(score: str, seed: int, **settings: Any) -> Rgb:

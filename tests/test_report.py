@@ -475,7 +475,8 @@ def checked(aggregator, selected):
     def aggregate(bag):
         return Aggregated(aggregator(bag.features), None, np.arange(1), np.ones(len(bag)) / len(bag))
 
-    return check_prediction(DecidedTiles(tiles, 256, aggregator(tiles.logits), 0.5, 20), aggregate)
+    written = round(aggregator(tiles.logits), 6)
+    return check_prediction(DecidedTiles(tiles, 256, written, 0.5, 20), aggregate)
 
 
 def best(logits):
@@ -502,6 +503,14 @@ def test_an_aggregator_says_how_many_tiles_it_needs(name, least):
     config = load_config(overrides=[f"networks.aggregator={name}"])
 
     assert load_aggregator("untrained:0", config).least_tiles == least
+
+
+def test_a_redraw_that_gives_the_same_decides_the_same():
+    """Also where the probability reaches the threshold only as predictions write it."""
+    found = checked(lambda _: 0.4999997, np.arange(330, 400))
+
+    assert found.spread is not None
+    assert found.spread.flips == 0
 
 
 def test_a_probability_that_the_tiles_do_not_give_is_seen():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from he2her2.errors import EvaluationError
-from he2her2.rules import Arm, Triage
+from he2her2.rules import Arm, Triage, are_called
 from he2her2.statistics import arm_counts, choose_triage
 
 BUDGETS: dict[str, Any] = {"miss_budget": 0.05, "false_budget": 0.1, "chosen_on": "simulated patients"}
@@ -108,8 +108,8 @@ def test_a_threshold_lies_between_the_limits(seed, shift, threshold):
     assert triage.clipped or (triage.rule_out_below, triage.rule_in_from) == (free.rule_out_below, free.rule_in_from)
     assert all(after <= budget for after, budget in zip(risks(triage, truth, probability), (0.05, 0.1), strict=True))
     assert triage.arms.rule_out.value == pytest.approx(arm_counts(triage, probability)[Arm.RULE_OUT] / 70)
-    called = [p >= threshold for p in probability.round(6).tolist()]
-    arms = [triage.arm(p) for p in probability.tolist()]
+    at = np.append(probability, threshold)  # of more digits than predictions write
+    arms, called = [triage.arm(p) for p in at.tolist()], are_called(at, threshold).tolist()
     assert (Arm.RULE_OUT, True) not in zip(arms, called, strict=True)
     assert (Arm.RULE_IN, False) not in zip(arms, called, strict=True)
 

@@ -303,6 +303,20 @@ def test_a_claim_of_another_machine_lasts_while_it_gives_signs_of_life(tmp_path)
             assert others.take("a")
 
 
+def test_a_claim_that_was_taken_over_silences_no_other(tmp_path):
+    """As after a machine was suspended: its other slides, and the command itself, still give signs of life."""
+    with Claims(tmp_path, patience_s=0.3) as claims:
+        assert all(map(claims.take, "ab"))
+        (tmp_path / "claims" / "a.json").unlink()
+        left = {file: file.stat().st_mtime_ns for file in (tmp_path / "claims").iterdir()}
+        until = time.monotonic() + 10
+        while silent := [file.name for file, before in left.items() if file.stat().st_mtime_ns == before]:
+            assert time.monotonic() < until, silent
+            time.sleep(0.02)
+
+        assert len(left) == 2
+
+
 def test_a_claim_that_a_full_disk_did_not_take_holds_nothing_up(tmp_path):
     """An empty file in its place would be somebody's claim, until it counts as dead after minutes."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)

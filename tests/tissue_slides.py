@@ -1,6 +1,7 @@
 """Small slides with something like tissue on them, quick to write and quick to predict on."""
 
 import os
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from tests.slide_files import SlideSpec, pyramid, write_slide
 
 GLASS = (243, 241, 244)
 SIDE = 2048
+_DOWNSAMPLES = (1, 4, 16, 32)
 
 WEIGHTS_VARIABLE = "HE2HER2_TEST_WEIGHTS"
 """Names the folder of `write_untrained`, where `conftest` has made one."""
@@ -62,5 +64,10 @@ def tissue_pixels(side: int = SIDE, share: float = 0.8, seed: int = 0) -> np.nda
 
 def write_tissue(path: Path, pixels: np.ndarray | None = None, **spec) -> Path:
     """An Aperio-like slide of 256 px tiles with levels 1, 4, 16 and 32."""
-    pixels = tissue_pixels() if pixels is None else pixels
-    return write_slide(path, pyramid(pixels, (1, 4, 16, 32)), SlideSpec(**{"tile": 256} | spec))
+    levels = _usual_levels() if pixels is None else pyramid(pixels, _DOWNSAMPLES)
+    return write_slide(path, levels, SlideSpec(**{"tile": 256} | spec))
+
+
+@cache
+def _usual_levels() -> list[np.ndarray]:
+    return pyramid(tissue_pixels(), _DOWNSAMPLES)

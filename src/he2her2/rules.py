@@ -4,6 +4,7 @@ Calibration corrects a probability, an operating point calls a patient positive 
 IHC. Here they are defined and applied; `he2her2.evaluation` chooses them.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Annotated, Literal, TypeAlias
@@ -41,6 +42,11 @@ def is_called(probability: float, threshold: float) -> bool:
         (True, False, True)
     """
     return round(probability, DIGITS) >= round(threshold, DIGITS)
+
+
+def are_called(probabilities: ArrayLike, threshold: float) -> NDArray[np.bool_]:
+    """`is_called` of each of many probabilities, in their shape."""
+    return np.asarray(np.vectorize(is_called, otypes=[np.bool_])(probabilities, threshold))
 
 
 def combine(rule: PatientRule, probabilities: ArrayLike) -> float:
@@ -157,7 +163,7 @@ class OperatingPoint:
 
     def is_positive(self, probability: float) -> bool:
         """True if a patient of this (uncalibrated) probability is called positive; nan is."""
-        return not round(probability, DIGITS) < self.threshold
+        return math.isnan(probability) or is_called(probability, self.threshold)
 
     def status(self, probability: float) -> Her2Status:
         """HER2 status of a patient of this (uncalibrated) probability; nan is positive."""
@@ -228,14 +234,14 @@ class Triage:
 
     def holds(self, threshold: float) -> bool:
         """True if a threshold lies between both limits, so that nobody is called against the arm."""
-        return self.rule_out_below <= threshold <= self.rule_in_from
+        low, written, high = (round(end, DIGITS) for end in (self.rule_out_below, threshold, self.rule_in_from))
+        return low <= written <= high
 
     def arm(self, probability: float) -> Arm:
         """The arm of a patient of this (uncalibrated) probability; nan is referred."""
-        written = round(probability, DIGITS)
-        if written < self.rule_out_below:
-            return Arm.RULE_OUT
-        return Arm.RULE_IN if written >= self.rule_in_from else Arm.REFER
+        if is_called(probability, self.rule_in_from):
+            return Arm.RULE_IN
+        return Arm.REFER if math.isnan(probability) or is_called(probability, self.rule_out_below) else Arm.RULE_OUT
 
 
 @dataclass(frozen=True, config=_STRICT)

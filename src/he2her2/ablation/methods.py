@@ -115,7 +115,7 @@ def load_ablation(preset: str = "default", file: Path | None = None, overrides: 
         3
     """
     wanted = gather(file, overrides)
-    name = take_preset(wanted, preset, PRESETS, file)
+    name = take_preset(wanted, preset, file)
     training = wanted.pop("training", {})
     unknown = [key for key in training if key not in _TABLES] if isinstance(training, dict) else ["training"]
     if unknown or not all(isinstance(value, dict) for value in training.values()):

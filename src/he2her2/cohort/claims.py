@@ -192,15 +192,18 @@ class Claims:
         while not self._ended.wait(min(_NOTE_S, beat_s)):
             alive = monotonic() - last > beat_s
             last = monotonic() if alive else last
-            with self._lock, suppress(OSError, OutputError):  # a full disk is met by what writes results
-                for slide_id, claim in self._mine.items():
-                    if claim.stage != self._noted.get(slide_id, ""):
-                        write_text(self._file(slide_id), json.dumps(asdict(claim)))
-                        self._noted[slide_id] = claim.stage
-                    elif alive:
-                        os.utime(self._file(slide_id))
-                if alive:
-                    os.utime(self._file(self._command.slide_id))
+            with self._lock:
+                for claim in (self._command, *self._mine.values()):
+                    with suppress(OSError, OutputError):  # a full disk is met by what writes results
+                        self._give_sign(claim, alive=alive)
+
+    def _give_sign(self, claim: Claim, *, alive: bool) -> None:
+        """Write a claim's new stage, or else touch its file if it is time."""
+        if claim.stage != self._noted.get(claim.slide_id, ""):
+            write_text(self._file(claim.slide_id), json.dumps(asdict(claim)))
+            self._noted[claim.slide_id] = claim.stage
+        elif alive:
+            os.utime(self._file(claim.slide_id))
 
 
 def commands_on(run: Path) -> list[Claim]:

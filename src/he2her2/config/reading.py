@@ -2,7 +2,7 @@
 
 import json
 import tomllib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,7 +31,7 @@ def load_config(preset: str = "default", file: Path | str | None = None, overrid
     wanted.pop("training", None)
     for override in overrides:
         _put(wanted, override)
-    name = take_preset(wanted, preset, PRESETS, file)
+    name = take_preset(wanted, preset, file)
     return settle(PRESETS[name], wanted, file)
 
 
@@ -68,15 +68,15 @@ def _leaves(settings: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{key}"
 
 
-def take_preset(wanted: dict[str, Any], preset: str, presets: Collection[str], file: Path | None = None) -> str:
+def take_preset(wanted: dict[str, Any], preset: str, file: Path | None = None) -> str:
     """Take the preset's name out of what is wanted, or else the one given.
 
     Raises:
-        ConfigError: It is not one of `presets`.
+        ConfigError: It is not one of `PRESETS`.
     """
     name = wanted.pop("preset", preset)
-    if not isinstance(name, str) or name not in presets:
-        raise ConfigError(f"{_source(file)}unknown preset {quoted(str(name))}; choose one of {', '.join(presets)}")
+    if not isinstance(name, str) or name not in PRESETS:
+        raise ConfigError(f"{_source(file)}unknown preset {quoted(str(name))}; choose one of {', '.join(PRESETS)}")
     return name
 
 

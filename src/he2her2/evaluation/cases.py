@@ -25,7 +25,7 @@ from he2her2.manifest import (
     without_ending,
 )
 from he2her2.results import RunFolder
-from he2her2.rules import PatientRule, combine, is_called
+from he2her2.rules import PatientRule, are_called, combine, is_called
 
 CaseLevel: TypeAlias = Literal["slide", "patient"]
 
@@ -109,8 +109,7 @@ class Cases:
 
     def decided_at(self, threshold: float) -> "Cases":
         """The same cases, called positive from another probability."""
-        decided = np.array([is_called(p, threshold) for p in self.probability.tolist()], np.bool_)
-        return replace(self, decided=decided, threshold=threshold)
+        return replace(self, decided=are_called(self.probability, threshold), threshold=threshold)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

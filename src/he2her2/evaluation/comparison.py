@@ -3,12 +3,10 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import reduce
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass as checked_dataclass
 
@@ -47,8 +45,8 @@ class RunComparison:
         first: Name of the evaluated run.
         second: Name of the other.
         n: Cases that both have.
-        only_first: Cases that the other lacks.
-        only_second: Cases that the evaluated run lacks.
+        only_first: Cases that the other lacks, or has by slides of the other label.
+        only_second: Likewise, of the other.
         aucs: Of both, on the shared cases.
         auc: Difference of the AUCs.
         rates: Differences of accuracy, sensitivity and specificity, first less second.
@@ -112,10 +110,7 @@ def compare_runs(first: Cases, second: Cases, names: tuple[str, str]) -> RunComp
     Raises:
         EvaluationError: They share no case.
     """
-    _, here, there = np.intersect1d(first.ids, second.ids, return_indices=True)
-    if not len(here):
-        raise EvaluationError(f"{names[0]} and {names[1]} share no {first.level}; compare runs over the same slides")
-    one, two = first.take(here), second.take(there)
+    one, two = _shared_cases(dict(zip(names, (first, second), strict=True)))
     truth, patients = one.truth, one.patients
     right = one.decided == truth, two.decided == truth
     rates = {"accuracy": rate_difference(*right, patients, name="difference of accuracy")}
@@ -125,7 +120,7 @@ def compare_runs(first: Cases, second: Cases, names: tuple[str, str]) -> RunComp
     aucs = tuple(auc_interval(truth, side.probability, patients) for side in (one, two))
     test = mcnemar(*right, patients)
     return RunComparison(
-        *names, len(here), len(first) - len(here), len(second) - len(here), (aucs[0], aucs[1]), auc, rates, test,
+        *names, len(one), len(first) - len(one), len(second) - len(one), (aucs[0], aucs[1]), auc, rates, test,
         one.level,
     )  # fmt: skip
 
@@ -158,7 +153,7 @@ class RunsCompared:
 
     Attributes:
         runs: Figures of each run, under its name.
-        left_out: Number of patients of each run that another run lacks.
+        left_out: Number of patients of each run that another run lacks, or has by slides of the other label.
         pairs: Pairs of runs: all, or each with the first.
         equal_p: P-value of all AUCs being equal (DeLong); nan where it is undefined.
         notices: For the head of page and plot.
@@ -193,10 +188,7 @@ def compare_several(cases: Mapping[str, Cases], *, with_first: bool = False) -> 
     Raises:
         EvaluationError: They share no patient.
     """
-    shared = reduce(np.intersect1d, (of_run.ids for of_run in cases.values()))
-    if not len(shared):
-        raise EvaluationError(f"{', '.join(cases)} share no patient; compare runs over the same slides")
-    aligned = {name: of_run.take(_places(of_run, shared)) for name, of_run in cases.items()}
+    aligned = dict(zip(cases, _shared_cases(cases), strict=True))
     names = list(combinations(aligned, 2))
     if with_first:
         names = [pair for pair in names if pair[0] == next(iter(aligned))]
@@ -206,15 +198,26 @@ def compare_several(cases: Mapping[str, Cases], *, with_first: bool = False) -> 
     scores = np.stack([of_run.probability for of_run in aligned.values()])
     return RunsCompared(
         tuple(summarise(of_run, name) for name, of_run in aligned.items()),
-        {name: len(of_run) - len(shared) for name, of_run in cases.items()},
+        {name: len(of_run) - len(first) for name, of_run in cases.items()},
         tuple(Pair(*three, len(found)) for three in zip(found, auc_p, mcnemar_p, strict=True)),
         aucs_equal(first.truth, scores, first.patients),
     )
 
 
-def _places(cases: Cases, ids: NDArray[np.str_]) -> NDArray[np.intp]:
-    """Positions of the cases of some names."""
-    return np.intersect1d(cases.ids, ids, return_indices=True)[1]
+def _shared_cases(runs: Mapping[str, Cases]) -> list[Cases]:
+    """The cases that all runs have with the same label, in one order.
+
+    A patient whose slides are labelled differently has the label of those that a run has.
+
+    Raises:
+        EvaluationError: There is none.
+    """
+    shared = set.intersection(*({*zip(run.ids.tolist(), run.truth.tolist(), strict=True)} for run in runs.values()))
+    if not shared:
+        level = next(iter(runs.values())).level
+        raise EvaluationError(f"{', '.join(runs)} share no {level} of one label; compare runs over the same slides")
+    ids = np.array([name for name, _ in shared])
+    return [run.take(np.intersect1d(run.ids, ids, return_indices=True)[1]) for run in runs.values()]
 
 
 @checked_dataclass(frozen=True, config=ConfigDict(extra="forbid"))

@@ -33,7 +33,7 @@ def plot_roc(cases: Cases, summary: Summary, notices: tuple[str, ...], stem: Pat
         axes.fill_between(curve.x, curve.all_low, curve.all_high, color=BLUE, alpha=BAND_ALPHA / 2, linewidth=0)
         _draw(axes, curve, BLUE, f"AUC {summary['AUC'].text()}")
         false = Estimate("", 1 - specificity.value, 1 - specificity.high, 1 - specificity.low, specificity.n, "")
-        _cross(axes, false, sensitivity, ORANGE, f"threshold {summary.threshold:.6g}, exact 95 % intervals")
+        _cross(axes, false, sensitivity, f"threshold {summary.threshold:.6g}, exact 95 % intervals")
         _share_axes(axes, "1 - specificity", "sensitivity")
         axes.legend(loc="lower right")
         return save(
@@ -52,7 +52,7 @@ def plot_precision_recall(cases: Cases, summary: Summary, notices: tuple[str, ..
         _draw(axes, curve, BLUE, f"average precision {summary['average precision'].text()}", "steps-pre")
         if not math.isnan(summary["PPV"].value):
             label = f"threshold {summary.threshold:.6g}, exact 95 % intervals"
-            _cross(axes, summary["sensitivity"], summary["PPV"], ORANGE, label)
+            _cross(axes, summary["sensitivity"], summary["PPV"], label)
         _share_axes(axes, "recall (sensitivity)", "precision (PPV)")
         axes.legend(loc="lower left")
         text = "Band: pointwise 95 %, bootstrap by patient. Precision depends on the share of positives."
@@ -313,13 +313,13 @@ def _draw(axes: "Axes", curve: Curve, colour: str, label: str, style: str = "def
     axes.plot(*curve.line.T, color=colour, label=label, drawstyle=style)
 
 
-def _cross(axes: "Axes", x: Estimate, y: Estimate, colour: str, label: str) -> None:
+def _cross(axes: "Axes", x: Estimate, y: Estimate, label: str) -> None:
     """A point with both of its intervals; nothing where one of them is undefined."""
     if math.isnan(x.value) or math.isnan(y.value):
         return
     across, up = ([[abs(e.value - e.low)], [abs(e.high - e.value)]] for e in (x, y))
     axes.errorbar(
-        [x.value], [y.value], xerr=across, yerr=up, fmt="o", color=colour, markersize=6, linewidth=1.4, capsize=3,
+        [x.value], [y.value], xerr=across, yerr=up, fmt="o", color=ORANGE, markersize=6, linewidth=1.4, capsize=3,
         label=label, zorder=5,
     )  # fmt: skip
 

@@ -59,7 +59,7 @@ _PLAIN_OPERATORS = frozenset(
 _LARGEST_CONSTANT = 64
 """Values in a constant: shapes, axes and factors, no weights."""
 
-_AGAIN = "copy the folder again from where it came"
+AGAIN = "copy the folder again from where it came"
 
 
 def read_graph(file: Path, spec: Spec) -> dict[str, NDArray[np.float32]]:
@@ -78,7 +78,7 @@ def read_graph(file: Path, spec: Spec) -> dict[str, NDArray[np.float32]]:
     try:
         model = onnx.load(file, load_external_data=False)
     except DecodeError:
-        raise WeightsError(f"{file}: is not an ONNX file; {_AGAIN}") from None
+        raise WeightsError(f"{file}: is not an ONNX file; {AGAIN}") from None
     try:
         tensors = dict(_tensors(model.graph))
         _check_whole(model)

@@ -17,7 +17,7 @@ from he2her2.files import read_record, sha256_of
 from he2her2.labels import Her2Status
 from he2her2.models.card import Card, Role, Spec, card_from_json
 from he2her2.models.encoders import IHC_CLASSES, TUMOUR_CLASSES
-from he2her2.models.graph_check import read_graph
+from he2her2.models.graph_check import AGAIN, read_graph
 from he2her2.models.signature import Arrays, Shape
 
 CARD_FILE = "card.json"
@@ -33,7 +33,6 @@ _CLASSES: Mapping[Role, tuple[str, ...]] = {
 _CHUNK = 1 << 22
 _NORM_EPSILON = 1e-5  # torch's
 _MOST_PROBLEMS = 20
-_AGAIN = "copy the folder again from where it came"
 
 
 def read_card(folder: Path, role: Role) -> Card:
@@ -49,13 +48,13 @@ def read_card(folder: Path, role: Role) -> Card:
     try:
         card = card_from_json(read_record(file))
     except FileNotFoundError:
-        raise WeightsError(f"{file}: is missing; {_AGAIN}") from None
+        raise WeightsError(f"{file}: is missing; {AGAIN}") from None
     except OSError as error:
         raise WeightsError(f"{file}: cannot be read ({error.strerror}); check the file and its permissions") from None
     except UnicodeDecodeError:
-        raise WeightsError(f"{file}: is not text; {_AGAIN}") from None
+        raise WeightsError(f"{file}: is not text; {AGAIN}") from None
     except ValueError as error:
-        raise WeightsError(f"{file}: {error}; {_AGAIN}") from None
+        raise WeightsError(f"{file}: {error}; {AGAIN}") from None
     if card.role != role:
         raise WeightsError(
             f"{folder}: its weights are those of a {card.role} ({card.network.name}), a {role} is wanted; "
@@ -78,14 +77,14 @@ def verify(folder: Path, card: Card) -> None:
     for name in (ONNX_FILE, TENSOR_FILE):
         file, note = folder / name, card.files.get(name)
         if note is None:
-            raise WeightsError(f"{folder / CARD_FILE}: says nothing of {name}; {_AGAIN}")
+            raise WeightsError(f"{folder / CARD_FILE}: says nothing of {name}; {AGAIN}")
         if not file.is_file():
-            raise WeightsError(f"{file}: is missing; {_AGAIN}")
+            raise WeightsError(f"{file}: is missing; {AGAIN}")
         n_bytes = file.stat().st_size
         if n_bytes != note.n_bytes:
-            raise WeightsError(f"{file}: has {n_bytes} bytes where its card says {note.n_bytes}; {_AGAIN}")
+            raise WeightsError(f"{file}: has {n_bytes} bytes where its card says {note.n_bytes}; {AGAIN}")
         if sha256_of(file) != note.sha256:
-            raise WeightsError(f"{file}: is not the file that its card describes (other SHA-256); {_AGAIN}")
+            raise WeightsError(f"{file}: is not the file that its card describes (other SHA-256); {AGAIN}")
     _check_values(folder, card)
 
 
@@ -159,7 +158,7 @@ def _open_tensors(file: Path, network: Spec, exported: Arrays) -> Iterator[Any]:
             _check_tensors(file, network.name, found, shapes)
             yield tensors
     except SafetensorError as error:
-        raise WeightsError(f"{file}: is not a safetensors file ({error}); {_AGAIN}") from None
+        raise WeightsError(f"{file}: is not a safetensors file ({error}); {AGAIN}") from None
 
 
 def _check_tensors(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from he2her2.evaluation import SAME_PROBABILITY, redraw_blocks
 from he2her2.models import Aggregated, Bag
 from he2her2.results import ScoredTiles
+from he2her2.rules import are_called, is_called
 
 _DRAWS = 99  # the slide's own value is the hundredth
 _CURVE_DRAWS = 20
@@ -136,8 +137,8 @@ def check_prediction(prediction: DecidedTiles, aggregator: Callable[[Bag], Aggre
 def _spread(prediction: DecidedTiles, aggregator: Callable[[Bag], Aggregated], rng: np.random.Generator) -> Spread:
     found = redraw_blocks(prediction.tiles, prediction.stride_px, prediction.at_least, aggregator, rng)
     low, high = np.quantile(found, (0.025, 0.975))
-    called = prediction.probability >= prediction.threshold
-    flips = int(((found >= prediction.threshold) != called).sum())
+    threshold = prediction.threshold
+    flips = int((are_called(found, threshold) != is_called(prediction.probability, threshold)).sum())
     return Spread(float(low), float(high), flips, len(found))
 
 

@@ -188,8 +188,7 @@ class SlideFolders:
         Raises:
             OutputError: The folder cannot be written, nothing of it is left; or it is none of ours.
         """
-        segmentation = findings.so_far() if isinstance(findings, Findings) else None
-        if segmentation is None or not isinstance(findings, Findings):
+        if not isinstance(findings, Findings) or (segmentation := findings.so_far()) is None:
             return ""
         self._require_free(failure.slide_id)
         folder = self.of(failure.slide_id)

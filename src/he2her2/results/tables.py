@@ -174,7 +174,7 @@ def write_failures(file: Path, failures: Iterable[Failure]) -> None:
     Raises:
         OutputError: It cannot be written.
     """
-    _write(file, _FAILURE_COLUMNS, map(_failure_row, failures))
+    _write(file, _FAILURE_COLUMNS, map(astuple, failures))
 
 
 def read_predictions(file: Path) -> dict[str, PredictedSlide]:
@@ -227,10 +227,6 @@ _PREDICTION_COLUMNS = (
 
 def _write(file: Path, columns: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> None:
     write_csv(file, columns, rows, line_end=_LINE_END)
-
-
-def _failure_row(failure: Failure) -> tuple[Any, ...]:
-    return astuple(failure)
 
 
 def _segmentation_row(result: SlideResult) -> tuple[Any, ...]:

@@ -9,6 +9,7 @@ from scipy.optimize import brentq, isotonic_regression, minimize, minimize_scala
 
 from he2her2.errors import EvaluationError
 from he2her2.rules import IsotonicCalibration, LogitCalibration, logit_of
+from he2her2.statistics.calibration_slope import log_likelihood
 from he2her2.statistics.intervals import LEVEL, Estimate, Patients, mean_interval, rate
 from he2her2.statistics.outcomes import outcomes_and_probabilities
 from he2her2.statistics.resampling import patient_index, sum_by_patient
@@ -20,9 +21,7 @@ _LUCKY = 0.25
 """Quantile of the errors that perfect probabilities show; the upper limit is never that of a smaller error."""
 
 
-def brier_interval(
-    truth: ArrayLike, probability: ArrayLike, patients: Patients = None, *, level: float = LEVEL, seed: int = 0
-) -> Estimate:
+def brier_interval(truth: ArrayLike, probability: ArrayLike, patients: Patients = None) -> Estimate:
     """Brier score (mean squared distance of probability and truth; 0 is best) with its interval by patient.
 
     Nan without cases.
@@ -31,13 +30,11 @@ def brier_interval(
         truth: (n,) bool.
         probability: (n,) in [0, 1].
         patients: (n,) their patients.
-        level: Confidence level.
-        seed: Of the draws.
     """
     true, p = outcomes_and_probabilities(truth, probability)
     if not len(p):
-        return Estimate("Brier score", math.nan, 0.0, 1.0, 0, "no cases", level)
-    return mean_interval((p - true) ** 2, patients, name="Brier score", between=(0, 1), seed=seed, level=level)
+        return Estimate("Brier score", math.nan, 0.0, 1.0, 0, "no cases")
+    return mean_interval((p - true) ** 2, patients, name="Brier score", between=(0, 1))
 
 
 def _equal_mass_bins(probability: NDArray[np.float64], n_bins: int | None = None) -> NDArray[np.intp]:
@@ -188,7 +185,7 @@ def fit_temperature(truth: ArrayLike, probability: ArrayLike, *, chosen_on: str)
     true, p = _both_classes(truth, probability, chosen_on)
     logits = logit_of(p)
     best = minimize_scalar(
-        lambda log_slope: _log_loss(true, math.exp(log_slope) * logits), bounds=_LOG_SLOPES, method="bounded"
+        lambda log_slope: -log_likelihood(true, math.exp(log_slope) * logits), bounds=_LOG_SLOPES, method="bounded"
     )
     return LogitCalibration(math.exp(best.x), 0.0, chosen_on)
 
@@ -241,15 +238,10 @@ def recalibrate_site(truth: ArrayLike, probability: ArrayLike, *, chosen_on: str
     def loss(parameters: NDArray[np.float64]) -> float:
         log_slope, shift = parameters.tolist()
         prior: float = (log_slope / _SLOPE_SPREAD) ** 2 / 2 + (shift / _SHIFT_SPREAD) ** 2 / 2
-        return prior + _log_loss(true, math.exp(log_slope) * logits + shift)
+        return prior - log_likelihood(true, math.exp(log_slope) * logits + shift)
 
     log_slope, shift = minimize(loss, np.zeros(2), bounds=[_LOG_SLOPES, (-10.0, 10.0)]).x.tolist()
     return LogitCalibration(math.exp(log_slope), shift, chosen_on)
-
-
-def _log_loss(truth: NDArray[np.bool_], logits: NDArray[np.float64]) -> float:
-    """Negative log likelihood of the truth."""
-    return float(np.logaddexp(0, np.where(truth, -logits, logits)).sum())
 
 
 def _both_classes(

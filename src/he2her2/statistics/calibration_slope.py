@@ -95,7 +95,7 @@ def _intercept(truth: NDArray[np.bool_], logits: _Floats, level: float) -> Estim
         return Estimate(name, math.nan, -math.inf, math.inf, 0, "no cases", level)
 
     def likelihood(shift: float) -> float:
-        return _likelihood(truth, logits + shift)
+        return log_likelihood(truth, logits + shift)
 
     if 0 < truth.sum() < n:
         best = _best_shift(truth, logits)
@@ -115,7 +115,7 @@ def _slope(truth: NDArray[np.bool_], logits: _Floats, level: float) -> Estimate:
     scaled = (logits - logits.mean()) / spread
 
     def likelihood(slope: float) -> float:
-        return _likelihood(truth, slope * scaled + _best_shift(truth, slope * scaled))
+        return log_likelihood(truth, slope * scaled + _best_shift(truth, slope * scaled))
 
     separated = 1 if scaled[truth].min() >= scaled[~truth].max() else 0
     separated -= scaled[truth].max() <= scaled[~truth].min()
@@ -131,7 +131,7 @@ def _slope(truth: NDArray[np.bool_], logits: _Floats, level: float) -> Estimate:
     return Estimate(name, best / spread, low / spread, high / spread, n, _METHOD, level)
 
 
-def observed_over_expected(truth: NDArray[np.bool_], probability: _Floats, level: float = 0.95) -> Estimate:
+def observed_over_expected(truth: NDArray[np.bool_], probability: _Floats, level: float = LEVEL) -> Estimate:
     """Positive cases over those that the probabilities expect, with the exact interval of the observed share.
 
     Args:
@@ -194,18 +194,18 @@ def fit_logistic(columns: _Floats, truth: NDArray[np.bool_]) -> tuple[_Floats, _
         information = (columns * (p * (1 - p))[:, None]).T @ columns
         if np.linalg.eigvalsh(information)[0] < 1e-7 * scale:
             return None
-        reached = _likelihood(truth, line)
+        reached = log_likelihood(truth, line)
         if abs(reached - before) < 1e-10 * (1 + abs(reached)):
             return coefficients, np.linalg.inv(information)
         step, before = np.linalg.solve(information, columns.T @ (truth - p)), reached
-        while _likelihood(truth, columns @ (coefficients + step)) < reached - 1e-9:
+        while log_likelihood(truth, columns @ (coefficients + step)) < reached - 1e-9:
             step = step / 2
         coefficients = coefficients + step
     return None
 
 
-def _likelihood(truth: NDArray[np.bool_], logits: _Floats) -> float:
-    """Logarithm of the likelihood."""
+def log_likelihood(truth: NDArray[np.bool_], logits: _Floats) -> float:
+    """Logarithm of the likelihood of outcomes (n,) under logits (n,)."""
     return -float(np.logaddexp(0, np.where(truth, -logits, logits)).sum())
 
 

@@ -12,6 +12,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from he2her2.statistics.intervals import LEVEL
 from he2her2.statistics.outcomes import require_share
 from he2her2.statistics.resampling import PRIOR, patient_index
 from he2her2.statistics.roc import RankedScores
@@ -20,7 +21,6 @@ _N_DRAWS = 500
 _N_ROC_DRAWS = 1000
 """For the simultaneous band, whose ends are those of few curves."""
 
-_LEVEL = 0.95
 _GRID = np.linspace(0, 1, 201)
 _EPSILON = 1e-12
 
@@ -156,7 +156,7 @@ def _banded(
         weights[-2:] = rng.standard_gamma(PRIOR, 2) * (len(truth) / n_patients)
         draws[k] = read(_GRID, *corners(*ranking.masses(weights)))
     own = read(_GRID, x, y)
-    inner, outer = np.quantile(draws, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2], axis=0), _envelope(draws)
+    inner, outer = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0), _envelope(draws)
     ends = (np.minimum(inner[0], own), np.maximum(inner[1], own), np.minimum(outer[0], own), np.maximum(outer[1], own))
     return Curve(np.stack([x, y], axis=1), _GRID, *ends)
 
@@ -169,5 +169,5 @@ def _envelope(draws: NDArray[np.float64]) -> NDArray[np.float64]:
         from_below = np.searchsorted(values, column, side="right")
         from_above = len(values) - np.searchsorted(values, column, side="left")
         np.minimum(depth, np.minimum(from_below, from_above), out=depth)
-    kept = draws[depth >= np.sort(depth)[int((1 - _LEVEL) * len(draws))]]
+    kept = draws[depth >= np.sort(depth)[int((1 - LEVEL) * len(draws))]]
     return np.stack([kept.min(axis=0), kept.max(axis=0)])

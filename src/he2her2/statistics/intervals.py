@@ -175,12 +175,7 @@ def _effective_cases(hits: NDArray[np.float64], sizes: NDArray[np.intp], level: 
 
 
 def counts_interval(
-    metric: Callable[[BinaryCounts], float],
-    counts: BinaryCounts,
-    *,
-    name: str | None = None,
-    level: float = LEVEL,
-    seed: int = 0,
+    metric: Callable[[BinaryCounts], float], counts: BinaryCounts, *, name: str | None = None
 ) -> Estimate:
     """A figure of four counts, every case being a patient of its own, with its bootstrap interval (`resampling`).
 
@@ -188,13 +183,10 @@ def counts_interval(
         metric: Such as `metrics.mcc`.
         counts: Whole numbers.
         name: Of the figure; the metric's own name by default.
-        level: Confidence level.
-        seed: Of the draws.
     """
     cells = [round(count) for count in (counts.tp, counts.fp, counts.tn, counts.fn)]
     tables = np.repeat(np.eye(4), cells, axis=0)
-    values = draw_counts(metric, tables, seed=seed)
-    return interval_of_draws(name or _name(metric), metric(counts), values, sum(cells), level)
+    return interval_of_draws(name or _name(metric), metric(counts), draw_counts(metric, tables), sum(cells))
 
 
 def decision_interval(
@@ -204,7 +196,6 @@ def decision_interval(
     patients: Patients = None,
     *,
     name: str | None = None,
-    level: float = LEVEL,
     seed: int = 0,
 ) -> Estimate:
     """A figure of decisions with its interval by patient (`resampling`).
@@ -215,13 +206,12 @@ def decision_interval(
         decided: (n,) bool.
         patients: (n,) their patients.
         name: Of the figure; the metric's own name by default.
-        level: Confidence level.
         seed: Of the draws.
     """
     counts = BinaryCounts.of(truth, decided)
     tables = cells_by_patient(truth, decided, patient_index(patients, int(counts.n)))
     values = draw_counts(metric, tables, seed=seed)
-    return interval_of_draws(name or _name(metric), metric(counts), values, int(counts.n), level)
+    return interval_of_draws(name or _name(metric), metric(counts), values, int(counts.n))
 
 
 def _name(metric: Callable[[BinaryCounts], float]) -> str:
@@ -231,7 +221,7 @@ def _name(metric: Callable[[BinaryCounts], float]) -> str:
 _BOOTSTRAP = "Bayesian bootstrap by patient"
 
 
-def interval_of_draws(name: str, value: float, values: NDArray[np.float64], n: int, level: float) -> Estimate:
+def interval_of_draws(name: str, value: float, values: NDArray[np.float64], n: int, level: float = LEVEL) -> Estimate:
     """The middle `level` of the draws, widened to hold the figure itself."""
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2]).tolist()
     if not math.isnan(value):

@@ -62,14 +62,6 @@ class DecisionCurve:
         pairs = zip(edges[::2], edges[1::2] - 1, strict=True)
         return tuple((float(self.thresholds[first]), float(self.thresholds[last])) for first, last in pairs)
 
-    @property
-    def avoided(self) -> NetBenefit:
-        """Needless tests avoided by the model against testing all, a patient, with no positive lost on balance."""
-        worth = (1 - self.thresholds) / self.thresholds
-        return NetBenefit(
-            *((end - self.test_all) * worth for end in (self.model.value, self.model.low, self.model.high))
-        )
-
 
 def decision_curve(
     truth: ArrayLike,

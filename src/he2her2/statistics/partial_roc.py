@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from he2her2.statistics.intervals import LEVEL, Estimate, Patients, interval_of_draws
+from he2her2.statistics.intervals import Estimate, Patients, interval_of_draws
 from he2her2.statistics.outcomes import outcomes
 from he2her2.statistics.resampling import draw_weights, patient_index
 from he2her2.statistics.roc import RankedScores
@@ -91,13 +91,7 @@ class PartialAuc(_Part):
 
 
 def parts_of_roc(
-    truth: ArrayLike,
-    scores: ArrayLike,
-    parts: Sequence[RateAt | PartialAuc],
-    patients: Patients = None,
-    *,
-    level: float = LEVEL,
-    seed: int = 0,
+    truth: ArrayLike, scores: ArrayLike, parts: Sequence[RateAt | PartialAuc], patients: Patients = None
 ) -> list[Estimate]:
     """Parts of the ROC with their intervals; nan without cases of both classes.
 
@@ -106,8 +100,6 @@ def parts_of_roc(
         scores: (n,) higher means more likely positive.
         parts: What is measured.
         patients: (n,) the patient of each case.
-        level: Confidence level.
-        seed: Of the draws.
 
     Example:
         >>> parts = [RateAt("sensitivity", 0.9), PartialAuc("sensitivity", 0)]  # the second is the AUC
@@ -117,14 +109,14 @@ def parts_of_roc(
     true = outcomes(truth)
     n = len(true)
     if true.all() or not true.any():
-        return [Estimate(part.name, math.nan, 0.0, 1.0, n, "undefined: a class is absent", level) for part in parts]
+        return [Estimate(part.name, math.nan, 0.0, 1.0, n, "undefined: a class is absent") for part in parts]
     ranking = RankedScores.of(np.append(true, [True, False]), np.append(scores, [-np.inf, np.inf]))
-    weights_drawn = draw_weights(patient_index(patients, n), pseudo_cases=2, n_draws=_N_DRAWS, seed=seed)
+    weights_drawn = draw_weights(patient_index(patients, n), pseudo_cases=2, n_draws=_N_DRAWS, seed=0)
     blocks = [_measured(ranking, weights, parts) for weights in weights_drawn]
     values = _measured(RankedScores.of(true, scores), np.ones((1, n)), parts)[0]
     draws = np.clip(np.concatenate(blocks), 0, 1)
     return [
-        interval_of_draws(part.name, float(value), of_part, n, level)
+        interval_of_draws(part.name, float(value), of_part, n)
         for part, value, of_part in zip(parts, values, draws.T, strict=True)
     ]
 

@@ -124,7 +124,7 @@ def average_precision(truth: ArrayLike, scores: ArrayLike) -> float:
 
 
 def average_precision_interval(
-    truth: ArrayLike, scores: ArrayLike, patients: Patients = None, *, level: float = LEVEL, seed: int = 0
+    truth: ArrayLike, scores: ArrayLike, patients: Patients = None, *, seed: int = 0
 ) -> Estimate:
     """Average precision with its interval by patient.
 
@@ -132,17 +132,16 @@ def average_precision_interval(
         truth: (n,) bool.
         scores: (n,) higher means more likely positive.
         patients: (n,) their patients.
-        level: Confidence level.
         seed: Of the draws.
     """
     true, score, name = outcomes(truth), np.asarray(scores, dtype=float), "average precision"
     if not true.any():
-        return Estimate(name, math.nan, 0.0, 1.0, len(true), "no positives", level)
+        return Estimate(name, math.nan, 0.0, 1.0, len(true), "no positives")
     worst_and_best = RankedScores.of(np.append(true, [True, False]), np.append(score, [-np.inf, np.inf]))
     index = patient_index(patients, len(true))
     blocks = draw_weights(index, pseudo_cases=2, n_draws=N_DRAWS // 2, seed=seed)
     values = np.concatenate([worst_and_best.average_precisions(block) for block in blocks])
-    return interval_of_draws(name, average_precision(true, score), values, len(true), level)
+    return interval_of_draws(name, average_precision(true, score), values, len(true))
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # eq=False: it holds arrays

@@ -55,9 +55,11 @@ def choose_triage(
     low = float(positives[_rank(len(positives), miss_budget, confidence, "positive") - 1])
     top = float(negatives[-_rank(len(negatives), false_budget, confidence, "negative")])
     high = round(top + _STEP, DIGITS)  # the first probability above it that can be written
-    clipped = threshold is not None and not low <= threshold <= high
+    clipped = False
     if threshold is not None:
-        low, high = min(low, threshold), max(high, threshold)
+        written = round(threshold, DIGITS)
+        clipped = not low <= written <= high
+        low, high = min(low, written), max(high, written)
     elif high < low:
         low = high = round((low + high) / 2, DIGITS)
     share = len(positives) / (len(positives) + len(negatives)) if prevalence is None else prevalence

@@ -10,13 +10,13 @@ import numpy as np
 from he2her2.files import write_text
 from he2her2.models import RESEARCH_USE, Card, EncoderNote, Metric, RankingSettings, Spec
 from he2her2.pages import render
+from he2her2.results import RESEARCH_USE_NOTICE
 from he2her2.statistics import Estimate
 
 if TYPE_CHECKING:
     from torch import nn
 
 REPORT = "report.md"
-NOT_VALIDATED = "research use only: not validated for diagnosis"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Provenance:
     licence: str
     recipe: str
     metrics: tuple[Metric, ...] = ()
-    limits: tuple[str, ...] = (NOT_VALIDATED,)
+    limits: tuple[str, ...] = (RESEARCH_USE_NOTICE,)
     notices: tuple[str, ...] = ()
 
 

@@ -328,7 +328,7 @@ def load_training(
         ConfigError: An unknown preset or key, or a value of the wrong type or range; all problems in one line.
     """
     wanted = gather(file, overrides)
-    name = take_preset(wanted, preset, PRESETS, file)
+    name = take_preset(wanted, preset, file)
     training = wanted.pop("training", {})
     if not isinstance(training, dict):
         raise ConfigError("training: is a group of settings; write it as training.epochs=3")

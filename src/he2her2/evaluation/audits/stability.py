@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from he2her2.evaluation.audits.audit import Audit, Cell, not_done
 from he2her2.evaluation.cases import Cases
 from he2her2.models import Aggregated, Bag
+from he2her2.rules import are_called
 from he2her2.statistics import mean_interval, rate
 
 _NAME, _SEEDS_NAME = "stability", "seeds"
@@ -150,7 +151,7 @@ def seeds_audit(cases: Cases, probabilities: NDArray[np.float64]) -> Audit:
         return not_done(_SEEDS_NAME, "give runs of other seeds over the same slides (--seeds)", _SEEDS_METHOD)
     found = probabilities[:, whole]
     scores = np.vectorize(cases.scale.score, otypes=[np.float64])(found)
-    calls = found >= cases.threshold
+    calls = are_called(found, cases.threshold)
     flips = (calls != calls[0]).any(axis=0)
     sd = scores.std(axis=0, ddof=1)
     patients = cases.patients[whole]

@@ -22,6 +22,7 @@ from he2her2.evaluation.audits.stability import (
 from he2her2.evaluation.cases import Cases
 from he2her2.models import Aggregated, Aggregator, Bag, aggregator_for, load_aggregator
 from he2her2.results import RunFolder, ScoredTiles
+from he2her2.rules import are_called, is_called
 
 N_SLIDES = 200
 _NO_WEIGHTS = "an MLP decided, so give its weights (--weights) to redraw the tiles"
@@ -106,8 +107,7 @@ def _redrawn(
         )
     by_tile = redraw(bag, None, at_least, aggregator, rng)
     by_block = redraw_blocks(slide.tiles, slide.stride_px, at_least, aggregator, rng)
-    called = probability >= run.threshold
-    flips = float(((by_block >= run.threshold) != called).mean())
+    flips = float((are_called(by_block, run.threshold) != is_called(probability, run.threshold)).mean())
     return Redrawn(slide.slide_id, probability, float(by_tile.std()), float(by_block.std()), flips)
 
 

@@ -13,6 +13,7 @@ from annotated_types import Ge, Le, Len
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
+from he2her2.labels import IhcScore
 from he2her2.models.encoders.pixels import InputSpec
 from he2her2.models.signature import Layer, Signature, dense_layers
 
@@ -195,7 +196,7 @@ class CnnSpec:
         return exported_cnn(self, module)
 
 
-IHC_CLASSES = ("0", "1+", "2+", "3+")
+IHC_CLASSES = tuple(map(str, IhcScore))
 TUMOUR_CLASSES = ("other", "invasive")
 
 PAPER_TILE_CNN = CnnSpec(  # paper, section 3.2 and figure 5; 26 051 972 weights

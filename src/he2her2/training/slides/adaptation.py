@@ -26,7 +26,7 @@ from he2her2.models.export import engine_of, save_weights
 from he2her2.pipeline import RegionUse, segment
 from he2her2.preprocessing import ColourChange
 from he2her2.results import Failure
-from he2her2.rules import combine, is_called
+from he2her2.rules import are_called, combine
 from he2her2.slides import open_slide
 from he2her2.statistics import share_by_em, threshold_at_prior, threshold_at_share, threshold_in_valley
 from he2her2.timing import Progress, silent
@@ -133,8 +133,8 @@ def adapt_weights(
         n_patients=len(after),
         n_tiles=sum(len(sample.tiles) for sample in samples.values()),
         threshold=threshold,
-        share_before=float(np.mean([is_called(p, kept) for p in before])),
-        share_after=float(np.mean([is_called(p, threshold) for p in after])),
+        share_before=float(are_called(before, kept).mean()),
+        share_after=float(are_called(after, threshold).mean()),
         failures=tuple(failures),
     )
     _write(asked, model, tensors, found, sorted(set(names.values())), out)

@@ -25,11 +25,10 @@ from he2her2.models import (
     why_not_of,
 )
 from he2her2.models.torch_modules import module_of
-from he2her2.results import RUN_FILE, describe_environment, write_failures
+from he2her2.results import RESEARCH_USE_NOTICE, RUN_FILE, describe_environment, write_failures
 from he2her2.rules import is_called
 from he2her2.statistics import Estimate
 from he2her2.training.report import (
-    NOT_VALIDATED,
     REPORT,
     Provenance,
     card_metrics,
@@ -130,7 +129,7 @@ def _finish(
         recipe=_recipe(study, chosen, learnt),
         metrics=card_metrics(figures, measured),
         limits=(
-            *(NOT_VALIDATED, f"figures are of {measured}, not of a test set"),
+            *(RESEARCH_USE_NOTICE, f"figures are of {measured}, not of a test set"),
             *filter(None, [_cut_elsewhere(data.features)]),
         ),
         notices=distinct_notices(data.notice),

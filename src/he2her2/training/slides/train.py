@@ -27,9 +27,9 @@ from he2her2.manifest import (
     write_patients,
 )
 from he2her2.models import CnnSpec
+from he2her2.results import RESEARCH_USE_NOTICE
 from he2her2.training.fit import Fitted, fit, load_checkpoint
 from he2her2.training.report import (
-    NOT_VALIDATED,
     REPORT,
     Provenance,
     card_metrics,
@@ -48,7 +48,7 @@ from he2her2.training.slides.module import KeptLogits, SlideModule
 
 __all__ = ["KeptLogits", "train_slides"]
 
-_LIMITS = (NOT_VALIDATED, "the validation figures flatter: these slides picked the epoch")
+_LIMITS = (RESEARCH_USE_NOTICE, "the validation figures flatter: these slides picked the epoch")
 _MIXED = ("16-mixed", "16-true", "16")
 _PREDICTIONS = "val_predictions.csv"
 _COLUMNS = ("slide_id", "patient_id", "site", "her2_status", "predicted", "probability", "tiles")

@@ -14,10 +14,11 @@ from he2her2.config import Config
 from he2her2.evaluation import TABLE_1
 from he2her2.manifest import SlideRow, write_patients
 from he2her2.models import soft_argmax
+from he2her2.results import RESEARCH_USE_NOTICE
 from he2her2.statistics import exact_binomial
 from he2her2.training.classifier import CnnClassifier
 from he2her2.training.cross_validation import CnnTraining, TileSets, trainable_cnn
-from he2her2.training.report import NOT_VALIDATED, REPORT, Provenance, estimate_rows, export, write_report
+from he2her2.training.report import REPORT, Provenance, estimate_rows, export, write_report
 from he2her2.training.run import Execution, begin_run, fingerprint_slides, is_first_process, undone_if_refused
 from he2her2.training.settings import TileTraining
 from he2her2.training.tiles.data import TileData, TileSplit, load_weights, read_split
@@ -79,7 +80,7 @@ def train_tiles(
         licence=data.licence,
         recipe=_recipe(data, config, settings, folds),
         metrics=tuple(metric for judged in sets for metric in judged.metrics),
-        limits=(NOT_VALIDATED, _WEAK_LABELS, *(f"never saw a tile of {score}" for score in trained_on.missing)),
+        limits=(RESEARCH_USE_NOTICE, _WEAK_LABELS, *(f"never saw a tile of {score}" for score in trained_on.missing)),
         notices=data.notices,
     )
     export(module.cnn, spec, out / "weights" / "tile_cnn", provenance)

@@ -13,6 +13,7 @@ from he2her2.csv_files import write_csv
 from he2her2.errors import ConfigError
 from he2her2.manifest import hashed_patient, write_patients
 from he2her2.models import CnnSpec, InputSpec, imagenet_weights
+from he2her2.results import PREDICTIONS_FILE
 from he2her2.timing import Progress
 from he2her2.training.classifier import CnnClassifier
 from he2her2.training.cross_validation import CnnTraining, TileSets, trainable_cnn
@@ -47,7 +48,6 @@ from he2her2.training.tumour.teaching import FEWEST_FOLDS, TEACHERS_FOLDER, chec
 
 __all__ = ["start_weights", "train_tumour"]
 
-_PREDICTIONS = "predictions.csv"
 _COLUMNS = ("patient", "source", "fold", "label", "probability")
 
 
@@ -292,7 +292,7 @@ def _export(
 
 def _write_figures(out: Path, judged: JudgedPatches, provenance: Provenance) -> None:
     """Write each patch's prediction, and the report."""
-    write_csv(out / _PREDICTIONS, _COLUMNS, judged.cells, line_end="\r\n")
+    write_csv(out / PREDICTIONS_FILE, _COLUMNS, judged.cells, line_end="\r\n")
     rows = list(judged.rows)
     write_report(out, "tumour_training.md", provenance, rows=rows, split=judged.split, threshold=judged.threshold)
 
