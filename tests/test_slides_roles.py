@@ -170,6 +170,14 @@ def test_every_format_of_openslide_is_compared(tmp_path, writer):
         assert "256 x 192 px shows another picture than level 0; it is not used" in slide.metadata.cautions[0]
 
 
+def test_hamamatsu_beyond_4_gb(tmp_path):
+    """Its directories have offsets of 64 bits: of their lower 32 bits, which lead into the pixels, it was "cut short"."""
+    path = write_ndpi(tmp_path / "a.tif", LEVELS[:1], hole=(1 << 32) - 1000)
+
+    with open_slide(path) as slide:
+        assert (slide.vendor, slide.mpp, slide.size_l0) == ("hamamatsu", 0.25, size(LEVELS[0]))
+
+
 def size(level):
     """Width and height."""
     return level.shape[1], level.shape[0]

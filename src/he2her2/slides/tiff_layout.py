@@ -32,7 +32,7 @@ _PARSE_ERRORS = (
     *(tifffile.TiffFileError, struct.error, ArithmeticError, AttributeError, AssertionError, LookupError),
     *(NotImplementedError, OSError, TypeError, ValueError),
 )
-_OTHERS = ("bif", "scn", "philips", "ndpi", "ndtiff", "qpi", "lsm", "stk", "fluoview", "vsi", "indica", "avs", "eer")
+_OTHERS = ("bif", "scn", "philips", "ndtiff", "qpi", "lsm", "stk", "fluoview", "vsi", "indica", "avs", "eer")
 _RESOLUTION_UNITS = {2: "inch", 3: "cm"}
 _REDUCED, _MASK, _MACRO = 1, 4, 9
 _PAGE_NAME, _ORIENTATION = 285, 274
