@@ -171,7 +171,7 @@ def test_every_format_of_openslide_is_compared(tmp_path, writer):
 
 
 def test_hamamatsu_beyond_4_gb(tmp_path):
-    """Its directories have offsets of 64 bits: of their lower 32 bits, which lead into the pixels, it was "cut short"."""
+    """Its directories have offsets of 64 bits, whose lower half leads into the pixels: it was "cut short"."""
     path = write_ndpi(tmp_path / "a.tif", LEVELS[:1], hole=(1 << 32) - 1000)
 
     with open_slide(path) as slide:
