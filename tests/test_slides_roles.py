@@ -543,6 +543,20 @@ def test_what_scanners_call_40x_is_no_contradiction(tmp_path, mpp):
         assert slide.cautions == ()
 
 
+@pytest.mark.parametrize(("um", "refused"), [(0.11, False), (0.66, True), (0.09, True)])
+def test_an_objective_says_little_of_finer_pixels(tmp_path, um, refused):
+    """At "40x" Zeiss, 3DHISTECH and Olympus have 0.11 to 0.14 µm: their OME-TIFF was refused. No camera has 0.66."""
+    path = tmp_path / "a.ome.tif"
+    write_slide(path, LEVELS[:1], SlideSpec(layout="ome", mpp=um))
+
+    if refused:
+        with pytest.raises(MppError, match=r"0\.25 by magnification 40x"):
+            open_slide(path)
+    else:
+        with open_slide(path) as slide:
+            assert (slide.mpp, slide.cautions) == (um, ())
+
+
 @pytest.mark.parametrize("backend", BOTH)
 def test_a_crop_is_told_from_a_reduction(tmp_path, backend):
     """Another shape than described: the scale stays, and the reader is told; a described part is no crop."""

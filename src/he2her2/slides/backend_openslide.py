@@ -27,11 +27,11 @@ from he2her2.slides.base import BaseSlide, LazyImages, Metadata
 from he2her2.slides.gaps import MOST_PX, Gaps
 from he2her2.slides.levels import WHITE, Rect, whole_downsample
 from he2her2.slides.resolution import (
-    UNSTATED,
     StatedMpp,
     number_or_none,
     of_description,
     of_magnification,
+    of_objective,
     plausible_or_unstated,
     stated_mpp,
 )
@@ -43,6 +43,8 @@ _MAX_READ_PX = 1 << 24
 _CELL = Size(256, 256)
 _KEEPING_ALL = frozenset({"aperio", "generic-tiff", "trestle"})
 """Vendors whose files hold the whole rectangle; others scan and store islands of it."""
+_OBJECTIVES = frozenset({"dicom", "mirax", "zeiss"})
+"""Vendors whose files name the objective, which works with an adapter: no magnification of the scan."""
 _N_SPOTS, _SPOT_PX = 3, 32
 _PARTS = tuple(((i + 0.5) / N_CELLS, (j + 0.5) / N_CELLS) for j in range(N_CELLS) for i in range(N_CELLS))
 _SPOTS = ((0.5, 0.5), (0.25, 0.25), (0.75, 0.25), (0.25, 0.75), (0.75, 0.75))
@@ -306,12 +308,11 @@ def _metadata(handle: openslide.OpenSlide, numbers: Sequence[int], cautions: tup
 def _other_mpps(
     properties: Mapping[str, str], vendor: str, objective: float | None, size: Size, stated: StatedMpp
 ) -> tuple[tuple[StatedMpp, ...], tuple[str, ...]]:
-    """Resolutions that follow from other statements, and cautions about the size.
-
-    The objective of a 3DHISTECH scanner works with an adapter: its power is not the magnification of the scan.
-    """
+    """Resolutions that follow from other statements, and cautions about the size."""
+    if vendor in _OBJECTIVES:
+        return (of_objective(objective, stated, binding=False), _imaged_mpp(properties, size)), ()
     aperio = vendor == "aperio"
-    power = of_magnification(objective, binding=aperio) if vendor != "mirax" else UNSTATED
+    power = of_magnification(objective, binding=aperio)
     if not aperio:
         return (power, _imaged_mpp(properties, size)), ()
     unit = UM_PER_UNIT.get({"centimeter": "cm"}.get(properties.get("tiff.ResolutionUnit", ""), "inch"), 0.0)

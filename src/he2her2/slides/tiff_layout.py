@@ -18,6 +18,7 @@ from he2her2.slides.resolution import (
     of_described_size,
     of_description,
     of_magnification,
+    of_objective,
     plausible_or_unstated,
     stated_mpp,
 )
@@ -197,7 +198,7 @@ def _ome(tiff: tifffile.TiffFile, file: FileBytes, name: str) -> TiffLayout:
         result.associated,
         stated,
         ome.magnification,
-        (of_magnification(ome.magnification), tags, *other_mpps),
+        (of_objective(ome.magnification, stated), tags, *other_mpps),
         (*cautions, *_focal_planes(ome.n_planes), *_oriented(slide.pages[0]), *result.cautions),
     )
 
