@@ -136,7 +136,14 @@ def write_ndpi(
 
 
 def write_dicom(
-    path: Path, pixels: np.ndarray, mpp: float, *, absent: Sequence[int] = (), instance: int = 1, kind: str = "VOLUME"
+    path: Path,
+    pixels: np.ndarray,
+    mpp: float,
+    *,
+    absent: Sequence[int] = (),
+    instance: int = 1,
+    kind: str = "VOLUME",
+    planes: int = 1,
 ) -> Path:
     """Write one level of a DICOM series, without the frames `absent`; px are 0.25 µm where `instance` is 1.
 
@@ -147,10 +154,11 @@ def write_dicom(
         absent: Frames of 64 px to leave out, in raster order.
         instance: Number of the level, from 1.
         kind: VOLUME, LABEL or OVERVIEW.
+        planes: Frames at each place.
     """
     h, w = pixels.shape[:2]
     places = [(y, x) for y in range(0, h, 64) for x in range(0, w, 64)]
-    places = [place for i, place in enumerate(places) if i not in absent]
+    places = [place for i, place in enumerate(places) if i not in absent] * planes
     tiles = (np.pad(pixels[y : y + 64, x : x + 64], ((0, 64), (0, 64), (0, 0)))[:64, :64] for y, x in places)
     frames = [simplejpeg.encode_jpeg(np.ascontiguousarray(tile), quality=90, colorsubsampling="444") for tile in tiles]
     um = f"{mpp / 1000:.8f}"

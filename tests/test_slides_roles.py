@@ -644,3 +644,18 @@ def test_a_dicom_label_alone_lacks_its_levels(tmp_path):
 
     with pytest.raises(SlideOpenError, match=r"its level files are missing: .*; copy all files of the series"):
         open_slide(path)
+
+
+def test_dicom_of_several_focal_planes_is_told(tmp_path):
+    """OpenSlide takes the first frame of each place, or the last."""
+    with open_slide(write_dicom(tmp_path / "0.dcm", LEVELS[2], 0.25, planes=3)) as slide:
+        assert slide.cautions[0].startswith("it has 36 frames for 12 tiles: focal planes or optical paths, of which")
+
+
+def test_dicom_that_is_a_tiff_too_is_read_as_dicom(tmp_path):
+    """As a TIFF, a file holds one level of the series, or its label."""
+    path = write_dicom(tmp_path / "0.dcm", LEVELS[2], 0.25)
+    path.write_bytes(b"II*\0" + path.read_bytes()[4:])
+
+    with open_slide(path) as slide:
+        assert (slide.vendor, slide.size_l0) == ("dicom", size(LEVELS[2]))

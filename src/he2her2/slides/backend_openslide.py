@@ -8,7 +8,7 @@ on such levels a pixel may hold up to that share of its neighbour, where the TIF
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -301,8 +301,18 @@ def _metadata(handle: openslide.OpenSlide, numbers: Sequence[int], cautions: tup
         _bounds(properties),
         _glass(properties, sizes[0], stated),
         other_mpps=others,
-        cautions=(*more, *cautions),
+        cautions=(*more, *_frames_beside(properties, levels[0]), *cautions),
     )
+
+
+def _frames_beside(properties: Mapping[str, str], level: Level) -> Iterator[str]:
+    """Tell of more DICOM frames than tiles, of which OpenSlide takes one for each place without choosing."""
+    n = number_or_none(properties.get("dicom.NumberOfFrames"))
+    if n and level.tile:
+        n_tiles = -(-level.size.w // level.tile.w) * -(-level.size.h // level.tile.h)
+        if n > n_tiles:
+            what = "focal planes or optical paths, of which OpenSlide reads one without choosing"
+            yield f"it has {n:.0f} frames for {n_tiles} tiles: {what}; export one focal plane, or look at the slide"
 
 
 def _other_mpps(
