@@ -161,6 +161,15 @@ class OpenSlideSlide(BaseSlide):
         self._replace(handle, fresh)
         return image
 
+    @property
+    def drift_px(self) -> float:
+        """Distance, at the far end of a level, of OpenSlide's positions from whole px of that level."""
+        downsamples = (self._downsamples[number] for number in self._numbers)
+        return max(
+            abs(round(ratio) / ratio - 1) * max(level.size)
+            for ratio, level in zip(downsamples, self.levels, strict=True)
+        )
+
     def opacity(self) -> NDArray[np.uint8]:
         """(n,) alpha of px at a few spots of level 0."""
         found = [np.empty(0, np.uint8)]
