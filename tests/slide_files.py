@@ -1,5 +1,6 @@
 """Writers of small test slides: every layout the readers know, and every damage they must survive."""
 
+import os
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -91,7 +92,7 @@ def write_planar(path: Path, pixels: np.ndarray, compression: str | None = None,
 
 
 def write_ndpi(
-    path: Path, levels: Sequence[np.ndarray], mpp: float = 0.25, offset_nm: tuple[int, int] = (0, 0)
+    path: Path, levels: Sequence[np.ndarray], mpp: float = 0.25, offset_nm: tuple[int, int] = (0, 0), hole: int = 0
 ) -> Path:
     """Write a Hamamatsu file as NanoZoomers do: a JPEG a level, and directories whose offsets have 64 bits.
 
@@ -100,6 +101,7 @@ def write_ndpi(
         levels: (h, w, 3) of each level, finest first.
         mpp: µm per px of the first.
         offset_nm: Centre of the picture from that of the glass slide, (x, y).
+        hole: Bytes between the pixels and the directories.
     """
     jpegs = [imagecodecs.jpeg8_encode(level, level=95) for level in levels]
     body = bytearray(b"II*\0" + bytes(8))
@@ -107,7 +109,7 @@ def write_ndpi(
     for jpeg in jpegs:
         starts.append(len(body))
         body += jpeg + bytes(len(jpeg) % 2)
-    link = 4
+    link, images_end = 4, len(body)
     for level, jpeg, start in zip(levels, jpegs, starts, strict=True):
         (h, w, _), reduced = level.shape, len(levels[0]) / len(level)
         values = {
@@ -117,28 +119,37 @@ def write_ndpi(
             65422: ("i", offset_nm[0]), 65423: ("i", offset_nm[1]), 65424: ("i", 0),
         }  # fmt: skip
         kinds = {"s": 2, "H": 3, "I": 4, "r": 5, "i": 9, "f": 11}
-        entries = b""
+        entries = high = b""
         for code, (kind, value) in values.items():
             count = 1
-            if kind == "s":
-                field, count = struct.pack("<I", len(body)), len(value)
-                body += value
-            elif kind == "r":
-                field = struct.pack("<I", len(body))
-                body += struct.pack("<II", round(value * 1000), 1000)
+            if kind in "sr":
+                data = value if kind == "s" else struct.pack("<II", round(value * 1000), 1000)
+                field, count = struct.pack("<Q", len(body) + hole), len(value) if kind == "s" else 1
+                body += data
             else:
-                field = struct.pack(f"<{kind}", value).ljust(4, b"\0")
-            entries += struct.pack("<HHI", code, kinds[kind], count) + field
-        body[link : link + 8] = struct.pack("<Q", len(body))
+                field = struct.pack(f"<{kind}", value).ljust(8, b"\0")
+            entries += struct.pack("<HHI", code, kinds[kind], count) + field[:4]
+            high += field[4:]
+        body[link : link + 8] = struct.pack("<Q", len(body) + hole)
         body += struct.pack("<H", len(values)) + entries
         link = len(body)
-        body += bytes(8 + 4 * len(values))
-    path.write_bytes(body)
+        body += bytes(8) + high
+    with path.open("wb") as file:
+        file.write(body[:images_end])
+        file.seek(hole, os.SEEK_CUR)
+        file.write(body[images_end:])
     return path
 
 
 def write_dicom(
-    path: Path, pixels: np.ndarray, mpp: float, *, absent: Sequence[int] = (), instance: int = 1, kind: str = "VOLUME"
+    path: Path,
+    pixels: np.ndarray,
+    mpp: float,
+    *,
+    absent: Sequence[int] = (),
+    instance: int = 1,
+    kind: str = "VOLUME",
+    planes: int = 1,
 ) -> Path:
     """Write one level of a DICOM series, without the frames `absent`; px are 0.25 µm where `instance` is 1.
 
@@ -149,10 +160,11 @@ def write_dicom(
         absent: Frames of 64 px to leave out, in raster order.
         instance: Number of the level, from 1.
         kind: VOLUME, LABEL or OVERVIEW.
+        planes: Frames at each place.
     """
     h, w = pixels.shape[:2]
     places = [(y, x) for y in range(0, h, 64) for x in range(0, w, 64)]
-    places = [place for i, place in enumerate(places) if i not in absent]
+    places = [place for i, place in enumerate(places) if i not in absent] * planes
     tiles = (np.pad(pixels[y : y + 64, x : x + 64], ((0, 64), (0, 64), (0, 0)))[:64, :64] for y, x in places)
     frames = [simplejpeg.encode_jpeg(np.ascontiguousarray(tile), quality=90, colorsubsampling="444") for tile in tiles]
     um = f"{mpp / 1000:.8f}"

@@ -21,6 +21,7 @@ from tests.slide_files import SlideSpec, corrupt_tile, pyramid, synthetic_pixels
 
 PIXELS = synthetic_pixels(256, 192)
 JPEG, JPEG_2000, DEFLATE, RGB = 7, 34712, 8, 2
+VMS = b"[Virtual Microscope Specimen]\nNoLayers=1\nNoJpegColumns=1\nNoJpegRows=1\nImageFile=a.jpg\nMapFile=b.jpg\n"
 
 
 def refusal(path, **how):
@@ -240,6 +241,44 @@ def test_an_mrxs_without_its_folder(tmp_path, content):
     assert refusal(tmp_path / "a.mrxs") == (
         "a: its folder a, which holds the pixels, is not beside it; copy the folder, too"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "files", "words"),
+    [
+        (
+            "a.MRXS",
+            ["Slidedat.ini"],
+            "its ending is .MRXS, which OpenSlide reads in small letters only; rename it to a",
+        ),
+        ("a.mrxs", ["Data0000.dat"], "its folder a holds no Slidedat.ini; copy the folder again"),
+        ("a.mrxs", ["Slidedat.ini"], "OpenSlide cannot open it (Can't find GENERAL group)"),
+    ],
+)
+def test_an_mrxs_whose_files_are_wrong(tmp_path, name, files, words):
+    """Each has a remedy of its own; the file itself may be empty, as it holds no pixels."""
+    (tmp_path / name).touch()
+    (tmp_path / "a").mkdir()
+    for file in files:
+        (tmp_path / "a" / file).touch()
+
+    assert refusal(tmp_path / name).startswith(f"a: {words}")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.isyntax", b'<DataObject ObjectType="DPUfsImport">', "is not read: it is a Philips slide (iSyntax); export"),
+        ("a.VSI", b"II*\0\x08\0\0\0", "is not read: it is an Olympus slide (VSI), which holds label and overview; its"),
+        ("a.ndpis", b"[NanoZoomer Digital Pathology Image Set]", "is not read: it is a list of Hamamatsu slides"),
+        ("a.vms", VMS, "a file that belongs to it is missing (Couldn't open "),
+    ],
+)
+def test_formats_that_are_not_read_have_their_own_remedy(tmp_path, name, content, words):
+    """Not "text", or "of a format that neither reader knows"; and the label of a VSI is no slide."""
+    (tmp_path / name).write_bytes(content)
+
+    assert refusal(tmp_path / name).startswith(f"a: {words}")
 
 
 def test_zeros_after_a_header_are_damage(tmp_path):

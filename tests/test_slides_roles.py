@@ -63,6 +63,16 @@ def test_a_tiled_page_beside_the_slide_is_no_level(tmp_path, backend, name):
             assert any("256 x 192 px shows another picture than level 0" in text for text in slide.cautions)
 
 
+@pytest.mark.parametrize(("second_line", "kind"), [("label", 0), ("", 1)])
+def test_a_label_in_the_place_of_the_thumbnail_is_the_label(tmp_path, second_line, kind):
+    """Of a slide without thumbnail: who shows the "thumbnail" would show a person's name."""
+    strips: dict[str, Any] = {"tile": None, "rowsperstrip": 16, "subfiletype": kind}
+    path = write(tmp_path / "a.svs", (PIXELS, aperio(), {}), beside(second_line, **strips))
+
+    with open_slide(path) as slide:
+        assert list(slide.associated) == ["label"]
+
+
 @pytest.mark.parametrize("backend", BOTH)
 def test_a_macro_of_glass_and_a_small_section_is_no_level(tmp_path, backend):
     """Much of both is pale: the spots of most detail tell them apart."""
@@ -168,6 +178,14 @@ def test_every_format_of_openslide_is_compared(tmp_path, writer):
     with open_slide(mixed, mpp=0.25) as slide:
         assert (256, 192) not in sizes(slide)
         assert "256 x 192 px shows another picture than level 0; it is not used" in slide.metadata.cautions[0]
+
+
+def test_hamamatsu_beyond_4_gb(tmp_path):
+    """Its directories have offsets of 64 bits, whose lower half leads into the pixels: it was "cut short"."""
+    path = write_ndpi(tmp_path / "a.tif", LEVELS[:1], hole=(1 << 32) - 1000)
+
+    with open_slide(path) as slide:
+        assert (slide.vendor, slide.mpp, slide.size_l0) == ("hamamatsu", 0.25, size(LEVELS[0]))
 
 
 def size(level):
@@ -535,6 +553,20 @@ def test_what_scanners_call_40x_is_no_contradiction(tmp_path, mpp):
         assert slide.cautions == ()
 
 
+@pytest.mark.parametrize(("um", "refused"), [(0.11, False), (0.66, True), (0.09, True)])
+def test_an_objective_says_little_of_finer_pixels(tmp_path, um, refused):
+    """At "40x" Zeiss, 3DHISTECH and Olympus have 0.11 to 0.14 µm: their OME-TIFF was refused. No camera has 0.66."""
+    path = tmp_path / "a.ome.tif"
+    write_slide(path, LEVELS[:1], SlideSpec(layout="ome", mpp=um))
+
+    if refused:
+        with pytest.raises(MppError, match=r"0\.25 by magnification 40x"):
+            open_slide(path)
+    else:
+        with open_slide(path) as slide:
+            assert (slide.mpp, slide.cautions) == (um, ())
+
+
 @pytest.mark.parametrize("backend", BOTH)
 def test_a_crop_is_told_from_a_reduction(tmp_path, backend):
     """Another shape than described: the scale stays, and the reader is told; a described part is no crop."""
@@ -622,3 +654,18 @@ def test_a_dicom_label_alone_lacks_its_levels(tmp_path):
 
     with pytest.raises(SlideOpenError, match=r"its level files are missing: .*; copy all files of the series"):
         open_slide(path)
+
+
+def test_dicom_of_several_focal_planes_is_told(tmp_path):
+    """OpenSlide takes the first frame of each place, or the last."""
+    with open_slide(write_dicom(tmp_path / "0.dcm", LEVELS[2], 0.25, planes=3)) as slide:
+        assert slide.cautions[0].startswith("it has 36 frames for 12 tiles: focal planes or optical paths, of which")
+
+
+def test_dicom_that_is_a_tiff_too_is_read_as_dicom(tmp_path):
+    """As a TIFF, a file holds one level of the series, or its label."""
+    path = write_dicom(tmp_path / "0.dcm", LEVELS[2], 0.25)
+    path.write_bytes(b"II*\0" + path.read_bytes()[4:])
+
+    with open_slide(path) as slide:
+        assert (slide.vendor, slide.size_l0) == ("dicom", size(LEVELS[2]))

@@ -8,7 +8,7 @@ on such levels a pixel may hold up to that share of its neighbour, where the TIF
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -27,11 +27,11 @@ from he2her2.slides.base import BaseSlide, LazyImages, Metadata
 from he2her2.slides.gaps import MOST_PX, Gaps
 from he2her2.slides.levels import WHITE, Rect, whole_downsample
 from he2her2.slides.resolution import (
-    UNSTATED,
     StatedMpp,
     number_or_none,
     of_description,
     of_magnification,
+    of_objective,
     plausible_or_unstated,
     stated_mpp,
 )
@@ -43,6 +43,8 @@ _MAX_READ_PX = 1 << 24
 _CELL = Size(256, 256)
 _KEEPING_ALL = frozenset({"aperio", "generic-tiff", "trestle"})
 """Vendors whose files hold the whole rectangle; others scan and store islands of it."""
+_OBJECTIVES = frozenset({"dicom", "mirax", "zeiss"})
+"""Vendors whose files name the objective, which works with an adapter: no magnification of the scan."""
 _N_SPOTS, _SPOT_PX = 3, 32
 _PARTS = tuple(((i + 0.5) / N_CELLS, (j + 0.5) / N_CELLS) for j in range(N_CELLS) for i in range(N_CELLS))
 _SPOTS = ((0.5, 0.5), (0.25, 0.25), (0.75, 0.25), (0.25, 0.75), (0.75, 0.75))
@@ -158,6 +160,15 @@ class OpenSlideSlide(BaseSlide):
             raise self._unreadable(f"level {level} at ({rect.x}, {rect.y})", error) from None
         self._replace(handle, fresh)
         return image
+
+    @property
+    def drift_px(self) -> float:
+        """Distance, at the far end of a level, of OpenSlide's positions from whole px of that level."""
+        downsamples = (self._downsamples[number] for number in self._numbers)
+        return max(
+            abs(round(ratio) / ratio - 1) * max(level.size)
+            for ratio, level in zip(downsamples, self.levels, strict=True)
+        )
 
     def opacity(self) -> NDArray[np.uint8]:
         """(n,) alpha of px at a few spots of level 0."""
@@ -299,19 +310,28 @@ def _metadata(handle: openslide.OpenSlide, numbers: Sequence[int], cautions: tup
         _bounds(properties),
         _glass(properties, sizes[0], stated),
         other_mpps=others,
-        cautions=(*more, *cautions),
+        cautions=(*more, *_frames_beside(properties, levels[0]), *cautions),
     )
+
+
+def _frames_beside(properties: Mapping[str, str], level: Level) -> Iterator[str]:
+    """Tell of more DICOM frames than tiles, of which OpenSlide takes one for each place without choosing."""
+    n = number_or_none(properties.get("dicom.NumberOfFrames"))
+    if n and level.tile:
+        n_tiles = -(-level.size.w // level.tile.w) * -(-level.size.h // level.tile.h)
+        if n > n_tiles:
+            what = "focal planes or optical paths, of which OpenSlide reads one without choosing"
+            yield f"it has {n:.0f} frames for {n_tiles} tiles: {what}; export one focal plane, or look at the slide"
 
 
 def _other_mpps(
     properties: Mapping[str, str], vendor: str, objective: float | None, size: Size, stated: StatedMpp
 ) -> tuple[tuple[StatedMpp, ...], tuple[str, ...]]:
-    """Resolutions that follow from other statements, and cautions about the size.
-
-    The objective of a 3DHISTECH scanner works with an adapter: its power is not the magnification of the scan.
-    """
+    """Resolutions that follow from other statements, and cautions about the size."""
+    if vendor in _OBJECTIVES:
+        return (of_objective(objective, stated, binding=False), _imaged_mpp(properties, size)), ()
     aperio = vendor == "aperio"
-    power = of_magnification(objective, binding=aperio) if vendor != "mirax" else UNSTATED
+    power = of_magnification(objective, binding=aperio)
     if not aperio:
         return (power, _imaged_mpp(properties, size)), ()
     unit = UM_PER_UNIT.get({"centimeter": "cm"}.get(properties.get("tiff.ResolutionUnit", ""), "inch"), 0.0)

@@ -110,6 +110,11 @@ class BaseSlide(ABC):
         return []
 
     @property
+    def drift_px(self) -> float:
+        """Distance, at the far end of a level, of the reader's positions from whole px of that level."""
+        return 0.0
+
+    @property
     def cautions(self) -> tuple[str, ...]:
         """Contradictions, oddities and losses of the file that the reader of a result should know, a sentence each."""
         n_lost = sum(len(self.lost_rects(level)) for level in range(len(self.levels)))

@@ -211,8 +211,7 @@ def _problems(slide: BaseSlide, mpp: float | None, tiles: TileCheck) -> Iterator
     if coarsest.w * coarsest.h > _MANY_PX:
         found = f"its smallest level has {coarsest.w} x {coarsest.h} px"
         yield Problem(found, "none needed: masks read that level in full, which takes longer")
-    drift = max(_drift_px(slide.size_l0, level.size) for level in slide.levels)
-    if slide.backend == "openslide" and drift > _EXACT_PX:
+    if slide.drift_px > _EXACT_PX:
         found = "OpenSlide blends neighbouring px of some levels, whose sizes are no whole reductions"
         yield Problem(found, "none needed; the TIFF reader gives the stored px where it can read the file")
 
@@ -220,12 +219,6 @@ def _problems(slide: BaseSlide, mpp: float | None, tiles: TileCheck) -> Iterator
 def _found_and_remedy(caution: str) -> tuple[str, str]:
     found, _, remedy = caution.partition("; ")
     return found, remedy or "look at the slide before you trust a result"
-
-
-def _drift_px(size_l0: Size, size: Size) -> float:
-    """Distance from whole level px at a level's far end that OpenSlide's mean downsample leads to."""
-    downsample = (size_l0.w / size.w + size_l0.h / size.h) / 2
-    return abs(round(downsample) / downsample - 1) * max(size)
 
 
 def _plan(slide: BaseSlide, mpp: float | None, backend: Backend) -> Iterator[str]:

@@ -32,7 +32,41 @@ _NO_SLIDES: Mapping[bytes, tuple[str, str]] = {
 }
 """Beginnings, in small letters, of files that often lie where a slide should be."""
 
-_NO_LEVELS = "No pyramid levels found"  # OpenSlide's words
+_BY_BIO_FORMATS = "convert it to a pyramidal OME-TIFF with QuPath or Bio-Formats (bfconvert)"
+_BY_SCANNER = "export it as SVS, TIFF or DICOM with the program of the scanner"
+_UNREAD: Mapping[str, tuple[str, str]] = {
+    ".ets": ("a part of an Olympus slide (VSI)", _BY_BIO_FORMATS),
+    ".isyntax": ("a Philips slide (iSyntax)", "export it as TIFF or DICOM with Philips' program"),
+    ".kfb": ("a KFBio slide (KFB)", _BY_SCANNER),
+    ".lif": ("a Leica microscope's file (LIF)", _BY_BIO_FORMATS),
+    ".nd2": ("a Nikon microscope's file (ND2)", _BY_BIO_FORMATS),
+    ".ndpis": ("a list of Hamamatsu slides of one specimen (NDPIS)", "give the NDPI files that it names"),
+    ".sdpc": ("a Sqray slide (SDPC)", _BY_SCANNER),
+    ".tmap": ("a UNIC slide (TMAP)", _BY_SCANNER),
+    ".vsi": ("an Olympus slide (VSI), which holds label and overview; its pixels lie in a folder", _BY_BIO_FORMATS),
+    ".zvi": ("a Zeiss microscope's file (ZVI)", _BY_BIO_FORMATS),
+}
+"""Endings of formats that no reader knows."""
+
+_CANNOT_OPEN: Mapping[str, tuple[str, str]] = {
+    "No pyramid levels found": (
+        "its level files are missing: there is a label or an overview, or a copy that was cut off",
+        "copy all files of the series into one folder",
+    ),
+    "TotalPixelMatrixFocalPlanes": (
+        "it has several focal planes, which OpenSlide does not read in DICOM",
+        "export one focal plane",
+    ),
+    "Unsupported transfer syntax": (
+        "its DICOM frames are compressed in a way that OpenSlide does not read",
+        "export it with JPEG or JPEG 2000 frames",
+    ),
+    "No such file": ("a file that belongs to it is missing", "copy all of its files again, with their names"),
+}
+"""Words of OpenSlide's errors, with what they mean and a remedy."""
+
+_MRXS = ".mrxs"
+_PREAMBLE = 128
 _OPAQUE = 255
 _MAX_TRANSLUCENT = 0.5
 
@@ -59,7 +93,7 @@ def open_slide(path: Path | str, *, mpp: float | None = None, backend: Backend =
         return _open_with_openslide(path, mpp, head, refusal="")
     if backend not in ("auto", "tiff"):
         raise ValueError(f"backend must be auto, tiff or openslide, got {backend}")
-    if is_tiff(head):
+    if _is_tiff(path, head):
         return _open_tiff(path, mpp, head, alone=backend == "tiff")
     if backend == "tiff":
         raise SlideOpenError(
@@ -72,7 +106,7 @@ def why_not_the_tiff_reader(path: Path) -> str:
     """Return the reason why "auto" leaves a file to OpenSlide."""
     from he2her2.slides.backend_tiff import TiffSlide  # noqa: PLC0415 - tifffile and the codecs load here
 
-    if not is_tiff(_read_head(path)):
+    if not _is_tiff(path, _read_head(path)):
         return "it is no TIFF"
     try:
         TiffSlide(path, mpp=1.0).close()
@@ -81,15 +115,20 @@ def why_not_the_tiff_reader(path: Path) -> str:
     return "it was asked for"
 
 
+def _is_tiff(path: Path, head: bytes) -> bool:
+    """True for TIFF; what is DICOM as well, a level, label or overview of a series, is TIFF by its ending only."""
+    is_dicom = head[_PREAMBLE : _PREAMBLE + 4] == b"DICM" and path.suffix.lower() not in (".tif", ".tiff")
+    return is_tiff(head) and not is_dicom
+
+
 def _read_head(path: Path) -> bytes:
     """Read the file's first bytes, or raise with the reason why there are none."""
     if not path.exists():
         raise _missing(path)
     if path.is_dir():
         raise SlideOpenError(path.name or str(path), f"{path} is a folder", "name a slide file in it")
-    if path.suffix.lower() == ".mrxs" and not path.with_suffix("").is_dir():
-        found = f"its folder {path.stem}, which holds the pixels, is not beside it"
-        raise SlideOpenError(slide_id_of(path), found, "copy the folder, too")
+    if path.suffix.lower() == _MRXS:
+        _require_mrxs_folder(path)
     if not path.is_file():
         raise SlideOpenError(slide_id_of(path), f"{path} is no ordinary file", "name a slide file")
     if not str(path).isprintable():
@@ -101,10 +140,24 @@ def _read_head(path: Path) -> bytes:
             head = file.read(512)
     except OSError as error:
         raise SlideOpenError(slide_id_of(path), f"cannot be read ({error.strerror})", "check its permissions") from None
-    if not head:
+    if not head and path.suffix != _MRXS:  # whose pixels lie elsewhere
         raise SlideOpenError(slide_id_of(path), "the file is empty", "copy it again")
     _refuse_what_stands_for_a_slide(path, head)
     return head
+
+
+def _require_mrxs_folder(path: Path) -> None:
+    folder = path.with_suffix("")
+    if path.suffix != _MRXS:
+        found = f"its ending is {path.suffix}, which OpenSlide reads in small letters only"
+        raise SlideOpenError(slide_id_of(path), found, f"rename it to {path.stem}{_MRXS}")
+    if not folder.is_dir():
+        found = f"its folder {path.stem}, which holds the pixels, is not beside it"
+        raise SlideOpenError(slide_id_of(path), found, "copy the folder, too")
+    if not (folder / "Slidedat.ini").is_file():
+        raise SlideOpenError(
+            slide_id_of(path), f"its folder {path.stem} holds no Slidedat.ini", "copy the folder again"
+        )
 
 
 def _missing(path: Path) -> SlideOpenError:
@@ -115,6 +168,9 @@ def _missing(path: Path) -> SlideOpenError:
 
 
 def _refuse_what_stands_for_a_slide(path: Path, head: bytes) -> None:
+    if path.suffix.lower() in _UNREAD:
+        found, remedy = _UNREAD[path.suffix.lower()]
+        raise SlideOpenError(slide_id_of(path), f"is not read: it is {found}", remedy)
     beginning = head.lstrip().lower()
     for known, (found, remedy) in _NO_SLIDES.items():
         if beginning.startswith(known):
@@ -156,9 +212,9 @@ def _open_with_openslide(path: Path, mpp: float | None, head: bytes, *, refusal:
         reason = _what_it_is(head, "is of a format that neither reader knows")
         raise SlideOpenError(slide_id_of(path), reason, "give a slide (SVS, TIFF, NDPI, MRXS, DICOM, ...)") from None
     except OpenSlideError as error:
-        if _NO_LEVELS in str(error):  # a DICOM series
-            reason = "its level files are missing: there is a label or an overview, or a copy that was cut off"
-            raise SlideOpenError(slide_id_of(path), reason, "copy all files of the series into one folder") from None
+        for words, (reason, remedy) in _CANNOT_OPEN.items():
+            if words in str(error):
+                raise SlideOpenError(slide_id_of(path), f"{reason} ({error})", remedy) from None
         raise SlideOpenError(
             slide_id_of(path),
             f"OpenSlide cannot open it ({error})",

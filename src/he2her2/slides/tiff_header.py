@@ -136,14 +136,13 @@ def is_tiff(head: bytes) -> bool:
 def check_directories(file: FileBytes) -> None:
     """Raise unless every directory, its values and its tile tables are possible in a file of this size.
 
-    Hamamatsu's files, whose offsets overflow by design, are left to OpenSlide.
-
     Raises:
+        LayoutRefusedError: It is of Hamamatsu, whose directories lie elsewhere beyond 4 GB.
         TiffDamageError: Something lies beyond the file's end, or the pixels claimed are impossible.
     """
+    if _is_hamamatsu(file):
+        raise LayoutRefusedError("it is of the kind ndpi")
     for dialect, tags in _directories(file):
-        if _HAMAMATSU in tags:
-            return
         for tag in tags.values():
             _check_inside(file, tag)
         _check_area(file, dialect, tags)
@@ -163,6 +162,19 @@ def largest_image(file: FileBytes) -> Size:
         if not kind & _MASK:
             sizes.append(Size(w, h))
     return max(sizes, key=lambda size: size.w * size.h)
+
+
+def _is_hamamatsu(file: FileBytes) -> bool:
+    """Check if the offset of the first directory has 64 bits, in a TIFF of 32, and leads to Hamamatsu's tags."""
+    head = file.read(0, 12)
+    dialect = _Dialect("<", big=False)
+    if len(head) < 12 or head[:4] != b"II*\0":
+        return False
+    (offset,) = dialect.unpack("Q", head[4:])
+    try:
+        return offset < file.size and _HAMAMATSU in _directory(file, dialect, offset)[0]
+    except TiffDamageError:
+        return False
 
 
 def _directories(file: FileBytes) -> Iterator[tuple[_Dialect, _Tags]]:

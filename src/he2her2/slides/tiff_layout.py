@@ -18,6 +18,7 @@ from he2her2.slides.resolution import (
     of_described_size,
     of_description,
     of_magnification,
+    of_objective,
     plausible_or_unstated,
     stated_mpp,
 )
@@ -32,9 +33,11 @@ _PARSE_ERRORS = (
     *(tifffile.TiffFileError, struct.error, ArithmeticError, AttributeError, AssertionError, LookupError),
     *(NotImplementedError, OSError, TypeError, ValueError),
 )
-_OTHERS = ("bif", "scn", "philips", "ndpi", "ndtiff", "qpi", "lsm", "stk", "fluoview", "vsi", "indica", "avs", "eer")
+_OTHERS = ("bif", "scn", "philips", "ndtiff", "qpi", "lsm", "stk", "fluoview", "vsi", "indica", "avs", "eer")
 _RESOLUTION_UNITS = {2: "inch", 3: "cm"}
 _REDUCED, _MASK, _MACRO = 1, 4, 9
+_APERIO_KINDS = {_REDUCED: "label", _MACRO: "macro"}
+"""Kinds of Aperio's directories of strips; its thumbnail has none."""
 _PAGE_NAME, _ORIENTATION = 285, 274
 _ORIENTATIONS = {2: "mirrored", 3: "upside down", 4: "mirrored and upside down", 5: "mirrored and turned by 90°"}
 _ORIENTATIONS |= {6: "turned by 90°", 7: "mirrored and turned by 90°", 8: "turned by 270°"}
@@ -103,7 +106,7 @@ def _layout(tiff: tifffile.TiffFile, file: FileBytes, name: str) -> TiffLayout:
 
 
 def _aperio(tiff: tifffile.TiffFile, file: FileBytes) -> TiffLayout:
-    """Aperio SVS: tiled directories are levels; the second directory is the thumbnail, the others name themselves."""
+    """Aperio SVS: tiled directories are levels; the others name themselves, or are the thumbnail."""
     pages = [page.aspage() for page in tiff.pages]
     candidates = [Candidate(_aperio_name(i, page), (page,), page.is_tiled, False) for i, page in enumerate(pages)]
     tiled = [candidate for candidate in candidates if candidate.is_level]
@@ -137,9 +140,10 @@ def _aperio_name(i: int, page: tifffile.TiffPage) -> str:
         head = page.description.partition("|")[0]
         beside = BESIDE.search(head)
         return beside[0].lower() if beside else "macro" if page.subfiletype == _MACRO else f"image {i}"
-    if i == 1:
-        return "thumbnail"
-    return second_line[0].lower() if second_line else f"image {i}"
+    named = second_line[0].lower() if second_line else ""
+    if BESIDE.fullmatch(named):
+        return named
+    return _APERIO_KINDS.get(int(page.subfiletype)) or ("thumbnail" if i == 1 else named or f"image {i}")
 
 
 def _number_of(description: str, key: str) -> float | None:
@@ -197,7 +201,7 @@ def _ome(tiff: tifffile.TiffFile, file: FileBytes, name: str) -> TiffLayout:
         result.associated,
         stated,
         ome.magnification,
-        (of_magnification(ome.magnification), tags, *other_mpps),
+        (of_objective(ome.magnification, stated), tags, *other_mpps),
         (*cautions, *_focal_planes(ome.n_planes), *_oriented(slide.pages[0]), *result.cautions),
     )
 
