@@ -119,10 +119,12 @@ def test_settings_are_plain_data():
         (f"selection.n_tiles=1{'0' * 5000}", "selection.n_tiles"),
         (f"selection.n_tiles={'[' * 5000}", "selection.n_tiles"),
         ("tiling.min_tiles=true", "tiling.min_tiles"),
+        ("adaptive=3", "adaptive: is a group of settings; set one of them"),
+        ("quality.apply=maybe", "quality.apply: must be true or false$"),
     ],
 )
 def test_what_is_no_setting_is_one_line(override, words):
-    """A truth for a number, several settings in one, numbers without measure, nesting without end."""
+    """A truth for a number, several settings in one, numbers without measure, nesting without end, a group."""
     with pytest.raises(ConfigError, match=words) as caught:
         load_config(overrides=[override])
 

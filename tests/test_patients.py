@@ -10,10 +10,12 @@ from he2her2.cli.progress import WorkProgress
 from he2her2.cli.run_printer import RunPrinter
 from he2her2.cohort import SlideOutcome, SlideTask
 from he2her2.config import Config
+from he2her2.domain import Likeness
 from he2her2.files import write_json
 from he2her2.labels import Her2Status
 from he2her2.models import hashes_of, load_slide_model, trained_folder, write_rules
 from he2her2.results import PatientResult, open_run, plan_run, read_planned, result_to_record
+from he2her2.results.patients import read_patient_results
 from he2her2.rules import Arms, ShareEstimate, Triage, combine
 from tests.made_up_results import made_up_her2, made_up_result
 from tests.test_operating import some_rules
@@ -42,10 +44,26 @@ def test_a_patient_is_called_by_all_slides(rule, status):
     assert (result.slides, result.failed, result.guaranteed) == (2, 0, True)
 
 
-@pytest.mark.parametrize(("probabilities", "failed"), [([0.1, 0.6, 0.7], 0), ([0.1], 1), ([], 2)])
-def test_a_guarantee_is_for_patients_like_those_of_the_choice(probabilities, failed):
-    """More slides than any of theirs, or a slide that failed: no guarantee."""
-    assert not PatientResult.of("P1", rules_for("mean"), probabilities, failed).guaranteed
+@pytest.mark.parametrize(
+    ("probabilities", "failed", "unlike"), [([0.1, 0.6, 0.7], 0, 0), ([0.1], 1, 0), ([], 2, 0), ([0.1, 0.6], 0, 1)]
+)
+def test_a_guarantee_is_for_patients_like_those_of_the_choice(probabilities, failed, unlike):
+    """More slides than any of theirs, a slide that failed, or one unlike the training slides: no guarantee."""
+    assert not PatientResult.of("P1", rules_for("mean"), probabilities, failed, unlike).guaranteed
+
+
+def test_slides_unlike_the_training_slides_are_counted(tmp_path):
+    """Nothing is known of how the networks do on these: their patient's promise was said to hold."""
+    planned = plan_run(tmp_path / "run", command=[], config=Config(), weights=[], overrides={})
+    tables = planned.for_patients(rules_for("mean"), {"a": "P1", "b": "P1", "c": "P2"}).tables
+    for name, distance in (("a", 9.0), ("b", 1.0), ("c", 1.0)):
+        likeness = Likeness(distance, 6.0, "blue")
+        tables.add(made_up_result(slide_id=name, her2=made_up_her2(0.4), likeness=likeness))
+    tables.write()
+
+    found = read_patient_results(tmp_path / "run" / "patients.csv")
+
+    assert [(one.patient_id, one.unlike, one.guaranteed) for one in found] == [("P1", 1, False), ("P2", 0, True)]
 
 
 def test_a_patient_without_result_has_no_status():
@@ -148,7 +166,7 @@ def test_predict_applies_the_rules_to_the_patients_of_a_manifest(command_line, w
     mean = (float(slides["a"]["probability"]) + float(slides["b"]["probability"])) / 2
     assert float(first["probability"]) == pytest.approx(mean, abs=1e-6)
     assert first["status"] == ("positive" if mean >= 0.5 else "negative")
-    assert (first["slides"], first["failed"], first["guaranteed"]) == ("2", "0", "yes")
+    assert (first["slides"], first["failed"], first["unlike"]) == ("2", "0", "2")  # to the bundled weights
     assert (second["slides"], second["failed"], second["guaranteed"]) == ("1", "1", "no")
     assert "patients.csv" in slides["a"]["warnings"]
     assert list(open_run(tmp_path).slides_of_patients["P2"].slides) == ["c", "d"]

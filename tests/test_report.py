@@ -171,6 +171,7 @@ def test_patients_are_shown_as_the_rules_decide_them(command_line, tmp_path):
     patients = (
         PatientResult("P1", Her2Status.POSITIVE, 0.9, 0.5, None, "rule in", "mean", 1, 0, guaranteed=True),
         PatientResult("P2", None, math.nan, 0.5, 0.25, None, "mean", 0, 2, guaranteed=False),
+        PatientResult("P3", Her2Status.POSITIVE, 0.9, 0.5, None, "rule in", "mean", 1, 0, guaranteed=False, unlike=1),
     )
     write_patient_results(run / "patients.csv", patients)
 
@@ -181,6 +182,7 @@ def test_patients_are_shown_as_the_rules_decide_them(command_line, tmp_path):
     assert repr(open_run(run).patients) == repr(patients)  # nan is not equal to itself
     assert "P1 positive rule in 0.900 1 with a result, 0 without yes" in text
     assert "P2 no result 0 with a result, 2 without no: 2 slides without a result" in text
+    assert "P3 positive rule in 0.900 1 with a result, 0 without no: 1 slide unlike the training slides" in text
 
 
 def test_a_patient_of_several_slides_is_called_before_each_of_them(command_line, tmp_path):

@@ -166,4 +166,5 @@ def plainly(problem: str) -> str:
         >>> plainly("Input should be a valid integer, unable to parse string as an integer")
         'must be a valid integer'
     """
-    return problem.replace("Value error, ", "").partition(", unable to parse")[0].replace("Input should", "must")
+    said = problem.replace("Value error, ", "").partition(", unable to ")[0].replace("Input should", "must")
+    return said.replace("a valid boolean", "true or false")

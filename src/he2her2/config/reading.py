@@ -160,9 +160,13 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _in_words(kind: str, message: str) -> str:
-    return (
-        "is no setting; `he2her2 config` lists them all" if kind == "unexpected_keyword_argument" else plainly(message)
-    )
+    match kind:
+        case "unexpected_keyword_argument":
+            return "is no setting; `he2her2 config` lists them all"
+        case "dataclass_type":
+            return "is a group of settings; set one of them, which `he2her2 config` lists"
+        case _:
+            return plainly(message)
 
 
 def to_toml(config: Config) -> str:

@@ -31,8 +31,9 @@ class PatientResult:
         combined_by: Rule that combines the slides' probabilities: mean or max.
         slides: Slides with a result.
         failed: Slides without.
-        guaranteed: Whether the guarantees of the rules hold: no slide failed, and there are as many as the patients
-            had on whom the rules were chosen.
+        guaranteed: Whether the guarantees of the rules hold: no slide failed or is unlike the training slides, and
+            there are as many as the patients had on whom the rules were chosen.
+        unlike: Slides with a result that are unlike the training slides of the weights.
     """
 
     patient_id: str
@@ -45,9 +46,12 @@ class PatientResult:
     slides: int
     failed: int
     guaranteed: bool
+    unlike: int = 0
 
     @classmethod
-    def of(cls, patient_id: str, rules: DecisionRules, probabilities: Sequence[float], failed: int) -> Self:
+    def of(
+        cls, patient_id: str, rules: DecisionRules, probabilities: Sequence[float], failed: int, unlike: int = 0
+    ) -> Self:
         """Apply stored rules to a patient.
 
         Args:
@@ -55,6 +59,7 @@ class PatientResult:
             rules: With an operating point or a triage that says how slides are combined.
             probabilities: Of the slides that have a result.
             failed: Number of the other slides.
+            unlike: Number of slides with a result that are unlike the training slides.
         """
         rule = rules.patient_rule
         assert rule is not None, "rules without it are not applied to patients"
@@ -71,7 +76,8 @@ class PatientResult:
             rule,
             len(probabilities),
             failed,
-            known and not failed and _usual_number(rules, len(probabilities)),
+            known and not failed and not unlike and _usual_number(rules, len(probabilities)),
+            unlike,
         )
 
     @classmethod
@@ -94,6 +100,7 @@ class PatientResult:
             int(row["slides"]),
             int(row["failed"]),
             row["guaranteed"] == "yes",
+            int(row.get("unlike") or 0),
         )
 
 

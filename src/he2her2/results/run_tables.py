@@ -192,12 +192,17 @@ class RunTables:
         probabilities: dict[str, list[float]] = {
             patient: [] for patient in patient_of.values() if patient not in unfinished
         }
+        unlike = Counter[str]()
         for slide_id, row in sorted(self._rows.items()):
             patient = patient_of.get(slide_id)
             if row.probability is not None and patient in probabilities:
                 probabilities[patient].append(row.probability)
+                unlike[patient] += row.unlike
         failed = Counter(patient_of[one.slide_id] for one in failures if one.slide_id in patient_of)
-        return [PatientResult.of(patient, rules, found, failed[patient]) for patient, found in probabilities.items()]
+        return [
+            PatientResult.of(patient, rules, found, failed[patient], unlike[patient])
+            for patient, found in probabilities.items()
+        ]
 
 
 def read_planned(run: Path) -> dict[str, PlannedSlide]:

@@ -141,17 +141,20 @@ class ResultRow:
     Attributes:
         cells: Of `predictions.csv`, or of `segmentations.csv`.
         probability: Of HER2-positive; None where no tiles were scored.
+        unlike: True of a slide that is unlike the training slides of the weights.
     """
 
     cells: tuple[Any, ...]
     probability: float | None
+    unlike: bool = False
 
     @classmethod
     def of(cls, result: SlideResult) -> Self:
         """The row of a result."""
         if result.her2 is None:
             return cls(_segmentation_row(result), None)
-        return cls(_prediction_row(result), result.her2.probability)
+        unlike = result.likeness is not None and result.likeness.unlike
+        return cls(_prediction_row(result), result.her2.probability, unlike)
 
     @property
     def slide_id(self) -> str:

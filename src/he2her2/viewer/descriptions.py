@@ -129,6 +129,7 @@ def _patient_call(catalogue: Catalogue, slide: ViewedSlide) -> dict[str, Any] | 
         "combined_by": found.combined_by,
         "slides": found.slides,
         "failed": found.failed,
+        "unlike": found.unlike,
         "guaranteed": found.guaranteed,
     }
 

@@ -44,11 +44,11 @@ function call(status, triage) {
 
 // The call of a patient of several slides, which stands above that of the slide alone.
 function patient(id, said) {
-  const { slides, failed, combined_by: rule, probability, status, triage } = said;
+  const { slides, failed, unlike, combined_by: rule, probability, status, triage } = said;
   const by = slides > 1 ? `by the ${rule} of ${slides} slides, ${number(probability)}` : slides ? `by one slide, ${number(probability)}` : "no slide has a result";
   return [
     el("h3", {}, `Patient ${id}`), call(status, triage),
-    el("p", { class: "quiet" }, `${triage && triage !== REFER ? `${triage}, ` : ""}${by}${said.guaranteed ? "" : `. What the rules promise does not hold: ${failed ? `${failed} of its slides without a result` : "another number of slides than the validation patients had"}.`}`),
+    el("p", { class: "quiet" }, `${triage && triage !== REFER ? `${triage}, ` : ""}${by}${said.guaranteed ? "" : `. What the rules promise does not hold: ${failed ? `${failed} of its slides without a result` : unlike ? `${unlike} of its slides unlike the training slides` : "another number of slides than the validation patients had"}.`}`),
     el("h3", {}, "By this slide alone"),
   ];
 }
