@@ -106,8 +106,9 @@ def slides(tmp_path_factory):
         write_phantom(folder / f"ihc{score[0]}.tif", spec)
         rows.append(f"ihc{score[0]},ihc{score[0]}.tif,P{score[0]},IHC")
     yellow = np.rint(tifffile.imread(folder / "ihc0.tif", key=0) * (1, 0.95, 0.85)).astype(np.uint8)
-    scale = {"resolution": (40_000, 40_000), "resolutionunit": "CENTIMETER"}
-    tifffile.imwrite(folder / "yellow.tif", yellow, photometric="rgb", tile=(256, 256), **scale)
+    scale = (40_000, 40_000)  # px a cm
+    file = folder / "yellow.tif"
+    tifffile.imwrite(file, yellow, photometric="rgb", tile=(256, 256), resolution=scale, resolutionunit="CENTIMETER")
     rows.append("yellow,yellow.tif,P0,IHC")
     rows.append("he,gone.tif,P9,HE")
     (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
