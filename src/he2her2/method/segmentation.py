@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
+from scipy import ndimage
 
 from he2her2.config import Config, Quality, Runtime, Tissue
 from he2her2.errors import TissueError, TumourError
@@ -245,11 +246,18 @@ def _why_unusable(thumbnail: Rgb, tissue: Mask, pen: Mask, blur: Mask, side_um: 
 def find_tissue(
     thumbnail: Rgb, tissue: Tissue, quality: Quality, tissue_rule: TissueRule = tissue_mask
 ) -> tuple[Mask, Mask]:
-    """(h, w) tissue and (h, w) pen ink; strong ink must not decide what counts as stained, nor its halo be tissue."""
+    """(h, w) tissue and (h, w) pen ink; strong ink must not decide what counts as stained, nor its halo be tissue.
+
+    What lies under ink is taken for tissue where the nearest pixel beside the ink is: a ring on the glass hides none.
+    """
     found, pen = tissue_rule(thumbnail, tissue), pen_mask(thumbnail)
     if quality.apply and pen.any():
         glass = thumbnail[~pen].max(initial=0)  # grey, and no brighter than what there is: weak tissue is told by V
-        found = (found & pen) | tissue_rule(np.where(pen[..., None], glass, thumbnail), tissue)
+        clear = tissue_rule(np.where(pen[..., None], glass, thumbnail), tissue)
+        if not pen.all():
+            nearest = ndimage.distance_transform_edt(pen, return_distances=False, return_indices=True)
+            found &= clear[tuple(nearest)]
+        found = (found & pen) | clear
     return found, pen
 
 
