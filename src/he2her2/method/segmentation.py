@@ -231,7 +231,8 @@ def _normalisation(slide: Slide, thumbnail: Rgb, usable: Mask, kind: Normalisati
 def _why_unusable(thumbnail: Rgb, tissue: Mask, pen: Mask, blur: Mask, side_um: float) -> tuple[str, str]:
     """Reason why not even one tile can be cut, and remedy."""
     if stained_pixels(thumbnail).any() and (np.ptp(thumbnail, axis=2) > _GREY).mean() < _COLOURED:
-        return "it has no colours: a grey or black picture, or nothing but black pen ink", "use a scan in colour"
+        seen = "a grey or black picture, or glass with nothing but black pen ink, dust or a cover slip"
+        return f"it has no colours: {seen}", "use a scan in colour, of stained tissue"
     if (thumbnail.max(axis=2) < _BLACK).mean() > 0.2 and (thumbnail.min(axis=2) > _WHITE).mean() < 0.01:
         return "it has a black background, as fluorescence has", "use a scan in transmitted light"
     if np.count_nonzero(pen) > np.count_nonzero(tissue & ~pen):
@@ -240,7 +241,8 @@ def _why_unusable(thumbnail: Rgb, tissue: Mask, pen: Mask, blur: Mask, side_um: 
         return "its tissue is out of focus", "scan it again, or pass --set quality.apply=false"
     if not tissue.any():
         return "no tissue found, it looks blank", "look at it with `he2her2 inspect`"
-    return f"no piece of tissue is as large as a tile ({side_um:.0f} µm)", "use a slide with more tissue"
+    reason = f"no piece of tissue is as large as a tile ({side_um:.0f} µm), or its stain is too pale to tell from glass"
+    return reason, "use a slide with more tissue, or a stronger stain"
 
 
 def find_tissue(
