@@ -145,7 +145,13 @@ def test_a_slide_without_colours(refused, tmp_path, weights):
     """It is not taken for ink, nor its owner sent to clean it."""
     pixels = np.repeat((tissue_pixels() @ np.array(weights))[..., None], 3, axis=2).astype(np.uint8)
 
-    refused(write_tissue(tmp_path / "grey.svs", pixels), "grey", "no colours", "use a scan in colour")
+    refused(
+        write_tissue(tmp_path / "grey.svs", pixels),
+        "grey",
+        "no colours",
+        "dust or a cover slip",
+        "use a scan in colour",
+    )
 
 
 def test_a_slide_of_fluorescence(refused, tmp_path):
@@ -166,7 +172,7 @@ def test_a_blurred_slide(refused, tmp_path):
 def test_tissue_under_one_tile(refused, tmp_path):
     """Not one tile can be cut: its size is said. A little more tissue: the numbers of tiles are."""
     crumb = write_tissue(tmp_path / "crumb.svs", tissue_pixels(share=0.1))
-    refused(crumb, "crumb", "as large as a tile (64 µm)", options=(*QUICK, "--set", "tissue.blur_px=1"))
+    refused(crumb, "crumb", "as large as a tile (64 µm)", "too pale", options=(*QUICK, "--set", "tissue.blur_px=1"))
     refused(write_tissue(tmp_path / "bit.svs", tissue_pixels(share=0.2)), "bit", "tiles", "34 are needed")
 
 

@@ -207,6 +207,21 @@ def test_ink_of_any_colour_is_found_on_a_phantom(tmp_path, config, seed):
     assert not (pen & ~binary_dilation(drawn, iterations=4)).any()
 
 
+def test_ink_on_glass_hides_no_tissue(config):
+    """A ring around the tissue is no part of it; a stroke across it is, where the tissue goes on beside the stroke."""
+    rgb = np.full((120, 120, 3), 242, np.uint8)
+    rgb[40:80, 40:80] = (200, 120, 170)
+    clear, _ = find_tissue(rgb, config.tissue, config.quality)
+    green = (30, 160, 130)
+    rgb[10:16, 10:110] = rgb[104:110, 10:110] = rgb[10:110, 10:16] = rgb[10:110, 104:110] = rgb[57:63, 20:100] = green
+
+    tissue, pen = find_tissue(rgb, config.tissue, config.quality)
+
+    assert pen[57:63, 30:90].all()
+    assert tissue[57:63, 42:78].all()
+    assert (tissue & ~clear).mean() < 0.01
+
+
 def test_blocks_hold_every_pixel_of_the_mask():
     """And each holds at least one."""
     mask = np.zeros((20, 30), bool)

@@ -4,6 +4,7 @@ import csv
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -13,7 +14,7 @@ from skimage.color import rgb2hed
 from he2her2.config import Tissue
 from he2her2.labels import IhcScore
 from he2her2.phantom import make_spec, write_phantom
-from he2her2.preprocessing import Staining, staining, unlike_dab, weak_tissue_mask
+from he2her2.preprocessing import Staining, staining, unlike_dab, usual_light, weak_tissue_mask
 from he2her2.preprocessing.stain import RUIFROK, from_density
 
 BLUE = 0.3 * RUIFROK[0]
@@ -60,6 +61,20 @@ def test_fine_tiles_are_averaged_first():
     assert coarse["intense"] == pytest.approx(1 / 16)
 
 
+@pytest.mark.parametrize("light", [(1, 0.95, 0.85), (0.85, 0.9, 1), (0.8, 0.8, 0.8)], ids=["yellow", "blue", "dim"])
+def test_a_slides_light_is_no_stain(light):
+    """Dim or tinted glass counts as the glass on which the amounts were chosen, and so does what lies on it."""
+    picture = np.full((60, 60, 3), (238, 236, 242), np.uint8)
+    picture[20:, 20:] = tile_of(np.random.default_rng(0).uniform(0, 0.15, (40, 40)))[0]
+    tissue = picture.max(axis=2) < 230
+
+    lit = np.rint(picture * light).astype(np.uint8)
+    seen = usual_light(lit, tissue)(lit)
+
+    np.testing.assert_array_equal(usual_light(picture, tissue)(picture), picture)
+    np.testing.assert_allclose(seen.astype(int), picture, atol=9)  # of the 255 of white; `lit` is off by up to 50
+
+
 def test_lines_are_membranes_and_fields_are_not():
     """Thin lines of DAB are membrane; as dark a field of it is not."""
     lines, field = np.zeros((48, 48)), np.zeros((48, 48))
@@ -83,13 +98,18 @@ def test_the_score_follows_the_guidelines_words(moderate, intense, score):
 
 @pytest.fixture(scope="module")
 def slides(tmp_path_factory):
-    """IHC phantoms of 0 and 3+, and a manifest that has an H&E row too."""
+    """IHC phantoms of 0 and 3+, that of 0 in yellow light, and a manifest that has an H&E row too."""
     folder = tmp_path_factory.mktemp("ihc")
     rows = ["slide_id,path,patient_id,stain"]
     for score in ("0", "3+"):
         spec = make_spec(seed=3, ihc_score=score, stain="IHC", size_px=(1536, 1536), tissue_extent=0.7, pen=0, blur=0)
         write_phantom(folder / f"ihc{score[0]}.tif", spec)
         rows.append(f"ihc{score[0]},ihc{score[0]}.tif,P{score[0]},IHC")
+    yellow = np.rint(tifffile.imread(folder / "ihc0.tif", key=0) * (1, 0.95, 0.85)).astype(np.uint8)
+    scale = (40_000, 40_000)  # px a cm
+    file = folder / "yellow.tif"
+    tifffile.imwrite(file, yellow, photometric="rgb", tile=(256, 256), resolution=scale, resolutionunit="CENTIMETER")
+    rows.append("yellow,yellow.tif,P0,IHC")
     rows.append("he,gone.tif,P9,HE")
     (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
     return folder / "manifest.csv"
@@ -105,8 +125,8 @@ def test_the_command_tells_much_brown_from_none(tmp_path, slides, command_line):
     assert "rows of another stain than IHC are left out" in notes
     assert "no breast tissue stands behind it" in told
     with out.open(encoding="utf-8") as file:
-        none, much = list(csv.DictReader(file))
-    assert none["ihc_score"] == "0"
+        none, much, yellow = list(csv.DictReader(file))
+    assert none["ihc_score"] == yellow["ihc_score"] == "0"
     assert much["ihc_score"] in ("2+", "3+")  # without annotations the stroma counts, too
     assert float(much["network_score"]) > float(none["network_score"]) + 1
     assert float(much["membrane_share"]) > 2 * float(none["membrane_share"])

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
+from scipy import ndimage
 from skimage.color import rgb2hsv
 from skimage.filters import threshold_otsu
 
@@ -154,6 +155,21 @@ def test_pale_ihc_cores_are_found_on_their_glass(data_dir):
         assert 0.4 < mask.mean() < 0.85
         assert not mask[:15, :15].any()
         assert mask[70:100, 70:100].mean() > 0.99
+
+
+@pytest.mark.parametrize("white", [np.s_[:, :40], np.s_[5:25, 5:25], np.s_[:, :90]], ids=["margin", "bubble", "most"])
+def test_white_that_is_brighter_than_the_glass_does_not_make_the_glass_weak_tissue(white):
+    """A scanner's white where nothing was scanned, or a bubble; the paper's rules take the brightest whatever it is."""
+    rng = np.random.default_rng(0)
+    rgb = np.repeat(rng.integers(238, 242, (120, 120, 1)), 3, axis=2).astype(np.uint8)
+    rgb[50:110, 60:110] = rng.integers(205, 236, (60, 50, 1))
+    without, rgb[white] = weak_tissue_mask(rgb, DEFAULT), 255
+
+    clear = np.ones(rgb.shape[:2], bool)
+    clear[white] = False
+    clear = ndimage.binary_erosion(clear, iterations=8, border_value=1)
+    assert (weak_tissue_mask(rgb, DEFAULT) != without)[clear].mean() < 0.04
+    assert weak_tissue_mask(rgb, RELEASED)[clear].all()
 
 
 @pytest.mark.parametrize(("apply", "counts"), [(True, False), (False, True)])

@@ -19,7 +19,7 @@ _COLUMNS = (
 )  # fmt: skip
 _GOOD_FOR = (
     "Good for ordering slides of one laboratory by staining; no breast tissue stands behind it. On 14 cores of the "
-    "oesophagus the stained share told HER2 status (4 positive, 10 negative) without error, the network nearly so; the "
+    "oesophagus the stained share told HER2 status (4 positive, 10 negative) without error, as the network did; the "
     "IHC score was right on about half of them. Research use only."
 )
 

@@ -18,6 +18,7 @@ from he2her2.preprocessing import (
     TooFewTilesError,
     staining,
     unlike_dab,
+    usual_light,
     weak_tissue_mask,
 )
 from he2her2.slides import Slide, TileBatch, map_tiles
@@ -61,7 +62,8 @@ def read_ihc(slide: Slide, tile_cnn: Engine, config: Config, annotation: Annotat
     found = segment_slide(
         slide, tile, config, tumour_cnn=None, annotation=annotation, tissue_rule=weak_tissue_mask
     )  # tissue by brightness: brown and blue in one px average to grey, which saturation misses
-    unlike = unlike_dab(found.thumbnail[found.usable])
+    lit = usual_light(found.thumbnail, found.tissue | found.pen)
+    unlike = unlike_dab(lit(found.thumbnail[found.usable]))
     if unlike:
         reason = f"this does not look like DAB and haematoxylin ({unlike})"
         raise TissueError(slide.slide_id, reason, "give an IHC slide, in its own colours")
@@ -74,7 +76,8 @@ def read_ihc(slide: Slide, tile_cnn: Engine, config: Config, annotation: Annotat
     grid = cut.grid.take(np.arange(max(1, cut.n_plain)))
 
     def seen(batch: TileBatch) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-        return staining(batch.pixels, mpp), tile_cnn(batch.pixels)
+        pixels = lit(batch.pixels)
+        return staining(pixels, mpp), tile_cnn(pixels)
 
     parts = list(map_tiles(slide, grid, seen, **pace(config.runtime)))
     n_read = sum(len(logits) for _, logits in parts)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
+from scipy import ndimage
 
 from he2her2.config import Config, Quality, Runtime, Tissue
 from he2her2.errors import TissueError, TumourError
@@ -230,7 +231,8 @@ def _normalisation(slide: Slide, thumbnail: Rgb, usable: Mask, kind: Normalisati
 def _why_unusable(thumbnail: Rgb, tissue: Mask, pen: Mask, blur: Mask, side_um: float) -> tuple[str, str]:
     """Reason why not even one tile can be cut, and remedy."""
     if stained_pixels(thumbnail).any() and (np.ptp(thumbnail, axis=2) > _GREY).mean() < _COLOURED:
-        return "it has no colours: a grey or black picture, or nothing but black pen ink", "use a scan in colour"
+        seen = "a grey or black picture, or glass with nothing but black pen ink, dust or a cover slip"
+        return f"it has no colours: {seen}", "use a scan in colour, of stained tissue"
     if (thumbnail.max(axis=2) < _BLACK).mean() > 0.2 and (thumbnail.min(axis=2) > _WHITE).mean() < 0.01:
         return "it has a black background, as fluorescence has", "use a scan in transmitted light"
     if np.count_nonzero(pen) > np.count_nonzero(tissue & ~pen):
@@ -239,17 +241,25 @@ def _why_unusable(thumbnail: Rgb, tissue: Mask, pen: Mask, blur: Mask, side_um: 
         return "its tissue is out of focus", "scan it again, or pass --set quality.apply=false"
     if not tissue.any():
         return "no tissue found, it looks blank", "look at it with `he2her2 inspect`"
-    return f"no piece of tissue is as large as a tile ({side_um:.0f} µm)", "use a slide with more tissue"
+    reason = f"no piece of tissue is as large as a tile ({side_um:.0f} µm), or its stain is too pale to tell from glass"
+    return reason, "use a slide with more tissue, or a stronger stain"
 
 
 def find_tissue(
     thumbnail: Rgb, tissue: Tissue, quality: Quality, tissue_rule: TissueRule = tissue_mask
 ) -> tuple[Mask, Mask]:
-    """(h, w) tissue and (h, w) pen ink; strong ink must not decide what counts as stained, nor its halo be tissue."""
+    """(h, w) tissue and (h, w) pen ink; strong ink must not decide what counts as stained, nor its halo be tissue.
+
+    What lies under ink is taken for tissue where the nearest pixel beside the ink is: a ring on the glass hides none.
+    """
     found, pen = tissue_rule(thumbnail, tissue), pen_mask(thumbnail)
     if quality.apply and pen.any():
         glass = thumbnail[~pen].max(initial=0)  # grey, and no brighter than what there is: weak tissue is told by V
-        found = (found & pen) | tissue_rule(np.where(pen[..., None], glass, thumbnail), tissue)
+        clear = tissue_rule(np.where(pen[..., None], glass, thumbnail), tissue)
+        if not pen.all():
+            nearest = ndimage.distance_transform_edt(pen, return_distances=False, return_indices=True)
+            found &= clear[tuple(nearest)]
+        found = (found & pen) | clear
     return found, pen
 
 

@@ -11,7 +11,7 @@ from he2her2.preprocessing.annotations import (
     use_of_words,
 )
 from he2her2.preprocessing.blocks import Blocks, share_blocks
-from he2her2.preprocessing.ihc import Staining, staining, unlike_dab
+from he2her2.preprocessing.ihc import Staining, staining, unlike_dab, usual_light
 from he2her2.preprocessing.quality import (
     Sharpness,
     blur_mask,
@@ -67,5 +67,6 @@ __all__ = [
     "tissue_mask",
     "unlike_dab",
     "use_of_words",
+    "usual_light",
     "weak_tissue_mask",
 ]

@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from he2her2.geometry import Rgb
+from he2her2.geometry import Mask, Rgb
 from he2her2.labels import IhcScore
-from he2her2.preprocessing.stain import optical_density, stain_amounts, stained_pixels
+from he2her2.preprocessing.stain import ColourChange, eight_bits, optical_density, stain_amounts, stained_pixels
+from he2her2.preprocessing.tissue import glass_colour
 
 _STAIN_MPP = 1.0
 """µm per px at which staining is measured: membranes are seen, noise is not."""
@@ -20,6 +21,10 @@ _DAB = 2
 _MEMBRANE_PX = 5  # what is wider than this is no membrane
 _MOST_CELLS = 0.10  # ASCO/CAP 2018: more than 10 % of tumour cells
 _SOME_CELLS = 0.01
+
+_DIMMEST_GLASS = (231, 230, 237)
+"""Glass of the slides on which the amounts above were chosen, at least: that of real IHC cores, and of phantoms."""
+_MOST_GAIN = 2.0
 
 _LEAST_STAINED_PX = 50
 _HAEMATOXYLIN, _BROWN = (0.385, 0.230), (0.323, 0.477)
@@ -80,6 +85,25 @@ def staining(tiles: Rgb, mpp: float) -> NDArray[np.float64]:
     broad = ndimage.grey_opening(dab, (1, _MEMBRANE_PX, _MEMBRANE_PX))
     found = (dab.clip(min=0), dab > FAINT, dab > MODERATE, dab > INTENSE, dab - broad > FAINT)
     return np.stack([one.mean(axis=(1, 2), dtype=np.float64) for one in found], axis=1)
+
+
+def usual_light(thumbnail: Rgb, beside: Mask) -> ColourChange:
+    """The change that lights a slide whose glass is dim or tinted as the slides on which the amounts were chosen.
+
+    What a dye absorbs is a share of the light that the glass lets through. Density counts from white: on yellow glass
+    every pixel has the colour of a little DAB, on glass a tenth darker unstained tissue is stained faintly.
+
+    Args:
+        thumbnail: (h, w, 3) of the slide.
+        beside: (h, w) what is no glass: tissue and ink.
+
+    Returns:
+        A change of (..., 3) pixels; it changes nothing where the glass is as bright, or not to be seen.
+    """
+    glass = glass_colour(thumbnail, beside) or _DIMMEST_GLASS
+    gain = np.clip(np.divide(_DIMMEST_GLASS, np.maximum(glass, 1)), 1, _MOST_GAIN)
+    table = eight_bits(np.arange(256)[:, None] * gain)  # (256, 3)
+    return lambda rgb: table[rgb, np.arange(3)]
 
 
 def unlike_dab(tissue: Rgb) -> str:
