@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
-from he2her2.config import Adaptive, Runtime
+from he2her2.config import PAPER_THRESHOLD, Adaptive, Runtime
 from he2her2.datasets import PatchSet, open_patch_set, patch_sets
 from he2her2.errors import EvaluationError, PatchError
 from he2her2.evaluation.tumour.networks import NO_NETWORK, TumourNetwork, assign_networks, open_networks
@@ -343,6 +343,21 @@ def test_the_best_limit_is_the_best_of_all_values(seed):
     every = [balanced_accuracy_score(truth, values >= one) for one in values]
     assert balanced_accuracy_score(truth, values >= limit) >= max(every) - 0.05
     assert min(values) <= limit <= max(values)
+
+
+def test_each_network_calls_by_its_own_threshold():
+    """The cards of several trainings may state different ones, which is said."""
+    cases, sharp = patches_of(48), RedEngine()
+    sharp.card = replace(sharp.card, threshold=0.8)
+    networks = [network_of(*(f"p{k}" for k in range(6))), network_of(engine=sharp)]
+
+    found = evaluate_patches(cases, networks, Adaptive(), ())
+
+    own = found.scores[NETWORK]
+    limits = np.where(found.network == 1, 0.8, PAPER_THRESHOLD)
+    assert ((own.score >= 0.8) != (own.score >= PAPER_THRESHOLD))[found.network == 1].any()
+    assert (own.called == (own.score >= limits)).all()
+    assert found.notices[-1].startswith("the networks call tumour from 0.24 and 0.8 on")
 
 
 def test_a_network_of_one_colour_is_found_out():
