@@ -466,7 +466,7 @@ def test_the_command_on_a_patch_set(tmp_path, command_line):
 
 @pytest.fixture(scope="module")
 def annotated(tmp_path_factory):
-    """Two slides; the left half of each is tumour."""
+    """Two slides; the left half of each is tumour. A test looks at fewer windows of them than of real ones."""
     folder = tmp_path_factory.mktemp("annotated")
     rows = ["slide_id,path,patient_id,stain,annotations"]
     mask = np.zeros((64, 64), np.uint8)
@@ -476,7 +476,9 @@ def annotated(tmp_path_factory):
         write_tissue(folder / f"{name}.tif", tissue_pixels(1280, share=0.6, seed=k))
         rows.append(f"{name},{name}.tif,P-{name},HE,mask.png")
     (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
-    return folder / "manifest.csv"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("he2her2.evaluation.tumour.slides._DENSE_POINTS", 400)
+        yield folder / "manifest.csv"
 
 
 @pytest.mark.parametrize("filled", [0, 255])
