@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from he2her2.config import Config
-from he2her2.domain import DOMAIN_FEATURES, domain_of_record, domain_to_record, fit_domain, slide_features
+from he2her2.domain import DOMAIN_FEATURES, domain_of_record, fit_domain, slide_features
 from he2her2.errors import WeightsError
 from he2her2.models import hashes_of, load_slide_model, read_domain, trained_folder, write_domain
 from tests.made_up_runs import MadeUpSlide, write_run
@@ -97,7 +97,7 @@ def test_a_damaged_domain_is_refused(tmp_path, change):
     weights = tmp_path / "weights"
     shutil.copytree(trained_folder("bundled"), weights)
     cards = load_slide_model("bundled", Config()).cards
-    record = domain_to_record(fit_domain(population(40, 0), "x", hashes_of(cards)))
+    record = asdict(fit_domain(population(40, 0), "x", hashes_of(cards)))
     assert domain_of_record(json.loads(json.dumps(record))) is not None
     (weights / "domain.json").write_text(json.dumps(record | change))
 
@@ -149,7 +149,7 @@ def test_texture_beyond_what_training_slides_show_is_told():
     by_colour = domain.likeness(slide | {"blue": 90.0}, textures(1, 2)[0])
     assert by_colour is not None
     assert "blue 90" in by_colour.words
-    assert domain_of_record(json.loads(json.dumps(domain_to_record(domain)))) == domain
+    assert domain_of_record(json.loads(json.dumps(asdict(domain)))) == domain
 
 
 def test_texture_of_another_network_or_of_some_slides_only_is_left_out():

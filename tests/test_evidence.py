@@ -20,7 +20,7 @@ from he2her2.preprocessing import AdaptiveMap
 from he2her2.results import ScoredTiles
 from he2her2.results.geojson import outline, write_geojson
 from he2her2.results.heatmap import write_heatmap
-from he2her2.results.overlay import Caption, draw_overlay, scale_bar_um
+from he2her2.results.overlay import Caption, draw_overlay, scale_bar
 from he2her2.results.palette import SCORE_COLOURS, TUMOUR_COLOUR, score_colours
 from he2her2.results.rasters import RasterFrame, score_raster, write_map, write_mask, write_samples
 from he2her2.results.tiles_h5 import read_tiles, write_tiles
@@ -224,7 +224,7 @@ def test_other_readers_open_a_heatmap(heatmap):
 @given(um_per_px=st.floats(0.1, 100), width_px=st.integers(50, 3000))
 def test_a_scale_bar_is_round_and_fits(um_per_px, width_px):
     """1, 2 or 5 times a power of ten, and between a tenth and a quarter of the picture."""
-    length = scale_bar_um(um_per_px, width_px)
+    length, _ = scale_bar(um_per_px, width_px)
 
     assert f"{length:e}"[0] in "125"
     assert 0.1 - 1e-9 <= length / (um_per_px * width_px) <= 0.25 + 1e-9

@@ -572,7 +572,8 @@ ODD: tuple[object, ...] = (
 
 _SOUND = {
     "patch_size": 256, "patch_size_level0": 512, "target_magnification": 20, "mpp_level0": 0.25, "side_level0": 512.0,
-    "patch_level": 0, "patch_spacing_um_px": 0.5, "unit": "um", "tile_size_um": 128.0, "feat_type": "tile", "name": "s",
+    "patch_level": 0, "level_dim": (512, 512), "patch_spacing_um_px": 0.5, "unit": "um", "tile_size_um": 128.0,
+    "feat_type": "tile", "name": "s",
 }  # fmt: skip
 
 
@@ -581,6 +582,7 @@ _SOUND = {
 @example("features", {"name": b"\xff"}, {"patch_spacing_um_px"}, 2, 1)
 @example("feats", {"tile_size_um": 3 + 4j}, set(), 2, 1)
 @example("", {"side_level0": 0.3}, {"patch_size", "patch_spacing_um_px"}, 2, 1)
+@example("features", {"level_dim": (np.nan, 7)}, {"patch_size_level0", "patch_spacing_um_px"}, 2, 1)
 @given(
     kind=st.sampled_from(["features", "feats", ""]),
     stated=st.dictionaries(st.sampled_from(sorted(_SOUND)), st.sampled_from(ODD), max_size=3),

@@ -315,7 +315,7 @@ def toy_bags(n, seed):
 def test_they_learn_a_few_telling_tiles(name):
     """Loss falls, and bags that were never seen are told apart; the folded weights read features as they are."""
     slow = name == "ranked-features"  # its gradient passes five tiles of a bag
-    settings = FeatureTraining(epochs=40 if slow else 8, patience=40, learning_rate=3e-3, batch_slides=1)
+    settings = FeatureTraining(epochs=25 if slow else 5, patience=25, learning_rate=3e-3, batch_slides=1)
     n_train = 48
     train, val, test = toy_bags(n_train, 0), toy_bags(12, 1), toy_bags(40, 2)
     spec = spec_of(name)

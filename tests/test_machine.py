@@ -35,9 +35,14 @@ def test_a_limit_of_any_group_above_holds(in_groups):
 
 def test_a_container_sees_its_group_as_the_root(in_groups):
     """The first version, whose file names a group of the host that is not there."""
-    in_groups("4:memory:/docker/1a8e\n0::/\n", memory__memory_dot_limit_in_bytes=2_000_000)
+    membership = "4:memory:/docker/1a8e\n3:cpu,cpuacct:/docker/1a8e\n0::/\n"
+    in_groups(membership, memory__memory_dot_limit_in_bytes=2_000_000)
 
     assert (usable_cores(), usable_memory()) == (64, 2_000_000)
+    for quota, cores in ((350_000, 4), (-1, 64)):
+        cpu = {"cpu,cpuacct__cpu_dot_cfs_quota_us": quota, "cpu,cpuacct__cpu_dot_cfs_period_us": 100_000}
+        in_groups(membership, **cpu)
+        assert usable_cores() == cores
 
 
 @pytest.mark.parametrize("membership", ["0::/\n", ""])

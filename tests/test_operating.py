@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from he2her2.errors import EvaluationError, WeightsError
+from he2her2.files import json_text
 from he2her2.labels import Her2Status
 from he2her2.models import Card, hashes_of, read_rules, write_rules
 from he2her2.models.aggregators import PAPER_MLP
@@ -20,7 +21,6 @@ from he2her2.rules import (
     IsotonicCalibration,
     LogitCalibration,
     OperatingPoint,
-    rules_to_json,
 )
 from he2her2.statistics import choose_operating_point, operating_point_result, positives_needed
 from he2her2.statistics.intervals import _clopper_pearson
@@ -257,7 +257,7 @@ def test_rules_of_other_weights_are_refused(tmp_path):
         ("[]", "no JSON object"),
         ('{"version": 2}', "is not of version 1"),
         ('{"version": 1}', "weights: "),
-        (rules_to_json(DecisionRules({})).replace("null", "3", 1), "operating_point"),
+        (json_text(DecisionRules({})).replace("null", "3", 1), "operating_point"),
     ],
 )
 def test_damaged_rules_are_one_line(tmp_path, text, message):

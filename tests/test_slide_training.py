@@ -39,6 +39,14 @@ NOTICE = "trained on toys: no clinical meaning"
 LEARN = ("training.learning_rate=0.003", "training.schedule=constant", "training.epochs=6")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def few_windows():
+    """So many show what small slides of one tissue look like."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("he2her2.method.appearance._WINDOWS", 20)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def tiny_network(monkeypatch):
     """The settings know the tiny CNN."""

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
-from he2her2.config import Adaptive, Runtime
+from he2her2.config import PAPER_THRESHOLD, Adaptive, Runtime
 from he2her2.datasets import PatchSet, open_patch_set, patch_sets
 from he2her2.errors import EvaluationError, PatchError
 from he2her2.evaluation.tumour.networks import NO_NETWORK, TumourNetwork, assign_networks, open_networks
@@ -345,6 +345,21 @@ def test_the_best_limit_is_the_best_of_all_values(seed):
     assert min(values) <= limit <= max(values)
 
 
+def test_each_network_calls_by_its_own_threshold():
+    """The cards of several trainings may state different ones, which is said."""
+    cases, sharp = patches_of(48), RedEngine()
+    sharp.card = replace(sharp.card, threshold=0.8)
+    networks = [network_of(*(f"p{k}" for k in range(6))), network_of(engine=sharp)]
+
+    found = evaluate_patches(cases, networks, Adaptive(), ())
+
+    own = found.scores[NETWORK]
+    limits = np.where(found.network == 1, 0.8, PAPER_THRESHOLD)
+    assert ((own.score >= 0.8) != (own.score >= PAPER_THRESHOLD))[found.network == 1].any()
+    assert (own.called == (own.score >= limits)).all()
+    assert found.notices[-1].startswith("the networks call tumour from 0.24 and 0.8 on")
+
+
 def test_a_network_of_one_colour_is_found_out():
     """It is no better than a colour histogram; darkened pictures, grey ones and turned hues cost what they cost."""
     cases = patches_of(240, 24)
@@ -451,7 +466,7 @@ def test_the_command_on_a_patch_set(tmp_path, command_line):
 
 @pytest.fixture(scope="module")
 def annotated(tmp_path_factory):
-    """Two slides; the left half of each is tumour."""
+    """Two slides; the left half of each is tumour. A test looks at fewer windows of them than of real ones."""
     folder = tmp_path_factory.mktemp("annotated")
     rows = ["slide_id,path,patient_id,stain,annotations"]
     mask = np.zeros((64, 64), np.uint8)
@@ -461,7 +476,9 @@ def annotated(tmp_path_factory):
         write_tissue(folder / f"{name}.tif", tissue_pixels(1280, share=0.6, seed=k))
         rows.append(f"{name},{name}.tif,P-{name},HE,mask.png")
     (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
-    return folder / "manifest.csv"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("he2her2.evaluation.tumour.slides._DENSE_POINTS", 400)
+        yield folder / "manifest.csv"
 
 
 @pytest.mark.parametrize("filled", [0, 255])

@@ -6,8 +6,7 @@ tissue; its distance is what is left of a slide beyond the directions in which t
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from annotated_types import Ge, Gt, Le, Len, Lt
@@ -253,11 +252,6 @@ def _beyond(mean: NDArray[np.float64], axes: NDArray[np.float64], texture: NDArr
     """Length of what is left of a texture beyond its mean and axes."""
     off = texture - mean
     return float(np.linalg.norm(off - (axes @ off) @ axes))
-
-
-def domain_to_record(domain: Domain) -> dict[str, Any]:
-    """Plain values of a domain, for `domain.json`."""
-    return asdict(domain)
 
 
 def domain_of_record(values: object) -> Domain:

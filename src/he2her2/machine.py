@@ -13,8 +13,9 @@ _GROUPS = Path("/sys/fs/cgroup")
 def usable_cores() -> int:
     """Cores that this process may use."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quotas = [text.split() for text in _group_files("cpu.max")]
-    shares = [math.ceil(int(quota) / int(period)) for quota, period in quotas if quota != "max"]
+    quotas = [tuple(text.split()) for text in _group_files("cpu.max")]
+    quotas += zip(_group_files("cpu.cfs_quota_us"), _group_files("cpu.cfs_period_us"), strict=False)  # first version
+    shares = [math.ceil(int(quota) / int(period)) for quota, period in quotas if quota not in ("max", "-1")]
     return max(1, min([cores, *shares]))
 
 

@@ -15,7 +15,6 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
-from he2her2.files import json_text
 from he2her2.labels import Her2Status
 
 RULES_FILE = "decision_rules.json"
@@ -329,8 +328,3 @@ class DecisionRules:
         """Rule that makes a patient's probability of the slides'; None where it was not recorded."""
         parts = (self.operating_point, self.triage)
         return next((part.patient_rule for part in parts if part is not None), None)
-
-
-def rules_to_json(rules: DecisionRules) -> str:
-    """Rules as JSON text, readable by people."""
-    return json_text(rules)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from he2her2.evaluation.cases import UNKNOWN_SCORE, Cases
 from he2her2.labels import Her2Status, IhcScore, Policy, Stratum, stratum_of
-from he2her2.manifest import Manifest, SlideRow, bare_name
+from he2her2.manifest import YES_OR_NO, Manifest, SlideRow, bare_name
 from he2her2.statistics import Estimate, auc_interval, rate
 
 _ZERO = frozenset({Stratum.NULL, Stratum.ULTRALOW, Stratum.ZERO_OR_ULTRALOW})
@@ -26,7 +26,6 @@ _ENDPOINTS: tuple[tuple[str, frozenset[Stratum], frozenset[Stratum]], ...] = (
     ),
     ("HER2-ultralow, against no staining", frozenset({Stratum.ULTRALOW}), frozenset({Stratum.NULL})),
 )
-_FAINT = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 _FAINT_COLUMNS = frozenset({"faintstaining", "faint", "faintstain", "ultralow"})
 
 
@@ -98,11 +97,11 @@ def strata_of(manifest: Manifest, policy: Policy) -> dict[str, Stratum]:
 def _faint(row: SlideRow) -> bool | None:
     """True where an IHC 0 is stated to have faint staining: in a column of its own, or as a stratum of `labels`."""
     for heading, text in row.extra.items():
-        name = bare_name(heading)
-        if name in _FAINT_COLUMNS and text.strip().lower() in _FAINT:
-            return _FAINT[text.strip().lower()]
-        if name == "stratum" and text.strip().lower() in (Stratum.ULTRALOW, Stratum.NULL):
-            return text.strip().lower() == Stratum.ULTRALOW
+        name, cell = bare_name(heading), text.strip().lower()
+        if name in _FAINT_COLUMNS and cell in YES_OR_NO:
+            return YES_OR_NO[cell]
+        if name == "stratum" and cell in (Stratum.ULTRALOW, Stratum.NULL):
+            return cell == Stratum.ULTRALOW
     return None
 
 

@@ -1,5 +1,6 @@
 """CLAM's files: coordinates in `patches/`, features in `h5_files/` (HDF5) and `pt_files/` (torch), a file a slide."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -39,22 +40,28 @@ def read_clam(path: Path) -> StoredTiles:
     beside = _patches_beside(path)
     if not stated and beside is not None:
         stated = _stated(beside)
-    side_px, size, downsample = number(stated, "patch_size"), stated.get("level_dim"), number(stated, "downsample")
+    side_px, downsample = number(stated, "patch_size"), number(stated, "downsample")
     if number(stated, "patch_level") and downsample is None:
         found = "its tiles are of a coarser level and it has no downsample, the level-0 px of one of its"
         raise ExchangeError(path.stem, found, "add it to the attributes of coords")
-    if number(stated, "patch_level") is not None or size is None or np.size(size) != 2:
-        size = None  # of a coarser level
     return StoredTiles(
         path.stem,
         corners,
         side=None if side_px is None else side_px * (downsample or 1.0),
         side_px=None if side_px is None else round(side_px),
         features=features,
-        size_l0=None if size is None else Size(*(int(length) for length in size)),
+        size_l0=_size_l0(stated),
         stated=stated,
         layout="clam",
     )
+
+
+def _size_l0(stated: Mapping[str, Any]) -> Size | None:
+    """Width and height of level 0; None where the tiles are of a coarser one, or what is stated is no size."""
+    sides = np.ravel(stated.get("level_dim", ())).tolist()
+    known = [round(length) for side in sides if (length := number({"side": side}, "side")) is not None]
+    is_level_0 = number(stated, "patch_level") is None
+    return Size(*known) if is_level_0 and len(sides) == len(known) == 2 else None
 
 
 def write_clam(folder: Path, tiles: StoredTiles) -> list[Path]:

@@ -15,7 +15,7 @@ from he2her2.manifest.checks import (
 from he2her2.manifest.columns import TableColumns, bare_name, is_about_her2, match_columns, shown_columns
 from he2her2.manifest.counts import count_manifest
 from he2her2.manifest.csv_tables import Table, TableRow, is_blank, names_nothing, read_table
-from he2her2.manifest.labelled_table import TestColumns, label_tests, write_labelled_table
+from he2her2.manifest.labelled_table import YES_OR_NO, TestColumns, label_tests, write_labelled_table
 from he2her2.manifest.manifest_file import MANIFEST_COLUMNS, read_labels, read_manifest, write_manifest
 from he2her2.manifest.near_ids import (
     block_groups,
@@ -63,6 +63,7 @@ __all__ = [
     "MANIFEST_COLUMNS",
     "PATIENTS_FILE",
     "SPLITS",
+    "YES_OR_NO",
     "Label",
     "Manifest",
     "Patient",

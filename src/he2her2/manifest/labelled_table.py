@@ -13,13 +13,14 @@ from he2her2.manifest.count_doubts import CountDoubts
 from he2her2.manifest.csv_tables import TableRow, is_blank, read_table
 from he2her2.units import parse_number
 
+YES_OR_NO = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
+"""What a cell of such a column says, by its text in lower case."""
 _ADDED = ("ish_group", "her2_status", "stratum", "rule", "source", "stratum_source", "conflict", "doubt")
 """Columns that a labelled table gains."""
 _DERIVED = "derived_"
 """Put before the name of such a column where the table has one of that name itself."""
 
 _T = TypeVar("_T")
-_TRUTHS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 _SYNONYMS = {
     **TEST_SYNONYMS,
     "cep17": CEP17_SYNONYMS,
@@ -168,6 +169,6 @@ def _label(
 
 def _truth(text: str) -> bool:
     try:
-        return _TRUTHS[text.lower()]
+        return YES_OR_NO[text.lower()]
     except KeyError:
         raise ValueError(f"{quoted(text)} is neither yes nor no") from None

@@ -6,12 +6,12 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from he2her2.domain import DOMAIN_FILE, Domain, domain_of_record, domain_to_record
+from he2her2.domain import DOMAIN_FILE, Domain, domain_of_record
 from he2her2.errors import WeightsError
-from he2her2.files import problems_in_words, read_json, write_json, write_text
+from he2her2.files import problems_in_words, read_json, write_json
 from he2her2.models.card import Card
 from he2her2.models.weights import ONNX_FILE
-from he2her2.rules import RULES_FILE, RULES_VERSION, DecisionRules, rules_to_json
+from he2her2.rules import RULES_FILE, RULES_VERSION, DecisionRules
 
 _NOT_SCORING = "aggregator"  # the tiles' colours and scores come before it, so a domain holds for any
 _FINDS_TUMOUR = "tumour_cnn"  # that of a domain without one is the user's choice: annotations stood in its place
@@ -28,7 +28,7 @@ def write_rules(folder: Path, rules: DecisionRules) -> None:
     Raises:
         OutputError: The folder cannot be written.
     """
-    write_text(folder / RULES_FILE, rules_to_json(rules))
+    write_json(folder / RULES_FILE, rules)
 
 
 def read_rules(folder: Path, cards: Mapping[str, Card]) -> DecisionRules | None:
@@ -61,7 +61,7 @@ def write_domain(folder: Path, domain: Domain) -> None:
     Raises:
         OutputError: The folder cannot be written.
     """
-    write_json(folder / DOMAIN_FILE, domain_to_record(domain))
+    write_json(folder / DOMAIN_FILE, domain)
 
 
 def read_domain(folder: Path, cards: Mapping[str, Card]) -> Domain | None:

@@ -21,7 +21,7 @@ from he2her2.results import (
     RasterFrame,
     ScoredTiles,
     SlideRasters,
-    scale_bar_um,
+    scale_bar,
     score_colours,
     score_raster,
 )
@@ -115,8 +115,7 @@ def draw_layers(
     """
     layers = (*_score_layers(tiles, size, frame), *_map_layers(rasters, frame), *_mask_layers(rasters))
     selected = () if tiles is None else (_selected_layer(tiles, frame),)
-    length = scale_bar_um(frame.mpp, size.w)
-    text = f"{length / 1000:g} mm" if length >= 1000 else f"{length:g} µm"
+    length, text = scale_bar(frame.mpp, size.w)
     uri = "" if photo is None else jpeg_uri(photo, 82)
     return Overlay(size, frame, uri, layers + selected, ScaleBar(length / frame.mpp, text))
 
@@ -157,17 +156,17 @@ def _map_layers(rasters: SlideRasters, frame: RasterFrame) -> Iterator[OverlayLa
 
 def _mask_layers(rasters: SlideRasters) -> Iterator[OverlayLayer]:
     found = (
-        ("blur", "out of focus", rasters.blur, BLUR_COLOUR, True),
-        ("pen", "pen ink", rasters.pen, PEN_COLOUR, True),
-        ("tissue", "tissue", rasters.tissue, TISSUE_COLOUR, True),
-        ("tumour", "tumour", rasters.tumour, TUMOUR_COLOUR, True),
+        ("blur", "out of focus", rasters.blur, BLUR_COLOUR),
+        ("pen", "pen ink", rasters.pen, PEN_COLOUR),
+        ("tissue", "tissue", rasters.tissue, TISSUE_COLOUR),
+        ("tumour", "tumour", rasters.tumour, TUMOUR_COLOUR),
     )
-    for key, title, mask, colour, shown in found:
+    for key, title, mask, colour in found:
         if mask is None or (key in ("pen", "blur") and not mask.any()):
             continue
         fine = _finer(mask)
         drawn = _striped(fine) if key in ("pen", "blur") else _edge(fine)
-        yield OverlayLayer(key, title, _css(colour), shown, mask_uri(drawn, (*colour, 255)))
+        yield OverlayLayer(key, title, _css(colour), shown=True, uri=mask_uri(drawn, (*colour, 255)))
 
 
 def _selected_layer(tiles: ScoredTiles, frame: RasterFrame) -> OverlayLayer:

@@ -6,7 +6,7 @@ from he2her2.results.failure_records import FailureRecords
 from he2her2.results.made_of import FileStamp, MadeOf, SlideInputs
 from he2her2.results.notes import NetworkNote
 from he2her2.results.other_folders import RUN_FILE, refuse_other_folder
-from he2her2.results.overlay import scale_bar_um
+from he2her2.results.overlay import scale_bar
 from he2her2.results.palette import (
     BLUR_COLOUR,
     PEN_COLOUR,
@@ -98,7 +98,7 @@ __all__ = [
     "refuse_other_folder",
     "result_of_record",
     "result_to_record",
-    "scale_bar_um",
+    "scale_bar",
     "score_colours",
     "score_raster",
     "segmentation_evidence",

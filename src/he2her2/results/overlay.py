@@ -126,21 +126,21 @@ def _draw_selected(picture: Image.Image, tiles: ScoredTiles, px_per_l0: float) -
         draw.rectangle((x, y, x + side - 1, y + side - 1), outline=SELECTED_COLOUR, width=1)
 
 
-def scale_bar_um(um_per_px: float, width_px: int) -> float:
-    """The longest bar of 1, 2 or 5 times a power of ten µm that fits a quarter of the picture.
+def scale_bar(um_per_px: float, width_px: int) -> tuple[float, str]:
+    """Length in µm of the longest bar of 1, 2 or 5 times a power of ten that fits a quarter of the picture, in words.
 
     Example:
-        >>> scale_bar_um(10.0, 1000)
-        2000.0
+        >>> scale_bar(10.0, 1000)
+        (2000.0, '2 mm')
     """
     longest = width_px * um_per_px / 4
     power = 10.0 ** np.floor(np.log10(longest))
-    return float(max(step * power for step in (1, 2, 5) if step * power <= longest))
+    length = float(max(step * power for step in (1, 2, 5) if step * power <= longest))
+    return length, f"{length / 1000:g} mm" if length >= 1000 else f"{length:g} µm"
 
 
 def _draw_scale_bar(draw: ImageDraw.ImageDraw, x: int, y: int, px_per_um: float, width_px: int) -> None:
-    length_um = scale_bar_um(1 / px_per_um, width_px)
-    text = f"{length_um / 1000:g} mm" if length_um >= 1000 else f"{length_um:g} µm"
+    length_um, text = scale_bar(1 / px_per_um, width_px)
     length_px = round(length_um * px_per_um)
     draw.rectangle((x, y, x + length_px - 1, y + 6), fill="black")
     draw.text((x, y + 12), text, fill="black", font=_font(18))

@@ -168,7 +168,8 @@ def write_results(file: Path, rows: Sequence[ResultRow], *, predictions: bool) -
     Raises:
         OutputError: It cannot be written.
     """
-    _write(file, _PREDICTION_COLUMNS if predictions else _SEGMENTATION_COLUMNS, (row.cells for row in rows))
+    columns = _PREDICTION_COLUMNS if predictions else _SEGMENTATION_COLUMNS
+    write_csv(file, columns, (row.cells for row in rows), line_end=_LINE_END)
 
 
 def write_failures(file: Path, failures: Iterable[Failure]) -> None:
@@ -177,7 +178,7 @@ def write_failures(file: Path, failures: Iterable[Failure]) -> None:
     Raises:
         OutputError: It cannot be written.
     """
-    _write(file, _FAILURE_COLUMNS, map(astuple, failures))
+    write_csv(file, _FAILURE_COLUMNS, map(astuple, failures), line_end=_LINE_END)
 
 
 def read_predictions(file: Path) -> dict[str, PredictedSlide]:
@@ -226,10 +227,6 @@ _PREDICTION_COLUMNS = (
     "slide_id", "path", "status", "probability", "threshold", "calibrated_probability", "triage", "tile_score", "mpp",
     "tissue_mm2", "tumour_mm2", "pen_share", "blur_share", "tiles", "unreadable", "selected", "warnings", "notices",
 )  # fmt: skip
-
-
-def _write(file: Path, columns: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> None:
-    write_csv(file, columns, rows, line_end=_LINE_END)
 
 
 def _segmentation_row(result: SlideResult) -> tuple[Any, ...]:

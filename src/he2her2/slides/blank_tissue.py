@@ -99,7 +99,7 @@ def _tissue(shown: Rgb, unlike: Mask) -> Mask:
 
 
 def _samples(pixels: Rgb, side: int) -> Rgb:
-    """(16, h, w, 3) pixels spread over each whole cell of a region."""
+    """(n, h, w, 3) pixels, at most 16, spread over each whole cell of a region."""
     h, w = (n // side * side for n in pixels.shape[:2])
     offsets = range(side // (2 * _SAMPLES), side, -(-side // _SAMPLES))
     return np.stack([pixels[y:h:side, x:w:side] for y in offsets for x in offsets])

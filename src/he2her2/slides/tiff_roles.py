@@ -188,7 +188,7 @@ def _compared(fine: TiffImage, coarse: TiffImage, file: FileBytes) -> Comparison
 
 
 def _unused(name: str, taken: dict[str, TiffImage]) -> str:
-    """A escaped name that no other picture has."""
+    """An escaped name that no other picture has."""
     name = escaped(name) or "image"
     return next(n for n in (name, *(f"{name} {i}" for i in range(2, len(taken) + 3))) if n not in taken)
 

@@ -152,9 +152,7 @@ def _auc_error(area: float, n_positive: float, n_negative: float) -> float:
     return math.sqrt(spread / (n_positive * n_negative))
 
 
-def for_auc_above(
-    expected: Expected, other: float, *, correlation: float | None = None, power: float = 0.8, alpha: float = 0.05
-) -> Needed:
+def for_auc_above(expected: Expected, other: float, *, correlation: float | None = None, power: float = 0.8) -> Needed:
     """To show that the AUC is above another value, or above that of a rival on the same patients.
 
     Args:
@@ -162,10 +160,9 @@ def for_auc_above(
         other: The value, or the rival's AUC.
         correlation: Of both AUCs on the same patients; None where the other is a fixed value.
         power: Chance to show it.
-        alpha: Two-sided level of the test.
     """
     p, gap = expected.prevalence, expected.auc - other
-    z_alpha, z_power = float(norm.isf(alpha / 2)), float(norm.ppf(power))
+    z_alpha, z_power = float(norm.ppf(0.5 + LEVEL / 2)), float(norm.ppf(power))
     goal = f"AUC shown to be above {other:g}" if correlation is None else f"AUC shown to be above a rival's {other:g}"
 
     def enough(n: int) -> bool:

@@ -1,8 +1,8 @@
 """Stability: spread of the probability over other tiles of a slide, and over weights of other seeds.
 
 A slide's tiles are redrawn with replacement and go through the same aggregator as in the run: tile by tile, and in
-square blocks of neighbouring tiles, since neighbours are alike and redrawing
-tile by tile understates the spread (block bootstrap: Künsch, Ann Stat 1989;17:1217-1241).
+square blocks of neighbouring tiles, since neighbours are alike and redrawing tile by tile understates the spread (block
+bootstrap: Künsch, Ann Stat 1989;17:1217-1241).
 """
 
 from collections.abc import Callable, Sequence

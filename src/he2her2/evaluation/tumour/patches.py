@@ -102,7 +102,7 @@ class PatchTrial:
         scorers: Their figures, the network's first.
         sheet: Rows of the shift sheet, the pictures as they are first; empty where it was not asked for.
         windows: Windows of the network that cover a picture.
-        threshold: Called tumour from this probability on.
+        threshold: Called tumour from this probability on, by the first network.
         learned_from: Pictures from which the rivals learned, in words.
         notices: What a reader must know.
     """
@@ -166,16 +166,17 @@ def evaluate_patches(
     if not 0 < cases.tumour.sum() < len(cases):
         raise EvaluationError(f"{patches.name}: of the patches to judge none or all are tumour; both are needed")
     engines = [as_seen(network.engine, settings) for network in networks]
-    threshold = tumour_threshold(engines[0].card, settings)
+    thresholds = np.array([tumour_threshold(engine.card, settings) for engine in engines])
+    called_from = thresholds[assigned.network[kept]]
     judge = _Judge(cases, engines, assigned.network[kept], threads)
     own, looks = judge(lambda pixels, _: pixels)
     lessons, learned_from = _lessons(cases, looks, assigned.fold[kept], to_learn, threads)
     rivals = learn_rivals(lessons)
-    scores = _scores(own, looks, rivals, threshold)
+    scores = _scores(own, looks, rivals, called_from)
     progress("shifts", 1, len(shifts) + 1)
     sheet = [_row(cases, UNCHANGED, "", scores, None)] if shifts else []
     for k, shift in enumerate(shifts, start=2):
-        sheet.append(_row(cases, shift.name, shift.group, _scores(*judge(shift.change), rivals, threshold), own))
+        sheet.append(_row(cases, shift.name, shift.group, _scores(*judge(shift.change), rivals, called_from), own))
         progress("shifts", k, len(shifts) + 1)
     return PatchTrial(
         cases,
@@ -185,9 +186,9 @@ def evaluate_patches(
         tuple(_figures(cases, name, scored, own) for name, scored in scores.items()),
         tuple(sheet),
         len(judge.corners),
-        threshold,
+        float(thresholds[0]),
         learned_from,
-        assigned.notices,
+        (*assigned.notices, *_unlike_thresholds(thresholds)),
     )
 
 
@@ -231,10 +232,17 @@ class _Judge:
         return found, Looks.of(pixels)
 
 
+def _unlike_thresholds(thresholds: NDArray[np.float64]) -> tuple[str, ...]:
+    """A notice where networks call from different probabilities on."""
+    found = [f"{threshold:.6g}" for threshold in np.unique(thresholds).tolist()]
+    said = f"the networks call tumour from {' and '.join(found)} on, each patient by the threshold of his network"
+    return (said,) if len(found) > 1 else ()
+
+
 def _scores(
-    probability: NDArray[np.float64], looks: Looks, rivals: Mapping[str, Rival], threshold: float
+    probability: NDArray[np.float64], looks: Looks, rivals: Mapping[str, Rival], called_from: NDArray[np.float64]
 ) -> dict[str, Scores]:
-    own = Scores(probability, probability >= threshold)
+    own = Scores(probability, probability >= called_from)
     return {NETWORK: own, **{name: rival(looks) for name, rival in rivals.items()}}
 
 
