@@ -200,10 +200,13 @@ def test_copies_of_a_file_are_told(tmp_path):
     """They are several slides, for a lab may want that; the user hears of it."""
     for name, text in (("a.svs", "x" * 9000), ("b.svs", "x" * 9000), ("c.svs", "x" * 8999 + "y"), ("d.svs", "x")):
         _write(tmp_path / name, text)
+    for name in "ef":  # alike, but for the pixels beside them
+        _write(tmp_path / f"{name}.mrxs", "")
+        _write(tmp_path / name / "Data0000.dat", name if name == "e" else "more")
 
     found = find_slides([tmp_path])
 
-    assert len(found.tasks) == 4
+    assert len(found.tasks) == 6
     (said,) = found.notes
     assert said.startswith("copies of one file count as several slides: a.svs and b.svs (")
 
@@ -221,6 +224,28 @@ def test_dicom_under_the_names_of_an_archive(tmp_path):
     (tmp_path / "notes.1").write_text("no slide")
 
     assert ids_of(tmp_path) == ["1.2.840.10", "1.2.840.11"]
+
+
+@pytest.mark.parametrize(
+    ("slide", "part", "other", "write", "contents"),
+    [
+        ("a.mrxs", "a/Data0000.dat", "b/Data0000.dat", _write, ("x", "xy")),
+        ("a.vms", "a(1,0).jpg", "b.jpg", _write, ("x", "xy")),
+        ("1.dcm", "2.dcm", "3.dcm", _dicom, (b"1.5", b"1.61")),
+    ],
+)
+def test_what_holds_the_pixels_beside_a_slide_is_part_of_it(tmp_path, slide, part, other, write, contents):
+    """Files that were copied again were no change: the slide stayed failed, or kept the result of a damaged part."""
+    _write(tmp_path / "a.mrxs")
+    _write(tmp_path / "a.vms", "[Virtual Microscope Specimen]\nImageFile=a(0,0).jpg\nImageFile(1,0)=a(1,0).jpg\n")
+    _dicom(tmp_path / "1.dcm", b"1.5")
+    task = SlideTask("a", tmp_path / slide)
+    before = task.inputs
+    write(tmp_path / other, contents[1])
+    unlike = task.inputs
+    write(tmp_path / part, contents[0])
+
+    assert (unlike == before, task.inputs == before) == (True, False)
 
 
 def test_linked_folders_are_looked_into_once(tmp_path):
