@@ -315,6 +315,17 @@ def test_a_second_section_is_said(tmp_path):
             assert "1024 x 700" in slide.cautions[0]
 
 
+def test_a_small_section_at_the_slides_own_scale_is_said(tmp_path):
+    """A biopsy's cores, scanned apart: the smaller ones were lost without a word. Its levels are not told."""
+    core, coarse, other = OTHER[:200, :400], OTHER[:100, :200], OTHER[:150, :400]
+    pages = (("one", PIXELS, [], UM), ("two", core, [], UM), ("two, 2", coarse, [], UM), ("label", other, [], UM))
+    tiny = ("image #3", other, [], UM | {"PhysicalSizeX": 16.0, "PhysicalSizeY": 16.0})
+
+    with open_slide(ome(tmp_path / "a.ome.tif", *pages, tiny)) as slide:
+        (caution,) = slide.cautions
+        assert "a second image of 400 x 200 px beside the slide's 1024 x 768, which is not read" in caution
+
+
 def test_a_section_of_nearly_the_same_size_is_a_second_section(tmp_path):
     """It has the slide's shape, and is too large to be a level of it."""
     pages: list[Any] = [(PIXELS, aperio(), {}), (OTHER[:720, :960], aperio(960, 720), {})]
