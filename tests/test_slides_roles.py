@@ -318,8 +318,8 @@ def test_a_second_section_is_said(tmp_path):
 def test_a_small_section_at_the_slides_own_scale_is_said(tmp_path):
     """A biopsy's cores, scanned apart: the smaller ones were lost without a word. Its levels are not told."""
     core, coarse, other = OTHER[:200, :400], OTHER[:100, :200], OTHER[:150, :400]
-    pages = (("one", PIXELS, [], UM), ("two", core, [], UM), ("two, 2", coarse, [], UM), ("label", other, [], UM))
-    tiny = ("image #3", other, [], UM | {"PhysicalSizeX": 16.0, "PhysicalSizeY": 16.0})
+    pages: Any = (("one", PIXELS, [], UM), ("two", core, [], UM), ("two, 2", coarse, [], UM), ("label", other, [], UM))
+    tiny: Any = ("image #3", other, [], UM | {"PhysicalSizeX": 16.0, "PhysicalSizeY": 16.0})
 
     with open_slide(ome(tmp_path / "a.ome.tif", *pages, tiny)) as slide:
         (caution,) = slide.cautions
