@@ -680,3 +680,10 @@ def test_dicom_that_is_a_tiff_too_is_read_as_dicom(tmp_path):
 
     with open_slide(path) as slide:
         assert (slide.vendor, slide.size_l0) == ("dicom", size(LEVELS[2]))
+
+
+def test_dicom_without_its_finest_level_is_told(tmp_path):
+    """A copy lacks the largest file of the series: tiles would be enlarged from what is left."""
+    with open_slide(write_dicom(tmp_path / "1.dcm", LEVELS[2], 1.0, instance=2)) as slide:
+        assert (slide.mpp, len(slide.cautions)) == (1.0, 1)
+        assert "is not beside it; copy all files of the series into one folder" in slide.cautions[0]

@@ -310,12 +310,20 @@ def _metadata(handle: openslide.OpenSlide, numbers: Sequence[int], cautions: tup
         _bounds(properties),
         _glass(properties, sizes[0], stated),
         other_mpps=others,
-        cautions=(*more, *_frames_beside(properties, levels[0]), *cautions),
+        cautions=(*more, *_dicom_cautions(properties, levels[0]), *cautions),
     )
 
 
-def _frames_beside(properties: Mapping[str, str], level: Level) -> Iterator[str]:
-    """Tell of more DICOM frames than tiles, of which OpenSlide takes one for each place without choosing."""
+def _dicom_cautions(properties: Mapping[str, str], level: Level) -> Iterator[str]:
+    """Tell of a series without its finest level, and of more frames than tiles.
+
+    Args:
+        properties: OpenSlide's.
+        level: The finest one.
+    """
+    if properties.get("dicom.ImageType[3]") == "RESAMPLED":
+        found = "its finest level is a reduction of another, by its DICOM image type, which is not beside it"
+        yield f"{found}; copy all files of the series into one folder"
     n = number_or_none(properties.get("dicom.NumberOfFrames"))
     if n and level.tile:
         n_tiles = -(-level.size.w // level.tile.w) * -(-level.size.h // level.tile.h)
