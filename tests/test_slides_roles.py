@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 import tifffile
 
-from he2her2.errors import MppError, SlideError, SlideOpenError
+from he2her2.errors import MppError, SlideError, SlideOpenError, UnreadableRegionError
 from he2her2.geometry import Point, Size
 from he2her2.phantom import make_spec, write_phantom
 from he2her2.slides import inspect_slide, open_slide
 from he2her2.slides.backend_openslide import _other_mpps
+from he2her2.slides.levels import Rect
 from he2her2.slides.ome_xml import read_ome
 from he2her2.slides.resolution import scale_contradictions, settle_mpp, stated_mpp
-from tests.slide_files import SlideSpec, pyramid, synthetic_pixels, write_dicom, write_ndpi, write_slide
+from tests.slide_files import SlideSpec, corrupt_tile, pyramid, synthetic_pixels, write_dicom, write_ndpi, write_slide
 
 PIXELS = synthetic_pixels(1024, 768)
 LEVELS = pyramid(PIXELS, (1, 2, 4))
@@ -178,6 +179,18 @@ def test_every_format_of_openslide_is_compared(tmp_path, writer):
     with open_slide(mixed, mpp=0.25) as slide:
         assert (256, 192) not in sizes(slide)
         assert "256 x 192 px shows another picture than level 0; it is not used" in slide.metadata.cautions[0]
+
+
+def test_damage_where_levels_are_compared_refuses_no_slide(tmp_path):
+    """It killed the handle, and the slide could not be opened; other spots are compared, and damage counts later."""
+    path = write_slide(tmp_path / "a.svs", LEVELS)
+    for index in range(6):
+        corrupt_tile(path, index, page=2)
+
+    with open_slide(path, backend="openslide") as slide:
+        assert sizes(slide) == [*map(size, LEVELS)]
+        with pytest.raises(UnreadableRegionError):
+            slide.read_level(2, Rect(0, 0, 64, 64))
 
 
 def test_hamamatsu_beyond_4_gb(tmp_path):
