@@ -156,7 +156,7 @@ def _paths(item: Path, notes: list[str]) -> list[Path]:
         content = look_in(item)
         if content.others:
             endings = ", ".join(f"{n} {ending}" for ending, n in Counter(content.others).most_common(_SHOWN))
-            notes.append(f"{item}: files that are no slides are passed over: {endings}")
+            notes.append(f"{item}: files that are no slides, or of formats not read, are passed over: {endings}")
         notes += (f"{folder}: cannot be read, and is passed over" for folder in content.closed)
         if not content.slides:
             n = sum(not path.is_dir() for path in item.rglob("*"))

@@ -16,8 +16,8 @@ SLIDE_ENDINGS = frozenset(
 """Endings of slide files."""
 
 _COMPANIONS = frozenset(
-    {"", ".annotations", ".csv", ".dat", ".db", ".geojson", ".ini", ".jpeg", ".jpg", ".json", ".md", ".ndpa", ".pdf",
-     ".png", ".tsv", ".txt", ".xlsx", ".xml"}
+    {"", ".annotations", ".csv", ".dat", ".db", ".geojson", ".ini", ".jpeg", ".jpg", ".json", ".md", ".ndpa", ".ngr",
+     ".opt", ".pdf", ".png", ".tsv", ".txt", ".xlsx", ".xml"}
 )  # fmt: skip
 """Endings of what lies beside slides, and is passed over without a word."""
 
