@@ -209,10 +209,13 @@ def test_copies_of_a_file_are_told(tmp_path):
     texts |= {f"g{k}.svs": "z" * 9000 for k in range(7)}
     for name, text in texts.items():
         _write(tmp_path / name, text)
+    for name in "mn":  # alike, but for the pixels beside them
+        _write(tmp_path / f"{name}.mrxs", "")
+        _write(tmp_path / name / "Data0000.dat", name if name == "m" else "more")
 
     found = find_slides([tmp_path])
 
-    assert len(found.tasks) == len(texts)
+    assert len(found.tasks) == len(texts) + 2
     (said,) = found.notes
     many = "g0.svs and g1.svs and g2.svs and g3.svs and g4.svs and 2 more"
     assert said.startswith(f"copies of one file count as several slides: a.svs and b.svs; {many} (")
@@ -233,6 +236,28 @@ def test_dicom_under_the_names_of_an_archive(tmp_path):
     assert ids_of(tmp_path) == ["1.2.840.10", "1.2.840.11"]
 
 
+@pytest.mark.parametrize(
+    ("slide", "part", "other", "write", "contents"),
+    [
+        ("a.mrxs", "a/Data0000.dat", "b/Data0000.dat", _write, ("x", "xy")),
+        ("a.vms", "a(1,0).jpg", "b.jpg", _write, ("x", "xy")),
+        ("1.dcm", "2.dcm", "3.dcm", _dicom, (b"1.5", b"1.61")),
+    ],
+)
+def test_what_holds_the_pixels_beside_a_slide_is_part_of_it(tmp_path, slide, part, other, write, contents):
+    """Files that were copied again were no change: the slide stayed failed, or kept the result of a damaged part."""
+    _write(tmp_path / "a.mrxs")
+    _write(tmp_path / "a.vms", "[Virtual Microscope Specimen]\nImageFile=a(0,0).jpg\nImageFile(1,0)=a(1,0).jpg\n")
+    _dicom(tmp_path / "1.dcm", b"1.5")
+    task = SlideTask("a", tmp_path / slide)
+    before = task.inputs
+    write(tmp_path / other, contents[1])
+    unlike = task.inputs
+    write(tmp_path / part, contents[0])
+
+    assert (unlike == before, task.inputs == before) == (True, False)
+
+
 def test_linked_folders_are_looked_into_once(tmp_path):
     """A site's share is often a link; one that leads up, or to what was seen, is no second copy."""
     for name in ("cohort/a.svs", "share/b.svs"):
@@ -247,7 +272,7 @@ def test_linked_folders_are_looked_into_once(tmp_path):
 def test_what_is_no_slide_in_a_folder_is_told(tmp_path):
     """By its ending; what lies beside slides anyway is passed over without a word, and so is what is no file."""
     hidden = ("..g.svs", "._a.svs", ".DS_Store")
-    for name in ("a.svs", "b.isyntax", "c.isyntax", "d.svs.gz", "e.xml", "README", *hidden):
+    for name in ("a.svs", "b.isyntax", "c.isyntax", "d.svs.gz", "e.xml", "e.opt", "README", *hidden):
         (tmp_path / name).touch()
     (tmp_path / "f.ome.zarr" / "0").mkdir(parents=True)
     (tmp_path / "f.ome.zarr" / "0" / "0.0.0").touch()
@@ -257,7 +282,8 @@ def test_what_is_no_slide_in_a_folder_is_told(tmp_path):
 
     assert [task.slide_id for task in found.tasks] == ["a"]
     others = "2 .isyntax, 1 .gz, 1 .zarr, 1 hidden (a name that begins with a dot)"
-    assert found.notes == (f"{tmp_path}: files that are no slides are passed over: {others}",)
+    (note,) = found.notes
+    assert note.endswith(f"no slides, or of formats not read, are passed over: {others}")
 
 
 def test_a_folder_that_cannot_be_read_is_told(tmp_path, monkeypatch):

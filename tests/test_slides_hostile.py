@@ -256,13 +256,14 @@ def test_an_mrxs_without_its_folder(tmp_path, content):
     ],
 )
 def test_an_mrxs_whose_files_are_wrong(tmp_path, name, files, words):
-    """Each has a remedy of its own; the file itself may be empty, as it holds no pixels."""
-    (tmp_path / name).touch()
+    """Each has a remedy of its own; the file itself may be a small picture, or empty, as it holds no pixels."""
     (tmp_path / "a").mkdir()
     for file in files:
         (tmp_path / "a" / file).touch()
 
-    assert refusal(tmp_path / name).startswith(f"a: {words}")
+    for content in (b"", b"\xff\xd8\xff\xe0"):
+        (tmp_path / name).write_bytes(content)
+        assert refusal(tmp_path / name).startswith(f"a: {words}")
 
 
 @pytest.mark.parametrize(

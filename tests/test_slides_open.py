@@ -170,6 +170,8 @@ def test_text_named_svs(tmp_path, backend):
         (b"\n<!DOCTYPE html><html><body>Please log in</body></html>", "a web page; download it again"),
         (b"PK\x03\x04" + bytes(600), "a ZIP archive; unpack it"),
         (b"\x1f\x8b\x08" + bytes(600), "a gzip archive; unpack it"),
+        (b"\xff\xd8\xff\xe0" + bytes(600), "a JPEG picture; convert it to a tiled RGB TIFF"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(600), "a PNG picture; convert it to a tiled RGB TIFF"),
     ],
 )
 def test_what_often_lies_where_a_slide_should_be(tmp_path, content, words):

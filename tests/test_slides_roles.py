@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 import tifffile
 
-from he2her2.errors import MppError, SlideError, SlideOpenError
+from he2her2.errors import MppError, SlideError, SlideOpenError, UnreadableRegionError
 from he2her2.geometry import Point, Size
 from he2her2.phantom import make_spec, write_phantom
 from he2her2.slides import inspect_slide, open_slide
 from he2her2.slides.backend_openslide import _other_mpps
+from he2her2.slides.levels import Rect
 from he2her2.slides.ome_xml import read_ome
 from he2her2.slides.resolution import scale_contradictions, settle_mpp, stated_mpp
-from tests.slide_files import SlideSpec, pyramid, synthetic_pixels, write_dicom, write_ndpi, write_slide
+from tests.slide_files import SlideSpec, corrupt_tile, pyramid, synthetic_pixels, write_dicom, write_ndpi, write_slide
 
 PIXELS = synthetic_pixels(1024, 768)
 LEVELS = pyramid(PIXELS, (1, 2, 4))
@@ -180,6 +181,18 @@ def test_every_format_of_openslide_is_compared(tmp_path, writer):
         assert "256 x 192 px shows another picture than level 0; it is not used" in slide.metadata.cautions[0]
 
 
+def test_damage_where_levels_are_compared_refuses_no_slide(tmp_path):
+    """It killed the handle, and the slide could not be opened; other spots are compared, and damage counts later."""
+    path = write_slide(tmp_path / "a.svs", LEVELS)
+    for index in range(6):
+        corrupt_tile(path, index, page=2)
+
+    with open_slide(path, backend="openslide") as slide:
+        assert sizes(slide) == [*map(size, LEVELS)]
+        with pytest.raises(UnreadableRegionError):
+            slide.read_level(2, Rect(0, 0, 64, 64))
+
+
 def test_hamamatsu_beyond_4_gb(tmp_path):
     """Its directories have offsets of 64 bits, whose lower half leads into the pixels: it was "cut short"."""
     path = write_ndpi(tmp_path / "a.tif", LEVELS[:1], hole=(1 << 32) - 1000)
@@ -313,6 +326,17 @@ def test_a_second_section_is_said(tmp_path):
             assert slide.size_l0 == (1024, 768)
             assert len(slide.cautions) == 1
             assert "1024 x 700" in slide.cautions[0]
+
+
+def test_a_small_section_at_the_slides_own_scale_is_said(tmp_path):
+    """A biopsy's cores, scanned apart: the smaller ones were lost without a word. Its levels are not told."""
+    core, coarse, other = OTHER[:200, :400], OTHER[:100, :200], OTHER[:150, :400]
+    pages: Any = (("one", PIXELS, [], UM), ("two", core, [], UM), ("two, 2", coarse, [], UM), ("label", other, [], UM))
+    tiny: Any = ("image #3", other, [], UM | {"PhysicalSizeX": 16.0, "PhysicalSizeY": 16.0})
+
+    with open_slide(ome(tmp_path / "a.ome.tif", *pages, tiny)) as slide:
+        (caution,) = slide.cautions
+        assert "a second image of 400 x 200 px beside the slide's 1024 x 768, which is not read" in caution
 
 
 def test_a_section_of_nearly_the_same_size_is_a_second_section(tmp_path):
@@ -669,3 +693,10 @@ def test_dicom_that_is_a_tiff_too_is_read_as_dicom(tmp_path):
 
     with open_slide(path) as slide:
         assert (slide.vendor, slide.size_l0) == ("dicom", size(LEVELS[2]))
+
+
+def test_dicom_without_its_finest_level_is_told(tmp_path):
+    """A copy lacks the largest file of the series: tiles would be enlarged from what is left."""
+    with open_slide(write_dicom(tmp_path / "1.dcm", LEVELS[2], 1.0, instance=2)) as slide:
+        assert (slide.mpp, len(slide.cautions)) == (1.0, 1)
+        assert "is not beside it; copy all files of the series into one folder" in slide.cautions[0]

@@ -1,5 +1,6 @@
 """Slides to work on: from slide files, folders, glob patterns and manifests to tasks."""
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -11,6 +12,7 @@ from he2her2.cohort.tasks import SlideTask
 from he2her2.errors import He2Her2Error
 from he2her2.files import file_identity, url_of
 from he2her2.manifest import Stain, files_of_slides, patient_key, raise_problems, read_manifest
+from he2her2.results import FileStamp
 from he2her2.slides import SLIDE_ENDINGS, look_in, slide_id_of
 
 _ANNOTATION_ENDINGS = (".geojson", ".json", ".xml", ".session.xml", ".annotations", ".ndpi.ndpa", ".ndpa", ".png")
@@ -154,7 +156,7 @@ def _paths(item: Path, notes: list[str]) -> list[Path]:
         content = look_in(item)
         if content.others:
             endings = ", ".join(f"{n} {ending}" for ending, n in Counter(content.others).most_common(_SHOWN))
-            notes.append(f"{item}: files that are no slides are passed over: {endings}")
+            notes.append(f"{item}: files that are no slides, or of formats not read, are passed over: {endings}")
         notes += (f"{folder}: cannot be read, and is passed over" for folder in content.closed)
         if not content.slides:
             n = sum(not path.is_dir() for path in item.rglob("*"))
@@ -214,14 +216,15 @@ def _copies_in_words(tasks: Iterable[SlideTask]) -> Iterator[str]:
     """A caution about files that are copies of each other: of one size, not empty, with the same bytes at both ends."""
     by_size: dict[int, list[SlideTask]] = defaultdict(list)
     for task in tasks:
-        with suppress(OSError):
-            by_size[task.path.stat().st_size].append(task)
+        stamp = FileStamp.of_slide(task.path)  # MRXS files may be alike where the pixels beside them are not
+        if stamp is not None:
+            by_size[stamp.bytes].append(task)
     alike: dict[tuple[int, bytes, bytes], list[SlideTask]] = defaultdict(list)
     for size, same in by_size.items():
         for task in same if size and len(same) > 1 else ():
             with suppress(OSError), task.path.open("rb") as file:
                 head = file.read(_END)
-                file.seek(max(0, size - _END))
+                file.seek(max(0, file.seek(0, os.SEEK_END) - _END))
                 alike[size, head, file.read(_END)].append(task)
     copies = [same for same in alike.values() if len(same) > 1]
     if copies:

@@ -69,7 +69,7 @@ class SlideTask:
         annotations = None if self.annotations is None else FileStamp.of(self.annotations)
         if self.remote is not None:
             return SlideInputs(self.remote.url, self.remote.stamp, annotations, self.mpp)
-        return SlideInputs(str(self.path.absolute()), FileStamp.of(self.path), annotations, self.mpp)
+        return SlideInputs(str(self.path.absolute()), FileStamp.of_slide(self.path), annotations, self.mpp)
 
     @property
     def source(self) -> str:

@@ -199,7 +199,7 @@ def _open(result: SlideResult, rasters: SlideRasters) -> tuple[AbstractContextMa
         slide.close()
         return nullcontext(), f"{name} holds another picture than at prediction"
     was = result.inputs.slide
-    if was is None or FileStamp.of(path) == was:
+    if was is None or FileStamp.of_slide(path) == was:
         return slide, ""
     apart = _colour_apart(slide, result, rasters)
     if apart is not None and apart > _SAME_COLOUR:

@@ -6,10 +6,12 @@ from typing import Self
 from pydantic import ConfigDict, NonNegativeInt
 from pydantic.dataclasses import dataclass
 
+from he2her2.slides import all_files_of
+
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
 class FileStamp:
-    """Size and time of change of a file, to notice that it is no longer the same.
+    """Size and time of change of a file, or of all of a slide, to notice that it is no longer the same.
 
     Attributes:
         bytes: Its size.
@@ -27,6 +29,14 @@ class FileStamp:
         stat = path.stat()
         return cls(stat.st_size, stat.st_mtime_ns)
 
+    @classmethod
+    def of_slide(cls, path: Path) -> Self | None:
+        """The stamp of all files of a slide: their size, and their last change; None where there is none."""
+        stamps = [stamp for file in all_files_of(path) if (stamp := cls.of(file)) is not None]
+        if not stamps:
+            return None
+        return cls(sum(stamp.bytes for stamp in stamps), max(stamp.modified_ns for stamp in stamps))
+
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))  # a task has its inputs before its mpp is checked
 class SlideInputs:
@@ -34,7 +44,7 @@ class SlideInputs:
 
     Attributes:
         path: Of the slide, absolute.
-        slide: Stamp of the slide; None where it is no ordinary file.
+        slide: Stamp of the slide's files; None where it is no ordinary file.
         annotations: Stamp of its annotation file; None without one.
         mpp: µm per level-0 px that were given for it.
     """

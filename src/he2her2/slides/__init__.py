@@ -2,7 +2,7 @@
 
 from he2her2.slides.deep_zoom import DeepZoom, encoded_jpeg, hatched
 from he2her2.slides.inspection import LevelReport, SlideReport, inspect_slide
-from he2her2.slides.listing import SLIDE_ENDINGS, look_in, slides_in
+from he2her2.slides.listing import SLIDE_ENDINGS, all_files_of, look_in, slides_in
 from he2her2.slides.opening import open_slide
 from he2her2.slides.slide import Level, Slide, slide_id_of
 from he2her2.slides.stream import TileBatch, TileMapping, map_tiles, stream_tiles
@@ -16,6 +16,7 @@ __all__ = [
     "SlideReport",
     "TileBatch",
     "TileMapping",
+    "all_files_of",
     "encoded_jpeg",
     "hatched",
     "inspect_slide",

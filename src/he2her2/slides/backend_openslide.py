@@ -9,7 +9,7 @@ on such levels a pixel may hold up to that share of its neighbour, where the TIF
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -227,24 +227,37 @@ def _on_white(image: Image.Image) -> Rgb:
     return np.asarray(Image.alpha_composite(paper, image).convert("RGB"))
 
 
+class _OwnHandle:
+    """A handle beside the one that reads levels, opened again after a decoding error, which kills it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._handle = _opened(path)
+
+    def read_region(self, origin_l0: tuple[int, int], level: int, size: tuple[int, int]) -> Image.Image:
+        try:
+            return self._handle.read_region(origin_l0, level, size)
+        except openslide.OpenSlideError as error:
+            self.close()
+            self._handle = _opened(self._path)
+            raise UnreadableRegionError("", str(error), "") from None
+
+    def close(self) -> None:
+        self._handle.close()
+
+
 @dataclass(frozen=True)
 class _LevelPicture:
     """A level as the comparison of pictures sees it."""
 
-    handle: openslide.OpenSlide
+    handle: _OwnHandle
     level: int
-
-    @property
-    def size(self) -> Size:
-        return Size(*self.handle.level_dimensions[self.level])
+    size: Size
+    downsample: float
 
     def region(self, rect: Rect) -> Rgb:
-        downsample = self.handle.level_downsamples[self.level]
-        origin = round(rect.x * downsample), round(rect.y * downsample)
-        try:
-            image = self.handle.read_region(origin, self.level, (rect.w, rect.h))
-        except openslide.OpenSlideError as error:
-            raise UnreadableRegionError("", str(error), "") from None
+        origin = round(rect.x * self.downsample), round(rect.y * self.downsample)
+        image = self.handle.read_region(origin, self.level, (rect.w, rect.h))
         if not np.asarray(image)[..., 3].all():
             raise UnreadableRegionError("", "the file leaves out a part", "")
         return _on_white(image)
@@ -278,8 +291,9 @@ def _levels_of_one_picture(path: Path, handle: openslide.OpenSlide) -> tuple[lis
         return numbers, ()
     aperio = handle.properties.get(openslide.PROPERTY_NAME_VENDOR) == "aperio"
     kept, cautions = [0], []
-    with _opened(path) as own:  # damage must not kill the handle that reads levels
-        pictures = [_LevelPicture(own, number) for number in numbers]
+    with closing(_OwnHandle(path)) as own:
+        levels = zip(handle.level_dimensions, handle.level_downsamples, strict=True)
+        pictures = [_LevelPicture(own, n, Size(*size), downsample) for n, (size, downsample) in enumerate(levels)]
         for coarse in pictures[1:]:
             fine = pictures[kept[-1]]
             compared = compare(fine, coarse) if is_reduction(fine.size, coarse.size) else None
@@ -310,12 +324,20 @@ def _metadata(handle: openslide.OpenSlide, numbers: Sequence[int], cautions: tup
         _bounds(properties),
         _glass(properties, sizes[0], stated),
         other_mpps=others,
-        cautions=(*more, *_frames_beside(properties, levels[0]), *cautions),
+        cautions=(*more, *_dicom_cautions(properties, levels[0]), *cautions),
     )
 
 
-def _frames_beside(properties: Mapping[str, str], level: Level) -> Iterator[str]:
-    """Tell of more DICOM frames than tiles, of which OpenSlide takes one for each place without choosing."""
+def _dicom_cautions(properties: Mapping[str, str], level: Level) -> Iterator[str]:
+    """Tell of a series without its finest level, and of more frames than tiles.
+
+    Args:
+        properties: OpenSlide's.
+        level: The finest one.
+    """
+    if properties.get("dicom.ImageType[3]") == "RESAMPLED":
+        found = "its finest level is a reduction of another, by its DICOM image type, which is not beside it"
+        yield f"{found}; copy all files of the series into one folder"
     n = number_or_none(properties.get("dicom.NumberOfFrames"))
     if n and level.tile:
         n_tiles = -(-level.size.w // level.tile.w) * -(-level.size.h // level.tile.h)

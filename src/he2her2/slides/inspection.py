@@ -12,6 +12,7 @@ from he2her2.geometry import Point, Size
 from he2her2.slides.base import CELL, MAX_LOSS, BaseSlide
 from he2her2.slides.blank_tissue import BlankTissue
 from he2her2.slides.levels import Rect
+from he2her2.slides.listing import all_files_of
 from he2her2.slides.opening import Backend, open_slide, why_not_the_tiff_reader
 from he2her2.units import PLAUSIBLE_MPP
 
@@ -126,7 +127,7 @@ def inspect_slide(
         return SlideReport(
             slide_id=slide.slide_id,
             path=str(slide.path),
-            file_bytes=slide.path.stat().st_size,
+            file_bytes=sum(file.stat().st_size for file in all_files_of(slide.path)),
             vendor=slide.vendor,
             backend=slide.backend,
             size_px=slide.size_l0,

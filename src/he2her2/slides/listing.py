@@ -4,7 +4,9 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 SLIDE_ENDINGS = frozenset(
@@ -14,10 +16,13 @@ SLIDE_ENDINGS = frozenset(
 """Endings of slide files."""
 
 _COMPANIONS = frozenset(
-    {"", ".annotations", ".csv", ".dat", ".db", ".geojson", ".ini", ".jpeg", ".jpg", ".json", ".md", ".ndpa", ".pdf",
-     ".png", ".tsv", ".txt", ".xlsx", ".xml"}
+    {"", ".annotations", ".csv", ".dat", ".db", ".geojson", ".ini", ".jpeg", ".jpg", ".json", ".md", ".ndpa", ".ngr",
+     ".opt", ".pdf", ".png", ".tsv", ".txt", ".xlsx", ".xml"}
 )  # fmt: skip
 """Endings of what lies beside slides, and is passed over without a word."""
+
+_LISTS = (".vms", ".vmu")
+"""Endings of files that name those that hold the pixels."""
 
 _ZARR = ".zarr"  # a slide that is a folder of thousands of files, and of no format that is read
 _PREAMBLE = 128
@@ -73,6 +78,33 @@ def look_in(folder: Path) -> FolderContent:
 def slides_in(folder: Path) -> list[Path]:
     """List the slides in a folder and in the folders below it, sorted; see `look_in`."""
     return list(look_in(folder).slides)
+
+
+def all_files_of(slide: Path) -> list[Path]:
+    """The file of a slide, and those that hold its pixels beside it: of MRXS, VMS, VMU and DICOM.
+
+    Args:
+        slide: Its file; of a DICOM series any.
+    """
+    ending, beside = slide.suffix.lower(), set[Path]()
+    with suppress(OSError):
+        if ending == ".mrxs":
+            beside.update(slide.with_suffix("").iterdir())
+        elif ending in _LISTS:
+            values = (line.partition("=")[2].strip() for line in _head(slide).decode(errors="replace").splitlines())
+            beside.update(slide.parent / name for name in values if name)
+        elif _MAYBE_DICOM.fullmatch(ending) and (uid := _series_uid(_head(slide))):
+            series = _series_in(slide.parent, slide.parent.stat().st_mtime_ns)
+            beside.update(file for file, its_uid in series.items() if its_uid == uid)
+        return [slide, *sorted(file for file in beside if file.is_file() and file != slide)]
+    return [slide]
+
+
+@lru_cache(maxsize=32)
+def _series_in(folder: Path, _changed_ns: int) -> Mapping[Path, bytes | None]:
+    """Series of each file of a folder that may be DICOM of a slide; read once for all slides in it."""
+    heads = ((path, _head(path)) for path in folder.iterdir() if _MAYBE_DICOM.fullmatch(path.suffix))
+    return {path: _series_uid(head) for path, head in heads if _value(head, _KIND, 2) in (None, _SLIDE_KIND)}
 
 
 def _files(folder: Path, seen: set[str], closed: list[Path]) -> Iterator[Path]:

@@ -23,12 +23,15 @@ if TYPE_CHECKING:
 Backend: TypeAlias = Literal["auto", "tiff", "openslide"]
 
 
+_BY_VIPS = "convert it to a tiled RGB TIFF (vips tiffsave --tile --pyramid), and give its scale by --mpp"
 _NO_SLIDES: Mapping[bytes, tuple[str, str]] = {
     b"version https://git-lfs": ("a pointer of Git LFS, which stands for it", "fetch it with git lfs pull"),
     b"<!doctype html": ("a web page", "download it again, and look at the page: it may want a login"),
     b"<html": ("a web page", "download it again, and look at the page: it may want a login"),
     b"pk\x03\x04": ("a ZIP archive", "unpack it"),
     b"\x1f\x8b": ("a gzip archive", "unpack it"),
+    b"\xff\xd8\xff": ("a JPEG picture", _BY_VIPS),
+    b"\x89png\r\n": ("a PNG picture", _BY_VIPS),
 }
 """Beginnings, in small letters, of files that often lie where a slide should be."""
 
@@ -140,7 +143,7 @@ def _read_head(path: Path) -> bytes:
             head = file.read(512)
     except OSError as error:
         raise SlideOpenError(slide_id_of(path), f"cannot be read ({error.strerror})", "check its permissions") from None
-    if not head and path.suffix != _MRXS:  # whose pixels lie elsewhere
+    if not head and path.suffix != _MRXS:
         raise SlideOpenError(slide_id_of(path), "the file is empty", "copy it again")
     _refuse_what_stands_for_a_slide(path, head)
     return head
@@ -173,7 +176,7 @@ def _refuse_what_stands_for_a_slide(path: Path, head: bytes) -> None:
         raise SlideOpenError(slide_id_of(path), f"is not read: it is {found}", remedy)
     beginning = head.lstrip().lower()
     for known, (found, remedy) in _NO_SLIDES.items():
-        if beginning.startswith(known):
+        if beginning.startswith(known) and path.suffix != _MRXS:  # a small picture, or empty
             raise SlideOpenError(slide_id_of(path), f"is not a slide: it is {found}", remedy)
 
 

@@ -198,6 +198,11 @@ def scale_contradictions(settled: StatedMpp, stated: StatedMpp, others: Sequence
     return (f"{_contradiction(settled, against)}; {settled.x:.4g} is used, correct it by --mpp if it is wrong",)
 
 
+def is_same_scale(one: StatedMpp, other: StatedMpp) -> bool:
+    """Check if both are stated, and differ by less than is worth a word."""
+    return one.x is not None and other.x is not None and _ratio(one, other) <= _NOTABLE_CONTRADICTION
+
+
 def require_slide_sized(slide_id: str, size_l0: Size, settled: StatedMpp) -> None:
     """Raise unless a slide of this resolution fits on glass.
 

@@ -14,6 +14,7 @@ from he2her2.slides.ome_xml import OmeImage, read_ome
 from he2her2.slides.resolution import (
     UNSTATED,
     StatedMpp,
+    is_same_scale,
     number_or_none,
     of_described_size,
     of_description,
@@ -190,7 +191,11 @@ def _ome(tiff: tifffile.TiffFile, file: FileBytes, name: str) -> TiffLayout:
         )
     reduced = list(zip(*((sub.aspage() for sub in page.pages or ()) for page in slide.pages), strict=False))
     levels = [Candidate(f"level {i}", own, True, True) for i, own in enumerate(reduced, start=1)]
-    others = [candidate for i, candidate in candidates.items() if i != index]
+    others = [
+        replace(candidate, is_scan=is_same_scale(images[i].stated_mpp, ome.stated_mpp))
+        for i, candidate in candidates.items()
+        if i != index
+    ]
     result = roles_of(slide, [*levels, *others], file, ome=True)
     tags = _tag_mpp(slide.pages[0])
     stated = ome.stated_mpp if ome.stated_mpp.x is not None else tags

@@ -36,12 +36,14 @@ class Candidate:
         pages: Its directory, or those of red, green and blue.
         is_level: Its format says that it is a level.
         may_be_level: It is stored as levels are, though nothing says that it is one.
+        is_scan: Its px are said to be as large as the slide's.
     """
 
     name: str
     pages: tuple[tifffile.TiffPage, ...]
     is_level: bool
     may_be_level: bool
+    is_scan: bool = False
 
     @property
     def size(self) -> Size:
@@ -71,6 +73,7 @@ class Roles:
     levels: list[TiffImage]
     associated: dict[str, TiffImage] = field(default_factory=dict)
     cautions: list[str] = field(default_factory=list)
+    sections: list[Size] = field(default_factory=list)
 
 
 def roles_of(slide: Candidate, others: Iterable[Candidate], file: FileBytes, *, ome: bool = False) -> Roles:
@@ -129,10 +132,14 @@ def _is_section(slide: Candidate, other: Candidate, compared: Comparison | None)
 
 def _is_large(level_0: TiffImage, other: Candidate) -> bool:
     """Check if an image beside the slide may be another section."""
-    return not other.is_beside and other.area >= _LARGE_SHARE * level_0.size.w * level_0.size.h
+    large = other.is_scan or other.area >= _LARGE_SHARE * level_0.size.w * level_0.size.h
+    return large and not other.is_beside
 
 
 def _tell_of_second_image(level_0: TiffImage, other: Candidate, found: Roles) -> None:
+    if any(is_reduction(section, other.size) for section in found.sections):
+        return  # one of its levels
+    found.sections.append(other.size)
     (w0, h0), (w, h) = level_0.size, other.size
     text = f"it holds a second image of {w} x {h} px beside the slide's {w0} x {h0}, which is not read"
     found.cautions.append(f"{text}; if it is another section, save it as a slide of its own")

@@ -157,7 +157,7 @@ def _not_the_same(slide: ViewedSlide, opened: OpenedSlide, result: SlideResult) 
         then = f"{result.slide.width} x {result.slide.height}"
         return [f"this is another slide than the one that was predicted ({then} px): its layers do not fit"]
     stamp = result.inputs.slide
-    if stamp is not None and FileStamp.of(slide.path) != stamp:
+    if stamp is not None and FileStamp.of_slide(slide.path) != stamp:
         return ["the slide's file was copied or changed after it was predicted: check that the layers fit"]
     return []
 
