@@ -163,6 +163,19 @@ def test_no_tumour_is_an_error_that_says_so(path, model, config):
         segment(slide, model, config, annotation=DrawnRegions((Region(box(0, 0, 64, 64), "Tumor"),)))
 
 
+def test_a_tumour_map_with_few_samples_of_the_tissue_is_told(path, model, config, reference, monkeypatch):
+    """Of a small piece on a large scan, whether tumour was found in it or not."""
+    found = reference.segmentation
+    few = replace(found, usable=found.usable & (found.usable.cumsum().reshape(found.usable.shape) <= 9))
+
+    assert found.cautions == ()
+    assert "samples of the tumour map lie in its tissue" in few.cautions[0]
+    monkeypatch.setattr("he2her2.method.segmentation._FEW_SAMPLES", 1.1)
+    nowhere = replace(config, adaptive=replace(config.adaptive, threshold=1.0))
+    with open_slide(path) as slide, pytest.raises(TumourError, match=r"of tissue; only \d+ of \d+ samples"):
+        segment(slide, model, nowhere)
+
+
 def test_too_little_tumour_is_an_error_with_numbers(tmp_path, model, config):
     """It tells how many tiles there are and how many are needed."""
     path = write_tissue(tmp_path / "crumb.svs", tissue_pixels(share=0.2))

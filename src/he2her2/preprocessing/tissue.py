@@ -20,6 +20,7 @@ _FLAT_SIDE, _FLAT_RANGE = 5, 4
 """Glass differs by no more over so many px: of real IHC slides 0.62 of it and more, of their tissue 0.06 at most."""
 _LEAST_GLASS = 0.1
 """Share of flat px among those that are not white, above which they are glass."""
+_ALIKE = 0.75  # of flat px of one brightness; tissue that is out of focus is flat, too, and has many
 _LEAST_GLASS_PX = 100
 _WHITE = 255  # of pixels that were not scanned, or are overexposed
 
@@ -89,9 +90,10 @@ def _brightest_glass(channel: _Channel, brightness: _Channel, grey: Mask, bright
     if len(flat) <= _LEAST_GLASS * np.count_nonzero(scanned):
         return brightest
     usual = int(np.bincount(flat).argmax())
-    if usual > brightest - margin or usual < _WHITE // 2:
+    glass = flat[np.abs(flat.astype(int) - usual) <= margin]
+    if usual > brightest - margin or usual < _WHITE // 2 or len(glass) < _ALIKE * len(flat):
         return brightest
-    return int(np.percentile(flat[flat <= usual + margin], 99))
+    return int(np.percentile(glass, 99))
 
 
 def glass_colour(rgb: Rgb, beside: Mask) -> tuple[float, float, float] | None:
