@@ -282,6 +282,27 @@ def test_formats_that_are_not_read_have_their_own_remedy(tmp_path, name, content
     assert refusal(tmp_path / name).startswith(f"a: {words}")
 
 
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        ("Attribute TotalPixelMatrixFocalPlanes value 3 != 1", "it has several focal planes, which OpenSlide does not"),
+        ("Unsupported transfer syntax 1.2.840.10008.1.2.4.80", "its DICOM frames are compressed in a way that"),
+        ('Unrecognized subblock dimension "Z"', "its CZI has focal planes, times or views, which OpenSlide does not"),
+        ("whatever", "OpenSlide cannot open it (whatever); copy the file again, or convert"),
+    ],
+)
+def test_what_openslide_does_not_read_has_its_own_remedy(tmp_path, monkeypatch, error, words):
+    """As its errors word it; to copy the file again would not help."""
+
+    def fail(*_):
+        raise openslide.OpenSlideError(error)
+
+    monkeypatch.setattr(openslide, "OpenSlide", fail)
+    (tmp_path / "a.czi").write_bytes(b"ZISRAWFILE")
+
+    assert refusal(tmp_path / "a.czi").startswith(f"a: {words}")
+
+
 def test_zeros_after_a_header_are_damage(tmp_path):
     """A copy that broke off on a disk that fills up with zeros."""
     (tmp_path / "a.svs").write_bytes(b"II*\0\x08\0\0\0" + bytes(5000))

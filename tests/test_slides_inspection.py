@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import openslide
 import pytest
 import tifffile
 
@@ -109,6 +110,14 @@ def test_openslides_blending_is_warned_of(tmp_path):
 
     assert "blends" in found(inspect_slide(path, backend="openslide"))
     assert inspect_slide(path).problems == ()
+
+
+def test_blending_is_of_openslides_own_reductions(tmp_path, monkeypatch):
+    """MRXS and BIF state theirs, as 4 here: nothing is blended, whatever the sizes' ratio is."""
+    path = write_slide(tmp_path / "a.svs", pyramid(synthetic_pixels(447, 319), (1, 4)))
+    monkeypatch.setattr(openslide.OpenSlide, "level_downsamples", (1.0, 4.0))
+
+    assert inspect_slide(path, backend="openslide").problems == ()
 
 
 def test_what_cannot_be_opened_is_an_error(tmp_path):

@@ -64,14 +64,16 @@ def test_a_tiled_page_beside_the_slide_is_no_level(tmp_path, backend, name):
             assert any("256 x 192 px shows another picture than level 0" in text for text in slide.cautions)
 
 
-@pytest.mark.parametrize(("second_line", "kind"), [("label", 0), ("", 1)])
-def test_a_label_in_the_place_of_the_thumbnail_is_the_label(tmp_path, second_line, kind):
+@pytest.mark.parametrize(
+    ("second_line", "kind", "name"), [("label", 0, "label"), ("", 1, "label"), ("1024x768 ->", 1, "thumbnail")]
+)
+def test_a_label_in_the_place_of_the_thumbnail_is_the_label(tmp_path, second_line, kind, name):
     """Of a slide without thumbnail: who shows the "thumbnail" would show a person's name."""
     strips: dict[str, Any] = {"tile": None, "rowsperstrip": 16, "subfiletype": kind}
     path = write(tmp_path / "a.svs", (PIXELS, aperio(), {}), beside(second_line, **strips))
 
     with open_slide(path) as slide:
-        assert list(slide.associated) == ["label"]
+        assert list(slide.associated) == [name]
 
 
 @pytest.mark.parametrize("backend", BOTH)

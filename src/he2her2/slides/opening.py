@@ -64,6 +64,10 @@ _CANNOT_OPEN: Mapping[str, tuple[str, str]] = {
         "its DICOM frames are compressed in a way that OpenSlide does not read",
         "export it with JPEG or JPEG 2000 frames",
     ),
+    "Unrecognized subblock dimension": (
+        "its CZI has focal planes, times or views, which OpenSlide does not read",
+        _BY_BIO_FORMATS,
+    ),
     "No such file": ("a file that belongs to it is missing", "copy all of its files again, with their names"),
 }
 """Words of OpenSlide's errors, with what they mean and a remedy."""

@@ -144,7 +144,10 @@ def _aperio_name(i: int, page: tifffile.TiffPage) -> str:
     named = second_line[0].lower() if second_line else ""
     if BESIDE.fullmatch(named):
         return named
-    return _APERIO_KINDS.get(int(page.subfiletype)) or ("thumbnail" if i == 1 else named or f"image {i}")
+    kind = _APERIO_KINDS.get(int(page.subfiletype))
+    if i == 1 and (kind is None or "->" in page.description):  # "2220x2967 -> 574x768"
+        return "thumbnail"
+    return kind or named or f"image {i}"
 
 
 def _number_of(description: str, key: str) -> float | None:
