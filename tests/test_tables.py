@@ -582,7 +582,7 @@ def test_words_for_nobody_and_rounded_numbers_name_no_patient(name):
     assert names_nothing(name)
 
 
-@pytest.mark.parametrize("name", ["0", "100", "1E5", "E12", "P-1.5", "Anon-7", "Patient 3", "-12", "No. 9"])
+@pytest.mark.parametrize("name", ["0", "100", "1E5", "E12", "P-1.5", "Anon-7", "Patient 3", "-12", "No. 9", "blank"])
 def test_short_numbers_and_numbered_words_are_names(name):
     """Nothing that tells patients apart is refused."""
     assert not names_nothing(name)
