@@ -86,7 +86,8 @@ def test_a_toml_file_has_settings_and_options_override_it(tmp_path):
         ({"settings": ["signal=2"]}, "signal"),
         ({"settings": ["signal"]}, "name=value"),
         ({"settings": ["colour=red"]}, "colour is not a setting"),
-        ({"settings": ["seed=3"]}, "drawn for each patient"),
+        ({"settings": ["seed=3"]}, r"drawn for each patient; set the cohort's seed \(--seed\)"),
+        ({"settings": ["ihc_score=3+"]}, r"set the cohort's scores, such as scores = \[0, 0, 0, 1\] .* --config"),
     ],
 )
 def test_a_bad_option_is_one_line_and_writes_nothing(tmp_path, options, names):

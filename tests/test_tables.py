@@ -438,6 +438,16 @@ def test_near_misses_and_unread_columns_about_her2_are_told(command_line, tmp_pa
     assert "note" not in out
 
 
+def test_columns_that_may_be_a_field_are_told(table):
+    """Unread, no slide has a status, and no audit looks at the sites."""
+    notes = read_manifest(table("slide_id,path,patient_id,label,Hospital\ns0,s0.svs,P0,positive,A\n")).notes
+
+    assert notes == (
+        "columns that may be her2_status are not read: label; rename one to her2_status if it is",
+        "columns that may be site are not read: Hospital; rename one to site if it is",
+    )
+
+
 def test_our_own_name_is_taken_for_itself(table):
     """Another name of the same field beside it is named, not read."""
     manifest = read_manifest(table("slide_id,path,patient_id,ihc_score,HER2 IHC\ns0,s0.svs,P0,2+,3+\n"))
@@ -572,7 +582,7 @@ def test_words_for_nobody_and_rounded_numbers_name_no_patient(name):
     assert names_nothing(name)
 
 
-@pytest.mark.parametrize("name", ["0", "100", "1E5", "E12", "P-1.5", "Anon-7", "Patient 3", "-12", "No. 9"])
+@pytest.mark.parametrize("name", ["0", "100", "1E5", "E12", "P-1.5", "Anon-7", "Patient 3", "-12", "No. 9", "blank"])
 def test_short_numbers_and_numbered_words_are_names(name):
     """Nothing that tells patients apart is refused."""
     assert not names_nothing(name)

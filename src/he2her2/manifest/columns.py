@@ -112,6 +112,8 @@ class TableColumns:
 _LIKE_OURS = {
     "mpp": re.compile("mpp|micron|pixel|resolution|[µμ]m|um_p"),
     "annotations": re.compile("annot|region|roi|mask|geojson|outline"),
+    "her2_status": re.compile(r"^(label|status|outcome|target|(ground[\W_]*)?truth)$"),
+    "site": re.compile(r"cent(er|re)\b|hospital|institut|laborator|clinic\b"),
 }
 """Words of headings that may be a field which is missed otherwise."""
 

@@ -32,7 +32,7 @@ _BLANK = frozenset(
 _NOBODY = frozenset(
     (
         *("anonymous", "anonymised", "anonymized", "anonym", "anon", "noname", "xxx", "patient", "id", "noid"),
-        *("withheld", "redacted", "blank", "empty"),
+        *("withheld", "redacted"),
     )
 )
 _OF_NOBODY = _BLANK | _NOBODY | {"no", "not", "without", "case", "subject", "name", "number"}  # words of such a name

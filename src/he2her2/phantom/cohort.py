@@ -26,6 +26,13 @@ from he2her2.phantom.spec import STRICT, PhantomSpec, Share, SiteName, make_spec
 from he2her2.phantom.truth import PhantomTruth, save_truth
 
 _SPLITS = ("train", "val", "test")
+_DRAWN = {
+    "seed": "seed (--seed)",
+    "stain": "stains (--stain)",
+    "site": "sites (--site)",
+    "ihc_score": "scores, such as scores = [0, 0, 0, 1] for 3+ alone, in the file of --config",
+    "ish": "ish_positive in the file of --config",
+}  # settings of a slide that differ from patient to patient, and those of the cohort that they are drawn from
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -60,8 +67,9 @@ class CohortSpec:
                 raise ValueError(f"{name} has nothing to choose from")
         if len(set(self.stains)) < len(self.stains):
             raise ValueError("stains names a stain twice")
-        if drawn := {"seed", "stain", "ihc_score", "ish", "site"} & self.slide.keys():
-            raise ValueError(f"slide.{min(drawn)} is drawn for each patient; set it for the cohort")
+        if drawn := _DRAWN.keys() & self.slide.keys():
+            name = min(drawn)
+            raise ValueError(f"slide.{name} is drawn for each patient; set the cohort's {_DRAWN[name]}")
         return self
 
 
