@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from he2her2.errors import ManifestError
 from he2her2.labels import IhcScore
-from he2her2.manifest import SlideRow, hashed_patient
+from he2her2.manifest import SlideRow, hashed_patient, patients_used
 from he2her2.method import infer
 from he2her2.models import Card, encoders, load_cnn, load_tensors, read_card
 from he2her2.models.export import save_weights
@@ -331,17 +332,21 @@ def test_it_can_start_from_other_weights(train, cohort, tmp_path):
     assert read_card(run / "weights" / "tile_cnn", "tile_cnn").notice == NOTICE
 
 
-def test_weights_that_know_the_judges_are_refused(train, cohort, learned):
+def test_weights_that_know_the_judges_are_refused(train, cohort, learned, tmp_path):
     """Whoever trained the weights to start from cannot validate; whoever chose their epoch cannot judge."""
+    copied = tmp_path / "ours"
+    shutil.copytree(learned[0] / "weights", copied)
     swapped = changed(changed(cohort, ",train,", ",x,", "swap.csv"), ",val,", ",train,", "swap.csv")
     swapped = changed(changed(swapped, ",test,", ",val,", "swap.csv"), ",x,", ",test,", "swap.csv")
 
-    same = train(cohort, "--init", learned[0] / "weights", out="same")
-    code, _, err, _ = train(swapped, "--init", learned[0] / "weights")
+    same = train(cohort, "--init", learned[0] / "weights" / "tile_cnn", out="same")
+    refused = [train(swapped, "--init", folder) for folder in (learned[0] / "weights", copied, copied / "tile_cnn")]
 
     assert same[0] == 0
-    assert code == 2
-    assert "4 patients who are to be evaluated here (p-s0-0, p-s0-1, p-s0-2, p-s0-3)" in err
+    assert patients_used(same[3] / "weights").complete
+    for code, _, err, _ in refused:
+        assert code == 2
+        assert "4 patients who are to be evaluated here (p-s0-0, p-s0-1, p-s0-2, p-s0-3)" in err
 
 
 def test_weights_of_another_network_are_refused(train, cohort, tmp_path):

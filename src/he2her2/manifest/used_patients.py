@@ -116,11 +116,11 @@ def _merged(records: Sequence[Mapping[str, str | list[str]]]) -> dict[str, list[
     return merged
 
 
-def join_records(folders: Mapping[str, Sequence[Path]]) -> dict[str, list[str]]:
+def join_records(folders: Iterable[tuple[str, Path | None]]) -> dict[str, list[str]]:
     """One record of the patients used in several networks.
 
     Args:
-        folders: By network, the folders whose records are of it.
+        folders: Each network and its folder, or that of its weights; None where it has none.
 
     Returns:
         For `patients.json`: hashed patients of training and validation, and the networks without a record.
@@ -128,11 +128,7 @@ def join_records(folders: Mapping[str, Sequence[Path]]) -> dict[str, list[str]]:
     Raises:
         ManifestError: A record is damaged.
     """
-    records: list[dict[str, list[str]]] = []
-    for network, places in folders.items():
-        found = [record for place in places if (record := recorded_patients(place))]
-        records += found or [{_UNRECORDED: [network]}]
-    return _merged(records)
+    return _merged([(place and recorded_patients(place)) or {_UNRECORDED: [network]} for network, place in folders])
 
 
 def recorded_patients(weights: Path) -> dict[str, list[str]]:
@@ -188,12 +184,20 @@ def _hashes(rows: Iterable[SlideRow], split: Split) -> list[str]:
 
 
 def _records(folder: Path) -> list[Path]:
-    """Find records of a folder's patients: in itself, in the weights it was made with, in the run that holds it."""
-    folders = [folder, *_weights_of(folder)]
+    """Find records of a folder's patients: in itself, in the weights it was made with, in the folders that hold it."""
+    folders = [folder.absolute(), *_weights_of(folder)]  # whose names and parents count
+    folders += [one.parent for one in folders if _is_role(one)]
     folders += [one.parent for one in folders if one.name == "weights"]
-    folders += [one.parent.parent for one in folders if one.parent.name == "weights"]
     found = (one / name for one in folders for name in ("run.json", PATIENTS_FILE))
     return list(dict.fromkeys(path for path in found if path.is_file()))
+
+
+def _is_role(folder: Path) -> bool:
+    """Check for a network's own folder that lies under its role's name: the folder that holds it is its weights'."""
+    try:
+        return bool(read_json(folder / "card.json")["network"]["role"] == folder.name)
+    except (OSError, ValueError, LookupError, TypeError):  # no card of a network
+        return False
 
 
 def _weights_of(folder: Path) -> list[Path]:

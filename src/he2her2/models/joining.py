@@ -33,7 +33,7 @@ def join_weights(networks: Mapping[Role, Path], out: Path) -> dict[str, list[str
     sources = {role: _network_folder(folder, role) for role, folder in networks.items()}
     for role, source in sources.items():
         verify(source, read_card(source, role))
-    record = join_records({role: _record_folders(source, role) for role, source in sources.items()})
+    record = join_records(sources.items())
     with atomic(out) as draft:
         draft.mkdir()
         for role, source in sources.items():
@@ -50,8 +50,3 @@ def _network_folder(folder: Path, role: Role) -> Path:
         if (place / CARD_FILE).is_file():
             return place.resolve()
     raise WeightsError(f"{folder}: holds no {role}; give a folder with {role}/, or that network's own")
-
-
-def _record_folders(source: Path, role: Role) -> list[Path]:
-    """Folders with the record of a network: its own, and the folder of weights where it lies under its name."""
-    return [source, source.parent] if source.name == role else [source]

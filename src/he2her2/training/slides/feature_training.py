@@ -242,8 +242,7 @@ def _write_run(study: FeatureStudy, folder: Path, probabilities: Mapping[str, fl
         "validation_patients": [],
     }
     if study.cohort.encoder.name == TILE_CNN:
-        weights = study.data.weights
-        write_record(folder, join_records({TILE_CNN: [] if weights is None else [weights]}))
+        write_record(folder, join_records([(TILE_CNN, study.data.weights)]))
     write_json(folder / "run.json", describe_environment(execution.command) | described, ascii_only=True)
 
 
