@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.interpolate import griddata
 from scipy.stats import qmc
 
-from he2her2.config import PRESETS, Adaptive
+from he2her2.config import PRESETS, Adaptive, load_config
 from he2her2.errors import DamagedSlideError
 from he2her2.geometry import Size
 from he2her2.method import tumour
@@ -311,7 +311,7 @@ def test_patches_lie_where_the_preset_wants_them(preset, off_l0, monkeypatch):
     slide = SimpleNamespace(mpp=0.25, effective_mpp=lambda mpp: mpp, size_l0=Size(3200, 2400), keeping=nullcontext)
     engine = SimpleNamespace(card=SimpleNamespace(input=PAPER_TUMOUR_CNN.input))
 
-    found = tumour.find_tumour(cast("Any", slide), cast("Any", engine), Size(100, 75), 32.0, config)
+    found = tumour.find_tumour(cast("Any", slide), cast("Any", engine), np.ones((75, 100), bool), 32.0, config)
 
     columns_rows = np.floor(found.points).astype(int)
     expected = columns_rows * 32 + 16 + off_l0 - side_px // 2
@@ -335,14 +335,51 @@ def test_tissue_that_is_lost_to_the_samples_is_refused(lost_share, refused, monk
         slide_id="a", mpp=0.25, effective_mpp=lambda mpp: mpp, size_l0=Size(3200, 2400), keeping=nullcontext
     )
     engine = SimpleNamespace(card=SimpleNamespace(input=PAPER_TUMOUR_CNN.input))
-    find: Any = partial(tumour.find_tumour, cast("Any", slide), cast("Any", engine), Size(100, 75), 32.0)
-    config = PRESETS["paper"]
+    find: Any = partial(
+        tumour.find_tumour, cast("Any", slide), cast("Any", engine), px_l0=32.0, config=PRESETS["paper"]
+    )
     tissue = np.ones((75, 100), bool)
 
     if refused:
         with pytest.raises(DamagedSlideError, match=r"a: \d+ of \d+ samples of its tissue cannot be decoded"):
-            find(config, tissue=tissue)
+            find(tissue=tissue)
     else:
-        find(config, tissue=tissue)
+        find(tissue=tissue)
     tissue[:, : int(100 * lost_share) + 10] = False
-    find(config, tissue=tissue)
+    find(tissue=tissue)
+
+
+def test_a_biopsy_on_a_large_scan_has_as_many_samples_as_other_tissue(monkeypatch):
+    """By default; they lie on glass, too, which no network looks at."""
+    tissue = np.zeros((600, 1600), bool)
+    tissue[300:330, 400:1400] = True  # 3 % of the scan
+    truth = np.zeros_like(tissue)
+    truth[300:330, 700:900] = True
+    asked = 0
+
+    def scored(slide, grid, *_, **__):
+        nonlocal asked
+        asked += len(grid)
+        x, y = ((grid.origins_l0 + grid.side_l0 / 2) / 32).astype(int).T
+        return np.arange(len(grid)), np.where(truth[y, x], 4.0, -4.0)[:, None] * np.array([-0.5, 0.5])
+
+    monkeypatch.setattr(tumour, "infer", scored)
+    slide = SimpleNamespace(mpp=0.25, effective_mpp=lambda mpp: mpp, size_l0=Size(51_200, 19_200), keeping=nullcontext)
+    engine = SimpleNamespace(card=SimpleNamespace(input=PAPER_TUMOUR_CNN.input))
+
+    def dice_and_samples(*overrides):
+        config = load_config(overrides=overrides)
+        found = tumour.find_tumour(cast("Any", slide), cast("Any", engine), tissue, 32.0, config)
+        mask = (found.map >= 0.5) & tissue
+        x, y = found.points.astype(int).T
+        return 2 * (mask & truth).sum() / (mask.sum() + truth.sum()), len(x), tissue[y, x].sum()
+
+    dice, n, in_tissue = dice_and_samples()
+
+    assert 0.9 < n / (2000 * 0.2 / tissue.mean()) <= 1
+    assert asked < n / 2
+    assert in_tissue > 400
+    coarse, n, few = dice_and_samples("adaptive.least_tissue=0")
+    assert n <= 2000
+    assert few < in_tissue / 3
+    assert dice > 0.95 > coarse

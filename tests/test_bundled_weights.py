@@ -111,7 +111,7 @@ def test_the_tumour_network_finds_a_phantoms_tumour(tmp_path):
         size = mask_size(slide.size_l0, 32.0)
         tissue, _ = find_tissue(thumbnail_on_raster(slide, 32.0, size), config.tissue, config.quality)
         engine = load_cnn(BUNDLED, "tumour_cnn", config)
-        sampling = find_tumour(slide, engine, size, 32.0, config)
+        sampling = find_tumour(slide, engine, tissue, 32.0, config)
     found = (sampling.map >= tumour_threshold(engine.card, config.adaptive)) & tissue
 
     dice = 2 * np.count_nonzero(found & truth.tumour) / (np.count_nonzero(found) + np.count_nonzero(truth.tumour))

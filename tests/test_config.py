@@ -89,18 +89,22 @@ def test_the_digest_ignores_how_the_work_is_done():
 
 def test_settings_that_came_later_leave_earlier_runs_as_they_are():
     """The digest of the default preset of then is what it was before them; set otherwise, they count."""
-    chosen = ["adaptive.threshold=0.24", "adaptive.half_turn=false", "networks.tumour_cnn=compact-tumour-cnn"]
-    then = load_config(overrides=chosen)
+    before = ["adaptive.half_turn=false", "adaptive.least_tissue=0"]
+    then = load_config(overrides=[*before, "adaptive.threshold=0.24", "networks.tumour_cnn=compact-tumour-cnn"])
     assert then.digest() == "c3b4b983ff1b16d63cead1054091e91b2e6cf96b75953c998788582af7c1d67d"
-    for override in ("adaptive.anchor=corner", "adaptive.half_turn=false", "selection.spacing=released"):
+    for override in ("adaptive.anchor=corner", *before, "selection.spacing=released"):
         assert load_config(overrides=[override]).digest() != Config().digest()
 
 
 @pytest.mark.parametrize("preset", ["paper", "released-code"])
 def test_exact_presets_draw_every_pixel_of_the_map_and_see_a_patch_once(preset):
-    """A coarse map differs from the drawn one in 3 % of the tumour's pixels; only the default takes it, and turns."""
-    assert (PRESETS[preset].adaptive.coarse, PRESETS[preset].adaptive.half_turn) == (1, False)
-    assert (PRESETS["default"].adaptive.coarse, PRESETS["default"].adaptive.half_turn) == (8, True)
+    """A coarse map differs from the drawn one in 3 % of the tumour's pixels; only the default takes it, and turns.
+
+    Nor do they take more samples where there is little tissue.
+    """
+    exact, ours = PRESETS[preset].adaptive, PRESETS["default"].adaptive
+    assert (exact.coarse, exact.half_turn, exact.least_tissue) == (1, False, 0)
+    assert (ours.coarse, ours.half_turn) == (8, True)
 
 
 def test_settings_are_plain_data():

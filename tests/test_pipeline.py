@@ -170,7 +170,7 @@ def test_a_tumour_map_with_few_samples_of_the_tissue_is_told(path, model, config
 
     assert found.cautions == ()
     assert "samples of the tumour map lie in its tissue" in few.cautions[0]
-    monkeypatch.setattr("he2her2.method.segmentation._FEW_SAMPLES", 1.1)
+    monkeypatch.setattr("he2her2.method.segmentation._FEW_SHARE", 1.1)
     nowhere = replace(config, adaptive=replace(config.adaptive, threshold=1.0))
     with open_slide(path) as slide, pytest.raises(TumourError, match=r"of tissue; only \d+ of \d+ samples"):
         segment(slide, model, nowhere)

@@ -92,6 +92,9 @@ class Adaptive:
         stop_change: Stop when a round changes the map by less than this on average; 0 always runs every round.
         anchor: A patch is centred on the centre of the mask pixel that it is scored for, or on its top left corner, as
             in the released code: half a mask pixel apart.
+        least_tissue: On a scan of which tissue covers a smaller share (biopsies, cores, arrays), rounds have as many more
+            points and candidates, up to ten times, so that tissue gets as many as on a scan with this share of it; what
+            shows none is not scored then, but 0. Neither the paper nor the released code does so; 0 never does.
         half_turn: Each patch is also seen turned by 180°, and its logits are the mean of both (test-time augmentation):
             a steadier answer, for a third more of the stage's time. Neither the paper nor the released code does so.
         seed: Of the Halton sequence's scrambling.
@@ -106,6 +109,7 @@ class Adaptive:
     corners: bool = True
     stop_change: Annotated[float, Ge(0), Lt(1)] = 0.0
     anchor: Literal["centre", "corner"] = "centre"
+    least_tissue: Annotated[float, Ge(0), Lt(1)] = 0.2
     half_turn: bool = True
     seed: _Seed = 0
 
@@ -264,7 +268,12 @@ class Config:
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
-_LATER_SETTINGS = (("adaptive", "anchor", "centre"), ("adaptive", "half_turn", False), ("selection", "spacing", "even"))
+_LATER_SETTINGS = (
+    ("adaptive", "anchor", "centre"),
+    ("adaptive", "least_tissue", 0.0),
+    ("adaptive", "half_turn", False),
+    ("selection", "spacing", "even"),
+)
 """Settings that came after the first runs were kept, which are no other runs where these are as they were then."""
 
 _PAPER = Config(
@@ -272,7 +281,9 @@ _PAPER = Config(
     networks=Networks("paper-tumour-cnn", "paper-tile-cnn", "mlp"),
     tissue=Tissue(blur_px=1, weak_margin=0, min_saturation=0, max_saturation=255),
     quality=Quality(apply=False),
-    adaptive=Adaptive(threshold=PAPER_THRESHOLD, surface="cubic", corners=False, coarse=1, half_turn=False),
+    adaptive=Adaptive(
+        threshold=PAPER_THRESHOLD, surface="cubic", corners=False, coarse=1, least_tissue=0.0, half_turn=False
+    ),
     scoring=Scoring(beta=1000.0),
 )
 _RELEASED_CODE = replace(

@@ -40,8 +40,8 @@ TissueRule: TypeAlias = Callable[[Rgb, Tissue], Mask]
 _BLUR_BLOCK_MASK = 16
 _GREY = 12  # largest difference of the channels of a grey pixel, compressed as it may be
 _MOST_OFF_SLIDE = 0.1
-_FEW_SAMPLES = 0.05
-"""Share of the samples below which a tumour that was drawn had a Dice of 0.5 to 0.9, and five times as many helped."""
+_FEW_SAMPLES, _FEW_SHARE = 100, 0.05
+"""Samples in tissue, of 2 000, below which a tumour that was drawn had a Dice of 0.5 to 0.9."""
 _BLACK, _WHITE = 40, 180  # brightest channel of a black pixel, darkest one of glass
 _COLOURED = 1e-3  # least share of pixels of another kind in a picture with colours
 _NO_ANNOTATED_TUMOUR = "its annotated tumour is too small for a pixel of the mask, cut out or outside the slide"
@@ -187,7 +187,7 @@ def segment_slide(
     sampling, tumour = None, usable
     if tumour_cnn is not None:
         with watch.stage("tumour"):
-            sampling = find_tumour(slide, recoloured(tumour_cnn, recolour), size, px_l0, config, watch, usable)
+            sampling = find_tumour(slide, recoloured(tumour_cnn, recolour), usable, px_l0, config, watch)
         findings.sampling = sampling
         tumour = tumour & (sampling.map >= tumour_threshold(tumour_cnn.card, config.adaptive))
     tumour = findings.tumour = tumour if annotation is None else tumour & _inside(annotation, slide, size, px_l0)
@@ -218,7 +218,7 @@ def _few_samples(sampling: AdaptiveMap | None, usable: Mask) -> tuple[str, ...]:
         return ()
     x, y = sampling.points.astype(np.int64).T
     n = np.count_nonzero(usable[y, x])
-    if n >= _FEW_SAMPLES * len(x):
+    if n >= min(_FEW_SAMPLES, _FEW_SHARE * len(x)):
         return ()
     said = (
         f"only {n} of {len(x)} samples of the tumour map lie in its tissue, a small part of the scan: its outline is "

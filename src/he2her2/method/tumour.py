@@ -1,9 +1,11 @@
 """Invasive tumour of one slide: HASHI's samples of a tumour CNN (paper, 3.1.2)."""
 
+import math
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from he2her2.config import PAPER_THRESHOLD, Adaptive, Config
 from he2her2.errors import DamagedSlideError
@@ -18,6 +20,7 @@ from he2her2.timing import Watch
 _KEPT_BYTES = 128 << 20  # of decoded tiles, between the rounds
 _MAX_LOST_SHARE = 0.1  # of the first samples: each touches several compressed tiles, of which 1 % may be lost
 _LEAST_LOST = 5
+_MOST_DENSE = 10.0
 
 
 def tumour_threshold(card: Card, settings: Adaptive) -> float:
@@ -31,24 +34,17 @@ def as_seen(tumour_cnn: Engine, settings: Adaptive) -> Engine:
 
 
 def find_tumour(
-    slide: Slide,
-    tumour_cnn: Engine,
-    size: Size,
-    px_l0: float,
-    config: Config,
-    watch: Watch | None = None,
-    tissue: Mask | None = None,
+    slide: Slide, tumour_cnn: Engine, tissue: Mask, px_l0: float, config: Config, watch: Watch | None = None
 ) -> AdaptiveMap:
     """Map of the probability of invasive tumour by adaptive sampling: HASHI asks for points, the network scores them.
 
     Args:
         slide: An open slide.
         tumour_cnn: Tells invasive tumour from other tissue.
-        size: Width and height of the map.
+        tissue: (h, w) of the map; samples must be readable in it, and lie closer where there is little of it.
         px_l0: Level-0 px per pixel of the map.
         config: Adaptive, tiling and runtime are used.
         watch: Observes progress and time.
-        tissue: (h, w) where the samples must be readable.
 
     Raises:
         DamagedSlideError: More than 10 % of the first samples of tissue, which lie all over it, are lost.
@@ -57,13 +53,27 @@ def find_tumour(
     spec = tumour_cnn.card.input
     mpp = native_mpp(slide, spec, config.tiling)
     side_l0 = spec.side_px * mpp / slide.mpp
-    total = config.adaptive.iterations * config.adaptive.points
+    density = _density(config.adaptive, tissue)
+    about = 2 * math.ceil(side_l0 / px_l0 / 2) + 1  # mask px of a window
+    worth = np.ones_like(tissue) if density == 1 else ndimage.maximum_filter(tissue, about)
+    total = config.adaptive.iterations * round(config.adaptive.points * density)
     to_anchor = 0.5 if config.adaptive.anchor == "corner" else 0.0  # points are centres of mask px
     n_scored = 0
     watch = watch or Watch()
 
     def score(points: NDArray[np.float64]) -> NDArray[np.float64]:
         nonlocal n_scored
+        probability = np.zeros(len(points))
+        asked = _at(worth, points)
+        if asked.any():
+            probability[asked] = probability_at(points[asked])
+        if not n_scored:
+            _require_tissue(slide, _at(tissue, points), np.isnan(probability))
+        n_scored += len(points)
+        watch.progress("tumour", n_scored, total)
+        return probability
+
+    def probability_at(points: NDArray[np.float64]) -> NDArray[np.float64]:
         centres = l0_from_mask(points - to_anchor, px_l0)
         if config.adaptive.corners:  # the map reaches the slide's border
             origins = windows_about(centres, side_l0, slide.size_l0)
@@ -73,20 +83,33 @@ def find_tumour(
         readable, logits = infer(slide, grid, tumour_cnn, config.runtime, spent=partial(watch.streamed, "tumour"))
         probability = np.full(len(points), np.nan)
         probability[readable] = softmax(logits)[:, 1]
-        if not n_scored and tissue is not None:
-            _require_tissue(slide, points, np.isnan(probability), tissue)
-        n_scored += len(points)
-        watch.progress("tumour", n_scored, total)
         return probability
 
     with slide.keeping(_KEPT_BYTES):  # its rounds look at the same places
-        return adaptive_map(score, size, config.adaptive)
+        return adaptive_map(score, Size(*tissue.shape[::-1]), config.adaptive, density)
 
 
-def _require_tissue(slide: Slide, points: NDArray[np.float64], lost: Mask, tissue: Mask) -> None:
-    """Raise if much of the tissue is lost: the map would guess what is there, and the rest decide alone."""
+def _density(settings: Adaptive, tissue: Mask) -> float:
+    """Multiple of the usual samples that a scan with so little tissue needs (`Adaptive.least_tissue`).
+
+    Example:
+        >>> mask = np.zeros((10, 10), np.bool_)
+        >>> mask[0, :5] = True
+        >>> round(_density(Adaptive(least_tissue=0.2), mask), 9), _density(Adaptive(least_tissue=0.02), mask)
+        (4.0, 1.0)
+    """
+    wanted = settings.least_tissue * tissue.size
+    return float(np.clip(wanted / max(1, np.count_nonzero(tissue)), 1, _MOST_DENSE))
+
+
+def _at(mask: Mask, points: NDArray[np.float64]) -> Mask:
+    """(n,) values of a mask at (n, 2) points (x, y), or at its border beside them."""
     x, y = points.astype(np.int64).T
-    in_tissue = tissue[np.clip(y, 0, tissue.shape[0] - 1), np.clip(x, 0, tissue.shape[1] - 1)]
+    return mask[np.clip(y, 0, mask.shape[0] - 1), np.clip(x, 0, mask.shape[1] - 1)]
+
+
+def _require_tissue(slide: Slide, in_tissue: Mask, lost: Mask) -> None:
+    """Raise if much of the tissue is lost: the map would guess what is there, and the rest decide alone."""
     n, n_lost = np.count_nonzero(in_tissue), np.count_nonzero(in_tissue & lost)
     if n_lost >= _LEAST_LOST and n_lost > _MAX_LOST_SHARE * n:
         found = (

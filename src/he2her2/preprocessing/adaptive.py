@@ -57,15 +57,18 @@ class AdaptiveMap:
     changes: tuple[float, ...]
 
 
-def adaptive_map(score: Callable[[SamplePoints], SampleValues], size: Size, settings: Adaptive) -> AdaptiveMap:
+def adaptive_map(
+    score: Callable[[SamplePoints], SampleValues], size: Size, settings: Adaptive, density: float = 1.0
+) -> AdaptiveMap:
     """Sample a score adaptively and interpolate it to a map.
 
-    Deterministic: the same score, size and settings give the same map.
+    Deterministic: the same arguments give the same map.
 
     Args:
         score: Gives the values of (n, 2) points; called once a round. NaN drops a point, which is not scored again.
         size: Width and height of the mask.
         settings: Rounds, points, candidates, corners, surface, coarseness, seed, and when to stop early.
+        density: Points and candidates of a round, as a multiple of those of the settings.
 
     Raises:
         ValueError: `size` is empty, or `score` does not return one value a point.
@@ -80,13 +83,16 @@ def adaptive_map(score: Callable[[SamplePoints], SampleValues], size: Size, sett
     # The interpolation solves thousands of tiny systems, where BLAS threads only wait for each other: on a busy machine
     # a hundred times longer than the work takes.
     with threadpool_limits(limits=1, user_api="blas"):
-        return _sampled(score, size, settings)
+        return _sampled(score, size, settings, density)
 
 
-def _sampled(score: Callable[[SamplePoints], SampleValues], size: Size, settings: Adaptive) -> AdaptiveMap:
+def _sampled(
+    score: Callable[[SamplePoints], SampleValues], size: Size, settings: Adaptive, density: float
+) -> AdaptiveMap:
     """Sample round by round."""
     from scipy.stats import qmc  # noqa: PLC0415 - loads for a third of a second: not where no tumour is sought
 
+    n_points, n_candidates = round(settings.points * density), round(settings.candidates * density)
     halton = qmc.Halton(d=2, scramble=True, rng=settings.seed)
     seen: Mask = np.zeros((size.h, size.w), np.bool_)
     points, values, changes = np.empty((0, 2)), np.empty(0), list[float]()
@@ -94,11 +100,11 @@ def _sampled(score: Callable[[SamplePoints], SampleValues], size: Size, settings
     preview = _heights(surface, size, _PREVIEW_COARSE)
     for iteration in range(settings.iterations):
         if iteration:
-            candidates = _fresh(halton.random(settings.candidates), seen)
-            wanted = _steepest(surface, candidates, size)[: settings.points]
+            candidates = _fresh(halton.random(n_candidates), seen)
+            wanted = _steepest(surface, candidates, size)[:n_points]
         else:
             corners = _CORNERS if settings.corners else _CORNERS[:0]
-            wanted = _fresh(np.concatenate([corners, halton.random(settings.points - len(corners))]), seen)
+            wanted = _fresh(np.concatenate([corners, halton.random(n_points - len(corners))]), seen)
         seen[_rows_columns(wanted)] = True
         points, values = _with_scores(points, values, wanted, score)
         surface = interpolate(points, values, settings.surface)

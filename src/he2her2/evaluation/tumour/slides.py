@@ -209,7 +209,7 @@ class _SlideTester:
             raster = (Size(width, height), seen.px_l0, slide.frame)
             truth, usable = annotation.mask(*raster), seen.usable & ~annotation.doubtful(*raster)
             engine = recoloured(engine, seen.recolour)
-            found = find_tumour(slide, engine, raster[0], seen.px_l0, config)
+            found = find_tumour(slide, engine, seen.usable, seen.px_l0, config)
             rng = np.random.default_rng(zlib.crc32(task.slide_id.encode()))
             dense = _score_densely(slide, engine, usable, seen.px_l0, config, rng)
         threshold = tumour_threshold(engine.card, config.adaptive)
