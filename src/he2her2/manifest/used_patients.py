@@ -188,6 +188,7 @@ def _records(folder: Path) -> list[Path]:
     folders = [folder.absolute(), *_weights_of(folder)]  # whose names and parents count
     folders += [one.parent for one in folders if _is_role(one)]
     folders += [one.parent for one in folders if one.name == "weights"]
+    folders += [one.parent.parent for one in folders if one.parent.name == "weights"]
     found = (one / name for one in folders for name in ("run.json", PATIENTS_FILE))
     return list(dict.fromkeys(path for path in found if path.is_file()))
 
