@@ -92,9 +92,9 @@ class Adaptive:
         stop_change: Stop when a round changes the map by less than this on average; 0 always runs every round.
         anchor: A patch is centred on the centre of the mask pixel that it is scored for, or on its top left corner, as
             in the released code: half a mask pixel apart.
-        least_tissue: On a scan of which tissue covers a smaller share (biopsies, cores, arrays), rounds have as many more
-            points and candidates, up to ten times, so that tissue gets as many as on a scan with this share of it; what
-            shows none is not scored then, but 0. Neither the paper nor the released code does so; 0 never does.
+        least_tissue: On a scan of which tissue covers a smaller share (biopsies, cores, arrays), rounds have up to ten
+            times as many points and candidates, so that as many lie in tissue as on a scan with this share of it;
+            windows that show none are 0 then, unseen. Neither the paper nor the released code does so; 0 never does.
         half_turn: Each patch is also seen turned by 180°, and its logits are the mean of both (test-time augmentation):
             a steadier answer, for a third more of the stage's time. Neither the paper nor the released code does so.
         seed: Of the Halton sequence's scrambling.

@@ -98,14 +98,14 @@ def _density(settings: Adaptive, tissue: Mask) -> float:
         >>> round(_density(Adaptive(least_tissue=0.2), mask), 9), _density(Adaptive(least_tissue=0.02), mask)
         (4.0, 1.0)
     """
-    wanted = settings.least_tissue * tissue.size
-    return float(np.clip(wanted / max(1, np.count_nonzero(tissue)), 1, _MOST_DENSE))
+    wanted = settings.least_tissue * tissue.size / max(1, int(tissue.sum()))
+    return min(max(wanted, 1.0), _MOST_DENSE)
 
 
 def _at(mask: Mask, points: NDArray[np.float64]) -> Mask:
     """(n,) values of a mask at (n, 2) points (x, y), or at its border beside them."""
     x, y = points.astype(np.int64).T
-    return mask[np.clip(y, 0, mask.shape[0] - 1), np.clip(x, 0, mask.shape[1] - 1)]
+    return np.asarray(mask[np.clip(y, 0, mask.shape[0] - 1), np.clip(x, 0, mask.shape[1] - 1)])
 
 
 def _require_tissue(slide: Slide, in_tissue: Mask, lost: Mask) -> None:
