@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy import ndimage
 from skimage.color import hed2rgb, rgb2hed
-from skimage.feature import SIFT
 
 from he2her2.cohort import (
     ALIKE,
@@ -393,25 +392,6 @@ def test_different_tissue_is_not_alike():
 
     assert list(alike_pairs(prints)) == []
     assert max(likeness(prints[i], prints[j]) for i in range(6) for j in range(i)) < ALIKE
-
-
-def test_only_the_landmarks_that_are_kept_are_turned(monkeypatch):
-    """They are those that are kept when all are turned."""
-    module, turned, turn = sys.modules["he2her2.cohort.likeness"], list[int](), SIFT._compute_orientation
-
-    def counted(self, positions, *rest):
-        turned.append(len(positions))
-        return turn(self, positions, *rest)
-
-    monkeypatch.setattr(module, "_MOST", 40)
-    monkeypatch.setattr(SIFT, "_compute_orientation", counted)
-    few = print_of(blots(1))
-    monkeypatch.setattr(module, "_largest_sift", lambda: SIFT(upsampling=1, n_octaves=4, c_dog=0.01))
-    every = print_of(blots(1))
-
-    assert turned[0] == 40 < turned[1]
-    for one, other in ((few.plain, every.plain), (few.mirrored, every.mirrored)):
-        assert all(np.array_equal(getattr(one, name), getattr(other, name)) for name in ("place", "angle", "kind"))
 
 
 def test_pairs_are_found_wherever_they_stand(monkeypatch):

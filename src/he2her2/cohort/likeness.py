@@ -194,44 +194,24 @@ def _tissue_only(thumbnail: Rgb) -> Rgb:
 
 def _landmarks(picture: NDArray[np.float32]) -> TissuePrint:
     """The largest landmarks of a picture, described in it and in its mirror image."""
-    found = _largest_sift()
+    from skimage.feature import SIFT  # noqa: PLC0415  loads slowly
+
+    found: Any = SIFT(upsampling=1, n_octaves=4, c_dog=0.01)
     try:
-        found.detect_and_extract(picture)
+        found.detect(picture)
     except RuntimeError:  # there is no landmark
         return TissuePrint(_NONE, _NONE)
     largest = np.argsort(-found.sigmas, kind="stable")[:_MOST]
-    for name in ("positions", "scales", "sigmas", "octaves", "orientations", "descriptors"):
+    for name in ("positions", "scales", "sigmas", "octaves", "orientations"):  # describing all takes longest
         setattr(found, name, getattr(found, name)[largest])
-    plain = _described(found)
+    plain = _described(found, picture)
     found.positions = np.stack([found.positions[:, 0], picture.shape[1] - 1 - found.positions[:, 1]], axis=1)
     found.orientations = -found.orientations % (2 * np.pi)
-    found.extract(np.ascontiguousarray(picture[:, ::-1]))
-    return TissuePrint(plain, _described(found))
+    return TissuePrint(plain, _described(found, np.ascontiguousarray(picture[:, ::-1])))
 
 
-def _largest_sift() -> Any:  # noqa: ANN401  # scikit-image is untyped
-    """SIFT of the largest landmarks: to turn and describe all of thousands would take longest."""
-    from skimage.feature import SIFT  # noqa: PLC0415  loads slowly
-
-    untyped: Any = SIFT
-
-    class LargestSift(untyped):  # type: ignore[misc]
-        def _compute_orientation(  # without this step all are turned, and the result is the same
-            self,
-            positions: NDArray[Any],
-            scales: NDArray[Any],
-            sigmas: NDArray[Any],
-            octaves: NDArray[Any],
-            scalespace: list[NDArray[Any]],
-        ) -> object:
-            kept = np.sort(np.argsort(-sigmas, kind="stable")[:_MOST])
-            return super()._compute_orientation(positions[kept], scales[kept], sigmas[kept], octaves[kept], scalespace)
-
-    return LargestSift(upsampling=1, n_octaves=4, c_dog=0.01)
-
-
-def _described(found: Any) -> Landmarks:  # noqa: ANN401
-    """Landmarks of what SIFT has described."""
+def _described(found: Any, picture: NDArray[np.float32]) -> Landmarks:  # noqa: ANN401  # scikit-image is untyped
+    found.extract(picture)
     kind = np.sqrt(found.descriptors.astype(np.float32))
     kind /= np.maximum(np.linalg.norm(kind, axis=1, keepdims=True), 1e-6)
     place = found.positions @ np.array([1, 1j])  # rows and columns; angles count from the rows' axis, too
