@@ -134,7 +134,7 @@ def draw(cohorts: Path, threads: int) -> None:
 
 
 def run(words: list[str]) -> None:
-    """Run `he2her2`, which resumes an interrupted run; with one thread of torch: the sums of several round otherwise."""
+    """Run `he2her2`, which resumes an interrupted run; on one thread of torch: the sums of several round otherwise."""
     print("he2her2", *words, flush=True)
     one_thread = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     subprocess.run([sys.executable, "-m", "he2her2", *words], check=True, stdout=subprocess.DEVNULL, env=one_thread)
