@@ -349,6 +349,28 @@ def test_tissue_that_is_lost_to_the_samples_is_refused(lost_share, refused, monk
     find(tissue=tissue)
 
 
+def test_no_window_that_shows_tissue_is_left_unseen_at_the_border(monkeypatch):
+    """Windows about points there are moved into the slide, and see what lies farther from these."""
+    tissue = np.zeros((120, 200), bool)
+    tissue[20:30, 20:60] = True
+
+    def scored(_slide, grid, *_, **__):
+        return np.arange(len(grid)), np.tile([-1.0, 1.0], (len(grid), 1))
+
+    monkeypatch.setattr(tumour, "infer", scored)
+    slide = SimpleNamespace(mpp=0.25, effective_mpp=lambda mpp: mpp, size_l0=Size(6400, 3840), keeping=nullcontext)
+    engine = SimpleNamespace(card=SimpleNamespace(input=SimpleNamespace(side_px=128, mpp=2.0)))
+
+    found = tumour.find_tumour(
+        cast("Any", slide), cast("Any", engine), tissue, 32.0, load_config(overrides=["adaptive.iterations=2"])
+    )
+
+    left_top = np.clip(found.points - 16, 0, np.array([168, 88])).astype(int)
+    shows = np.array([tissue[y : y + 32, x : x + 32].any() for x, y in left_top])
+    assert (found.points[shows] < 4).any()
+    assert (found.values[shows] > 0.5).all()
+
+
 def test_a_biopsy_on_a_large_scan_has_as_many_samples_as_other_tissue(monkeypatch):
     """By default; they lie on glass, too, which no network looks at."""
     tissue = np.zeros((600, 1600), bool)

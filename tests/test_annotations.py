@@ -523,6 +523,8 @@ TUMOUR = classed("Tumor", 0, 0, 100, 100)
             "Tumor: Positive", "Tumor: Negative", "metastases", "_0", "_1", "InvasiveTumor", "invasive_carcinoma",
             "Lymph node metastasis", "Breast Cancer", "carcinoma, not otherwise specified", "Tumör", "TUMOR 2",
             "Carcinoma of no special type", "HER2-negative tumor", "Invasive lobular carcinoma",
+            "Invasive ductal carcinoma (not intraductal)", "tumor, no necrosis", "nothing but tumor",
+            "small but invasive carcinoma", "not in situ but invasive carcinoma",
         )),
         *((name, "cut out") for name in (
             "Ignore*", "Exclusion", "exclude", "_2", "Necrosis", "Nécrose", "Nekrose", "normal", "Benign", "non-tumor",
@@ -531,7 +533,8 @@ TUMOUR = classed("Tumor", 0, 0, 100, 100)
             "Tumorfrei", "tumorfreies Gewebe", "pas de tumeur", "libre de tumeur", "w/o tumor", "tumor absent",
             "Tumor (excl.)", "noninvasive carcinoma", "sem tumor", "zonder tumor", "uden tumor", "pre-malignant",
             "Intraductal carcinoma, noninfiltrating", "carcinome intracanalaire", "lobular neoplasia",
-            "everything but tumor", "folded tumor", "discard", "do not use: tumor",
+            "everything but tumor", "all tissue but tumor", "no in situ carcinoma", "folded tumor", "discard",
+            "do not use: tumor",
         )),
         *((name, "not used") for name in (
             "Stroma", "Stroma: Negative", "Tissue", "tumor-associated stroma", "Tumor infiltrating lymphocytes",

@@ -155,6 +155,14 @@ def test_a_patient_whom_runs_have_by_slides_of_other_labels_is_not_paired():
     assert (pair.n, pair.only_first, pair.only_second, pair.mcnemar.only_first) == (9, 1, 1, 0)
 
 
+def test_a_run_is_compared_with_itself():
+    """As `evaluate RUN --compare RUN`, whose names are one."""
+    cases = made_up_cases(10)
+    found = compare_runs(cases, cases, ("x", "x"))
+
+    assert (found.n, found.only_first, found.only_second, found.rates["accuracy"].value) == (10, 0, 0, 0)
+
+
 def test_runs_that_share_nobody_are_refused():
     """There is nothing to pair."""
     cases = made_up_cases(10)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from he2her2 import pages
 from he2her2.cli.progress import WorkProgress
 from he2her2.cli.run_printer import RunPrinter
 from he2her2.cohort import SlideOutcome, SlideTask
@@ -64,6 +65,12 @@ def test_slides_unlike_the_training_slides_are_counted(tmp_path):
     found = read_patient_results(tmp_path / "run" / "patients.csv")
 
     assert [(one.patient_id, one.unlike, one.guaranteed) for one in found] == [("P1", 1, False), ("P2", 0, True)]
+    with (tmp_path / "run" / "patients.csv").open(newline="") as file:
+        row = list(csv.DictReader(file))[1]
+    del row["unlike"]  # as it was before they were counted
+    template = pages._ENVIRONMENT.from_string("{% import 'page_parts.html' as parts %}{{ parts.guarantee(found) }}")
+    said = [template.render(found=one) for one in (found[1], PatientResult.of_row(row))]
+    assert ["none is unlike" in text for text in said] == [True, False]
 
 
 def test_a_patient_without_result_has_no_status():

@@ -212,7 +212,7 @@ def test_a_patient_of_the_test_has_no_vote():
 
 
 def test_another_models_probabilities_have_no_vote(tmp_path):
-    """Weights and settings must be the run's; its threads need not."""
+    """Weights and settings must be the run's, those that came later as they were then; its threads need not."""
     slides = [MadeUpSlide("s", status="positive", probability=0.5)]
     run = open_run(write_run(tmp_path / "run", slides))
     threads = open_run(
@@ -228,6 +228,15 @@ def test_another_models_probabilities_have_no_vote(tmp_path):
 
     with pytest.raises(EvaluationError, match="predicted with other weights than"):
         check_same_model(run, weights)
+    described = json.loads((run.path / "run.json").read_text())
+    del described["config"]["adaptive"]["least_tissue"]
+    (run.path / "run.json").write_text(json.dumps(described))
+    before = open_run(run.path)
+    assert before.config.adaptive.least_tissue == 0
+    with pytest.raises(EvaluationError, match="predicted with other settings than"):
+        check_same_model(before, threads)
+    as_then = replace(QUICK, adaptive=replace(QUICK.adaptive, least_tissue=0.0))
+    check_same_model(before, open_run(write_run(tmp_path / "then", slides, config=as_then)))
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from he2her2.config.settings import (
     Spacing,
     Tiling,
     Tissue,
+    with_later_settings,
 )
 
 __all__ = [
@@ -37,4 +38,5 @@ __all__ = [
     "settle",
     "take_preset",
     "to_toml",
+    "with_later_settings",
 ]

@@ -7,6 +7,7 @@
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, field, replace
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
@@ -275,6 +276,22 @@ _LATER_SETTINGS = (
     ("selection", "spacing", "even"),
 )
 """Settings that came after the first runs were kept, which are no other runs where these are as they were then."""
+
+
+def with_later_settings(kept: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that a run has kept, and those that came later as they were then.
+
+    Example:
+        >>> with_later_settings({"preset": "default", "adaptive": {"anchor": "corner"}})["adaptive"]
+        {'anchor': 'corner', 'least_tissue': 0.0, 'half_turn': False}
+    """
+    settings = dict(kept)
+    for group, key, before in _LATER_SETTINGS:
+        if isinstance(settings.get(group), Mapping):
+            settings[group] = {**settings[group]}
+            settings[group].setdefault(key, before)
+    return settings
+
 
 _PAPER = Config(
     preset="paper",

@@ -1,7 +1,7 @@
 """Comparison of runs on the same patients by paired tests: of two, and of any number, corrected for their pairs."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
@@ -110,7 +110,7 @@ def compare_runs(first: Cases, second: Cases, names: tuple[str, str]) -> RunComp
     Raises:
         EvaluationError: They share no case.
     """
-    one, two = _shared_cases(dict(zip(names, (first, second), strict=True)))
+    one, two = _shared_cases((first, second), names)
     truth, patients = one.truth, one.patients
     right = one.decided == truth, two.decided == truth
     rates = {"accuracy": rate_difference(*right, patients, name="difference of accuracy")}
@@ -188,7 +188,7 @@ def compare_several(cases: Mapping[str, Cases], *, with_first: bool = False) -> 
     Raises:
         EvaluationError: They share no patient.
     """
-    aligned = dict(zip(cases, _shared_cases(cases), strict=True))
+    aligned = dict(zip(cases, _shared_cases(tuple(cases.values()), cases), strict=True))
     names = list(combinations(aligned, 2))
     if with_first:
         names = [pair for pair in names if pair[0] == next(iter(aligned))]
@@ -204,7 +204,7 @@ def compare_several(cases: Mapping[str, Cases], *, with_first: bool = False) -> 
     )
 
 
-def _shared_cases(runs: Mapping[str, Cases]) -> list[Cases]:
+def _shared_cases(runs: Sequence[Cases], names: Iterable[str]) -> list[Cases]:
     """The cases that all runs have with the same label, in one order.
 
     A patient whose slides are labelled differently has the label of those that a run has.
@@ -212,12 +212,12 @@ def _shared_cases(runs: Mapping[str, Cases]) -> list[Cases]:
     Raises:
         EvaluationError: There is none.
     """
-    shared = set.intersection(*({*zip(run.ids.tolist(), run.truth.tolist(), strict=True)} for run in runs.values()))
+    shared = set.intersection(*({*zip(run.ids.tolist(), run.truth.tolist(), strict=True)} for run in runs))
     if not shared:
-        level = next(iter(runs.values())).level
-        raise EvaluationError(f"{', '.join(runs)} share no {level} of one label; compare runs over the same slides")
+        found = f"{', '.join(names)} share no {runs[0].level} of one label"
+        raise EvaluationError(f"{found}; compare runs over the same slides")
     ids = np.array([name for name, _ in shared])
-    return [run.take(np.intersect1d(run.ids, ids, return_indices=True)[1]) for run in runs.values()]
+    return [run.take(np.intersect1d(run.ids, ids, return_indices=True)[1]) for run in runs]
 
 
 @checked_dataclass(frozen=True, config=ConfigDict(extra="forbid"))

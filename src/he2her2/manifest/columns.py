@@ -19,9 +19,11 @@ _VALUES = re.compile(
     rf"[(\[] *{_VALUE}(?: *(?:[,;/|-]|\bto\b|\bor\b) *{_VALUE})+ *[)\]]$"
 )  # that a heading says it holds
 _HER2_LIKE = re.compile(
-    r"her-?2|erbb2|(?<![a-z])neu(?![a-z])|immunohist|ce(?:p|n|nt)[\W_]*17|d17z1|amplif"
+    r"her-?2|erbb2|(?<![a-z])neu(?![a-z])|immunohist|ce(?:p|n|nt)[\W_]*17|d17z1"
     r"|(?<![a-z])(ihc|ish|[fscd]ish)(?![a-z])"
-)
+    r"|^(?:(?:is|gene?|status|result)[\W_]+)*amplif[a-z]*(?:[\W_]+(?:gene?|status|result|ratio|level|test))*[\W_]*"
+    r"(?:[(\[].*)?$"
+)  # an amplification of no gene by name
 _GENE = r"(?:her[\W_]*2(?:[\W_]*neu)?|(?:c[\W_]*)?erb[\W_]*b[\W_]*2|neu)"
 _PROBE = r"(?:ce(?:p|n|nt|ntromere)[\W_]*17|d17z1)"  # of the centromere of chromosome 17
 _LOOSE_PROBE = rf"(?:{_PROBE}|(?:chromoso[mn]e|chrom|chr|ch|c|se|cs)[\W_]*17)"  # such only behind the gene
@@ -181,8 +183,8 @@ def is_about_her2(column: str) -> bool:
     """Check if a heading looks like one of HER2 tests.
 
     Example:
-        >>> is_about_her2("HER2_fish_status"), is_about_her2("age")
-        (True, False)
+        >>> is_about_her2("HER2_fish_status"), is_about_her2("gene amplification"), is_about_her2("MYC amplification")
+        (True, True, False)
     """
     return _HER2_LIKE.search(column.lower()) is not None
 

@@ -54,7 +54,8 @@ def find_tumour(
     mpp = native_mpp(slide, spec, config.tiling)
     side_l0 = spec.side_px * mpp / slide.mpp
     density = _density(config.adaptive, tissue)
-    about = 2 * math.ceil(side_l0 / px_l0 / 2) + 1  # mask px of a window
+    size, half = np.array(tissue.shape[::-1]), side_l0 / px_l0 / 2  # in mask px, of the map and of a window
+    about, inside = 2 * math.ceil(half) + 1, np.minimum(half, size / 2) * config.adaptive.corners
     worth = np.ones_like(tissue) if density == 1 else ndimage.maximum_filter(tissue, about)
     total = config.adaptive.iterations * round(config.adaptive.points * density)
     to_anchor = 0.5 if config.adaptive.anchor == "corner" else 0.0  # points are centres of mask px
@@ -64,7 +65,7 @@ def find_tumour(
     def score(points: NDArray[np.float64]) -> NDArray[np.float64]:
         nonlocal n_scored
         probability = np.zeros(len(points))
-        asked = _at(worth, points)
+        asked = _at(worth, np.clip(points, inside, size - inside))  # where their windows are centred
         if asked.any():
             probability[asked] = probability_at(points[asked])
         if not n_scored:
@@ -86,7 +87,7 @@ def find_tumour(
         return probability
 
     with slide.keeping(_KEPT_BYTES):  # its rounds look at the same places
-        return adaptive_map(score, Size(*tissue.shape[::-1]), config.adaptive, density)
+        return adaptive_map(score, Size(*size.tolist()), config.adaptive, density)
 
 
 def _density(settings: Adaptive, tissue: Mask) -> float:

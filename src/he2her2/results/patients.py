@@ -33,7 +33,8 @@ class PatientResult:
         failed: Slides without.
         guaranteed: Whether the guarantees of the rules hold: no slide failed or is unlike the training slides, and
             there are as many as the patients had on whom the rules were chosen.
-        unlike: Slides with a result that are unlike the training slides of the weights.
+        unlike: Slides with a result that are unlike the training slides of the weights; None in tables of runs that did
+            not count them.
     """
 
     patient_id: str
@@ -46,7 +47,7 @@ class PatientResult:
     slides: int
     failed: int
     guaranteed: bool
-    unlike: int = 0
+    unlike: int | None = 0
 
     @classmethod
     def of(
@@ -100,7 +101,7 @@ class PatientResult:
             int(row["slides"]),
             int(row["failed"]),
             row["guaranteed"] == "yes",
-            int(row.get("unlike") or 0),
+            int(row["unlike"]) if row.get("unlike") else None,
         )
 
 

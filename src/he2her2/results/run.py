@@ -12,15 +12,15 @@ from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as validated
 
 from he2her2 import __version__
-from he2her2.config import Config
+from he2her2.config import Config, with_later_settings
 from he2her2.errors import EvaluationError, OutputError
 from he2her2.files import check_writable, digest, read_json, sweep_drafts, write_json
 from he2her2.results.failure_records import FailureRecords
@@ -169,7 +169,7 @@ class RunDescription:
 
     Attributes:
         digest: SHA-256 of its configuration.
-        config: The settings as they were written; `RunFolder.config` makes them those of this version.
+        config: The settings as they were written, and later ones as they were then; `RunFolder.config` reads them.
         weights: The networks.
         weights_folder: Where they lay, or their name.
         versions: Of Python and the libraries.
@@ -180,7 +180,7 @@ class RunDescription:
     """
 
     digest: str | None = None
-    config: Mapping[str, Any] | None = None
+    config: Annotated[Mapping[str, Any], AfterValidator(with_later_settings)] | None = None
     weights: tuple[NetworkNote, ...] = ()
     weights_folder: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)

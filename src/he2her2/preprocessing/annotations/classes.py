@@ -31,10 +31,13 @@ _TUMOUR = (
     r"\btum(o|ou|eu)r|\bcancer|\bcancro|krebs\b|\bkanker|[ck]ar[cz]ino[om]|\bcarcin[oô]m|metasta|\bmalign|\bneoplas"
     r"|\binvasi[vf]|\binvaderende|\binfiltrati[nv]|\binfiltrant|\binfiltrierend|\bi[dl]c\b|\bnst\b|\bibc\b"
 )
+_NO = (
+    r"non?|not|without|w o|free of|negative for|kein\w*|nicht|frei von|sans|pas de|exempte? de|sin|sem|senza"
+    r"|libre de|livre de|libero da|geen|zonder|uden|uten|utan|inget|bez|except|other than|ausser|sauf|salvo"
+    r"|excepto|exceto|tranne|eccetto|behalve"
+)
 _NOT_TUMOUR = (
-    rf"\b(non?|not|without|w o|free of|negative for|kein\w*|nicht|frei von|sans|pas de|exempte? de|sin|sem|senza"
-    rf"|libre de|livre de|libero da|geen|zonder|uden|uten|utan|inget|bez|except|other than|but|ausser|sauf|salvo"
-    rf"|excepto|exceto|tranne|eccetto|behalve) ?({_TUMOUR})"
+    rf"(?<!\bnothing )\b({_NO}|(?:all|any|every)\w*(?: \w+)? but) ?({_TUMOUR})"
     rf"|({_TUMOUR})\w*? ?(free|frei(e[mnrs]?)?|absent)\b"
 )
 _LEFT_OUT = (
@@ -49,6 +52,7 @@ _SPARED = (
     rf"{_LEFT_OUT}|{_IN_SITU}|\bholes?\b|ne[ck]ro(s|t|z)|\bdebris|\bnormal"
     r"|\bbenign|\bgutartig|\bhealthy|\bgesund|\bsain|\bsan[ao]\b"
 )
+_NOT_SPARED = rf"\b({_NO}) ?({_SPARED})\w*( ?({_TUMOUR})\w*)?"  # "not intraductal" beside the invasive tumour
 _BESIDE = (
     r"stroma|\blympho|\btils?\b|inflam|entzund|immun|fibro|adipo|\bfat\b|fett|\bmargins?\b|\bborder|\bfront\b|\bbed\b"
     r"|\badjacent|\bnear|\bnext to\b|\baround\b|peri ?tum|\boutside|\bausserhalb|\bhors\b|\bfuori\b"
@@ -80,6 +84,8 @@ def use_of_words(name: str) -> ClassUse | None:
 
 def _use_of_part(name: str) -> ClassUse | None:
     words = _words(name)
+    without = re.sub(_NOT_SPARED, "", words)
+    words = without if re.search(_TUMOUR, without) else words
     is_tumour, is_spared = re.search(_TUMOUR, words), re.search(_SPARED, words)
     is_mixed = is_tumour and is_spared and (re.search(_MIXED, words) or set("+&/") & set(name))
     is_doubtful = re.search(_BESIDE, words) or (is_tumour and "?" in name)
