@@ -88,11 +88,8 @@ def ihc_score(rgb: Rgb, mpp: float) -> tuple[str, tuple[float, ...]]:
     return ("1+" if faint + intense + moderate > 0.1 else "0"), shares
 
 
-SIDE = 1000
-
-
-def twin(score: str, seed: int, **settings: Any) -> Rgb:
-    """The middle of a tumour in IHC."""
+def twin(score: str, seed: int, side: int = 1000, **settings: Any) -> Rgb:
+    """The middle of a tumour in IHC, `side` px wide."""
     ish = "negative" if score == "2+" else None
     spec = make_spec(
         seed=seed,
@@ -108,7 +105,7 @@ def twin(score: str, seed: int, **settings: Any) -> Rgb:
     painter = Painter.of(spec)
     depth = painter.anatomy.outlines.tumour.values
     y, x = np.unravel_index(depth.argmax(), depth.shape)
-    window = Window(int(x) * 32 - SIDE // 2, int(y) * 32 - SIDE // 2, SIDE, SIDE, 0.25)
+    window = Window(int(x) * 32 - side // 2, int(y) * 32 - side // 2, side, side, 0.25)
     return painter.pixels(window)[0][..., :3]
 
 
