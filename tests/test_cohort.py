@@ -272,7 +272,7 @@ def test_linked_folders_are_looked_into_once(tmp_path):
 def test_what_is_no_slide_in_a_folder_is_told(tmp_path):
     """By its ending; what lies beside slides anyway is passed over without a word, and so is what is no file."""
     hidden = ("..g.svs", "._a.svs", ".DS_Store")
-    for name in ("a.svs", "b.isyntax", "c.isyntax", "d.svs.gz", "e.xml", "e.opt", "README", *hidden):
+    for name in ("a.svs", "b.isyntax", "c.isyntax", "c.zvi", "d.svs.gz", "e.xml", "e.opt", "README", *hidden):
         (tmp_path / name).touch()
     (tmp_path / "f.ome.zarr" / "0").mkdir(parents=True)
     (tmp_path / "f.ome.zarr" / "0" / "0.0.0").touch()
@@ -281,7 +281,7 @@ def test_what_is_no_slide_in_a_folder_is_told(tmp_path):
     found = find_slides([tmp_path])
 
     assert [task.slide_id for task in found.tasks] == ["a"]
-    others = "2 .isyntax, 1 .gz, 1 .zarr, 1 hidden (a name that begins with a dot)"
+    others = "2 .isyntax, 1 .zvi, 1 .gz, 1 .zarr, 1 hidden (a name that begins with a dot)"
     (note,) = found.notes
     assert note.endswith(f"no slides, or of formats not read, are passed over: {others}")
 

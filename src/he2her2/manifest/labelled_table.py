@@ -14,7 +14,7 @@ from he2her2.manifest.csv_tables import TableRow, is_blank, read_table
 from he2her2.units import parse_number
 
 YES_OR_NO = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
-"""What a cell of such a column says, by its text in lower case."""
+"""Meaning of a cell of such a column, by its text in lower case."""
 _ADDED = ("ish_group", "her2_status", "stratum", "rule", "source", "stratum_source", "conflict", "doubt")
 """Columns that a labelled table gains."""
 _DERIVED = "derived_"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 SLIDE_ENDINGS = frozenset(
     {".bif", ".btf", ".czi", ".dcm", ".mrxs", ".ndpi", ".qptiff", ".scn", ".svs", ".svslide", ".tif", ".tiff", ".vms",
-     ".vmu", ".zvi"}
+     ".vmu"}
 )  # fmt: skip
 """Endings of slide files."""
 
