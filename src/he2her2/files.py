@@ -16,12 +16,13 @@ from dataclasses import asdict, is_dataclass
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from pydantic import ValidationError
-
 from he2her2.errors import OutputError, plainly
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError  # for its type: pydantic is a fourth of a command's start
 
 _HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 _DRAFT = re.compile(r"\.draft-(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]{8}\.")
@@ -190,7 +191,7 @@ def read_record(path: Path) -> str:
     return path.read_text("utf-8")
 
 
-def problems_in_words(error: ValidationError) -> str:
+def problems_in_words(error: "ValidationError") -> str:
     """The first problems of a record that pydantic refused, on one line."""
     found = error.errors()
     words = [f"{'.'.join(map(str, one['loc'])):.80}: {plainly(one['msg']):.200}" for one in found[:_PROBLEMS_SHOWN]]

@@ -8,6 +8,7 @@ compared, so that it holds for every format. Glass, lumina and fat are bright on
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from he2her2.errors import UnreadableRegionError
@@ -44,7 +45,7 @@ class BlankTissue:
             size: Width and height of the regions in px.
             mpp: Their µm per pixel.
         """
-        self._slide, self._mpp, least = slide, mpp, min(size)
+        self._slide, least = slide, min(size)
         cell_least = min(_CELL_PX, least // 8) * mpp
         coarser = (slide.mpp * level.downsample for level in slide.levels[1:])
         fits = (own for own in coarser if own >= _COARSER * mpp and least * mpp >= _LEAST_CELLS * max(own, cell_least))
@@ -54,41 +55,53 @@ class BlankTissue:
             self._x, self._y = (
                 np.linspace(0, n - 1, 3 * math.ceil(n / (1.5 * self._side))).astype(np.int64) for n in size
             )
+            per_px = self._side * mpp / self._level_mpp
+            columns, rows = (((np.arange(n // self._side) + 0.5) * per_px).astype(np.int64) for n in size)
+            self._middles = np.ix_(rows, columns)
+            self._shown = Size(int(columns[-1]) + 1, int(rows[-1]) + 1)
 
-    def hides(self, pixels: Rgb, origin_l0: Point) -> bool:
-        """Check if a region hides tissue.
+    def hidden(self, pixels: Rgb, origins_l0: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Tell the regions that hide tissue: (n,).
 
         Args:
-            pixels: (h, w, 3) the region as it was read.
-            origin_l0: Its top-left corner (x, y).
+            pixels: (n, h, w, 3) regions as they were read.
+            origins_l0: (n, 2) their top-left corners (x, y).
         """
-        if self._level_mpp is None or not self._is_flat_somewhere(pixels):
-            return False
-        cells = _samples(pixels, self._side)
-        flat = (cells.max(axis=0) - cells.min(axis=0) <= _FLAT).all(axis=2)
-        blank = ndimage.binary_erosion(flat, _AROUND, border_value=1)
-        if blank.mean() < _LOST_SHARE:
-            return False
-        per_px = self._side * self._mpp / self._level_mpp
-        y, x = (((np.arange(n) + 0.5) * per_px).astype(np.int64) for n in flat.shape)
-        size = Size(int(x[-1]) + 1, int(y[-1]) + 1)
+        hidden = np.zeros(len(pixels), bool)
+        if self._level_mpp is None:
+            return hidden
+        index = np.flatnonzero(self._are_flat_somewhere(pixels))
+        if not len(index):
+            return hidden
+        cells = _samples(pixels, index, self._side)
+        flat = (cells.max(axis=0) - cells.min(axis=0) <= _FLAT).all(axis=3)
+        blank = ndimage.binary_erosion(flat, _AROUND[None], border_value=1)
+        for k in np.flatnonzero(blank.mean(axis=(1, 2)) >= _LOST_SHARE):
+            origin = Point(*origins_l0[index[k]].tolist())
+            hidden[index[k]] = self._shows_tissue(origin, blank[k], cells[0, k].mean(axis=2))
+        return hidden
+
+    def _shows_tissue(self, origin_l0: Point, blank: Mask, grey: NDArray[np.float64]) -> bool:
+        """Check if the coarser level has tissue where cells (h, w) are blank, of a mean of the channels each."""
+        assert self._level_mpp is not None
         try:
-            shown = self._slide.read(origin_l0, size, self._level_mpp)[np.ix_(y, x)]
+            shown = self._slide.read(origin_l0, self._shown, self._level_mpp)[self._middles]
         except UnreadableRegionError:
             return False
-        unlike = np.abs(shown.mean(axis=2) - cells[0].mean(axis=2)) >= _UNLIKE
+        unlike = np.abs(shown.mean(axis=2) - grey) >= _UNLIKE
         if (blank & unlike).mean() < _LOST_SHARE:  # glass on both
             return False
         return bool((blank & _tissue(shown, unlike)).mean() >= _LOST_SHARE)
 
-    def _is_flat_somewhere(self, pixels: Rgb) -> bool:
+    def _are_flat_somewhere(self, pixels: Rgb) -> NDArray[np.bool_]:
         """False where no three cells side by side, or two at the border, are flat: a few px of one channel tell."""
-        few = pixels[self._y[:, None], self._x, 1]
-        rows = few[0::3], few[1::3], few[2::3]
+        few = pixels[:, self._y[:, None], self._x, 1]
+        rows = few[:, 0::3], few[:, 1::3], few[:, 2::3]
         most, least = (of(of(rows[0], rows[1]), rows[2]) for of in (np.maximum, np.minimum))
-        most = np.maximum(np.maximum(most[:, 0::3], most[:, 1::3]), most[:, 2::3])
-        least = np.minimum(np.minimum(least[:, 0::3], least[:, 1::3]), least[:, 2::3])
-        return bool((most - least <= _FLAT).any())
+        most = np.maximum(np.maximum(most[:, :, 0::3], most[:, :, 1::3]), most[:, :, 2::3])
+        least = np.minimum(np.minimum(least[:, :, 0::3], least[:, :, 1::3]), least[:, :, 2::3])
+        found: NDArray[np.bool_] = (most - least <= _FLAT).any(axis=(1, 2))
+        return found
 
 
 def _tissue(shown: Rgb, unlike: Mask) -> Mask:
@@ -98,8 +111,8 @@ def _tissue(shown: Rgb, unlike: Mask) -> Mask:
     return np.asarray(unlike & (ndimage.uniform_filter(np.float64(unlike), 3) > _MOST) & (stained(shown) | textured))
 
 
-def _samples(pixels: Rgb, side: int) -> Rgb:
-    """(n, h, w, 3) pixels, at most 16, spread over each whole cell of a region."""
-    h, w = (n // side * side for n in pixels.shape[:2])
+def _samples(pixels: Rgb, index: NDArray[np.int64], side: int) -> Rgb:
+    """(k, n, h, w, 3) pixels of n regions, k at most 16, spread over each whole cell of a region."""
+    h, w = (n // side * side for n in pixels.shape[1:3])
     offsets = range(side // (2 * _SAMPLES), side, -(-side // _SAMPLES))
-    return np.stack([pixels[y:h:side, x:w:side] for y in offsets for x in offsets])
+    return np.stack([pixels[:, y:h:side, x:w:side][index] for y in offsets for x in offsets])

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from he2her2.errors import MppError, UnreadableRegionError
-from he2her2.geometry import Point, Size
+from he2her2.geometry import Size
 from he2her2.slides.base import CELL, MAX_LOSS, BaseSlide
 from he2her2.slides.blank_tissue import BlankTissue
 from he2her2.slides.levels import Rect
@@ -162,9 +162,9 @@ def _state(slide: BaseSlide, level: int, rect: Rect) -> Literal["sound", "blank"
         pixels = slide.read_level(level, rect)
     except UnreadableRegionError:
         return "corrupt"
-    origin = Point(round(rect.x * downsample), round(rect.y * downsample))
+    origin = np.rint(np.array([rect.x, rect.y]) * downsample).astype(np.int64)
     blank = BlankTissue(slide, Size(rect.w, rect.h), slide.mpp * downsample)
-    return "blank" if blank.hides(pixels, origin) else "sound"
+    return "blank" if blank.hidden(pixels[None], origin[None]).any() else "sound"
 
 
 def _cells(slide: BaseSlide) -> Iterator[tuple[int, Rect]]:

@@ -245,18 +245,20 @@ class _Reader(ABC):
         """The readable tiles among `positions`; one that is blank where the slide has tissue is not."""
         side = self.grid.side_px
         pixels = np.empty((len(positions), side, side, 3), np.uint8)
-        index: list[int] = []
+        read: list[int] = []
         for position in positions:
             try:
-                self._read_into(position, pixels[len(index)])
+                self._read_into(position, pixels[len(read)])
             except UnreadableRegionError:
                 self.unreadable.append(position)
-                continue
-            if self._blank.hides(pixels[len(index)], self._origin(position)):
-                self.unreadable.append(position)
             else:
-                index.append(position)
-        return TileBatch(np.array(index, np.int64), pixels[: len(index)])
+                read.append(position)
+        index, pixels = np.array(read, np.int64), pixels[: len(read)]
+        hidden = self._blank.hidden(pixels, self.grid.origins_l0[index])
+        if not hidden.any():
+            return TileBatch(index, pixels)
+        self.unreadable += index[hidden].tolist()
+        return TileBatch(index[~hidden], pixels[~hidden])
 
     def _origin(self, position: int) -> Point:
         x, y = self.grid.origins_l0[position]
