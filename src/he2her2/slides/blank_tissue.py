@@ -51,14 +51,15 @@ class BlankTissue:
         fits = (own for own in coarser if own >= _COARSER * mpp and least * mpp >= _LEAST_CELLS * max(own, cell_least))
         self._level_mpp = min(fits, key=lambda own: abs(math.log(own / _SHOWING_MPP)), default=None)
         if self._level_mpp is not None:
-            self._side = round(max(self._level_mpp, cell_least) / mpp)
-            self._x, self._y = (
-                np.linspace(0, n - 1, 3 * math.ceil(n / (1.5 * self._side))).astype(np.int64) for n in size
-            )
-            per_px = self._side * mpp / self._level_mpp
-            columns, rows = (((np.arange(n // self._side) + 0.5) * per_px).astype(np.int64) for n in size)
-            self._middles = np.ix_(rows, columns)
-            self._shown = Size(int(columns[-1]) + 1, int(rows[-1]) + 1)
+            side = round(max(self._level_mpp, cell_least) / mpp)
+            x, y = (np.linspace(0, n - 1, 3 * math.ceil(n / (1.5 * side))).astype(np.int64) for n in size)
+            self._few = _values_at(x, y, size.w)[..., 1]
+            offsets = range(side // (2 * _SAMPLES), side, -(-side // _SAMPLES))
+            x, y = (np.arange(n // side) * side for n in size)
+            self._many = np.stack([_values_at(x + dx, y + dy, size.w) for dy in offsets for dx in offsets])
+            per_px = side * mpp / self._level_mpp
+            x, y = (((np.arange(n // side) + 0.5) * per_px).astype(np.int64) for n in size)
+            self._middles, self._shown = np.ix_(y, x), Size(int(x[-1]) + 1, int(y[-1]) + 1)
 
     def hidden(self, pixels: Rgb, origins_l0: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Tell the regions that hide tissue: (n,).
@@ -68,17 +69,18 @@ class BlankTissue:
             origins_l0: (n, 2) their top-left corners (x, y).
         """
         hidden = np.zeros(len(pixels), bool)
-        if self._level_mpp is None:
+        if self._level_mpp is None or not len(pixels):
             return hidden
-        index = np.flatnonzero(self._are_flat_somewhere(pixels))
+        values = pixels.reshape(len(pixels), -1)
+        index = np.flatnonzero(_are_flat_somewhere(values.take(self._few, axis=1)))
         if not len(index):
             return hidden
-        cells = _samples(pixels, index, self._side)
-        flat = (cells.max(axis=0) - cells.min(axis=0) <= _FLAT).all(axis=3)
+        cells = np.stack([values[k].take(self._many) for k in index])  # (k, 16, h, w, 3)
+        flat = (cells.max(axis=1) - cells.min(axis=1) <= _FLAT).all(axis=3)
         blank = ndimage.binary_erosion(flat, _AROUND[None], border_value=1)
         for k in np.flatnonzero(blank.mean(axis=(1, 2)) >= _LOST_SHARE):
             origin = Point(*origins_l0[index[k]].tolist())
-            hidden[index[k]] = self._shows_tissue(origin, blank[k], cells[0, k].mean(axis=2))
+            hidden[index[k]] = self._shows_tissue(origin, blank[k], cells[k, 0].mean(axis=2))
         return hidden
 
     def _shows_tissue(self, origin_l0: Point, blank: Mask, grey: NDArray[np.float64]) -> bool:
@@ -93,15 +95,20 @@ class BlankTissue:
             return False
         return bool((blank & _tissue(shown, unlike)).mean() >= _LOST_SHARE)
 
-    def _are_flat_somewhere(self, pixels: Rgb) -> NDArray[np.bool_]:
-        """False where no three cells side by side, or two at the border, are flat: a few px of one channel tell."""
-        few = pixels[:, self._y[:, None], self._x, 1]
-        rows = few[:, 0::3], few[:, 1::3], few[:, 2::3]
-        most, least = (of(of(rows[0], rows[1]), rows[2]) for of in (np.maximum, np.minimum))
-        most = np.maximum(np.maximum(most[:, :, 0::3], most[:, :, 1::3]), most[:, :, 2::3])
-        least = np.minimum(np.minimum(least[:, :, 0::3], least[:, :, 1::3]), least[:, :, 2::3])
-        found: NDArray[np.bool_] = (most - least <= _FLAT).any(axis=(1, 2))
-        return found
+
+def _values_at(x: NDArray[np.int64], y: NDArray[np.int64], width: int) -> NDArray[np.int64]:
+    """(y, x, 3) positions of pixels' channels among the values of a region (h, width, 3)."""
+    found: NDArray[np.int64] = 3 * (y[:, None] * width + x)[..., None] + np.arange(3)
+    return found
+
+
+def _are_flat_somewhere(few: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """False where no three cells side by side, or two at the border, are flat: (n,), by (n, 3 h, 3 w) values."""
+    rows = few[:, 0::3], few[:, 1::3], few[:, 2::3]
+    most, least = (of(of(rows[0], rows[1]), rows[2]) for of in (np.maximum, np.minimum))
+    most = np.maximum(np.maximum(most[:, :, 0::3], most[:, :, 1::3]), most[:, :, 2::3])
+    least = np.minimum(np.minimum(least[:, :, 0::3], least[:, :, 1::3]), least[:, :, 2::3])
+    return np.asarray((most - least <= _FLAT).any(axis=(1, 2)))
 
 
 def _tissue(shown: Rgb, unlike: Mask) -> Mask:
@@ -109,10 +116,3 @@ def _tissue(shown: Rgb, unlike: Mask) -> Mask:
     grey = shown.mean(axis=2)
     textured = ndimage.maximum_filter(grey, 3) - ndimage.minimum_filter(grey, 3) >= _TEXTURE  # IHC averages to grey
     return np.asarray(unlike & (ndimage.uniform_filter(np.float64(unlike), 3) > _MOST) & (stained(shown) | textured))
-
-
-def _samples(pixels: Rgb, index: NDArray[np.int64], side: int) -> Rgb:
-    """(k, n, h, w, 3) pixels of n regions, k at most 16, spread over each whole cell of a region."""
-    h, w = (n // side * side for n in pixels.shape[1:3])
-    offsets = range(side // (2 * _SAMPLES), side, -(-side // _SAMPLES))
-    return np.stack([pixels[:, y:h:side, x:w:side][index] for y in offsets for x in offsets])

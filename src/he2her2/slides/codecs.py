@@ -94,7 +94,7 @@ def jpeg_file(photometric: int, tables: bytes | None) -> Callable[[bytes], bytes
     """
     adobe = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00" + (b"\x01" if photometric == _YCBCR else b"\x00")
     prefix = b"\xff\xd8" + adobe + (tables[2:-2] if tables else b"")
-    return lambda data: prefix + data[_colour_markers_end(data) :]
+    return lambda data: b"".join((prefix, memoryview(data)[_colour_markers_end(data) :]))
 
 
 def _grey_jpeg_decoder(tables: bytes | None) -> Decode:

@@ -1,7 +1,8 @@
 """Inspection of a slide file: its metadata, its damage, and the plan for reading it, as plain data."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -155,16 +156,17 @@ def _levels(slide: BaseSlide, mpp: float | None) -> tuple[LevelReport, ...]:
     )
 
 
-def _state(slide: BaseSlide, level: int, rect: Rect) -> Literal["sound", "blank", "corrupt"]:
+def _state(
+    slide: BaseSlide, level: int, rect: Rect, blank_tissue: Callable[[int, Size], BlankTissue]
+) -> Literal["sound", "blank", "corrupt"]:
     """State of one compressed tile."""
-    downsample = slide.levels[level].downsample
     try:
         pixels = slide.read_level(level, rect)
     except UnreadableRegionError:
         return "corrupt"
-    origin = np.rint(np.array([rect.x, rect.y]) * downsample).astype(np.int64)
-    blank = BlankTissue(slide, Size(rect.w, rect.h), slide.mpp * downsample)
-    return "blank" if blank.hidden(pixels[None], origin[None]).any() else "sound"
+    origin = np.rint(np.array([rect.x, rect.y]) * slide.levels[level].downsample).astype(np.int64)
+    hidden = blank_tissue(level, Size(rect.w, rect.h)).hidden(pixels[None], origin[None])
+    return "blank" if hidden.any() else "sound"
 
 
 def _cells(slide: BaseSlide) -> Iterator[tuple[int, Rect]]:
@@ -184,7 +186,8 @@ def _check_tiles(slide: BaseSlide, n_check: int | None, seed: int) -> TileCheck:
     )
     n_check = n_tiles if n_check is None else min(n_check, n_tiles)
     chosen = set(np.random.default_rng(seed).choice(n_tiles, n_check, replace=False).tolist())
-    states = [_state(slide, *cell) for i, cell in enumerate(_cells(slide)) if i in chosen]
+    blank_tissue = cache(lambda level, size: BlankTissue(slide, size, slide.mpp * slide.levels[level].downsample))
+    states = [_state(slide, *cell, blank_tissue) for i, cell in enumerate(_cells(slide)) if i in chosen]
     return TileCheck(n_tiles, slide.metadata.absent_tiles, n_check, states.count("corrupt"), states.count("blank"))
 
 

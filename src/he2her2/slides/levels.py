@@ -23,6 +23,8 @@ class Rect(NamedTuple):
 
     def clipped(self, size: Size) -> "Rect":
         """The part inside (0, 0)-`size`; width or height 0 where there is none."""
+        if self.x >= 0 and self.y >= 0 and self.x + self.w <= size.w and self.y + self.h <= size.h:
+            return self
         x0, y0 = min(max(self.x, 0), size.w), min(max(self.y, 0), size.h)
         x1, y1 = min(max(self.x + self.w, 0), size.w), min(max(self.y + self.h, 0), size.h)
         return Rect(x0, y0, x1 - x0, y1 - y0)
