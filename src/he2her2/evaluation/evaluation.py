@@ -145,9 +145,9 @@ def evaluate(question: Question, say: Callable[[str], None] = lambda _: None) ->
     """
     labelled = read_labelled_run(question)
     run, manifest, joined = labelled.run, labelled.manifest, labelled.joined
-    shared = check_tested(run.path, manifest, joined.slides, labelled.split)
+    shared = check_tested(run.path, joined.slides, labelled.split)
     for path in question.seeds:
-        check_tested(path, manifest, joined.slides, labelled.split)
+        check_tested(path, joined.slides, labelled.split)
     say(f"{len(joined.slides)} slides of {len(joined.patients)} patients; measuring")
     prevalence = question.budgets.prevalence
     patients = summarise(joined.patients, "patients", prevalence)
@@ -232,7 +232,7 @@ def _compared(labelled: LabelledRun) -> RunComparison | None:
     names = (run.name, other.name) if run.name != other.name else (str(run.path), str(other.path))
     compared = question.join(opened, labelled.manifest, labelled.split)
     check_patient_rule(other, compared)
-    check_tested(other.path, labelled.manifest, compared.slides, labelled.split)
+    check_tested(other.path, compared.slides, labelled.split)
     return compare_runs(labelled.joined.patients, compared.patients, names)
 
 
