@@ -721,12 +721,13 @@ def test_patients_of_the_training_are_refused(tmp_path, command_line):
     assert f"NOTICE   {NOT_A_TEST}" in output
 
 
-@pytest.mark.parametrize("option", ["--compare", "--seeds"])
-def test_patients_of_another_runs_training_are_refused(tmp_path, command_line, option):
-    """A run that learned from them would seem the better one, or the steadier."""
+@pytest.mark.parametrize(("option", "ending"), [("--compare", ""), ("--compare", ".svs"), ("--seeds", "")])
+def test_patients_of_another_runs_training_are_refused(tmp_path, command_line, option, ending):
+    """A run that learned from them would seem the better one, or the steadier; its slides may have an ending."""
     slides = eight_slides()
     run = write_run(tmp_path / "run", slides, training_patients=[], validation_patients=[])
-    other = write_run(tmp_path / "other", slides, training_patients=[hashed_patient("p3")], validation_patients=[])
+    theirs = [replace(slide, slide_id=f"{slide.slide_id}{ending}") for slide in slides]
+    other = write_run(tmp_path / "other", theirs, training_patients=[hashed_patient("p3")], validation_patients=[])
     labels = write_labels(tmp_path / "m.csv", slides)
 
     code, _, error = command_line("evaluate", run, "-m", labels, "-o", tmp_path / "a", option, other, "--no-plots")

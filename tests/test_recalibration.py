@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from he2her2.evaluation import patients_of_site
+from he2her2.evaluation.cases import join
+from he2her2.evaluation.evaluation import _kept
 from he2her2.evaluation.recalibration import _combined, _left_out_in_turn
 from he2her2.labels import Policy
 from he2her2.manifest import patients_record, patients_used, read_manifest
@@ -163,6 +165,26 @@ def test_patients_who_taught_had_a_say(study, weights, tmp_path, command_line):
     marks = patients_used(tmp_path / "north").hashes
     manifest = read_manifest(study / "manifest.csv")
     assert marks == set(patients_record(manifest)["validation_patients"])
+
+
+def test_a_kept_calibration_corrects_patients_and_not_their_slides(tmp_path):
+    """The mean of corrected slides is not what `patients.csv` has, and was judged in its place."""
+    p = np.random.default_rng(0).beta(0.5, 0.5, 40).round(6)
+    slides = [
+        MadeUpSlide(f"s{k}", f"p{k // 2}", ("positive", "negative")[k % 4 < 2], probability=p[k]) for k in range(40)
+    ]
+    run = open_run(write_run(tmp_path / "run", slides))
+    corrected = {
+        name: replace(row, calibrated_probability=round(float(FIRST(row.probability)), 6))
+        for name, row in run.predictions.items()
+    }
+    joined = join(run, read_manifest(write_labels(tmp_path / "manifest.csv", slides)))
+
+    found = _kept(replace(run, predictions=corrected), joined)
+
+    assert found is not None
+    assert found.probability == pytest.approx(FIRST(p.reshape(-1, 2).mean(axis=1)), abs=1e-5)
+    assert _kept(run, joined) is None
 
 
 def test_what_a_site_taught_is_measured_on_its_other_patients(study, weights, tmp_path, command_line):

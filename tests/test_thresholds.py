@@ -1,6 +1,7 @@
 """Operating point, triage, calibration: chosen on validation patients, looked at on others, kept, used by predict."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -15,6 +16,7 @@ from he2her2.evaluation import Budgets, Question, evaluate, evaluation_lines
 from he2her2.evaluation.cases import by_patient
 from he2her2.evaluation.leakage import check_disjoint, check_same_model
 from he2her2.evaluation.limitations import THRESHOLD_OF_UNKNOWN_LEVEL
+from he2her2.evaluation.question import read_labelled_run
 from he2her2.evaluation.report import evaluation_page
 from he2her2.evaluation.summary import reliability
 from he2her2.evaluation.thresholds import apply_rules, choose_rules
@@ -291,6 +293,17 @@ def test_the_choice_is_printed_written_and_drawn(study, kept):
     assert "![Calibration: share of positives over the probability.](plots/calibration.png)" in page
     assert found["choice"]["choice"]["point"]["n_positive"] == 60
     assert "patients, chosen threshold" in found["groups"]
+
+
+def test_a_manifest_of_validation_slides_may_name_them_with_their_ending(study, tmp_path):
+    """As the manifest of the evaluated slides may."""
+    labels = tmp_path / "val.csv"
+    labels.write_text(re.sub(r"^(s\d+),", r"\1.svs,", (study / "manifest.csv").read_text(), flags=re.MULTILINE))
+
+    found = read_labelled_run(Question(study / "run", study / "manifest.csv", validation_manifest=labels)).validation
+
+    assert not isinstance(found, str)
+    assert len(found.joined.patients) == 120
 
 
 def test_patients_of_the_training_choose_no_rules(study, tmp_path):

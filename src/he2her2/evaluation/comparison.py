@@ -11,7 +11,7 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from he2her2.errors import EvaluationError
-from he2her2.evaluation.cases import CaseLevel, Cases, Joined, join
+from he2her2.evaluation.cases import CaseLevel, Cases, Joined, join, named_as_in_run
 from he2her2.evaluation.leakage import check_tested
 from he2her2.evaluation.limitations import run_notices
 from he2her2.evaluation.question import SplitChoice, chosen_split, label_notes
@@ -260,6 +260,7 @@ def compare_folders(question: ComparisonQuestion) -> RunsCompared:
     for path in question.runs:
         manifest = read_study_manifest(question.manifest, path)
         predictions = open_predictions(path, manifest, question.reading)
+        manifest = named_as_in_run(manifest, predictions.run)
         split = chosen_split(question.split, manifest)
         joined = join(
             predictions.run,
@@ -270,7 +271,7 @@ def compare_folders(question: ComparisonQuestion) -> RunsCompared:
             scale=predictions.scale,
         )
         check_patient_rule(predictions.run, joined)
-        trained = check_tested(path, manifest, joined.slides, split)
+        trained = check_tested(path, joined.slides, split)
         found[predictions.run.name if unique else str(path)] = joined
         notices += run_notices(predictions.run, joined, split, trained_with=bool(trained))
         notes += [*predictions.notes, *label_notes(manifest)]

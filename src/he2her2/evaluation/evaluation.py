@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from he2her2.errors import EvaluationError, few_of
 from he2her2.evaluation.audits import (
@@ -23,7 +24,7 @@ from he2her2.evaluation.audits import (
     tile_audits,
 )
 from he2her2.evaluation.benefit import NamedCurve, decision_curves
-from he2her2.evaluation.cases import Cases, Joined, by_patient
+from he2her2.evaluation.cases import Cases, Joined
 from he2her2.evaluation.comparison import RunComparison, compare_runs
 from he2her2.evaluation.covariates import SideTables, read_side_tables
 from he2her2.evaluation.endpoints import Endpoints, measure_endpoints, strata_of
@@ -58,7 +59,7 @@ from he2her2.files import sha256_of
 from he2her2.manifest import PATIENTS_FILE, Split
 from he2her2.models import hashes_of, write_rules
 from he2her2.results import RunFolder, open_run
-from he2her2.rules import RULES_FILE
+from he2her2.rules import RULES_FILE, logit_of
 from he2her2.statistics import SHARES, WrongLabels, auc, if_labels_were_wrong, share_to_chance
 
 
@@ -145,9 +146,9 @@ def evaluate(question: Question, say: Callable[[str], None] = lambda _: None) ->
     """
     labelled = read_labelled_run(question)
     run, manifest, joined = labelled.run, labelled.manifest, labelled.joined
-    shared = check_tested(run.path, manifest, joined.slides, labelled.split)
+    shared = check_tested(run.path, joined.slides, labelled.split)
     for path in question.seeds:
-        check_tested(path, manifest, joined.slides, labelled.split)
+        check_tested(path, joined.slides, labelled.split)
     say(f"{len(joined.slides)} slides of {len(joined.patients)} patients; measuring")
     prevalence = question.budgets.prevalence
     patients = summarise(joined.patients, "patients", prevalence)
@@ -232,7 +233,7 @@ def _compared(labelled: LabelledRun) -> RunComparison | None:
     names = (run.name, other.name) if run.name != other.name else (str(run.path), str(other.path))
     compared = question.join(opened, labelled.manifest, labelled.split)
     check_patient_rule(other, compared)
-    check_tested(other.path, labelled.manifest, compared.slides, labelled.split)
+    check_tested(other.path, compared.slides, labelled.split)
     return compare_runs(labelled.joined.patients, compared.patients, names)
 
 
@@ -265,11 +266,17 @@ def _chosen(validation: Validation, patients: Cases, budgets: Budgets) -> tuple[
 
 
 def _kept(run: RunFolder, joined: Joined) -> Cases | None:
-    """The patients with probabilities as the calibration kept with the run's weights corrects them; None without."""
+    """The patients with probabilities as the calibration kept with the run's weights corrects them; None without.
+
+    It corrects a patient's probability, as in `patients.csv`, and not those of the slides before they are combined;
+    its curve is read from the slides, between which a patient's probability lies: that of a temperature exactly.
+    """
     corrected = run.probabilities(joined.slides.ids, "calibrated_probability")
     if np.isnan(corrected).any():
         return None
-    return by_patient(replace(joined.slides, probability=corrected), joined.rule)[0]
+    before, first = np.unique(logit_of(joined.slides.probability), return_index=True)
+    after = np.interp(logit_of(joined.patients.probability), before, logit_of(corrected)[first])
+    return replace(joined.patients, probability=expit(after))
 
 
 def _limitations(labelled: LabelledRun, patients: Summary, subgroup: Summary, missing: MissingData) -> tuple[str, ...]:

@@ -8,13 +8,11 @@ from he2her2.evaluation.cases import Cases
 from he2her2.evaluation.limitations import PROVENANCE_PARTLY_UNKNOWN, PROVENANCE_UNKNOWN
 from he2her2.files import write_json
 from he2her2.manifest import (
-    Manifest,
     Split,
     hashed_patient,
     patient_key,
     patients_used,
     read_patients_record,
-    shared_patients,
 )
 from he2her2.models import CARD_FILE, ROLES, Card, read_card
 from he2her2.results import RunFolder
@@ -22,20 +20,19 @@ from he2her2.results import RunFolder
 _VALIDATION_PATIENTS = "validation_patients"
 
 
-def check_tested(run: Path, manifest: Manifest, slides: Cases, split: Split | None) -> tuple[str, ...]:
+def check_tested(run: Path, slides: Cases, split: Split | None) -> tuple[str, ...]:
     """The evaluated patients with whom a run's weights were trained or chosen, by name: none where they are tested on.
 
     Args:
         run: The predict run.
-        manifest: The labels.
         slides: The evaluated slides.
         split: Their split; those of train and val are no test.
 
     Raises:
         EvaluationError: There are such patients, and the split is neither train nor val.
     """
-    evaluated = set(slides.ids.tolist())
-    shared = shared_patients((row for row in manifest.rows if row.slide_id in evaluated), run)
+    used = patients_used(run).hashes
+    shared = tuple(sorted(name for name in set(slides.patients.tolist()) if hashed_patient(name) in used))
     if shared and split not in ("train", "val"):
         raise EvaluationError(
             f"{run}: its weights were trained or chosen with {len(shared)} of the patients to evaluate "

@@ -142,6 +142,7 @@ def read_labelled_run(question: Question) -> LabelledRun:
     labels = manifest
     if question.validation_manifest is not None:
         labels = read_study_manifest(question.validation_manifest, question.validation or question.run)
+        labels = labels if question.validation else named_as_in_run(labels, predictions.run)
     others = [(path, manifest) for path in question.seeds]
     if question.validation is not None:
         others.append((question.validation, labels))
