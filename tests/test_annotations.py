@@ -935,6 +935,19 @@ def test_a_map_of_classes_is_no_mask_of_tumour(tmp_path):
         read_annotation(coloured)
 
 
+@pytest.mark.parametrize(("most", "other"), [(2, 1), (1, 7), (60, 200), ((0, 255, 0), (255, 0, 0))])
+def test_a_map_of_classes_may_be_nearly_all_of_one(tmp_path, most, other):
+    """BCSS and TIGER number their classes: a slide of 92 % stroma was tumour throughout."""
+    classes = np.broadcast_to(np.array(most, np.uint8), (10, 20, *np.shape(most))).copy()
+    classes[:, :2] = 0
+    classes[:7, 2:4] = other
+    file = tmp_path / "classes.png"
+    Image.fromarray(classes).save(file)
+
+    with pytest.raises(AnnotationError, match=r"no mask of one class, its pixels have 2 values beside 0: .* \(92%\)"):
+        read_annotation(file)
+
+
 def test_a_chosen_value_that_is_not_there_is_no_tumour(tmp_path):
     """All that was painted counted as the chosen class where the picture did not have it, or hardly any of it."""
     other, large, nothing = np.zeros((40, 40), np.uint8), np.zeros((2500, 2500), np.uint8), np.zeros((9, 9), np.uint8)
@@ -991,13 +1004,14 @@ def test_an_index_of_a_palette_may_be_chosen(tmp_path):
         np.testing.assert_array_equal(found.pixels, classes == k)
 
 
-def test_a_smooth_edge_is_no_class(tmp_path):
-    """Values between 0 and 255 along the border of what is painted."""
+@pytest.mark.parametrize("is_red", [False, True])
+def test_a_smooth_edge_is_no_class(tmp_path, is_red):
+    """Values between 0 and 255, or shades of a colour, along the border of what is painted."""
     smooth = np.zeros((40, 40), np.uint8)
     smooth[10:30, 10:30] = 255
     smooth[9, 10:30] = np.linspace(20, 240, 20)
     file = tmp_path / "smooth.png"
-    Image.fromarray(smooth).save(file)
+    Image.fromarray(smooth[..., None] * np.array([1, 0, 0], np.uint8) if is_red else smooth).save(file)
 
     found = read_annotation(file)
 

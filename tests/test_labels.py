@@ -246,6 +246,10 @@ def test_other_text_is_no_ish(text):
         ("Equivocal", OPEN),
         ("\u00e4quivok", OPEN),
         ("indeterminado", OPEN),
+        ("Her2+", POSITIVE),
+        ("HER2/neu +ve", POSITIVE),
+        ("HER2-", NEGATIVE),
+        ("HER2 \u2212", NEGATIVE),
     ],
 )
 def test_a_status_goes_by_its_usual_words(text, status):
@@ -271,7 +275,10 @@ def test_ish_goes_by_its_usual_words(text, result):
     assert parse_ish(text) is result
 
 
-@pytest.mark.parametrize("text", ["-", "+", "weakly amplified", "HER2", "amplified?", "negative or positive"])
+@pytest.mark.parametrize(
+    "text",
+    ["-", "+", "weakly amplified", "HER2", "amplified?", "negative or positive", "HER2 2+", "HER2++", "HER2 +/-"],
+)
 def test_words_in_doubt_are_refused(text):
     """Nothing is guessed."""
     with pytest.raises(ValueError, match="ISH"):

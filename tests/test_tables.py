@@ -601,6 +601,20 @@ def test_a_column_with_the_values_of_a_split_is_told(table):
     assert not other
 
 
+def test_words_by_which_a_stain_is_told_are_read(table):
+    """A column was told to be a stain, and its words were refused once it had the name; ER is no IHC of HER2."""
+    words = ("H & E", "h and e", "Haematoxylin-Eosin", "HER2", "IHC-HER2", "HER2 IHC", "ER")
+    rows = [f"s{i},s.svs,P{i},{word}\n" for i, word in enumerate(words)]
+
+    told = read_manifest(table("slide_id,path,patient_id,method\n" + "".join(rows[:-1]))).notes
+    read = read_manifest(table("slide_id,path,patient_id,stain\n" + "".join(rows)))
+
+    assert len(told) == 1
+    assert "is it stain?" in told[0]
+    assert [row.stain for row in read.rows] == [*3 * ["HE"], *3 * ["IHC"], None]
+    assert read.problems == ("line 8: stain: 'ER' is no stain: use HE or IHC",)
+
+
 def test_a_patient_with_many_slides_is_told(table):
     """Ten times as many as the others have: the name may be the hospital's."""
     rows = [*(f"a{k},a{k}.svs,P{k}" for k in range(8)), *(f"b{k},b{k}.svs,Site A" for k in range(12))]

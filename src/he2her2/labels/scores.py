@@ -18,6 +18,9 @@ _STATUS = re.compile(
 )
 
 
+_SIGNED = re.compile(r"her-?2(?:[\s/-]?neu)?\s*(?P<sign>[+\u2010-\u2015\u2212-])(?:\s?ve)?")  # "HER2+"
+
+
 class IhcScore(StrEnum):
     """HER2 immunohistochemistry score (ASCO/CAP 2018)."""
 
@@ -70,10 +73,13 @@ def parse_status(text: str) -> Her2Status:
         ValueError: It names none.
 
     Example:
-        >>> parse_status("Positive"), parse_status("HER2 négatif")
+        >>> parse_status("Positive"), parse_status("HER2-")
         (<Her2Status.POSITIVE: 'positive'>, <Her2Status.NEGATIVE: 'negative'>)
     """
-    found = _STATUS.fullmatch(unicodedata.normalize("NFC", text).strip().lower())
+    words = unicodedata.normalize("NFC", text).strip().lower()
+    if signed := _SIGNED.fullmatch(words):
+        return Her2Status.POSITIVE if signed["sign"] == "+" else Her2Status.NEGATIVE
+    found = _STATUS.fullmatch(words)
     if found is None:
         raise ValueError(f"{quoted(text.strip())} is no HER2 status: use one of {', '.join(Her2Status)}")
     return Her2Status(str(found.lastgroup))

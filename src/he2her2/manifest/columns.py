@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from he2her2.errors import ManifestError, quoted
 from he2her2.manifest.csv_tables import Table, TableRow, is_blank
+from he2her2.manifest.rows import Stain
 
 _T = TypeVar("_T")
 
@@ -66,13 +67,20 @@ CEP17_SYNONYMS = (
 )
 """Usual names of the column of CEP17 signals per cell, which ratio and copies must fit."""
 
+STAIN_WORDS: Mapping[str, Stain] = {
+    **dict.fromkeys(("he", "hande", "hematoxylineosin", "haematoxylineosin"), "HE"),
+    **dict.fromkeys(("hematoxylinandeosin", "haematoxylinandeosin"), "HE"),
+    **dict.fromkeys(("ihc", "her2", "her2ihc", "ihcher2"), "IHC"),
+}
+"""Words for a stain, by `bare_name`; IHC of another marker is none of ours."""
+
 _TELLING_VALUES: Mapping[str, frozenset[str]] = {
     "split": frozenset(
-        ("train", "training", "val", "valid", "validation", "dev", "tuning", "test", "testing", "holdout", "hold-out")
+        ("train", "training", "val", "valid", "validation", "dev", "tuning", "test", "testing", "holdout")
     ),
-    "stain": frozenset(("he", "h&e", "h and e", "h+e", "ihc", "her2 ihc", "her2-ihc", "hematoxylin-eosin")),
+    "stain": frozenset(STAIN_WORDS),
 }
-"""Values by which a column is known under any heading."""
+"""Values, by `bare_name`, by which a column is known under any heading."""
 
 _LOOKED_AT = 200  # rows
 _SHORTEST = 5  # letters of a name that may be a misspelling
@@ -230,7 +238,7 @@ def _values_of_ours(table: Table, unused: Sequence[str], fields: Iterable[str]) 
         known = _TELLING_VALUES.get(name, frozenset())
         for column in unused if known else ():
             values = {text.casefold() for row in rows if (text := row.text(column))}
-            if values and values <= known:
+            if values and {bare_name(text) for text in values} <= known:
                 shown = ", ".join(sorted(values)[:3])
                 yield f"column {column!r} is not read and holds {shown}: is it {name}? Rename it if it is meant"
 

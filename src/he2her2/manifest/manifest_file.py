@@ -21,7 +21,14 @@ from he2her2.labels import (
     parse_status,
     settled_ish,
 )
-from he2her2.manifest.columns import CEP17_SYNONYMS, TEST_SYNONYMS, bare_name, match_columns, shown_columns
+from he2her2.manifest.columns import (
+    CEP17_SYNONYMS,
+    STAIN_WORDS,
+    TEST_SYNONYMS,
+    bare_name,
+    match_columns,
+    shown_columns,
+)
 from he2her2.manifest.count_doubts import CountDoubts
 from he2her2.manifest.csv_tables import Table, TableRow, is_blank, names_nothing, read_table, uncollected
 from he2her2.manifest.near_ids import crowded_names
@@ -87,7 +94,6 @@ _ANY_COUNTS = frozenset({"ratio", "copies"})
 """Names that are of ISH only together: a ratio alone may be of anything."""
 _MOST_KNOWN = 1000  # values of a column that are kept
 _NO_EXTRA: Mapping[str, str] = {}
-_STAINS: Mapping[str, Stain] = {"HE": "HE", "H&E": "HE", "IHC": "IHC"}
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -337,7 +343,7 @@ class _Field:
 
 def _stain(text: str) -> Stain:
     try:
-        return _STAINS[text.upper()]
+        return STAIN_WORDS[bare_name(text)]
     except KeyError:
         raise ValueError(f"{quoted(text)} is no stain: use HE or IHC") from None
 

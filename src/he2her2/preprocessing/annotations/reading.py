@@ -42,6 +42,8 @@ _OF_OTHER_KINDS = {
 _MAX_BYTES = 256 << 20  # read as JSON it takes ten times as much
 _MOST_LOOKED_AT = 4 << 20  # pixels of a picture whose values are counted
 _ONE_VALUE = 0.9  # of the painted pixels
+_OTHER_COLOURS = 0.01  # of them, beside the shades of the one
+_SHADES = 32  # least value of which an edge has shades, and largest difference of a shade from its colour
 _SHOWN = 5
 
 
@@ -129,8 +131,8 @@ def _some(faults: Sequence[str]) -> str:
 def _inside(pixels: NDArray[Any], wanted: Sequence[int], file: Path) -> Mask:
     """(h, w) pixels of the chosen values; where none is chosen those that are not 0, which must be of one value.
 
-    An edge may be smooth: other values are let pass in up to a tenth of the pixels. A mask without any paint is of a
-    slide without tumour, whatever is chosen.
+    An edge may be smooth: values between 0 and the one are let pass in up to a tenth of the pixels. A mask without any
+    paint is of a slide without tumour, whatever is chosen.
 
     Raises:
         AnnotationError: It has none of the chosen values, or several and none is chosen.
@@ -144,8 +146,7 @@ def _inside(pixels: NDArray[Any], wanted: Sequence[int], file: Path) -> Mask:
     if seen.ndim == 3:
         seen = seen.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
     values, counts = np.unique(seen[seen != 0], return_counts=True)
-    several = len(values) > 0 and counts.max() < _ONE_VALUE * counts.sum()
-    if len(values) and (wanted or several):
+    if len(values) and (wanted or not _is_one_class(values, counts, is_colour=pixels.ndim == 3)):
         shares = sorted(zip(values.tolist(), (counts / counts.sum()).tolist(), strict=True), key=lambda one: -one[1])
         shown = ", ".join(f"{value if pixels.ndim == 2 else f'#{value:06x}'} ({n:.0%})" for value, n in shares[:_SHOWN])
         remedy = "choose with --annotation-class VALUE" if pixels.ndim == 2 else "give a mask of 0 and one value"
@@ -155,6 +156,23 @@ def _inside(pixels: NDArray[Any], wanted: Sequence[int], file: Path) -> Mask:
             f"{', ...' * (len(values) > _SHOWN)}; {remedy}"
         )
     return np.asarray(pixels != 0) if pixels.ndim == 2 else np.asarray((pixels != 0).any(axis=2))
+
+
+def _is_one_class(values: NDArray[Any], counts: NDArray[np.intp], *, is_colour: bool) -> bool:
+    """True where nearly all painted pixels have one value, and the others are the shades of its edge.
+
+    Numbers of classes are too small to have shades, and the colours of other classes are no darker shades of the one.
+    """
+    colours = values[:, None] >> np.array([16, 8, 0]) & 255 if is_colour else values[:, None]
+    main = colours[counts.argmax()].astype(np.float64)
+    darkened = main * np.minimum(1, colours.max(axis=1, keepdims=True) / main.max())
+    other = (np.abs(colours - darkened) > _SHADES).any(axis=1)
+    alone = len(values) == 1
+    return alone or bool(
+        main.max() >= _SHADES
+        and counts.max() >= _ONE_VALUE * counts.sum()
+        and counts[other].sum() <= _OTHER_COLOURS * counts.sum()
+    )
 
 
 def _picture(file: Path, *, as_indices: bool) -> NDArray[Any]:
