@@ -186,10 +186,13 @@ def test_patients_are_shown_as_the_rules_decide_them(command_line, tmp_path):
 
 
 def test_a_patient_of_several_slides_is_called_before_each_of_them(command_line, tmp_path):
-    """On the page of every slide, failed ones too, and on the run's; the slide's own call is said to be that."""
+    """On the page of every slide, failed ones too, and on the run's; the slide's own call is said to be that.
+
+    A probability just below the threshold is not written as one at it.
+    """
     run = write_run(
         tmp_path / "run",
-        [MadeUpSlide("a", probability=0.9), MadeUpSlide("b", probability=0.2), MadeUpSlide("c", failure="torn")],
+        [MadeUpSlide("a", probability=0.9), MadeUpSlide("b", probability=0.4996), MadeUpSlide("c", failure="torn")],
     )
     (run / "planned.csv").write_text("slide_id,path,patient_id\n" + "".join(f"{s},{s}.tif,P1\n" for s in "abc"))
     result = PatientResult("P1", Her2Status.POSITIVE, 0.55, 0.5, None, "refer to IHC", "mean", 2, 1, guaranteed=False)
@@ -205,7 +208,11 @@ def test_a_patient_of_several_slides_is_called_before_each_of_them(command_line,
         assert "The slides do not agree" in page
         assert "The promise of these rules does not hold: 1 of the patient's 3 slides has no result" in page
     assert called.index("for patient P1?") < called.index("What is the call by this slide alone? HER2 negative")
-    assert "P1 refer to IHC 0.550 a 0.900 b 0.200 c no result" in cohort
+    assert "P1 refer to IHC 0.550 a 0.900 b 0.4996 c no result" in cohort
+    assert "The estimated probability of HER2-positive is 0.4996" in called
+    b = open_run(run).result("b")
+    assert b is not None
+    assert b.headline == "HER2 negative, probability 0.4996 (threshold 0.5)"
 
 
 def test_a_slide_without_a_page_is_no_link(command_line, tmp_path):

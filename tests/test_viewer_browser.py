@@ -193,7 +193,9 @@ def test_a_patients_call_stands_above_the_slides(visit, run, tmp_path):
         page.reload()
         page.wait_for_selector("body[data-ready]")
         calls = page.locator("#case-body .call").all_inner_texts()
+        near = page.evaluate("import('/static/dom.js').then((dom) => dom.probability(0.4996, 0.5, null))")
 
+    assert near == "0.4996"  # on its side of the threshold, as in `units.probability_text`
     assert calls == ["Rule in", "HER2 negative"]  # of the patient, and of the slide by the tables
     assert words.index("Patient p9") < words.index("Refer to IHC") < words.index("By this slide alone")
     assert "by one slide, 0.610. What the rules promise does not hold: 1 of its slides without a result." in words

@@ -1,4 +1,4 @@
-"""Physical units: lengths are micrometres (µm), resolutions are µm per pixel (mpp), areas are mm²."""
+"""Physical units: lengths are micrometres (µm), resolutions are µm per pixel (mpp), areas are mm²; numbers as text."""
 
 import math
 import re
@@ -37,6 +37,23 @@ def parse_number(text: str) -> float:
     if math.isinf(number):
         raise ValueError(f"{quoted(bare)} is too large a number")
     return number
+
+
+def probability_text(probability: float, *limits: float | None) -> str:
+    """A probability with three decimals, or with as many as show on which side of each limit it lies, at most six.
+
+    Args:
+        probability: As predictions write it.
+        limits: A threshold, or the limits of a triage; None is none.
+
+    Example:
+        >>> probability_text(0.9, 0.5), probability_text(0.4996, 0.5), probability_text(0.499999, 0.5, 0.9)
+        ('0.900', '0.4996', '0.499999')
+    """
+    known = [limit for limit in limits if limit is not None]
+    shown = (f"{probability:.{digits}f}" for digits in (3, 4, 5))
+    told = (text for text in shown if all((float(text) >= limit) == (probability >= limit) for limit in known))
+    return next(told, f"{probability:.6f}")
 
 
 def is_close_mpp(mpp: float, wanted_mpp: float) -> bool:

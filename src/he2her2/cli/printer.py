@@ -8,6 +8,7 @@ from he2her2.cli.console import say, say_json
 from he2her2.errors import few_of
 from he2her2.results import Her2Finding, PatientResult, Run, SlideResult, result_to_record
 from he2her2.slides import LevelReport, SlideReport
+from he2her2.units import probability_text
 
 DOMAIN_UNKNOWN = (
     "not checked: these weights do not say what their training slides look like, so a slide unlike them is not noticed "
@@ -85,9 +86,10 @@ def _rules(her2: Her2Finding) -> list[str]:
     """Lines on the rules that are stored beside the weights."""
     lines = []
     if her2.calibrated_probability is not None:
-        corrected = f"  calibrated probability {her2.calibrated_probability:.3f}"
+        corrected = probability_text(her2.calibrated_probability, her2.calibrated_threshold)
+        corrected = f"  calibrated probability {corrected}"
         if her2.calibrated_threshold is not None:
-            corrected += f" (threshold {her2.calibrated_threshold:.3g} on this scale: the same status)"
+            corrected += f" (threshold {her2.calibrated_threshold:g} on this scale: the same status)"
         lines.append(corrected)
     if point := her2.operating_point:
         lines.append(
@@ -95,9 +97,9 @@ def _rules(her2: Her2Finding) -> list[str]:
             f"({100 * point.confidence:.3g} % sure, for patients like {point.chosen_on})"
         )
     if triage := her2.triage:
-        ruled_in = f"rule in from {triage.rule_in_from:.3g}" if triage.rule_in_from <= 1 else "nobody ruled in"
+        ruled_in = f"rule in from {triage.rule_in_from:g}" if triage.rule_in_from <= 1 else "nobody ruled in"
         lines.append(
-            f"  triage   {triage.arm} (rule out below {triage.rule_out_below:.3g}, {ruled_in}, for patients like "
+            f"  triage   {triage.arm} (rule out below {triage.rule_out_below:g}, {ruled_in}, for patients like "
             f"{triage.chosen_on})"
         )
     return lines

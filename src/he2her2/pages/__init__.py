@@ -12,6 +12,7 @@ Beside Jinja's own filters a template has:
     {{ 0.1234 | percent }}, {{ 0.1234 | percent(1) }}           12 %, 12.3 %
     {{ 0.1234 | fixed(3) }}                                     0.123
     {{ 0.1234 | significant }}, {{ 0.1234 | significant(2) }}   0.123, 0.12
+    {{ 0.4996 | probability }}, {{ 0.4996 | probability(0.5) }} 0.500, 0.4996: on its side of a threshold
     {{ 0.0312 | p_value }}, {{ 0.0312 | p_value_in_words }}     0.031, p = 0.031; of 0: < 0.0001, p < 0.0001
     {{ 12345 | number }}                                        12 345, with no-break spaces
     {{ sentence | capitalize_first }}                           its first letter large, the others as they are
@@ -33,6 +34,8 @@ from collections.abc import Iterable, Sequence
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup, escape
+
+from he2her2.units import probability_text
 
 __all__ = ["p_value", "p_value_in_words", "render", "without_folders"]
 
@@ -153,6 +156,7 @@ _ENVIRONMENT.filters |= {
     "p_value": p_value,
     "p_value_in_words": p_value_in_words,
     "number": _number,
+    "probability": probability_text,
     "capitalize_first": _capitalize_first,
     "paragraph": _paragraph,
     "shell": _shell,

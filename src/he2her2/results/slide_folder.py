@@ -216,6 +216,6 @@ def _caption(result: SlideResult) -> Caption:
         f"pen {result.quality.pen_share:.1%}, blur {result.quality.blur_share:.1%}",
     ]
     if result.her2 is not None:
-        lines.insert(0, f"HER2 {result.her2.status}, probability {result.her2.probability:.2f}")
+        lines.insert(0, result.her2.headline)
         lines.append(f"{result.counts.scored} tiles scored, {result.counts.selected} selected")
     return Caption(result.slide_id, tuple(lines), (*result.notices, result.use))

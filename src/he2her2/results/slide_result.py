@@ -26,6 +26,7 @@ from he2her2.labels import Her2Status
 from he2her2.results.made_of import MadeOf, SlideInputs
 from he2her2.results.notes import NetworkNote, OperatingPointNote, TimingNote, TriageNote
 from he2her2.results.rasters import RasterFrame
+from he2her2.units import probability_text
 
 RESEARCH_USE_NOTICE = "research use only: not validated for diagnosis"
 
@@ -174,6 +175,17 @@ class Her2Finding:
     tiles: TileFacts
     weights: tuple[NetworkNote, ...]
 
+    @property
+    def limits(self) -> tuple[float, ...]:
+        """The threshold, and the limits of the triage: a reader must see on which side of each the probability lies."""
+        return (self.threshold, *((self.triage.rule_out_below, self.triage.rule_in_from) if self.triage else ()))
+
+    @property
+    def headline(self) -> str:
+        """Status, probability and threshold."""
+        probability = probability_text(self.probability, *self.limits)
+        return f"HER2 {self.status}, probability {probability} (threshold {self.threshold:g})"
+
 
 @dataclass(frozen=True, config=_STRICT, kw_only=True)
 class SlideResult:
@@ -257,8 +269,7 @@ class SlideResult:
         """The result in one line."""
         if self.her2 is None:
             return f"tumour {self.area_mm2.tumour:.2f} mm² in {self.area_mm2.usable:.2f} mm² of usable tissue"
-        her2 = self.her2
-        return f"HER2 {her2.status}, probability {her2.probability:.3f} (threshold {her2.threshold:g})"
+        return self.her2.headline
 
 
 _SEAL = "sha256"  # of all other keys

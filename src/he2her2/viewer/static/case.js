@@ -1,6 +1,6 @@
 // The case beside the picture: the call and what it rests on, the tile in hand, the verdict, the slide and its run.
 
-import { $, area_mm2, count, el, number, percent, rgb } from "./dom.js";
+import { $, area_mm2, count, el, number, percent, probability, rgb } from "./dom.js";
 import { slidePath } from "./server.js";
 
 export const REFER = "refer to IHC";
@@ -44,8 +44,8 @@ function call(status, triage) {
 
 // The call of a patient of several slides, which stands above that of the slide alone.
 function patient(id, said) {
-  const { slides, failed, unlike, combined_by: rule, probability, status, triage } = said;
-  const by = slides > 1 ? `by the ${rule} of ${slides} slides, ${number(probability)}` : slides ? `by one slide, ${number(probability)}` : "no slide has a result";
+  const { slides, failed, unlike, combined_by: rule, status, triage } = said, value = probability(said.probability, said.threshold);
+  const by = slides > 1 ? `by the ${rule} of ${slides} slides, ${value}` : slides ? `by one slide, ${value}` : "no slide has a result";
   return [
     el("h3", {}, `Patient ${id}`), call(status, triage),
     el("p", { class: "quiet" }, `${triage && triage !== REFER ? `${triage}, ` : ""}${by}${said.guaranteed ? "" : `. What the rules promise does not hold: ${failed ? `${failed} of its slides without a result` : unlike ? `${unlike} of its slides unlike the training slides` : "another number of slides than the validation patients had"}.`}`),
@@ -55,7 +55,7 @@ function patient(id, said) {
 
 function siblings(slide, others, open) {
   const link = (other) => el("a", { href: `#slide=${encodeURIComponent(other.id)}`, onclick: (event) => { if (event.ctrlKey || event.metaKey || event.shiftKey) return; event.preventDefault(); open(other.id); } }, other.id);
-  const said = (other) => (callOf(other) ? `${callOf(other)}, ${number(other.probability)}` : other.state === "failed" ? "failed" : "segmented only");
+  const said = (other) => (callOf(other) ? `${callOf(other)}, ${probability(other.probability, other.threshold)}` : other.state === "failed" ? "failed" : "segmented only");
   const unjoined = !slide.patient_call && differ([slide, ...others]);
   return [
     el("h3", {}, `Other slides of patient ${slide.patient}`),
@@ -66,22 +66,23 @@ function siblings(slide, others, open) {
 
 function prediction(result) {
   const at = (value) => ({ left: `${100 * value}%` });
-  const triage = result.triage?.arm;
+  const triage = result.triage?.arm, from = +result.threshold.toPrecision(6);
+  const value = probability(result.probability, result.threshold, result.triage?.rule_out_below, result.triage?.rule_in_from);
   return [
     call(result.status, triage),
     ARMS[triage] ? el("p", {}, ARMS[triage]) : null,
-    el("div", { class: "meter", role: "img", "aria-label": `Probability ${number(result.probability)} of 0 to 1, called positive from ${number(result.threshold)}` },
-      el("b", { class: "value", style: at(Math.min(Math.max(result.probability, 0.06), 0.94)) }, number(result.probability)),
+    el("div", { class: "meter", role: "img", "aria-label": `Probability ${value} of 0 to 1, called positive from ${from}` },
+      el("b", { class: "value", style: at(Math.min(Math.max(result.probability, 0.06), 0.94)) }, value),
       el("i", { style: at(result.probability) }),
       el("i", { style: { ...at(result.threshold), width: "1px", opacity: ".6" } }),
-      el("b", { style: at(Math.min(Math.max(result.threshold, 0.2), 0.8)) }, `positive from ${number(result.threshold, 2)}`)),
+      el("b", { style: at(Math.min(Math.max(result.threshold, 0.2), 0.8)) }, `positive from ${from}`)),
   ].filter(Boolean);
 }
 
 function rests(result, colours) {
   const { counts, area_mm2: areas, quality } = result;
   return [facts([
-    result.calibrated_probability !== undefined && result.calibrated_probability !== null && ["Calibrated", number(result.calibrated_probability)],
+    result.calibrated_probability !== undefined && result.calibrated_probability !== null && ["Calibrated", probability(result.calibrated_probability, result.calibrated_threshold)],
     result.tile_score && ["Median selected tile", `IHC ${result.tile_score}`],
     ["Tumour in usable tissue", `${area_mm2(areas.tumour)} in ${area_mm2(areas.usable)}`],
     counts.scored > 0 && ["Tiles that decided", `${counts.selected} of ${count(counts.scored)}`],

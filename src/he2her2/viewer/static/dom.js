@@ -17,6 +17,14 @@ export function el(tag, attributes = {}, ...children) {
 
 export const rgb = (colour, alpha = 1) => `rgb(${colour.join(" ")} / ${alpha})`;
 export const number = (value, digits = 3) => (Number.isFinite(value) ? value.toFixed(digits) : "–");
+
+// As `units.probability_text` in Python: three decimals, or as many as show on which side of each limit it lies.
+export function probability(value, ...limits) {
+  if (!Number.isFinite(value)) return "–";
+  const told = (text) => limits.every((limit) => !Number.isFinite(limit) || (+text >= limit) === (value >= limit));
+  return [3, 4, 5].map((digits) => value.toFixed(digits)).find(told) ?? value.toFixed(6);
+}
+
 export const count = (n) => String(n).replace(/\B(?=(\d{3})+$)/g, "\u202f");
 export const percent = (share, digits = 1) => (Number.isFinite(share) ? `${(100 * share).toFixed(digits)} %` : "–");
 

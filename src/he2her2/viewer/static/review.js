@@ -1,7 +1,7 @@
 // The verdict on the slide that is shown, with a comment: saved one after the other, each on top of the last one seen.
 
 import { callOf } from "./case.js";
-import { $, el, number, say } from "./dom.js";
+import { $, el, probability, say } from "./dom.js";
 import { putJson, slidePath } from "./server.js";
 
 const KEYS = ["A", "X", "U"];
@@ -83,6 +83,6 @@ export class Review {
     this.buttons.forEach((button, i) => button.setAttribute("aria-pressed", String(this.run.verdicts[i] === verdict)));
     const outdated = review?.verdict && !review.of_this_result;
     $("outdated").hidden = !outdated;
-    $("outdated").textContent = outdated ? `"${review.verdict}" was given on another result: ${review.call}, ${number(review.probability)}. Judge this one anew.` : "";
+    $("outdated").textContent = outdated ? `"${review.verdict}" was given on another result: ${review.call}, ${probability(review.probability)}. Judge this one anew.` : "";
   }
 }

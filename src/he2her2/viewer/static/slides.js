@@ -1,7 +1,7 @@
 // The list of slides: searched, sorted, one of them current.
 
 import { callOf, differ } from "./case.js";
-import { $, el, number, percent } from "./dom.js";
+import { $, el, percent, probability } from "./dom.js";
 import { slidePath } from "./server.js";
 
 const last = (value) => (value === null || value === undefined ? Infinity : value);
@@ -117,7 +117,7 @@ export class SlideList {
     el("span", { class: "name" }, slide.id),
     el("span", { class: `said ${slide.state === "failed" ? "failed" : "quiet"}` }, call, slide.spoilt > 0.2 ? ` · ${percent(slide.spoilt, 0)} pen or blur` : ""),
     el("span", { class: "marks" },
-      el("b", { class: slide.status ?? "" }, slide.state === "predicted" ? number(slide.probability, 2) : ""),
+      el("b", { class: slide.status ?? "" }, slide.state === "predicted" ? probability(slide.probability, slide.threshold) : ""),
       slide.review?.verdict ? mark(slide.review) : null)));
   }
 }
