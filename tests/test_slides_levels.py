@@ -1,5 +1,7 @@
 """Pyramid arithmetic: which level is read, where, and that resampled regions fit together."""
 
+from timeit import repeat
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,7 +10,7 @@ from PIL import Image
 
 from he2her2.geometry import Point, Size
 from he2her2.slides import Level
-from he2her2.slides.levels import Rect, Sampling, choose_sampling, whole_downsample
+from he2her2.slides.levels import Rect, Sampling, choose_sampling, least_and_most, whole_downsample
 from he2her2.units import is_close_mpp
 from tests.slide_files import synthetic_pixels
 
@@ -168,3 +170,17 @@ def test_cells_are_those_that_share_a_pixel(rect, cell):
     columns, rows = inside.cells(cell)
 
     assert slow == {(i, j) for i in columns for j in rows}
+
+
+def test_the_extremes_of_three_colours_cost_no_reduction_pixel_by_pixel():
+    """NumPy's own take twenty times as long along an axis of three: an OME-TIFF took a third of a second to open."""
+    pixels = np.random.default_rng(0).integers(0, 256, (512, 512, 3), dtype=np.uint8)
+    least, most = least_and_most(pixels)
+
+    ours, numpys = (
+        min(repeat(take, number=1, repeat=5)) for take in (lambda: least_and_most(pixels), lambda: pixels.min(axis=2))
+    )
+
+    assert np.array_equal(pixels.min(axis=2), least)
+    assert np.array_equal(pixels.max(axis=2), most)
+    assert ours < numpys / 2

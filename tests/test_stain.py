@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
-from skimage.color import rgb2hed, rgb2lab
+from skimage.color import rgb2hed, rgb2lab, rgb_from_hed
 
 from he2her2.config import Config, load_config
 from he2her2.errors import ConfigError
@@ -58,6 +58,7 @@ def tissue_of(pair: StainPair, n: int = 4000, seed: int = 0) -> np.ndarray:
 def test_networks_and_slides_see_the_same_dyes():
     """Models may not take them from the preprocessing, so the numbers stand twice."""
     assert np.array_equal(RGB_FROM_HED, RUIFROK)
+    assert np.array_equal(rgb_from_hed, RUIFROK)
 
 
 @given(PICTURES)

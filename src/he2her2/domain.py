@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated
 
 import numpy as np
+import scipy
 from annotated_types import Ge, Gt, Le, Len, Lt
 from numpy.typing import NDArray
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
-from scipy.special import fdtri
 
 from he2her2.files import problems_in_words
 
@@ -150,7 +150,7 @@ class Domain:
         off = np.array([values[self.features[k]] for k in known]) - mean
         distance = float(np.sqrt(off @ np.linalg.solve(covariance, off)))
         n, p = self.slides, len(known)
-        limit = float(np.sqrt(p * (n**2 - 1) / (n * (n - p)) * fdtri(p, n - p, self.level)))
+        limit = float(np.sqrt(p * (n**2 - 1) / (n * (n - p)) * scipy.special.fdtri(p, n - p, self.level)))
         words = self._in_words(values, known) if distance > limit else ""
         return Likeness(distance, limit, words)
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage
 
 from he2her2.geometry import Mask, Rgb
 
@@ -82,7 +82,7 @@ def print_of(thumbnail: Rgb) -> TissuePrint:
     Args:
         thumbnail: (h, w, 3) of the whole slide.
     """
-    smooth = ndimage.gaussian_filter(_density(_tissue_only(thumbnail)), 1.0)
+    smooth = scipy.ndimage.gaussian_filter(_density(_tissue_only(thumbnail)), 1.0)
     tissue = smooth[smooth > _GLASS]
     if min(smooth.shape) < _SMALLEST_PX or not tissue.size:
         return TissuePrint(_NONE, _NONE)
@@ -184,8 +184,8 @@ def _density(rgb: Rgb) -> NDArray[np.float32]:
 
 def _tissue_only(thumbnail: Rgb) -> Rgb:
     """The part that holds tissue, reduced to a fixed size: a small biopsy counts as much as a large section."""
-    dense = ndimage.binary_opening(_density(thumbnail) > _GLASS, iterations=2)
-    part = ndimage.find_objects(dense.astype(np.uint8))
+    dense = scipy.ndimage.binary_opening(_density(thumbnail) > _GLASS, iterations=2)
+    part = scipy.ndimage.find_objects(dense.astype(np.uint8))
     cut = thumbnail[part[0]] if part and part[0] is not None else thumbnail
     scale = _SIDE_PX / max(cut.shape[:2])
     size = max(1, round(cut.shape[1] * scale)), max(1, round(cut.shape[0] * scale))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from he2her2.config import Config, Quality, Runtime, Tissue
 from he2her2.errors import TissueError, TumourError
@@ -280,7 +280,7 @@ def find_tissue(
         glass = thumbnail[~pen].max(initial=0)  # grey, and no brighter than what there is: weak tissue is told by V
         clear = tissue_rule(np.where(pen[..., None], glass, thumbnail), tissue)
         if not pen.all():
-            nearest = ndimage.distance_transform_edt(pen, return_distances=False, return_indices=True)
+            nearest = scipy.ndimage.distance_transform_edt(pen, return_distances=False, return_indices=True)
             found &= clear[tuple(nearest)]
         found = (found & pen) | clear
     return found, pen

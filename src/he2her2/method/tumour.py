@@ -4,8 +4,8 @@ import math
 from functools import partial
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from he2her2.config import PAPER_THRESHOLD, Adaptive, Config
 from he2her2.errors import DamagedSlideError
@@ -56,7 +56,7 @@ def find_tumour(
     density = _density(config.adaptive, tissue)
     size, half = np.array(tissue.shape[::-1]), side_l0 / px_l0 / 2  # in mask px, of the map and of a window
     about, inside = 2 * math.ceil(half) + 1, np.minimum(half, size / 2) * config.adaptive.corners
-    worth = np.ones_like(tissue) if density == 1 else ndimage.maximum_filter(tissue, about)
+    worth = np.ones_like(tissue) if density == 1 else scipy.ndimage.maximum_filter(tissue, about)
     total = config.adaptive.iterations * round(config.adaptive.points * density)
     to_anchor = 0.5 if config.adaptive.anchor == "corner" else 0.0  # points are centres of mask px
     n_scored = 0

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.interpolate import CloughTocher2DInterpolator, LinearNDInterpolator, NearestNDInterpolator
-from scipy.spatial import Delaunay, QhullError
 from threadpoolctl import threadpool_limits
 
 from he2her2.config import Adaptive
@@ -90,10 +89,8 @@ def _sampled(
     score: Callable[[SamplePoints], SampleValues], size: Size, settings: Adaptive, density: float
 ) -> AdaptiveMap:
     """Sample round by round."""
-    from scipy.stats import qmc  # noqa: PLC0415 - loads for a third of a second: not where no tumour is sought
-
     n_points, n_candidates = round(settings.points * density), round(settings.candidates * density)
-    halton = qmc.Halton(d=2, scramble=True, rng=settings.seed)
+    halton = scipy.stats.qmc.Halton(d=2, scramble=True, rng=settings.seed)
     seen: Mask = np.zeros((size.h, size.w), np.bool_)
     points, values, changes = np.empty((0, 2)), np.empty(0), list[float]()
     surface = interpolate(points, values, settings.surface)
@@ -144,11 +141,13 @@ def interpolate(points: SamplePoints, values: SampleValues, surface: Literal["cu
     """
     if not len(points):
         return _ground
-    through = CloughTocher2DInterpolator if surface == "cubic" else LinearNDInterpolator
+    through = (
+        scipy.interpolate.CloughTocher2DInterpolator if surface == "cubic" else scipy.interpolate.LinearNDInterpolator
+    )
     try:
-        height = through(Delaunay(points), values)
-    except (QhullError, ValueError):  # fewer than three points, or all on one line
-        height = NearestNDInterpolator(points, values)
+        height = through(scipy.spatial.Delaunay(points), values)
+    except (scipy.spatial.QhullError, ValueError):  # fewer than three points, or all on one line
+        height = scipy.interpolate.NearestNDInterpolator(points, values)
     return lambda at: np.clip(np.nan_to_num(np.asarray(height(at), np.float64)), 0.0, 1.0)
 
 

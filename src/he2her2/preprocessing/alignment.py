@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import fft, ndimage
 
 from he2her2.geometry import Rgb
 
@@ -109,17 +109,19 @@ class _Search:
         self._one = one
         self._other = other
         self._side = int(np.ceil(np.hypot(*one[0].shape))) + 2  # holds it at any turn
-        size = [fft.next_fast_len(self._side + n, real=True) for n in other[0].shape]
+        size = [scipy.fft.next_fast_len(self._side + n, real=True) for n in other[0].shape]
         self._size = (size[0], size[1])
-        self._spectra = [fft.rfft2(_unit(each), self._size) for each in other]
+        self._spectra = [scipy.fft.rfft2(_unit(each), self._size) for each in other]
 
     def at(self, turn: float, *, mirrored: bool) -> Alignment:
         """The best shift of a turn."""
         framed = self._framed(turn, mirrored=mirrored)
         pull, total = _pulled(framed), np.zeros(self._size, np.float32)
         for each, spectrum, weight in zip(self._one, self._spectra, _WEIGHTS, strict=True):
-            turned = ndimage.affine_transform(each, *pull, (self._side, self._side), order=1)
-            total += weight * fft.irfft2(spectrum * np.conj(fft.rfft2(_unit(turned), self._size)), self._size)
+            turned = scipy.ndimage.affine_transform(each, *pull, (self._side, self._side), order=1)
+            total += weight * scipy.fft.irfft2(
+                spectrum * np.conj(scipy.fft.rfft2(_unit(turned), self._size)), self._size
+            )
         row, column = np.unravel_index(total.argmax(), total.shape)
         lag = [int(i) - n if i >= k else int(i)
                for i, n, k in zip((row, column), self._size, self._other[0].shape, strict=True)]  # fmt: skip
@@ -146,7 +148,7 @@ def _pulled(found: Alignment) -> tuple[NDArray[np.float64], NDArray[np.float64]]
 def _maps(rgb: Rgb) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Outline of the tissue in [0, 1], and the density of red light within it about its mean, each (h, w)."""
     light = -np.log(rgb.astype(np.float32) + 1)
-    light = ndimage.gaussian_filter(light, (_SMOOTH_PX, _SMOOTH_PX, 0))
+    light = scipy.ndimage.gaussian_filter(light, (_SMOOTH_PX, _SMOOTH_PX, 0))
     brightness = light.mean(axis=2)
     bright = brightness < np.percentile(brightness, 1) + _BRIGHT_DENSITY
     density = np.clip(light - np.median(light[bright], axis=0), 0, 2)  # against the glass

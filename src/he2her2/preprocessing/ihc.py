@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from he2her2.geometry import Mask, Rgb
 from he2her2.labels import IhcScore
@@ -82,7 +82,7 @@ def staining(tiles: Rgb, mpp: float) -> NDArray[np.float64]:
     side = tiles.shape[1] // step
     blocks = tiles[:, : side * step, : side * step].reshape(-1, side, step, side, step, 3)
     dab = stain_amounts(np.rint(blocks.mean(axis=(2, 4))).astype(np.uint8))[..., _DAB]
-    broad = ndimage.grey_opening(dab, (1, _MEMBRANE_PX, _MEMBRANE_PX))
+    broad = scipy.ndimage.grey_opening(dab, (1, _MEMBRANE_PX, _MEMBRANE_PX))
     found = (dab.clip(min=0), dab > FAINT, dab > MODERATE, dab > INTENSE, dab - broad > FAINT)
     return np.stack([one.mean(axis=(1, 2), dtype=np.float64) for one in found], axis=1)
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from he2her2.geometry import Mask, Rgb
 
@@ -83,7 +83,7 @@ def pen_mask(rgb: Rgb) -> Mask:
     grey = (spread < 0.15 * total) & (total > 0.9)
     black = _strokes((grey & (spread < 0.08 * total) & (total > 1.8)) | dusky, grey)
     ink = cold | warm | black
-    return np.asarray(ndimage.binary_dilation(ink, iterations=_FRINGE_PX)) if ink.any() else ink
+    return np.asarray(scipy.ndimage.binary_dilation(ink, iterations=_FRINGE_PX)) if ink.any() else ink
 
 
 def sharpness(rgb: Rgb, cell_px: int = 8) -> Sharpness:
@@ -133,7 +133,9 @@ def _relative_sharpness(measured: Sharpness, tissue: Mask, px_mpp: float) -> NDA
     window = _window_px(px_mpp)
     read = tissue & np.isfinite(measured[..., 0])
     near, far = (
-        ndimage.uniform_filter(np.where(read, measured[..., apart], 0).astype(np.float64), window, mode="constant")
+        scipy.ndimage.uniform_filter(
+            np.where(read, measured[..., apart], 0).astype(np.float64), window, mode="constant"
+        )
         for apart in range(2)
     )
     seen = far > 1e-3
@@ -145,7 +147,7 @@ def _flat(measured: Sharpness, tissue: Mask, px_mpp: float) -> Mask:
     """(h, w) where the tissue within 72 µm has no detail above the camera's noise, its step to the glass left aside."""
     inner = _inner(tissue, px_mpp) & np.isfinite(measured[..., 1])
     far, there = (
-        ndimage.uniform_filter(raster, _window_px(px_mpp), mode="constant")
+        scipy.ndimage.uniform_filter(raster, _window_px(px_mpp), mode="constant")
         for raster in (np.where(inner, measured[..., 1], 0).astype(np.float64), inner.astype(np.float64))
     )
     seen = there > 1e-6
@@ -154,7 +156,7 @@ def _flat(measured: Sharpness, tissue: Mask, px_mpp: float) -> Mask:
 
 def _inner(tissue: Mask, px_mpp: float) -> Mask:
     """(h, w) tissue that lies off its border."""
-    return np.asarray(ndimage.binary_erosion(tissue, iterations=max(1, round(_BORDER_UM / px_mpp))))
+    return np.asarray(scipy.ndimage.binary_erosion(tissue, iterations=max(1, round(_BORDER_UM / px_mpp))))
 
 
 def smear_mask(rgb: Rgb, measured: Sharpness, tissue: Mask, px_mpp: float) -> Mask:
@@ -177,13 +179,15 @@ def smear_mask(rgb: Rgb, measured: Sharpness, tissue: Mask, px_mpp: float) -> Ma
     grey = (rgb[..., 0].astype(np.float64) + 2.0 * rgb[..., 1] + rgb[..., 2]) / 4
     inner = _inner(tissue, px_mpp)
     weight = inner.astype(np.float64)
-    smoothed, near = (ndimage.gaussian_filter(raster, _STRUCTURE_UM / px_mpp) for raster in (grey * weight, weight))
+    smoothed, near = (
+        scipy.ndimage.gaussian_filter(raster, _STRUCTURE_UM / px_mpp) for raster in (grey * weight, weight)
+    )
     structure = np.abs(grey - smoothed / np.where(inner, near, 1))  # a slope across the smear is none
-    labels, n_pieces = ndimage.label(flat, structure=np.ones((3, 3)))
+    labels, n_pieces = scipy.ndimage.label(flat, structure=np.ones((3, 3)))
     inner_labels = np.where(inner, labels, 0)
     plain = np.zeros(n_pieces + 1, np.bool_)
     pieces = np.setdiff1d(inner_labels, [0])
-    plain[pieces] = np.asarray(ndimage.median(structure, inner_labels, pieces)) < _LEAST_STRUCTURE
+    plain[pieces] = np.asarray(scipy.ndimage.median(structure, inner_labels, pieces)) < _LEAST_STRUCTURE
     return np.asarray(plain[labels])
 
 
@@ -220,7 +224,7 @@ def out_of_focus(measured: Sharpness, tissue: Mask, px_mpp: float, min_sharpness
     """
     blurred = blur_mask(measured, tissue, px_mpp, min_sharpness) | _flat(measured, tissue, px_mpp)
     left = tissue & ~blurred
-    broad = ndimage.binary_opening(left, iterations=max(1, round(_BORDER_UM / px_mpp)))
+    broad = scipy.ndimage.binary_opening(left, iterations=max(1, round(_BORDER_UM / px_mpp)))
     return np.asarray(blurred | (left & ~broad & _pieces_with_most(blurred, tissue)))
 
 
@@ -228,7 +232,7 @@ def _pieces_with_most(part: Mask, whole: Mask) -> Mask:
     """The connected pieces of a mask of which more than half lies in another."""
     if not part.any():
         return part
-    labels, n_pieces = ndimage.label(whole, structure=np.ones((3, 3)))
+    labels, n_pieces = scipy.ndimage.label(whole, structure=np.ones((3, 3)))
     inside, all_px = (np.bincount(labels[mask & whole], minlength=n_pieces + 1) for mask in (part, whole))
     return np.asarray((2 * inside > all_px)[labels] & whole)
 
@@ -283,7 +287,7 @@ def _strokes(core: Mask, lenient: Mask) -> Mask:
     """The connected parts of core and lenient together that hold enough core."""
     if not core.any():
         return core
-    labels, n_parts = ndimage.label(core | lenient, structure=np.ones((3, 3)))
+    labels, n_parts = scipy.ndimage.label(core | lenient, structure=np.ones((3, 3)))
     kept = np.bincount(labels[core], minlength=n_parts + 1) >= _SPECK_PX
     return np.asarray(kept[labels])
 

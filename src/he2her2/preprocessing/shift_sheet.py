@@ -11,9 +11,9 @@ from functools import partial
 from typing import TypeAlias
 
 import numpy as np
+import scipy
+import skimage
 from PIL import Image
-from scipy import ndimage
-from skimage.color import hsv2rgb, rgb2hsv
 
 from he2her2.geometry import Rgb
 from he2her2.preprocessing.stain import (
@@ -52,9 +52,9 @@ class Shift:
 
 def hue_turned(rgb: Rgb, turn: float) -> Rgb:
     """Hue of HSV turned by this share of a full circle: (..., 3)."""
-    hsv = rgb2hsv(rgb.astype(np.float32) / 255)
+    hsv = skimage.color.rgb2hsv(rgb.astype(np.float32) / 255)
     hsv[..., 0] = (hsv[..., 0] + turn) % 1
-    return eight_bits(255 * hsv2rgb(hsv))
+    return eight_bits(255 * skimage.color.hsv2rgb(hsv))
 
 
 def relit(rgb: Rgb, *, brightness: float = 0.0, contrast: float = 1.0) -> Rgb:
@@ -71,7 +71,7 @@ def grey(rgb: Rgb) -> Rgb:
 def blurred(rgb: Rgb, mpp: float, sigma_um: float) -> Rgb:
     """Out of focus: a Gaussian of this standard deviation in µm over (n, h, w, 3), mirrored at the edges."""
     sigma_px = sigma_um / mpp
-    wide = ndimage.gaussian_filter(rgb.astype(np.float32), (0, sigma_px, sigma_px, 0), mode="reflect")
+    wide = scipy.ndimage.gaussian_filter(rgb.astype(np.float32), (0, sigma_px, sigma_px, 0), mode="reflect")
     return eight_bits(wide)
 
 

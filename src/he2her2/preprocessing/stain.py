@@ -10,9 +10,9 @@ from functools import partial
 from typing import Literal, TypeAlias
 
 import numpy as np
+import skimage
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageFilter
-from skimage.color import hed_from_rgb, lab2rgb, rgb2lab, rgb_from_hed
 
 from he2her2.geometry import Mask, Rgb
 
@@ -22,7 +22,7 @@ Normalisation: TypeAlias = Literal["none", "reinhard", "macenko"]
 ColourChange: TypeAlias = Callable[[Rgb], Rgb]
 """From pictures (..., 3) to the same pictures in other colours."""
 
-RUIFROK: NDArray[np.float64] = np.asarray(rgb_from_hed)
+RUIFROK = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
 """(3, 3) density in red, green, blue of haematoxylin, eosin, DAB (Ruifrok and Johnston, 2001), as scikit-image's."""
 
 LANDINI = np.array([[0.644, 0.717, 0.267], [0.093, 0.954, 0.283], [0.268, 0.570, 0.776]])
@@ -102,7 +102,7 @@ def stain_amounts(rgb: Rgb) -> NDArray[np.float32]:
         >>> stain_amounts(brown).round(1).tolist()[2]
         0.800000011920929
     """
-    found: NDArray[np.float32] = optical_density(rgb) @ hed_from_rgb.astype(np.float32)
+    found: NDArray[np.float32] = optical_density(rgb) @ skimage.color.hed_from_rgb.astype(np.float32)
     return found
 
 
@@ -258,7 +258,7 @@ def normalisation_of(rgb: Rgb, tissue: Mask, kind: Normalisation) -> ColourChang
 
 def _lab(rgb: Rgb) -> NDArray[np.float32]:
     """CIE LAB (D65) of (..., 3) pixels."""
-    lab: NDArray[np.float32] = rgb2lab(rgb.astype(np.float32) / 255)
+    lab: NDArray[np.float32] = skimage.color.rgb2lab(rgb.astype(np.float32) / 255)
     return lab
 
 
@@ -267,7 +267,7 @@ def _from_lab(lab: NDArray[np.float32]) -> Rgb:
     light = np.clip(lab[..., :1], 0, 100)
     # A blue beyond what exists would have a negative Z, of which scikit-image warns before it cuts it.
     yellow = np.minimum(lab[..., 2:], 199.9 * (light + 16) / 116)
-    return eight_bits(255 * lab2rgb(np.concatenate([light, lab[..., 1:2], yellow], axis=-1)))
+    return eight_bits(255 * skimage.color.lab2rgb(np.concatenate([light, lab[..., 1:2], yellow], axis=-1)))
 
 
 def eight_bits(values: NDArray[np.floating]) -> Rgb:

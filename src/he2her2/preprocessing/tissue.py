@@ -6,9 +6,9 @@ All functions take a thumbnail of about 8 µm/px, where the compression's colour
 from typing import TypeAlias
 
 import numpy as np
+import scipy
+import skimage
 from numpy.typing import NDArray
-from scipy import ndimage
-from skimage.filters import threshold_otsu
 
 from he2her2.config import Tissue
 from he2her2.geometry import Mask, Rgb
@@ -103,7 +103,7 @@ def glass_colour(rgb: Rgb, beside: Mask) -> tuple[float, float, float] | None:
         rgb: (h, w, 3) thumbnail.
         beside: (h, w) what is no glass: tissue and ink.
     """
-    glass = rgb[~beside & _flat(_brightness(rgb)) & (rgb.min(axis=2) < _WHITE)]
+    glass = rgb[~beside & _flat(_brightness(rgb)) & (_darkest(rgb) < _WHITE)]
     if len(glass) < _LEAST_GLASS_PX:
         return None
     red, green, blue = np.median(glass, axis=0).tolist()
@@ -112,13 +112,18 @@ def glass_colour(rgb: Rgb, beside: Mask) -> tuple[float, float, float] | None:
 
 def _flat(brightness: _Channel) -> Mask:
     """(h, w) px around which brightness hardly differs."""
-    spread = ndimage.maximum_filter(brightness, _FLAT_SIDE) - ndimage.minimum_filter(brightness, _FLAT_SIDE)
+    spread = scipy.ndimage.maximum_filter(brightness, _FLAT_SIDE) - scipy.ndimage.minimum_filter(brightness, _FLAT_SIDE)
     return np.asarray(spread <= _FLAT_RANGE)
 
 
 def _brightness(rgb: Rgb) -> _Channel:
     """V of HSV: the greatest of R, G and B. (h, w, 3) uint8 to (h, w) uint8."""
     return np.maximum(np.maximum(rgb[..., 0], rgb[..., 1]), rgb[..., 2])
+
+
+def _darkest(rgb: Rgb) -> _Channel:
+    """The smallest of R, G and B. (h, w, 3) uint8 to (h, w) uint8."""
+    return np.minimum(np.minimum(rgb[..., 0], rgb[..., 1]), rgb[..., 2])
 
 
 def _saturation(rgb: Rgb) -> _Channel:
@@ -128,9 +133,7 @@ def _saturation(rgb: Rgb) -> _Channel:
         >>> _saturation(np.array([[[200, 100, 150]]], np.uint8)).tolist()
         [[128]]
     """
-    most = _brightness(rgb)
-    least = np.minimum(np.minimum(rgb[..., 0], rgb[..., 1]), rgb[..., 2])
-    return _SATURATION[most, least]
+    return _SATURATION[_brightness(rgb), _darkest(rgb)]
 
 
 def _smoothed(channel: _Channel, blur_px: int) -> _Channel:
@@ -147,7 +150,7 @@ def _smoothed(channel: _Channel, blur_px: int) -> _Channel:
     if radius == 0 or channel.size == 0:
         return channel
     sigma = 0.3 * (radius - 1) + 0.8
-    blurred = ndimage.gaussian_filter(channel.astype(np.float32), sigma, radius=radius, mode="mirror")
+    blurred = scipy.ndimage.gaussian_filter(channel.astype(np.float32), sigma, radius=radius, mode="mirror")
     rounded: _Channel = np.rint(blurred).astype(np.uint8)
     return rounded
 
@@ -159,7 +162,7 @@ def _otsu(channel: _Channel) -> int:
     if len(levels) < 2:
         return int(levels[0]) if len(levels) else 0
     between = np.arange(levels[0], levels[-1] + 1)
-    return int(threshold_otsu(hist=(counts[between], between)))
+    return int(skimage.filters.threshold_otsu(hist=(counts[between], between)))
 
 
 def _saturation_table() -> _Channel:

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.ndimage import binary_dilation, binary_erosion
 
 from he2her2.geometry import Mask, Rgb, Size, mask_size
 from he2her2.method import thumbnail_on_raster
@@ -215,7 +215,9 @@ def _finer(mask: Mask) -> Mask:
 
 def _edge(mask: Mask) -> Mask:
     """A line along the border of a mask, two px inside it and one outside."""
-    return np.asarray(binary_dilation(mask) & ~binary_erosion(mask, iterations=2, border_value=1))
+    return np.asarray(
+        scipy.ndimage.binary_dilation(mask) & ~scipy.ndimage.binary_erosion(mask, iterations=2, border_value=1)
+    )
 
 
 def _striped(mask: Mask) -> Mask:

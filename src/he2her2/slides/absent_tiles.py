@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage
 
 from he2her2.slides.codecs import DecodeError
 from he2her2.slides.levels import Rect, stained
@@ -138,9 +138,9 @@ def _enclosed(image: TiffImage, unknown: _Flags, file: FileBytes) -> _Flags:
             sums[row, column] += share
             counts[row, column] += 1
             side[row, column] = max(side[row, column], share)
-    labels, n = ndimage.label(gap, np.ones((3, 3)))
+    labels, n = scipy.ndimage.label(gap, np.ones((3, 3)))
     all_labels = np.arange(n + 1)
-    around = ndimage.sum(sums, labels, all_labels) / np.maximum(ndimage.sum(counts, labels, all_labels), 1)
+    around = scipy.ndimage.sum(sums, labels, all_labels) / np.maximum(scipy.ndimage.sum(counts, labels, all_labels), 1)
     return np.asarray(gap & ((around[labels] >= _STAINED_RING) | (side >= _STAINED_SIDE))).ravel()
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage
 
 from he2her2.geometry import Mask, Size
 from he2her2.slides.levels import Rect, stained
@@ -54,15 +54,15 @@ class Gaps:
         small = np.asarray(Image.fromarray(rgba[..., :3]).reduce(side))
         known = np.asarray(Image.fromarray(rgba[..., 3]).reduce(side)) > 127
         shown = stained(small) & known
-        labels, _ = ndimage.label(~known, _EIGHT)
+        labels, _ = scipy.ndimage.label(~known, _EIGHT)
         at_border = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
         enclosed = np.zeros_like(known)
-        for i, place in enumerate(ndimage.find_objects(labels), start=1):
+        for i, place in enumerate(scipy.ndimage.find_objects(labels), start=1):
             if i in at_border:
                 continue
             around = tuple(slice(max(0, part.start - 1), part.stop + 1) for part in place)
             gap = labels[around] == i
-            ring = ndimage.binary_dilation(gap, _EIGHT) & known[around]
+            ring = scipy.ndimage.binary_dilation(gap, _EIGHT) & known[around]
             if ring.any() and shown[around][ring].mean() >= _STAINED_RING:
                 enclosed[around] |= gap
         cell = size_l0.w / w * side, size_l0.h / h * side

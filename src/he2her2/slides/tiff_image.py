@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from he2her2.geometry import Rgb, Size
 from he2her2.slides.codecs import NAMES, Decode, DecodeError, jpeg2000_header, jpeg_file, make_decoder
-from he2her2.slides.levels import WHITE, Rect, copy_overlap
+from he2her2.slides.levels import WHITE, Rect, copy_overlap, least_and_most
 from he2her2.slides.recent_tiles import RecentTiles
 from he2her2.slides.tiff_header import FileBytes, LayoutRefusedError, PixelKindError
 
@@ -211,7 +211,7 @@ def _settled_colours(
                 decode(file.read(int(offsets[index]), int(counts[index])), pixels)
             except DecodeError:
                 continue
-            least, most = pixels.min(axis=2), pixels.max(axis=2)
+            least, most = least_and_most(pixels)
             n_bright[photometric] += int(np.count_nonzero((least >= _BRIGHT) & (most - least <= _NEUTRAL)))
     said = "its TIFF tags say RGB and its JPEG tiles YCbCr"
     for photometric, other in ((_RGB, _YCBCR), (_YCBCR, _RGB)):

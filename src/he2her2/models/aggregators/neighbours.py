@@ -1,8 +1,8 @@
 """Structures from the places of tiles: neighbours, places on a grid, and segments of a slide."""
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 _REACH = 1.5 + 1e-9
 """Tiles within so many pitches are neighbours, also where rounding decides: the eight around a tile on a grid."""
@@ -15,10 +15,10 @@ def pitch(coords: NDArray[np.float64]) -> float:
         >>> pitch(np.array([[0.0, 0.0], [64.0, 0.0], [128.0, 0.0]]))
         64.0
     """
-    return _pitch(coords, cKDTree(coords))
+    return _pitch(coords, scipy.spatial.cKDTree(coords))
 
 
-def _pitch(coords: NDArray[np.float64], tree: cKDTree) -> float:
+def _pitch(coords: NDArray[np.float64], tree: "scipy.spatial.cKDTree") -> float:
     """The pitch, of centres that are in a tree already."""
     if len(coords) < 2:
         return 1.0
@@ -44,7 +44,7 @@ def neighbour_means(coords: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDA
         ([[1, 0], [0, 2], [1, 2], [3, 3]], [[1.0, 0.0], [0.5, 0.5], [1.0, 0.0], [1.0, 0.0]])
     """
     n = len(coords)
-    tree = cKDTree(coords)
+    tree = scipy.spatial.cKDTree(coords)
     pairs = tree.query_pairs(_REACH * _pitch(coords, tree), output_type="ndarray").reshape(-1, 2)
     both = np.concatenate([pairs, pairs[:, ::-1]])
     both = both[np.lexsort((both[:, 1], both[:, 0]))]
