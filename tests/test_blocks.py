@@ -22,7 +22,8 @@ from he2her2.pipeline import predict
 from he2her2.preprocessing import cut_tiles, share_blocks
 from he2her2.preprocessing.blocks import _BLOCK_PX
 from he2her2.slides import open_slide
-from tests.slide_files import SlideSpec, corrupt_tile, synthetic_pixels, write_slide
+from tests.slide_files import SlideSpec, corrupt_tile, pyramid, synthetic_pixels, write_slide
+from tests.test_slides_absent import section
 from tests.tissue_slides import write_tissue
 
 RELEASED_TILE_CNN = CNNS["released-tile-cnn"]
@@ -133,6 +134,24 @@ def test_a_damaged_tile_costs_the_tiles_that_touch_it_and_no_others(tmp_path, en
     assert np.abs(expected[1] - logits).max() < 1e-5
     assert told == sorted(told)
     assert told[-1] == len(grid)
+
+
+def test_a_tile_that_is_blank_in_the_tissue_is_found_in_a_square(tmp_path, engine, monkeypatch):
+    """Of a square it may be too little to be seen; it would be scored as glass where tiles overlap, and only there."""
+    levels = pyramid(section(640, 640, (0, 0, 640, 640)), (1, 4))
+    levels[0] = levels[0].copy()
+    levels[0][320:400, 320:400] = 255
+    path = write_slide(tmp_path / "slide.svs", levels)
+    with open_slide(path) as slide:
+        grid = cut_tiles(np.ones((20, 20), bool), slide.size_l0, px_l0=32.0, mpp=slide.mpp, min_tiles=20).grid
+        assert blocks_of(grid, engine) is not None
+        found = infer(slide, grid, engine, load_config().runtime)
+        monkeypatch.setattr("he2her2.method.inference.share_blocks", lambda *_: None)
+        expected = infer(slide, grid, engine, load_config().runtime)
+
+    assert 0 < len(expected[0]) < len(grid)
+    assert np.array_equal(expected[0], found[0])
+    assert np.abs(expected[1] - found[1]).max() < 1e-5
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

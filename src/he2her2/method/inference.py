@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from he2her2.config import Runtime
 from he2her2.errors import NotANumberError
-from he2her2.geometry import TileGrid
+from he2her2.geometry import Size, TileGrid
 from he2her2.machine import usable_cores
 from he2her2.models import Encoder, Engine
 from he2her2.preprocessing import Blocks, share_blocks
-from he2her2.slides import Slide, TileBatch, TileMapping, map_tiles
+from he2her2.slides import BlankTissue, Slide, TileBatch, TileMapping, map_tiles
 from he2her2.timing import StreamTimes
 
 Scored: TypeAlias = tuple[NDArray[np.int64], NDArray[np.float32]]
@@ -58,10 +58,10 @@ def infer(
     rest = np.arange(len(grid))
     blocks = blocks_of(grid, engine)
     if blocks is not None:
-        collect(
-            map_tiles(slide, blocks.grid, partial(_see_blocks, engine, blocks), **pace(runtime) | {"batch_size": 1})
-        )
-        rest = np.setdiff1d(rest, np.concatenate([positions for positions, _ in found]))  # those of damaged squares
+        blank = BlankTissue(slide, Size(grid.side_px, grid.side_px), grid.mpp)
+        see = partial(_see_blocks, engine, blocks, blank)
+        collect(map_tiles(slide, blocks.grid, see, **pace(runtime) | {"batch_size": 1}))
+        rest = np.setdiff1d(rest, np.concatenate([positions for positions, _ in found]))  # damaged, or blank in part
     if blocks is None or len(rest):
         tiles = grid.take(rest)
         collect(map_tiles(slide, tiles, lambda batch: (rest[batch.index], engine(batch.pixels)), **pace(runtime)))
@@ -111,11 +111,17 @@ def blocks_of(grid: TileGrid, engine: Engine) -> Blocks | None:
     return None if step is None else share_blocks(grid, step)
 
 
-def _see_blocks(engine: Engine, blocks: Blocks, batch: TileBatch) -> Scored:
-    """Positions of the tiles in a batch of squares, and their logits."""
-    squares = batch.index.tolist()
-    logits = [engine.windows(at, blocks.corners_px[k]) for at, k in zip(batch.pixels, squares, strict=True)]
-    return np.concatenate([blocks.positions[k] for k in squares]), np.concatenate(logits)
+def _see_blocks(engine: Engine, blocks: Blocks, blank: BlankTissue, batch: TileBatch) -> Scored:
+    """Positions of the tiles in a batch of squares, and their logits; without tiles that are blank in the tissue.
+
+    These are far smaller than their square, of which they hide too little to be seen.
+    """
+    found = []
+    for square, k in zip(batch.pixels, batch.index.tolist(), strict=True):
+        corners = blocks.corners_px[k]
+        kept = ~blank.hidden_parts(square, blocks.grid.origins_l0[k], corners)
+        found.append((blocks.positions[k][kept], engine.windows(square, corners)[kept]))
+    return np.concatenate([positions for positions, _ in found]), np.concatenate([logits for _, logits in found])
 
 
 def pace(runtime: Runtime) -> dict[str, int]:

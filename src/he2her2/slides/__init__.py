@@ -1,5 +1,6 @@
 """Whole-slide images: list, open, inspect and read them, whichever library decodes them."""
 
+from he2her2.slides.blank_tissue import BlankTissue
 from he2her2.slides.deep_zoom import DeepZoom, encoded_jpeg, hatched
 from he2her2.slides.inspection import LevelReport, SlideReport, inspect_slide
 from he2her2.slides.listing import SLIDE_ENDINGS, all_files_of, look_in, slides_in
@@ -9,6 +10,7 @@ from he2her2.slides.stream import TileBatch, TileMapping, map_tiles, stream_tile
 
 __all__ = [
     "SLIDE_ENDINGS",
+    "BlankTissue",
     "DeepZoom",
     "Level",
     "LevelReport",

@@ -45,7 +45,7 @@ class BlankTissue:
             size: Width and height of the regions in px.
             mpp: Their µm per pixel.
         """
-        self._slide, least = slide, min(size)
+        self._slide, self._size, least = slide, size, min(size)
         cell_least = min(_CELL_PX, least // 8) * mpp
         coarser = (slide.mpp * level.downsample for level in slide.levels[1:])
         fits = (own for own in coarser if own >= _COARSER * mpp and least * mpp >= _LEAST_CELLS * max(own, cell_least))
@@ -82,6 +82,21 @@ class BlankTissue:
             origin = Point(*origins_l0[index[k]].tolist())
             hidden[index[k]] = self._shows_tissue(origin, blank[k], cells[k, 0].mean(axis=2))
         return hidden
+
+    def hidden_parts(
+        self, picture: Rgb, origin_l0: NDArray[np.int64], corners_px: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        """Tell the regions that hide tissue of those that lie in one picture of level-0 px: (m,).
+
+        Args:
+            picture: (h, w, 3).
+            origin_l0: (2,) its top-left corner (x, y).
+            corners_px: (m, 2) the same of each region, in the picture.
+        """
+        w, h = self._size
+        parts = (picture[None, y : y + h, x : x + w] for x, y in corners_px.tolist())
+        hidden = [self.hidden(part, at[None])[0] for part, at in zip(parts, origin_l0 + corners_px, strict=True)]
+        return np.array(hidden, bool)
 
     def _shows_tissue(self, origin_l0: Point, blank: Mask, grey: NDArray[np.float64]) -> bool:
         """Check if the coarser level has tissue where cells (h, w) are blank, of a mean of the channels each."""
