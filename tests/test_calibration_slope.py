@@ -103,5 +103,7 @@ def test_few_cases_have_no_smooth_curve():
 
     assert calibration_line(truth[:19], probability[:19]).curve == ()
     assert calibration_line(truth, np.where(probability > 0.05, 0.7, 0.2)).curve == ()
+    two_values = np.repeat([0, 0, 1, 1], [2, 8, 4, 6])  # and a knot between them
+    assert calibration_line(np.repeat([0, 1, 0, 1], [2, 8, 4, 6]), two_values).curve == ()
     with pytest.raises(ValueError, match="outside"):
         calibration_line([True], [1.5])

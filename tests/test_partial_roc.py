@@ -55,6 +55,21 @@ def test_the_whole_is_the_auc_and_chance_is_a_half(seed, decimals):
         assert part(truth, truth.astype(float), PartialAuc(held, 0.9)).value == pytest.approx(1)
 
 
+@pytest.mark.parametrize("held", ["sensitivity", "specificity"])
+def test_a_rate_is_the_best_where_the_other_is_reached(held):
+    """At every whole per cent, 0 too, of 100 cases of each class with many ties; 1 - 0.07 is less than 0.93."""
+    truth, scores = np.arange(200) < 100, np.random.default_rng(0).integers(0, 12, 200) + 3 * (np.arange(200) < 100)
+    called = scores >= np.append(np.unique(scores), 99)[:, None]  # (t, n)
+    corners = {"sensitivity": called[:, truth].sum(axis=1), "specificity": (~called[:, ~truth]).sum(axis=1)}
+    kept, other = corners.pop(held), *corners.values()
+
+    found = parts_of_roc(truth, scores, [RateAt(held, at / 100) for at in range(100)])
+
+    order = np.lexsort((-other, kept))
+    expected = [max(np.interp(at, kept[order], other[order]), other[kept >= at].max()) for at in range(100)]
+    assert [100 * one.value for one in found] == pytest.approx(expected)
+
+
 def test_patients_are_the_units():
     """Every case doubled under its patient's name changes nothing; as if new it would narrow the interval."""
     truth, scores = cases(3, 80, 1.0)

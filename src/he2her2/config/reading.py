@@ -170,7 +170,7 @@ def _in_words(kind: str, message: str) -> str:
 
 
 def to_toml(config: Config) -> str:
-    """Every setting as TOML that `load_config` reads back; those without a value are comments.
+    """Every setting as TOML that `load_config` reads back; those without a value are "none".
 
     Example:
         >>> print(to_toml(Config()).splitlines()[0])
@@ -185,4 +185,5 @@ def to_toml(config: Config) -> str:
 
 
 def _toml_line(key: str, value: object) -> str:
-    return f"# {key} is not set" if value is None else f"{key} = {json.dumps(value, ensure_ascii=False)}"
+    text = json.dumps("none" if value is None else value, ensure_ascii=False)
+    return f"{key} = {text}".replace("\x7f", r"\u007f")  # of JSON's text the one character that TOML's may not hold

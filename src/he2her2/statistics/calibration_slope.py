@@ -150,7 +150,7 @@ def observed_over_expected(truth: NDArray[np.bool_], probability: _Floats, level
 def _curve(truth: NDArray[np.bool_], logits: _Floats, level: float) -> tuple[CurvePoint, ...]:
     """Logistic regression on a restricted cubic spline of the logit (Van Calster et al., J Clin Epidemiol 2016;74:167).
 
-    Drawn from the 5th smallest to the 5th largest probability; empty where knots coincide or the fit has no end.
+    Drawn from the 5th smallest to the 5th largest probability; empty where knots coincide or no one curve fits best.
     """
     knots = np.quantile(logits, _KNOTS) if len(logits) else np.zeros(3)
     if len(logits) < 20 or np.diff(knots).min() <= 0:
@@ -184,8 +184,11 @@ def fit_logistic(columns: _Floats, truth: NDArray[np.bool_]) -> tuple[_Floats, _
         truth: (n,) bool.
 
     Returns:
-        (k,) coefficients and (k, k) covariance; None where the likelihood has no maximum (the classes separate).
+        (k,) coefficients and (k, k) covariance; None where the likelihood has no maximum (the classes separate), or
+        many (the columns depend on each other, as a spline's do over two values).
     """
+    if np.linalg.matrix_rank(columns) < columns.shape[1]:
+        return None
     coefficients, before = np.zeros(columns.shape[1]), -math.inf
     scale = float(np.linalg.eigvalsh(columns.T @ columns)[0])
     for _ in range(_STEPS):

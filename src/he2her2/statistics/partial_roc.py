@@ -19,6 +19,7 @@ from he2her2.statistics.resampling import draw_weights, patient_index
 from he2her2.statistics.roc import RankedScores
 
 _N_DRAWS = 2000
+_EPSILON = 1e-12
 
 Held: TypeAlias = Literal["sensitivity", "specificity"]
 """The one of the two that is held, the other being measured."""
@@ -63,9 +64,11 @@ class RateAt(_Part):
     def measured(self, lines: _Lines) -> _Floats:
         """(b,) values, of corners at one place by the last, which is the best."""
         x = lines[0]
-        after = np.clip((x <= -self.at).sum(axis=1, keepdims=True), 1, x.shape[1] - 1)
-        x0, x1, y0, y1 = (np.take_along_axis(of, at, axis=1)[:, 0] for of in lines for at in (after - 1, after))
-        return y0 + (-self.at - x0) / (x1 - x0) * (y1 - y0)
+        reached = (x <= _EPSILON - self.at).sum(axis=1, keepdims=True)  # 1 - 0.07 is a little less than 0.93
+        after = np.minimum(reached, x.shape[1] - 1)
+        x0, x1, y0, y1 = (np.take_along_axis(of, at, axis=1)[:, 0] for of in lines for at in (reached - 1, after))
+        share = np.divide(-self.at - x0, x1 - x0, out=np.zeros_like(x0), where=x1 > x0)
+        return y0 + np.maximum(share, 0) * (y1 - y0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +116,7 @@ def parts_of_roc(
     ranking = RankedScores.of(np.append(true, [True, False]), np.append(scores, [-np.inf, np.inf]))
     weights_drawn = draw_weights(patient_index(patients, n), pseudo_cases=2, n_draws=_N_DRAWS, seed=0)
     blocks = [_measured(ranking, weights, parts) for weights in weights_drawn]
-    values = _measured(RankedScores.of(true, scores), np.ones((1, n)), parts)[0]
+    [values] = np.clip(_measured(RankedScores.of(true, scores), np.ones((1, n)), parts), 0, 1)
     draws = np.clip(np.concatenate(blocks), 0, 1)
     return [
         interval_of_draws(part.name, float(value), of_part, n)
