@@ -15,7 +15,6 @@ from he2her2.models import Card
 from he2her2.preprocessing import SHIFT_SHEET
 from he2her2.timing import Progress, silent
 
-
 _PATCHES = {".npz", ".npy", ".h5", ".hdf5"}
 """Endings of files that are no manifest; as patches an NPZ alone is read, and the others are told so."""
 
