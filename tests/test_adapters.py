@@ -302,15 +302,24 @@ def xena_matrix(patients):
     head = ("sampleID", "_PATIENT", "her2_immunohistochemistry_level_result",
             "lab_proc_her2_neu_immunohistochemistry_receptor_status",
             "lab_procedure_her2_neu_in_situ_hybrid_outcome_type", "her2_neu_chromosone_17_signal_ratio_value",
-            "HER2_copy_number")  # fmt: skip
+            "her2_neu_breast_carcinoma_copy_analysis_input_total_number",
+            "her2_neu_metastatic_breast_carcinoma_copy_analysis_input_total_number")  # fmt: skip
     rows = []
     for i, (name, values) in enumerate(patients):
         bare = name.replace("-", "_.-"[i % 3])
-        cells = [value.replace("NA", "") for value in values]
+        cells = [*(value.replace("NA", "") for value in values), "9.5"]
         rows.append((f"{name}-01", bare, *cells))
         if i % 4 == 0:
             rows.append((f"{name}-11", bare, *(cells if i % 8 else [""] * len(cells))))
     return lines_of(head, rows)
+
+
+def firehose(patients):
+    """A prefix before each field of the form, small letters; fields of metastases, which are no slides' here."""
+    head, *rows = (line.split("\t") for line in xena_matrix(patients).splitlines())
+    names = ("bcr_patient_barcode", *head[2:])
+    cells = ((row[1].replace("_", "-").replace(".", "-"), *row[2:]) for row in rows if row[0].endswith("-01"))
+    return lines_of([f"patient.{name.lower()}" for name in names], ([cell.lower() for cell in row] for row in cells))
 
 
 def csv_of_a_hospital(patients):
@@ -331,7 +340,7 @@ def csv_of_a_hospital(patients):
 
 
 @pytest.mark.parametrize(
-    "shape", [gdc_biotab, gdc_portal, cbioportal_study, cbioportal_export, xena_matrix, csv_of_a_hospital]
+    "shape", [gdc_biotab, gdc_portal, cbioportal_study, cbioportal_export, xena_matrix, firehose, csv_of_a_hospital]
 )
 def test_the_same_patients_have_the_same_labels_in_every_shape(public_table, tmp_path, shape):
     """The tables of GDC, cBioPortal and Xena differ in form alone; the counts add up in each."""
@@ -349,6 +358,21 @@ def test_the_same_patients_have_the_same_labels_in_every_shape(public_table, tmp
     assert labels(study) == labels(expected)
     assert Counter(p.status for p in study.patients) == {"negative": 744, "positive": 163}
     assert [e.patients for e in study.exclusions] == [e.patients for e in expected.exclusions]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("Hybridization REF\ttcga-3c-aali\ttcga-3c-aalk\npatient.gender\tfemale\tfemale\n", "patients are columns"),
+        ("Complete TCGA ID,HER2 Final Status\nTCGA-3C-AALI,Positive\n", "has no column of a HER2 test, IHC or FISH"),
+    ],
+)
+def test_a_table_without_rows_of_tests_is_refused(tmp_path, text, said):
+    """Firehose has a patient in each column; a status alone labelled nobody, and nothing was said of it."""
+    (tmp_path / "clinical.txt").write_text(text)
+
+    with pytest.raises(ManifestError, match=said):
+        read_tcga_brca(tmp_path / "clinical.txt")
 
 
 def test_a_table_of_molecular_tests_has_a_row_for_each_test(tmp_path):

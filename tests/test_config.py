@@ -32,6 +32,7 @@ def test_a_file_overrides_the_preset_and_set_overrides_the_file(tmp_path):
     assert config.selection == Selection(top_fraction=0.5, n_tiles=20)
     assert config.runtime.backend == "openslide"
     assert config.networks == PRESETS["paper"].networks
+    assert load_config(overrides="threshold=0.4") == load_config(overrides=["threshold=0.4"])
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -56,13 +56,14 @@ def test_the_readme_lays_out_every_room():
 
 
 def test_the_readme_uses_the_face_of_the_package():
-    """Its example of Python needs one import, and calls what the face offers."""
+    """Its example of Python needs one import of ours, calls what the face offers, and passes a type checker."""
     [example] = re.findall(r"```python\n(.*?)```", (REPOSITORY / "README.md").read_text("utf-8"), re.DOTALL)
     tree = ast.parse(example)
     imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
     calls = re.findall(r"he2her2\.(\w+)", example)
 
-    assert [ast.unparse(node) for node in imports] == ["import he2her2"]
+    assert [ast.unparse(node) for node in imports] == ["from pathlib import Path", "import he2her2"]
+    assert "Question(Path(" in example
     assert set(calls) <= set(he2her2.__all__)
     assert all(callable(getattr(he2her2, name)) for name in calls)
 

@@ -201,6 +201,16 @@ def test_nothing_to_evaluate_is_refused_with_the_reasons(tmp_path):
         joined_of(tmp_path, [replace(slide, split="train") for slide in eight_slides()], split="test")
 
 
+def test_names_that_do_not_meet_are_shown(tmp_path):
+    """One of the manifest and one of the run: `manifest herohe` puts a prefix before the challenge's numbers."""
+    slides = eight_slides()
+    run = open_run(write_run(tmp_path / "run", slides))
+    labels = write_labels(tmp_path / "m.csv", [replace(slide, slide_id=f"herohe-{slide.slide_id}") for slide in slides])
+
+    with pytest.raises(EvaluationError, match=rf"such as 'herohe-{slides[0].slide_id}' and '{slides[0].slide_id}'\)"):
+        join(run, read_manifest(labels))
+
+
 def test_a_slide_named_twice_is_refused(tmp_path):
     """It would count twice."""
     slides = eight_slides()

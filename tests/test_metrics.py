@@ -245,6 +245,8 @@ def test_quadratic_kappa_is_that_of_scikit_learn(pairs):
         lambda: threshold_at_prior(50, 20),
         lambda: for_net_benefit(Expected(0.15, 0.8), 0.9, 0.9, 10),
         lambda: rate([True, False, False], np.array([1.0, math.nan, math.nan])),
+        lambda: exact_tests([True, False], [0.9, math.nan], [True, False]),
+        lambda: exact_tests([True, False], [0.9, 0.4, 0.1], [True, False]),
     ],
 )
 def test_wrong_lists_are_the_callers_bug(wrong):

@@ -85,9 +85,11 @@ def test_labels_need_no_slides(tmp_path):
     """A table with a row for each patient, and its status as 1 and 0; how it was read is said."""
     labels = "Case ID,label,IHC\nP1,1,3\nP2,0,0\n"
     found = opened(tmp_path, "case,score\nP1,0.7\nP2,0.4\n", labels)
+    numbered = opened(tmp_path, "Case No.,score\nP1,0.7\nP2,0.4\n", labels.replace("Case ID", "Case No"))
     manifest = tables(tmp_path, "", labels)[1]
 
-    assert found.level == "patient"
+    assert found.level == numbered.level == "patient"
+    assert found.scores == numbered.scores
     assert [row.her2_status for row in manifest.rows] == [Her2Status.POSITIVE, Her2Status.NEGATIVE]
     assert [row.ihc_score for row in manifest.rows] == [IhcScore.THREE, IhcScore.ZERO]
     assert "'label': 1 is read as positive, 0 as negative" in manifest.notes

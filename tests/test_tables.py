@@ -147,6 +147,7 @@ def test_lines_that_are_no_rows_are_told(table):
     ("content", "told"),
     [
         (b"PK\x03\x04\0\0", "is an Excel workbook or another archive; save the table as CSV (UTF-8)"),
+        (b'[{"case": "1", "score": 0.3}]', "is JSON; save the table as CSV (UTF-8)"),
         (PLAIN.encode() + b"\0", "holds NUL bytes, so it is no text; save it as CSV (UTF-8)"),
         (PLAIN.replace("P0", "K\xf6ln").encode("cp1252"), "is no UTF-8 text; save it as CSV (UTF-8)"),
         (PLAIN.encode("utf-32"), "holds NUL bytes, so it is no text; save it as CSV (UTF-8)"),
@@ -595,10 +596,12 @@ def test_a_column_with_the_values_of_a_split_is_told(table):
         table(f"{head},set,staining method\ns,s.svs,P1,positive,TEST,IHC\nt,t.svs,P2,negative,train,\n")
     ).notes
     other = read_manifest(table(f"{head},set,split\ns,s.svs,P1,positive,test,train\n")).notes
+    (of_bracs,) = read_manifest(table(f"{head},Set\ns,s.svs,P1,positive,Training\n")).notes
 
     assert "column 'set' is not read and holds test, train: is it split? Rename it if it is meant" in notes
     assert "column 'staining method' is not read and holds ihc: is it stain? Rename it if it is meant" in notes
     assert not other
+    assert of_bracs.endswith("holds training: is it split? Rename it if it is meant, and write train, val, test")
 
 
 def test_words_by_which_a_stain_is_told_are_read(table):

@@ -548,6 +548,8 @@ def test_the_command_on_annotated_slides(tmp_path, annotated, command_line):
     [
         (("--data", "gone.npz"), "gone.npz: cannot be read"),
         (("--data", "gone.csv"), "gone.csv"),
+        (("--data", "x.h5", "--mpp", "0.97"), "is no NPZ of plain arrays; write with numpy.savez patch, invasive"),
+        (("--data", "folder"), "give an NPZ of patches"),
         (("--data", "set.npz", "--mpp", "0.5"), "the network sees 128 µm; check --mpp"),
         (("--data", "set.npz", "--weights", "untrained:0"), "trained ones are needed here"),
         (("--data", "set.npz", "--weights", "nowhere"), "there is no such folder"),
@@ -558,6 +560,8 @@ def test_what_cannot_be_tested_is_one_line(tmp_path, monkeypatch, command_line, 
     """And nothing is written."""
     monkeypatch.chdir(tmp_path)
     write_npz(tmp_path / "set.npz")
+    (tmp_path / "x.h5").write_bytes(b"\x89HDF\r\n\x1a\n")  # as PatchCamelyon comes
+    (tmp_path / "folder").mkdir()
     given_ = dict(zip(arguments[::2], arguments[1::2], strict=True))
     asked = {"--weights": "bundled", "--out": "out"} | given_
 

@@ -21,7 +21,8 @@ def load_config(preset: str = "default", file: Path | str | None = None, overrid
     Args:
         preset: A name of `PRESETS`; a file's `preset` key outranks it.
         file: TOML with any part of `Config`; its table `training`, if any, is what `he2her2 train` reads.
-        overrides: Such as "selection.n_tiles=100"; the value is read as TOML, or as text where it is none.
+        overrides: Such as "selection.n_tiles=100", one or several; the value is read as TOML, or as text where it is
+            none.
 
     Raises:
         ConfigError: An unknown preset or key, or a value of the wrong type or range; all problems in one line.
@@ -29,7 +30,7 @@ def load_config(preset: str = "default", file: Path | str | None = None, overrid
     file = None if file is None else Path(file)
     wanted = gather(file, ())
     wanted.pop("training", None)
-    for override in overrides:
+    for override in [overrides] if isinstance(overrides, str) else overrides:
         _put(wanted, override)
     name = take_preset(wanted, preset, file)
     return settle(PRESETS[name], wanted, file)

@@ -165,7 +165,8 @@ def _read(file: Path) -> Mapping[str, NDArray[Any]]:
     except MemoryError:
         raise PatchError(f"{file}: says that it holds more than this machine's memory; check or split it") from None
     except (ValueError, BadZipFile, EOFError, zlib.error):  # whose words advise to load it unsafely
-        raise PatchError(f"{file}: is no NPZ of plain arrays; write it with numpy.savez") from None
+        layouts = f"{', '.join(_WHOLE)}, or where the label is of the central third {', '.join(_CENTRE)}"
+        raise PatchError(f"{file}: is no NPZ of plain arrays; write with numpy.savez {layouts}") from None
 
 
 def _refuse_hollow(stored: Sequence[ZipInfo]) -> None:

@@ -25,19 +25,24 @@ from he2her2.manifest import (
 )
 from he2her2.units import parse_number
 
-TCGA_COLUMNS: Mapping[str, Sequence[str]] = {
+_NAMES: Mapping[str, Sequence[str]] = {
     "patient": (
         *("bcr_patient_barcode", "case_submitter_id", "cases.submitter_id", "submitter_id", "patient_id", "_patient"),
-        *("patient_identifier", "patient_barcode", "tcga_id", "sample_id", "bcr_sample_barcode", "sample", "case_id"),
+        *("patient_identifier", "patient_barcode", "tcga_id", "complete_tcga_id", "sample_id", "bcr_sample_barcode"),
+        *("sample", "case_id"),
     ),
     "sample": ("sample_id", "bcr_sample_barcode", "sample", "sample_barcode", "sample_identifier"),
     "ihc": ("her2_ihc_score", "her2_immunohistochemistry_level_result"),
     "ihc_status": ("ihc_her2", "her2_status_by_ihc", "lab_proc_her2_neu_immunohistochemistry_receptor_status"),
     "fish": ("her2_fish_status", "lab_procedure_her2_neu_in_situ_hybrid_outcome_type"),
     "ratio": ("her2_cent17_ratio", "her2_neu_chromosone_17_signal_ratio_value"),
-    "copies": ("her2_copy_number", "her2_neu_metastatic_breast_carcinoma_copy_analysis_input_total_number"),
+    "copies": ("her2_copy_number", "her2_neu_breast_carcinoma_copy_analysis_input_total_number"),  # not of a metastasis
     "final": ("her2_final_status", "her2_final_status_nature2012", "her2_clinical", "her2_source"),
 }
+TCGA_COLUMNS: Mapping[str, Sequence[str]] = {
+    field: (*names, *(f"patient.{name}" for name in names)) for field, names in _NAMES.items()
+}
+"""Field to the names that its column has; Firehose puts "patient." before them."""
 
 _TEST_COLUMNS: Mapping[str, Sequence[str]] = {
     "patient": TCGA_COLUMNS["patient"],
@@ -95,17 +100,25 @@ class Her2Fields:
 
 def read_her2_fields(table: Table, given: Mapping[str, str | None]) -> tuple[TableColumns, list[Her2Fields]]:
     """The HER2 fields of each row, whichever way the table is laid out."""
-    given = {"patient": _barcode_column(table), **given}
+    barcodes = _barcode_column(table)
+    if barcodes is None and _is_transposed(table):
+        raise ManifestError([f"{table.path}: its patients are columns, as in Firehose's tables; transpose it"])
+    given = {"patient": barcodes, **given}
     tests = match_columns(table, _TEST_COLUMNS, {"patient": given["patient"]}, ordered=True)
     if {"patient", "gene", "result"} <= tests.names.keys():
         return tests, [_fields_of_test(row, tests) for row in table.rows]
     found = match_columns(table, TCGA_COLUMNS, given, required=("patient",), ordered=True, remedy=COLUMN_REMEDY)
-    if not set(TCGA_COLUMNS) - {"patient", "sample"} & found.names.keys():
+    if not set(TCGA_COLUMNS) - {"patient", "sample", "final"} & found.names.keys():
+        advice = "name yours by --column ihc=NAME and so on; a table of the status alone can be the labels of evaluate"
         has = shown_columns(table.columns)
-        raise ManifestError(
-            [f"{table.path}: has no column of HER2; name yours by --column ihc=NAME and so on; it has {has}"]
-        )
+        raise ManifestError([f"{table.path}: has no column of a HER2 test, IHC or FISH; {advice}; it has {has}"])
     return found, [_fields(row, found) for row in table.rows]
+
+
+def _is_transposed(table: Table) -> bool:
+    """True where headings, or the cells of a row, are mostly barcodes."""
+    lines = (table.columns, *(row.values for row in table.rows))
+    return any(2 * sum(_BARCODE.match(cell.upper()) is not None for cell in cells) > len(cells) > 2 for cells in lines)
 
 
 def _barcode_column(table: Table) -> str | None:

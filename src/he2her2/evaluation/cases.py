@@ -207,6 +207,9 @@ def join(
     out += [ExcludedSlide(s, "", ExclusionReason.NOT_IN_MANIFEST) for s in run.predictions if s not in known]
     if not kept:
         near = near_names_in_words(_near_names(manifest.rows, out))
+        first = {e.reason: e.slide_id for e in reversed(out)}
+        if not near and {ExclusionReason.MISSING, ExclusionReason.NOT_IN_MANIFEST} <= first.keys():
+            near = f"such as {first[ExclusionReason.MISSING]!r} and {first[ExclusionReason.NOT_IN_MANIFEST]!r}"
         reasons = (_reasons(out) or "the manifest is empty") + (f"; {near}" if near else "")
         raise EvaluationError(f"{run.path}: none of its slides can be evaluated with {manifest.path} ({reasons})")
     slides = _slides(run, kept, scale)

@@ -7,14 +7,11 @@ from typing import TypeAlias
 
 from he2her2.errors import EvaluationError
 from he2her2.evaluation.cases import CaseLevel
-from he2her2.manifest import Manifest, Table, TableRow, bare_name, patient_key, without_ending
+from he2her2.manifest import PATIENT_SYNONYMS, Manifest, Table, TableRow, bare_name, patient_key, without_ending
 
 ID_SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "slide": ("slide_id", "slide", "slide_name", "image_id", "image", "wsi", "wsi_name", "filename", "file", "id"),
-    "patient": (
-        *("patient_id", "patient", "case_id", "case", "patient_name", "patient_barcode", "bcr_patient_barcode"),
-        *("submitter_id", "participant"),
-    ),
+    "patient": ("patient_id", "patient", "case_id", "case", *PATIENT_SYNONYMS),
 }
 """Usual headings of a column of slides or patients."""
 

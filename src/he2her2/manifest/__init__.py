@@ -16,7 +16,13 @@ from he2her2.manifest.columns import TableColumns, bare_name, is_about_her2, mat
 from he2her2.manifest.counts import count_manifest
 from he2her2.manifest.csv_tables import Table, TableRow, is_blank, names_nothing, read_table
 from he2her2.manifest.labelled_table import YES_OR_NO, TestColumns, label_tests, write_labelled_table
-from he2her2.manifest.manifest_file import MANIFEST_COLUMNS, read_labels, read_manifest, write_manifest
+from he2her2.manifest.manifest_file import (
+    MANIFEST_COLUMNS,
+    PATIENT_SYNONYMS,
+    read_labels,
+    read_manifest,
+    write_manifest,
+)
 from he2her2.manifest.near_ids import (
     block_groups,
     files_of_slides,
@@ -62,6 +68,7 @@ __all__ = [
     "BARCODE_DASH",
     "MANIFEST_COLUMNS",
     "PATIENTS_FILE",
+    "PATIENT_SYNONYMS",
     "SPLITS",
     "YES_OR_NO",
     "Label",

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from he2her2.errors import ManifestError, quoted
 from he2her2.manifest.csv_tables import Table, TableRow, is_blank
-from he2her2.manifest.rows import Stain
+from he2her2.manifest.rows import SPLITS, Stain
 
 _T = TypeVar("_T")
 
@@ -240,7 +240,8 @@ def _values_of_ours(table: Table, unused: Sequence[str], fields: Iterable[str]) 
             values = {text.casefold() for row in rows if (text := row.text(column))}
             if values and {bare_name(text) for text in values} <= known:
                 shown = ", ".join(sorted(values)[:3])
-                yield f"column {column!r} is not read and holds {shown}: is it {name}? Rename it if it is meant"
+                words = "" if name != "split" or values <= {*SPLITS} else f", and write {', '.join(SPLITS)}"
+                yield f"column {column!r} is not read and holds {shown}: is it {name}? Rename it if it is meant{words}"
 
 
 def _misspelt(columns: Iterable[str], synonyms: Mapping[str, Sequence[str]]) -> dict[str, str]:

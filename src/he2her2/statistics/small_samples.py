@@ -57,16 +57,21 @@ def mann_whitney_p(truth: ArrayLike, score: ArrayLike) -> float:
         truth: (n,) bool.
         score: (n,) numbers.
 
+    Raises:
+        ValueError: Truth is no outcomes, lengths differ, or a score is nan.
+
     Example:
         >>> round(mann_whitney_p([1, 1, 1, 1, 1, 0, 0, 0], [9, 8, 7, 6, 4, 5, 2, 1]), 3)
         0.071
     """
-    true = outcomes(truth)
+    true, scores = outcomes(truth), np.asarray(score, dtype=np.float64)
+    if true.shape != scores.shape or np.isnan(scores).any():
+        raise ValueError(f"each outcome needs a score that is a number, got shapes {true.shape} and {scores.shape}")
     chosen = true if 2 * true.sum() <= len(true) else ~true  # the smaller class: fewer sums
     k = int(chosen.sum())
     if k == 0:
         return math.nan
-    ranks = np.rint(2 * rankdata(np.asarray(score, dtype=np.float64))).astype(np.int64)  # twice, so that ties are whole
+    ranks = np.rint(2 * rankdata(scores)).astype(np.int64)  # twice, so that ties are whole
     shares = _rank_sums(ranks, k)
     expected = k * (len(true) + 1)
     distance = np.abs(np.arange(len(shares)) - expected)

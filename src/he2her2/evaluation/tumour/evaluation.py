@@ -15,6 +15,9 @@ from he2her2.models import Card
 from he2her2.preprocessing import SHIFT_SHEET
 from he2her2.timing import Progress, silent
 
+_PATCHES = {".npz", ".npy", ".h5", ".hdf5"}
+"""Endings of files that are no manifest; as patches an NPZ alone is read, and the others are told so."""
+
 
 @dataclass(frozen=True, slots=True)
 class TumourQuestion:
@@ -84,7 +87,7 @@ def evaluate_tumour(question: TumourQuestion, progress: Progress = silent) -> Tu
     networks = open_networks(question.weights, config.runtime)
     threads = config.runtime.threads or usable_cores()
     slides, apart = None, None
-    if data.suffix.lower() == ".npz":
+    if data.suffix.lower() in _PATCHES or data.is_dir():
         cases, apart = open_patch_set(data, question.mpp)
     elif question.mpp is not None:
         raise PatchError(f"{data}: --mpp is of a patch set; a manifest states the scale of slides in its column mpp")
