@@ -336,7 +336,10 @@ def test_a_patient_with_two_slides_counts_once(cohort):
 
 def test_a_status_that_its_tests_contradict_is_doubted(command_line, cohort):
     """It stands, as the manifest states it, and is told."""
-    path = cohort("a,a.svs,p1,HE,0,,positive,,,,", "b,b.svs,p2,HE,3+,negative,positive,,,,", "c,c.svs,p3,HE,3+,,,,,,")
+    path = cohort(
+        *("a,a.svs,p1,HE,0,,positive,,,,", "b,b.svs,p2,HE,3+,negative,positive,,,,", "c,c.svs,p3,HE,3+,,,,,,"),
+        "d,d.svs,p4,HE,1+,positive,,,,,",
+    )
 
     code, out, _ = command_line("manifest", "check", path)
 
@@ -344,6 +347,7 @@ def test_a_status_that_its_tests_contradict_is_doubted(command_line, cohort):
     assert [line for line in out.splitlines() if line.startswith("CAUTION")] == [
         "CAUTION line 2: stated positive, but IHC 0, ISH not given amount to negative: IHC 0 is negative",
         "CAUTION line 3: IHC 3+, ISH negative contradict each other",
+        "CAUTION line 5: IHC 1+, ISH positive contradict each other",
     ]
     assert contradictions(read_manifest(path))[0].startswith("line 2")
 

@@ -29,6 +29,7 @@ from he2her2.results import (
     plan_run,
     result_of_record,
     result_to_record,
+    slides_with_result,
 )
 from he2her2.results.notes import OperatingPointNote, TriageNote
 from tests.made_up_results import RECORD, made_up_her2, made_up_result
@@ -207,6 +208,27 @@ def test_a_result_that_was_changed_is_no_result():
     assert result_of_record(record).her2 is not None
     with pytest.raises(ValueError, match="changed after it was written"):
         result_of_record(record | {"status": "positive"})
+
+
+def test_a_call_that_was_changed_in_the_table_is_told(tmp_path):
+    """The table is no second truth beside the result."""
+    folder = write_run(tmp_path / "run", [MadeUpSlide("a", probability=0.75)])
+    table = folder / "predictions.csv"
+    table.write_text(table.read_text().replace("positive", "negative"))
+
+    with pytest.raises(EvaluationError, match=r"slide a is positive, probability 0\.75.* changed, says negative, prob"):
+        open_run(folder).result("a")
+
+
+def test_a_table_that_a_spreadsheet_saved_with_semicolons_counts_no_slide(tmp_path):
+    """Its lines are no names of slides; whoever reads the calls says what to do."""
+    folder = write_run(tmp_path / "run", [MadeUpSlide("a", probability=0.75)])
+    table = folder / "predictions.csv"
+    table.write_text(table.read_text().replace(",", ";"))
+
+    assert slides_with_result(folder) == set()
+    with pytest.raises(EvaluationError, match=r"no column slide_id.; save it so, or move it away and give the same"):
+        open_run(folder)
 
 
 def test_a_slide_without_all_its_files_is_not_done(tmp_path):

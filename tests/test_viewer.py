@@ -920,6 +920,7 @@ def test_a_verdict_that_did_not_see_the_last_one_is_refused(client):
     [
         ("verdicts.csv", "slide_id;verdict\ncase-1;agree\n", "no column 'slide_id'"),  # by a spreadsheet
         ("verdicts.csv", "slide_id,verdict,probability\ncase-1,agree,high\n", "could not convert"),
+        ("verdicts.csv", "slide_id,verdict\ncase-1,agree\ncase-1,disagree\n", "2 rows of case-1"),  # of two reviewers
         ("stain_pairs.csv", "slide_id,beside,turn_deg\na,b,1\n", "no column 'scale'"),
         (
             "stain_pairs.csv",

@@ -81,9 +81,9 @@ def contradictions(manifest: Manifest) -> tuple[str, ...]:
     for row in manifest.rows:
         stated = row.her2_status
         tests = None if row.ihc_score is None and row.ish is None else apply_guideline(row.ihc_score, row.ish)
-        if tests is None or stated is None:
+        if tests is None:
             continue
-        if Her2Status.UNDETERMINED not in (stated, tests.status) and stated != tests.status:
+        if stated not in (None, tests.status) and Her2Status.UNDETERMINED not in (stated, tests.status):
             found.append(f"line {row.line}: stated {stated}, but {_tests(row)} amount to {tests.status}: {tests.rule}")
         elif tests.conflict:
             found.append(f"line {row.line}: {_tests(row)} contradict each other")

@@ -306,17 +306,20 @@ class RunFolder:
         """A slide's result; None where its folder is gone, or there is none: the slide failed.
 
         Raises:
-            EvaluationError: It is damaged.
+            EvaluationError: It is damaged, or `predictions.csv` says otherwise.
         """
         if slide_id in self.failures and slide_id not in self.predictions:
             return None
         result_file = SEGMENTATION if slide_id in self.segmented else PREDICTION
         try:
-            return SlideFolders(self.path, result_file).load(slide_id)
+            result = SlideFolders(self.path, result_file).load(slide_id)
+            if slide_id in self.predictions:
+                self.predictions[slide_id].require_of(result)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError) as error:
             raise EvaluationError(f"{self.path}: the result of slide {slide_id} {error}; predict it again") from None
+        return result
 
     def tiles(self, slide_id: str) -> ScoredTiles | None:
         """A slide's scored tiles; None where they are gone.

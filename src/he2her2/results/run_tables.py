@@ -218,8 +218,8 @@ def slides_with_result(run: Path) -> set[str]:
     """Slides in the tables of a run that have a result."""
     found: set[str] = set()
     for name in (PREDICTIONS_FILE, _SEGMENTATIONS_FILE):
-        with suppress(OSError, ValueError, csv.Error), (run / name).open(encoding="utf-8", newline="") as file:
+        with suppress(OSError, ValueError, csv.Error), (run / name).open(encoding="utf-8-sig", newline="") as file:
             rows = csv.reader(file)
-            next(rows, None)
-            found.update(cell_text(row[0]) for row in rows if row)
+            if next(rows, [])[:1] == ["slide_id"]:  # else somebody has changed it, and its lines are no names
+                found.update(cell_text(row[0]) for row in rows if row)
     return found

@@ -111,6 +111,18 @@ class PredictedSlide:
             _positive(row.get("mpp")),
         )
 
+    def require_of(self, result: SlideResult) -> None:
+        """Raise `ValueError` unless a result, which a seal guards, calls the slide as the row does."""
+        if (her2 := result.her2) is None:
+            return
+        arm = her2.triage.arm if her2.triage else ""
+        here, there = (
+            ", ".join(filter(None, (one.status, f"probability {one.probability:g}, threshold {one.threshold:g}", said)))
+            for one, said in ((self, self.triage), (her2, arm))
+        )
+        if here != there:
+            raise ValueError(f"is {there}, and its row of predictions.csv, which was changed, says {here}")
+
 
 def _texts(cell: str | None) -> tuple[str, ...]:
     return tuple(text for text in (cell or "").split("; ") if text)
@@ -209,8 +221,11 @@ def read_failures(file: Path) -> dict[str, Failure]:
 def _by_slide(file: Path) -> dict[str, dict[str, str]]:
     try:
         rows = read_csv(file)
+        if rows and "slide_id" not in rows[0]:
+            raise ValueError("no column slide_id")  # noqa: TRY301  as where it is no CSV at all
     except (OSError, ValueError) as error:
-        raise EvaluationError(f"{file}: cannot be read as CSV ({error}); predict again") from None
+        remedy = "save it so, or move it away and give the same predict command, which writes it anew"
+        raise EvaluationError(f"{file}: cannot be read as CSV with commas ({error}); {remedy}") from None
     found: dict[str, dict[str, str]] = {}
     for line, row in enumerate(rows, start=2):
         slide_id = row.get("slide_id") or ""

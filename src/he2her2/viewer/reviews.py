@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
@@ -171,7 +172,7 @@ class Reviews:
         if file is None or not file.is_file():
             return {}
         try:
-            rows = [_verdict_of(row) for row in read_csv(file)]
+            rows = [_verdict_of(row) for row in _rows_of(file, "slide_id")]
         except (OSError, ValueError, KeyError) as error:
             raise _unreadable(file, error) from None
         return {row.slide_id: row for row in rows}
@@ -260,7 +261,7 @@ class Reviews:
                 (row["slide_id"], row["beside"]): kept_pair(
                     turn=row["turn_deg"], scale=row["scale"], mirrored=row["mirrored"], dx=row["dx_um"], dy=row["dy_um"]
                 )
-                for row in read_csv(file)
+                for row in _rows_of(file, "slide_id", "beside")
             }
         except (OSError, ValueError, KeyError) as error:
             raise _unreadable(file, error) from None
@@ -297,6 +298,21 @@ def _is_writable(folder: Path) -> bool:
     except OutputError:
         return False
     return True
+
+
+def _rows_of(file: Path, *names: str) -> list[dict[str, str]]:
+    """Rows of a table, each under its own name; of two tables that somebody put together the next save would lose one.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It is no CSV, or has two rows of one name.
+        KeyError: It lacks a column of the names.
+    """
+    rows = read_csv(file)
+    for name, n in Counter(" beside ".join(row[one] for one in names) for row in rows).items():
+        if n > 1:
+            raise ValueError(f"{n} rows of {name}, leave the one that holds")
+    return rows
 
 
 def _verdict_of(row: Mapping[str, str]) -> Verdict:
