@@ -1,6 +1,7 @@
 """What a prediction leaves on disk: rasters, tiles, GeoJSON and the picture."""
 
 import json
+import tracemalloc
 
 import h5py
 import numpy as np
@@ -75,6 +76,20 @@ def test_a_score_raster_is_the_mean_of_the_tiles_above(corners, data):
 
     assert (np.isnan(raster) == (count == 0)).all()
     assert np.allclose(raster[count > 0], (total / np.maximum(count, 1))[count > 0])
+
+
+def test_a_score_raster_of_a_small_tumour_takes_no_memory_but_its_own():
+    """Sums are of the tiles' part of the slide: over all of it they took five times the memory of the result."""
+    grid = scored_tiles([(700, 600), (703, 602)], [0.5, 3.0]).grid
+
+    tracemalloc.start()
+    raster = score_raster(grid, np.array([0.5, 3.0]), Size(1500, 1200), 16.0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert raster.shape == (1200, 1500)
+    assert np.flatnonzero(np.isfinite(raster).any(axis=1)).tolist() == list(range(600, 606))
+    assert peak < 1.1 * raster.nbytes
 
 
 def test_tiles_come_back_from_hdf5(tmp_path):

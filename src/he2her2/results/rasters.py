@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -192,13 +193,24 @@ def score_raster(grid: TileGrid, scores: NDArray[np.float64], size: Size, px_l0:
         size: Width and height of the mask.
         px_l0: Level-0 px per mask pixel.
     """
+    mean = np.full((size.h, size.w), np.nan)
+    if not len(grid):
+        return mean
     side = round(grid.side_l0 / px_l0)
     corners = np.rint(grid.origins_l0 / px_l0).astype(np.int64)  # (n, 2)
+    first = corners.min(axis=0)
+    width, height = corners.max(axis=0) - first + side
     # Each tile adds its score at its corners; running sums spread it over the tile (a 2-D difference array).
-    total, count = (np.zeros((size.h + side + 1, size.w + side + 1)) for _ in range(2))
+    total, count = np.zeros((height + 1, width + 1)), np.zeros((height + 1, width + 1), np.int32)
     for dx, dy, sign in ((0, 0, 1), (side, 0, -1), (0, side, -1), (side, side, 1)):
-        at = (corners[:, 1] + dy, corners[:, 0] + dx)
-        np.add.at(total, at, sign * scores)
-        np.add.at(count, at, sign)
-    total, count = (raster.cumsum(0).cumsum(1)[: size.h, : size.w] for raster in (total, count))
-    return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0.5)
+        x, y = (corners - first + (dx, dy)).T
+        np.add.at(total, (y, x), sign * scores)
+        np.add.at(count, (y, x), sign)
+    for raster in (total, count):
+        for above, row in pairwise(raster):  # a fifth of the time of cumsum(0)
+            np.add(above, row, out=row)
+        raster.cumsum(1, out=raster)
+    inside = mean[first[1] : first[1] + height, first[0] : first[0] + width]
+    h, w = inside.shape
+    np.divide(total[:h, :w], count[:h, :w], out=inside, where=count[:h, :w] > 0)
+    return mean

@@ -1,5 +1,6 @@
 """Scores of tiles by soft-argmax, and selection of the best 15 %, thinned evenly (paper, section 3.3)."""
 
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,15 @@ def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
         [[0.5, 0.5], [1.0, 0.0]]
     """
     wide = np.asarray(logits, np.float64)
-    powers = np.exp(wide - wide.max(axis=-1, keepdims=True))
-    probabilities: NDArray[np.float64] = powers / powers.sum(axis=-1, keepdims=True)
+    powers = np.exp(wide - _greatest(wide))
+    probabilities: NDArray[np.float64] = powers / sum(np.moveaxis(powers, -1, 0))[..., None]
     return probabilities
+
+
+def _greatest(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(..., 1) greatest of (..., k) logits, class by class: a reduction takes ten times as long for few classes."""
+    greatest: NDArray[np.float64] = reduce(np.maximum, np.moveaxis(logits, -1, 0))[..., None]
+    return greatest
 
 
 def soft_argmax(logits: NDArray[Any], beta: float) -> NDArray[np.float64]:
@@ -36,7 +43,7 @@ def soft_argmax(logits: NDArray[Any], beta: float) -> NDArray[np.float64]:
         [2.0]
     """
     wide = np.asarray(logits, np.float64)
-    share = softmax(beta * (wide - wide.max(axis=-1, keepdims=True)))
+    share = softmax(beta * (wide - _greatest(wide)))
     scores: NDArray[np.float64] = np.minimum(share @ np.arange(wide.shape[-1]), wide.shape[-1] - 1)
     return scores
 
