@@ -1,6 +1,7 @@
 """Any tool's scores: the same figures as from a run folder, tables as people have them, and what is refused."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -290,10 +291,14 @@ def test_a_heading_tells_numbers_of_patients_from_those_of_slides(tmp_path, head
 
 
 def test_numbers_that_may_be_either_are_refused(tmp_path):
-    """Nothing says which."""
+    """Nothing says which, unless each patient's slide has its number."""
     numbers, labels = crossed()
+    scores = "\n".join(["id,probability", *(f"{k},0.{int(k):02d}" for k in numbers)])
     with pytest.raises(EvaluationError, match="the names in 'id' are those of slides, and of patients of other slides"):
-        opened(tmp_path, "\n".join(["id,probability", *(f"{k},0.{int(k):02d}" for k in numbers)]), labels)
+        opened(tmp_path, scores, labels)
+    alike = re.sub(r"^(\d+),(\d+).svs,\d+", r"\1,\2.svs,\1", labels, flags=re.MULTILINE)
+
+    assert opened(tmp_path, scores, alike).run.predictions["1"].probability == 0.01
 
 
 def test_the_numbers_of_rows_are_no_slides(tmp_path):
