@@ -163,6 +163,10 @@ def test_decisions_on_patients_of_several_slides_are_kept(tmp_path):
     assert joined.patients.decided.tolist() == [True, False]
     assert missing.sensitivity == Bounds(0.5, 1)
     assert missing.specificity == Bounds(1, 1)
+    labels += "D1,D,\nD2,D,\n"  # whose slides are called differently: the patient's probability decides, not another's
+    scores = "slide_id,probability\nA1,0.9\nA2,0.8\nB1,0.1\nB2,0.2\nC1,0.1\nC2,0.3\nD1,0.9\nD2,0.3\n"
+    joined, run = joined_tables(tmp_path, scores, labels)
+    assert missing_data(run, joined).sensitivity == Bounds(0.5, 1)
 
 
 @pytest.mark.parametrize(
