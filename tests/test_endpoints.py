@@ -63,6 +63,9 @@ def test_each_endpoint_has_its_patients(tmp_path):
         "HER2-ultralow, low or positive, against no staining": (4, 3),
         "HER2-ultralow, against no staining": (2, 1),
     }
+    assert all(one.by_score is not None and one.by_score.n == one.n for one in found.values())
+    unscored = replace(cases, predicted_score=cases.predicted_score * 0 - 1)
+    assert {one.by_score for one in measure_endpoints(unscored, unscored, by_slide).endpoints} == {None}
     two = replace(cases, patients=cases.patients.copy())
     two.patients[1] = two.patients[0]
     kept = cases.take(cases.ids != cases.ids[1])

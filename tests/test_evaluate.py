@@ -723,12 +723,17 @@ def test_patients_of_the_training_are_refused(tmp_path, command_line):
     labels = write_labels(tmp_path / "m.csv", [replace(slide, split="val") for slide in slides])
 
     refused, _, error = command_line("evaluate", run, "-m", labels, "-o", tmp_path / "a")
-    shown, output, _ = command_line("evaluate", run, "-m", labels, "-o", tmp_path / "b", "--split", "val", "--no-plots")
+    asked = ("-m", labels, "--split", "val", "--no-plots")
+    shown, output, _ = command_line("evaluate", run, "-o", tmp_path / "b", *asked)
+    other = write_run(tmp_path / "other", slides)
+    compared, beside, _ = command_line("compare", run, other, "-o", tmp_path / "c", *asked)
 
     assert refused == 2
     assert "trained or chosen with 1 of the patients to evaluate (p3)" in error
-    assert shown == 0
+    assert shown == compared == 0
     assert f"NOTICE   {NOT_A_TEST}" in output
+    assert NOT_A_TEST in beside
+    assert NOT_A_TEST in (tmp_path / "c" / "comparison.md").read_text()
 
 
 @pytest.mark.parametrize(("option", "ending"), [("--compare", ""), ("--compare", ".svs"), ("--seeds", "")])

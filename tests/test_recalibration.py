@@ -1,6 +1,7 @@
 """Weights for a new site: few labelled slides correct the probabilities, by the command, down to `predict`."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from he2her2.evaluation import patients_of_site
 from he2her2.evaluation.cases import join
 from he2her2.evaluation.evaluation import _kept
-from he2her2.evaluation.recalibration import _combined, _left_out_in_turn
+from he2her2.evaluation.recalibration import _combined, _left_out_in_turn, recalibrate_weights
 from he2her2.labels import Policy
 from he2her2.manifest import patients_record, patients_used, read_manifest
 from he2her2.models import Card, RankingSettings, Role, hashes_of, read_card, write_rules
@@ -86,6 +87,19 @@ def test_predict_uses_what_a_site_taught(study, weights, tmp_path, command_line)
     assert (record["status"] == "positive") == (record["calibrated_probability"] >= record["calibrated_threshold"])
     assert rule["shift"] < FIRST.shift
     assert (weights / "decision_rules.json").read_bytes() == before
+
+
+def test_weights_without_rules_are_recalibrated(study, weights, tmp_path):
+    """Their site's calibration is the only one."""
+    shutil.copytree(weights, tmp_path / "bare")
+    (tmp_path / "bare" / "decision_rules.json").unlink()
+    run, manifest = open_run(study / "run"), read_manifest(study / "manifest.csv")
+    patients = patients_of_site(run, manifest, None, policy=Policy.GUIDELINE, rule="mean").cases
+
+    found = recalibrate_weights(run, tmp_path / "bare", patients, "a site")
+
+    assert found.rules.calibration == found.learned
+    assert found.after.value < found.before.value
 
 
 def test_a_correction_that_makes_things_worse_is_refused(study, weights, tmp_path, command_line):

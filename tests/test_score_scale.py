@@ -127,3 +127,6 @@ def test_a_score_comes_back(name):
 
     assert [scale.score(float(p)) for p in scale.share([0.07, 0.29, 0.9])] == [0.07, 0.29, 0.9]
     assert (np.diff(scale.share([0.07, 0.29, 0.9])) > 0).all()
+    far, one = ScoreScale("logit"), ScoreScale.of("any", [5.0])
+    assert [far.score(float(p)) for p in far.share([-30, -20, 18])] == pytest.approx([-30, -20, 18])
+    assert one.score(float(one.share(5.0))) == 5.0

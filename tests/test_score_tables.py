@@ -1,6 +1,7 @@
 """Any tool's scores: the same figures as from a run folder, tables as people have them, and what is refused."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -164,6 +165,10 @@ def test_decisions_on_patients_of_several_slides_are_kept(tmp_path):
     assert joined.patients.decided.tolist() == [True, False]
     assert missing.sensitivity == Bounds(0.5, 1)
     assert missing.specificity == Bounds(1, 1)
+    labels += "D1,D,\nD2,D,\n"  # whose slides are called differently: the patient's probability decides, not another's
+    scores = "slide_id,probability\nA1,0.9\nA2,0.8\nB1,0.1\nB2,0.2\nC1,0.1\nC2,0.3\nD1,0.9\nD2,0.3\n"
+    joined, run = joined_tables(tmp_path, scores, labels)
+    assert missing_data(run, joined).sensitivity == Bounds(0.5, 1)
 
 
 @pytest.mark.parametrize(
@@ -292,10 +297,14 @@ def test_a_heading_tells_numbers_of_patients_from_those_of_slides(tmp_path, head
 
 
 def test_numbers_that_may_be_either_are_refused(tmp_path):
-    """Nothing says which."""
+    """Nothing says which, unless each patient's slide has its number."""
     numbers, labels = crossed()
+    scores = "\n".join(["id,probability", *(f"{k},0.{int(k):02d}" for k in numbers)])
     with pytest.raises(EvaluationError, match="the names in 'id' are those of slides, and of patients of other slides"):
-        opened(tmp_path, "\n".join(["id,probability", *(f"{k},0.{int(k):02d}" for k in numbers)]), labels)
+        opened(tmp_path, scores, labels)
+    alike = re.sub(r"^(\d+),(\d+).svs,\d+", r"\1,\2.svs,\1", labels, flags=re.MULTILINE)
+
+    assert opened(tmp_path, scores, alike).run.predictions["1"].probability == 0.01
 
 
 def test_the_numbers_of_rows_are_no_slides(tmp_path):

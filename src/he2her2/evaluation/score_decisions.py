@@ -181,7 +181,12 @@ def _call(path: Path, row: TableRow, column: str) -> bool:
 
 
 def _threshold_of(values: NDArray[np.float64], calls: NDArray[np.bool_]) -> float:
-    """The score from which on most decisions are positive and below which most are negative; it may be above all."""
+    """The score from which on most decisions are positive and below which most are negative; it may be above all.
+
+    Example:
+        >>> _threshold_of(np.array([0.7, 0.2]), np.array([True, False]))
+        0.7
+    """
     order = np.argsort(values, kind="stable")
     wrong = np.append(0, np.cumsum(np.where(calls[order], 1, -1)))  # less the negatives in all: of each cut
     starts = np.flatnonzero(np.concatenate([[True], np.diff(values[order]) > 0, [True]]))
