@@ -258,6 +258,16 @@ def test_patients_of_several_slides_are_decided_as_predict_decides_them():
     assert patients.decided_at(0.7).decided.tolist() == patients.decided.tolist()
 
 
+def test_patients_of_the_same_slides_rank_alike_whatever_their_order():
+    """Sums of the machine differ in the last digit, by which one of them was above the other."""
+    slides = made_up_cases(6, slides_a_patient=3)
+    probability = np.array([0.1, 0.2, 0.3, 0.3, 0.2, 0.1])
+
+    patients, _ = by_patient(replace(slides, truth=np.repeat([True, False], 3), probability=probability), "mean")
+
+    assert patients.probability.tolist() == [0.2, 0.2]
+
+
 def test_a_patient_with_two_labels_is_left_out_and_named(tmp_path):
     """The slides stay; the patient cannot be judged."""
     slides = eight_slides()

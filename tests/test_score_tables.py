@@ -121,6 +121,27 @@ def test_scores_of_any_scale_keep_their_distances(tmp_path):
     assert (a + c) / 2 < own.run.threshold
 
 
+@pytest.mark.parametrize(
+    ("scores", "choices", "equal"),
+    [
+        (lambda logits: np.exp(3 * logits), {"scale": "any", "threshold": 1}, 20),
+        (lambda logits: 5 * logits, {"scale": "logit"}, 16),
+        (lambda logits: logits, {"scale": "any", "threshold": 0}, 0),
+        (lambda logits: 1 / (1 + np.exp(-logits)), {}, 0),
+    ],
+    ids=["odds", "far logits", "logits of any scale", "probabilities"],
+)
+def test_scores_that_a_threshold_does_not_tell_apart_are_told(tmp_path, scores, choices, equal):
+    """Of odds most: with a large one among them, an operating point called everybody, which nothing told."""
+    values = scores(np.linspace(-5, 5, 40))
+    table = "slide,score\n" + "".join(f"s{k},{value!r}\n" for k, value in enumerate(values.tolist()))
+
+    said = [note for note in opened(tmp_path, table, LABELS_OF_40, **choices).notes if "CAUTION" in note]
+
+    assert len(said) == bool(equal)
+    assert all(f"CAUTION {equal} of the 40 different scores in 'score' count as equal" in one for one in said)
+
+
 @pytest.mark.parametrize("score", ["0.{}", "{}0%"])
 def test_a_threshold_in_per_cent_is_one_of_either_scale(tmp_path, score):
     """It is brought to that of the scores."""

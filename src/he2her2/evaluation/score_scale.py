@@ -20,6 +20,7 @@ HIGHEST: Mapping[Scale, float] = {"probability": 1.0, "percent": 100.0}
 """Highest score of the scales that have one; the lowest is 0."""
 
 _SAME_SCORE = 1e-9  # share by which two scores may differ and count as equal
+_MOST_EQUAL = 0.1  # of different scores; by chance 0.01 of 20 000 probabilities are equal to another
 _SAME_SHARE = 0.5 * 10**-DIGITS  # less than this apart, predictions write the same
 
 
@@ -156,3 +157,24 @@ def refuse_lost_order(path: Path, column: str, scale: ScoreScale, scores: NDArra
         raise EvaluationError(
             f"{path}: {ordered[first]:g} and {ordered[first + 1]:g} in {column!r} would count as equal; {remedy}"
         )
+
+
+def caution_of_coarse_scores(column: str, scale: ScoreScale, scores: NDArray[np.float64]) -> str:
+    """A caution where many scores count as equal once rounded as predictions are; empty where few do.
+
+    So are odds, most of which lie within a millionth of their span from 0, and logits beyond 14.
+
+    Args:
+        column: Of the scores.
+        scale: Of the scores.
+        scores: (n,)
+    """
+    different = np.unique(scores)
+    n_equal = len(different) - len(np.unique(scale.share(different).round(DIGITS)))
+    if n_equal <= _MOST_EQUAL * len(different):
+        return ""
+    return (
+        f"CAUTION {n_equal} of the {len(different)} different scores in {column!r} count as equal to another where a "
+        f"threshold is chosen: on the scale from 0 to 1 they differ after the {DIGITS}th decimal only; give scores "
+        "that are spread evenly, such as logits with --scale any"
+    )

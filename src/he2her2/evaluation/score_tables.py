@@ -14,7 +14,15 @@ from he2her2.evaluation.cases import CaseLevel
 from he2her2.evaluation.named_rows import ID_SYNONYMS, FoundRows, find_rows
 from he2her2.evaluation.score_decisions import caution_of_confidence, decide, refuse_confidence, score_number
 from he2her2.evaluation.score_headings import read_heading
-from he2her2.evaluation.score_scale import LOGITS, PROBABILITIES, Scale, ScoreScale, read_scale, refuse_lost_order
+from he2her2.evaluation.score_scale import (
+    LOGITS,
+    PROBABILITIES,
+    Scale,
+    ScoreScale,
+    caution_of_coarse_scores,
+    read_scale,
+    refuse_lost_order,
+)
 from he2her2.labels import Her2Status, IhcScore, parse_ihc
 from he2her2.manifest import (
     Manifest,
@@ -187,10 +195,11 @@ def _read_scores(path: Path, manifest: Manifest, reading: ScoreReading) -> Predi
     name = read_scale(path, names["score"], rows.values(), values, reading.scale)
     scored = {slide_id: rows[slide_id] for slide_id in known}
     refuse_confidence(path, scored, values, names, name)
-    caution = caution_of_confidence(path, scored, values, names, table.columns, name)
+    cautions = [caution_of_confidence(path, scored, values, names, table.columns, name)]
     cut, calls, decided = decide(path, scored, values, names, reading.threshold, name)
     scale = ScoreScale.of(name, [*known.values(), cut])
     refuse_lost_order(path, names["score"], scale, values)
+    cautions.append(caution_of_coarse_scores(names["score"], scale, values))
     status = [Her2Status.POSITIVE if call else Her2Status.NEGATIVE for call in calls.tolist()]
     slides = {
         slide_id: PredictedSlide(slide_id, called, known[slide_id], cut, tile_score=_ihc(row, names))
@@ -199,7 +208,7 @@ def _read_scores(path: Path, manifest: Manifest, reading: ScoreReading) -> Predi
     lost = [slide_id for slide_id, score in scores.items() if score is None]
     failures = {slide_id: Failure(slide_id, "", "score", "its score is blank", "score it again") for slide_id in lost}
     kind = "scores" if name == "any" else name
-    notes = (*table.notes, *filter(None, [caution]))
+    notes = (*table.notes, *filter(None, cautions))
     read_as = f"{path.name}: {found.level}s in {found.column!r}, {kind} in {names['score']!r}"
     notes = (f"{read_as}; {decided}.", *(f"{path.name}: {note}." for note in notes))
     return Predictions(RunFolder(path, RunDescription(), slides, failures), cut, found.level, scale, known, notes).on(
