@@ -534,13 +534,13 @@ def test_the_evidence_of_a_run_holds_no_slides(tmp_path):
 
 
 def test_herohe_becomes_a_manifest(command_line, tmp_path):
-    """Semicolons, case numbers with and without zeros, a case without status, slides without a case."""
+    """Semicolons, case numbers as people and spreadsheets write them, a case without status, slides without a case."""
     (tmp_path / "slides").mkdir()
-    for name in ("1.mrxs", "002.mrxs", "9.mrxs"):
+    for name in ("1.mrxs", "002.mrxs", "Case_3.mrxs", "9.mrxs"):
         (tmp_path / "slides" / name).touch()
     table, out = tmp_path / "gt.csv", tmp_path / "manifest.csv"
     table.write_text(
-        "Case;HER2 Status;Immunohistochemistry\n1;Negative;0\n2;Positive;3\n3;Negative;2\n4;;1\n5;Positive;1\n"
+        "Case;HER2 Status;Immunohistochemistry\n1.0;Negative;0\nCase 2;Positive;3\n3;Negative;2\n4;;1\n5;Positive;1\n"
     )
 
     code, told, err = command_line(
@@ -561,6 +561,7 @@ def test_herohe_becomes_a_manifest(command_line, tmp_path):
     assert {name: (row.her2_status, row.ihc_score) for name, row in rows.items()} == {
         "herohe-train-1": ("negative", "0"),
         "herohe-train-2": ("positive", "3+"),
+        "herohe-train-3": ("negative", "2+"),
     }
     assert "-1 no HER2 status" in told
     assert "conflicts and their resolution: 1, in" in told

@@ -2,11 +2,13 @@
 
 import re
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib import rc_context
 from PIL import Image
 from scipy.stats import norm
 from sklearn import metrics as sk
@@ -199,10 +201,11 @@ def test_nothing_is_cut_off(drawn):
 
 
 def test_the_same_plot_has_the_same_bytes(tmp_path):
-    """Neither date nor chance enters a file."""
+    """Neither date nor chance enters a file, nor the user's settings: a dark style, or LaTeX that is not there."""
     made = []
+    users: dict[Any, Any] = {"text.usetex": True, "axes.facecolor": "black", "savefig.bbox": "tight"}
     for name in ("a", "b"):
-        with canvas("Title") as (figure, axes):
+        with rc_context(users if name == "b" else None), canvas("Title") as (figure, axes):
             axes.plot([0, 1], [1, 0])
             made.append([file.read_bytes() for file in save(figure, Note("caption", NOTICES), tmp_path / name)])
 

@@ -166,6 +166,8 @@ def test_the_tools_own_decisions_are_kept(tmp_path):
     nobody = opened(tmp_path, "slide,p_1,Y_hat\na,0.9,0\nb,0.6,0\nc,0.4,0\nd,0.1,0\n", labels)
     assert nobody.threshold > 0.9
     assert "no threshold" not in nobody.notes[0]
+    empty = opened(tmp_path, "slide,p_1,Y_hat\na,0.9,\nb,0.6,\nc,0.4,NA\nd,0.1,\n", labels)
+    assert empty.threshold == 0.5
 
 
 def joined_tables(folder, scores, labels, **choices):

@@ -148,6 +148,8 @@ def test_lines_that_are_no_rows_are_told(table):
     [
         (b"PK\x03\x04\0\0", "is an Excel workbook or another archive; save the table as CSV (UTF-8)"),
         (b'[{"case": "1", "score": 0.3}]', "is JSON; save the table as CSV (UTF-8)"),
+        (b"<!DOCTYPE html>\n<html>", "is XML or a web page; save the table as CSV (UTF-8)"),
+        (b"\x1f\x8b\x08", "is a gzip archive; save the table as CSV (UTF-8)"),
         (PLAIN.encode() + b"\0", "holds NUL bytes, so it is no text; save it as CSV (UTF-8)"),
         (PLAIN.replace("P0", "K\xf6ln").encode("cp1252"), "is no UTF-8 text; save it as CSV (UTF-8)"),
         (PLAIN.encode("utf-32"), "holds NUL bytes, so it is no text; save it as CSV (UTF-8)"),

@@ -6,6 +6,7 @@ Positive); an extended one has `Immunohistochemistry` (0 to 3) as well. Slides a
 case 7 pass for that of the training set. Conde-Sousa et al., J Imaging 2022;8:213.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -22,6 +23,8 @@ HEROHE_COLUMNS: Mapping[str, Sequence[str]] = {
 }
 
 _EXCLUSIONS = ("no HER2 status",)
+
+_NUMBERED_CASE = re.compile(r"(?:(?:herohe|case|slide|patient|no)[\s._-]*)*0*([0-9]+)(?:[.,]0+)?")
 
 
 def read_herohe(
@@ -83,14 +86,15 @@ def herohe_slide_name(path: Path) -> SlideName | str:
 
 
 def case_key(text: str) -> str:
-    """A case's key: numbers without leading zeros, other names in small letters.
+    """A case's key: its bare number, as of "Case 7", "007" and a spreadsheet's "7.0"; other names in small letters.
 
     Example:
-        >>> case_key("012"), case_key("Case_A")
-        ('12', 'case_a')
+        >>> case_key("012"), case_key("Case 12.0"), case_key("Case_A")
+        ('12', '12', 'case_a')
     """
     bare = text.strip().casefold()
-    return bare.lstrip("0") or "0" if bare.isascii() and bare.isdecimal() else bare
+    numbered = _NUMBERED_CASE.fullmatch(bare)
+    return numbered[1] if numbered else bare
 
 
 def _stratum(status: Her2Status, by_score: Stratum, *, is_two: bool) -> Stratum:

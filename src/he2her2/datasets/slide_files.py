@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from he2her2.datasets.cohort_labels import LabelledPatient
-from he2her2.errors import ManifestError
+from he2her2.errors import ManifestError, quoted
 from he2her2.labels import Her2Status
 from he2her2.manifest import Manifest, SlideRow, Split, Stain, check_consistent
 from he2her2.slides import SLIDE_ENDINGS, slide_id_of, slides_in
@@ -90,7 +90,8 @@ def match_slides(
             rows.append(replace(row, line=len(rows) + 2, split=split))
     manifest = Manifest(out, tuple(rows))
     if not rows:
-        raise ManifestError([f"none of the slides' names belongs to a labelled patient, such as {path}"])
+        cases = f"; those of patients are such as {quoted(patients[0].case)}" if patients else ""
+        raise ManifestError([f"none of the slides' names belongs to a labelled patient, such as {path}{cases}"])
     check_consistent(manifest)
     seen = {row.patient_id for row in rows}
     return SlideMatch(

@@ -65,12 +65,14 @@ def wrapped(name: str) -> str:
 
 @contextmanager
 def canvas(title: str, *, size_inch: tuple[float, float] = SIZE_INCH) -> Iterator[tuple["Figure", "Axes"]]:
-    """A figure with one pair of axes, in our style, without a display; closed afterwards."""
-    from matplotlib import rc_context  # noqa: PLC0415  (an extra, and slow to load)
+    """A figure with one pair of axes, in our style whatever the user's is, without a display; closed afterwards."""
+    from matplotlib import rc_context, rcdefaults, rcParams  # noqa: PLC0415  (an extra, and slow to load)
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
     from matplotlib.figure import Figure  # noqa: PLC0415
 
-    with rc_context(_SETTINGS):
+    with rc_context():
+        rcdefaults()  # LaTeX or a dark style of the user's are not for these words and colours
+        rcParams.update(_SETTINGS)
         figure = Figure(figsize=size_inch, layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()

@@ -231,7 +231,9 @@ def _columns(table: Table, reading: ScoreReading) -> dict[str, str]:
         )
     if reading.score_column is None:
         names["score"] = _score_column(table, names)
-    if names.get("call") == names["score"]:
+    call = names.get("call")
+    is_empty = reading.call_column is None and all(is_blank(row.text(call)) for row in table.rows)
+    if call is not None and (call == names["score"] or is_empty):
         del names["call"]
     return names
 

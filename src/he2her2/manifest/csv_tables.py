@@ -46,9 +46,19 @@ _ALIKE = 3  # cells of such a row that repeat their own heading
 _COMMENT = re.compile(r'"?# *[^\s,;|"]')  # a heading may be a bare "#"
 _SEPARATOR = re.compile(r'"?sep=(.)"?')
 _BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
-_OTHER_KINDS = ((b"PK\x03\x04", "an Excel workbook or another archive"), (b"\xd0\xcf\x11\xe0", "an old Excel workbook"))
+_OTHER_KINDS = (
+    (b"PK\x03\x04", "an Excel workbook or another archive"),
+    (b"\xd0\xcf\x11\xe0", "an old Excel workbook"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"%PDF", "a PDF"),
+    (b"\x89HDF", "an HDF5 file"),
+    (b"PAR1", "a Parquet file"),
+)
 
-_JSON = re.compile(r'\s*(\[\s*)?\{\s*"')
+_OTHER_TEXTS = (
+    (re.compile(r'\s*(\[\s*)?\{\s*"'), "JSON"),
+    (re.compile(r"\s*<(\?xml|!doctype|html)\b", re.IGNORECASE), "XML or a web page"),
+)
 
 _Record: TypeAlias = tuple[int, list[str]]
 
@@ -189,8 +199,8 @@ def _read_text(path: Path) -> str:
         raise ManifestError([f"{path}: is no UTF-8 text; save it as CSV (UTF-8)"]) from None
     if "\0" in text:
         raise ManifestError([f"{path}: holds NUL bytes, so it is no text; save it as CSV (UTF-8)"])
-    if _JSON.match(text):
-        raise ManifestError([f"{path}: is JSON; save the table as CSV (UTF-8)"])
+    if kind := next((name for beginning, name in _OTHER_TEXTS if beginning.match(text)), None):
+        raise ManifestError([f"{path}: is {kind}; save the table as CSV (UTF-8)"])
     return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 
