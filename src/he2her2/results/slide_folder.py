@@ -14,6 +14,7 @@ from he2her2.results.evidence import Evidence
 from he2her2.results.geojson import write_geojson
 from he2her2.results.heatmap import write_heatmap
 from he2her2.results.made_of import FileStamp, MadeOf
+from he2her2.results.notes import ProvenanceNote
 from he2her2.results.overlay import Caption, draw_overlay, write_sheet
 from he2her2.results.rasters import (
     SAMPLES_FILE,
@@ -124,7 +125,8 @@ class SlideFolders:
             OutputError: The folder cannot be written, nothing of it is left; or it is none of ours.
         """
         self._require_free(slide_id)
-        result = replace(product.result, run_digest=made_of.configuration, inputs=made_of.inputs)
+        made_by = ProvenanceNote.here()
+        result = replace(product.result, run_digest=made_of.configuration, inputs=made_of.inputs, provenance=made_by)
         with atomic(self.of(slide_id)) as draft:
             draft.mkdir()
             segmentation = product.segmentation

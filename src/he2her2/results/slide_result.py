@@ -24,7 +24,7 @@ from he2her2.files import digest, problems_in_words
 from he2her2.geometry import Point
 from he2her2.labels import Her2Status
 from he2her2.results.made_of import MadeOf, SlideInputs
-from he2her2.results.notes import NetworkNote, OperatingPointNote, TimingNote, TriageNote
+from he2her2.results.notes import NetworkNote, OperatingPointNote, ProvenanceNote, TimingNote, TriageNote
 from he2her2.results.rasters import RasterFrame
 from he2her2.units import probability_text
 
@@ -212,6 +212,7 @@ class SlideResult:
         inputs: The files it was made of.
         seconds: Time it took, without writing.
         timing: The same by stage.
+        provenance: When it was made, by what and where; None in results of before it was noted.
         files: Name and size in bytes of each file of its evidence; none in results of before they were noted.
         version: Of he2her2.
         use: Intended use.
@@ -238,6 +239,7 @@ class SlideResult:
     inputs: SlideInputs = SlideInputs("")
     seconds: NonNegativeFloat = 0.0
     timing: TimingNote = TimingNote()
+    provenance: ProvenanceNote | None = None
     files: dict[str, NonNegativeInt] = field(default_factory=dict)
     version: str
     use: str
