@@ -26,6 +26,7 @@ from he2her2.labels import Her2Status
 from he2her2.results.made_of import MadeOf, SlideInputs
 from he2her2.results.notes import NetworkNote, OperatingPointNote, ProvenanceNote, TimingNote, TriageNote
 from he2her2.results.rasters import RasterFrame
+from he2her2.rules import Arm
 from he2her2.units import probability_text
 
 RESEARCH_USE_NOTICE = "research use only: not validated for diagnosis"
@@ -182,9 +183,10 @@ class Her2Finding:
 
     @property
     def headline(self) -> str:
-        """Status, probability and threshold."""
-        probability = probability_text(self.probability, *self.limits)
-        return f"HER2 {self.status}, probability {probability} (threshold {self.threshold:g})"
+        """Call, probability and threshold; where the triage refers to IHC, nothing else is called."""
+        arm = self.triage.arm if self.triage else ""
+        call = arm if arm == Arm.REFER else f"HER2 {self.status}{', ' * bool(arm)}{arm}"
+        return f"{call}, probability {probability_text(self.probability, *self.limits)} (threshold {self.threshold:g})"
 
 
 @dataclass(frozen=True, config=_STRICT, kw_only=True)
