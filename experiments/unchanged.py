@@ -49,6 +49,7 @@ SKIPPED_KEYS = {
     "path",
     "seconds",
     "timing",
+    "provenance",
     "inputs",
     "run_digest",
     "digest",

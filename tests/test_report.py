@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from he2her2.config import load_config
 from he2her2.domain import Likeness
+from he2her2.errors import EvaluationError
 from he2her2.geometry import TileGrid
 from he2her2.labels import Her2Status
 from he2her2.models import Aggregated, load_aggregator
@@ -120,8 +121,10 @@ def test_a_page_answers_the_four_questions(pages):
 
 
 def test_an_unlike_slide_is_said_to_be_so_first(reported):
-    """Nobody is to read the call before that."""
+    """Nobody is to read the call before that. A later command on the run is not what made it."""
     run = open_run(reported)
+    later = replace(run.description, started="2091-01-01T00:00:00+00:00", versions={"onnxruntime": "99"}, hardware={})
+    run = replace(run, description=later)
     result = run.result("phantom")
     assert result is not None
     unlike = replace(result, likeness=Likeness(9.0, 5.0, "blue 154 where they have 187 ± 6.8"))
@@ -131,6 +134,9 @@ def test_an_unlike_slide_is_said_to_be_so_first(reported):
     assert html.find("Do not rely on the result below") < html.find("HER2 positive</p>")
     assert "blue 154 where they have 187 ± 6.8" in html
     assert "Unknown: the slide is unlike all that was learned from" in html
+    assert result.provenance is not None
+    assert result.provenance.ended[:10] in html
+    assert ("2091" in html, "onnxruntime 99" in html) == (False, False)
 
 
 @pytest.mark.parametrize(
@@ -210,9 +216,6 @@ def test_a_patient_of_several_slides_is_called_before_each_of_them(command_line,
     assert called.index("for patient P1?") < called.index("What is the call by this slide alone? HER2 negative")
     assert "P1 refer to IHC 0.550 a 0.900 b 0.4996 c no result" in cohort
     assert "The estimated probability of HER2-positive is 0.4996" in called
-    b = open_run(run).result("b")
-    assert b is not None
-    assert b.headline == "HER2 negative, probability 0.4996 (threshold 0.5)"
 
 
 def test_a_slide_without_a_page_is_no_link(command_line, tmp_path):
@@ -227,11 +230,16 @@ def test_a_slide_without_a_page_is_no_link(command_line, tmp_path):
     assert 210 * "x" in html
     assert set(re.findall('href="cases/([^"]*)"', html)) == {"a.html"}
     assert "my run&#39; --manifest" in html  # quoted: to be pasted
+    assert "not at hand (bundled: are not the weights that my run was" in html  # no folders: pages are passed on
 
 
 def test_a_damaged_table_of_patients_is_one_line(command_line, tmp_path):
-    """Before anything is drawn, also where one slide is asked for."""
+    """Before anything is drawn, also where one slide is asked for. So is one whose call somebody changed."""
     run = write_run(tmp_path / "run", [MadeUpSlide("a", probability=0.9)])
+    changed = PatientResult("P1", Her2Status.NEGATIVE, 0.9, 0.5, None, None, "mean", 1, 0, guaranteed=True)
+    write_patient_results(run / "patients.csv", [changed])
+    with pytest.raises(EvaluationError, match=r"it was changed: P1 is negative with 0\.9 of 0\.5"):
+        _ = open_run(run).patients
     (run / "patients.csv").write_text("patient_id,status\nP1,perhaps\n")
 
     code, _, err = command_line("report", run, "--slide", "a")

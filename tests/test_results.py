@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from he2her2.config import Config, load_config
+from he2her2.domain import Likeness
 from he2her2.errors import EvaluationError, OutputError
 from he2her2.evaluation.comparison_folder import COMPARISON_FILE
 from he2her2.evaluation.tumour.folder import TUMOUR_TEST_FILE
@@ -32,6 +33,7 @@ from he2her2.results import (
     slides_with_result,
 )
 from he2her2.results.notes import OperatingPointNote, TriageNote
+from he2her2.results.slide_folder import caption_of
 from tests.made_up_results import RECORD, made_up_her2, made_up_result
 from tests.made_up_runs import MadeUpSlide, write_run
 
@@ -229,6 +231,19 @@ def test_a_table_that_a_spreadsheet_saved_with_semicolons_counts_no_slide(tmp_pa
     assert slides_with_result(folder) == set()
     with pytest.raises(EvaluationError, match=r"no column slide_id.; save it so, or move it away and give the same"):
         open_run(folder)
+
+
+def test_the_headline_calls_as_the_triage_does():
+    """On the terminal and the overlay as on the page; a slide unlike the training slides is said to be so first."""
+    her2 = made_up_her2(0.4996)
+    refer = replace(her2, triage=replace(TRIAGE, arm="refer to IHC"))
+    unlike = made_up_result(her2=refer, likeness=Likeness(9.0, 5.0, "blue 154"))
+
+    assert her2.headline == "HER2 negative, probability 0.4996 (threshold 0.5)"
+    assert replace(her2, triage=TRIAGE).headline.startswith("HER2 negative, rule out, probability 0.4996")
+    assert refer.headline == "refer to IHC, probability 0.4996 (threshold 0.5)"
+    assert caption_of(unlike).lines[0].startswith("UNLIKE the training slides of these weights (blue 154")
+    assert caption_of(unlike).lines[1] == refer.headline
 
 
 def test_a_slide_without_all_its_files_is_not_done(tmp_path):

@@ -12,6 +12,7 @@ from skimage import data
 from skimage.color import rgb2hed
 
 from he2her2.config import Tissue
+from he2her2.csv_files import read_csv
 from he2her2.labels import IhcScore
 from he2her2.phantom import make_spec, write_phantom
 from he2her2.preprocessing import Staining, staining, unlike_dab, usual_light, weak_tissue_mask
@@ -124,9 +125,11 @@ def test_the_command_tells_much_brown_from_none(tmp_path, slides, command_line):
     assert code == 0, notes
     assert "rows of another stain than IHC are left out" in notes
     assert "no breast tissue stands behind it" in told
+    assert f"CAUTION of {', '.join(row['slide_id'] for row in read_csv(out))} all tissue counts: stroma" in told
     with out.open(encoding="utf-8") as file:
         none, much, yellow = list(csv.DictReader(file))
     assert none["ihc_score"] == yellow["ihc_score"] == "0"
+    assert none["measured"] == "all tissue"
     assert much["ihc_score"] in ("2+", "3+")  # without annotations the stroma counts, too
     assert float(much["network_score"]) > float(none["network_score"]) + 1
     assert float(much["membrane_share"]) > 2 * float(none["membrane_share"])

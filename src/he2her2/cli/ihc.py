@@ -8,15 +8,17 @@ import typer
 from he2her2.cli import options as o
 from he2her2.cli.console import say, say_line
 from he2her2.cli.option_groups import ThreadedSettings, grouped, refuse_idle_annotations
-from he2her2.errors import He2Her2Error
+from he2her2.errors import He2Her2Error, few_of
 
 if TYPE_CHECKING:
     from he2her2.method import IhcReading
 
 _COLUMNS = (
     "slide_id", "ihc_score", "dab_density", "faint_share", "moderate_share", "intense_share", "membrane_share",
-    "network_score", "network_majority", "tiles", "tissue_mm2", "problem",
+    "network_score", "network_majority", "tiles", "tissue_mm2", "measured", "problem",
 )  # fmt: skip
+_ALL, _ANNOTATED = "all tissue", "annotated tumour"
+_ALL_COUNTS = "all tissue counts: stroma, carcinoma in situ, a control on the slide; give the tumour by --annotations"
 _GOOD_FOR = (
     "Good for ordering slides of one laboratory by staining; no breast tissue stands behind it. On 14 cores of the "
     "oesophagus the stained share told HER2 status (4 positive, 10 negative) without error, as the network did; the "
@@ -67,8 +69,10 @@ def score_ihc(
             rows.append({"slide_id": task.slide_id, "problem": found.reason})
             say(f"{task.slide_id}: failed: {found.reason}; {found.remedy}", error=True)
         else:
-            rows.append(_row(task.slide_id, found))
+            rows.append(_row(task.slide_id, found) | {"measured": _ALL if task.annotations is None else _ANNOTATED})
             say(_line(task.slide_id, found))
+    if whole := [str(row["slide_id"]) for row in rows if row.get("measured") == _ALL]:
+        say(f"CAUTION of {few_of(whole)} {_ALL_COUNTS}")
     if engine.card.notice:
         say(f"NOTICE: {engine.card.notice}")
     say(_GOOD_FOR)

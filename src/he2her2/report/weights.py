@@ -1,5 +1,6 @@
 """The weights of a run, found again for its report: their cards, their domain and the aggregator that decided."""
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,8 +51,21 @@ def find_weights(run: RunFolder, weights: str | None = None) -> FoundWeights:
         try:
             return _load(run, candidate)
         except He2Her2Error as error:
-            reasons.append(str(error).replace(candidate, Path(candidate).name))  # pages are passed on
+            places = (run.path, weights_source("bundled"), candidate)
+            reasons.append(_without_folders(str(error), *map(str, places)))
     return FoundWeights(missing=reasons[0])
+
+
+def _without_folders(text: str, *places: str) -> str:
+    """A sentence with names for paths: pages are passed on, and folders name users.
+
+    Example:
+        >>> _without_folders("/home/me/W: are not the weights of run", "/home/me/W", "run")
+        'W: are not the weights of run'
+    """
+    for place in filter(os.path.isabs, places):
+        text = text.replace(place, Path(place).name)
+    return text
 
 
 def _candidates(run: RunFolder) -> Iterator[str]:

@@ -4,7 +4,7 @@ from he2her2.results.evidence import Evidence, prediction_evidence, segmentation
 from he2her2.results.export import export_slide
 from he2her2.results.failure_records import FailureRecords
 from he2her2.results.made_of import FileStamp, MadeOf, SlideInputs
-from he2her2.results.notes import NetworkNote
+from he2her2.results.notes import LIBRARIES, NetworkNote, describe_environment
 from he2her2.results.other_folders import RUN_FILE, refuse_other_folder
 from he2her2.results.overlay import scale_bar
 from he2her2.results.palette import (
@@ -26,16 +26,7 @@ from he2her2.results.rasters import (
     read_samples,
     score_raster,
 )
-from he2her2.results.run import (
-    LIBRARIES,
-    Run,
-    RunDescription,
-    RunFolder,
-    describe_environment,
-    open_run,
-    plan_run,
-    read_description,
-)
+from he2her2.results.run import Run, RunDescription, RunFolder, open_run, plan_run, read_description
 from he2her2.results.run_tables import FAILURES_FILE, PREDICTIONS_FILE, read_planned, slides_with_result
 from he2her2.results.slide_folder import PREDICTION, SEGMENTATION, SlideFolders
 from he2her2.results.slide_result import (

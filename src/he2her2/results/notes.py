@@ -1,7 +1,13 @@
-"""Notes in a result on what took part in it: networks, stored rules, time."""
+"""Notes in a result on what took part in it: networks, stored rules, time, program and machine."""
 
+import os
+import platform
+from collections.abc import Sequence
 from dataclasses import asdict, field
-from typing import Self
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import version
+from typing import Any, Self
 
 from pydantic import ConfigDict, NonNegativeFloat, NonNegativeInt
 from pydantic.dataclasses import dataclass
@@ -10,7 +16,53 @@ from he2her2.models import Card
 from he2her2.rules import OperatingPoint, PatientRule, Triage
 from he2her2.timing import StreamTimes, Watch
 
+LIBRARIES = ("he2her2", "numpy", "scipy", "scikit-image", "onnxruntime", "openslide-python", "tifffile", "simplejpeg")
+
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+def describe_environment(command: Sequence[str], libraries: Sequence[str] = LIBRARIES) -> dict[str, Any]:
+    """The command line, when it began, the versions of the libraries that matter and the machine.
+
+    Example:
+        >>> sorted(describe_environment(["he2her2", "demo"]))
+        ['command', 'hardware', 'started', 'versions']
+    """
+    return {"command": list(command), "started": _now(), "versions": _versions(*libraries), "hardware": _hardware()}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@cache
+def _versions(*libraries: str) -> dict[str, str]:
+    return {"python": platform.python_version()} | {name: version(name) for name in libraries}
+
+
+@cache
+def _hardware() -> dict[str, Any]:
+    return {"system": platform.platform(), "machine": platform.machine(), "cores": os.cpu_count()}
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ProvenanceNote:
+    """Time, program and machine of a result: a later command on the run may have other libraries, elsewhere.
+
+    Attributes:
+        ended: When, in UTC.
+        versions: Of Python and the libraries.
+        hardware: The machine.
+    """
+
+    ended: str
+    versions: dict[str, str]
+    hardware: dict[str, str | int | None]
+
+    @classmethod
+    def here(cls) -> Self:
+        """The note of a result that is made now by this process."""
+        return cls(_now(), _versions(*LIBRARIES), _hardware())
 
 
 @dataclass(frozen=True, config=_STRICT)

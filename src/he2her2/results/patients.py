@@ -12,7 +12,7 @@ from he2her2.csv_files import read_csv, write_csv
 from he2her2.errors import EvaluationError
 from he2her2.labels import Her2Status
 from he2her2.results.tables import Failure, PredictedSlide
-from he2her2.rules import DIGITS, DecisionRules, PatientRule, combine
+from he2her2.rules import DIGITS, DecisionRules, PatientRule, combine, is_called
 
 _RULE: TypeAdapter[PatientRule] = TypeAdapter(PatientRule)
 
@@ -90,10 +90,14 @@ class PatientResult:
             ValueError: One makes no sense.
         """
         threshold, calibrated = (row[column] for column in ("threshold", "calibrated_probability"))
+        status = Her2Status(row["status"]) if row["status"] else None
+        probability = float(row["probability"] or math.nan)
+        if status and threshold and (status == Her2Status.POSITIVE) != is_called(probability, float(threshold)):
+            raise ValueError(f"it was changed: {row['patient_id']} is {status} with {probability:g} of {threshold}")
         return cls(
             row["patient_id"],
-            Her2Status(row["status"]) if row["status"] else None,
-            float(row["probability"] or math.nan),
+            status,
+            probability,
             float(threshold) if threshold else None,
             float(calibrated) if calibrated else None,
             row["triage"] or None,

@@ -3,13 +3,9 @@
 Prediction writes it and goes on in it; evaluation, reports and audits read it, checked at the door.
 """
 
-import os
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
@@ -24,7 +20,7 @@ from he2her2.config import Config, with_later_settings
 from he2her2.errors import EvaluationError, OutputError
 from he2her2.files import check_writable, digest, read_json, sweep_drafts, write_json
 from he2her2.results.failure_records import FailureRecords
-from he2her2.results.notes import NetworkNote
+from he2her2.results.notes import NetworkNote, describe_environment
 from he2her2.results.other_folders import RUN_FILE, refuse_other_folder
 from he2her2.results.patients import PatientResult, RunPatient, read_patient_results
 from he2her2.results.rasters import SlideRasters
@@ -41,23 +37,6 @@ from he2her2.results.slide_result import SlideResult
 from he2her2.results.tables import Failure, PredictedSlide, read_failures, read_predictions
 from he2her2.results.tiles_h5 import ScoredTiles
 from he2her2.rules import DecisionRules
-
-LIBRARIES = ("he2her2", "numpy", "scipy", "scikit-image", "onnxruntime", "openslide-python", "tifffile", "simplejpeg")
-
-
-def describe_environment(command: Sequence[str], libraries: Sequence[str] = LIBRARIES) -> dict[str, Any]:
-    """The command line, when it began, the versions of the libraries that matter and the machine.
-
-    Example:
-        >>> sorted(describe_environment(["he2her2", "demo"]))
-        ['command', 'hardware', 'started', 'versions']
-    """
-    return {
-        "command": list(command),
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in libraries},
-        "hardware": {"system": platform.platform(), "machine": platform.machine(), "cores": os.cpu_count()},
-    }
 
 
 @dataclass(frozen=True, slots=True)

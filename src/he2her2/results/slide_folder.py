@@ -14,6 +14,7 @@ from he2her2.results.evidence import Evidence
 from he2her2.results.geojson import write_geojson
 from he2her2.results.heatmap import write_heatmap
 from he2her2.results.made_of import FileStamp, MadeOf
+from he2her2.results.notes import ProvenanceNote
 from he2her2.results.overlay import Caption, draw_overlay, write_sheet
 from he2her2.results.rasters import (
     SAMPLES_FILE,
@@ -124,7 +125,8 @@ class SlideFolders:
             OutputError: The folder cannot be written, nothing of it is left; or it is none of ours.
         """
         self._require_free(slide_id)
-        result = replace(product.result, run_digest=made_of.configuration, inputs=made_of.inputs)
+        made_by = ProvenanceNote.here()
+        result = replace(product.result, run_digest=made_of.configuration, inputs=made_of.inputs, provenance=made_by)
         with atomic(self.of(slide_id)) as draft:
             draft.mkdir()
             segmentation = product.segmentation
@@ -141,7 +143,7 @@ class SlideFolders:
                     overlap_px=product.overlap_px,
                 )
             write_geojson(draft / "tiles.geojson", segmentation.tumour, result.frame, product.tiles)
-            sheet = draw_overlay(segmentation, product.tiles, _caption(result), product.photo)
+            sheet = draw_overlay(segmentation, product.tiles, caption_of(result), product.photo)
             write_sheet(draft / _OVERLAY, sheet)
             result = replace(result, files={file.name: file.stat().st_size for file in sorted(draft.iterdir())})
             write_json(draft / self.result_file, result_to_record(result))
@@ -210,7 +212,8 @@ def _write_segmentation(folder: Path, segmentation: Segmentation, frame: RasterF
         write_samples(folder / SAMPLES_FILE, sampling, frame)
 
 
-def _caption(result: SlideResult) -> Caption:
+def caption_of(result: SlideResult) -> Caption:
+    """The words on the overlay of a result; that a slide is unlike the training slides stands above its call."""
     lines = [
         f"tissue {result.area_mm2.tissue:.2f} mm², tumour {result.area_mm2.tumour:.2f} mm²",
         f"pen {result.quality.pen_share:.1%}, blur {result.quality.blur_share:.1%}",
@@ -218,4 +221,6 @@ def _caption(result: SlideResult) -> Caption:
     if result.her2 is not None:
         lines.insert(0, result.her2.headline)
         lines.append(f"{result.counts.scored} tiles scored, {result.counts.selected} selected")
+    if result.likeness is not None and result.likeness.unlike:
+        lines.insert(0, result.likeness.warning.replace("unlike", "UNLIKE", 1))
     return Caption(result.slide_id, tuple(lines), (*result.notices, result.use))

@@ -24,8 +24,9 @@ from he2her2.files import digest, problems_in_words
 from he2her2.geometry import Point
 from he2her2.labels import Her2Status
 from he2her2.results.made_of import MadeOf, SlideInputs
-from he2her2.results.notes import NetworkNote, OperatingPointNote, TimingNote, TriageNote
+from he2her2.results.notes import NetworkNote, OperatingPointNote, ProvenanceNote, TimingNote, TriageNote
 from he2her2.results.rasters import RasterFrame
+from he2her2.rules import Arm
 from he2her2.units import probability_text
 
 RESEARCH_USE_NOTICE = "research use only: not validated for diagnosis"
@@ -182,9 +183,10 @@ class Her2Finding:
 
     @property
     def headline(self) -> str:
-        """Status, probability and threshold."""
-        probability = probability_text(self.probability, *self.limits)
-        return f"HER2 {self.status}, probability {probability} (threshold {self.threshold:g})"
+        """Call, probability and threshold; where the triage refers to IHC, nothing else is called."""
+        arm = self.triage.arm if self.triage else ""
+        call = arm if arm == Arm.REFER else f"HER2 {self.status}{', ' * bool(arm)}{arm}"
+        return f"{call}, probability {probability_text(self.probability, *self.limits)} (threshold {self.threshold:g})"
 
 
 @dataclass(frozen=True, config=_STRICT, kw_only=True)
@@ -212,6 +214,7 @@ class SlideResult:
         inputs: The files it was made of.
         seconds: Time it took, without writing.
         timing: The same by stage.
+        provenance: When it was made, by what and where; None in results of before it was noted.
         files: Name and size in bytes of each file of its evidence; none in results of before they were noted.
         version: Of he2her2.
         use: Intended use.
@@ -238,6 +241,7 @@ class SlideResult:
     inputs: SlideInputs = SlideInputs("")
     seconds: NonNegativeFloat = 0.0
     timing: TimingNote = TimingNote()
+    provenance: ProvenanceNote | None = None
     files: dict[str, NonNegativeInt] = field(default_factory=dict)
     version: str
     use: str

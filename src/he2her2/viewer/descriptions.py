@@ -175,6 +175,7 @@ def _result(result: SlideResult, patient_call: Mapping[str, Any] | None) -> dict
         "warnings": [text for text in result.warnings if text != told],
         "preset": result.preset,
         "version": result.version,
+        "ended": result.provenance.ended if result.provenance else "",
         "unlike": result.likeness.warning if result.likeness is not None and result.likeness.unlike else "",
     }
     if her2 is None:

@@ -111,6 +111,7 @@ function showSource(slide) {
     slide.stain && ["Stain", slide.stain],
     result && ["Settings", result.preset],
     result && ["he2her2", result.version],
+    result?.ended && ["Result written", result.ended.replace("T", " ").replace("+00:00", " UTC")],
     result?.operating_point && ["Threshold chosen on", result.operating_point.chosen_on],
   ]));
 }
