@@ -649,3 +649,15 @@ def test_a_patients_property_is_the_mean_over_slides():
 
     assert np.isnan(patients.values["mpp"][0])
     assert patients.values["mpp"][1] == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("value", [0.4992, -0.23, 30_000.7, 1e300, 1e-305, 0.0])
+def test_what_all_slides_have_differs_between_no_patients(value):
+    """The rounding of a mean tells the number of slides: where positives have more it looked like a shortcut."""
+    owners = np.repeat(np.arange(1, 9), np.arange(1, 9)).astype(str)
+    slides = SlideProperties(owners, {"mpp": np.full(len(owners), value)})
+
+    means = slides.of_patients(owners, np.unique(owners)).values["mpp"]
+
+    assert np.ptp(means) == 0
+    assert means[0] == pytest.approx(value, rel=1e-11, abs=1e-300)

@@ -245,6 +245,16 @@ def test_a_patients_probability_follows_the_rule(rule, expected):
     assert patients.decided.tolist() == [expected >= 0.7, False]
 
 
+def test_patients_of_equal_means_are_tied():
+    """Whatever their slides and the order of these: a sum of 0.1, 0.2 and 0.3 is rounded by it, and ranks nobody."""
+    cases = made_up_cases(9, slides_a_patient=3)
+    cases = replace(cases, probability=np.array([0.1, 0.2, 0.3, 0.3, 0.2, 0.1, 0.2, 0.2, 0.2]))
+
+    patients, _ = by_patient(replace(cases, truth=np.zeros(9, bool)), "mean")
+
+    assert patients.probability.tolist() == [0.2, 0.2, 0.2]
+
+
 def test_patients_of_several_slides_are_decided_as_predict_decides_them():
     """On the rounded probability: 0.6999996 is written, and called, as 0.7."""
     slides = made_up_cases(4, slides_a_patient=2)

@@ -11,7 +11,7 @@ from scipy.special import expit, logit
 
 from he2her2.errors import EvaluationError
 from he2her2.manifest import TableRow, bare_name, is_blank
-from he2her2.rules import DIGITS
+from he2her2.rules import DIGITS, combine
 
 Scale: TypeAlias = Literal["probability", "percent", "logit", "any"]
 
@@ -146,7 +146,8 @@ def refuse_lost_order(path: Path, column: str, scale: ScoreScale, scores: NDArra
         EvaluationError: There are some.
     """
     ordered = np.sort(scores)
-    is_lost = (np.diff(ordered) > _SAME_SCORE * np.abs(ordered[1:])) & (np.diff(scale.share(ordered)) <= 0)
+    shares = [combine("mean", share) for share in scale.share(ordered)]
+    is_lost = (np.diff(ordered) > _SAME_SCORE * np.abs(ordered[1:])) & (np.diff(shares) <= 0)
     if is_lost.any():
         first = int(np.argmax(is_lost))
         remedy = (

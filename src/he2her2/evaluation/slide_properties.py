@@ -25,6 +25,8 @@ PROPERTIES = (
     "slide_mm2", "tissue_mm2", "tumour_mm2", "tile_count", "mpp", "pen_share", "blur_share",
     *COLOUR, *(f"{channel}_spread" for channel in COLOUR), "score_mean", "score_spread",
 )  # fmt: skip
+_DIGITS = 12  # of a mean
+_MOST_DECIMALS = 300  # beyond them rounding overflows
 _T = TypeVar("_T")
 
 
@@ -60,9 +62,21 @@ class SlideProperties:
             known = ~np.isnan(values)
             total = np.bincount(group, np.where(known, values, 0.0), len(names))
             count = np.bincount(group, known, len(names))
-            means[name] = np.divide(total, count, out=np.full(len(names), np.nan), where=count > 0)[at]
+            mean = np.divide(total, count, out=np.full(len(names), np.nan), where=count > 0)[at]
+            means[name] = np.round(mean, _decimals(values[known]))
         shared = {name: _shared(values, group, len(names))[at] for name, values in self.categories.items()}
         return SlideProperties(wanted, means, shared)
+
+
+def _decimals(values: NDArray[np.float64]) -> int:
+    """Decimals of means of values: so many that only rounding is lost, by which the number of slides could be told.
+
+    Example:
+        >>> _decimals(np.array([0.2498])), _decimals(np.array([-30_000.0])), _decimals(np.array([]))
+        (12, 7, 12)
+    """
+    most = np.abs(values).max(initial=0.0)
+    return min(_MOST_DECIMALS, _DIGITS - (int(np.ceil(np.log10(most))) if most else 0))
 
 
 def _shared(values: NDArray[np.str_], group: NDArray[np.intp], n_groups: int) -> NDArray[np.str_]:
