@@ -329,7 +329,8 @@ def _audits(labelled: LabelledRun, sites: tuple[SiteResult, ...], tables: SideTa
         EvaluationError: A run that was given for an audit cannot be used.
     """
     question, manifest, run = labelled.question, labelled.manifest, labelled.run
-    slides, patients = labelled.joined.slides, labelled.joined.patients
+    # By name: audits draw at random, and the order of a manifest's rows shall change no figure.
+    slides, patients = (of.take(np.argsort(of.ids)) for of in (labelled.joined.slides, labelled.joined.patients))
     properties = tables.covariates.added_to(slide_properties(run, slides.ids, stated_properties(manifest)))
     named = tables.columns.added_to(SlideProperties(slides.ids, {})).of_patients(slides.patients, patients.ids)
     features = tables.features and tables.features.of_patients(slides.ids, slides.patients)

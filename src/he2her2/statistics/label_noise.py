@@ -97,20 +97,41 @@ def swapped_auc_bounds(truth: ArrayLike, score: ArrayLike, share: float) -> Boun
         Bounds(low=0.0, high=1.0)
     """
     true, ranks = outcomes(truth), rankdata(np.asarray(score, dtype=np.float64))
-    positive, negative = np.sort(ranks[true]), np.sort(ranks[~true])
-    m, n = len(positive), len(negative)
+    m, n = int(true.sum()), int((~true).sum())
     lost, gained = math.floor(share * m + 1e-9), math.floor(share * n + 1e-9)
+    least, rest = (
+        _least_area(np.sort(places[true])[::-1], np.sort(places[~true]), lost, gained)
+        for places in (ranks, m + n + 1 - ranks)
+    )
+    return Bounds(least, 1 - rest)
 
-    def areas(leaving: NDArray[np.float64], coming: NDArray[np.float64]) -> NDArray[np.float64]:
-        """AUCs by the numbers of positives that leave and of negatives that come."""
-        out, into = _sums(leaving, lost)[:, None], _sums(coming, gained)[None]
-        k = m - np.arange(lost + 1)[:, None] + np.arange(gained + 1)[None]
-        possible = (k > 0) & (k < m + n)
-        pairs = np.where(possible, k * (m + n - k), 1)
-        return np.where(possible, (positive.sum() - out + into - k * (k + 1) / 2) / pairs, np.nan)
 
-    least, most = areas(positive[::-1], negative), areas(positive, negative[::-1])
-    return Bounds(float(np.nanmin(least)), float(np.nanmax(most)))
+def _least_area(
+    positive: NDArray[np.float64], negative: NDArray[np.float64], most_lost: int, most_gained: int
+) -> float:
+    """The least AUC if at most so many of the highest positives are negative, and of the lowest negatives positive.
+
+    For each number of positives in the end, pairs change places while the next positive is above the next negative:
+    the former fall, the latter rise, so that the first pair that is not is found by halving.
+
+    Args:
+        positive: (m,) ranks, falling.
+        negative: (n,) ranks, rising.
+        most_lost: At most m.
+        most_gained: At most n.
+    """
+    m, n = len(positive), len(negative)
+    more = np.arange(-most_lost, most_gained + 1)  # positives in the end, less m
+    lost, last = np.maximum(0, -more), np.minimum(most_lost, most_gained - more)
+    while (lost < last).any():
+        middle = (lost + last) // 2
+        next_positive, next_negative = np.minimum(middle, m - 1), np.minimum(middle + more, n - 1)
+        is_above = (lost < last) & (positive[next_positive] > negative[next_negative])
+        lost, last = np.where(is_above, middle + 1, lost), np.where(is_above, last, middle)
+    k = m + more
+    total = positive.sum() - _sums(positive, most_lost)[lost] + _sums(negative, most_gained)[lost + more]
+    possible = (k > 0) & (k < m + n)
+    return float(((total - k * (k + 1) / 2)[possible] / (k * (m + n - k))[possible]).min())
 
 
 def _sums(values: NDArray[np.float64], most: int) -> NDArray[np.float64]:
