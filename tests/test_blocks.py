@@ -1,7 +1,9 @@
 """Overlapping tiles seen together: the same tiles, the same logits, whatever of the slide is damaged."""
 
+import shutil
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,11 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from he2her2.config import Runtime, load_config
-from he2her2.errors import NotANumberError, UnreadableRegionError
+from he2her2.errors import NotANumberError, UnreadableRegionError, WeightsError
 from he2her2.geometry import Size, TileGrid
 from he2her2.method import infer
 from he2her2.method.inference import blocks_of
-from he2her2.models import CNNS, Card, Engine, HalfTurnedEngine, Untrained, load_engine, load_slide_model
+from he2her2.models import (
+    CNNS,
+    Card,
+    Engine,
+    HalfTurnedEngine,
+    Untrained,
+    load_engine,
+    load_slide_model,
+    trained_folder,
+)
 from he2her2.models.encoders.cnn import COMPACT_TUMOUR_CNN, PAPER_TILE_CNN, STRIDED_TILE_CNN, Conv
 from he2her2.models.export import engine_of
 from he2her2.models.torch_engine import TorchEngine
@@ -152,6 +163,22 @@ def test_a_tile_that_is_blank_in_the_tissue_is_found_in_a_square(tmp_path, engin
     assert 0 < len(expected[0]) < len(grid)
     assert np.array_equal(expected[0], found[0])
     assert np.abs(expected[1] - found[1]).max() < 1e-5
+
+
+def test_a_loaded_network_is_the_one_that_was_loaded(tmp_path, monkeypatch):
+    """From another working folder, too; its squares were computed by what a training had since put in its place."""
+    shutil.copytree(trained_folder("bundled") / "tile_cnn", tmp_path / "tile_cnn")
+    monkeypatch.chdir(tmp_path)
+    moved, replaced = (load_engine(Path("tile_cnn"), "tile_cnn", "cpu") for _ in range(2))
+    monkeypatch.chdir("/")
+    tile = synthetic_pixels(256, 256)
+
+    assert np.allclose(moved.windows(tile, np.array([[0, 0]])), moved(tile[None]), atol=1e-4)
+    (tmp_path / "tile_cnn" / "model.onnx").write_bytes(b"another")
+    with pytest.raises(
+        WeightsError, match=r"model\.onnx: was replaced after it had been loaded; load the weights again"
+    ):
+        replaced.windows(tile, np.array([[0, 0]]))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -242,6 +242,9 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
 
     with pytest.raises(ConfigError, match="device cuda: torch finds none here; use --device cpu"):
         resolve_device("cuda")
+    for other in ("gpu", "cuda:0"):
+        with pytest.raises(ValueError, match=f"device must be one of auto, cpu, cuda, mps, got {other}"):
+            resolve_device(other)  # type: ignore[arg-type]
 
 
 def test_mixed_precision_is_for_gpus(monkeypatch):

@@ -96,6 +96,8 @@ def test_labels_need_no_slides(tmp_path):
     assert "'label': 1 is read as positive, 0 as negative" in manifest.notes
     with pytest.raises(ManifestError, match="names neither slides nor patients"):
         opened(tmp_path, "case,score\nP1,0.7\n", "label\n1\n")
+    with pytest.raises(EvaluationError, match=r"no HER2 status, IHC score .* not read: HER2\.status\.ERBB2; call the"):
+        opened(tmp_path, "case,score\nP1,0.7\n", "case,HER2.status.ERBB2\nP1,1\n")
 
 
 def test_other_scales_keep_order_and_threshold(tmp_path):

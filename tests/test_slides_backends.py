@@ -229,11 +229,13 @@ def test_real_slides_have_openslides_bits(data_dir, name, mpp, x, y, side, facto
         assert np.array_equal(ours.read(*region), theirs.read(*region))
 
 
-def test_real_pictures_are_the_same(data_dir):
-    """Label, macro and thumbnail of an Aperio slide, in JPEG and LZW strips."""
-    path = data_dir / "slides" / "CMU-1-Small-Region.svs"
+def test_real_pictures_are_the_same(data_dir, tmp_path, monkeypatch):
+    """Label, macro and thumbnail of an Aperio slide, in JPEG and LZW strips, from another working folder, too."""
+    monkeypatch.chdir(data_dir / "slides")
+    path = "CMU-1-Small-Region.svs"
 
     with open_slide(path) as ours, open_slide(path, backend="openslide") as theirs:
+        monkeypatch.chdir(tmp_path)
         assert set(ours.associated) == set(theirs.associated) == {"label", "macro", "thumbnail"}
         assert all(np.array_equal(ours.associated[name], theirs.associated[name]) for name in ours.associated)
 

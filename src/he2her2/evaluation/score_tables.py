@@ -124,7 +124,7 @@ def read_study_manifest(path: Path, predictions: Path) -> Manifest:
     """Labels of an evaluation: a manifest, or for another tool's scores any table of labels.
 
     Raises:
-        EvaluationError: There are no predictions.
+        EvaluationError: There are no predictions, or no labels.
         ManifestError: It cannot be used.
     """
     if not predictions.exists():
@@ -133,6 +133,10 @@ def read_study_manifest(path: Path, predictions: Path) -> Manifest:
         )
     manifest = read_labels(path) if predictions.is_file() else read_manifest(path)
     raise_problems(manifest, manifest.problems)
+    if manifest.rows and not any(row.her2_status or row.ihc_score or row.ish for row in manifest.rows):
+        unread = [note for note in manifest.notes if "not read" in note]
+        advice = "; ".join((*unread, "call the column that is meant her2_status, ihc_score or ish"))
+        raise EvaluationError(f"{path}: no HER2 status, IHC score or ISH of anybody was found in it; {advice}")
     return manifest
 
 

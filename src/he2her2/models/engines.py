@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -184,7 +184,10 @@ def resolve_device(device: Device) -> Literal["cpu", "cuda", "mps"]:
 
     Raises:
         ConfigError: The one asked for is not there.
+        ValueError: It is no device by name, such as "gpu".
     """
+    if device not in get_args(Device):
+        raise ValueError(f"device must be one of {', '.join(get_args(Device))}, got {device}")
     if device == "cpu" or (device == "auto" and not (find_spec("torch") and _may_have_gpu())):
         return "cpu"
     if not find_spec("torch"):

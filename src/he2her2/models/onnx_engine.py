@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from threading import Lock
 from types import MappingProxyType
@@ -90,7 +91,7 @@ class OnnxEngine:
             WeightsError: The ONNX file does not run, or is not of the network that the card describes.
         """
         file = folder / ONNX_FILE
-        return cls(card, open_session(file, card), partial(onnx.load, file))
+        return cls(card, open_session(file, card), partial(_graph_of, file.absolute(), card))
 
     def __call__(self, pixels: Rgb) -> NDArray[np.float32]:
         """Logits (n, k) of (n, h, w, 3) tiles; each tile's do not depend on the others."""
@@ -313,6 +314,21 @@ def new_session(model: str | bytes, tensors: Arrays = MappingProxyType({})) -> o
         values = [onnxruntime.OrtValue.ortvalue_from_numpy(tensor) for tensor in tensors.values()]
         options.add_external_initializers([*tensors], values)
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def _graph_of(file: Path, card: Card) -> onnx.ModelProto:
+    """Graph of the file that a session was opened of, perhaps long ago.
+
+    Raises:
+        WeightsError: It is gone, or has been replaced.
+    """
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise WeightsError(f"{file}: cannot be read any more ({error.strerror}); load the weights again") from None
+    if ONNX_FILE in card.files and sha256(content).hexdigest() != card.files[ONNX_FILE].sha256:
+        raise WeightsError(f"{file}: was replaced after it had been loaded; load the weights again")
+    return onnx.load_from_string(content)
 
 
 def _taken_apart(model: onnx.ModelProto) -> tuple[onnx.ModelProto, onnx.ModelProto]:

@@ -88,6 +88,7 @@ class OpenSlideSlide(BaseSlide):
             MppError: Its mpp is unknown or impossible.
         """
         self._lock = Lock()
+        self._file = path.absolute()  # it is opened again, perhaps from another working folder
         self._handle: openslide.OpenSlide | None = _opened(path)
         try:
             self._numbers, cautions = _levels_of_one_picture(path, self._handle)
@@ -154,7 +155,7 @@ class OpenSlideSlide(BaseSlide):
         except openslide.OpenSlideError:
             pass
         try:
-            fresh = _opened(self.path)
+            fresh = _opened(self._file)
             image = fresh.read_region(*region)
         except openslide.OpenSlideError as error:
             raise self._unreadable(f"level {level} at ({rect.x}, {rect.y})", error) from None
@@ -205,7 +206,7 @@ class OpenSlideSlide(BaseSlide):
     def _picture(self, name: str) -> Rgb:
         self._open_handle()  # a closed slide has no pictures
         try:
-            with _opened(self.path) as own:  # damage must not kill the handle that reads levels
+            with _opened(self._file) as own:  # damage must not kill the handle that reads levels
                 return _on_white(own.associated_images[name])
         except openslide.OpenSlideError as error:
             raise self._unreadable(f"the picture '{name}'", error) from None
