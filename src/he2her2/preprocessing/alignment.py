@@ -18,6 +18,7 @@ SECTION_PX = 224
 """Longest side that pictures of sections need to be aligned by."""
 
 _TRUSTED = 0.66  # agreement; see experiments/results/alignment.md
+_SAME_STRUCTURE = 0.4  # outlines of different tissue agree where both are discs or strips
 _COARSE = 3  # px of the pictures per px of the first search
 _COARSE_TURNS = np.arange(0.0, 360.0, 4.0)
 _REFINED = 3  # turns that are looked at again
@@ -39,17 +40,19 @@ class Alignment:
         shift: (x, y), added after the turn; both in the unit of the pictures' px.
         mirrored: x is negated first.
         agreement: Mean of the correlations of outline and structure, at most 1.
+        structure: Correlation of the structure alone.
     """
 
     turn: float
     shift: tuple[float, float]
     mirrored: bool
     agreement: float
+    structure: float = 1.0
 
     @property
     def trusted(self) -> bool:
         """True if the two pictures may be taken for sections of one block."""
-        return self.agreement >= _TRUSTED
+        return self.agreement >= _TRUSTED and self.structure >= _SAME_STRUCTURE
 
     def __call__(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """Take (n, 2) points to the other section.
@@ -119,13 +122,14 @@ class _Search:
         pull, total = _pulled(framed), np.zeros(self._size, np.float32)
         for each, spectrum, weight in zip(self._one, self._spectra, _WEIGHTS, strict=True):
             turned = ndimage.affine_transform(each, *pull, (self._side, self._side), order=1)
-            total += weight * fft.irfft2(spectrum * np.conj(fft.rfft2(_unit(turned), self._size)), self._size)
+            found = fft.irfft2(spectrum * np.conj(fft.rfft2(_unit(turned), self._size)), self._size)
+            total += weight * found  # of the structure last
         row, column = np.unravel_index(total.argmax(), total.shape)
         lag = [int(i) - n if i >= k else int(i)
                for i, n, k in zip((row, column), self._size, self._other[0].shape, strict=True)]  # fmt: skip
         # the frame's corner goes to `lag`
         shift = framed.shift[0] + lag[1], framed.shift[1] + lag[0]
-        return replace(framed, shift=shift, agreement=float(total.max()))
+        return replace(framed, shift=shift, agreement=float(total.max()), structure=float(found[row, column]))
 
     def _framed(self, turn: float, *, mirrored: bool) -> Alignment:
         """The turn about the section's centre, which comes to lie on that of a frame that holds it at any turn."""
