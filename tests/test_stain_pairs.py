@@ -33,7 +33,7 @@ def section(side=2048, seed=0):
 
 def mottled_core(seed, side=90):
     """(side, side, 3) disc of tissue that is denser here and there."""
-    density = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=(side, side)), 4)
+    density = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=(side, side)), 2)
     disc = np.hypot(*(np.mgrid[:side, :side] - side / 2)) < 0.4 * side
     tissue = 150 + 20 * (density / density.std())[..., None] * (1.0, 1.0, 0.5)
     return np.where(disc[..., None], tissue, GLASS).astype(np.uint8)

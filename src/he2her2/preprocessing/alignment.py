@@ -29,6 +29,7 @@ _GLASS_DENSITY = 0.03
 _BRIGHT_DENSITY = 0.06
 _TISSUE_SHARE = 0.5  # of the tissue's usual density, from which a pixel is wholly tissue
 _SMOOTH_PX = 1.0
+_RIM_PX = 3  # of the tissue, which is thinner there in any section
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class Alignment:
         shift: (x, y), added after the turn; both in the unit of the pictures' px.
         mirrored: x is negated first.
         agreement: Mean of the correlations of outline and structure, at most 1.
-        structure: Correlation of the structure alone.
+        structure: Correlation of the structure alone, without the tissue's rim.
     """
 
     turn: float
@@ -84,7 +85,8 @@ def align_sections(one: Rgb, other: Rgb) -> Alignment | None:
     coarse = _Search(*(_reduced(maps, _COARSE) for maps in (first, second)))
     tried = [coarse.at(turn, mirrored=mirrored) for mirrored in (False, True) for turn in _COARSE_TURNS]
     search = _Search(first, second)
-    return max((_refined(search, start) for start in sorted(tried, key=_rank)[-_REFINED:]), key=_rank)
+    best = max((_refined(search, start) for start in sorted(tried, key=_rank)[-_REFINED:]), key=_rank)
+    return replace(best, structure=_inner_correlation(first[1], second[1], best))
 
 
 def _refined(search: "_Search", start: Alignment) -> Alignment:
@@ -94,6 +96,16 @@ def _refined(search: "_Search", start: Alignment) -> Alignment:
         turns = np.arange(best.turn - around, best.turn + around + step / 2, step)
         best = max((search.at(turn, mirrored=best.mirrored) for turn in turns), key=_rank)
     return best
+
+
+def _inner_correlation(one: NDArray[np.float32], other: NDArray[np.float32], found: Alignment) -> float:
+    """Correlation of the structure of two sections as they lie, each without the rim of its tissue."""
+    inner = []
+    for structure in (one, other):
+        mask = ndimage.binary_erosion(structure != 0, iterations=_RIM_PX)
+        inner.append(np.where(mask, structure - structure[mask].mean(), 0) if mask.any() else structure)
+    turned = ndimage.affine_transform(inner[0], *_pulled(found), other.shape, order=1)
+    return float((_unit(turned) * _unit(inner[1])).sum())
 
 
 def _rank(found: Alignment) -> float:
@@ -122,14 +134,13 @@ class _Search:
         pull, total = _pulled(framed), np.zeros(self._size, np.float32)
         for each, spectrum, weight in zip(self._one, self._spectra, _WEIGHTS, strict=True):
             turned = ndimage.affine_transform(each, *pull, (self._side, self._side), order=1)
-            found = fft.irfft2(spectrum * np.conj(fft.rfft2(_unit(turned), self._size)), self._size)
-            total += weight * found  # of the structure last
+            total += weight * fft.irfft2(spectrum * np.conj(fft.rfft2(_unit(turned), self._size)), self._size)
         row, column = np.unravel_index(total.argmax(), total.shape)
         lag = [int(i) - n if i >= k else int(i)
                for i, n, k in zip((row, column), self._size, self._other[0].shape, strict=True)]  # fmt: skip
         # the frame's corner goes to `lag`
         shift = framed.shift[0] + lag[1], framed.shift[1] + lag[0]
-        return replace(framed, shift=shift, agreement=float(total.max()), structure=float(found[row, column]))
+        return replace(framed, shift=shift, agreement=float(total.max()))
 
     def _framed(self, turn: float, *, mirrored: bool) -> Alignment:
         """The turn about the section's centre, which comes to lie on that of a frame that holds it at any turn."""
