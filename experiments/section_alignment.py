@@ -31,7 +31,10 @@ of the slide's width, and a fifth of its tissue cut off. Phantom sections in two
 serial sections do not: this says that the search works, and not how well it does on real sections. The last column is
 the highest agreement with a section of another patient.
 """
-ENDING = "An alignment is shown from an agreement of 0.66 on; below it the sections stand centre on centre."
+ENDING = """\
+An alignment is shown from an agreement of 0.66 on, and from a correlation of the structure alone of 0.4; else the
+sections stand centre on centre. Outlines tell too little: of 15 pairs of six real IHC cores of different patients four
+agree by 0.66 or more, with a structure of at most 0.30; of four of the phantoms, bent and cut, it is at least 0.50."""
 
 
 def pictures(work: Path) -> list[tuple[Rgb, Rgb, float]]:

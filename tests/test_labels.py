@@ -219,7 +219,7 @@ def test_ish_survives_text(ish):
     assert parse_ish(str(ish)) == ish
 
 
-@pytest.mark.parametrize("text", ["4+", "", "2.5", "++", "positive"])
+@pytest.mark.parametrize("text", ["4+", "", "2.5", "++", "positive", "Negative (Score 3+)", "Positive (2+/3+)"])
 def test_other_text_is_no_score(text):
     """Nothing is guessed from a cell that names no score."""
     with pytest.raises(ValueError, match="no IHC score"):
@@ -262,6 +262,8 @@ def test_a_status_goes_by_its_usual_words(text, status):
     [
         ("Amplified", IshResult.POSITIVE),
         ("not amplified", IshResult.NEGATIVE),
+        ("Negative (not amplified)", IshResult.NEGATIVE),  # in the words of CAP's template
+        ("Positive (amplified)", IshResult.POSITIVE),
         ("non-amplified", IshResult.NEGATIVE),
         ("HER2 unamplified", IshResult.NEGATIVE),
         ("nicht amplifiziert", IshResult.NEGATIVE),

@@ -93,8 +93,9 @@ _AMPLIFIED_RATIO = 2.0
 _RAISED_COPIES = 4.0
 _POSITIVE_COPIES = 6.0
 _WORDS = re.compile(
-    rf"(?P<positive>{POSITIVE_WORD}|(?:her2[\s-]*)?amplified|amplifiziert|amplifi[ée])|"
-    rf"(?P<negative>{NEGATIVE_WORD}|(?:her2[\s-]*)?(?:not?|non|un)[\s-]*amplified|no amplification|"
+    rf"(?P<positive>{POSITIVE_WORD}(?:\s*\(amplified\))?|(?:her2[\s-]*)?amplified|amplifiziert|amplifi[ée])|"
+    rf"(?P<negative>{NEGATIVE_WORD}(?:\s*\(not amplified\))?|"
+    r"(?:her2[\s-]*)?(?:not?|non|un)[\s-]*amplified|no amplification|"
     rf"nicht[\s-]*amplifiziert|non[\s-]*amplifi[ée])|(?P<equivocal>{EQUIVOCAL_WORD})"
 )
 _NUMBER = r"\s*[:=]?\s*([0-9](?:,(?=[0-9])|[0-9.e+-])*)"

@@ -6,7 +6,9 @@ from enum import StrEnum
 
 from he2her2.errors import quoted
 
-_SCORE = re.compile(r"(?:HER2|IHC|[\s:])*([0-3])(?:[.,]0+)?\s*\+?")
+_SCORE = re.compile(r"(?:HER2|IHC|SCORE|[\s:])*([0-3])(?:[.,]0+)?\s*\+?")
+_OF_TEMPLATE = re.compile(r"(?:NEGATIVE(?=.*[01])|EQUIVOCAL(?=.*2)|POSITIVE(?=.*3))\s*\((SCORE[^()]*)\)")
+"""As the College of American Pathologists' template has it: "Negative (Score 1+)"."""
 
 POSITIVE_WORD, NEGATIVE_WORD = r"pos(?:iti(?:v[eoa]?|f)|\.)?", r"n[eé]g(?:ati(?:v[eoa]?|f)|\.)?"
 EQUIVOCAL_WORD = "equivocal|[eé]quivoque|equ[ií]voc[oa]|äquivok|borderline"
@@ -51,16 +53,18 @@ class Policy(StrEnum):
 
 
 def parse_ihc(text: str) -> IhcScore:
-    """The IHC score that `text` names; the plus may be missing, "3+" may follow "HER2" or "IHC", and 2.0 is 2.
+    """The IHC score that `text` names; the plus may be missing, "3+" may follow "HER2", "IHC" or "Score", and 2.0 is 2.
 
     Raises:
         ValueError: It names none.
 
     Example:
-        >>> parse_ihc("2"), parse_ihc("IHC 0")
+        >>> parse_ihc("2"), parse_ihc("Negative (Score 0)")
         (<IhcScore.TWO: '2+'>, <IhcScore.ZERO: '0'>)
     """
-    found = _SCORE.fullmatch(text.strip().upper())
+    word = text.strip().upper()
+    of_template = _OF_TEMPLATE.fullmatch(word)
+    found = _SCORE.fullmatch(of_template[1] if of_template else word)
     if found is None:
         raise ValueError(f"{quoted(text.strip())} is no IHC score: use 0, 1+, 2+ or 3+")
     return tuple(IhcScore)[int(found[1])]

@@ -18,6 +18,7 @@ SECTION_PX = 224
 """Longest side that pictures of sections need to be aligned by."""
 
 _TRUSTED = 0.66  # agreement; see experiments/results/alignment.md
+_SAME_STRUCTURE = 0.4  # outlines of different tissue agree where both are discs or strips
 _COARSE = 3  # px of the pictures per px of the first search
 _COARSE_TURNS = np.arange(0.0, 360.0, 4.0)
 _REFINED = 3  # turns that are looked at again
@@ -28,6 +29,7 @@ _GLASS_DENSITY = 0.03
 _BRIGHT_DENSITY = 0.06
 _TISSUE_SHARE = 0.5  # of the tissue's usual density, from which a pixel is wholly tissue
 _SMOOTH_PX = 1.0
+_RIM_PX = 3  # of the tissue, which is thinner there in any section
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +41,19 @@ class Alignment:
         shift: (x, y), added after the turn; both in the unit of the pictures' px.
         mirrored: x is negated first.
         agreement: Mean of the correlations of outline and structure, at most 1.
+        structure: Correlation of the structure alone, without the tissue's rim.
     """
 
     turn: float
     shift: tuple[float, float]
     mirrored: bool
     agreement: float
+    structure: float = 1.0
 
     @property
     def trusted(self) -> bool:
         """True if the two pictures may be taken for sections of one block."""
-        return self.agreement >= _TRUSTED
+        return self.agreement >= _TRUSTED and self.structure >= _SAME_STRUCTURE
 
     def __call__(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """Take (n, 2) points to the other section.
@@ -81,7 +85,8 @@ def align_sections(one: Rgb, other: Rgb) -> Alignment | None:
     coarse = _Search(*(_reduced(maps, _COARSE) for maps in (first, second)))
     tried = [coarse.at(turn, mirrored=mirrored) for mirrored in (False, True) for turn in _COARSE_TURNS]
     search = _Search(first, second)
-    return max((_refined(search, start) for start in sorted(tried, key=_rank)[-_REFINED:]), key=_rank)
+    best = max((_refined(search, start) for start in sorted(tried, key=_rank)[-_REFINED:]), key=_rank)
+    return replace(best, structure=_inner_correlation(first[1], second[1], best))
 
 
 def _refined(search: "_Search", start: Alignment) -> Alignment:
@@ -91,6 +96,16 @@ def _refined(search: "_Search", start: Alignment) -> Alignment:
         turns = np.arange(best.turn - around, best.turn + around + step / 2, step)
         best = max((search.at(turn, mirrored=best.mirrored) for turn in turns), key=_rank)
     return best
+
+
+def _inner_correlation(one: NDArray[np.float32], other: NDArray[np.float32], found: Alignment) -> float:
+    """Correlation of the structure of two sections as they lie, each without the rim of its tissue."""
+    inner = []
+    for structure in (one, other):
+        mask = scipy.ndimage.binary_erosion(structure != 0, iterations=_RIM_PX)
+        inner.append(np.where(mask, structure - structure[mask].mean(), 0) if mask.any() else structure)
+    turned = scipy.ndimage.affine_transform(inner[0], *_pulled(found), other.shape, order=1)
+    return float((_unit(turned) * _unit(inner[1])).sum())
 
 
 def _rank(found: Alignment) -> float:
