@@ -375,6 +375,17 @@ def test_a_table_without_rows_of_tests_is_refused(tmp_path, text, said):
         read_tcga_brca(tmp_path / "clinical.txt")
 
 
+def test_a_column_that_is_named_holds_the_patients(tmp_path):
+    """Barcodes of sample and aliquot beside it make most cells of a row barcodes: it is not taken for transposed."""
+    (tmp_path / "own.csv").write_text(
+        "Subject,Tissue,Aliquot,IHC\nTCGA-3C-AALI,TCGA-3C-AALI-01A,TCGA-3C-AALI-01A-11R,3+\n"
+    )
+
+    [patient] = read_tcga_brca(tmp_path / "own.csv", columns={"patient": "Subject", "ihc": "IHC"}).patients
+
+    assert (patient.case, patient.status) == ("TCGA-3C-AALI", Her2Status.POSITIVE)
+
+
 def test_a_table_of_molecular_tests_has_a_row_for_each_test(tmp_path):
     """GDC's newer form: gene, method and result; other genes count as no HER2 test."""
     path = tmp_path / "tests.tsv"

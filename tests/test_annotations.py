@@ -935,14 +935,18 @@ def test_a_map_of_classes_is_no_mask_of_tumour(tmp_path):
         read_annotation(coloured)
 
 
-@pytest.mark.parametrize(("most", "other"), [(2, 1), (1, 7), (60, 200), ((0, 255, 0), (255, 0, 0))])
+@pytest.mark.parametrize(("most", "other"), [(2, 1), (1, 7), (60, 200), ((0, 255, 0), (255, 0, 0)), ("P", 1)])
 def test_a_map_of_classes_may_be_nearly_all_of_one(tmp_path, most, other):
     """BCSS and TIGER number their classes: a slide of 92 % stroma was tumour throughout."""
+    has_palette, most = most == "P", 0 if most == "P" else most
     classes = np.broadcast_to(np.array(most, np.uint8), (10, 20, *np.shape(most))).copy()
-    classes[:, :2] = 0
+    classes[:, :2] = 2 * has_palette
     classes[:7, 2:4] = other
     file = tmp_path / "classes.png"
-    Image.fromarray(classes).save(file)
+    picture = Image.fromarray(classes)
+    if has_palette:
+        picture.putpalette([0, 255, 0, 255, 0, 0, 0, 0, 0])
+    picture.save(file)
 
     with pytest.raises(AnnotationError, match=r"no mask of one class, its pixels have 2 values beside 0: .* \(92%\)"):
         read_annotation(file)
@@ -1004,14 +1008,22 @@ def test_an_index_of_a_palette_may_be_chosen(tmp_path):
         np.testing.assert_array_equal(found.pixels, classes == k)
 
 
-@pytest.mark.parametrize("is_red", [False, True])
-def test_a_smooth_edge_is_no_class(tmp_path, is_red):
-    """Values between 0 and 255, or shades of a colour, along the border of what is painted."""
+@pytest.mark.parametrize("kind", ["grey", "red", "palette", "clear"])
+def test_a_smooth_edge_is_no_class(tmp_path, kind):
+    """Values between 0 and 255, or shades of a colour, along the border of what is painted; or it is half clear."""
     smooth = np.zeros((40, 40), np.uint8)
     smooth[10:30, 10:30] = 255
     smooth[9, 10:30] = np.linspace(20, 240, 20)
     file = tmp_path / "smooth.png"
-    Image.fromarray(smooth[..., None] * np.array([1, 0, 0], np.uint8) if is_red else smooth).save(file)
+    picture = Image.fromarray(smooth)
+    if kind == "red":
+        picture = Image.fromarray(smooth[..., None] * np.array([1, 0, 0], np.uint8))
+    elif kind == "palette":  # of 16 shades
+        picture = Image.fromarray(np.ceil(smooth / 17).astype(np.uint8))
+        picture.putpalette(np.repeat(17 * np.arange(16), 3).tolist())
+    elif kind == "clear":
+        picture = Image.merge("LA", (picture.point(lambda _: 255), picture))
+    picture.save(file)
 
     found = read_annotation(file)
 

@@ -607,17 +607,26 @@ def test_a_column_with_the_values_of_a_split_is_told(table):
 
 
 def test_words_by_which_a_stain_is_told_are_read(table):
-    """A column was told to be a stain, and its words were refused once it had the name; ER is no IHC of HER2."""
-    words = ("H & E", "h and e", "Haematoxylin-Eosin", "HER2", "IHC-HER2", "HER2 IHC", "ER")
+    """A column was told to be a stain, and its words were refused once it had the name; ER is no IHC of HER2.
+
+    HER2 in each row is the gene of a study, HER2+ a status: neither column is told to be the stain.
+    """
+    words = ("H & E", "h and e", "Haematoxylin-Eosin", "HER2", "IHC-HER2", "HER2 IHC", "ER", "HER2+")
     rows = [f"s{i},s.svs,P{i},{word}\n" for i, word in enumerate(words)]
 
-    told = read_manifest(table("slide_id,path,patient_id,method\n" + "".join(rows[:-1]))).notes
+    told = read_manifest(table("slide_id,path,patient_id,method\n" + "".join(rows[:-2]))).notes
+    others = read_manifest(
+        table("slide_id,path,patient_id,gene,subtype\ns,s.svs,P1,HER2,HER2+\nt,t.svs,P2,HER2,HER2-\n")
+    )
     read = read_manifest(table("slide_id,path,patient_id,stain\n" + "".join(rows)))
 
     assert len(told) == 1
     assert "is it stain?" in told[0]
-    assert [row.stain for row in read.rows] == [*3 * ["HE"], *3 * ["IHC"], None]
-    assert read.problems == ("line 8: stain: 'ER' is no stain: use HE or IHC",)
+    assert not others.notes
+    assert [row.stain for row in read.rows] == [*3 * ["HE"], *3 * ["IHC"], None, None]
+    assert read.problems == tuple(
+        f"line {line}: stain: {word!r} is no stain: use HE or IHC" for line, word in ((8, "ER"), (9, "HER2+"))
+    )
 
 
 def test_a_patient_with_many_slides_is_told(table):

@@ -101,7 +101,7 @@ class Her2Fields:
 def read_her2_fields(table: Table, given: Mapping[str, str | None]) -> tuple[TableColumns, list[Her2Fields]]:
     """The HER2 fields of each row, whichever way the table is laid out."""
     barcodes = _barcode_column(table)
-    if barcodes is None and _is_transposed(table):
+    if barcodes is None and given.get("patient") is None and _is_transposed(table):
         raise ManifestError([f"{table.path}: its patients are columns, as in Firehose's tables; transpose it"])
     given = {"patient": barcodes, **given}
     tests = match_columns(table, _TEST_COLUMNS, {"patient": given["patient"]}, ordered=True)

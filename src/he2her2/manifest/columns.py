@@ -67,20 +67,23 @@ CEP17_SYNONYMS = (
 )
 """Usual names of the column of CEP17 signals per cell, which ratio and copies must fit."""
 
-STAIN_WORDS: Mapping[str, Stain] = {
+_STAIN_WORDS: Mapping[str, Stain] = {
     **dict.fromkeys(("he", "hande", "hematoxylineosin", "haematoxylineosin"), "HE"),
     **dict.fromkeys(("hematoxylinandeosin", "haematoxylinandeosin"), "HE"),
     **dict.fromkeys(("ihc", "her2", "her2ihc", "ihcher2"), "IHC"),
 }
 """Words for a stain, by `bare_name`; IHC of another marker is none of ours."""
 
+_GENE = "her2"
+"""A word for a stain beside others; in a column of its own it may be the gene that a study is about."""
+
 _TELLING_VALUES: Mapping[str, frozenset[str]] = {
     "split": frozenset(
         ("train", "training", "val", "valid", "validation", "dev", "tuning", "test", "testing", "holdout")
     ),
-    "stain": frozenset(STAIN_WORDS),
+    "stain": frozenset(_STAIN_WORDS),
 }
-"""Values, by `bare_name`, by which a column is known under any heading."""
+"""Values, by `_bare_value`, by which a column is known under any heading."""
 
 _LOOKED_AT = 200  # rows
 _SHORTEST = 5  # letters of a name that may be a misspelling
@@ -238,7 +241,8 @@ def _values_of_ours(table: Table, unused: Sequence[str], fields: Iterable[str]) 
         known = _TELLING_VALUES.get(name, frozenset())
         for column in unused if known else ():
             values = {text.casefold() for row in rows if (text := row.text(column))}
-            if values and {bare_name(text) for text in values} <= known:
+            bare = {_bare_value(text) for text in values}
+            if bare <= known and bare - {_GENE}:
                 shown = ", ".join(sorted(values)[:3])
                 words = "" if name != "split" or values <= {*SPLITS} else f", and write {', '.join(SPLITS)}"
                 yield f"column {column!r} is not read and holds {shown}: is it {name}? Rename it if it is meant{words}"
@@ -274,6 +278,21 @@ def _matched_name(name: str) -> str:
     """
     text = _VALUES.sub("", unicodedata.normalize("NFKC", _NUMBERED.sub("", name)).casefold())
     return bare_name(_PROBES.sub(lambda found: "her2cep17" if found["gene"] else "cep17", text))
+
+
+def stain_of(text: str) -> Stain | None:
+    """Stain that a word means; None for others.
+
+    Example:
+        >>> stain_of("H & E"), stain_of("HER2 IHC"), stain_of("HER2+")
+        ('HE', 'IHC', None)
+    """
+    return _STAIN_WORDS.get(_bare_value(text))
+
+
+def _bare_value(text: str) -> str:
+    """A value as `bare_name` has it, unless a sign ends it: "HER2+" and "HER2-" are no HER2."""
+    return bare_name(text) if text[-1:].isalnum() else text
 
 
 def bare_name(name: str) -> str:

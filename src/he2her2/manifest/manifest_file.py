@@ -23,11 +23,11 @@ from he2her2.labels import (
 )
 from he2her2.manifest.columns import (
     CEP17_SYNONYMS,
-    STAIN_WORDS,
     TEST_SYNONYMS,
     bare_name,
     match_columns,
     shown_columns,
+    stain_of,
 )
 from he2her2.manifest.count_doubts import CountDoubts
 from he2her2.manifest.csv_tables import Table, TableRow, is_blank, names_nothing, read_table, uncollected
@@ -350,10 +350,9 @@ class _Field:
 
 
 def _stain(text: str) -> Stain:
-    try:
-        return STAIN_WORDS[bare_name(text)]
-    except KeyError:
-        raise ValueError(f"{quoted(text)} is no stain: use HE or IHC") from None
+    if stain := stain_of(text):
+        return stain
+    raise ValueError(f"{quoted(text)} is no stain: use HE or IHC")
 
 
 def _split(text: str) -> Split:

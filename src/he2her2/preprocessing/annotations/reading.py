@@ -73,7 +73,8 @@ def read_annotation(file: Path, chosen: Sequence[str] = (), slide: Path | None =
         raise AnnotationError(f"{file}: has more than {_MAX_BYTES >> 20} MB; export annotations only, not detections")
     if content.startswith(_PNG):
         wanted = [int(text) for text in chosen if text.isascii() and text.isdigit()]
-        return PaintedMask(_inside(_picture(file, as_indices=bool(wanted)), wanted, file), file)
+        pixels, palette = _picture(file, as_indices=bool(wanted))
+        return PaintedMask(_inside(pixels, palette, wanted, file), file)
     try:
         return _regions(content, chosen, slide)
     except FormatError as error:
@@ -128,7 +129,7 @@ def _some(faults: Sequence[str]) -> str:
     return few_of(faults)
 
 
-def _inside(pixels: NDArray[Any], wanted: Sequence[int], file: Path) -> Mask:
+def _inside(pixels: NDArray[Any], palette: NDArray[np.uint8] | None, wanted: Sequence[int], file: Path) -> Mask:
     """(h, w) pixels of the chosen values; where none is chosen those that are not 0, which must be of one value.
 
     An edge may be smooth: values between 0 and the one are let pass in up to a tenth of the pixels. A mask without any
@@ -146,7 +147,11 @@ def _inside(pixels: NDArray[Any], wanted: Sequence[int], file: Path) -> Mask:
     if seen.ndim == 3:
         seen = seen.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
     values, counts = np.unique(seen[seen != 0], return_counts=True)
-    if len(values) and (wanted or not _is_one_class(values, counts, is_colour=pixels.ndim == 3)):
+    if pixels.ndim == 3:
+        colours = values[:, None] >> np.array([16, 8, 0]) & 255
+    else:
+        colours = values[:, None] if palette is None else palette[values]
+    if len(values) and (wanted or not _is_one_class(colours, counts)):
         shares = sorted(zip(values.tolist(), (counts / counts.sum()).tolist(), strict=True), key=lambda one: -one[1])
         shown = ", ".join(f"{value if pixels.ndim == 2 else f'#{value:06x}'} ({n:.0%})" for value, n in shares[:_SHOWN])
         remedy = "choose with --annotation-class VALUE" if pixels.ndim == 2 else "give a mask of 0 and one value"
@@ -158,16 +163,15 @@ def _inside(pixels: NDArray[Any], wanted: Sequence[int], file: Path) -> Mask:
     return np.asarray(pixels != 0) if pixels.ndim == 2 else np.asarray((pixels != 0).any(axis=2))
 
 
-def _is_one_class(values: NDArray[Any], counts: NDArray[np.intp], *, is_colour: bool) -> bool:
-    """True where nearly all painted pixels have one value, and the others are the shades of its edge.
+def _is_one_class(colours: NDArray[Any], counts: NDArray[np.intp]) -> bool:
+    """True where nearly all painted pixels have one of the (k, c) colours, and the others are the shades of its edge.
 
     Numbers of classes are too small to have shades, and the colours of other classes are no darker shades of the one.
     """
-    colours = values[:, None] >> np.array([16, 8, 0]) & 255 if is_colour else values[:, None]
     main = colours[counts.argmax()].astype(np.float64)
     darkened = main * np.minimum(1, colours.max(axis=1, keepdims=True) / main.max())
     other = (np.abs(colours - darkened) > _SHADES).any(axis=1)
-    alone = len(values) == 1
+    alone = len(colours) == 1
     return alone or bool(
         main.max() >= _SHADES
         and counts.max() >= _ONE_VALUE * counts.sum()
@@ -175,23 +179,37 @@ def _is_one_class(values: NDArray[Any], counts: NDArray[np.intp], *, is_colour: 
     )
 
 
-def _picture(file: Path, *, as_indices: bool) -> NDArray[Any]:
-    """(h, w) or (h, w, 3) pixels of a picture; of a palette, where white may be 0 and black 1, those of `_painted`."""
+def _picture(file: Path, *, as_indices: bool) -> tuple[NDArray[Any], NDArray[np.uint8] | None]:
+    """(h, w) or (h, w, 3) pixels of a picture; of a palette, where white may be 0 and black 1, `_painted` with it."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(file) as picture:
                 if picture.mode == "P":
                     return _painted(picture, as_indices=as_indices)
-                return np.asarray(picture.convert("RGB") if picture.mode in ("LA", "RGBA", "PA") else picture)
+                if picture.mode in ("LA", "RGBA", "PA"):
+                    return _shown(np.asarray(picture.convert("RGBA"))), None
+                return np.asarray(picture), None
     except Image.DecompressionBombError:
         raise AnnotationError(f"{file}: is too large for a mask; make it 8 µm per px or so") from None
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
         raise AnnotationError(f"{file}: cannot be read as a picture ({error}); export the mask again") from None
 
 
-def _painted(picture: Image.Image, *, as_indices: bool) -> NDArray[np.uint16]:
-    """(h, w) indices of a palette, 256 in place of 0; those of black and of no colour are 0, unless indices count."""
+def _shown(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(h, w, 3) colours, black where nothing is seen of them, unless nothing is seen at all."""
+    seen = rgba[..., 3:] > 0
+    return np.where(seen | ~seen.any(), rgba[..., :3], 0).astype(np.uint8)
+
+
+def _painted(picture: Image.Image, *, as_indices: bool) -> tuple[NDArray[np.uint16], NDArray[np.uint8]]:
+    """(h, w) indices of a palette and its (257, 3) colours, 256 in place of 0.
+
+    Indices of black and of no colour are 0, unless indices count.
+    """
     rgba, indices = np.asarray(picture.convert("RGBA")), np.asarray(picture).astype(np.uint16)
     painted = rgba[..., :3].any(axis=2) & (rgba[..., 3] > 0)
-    return np.where(painted, np.where(indices == 0, 256, indices), indices if as_indices else 0).astype(np.uint16)
+    values = np.where(painted, np.where(indices == 0, 256, indices), indices if as_indices else 0)
+    palette, own = np.zeros((257, 3), np.uint8), np.reshape(picture.getpalette(), (-1, 3))
+    palette[: len(own)], palette[256] = own, own[0]
+    return values.astype(np.uint16), palette
