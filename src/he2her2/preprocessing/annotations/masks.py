@@ -1,7 +1,9 @@
 """Annotated regions as masks: polygons filled by the even-odd rule, and painted pictures resampled."""
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -153,9 +155,9 @@ class _Canvas:
 
     def check_length(self, polygons: Iterable[Any]) -> None:
         """Raise where filling would take minutes: outlines that cross the rows of the mask without end."""
-        drawn = list(polygons)
-        y = [np.clip(self.px(polygon)[:, 1], 0, self.size.h) for polygon in drawn]
-        n = sum(float(np.abs(np.diff(rows)).sum()) for rows in y)
+        corners, owner = shapely.get_coordinates(list(polygons), return_index=True)
+        steps = np.abs(np.diff(np.clip(self._px(corners)[:, 1], 0, self.size.h)))
+        n = float(steps[owner[1:] == owner[:-1]].sum())
         if n > _MAX_CROSSINGS:
             raise AnnotationError(
                 f"the outlines cross the rows of the slide {n:.2g} times, too often to be filled; draw them simpler"
@@ -163,17 +165,17 @@ class _Canvas:
 
     def fill(self, mask: Mask, polygons: Iterable[Any]) -> None:
         """Set the pixels of `mask` whose centres lie in one of the polygons."""
-        for polygon in polygons:
-            for part in shapely.get_parts(polygon):
-                outside, *holes = shapely.get_rings(part)
-                if (found := self._inside([outside])) is None:
-                    continue
-                box, inside = found
-                if holes and (cut := self._inside(holes)) is not None:
-                    whole = self.empty()
-                    whole[cut[0]] = cut[1]
-                    inside &= ~whole[box]
-                mask[box] |= inside
+        parts = shapely.get_parts(list(polygons))
+        outlines, n_holes = shapely.get_exterior_ring(parts), shapely.get_num_interior_rings(parts).tolist()
+        for part, outline, n in zip(parts, outlines, n_holes, strict=True):
+            if (found := self._inside([outline])) is None:
+                continue
+            box, inside = found
+            if n and (cut := self._inside(shapely.get_rings(part)[1:])) is not None:
+                whole = self.empty()
+                whole[cut[0]] = cut[1]
+                inside &= ~whole[box]
+            mask[box] |= inside
 
     def _inside(self, rings: Iterable[Any]) -> tuple[tuple[slice, slice], Mask] | None:
         """A box of the mask and, in it, the pixels whose centres the rings enclose an odd number of times.
@@ -182,15 +184,15 @@ class _Canvas:
         neighbours: `test_neighbours_that_share_an_edge_share_no_pixel`.
         """
         starts, ends = self._edges(rings)
-        first = np.clip(np.ceil(np.minimum(starts[:, 1], ends[:, 1])), 0, self.size.h).astype(np.int64)
-        after = np.clip(np.ceil(np.maximum(starts[:, 1], ends[:, 1])), 0, self.size.h).astype(np.int64)
+        rows = np.clip(np.ceil([starts[:, 1], ends[:, 1]]), 0, self.size.h).astype(np.int64)
+        first, after = np.minimum(*rows), np.maximum(*rows)
         crossing = after > first
         if not crossing.any():
             return None
         starts, ends, first, after = starts[crossing], ends[crossing], first[crossing], after[crossing]
         top, bottom = int(first.min()), int(after.max())
         both = np.concatenate([starts[:, 0], ends[:, 0]])
-        left, right = (int(column) for column in np.clip(np.floor([both.min(), both.max() + 1]), 0, self.size.w))
+        left, right = (math.floor(min(max(x, 0), self.size.w)) for x in (both.min(), both.max() + 1))
         height, width = bottom - top, right - left + 1  # the last column takes what lies to the right of the box
         odd = np.zeros(height * width, np.bool_)
         for rows, columns in _crossings(starts, ends, first, after):
@@ -206,7 +208,10 @@ class _Canvas:
 
     def px(self, shape: Any) -> NDArray[np.float64]:  # noqa: ANN401  # shapely is untyped
         """(n, 2) corners of a shape in px of the raster."""
-        return np.asarray((shapely.get_coordinates(shape) / self.per_px + self.origin_l0) / self.px_l0)
+        return self._px(shapely.get_coordinates(shape))
+
+    def _px(self, corners: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray((corners / self.per_px + self.origin_l0) / self.px_l0)
 
 
 def _crossings(
@@ -222,9 +227,9 @@ def _crossings(
     """
     n_rows = after - first
     cuts = np.flatnonzero(np.diff(np.cumsum(n_rows) // _CHUNK)) + 1
-    for part in np.split(np.arange(len(starts)), cuts):
-        n = n_rows[part]
-        edge = np.repeat(part, n)
+    for start, end in pairwise([0, *cuts.tolist(), len(starts)]):
+        n = n_rows[start:end]
+        edge = np.repeat(np.arange(start, end), n)
         rows = np.arange(len(edge)) - np.repeat(np.cumsum(n) - n, n) + first[edge]
         (x0, y0), (x1, y1) = starts[edge].T, ends[edge].T
         yield rows, np.ceil(x0 + (rows - y0) * (x1 - x0) / (y1 - y0)).astype(np.int64)
