@@ -115,8 +115,7 @@ class BlankTissue:
         most, least = (of(of(rows[0], rows[1]), rows[2]) for of in (np.maximum, np.minimum))
         most = np.maximum(np.maximum(most[:, :, 0::3], most[:, :, 1::3]), most[:, :, 2::3])
         least = np.minimum(np.minimum(least[:, :, 0::3], least[:, :, 1::3]), least[:, :, 2::3])
-        found: NDArray[np.bool_] = (most - least <= _FLAT).any(axis=(1, 2))
-        return found
+        return np.asarray((most - least <= _FLAT).any(axis=(1, 2)))
 
 
 def _tissue(shown: Rgb, unlike: Mask) -> Mask:
