@@ -73,8 +73,8 @@ def _half_labelled(run: RunFolder, joined: Joined) -> Iterator[str]:
         e
         for e in joined.exclusions
         if e.reason is ExclusionReason.UNLABELLED and e.slide_id in run.predictions and e.patient_id in of_patient
-        if combine(joined.rule, [run.predictions[e.slide_id].probability])
-        != of_patient[e.patient_id]  # else of patients
+        # where scores are of patients these are equal
+        if combine(joined.rule, [run.predictions[e.slide_id].probability]) != of_patient[e.patient_id]
     ]
     if unlabelled:
         n = len({e.patient_id for e in unlabelled})
