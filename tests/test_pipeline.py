@@ -18,7 +18,7 @@ from he2her2.models.torch_engine import TorchEngine
 from he2her2.models.torch_modules import initial_weights
 from he2her2.phantom import make_spec, write_phantom
 from he2her2.pipeline import predict, segment
-from he2her2.preprocessing import DrawnRegions, PaintedMask, Region
+from he2her2.preprocessing import DrawnRegions, PaintedMask, Region, tissue_mask, weak_tissue_mask
 from he2her2.slides import open_slide
 from he2her2.timing import Watch
 from tests.made_up_bags import bag_of_scores
@@ -220,19 +220,26 @@ def test_ink_of_any_colour_is_found_on_a_phantom(tmp_path, config, seed):
     assert not (pen & ~binary_dilation(drawn, iterations=4)).any()
 
 
-def test_ink_on_glass_hides_no_tissue(config):
-    """A ring around the tissue is no part of it; a stroke across it is, where the tissue goes on beside the stroke."""
+@pytest.mark.parametrize("rule", [tissue_mask, weak_tissue_mask])
+def test_ink_on_glass_hides_no_tissue(config, rule):
+    """A ring around the tissue is no part of it; a stroke across it is, where the tissue goes on beside the stroke.
+
+    Without quality control ink is seen, and tissue is what it is by itself.
+    """
     rgb = np.full((120, 120, 3), 242, np.uint8)
     rgb[40:80, 40:80] = (200, 120, 170)
-    clear, _ = find_tissue(rgb, config.tissue, config.quality)
+    clear, _ = find_tissue(rgb, config.tissue, config.quality, rule)
     green = (30, 160, 130)
     rgb[10:16, 10:110] = rgb[104:110, 10:110] = rgb[10:110, 10:16] = rgb[10:110, 104:110] = rgb[57:63, 20:100] = green
 
-    tissue, pen = find_tissue(rgb, config.tissue, config.quality)
+    tissue, pen = find_tissue(rgb, config.tissue, config.quality, rule)
 
     assert pen[57:63, 30:90].all()
     assert tissue[57:63, 42:78].all()
     assert (tissue & ~clear).mean() < 0.01
+    plain, seen = find_tissue(rgb, config.tissue, replace(config.quality, apply=False), rule)
+    assert np.array_equal(plain, rule(rgb, config.tissue))
+    assert np.array_equal(seen, pen)
 
 
 def test_blocks_hold_every_pixel_of_the_mask():

@@ -9,6 +9,7 @@ import pytest
 
 from he2her2.errors import EvaluationError, ManifestError
 from he2her2.evaluation import ScoreReading, join, open_predictions, read_study_manifest
+from he2her2.evaluation.limitations import run_limitations
 from he2her2.evaluation.missing import missing_data
 from he2her2.labels import Her2Status, IhcScore
 from he2her2.statistics import Bounds
@@ -194,6 +195,17 @@ def test_decisions_on_patients_of_several_slides_are_kept(tmp_path):
     scores = "slide_id,probability\nA1,0.9\nA2,0.8\nB1,0.1\nB2,0.2\nC1,0.1\nC2,0.3\nD1,0.9\nD2,0.3\n"
     joined, run = joined_tables(tmp_path, scores, labels)
     assert missing_data(run, joined).sensitivity == Bounds(0.5, 1)
+
+
+def test_a_score_of_a_patient_is_of_slides_without_a_label_too(tmp_path):
+    """Nothing is left out of it, also where it is a third, which no number is."""
+    labels = "slide_id,patient_id,her2_status\n" + "".join(f"{p}1,{p},positive\n{p}2,{p},\n" for p in "ABCD")
+    scores = "patient_id,score\nA,0\nB,1\nC,2\nD,3\n"
+
+    joined, run = joined_tables(tmp_path, scores, labels, scale="any", threshold=1.5)
+
+    assert run.predictions["B2"].probability == 1 / 3
+    assert tuple(run_limitations(run, joined)) == ()
 
 
 @pytest.mark.parametrize(

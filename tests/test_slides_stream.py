@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from he2her2.geometry import Point, Size, TileGrid
@@ -66,6 +66,7 @@ def test_every_tile_is_what_read_gives(slide, side, stride, mpp, first, batch_si
     assert np.array_equal(np.concatenate([batch.pixels for batch in batches]), read_one_by_one(slide, grid))
 
 
+@example(side=64, stride=64, mpp=0.25, threads=1, shift=0)  # each tile is a compressed one
 @given(
     side=st.sampled_from([30, 64, 100]),
     stride=st.sampled_from([16, 32, 64, 90]),

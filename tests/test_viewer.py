@@ -35,6 +35,7 @@ from he2her2.viewer import Catalogue, Reviews, ViewedSlide, listen, make_app, re
 from he2her2.viewer.layers import picture, picture_layers
 from he2her2.viewer.open_slides import OpenSlides
 from he2her2.viewer.reviews import StaleError
+from tests.made_up_runs import MadeUpSlide, write_labels, write_run
 from tests.slide_files import SlideSpec, corrupt_tile, synthetic_pixels, write_slide
 from tests.tissue_slides import QUICK, tissue_pixels, write_tissue
 from tests.viewed_runs import write_viewed_run
@@ -337,6 +338,18 @@ def test_annotations_of_the_manifest_are_a_layer(own_run):
     assert layers["annotations"]["px_l0"] == 1
     assert np.array_equal(expected, shown[..., 3] > 0)
     assert refused.status_code == 422
+
+
+def test_a_manifest_may_name_the_runs_slides_with_their_ending(tmp_path):
+    """Patients and IHC partners were lost by it without a word."""
+    slides = [MadeUpSlide("s0", "p0", probability=0.5)]
+    run = write_run(tmp_path / "run", slides)
+    named = [MadeUpSlide("s0.svs", "p0"), MadeUpSlide("i0", "p0", stain="IHC")]
+
+    found = read_catalogue([run], manifest=write_labels(tmp_path / "m.csv", named))
+
+    assert (found.slides["s0"].patient_id, found.slides["s0"].partners) == ("p0", ("i0",))
+    assert found.notes == ("1 slides are those of the run but for the ending ('s0.svs' is 's0')",)
 
 
 def test_a_remote_slide_says_where_it_lies(tmp_path):

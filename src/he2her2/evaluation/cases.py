@@ -1,6 +1,6 @@
 """Cases of an evaluation: predictions joined with labels by slide, and by patient; every other slide has a reason."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
@@ -19,10 +19,10 @@ from he2her2.manifest import (
     SlideRow,
     Split,
     Stain,
+    named_as,
     near_misses,
     pairs_in_words,
     patient_key,
-    without_ending,
 )
 from he2her2.results import RunFolder
 from he2her2.rules import PatientRule, are_called, combine, is_called
@@ -237,26 +237,8 @@ def _conflicts(slides: Cases, patients: frozenset[str]) -> Iterator[ExcludedSlid
 
 
 def named_as_in_run(manifest: Manifest, run: RunFolder) -> Manifest:
-    """Give slides that differ from the run's in the ending of a slide file only the run's names; a note says so.
-
-    Any other difference, such as letter case or lost zeros, may be that of two slides.
-    """
-    there = run.predictions.keys() | run.failures.keys()
-    unknown = there - {row.slide_id for row in manifest.rows}
-    by_bare, asked = defaultdict(list), Counter(without_ending(row.slide_id) for row in manifest.rows)
-    for slide_id in unknown:
-        by_bare[without_ending(slide_id)].append(slide_id)
-    renamed = {
-        row.slide_id: by_bare[bare][0]
-        for row in manifest.rows
-        if row.slide_id not in there and len(by_bare.get(bare := without_ending(row.slide_id), ())) == 1 == asked[bare]
-    }
-    if not renamed:
-        return manifest
-    rows = tuple(replace(row, slide_id=renamed.get(row.slide_id, row.slide_id)) for row in manifest.rows)
-    first = next(iter(renamed))
-    note = f"{len(renamed)} slides are those of the run but for the ending ({first!r} is {renamed[first]!r})"
-    return replace(manifest, rows=rows, notes=(*manifest.notes, note))
+    """Give slides that differ from the run's in the ending of a slide file only the run's names; see `named_as`."""
+    return named_as(manifest, run.predictions.keys() | run.failures.keys())
 
 
 def _raise_if_named_twice(manifest: Manifest) -> None:

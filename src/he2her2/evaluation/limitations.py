@@ -11,6 +11,7 @@ from he2her2.labels import Her2Status
 from he2her2.manifest import Split
 from he2her2.pages import p_value_in_words
 from he2her2.results import RunFolder
+from he2her2.rules import combine
 from he2her2.statistics import ExactTests, accuracy, exact_binomial
 
 PHANTOM_NOTICE = "phantom slides: they prove the machinery, never the medicine"
@@ -72,7 +73,8 @@ def _half_labelled(run: RunFolder, joined: Joined) -> Iterator[str]:
         e
         for e in joined.exclusions
         if e.reason is ExclusionReason.UNLABELLED and e.slide_id in run.predictions and e.patient_id in of_patient
-        if run.predictions[e.slide_id].probability != of_patient[e.patient_id]  # as where scores are of patients
+        # where scores are of patients these are equal
+        if combine(joined.rule, [run.predictions[e.slide_id].probability]) != of_patient[e.patient_id]
     ]
     if unlabelled:
         n = len({e.patient_id for e in unlabelled})

@@ -26,6 +26,7 @@ from he2her2.manifest.manifest_file import (
 from he2her2.manifest.near_ids import (
     block_groups,
     files_of_slides,
+    named_as,
     near_groups,
     near_misses,
     pairs_in_words,
@@ -99,6 +100,7 @@ __all__ = [
     "label_of",
     "label_tests",
     "match_columns",
+    "named_as",
     "names_nothing",
     "near_groups",
     "near_misses",

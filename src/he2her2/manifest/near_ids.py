@@ -3,10 +3,12 @@
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from he2her2.errors import quoted
+from he2her2.manifest.rows import Manifest
 
 _ENDING = re.compile(
     r"(?:\.ome)?\.(?:svs|tiff?|btf|ndpi|mrxs|scn|bif|vms|vmu|svslide|dcm|czi|qptiff)$|\.ome$", re.IGNORECASE
@@ -70,6 +72,32 @@ def files_of_slides(files: Mapping[str, Path], slides: Mapping[str, Path]) -> di
             if len(slide_ids) == len(paths) == 1:
                 found.setdefault(slide_ids[0], paths[0])
     return found
+
+
+def named_as(manifest: Manifest, names: Collection[str]) -> Manifest:
+    """Give slides that differ from those of a run in the ending of a slide file only their names there; a note says so.
+
+    Any other difference, such as letter case or lost zeros, may be that of two slides.
+
+    Args:
+        manifest: The manifest.
+        names: Of the run's slides.
+    """
+    unknown = set(names) - {row.slide_id for row in manifest.rows}
+    by_bare, asked = defaultdict(list), Counter(without_ending(row.slide_id) for row in manifest.rows)
+    for slide_id in unknown:
+        by_bare[without_ending(slide_id)].append(slide_id)
+    renamed = {
+        row.slide_id: by_bare[bare][0]
+        for row in manifest.rows
+        if row.slide_id not in names and len(by_bare.get(bare := without_ending(row.slide_id), ())) == 1 == asked[bare]
+    }
+    if not renamed:
+        return manifest
+    rows = tuple(replace(row, slide_id=renamed.get(row.slide_id, row.slide_id)) for row in manifest.rows)
+    first = next(iter(renamed))
+    note = f"{len(renamed)} slides are those of the run but for the ending ({first!r} is {renamed[first]!r})"
+    return replace(manifest, rows=rows, notes=(*manifest.notes, note))
 
 
 def loose_name(name: str) -> str:

@@ -6,6 +6,7 @@ compared, so that it holds for every format. Glass, lumina and fat are bright on
 """
 
 import math
+from functools import cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,18 +46,14 @@ class BlankTissue:
             size: Width and height of the regions in px.
             mpp: Their µm per pixel.
         """
-        self._slide, self._size, least = slide, size, min(size)
+        self._slide, least = slide, min(size)
         cell_least = min(_CELL_PX, least // 8) * mpp
         coarser = (slide.mpp * level.downsample for level in slide.levels[1:])
         fits = (own for own in coarser if own >= _COARSER * mpp and least * mpp >= _LEAST_CELLS * max(own, cell_least))
         self._level_mpp = min(fits, key=lambda own: abs(math.log(own / _SHOWING_MPP)), default=None)
         if self._level_mpp is not None:
             side = round(max(self._level_mpp, cell_least) / mpp)
-            x, y = (np.linspace(0, n - 1, 3 * math.ceil(n / (1.5 * side))).astype(np.int64) for n in size)
-            self._few = _values_at(x, y, size.w)[..., 1]
-            offsets = range(side // (2 * _SAMPLES), side, -(-side // _SAMPLES))
-            x, y = (np.arange(n // side) * side for n in size)
-            self._many = np.stack([_values_at(x + dx, y + dy, size.w) for dy in offsets for dx in offsets])
+            self._positions = cache(partial(_positions, size, side))
             per_px = side * mpp / self._level_mpp
             x, y = (((np.arange(n // side) + 0.5) * per_px).astype(np.int64) for n in size)
             self._middles, self._shown = np.ix_(y, x), Size(int(x[-1]) + 1, int(y[-1]) + 1)
@@ -68,20 +65,8 @@ class BlankTissue:
             pixels: (n, h, w, 3) regions as they were read.
             origins_l0: (n, 2) their top-left corners (x, y).
         """
-        hidden = np.zeros(len(pixels), bool)
-        if self._level_mpp is None or not len(pixels):
-            return hidden
-        values = pixels.reshape(len(pixels), -1)
-        index = np.flatnonzero(_are_flat_somewhere(values.take(self._few, axis=1)))
-        if not len(index):
-            return hidden
-        cells = np.stack([values[k].take(self._many) for k in index])  # (k, 16, h, w, 3)
-        flat = (cells.max(axis=1) - cells.min(axis=1) <= _FLAT).all(axis=3)
-        blank = ndimage.binary_erosion(flat, _AROUND[None], border_value=1)
-        for k in np.flatnonzero(blank.mean(axis=(1, 2)) >= _LOST_SHARE):
-            origin = Point(*origins_l0[index[k]].tolist())
-            hidden[index[k]] = self._shows_tissue(origin, blank[k], cells[k, 0].mean(axis=2))
-        return hidden
+        n, h, w = pixels.shape[:3]
+        return self._hidden(pixels.reshape(-1), 3 * h * w * np.arange(n), w, origins_l0)
 
     def hidden_parts(
         self, picture: Rgb, origin_l0: NDArray[np.int64], corners_px: NDArray[np.int64]
@@ -93,10 +78,35 @@ class BlankTissue:
             origin_l0: (2,) its top-left corner (x, y).
             corners_px: (m, 2) the same of each region, in the picture.
         """
-        w, h = self._size
-        parts = (picture[None, y : y + h, x : x + w] for x, y in corners_px.tolist())
-        hidden = [self.hidden(part, at[None])[0] for part, at in zip(parts, origin_l0 + corners_px, strict=True)]
-        return np.array(hidden, bool)
+        width = picture.shape[1]
+        starts = 3 * (corners_px[:, 1] * width + corners_px[:, 0])
+        return self._hidden(picture.reshape(-1), starts, width, origin_l0 + corners_px)
+
+    def _hidden(
+        self, values: NDArray[np.uint8], starts: NDArray[np.int64], width: int, origins_l0: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        """Tell the regions that hide tissue: (n,), by values among which those at (n,) are their first.
+
+        Args:
+            values: R, G and B of pixels, row by row.
+            starts: (n,) positions.
+            width: Pixels from a row to the next.
+            origins_l0: (n, 2).
+        """
+        hidden = np.zeros(len(starts), bool)
+        if self._level_mpp is None:
+            return hidden
+        few, many = self._positions(width)
+        index = np.flatnonzero(_are_flat_somewhere(values.take(starts[:, None, None] + few)))
+        if not len(index):
+            return hidden
+        cells = np.stack([values.take(starts[k] + many) for k in index])  # (k, 16, h, w, 3)
+        flat = (cells.max(axis=1) - cells.min(axis=1) <= _FLAT).all(axis=3)
+        blank = ndimage.binary_erosion(flat, _AROUND[None], border_value=1)
+        for k in np.flatnonzero(blank.mean(axis=(1, 2)) >= _LOST_SHARE):
+            origin = Point(*origins_l0[index[k]].tolist())
+            hidden[index[k]] = self._shows_tissue(origin, blank[k], cells[k, 0].mean(axis=2))
+        return hidden
 
     def _shows_tissue(self, origin_l0: Point, blank: Mask, grey: NDArray[np.float64]) -> bool:
         """Check if the coarser level has tissue where cells (h, w) are blank, of a mean of the channels each."""
@@ -111,10 +121,23 @@ class BlankTissue:
         return bool((blank & _tissue(shown, unlike)).mean() >= _LOST_SHARE)
 
 
-def _values_at(x: NDArray[np.int64], y: NDArray[np.int64], width: int) -> NDArray[np.int64]:
-    """(y, x, 3) positions of pixels' channels among the values of a region (h, width, 3)."""
-    found: NDArray[np.int64] = 3 * (y[:, None] * width + x)[..., None] + np.arange(3)
-    return found
+def _positions(size: Size, side: int, width: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Positions of a region's values that are looked at, from its first: of a few px, and in each whole cell.
+
+    Args:
+        size: Of the region in px.
+        side: Of a cell.
+        width: Pixels from a row to the next.
+
+    Returns:
+        (3 h, 3 w) of one channel, about half a cell apart; (n, h, w, 3) of n px of each cell, at most 16.
+    """
+    x, y = (np.linspace(0, n - 1, 3 * math.ceil(n / (1.5 * side))).astype(np.int64) for n in size)
+    few = 3 * (y[:, None] * width + x) + 1
+    offsets = range(side // (2 * _SAMPLES), side, -(-side // _SAMPLES))
+    x, y = (np.arange(n // side) * side for n in size)
+    corners = (3 * (y[:, None] * width + x))[..., None] + np.arange(3)
+    return few, np.stack([corners + 3 * (dy * width + dx) for dy in offsets for dx in offsets])
 
 
 def _are_flat_somewhere(few: NDArray[np.uint8]) -> NDArray[np.bool_]:

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 from he2her2.cohort import find_slides, is_pattern
 from he2her2.errors import EvaluationError, He2Her2Error
 from he2her2.files import url_of
-from he2her2.manifest import SlideRow, patient_key, raise_problems, read_manifest
+from he2her2.manifest import SlideRow, named_as, patient_key, raise_problems, read_manifest
 from he2her2.results import (
     FAILURES_FILE,
     PREDICTIONS_FILE,
@@ -138,7 +138,9 @@ def read_catalogue(what: Sequence[Path], *, manifest: Path | None = None, moved_
     if manifest is not None:
         table = read_manifest(manifest)
         raise_problems(table, table.problems)
-        slides = _with_manifest(slides, table.rows)
+        named = table if found.run is None else named_as(table, slides)
+        found = replace(found, notes=(*found.notes, *named.notes[len(table.notes) :]))
+        slides = _with_manifest(slides, named.rows)
     if moved_to is not None:
         slides = _looked_up(slides, moved_to)
     if not slides:
