@@ -71,7 +71,8 @@ def read_annotation(file: Path, chosen: Sequence[str] = (), slide: Path | None =
         raise AnnotationError(f"{file}: has more than {_MAX_BYTES >> 20} MB; export annotations only, not detections")
     if content.startswith(_PNG):
         wanted = [int(text) for text in chosen if text.isascii() and text.isdigit()]
-        return PaintedMask(_inside(_picture(file, as_indices=bool(wanted)), wanted, file), file)
+        pixels, px_l0 = _picture(file, as_indices=bool(wanted))
+        return PaintedMask(_inside(pixels, wanted, file), file, px_l0)
     try:
         return _regions(content, chosen, slide)
     except FormatError as error:
@@ -157,19 +158,32 @@ def _inside(pixels: NDArray[Any], wanted: Sequence[int], file: Path) -> Mask:
     return np.asarray(pixels != 0) if pixels.ndim == 2 else np.asarray((pixels != 0).any(axis=2))
 
 
-def _picture(file: Path, *, as_indices: bool) -> NDArray[Any]:
-    """(h, w) or (h, w, 3) pixels of a picture; of a palette, where white may be 0 and black 1, those of `_painted`."""
+def _picture(file: Path, *, as_indices: bool) -> tuple[NDArray[Any], float | None]:
+    """(h, w) or (h, w, 3) pixels of a picture, and the level-0 px per px that it states, as masks of ours do.
+
+    Of a palette, where white may be 0 and black 1, the pixels are those of `_painted`.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(file) as picture:
+                px_l0 = _scale(str(picture.info.get("px_l0", "")))
                 if picture.mode == "P":
-                    return _painted(picture, as_indices=as_indices)
-                return np.asarray(picture.convert("RGB") if picture.mode in ("LA", "RGBA", "PA") else picture)
+                    return _painted(picture, as_indices=as_indices), px_l0
+                return np.asarray(picture.convert("RGB") if picture.mode in ("LA", "RGBA", "PA") else picture), px_l0
     except Image.DecompressionBombError:
         raise AnnotationError(f"{file}: is too large for a mask; make it 8 µm per px or so") from None
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
         raise AnnotationError(f"{file}: cannot be read as a picture ({error}); export the mask again") from None
+
+
+def _scale(text: str) -> float | None:
+    """A scale above 0; None for anything else."""
+    try:
+        found = float(text)
+    except ValueError:
+        return None
+    return found if 0 < found < math.inf else None
 
 
 def _painted(picture: Image.Image, *, as_indices: bool) -> NDArray[np.uint16]:
