@@ -15,6 +15,7 @@ from he2her2.errors import AnnotationError
 from he2her2.geometry import Point, Size, SlideFrame
 from he2her2.preprocessing import DrawnRegions, PaintedMask, Region, read_annotation
 from he2her2.preprocessing.annotations.classes import NO_CLASS, use_of_words
+from he2her2.results.rasters import RasterFrame, write_mask
 from he2her2.slides import open_slide
 from he2her2.training.slides import SlideData
 from he2her2.training.tiles import TileData
@@ -451,6 +452,19 @@ def test_a_mask_does_not_reach_beyond_the_slide(tmp_path):
     assert found[:5, :10].all()
     assert not found[5:].any()
     assert not found[:, 10:].any()
+
+
+def test_a_mask_of_ours_comes_back_as_it_was(tmp_path):
+    """Its last pixels reach over the border; taken to end with the slide, it was up to a pixel off, or refused."""
+    drawn = np.random.default_rng(0).random((2, 23)) < 0.5
+    frame, size = SlideFrame(Size(701, 35)), Size(23, 2)
+    write_mask(tmp_path / "tumour.png", drawn, RasterFrame(31.7, 8.0, Point(0, 0)), "tumour")
+    back = read_annotation(tmp_path / "tumour.png")
+
+    found, on_another = back.mask(size, 31.7, frame), back.mask(size, 64.0, SlideFrame(Size(1472, 128)))
+
+    np.testing.assert_array_equal(found, drawn & [[True], [False]])  # the centres of the last row are off the slide
+    np.testing.assert_array_equal(on_another, drawn)  # the scale is another slide's: it ends with the slide
 
 
 def test_polygons_and_masks_agree(tmp_path):

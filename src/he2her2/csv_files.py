@@ -1,7 +1,6 @@
 """CSV files of ours: tables of which a spreadsheet runs nothing, written whole or not at all, and read back."""
 
 import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,15 +22,29 @@ def csv_text(columns: Sequence[str], rows: Iterable[_Row], *, line_end: str = "\
         >>> csv_text(["slide_id", "mpp"], [{"slide_id": "S1"}, ("S2", 0.5)])
         'slide_id,mpp\nS1,\nS2,0.5\n'
     """
-    text = io.StringIO()
-    named = csv.DictWriter(text, columns, lineterminator=line_end)
+    lines = _Lines(line_end)
+    named = csv.DictWriter(lines, columns, lineterminator=_Lines.written)
     named.writer.writerow(map(_inert, columns))
     for row in rows:
         if isinstance(row, Mapping):
             named.writerow({column: _inert(cell) for column, cell in row.items()})
         else:
             named.writer.writerow(map(_inert, row))
-    return text.getvalue()
+    return "".join(lines)
+
+
+class _Lines(list[str]):
+    """Lines of a table with an end of their own; Python before 3.13 quotes only what is in the end that it writes."""
+
+    written = "\r\n"
+
+    def __init__(self, end: str) -> None:
+        super().__init__()
+        self._end = end
+
+    def write(self, line: str) -> None:
+        """Take a line."""
+        self.append(line.removesuffix(self.written) + self._end)
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[_Row], *, line_end: str = "\n") -> None:

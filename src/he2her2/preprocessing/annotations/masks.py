@@ -12,7 +12,7 @@ import shapely
 from numpy.typing import NDArray
 
 from he2her2.errors import AnnotationError
-from he2her2.geometry import CORNER, Mask, Size, SlideFrame, l0_from_mask
+from he2her2.geometry import CORNER, Mask, Size, SlideFrame, l0_from_mask, mask_size
 from he2her2.preprocessing.annotations.classes import ClassUse, is_doubtful
 
 CountedFrom: TypeAlias = Literal["level 0", "bounds", "glass"]
@@ -242,10 +242,13 @@ class PaintedMask:
     Attributes:
         pixels: (h, w) of any resolution; True is annotated.
         file: The picture, for messages.
+        px_l0: Level-0 px per px as the file states it, as masks of ours do; it counts where it makes the picture as
+            large as a mask of the slide, whose last px reach over the border; else the picture ends with the slide.
     """
 
     pixels: Mask
     file: Path
+    px_l0: float | None = None
 
     @property
     def classes(self) -> dict[str, ClassUse]:
@@ -268,10 +271,14 @@ class PaintedMask:
             AnnotationError: The picture's shape is not the slide's.
         """
         size_l0 = frame.size_l0
-        self._check_shape(size_l0)
         height, width = self.pixels.shape
-        rows, y_inside = _nearest(size.h, px_l0, size_l0.h, height)
-        columns, x_inside = _nearest(size.w, px_l0, size_l0.w, width)
+        if self.px_l0 is not None and mask_size(size_l0, self.px_l0) == (width, height):
+            across = down = self.px_l0
+        else:
+            self._check_shape(size_l0)
+            across, down = size_l0.w / width, size_l0.h / height
+        rows, y_inside = _nearest(size.h, px_l0, size_l0.h, height, down)
+        columns, x_inside = _nearest(size.w, px_l0, size_l0.w, width, across)
         return np.asarray(self.pixels[np.ix_(rows, columns)] & y_inside[:, None] & x_inside[None, :])
 
     def doubtful(self, size: Size, px_l0: float, frame: SlideFrame) -> Mask:  # noqa: ARG002
@@ -294,8 +301,8 @@ class PaintedMask:
             )
 
 
-def _nearest(n: int, px_l0: float, side_l0: int, n_painted: int) -> tuple[NDArray[np.int64], Mask]:
+def _nearest(n: int, px_l0: float, side_l0: int, n_painted: int, painted_l0: float) -> tuple[NDArray[np.int64], Mask]:
     """The picture's pixel at the centre of each of `n` mask px along a side, and whether that is on the slide."""
     centre_l0 = l0_from_mask(np.arange(n) + 0.5, px_l0)
-    found = np.floor(centre_l0 * n_painted / side_l0).astype(np.int64)
+    found = np.floor(centre_l0 / painted_l0).astype(np.int64)
     return np.clip(found, 0, n_painted - 1), centre_l0 < side_l0

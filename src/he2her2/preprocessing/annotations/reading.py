@@ -10,7 +10,7 @@ import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,8 +73,8 @@ def read_annotation(file: Path, chosen: Sequence[str] = (), slide: Path | None =
         raise AnnotationError(f"{file}: has more than {_MAX_BYTES >> 20} MB; export annotations only, not detections")
     if content.startswith(_PNG):
         wanted = [int(text) for text in chosen if text.isascii() and text.isdigit()]
-        pixels, palette = _picture(file, as_indices=bool(wanted))
-        return PaintedMask(_inside(pixels, palette, wanted, file), file)
+        picture = _picture(file, as_indices=bool(wanted))
+        return PaintedMask(_inside(picture.pixels, picture.palette, wanted, file), file, picture.px_l0)
     try:
         return _regions(content, chosen, slide)
     except FormatError as error:
@@ -179,17 +179,32 @@ def _is_one_class(colours: NDArray[Any], counts: NDArray[np.intp]) -> bool:
     )
 
 
-def _picture(file: Path, *, as_indices: bool) -> tuple[NDArray[Any], NDArray[np.uint8] | None]:
-    """(h, w) or (h, w, 3) pixels of a picture; of a palette, where white may be 0 and black 1, `_painted` with it."""
+class _Picture(NamedTuple):
+    """A picture as it is read.
+
+    Attributes:
+        pixels: (h, w) or (h, w, 3); of a palette, where white may be 0 and black 1, those of `_painted`.
+        palette: (257, 3) its colours, of `_painted`; None without.
+        px_l0: Level-0 px per px that it states, as masks of ours do.
+    """
+
+    pixels: NDArray[Any]
+    palette: NDArray[np.uint8] | None
+    px_l0: float | None
+
+
+def _picture(file: Path, *, as_indices: bool) -> _Picture:
+    """Read a picture; see `_painted` for `as_indices`."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(file) as picture:
+                px_l0 = _scale(str(picture.info.get("px_l0", "")))
                 if picture.mode == "P":
-                    return _painted(picture, as_indices=as_indices)
+                    return _Picture(*_painted(picture, as_indices=as_indices), px_l0)
                 if picture.mode in ("LA", "RGBA", "PA"):
-                    return _shown(np.asarray(picture.convert("RGBA"))), None
-                return np.asarray(picture), None
+                    return _Picture(_shown(np.asarray(picture.convert("RGBA"))), None, px_l0)
+                return _Picture(np.asarray(picture), None, px_l0)
     except Image.DecompressionBombError:
         raise AnnotationError(f"{file}: is too large for a mask; make it 8 µm per px or so") from None
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
@@ -202,6 +217,15 @@ def _shown(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.where(seen | ~seen.any(), rgba[..., :3], 0).astype(np.uint8)
 
 
+def _scale(text: str) -> float | None:
+    """A scale above 0; None for anything else."""
+    try:
+        found = float(text)
+    except ValueError:
+        return None
+    return found if 0 < found < math.inf else None
+
+
 def _painted(picture: Image.Image, *, as_indices: bool) -> tuple[NDArray[np.uint16], NDArray[np.uint8]]:
     """(h, w) indices of a palette and its (257, 3) colours, 256 in place of 0.
 
@@ -210,6 +234,6 @@ def _painted(picture: Image.Image, *, as_indices: bool) -> tuple[NDArray[np.uint
     rgba, indices = np.asarray(picture.convert("RGBA")), np.asarray(picture).astype(np.uint16)
     painted = rgba[..., :3].any(axis=2) & (rgba[..., 3] > 0)
     values = np.where(painted, np.where(indices == 0, 256, indices), indices if as_indices else 0)
-    palette, own = np.zeros((257, 3), np.uint8), np.reshape(picture.getpalette(), (-1, 3))
+    palette, own = np.zeros((257, 3), np.uint8), np.array(picture.getpalette() or [0, 0, 0]).reshape(-1, 3)
     palette[: len(own)], palette[256] = own, own[0]
     return values.astype(np.uint16), palette
