@@ -60,7 +60,7 @@ def parse_ihc(text: str) -> IhcScore:
         >>> parse_ihc("2"), parse_ihc("IHC 0")
         (<IhcScore.TWO: '2+'>, <IhcScore.ZERO: '0'>)
     """
-    found = _SCORE.fullmatch(text.strip().upper())
+    found = _SCORE.fullmatch(unicodedata.normalize("NFKC", text).strip().upper())  # full-width, or a raised plus
     if found is None:
         raise ValueError(f"{quoted(text.strip())} is no IHC score: use 0, 1+, 2+ or 3+")
     return tuple(IhcScore)[int(found[1])]
@@ -76,7 +76,7 @@ def parse_status(text: str) -> Her2Status:
         >>> parse_status("Positive"), parse_status("HER2-")
         (<Her2Status.POSITIVE: 'positive'>, <Her2Status.NEGATIVE: 'negative'>)
     """
-    words = unicodedata.normalize("NFC", text).strip().lower()
+    words = unicodedata.normalize("NFKC", text).strip().lower()
     if signed := _SIGNED.fullmatch(words):
         return Her2Status.POSITIVE if signed["sign"] == "+" else Her2Status.NEGATIVE
     found = _STATUS.fullmatch(words)
