@@ -109,16 +109,16 @@ def test_a_difference_is_claimed_after_correction_only():
 def test_many_pairs_are_told_by_run(tmp_path, monkeypatch):
     """A challenge of 21 teams had 210 sentences, and a plot 3.7 m high; the pairs are in the table."""
     found = compare_several(several())
-    many = replace(found, pairs=tuple(replace(pair, auc_p=0.01 * (k + 4)) for k in range(6) for pair in found.pairs))
+    many = replace(found, pairs=tuple(replace(pair, auc_p=0.01 * (k + 4)) for k in range(8) for pair in found.pairs))
 
     of_a, of_b, in_all = many.sentences
     monkeypatch.setattr("he2her2.evaluation.comparison_folder.save", lambda figure, *_: figure.get_size_inches())
     heights = [plot_comparison(one, tmp_path)[1] for one in (found, many)]
 
     assert found.sentences == tuple(pair.sentence for pair in found.pairs)
-    assert of_a == "a ranks better than b, c (paired DeLong, p below 0.05 by Holm for 18 pairs)."
+    assert of_a == "a ranks better than b, c (paired DeLong, p below 0.05 by Holm for 24 pairs)."
     assert of_b.startswith("b ranks better than c (")
-    assert in_all.startswith("Of 18 pairs 3 differ in AUC, and ")
+    assert in_all.startswith("Of 24 pairs 3 differ in AUC, and ")
     assert heights == pytest.approx([1.4 + 0.62 * 6, 1.4 + 0.62 * 3])
 
 
