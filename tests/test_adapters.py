@@ -399,6 +399,7 @@ def test_a_table_of_molecular_tests_has_a_row_for_each_test(tmp_path):
                 ("TCGA-A1-A0SB", "ESR1", "Estrogen Receptor IHC", "Positive"),
                 ("TCGA-A1-A0SC", "ERBB2", "HER2/neu IHC", "Negative"),
                 ("TCGA-A1-A0SC", "ERBB2", "HER2/neu FISH", "'--"),
+                ("TCGA-A1-A0SC", "ERBB2", "HER2/neu FISH", "Copy Number Reported"),
             ],
         )
     )
@@ -407,6 +408,7 @@ def test_a_table_of_molecular_tests_has_a_row_for_each_test(tmp_path):
 
     assert {p.patient_id[-1]: str(p.status) for p in study.patients} == {"A": "positive", "C": "negative"}
     assert study.exclusions[0].patients == ("TCGA-A1-A0SB",)
+    assert "1 rows of HER2 report a count, which is not read" in study.notes[-1]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 
 from he2her2.errors import EvaluationError
 from he2her2.evaluation.comparison import Pair, compare_runs, compare_several
+from he2her2.evaluation.comparison_folder import plot_comparison
 from he2her2.statistics import aucs_equal, holm
 from tests.made_up_runs import MadeUpSlide, made_up_cases, write_labels, write_run
 from tests.test_calibration_slope import golden_cases
@@ -103,6 +104,22 @@ def test_a_difference_is_claimed_after_correction_only():
     assert "not shown to differ: +0.100" in replace(one, auc_p=0.06).sentence
     assert "a ranks patients better than b" in replace(one, auc_p=0.04).sentence
     assert "by Holm for 3 pairs" in one.sentence
+
+
+def test_many_pairs_are_told_by_run(tmp_path, monkeypatch):
+    """A challenge of 21 teams had 210 sentences, and a plot 3.7 m high; the pairs are in the table."""
+    found = compare_several(several())
+    many = replace(found, pairs=tuple(replace(pair, auc_p=0.01 * (k + 4)) for k in range(8) for pair in found.pairs))
+
+    of_a, of_b, in_all = many.sentences
+    monkeypatch.setattr("he2her2.evaluation.comparison_folder.save", lambda figure, *_: figure.get_size_inches())
+    heights = [plot_comparison(one, tmp_path)[1] for one in (found, many)]
+
+    assert found.sentences == tuple(pair.sentence for pair in found.pairs)
+    assert of_a == "a ranks better than b, c (paired DeLong, p below 0.05 by Holm for 24 pairs)."
+    assert of_b.startswith("b ranks better than c (")
+    assert in_all.startswith("Of 24 pairs 3 differ in AUC, and ")
+    assert heights == pytest.approx([1.4 + 0.62 * 6, 1.4 + 0.62 * 3])
 
 
 @pytest.mark.parametrize(("p", "claimed"), [(0.076, False), (0.04, True), (float("nan"), False)])

@@ -219,6 +219,12 @@ def test_ish_survives_text(ish):
     assert parse_ish(str(ish)) == ish
 
 
+@pytest.mark.parametrize("text", ["3", "3 +", "HER2 3+", "3.0", "\uff13\uff0b", "3\u207a"])
+def test_a_score_goes_by_its_usual_signs(text):
+    """Also full-width, as East Asian tables have it, and with a raised plus."""
+    assert parse_ihc(text) is IhcScore.THREE
+
+
 @pytest.mark.parametrize("text", ["4+", "", "2.5", "++", "positive", "Negative (Score 3+)", "Positive (2+/3+)"])
 def test_other_text_is_no_score(text):
     """Nothing is guessed from a cell that names no score."""
@@ -249,6 +255,7 @@ def test_other_text_is_no_ish(text):
         ("Her2+", POSITIVE),
         ("HER2/neu +ve", POSITIVE),
         ("HER2-", NEGATIVE),
+        ("HER2\u207b", NEGATIVE),
         ("HER2 \u2212", NEGATIVE),
     ],
 )

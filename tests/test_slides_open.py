@@ -1,6 +1,7 @@
 """Opening: who reads what, µm per pixel from every source, and one clear line for every file that is no sound slide."""
 
 import os
+import pickle
 import struct
 import time
 from pathlib import Path
@@ -56,11 +57,21 @@ def test_metadata_of_the_tiff_family(tmp_path, layout, byteorder, bigtiff):
 
 
 def test_the_users_mpp_outranks_the_files(tmp_path):
-    """`mpp` is taken where it is given."""
+    """`mpp` is taken where it is given, as a number of Python whatever it was."""
+    path, short = write_slide(tmp_path / "a.svs", LEVELS), np.float16(0.4)
+
+    with open_slide(path, mpp=float(short)) as slide, open_slide(path, mpp=short) as half:  # type: ignore[arg-type]
+        assert type(half.mpp) is float
+        assert half.mpp == slide.mpp
+
+
+@pytest.mark.parametrize("backend", ["tiff", "openslide"])
+def test_an_open_slide_stays_in_its_process(tmp_path, backend):
+    """It is said what to do, in place of "cannot pickle '_thread.lock' object"."""
     path = write_slide(tmp_path / "a.svs", LEVELS)
 
-    with open_slide(path, mpp=0.5) as slide:
-        assert slide.mpp == 0.5
+    with open_slide(path, backend=backend) as slide, pytest.raises(TypeError, match=r"another process; open .*a\.svs"):
+        pickle.dumps(slide)
 
 
 @pytest.mark.parametrize("layout", ["aperio", "generic", "ome"])

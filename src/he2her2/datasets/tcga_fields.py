@@ -58,6 +58,8 @@ _BARCODE = re.compile(  # of a patient; a sample has its type behind it
     rf"TCGA{BARCODE_DASH}([A-Z0-9]{{2}}){BARCODE_DASH}([A-Z0-9]{{4}})(?:{BARCODE_DASH}(\d\d)|(?![A-Z0-9]))"
 )
 _NOT_DONE = {"indeterminate", "notevaluated", "notavailable", "unknown", "notperformed", "notapplicable"}
+_GENES = ("ERBB2", "HER2", "HER2/NEU")
+_COUNTED = ("copynumberreported", "testvaluereported")  # of GDC's results
 _WORDS = {
     "positive": IshResult.POSITIVE,
     "negative": IshResult.NEGATIVE,
@@ -106,7 +108,13 @@ def read_her2_fields(table: Table, given: Mapping[str, str | None]) -> tuple[Tab
     given = {"patient": barcodes, **given}
     tests = match_columns(table, _TEST_COLUMNS, {"patient": given["patient"]}, ordered=True)
     if {"patient", "gene", "result"} <= tests.names.keys():
-        return tests, [_fields_of_test(row, tests) for row in table.rows]
+        fields = [_fields_of_test(row, tests) for row in table.rows]
+        if n := sum(_is_count(row, tests) for row in table.rows):
+            note = (
+                f"{n} rows of HER2 report a count, which is not read from a table of molecular tests; biotab has them"
+            )
+            tests = replace(tests, notes=(*tests.notes, note))
+        return tests, fields
     found = match_columns(table, TCGA_COLUMNS, given, required=("patient",), ordered=True, remedy=COLUMN_REMEDY)
     if not set(TCGA_COLUMNS) - {"patient", "sample", "final"} & found.names.keys():
         advice = "name yours by --column ihc=NAME and so on; a table of the status alone can be the labels of evaluate"
@@ -135,7 +143,7 @@ def _barcode_column(table: Table) -> str | None:
 def _fields_of_test(row: TableRow, columns: TableColumns) -> Her2Fields:
     """Fields of a row of GDC's molecular tests; those of other genes have none."""
     blank = Her2Fields(columns.value(row, "patient", _patient) or _no_patient(row, columns), row.line)
-    if columns.text(row, "gene").upper() not in ("ERBB2", "HER2", "HER2/NEU"):
+    if columns.text(row, "gene").upper() not in _GENES or _is_count(row, columns):
         return blank
     method = f"{columns.text(row, 'test')} {columns.text(row, 'method')}".lower()
     result = columns.value(row, "result", _word)
@@ -145,6 +153,11 @@ def _fields_of_test(row: TableRow, columns: TableColumns) -> Her2Fields:
         return replace(blank, status=result, score=columns.value(row, "score", _score))
     columns.problems.append(f"line {row.line}: {quoted(method.strip())} is neither IHC nor ISH")
     return blank
+
+
+def _is_count(row: TableRow, columns: TableColumns) -> bool:
+    """True of a test of HER2 whose result stands in another column, as a number."""
+    return columns.text(row, "gene").upper() in _GENES and bare_word(columns.text(row, "result")) in _COUNTED
 
 
 def _fields(row: TableRow, columns: TableColumns) -> Her2Fields:

@@ -34,6 +34,7 @@ from he2her2.statistics import (
 )
 
 ALPHA = 0.05
+_MOST_PAIRS = 21  # those of 7 runs, or of 22 with the first
 """A difference is claimed below this p-value."""
 
 
@@ -168,6 +169,31 @@ class RunsCompared:
     notices: tuple[str, ...] = ()
     read_as: tuple[str, ...] = ()
     joined: Mapping[str, Joined] = field(default_factory=dict)
+
+    @property
+    def are_many(self) -> bool:
+        """True of more pairs than are read one by one."""
+        return len(self.pairs) > _MOST_PAIRS
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """The conclusion of each pair; of many pairs those that differ in AUC by run, and the number of the others."""
+        if not self.are_many:
+            return tuple(pair.sentence for pair in self.pairs)
+        below: dict[str, list[str]] = {}
+        for pair in self.pairs:
+            names = (pair.comparison.first, pair.comparison.second)
+            if pair.auc_p < ALPHA:
+                better, worse = names if pair.comparison.auc.estimate.value > 0 else names[::-1]
+                below.setdefault(better, []).append(worse)
+        by, n = f"p below {ALPHA} by Holm for {len(self.pairs)} pairs", sum(map(len, below.values()))
+        decided = sum(pair.mcnemar_p < ALPHA for pair in self.pairs)
+        in_all = (
+            f"Of {len(self.pairs)} pairs {n} differ in AUC, and {decided} in the accuracy of their decisions (McNemar, "
+            f"{by}); the others are not shown to differ. Each is in pairs.csv."
+        )
+        ranked = (f"{run} ranks better than {', '.join(worse)} (paired DeLong, {by})." for run, worse in below.items())
+        return (*ranked, in_all)
 
     @property
     def exclusions(self) -> Mapping[str, str]:

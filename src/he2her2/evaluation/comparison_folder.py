@@ -100,26 +100,29 @@ def _as_json(found: RunsCompared) -> dict[str, object]:
 
 
 def plot_comparison(found: RunsCompared, stem: Path) -> tuple[Path, ...]:
-    """AUC of each run, and the difference of each pair, with their intervals."""
+    """AUC of each run, and the difference of each pair where they are not many, with their intervals."""
     names = [wrapped(run.title) for run in found.runs]
-    pairs = [f"{wrapped(p.comparison.first)}\n{wrapped(f'less {p.comparison.second}')}" for p in found.pairs]
+    drawn = () if found.are_many else found.pairs
+    pairs = [f"{wrapped(p.comparison.first)}\n{wrapped(f'less {p.comparison.second}')}" for p in drawn]
     height = 1.4 + 0.62 * (len(names) + len(pairs))
+    first = found.runs[0]
+    text = (
+        f"n = {first.n} patients that all runs have, {first.n_positive} of them HER2-positive. Intervals of 95 %, each "
+        "for itself"
+    )
     with canvas("Runs", size_inch=(7.2, height)) as (figure, axes):
         axes.remove()
-        upper, lower = figure.subplots(2, 1, height_ratios=[len(names) + 0.5, len(pairs) + 0.5])
+        upper = figure.add_subplot() if found.are_many else None
+        if upper is None:
+            upper, lower = figure.subplots(2, 1, height_ratios=[len(names) + 0.5, len(pairs) + 0.5])
+            colours = [ORANGE if pair.auc_p < ALPHA else BLUE for pair in drawn]
+            _intervals(lower, pairs, [pair.comparison.auc.estimate for pair in drawn], colours, 0.0)
+            lower.set_xlabel("difference of the AUCs")
+            text += ", paired (DeLong). Orange: p below 0.05 after Holm's correction for the number of pairs"
         upper.set_title("Runs on the same patients", pad=12)
         _intervals(upper, names, [run["AUC"] for run in found.runs], BLUE, 0.5)
         upper.set_xlabel("AUC")
-        shown = [pair.auc_p < ALPHA for pair in found.pairs]
-        colours = [ORANGE if one else BLUE for one in shown]
-        _intervals(lower, pairs, [pair.comparison.auc.estimate for pair in found.pairs], colours, 0.0)
-        lower.set_xlabel("difference of the AUCs")
-        first = found.runs[0]
-        text = (
-            f"n = {first.n} patients that all runs have, {first.n_positive} of them HER2-positive. Intervals of 95 %, "
-            "each for itself, paired (DeLong). Orange: p below 0.05 after Holm's correction for the number of pairs."
-        )
-        return save(figure, Note(text, found.notices), stem)
+        return save(figure, Note(f"{text}.", found.notices), stem)
 
 
 def _intervals(

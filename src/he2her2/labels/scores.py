@@ -62,7 +62,7 @@ def parse_ihc(text: str) -> IhcScore:
         >>> parse_ihc("2"), parse_ihc("Negative (Score 0)")
         (<IhcScore.TWO: '2+'>, <IhcScore.ZERO: '0'>)
     """
-    word = text.strip().upper()
+    word = unicodedata.normalize("NFKC", text).strip().upper()  # full-width, or a raised plus
     of_template = _OF_TEMPLATE.fullmatch(word)
     found = _SCORE.fullmatch(of_template[1] if of_template else word)
     if found is None:
@@ -80,7 +80,7 @@ def parse_status(text: str) -> Her2Status:
         >>> parse_status("Positive"), parse_status("HER2-")
         (<Her2Status.POSITIVE: 'positive'>, <Her2Status.NEGATIVE: 'negative'>)
     """
-    words = unicodedata.normalize("NFC", text).strip().lower()
+    words = unicodedata.normalize("NFKC", text).strip().lower()
     if signed := _SIGNED.fullmatch(words):
         return Her2Status.POSITIVE if signed["sign"] == "+" else Her2Status.NEGATIVE
     found = _STATUS.fullmatch(words)

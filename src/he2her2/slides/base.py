@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import ClassVar, Self
+from typing import ClassVar, NoReturn, Self
 
 import numpy as np
 
@@ -86,7 +86,8 @@ class BaseSlide(ABC):
         if w * h > _MAX_UNREDUCED_PX:
             reason = f"has {w} x {h} px on its smallest level, too many to find its tissue"
             raise SlideOpenError(self.slide_id, reason, "convert it to a pyramidal TIFF")
-        self.settled_mpp = settle_mpp(self.slide_id, metadata.stated_mpp, mpp, metadata.other_mpps)
+        given = None if mpp is None else float(mpp)  # NumPy's of 16 or 32 bits would round every position
+        self.settled_mpp = settle_mpp(self.slide_id, metadata.stated_mpp, given, metadata.other_mpps)
         require_slide_sized(self.slide_id, self.size_l0, self.settled_mpp)
 
     @abstractmethod
@@ -251,6 +252,10 @@ class BaseSlide(ABC):
             else:
                 out[y0 - rect.y :, x0 - rect.x :][:h, :w] = piece
         return out
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled: it holds an open file."""
+        raise TypeError(f"{self.slide_id}: an open slide cannot be sent to another process; open {self.path} there")
 
     def __enter__(self) -> Self:
         """Use the slide in a `with` block, which closes it."""
