@@ -127,7 +127,8 @@ def test_an_unlike_slide_is_said_to_be_so_first(reported):
     run = replace(run, description=later)
     result = run.result("phantom")
     assert result is not None
-    unlike = replace(result, likeness=Likeness(9.0, 5.0, "blue 154 where they have 187 ± 6.8"))
+    files = result.files | {"tumour.png": 1}  # painted over
+    unlike = replace(result, likeness=Likeness(9.0, 5.0, "blue 154 where they have 187 ± 6.8"), files=files)
 
     html = case_page(run, unlike, find_weights(run), made="now", index="").html
 
@@ -136,6 +137,7 @@ def test_an_unlike_slide_is_said_to_be_so_first(reported):
     assert "Unknown: the slide is unlike all that was learned from" in html
     assert result.provenance is not None
     assert result.provenance.ended[:10] in html
+    assert "Files that the prediction wrote were changed since: tumour.png." in html
     assert ("2091" in html, "onnxruntime 99" in html) == (False, False)
 
 

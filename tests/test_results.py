@@ -256,8 +256,10 @@ def test_a_slide_without_all_its_files_is_not_done(tmp_path):
     (slides.of("a") / "prediction.json").write_text(json.dumps(result_to_record(result)))
 
     assert slides.read("a", made_of) == result
+    assert slides.changed(result) == ()
     tiles.write_text("tile")
     assert slides.read("a", made_of) is None
+    assert slides.changed(result) == ("tiles.h5",)
     tiles.unlink()
     assert slides.read("a", made_of) is None
 
