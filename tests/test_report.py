@@ -137,7 +137,7 @@ def test_an_unlike_slide_is_said_to_be_so_first(reported):
     assert "Unknown: the slide is unlike all that was learned from" in html
     assert result.provenance is not None
     assert result.provenance.ended[:10] in html
-    assert "Files that the prediction wrote were changed since: tumour.png." in html
+    assert "Note: files that the prediction wrote were changed since: tumour.png." in html
     assert ("2091" in html, "onnxruntime 99" in html) == (False, False)
 
 
