@@ -454,12 +454,15 @@ def test_an_evaluation_is_shown_if_it_is_of_the_run(command_line, reported, tmp_
 
     code, _, err = command_line("report", run, "--evaluation", tmp_path / "e", "--out", tmp_path / "r")
     other, _, refused = command_line("report", reported, "--evaluation", tmp_path / "e", "--out", tmp_path / "o")
+    elsewhere = write_run(tmp_path / "b", [MadeUpSlide("s0", probability=0.7)])  # by the same settings and weights
+    there, _, refused_there = command_line("report", elsewhere, "--evaluation", tmp_path / "e", "--out", tmp_path / "o")
 
     html = (tmp_path / "r" / "index.html").read_text("utf-8")
     assert code == 0, err
     assert "12 patients, 6 of them HER2-positive" in text_of(tmp_path / "r" / "index.html")
     assert html.count("data:image/svg+xml;base64,") >= 5
     assert (other, "is no evaluation of" in refused) == (2, True)
+    assert (there, "is no evaluation of" in refused_there) == (2, True)
 
 
 def test_export_writes_what_qupath_and_others_open(command_line, reported, tmp_path):
