@@ -168,6 +168,8 @@ def test_the_arm_of_the_triage_is_the_call(reported, tmp_path, arm, said):
 
     assert said in text
     assert ("By the threshold alone" in text) == (arm == "refer to IHC")
+    assert ('fill="var(--positive)" stroke' in page.read_text("utf-8")) == (arm != "refer to IHC")
+    assert ("phantom: refer to IHC (he2her2" in text) == (arm == "refer to IHC")
     assert (
         "at most 5 % of HER2-positive patients are missed (95 % sure), for patients like 100 patients of site A" in text
     )
