@@ -365,6 +365,18 @@ def test_cep17_in_place_of_a_ratio(tmp_path, command_line):
     assert [row["ish_group"] for row in csv.DictReader(out.read_text().splitlines())] == ["1"]
 
 
+def test_a_ratio_that_was_rounded_into_another_group_is_told(tmp_path, command_line):
+    """Also where it is the only row, which is not refused: the stated ratio stands."""
+    table, out = tmp_path / "t.csv", tmp_path / "out.csv"
+    table.write_text("ihc,ratio,copies,cep17\n2+,2.0,5.9,3.0\n")
+
+    code, said, _ = command_line("labels", table, "--out", out)
+
+    found = "ratio 2.0 copies 5.9 are ISH group 1, but 5.9 / 3 = 1.97 is of group 4"
+    assert (code, f"CAUTION line 2: {found}" in said) == (0, True)
+    assert [(row["ish_group"], row["doubt"]) for row in csv.DictReader(out.read_text().splitlines())] == [("1", found)]
+
+
 def test_the_two_types_do_not_mix():
     """A score is no status: neither parses as the other."""
     with pytest.raises(ValueError, match="no HER2 status"):

@@ -127,7 +127,8 @@ def test_an_unlike_slide_is_said_to_be_so_first(reported):
     run = replace(run, description=later)
     result = run.result("phantom")
     assert result is not None
-    unlike = replace(result, likeness=Likeness(9.0, 5.0, "blue 154 where they have 187 ± 6.8"))
+    files = result.files | {"tumour.png": 1}  # painted over
+    unlike = replace(result, likeness=Likeness(9.0, 5.0, "blue 154 where they have 187 ± 6.8"), files=files)
 
     html = case_page(run, unlike, find_weights(run), made="now", index="").html
 
@@ -136,6 +137,7 @@ def test_an_unlike_slide_is_said_to_be_so_first(reported):
     assert "Unknown: the slide is unlike all that was learned from" in html
     assert result.provenance is not None
     assert result.provenance.ended[:10] in html
+    assert "Note: files that the prediction wrote were changed since: tumour.png." in html
     assert ("2091" in html, "onnxruntime 99" in html) == (False, False)
 
 
@@ -166,6 +168,8 @@ def test_the_arm_of_the_triage_is_the_call(reported, tmp_path, arm, said):
 
     assert said in text
     assert ("By the threshold alone" in text) == (arm == "refer to IHC")
+    assert ('fill="var(--positive)" stroke' in page.read_text("utf-8")) == (arm != "refer to IHC")
+    assert ("phantom: refer to IHC (he2her2" in text) == (arm == "refer to IHC")
     assert (
         "at most 5 % of HER2-positive patients are missed (95 % sure), for patients like 100 patients of site A" in text
     )
@@ -452,12 +456,15 @@ def test_an_evaluation_is_shown_if_it_is_of_the_run(command_line, reported, tmp_
 
     code, _, err = command_line("report", run, "--evaluation", tmp_path / "e", "--out", tmp_path / "r")
     other, _, refused = command_line("report", reported, "--evaluation", tmp_path / "e", "--out", tmp_path / "o")
+    elsewhere = write_run(tmp_path / "b", [MadeUpSlide("s0", probability=0.7)])  # by the same settings and weights
+    there, _, refused_there = command_line("report", elsewhere, "--evaluation", tmp_path / "e", "--out", tmp_path / "o")
 
     html = (tmp_path / "r" / "index.html").read_text("utf-8")
     assert code == 0, err
     assert "12 patients, 6 of them HER2-positive" in text_of(tmp_path / "r" / "index.html")
     assert html.count("data:image/svg+xml;base64,") >= 5
     assert (other, "is no evaluation of" in refused) == (2, True)
+    assert (there, "is no evaluation of" in refused_there) == (2, True)
 
 
 def test_export_writes_what_qupath_and_others_open(command_line, reported, tmp_path):

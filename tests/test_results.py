@@ -33,7 +33,9 @@ from he2her2.results import (
     slides_with_result,
 )
 from he2her2.results.notes import OperatingPointNote, TriageNote
+from he2her2.results.patients import RunPatient
 from he2her2.results.slide_folder import caption_of
+from he2her2.results.tables import PredictedSlide
 from tests.made_up_results import RECORD, made_up_her2, made_up_result
 from tests.made_up_runs import MadeUpSlide, write_run
 
@@ -244,6 +246,9 @@ def test_the_headline_calls_as_the_triage_does():
     assert refer.headline == "refer to IHC, probability 0.4996 (threshold 0.5)"
     assert caption_of(unlike).lines[0].startswith("UNLIKE the training slides of these weights (blue 154")
     assert caption_of(unlike).lines[1] == refer.headline
+    negative = PredictedSlide("a", Her2Status.NEGATIVE, 0.1, 0.5, triage="rule out")
+    referred = replace(negative, triage="refer to IHC")
+    assert [RunPatient("P", {"a": negative, "b": one}, None).disagree for one in (negative, referred)] == [False, True]
 
 
 def test_a_slide_without_all_its_files_is_not_done(tmp_path):
@@ -256,8 +261,10 @@ def test_a_slide_without_all_its_files_is_not_done(tmp_path):
     (slides.of("a") / "prediction.json").write_text(json.dumps(result_to_record(result)))
 
     assert slides.read("a", made_of) == result
+    assert slides.changed(result) == ()
     tiles.write_text("tile")
     assert slides.read("a", made_of) is None
+    assert slides.changed(result) == ("tiles.h5",)
     tiles.unlink()
     assert slides.read("a", made_of) is None
 

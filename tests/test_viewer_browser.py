@@ -189,12 +189,14 @@ def test_a_patients_call_stands_above_the_slides(visit, run, tmp_path):
     with serving(own) as url:
         page = visit(f"{url}#slide=case-1")
         words = page.locator("#case-body").inner_text()
+        judged = page.locator("#judged").inner_text()
         page.route("**/api/slides/case-1", without_threshold)
         page.reload()
         page.wait_for_selector("body[data-ready]")
         calls = page.locator("#case-body .call").all_inner_texts()
         near = page.evaluate("import('/static/dom.js').then((dom) => dom.probability(0.4996, 0.5, null))")
 
+    assert judged == "On the call of this slide, not of the patient: negative"
     assert near == "0.4996"  # on its side of the threshold, as in `units.probability_text`
     assert calls == ["Rule in", "HER2 negative"]  # of the patient, and of the slide by the tables
     assert words.index("Patient p9") < words.index("Refer to IHC") < words.index("By this slide alone")

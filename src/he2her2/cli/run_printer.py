@@ -37,7 +37,7 @@ class RunPrinter:
     _running: dict[str, str] = field(default_factory=dict)
     _notices: set[str] = field(default_factory=set)
     _uses: Counter[str] = field(default_factory=Counter)
-    _statuses: dict[str, set[str]] = field(default_factory=dict)
+    _calls: dict[str, set[str]] = field(default_factory=dict)
     _n_unchecked: int = 0
     _times: StreamTimes = field(default_factory=StreamTimes)
 
@@ -79,7 +79,7 @@ class RunPrinter:
         say(f"{len(self.done)} slides done{kept}, {len(self.failures)} failed{before}; tables in {self.run.folder}")
         if patients := self.run.tables.patients:
             say(f"  patients {patients_in_words(patients)}")
-        if differ := sorted(patient for patient, found in self._statuses.items() if len(found) > 1):
+        if differ := sorted(patient for patient, found in self._calls.items() if len(found) > 1):
             say(f"  patients {unjoined_in_words(differ)}")
         if self._n_unchecked:
             say(f"  domain   {DOMAIN_UNKNOWN}")
@@ -97,7 +97,7 @@ class RunPrinter:
     def _count(self, result: SlideResult) -> None:
         patient = self.run.tables.patient_of.get(result.slide_id)
         if patient and result.her2 is not None and self.run.tables.rules is None:
-            self._statuses.setdefault(patient, set()).add(str(result.her2.status))
+            self._calls.setdefault(patient, set()).add(str(result.her2.call))
         self._n_unchecked += result.her2 is not None and result.likeness is None
         self._notices.update(result.notices)
         self._uses.update(f"{name}: {use}" for name, use in result.annotations.items())

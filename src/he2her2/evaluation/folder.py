@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from he2her2.csv_files import write_csv
+from he2her2.csv_files import read_csv, write_csv
 from he2her2.errors import EvaluationError, OutputError
 from he2her2.evaluation import plots
 from he2her2.evaluation.audits import Audit, AuditRow, Cell
@@ -19,6 +19,8 @@ from he2her2.evaluation.summary import Summary
 from he2her2.evaluation.thresholds import AppliedRules
 from he2her2.files import atomic, check_writable, read_json, write_json, write_text
 from he2her2.labels import IhcScore
+from he2her2.results import RunFolder
+from he2her2.rules import DIGITS
 from he2her2.statistics import Estimate
 
 _RESULT = "evaluation.json"
@@ -69,6 +71,7 @@ class WrittenEvaluation:
         limits: What limits the figures.
         notices: Said with every output.
         plots: Name and SVG of each plot.
+        slides: Probability of each slide that was evaluated, by name; none where patients alone were.
     """
 
     folder: Path
@@ -79,6 +82,13 @@ class WrittenEvaluation:
     limits: tuple[str, ...]
     notices: tuple[str, ...]
     plots: Mapping[str, str]
+    slides: Mapping[str, float]
+
+    def is_of(self, run: RunFolder) -> bool:
+        """True of a run's own evaluation; another cohort's, by the same settings and weights, has other slides."""
+        there = [(run.predictions[name].probability, p) for name, p in self.slides.items() if name in run.predictions]
+        same = all(round(here, DIGITS) == round(p, DIGITS) for here, p in there)
+        return self.run_digest == run.description.digest and same and bool(there or not self.slides)
 
 
 def read_evaluation(folder: Path) -> WrittenEvaluation:
@@ -87,6 +97,7 @@ def read_evaluation(folder: Path) -> WrittenEvaluation:
     Raises:
         EvaluationError: There is none, or it is damaged.
     """
+    slides = folder / "slides.csv"
     try:
         found = read_json(folder / _RESULT)
         group = found["groups"]["patients"]
@@ -100,6 +111,7 @@ def read_evaluation(folder: Path) -> WrittenEvaluation:
             (*found["cautions"], *(audit["sentence"] for audit in found["audits"] if audit["alarm"])),
             tuple(found["notices"]),
             {file.stem: file.read_text("utf-8") for file in sorted((folder / "plots").glob("*.svg"))},
+            {row["id"]: float(row["probability"]) for row in (read_csv(slides) if slides.is_file() else ())},
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise EvaluationError(f"{folder}: holds no evaluation that can be read ({error}); evaluate again") from None

@@ -143,6 +143,27 @@ def doubt_about(counts: IshCounts, cep17: float | None = None) -> str:
     return f"{counts} are {signals:.2g} CEP17 signals a cell, where tumours have {least:g} to {most:g}; {asked}?"
 
 
+def border_doubt(counts: IshCounts, cep17: float | None) -> str:
+    """Doubt about an ISH group: the ratio, rounded, lies on one side of 2.0, copies by CEP17 on the other.
+
+    Args:
+        counts: HER2/CEP17 ratio and HER2 copies per cell.
+        cep17: CEP17 signals per cell, where they are reported.
+
+    Example:
+        >>> border_doubt(IshCounts(2.0, 5.9), 3.0)
+        'ratio 2.0 copies 5.9 are ISH group 1, but 5.9 / 3 = 1.97 is of group 4'
+    """
+    if counts.group is None or counts.copies is None or not cep17:
+        return ""
+    ratio = round(counts.copies / cep17, 6)
+    group = _ish_group(ratio, counts.copies)
+    if group == counts.group:
+        return ""
+    found = f"{counts.copies:g} / {cep17:g} = {ratio:.3g} is of group {group.value}"
+    return f"{counts} are ISH group {counts.group.value}, but {found}"
+
+
 class IshGroup(IntEnum):
     """The five groups of dual-probe ISH (Wolff et al., J Clin Oncol 2018;36:2105, Figure 3).
 

@@ -8,6 +8,7 @@ from he2her2.labels import (
     Ish,
     IshCounts,
     IshResult,
+    border_doubt,
     doubt_about,
     doubt_about_stated,
     parse_status,
@@ -28,6 +29,7 @@ class CountDoubts:
         with_ihc: Lines of stated results that the counts contradict together with the IHC, in groups 2 to 4 only.
         n_rows: Rows with a ratio or copies.
         zeros: Lines of those that say 0, as tables write what was not done.
+        borders: Lines of those whose ratio is of another ISH group than copies by CEP17.
         otherwise: Lines of a stated status that the tests contradict.
     """
 
@@ -38,6 +40,7 @@ class CountDoubts:
     with_ihc: list[str] = field(default_factory=list)
     n_rows: int = 0
     zeros: list[str] = field(default_factory=list)
+    borders: list[str] = field(default_factory=list)
     otherwise: list[str] = field(default_factory=list)
 
     def beside(
@@ -67,6 +70,8 @@ class CountDoubts:
         self.n_counts += not is_zero and None not in (ish.ratio, ish.copies)
         if found := doubt_about(ish, cep17):
             (self.zeros if is_zero else self.lines).append(f"line {line}: {found}")
+        elif found := border_doubt(ish, cep17):
+            self.borders.append(f"line {line}: {found}")
         return found
 
     def stated_status(self, line: int, text: str, derived: Her2Status) -> str:
@@ -101,6 +106,6 @@ class CountDoubts:
     @property
     def notes(self) -> tuple[str, ...]:
         """The first of them, and the number of the others."""
-        lines = [*self.zeros, *self.lines, *self.against, *self.with_ihc, *self.otherwise]
+        lines = [*self.zeros, *self.lines, *self.borders, *self.against, *self.with_ihc, *self.otherwise]
         more = len(lines) - _SHOWN
         return (*(f"CAUTION {text}" for text in lines[:_SHOWN]), *((f"and {more} more such lines",) * (more > 0)))

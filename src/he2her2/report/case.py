@@ -65,7 +65,7 @@ class Case:
         checks: Of the prediction by its tiles; None also where the weights are not at hand.
         removal: Curve of the removal of tiles.
         changed: Settings that differ from the preset.
-        picture_problem: Why the slide itself is not shown, or is shown with a doubt; empty without one.
+        picture_problem: Why the slide itself is not shown, or it or its evidence with a doubt; empty without one.
     """
 
     result: SlideResult
@@ -145,7 +145,7 @@ def case_page(run: RunFolder, result: SlideResult, weights: FoundWeights, **told
         checks,
         removal_chart(checks.removal, *_CURVE_SIZE) if checks is not None and checks.removal is not None else None,
         dict(_changed(asdict(PRESETS.get(result.preset, Config())), asdict(result.config))),
-        problem,
+        "; ".join(filter(None, (problem, run.changed_evidence(result)))),
     )
     html = render("case.html", case=case, curve_size=_CURVE_SIZE, **COLOURS, **told)
     return Page(result.slide_id, html, _thumbnail(photo), result)

@@ -69,7 +69,7 @@ def write_pages(asked: PagesRequest, out: Path) -> WrittenPages:
     names = sorted({*run.predictions, *run.segmented, *run.failures})
     if unknown := sorted(set(asked.only) - set(names)):
         raise EvaluationError(f"{run.path}: has no slide {unknown[0]}; see its predictions.csv and failures.csv")
-    if asked.evaluation is not None and asked.evaluation.run_digest != run.description.digest:
+    if asked.evaluation is not None and not asked.evaluation.is_of(run):
         raise EvaluationError(f"{asked.evaluation.folder}: is no evaluation of {run.path}; give its own")
     _ = run.slides_of_patients  # a damaged table of patients is refused before anything is drawn
     check_writable(out)

@@ -162,5 +162,5 @@ class RunPatient:
 
     @property
     def disagree(self) -> bool:
-        """True if one of the slides is called positive and another negative, each by itself."""
-        return len({one.status for one in self.slides.values() if isinstance(one, PredictedSlide)}) > 1
+        """True if the slides are not all called alike, each by itself."""
+        return len({one.call for one in self.slides.values() if isinstance(one, PredictedSlide)}) > 1

@@ -317,6 +317,11 @@ class RunFolder:
         failure = None if slide_id in self.predictions else self.failures.get(slide_id)
         return folder if folder.is_dir() and (failure is None or failure.evidence) else None
 
+    def changed_evidence(self, result: SlideResult) -> str:
+        """A sentence on files of a result's evidence that somebody changed; empty without any."""
+        names = SlideFolders(self.path).changed(result)
+        return f"files that the prediction wrote were changed since: {', '.join(names)}" if names else ""
+
     def rasters(self, slide_id: str) -> SlideRasters:
         """A slide's masks and maps.
 

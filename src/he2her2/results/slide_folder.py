@@ -81,9 +81,12 @@ class SlideFolders:
         return None
 
     def _has_all_files(self, result: SlideResult) -> bool:
-        folder = self.of(result.slide_id)
-        stamps = {name: FileStamp.of(folder / name) for name in result.files}
-        return all(stamp is not None and stamp.bytes == result.files[name] for name, stamp in stamps.items())
+        return all((self.of(result.slide_id) / name).is_file() for name in result.files) and not self.changed(result)
+
+    def changed(self, result: SlideResult) -> tuple[str, ...]:
+        """Names of files of a result's evidence that are of another size than when they were written."""
+        stamps = {name: FileStamp.of(self.of(result.slide_id) / name) for name in result.files}
+        return tuple(name for name, stamp in stamps.items() if stamp and stamp.bytes != result.files[name])
 
     def load(self, slide_id: str) -> SlideResult:
         """The result of a slide, whatever it was made of.

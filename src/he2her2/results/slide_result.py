@@ -182,10 +182,15 @@ class Her2Finding:
         return (self.threshold, *((self.triage.rule_out_below, self.triage.rule_in_from) if self.triage else ()))
 
     @property
+    def call(self) -> str:
+        """The status, or that the triage refers to IHC: then nothing else is called."""
+        return Arm.REFER if self.triage and self.triage.arm == Arm.REFER else self.status
+
+    @property
     def headline(self) -> str:
         """Call, probability and threshold; where the triage refers to IHC, nothing else is called."""
         arm = self.triage.arm if self.triage else ""
-        call = arm if arm == Arm.REFER else f"HER2 {self.status}{', ' * bool(arm)}{arm}"
+        call = arm if self.call == arm else f"HER2 {self.status}{', ' * bool(arm)}{arm}"
         return f"{call}, probability {probability_text(self.probability, *self.limits)} (threshold {self.threshold:g})"
 
 

@@ -10,6 +10,7 @@ from he2her2.csv_files import read_csv, write_csv
 from he2her2.errors import EvaluationError
 from he2her2.labels import Her2Status, IhcScore
 from he2her2.results.slide_result import SlideResult
+from he2her2.rules import Arm
 
 _NEEDED = ("slide_id", "status", "probability", "threshold")
 _LINE_END = "\r\n"
@@ -110,6 +111,11 @@ class PredictedSlide:
             _texts(row.get("warnings")),
             _positive(row.get("mpp")),
         )
+
+    @property
+    def call(self) -> str:
+        """The status, or that the triage refers to IHC: then nothing else is called."""
+        return self.triage if self.triage == Arm.REFER else str(self.status)
 
     def require_of(self, result: SlideResult) -> None:
         """Raise `ValueError` unless a result, which a seal guards, calls the slide as the row does."""

@@ -21,7 +21,6 @@ from he2her2.results import (
     open_run,
     refuse_other_folder,
 )
-from he2her2.rules import Arm
 from he2her2.slides import slide_id_of, slides_in
 
 State: TypeAlias = Literal["predicted", "segmented", "failed", "slide"]
@@ -78,7 +77,7 @@ class ViewedSlide:
         row = self.prediction
         if row is None:
             return "", None
-        return str(Arm.REFER if row.triage == Arm.REFER else row.status), row.probability
+        return row.call, row.probability
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,6 +104,8 @@ def describe_slide(
                 problems += _not_the_same(slide, opened, result)
     except He2Her2Error as error:
         problems.append(str(error))
+    if result is not None and catalogue.run is not None and (changed := catalogue.run.changed_evidence(result)):
+        problems.append(changed)
     if folder is not None:
         described["pictures"] = [*map(asdict, picture_layers(folder, result)), *described["pictures"]]
         if tiles is not None:

@@ -81,6 +81,8 @@ export class Review {
     $("review-section").hidden = !this.slide.file && !review;
     $("verdict-part").hidden = this.slide.state !== "predicted" && !review;
     this.buttons.forEach((button, i) => button.setAttribute("aria-pressed", String(this.run.verdicts[i] === verdict)));
+    const call = callOf(this.slide);
+    $("judged").textContent = call ? `On the call of this slide${this.slide.patient_call ? ", not of the patient" : ""}: ${call}` : "";
     const outdated = review?.verdict && !review.of_this_result;
     $("outdated").hidden = !outdated;
     $("outdated").textContent = outdated ? `"${review.verdict}" was given on another result: ${review.call}, ${probability(review.probability)}. Judge this one anew.` : "";

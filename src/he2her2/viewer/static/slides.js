@@ -117,7 +117,7 @@ export class SlideList {
     el("span", { class: "name" }, slide.id),
     el("span", { class: `said ${slide.state === "failed" ? "failed" : "quiet"}` }, call, slide.spoilt > 0.2 ? ` · ${percent(slide.spoilt, 0)} pen or blur` : ""),
     el("span", { class: "marks" },
-      el("b", { class: slide.status ?? "" }, slide.state === "predicted" ? probability(slide.probability, slide.threshold) : ""),
+      el("b", { class: callOf(slide) === slide.status ? slide.status ?? "" : "" }, slide.state === "predicted" ? probability(slide.probability, slide.threshold) : ""),
       slide.review?.verdict ? mark(slide.review) : null)));
   }
 }
