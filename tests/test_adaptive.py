@@ -405,3 +405,18 @@ def test_a_biopsy_on_a_large_scan_has_as_many_samples_as_other_tissue(monkeypatc
     assert n <= 2000
     assert few < in_tissue / 3
     assert dice > 0.95 > coarse
+
+
+def test_the_linear_algebra_of_scipy_is_there_before_its_threads_are_limited(monkeypatch):
+    """What loads later has no limit: the first slide's map was drawn by threads that wait for each other."""
+    done: list[str] = []
+
+    def noted(name, function):
+        return lambda *args, **kwargs: done.append(name) or function(*args, **kwargs)
+
+    monkeypatch.setattr(qmc, "Halton", noted("loaded", qmc.Halton))
+    monkeypatch.setattr(adaptive, "threadpool_limits", noted("limited", adaptive.threadpool_limits))
+
+    adaptive_map(lambda points: points[:, 0] / 40, Size(40, 30), replace(DEFAULT, iterations=2))
+
+    assert done == ["loaded", "limited"]
