@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.interpolate import griddata
 from scipy.stats import qmc
+from threadpoolctl import threadpool_limits
 
 from he2her2.config import PRESETS, Adaptive, load_config
 from he2her2.errors import DamagedSlideError
@@ -412,10 +413,14 @@ def test_the_linear_algebra_of_scipy_is_there_before_its_threads_are_limited(mon
     done: list[str] = []
 
     def noted(name, function):
-        return lambda *args, **kwargs: done.append(name) or function(*args, **kwargs)
+        def call(*args, **kwargs):
+            done.append(name)
+            return function(*args, **kwargs)
+
+        return call
 
     monkeypatch.setattr(qmc, "Halton", noted("loaded", qmc.Halton))
-    monkeypatch.setattr(adaptive, "threadpool_limits", noted("limited", adaptive.threadpool_limits))
+    monkeypatch.setattr("he2her2.preprocessing.adaptive.threadpool_limits", noted("limited", threadpool_limits))
 
     adaptive_map(lambda points: points[:, 0] / 40, Size(40, 30), replace(DEFAULT, iterations=2))
 
