@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.interpolate import griddata
 from scipy.stats import qmc
+from threadpoolctl import threadpool_limits
 
 from he2her2.config import PRESETS, Adaptive, load_config
 from he2her2.errors import DamagedSlideError
@@ -405,3 +406,22 @@ def test_a_biopsy_on_a_large_scan_has_as_many_samples_as_other_tissue(monkeypatc
     assert n <= 2000
     assert few < in_tissue / 3
     assert dice > 0.95 > coarse
+
+
+def test_the_linear_algebra_of_scipy_is_there_before_its_threads_are_limited(monkeypatch):
+    """What loads later has no limit: the first slide's map was drawn by threads that wait for each other."""
+    done: list[str] = []
+
+    def noted(name, function):
+        def call(*args, **kwargs):
+            done.append(name)
+            return function(*args, **kwargs)
+
+        return call
+
+    monkeypatch.setattr(qmc, "Halton", noted("loaded", qmc.Halton))
+    monkeypatch.setattr("he2her2.preprocessing.adaptive.threadpool_limits", noted("limited", threadpool_limits))
+
+    adaptive_map(lambda points: points[:, 0] / 40, Size(40, 30), replace(DEFAULT, iterations=2))
+
+    assert done == ["loaded", "limited"]

@@ -18,7 +18,8 @@ from he2her2.models.aggregators import PAPER_MLP
 from he2her2.models.encoders.cnn import LITE0_TUMOUR_CNN, STRIDED_TILE_CNN
 from he2her2.models.export import save_weights
 from he2her2.models.torch_modules import initial_weights
-from he2her2.results import open_run
+from he2her2.results import PatientResult, open_run
+from he2her2.results.patients import write_patient_results
 from he2her2.rules import DecisionRules, IsotonicCalibration, LogitCalibration
 from tests.made_up_runs import QUICK, MadeUpSlide, write_labels, write_run
 from tests.tissue_slides import write_tissue
@@ -182,7 +183,10 @@ def test_patients_who_taught_had_a_say(study, weights, tmp_path, command_line):
 
 
 def test_a_kept_calibration_corrects_patients_and_not_their_slides(tmp_path):
-    """The mean of corrected slides is not what `patients.csv` has, and was judged in its place."""
+    """The mean of corrected slides is not what `patients.csv` has, and was judged in its place.
+
+    Between slides a curve with a step is not known: the table has it.
+    """
     p = np.random.default_rng(0).beta(0.5, 0.5, 40).round(6)
     slides = [
         MadeUpSlide(f"s{k}", f"p{k // 2}", ("positive", "negative")[k % 4 < 2], probability=p[k]) for k in range(40)
@@ -199,6 +203,21 @@ def test_a_kept_calibration_corrects_patients_and_not_their_slides(tmp_path):
     assert found is not None
     assert found.probability == pytest.approx(FIRST(p.reshape(-1, 2).mean(axis=1)), abs=1e-5)
     assert _kept(run, joined) is None
+    step = IsotonicCalibration((0.4, 0.405), (0.1, 0.9), "the first site")
+    mean = p.reshape(-1, 2).mean(axis=1)
+    table = [
+        PatientResult(f"p{k}", None, m, None, float(step(m)), None, "mean", 2, 0, guaranteed=False)
+        for k, m in enumerate(mean)
+    ]
+    write_patient_results(run.path / "patients.csv", table)
+    stepped = {
+        name: replace(row, calibrated_probability=float(step(row.probability))) for name, row in corrected.items()
+    }
+
+    found = _kept(replace(run, predictions=stepped), joined)
+
+    assert found is not None
+    assert found.probability == pytest.approx(step(mean), abs=1e-5)
 
 
 def test_what_a_site_taught_is_measured_on_its_other_patients(study, weights, tmp_path, command_line):

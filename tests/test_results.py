@@ -228,7 +228,11 @@ def test_a_table_that_a_spreadsheet_saved_with_semicolons_counts_no_slide(tmp_pa
     """Its lines are no names of slides; whoever reads the calls says what to do."""
     folder = write_run(tmp_path / "run", [MadeUpSlide("a", probability=0.75)])
     table = folder / "predictions.csv"
-    table.write_text(table.read_text().replace(",", ";"))
+    saved = table.read_text()
+    table.write_text(saved + "," * saved.splitlines()[0].count(",") + "\n")  # an empty row below
+
+    assert slides_with_result(folder) == {*open_run(folder).predictions} == {"a"}
+    table.write_text(saved.replace(",", ";"))
 
     assert slides_with_result(folder) == set()
     with pytest.raises(EvaluationError, match=r"no column slide_id.; save it so, or move it away and give the same"):

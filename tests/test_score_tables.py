@@ -344,12 +344,23 @@ def test_numbers_that_may_be_either_are_refused(tmp_path):
     assert opened(tmp_path, scores, alike).run.predictions["1"].probability == 0.01
 
 
-def test_the_numbers_of_rows_are_no_slides(tmp_path):
+def test_a_number_of_a_case_may_be_that_of_a_specimen(tmp_path):
+    """The column of slides holds: its rows were taken for those of other patients, and refused."""
+    numbers, labels = crossed()
+    scores = "\n".join(["slide,Case No,probability", *(f"{k},{k},0.{int(k):02d}" for k in numbers)])
+
+    found = opened(tmp_path, scores, labels)
+
+    assert (found.level, found.run.predictions["1"].probability) == ("slide", 0.01)
+
+
+@pytest.mark.parametrize("heading", ["patient_id", "Case No"])
+def test_the_numbers_of_rows_are_no_slides(tmp_path, heading):
     """They are found among the slides, but not as those of the rows' patients."""
     numbers, labels = crossed("P")
     rows = [f"{k},P{k},0.{int(k):02d}" for k in numbers]
 
-    found = opened(tmp_path, "\n".join(["id,patient_id,probability", *rows]), labels)
+    found = opened(tmp_path, "\n".join([f"id,{heading},probability", *rows]), labels)
 
     assert found.level == "patient"
     assert found.run.predictions["1"].probability == 0.12

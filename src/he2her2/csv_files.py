@@ -57,7 +57,7 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[_Row], *, line_
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
-    """Read the rows of a CSV file that this program wrote, each by column.
+    """Read the rows of a CSV file that this program wrote, each by column; empty ones, of a spreadsheet, are none.
 
     Raises:
         OSError: The file cannot be read.
@@ -67,7 +67,7 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         lines = csv.reader(file)
         try:
             heading = [*map(cell_text, next(lines, []))]
-            rows = [(lines.line_num, cells) for cells in lines if cells]
+            rows = [(lines.line_num, cells) for cells in lines if any(cells)]
         except csv.Error as error:
             raise ValueError(str(error)) from None
     for line, cells in rows:

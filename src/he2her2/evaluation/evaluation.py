@@ -269,12 +269,16 @@ def _kept(run: RunFolder, joined: Joined) -> Cases | None:
     """The patients with probabilities as the calibration kept with the run's weights corrects them; None without.
 
     It corrects a patient's probability, as in `patients.csv`, and not those of the slides before they are combined;
-    its curve is read from the slides, between which a patient's probability lies: that of a temperature exactly.
+    its curve is read from that table and the slides, between which a patient's probability lies: that of a temperature
+    exactly, and of an isotonic one where the table has the patient.
     """
     corrected = run.probabilities(joined.slides.ids, "calibrated_probability")
     if np.isnan(corrected).any():
         return None
-    before, first = np.unique(logit_of(joined.slides.probability), return_index=True)
+    table = [one for one in run.patients if one.slides and one.calibrated_probability is not None]
+    raw = np.append(joined.slides.probability, [one.probability for one in table])
+    corrected = np.append(corrected, [one.calibrated_probability for one in table])
+    before, first = np.unique(logit_of(raw), return_index=True)
     after = np.interp(logit_of(joined.patients.probability), before, logit_of(corrected)[first])
     return replace(joined.patients, probability=expit(after))
 

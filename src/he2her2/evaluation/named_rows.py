@@ -7,7 +7,16 @@ from typing import TypeAlias
 
 from he2her2.errors import EvaluationError
 from he2her2.evaluation.cases import CaseLevel
-from he2her2.manifest import PATIENT_SYNONYMS, Manifest, Table, TableRow, bare_name, patient_key, without_ending
+from he2her2.manifest import (
+    CASE_NUMBERS,
+    PATIENT_SYNONYMS,
+    Manifest,
+    Table,
+    TableRow,
+    bare_name,
+    patient_key,
+    without_ending,
+)
 
 ID_SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "slide": ("slide_id", "slide", "slide_name", "image_id", "image", "wsi", "wsi_name", "filename", "file", "id"),
@@ -41,7 +50,8 @@ def find_rows(table: Table, columns: Sequence[str], manifest: Manifest) -> Found
     """Rows of each slide, by the column and the level at which most rows are found in the manifest.
 
     Names such as 1, 2, 3 are found at both levels, as those of different slides: there a heading that says slide or
-    patient decides, and a slide must be of the patient whom its row names.
+    patient decides, and a slide must be of the patient whom its row names. A number of a case beside a column of slides
+    may be that of a specimen: it names a patient where the manifest names nothing else.
 
     Args:
         table: The table.
@@ -60,8 +70,11 @@ def find_rows(table: Table, columns: Sequence[str], manifest: Manifest) -> Found
         for column in columns
         for level, find in finders.items()
     }
+    by_patient = all(row.slide_id == row.patient_id for row in manifest.rows)
+    may_be_specimens = not by_patient and "slide" in map(_level_of, columns)
     for column in [column for column in columns if _level_of(column) == "patient"]:
-        _leave_out_others(found, column)
+        if not (may_be_specimens and bare_name(column) in map(bare_name, CASE_NUMBERS)):
+            _leave_out_others(found, column)
     n_found = {way: sum(map(bool, slides)) for way, slides in found.items()}
     ways = [way for way in found if not _is_of_the_other_level(way, n_found)]
     level, column = max(ways, key=n_found.__getitem__)  # the first of those that find as many
@@ -75,7 +88,6 @@ def find_rows(table: Table, columns: Sequence[str], manifest: Manifest) -> Found
     for row, slides in zip(table.rows, found[level, column], strict=True):
         for slide_id in slides or [row.text(column)]:
             rows.setdefault(slide_id, []).append(row)
-    by_patient = all(row.slide_id == row.patient_id for row in manifest.rows)
     return FoundRows("patient" if by_patient else level, column, rows)
 
 

@@ -17,6 +17,7 @@ from he2her2.manifest.counts import count_manifest
 from he2her2.manifest.csv_tables import Table, TableRow, is_blank, names_nothing, read_table
 from he2her2.manifest.labelled_table import YES_OR_NO, TestColumns, label_tests, write_labelled_table
 from he2her2.manifest.manifest_file import (
+    CASE_NUMBERS,
     MANIFEST_COLUMNS,
     PATIENT_SYNONYMS,
     read_labels,
@@ -67,6 +68,7 @@ from he2her2.manifest.used_patients import (
 
 __all__ = [
     "BARCODE_DASH",
+    "CASE_NUMBERS",
     "MANIFEST_COLUMNS",
     "PATIENTS_FILE",
     "PATIENT_SYNONYMS",

@@ -81,14 +81,14 @@ _SYNONYMS: Mapping[str, tuple[str, ...]] = {
     **TEST_SYNONYMS,
     "cep17": CEP17_SYNONYMS,
 }
-_CASE_NUMBERS = ("case_no", "case_number", "case_nr", "complete_tcga_id", "tcga_id")
-PATIENT_SYNONYMS = (*_SYNONYMS["patient_id"], "case_id", "case", "submitter_id", "participant", *_CASE_NUMBERS)
-"""Usual names of the column of patients in tables of labels and scores; numbers of cases, which may be those of
-specimens, where nothing else names slides or patients."""
+CASE_NUMBERS = ("case_no", "case_number", "case_nr", "complete_tcga_id", "tcga_id")
+"""Headings of numbers of patients, which may be those of specimens."""
+PATIENT_SYNONYMS = (*_SYNONYMS["patient_id"], "case_id", "case", "submitter_id", "participant", *CASE_NUMBERS)
+"""Usual names of the column of patients in labels and scores; in labels `CASE_NUMBERS` where there are no others."""
 
 _LABEL_SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "slide_id": (*_SYNONYMS["slide_id"], "wsi", "wsi_name", "image", "file", "filename"),
-    "patient_id": PATIENT_SYNONYMS[: -len(_CASE_NUMBERS)],
+    "patient_id": PATIENT_SYNONYMS[: -len(CASE_NUMBERS)],
     "her2_status": (*_SYNONYMS["her2_status"], "label", "her2_positive", "target", "ground_truth", "y_true", "truth"),
 }
 _ONE_AND_ZERO = {
@@ -131,7 +131,7 @@ def read_labels(path: Path) -> Manifest:
     given = {"her2_status": _label_among_scores(table, synonyms["her2_status"])}
     known = {bare_name(name) for field in ("slide_id", "patient_id") for name in synonyms[field]}
     if not known & {bare_name(column) for column in table.columns}:
-        synonyms["patient_id"] = _CASE_NUMBERS
+        synonyms["patient_id"] = CASE_NUMBERS
     columns = match_columns(table, synonyms, given, remedy="rename the column that is meant")
     names, notes = dict(columns.names), list(columns.notes)
     named = [name for name in ("slide_id", "patient_id") if name in names]

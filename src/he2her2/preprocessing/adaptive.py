@@ -79,18 +79,22 @@ def adaptive_map(
     """
     if min(size) < 1:
         raise ValueError(f"a map needs at least one pixel, got {size}")
+    halton = scipy.stats.qmc.Halton(d=2, scramble=True, rng=settings.seed)
     # The interpolation solves thousands of tiny systems, where BLAS threads only wait for each other: on a busy machine
-    # a hundred times longer than the work takes.
+    # a hundred times longer than the work takes. SciPy's own BLAS is there by now: what loads later has no limit.
     with threadpool_limits(limits=1, user_api="blas"):
-        return _sampled(score, size, settings, density)
+        return _sampled(score, size, settings, density, halton)
 
 
 def _sampled(
-    score: Callable[[SamplePoints], SampleValues], size: Size, settings: Adaptive, density: float
+    score: Callable[[SamplePoints], SampleValues],
+    size: Size,
+    settings: Adaptive,
+    density: float,
+    halton: "scipy.stats.qmc.Halton",
 ) -> AdaptiveMap:
     """Sample round by round."""
     n_points, n_candidates = round(settings.points * density), round(settings.candidates * density)
-    halton = scipy.stats.qmc.Halton(d=2, scramble=True, rng=settings.seed)
     seen: Mask = np.zeros((size.h, size.w), np.bool_)
     points, values, changes = np.empty((0, 2)), np.empty(0), list[float]()
     surface = interpolate(points, values, settings.surface)

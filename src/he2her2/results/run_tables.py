@@ -221,5 +221,5 @@ def slides_with_result(run: Path) -> set[str]:
         with suppress(OSError, ValueError, csv.Error), (run / name).open(encoding="utf-8-sig", newline="") as file:
             rows = csv.reader(file)
             if next(rows, [])[:1] == ["slide_id"]:  # else somebody has changed it, and its lines are no names
-                found.update(cell_text(row[0]) for row in rows if row)
+                found.update(cell_text(row[0]) for row in rows if any(row))
     return found
