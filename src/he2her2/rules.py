@@ -7,6 +7,7 @@ IHC. Here they are defined and applied; `he2her2.evaluation` chooses them.
 import math
 from collections.abc import Callable, Mapping
 from enum import StrEnum
+from statistics import fmean
 from typing import Annotated, Literal, TypeAlias
 
 import numpy as np
@@ -30,7 +31,7 @@ Threshold: TypeAlias = Annotated[float, Gt(0), Le(1)]
 """Probability from which a slide, or a place of a map, is called: in settings and in the cards of weights."""
 
 PatientRule: TypeAlias = Literal["mean", "max"]
-_PATIENT_RULES: Mapping[PatientRule, Callable[[NDArray[np.float64]], np.floating]] = {"mean": np.mean, "max": np.max}
+_PATIENT_RULES: Mapping[PatientRule, Callable[[list[float]], float]] = {"mean": fmean, "max": max}
 
 
 def is_called(probability: float, threshold: float) -> bool:
@@ -52,8 +53,8 @@ def combine(rule: PatientRule, probabilities: ArrayLike) -> float:
     """A patient's probability from those of the slides; evaluation chooses rules on it, prediction applies them to it.
 
     `max` calls a patient positive as soon as one slide is, so more slides mean more calls; `mean` does not depend on
-    their number. Digits beyond the twelfth are those of the machine's sums: by them patients of equal slides in another
-    order would rank apart.
+    their number. Digits beyond the fifteenth are those of the machine's sums: by them patients of equal slides in
+    another order would rank apart.
 
     Args:
         rule: Mean or greatest of the slides'.
@@ -63,7 +64,7 @@ def combine(rule: PatientRule, probabilities: ArrayLike) -> float:
         >>> combine("mean", [0.1, 0.2, 0.3]), combine("max", [0.25, 0.75])
         (0.2, 0.75)
     """
-    return float(f"{_PATIENT_RULES[rule](np.asarray(probabilities, dtype=np.float64)):.12g}")
+    return float(f"{_PATIENT_RULES[rule](np.asarray(probabilities, dtype=np.float64).tolist()):.15g}")
 
 
 def patient_caution(rule: PatientRule) -> str:
