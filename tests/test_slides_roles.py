@@ -1,6 +1,8 @@
 """Roles of a file's images (slide, level, picture beside it), and sources of its scale that contradict each other."""
 
 import re
+from contextlib import closing
+from timeit import repeat
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,9 @@ from he2her2.slides.backend_openslide import _other_mpps
 from he2her2.slides.levels import Rect
 from he2her2.slides.ome_xml import read_ome
 from he2her2.slides.resolution import scale_contradictions, settle_mpp, stated_mpp
+from he2her2.slides.tiff_header import FileBytes
+from he2her2.slides.tiff_image import TiffImage
+from he2her2.slides.tiff_roles import _Spots
 from tests.slide_files import SlideSpec, corrupt_tile, pyramid, synthetic_pixels, write_dicom, write_ndpi, write_slide
 
 PIXELS = synthetic_pixels(1024, 768)
@@ -702,3 +707,24 @@ def test_dicom_without_its_finest_level_is_told(tmp_path):
     with open_slide(write_dicom(tmp_path / "1.dcm", LEVELS[2], 1.0, instance=2)) as slide:
         assert (slide.mpp, len(slide.cautions)) == (1.0, 1)
         assert "is not beside it; copy all files of the series into one folder" in slide.cautions[0]
+
+
+def test_where_levels_are_compared_is_found_without_sorting_all_tiles(tmp_path):
+    """Sorting 120 000 tiles by several keys, twice, was half of the time that a large slide took to open."""
+    w, h = 390, 310
+    counts = np.random.default_rng(0).integers(0, 20_000, w * h)
+    y, x = (np.indices((h, w)).reshape(2, -1).T + 0.5).T / [[h], [w]]
+    image = TiffImage(Size(256 * w, 256 * h), Size(256, 256), counts, counts, lambda *_: None, "JPEG", striped=False)
+    (tmp_path / "a").touch()
+    by_bytes = np.lexsort((np.hypot(x - 0.5, y - 0.5), -counts))
+    stable = np.argsort(-counts, kind="stable")
+    cell = (4 * (4 * y).astype(int) + 4 * x).astype(int)
+
+    with closing(FileBytes(tmp_path / "a")) as file:
+        spots = _Spots(image, file)
+        assert [(x[i], y[i]) for i in by_bytes[:2]] == spots.spots()
+        assert {stable[np.argmax(cell[stable] == i)] for i in range(16)} == {
+            int(h * down) * w + int(w * across) for across, down in spots.cells()
+        }
+        ours = min(repeat(lambda: (spots.spots(), spots.cells()), number=1, repeat=3))
+    assert ours < min(repeat(lambda: np.lexsort((counts, -counts)), number=1, repeat=3))

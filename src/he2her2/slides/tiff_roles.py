@@ -167,16 +167,19 @@ class _Spots:
     def spots(self) -> Sequence[tuple[float, float]]:
         """Middles of the tiles of most bytes, which hold most detail; of equals, those in the middle of the slide."""
         counts, x, y = self._tiles()
-        order = np.lexsort((np.hypot(x - 0.5, y - 0.5), -counts))[:_N_SPOTS]
-        return list(zip(x[order].tolist(), y[order].tolist(), strict=True))
+        likely = np.flatnonzero(counts >= np.sort(counts)[-_N_SPOTS:][0])  # numbers alone are sorted in a tenth
+        order = np.lexsort((np.hypot(x[likely] - 0.5, y[likely] - 0.5), -counts[likely]))[:_N_SPOTS]
+        return list(zip(x[likely[order]].tolist(), y[likely[order]].tolist(), strict=True))
 
     def cells(self) -> Sequence[tuple[float, float]]:
         """Middle of the tile of most bytes in each part; glass has few bytes where tissue has many."""
         counts, x, y = self._tiles()
         column, row = (np.minimum(N_CELLS * at, N_CELLS - 1).astype(np.int64) for at in (x, y))
-        order = np.argsort(-counts, kind="stable")
-        most = order[np.unique((N_CELLS * row + column)[order], return_index=True)[1]]
-        most = most[counts[most] >= _TISSUE_BYTES * counts.max()]
+        cell = N_CELLS * row + column
+        most_bytes = np.zeros(N_CELLS**2, np.int64)
+        np.maximum.at(most_bytes, cell, counts)
+        likely = np.flatnonzero((counts == most_bytes[cell]) & (counts >= _TISSUE_BYTES * counts.max()))
+        most = likely[np.unique(cell[likely], return_index=True)[1]]
         return list(zip(x[most].tolist(), y[most].tolist(), strict=True))
 
     def _tiles(self) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
