@@ -270,3 +270,13 @@ def test_the_overlay_shows_scores_where_the_tiles_are(segmentation):
     assert red > green + 80
     assert picture[margin + int(1.5 * scale), margin + int(1.5 * scale)].tolist() == [255, 255, 255]
     assert picture[margin + int(8 * scale), margin + int(15.5 * scale)].tolist() == list(TUMOUR_COLOUR)
+
+
+def test_no_words_of_the_overlay_are_cut_off(segmentation):
+    """A name of TCGA has no blanks, and cautions may fill more lines than the picture is high."""
+    name = "TCGA-A1-A0SK-01Z-00-DX1.A44D70FA-4D96-43F4-9DD7-A61535786297"
+
+    sheet = np.array(draw_overlay(segmentation, None, Caption(name, 60 * ("a line",), ())))
+
+    assert (sheet[:, -20:] == 255).all()
+    assert (sheet[-20:] == 255).all()

@@ -20,6 +20,7 @@ from he2her2.manifest import (
     near_misses,
     near_patients,
     read_manifest,
+    read_table,
 )
 from he2her2.manifest.near_ids import loose_name
 
@@ -150,6 +151,7 @@ def test_lines_that_are_no_rows_are_told(table):
         (b'[{"case": "1", "score": 0.3}]', "is JSON; save the table as CSV (UTF-8)"),
         (b"<!DOCTYPE html>\n<html>", "is XML or a web page; save the table as CSV (UTF-8)"),
         (b"\x1f\x8b\x08", "is a gzip archive; save the table as CSV (UTF-8)"),
+        (b"PAR1\x15\x04", "is a Parquet file; save the table as CSV (UTF-8)"),
         (PLAIN.encode() + b"\0", "holds NUL bytes, so it is no text; save it as CSV (UTF-8)"),
         (PLAIN.replace("P0", "K\xf6ln").encode("cp1252"), "is no UTF-8 text; save it as CSV (UTF-8)"),
         (PLAIN.encode("utf-32"), "holds NUL bytes, so it is no text; save it as CSV (UTF-8)"),
@@ -162,6 +164,11 @@ def test_what_is_no_table_is_refused_in_a_line(table, content, told):
     (line,) = refusal(table(content))
 
     assert told in line
+
+
+def test_a_heading_may_be_a_gene(table):
+    """PAR1 begins a Parquet file, too."""
+    assert read_table(table("PAR1,PAR2\n1,2\n")).columns == ("PAR1", "PAR2")
 
 
 def test_huge_cells_and_many_columns_make_short_messages(table):

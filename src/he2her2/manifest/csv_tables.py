@@ -52,7 +52,7 @@ _OTHER_KINDS = (
     (b"\x1f\x8b", "a gzip archive"),
     (b"%PDF", "a PDF"),
     (b"\x89HDF", "an HDF5 file"),
-    (b"PAR1", "a Parquet file"),
+    (b"PAR1\x15", "a Parquet file"),
 )
 
 _OTHER_TEXTS = (

@@ -68,7 +68,9 @@ def draw_overlay(
     _mark(picture, segmentation)
     if tiles is not None:
         _draw_selected(picture, tiles, scale / segmentation.px_l0)
-    sheet = Image.new("RGB", (size.w + _LEGEND_PX + 3 * _MARGIN_PX, max(size.h, 620) + 2 * _MARGIN_PX + 50), "white")
+    end = _draw_legend(ImageDraw.Draw(Image.new("RGB", (1, 1))), 0, 0, caption, with_tiles=tiles is not None)
+    height = max(size.h + 50, 670, end) + 2 * _MARGIN_PX
+    sheet = Image.new("RGB", (size.w + _LEGEND_PX + 3 * _MARGIN_PX, height), "white")
     sheet.paste(picture, (_MARGIN_PX, _MARGIN_PX))
     draw = ImageDraw.Draw(sheet)
     draw.rectangle((_MARGIN_PX - 1, _MARGIN_PX - 1, _MARGIN_PX + size.w, _MARGIN_PX + size.h), outline=(180, 180, 180))
@@ -146,7 +148,8 @@ def _draw_scale_bar(draw: ImageDraw.ImageDraw, x: int, y: int, px_per_um: float,
     draw.text((x, y + 12), text, fill="black", font=_font(18))
 
 
-def _draw_legend(draw: ImageDraw.ImageDraw, x: int, y: int, caption: Caption, *, with_tiles: bool) -> None:
+def _draw_legend(draw: ImageDraw.ImageDraw, x: int, y: int, caption: Caption, *, with_tiles: bool) -> int:
+    """Draw words and colours; returns where they end."""
     y = _draw_text(draw, x, y, (caption.title,), 20, "black")
     y = _draw_text(draw, x, y + 8, caption.lines, 16, "black")
     y = _draw_text(draw, x, y + 8, caption.notices, 16, (190, 0, 0)) + 14
@@ -162,10 +165,11 @@ def _draw_legend(draw: ImageDraw.ImageDraw, x: int, y: int, caption: Caption, *,
     if with_tiles:
         draw.rectangle((x, y + 3, x + 14, y + 17), outline=SELECTED_COLOUR, width=1)
         draw.text((x + 30, y), "selected tile", fill="black", font=_font(16))
-        _draw_score_bar(draw, x, y + _LINE_PX + 8)
+        y = _draw_score_bar(draw, x, y + _LINE_PX + 8)
+    return y
 
 
-def _draw_score_bar(draw: ImageDraw.ImageDraw, x: int, y: int) -> None:
+def _draw_score_bar(draw: ImageDraw.ImageDraw, x: int, y: int) -> int:
     draw.text((x, y), "tile score", fill="black", font=_font(16))
     width = _LEGEND_PX - 90
     for step in range(width):
@@ -173,6 +177,7 @@ def _draw_score_bar(draw: ImageDraw.ImageDraw, x: int, y: int) -> None:
         draw.line((x + step, y + 24, x + step, y + 40), fill=colour)
     for k, name in enumerate(SCORE_COLOURS):
         draw.text((x + k * (width - 1) / 3, y + 44), name, fill="black", font=_font(15), anchor="ma")
+    return y + 44 + _LINE_PX
 
 
 def _draw_text(
@@ -183,7 +188,12 @@ def _draw_text(
     for line in lines:
         rest = line.split()
         while rest:
-            fits = max(1, sum(draw.textlength(" ".join(rest[:n]), font) <= _LEGEND_PX for n in range(1, len(rest) + 1)))
+            fits = sum(draw.textlength(" ".join(rest[:n]), font) <= _LEGEND_PX for n in range(1, len(rest) + 1))
+            if not fits:  # a name without blanks goes on in the next line
+                word = rest[0]
+                fits = 1
+                cut = sum(draw.textlength(word[:n], font) <= _LEGEND_PX for n in range(1, len(word)))
+                rest[:1] = [word[:cut], word[cut:]]
             draw.text((x, y), " ".join(rest[:fits]), fill=colour, font=font)
             rest = rest[fits:]
             y += px + 6
