@@ -29,7 +29,8 @@ _Inner = Annotated[float, Gt(0), Lt(1)]
 Threshold: TypeAlias = Annotated[float, Gt(0), Le(1)]
 """Probability from which a slide, or a place of a map, is called: in settings and in the cards of weights."""
 
-_EXACT_DIGITS = 14  # beyond them means that are equal differ, by the order of their slides
+_EXACT_DIGITS = 13  # beyond them means that are equal differ, by their slides
+_NEARLY_1 = 1 - 1e-6  # above it these digits would change a logit
 
 PatientRule: TypeAlias = Literal["mean", "max"]
 _PATIENT_RULES: Mapping[PatientRule, Callable[[NDArray[np.float64]], np.floating]] = {"mean": np.mean, "max": np.max}
@@ -64,8 +65,8 @@ def combine(rule: PatientRule, probabilities: ArrayLike) -> float:
         >>> combine("mean", [0.25, 0.75]), combine("max", [0.25, 0.75]), combine("mean", [0.1, 0.2])
         (0.5, 0.75, 0.15)
     """
-    combined = float(_PATIENT_RULES[rule](np.asarray(probabilities, dtype=np.float64)))
-    return round(combined, _EXACT_DIGITS)
+    combined = float(_PATIENT_RULES[rule](np.sort(np.asarray(probabilities, dtype=np.float64), axis=None)))
+    return combined if combined > _NEARLY_1 else float(f"{combined:.{_EXACT_DIGITS}g}")
 
 
 def patient_caution(rule: PatientRule) -> str:
