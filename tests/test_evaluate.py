@@ -253,6 +253,8 @@ def test_patients_of_equal_means_are_tied():
     patients, _ = by_patient(replace(cases, truth=np.zeros(9, bool)), "mean")
 
     assert patients.probability.tolist() == [0.2, 0.2, 0.2]
+    assert combine("mean", [1, 1 - 1e-7, 1 - 3e-7]) == combine("mean", [1 - 3e-7, 1, 1 - 1e-7])
+    assert combine("mean", [0, 2 / 3]) == combine("mean", [1 / 3])
 
 
 def test_patients_of_several_slides_are_decided_as_predict_decides_them():

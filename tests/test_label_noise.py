@@ -50,6 +50,8 @@ def test_right_labels_change_nothing():
     assert found.auc.value == pytest.approx(auc(truth, p))
     assert found.sensitivity.value == pytest.approx((p > 0.5)[truth].mean())
     assert found.auc_bounds.low == found.auc_bounds.high == pytest.approx(auc(truth, p))
+    perfect = if_labels_were_wrong(truth, truth, truth, share=0.1).auc
+    assert (perfect.value, perfect.high) == (1, 1)
 
 
 def test_the_share_to_chance_is_the_first_that_reaches_it():

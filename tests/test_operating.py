@@ -136,6 +136,11 @@ def test_the_share_saved_follows_the_prevalence():
     assert sure.saved.value == pytest.approx(5 / 101)
     assert (rare.ppv.value, sure.npv.value) == (0, 0)
     assert point(prevalence=0.15).npv.value > point().npv.value
+    chosen, missed = point(prevalence=0.15), 5 / 101
+    cleared = called_negative(chosen, probability[~truth]).mean()
+    found, right = 0.15 * (1 - missed), 0.85 * cleared
+    assert chosen.ppv.value == pytest.approx(found / (found + 0.85 * (1 - cleared)))
+    assert chosen.npv.value == pytest.approx(right / (right + 0.15 * missed))
 
 
 def test_the_interval_of_what_is_saved_covers():

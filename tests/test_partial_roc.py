@@ -95,6 +95,17 @@ def test_intervals_hold_the_truth():
     assert held >= 88
 
 
+@pytest.mark.parametrize("held", ["sensitivity", "specificity"])
+def test_a_perfect_ranking_of_few_is_not_sure_to_be_one(held):
+    """Half a patient of each class lies on the wrong side: of 12 negatives it may be more than a tenth."""
+    truth = np.arange(20) < 8
+
+    found = part(truth, truth.astype(float), RateAt(held, 0.9))
+
+    assert found.value == found.high == 1
+    assert found.low < 0.5
+
+
 def test_one_class_has_none():
     """Undefined, in the widest interval."""
     found = part([True, True], [0.1, 0.2], PartialAuc("sensitivity", 0.9))

@@ -12,6 +12,7 @@ from he2her2.evaluation.question import Question
 from he2her2.evaluation.report import evaluation_lines
 from he2her2.evaluation.score_scale import ScoreScale
 from he2her2.evaluation.thresholds import Budgets
+from he2her2.rules import combine
 
 BUDGETS = Budgets(miss=0.1, false=0.1)
 FAR_AWAY = {"any": 800.0, "percent": 99.0, "logit": 12.0}
@@ -128,5 +129,5 @@ def test_a_score_comes_back(name):
     assert [scale.score(float(p)) for p in scale.share([0.07, 0.29, 0.9])] == [0.07, 0.29, 0.9]
     assert (np.diff(scale.share([0.07, 0.29, 0.9])) > 0).all()
     far, one = ScoreScale("logit"), ScoreScale.of("any", [5.0])
-    assert [far.score(float(p)) for p in far.share([-30, -20, 18])] == pytest.approx([-30, -20, 18])
+    assert [far.score(combine("mean", p)) for p in far.share([-30, -20, 18, 25])] == pytest.approx([-30, -20, 18, 25])
     assert one.score(float(one.share(5.0))) == 5.0

@@ -30,6 +30,8 @@ _Inner = Annotated[float, Gt(0), Lt(1)]
 Threshold: TypeAlias = Annotated[float, Gt(0), Le(1)]
 """Probability from which a slide, or a place of a map, is called: in settings and in the cards of weights."""
 
+_NEARLY_1 = 1 - 1e-6  # above it fifteen digits would change a logit
+
 PatientRule: TypeAlias = Literal["mean", "max"]
 _PATIENT_RULES: Mapping[PatientRule, Callable[[list[float]], float]] = {"mean": fmean, "max": max}
 
@@ -64,7 +66,8 @@ def combine(rule: PatientRule, probabilities: ArrayLike) -> float:
         >>> combine("mean", [0.1, 0.2, 0.3]), combine("max", [0.25, 0.75])
         (0.2, 0.75)
     """
-    return float(f"{_PATIENT_RULES[rule](np.asarray(probabilities, dtype=np.float64).tolist()):.15g}")
+    combined = _PATIENT_RULES[rule](np.asarray(probabilities, dtype=np.float64).ravel().tolist())
+    return combined if combined > _NEARLY_1 else float(f"{combined:.15g}")
 
 
 def patient_caution(rule: PatientRule) -> str:
