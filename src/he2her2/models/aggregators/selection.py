@@ -18,7 +18,7 @@ def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
     """
     wide = np.asarray(logits, np.float64)
     powers = np.exp(wide - _greatest(wide))
-    probabilities: NDArray[np.float64] = powers / sum(np.moveaxis(powers, -1, 0))[..., None]
+    probabilities: NDArray[np.float64] = powers / reduce(np.add, np.moveaxis(powers, -1, 0))[..., None]
     return probabilities
 
 

@@ -210,6 +210,6 @@ def _painted(picture: Image.Image, *, as_indices: bool) -> tuple[NDArray[np.uint
     rgba, indices = np.asarray(picture.convert("RGBA")), np.asarray(picture).astype(np.uint16)
     painted = rgba[..., :3].any(axis=2) & (rgba[..., 3] > 0)
     values = np.where(painted, np.where(indices == 0, 256, indices), indices if as_indices else 0)
-    palette, own = np.zeros((257, 3), np.uint8), np.reshape(picture.getpalette(), (-1, 3))
+    palette, own = np.zeros((257, 3), np.uint8), np.array(picture.getpalette() or [0, 0, 0]).reshape(-1, 3)
     palette[: len(own)], palette[256] = own, own[0]
     return values.astype(np.uint16), palette
