@@ -57,7 +57,7 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[_Row], *, line_
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
-    """Read the rows of a CSV file that this program wrote, each by column; empty ones, of a spreadsheet, are none.
+    """Read the rows of a CSV file that this program wrote, each by column.
 
     Raises:
         OSError: The file cannot be read.
@@ -67,13 +67,18 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         lines = csv.reader(file)
         try:
             heading = [*map(cell_text, next(lines, []))]
-            rows = [(lines.line_num, cells) for cells in lines if any(cells)]
+            rows = [(lines.line_num, cells) for cells in lines if cells]
         except csv.Error as error:
             raise ValueError(str(error)) from None
     for line, cells in rows:
         if len(cells) != len(heading):
             raise ValueError(f"line {line} has {len(cells)} cells, the heading {len(heading)}")
     return [dict(zip(heading, map(cell_text, cells), strict=True)) for _, cells in rows]
+
+
+def read_filled(path: Path) -> list[dict[str, str]]:
+    """Read rows as `read_csv`, without the empty ones that a spreadsheet leaves below a table."""
+    return [row for row in read_csv(path) if any(row.values())]
 
 
 def cell_text(cell: str) -> str:

@@ -8,7 +8,7 @@ from typing import Self
 
 from pydantic import TypeAdapter
 
-from he2her2.csv_files import read_csv, write_csv
+from he2her2.csv_files import read_filled, write_csv
 from he2her2.errors import EvaluationError
 from he2her2.labels import Her2Status
 from he2her2.results.tables import Failure, PredictedSlide
@@ -134,7 +134,7 @@ def read_patient_results(file: Path) -> tuple[PatientResult, ...]:
     if not file.is_file():
         return ()
     try:
-        return tuple(PatientResult.of_row(row) for row in read_csv(file))
+        return tuple(PatientResult.of_row(row) for row in read_filled(file))
     except (OSError, ValueError, KeyError) as error:
         raise EvaluationError(f"{file}: cannot be read ({error}); predict again") from None
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 
-from he2her2.csv_files import cell_text, read_csv, write_csv
+from he2her2.csv_files import cell_text, read_filled, write_csv
 from he2her2.manifest import patient_key
 from he2her2.results.failure_records import FailureRecords
 from he2her2.results.patients import PatientResult, read_patient_results, write_patient_results
@@ -208,7 +208,7 @@ class RunTables:
 def read_planned(run: Path) -> dict[str, PlannedSlide]:
     """Slides that the commands of a run were given; none where it is not known."""
     try:
-        rows = read_csv(run / _PLANNED_FILE)
+        rows = read_filled(run / _PLANNED_FILE)
         return {row["slide_id"]: PlannedSlide(row["path"], row.get("patient_id") or "") for row in rows}
     except (OSError, ValueError, KeyError):
         return {}

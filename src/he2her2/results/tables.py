@@ -6,7 +6,7 @@ from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
-from he2her2.csv_files import read_csv, write_csv
+from he2her2.csv_files import read_filled, write_csv
 from he2her2.errors import EvaluationError
 from he2her2.labels import Her2Status, IhcScore
 from he2her2.results.slide_result import SlideResult
@@ -226,7 +226,7 @@ def read_failures(file: Path) -> dict[str, Failure]:
 
 def _by_slide(file: Path) -> dict[str, dict[str, str]]:
     try:
-        rows = read_csv(file)
+        rows = read_filled(file)
         if rows and "slide_id" not in rows[0]:
             raise ValueError("no column slide_id")  # noqa: TRY301  as where it is no CSV at all
     except (OSError, ValueError) as error:

@@ -23,7 +23,7 @@ from annotated_types import MaxLen
 from pydantic import FiniteFloat, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
-from he2her2.csv_files import read_csv, write_csv
+from he2her2.csv_files import read_filled, write_csv
 from he2her2.errors import AnnotationError, He2Her2Error, OutputError
 from he2her2.files import check_writable, problems_in_words, read_record, sweep_drafts, write_text
 from he2her2.geometry import Point
@@ -208,7 +208,7 @@ class Reviews:
                 raise StaleError(f"{slide_id}: somebody else has {done} meanwhile; load the page again")
             file = self.folder / VERDICTS_FILE
             rows: dict[str, dict[str, Any]] = {
-                row["slide_id"]: {**row} for row in (read_csv(file) if file.is_file() else ())
+                row["slide_id"]: {**row} for row in (read_filled(file) if file.is_file() else ())
             }
             rows[slide_id] = rows.get(slide_id, {}) | asdict(given)  # columns that others added stay
             own = [field.name for field in fields(Verdict)]
@@ -308,7 +308,7 @@ def _rows_of(file: Path, *names: str) -> list[dict[str, str]]:
         ValueError: It is no CSV, or has two rows of one name.
         KeyError: It lacks a column of the names.
     """
-    rows = read_csv(file)
+    rows = read_filled(file)
     for name, n in Counter(" beside ".join(row[one] for one in names) for row in rows).items():
         if n > 1:
             raise ValueError(f"{n} rows of {name}, leave the one that holds")
