@@ -76,7 +76,7 @@ HEAVY = {
 """Libraries that take a second to load, and the rooms that may; no face loads one."""
 
 PARTS = {
-    *("scipy.fft", "scipy.interpolate", "scipy.optimize", "scipy.spatial", "scipy.stats"),
+    *("scipy.fft", "scipy.interpolate", "scipy.ndimage", "scipy.optimize", "scipy.spatial", "scipy.stats"),
     *("skimage.color", "skimage.feature", "skimage.filters"),
 }
 """Parts of libraries that take half a second to load, which most commands on slides and runs never use."""

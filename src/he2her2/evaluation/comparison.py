@@ -34,8 +34,9 @@ from he2her2.statistics import (
 )
 
 ALPHA = 0.05
-_MOST_PAIRS = 21  # those of 7 runs, or of 22 with the first
 """A difference is claimed below this p-value."""
+
+_MOST_PAIRS = 21  # those of 7 runs, or of 22 with the first
 
 
 @dataclass(frozen=True, slots=True)

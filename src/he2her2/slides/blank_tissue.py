@@ -9,8 +9,8 @@ import math
 from functools import cache, partial
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from he2her2.errors import UnreadableRegionError
 from he2her2.geometry import Mask, Point, Rgb, Size
@@ -47,6 +47,7 @@ class BlankTissue:
             mpp: Their µm per pixel.
         """
         self._slide, least = slide, min(size)
+        self._of_picture = cache(lambda whole: BlankTissue(slide, whole, mpp))
         cell_least = min(_CELL_PX, least // 8) * mpp
         coarser = (slide.mpp * level.downsample for level in slide.levels[1:])
         fits = (own for own in coarser if own >= _COARSER * mpp and least * mpp >= _LEAST_CELLS * max(own, cell_least))
@@ -78,9 +79,27 @@ class BlankTissue:
             origin_l0: (2,) its top-left corner (x, y).
             corners_px: (m, 2) the same of each region, in the picture.
         """
-        width = picture.shape[1]
+        height, width = picture.shape[:2]
+        n_lost = self._of_picture(Size(width, height)).n_unlike(picture, origin_l0)
+        if self._level_mpp is None or n_lost < _LOST_SHARE / 2 * self._middles[0].size * self._middles[1].size:
+            return np.zeros(len(corners_px), bool)
         starts = 3 * (corners_px[:, 1] * width + corners_px[:, 0])
         return self._hidden(picture.reshape(-1), starts, width, origin_l0 + corners_px)
+
+    def n_unlike(self, pixels: Rgb, origin_l0: NDArray[np.int64]) -> float:
+        """Number of cells of a region (h, w, 3) that are flat and unlike the coarser level, as those that hide tissue.
+
+        Half of those that a part of the region needs are left if its cells do not begin where these do.
+        """
+        if self._level_mpp is None:
+            return math.inf
+        _, many = self._positions(pixels.shape[1])
+        cells = pixels.reshape(-1).take(many)  # (16, h, w, 3)
+        flat = (cells.max(axis=0) - cells.min(axis=0) <= _FLAT).all(axis=2)
+        if not flat.any():
+            return 0
+        shown = self._seen(origin_l0)
+        return math.inf if shown is None else (flat & (_difference(shown, cells[0]) >= _UNLIKE - _FLAT)).sum()
 
     def _hidden(
         self, values: NDArray[np.uint8], starts: NDArray[np.int64], width: int, origins_l0: NDArray[np.int64]
@@ -102,23 +121,33 @@ class BlankTissue:
             return hidden
         cells = np.stack([values.take(starts[k] + many) for k in index])  # (k, 16, h, w, 3)
         flat = (cells.max(axis=1) - cells.min(axis=1) <= _FLAT).all(axis=3)
-        blank = ndimage.binary_erosion(flat, _AROUND[None], border_value=1)
+        blank = scipy.ndimage.binary_erosion(flat, _AROUND[None], border_value=1)
         for k in np.flatnonzero(blank.mean(axis=(1, 2)) >= _LOST_SHARE):
-            origin = Point(*origins_l0[index[k]].tolist())
-            hidden[index[k]] = self._shows_tissue(origin, blank[k], cells[k, 0].mean(axis=2))
+            shown = self._seen(origins_l0[index[k]])
+            hidden[index[k]] = shown is not None and _shows_tissue(shown, blank[k], cells[k, 0])
         return hidden
 
-    def _shows_tissue(self, origin_l0: Point, blank: Mask, grey: NDArray[np.float64]) -> bool:
-        """Check if the coarser level has tissue where cells (h, w) are blank, of a mean of the channels each."""
+    def _seen(self, origin_l0: NDArray[np.int64]) -> Rgb | None:
+        """(h, w, 3) middles of a region's cells on the coarser level; None where it cannot be read."""
         assert self._level_mpp is not None
+        x, y = origin_l0.tolist()
         try:
-            shown = self._slide.read(origin_l0, self._shown, self._level_mpp)[self._middles]
+            return self._slide.read(Point(x, y), self._shown, self._level_mpp)[self._middles]
         except UnreadableRegionError:
-            return False
-        unlike = np.abs(shown.mean(axis=2) - grey) >= _UNLIKE
-        if (blank & unlike).mean() < _LOST_SHARE:  # glass on both
-            return False
-        return bool((blank & _tissue(shown, unlike)).mean() >= _LOST_SHARE)
+            return None
+
+
+def _shows_tissue(shown: Rgb, blank: Mask, pixels: Rgb) -> bool:
+    """Check if the coarser level (h, w, 3) has tissue where cells of these pixels (h, w, 3) are blank."""
+    unlike = _difference(shown, pixels) >= _UNLIKE
+    if (blank & unlike).mean() < _LOST_SHARE:  # glass on both
+        return False
+    return bool((blank & _tissue(shown, unlike)).mean() >= _LOST_SHARE)
+
+
+def _difference(one: Rgb, other: Rgb) -> NDArray[np.float64]:
+    """(h, w) difference of the means of the channels."""
+    return np.asarray(np.abs(one.mean(axis=2) - other.mean(axis=2)))
 
 
 def _positions(size: Size, side: int, width: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -136,8 +165,8 @@ def _positions(size: Size, side: int, width: int) -> tuple[NDArray[np.int64], ND
     few = 3 * (y[:, None] * width + x) + 1
     offsets = range(side // (2 * _SAMPLES), side, -(-side // _SAMPLES))
     x, y = (np.arange(n // side) * side for n in size)
-    corners = (3 * (y[:, None] * width + x))[..., None] + np.arange(3)
-    return few, np.stack([corners + 3 * (dy * width + dx) for dy in offsets for dx in offsets])
+    inside = np.array([dy * width + dx for dy in offsets for dx in offsets])
+    return few, 3 * (inside[:, None, None, None] + (y[:, None] * width + x)[..., None]) + np.arange(3)
 
 
 def _are_flat_somewhere(few: NDArray[np.uint8]) -> NDArray[np.bool_]:
@@ -152,5 +181,7 @@ def _are_flat_somewhere(few: NDArray[np.uint8]) -> NDArray[np.bool_]:
 def _tissue(shown: Rgb, unlike: Mask) -> Mask:
     """(h, w) where a coarse level shows colour or texture, unlike what is blank there and all around."""
     grey = shown.mean(axis=2)
-    textured = ndimage.maximum_filter(grey, 3) - ndimage.minimum_filter(grey, 3) >= _TEXTURE  # IHC averages to grey
-    return np.asarray(unlike & (ndimage.uniform_filter(np.float64(unlike), 3) > _MOST) & (stained(shown) | textured))
+    contrast = scipy.ndimage.maximum_filter(grey, 3) - scipy.ndimage.minimum_filter(grey, 3)
+    around = scipy.ndimage.uniform_filter(np.float64(unlike), 3)
+    coloured_or_textured = stained(shown) | (contrast >= _TEXTURE)  # IHC averages to grey
+    return np.asarray(unlike & (around > _MOST) & coloured_or_textured)
