@@ -24,7 +24,7 @@ _SEEDS = (8, 5, 8, 5)
 _SIDE = 1280
 _SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 _STOPPED = 130
-_FLEETING = frozenset({"seconds", "timing", "sha256"})
+_FLEETING = frozenset({"seconds", "timing", "provenance", "sha256"})
 _LATEST = 1.1  # of the undisturbed time
 
 

@@ -35,7 +35,7 @@ from he2her2.results.run_tables import (
 from he2her2.results.slide_folder import PREDICTION, SEGMENTATION, SlideFolders
 from he2her2.results.slide_result import SlideResult
 from he2her2.results.tables import Failure, PredictedSlide, read_failures, read_predictions
-from he2her2.results.tiles_h5 import ScoredTiles
+from he2her2.results.tiles_h5 import TILES_FILE, ScoredTiles
 from he2her2.rules import DecisionRules
 
 
@@ -318,8 +318,11 @@ class RunFolder:
         return folder if folder.is_dir() and (failure is None or failure.evidence) else None
 
     def changed_evidence(self, result: SlideResult) -> str:
-        """A sentence on files of a result's evidence that somebody changed; empty without any."""
-        names = SlideFolders(self.path).changed(result)
+        """A sentence on files of a result's evidence that somebody changed; empty without any.
+
+        Tiles may get columns of other programs; whether they still give the prediction a report checks.
+        """
+        names = [name for name in SlideFolders(self.path).changed(result) if name != TILES_FILE]
         return f"files that the prediction wrote were changed since: {', '.join(names)}" if names else ""
 
     def rasters(self, slide_id: str) -> SlideRasters:
