@@ -409,7 +409,7 @@ def test_a_biopsy_on_a_large_scan_has_as_many_samples_as_other_tissue(monkeypatc
 
 
 def test_the_linear_algebra_of_scipy_is_there_before_its_threads_are_limited(monkeypatch):
-    """What loads later has no limit: the first slide's map was drawn by threads that wait for each other."""
+    """Libraries that load later have no limit: the first slide's map was drawn by threads that wait for each other."""
     done: list[str] = []
 
     def noted(name, function):

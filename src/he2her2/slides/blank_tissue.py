@@ -95,7 +95,7 @@ class BlankTissue:
             return math.inf
         _, many = self._positions(pixels.shape[1])
         cells = pixels.reshape(-1).take(many)  # (16, h, w, 3)
-        flat = (cells.max(axis=0) - cells.min(axis=0) <= _FLAT).all(axis=2)
+        flat = _are_flat(cells)
         if not flat.any():
             return 0
         shown = self._seen(origin_l0)
@@ -120,8 +120,7 @@ class BlankTissue:
         if not len(index):
             return hidden
         cells = np.stack([values.take(starts[k] + many) for k in index])  # (k, 16, h, w, 3)
-        flat = (cells.max(axis=1) - cells.min(axis=1) <= _FLAT).all(axis=3)
-        blank = scipy.ndimage.binary_erosion(flat, _AROUND[None], border_value=1)
+        blank = scipy.ndimage.binary_erosion(_are_flat(cells), _AROUND[None], border_value=1)
         for k in np.flatnonzero(blank.mean(axis=(1, 2)) >= _LOST_SHARE):
             shown = self._seen(origins_l0[index[k]])
             hidden[index[k]] = shown is not None and _shows_tissue(shown, blank[k], cells[k, 0])
@@ -167,6 +166,11 @@ def _positions(size: Size, side: int, width: int) -> tuple[NDArray[np.int64], ND
     x, y = (np.arange(n // side) * side for n in size)
     inside = np.array([dy * width + dx for dy in offsets for dx in offsets])
     return few, 3 * (inside[:, None, None, None] + (y[:, None] * width + x)[..., None]) + np.arange(3)
+
+
+def _are_flat(cells: Rgb) -> Mask:
+    """(..., h, w) cells whose px (..., n, h, w, 3) are of one colour."""
+    return np.asarray((cells.max(axis=-4) - cells.min(axis=-4) <= _FLAT).all(axis=-1))
 
 
 def _are_flat_somewhere(few: NDArray[np.uint8]) -> NDArray[np.bool_]:
