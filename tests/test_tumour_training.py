@@ -513,7 +513,7 @@ def test_a_set_of_jpegs_without_patients(tmp_path):
     assert found.split.tolist() == ["train"] * 8 + ["val"] * 4
     assert len(np.unique(found.patients)) == 12
     assert not found.known.any()
-    assert "of 0 patients, 12 of them of unknown patients" in found.in_words()
+    assert "12 patches of unknown patients (lymph: 12)" in found.in_words()
 
 
 def test_wide_patches_are_kept_whole():
@@ -573,6 +573,10 @@ def test_a_cross_validation_over_two_sets(tmp_path, tiny_network, command_line):
     assert len(rows) == 24 + 4
     card = read_card(tmp_path / "run" / "weights" / "tumour_cnn", "tumour_cnn")
     assert card.threshold == 0.5
+    assert "32 patches of 6 patients, 8 of them of unknown patients (lymph: 8, set: 24)" in card.training_data
+    assert "not trained on: 4 patches of unknown patients (lymph: 4)" in card.training_data
+    fold = read_card(tmp_path / "run" / "folds" / "1" / "weights" / "tumour_cnn", "tumour_cnn")
+    assert "20 patches of 3 patients" in fold.training_data
     assert "both errors are fewest out of fold on set" in card.recipe
     assert "the threshold is the best on those of set, so their accuracy flatters" in out
     kept = load_cnn(str(tmp_path / "run" / "weights"), "tumour_cnn", Config())

@@ -92,10 +92,10 @@ class Patches:
     def in_words(self) -> str:
         """Number, patients, sources and classes of the patches."""
         sources = [f"{source}: {(self.sources == source).sum()}" for source in np.unique(self.sources)]
-        n_patients = len(np.unique(self.patients[self.known]))
-        unknown = f", {(~self.known).sum()} of them of unknown patients" if not self.known.all() else ""
+        patients = f"{len(np.unique(self.patients[self.known]))} patients" if self.known.any() else "unknown patients"
+        unknown = f", {(~self.known).sum()} of them of unknown patients" if 0 < self.known.sum() < len(self) else ""
         share = f"{self.labels.mean():.0%} invasive"
-        return f"{len(self)} patches of {n_patients} patients{unknown} ({', '.join(sources)}), {share}"
+        return f"{len(self)} patches of {patients}{unknown} ({', '.join(sources)}), {share}"
 
 
 def concatenate(parts: Sequence[Patches]) -> Patches:

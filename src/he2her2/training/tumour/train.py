@@ -1,7 +1,7 @@
 """`he2her2 train tumour`: the CNN that tells invasive tumour from everything else."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -191,6 +191,12 @@ class _Study:
         """The way patches are judged, in words after those of their split."""
         return ", seen from both sides" if self.half_turn else ""
 
+    def data_in_words(self, k: int = NEVER_TRAINED) -> str:
+        """Patches that the network of fold `k`, or the one that is kept, learned from, and those that it did not."""
+        unseen = np.isin(self.fold, (NEVER_TRAINED, k if self.n_folds else 0))  # 0 of a single split: validation
+        learned = self.patches.take(~unseen).in_words()
+        return f"{learned}; not trained on: {self.patches.take(unseen).in_words()}" if unseen.any() else learned
+
 
 @dataclass(frozen=True, slots=True, eq=False)  # eq=False: it holds arrays
 class _Trained:
@@ -261,7 +267,7 @@ def _write_training(data: TumourData, out: Path, settings: TumourTraining, study
     """Write the weights of the network that is kept and of those of the folds, the predictions and the report."""
     module, calibration = trained.module, trained.calibration
     provenance = Provenance(
-        data=study.patches.in_words(),
+        data=study.data_in_words(),
         licence=data.licence,
         recipe=_recipe(settings, study.n_folds, calibration),
         metrics=trained.judged.metrics,
@@ -271,7 +277,8 @@ def _write_training(data: TumourData, out: Path, settings: TumourTraining, study
     for k in range(study.n_folds):
         folder = out / "folds" / str(k + 1)
         load_checkpoint(module, folder / "checkpoints" / "last.ckpt")
-        _export(module, folder, _patients_of(study.patches.take(study.fold != k)), provenance, calibration)
+        of_fold = replace(provenance, data=study.data_in_words(k))
+        _export(module, folder, _patients_of(study.patches.take(study.fold != k)), of_fold, calibration)
     _write_figures(out, trained.judged, provenance)
 
 
