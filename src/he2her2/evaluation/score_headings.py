@@ -19,19 +19,19 @@ _MARKERS: Mapping[str, str] = {
     "Ki-67": "ki 67|mib 1",
     "PD-L1": "pd l 1|pdl 1|cps|tps",
     "another gene": "t?p 53|brca|brca [12]|egfr|pik 3 ca|msi|tmb",
-    "the subtype or grade": "luminal|basal|pam 50|grade|nottingham",
+    "the subtype or grade": "luminal|basal|tnbc|pam 50|grade|nottingham",
     "lymphocytes": "s?tils?",
     "tumour": f"(?:tumou?r|cancer|malignan\\w+) (?:{_QUANTITY}|fraction|content|share|purity|cellularity)",
     "the course of the disease": "recurrence|relapse|survival|pcr|oncotype|odx",
 }
 _MEASURES: Mapping[str, str] = {
-    "uncertainty": r"uncertain\w*|entropy|variance|var|std|stdev|sd|deviation",
+    "uncertainty": r"uncertain\w*|epistemic|aleatoric|entropy|variance|var|std|stdev|sd|deviation",
     "the confidence in the class that was called": (
         f"confidence|confidences|conf|certainty|(?:top|winning|max\\w*) (?:class )?(?:{_QUANTITY})|"
         f"(?:predicted|called) (?:class|label) (?:{_QUANTITY})"
     ),
     "something else": (
-        r"loss|ood|outlier|quality|age|runtime|seconds|mpp|p ?values?|ranks?|ranking|distances?|"
+        r"loss|brier|ood|outlier|quality|age|runtime|seconds|mpp|area|p ?values?|ranks?|ranking|distances?|"
         r"(?:attention|attn)(?: scores?| weights?)?$"
     ),
 }
