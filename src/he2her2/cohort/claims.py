@@ -210,9 +210,9 @@ class Claims:
             os.utime(self._file(claim.slide_id))
 
 
-def commands_on(run: Path) -> list[Claim]:
-    """Commands that work on a run, whether or not they have a slide now, and dead ones that nobody removed yet."""
-    return [command for _, command in _commands(run / _FOLDER)]
+def commands_at_work(run: Path) -> list[Claim]:
+    """Commands that work on the slides of a run, as far as can be seen from here, whether or not they have one now."""
+    return [command for _, command in _commands(run / _FOLDER) if is_running(run, command)]
 
 
 def _commands(folder: Path) -> Iterator[tuple[Path, Claim]]:
