@@ -51,8 +51,8 @@ FLOORS = [
     {"rules", "domain"},
     {"labels"},
     {"pages", "csv_files"},
-    {"geometry", "units", "files", "timing", "machine"},
-    {"errors"},
+    {"geometry", "units", "files", "timing"},
+    {"machine", "errors"},
 ]
 """Rooms and single modules, from the top; `experiments.house` reads them here."""
 

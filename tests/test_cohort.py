@@ -21,7 +21,7 @@ from he2her2.errors import (
 )
 from he2her2.manifest import SlideRow
 from he2her2.preprocessing import TooFewTilesError
-from he2her2.results import Failure, MadeOf, SlideInputs, plan_run
+from he2her2.results import Failure, MadeOf, SlideInputs, plan_run, read_planned
 from he2her2.results.tables import write_failures
 from tests.made_up_results import made_up_result
 
@@ -578,6 +578,44 @@ def test_a_failure_of_another_command_is_in_the_table_whoever_writes_last(run, m
     run.tables.write()
 
     assert (run.folder / "failures.csv").read_text().splitlines()[1].startswith("b,b.svs,tissue")
+
+
+def test_tables_are_not_written_for_ever_while_others_end_slides(run, monkeypatch):
+    """A failure of another command comes with every writing: who is at work leaves the rest to the next, or to it."""
+    writings: list[str] = []
+
+    def meanwhile(*table):
+        write_failures(*table)
+        writings.append(f"s{len(writings)}")
+        assert len(writings) < 20, "it never ends"
+        one = Failure(writings[-1], "b.svs", "tissue", "blank", "scan it")
+        run.failures.write(one, MadeOf(run.digest, SlideInputs("")))
+
+    monkeypatch.setattr("he2her2.results.run_tables.write_failures", meanwhile)
+    run.tables.add(Failure("b", "b.svs", "tissue", "blank", "scan it"))
+    run.tables.write_when_due()
+    assert len(writings) == 1
+    run.tables.write(lambda: len(writings) == 3)
+    assert len(writings) == 3
+
+
+def test_commands_that_begin_at_once_plan_the_slides_of_both(run, monkeypatch):
+    """One reads the table before, and writes it after the other: it lost that one's slides and patients."""
+    other = plan_run(run.folder, command=["he2her2"], config=Config(), weights=[], overrides={})
+    other = other.for_patients(None, {"b": "P1"})
+    run.tables.plan({"a": "a.svs"})
+    before = read_planned(run.folder)
+    other.tables.plan({"b": "b.svs"})
+    monkeypatch.setattr("he2her2.results.run_tables.read_planned", lambda _: before)
+    run.tables.plan({"a": "a.svs", "b": "b.svs", "c": "c.svs"})
+    monkeypatch.undo()
+
+    other.tables.write()
+    assert {name: one.patient_id for name, one in read_planned(run.folder).items()} == {"a": "", "b": "P1", "c": ""}
+    other.tables.plan({"d": "d.svs"})
+    run.tables._write_planned(before)
+    other.tables.write()
+    assert read_planned(run.folder).keys() == {"a", "d"}
 
 
 def test_the_digest_tells_runs_apart(tmp_path):

@@ -300,6 +300,18 @@ def test_status_of_ten_thousand_slides_takes_less_than_a_second(tmp_path):
     assert time.perf_counter() - begin < 0.2 * 3
 
 
+def test_a_run_that_is_being_made_is_not_taken_over(predict, tmp_path):
+    """The two wrote the same tables: those of the one stood beside the settings of the other."""
+    made_up_run(tmp_path / "run", 1, 1)
+
+    with Claims(tmp_path / "run"):
+        _, _, said = predict(tmp_path / "run", "--overwrite")
+
+    assert f"process {os.getpid()} on " in said
+    assert "works on it with other settings; end it first" in said
+    assert len(list((tmp_path / "run" / "slides").iterdir())) == 1
+
+
 def test_watching_ends_with_the_run(tmp_path, command_line):
     """A line for a log at each look, and the whole at the end."""
     run = made_up_run(tmp_path / "run", 2, 1)

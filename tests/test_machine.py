@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from he2her2.machine import usable_cores, usable_memory
+from he2her2.machine import process_space, usable_cores, usable_memory
 
 
 @pytest.fixture
@@ -52,3 +52,17 @@ def test_without_limits_it_is_the_machine(in_groups, membership):
 
     assert usable_cores() == 64
     assert usable_memory() == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_containers_of_one_host_name_see_other_processes(tmp_path, monkeypatch):
+    """As those that share their machine's network: each took the other's processes for dead, and its drafts away."""
+    spaces = []
+    for number in (4026531836, 4026532001, 4026532002):
+        link = tmp_path / str(number)
+        link.symlink_to(f"pid:[{number}]")
+        monkeypatch.setattr("he2her2.machine._SPACE", link)
+        spaces.append(process_space())
+    monkeypatch.setattr("he2her2.machine._SPACE", tmp_path / "none")
+
+    assert len(set(spaces)) == 3
+    assert process_space() == spaces[0]

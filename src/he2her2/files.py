@@ -6,7 +6,6 @@ Text is UTF-8 with the line ends that it has, on every system.
 import hashlib
 import json
 import os
-import platform
 import re
 import shutil
 import time
@@ -20,12 +19,13 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from he2her2.errors import OutputError, plainly
+from he2her2.machine import process_space
 
 if TYPE_CHECKING:
     from pydantic import ValidationError  # for its type: pydantic is a fourth of a command's start
 
-_HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
-_DRAFT = re.compile(r"\.draft-(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]{8}\.")
+_SPACE = process_space()
+_DRAFT = re.compile(r"\.draft-(?P<space>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]{8}\.")
 _URL = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]+):/+(?=[^/])")
 _DAY_S = 86_400
 _LARGEST_RECORD = 1 << 26
@@ -68,11 +68,11 @@ def atomic(path: Path) -> Iterator[Path]:
 def sweep_drafts(folder: Path) -> None:
     """Remove drafts in a folder that a process left when it was killed; those of living processes stay.
 
-    A draft of another machine, whose processes cannot be seen from here, counts as left after a day.
+    A draft of another machine or container, whose processes cannot be seen from here, counts as left after a day.
     """
     drafts = [(path, found) for path in folder.glob(".draft-*") if (found := _DRAFT.match(path.name))]
     for path, found in drafts:
-        if not process_is_alive(int(found["pid"])) if found["host"] == _HOST else _age_s(path) > _DAY_S:
+        if not process_is_alive(int(found["pid"])) if found["space"] == _SPACE else _age_s(path) > _DAY_S:
             _remove(path)
 
 
@@ -91,7 +91,7 @@ def _age_s(path: Path) -> float:
 
 def draft_of(path: Path) -> Path:
     """A name beside `path` for a file of this process, which `sweep_drafts` removes once the process is gone."""
-    return path.with_name(f".draft-{_HOST}-{os.getpid()}-{uuid4().hex[:8]}.{path.name}")
+    return path.with_name(f".draft-{_SPACE}-{os.getpid()}-{uuid4().hex[:8]}.{path.name}")
 
 
 def process_is_alive(pid: int) -> bool:

@@ -1,13 +1,17 @@
-"""Cores and memory of this process: those of its job or container, where these are fewer than the machine's."""
+"""Cores, memory and processes that this one sees: those of its job or container, where these are fewer than all."""
 
+import hashlib
 import math
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 _MEMBERSHIP = Path("/proc/self/cgroup")
 _GROUPS = Path("/sys/fs/cgroup")
+_SPACE = Path("/proc/self/ns/pid")
+_ALL_PROCESSES = "pid:[4026531836]"  # of Linux: the space of process numbers outside containers
 
 
 def usable_cores() -> int:
@@ -41,3 +45,27 @@ def _group_files(*names: str) -> Iterator[str]:
                     for name in names:
                         with suppress(OSError):
                             yield (folder / name).read_text("ascii").strip()
+
+
+def process_space() -> str:
+    """Name of the space in which process numbers mean something here: of this machine, or of its container.
+
+    Machines may have one name, and so have containers that share their machine's network.
+    """
+    space = [platform.node(), _text(Path("/etc/machine-id"))]
+    with suppress(OSError):
+        if (own := str(_SPACE.readlink())) != _ALL_PROCESSES:
+            space += [own, machine_start()]
+    return hashlib.sha256("\n".join(space).encode()).hexdigest()[:8]
+
+
+def machine_start() -> str:
+    """Name of this machine's start, to tell it from an earlier one; empty where the system does not say."""
+    return _text(Path("/proc/sys/kernel/random/boot_id"))
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text("ascii").strip()
+    except (OSError, ValueError):
+        return ""

@@ -13,7 +13,7 @@ import typer
 from he2her2.cli import options as o
 from he2her2.cli.console import say_line
 from he2her2.cli.option_groups import refuse_idle_annotations
-from he2her2.errors import AnnotationError, ConfigError, He2Her2Error
+from he2her2.errors import AnnotationError, ConfigError, He2Her2Error, OutputError
 from he2her2.files import digest
 from he2her2.machine import usable_cores
 
@@ -133,6 +133,7 @@ def run_slides(what: Sequence[Path], asked: SlideRun, *, as_json: bool = False) 
     _require_patients(model, sources)
     refuse_idle_annotations(sources)
     run = _plan(asked, model, sources).for_patients(model.rules, sources.patients)
+    _require_unused(run)
     say_notes((*asked.notes, *sources.notes))
     if not sources.single or asked.labour.part != (1, 1):
         del model  # the workers open their own
@@ -198,6 +199,7 @@ def _run_many(run: "Run", asked: SlideRun, sources: "SlideSources", *, as_json: 
     """Work on many slides, by workers."""
     from he2her2.cli.progress import WorkProgress
     from he2her2.cli.run_printer import RunPrinter
+    from he2her2.cohort import commands_at_work
 
     part, n_parts = asked.labour.part
     tasks = sorted(sources.tasks, key=lambda task: task.slide_id)
@@ -213,7 +215,7 @@ def _run_many(run: "Run", asked: SlideRun, sources: "SlideSources", *, as_json: 
                     run.tables.write_when_due()
                     printer.on_slide(outcome)
         finally:
-            run.tables.write()
+            run.tables.write(lambda: bool(commands_at_work(run.folder)))
     printer.summary()
     if printer.failures:
         raise typer.Exit(1)
@@ -263,6 +265,17 @@ def _crew(
     n = min(n_slides, workers) if workers else usual_number(n_slides, on_gpus=on_gpus)
     threads = asked.config.runtime.threads or max(1, usable_cores() // n)
     return LocalWorkers(replace(job, threads=threads), n, report)
+
+
+def _require_unused(run: "Run") -> None:
+    """Raise `OutputError` where a run that is to be taken over is still being made: two would write the same tables."""
+    from he2her2.cohort import commands_at_work
+
+    if run.takes_over and (commands := commands_at_work(run.folder)):
+        where = f"process {commands[0].pid} on {commands[0].host}"
+        raise OutputError(
+            f"{run.folder}: {where} works on it with other settings; end it first, or choose another --out"
+        )
 
 
 def _require_patients(model: "SlideModel", sources: "SlideSources") -> None:

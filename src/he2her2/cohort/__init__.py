@@ -1,7 +1,7 @@
 """Cohorts: the loop over slides, its workers and ledger, and the search for leaks."""
 
 from he2her2.cohort.annotations import annotation_lines
-from he2her2.cohort.claims import Claims, read_claims
+from he2her2.cohort.claims import Claims, commands_at_work, read_claims
 from he2her2.cohort.crew import Crew, Report, SlideJob, ThisProcess
 from he2her2.cohort.dask_workers import DaskWorkers
 from he2her2.cohort.engine import SlideEngine, require_all
@@ -49,6 +49,7 @@ __all__ = [
     "Worker",
     "alike_pairs",
     "annotation_lines",
+    "commands_at_work",
     "fetch_manifest",
     "find_leaks",
     "find_slides",

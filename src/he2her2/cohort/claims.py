@@ -2,7 +2,8 @@
 
 A claim says who works on the slide and where he is. It is taken by creating its file, which only one process can do,
 and ends with the slide. One whose process is dead is taken over: on the same machine that is seen at once; on another
-machine it counts as dead once the file has not changed for a while, by the clock of the one who waits.
+machine, or in another container, it counts as dead once the file has not changed for a while, by the clock of the one
+who waits.
 
 Claims save work, and no result depends on them: two processes that both work on a slide write the same.
 """
@@ -24,6 +25,7 @@ from pydantic import TypeAdapter
 
 from he2her2.errors import OutputError
 from he2her2.files import create_text, process_is_alive, write_text
+from he2her2.machine import machine_start, process_space
 
 _FOLDER = "claims"
 _COMMAND = ".command-"
@@ -40,6 +42,7 @@ class Claim:
     Attributes:
         slide_id: Its name.
         host: Machine of the process that has it.
+        space: Space in which the number of that process means something, see `process_space`.
         boot: Start of that machine, to tell it from an earlier one.
         pid: Number of that process.
         born: Start of that process, to tell it from a later one of the same number.
@@ -50,6 +53,7 @@ class Claim:
 
     slide_id: str
     host: str
+    space: str
     boot: str
     pid: int
     born: str
@@ -60,18 +64,18 @@ class Claim:
     @classmethod
     def new(cls, slide_id: str) -> Self:
         """A claim of this process."""
-        host, boot = _machine()
-        return cls(slide_id, host, boot, os.getpid(), _born(os.getpid()), uuid4().hex, round(time(), 1))
+        host, space, boot = _here()
+        return cls(slide_id, host, space, boot, os.getpid(), _born(os.getpid()), uuid4().hex, round(time(), 1))
 
     @property
     def is_here(self) -> bool:
-        """True if its machine is this one, even if it has been restarted since."""
-        return self.host == _machine()[0]
+        """True if its process can be seen from here, or could be before this machine was restarted."""
+        return self.space == _here()[1]
 
     @property
     def is_alive(self) -> bool:
         """True if its process, of this machine, still runs."""
-        return self.boot == _machine()[1] and process_is_alive(self.pid) and _born(self.pid) == self.born
+        return self.boot == _here()[2] and process_is_alive(self.pid) and _born(self.pid) == self.born
 
 
 _CLAIM = TypeAdapter(Claim)
@@ -206,9 +210,9 @@ class Claims:
             os.utime(self._file(claim.slide_id))
 
 
-def commands_on(run: Path) -> list[Claim]:
-    """Commands that work on a run, whether or not they have a slide now, and dead ones that nobody removed yet."""
-    return [command for _, command in _commands(run / _FOLDER)]
+def commands_at_work(run: Path) -> list[Claim]:
+    """Commands that work on the slides of a run, as far as can be seen from here, whether or not they have one now."""
+    return [command for _, command in _commands(run / _FOLDER) if is_running(run, command)]
 
 
 def _commands(folder: Path) -> Iterator[tuple[Path, Claim]]:
@@ -241,13 +245,9 @@ def _changed(file: Path) -> int:
 
 
 @cache
-def _machine() -> tuple[str, str]:
-    """Name of this machine, and of its start."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-    except OSError:
-        boot = ""
-    return platform.node(), boot
+def _here() -> tuple[str, str, str]:
+    """Name of this machine, of the space of its process numbers, and of its start."""
+    return platform.node(), process_space(), machine_start()
 
 
 def _born(pid: int) -> str:

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from time import time
 
-from he2her2.cohort.claims import Claim, commands_on, is_running, read_claims
+from he2her2.cohort.claims import Claim, commands_at_work, is_running, read_claims
 from he2her2.errors import EvaluationError
 from he2her2.results import (
     FAILURES_FILE,
@@ -122,7 +122,7 @@ def read_status(run: Path) -> RunStatus:
         n_done=len(done),
         failed=dict(Counter(failure.stage for name, failure in failed.items() if name not in done)),
         running=running,
-        has_command=any(is_running(run, command) for command in commands_on(run)),
+        has_command=bool(commands_at_work(run)),
         lost=tuple(claim for claim in claims if claim not in running),
         seconds=None if began is None else time() - began,
         n_recent=0 if began is None else sum(end >= began for end in ends.values()),

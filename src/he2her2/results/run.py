@@ -76,6 +76,11 @@ class Run:
         """True if the folder holds results of this configuration."""
         return (self.folder / RUN_FILE).is_file() and not _other_run(self.folder / RUN_FILE, self.digest)
 
+    @property
+    def takes_over(self) -> bool:
+        """True if the folder holds a run of another configuration, in whose place this one comes."""
+        return self.slides.overwrite and _other_run(self.folder / RUN_FILE, self.digest)
+
     def for_patients(self, rules: DecisionRules | None, patient_of: Mapping[str, str]) -> Self:
         """The same run, whose stored rules are applied to patients.
 
@@ -87,10 +92,9 @@ class Run:
 
     def write_description(self) -> None:
         """Write `run.json`; tables of another configuration, whose folder is taken over, go."""
-        file = self.folder / RUN_FILE
-        if self.slides.overwrite and _other_run(file, self.digest):
+        if self.takes_over:
             self.tables.forget()
-        write_json(file, self.description, ascii_only=True)
+        write_json(self.folder / RUN_FILE, self.description, ascii_only=True)
 
 
 def plan_run(

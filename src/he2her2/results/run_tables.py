@@ -3,7 +3,7 @@
 import csv
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,6 +56,7 @@ class RunTables:
     configuration: str
     rules: DecisionRules | None = None
     patient_of: Mapping[str, str] = field(default_factory=dict)
+    _given: dict[str, PlannedSlide] = field(default_factory=dict)
     _rows: dict[str, ResultRow] = field(default_factory=dict)
     _failures: dict[str, Failure] = field(default_factory=dict)
     _due: float = 0.0
@@ -104,10 +105,24 @@ class RunTables:
         written = {patient_key(one.patient_id): one.patient_id for one in planned.values()}
         known = {name: one.patient_id for name, one in planned.items()}
         known |= {name: written.get(patient_key(patient), patient) for name, patient in self.patient_of.items()}
-        given = {name: PlannedSlide(path, known.get(name, "")) for name, path in slides.items()}
-        if not given.items() <= planned.items():
-            rows = [(name, one.path, one.patient_id) for name, one in sorted((planned | given).items())]
-            write_csv(self.folder / _PLANNED_FILE, ("slide_id", "path", "patient_id"), rows, line_end="\r\n")
+        self._given = {name: PlannedSlide(path, known.get(name, "")) for name, path in slides.items()}
+        if not self._given.items() <= planned.items():
+            self._write_planned(planned | self._given)
+
+    def _plan_again(self) -> None:
+        """Note what another command that began at the same moment did not see, and left out of its table."""
+        planned = read_planned(self.folder)
+        lost = {
+            name: one
+            for name, one in self._given.items()
+            if name not in planned or (one.patient_id and not planned[name].patient_id)
+        }
+        if lost:
+            self._write_planned(planned | lost)
+
+    def _write_planned(self, planned: Mapping[str, PlannedSlide]) -> None:
+        rows = [(name, one.path, one.patient_id) for name, one in sorted(planned.items())]
+        write_csv(self.folder / _PLANNED_FILE, ("slide_id", "path", "patient_id"), rows, line_end="\r\n")
 
     def forget(self) -> None:
         """Remove the tables of another run: its slides were not planned by this one, and did not end in it."""
@@ -119,24 +134,30 @@ class RunTables:
         if not self._changed or monotonic() < self._due:
             return
         start = monotonic()
-        self.write()
+        self._write_once()
         now = monotonic()
         self._due = now + max(_EVERY_S, (now - start) / _SHARE)
 
-    def write(self) -> None:
+    def write(self, others_go_on: Callable[[], bool] = lambda: False) -> None:
         """Write the tables of all that has ended; again, where another process ended a slide meanwhile.
+
+        Args:
+            others_go_on: Whether commands work on the run that will write its tables after this one.
 
         Raises:
             OutputError: They cannot be written.
         """
+        while self._write_once() and not others_go_on():
+            pass
+
+    def _write_once(self) -> bool:
+        """Write the tables; True where another process ended a slide meanwhile."""
         self._changed = False
         self._read_others(self._others())
         records = FailureRecords(self.folder)
-        while True:
-            failed = records.slide_ids()
-            self._write()
-            if not self._read_others(self._others()) and records.slide_ids() == failed:
-                return
+        failed = records.slide_ids()
+        self._write()
+        return bool(self._read_others(self._others())) or records.slide_ids() != failed
 
     def _others(self) -> set[str]:
         """Slides with a folder whose outcome is unknown here."""
@@ -158,6 +179,7 @@ class RunTables:
         return n
 
     def _write(self) -> None:
+        self._plan_again()
         rows = [self._rows[slide_id] for slide_id in sorted(self._rows)]
         predictions = all(row.probability is not None for row in rows) and self.slides.result_file == PREDICTION
         write_results(
