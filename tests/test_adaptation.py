@@ -331,12 +331,15 @@ def test_too_few_slides_are_refused_and_a_broken_one_is_left_out(adapt, cohort, 
 
     assert code == 2
     assert "7 of 8 slides can be used, and 8 are the fewest to adapt to; the first that failed: broken" in error
+    regions = tmp_path / "regions"
+    shutil.copytree(cohort.parent, regions, ignore=shutil.ignore_patterns("*.svs"))
+    shutil.copy(regions / f"{slides[0].stem}.png", regions / "damaged.png")
     damaged = shutil.copy(slides[0], tmp_path / "damaged.svs")
     for index in range(len(tile_spans(damaged))):
         corrupt_tile(damaged, index)
-    code, out, error = adapt("--annotations", cohort.parent, what=(*slides, tmp_path / "broken.svs", damaged))
+    code, out, error = adapt("--annotations", regions, what=(*slides, tmp_path / "broken.svs", damaged))
     assert (code, "adapted to 8 slides" in out, "LEFT OUT broken" in error) == (0, True, True)
-    assert "LEFT OUT damaged" in error
+    assert "tumour tiles cannot be decoded" in error
 
 
 def test_the_bundled_weights_are_adapted_only_on_purpose(command_line, adapt, cohort, tmp_path):
