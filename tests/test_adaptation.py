@@ -1,6 +1,7 @@
 """Weights are adapted to slides of unknown status: batch norms, threshold, cards, record of patients, refusals."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from he2her2.statistics import share_by_em, threshold_at_prior, threshold_at_sha
 from he2her2.training.slides.adaptation import Adaptation, adapt_weights
 from he2her2.training.slides.batch_norms import fused_weights
 from tests.labelled_slides import OVERRIDES, TINY, able_weights, tiny_config, write_labelled
+from tests.slide_files import corrupt_tile, tile_spans
 
 MLP = replace(PAPER_MLP, n_tiles=5)
 NETWORKS = f"networks.tumour_cnn={COMPACT_TUMOUR_CNN.name}"
@@ -321,7 +323,7 @@ def test_what_cannot_be_adapted_is_refused(adapt, tmp_path, options, words):
 
 
 def test_too_few_slides_are_refused_and_a_broken_one_is_left_out(adapt, cohort, tmp_path):
-    """Eight are the fewest; the one that failed is named."""
+    """Eight are the fewest; the one that failed is named, also one whose tiles cannot be decoded."""
     slides = sorted(cohort.parent.glob("*.svs"))
     (tmp_path / "broken.svs").write_bytes(b"no slide")
 
@@ -329,8 +331,15 @@ def test_too_few_slides_are_refused_and_a_broken_one_is_left_out(adapt, cohort, 
 
     assert code == 2
     assert "7 of 8 slides can be used, and 8 are the fewest to adapt to; the first that failed: broken" in error
-    code, out, error = adapt("--annotations", cohort.parent, what=(*slides, tmp_path / "broken.svs"))
+    regions = tmp_path / "regions"
+    shutil.copytree(cohort.parent, regions, ignore=shutil.ignore_patterns("*.svs"))
+    shutil.copy(regions / f"{slides[0].stem}.png", regions / "damaged.png")
+    damaged = shutil.copy(slides[0], tmp_path / "damaged.svs")
+    for index in range(len(tile_spans(damaged))):
+        corrupt_tile(damaged, index)
+    code, out, error = adapt("--annotations", regions, what=(*slides, tmp_path / "broken.svs", damaged))
     assert (code, "adapted to 8 slides" in out, "LEFT OUT broken" in error) == (0, True, True)
+    assert "tumour tiles cannot be decoded" in error
 
 
 def test_the_bundled_weights_are_adapted_only_on_purpose(command_line, adapt, cohort, tmp_path):

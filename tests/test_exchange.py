@@ -336,6 +336,22 @@ def test_features_alone_take_their_size_from_coordinates(tmp_path):
     assert read_tiles_file(tmp_path / "out" / "features_unknown" / "A.h5").side == 512
 
 
+def test_coordinates_in_um_complete_features_in_px(tmp_path):
+    """Their side was taken for level-0 px: tiles of 253 px became 64 px wide; all else that the two state is kept."""
+    with h5py.File(tmp_path / "A.1.h5", "w") as file:
+        file["features"], file["coords"] = FEATURES[None], CORNERS  # in an axis of length one, as CLAM at times
+    (coords,) = write_tiles_files(tmp_path / "c", TILES, "stamp")
+
+    (written,) = convert_file(tmp_path / "A.1.h5", tmp_path, "trident", mpp_l0=MPP, coords=coords).written
+
+    found = read_tiles_file(written)
+    assert np.array_equal(found.features, FEATURES)
+    assert (found.side, found.side_px, found.mpp_l0) == (pytest.approx(253), 256, MPP)
+    np.testing.assert_allclose(found.centres_um, (CORNERS + 253 / 2) * MPP)
+    with pytest.raises(ExchangeError, match="pass --mpp"):
+        convert_file(tmp_path / "A.1.h5", tmp_path, "trident", coords=coords)
+
+
 def elsewhere(file):
     layout = h5py.VirtualLayout((1, 4, 6), np.float32)
     layout[0] = h5py.VirtualSource("other.h5", "features", (4, 6))

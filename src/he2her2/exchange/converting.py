@@ -60,17 +60,18 @@ def _completed(tiles: StoredTiles, coords: StoredTiles) -> StoredTiles:
     """Tiles with what the file of their coordinates says.
 
     Raises:
-        ExchangeError: It is of other tiles.
+        ExchangeError: It is of other tiles, or states their side in another unit and the µm per px are unknown.
     """
     if not _same_corners(tiles, coords):
         raise ExchangeError(tiles.slide_id, "the file of coordinates has other tiles", "give that of these features")
     if tiles.corners is None:
         tiles = replace(tiles, corners=coords.corners, unit=coords.unit, stated=coords.stated, layout=coords.layout)
+    mpp_l0 = tiles.mpp_l0 or coords.mpp_l0
     return replace(
         tiles,
-        side=tiles.side or coords.side,
+        side=tiles.side or coords.with_mpp(mpp_l0).in_unit(tiles.unit).side,
         side_px=tiles.side_px or coords.side_px,
-        mpp_l0=tiles.mpp_l0 or coords.mpp_l0,
+        mpp_l0=mpp_l0,
         mpp=tiles.mpp or coords.mpp,
         size_l0=tiles.size_l0 or coords.size_l0,
     )

@@ -27,7 +27,7 @@ from he2her2.pipeline import RegionUse, segment
 from he2her2.preprocessing import ColourChange
 from he2her2.results import Failure
 from he2her2.rules import are_called, combine
-from he2her2.slides import open_slide
+from he2her2.slides import Slide, open_slide
 from he2her2.statistics import share_by_em, threshold_at_prior, threshold_at_share, threshold_in_valley
 from he2her2.timing import Progress, silent
 from he2her2.training.slides.batch_norms import fused_weights, has_norms, some_tiles
@@ -121,12 +121,13 @@ def adapt_weights(
     tasks, engine = sorted(tasks, key=lambda task: task.slide_id), SlideEngine(progress)
     samples, failures = _read_samples(engine, tasks, _Sampler(model, config, asked, len(tasks)))
     tensors, tile_cnn = _moved_cnn(asked, model, samples)
-    sampled = [task for task in tasks if task.slide_id in samples]
-    names = {task.slide_id: patient_key(patients.get(task.slide_id, task.slide_id)) for task in sampled}
-    before, after = (
-        _patient_scores(engine, sampled, _Judge(replace(model, tile_cnn=network), config, samples), names)
-        for network in (model.tile_cnn, tile_cnn)
-    )
+    judge = _Judge(replace(model, tile_cnn=tile_cnn), config, samples)
+    judged, unscored = _parted(engine.run([task for task in tasks if task.slide_id in samples], judge, stage="scoring"))
+    if unscored:
+        raise EvaluationError(str(unscored[0]))
+    names = {slide_id: patient_key(patients.get(slide_id, slide_id)) for slide_id in samples}
+    before = _patient_scores({slide_id: sample.probability for slide_id, sample in samples.items()}, names)
+    after = _patient_scores(judged, names)
     threshold = _chosen_threshold(asked, after, kept)
     found = Adapted(
         n_slides=len(samples),
@@ -174,19 +175,21 @@ class _Sample:
     """A slide's tumour tiles, and the pixels of some of them.
 
     Attributes:
-        grid: Tiles.
+        grid: Tiles that can be read.
         tiles: (n, h, w, 3) evenly drawn from them.
         recolour: Normalisation of the slide, as the settings ask.
+        probability: Of HER2-positive, by the given weights.
     """
 
     grid: TileGrid
     tiles: Rgb
     recolour: ColourChange | None
+    probability: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Sampler:
-    """Worker that finds a slide's tumour as prediction does, and reads some of its tiles."""
+    """Worker that predicts a slide, and reads some of the tumour's tiles."""
 
     model: SlideModel
     config: Config
@@ -206,9 +209,10 @@ class _Sampler:
             found = segment(slide, model, config, annotation=annotation, region_use=self.asked.region_use)
             fixed = model.aggregator.fixes_n_tiles
             cut = cut_tumour(slide, found, model.tile, config.tiling, config.selection, n_tiles_fixed=fixed)
-            grid = cut.grid
+            grid, probability = _scored(slide, cut.grid, model, config, found.recolour)
             tiles = some_tiles(slide, grid, self.n_slides, config.runtime)
-        return _Sample(grid, tiles if found.recolour is None else found.recolour(tiles), found.recolour)
+        seen = tiles if found.recolour is None else found.recolour(tiles)
+        return _Sample(grid, seen, found.recolour, probability)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -222,14 +226,19 @@ class _Judge:
     def __call__(self, task: SlideTask) -> float:
         """Probability of HER2-positive."""
         sample = self.samples[task.slide_id]
-        tile_cnn = recoloured(self.model.tile_cnn, sample.recolour)
         with open_slide(task.path, mpp=task.mpp, backend=self.config.runtime.backend) as slide:
-            readable, logits = score_tiles(
-                slide, sample.grid, tile_cnn, self.config.runtime, self.config.selection.n_tiles
-            )
-        grid = sample.grid.take(readable)
-        threshold = self.model.threshold(self.config)
-        return decide_on(task.slide_id, grid, logits, self.model.aggregator, threshold).probability
+            return _scored(slide, sample.grid, self.model, self.config, sample.recolour)[1]
+
+
+def _scored(
+    slide: Slide, grid: TileGrid, model: SlideModel, config: Config, recolour: ColourChange | None
+) -> tuple[TileGrid, float]:
+    """Tumour tiles of a slide that can be read, and its probability of HER2-positive."""
+    tile_cnn = recoloured(model.tile_cnn, recolour)
+    readable, logits = score_tiles(slide, grid, tile_cnn, config.runtime, config.selection.n_tiles)
+    grid = grid.take(readable)
+    decision = decide_on(slide.slide_id, grid, logits, model.aggregator, model.threshold(config))
+    return grid, decision.probability
 
 
 def _read_samples(
@@ -261,17 +270,13 @@ def _moved_cnn(
     return tensors, engine_of(card, tensors)
 
 
-def _patient_scores(
-    engine: SlideEngine, tasks: Sequence[SlideTask], judge: _Judge, names: Mapping[str, str]
-) -> list[float]:
+def _patient_scores(judged: Mapping[str, float], names: Mapping[str, str]) -> list[float]:
     """Mean probability of each patient, by name.
 
-    Raises:
-        EvaluationError: A slide cannot be scored.
+    Args:
+        judged: Probability of each slide.
+        names: Patient of each.
     """
-    judged, unscored = _parted(engine.run(tasks, judge, stage="scoring"))
-    if unscored:
-        raise EvaluationError(str(unscored[0]))
     slides: dict[str, list[float]] = defaultdict(list)
     for slide_id, probability in judged.items():
         slides[names[slide_id]].append(probability)
