@@ -54,7 +54,7 @@ def measure(setting: Setting) -> Found:
     if (regions := _regions(setting)) is not None:
         figures["read_vs_openslide"] = regions.times_faster("Slide.read", "OpenSlide")
         tables.append(_regions_table(regions, _n_regions(setting)))
-    return Found(figures, tuple(tables), {"alone_s": alone, "at_once_s": at_once, "first_s": first})
+    return Found(figures, tuple(tables), {"first_s": first})
 
 
 class Server:

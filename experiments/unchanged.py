@@ -6,7 +6,7 @@ Each checkout runs the same commands, in processes of its own, on the slides tha
 one gave is kept in FOLDER/before and used again for as long as its commit and the command are the same. Equal means:
 pixels, arrays and weights bit for bit; every cell of a table and every figure of a JSON file. A sentence may be put in
 other words; that is counted, and is no difference. Paths, times and the hashes of settings are left out. Exit code 1 on
-a difference that `GIVEN_UP` does not list.
+a difference.
 
 It takes three minutes a checkout with --quick, else a quarter of an hour, on one core.
 """
@@ -33,30 +33,9 @@ from PIL import Image
 REPOSITORY = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("HE2HER2_DATA", REPOSITORY.parent / "shared" / "data"))
 
-GIVEN_UP: Mapping[str, str] = {
-    "*/overlay.png:pixels": "overlays are drawn by Pillow, whose nearest px and blends round in their own way",
-    "*/truth.json:/spec/staining": "phantoms can be drawn in stains of one's own; none by default",
-    "*/prediction.json:/format": "results carry the number of their form",
-    "*/segmentation.json:/format": "results carry the number of their form",
-    "*/prediction.json:/files*": "results list the files beside them",
-    "*/segmentation.json:/files*": "results list the files beside them",
-    "*/card.json:/files/model.onnx/n_bytes": "torch's exporter writes the graph, with names of its own",
-    "*/segmentation.json:/counts/*": "masks alone count their tiles too: none",
-}
-"""Differences that are meant, as "step/file:place" with wildcards, and why."""
-
 SKIPPED_KEYS = {
-    "path",
-    "seconds",
-    "timing",
-    "provenance",
-    "inputs",
-    "run_digest",
-    "digest",
-    "versions",
-    "created",
-    "command",
-    "sha256",
+    *("path", "inputs", "command", "provenance", "versions", "run_digest", "digest", "sha256"),
+    *("seconds", "timing", "created"),
 }
 WORDS = {"warnings", "notices", "reason", "remedy", "detail"}
 """Columns that hold sentences; a sentence is also every text with a space in a JSON file."""
@@ -371,22 +350,14 @@ def _files(folder: Path) -> Iterator[str]:
 
 
 def tell(step: Step, thing: str, differences: Sequence[Difference]) -> bool:
-    """Print a line for one kind of file; tells whether something differs that may not."""
-    reason = {place: _given_up(f"{step.name}/{place}") for place, _ in differences}
-    meant = [place for place, _ in differences if reason[place]]
-    words = [place for place, what in differences if what == "words" and not reason[place]]
-    wrong = [(place, what) for place, what in differences if what != "words" and not reason[place]]
-    notes = [f"{len(words)} sentences in other words"] * bool(words)
-    notes += sorted({f"given up: {reason[place]}" for place in meant})
+    """Print a line for one kind of file; tells whether something differs."""
+    n_words = sum(what == "words" for _, what in differences)
+    wrong = [(place, what) for place, what in differences if what != "words"]
     verdict = f"DIFFERS in {len(wrong)}" if wrong else "equal"
-    print(f"{step.name:14} {thing:28} {verdict}{''.join(f'; {note}' for note in notes)}")
+    print(f"{step.name:14} {thing:28} {verdict}{f'; {n_words} sentences in other words' * bool(n_words)}")
     for place, what in wrong[:5]:
         print(f"{'':14}   {place}  {what}")
     return bool(wrong)
-
-
-def _given_up(place: str) -> str:
-    return next((reason for pattern, reason in GIVEN_UP.items() if fnmatch(place, pattern)), "")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from itertools import chain
 
 import pytest
-from experiments.house import (
+
+from tests.conftest import REPOSITORY
+from tests.house import (
     SOURCE,
     House,
     Module,
@@ -25,8 +27,6 @@ from experiments.house import (
     targets,
     upward_imports,
 )
-
-from tests.conftest import REPOSITORY
 
 FLOORS = [
     {"__main__"},
@@ -54,7 +54,7 @@ FLOORS = [
     {"geometry", "units", "files", "timing"},
     {"machine", "errors"},
 ]
-"""Rooms and single modules, from the top; `experiments.house` reads them here."""
+"""Rooms and single modules, from the top."""
 
 NEVER = {
     "phantom": {"config"},

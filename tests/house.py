@@ -1,14 +1,8 @@
-"""Counts of `src/he2her2`: modules, names, loops over slides, imports, first words of docstrings.
+"""The structure of `src/he2her2`: names, loops over slides, imports, first words of docstrings.
 
-The source is read and never imported, so that any commit can be counted.
-
-    python -m experiments.house [--list] [--source ../before/src/he2her2]
-
-A *public name* is a top-level function or class without a leading underscore, counted in each module that defines it. A
-name *defined twice* may also be a constant or a type alias. An `__init__` that passes names on defines none of them.
+The source is read and never imported. An `__init__` that passes names on defines none of them.
 """
 
-import argparse
 import ast
 import re
 from collections import defaultdict
@@ -22,17 +16,8 @@ SOURCE = Path(__file__).parents[1] / "src" / "he2her2"
 OPENS_A_SLIDE = "open_slide"
 ONE_SLIDE = {"Path", "SlideTask"}  # what stands for a slide in the signature of a worker
 QUESTION = re.compile(r"(What|Whether|How|Where|Who|Whose|Why|When|Which)\b")
-TOO_COMMON = {
-    "open",
-    "read",
-    "write",
-    "get",
-    "close",
-    "run",
-    "find",
-    "keep",
-    "slide",
-}  # methods that need their class to be known
+TOO_COMMON = {"open", "read", "write", "get", "close", "run", "find", "keep", "slide"}
+"""Methods that need their class to be known."""
 
 Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -49,12 +34,6 @@ class Module:
     def tree(self) -> ast.Module:
         """The syntax tree."""
         return ast.parse(self.text)
-
-    @cached_property
-    def callables(self) -> set[str]:
-        """Functions and classes that it defines at top level, without an underscore."""
-        kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-        return {node.name for node in self.tree.body if isinstance(node, kinds) and not node.name.startswith("_")}
 
     @cached_property
     def public_names(self) -> set[str]:
@@ -143,13 +122,6 @@ def defined_twice(house: House) -> dict[str, list[str]]:
     return {name: sorted(homes[name]) for name in sorted(homes) if len(homes[name]) > 1}
 
 
-def hardly_used(house: House) -> list[str]:
-    """Public functions and classes that at most one other module imports; a face that passes a name on is no user."""
-    users = _users(house)
-    names = {(module.name, name) for module in house.values() for name in module.callables}
-    return sorted(f"{home}.{name}" for home, name in names if len(users[home, name]) <= 1)
-
-
 def offered_to_nobody(house: House, visitors: Iterable[Module]) -> list[str]:
     """Names in a room's face that neither another room nor a visitor (a test, an experiment) imports from it."""
     taken = {
@@ -167,24 +139,6 @@ def offered_to_nobody(house: House, visitors: Iterable[Module]) -> list[str]:
     )
 
 
-def _users(house: House) -> Mapping[tuple[str, str], set[str]]:
-    """Modules that import a name, by the module that defines it and the name."""
-    users: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
-    for module in house.values():
-        for target, name in module.imports:
-            if target not in house or name is None:
-                continue
-            home = _home(house, target, name)
-            if f"{target}.{name}" in house:  # `from he2her2 import pipeline`, used as `pipeline.predict`
-                home, names = f"{target}.{name}", _attributes(module.tree, name)
-            else:
-                names = {name}
-            if not (module.is_package and home.startswith(module.name + ".")):
-                for used in names:
-                    users[home, used] |= {module.name} - {home}
-    return users
-
-
 def _home(house: House, target: str, name: str) -> str:
     """The module that defines `name`, followed through the faces that pass it on."""
     seen = set()
@@ -193,12 +147,6 @@ def _home(house: House, target: str, name: str) -> str:
         passed_on = [origin for origin, imported in house[target].imports if imported == name and origin in house]
         target = passed_on[0] if passed_on else target
     return target
-
-
-def _attributes(tree: ast.AST, name: str) -> set[str]:
-    """`b` of every `name.b`."""
-    found = (node for node in ast.walk(tree) if isinstance(node, ast.Attribute))
-    return {node.attr for node in found if isinstance(node.value, ast.Name) and node.value.id == name}
 
 
 # Loops over slides
@@ -305,43 +253,12 @@ def _is_worker(annotation: ast.expr | None) -> bool:
     return False
 
 
-# Settings, the direction, words
-
-
-def take_all_settings(house: House) -> dict[str, bool]:
-    """Functions that take all of `Config`, and whether they only forward it."""
-    found = {}
-    for module in house.values():
-        for name, function in module.functions:
-            for argument in _arguments(function):
-                if re.fullmatch(r"Config( \| None)?", _text(argument.annotation)):
-                    found[f"{module.name}:{name}"] = _only_forwards(function, argument.arg)
-    return dict(sorted(found.items()))
-
-
-def _only_forwards(function: Function, argument: str) -> bool:
-    read = {node.value for node in ast.walk(function) if isinstance(node, ast.Attribute)}
-    uses = [node for node in ast.walk(function) if isinstance(node, ast.Name) and node.id == argument]
-    return bool(uses) and not any(node in read for node in uses)
-
-
-def untyped_values(house: House) -> list[str]:
-    """Functions that take or return `dict[str, Any]` or `Mapping[str, Any]`."""
-    return sorted(
-        f"{module.name}:{name}"
-        for module in house.values()
-        for name, function in module.functions
-        if any(re.search(r"\b(dict|Mapping)\[str, Any\]", _text(note)) for note in _annotations(function))
-    )
+# The direction, words
 
 
 def _arguments(function: Function) -> list[ast.arg]:
     given = function.args
     return [*given.posonlyargs, *given.args, *given.kwonlyargs]
-
-
-def _annotations(function: Function) -> list[ast.expr | None]:
-    return [*(argument.annotation for argument in _arguments(function)), function.returns]
 
 
 def _text(annotation: ast.expr | None) -> str:
@@ -365,14 +282,6 @@ def upward_imports(house: House, floors: Sequence[set[str]]) -> list[str]:
 def room(module: str) -> str:
     """The room of `he2her2.room.module`."""
     return module.split(".")[1]
-
-
-def read_floors(source: Path) -> list[set[str]]:
-    """The rooms from the top, as `tests/test_architecture.py` of the same checkout lists them."""
-    tree = ast.parse((source.parents[1] / "tests" / "test_architecture.py").read_text("utf-8"))
-    values = [node.value for node in tree.body if isinstance(node, ast.Assign) and "FLOORS" in _defined(node)]
-    floors: list[set[str]] = ast.literal_eval(values[0])
-    return floors
 
 
 def circles(house: House) -> list[list[str]]:
@@ -406,44 +315,3 @@ def question_docstrings(house: House) -> list[str]:
                 if QUESTION.match(text):
                     found.append(f"{module.name}:{getattr(node, 'name', '')}  {text.splitlines()[0]}")
     return sorted(found)
-
-
-# The table
-
-
-def count(source: Path) -> dict[str, int | list[str]]:
-    """Every figure of the table, by its words: a number, or the list of what was found."""
-    house = read_house(source)
-    settings = take_all_settings(house)
-    return {
-        "modules": len(house),
-        "lines": sum(module.text.count("\n") for module in house.values()),
-        "public functions and classes": sum(len(module.callables) for module in house.values()),
-        "of these imported by one module or none": hardly_used(house),
-        "public names defined in two modules": [
-            f"{name}: {', '.join(at)}" for name, at in defined_twice(house).items()
-        ],
-        "loops that open slides": slide_loops(house),
-        "functions that take all of Config": list(settings),
-        "of these that only forward it": [name for name, forwards in settings.items() if forwards],
-        "functions with a dict[str, Any]": untyped_values(house),
-        "imports against the direction": upward_imports(house, read_floors(source)),
-        "circles of imports": [" <-> ".join(group) for group in circles(house)],
-        "docstrings that begin with a question word": question_docstrings(house),
-    }
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--source", type=Path, default=SOURCE, help="folder of the package")
-    parser.add_argument("--list", action="store_true", help="name every finding")
-    options = parser.parse_args(arguments)
-    for words, found in count(options.source.resolve()).items():
-        print(f"{found if isinstance(found, int) else len(found):>7}  {words}")
-        if options.list and isinstance(found, list):
-            print(*(f"           {one}" for one in found), sep="\n", end="\n" if found else "")
-
-
-if __name__ == "__main__":
-    main()
