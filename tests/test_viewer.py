@@ -869,6 +869,41 @@ def test_a_table_of_verdicts_of_an_earlier_version_is_read(run, tmp_path):
         assert reviews_of(client)["case-1"]["of_this_result"]
 
 
+def test_the_history_keeps_every_verdict_with_who_gave_it(client, tmp_path):
+    """One that was changed or taken back, too, and one of a table that somebody else wrote."""
+    table = tmp_path / "annotations/verdicts.csv"
+    table.parent.mkdir()
+    table.write_text("slide_id,verdict,comment\ncase-1,unsure,by hand\n")
+    for verdict, reviewer in (("agree", "Dr A"), ("disagree", "=B"), ("", "Dr A")):
+        said = {"verdict": verdict, "reviewer": reviewer}
+        kept = client.put(f"{SLIDE}/verdict", json=said).json()
+
+    rows = read_csv(tmp_path / "annotations/verdict_history.csv")
+
+    assert [(row["verdict"], row["reviewer"]) for row in rows] == [
+        ("unsure", ""),
+        ("agree", "Dr A"),
+        ("disagree", "=B"),
+        ("", "Dr A"),
+    ]
+    assert rows[0]["comment"] == "by hand"
+    assert [row["time"] for row in rows[1:]] == sorted(row["time"] for row in rows[1:])
+    assert kept is None
+    assert client.put(f"{SLIDE}/verdict", json={"verdict": "agree", "reviewer": "B"}).json()["reviewer"] == "B"
+
+
+def test_a_history_that_cannot_be_read_is_not_written_over(tmp_path):
+    """Nor is the verdict kept without it."""
+    history = tmp_path / "verdict_history.csv"
+    history.write_text("slide;verdict\na;agree\n")
+
+    with pytest.raises(AnnotationError, match=r"verdict_history\.csv: cannot be read"):
+        Reviews(tmp_path).save_verdict("a", b'{"verdict": "disagree"}')
+
+    assert history.read_text() == "slide;verdict\na;agree\n"
+    assert not Reviews(tmp_path).verdicts()
+
+
 def test_columns_that_somebody_added_to_the_verdicts_stay(tmp_path):
     """As in a spreadsheet; also of the slide that is judged again."""
     file = tmp_path / "verdicts.csv"

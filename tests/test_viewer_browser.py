@@ -537,7 +537,8 @@ def test_a_verdict_is_given_by_key(visit, url, run):
     """And is in the table, in the list and after a reload; given again it is taken back."""
     page = visit(f"{url}#slide={OTHER.replace(' ', '%20').replace('+', '%2B').replace('&', '%26')}")
     page.select_option("#sort", "open")
-    page.locator("#sort").blur()
+    page.locator("#reviewer").press_sequentially("Dr X")  # x is no key meanwhile
+    page.locator("#reviewer").blur()
     page.keyboard.press("x")
     page.locator("#saved", has_text="Verdict saved: disagree").wait_for()
     page.fill("#comment", "stroma only")
@@ -553,7 +554,11 @@ def test_a_verdict_is_given_by_key(visit, url, run):
     page.reload()
     page.wait_for_selector("body[data-ready]")
 
-    assert (rows[OTHER]["verdict"], rows[OTHER]["comment"]) == ("disagree", "stroma only")
+    assert [rows[OTHER][name] for name in ("verdict", "comment", "reviewer")] == ["disagree", "stroma only", "Dr X"]
+    assert page.input_value("#reviewer") == "Dr X"
+    assert (
+        page.locator("#given-by").inner_text() == f"Given by Dr X on {rows[OTHER]['time'][:16].replace('T', ' ')} UTC"
+    )
     assert page.locator("#verdicts button[aria-pressed=true]").inner_text().lower() == "disagree"
     assert page.input_value("#comment") == "stroma only"
 

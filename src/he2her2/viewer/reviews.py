@@ -1,4 +1,4 @@
-"""Review of a run by a person: regions as a slide's GeoJSON, a table of verdicts, and how two stains lie.
+"""Review of a run by a person: regions as a slide's GeoJSON, verdicts and their history, and how two stains lie.
 
 All files appear whole or not at all, and a save that did not see the last one is refused; so is a verdict on a result
 that is another by now. Several viewers may keep to one folder.
@@ -33,6 +33,7 @@ from he2her2.viewer.region_geojson import moved, read_regions
 PAIRS_FILE = "stain_pairs.csv"
 _PAIR_COLUMNS = ("slide_id", "beside", "turn_deg", "scale", "mirrored", "dx_um", "dy_um", "time")
 VERDICTS_FILE = "verdicts.csv"
+HISTORY_FILE = "verdict_history.csv"
 REGION_CLASSES = ("Tumor", "In situ", "Necrosis", "Ignore*", "Stroma", "Other")
 """Classes to draw in; what each is used for follows from its words, see `preprocessing.annotations`."""
 
@@ -44,6 +45,7 @@ _NOTHING = "none"
 class _Said(TypedDict):
     verdict: Literal["", "agree", "disagree", "unsure"]
     comment: NotRequired[Annotated[str, MaxLen(2000)]]
+    reviewer: NotRequired[Annotated[str, MaxLen(100)]]
     call: NotRequired[str]
     probability: NotRequired[FiniteFloat | None]
     seen: NotRequired[str]
@@ -68,6 +70,7 @@ class Verdict:
         time: When it was given, UTC.
         call: What the result said that was judged; "" where there was none, or the table is of an earlier version.
         probability: Of that result.
+        reviewer: Who gave it, as he calls himself; "" where he did not say.
     """
 
     slide_id: str
@@ -76,6 +79,7 @@ class Verdict:
     time: str = ""
     call: str = ""
     probability: float | None = None
+    reviewer: str = ""
 
     def is_of(self, judged: tuple[str, float | None]) -> bool:
         """False where another result than this was judged."""
@@ -180,10 +184,12 @@ class Reviews:
     def save_verdict(self, slide_id: str, body: bytes, judged: tuple[str, float | None] = ("", None)) -> Verdict:
         """Keep a verdict in place of an earlier one of the slide; one without word and comment takes it back.
 
+        The history keeps both.
+
         Args:
             slide_id: The slide.
-            body: JSON with `verdict` and `comment`, and with what the reviewer saw: the `call` and `probability`, and
-                the version of the earlier verdict as `seen`.
+            body: JSON with `verdict`, `comment` and `reviewer`, and with what he saw: the `call` and `probability`,
+                and the version of the earlier verdict as `seen`.
             judged: The call and the probability of the slide's result now.
 
         Raises:
@@ -200,7 +206,7 @@ class Reviews:
         if "call" in said and (said["call"], said.get("probability")) != judged:
             raise StaleError(f"{slide_id}: its result is another by now; load the page again")
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        given = Verdict(slide_id, said["verdict"], said.get("comment", ""), now, *judged)
+        given = Verdict(slide_id, said["verdict"], said.get("comment", ""), now, *judged, said.get("reviewer", ""))
         with self._alone():
             earlier = self.verdicts().get(slide_id, Verdict(slide_id, ""))
             if said.get("seen", earlier.version) != earlier.version:
@@ -215,7 +221,10 @@ class Reviews:
             if given.is_empty and not any(cell for column, cell in rows[slide_id].items() if column not in own):
                 del rows[slide_id]
             columns = dict.fromkeys((*own, *chain(*rows.values())))
+            history = self._history(self.folder / HISTORY_FILE)
             write_csv(file, [*columns], [row for _, row in sorted(rows.items())])
+            before = [] if earlier.is_empty or earlier in history else [earlier]  # not given here
+            write_csv(self.folder / HISTORY_FILE, own, map(asdict, (*history, *before, given)))
         return given
 
     def pair(self, slide_id: str, beside: str) -> SectionPair | None:
@@ -251,6 +260,14 @@ class Reviews:
                 for (one, other), way in sorted(pairs.items())
             ]  # fmt: skip
             write_csv(self.folder / PAIRS_FILE, _PAIR_COLUMNS, rows)
+
+    @staticmethod
+    def _history(file: Path) -> list[Verdict]:
+        """All verdicts, in the order in which they were given."""
+        try:
+            return [_verdict_of(row) for row in read_filled(file)] if file.is_file() else []
+        except (OSError, ValueError, KeyError) as error:
+            raise _unreadable(file, error) from None
 
     def _pairs(self) -> dict[tuple[str, str], SectionPair]:
         file = None if self.folder is None else self.folder / PAIRS_FILE
@@ -316,7 +333,7 @@ def _rows_of(file: Path, *names: str) -> list[dict[str, str]]:
 
 
 def _verdict_of(row: Mapping[str, str]) -> Verdict:
-    texts = {name: row.get(name) or "" for name in ("verdict", "comment", "time", "call")}
+    texts = {name: row.get(name) or "" for name in ("verdict", "comment", "time", "call", "reviewer")}
     probability = float(row.get("probability") or math.nan)
     return Verdict(row["slide_id"], **texts, probability=probability if math.isfinite(probability) else None)
 

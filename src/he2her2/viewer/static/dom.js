@@ -28,6 +28,15 @@ export function probability(value, ...limits) {
 export const count = (n) => String(n).replace(/\B(?=(\d{3})+$)/g, "\u202f");
 export const percent = (share, digits = 1) => (Number.isFinite(share) ? `${(100 * share).toFixed(digits)} %` : "–");
 
+// What this browser remembers from visit to visit; a private window forgets it.
+export function remember(name, value) {
+  try { localStorage.setItem(`he2her2-${name}`, value); } catch { /* not allowed */ }
+}
+
+export function remembered(name) {
+  try { return localStorage.getItem(`he2her2-${name}`); } catch { return null; }
+}
+
 export function say(text) {
   $("live").textContent = text;
 }

@@ -12,7 +12,7 @@ function typed(event) {
 
 export function listenToKeys(acts, mute) {
   const table = new Map(acts.flatMap(({ keys, run }) => keys.map((key) => [key, run])));
-  const typing = (node) => node.closest?.("input[type=search], textarea, select, dialog[open]");
+  const typing = (node) => node.closest?.("input[type=search], input[type=text], textarea, select, dialog[open]");
   document.addEventListener("keydown", (event) => {
     const key = typed(event);
     if (key === null) return;

@@ -1,13 +1,15 @@
 // The verdict on the slide that is shown, with a comment: saved one after the other, each on top of the last one seen.
 
 import { callOf } from "./case.js";
-import { $, el, probability, say } from "./dom.js";
+import { $, el, probability, remember, remembered, say } from "./dom.js";
 import { putJson, slidePath } from "./server.js";
 
 const KEYS = ["A", "X", "U"];
 
 // The verdict on the result that is shown; "" where none was given, or one on another result.
 const given = (review) => (review?.of_this_result ? review.verdict : "");
+
+const givenBy = ({ reviewer, time }) => ["Given", reviewer && `by ${reviewer}`, time && `on ${time.replace(/T(\d\d:\d\d).*\+00:00$/, " $1 UTC")}`].filter(Boolean).join(" ");
 
 export class Review {
   constructor(list, run, note, onProblem) {
@@ -18,7 +20,9 @@ export class Review {
     $("verdicts").replaceChildren(...this.buttons);
     // The comment keeps the focus until the click, which then saves both: else it would be saved by itself before.
     $("verdicts").addEventListener("mousedown", (event) => event.preventDefault());
-    $("comment").disabled = !run.writable;
+    for (const id of ["comment", "reviewer"]) $(id).disabled = !run.writable;
+    $("reviewer").value = remembered("reviewer") ?? "";
+    $("reviewer").addEventListener("change", () => remember("reviewer", $("reviewer").value.trim()));
     $("comment").addEventListener("change", () => this.keepComment());
     window.addEventListener("pagehide", () => this.keepComment());
   }
@@ -55,17 +59,17 @@ export class Review {
   }
 
   _save(verdict, comment) {
-    const sent = { id: this.slide.id, verdict, comment };
+    const sent = { id: this.slide.id, verdict, comment, reviewer: $("reviewer").value.trim() };
     this.sent = sent;
     this._showVerdict();
     this.saving = this.saving.then(() => this._put(sent));
   }
 
   async _put(sent) {
-    const { id, verdict, comment } = sent, slide = this.list.get(id);
+    const { id, ...said } = sent, slide = this.list.get(id);
     const seen = { call: callOf(slide) ?? "", probability: slide.probability ?? null, seen: slide.review?.version ?? "none" };
     try {
-      const kept = await putJson(slidePath(id, "/verdict"), { verdict, comment, ...seen }, true);
+      const kept = await putJson(slidePath(id, "/verdict"), { ...said, ...seen }, true);
       this.list.review(id, kept);
       if (this.slide.id === id) this.note(kept?.verdict ? `Verdict saved: ${kept.verdict}` : "Saved");
       say(kept?.verdict ? `Verdict: ${kept.verdict}` : "Verdict removed");
@@ -83,6 +87,7 @@ export class Review {
     this.buttons.forEach((button, i) => button.setAttribute("aria-pressed", String(this.run.verdicts[i] === verdict)));
     const call = callOf(this.slide);
     $("judged").textContent = call ? `On the call of this slide${this.slide.patient_call ? ", not of the patient" : ""}: ${call}` : "";
+    $("given-by").textContent = review ? givenBy(review) : "";
     const outdated = review?.verdict && !review.of_this_result;
     $("outdated").hidden = !outdated;
     $("outdated").textContent = outdated ? `"${review.verdict}" was given on another result: ${review.call}, ${probability(review.probability)}. Judge this one anew.` : "";

@@ -1,7 +1,7 @@
 // The page: one slide in hand, its layers, its review; what is in the address is what is shown.
 
 import { showCase, showTile } from "./case.js";
-import { $, el, flash, length_um, number, say } from "./dom.js";
+import { $, el, flash, length_um, number, remember, remembered, say } from "./dom.js";
 import { listenToKeys } from "./keys.js";
 import { Layers } from "./layers.js";
 import { readLink } from "./link.js";
@@ -292,7 +292,7 @@ function toggleTheme() {
 
 function setTheme(theme) {
   document.documentElement.dataset.theme = theme;
-  try { localStorage.setItem("he2her2-theme", theme); } catch { /* private window */ }
+  remember("theme", theme);
 }
 
 // On a phone they lie over the picture, and one at a time.
@@ -372,7 +372,7 @@ function fromAddress() {
 }
 
 async function start() {
-  try { const kept = localStorage.getItem("he2her2-theme"); if (kept) setTheme(kept); } catch { /* private window */ }
+  if (remembered("theme")) setTheme(remembered("theme"));
   try {
     run = await getJson("api/slides");
   } catch (error) {
