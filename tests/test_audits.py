@@ -220,6 +220,17 @@ def test_too_few_patients_are_said_to_be_too_few():
     assert audit.sentence == "Not done: 4 of 8 patients are positive, 5 of each class are needed."
 
 
+def test_shortcuts_of_which_nothing_is_known_are_not_looked_at():
+    """Scores of another tool come with no property of a slide: that is no audit which found none."""
+    patients = made_up_cases(40)
+    nothing = SlideProperties(patients.ids, dict.fromkeys(PROPERTIES, np.full(len(patients), np.nan)))
+
+    audit = shortcut_audit(patients, nothing)
+
+    assert not audit.done
+    assert "are not recorded, or the same for all; give others by --covariates" in audit.sentence
+
+
 def test_what_is_the_same_for_all_is_not_a_shortcut():
     """A constant column is left out; a table names it as not tested."""
     columns = _ranked(np.column_stack([np.arange(6.0), np.ones(6)]))

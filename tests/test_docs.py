@@ -157,3 +157,35 @@ def test_the_figures_of_measured_are_those_of_the_results():
     assert f"{timed['peers']['peers_tiles']:.1f} times those of the best of six peers" in page
     assert f"{len(shares)} settings of simulated cohorts" in page
     assert f"| {len(shares) - above - below} cover 93-97 %, {above} more than that, {below} less" in page
+
+
+INTERVAL = re.compile(r"(-?\d*\.\d+)(?: %)? \((-?\d*\.\d+)(?: to |-|, )(-?\d*\.\d+)")
+OF_THE_PAPER = {("0.31", "0.20", "0.46")}
+"""The paper's own counts: 17 of 54 right."""
+
+
+def test_every_figure_with_an_interval_is_one_that_was_measured():
+    """It stands in a table of results, in the log or on a card: rounded perhaps, but not another one."""
+    tables = [*(REPOSITORY / "experiments").rglob("*.md"), *(REPOSITORY / "src/he2her2/models").rglob("card.json")]
+    texts = [table.read_text("utf-8") for table in tables]
+    cards = [json.loads(text) for table, text in zip(tables, texts, strict=True) if table.name == "card.json"]
+    as_logged = re.compile(INTERVAL.pattern.replace(r" \(", r"(?: \(|,\s+)"))  # 0.39, 0.20-0.62
+    measured = {tuple(map(float, found)) for text in texts for found in as_logged.findall(text)}
+    measured |= {(one["value"], one["low"], one["high"]) for card in cards for one in card["metrics"]}
+    pages = [REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md")]
+    told = {(page.name, found) for page in pages for found in INTERVAL.findall(page.read_text("utf-8"))}
+
+    assert len(told) > 20
+    assert not [
+        (page, found)
+        for page, found in told
+        if found not in OF_THE_PAPER and not any(is_rounded(found, figures) for figures in measured)
+    ]
+
+
+def is_rounded(told, figures):
+    """True if each number that is told is a figure to as many digits, give or take the rounding of the table."""
+    return all(
+        abs(float(text) - figure) <= 0.5001 * 10.0 ** -len(text.partition(".")[2])
+        for text, figure in zip(told, figures, strict=True)
+    )

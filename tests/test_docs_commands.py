@@ -183,8 +183,8 @@ def prepare(page, words):
     out = Path(words[words.index("--out") + 1]) if "--out" in words else None
     if out is not None and out.is_dir():
         shutil.rmtree(out)
-    if (page == "your-cohort.md" and text.startswith("evaluate run")) or text.startswith("recalibrate run"):
-        _many_patients("run")
+    if (page == "your-cohort.md" and text.startswith("evaluate run")) or text.startswith("recalibrate site-run"):
+        _many_patients(words[1])
     if "W" in words and not Path("W").exists():  # of the README: any weights
         shutil.copytree("slides/weights", "W")
     if "run/annotations" in words:
@@ -192,7 +192,7 @@ def prepare(page, words):
     if text.startswith("compare"):
         for name in ("run", "other-run", "other"):
             _many_patients(name)
-    if text.startswith("weights adapt"):
+    if text.startswith(("predict site.csv", "weights adapt")):
         shutil.copy("cohort.csv", "site.csv")
     if "tumour-run" in words and not Path("tumour-run").exists():
         shutil.copytree("tumour", "tumour-run")

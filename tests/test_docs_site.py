@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,14 @@ def test_every_command_in_a_block_is_one_that_the_program_takes(page, words):
     command, name, rest = command_of(words)
 
     command.make_context(name, rest)  # parses, without running; a mistake is an error
+
+
+def test_no_page_writes_two_things_into_one_folder():
+    """Its commands are copied one after the other; only `predict` goes on in a folder that is there."""
+    written = {(page, words[words.index("--out") + 1], *words) for page, words in BLOCKS if "--out" in words}
+    places = sorted(where[:2] for where in written if where[2] != "predict")
+
+    assert not [place for place, again in pairwise(places) if place == again]
 
 
 def test_every_command_in_the_text_is_one_of_the_program():

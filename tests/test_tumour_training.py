@@ -187,9 +187,14 @@ def test_every_problem_of_manifest_and_patches_is_told_at_once(tmp_path, tiny_ne
     )
 
     assert code == 2
-    for words in ("none.png is missing", "b has no annotations", "is in train and val", "has no array invasive"):
+    unannotated = "b has no annotations; give its tumour, or leave split empty"
+    for words in ("none.png is missing", unannotated, "is in train and val", "has no array invasive"):
         assert words in " ".join(told.split())
     assert not (tmp_path / "run").exists()
+    unsplit = cohort.parent / "unsplit.csv"
+    unsplit.write_text(rows.replace(",train,", ",,").replace(",val,", ",,"))
+    _, _, told = command_line("train", "tumour", "--manifest", unsplit, "--out", tmp_path / "run")
+    assert "b has no annotations; give its tumour, or take the line out" in " ".join(told.split())
 
 
 def test_manifests_that_contradict_each_other_are_told(tmp_path, tiny_network, cohort, command_line):

@@ -117,6 +117,9 @@ def shortcut_audit(patients: Cases, properties: SlideProperties, seed: int = 0) 
         why = f"{n_positive} of {len(patients)} patients are positive, {_MIN_PER_CLASS} of each class are needed"
         return not_done(_NAME, why, _METHOD)
     candidates = candidates_of(patients, properties)
+    if not candidates:
+        why = "properties that could be shortcuts are not recorded, or the same for all; give others by --covariates"
+        return not_done(_NAME, why, _METHOD)
     found = _measure(candidates, patients, seed, properties)
     unknown = [name for name in (*_SHORTCUTS, _SITE, *STATED) if name not in candidates]
     rows = tuple(_row(shortcut) for shortcut in found) + tuple(_untested(name) for name in unknown)
@@ -315,8 +318,6 @@ def _detectable_auc(n_positive: int, n_negative: int, alpha: float) -> float:
 def _sentence(found: Sequence[_Shortcut], patients: Cases, unknown: Sequence[str]) -> str:
     alarms = sorted((s for s in found if s.alarm), key=lambda s: (s.name == _TOGETHER, -s.auc.value))
     n = f"n = {len(patients)} patients, {patients.n_positive} positive"
-    if not found:
-        return f"No property that could be a shortcut differs between patients ({n})."
     return _loud(alarms, n) if alarms else _silent(found, patients, n, unknown)
 
 

@@ -154,8 +154,9 @@ def _annotated_rows(manifest: Manifest) -> tuple[SlideRow, ...]:
             check_consistent(manifest)
     except ManifestError as error:
         problems += error.problems
+    otherwise = "leave split empty" if splits else "take the line out"
     problems += [
-        f"{manifest.path}: line {row.line}: {row.slide_id} has no annotations; give its tumour, or leave split empty"
+        f"{manifest.path}: line {row.line}: {row.slide_id} has no annotations; give its tumour, or {otherwise}"
         for row in rows
         if row.annotations is None
     ]
