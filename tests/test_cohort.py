@@ -450,6 +450,19 @@ def test_results_come_in_order_with_the_failures_among_them(slides):
     assert told == [("x", 1, 3), ("x", 2, 3), ("x", 3, 3)]
 
 
+def test_a_slide_that_needs_too_much_memory_fails_alone(slides):
+    """It ended the command, and so it did each time."""
+
+    def worker(task):
+        if task.slide_id == "b":
+            raise MemoryError("Unable to allocate 9 TiB")
+        return task.slide_id
+
+    a, failure, c = (found for _, found in SlideEngine().run(slides, worker, Ledger(Memory(), "x")))
+    assert (a, c) == ("a", "c")
+    assert "not enough memory for it (Unable to allocate 9 TiB); give the command more" in str(failure)
+
+
 def test_threads_keep_the_order(slides):
     """The first slide is the slowest: it waits for the last."""
     last = threading.Event()

@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from he2her2.cli.runs import _require_unused
 from he2her2.cohort import Claims, Ledger, LocalWorkers, SlideJob, SlideTask, SlideWork, Supervisor, read_status
 from he2her2.config import Config, load_config
+from he2her2.errors import OutputError
 from he2her2.files import write_json
 from he2her2.results import Failure, MadeOf, SlideInputs, open_run, plan_run, result_to_record
 from he2her2.results.notes import TimingNote
@@ -276,6 +278,10 @@ def test_status_tells_how_far_a_run_is(tmp_path, command_line):
     assert (code, text.splitlines()[0]) == (0, "4 of 10 slides, stopped")
     assert "failed     1, 1 at tumour" in text
     assert "most time  tiles, 88 % of the 8 s of a slide" in text
+    all_ended = made_up_run(tmp_path / "ended", 2, 1, ["s00001"]).folder
+    assert read_status(all_ended).state == "finished"
+    with Claims(all_ended):
+        assert read_status(all_ended).state == "running"  # by --retry-failed
 
     with Claims(run.folder) as claims:
         assert read_status(run.folder).state == "running"  # although its workers may only be starting
@@ -300,16 +306,19 @@ def test_status_of_ten_thousand_slides_takes_less_than_a_second(tmp_path):
     assert time.perf_counter() - begin < 0.2 * 3
 
 
-def test_a_run_that_is_being_made_is_not_taken_over(predict, tmp_path):
+def test_a_run_that_is_being_made_is_not_taken_over(tmp_path):
     """The two wrote the same tables: those of the one stood beside the settings of the other."""
-    made_up_run(tmp_path / "run", 1, 1)
+    run = made_up_run(tmp_path / "run", 1, 1)
+    other, same = (
+        plan_run(run.folder, command=[], config=Config(), weights=[], overrides=overrides, overwrite=True)
+        for overrides in ({"mpp": 1}, {})
+    )
 
-    with Claims(tmp_path / "run"):
-        _, _, said = predict(tmp_path / "run", "--overwrite")
-
-    assert f"process {os.getpid()} on " in said
-    assert "works on it with other settings; end it first" in said
-    assert len(list((tmp_path / "run" / "slides").iterdir())) == 1
+    with Claims(run.folder):
+        _require_unused(same)
+        with pytest.raises(OutputError, match=f"process {os.getpid()} on .* works on it with other settings; end it"):
+            _require_unused(other)
+    _require_unused(other)
 
 
 def test_watching_ends_with_the_run(tmp_path, command_line):

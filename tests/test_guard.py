@@ -8,6 +8,8 @@ import time
 import psutil
 import pytest
 
+from he2her2.cli import run_here
+
 SCRIPT = "from he2her2.cli import console, guard, main; from he2her2 import labels; import os, signal, sys, time\n"
 PATCH = "import he2her2.cli; he2her2.cli.app = lambda **_: ({}); main()"
 SLOW = "fork = os.fork; os.fork = lambda: (pid := fork(), time.sleep(0.5 * (pid > 0)))[0]\n"  # to begin to wait
@@ -42,6 +44,19 @@ def test_a_death_by_a_signal_is_one_line(number, words):
     assert words in err
 
 
+def test_memory_that_runs_out_is_no_bug(monkeypatch, capsys):
+    """Two in place of 70, and a line in place of a traceback."""
+
+    def work(**_):
+        raise MemoryError
+
+    monkeypatch.setattr("he2her2.cli.app", work)
+    monkeypatch.setattr("he2her2.cli._stop_on_signals", lambda: None)
+    with pytest.raises(SystemExit, match="2"):
+        run_here()
+    assert capsys.readouterr().err.startswith("he2her2: memory ran out; free some")
+
+
 @pytest.mark.parametrize(("command", "code"), [("print('done')", 0), ("sys.exit(1)", 1), ("3", 3)])
 def test_the_end_of_a_command_is_its_own(command, code):
     """Exit code and output pass."""
@@ -53,9 +68,12 @@ def test_the_end_of_a_command_is_its_own(command, code):
     assert out == ("done\n" if code == 0 else "")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_ending_a_command_ends_its_work(number):
-    """A signal to the process that was started reaches the one that works, which says that it stopped."""
+    """A signal to the process that was started reaches the one that works, which says that it stopped.
+
+    Also where its terminal is closed: then a run's tables stayed as they were, and its claims behind.
+    """
     process = start(f"print('ready', flush=True), {SLEEP}")
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"

@@ -1,19 +1,23 @@
 """Slides behind addresses: fetched ahead to a bounded place, deleted after their use, told apart by what lies there."""
 
+import os
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import fsspec
 import pytest
 
-from he2her2.cohort import Staging, fetch_manifest, find_slides, read_claims, sweep_staged
+from he2her2.cohort import SlideTask, Staging, fetch_manifest, find_slides, read_claims, sweep_staged
+from he2her2.cohort.tasks import RemoteFile
 from he2her2.errors import He2Her2Error, ManifestError
 from he2her2.manifest import read_manifest
-from he2her2.results import Failure
+from he2her2.results import Failure, FileStamp
 from tests.made_up_work import alone, kept, left_over, supervise
 from tests.tissue_slides import QUICK, write_tissue
 
@@ -113,7 +117,7 @@ def test_a_command_on_a_server_is_killed_and_resumed(served, tmp_path):
     assert 0 < most <= 3
     assert list((run / "cache").iterdir())
 
-    sweep_staged(run / "cache", {claim.slide_id for claim in read_claims(run) if claim.is_alive})
+    sweep_staged(run / "cache", lambda: {claim.slide_id for claim in read_claims(run) if claim.is_alive})
     staging = _Watched(run / "cache", 3 * _BYTES / 1e9)
     supervise(run, find_slides(urls).tasks, crew=alone, staging=staging)
 
@@ -122,6 +126,52 @@ def test_a_command_on_a_server_is_killed_and_resumed(served, tmp_path):
     assert staging.most == 3
     assert not (run / "cache").exists()
     assert not left_over(run)
+
+
+def test_slides_of_unknown_size_fill_no_disk(bucket, tmp_path):
+    """Of a server that does not state it, all of a cohort were fetched at once; each counts as the largest so far."""
+    for k in range(9):
+        bucket(f"s{k}.svs", f"words of {k}".ljust(_BYTES))
+    found = find_slides(["memory://bucket"]).tasks
+    tasks = [replace(task, remote=RemoteFile(task.source, FileStamp(0, 1))) for task in found]
+
+    staging = _Watched(tmp_path / "cache", 3 * _BYTES / 1e9)
+    assert len(supervise(tmp_path / "run", tasks, crew=alone, staging=staging)) == 9
+    assert staging.most == 3
+
+
+def test_a_server_that_says_nothing_holds_up_no_end(tmp_path, monkeypatch):
+    """It was waited for for two minutes, which batch systems do not give."""
+    asked, end = threading.Event(), threading.Event()
+
+    class Silent:
+        """A file system of such a server."""
+
+        def get_file(self, *_, **__):
+            """Wait."""
+            asked.set()
+            end.wait(60)
+
+    monkeypatch.setattr("he2her2.cohort.remote_slides._open", lambda url: (Silent(), url))
+    staging, url = Staging(tmp_path / "cache", 1.0), "http://silent/a.svs"
+    staging.begin(SlideTask("a", Path(url), remote=RemoteFile(url, FileStamp(1, 1))))
+    assert asked.wait(10)
+    begin = time.monotonic()
+    staging.close()
+    assert time.monotonic() - begin < 5
+    end.set()
+
+
+def test_what_changed_on_a_server_is_done_again(served, tmp_path):
+    """One that tells when a file was changed, and gives it no mark of its own."""
+    folder, url = served
+    for k, words in enumerate(("one", "two")):
+        (folder / "a.svs").write_text(words)
+        os.utime(folder / "a.svs", (k, k))
+        tasks = find_slides([f"{url}/a.svs"]).tasks
+        assert supervise(tmp_path / "run", tasks, crew=alone, staging=Staging(tmp_path / "cache", 1.0)) == {
+            "a": words.upper()
+        }
 
 
 def test_what_changed_at_its_address_is_done_again(bucket, tmp_path):

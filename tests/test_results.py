@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from he2her2.config import Config, load_config
 from he2her2.domain import Likeness
-from he2her2.errors import EvaluationError, OutputError
+from he2her2.errors import EvaluationError, OutputError, SlideOpenError
 from he2her2.evaluation.comparison_folder import COMPARISON_FILE
 from he2her2.evaluation.tumour.folder import TUMOUR_TEST_FILE
+from he2her2.files import write_json
 from he2her2.labels import Her2Status, IhcScore
 from he2her2.results import (
     Failure,
@@ -126,6 +127,18 @@ def test_what_a_result_was_made_of_tells_whether_it_is_done(tmp_path):
     assert slides.read("b", made_of) is None
     file.write_text(file.read_text()[:100])
     assert slides.read("a", made_of) is None
+
+
+@pytest.mark.parametrize("stamp", [None, FileStamp(0, 0), FileStamp(7, 0)])
+def test_a_slide_of_which_a_server_tells_no_time_is_not_known_at_another_address(tmp_path, stamp):
+    """Any slide of the name and size passed for it; of links that are signed anew each day only the query differs."""
+    slides, made_of = SlideFolders(tmp_path), MadeOf("x", SlideInputs("https://one/a.svs?signed=1", stamp))
+    result = made_up_result(her2=made_up_her2(0.5), run_digest="x", inputs=made_of.inputs)
+    write_json(slides.of("a") / "prediction.json", result_to_record(result))
+
+    assert slides.read("a", replace(made_of, inputs=SlideInputs("https://one/a.svs?signed=2", stamp))) == result
+    with pytest.raises(SlideOpenError, match="another slide of this name, https://one"):
+        slides.read("a", replace(made_of, inputs=SlideInputs("https://two/a.svs", stamp)))
 
 
 def test_a_run_is_read_as_it_was_written(tmp_path):

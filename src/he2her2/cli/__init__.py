@@ -46,10 +46,7 @@ def _run() -> NoReturn:
 
 def run_here() -> NoReturn:
     """Run the command line in this process: a user's mistake is one line and exit code 2, our bug a traceback."""
-    stop = _stop_once()
-    signal.signal(signal.SIGTERM, stop)  # batch systems end with it: as Ctrl-C
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, stop)
+    _stop_on_signals()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without µ gets a question mark
@@ -67,11 +64,24 @@ def run_here() -> NoReturn:
     except He2Her2Error as error:
         say(f"he2her2: {one_line(str(error))}", error=True)
         raise SystemExit(2) from None
+    except MemoryError:
+        say("he2her2: memory ran out; free some, allow more, or use fewer threads or workers", error=True)
+        raise SystemExit(2) from None
     except KeyboardInterrupt:
         code = _INTERRUPTED
     if code == _INTERRUPTED:
         say("he2her2: stopped", error=True)
     raise SystemExit(code)
+
+
+def _stop_on_signals() -> None:
+    """Let signals that end a command raise KeyboardInterrupt, but those that whoever started it has it ignore."""
+    stop = _stop_once()
+    signal.signal(signal.SIGTERM, stop)  # of batch systems
+    for name in ("SIGINT", "SIGHUP"):  # the latter of a terminal that is closed; Windows has none
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, stop)
 
 
 def _stop_once() -> Callable[[int, FrameType | None], None]:

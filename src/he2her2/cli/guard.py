@@ -33,7 +33,7 @@ def guarded(run: Callable[[], NoReturn], say: Callable[[str], None]) -> NoReturn
     if not hasattr(os, "fork"):
         run()
     alive, parent = os.pipe()  # it closes when this process dies, however it does
-    awaited = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
+    awaited = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, awaited)  # none is lost between here and `_wait`
     signal.signal(signal.SIGCHLD, _nothing)  # one that is ignored is not waited for, and its child's status is lost
     child = os.fork()

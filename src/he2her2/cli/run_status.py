@@ -45,7 +45,7 @@ def status(
         return
     terminal = Console()
     if as_json or not terminal.is_terminal:
-        while (found := read_status(run)).n_left:
+        while (found := read_status(run)).state != "finished":
             if as_json:
                 say_json(_as_json(found), indent=None)
             else:
@@ -53,7 +53,7 @@ def status(
             sleep(every or 30)
     else:
         with Live(console=terminal, auto_refresh=False, transient=True) as live:
-            while (found := read_status(run)).n_left:
+            while (found := read_status(run)).state != "finished":
                 live.update(printable("\n".join(_status_lines(found))), refresh=True)
                 sleep(every or 2)
     _print(found, as_json=as_json, indent=None)

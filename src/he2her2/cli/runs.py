@@ -235,7 +235,7 @@ def _outcomes(
     staging = None
     if any(task.remote for task in tasks):
         place = _place_for_fetched(run.folder, labour.cache)
-        sweep_staged(place, {claim.slide_id for claim in read_claims(run.folder)})
+        sweep_staged(place, lambda: {claim.slide_id for claim in read_claims(run.folder)})
         staging = Staging(place, labour.cache_gb)
     with Claims(run.folder) as claims:
         supervisor = Supervisor(job, partial(_crew, asked), claims, limits, staging, labour.retry_failed, on_progress)

@@ -18,7 +18,7 @@ from he2her2.cohort.attempt import SlideAttempt, unnamable, work_on
 from he2her2.cohort.ledger import Ledger
 from he2her2.cohort.remote_slides import on_this_machine
 from he2her2.cohort.tasks import SlideTask, TaskOutcome, Worker
-from he2her2.errors import ManifestError
+from he2her2.errors import ManifestError, SlideError
 from he2her2.files import url_of
 from he2her2.manifest import SlideRow
 from he2her2.results import Failure
@@ -85,10 +85,14 @@ class SlideEngine:
             return failure
         if url_of(task.path) is not None:
             worker = _fetching(worker)
-        if ledger is None:
-            return work_on(task, worker, self.log)[0]
-        kept, _ = work_on(task, ledger.find_of, self.log)
-        return SlideAttempt(worker, ledger, self.log)(task) if kept is None else kept
+        try:
+            if ledger is None:
+                return work_on(task, worker, self.log)[0]
+            kept, _ = work_on(task, ledger.find_of, self.log)
+            return SlideAttempt(worker, ledger, self.log)(task) if kept is None else kept
+        except MemoryError as error:
+            reason = f"there is not enough memory for it{f' ({error})' if str(error) else ''}"
+            return Failure(task.slide_id, task.source, SlideError.stage, reason, "give the command more memory")
 
 
 def _fetching(worker: Worker[_P]) -> Worker[_P]:

@@ -2,14 +2,16 @@
 
 import errno
 import hashlib
+import re
 import shutil
-from collections.abc import Container, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Container, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 from time import sleep
 from typing import Any
 
@@ -22,11 +24,17 @@ from he2her2.slides import SLIDE_ENDINGS
 from he2her2.timing import Progress, silent
 
 _SEVERAL_FILES = frozenset({".mrxs", ".dcm", ".vms", ".vmu"})
-_CHANGED = ("LastModified", "mtime", "updated", "created", "ETag")  # as file systems call it
+_CHANGED = (
+    "lastmodified", "mtime", "updated", "modified", "modificationtime", "lastwritetime", "modify", "created", "etag",
+    "contentmd5",
+)  # fmt: skip
+"""Time of change, or what stands for it, as file systems call it: `LastModified`, `Last-Modified`, `last_modified`."""
+
 _TRIES = 3
 _PAUSE_S = 1.0
 _AT_ONCE = 4
 _ASKED_AT_ONCE = 16
+_LOOK_S = 0.2
 _GB = 1e9
 _SHORT = 12
 _OF_THE_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
@@ -61,23 +69,29 @@ def urls_of(url: str) -> list[str]:
 
 def with_stamps(tasks: Sequence[SlideTask]) -> tuple[SlideTask, ...]:
     """Tasks whose remote files are asked for size and time of change, several at once; others as they are."""
-    with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
-        return tuple(pool.map(_with_stamp, tasks))
+    stop = Event()
+    pool = ThreadPoolExecutor(_ASKED_AT_ONCE)
+    try:
+        return tuple(pool.map(partial(_with_stamp, stop=stop), tasks))
+    finally:
+        stop.set()
+        pool.shutdown(cancel_futures=True)
 
 
-def _with_stamp(task: SlideTask) -> SlideTask:
+def _with_stamp(task: SlideTask, stop: Event) -> SlideTask:
     url = url_of(task.path)
-    return task if url is None else replace(task, remote=RemoteFile(url, _stamp(url)))
+    return task if url is None else replace(task, remote=RemoteFile(url, _stamp(url, stop)))
 
 
-def _stamp(url: str) -> FileStamp | None:
+def _stamp(url: str, stop: Event | None = None) -> FileStamp | None:
     """Size and time of change of a file, or what stands for the time; None where it cannot be reached."""
     files, path = _open(url)
     try:
-        facts = files.info(path)
+        facts = _until_stopped(partial(files.info, path), stop)
     except Exception:  # noqa: BLE001  # fetching it will say why
         return None
-    changed = next((facts[name] for name in _CHANGED if facts.get(name)), "")
+    told = {re.sub(r"[-_]", "", str(name)).lower(): value for name, value in facts.items()}
+    changed = next((told[name] for name in _CHANGED if told.get(name)), "")
     if isinstance(changed, datetime):
         return FileStamp(int(facts.get("size") or 0), int(changed.timestamp() * 1e9))
     number = int.from_bytes(hashlib.sha256(str(changed).encode()).digest()[:7])
@@ -205,7 +219,7 @@ def _download(remote: RemoteFile, draft: Path, stop: Event | None) -> None:
 
     files, path = _open(remote.url)
     try:
-        files.get_file(path, str(draft), callback=Watched())
+        _until_stopped(partial(files.get_file, path, str(draft), callback=Watched()), stop)
     except _FetchError:
         raise
     except Exception as error:
@@ -215,6 +229,27 @@ def _download(remote: RemoteFile, draft: Path, stop: Event | None) -> None:
     n_bytes = draft.stat().st_size
     if remote.stamp is not None and remote.stamp.bytes not in (0, n_bytes):
         raise _FetchError(f"only {n_bytes} of its {remote.stamp.bytes} bytes came")
+
+
+def _until_stopped(do: Callable[[], Any], stop: Event | None) -> Any:  # noqa: ANN401  # whatever is done
+    """Do something in a thread that is left behind once `stop` is set: a silent server is waited for for minutes.
+
+    Raises:
+        _FetchError: It is stopped.
+    """
+    done: Future[Any] = Future()
+
+    def work() -> None:
+        try:
+            done.set_result(do())
+        except BaseException as error:  # noqa: BLE001  # raised by who waits
+            done.set_exception(error)
+
+    Thread(target=work, name="remote", daemon=True).start()
+    while not wait([done], _LOOK_S).done:
+        if stop is not None and stop.is_set():
+            raise _FetchError("stopped", is_final=True)
+    return done.result()
 
 
 class Staging:
@@ -228,6 +263,7 @@ class Staging:
             limit_gb: Size of all of them together; a single slide may be larger.
         """
         self._folder, self._limit = folder, limit_gb * _GB
+        self._largest = 0
         self._sizes: dict[str, int] = {}
         self._fetching: dict[Future[SlideTask], SlideTask] = {}
         self._stop = Event()
@@ -238,12 +274,17 @@ class Staging:
         return len(self._sizes)
 
     def has_room(self, task: SlideTask) -> bool:
-        """True if a slide may be fetched now."""
-        return not self._sizes or sum(self._sizes.values()) + _bytes_of(task) <= self._limit
+        """True if a slide may be fetched now; of unknown size, once another has shown how large they are."""
+        n_bytes = self._bytes_of(task)
+        return not self._sizes or (n_bytes > 0 and sum(self._sizes.values()) + n_bytes <= self._limit)
+
+    def _bytes_of(self, task: SlideTask) -> int:
+        """Size of a slide; where its server does not say, of the largest that has come."""
+        return _bytes_of(task) or self._largest
 
     def begin(self, task: SlideTask) -> None:
         """Begin to fetch a slide."""
-        self._sizes[task.slide_id] = _bytes_of(task)
+        self._sizes[task.slide_id] = self._bytes_of(task)
         self._fetching[self._pool.submit(fetch, task, self._folder / task.slide_id, self._stop)] = task
 
     def arrived(self) -> Iterator[tuple[SlideTask, SlideOpenError | None]]:
@@ -255,10 +296,14 @@ class Staging:
         for future in [future for future in self._fetching if future.done()]:
             task = self._fetching.pop(future)
             try:
-                yield future.result(), None
+                local = future.result()
             except SlideOpenError as error:
                 self.drop(task.slide_id)
                 yield task, error
+            else:
+                self._sizes[task.slide_id] = local.path.stat().st_size
+                self._largest = max(self._largest, self._sizes[task.slide_id])
+                yield local, None
 
     def drop(self, slide_id: str) -> None:
         """Delete a slide that has ended."""
@@ -275,10 +320,17 @@ class Staging:
             self._folder.rmdir()
 
 
-def sweep_staged(folder: Path, claimed: Container[str]) -> None:
-    """Delete slides that a killed process left, but for those that others work on."""
-    for place in folder.glob("*"):
-        if place.name not in claimed:
+def sweep_staged(folder: Path, claimed: Callable[[], Container[str]]) -> None:
+    """Delete slides that a killed process left, but for those that others work on.
+
+    Args:
+        folder: Holds them.
+        claimed: Names of slides that are being worked on; asked after the folder was listed, as claims come first.
+    """
+    places = list(folder.glob("*"))
+    names = claimed()
+    for place in places:
+        if place.name not in names:
             shutil.rmtree(place, ignore_errors=True)
 
 

@@ -81,10 +81,10 @@ class RunStatus:
 
     @property
     def state(self) -> str:
-        """State: finished, running, or stopped before its end."""
-        if not self.n_left:
-            return "finished"
-        return "running" if self.running or self.has_command else "stopped"
+        """State: running, also where failed slides are tried again; finished, or stopped before its end."""
+        if self.running or self.has_command:
+            return "running"
+        return "stopped" if self.n_left else "finished"
 
     @property
     def line(self) -> str:

@@ -204,7 +204,7 @@ def _each_once(tasks: Iterable[SlideTask], named: Container[str], notes: list[st
         notes += (f"{path} is the same file as {kept.path}: one slide" for path in others)
     twice = sorted(name for name, same in by_name.items() if len(same) > 1)
     if twice:
-        where = ", ".join(str(task.path) for task in by_name[twice[0]][:_SHOWN])
+        where = ", ".join(task.source for task in by_name[twice[0]][:_SHOWN])
         raise He2Her2Error(
             f"several slides are named {', '.join(twice[:_SHOWN])}{', ...' * (len(twice) > _SHOWN)} ({where}); "
             "give every slide its own name, or a manifest with a slide_id for each"

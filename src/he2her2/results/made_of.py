@@ -54,6 +54,16 @@ class SlideInputs:
     annotations: FileStamp | None = None
     mpp: float | None = None
 
+    def is_moved(self, other: Self) -> bool:
+        """True if the slide's file is that of other inputs, at another place.
+
+        Size and time of change show it; where a server tells no time, only the query of the address may be another.
+        """
+        if self.slide != other.slide or self.path == other.path:
+            return False
+        is_known = self.slide is not None and self.slide.modified_ns != 0
+        return is_known or self.path.partition("?")[0] == other.path.partition("?")[0]
+
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class MadeOf:

@@ -72,7 +72,7 @@ class SlideFolders:
         if result.made_of == made_of:
             return result
         there, here = result.inputs, made_of.inputs
-        if there.slide == here.slide and there.path != here.path:  # the same file at another place
+        if here.is_moved(there):
             moved = replace(made_of, inputs=replace(here, path=there.path))
             return result if result.made_of == moved else None
         if there.path not in ("", here.path) and not self.overwrite:
