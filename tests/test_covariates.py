@@ -299,10 +299,11 @@ def test_no_p_value_of_a_subgroup_is_0():
         ([1, 2, 2.5], ["1", "2", "2.5"]),
         (range(20230101, 20230107), ["<20230103", "20230103 to 20230104", "20230104 or more"]),
         ([1000.01, 1000.02, 1000.03, 1000.04, 1000.05], ["<1000.02", "1000.02 to 1000.04", "1000.04 or more"]),
+        ([*[0] * 12, 1, 2, 3, 4, 5], ["<1", "1 or more"]),
     ],
 )
 def test_numbers_that_differ_are_groups_that_differ(numbers, groups):
-    """Days and serial numbers too, whose first digits are the same."""
+    """Days and serial numbers too, whose first digits are the same, and counts that are 0 of most patients."""
     column = np.repeat(np.array(numbers, float), 12)
     cases = made_up_cases(len(column), seed=1)
 
