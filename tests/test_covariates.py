@@ -128,10 +128,15 @@ IDS = np.array(["s1", "s2", "s3"])
 
 
 def test_features_come_from_files_and_tables(tmp_path):
-    """A vector a slide, or the mean of tiles; means over a patient's slides; none and mixed ones are refused."""
+    """A vector a slide, or the mean of tiles; means over a patient's slides; none and mixed ones are refused.
+
+    Other programs name a slide's features by its file.
+    """
     manifest, folder = manifest_in(tmp_path), tmp_path / "slide_features"
+    rows = [replace(row, path=tmp_path / "B.ome.tif") if row.slide_id == "s2" else row for row in manifest.rows]
+    manifest = replace(manifest, rows=tuple(rows))
     folder.mkdir()
-    for name, values in (("s1", [1.0, 2.0]), ("s2", [[3.0, 0.0], [5.0, 0.0]])):
+    for name, values in (("s1", [1.0, 2.0]), ("B", [[3.0, 0.0], [5.0, 0.0]])):
         with h5py.File(folder / f"{name}.h5", "w") as h5:
             h5["features"] = values
     found = read_slide_features(folder, manifest, IDS)
