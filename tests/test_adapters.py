@@ -115,6 +115,8 @@ def test_fields_that_disagree_are_told_and_decided_by_rule(clinical, fields, kin
         ("1,Positive,NA,NA,NA,", 2),
         ("2,Equivocal,Positive,NA,not amplified,", 3),
         ("2,Equivocal,Negative,2.9,NA,", 3),
+        ("2,Equivocal,Equivocal,1.75,NA,", 3),
+        ("2,Equivocal,Equivocal,2.25,NA,", 3),
         ("NA,Positive,Negative,NA,NA,", 4),
         ("2,Equivocal,NA,NA,NA,", 5),
         ("2,Positive,NA,NA,NA,", 5),
@@ -593,13 +595,20 @@ def test_herohe_labels_a_negative_2_plus_low(tmp_path):
     assert [conflict.patient_id for conflict in study.conflicts] == ["herohe-4"]
 
 
-def test_herohe_tells_all_its_problems(tmp_path):
-    """A case twice, none at all, and a status that means nothing."""
+@pytest.mark.parametrize(
+    ("read", "text"),
+    [
+        (read_herohe, "Case;HER2 Status\n1;Negative\n01;Positive\n;Negative\n4;perhaps\n"),
+        (read_her2sc, "Case;Score\n1;0\n01;3+\n;0\n4;perhaps\n"),
+    ],
+)
+def test_a_table_of_cases_tells_all_its_problems(tmp_path, read, text):
+    """A case twice, none at all, and a label that means nothing."""
     table = tmp_path / "gt.csv"
-    table.write_text("Case;HER2 Status\n1;Negative\n01;Positive\n;Negative\n4;perhaps\n")
+    table.write_text(text)
 
     with pytest.raises(ManifestError) as caught:
-        read_herohe(table)
+        read(table)
 
     assert [problem.split(": ")[1] for problem in caught.value.problems] == ["line 3", "line 4", "line 5"]
 

@@ -128,10 +128,15 @@ IDS = np.array(["s1", "s2", "s3"])
 
 
 def test_features_come_from_files_and_tables(tmp_path):
-    """A vector a slide, or the mean of tiles; means over a patient's slides; none and mixed ones are refused."""
+    """A vector a slide, or the mean of tiles; means over a patient's slides; none and mixed ones are refused.
+
+    Other programs name a slide's features by its file.
+    """
     manifest, folder = manifest_in(tmp_path), tmp_path / "slide_features"
+    rows = [replace(row, path=tmp_path / "B.ome.tif") if row.slide_id == "s2" else row for row in manifest.rows]
+    manifest = replace(manifest, rows=tuple(rows))
     folder.mkdir()
-    for name, values in (("s1", [1.0, 2.0]), ("s2", [[3.0, 0.0], [5.0, 0.0]])):
+    for name, values in (("s1", [1.0, 2.0]), ("B", [[3.0, 0.0], [5.0, 0.0]])):
         with h5py.File(folder / f"{name}.h5", "w") as h5:
             h5["features"] = values
     found = read_slide_features(folder, manifest, IDS)
@@ -299,10 +304,11 @@ def test_no_p_value_of_a_subgroup_is_0():
         ([1, 2, 2.5], ["1", "2", "2.5"]),
         (range(20230101, 20230107), ["<20230103", "20230103 to 20230104", "20230104 or more"]),
         ([1000.01, 1000.02, 1000.03, 1000.04, 1000.05], ["<1000.02", "1000.02 to 1000.04", "1000.04 or more"]),
+        ([*[0] * 12, 1, 2, 3, 4, 5], ["<1", "1 or more"]),
     ],
 )
 def test_numbers_that_differ_are_groups_that_differ(numbers, groups):
-    """Days and serial numbers too, whose first digits are the same."""
+    """Days and serial numbers too, whose first digits are the same, and counts that are 0 of most patients."""
     column = np.repeat(np.array(numbers, float), 12)
     cases = made_up_cases(len(column), seed=1)
 

@@ -216,6 +216,20 @@ def test_a_wrong_scale_is_seen(tmp_path):
         convert_file(path, tmp_path / "out", "trident", mpp_l0=0.5)
 
 
+@pytest.mark.parametrize("mpp", [250, -0.25, 0, float("nan")])
+def test_a_scale_of_no_microscope_is_refused(tmp_path, command_line, mpp):
+    """A scale in nm made tiles of 63 mm, and -0.25 places left of the slide."""
+    write_tiles_files(tmp_path / "t", TILES, "trident")
+
+    code, _, error = command_line(
+        "convert", tmp_path / "t" / "features_uni", "--to", "stamp", "--out", tmp_path / "s", "--mpp", mpp
+    )
+
+    assert code == 1
+    assert f"{mpp:g} µm per level-0 px are no microscope's; give µm per px, 0.05 to 10" in error
+    assert not (tmp_path / "s").exists()
+
+
 def stamp_tiles(mpp, tile_um, most_px, size_px):
     """Corners in µm as STAMP 2 states them, and in px as it reads them: tiles are cut out of blocks of whole px."""
     across = max(int(most_px * mpp // tile_um), 1)

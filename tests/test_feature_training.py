@@ -147,19 +147,20 @@ def test_what_cannot_be_learned_is_told_before_any_training(tmp_path, command_li
 
 
 def test_folds_that_validate_on_one_class_are_told(tmp_path, command_line):
-    """Their epoch is the one that calls most of that class."""
+    """Their epoch is the one that calls most of that class; so are patients of split test, who are in folds as all."""
     manifest, features = write_cohort(tmp_path)
     lines = manifest.read_text().splitlines()
     few = [
         line.replace("positive", "negative") if line.split(",")[2] in ("P7", "P9", "P11") else line for line in lines
     ]
-    manifest.write_text("\n".join(few) + "\n")
+    manifest.write_text("\n".join(few).replace(",site0,0.5,train", ",site0,0.5,test") + "\n")
     words = ("--manifest", manifest, "--features", features, "--folds", "4", "--out", tmp_path / "run", *QUICK)
 
     code, _, err = command_line("train", "slides", *words, "--aggregator", "mean-features")
 
     assert code == 0
     assert "CAUTION 1 of 4 folds validate on one class only" in err
+    assert "CAUTION --folds trains on all patients, 3 of split test among them" in err
 
 
 def test_a_patient_of_two_sites_leaves_none_whole(tmp_path, command_line):

@@ -575,14 +575,18 @@ def test_moved_slides_are_found_by_name(own_run):
 
 
 def test_moved_slides_are_found_by_the_name_of_their_file(own_run):
-    """A manifest may have given the slide another one."""
+    """A manifest may have given the slide another one; of several files of one name the folder tells."""
     elsewhere = own_run.parent / "elsewhere"
-    elsewhere.mkdir()
-    (own_run.parent / "case-1.svs").rename(elsewhere / "uuid-7.svs")
+    for site in ("site-1", "site-2", "site-3"):
+        (elsewhere / site).mkdir(parents=True)
+        (elsewhere / site / "uuid-7.svs").touch()
+    (own_run.parent / "case-1.svs").unlink()
     for file in (own_run / "predictions.csv", own_run / "slides" / "case-1" / "prediction.json"):
-        file.write_text(file.read_text().replace("case-1.svs", "uuid-7.svs"))
+        file.write_text(file.read_text().replace("case-1.svs", "site-2/uuid-7.svs"))
 
-    assert read_catalogue([own_run], moved_to=elsewhere).slides["case-1"].path == elsewhere / "uuid-7.svs"
+    found = read_catalogue([own_run], moved_to=elsewhere).slides["case-1"].path
+
+    assert found == elsewhere / "site-2" / "uuid-7.svs"
 
 
 def test_slides_of_a_relative_path_are_those_of_the_run(own_run, tmp_path, monkeypatch):

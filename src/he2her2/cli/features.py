@@ -180,7 +180,7 @@ def convert(
     def worker(task: SlideTask) -> Converted:
         return convert_file(task.path, out, to, mpp_l0=task.mpp, coords=beside.get(task.slide_id))
 
-    tasks = [SlideTask(slide_id, path, mpp or known.get(slide_id)) for slide_id, path in files.items()]
+    tasks = [SlideTask(slide_id, path, known.get(slide_id, mpp)) for slide_id, path in files.items()]
     outcomes = [found for _, found in SlideEngine().run(tasks, worker)]
     failures = [found for found in outcomes if isinstance(found, Failure)]
     converted = [found for found in outcomes if not isinstance(found, Failure)]

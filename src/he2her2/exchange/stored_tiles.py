@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from he2her2.errors import ExchangeError
 from he2her2.geometry import Size, TileGrid
+from he2her2.units import PLAUSIBLE_MPP
 
 Unit: TypeAlias = Literal["px", "um"]
 """Unit of corners and sides: level-0 px, or µm."""
@@ -88,9 +89,17 @@ class StoredTiles:
         return self.corners
 
     def with_mpp(self, mpp_l0: float | None) -> "StoredTiles":
-        """The same tiles with µm per level-0 px from elsewhere, over what the file says; None changes nothing."""
+        """The same tiles with µm per level-0 px from elsewhere, over what the file says; None changes nothing.
+
+        Raises:
+            ExchangeError: They are no microscope's.
+        """
         if mpp_l0 is None:
             return self
+        low, high = PLAUSIBLE_MPP
+        if not low <= mpp_l0 <= high:
+            found = f"{mpp_l0:g} µm per level-0 px are no microscope's"
+            raise ExchangeError(self.slide_id, found, f"give µm per px, {low} to {high:g}")
         side_px = self.side_px
         if side_px is None and self.unit == "px" and self.side is not None and self.mpp is not None:
             side_px = max(1, round(self.side * mpp_l0 / self.mpp))

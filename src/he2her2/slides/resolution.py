@@ -16,6 +16,7 @@ _NOTABLE_CONTRADICTION = 1.05
 _MPP_AT_1X = 10.0
 _FINEST_BY_CAMERA = 2.5
 _MAX_SIDE_MM, _MAX_AREA_MM2 = 200.0, 10_000.0
+_LONGEST_NUMBER = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +48,10 @@ def number_or_none(text: str | None) -> float | None:
         >>> number_or_none("0.25"), number_or_none("0,25"), number_or_none("20x"), number_or_none(None)
         (0.25, 0.25, None, None)
     """
-    if text is None:
+    if text is None or len(text.strip()) > _LONGEST_NUMBER:
         return None
-    text = text.strip()
-    if text.count(",") == 1 and "." not in text:
-        text = text.replace(",", ".")
     try:
-        return float(text) if len(text) <= 40 else None
+        return float(text.replace(",", "."))
     except ValueError:
         return None
 

@@ -3,6 +3,8 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -245,14 +247,27 @@ def _with_manifest(slides: Mapping[str, ViewedSlide], rows: Iterable[SlideRow]) 
 
 
 def _looked_up(slides: Mapping[str, ViewedSlide], folder: Path) -> dict[str, ViewedSlide]:
-    """The slides, where their file is missing with that of the same name in a folder, or of the slide's own name."""
+    """The slides, where their file is missing with that of the same name in a folder, or of the slide's own name.
+
+    Of several files of one name, as `site/1.svs` of several sites, the one whose folders are named alike counts.
+    """
     if not folder.is_dir():
         raise EvaluationError(f"{folder}: no such folder; check --slides")
     there = slides_in(folder)
-    by_slide, by_file = {slide_id_of(path): path for path in there}, {path.name: path for path in there}
+    by_slide, by_file = {slide_id_of(path): path for path in there}, dict[str, list[Path]]()
+    for path in there:
+        by_file.setdefault(path.name, []).append(path)
+
+    def found(slide: ViewedSlide) -> Path:
+        otherwise = by_slide.get(slide.slide_id, slide.path)
+        return max(by_file.get(slide.path.name, ()), key=partial(_n_alike, slide.path), default=otherwise)
+
     return {
-        name: slide
-        if slide.path.is_file()
-        else replace(slide, path=by_file.get(slide.path.name) or by_slide.get(name, slide.path))
-        for name, slide in slides.items()
+        name: slide if slide.path.is_file() else replace(slide, path=found(slide)) for name, slide in slides.items()
     }
+
+
+def _n_alike(one: Path, other: Path) -> int:
+    """Number of names at the end of two paths that are the same."""
+    pairs = zip(reversed(one.parts), reversed(other.parts), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))

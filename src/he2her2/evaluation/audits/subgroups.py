@@ -103,13 +103,14 @@ def _natural(name: str) -> tuple[float, bool, str]:
 
 
 def _thirds(values: NDArray[np.float64]) -> NDArray[np.str_]:
-    """Names of the thirds of numbers, or the numbers where there are few."""
+    """Names of the thirds of numbers, or the numbers where there are few; where most are the least one, the others."""
     known = ~np.isnan(values)
     distinct = np.unique(values[known])
     if len(distinct) <= _PARTS + 1:
         written = _written(distinct, 6)
         return np.array([written[value] if ok else "" for value, ok in zip(values.tolist(), known, strict=True)])
     cuts = np.unique(np.quantile(values[known], np.arange(1, _PARTS) / _PARTS))
+    cuts = distinct[1:2] if cuts[-1] == distinct[0] else cuts
     part = np.searchsorted(cuts, values, side="right")
     ends = _written(np.array([distinct[0], *cuts, distinct[-1]]), 4)
     inner = [ends[cut] for cut in cuts.tolist()]

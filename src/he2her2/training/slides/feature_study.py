@@ -228,6 +228,10 @@ class FeatureStudy:
         """Outcomes of all folds; those that are in `out/folds` already are read from there."""
         for doubt in sites_missing(self.patients) if self.data.by_site and self.data.folds else ():
             execution.say(f"CAUTION {doubt}")
+        tested = {slide.row.patient for slide in self.cohort.slides if slide.row.split == "test"}
+        if self.data.folds and tested:
+            doubt = f"--folds trains on all patients, {len(tested)} of split test among them"
+            execution.say(f"CAUTION {doubt}; to test the weights on these, leave them out of the manifest")
         validated = [
             {slide.positive for slide in self.slides(splits, "val")}
             for folds in self.splits_of_folds
