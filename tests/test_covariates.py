@@ -1,6 +1,7 @@
 """Covariates, features and subgroups: read from tables as people have them, and audited."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -148,6 +149,11 @@ def test_features_come_from_files_and_tables(tmp_path):
         read_slide_features(folder, manifest, IDS)
     with pytest.raises(EvaluationError, match="holds no features of an evaluated slide"):
         read_slide_features(tmp_path, manifest, IDS)
+    (folder / "s3.h5").unlink()
+    (folder / "s1.h5").rename(folder / "s1.ome.h5")
+    (folder / "s2.h5").rename(folder / "b1.h5")
+    rows = tuple(replace(row, path=Path({"s2": "b1.svs"}.get(row.slide_id, row.path))) for row in manifest.rows)
+    assert read_slide_features(folder, replace(manifest, rows=rows), IDS).matrix.tolist() == [[1, 2], [4, 0]]
     (folder / "s3.h5").write_text("no")
     with pytest.raises(EvaluationError, match=r"s3\.h5: holds no features"):
         read_slide_features(folder, manifest, IDS)

@@ -17,6 +17,7 @@ from he2her2.manifest import (
     Manifest,
     TableRow,
     bare_name,
+    files_of_slides,
     is_about_her2,
     is_blank,
     match_columns,
@@ -234,8 +235,9 @@ class SlideFeatures:
 def read_slide_features(path: Path, manifest: Manifest, slide_ids: NDArray[np.str_]) -> SlideFeatures:
     """Read features of slides: a folder with an h5 file for each slide, or a wide table of numbers.
 
-    A file of tiles' features gives their mean. Where some are missing, features and slides are left out so that few
-    slides are: a slide that lacks nearly all, then a feature that many slides lack, then the slides that lack others.
+    Files are found by the names of slides or of their files, see `files_of_slides`; one of tiles' features gives their
+    mean. Where some are missing, features and slides are left out so that few slides are: a slide that lacks nearly
+    all, then a feature that many slides lack, then the slides that lack others.
 
     Args:
         path: The folder or the table.
@@ -248,7 +250,9 @@ def read_slide_features(path: Path, manifest: Manifest, slide_ids: NDArray[np.st
     """
     notes: tuple[str, ...] = ()
     if path.is_dir():
-        found = {s: vector for s in slide_ids.tolist() if (vector := _h5_features(path / f"{s}.h5")) is not None}
+        files = {file.stem: file for file in sorted(path.glob("*.h5")) if file.is_file()}
+        of_slides = files_of_slides(files, {row.slide_id: row.path for row in manifest.rows})
+        found = {s: _h5_features(of_slides[s]) for s in slide_ids.tolist() if s in of_slides}
         if len({len(vector) for vector in found.values()}) > 1:
             raise EvaluationError(f"{path}: its slides have different numbers of features; give those of one encoder")
         names = [f"feature {k}" for k in range(len(next(iter(found.values()), ())))]
@@ -288,14 +292,12 @@ def _complete(missing: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np
     return slides & ~missing[:, features].any(axis=1), features
 
 
-def _h5_features(file: Path) -> NDArray[np.float64] | None:
-    """(d,) features of a slide; the mean of those of tiles; None without a file.
+def _h5_features(file: Path) -> NDArray[np.float64]:
+    """(d,) features of a slide; the mean of those of tiles.
 
     Raises:
         EvaluationError: The file holds no features.
     """
-    if not file.is_file():
-        return None
     try:
         return features_of_slide(file)
     except ExchangeError as error:
