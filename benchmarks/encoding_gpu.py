@@ -11,9 +11,9 @@ from benchmarks.encoding import LITE0, compare
 from benchmarks.measuring import NotHere
 from benchmarks.results import Found, Setting
 from he2her2.config import Runtime
-from he2her2.files import write_text
+from he2her2.files import write_json
 from he2her2.models import TILE_CNN, Encoder, InputSpec, load_encoder, trained_folder
-from he2her2.models.encoders import FeatureCard, TimmModel, feature_card_to_json
+from he2her2.models.encoders import FeatureCard, TimmModel
 from he2her2.phantom import TILE_PX
 
 VIT = "vit_large_patch16_224"
@@ -48,5 +48,5 @@ def _transformer(folder: Path) -> Path:
         save_file(model.state_dict(), folder / "model.safetensors")
         tile = InputSpec(0.25, TILE_PX, 224, "rgb")
         card = FeatureCard(VIT, tile, _WIDTH, TimmModel("timm", VIT, "model.safetensors"))
-        write_text(folder / "card.json", feature_card_to_json(card))
+        write_json(folder / "card.json", card)
     return folder

@@ -1,6 +1,7 @@
 """Covariates, features and subgroups: read from tables as people have them, and audited."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -153,6 +154,9 @@ def test_features_come_from_files_and_tables(tmp_path):
         read_slide_features(folder, manifest, IDS)
     with pytest.raises(EvaluationError, match="holds no features of an evaluated slide"):
         read_slide_features(tmp_path, manifest, IDS)
+    (folder / "s3.h5").unlink()
+    (folder / "s1.h5").rename(folder / "s1.ome.h5")
+    assert read_slide_features(folder, manifest, IDS).matrix.tolist() == [[1, 2], [4, 0]]
     (folder / "s3.h5").write_text("no")
     with pytest.raises(EvaluationError, match=r"s3\.h5: holds no features"):
         read_slide_features(folder, manifest, IDS)

@@ -567,19 +567,20 @@ def test_coordinates_that_are_read_are_not_replaced(tmp_path):
 
 
 def test_the_command_takes_the_scale_from_a_manifest(tmp_path, command_line):
-    """Each slide has its own µm per px."""
+    """Each slide has its own µm per px; one that cannot be read is told."""
     tiles = StoredTiles("A", CORNERS, side=256, side_px=256, features=FEATURES)
     write_tiles_files(tmp_path / "t", tiles, "trident")
     (tmp_path / "m.csv").write_text("slide_id,path,patient_id,mpp\nA,A.svs,p,0.5\n")
 
-    code, _, _ = command_line(
-        "convert", tmp_path / "t" / "features_unknown", "--to", "stamp", "--out", tmp_path / "s",
-        "--manifest", tmp_path / "m.csv",
-    )  # fmt: skip
+    command = ("convert", tmp_path / "t" / "features_unknown", "--to", "stamp", "--manifest", tmp_path / "m.csv")
+
+    code, _, _ = command_line(*command, "--out", tmp_path / "s")
 
     assert code == 0
     with h5py.File(tmp_path / "s" / "A.h5") as file:
         assert file["coords"][1].tolist() == [126.5, 0]
+    (tmp_path / "m.csv").write_text("slide_id,path,patient_id,mpp\nA,A.svs,p,O.5\n")
+    assert "line 2: mpp: 'O.5' is no number" in command_line(*command, "--out", tmp_path / "o")[2]
 
 
 ODD: tuple[object, ...] = (

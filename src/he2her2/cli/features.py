@@ -200,9 +200,10 @@ def _mpps(manifest: Path, files: Mapping[str, Path]) -> dict[str, float]:
 
     Raises:
         He2Her2Error: The manifest names none of them.
+        ManifestError: It holds cells that cannot be understood.
     """
     from he2her2.cohort import SlideEngine, SlideTask
-    from he2her2.manifest import files_of_slides, read_manifest
+    from he2her2.manifest import files_of_slides, raise_problems, read_manifest
     from he2her2.results import Failure
     from he2her2.slides import open_slide
 
@@ -212,7 +213,9 @@ def _mpps(manifest: Path, files: Mapping[str, Path]) -> dict[str, float]:
         with open_slide(task.path) as slide:
             return slide.mpp
 
-    rows = {row.slide_id: row for row in read_manifest(manifest).rows}
+    read = read_manifest(manifest)
+    raise_problems(read, read.problems)
+    rows = {row.slide_id: row for row in read.rows}
     of_rows = files_of_slides(files, {slide_id: row.path for slide_id, row in rows.items()})
     names = {file: name for name, file in files.items()}
     if not of_rows:

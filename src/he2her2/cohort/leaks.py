@@ -18,7 +18,7 @@ from he2her2.cohort.likeness import THUMBNAIL_PX, TissuePrint, alike_pairs, prin
 from he2her2.cohort.tasks import SlideTask
 from he2her2.errors import ManifestError, MppError
 from he2her2.machine import usable_cores
-from he2her2.manifest import Manifest, SlideRow, block_groups, near_groups, patient_key, patients_used, shared_patients
+from he2her2.manifest import Manifest, SlideRow, block_groups, near_groups, patients_used, shared_patients
 from he2her2.results import Failure, FileStamp
 from he2her2.slides import open_slide
 
@@ -172,7 +172,7 @@ def _shared_patients(places: Iterable[NamedSlide]) -> Iterator[Leak]:
     """Patients on two sides, told once for each pair of sides."""
     by_patient: dict[str, dict[str, NamedSlide]] = defaultdict(dict)
     for place in places:
-        by_patient[patient_key(place.row.patient_id)].setdefault(place.side, place)
+        by_patient[place.row.patient].setdefault(place.side, place)
     for sides in by_patient.values():
         for first, second in combinations(sides.values(), 2):
             yield Leak("patient", first, second, "the same patient")
@@ -183,7 +183,7 @@ def _near_patients(manifests: Sequence[Manifest]) -> Iterator[str]:
     by_key: dict[str, dict[str, NamedSlide]] = defaultdict(dict)
     for manifest in _once(manifests):
         for place in _places(manifest):
-            by_key[patient_key(place.row.patient_id)].setdefault(place.side, place)
+            by_key[place.row.patient].setdefault(place.side, place)
     for first, second in _across(near_groups(by_key), by_key):
         yield f"one patient under two names? {first}, and {second}"
     if blocks := [*_across(block_groups(by_key), by_key)]:
@@ -269,14 +269,14 @@ def _alike(places: Sequence[NamedSlide], prints: Mapping[Path, TissuePrint]) -> 
     seen = [place for place in places if place.row.path in prints]
     for i, j, n in alike_pairs([prints[place.row.path] for place in seen]):
         first, second = seen[i], seen[j]
-        same_patient = patient_key(first.row.patient_id) == patient_key(second.row.patient_id)
+        same_patient = first.row.patient == second.row.patient
         if _matters(first, second) and not same_patient:
             yield Leak("tissue", first, second, f"the same tissue ({n} landmarks agree)")
 
 
 def _matters(first: NamedSlide, second: NamedSlide) -> bool:
     """True where two places must not show one slide: on two sides, or as two patients."""
-    patients = patient_key(first.row.patient_id), patient_key(second.row.patient_id)
+    patients = first.row.patient, second.row.patient
     return first.side != second.side or patients[0] != patients[1]
 
 

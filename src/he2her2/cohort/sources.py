@@ -139,7 +139,7 @@ def _of_manifest(file: Path, stain: Stain | None, patients: dict[str, str], note
     if n_other := len(manifest.rows) - len(rows):
         notes.append(f"{file}: rows of another stain than {name} are left out: {n_other}")
     names = {patient_key(name): name for name in reversed(patients.values())}  # as each patient was written first
-    patients.update({row.slide_id: names.setdefault(patient_key(row.patient_id), row.patient_id) for row in rows})
+    patients.update({row.slide_id: names.setdefault(row.patient, row.patient_id) for row in rows})
     return [SlideTask.of_row(row) for row in rows]
 
 

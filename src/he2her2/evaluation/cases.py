@@ -22,7 +22,6 @@ from he2her2.manifest import (
     named_as,
     near_misses,
     pairs_in_words,
-    patient_key,
 )
 from he2her2.results import RunFolder
 from he2her2.rules import PatientRule, are_called, combine, is_called
@@ -192,10 +191,10 @@ def join(
     """
     _raise_if_named_twice(manifest)
     manifest = named_as_in_run(manifest, run)
-    names = {patient_key(row.patient_id): row.patient_id for row in reversed(manifest.rows)}  # the first spelling stays
+    names = {row.patient: row.patient_id for row in reversed(manifest.rows)}  # the first spelling stays
     kept: list[tuple[SlideRow, Her2Status]] = []
     out: list[ExcludedSlide] = []
-    for row in (replace(row, patient_id=names[patient_key(row.patient_id)]) for row in manifest.rows):
+    for row in (replace(row, patient_id=names[row.patient]) for row in manifest.rows):
         status = row.status(policy)
         reason = _reason(row, status, run, split, stain)
         if reason is None:

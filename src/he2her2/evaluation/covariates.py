@@ -235,11 +235,12 @@ class SlideFeatures:
 def read_slide_features(path: Path, manifest: Manifest, slide_ids: NDArray[np.str_]) -> SlideFeatures:
     """Read features of slides: a folder with an h5 file for each slide, or a wide table of numbers.
 
-    A file of tiles' features gives their mean. Where some are missing, features and slides are left out so that few
-    slides are: a slide that lacks nearly all, then a feature that many slides lack, then the slides that lack others.
+    Files are found by the names of slides or of their files, see `files_of_slides`; one of tiles' features gives their
+    mean. Where some are missing, features and slides are left out so that few slides are: a slide that lacks nearly
+    all, then a feature that many slides lack, then the slides that lack others.
 
     Args:
-        path: The folder, whose files are named for slides or for their files, or the table.
+        path: The folder or the table.
         manifest: The study.
         slide_ids: (n,) the slides that are evaluated.
 
@@ -249,7 +250,7 @@ def read_slide_features(path: Path, manifest: Manifest, slide_ids: NDArray[np.st
     """
     notes: tuple[str, ...] = ()
     if path.is_dir():
-        named = {file.stem: file for file in sorted(path.glob("*.h5"))}
+        named = {file.stem: file for file in sorted(path.glob("*.h5")) if file.is_file()}
         paths = {s: Path(s) for s in slide_ids.tolist()} | {row.slide_id: row.path for row in manifest.rows}
         files = files_of_slides(named, paths)
         found = {s: _h5_features(files[s]) for s in slide_ids.tolist() if s in files}

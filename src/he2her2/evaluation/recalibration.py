@@ -12,7 +12,7 @@ from he2her2.evaluation.cases import Cases, join
 from he2her2.evaluation.leakage import add_validation_patients, check_weights, trained_with
 from he2her2.files import atomic
 from he2her2.labels import Policy
-from he2her2.manifest import PATIENTS_FILE, Manifest, patient_key
+from he2her2.manifest import PATIENTS_FILE, Manifest
 from he2her2.models import hashes_of, read_rules, write_rules
 from he2her2.pages import render
 from he2her2.results import RunFolder
@@ -107,9 +107,9 @@ def patients_of_site(
         if not rows:
             known = ", ".join(sorted({row.site for row in manifest.rows if row.site})) or "none"
             raise EvaluationError(f"{manifest.path}: has no slide of site {site}; its sites are {known}")
-    barred = {patient_key(row.patient_id) for row in manifest.rows if row.split in ("train", "test")}
-    kept = tuple(row for row in rows if patient_key(row.patient_id) not in barred)
-    every = {patient_key(row.patient_id) for row in rows}
+    barred = {row.patient for row in manifest.rows if row.split in ("train", "test")}
+    kept = tuple(row for row in rows if row.patient not in barred)
+    every = {row.patient for row in rows}
     if not kept:
         raise EvaluationError(
             f"{manifest.path}: all patients of its {len(rows)} slides have slides of split train or test, which are no "

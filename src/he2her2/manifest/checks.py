@@ -10,7 +10,7 @@ from he2her2.errors import ManifestError, few_of, quoted
 from he2her2.files import file_identity, url_of
 from he2her2.labels import Her2Status, IhcScore, Policy, apply_guideline
 from he2her2.manifest.near_ids import block_groups, near_groups
-from he2her2.manifest.rows import Manifest, SlideRow, Split, Stain, patient_key
+from he2her2.manifest.rows import Manifest, SlideRow, Split, Stain
 from he2her2.units import PLAUSIBLE_MPP
 
 _SHOWN = 5
@@ -111,7 +111,7 @@ def _differing(what: str, rows: Sequence[SlideRow], value: Callable[[SlideRow], 
     values: dict[str, dict[str, str]] = defaultdict(dict)
     for row in rows:
         if (found := value(row)) is not None:
-            values[patient_key(row.patient_id)].setdefault(found, row.patient_id)
+            values[row.patient].setdefault(found, row.patient_id)
     if several := sorted(min(of_patient.values()) for of_patient in values.values() if len(of_patient) > 1):
         named = few_of(several)
         yield f"{len(several)} of {len(values)} patients have slides of more than one {what}: {named}"
@@ -122,7 +122,7 @@ def near_patients(rows: Iterable[SlideRow]) -> tuple[str, ...]:
 
     A line more tells of those whose names differ only in what may be a block or a slide.
     """
-    first = {patient_key(row.patient_id): (row.line, row.patient_id) for row in reversed([*rows])}
+    first = {row.patient: (row.line, row.patient_id) for row in reversed([*rows])}
     found = _written_alike("patients", first)
     if blocks := block_groups(first):
         named = " and ".join(quoted(first[key][1]) for key in blocks[0])
@@ -186,7 +186,7 @@ def _on_two_sides(rows: Sequence[SlideRow]) -> Iterator[str]:
     by_patient = defaultdict(list)
     for row in rows:
         if row.split is not None:
-            by_patient[patient_key(row.patient_id)].append(row)
+            by_patient[row.patient].append(row)
     for found in by_patient.values():
         splits = list(dict.fromkeys(str(row.split) for row in found))
         if len(splits) > 1:
@@ -200,7 +200,7 @@ def _files_on_two_sides(rows: Sequence[SlideRow]) -> Iterator[str]:
             by_file[os.path.normpath(row.path)].append(row)
     for found in by_file.values():
         splits = list(dict.fromkeys(str(row.split) for row in found))
-        if len(splits) > 1 and len({patient_key(row.patient_id) for row in found}) > 1:
+        if len(splits) > 1 and len({row.patient for row in found}) > 1:
             yield f"{_lines(found)}: file {found[0].path.name} is in {' and '.join(splits)}; choose one split"
 
 
@@ -212,7 +212,7 @@ def _files_of_several(rows: Sequence[SlideRow]) -> Iterator[str]:
     for found in by_file.values():
         patients: dict[str, str] = {}
         for row in found:
-            patients.setdefault(patient_key(row.patient_id), row.patient_id)
+            patients.setdefault(row.patient, row.patient_id)
         slides = dict.fromkeys(row.slide_id for row in found)
         if len(patients) > 1 and len({row.split for row in found} - {None}) < 2:
             named = " and ".join(map(quoted, [*patients.values()][:_SHOWN]))

@@ -74,7 +74,7 @@ _STAIN_WORDS: Mapping[str, Stain] = {
 }
 """Words for a stain, by `bare_name`; IHC of another marker is none of ours."""
 
-_GENE = "her2"
+_GENE_WORD = "her2"
 """A word for a stain beside others; in a column of its own it may be the gene that a study is about."""
 
 _TELLING_VALUES: Mapping[str, frozenset[str]] = {
@@ -242,7 +242,7 @@ def _values_of_ours(table: Table, unused: Sequence[str], fields: Iterable[str]) 
         for column in unused if known else ():
             values = {text.casefold() for row in rows if (text := row.text(column))}
             bare = {_bare_value(text) for text in values}
-            if bare <= known and bare - {_GENE}:
+            if bare <= known and bare - {_GENE_WORD}:
                 shown = ", ".join(sorted(values)[:3])
                 words = "" if name != "split" or values <= {*SPLITS} else f", and write {', '.join(SPLITS)}"
                 yield f"column {column!r} is not read and holds {shown}: is it {name}? Rename it if it is meant{words}"

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from he2her2.labels import Her2Status, IhcScore, Policy
-from he2her2.manifest.rows import SPLITS, Manifest, SlideRow, patient_key
+from he2her2.manifest.rows import SPLITS, Manifest, SlideRow
 
 _UNKNOWN = "not given"
 
@@ -42,7 +42,7 @@ def _count(name: str, rows: Iterable[SlideRow], policy: Policy = Policy.GUIDELIN
     return Count(
         name,
         slides=len(rows),
-        patients=len({patient_key(row.patient_id) for row in rows}),
+        patients=len({row.patient for row in rows}),
         stains=_tally([str(row.stain or _UNKNOWN) for row in rows], ("HE", "IHC")),
         scores=_patients(rows, lambda row: row.ihc_score, tuple(IhcScore)),
         statuses=_patients(rows, lambda row: row.status(policy), tuple(Her2Status)),
@@ -62,7 +62,7 @@ def count_manifest(manifest: Manifest, policy: Policy = Policy.GUIDELINE) -> tup
 
 
 def _patients(rows: Sequence[SlideRow], value: Callable[[SlideRow], object], order: Sequence[str]) -> dict[str, int]:
-    pairs = {(patient_key(row.patient_id), str(value(row) or _UNKNOWN)) for row in rows}
+    pairs = {(row.patient, str(value(row) or _UNKNOWN)) for row in rows}
     return _tally([found for _, found in pairs], order)
 
 

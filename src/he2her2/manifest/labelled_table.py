@@ -1,16 +1,15 @@
 """A table of tests with the labels that follow from them, each with its rule."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 from he2her2.csv_files import write_csv
 from he2her2.errors import ManifestError, quoted
 from he2her2.labels import GuidelineResult, IshResult, Policy, apply_guideline, counts_of, parse_ihc, parse_ish
-from he2her2.manifest.columns import CEP17_SYNONYMS, TEST_SYNONYMS, match_columns, shown_columns
+from he2her2.manifest.columns import CEP17_SYNONYMS, TEST_SYNONYMS, TableColumns, match_columns, shown_columns
 from he2her2.manifest.count_doubts import CountDoubts
-from he2her2.manifest.csv_tables import TableRow, is_blank, read_table
+from he2her2.manifest.csv_tables import TableRow, read_table
 from he2her2.units import parse_number
 
 YES_OR_NO = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
@@ -20,7 +19,6 @@ _ADDED = ("ish_group", "her2_status", "stratum", "rule", "source", "stratum_sour
 _DERIVED = "derived_"
 """Put before the name of such a column where the table has one of that name itself."""
 
-_T = TypeVar("_T")
 _SYNONYMS = {
     **TEST_SYNONYMS,
     "cep17": CEP17_SYNONYMS,
@@ -95,15 +93,13 @@ def label_tests(
     if not TEST_SYNONYMS.keys() & found.names.keys():
         wanted, has = ", ".join(TEST_SYNONYMS), shown_columns(table.columns)
         raise ManifestError([f"{path}: has no column {wanted}; name yours by --ihc-column and so on; it has {has}"])
-    problems = list(table.problems)
     rows, doubts = [], CountDoubts()
     for row in table.rows:
         try:
-            rows.append((row.cells, *_label(row, found.names, doubts, policy, recounted=recounted)))
+            rows.append((row.cells, *_label(row, found, doubts, policy, recounted=recounted)))
         except ValueError as error:
-            problems.append(f"line {row.line}: {error}")
-    problems += doubts.problems
-    if problems:
+            found.problems.append(f"line {row.line}: {error}")
+    if problems := [*found.problems, *doubts.problems]:
         raise ManifestError([f"{path}: {problem}" for problem in problems])
     added = tuple(_free_name(name, table.columns) for name in _ADDED)
     return LabelledTable(table.columns, added, tuple(rows), (*found.notes, *notes, *doubts.notes))
@@ -135,35 +131,24 @@ def _cells(decision: GuidelineResult) -> tuple[str, ...]:
 
 
 def _label(
-    row: TableRow, names: Mapping[str, str], doubts: CountDoubts, policy: Policy, *, recounted: bool
+    row: TableRow, columns: TableColumns, doubts: CountDoubts, policy: Policy, *, recounted: bool
 ) -> tuple[GuidelineResult, str]:
-    """Label of a row, and the doubt about it; `ValueError` names every cell that cannot be understood."""
-    problems: list[str] = []
+    """Label of a row, and the doubt about it; what cannot be understood counts as missing and is a problem.
 
-    def value(name: str, parse: Callable[[str], _T]) -> _T | None:
-        column = names.get(name)
-        text = row.text(column)
-        if is_blank(text):
-            return None
-        try:
-            return parse(text)
-        except ValueError as error:
-            problems.append(f"{column}: {error}")
-            return None
-
-    ihc = value("ihc_score", parse_ihc)
-    ish = value("ish", parse_ish)
-    ratio, copies, cep17 = (value(name, parse_number) for name in ("ratio", "copies", "cep17"))
-    faint = value("faint_staining", _truth)
-    if problems:
-        raise ValueError("; ".join(problems))
+    Raises:
+        ValueError: The counts are of no cells.
+    """
+    ihc = columns.value(row, "ihc_score", parse_ihc)
+    ish = columns.value(row, "ish", parse_ish)
+    ratio, copies, cep17 = (columns.value(row, name, parse_number) for name in ("ratio", "copies", "cep17"))
+    faint = columns.value(row, "faint_staining", _truth)
     against, stated = "", None
     if ratio is not None or copies is not None:
         counts = counts_of(ratio, copies, cep17)
         against = doubts.beside(row.line, ihc, ish, counts, recounted=recounted)
         stated, ish = ish if isinstance(ish, IshResult) else None, counts
     decision = apply_guideline(ihc, ish, stated=stated, faint_staining=faint, recounted=recounted, policy=policy)
-    otherwise = doubts.stated_status(row.line, row.text(names.get("her2_status")), decision.status)
+    otherwise = doubts.stated_status(row.line, columns.text(row, "her2_status"), decision.status)
     return decision, "; ".join(filter(None, (doubts.about(row.line, ish, cep17), against, otherwise)))
 
 

@@ -8,7 +8,7 @@ from random import Random
 from he2her2.errors import ManifestError
 from he2her2.labels import Policy
 from he2her2.manifest.checks import Label, label_of
-from he2her2.manifest.rows import SPLITS, Manifest, SlideRow, Split, patient_key
+from he2her2.manifest.rows import SPLITS, Manifest, SlideRow, Split
 from he2her2.manifest.stratification import sides_of_groups, stratified_counts
 
 
@@ -50,7 +50,7 @@ def patients_of(manifest: Manifest, label: Label = "her2_status", policy: Policy
     problems = list(manifest.problems)
     by_key: dict[str, list[SlideRow]] = defaultdict(list)
     for row in manifest.rows:
-        by_key[patient_key(row.patient_id)].append(row)
+        by_key[row.patient].append(row)
     patients, left_out = [], []
     for key, rows in sorted(by_key.items()):
         name = rows[0].patient_id
@@ -138,7 +138,7 @@ def split_in_folds(
 
 def with_splits(manifest: Manifest, splits: Mapping[str, Split]) -> Manifest:
     """The manifest with new splits; patients that `splits` does not name get none."""
-    rows = tuple(replace(row, split=splits.get(patient_key(row.patient_id))) for row in manifest.rows)
+    rows = tuple(replace(row, split=splits.get(row.patient)) for row in manifest.rows)
     return replace(manifest, rows=rows)
 
 

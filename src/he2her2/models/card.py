@@ -9,7 +9,7 @@ from annotated_types import Ge, Gt, Le, Len, Lt
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from he2her2.files import digest, json_text, problems_in_words
+from he2her2.files import digest, problems_in_words
 from he2her2.models.aggregators import AggregatorSpec, RankingSettings, kind_of
 from he2her2.models.encoders import CnnRole, CnnSpec, InputSpec
 from he2her2.rules import Threshold
@@ -152,23 +152,18 @@ class Card:
         }
 
 
-def card_to_json(card: Card) -> str:
-    """Card as JSON text, readable by people.
-
-    Example:
-        >>> from he2her2.models.aggregators import PAPER_MLP
-        >>> card = Card(PAPER_MLP, trained=False, notice="", ranking=RankingSettings(0.15, 1000))
-        >>> card_from_json(card_to_json(card)) == card
-        True
-    """
-    return json_text(card)
-
-
 def card_from_json(text: str) -> Card:
     """Card of JSON text.
 
     Raises:
         ValueError: It is no card that this version reads; the message says why in one line.
+
+    Example:
+        >>> from he2her2.files import json_text
+        >>> from he2her2.models.aggregators import PAPER_MLP
+        >>> card = Card(PAPER_MLP, trained=False, notice="", ranking=RankingSettings(0.15, 1000))
+        >>> card_from_json(json_text(card)) == card
+        True
     """
     try:
         fields = json.loads(text)

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from he2her2.errors import ConfigError
-from he2her2.files import atomic, sha256_of, write_text
-from he2her2.models.encoders import CnnSpec, FeatureCard, InputSpec, OnnxModel, feature_card_to_json
+from he2her2.files import atomic, sha256_of, write_json
+from he2her2.models.encoders import CnnSpec, FeatureCard, InputSpec, OnnxModel
 from he2her2.models.engines import require_libraries
 from he2her2.models.weights import CARD_FILE, ONNX_FILE
 
@@ -47,7 +47,7 @@ def export_lite0(folder: Path, mpp: float = _MPP, side_px: int = _SIDE_PX) -> Fe
         draft.mkdir()
         (draft / ONNX_FILE).write_bytes(model)
         card = lite0_card(sha256_of(draft / ONNX_FILE), mpp, side_px)
-        write_text(draft / CARD_FILE, feature_card_to_json(card))
+        write_json(draft / CARD_FILE, card)
     return card
 
 

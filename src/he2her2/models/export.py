@@ -16,10 +16,10 @@ from onnx import TensorProto
 from safetensors.numpy import save_file
 from torch import Tensor, nn
 
-from he2her2.files import atomic, sha256_of
+from he2her2.files import atomic, sha256_of, write_json
 from he2her2.models.aggregators import AggregatorSpec, RankingSpec
 from he2her2.models.bag import Bag
-from he2her2.models.card import Card, FileNote, Spec, card_to_json
+from he2her2.models.card import Card, FileNote, Spec
 from he2her2.models.onnx_engine import OnnxEngine, new_session, run_network
 from he2her2.models.signature import Arrays, Signature
 from he2her2.models.torch_modules import batch_of, initial_weights, module_of, run_of
@@ -160,7 +160,7 @@ def save_weights(folder: Path, card: Card, weights: Arrays) -> Card:
         save_file({name: np.ascontiguousarray(tensor) for name, tensor in weights.items()}, draft / TENSOR_FILE)
         files = {name: _note(draft / name) for name in (ONNX_FILE, TENSOR_FILE)}
         complete = replace(card, files=files)
-        (draft / CARD_FILE).write_text(card_to_json(complete), "utf-8")
+        write_json(draft / CARD_FILE, complete)
     return complete
 
 

@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 from he2her2.cohort import find_slides, is_pattern
 from he2her2.errors import EvaluationError, He2Her2Error
 from he2her2.files import url_of
-from he2her2.manifest import SlideRow, named_as, patient_key, raise_problems, read_manifest
+from he2her2.manifest import SlideRow, named_as, raise_problems, read_manifest
 from he2her2.results import (
     FAILURES_FILE,
     PREDICTIONS_FILE,
@@ -217,14 +217,14 @@ def _with_manifest(slides: Mapping[str, ViewedSlide], rows: Iterable[SlideRow]) 
     """The slides with patients, stains and partners; slides of other stains join those that are there."""
     rows = list(rows)
     found = dict(slides)
-    written = {patient_key(row.patient_id): row.patient_id for row in reversed(rows)}  # as each was written first
-    shown_patients = {patient_key(row.patient_id) for row in rows if row.slide_id in slides}
+    written = {row.patient: row.patient_id for row in reversed(rows)}  # as each was written first
+    shown_patients = {row.patient for row in rows if row.slide_id in slides}
     for row in rows:
         if row.slide_id in found:
             known = found[row.slide_id]
             mpp = known.mpp if row.mpp is None else row.mpp
             path = known.path if known.path.name else row.path
-        elif patient_key(row.patient_id) in shown_patients:
+        elif row.patient in shown_patients:
             known, mpp, path = ViewedSlide(row.slide_id, row.path, "slide"), row.mpp, row.path
         else:
             continue
@@ -232,7 +232,7 @@ def _with_manifest(slides: Mapping[str, ViewedSlide], rows: Iterable[SlideRow]) 
             known,
             path=path,
             mpp=mpp,
-            patient_id=written[patient_key(row.patient_id)],
+            patient_id=written[row.patient],
             stain=row.stain or "",
             annotations=row.annotations,
         )

@@ -153,7 +153,7 @@ def evaluate_slides(
         EvaluationError: Every patient was used in training all of the networks.
     """
     rows = _annotated_rows(manifest_file)
-    patients = np.array([patient_key(row.patient_id) for row in rows])
+    patients = np.array([row.patient for row in rows])
     assigned = assign_networks(networks, patients, len(rows))
     kept = [row for row, k in zip(rows, assigned.network.tolist(), strict=True) if k != NO_NETWORK]
     if not kept:

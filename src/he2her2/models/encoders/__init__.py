@@ -14,7 +14,6 @@ from he2her2.models.encoders.feature_card import (
     OnnxModel,
     TimmModel,
     feature_card_from_json,
-    feature_card_to_json,
 )
 from he2her2.models.encoders.pixels import (
     RGB_FROM_HED,
@@ -46,7 +45,6 @@ __all__ = [
     "TimmModel",
     "cnn_named",
     "feature_card_from_json",
-    "feature_card_to_json",
     "network_pixels",
     "prepare_input",
     "resize",

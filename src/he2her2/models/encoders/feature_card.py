@@ -9,7 +9,7 @@ from annotated_types import Ge, Gt, Le, Len
 from pydantic import ConfigDict, Discriminator, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from he2her2.files import json_text, problems_in_words
+from he2her2.files import problems_in_words
 from he2her2.models.encoders.pixels import InputSpec
 
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -116,6 +116,7 @@ def feature_card_from_json(text: str) -> FeatureCard:
         ValueError: It is no card that this version reads; the message says why in one line.
 
     Example:
+        >>> from he2her2.files import json_text
         >>> tile = InputSpec(0.5, 256, 224, "rgb")
         >>> card = FeatureCard("mine", tile, 384, OnnxModel("onnx"))
         >>> feature_card_from_json(json_text(card)) == card
@@ -131,8 +132,3 @@ def feature_card_from_json(text: str) -> FeatureCard:
         return TypeAdapter(FeatureCard).validate_python(fields)
     except ValidationError as error:
         raise ValueError(problems_in_words(error)) from None
-
-
-def feature_card_to_json(card: FeatureCard) -> str:
-    """Card as JSON text, readable by people."""
-    return json_text(card)
