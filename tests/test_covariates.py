@@ -1,7 +1,6 @@
 """Covariates, features and subgroups: read from tables as people have them, and audited."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import h5py
 import numpy as np
