@@ -158,9 +158,17 @@ def test_regions_limit_the_tumour_or_stand_in_its_place(path, model, config, ref
 
 
 def test_no_tumour_is_an_error_that_says_so(path, model, config):
-    """A region on glass leaves nothing."""
-    with open_slide(path) as slide, pytest.raises(TumourError, match="--annotations"):
-        segment(slide, model, config, annotation=DrawnRegions((Region(box(0, 0, 64, 64), "Tumor"),)))
+    """A region on glass leaves nothing; where the network found none, regions help in its place alone."""
+    glass, tissue = (DrawnRegions((Region(box(0, 0, side, side), "Tumor"),)) for side in (64, 2048))
+    nowhere = replace(config, adaptive=replace(config.adaptive, threshold=1.0))
+    with open_slide(path) as slide:
+        with pytest.raises(TumourError, match=r"pass --annotations with --annotations-use replace"):
+            segment(slide, model, nowhere)
+        with pytest.raises(TumourError, match=r"check --annotations, or pass --annotations-use replace"):
+            segment(slide, model, nowhere, annotation=tissue)
+        with pytest.raises(TumourError, match=r"check --annotations$"):
+            segment(slide, model, config, annotation=glass, region_use="replace")
+        assert segment(slide, model, nowhere, annotation=tissue, region_use="replace").tumour.any()
 
 
 def test_a_tumour_map_with_few_samples_of_the_tissue_is_told(path, model, config, reference, monkeypatch):

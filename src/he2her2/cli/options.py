@@ -108,4 +108,4 @@ ReadingProcesses = Annotated[
     int, typer.Option("--workers", min=0, help="Processes that read pixels; 0 reads in the training process.")
 ]
 Licence = Annotated[str, typer.Option(help="Licence of the data, for the card.", show_default="not stated")]
-Notice = Annotated[str, typer.Option(help="What every output of the weights must say.", show_default=False)]
+Notice = Annotated[str, typer.Option(help="Said with every result of the weights.", show_default=False)]

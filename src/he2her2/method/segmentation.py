@@ -192,7 +192,7 @@ def segment_slide(
         tumour = tumour & (sampling.map >= tumour_threshold(tumour_cnn.card, config.adaptive))
     tumour = findings.tumour = tumour if annotation is None else tumour & _inside(annotation, slide, size, px_l0)
     few = _few_samples(sampling, usable)
-    _require_tumour(tumour, slide.slide_id, area_mm2(int(usable.sum()), px_mpp), annotation, few)
+    _require_tumour(tumour, slide.slide_id, area_mm2(int(usable.sum()), px_mpp), annotation, sampling, few)
     off_slide = 0.0 if annotation is None else annotation.off_slide(slide.frame)
     return Segmentation(
         thumbnail, px_l0, px_mpp, tissue, pen, blur, usable, sampling, tumour, annotation, recolour, off_slide
@@ -228,15 +228,23 @@ def _few_samples(sampling: AdaptiveMap | None, usable: Mask) -> tuple[str, ...]:
 
 
 def _require_tumour(
-    tumour: Mask, slide_id: str, usable_mm2: float, annotation: Annotation | None, few: tuple[str, ...]
+    tumour: Mask,
+    slide_id: str,
+    usable_mm2: float,
+    annotation: Annotation | None,
+    sampling: AdaptiveMap | None,
+    few: tuple[str, ...],
 ) -> None:
-    """Raise where there is nothing to decide on, with what to do."""
+    """Raise where there is nothing to decide on, with what to do: regions limit what was found and cannot add to it."""
     if tumour.any():
         return
-    remedy = "if there is some, mark it and pass --annotations" if annotation is None else "check --annotations"
-    raise TumourError(
-        slide_id, "; ".join((f"no invasive tumour found in {usable_mm2:.1f} mm² of tissue", *few)), remedy
-    )
+    remedy = "check --annotations"
+    if sampling is not None:
+        remedy = "if there is some, mark it and pass --annotations with" if annotation is None else f"{remedy}, or pass"
+        remedy += " --annotations-use replace (features: --region annotated)"
+    where = "" if annotation is None else "the annotated regions of "
+    found = f"no invasive tumour found in {where}{usable_mm2:.1f} mm² of tissue"
+    raise TumourError(slide_id, "; ".join((found, *few)), remedy)
 
 
 def _normalisation(slide: Slide, thumbnail: Rgb, usable: Mask, kind: Normalisation) -> ColourChange | None:
