@@ -22,6 +22,7 @@ from he2her2.cli.commands import app
 from he2her2.cli.console import open_closed_streams, printable, say
 from he2her2.config import PRESETS, load_config
 from he2her2.models import UNTRAINED_NOTICE
+from he2her2.results import Failure
 from tests.conftest import REPOSITORY
 from tests.tissue_slides import QUICK, tissue_pixels, write_tissue
 
@@ -433,3 +434,20 @@ def test_a_bug_is_no_slide_that_failed(monkeypatch, capsys):
 
     assert stop.value.code == 70
     assert "ZeroDivisionError: ours" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["inspect", "score-ihc"])
+def test_slides_are_told_as_they_end(tmp_path, monkeypatch, command_line, command):
+    """Thousands of them were told at the end, and none where the command was stopped before."""
+
+    def run(_engine, tasks, _worker):
+        yield tasks[0], Failure(tasks[0].slide_id, "", "open", "damaged", "copy it again")
+        raise KeyboardInterrupt
+
+    for name in "ab":
+        (tmp_path / f"{name}.tif").write_text(name)
+    monkeypatch.setattr("he2her2.cohort.SlideEngine.run", run)
+    code, _, error = command_line(command, tmp_path)
+
+    assert code == 130
+    assert "a: damaged; copy it again" in error.replace("failed: ", "")

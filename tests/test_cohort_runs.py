@@ -280,8 +280,12 @@ def test_status_tells_how_far_a_run_is(tmp_path, command_line):
     assert "most time  tiles, 88 % of the 8 s of a slide" in text
     all_ended = made_up_run(tmp_path / "ended", 2, 1, ["s00001"]).folder
     assert read_status(all_ended).state == "finished"
-    with Claims(all_ended):
+    record = json.loads((all_ended / "run.json").read_text())
+    write_json(all_ended / "run.json", record | {"started": "2999-01-01T00:00:00+00:00"})
+    with Claims(all_ended) as claims:
         assert read_status(all_ended).state == "running"  # by --retry-failed
+        claims.take("s00001")
+        assert read_status(all_ended).seconds is None  # as its machine's clock is ahead
 
     with Claims(run.folder) as claims:
         assert read_status(run.folder).state == "running"  # although its workers may only be starting

@@ -1,6 +1,8 @@
 """Feature encoders and `he2her2 features`: what is extracted is what the network gives of the tiles that are there."""
 
 import json
+import os
+import shutil
 import sys
 import types
 from dataclasses import replace
@@ -25,6 +27,7 @@ from he2her2.models.encoders import FeatureCard, HubModel, InputSpec, prepare_in
 from he2her2.models.export import onnx_of
 from he2her2.models.torch_engine import TorchEncoder, penultimate_module
 from he2her2.models.weights import load_tensors, read_card
+from he2her2.results import read_failures
 from he2her2.slides import open_slide
 from tests.tissue_slides import tissue_pixels, write_tissue
 
@@ -414,6 +417,38 @@ def test_a_second_command_goes_on(tmp_path, slide, command_line):
     assert (tmp_path / "f" / "A.h5").stat().st_mtime_ns == before
     assert other == 2
     assert "features of another encoder" in err
+
+
+def test_features_of_another_slide_of_the_name_stay(tmp_path, slide, command_line):
+    """Those of a second site took their place without a word; a slide that only moved is not done again."""
+    sites = [tmp_path / name / "A.svs" for name in ("moved", "other", "blank")]
+    for file in sites:
+        file.parent.mkdir()
+        shutil.copy2(slide, file)
+    os.utime(sites[1])
+    sites[2].rename(blank := sites[2].with_name("B.svs"))
+    blank.write_text("no slide")
+
+    def features(*what, options=()):
+        return command_line("features", *what, "--out", tmp_path / "f", *QUICK, "--encoder", tmp_path / "e", *options)
+
+    onnx_encoder(tmp_path / "e")
+    features(slide, blank)
+    before = (tmp_path / "f" / "A.h5").read_bytes()
+    _, out, _ = features(sites[0])
+    code, _, err = features(sites[1])
+
+    assert "there already" in out
+    assert code == 1
+    assert f"holds the features of another slide of this name, {slide}; rename the slide" in err
+    assert (tmp_path / "f" / "A.h5").read_bytes() == before
+    assert {name: one.path for name, one in read_failures(tmp_path / "f" / "failures.csv").items()} == {
+        "A": str(sites[1]),
+        "B": str(blank),
+    }
+    assert features(sites[1], options=["--overwrite"])[0] == 0
+    assert (tmp_path / "f" / "A.h5").read_bytes() != before
+    assert read_failures(tmp_path / "f" / "failures.csv").keys() == {"B"}
 
 
 def of_0_to_255(folder):

@@ -1,5 +1,6 @@
 """Slides behind addresses: fetched ahead to a bounded place, deleted after their use, told apart by what lies there."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -13,9 +14,9 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from he2her2.cohort import SlideTask, Staging, fetch_manifest, find_slides, read_claims, sweep_staged
+from he2her2.cohort import SlideEngine, SlideTask, Staging, fetch_manifest, find_slides, read_claims, sweep_staged
 from he2her2.cohort.tasks import RemoteFile
-from he2her2.errors import He2Her2Error, ManifestError
+from he2her2.errors import He2Her2Error, ManifestError, OutputError
 from he2her2.manifest import read_manifest
 from he2her2.results import Failure, FileStamp
 from tests.made_up_work import alone, kept, left_over, supervise
@@ -205,6 +206,18 @@ def test_a_slide_that_cannot_be_fetched_fails_alone(served, tmp_path):
     assert missing.stage == "open"
     assert missing.reason.startswith(f"{url}/none.svs: cannot be fetched (FileNotFoundError")
     assert "several files" in series.reason
+
+
+def test_a_system_without_a_place_for_temporary_files_is_told(bucket, monkeypatch):
+    """As in containers whose root cannot be written: it was a bug of ours."""
+
+    def no_place(**_):
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    bucket("a.svs", "one")
+    monkeypatch.setattr("he2her2.cohort.engine.TemporaryDirectory", no_place)
+    with pytest.raises(OutputError, match=r"No usable temporary directory found.*; name a writable folder in TMPDIR"):
+        list(SlideEngine().run(find_slides(["memory://bucket/a.svs"]).tasks, lambda task: task.slide_id))
 
 
 def test_addresses_that_hold_no_slides_are_refused(served, bucket):

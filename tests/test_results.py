@@ -12,12 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from he2her2 import __version__
 from he2her2.config import Config, load_config
 from he2her2.domain import Likeness
 from he2her2.errors import EvaluationError, OutputError, SlideOpenError
 from he2her2.evaluation.comparison_folder import COMPARISON_FILE
 from he2her2.evaluation.tumour.folder import TUMOUR_TEST_FILE
-from he2her2.files import write_json
+from he2her2.files import read_json, write_json
 from he2her2.labels import Her2Status, IhcScore
 from he2her2.results import (
     Failure,
@@ -139,6 +140,26 @@ def test_a_slide_of_which_a_server_tells_no_time_is_not_known_at_another_address
     assert slides.read("a", replace(made_of, inputs=SlideInputs("https://one/a.svs?signed=2", stamp))) == result
     with pytest.raises(SlideOpenError, match="another slide of this name, https://one"):
         slides.read("a", replace(made_of, inputs=SlideInputs("https://two/a.svs", stamp)))
+
+
+def test_a_folder_of_another_run_says_what_is_other(tmp_path):
+    """Settings by their names; after an update of the program it said "other settings or weights", too."""
+
+    def plan(config, mpp=None):
+        return plan_run(tmp_path, command=[], config=config, weights=[], overrides={"mpp": mpp})
+
+    plan(Config()).write_description()
+    other = Config(threshold=0.3, runtime=replace(Config().runtime, threads=3))
+
+    with pytest.raises(OutputError, match=r"holds results of other settings or weights \(mpp, threshold\); choose"):
+        plan(other, 0.5)
+    record = read_json(tmp_path / "run.json")
+    write_json(tmp_path / "run.json", record | {"digest": "", "versions": {"he2her2": "0.0.1"}})
+    with pytest.raises(OutputError, match=rf"holds results of he2her2 0\.0\.1, and this is {__version__}; choose"):
+        plan(Config())
+    (tmp_path / "run.json").write_text("[]")
+    with pytest.raises(OutputError, match="holds results of other settings or weights; choose"):
+        plan(Config())
 
 
 def test_a_run_is_read_as_it_was_written(tmp_path):

@@ -8,6 +8,7 @@ Example:
     'trained on phantoms'
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from he2her2.models import load_slide_model as load_model
     from he2her2.pipeline import predict
     from he2her2.slides import open_slide
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime tells its makers of each use, unless told before
 
 __version__ = "0.1.0"
 __all__ = ["Question", "evaluate", "load_config", "load_model", "open_slide", "predict"]

@@ -58,7 +58,7 @@ def features(  # noqa: PLR0913  # a command's options
     from he2her2.exchange import tiles_files
     from he2her2.manifest import files_of_slides
     from he2her2.models import load_cnn, load_encoder, trained_folder
-    from he2her2.results import Failure, write_failures
+    from he2her2.results import FAILURES_FILE, Failure, read_failures, write_failures
 
     config = settings.load()
     find_tumour = region == "tumour" and coords is None
@@ -81,16 +81,19 @@ def features(  # noqa: PLR0913  # a command's options
     engine = SlideEngine(log=None if sources.single else out / "errors.log")
     done: dict[str, FeatureFile] = {}
     failures: list[Failure] = []
-    ledger = Ledger(FeatureStore(out, worker.coords), worker.configuration)
+    listed = read_failures(out / FAILURES_FILE)  # of earlier commands on other slides, too
+    ledger = Ledger(FeatureStore(out, worker.coords, overwrite), worker.configuration)
     with show:
         for task, outcome in engine.run(sources.tasks, worker, ledger, stage="slides"):
             if isinstance(outcome, Failure):
                 failures.append(outcome)
+                listed[task.slide_id] = outcome
                 say_line(f"{task.slide_id}: FAILED ({outcome.stage}): {outcome.reason}; {outcome.remedy}")
             else:
                 done[task.slide_id] = outcome
+                listed.pop(task.slide_id, None)
                 say(f"{task.slide_id}: {outcome.n_tiles} tiles" + (", there already" if outcome.kept else ""))
-            write_failures(out / "failures.csv", failures)
+            write_failures(out / FAILURES_FILE, listed.values())
             show.clear()
     n_tiles, card = sum(file.n_tiles for file in done.values()), worker.encoder.card
     say(
@@ -121,7 +124,7 @@ def _begin(out: Path, worker: "FeatureWorker", *, overwrite: bool) -> None:
 
     from he2her2.errors import OutputError
     from he2her2.files import check_not_read, check_writable, read_json, write_json
-    from he2her2.results import RUN_FILE, describe_environment
+    from he2her2.results import FAILURES_FILE, RUN_FILE, describe_environment
 
     check_writable(out)
     for slide_id, coords in (worker.coords or {}).items():
@@ -138,6 +141,8 @@ def _begin(out: Path, worker: "FeatureWorker", *, overwrite: bool) -> None:
             f"{out}: holds features of another encoder or other settings; choose another --out, or --overwrite"
         )
     out.mkdir(parents=True, exist_ok=True)
+    if other:
+        (out / FAILURES_FILE).unlink(missing_ok=True)
     encoder = {"card": asdict(worker.encoder.card), "sha256": worker.encoder.identity}
     described = {
         "digest": worker.configuration,

@@ -56,21 +56,21 @@ def score_ihc(
     sources = find_slides(what, mpp=mpp, annotations=annotations, stain="IHC")
     refuse_idle_annotations(sources)
     worker = IhcWorker(engine, config, tuple(annotation_class or ()))
-    with WorkProgress() as shown:
-        outcomes = list(SlideEngine(shown.progress).run(sources.tasks, worker))
-    failures = [found for _, found in outcomes if isinstance(found, Failure)]
-    if failures and sources.single:
-        raise He2Her2Error(str(failures[0]))
     for note in sources.notes:
         say_line(f"NOTE {note}")
     rows: list[dict[str, object]] = []
-    for task, found in outcomes:
-        if isinstance(found, Failure):
-            rows.append({"slide_id": task.slide_id, "problem": found.reason})
-            say(f"{task.slide_id}: failed: {found.reason}; {found.remedy}", error=True)
-        else:
-            rows.append(_row(task.slide_id, found) | {"measured": _ALL if task.annotations is None else _ANNOTATED})
-            say(_line(task.slide_id, found))
+    failed = False
+    with WorkProgress() as shown:
+        for task, found in SlideEngine(shown.progress).run(sources.tasks, worker):
+            if isinstance(found, Failure):
+                if sources.single:
+                    raise He2Her2Error(str(found))
+                failed = True
+                rows.append({"slide_id": task.slide_id, "problem": found.reason})
+                say_line(f"{task.slide_id}: failed: {found.reason}; {found.remedy}")
+            else:
+                rows.append(_row(task.slide_id, found) | {"measured": _ALL if task.annotations is None else _ANNOTATED})
+                say(_line(task.slide_id, found))
     if whole := [str(row["slide_id"]) for row in rows if row.get("measured") == _ALL]:
         say(f"CAUTION of {few_of(whole)} {_ALL_COUNTS}")
     if engine.card.notice:
@@ -79,7 +79,7 @@ def score_ihc(
     if out is not None:
         write_csv(out, _COLUMNS, rows)
         say(f"table {out}")
-    if failures:
+    if failed:
         raise typer.Exit(1)
 
 

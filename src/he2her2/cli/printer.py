@@ -2,11 +2,10 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
 
-from he2her2.cli.console import say, say_json
+from he2her2.cli.console import say, say_json, say_line
 from he2her2.errors import few_of
-from he2her2.results import Her2Finding, PatientResult, Run, SlideResult, result_to_record
+from he2her2.results import Failure, Her2Finding, PatientResult, Run, SlideResult, result_to_record
 from he2her2.slides import LevelReport, SlideReport
 from he2her2.units import probability_text
 
@@ -105,16 +104,12 @@ def _rules(her2: Her2Finding) -> list[str]:
     return lines
 
 
-def print_inspections(reports: Sequence[SlideReport], failures: Sequence[str], *, as_json: bool) -> None:
-    """Print the report of each slide, and the slides that cannot be opened."""
-    if as_json:
-        slides = [asdict(report) for report in reports]
-        say_json({"slides": slides, "failures": list(failures)})
-        return
-    for report in reports:
-        say("\n".join(_inspection(report)))
-    for text in failures:
-        say(f"CANNOT BE OPENED  {text}", error=True)
+def print_inspection(found: SlideReport | Failure) -> None:
+    """Print the report of a slide, or that it cannot be opened."""
+    if isinstance(found, Failure):
+        say_line(f"CANNOT BE OPENED  {found}")
+    else:
+        say("\n".join(_inspection(found)))
 
 
 def _inspection(report: SlideReport) -> list[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from he2her2.cli import options as o
-from he2her2.cli.console import working
+from he2her2.cli.console import say_json, working
 from he2her2.cli.extras import require_extra
 from he2her2.cli.option_groups import RuntimeSettings, ThreadedSettings, grouped
 from he2her2.cli.runs import Labour, SlideRun, run_slides, say_notes
@@ -72,7 +72,7 @@ def inspect(
     as_json: o.Json = False,
 ) -> None:
     """Show a slide's format, size, scale and integrity, and how it would be read."""
-    from he2her2.cli.printer import print_inspections
+    from he2her2.cli.printer import print_inspection
     from he2her2.cohort import SlideEngine, SlideTask, find_slides
     from he2her2.results import Failure
     from he2her2.slides import SlideReport, inspect_slide
@@ -84,11 +84,18 @@ def inspect(
 
     sources = find_slides(what, mpp=mpp)
     say_notes(sources.notes)
-    outcomes = [found for _, found in SlideEngine().run(sources.tasks, worker)]
-    failures = [found for found in outcomes if isinstance(found, Failure)]
-    if failures and sources.single:
-        raise He2Her2Error(str(failures[0]))
-    reports = [found for found in outcomes if not isinstance(found, Failure)]
-    print_inspections(reports, [str(failure) for failure in failures], as_json=as_json)
+    reports: list[SlideReport] = []
+    failures: list[str] = []
+    for _, found in SlideEngine().run(sources.tasks, worker):
+        if isinstance(found, Failure):
+            if sources.single:
+                raise He2Her2Error(str(found))
+            failures.append(str(found))
+        else:
+            reports.append(found)
+        if not as_json:
+            print_inspection(found)
+    if as_json:
+        say_json({"slides": [asdict(report) for report in reports], "failures": failures})
     if failures:
         raise typer.Exit(1)

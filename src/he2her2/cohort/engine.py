@@ -18,7 +18,7 @@ from he2her2.cohort.attempt import SlideAttempt, unnamable, work_on
 from he2her2.cohort.ledger import Ledger
 from he2her2.cohort.remote_slides import on_this_machine
 from he2her2.cohort.tasks import SlideTask, TaskOutcome, Worker
-from he2her2.errors import ManifestError, SlideError
+from he2her2.errors import ManifestError, OutputError, SlideError
 from he2her2.files import url_of
 from he2her2.manifest import SlideRow
 from he2her2.results import Failure
@@ -99,10 +99,23 @@ def _fetching(worker: Worker[_P]) -> Worker[_P]:
     """A worker that has the file of a remote slide on this machine while it works."""
 
     def work(task: SlideTask) -> _P:
-        with TemporaryDirectory(prefix="he2her2-") as folder, on_this_machine(task, Path(folder)) as local:
+        with _temporary_folder() as folder, on_this_machine(task, Path(folder)) as local:
             return worker(local)
 
     return work
+
+
+def _temporary_folder() -> TemporaryDirectory[str]:
+    """A folder for a fetched slide.
+
+    Raises:
+        OutputError: The system has no place for one.
+    """
+    try:
+        return TemporaryDirectory(prefix="he2her2-")
+    except OSError as error:
+        reason = f"no temporary folder for fetched slides can be written ({error.strerror})"
+        raise OutputError(f"{reason}; name a writable folder in TMPDIR") from None
 
 
 def require_all(rows: Sequence[SlideRow], outcomes: Iterable[TaskOutcome[_R]], problem: str) -> list[_R]:

@@ -1,7 +1,8 @@
 """Features of slides: the worker of `he2her2 features`, and the files that it fills."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -10,7 +11,7 @@ import numpy as np
 
 from he2her2.cohort.tasks import SlideTask
 from he2her2.config import Config
-from he2her2.errors import AnnotationError, ExchangeError, TilingError
+from he2her2.errors import AnnotationError, ExchangeError, SlideOpenError, TilingError
 from he2her2.exchange import StoredTiles, made_of_trident, read_tiles_file, write_trident
 from he2her2.files import digest
 from he2her2.geometry import TileGrid
@@ -170,24 +171,38 @@ class FeatureStore:
     Attributes:
         folder: The folder.
         coords: Files of coordinates that slides are cut by; None where the program cuts them.
+        overwrite: Replace the file of another slide of the same name.
     """
 
     folder: Path
     coords: Mapping[str, Path] | None = None
+    overwrite: bool = False
 
     def read(self, slide_id: str, made_of: MadeOf) -> FeatureFile | None:
-        """A slide's file; None where there is none, or it is made of something else."""
-        path = self._file(slide_id)
-        if not path.is_file() or made_of_trident(path) != self._digest(slide_id, made_of):
+        """A slide's file; None where there is none, or it is made of something else.
+
+        Raises:
+            SlideOpenError: There is the file of another slide of the same name.
+        """
+        path, here = self._file(slide_id), made_of.inputs
+        if not path.is_file():
             return None
-        try:
-            return FeatureFile(path, len(read_tiles_file(path)), kept=True)
-        except ExchangeError:
+        found, slide = made_of_trident(path)
+        is_here = slide in ("", _written(here.path))
+        there = here if is_here else replace(here, path=slide)
+        is_same = found == self._digest(slide_id, replace(made_of, inputs=there))
+        if is_same and (is_here or here.is_moved(there)):
+            with suppress(ExchangeError):
+                return FeatureFile(path, len(read_tiles_file(path)), kept=True)
+        if is_here or self.overwrite:
             return None
+        reason = f"the folder holds the features of another slide of this name, {slide}"
+        raise SlideOpenError(slide_id, reason, "rename the slide, choose another --out, or --overwrite")
 
     def write(self, slide_id: str, made_of: MadeOf, product: StoredTiles) -> FeatureFile:
         """Write a slide's file."""
-        return FeatureFile(write_trident(self._file(slide_id), product, self._digest(slide_id, made_of)), len(product))
+        file, digest_of_it = self._file(slide_id), self._digest(slide_id, made_of)
+        return FeatureFile(write_trident(file, product, digest_of_it, _written(made_of.inputs.path)), len(product))
 
     def discard(self, slide_id: str) -> None:
         """Remove a slide's file."""
@@ -202,3 +217,8 @@ class FeatureStore:
 
     def _file(self, slide_id: str) -> Path:
         return self.folder / f"{slide_id}.h5"
+
+
+def _written(path: str) -> str:
+    """A path as HDF5 takes it: a file's name need not be Unicode."""
+    return path.encode("utf-8", "backslashreplace").decode()

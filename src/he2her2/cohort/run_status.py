@@ -41,7 +41,7 @@ class RunStatus:
         running: Slides that are being worked on.
         has_command: Whether a command is there that works on slides, or is about to.
         lost: Slides whose process is dead; the same command takes them up again.
-        seconds: Since its last command began; None where nobody knows.
+        seconds: Since its last command began; None where nobody knows, or the clock of its machine is ahead.
         n_recent: Slides that have ended since.
         bottleneck: Where the time of the newest slides went, in words; empty where none has ended.
     """
@@ -116,7 +116,7 @@ def read_status(run: Path) -> RunStatus:
         raise EvaluationError(f"{run}: holds no run; give the --out folder of he2her2 predict or segment")
     claims = list(read_claims(run))
     running = tuple(claim for claim in claims if is_running(run, claim))
-    began = _began(run)
+    began, now = _began(run), time()
     return RunStatus(
         n_planned=len(planned.keys() | done | failed.keys()),
         n_done=len(done),
@@ -124,7 +124,7 @@ def read_status(run: Path) -> RunStatus:
         running=running,
         has_command=bool(commands_at_work(run)),
         lost=tuple(claim for claim in claims if claim not in running),
-        seconds=None if began is None else time() - began,
+        seconds=None if began is None or began > now else now - began,
         n_recent=0 if began is None else sum(end >= began for end in ends.values()),
         bottleneck=_bottleneck(run, sorted(done & ends.keys(), key=lambda name: ends[name])[-_SAMPLE:]),
     )

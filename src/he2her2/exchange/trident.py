@@ -16,7 +16,7 @@ from he2her2.units import is_close_mpp
 _POWERS = (80, 60, 40, 20, 10, 5)
 _COORDS_ENDING = "_patches"
 _LONGEST_NAME = 80
-_IDENTITY, _MADE_OF = "encoder_sha256", "made_of"  # attributes of ours beside TRIDENT's
+_IDENTITY, _MADE_OF, _SLIDE = "encoder_sha256", "made_of", "slide"  # attributes of ours beside TRIDENT's
 
 
 def is_trident(file: h5py.File) -> bool:
@@ -58,13 +58,14 @@ def read_trident(path: Path) -> StoredTiles:
         )
 
 
-def write_trident(path: Path, tiles: StoredTiles, made_of: str = "") -> Path:
+def write_trident(path: Path, tiles: StoredTiles, made_of: str = "", slide: str = "") -> Path:
     """Write coordinates, and features where there are any.
 
     Args:
         path: The file.
         tiles: Of the slide.
         made_of: SHA-256 of all that the file depends on, to be found by `made_of_trident`.
+        slide: Path or address of the slide, to be found likewise.
 
     Raises:
         ExchangeError: The size of the tiles is unknown.
@@ -84,17 +85,19 @@ def write_trident(path: Path, tiles: StoredTiles, made_of: str = "") -> Path:
         coords.attrs.update(attributes)
         if made_of:
             file.attrs[_MADE_OF] = made_of
+            file.attrs[_SLIDE] = slide
 
     return write_hdf5(path, fill)
 
 
-def made_of_trident(path: Path) -> str:
-    """SHA-256 of all that a file of ours depends on; empty for a file of others, or none."""
+def made_of_trident(path: Path) -> tuple[str, str]:
+    """SHA-256 of all that a file of ours depends on, and path of its slide; empty for a file of others, or none."""
     try:
         with open_hdf5(path) as file:
-            return text(file.attrs, _MADE_OF)
+            slide = file.attrs.get(_SLIDE)
+            return text(file.attrs, _MADE_OF), slide if isinstance(slide, str) else ""  # not cut short
     except ExchangeError:
-        return ""
+        return "", ""
 
 
 def trident_attributes(tiles: StoredTiles) -> Mapping[str, Any]:

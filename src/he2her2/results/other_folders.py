@@ -1,13 +1,19 @@
 """Folders of other commands, told from a run by the files that each command writes."""
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from he2her2.errors import EvaluationError
-from he2her2.files import read_json
+from he2her2.files import json_text, read_json
 from he2her2.results.run_tables import PREDICTIONS_FILE
 
 RUN_FILE = "run.json"
 
+_VERSION = "version"
+_OF_PIXELS = frozenset({"runtime.precision", "runtime.backend"})
+_SHOWN = 5
 _GIVE_RUN = "give the --out folder of he2her2 predict"
 _BY_RESULT = {"evaluation.json": "evaluate", "comparison.json": "compare", "tumour_test.json": "test tumour"}
 
@@ -60,3 +66,34 @@ def _described_in_words(folder: Path) -> str:
             f"--out folder of he2her2 predict --weights {folder / 'weights'}"
         )
     return f"a training of he2her2 train {kind}, not predictions; {_GIVE_RUN} --weights {folder / 'weights'}"
+
+
+def other_run_in_words(file: Path, made: Mapping[str, Any]) -> str:
+    """The difference of another run from one that is to be made: version, else settings, weights and options by name.
+
+    Args:
+        file: Its `run.json`.
+        made: Description of the run to be made.
+    """
+    here = _told(json.loads(json_text(made)))
+    try:
+        there = _told(read_json(file))
+    except (OSError, ValueError):
+        return "of other settings or weights"
+    if there.get(_VERSION) not in (None, here[_VERSION]):
+        return f"of he2her2 {there[_VERSION]}, and this is {here[_VERSION]}"
+    names = [name for name in sorted(there.keys() | here.keys()) if there.get(name) != here.get(name)]
+    shown = ", ".join(names[:_SHOWN]) + ", ..." * (len(names) > _SHOWN)
+    return f"of other settings or weights{f' ({shown})' if shown else ''}"
+
+
+def _told(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of a description that make a run another, by name."""
+    told = {"weights": record.get("weights")}
+    for group in ("config", "overrides"):
+        values = record.get(group)
+        for name, value in values.items() if isinstance(values, dict) else ():
+            told |= {f"{name}.{key}": one for key, one in value.items()} if isinstance(value, dict) else {name: value}
+    versions = record.get("versions")
+    told[_VERSION] = versions.get("he2her2") if isinstance(versions, dict) else None
+    return {name: value for name, value in told.items() if not name.startswith("runtime.") or name in _OF_PIXELS}

@@ -21,7 +21,7 @@ from he2her2.errors import EvaluationError, OutputError
 from he2her2.files import check_writable, digest, read_json, sweep_drafts, write_json
 from he2her2.results.failure_records import FailureRecords
 from he2her2.results.notes import NetworkNote, describe_environment
-from he2her2.results.other_folders import RUN_FILE, refuse_other_folder
+from he2her2.results.other_folders import RUN_FILE, other_run_in_words, refuse_other_folder
 from he2her2.results.patients import PatientResult, RunPatient, read_patient_results
 from he2her2.results.rasters import SlideRasters
 from he2her2.results.run_tables import (
@@ -128,12 +128,14 @@ def plan_run(
     check_writable(folder)
     for place in (folder, *(folder / name for name in ("slides", "failures", "claims"))):
         sweep_drafts(place)
-    if not overwrite and _other_run(folder / RUN_FILE, made_of):
-        raise OutputError(f"{folder}: holds results of other settings or weights; choose another --out, or --overwrite")
     description = {"digest": made_of, "config": asdict(config), "weights": networks, "overrides": dict(overrides)}
+    description = describe_environment(command) | description | dict(told)
+    if not overwrite and _other_run(folder / RUN_FILE, made_of):
+        found = other_run_in_words(folder / RUN_FILE, description)
+        raise OutputError(f"{folder}: holds results {found}; choose another --out, or --overwrite")
     slides = SlideFolders(folder, result_file, overwrite)
     tables = RunTables(slides, made_of)
-    return Run(describe_environment(command) | description | dict(told), tables)
+    return Run(description, tables)
 
 
 def _other_run(file: Path, made_of: str) -> bool:
