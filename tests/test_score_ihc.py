@@ -12,7 +12,6 @@ from skimage import data
 from skimage.color import rgb2hed
 
 from he2her2.config import Tissue
-from he2her2.csv_files import read_csv
 from he2her2.labels import IhcScore
 from he2her2.phantom import make_spec, write_phantom
 from he2her2.preprocessing import Staining, staining, unlike_dab, usual_light, weak_tissue_mask
@@ -99,19 +98,21 @@ def test_the_score_follows_the_guidelines_words(moderate, intense, score):
 
 @pytest.fixture(scope="module")
 def slides(tmp_path_factory):
-    """IHC phantoms of 0 and 3+, that of 0 in yellow light, and a manifest that has an H&E row too."""
+    """IHC phantoms of 0 and 3+, half of that of 0 in yellow light, and a manifest that has an H&E row too."""
     folder = tmp_path_factory.mktemp("ihc")
-    rows = ["slide_id,path,patient_id,stain"]
+    rows = ["slide_id,path,patient_id,stain,annotations"]
     for score in ("0", "3+"):
         spec = make_spec(seed=3, ihc_score=score, stain="IHC", size_px=(1536, 1536), tissue_extent=0.7, pen=0, blur=0)
         write_phantom(folder / f"ihc{score[0]}.tif", spec)
-        rows.append(f"ihc{score[0]},ihc{score[0]}.tif,P{score[0]},IHC")
+        rows.append(f"ihc{score[0]},ihc{score[0]}.tif,P{score[0]},IHC,")
     yellow = np.rint(tifffile.imread(folder / "ihc0.tif", key=0) * (1, 0.95, 0.85)).astype(np.uint8)
     scale = (40_000, 40_000)  # px a cm
     file = folder / "yellow.tif"
     tifffile.imwrite(file, yellow, photometric="rgb", tile=(256, 256), resolution=scale, resolutionunit="CENTIMETER")
-    rows.append("yellow,yellow.tif,P0,IHC")
-    rows.append("he,gone.tif,P9,HE")
+    half = np.repeat([[0, 0, 255, 255]], 4, axis=0).astype(np.uint8)
+    Image.fromarray(half).save(folder / "half.png")
+    rows.append("yellow,yellow.tif,P0,IHC,half.png")
+    rows.append("he,gone.tif,P9,HE,")
     (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
     return folder / "manifest.csv"
 
@@ -125,11 +126,13 @@ def test_the_command_tells_much_brown_from_none(tmp_path, slides, command_line):
     assert code == 0, notes
     assert "rows of another stain than IHC are left out" in notes
     assert "no breast tissue stands behind it" in told
-    assert f"CAUTION of {', '.join(row['slide_id'] for row in read_csv(out))} all tissue counts: stroma" in told
+    assert "CAUTION of ihc0, ihc3 all tissue counts: stroma" in told
     with out.open(encoding="utf-8") as file:
         none, much, yellow = list(csv.DictReader(file))
     assert none["ihc_score"] == yellow["ihc_score"] == "0"
-    assert none["measured"] == "all tissue"
+    assert (none["measured"], yellow["measured"]) == ("all tissue", "annotated tumour")
+    assert 0 < float(yellow["tissue_mm2"]) < 0.7 * float(none["tissue_mm2"])
+    assert 0 < int(yellow["tiles"]) < 0.7 * int(none["tiles"])
     assert much["ihc_score"] in ("2+", "3+")  # without annotations the stroma counts, too
     assert float(much["network_score"]) > float(none["network_score"]) + 1
     assert float(much["membrane_share"]) > 2 * float(none["membrane_share"])
