@@ -1,6 +1,7 @@
 """IHC slides by colour: what is measured of brown, the score in ASCO/CAP's words, and `he2her2 score-ihc`."""
 
 import csv
+import shutil
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from he2her2.labels import IhcScore
 from he2her2.phantom import make_spec, write_phantom
 from he2her2.preprocessing import Staining, staining, unlike_dab, usual_light, weak_tissue_mask
 from he2her2.preprocessing.stain import RUIFROK, from_density
+from tests.slide_files import corrupt_tile
 
 BLUE = 0.3 * RUIFROK[0]
 FIELDS = ("density", "faint", "moderate", "intense", "membrane")
@@ -76,11 +78,12 @@ def test_a_slides_light_is_no_stain(light):
 
 
 def test_lines_are_membranes_and_fields_are_not():
-    """Thin lines of DAB are membrane; as dark a field of it is not."""
+    """Thin lines of DAB are membrane; as dark a field of it is not, in the next tile."""
     lines, field = np.zeros((48, 48)), np.zeros((48, 48))
     lines[8:40:8, 8:40] = field[10:30, 10:30] = 0.6
 
-    thin, broad = (dict(zip(FIELDS, staining(tile_of(dab), 1.0)[0], strict=True)) for dab in (lines, field))
+    found = staining(np.concatenate([tile_of(lines), tile_of(field)]), 1.0)
+    thin, broad = (dict(zip(FIELDS, tile, strict=True)) for tile in found)
 
     assert thin["membrane"] == thin["faint"] > 0
     assert broad["faint"] > thin["faint"]
@@ -140,15 +143,19 @@ def test_the_command_tells_much_brown_from_none(tmp_path, slides, command_line):
 
 
 def test_a_network_of_lightness_serves_too(slides, command_line):
-    """The paper's input stays; and what fails is said, one line a slide, with an exit code."""
+    """The paper's input stays; and what fails is said, one line a slide, with an exit code, such as lost tiles."""
     slide = slides.parent / "ihc3.tif"
+    damaged = shutil.copy(slide, slides.parent / "damaged.tif")
+    for index in range(14, 18):
+        corrupt_tile(damaged, index)
 
     code, told, _ = command_line("score-ihc", slide, "--weights", "bundled-ihc")
-    failed, _, error = command_line("score-ihc", slides.parent / "gone.tif")
+    failed, _, error = command_line("score-ihc", damaged)
 
     assert code == 0
     assert "+ by colour (stained" in told
     assert failed == 2
+    assert "tiles cannot be decoded" in error
     assert error.count("\n") == 1
 
 
