@@ -1,6 +1,7 @@
 """IHC slides by colour: what is measured of brown, the score in ASCO/CAP's words, and `he2her2 score-ihc`."""
 
 import csv
+import shutil
 
 import numpy as np
 import pytest
@@ -12,11 +13,11 @@ from skimage import data
 from skimage.color import rgb2hed
 
 from he2her2.config import Tissue
-from he2her2.csv_files import read_csv
 from he2her2.labels import IhcScore
 from he2her2.phantom import make_spec, write_phantom
 from he2her2.preprocessing import Staining, staining, unlike_dab, usual_light, weak_tissue_mask
 from he2her2.preprocessing.stain import RUIFROK, from_density
+from tests.slide_files import corrupt_tile
 
 BLUE = 0.3 * RUIFROK[0]
 FIELDS = ("density", "faint", "moderate", "intense", "membrane")
@@ -77,11 +78,12 @@ def test_a_slides_light_is_no_stain(light):
 
 
 def test_lines_are_membranes_and_fields_are_not():
-    """Thin lines of DAB are membrane; as dark a field of it is not."""
+    """Thin lines of DAB are membrane; as dark a field of it is not, in the next tile."""
     lines, field = np.zeros((48, 48)), np.zeros((48, 48))
     lines[8:40:8, 8:40] = field[10:30, 10:30] = 0.6
 
-    thin, broad = (dict(zip(FIELDS, staining(tile_of(dab), 1.0)[0], strict=True)) for dab in (lines, field))
+    found = staining(np.concatenate([tile_of(lines), tile_of(field)]), 1.0)
+    thin, broad = (dict(zip(FIELDS, tile, strict=True)) for tile in found)
 
     assert thin["membrane"] == thin["faint"] > 0
     assert broad["faint"] > thin["faint"]
@@ -99,19 +101,21 @@ def test_the_score_follows_the_guidelines_words(moderate, intense, score):
 
 @pytest.fixture(scope="module")
 def slides(tmp_path_factory):
-    """IHC phantoms of 0 and 3+, that of 0 in yellow light, and a manifest that has an H&E row too."""
+    """IHC phantoms of 0 and 3+, half of that of 0 in yellow light, and a manifest that has an H&E row too."""
     folder = tmp_path_factory.mktemp("ihc")
-    rows = ["slide_id,path,patient_id,stain"]
+    rows = ["slide_id,path,patient_id,stain,annotations"]
     for score in ("0", "3+"):
         spec = make_spec(seed=3, ihc_score=score, stain="IHC", size_px=(1536, 1536), tissue_extent=0.7, pen=0, blur=0)
         write_phantom(folder / f"ihc{score[0]}.tif", spec)
-        rows.append(f"ihc{score[0]},ihc{score[0]}.tif,P{score[0]},IHC")
+        rows.append(f"ihc{score[0]},ihc{score[0]}.tif,P{score[0]},IHC,")
     yellow = np.rint(tifffile.imread(folder / "ihc0.tif", key=0) * (1, 0.95, 0.85)).astype(np.uint8)
     scale = (40_000, 40_000)  # px a cm
     file = folder / "yellow.tif"
     tifffile.imwrite(file, yellow, photometric="rgb", tile=(256, 256), resolution=scale, resolutionunit="CENTIMETER")
-    rows.append("yellow,yellow.tif,P0,IHC")
-    rows.append("he,gone.tif,P9,HE")
+    half = np.repeat([[0, 0, 255, 255]], 4, axis=0).astype(np.uint8)
+    Image.fromarray(half).save(folder / "half.png")
+    rows.append("yellow,yellow.tif,P0,IHC,half.png")
+    rows.append("he,gone.tif,P9,HE,")
     (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
     return folder / "manifest.csv"
 
@@ -125,11 +129,13 @@ def test_the_command_tells_much_brown_from_none(tmp_path, slides, command_line):
     assert code == 0, notes
     assert "rows of another stain than IHC are left out" in notes
     assert "no breast tissue stands behind it" in told
-    assert f"CAUTION of {', '.join(row['slide_id'] for row in read_csv(out))} all tissue counts: stroma" in told
+    assert "CAUTION of ihc0, ihc3 all tissue counts: stroma" in told
     with out.open(encoding="utf-8") as file:
         none, much, yellow = list(csv.DictReader(file))
     assert none["ihc_score"] == yellow["ihc_score"] == "0"
-    assert none["measured"] == "all tissue"
+    assert (none["measured"], yellow["measured"]) == ("all tissue", "annotated tumour")
+    assert 0 < float(yellow["tissue_mm2"]) < 0.7 * float(none["tissue_mm2"])
+    assert 0 < int(yellow["tiles"]) < 0.7 * int(none["tiles"])
     assert much["ihc_score"] in ("2+", "3+")  # without annotations the stroma counts, too
     assert float(much["network_score"]) > float(none["network_score"]) + 1
     assert float(much["membrane_share"]) > 2 * float(none["membrane_share"])
@@ -137,15 +143,19 @@ def test_the_command_tells_much_brown_from_none(tmp_path, slides, command_line):
 
 
 def test_a_network_of_lightness_serves_too(slides, command_line):
-    """The paper's input stays; and what fails is said, one line a slide, with an exit code."""
+    """The paper's input stays; and what fails is said, one line a slide, with an exit code, such as lost tiles."""
     slide = slides.parent / "ihc3.tif"
+    damaged = shutil.copy(slide, slides.parent / "damaged.tif")
+    for index in range(14, 18):
+        corrupt_tile(damaged, index)
 
     code, told, _ = command_line("score-ihc", slide, "--weights", "bundled-ihc")
-    failed, _, error = command_line("score-ihc", slides.parent / "gone.tif")
+    failed, _, error = command_line("score-ihc", damaged)
 
     assert code == 0
     assert "+ by colour (stained" in told
     assert failed == 2
+    assert "tiles cannot be decoded" in error
     assert error.count("\n") == 1
 
 

@@ -195,8 +195,11 @@ def test_a_patients_call_stands_above_the_slides(visit, run, tmp_path):
         page.wait_for_selector("body[data-ready]")
         calls = page.locator("#case-body .call").all_inner_texts()
         near = page.evaluate("import('/static/dom.js').then((dom) => dom.probability(0.4996, 0.5, null))")
+        slide = {"state": "predicted", "status": "negative", "triage": "refer to IHC"}
+        called = page.evaluate("slide => import('/static/case.js').then((one) => one.callOf(slide))", slide)
 
     assert judged == "On the call of this slide, not of the patient: negative"
+    assert called == "refer to IHC"
     assert near == "0.4996"  # on its side of the threshold, as in `units.probability_text`
     assert calls == ["Rule in", "HER2 negative"]  # of the patient, and of the slide by the tables
     assert words.index("Patient p9") < words.index("Refer to IHC") < words.index("By this slide alone")
@@ -386,9 +389,10 @@ def test_the_heatmap_is_tiles_h5(visit, url, run):
 
     page = visit(f"{url}#slide=case-1")
     coords, scores, _, grid = stored_tiles(run)
-    side = grid["side_level0"]
-    found = see(page, "(() => { const t = v.layers.tiles, c = t.picture(t.choice('scores')); return { left: t.left,"
-                      " top: t.top, cell: t.cell, w: c.width, h: c.height,"
+    coords, side = coords / 2, grid["side_level0"]  # so that tiles overlap, as those of a small tumour
+    found = see(page, "(() => { const t = v.layers.tiles; t.values.origins = t.values.origins.map((x) => x / 2);"
+                      " t._findLattice(); t.pictures.clear(); const c = t.picture(t.choice('scores'));"
+                      " return { left: t.left, top: t.top, cell: t.cell, w: c.width, h: c.height,"
                       " data: [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data] }; })()")  # fmt: skip
     shown = np.array(found["data"]).reshape(found["h"], found["w"], 4)
 
