@@ -103,54 +103,48 @@ def test_weights_without_rules_are_recalibrated(study, weights, tmp_path):
     assert found.after.value < found.before.value
 
 
-def test_a_correction_that_makes_things_worse_is_refused(study, weights, tmp_path, command_line):
-    """Four patients whose probabilities tell nothing: the others are mostly of the other class, and teach the wrong."""
-    slides = [
-        MadeUpSlide(f"s{k}", f"p{k}", "positive" if k % 2 else "negative", split="val", probability=0.4)
-        for k in range(4)
-    ]
-    cards = [read_card(weights / role, role).summary for role in ROLES]
-    run = write_run(tmp_path / "run", slides, weights=cards)
-    labels = write_labels(tmp_path / "m.csv", slides)
+@pytest.fixture
+def recalibrated(weights, tmp_path, command_line):
+    """Exit code, output and errors of the command on validation patients: whether positive, and the probability."""
 
-    code, _, error = command_line("recalibrate", run, "-m", labels, "--weights", weights, "-o", tmp_path / "out")
+    def run(patients):
+        slides = [
+            MadeUpSlide(f"s{k}", f"p{k}", "positive" if positive else "negative", split="val", probability=p)
+            for k, (positive, p) in enumerate(patients)
+        ]
+        cards = [read_card(weights / role, role).summary for role in ROLES]
+        made, labels = write_run(tmp_path / "run", slides, weights=cards), write_labels(tmp_path / "m.csv", slides)
+        return command_line("recalibrate", made, "-m", labels, "--weights", weights, "-o", tmp_path / "out")
+
+    return run
+
+
+WORSE = "makes the probabilities of patients left out worse"
+
+
+@pytest.mark.parametrize(
+    ("patients", "words"),
+    [
+        ([(k % 2, 0.4) for k in range(4)], WORSE),  # the others are mostly of the other class, and teach the wrong
+        *(
+            ([(k < p, 0.7) for k in range(p + n)], f"{p} positive and {n} negative were found, and at least 2 of each")
+            for p, n in ((1, 0), (0, 1), (1, 1), (1, 30), (30, 1), (0, 30))  # none is left of a class to learn from
+        ),
+    ],
+)
+def test_patients_who_cannot_teach_are_refused(recalibrated, tmp_path, patients, words):
+    """In one line, and nothing is written."""
+    code, _, error = recalibrated(patients)
 
     assert code == 2
-    assert "makes the probabilities of patients left out worse" in error
+    assert words in error
     assert error.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("n_positive", "n_negative"), [(1, 0), (0, 1), (1, 1), (1, 30), (30, 1), (0, 30)], ids=str)
-def test_too_few_patients_of_a_class_are_refused(weights, tmp_path, command_line, n_positive, n_negative):
-    """A correction cannot be checked on patients left out of it where the others are of one class."""
-    slides = [
-        MadeUpSlide(f"s{k}", f"p{k}", "positive" if k < n_positive else "negative", split="val", probability=0.7)
-        for k in range(n_positive + n_negative)
-    ]
-    cards = [read_card(weights / role, role).summary for role in ROLES]
-    run = write_run(tmp_path / "run", slides, weights=cards)
-    labels = write_labels(tmp_path / "m.csv", slides)
-
-    code, _, error = command_line("recalibrate", run, "-m", labels, "--weights", weights, "-o", tmp_path / "out")
-
-    assert code == 2
-    assert f"{n_positive} positive and {n_negative} negative were found, and at least 2 of each are needed" in error
-    assert error.count("\n") == 1
-    assert not (tmp_path / "out").exists()
-
-
-def test_two_of_each_class_teach(weights, tmp_path, command_line):
+def test_two_of_each_class_teach(recalibrated):
     """The fewest: all called far too positive, and the correction helps each of them."""
-    slides = [
-        MadeUpSlide(f"s{k}", f"p{k}", "positive" if k < 2 else "negative", split="val", probability=p)
-        for k, p in enumerate((0.99, 0.98, 0.9, 0.91))
-    ]
-    cards = [read_card(weights / role, role).summary for role in ROLES]
-    run = write_run(tmp_path / "run", slides, weights=cards)
-    labels = write_labels(tmp_path / "m.csv", slides)
-
-    code, said, error = command_line("recalibrate", run, "-m", labels, "--weights", weights, "-o", tmp_path / "out")
+    code, said, error = recalibrated([(True, 0.99), (True, 0.98), (False, 0.9), (False, 0.91)])
 
     assert (code, error) == (0, "")
     assert "Calibrated on 4 patients of m.csv (2 positive)" in said

@@ -352,6 +352,16 @@ def test_a_manifest_may_name_the_runs_slides_with_their_ending(tmp_path):
     assert found.notes == ("1 slides are those of the run but for the ending ('s0.svs' is 's0')",)
 
 
+def test_every_manifest_says_whose_slides_they_are(tmp_path):
+    """Not the first alone: those of one patient may be of several, such as one a stain."""
+    stains = {"HE": MadeUpSlide("a", "p1"), "IHC": MadeUpSlide("b", "P1", stain="IHC")}
+    tables = [write_labels(tmp_path / f"{stain}.csv", [slide]) for stain, slide in stains.items()]
+
+    slides = read_catalogue(tables).slides
+
+    assert [slides["a"].partners, slides["b"].partners] == [("b",), ("a",)]
+
+
 def test_a_remote_slide_says_where_it_lies(tmp_path):
     """Its result is shown; its picture is not fetched."""
     slide = ViewedSlide("s", Path("s3://bucket/s.svs"), "slide")

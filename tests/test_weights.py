@@ -198,49 +198,10 @@ def test_a_missing_folder(tmp_path):
         load(tmp_path / "tumour_cnn")
 
 
-@pytest.mark.parametrize("name", ["card.json", "model.onnx", "weights.safetensors"])
-def test_a_missing_file(folder, name):
-    """The message names the file."""
-    (folder / name).unlink()
-
-    with pytest.raises(WeightsError, match=f"{name}: is missing; copy the folder again"):
-        load(folder)
-
-
 def test_swapped_folders(folder):
     """Weights of one network in another's folder are named as what they are."""
     with pytest.raises(WeightsError, match=r"are those of a tumour_cnn \(compact-tumour-cnn\), a tile_cnn is wanted"):
         load(folder, "tile_cnn")
-
-
-def test_classes_in_another_order(folder):
-    """Logits are read by their place: a card that says otherwise would turn every answer round."""
-    network = json.loads((folder / "card.json").read_text("utf-8"))["network"]
-    rewrite_card(folder, network=network | {"classes": ["invasive", "other"]})
-
-    with pytest.raises(WeightsError, match="its classes are invasive, other, where other, invasive are read in this"):
-        load(folder)
-
-
-@pytest.mark.parametrize("name", ["model.onnx", "weights.safetensors"])
-def test_a_truncated_file(folder, name):
-    """Found and wanted sizes are told."""
-    data = (folder / name).read_bytes()
-    (folder / name).write_bytes(data[: len(data) * 6 // 10])
-
-    with pytest.raises(WeightsError, match=rf"{name}: has \d+ bytes where its card says {len(data)}"):
-        load(folder)
-
-
-@pytest.mark.parametrize("name", ["model.onnx", "weights.safetensors"])
-def test_a_changed_file(folder, name):
-    """One flipped bit is seen."""
-    data = bytearray((folder / name).read_bytes())
-    data[-5] ^= 1
-    (folder / name).write_bytes(data)
-
-    with pytest.raises(WeightsError, match=f"{name}: is not the file that its card describes"):
-        load(folder)
 
 
 def test_another_networks_tensors(folder):
@@ -262,68 +223,105 @@ def test_another_networks_tensors(folder):
     assert "fc_layers.0.weight is (2, 100) F32 where (2, 256) F32 is wanted" in message
 
 
-def test_tensors_of_another_type(folder):
-    """Half precision is not taken for single."""
-    tensors = load_file(folder / "weights.safetensors")
-    tensors["fc_layers.0.bias"] = tensors["fc_layers.0.bias"].astype(np.float16)
-    rewrite_tensors(folder, tensors)
-
-    with pytest.raises(WeightsError, match=r"fc_layers.0.bias is \(2,\) F16 where \(2,\) F32 is wanted"):
-        load(folder)
-
-
-def test_tensors_that_are_no_numbers(folder):
-    """A NaN in a file is found before it reaches a result."""
-    tensors = load_file(folder / "weights.safetensors")
-    tensors["conv_layers.3.weight"][5, 4, 1, 1] = np.nan
-    rewrite_tensors(folder, tensors)
-
-    with pytest.raises(WeightsError, match=r"conv_layers\.3\.weight holds a value that is no number"):
-        load(folder)
-
-
-def test_a_file_that_is_no_safetensors(folder):
-    """Even with the hash that belongs to it."""
-    (folder / "weights.safetensors").write_bytes(b"not tensors at all")
-    note_file(folder, "weights.safetensors")
-
-    with pytest.raises(WeightsError, match="is not a safetensors file"):
-        load(folder)
-
-
-def test_a_file_that_is_no_onnx(folder):
-    """Even with the hash that belongs to it."""
-    (folder / "model.onnx").write_bytes(b"not a graph at all")
-    note_file(folder, "model.onnx")
-
-    with pytest.raises(WeightsError, match=r"model.onnx: is not an ONNX file; copy the folder again"):
-        load(folder)
-
-
-def test_an_onnx_file_of_another_network(folder):
-    """Even with the hash that belongs to it."""
-    other = module_of(STRIDED_TILE_CNN, initial_weights(STRIDED_TILE_CNN, seed=0))
-    _write_onnx(folder / "model.onnx", STRIDED_TILE_CNN, other)
-    note_file(folder, "model.onnx")
-
-    with pytest.raises(WeightsError, match="has 17 nodes where compact-tumour-cnn has 14"):
-        load(folder)
-
-
-def test_an_onnx_file_for_another_input(folder):
-    """Even with the same tensors."""
-    other = replace(COMPACT_TUMOUR_CNN, input=replace(COMPACT_TUMOUR_CNN.input, side_px=48, network_px=48))
-    _write_onnx(folder / "model.onnx", other, module_of(other, WEIGHTS))
-    note_file(folder, "model.onnx")
-
-    with pytest.raises(WeightsError, match="where compact-tumour-cnn has"):
-        load(folder)
-
-
 def retrained(weights, seed=9):
     """Other weights of the same shapes."""
     rng = np.random.default_rng(seed)
     return {name: (tensor * rng.uniform(0.5, 2, tensor.shape)).astype(np.float32) for name, tensor in weights.items()}
+
+
+def replaced(name, change):
+    """Change the bytes of a file, which then has the hash that belongs to it."""
+
+    def edit(folder):
+        (folder / name).write_bytes(change((folder / name).read_bytes()))
+        note_file(folder, name)
+
+    return edit
+
+
+def with_tensor(name, change):
+    """Change a tensor of the safetensors file."""
+
+    def edit(folder):
+        tensors = load_file(folder / TENSORS)
+        rewrite_tensors(folder, tensors | {name: change(tensors[name])})
+
+    return edit
+
+
+def with_graph_of(spec):
+    """Write the ONNX file of another network."""
+
+    def edit(folder):
+        weights = WEIGHTS if spec.name == COMPACT_TUMOUR_CNN.name else initial_weights(spec, seed=0)
+        _write_onnx(folder / ONNX, spec, module_of(spec, weights))
+        note_file(folder, ONNX)
+
+    return edit
+
+
+def with_classes_exchanged(folder):
+    network = json.loads((folder / "card.json").read_text("utf-8"))["network"]
+    rewrite_card(folder, network=network | {"classes": ["invasive", "other"]})
+
+
+def cut_short(name):
+    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:-100])
+
+
+def with_a_bit_flipped(name):
+    def edit(folder):
+        data = (folder / name).read_bytes()
+        (folder / name).write_bytes(data[:-5] + bytes([data[-5] ^ 1]) + data[-4:])
+
+    return edit
+
+
+def retrained_tensors(folder):
+    rewrite_tensors(folder, retrained(load_file(folder / TENSORS)))
+
+
+ONNX, TENSORS = "model.onnx", "weights.safetensors"
+OTHER_INPUT = replace(COMPACT_TUMOUR_CNN, input=replace(COMPACT_TUMOUR_CNN.input, side_px=48, network_px=48))
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        *((lambda f, n=n: (f / n).unlink(), f"{n}: is missing; copy the folder") for n in ("card.json", ONNX, TENSORS)),
+        *((cut_short(n), rf"{n}: has \d+ bytes where its card says") for n in (ONNX, TENSORS)),
+        *((with_a_bit_flipped(n), f"{n}: is not the file that its card describes") for n in (ONNX, TENSORS)),
+        (replaced(TENSORS, lambda _: b"not tensors at all"), "is not a safetensors file"),
+        (replaced(ONNX, lambda _: b"not a graph at all"), "model.onnx: is not an ONNX file; copy the folder again"),
+        (with_graph_of(STRIDED_TILE_CNN), "has 17 nodes where compact-tumour-cnn has 14"),
+        (with_graph_of(OTHER_INPUT), "where compact-tumour-cnn has"),
+        (retrained_tensors, r"is another in model\.onnx than in weights\.safetensors"),
+        (
+            with_tensor("fc_layers.0.bias", lambda tensor: tensor.astype(np.float16)),
+            r"fc_layers.0.bias is \(2,\) F16 where \(2,\) F32 is wanted",
+        ),
+        (
+            with_tensor("conv_layers.3.weight", lambda tensor: np.full_like(tensor, np.nan)),
+            r"conv_layers\.3\.weight holds a value that is no number",
+        ),
+        *(
+            (with_tensor(f"norm_layers.1.{part}", lambda tensor: tensor + 0.01), r"conv_layers\.1\.\w+ is another in")
+            for part in ("weight", "bias", "running_mean", "running_var")  # all four are in the folded convolution
+        ),
+        (with_classes_exchanged, "its classes are invasive, other, where other, invasive are read in this"),
+        (lambda folder: rewrite_card(folder, version=2), "has version 2, this he2her2 reads version 1"),
+        (lambda folder: rewrite_card(folder, colour="blue"), "colour: Unexpected"),
+        (lambda folder: rewrite_card(folder, files={}), r"card\.json: says nothing of model\.onnx"),
+    ],
+)
+def test_a_folder_with_one_thing_wrong(folder, edit, words):
+    """What is missing, damaged, of another network or another training is told in one line, also with its hash."""
+    edit(folder)
+
+    with pytest.raises(WeightsError, match=words) as caught:
+        load(folder)
+
+    assert "\n" not in str(caught.value)
 
 
 def edit_onnx(folder, edit):
@@ -453,26 +451,6 @@ def test_an_onnx_file_that_computes_something_else(folder, edit, words):
     assert "\n" not in str(caught.value)
 
 
-def test_tensors_of_another_training(folder):
-    """Every tensor is compared by value; batch norms as they are folded."""
-    save_file(retrained(load_file(folder / "weights.safetensors")), folder / "weights.safetensors")
-    note_file(folder, "weights.safetensors")
-
-    with pytest.raises(WeightsError, match=r"is another in model\.onnx than in weights\.safetensors"):
-        load(folder)
-
-
-@pytest.mark.parametrize("part", ["weight", "bias", "running_mean", "running_var"])
-def test_another_batch_norm(folder, part):
-    """A norm's four tensors are in the folded convolution, and must be those."""
-    tensors = load_file(folder / "weights.safetensors")
-    tensors[f"norm_layers.1.{part}"] += 0.01
-    rewrite_tensors(folder, tensors)
-
-    with pytest.raises(WeightsError, match=r"conv_layers\.1\.\w+ is another in model\.onnx"):
-        load(folder)
-
-
 def test_trained_batch_norms_are_folded_alike(tmp_path):
     """Norms that are no identity, and nearly flat channels, are no difference."""
     weights = retrained(WEIGHTS)
@@ -539,14 +517,6 @@ def test_what_no_table_shows_ranks_no_slides():
     assert probability_of(0.5217726385763943) == probability_of(0.5217726255626017) == 0.521773
 
 
-def test_a_card_of_a_later_version(folder):
-    """Found and known versions are told."""
-    rewrite_card(folder, version=2)
-
-    with pytest.raises(WeightsError, match=r"card\.json: has version 2, this he2her2 reads version 1"):
-        load(folder)
-
-
 @pytest.mark.parametrize(
     ("text", "found"),
     [
@@ -564,22 +534,6 @@ def test_a_card_that_is_none(folder, text, found):
         load(folder)
 
     assert "\n" not in str(caught.value)
-
-
-def test_a_card_with_an_unknown_key(folder):
-    """A card is not read by halves."""
-    rewrite_card(folder, colour="blue")
-
-    with pytest.raises(WeightsError, match="colour: Unexpected"):
-        load(folder)
-
-
-def test_a_card_that_knows_nothing_of_a_file(folder):
-    """A file without a hash is not trusted."""
-    rewrite_card(folder, files={})
-
-    with pytest.raises(WeightsError, match=r"card\.json: says nothing of model\.onnx"):
-        load(folder)
 
 
 HUGE = 10**399

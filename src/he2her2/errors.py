@@ -23,14 +23,15 @@ def quoted(text: str) -> str:
     return repr(text) if len(text) <= _LONGEST_QUOTE else f"{text[:_LONGEST_QUOTE]!r}..."
 
 
-def few_of(names: Sequence[str], most: int = 5) -> str:
-    """Return the first few of some names for a message.
+def few_of(names: Sequence[str], most: int = 5, *, between: str = ", ") -> str:
+    """Return the first few of some names for a message, and how many more there are.
 
     Example:
         >>> few_of(["a", "b"]), few_of(["a", "b", "c"], 2)
-        ('a, b', 'a, b, ...')
+        ('a, b', 'a, b and 1 more')
     """
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+    more = len(names) - most
+    return between.join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 class He2Her2Error(Exception):

@@ -18,7 +18,7 @@ from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from he2her2.errors import OutputError, plainly
+from he2her2.errors import OutputError, few_of, plainly
 from he2her2.machine import process_space
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ _DRAFT = re.compile(r"\.draft-(?P<space>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]{8}\."
 _URL = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]+):/+(?=[^/])")
 _DAY_S = 86_400
 _LARGEST_RECORD = 1 << 26
-_PROBLEMS_SHOWN = 5
 _HEAD = 1 << 12  # bytes of a file that are looked at
 
 
@@ -193,9 +192,8 @@ def read_record(path: Path) -> str:
 
 def problems_in_words(error: "ValidationError") -> str:
     """The first problems of a record that pydantic refused, on one line."""
-    found = error.errors()
-    words = [f"{'.'.join(map(str, one['loc'])):.80}: {plainly(one['msg']):.200}" for one in found[:_PROBLEMS_SHOWN]]
-    return "; ".join(words) + (f"; and {len(found) - len(words)} more" if len(found) > len(words) else "")
+    words = [f"{'.'.join(map(str, one['loc'])):.80}: {plainly(one['msg']):.200}" for one in error.errors()]
+    return few_of(words, between="; ")
 
 
 def sha256_of(file: Path) -> str:

@@ -69,8 +69,8 @@ def unjoined_in_words(patients: Sequence[str]) -> str:
 
 def uses_in_words(uses: Counter[str], n_slides: int) -> str:
     """The use of each class of annotations; of several slides with the number of slides."""
-    most = [f"{text} ({n})" if n_slides > 1 else text for text, n in uses.most_common(_SHOWN_CLASSES)]
-    return "; ".join(most) + ("; ..." if len(uses) > len(most) else "")
+    most = [f"{text} ({n})" if n_slides > 1 else text for text, n in uses.most_common()]
+    return few_of(most, _SHOWN_CLASSES, between="; ")
 
 
 def unlike(result: SlideResult, *, short: bool = False) -> str:

@@ -10,6 +10,7 @@ import typer
 from he2her2.cli import options as o
 from he2her2.cli.console import printable, say, say_json
 from he2her2.cli.option_groups import grouped, refuse_idle
+from he2her2.errors import few_of
 from he2her2.units import in_time
 
 if TYPE_CHECKING:
@@ -76,10 +77,9 @@ def _status_lines(status: "RunStatus") -> list[str]:
     ]
     running = [f"{claim.slide_id} ({claim.stage or 'begun'}, {claim.host})" for claim in status.running]
     if running:
-        more = f" and {len(running) - _RUNNING_SHOWN} more" if len(running) > _RUNNING_SHOWN else ""
-        lines.append(f"  running    {len(running)}: {', '.join(running[:_RUNNING_SHOWN])}{more}")
+        lines.append(f"  running    {len(running)}: {few_of(running, _RUNNING_SHOWN)}")
     if status.lost:
-        lines.append(f"  stopped at {', '.join(claim.slide_id for claim in status.lost[:_RUNNING_SHOWN])}")
+        lines.append(f"  stopped at {few_of([claim.slide_id for claim in status.lost], _RUNNING_SHOWN)}")
     if status.slides_per_hour is not None:
         lines.append(f"  rate       {status.slides_per_hour:.3g} slides an hour")
     if status.seconds_left is not None:

@@ -14,7 +14,7 @@ from he2her2.cohort.local_workers import LocalWorkers, usual_number
 from he2her2.cohort.remote_slides import Staging, fetch_manifest, is_pattern, sweep_staged
 from he2her2.cohort.run_status import RunStatus, read_status
 from he2her2.cohort.slide_worker import SlideWork, SlideWorker
-from he2her2.cohort.sources import SlideSources, find_slides
+from he2her2.cohort.sources import SlideSources, find_slides, is_table
 from he2her2.cohort.supervisor import Limits, SlideOutcome, Supervisor
 from he2her2.cohort.tasks import SlideTask, TaskOutcome, Worker
 
@@ -54,6 +54,7 @@ __all__ = [
     "find_leaks",
     "find_slides",
     "is_pattern",
+    "is_table",
     "likeness",
     "print_of",
     "read_claims",

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from he2her2.cohort.tasks import SlideTask
-from he2her2.errors import AnnotationError
+from he2her2.errors import AnnotationError, few_of
 
 _SHOWN = 20
 
@@ -32,6 +32,6 @@ def annotation_lines(tasks: Iterable[SlideTask], chosen: Sequence[str] = ()) -> 
             uses.update(f"{name}: {use}" for name, use in annotation.classes.items())
             cautions += [f"CAUTION {task.slide_id}: {text}" for text in annotation.warnings]
     if uses:
-        most = [f"{use} ({n} {'slide' if n == 1 else 'slides'})" for use, n in uses.most_common(_SHOWN)]
-        yield f"annotations: {'; '.join(most)}{'; ...' if len(uses) > _SHOWN else ''}"
+        most = [f"{use} ({n} {'slide' if n == 1 else 'slides'})" for use, n in uses.most_common()]
+        yield f"annotations: {few_of(most, _SHOWN, between='; ')}"
     yield from cautions

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from he2her2.cohort.remote_slides import is_pattern, urls_of, with_stamps
 from he2her2.cohort.tasks import SlideTask
-from he2her2.errors import He2Her2Error
+from he2her2.errors import He2Her2Error, few_of
 from he2her2.files import file_identity, url_of
 from he2her2.manifest import Stain, files_of_slides, patient_key, raise_problems, read_manifest
 from he2her2.results import FileStamp
@@ -17,7 +17,6 @@ from he2her2.slides import SLIDE_ENDINGS, look_in, slide_id_of
 
 _ANNOTATION_ENDINGS = (".geojson", ".json", ".xml", ".session.xml", ".annotations", ".ndpi.ndpa", ".ndpa", ".png")
 _TABLE_ENDINGS = frozenset({".csv", ".tsv", ".txt"})
-_SHOWN = 5
 _END = 1 << 12  # bytes of a file's ends that are compared
 
 
@@ -60,7 +59,7 @@ def find_slides(
     patients: dict[str, str] = {}
     notes: list[str] = []
     for item in map(Path, what):
-        if _is_table(item):
+        if is_table(item):
             found += _of_manifest(item, stain, patients, notes)
         else:
             found += [SlideTask(_name_of(path), path) for path in _paths(item, notes)]
@@ -85,7 +84,7 @@ def find_slides(
     )
 
 
-def _is_table(item: Path) -> bool:
+def is_table(item: Path) -> bool:
     """True for a manifest, one that is not there as well: it is no slide that fails."""
     named = item.suffix.lower() in _TABLE_ENDINGS and url_of(item) is None
     return named and (item.is_file() or not (item.exists() or is_pattern(item)))
@@ -135,7 +134,7 @@ def _of_manifest(file: Path, stain: Stain | None, patients: dict[str, str], note
     if not rows:
         raise He2Her2Error(f"{file}: has no {name} slides among its {len(manifest.rows)} rows; check the column stain")
     if twice := [slide_id for slide_id, n in Counter(row.slide_id for row in rows).items() if n > 1]:
-        raise He2Her2Error(f"{file}: names slide {', '.join(twice[:_SHOWN])} more than once; keep one row of each")
+        raise He2Her2Error(f"{file}: names slide {few_of(twice)} more than once; keep one row of each")
     if n_other := len(manifest.rows) - len(rows):
         notes.append(f"{file}: rows of another stain than {name} are left out: {n_other}")
     names = {patient_key(name): name for name in reversed(patients.values())}  # as each patient was written first
@@ -155,7 +154,7 @@ def _paths(item: Path, notes: list[str]) -> list[Path]:
     if item.is_dir():
         content = look_in(item)
         if content.others:
-            endings = ", ".join(f"{n} {ending}" for ending, n in Counter(content.others).most_common(_SHOWN))
+            endings = few_of([f"{n} {ending}" for ending, n in Counter(content.others).most_common()])
             notes.append(f"{item}: files that are no slides, or of formats not read, are passed over: {endings}")
         notes += (f"{folder}: cannot be read, and is passed over" for folder in content.closed)
         if not content.slides:
@@ -204,9 +203,9 @@ def _each_once(tasks: Iterable[SlideTask], named: Container[str], notes: list[st
         notes += (f"{path} is the same file as {kept.path}: one slide" for path in others)
     twice = sorted(name for name, same in by_name.items() if len(same) > 1)
     if twice:
-        where = ", ".join(task.source for task in by_name[twice[0]][:_SHOWN])
+        where = few_of([task.source for task in by_name[twice[0]]])
         raise He2Her2Error(
-            f"several slides are named {', '.join(twice[:_SHOWN])}{', ...' * (len(twice) > _SHOWN)} ({where}); "
+            f"several slides are named {few_of(twice)} ({where}); "
             "give every slide its own name, or a manifest with a slide_id for each"
         )
     return [task for same in by_name.values() for task in same]
@@ -228,13 +227,5 @@ def _copies_in_words(tasks: Iterable[SlideTask]) -> Iterator[str]:
                 alike[size, head, file.read(_END)].append(task)
     copies = [same for same in alike.values() if len(same) > 1]
     if copies:
-        shown = "; ".join(_names_in_words(same) for same in copies[:_SHOWN])
-        more = "; ..." if len(copies) > _SHOWN else ""
-        yield f"copies of one file count as several slides: {shown}{more} (same size, same bytes at both ends)"
-
-
-def _names_in_words(tasks: Sequence[SlideTask]) -> str:
-    """The first names, and how many more there are."""
-    names = [task.path.name for task in tasks[:_SHOWN]]
-    more = [f"{len(tasks) - _SHOWN} more"] if len(tasks) > _SHOWN else []
-    return " and ".join(names + more)
+        shown = few_of([few_of([task.path.name for task in same], between=" and ") for same in copies], between="; ")
+        yield f"copies of one file count as several slides: {shown} (same size, same bytes at both ends)"

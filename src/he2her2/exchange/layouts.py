@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias, get_args
 
 from h5py import File
 
-from he2her2.errors import ExchangeError, He2Her2Error
+from he2her2.errors import ExchangeError, He2Her2Error, few_of
 from he2her2.exchange.clam import clam_files, is_clam, read_clam, write_clam
 from he2her2.exchange.hdf5 import open_hdf5
 from he2her2.exchange.stamp import is_stamp, read_stamp, write_stamp
@@ -44,7 +44,7 @@ def layout_of(path: Path) -> Layout:
         for name, (fits, _) in _READERS.items():
             if fits(file):
                 return name
-        held = ", ".join(sorted(file)[:5]) or "nothing"
+        held = few_of(sorted(file)) or "nothing"
     raise ExchangeError(str(path), f"holds {held}, which is no layout of {', '.join(LAYOUTS)}", "check the folder")
 
 
@@ -79,7 +79,7 @@ def tiles_files(folder: Path) -> Mapping[str, Path]:
                 found[slide_id] = path
         if found:
             return found
-    inner = ", ".join(sorted(path.name for path in folder.iterdir() if path.is_dir())[:5])
+    inner = few_of(sorted(path.name for path in folder.iterdir() if path.is_dir()))
     raise He2Her2Error(
         f"{folder}: holds no .h5 or .pt file; " + (f"give one of its folders {inner}" if inner else "check it")
     )

@@ -215,10 +215,10 @@ def _files_of_several(rows: Sequence[SlideRow]) -> Iterator[str]:
             patients.setdefault(row.patient, row.patient_id)
         slides = dict.fromkeys(row.slide_id for row in found)
         if len(patients) > 1 and len({row.split for row in found} - {None}) < 2:
-            named = " and ".join(map(quoted, [*patients.values()][:_SHOWN]))
+            named = few_of([*map(quoted, patients.values())], _SHOWN, between=" and ")
             yield f"{_lines(found)}: file {found[0].path.name} is of patients {named}; give each its own"
         elif len(patients) == 1 < len(slides):
-            named = " and ".join(map(quoted, [*slides][:_SHOWN]))
+            named = few_of([*map(quoted, slides)], _SHOWN, between=" and ")
             yield f"{_lines(found)}: file {found[0].path.name} is of slides {named}; give each its own"
 
 

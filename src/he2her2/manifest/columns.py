@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import permutations
 from typing import TypeVar
 
-from he2her2.errors import ManifestError, quoted
+from he2her2.errors import ManifestError, few_of, quoted
 from he2her2.manifest.csv_tables import Table, TableRow, is_blank
 from he2her2.manifest.rows import SPLITS, Stain
 
@@ -222,7 +222,7 @@ def _notes(table: Table, synonyms: Mapping[str, Sequence[str]], names: Mapping[s
     misspelt = _misspelt(unused, synonyms)
     missing = [column for column in unused if misspelt.get(column) not in (None, *names)]
     if missing:
-        pairs = ", ".join(f"{column!r} (is it {misspelt[column]}?)" for column in missing[:_SHOWN])
+        pairs = few_of([f"{column!r} (is it {misspelt[column]}?)" for column in missing], _SHOWN)
         yield f"columns that look like one of ours and are not read: {pairs}; rename them if they are meant"
     for name, words in _LIKE_OURS.items():
         like = [column for column in unused if column not in missing and words.search(column.casefold())]
@@ -243,7 +243,7 @@ def _values_of_ours(table: Table, unused: Sequence[str], fields: Iterable[str]) 
             values = {text.casefold() for row in rows if (text := row.text(column))}
             bare = {_bare_value(text) for text in values}
             if bare <= known and bare - {_GENE_WORD}:
-                shown = ", ".join(sorted(values)[:3])
+                shown = few_of(sorted(values), 3)
                 words = "" if name != "split" or values <= {*SPLITS} else f", and write {', '.join(SPLITS)}"
                 yield f"column {column!r} is not read and holds {shown}: is it {name}? Rename it if it is meant{words}"
 

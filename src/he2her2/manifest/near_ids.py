@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from he2her2.errors import quoted
+from he2her2.errors import few_of, quoted
 from he2her2.manifest.rows import Manifest
 
 _ENDING = re.compile(
@@ -203,5 +203,4 @@ def pairs_in_words(pairs: Sequence[tuple[str, str]]) -> str:
         >>> pairs_in_words([("P1", "p-01")])
         "'P1' and 'p-01'"
     """
-    shown = ", ".join(f"{quoted(first)} and {quoted(second)}" for first, second in pairs[:_SHOWN])
-    return shown + (f" and {len(pairs) - _SHOWN} more" if len(pairs) > _SHOWN else "")
+    return few_of([f"{quoted(first)} and {quoted(second)}" for first, second in pairs], _SHOWN)

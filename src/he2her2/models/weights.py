@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from he2her2.errors import WeightsError
+from he2her2.errors import WeightsError, few_of
 from he2her2.files import read_record, sha256_of
 from he2her2.labels import Her2Status
 from he2her2.models.card import Card, Role, Spec, card_from_json
@@ -172,11 +172,8 @@ def _check_tensors(
         if name in wanted and (shape, dtype) != (wanted[name], "F32")
     ]
     if problems:
-        more = f"; and {len(problems) - _MOST_PROBLEMS} more" if len(problems) > _MOST_PROBLEMS else ""
-        raise WeightsError(
-            f"{file}: these are not the weights of a {network}: {'; '.join(problems[:_MOST_PROBLEMS])}{more}; "
-            "train or import again"
-        )
+        told = few_of(problems, _MOST_PROBLEMS, between="; ")
+        raise WeightsError(f"{file}: these are not the weights of a {network}: {told}; train or import again")
 
 
 def _chunks(tensor: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:

@@ -67,7 +67,7 @@ class ReliabilityBin:
 
 
 def reliability_curve(
-    truth: ArrayLike, probability: ArrayLike, patients: Patients = None, *, n_bins: int | None = None
+    truth: ArrayLike, probability: ArrayLike, patients: Patients = None
 ) -> tuple[ReliabilityBin, ...]:
     """Share of positives over the probability, in bins of about equally many cases.
 
@@ -75,10 +75,9 @@ def reliability_curve(
         truth: (n,) bool.
         probability: (n,) in [0, 1].
         patients: (n,) their patients.
-        n_bins: Most bins; see `_equal_mass_bins`.
     """
     true, p = outcomes_and_probabilities(truth, probability)
-    bins, index = _equal_mass_bins(p, n_bins), patient_index(patients, len(p))
+    bins, index = _equal_mass_bins(p), patient_index(patients, len(p))
     members = [bins == k for k in range(int(bins.max()) + 1)] if len(p) else []
     return tuple(
         ReliabilityBin(float(p[inside].mean()), rate(true[inside], index[inside], name="share of positives"))

@@ -236,7 +236,6 @@ def mean_interval(
     name: str = "mean",
     between: tuple[float, float] | None = None,
     level: float = LEVEL,
-    seed: int = 0,
 ) -> Estimate:
     """A mean over cases with its interval by patient (`resampling`).
 
@@ -247,7 +246,6 @@ def mean_interval(
         between: The least and the greatest value that can be; half a patient with each keeps the interval of few cases
             that are all alike from being a point.
         level: Confidence level.
-        seed: Of the draws.
 
     Example:
         >>> print(mean_interval([0.1, 0.4, 0.2], ["a", "b", "b"], between=(0, 1)))
@@ -256,7 +254,7 @@ def mean_interval(
     own = np.asarray(values, dtype=np.float64)
     every = np.append(own, between or ())
     index = patient_index(patients, len(own))
-    blocks = draw_weights(index, pseudo_cases=len(every) - len(own), n_draws=N_DRAWS // 2, seed=seed)
+    blocks = draw_weights(index, pseudo_cases=len(every) - len(own), n_draws=N_DRAWS // 2, seed=0)
     draws = np.concatenate([weights @ every / weights.sum(axis=1) for weights in blocks])
     return interval_of_draws(name, float(own.mean()), draws, len(own), level)
 

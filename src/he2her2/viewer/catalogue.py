@@ -1,14 +1,14 @@
 """Slides that a viewer shows: of a run, of a manifest or of a folder, each with what its run says of it."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from he2her2.cohort import find_slides, is_pattern
+from he2her2.cohort import find_slides, is_pattern, is_table
 from he2her2.errors import EvaluationError, He2Her2Error
 from he2her2.files import url_of
 from he2her2.manifest import SlideRow, named_as, raise_problems, read_manifest
@@ -129,19 +129,20 @@ def read_catalogue(what: Sequence[Path], *, manifest: Path | None = None, moved_
     Raises:
         He2Her2Error: There is nothing to show, or it cannot be read.
     """
+    tables = [] if manifest is None else [manifest]
     if len(what) == 1 and (what[0] / "run.json").is_file():
         found = _of_run(what[0])
     else:
         found = _of_files_or_refused(what)
-        tables = [item for item in what if item.is_file() and item.suffix.lower() in (".csv", ".tsv", ".txt")]
-        manifest = manifest or next(iter(tables), None)
-    slides = dict(found.slides)
-    if manifest is not None:
-        table = read_manifest(manifest)
+        tables = tables or [item for item in what if is_table(item)]
+    slides, rows = dict(found.slides), list[SlideRow]()
+    for file in tables:
+        table = read_manifest(file)
         raise_problems(table, table.problems)
         named = table if found.run is None else named_as(table, slides)
         found = replace(found, notes=(*found.notes, *named.notes[len(table.notes) :]))
-        slides = _with_manifest(slides, named.rows)
+        rows += named.rows
+    slides = _with_manifest(slides, rows)
     if moved_to is not None:
         slides = _looked_up(slides, moved_to)
     if not slides:
@@ -213,9 +214,8 @@ def _unicode(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-def _with_manifest(slides: Mapping[str, ViewedSlide], rows: Iterable[SlideRow]) -> dict[str, ViewedSlide]:
+def _with_manifest(slides: Mapping[str, ViewedSlide], rows: Sequence[SlideRow]) -> dict[str, ViewedSlide]:
     """The slides with patients, stains and partners; slides of other stains join those that are there."""
-    rows = list(rows)
     found = dict(slides)
     written = {row.patient: row.patient_id for row in reversed(rows)}  # as each was written first
     shown_patients = {row.patient for row in rows if row.slide_id in slides}

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from functools import lru_cache
 
+from he2her2.errors import few_of
+
 NO_CLASS = "(no class)"
 
 _LONGEST_NAME = 80
@@ -186,6 +188,4 @@ def _is_chosen(name: str, chosen: Sequence[str]) -> bool:
 
 def in_words(counts: Mapping[str, int]) -> str:
     """Classes with the number of their regions, such as "Normal (1), Stroma (2)"; the most frequent first, up to 20."""
-    most = Counter(counts).most_common(20)
-    more = f" and {len(counts) - len(most)} more" if len(counts) > len(most) else ""
-    return ", ".join(f"{name} ({n})" for name, n in most) + more
+    return few_of([f"{name} ({n})" for name, n in Counter(counts).most_common()], 20)

@@ -103,7 +103,7 @@ def _regions(content: bytes, chosen: Sequence[str], slide: Path | None) -> Drawn
             faults.append(f"{_label(one, name)} {error}")
     if not any(region.use is ClassUse.TUMOUR and not region.is_hole for region in regions):
         raise FormatError(_why_no_tumour(names, uses, chosen, faults))
-    skipped = [f"skipped {len(faults)} of {len(drawn)} annotated shapes: {_some(faults)}"] if faults else []
+    skipped = [f"skipped {len(faults)} of {len(drawn)} annotated shapes: {few_of(faults)}"] if faults else []
     return DrawnRegions(tuple(regions), origin, (*cautions, *skipped), mpp)
 
 
@@ -111,7 +111,7 @@ def _why_no_tumour(
     names: Sequence[str], uses: dict[str, ClassUse], chosen: Sequence[str], faults: Sequence[str]
 ) -> str:
     if any(use is ClassUse.TUMOUR for use in uses.values()) and faults:
-        return f"no usable region of tumour: {_some(faults)}; delete or redraw it"
+        return f"no usable region of tumour: {few_of(faults)}; delete or redraw it"
     found = in_words(Counter(names))
     if chosen:
         return f"none of its classes is {' or '.join(chosen)}; it has {found}, choose with --annotation-class NAME"
@@ -123,10 +123,6 @@ def _label(drawn: Drawn, name: str) -> str:
     own = next((one for one in drawn.own if one), "")
     shown = in_short(name if name != NO_CLASS else own)
     return f"region '{shown}'" if shown else "a region without a name"
-
-
-def _some(faults: Sequence[str]) -> str:
-    return few_of(faults)
 
 
 def _inside(pixels: NDArray[Any], palette: NDArray[np.uint8] | None, wanted: Sequence[int], file: Path) -> Mask:
@@ -153,12 +149,11 @@ def _inside(pixels: NDArray[Any], palette: NDArray[np.uint8] | None, wanted: Seq
         colours = values[:, None] if palette is None else palette[values]
     if len(values) and (wanted or not _is_one_class(colours, counts)):
         shares = sorted(zip(values.tolist(), (counts / counts.sum()).tolist(), strict=True), key=lambda one: -one[1])
-        shown = ", ".join(f"{value if pixels.ndim == 2 else f'#{value:06x}'} ({n:.0%})" for value, n in shares[:_SHOWN])
+        shown = few_of([f"{value if pixels.ndim == 2 else f'#{value:06x}'} ({n:.0%})" for value, n in shares], _SHOWN)
         remedy = "choose with --annotation-class VALUE" if pixels.ndim == 2 else "give a mask of 0 and one value"
         fault = f"has no pixel of value {' or '.join(map(str, wanted))}" if wanted else "is no mask of one class"
         raise AnnotationError(
-            f"{file}: {fault}, its pixels have {len(values)} value{'s' * (len(values) > 1)} beside 0: {shown}"
-            f"{', ...' * (len(values) > _SHOWN)}; {remedy}"
+            f"{file}: {fault}, its pixels have {len(values)} value{'s' * (len(values) > 1)} beside 0: {shown}; {remedy}"
         )
     return np.asarray(pixels != 0) if pixels.ndim == 2 else np.asarray((pixels != 0).any(axis=2))
 

@@ -9,6 +9,7 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml import DefusedXmlException
 from defusedxml import ElementTree as SafeXml
 
+from he2her2.errors import few_of
 from he2her2.preprocessing.annotations.classes import in_short, is_unclassified, use_of_words
 from he2her2.preprocessing.annotations.geojson import FormatError
 from he2her2.preprocessing.annotations.masks import CountedFrom
@@ -165,7 +166,7 @@ def _sedeen_images(root: Element, slide: Path | None) -> tuple[list[Element], li
         ]  # the slide in another format
     if any(own):
         return [image for image, is_own in zip(images, own, strict=True) if is_own], []
-    shown = ", ".join(name or "without a name" for name in names[:5])
+    shown = few_of([name or "without a name" for name in names])
     if len(images) == 1:
         return images, [f"its annotations were drawn on an image of another name, {shown}"]
     raise FormatError(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from he2her2.cohort import SlideEngine, SlideTask
-from he2her2.errors import ConfigError, ExchangeError, ManifestError
+from he2her2.errors import ConfigError, ExchangeError, ManifestError, few_of
 from he2her2.exchange import StoredTiles, read_tiles_file, tiles_files
 from he2her2.files import digest, sha256_of
 from he2her2.labels import Her2Status, Policy
@@ -167,7 +167,7 @@ def _one_encoder(folder: Path, found: Mapping[str, _Seen]) -> tuple[EncoderNote,
     for slide_id, seen in found.items():
         kinds.setdefault((seen.encoder, seen.n_features), slide_id)
     if len(kinds) > 1:
-        said = "; ".join(f"{slide_id} has {n} of {note.name}" for (note, n), slide_id in list(kinds.items())[:3])
+        said = few_of([f"{slide_id} has {n} of {note.name}" for (note, n), slide_id in kinds.items()], 3, between="; ")
         raise ConfigError(f"{folder}: holds features of several encoders ({said}); keep one encoder a folder")
     (kind,) = kinds
     return kind

@@ -8,7 +8,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from he2her2.errors import ConfigError, ManifestError
+from he2her2.errors import ConfigError, ManifestError, few_of
 from he2her2.files import read_json, write_json
 from he2her2.labels import Policy
 from he2her2.manifest import Patient, Split, sites_missing, split_by_shares, split_in_folds
@@ -219,9 +219,8 @@ class FeatureStudy:
             if not any(slide.positive == positive for slide in self.slides(splits, "train"))
         ]
         if problems:
-            more = f" and {len(problems) - _MOST_TOLD} more" if len(problems) > _MOST_TOLD else ""
             remedy = "give more patients of both classes, use more --folds" + (", or no --by-site" * data.by_site)
-            raise ManifestError([f"{data.manifest}: {'; '.join(problems[:_MOST_TOLD])}{more}; {remedy}"])
+            raise ManifestError([f"{data.manifest}: {few_of(problems, _MOST_TOLD, between='; ')}; {remedy}"])
         return repeats
 
     def cross_validate(self, out: Path, execution: Execution) -> list[FoldResult]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from he2her2.cohort import SlideEngine, SlideTask, require_all
 from he2her2.config import Config
-from he2her2.errors import TilingError
+from he2her2.errors import TilingError, few_of
 from he2her2.geometry import Point, Size, TileGrid, mask_size
 from he2her2.labels import IhcScore
 from he2her2.manifest import SlideRow
@@ -133,11 +133,10 @@ def few_of_many(slides: Sequence[SlideTiles]) -> str | None:
     poor = [slide for slide in slides if 2 * len(slide) < slide.n_in_tissue]
     if not poor:
         return None
-    named = [f"{slide.row.slide_id} {len(slide)} of {slide.n_in_tissue}" for slide in poor[:_NAMED]]
-    more = f" and {len(poor) - _NAMED} more" if len(poor) > _NAMED else ""
+    named = few_of([f"{slide.row.slide_id} {len(slide)} of {slide.n_in_tissue}" for slide in poor], _NAMED)
     return (
         f"{len(poor)} of {len(slides)} slides keep fewer than half of their tiles, the rest lies under pen ink or "
-        f"out of focus: {', '.join(named)}{more}; look at them with `he2her2 segment`, "
+        f"out of focus: {named}; look at them with `he2her2 segment`, "
         "or pass --set quality.apply=false"
     )
 

@@ -1,6 +1,6 @@
 // Requests to the viewer's own server; an answer that says no becomes an error with its words.
 
-export class Refusal extends Error {
+class Refusal extends Error {
   constructor(status, message) {
     super(message);
     this.status = status;
