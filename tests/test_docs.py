@@ -159,6 +159,18 @@ def test_the_figures_of_measured_are_those_of_the_results():
     assert f"| {len(shares) - above - below} cover 93-97 %, {above} more than that, {below} less" in page
 
 
+def test_every_table_that_a_page_cites_has_its_line_among_the_measured():
+    """With how to measure it again: that page says that it holds every figure."""
+    cited = {
+        page.name: set(re.findall(r"experiments/results/(\w+)(?:\.md|\.csv|/)", page.read_text("utf-8")))
+        for page in [REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md")]
+    }
+    measured = cited.pop("measured.md") | {"paper_sized_gpu", "paper_sized_SIZE"}  # beside paper_sized_small
+
+    assert measured
+    assert {page: names - measured for page, names in cited.items() if names - measured} == {}
+
+
 INTERVAL = re.compile(r"(-?\d*\.\d+)(?: %)? \((-?\d*\.\d+)(?: to |-|, )(-?\d*\.\d+)")
 OF_THE_PAPER = {("0.31", "0.20", "0.46")}
 """The paper's own counts: 17 of 54 right."""

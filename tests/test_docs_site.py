@@ -77,6 +77,20 @@ def test_every_command_in_a_block_is_one_that_the_program_takes(page, words):
     command.make_context(name, rest)  # parses, without running; a mistake is an error
 
 
+def test_no_command_in_a_block_needs_bash():
+    """Brackets and stars are quoted: zsh, the shell of macOS, refuses a word with them that names no file."""
+    pages = [*PAGES_WITH_README, *(DOCS / "generated").glob("*.md")]
+    blocks = [
+        block for page in pages for block in re.findall(r"```(?:sh|bash)\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+    ]
+    bare = [
+        re.sub(r"'[^']*'|\"[^\"]*\"", "", line.partition(" #")[0]) for block in blocks for line in block.splitlines()
+    ]
+
+    assert len(bare) > 100
+    assert not [line for line in bare if re.search(r"[\[\]*?]", line)]
+
+
 def test_no_page_writes_two_things_into_one_folder():
     """Its commands are copied one after the other; only `predict` goes on in a folder that is there."""
     written = {(page, words[words.index("--out") + 1], *words) for page, words in BLOCKS if "--out" in words}

@@ -272,7 +272,7 @@ def test_patient_keys_join_spellings_and_nothing_else(first, second, same):
     ("content", "told"),
     [
         (b"", "is empty"),
-        (b"slide_id,path\na,b\n", "has no column patient_id; it has slide_id, path"),
+        (b"slide_id,path\na,b\n", "patient_id; it has slide_id, path; rename the one that is meant, or add it"),
         (b"slide_id,path,path,patient_id\n", "has the column 'path' twice"),
         (b'slide_id,path,patient_id\na,"b,c\nd', "line 2: is no CSV"),
         (b"\xff\xfe\x00", "is no UTF-8 text"),

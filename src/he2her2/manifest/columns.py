@@ -138,7 +138,7 @@ def match_columns(
     *,
     required: Sequence[str] = (),
     ordered: bool = False,
-    remedy: str = "rename the one that is meant",
+    remedy: str = "rename the one that is meant, or add it",
 ) -> TableColumns:
     """Find a table's columns by the names that they usually have; letter case, blanks and punctuation are ignored.
 
