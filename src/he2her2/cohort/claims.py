@@ -118,10 +118,10 @@ class Claims:
         self._ended.set()
         for slide_id in list(self._mine):
             self.release(slide_id)
-        self._file(self._command.slide_id).unlink(missing_ok=True)
+        _remove(self._file(self._command.slide_id))
         for file, command in _commands(self.folder):
             if not command.is_alive if command.is_here else time() - _changed(file) / 1e9 > _LONG_DEAD_S:
-                file.unlink(missing_ok=True)
+                _remove(file)
         with suppress(OSError):  # others have claims there
             self.folder.rmdir()
 
@@ -152,7 +152,7 @@ class Claims:
         with self._lock:
             if self._mine.pop(slide_id, None) is not None:
                 self._noted.pop(slide_id, None)
-                self._file(slide_id).unlink(missing_ok=True)
+                _remove(self._file(slide_id))
 
     def _file(self, slide_id: str) -> Path:
         return self.folder / f"{slide_id}.json"
@@ -185,8 +185,8 @@ class Claims:
             file.rename(aside)
             found = read_claim(aside)
             if found is not None and (dead is None or found.token != dead.token):
-                with suppress(FileExistsError):
-                    os.link(aside, file)
+                with suppress(OSError):  # a lost claim costs its slide a second worker, and no result
+                    create_text(file, json.dumps(asdict(found)))
             aside.unlink()
 
     def _beat(self) -> None:
@@ -235,6 +235,12 @@ def read_claim(file: Path) -> Claim | None:
         return _CLAIM.validate_json(file.read_bytes())
     except (OSError, ValueError):
         return None
+
+
+def _remove(file: Path) -> None:
+    """Remove a claim; one that cannot be, as a disk is lost, will be seen to be dead."""
+    with suppress(OSError):
+        file.unlink()
 
 
 def _changed(file: Path) -> int:
