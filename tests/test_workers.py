@@ -288,6 +288,22 @@ def test_two_processes_share_a_folder(tmp_path):
     assert not left_over(tmp_path / "run")
 
 
+def test_commands_that_try_failed_slides_again_share_these(tmp_path):
+    """Each tried all of them again: of ten array tasks every slide that hangs cost each its time limit."""
+    tasks, run = write_slides(tmp_path / "slides", a="blank", b="blank"), tmp_path / "run"
+    supervise(run, tasks, crew=alone)
+    with Claims(run) as claims:
+        outcomes = Supervisor(job_in(run), alone, claims, retry_failed=True).run(tasks)
+        assert next(outcomes).task == tasks[0]
+        supervise(run, tasks[1:], crew=alone, retry_failed=True)
+        (last,) = outcomes
+
+    assert (last.task, last.kept, isinstance(last.found, Failure)) == (tasks[1], True, True)
+    assert [attempts_at(task) for task in tasks] == [2, 2]
+    supervise(run, tasks, crew=alone, retry_failed=True)
+    assert [attempts_at(task) for task in tasks] == [3, 3]
+
+
 def test_a_claim_of_another_machine_lasts_while_it_gives_signs_of_life(tmp_path):
     """And is taken over once it has given none for a while; so is that of a container, whatever its host's name."""
     with Claims(tmp_path) as claims:
