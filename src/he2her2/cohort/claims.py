@@ -69,8 +69,14 @@ class Claim:
 
     @property
     def is_here(self) -> bool:
-        """True if its process can be seen from here, or could be before this machine was restarted."""
-        return self.space == _here()[1]
+        """True if its process can be seen from here, or could be before this machine was restarted.
+
+        Some systems hide the processes of other users: one that is there and does not tell its start is as far away.
+        """
+        if self.space != _here()[1]:
+            return False
+        is_hidden = self.born and self.boot == _here()[2] and process_is_alive(self.pid) and not _born(self.pid)
+        return not is_hidden
 
     @property
     def is_alive(self) -> bool:
@@ -257,12 +263,12 @@ def _here() -> tuple[str, str, str]:
 
 
 def _born(pid: int) -> str:
-    """Start of a process, as the system counts it; empty where it does not say, or the process has ended."""
+    """Start of a process, as the system counts it; empty where it does not say."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text("ascii", errors="replace").rpartition(")")[2].split()
     except OSError:
         return ""
-    return "" if fields[0] in "ZX" else fields[19]  # one that has ended and whose parent does not care is a zombie
+    return "ended" if fields[0] in "ZX" else fields[19]  # one that has ended and whose parent does not care is a zombie
 
 
 def is_running(run: Path, claim: Claim) -> bool:
