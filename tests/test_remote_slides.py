@@ -164,14 +164,14 @@ def test_a_server_that_says_nothing_holds_up_no_end(tmp_path, monkeypatch):
 
 
 def test_what_changed_on_a_server_is_done_again(served, tmp_path):
-    """One that tells when a file was changed, and gives it no mark of its own."""
+    """One that tells when a file was changed, and gives it no mark of its own; names are those of the files there."""
     folder, url = served
     for k, words in enumerate(("one", "two")):
-        (folder / "a.svs").write_text(words)
-        os.utime(folder / "a.svs", (k, k))
-        tasks = find_slides([f"{url}/a.svs"]).tasks
+        (folder / "a #1.svs").write_text(words)
+        os.utime(folder / "a #1.svs", (k, k))
+        tasks = find_slides([f"{url}/a%20%231.svs"]).tasks
         assert supervise(tmp_path / "run", tasks, crew=alone, staging=Staging(tmp_path / "cache", 1.0)) == {
-            "a": words.upper()
+            "a #1": words.upper()
         }
 
 

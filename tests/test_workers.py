@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from multiprocessing import Pipe, current_process
 from typing import Any
 
@@ -287,6 +288,22 @@ def test_two_processes_share_a_folder(tmp_path):
     assert not left_over(tmp_path / "run")
 
 
+def test_commands_that_try_failed_slides_again_share_these(tmp_path):
+    """Each tried all of them again: of ten array tasks every slide that hangs cost each its time limit."""
+    tasks, run = write_slides(tmp_path / "slides", a="blank", b="blank"), tmp_path / "run"
+    supervise(run, tasks, crew=alone)
+    with Claims(run) as claims:
+        outcomes = Supervisor(job_in(run), alone, claims, retry_failed=True).run(tasks)
+        assert next(outcomes).task == tasks[0]
+        supervise(run, tasks[1:], crew=alone, retry_failed=True)
+        (last,) = outcomes
+
+    assert (last.task, last.kept, isinstance(last.found, Failure)) == (tasks[1], True, True)
+    assert [attempts_at(task) for task in tasks] == [2, 2]
+    supervise(run, tasks, crew=alone, retry_failed=True)
+    assert [attempts_at(task) for task in tasks] == [3, 3]
+
+
 def test_a_claim_of_another_machine_lasts_while_it_gives_signs_of_life(tmp_path):
     """And is taken over once it has given none for a while; so is that of a container, whatever its host's name."""
     with Claims(tmp_path) as claims:
@@ -341,14 +358,21 @@ def test_claims_need_no_links(tmp_path, monkeypatch, error):
     with Claims(tmp_path) as claims, Claims(tmp_path) as others:
         assert claims.take("a")
         assert not others.take("a")
-        assert [claim.slide_id for claim in read_claims(tmp_path)] == ["a"]
+        (claim,) = read_claims(tmp_path)
+        others._break("a", replace(claim, token="of a dead one"))  # whose place another had taken just before
+        assert list(read_claims(tmp_path)) == [claim]
+        monkeypatch.setattr("pathlib.Path.unlink", no_links)  # a disk that is lost ends no command as a bug
+        claims.release("a")
 
 
-def test_a_process_of_the_same_number_is_another(tmp_path):
+def test_a_process_of_the_same_number_is_another(tmp_path, monkeypatch):
     """Numbers come again, and machines are restarted: the claim of one that is gone holds nothing up."""
     with Claims(tmp_path) as claims, Claims(tmp_path) as others:
         assert claims.take("a")
         assert not others.take("a")
         file = tmp_path / "claims" / "a.json"
         file.write_text(file.read_text().replace('"born": "', '"born": "1'))
+        monkeypatch.setattr("he2her2.cohort.claims._born", lambda _: "")
+        assert not others.take("a")  # where the system hides other users' processes, nobody knows
+        monkeypatch.undo()
         assert others.take("a")

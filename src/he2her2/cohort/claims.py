@@ -69,8 +69,14 @@ class Claim:
 
     @property
     def is_here(self) -> bool:
-        """True if its process can be seen from here, or could be before this machine was restarted."""
-        return self.space == _here()[1]
+        """True if its process can be seen from here, or could be before this machine was restarted.
+
+        Some systems hide the processes of other users: one that is there and does not tell its start is as far away.
+        """
+        if self.space != _here()[1]:
+            return False
+        is_hidden = self.born and self.boot == _here()[2] and process_is_alive(self.pid) and not _born(self.pid)
+        return not is_hidden
 
     @property
     def is_alive(self) -> bool:
@@ -118,10 +124,10 @@ class Claims:
         self._ended.set()
         for slide_id in list(self._mine):
             self.release(slide_id)
-        self._file(self._command.slide_id).unlink(missing_ok=True)
+        _remove(self._file(self._command.slide_id))
         for file, command in _commands(self.folder):
             if not command.is_alive if command.is_here else time() - _changed(file) / 1e9 > _LONG_DEAD_S:
-                file.unlink(missing_ok=True)
+                _remove(file)
         with suppress(OSError):  # others have claims there
             self.folder.rmdir()
 
@@ -152,7 +158,7 @@ class Claims:
         with self._lock:
             if self._mine.pop(slide_id, None) is not None:
                 self._noted.pop(slide_id, None)
-                self._file(slide_id).unlink(missing_ok=True)
+                _remove(self._file(slide_id))
 
     def _file(self, slide_id: str) -> Path:
         return self.folder / f"{slide_id}.json"
@@ -185,8 +191,8 @@ class Claims:
             file.rename(aside)
             found = read_claim(aside)
             if found is not None and (dead is None or found.token != dead.token):
-                with suppress(FileExistsError):
-                    os.link(aside, file)
+                with suppress(OSError):  # a lost claim costs its slide a second worker, and no result
+                    create_text(file, json.dumps(asdict(found)))
             aside.unlink()
 
     def _beat(self) -> None:
@@ -237,6 +243,12 @@ def read_claim(file: Path) -> Claim | None:
         return None
 
 
+def _remove(file: Path) -> None:
+    """Remove a claim; one that cannot be, as a disk is lost, will be seen to be dead."""
+    with suppress(OSError):
+        file.unlink()
+
+
 def _changed(file: Path) -> int:
     try:
         return file.stat().st_mtime_ns
@@ -251,12 +263,12 @@ def _here() -> tuple[str, str, str]:
 
 
 def _born(pid: int) -> str:
-    """Start of a process, as the system counts it; empty where it does not say, or the process has ended."""
+    """Start of a process, as the system counts it; empty where it does not say."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text("ascii", errors="replace").rpartition(")")[2].split()
     except OSError:
         return ""
-    return "" if fields[0] in "ZX" else fields[19]  # one that has ended and whose parent does not care is a zombie
+    return "ended" if fields[0] in "ZX" else fields[19]  # one that has ended and whose parent does not care is a zombie
 
 
 def is_running(run: Path, claim: Claim) -> bool:

@@ -84,6 +84,10 @@ class Ledger(Generic[_P, _R]):
         """The failure of the files of a task as they are now; None where none is known."""
         return None if self.failures is None else self.failures.read(task.slide_id, self.made_of(task.inputs))
 
+    def failed_ns(self, slide_id: str) -> int:
+        """Time at which a slide failed last, by the clock of its disk; 0 where no failure is known."""
+        return 0 if self.failures is None else self.failures.noted_ns(slide_id)
+
     def keep(self, slide_id: str, made_of: MadeOf, product: _P) -> _R:
         """Write what a worker made of a slide; gives the result as it will be found."""
         result = self.store.write(slide_id, made_of, product)

@@ -6,6 +6,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from urllib.parse import unquote
 
 from he2her2.cohort.remote_slides import is_pattern, urls_of, with_stamps
 from he2her2.cohort.tasks import SlideTask
@@ -143,8 +144,11 @@ def _of_manifest(file: Path, stain: Stain | None, patients: dict[str, str], note
 
 
 def _name_of(path: Path) -> str:
-    """Name of a slide; that of an address ends where its query begins."""
-    return slide_id_of(Path(path.name.partition("?")[0]) if url_of(path) else path)
+    """Name of a slide; that of an address ends where its query begins, and a web address writes blanks as `%20`."""
+    if (url := url_of(path)) is None:
+        return slide_id_of(path)
+    name = path.name.partition("?")[0]
+    return slide_id_of(Path(unquote(name) if url.startswith(("http:", "https:")) else name))
 
 
 def _paths(item: Path, notes: list[str]) -> list[Path]:
@@ -200,7 +204,7 @@ def _each_once(tasks: Iterable[SlideTask], named: Container[str], notes: list[st
         kept = min(same, key=lambda task: (task.slide_id not in named, task.path.is_symlink()))
         by_name[kept.slide_id].append(kept)
         others = dict.fromkeys(task.path for task in same if task.path != kept.path)
-        notes += (f"{path} is the same file as {kept.path}: one slide" for path in others)
+        notes += (f"{url_of(path) or path} is the same file as {kept.source}: one slide" for path in others)
     twice = sorted(name for name, same in by_name.items() if len(same) > 1)
     if twice:
         where = few_of([task.source for task in by_name[twice[0]]])

@@ -88,7 +88,7 @@ class Supervisor(Generic[_P, _R]):
         claims: Of this process.
         limits: Of each slide.
         staging: Place for remote slides; None where there are none.
-        retry_failed: Try again what failed before.
+        retry_failed: Try again what failed before, unless another process does.
         on_progress: Called with the progress within slides.
     """
 
@@ -106,6 +106,7 @@ class Supervisor(Generic[_P, _R]):
     _elsewhere: deque[SlideTask] = field(default_factory=deque)
     _flights: dict[str, _Flight] = field(default_factory=dict)
     _deaths: dict[str, int] = field(default_factory=dict)
+    _failed_ns: dict[str, int] = field(default_factory=dict)  # of slides to be tried again
     _look_elsewhere: float = 0.0
 
     def run(self, tasks: Sequence[SlideTask]) -> Generator[SlideOutcome[_R], None, None]:
@@ -121,6 +122,7 @@ class Supervisor(Generic[_P, _R]):
             elif (found := self._ended_before(task, retry_failed=self.retry_failed)) is not None:
                 yield SlideOutcome(task, found, kept=True)
             else:
+                self._failed_ns[task.slide_id] = self.job.ledger.failed_ns(task.slide_id)
                 self._queue_of(task).append(task)
         n_left = len(self._waiting) + len(self._remote)
         if not n_left:
@@ -218,7 +220,8 @@ class Supervisor(Generic[_P, _R]):
         if not self.claims.take(task.slide_id):
             self._elsewhere.append(task)
             return False
-        found = self._ended_before(task, retry_failed=self.retry_failed)
+        is_failed_before = self.job.ledger.failed_ns(task.slide_id) == self._failed_ns[task.slide_id]
+        found = self._ended_before(task, retry_failed=self.retry_failed and is_failed_before)
         if found is None:
             return True
         self.claims.release(task.slide_id)

@@ -59,6 +59,13 @@ class FailureRecords:
         """True if there is a failure of a slide, whatever it was made of."""
         return self._file(slide_id).is_file()
 
+    def noted_ns(self, slide_id: str) -> int:
+        """Time at which the failure of a slide was noted, by the clock of its disk; 0 where there is none."""
+        try:
+            return self._file(slide_id).stat().st_mtime_ns
+        except OSError:
+            return 0
+
     def outranks(self, result: SlideResult) -> bool:
         """True if the same file under the same configuration failed after a result was made of it."""
         record = self._record(result.slide_id)
