@@ -469,9 +469,13 @@ def test_regions_are_drawn_saved_and_there_again(visit, url, run):
     page.wait_for_function("() => document.querySelectorAll('#regions li').length === 4")
     saved(page)
     page.wait_for_timeout(300)
+    kept = json.loads(regions_file(run).read_text())
+    hole = [(700, 700), (1100, 700), (1100, 1100), (700, 1100), (700, 700)]
+    kept["features"][0]["geometry"]["coordinates"].append(hole)
+    regions_file(run).write_text(json.dumps(kept))
     page.reload()
     page.wait_for_selector("body[data-ready]")
-    found = json.loads(regions_file(run).read_text())["features"]
+    found = kept["features"]
     shapes = [np.array(one["geometry"]["coordinates"][0]) for one in found]
 
     assert label == "Class of the selected region"  # whose class the list changes then
@@ -483,6 +487,10 @@ def test_regions_are_drawn_saved_and_there_again(visit, url, run):
         "Necrosis",
     ]
     assert np.abs(shapes[0][:3] - corners).max() < 6  # half a px of the screen
+    (x, y), mpp = shapes[0].T, see(page, "v.main.file.mpp")
+    area = abs(x[:-1] @ y[1:] - x[1:] @ y[:-1]) / 2 - 400**2
+    shown = page.locator("#regions .quiet").first.inner_text()
+    assert float(shown.removesuffix(" mm²")) == pytest.approx(area * mpp**2 / 1e6, rel=0.01)
     assert len(shapes[1]) > 10
     assert np.abs(shapes[2].min(axis=0) - (300, 1500)).max() < 6
     assert page.locator("#regions li").count() == 4
