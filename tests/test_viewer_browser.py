@@ -141,8 +141,14 @@ def test_slides_are_found_sorted_and_opened(visit, url):
     names = page.locator("#slides .name")
 
     assert names.all_text_contents() == ["broken", OTHER, "case-1", "case-1-ihc"]
+    called = [slide for slide in see(page, "v.list.slides") if slide["state"] == "predicted"]
+    for by, sign in (("margin", 1), ("probability", -1)):
+        page.select_option("#sort", by)
+        in_order = [slide["id"] for slide in sorted(called, key=lambda slide: sign * slide[by])]
+        assert names.all_text_contents() == [*in_order, "broken", "case-1-ihc"]
+    page.select_option("#sort", "failed")
+    assert names.all_text_contents()[0] == "broken"
     page.select_option("#sort", "probability")
-    assert names.all_text_contents()[-2:] == ["broken", "case-1-ihc"]
     page.keyboard.press("/")
     page.keyboard.type("2 +")
     assert names.all_text_contents() == [OTHER]
@@ -439,7 +445,7 @@ def test_a_tile_says_its_score_and_shows_its_pixels(visit, url, run):
 
 
 def with_a_hole(run):
-    """Cut a hole of 400 px into the first region; gives all of the file, and the area in px that is left of that one."""
+    """Cut a hole of 400 px into the first region; gives all of the file, and the area in px that is left of it."""
     kept = json.loads(regions_file(run).read_text())
     rings = kept["features"][0]["geometry"]["coordinates"]
     x, y = np.array(rings[0]).T
