@@ -17,6 +17,7 @@ from PIL import Image
 
 from he2her2.csv_files import read_csv, write_csv
 from he2her2.geometry import Point, Size
+from he2her2.models import softmax
 from he2her2.slides import open_slide
 from tests.viewed_runs import give_patient, join_patient, write_huge_slide, write_viewed_run
 
@@ -424,6 +425,7 @@ def test_a_tile_says_its_score_and_shows_its_pixels(visit, url, run):
     page.mouse.move(*screen(page, x, y))
     under = see(page, "v.state.hovered")
     said = page.locator("#tile").inner_text()
+    bars = page.eval_on_selector_all("#tile .bar", "bars => bars.map((bar) => Number.parseFloat(bar.style.width))")
     click_at(page, x, y)
     picture = page.locator("#tile-body img")
     picture.wait_for()
@@ -436,6 +438,10 @@ def test_a_tile_says_its_score_and_shows_its_pixels(visit, url, run):
 
     assert np.abs(coords[under] - coords[index]).max() <= grid["side_level0"] / 2
     assert f"{scores[under]:.2f}" in said
+    with h5py.File(run / "slides" / "case-1" / "tiles.h5") as file:
+        np.testing.assert_allclose(bars, 100 * softmax(file["logits"][:])[under], atol=0.01)
+    case = page.locator("#case-body").inner_text().replace("\u202f", "")
+    assert f"Tiles that decided\n{selected.sum()} of {len(scores)}\n" in case
     assert f"{int(np.flatnonzero(order == under)[0]) + 1} of {len(scores)}" in said.replace("\u202f", "")
     assert picture.evaluate("image => image.naturalWidth") == grid["patch_size"]
     assert decided == [int(i) for i in order if selected[i]][:3]
