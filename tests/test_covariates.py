@@ -218,7 +218,7 @@ def test_a_feature_that_a_site_lacks_goes_not_the_site(tmp_path):
 
 
 def test_the_discrepancy_is_the_mean_over_pairs():
-    """A slow loop over all pairs gives the same."""
+    """A slow loop over all pairs gives the same; a shuffle to patients of equal features is as far as they are."""
     rng = np.random.default_rng(0)
     points, inside = rng.normal(size=(12, 3)), np.arange(12) < 5
     kernel = squareform(np.exp(-pdist(points, "sqeuclidean")))
@@ -229,6 +229,13 @@ def test_the_discrepancy_is_the_mean_over_pairs():
     one, two = np.flatnonzero(inside), np.flatnonzero(~inside)
     expected = mean(one, one) + mean(two, two) - 2 * mean(one, two)
     assert discrepancies(kernel, inside[None].astype(float), rng)[0] == pytest.approx([expected])
+    columns = np.repeat([(0, 0), (1, 0), (0.3, 1)], (6, 3, 3), axis=0)
+    first = (np.arange(12) < 6).astype(float)
+    apart = pdist((columns - columns.mean(axis=0)) / columns.std(axis=0), "sqeuclidean")
+    kernel = squareform(np.exp(-apart / np.median(apart)))
+    draws = np.random.default_rng(0).permuted(np.tile(first, (999, 1)), axis=1)
+    n_same = int((draws == first).all(axis=1).sum())
+    assert discrepancies(kernel, first[None], np.random.default_rng(0))[1] == [(1 + n_same) / 1000]
 
 
 def features_of(cases, shift, seed, d=30):

@@ -509,8 +509,9 @@ def best(logits):
 
 
 def test_removing_the_tiles_that_decide_must_matter():
-    """It does for those that the aggregator looks at, and not for others that are said to decide."""
+    """It does for those that the aggregator looks at, not for others that are said to decide, nor by a millionth."""
     honest, dishonest = checked(best, np.arange(330, 400)), checked(best, np.arange(150, 220))
+    still = checked(lambda logits: 0.5 + 1e-6 * best(logits), np.arange(330, 400))
 
     assert honest.spread is not None
     assert (honest.spread.flips, honest.spread.low > 0.5) == (0, True)
@@ -518,6 +519,8 @@ def test_removing_the_tiles_that_decide_must_matter():
     assert dishonest.removal is not None
     assert (honest.removal.faithful, honest.removal.as_large) == (True, 0)
     assert not dishonest.removal.faithful
+    assert still.removal is not None
+    assert still.removal.as_large == still.removal.draws
     assert honest.removal.curve[-1].highest < honest.removal.curve[-1].random
 
 

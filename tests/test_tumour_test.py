@@ -299,9 +299,9 @@ def test_rivals_learn_from_other_folds_only():
         one, other = right[name](looks), told[name](looks)
         assert np.array_equal(one.score[fold == 0], other.score[fold == 0])
         assert np.array_equal(one.called[fold == 0], other.called[fold == 0])
+        assert balanced_accuracy_score(cases.tumour, one.called) > 0.7
     assert not np.array_equal(right[HISTOGRAM](looks).score, told[HISTOGRAM](looks).score)
     assert roc_auc_score(cases.tumour, right[HISTOGRAM](looks).score) > 0.8
-    assert balanced_accuracy_score(cases.tumour, right[DARKNESS](looks).called) > 0.75
 
 
 def test_rivals_learn_from_the_part_that_is_there_to_learn_from():

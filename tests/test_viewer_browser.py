@@ -17,6 +17,7 @@ from PIL import Image
 
 from he2her2.csv_files import read_csv, write_csv
 from he2her2.geometry import Point, Size
+from he2her2.models import softmax
 from he2her2.slides import open_slide
 from tests.viewed_runs import give_patient, join_patient, write_huge_slide, write_viewed_run
 
@@ -141,8 +142,14 @@ def test_slides_are_found_sorted_and_opened(visit, url):
     names = page.locator("#slides .name")
 
     assert names.all_text_contents() == ["broken", OTHER, "case-1", "case-1-ihc"]
+    called = [slide for slide in see(page, "v.list.slides") if slide["state"] == "predicted"]
+    for by, sign in (("margin", 1), ("probability", -1)):
+        page.select_option("#sort", by)
+        in_order = [slide["id"] for slide in sorted(called, key=lambda slide: sign * slide[by])]
+        assert names.all_text_contents() == [*in_order, "broken", "case-1-ihc"]
+    page.select_option("#sort", "failed")
+    assert names.all_text_contents()[0] == "broken"
     page.select_option("#sort", "probability")
-    assert names.all_text_contents()[-2:] == ["broken", "case-1-ihc"]
     page.keyboard.press("/")
     page.keyboard.type("2 +")
     assert names.all_text_contents() == [OTHER]
@@ -418,6 +425,7 @@ def test_a_tile_says_its_score_and_shows_its_pixels(visit, url, run):
     page.mouse.move(*screen(page, x, y))
     under = see(page, "v.state.hovered")
     said = page.locator("#tile").inner_text()
+    bars = page.eval_on_selector_all("#tile .bar", "bars => bars.map((bar) => Number.parseFloat(bar.style.width))")
     click_at(page, x, y)
     picture = page.locator("#tile-body img")
     picture.wait_for()
@@ -430,12 +438,26 @@ def test_a_tile_says_its_score_and_shows_its_pixels(visit, url, run):
 
     assert np.abs(coords[under] - coords[index]).max() <= grid["side_level0"] / 2
     assert f"{scores[under]:.2f}" in said
+    with h5py.File(run / "slides" / "case-1" / "tiles.h5") as file:
+        np.testing.assert_allclose(bars, 100 * softmax(file["logits"][:])[under], atol=0.01)
+    case = page.locator("#case-body").inner_text().replace("\u202f", "")
+    assert f"Tiles that decided\n{selected.sum()} of {len(scores)}\n" in case
     assert f"{int(np.flatnonzero(order == under)[0]) + 1} of {len(scores)}" in said.replace("\u202f", "")
     assert picture.evaluate("image => image.naturalWidth") == grid["patch_size"]
     assert decided == [int(i) for i in order if selected[i]][:3]
 
 
 # --- regions, verdicts -------------------------------------------------------------------------------------------
+
+
+def with_a_hole(run):
+    """Cut a hole of 400 px into the first region; gives all of the file, and the area in px that is left of it."""
+    kept = json.loads(regions_file(run).read_text())
+    rings = kept["features"][0]["geometry"]["coordinates"]
+    x, y = np.array(rings[0]).T
+    rings.append([(700, 700), (1100, 700), (1100, 1100), (700, 1100), (700, 700)])
+    regions_file(run).write_text(json.dumps(kept))
+    return kept["features"], abs(x[:-1] @ y[1:] - x[1:] @ y[:-1]) / 2 - 400**2
 
 
 def test_regions_are_drawn_saved_and_there_again(visit, url, run):
@@ -469,9 +491,9 @@ def test_regions_are_drawn_saved_and_there_again(visit, url, run):
     page.wait_for_function("() => document.querySelectorAll('#regions li').length === 4")
     saved(page)
     page.wait_for_timeout(300)
+    found, area = with_a_hole(run)
     page.reload()
     page.wait_for_selector("body[data-ready]")
-    found = json.loads(regions_file(run).read_text())["features"]
     shapes = [np.array(one["geometry"]["coordinates"][0]) for one in found]
 
     assert label == "Class of the selected region"  # whose class the list changes then
@@ -483,6 +505,8 @@ def test_regions_are_drawn_saved_and_there_again(visit, url, run):
         "Necrosis",
     ]
     assert np.abs(shapes[0][:3] - corners).max() < 6  # half a px of the screen
+    shown = page.locator("#regions .quiet").first.inner_text().removesuffix(" mm²")
+    assert float(shown) == pytest.approx(area * see(page, "v.main.file.mpp") ** 2 / 1e6, rel=0.01)
     assert len(shapes[1]) > 10
     assert np.abs(shapes[2].min(axis=0) - (300, 1500)).max() < 6
     assert page.locator("#regions li").count() == 4

@@ -158,7 +158,8 @@ def _removal(
 
     own = without(selected)
     drawn = np.array([at_random(len(selected)) for _ in range(_DRAWS)])
-    as_large = int((np.abs(drawn - prediction.probability) >= abs(own - prediction.probability)).sum())
+    moved = abs(own - prediction.probability) - SAME_PROBABILITY  # rounding is no move
+    as_large = int((np.abs(drawn - prediction.probability) >= moved).sum())
     ranked = _by_importance(prediction.tiles)
     curve = [RemovalStep(0.0, *3 * (prediction.probability,))]
     for share in _CURVE_SHARES:

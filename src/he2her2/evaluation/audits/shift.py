@@ -22,6 +22,7 @@ _SHUFFLES = 999
 _FOLDS = 5
 _ALPHA = 0.05
 _COMPONENTS = 50
+_ROUNDING = 1e-9  # of a discrepancy: groups of equal features differ by the order of their sums
 _METHOD = (
     "Each site of at least 10 patients against all others: squared maximum mean discrepancy of standardised features "
     f"(Gaussian kernel of the median distance; Gretton et al. 2012), p by {_SHUFFLES} shuffles of patients between "
@@ -129,8 +130,9 @@ def discrepancies(
 
     found = of(members)
     shuffled = [of(rng.permuted(np.tile(group, (_SHUFFLES, 1)), axis=1)) for group in members]
-    p = [(1 + np.count_nonzero(draws >= own)) / (1 + _SHUFFLES) for draws, own in zip(shuffled, found, strict=True)]
-    return found, np.array(p)
+    as_far = [np.count_nonzero(draws >= own - _ROUNDING) for draws, own in zip(shuffled, found, strict=True)]
+    p = (1 + np.array(as_far)) / (1 + _SHUFFLES)
+    return found, p
 
 
 def _components(points: NDArray[np.float64]) -> NDArray[np.float64]:
