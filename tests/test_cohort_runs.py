@@ -322,6 +322,12 @@ def test_a_run_that_is_being_made_is_not_taken_over(tmp_path):
         _require_unused(same)
         with pytest.raises(OutputError, match=f"process {os.getpid()} on .* works on it with other settings; end it"):
             _require_unused(other)
+        (command,) = (run.folder / "claims").iterdir()
+        named = json.loads(command.read_text())
+        del named["space"]  # an earlier version's, which cannot be told from one of another machine
+        command.write_text(json.dumps(named))
+        with pytest.raises(OutputError, match=r"end it first \(if it was killed, three minutes pass"):
+            _require_unused(other)
     _require_unused(other)
 
 

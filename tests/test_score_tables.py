@@ -421,7 +421,8 @@ def test_scores_of_the_negative_class_are_refused(tmp_path, heading):
         ("predictive_entropy", "uncertainty"),
         ("epistemic", "uncertainty"),
         ("TNBC_probability", "the subtype or grade"),
-        ("tumour_area", "something else"),
+        ("tumour_area", "tumour"),
+        ("tissue_area", "something else"),
         ("confidence", "the confidence in the class that was called"),
         ("predicted_class_prob", "the confidence in the class that was called"),
         ("max_probability", "the confidence in the class that was called"),
@@ -448,6 +449,7 @@ def test_numbers_of_something_else_are_no_score(tmp_path, heading, kind):
         *("score-HER2", "non_negative_prob", "1 - p_negative", "amplified_prob", "low_mag_prob", "fold10", "ABMIL-UNI"),
         *("CLAM+TransMIL", "HER2", "confidence_positive", "her2_er_model", "non-linear model", "pos_vs_neg"),
         *("attention_mil_score", "HER2\u9633\u6027\u6982\u7387", "weighted_mean_prob", "predicted_probability"),
+        *("HER2_positive_area", "stained_area"),
     ],
 )
 def test_other_headings_are_scores(tmp_path, heading):

@@ -907,7 +907,7 @@ def test_the_history_keeps_every_verdict_with_who_gave_it(client, tmp_path):
 
 
 def test_a_history_that_cannot_be_read_is_not_written_over(tmp_path):
-    """Nor is the verdict kept without it."""
+    """Nor is a verdict kept without it, whether it cannot be read or not be written."""
     history = tmp_path / "verdict_history.csv"
     history.write_text("slide;verdict\na;agree\n")
 
@@ -915,6 +915,12 @@ def test_a_history_that_cannot_be_read_is_not_written_over(tmp_path):
         Reviews(tmp_path).save_verdict("a", b'{"verdict": "disagree"}')
 
     assert history.read_text() == "slide;verdict\na;agree\n"
+    assert not Reviews(tmp_path).verdicts()
+
+    history.unlink()
+    (history / "taken").mkdir(parents=True)
+    with pytest.raises(OutputError, match=r"verdict_history\.csv: cannot be written"):
+        Reviews(tmp_path).save_verdict("a", b'{"verdict": "disagree"}')
     assert not Reviews(tmp_path).verdicts()
 
 

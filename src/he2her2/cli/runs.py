@@ -273,8 +273,9 @@ def _require_unused(run: "Run") -> None:
 
     if run.takes_over and (commands := commands_at_work(run.folder)):
         where = f"process {commands[0].pid} on {commands[0].host}"
+        until = "" if commands[0].is_here else " (if it was killed, three minutes pass until that is seen from here)"
         raise OutputError(
-            f"{run.folder}: {where} works on it with other settings; end it first, or choose another --out"
+            f"{run.folder}: {where} works on it with other settings; end it first{until}, or choose another --out"
         )
 
 

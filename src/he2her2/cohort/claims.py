@@ -42,30 +42,31 @@ class Claim:
     Attributes:
         slide_id: Its name.
         host: Machine of the process that has it.
-        space: Space in which the number of that process means something, see `process_space`.
         boot: Start of that machine, to tell it from an earlier one.
         pid: Number of that process.
         born: Start of that process, to tell it from a later one of the same number.
         token: Of this claim alone.
         since: Seconds since 1970.
         stage: Stage of the work.
+        space: Space in which the number of that process means something, see `process_space`; "" of earlier versions.
     """
 
     slide_id: str
     host: str
-    space: str
     boot: str
     pid: int
     born: str
     token: str
     since: float
     stage: str = ""
+    space: str = ""
 
     @classmethod
     def new(cls, slide_id: str) -> Self:
         """A claim of this process."""
         host, space, boot = _here()
-        return cls(slide_id, host, space, boot, os.getpid(), _born(os.getpid()), uuid4().hex, round(time(), 1))
+        pid = os.getpid()
+        return cls(slide_id, host, boot, pid, _born(pid), uuid4().hex, round(time(), 1), space=space)
 
     @property
     def is_here(self) -> bool:

@@ -21,7 +21,7 @@ _MARKERS: Mapping[str, str] = {
     "another gene": "t?p 53|brca|brca [12]|egfr|pik 3 ca|msi|tmb",
     "the subtype or grade": "luminal|basal|tnbc|pam 50|grade|nottingham",
     "lymphocytes": "s?tils?",
-    "tumour": f"(?:tumou?r|cancer|malignan\\w+) (?:{_QUANTITY}|fraction|content|share|purity|cellularity)",
+    "tumour": f"(?:tumou?r|cancer|malignan\\w+) (?:{_QUANTITY}|fraction|content|share|purity|cellularity|area)",
     "the course of the disease": "recurrence|relapse|survival|pcr|oncotype|odx",
 }
 _MEASURES: Mapping[str, str] = {
@@ -31,8 +31,8 @@ _MEASURES: Mapping[str, str] = {
         f"(?:predicted|called) (?:class|label) (?:{_QUANTITY})"
     ),
     "something else": (
-        r"loss|brier|ood|outlier|quality|age|runtime|seconds|mpp|area|p ?values?|ranks?|ranking|distances?|"
-        r"(?:attention|attn)(?: scores?| weights?)?$"
+        r"loss|brier|ood|outlier|quality|age|runtime|seconds|mpp|p ?values?|ranks?|ranking|distances?|^area$|"
+        r"(?:tissue|slide) area|(?:attention|attn)(?: scores?| weights?)?$"
     ),
 }
 """Words of headings by what a column of them is of: markers count where HER2 is not named, measures always."""

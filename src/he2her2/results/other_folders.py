@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from he2her2.errors import EvaluationError
+from he2her2.errors import EvaluationError, few_of
 from he2her2.files import json_text, read_json
 from he2her2.results.run_tables import PREDICTIONS_FILE
 
@@ -13,7 +13,6 @@ RUN_FILE = "run.json"
 
 _VERSION = "version"
 _OF_PIXELS = frozenset({"runtime.precision", "runtime.backend"})
-_SHOWN = 5
 _GIVE_RUN = "give the --out folder of he2her2 predict"
 _BY_RESULT = {"evaluation.json": "evaluate", "comparison.json": "compare", "tumour_test.json": "test tumour"}
 
@@ -83,8 +82,7 @@ def other_run_in_words(file: Path, made: Mapping[str, Any]) -> str:
     if there.get(_VERSION) not in (None, here[_VERSION]):
         return f"of he2her2 {there[_VERSION]}, and this is {here[_VERSION]}"
     names = [name for name in sorted(there.keys() | here.keys()) if there.get(name) != here.get(name)]
-    shown = ", ".join(names[:_SHOWN]) + ", ..." * (len(names) > _SHOWN)
-    return f"of other settings or weights{f' ({shown})' if shown else ''}"
+    return f"of other settings or weights{f' ({few_of(names)})' if names else ''}"
 
 
 def _told(record: Mapping[str, Any]) -> dict[str, Any]:

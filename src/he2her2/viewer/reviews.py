@@ -222,9 +222,9 @@ class Reviews:
                 del rows[slide_id]
             columns = dict.fromkeys((*own, *chain(*rows.values())))
             history = self._history(self.folder / HISTORY_FILE)
-            write_csv(file, [*columns], [row for _, row in sorted(rows.items())])
             before = [] if earlier.is_empty or earlier in history else [earlier]  # not given here
-            write_csv(self.folder / HISTORY_FILE, own, map(asdict, (*history, *before, given)))
+            write_csv(self.folder / HISTORY_FILE, own, map(asdict, (*history, *before, given)))  # the earlier one first
+            write_csv(file, [*columns], [row for _, row in sorted(rows.items())])
         return given
 
     def pair(self, slide_id: str, beside: str) -> SectionPair | None:
