@@ -20,8 +20,9 @@ from he2her2.errors import ManifestError
 from he2her2.exchange import StoredTiles, write_tiles_files
 from he2her2.labels import Policy
 from he2her2.manifest import SlideRow, hashed_patient, patients_used, split_in_folds, write_patients
-from he2her2.models import Bag, load_aggregator, load_encoder, read_card, trained_folder
+from he2her2.models import AGGREGATORS, Bag, load_aggregator, load_encoder, read_card, trained_folder
 from he2her2.results import open_run
+from he2her2.training import Execution, FeatureTraining, Hardware
 from he2her2.training.slides import feature_study
 from he2her2.training.slides.feature_data import read_feature_cohort
 from he2her2.training.slides.judgement import figures_by_patient
@@ -159,6 +160,21 @@ def test_folds_that_validate_on_one_class_are_told(tmp_path, command_line):
 
     assert code == 0
     assert "CAUTION 1 of 4 folds validate on one class only" in err
+
+
+def test_sites_that_may_be_one_are_told(tmp_path, monkeypatch):
+    """Two ways to write one site are two sites, which folds by site may part."""
+    manifest, features = write_cohort(tmp_path)
+    manifest.write_text(manifest.read_text().replace("P5,HE,positive,site1", "P5,HE,positive,Site 1"))
+    data = feature_study.FeatureData(manifest, features, "mean-features", folds=3, by_site=True)
+    cohort = read_feature_cohort(manifest, features, Policy.GUIDELINE)
+    study, said = feature_study.FeatureStudy(data, cohort, FeatureTraining(), AGGREGATORS["mean-features"]), list[str]()
+    monkeypatch.setattr(feature_study.FeatureStudy, "splits_of_folds", [])
+
+    study.cross_validate(tmp_path, Execution(Hardware(), say=said.append))
+
+    assert len(said) == 1
+    assert "sites 'site1' (line 4) and 'Site 1' (line 12) are written almost alike" in said[0]
 
 
 def test_tiles_all_at_one_place_have_no_neighbours(tmp_path, command_line):
@@ -314,6 +330,7 @@ def test_a_stopped_training_goes_on(tmp_path, command_line):
 _VICTIM = """
 import os, signal, sys, threading, time
 from he2her2.cli import run_here
+from he2her2.training import Execution, FeatureTraining, Hardware
 from he2her2.training.slides import feature_study
 from he2her2.training.slides.feature_data import read_feature_cohort
 written, wait = feature_study.write_json, float(sys.argv.pop(1))
