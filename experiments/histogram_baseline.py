@@ -16,17 +16,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from he2her2.evaluation.tumour.rivals import Looks
 from he2her2.files import write_text
-from he2her2.statistics import Estimate, auc_interval, balanced_accuracy, decision_interval, delong_difference
+from he2her2.statistics import auc_interval, balanced_accuracy, decision_interval, delong_difference
 
 RESULTS = Path(__file__).resolve().parent / "results"
-BINS = 16
 
 
 @dataclass(frozen=True)
@@ -58,16 +57,6 @@ def read_cnn_probabilities(run: Path, source: str) -> CnnProbabilities:
     )
 
 
-def histograms(patches: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Shares (n, 48) of pixels in bins of hue, saturation and value, of (n, h, w, 3) RGB patches."""
-    found = np.empty((len(patches), 3 * BINS))
-    for i, patch in enumerate(patches):
-        values = np.asarray(Image.fromarray(patch).convert("HSV")).reshape(-1, 3)
-        counts = [np.bincount(channel // (256 // BINS), minlength=BINS) for channel in values.T]
-        found[i] = np.concatenate(counts) / len(values)
-    return found
-
-
 def cross_validated(model: Any, features: NDArray[np.float64], judged: CnnProbabilities) -> NDArray[np.float64]:  # noqa: ANN401  # scikit-learn is untyped
     """Probability of every patch, (n,), by a model trained on the other folds."""
     probability = np.empty(len(features))
@@ -96,13 +85,8 @@ def table(judged: CnnProbabilities, probabilities: Mapping[str, NDArray[np.float
         balanced = decision_interval(balanced_accuracy, judged.invasive, found >= threshold, judged.patients)
         area = auc_interval(judged.invasive, found, judged.patients)
         difference = delong_difference(judged.invasive, cnn, found, judged.patients)
-        apart = f"{shown(difference.estimate)} | {difference.p_value:.2g}" if found is not cnn else "- | -"
-        yield f"| {name} | {shown(balanced)} | {shown(area)} | {apart} |"
-
-
-def shown(estimate: Estimate) -> str:
-    """Format a figure with its interval."""
-    return f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})"
+        apart = f"{difference.estimate.text(3)} | {difference.p_value:.2g}" if found is not cnn else "- | -"
+        yield f"| {name} | {balanced.text(3)} | {area.text(3)} | {apart} |"
 
 
 def main() -> None:
@@ -116,7 +100,7 @@ def main() -> None:
     with np.load(arguments.patches) as data:
         if not np.array_equal(data["invasive"].astype(bool), judged.invasive):
             parser.error(f"{arguments.run}: its predictions are not of these patches")
-        features = histograms(data["patch"])
+        features = Looks.of(data["patch"]).histogram
     models = {
         "colour histograms, logistic regression": make_pipeline(
             StandardScaler(), LogisticRegression(C=0.1, max_iter=2000)

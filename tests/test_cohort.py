@@ -387,7 +387,7 @@ def test_each_slide_has_the_annotation_file_of_its_name(tmp_path):
 
 @pytest.mark.parametrize(
     ("slide", "drawn"),
-    [("S1.svs", "S1.svs.geojson"), ("S1.ome.tif", "S1.ome.xml"), ("S1.svs", "S1.png"), ("S1.ndpi", "S1.ndpi.ndpa")],
+    [("S1.svs", "S1.svs.geojson"), ("S1.ome.tif", "S1.ome.xml"), ("S1.svs", "S1.PNG"), ("S1.ndpi", "S1.ndpi.ndpa")],
 )
 def test_annotations_may_be_named_for_the_slides_file(tmp_path, slide, drawn):
     """As scripts of QuPath and the scanners' programs name them, whatever the manifest calls the slide."""

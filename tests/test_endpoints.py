@@ -13,10 +13,10 @@ from tests.made_up_runs import MadeUpSlide, made_up_cases, write_labels, write_r
 
 
 def test_strata_follow_score_status_and_faint_staining(tmp_path):
-    """Also as a stratum that `he2her2 labels` wrote; what is not stated stays open."""
+    """Also as a stratum that `he2her2 labels` wrote, or as a spreadsheet's number; what is not stated stays open."""
     rows = [
         *("a,3+,positive,", "b,2+,positive,", "c,2+,negative,", "d,1+,negative,", "e,0,negative,yes"),
-        *("f,0,negative,no", "g,0,negative,", "h,,negative,", "i,2+,,", "j,3+,negative,"),
+        *("f,0,negative,0.0", "g,0,negative,", "h,,negative,", "i,2+,,", "j,3+,negative,"),
     ]  # fmt: skip
     (tmp_path / "l.csv").write_text("\n".join(["patient,IHC,her2_status,Faint staining", *rows]))
     (tmp_path / "s.csv").write_text("patient,IHC,her2_status,stratum\na,0,negative,ultralow\nb,0,negative,null\n")

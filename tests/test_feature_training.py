@@ -20,8 +20,9 @@ from he2her2.errors import ManifestError
 from he2her2.exchange import StoredTiles, write_tiles_files
 from he2her2.labels import Policy
 from he2her2.manifest import SlideRow, hashed_patient, patients_used, split_in_folds, write_patients
-from he2her2.models import Bag, load_aggregator, load_encoder, read_card, trained_folder
+from he2her2.models import AGGREGATORS, Bag, load_aggregator, load_encoder, read_card, trained_folder
 from he2her2.results import open_run
+from he2her2.training import Execution, FeatureTraining, Hardware
 from he2her2.training.slides import feature_study
 from he2her2.training.slides.feature_data import read_feature_cohort
 from he2her2.training.slides.judgement import figures_by_patient
@@ -98,48 +99,47 @@ def test_no_patient_is_on_two_sides(tmp_path, command_line):
     assert sum(map(len, patients)) == N / 2
 
 
-@pytest.mark.parametrize(
-    ("was", "now", "found"),
-    [
-        ("P0,HE,negative", "P9,HE,positive", "lines 2, 26: slide_id 'S0' is given 2 times"),
-        ("S0,S0.svs", "s0,s0.svs", "lines 2, 26: slide_id 'S0' is given 2 times"),
-        ("S0,S0.svs,P0,HE,negative,site0,0.5,train", "S24,S24.svs,P0,HE,negative,site0,0.5,val", "choose one split"),
-        (",0.5,", ",500,", "500 is no microscope's"),
-    ],
-)
-def test_a_table_that_contradicts_itself_is_refused_with_folds_too(tmp_path, command_line, was, now, found):
-    """A slide's second row silently replaced the first, with its label and its patient."""
-    manifest, features = write_cohort(tmp_path)
-    lines = manifest.read_text().splitlines()
-    manifest.write_text("\n".join([*lines, lines[1].replace(was, now)]) + "\n")
-    words = ("--manifest", manifest, "--features", features, "--aggregator", "mean-features", "--folds", "3")
+def row_added(was, now):
+    """A second row of the first slide, with other words."""
+    return lambda text: text + text.splitlines()[1].replace(was, now) + "\n"
 
-    code, _, error = command_line("train", "slides", *words, "--out", tmp_path / "run", *QUICK)
 
-    assert code == 2
-    assert found in " ".join(error.split())
-    assert not (tmp_path / "run").exists()
+def of_two_sites(text):
+    """Sites of one class each."""
+    return text.replace("site2", "site0").replace("site3", "site1")
 
 
 @pytest.mark.parametrize(
-    ("options", "found"),
+    ("change", "options", "found"),
     [
-        (("--folds", "2", "--by-site"), "repeat 1, fold 1 has no"),
-        (("--folds", "2", "--choose", "weight_decay=0,1"), "use --folds 3 or more"),
-        (("--choose", "class_weights=true,false"), "changes the loss that chooses"),
-        (("--choose", "epochs=1,2", "--choose", "training.epochs=3"), "--choose epochs: is given several times"),
-        (("--precision", "bf16-mixed"), "--precision: no effect"),
-        (("--accelerator", "gpu"), "--accelerator: no effect"),
+        (row_added("P0,HE,negative", "P9,HE,positive"), "--folds 3", "lines 2, 26: slide_id 'S0' is given 2 times"),
+        (row_added("S0,S0.svs", "s0,s0.svs"), "--folds 3", "lines 2, 26: slide_id 'S0' is given 2 times"),
+        (
+            row_added("S0,S0.svs,P0,HE,negative,site0,0.5,train", "S24,S24.svs,P0,HE,negative,site0,0.5,val"),
+            "--folds 3",
+            "choose one split",
+        ),
+        (row_added(",0.5,", ",500,"), "--folds 3", "500 is no microscope's"),
+        (of_two_sites, "--folds 2 --by-site", "repeat 1, fold 1 has no"),  # it would predict one class: an AUC of 0
+        (of_two_sites, "--folds 2 --choose weight_decay=0,1", "use --folds 3 or more"),
+        (of_two_sites, "--choose class_weights=true,false", "changes the loss that chooses"),
+        (of_two_sites, "--choose epochs=1,2 --choose training.epochs=3", "--choose epochs: is given several times"),
+        (of_two_sites, "--precision bf16-mixed", "--precision: no effect"),
+        (of_two_sites, "--accelerator gpu", "--accelerator: no effect"),
+        (
+            lambda text: text.replace("S1.svs,P0,HE,negative,site0", "S1.svs,P0,HE,negative,site1"),
+            "--folds 2 --by-site",  # the second slide's site would be on two sides of a fold
+            "slides of patient 'P0' are of sites site0 and site1",
+        ),
     ],
 )
-def test_what_cannot_be_learned_is_told_before_any_training(tmp_path, command_line, options, found):
-    """A fold that trains on one class only predicts that class: an AUC of 0 without a word."""
+def test_what_cannot_be_learned_is_told_before_any_training(tmp_path, command_line, change, options, found):
+    """A table that contradicts itself, folds without a class, options without effect."""
     manifest, features = write_cohort(tmp_path)
-    lines = [line.replace("site2", "site0").replace("site3", "site1") for line in manifest.read_text().splitlines()]
-    manifest.write_text("\n".join(lines) + "\n")
-    words = ("--manifest", manifest, "--features", features, "--aggregator", "mean-features")
+    manifest.write_text(change(manifest.read_text()))
+    words = ("--manifest", manifest, "--features", features, "--aggregator", "mean-features", *options.split())
 
-    code, _, error = command_line("train", "slides", *words, "--out", tmp_path / "run", *options)
+    code, _, error = command_line("train", "slides", *words, "--out", tmp_path / "run")
 
     assert code == 2
     assert found in " ".join(error.split())
@@ -163,16 +163,19 @@ def test_folds_that_validate_on_one_class_are_told(tmp_path, command_line):
     assert "CAUTION --folds trains on all patients, 3 of split test among them" in err
 
 
-def test_a_patient_of_two_sites_leaves_none_whole(tmp_path, command_line):
-    """The second slide's site was on two sides of a fold."""
+def test_sites_that_may_be_one_are_told(tmp_path, monkeypatch):
+    """Two ways to write one site are two sites, which folds by site may part."""
     manifest, features = write_cohort(tmp_path)
-    manifest.write_text(manifest.read_text().replace("S1.svs,P0,HE,negative,site0", "S1.svs,P0,HE,negative,site1"))
-    words = ("--manifest", manifest, "--features", features, "--folds", "2", "--by-site", "--out", tmp_path / "run")
+    manifest.write_text(manifest.read_text().replace("P5,HE,positive,site1", "P5,HE,positive,Site 1"))
+    data = feature_study.FeatureData(manifest, features, "mean-features", folds=3, by_site=True)
+    cohort = read_feature_cohort(manifest, features, Policy.GUIDELINE)
+    study, said = feature_study.FeatureStudy(data, cohort, FeatureTraining(), AGGREGATORS["mean-features"]), list[str]()
+    monkeypatch.setattr(feature_study.FeatureStudy, "splits_of_folds", [])
 
-    code, _, err = command_line("train", "slides", *words, "--aggregator", "mean-features")
+    study.cross_validate(tmp_path, Execution(Hardware(), say=said.append))
 
-    assert code == 2
-    assert "slides of patient 'P0' are of sites site0 and site1" in " ".join(err.split())
+    assert len(said) == 1
+    assert "sites 'site1' (line 4) and 'Site 1' (line 12) are written almost alike" in said[0]
 
 
 def test_tiles_all_at_one_place_have_no_neighbours(tmp_path, command_line):
@@ -328,6 +331,7 @@ def test_a_stopped_training_goes_on(tmp_path, command_line):
 _VICTIM = """
 import os, signal, sys, threading, time
 from he2her2.cli import run_here
+from he2her2.training import Execution, FeatureTraining, Hardware
 from he2her2.training.slides import feature_study
 from he2her2.training.slides.feature_data import read_feature_cohort
 written, wait = feature_study.write_json, float(sys.argv.pop(1))

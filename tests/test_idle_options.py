@@ -38,6 +38,7 @@ LINES = {
     "features s.tif --encoder efficientnet-lite0 --out f --region tissue --weights W": "--weights: no effect where",
     "convert F --to clam --out f --mpp 0.5 --manifest m.csv": "--manifest: no effect beside --mpp",
     "test tumour --weights bundled --data p.npz --out f --annotation-class x": "--annotation-class: no effect on",
+    "test tumour --weights bundled --data p.h5 --out f --annotation-class x": "--annotation-class: no effect on",
     "plan --correlation 0.3": "--correlation: no effect without --rival",
     "status R --every 3": "--every: no effect without --watch",
 }

@@ -8,7 +8,7 @@ import openslide
 import pytest
 
 from he2her2.cli.phantoms import phantom
-from he2her2.errors import PhantomError
+from he2her2.errors import He2Her2Error, PhantomError
 from he2her2.phantom import load_cohort, write_cohort
 from he2her2.phantom.cohort import _plan_slides
 from he2her2.phantom.processes import drawing_processes
@@ -84,7 +84,9 @@ def test_a_toml_file_has_settings_and_options_override_it(tmp_path):
         ({"stain": ["PAS"]}, "stains"),
         ({"site": ["home"]}, "sites"),
         ({"settings": ["signal=2"]}, "signal"),
-        ({"settings": ["signal"]}, "name=value"),
+        ({"settings": ["signal"]}, "key=value"),
+        ({"settings": ["signal=0.3\nfoci=2"]}, "holds several lines"),  # all but the first were dropped
+        ({"settings": [f"foci={'[' * 3000}"]}, "foci"),
         ({"settings": ["colour=red"]}, "colour is not a setting"),
         ({"settings": ["seed=3"]}, r"drawn for each patient; set the cohort's seed \(--seed\)"),
         ({"settings": ["ihc_score=3+"]}, r"set the cohort's scores, such as scores = \[0, 0, 0, 1\] .* --config"),
@@ -92,7 +94,7 @@ def test_a_toml_file_has_settings_and_options_override_it(tmp_path):
 )
 def test_a_bad_option_is_one_line_and_writes_nothing(tmp_path, options, names):
     """Nothing is drawn before every setting is checked."""
-    with pytest.raises(PhantomError, match=names) as caught:
+    with pytest.raises(He2Her2Error, match=names) as caught:
         phantom(tmp_path / "out", **options)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
@@ -119,7 +121,7 @@ def test_at_least_one_process_draws(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("text", ["n = ", "m = 3", "slide = 4", "[slide]\nsignal = 'much'"])
+@pytest.mark.parametrize("text", ["n = ", "m = 3", "slide = 4", "[slide]\nsignal = 'much'", f"n = {'[' * 3000}"])
 def test_a_bad_file_is_one_line(tmp_path, text):
     """A broken or wrong TOML file raises an error of one line."""
     file = tmp_path / "cohort.toml"

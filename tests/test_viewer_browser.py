@@ -5,9 +5,6 @@ import io
 import json
 import re
 import shutil
-import subprocess
-import sys
-from contextlib import contextmanager
 from typing import Any
 
 import h5py
@@ -19,21 +16,10 @@ from he2her2.csv_files import read_csv, write_csv
 from he2her2.geometry import Point, Size
 from he2her2.models import softmax
 from he2her2.slides import open_slide
-from tests.viewed_runs import give_patient, join_patient, write_huge_slide, write_viewed_run
+from tests.viewed_runs import give_patient, join_patient, serving, write_huge_slide, write_viewed_run
 
 OTHER = "case 2 + <b>&"
 TIMES = "\N{MULTIPLICATION SIGN}"
-
-
-@contextmanager
-def serving(*words):
-    """The address of `he2her2 view`, while it runs."""
-    command = [sys.executable, "-m", "he2her2", "view", *map(str, words), "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        yield process.stdout.readline().split()[1]
-        process.terminate()
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,8 @@
 import struct
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -71,3 +73,14 @@ def write_huge_slide(path: Path, w: int = 100_000, h: int = 80_000) -> Path:
         blocks.append(struct.pack("<Q", len(tags)) + rows + struct.pack("<Q", after))
     path.write_bytes(header + struct.pack("<Q", first) + b"".join(blocks))
     return path
+
+
+@contextmanager
+def serving(*words: object) -> Iterator[str]:
+    """The address of `he2her2 view`, while it runs."""
+    command = [sys.executable, "-m", "he2her2", "view", *map(str, words), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield process.stdout.readline().split()[1]
+        process.terminate()

@@ -7,8 +7,7 @@ from tables (`hashi.png`, `memory.png`, `tiles_and_time.png`) belongs to the ben
 import argparse
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 from tests.tissue_slides import write_tissue
 from tests.turned import turned
+from tests.viewed_runs import serving
 
 from he2her2.geometry import Point
 from he2her2.phantom import make_spec, write_phantom
@@ -77,17 +77,6 @@ def write_pair(folder: Path) -> None:
             path.unlink()
     (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
     he2her2("predict", folder / "manifest.csv", "--out", folder / "run", "--workers", "0")
-
-
-@contextmanager
-def serving(*words: object) -> Iterator[str]:
-    """The address of `he2her2 view`, while it runs."""
-    command = [sys.executable, "-m", "he2her2", "view", *map(str, words), "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
-        assert process.stdout is not None
-        process.stdout.readline()
-        yield process.stdout.readline().split()[1]
-        process.terminate()
 
 
 def report(browser: Browser, run: Path) -> None:

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import time
+import tomllib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, is_dataclass
@@ -175,6 +176,19 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError("no JSON object")  # noqa: TRY004  # of the file's content, as a JSONDecodeError is
     return found
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read the settings in a TOML file.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It is no TOML, or no UTF-8 text.
+    """
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def read_record(path: Path) -> str:

@@ -1,8 +1,7 @@
 """Commands that draw phantom slides: `phantom` and `demo`."""
 
-import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -11,7 +10,7 @@ from he2her2.cli.console import program_name, say, working
 from he2her2.cli.option_groups import grouped
 from he2her2.cli.reporting import draw_report
 from he2her2.cli.runs import SlideRun, run_slides
-from he2her2.errors import OutputError, PhantomError
+from he2her2.errors import OutputError
 from he2her2.machine import usable_cores
 
 
@@ -29,6 +28,7 @@ def phantom(
     threads: o.Threads = None,
 ) -> None:
     """Draw a cohort of phantom slides with known truth, H&E and IHC, and its manifest."""
+    from he2her2.config import gather
     from he2her2.phantom import PhantomSlide, PhantomTruth, load_cohort, write_cohort
 
     def report(slide: PhantomSlide, truth: PhantomTruth) -> None:
@@ -42,7 +42,7 @@ def phantom(
         seed=seed,
         stains=tuple(stain) if stain else None,
         sites=tuple(site) if site else None,
-        slide=dict(_setting(text) for text in settings or ()),
+        slide=gather(None, settings or ()),
     )
     with working("drawing"):
         manifest = write_cohort(out, cohort, workers=threads or usable_cores(), on_slide=report)
@@ -73,14 +73,3 @@ def demo(
     [page] = draw_report(out, threads=threads).cases.values()
     say(f"  report   {page}")
     say(f"  viewer   {program_name()} view {out}")
-
-
-def _setting(text: str) -> tuple[str, Any]:
-    """Name and value of "name=value"; the value is read as TOML, otherwise kept as text."""
-    name, equals, value = text.partition("=")
-    if not equals or not name.strip():
-        raise PhantomError(f"phantom: '{text}': write it as name=value, such as signal=1")
-    try:
-        return name.strip(), tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        return name.strip(), value.strip()

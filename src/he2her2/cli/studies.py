@@ -157,10 +157,9 @@ def split(  # noqa: PLR0913  # a command's options
     from he2her2.labels import Policy
     from he2her2.manifest import (
         near_patients,
-        near_sites,
         patients_of,
         read_manifest,
-        sites_missing,
+        site_doubts,
         split_by_shares,
         split_in_folds,
     )
@@ -188,7 +187,7 @@ def split(  # noqa: PLR0913  # a command's options
         _check_folds(out, list(plans), file)
     for note in read.notes:
         say(note)
-    doubts = (*near_sites(read.rows), *sites_missing(cohort.patients)) if by_site else ()
+    doubts = site_doubts(read.rows, cohort.patients) if by_site else ()
     for doubt in (*near_patients(read.rows), *doubts):
         say(f"CAUTION {doubt}")
     if cohort.left_out:

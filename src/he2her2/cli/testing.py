@@ -49,12 +49,13 @@ def tumour_network(
         TUMOUR_TEST_FILE,
         TumourQuestion,
         evaluate_tumour,
+        is_patch_set,
         tumour_evaluation_lines,
         write_tumour_evaluation,
     )
 
     check_evaluation_folder(out, TUMOUR_TEST_FILE)
-    if data.suffix.lower() == ".npz":
+    if is_patch_set(data):
         refuse_idle("annotation_class", where="on patches: it is of the annotations of slides")
     question = TumourQuestion(tuple(weights), data, settings.load(), mpp, tuple(annotation_class or ()), shifts)
     with WorkProgress() as shown:

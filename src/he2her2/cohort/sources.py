@@ -114,12 +114,14 @@ def _annotations_of(tasks: Sequence[SlideTask], annotations: Path | None) -> Map
     if annotations is None or not annotations.is_dir():
         return {} if annotations is None else {task.slide_id: annotations for task in tasks}
     there = sorted(annotations.iterdir())
-    endings = {path: max(filter(path.name.endswith, _ANNOTATION_ENDINGS), key=len, default="") for path in there}
+    endings = {
+        path: max(filter(path.name.lower().endswith, _ANNOTATION_ENDINGS), key=len, default="") for path in there
+    }
     named: dict[str, Path] = {}
     for ending in _ANNOTATION_ENDINGS:  # of several files of a name the first kind counts
         for path in there:
             if endings[path] == ending:
-                named.setdefault(path.name.removesuffix(ending), path)
+                named.setdefault(path.name[: -len(ending)], path)
     missing = {task.slide_id: annotations / f"{task.slide_id}{_ANNOTATION_ENDINGS[0]}" for task in tasks}
     return missing | files_of_slides(named, {task.slide_id: task.path for task in tasks})
 

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from he2her2.config.settings import PRESETS, Config
 from he2her2.errors import ConfigError, plainly, quoted
+from he2her2.files import read_toml
 
 T = TypeVar("T")
 
@@ -123,13 +124,11 @@ def _source(file: Path | None) -> str:
 
 def _read_toml(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text("utf-8"))
+        return read_toml(file)
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read ({error.strerror}); give a TOML file") from None
-    except ValueError as error:  # of TOML, of UTF-8, or of a number with too many digits
+    except ValueError as error:
         raise ConfigError(f"{file}: is not TOML: {error}") from None
-    except RecursionError:
-        raise ConfigError(f"{file}: is not TOML of ours: it is nested too deeply") from None
 
 
 def _put(settings: dict[str, Any], override: str) -> None:

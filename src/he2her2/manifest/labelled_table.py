@@ -12,7 +12,10 @@ from he2her2.manifest.count_doubts import CountDoubts
 from he2her2.manifest.csv_tables import TableRow, read_table
 from he2her2.units import parse_number
 
-YES_OR_NO = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
+YES_OR_NO = {
+    **dict.fromkeys(("yes", "y", "true", "1", "1.0"), True),
+    **dict.fromkeys(("no", "n", "false", "0", "0.0"), False),
+}
 """Meaning of a cell of such a column, by its text in lower case."""
 _ADDED = ("ish_group", "her2_status", "stratum", "rule", "source", "stratum_source", "conflict", "doubt")
 """Columns that a labelled table gains."""

@@ -7,7 +7,7 @@ from random import Random
 
 from he2her2.errors import ManifestError
 from he2her2.labels import Policy
-from he2her2.manifest.checks import Label, label_of
+from he2her2.manifest.checks import Label, label_of, near_sites
 from he2her2.manifest.rows import SPLITS, Manifest, SlideRow, Split
 from he2her2.manifest.stratification import sides_of_groups, stratified_counts
 
@@ -150,11 +150,17 @@ def classes_missing(patients: Sequence[Patient], splits: Mapping[str, Split]) ->
     return tuple(f"{side} has no {name} patient" for side in sides for name in classes if not found[side, name])
 
 
-def sites_missing(patients: Sequence[Patient]) -> tuple[str, ...]:
-    """A line on patients whose site is not stated, where others' is: whole sites cannot be promised of them."""
+def site_doubts(rows: Sequence[SlideRow], patients: Sequence[Patient]) -> tuple[str, ...]:
+    """Lines on why whole sites may not be on one side: sites written almost alike, and patients without a site.
+
+    Args:
+        rows: Slides.
+        patients: Their patients that are split.
+    """
     n = sum(patient.site == patient.key for patient in patients)
     counted = f"{n} of {len(patients)} patients have no site, and each counts as one"
-    return (f"{counted}: some may be of sites on another side",) if 0 < n < len(patients) else ()
+    missing = (f"{counted}: some may be of sites on another side",) if 0 < n < len(patients) else ()
+    return (*near_sites(rows), *missing)
 
 
 def _different(rows: Sequence[SlideRow], value: Callable[[SlideRow], object]) -> list[str]:

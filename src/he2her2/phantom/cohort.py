@@ -1,6 +1,5 @@
 """Cohort of phantom patients: labels, slides and manifest."""
 
-import tomllib
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass as plain_dataclass
@@ -16,7 +15,7 @@ from pydantic.dataclasses import dataclass
 
 from he2her2.csv_files import write_csv
 from he2her2.errors import PhantomError
-from he2her2.files import sweep_drafts
+from he2her2.files import read_toml, sweep_drafts
 from he2her2.labels import IhcScore
 from he2her2.manifest import MANIFEST_COLUMNS, Stain
 from he2her2.phantom.processes import drawing_processes
@@ -92,10 +91,10 @@ def load_cohort(file: Path | None = None, **settings: Any) -> CohortSpec:  # noq
     values: dict[str, Any] = {}
     if file is not None:
         try:
-            values = tomllib.loads(file.read_text("utf-8"))
+            values = read_toml(file)
         except OSError as error:
             raise PhantomError(f"{file}: cannot be read ({error.strerror}); give a TOML file") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except ValueError as error:
             raise PhantomError(f"{file}: is not TOML: {error}") from None
     merged = values | {name: value for name, value in settings.items() if name != "slide" and value is not None}
     if isinstance(of_file := values.get("slide", {}), dict):  # otherwise validation names the fault

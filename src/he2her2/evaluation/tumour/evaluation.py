@@ -73,6 +73,11 @@ class TumourEvaluation:
         return tuple(dict.fromkeys(notice for notice in found if notice))
 
 
+def is_patch_set(data: Path) -> bool:
+    """True for a file or folder of patches, False for a manifest of slides."""
+    return data.suffix.lower() in _PATCHES or data.is_dir()
+
+
 def evaluate_tumour(question: TumourQuestion, progress: Progress = silent) -> TumourEvaluation:
     """Test a tumour network.
 
@@ -87,7 +92,7 @@ def evaluate_tumour(question: TumourQuestion, progress: Progress = silent) -> Tu
     networks = open_networks(question.weights, config.runtime)
     threads = config.runtime.threads or usable_cores()
     slides, apart = None, None
-    if data.suffix.lower() in _PATCHES or data.is_dir():
+    if is_patch_set(data):
         cases, apart = open_patch_set(data, question.mpp)
     elif question.mpp is not None:
         raise PatchError(f"{data}: --mpp is of a patch set; a manifest states the scale of slides in its column mpp")

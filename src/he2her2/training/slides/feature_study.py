@@ -11,7 +11,7 @@ from typing import Any
 from he2her2.errors import ConfigError, ManifestError, few_of
 from he2her2.files import read_json, write_json
 from he2her2.labels import Policy
-from he2her2.manifest import Patient, Split, sites_missing, split_by_shares, split_in_folds
+from he2her2.manifest import Patient, Split, site_doubts, split_by_shares, split_in_folds
 from he2her2.models import Aggregator, AggregatorSpec, Card
 from he2her2.models.torch_modules import module_of, run_of
 from he2her2.training.run import Execution, fingerprint
@@ -225,7 +225,8 @@ class FeatureStudy:
 
     def cross_validate(self, out: Path, execution: Execution) -> list[FoldResult]:
         """Outcomes of all folds; those that are in `out/folds` already are read from there."""
-        for doubt in sites_missing(self.patients) if self.data.by_site and self.data.folds else ():
+        rows = [slide.row for slide in self.cohort.slides]
+        for doubt in site_doubts(rows, self.patients) if self.data.by_site and self.data.folds else ():
             execution.say(f"CAUTION {doubt}")
         tested = {slide.row.patient for slide in self.cohort.slides if slide.row.split == "test"}
         if self.data.folds and tested:

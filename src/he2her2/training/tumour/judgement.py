@@ -66,8 +66,7 @@ class JudgedPatches:
         for name, part in self.groups:
             patients = len(np.unique(part.patches.patients[part.patches.known]))
             share = (part.patches.labels == INVASIVE).mean()
-            figures = (f"{f.value:.3f} ({f.low:.3f} to {f.high:.3f})" for f in part.figures)
-            yield name, len(part.patches), patients or "unknown", f"{share:.0%}", *figures
+            yield name, len(part.patches), patients or "unknown", f"{share:.0%}", *(f.text(3) for f in part.figures)
 
     @property
     def cells(self) -> Iterator[Sequence[object]]:
