@@ -76,7 +76,8 @@ def browser():
 @pytest.fixture
 def command_line(monkeypatch, capsys):
     """Run a command line in this process; gives its exit code, standard output and standard error."""
-    answers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    answers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["he2her2", *map(str, arguments)])

@@ -211,6 +211,7 @@ def sedeen_with(points):
         ({"type": "Topology"}, "not GeoJSON"),
         ({"type": "Polygon", "coordinates": [[[0, 0], [1, 1]]]}, "2 points, which enclose nothing"),
         ({"type": "Polygon", "coordinates": [[["a", 0], [1, 1], [2, 0], [0, 0]]]}, "unreadable point 'a,0'"),
+        ({"type": "Polygon", "coordinates": [[{"x": 1}, [1, 1], [2, 0]]]}, "unreadable point '{'x': 1}'"),
         ({"type": "Polygon"}, "unusable coordinates"),
         ({"type": "Polygon", "coordinates": []}, "no area"),
         ({"type": "Polygon", "coordinates": [[[0, 0], [5, 5], [9, 9], [0, 0]]]}, "no area"),

@@ -9,7 +9,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import weakref
 from pathlib import Path
+from time import sleep
 
 import h5py
 import numpy as np
@@ -418,6 +420,23 @@ def test_a_signal_that_comes_twice_stops_once(command_line, monkeypatch, number)
     code, _, err = command_line("config")
 
     assert (code, err, tidied) == (130, "he2her2: stopped\n", [True])
+
+
+def test_a_signal_that_python_drops_stops_all_the_same(command_line, monkeypatch):
+    """In a callback such as that which ends an import it was a traceback, and the command went on."""
+
+    def work(**_):
+        thing = {1}
+        gone = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGTERM))
+        del thing
+        assert gone() is None
+        sleep(20)
+
+    monkeypatch.setattr("he2her2.cli.app", work)
+
+    code, _, err = command_line("config")
+
+    assert (code, err) == (130, "he2her2: stopped\n")
 
 
 def test_a_bug_is_no_slide_that_failed(monkeypatch, capsys):

@@ -6,8 +6,8 @@ import re
 import signal
 import sys
 import traceback
-from collections.abc import Callable
 from functools import partial
+from threading import Timer, main_thread
 from time import monotonic
 from types import FrameType
 from typing import NoReturn, cast
@@ -27,6 +27,7 @@ _EMPTY_OPTION = re.compile(r"--[^=]+=")  # as a path it would be the current fol
 _BUG = 70  # EX_SOFTWARE of sysexits
 _INTERRUPTED = 130
 _TOGETHER_S = 1.0
+_SOON_S = 0.05
 
 
 def main() -> NoReturn:
@@ -76,7 +77,8 @@ def run_here() -> NoReturn:
 
 def _stop_on_signals() -> None:
     """Let signals that end a command raise KeyboardInterrupt, but those that whoever started it has it ignore."""
-    stop = _stop_once()
+    stop = _Stop()
+    sys.unraisablehook = stop.after_all
     signal.signal(signal.SIGTERM, stop)  # of batch systems
     for name in ("SIGINT", "SIGHUP"):  # the latter of a terminal that is closed; Windows has none
         number = getattr(signal, name, None)
@@ -84,21 +86,30 @@ def _stop_on_signals() -> None:
             signal.signal(number, stop)
 
 
-def _stop_once() -> Callable[[int, FrameType | None], None]:
+class _Stop:
     """Handler that raises KeyboardInterrupt, once for signals that come together.
 
     Batch systems signal every process of a job, and the parent passes its signal on: the second would end the tidying
     up after the first.
     """
-    last = -math.inf
 
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        nonlocal last
-        if monotonic() - last > _TOGETHER_S:
-            last = monotonic()
+    def __init__(self) -> None:
+        self._last = -math.inf
+        self._usual = sys.unraisablehook
+
+    def __call__(self, _number: int, _frame: FrameType | None) -> None:
+        """Handle a signal."""
+        if monotonic() - self._last > _TOGETHER_S:
+            self._last = monotonic()
             raise KeyboardInterrupt
 
-    return stop
+    def after_all(self, lost: "sys.UnraisableHookArgs") -> None:
+        """Raise it anew where Python has dropped it, as in the callbacks by which it ends an import."""
+        if lost.exc_type is not KeyboardInterrupt:
+            self._usual(lost)
+            return
+        self._last = -math.inf
+        Timer(_SOON_S, signal.pthread_kill, (main_thread().ident, signal.SIGTERM)).start()
 
 
 def _usage(error: Exception) -> str:

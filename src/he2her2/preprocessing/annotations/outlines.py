@@ -85,7 +85,8 @@ def _unreadable(points: Sequence[Any]) -> str:
             break
         if not np.isfinite([x, y]).all():
             break
-    return in_short(",".join(str(value)[:20] for value in point[:3]))
+    values = point[:3] if isinstance(point, Sequence) else [point]
+    return in_short(",".join(str(value)[:20] for value in values))
 
 
 def _polygon(rings: Sequence[_Ring]) -> Any:  # noqa: ANN401  # shapely is untyped
