@@ -563,11 +563,19 @@ def test_a_verdict_is_given_by_key(visit, url, run):
         rows = {row["slide_id"]: row for row in csv.DictReader(file)}
     page.keyboard.press("j")
     page.wait_for_selector("body[data-ready='case-1']")  # the next of the list as it was sorted
+    held = []
+    page.route(re.compile("/slides/case%202[^/]*$"), lambda route: held.append(route))  # noqa: PLW0108  as above
+    page.keyboard.press("+")  # whose view would be written to the address by and by
     page.go_back()
+    page.wait_for_timeout(400)
+    while_it_loads = page.url
+    held[0].continue_()
+    page.unroute_all()
     page.wait_for_selector(f"body[data-ready={json.dumps(OTHER)}]")
     page.reload()
     page.wait_for_selector("body[data-ready]")
 
+    assert "case-1" not in while_it_loads
     assert [rows[OTHER][name] for name in ("verdict", "comment", "reviewer")] == ["disagree", "stroma only", "Dr X"]
     assert page.input_value("#reviewer") == "Dr X"
     assert (

@@ -65,6 +65,7 @@ async function copyLink() {
 async function openSlide(id, link = {}) {
   const turn = ++turns;
   opening = true;
+  clearTimeout(linkTimer); // the view of the slide before has no place in the address of this one
   if (!list.get(id)) {
     opening = false;
     showMessage("No such slide", `There is no slide ${id} in ${run.name}.`);
