@@ -28,13 +28,13 @@ def manifest_in(folder):
 
 def test_columns_are_numbers_or_names(tmp_path):
     """Of patients, given to all their slides; labels, texts and blanks are left out and named."""
-    table = "PATIENT,tissue mm2,ER,HER2 FISH,empty,MYC_amplified\np1,3.5,+ve,amplified,,yes\np2,NA,-ve,,,no\n"
+    table = "PATIENT,tissue mm2,ER by IHC,HER2 FISH,empty,MYC_amplified\np1,3.5,+ve,amplified,,yes\np2,NA,-ve,,,no\n"
     (tmp_path / "c.csv").write_text(table)
     found = read_covariates(tmp_path / "c.csv", manifest_in(tmp_path))
 
     assert found.numbers == {"tissue mm2": {"s1": 3.5, "s2": 3.5}}
     assert found.categories == {
-        "ER": {"s1": "+ve", "s2": "+ve", "s3": "-ve"},
+        "ER by IHC": {"s1": "+ve", "s2": "+ve", "s3": "-ve"},
         "MYC_amplified": {"s1": "yes", "s2": "yes", "s3": "no"},
     }
     assert "columns about HER2 are no covariates: HER2 FISH" in found.notes[1]

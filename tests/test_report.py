@@ -157,7 +157,7 @@ def test_the_arm_of_the_triage_is_the_call(reported, tmp_path, arm, said):
     assert result.her2 is not None
     her2 = replace(
         result.her2,
-        triage=TriageNote(arm, 0.1, 0.999, 0.05, 0.05, "100 patients of site A", "mean"),
+        triage=TriageNote(arm, 0.1, 0.999, 0.04, 0.06, "90 patients of site B", "mean"),
         operating_point=OperatingPointNote(0.05, 0.95, 40, "100 patients of site A", "mean"),
     )
     page = tmp_path / "page.html"
@@ -172,6 +172,10 @@ def test_the_arm_of_the_triage_is_the_call(reported, tmp_path, arm, said):
     assert ("phantom: refer to IHC (he2her2" in text) == (arm == "refer to IHC")
     assert (
         "at most 5 % of HER2-positive patients are missed (95 % sure), for patients like 100 patients of site A" in text
+    )
+    assert (
+        "on average, at most 4 % of HER2-positive patients are ruled out and 6 % of HER2-negative ones ruled in, for "
+        "patients like 90 patients of site B" in text
     )
 
 

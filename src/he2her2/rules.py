@@ -75,9 +75,9 @@ def patient_caution(rule: PatientRule) -> str:
 
     Example:
         >>> patient_caution("mean")
-        'the stored threshold is for patients, by the mean of their slides: with several see patients.csv'
+        'the stored rules are for patients, by the mean of their slides: with several see patients.csv'
     """
-    return f"the stored threshold is for patients, by the {rule} of their slides: with several see patients.csv"
+    return f"the stored rules are for patients, by the {rule} of their slides: with several see patients.csv"
 
 
 @dataclass(frozen=True, config=_STRICT)

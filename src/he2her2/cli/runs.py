@@ -297,7 +297,7 @@ def _require_patients(model: "SlideModel", sources: "SlideSources") -> None:
     unknown = [task.slide_id for task in sources.tasks if task.slide_id not in sources.patients]
     if unknown:
         raise ConfigError(
-            f"the weights' operating point holds for patients, by the {rules.patient_rule} over all slides of each, "
+            f"the weights' rules hold for patients, by the {rules.patient_rule} over all slides of each, "
             f"but the patient of {unknown[0]} is unknown; give a manifest with patient_id, {anyway}"
         )
 

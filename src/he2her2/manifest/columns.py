@@ -19,12 +19,16 @@ _VALUE = r"(?:[0-3] *\+{0,3}|pos\w*|neg\w*|equivoc\w*|indeterm\w*|(?:not |non?[-
 _VALUES = re.compile(
     rf"[(\[] *{_VALUE}(?: *(?:[,;/|-]|\bto\b|\bor\b) *{_VALUE})+ *[)\]]$"
 )  # that a heading says it holds
-_HER2_LIKE = re.compile(
-    r"her-?2|erbb2|(?<![a-z])neu(?![a-z])|immunohist|ce(?:p|n|nt)[\W_]*17|d17z1"
-    r"|(?<![a-z])(ihc|ish|[fscd]ish)(?![a-z])"
+_HER2_LIKE = re.compile(r"her-?2|erbb2|(?<![a-z])neu(?![a-z])|ce(?:p|n|nt)[\W_]*17|d17z1")
+_HER2_TEST = re.compile(
+    r"immunohist|(?<![a-z])(ihc|ish|[fscd]ish)(?![a-z])"
     r"|^(?:(?:is|gene?|status|result)[\W_]+)*amplif[a-z]*(?:[\W_]+(?:gene?|status|result|ratio|level|test))*[\W_]*"
     r"(?:[(\[].*)?$"
 )  # an amplification of no gene by name
+_OTHER_MARKER = re.compile(
+    r"(?<![a-z])(?:er|esr[\W_]*1|o?estrogen|pr|pgr|progesterone|ar|androgen|ki[\W_]*67|mib[\W_]*1|t?p[\W_]*53|pd[\W_]*l1|egfr)"
+    r"(?![a-z])"
+)  # whose test a heading names
 _GENE = r"(?:her[\W_]*2(?:[\W_]*neu)?|(?:c[\W_]*)?erb[\W_]*b[\W_]*2|neu)"
 _PROBE = r"(?:ce(?:p|n|nt|ntromere)[\W_]*17|d17z1)"  # of the centromere of chromosome 17
 _LOOSE_PROBE = rf"(?:{_PROBE}|(?:chromoso[mn]e|chrom|chr|ch|c|se|cs)[\W_]*17)"  # such only behind the gene
@@ -196,8 +200,12 @@ def is_about_her2(column: str) -> bool:
     Example:
         >>> is_about_her2("HER2_fish_status"), is_about_her2("gene amplification"), is_about_her2("MYC amplification")
         (True, True, False)
+        >>> is_about_her2("IHC"), is_about_her2("ER_Status_By_IHC"), is_about_her2("IHC ER, PR, HER2")
+        (True, False, True)
     """
-    return _HER2_LIKE.search(column.lower()) is not None
+    name = column.lower()
+    tests = _HER2_TEST.search(name) is not None and _OTHER_MARKER.search(name) is None
+    return tests or _HER2_LIKE.search(name) is not None
 
 
 def _differences(table: Table, name: str, columns: Sequence[str]) -> Iterator[str]:
