@@ -1,7 +1,7 @@
 """Patients that were used in training or to choose thresholds: recorded beside the weights, as hashed ids."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -175,8 +175,13 @@ def patients_used(folder: Path) -> UsedPatients:
 
 def shared_patients(rows: Iterable[SlideRow], folder: Path) -> tuple[str, ...]:
     """Return the patients of `rows` that were used in a folder's weights or thresholds, by name, sorted."""
-    hashes = patients_used(folder).hashes
-    return tuple(sorted({row.patient_id for row in rows if hashed_patient(row.patient_id) in hashes}))
+    return patients_among(rows, patients_used(folder).hashes)
+
+
+def patients_among(rows: Iterable[SlideRow], hashes: Collection[str]) -> tuple[str, ...]:
+    """Return the patients of `rows` whose hashes are among these, each under one of its names, sorted."""
+    names = {row.patient: row.patient_id for row in rows}
+    return tuple(sorted(name for key, name in names.items() if hashed_patient(key) in hashes))
 
 
 def _hashes(rows: Iterable[SlideRow], split: Split) -> list[str]:
