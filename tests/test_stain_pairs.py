@@ -15,9 +15,10 @@ from he2her2.viewer.alignments import SectionPair, pair_of_json
 from he2her2.viewer.app import make_app
 from he2her2.viewer.catalogue import read_catalogue
 from he2her2.viewer.reviews import Reviews
-from tests.test_viewer_browser import go_to, see, serving, settle, visit  # noqa: F401  a fixture
+from tests.test_viewer_browser import go_to, see, settle, visit  # noqa: F401  a fixture
 from tests.tissue_slides import GLASS, tissue_pixels, write_tissue
 from tests.turned import turned
+from tests.viewed_runs import serving
 
 MPP = 0.25
 
