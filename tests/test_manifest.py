@@ -454,7 +454,7 @@ def test_a_run_names_the_patients_of_its_choices_without_their_names(cohort, tmp
     assert used.hashes == {hashed_patient(name) for name in ("P1", "p2", "p3", "p4")}
     assert used.sources == (run / "run.json",)
     assert "p1" not in (run / "run.json").read_text()
-    assert shared_patients((spelt, *manifest.rows), run / "weights" / "tile_cnn") == ("p1", "p2", "p3", "p4")
+    assert shared_patients((*manifest.rows, spelt), run / "weights" / "tile_cnn") == ("p1", "p2", "p3", "p4")
     assert shared_patients(manifest.rows[4:], run / "weights") == ()
 
 

@@ -41,6 +41,7 @@ from he2her2.manifest.rows import (
     Split,
     Stain,
     folder_name_problem,
+    names_of_patients,
     patient_key,
 )
 from he2her2.manifest.splits import (
@@ -105,6 +106,7 @@ __all__ = [
     "match_columns",
     "named_as",
     "names_nothing",
+    "names_of_patients",
     "near_groups",
     "near_misses",
     "near_patients",

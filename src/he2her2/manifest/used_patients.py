@@ -8,7 +8,7 @@ from typing import Any
 
 from he2her2.errors import ManifestError
 from he2her2.files import read_json, sha256_of, write_json
-from he2her2.manifest.rows import Manifest, SlideRow, Split, patient_key
+from he2her2.manifest.rows import Manifest, SlideRow, Split, names_of_patients, patient_key
 
 PATIENTS_FILE = "patients.json"
 """File with the patients of a folder of weights or an operating point; a run has them in its `run.json`."""
@@ -179,9 +179,8 @@ def shared_patients(rows: Iterable[SlideRow], folder: Path) -> tuple[str, ...]:
 
 
 def patients_among(rows: Iterable[SlideRow], hashes: Collection[str]) -> tuple[str, ...]:
-    """Return the patients of `rows` whose hashes are among these, each under one of its names, sorted."""
-    names = {row.patient: row.patient_id for row in rows}
-    return tuple(sorted(name for key, name in names.items() if hashed_patient(key) in hashes))
+    """Return the patients of `rows` whose hashes are among these, each once, by name, sorted."""
+    return tuple(sorted(name for key, name in names_of_patients(rows).items() if hashed_patient(key) in hashes))
 
 
 def _hashes(rows: Iterable[SlideRow], split: Split) -> list[str]:
