@@ -37,13 +37,13 @@ def test_a_file_overrides_the_preset_and_set_overrides_the_file(tmp_path):
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_printed_settings_read_back(preset, tmp_path):
-    """`he2her2 config` prints what `--config` takes, also what has no value where the preset has one."""
+    """`he2her2 config` prints what `--config` takes, whatever the shell writes it in; also what has no value."""
     file = tmp_path / "printed.toml"
     settings = replace(PRESETS[preset], runtime=Runtime(encoder="/data/\U0001f52c\x7f"))
     without = load_config(preset, None, ["adaptive.threshold=none", "tiling.min_tiles=none", "threshold=none"])
 
-    for printed in (settings, without):
-        file.write_text(to_toml(printed), "utf-8")
+    for printed, encoding in ((settings, "utf-8"), (without, "utf-8-sig"), (without, "utf-16")):
+        file.write_text(to_toml(printed), encoding)
         assert load_config("default", file) == printed
 
 

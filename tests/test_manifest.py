@@ -1,6 +1,7 @@
 """Manifests: read as people write them, refused with every problem at once, written so that they read the same."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -443,6 +444,7 @@ def test_a_manifest_moves_with_its_slides(cohort, tmp_path):
 def test_a_run_names_the_patients_of_its_choices_without_their_names(cohort, tmp_path):
     """Training and validation patients are on record, hashed, and found again under any spelling."""
     manifest = read_manifest(cohort(*GOOD, "e,a.svs,p5,HE,0,,,,test,,"))
+    spelt = replace(manifest.rows[0], patient_id=" P1")
     run = tmp_path / "run"
     (run / "weights" / "tile_cnn").mkdir(parents=True)
     (run / "run.json").write_text(json.dumps(patients_record(manifest)))
@@ -452,7 +454,7 @@ def test_a_run_names_the_patients_of_its_choices_without_their_names(cohort, tmp
     assert used.hashes == {hashed_patient(name) for name in ("P1", "p2", "p3", "p4")}
     assert used.sources == (run / "run.json",)
     assert "p1" not in (run / "run.json").read_text()
-    assert shared_patients(manifest.rows, run / "weights" / "tile_cnn") == ("p1", "p2", "p3", "p4")
+    assert shared_patients((*manifest.rows, spelt), run / "weights" / "tile_cnn") == ("p1", "p2", "p3", "p4")
     assert shared_patients(manifest.rows[4:], run / "weights") == ()
 
 

@@ -163,7 +163,7 @@ def test_the_report_tells_each_slide_and_each_interval(learned):
     """Figures with n and interval, every validation slide, the notices and where the gradient went."""
     report = (learned / "report.md").read_text("utf-8")
 
-    assert "| accuracy | 1.000 | 0.398 to 1.000 | 4 |" in report
+    assert "| accuracy | 1.000 (0.398 to 1.000) | 4 |" in report
     assert all(f"| val{i} |" in report for i in range(4))
     assert "NOTICE: toys" in report
     assert f"NOTICE: {NOTICE}" in report

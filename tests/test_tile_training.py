@@ -16,10 +16,10 @@ from he2her2.method import infer
 from he2her2.models import Card, encoders, load_cnn, load_tensors, read_card
 from he2her2.models.export import save_weights
 from he2her2.models.torch_modules import initial_weights
-from he2her2.statistics import kappa_interval, rate
+from he2her2.statistics import exact_binomial, kappa_interval, rate
 from he2her2.training.classifier import CnnClassifier
 from he2her2.training.cross_validation import CnnTraining
-from he2her2.training.report import Provenance
+from he2her2.training.report import Provenance, estimate_rows
 from he2her2.training.run import Execution
 from he2her2.training.settings import Hardware, load_training
 from he2her2.training.tiles import train as training
@@ -135,6 +135,13 @@ def test_the_report_says_what_a_reader_must_know(learned):
     assert "| prediction / truth | 0 | 1+ | 2+ | 3+ |" in text
     assert f"NOTICE: {NOTICE}" in text
     assert "training: 24 tiles of each of 4 scores, from 4 slides of 4 patients" in said
+
+
+def test_a_figure_of_no_case_is_undefined_in_the_report():
+    """The tables show no nan with an interval from 0 to 1, and no share as 1.000 that is less."""
+    rows = estimate_rows([exact_binomial(0, 0, name="recall of 3+"), exact_binomial(2999, 3000, name="accuracy")])
+
+    assert rows == [("recall of 3+", "undefined", "0"), ("accuracy", "0.9997 (0.998 to 1.000)", "3000")]
 
 
 def test_the_card_says_where_the_weights_come_from(learned):

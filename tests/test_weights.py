@@ -523,7 +523,7 @@ def test_what_no_table_shows_ranks_no_slides():
         (b"{", "is not JSON"),
         (b"[]", "is not a card: it has no version"),
         (b'{"version": 1}', "is not a card: network: Field required"),
-        (b"\xff\xfe", "is not text"),
+        (b"\xff\xf0", "is not text"),
     ],
 )
 def test_a_card_that_is_none(folder, text, found):

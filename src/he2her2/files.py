@@ -3,6 +3,7 @@
 Text is UTF-8 with the line ends that it has, on every system.
 """
 
+import codecs
 import hashlib
 import json
 import os
@@ -29,6 +30,7 @@ _SPACE = process_space()
 _DRAFT = re.compile(r"\.draft-(?P<space>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]{8}\.")
 _URL = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]+):/+(?=[^/])")
 _DAY_S = 86_400
+_MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 _LARGEST_RECORD = 1 << 26
 _HEAD = 1 << 12  # bytes of a file that are looked at
 
@@ -183,10 +185,10 @@ def read_toml(path: Path) -> dict[str, Any]:
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: It is no TOML, or no UTF-8 text.
+        ValueError: It is no TOML, or no text.
     """
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(text_of(path.read_bytes()))
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
@@ -196,12 +198,24 @@ def read_record(path: Path) -> str:
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: It is no UTF-8 text, larger than any such file is, or a device or pipe, which may never end.
+        ValueError: It is no text, larger than any such file is, or a device or pipe, which may never end.
     """
     n_bytes = path.stat().st_size
     if n_bytes > _LARGEST_RECORD or not (path.is_file() or path.is_dir()):
         raise ValueError(f"is no ordinary file of at most {_LARGEST_RECORD >> 20} MB, as all such files are")
-    return path.read_text("utf-8")
+    return text_of(path.read_bytes())
+
+
+def text_of(content: bytes) -> str:
+    """Text of a file's bytes, with line ends of one kind: in UTF-8, or in UTF-16 where its byte order mark says so.
+
+    Notepad and PowerShell write such marks.
+
+    Raises:
+        UnicodeDecodeError: It is no such text.
+    """
+    text = content.decode(next((name for mark, name in _MARKS if content.startswith(mark)), "utf-8"))
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 
 def problems_in_words(error: "ValidationError") -> str:

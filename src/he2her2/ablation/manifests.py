@@ -14,6 +14,7 @@ from he2her2.manifest import (
     SlideRow,
     Split,
     Stain,
+    names_of_patients,
     read_manifest,
     require_usable,
     shared_patients,
@@ -212,7 +213,7 @@ def _leaks(
     tested: Manifest, rows: Sequence[SlideRow], training: Sequence[Manifest], weights: Sequence[Path]
 ) -> Iterator[str]:
     """Yield test patients that are used in training or in given weights."""
-    names = {row.patient: row.patient_id for row in rows}
+    names = names_of_patients(rows)
     for manifest in training:
         used = {row.patient for row in manifest.rows if row.split in ("train", "val")}
         if shared := sorted(names[key] for key in names.keys() & used):

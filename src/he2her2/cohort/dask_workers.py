@@ -7,7 +7,6 @@ twice whatever Dask does, and one that never began is not held against its slide
 and the slides at the same paths.
 """
 
-import json
 import logging
 import math
 import pickle
@@ -26,7 +25,7 @@ from he2her2.cohort.attempt import SlideAttempt
 from he2her2.cohort.crew import OUT_OF_MEMORY, Begun, Death, DeathCause, Died, Ended, Event, Report, Seat, SlideJob
 from he2her2.cohort.tasks import SlideTask
 from he2her2.errors import He2Her2Error, OutputError
-from he2her2.files import draft_of
+from he2her2.files import draft_of, read_json
 
 _P = TypeVar("_P")
 _R = TypeVar("_R")
@@ -267,10 +266,10 @@ def _address(scheduler: str) -> str:
     while not file.is_file() and monotonic() < until:
         sleep(_FILE_S)
     try:
-        return str(json.loads(file.read_text("utf-8"))["address"])
+        return str(read_json(file)["address"])
     except OSError as error:
         problem = f"cannot be read ({error.strerror})"
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError):
         problem = "is no file of a Dask scheduler"
     raise He2Her2Error(f"--scheduler {scheduler}: {problem}; dask scheduler --scheduler-file writes one")
 

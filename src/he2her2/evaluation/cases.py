@@ -20,6 +20,7 @@ from he2her2.manifest import (
     Split,
     Stain,
     named_as,
+    names_of_patients,
     near_misses,
     pairs_in_words,
 )
@@ -191,7 +192,7 @@ def join(
     """
     _raise_if_named_twice(manifest)
     manifest = named_as_in_run(manifest, run)
-    names = {row.patient: row.patient_id for row in reversed(manifest.rows)}  # the first spelling stays
+    names = names_of_patients(manifest.rows)
     kept: list[tuple[SlideRow, Her2Status]] = []
     out: list[ExcludedSlide] = []
     for row in (replace(row, patient_id=names[row.patient]) for row in manifest.rows):

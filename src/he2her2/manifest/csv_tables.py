@@ -1,6 +1,5 @@
 """CSV tables as R, pandas, Excel, GDC, cBioPortal and people write them, with the line of every row."""
 
-import codecs
 import csv
 import gc
 import io
@@ -16,6 +15,7 @@ from typing import NamedTuple, TypeAlias
 
 from he2her2.csv_files import cell_text
 from he2her2.errors import ManifestError, quoted
+from he2her2.files import text_of
 
 MOST_BYTES = 512 << 20
 """Larger files are no tables of patients or slides."""
@@ -45,7 +45,6 @@ _HEADINGS = 2  # rows below the heading that may be headings, too
 _ALIKE = 3  # cells of such a row that repeat their own heading
 _COMMENT = re.compile(r'"?# *[^\s,;|"]')  # a heading may be a bare "#"
 _SEPARATOR = re.compile(r'"?sep=(.)"?')
-_BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 _OTHER_KINDS = (
     (b"PK\x03\x04", "an Excel workbook or another archive"),
     (b"\xd0\xcf\x11\xe0", "an old Excel workbook"),
@@ -194,14 +193,14 @@ def _read_text(path: Path) -> str:
     if kind := next((name for magic, name in _OTHER_KINDS if content.startswith(magic)), None):
         raise ManifestError([f"{path}: is {kind}; save the table as CSV (UTF-8)"])
     try:
-        text = content.decode(next((name for mark, name in _BOMS if content.startswith(mark)), "utf-8"))
+        text = text_of(content)
     except UnicodeDecodeError:
         raise ManifestError([f"{path}: is no UTF-8 text; save it as CSV (UTF-8)"]) from None
     if "\0" in text:
         raise ManifestError([f"{path}: holds NUL bytes, so it is no text; save it as CSV (UTF-8)"])
     if kind := next((name for beginning, name in _OTHER_TEXTS if beginning.match(text)), None):
         raise ManifestError([f"{path}: is {kind}; save the table as CSV (UTF-8)"])
-    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+    return text
 
 
 def _preamble(text: str) -> tuple[int, int, str]:

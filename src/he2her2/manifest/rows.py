@@ -3,7 +3,7 @@
 import os
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
@@ -100,6 +100,11 @@ class Manifest:
             for row in self.rows
             if (stain is None or row.stain in (stain, None)) and (split is None or row.split == split)
         )
+
+
+def names_of_patients(rows: Iterable[SlideRow]) -> dict[str, str]:
+    """Name of each patient by its key, as it is written first."""
+    return {row.patient: row.patient_id for row in reversed([*rows])}
 
 
 def folder_name_problem(slide_id: str) -> str | None:

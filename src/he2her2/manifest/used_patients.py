@@ -1,14 +1,14 @@
 """Patients that were used in training or to choose thresholds: recorded beside the weights, as hashed ids."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from he2her2.errors import ManifestError
 from he2her2.files import read_json, sha256_of, write_json
-from he2her2.manifest.rows import Manifest, SlideRow, Split, patient_key
+from he2her2.manifest.rows import Manifest, SlideRow, Split, names_of_patients, patient_key
 
 PATIENTS_FILE = "patients.json"
 """File with the patients of a folder of weights or an operating point; a run has them in its `run.json`."""
@@ -175,8 +175,12 @@ def patients_used(folder: Path) -> UsedPatients:
 
 def shared_patients(rows: Iterable[SlideRow], folder: Path) -> tuple[str, ...]:
     """Return the patients of `rows` that were used in a folder's weights or thresholds, by name, sorted."""
-    hashes = patients_used(folder).hashes
-    return tuple(sorted({row.patient_id for row in rows if hashed_patient(row.patient_id) in hashes}))
+    return patients_among(rows, patients_used(folder).hashes)
+
+
+def patients_among(rows: Iterable[SlideRow], hashes: Collection[str]) -> tuple[str, ...]:
+    """Return the patients of `rows` whose hashes are among these, each once, by name, sorted."""
+    return tuple(sorted(name for key, name in names_of_patients(rows).items() if hashed_patient(key) in hashes))
 
 
 def _hashes(rows: Iterable[SlideRow], split: Split) -> list[str]:

@@ -12,7 +12,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from he2her2.statistics.intervals import LEVEL
+from he2her2.statistics.intervals import LEVEL, middle_of_draws
 from he2her2.statistics.outcomes import require_share
 from he2her2.statistics.resampling import PRIOR, patient_index
 from he2her2.statistics.roc import RankedScores
@@ -156,9 +156,10 @@ def _banded(
         weights[-2:] = rng.standard_gamma(PRIOR, 2) * (len(truth) / n_patients)
         draws[k] = read(_GRID, *corners(*ranking.masses(weights)))
     own = read(_GRID, x, y)
-    inner, outer = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0), _envelope(draws)
-    ends = (np.minimum(inner[0], own), np.maximum(inner[1], own), np.minimum(outer[0], own), np.maximum(outer[1], own))
-    return Curve(np.stack([x, y], axis=1), _GRID, *ends)
+    least, most = _envelope(draws)
+    return Curve(
+        np.stack([x, y], axis=1), _GRID, *middle_of_draws(draws, own), np.minimum(least, own), np.maximum(most, own)
+    )
 
 
 def _envelope(draws: NDArray[np.float64]) -> NDArray[np.float64]:

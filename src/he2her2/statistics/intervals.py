@@ -223,10 +223,16 @@ _BOOTSTRAP = "Bayesian bootstrap by patient"
 
 def interval_of_draws(name: str, value: float, values: NDArray[np.float64], n: int, level: float = LEVEL) -> Estimate:
     """The middle `level` of the draws, widened to hold the figure itself."""
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2]).tolist()
-    if not math.isnan(value):
-        low, high = min(low, value), max(high, value)
-    return Estimate(name, value, low, high, n, _BOOTSTRAP, level)
+    low, high = middle_of_draws(values, value, level)
+    return Estimate(name, value, float(low), float(high), n, _BOOTSTRAP, level)
+
+
+def middle_of_draws(
+    draws: NDArray[np.float64], value: ArrayLike, level: float = LEVEL
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Ends of the middle `level` of draws along their first axis, widened to hold the figure itself."""
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return np.fmin(low, value), np.fmax(high, value)
 
 
 def mean_interval(

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from he2her2.rules import DIGITS
-from he2her2.statistics.intervals import LEVEL, Patients
+from he2her2.statistics.intervals import LEVEL, Patients, middle_of_draws
 from he2her2.statistics.outcomes import outcomes_and_probabilities, require_share
 from he2her2.statistics.resampling import draw_weights, patient_index
 
@@ -118,5 +118,4 @@ def decision_curve(
 
 
 def _band(value: _Floats, draws: _Floats, level: float) -> NetBenefit:
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return NetBenefit(value, np.minimum(low, value), np.maximum(high, value))
+    return NetBenefit(value, *middle_of_draws(draws, value, level))

@@ -17,7 +17,7 @@ from scipy.stats import beta, betabinom
 
 from he2her2.errors import EvaluationError
 from he2her2.rules import DIGITS, OperatingPoint, ShareEstimate
-from he2her2.statistics.intervals import LEVEL, Estimate, Patients, decision_interval, rate
+from he2her2.statistics.intervals import LEVEL, Estimate, Patients, decision_interval, middle_of_draws, rate
 from he2her2.statistics.metrics import BinaryCounts, called_negative, npv, ppv
 from he2her2.statistics.outcomes import outcomes, outcomes_and_probabilities
 from he2her2.statistics.resampling import N_DRAWS, PRIOR, patient_index
@@ -153,8 +153,8 @@ def _share(value: _Draws, draws: _Draws) -> ShareEstimate | None:
     """A figure with the middle of its draws, widened to hold it; None where it is undefined."""
     if math.isnan(value[0]):
         return None
-    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return ShareEstimate(float(value[0]), float(min(low, value[0])), float(max(high, value[0])), LEVEL)
+    low, high = middle_of_draws(draws, value[0])
+    return ShareEstimate(float(value[0]), float(low), float(high), LEVEL)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from he2her2.errors import EvaluationError
 from he2her2.rules import DIGITS, Arm, Arms, ShareEstimate, Triage
-from he2her2.statistics.intervals import LEVEL
+from he2her2.statistics.intervals import middle_of_draws
 from he2her2.statistics.operating_point import ascending_by_class, highest_rank, positives_needed
 from he2her2.statistics.resampling import N_DRAWS, PRIOR
 
@@ -103,8 +103,7 @@ def _arms(positive: NDArray[np.float64], negative: NDArray[np.float64], prevalen
         negative + PRIOR, N_DRAWS
     )
     own = prevalence * positive / positive.sum() + (1 - prevalence) * negative / negative.sum()
-    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
-    ends = zip(own, np.minimum(low, own), np.maximum(high, own), strict=True)
+    ends = zip(own, *middle_of_draws(drawn, own), strict=True)
     return Arms(*(ShareEstimate(*(min(1.0, float(end)) for end in three)) for three in ends))
 
 

@@ -117,5 +117,5 @@ def write_report(folder: Path, template: str, provenance: Provenance, **values: 
 
 
 def estimate_rows(figures: Iterable[Estimate]) -> list[Sequence[str]]:
-    """Rows of a report's table: figure, value, interval, n."""
-    return [(f.name, f"{f.value:.3f}", f"{f.low:.3f} to {f.high:.3f}", str(f.n)) for f in figures]
+    """Rows of a report's table: figure, value with its interval, n."""
+    return [(f.name, f.text(3), str(f.n)) for f in figures]

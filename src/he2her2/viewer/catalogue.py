@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 from he2her2.cohort import find_slides, is_pattern, is_table
 from he2her2.errors import EvaluationError, He2Her2Error
 from he2her2.files import url_of
-from he2her2.manifest import SlideRow, named_as, raise_problems, read_manifest
+from he2her2.manifest import SlideRow, named_as, names_of_patients, raise_problems, read_manifest
 from he2her2.results import (
     FAILURES_FILE,
     PREDICTIONS_FILE,
@@ -217,7 +217,7 @@ def _unicode(name: str) -> str:
 def _with_manifest(slides: Mapping[str, ViewedSlide], rows: Sequence[SlideRow]) -> dict[str, ViewedSlide]:
     """The slides with patients, stains and partners; slides of other stains join those that are there."""
     found = dict(slides)
-    written = {row.patient: row.patient_id for row in reversed(rows)}  # as each was written first
+    written = names_of_patients(rows)
     shown_patients = {row.patient for row in rows if row.slide_id in slides}
     for row in rows:
         if row.slide_id in found:

@@ -19,7 +19,7 @@ from he2her2.files import atomic
 from he2her2.labels import Policy
 from he2her2.manifest import (
     SlideRow,
-    hashed_patient,
+    patients_among,
     patients_record,
     patients_used,
     read_manifest,
@@ -112,7 +112,7 @@ def train_slides(
 def _known_validation(data: SlideData, rows: Iterable[SlideRow]) -> tuple[str, ...]:
     """A line on validation patients with whom the weights to begin with were trained; none where there are none."""
     trained = frozenset[str]() if data.weights is None else patients_used(data.weights).trained
-    known = {row.patient for row in rows if row.split == "val" and hashed_patient(row.patient_id) in trained}
+    known = patients_among((row for row in rows if row.split == "val"), trained)
     said = f"the weights to begin with were trained with {len(known)} of the validation patients: their figures flatter"
     return (said,) if known else ()
 

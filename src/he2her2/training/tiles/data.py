@@ -15,6 +15,7 @@ from he2her2.manifest import (
     Split,
     Stain,
     hashed_patient,
+    patients_among,
     patients_of,
     patients_used,
     read_manifest,
@@ -194,8 +195,7 @@ def _check_leaks(folder: Path, split: TileSplit) -> None:
 
 
 def _shared(verb: str, rows: Sequence[SlideRow], hashes: frozenset[str], folder: Path) -> list[str]:
-    names = sorted({row.patient: row.patient_id for row in rows if hashed_patient(row.patient) in hashes}.values())
-    if not names:
+    if not (names := patients_among(rows, hashes)):
         return []
-    shown = few_of(names)
-    return [f"{folder}: was trained with {len(names)} patients who are to {verb} here ({shown}); use other weights"]
+    found = f"was trained with {len(names)} patients who are to {verb} here ({few_of(names)})"
+    return [f"{folder}: {found}; use other weights"]
