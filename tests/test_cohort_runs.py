@@ -9,15 +9,27 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from he2her2.cli.runs import _require_unused
-from he2her2.cohort import Claims, Ledger, LocalWorkers, SlideJob, SlideTask, SlideWork, Supervisor, read_status
+from he2her2.cohort import (
+    Claims,
+    Ledger,
+    LocalWorkers,
+    SlideJob,
+    SlideTask,
+    SlideWork,
+    Supervisor,
+    networks_digest,
+    read_status,
+)
 from he2her2.config import Config, load_config
-from he2her2.errors import OutputError
+from he2her2.errors import OutputError, WeightsError
 from he2her2.files import write_json
 from he2her2.results import Failure, MadeOf, SlideInputs, open_run, plan_run, result_to_record
 from he2her2.results.notes import TimingNote
@@ -228,6 +240,16 @@ def test_a_slide_whose_worker_is_killed_leaves_what_was_found(slides, tmp_path):
     assert outcome(replace(job, open_worker=work), retry_failed=True).her2 is not None
     assert "prediction.json" in {path.name for path in (run.folder / "slides" / "a").iterdir()}
     assert not run.failures.has("a")
+
+
+def test_workers_refuse_weights_that_the_run_did_not_begin_with(monkeypatch):
+    """Replaced while it goes on, or an older copy on another machine: results of both stood in one run."""
+    found: Any = SimpleNamespace(cards={}, rules=None)
+    monkeypatch.setattr("he2her2.cohort.slide_worker.load_slide_model", lambda *_: found)
+
+    assert SlideWork("w", Config(), networks=networks_digest(found))().model is found
+    with pytest.raises(WeightsError, match=r"w: are other weights on .* now than those that the run began with; keep"):
+        SlideWork("w", Config(), networks="of others")()
 
 
 def test_a_run_that_is_stopped_ends_cleanly_within_seconds(slides, tmp_path):

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -26,6 +27,8 @@ from he2her2.results import (
     FileStamp,
     MadeOf,
     NetworkNote,
+    RunDescription,
+    RunFolder,
     SlideFolders,
     SlideInputs,
     open_run,
@@ -140,6 +143,19 @@ def test_a_slide_of_which_a_server_tells_no_time_is_not_known_at_another_address
     assert slides.read("a", replace(made_of, inputs=SlideInputs("https://one/a.svs?signed=2", stamp))) == result
     with pytest.raises(SlideOpenError, match="another slide of this name, https://one"):
         slides.read("a", replace(made_of, inputs=SlideInputs("https://two/a.svs", stamp)))
+
+
+def test_a_slide_that_a_later_command_was_given_elsewhere_is_found(tmp_path):
+    """Its result is kept where its mount moved: pages and viewer said that it cannot be opened any more."""
+    file = tmp_path / "a.svs"
+    file.write_text("slide")
+    plan_run(tmp_path, command=[], config=Config(), weights=[], overrides={}).tables.plan({"a": str(file)})
+    result = made_up_result(inputs=SlideInputs("/gone/a.svs", FileStamp.of(file)))
+    run = RunFolder(tmp_path, RunDescription(), {}, {})
+
+    assert run.slide_file(result) == file
+    file.write_text("another")
+    assert run.slide_file(result) == Path("/gone/a.svs")
 
 
 def test_a_folder_of_another_run_says_what_is_other(tmp_path):

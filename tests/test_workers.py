@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import replace
 from multiprocessing import Pipe, current_process
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -86,6 +87,24 @@ def test_an_attempt_that_never_began_is_made_again_as_it_was_meant(tmp_path, was
         assert not list(supervisor._on_death(flight, Died(seat, Death("it died", DeathCause.CRASH), begun=())))
 
     assert list(supervisor._alone if was_alone else supervisor._ready) == [task]
+
+
+def test_hours_in_which_a_job_is_suspended_are_not_its_slides(tmp_path, monkeypatch):
+    """Of all slides that were worked on then, the second time was a failure for good."""
+    killed: list[Seat] = []
+    seat, times = Seat("one", "here"), iter((10.0, 30_000.0, 30_050.0, 30_100.0, 30_130.0))  # suspended after the first
+    monkeypatch.setattr("he2her2.cohort.supervisor.monotonic", lambda: next(times))
+    crew: Any = SimpleNamespace(kill=killed.append)
+    with Claims(tmp_path) as claims:
+        supervisor = Supervisor(job_in(tmp_path / "run"), alone, claims, Limits(minutes=2))
+        (task,) = write_slides(tmp_path / "slides", a="x")
+        supervisor._flights["a"] = _Flight(task, seat, 0.0, begun=True)
+        for _ in range(4):
+            supervisor._enforce_limits(crew)
+        assert not killed
+        supervisor._enforce_limits(crew)
+
+    assert killed == [seat]
 
 
 def test_the_remedy_follows_the_cause_of_a_death(tmp_path):

@@ -90,6 +90,7 @@ class SlideRun:
         overwrite: Take over a folder of another configuration.
         notes: Lines for the user, said once slides and weights are found.
         labour: How the slides are worked on.
+        networks: `networks_digest` of the weights.
     """
 
     out: Path
@@ -103,6 +104,7 @@ class SlideRun:
     overwrite: bool = False
     notes: tuple[str, ...] = ()
     labour: Labour = field(default_factory=Labour)
+    networks: str = ""
 
     @property
     def work(self) -> "SlideWork":
@@ -110,7 +112,10 @@ class SlideRun:
         from he2her2.cohort import SlideWork
 
         masks_only = self.verb == "segment"
-        return SlideWork(self.weights, self.config, self.region_use, self.annotation_classes, masks_only)
+        classes = self.annotation_classes
+        return SlideWork(
+            self.weights, self.config, self.region_use, classes, masks_only=masks_only, networks=self.networks
+        )
 
     def overrides(self, model: "SlideModel", sources: "SlideSources") -> dict[str, object]:
         """All that can change a result beyond settings, networks and files."""
@@ -123,12 +128,13 @@ class SlideRun:
 
 def run_slides(what: Sequence[Path], asked: SlideRun, *, as_json: bool = False) -> None:
     """Predict or segment one slide (its failure is the command's) or many (failures are rows, exit code 1)."""
-    from he2her2.cohort import find_slides
+    from he2her2.cohort import find_slides, networks_digest
     from he2her2.models import load_slide_model
 
     if asked.annotations is not None and not asked.annotations.exists():
         raise AnnotationError(f"{asked.annotations}: no such file or folder; check --annotations")
     model = load_slide_model(asked.weights, asked.config)
+    asked = replace(asked, networks=networks_digest(model))
     sources = find_slides(what, mpp=asked.mpp, annotations=asked.annotations)
     _require_patients(model, sources)
     refuse_idle_annotations(sources)

@@ -13,7 +13,7 @@ from he2her2.cohort.likeness import ALIKE, THUMBNAIL_PX, alike_pairs, likeness, 
 from he2her2.cohort.local_workers import LocalWorkers, usual_number
 from he2her2.cohort.remote_slides import Staging, fetch_manifest, is_pattern, sweep_staged
 from he2her2.cohort.run_status import RunStatus, read_status
-from he2her2.cohort.slide_worker import SlideWork, SlideWorker
+from he2her2.cohort.slide_worker import SlideWork, SlideWorker, networks_digest
 from he2her2.cohort.sources import SlideSources, find_slides, is_table
 from he2her2.cohort.supervisor import Limits, SlideOutcome, Supervisor
 from he2her2.cohort.tasks import SlideTask, TaskOutcome, Worker
@@ -56,6 +56,7 @@ __all__ = [
     "is_pattern",
     "is_table",
     "likeness",
+    "networks_digest",
     "print_of",
     "read_claims",
     "read_status",

@@ -1,16 +1,18 @@
 """Prediction and segmentation of slides: the worker of `he2her2 predict` and `he2her2 segment`."""
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from socket import gethostname
 
 from he2her2.cohort.attempt import UnfinishedSlideError, error_stage
 from he2her2.cohort.tasks import SlideTask
 from he2her2.config import Config
 from he2her2.domain import slide_features
-from he2her2.errors import AnnotationError, SlideError, TilingError, TumourError
+from he2her2.errors import AnnotationError, SlideError, TilingError, TumourError, WeightsError
+from he2her2.files import digest
 from he2her2.method import Findings, Segmentation, find_tissue, tissue_appearance
 from he2her2.models import SlideModel, load_slide_model
 from he2her2.pipeline import RegionUse, predict, segment
-from he2her2.results import Evidence, Failure, SlideFolders, prediction_evidence, segmentation_evidence
+from he2her2.results import Evidence, Failure, NetworkNote, SlideFolders, prediction_evidence, segmentation_evidence
 from he2her2.slides import Slide, open_slide
 from he2her2.timing import Progress, Watch, silent
 
@@ -28,6 +30,7 @@ class SlideWork:
         annotation_classes: Classes of annotations that are tumour; by their names if empty.
         masks_only: Stop at the masks, without scoring tiles.
         folders: Takes what is found on a slide that is tried again, before each stage; None keeps nothing of it.
+        networks: `networks_digest` of those that the run began with; empty takes any.
     """
 
     weights: str
@@ -36,6 +39,7 @@ class SlideWork:
     annotation_classes: tuple[str, ...] = ()
     masks_only: bool = False
     folders: SlideFolders | None = None
+    networks: str = ""
 
     def __call__(self, progress: Progress = silent, *, threads: int | None = None) -> "SlideWorker":
         """Open the networks.
@@ -45,18 +49,28 @@ class SlideWork:
             threads: Of the worker; None for those of the settings.
 
         Raises:
-            WeightsError: They cannot be opened.
+            WeightsError: They cannot be opened, or were replaced since the run began, or are others on this machine.
         """
         config = self.config
         if threads is not None:
             config = replace(config, runtime=replace(config.runtime, threads=threads))
-        return replace(self, config=config).with_model(load_slide_model(self.weights, config), progress)
+        model = load_slide_model(self.weights, config)
+        if self.networks and networks_digest(model) != self.networks:
+            found = f"{self.weights}: are other weights on {gethostname()} now than those that the run began with"
+            raise WeightsError(f"{found}; keep them, the same on all machines, and give the command again")
+        return replace(self, config=config).with_model(model, progress)
 
     def with_model(self, model: SlideModel, progress: Progress = silent) -> "SlideWorker":
         """The worker of networks that are open already."""
         return SlideWorker(
             model, self.config, self.region_use, self.annotation_classes, self.masks_only, self.folders, progress
         )
+
+
+def networks_digest(model: SlideModel) -> str:
+    """SHA-256 of all of the weights that can change a result."""
+    notes = [asdict(NetworkNote.of(card)) for card in model.cards.values()]
+    return digest(notes, asdict(model.rules) if model.rules else None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -29,6 +29,7 @@ _TICK_S = 0.5
 _FETCH_TICK_S = 0.1
 _START_S = 600.0  # for a worker that has its first slide and still opens the networks
 _ELSEWHERE_S = 1.0
+_STOPPED_S = 60.0
 _GB = 1e9
 _REMEDIES = {
     DeathCause.MEMORY: "give the run more memory",
@@ -108,6 +109,7 @@ class Supervisor(Generic[_P, _R]):
     _deaths: dict[str, int] = field(default_factory=dict)
     _failed_ns: dict[str, int] = field(default_factory=dict)  # of slides to be tried again
     _look_elsewhere: float = 0.0
+    _looked: float = math.inf  # at the limits
 
     def run(self, tasks: Sequence[SlideTask]) -> Generator[SlideOutcome[_R], None, None]:
         """Give what became of each slide, as they end: first those that had ended before.
@@ -289,13 +291,20 @@ class Supervisor(Generic[_P, _R]):
         return Failure(flight.task.slide_id, flight.task.source, error_stage(flight.stage), reason, remedy)
 
     def _enforce_limits(self, crew: Crew[_R]) -> None:
-        """Kill the workers of slides that pass the limits."""
+        """Kill the workers of slides that pass the limits; time in which this process itself was stopped is not theirs.
+
+        Batch systems suspend all processes of a job, for hours.
+        """
         minutes, memory_gb = self.limits.minutes, self.limits.memory_gb
+        now = monotonic()
+        stopped_s = now - self._looked if now - self._looked > _STOPPED_S else 0.0
+        self._looked = now
         for flight in self._flights.values():
+            flight.since += min(stopped_s, now - flight.since)
             if flight.killed:
                 continue
             allowed_s = 60 * (minutes or math.inf) + (0 if flight.begun else _START_S)
-            if monotonic() - flight.since > allowed_s:
+            if now - flight.since > allowed_s:
                 flight.killed = Death(f"no result within {in_time(60 * (minutes or 0))}", DeathCause.TIME)
             elif memory_gb is not None and (crew.memory_of(flight.seat) or 0) > memory_gb * _GB:
                 how = f"its worker needs more than {memory_gb:g} GB of memory"

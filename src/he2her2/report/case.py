@@ -129,7 +129,7 @@ def case_page(run: RunFolder, result: SlideResult, weights: FoundWeights, **told
         EvaluationError: A file of its evidence is damaged.
     """
     rasters, tiles = run.rasters(result.slide_id), run.tiles(result.slide_id)
-    opened, problem = _open(result, rasters)
+    opened, problem = _open(result, rasters, run.slide_file(result))
     with opened as slide:
         photo = None if slide is None else photograph(slide, result.frame)
         gallery = None if tiles is None else read_gallery(tiles, slide)
@@ -187,9 +187,8 @@ def _without_folder(text: str, path: Path) -> str:
     return text
 
 
-def _open(result: SlideResult, rasters: SlideRasters) -> tuple[AbstractContextManager[Slide | None], str]:
+def _open(result: SlideResult, rasters: SlideRasters, path: Path) -> tuple[AbstractContextManager[Slide | None], str]:
     """The slide of a result if it is still there, and what is wrong with it."""
-    path = Path(result.inputs.path or result.path)
     name = without_folders(str(path))
     try:
         slide = open_slide(path, mpp=result.inputs.mpp)

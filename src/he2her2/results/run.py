@@ -20,6 +20,7 @@ from he2her2.config import Config, with_later_settings
 from he2her2.errors import EvaluationError, OutputError
 from he2her2.files import check_writable, digest, read_json, sweep_drafts, write_json
 from he2her2.results.failure_records import FailureRecords
+from he2her2.results.made_of import FileStamp
 from he2her2.results.notes import NetworkNote, describe_environment
 from he2her2.results.other_folders import RUN_FILE, other_run_in_words, refuse_other_folder
 from he2her2.results.patients import PatientResult, RunPatient, read_patient_results
@@ -305,6 +306,13 @@ class RunFolder:
         except (OSError, ValueError) as error:
             raise EvaluationError(f"{self.path}: the result of slide {slide_id} {error}; predict it again") from None
         return result
+
+    def slide_file(self, result: SlideResult) -> Path:
+        """Path of a result's slide: as it was, or where a later command was given the same file, moved."""
+        path, planned = Path(result.inputs.path or result.path), self.planned.get(result.slide_id)
+        if planned is None or result.inputs.slide is None or path.is_file():
+            return path
+        return moved if FileStamp.of_slide(moved := Path(planned.path)) == result.inputs.slide else path
 
     def tiles(self, slide_id: str) -> ScoredTiles | None:
         """A slide's scored tiles; None where they are gone.

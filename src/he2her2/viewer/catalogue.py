@@ -172,7 +172,7 @@ def _file_of(run: RunFolder, slide_id: str, stated: Path) -> Path:
         result = run.result(slide_id)
     except EvaluationError:  # said where the slide is shown
         return stated
-    found = stated if result is None else Path(result.inputs.path or result.path)
+    found = stated if result is None else run.slide_file(result)
     return found if found.is_file() or not stated.is_file() else stated
 
 
@@ -183,7 +183,7 @@ def _segmented(run: RunFolder, slide_id: str) -> ViewedSlide:
         result = None
     if result is None:
         return ViewedSlide(slide_id, Path(), "segmented")
-    return ViewedSlide(slide_id, Path(result.inputs.path or result.path), "segmented", result.inputs.mpp)
+    return ViewedSlide(slide_id, run.slide_file(result), "segmented", result.inputs.mpp)
 
 
 def _of_files_or_refused(what: Sequence[Path]) -> Catalogue:
