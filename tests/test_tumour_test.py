@@ -189,6 +189,9 @@ def test_a_scale_is_asked_for(tmp_path):
 
     with pytest.raises(PatchError, match="pass --mpp"):
         open_patch_set(file)
+    for nonsense in (970, 0, -0.5, math.nan):  # nm, too
+        with pytest.raises(PatchError, match="µm per px are no microscope's"):
+            open_patch_set(file, nonsense)
     assert open_patch_set(file, 0.5)[0].mpp == 0.5
     assert open_patch_set(write_npz(tmp_path / "set.npz"))[0].mpp == 10.0
 
