@@ -291,6 +291,9 @@ def test_a_site_where_the_model_fails_is_found():
     assert audit.alarm
     assert "against all other sites it differs at" in audit.sentence
     assert {row["site"] for row in audit.rows if row["differs"]} == {"north", "south"}
+    less = {one.site: one.difference.value for one in site_results(cases)}
+    assert less["south"] == pytest.approx(-less["north"])
+    assert less["south"] < -0.3
 
 
 def test_sites_of_equal_quality_rarely_alarm():

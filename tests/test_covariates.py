@@ -253,8 +253,10 @@ def test_a_shift_is_found_and_none_is_made_up():
         alarms += shift_audit(cases, features_of(cases, 0.0, seed), seed).alarm
     cases = made_up_cases(60, sites=("a", "b", "c"))
     found = shift_audit(cases, features_of(cases, 0.5, 0))
+    alike = shift_audit(cases, features_of(cases, 0.0, 0))
 
     assert alarms <= 6
+    assert "none of 3 sites with at least" in alike.sentence
     assert found.alarm
     assert "b" in found.sentence
     assert [row["differs"] for row in found.rows if row["site"] == "b"] == [True]
@@ -312,6 +314,7 @@ def test_no_p_value_of_a_subgroup_is_0():
         ([1e-9, 1.0000001e-9], ["1e-09", "1.0000001e-09"]),
         ([0.1, 0.3, 0.1 + 0.2], ["0.1", "0.3"]),
         ([1, 2, 2.5], ["1", "2", "2.5"]),
+        ([1, 2, 3, 4], ["1", "2", "3", "4"]),
         (range(20230101, 20230107), ["<20230103", "20230103 to 20230104", "20230104 or more"]),
         ([1000.01, 1000.02, 1000.03, 1000.04, 1000.05], ["<1000.02", "1000.02 to 1000.04", "1000.04 or more"]),
         ([*[0] * 12, 1, 2, 3, 4, 5], ["<1", "1 or more"]),

@@ -339,6 +339,8 @@ def test_numbers_that_may_be_either_are_refused(tmp_path):
     scores = "\n".join(["id,probability", *(f"{k},0.{int(k):02d}" for k in numbers)])
     with pytest.raises(EvaluationError, match="the names in 'id' are those of slides, and of patients of other slides"):
         opened(tmp_path, scores, labels)
+    with pytest.raises(EvaluationError, match="and of patients of other slides"):  # two alike are not all
+        opened(tmp_path, scores, labels.replace("1.svs,12,", "1.svs,1,").replace("12.svs,1,", "12.svs,12,"))
     alike = re.sub(r"^(\d+),(\d+).svs,\d+", r"\1,\2.svs,\1", labels, flags=re.MULTILINE)
 
     assert opened(tmp_path, scores, alike).run.predictions["1"].probability == 0.01
@@ -364,6 +366,18 @@ def test_the_numbers_of_rows_are_no_slides(tmp_path, heading):
 
     assert found.level == "patient"
     assert found.run.predictions["1"].probability == 0.12
+
+
+def test_rows_beside_their_patient_are_those_of_his_slides(tmp_path):
+    """Each of a patient's slides has a score of its own, and the heading of the slides does not say so."""
+    numbers, labels = crossed("P")
+    labels = re.sub(r"P(\d+)", lambda found: f"P{int(found[1]) // 2}", labels)
+    rows = [f"{k},P{(13 - int(k)) // 2},0.{int(k):02d}" for k in numbers]
+
+    found = opened(tmp_path, "\n".join(["id,patient_id,probability", *rows]), labels)
+
+    assert found.level == "slide"
+    assert [found.run.predictions[k].probability for k in ("1", "12")] == [0.01, 0.12]
 
 
 def test_a_blank_score_is_a_failure_and_an_unknown_slide_is_named(tmp_path):

@@ -15,6 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from shapely import box
+from shapely.geometry import mapping
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from he2her2.config import PAPER_THRESHOLD, Adaptive, Runtime
@@ -187,6 +189,9 @@ def test_a_scale_is_asked_for(tmp_path):
 
     with pytest.raises(PatchError, match="pass --mpp"):
         open_patch_set(file)
+    for nonsense in (970, 0, -0.5, math.nan):  # nm, too
+        with pytest.raises(PatchError, match="µm per px are no microscope's"):
+            open_patch_set(file, nonsense)
     assert open_patch_set(file, 0.5)[0].mpp == 0.5
     assert open_patch_set(write_npz(tmp_path / "set.npz"))[0].mpp == 10.0
 
@@ -516,6 +521,25 @@ def test_a_slide_of_two_patients_is_not_tested(tmp_path, annotated, command_line
 
     assert code == 2
     assert "lines 2, 4: slide_id 'a' is given 2 times" in " ".join(error.split())
+
+
+def test_a_slide_whose_tissue_is_all_ignored_is_named(tmp_path, annotated, command_line):
+    """It was said to be damaged."""
+    shutil.copytree(annotated.parent, tmp_path / "slides")
+    table = tmp_path / "slides" / "manifest.csv"
+    table.write_text(annotated.read_text().replace("P-b,HE,mask.png", "P-b,HE,b.geojson"))
+    features = [
+        {"type": "Feature", "properties": {"classification": {"name": name}}, "geometry": mapping(box(0, 0, x, 1280))}
+        for name, x in (("Ignore*", 1280), ("Tumor", 12))
+    ]
+    regions = {"type": "FeatureCollection", "features": features}
+    table.with_name("b.geojson").write_text(json.dumps(regions))
+
+    asked = ("--weights", "bundled", "--data", table, "--out", tmp_path / "out", "--no-plots")
+    code, _, error = command_line("test", "tumour", *asked, "--set", "adaptive.iterations=3")
+
+    assert code == 2
+    assert "b: all of its tissue is left out by its annotations" in " ".join(error.split())
 
 
 def test_the_command_on_annotated_slides(tmp_path, annotated, command_line):

@@ -262,8 +262,8 @@ def test_a_mistake_is_one_line(tmp_path, command_line, options, words):
         ({"patient": np.zeros(24)}, ["patient is (24,) float64"]),
         ({"patient": np.array([None] * 24)}, ["numpy.savez"]),
         ({"patient": np.array("P1"), "valid": np.array(True)}, ["one value, and no array, in patient, valid"]),
-        ({"mpp": np.array("four")}, ["µm per px cannot be"]),
-        ({"mpp": np.nan}, ["nan µm per px cannot be"]),
+        ({"mpp": np.array("four")}, ["µm per px are no microscope's"]),
+        ({"mpp": np.nan}, ["nan µm per px are no microscope's"]),
         ({"valid": np.arange(24) % 4 == 0}, ["valid marks patches of every patient"]),
         (
             {"patient": np.array(["P1"] * 12 + ["NA"] * 6 + [""] * 6)},

@@ -24,6 +24,7 @@ from PIL import Image
 from he2her2.errors import PatchError
 from he2her2.geometry import Rgb
 from he2her2.manifest import names_nothing, patient_key
+from he2her2.units import PLAUSIBLE_MPP
 
 _WHOLE, _CENTRE = ("patch", "invasive"), ("jpeg", "offset", "tumour")
 _OPTIONAL = ("patient", "valid", "mpp")
@@ -128,8 +129,9 @@ def read_patch_set(file: Path, mpp: float | None = None, otherwise: float | None
     centre = "jpeg" in arrays
     problems = list(_problems(arrays, _CENTRE if centre else _WHOLE))
     scale = next((given for given in (mpp, _stated_mpp(arrays), otherwise) if given is not None), None)
-    if scale is not None and not 0 < scale < math.inf:
-        problems.append(f"{scale:g} µm per px cannot be; correct it")
+    low, high = PLAUSIBLE_MPP
+    if scale is not None and not low <= scale <= high:
+        problems.append(f"{scale:g} µm per px are no microscope's; correct it to {low} to {high:g}")
     elif scale is None:
         problems.append("does not state its µm per px; pass --mpp, such as 4 for the IDC set or 0.97 for PatchCamelyon")
     if problems or scale is None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from he2her2.cohort import SlideEngine, SlideTask, require_all
 from he2her2.config import Config
 from he2her2.datasets import PatchSet
-from he2her2.errors import EvaluationError, ManifestError
+from he2her2.errors import AnnotationError, EvaluationError, ManifestError
 from he2her2.evaluation.tumour.networks import NO_NETWORK, TumourNetwork, assign_networks
 from he2her2.evaluation.tumour.rivals import ALL_TISSUE, DARKNESS
 from he2her2.geometry import Mask, Rgb, Size, TileGrid, l0_from_mask, windows_about
@@ -208,6 +208,8 @@ class _SlideTester:
             height, width = seen.tissue.shape
             raster = (Size(width, height), seen.px_l0, slide.frame)
             truth, usable = annotation.mask(*raster), seen.usable & ~annotation.doubtful(*raster)
+            if not usable.any():
+                raise AnnotationError("all of its tissue is left out by its annotations, which say ignore or the like")
             engine = recoloured(engine, seen.recolour)
             found = find_tumour(slide, engine, seen.usable, seen.px_l0, config)
             rng = np.random.default_rng(zlib.crc32(task.slide_id.encode()))
