@@ -8,7 +8,7 @@ import time
 import psutil
 import pytest
 
-from he2her2.cli import run_here
+from he2her2.cli import _stop_on_signals, run_here
 
 SCRIPT = "from he2her2.cli import console, guard, main; from he2her2 import labels; import os, signal, sys, time\n"
 PATCH = "import he2her2.cli; he2her2.cli.app = lambda **_: ({}); main()"
@@ -82,6 +82,23 @@ def test_ending_a_command_ends_its_work(number):
     _, err = process.communicate(timeout=20)
 
     assert (process.returncode, err) == (130, "he2her2: stopped\n")
+
+
+def test_who_answers_sigterm_answers_a_closed_terminal(monkeypatch):
+    """As the viewer's server does, which ended in a traceback."""
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    answers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    answered = []
+    try:
+        _stop_on_signals()
+        signal.signal(signal.SIGTERM, lambda number, _: answered.append(number))
+        signal.raise_signal(signal.SIGHUP)
+    finally:
+        for number, answer in answers.items():
+            signal.signal(number, answer)
+
+    assert answered == [signal.SIGTERM]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -1,10 +1,13 @@
 """Progress in a log: a line now and then while work goes on, and none afterwards."""
 
+import io
+import sys
 import threading
 import time
 
 import pytest
 
+from he2her2.cli.console import say, working
 from he2her2.cli.progress import Pace, Stages, WorkProgress
 
 
@@ -76,3 +79,23 @@ def test_a_command_that_fails_says_no_more_of_its_stages(command_line, monkeypat
         assert command_line("train")[0] == 130
 
     assert not [thread for thread in threading.enumerate() if thread.name == "progress"]
+
+
+@pytest.mark.parametrize("shown", [WorkProgress, lambda: working("drawing")], ids=["bars", "spinner"])
+def test_what_is_said_meanwhile_reaches_the_file_it_is_led_to(monkeypatch, shown):
+    """Of `score-ihc slides > readings.txt` on a terminal the bars took the readings along."""
+
+    class Terminal(io.StringIO):
+        """A terminal."""
+
+        def isatty(self):
+            return True
+
+    for file, lines in ((io.StringIO(), "s1: IHC 0\n"), (Terminal(), "")):
+        monkeypatch.setattr(sys, "stdout", file)
+        monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+        with shown():
+            say("s1: IHC 0")
+
+        assert file.getvalue() == lines
+        assert ("s1: IHC 0" in terminal.getvalue()) == (not lines)

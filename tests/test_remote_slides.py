@@ -175,6 +175,18 @@ def test_what_changed_on_a_server_is_done_again(served, tmp_path):
         }
 
 
+def test_a_servers_mark_of_a_file_comes_before_its_time(bucket, monkeypatch):
+    """Runs of earlier versions go by it; the time tells seconds, and several servers of one file may tell others."""
+
+    def stamp(mark, time):
+        facts = {"size": 3, "ETag": mark, "Last-Modified": time}
+        monkeypatch.setattr("fsspec.implementations.memory.MemoryFileSystem.info", lambda *_, **__: facts)
+        return find_slides(["memory://bucket/a.svs"]).tasks[0].inputs.slide
+
+    bucket("a.svs", "one")
+    assert stamp("1", "today") == stamp("1", "yesterday") != stamp("2", "today")
+
+
 def test_what_changed_at_its_address_is_done_again(bucket, tmp_path):
     """What did not is kept without being fetched."""
     run = tmp_path / "run"

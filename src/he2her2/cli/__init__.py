@@ -80,10 +80,15 @@ def _stop_on_signals() -> None:
     stop = _Stop()
     sys.unraisablehook = stop.after_all
     signal.signal(signal.SIGTERM, stop)  # of batch systems
-    for name in ("SIGINT", "SIGHUP"):  # the latter of a terminal that is closed; Windows has none
-        number = getattr(signal, name, None)
+    for name, answer in (("SIGINT", stop), ("SIGHUP", _as_sigterm)):  # the latter of a terminal that is closed
+        number = getattr(signal, name, None)  # Windows lacks it
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, stop)
+            signal.signal(number, answer)
+
+
+def _as_sigterm(_number: int, _frame: FrameType | None) -> None:
+    """Raise SIGTERM, which servers and trainings answer in their own way."""
+    signal.raise_signal(signal.SIGTERM)
 
 
 class _Stop:

@@ -109,6 +109,11 @@ def program_name() -> str:
 def working(text: str) -> AbstractContextManager[object]:
     """Show that work goes on, while a terminal watches."""
     from rich.console import Console
+    from rich.live import Live
+    from rich.spinner import Spinner
 
     console = Console(stderr=True)
-    return console.status(printable(text)) if console.is_terminal else nullcontext()
+    if not console.is_terminal:
+        return nullcontext()
+    spinner = Spinner("dots", printable(text), style="status.spinner")
+    return Live(spinner, console=console, transient=True, redirect_stdout=sys.stdout.isatty())  # not from its file

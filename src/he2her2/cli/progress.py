@@ -72,6 +72,7 @@ class WorkProgress:
             TimeElapsedColumn(),
             console=Console(stderr=True),
             transient=True,
+            redirect_stdout=sys.stdout.isatty(),  # above the bars; else it would leave its file or pipe for them
             disable=not sys.stderr.isatty(),
         )
         self._line_s = line_s

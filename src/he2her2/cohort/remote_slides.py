@@ -25,10 +25,11 @@ from he2her2.timing import Progress, silent
 
 _SEVERAL_FILES = frozenset({".mrxs", ".dcm", ".vms", ".vmu"})
 _CHANGED = (
-    "lastmodified", "mtime", "updated", "modified", "modificationtime", "lastwritetime", "modify", "created", "etag",
-    "contentmd5",
+    "LastModified", "mtime", "updated", "ETag", "lastmodified", "modified", "modificationtime", "lastwritetime",
+    "modify", "created", "etag", "contentmd5",
 )  # fmt: skip
-"""Time of change, or what stands for it, as file systems call it: `LastModified`, `Last-Modified`, `last_modified`."""
+"""Time of change, or what stands for it, as file systems call it; those in lower case however they write it, such as
+`Last-Modified` or `last_modified`. The mark of a web server comes before its time, which tells seconds."""
 
 _TRIES = 3
 _PAUSE_S = 1.0
@@ -90,7 +91,7 @@ def _stamp(url: str, stop: Event | None = None) -> FileStamp | None:
         facts = _until_stopped(partial(files.info, path), stop)
     except Exception:  # noqa: BLE001  # fetching it will say why
         return None
-    told = {re.sub(r"[-_]", "", str(name)).lower(): value for name, value in facts.items()}
+    told = {re.sub(r"[-_]", "", str(name)).lower(): value for name, value in facts.items()} | facts
     changed = next((told[name] for name in _CHANGED if told.get(name)), "")
     if isinstance(changed, datetime):
         return FileStamp(int(facts.get("size") or 0), int(changed.timestamp() * 1e9))

@@ -42,7 +42,7 @@ export class Review {
     }
     const last = this._last(), comment = $("comment").value;
     this._save(verdict === last.verdict && comment === last.comment ? "" : verdict, comment);
-    if (document.activeElement === $("comment")) $("comment").blur();
+    for (const id of ["comment", "reviewer"]) $(id).blur(); // the next key is no letter of theirs
   }
 
   keepComment() {
