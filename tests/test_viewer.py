@@ -57,7 +57,8 @@ def own_run(run, tmp_path):
     """A copy of the run that a test may change, with its slides beside it."""
     copy = tmp_path / "copy"
     shutil.copytree(run.parent, copy)
-    for file in (copy / "run" / "predictions.csv", *copy.glob("run/slides/*/prediction.json")):
+    tables = (copy / "run" / name for name in ("predictions.csv", "planned.csv"))
+    for file in (*tables, *copy.glob("run/slides/*/prediction.json")):
         file.write_text(file.read_text().replace(str(run.parent), str(copy)))
     for file in copy.glob("run/slides/*/prediction.json"):
         record = json.loads(file.read_text())
