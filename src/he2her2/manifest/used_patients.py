@@ -180,7 +180,7 @@ def shared_patients(rows: Iterable[SlideRow], folder: Path) -> tuple[str, ...]:
 
 def patients_among(rows: Iterable[SlideRow], hashes: Collection[str]) -> tuple[str, ...]:
     """Return the patients of `rows` whose hashes are among these, each once, by name, sorted."""
-    return tuple(sorted(name for key, name in names_of_patients(rows).items() if hashed_patient(key) in hashes))
+    return tuple(sorted(name for name in names_of_patients(rows).values() if hashed_patient(name) in hashes))
 
 
 def _hashes(rows: Iterable[SlideRow], split: Split) -> list[str]:

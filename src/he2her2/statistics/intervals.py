@@ -230,9 +230,10 @@ def interval_of_draws(name: str, value: float, values: NDArray[np.float64], n: i
 def middle_of_draws(
     draws: NDArray[np.float64], value: ArrayLike, level: float = LEVEL
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Ends of the middle `level` of draws along their first axis, widened to hold the figure itself."""
+    """Ends of the middle `level` of draws along their first axis, widened to hold the figure itself, if it has one."""
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return np.fmin(low, value), np.fmax(high, value)
+    defined = ~np.isnan(value)
+    return np.where(defined, np.minimum(low, value), low), np.where(defined, np.maximum(high, value), high)
 
 
 def mean_interval(
