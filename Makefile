@@ -7,6 +7,9 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 # A thread of each library in each process: processes that share cores wait for each other's threads, up to 40 times as long.
 ONE_THREAD := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
 
+# One process of tests more than there are cores: while some wait, others work.
+TESTERS = $(shell $(PYTHON) -c "import os; print(min(os.cpu_count() + 1, 8))")
+
 # Tests start the program hundreds of times: it is compiled once, also where the surroundings forbid to keep bytecode.
 KEEP_BYTECODE := PYTHONDONTWRITEBYTECODE=
 
@@ -16,7 +19,7 @@ demo: $(VENV)/core.stamp
 	$(BIN)/he2her2 demo --out demo-run
 
 test: $(VENV)/full.stamp
-	$(ONE_THREAD) $(KEEP_BYTECODE) $(BIN)/python -m pytest -n 4 --dist worksteal
+	$(ONE_THREAD) $(KEEP_BYTECODE) $(BIN)/python -m pytest -n $(TESTERS) --dist worksteal
 
 # The pages of docs/, with those that are generated from the program, in site/; a link that leads nowhere stops it.
 docs: $(VENV)/docs.stamp
