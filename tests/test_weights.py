@@ -315,7 +315,7 @@ OTHER_INPUT = replace(COMPACT_TUMOUR_CNN, input=replace(COMPACT_TUMOUR_CNN.input
     ],
 )
 def test_a_folder_with_one_thing_wrong(folder, edit, words):
-    """What is missing, damaged, of another network or another training is told in one line, also with its hash."""
+    """Files missing, damaged, of another network or another training are told in one line, also with their hash."""
     edit(folder)
 
     with pytest.raises(WeightsError, match=words) as caught:

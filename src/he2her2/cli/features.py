@@ -1,7 +1,7 @@
 """Commands on features: `features` extracts them, `convert` brings them from one program's layout to another's."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -13,7 +13,9 @@ from he2her2.cli.option_groups import RuntimeSettings, grouped, refuse_idle, ref
 from he2her2.errors import He2Her2Error
 
 if TYPE_CHECKING:
-    from he2her2.cohort import FeatureFile, FeatureWorker
+    from he2her2.cli.progress import WorkProgress
+    from he2her2.cohort import FeatureFile, FeatureWorker, SlideTask
+    from he2her2.results import Failure
 
 _EncoderName = Annotated[
     str,
@@ -58,7 +60,7 @@ def features(  # noqa: PLR0913  # a command's options
     from he2her2.exchange import tiles_files
     from he2her2.manifest import files_of_slides
     from he2her2.models import load_cnn, load_encoder, trained_folder
-    from he2her2.results import FAILURES_FILE, Failure, read_failures, write_failures
+    from he2her2.results import FAILURES_FILE
 
     config = settings.load()
     find_tumour = region == "tumour" and coords is None
@@ -79,29 +81,46 @@ def features(  # noqa: PLR0913  # a command's options
         say_line(f"NOTE {note}")
     _begin(out, worker, overwrite=overwrite)
     engine = SlideEngine(log=None if sources.single else out / "errors.log")
-    done: dict[str, FeatureFile] = {}
-    failures: list[Failure] = []
-    listed = read_failures(out / FAILURES_FILE)  # of earlier commands on other slides, too
     ledger = Ledger(FeatureStore(out, worker.coords, overwrite), worker.configuration)
     with show:
-        for task, outcome in engine.run(sources.tasks, worker, ledger, stage="slides"):
-            if isinstance(outcome, Failure):
-                failures.append(outcome)
-                listed[task.slide_id] = outcome
-                say_line(f"{task.slide_id}: FAILED ({outcome.stage}): {outcome.reason}; {outcome.remedy}")
-            else:
-                done[task.slide_id] = outcome
-                listed.pop(task.slide_id, None)
-                say(f"{task.slide_id}: {outcome.n_tiles} tiles" + (", there already" if outcome.kept else ""))
-            write_failures(out / FAILURES_FILE, listed.values())
-            show.clear()
-    n_tiles, card = sum(file.n_tiles for file in done.values()), worker.encoder.card
+        outcomes = engine.run(sources.tasks, worker, ledger, stage="slides")
+        done, n_failed = _told(outcomes, out / FAILURES_FILE, show)
+    n_tiles, card = sum(file.n_tiles for file in done), worker.encoder.card
     say(
-        f"{len(done)} slides done, {len(failures)} failed; {n_tiles} tiles of {card.input.side_px} px at "
+        f"{len(done)} slides done, {n_failed} failed; {n_tiles} tiles of {card.input.side_px} px at "
         f"{card.input.mpp:g} µm/px, {card.n_features} features of {card.name} each, in {out}"
     )
-    if failures:
+    if n_failed:
         raise typer.Exit(1)
+
+
+def _told(
+    outcomes: "Iterable[tuple[SlideTask, FeatureFile | Failure]]", failures_file: Path, show: "WorkProgress"
+) -> "tuple[list[FeatureFile], int]":
+    """Tell each slide as it ends, and list those that fail; the files, and the number of failures.
+
+    Args:
+        outcomes: Of the slides.
+        failures_file: Table of failures, which keeps those of earlier commands on other slides.
+        show: What is cleared between two slides.
+    """
+    from he2her2.results import Failure, read_failures, write_failures
+
+    done: list[FeatureFile] = []
+    n_failed = 0
+    listed = read_failures(failures_file)
+    for task, outcome in outcomes:
+        if isinstance(outcome, Failure):
+            n_failed += 1
+            listed[task.slide_id] = outcome
+            say_line(f"{task.slide_id}: FAILED ({outcome.stage}): {outcome.reason}; {outcome.remedy}")
+        else:
+            done.append(outcome)
+            listed.pop(task.slide_id, None)
+            say(f"{task.slide_id}: {outcome.n_tiles} tiles" + (", there already" if outcome.kept else ""))
+        write_failures(failures_file, listed.values())
+        show.clear()
+    return done, n_failed
 
 
 def _refuse_idle(encoder: str, region: str, coords: Path | None, *, find_tumour: bool) -> None:
