@@ -44,6 +44,15 @@ def test_a_death_by_a_signal_is_one_line(number, words):
     assert words in err
 
 
+def test_a_command_that_was_stopped_says_so_once():
+    """Python ends by SIGINT where the interruption went through a library that loads: a second line was told."""
+    process = start("(signal.signal(signal.SIGINT, signal.SIG_DFL), os.kill(os.getpid(), signal.SIGINT))")
+
+    out, err = process.communicate()
+
+    assert (process.returncode, out, err) == (130, "", "")
+
+
 def test_memory_that_runs_out_is_no_bug(monkeypatch, capsys):
     """Two in place of 70, and a line in place of a traceback."""
 

@@ -48,6 +48,8 @@ def guarded(run: Callable[[], NoReturn], say: Callable[[str], None]) -> NoReturn
     if os.WIFEXITED(status):
         _end(os.WEXITSTATUS(status))
     number = os.WTERMSIG(status)
+    if number == signal.SIGINT:  # as Python ends where Ctrl-C went through a library; the child has said that it stops
+        _end(128 + number)
     name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
     why = f"; {_OUT_OF_MEMORY}" if number == signal.SIGKILL else f"; {_DECODER}" if name in _OF_A_DECODER else ""
     say(f"he2her2: ended by {name}{why}; what was written is whole, and the same command goes on")
